@@ -1,0 +1,40 @@
+# Compiler settings shared by every target: C17, GNU source, the house's warnings, sanitizers.
+option(BERTH_WERROR "Warnings are errors (presets and CI)" OFF)
+option(BERTH_FUZZ "Build libFuzzer targets (clang)" OFF)
+option(BERTH_COVERAGE "gcov counters" OFF)
+set(BERTH_SANITIZE "" CACHE STRING "Sanitizers, as in -fsanitize=")
+
+add_library(berth_flags INTERFACE)
+target_compile_features(berth_flags INTERFACE c_std_17)
+target_compile_definitions(berth_flags INTERFACE _GNU_SOURCE)
+target_compile_options(berth_flags INTERFACE
+    -fno-strict-aliasing -fno-omit-frame-pointer -fstack-protector-strong
+    -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes
+    -Wundef -Wvla -Wformat=2 -Wcast-qual -Wnull-dereference -Wimplicit-fallthrough
+    # ##__VA_ARGS__, statement expressions and cleanup attributes are house style.
+    $<$<C_COMPILER_ID:Clang>:-Wno-gnu-zero-variadic-macro-arguments
+        -Wno-gnu-statement-expression -Wno-gnu-auto-type>
+    $<$<C_COMPILER_ID:GNU>:-Wlogical-op -Wduplicated-cond -Wduplicated-branches -Wno-pedantic>)
+if(BERTH_WERROR)
+    target_compile_options(berth_flags INTERFACE -Werror)
+endif()
+if(BERTH_SANITIZE)
+    # GCC's null-dereference analysis misfires on sanitizer-instrumented code.
+    target_compile_options(berth_flags INTERFACE -fsanitize=${BERTH_SANITIZE}
+        -fno-sanitize-recover=all -Wno-null-dereference -Wno-maybe-uninitialized)
+    target_link_options(berth_flags INTERFACE -fsanitize=${BERTH_SANITIZE})
+endif()
+if(BERTH_FUZZ)
+    target_compile_options(berth_flags INTERFACE -fsanitize=fuzzer-no-link)
+endif()
+if(BERTH_COVERAGE)
+    target_compile_options(berth_flags INTERFACE --coverage)
+    target_link_options(berth_flags INTERFACE --coverage)
+endif()
+if(CMAKE_BUILD_TYPE STREQUAL "RelWithDebInfo")
+    target_compile_options(berth_flags INTERFACE -D_FORTIFY_SOURCE=2)
+endif()
+find_program(CCACHE ccache)
+if(CCACHE)
+    set(CMAKE_C_COMPILER_LAUNCHER ${CCACHE})
+endif()
