@@ -1,0 +1,18 @@
+/* The last lines of every test binary.
+ *
+ * `int main(void) { return test_main_run(suite); }` runs the suite in Check's fork mode
+ * (CK_FORK=no for the debugger), prints a summary and the failures (CK_VERBOSITY=verbose:
+ * all) and frees it. A binary that cannot run on this machine returns
+ * test_main_skip("why") instead.
+ */
+#pragma once
+
+#include <check.h>
+
+#define TEST_MAIN_SKIPPED 77 /* what CTest's SKIP_RETURN_CODE expects */
+
+/* Runs and frees the suite; 0 when every test passed, else 1, also when there was no test
+ * at all. */
+int test_main_run(Suite *suite);
+/* Prints the reason and returns TEST_MAIN_SKIPPED. */
+int test_main_skip(const char *reason);
