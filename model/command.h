@@ -1,0 +1,210 @@
+/* Commands: the only ways in which the replicated state changes.
+ *
+ * Shapes: one record per command (model/record.h), wrapped in struct command: type, who
+ * asks, a request id that makes a retry harmless, the leader's wall time (apply() reads
+ * no clock), and the body. They say what was decided, never how to decide. COMMANDS is
+ * the one list: it gives the enum, the union, the codec, the printer and the fuzz target.
+ * Codec: {u8 version, u16 type, u8[16] request id, u64 wall ms, text subject, body
+ * record}; unknown types and versions are refused (a replica that met one must stop: it
+ * cannot know what the others did). Ownership: command_fini frees the body. Limits:
+ * COMMAND_SIZE_MAX encoded. Errors: BERTH_EPROTO, BERTH_EUNSUPPORTED (unknown type or
+ * version), -ENOMEM.
+ */
+#pragma once
+
+#include "model/objects.h"
+
+#define COMMAND_SIZE_MAX (60u << 10) /* fits one replicated entry with its framing */
+#define REQUEST_ID_SIZE  16
+#define REVISION_ANY     UINT64_MAX  /* expected_revision: no check */
+#define REVISION_NONE    UINT64_C(0) /* expected_revision: must not exist */
+
+/* Replace or create an object of a user-writable kind other than VM (VMs are admitted).
+ * `document` is the encoded record. A put with equal spec changes nothing and succeeds.
+ */
+#define CMD_PUT_FIELDS(F, S)                                                         \
+    F(S, 1, U32, kind, "kind", UNIT_NONE, 0, 1, KIND_COUNT - 1, 0, "enum kind")      \
+    F(S, 2, U64, expected_revision, "expectedRevision", UNIT_NONE, 0, 0, UINT64_MAX, \
+      REVISION_ANY, "compare-and-set")                                               \
+    F(S, 3, BLOB, document, "document", none, FIELD_REQUIRED, 0, RECORD_TEXT_MAX, 0, \
+      "the encoded record")
+/* Delete by name. A Group is marked and goes with its last VM; a VM is stopped first;
+ * others must be out of use (BERTH_EINUSE). */
+#define CMD_DELETE_FIELDS(F, S)                                                      \
+    F(S, 1, U32, kind, "kind", UNIT_NONE, 0, 1, KIND_COUNT - 1, 0, "enum kind")      \
+    F(S, 2, NAME, tenant, "tenant", none, 0, 0, 63, 0, "or absent")                  \
+    F(S, 3, NAME, name, "name", none, 0, 1, 63, 0, "which")                          \
+    F(S, 4, U64, expected_revision, "expectedRevision", UNIT_NONE, 0, 0, UINT64_MAX, \
+      REVISION_ANY, "compare-and-set")
+/* Make a VM from a template as it is now; quota, name and addresses are counted here. A
+ * group's VM is refused when the group already has `desired` VMs. */
+#define CMD_ADMIT_VM_FIELDS(F, S)                                                     \
+    F(S, 1, NAME, tenant, "tenant", none, 0, 1, 63, 0, "owner")                       \
+    F(S, 2, NAME, name, "name", none, 0, 1, 63, 0, "new VM")                          \
+    F(S, 3, NAME, template_name, "template", none, 0, 1, 63, 0, "of the same tenant") \
+    F(S, 4, NAME, group, "group", none, 0, 0, 63, 0, "owner, or absent")              \
+    F(S, 5, LABELS, labels, "labels", none, 0, 0, 64, 0, "of the VM")                 \
+    F(S, 6, ENUM, power, "power", power, 0, 0, POWER_OFF, POWER_ON, "on or off")
+/* Change a user's VM: power only, for now. */
+#define CMD_SET_POWER_FIELDS(F, S)                                                   \
+    F(S, 1, U64, vm, "vm", UNIT_NONE, 0, 1, UINT64_MAX, 0, "uid")                    \
+    F(S, 2, ENUM, power, "power", power, 0, 0, POWER_OFF, POWER_ON, "on or off")     \
+    F(S, 3, U64, expected_revision, "expectedRevision", UNIT_NONE, 0, 0, UINT64_MAX, \
+      REVISION_ANY, "compare-and-set")
+#define CMD_ADDRESS_FIELDS(F, S) \
+    F(S, 1, U32, ipv4, "address", UNIT_IPV4, 0, 0, UINT32_MAX, 0, "one NIC's")
+/* pending -> placed on host. epoch must be the VM's epoch + 1 (compare-and-set against
+ * races); addresses, one per NIC, are given at the first placement and must be free. */
+#define CMD_PLACE_VM_FIELDS(F, S)                                               \
+    F(S, 1, U64, vm, "vm", UNIT_NONE, 0, 1, UINT64_MAX, 0, "uid")               \
+    F(S, 2, U64, host, "host", UNIT_NONE, 0, 1, UINT64_MAX, 0, "uid")           \
+    F(S, 3, U64, epoch, "epoch", UNIT_NONE, 0, 1, UINT64_MAX, 0, "the new one") \
+    F(S, 4, LIST, addresses, "addresses", cmd_address, 0, 0, NICS_MAX, 0,       \
+      "per NIC; empty: keep")                                                   \
+    F(S, 5, TEXT, reason, "reason", UNIT_NONE, 0, 0, 255, 0, "why there")
+/* Ask a placed or running VM to stop; intent says what follows. A VM that is nowhere
+ * (pending, failed, stopped, lost) gets the intent's end state at once. */
+#define CMD_EVICT_VM_FIELDS(F, S)                                                   \
+    F(S, 1, U64, vm, "vm", UNIT_NONE, 0, 1, UINT64_MAX, 0, "uid")                   \
+    F(S, 2, U64, epoch, "epoch", UNIT_NONE, 0, 0, UINT64_MAX, 0, "the current one") \
+    F(S, 3, ENUM, intent, "intent", stop_intent, 0, 1, STOP_INTENT_DELETE,          \
+      STOP_INTENT_STOP, "stop, move or delete")                                     \
+    F(S, 4, TEXT, reason, "reason", UNIT_NONE, 0, 0, 255, 0, "why")
+/* Observed by the host that holds this epoch; anything else is BERTH_ESTALE. */
+#define CMD_VM_PHASE_FIELDS(F, S)                                                       \
+    F(S, 1, U64, vm, "vm", UNIT_NONE, 0, 1, UINT64_MAX, 0, "uid")                       \
+    F(S, 2, U64, host, "host", UNIT_NONE, 0, 1, UINT64_MAX, 0, "who reports")           \
+    F(S, 3, U64, epoch, "epoch", UNIT_NONE, 0, 1, UINT64_MAX, 0, "of the process seen") \
+    F(S, 4, ENUM, phase, "phase", phase, 0, 0, PHASE_LOST, 0, "seen")                   \
+    F(S, 5, U64, at_wall_ms, "at", UNIT_INSTANT, 0, 0, UINT64_MAX, 0,                   \
+      "when, by the host's clock")                                                      \
+    F(S, 6, TEXT, reason, "reason", UNIT_NONE, 0, 0, 255, 0, "why")
+/* failed, stopped by itself, or lost -> pending again, after back-off; or for good
+ * (give_up). */
+#define CMD_RETRY_VM_FIELDS(F, S)                                                   \
+    F(S, 1, U64, vm, "vm", UNIT_NONE, 0, 1, UINT64_MAX, 0, "uid")                   \
+    F(S, 2, U64, epoch, "epoch", UNIT_NONE, 0, 0, UINT64_MAX, 0, "the current one") \
+    F(S, 3, TEXT, reason, "reason", UNIT_NONE, 0, 0, 255, 0, "why")
+/* Live migration's four steps (model.md); switch bumps the epoch and the owner. */
+#define CMD_MIGRATE_FIELDS(F, S)                                                         \
+    F(S, 1, U64, vm, "vm", UNIT_NONE, 0, 1, UINT64_MAX, 0, "uid")                        \
+    F(S, 2, U64, epoch, "epoch", UNIT_NONE, 0, 1, UINT64_MAX, 0, "the current one")      \
+    F(S, 3, U64, target, "target", UNIT_NONE, 0, 0, UINT64_MAX, 0, "host uid (prepare)") \
+    F(S, 4, TEXT, reason, "reason", UNIT_NONE, 0, 0, 255, 0, "why")
+/* A host joins, or one that is known comes back with news. The join token (by hash) is
+ * used up here; without one the subject must be the cluster itself (bootstrap) or the
+ * host (its key is known). */
+#define CMD_HOST_JOIN_FIELDS(F, S)                                                       \
+    F(S, 1, NAME, name, "name", none, 0, 1, 63, 0, "unique")                             \
+    F(S, 2, DIGEST, token_hash, "token", none, 0, 0, 0, 0, "zero: bootstrap")            \
+    F(S, 3, RECORD, status, "status", host_status, 0, 0, 0, 0, "what it says of itself") \
+    F(S, 4, LABELS, labels, "labels", none, 0, 0, 64, 0, "of the host")
+#define CMD_HOST_UPDATE_FIELDS(F, S)                                  \
+    F(S, 1, U64, host, "host", UNIT_NONE, 0, 1, UINT64_MAX, 0, "uid") \
+    F(S, 2, RECORD, status, "status", host_status, 0, 0, 0, 0,        \
+      "inventory and addresses; phase, voter, key ignored")
+/* Move of a host's phase. lost takes its restartable VMs to lost (rules in model.md). */
+#define CMD_HOST_PHASE_FIELDS(F, S)                                               \
+    F(S, 1, U64, host, "host", UNIT_NONE, 0, 1, UINT64_MAX, 0, "uid")             \
+    F(S, 2, ENUM, phase, "phase", host_phase, 0, 0, HOST_PHASE_REMOVED, 0, "new") \
+    F(S, 3, TEXT, reason, "reason", UNIT_NONE, 0, 0, 255, 0, "why")
+#define CMD_HOST_DRAIN_FIELDS(F, S)                                   \
+    F(S, 1, U64, host, "host", UNIT_NONE, 0, 1, UINT64_MAX, 0, "uid") \
+    F(S, 2, BOOL, drain, "drain", none, 0, 0, 1, 0, "or undrain")     \
+    F(S, 3, TEXT, reason, "reason", UNIT_NONE, 0, 0, 255, 0, "why")
+#define CMD_HOST_VOTER_FIELDS(F, S)                                   \
+    F(S, 1, U64, host, "host", UNIT_NONE, 0, 1, UINT64_MAX, 0, "uid") \
+    F(S, 2, ENUM, voter, "voter", voter_role, 0, 0, VOTER_VOTER, 0,   \
+      "as the log's configuration has it")
+#define CMD_GROUP_SCALE_FIELDS(F, S)                                    \
+    F(S, 1, NAME, tenant, "tenant", none, 0, 1, 63, 0, "owner")         \
+    F(S, 2, NAME, group, "group", none, 0, 1, 63, 0, "which")           \
+    F(S, 3, U32, desired, "desired", UNIT_NONE, 0, 0, GROUP_VMS_MAX, 0, \
+      "VMs from now on")                                                \
+    F(S, 4, BOOL, by_user, "byUser", none, 0, 0, 1, 0,                  \
+      "berth scale: sets spec.replicas as well")                        \
+    F(S, 5, TEXT, reason, "reason", UNIT_NONE, 0, 0, 255, 0, "why")
+/* A host gets an address of its own in a network (before its first VM there), or gives it
+ * up (0). */
+#define CMD_NETWORK_HOST_FIELDS(F, S)                                       \
+    F(S, 1, U64, network, "network", UNIT_NONE, 0, 1, UINT64_MAX, 0, "uid") \
+    F(S, 2, U64, host, "host", UNIT_NONE, 0, 1, UINT64_MAX, 0, "uid")       \
+    F(S, 3, U32, ipv4, "address", UNIT_IPV4, 0, 0, UINT32_MAX, 0, "0: leave")
+#define CMD_OPERATION_STEP_FIELDS(F, S)                                         \
+    F(S, 1, NAME, name, "name", none, 0, 1, 63, 0, "which; made when new")      \
+    F(S, 2, TEXT, title, "title", UNIT_NONE, 0, 0, 255, 0, "when new")          \
+    F(S, 3, ENUM, phase, "phase", operation_phase, 0, 0, OPERATION_FAILED, 0,   \
+      "how it stands")                                                          \
+    F(S, 4, U32, permille, "progress", UNIT_PERMILLE, 0, 0, 1000, 0, "how far") \
+    F(S, 5, TEXT, step, "step", UNIT_NONE, 0, 0, 255, 0, "now, or the result")
+/* Nothing: a probe of the log. */
+#define CMD_NOOP_FIELDS(F, S) \
+    F(S, 1, U32, cookie, "cookie", UNIT_NONE, 0, 0, UINT32_MAX, 0, "any")
+
+/* X(ENUM, number, member, FIELDS): numbers are for ever. */
+#define COMMANDS(X)                                                                  \
+    X(NOOP, 1, noop, cmd_noop, CMD_NOOP_FIELDS)                                      \
+    X(PUT, 2, put, cmd_put, CMD_PUT_FIELDS)                                          \
+    X(DELETE, 3, delete, cmd_delete, CMD_DELETE_FIELDS)                              \
+    X(ADMIT_VM, 4, admit_vm, cmd_admit_vm, CMD_ADMIT_VM_FIELDS)                      \
+    X(SET_POWER, 5, set_power, cmd_set_power, CMD_SET_POWER_FIELDS)                  \
+    X(PLACE_VM, 6, place_vm, cmd_place_vm, CMD_PLACE_VM_FIELDS)                      \
+    X(EVICT_VM, 7, evict_vm, cmd_evict_vm, CMD_EVICT_VM_FIELDS)                      \
+    X(VM_PHASE, 8, vm_phase, cmd_vm_phase, CMD_VM_PHASE_FIELDS)                      \
+    X(RETRY_VM, 9, retry_vm, cmd_retry_vm, CMD_RETRY_VM_FIELDS)                      \
+    X(MIGRATE_PREPARE, 10, migrate_prepare, cmd_migrate_prepare, CMD_MIGRATE_FIELDS) \
+    X(MIGRATE_SWITCH, 11, migrate_switch, cmd_migrate_switch, CMD_MIGRATE_FIELDS)    \
+    X(MIGRATE_COMMIT, 12, migrate_commit, cmd_migrate_commit, CMD_MIGRATE_FIELDS)    \
+    X(MIGRATE_ABORT, 13, migrate_abort, cmd_migrate_abort, CMD_MIGRATE_FIELDS)       \
+    X(HOST_JOIN, 14, host_join, cmd_host_join, CMD_HOST_JOIN_FIELDS)                 \
+    X(HOST_UPDATE, 15, host_update, cmd_host_update, CMD_HOST_UPDATE_FIELDS)         \
+    X(HOST_PHASE, 16, host_phase, cmd_host_phase, CMD_HOST_PHASE_FIELDS)             \
+    X(HOST_DRAIN, 17, host_drain, cmd_host_drain, CMD_HOST_DRAIN_FIELDS)             \
+    X(HOST_VOTER, 18, host_voter, cmd_host_voter, CMD_HOST_VOTER_FIELDS)             \
+    X(GROUP_SCALE, 19, group_scale, cmd_group_scale, CMD_GROUP_SCALE_FIELDS)         \
+    X(NETWORK_HOST, 20, network_host, cmd_network_host, CMD_NETWORK_HOST_FIELDS)     \
+    X(OPERATION_STEP, 21, operation_step, cmd_operation_step, CMD_OPERATION_STEP_FIELDS)
+
+RECORD_DECLARE(cmd_address, CMD_ADDRESS_FIELDS)
+#define COMMAND_DECLARE(NAME, number, member, record, FIELDS) \
+    RECORD_DECLARE(record, FIELDS)
+COMMANDS(COMMAND_DECLARE)
+
+enum command_type {
+    COMMAND_NONE = 0,
+#define COMMAND_ENUM(NAME, number, member, record, FIELDS) COMMAND_##NAME = number,
+    COMMANDS(COMMAND_ENUM)
+#undef COMMAND_ENUM
+        COMMAND_COUNT
+};
+
+struct command {
+    enum command_type type;
+    uint8_t request_id[REQUEST_ID_SIZE]; /* all zero: not remembered */
+    uint64_t wall_ms;                    /* leader's clock when it proposed */
+    char subject[NAME_SIZE]; /* who asks: "system", "host:h1", "token:ci", "root" */
+    union {
+#define COMMAND_MEMBER(NAME, number, member, record, FIELDS) struct record member;
+        COMMANDS(COMMAND_MEMBER)
+#undef COMMAND_MEMBER
+    } body;
+};
+
+/* Sets type and fallback values; the rest is zero. */
+void command_init(struct command *command, enum command_type type);
+void command_fini(struct command *command);
+const char *command_name(enum command_type type); /* "place_vm" */
+const struct record *command_record(enum command_type type);
+void command_encode(const struct command *command, struct bytes_writer *writer);
+/* Decodes one command that fills the reader; on error *ret_command is zeroed. */
+int command_decode(struct bytes_reader *reader, struct command *ret_command);
+/* One readable line. */
+void command_print(const struct command *command, struct bytes_writer *writer);
+/* COMMAND_PUT of this object: encodes it into body.put.document. 0 or -ENOMEM /
+ * BERTH_ETOOLARGE. */
+int command_set_put(struct command *command,
+                    enum kind kind,
+                    const void *object,
+                    uint64_t expected_revision);
+/* The object inside a put, fresh (object_free). */
+int command_put_object(const struct cmd_put *put, void **ret_object);

@@ -1,0 +1,33 @@
+/* Objects as JSON documents and back: the API's and the CLI's one shape.
+ *
+ * {apiVersion, kind, metadata, spec, status}; keys in table order; sizes, durations,
+ * addresses as people write them ("128MiB", "30s"); secrets left out. Walks the record
+ * tables, so a new field needs nothing here. (base/json.h brings jansson.) Errors:
+ * BERTH_EINVALID with the path of the fault ("spec.memory.size: ...").
+ */
+#pragma once
+
+#include "base/err.h"
+#include "base/json.h"
+#include "model/objects.h"
+
+/* A new reference, NULL when out of memory. With `full`, fields at their fallback are
+ * shown too. */
+json_t *document_of(enum kind kind, const void *object, bool full);
+/* One record (a spec, a status) alone. */
+json_t *document_of_record(const struct record *record, const void *object, bool full);
+/* Reads a document strictly (unknown fields, wrong types, units, ranges are faults;
+ * server-written fields are ignored); the first fault is reported. A fresh object
+ * (object_free). */
+int document_read(const json_t *document,
+                  enum kind *ret_kind,
+                  void **ret_object,
+                  struct err *err);
+/* Reads one scalar as the field wants it from its text; shared with the YAML reader. */
+int field_parse(const struct field *field,
+                const char *text,
+                void *ret_member,
+                struct err *err);
+/* The scalar's text as people write it into a fresh string (caller frees), NULL when out
+ * of memory. */
+char *field_format(const struct field *field, const void *member);

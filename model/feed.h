@@ -1,0 +1,52 @@
+/* The change feed: a bounded ring of changes by revision, for watchers that resume.
+ *
+ * Shapes: each entry keeps a copy of the change with the object's encoded record (as of
+ * that revision). A watcher asks for what came after the revision it has; when the ring
+ * no longer reaches that far it gets an explicit reset. Memory: at most FEED_ENTRIES_MAX
+ * entries and FEED_BYTES_MAX bytes of records; the oldest go first. Several changes may
+ * share a revision: they are never split by feed_next.
+ */
+#pragma once
+
+#include "model/state.h"
+
+#define FEED_ENTRIES_MAX 16384
+#define FEED_BYTES_MAX   (8u << 20)
+
+struct feed;
+struct feed_entry {
+    uint64_t revision;
+    uint64_t wall_ms;
+    enum kind kind;
+    uint64_t uid;
+    char tenant[NAME_SIZE];
+    char name[NAME_SIZE];
+    char reason[256];
+    bool deleted;
+    bool created;
+    uint32_t phase_from;
+    uint32_t phase_to;
+    const uint8_t *
+        record; /* encoded object, borrowed until the next feed call; NULL when deleted */
+    size_t record_size;
+};
+
+/* start_revision: changes up to it are not in the ring. NULL when out of memory. */
+struct feed *feed_new(uint64_t start_revision);
+struct feed *feed_free(struct feed *feed);
+/* Copies the change in; out of memory drops everything held (watchers get a reset), never
+ * a gap. */
+void feed_push(struct feed *feed, const struct change *change);
+/* After a restore: everything before is gone. */
+void feed_reset(struct feed *feed, uint64_t start_revision);
+/* True when every change after `revision` is still held. */
+bool feed_reaches(const struct feed *feed, uint64_t revision);
+/* The first change with (revision, position) after *cursor; feed_cursor(revision) starts
+ * after a revision. NULL when there is none yet. The pointer is valid until the next
+ * push. */
+struct feed_cursor {
+    uint64_t revision;
+    uint32_t position; /* within the revision */
+};
+struct feed_cursor feed_cursor_after(uint64_t revision);
+const struct feed_entry *feed_next(const struct feed *feed, struct feed_cursor *cursor);

@@ -1,0 +1,137 @@
+/* The replicated state: tables of objects and apply(), the only function that changes
+ * them.
+ *
+ * Shapes: opaque struct state; objects are borrowed as const pointers that stay valid
+ * until the next apply or restore. Deterministic: the same commands give the same state,
+ * revision and hash on every replica, whatever their history of snapshots. Revisions:
+ * 64-bit, +1 per command that changed something. Units: wall ms come in the commands.
+ * Requests: the last REQUESTS_MAX non-zero request ids are remembered with a digest of
+ * the command and the result: a retry is answered, not done twice; the same id with
+ * another body is BERTH_EREUSED. Threads: the owner's. Errors: apply never fails as a
+ * call; a refusal is in its result. Out of memory inside apply aborts: a replica that
+ * cannot apply must stop. Limits: below, each checked by apply with BERTH_EFULL or
+ * BERTH_EQUOTA.
+ */
+#pragma once
+
+#include "base/err.h"
+#include "model/command.h"
+
+#define STATE_HOSTS_MAX    5000
+#define STATE_VMS_MAX      1000000
+#define STATE_OBJECTS_MAX  100000 /* of each other kind */
+#define STATE_REQUESTS_MAX 4096
+#define STATE_EVENTS_MAX   4096 /* the newest events, replicated: `berth events` */
+
+struct state;
+
+struct apply_result {
+    int code;          /* 0 or BERTH_E* */
+    uint64_t revision; /* of the state afterwards */
+    uint64_t uid;      /* of the object made or touched, or 0 */
+    char text[256];    /* when refused: why, in words for the user */
+};
+
+/* One change of one object. Given to the observer during apply (after the change), and
+ * kept in the feed ring of model/feed.h by whoever wants one. */
+struct change {
+    uint64_t revision;
+    uint64_t wall_ms;
+    enum kind kind;
+    uint64_t uid;
+    const char *tenant; /* borrowed; "" when none */
+    const char *name;
+    const char *reason;  /* borrowed; "" when none */
+    const void *object;  /* as it is now; NULL: deleted */
+    uint32_t phase_from; /* VM and Host: phases before and after; else 0 */
+    uint32_t phase_to;
+    bool created;
+};
+typedef void state_observer(void *context, const struct change *change);
+
+struct event {
+    uint64_t revision;
+    uint64_t wall_ms;
+    enum kind kind;
+    char tenant[NAME_SIZE];
+    char name[NAME_SIZE];
+    char verb[24];    /* created, deleted, changed, or the phase moved to */
+    char reason[256]; /* in words */
+};
+
+/* A new empty state (NULL when out of memory); the observer may be NULL and is called
+ * from within state_apply, once per changed object. */
+struct state *state_new(state_observer *observer, void *context);
+struct state *state_free(struct state *state);
+
+/* Applies one command. The result is complete in every case. */
+void state_apply(struct state *state,
+                 const struct command *command,
+                 struct apply_result *ret_result);
+
+uint64_t state_revision(const struct state *state);
+/* Order-independent hash of all objects, counters and remembered requests; equal on all
+ * replicas at equal revision. */
+uint64_t state_hash(const struct state *state);
+/* The cluster's identity, made by the bootstrap host_join (random comes in its request
+ * id). */
+void state_cluster_id(const struct state *state, uint8_t ret_id[REQUEST_ID_SIZE]);
+
+/* Whole state as bytes (versioned, sections with length and CRC32C) and back. Decode
+ * replaces the content of an existing state only when everything checked out, and does
+ * not call the observer. */
+int state_encode(const struct state *state, uint8_t **ret_data, size_t *ret_size);
+int state_decode(struct state *state, const void *data, size_t size, struct err *err);
+
+/* Look-ups: NULL when there is none. Tenant "" for cluster-wide kinds. */
+const void *state_get(const struct state *state,
+                      enum kind kind,
+                      const char *tenant,
+                      const char *name);
+const struct vm *state_vm(const struct state *state, uint64_t uid);
+const struct host *state_host(const struct state *state, uint64_t uid);
+const struct network *state_network(const struct state *state, uint64_t uid);
+const struct host *state_host_by_key(const struct state *state,
+                                     const struct digest *public_key);
+const struct token *state_token_by_hash(const struct state *state,
+                                        const struct digest *hash);
+/* An image by name as a tenant sees it: its own first, then the cluster's. */
+const struct image *
+state_image_for(const struct state *state, const char *tenant, const char *name);
+size_t state_count(const struct state *state, enum kind kind);
+
+/* All objects of a kind in table order (not sorted; stable while nothing is applied):
+ * *cursor starts at 0, NULL at the end. */
+const void *state_next(const struct state *state, enum kind kind, size_t *cursor);
+/* Objects of a kind sorted by (tenant, name), optionally of one tenant (NULL: all), in a
+ * fresh array of borrowed pointers. 0 or -ENOMEM. */
+int state_list(const struct state *state,
+               enum kind kind,
+               const char *tenant,
+               const void ***ret_objects,
+               size_t *ret_count);
+/* VMs on a host (by status.host, any phase but stopped-and-gone) and of a group; cursor
+ * starts at 0. */
+const struct vm *
+state_vm_on_host(const struct state *state, uint64_t host, size_t *cursor);
+const struct vm *
+state_vm_of_group(const struct state *state, const struct group *group, size_t *cursor);
+/* Whether an address of the network is taken (a VM's, a host's, the gateway, network and
+ * broadcast). */
+bool state_address_used(const struct state *state,
+                        const struct network *network,
+                        uint32_t ipv4);
+/* Lowest free address at or after `from` (0: the start), 0 when the network is full. */
+uint32_t state_address_free(const struct state *state,
+                            const struct network *network,
+                            uint32_t from);
+
+/* Events with revision > since, oldest first; *cursor starts at 0. */
+const struct event *
+state_event_next(const struct state *state, uint64_t since, size_t *cursor);
+
+/* Whether the phase table allows the move (the table of model.md; apply uses the same).
+ */
+bool vm_phase_allowed(enum phase from, enum phase to);
+/* True while the VM counts as being on its host: a process may exist there. */
+bool vm_phase_on_host(enum phase phase);
