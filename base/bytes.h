@@ -1,11 +1,12 @@
 /* Bounded byte cursors with a sticky error: the one way in which foreign bytes are read.
  *
- * Shapes: `struct bytes_reader` walks borrowed memory; `struct bytes_writer` grows an owned buffer up to
- * a limit. After the first fault every further call does nothing and returns zeros: read or write the
- * whole message, then check once with bytes_reader_end / bytes_writer_take.
- * Units: sizes in bytes; integers little endian. Threads: none of its own.
- * Errors: readers end in BERTH_EPROTO, writers in BERTH_ETOOLARGE or -ENOMEM.
- * Ownership: pointers given by a reader borrow its memory; a writer owns its buffer until taken.
+ * Shapes: `struct bytes_reader` walks borrowed memory; `struct bytes_writer` grows an
+ * owned buffer up to a limit. After the first fault every further call does nothing and
+ * returns zeros: read or write the whole message, then check once with bytes_reader_end /
+ * bytes_writer_take. Units: sizes in bytes; integers little endian. Threads: none of its
+ * own. Errors: readers end in BERTH_EPROTO, writers in BERTH_ETOOLARGE or -ENOMEM.
+ * Ownership: pointers given by a reader borrow its memory; a writer owns its buffer until
+ * taken.
  */
 #pragma once
 
@@ -27,15 +28,17 @@ uint32_t bytes_read_u32(struct bytes_reader *reader);
 uint64_t bytes_read_u64(struct bytes_reader *reader);
 /* Copies exactly size bytes out; zeros them on fault. */
 void bytes_read_raw(struct bytes_reader *reader, void *ret_data, size_t size);
-/* Steps over size bytes and returns where they are (borrowed), or NULL on fault (also for size 0). */
+/* Steps over size bytes and returns where they are (borrowed), or NULL on fault (also for
+ * size 0). */
 const void *bytes_read_view(struct bytes_reader *reader, size_t size);
 /* Reads a u32 length and that many bytes as a view; a length over size_max is a fault. */
-const void *bytes_read_block(struct bytes_reader *reader, size_t size_max, size_t *ret_size);
-/* Reads a u32 length and text into `ret_text` (NUL-terminated, capacity counts the NUL); a text that is
- * too long or holds a NUL is a fault. */
+const void *
+bytes_read_block(struct bytes_reader *reader, size_t size_max, size_t *ret_size);
+/* Reads a u32 length and text into `ret_text` (NUL-terminated, capacity counts the NUL);
+ * a text that is too long or holds a NUL is a fault. */
 void bytes_read_text(struct bytes_reader *reader, char *ret_text, size_t capacity);
-/* A reader over the next size bytes, which this reader steps over; on fault the new one is empty and
- * faulted as well. */
+/* A reader over the next size bytes, which this reader steps over; on fault the new one
+ * is empty and faulted as well. */
 struct bytes_reader bytes_read_sub(struct bytes_reader *reader, size_t size);
 size_t bytes_reader_left(const struct bytes_reader *reader);
 /* Marks the reader faulted (a value was out of range). */
@@ -71,8 +74,9 @@ void bytes_write_format(struct bytes_writer *writer, const char *format, ...)
 size_t bytes_write_length_hole(struct bytes_writer *writer);
 /* Stores the number of bytes written after the hole into it. */
 void bytes_writer_patch_length(struct bytes_writer *writer, size_t hole);
-/* Hands the buffer over (*ret_data owned by the caller, free()); the writer is empty afterwards. 0 or the
- * sticky error, in which case nothing is handed over and the buffer is freed. */
+/* Hands the buffer over (*ret_data owned by the caller, free()); the writer is empty
+ * afterwards. 0 or the sticky error, in which case nothing is handed over and the buffer
+ * is freed. */
 int bytes_writer_take(struct bytes_writer *writer, uint8_t **ret_data, size_t *ret_size);
 /* As above for texts: NUL-terminated. */
 int bytes_writer_take_text(struct bytes_writer *writer, char **ret_text);

@@ -1,7 +1,8 @@
 /* Cleanup attributes: function-local resources that free themselves on every way out.
  *
- * `CLEANUP_FREE char *text = NULL;` is freed, `CLEANUP_FD int fd = -1;` is closed when the scope ends.
- * TAKE_PTR and TAKE_FD hand the resource on: they yield the value and leave NULL / -1 behind.
+ * `CLEANUP_FREE char *text = NULL;` is freed, `CLEANUP_FD int fd = -1;` is closed when
+ * the scope ends. TAKE_PTR and TAKE_FD hand the resource on: they yield the value and
+ * leave NULL / -1 behind.
  */
 #pragma once
 
@@ -24,17 +25,17 @@ static inline void cleanup_close_fd(int *fd)
 #define CLEANUP_FD         __attribute__((cleanup(cleanup_close_fd)))
 #define CLEANUP_WITH(func) __attribute__((cleanup(func)))
 
-#define TAKE_PTR(pointer)                                                                \
-    __extension__({                                                                      \
-        __auto_type taken_pointer = (pointer);                                           \
-        (pointer) = NULL;                                                                \
-        taken_pointer;                                                                   \
+#define TAKE_PTR(pointer)                      \
+    __extension__({                            \
+        __auto_type taken_pointer = (pointer); \
+        (pointer) = NULL;                      \
+        taken_pointer;                         \
     })
-#define TAKE_FD(fd)                                                                      \
-    __extension__({                                                                      \
-        int taken_fd = (fd);                                                             \
-        (fd) = -1;                                                                       \
-        taken_fd;                                                                        \
+#define TAKE_FD(fd)          \
+    __extension__({          \
+        int taken_fd = (fd); \
+        (fd) = -1;           \
+        taken_fd;            \
     })
 
 #define ARRAY_COUNT(array) (sizeof(array) / sizeof((array)[0]))

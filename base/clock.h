@@ -1,7 +1,8 @@
-/* Time as a value: whoever needs the time is given a `const struct clock *`, so that tests own it.
+/* Time as a value: whoever needs the time is given a `const struct clock *`, so that
+ * tests own it.
  *
- * Units: monotonic nanoseconds (CLOCK_BOOTTIME, so that a suspended host's lease runs out) and wall
- * milliseconds since 1970. Threads: any.
+ * Units: monotonic nanoseconds (CLOCK_BOOTTIME, so that a suspended host's lease runs
+ * out) and wall milliseconds since 1970. Threads: any.
  */
 #pragma once
 

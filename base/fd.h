@@ -4,14 +4,14 @@
  */
 #pragma once
 
+#include "base/err.h"
+
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "base/err.h"
-
-/* open(2) with O_CLOEXEC | O_NOFOLLOW added, at a folder descriptor or AT_FDCWD; the descriptor or
- * -errno with text. */
+/* open(2) with O_CLOEXEC | O_NOFOLLOW added, at a folder descriptor or AT_FDCWD; the
+ * descriptor or -errno with text. */
 int fd_open_at(int folder, const char *path, int flags, mode_t mode, struct err *err);
 /* Closes *fd when it is not -1 and sets it to -1. */
 void fd_close(int *fd);
@@ -19,8 +19,8 @@ void fd_close(int *fd);
 ssize_t fd_read_full(int fd, void *ret_data, size_t size);
 /* Writes everything; 0 or -errno. Retries EINTR. */
 int fd_write_full(int fd, const void *data, size_t size);
-/* Reads a whole file into fresh memory with one NUL after it (caller frees); over size_max is
- * BERTH_ETOOLARGE. */
+/* Reads a whole file into fresh memory with one NUL after it (caller frees); over
+ * size_max is BERTH_ETOOLARGE. */
 int fd_read_file(int folder,
                  const char *path,
                  size_t size_max,
@@ -30,5 +30,6 @@ int fd_read_file(int folder,
 int fd_set_nonblocking(int fd);
 /* mkdir -p with mode 0700 for new folders; 0 or -errno with text. */
 int fd_make_folders(const char *path, struct err *err);
-/* Removes a folder and everything in it without following links, depth <= 32; missing is fine. */
+/* Removes a folder and everything in it without following links, depth <= 32; missing is
+ * fine. */
 int fd_remove_tree(const char *path, struct err *err);

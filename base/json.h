@@ -1,8 +1,8 @@
 /* JSON documents: jansson with the house's limits and error texts.
  *
- * json_t is jansson's; ownership follows its rules (reference counts). Rooms that build or read
- * documents include this header and use jansson through it.
- * Errors: BERTH_EINVALID with line and column. Limits: JSON_SIZE_MAX, depth by jansson (2048).
+ * json_t is jansson's; ownership follows its rules (reference counts). Rooms that build
+ * or read documents include this header and use jansson through it. Errors:
+ * BERTH_EINVALID with line and column. Limits: JSON_SIZE_MAX, depth by jansson (2048).
  */
 #pragma once
 
@@ -21,7 +21,8 @@ int json_parse(const char *text, size_t size, json_t **ret_document, struct err 
 char *json_text(const json_t *document);
 /* Indented by 2, for people. */
 char *json_text_pretty(const json_t *document);
-/* Member of an object as text, or fallback when it is missing or another type. Borrowed. */
+/* Member of an object as text, or fallback when it is missing or another type. Borrowed.
+ */
 const char *json_member_text(const json_t *object, const char *key, const char *fallback);
 /* Member as non-negative integer, or fallback. */
 uint64_t json_member_u64(const json_t *object, const char *key, uint64_t fallback);

@@ -1,7 +1,8 @@
 /* Intrusive doubly linked list.
  *
- * Shapes: `struct list` is both the head and the link inside an element. An initialised head points to
- * itself. Ownership: the list owns nothing. Threads: none of its own; the caller's lock or loop.
+ * Shapes: `struct list` is both the head and the link inside an element. An initialised
+ * head points to itself. Ownership: the list owns nothing. Threads: none of its own; the
+ * caller's lock or loop.
  */
 #pragma once
 
@@ -37,7 +38,8 @@ static inline void list_push_front(struct list *head, struct list *item)
     list_push_back(head->next, item);
 }
 
-/* Takes the item out of its list; the item becomes an empty head, so a second remove is harmless. */
+/* Takes the item out of its list; the item becomes an empty head, so a second remove is
+ * harmless. */
 static inline void list_remove(struct list *item)
 {
     item->prev->next = item->next;
@@ -45,7 +47,8 @@ static inline void list_remove(struct list *item)
     list_init(item);
 }
 
-/* Moves every element of `from` to the end of `to`; for firing callbacks from a local list. */
+/* Moves every element of `from` to the end of `to`; for firing callbacks from a local
+ * list. */
 static inline void list_move_all(struct list *to, struct list *from)
 {
     while (!list_empty(from)) {
@@ -55,11 +58,11 @@ static inline void list_move_all(struct list *to, struct list *from)
     }
 }
 
-#define LIST_ITEM(link, type, member)                                                    \
+#define LIST_ITEM(link, type, member) \
     ((type *)(void *)((char *)(link)-offsetof(type, member)))
-#define LIST_EACH(link, head)                                                            \
+#define LIST_EACH(link, head) \
     for (struct list *link = (head)->next; link != (head); link = link->next)
 /* The current element may be removed and freed inside the loop. */
-#define LIST_EACH_SAFE(link, head)                                                       \
-    for (struct list *link = (head)->next, *link##_next = link->next; link != (head);    \
+#define LIST_EACH_SAFE(link, head)                                                    \
+    for (struct list *link = (head)->next, *link##_next = link->next; link != (head); \
          link = link##_next, link##_next = link->next)

@@ -1,9 +1,10 @@
 /* The log: one constant sentence and key/values per line, on stderr, as text or JSON.
  *
  * `log_info("agent", "vm started", KV_STR("vm", name), KV_U64("boot_ms", t));`
- * The first argument names the room. Values are escaped: guest or wire text cannot forge a line.
- * Threads: any; a line is one write(2). Errors: none reach the caller. Limits: a line over LOG_LINE_MAX
- * is cut and marked. The clock is real time, read here; nothing decides by it.
+ * The first argument names the room. Values are escaped: guest or wire text cannot forge
+ * a line. Threads: any; a line is one write(2). Errors: none reach the caller. Limits: a
+ * line over LOG_LINE_MAX is cut and marked. The clock is real time, read here; nothing
+ * decides by it.
  */
 #pragma once
 
@@ -25,13 +26,15 @@ struct log_kv {
     } value;
 };
 
-#define KV_STR(k, v)  ((struct log_kv){.key = (k), .kind = LOG_KV_STR, .value.str = (v)})
-#define KV_U64(k, v)  ((struct log_kv){.key = (k), .kind = LOG_KV_U64, .value.u64 = (v)})
-#define KV_I64(k, v)  ((struct log_kv){.key = (k), .kind = LOG_KV_I64, .value.i64 = (v)})
-#define KV_BOOL(k, v) ((struct log_kv){.key = (k), .kind = LOG_KV_BOOL, .value.flag = (v)})
-#define KV_HEX(k, v)  ((struct log_kv){.key = (k), .kind = LOG_KV_HEX, .value.u64 = (v)})
+#define KV_STR(k, v) ((struct log_kv){.key = (k), .kind = LOG_KV_STR, .value.str = (v)})
+#define KV_U64(k, v) ((struct log_kv){.key = (k), .kind = LOG_KV_U64, .value.u64 = (v)})
+#define KV_I64(k, v) ((struct log_kv){.key = (k), .kind = LOG_KV_I64, .value.i64 = (v)})
+#define KV_BOOL(k, v) \
+    ((struct log_kv){.key = (k), .kind = LOG_KV_BOOL, .value.flag = (v)})
+#define KV_HEX(k, v) ((struct log_kv){.key = (k), .kind = LOG_KV_HEX, .value.u64 = (v)})
 
-/* Lines below level are dropped; json chooses one JSON object per line. Call before threads start. */
+/* Lines below level are dropped; json chooses one JSON object per line. Call before
+ * threads start. */
 void log_setup(enum log_level level, bool json);
 /* Fixed field on every line (the host's name); borrowed for ever; NULL to remove. */
 void log_set_host(const char *host);
@@ -42,7 +45,8 @@ void log_line(enum log_level level,
               unsigned kv_count,
               const struct log_kv *kvs);
 
-/* Never call with an empty KV list and a run-time sentence: the sentence is a constant. */
+/* Never call with an empty KV list and a run-time sentence: the sentence is a constant.
+ */
 #define LOG_AT(level, room, sentence, ...)                                               \
     do {                                                                                 \
         if (log_enabled(level)) {                                                        \

@@ -1,11 +1,12 @@
 /* Small things every loop user needs on top of libuv.
  *
- * Shapes: loop_timer (repeating or one-shot, closes itself), loop_post (a function to run on the loop
- * from any thread), loop_child (a helper program with argv, stdin text and bounded output, a deadline
- * and one callback). House rule: no callback ever runs inside the call that registered it.
- * Threads: the loop's thread only, except loop_post_send. Ownership: *_new gives an object that is freed
- * by *_close, which may be called at any time, from a callback too; after it no callback fires.
- * Limits: LOOP_CHILD_OUTPUT_MAX bytes kept of each of stdout and stderr.
+ * Shapes: loop_timer (repeating or one-shot, closes itself), loop_post (a function to run
+ * on the loop from any thread), loop_child (a helper program with argv, stdin text and
+ * bounded output, a deadline and one callback). House rule: no callback ever runs inside
+ * the call that registered it. Threads: the loop's thread only, except loop_post_send.
+ * Ownership: *_new gives an object that is freed by *_close, which may be called at any
+ * time, from a callback too; after it no callback fires. Limits: LOOP_CHILD_OUTPUT_MAX
+ * bytes kept of each of stdout and stderr.
  */
 #pragma once
 
@@ -16,10 +17,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct loop_timer;
-/* Calls fn every interval_ms (first after first_ms; interval 0: once). NULL when out of memory. */
-struct loop_timer *loop_timer_new(
-    uv_loop_t *loop, uint64_t first_ms, uint64_t interval_ms, void (*fn)(void *context), void *context);
+struct loop_timer; /* lives until it is closed, also when it was one-shot and has fired */
+/* Calls fn every interval_ms (first after first_ms; interval 0: once). NULL when out of
+ * memory. */
+struct loop_timer *loop_timer_new(uv_loop_t *loop,
+                                  uint64_t first_ms,
+                                  uint64_t interval_ms,
+                                  void (*fn)(void *context),
+                                  void *context);
 /* Starts anew with these times. */
 void loop_timer_again(struct loop_timer *timer, uint64_t first_ms, uint64_t interval_ms);
 /* Accepts NULL; returns NULL. */
@@ -27,7 +32,8 @@ struct loop_timer *loop_timer_close(struct loop_timer *timer);
 
 struct loop_post;
 /* A wake-up: after any number of sends, fn runs once on the loop soon. */
-struct loop_post *loop_post_new(uv_loop_t *loop, void (*fn)(void *context), void *context);
+struct loop_post *
+loop_post_new(uv_loop_t *loop, void (*fn)(void *context), void *context);
 /* From any thread. */
 void loop_post_send(struct loop_post *post);
 struct loop_post *loop_post_close(struct loop_post *post);
@@ -35,22 +41,25 @@ struct loop_post *loop_post_close(struct loop_post *post);
 #define LOOP_CHILD_OUTPUT_MAX 65536
 struct loop_child;
 struct loop_child_result {
-    int code;          /* 0: exited with 0; else negative: spawn error, BERTH_ETIMEOUT, BERTH_ECHILD */
-    int exit_status;   /* when it exited */
-    int signal_number; /* when a signal ended it */
+    int code;           /* 0: exited with 0; else negative: spawn error, BERTH_ETIMEOUT,
+                           BERTH_ECHILD */
+    int exit_status;    /* when it exited */
+    int signal_number;  /* when a signal ended it */
     const char *output; /* stdout, NUL-terminated, borrowed for the callback */
     const char *errors; /* stderr, likewise */
 };
-/* Runs argv[0] (searched in PATH; NULL-terminated array; borrowed for the call) with `input` (may be
- * NULL; copied) on stdin. The child is killed at timeout_ms. done runs exactly once unless closed first.
- * NULL with *err filled when it cannot be started at all. */
-struct loop_child *loop_child_run(
-    uv_loop_t *loop,
-    const char *const *argv,
-    const char *input,
-    uint64_t timeout_ms,
-    void (*done)(void *context, const struct loop_child_result *result),
-    void *context,
-    struct err *err);
-/* Kills it if it runs; no callback afterwards. Accepts NULL; returns NULL. Not needed after done. */
+/* Runs argv[0] (searched in PATH; NULL-terminated array; borrowed for the call) with
+ * `input` (may be NULL; copied) on stdin. The child is killed at timeout_ms. done runs
+ * exactly once unless closed first. NULL with *err filled when it cannot be started at
+ * all. */
+struct loop_child *loop_child_run(uv_loop_t *loop,
+                                  const char *const *argv,
+                                  const char *input,
+                                  uint64_t timeout_ms,
+                                  void (*done)(void *context,
+                                               const struct loop_child_result *result),
+                                  void *context,
+                                  struct err *err);
+/* Kills it if it runs; no callback afterwards. Accepts NULL; returns NULL. Not needed
+ * after done. */
 struct loop_child *loop_child_close(struct loop_child *child);

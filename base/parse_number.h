@@ -1,15 +1,15 @@
 /* Numbers with units, in and out: "4GiB", "1500m", "30s", "60%".
  *
- * Units: bytes (B, kB MB GB TB, KiB MiB GiB TiB), CPU in millicores ("2", "0.5", "1500m"), durations in
- * milliseconds (ms s m h d), percent as tenths of a percent ("60%" is 600). A unit is required on sizes
- * and durations. Overflow and trailing text are errors.
- * Errors: BERTH_EINVALID with a text that says what was expected.
+ * Units: bytes (B, kB MB GB TB, KiB MiB GiB TiB), CPU in millicores ("2", "0.5",
+ * "1500m"), durations in milliseconds (ms s m h d), percent as tenths of a percent ("60%"
+ * is 600). A unit is required on sizes and durations. Overflow and trailing text are
+ * errors. Errors: BERTH_EINVALID with a text that says what was expected.
  */
 #pragma once
 
-#include <stdint.h>
-
 #include "base/err.h"
+
+#include <stdint.h>
 
 int parse_u64(const char *text, uint64_t *ret_value, struct err *err);
 int parse_bytes(const char *text, uint64_t *ret_bytes, struct err *err);
@@ -17,8 +17,8 @@ int parse_mcpu(const char *text, uint32_t *ret_mcpu, struct err *err);
 int parse_duration_ms(const char *text, uint64_t *ret_ms, struct err *err);
 int parse_permille(const char *text, uint32_t *ret_permille, struct err *err);
 
-/* The shortest exact text ("4GiB", "1500m", "90s"); capacity NUMBER_TEXT_SIZE. Parsing it gives the value
- * back. */
+/* The shortest exact text ("4GiB", "1500m", "90s"); capacity NUMBER_TEXT_SIZE. Parsing it
+ * gives the value back. */
 #define NUMBER_TEXT_SIZE 32
 void format_bytes(uint64_t bytes, char text[NUMBER_TEXT_SIZE]);
 void format_mcpu(uint32_t mcpu, char text[NUMBER_TEXT_SIZE]);
@@ -33,7 +33,10 @@ void format_bytes_human(uint64_t bytes, char text[NUMBER_TEXT_SIZE]);
 #define MAC_TEXT_SIZE  18
 int parse_ipv4(const char *text, uint32_t *ret_address, struct err *err);
 /* Host bits must be zero. */
-int parse_cidr(const char *text, uint32_t *ret_address, uint32_t *ret_prefix_bits, struct err *err);
+int parse_cidr(const char *text,
+               uint32_t *ret_address,
+               uint32_t *ret_prefix_bits,
+               struct err *err);
 int parse_mac(const char *text, uint64_t *ret_mac, struct err *err);
 void format_ipv4(uint32_t address, char text[IPV4_TEXT_SIZE]);
 void format_cidr(uint32_t address, uint32_t prefix_bits, char text[CIDR_TEXT_SIZE]);

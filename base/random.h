@@ -1,8 +1,9 @@
 /* Randomness as a value.
  *
- * `struct random` is a small seeded generator (xoshiro256**) for jitter, sampling and simulation: the
- * same seed gives the same run. random_secret fills from the kernel and is the only source for keys,
- * tokens and request ids. Threads: a generator belongs to one thread.
+ * `struct random` is a small seeded generator (xoshiro256**) for jitter, sampling and
+ * simulation: the same seed gives the same run. random_secret fills from the kernel and
+ * is the only source for keys, tokens and request ids. Threads: a generator belongs to
+ * one thread.
  */
 #pragma once
 

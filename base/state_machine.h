@@ -1,17 +1,18 @@
-/* State machines that cannot be entered wrongly: a table of allowed moves, an invariant, one log line
- * per move.
+/* State machines that cannot be entered wrongly: a table of allowed moves, an invariant,
+ * one log line per move.
  *
- * Shapes: `struct state_machine_type` is a static table (one row per state: name, set of allowed next
- * states as a bit mask, flags); `struct state_machine` is embedded in the object. A move that the table
- * does not allow is our own mistake and aborts; where the wish comes from outside ask
- * state_machine_allows first. Threads: the owner's. Limits: STATE_COUNT_MAX states.
+ * Shapes: `struct state_machine_type` is a static table (one row per state: name, set of
+ * allowed next states as a bit mask, flags); `struct state_machine` is embedded in the
+ * object. A move that the table does not allow is our own mistake and aborts; where the
+ * wish comes from outside ask state_machine_allows first. Threads: the owner's. Limits:
+ * STATE_COUNT_MAX states.
  */
 #pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#define STATE_COUNT_MAX 32
+#define STATE_COUNT_MAX  32
 #define STATE_BIT(state) (UINT32_C(1) << (state))
 
 enum { STATE_INITIAL = 1, STATE_FINAL = 2 };
@@ -48,5 +49,6 @@ void state_machine_move(struct state_machine *machine,
                         const char *object_name,
                         const char *reason);
 const char *state_machine_name(const struct state_machine *machine);
-/* Table check for tests: every state reachable from an initial one, finals have no next. */
+/* Table check for tests: every state reachable from an initial one, finals have no next.
+ */
 bool state_machine_type_sound(const struct state_machine_type *type);

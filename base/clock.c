@@ -1,0 +1,69 @@
+#include "base/clock.h"
+
+#include "base/require.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#define WALL_MS_MAX UINT64_C(253402300799999) /* the last millisecond of the year 9999 \
+                                               */
+
+static struct timespec read_clock(clockid_t id)
+{
+    struct timespec now;
+    REQUIRE(clock_gettime(id, &now) == 0);
+    return now;
+}
+
+static uint64_t system_now_ns(void *context)
+{
+    (void)context;
+    struct timespec now = read_clock(CLOCK_BOOTTIME);
+    return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
+}
+
+static uint64_t system_wall_ms(void *context)
+{
+    (void)context;
+    struct timespec now = read_clock(CLOCK_REALTIME);
+    return (uint64_t)now.tv_sec * MS_PER_S + (uint64_t)now.tv_nsec / NS_PER_MS;
+}
+
+const struct clock *clock_system(void)
+{
+    static const struct clock system_clock = {.now_ns = system_now_ns,
+                                              .wall_ms = system_wall_ms};
+    return &system_clock;
+}
+
+uint64_t clock_now_ns(const struct clock *clock)
+{
+    return clock->now_ns(clock->context);
+}
+
+uint64_t clock_now_ms(const struct clock *clock)
+{
+    return clock_now_ns(clock) / NS_PER_MS;
+}
+
+uint64_t clock_wall_ms(const struct clock *clock)
+{
+    return clock->wall_ms(clock->context);
+}
+
+void clock_format(uint64_t wall_ms, char text[CLOCK_TEXT_SIZE])
+{
+    if (wall_ms > WALL_MS_MAX) {
+        wall_ms = WALL_MS_MAX;
+    }
+    time_t seconds = (time_t)(wall_ms / MS_PER_S);
+    struct tm parts;
+    REQUIRE(gmtime_r(&seconds, &parts) != NULL);
+    char digits[64]; /* wider than the text, so that the compiler sees that nothing is cut
+                      */
+    (void)snprintf(digits, sizeof(digits), "%04d-%02d-%02dT%02d:%02d:%02d.%03uZ",
+                   parts.tm_year + 1900, parts.tm_mon + 1, parts.tm_mday, parts.tm_hour,
+                   parts.tm_min, parts.tm_sec, (unsigned)(wall_ms % MS_PER_S));
+    memcpy(text, digits, CLOCK_TEXT_SIZE);
+}
