@@ -33,7 +33,7 @@ function(berth_room name)
     endforeach()
 endfunction()
 
-# berth_program(NAME ROOM room MAIN file): an executable from one main file and its room.
+# berth_program(NAME ROOM room MAIN file): an executable from one main file and its room; installed.
 function(berth_program name)
     cmake_parse_arguments(PROGRAM "" "ROOM;MAIN" "" ${ARGN})
     if(NOT EXISTS ${CMAKE_SOURCE_DIR}/${PROGRAM_MAIN})
@@ -41,4 +41,5 @@ function(berth_program name)
     endif()
     add_executable(${name} ${PROGRAM_MAIN})
     target_link_libraries(${name} PRIVATE berth_${PROGRAM_ROOM} berth_flags)
+    install(TARGETS ${name} RUNTIME DESTINATION bin)
 endfunction()
