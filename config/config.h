@@ -1,0 +1,64 @@
+/* YAML in, typed objects or located errors out.
+ *
+ * Shapes: config_read walks libyaml's nodes by the record tables of model/record.h: one
+ * table decodes, validates, and prints the JSON Schema. A file may hold several documents
+ * (`---`). Rules: YAML 1.2 core without anchors, aliases, merge keys and tags; duplicate
+ * keys, unknown fields, wrong types and units, ranges, missing fields and object_check's
+ * faults are errors, all of a file at once (CONFIG_FAULTS_MAX), each with
+ * file:line:column, a caret line, a reason and a hint. `x-*` fields are allowed and
+ * ignored; server-written fields (status, metadata.uid, ...) are ignored with a warning.
+ * References between objects of the same file (group -> template -> image, network) are
+ * left to the server, which knows what exists already. Ownership: struct config is a
+ * value with owned lists; config_fini. Threads: pure but for libyaml. Errors: 0,
+ * BERTH_EINVALID (faults are in the list), BERTH_ETOOLARGE, -ENOMEM.
+ */
+#pragma once
+
+#include "base/err.h"
+#include "model/objects.h"
+
+#include <stdio.h>
+
+#define CONFIG_SIZE_MAX    (1u << 20)
+#define CONFIG_DEPTH_MAX   32
+#define CONFIG_FAULTS_MAX  50
+#define CONFIG_OBJECTS_MAX 1000
+
+struct config_fault {
+    bool warning;
+    unsigned line;    /* 1-based */
+    unsigned column;  /* 1-based */
+    unsigned width;   /* of the caret line, >= 1 */
+    const char *code; /* "BE1103", static */
+    char message[256];
+    char hint[128]; /* "" when none: `did you mean "memory"?` */
+};
+
+struct config_object {
+    enum kind kind;
+    void *object; /* owned */
+    unsigned line;
+};
+
+struct config {
+    char *name; /* file name for messages */
+    char *text; /* for caret lines */
+    struct config_object *objects;
+    unsigned object_count;
+    struct config_fault *faults; /* by line, column */
+    unsigned fault_count;
+    unsigned error_count; /* faults that are no warnings */
+};
+
+/* Reads text (size bytes, borrowed for the call). *ret_config is complete in every case
+ * but -ENOMEM. */
+int config_read(const char *name,
+                const char *text,
+                size_t size,
+                struct config *ret_config);
+void config_fini(struct config *config);
+/* Prints the faults as people read them, with caret lines, and the closing count. */
+void config_print_faults(const struct config *config, FILE *stream);
+/* JSON Schema draft-07 of all user-writable kinds; caller frees; NULL when out of memory.
+ */
+char *config_json_schema(void);

@@ -1,0 +1,113 @@
+/* The scheduler: what the leader decides. Pure: state, soft facts and time in; commands
+ * and reasons out.
+ *
+ * Shapes: opaque struct scheduler keeps the soft state that never enters the log: when
+ * each host was last heard, its usage, CPU samples of VMs. scheduler_step looks at the
+ * committed state and gives the batch of commands that should be proposed now; within a
+ * step every decision sees the ones before it through a speculative overlay
+ * (scheduler/overlay.h), so a batch never over-fills a host or gives an address twice.
+ * The caller proposes the batch, waits for its results, and steps again: refused commands
+ * are simply decided anew. Units: now_ns monotonic, wall_ms wall; CPU in millicores;
+ * ratios in permille. Threads: one. Ownership: struct decisions is the caller's;
+ * decisions_fini. Errors: -ENOMEM only. Limits: DECISIONS_MAX commands per step; the rest
+ * follows in the next.
+ *
+ * Lease rules (model.md): LEASE_NS is L, LEASE_DRIFT_PERMILLE is d. A host is suspect (no
+ * new work) after SUSPECT_NS without a heartbeat; lost, in the log, only after its last
+ * renewal + L*(1+d) + LEASE_MARGIN_NS, and never before the new leader itself has led for
+ * that long.
+ */
+#pragma once
+
+#include "base/json.h"
+#include "model/state.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define LEASE_NS             UINT64_C(6000000000)
+#define LEASE_DRIFT_PERMILLE 10
+#define LEASE_MARGIN_NS      UINT64_C(200000000)
+#define HEARTBEAT_NS         UINT64_C(250000000)
+#define SUSPECT_NS           UINT64_C(1500000000) /* six heartbeats */
+#define DECISIONS_MAX        512
+#define CPU_OVERCOMMIT       4 /* virtual per physical */
+
+struct scheduler;
+
+/* What a heartbeat says of a host as a whole. */
+struct host_usage {
+    uint32_t cpu_used_mcpu;
+    uint64_t memory_used_bytes;
+    uint64_t disk_free_bytes;
+};
+
+struct decisions {
+    struct command commands[DECISIONS_MAX]; /* subject "system", no request id */
+    uint32_t count;
+};
+
+struct scheduler *scheduler_new(void);
+struct scheduler *scheduler_free(struct scheduler *scheduler);
+
+/* Leadership begins: forgets all soft state; nobody is declared lost before a full lease
+ * from now. */
+void scheduler_lead(struct scheduler *scheduler, uint64_t now_ns);
+
+/* A heartbeat of a host arrived (its ack renews the lease). */
+void scheduler_host_heard(struct scheduler *scheduler,
+                          uint64_t host,
+                          const struct host_usage *usage,
+                          uint64_t now_ns,
+                          uint64_t wall_ms);
+/* A VM's CPU use since the last sample, in permille of its vCPUs (1000 = all of them
+ * busy). */
+void scheduler_vm_load(struct scheduler *scheduler,
+                       uint64_t vm,
+                       uint32_t cpu_permille,
+                       uint64_t now_ns);
+
+/* Decides. Fills *decisions (any content before is ignored); the number of commands. */
+uint32_t scheduler_step(struct scheduler *scheduler,
+                        const struct state *state,
+                        uint64_t now_ns,
+                        uint64_t wall_ms,
+                        struct decisions *ret_decisions);
+void decisions_fini(struct decisions *decisions);
+/* When the next step is due even if nothing happens (monotonic ns). */
+uint64_t scheduler_next_ns(const struct scheduler *scheduler,
+                           const struct state *state,
+                           uint64_t now_ns);
+
+/* Last heartbeat of a host and its usage; false when never heard under this leader. */
+bool scheduler_host_seen(const struct scheduler *scheduler,
+                         uint64_t host,
+                         uint64_t *ret_heard_wall_ms,
+                         struct host_usage *ret_usage);
+/* Mean CPU permille of a VM over the window, or -1 without samples. */
+int scheduler_vm_cpu(const struct scheduler *scheduler,
+                     uint64_t vm,
+                     uint64_t window_ns,
+                     uint64_t now_ns);
+
+/* Why a VM is where it is or is not placed, or what a group lacks: per host verdict,
+ * reason, nearest fix. Document: {"subject":"group/web", "summary": "...",
+ * "hosts":[{"host","verdict":"here|fits|no", "reason","fix"}], "autoscale": {...} for
+ * groups, "revision"}. A new reference; NULL when out of memory. */
+json_t *scheduler_explain_vm(const struct scheduler *scheduler,
+                             const struct state *state,
+                             const struct vm *vm,
+                             uint64_t now_ns);
+json_t *scheduler_explain_group(const struct scheduler *scheduler,
+                                const struct state *state,
+                                const struct group *group,
+                                uint64_t now_ns);
+/* What placing `count` more VMs of this machine would give: {"placed":[{"host"}],
+ * "unplaced":N, "hosts":[as above]}. For plan. */
+json_t *scheduler_forecast(const struct scheduler *scheduler,
+                           const struct state *state,
+                           const char *tenant,
+                           const char *group,
+                           const struct machine_spec *machine,
+                           uint32_t count,
+                           uint64_t now_ns);
