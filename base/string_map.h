@@ -42,9 +42,12 @@ int string_map_sorted(const struct string_map *map,
                       struct string_map_entry **ret_entries,
                       size_t *ret_count);
 
-#define STRING_MAP_EACH(entry, map)         \
-    for (struct {                           \
-             size_t cursor;                 \
-             struct string_map_entry entry; \
-         } it_##entry = {0};                \
-         string_map_next(map, &it_##entry.cursor, &it_##entry.entry);)
+struct string_map_visit {
+    struct string_map_entry entry;
+    size_t cursor;
+};
+
+/* STRING_MAP_EACH (at, map) { use(at.entry.key, at.entry.value); } */
+#define STRING_MAP_EACH(at, map)                     \
+    for (struct string_map_visit at = {.cursor = 0}; \
+         string_map_next(map, &at.cursor, &at.entry);)
