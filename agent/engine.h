@@ -1,0 +1,169 @@
+/* An engine runs one VM as one process: the table of what it must be able to do.
+ *
+ * Shapes: `struct engine_vm` says what to run (a plain value: copy it freely); `struct
+ * engine_ops` is one engine (engine_qemu.h, engine_fake.h); `struct engine_run` is one VM
+ * process under our hand, made by start or adopt. What happens is told by `struct
+ * engine_events`:
+ *
+ *     start --> spawned --> held --cont--> running --> exited
+ *                  \----------\---------------\---------^     exactly once, last
+ *     adopt --> held or running --> exited
+ *
+ * `spawned` comes while the process still waits at the gate (vm_process.h): the owner
+ * writes the identity down and returns 0 to let it through, or an error to give up.
+ * Threads: the loop's. Ownership: a run belongs to its owner until close; close leaves
+ * the process alone (that is how a daemon restarts). Callbacks never run inside the call
+ * that caused them, and may close the run. Errors: start and adopt fill err and return
+ * NULL only for faults seen at once (BERTH_EUNSUPPORTED, BERTH_EINVALID, -ENOMEM); later
+ * ones arrive as `exited`. Limits: ENGINE_*; each wait on a process has a deadline
+ * (ENGINE_START_TIMEOUT_MS; the stop's grace).
+ */
+#pragma once
+
+#include "agent/console_ring.h"
+#include "agent/resource_groups.h"
+#include "agent/vm_process.h"
+#include "base/clock.h"
+#include "base/err.h"
+#include "model/objects.h"
+
+#include <uv.h>
+
+#include <net/if.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define ENGINE_PATH_SIZE        512
+#define ENGINE_FOLDER_MAX       90   /* "<folder>/console.sock" must fit a UNIX address */
+#define ENGINE_CMDLINE_SIZE     2112 /* the image's and the template's, and a space */
+#define ENGINE_REASON_SIZE      256
+#define ENGINE_START_TIMEOUT_MS 20000 /* from release to held, on a busy host too */
+#define ENGINE_DISK_TIMEOUT_MS  30000 /* one qemu-img create */
+#define ENGINE_CALL_TIMEOUT_MS  5000  /* one QMP command */
+
+struct engine_nic {
+    uint64_t mac;
+    char tap[IFNAMSIZ]; /* exists already, named by net */
+};
+
+struct engine_disk {
+    char name[NAME_SIZE];
+    uint32_t from; /* enum disk_source */
+    uint64_t size_bytes;
+};
+
+struct engine_vm {
+    uint64_t uid;
+    uint64_t epoch;
+    char name[NAME_SIZE];
+    char tenant[NAME_SIZE];
+    uint32_t cpu_count;
+    uint32_t cpu_weight;
+    uint64_t memory_bytes;
+    char kernel_path[ENGINE_PATH_SIZE]; /* "" when there is none; content-addressed */
+    char initrd_path[ENGINE_PATH_SIZE];
+    char disk_path[ENGINE_PATH_SIZE]; /* image disk, read only, backs overlays */
+    bool disk_is_qcow2;               /* else raw; never guessed from the content */
+    char cmdline[ENGINE_CMDLINE_SIZE];
+    struct engine_disk disks[DISKS_MAX];
+    uint32_t disk_count;
+    struct engine_nic nics[NICS_MAX];
+    uint32_t nic_count;
+    char folder[ENGINE_FOLDER_MAX + 1]; /* of this VM; filled in by vm_supervisor */
+};
+
+/* What a template says of the machine: CPUs, memory, disks, command line (the image's
+ * first). Paths, NICs and names are the caller's. BERTH_EINVALID when the command lines
+ * do not fit. */
+int engine_vm_set_machine(struct engine_vm *vm,
+                          const struct machine_spec *machine,
+                          const char *image_cmdline,
+                          struct err *err);
+
+/* Why a VM is no longer there. */
+enum engine_end {
+    ENGINE_END_GUEST_SHUTDOWN = 0, /* the guest powered itself off */
+    ENGINE_END_GUEST_PANIC,        /* the guest said so */
+    ENGINE_END_STOPPED,            /* our stop, in time */
+    ENGINE_END_KILLED,             /* our kill, or the stop's deadline */
+    ENGINE_END_START_FAILED,       /* it never got to held */
+    ENGINE_END_CRASHED,            /* the process ended by itself */
+    ENGINE_END_GONE,               /* adopt: not there any more */
+    ENGINE_END_COUNT
+};
+const char *engine_end_name(enum engine_end end);
+
+struct engine_exit {
+    enum engine_end end;
+    struct vm_process_end process;
+    char reason[ENGINE_REASON_SIZE]; /* for people: what and why, one line */
+};
+
+struct engine_events {
+    /* At the gate: write it down. Not 0: the process is dropped and exited follows. */
+    int (*spawned)(void *context, const struct vm_process_identity *identity);
+    void (*held)(void *context);
+    void (*running)(void *context); /* after cont, or the guest resumed */
+    void (*paused)(void *context);  /* after pause */
+    void (*exited)(void *context, const struct engine_exit *exit);
+};
+
+/* What all runs of a host share; outlives them. */
+struct engine_host {
+    uv_loop_t *loop;
+    const struct clock *clock;
+    struct resource_groups *groups; /* may be NULL */
+    enum kvm_kind kvm;              /* vmm/kvm_probe.h */
+};
+
+struct engine_ops;
+/* The head of every engine's own run structure. */
+struct engine_run {
+    const struct engine_ops *ops;
+};
+
+struct engine_sample {
+    uint64_t cpu_ns; /* CPU time used since the process began */
+    uint64_t memory_bytes;
+};
+
+struct engine_ops {
+    const char *name; /* as in engine_names */
+    enum engine engine;
+    /* Can it run this VM here? 0 or BERTH_EUNSUPPORTED, BERTH_EINVALID with text. */
+    int (*check)(const struct engine_host *host,
+                 const struct engine_vm *vm,
+                 struct err *err);
+    /* Makes disks, starts the process, stops at held. console is borrowed until close. */
+    struct engine_run *(*start)(const struct engine_host *host,
+                                const struct engine_vm *vm,
+                                struct console_ring *console,
+                                const struct engine_events *events,
+                                void *context,
+                                struct err *err);
+    /* Takes a living process over. BERTH_ENOTFOUND when it is gone. */
+    struct engine_run *(*adopt)(const struct engine_host *host,
+                                const struct engine_vm *vm,
+                                const struct vm_process_identity *identity,
+                                struct console_ring *console,
+                                const struct engine_events *events,
+                                void *context,
+                                struct err *err);
+    /* Lets the vCPUs run: the first time after held, later after pause. 0 or an error;
+     * the answer is the event. */
+    int (*cont)(struct engine_run *run, struct err *err);
+    int (*pause)(struct engine_run *run, struct err *err);
+    /* Asks the guest to power off; kills it after grace_ms. Repeating it may shorten the
+     * grace, never lengthen it. */
+    void (*stop)(struct engine_run *run, uint64_t grace_ms);
+    /* SIGKILL, at once; exited follows. */
+    void (*kill)(struct engine_run *run);
+    /* SIGSTOP or SIGCONT on the process, at once, without its help. */
+    int (*freeze)(struct engine_run *run, bool frozen);
+    int (*sample)(struct engine_run *run, struct engine_sample *ret_sample);
+    /* Input for the guest's console; 0, BERTH_EFULL, BERTH_ECLOSED, BERTH_EUNSUPPORTED.
+     */
+    int (*console_write)(struct engine_run *run, const void *data, size_t size);
+    /* Lets go; the process lives on. Accepts NULL; returns NULL. */
+    struct engine_run *(*close)(struct engine_run *run);
+};

@@ -1,0 +1,56 @@
+/* What this host has and how busy it is: inventory once, usage on demand, all from /proc
+ * and /sys.
+ *
+ * Shapes: struct host_facts and struct host_usage are plain values; struct host_sampler
+ * remembers the last CPU counters. Units: bytes, permille. Threads: any; calls block for
+ * some file reads, host_facts_read also for the KVM probe (at most KVM_PROBE_DEADLINE_MS)
+ * and for one `qemu-system-x86_64 --version`: call it at start only. Errors: what cannot
+ * be read is 0 or ""; host_facts_read fails only when memory or cores are unknown.
+ */
+#pragma once
+
+#include "base/err.h"
+#include "model/objects.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define HOST_FACTS_TEXT_SIZE 128
+
+struct host_facts {
+    uint32_t cores; /* online logical CPUs that we may use */
+    uint32_t numa_nodes;
+    uint64_t memory_bytes;
+    char kernel[HOST_FACTS_TEXT_SIZE];
+    char qemu_version[HOST_FACTS_TEXT_SIZE]; /* "" without QEMU */
+    uint32_t engines;                        /* ENGINE_BIT set */
+    enum kvm_kind kvm;
+    char kvm_reason[256];
+};
+
+struct host_usage {
+    uint32_t cpu_busy_permille; /* of all cores since the last sample */
+    uint64_t memory_available_bytes;
+    uint64_t memory_used_bytes; /* total less available */
+    uint64_t disk_total_bytes;  /* of the file system the folder is on */
+    uint64_t disk_free_bytes;   /* for us */
+};
+
+struct host_sampler { /* fields private; zero it first */
+    uint64_t busy_ticks;
+    uint64_t total_ticks;
+};
+
+int host_facts_read(struct host_facts *ret_facts, struct err *err);
+/* The first call after zeroing gives the mean since boot. folder: whose disk. */
+int host_usage_sample(struct host_sampler *sampler,
+                      const char *folder,
+                      struct host_usage *ret_usage,
+                      struct err *err);
+
+/* The pure halves, for tests: texts of /proc/stat and /proc/meminfo. False when they hold
+ * no such line. */
+bool host_facts_parse_stat(const char *text, uint64_t *ret_busy, uint64_t *ret_total);
+bool host_facts_parse_meminfo(const char *text,
+                              uint64_t *ret_total_bytes,
+                              uint64_t *ret_available_bytes);

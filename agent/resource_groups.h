@@ -1,0 +1,74 @@
+/* A control group per VM: CPU and memory limits, usage, freeze and kill.
+ *
+ * cgroup v2 where its cpu and memory controllers are to be had, else the v1 hierarchies
+ * (cpu, cpuacct, memory, freezer), else nothing: then limits are missing, one warning
+ * says why, and VMs run all the same. Groups are named <parent>/berth/<name>/vm-<uid>;
+ * <name> keeps several daemons on one machine apart; <parent> is by default the group we
+ * are in ourselves, per hierarchy, so that limits set on us hold for the VMs too. Under
+ * v2, where a group with processes cannot hand out controllers, our own process first
+ * moves to <parent>/berth/<name>/daemon.
+ *
+ * Shapes: opaque `struct resource_groups`; a VM's group is found by its uid, nothing is
+ * remembered per VM. Threads: any one at a time; calls are short file accesses. Errors:
+ * -errno with text; -ENOTSUP in mode NONE (no text: it was warned of). Units: bytes, ns.
+ */
+#pragma once
+
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* What a VMM needs besides guest memory: QEMU with TCG holds a translation cache and page
+ * tables. */
+#define RESOURCE_OVERHEAD_BYTES   (UINT64_C(256) << 20)
+#define RESOURCE_HEADROOM_MCPU    250 /* for the I/O threads, beside the vCPUs */
+#define RESOURCE_GROUPS_NAME_SIZE 64
+
+enum resource_mode { RESOURCE_NONE = 0, RESOURCE_V1, RESOURCE_V2 };
+
+struct resource_limits {
+    uint32_t cpu_count;
+    uint32_t cpu_weight;   /* 1..10000, 100 is normal */
+    uint64_t memory_bytes; /* guest memory; the overhead is added here */
+};
+
+struct resource_usage {
+    uint64_t cpu_ns;
+    uint64_t memory_bytes;
+};
+
+struct resource_groups;
+
+/* `name` by name_valid's grammar, `parent` NULL (our own group) or a path below the
+ * mounts such as "/" or "/berth.slice". NULL only when out of memory; where nothing is
+ * writable the mode is NONE. */
+struct resource_groups *
+resource_groups_open(const char *name, const char *parent, struct err *err);
+/* Accepts NULL; returns NULL. VMs' groups stay. */
+struct resource_groups *resource_groups_close(struct resource_groups *groups);
+enum resource_mode resource_groups_mode(const struct resource_groups *groups);
+/* Removes the empty folders <name> and berth, as far as they are empty. */
+void resource_groups_remove(struct resource_groups *groups);
+
+/* Makes the VM's group, or sets its limits anew. */
+int resource_group_make(struct resource_groups *groups,
+                        uint64_t uid,
+                        const struct resource_limits *limits,
+                        struct err *err);
+/* Puts a process in; a group of an earlier parent that it leaves empty is removed. */
+int resource_group_put(struct resource_groups *groups,
+                       uint64_t uid,
+                       pid_t pid,
+                       struct err *err);
+int resource_group_usage(const struct resource_groups *groups,
+                         uint64_t uid,
+                         struct resource_usage *ret_usage);
+/* True when the process is in the VM's group (adoption checks it); false in mode NONE. */
+bool resource_group_holds(const struct resource_groups *groups, uint64_t uid, pid_t pid);
+int resource_group_freeze(struct resource_groups *groups, uint64_t uid, bool frozen);
+/* SIGKILL to everything inside. */
+int resource_group_kill(struct resource_groups *groups, uint64_t uid);
+/* Removes the group; missing is fine; -EBUSY while a process is inside. */
+int resource_group_remove(struct resource_groups *groups, uint64_t uid);

@@ -1,0 +1,172 @@
+/* The VMs of this host: from what is wanted to what is seen, one state machine each, safe
+ * across restarts of the daemon.
+ *
+ * Every VM has a folder <state>/vms/<uid>/ and in it record.json, written atomically
+ * *before* a process runs: highest epoch seen, epoch of the run, engine, pid, /proc start
+ * time, boot id, and what it runs. So a restarted daemon finds its VMs again: it scans
+ * the folder, verifies each process, and takes it over or reports it gone. kill -9 of the
+ * daemon does not disturb a VM.
+ *
+ * One epoch, one run: an action whose epoch is below the highest seen is BERTH_ESTALE;
+ * starting an epoch that has ended here is BERTH_EPHASE; repeating an action that is
+ * under way or done is 0. Epochs that were only heard of (vm_supervisor_note_epoch) count
+ * too.
+ *
+ *     IDLE -> STARTING -> HELD -> RUNNING <-> READY      HELD waits for
+ * vm_supervisor_cont |          \        |          | v           v       v          v
+ *               ENDED <---- STOPPING <----------+        any -> ENDED when the process
+ * ends
+ *
+ * The phase reported upward is the model's: STARTING (also while held), RUNNING, READY,
+ * STOPPING, STOPPED (our stop, or the guest powered off), FAILED (all else, with the
+ * reason and the last line of engine log or console).
+ *
+ * Self-fencing: freeze and kill work by signals through pidfds, in one pass over all VMs,
+ * without a word from the engines. A frozen VM is SIGSTOPped as a process; a VM that is
+ * not yet running stays held until it is thawed.
+ *
+ * Shapes: opaque `struct vm_supervisor`; `struct vm_order` (what to run) and `struct
+ * vm_report` (what is seen) are values. Threads: the loop's. Callbacks never run inside a
+ * call, and may call back in. Ownership: close leaves the VMs running. Errors:
+ * BERTH_ESTALE, BERTH_EPHASE, BERTH_ENOTFOUND, BERTH_EFULL, BERTH_EUNSUPPORTED (engine),
+ * -errno from the state folder. Limits: VM_SUPERVISOR_VMS_MAX.
+ */
+#pragma once
+
+#include "agent/engine.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define VM_SUPERVISOR_VMS_MAX 4096u
+#define VM_SUPERVISOR_REASON  512u
+/* How long the epoch of a forgotten VM is remembered: far longer than any message lives.
+ */
+#define VM_SUPERVISOR_EPOCHS_MS (UINT64_C(24) * 3600 * 1000)
+
+struct vm_order {
+    struct engine_vm vm; /* folder is filled in by the supervisor */
+    enum engine engine;  /* AUTO: qemu */
+    bool fenced; /* may be restarted elsewhere: obeys the lease (model.md rule 2) */
+    uint64_t stop_grace_ms;
+    /* Readiness; port 0: running is ready. path "" connects only. */
+    uint32_t probe_address;
+    uint32_t probe_port;
+    char probe_path[256];
+    uint64_t probe_every_ms;
+    uint64_t probe_timeout_ms;
+    uint32_t probe_pass;
+    uint32_t probe_fail;
+};
+
+/* Copies the template's part: machine, probe, grace, fenced. */
+int vm_order_set_machine(struct vm_order *order,
+                         const struct machine_spec *machine,
+                         const char *image_cmdline,
+                         struct err *err);
+
+struct vm_report {
+    uint64_t uid;
+    uint64_t epoch; /* of the run (or of the last one) */
+    uint64_t epoch_seen;
+    enum phase phase;
+    bool held;   /* waits for vm_supervisor_cont */
+    bool frozen; /* by freeze */
+    bool fenced;
+    bool adopted;           /* taken over from an earlier daemon */
+    pid_t pid;              /* 0: no process */
+    uint64_t since_wall_ms; /* of this phase */
+    /* Boot timeline, wall ms; 0: not yet. */
+    uint64_t start_wall_ms;
+    uint64_t running_wall_ms;
+    uint64_t ready_wall_ms;
+    char name[NAME_SIZE];
+    char tenant[NAME_SIZE];
+    char reason[VM_SUPERVISOR_REASON];
+};
+
+struct vm_supervisor_config {
+    struct engine_host host; /* copied */
+    const char *folder;      /* state folder; vms/ is made in it; copied */
+    /* Engines that can be used, NULL-terminated; borrowed for ever. */
+    const struct engine_ops *const *engines;
+    /* A phase (or held, or ready) has changed. */
+    void (*changed)(void *context, const struct vm_report *report);
+    void *context;
+};
+
+struct vm_supervisor;
+
+/* Opens the folder and begins to adopt what it finds; `changed` follows for each VM
+ * found, from the loop. NULL with *err filled. */
+struct vm_supervisor *vm_supervisor_open(const struct vm_supervisor_config *config,
+                                         struct err *err);
+/* Lets go of all VMs, which run on. Accepts NULL; returns NULL. */
+struct vm_supervisor *vm_supervisor_close(struct vm_supervisor *supervisor);
+
+/* Starts a VM; with `hold` it stays held until vm_supervisor_cont. */
+int vm_supervisor_start(struct vm_supervisor *supervisor,
+                        const struct vm_order *order,
+                        bool hold,
+                        struct err *err);
+int vm_supervisor_cont(struct vm_supervisor *supervisor,
+                       uint64_t uid,
+                       uint64_t epoch,
+                       struct err *err);
+/* Powerdown, then SIGKILL after grace_ms (UINT64_MAX: the order's own). */
+int vm_supervisor_stop(struct vm_supervisor *supervisor,
+                       uint64_t uid,
+                       uint64_t epoch,
+                       uint64_t grace_ms,
+                       struct err *err);
+/* reason: why, for the report; copied. */
+int vm_supervisor_kill(struct vm_supervisor *supervisor,
+                       uint64_t uid,
+                       uint64_t epoch,
+                       const char *reason,
+                       struct err *err);
+/* Removes an ended VM's disks and folder; its epoch is remembered a while. BERTH_EPHASE
+ * while a process is there. Missing is fine. */
+int vm_supervisor_forget(struct vm_supervisor *supervisor,
+                         uint64_t uid,
+                         uint64_t epoch,
+                         struct err *err);
+/* An epoch was seen in the log (the VM is someone else's now): lower ones are refused
+ * from now on. Written down before it returns. A run of a lower epoch is not ended here:
+ * kill it with the new epoch. */
+int vm_supervisor_note_epoch(struct vm_supervisor *supervisor,
+                             uint64_t uid,
+                             uint64_t epoch,
+                             struct err *err);
+
+bool vm_supervisor_report(const struct vm_supervisor *supervisor,
+                          uint64_t uid,
+                          struct vm_report *ret_report);
+/* Calls visit for each VM with a record, in no order; it must not change the set. */
+void vm_supervisor_each(const struct vm_supervisor *supervisor,
+                        void (*visit)(void *context, const struct vm_report *report),
+                        void *context);
+/* CPU use of one VM since the last call for it, in permille of its vCPUs, and memory. 0
+ * or an error (BERTH_ENOTFOUND without a process, BERTH_EBUSY at the first call). */
+int vm_supervisor_sample(struct vm_supervisor *supervisor,
+                         uint64_t uid,
+                         uint32_t *ret_cpu_permille,
+                         uint64_t *ret_memory_bytes);
+
+/* The console: its ring (borrowed until the VM is forgotten; NULL for an unknown VM) and
+ * input. */
+struct console_ring *vm_supervisor_console(struct vm_supervisor *supervisor,
+                                           uint64_t uid);
+int vm_supervisor_console_write(struct vm_supervisor *supervisor,
+                                uint64_t uid,
+                                const void *data,
+                                size_t size,
+                                struct err *err);
+
+/* Lease self-fencing: concerns the VMs whose order says `fenced`; the number of processes
+ * reached. freeze is repeatable; resume thaws what freeze froze. kill ends in FAILED with
+ * this reason. */
+unsigned vm_supervisor_freeze_all(struct vm_supervisor *supervisor);
+unsigned vm_supervisor_resume_all(struct vm_supervisor *supervisor);
+unsigned vm_supervisor_kill_all(struct vm_supervisor *supervisor, const char *reason);
