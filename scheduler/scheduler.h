@@ -36,7 +36,7 @@
 struct scheduler;
 
 /* What a heartbeat says of a host as a whole. */
-struct host_usage {
+struct host_load {
     uint32_t cpu_used_mcpu;
     uint64_t memory_used_bytes;
     uint64_t disk_free_bytes;
@@ -57,7 +57,7 @@ void scheduler_lead(struct scheduler *scheduler, uint64_t now_ns);
 /* A heartbeat of a host arrived (its ack renews the lease). */
 void scheduler_host_heard(struct scheduler *scheduler,
                           uint64_t host,
-                          const struct host_usage *usage,
+                          const struct host_load *load,
                           uint64_t now_ns,
                           uint64_t wall_ms);
 /* A VM's CPU use since the last sample, in permille of its vCPUs (1000 = all of them
@@ -83,7 +83,7 @@ uint64_t scheduler_next_ns(const struct scheduler *scheduler,
 bool scheduler_host_seen(const struct scheduler *scheduler,
                          uint64_t host,
                          uint64_t *ret_heard_wall_ms,
-                         struct host_usage *ret_usage);
+                         struct host_load *ret_load);
 /* Mean CPU permille of a VM over the window, or -1 without samples. */
 int scheduler_vm_cpu(const struct scheduler *scheduler,
                      uint64_t vm,
