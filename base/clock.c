@@ -6,8 +6,9 @@
 #include <string.h>
 #include <time.h>
 
-#define WALL_MS_MAX UINT64_C(253402300799999) /* the last millisecond of the year 9999 \
-                                               */
+#define WALL_MS_MAX                                                    \
+    UINT64_C(253402300799999) /* the last millisecond of the year 9999 \
+                               */
 
 static struct timespec read_clock(clockid_t id)
 {

@@ -68,8 +68,7 @@ int fd_write_full(int fd, const void *data, size_t size)
  * /proc give 0. */
 static int read_to_end(int fd, size_t size_max, uint8_t **ret_data, size_t *ret_size)
 {
-    CLEANUP_FREE
-    uint8_t *data = NULL;
+    CLEANUP_FREE uint8_t *data = NULL;
     size_t size = 0;
     size_t capacity = 0;
     while (size == capacity) {
@@ -106,8 +105,7 @@ int fd_read_file(int folder,
                  size_t *ret_size,
                  struct err *err)
 {
-    CLEANUP_FD
-    int fd = fd_open_at(folder, path, O_RDONLY, 0, err);
+    CLEANUP_FD int fd = fd_open_at(folder, path, O_RDONLY, 0, err);
     if (fd < 0) {
         return fd;
     }

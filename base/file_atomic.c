@@ -47,8 +47,7 @@ static int write_temporary(int folder,
                            size_t size,
                            mode_t mode)
 {
-    CLEANUP_FD
-    int fd =
+    CLEANUP_FD int fd =
         fd_open_at(folder, temporary, O_WRONLY | O_CREAT | O_EXCL, mode & 0700, NULL);
     if (fd < 0) {
         return fd;
@@ -81,9 +80,9 @@ int file_atomic_write(const char *path,
     if (length < 0 || (size_t)length >= sizeof(temporary)) {
         return err_sys(err, -ENAMETOOLONG, "write %s", path);
     }
-    /* The folder itself may be reached through a link; its files may not. */
-    CLEANUP_FD
-    int folder = open(folder_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    /* The slash at the end lets the folder itself be a link; its files may not. */
+    CLEANUP_FD int folder =
+        fd_open_at(AT_FDCWD, folder_path, O_RDONLY | O_DIRECTORY, 0, NULL);
     if (folder < 0) {
         return err_sys(err, folder, "write %s: open its folder", path);
     }

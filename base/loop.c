@@ -267,8 +267,7 @@ static void child_expired(uv_timer_t *timer)
  * that does not read costs nothing and raises no SIGPIPE here. */
 static int child_input(const char *input, struct err *err)
 {
-    CLEANUP_FD
-    int fd = memfd_create("input", MFD_CLOEXEC);
+    CLEANUP_FD int fd = memfd_create("input", MFD_CLOEXEC);
     if (fd < 0) {
         return err_sys(err, -errno, "make the input of a helper program");
     }
@@ -343,10 +342,8 @@ struct loop_child *loop_child_run(uv_loop_t *loop,
 {
     REQUIRE(argv[0] != NULL);
     REQUIRE(done != NULL);
-    CLEANUP_FREE
-    char **arguments = copy_arguments(argv);
-    CLEANUP_FD
-    int input_fd = input != NULL ? child_input(input, err) : -1;
+    CLEANUP_FREE char **arguments = copy_arguments(argv);
+    CLEANUP_FD int input_fd = input != NULL ? child_input(input, err) : -1;
     if (input != NULL && input_fd < 0) {
         return NULL;
     }

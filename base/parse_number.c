@@ -146,8 +146,12 @@ static int parse_scaled(const char *text,
     uint64_t whole = 0;
     uint64_t fraction = 0;
     uint64_t scale = 1;
-    if (!take_digits(&at, &whole) || !take_fraction(&at, &fraction, &scale)) {
-        return refuse(err, text, is_digit(*text) ? "does not fit" : "is not a number",
+    if (!take_digits(&at, &whole)) {
+        return refuse(err, text, is_digit(*text) ? "is too large" : "is not a number",
+                      kind->expected);
+    }
+    if (!take_fraction(&at, &fraction, &scale)) {
+        return refuse(err, text, "needs one to six digits after its point",
                       kind->expected);
     }
     const struct unit *unit = unit_find(kind->units, at);

@@ -20,8 +20,7 @@ START_TEST(what_is_written_is_read_back)
     bytes_write_block(&writer, "block", 5);
     bytes_write_text(&writer, "text");
     bytes_write_text(&writer, NULL);
-    CLEANUP_FREE
-    uint8_t *data = NULL;
+    CLEANUP_FREE uint8_t *data = NULL;
     size_t size = 0;
     ck_assert_int_eq(bytes_writer_take(&writer, &data, &size), 0);
 
@@ -182,8 +181,7 @@ START_TEST(a_length_hole_counts_what_follows_it)
         bytes_write_u8(&writer, (uint8_t)i); /* the buffer moves meanwhile */
     }
     bytes_writer_patch_length(&writer, hole);
-    CLEANUP_FREE
-    uint8_t *data = NULL;
+    CLEANUP_FREE uint8_t *data = NULL;
     size_t size = 0;
     ck_assert_int_eq(bytes_writer_take(&writer, &data, &size), 0);
 

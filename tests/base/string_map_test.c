@@ -78,8 +78,7 @@ START_TEST(the_sorted_list_does_not_depend_on_history)
     }
     ck_assert_ptr_nonnull(string_map_remove(map, "gone"));
 
-    CLEANUP_FREE
-    struct string_map_entry *entries = NULL;
+    CLEANUP_FREE struct string_map_entry *entries = NULL;
     size_t count = 0;
     ck_assert_int_eq(string_map_sorted(map, &entries, &count), 0);
 

@@ -28,10 +28,8 @@ static int is_visible(const struct dirent *entry)
 
 static int replay_file(const char *folder, const char *name)
 {
-    CLEANUP_FREE
-    char *path = NULL;
-    CLEANUP_FREE
-    uint8_t *data = NULL;
+    CLEANUP_FREE char *path = NULL;
+    CLEANUP_FREE uint8_t *data = NULL;
     size_t size = 0;
     struct err err = {0};
     if (asprintf(&path, "%s/%s", folder, name) < 0) {
@@ -45,8 +43,7 @@ static int replay_file(const char *folder, const char *name)
     }
     /* Exactly as large as the input, so that a sanitizer sees the first byte read beyond
      * it. */
-    CLEANUP_FREE
-    uint8_t *exact = malloc(size > 0 ? size : 1);
+    CLEANUP_FREE uint8_t *exact = malloc(size > 0 ? size : 1);
     if (exact == NULL) {
         return -ENOMEM;
     }

@@ -1,0 +1,73 @@
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "support/test_main.h"
+
+static uint64_t fixed_now_ns(void *context)
+{
+    return *(uint64_t *)context;
+}
+
+static uint64_t fixed_wall_ms(void *context)
+{
+    return *(uint64_t *)context + 1;
+}
+
+START_TEST(a_test_owns_the_time)
+{
+    uint64_t now = 1999999;
+    struct clock clock = {
+        .now_ns = fixed_now_ns, .wall_ms = fixed_wall_ms, .context = &now};
+
+    ck_assert_uint_eq(clock_now_ns(&clock), 1999999);
+    ck_assert_uint_eq(clock_now_ms(&clock), 1);
+    ck_assert_uint_eq(clock_wall_ms(&clock), 2000000);
+    now = 2000000;
+    ck_assert_uint_eq(clock_now_ms(&clock), 2);
+}
+END_TEST
+
+START_TEST(the_machine_s_clock_never_goes_back)
+{
+    const struct clock *clock = clock_system();
+    uint64_t last = clock_now_ns(clock);
+    for (int i = 0; i < 1000; i++) {
+        uint64_t now = clock_now_ns(clock);
+        ck_assert_uint_ge(now, last);
+        last = now;
+    }
+    ck_assert_uint_gt(clock_wall_ms(clock), UINT64_C(1577836800000)); /* 2020 */
+}
+END_TEST
+
+struct format_row {
+    uint64_t wall_ms;
+    const char *text;
+};
+
+static const struct format_row format_rows[] = {
+    {0, "1970-01-01T00:00:00.000Z"},
+    {UINT64_C(1795425304123), "2026-11-23T09:15:04.123Z"},
+    {UINT64_C(951782400007), "2000-02-29T00:00:00.007Z"},
+    {UINT64_C(253402300799999), "9999-12-31T23:59:59.999Z"},
+    {UINT64_MAX, "9999-12-31T23:59:59.999Z"},
+};
+
+START_TEST(a_moment_reads_as_utc_with_milliseconds)
+{
+    char text[CLOCK_TEXT_SIZE];
+    clock_format(format_rows[_i].wall_ms, text);
+    ck_assert_str_eq(text, format_rows[_i].text);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("clock");
+    TCase *tcase = tcase_create("clock");
+    tcase_add_test(tcase, a_test_owns_the_time);
+    tcase_add_test(tcase, the_machine_s_clock_never_goes_back);
+    tcase_add_loop_test(tcase, a_moment_reads_as_utc_with_milliseconds, 0,
+                        ARRAY_COUNT(format_rows));
+    suite_add_tcase(suite, tcase);
+    return test_main_run(suite);
+}
