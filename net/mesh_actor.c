@@ -1,0 +1,543 @@
+#include "net/mesh_actor.h"
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "base/require.h"
+#include "net/mesh_peer.h"
+#include "net/mesh_receive.h"
+#include "net/mesh_transmit.h"
+
+#include <stdlib.h>
+
+#define TICK_MS           100
+#define STALLED_RETRY_MS  2    /* a full route has no event of its own */
+#define STALL_NOTICED_MS  1000 /* a turn this long: we were stopped, not they silent */
+#define HELLO_INTERVAL_MS 1000
+#define AGE_INTERVAL_MS   1000
+#define BULK_IDLE_MAX_MS  60000
+#define GUEST_IDLE_MAX_MS 30000
+/* Messages per socket and turn, so that no peer holds up the others. */
+#define CONTROL_BUDGET 64
+#define BULK_BUDGET    4
+/* Poll items before the links' own: the pipe, and of each listener the socket and the
+ * monitor. */
+#define FIXED_ITEMS (1 + 2 * MESH_LISTENER_COUNT)
+
+struct turn {
+    struct mesh *mesh;
+    zsock_t *pipe;
+    zmq_pollitem_t *items;
+    size_t item_count;
+    size_t item_capacity;
+    uint64_t tick_ms; /* when the next one is due */
+    bool pipe_ended;
+};
+
+void mesh_actor_wake(struct mesh *mesh)
+{
+    if (!atomic_exchange(&mesh->wake_pending, true)) {
+        (void)zmq_send(zsock_resolve(mesh->actor), "", 0,
+                       ZMQ_DONTWAIT); /* never full: one */
+    }
+}
+
+/* --- links ------------------------------------------------------------------------- */
+
+static void peer_refused(struct mesh *mesh, struct mesh_peer *peer)
+{
+    if (peer->refused_told) {
+        return;
+    }
+    peer->refused_told = true;
+    mesh_lock(mesh);
+    mesh_peer_notify(mesh, peer, MESH_ITEM_REFUSED);
+    mesh_unlock(mesh);
+}
+
+static void link_connected(struct mesh *mesh, struct mesh_link *link)
+{
+    link->connected = true;
+    link->heard_ms = mesh->now_ms;
+    if (link->peer->id.class == MESH_JOIN_HOST) {
+        link->up = true; /* strangers are not welcomed: being let in has to do */
+        mesh_lock(mesh);
+        mesh_peer_mark(mesh, link->peer);
+        mesh_unlock(mesh);
+        mesh_peer_refresh(mesh, link->peer);
+    } else {
+        link->hello_due = true;
+    }
+}
+
+static void link_disconnected(struct mesh *mesh, struct mesh_link *link)
+{
+    link->connected = false;
+    link->up = false;
+    link->hello_due = false;
+    link->blocked = false;
+    mesh_peer_refresh(mesh, link->peer);
+}
+
+static void link_events_read(struct mesh *mesh, struct mesh_link *link)
+{
+    for (;;) {
+        switch (mesh_socket_event_take(&link->socket)) {
+        case MESH_SOCKET_NOTHING:
+            return;
+        case MESH_SOCKET_CONNECTED:
+            link_connected(mesh, link);
+            break;
+        case MESH_SOCKET_DISCONNECTED:
+            link_disconnected(mesh, link);
+            break;
+        case MESH_SOCKET_REFUSED:
+            link_disconnected(mesh, link);
+            peer_refused(mesh, link->peer);
+            break;
+        case MESH_SOCKET_BROKEN:
+            link_disconnected(mesh, link);
+            mesh_count(mesh, MESH_COUNT_handshakes_broken, 1);
+            break;
+        case MESH_SOCKET_CLOSED:
+        case MESH_SOCKET_OTHER:
+            break;
+        }
+    }
+}
+
+/* Makes the links follow what the loop wants of this peer. */
+static void links_follow(struct mesh *mesh, struct mesh_peer *peer)
+{
+    mesh_lock(mesh);
+    const bool dialed = peer->dialed;
+    const unsigned revision = peer->address_revision;
+    const struct mesh_address address = peer->address;
+    mesh_unlock(mesh);
+    const bool wanted = dialed && (peer->id.class != MESH_MEMBER ||
+                                   mesh_zap_is_member(mesh->zap, &peer->id.key));
+    struct mesh_link *control = &peer->links[MESH_CONTROL];
+    if (mesh_link_is_open(control) && (!wanted || peer->linked_revision != revision)) {
+        mesh_link_close(&peer->links[MESH_BULK]);
+        mesh_link_close(control);
+        peer->bulk_port = 0;
+        peer->refused_told = false;
+        mesh_peer_refresh(mesh, peer);
+    }
+    if (wanted && !mesh_link_is_open(control)) {
+        peer->linked_revision = revision;
+        peer->linked_address = address;
+        (void)mesh_link_open(mesh, peer, MESH_CONTROL); /* the next tick tries again */
+    }
+}
+
+static void bulk_link_follow(struct mesh *mesh, struct mesh_peer *peer)
+{
+    struct mesh_link *bulk = &peer->links[MESH_BULK];
+    if (mesh_link_is_open(bulk) && peer->bulk_moved) {
+        mesh_link_close(bulk);
+        peer->bulk_wanted = true;
+    }
+    peer->bulk_moved = false;
+    if (peer->bulk_wanted && !mesh_link_is_open(bulk) && peer->bulk_port > 0 &&
+        peer->links[MESH_CONTROL].up) {
+        peer->bulk_wanted = false;
+        peer->bulk_used_ms = mesh->now_ms;
+        (void)mesh_link_open(mesh, peer,
+                             MESH_BULK); /* asked for again while bulk waits */
+    }
+}
+
+/* --- serving peers ----------------------------------------------------------------- */
+
+static void member_removed(struct mesh *mesh, struct mesh_peer *peer)
+{
+    for (unsigned lane = 0; lane < MESH_LANE_COUNT; lane++) {
+        peer->routes[lane].live = false;
+    }
+    mesh_lock(mesh);
+    mesh_peer_outbox_clear(mesh, peer);
+    mesh_unlock(mesh);
+    links_follow(mesh, peer);
+    mesh_peer_refresh(mesh, peer);
+}
+
+static void members_check(struct mesh *mesh)
+{
+    LIST_EACH (link, &mesh->peer_list) {
+        struct mesh_peer *peer = LIST_ITEM(link, struct mesh_peer, link);
+        if (peer->id.class != MESH_MEMBER) {
+            continue;
+        }
+        if (mesh_zap_is_member(mesh->zap, &peer->id.key)) {
+            links_follow(mesh, peer);
+        } else {
+            member_removed(mesh, peer);
+        }
+    }
+}
+
+static struct mesh_peer *dirty_take(struct mesh *mesh, struct list *dirty)
+{
+    mesh_lock(mesh);
+    struct mesh_peer *peer = NULL;
+    if (!list_empty(dirty)) {
+        peer = LIST_ITEM(dirty->next, struct mesh_peer, dirty_link);
+        list_remove(&peer->dirty_link);
+    }
+    mesh_unlock(mesh);
+    return peer;
+}
+
+static void stalled_retry(struct mesh *mesh)
+{
+    mesh_lock(mesh);
+    while (!list_empty(&mesh->stalled)) {
+        struct mesh_peer *peer =
+            LIST_ITEM(mesh->stalled.next, struct mesh_peer, stalled_link);
+        list_remove(&peer->stalled_link);
+        mesh_peer_mark(mesh, peer);
+    }
+    mesh_unlock(mesh);
+}
+
+/* Everyone's control first, then bulk. What becomes dirty meanwhile waits for the next
+ * turn, so that sockets are read in between. */
+static void dirty_serve(struct mesh *mesh)
+{
+    struct list dirty;
+    struct list bulk;
+    list_init(&dirty);
+    list_init(&bulk);
+    mesh_lock(mesh);
+    list_move_all(&dirty, &mesh->dirty);
+    mesh_unlock(mesh);
+    struct mesh_peer *peer = NULL;
+    while ((peer = dirty_take(mesh, &dirty))) {
+        if (list_empty(&peer->link)) {
+            list_push_back(&mesh->peer_list, &peer->link);
+        }
+        links_follow(mesh, peer);
+        mesh_transmit_peer(mesh, peer, MESH_CONTROL, CONTROL_BUDGET);
+        list_push_back(&bulk, &peer->bulk_link);
+    }
+    while (!list_empty(&bulk)) {
+        peer = LIST_ITEM(bulk.next, struct mesh_peer, bulk_link);
+        list_remove(&peer->bulk_link);
+        mesh_transmit_peer(mesh, peer, MESH_BULK, BULK_BUDGET);
+        bulk_link_follow(mesh, peer);
+    }
+}
+
+/* --- the tick ---------------------------------------------------------------------- */
+
+static bool silent(const struct mesh *mesh, uint64_t heard_ms, uint64_t max_ms)
+{
+    const uint64_t since_ms = heard_ms > mesh->resumed_ms ? heard_ms : mesh->resumed_ms;
+    return mesh->now_ms - since_ms > max_ms;
+}
+
+static void link_tick(struct mesh *mesh, struct mesh_link *link)
+{
+    if (!mesh_link_is_open(link) || link->peer->id.class == MESH_JOIN_HOST) {
+        return;
+    }
+    if (link->connected && mesh->now_ms - link->hello_ms >= HELLO_INTERVAL_MS) {
+        link->hello_due = true;
+    }
+    if (link->up && silent(mesh, link->heard_ms, MESH_SILENCE_MAX_MS)) {
+        link->up = false; /* the socket goes on trying */
+    }
+    if (link->lane == MESH_BULK &&
+        mesh->now_ms - link->peer->bulk_used_ms > BULK_IDLE_MAX_MS) {
+        mesh_link_close(link);
+    }
+}
+
+static void route_tick(struct mesh *mesh, struct mesh_peer *peer, enum mesh_lane lane)
+{
+    struct mesh_route *route = &peer->routes[lane];
+    const uint64_t max_ms =
+        peer->id.class == MESH_GUEST ? GUEST_IDLE_MAX_MS : MESH_SILENCE_MAX_MS;
+    if (route->live && silent(mesh, route->heard_ms, max_ms)) {
+        route->live = false;
+    }
+    /* A probe to a connection that has ended fails, which tells whose it was. */
+    if (route->live && mesh->probe_due && peer->id.class == MESH_MEMBER) {
+        mesh_transmit_welcome(mesh, peer, lane);
+    }
+}
+
+static void outboxes_age(struct mesh *mesh, struct mesh_peer *peer)
+{
+    peer->aged_ms = mesh->now_ms;
+    const uint64_t before_ms =
+        mesh->now_ms > MESH_QUEUE_AGE_MAX_MS ? mesh->now_ms - MESH_QUEUE_AGE_MAX_MS : 0;
+    mesh_lock(mesh);
+    for (unsigned lane = 0; lane < MESH_LANE_COUNT; lane++) {
+        mesh_count(mesh, MESH_COUNT_dropped_age,
+                   mesh_queue_drop_older(&peer->outbox[lane].queue, before_ms));
+        mesh_peer_room_check(mesh, peer, (enum mesh_lane)lane);
+    }
+    mesh_unlock(mesh);
+}
+
+/* Nobody needs it: not dialed, not connected, nothing left to tell. */
+static bool peer_is_idle(struct mesh *mesh, const struct mesh_peer *peer)
+{
+    bool idle = !peer->routes[MESH_CONTROL].live && !peer->routes[MESH_BULK].live;
+    mesh_lock(mesh);
+    idle = idle && !peer->dialed && !peer->up;
+    for (unsigned kind = 0; kind < MESH_ITEM_KIND_COUNT; kind++) {
+        idle = idle && list_empty(&peer->notices[kind].link);
+    }
+    mesh_unlock(mesh);
+    return idle;
+}
+
+static void peer_tick(struct mesh *mesh, struct mesh_peer *peer)
+{
+    links_follow(mesh, peer);
+    for (unsigned lane = 0; lane < MESH_LANE_COUNT; lane++) {
+        link_tick(mesh, &peer->links[lane]);
+        route_tick(mesh, peer, (enum mesh_lane)lane);
+    }
+    mesh_peer_refresh(mesh, peer);
+    if (mesh->now_ms - peer->aged_ms >= AGE_INTERVAL_MS) {
+        outboxes_age(mesh, peer);
+    }
+    mesh_lock(mesh);
+    if (!mesh_queue_empty(&peer->outbox[MESH_BULK].queue)) {
+        mesh_peer_mark(mesh, peer); /* it may still wait for the bulk lane to be dialed */
+    }
+    mesh_unlock(mesh);
+    if (peer_is_idle(mesh, peer)) {
+        (void)mesh_peer_free(mesh, peer);
+    }
+}
+
+static void tick(struct mesh *mesh)
+{
+    LIST_EACH_SAFE (link, &mesh->peer_list) {
+        peer_tick(mesh, LIST_ITEM(link, struct mesh_peer, link));
+    }
+    mesh->probe_due = false;
+}
+
+/* --- the turn ---------------------------------------------------------------------- */
+
+static void turn_item_add(struct turn *turn, zsock_t *socket, int events)
+{
+    REQUIRE(turn->item_count < turn->item_capacity);
+    /* A descriptor of -1 with no socket is a place holder that never has events. */
+    turn->items[turn->item_count++] =
+        (zmq_pollitem_t){.socket = socket ? zsock_resolve(socket) : NULL,
+                         .fd = -1,
+                         .events = (short)(socket ? events : 0)};
+}
+
+/* Room for as many items as there are links; keeps the old array when out of memory. */
+static bool turn_items_reserve(struct turn *turn)
+{
+    size_t needed = FIXED_ITEMS;
+    LIST_EACH (link, &turn->mesh->links) {
+        needed += 2;
+    }
+    if (needed <= turn->item_capacity) {
+        return true;
+    }
+    zmq_pollitem_t *items = realloc(turn->items, 2 * needed * sizeof(*items));
+    if (!items) {
+        return false;
+    }
+    turn->items = items;
+    turn->item_capacity = 2 * needed;
+    return true;
+}
+
+static void turn_items_fill(struct turn *turn)
+{
+    struct mesh *mesh = turn->mesh;
+    const int reads[MESH_LANE_COUNT] = {
+        mesh_receive_paused(mesh, MESH_CONTROL) ? 0 : ZMQ_POLLIN,
+        mesh_receive_paused(mesh, MESH_BULK) ? 0 : ZMQ_POLLIN,
+    };
+    turn->item_count = 0;
+    turn_item_add(turn, turn->pipe, ZMQ_POLLIN);
+    for (unsigned i = 0; i < MESH_LISTENER_COUNT; i++) {
+        turn_item_add(turn, mesh->listeners[i].socket,
+                      reads[i == MESH_LISTENER_BULK ? MESH_BULK : MESH_CONTROL]);
+        turn_item_add(turn, mesh->listeners[i].monitor, ZMQ_POLLIN);
+    }
+    LIST_EACH (node, &mesh->links) {
+        struct mesh_link *link = LIST_ITEM(node, struct mesh_link, link);
+        const bool write = link->hello_due || link->blocked;
+        turn_item_add(turn, link->socket.socket,
+                      reads[link->lane] | (write && link->connected ? ZMQ_POLLOUT : 0));
+        turn_item_add(turn, link->socket.monitor, ZMQ_POLLIN);
+    }
+}
+
+static long turn_timeout_ms(const struct turn *turn)
+{
+    struct mesh *mesh = turn->mesh;
+    mesh_lock(mesh);
+    const bool dirty = !list_empty(&mesh->dirty);
+    mesh_unlock(mesh);
+    if (dirty || turn->tick_ms <= mesh->now_ms) {
+        return 0;
+    }
+    const long tick_ms = (long)(turn->tick_ms - mesh->now_ms);
+    return !list_empty(&mesh->stalled) && tick_ms > STALLED_RETRY_MS ? STALLED_RETRY_MS
+                                                                     : tick_ms;
+}
+
+static void pipe_drain(struct turn *turn)
+{
+    char byte;
+    int size;
+    while ((size = zmq_recv(zsock_resolve(turn->pipe), &byte, 1, ZMQ_DONTWAIT)) >= 0) {
+        /* A wake-up is empty; anything else is czmq telling the actor to end. */
+        turn->pipe_ended = turn->pipe_ended || size > 0;
+    }
+    /* Before the shared state is looked at: what comes later wakes again. */
+    atomic_store(&turn->mesh->wake_pending, false);
+}
+
+static void listener_events_read(struct mesh *mesh, enum mesh_listener listener)
+{
+    enum mesh_socket_event event;
+    while ((event = mesh_socket_event_take(&mesh->listeners[listener])) !=
+           MESH_SOCKET_NOTHING) {
+        if (event == MESH_SOCKET_BROKEN) {
+            mesh_count(mesh, MESH_COUNT_handshakes_broken, 1);
+        } else if (event == MESH_SOCKET_DISCONNECTED) {
+            mesh->probe_due = true;
+        }
+    }
+}
+
+static void turn_read_listeners(struct turn *turn, enum mesh_lane lane, unsigned budget)
+{
+    for (unsigned i = 0; i < MESH_LISTENER_COUNT; i++) {
+        const bool is_bulk = i == MESH_LISTENER_BULK;
+        if ((turn->items[1 + 2 * i].revents & ZMQ_POLLIN) &&
+            is_bulk == (lane == MESH_BULK)) {
+            mesh_receive_listener(turn->mesh, (enum mesh_listener)i, budget);
+        }
+    }
+}
+
+static void turn_read_links(struct turn *turn, enum mesh_lane lane, unsigned budget)
+{
+    size_t index = FIXED_ITEMS;
+    LIST_EACH (node, &turn->mesh->links) {
+        struct mesh_link *link = LIST_ITEM(node, struct mesh_link, link);
+        if ((turn->items[index].revents & ZMQ_POLLIN) && link->lane == lane) {
+            mesh_receive_link(turn->mesh, link, budget);
+        }
+        index += 2;
+    }
+}
+
+static void turn_read_events(struct turn *turn)
+{
+    struct mesh *mesh = turn->mesh;
+    for (unsigned i = 0; i < MESH_LISTENER_COUNT; i++) {
+        if (turn->items[2 + 2 * i].revents & ZMQ_POLLIN) {
+            listener_events_read(mesh, (enum mesh_listener)i);
+        }
+    }
+    size_t index = FIXED_ITEMS;
+    LIST_EACH (node, &mesh->links) {
+        struct mesh_link *link = LIST_ITEM(node, struct mesh_link, link);
+        if (turn->items[index + 1].revents & ZMQ_POLLIN) {
+            link_events_read(mesh, link);
+        }
+        if ((turn->items[index].revents & ZMQ_POLLOUT) && link->blocked) {
+            link->blocked = false;
+            mesh_lock(mesh);
+            mesh_peer_mark(mesh, link->peer);
+            mesh_unlock(mesh);
+        }
+        index += 2;
+    }
+}
+
+static void hellos_say(struct mesh *mesh)
+{
+    LIST_EACH (node, &mesh->links) {
+        struct mesh_link *link = LIST_ITEM(node, struct mesh_link, link);
+        if (link->hello_due && link->connected) {
+            mesh_transmit_hello(mesh, link);
+        }
+    }
+}
+
+static void clock_read(struct mesh *mesh)
+{
+    const uint64_t now_ms = (uint64_t)zclock_mono();
+    if (now_ms - mesh->now_ms > STALL_NOTICED_MS) {
+        mesh->resumed_ms = now_ms;
+    }
+    mesh->now_ms = now_ms;
+}
+
+static void turn_run(struct turn *turn)
+{
+    struct mesh *mesh = turn->mesh;
+    if (!turn_items_reserve(turn)) {
+        zclock_sleep(STALLED_RETRY_MS); /* out of memory: try again, without spinning */
+        return;
+    }
+    turn_items_fill(turn);
+    (void)zmq_poll(turn->items, (int)turn->item_count, turn_timeout_ms(turn));
+    clock_read(mesh);
+    pipe_drain(turn);
+    turn_read_events(turn);
+    turn_read_listeners(turn, MESH_CONTROL, CONTROL_BUDGET);
+    turn_read_links(turn, MESH_CONTROL, CONTROL_BUDGET);
+    turn_read_listeners(turn, MESH_BULK, BULK_BUDGET);
+    turn_read_links(turn, MESH_BULK, BULK_BUDGET);
+    /* From here on links come and go; up to here the poll items had to match them. */
+    if (atomic_exchange(&mesh->members_changed, false)) {
+        members_check(mesh);
+    }
+    hellos_say(mesh);
+    stalled_retry(mesh);
+    dirty_serve(mesh);
+    if (turn->tick_ms <= mesh->now_ms) {
+        turn->tick_ms = mesh->now_ms + TICK_MS;
+        tick(mesh);
+    }
+    if (mesh->post_due) {
+        mesh->post_due = false;
+        loop_post_send(mesh->post);
+    }
+}
+
+static void actor_end(struct mesh *mesh)
+{
+    LIST_EACH_SAFE (link, &mesh->peer_list) {
+        (void)mesh_peer_free(mesh, LIST_ITEM(link, struct mesh_peer, link));
+    }
+    for (unsigned i = 0; i < MESH_LISTENER_COUNT; i++) {
+        mesh_socket_unlisten(&mesh->listeners[i]);
+        mesh_socket_close(&mesh->listeners[i]);
+    }
+}
+
+void mesh_actor_main(zsock_t *pipe, void *args)
+{
+    struct mesh *mesh = args;
+    struct turn turn = {.mesh = mesh, .pipe = pipe};
+    mesh_socket_block_signals();
+    mesh->now_ms = (uint64_t)zclock_mono();
+    zsock_signal(pipe, 0);
+    while (!atomic_load(&mesh->stop_wanted) && !turn.pipe_ended) {
+        turn_run(&turn);
+    }
+    free(turn.items);
+    actor_end(mesh);
+    atomic_store(&mesh->stopped, true);
+    loop_post_send(mesh->post);
+}

@@ -1,0 +1,81 @@
+/* The ZeroMQ sockets of the mesh: how they are set up, watched and closed. Internal to
+ * net's mesh files.
+ *
+ * Shapes: struct mesh_socket is a ROUTER that listens or a DEALER that dials, always with
+ * CURVE, and the PAIR on which libzmq reports what happens to its connections. The
+ * settings and their reasons: HWM 64 (8 in the bulk lane): a pipe holds that many
+ * messages per peer, so 64 small frames or 2 MiB. MAXMSGSIZE: header + body limit + what
+ * CURVE adds; more ends the connection. (Default: unlimited.) HEARTBEAT 1000/3000/3000
+ * ms: ends TCP connections that died without a word. RECONNECT_IVL 200-399 ms (jitter by
+ * the caller's number), at most 5000: no storms after a restart. BACKLOG 1024,
+ * HANDSHAKE_IVL 5000, CONNECT_TIMEOUT 2000: bounds on half-open connections. IMMEDIATE: a
+ * dealer has no pipe while it is not connected, so nothing stale waits inside libzmq.
+ *   LINGER 0: closing never waits. ROUTER_MANDATORY: sending to nobody is an error, not
+ * silence. ZAP_DOMAIN with ZAP_ENFORCE_DOMAIN: no handshake without the handler's yes
+ * (mesh_zap.h). RCVTIMEO 0: reading never waits. No routing ids are set: the listening
+ * side draws them, and belief follows the key (User-Id) alone. Units: milliseconds,
+ * bytes. Threads: a socket belongs to one thread at a time; handing it over needs a full
+ * fence (starting a thread is one). Errors: -errno from bind; -ENOMEM.
+ */
+#pragma once
+
+#include "base/err.h"
+#include "net/mesh_key.h"
+
+#include <czmq.h>
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define MESH_SOCKET_HWM      64
+#define MESH_SOCKET_BULK_HWM 8
+
+struct mesh_socket {
+    zsock_t *socket; /* NULL: closed */
+    zsock_t *monitor;
+};
+
+struct mesh_socket_config {
+    const struct mesh_key *secret_key;
+    const struct mesh_key *public_key;
+    size_t body_size_max;
+    int hwm;
+    const char *zap_domain;            /* listening */
+    const struct mesh_key *server_key; /* dialing: the one key that may answer */
+    int reconnect_jitter_ms;           /* dialing: 0-199 */
+};
+
+/* What a monitor reports, reduced to what the mesh acts on. */
+enum mesh_socket_event {
+    MESH_SOCKET_NOTHING = 0,  /* no more events now */
+    MESH_SOCKET_OTHER,        /* an event without meaning here */
+    MESH_SOCKET_CONNECTED,    /* the CURVE handshake has succeeded */
+    MESH_SOCKET_DISCONNECTED, /* a connection has ended */
+    MESH_SOCKET_REFUSED,      /* the peer's ZAP handler said no */
+    MESH_SOCKET_BROKEN,       /* a handshake broke off: not CURVE, garbage, wrong key */
+    MESH_SOCKET_CLOSED,       /* a listening port has been given back */
+};
+
+/* Once per process, before any other czmq call: no signal handlers, no logging of czmq's
+ * own. */
+void mesh_socket_setup(void);
+/* In the first lines of a thread: signals are the loop's business. */
+void mesh_socket_block_signals(void);
+
+/* Opens a ROUTER at *address; port 0 is replaced by the one that was found. */
+int mesh_socket_listen(struct mesh_socket *socket,
+                       const struct mesh_socket_config *config,
+                       struct mesh_address *address,
+                       struct err *err);
+/* Opens a DEALER that keeps connecting to *address; -ENOMEM also when the process has no
+ * more sockets. */
+int mesh_socket_dial(struct mesh_socket *socket,
+                     const struct mesh_socket_config *config,
+                     const struct mesh_address *address);
+/* The next event of the monitor without waiting. */
+enum mesh_socket_event mesh_socket_event_take(struct mesh_socket *socket);
+/* Gives a listening port back and waits, bounded, until the kernel has it: the address
+ * can be bound again right away. */
+void mesh_socket_unlisten(struct mesh_socket *socket);
+/* Closes at once, dropping what is queued; a closed socket is fine. */
+void mesh_socket_close(struct mesh_socket *socket);
