@@ -1,0 +1,384 @@
+#include "agent/console_ring.h"
+
+#include "base/cleanup.h"
+#include "base/list.h"
+#include "base/loop.h"
+#include "base/require.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/un.h>
+
+#define CONNECT_RETRY_MS 20
+#define READ_CHUNK       8192
+#define LAST_LINE_SCAN   2048u /* bytes before the end that are searched */
+
+struct console_ring {
+    uint64_t end; /* offset of the next byte */
+    struct list readers;
+    unsigned reader_count;
+    uint8_t data[CONSOLE_RING_SIZE]; /* byte n lives at n % CONSOLE_RING_SIZE */
+};
+
+struct console_reader {
+    struct list link; /* in ring->readers, or in the local list of an append */
+    struct console_ring *ring;
+    void (*more)(void *context);
+    void *context;
+};
+
+/* ---- ring ---- */
+
+struct console_ring *console_ring_new(void)
+{
+    struct console_ring *ring = calloc(1, sizeof(*ring));
+    if (ring != NULL) {
+        list_init(&ring->readers);
+    }
+    return ring;
+}
+
+struct console_ring *console_ring_free(struct console_ring *ring)
+{
+    REQUIRE_IF(ring != NULL, ring->reader_count == 0);
+    free(ring);
+    return NULL;
+}
+
+uint64_t console_ring_end(const struct console_ring *ring)
+{
+    return ring->end;
+}
+
+uint64_t console_ring_begin(const struct console_ring *ring)
+{
+    return ring->end > CONSOLE_RING_SIZE ? ring->end - CONSOLE_RING_SIZE : 0;
+}
+
+static void store(struct console_ring *ring, const uint8_t *data, size_t size)
+{
+    if (size > CONSOLE_RING_SIZE) { /* the front would be overwritten at once */
+        ring->end += size - CONSOLE_RING_SIZE;
+        data += size - CONSOLE_RING_SIZE;
+        size = CONSOLE_RING_SIZE;
+    }
+    size_t at = (size_t)(ring->end % CONSOLE_RING_SIZE);
+    size_t first = size < CONSOLE_RING_SIZE - at ? size : CONSOLE_RING_SIZE - at;
+    memcpy(ring->data + at, data, first);
+    memcpy(ring->data, data + first, size - first);
+    ring->end += size;
+}
+
+void console_ring_append(struct console_ring *ring, const void *data, size_t size)
+{
+    if (size == 0) {
+        return;
+    }
+    store(ring, data, size);
+    /* Each reader goes back before it is told: it may close itself or any other. */
+    struct list pending;
+    list_init(&pending);
+    list_move_all(&pending, &ring->readers);
+    while (!list_empty(&pending)) {
+        struct console_reader *reader =
+            LIST_ITEM(pending.next, struct console_reader, link);
+        list_remove(&reader->link);
+        list_push_back(&ring->readers, &reader->link);
+        reader->more(reader->context);
+    }
+}
+
+size_t console_ring_read(const struct console_ring *ring,
+                         uint64_t *offset,
+                         void *ret_data,
+                         size_t size)
+{
+    uint64_t from = *offset;
+    from = from < console_ring_begin(ring) ? console_ring_begin(ring) : from;
+    from = from > ring->end ? ring->end : from;
+    uint64_t left = ring->end - from;
+    size_t count = left < size ? (size_t)left : size;
+    size_t at = (size_t)(from % CONSOLE_RING_SIZE);
+    size_t first = count < CONSOLE_RING_SIZE - at ? count : CONSOLE_RING_SIZE - at;
+    memcpy(ret_data, ring->data + at, first);
+    memcpy((uint8_t *)ret_data + first, ring->data, count - first);
+    *offset = from + count;
+    return count;
+}
+
+/* Steps over one escape sequence that begins at text[at]; the place after it. */
+static size_t skip_escape(const char *text, size_t at, size_t size)
+{
+    if (++at < size && text[at] == '[') {
+        at++;
+        while (at < size && !(text[at] >= 0x40 && text[at] <= 0x7e)) {
+            at++;
+        }
+    }
+    return at < size ? at + 1 : size;
+}
+
+void console_ring_last_line(const struct console_ring *ring, char *ret_text, size_t size)
+{
+    char tail[LAST_LINE_SCAN];
+    char line[LAST_LINE_SCAN];
+    uint64_t offset = ring->end > LAST_LINE_SCAN ? ring->end - LAST_LINE_SCAN : 0;
+    size_t count = console_ring_read(ring, &offset, tail, sizeof(tail));
+    size_t used = 0;
+    bool visible = false; /* line[0..used) holds more than blanks */
+    REQUIRE(size > 0);
+    ret_text[0] = '\0';
+    for (size_t i = 0; i < count;) {
+        if (tail[i] == '\x1b') {
+            i = skip_escape(tail, i, count);
+            continue;
+        }
+        if (tail[i] == '\n') {
+            /* The line stays until the next visible character comes. */
+            visible = false;
+        } else if (isprint((unsigned char)tail[i])) {
+            if (!visible && !isspace((unsigned char)tail[i])) {
+                visible = true;
+                used = 0;
+            }
+            if (visible) {
+                line[used++] = tail[i];
+            }
+        }
+        i++;
+    }
+    used = used < size - 1 ? used : size - 1;
+    memcpy(ret_text, line, used);
+    ret_text[used] = '\0';
+}
+
+struct console_reader *console_reader_open(struct console_ring *ring,
+                                           void (*more)(void *context),
+                                           void *context,
+                                           struct err *err)
+{
+    REQUIRE(more != NULL);
+    if (ring->reader_count == CONSOLE_READERS_MAX) {
+        err_set(err, BERTH_EFULL, "console: %u readers are the most",
+                CONSOLE_READERS_MAX);
+        return NULL;
+    }
+    struct console_reader *reader = calloc(1, sizeof(*reader));
+    if (reader == NULL) {
+        err_set(err, -ENOMEM, "console: out of memory");
+        return NULL;
+    }
+    reader->ring = ring;
+    reader->more = more;
+    reader->context = context;
+    list_push_back(&ring->readers, &reader->link);
+    ring->reader_count++;
+    return reader;
+}
+
+struct console_reader *console_reader_close(struct console_reader *reader)
+{
+    if (reader != NULL) {
+        list_remove(&reader->link);
+        reader->ring->reader_count--;
+        free(reader);
+    }
+    return NULL;
+}
+
+/* ---- link ---- */
+
+struct console_link {
+    uv_pipe_t pipe;    /* data: the link */
+    bool pipe_open;    /* initialised and not closing */
+    bool pipe_closing; /* its close callback is still to come */
+    bool connecting;
+    bool connected;
+    bool over;   /* the peer is gone, or never came */
+    bool closed; /* by the owner: free when the pipe's close has run */
+    uv_loop_t *loop;
+    uv_connect_t connect;
+    struct loop_timer *retry;
+    uint64_t deadline_ms; /* loop time */
+    struct console_ring *ring;
+    char path[sizeof(((struct sockaddr_un *)NULL)->sun_path)];
+    size_t pending_bytes; /* handed to libuv, not written yet */
+    size_t early_count;   /* typed before the link was up */
+    uint8_t early[CONSOLE_INPUT_MAX];
+    uint8_t chunk[READ_CHUNK];
+};
+
+struct link_write {
+    uv_write_t request; /* data: the link_write */
+    struct console_link *link;
+    size_t size;
+    uint8_t data[];
+};
+
+static void link_try(void *context);
+
+static void link_pipe_closed(uv_handle_t *handle)
+{
+    struct console_link *link = handle->data;
+    link->pipe_closing = false;
+    if (link->closed) {
+        free(link);
+    } else if (!link->over) { /* an attempt failed: once more, later */
+        loop_timer_again(link->retry, CONNECT_RETRY_MS, 0);
+    }
+}
+
+static void link_close_pipe(struct console_link *link)
+{
+    link->connected = false;
+    if (link->pipe_open) {
+        link->pipe_open = false;
+        link->pipe_closing = true;
+        uv_close((uv_handle_t *)&link->pipe, link_pipe_closed);
+    }
+}
+
+static void link_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *ret_buffer)
+{
+    struct console_link *link = handle->data;
+    (void)suggested;
+    *ret_buffer = uv_buf_init((char *)link->chunk, sizeof(link->chunk));
+}
+
+static void link_read(uv_stream_t *stream, ssize_t count, const uv_buf_t *buffer)
+{
+    struct console_link *link = stream->data;
+    if (count < 0) {
+        link->over = true;
+        link_close_pipe(link);
+    } else if (count > 0) {
+        console_ring_append(link->ring, buffer->base, (size_t)count);
+    }
+}
+
+static void link_connected(uv_connect_t *request, int status)
+{
+    struct console_link *link = request->data;
+    link->connecting = false;
+    if (link->closed) {
+        return;
+    }
+    if (status != 0) {
+        link->over = uv_now(link->loop) >= link->deadline_ms;
+        link_close_pipe(link);
+        return;
+    }
+    link->connected = true;
+    REQUIRE(uv_read_start((uv_stream_t *)&link->pipe, link_alloc, link_read) == 0);
+    size_t early = link->early_count;
+    link->early_count = 0;
+    if (early > 0) {
+        (void)console_link_write(link, link->early, early); /* lost typing, no more */
+    }
+}
+
+static void link_try(void *context)
+{
+    struct console_link *link = context;
+    REQUIRE(uv_pipe_init(link->loop, &link->pipe, 0) == 0);
+    link->pipe.data = link;
+    link->pipe_open = true;
+    link->connecting = true;
+    link->connect.data = link;
+    uv_pipe_connect(&link->connect, &link->pipe, link->path, link_connected);
+}
+
+struct console_link *console_link_open(uv_loop_t *loop,
+                                       const char *path,
+                                       struct console_ring *ring,
+                                       struct err *err)
+{
+    struct console_link *link = calloc(1, sizeof(*link));
+    if (link == NULL) {
+        err_set(err, -ENOMEM, "console: out of memory");
+        return NULL;
+    }
+    if (strlen(path) >= sizeof(link->path)) {
+        err_set(err, -ENAMETOOLONG, "console: %s is too long for a socket", path);
+        free(link);
+        return NULL;
+    }
+    memcpy(link->path, path, strlen(path) + 1);
+    link->loop = loop;
+    link->ring = ring;
+    link->deadline_ms = uv_now(loop) + CONSOLE_CONNECT_MS;
+    link->retry = loop_timer_new(loop, 0, 0, link_try, link);
+    if (link->retry == NULL) {
+        err_set(err, -ENOMEM, "console: out of memory");
+        free(link);
+        return NULL;
+    }
+    return link;
+}
+
+static void link_written(uv_write_t *request, int status)
+{
+    struct link_write *written = request->data;
+    (void)status; /* the reading side notices a lost peer */
+    written->link->pending_bytes -= written->size;
+    free(written);
+}
+
+int console_link_write(struct console_link *link, const void *data, size_t size)
+{
+    if (link->over) {
+        return BERTH_ECLOSED;
+    }
+    if (size > CONSOLE_INPUT_MAX - link->pending_bytes - link->early_count) {
+        return BERTH_EFULL;
+    }
+    if (size == 0) {
+        return 0;
+    }
+    if (!link->connected) {
+        memcpy(link->early + link->early_count, data, size);
+        link->early_count += size;
+        return 0;
+    }
+    struct link_write *written = calloc(1, sizeof(*written) + size);
+    if (written == NULL) {
+        return -ENOMEM;
+    }
+    written->link = link;
+    written->size = size;
+    written->request.data = written;
+    memcpy(written->data, data, size);
+    uv_buf_t buffer = uv_buf_init((char *)written->data, (unsigned)size);
+    int r =
+        uv_write(&written->request, (uv_stream_t *)&link->pipe, &buffer, 1, link_written);
+    if (r != 0) {
+        free(written);
+        return BERTH_ECLOSED;
+    }
+    link->pending_bytes += size;
+    return 0;
+}
+
+bool console_link_connected(const struct console_link *link)
+{
+    return link->connected;
+}
+
+/* Written requests are cancelled and freed by libuv's close, before the pipe's own close
+ * callback frees the link. */
+struct console_link *console_link_close(struct console_link *link)
+{
+    if (link == NULL) {
+        return NULL;
+    }
+    link->retry = loop_timer_close(link->retry);
+    link->closed = true;
+    if (link->pipe_open) {
+        link_close_pipe(link);
+    } else if (!link->pipe_closing) {
+        free(link); /* never tried, between two attempts, or over */
+    }
+    return NULL;
+}
