@@ -116,7 +116,7 @@ END_TEST
 /* The map against an array that is too simple to be wrong. */
 START_TEST(random_moves_agree_with_a_plain_array)
 {
-    enum { KEYS = 200, MOVES = 40000 };
+    enum { KEYS = 200, MOVES = 20000 };
     static int present[KEYS]; /* 0: absent, else the value's index + 1 */
     struct random random;
     random_seed(&random, 7);

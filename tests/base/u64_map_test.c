@@ -91,7 +91,7 @@ END_TEST
  */
 START_TEST(random_moves_agree_with_a_plain_array)
 {
-    enum { KEYS = 100, MOVES = 60000 };
+    enum { KEYS = 100, MOVES = 20000 };
     static void *present[KEYS + 1];
     struct random random;
     random_seed(&random, (uint64_t)_i);

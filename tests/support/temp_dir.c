@@ -7,8 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define OPEN_FOLDERS_MAX 16 /* descriptors nftw may hold; deeper trees are still walked \
-                             */
+#define OPEN_FOLDERS_MAX 16 /* of nftw; deeper trees are walked, too */
 
 static _Noreturn void give_up(const char *what, const char *path)
 {
