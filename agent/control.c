@@ -1,0 +1,277 @@
+#include "agent/control.h"
+
+#include "agent/identity.h"
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/require.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define READ_MS 4000
+
+struct control {
+    struct control_config config;
+    struct control_events events;
+    struct consensus *consensus;
+    struct state *state;
+    struct feed *feed;
+    void (*closed)(void *context);
+    void *closed_context;
+};
+
+struct proposal {
+    void (*done)(void *context, int code, const struct apply_result *result);
+    void *context;
+};
+
+/* ---- what the log asks of the state machine
+ * -------------------------------------------------------- */
+
+static void change_seen(void *context, const struct change *change)
+{
+    struct control *control = context;
+    feed_push(control->feed, change);
+    control->events.on_change(control->events.context, change);
+}
+
+/* A command that this version cannot read cannot be skipped: the others may have applied
+ * it. */
+static void apply(void *context,
+                  uint64_t index,
+                  const void *data,
+                  size_t size,
+                  struct consensus_result *ret_result)
+{
+    struct control *control = context;
+    struct bytes_reader reader;
+    struct command command;
+    struct apply_result result;
+    bytes_reader_init(&reader, data, size);
+    int r = command_decode(&reader, &command);
+    if (r < 0) {
+        struct err why;
+        err_sys(&why, r, "log entry %llu holds a command that this berthd cannot read",
+                (unsigned long long)index);
+        control->events.on_fatal(control->events.context, &why);
+        return;
+    }
+    state_apply(control->state, &command, &result);
+    if (result.code < 0) {
+        log_debug("control", "command refused",
+                  KV_STR("command", command_name(command.type)),
+                  KV_STR("code", err_name(result.code)), KV_STR("why", result.text));
+    }
+    command_fini(&command);
+    if (ret_result != NULL) {
+        ret_result->value = result.revision;
+        ret_result->err.code = result.code;
+        (void)snprintf(ret_result->err.text, sizeof(ret_result->err.text), "%s",
+                       result.text);
+    }
+}
+
+static int snapshot(void *context, uint8_t **ret_data, size_t *ret_size)
+{
+    struct control *control = context;
+    return state_encode(control->state, ret_data, ret_size);
+}
+
+static int restore(void *context, const void *data, size_t size)
+{
+    struct control *control = context;
+    struct err err;
+    int r = state_decode(control->state, data, size, &err);
+    if (r < 0) {
+        log_error("control", "snapshot cannot be loaded", KV_STR("why", err.text));
+        return r;
+    }
+    feed_reset(control->feed, state_revision(control->state));
+    control->events.on_restored(control->events.context);
+    return 0;
+}
+
+/* ---- keys of the other voters
+ * --------------------------------------------------------------------- */
+
+static bool
+peer_of(void *context, const uint8_t public_key[CONSENSUS_KEY_SIZE], uint64_t *ret_id)
+{
+    struct control *control = context;
+    struct digest key;
+    memcpy(key.bytes, public_key, sizeof(key.bytes));
+    const struct msg_member *member = members_by_key(control->config.members, &key);
+    if (member == NULL) {
+        return false;
+    }
+    struct mesh_key mesh_key = identity_mesh_key(&key);
+    *ret_id = identity_raft_id(&mesh_key);
+    return true;
+}
+
+static bool key_of(void *context, uint64_t id, uint8_t ret_public_key[CONSENSUS_KEY_SIZE])
+{
+    struct control *control = context;
+    const struct msg_member *member = members_by_raft_id(control->config.members, id);
+    if (member == NULL) {
+        return false;
+    }
+    memcpy(ret_public_key, member->key.bytes, CONSENSUS_KEY_SIZE);
+    return true;
+}
+
+/* ---- life
+ * ------------------------------------------------------------------------------------------
+ */
+
+static struct control *control_free(struct control *control)
+{
+    if (control != NULL) {
+        state_free(control->state);
+        feed_free(control->feed);
+        free(control);
+    }
+    return NULL;
+}
+
+static void consensus_closed(void *context)
+{
+    struct control *control = context;
+    void (*closed)(void *) = control->closed;
+    void *closed_context = control->closed_context;
+    control_free(control);
+    if (closed != NULL) {
+        closed(closed_context);
+    }
+}
+
+int control_open(const struct control_config *config,
+                 const struct control_events *events,
+                 bool bootstrap,
+                 struct control **ret_control,
+                 struct err *err)
+{
+    struct control *control = calloc(1, sizeof(*control));
+    if (control == NULL) {
+        return err_sys(err, -ENOMEM, "open the log");
+    }
+    control->config = *config;
+    control->events = *events;
+    control->state = state_new(change_seen, control);
+    control->feed = feed_new(0);
+    int r = control->state == NULL || control->feed == NULL
+                ? err_sys(err, -ENOMEM, "open the log")
+                : fd_make_folders(config->folder, err);
+    const struct consensus_config consensus_config = {
+        .id = config->raft_id,
+        .cluster_id = config->cluster_id,
+        .address = config->address,
+        .folder = config->folder,
+        .secret_key = config->secret_key,
+        .key_context = control,
+        .peer_of = peer_of,
+        .key_of = key_of,
+        /* A rack grows host by host while nothing else happens; two seconds show a stable
+           leader. */
+        .member_stable_ms = 2000,
+    };
+    const struct consensus_fsm fsm = {
+        .context = control, .apply = apply, .snapshot = snapshot, .restore = restore};
+    const struct consensus_events consensus_events = {
+        .context = events->context,
+        .on_leadership = events->on_leadership,
+        .on_fatal = events->on_fatal,
+    };
+    if (r == 0) {
+        r = consensus_open(config->loop, &consensus_config, &fsm, &consensus_events,
+                           &control->consensus, err);
+    }
+    if (r < 0) {
+        control_free(control);
+        return err_wrap(err, r, "open the replicated log in %s", config->folder);
+    }
+    r = bootstrap ? consensus_bootstrap(control->consensus, err) : 0;
+    r = r == 0 ? consensus_start(control->consensus, err) : r;
+    if (r < 0) {
+        consensus_close(control->consensus, false, consensus_closed, control);
+        return err_wrap(err, r, "start the replicated log in %s", config->folder);
+    }
+    *ret_control = control;
+    return 0;
+}
+
+void control_close(struct control *control, void (*done)(void *context), void *context)
+{
+    REQUIRE(control != NULL);
+    control->closed = done;
+    control->closed_context = context;
+    consensus_close(control->consensus, true, consensus_closed, control);
+}
+
+static void proposed(void *context, int status, const struct consensus_result *result)
+{
+    struct proposal *proposal = context;
+    struct apply_result applied = {0};
+    if (status == 0) {
+        applied.code = result->err.code;
+        applied.revision = result->value;
+        (void)snprintf(applied.text, sizeof(applied.text), "%.*s",
+                       (int)sizeof(applied.text) - 1, result->err.text);
+    }
+    proposal->done(proposal->context, status, status == 0 ? &applied : NULL);
+    free(proposal);
+}
+
+int control_propose(struct control *control,
+                    struct command *command,
+                    void (*done)(void *context,
+                                 int code,
+                                 const struct apply_result *result),
+                    void *context)
+{
+    struct bytes_writer writer;
+    CLEANUP_FREE uint8_t *data = NULL;
+    size_t size = 0;
+    command->wall_ms = clock_wall_ms(control->config.clock);
+    bytes_writer_init(&writer, COMMAND_SIZE_MAX);
+    command_encode(command, &writer);
+    int r = bytes_writer_take(&writer, &data, &size);
+    if (r < 0) {
+        return r;
+    }
+    struct proposal *proposal = calloc(1, sizeof(*proposal));
+    if (proposal == NULL) {
+        return -ENOMEM;
+    }
+    *proposal = (struct proposal){.done = done, .context = context};
+    r = consensus_propose(control->consensus, data, size, CONTROL_PROPOSE_MS, proposed,
+                          proposal);
+    if (r < 0) {
+        free(proposal);
+    }
+    return r;
+}
+
+int control_read(struct control *control,
+                 void (*done)(void *context, int code),
+                 void *context)
+{
+    return consensus_read_barrier(control->consensus, READ_MS, done, context);
+}
+
+const struct state *control_state(const struct control *control)
+{
+    return control->state;
+}
+
+const struct feed *control_feed(const struct control *control)
+{
+    return control->feed;
+}
+
+struct consensus *control_consensus(struct control *control)
+{
+    return control->consensus;
+}

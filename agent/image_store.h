@@ -1,0 +1,109 @@
+/* Boot material by content: files named by their SHA-256, complete or not there.
+ *
+ * Shapes: struct image_store keeps <folder>/<64 hex> files, mode 0400, and <folder>/tmp/
+ * for what is being written. A file enters by image_writer (upload), image_store_fetch
+ * (URL) or image_part (pull from a peer, agent/image_pull.h); each is hashed as it is
+ * written, synced, and renamed only when its digest is what was expected. What a crash
+ * leaves in tmp/ is removed at open, parts excepted: they are resumed. Cache limit: when
+ * the sum of sizes passes limit_bytes the least recently used file that is not pinned
+ * goes. Threads: the loop's; hashing, syncing and fetching run on the thread pool. No
+ * callback inside a call. Errors: BERTH_EDISKFULL, BERTH_ECORRUPT (digest differs: both
+ * are named), BERTH_ETOOLARGE, BERTH_EFULL (writers), -errno. Limits: below. Ownership:
+ * writers belong to the caller until end or abort.
+ */
+#pragma once
+
+#include "base/digest.h"
+#include "base/err.h"
+
+#include <uv.h>
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define IMAGE_STORE_FILES_MAX   256 /* as many as a heartbeat can tell */
+#define IMAGE_STORE_WRITERS_MAX 16
+#define IMAGE_FETCH_TIMEOUT_S   3600
+#define IMAGE_PATH_SIZE         4096
+
+struct image_store;
+
+/* Makes the folder when missing; counts what is there. */
+int image_store_open(uv_loop_t *loop,
+                     const char *folder,
+                     uint64_t limit_bytes,
+                     struct image_store **ret_store,
+                     struct err *err);
+/* Aborts what is under way; callbacks of it do not run any more. Accepts NULL; returns
+ * NULL. */
+struct image_store *image_store_close(struct image_store *store);
+
+bool image_store_has(const struct image_store *store,
+                     const struct digest *digest,
+                     uint64_t *ret_size_bytes);
+/* Where it is; false when it is not there. Marks it as used. */
+bool image_store_path(struct image_store *store,
+                      const struct digest *digest,
+                      char ret_path[IMAGE_PATH_SIZE]);
+/* Keeps it from being evicted (counted); unpin undoes one pin. Unknown digests are
+ * remembered. */
+void image_store_pin(struct image_store *store, const struct digest *digest);
+void image_store_unpin(struct image_store *store, const struct digest *digest);
+struct image_file {
+    struct digest digest;
+    uint64_t size_bytes;
+};
+/* All complete files, by digest; the count, at most max. */
+unsigned image_store_list(const struct image_store *store,
+                          struct image_file *ret_files,
+                          unsigned max);
+/* Runs whenever a file was added or evicted (one subscriber). */
+void image_store_on_change(struct image_store *store,
+                           void (*fn)(void *context),
+                           void *context);
+
+/* digest and size are borrowed; text says why when code < 0. */
+typedef void image_done(void *context,
+                        int code,
+                        const struct digest *digest,
+                        uint64_t size_bytes,
+                        const char *text);
+
+/* An upload. expected may be NULL. */
+struct image_writer;
+struct image_writer *image_writer_begin(struct image_store *store,
+                                        const struct digest *expected,
+                                        struct err *err);
+int image_writer_write(struct image_writer *writer,
+                       const void *data,
+                       size_t size,
+                       struct err *err);
+/* Consumes the writer; done runs once. */
+void image_writer_end(struct image_writer *writer, image_done *done, void *context);
+void image_writer_abort(struct image_writer *writer);
+
+/* Fetches http(s):// into the store; expected is required. done runs once. */
+void image_store_fetch(struct image_store *store,
+                       const char *url,
+                       const struct digest *expected,
+                       image_done *done,
+                       void *context);
+
+/* A part: a file of known digest and size that arrives in order from a peer and survives
+ * restarts. */
+struct image_part;
+/* *ret_offset: what is there already. One part per digest at a time (BERTH_EBUSY). */
+struct image_part *image_part_open(struct image_store *store,
+                                   const struct digest *digest,
+                                   uint64_t size_bytes,
+                                   uint64_t *ret_offset,
+                                   struct err *err);
+/* Appends at its end. */
+int image_part_write(struct image_part *part,
+                     const void *data,
+                     size_t size,
+                     struct err *err);
+/* Consumes the part: checks, renames. A wrong digest removes the part. */
+void image_part_end(struct image_part *part, image_done *done, void *context);
+/* Consumes the part and keeps the file for later. */
+void image_part_close(struct image_part *part);

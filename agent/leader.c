@@ -1,0 +1,763 @@
+#include "agent/leader.h"
+
+#include "agent/confirm.h"
+#include "agent/join_token.h"
+#include "agent/orders.h"
+#include "agent/voters.h"
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "base/loop.h"
+#include "base/require.h"
+#include "base/u64_map.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PHASES_MAX                                                              \
+    256 /* observed phases of one host proposed at once; the rest with the next \
+           heartbeat */
+
+/* What the leader knows of a host beyond the log. */
+struct heard {
+    struct leader *leader;
+    uint64_t uid;
+    uint64_t boot;
+    uint64_t sequence;     /* newest heartbeat */
+    uint64_t round_covers; /* newest heartbeat that the running round will confirm */
+    uint64_t acked;
+    uint64_t orders_hash;  /* of what it was sent last; 0: nothing */
+    uint64_t orders_taken; /* as it says */
+    uint64_t orders_sent_ms;
+    unsigned phases_under_way;
+    bool update_under_way;
+    struct msg_blob *blobs;
+    uint32_t blob_count;
+};
+
+struct leader {
+    struct leader_config config;
+    bool leads;
+    uint64_t term;
+    struct scheduler *scheduler;
+    struct voters *voters;
+    struct confirm confirm;
+    struct u64_map *hosts; /* uid -> struct heard */
+    struct loop_timer *tick;
+    struct loop_post *wake; /* something changed: decide and give orders */
+    struct decisions *decisions;
+    uint32_t decisions_under_way;
+    bool orders_stale;
+};
+
+/* ---- hosts
+ * -----------------------------------------------------------------------------------------
+ */
+
+static struct heard *heard_of(struct leader *leader, uint64_t uid)
+{
+    struct heard *heard = u64_map_get(leader->hosts, uid);
+    if (heard != NULL) {
+        return heard;
+    }
+    heard = calloc(1, sizeof(*heard));
+    if (heard == NULL || u64_map_put(leader->hosts, uid, heard) < 0) {
+        free(heard);
+        return NULL;
+    }
+    heard->leader = leader;
+    heard->uid = uid;
+    return heard;
+}
+
+/* Proposals under way point at their host, so hosts live as long as the leader; a new
+ * leadership only forgets what they said. */
+static void hosts_reset(struct leader *leader)
+{
+    size_t cursor = 0;
+    uint64_t uid;
+    void *value;
+    while (u64_map_next(leader->hosts, &cursor, &uid, &value)) {
+        struct heard *heard = value;
+        heard->boot = 0;
+        heard->sequence = 0;
+        heard->round_covers = 0;
+        heard->acked = 0;
+        heard->orders_hash = 0;
+        heard->orders_taken = 0;
+        heard->orders_sent_ms = 0;
+        free(heard->blobs);
+        heard->blobs = NULL;
+        heard->blob_count = 0;
+    }
+}
+
+/* ---- leadership and leases
+ * ------------------------------------------------------------------------- */
+
+static void acknowledge(struct leader *leader)
+{
+    size_t cursor = 0;
+    uint64_t uid;
+    void *value;
+    while (u64_map_next(leader->hosts, &cursor, &uid, &value)) {
+        struct heard *heard = value;
+        if (heard->round_covers <= heard->acked) {
+            continue;
+        }
+        const struct msg_ack ack = {.sequence = heard->round_covers,
+                                    .boot = heard->boot,
+                                    .leader = leader->config.identity->uid,
+                                    .term = leader->term};
+        if (link_send(leader->config.link, uid, MESSAGE_ACK, &ack) == 0) {
+            heard->acked = heard->round_covers;
+        }
+    }
+}
+
+static bool anything_to_acknowledge(const struct leader *leader)
+{
+    size_t cursor = 0;
+    uint64_t uid;
+    void *value;
+    while (u64_map_next(leader->hosts, &cursor, &uid, &value)) {
+        const struct heard *heard = value;
+        if (heard->sequence > heard->acked) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void cover_heard(struct leader *leader)
+{
+    size_t cursor = 0;
+    uint64_t uid;
+    void *value;
+    while (u64_map_next(leader->hosts, &cursor, &uid, &value)) {
+        struct heard *heard = value;
+        heard->round_covers = heard->sequence;
+    }
+}
+
+static void round_begin(struct leader *leader)
+{
+    uint64_t uids[CONFIRM_VOTERS_MAX];
+    unsigned count = voters_uids(leader->voters, uids, CONFIRM_VOTERS_MAX);
+    if (count == 0) {
+        return;
+    }
+    cover_heard(leader);
+    if (confirm_begin(&leader->confirm, uids, count, leader->config.identity->uid,
+                      clock_now_ms(leader->config.clock))) {
+        acknowledge(leader);
+        return;
+    }
+    const struct msg_confirm question = {.term = leader->term,
+                                         .round = leader->confirm.round};
+    for (unsigned i = 0; i < count; i++) {
+        if (uids[i] != leader->config.identity->uid) {
+            (void)link_send(leader->config.link, uids[i], MESSAGE_CONFIRM,
+                            &question); /* one of a majority; the round is asked again */
+        }
+    }
+}
+
+void leader_on_confirmed(struct leader *leader,
+                         const struct msg_member *from,
+                         const struct msg_confirmed *confirmed)
+{
+    if (!leader->leads ||
+        !consensus_is_leader(control_consensus(leader->config.control)) ||
+        !confirm_answer(&leader->confirm, from->uid, confirmed->round, confirmed->term)) {
+        return;
+    }
+    acknowledge(leader);
+    if (anything_to_acknowledge(leader)) {
+        round_begin(leader);
+    }
+}
+
+/* ---- what hosts have seen
+ * -------------------------------------------------------------------------- */
+
+static void phase_proposed(void *context, int code, const struct apply_result *result)
+{
+    struct heard *heard = context;
+    (void)code;   /* whatever came of it: */
+    (void)result; /* the next heartbeat shows whether it is still wanted */
+    REQUIRE(heard->phases_under_way > 0);
+    heard->phases_under_way--;
+}
+
+/* Phases on the way up are reported one by one, so that the boot timeline has them all.
+ */
+static enum phase next_phase(enum phase from, enum phase seen)
+{
+    static const enum phase up[] = {PHASE_PLACED, PHASE_STARTING, PHASE_RUNNING,
+                                    PHASE_READY};
+    for (unsigned i = 0; i + 1 < ARRAY_COUNT(up); i++) {
+        if (from == up[i] && seen > from && seen <= PHASE_READY) {
+            return up[i + 1];
+        }
+    }
+    return seen;
+}
+
+static void
+phase_propose(struct leader *leader, struct heard *heard, const struct msg_vm_seen *seen)
+{
+    const struct vm *vm = state_vm(control_state(leader->config.control), seen->vm);
+    if (vm == NULL || vm->status.host != heard->uid || vm->status.epoch != seen->epoch ||
+        vm->status.phase == seen->phase) {
+        return; /* not its VM any more: its orders say so */
+    }
+    enum phase from = vm->status.phase;
+    while (from != (enum phase)seen->phase && heard->phases_under_way < PHASES_MAX) {
+        enum phase to = next_phase(from, seen->phase);
+        if (!vm_phase_allowed(from, to)) {
+            return;
+        }
+        struct command command;
+        command_init(&command, COMMAND_VM_PHASE);
+        (void)snprintf(command.subject, sizeof(command.subject), "system");
+        command.body.vm_phase.vm = seen->vm;
+        command.body.vm_phase.host = heard->uid;
+        command.body.vm_phase.epoch = seen->epoch;
+        command.body.vm_phase.phase = to;
+        command.body.vm_phase.at_wall_ms =
+            to == PHASE_STARTING && seen->starting_wall_ms != 0 ? seen->starting_wall_ms
+            : to == PHASE_RUNNING && seen->running_wall_ms != 0 ? seen->running_wall_ms
+                                                                : seen->at_wall_ms;
+        if (to == (enum phase)seen->phase && seen->reason != NULL) {
+            (void)record_set_text(&command.body.vm_phase.reason, seen->reason);
+        }
+        int r = control_propose(leader->config.control, &command, phase_proposed, heard);
+        command_fini(&command);
+        if (r < 0) {
+            return;
+        }
+        heard->phases_under_way++;
+        from = to;
+    }
+}
+
+static void take_vms(struct leader *leader,
+                     struct heard *heard,
+                     const struct msg_heartbeat *heartbeat,
+                     uint64_t now_ns)
+{
+    bool may_propose = heard->phases_under_way == 0;
+    for (uint32_t i = 0; i < heartbeat->vms.count; i++) {
+        const struct msg_vm_seen *seen = &heartbeat->vms.items[i];
+        if (seen->sampled) {
+            scheduler_vm_load(leader->scheduler, seen->vm, seen->cpu_permille, now_ns);
+        }
+        if (may_propose) {
+            phase_propose(leader, heard, seen);
+        }
+    }
+}
+
+static void update_proposed(void *context, int code, const struct apply_result *result)
+{
+    struct heard *heard = context;
+    heard->update_under_way = false;
+    if (code == 0 && result->code < 0) {
+        log_warn("leader", "host's news were refused", KV_U64("host", heard->uid),
+                 KV_STR("why", result->text));
+    }
+}
+
+/* Addresses and inventory as the host says now; phase, key and role are not its to say.
+ */
+static void take_status(struct leader *leader,
+                        struct heard *heard,
+                        const struct msg_heartbeat *heartbeat)
+{
+    const struct host *host =
+        state_host(control_state(leader->config.control), heard->uid);
+    struct host_status said;
+    if (host == NULL || heard->update_under_way || heartbeat->status.address == 0 ||
+        record_copy(&host_status_record, &heartbeat->status, &said) < 0) {
+        return;
+    }
+    said.phase = host->status.phase;
+    said.voter = host->status.voter;
+    said.public_key = host->status.public_key;
+    bool same_reason = record_set_text(&said.reason, host->status.reason) == 0;
+    if (same_reason && !record_equal(&host_status_record, &said, &host->status)) {
+        struct command command;
+        command_init(&command, COMMAND_HOST_UPDATE);
+        (void)snprintf(command.subject, sizeof(command.subject), "host:%.50s",
+                       host->meta.name);
+        command.body.host_update.host = heard->uid;
+        record_fini(&host_status_record, &command.body.host_update.status);
+        if (record_copy(&host_status_record, &said, &command.body.host_update.status) ==
+                0 &&
+            control_propose(leader->config.control, &command, update_proposed, heard) ==
+                0) {
+            heard->update_under_way = true;
+        }
+        command_fini(&command);
+    }
+    record_fini(&host_status_record, &said);
+}
+
+static void take_blobs(struct leader *leader,
+                       struct heard *heard,
+                       const struct msg_heartbeat *heartbeat)
+{
+    size_t size = heartbeat->blobs.count * sizeof(struct msg_blob);
+    if (heard->blob_count == heartbeat->blobs.count &&
+        (size == 0 || memcmp(heard->blobs, heartbeat->blobs.items, size) == 0)) {
+        return;
+    }
+    struct msg_blob *blobs = size > 0 ? malloc(size) : NULL;
+    if (size > 0 && blobs == NULL) {
+        return; /* the next heartbeat says it again */
+    }
+    if (size > 0) {
+        memcpy(blobs, heartbeat->blobs.items, size);
+    }
+    free(heard->blobs);
+    heard->blobs = blobs;
+    heard->blob_count = heartbeat->blobs.count;
+    leader->orders_stale = true; /* others may fetch from here now */
+}
+
+void leader_on_heartbeat(struct leader *leader,
+                         const struct msg_member *from,
+                         const struct msg_heartbeat *heartbeat)
+{
+    struct heard *heard = leader->leads ? heard_of(leader, from->uid) : NULL;
+    if (heard == NULL || heartbeat->host != from->uid) {
+        return;
+    }
+    if (heard->boot != heartbeat->boot) {
+        heard->boot = heartbeat->boot;
+        heard->sequence = 0;
+        heard->round_covers = 0;
+        heard->acked = 0;
+        heard->orders_hash = 0;
+    }
+    if (heartbeat->sequence <= heard->sequence) {
+        return;
+    }
+    uint64_t now_ns = clock_now_ns(leader->config.clock);
+    const struct host_load load = {.cpu_used_mcpu = heartbeat->cpu_used_mcpu,
+                                   .memory_used_bytes = heartbeat->memory_used_bytes,
+                                   .disk_free_bytes = heartbeat->disk_free_bytes};
+    heard->sequence = heartbeat->sequence;
+    heard->orders_taken = heartbeat->desired_hash;
+    scheduler_host_heard(leader->scheduler, from->uid, &load, now_ns,
+                         clock_wall_ms(leader->config.clock));
+    take_vms(leader, heard, heartbeat, now_ns);
+    take_status(leader, heard, heartbeat);
+    take_blobs(leader, heard, heartbeat);
+    if (heard->orders_hash == 0) {
+        leader->orders_stale = true;
+        loop_post_send(leader->wake);
+    }
+    if (!leader->confirm.active) {
+        round_begin(leader);
+    }
+}
+
+/* ---- orders
+ * ----------------------------------------------------------------------------------------
+ */
+
+static uint64_t holder_of(void *context, const struct digest *sha256, uint64_t asker)
+{
+    struct leader *leader = context;
+    size_t cursor = 0;
+    uint64_t uid;
+    void *value;
+    uint64_t best = 0;
+    while (u64_map_next(leader->hosts, &cursor, &uid, &value)) {
+        const struct heard *heard = value;
+        for (uint32_t i = 0; i < heard->blob_count; i++) {
+            if (uid != asker && digest_equal(&heard->blobs[i].sha256, sha256) &&
+                link_is_up(leader->config.link, uid) && (best == 0 || uid < best)) {
+                best = uid;
+            }
+        }
+    }
+    return best;
+}
+
+static void orders_send(struct leader *leader,
+                        struct orders_round *round,
+                        struct heard *heard,
+                        uint64_t now_ms)
+{
+    struct msg_orders orders;
+    if (heard->sequence == 0 || orders_for(round, heard->uid, &orders) < 0) {
+        return;
+    }
+    uint64_t hash = orders_hash(&orders);
+    bool overdue =
+        heard->orders_taken != hash && now_ms - heard->orders_sent_ms >= LEADER_ORDERS_MS;
+    if (hash != heard->orders_hash || overdue) {
+        orders.term = leader->term;
+        int r = link_send(leader->config.link, heard->uid, MESSAGE_ORDERS, &orders);
+        if (r == 0) {
+            heard->orders_hash = hash;
+            heard->orders_sent_ms = now_ms;
+        } else {
+            log_warn("leader", "orders cannot be sent", KV_U64("host", heard->uid),
+                     KV_STR("why", err_sentence(r)));
+        }
+    }
+    record_fini(&msg_orders_record, &orders);
+}
+
+static void orders_give(struct leader *leader)
+{
+    struct orders_round *round =
+        orders_round_new(control_state(leader->config.control), holder_of, leader);
+    if (round == NULL) {
+        return; /* stays stale: tried again at the next tick */
+    }
+    uint64_t now_ms = clock_now_ms(leader->config.clock);
+    size_t cursor = 0;
+    uint64_t uid;
+    void *value;
+    while (u64_map_next(leader->hosts, &cursor, &uid, &value)) {
+        orders_send(leader, round, value, now_ms);
+    }
+    orders_round_free(round);
+    leader->orders_stale = false;
+}
+
+static bool orders_overdue(const struct leader *leader, uint64_t now_ms)
+{
+    size_t cursor = 0;
+    uint64_t uid;
+    void *value;
+    while (u64_map_next(leader->hosts, &cursor, &uid, &value)) {
+        const struct heard *heard = value;
+        if (heard->sequence != 0 && heard->orders_taken != heard->orders_hash &&
+            now_ms - heard->orders_sent_ms >= LEADER_ORDERS_MS) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* ---- decisions
+ * -------------------------------------------------------------------------------------
+ */
+
+static void decision_proposed(void *context, int code, const struct apply_result *result)
+{
+    struct leader *leader = context;
+    if (code == 0 && result->code < 0) {
+        log_info("leader", "decision was refused and is taken anew",
+                 KV_STR("why", result->text));
+    }
+    REQUIRE(leader->decisions_under_way > 0);
+    leader->decisions_under_way--;
+    if (leader->decisions_under_way == 0) {
+        loop_post_send(leader->wake);
+    }
+}
+
+static void decide(struct leader *leader)
+{
+    if (leader->decisions_under_way > 0) {
+        return;
+    }
+    struct decisions *decisions = leader->decisions;
+    uint32_t count =
+        scheduler_step(leader->scheduler, control_state(leader->config.control),
+                       clock_now_ns(leader->config.clock),
+                       clock_wall_ms(leader->config.clock), decisions);
+    for (uint32_t i = 0; i < count; i++) {
+        int r = control_propose(leader->config.control, &decisions->commands[i],
+                                decision_proposed, leader);
+        if (r < 0) {
+            break; /* what did not go is decided again */
+        }
+        leader->decisions_under_way++;
+    }
+    decisions_fini(decisions);
+}
+
+static void on_wake(void *context)
+{
+    struct leader *leader = context;
+    if (!leader->leads) {
+        return;
+    }
+    decide(leader);
+    if (leader->orders_stale && leader->decisions_under_way == 0) {
+        orders_give(leader);
+    }
+}
+
+static void on_tick(void *context)
+{
+    struct leader *leader = context;
+    if (!leader->leads) {
+        return;
+    }
+    uint64_t now_ms = clock_now_ms(leader->config.clock);
+    if (confirm_expired(&leader->confirm, now_ms) ||
+        (!leader->confirm.active && anything_to_acknowledge(leader))) {
+        round_begin(leader);
+    }
+    if (orders_overdue(leader, now_ms)) {
+        leader->orders_stale = true;
+    }
+    voters_tick(leader->voters, now_ms);
+    on_wake(leader);
+    if (leader->orders_stale) {
+        orders_give(leader); /* even while decisions are under way: an order may not wait
+                                for long */
+    }
+}
+
+/* Join tokens open the join endpoint; without any, strangers reach nothing. */
+static void guests_follow_tokens(struct leader *leader)
+{
+    const struct state *state = control_state(leader->config.control);
+    size_t cursor = 0;
+    const struct token *token;
+    bool open = false;
+    while ((token = state_next(state, KIND_TOKEN, &cursor)) != NULL) {
+        open = open || token->spec.role == ROLE_JOIN;
+    }
+    link_guests_allow(leader->config.link, leader->leads && open);
+}
+
+void leader_on_change(struct leader *leader, const struct change *change)
+{
+    if (change->kind == KIND_TOKEN) {
+        guests_follow_tokens(leader);
+    }
+    if (leader->leads) {
+        leader->orders_stale = true;
+        loop_post_send(leader->wake);
+    }
+}
+
+void leader_on_restored(struct leader *leader)
+{
+    guests_follow_tokens(leader);
+}
+
+void leader_on_leadership(struct leader *leader, bool is_leader, uint64_t term)
+{
+    leader->leads = is_leader;
+    leader->term = term;
+    hosts_reset(leader);
+    confirm_lead(&leader->confirm, term);
+    voters_lead(leader->voters, is_leader);
+    if (is_leader) {
+        scheduler_lead(leader->scheduler, clock_now_ns(leader->config.clock));
+        leader->orders_stale = true;
+        loop_post_send(leader->wake);
+    }
+    guests_follow_tokens(leader);
+    log_info("leader", is_leader ? "this host leads" : "this host no longer leads",
+             KV_U64("term", term));
+}
+
+bool leader_leads(const struct leader *leader)
+{
+    return leader->leads;
+}
+
+/* ---- hosts that join
+ * ------------------------------------------------------------------------------- */
+
+struct joining {
+    struct leader *leader;
+    struct mesh_key guest;
+    struct digest key;
+};
+
+static void join_refuse(struct leader *leader,
+                        const struct mesh_key *guest,
+                        int code,
+                        const char *text)
+{
+    struct msg_join_reply reply;
+    record_init(&msg_join_reply_record, &reply);
+    reply.code = (uint32_t)-code;
+    if (record_set_text(&reply.text, text) == 0) {
+        (void)link_join_reply(leader->config.link, guest,
+                              &reply); /* it asks again or gives up */
+    }
+    record_fini(&msg_join_reply_record, &reply);
+}
+
+static void
+join_welcome(struct leader *leader, const struct mesh_key *guest, const struct host *host)
+{
+    struct msg_join_reply reply;
+    record_init(&msg_join_reply_record, &reply);
+    reply.uid = host->meta.uid;
+    reply.cluster_id = leader->config.identity->cluster_id;
+    if (orders_members(control_state(leader->config.control), &reply.members) == 0) {
+        (void)link_join_reply(leader->config.link, guest, &reply); /* it asks again */
+    }
+    record_fini(&msg_join_reply_record, &reply);
+}
+
+static void join_proposed(void *context, int code, const struct apply_result *result)
+{
+    struct joining *joining = context;
+    struct leader *leader = joining->leader;
+    const struct host *host =
+        code == 0 && result->code == 0
+            ? state_host_by_key(control_state(leader->config.control), &joining->key)
+            : NULL;
+    if (host != NULL) {
+        log_info("leader", "host joined", KV_STR("peer", host->meta.name));
+        join_welcome(leader, &joining->guest, host);
+    } else if (code == 0) {
+        join_refuse(leader, &joining->guest, result->code, result->text);
+    } else {
+        join_refuse(leader, &joining->guest, code, err_sentence(code));
+    }
+    free(joining);
+}
+
+void leader_on_join(struct leader *leader,
+                    const struct mesh_key *guest,
+                    const struct msg_join *join)
+{
+    if (!leader->leads) {
+        join_refuse(leader, guest, BERTH_ENOTLEADER,
+                    "this host does not lead; use a newer token");
+        return;
+    }
+    struct digest key = identity_key_digest(guest);
+    struct joining *joining = calloc(1, sizeof(*joining));
+    struct command command;
+    if (joining == NULL) {
+        join_refuse(leader, guest, -ENOMEM, "the leader is out of memory");
+        return;
+    }
+    *joining = (struct joining){.leader = leader, .guest = *guest, .key = key};
+    command_init(&command, COMMAND_HOST_JOIN);
+    (void)snprintf(command.subject, sizeof(command.subject), "host:%.50s", join->name);
+    /* The same host asking twice is one request: the retry finds its host, not a used-up
+     * token. */
+    memcpy(command.request_id, guest->bytes, sizeof(command.request_id));
+    memcpy(command.body.host_join.name, join->name, sizeof(command.body.host_join.name));
+    command.body.host_join.token_hash = join_secret_hash(join->secret.bytes);
+    record_fini(&host_status_record, &command.body.host_join.status);
+    int r =
+        record_copy(&host_status_record, &join->status, &command.body.host_join.status);
+    command.body.host_join.status.public_key =
+        key; /* the connection's, not what it says */
+    command.body.host_join.status.voter = VOTER_NONE;
+    command.body.host_join.status.phase = HOST_PHASE_READY;
+    const struct msg_join copy = {.labels = join->labels};
+    struct msg_join owned;
+    if (r == 0 && (r = record_copy(&msg_join_record, &copy, &owned)) == 0) {
+        command.body.host_join.labels = owned.labels;
+        r = control_propose(leader->config.control, &command, join_proposed, joining);
+    }
+    command_fini(&command);
+    if (r < 0) {
+        join_refuse(leader, guest, r, err_sentence(r));
+        free(joining);
+    }
+}
+
+/* ---- soft facts
+ * ------------------------------------------------------------------------------------ */
+
+json_t *leader_vm_live(const struct leader *leader, const struct vm *vm)
+{
+    int cpu = scheduler_vm_cpu(leader->scheduler, vm->meta.uid, 5 * NS_PER_S,
+                               clock_now_ns(leader->config.clock));
+    return cpu >= 0 ? json_pack("{s:I}", "cpuPermille", (json_int_t)cpu) : NULL;
+}
+
+json_t *leader_host_live(const struct leader *leader, const struct host *host)
+{
+    uint64_t heard_wall_ms = 0;
+    struct host_load load;
+    if (!scheduler_host_seen(leader->scheduler, host->meta.uid, &heard_wall_ms, &load)) {
+        return NULL;
+    }
+    char when[CLOCK_TEXT_SIZE];
+    clock_format(heard_wall_ms, when);
+    uint64_t placed = 0;
+    json_int_t vms = 0;
+    size_t cursor = 0;
+    const struct vm *vm;
+    while ((vm = state_vm_on_host(control_state(leader->config.control), host->meta.uid,
+                                  &cursor)) != NULL) {
+        if (vm_phase_on_host(vm->status.phase)) {
+            placed += vm->spec.machine.memory.size_bytes;
+            vms++;
+        }
+    }
+    return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:b}", "lastHeard", when,
+                     "cpuUsedMcpu", (json_int_t)load.cpu_used_mcpu, "memoryUsedBytes",
+                     (json_int_t)load.memory_used_bytes, "diskFreeBytes",
+                     (json_int_t)load.disk_free_bytes, "vms", vms, "memoryPlacedBytes",
+                     (json_int_t)placed, "leader",
+                     host->meta.uid == leader->config.identity->uid);
+}
+
+const struct scheduler *leader_scheduler(const struct leader *leader)
+{
+    return leader->scheduler;
+}
+
+/* ---- life
+ * ------------------------------------------------------------------------------------------
+ */
+
+struct leader *leader_new(const struct leader_config *config)
+{
+    struct leader *leader = calloc(1, sizeof(*leader));
+    if (leader == NULL) {
+        return NULL;
+    }
+    leader->config = *config;
+    leader->scheduler = scheduler_new();
+    leader->hosts = u64_map_new();
+    leader->decisions = calloc(1, sizeof(*leader->decisions));
+    leader->voters = voters_new(config->clock, config->control);
+    leader->tick =
+        loop_timer_new(config->loop, LEADER_TICK_MS, LEADER_TICK_MS, on_tick, leader);
+    leader->wake = loop_post_new(config->loop, on_wake, leader);
+    if (leader->scheduler == NULL || leader->hosts == NULL || leader->decisions == NULL ||
+        leader->voters == NULL || leader->tick == NULL || leader->wake == NULL) {
+        return leader_free(leader);
+    }
+    return leader;
+}
+
+struct leader *leader_free(struct leader *leader)
+{
+    if (leader == NULL) {
+        return NULL;
+    }
+    loop_timer_close(leader->tick);
+    loop_post_close(leader->wake);
+    size_t cursor = 0;
+    uint64_t uid;
+    void *value;
+    while (leader->hosts != NULL && u64_map_next(leader->hosts, &cursor, &uid, &value)) {
+        struct heard *heard = value;
+        free(heard->blobs);
+        free(heard);
+    }
+    u64_map_free(leader->hosts);
+    voters_free(leader->voters);
+    scheduler_free(leader->scheduler);
+    free(leader->decisions);
+    free(leader);
+    return NULL;
+}

@@ -1,0 +1,57 @@
+/* What a host does while it leads: hears the others, renews their leases, decides, and
+ * gives orders.
+ *
+ * Shapes: one struct leader per voter, idle unless it leads. It feeds the scheduler with
+ * heartbeats, proposes what the scheduler decides and what hosts have seen of their VMs,
+ * acknowledges heartbeats behind a confirmed leadership (agent/confirm.h), and tells
+ * every host its orders (agent/orders.h) whenever they have changed. Threads: the loop's.
+ * Soft state only: everything here is forgotten when leadership ends. Limits: one batch
+ * of decisions and, per host, one batch of observed phases under way at a time.
+ */
+#pragma once
+
+#include "agent/control.h"
+#include "agent/identity.h"
+#include "agent/link.h"
+#include "base/clock.h"
+#include "base/json.h"
+#include "scheduler/scheduler.h"
+
+#define LEADER_TICK_MS   100
+#define LEADER_ORDERS_MS 2000 /* orders that were not taken over are sent again */
+
+struct leader;
+
+struct leader_config {
+    uv_loop_t *loop;
+    const struct clock *clock;
+    const struct identity *identity;
+    struct control *control;
+    struct link *link;
+};
+
+struct leader *leader_new(const struct leader_config *config);
+struct leader *leader_free(struct leader *leader);
+
+/* From control's events. */
+void leader_on_leadership(struct leader *leader, bool is_leader, uint64_t term);
+void leader_on_change(struct leader *leader, const struct change *change);
+void leader_on_restored(struct leader *leader);
+bool leader_leads(const struct leader *leader);
+
+/* From the link. The heartbeat is checked against the sender. */
+void leader_on_heartbeat(struct leader *leader,
+                         const struct msg_member *from,
+                         const struct msg_heartbeat *heartbeat);
+void leader_on_confirmed(struct leader *leader,
+                         const struct msg_member *from,
+                         const struct msg_confirmed *confirmed);
+/* A stranger with a token. Answers it, now or once the log has spoken. */
+void leader_on_join(struct leader *leader,
+                    const struct mesh_key *guest,
+                    const struct msg_join *join);
+
+/* Soft facts for the API; new references or NULL. */
+json_t *leader_vm_live(const struct leader *leader, const struct vm *vm);
+json_t *leader_host_live(const struct leader *leader, const struct host *host);
+const struct scheduler *leader_scheduler(const struct leader *leader);

@@ -1,0 +1,374 @@
+#include "agent/link.h"
+
+#include "base/cleanup.h"
+#include "base/list.h"
+#include "base/log.h"
+#include "base/loop.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A message from us to us, waiting for the loop's next turn. */
+struct self_message {
+    struct list link;
+    enum message_type type;
+    uint8_t *data;
+    size_t size;
+};
+
+struct link {
+    const struct identity *identity;
+    const struct members *members;
+    struct link_events events;
+    struct mesh *mesh;
+    struct mesh_key *dialed; /* keys that we told the mesh to dial */
+    size_t dialed_count;
+    struct loop_post *self_post;
+    struct list self_queue;
+};
+
+/* ---- arriving
+ * --------------------------------------------------------------------------------------
+ */
+
+static void deliver(struct link *link,
+                    const struct msg_member *from,
+                    uint16_t type,
+                    const void *body,
+                    size_t size)
+{
+    const struct record *record = message_record(type);
+    if (record == NULL) {
+        return; /* a newer host; what it says is optional to us */
+    }
+    _Alignas(16)
+        uint8_t message[sizeof(struct msg_heartbeat) + sizeof(struct msg_orders)];
+    _Static_assert(sizeof(struct msg_join) <= sizeof(message), "every message fits");
+    if (message_decode(record, body, size, message) < 0) {
+        log_warn("link", "message does not parse", KV_STR("from", from->name),
+                 KV_STR("type", message_name(type)));
+        return;
+    }
+    link->events.on_message(link->events.context, from, (enum message_type)type, message);
+    record_fini(record, message);
+}
+
+static void deliver_join(struct link *link,
+                         const struct mesh_key *guest,
+                         const void *body,
+                         size_t size)
+{
+    struct msg_join join;
+    if (message_decode(&msg_join_record, body, size, &join) == 0) {
+        link->events.on_join(link->events.context, guest, &join);
+        record_fini(&msg_join_record, &join);
+    }
+}
+
+static void deliver_join_reply(struct link *link, const void *body, size_t size)
+{
+    struct msg_join_reply reply;
+    if (message_decode(&msg_join_reply_record, body, size, &reply) == 0) {
+        link->events.on_join_reply(link->events.context, &reply);
+        record_fini(&msg_join_reply_record, &reply);
+    }
+}
+
+static void on_message(void *context,
+                       const struct mesh_peer_id *from,
+                       uint16_t type,
+                       const void *body,
+                       size_t size)
+{
+    struct link *link = context;
+    if (from->class == MESH_GUEST && type == MESH_TYPE_JOIN) {
+        deliver_join(link, &from->key, body, size);
+    } else if (from->class == MESH_JOIN_HOST && type == MESH_TYPE_JOIN_REPLY) {
+        deliver_join_reply(link, body, size);
+    } else if (from->class == MESH_MEMBER) {
+        struct digest key = identity_key_digest(&from->key);
+        const struct msg_member *member = members_by_key(link->members, &key);
+        if (member != NULL) {
+            const struct msg_member copy = *member; /* the handler may change the table */
+            deliver(link, &copy, type, body, size);
+        }
+    }
+}
+
+static void peer_changed(struct link *link, const struct mesh_peer_id *peer, bool up)
+{
+    if (peer->class != MESH_MEMBER) {
+        return;
+    }
+    struct digest key = identity_key_digest(&peer->key);
+    const struct msg_member *member = members_by_key(link->members, &key);
+    if (member != NULL) {
+        log_info("link", up ? "host is connected" : "host is disconnected",
+                 KV_STR("peer", member->name));
+        link->events.on_peer(link->events.context, member->uid, up);
+    }
+}
+
+static void on_peer_up(void *context, const struct mesh_peer_id *peer)
+{
+    peer_changed(context, peer, true);
+}
+
+static void on_peer_down(void *context, const struct mesh_peer_id *peer)
+{
+    peer_changed(context, peer, false);
+}
+
+static void on_peer_refused(void *context, const struct mesh_peer_id *peer)
+{
+    (void)context;
+    char hex[MESH_KEY_HEX_SIZE];
+    mesh_key_format(&peer->key, hex);
+    log_warn("link", "a host does not know our key", KV_STR("key", hex));
+}
+
+static void self_deliver(void *context)
+{
+    struct link *link = context;
+    struct list ready;
+    list_init(&ready);
+    list_move_all(&ready, &link->self_queue);
+    LIST_EACH_SAFE (item, &ready) {
+        struct self_message *message = LIST_ITEM(item, struct self_message, link);
+        const struct msg_member *self =
+            members_by_uid(link->members, link->identity->uid);
+        list_remove(item);
+        if (self != NULL) {
+            const struct msg_member copy = *self;
+            deliver(link, &copy, (uint16_t)message->type, message->data, message->size);
+        }
+        free(message->data);
+        free(message);
+    }
+}
+
+/* ---- leaving
+ * ---------------------------------------------------------------------------------------
+ */
+
+static int
+self_send(struct link *link, enum message_type type, uint8_t **take_data, size_t size)
+{
+    struct self_message *message = calloc(1, sizeof(*message));
+    if (message == NULL) {
+        return -ENOMEM;
+    }
+    message->type = type;
+    message->data = TAKE_PTR(*take_data);
+    message->size = size;
+    list_push_back(&link->self_queue, &message->link);
+    loop_post_send(link->self_post);
+    return 0;
+}
+
+int link_send(struct link *link,
+              uint64_t host,
+              enum message_type type,
+              const void *message)
+{
+    CLEANUP_FREE uint8_t *data = NULL;
+    size_t size = 0;
+    int r = message_encode(message_record((uint16_t)type), message, &data, &size);
+    if (r < 0) {
+        return r;
+    }
+    if (host == link->identity->uid) {
+        return self_send(link, type, &data, size);
+    }
+    const struct msg_member *member = members_by_uid(link->members, host);
+    if (member == NULL) {
+        return BERTH_ENOTFOUND;
+    }
+    const struct mesh_key key = identity_mesh_key(&member->key);
+    enum mesh_lane lane = type == MESSAGE_BLOB_CHUNK ? MESH_BULK : MESH_CONTROL;
+    return mesh_send(link->mesh, &key, lane, (uint16_t)type, data, size);
+}
+
+bool link_is_up(const struct link *link, uint64_t host)
+{
+    const struct msg_member *member = members_by_uid(link->members, host);
+    if (host == link->identity->uid) {
+        return true;
+    }
+    if (member == NULL) {
+        return false;
+    }
+    const struct mesh_key key = identity_mesh_key(&member->key);
+    return mesh_peer_is_up(link->mesh, &key);
+}
+
+int link_join(struct link *link,
+              const struct mesh_key *key,
+              uint32_t address,
+              uint32_t join_port,
+              const struct msg_join *join,
+              struct err *err)
+{
+    char text[MESH_ADDRESS_SIZE];
+    CLEANUP_FREE uint8_t *data = NULL;
+    size_t size = 0;
+    identity_address_text(address, join_port, text);
+    int r = mesh_join_dial(link->mesh, key, text, err);
+    if (r < 0) {
+        return r;
+    }
+    r = message_encode(&msg_join_record, join, &data, &size);
+    r = r < 0 ? r : mesh_send(link->mesh, key, MESH_CONTROL, MESH_TYPE_JOIN, data, size);
+    return r < 0 ? err_sys(err, r, "ask %s to join", text) : 0;
+}
+
+void link_join_end(struct link *link, const struct mesh_key *key)
+{
+    mesh_join_hang_up(link->mesh, key);
+}
+
+int link_join_reply(struct link *link,
+                    const struct mesh_key *guest,
+                    const struct msg_join_reply *reply)
+{
+    CLEANUP_FREE uint8_t *data = NULL;
+    size_t size = 0;
+    int r = message_encode(&msg_join_reply_record, reply, &data, &size);
+    return r < 0 ? r
+                 : mesh_send(link->mesh, guest, MESH_CONTROL, MESH_TYPE_JOIN_REPLY, data,
+                             size);
+}
+
+/* ---- who
+ * -------------------------------------------------------------------------------------------
+ */
+
+static bool is_self(const struct link *link, const struct msg_member *member)
+{
+    return member->uid == link->identity->uid;
+}
+
+static void hang_up_strangers(struct link *link)
+{
+    for (size_t i = 0; i < link->dialed_count; i++) {
+        struct digest key = identity_key_digest(&link->dialed[i]);
+        if (members_by_key(link->members, &key) == NULL) {
+            mesh_peer_remove(link->mesh, &link->dialed[i]);
+        }
+    }
+}
+
+void link_members_changed(struct link *link)
+{
+    const struct msg_member_list *list = &link->members->list;
+    struct err err;
+    struct mesh_key *keys = calloc(list->count + 1, sizeof(*keys));
+    if (keys == NULL) {
+        log_error("link", "members cannot be admitted",
+                  KV_STR("why", err_sentence(-ENOMEM)));
+        return;
+    }
+    size_t count = 0;
+    for (uint32_t i = 0; i < list->count; i++) {
+        if (!is_self(link, &list->items[i])) {
+            keys[count++] = identity_mesh_key(&list->items[i].key);
+        }
+    }
+    if (mesh_members_set(link->mesh, keys, count, &err) < 0) {
+        log_error("link", "members cannot be admitted", KV_STR("why", err.text));
+    }
+    hang_up_strangers(link);
+    for (uint32_t i = 0; i < list->count; i++) {
+        const struct msg_member *member = &list->items[i];
+        if (is_self(link, member)) {
+            continue;
+        }
+        char address[MESH_ADDRESS_SIZE];
+        struct mesh_key key = identity_mesh_key(&member->key);
+        identity_address_text(member->address, member->mesh_port, address);
+        if (mesh_peer_add(link->mesh, &key, address, &err) < 0) {
+            log_error("link", "host cannot be called", KV_STR("peer", member->name),
+                      KV_STR("why", err.text));
+        }
+    }
+    free(link->dialed);
+    link->dialed = keys;
+    link->dialed_count = count;
+}
+
+void link_guests_allow(struct link *link, bool allow)
+{
+    mesh_guests_allow(link->mesh, allow);
+}
+
+void link_stats(const struct link *link, struct mesh_stats *ret_stats)
+{
+    mesh_stats_get(link->mesh, ret_stats);
+}
+
+/* ---- life
+ * ------------------------------------------------------------------------------------------
+ */
+
+static void link_free(struct link *link)
+{
+    LIST_EACH_SAFE (item, &link->self_queue) {
+        struct self_message *message = LIST_ITEM(item, struct self_message, link);
+        list_remove(item);
+        free(message->data);
+        free(message);
+    }
+    loop_post_close(link->self_post);
+    free(link->dialed);
+    free(link);
+}
+
+int link_open(uv_loop_t *loop,
+              const struct identity *identity,
+              const struct members *members,
+              const struct link_events *events,
+              struct link **ret_link,
+              struct err *err)
+{
+    static const struct mesh_events mesh_events = {
+        .on_message = on_message,
+        .on_peer_up = on_peer_up,
+        .on_peer_down = on_peer_down,
+        .on_peer_refused = on_peer_refused,
+    };
+    char bind[MESH_ADDRESS_SIZE];
+    char join_bind[MESH_ADDRESS_SIZE];
+    struct link *link = calloc(1, sizeof(*link));
+    if (link == NULL) {
+        return err_sys(err, -ENOMEM, "open the mesh");
+    }
+    link->identity = identity;
+    link->members = members;
+    link->events = *events;
+    list_init(&link->self_queue);
+    identity_address_text(identity->address, identity->mesh_port, bind);
+    identity_address_text(identity->address, identity->mesh_port + LINK_JOIN_PORT_OFFSET,
+                          join_bind);
+    const struct mesh_config config = {
+        .secret_key = identity->secret, .bind = bind, .join_bind = join_bind};
+    link->self_post = loop_post_new(loop, self_deliver, link);
+    link->mesh = link->self_post != NULL
+                     ? mesh_open(loop, &config, &mesh_events, link, err)
+                     : NULL;
+    if (link->mesh == NULL) {
+        int r = link->self_post != NULL && err != NULL ? err->code : -ENOMEM;
+        link_free(link);
+        return r < 0 ? r : BERTH_EBUG;
+    }
+    link_members_changed(link);
+    *ret_link = link;
+    return 0;
+}
+
+void link_close(struct link *link, void (*closed)(void *context), void *context)
+{
+    struct mesh *mesh = link->mesh;
+    link_free(link);
+    mesh_close(mesh, closed, context);
+}

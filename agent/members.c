@@ -1,0 +1,130 @@
+#include "agent/members.h"
+
+#include "agent/identity.h"
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/file_atomic.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The file is an encoded msg_orders with nothing but members, and its SHA-256 behind it.
+ */
+static int members_load(struct members *members, struct err *err)
+{
+    CLEANUP_FREE
+    uint8_t *data = NULL;
+    size_t size = 0;
+    int r = fd_read_file(AT_FDCWD, members->path, MESSAGE_SIZE_MAX, &data, &size, err);
+    if (r == -ENOENT) {
+        return 0;
+    }
+    if (r < 0) {
+        return r;
+    }
+    struct digest digest;
+    struct msg_orders orders;
+    if (size < DIGEST_SIZE) {
+        return err_set(err, BERTH_ECORRUPT, "%s is cut", members->path);
+    }
+    digest_of(data, size - DIGEST_SIZE, &digest);
+    if (memcmp(digest.bytes, data + size - DIGEST_SIZE, DIGEST_SIZE) != 0 ||
+        message_decode(&msg_orders_record, data, size - DIGEST_SIZE, &orders) < 0) {
+        return err_set(err, BERTH_ECORRUPT, "%s is damaged", members->path);
+    }
+    members->list = orders.members;
+    orders.members = (struct msg_member_list){0};
+    record_fini(&msg_orders_record, &orders);
+    return 0;
+}
+
+int members_open(const char *folder, struct members *ret_members, struct err *err)
+{
+    struct members members = {0};
+    if (asprintf(&members.path, "%s/members.bin", folder) < 0) {
+        return err_sys(err, -ENOMEM, "open members");
+    }
+    int r = members_load(&members, err);
+    if (r < 0) {
+        members_fini(&members);
+        return r;
+    }
+    *ret_members = members;
+    return 0;
+}
+
+void members_fini(struct members *members)
+{
+    free(members->list.items); /* members own no further memory */
+    free(members->path);
+    *members = (struct members){0};
+}
+
+int members_set(struct members *members,
+                const struct msg_member_list *list,
+                bool *ret_changed,
+                struct err *err)
+{
+    struct msg_orders old = {.members = members->list};
+    struct msg_orders new = {.members = *list};
+    *ret_changed = !record_equal(&msg_orders_record, &old, &new);
+    if (!*ret_changed) {
+        return 0;
+    }
+    struct msg_orders copy;
+    CLEANUP_FREE
+    uint8_t *data = NULL;
+    size_t size = 0;
+    int r = record_copy(&msg_orders_record, &new, &copy);
+    r = r < 0 ? r : message_encode(&msg_orders_record, &new, &data, &size);
+    if (r < 0) {
+        return err_sys(err, r, "store members");
+    }
+    free(members->list.items);
+    members->list = copy.members;
+    uint8_t *sealed = realloc(data, size + DIGEST_SIZE);
+    if (sealed == NULL) {
+        return err_sys(err, -ENOMEM, "store members");
+    }
+    data = sealed;
+    struct digest digest;
+    digest_of(data, size, &digest);
+    memcpy(data + size, digest.bytes, DIGEST_SIZE);
+    return file_atomic_write(members->path, data, size + DIGEST_SIZE, 0600, err);
+}
+
+const struct msg_member *members_by_uid(const struct members *members, uint64_t uid)
+{
+    for (uint32_t i = 0; i < members->list.count; i++) {
+        if (members->list.items[i].uid == uid) {
+            return &members->list.items[i];
+        }
+    }
+    return NULL;
+}
+
+const struct msg_member *members_by_key(const struct members *members,
+                                        const struct digest *key)
+{
+    for (uint32_t i = 0; i < members->list.count; i++) {
+        if (digest_equal(&members->list.items[i].key, key)) {
+            return &members->list.items[i];
+        }
+    }
+    return NULL;
+}
+
+const struct msg_member *members_by_raft_id(const struct members *members,
+                                            uint64_t raft_id)
+{
+    for (uint32_t i = 0; i < members->list.count; i++) {
+        struct mesh_key key = identity_mesh_key(&members->list.items[i].key);
+        if (identity_raft_id(&key) == raft_id) {
+            return &members->list.items[i];
+        }
+    }
+    return NULL;
+}
