@@ -126,7 +126,7 @@ static int walk_network_hosts(struct orders_round *round)
     const struct network *network;
     while ((network = state_next(round->state, KIND_NETWORK, &cursor)) != NULL) {
         for (uint32_t i = 0; i < network->status.hosts.count; i++) {
-            const struct network_host *at = &network->status.hosts.items[i];
+            const struct network_site *at = &network->status.hosts.items[i];
             const struct msg_neighbour neighbour = {
                 .ipv4 = at->ipv4,
                 .underlay = underlay_of(round->state, at->host),

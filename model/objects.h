@@ -396,16 +396,16 @@ RECORD_DECLARE(ipv4_spec, IPV4_SPEC_FIELDS)
     F(S, 3, U32, mtu, "mtu", UNIT_NONE, 0, 0, 9000, 0,                             \
       "0: the rack's, less the tunnel's header")
 RECORD_DECLARE(network_spec, NETWORK_SPEC_FIELDS)
-#define NETWORK_HOST_FIELDS(F, S)                                            \
+#define NETWORK_SITE_FIELDS(F, S)                                            \
     F(S, 1, U64, host, "hostUid", UNIT_NONE, FIELD_SERVER, 1, UINT64_MAX, 0, \
       "a host with VMs here")                                                \
     F(S, 2, U32, ipv4, "address", UNIT_IPV4, FIELD_SERVER, 1, UINT32_MAX, 0, \
       "the host's own address here")
-RECORD_DECLARE(network_host, NETWORK_HOST_FIELDS)
+RECORD_DECLARE(network_site, NETWORK_SITE_FIELDS)
 #define NETWORK_STATUS_FIELDS(F, S)                                                  \
     F(S, 1, U32, vni, "vni", UNIT_NONE, FIELD_SERVER, 0, 0xffffff, 0,                \
       "VXLAN identifier, unique")                                                    \
-    F(S, 2, LIST, hosts, "hosts", network_host, FIELD_SERVER, 0, RECORD_LIST_MAX, 0, \
+    F(S, 2, LIST, hosts, "hosts", network_site, FIELD_SERVER, 0, RECORD_LIST_MAX, 0, \
       "where it exists")
 RECORD_DECLARE(network_status, NETWORK_STATUS_FIELDS)
 #define NETWORK_FIELDS(F, S)                                                          \
