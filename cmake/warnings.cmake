@@ -21,7 +21,9 @@ endif()
 if(BERTH_SANITIZE)
     # GCC's null-dereference analysis misfires on sanitizer-instrumented code.
     target_compile_options(berth_flags INTERFACE -fsanitize=${BERTH_SANITIZE}
-        -fno-sanitize-recover=all -Wno-null-dereference -Wno-maybe-uninitialized)
+        -fno-sanitize-recover=all
+        $<$<C_COMPILER_ID:GNU>:-Wno-null-dereference>
+        $<$<C_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)
     target_link_options(berth_flags INTERFACE -fsanitize=${BERTH_SANITIZE})
 endif()
 if(BERTH_FUZZ)
