@@ -16,6 +16,7 @@
 
 #define COMMAND_SIZE_MAX (60u << 10) /* fits one replicated entry with its framing */
 #define REQUEST_ID_SIZE  16
+#define SUBJECT_SIZE     80          /* "token:" and a name */
 #define REVISION_ANY     UINT64_MAX  /* expected_revision: no check */
 #define REVISION_NONE    UINT64_C(0) /* expected_revision: must not exist */
 
@@ -182,7 +183,7 @@ struct command {
     enum command_type type;
     uint8_t request_id[REQUEST_ID_SIZE]; /* all zero: not remembered */
     uint64_t wall_ms;                    /* leader's clock when it proposed */
-    char subject[NAME_SIZE]; /* who asks: "system", "host:h1", "token:ci", "root" */
+    char subject[SUBJECT_SIZE]; /* who asks: "system", "host:h1", "token:ci", "root" */
     union {
 #define COMMAND_MEMBER(NAME, number, member, record, FIELDS) struct record member;
         COMMANDS(COMMAND_MEMBER)

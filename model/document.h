@@ -9,6 +9,7 @@
 
 #include "base/err.h"
 #include "base/json.h"
+#include "model/field.h"
 #include "model/objects.h"
 
 /* A new reference, NULL when out of memory. With `full`, fields at their fallback are
@@ -23,11 +24,10 @@ int document_read(const json_t *document,
                   enum kind *ret_kind,
                   void **ret_object,
                   struct err *err);
-/* Reads one scalar as the field wants it from its text; shared with the YAML reader. */
-int field_parse(const struct field *field,
-                const char *text,
-                void *ret_member,
-                struct err *err);
-/* The scalar's text as people write it into a fresh string (caller frees), NULL when out
- * of memory. */
-char *field_format(const struct field *field, const void *member);
+/* One record alone, as above, into uninitialised memory (record_fini); `path` begins the
+ * fault's text ("spec"). On error *ret_object is zeroed. */
+int document_read_record(const struct record *record,
+                         const json_t *document,
+                         const char *path,
+                         void *ret_object,
+                         struct err *err);

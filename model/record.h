@@ -28,10 +28,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define NAME_SIZE        64   /* 63 characters, as DNS labels, and a NUL */
-#define RECORD_DEPTH_MAX 8    /* nested records */
-#define RECORD_LIST_MAX  1024 /* items of any list, unless the field says less */
-#define RECORD_TEXT_MAX  65536
+#define NAME_SIZE        64    /* 63 characters, as DNS labels, and a NUL */
+#define RECORD_DEPTH_MAX 8     /* nested records */
+#define RECORD_LIST_MAX  1024  /* items of any list, unless the field says less */
+#define RECORD_TEXT_MAX  65536 /* bytes of any text or blob, unless the field says less \
+                                */
+#define LABEL_VALUE_MAX 1024   /* bytes of a label's value: a note of a few sentences */
+#define TEXTS_ITEM_MAX  1024   /* bytes of one text in a TEXTS list */
 
 enum field_type {
     FIELD_BOOL = 1,
@@ -218,6 +221,8 @@ void record_free(const struct record *record, void *object);
 /* Deep copy into uninitialised memory; 0 or -ENOMEM (ret_copy is then zeroed). */
 int record_copy(const struct record *record, const void *object, void *ret_copy);
 bool record_equal(const struct record *record, const void *a, const void *b);
+/* What decode would refuse is not written: a text or list over its maximum ends the
+ * writer in BERTH_ETOOLARGE, a number out of range in BERTH_EINVALID. */
 void record_encode(const struct record *record,
                    const void *object,
                    struct bytes_writer *writer);
@@ -239,10 +244,23 @@ static inline void *field_at(const struct field *field, const void *object)
 {
     return (void *)((uintptr_t)object + field->offset);
 }
+/* The value of a BOOL, U32, U64 or ENUM member, and its change. */
+uint64_t field_number(const struct field *field, const void *member);
+void field_set_number(const struct field *field, void *member, uint64_t value);
+/* True when the member has its fallback value: absent text, empty list, nested record of
+ * nothing but fallbacks. */
+bool field_is_fallback(const struct field *field, const void *member);
+/* The largest length or count the codec takes: the field's maximum, or its type's. */
+size_t field_count_max(const struct field *field);
 /* strdup into a TEXT member, freeing the old value; NULL text clears. 0 or -ENOMEM. */
 int record_set_text(char **member, const char *text);
 /* Value of a label, or NULL. */
 const char *label_value(const struct label_list *labels, const char *key);
+/* Sets or adds a label; 0, -ENOMEM, BERTH_ETOOLARGE (key over NAME_SIZE - 1, value over
+ * LABEL_VALUE_MAX, or RECORD_LIST_MAX labels). */
+int label_set(struct label_list *labels, const char *key, const char *value);
+/* Adds a copy of the text; 0, -ENOMEM or BERTH_ETOOLARGE. */
+int text_list_add(struct text_list *list, const char *text);
 /* Grows a list by one item, initialised by record_init; NULL when out of memory or at
  * RECORD_LIST_MAX. */
 void *record_list_add(const struct record *record, struct record_list *list);
