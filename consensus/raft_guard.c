@@ -1,0 +1,755 @@
+#include "consensus/raft_guard.h"
+
+#include "base/list.h"
+#include "base/log.h"
+#include "base/require.h"
+
+#include <raft.h>
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statvfs.h>
+
+#define ROOM       "consensus"
+#define FOLDER_MAX 1024
+#define APPEND_SPACE_MIN \
+    (UINT64_C(16) << 20) /* two segments: with less libraft crashes */
+#define TEXT_SIZE (RAFT_ERRMSG_BUF_SIZE + 128)
+
+struct raft_guard {
+    struct raft_io outer;
+    struct raft_io *inner;
+    struct raft *raft;
+    struct log_seal *seal;
+    char folder[FOLDER_MAX];
+    struct raft_guard_hooks hooks;
+    raft_io_tick_cb tick;
+    raft_io_recv_cb recv;
+    raft_io_close_cb close;
+    struct list appends; /* struct guard_append */
+    bool halted;
+    bool closing;
+    uint64_t barrier_term;  /* of the last election barrier */
+    uint64_t ready_term;    /* its barrier is applied */
+    uint64_t verified_term; /* G3: what this term's leader has shown to match */
+    uint64_t verified_index;
+    struct raft_configuration members; /* G6: the last committed ones */
+    uint64_t members_index;
+};
+
+/* One write on its way to the disk. */
+struct guard_append {
+    struct list link;
+    struct raft_io_append inner;
+    struct raft_guard *guard;
+    struct raft_io_append *outer; /* NULL once libraft has its answer */
+};
+
+static struct raft_guard *guard_of(struct raft_io *io)
+{
+    return io->impl;
+}
+
+static int result_of(struct raft_guard *guard, int r)
+{
+    if (r != 0) {
+        memcpy(guard->outer.errmsg, guard->inner->errmsg, sizeof(guard->outer.errmsg));
+    }
+    return r;
+}
+
+/* ---- the log, read ---- */
+
+static const struct raft_entry *entry_at(const struct raft_log *log, uint64_t index)
+{
+    size_t count = log->back >= log->front ? log->back - log->front
+                                           : log->size - log->front + log->back;
+    if (log->entries == NULL || index <= log->offset || index > log->offset + count) {
+        return NULL;
+    }
+    return &log->entries[(log->front + (index - 1 - log->offset)) % log->size];
+}
+
+uint64_t raft_guard_term_of(const struct raft_guard *guard, uint64_t index)
+{
+    const struct raft_log *log = &guard->raft->log;
+    const struct raft_entry *entry = entry_at(log, index);
+    if (entry != NULL) {
+        return entry->term;
+    }
+    return index != 0 && index == log->snapshot.last_index ? log->snapshot.last_term : 0;
+}
+
+unsigned raft_guard_tail_count(const struct raft_guard *guard, size_t bytes_max)
+{
+    const struct raft_log *log = &guard->raft->log;
+    uint64_t index = raft_last_index(guard->raft);
+    size_t bytes = 0;
+    unsigned count = 0;
+    for (const struct raft_entry *entry = entry_at(log, index); entry != NULL;
+         entry = entry_at(log, --index)) {
+        bytes += entry->buf.len;
+        if (bytes > bytes_max) {
+            break;
+        }
+        count++;
+    }
+    return count;
+}
+
+/* ---- halting ---- */
+
+void raft_guard_halt(struct raft_guard *guard, int code, const char *text)
+{
+    if (guard->halted || guard->closing) {
+        return;
+    }
+    guard->halted = true;
+    log_error(ROOM, "raft halted", KV_STR("error", err_name(code)), KV_STR("why", text));
+    guard->hooks.fatal(guard->hooks.context, code, text);
+}
+
+static int code_of(int status)
+{
+    return status == RAFT_NOSPACE ? BERTH_EDISKFULL
+                                  : (status == RAFT_NOMEM ? -ENOMEM : -EIO);
+}
+
+static void halt_io(struct raft_guard *guard, const char *what, int status)
+{
+    char text[TEXT_SIZE];
+    (void)snprintf(text, sizeof(text), "%s: %s: %s", what, raft_strerror(status),
+                   guard->inner->errmsg);
+    raft_guard_halt(guard, code_of(status), text);
+}
+
+bool raft_guard_halted(const struct raft_guard *guard)
+{
+    return guard->halted;
+}
+
+static bool is_silent(const struct raft_guard *guard)
+{
+    return guard->halted || guard->closing;
+}
+
+/* ---- G1: the barrier of each new leader ---- */
+
+static void on_election_barrier(struct raft_barrier *barrier, int status)
+{
+    struct raft_guard *guard = barrier->data;
+    if (status == 0 && guard->raft->state == RAFT_LEADER) {
+        guard->ready_term = guard->raft->current_term;
+    }
+    free(barrier);
+}
+
+static void bar_old_terms(struct raft_guard *guard)
+{
+    struct raft *raft = guard->raft;
+    if (raft->state != RAFT_LEADER || guard->barrier_term == raft->current_term) {
+        return;
+    }
+    struct raft_barrier *barrier = calloc(1, sizeof(*barrier));
+    if (barrier == NULL) {
+        raft_guard_halt(guard, -ENOMEM, "no memory for the election's barrier");
+        return;
+    }
+    barrier->data = guard;
+    guard->barrier_term = raft->current_term;
+    int r = raft_barrier(raft, barrier, on_election_barrier);
+    if (r != 0) {
+        free(barrier);
+        raft_guard_halt(guard, code_of(r), "the election's barrier cannot be appended");
+    }
+}
+
+bool raft_guard_ready(const struct raft_guard *guard)
+{
+    return !guard->halted && guard->raft->state == RAFT_LEADER &&
+           guard->ready_term == guard->raft->current_term;
+}
+
+/* Hides acknowledgements as long as counting them could commit an old term's entry. */
+static void hide_early_acks(struct raft_guard *guard, struct raft_message *message)
+{
+    struct raft *raft = guard->raft;
+    struct raft_append_entries_result *result = &message->append_entries_result;
+    if (raft->state == RAFT_LEADER && result->rejected == 0 &&
+        result->term == raft->current_term &&
+        raft_guard_term_of(guard, raft->last_stored) != raft->current_term) {
+        result->last_log_index = 0;
+    }
+}
+
+/* ---- G3: what has been matched ---- */
+
+static void note_verified(struct raft_guard *guard, uint64_t term, uint64_t index)
+{
+    if (term != guard->verified_term) {
+        guard->verified_term = term;
+        guard->verified_index = 0;
+    }
+    guard->verified_index = index > guard->verified_index ? index : guard->verified_index;
+}
+
+static bool is_matched(const struct raft_guard *guard,
+                       const struct raft_append_entries *args)
+{
+    return args->prev_log_index == 0 ||
+           (args->prev_log_term != 0 &&
+            raft_guard_term_of(guard, args->prev_log_index) == args->prev_log_term);
+}
+
+/* ---- G6: the members to go back to ---- */
+
+static int copy_members(const struct raft_configuration *from,
+                        struct raft_configuration *to)
+{
+    struct raft_configuration copy;
+    raft_configuration_init(&copy);
+    for (unsigned i = 0; i < from->n; i++) {
+        const struct raft_server *server = &from->servers[i];
+        int r = raft_configuration_add(&copy, server->id, server->address, server->role);
+        if (r != 0) {
+            raft_configuration_close(&copy);
+            return r;
+        }
+    }
+    raft_configuration_close(to);
+    *to = copy;
+    return 0;
+}
+
+static void remember_members(struct raft_guard *guard)
+{
+    struct raft *raft = guard->raft;
+    if (raft->configuration_uncommitted_index != 0 ||
+        raft->configuration_index == guard->members_index) {
+        return;
+    }
+    if (copy_members(&raft->configuration, &guard->members) != 0) {
+        raft_guard_halt(guard, -ENOMEM, "no memory to remember the members");
+        return;
+    }
+    guard->members_index = raft->configuration_index;
+}
+
+/* The first index at which the request contradicts our log; 0 when it does not. */
+static uint64_t conflict_of(const struct raft_guard *guard,
+                            const struct raft_append_entries *args)
+{
+    for (unsigned i = 0; i < args->n_entries; i++) {
+        uint64_t index = args->prev_log_index + 1 + i;
+        uint64_t term = raft_guard_term_of(guard, index);
+        if (term == 0) {
+            return 0;
+        }
+        if (term != args->entries[i].term) {
+            return index;
+        }
+    }
+    return 0;
+}
+
+/* libraft rolls back by reading the entry at configuration_index; when a snapshot has
+ * removed that entry the roll back is done here, so that libraft finds nothing left to
+ * do. */
+static void roll_back_members(struct raft_guard *guard,
+                              const struct raft_append_entries *args)
+{
+    struct raft *raft = guard->raft;
+    if (raft->configuration_uncommitted_index == 0) {
+        return;
+    }
+    uint64_t conflict = conflict_of(guard, args);
+    if (conflict == 0 || raft->configuration_uncommitted_index < conflict ||
+        entry_at(&raft->log, raft->configuration_index) != NULL) {
+        return;
+    }
+    if (guard->members_index != raft->configuration_index ||
+        copy_members(&guard->members, &raft->configuration) != 0) {
+        raft_guard_halt(guard, BERTH_EBUG, "a change of members cannot be rolled back");
+        return;
+    }
+    raft->configuration_uncommitted_index = 0;
+    log_warn(ROOM, "change of members rolled back",
+             KV_U64("index", guard->members_index));
+}
+
+/* ---- messages ---- */
+
+/* Gives back what a message owns, as libraft would have. */
+static void discard(struct raft_message *message)
+{
+    if (message->type == RAFT_IO_APPEND_ENTRIES) {
+        if (message->append_entries.n_entries > 0) {
+            raft_free(message->append_entries.entries[0].batch);
+        }
+        raft_free(message->append_entries.entries);
+    } else if (message->type == RAFT_IO_INSTALL_SNAPSHOT) {
+        raft_free(message->install_snapshot.data.base);
+        raft_configuration_close(&message->install_snapshot.conf);
+    }
+}
+
+static void check_entries(struct raft_guard *guard,
+                          const struct raft_append_entries *args)
+{
+    struct raft *raft = guard->raft;
+    if (args->term < raft->current_term || !is_matched(guard, args)) {
+        return;
+    }
+    note_verified(guard, args->term, args->prev_log_index + args->n_entries);
+    roll_back_members(guard, args);
+}
+
+/* G4: in one term one vote, also for the target of a transfer. */
+static bool is_second_vote(const struct raft_guard *guard,
+                           const struct raft_request_vote *args)
+{
+    const struct raft *raft = guard->raft;
+    return !args->pre_vote && raft->transfer != NULL &&
+           args->term == raft->current_term && raft->voted_for != 0 &&
+           raft->voted_for != args->candidate_id;
+}
+
+static bool is_dropped(struct raft_guard *guard, struct raft_message *message)
+{
+    switch (message->type) {
+    case RAFT_IO_APPEND_ENTRIES:
+        check_entries(guard, &message->append_entries);
+        return guard->halted;
+    case RAFT_IO_APPEND_ENTRIES_RESULT:
+        hide_early_acks(guard, message);
+        return false;
+    case RAFT_IO_REQUEST_VOTE:
+        return is_second_vote(guard, &message->request_vote);
+    case RAFT_IO_INSTALL_SNAPSHOT:
+        if (message->install_snapshot.term >= guard->raft->current_term) {
+            note_verified(guard, message->install_snapshot.term,
+                          message->install_snapshot.last_index);
+        }
+        return false;
+    default:
+        return false;
+    }
+}
+
+static void after_event(struct raft_guard *guard)
+{
+    if (!is_silent(guard)) {
+        bar_old_terms(guard);
+        remember_members(guard);
+    }
+    if (!guard->closing) {
+        guard->hooks.changed(guard->hooks.context);
+    }
+}
+
+static void on_recv(struct raft_io *inner, struct raft_message *message)
+{
+    struct raft_guard *guard = inner->data;
+    if (is_silent(guard) || is_dropped(guard, message)) {
+        discard(message);
+        return;
+    }
+    guard->recv(&guard->outer, message);
+    after_event(guard);
+}
+
+static void on_tick(struct raft_io *inner)
+{
+    struct raft_guard *guard = inner->data;
+    if (!is_silent(guard)) {
+        guard->tick(&guard->outer);
+    }
+    after_event(guard);
+}
+
+static int guard_send(struct raft_io *io,
+                      struct raft_io_send *request,
+                      const struct raft_message *message,
+                      raft_io_send_cb done)
+{
+    struct raft_guard *guard = guard_of(io);
+    struct raft_message copy = *message;
+    struct raft_append_entries_result *result = &copy.append_entries_result;
+    if (is_silent(guard)) {
+        return RAFT_CANCELED;
+    }
+    if (copy.type == RAFT_IO_APPEND_ENTRIES_RESULT && result->rejected == 0) {
+        uint64_t verified =
+            guard->verified_term == result->term ? guard->verified_index : 0;
+        result->last_log_index =
+            result->last_log_index < verified ? result->last_log_index : verified;
+    }
+    return result_of(guard, guard->inner->send(guard->inner, request, &copy, done));
+}
+
+/* ---- the disk (G2) ---- */
+
+static void on_appended(struct raft_io_append *request, int status)
+{
+    struct guard_append *append = request->data;
+    struct raft_guard *guard = append->guard;
+    struct raft_io_append *outer = append->outer;
+    if (outer == NULL) { /* answered already, while closing */
+        list_remove(&append->link);
+        free(append);
+        return;
+    }
+    if (!guard->closing && (status != 0 || guard->halted)) {
+        if (status != 0) {
+            halt_io(guard, "append to the log", status);
+        }
+        return; /* withheld until libraft is closed */
+    }
+    list_remove(&append->link);
+    free(append);
+    outer->cb(outer, status);
+    after_event(guard);
+}
+
+/* With no room for the next segment libraft's own handling crashes: stop before. */
+static bool has_space(struct raft_guard *guard)
+{
+    struct statvfs fs;
+    if (statvfs(guard->folder, &fs) == 0 &&
+        (uint64_t)fs.f_bavail * fs.f_frsize < APPEND_SPACE_MIN) {
+        raft_guard_halt(guard, BERTH_EDISKFULL, "less than 16 MiB left for the log");
+        return false;
+    }
+    return true;
+}
+
+static int guard_append(struct raft_io *io,
+                        struct raft_io_append *request,
+                        const struct raft_entry entries[],
+                        unsigned count,
+                        raft_io_append_cb done)
+{
+    struct raft_guard *guard = guard_of(io);
+    struct guard_append *append = calloc(1, sizeof(*append));
+    if (append == NULL) {
+        raft_guard_halt(guard, -ENOMEM, "no memory to append to the log");
+        return RAFT_NOMEM;
+    }
+    append->guard = guard;
+    append->inner.data = append;
+    append->outer = request;
+    request->cb = done;
+    list_push_back(&guard->appends, &append->link);
+    if (is_silent(guard) || !has_space(guard)) {
+        return 0; /* withheld */
+    }
+    int r =
+        guard->inner->append(guard->inner, &append->inner, entries, count, on_appended);
+    if (r != 0) {
+        halt_io(guard, "append to the log", r);
+    }
+    return 0;
+}
+
+static int guard_truncate(struct raft_io *io, raft_index index)
+{
+    struct raft_guard *guard = guard_of(io);
+    struct err err;
+    uint64_t kept_term = index > 1 ? raft_guard_term_of(guard, index - 1) : 0;
+    int r = log_seal_lower(guard->seal, kept_term != 0 ? index - 1 : 0, kept_term, &err);
+    if (r < 0) {
+        raft_guard_halt(guard, r, err.text);
+        return RAFT_IOERR;
+    }
+    r = guard->inner->truncate(guard->inner, index);
+    if (r != 0) {
+        halt_io(guard, "truncate the log", r);
+    }
+    return result_of(guard, r);
+}
+
+static int intend(struct raft_guard *guard, uint64_t term, uint64_t vote)
+{
+    struct err err;
+    int r = log_seal_intend(guard->seal, term, vote, &err);
+    if (r < 0) {
+        raft_guard_halt(guard, r, err.text);
+        return RAFT_IOERR;
+    }
+    return 0;
+}
+
+static int guard_set_term(struct raft_io *io, raft_term term)
+{
+    struct raft_guard *guard = guard_of(io);
+    int r = intend(guard, term, 0);
+    if (r != 0) {
+        return r;
+    }
+    r = guard->inner->set_term(guard->inner, term);
+    if (r != 0) {
+        halt_io(guard, "store the term", r);
+    }
+    return result_of(guard, r);
+}
+
+static int guard_set_vote(struct raft_io *io, raft_id id)
+{
+    struct raft_guard *guard = guard_of(io);
+    int r = intend(guard, guard->seal->state.term, id);
+    if (r != 0) {
+        return r;
+    }
+    r = guard->inner->set_vote(guard->inner, id);
+    if (r != 0) {
+        halt_io(guard, "store the vote", r);
+    }
+    return result_of(guard, r);
+}
+
+static int guard_bootstrap(struct raft_io *io, const struct raft_configuration *members)
+{
+    struct raft_guard *guard = guard_of(io);
+    if (guard->seal->present) {
+        (void)snprintf(guard->outer.errmsg, sizeof(guard->outer.errmsg),
+                       "the folder has a seal");
+        return RAFT_CANTBOOTSTRAP;
+    }
+    int r = intend(guard, 1, 0);
+    if (r != 0) {
+        return r;
+    }
+    return result_of(guard, guard->inner->bootstrap(guard->inner, members));
+}
+
+static int guard_recover(struct raft_io *io, const struct raft_configuration *members)
+{
+    struct raft_guard *guard = guard_of(io);
+    return result_of(guard, guard->inner->recover(guard->inner, members));
+}
+
+/* A snapshot that was received replaces the log: nothing of the old one is promised any
+ * more. */
+static int guard_snapshot_put(struct raft_io *io,
+                              unsigned trailing,
+                              struct raft_io_snapshot_put *request,
+                              const struct raft_snapshot *snapshot,
+                              raft_io_snapshot_put_cb done)
+{
+    struct raft_guard *guard = guard_of(io);
+    if (trailing == 0) {
+        struct err err;
+        int r = log_seal_lower(guard->seal, 0, 0, &err);
+        if (r < 0) {
+            raft_guard_halt(guard, r, err.text);
+            return RAFT_IOERR;
+        }
+    }
+    log_info(ROOM, trailing == 0 ? "snapshot received" : "snapshot taken",
+             KV_U64("index", snapshot->index));
+    return result_of(guard, guard->inner->snapshot_put(guard->inner, trailing, request,
+                                                       snapshot, done));
+}
+
+static int guard_snapshot_get(struct raft_io *io,
+                              struct raft_io_snapshot_get *request,
+                              raft_io_snapshot_get_cb done)
+{
+    struct raft_guard *guard = guard_of(io);
+    return result_of(guard, guard->inner->snapshot_get(guard->inner, request, done));
+}
+
+/* ---- start and end ---- */
+
+static void
+discard_loaded(struct raft_snapshot *snapshot, struct raft_entry *entries, size_t count)
+{
+    void *batch = NULL;
+    for (size_t i = 0; i < count; i++) {
+        if (entries[i].batch != batch) {
+            batch = entries[i].batch;
+            raft_free(batch);
+        }
+    }
+    raft_free(entries);
+    if (snapshot != NULL) {
+        raft_configuration_close(&snapshot->configuration);
+        for (unsigned i = 0; i < snapshot->n_bufs; i++) {
+            raft_free(snapshot->bufs[i].base);
+        }
+        raft_free(snapshot->bufs);
+        raft_free(snapshot);
+    }
+}
+
+static int guard_load(struct raft_io *io,
+                      raft_term *ret_term,
+                      raft_id *ret_vote,
+                      struct raft_snapshot **ret_snapshot,
+                      raft_index *ret_start,
+                      struct raft_entry **ret_entries,
+                      size_t *ret_count)
+{
+    struct raft_guard *guard = guard_of(io);
+    int r = guard->inner->load(guard->inner, ret_term, ret_vote, ret_snapshot, ret_start,
+                               ret_entries, ret_count);
+    if (r != 0) {
+        return result_of(guard, r);
+    }
+    uint64_t sealed = guard->seal->state.index;
+    uint64_t last = *ret_start + *ret_count - 1;
+    uint64_t sealed_term = 0;
+    if (sealed >= *ret_start && sealed <= last) {
+        sealed_term = (*ret_entries)[sealed - *ret_start].term;
+    }
+    struct err err;
+    if (log_seal_check(guard->seal, *ret_term, *ret_vote, last, sealed_term, &err) < 0) {
+        (void)snprintf(guard->outer.errmsg, sizeof(guard->outer.errmsg), "%.*s",
+                       RAFT_ERRMSG_BUF_SIZE - 1, err.text);
+        discard_loaded(*ret_snapshot, *ret_entries, *ret_count);
+        return RAFT_CORRUPT;
+    }
+    return 0;
+}
+
+static int guard_start(struct raft_io *io,
+                       unsigned interval_ms,
+                       raft_io_tick_cb tick,
+                       raft_io_recv_cb recv)
+{
+    struct raft_guard *guard = guard_of(io);
+    guard->tick = tick;
+    guard->recv = recv;
+    return result_of(guard,
+                     guard->inner->start(guard->inner, interval_ms, on_tick, on_recv));
+}
+
+static int guard_init(struct raft_io *io, raft_id id, const char *address)
+{
+    struct raft_guard *guard = guard_of(io);
+    return result_of(guard, guard->inner->init(guard->inner, id, address));
+}
+
+static void on_closed(struct raft_io *inner)
+{
+    struct raft_guard *guard = inner->data;
+    guard->close(&guard->outer);
+}
+
+static void guard_close(struct raft_io *io, raft_io_close_cb done)
+{
+    struct raft_guard *guard = guard_of(io);
+    raft_guard_seal(guard);
+    guard->closing = true;
+    guard->close = done;
+    guard->inner->close(guard->inner, on_closed);
+}
+
+static raft_time guard_time(struct raft_io *io)
+{
+    struct raft_guard *guard = guard_of(io);
+    return guard->inner->time(guard->inner);
+}
+
+static int guard_random(struct raft_io *io, int min, int max)
+{
+    struct raft_guard *guard = guard_of(io);
+    return guard->inner->random(guard->inner, min, max);
+}
+
+void raft_guard_seal(struct raft_guard *guard)
+{
+    struct raft *raft = guard->raft;
+    struct err err;
+    if (is_silent(guard) || !guard->seal->present || raft->snapshot.put.data != NULL) {
+        return;
+    }
+    uint64_t term = raft_guard_term_of(guard, raft->last_stored);
+    if (term == 0) {
+        return; /* nothing stored yet */
+    }
+    int r = log_seal_settle(guard->seal, raft->last_stored, term, &err);
+    if (r < 0) {
+        raft_guard_halt(guard, r, err.text);
+    }
+}
+
+void raft_guard_started(struct raft_guard *guard)
+{
+    after_event(guard);
+}
+
+void raft_guard_closing(struct raft_guard *guard)
+{
+    REQUIRE(guard->closing);
+    LIST_EACH_SAFE (link, &guard->appends) {
+        struct guard_append *append = LIST_ITEM(link, struct guard_append, link);
+        struct raft_io_append *outer = append->outer;
+        if (guard->halted && outer != NULL) {
+            append->outer =
+                NULL; /* the real io may still call back; the rest is freed at the end */
+            outer->cb(outer, RAFT_CANCELED);
+        }
+    }
+}
+
+struct raft_guard *raft_guard_new(struct raft *raft,
+                                  struct raft_io *inner,
+                                  struct log_seal *seal,
+                                  const char *folder,
+                                  const struct raft_guard_hooks *hooks)
+{
+    REQUIRE(strlen(folder) < FOLDER_MAX);
+    struct raft_guard *guard = calloc(1, sizeof(*guard));
+    if (guard == NULL) {
+        return NULL;
+    }
+    guard->inner = inner;
+    guard->raft = raft;
+    guard->seal = seal;
+    guard->hooks = *hooks;
+    (void)snprintf(guard->folder, sizeof(guard->folder), "%s", folder);
+    list_init(&guard->appends);
+    raft_configuration_init(&guard->members);
+    inner->data = guard;
+    guard->outer = (struct raft_io){
+        .version = 1,
+        .impl = guard,
+        .init = guard_init,
+        .close = guard_close,
+        .load = guard_load,
+        .start = guard_start,
+        .bootstrap = guard_bootstrap,
+        .recover = guard_recover,
+        .set_term = guard_set_term,
+        .set_vote = guard_set_vote,
+        .send = guard_send,
+        .append = guard_append,
+        .truncate = guard_truncate,
+        .snapshot_put = guard_snapshot_put,
+        .snapshot_get = guard_snapshot_get,
+        .time = guard_time,
+        .random = guard_random,
+    };
+    return guard;
+}
+
+struct raft_guard *raft_guard_free(struct raft_guard *guard)
+{
+    if (guard == NULL) {
+        return NULL;
+    }
+    LIST_EACH_SAFE (link, &guard->appends) {
+        free(LIST_ITEM(link, struct guard_append, link));
+    }
+    raft_configuration_close(&guard->members);
+    free(guard);
+    return NULL;
+}
+
+struct raft_io *raft_guard_io(struct raft_guard *guard)
+{
+    return &guard->outer;
+}

@@ -1,0 +1,74 @@
+/* What stands between libraft 0.15.0 and its disk and network, because bare it breaks
+ * Raft's promises.
+ *
+ * Shapes: the guard is a `struct raft_io` of its own around the real one. libraft is
+ * given the guard's io; the real io's ticks and messages come to the guard first. It
+ * reads the public `struct raft`.
+ *
+ *   G1  entries of an old term are committed by counting. While the last stored entry is
+ * of an old term, the leader is not shown that followers have anything; and it appends a
+ * barrier, an entry of its own term, the moment it is elected. raft_guard_ready says that
+ * the barrier is applied. G2  after a failed disk write libraft goes on with a log that
+ * differs from the disk. Any failed append, truncate, term, vote or received snapshot
+ * halts: libraft hears nothing more, hooks.fatal runs. G3  a follower acknowledges all it
+ * has stored, a stale tail included. Success replies are clamped to what this term's
+ * leader has sent and we have matched. G4  the target of a leadership transfer gets a
+ * second vote in one term. Such requests are dropped. G6  (part) rolling back a
+ * membership change reads an entry that a snapshot may have removed. The last committed
+ * membership is remembered and put back before such a roll back. G9  term, vote and the
+ * length of the log are sealed (log_seal.h) and compared at start.
+ *
+ * Known to be left: a change of members that was not committed when the process stopped
+ * counts as committed after the restart (libraft forgets which it was). Threads: the
+ * loop's. Ownership: fields private below; the real io must outlive the guard.
+ */
+#pragma once
+
+#include "base/err.h"
+#include "consensus/log_seal.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct raft;
+struct raft_io;
+struct raft_guard;
+
+struct raft_guard_hooks {
+    void *context;
+    /* Runs once: the log can no longer be trusted to be what libraft believes; stop the
+     * process. */
+    void (*fatal)(void *context, int code, const char *text);
+    /* After every tick, message and finished write: leadership, indexes or members may
+     * have changed. */
+    void (*changed)(void *context);
+};
+
+/* Wraps `inner` for `raft`, which has not been initialised yet. Both and the seal are
+ * borrowed. */
+struct raft_guard *raft_guard_new(struct raft *raft,
+                                  struct raft_io *inner,
+                                  struct log_seal *seal,
+                                  const char *folder,
+                                  const struct raft_guard_hooks *hooks);
+/* Accepts NULL; returns NULL. Only after libraft has closed the io. */
+struct raft_guard *raft_guard_free(struct raft_guard *guard);
+/* What libraft is to be given. */
+struct raft_io *raft_guard_io(struct raft_guard *guard);
+
+/* To be called after raft_start, which may have elected a single voter. */
+void raft_guard_started(struct raft_guard *guard);
+/* To be called right after raft_close: hands back the withheld writes, now harmless. */
+void raft_guard_closing(struct raft_guard *guard);
+/* Halts as a disk error would; runs hooks.fatal unless halted already. */
+void raft_guard_halt(struct raft_guard *guard, int code, const char *text);
+bool raft_guard_halted(const struct raft_guard *guard);
+/* This voter leads and everything from before its term is applied. */
+bool raft_guard_ready(const struct raft_guard *guard);
+/* Writes the seal when more has become durable since; cheap when not. */
+void raft_guard_seal(struct raft_guard *guard);
+/* The term of a log entry or of the snapshot's last one; 0 when neither knows it. */
+uint64_t raft_guard_term_of(const struct raft_guard *guard, uint64_t index);
+/* How many of the newest log entries together hold at most so many bytes. */
+unsigned raft_guard_tail_count(const struct raft_guard *guard, size_t bytes_max);

@@ -1,0 +1,866 @@
+#include "consensus/raft_node.h"
+
+#include "base/cleanup.h"
+#include "base/digest.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/random.h"
+#include "base/require.h"
+#include "consensus/log_seal.h"
+#include "consensus/raft_guard.h"
+
+#include <raft.h>
+#include <raft/uv.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#define ROOM               "consensus"
+#define FOLDER_MAX         900                  /* the library's own bound is near 1000 */
+#define RETRY_MIN_MS       100                  /* between two attempts to reach a peer */
+#define RETRY_JITTER_MS    100                  /* so that peers do not call in step */
+#define OPEN_SPACE_MIN     (UINT64_C(24) << 20) /* the segments made at the first append */
+#define AIO_EVENTS_PER_CPU 8                    /* what the kernel books per context */
+#define AIO_CONTEXTS       4                    /* open segments at once */
+#define TAIL_BYTES_MAX     (32u << 20)          /* entries kept behind a snapshot */
+#define CATCH_UP_ROUND_MS  5000
+#define SNAPSHOT_MAGIC     UINT64_C(0x3150414e53455242) /* "BRESNAP1" */
+#define SNAPSHOT_HEADER    24                           /* magic, size, checksum, zero */
+#define SNAPSHOT_SIZE_MAX \
+    (UINT64_C(512) << 20) /* larger ones the library cannot read back */
+
+struct raft_node {
+    struct raft *raft; /* owned; apart, so that a const node can ask the library */
+    struct raft_io io;
+    struct raft_fsm fsm;
+    struct raft_uv_transport transport;
+    raft_uv_accept_cb accept;
+    raft_uv_transport_close_cb transport_closed;
+    struct channel_hub *hub; /* NULL once closed */
+    struct raft_guard *guard;
+    struct log_seal seal;
+    struct raft_node_hooks hooks;
+    uv_loop_t *loop;
+    uint64_t id;
+    char address[CONSENSUS_ADDRESS_SIZE];
+    unsigned threshold;
+    unsigned trailing;
+    size_t log_bytes; /* applied since the last snapshot */
+    bool io_ready;    /* raft_uv_init done */
+    bool raft_ready;  /* raft_init done */
+    struct raft_transfer transfer;
+    raft_node_done *transfer_done;
+    void *transfer_context;
+    uint64_t transfer_target;
+    void (*closed)(void *context);
+    void *closed_context;
+};
+
+static int code_of(int status)
+{
+    switch (status) {
+    case 0:
+        return 0;
+    case RAFT_NOMEM:
+        return -ENOMEM;
+    case RAFT_NOTLEADER:
+        return BERTH_ENOTLEADER;
+    case RAFT_LEADERSHIPLOST:
+    case RAFT_CANCELED:
+    case RAFT_SHUTDOWN:
+        return BERTH_EUNKNOWN;
+    case RAFT_CANTCHANGE:
+    case RAFT_BUSY:
+        return BERTH_EBUSY;
+    case RAFT_BADID:
+    case RAFT_NOTFOUND:
+        return BERTH_ENOTFOUND;
+    case RAFT_DUPLICATEID:
+    case RAFT_DUPLICATEADDRESS:
+    case RAFT_CANTBOOTSTRAP:
+        return BERTH_EEXISTS;
+    case RAFT_CORRUPT:
+    case RAFT_MALFORMED:
+        return BERTH_ECORRUPT;
+    case RAFT_NOSPACE:
+        return BERTH_EDISKFULL;
+    case RAFT_NOCONNECTION:
+        return BERTH_EUNREACHABLE;
+    case RAFT_TOOMANY:
+        return BERTH_EFULL;
+    case RAFT_IOERR:
+        return -EIO;
+    default:
+        return BERTH_EBUG;
+    }
+}
+
+/* ---- state machine ---- */
+
+static int
+fsm_apply(struct raft_fsm *fsm, const struct raft_buffer *buf, void **ret_result)
+{
+    struct raft_node *node = fsm->data;
+    struct err err = {0};
+    *ret_result = NULL;
+    if (raft_guard_halted(node->guard)) {
+        return RAFT_SHUTDOWN;
+    }
+    uint64_t index = node->raft->last_applied + 1;
+    if (!node->hooks.apply(node->hooks.context, index, buf->base, buf->len, &err)) {
+        raft_guard_halt(node->guard, BERTH_ECORRUPT, err.text);
+        return RAFT_CORRUPT;
+    }
+    node->log_bytes += buf->len;
+    if (node->log_bytes > CONSENSUS_LOG_BYTES_MAX) {
+        raft_set_snapshot_threshold(node->raft,
+                                    1); /* one at once: large entries fill the memory */
+    }
+    return 0;
+}
+
+static void put_u64(uint8_t *at, uint64_t value)
+{
+    for (unsigned i = 0; i < 8; i++) {
+        at[i] = (uint8_t)(value >> (8 * i));
+    }
+}
+
+static uint64_t get_u64(const uint8_t *at)
+{
+    uint64_t value = 0;
+    for (unsigned i = 0; i < 8; i++) {
+        value |= (uint64_t)at[i] << (8 * i);
+    }
+    return value;
+}
+
+static void
+snapshot_header(uint8_t header[SNAPSHOT_HEADER], const uint8_t *data, size_t size)
+{
+    memset(header, 0, SNAPSHOT_HEADER);
+    put_u64(header, SNAPSHOT_MAGIC);
+    put_u64(header + 8, size);
+    put_u64(header + 16, crc32c(0, data, size));
+}
+
+/* libraft's default heap is malloc, so that the state machine's memory can be given to
+ * it. */
+static int
+fsm_snapshot(struct raft_fsm *fsm, struct raft_buffer *ret_bufs[], unsigned *ret_count)
+{
+    struct raft_node *node = fsm->data;
+    uint8_t *data = NULL;
+    size_t size = 0;
+    int r = node->hooks.snapshot(node->hooks.context, &data, &size);
+    if (r == 0 && size > SNAPSHOT_SIZE_MAX) {
+        r = BERTH_ETOOLARGE;
+        free(data);
+    }
+    if (r < 0) {
+        log_error(ROOM, "no snapshot", KV_STR("error", err_name(r)),
+                  KV_U64("bytes", size));
+        return RAFT_BUSY; /* tried again after the next entry */
+    }
+    uint8_t *header = raft_malloc(SNAPSHOT_HEADER);
+    struct raft_buffer *bufs = raft_calloc(2, sizeof(*bufs));
+    if (header == NULL || bufs == NULL) {
+        raft_free(header);
+        raft_free(bufs);
+        free(data);
+        return RAFT_BUSY;
+    }
+    snapshot_header(header, data, size);
+    bufs[0] = (struct raft_buffer){.base = header, .len = SNAPSHOT_HEADER};
+    bufs[1] = (struct raft_buffer){.base = data, .len = size};
+    *ret_bufs = bufs;
+    *ret_count = size > 0 ? 2 : 1;
+    if (size == 0) {
+        free(data);
+    }
+    unsigned tail = raft_guard_tail_count(node->guard, TAIL_BYTES_MAX);
+    raft_set_snapshot_trailing(node->raft, tail < node->trailing ? tail : node->trailing);
+    raft_set_snapshot_threshold(node->raft, node->threshold);
+    node->log_bytes = 0;
+    return 0;
+}
+
+static int check_snapshot(const struct raft_buffer *buf)
+{
+    uint8_t header[SNAPSHOT_HEADER];
+    const uint8_t *bytes = buf->base;
+    if (buf->len < SNAPSHOT_HEADER) {
+        return BERTH_ECORRUPT;
+    }
+    size_t size = buf->len - SNAPSHOT_HEADER;
+    snapshot_header(header, bytes + SNAPSHOT_HEADER, size);
+    bool same = get_u64(bytes + 8) == size && memcmp(header, bytes, SNAPSHOT_HEADER) == 0;
+    return same ? 0 : BERTH_ECORRUPT;
+}
+
+static int fsm_restore(struct raft_fsm *fsm, struct raft_buffer *buf)
+{
+    struct raft_node *node = fsm->data;
+    int r = check_snapshot(buf);
+    if (r == 0) {
+        const uint8_t *bytes = buf->base;
+        r = node->hooks.restore(node->hooks.context, bytes + SNAPSHOT_HEADER,
+                                buf->len - SNAPSHOT_HEADER);
+    }
+    if (r < 0) {
+        raft_guard_halt(node->guard, r, "a snapshot cannot be restored");
+        return RAFT_CORRUPT;
+    }
+    raft_free(buf->base);
+    node->log_bytes = 0;
+    return 0;
+}
+
+/* ---- channels as the library's transport ---- */
+
+/* A stream over the descriptor, in the library's memory; takes fd on success. */
+static struct uv_stream_s *stream_of(struct raft_node *node, int fd)
+{
+    uv_pipe_t *pipe = raft_malloc(sizeof(*pipe));
+    if (pipe == NULL || uv_pipe_init(node->loop, pipe, 0) < 0) {
+        raft_free(pipe);
+        return NULL;
+    }
+    if (uv_pipe_open(pipe, fd) < 0) {
+        uv_close((uv_handle_t *)pipe, (uv_close_cb)raft_free);
+        return NULL;
+    }
+    return (struct uv_stream_s *)pipe;
+}
+
+static void on_accepted(void *context, uint64_t id, const char *address, int fd)
+{
+    struct raft_node *node = context;
+    struct uv_stream_s *stream = stream_of(node, fd);
+    if (stream == NULL) {
+        log_error(ROOM, "a peer's channel cannot be used", KV_U64("peer", id));
+        close(fd);
+        return;
+    }
+    node->accept(&node->transport, id, address, stream);
+}
+
+struct call {
+    struct raft_node *node;
+    struct raft_uv_connect *request;
+};
+
+static void on_called(void *context, int fd, int status)
+{
+    struct call *call = context;
+    struct raft_uv_connect *request = call->request;
+    struct uv_stream_s *stream = fd >= 0 ? stream_of(call->node, fd) : NULL;
+    if (fd >= 0 && stream == NULL) {
+        close(fd);
+    }
+    int failure = status == BERTH_ECLOSED ? RAFT_CANCELED : RAFT_NOCONNECTION;
+    free(call);
+    request->cb(request, stream, stream != NULL ? 0 : failure);
+}
+
+static int transport_connect(struct raft_uv_transport *transport,
+                             struct raft_uv_connect *request,
+                             raft_id id,
+                             const char *address,
+                             raft_uv_connect_cb done)
+{
+    struct raft_node *node = transport->impl;
+    struct call *call = malloc(sizeof(*call));
+    if (call == NULL) {
+        return RAFT_NOMEM;
+    }
+    *call = (struct call){.node = node, .request = request};
+    request->cb = done;
+    if (channel_hub_connect(node->hub, id, address, on_called, call) < 0) {
+        free(call);
+        return RAFT_NOCONNECTION; /* the library calls again after its delay */
+    }
+    return 0;
+}
+
+static int
+transport_init(struct raft_uv_transport *transport, raft_id id, const char *address)
+{
+    (void)transport;
+    (void)id;
+    (void)address;
+    return 0;
+}
+
+static int transport_listen(struct raft_uv_transport *transport, raft_uv_accept_cb accept)
+{
+    struct raft_node *node = transport->impl;
+    struct err err = {0};
+    node->accept = accept;
+    if (channel_hub_listen(node->hub, &err) < 0) {
+        (void)snprintf(node->io.errmsg, sizeof(node->io.errmsg), "%.*s",
+                       RAFT_ERRMSG_BUF_SIZE - 1, err.text);
+        return RAFT_IOERR;
+    }
+    return 0;
+}
+
+static void on_hub_closed_for_library(void *context)
+{
+    struct raft_node *node = context;
+    node->hub = NULL;
+    node->transport_closed(&node->transport);
+}
+
+static void transport_close(struct raft_uv_transport *transport,
+                            raft_uv_transport_close_cb done)
+{
+    struct raft_node *node = transport->impl;
+    node->transport_closed = done;
+    channel_hub_close(node->hub, on_hub_closed_for_library, node);
+}
+
+/* ---- opening ---- */
+
+static uint64_t read_number(const char *path)
+{
+    CLEANUP_FREE uint8_t *text = NULL;
+    size_t size = 0;
+    return fd_read_file(AT_FDCWD, path, 64, &text, &size, NULL) < 0
+               ? 0
+               : strtoull((const char *)text, NULL, 10);
+}
+
+/* The library's word for a used-up limit is "resource temporarily unavailable": say
+ * which. */
+static int check_aio(struct err *err)
+{
+    uint64_t max = read_number("/proc/sys/fs/aio-max-nr");
+    uint64_t used = read_number("/proc/sys/fs/aio-nr");
+    long cpus = sysconf(_SC_NPROCESSORS_CONF);
+    uint64_t needed = (uint64_t)(cpus > 0 ? cpus : 1) * AIO_EVENTS_PER_CPU * AIO_CONTEXTS;
+    if (max != 0 && max < used + needed) {
+        return err_set(
+            err, BERTH_EFULL,
+            "the kernel's limit on asynchronous I/O is used up: fs.aio-max-nr is %llu, "
+            "%llu are in use, %llu more are needed",
+            (unsigned long long)max, (unsigned long long)used,
+            (unsigned long long)needed);
+    }
+    return 0;
+}
+
+static int check_folder(const char *folder, struct err *err)
+{
+    struct stat info;
+    struct statvfs fs;
+    if (strlen(folder) >= FOLDER_MAX) {
+        return err_set(err, BERTH_EINVALID, "raft folder: the path is longer than %d",
+                       FOLDER_MAX);
+    }
+    if (stat(folder, &info) < 0 || access(folder, R_OK | W_OK | X_OK) < 0) {
+        return err_sys(err, -errno, "raft folder %s", folder);
+    }
+    if (!S_ISDIR(info.st_mode)) {
+        return err_sys(err, -ENOTDIR, "raft folder %s", folder);
+    }
+    if (statvfs(folder, &fs) < 0) {
+        return err_sys(err, -errno, "raft folder %s", folder);
+    }
+    if ((uint64_t)fs.f_bavail * fs.f_frsize < OPEN_SPACE_MIN) {
+        return err_set(err, BERTH_EDISKFULL, "raft folder %s: less than %llu MiB free",
+                       folder, (unsigned long long)(OPEN_SPACE_MIN >> 20));
+    }
+    return 0;
+}
+
+static int
+open_hub(struct raft_node *node, const struct consensus_config *config, struct err *err)
+{
+    struct channel_hub_config hub = {
+        .loop = node->loop,
+        .id = config->id,
+        .cluster_id = config->cluster_id,
+        .address = config->address,
+        .bind_address = config->bind_address,
+        .secret_key = config->secret_key,
+        .stall_ms = (uint64_t)config->election_ms * 2,
+        .context = config->key_context,
+        .peer_of = config->peer_of,
+        .key_of = config->key_of,
+        .accepted = on_accepted,
+        .accept_context = node,
+    };
+    return channel_hub_open(&hub, &node->hub, err);
+}
+
+static int open_library(struct raft_node *node,
+                        const struct consensus_config *config,
+                        struct err *err)
+{
+    struct raft_guard_hooks hooks = {.context = node->hooks.context,
+                                     .fatal = node->hooks.fatal,
+                                     .changed = node->hooks.changed};
+    uint8_t jitter = 0;
+    node->transport = (struct raft_uv_transport){.impl = node,
+                                                 .init = transport_init,
+                                                 .listen = transport_listen,
+                                                 .connect = transport_connect,
+                                                 .close = transport_close};
+    int r = raft_uv_init(&node->io, node->loop, config->folder, &node->transport);
+    if (r != 0) {
+        return err_set(err, code_of(r), "raft folder %s: %s", config->folder,
+                       node->io.errmsg);
+    }
+    node->io_ready = true;
+    random_secret(&jitter, sizeof(jitter));
+    raft_uv_set_auto_recovery(&node->io,
+                              false); /* it would drop entries that were promised */
+    raft_uv_set_connect_retry_delay(&node->io, RETRY_MIN_MS + (unsigned)jitter *
+                                                                  RETRY_JITTER_MS / 256);
+    node->guard =
+        raft_guard_new(node->raft, &node->io, &node->seal, config->folder, &hooks);
+    if (node->guard == NULL) {
+        return err_sys(err, -ENOMEM, "raft folder %s", config->folder);
+    }
+    node->fsm = (struct raft_fsm){.version = 1,
+                                  .data = node,
+                                  .apply = fsm_apply,
+                                  .snapshot = fsm_snapshot,
+                                  .restore = fsm_restore};
+    r = raft_init(node->raft, raft_guard_io(node->guard), &node->fsm, config->id,
+                  config->address);
+    if (r != 0) {
+        return err_set(err, code_of(r), "raft folder %s: %s", config->folder,
+                       node->io.errmsg);
+    }
+    node->raft_ready = true;
+    raft_set_election_timeout(node->raft, config->election_ms);
+    raft_set_heartbeat_timeout(node->raft, config->heartbeat_ms);
+    raft_set_snapshot_threshold(node->raft, config->snapshot_threshold);
+    raft_set_snapshot_trailing(node->raft, config->snapshot_trailing);
+    raft_set_pre_vote(node->raft, true);
+    raft_set_max_catch_up_round_duration(node->raft, CATCH_UP_ROUND_MS);
+    return 0;
+}
+
+static void ignore_closed(void *context)
+{
+    (void)context;
+}
+
+int raft_node_open(const struct consensus_config *config,
+                   uv_loop_t *loop,
+                   const struct raft_node_hooks *hooks,
+                   struct raft_node **ret_node,
+                   struct err *err)
+{
+    int r = check_folder(config->folder, err);
+    if (r == 0) {
+        r = check_aio(err);
+    }
+    if (r < 0) {
+        return r;
+    }
+    struct raft_node *node = calloc(1, sizeof(*node));
+    struct raft *raft = calloc(1, sizeof(*raft));
+    if (node == NULL || raft == NULL) {
+        free(node);
+        free(raft);
+        return err_sys(err, -ENOMEM, "raft folder %s", config->folder);
+    }
+    node->raft = raft;
+    node->hooks = *hooks;
+    node->loop = loop;
+    node->id = config->id;
+    node->threshold = config->snapshot_threshold;
+    node->trailing = config->snapshot_trailing;
+    node->seal.fd = -1;
+    (void)snprintf(node->address, sizeof(node->address), "%s", config->address);
+    r = log_seal_open(&node->seal, config->folder, config->id, config->cluster_id, err);
+    if (r == 0) {
+        r = open_hub(node, config, err);
+    }
+    if (r == 0) {
+        r = open_library(node, config, err);
+    }
+    if (r < 0) {
+        raft_node_close(node, ignore_closed, NULL);
+        return r;
+    }
+    *ret_node = node;
+    return 0;
+}
+
+int raft_node_bootstrap(struct raft_node *node, struct err *err)
+{
+    struct raft_configuration members;
+    raft_configuration_init(&members);
+    int r = raft_configuration_add(&members, node->id, node->address, RAFT_VOTER);
+    if (r == 0) {
+        r = raft_bootstrap(node->raft, &members);
+    }
+    raft_configuration_close(&members);
+    if (r != 0) {
+        return err_set(err, code_of(r), "bootstrap raft: %s",
+                       raft_guard_io(node->guard)->errmsg);
+    }
+    return 0;
+}
+
+int raft_node_start(struct raft_node *node, struct err *err)
+{
+    int r = raft_start(node->raft);
+    if (r == 0 && raft_guard_halted(node->guard)) {
+        r = RAFT_CORRUPT;
+    }
+    if (r != 0) {
+        const char *text = raft_guard_io(node->guard)->errmsg;
+        return err_set(err, code_of(r), "start raft: %s",
+                       text[0] != '\0' ? text : raft_strerror(r));
+    }
+    raft_guard_started(node->guard);
+    return 0;
+}
+
+/* ---- closing ---- */
+
+static void node_free(struct raft_node *node)
+{
+    void (*closed)(void *context) = node->closed;
+    void *context = node->closed_context;
+    if (node->io_ready) {
+        raft_uv_close(&node->io);
+    }
+    raft_guard_free(node->guard);
+    log_seal_close(&node->seal);
+    free(node->raft);
+    free(node);
+    closed(context);
+}
+
+static void on_raft_closed(struct raft *raft)
+{
+    node_free(raft->data);
+}
+
+static void on_hub_closed(void *context)
+{
+    node_free(context);
+}
+
+void raft_node_close(struct raft_node *node, void (*done)(void *context), void *context)
+{
+    node->closed = done;
+    node->closed_context = context;
+    if (node->raft_ready) {
+        node->raft->data = node;
+        raft_close(node->raft, on_raft_closed);
+        raft_guard_closing(node->guard);
+    } else if (node->hub != NULL) {
+        channel_hub_close(node->hub, on_hub_closed, node);
+    } else {
+        node_free(node);
+    }
+}
+
+/* ---- asking ---- */
+
+static unsigned count_voters(const struct raft *raft)
+{
+    unsigned count = 0;
+    for (unsigned i = 0; i < raft->configuration.n; i++) {
+        count += raft->configuration.servers[i].role == RAFT_VOTER;
+    }
+    return count;
+}
+
+static enum raft_node_state state_of(const struct raft_node *node)
+{
+    if (raft_guard_halted(node->guard)) {
+        return RAFT_NODE_DOWN;
+    }
+    switch (node->raft->state) {
+    case RAFT_FOLLOWER:
+        return RAFT_NODE_FOLLOWER;
+    case RAFT_CANDIDATE:
+        return RAFT_NODE_CANDIDATE;
+    case RAFT_LEADER:
+        return RAFT_NODE_LEADER;
+    default:
+        return RAFT_NODE_DOWN;
+    }
+}
+
+void raft_node_view(const struct raft_node *node, struct raft_node_view *ret_view)
+{
+    struct raft *raft = node->raft;
+    raft_id leader_id = 0;
+    const char *leader_address = NULL;
+    enum raft_node_state state = state_of(node);
+    if (state != RAFT_NODE_DOWN) {
+        raft_leader(raft, &leader_id, &leader_address);
+    }
+    *ret_view = (struct raft_node_view){
+        .state = state,
+        .ready = raft_guard_ready(node->guard),
+        .term = raft->current_term,
+        .leader_id = leader_id,
+        .leader_address = leader_address,
+        .last_index = raft_last_index(raft),
+        .commit_index = raft->commit_index,
+        .applied_index = raft->last_applied,
+        .transferring = raft->transfer != NULL,
+        .snapshotting =
+            raft->snapshot.pending.term != 0 || raft->snapshot.put.data != NULL,
+        .changing = raft->configuration_uncommitted_index != 0 ||
+                    (state == RAFT_NODE_LEADER && raft->leader_state.promotee_id != 0),
+        .voters = count_voters(raft),
+    };
+}
+
+static enum consensus_role role_of(int role)
+{
+    switch (role) {
+    case RAFT_VOTER:
+        return CONSENSUS_ROLE_VOTER;
+    case RAFT_STANDBY:
+        return CONSENSUS_ROLE_STANDBY;
+    default:
+        return CONSENSUS_ROLE_SPARE;
+    }
+}
+
+size_t raft_node_members(const struct raft_node *node,
+                         struct consensus_member *ret_members,
+                         size_t max)
+{
+    const struct raft *raft = node->raft;
+    bool leads =
+        state_of(node) == RAFT_NODE_LEADER && raft->leader_state.progress != NULL;
+    for (size_t i = 0; i < raft->configuration.n && i < max; i++) {
+        const struct raft_server *server = &raft->configuration.servers[i];
+        struct consensus_member *member = &ret_members[i];
+        *member =
+            (struct consensus_member){.id = server->id, .role = role_of(server->role)};
+        (void)snprintf(member->address, sizeof(member->address), "%s", server->address);
+        if (leads && server->id == node->id) {
+            member->matched_index = raft->last_stored;
+            member->recent = true;
+        } else if (leads) {
+            member->matched_index = raft->leader_state.progress[i].match_index;
+            member->recent = raft->leader_state.progress[i].recent_recv;
+        }
+    }
+    return raft->configuration.n;
+}
+
+const struct channel_counters *raft_node_channels(const struct raft_node *node)
+{
+    static const struct channel_counters none;
+    return node->hub != NULL ? channel_hub_counters(node->hub) : &none;
+}
+
+void raft_node_drop_peer(struct raft_node *node, uint64_t id)
+{
+    if (node->hub != NULL) {
+        channel_hub_drop(node->hub, id);
+    }
+}
+
+const char *raft_node_trouble(const struct raft_node *node)
+{
+    const char *text = raft_errmsg(node->raft);
+    return text[0] != '\0' ? text : "the library gave up without a word";
+}
+
+void raft_node_seal(struct raft_node *node)
+{
+    raft_guard_seal(node->guard);
+}
+
+/* ---- requests ---- */
+
+uint8_t *raft_node_alloc(size_t size)
+{
+    return raft_malloc(size);
+}
+
+void raft_node_release(uint8_t *data)
+{
+    raft_free(data);
+}
+
+/* One request of any kind: the library's struct, and whom to tell. */
+struct request {
+    union {
+        struct raft_apply apply;
+        struct raft_barrier barrier;
+        struct raft_change change;
+    };
+    raft_node_done *done;
+    void *context;
+};
+
+static struct request *request_new(raft_node_done *done, void *context)
+{
+    struct request *request = calloc(1, sizeof(*request));
+    if (request != NULL) {
+        request->done = done;
+        request->context = context;
+    }
+    return request;
+}
+
+static void request_finish(struct request *request, int status)
+{
+    raft_node_done *done = request->done;
+    void *context = request->context;
+    free(request);
+    done(context, code_of(status));
+}
+
+static void on_applied(struct raft_apply *apply, int status, void *result)
+{
+    (void)result;
+    request_finish(apply->data, status);
+}
+
+static void on_barrier(struct raft_barrier *barrier, int status)
+{
+    request_finish(barrier->data, status);
+}
+
+static void on_change(struct raft_change *change, int status)
+{
+    request_finish(change->data, status);
+}
+
+static bool is_usable(const struct raft_node *node)
+{
+    return state_of(node) == RAFT_NODE_LEADER;
+}
+
+int raft_node_append(struct raft_node *node,
+                     uint8_t *take_data,
+                     size_t size,
+                     uint64_t *ret_index,
+                     raft_node_done *done,
+                     void *context)
+{
+    REQUIRE(size % 8 == 0);
+    if (!is_usable(node)) {
+        return BERTH_ENOTLEADER;
+    }
+    struct request *request = request_new(done, context);
+    if (request == NULL) {
+        return -ENOMEM;
+    }
+    struct raft_buffer buf = {.base = take_data, .len = size};
+    request->apply.data = request;
+    *ret_index = raft_last_index(node->raft) + 1;
+    int r = raft_apply(node->raft, &request->apply, &buf, 1, on_applied);
+    if (r != 0) {
+        free(request);
+    }
+    return code_of(r);
+}
+
+int raft_node_barrier(struct raft_node *node, raft_node_done *done, void *context)
+{
+    if (!is_usable(node)) {
+        return BERTH_ENOTLEADER;
+    }
+    struct request *request = request_new(done, context);
+    if (request == NULL) {
+        return -ENOMEM;
+    }
+    request->barrier.data = request;
+    int r = raft_barrier(node->raft, &request->barrier, on_barrier);
+    if (r != 0) {
+        free(request);
+    }
+    return code_of(r);
+}
+
+static int submit_change(struct raft_node *node,
+                         struct raft_change *change,
+                         uint64_t id,
+                         const char *address,
+                         enum consensus_role role)
+{
+    switch (role) {
+    case CONSENSUS_ROLE_NONE:
+        return raft_remove(node->raft, change, id, on_change);
+    case CONSENSUS_ROLE_SPARE:
+        return raft_add(node->raft, change, id, address, on_change);
+    case CONSENSUS_ROLE_STANDBY:
+        return raft_assign(node->raft, change, id, RAFT_STANDBY, on_change);
+    case CONSENSUS_ROLE_VOTER:
+        return raft_assign(node->raft, change, id, RAFT_VOTER, on_change);
+    default:
+        return RAFT_BADROLE;
+    }
+}
+
+int raft_node_change(struct raft_node *node,
+                     uint64_t id,
+                     const char *address,
+                     enum consensus_role role,
+                     raft_node_done *done,
+                     void *context)
+{
+    if (!is_usable(node)) {
+        return BERTH_ENOTLEADER;
+    }
+    struct request *request = request_new(done, context);
+    if (request == NULL) {
+        return -ENOMEM;
+    }
+    request->change.data = request;
+    int r = submit_change(node, &request->change, id, address, role);
+    if (r != 0) {
+        if (node->raft->leader_state.change == &request->change) {
+            node->raft->leader_state.change =
+                NULL; /* the library forgets to, on failure */
+        }
+        free(request);
+    }
+    return code_of(r);
+}
+
+static void on_transferred(struct raft_transfer *transfer)
+{
+    struct raft_node *node = transfer->data;
+    struct raft_node_view view;
+    raft_node_view(node, &view);
+    int status = BERTH_ETIMEOUT;
+    if (view.leader_id != 0 && view.leader_id != node->id &&
+        (node->transfer_target == 0 || view.leader_id == node->transfer_target)) {
+        status = 0;
+    } else if (view.state != RAFT_NODE_LEADER) {
+        status = BERTH_ENOLEADER;
+    }
+    node->transfer_done(node->transfer_context, status);
+}
+
+int raft_node_transfer(struct raft_node *node,
+                       uint64_t id,
+                       raft_node_done *done,
+                       void *context)
+{
+    if (!is_usable(node)) {
+        return BERTH_ENOTLEADER;
+    }
+    node->transfer.data = node;
+    node->transfer_done = done;
+    node->transfer_context = context;
+    node->transfer_target = id;
+    return code_of(raft_transfer(node->raft, &node->transfer, id, on_transferred));
+}
