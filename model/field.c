@@ -171,6 +171,17 @@ bool field_is_unlimited(const struct field *field, uint64_t value)
            field->fallback == unlimited && value == unlimited;
 }
 
+static void write_instant(uint64_t wall_ms, struct bytes_writer *writer)
+{
+    char text[CLOCK_TEXT_SIZE];
+    if (wall_ms > INSTANT_MAX_MS) { /* no such year: show what is there */
+        bytes_write_format(writer, "%" PRIu64, wall_ms);
+        return;
+    }
+    clock_format(wall_ms, text);
+    bytes_write_format(writer, "%s", text);
+}
+
 /* The number as the field writes it, without "unlimited". */
 static void
 write_unit(const struct field *field, uint64_t value, struct bytes_writer *writer)
@@ -201,11 +212,8 @@ write_unit(const struct field *field, uint64_t value, struct bytes_writer *write
         format_mac(value & UINT64_C(0xffffffffffff), text);
         break;
     case UNIT_INSTANT:
-        if (value <= INSTANT_MAX_MS) {
-            clock_format(value, text);
-            break;
-        }
-        /* fall through */
+        write_instant(value, writer);
+        return;
     default:
         bytes_write_format(writer, "%" PRIu64, value);
         return;
@@ -379,7 +387,8 @@ void field_write(const struct field *field,
         bytes_write_format(writer, "%s", field_number(field, member) ? "true" : "false");
         break;
     case FIELD_ENUM:
-        bytes_write_format(writer, "%s", field->names[field_number(field, member)]);
+        value = field_number(field, member);
+        bytes_write_format(writer, "%s", value <= field->max ? field->names[value] : "?");
         break;
     case FIELD_NAME:
         bytes_write_raw(writer, member, strnlen(member, NAME_SIZE));

@@ -1,0 +1,662 @@
+#include "model/document.h"
+
+#include "base/cleanup.h"
+
+#include <sodium.h>
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define API_VERSION  "berth/v1"
+#define PATH_SIZE    256
+#define MCPU_PER_CPU 1000
+
+/* ---- writing ---- */
+
+static void replace_foreign(char *text)
+{
+    for (; *text != '\0'; text++) {
+        *text = (unsigned char)*text < 0x80 ? *text : '?';
+    }
+}
+
+/* Text as a JSON string. Reasons may hold whatever a kernel or guest said: what is no
+ * UTF-8 is shown as question marks. */
+static json_t *text_value(const char *text)
+{
+    json_t *value = json_string(text != NULL ? text : "");
+    if (value != NULL || text == NULL) {
+        return value;
+    }
+    CLEANUP_FREE char *copy = strdup(text);
+    if (copy == NULL) {
+        return NULL;
+    }
+    replace_foreign(copy);
+    return json_string(copy);
+}
+
+/* 0 means "none" for these, and no address or time that could be written. */
+static bool zero_is_absent(const struct field *field)
+{
+    return field->unit == UNIT_IPV4 || field->unit == UNIT_CIDR ||
+           field->unit == UNIT_MAC || field->unit == UNIT_INSTANT;
+}
+
+static json_t *formatted_value(const struct field *field, const void *member)
+{
+    CLEANUP_FREE char *text = field_format(field, member);
+    return text != NULL ? text_value(text) : NULL;
+}
+
+static json_t *number_value(const struct field *field, const void *member)
+{
+    uint64_t value = field_number(field, member);
+    if (value == 0 && zero_is_absent(field)) {
+        return json_null();
+    }
+    /* JSON's integers end at 2^63 - 1 in jansson; beyond, digits in a text. */
+    if (field->unit != UNIT_NONE || field_is_unlimited(field, value) ||
+        value > INT64_MAX) {
+        return formatted_value(field, member);
+    }
+    return json_integer((json_int_t)value);
+}
+
+static json_t *texts_value(const struct text_list *list)
+{
+    json_t *array = json_array();
+    for (uint32_t i = 0; i < list->count; i++) {
+        if (json_array_append_new(array, text_value(list->items[i])) < 0) {
+            json_decref(array);
+            return NULL;
+        }
+    }
+    return array;
+}
+
+static json_t *labels_value(const struct label_list *labels)
+{
+    json_t *object = json_object();
+    for (uint32_t i = 0; i < labels->count; i++) {
+        const struct label *label = &labels->items[i];
+        char key[NAME_SIZE];
+        memcpy(key, label->key, sizeof(key));
+        replace_foreign(key); /* valid keys are ASCII */
+        if (json_object_set_new(object, key, text_value(label->value)) < 0) {
+            json_decref(object);
+            return NULL;
+        }
+    }
+    return object;
+}
+
+/* NOLINTNEXTLINE(misc-no-recursion): as deep as our own tables are nested */
+static json_t *
+list_value(const struct field *field, const struct record_list *list, bool full)
+{
+    json_t *array = json_array();
+    for (uint32_t i = 0; i < list->count; i++) {
+        const char *item =
+            (const char *)list->items + (size_t)i * field->record->size_bytes;
+        json_t *value = document_of_record(field->record, item, full);
+        if (json_array_append_new(array, value) < 0) {
+            json_decref(array);
+            return NULL;
+        }
+    }
+    return array;
+}
+
+static json_t *blob_value(const struct blob *blob)
+{
+    size_t capacity =
+        sodium_base64_encoded_len(blob->size, sodium_base64_VARIANT_ORIGINAL);
+    CLEANUP_FREE char *text = malloc(capacity);
+    if (text == NULL) {
+        return NULL;
+    }
+    sodium_bin2base64(text, capacity, blob->data, blob->size,
+                      sodium_base64_VARIANT_ORIGINAL);
+    return json_string(text);
+}
+
+/* NOLINTNEXTLINE(misc-no-recursion): as deep as our own tables are nested */
+static json_t *member_value(const struct field *field, const void *member, bool full)
+{
+    switch (field->type) {
+    case FIELD_BOOL:
+        return json_boolean(*(const bool *)member);
+    case FIELD_U32:
+    case FIELD_U64:
+        return number_value(field, member);
+    case FIELD_RECORD:
+        return document_of_record(field->record, member, full);
+    case FIELD_LIST:
+        return list_value(field, member, full);
+    case FIELD_TEXTS:
+        return texts_value(member);
+    case FIELD_LABELS:
+        return labels_value(member);
+    case FIELD_ENUM:
+        return formatted_value(field, member);
+    default:
+        break;
+    }
+    if (field_is_fallback(field, member)) {
+        return json_null();
+    }
+    return field->type == FIELD_BLOB ? blob_value(member)
+                                     : formatted_value(field, member);
+}
+
+/* Adds every field of the record that is to be seen; 0 or -ENOMEM.
+ * NOLINTNEXTLINE(misc-no-recursion): as deep as our own tables are nested */
+static int
+add_members(json_t *document, const struct record *record, const void *object, bool full)
+{
+    for (unsigned i = 0; i < record->field_count; i++) {
+        const struct field *field = &record->fields[i];
+        const void *member = field_at(field, object);
+        bool wanted = full || (field->flags & FIELD_REQUIRED) != 0;
+        if ((field->flags & FIELD_SECRET) != 0 ||
+            (!wanted && field_is_fallback(field, member))) {
+            continue;
+        }
+        json_t *value = member_value(field, member, full);
+        if (json_object_set_new(document, field->name, value) < 0) {
+            return -ENOMEM;
+        }
+    }
+    return 0;
+}
+
+/* NOLINTNEXTLINE(misc-no-recursion): as deep as our own tables are nested */
+json_t *document_of_record(const struct record *record, const void *object, bool full)
+{
+    json_t *document = json_object();
+    if (document != NULL && add_members(document, record, object, full) < 0) {
+        json_decref(document);
+        return NULL;
+    }
+    return document;
+}
+
+json_t *document_of(enum kind kind, const void *object, bool full)
+{
+    const struct kind_info *info = kind_info(kind);
+    if (info == NULL) {
+        return NULL;
+    }
+    json_t *document =
+        json_pack("{s:s, s:s}", "apiVersion", API_VERSION, "kind", info->name);
+    if (document != NULL && add_members(document, info->record, object, full) < 0) {
+        json_decref(document);
+        return NULL;
+    }
+    return document;
+}
+
+/* ---- reading ---- */
+
+/* Where in the document the reader stands: "spec.nics[1].name". */
+struct place {
+    size_t size;
+    char text[PATH_SIZE];
+};
+
+/* Goes one step down; the size to give to place_leave. A key of the user's may hold
+ * anything: it ends up in a terminal. */
+static size_t place_enter(struct place *place, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+static size_t place_enter(struct place *place, const char *format, ...)
+{
+    size_t before = place->size;
+    size_t left = sizeof(place->text) - before;
+    va_list arguments;
+    va_start(arguments, format);
+    int length = vsnprintf(place->text + before, left, format, arguments);
+    va_end(arguments);
+    if (length > 0) {
+        place->size += (size_t)length < left ? (size_t)length : left - 1;
+    }
+    for (size_t i = before; i < place->size; i++) {
+        if ((unsigned char)place->text[i] < ' ' || place->text[i] == 0x7f) {
+            place->text[i] = '?';
+        }
+    }
+    return before;
+}
+
+static size_t place_enter_key(struct place *place, const char *key)
+{
+    return place_enter(place, "%s%.64s", place->size > 0 ? "." : "", key);
+}
+
+static void place_leave(struct place *place, size_t before)
+{
+    place->size = before;
+    place->text[before] = '\0';
+}
+
+static int fault(const struct place *place, struct err *err, const char *message)
+{
+    return err_set(err, BERTH_EINVALID, "%s: %s", place->text, message);
+}
+
+/* What a value of this unit looks like, for the reader who wrote another type. */
+static const char *unit_example(const struct field *field)
+{
+    switch (field->unit) {
+    case UNIT_BYTES:
+        return "expected a size in quotes, such as \"4GiB\"";
+    case UNIT_MCPU:
+        return "expected a number of CPUs, such as 2 or \"1500m\"";
+    case UNIT_DURATION:
+        return "expected a duration in quotes, such as \"30s\"";
+    case UNIT_INSTANT:
+        return "expected a time in quotes, such as \"2026-11-23T09:15:04Z\"";
+    case UNIT_PERMILLE:
+        return "expected percent in quotes, such as \"60%\"";
+    case UNIT_IPV4:
+        return "expected an address in quotes, such as \"10.0.0.1\"";
+    case UNIT_CIDR:
+        return "expected a network in quotes, such as \"10.0.0.0/24\"";
+    case UNIT_MAC:
+        return "expected a MAC address in quotes";
+    default:
+        return "expected a whole number, 0 or more";
+    }
+}
+
+static const char *type_example(const struct field *field)
+{
+    switch (field->type) {
+    case FIELD_BOOL:
+        return "expected true or false";
+    case FIELD_U32:
+    case FIELD_U64:
+        return unit_example(field);
+    case FIELD_RECORD:
+        return "expected an object: {...}";
+    case FIELD_LIST:
+        return "expected a list of objects: [{...}]";
+    case FIELD_TEXTS:
+        return "expected a list of texts: [\"...\"]";
+    case FIELD_LABELS:
+        return "expected an object of texts: {\"key\": \"value\"}";
+    default:
+        return "expected a text in quotes";
+    }
+}
+
+/* A JSON number as a number field: plain ones, and CPUs, whole or with a fraction of at
+ * most three digits. */
+static int read_number(const struct field *field,
+                       const json_t *value,
+                       const struct place *place,
+                       void *member,
+                       struct err *err)
+{
+    uint64_t number = 0;
+    if (json_is_integer(value) && json_integer_value(value) >= 0) {
+        number = (uint64_t)json_integer_value(value);
+        if (field->unit == UNIT_MCPU) {
+            number = number <= UINT32_MAX ? number * MCPU_PER_CPU : UINT64_MAX;
+        }
+    } else if (field->unit == UNIT_MCPU && json_is_real(value) &&
+               json_real_value(value) >= 0 && json_real_value(value) <= UINT32_MAX) {
+        double mcpu = json_real_value(value) * MCPU_PER_CPU;
+        number = (uint64_t)(mcpu + 0.5);
+        double rest = mcpu - (double)number;
+        if (rest > 1e-6 || rest < -1e-6) {
+            return fault(place, err, "at most three digits behind the point");
+        }
+    } else {
+        return fault(place, err, type_example(field));
+    }
+    int r = field_check_range(field, number, err);
+    /* No plain number says "unlimited". */
+    if (r == 0 && field_is_unlimited(field, number)) {
+        return fault(place, err, "is too large: write \"unlimited\"");
+    }
+    if (r < 0) {
+        return err_wrap(err, r, "%s", place->text);
+    }
+    field_set_number(field, member, number);
+    return 0;
+}
+
+/* A JSON string without a NUL inside, NULL for anything else. */
+static const char *string_of(const json_t *value)
+{
+    const char *text = json_string_value(value);
+    return text != NULL && strlen(text) == json_string_length(value) ? text : NULL;
+}
+
+static int read_scalar(const struct field *field,
+                       const json_t *value,
+                       const struct place *place,
+                       void *member,
+                       struct err *err)
+{
+    bool number = field->type == FIELD_U32 || field->type == FIELD_U64;
+    const char *text = string_of(value);
+    if (field->type == FIELD_BOOL) {
+        *(bool *)member = json_is_true(value);
+        return json_is_boolean(value) ? 0 : fault(place, err, type_example(field));
+    }
+    if (number && json_is_number(value) &&
+        (field->unit == UNIT_NONE || field->unit == UNIT_MCPU)) {
+        return read_number(field, value, place, member, err);
+    }
+    /* A plain number in quotes is a mistake that YAML and JSON would read differently;
+     * "unlimited" is the one text such a field knows. */
+    if (text == NULL ||
+        (number && field->unit == UNIT_NONE && text[0] >= '0' && text[0] <= '9')) {
+        return fault(place, err, type_example(field));
+    }
+    int r = field_parse(field, text, member, err);
+    return r == 0 ? 0 : err_wrap(err, r, "%s", place->text);
+}
+
+static int check_count(const struct field *field,
+                       size_t count,
+                       const struct place *place,
+                       struct err *err)
+{
+    if (count <= field_count_max(field)) {
+        return 0;
+    }
+    return err_set(err, BERTH_EINVALID, "%s: has %zu items, at most %zu", place->text,
+                   count, field_count_max(field));
+}
+
+static int read_texts(const struct field *field,
+                      const json_t *value,
+                      struct place *place,
+                      struct text_list *list,
+                      struct err *err)
+{
+    if (!json_is_array(value)) {
+        return fault(place, err, type_example(field));
+    }
+    int r = check_count(field, json_array_size(value), place, err);
+    for (size_t i = 0; r == 0 && i < json_array_size(value); i++) {
+        const char *text = string_of(json_array_get(value, i));
+        size_t before = place_enter(place, "[%zu]", i);
+        if (text == NULL) {
+            r = fault(place, err, "expected a text in quotes");
+        } else {
+            r = text_list_add(list, text);
+            if (r < 0) {
+                r = err_sys(err, r, "%s", place->text);
+            }
+        }
+        place_leave(place, before);
+    }
+    return r;
+}
+
+static int read_label(struct label_list *labels,
+                      const char *key,
+                      const json_t *value,
+                      struct place *place,
+                      struct err *err)
+{
+    const char *text = string_of(value);
+    size_t before = place_enter_key(place, key);
+    int r = 0;
+    if (text == NULL) {
+        r = fault(place, err, "expected a text in quotes");
+    } else {
+        r = label_set(labels, key, text);
+        if (r < 0) {
+            r = err_sys(err, r, "%s", place->text);
+        }
+    }
+    place_leave(place, before);
+    return r;
+}
+
+static int read_labels(const struct field *field,
+                       const json_t *value,
+                       struct place *place,
+                       struct label_list *labels,
+                       struct err *err)
+{
+    if (!json_is_object(value)) {
+        return fault(place, err, type_example(field));
+    }
+    int r = check_count(field, json_object_size(value), place, err);
+    void *walk = r == 0 ? json_object_iter((json_t *)(uintptr_t)value) : NULL;
+    for (; r == 0 && walk != NULL;
+         walk = json_object_iter_next((json_t *)(uintptr_t)value, walk)) {
+        r = read_label(labels, json_object_iter_key(walk), json_object_iter_value(walk),
+                       place, err);
+    }
+    return r;
+}
+
+static int read_blob(const struct field *field,
+                     const json_t *value,
+                     const struct place *place,
+                     struct blob *blob,
+                     struct err *err)
+{
+    const char *text = string_of(value);
+    size_t size = text != NULL ? strlen(text) : 0;
+    if (text == NULL || size / 4 * 3 > field_count_max(field) + 2) {
+        return fault(place, err, "expected base64, not longer than the field allows");
+    }
+    CLEANUP_FREE uint8_t *data = malloc(size + 1);
+    if (data == NULL) {
+        return err_sys(err, -ENOMEM, "%s", place->text);
+    }
+    size_t used = 0;
+    if (sodium_base642bin(data, size + 1, text, size, NULL, &used, NULL,
+                          sodium_base64_VARIANT_ORIGINAL) != 0 ||
+        used > field_count_max(field)) {
+        return fault(place, err, "expected base64");
+    }
+    if (used > 0) {
+        blob->data = TAKE_PTR(data);
+        blob->size = (uint32_t)used;
+    }
+    return 0;
+}
+
+static int read_members(const struct record *record,
+                        const json_t *document,
+                        struct place *place,
+                        void *object,
+                        struct err *err);
+
+/* NOLINTNEXTLINE(misc-no-recursion): as deep as our own tables are nested */
+static int read_list(const struct field *field,
+                     const json_t *value,
+                     struct place *place,
+                     struct record_list *list,
+                     struct err *err)
+{
+    if (!json_is_array(value)) {
+        return fault(place, err, type_example(field));
+    }
+    int r = check_count(field, json_array_size(value), place, err);
+    for (size_t i = 0; r == 0 && i < json_array_size(value); i++) {
+        size_t before = place_enter(place, "[%zu]", i);
+        void *item = record_list_add(field->record, list);
+        r = item != NULL
+                ? read_members(field->record, json_array_get(value, i), place, item, err)
+                : err_sys(err, -ENOMEM, "%s", place->text);
+        place_leave(place, before);
+    }
+    return r;
+}
+
+/* NOLINTNEXTLINE(misc-no-recursion): as deep as our own tables are nested */
+static int read_member(const struct field *field,
+                       const json_t *value,
+                       struct place *place,
+                       void *member,
+                       struct err *err)
+{
+    if (json_is_null(value)) {
+        return 0; /* the same as leaving it out */
+    }
+    switch (field->type) {
+    case FIELD_RECORD:
+        return read_members(field->record, value, place, member, err);
+    case FIELD_LIST:
+        return read_list(field, value, place, member, err);
+    case FIELD_TEXTS:
+        return read_texts(field, value, place, member, err);
+    case FIELD_LABELS:
+        return read_labels(field, value, place, member, err);
+    case FIELD_BLOB:
+        return read_blob(field, value, place, member, err);
+    default:
+        return read_scalar(field, value, place, member, err);
+    }
+}
+
+static int
+fault_unknown(const struct record *record, const struct place *place, struct err *err)
+{
+    char known[ERR_TEXT_SIZE / 2] = "";
+    size_t size = 0;
+    for (unsigned i = 0; i < record->field_count && size < sizeof(known); i++) {
+        if ((record->fields[i].flags & FIELD_SERVER) == 0) {
+            int length = snprintf(known + size, sizeof(known) - size, "%s%s",
+                                  size > 0 ? ", " : "", record->fields[i].name);
+            size += length > 0 ? (size_t)length : 0;
+        }
+    }
+    return err_set(err, BERTH_EINVALID, "%s: is not known here; known are %s",
+                   place->text, known);
+}
+
+/* The first two keys of a whole document belong to no record. */
+static bool is_heading(const struct place *place, const char *key)
+{
+    return place->size == 0 &&
+           (strcmp(key, "apiVersion") == 0 || strcmp(key, "kind") == 0);
+}
+
+/* Required fields that the document leaves out. */
+static int find_missing(const struct record *record,
+                        const json_t *document,
+                        struct place *place,
+                        struct err *err)
+{
+    for (unsigned i = 0; i < record->field_count; i++) {
+        const struct field *field = &record->fields[i];
+        const json_t *value = json_object_get(document, field->name);
+        if ((field->flags & FIELD_REQUIRED) == 0 || (field->flags & FIELD_SERVER) != 0 ||
+            (value != NULL && !json_is_null(value))) {
+            continue;
+        }
+        (void)place_enter_key(place, field->name);
+        return err_set(err, BERTH_EINVALID, "%s: is missing (%s)", place->text,
+                       field->doc);
+    }
+    return 0;
+}
+
+/* Reads an object's keys into the (initialised) record.
+ * NOLINTNEXTLINE(misc-no-recursion): as deep as our own tables are nested */
+static int read_members(const struct record *record,
+                        const json_t *document,
+                        struct place *place,
+                        void *object,
+                        struct err *err)
+{
+    if (!json_is_object(document)) {
+        return fault(place, err, "expected an object: {...}");
+    }
+    json_t *walked = (json_t *)(uintptr_t)document;
+    int r = 0;
+    for (void *walk = json_object_iter(walked); r == 0 && walk != NULL;
+         walk = json_object_iter_next(walked, walk)) {
+        const char *key = json_object_iter_key(walk);
+        const struct field *field = record_field(record, key);
+        if (is_heading(place, key)) {
+            continue;
+        }
+        size_t before = place_enter_key(place, key);
+        if (field == NULL) {
+            r = fault_unknown(record, place, err);
+        } else if ((field->flags & FIELD_SERVER) == 0) {
+            r = read_member(field, json_object_iter_value(walk), place,
+                            field_at(field, object), err);
+        }
+        place_leave(place, before);
+    }
+    return r == 0 ? find_missing(record, document, place, err) : r;
+}
+
+int document_read_record(const struct record *record,
+                         const json_t *document,
+                         const char *path,
+                         void *ret_object,
+                         struct err *err)
+{
+    struct place place = {0};
+    (void)place_enter(&place, "%s", path);
+    record_init(record, ret_object);
+    int r = read_members(record, document, &place, ret_object, err);
+    if (r < 0) {
+        record_fini(record, ret_object);
+    }
+    return r;
+}
+
+/* The kind a document names, NULL with a fault. */
+static const struct kind_info *read_heading(const json_t *document, struct err *err)
+{
+    if (!json_is_object(document)) {
+        (void)err_set(err, BERTH_EINVALID, "expected an object: {...}");
+        return NULL;
+    }
+    const char *version = json_member_text(document, "apiVersion", NULL);
+    const char *name = json_member_text(document, "kind", NULL);
+    if (version == NULL || strcmp(version, API_VERSION) != 0) {
+        (void)err_set(err, BERTH_EINVALID, "apiVersion: expected \"" API_VERSION "\"");
+        return NULL;
+    }
+    const struct kind_info *info = name != NULL ? kind_info_by_name(name) : NULL;
+    if (info == NULL || strcmp(info->name, name) != 0) {
+        (void)err_set(err, BERTH_EINVALID,
+                      "kind: expected one such as \"Template\", \"Group\" or \"VM\"");
+        return NULL;
+    }
+    return info;
+}
+
+int document_read(const json_t *document,
+                  enum kind *ret_kind,
+                  void **ret_object,
+                  struct err *err)
+{
+    const struct kind_info *info = read_heading(document, err);
+    if (info == NULL) {
+        return BERTH_EINVALID;
+    }
+    void *object = object_new(info->kind);
+    if (object == NULL) {
+        return err_sys(err, -ENOMEM, "%s", info->name);
+    }
+    struct place place = {0};
+    int r = read_members(info->record, document, &place, object, err);
+    if (r < 0) {
+        object_free(info->kind, object);
+        return r;
+    }
+    *ret_kind = info->kind;
+    *ret_object = object;
+    return 0;
+}
