@@ -116,6 +116,12 @@ const struct vm *
 state_vm_on_host(const struct state *state, uint64_t host, size_t *cursor);
 const struct vm *
 state_vm_of_group(const struct state *state, const struct group *group, size_t *cursor);
+/* VMs that are migrating to a host (by status.target), which still run elsewhere. */
+const struct vm *
+state_vm_incoming(const struct state *state, uint64_t host, size_t *cursor);
+/* Guest memory a host has promised: of the VMs there and of those migrating to it. This
+ * is what PLACE_VM and MIGRATE_PREPARE compare with host.status.memory_bytes. */
+uint64_t state_host_memory(const struct state *state, uint64_t host);
 /* Whether an address of the network is taken (a VM's, a host's, the gateway, network and
  * broadcast). */
 bool state_address_used(const struct state *state,

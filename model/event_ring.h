@@ -1,0 +1,26 @@
+/* The newest events, replicated: what `berth events` shows.
+ *
+ * Shapes: a ring of `limit` events, numbered for ever; the oldest goes first. Part of the
+ * snapshot and of the state's hash. Threads: the owner's.
+ */
+#pragma once
+
+#include "model/state.h"
+
+struct event_ring;
+
+/* An empty ring, or NULL when out of memory. */
+struct event_ring *event_ring_new(uint32_t limit);
+struct event_ring *event_ring_free(struct event_ring *ring);
+void event_ring_push(struct event_ring *ring, const struct event *event);
+uint32_t event_ring_count(const struct event_ring *ring);
+/* The event by age: 0 is the oldest held. */
+const struct event *event_ring_at(const struct event_ring *ring, uint32_t index);
+/* Events with revision > since, oldest first; *cursor starts at 0. */
+const struct event *
+event_ring_next(const struct event_ring *ring, uint64_t since, size_t *cursor);
+/* How many were ever pushed. */
+uint64_t event_ring_sequence(const struct event_ring *ring);
+/* For decoding: an empty ring whose oldest event will have this number. */
+void event_ring_start(struct event_ring *ring, uint64_t sequence);
+uint64_t event_ring_hash(const struct event_ring *ring);

@@ -1,0 +1,136 @@
+#include "model/request_memory.h"
+
+#include "base/require.h"
+#include "base/string_map.h"
+#include "model/content_hash.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ID_TEXT_SIZE (2 * REQUEST_ID_SIZE + 1)
+
+struct request_memory {
+    struct remembered_request *ring; /* entry n lives at n % limit */
+    struct string_map *by_id;        /* hex id -> entry */
+    uint32_t limit;
+    uint32_t count;
+    uint64_t sequence; /* of the next entry */
+    uint64_t hash;
+};
+
+struct request_memory *request_memory_new(uint32_t limit)
+{
+    REQUIRE(limit > 0);
+    struct request_memory *memory = calloc(1, sizeof(*memory));
+    if (memory == NULL) {
+        return NULL;
+    }
+    memory->limit = limit;
+    memory->ring = calloc(limit, sizeof(*memory->ring));
+    memory->by_id = string_map_new();
+    if (memory->ring == NULL || memory->by_id == NULL) {
+        return request_memory_free(memory);
+    }
+    return memory;
+}
+
+struct request_memory *request_memory_free(struct request_memory *memory)
+{
+    if (memory != NULL) {
+        string_map_free(memory->by_id);
+        free(memory->ring);
+        free(memory);
+    }
+    return NULL;
+}
+
+bool request_id_is_zero(const uint8_t id[REQUEST_ID_SIZE])
+{
+    static const uint8_t zero[REQUEST_ID_SIZE];
+    return memcmp(id, zero, sizeof(zero)) == 0;
+}
+
+const struct remembered_request *request_memory_find(const struct request_memory *memory,
+                                                     const uint8_t id[REQUEST_ID_SIZE])
+{
+    char text[ID_TEXT_SIZE];
+    hex_format(id, REQUEST_ID_SIZE, text);
+    return string_map_get(memory->by_id, text);
+}
+
+static uint64_t entry_hash(uint64_t sequence, const struct remembered_request *request)
+{
+    const struct apply_result *result = &request->result;
+    uint64_t hash = content_hash(sequence, request->id, sizeof(request->id));
+    hash = content_hash(hash, request->asked.bytes, sizeof(request->asked.bytes));
+    hash = content_hash(hash, result->text, strlen(result->text));
+    const uint64_t numbers[] = {(uint64_t)(int64_t)result->code, result->revision,
+                                result->uid};
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
+        hash = content_hash(hash ^ numbers[i], NULL, 0);
+    }
+    return hash;
+}
+
+static void forget_oldest(struct request_memory *memory)
+{
+    uint64_t oldest = memory->sequence - memory->count;
+    struct remembered_request *request = &memory->ring[oldest % memory->limit];
+    char text[ID_TEXT_SIZE];
+    hex_format(request->id, REQUEST_ID_SIZE, text);
+    void *removed = string_map_remove(memory->by_id, text);
+    REQUIRE(removed == request);
+    memory->hash -= entry_hash(oldest, request);
+    memory->count--;
+}
+
+int request_memory_add(struct request_memory *memory,
+                       const struct remembered_request *request)
+{
+    REQUIRE(!request_id_is_zero(request->id));
+    char text[ID_TEXT_SIZE];
+    hex_format(request->id, REQUEST_ID_SIZE, text);
+    REQUIRE(string_map_get(memory->by_id, text) == NULL);
+    if (memory->count == memory->limit) {
+        forget_oldest(memory);
+    }
+    struct remembered_request *slot = &memory->ring[memory->sequence % memory->limit];
+    int r = string_map_put(memory->by_id, text, slot, NULL);
+    if (r < 0) {
+        return r;
+    }
+    *slot = *request;
+    memory->hash += entry_hash(memory->sequence, slot);
+    memory->sequence++;
+    memory->count++;
+    return 0;
+}
+
+uint32_t request_memory_count(const struct request_memory *memory)
+{
+    return memory->count;
+}
+
+const struct remembered_request *request_memory_at(const struct request_memory *memory,
+                                                   uint32_t index)
+{
+    REQUIRE(index < memory->count);
+    return &memory->ring[(memory->sequence - memory->count + index) % memory->limit];
+}
+
+uint64_t request_memory_sequence(const struct request_memory *memory)
+{
+    return memory->sequence;
+}
+
+void request_memory_start(struct request_memory *memory, uint64_t sequence)
+{
+    REQUIRE(memory->count == 0);
+    memory->sequence = sequence;
+}
+
+uint64_t request_memory_hash(const struct request_memory *memory)
+{
+    return content_hash(memory->hash ^ memory->sequence, NULL, 0) + memory->count;
+}

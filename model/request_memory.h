@@ -1,0 +1,39 @@
+/* The last requests and their answers, so that a retry is answered and not done twice.
+ *
+ * Shapes: a ring of `limit` entries with an index by request id; the oldest is forgotten
+ * first. The digest is of what was asked (type, subject, body), without the time of
+ * asking. Replicated: part of the snapshot and of the state's hash. Threads: the owner's.
+ * Errors: -ENOMEM.
+ */
+#pragma once
+
+#include "model/state.h"
+
+struct remembered_request {
+    uint8_t id[REQUEST_ID_SIZE];
+    struct digest asked;
+    struct apply_result result;
+};
+
+struct request_memory;
+
+/* An empty memory for `limit` requests, or NULL when out of memory. */
+struct request_memory *request_memory_new(uint32_t limit);
+struct request_memory *request_memory_free(struct request_memory *memory);
+/* What was answered to this id, or NULL; valid until the next add. */
+const struct remembered_request *request_memory_find(const struct request_memory *memory,
+                                                     const uint8_t id[REQUEST_ID_SIZE]);
+/* Remembers one more; the id must not be zero nor known. 0 or -ENOMEM. */
+int request_memory_add(struct request_memory *memory,
+                       const struct remembered_request *request);
+uint32_t request_memory_count(const struct request_memory *memory);
+/* The entry by age: 0 is the oldest. */
+const struct remembered_request *request_memory_at(const struct request_memory *memory,
+                                                   uint32_t index);
+/* How many were ever added: the sequence number of the next. */
+uint64_t request_memory_sequence(const struct request_memory *memory);
+/* For decoding: an empty memory whose oldest entry will have this number. */
+void request_memory_start(struct request_memory *memory, uint64_t sequence);
+/* Sum over the entries and their sequence numbers. */
+uint64_t request_memory_hash(const struct request_memory *memory);
+bool request_id_is_zero(const uint8_t id[REQUEST_ID_SIZE]);

@@ -1,0 +1,386 @@
+#include "base/parse_number.h"
+#include "base/require.h"
+#include "model/state_internal.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+/* ---- refusals ---- */
+
+int apply_refuse(struct apply *apply, int code, const char *format, ...)
+{
+    REQUIRE(code < 0);
+    apply->result->code = code;
+    apply->result->uid = 0;
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(apply->result->text, sizeof(apply->result->text), format, arguments);
+    va_end(arguments);
+    return code;
+}
+
+int apply_check_revision(struct apply *apply,
+                         const struct entry *entry,
+                         const char *what,
+                         uint64_t expected_revision)
+{
+    if (expected_revision == REVISION_ANY) {
+        return 0;
+    }
+    if (expected_revision == REVISION_NONE) {
+        return entry == NULL
+                   ? 0
+                   : apply_refuse(apply, BERTH_EEXISTS, "%s exists already", what);
+    }
+    if (entry == NULL) {
+        return apply_refuse(apply, BERTH_ECONFLICT,
+                            "%s is gone: it was at revision %" PRIu64, what,
+                            expected_revision);
+    }
+    uint64_t revision = meta_of(entry)->modify_revision;
+    if (revision != expected_revision) {
+        return apply_refuse(apply, BERTH_ECONFLICT,
+                            "%s has changed: it is at revision %" PRIu64
+                            ", the request was made for %" PRIu64,
+                            what, revision, expected_revision);
+    }
+    return 0;
+}
+
+static void
+take_first_fault(void *context, const char *path, const char *message, const char *hint)
+{
+    struct apply *apply = context;
+    if (apply->result->code == 0) {
+        bool hinted = hint != NULL && hint[0] != '\0';
+        apply_refuse(apply, BERTH_EINVALID, "%s: %s%s%s", path, message,
+                     hinted ? ": " : "", hinted ? hint : "");
+    }
+}
+
+int apply_check_object(struct apply *apply, enum kind kind, const void *object)
+{
+    unsigned faults = object_check(kind, object, take_first_fault, apply);
+    REQUIRE((faults > 0) == (apply->result->code != 0));
+    return apply->result->code;
+}
+
+int apply_find_tenant(struct apply *apply, const char *name, struct entry **ret_tenant)
+{
+    struct entry *tenant = state_entry_named(apply->state, KIND_TENANT, "", name);
+    if (tenant == NULL) {
+        return apply_refuse(apply, BERTH_ENOTFOUND,
+                            "tenant %s does not exist: apply a Tenant first", name);
+    }
+    *ret_tenant = tenant;
+    return 0;
+}
+
+/* ---- changes ---- */
+
+static void write_event(struct apply *apply,
+                        const struct entry *entry,
+                        const struct change_note *note)
+{
+    if (note->verb == NULL) {
+        return;
+    }
+    const struct metadata *meta = meta_of(entry);
+    struct event event = {
+        .revision = apply->revision,
+        .wall_ms = apply->command->wall_ms,
+        .kind = entry->kind,
+    };
+    snprintf(event.tenant, sizeof(event.tenant), "%s", meta->tenant);
+    snprintf(event.name, sizeof(event.name), "%s", meta->name);
+    snprintf(event.verb, sizeof(event.verb), "%s", note->verb);
+    snprintf(event.reason, sizeof(event.reason), "%s",
+             note->reason != NULL ? note->reason : "");
+    event_ring_push(apply->state->events, &event);
+}
+
+static void tell_observer(struct apply *apply,
+                          const struct entry *entry,
+                          const struct change_note *note,
+                          bool deleted)
+{
+    struct state *state = apply->state;
+    if (state->observer == NULL) {
+        return;
+    }
+    const struct metadata *meta = meta_of(entry);
+    const struct change change = {
+        .revision = apply->revision,
+        .wall_ms = apply->command->wall_ms,
+        .kind = entry->kind,
+        .uid = meta->uid,
+        .tenant = meta->tenant,
+        .name = meta->name,
+        .reason = note->reason != NULL ? note->reason : "",
+        .object = deleted ? NULL : entry->object,
+        .phase_from = note->phase_from,
+        .phase_to = note->phase_to,
+        .created = note->created,
+    };
+    state->observer(state->observer_context, &change);
+}
+
+void apply_changed(struct apply *apply,
+                   struct entry *entry,
+                   const struct change_note *note)
+{
+    apply->changed = true;
+    meta_of(entry)->modify_revision = apply->revision;
+    entry_rehash(apply->state, entry);
+    tell_observer(apply, entry, note, false);
+    write_event(apply, entry, note);
+}
+
+void apply_removed(struct apply *apply,
+                   struct entry *entry,
+                   const struct change_note *note)
+{
+    apply->changed = true;
+    entry_remove(apply->state, entry);
+    tell_observer(apply, entry, note, true);
+    write_event(apply, entry, note);
+    entry_free(entry);
+}
+
+struct entry *apply_create(struct apply *apply, enum kind kind, void *take_object)
+{
+    struct metadata *meta = object_meta(take_object);
+    meta->uid = apply->state->next_uid++;
+    meta->create_revision = apply->revision;
+    meta->modify_revision = apply->revision;
+    meta->created_wall_ms = apply->command->wall_ms;
+    return entry_add(apply->state, kind, take_object);
+}
+
+/* ---- quotas ---- */
+
+static void format_count(uint64_t value, char text[NUMBER_TEXT_SIZE])
+{
+    snprintf(text, NUMBER_TEXT_SIZE, "%" PRIu64, value);
+}
+
+/* Sums may exceed what one VM can have. */
+static void format_cpu(uint64_t mcpu, char text[NUMBER_TEXT_SIZE])
+{
+    if (mcpu <= UINT32_MAX) {
+        format_mcpu((uint32_t)mcpu, text);
+    } else {
+        snprintf(text, NUMBER_TEXT_SIZE, "%" PRIu64 "m", mcpu);
+    }
+}
+
+/* One resource in a quota and in a usage, widened. An unlimited one is UINT64_MAX. */
+struct quota_row {
+    const char *name;
+    uint64_t limit;
+    uint64_t used;
+    uint64_t more;
+    void (*format)(uint64_t value, char text[NUMBER_TEXT_SIZE]);
+};
+
+static uint64_t widen_limit(uint32_t limit)
+{
+    return limit == UNLIMITED32 ? UNLIMITED : limit;
+}
+
+int quota_check(struct apply *apply, const struct entry *tenant, const struct usage *more)
+{
+    const struct quota *quota = &tenant_of(tenant)->spec.quota;
+    const struct usage *used = &tenant_of(tenant)->status.used;
+    const struct quota_row rows[] = {
+        {"cpu", quota->cpu_mcpu, used->cpu_mcpu, more->cpu_mcpu, format_cpu},
+        {"memory", quota->memory_bytes, used->memory_bytes, more->memory_bytes,
+         format_bytes},
+        {"disk", quota->disk_bytes, used->disk_bytes, more->disk_bytes, format_bytes},
+        {"vms", widen_limit(quota->vms), used->vms, more->vms, format_count},
+        {"networks", widen_limit(quota->networks), used->networks, more->networks,
+         format_count},
+        {"addresses", widen_limit(quota->addresses), used->addresses, more->addresses,
+         format_count},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        const struct quota_row *row = &rows[i];
+        if (row->more == 0 || (row->used <= row->limit && /* else it was lowered */
+                               row->more <= row->limit - row->used)) {
+            continue;
+        }
+        char used_text[NUMBER_TEXT_SIZE];
+        char limit_text[NUMBER_TEXT_SIZE];
+        char more_text[NUMBER_TEXT_SIZE];
+        row->format(row->used, used_text);
+        row->format(row->limit, limit_text);
+        row->format(row->more, more_text);
+        return apply_refuse(
+            apply, BERTH_EQUOTA, "quota of tenant %s: %s %s of %s in use, %s more asked",
+            meta_of(tenant)->name, row->name, used_text, limit_text, more_text);
+    }
+    return 0;
+}
+
+/* The tenant is told of as changed once, when the command is through. */
+static void usage_changed(struct apply *apply, struct entry *tenant)
+{
+    apply->changed = true;
+    if (!tenant->usage_changed) {
+        tenant->usage_changed = true;
+        entry_set_add(&apply->tenants, tenant);
+    }
+}
+
+void quota_take(struct apply *apply, struct entry *tenant, const struct usage *more)
+{
+    struct usage *used = &tenant_of(tenant)->status.used;
+    used->cpu_mcpu += more->cpu_mcpu;
+    used->memory_bytes += more->memory_bytes;
+    used->disk_bytes += more->disk_bytes;
+    used->vms += more->vms;
+    used->networks += more->networks;
+    used->addresses += more->addresses;
+    usage_changed(apply, tenant);
+}
+
+void quota_give(struct apply *apply, struct entry *tenant, const struct usage *less)
+{
+    struct usage *used = &tenant_of(tenant)->status.used;
+    REQUIRE(used->cpu_mcpu >= less->cpu_mcpu && used->memory_bytes >= less->memory_bytes);
+    REQUIRE(used->disk_bytes >= less->disk_bytes && used->vms >= less->vms);
+    REQUIRE(used->networks >= less->networks && used->addresses >= less->addresses);
+    used->cpu_mcpu -= less->cpu_mcpu;
+    used->memory_bytes -= less->memory_bytes;
+    used->disk_bytes -= less->disk_bytes;
+    used->vms -= less->vms;
+    used->networks -= less->networks;
+    used->addresses -= less->addresses;
+    usage_changed(apply, tenant);
+}
+
+struct usage machine_usage(const struct machine_spec *machine)
+{
+    struct usage usage = {
+        .cpu_mcpu = UINT64_C(1000) * machine->cpu.count,
+        .memory_bytes = machine->memory.size_bytes,
+        .vms = 1,
+        .addresses = machine->nics.count,
+    };
+    for (uint32_t i = 0; i < machine->disks.count; i++) {
+        usage.disk_bytes += machine->disks.items[i].size_bytes;
+    }
+    return usage;
+}
+
+/* A tenant's revision is its user's: use alone does not move it, or no compare-and-set
+ * on a busy tenant would ever succeed. */
+static void tell_usage(struct apply *apply)
+{
+    static const struct change_note note = {0};
+    for (uint32_t i = 0; i < apply->tenants.count; i++) {
+        struct entry *tenant = apply->tenants.items[i];
+        tenant->usage_changed = false;
+        entry_rehash(apply->state, tenant);
+        tell_observer(apply, tenant, &note, false);
+    }
+    entry_set_fini(&apply->tenants);
+}
+
+/* ---- dispatch ---- */
+
+static int apply_noop(struct apply *apply, const struct command *command)
+{
+    (void)apply;
+    (void)command;
+    return 0;
+}
+
+/* One row per command; COMMANDS and this table must name the same. */
+static apply_function *const rows[COMMAND_COUNT] = {
+#define COMMAND_ROW(NAME, number, member, record, FIELDS) [number] = apply_##member,
+    COMMANDS(COMMAND_ROW)
+#undef COMMAND_ROW
+};
+
+/* What was asked, without when and under which id. */
+static void asked_digest(struct state *state,
+                         const struct command *command,
+                         struct digest *ret_digest)
+{
+    struct bytes_writer *scratch = &state->scratch;
+    scratch->size = 0;
+    bytes_write_u16(scratch, (uint16_t)command->type);
+    bytes_write_text(scratch, command->subject);
+    record_encode(command_record(command->type), &command->body, scratch);
+    REQUIRE(scratch->error == 0);
+    digest_of(scratch->data, scratch->size, ret_digest);
+}
+
+/* True when the request was seen before; the result is then complete. */
+static bool answer_again(struct state *state,
+                         const struct command *command,
+                         const struct digest *asked,
+                         struct apply_result *ret_result)
+{
+    const struct remembered_request *known =
+        request_memory_find(state->requests, command->request_id);
+    if (known == NULL) {
+        return false;
+    }
+    if (digest_equal(&known->asked, asked)) {
+        *ret_result = known->result;
+        return true;
+    }
+    ret_result->code = BERTH_EREUSED;
+    snprintf(ret_result->text, sizeof(ret_result->text),
+             "the request id was used for another request: make a new one");
+    return true;
+}
+
+static void remember(struct state *state,
+                     const struct command *command,
+                     const struct digest *asked,
+                     const struct apply_result *result)
+{
+    struct remembered_request request = {.asked = *asked, .result = *result};
+    memcpy(request.id, command->request_id, sizeof(request.id));
+    int r = request_memory_add(state->requests, &request);
+    REQUIRE(r == 0);
+}
+
+void state_apply(struct state *state,
+                 const struct command *command,
+                 struct apply_result *ret_result)
+{
+    REQUIRE(command->type > COMMAND_NONE && command->type < COMMAND_COUNT);
+    *ret_result = (struct apply_result){.revision = state->revision};
+    bool remembered = !request_id_is_zero(command->request_id);
+    struct digest asked;
+    if (remembered) {
+        asked_digest(state, command, &asked);
+        if (answer_again(state, command, &asked, ret_result)) {
+            return;
+        }
+    }
+    struct apply apply = {
+        .state = state,
+        .command = command,
+        .result = ret_result,
+        .revision = state->revision + 1,
+    };
+    int r = rows[command->type](&apply, command);
+    REQUIRE(r == ret_result->code);
+    REQUIRE_IF(r != 0, !apply.changed); /* a refusal leaves no trace */
+    tell_usage(&apply);
+    /* To remember is a change too: replicas at one revision remember the same. */
+    if (apply.changed || remembered) {
+        state->revision = apply.revision;
+    }
+    ret_result->revision = state->revision;
+    if (remembered) {
+        remember(state, command, &asked, ret_result);
+    }
+}

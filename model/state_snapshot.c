@@ -1,0 +1,506 @@
+#include "base/require.h"
+#include "model/state_internal.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The format, little endian:
+ *
+ *     header   u32 magic, u16 version, u16 section count, u64 revision, u64 state hash,
+ *              u32 CRC32C of these
+ *     section  u32 type, u32 length, the payload, u32 CRC32C of all that
+ *
+ * Sections come once each in the order of `sections` below; objects by rising uid, each
+ * as u32 length and record. So equal states give equal bytes. */
+#define SNAPSHOT_MAGIC   UINT32_C(0x53545242) /* "BRTS" */
+#define SNAPSHOT_VERSION 1
+#define SNAPSHOT_MAX     (UINT32_C(2) << 30) /* what one file or one message may hold */
+#define OBJECT_SIZE_MAX  (1u << 20)
+
+enum section_type {
+    SECTION_COUNTERS = 1,
+    SECTION_REQUESTS = 2,
+    SECTION_EVENTS = 3,
+    SECTION_OBJECTS = 16, /* + kind */
+};
+
+/* Referenced kinds come before those that refer to them: each object is checked and
+ * linked as it is read. */
+static const uint32_t sections[] = {
+    SECTION_COUNTERS,
+    SECTION_OBJECTS + KIND_TENANT,
+    SECTION_OBJECTS + KIND_TOKEN,
+    SECTION_OBJECTS + KIND_HOST,
+    SECTION_OBJECTS + KIND_IMAGE,
+    SECTION_OBJECTS + KIND_NETWORK,
+    SECTION_OBJECTS + KIND_DISK,
+    SECTION_OBJECTS + KIND_TEMPLATE,
+    SECTION_OBJECTS + KIND_GROUP,
+    SECTION_OBJECTS + KIND_VM,
+    SECTION_OBJECTS + KIND_OPERATION,
+    SECTION_REQUESTS,
+    SECTION_EVENTS,
+};
+#define SECTION_COUNT (sizeof(sections) / sizeof(sections[0]))
+
+/* ---- encode ---- */
+
+static void encode_counters(const struct state *state, struct bytes_writer *writer)
+{
+    bytes_write_u64(writer, state->next_uid);
+    bytes_write_u32(writer, state->next_vni);
+    bytes_write_raw(writer, state->cluster_id, sizeof(state->cluster_id));
+}
+
+static void
+encode_objects(const struct state *state, enum kind kind, struct bytes_writer *writer)
+{
+    const struct table *table = &state->tables[kind];
+    const struct entry_set all = {.items = table->items, .count = table->count};
+    struct entry_set sorted = entry_set_sorted(&all);
+    bytes_write_u32(writer, sorted.count);
+    for (uint32_t i = 0; i < sorted.count; i++) {
+        size_t hole = bytes_write_length_hole(writer);
+        record_encode(kind_info(kind)->record, sorted.items[i]->object, writer);
+        bytes_writer_patch_length(writer, hole);
+    }
+    entry_set_fini(&sorted);
+}
+
+static void encode_requests(const struct state *state, struct bytes_writer *writer)
+{
+    const struct request_memory *requests = state->requests;
+    uint32_t count = request_memory_count(requests);
+    bytes_write_u64(writer, request_memory_sequence(requests) - count);
+    bytes_write_u32(writer, count);
+    for (uint32_t i = 0; i < count; i++) {
+        const struct remembered_request *request = request_memory_at(requests, i);
+        bytes_write_raw(writer, request->id, sizeof(request->id));
+        bytes_write_raw(writer, request->asked.bytes, sizeof(request->asked.bytes));
+        bytes_write_u32(writer, (uint32_t)request->result.code);
+        bytes_write_u64(writer, request->result.revision);
+        bytes_write_u64(writer, request->result.uid);
+        bytes_write_text(writer, request->result.text);
+    }
+}
+
+static void encode_events(const struct state *state, struct bytes_writer *writer)
+{
+    uint32_t count = event_ring_count(state->events);
+    bytes_write_u64(writer, event_ring_sequence(state->events) - count);
+    bytes_write_u32(writer, count);
+    for (uint32_t i = 0; i < count; i++) {
+        const struct event *event = event_ring_at(state->events, i);
+        bytes_write_u64(writer, event->revision);
+        bytes_write_u64(writer, event->wall_ms);
+        bytes_write_u32(writer, event->kind);
+        bytes_write_text(writer, event->tenant);
+        bytes_write_text(writer, event->name);
+        bytes_write_text(writer, event->verb);
+        bytes_write_text(writer, event->reason);
+    }
+}
+
+static void
+encode_section(const struct state *state, uint32_t type, struct bytes_writer *writer)
+{
+    size_t start = writer->size;
+    bytes_write_u32(writer, type);
+    size_t hole = bytes_write_length_hole(writer);
+    switch (type) {
+    case SECTION_COUNTERS:
+        encode_counters(state, writer);
+        break;
+    case SECTION_REQUESTS:
+        encode_requests(state, writer);
+        break;
+    case SECTION_EVENTS:
+        encode_events(state, writer);
+        break;
+    default:
+        encode_objects(state, type - SECTION_OBJECTS, writer);
+        break;
+    }
+    bytes_writer_patch_length(writer, hole);
+    if (writer->error == 0) {
+        bytes_write_u32(writer, crc32c(0, writer->data + start, writer->size - start));
+    }
+}
+
+int state_encode(const struct state *state, uint8_t **ret_data, size_t *ret_size)
+{
+    struct bytes_writer writer;
+    bytes_writer_init(&writer, SNAPSHOT_MAX);
+    bytes_write_u32(&writer, SNAPSHOT_MAGIC);
+    bytes_write_u16(&writer, SNAPSHOT_VERSION);
+    bytes_write_u16(&writer, SECTION_COUNT);
+    bytes_write_u64(&writer, state->revision);
+    bytes_write_u64(&writer, state_hash(state));
+    if (writer.error == 0) {
+        bytes_write_u32(&writer, crc32c(0, writer.data, writer.size));
+    }
+    for (size_t i = 0; i < SECTION_COUNT; i++) {
+        encode_section(state, sections[i], &writer);
+    }
+    return bytes_writer_take(&writer, ret_data, ret_size);
+}
+
+/* ---- decode ---- */
+
+/* One snapshot on its way in. */
+struct decoder {
+    struct state *state; /* new, thrown away on a fault */
+    struct err *err;
+};
+
+static int corrupt(const struct decoder *decoder, const char *what)
+{
+    return err_set(decoder->err, BERTH_ECORRUPT, "snapshot: %s", what);
+}
+
+static int corrupt_object(const struct decoder *decoder,
+                          const struct metadata *meta,
+                          const char *what)
+{
+    return err_set(decoder->err, BERTH_ECORRUPT, "snapshot: uid %" PRIu64 " (%s): %s",
+                   meta->uid, meta->name, what);
+}
+
+static int decode_counters(struct decoder *decoder, struct bytes_reader *reader)
+{
+    struct state *state = decoder->state;
+    state->next_uid = bytes_read_u64(reader);
+    state->next_vni = bytes_read_u32(reader);
+    bytes_read_raw(reader, state->cluster_id, sizeof(state->cluster_id));
+    return state->next_uid != 0 && state->next_vni != 0
+               ? 0
+               : corrupt(decoder, "a counter is zero");
+}
+
+/* ---- what must hold of an object before it may be linked ---- */
+
+static bool
+has_named(const struct state *state, enum kind kind, const char *tenant, const char *name)
+{
+    return state_entry_named(state, kind, tenant, name) != NULL;
+}
+
+/* An address of the network that nobody has yet. */
+static bool address_is_free(const struct entry *network, uint32_t ipv4)
+{
+    uint64_t cidr = network_of(network)->spec.ipv4.cidr;
+    return cidr_contains(cidr, ipv4) &&
+           !address_set_has(&network->addresses, ipv4 - cidr_address(cidr));
+}
+
+static bool addresses_differ(const uint32_t *addresses, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        for (uint32_t j = 0; j < i; j++) {
+            if (addresses[i] != 0 && addresses[i] == addresses[j]) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+static const char *check_network(const struct state *state, const struct network *network)
+{
+    uint32_t prefix = cidr_prefix(network->spec.ipv4.cidr);
+    if (prefix < 8 || prefix > 29 || network->status.hosts.count > RECORD_LIST_MAX) {
+        return "its cidr is out of range";
+    }
+    uint32_t addresses[RECORD_LIST_MAX];
+    for (uint32_t i = 0; i < network->status.hosts.count; i++) {
+        const struct network_site *host = &network->status.hosts.items[i];
+        if (state_entry(state, KIND_HOST, host->host) == NULL ||
+            !cidr_contains(network->spec.ipv4.cidr, host->ipv4)) {
+            return "a host in it is wrong";
+        }
+        addresses[i] = host->ipv4;
+    }
+    return addresses_differ(addresses, network->status.hosts.count)
+               ? NULL
+               : "two hosts have one address";
+}
+
+static const char *check_vm_nics(const struct state *state, const struct vm *vm)
+{
+    const struct vm_nic_list *nics = &vm->status.nics;
+    if (nics->count != vm->spec.machine.nics.count || nics->count > NICS_MAX) {
+        return "its NICs are not those of its machine";
+    }
+    uint32_t addresses[NICS_MAX] = {0};
+    for (uint32_t i = 0; i < nics->count; i++) {
+        const struct entry *network = state_entry_named(
+            state, KIND_NETWORK, vm->meta.tenant, nics->items[i].network);
+        if (network == NULL) {
+            return "a network is missing";
+        }
+        addresses[i] = nics->items[i].ipv4;
+        if (addresses[i] != 0 && !address_is_free(network, addresses[i])) {
+            return "an address is wrong or taken";
+        }
+    }
+    return addresses_differ(addresses, nics->count) ? NULL : "two NICs have one address";
+}
+
+static const char *check_vm(const struct state *state, const struct vm *vm)
+{
+    const struct vm_status *status = &vm->status;
+    if (status->host != 0 && state_entry(state, KIND_HOST, status->host) == NULL) {
+        return "its host is missing";
+    }
+    if (status->target != 0 && state_entry(state, KIND_HOST, status->target) == NULL) {
+        return "its target is missing";
+    }
+    bool placed = vm_phase_on_host(status->phase) || status->phase == PHASE_LOST;
+    if (placed != (status->host != 0)) {
+        return "its host does not fit its phase";
+    }
+    if (status->target != 0 && status->phase != PHASE_MIGRATING) {
+        return "its target does not fit its phase";
+    }
+    if (vm->spec.group[0] != '\0' &&
+        !has_named(state, KIND_GROUP, vm->meta.tenant, vm->spec.group)) {
+        return "its group is missing";
+    }
+    return check_vm_nics(state, vm);
+}
+
+/* NULL, or what is wrong. */
+static const char *
+check_object(const struct state *state, enum kind kind, const void *object)
+{
+    const struct metadata *meta = object;
+    if (meta->uid == 0 || meta->uid >= state->next_uid) {
+        return "its uid was never given";
+    }
+    if (meta->name[0] == '\0' || state_entry(state, kind, meta->uid) != NULL ||
+        has_named(state, kind, meta->tenant, meta->name)) {
+        return "it is there twice, or has no name";
+    }
+    if (meta->tenant[0] != '\0' && !has_named(state, KIND_TENANT, "", meta->tenant)) {
+        return "its tenant is missing";
+    }
+    switch (kind) {
+    case KIND_TOKEN:
+        return state_token_by_hash(state, &((const struct token *)object)->spec.hash) ==
+                       NULL
+                   ? NULL
+                   : "its hash is there twice";
+    case KIND_HOST:
+        return state_host_by_key(
+                   state, &((const struct host *)object)->status.public_key) == NULL
+                   ? NULL
+                   : "its key is there twice";
+    case KIND_NETWORK:
+        return check_network(state, object);
+    case KIND_VM:
+        return check_vm(state, object);
+    default:
+        return NULL;
+    }
+}
+
+static int
+decode_object(struct decoder *decoder, enum kind kind, struct bytes_reader *reader)
+{
+    size_t size = 0;
+    const void *data = bytes_read_block(reader, OBJECT_SIZE_MAX, &size);
+    struct bytes_reader record;
+    bytes_reader_init(&record, data, size);
+    const struct record *table = kind_info(kind)->record;
+    void *object = calloc(1, table->size_bytes);
+    if (object == NULL) {
+        return -ENOMEM;
+    }
+    int r = reader->error != 0 ? reader->error : record_decode(table, &record, object);
+    if (r < 0) {
+        free(object);
+        return r == -ENOMEM ? r : corrupt(decoder, "an object cannot be read");
+    }
+    const char *fault = check_object(decoder->state, kind, object);
+    if (fault != NULL) {
+        r = corrupt_object(decoder, object, fault);
+        object_free(kind, object);
+        return r;
+    }
+    entry_rehash(decoder->state, entry_add(decoder->state, kind, object));
+    return 0;
+}
+
+static uint32_t objects_max(enum kind kind)
+{
+    return kind == KIND_VM     ? STATE_VMS_MAX
+           : kind == KIND_HOST ? STATE_HOSTS_MAX
+                               : STATE_OBJECTS_MAX;
+}
+
+static int
+decode_objects(struct decoder *decoder, enum kind kind, struct bytes_reader *reader)
+{
+    uint32_t count = bytes_read_u32(reader);
+    if (count > objects_max(kind)) {
+        return corrupt(decoder, "more objects than there may be");
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        int r = decode_object(decoder, kind, reader);
+        if (r < 0) {
+            return r;
+        }
+    }
+    return 0;
+}
+
+static int decode_requests(struct decoder *decoder, struct bytes_reader *reader)
+{
+    struct request_memory *requests = decoder->state->requests;
+    request_memory_start(requests, bytes_read_u64(reader));
+    uint32_t count = bytes_read_u32(reader);
+    for (uint32_t i = 0; i < count && reader->error == 0; i++) {
+        struct remembered_request request = {0};
+        bytes_read_raw(reader, request.id, sizeof(request.id));
+        bytes_read_raw(reader, request.asked.bytes, sizeof(request.asked.bytes));
+        request.result.code = (int32_t)bytes_read_u32(reader);
+        request.result.revision = bytes_read_u64(reader);
+        request.result.uid = bytes_read_u64(reader);
+        bytes_read_text(reader, request.result.text, sizeof(request.result.text));
+        if (reader->error != 0 || i >= STATE_REQUESTS_MAX ||
+            request_id_is_zero(request.id) ||
+            request_memory_find(requests, request.id) != NULL) {
+            return corrupt(decoder, "a remembered request is wrong");
+        }
+        int r = request_memory_add(requests, &request);
+        if (r < 0) {
+            return r;
+        }
+    }
+    return 0;
+}
+
+static int decode_events(struct decoder *decoder, struct bytes_reader *reader)
+{
+    event_ring_start(decoder->state->events, bytes_read_u64(reader));
+    uint32_t count = bytes_read_u32(reader);
+    uint64_t revision = 0;
+    for (uint32_t i = 0; i < count && reader->error == 0; i++) {
+        struct event event = {0};
+        event.revision = bytes_read_u64(reader);
+        event.wall_ms = bytes_read_u64(reader);
+        event.kind = bytes_read_u32(reader);
+        bytes_read_text(reader, event.tenant, sizeof(event.tenant));
+        bytes_read_text(reader, event.name, sizeof(event.name));
+        bytes_read_text(reader, event.verb, sizeof(event.verb));
+        bytes_read_text(reader, event.reason, sizeof(event.reason));
+        if (reader->error != 0 || i >= STATE_EVENTS_MAX || event.kind >= KIND_COUNT ||
+            event.revision < revision) {
+            return corrupt(decoder, "an event is wrong");
+        }
+        revision = event.revision;
+        event_ring_push(decoder->state->events, &event);
+    }
+    return 0;
+}
+
+static int
+decode_payload(struct decoder *decoder, uint32_t type, struct bytes_reader *reader)
+{
+    switch (type) {
+    case SECTION_COUNTERS:
+        return decode_counters(decoder, reader);
+    case SECTION_REQUESTS:
+        return decode_requests(decoder, reader);
+    case SECTION_EVENTS:
+        return decode_events(decoder, reader);
+    default:
+        return decode_objects(decoder, type - SECTION_OBJECTS, reader);
+    }
+}
+
+static int
+decode_section(struct decoder *decoder, uint32_t wanted, struct bytes_reader *reader)
+{
+    const uint8_t *start = reader->data + reader->position;
+    uint32_t type = bytes_read_u32(reader);
+    uint32_t length = bytes_read_u32(reader);
+    struct bytes_reader payload = bytes_read_sub(reader, length);
+    size_t size = (size_t)(reader->data + reader->position - start);
+    uint32_t crc = bytes_read_u32(reader);
+    if (reader->error != 0) {
+        return corrupt(decoder, "it is cut short");
+    }
+    if (type != wanted || crc != crc32c(0, start, size)) {
+        return corrupt(decoder, "a section is damaged");
+    }
+    int r = decode_payload(decoder, type, &payload);
+    if (r == 0 && bytes_reader_end(&payload) != 0) {
+        r = corrupt(decoder, "a section is not what it says");
+    }
+    return r;
+}
+
+/* Reads the header; *ret_hash is what the state's hash must be in the end. */
+static int
+decode_header(struct decoder *decoder, struct bytes_reader *reader, uint64_t *ret_hash)
+{
+    uint32_t magic = bytes_read_u32(reader);
+    uint16_t version = bytes_read_u16(reader);
+    uint16_t count = bytes_read_u16(reader);
+    decoder->state->revision = bytes_read_u64(reader);
+    *ret_hash = bytes_read_u64(reader);
+    size_t size = reader->position;
+    uint32_t crc = bytes_read_u32(reader);
+    if (reader->error != 0 || magic != SNAPSHOT_MAGIC ||
+        crc != crc32c(0, reader->data, size)) {
+        return corrupt(decoder, "its header is damaged");
+    }
+    if (version != SNAPSHOT_VERSION || count != SECTION_COUNT) {
+        return err_set(decoder->err, BERTH_EUNSUPPORTED,
+                       "snapshot: version %" PRIu16 " was written by another release",
+                       version);
+    }
+    return 0;
+}
+
+static int decode_all(struct decoder *decoder, const void *data, size_t size)
+{
+    struct bytes_reader reader;
+    bytes_reader_init(&reader, data, size);
+    uint64_t hash = 0;
+    int r = decode_header(decoder, &reader, &hash);
+    for (size_t i = 0; i < SECTION_COUNT && r == 0; i++) {
+        r = decode_section(decoder, sections[i], &reader);
+    }
+    if (r == 0 && bytes_reader_end(&reader) != 0) {
+        r = corrupt(decoder, "something follows its end");
+    }
+    if (r == 0 && state_hash(decoder->state) != hash) {
+        r = corrupt(decoder, "its content does not give its hash");
+    }
+    return r;
+}
+
+int state_decode(struct state *state, const void *data, size_t size, struct err *err)
+{
+    struct decoder decoder = {
+        .err = err, .state = state_new(state->observer, state->observer_context)};
+    if (decoder.state == NULL) {
+        return err_sys(err, -ENOMEM, "snapshot");
+    }
+    int r = decode_all(&decoder, data, size);
+    if (r == -ENOMEM) {
+        r = err_sys(err, r, "snapshot");
+    }
+    if (r == 0) {
+        /* The caller's pointer stays; only what it points to changes. */
+        struct state old = *state;
+        *state = *decoder.state;
+        *decoder.state = old;
+    }
+    state_free(decoder.state);
+    return r;
+}
