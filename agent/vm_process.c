@@ -426,7 +426,11 @@ int vm_process_signal(struct vm_process *process, int signal_number)
 struct vm_process *vm_process_close(struct vm_process *process)
 {
     if (process != NULL) {
-        fd_close(&process->gate); /* one that still waits there ends by itself */
+        if (process->child && process->gate >= 0) { /* held: it has run nothing */
+            (void)vm_process_signal(process, SIGKILL);
+            (void)waitid(P_PIDFD, (id_t)process->pidfd, &(siginfo_t){0}, WEXITED);
+        }
+        fd_close(&process->gate);
         (void)uv_poll_stop(&process->poll);
         uv_close((uv_handle_t *)&process->poll, free_process);
     }
