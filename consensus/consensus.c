@@ -21,6 +21,7 @@
 #define SNAPSHOT_TRAILING  2048
 #define RESERVE_BYTES      (UINT64_C(40) << 20) /* five segments */
 #define MEMBER_STABLE_MS   30000
+#define MEMBER_WAIT_MS     10000
 #define SEAL_INTERVAL_MS   1000
 #define EXPIRE_INTERVAL_MS 10
 #define TRANSFER_DRAIN_TIMES \
@@ -72,6 +73,7 @@ struct consensus {
     unsigned in_flight_max;
     uint64_t reserve_bytes;
     uint64_t member_stable_ms;
+    uint64_t member_wait_ms;
     bool started;
 
     struct raft_node_view view;
@@ -692,6 +694,7 @@ static struct consensus_config with_defaults(const struct consensus_config *conf
     set_default(&full.snapshot_trailing, SNAPSHOT_TRAILING);
     set_default(&full.in_flight, 1);
     full.reserve_bytes = full.reserve_bytes != 0 ? full.reserve_bytes : RESERVE_BYTES;
+    full.member_wait_ms = full.member_wait_ms != 0 ? full.member_wait_ms : MEMBER_WAIT_MS;
     full.member_stable_ms =
         full.member_stable_ms != 0 ? full.member_stable_ms : MEMBER_STABLE_MS;
     return full;
@@ -748,6 +751,7 @@ int consensus_open(uv_loop_t *loop,
     c->in_flight_max = full.in_flight;
     c->reserve_bytes = full.reserve_bytes;
     c->member_stable_ms = full.member_stable_ms;
+    c->member_wait_ms = full.member_wait_ms;
     (void)snprintf(c->folder, sizeof(c->folder), "%s", full.folder);
     init_lists(c);
     struct raft_node_hooks hooks = {.context = c,
@@ -900,7 +904,8 @@ static int change_members(struct consensus *c,
     if (waiter == NULL) {
         return -ENOMEM;
     }
-    r = member_change_start(&c->change, c->node, now_of(c), id, address, wanted);
+    r = member_change_start(&c->change, c->node, now_of(c) + c->member_wait_ms, id,
+                            address, wanted);
     if (r < 0) {
         free(waiter);
         return r;

@@ -101,8 +101,8 @@ struct consensus_config {
     unsigned in_flight;          /* entries under way; 0: 1, which is also the fastest */
     uint64_t
         reserve_bytes; /* free disk space below which proposals are refused; 0: 40 MiB */
-    uint64_t
-        member_stable_ms; /* how long a leader leads before it changes members; 0: 30 s */
+    uint64_t member_stable_ms; /* leads so long before it changes members; 0: 30 s */
+    uint64_t member_wait_ms;   /* given to a voter or newcomer to catch up; 0: 10 s */
 };
 
 /* Checks folder, disk space, kernel limits and seal, and reads term and vote. */

@@ -186,7 +186,7 @@ static int check_wish(const struct member_change *change,
 
 int member_change_start(struct member_change *change,
                         struct raft_node *node,
-                        uint64_t now_ms,
+                        uint64_t deadline_ms,
                         uint64_t id,
                         const char *address,
                         enum consensus_role wanted)
@@ -200,7 +200,7 @@ int member_change_start(struct member_change *change,
                                     .node = node,
                                     .id = id,
                                     .wanted = wanted,
-                                    .deadline_ms = now_ms + MEMBER_CHANGE_WAIT_MS};
+                                    .deadline_ms = deadline_ms};
     (void)snprintf(started.address, sizeof(started.address), "%s", address);
     raft_node_view(node, &view);
     bool known = find_member(node, id, &member);

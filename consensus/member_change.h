@@ -20,8 +20,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define MEMBER_CHANGE_WAIT_MS 10000 /* for a snapshot to end, for a voter to catch up */
-
 enum member_change_step {
     MEMBER_CHANGE_IDLE = 0,
     MEMBER_CHANGE_SETTLE,
@@ -45,12 +43,13 @@ struct member_change {
     int status;   /* once finished */
 };
 
-/* Starts when idle and the wish makes sense: 0, or BERTH_EBUSY, _ENOTFOUND (promote,
+/* Starts when idle and the wish makes sense; by the deadline a snapshot must have ended
+ * and every voter have caught up. 0, or BERTH_EBUSY, _ENOTFOUND (promote,
  * remove: no such member), _EEXISTS (add: there under another role or address),
  * _EINVALID. */
 int member_change_start(struct member_change *change,
                         struct raft_node *node,
-                        uint64_t now_ms,
+                        uint64_t deadline_ms,
                         uint64_t id,
                         const char *address,
                         enum consensus_role wanted);

@@ -29,7 +29,6 @@
 #define AIO_EVENTS_PER_CPU 8                    /* what the kernel books per context */
 #define AIO_CONTEXTS       4                    /* open segments at once */
 #define TAIL_BYTES_MAX     (32u << 20)          /* entries kept behind a snapshot */
-#define CATCH_UP_ROUND_MS  5000
 #define SNAPSHOT_MAGIC     UINT64_C(0x3150414e53455242) /* "BRESNAP1" */
 #define SNAPSHOT_HEADER    24                           /* magic, size, checksum, zero */
 #define SNAPSHOT_SIZE_MAX \
@@ -446,7 +445,7 @@ static int open_library(struct raft_node *node,
     raft_set_snapshot_threshold(node->raft, config->snapshot_threshold);
     raft_set_snapshot_trailing(node->raft, config->snapshot_trailing);
     raft_set_pre_vote(node->raft, true);
-    raft_set_max_catch_up_round_duration(node->raft, CATCH_UP_ROUND_MS);
+    raft_set_max_catch_up_round_duration(node->raft, (unsigned)config->member_wait_ms);
     return 0;
 }
 

@@ -209,7 +209,8 @@ static inline void voters_init(struct voters *voters)
                                                .key_context = voters,
                                                .peer_of = voters_peer_of,
                                                .key_of = voters_key_of,
-                                               .member_stable_ms = 1};
+                                               .member_stable_ms = 1,
+                                               .member_wait_ms = 1000};
     for (uint64_t id = 1; id <= VOTERS_MAX; id++) {
         struct voter *voter = &voters->voter[id];
         voter->voters = voters;

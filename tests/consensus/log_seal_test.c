@@ -1,0 +1,177 @@
+#include "base/err.h"
+#include "consensus/log_seal.h"
+#include "support/temp_dir.h"
+#include "support/test_main.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static struct temp_dir dir;
+static struct log_seal seal;
+
+static void setup(void)
+{
+    temp_dir_init(&dir);
+    ck_assert_int_eq(log_seal_open(&seal, dir.path, 3, 9, NULL), 0);
+}
+
+static void teardown(void)
+{
+    log_seal_close(&seal);
+    temp_dir_fini(&dir);
+}
+
+static int reopen(struct err *err)
+{
+    log_seal_close(&seal);
+    return log_seal_open(&seal, dir.path, 3, 9, err);
+}
+
+static void flip(off_t at)
+{
+    char *path = temp_dir_path(&dir, LOG_SEAL_FILE);
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    uint8_t byte = 0;
+    ck_assert_int_eq(pread(fd, &byte, 1, at), 1);
+    byte ^= 1;
+    ck_assert_int_eq(pwrite(fd, &byte, 1, at), 1);
+    close(fd);
+    free(path);
+}
+
+START_TEST(a_pristine_folder_promises_nothing)
+{
+    ck_assert(!seal.present);
+    ck_assert_int_eq(log_seal_check(&seal, 0, 0, 0, 0, NULL), 0);
+    ck_assert_int_eq(log_seal_check(&seal, 1, 0, 0, 0, NULL), BERTH_ECORRUPT);
+    ck_assert_int_eq(log_seal_check(&seal, 0, 0, 5, 0, NULL), BERTH_ECORRUPT);
+}
+END_TEST
+
+START_TEST(around_a_change_either_term_is_good_and_no_other)
+{
+    ck_assert_int_eq(log_seal_intend(&seal, 4, 0, NULL), 0);
+    ck_assert_int_eq(log_seal_intend(&seal, 4, 2, NULL), 0);
+    ck_assert_int_eq(reopen(NULL), 0);
+
+    ck_assert_int_eq(log_seal_check(&seal, 4, 2, 0, 0, NULL), 0);
+    ck_assert_int_eq(log_seal_check(&seal, 4, 0, 0, 0, NULL), 0);
+    ck_assert_int_eq(log_seal_check(&seal, 4, 1, 0, 0, NULL), BERTH_ECORRUPT);
+    ck_assert_int_eq(log_seal_check(&seal, 0, 0, 0, 0, NULL), BERTH_ECORRUPT);
+}
+END_TEST
+
+START_TEST(once_settled_only_the_new_term_is_good)
+{
+    ck_assert_int_eq(log_seal_intend(&seal, 4, 0, NULL), 0);
+    ck_assert_int_eq(log_seal_intend(&seal, 4, 2, NULL), 0);
+    ck_assert_int_eq(log_seal_settle(&seal, 10, 4, NULL), 0);
+    ck_assert_int_eq(reopen(NULL), 0);
+
+    ck_assert_int_eq(log_seal_check(&seal, 4, 2, 10, 4, NULL), 0);
+    ck_assert_int_eq(log_seal_check(&seal, 4, 0, 10, 4, NULL), BERTH_ECORRUPT);
+}
+END_TEST
+
+START_TEST(a_log_that_is_shorter_or_another_is_noticed)
+{
+    struct err err = {0};
+    ck_assert_int_eq(log_seal_intend(&seal, 4, 0, NULL), 0);
+    ck_assert_int_eq(log_seal_settle(&seal, 10, 4, NULL), 0);
+
+    ck_assert_int_eq(log_seal_check(&seal, 4, 0, 9, 0, &err), BERTH_ECORRUPT);
+    ck_assert_msg(strstr(err.text, "ends at index 9") != NULL, "%s", err.text);
+    ck_assert_int_eq(log_seal_check(&seal, 4, 0, 12, 3, NULL), BERTH_ECORRUPT);
+    ck_assert_int_eq(log_seal_check(&seal, 4, 0, 12, 4, NULL), 0);
+    ck_assert_int_eq(log_seal_check(&seal, 4, 0, 12, 0, NULL), 0); /* in the snapshot */
+}
+END_TEST
+
+START_TEST(cutting_the_log_lowers_the_promise_and_never_raises_it)
+{
+    ck_assert_int_eq(log_seal_intend(&seal, 4, 0, NULL), 0);
+    ck_assert_int_eq(log_seal_settle(&seal, 10, 4, NULL), 0);
+    ck_assert_int_eq(log_seal_lower(&seal, 6, 3, NULL), 0);
+    ck_assert_int_eq(log_seal_lower(&seal, 8, 4, NULL), 0);
+    ck_assert_int_eq(reopen(NULL), 0);
+
+    ck_assert_uint_eq(seal.state.index, 6);
+    ck_assert_uint_eq(seal.state.index_term, 3);
+    ck_assert_int_eq(log_seal_check(&seal, 4, 0, 6, 3, NULL), 0);
+}
+END_TEST
+
+START_TEST(nothing_is_written_when_nothing_is_new)
+{
+    ck_assert_int_eq(log_seal_intend(&seal, 4, 0, NULL), 0);
+    ck_assert_int_eq(log_seal_settle(&seal, 10, 4, NULL), 0);
+    uint64_t sequence = seal.sequence;
+    ck_assert_int_eq(log_seal_settle(&seal, 10, 4, NULL), 0);
+    ck_assert_int_eq(log_seal_lower(&seal, 10, 4, NULL), 0);
+    ck_assert_uint_eq(seal.sequence, sequence);
+}
+END_TEST
+
+START_TEST(a_torn_write_leaves_the_promise_before_it)
+{
+    ck_assert_int_eq(log_seal_intend(&seal, 4, 0, NULL), 0);
+    ck_assert_int_eq(log_seal_settle(&seal, 10, 4, NULL), 0);
+    ck_assert_int_eq(log_seal_settle(&seal, 11, 4, NULL), 0);
+    flip((off_t)(seal.sequence % 2) * 4096 + 60);
+    ck_assert_int_eq(reopen(NULL), 0);
+    ck_assert_uint_eq(seal.state.index, 10);
+
+    /* And the next write goes over the torn one, not over the good one. */
+    ck_assert_int_eq(log_seal_settle(&seal, 12, 4, NULL), 0);
+    flip((off_t)(seal.sequence % 2) * 4096 + 60);
+    ck_assert_int_eq(reopen(NULL), 0);
+    ck_assert_uint_eq(seal.state.index, 10);
+}
+END_TEST
+
+START_TEST(two_damaged_halves_and_a_short_file_are_refused)
+{
+    struct err err = {0};
+    ck_assert_int_eq(log_seal_intend(&seal, 4, 0, NULL), 0);
+    flip(20);
+    flip(4096 + 20);
+    ck_assert_int_eq(reopen(&err), BERTH_ECORRUPT);
+    ck_assert_msg(strstr(err.text, LOG_SEAL_FILE) != NULL, "%s", err.text);
+    temp_dir_write(&dir, LOG_SEAL_FILE, "short");
+    ck_assert_int_eq(reopen(&err), BERTH_ECORRUPT);
+}
+END_TEST
+
+START_TEST(the_seal_of_another_node_or_cluster_is_refused)
+{
+    struct log_seal other;
+    ck_assert_int_eq(log_seal_intend(&seal, 4, 0, NULL), 0);
+    ck_assert_int_eq(log_seal_open(&other, dir.path, 4, 9, NULL), BERTH_ECONFLICT);
+    ck_assert_int_eq(log_seal_open(&other, dir.path, 3, 8, NULL), BERTH_ECONFLICT);
+}
+END_TEST
+
+static Suite *suite(void)
+{
+    Suite *made = suite_create("log_seal");
+    TCase *tcase = tcase_create("log_seal");
+    tcase_add_checked_fixture(tcase, setup, teardown);
+    tcase_add_test(tcase, a_pristine_folder_promises_nothing);
+    tcase_add_test(tcase, around_a_change_either_term_is_good_and_no_other);
+    tcase_add_test(tcase, once_settled_only_the_new_term_is_good);
+    tcase_add_test(tcase, a_log_that_is_shorter_or_another_is_noticed);
+    tcase_add_test(tcase, cutting_the_log_lowers_the_promise_and_never_raises_it);
+    tcase_add_test(tcase, nothing_is_written_when_nothing_is_new);
+    tcase_add_test(tcase, a_torn_write_leaves_the_promise_before_it);
+    tcase_add_test(tcase, two_damaged_halves_and_a_short_file_are_refused);
+    tcase_add_test(tcase, the_seal_of_another_node_or_cluster_is_refused);
+    suite_add_tcase(made, tcase);
+    return made;
+}
+
+int main(void)
+{
+    return test_main_run(suite());
+}
