@@ -97,30 +97,33 @@ static uint32_t crc_by_table(uint32_t crc, const uint8_t *data, size_t size)
 
 #if defined(__x86_64__)
 __attribute__((target("sse4.2"))) static uint32_t
-crc_by_hardware(uint32_t crc, const uint8_t *data, size_t size)
+crc_of_words(uint32_t crc, const uint8_t *data, size_t word_count)
 {
     uint64_t wide = crc;
-    for (; size >= 8; data += 8, size -= 8) {
+    for (size_t i = 0; i < word_count; i++) {
         uint64_t word;
-        memcpy(&word, data, sizeof(word));
+        memcpy(&word, data + i * sizeof(word), sizeof(word));
         wide = __builtin_ia32_crc32di(wide, word);
     }
-    crc = (uint32_t)wide;
-    for (; size > 0; data++, size--) {
-        crc = __builtin_ia32_crc32qi(crc, *data);
-    }
-    return crc;
+    return (uint32_t)wide;
 }
 #endif
 
 uint32_t crc32c(uint32_t crc, const void *data, size_t size)
 {
+    const uint8_t *bytes = data;
+    size_t done = 0;
+    crc = ~crc;
 #if defined(__x86_64__)
     if (__builtin_cpu_supports("sse4.2")) {
-        return ~crc_by_hardware(~crc, data, size);
+        done = size / sizeof(uint64_t) * sizeof(uint64_t);
+        crc = crc_of_words(crc, bytes, size / sizeof(uint64_t));
     }
 #endif
-    return ~crc_by_table(~crc, data, size);
+    if (done < size) {
+        crc = crc_by_table(crc, bytes + done, size - done);
+    }
+    return ~crc;
 }
 
 void hex_format(const void *data, size_t size, char *text)

@@ -12,10 +12,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define READ_CHUNK_SIZE  65536
-#define TREE_DEPTH_MAX   32
-#define FOLDER_MODE      0700
-#define FOLDER_OPEN_MODE (O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
+#define READ_CHUNK_SIZE   65536
+#define TREE_DEPTH_MAX    32
+#define FOLDER_MODE       0700
+#define FOLDER_OPEN_FLAGS (O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
 
 int fd_open_at(int folder, const char *path, int flags, mode_t mode, struct err *err)
 {
@@ -172,7 +172,7 @@ static int tree_enter(struct tree_walk *walk, int parent, const char *name)
     if (walk->depth == TREE_DEPTH_MAX) {
         return -ELOOP;
     }
-    int fd = openat(parent, name, FOLDER_OPEN_MODE);
+    int fd = openat(parent, name, FOLDER_OPEN_FLAGS);
     if (fd < 0) {
         return -errno;
     }

@@ -2,6 +2,8 @@
 #include "base/clock.h"
 #include "support/test_main.h"
 
+#include <time.h>
+
 static uint64_t fixed_now_ns(void *context)
 {
     return *(uint64_t *)context;
@@ -39,6 +41,23 @@ START_TEST(the_machine_s_clock_never_goes_back)
 }
 END_TEST
 
+static uint64_t boot_time_ns(void)
+{
+    struct timespec now;
+    ck_assert_int_eq(clock_gettime(CLOCK_BOOTTIME, &now), 0);
+    return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
+}
+
+START_TEST(the_time_a_host_was_suspended_counts)
+{
+    uint64_t before = boot_time_ns();
+    uint64_t now = clock_now_ns(clock_system());
+    uint64_t after = boot_time_ns();
+    ck_assert_uint_ge(now, before);
+    ck_assert_uint_le(now, after);
+}
+END_TEST
+
 struct format_row {
     uint64_t wall_ms;
     const char *text;
@@ -66,6 +85,7 @@ int main(void)
     TCase *tcase = tcase_create("clock");
     tcase_add_test(tcase, a_test_owns_the_time);
     tcase_add_test(tcase, the_machine_s_clock_never_goes_back);
+    tcase_add_test(tcase, the_time_a_host_was_suspended_counts);
     tcase_add_loop_test(tcase, a_moment_reads_as_utc_with_milliseconds, 0,
                         ARRAY_COUNT(format_rows));
     suite_add_tcase(suite, tcase);

@@ -181,10 +181,11 @@ START_TEST(a_link_or_a_file_is_not_removed_as_a_tree)
 {
     temp_dir_write(&dir, "file", "");
     ck_assert_int_eq(fd_make_folders("kept", NULL), 0);
+    temp_dir_write(&dir, "kept/inside", "");
     ck_assert_int_eq(symlink("kept", "link"), 0);
     ck_assert_int_lt(fd_remove_tree("link", NULL), 0);
     ck_assert_int_lt(fd_remove_tree("file", NULL), 0);
-    ck_assert_int_eq(access("kept", F_OK), 0);
+    ck_assert_int_eq(access("kept/inside", F_OK), 0);
     ck_assert_int_eq(access("file", F_OK), 0);
 }
 END_TEST

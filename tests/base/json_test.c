@@ -58,6 +58,9 @@ START_TEST(an_error_does_not_carry_control_characters)
     ck_assert_int_eq(json_parse(text, strlen(text), &document, &err), BERTH_EINVALID);
     ck_assert_ptr_null(strchr(err.text, '\x1b'));
     ck_assert_ptr_null(strchr(err.text, '\x07'));
+    text = "[\x1b]";
+    ck_assert_int_eq(json_parse(text, strlen(text), &document, &err), BERTH_EINVALID);
+    ck_assert_ptr_null(strchr(err.text, '\x1b'));
 }
 END_TEST
 

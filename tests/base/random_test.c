@@ -27,6 +27,10 @@ START_TEST(the_stream_of_a_seed_never_changes)
     ck_assert_uint_eq(random_u64(&random), UINT64_C(0x99ec5f36cb75f2b4));
     ck_assert_uint_eq(random_u64(&random), UINT64_C(0xbf6e1f784956452a));
     ck_assert_uint_eq(random_u64(&random), UINT64_C(0x1a5f849d4933e6e0));
+    for (int i = 3; i < 99; i++) {
+        (void)random_u64(&random);
+    }
+    ck_assert_uint_eq(random_u64(&random), UINT64_C(0x3cb72d021fba219c));
 }
 END_TEST
 
@@ -58,6 +62,22 @@ START_TEST(bounded_numbers_stay_below_and_reach_every_value)
 }
 END_TEST
 
+/* Of a bound that does not divide 2^64: without a second draw the lower third would get
+ * one half. */
+START_TEST(a_large_bound_is_as_fair_as_a_small_one)
+{
+    struct random random;
+    const uint64_t third = UINT64_C(1) << 62;
+    unsigned low = 0;
+    random_seed(&random, 5);
+    for (int i = 0; i < 3000; i++) {
+        low += random_below(&random, 3 * third) < third;
+    }
+    ck_assert_uint_gt(low, 900);
+    ck_assert_uint_lt(low, 1100);
+}
+END_TEST
+
 START_TEST(a_bound_of_zero_aborts)
 {
     struct random random;
@@ -86,6 +106,7 @@ int main(void)
     tcase_add_test(tcase, the_stream_of_a_seed_never_changes);
     tcase_add_test(tcase, different_seeds_differ_even_when_small);
     tcase_add_test(tcase, bounded_numbers_stay_below_and_reach_every_value);
+    tcase_add_test(tcase, a_large_bound_is_as_fair_as_a_small_one);
     tcase_add_test_raise_signal(tcase, a_bound_of_zero_aborts, SIGABRT);
     tcase_add_test(tcase, secrets_fill_the_whole_buffer_and_differ);
     suite_add_tcase(suite, tcase);

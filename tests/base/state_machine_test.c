@@ -98,6 +98,10 @@ static const struct sound_row sound_rows[] = {
     {true,
      3,
      {{"a", STATE_BIT(2), STATE_INITIAL}, {"b", 0, STATE_FINAL}, {"c", STATE_BIT(1), 0}}},
+    /* reached against the order of the rows */
+    {true,
+     3,
+     {{"a", 0, STATE_FINAL}, {"b", STATE_BIT(0), 0}, {"c", STATE_BIT(1), STATE_INITIAL}}},
     {false, 0, {{0}}},
     {false, 1, {{"a", 0, STATE_FINAL}}},                /* no initial */
     {false, 2, {{"a", 0, STATE_INITIAL}, {"b", 0, 0}}}, /* b is not reached */
