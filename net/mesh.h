@@ -1,37 +1,46 @@
 /* The mesh: authenticated, ordered messages between hosts, over ZeroMQ with CURVE.
  *
- * Shapes: a `struct mesh` listens (if told to) and dials the peers it is told to. A peer
- * is its public key; addresses may change. Messages to a peer travel over the connection
- * that we dialed, or over the one it dialed to us; the caller never sees which. Both
- * sides may dial each other. Who may speak: the keys of mesh_members_set are members and
- * may send everything. Nobody else gets past the handshake, except on the join endpoint
- * (join_bind), where any key is let in while mesh_guests_allow says so: such a guest can
- * send MESH_TYPE_JOIN frames of at most MESH_JOIN_BODY_SIZE_MAX and is answered with
- * MESH_TYPE_JOIN_REPLY, nothing else. Whether the token in a JOIN is good is the caller's
- * question. Identity is the CURVE key of the connection, looked up for every message, so
- * a key removed from the table is silent at once, whatever is connected or queued.
- * Delivery: at most once; per peer and lane in the order of sending; what was in flight
- * when a connection broke is lost (on_peer_down tells). A message that could not leave
- * for MESH_QUEUE_AGE_MAX_MS is dropped: old news is worse than none. A peer that restarts
- * shows as down and up, also when that took no time. Lanes: MESH_CONTROL and MESH_BULK
- * never share a connection, a port or a queue. The bulk lane has a ROUTER of its own,
- * whose port is told to dialers in WELCOME, and a second DEALER per peer that is opened
- * with the first bulk message and closed after a minute without one. At most
- * MESH_SOCKET_BULK_HWM messages per peer are in flight inside libzmq; on both ends bulk
- * is served only when no control message waits. A receiver that falls behind stops
- * reading the lane, so bulk is held back by TCP and then by BERTH_EFULL at the sender. So
- * chunks never delay a heartbeat in a queue of ours; credit windows on top, to bound
- * memory across peers, are the caller's. Threads: all calls and callbacks on the loop's
- * thread. Inside, one czmq actor owns every socket and a second, shared by the meshes of
- * the process, answers ZAP. Never use a mesh in a forked child. House rule: no callback
- * runs inside a call. Every call is allowed in every callback. Ownership: what is passed
- * in is copied; message bodies are borrowed for the callback (and not aligned). Errors:
- * BERTH_EFULL (bounded queue; on_peer_room tells when to go on), BERTH_EUNREACHABLE
- * (neither dialed nor connected), BERTH_EFORBIDDEN (not a member), BERTH_ETOOLARGE,
- * BERTH_EINVALID, -ENOMEM. Limits: below. Known limit of libzmq: a message of endlessly
- * many parts is held until it ends, so a stranger with the join endpoint's address can
- * make memory grow while guests are allowed; allow them only while a join token is
- * outstanding.
+ * Shapes: a `struct mesh` listens (if told to) and dials the peers it is told to. A
+ * peer is its public key; addresses may change. Messages to a peer travel over the
+ * connection that we dialed, or over the one it dialed to us; the caller never sees
+ * which. Both sides may dial each other.
+ *
+ * Who may speak: the keys of mesh_members_set are members and may send everything.
+ * Nobody else gets past the handshake, except on the join endpoint (join_bind), where
+ * any key is let in while mesh_guests_allow says so: such a guest can send
+ * MESH_TYPE_JOIN frames of at most MESH_JOIN_BODY_SIZE_MAX and is answered with
+ * MESH_TYPE_JOIN_REPLY, nothing else. Whether the token in a JOIN is good is the
+ * caller's question. Identity is the CURVE key of the connection, looked up for every
+ * message: a key that is removed is silent at once.
+ *
+ * Delivery: at most once; per peer and lane in the order of sending; what was in
+ * flight when a connection broke is lost (on_peer_down tells). Control that could not
+ * leave for MESH_QUEUE_AGE_MAX_MS is dropped, and so is bulk when nothing of it left
+ * for that long: old news is worse than none. A peer that restarts shows as down and
+ * up, however quick it was.
+ *
+ * Lanes: MESH_CONTROL and MESH_BULK never share a connection, a port or a queue. The
+ * bulk lane has a ROUTER of its own, whose port dialers learn from WELCOME, and a
+ * second DEALER per peer, opened with the first bulk message and closed after a minute
+ * without one. At most twice MESH_SOCKET_BULK_HWM messages per peer are in flight
+ * inside libzmq; on both ends bulk is served only when no control message waits. A
+ * receiver that falls behind stops reading the lane, so bulk is held back by TCP and
+ * then by BERTH_EFULL at the sender (and after three seconds of that the heartbeats
+ * give the connection up). So chunks never delay a heartbeat in a queue of ours;
+ * credit windows on top, to bound what all peers together send, are the caller's.
+ *
+ * Threads: all calls and callbacks on the loop's thread. Inside, one czmq actor owns
+ * every socket and a second, shared by the meshes of the process, answers ZAP. A
+ * forked child must not touch a mesh.
+ * House rule: no callback runs inside a call; every call is allowed in every callback.
+ * Ownership: what is passed in is copied; message bodies are borrowed for the
+ * callback, and not aligned.
+ * Errors: BERTH_EFULL (bounded queue; on_peer_room tells when to go on),
+ * BERTH_EUNREACHABLE (neither dialed nor connected), BERTH_EFORBIDDEN (not a member),
+ * BERTH_ETOOLARGE, BERTH_EINVALID, -ENOMEM.
+ * Limits: below. One of libzmq's is missing: a message of endlessly many parts is held
+ * until it ends, so a stranger who knows the join endpoint can make memory grow while
+ * guests are allowed. Allow them only while a join token is outstanding.
  */
 #pragma once
 

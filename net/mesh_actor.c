@@ -267,6 +267,8 @@ static void route_tick(struct mesh *mesh, struct mesh_peer *peer, enum mesh_lane
     }
 }
 
+/* Old control is dropped for its own age, old bulk only when nothing of it has left for
+ * that long: chunks on a slow link are not stale. */
 static void outboxes_age(struct mesh *mesh, struct mesh_peer *peer)
 {
     peer->aged_ms = mesh->now_ms;
@@ -274,9 +276,12 @@ static void outboxes_age(struct mesh *mesh, struct mesh_peer *peer)
         mesh->now_ms > MESH_QUEUE_AGE_MAX_MS ? mesh->now_ms - MESH_QUEUE_AGE_MAX_MS : 0;
     mesh_lock(mesh);
     for (unsigned lane = 0; lane < MESH_LANE_COUNT; lane++) {
-        mesh_count(mesh, MESH_COUNT_dropped_age,
-                   mesh_queue_drop_older(&peer->outbox[lane].queue, before_ms));
-        mesh_peer_room_check(mesh, peer, (enum mesh_lane)lane);
+        struct mesh_outbox *outbox = &peer->outbox[lane];
+        if (lane == MESH_CONTROL || outbox->moved_ms < before_ms) {
+            mesh_count(mesh, MESH_COUNT_dropped_age,
+                       mesh_queue_drop_older(&outbox->queue, before_ms));
+            mesh_peer_room_check(mesh, peer, (enum mesh_lane)lane);
+        }
     }
     mesh_unlock(mesh);
 }

@@ -1,10 +1,10 @@
 /* The actor: the one thread that owns a mesh's sockets. Internal to net's mesh files.
  *
- * Each turn it waits for sockets, wake-ups and the next tick, reads control before bulk,
- * then serves the peers that changed: first everyone's control lane, then a little bulk.
- * It ends when stop_wanted is set and it is woken: sockets closed, ports given back,
- * `stopped` set, the loop posted. Threads: mesh_actor_wake from the loop's thread; the
- * rest is the actor itself.
+ * Each turn it waits for sockets, wake-ups and the next tick, reads control before
+ * bulk, then serves the peers that changed: first everyone's control lane, then a
+ * little bulk. It ends when it is woken with stop_wanted set: sockets closed, ports
+ * given back, `stopped` set, the loop posted.
+ * Threads: mesh_actor_wake from the loop's thread; the rest is the actor itself.
  */
 #pragma once
 

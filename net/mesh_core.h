@@ -1,13 +1,13 @@
-/* What the two halves of a mesh share: the loop's half (mesh.c) and the actor's
- * (mesh_actor.c and what it calls). Internal to net's mesh files.
+/* What the two halves of a mesh share. Internal to net's mesh files.
  *
- * Threads: three kinds of fields. "Loop": the loop's thread only. "Actor": the actor's
+ * Threads: the loop's half is mesh.c, the actor's is mesh_actor.c and what it calls.
+ * Fields are of three kinds. "Loop": the loop's thread only. "Actor": the actor's
  * thread only, and mesh.c before it starts and after it has ended. "Lock": under
- * mesh->lock; held for a few instructions, never over a callback or a socket call. Fields
- * without a mark are constant while the actor runs. Ownership: the mesh owns its peers;
- * the actor alone frees them while it runs. The actor is driven by state, not by
- * commands: the loop changes a peer, puts it on the dirty list and wakes the actor, which
- * makes the sockets follow.
+ * mesh->lock, which is held for a few instructions, never over a callback or a socket
+ * call. Fields without a mark are constant while the actor runs.
+ * Ownership: the mesh owns its peers; the actor alone frees them while it runs. The
+ * actor is driven by state, not by commands: the loop changes a peer, puts it on the
+ * dirty list and wakes the actor, which makes the sockets follow.
  */
 #pragma once
 
@@ -44,7 +44,8 @@ struct mesh_route {
 
 struct mesh_outbox {
     struct mesh_queue queue;
-    bool room_wanted; /* BERTH_EFULL was answered */
+    bool room_wanted;  /* BERTH_EFULL was answered */
+    uint64_t moved_ms; /* when a message last left */
 };
 
 struct mesh_peer {

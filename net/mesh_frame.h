@@ -2,15 +2,19 @@
  *
  * Shapes: a fixed header (MESH_FRAME_FIELDS, little endian, in this order), then
  * `body_size` bytes. One field list gives the struct, the codec, the size and the fuzz
- * target. Versions: a frame whose version is not MESH_FRAME_VERSION is refused with
- * BERTH_EUNSUPPORTED, before anything behind the version is looked at; a new header
- * layout is a new version. Unknown flags are refused as well: a flag changes what a frame
- * means, so it must be understood. Session and sequence: `session` is drawn at random
- * when a mesh opens, `sequence` rises by at least one from frame to frame of a session.
- * With both a receiver drops what is late or doubled. The link's own frames (types below
- * MESH_TYPE_JOIN) carry sequence 0 and are not ordered. Units: bytes. Threads: any.
- * Errors: BERTH_EPROTO, BERTH_EUNSUPPORTED, BERTH_ETOOLARGE. Ownership: a decoded body is
- * borrowed from the input.
+ * target.
+ * Versions: a frame whose version is not MESH_FRAME_VERSION is refused with
+ * BERTH_EUNSUPPORTED before anything behind the version is looked at; a new header
+ * layout is a new version. Unknown flags are refused as well: a flag changes what a
+ * frame means.
+ * Session and sequence: `session` is drawn at random when a mesh opens, `sequence`
+ * rises from frame to frame of a session. With both a receiver drops what is late or
+ * doubled. The link's own frames (types below MESH_TYPE_JOIN) carry sequence 0 and are
+ * not ordered.
+ * Units: bytes.
+ * Threads: any.
+ * Ownership: a decoded body is borrowed from the input.
+ * Errors: BERTH_EPROTO, BERTH_EUNSUPPORTED, BERTH_ETOOLARGE.
  */
 #pragma once
 
@@ -56,10 +60,9 @@ enum {
 /* Types. The link's own come first and never reach the caller; the join pair is what
  * strangers may say; from MESH_TYPE_USER_MIN on the caller's own. */
 enum {
-    MESH_TYPE_HELLO = 1,   /* dialer: I am here; every second */
-    MESH_TYPE_WELCOME = 2, /* listener: so am I; body: where bulk is taken */
-    MESH_TYPE_BULK_OPEN =
-        3, /* listener: I have bulk for you, please dial the bulk lane */
+    MESH_TYPE_HELLO = 1,     /* dialer: I am here; every second */
+    MESH_TYPE_WELCOME = 2,   /* listener: so am I; body: where bulk is taken */
+    MESH_TYPE_BULK_OPEN = 3, /* listener: dial my bulk lane, I have bulk for you */
     MESH_TYPE_JOIN = 16,
     MESH_TYPE_JOIN_REPLY = 17,
     MESH_TYPE_USER_MIN = 256,

@@ -1,11 +1,12 @@
 /* The Curve25519 key pair that a host is known by in the mesh, and addresses as texts.
  *
- * Shapes: struct mesh_key is 32 raw bytes, public or secret as the name of the variable
- * says; its hex text is what people see and what tables are keyed by. Z85 exists only
- * inside the mesh's socket code. An address is "ip:port" ("10.0.0.7:7440",
- * "[fd00::7]:7440"): numbers only, so that no name lookup can block or be forged.
- * Ownership: plain values; secrets are the caller's to wipe (mesh_key_wipe). Threads:
- * any. Errors: BERTH_EINVALID.
+ * Shapes: struct mesh_key is 32 raw bytes, public or secret as the name of the
+ * variable says; its hex text is what people see and what tables are keyed by. An
+ * address is "ip:port" ("10.0.0.7:7440", "[fd00::7]:7440"): numbers only, so that no
+ * name lookup can block or be forged.
+ * Ownership: plain values; secrets are the caller's to wipe (mesh_key_wipe).
+ * Threads: any.
+ * Errors: BERTH_EINVALID.
  */
 #pragma once
 

@@ -67,14 +67,17 @@ void mesh_peer_mark(struct mesh *mesh, struct mesh_peer *peer)
 
 void mesh_peer_notify(struct mesh *mesh, struct mesh_peer *peer, enum mesh_item_kind kind)
 {
+    /* MESH_ITEM_FRAME where there is none: that notice is never linked. */
+    static const enum mesh_item_kind opposite[MESH_ITEM_KIND_COUNT] = {
+        [MESH_ITEM_UP] = MESH_ITEM_DOWN,
+        [MESH_ITEM_DOWN] = MESH_ITEM_UP,
+    };
     REQUIRE(kind > MESH_ITEM_FRAME && kind < MESH_ITEM_KIND_COUNT);
-    struct mesh_item *up = &peer->notices[MESH_ITEM_UP];
-    if (kind == MESH_ITEM_DOWN && !list_empty(&up->link)) {
-        list_remove(&up->link); /* the loop has not heard of it being up */
-        return;
-    }
     struct mesh_item *notice = &peer->notices[kind];
-    if (list_empty(&notice->link)) {
+    if (!list_empty(&notice->link)) {
+        /* Up, down, up without the loop looking: up. */
+        list_remove(&peer->notices[opposite[kind]].link);
+    } else {
         mesh_queue_push(&mesh->inbox[MESH_CONTROL], notice);
         mesh->post_due = true;
     }

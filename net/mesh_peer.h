@@ -1,8 +1,9 @@
-/* Peers: finding, making and freeing them, and telling the loop about them. Internal to
- * net's mesh files.
+/* Peers: finding, making and freeing them, and telling the loop about them. Internal
+ * to net's mesh files.
  *
- * Threads: "locked" functions are called with mesh->lock held, by either side; the others
- * by the actor, without the lock. Ownership and limits: see mesh_core.h and mesh.h.
+ * Threads: "locked" functions are called with mesh->lock held, by either side; the
+ * others by the actor, without the lock.
+ * Ownership and limits: see mesh_core.h and mesh.h.
  */
 #pragma once
 
@@ -17,8 +18,8 @@ struct mesh_peer *
 mesh_peer_get(struct mesh *mesh, const struct mesh_peer_id *id, const char *hex);
 /* Locked: puts it on the dirty list; harmless when it is there. */
 void mesh_peer_mark(struct mesh *mesh, struct mesh_peer *peer);
-/* Locked, actor: queues a notice for the loop. UP and DOWN cancel out: the loop never has
- * more than one of each waiting. */
+/* Locked, actor: queues a notice for the loop. Of each kind at most one waits: a second
+ * UP takes back the DOWN between them, and the other way round. */
 void mesh_peer_notify(struct mesh *mesh,
                       struct mesh_peer *peer,
                       enum mesh_item_kind kind);

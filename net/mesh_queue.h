@@ -1,10 +1,12 @@
-/* Bounded queues of mesh items: what waits to leave for a peer and what has arrived for
+/* Bounded queues of mesh items: what waits to leave for a peer, what has arrived for
  * the loop. Internal to net's mesh files.
  *
  * Shapes: an item is a frame with its peer, or a notice about a peer; a queue counts
  * items and bytes and is full at either bound (the item that reaches over the bytes is
- * still taken, so that one of any size always fits). Ownership: a queue owns its items;
- * notices are embedded in their peer and are only linked. Threads: none of its own.
+ * still taken, so that one of any size always fits).
+ * Ownership: a queue owns its items; notices are embedded in their peer and only
+ * linked.
+ * Threads: none of its own.
  * Units: bytes, milliseconds.
  */
 #pragma once

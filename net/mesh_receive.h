@@ -1,8 +1,8 @@
-/* Frames coming in: from the socket to the inbox of the loop, or dropped with a reason
- * that is counted. Internal to net's mesh files; actor's thread.
+/* Frames coming in: from the socket to the inbox of the loop, or dropped with a
+ * counted reason. Internal to net's mesh files; actor's thread.
  *
- * What is believed about a frame: its sender is the key of the CURVE connection that it
- * came through, on a listener the User-Id that the ZAP handler gave, on a link the key
+ * What is believed about a frame: its sender is the key of the CURVE connection it
+ * came through: on a listener the User-Id that the ZAP handler gave, on a link the key
  * that we dialed. Routing ids and everything in the frame are claims.
  */
 #pragma once

@@ -1,21 +1,24 @@
-/* The ZeroMQ sockets of the mesh: how they are set up, watched and closed. Internal to
- * net's mesh files.
+/* The mesh's ZeroMQ sockets: how they are set up, watched and closed. Internal to
+ * net's mesh.
  *
- * Shapes: struct mesh_socket is a ROUTER that listens or a DEALER that dials, always with
- * CURVE, and the PAIR on which libzmq reports what happens to its connections. The
- * settings and their reasons: HWM 64 (8 in the bulk lane): a pipe holds that many
- * messages per peer, so 64 small frames or 2 MiB. MAXMSGSIZE: header + body limit + what
- * CURVE adds; more ends the connection. (Default: unlimited.) HEARTBEAT 1000/3000/3000
- * ms: ends TCP connections that died without a word. RECONNECT_IVL 200-399 ms (jitter by
- * the caller's number), at most 5000: no storms after a restart. BACKLOG 1024,
- * HANDSHAKE_IVL 5000, CONNECT_TIMEOUT 2000: bounds on half-open connections. IMMEDIATE: a
- * dealer has no pipe while it is not connected, so nothing stale waits inside libzmq.
- *   LINGER 0: closing never waits. ROUTER_MANDATORY: sending to nobody is an error, not
- * silence. ZAP_DOMAIN with ZAP_ENFORCE_DOMAIN: no handshake without the handler's yes
- * (mesh_zap.h). RCVTIMEO 0: reading never waits. No routing ids are set: the listening
- * side draws them, and belief follows the key (User-Id) alone. Units: milliseconds,
- * bytes. Threads: a socket belongs to one thread at a time; handing it over needs a full
- * fence (starting a thread is one). Errors: -errno from bind; -ENOMEM.
+ * Shapes: struct mesh_socket is a ROUTER that listens or a DEALER that dials, always
+ * with CURVE, and the PAIR on which libzmq reports what happens to its connections.
+ * The settings and their reasons:
+ *   HWM 64 (8 in the bulk lane): messages that a pipe holds per peer.
+ *   MAXMSGSIZE: header, body limit and what CURVE adds; more ends the connection.
+ *   HEARTBEAT 1000/3000/3000 ms: ends TCP connections that died without a word.
+ *   RECONNECT_IVL 200-399 ms (jitter from the caller), at most 5000: no storms.
+ *   BACKLOG 1024, HANDSHAKE_IVL 5000, CONNECT_TIMEOUT 2000: bounds on half-open ones.
+ *   IMMEDIATE: a dealer has no pipe while it is not connected: nothing stale waits there.
+ *   LINGER 0: closing never waits. RCVTIMEO 0: reading never waits.
+ *   ROUTER_MANDATORY: sending to nobody is an error, not silence.
+ *   ZAP_DOMAIN with ZAP_ENFORCE_DOMAIN: no handshake without the handler's yes.
+ * No routing ids are set: the listening side draws them, and belief follows the key
+ * alone.
+ * Units: milliseconds, bytes.
+ * Threads: a socket belongs to one thread at a time; handing it over needs a full
+ * fence (starting a thread is one).
+ * Errors: -errno from bind; -ENOMEM.
  */
 #pragma once
 

@@ -147,10 +147,10 @@ static void outbox_put_back(struct mesh *mesh,
     mesh_unlock(mesh);
 }
 
-static void
-outbox_room_check(struct mesh *mesh, struct mesh_peer *peer, enum mesh_lane lane)
+static void outbox_moved(struct mesh *mesh, struct mesh_peer *peer, enum mesh_lane lane)
 {
     mesh_lock(mesh);
+    peer->outbox[lane].moved_ms = mesh->now_ms;
     mesh_peer_room_check(mesh, peer, lane);
     mesh_unlock(mesh);
 }
@@ -185,7 +185,7 @@ static bool item_send(struct mesh *mesh,
         mesh_count(mesh, MESH_COUNT_frames_sent, 1);
         mesh_count(mesh, MESH_COUNT_bytes_sent, size);
         (void)mesh_item_free(item);
-        outbox_room_check(mesh, peer, lane);
+        outbox_moved(mesh, peer, lane);
         return true;
     }
 }

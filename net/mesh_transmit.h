@@ -1,6 +1,6 @@
 /* Frames going out: from the peers' outboxes to the sockets, and the link's own words
- * (HELLO, WELCOME, BULK_OPEN). Internal to net's mesh files; actor's thread; nothing here
- * waits.
+ * (HELLO, WELCOME, BULK_OPEN). Internal to net's mesh files; actor's thread; nothing
+ * here waits.
  */
 #pragma once
 

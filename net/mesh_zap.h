@@ -1,16 +1,19 @@
-/* Who may finish a CURVE handshake with this host: the ZAP handler (ZeroMQ RFC 27) of the
- * process.
+/* Who may finish a CURVE handshake with this host: the process's ZAP handler (ZeroMQ
+ * RFC 27).
  *
  * Shapes: `struct mesh_zap` is one mesh's door: a table of member keys, a switch for
  * guests, and the two ZAP domains its sockets name: one admits members only, the other
  * any key, but only while guests are allowed. Behind all doors of a process sits one
  * thread that owns inproc://zeromq.zap.01; the first door starts it, the last one ends
- * it. An admitted peer's messages carry its public key, as 64 hex digits, in the User-Id
- * property; everything else that a peer says of itself is hearsay. The handshake is asked
- * once per connection. Whoever reads messages has to ask mesh_zap_is_member for each:
- * that is what makes a removal take effect at once. Threads: any. Ownership: tables are
- * copied. Errors: -ENOMEM; BERTH_ETOOLARGE. Limits: MESH_MEMBERS_MAX keys, the largest
- * cell (5,000 hosts) with two keys for some of them.
+ * it. An admitted peer's messages carry its public key, as 64 hex digits, in the
+ * User-Id property; everything else that a peer says of itself is hearsay.
+ * The handshake is asked once per connection. Whoever reads messages has to ask
+ * mesh_zap_is_member for each: that is what makes a removal take effect at once.
+ * Threads: any.
+ * Ownership: tables are copied.
+ * Errors: -ENOMEM; BERTH_ETOOLARGE.
+ * Limits: MESH_MEMBERS_MAX keys, the largest cell (5,000 hosts) with two or three keys
+ * each.
  */
 #pragma once
 

@@ -9,6 +9,7 @@
 
 #include "net/mesh.h"
 #include "support/test_main.h"
+#include "support/tsan_suppressions.h"
 
 #include <czmq.h>
 
