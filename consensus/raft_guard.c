@@ -638,12 +638,27 @@ static void on_closed(struct raft_io *inner)
     guard->close(&guard->outer);
 }
 
+/* libraft is unavailable by now, so that the answers change nothing and only free what it
+ * holds. The real io may still call back; what is left is freed at the very end. */
+static void answer_withheld(struct raft_guard *guard)
+{
+    LIST_EACH_SAFE (link, &guard->appends) {
+        struct guard_append *append = LIST_ITEM(link, struct guard_append, link);
+        struct raft_io_append *outer = append->outer;
+        append->outer = NULL;
+        outer->cb(outer, RAFT_CANCELED);
+    }
+}
+
 static void guard_close(struct raft_io *io, raft_io_close_cb done)
 {
     struct raft_guard *guard = guard_of(io);
     raft_guard_seal(guard);
     guard->closing = true;
     guard->close = done;
+    if (guard->halted) {
+        answer_withheld(guard);
+    }
     guard->inner->close(guard->inner, on_closed);
 }
 
@@ -679,20 +694,6 @@ void raft_guard_seal(struct raft_guard *guard)
 void raft_guard_started(struct raft_guard *guard)
 {
     after_event(guard);
-}
-
-void raft_guard_closing(struct raft_guard *guard)
-{
-    REQUIRE(guard->closing);
-    LIST_EACH_SAFE (link, &guard->appends) {
-        struct guard_append *append = LIST_ITEM(link, struct guard_append, link);
-        struct raft_io_append *outer = append->outer;
-        if (guard->halted && outer != NULL) {
-            append->outer =
-                NULL; /* the real io may still call back; the rest is freed at the end */
-            outer->cb(outer, RAFT_CANCELED);
-        }
-    }
 }
 
 struct raft_guard *raft_guard_new(struct raft *raft,

@@ -59,8 +59,6 @@ struct raft_io *raft_guard_io(struct raft_guard *guard);
 
 /* To be called after raft_start, which may have elected a single voter. */
 void raft_guard_started(struct raft_guard *guard);
-/* To be called right after raft_close: hands back the withheld writes, now harmless. */
-void raft_guard_closing(struct raft_guard *guard);
 /* Halts as a disk error would; runs hooks.fatal unless halted already. */
 void raft_guard_halt(struct raft_guard *guard, int code, const char *text);
 bool raft_guard_halted(const struct raft_guard *guard);

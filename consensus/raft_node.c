@@ -561,7 +561,6 @@ void raft_node_close(struct raft_node *node, void (*done)(void *context), void *
     if (node->raft_ready) {
         node->raft->data = node;
         raft_close(node->raft, on_raft_closed);
-        raft_guard_closing(node->guard);
     } else if (node->hub != NULL) {
         channel_hub_close(node->hub, on_hub_closed, node);
     } else {

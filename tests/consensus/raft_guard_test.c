@@ -1,0 +1,552 @@
+/* The guard between libraft and a disk and network of the test's own: each known defect
+ * of the library is provoked twice, without the guard (row 0, where it shows) and with it
+ * (row 1, where it does not).
+ *
+ * `struct fake_io` is a raft_io whose writes complete when the test says so and whose
+ * messages are only recorded; time is a number. Where a test's row 0 stops failing, the
+ * library has been repaired and the guard's part can go.
+ */
+#include "consensus/raft_guard.h"
+#include "support/temp_dir.h"
+#include "support/test_main.h"
+
+#include <raft.h>
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SENT_MAX   256
+#define WRITES_MAX 64
+
+struct fake_io {
+    struct raft_io io;
+    raft_time now;
+    raft_io_tick_cb tick;
+    raft_io_recv_cb recv;
+    struct raft_message sent[SENT_MAX];
+    unsigned sent_count;
+    struct raft_io_append *writes[WRITES_MAX];
+    unsigned writes_count;
+    unsigned loaded;        /* entries in the log at start */
+    const raft_term *terms; /* their terms */
+    unsigned voters;
+    raft_term term;
+    raft_id vote;
+    int set_vote_status;
+};
+
+static struct fake_io fake;
+static struct raft raft;
+static struct raft_fsm fsm;
+static struct raft_guard *guard;
+static struct log_seal seal;
+static struct temp_dir dir;
+static unsigned applied;
+static int fatal;
+
+static int fake_init(struct raft_io *io, raft_id id, const char *address)
+{
+    (void)io;
+    (void)id;
+    (void)address;
+    return 0;
+}
+
+static void complete_writes(int status)
+{
+    unsigned count = fake.writes_count;
+    fake.writes_count = 0;
+    for (unsigned i = 0; i < count; i++) {
+        fake.writes[i]->cb(fake.writes[i], status);
+    }
+}
+
+/* As the real one: what has not been written is cancelled. */
+static void fake_close(struct raft_io *io, raft_io_close_cb done)
+{
+    complete_writes(RAFT_CANCELED);
+    done(io);
+}
+
+/* Entry 1 holds the members (ids 1..voters), the others eight bytes each. */
+static int fake_load(struct raft_io *io,
+                     raft_term *ret_term,
+                     raft_id *ret_vote,
+                     struct raft_snapshot **ret_snapshot,
+                     raft_index *ret_start,
+                     struct raft_entry **ret_entries,
+                     size_t *ret_count)
+{
+    (void)io;
+    struct raft_configuration members;
+    raft_configuration_init(&members);
+    for (unsigned id = 1; id <= fake.voters; id++) {
+        char address[8] = {(char)('0' + id)};
+        ck_assert_int_eq(raft_configuration_add(&members, id, address, RAFT_VOTER), 0);
+    }
+    struct raft_entry *entries = raft_calloc(fake.loaded, sizeof(*entries));
+    for (unsigned i = 0; i < fake.loaded; i++) {
+        entries[i].term = fake.terms[i];
+        entries[i].type = i == 0 ? RAFT_CHANGE : RAFT_COMMAND;
+        if (i == 0) {
+            ck_assert_int_eq(raft_configuration_encode(&members, &entries[i].buf), 0);
+        } else {
+            entries[i].buf.len = 8;
+            entries[i].buf.base = raft_calloc(1, 8);
+        }
+        entries[i].batch = entries[i].buf.base;
+    }
+    raft_configuration_close(&members);
+    *ret_term = fake.term;
+    *ret_vote = fake.vote;
+    *ret_snapshot = NULL;
+    *ret_start = 1;
+    *ret_entries = entries;
+    *ret_count = fake.loaded;
+    return 0;
+}
+
+static int
+fake_start(struct raft_io *io, unsigned ms, raft_io_tick_cb tick, raft_io_recv_cb recv)
+{
+    (void)io;
+    (void)ms;
+    fake.tick = tick;
+    fake.recv = recv;
+    return 0;
+}
+
+static int fake_set_term(struct raft_io *io, raft_term term)
+{
+    (void)io;
+    fake.term = term;
+    fake.vote = 0;
+    return 0;
+}
+
+static int fake_set_vote(struct raft_io *io, raft_id id)
+{
+    (void)io;
+    fake.vote = id;
+    return fake.set_vote_status;
+}
+
+static int fake_send(struct raft_io *io,
+                     struct raft_io_send *request,
+                     const struct raft_message *message,
+                     raft_io_send_cb done)
+{
+    (void)io;
+    ck_assert_uint_lt(fake.sent_count, SENT_MAX);
+    fake.sent[fake.sent_count++] = *message;
+    if (done != NULL) {
+        done(request, 0);
+    }
+    return 0;
+}
+
+static int fake_append(struct raft_io *io,
+                       struct raft_io_append *request,
+                       const struct raft_entry entries[],
+                       unsigned count,
+                       raft_io_append_cb done)
+{
+    (void)io;
+    (void)entries;
+    (void)count;
+    ck_assert_uint_lt(fake.writes_count, WRITES_MAX);
+    request->cb = done;
+    fake.writes[fake.writes_count++] = request;
+    return 0;
+}
+
+static int fake_truncate(struct raft_io *io, raft_index index)
+{
+    (void)io;
+    (void)index;
+    return 0;
+}
+
+static raft_time fake_time(struct raft_io *io)
+{
+    (void)io;
+    return fake.now;
+}
+
+static int fake_random(struct raft_io *io, int min, int max)
+{
+    (void)io;
+    (void)max;
+    return min;
+}
+
+static int
+fsm_apply(struct raft_fsm *machine, const struct raft_buffer *buf, void **ret_result)
+{
+    (void)machine;
+    (void)buf;
+    *ret_result = NULL;
+    applied++;
+    return 0;
+}
+
+static void on_fatal(void *context, int code, const char *text)
+{
+    (void)context;
+    ck_assert_int_eq(fatal, 0);
+    ck_assert_str_ne(text, "");
+    fatal = code;
+}
+
+static void on_changed(void *context)
+{
+    (void)context;
+}
+
+/* A voter with that many voters in its membership and a log of these terms. */
+static void start(bool guarded, unsigned voters, const raft_term *terms, unsigned count)
+{
+    fake = (struct fake_io){.voters = voters, .terms = terms, .loaded = count};
+    fake.term = terms[count - 1];
+    fake.io = (struct raft_io){.version = 1,
+                               .init = fake_init,
+                               .close = fake_close,
+                               .load = fake_load,
+                               .start = fake_start,
+                               .set_term = fake_set_term,
+                               .set_vote = fake_set_vote,
+                               .send = fake_send,
+                               .append = fake_append,
+                               .truncate = fake_truncate,
+                               .time = fake_time,
+                               .random = fake_random};
+    fsm = (struct raft_fsm){.version = 1, .apply = fsm_apply};
+    struct raft_guard_hooks hooks = {.fatal = on_fatal, .changed = on_changed};
+    ck_assert_int_eq(log_seal_open(&seal, dir.path, 1, 0, NULL), 0);
+    ck_assert_int_eq(log_seal_intend(&seal, fake.term, 0, NULL), 0);
+    struct raft_io *io = &fake.io;
+    if (guarded) {
+        guard = raft_guard_new(&raft, &fake.io, &seal, dir.path, &hooks);
+        ck_assert_ptr_nonnull(guard);
+        io = raft_guard_io(guard);
+    }
+    ck_assert_int_eq(raft_init(&raft, io, &fsm, 1, "1"), 0);
+    raft_set_election_timeout(&raft, 300);
+    raft_set_heartbeat_timeout(&raft, 30);
+    ck_assert_int_eq(raft_start(&raft), 0);
+}
+
+static void setup(void)
+{
+    temp_dir_init(&dir);
+    guard = NULL;
+    applied = 0;
+    fatal = 0;
+}
+
+static void teardown(void)
+{
+    raft_close(&raft, NULL);
+    guard = raft_guard_free(guard);
+    log_seal_close(&seal);
+    temp_dir_fini(&dir);
+}
+
+static void deliver(raft_id from, struct raft_message message)
+{
+    char address[8] = {(char)('0' + from)};
+    message.server_id = from;
+    message.server_address = address;
+    fake.recv(&fake.io, &message);
+}
+
+static void tick_after(raft_time ms)
+{
+    fake.now += ms;
+    fake.tick(&fake.io);
+}
+
+/* Elected by the first other voter, or by so many as are needed. */
+static void elect(void)
+{
+    tick_after(601);
+    ck_assert_int_eq(raft_state(&raft), RAFT_CANDIDATE);
+    for (raft_id id = 2; id <= fake.voters / 2 + 1; id++) {
+        struct raft_message vote = {.type = RAFT_IO_REQUEST_VOTE_RESULT};
+        vote.request_vote_result.term = raft.current_term;
+        vote.request_vote_result.vote_granted = true;
+        vote.request_vote_result.pre_vote = raft_tribool_false;
+        deliver(id, vote);
+    }
+    ck_assert_int_eq(raft_state(&raft), RAFT_LEADER);
+}
+
+static void acknowledge(raft_id from, raft_index last)
+{
+    struct raft_message message = {.type = RAFT_IO_APPEND_ENTRIES_RESULT};
+    message.append_entries_result.term = raft.current_term;
+    message.append_entries_result.last_log_index = last;
+    deliver(from, message);
+}
+
+/* Entries of `term` from prev on, as a leader sends them; each eight bytes in one batch.
+ */
+static void append_from(raft_id leader,
+                        raft_term term,
+                        raft_index prev,
+                        raft_term prev_term,
+                        unsigned count)
+{
+    struct raft_message message = {.type = RAFT_IO_APPEND_ENTRIES};
+    struct raft_append_entries *args = &message.append_entries;
+    args->term = term;
+    args->prev_log_index = prev;
+    args->prev_log_term = prev_term;
+    args->n_entries = count;
+    if (count > 0) {
+        uint8_t *batch = raft_calloc(count, 8);
+        args->entries = raft_calloc(count, sizeof(*args->entries));
+        for (unsigned i = 0; i < count; i++) {
+            args->entries[i] =
+                (struct raft_entry){.term = term,
+                                    .type = RAFT_COMMAND,
+                                    .buf = {.base = batch + 8 * i, .len = 8},
+                                    .batch = batch};
+        }
+    }
+    deliver(leader, message);
+}
+
+static const struct raft_message *last_sent(unsigned short type)
+{
+    for (unsigned i = fake.sent_count; i > 0; i--) {
+        if (fake.sent[i - 1].type == type) {
+            return &fake.sent[i - 1];
+        }
+    }
+    return NULL;
+}
+
+/* ---- G1 ---- */
+
+static const raft_term OLD_TAIL[] = {1, 2};
+
+START_TEST(an_entry_of_an_old_term_is_not_committed_by_counting)
+{
+    bool guarded = _i == 1;
+    start(guarded, 3, OLD_TAIL, 2);
+    elect(); /* term 3; entry 2 is of term 2 and on two disks of three as soon as 2 says
+                so */
+
+    if (guarded) {
+        ck_assert_uint_eq(fake.writes_count, 1); /* the barrier goes out at once */
+    }
+    acknowledge(2, 2);
+
+    ck_assert_uint_eq(raft.commit_index >= 2, !guarded);
+    ck_assert_uint_eq(applied, guarded ? 0 : 1);
+}
+END_TEST
+
+START_TEST(with_the_barrier_of_its_own_term_everything_before_is_committed)
+{
+    start(true, 3, OLD_TAIL, 2);
+    elect();
+    ck_assert(!raft_guard_ready(guard));
+    complete_writes(0);
+    acknowledge(2, 3);
+
+    ck_assert_uint_eq(raft.commit_index, 3);
+    ck_assert_uint_eq(applied, 1);
+    ck_assert(raft_guard_ready(guard));
+}
+END_TEST
+
+/* ---- G2 ---- */
+
+START_TEST(after_a_failed_write_of_the_leader_no_index_is_used_twice)
+{
+    bool guarded = _i == 1;
+    static struct raft_apply requests[2]; /* in the library until the end */
+    start(guarded, 3, OLD_TAIL, 2);
+    elect();
+    complete_writes(0);
+    acknowledge(2, raft_last_index(&raft));
+    struct raft_buffer x = {.base = raft_calloc(1, 8), .len = 8};
+    ck_assert_int_eq(raft_apply(&raft, &requests[0], &x, 1, NULL), 0);
+    raft_index sent_as = raft_last_index(&raft);
+
+    complete_writes(RAFT_IOERR);
+
+    if (guarded) {
+        ck_assert_int_eq(fatal, -EIO);
+        ck_assert_uint_eq(raft_last_index(&raft),
+                          sent_as); /* the library has heard nothing */
+        unsigned sent = fake.sent_count;
+        tick_after(30);
+        acknowledge(2, sent_as);
+        ck_assert_uint_eq(fake.sent_count, sent); /* and says nothing more */
+        ck_assert_uint_eq(applied, 1);
+    } else {
+        struct raft_buffer y = {.base = raft_calloc(1, 8), .len = 8};
+        ck_assert_int_eq(raft_apply(&raft, &requests[1], &y, 1, NULL), 0);
+        ck_assert_uint_eq(raft_last_index(&raft),
+                          sent_as); /* another entry under the same index */
+    }
+}
+END_TEST
+
+START_TEST(a_follower_whose_write_fails_acknowledges_nothing_and_stops)
+{
+    start(true, 3, OLD_TAIL, 2);
+    append_from(2, 3, 2, 2, 2);
+    unsigned sent = fake.sent_count;
+    complete_writes(RAFT_NOSPACE);
+
+    ck_assert_int_eq(fatal, BERTH_EDISKFULL);
+    ck_assert_uint_eq(fake.sent_count, sent);
+    append_from(2, 3, 2, 2, 2);
+    ck_assert_uint_eq(fake.sent_count, sent);
+    ck_assert_uint_eq(fake.writes_count, 0);
+}
+END_TEST
+
+START_TEST(a_vote_that_cannot_be_stored_is_not_given)
+{
+    start(true, 3, OLD_TAIL, 2);
+    fake.set_vote_status = RAFT_IOERR;
+    struct raft_message ask = {.type = RAFT_IO_REQUEST_VOTE};
+    ask.request_vote.term = 5;
+    ask.request_vote.candidate_id = 2;
+    ask.request_vote.last_log_index = 9;
+    ask.request_vote.last_log_term = 4;
+    deliver(2, ask);
+
+    ck_assert_int_eq(fatal, -EIO);
+    ck_assert_ptr_null(last_sent(RAFT_IO_REQUEST_VOTE_RESULT));
+}
+END_TEST
+
+/* ---- G3 ---- */
+
+static const raft_term STALE_TAIL[] = {1, 2, 2, 2};
+
+START_TEST(a_tail_that_the_leader_did_not_send_is_not_acknowledged)
+{
+    bool guarded = _i == 1;
+    start(guarded, 3, STALE_TAIL, 4); /* entries 3 and 4 were never committed */
+    append_from(2, 3, 2, 2, 0);       /* the new leader shares only 1 and 2 */
+
+    const struct raft_message *message = last_sent(RAFT_IO_APPEND_ENTRIES_RESULT);
+    ck_assert_ptr_nonnull(message);
+    ck_assert_uint_eq(message->append_entries_result.rejected, 0);
+    ck_assert_uint_eq(message->append_entries_result.last_log_index, guarded ? 2 : 4);
+}
+END_TEST
+
+START_TEST(what_the_leader_sent_and_the_disk_has_is_acknowledged)
+{
+    start(true, 3, OLD_TAIL, 2);
+    append_from(2, 3, 2, 2, 2);
+    ck_assert_ptr_null(
+        last_sent(RAFT_IO_APPEND_ENTRIES_RESULT)); /* not before it is stored */
+    complete_writes(0);
+
+    const struct raft_message *message = last_sent(RAFT_IO_APPEND_ENTRIES_RESULT);
+    ck_assert_ptr_nonnull(message);
+    ck_assert_uint_eq(message->append_entries_result.last_log_index, 4);
+}
+END_TEST
+
+/* ---- G4 ---- */
+
+START_TEST(the_target_of_a_transfer_gets_no_second_vote_in_one_term)
+{
+    bool guarded = _i == 1;
+    static struct raft_transfer transfer; /* in the library until the end */
+    start(guarded, 3, OLD_TAIL, 2);
+    elect();
+    complete_writes(0);
+    acknowledge(3, raft_last_index(&raft));
+    ck_assert_int_eq(raft_transfer(&raft, &transfer, 3, NULL), 0);
+    struct raft_message ask = {.type = RAFT_IO_REQUEST_VOTE};
+    ask.request_vote.term = raft.current_term + 1;
+    ask.request_vote.candidate_id = 2;
+    ask.request_vote.last_log_index = 9;
+    ask.request_vote.last_log_term = raft.current_term;
+    ask.request_vote.disrupt_leader = true;
+    deliver(2, ask);
+    ck_assert_uint_eq(raft.voted_for, 2);
+
+    ask.request_vote.candidate_id = 3;
+    deliver(3, ask);
+
+    ck_assert_uint_eq(raft.voted_for, guarded ? 2 : 3);
+}
+END_TEST
+
+/* ---- G9 ---- */
+
+START_TEST(a_log_shorter_than_the_seal_does_not_start)
+{
+    static const raft_term terms[] = {1, 1, 1};
+    start(true, 3, terms, 3);
+    raft_guard_seal(guard);
+    ck_assert_uint_eq(seal.state.index, 3);
+    raft_close(&raft, NULL);
+    guard = raft_guard_free(guard);
+    struct raft_guard_hooks hooks = {.fatal = on_fatal, .changed = on_changed};
+    guard = raft_guard_new(&raft, &fake.io, &seal, dir.path, &hooks);
+    fake.loaded = 2;
+    ck_assert_int_eq(raft_init(&raft, raft_guard_io(guard), &fsm, 1, "1"), 0);
+
+    ck_assert_int_eq(raft_start(&raft), RAFT_CORRUPT);
+    ck_assert_ptr_nonnull(strstr(raft_guard_io(guard)->errmsg, "ends at index 2"));
+}
+END_TEST
+
+START_TEST(cutting_the_log_lowers_the_seal_first)
+{
+    start(true, 3, STALE_TAIL, 4);
+    raft_guard_seal(guard);
+    ck_assert_uint_eq(seal.state.index, 4);
+    append_from(2, 3, 2, 2, 1); /* replaces 3 and 4 */
+
+    ck_assert_uint_eq(seal.state.index, 2);
+    ck_assert_uint_eq(seal.state.index_term, 2);
+    complete_writes(0);
+    raft_guard_seal(guard);
+    ck_assert_uint_eq(seal.state.index, 3);
+    ck_assert_uint_eq(seal.state.index_term, 3);
+}
+END_TEST
+
+static Suite *suite(void)
+{
+    Suite *made = suite_create("raft_guard");
+    TCase *tcase = tcase_create("raft_guard");
+    tcase_add_checked_fixture(tcase, setup, teardown);
+    tcase_add_loop_test(tcase, an_entry_of_an_old_term_is_not_committed_by_counting, 0,
+                        2);
+    tcase_add_test(tcase,
+                   with_the_barrier_of_its_own_term_everything_before_is_committed);
+    tcase_add_loop_test(tcase, after_a_failed_write_of_the_leader_no_index_is_used_twice,
+                        0, 2);
+    tcase_add_test(tcase, a_follower_whose_write_fails_acknowledges_nothing_and_stops);
+    tcase_add_test(tcase, a_vote_that_cannot_be_stored_is_not_given);
+    tcase_add_loop_test(tcase, a_tail_that_the_leader_did_not_send_is_not_acknowledged, 0,
+                        2);
+    tcase_add_test(tcase, what_the_leader_sent_and_the_disk_has_is_acknowledged);
+    tcase_add_loop_test(tcase, the_target_of_a_transfer_gets_no_second_vote_in_one_term,
+                        0, 2);
+    tcase_add_test(tcase, a_log_shorter_than_the_seal_does_not_start);
+    tcase_add_test(tcase, cutting_the_log_lowers_the_seal_first);
+    suite_add_tcase(made, tcase);
+    return made;
+}
+
+int main(void)
+{
+    return test_main_run(suite());
+}
