@@ -353,11 +353,10 @@ static bool run_out_after(long n,
     return decoded == 0 && copied == 0;
 }
 
-START_TEST(running_out_of_memory_leaves_nothing_behind)
+static void check_out_of_memory(const struct record *record, uint64_t seed)
 {
-    const struct record *record = record_row(_i);
     struct random random;
-    random_seed(&random, 5);
+    random_seed(&random, seed);
     CLEANUP_FREE void *object = malloc(record->size_bytes);
     CLEANUP_FREE void *back = malloc(record->size_bytes);
     CLEANUP_FREE uint8_t *data = NULL;
@@ -373,6 +372,13 @@ START_TEST(running_out_of_memory_leaves_nothing_behind)
         ck_assert_uint_eq(mallinfo2().uordblks, used);
     }
     record_fini(record, object);
+}
+
+START_TEST(running_out_of_memory_leaves_nothing_behind)
+{
+    for (uint64_t seed = 0; seed < 6; seed++) {
+        check_out_of_memory(record_row(_i), seed);
+    }
 }
 END_TEST
 
