@@ -387,6 +387,10 @@ bridge_hooks(struct rules *rules, const struct network_want *wants, size_t count
              i == 0 ? "bt*" : "bx*");
     }
 
+    /* A client's call for an address is for the host alone, not for its neighbours. */
+    RULE(rules, BRIDGE, "forward",
+         MATCH("==", META("iifname"), TEXT("bt*"))
+             AND MATCH("==", FIELD("udp", "dport"), DHCP_PORTS) AND DROP);
     struct dispatch forward = dispatch_begin(rules, BRIDGE, "forward", "oifname");
     dispatch_networks(&forward, wants, count, false, "leave");
     dispatch_end(&forward);

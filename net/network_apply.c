@@ -640,9 +640,14 @@ step_failed(struct network_apply *apply, const struct network_step *step, struct
 static void step_account(struct network_apply *apply, int code, const struct err *err)
 {
     const struct network_step *step = step_now_running(apply);
+    char text[NETWORK_TEXT_SIZE];
 
     apply->stats.steps++;
     apply->stats.steps_last_run++;
+    if (log_enabled(LOG_LEVEL_DEBUG)) {
+        network_step_format(step, text);
+        log_debug(ROOM, "network step", KV_STR("step", text), KV_I64("code", code));
+    }
     if (code != 0) {
         step_failed(apply, step, err->code != 0 ? *err : (struct err){.code = code});
     }
