@@ -41,6 +41,7 @@ struct exchange_request {
     char *request_id; /* echoed in problems and logs */
     uint8_t *body;    /* owned */
     size_t body_size;
+    bool upgrade; /* asked for `Upgrade: berth-console`: answer 101, then raw bytes */
     struct exchange_credentials credentials;
 };
 
