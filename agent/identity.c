@@ -163,6 +163,10 @@ int identity_open(const char *folder, struct identity *ret_identity, struct err 
         identity.folder = realpath(folder, NULL);
         r = identity.folder == NULL ? err_sys(err, -errno, "state folder %s", folder) : 0;
     }
+    if (r == 0 && strlen(identity.folder) > IDENTITY_FOLDER_MAX) {
+        r = err_set(err, BERTH_EINVALID, "state folder %s: the path is longer than %d bytes",
+                    identity.folder, IDENTITY_FOLDER_MAX);
+    }
     if (r == 0) {
         r = folder_lock(&identity, err);
     }

@@ -18,6 +18,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#define IDENTITY_FOLDER_MAX 60 /* sockets of VMs below it must fit UNIX addresses */
+
 struct identity {
     char *folder; /* absolute */
     int lock_fd;

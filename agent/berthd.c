@@ -1,0 +1,937 @@
+#include "agent/berthd.h"
+
+#include "agent/control_api.h"
+#include "agent/engine_fake.h"
+#include "agent/engine_qemu.h"
+#include "agent/join_token.h"
+#include "agent/orders.h"
+#include "agent/tls_identity.h"
+#include "agent/voters.h"
+#include "api/http_server.h"
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/loop.h"
+#include "base/parse_number.h"
+#include "base/random.h"
+#include "base/require.h"
+#include "net/network_apply.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#define JOIN_RETRY_MS  1000
+#define FOUND_RETRY_MS 200
+#define LABELS_MAX     64
+
+struct berthd {
+    uv_loop_t *loop;
+    struct berthd_config config;
+    const struct clock *clock;
+    struct identity identity;
+    struct members members;
+    struct host_facts facts;
+    struct tls_identity tls;
+    struct link *link;
+    struct image_store *images;
+    struct control_api
+        plane; /* also the home of control, leader, worker, forward, consoles */
+    struct api *api;
+    struct http_server *http;
+    struct loop_timer *entry; /* while founding or joining: tries again */
+    struct join_token join_token;
+    bool founding_under_way;
+    bool feed_changed;
+    struct loop_post *feed_post;
+    bool stopping;
+    unsigned closing; /* asynchronous ends under way */
+    int exit_code;
+};
+
+/* ---- feed to the API
+ * -------------------------------------------------------------------------------- */
+
+static void on_feed(void *context)
+{
+    struct berthd *berthd = context;
+    if (berthd->api != NULL) {
+        api_feed_changed(berthd->api);
+    }
+}
+
+/* ---- the log
+ * ----------------------------------------------------------------------------------------
+ */
+
+static void on_leadership(void *context, bool is_leader, uint64_t term)
+{
+    struct berthd *berthd = context;
+    if (berthd->plane.leader != NULL && !berthd->stopping) {
+        leader_on_leadership(berthd->plane.leader, is_leader, term);
+    }
+}
+
+static void on_change(void *context, const struct change *change)
+{
+    struct berthd *berthd = context;
+    if (berthd->stopping) {
+        return;
+    }
+    if (berthd->plane.leader != NULL) {
+        leader_on_change(berthd->plane.leader, change);
+    }
+    loop_post_send(berthd->feed_post);
+}
+
+static void on_restored(void *context)
+{
+    struct berthd *berthd = context;
+    if (berthd->plane.leader != NULL && !berthd->stopping) {
+        leader_on_restored(berthd->plane.leader);
+    }
+    if (berthd->api != NULL) {
+        api_feed_reset(berthd->api);
+    }
+}
+
+static void on_fatal(void *context, const struct err *why)
+{
+    struct berthd *berthd = context;
+    log_error("berthd", "the replicated log has stopped, so this daemon ends",
+              KV_STR("code", err_name(why->code)), KV_STR("why", why->text));
+    berthd->exit_code = 1;
+    /* Nothing of the log's may run again: not an orderly end, which would close it. VMs
+     * run on. */
+    _exit(1);
+}
+
+static int log_start(struct berthd *berthd, bool bootstrap, struct err *err)
+{
+    CLEANUP_FREE char *folder = NULL;
+    char address[MESH_ADDRESS_SIZE];
+    struct control *control = NULL;
+    if (asprintf(&folder, "%s/raft", berthd->identity.folder) < 0) {
+        return err_sys(err, -ENOMEM, "open the log");
+    }
+    identity_address_text(berthd->identity.address, berthd->identity.raft_port, address);
+    const struct control_config config = {
+        .loop = berthd->loop,
+        .clock = berthd->clock,
+        .folder = folder,
+        .raft_id = identity_raft_id(&berthd->identity.key),
+        .cluster_id = berthd->identity.cluster_id,
+        .address = address,
+        .secret_key = berthd->identity.secret.bytes,
+        .members = &berthd->members,
+    };
+    const struct control_events events = {.context = berthd,
+                                          .on_leadership = on_leadership,
+                                          .on_change = on_change,
+                                          .on_restored = on_restored,
+                                          .on_fatal = on_fatal};
+    int r = control_open(&config, &events, bootstrap, &control, err);
+    if (r < 0) {
+        return r;
+    }
+    berthd->plane.control = control;
+    const struct leader_config leader_config = {.loop = berthd->loop,
+                                                .clock = berthd->clock,
+                                                .identity = &berthd->identity,
+                                                .control = control,
+                                                .link = berthd->link};
+    berthd->plane.leader = leader_new(&leader_config);
+    if (berthd->plane.leader == NULL) {
+        return err_sys(err, -ENOMEM, "open the log");
+    }
+    if (consensus_is_leader(control_consensus(control))) {
+        leader_on_leadership(berthd->plane.leader, true,
+                             consensus_term(control_consensus(control)));
+    }
+    return 0;
+}
+
+/* Does this host have a part in the log, by the members' table or by what is on its disk?
+ */
+static bool log_is_ours(const struct berthd *berthd)
+{
+    const struct msg_member *self =
+        members_by_uid(&berthd->members, berthd->identity.uid);
+    CLEANUP_FREE char *path = NULL;
+    struct stat info;
+    bool on_disk = asprintf(&path, "%s/raft", berthd->identity.folder) >= 0 &&
+                   stat(path, &info) == 0;
+    return on_disk || (self != NULL && self->voter != VOTER_NONE);
+}
+
+/* ---- the worker
+ * -------------------------------------------------------------------------------------
+ */
+
+static void on_members_changed(void *context)
+{
+    struct berthd *berthd = context;
+    struct err err;
+    link_members_changed(berthd->link);
+    if (berthd->plane.control == NULL && log_is_ours(berthd) && !berthd->stopping &&
+        log_start(berthd, false, &err) < 0) {
+        log_error("berthd", "this host cannot take its part in the log",
+                  KV_STR("why", err.text));
+        berthd->exit_code = 1;
+        berthd_stop(berthd);
+    }
+}
+
+static uint64_t revision(void *context)
+{
+    const struct berthd *berthd = context;
+    return berthd->plane.control != NULL
+               ? state_revision(control_state(berthd->plane.control))
+               : 0;
+}
+
+static void on_vm_forgotten(void *context, uint64_t vm)
+{
+    struct berthd *berthd = context;
+    console_sessions_end(berthd->plane.consoles, vm);
+}
+
+static struct worker_config worker_config_of(struct berthd *berthd)
+{
+    return (struct worker_config){
+        .loop = berthd->loop,
+        .clock = berthd->clock,
+        .identity = &berthd->identity,
+        .members = &berthd->members,
+        .link = berthd->link,
+        .images = berthd->images,
+        .facts = &berthd->facts,
+        .memory_reserve_mib = berthd->config.memory_reserve_mib,
+        .context = berthd,
+        .members_changed = on_members_changed,
+        .revision = revision,
+        .vm_forgotten = on_vm_forgotten,
+    };
+}
+
+static int work_start(struct berthd *berthd, struct err *err)
+{
+    const struct worker_config config = worker_config_of(berthd);
+    int r = worker_open(&config, &berthd->plane.worker, err);
+    if (r < 0) {
+        return r;
+    }
+    berthd->plane.consoles =
+        console_sessions_new(berthd->loop, worker_supervisor(berthd->plane.worker));
+    return berthd->plane.consoles != NULL ? 0 : err_sys(err, -ENOMEM, "start the worker");
+}
+
+/* The host has become a member: writes that down and begins to work. */
+static void
+entered(struct berthd *berthd, uint64_t uid, const struct msg_member_list *members)
+{
+    struct err err;
+    bool changed;
+    berthd->identity.uid = uid;
+    int r = members_set(&berthd->members, members, &changed, &err);
+    r = r == 0 ? identity_save(&berthd->identity, &err) : r;
+    if (r == 0) {
+        link_members_changed(berthd->link);
+        berthd->entry = loop_timer_close(berthd->entry);
+        r = work_start(berthd, &err);
+    }
+    if (r < 0) {
+        log_error("berthd", "this host is a member but cannot work",
+                  KV_STR("why", err.text));
+        berthd->exit_code = 1;
+        berthd_stop(berthd);
+        return;
+    }
+    log_info("berthd", "this host is a member of the cluster",
+             KV_STR("name", berthd->identity.name), KV_U64("uid", uid));
+}
+
+/* ---- founding
+ * ---------------------------------------------------------------------------------------
+ */
+
+static int status_fill(struct berthd *berthd, struct host_status *status)
+{
+    const struct worker_config config = worker_config_of(berthd);
+    return worker_status(&config, status);
+}
+
+static void founded(void *context, int code, const struct apply_result *result)
+{
+    struct berthd *berthd = context;
+    const struct digest key = identity_key_digest(&berthd->identity.key);
+    const struct host *host = NULL;
+    struct msg_member_list members = {0};
+    berthd->founding_under_way = false;
+    if (berthd->stopping) {
+        return;
+    }
+    if (code == 0 && result->code == 0) {
+        host = state_host_by_key(control_state(berthd->plane.control), &key);
+    }
+    if (host == NULL ||
+        orders_members(control_state(berthd->plane.control), &members) < 0) {
+        log_warn("berthd", "founding is tried again",
+                 KV_STR("why", code < 0 ? err_sentence(code) : result->text));
+        return;
+    }
+    entered(berthd, host->meta.uid, &members);
+    free(members.items);
+}
+
+/* The founder's own host_join, as the first command of the log; repeated until it is
+ * applied. */
+static void found(void *context)
+{
+    struct berthd *berthd = context;
+    struct command command;
+    if (berthd->founding_under_way || berthd->identity.uid != 0 ||
+        !leader_leads(berthd->plane.leader)) {
+        return;
+    }
+    command_init(&command, COMMAND_HOST_JOIN);
+    (void)snprintf(command.subject, sizeof(command.subject), "system");
+    memcpy(command.request_id, berthd->identity.key.bytes, sizeof(command.request_id));
+    memcpy(command.body.host_join.name, berthd->identity.name, NAME_SIZE);
+    command.body.host_join.status.public_key = identity_key_digest(&berthd->identity.key);
+    int r = status_fill(berthd, &command.body.host_join.status);
+    command.body.host_join.status.voter = VOTER_VOTER;
+    for (uint32_t i = 0; i < berthd->identity.labels.count && r == 0; i++) {
+        const struct label *from = &berthd->identity.labels.items[i];
+        struct label_list *to = &command.body.host_join.labels;
+        struct label *items = realloc(to->items, (to->count + 1) * sizeof(*items));
+        char *value = strdup(from->value);
+        if (items == NULL || value == NULL) {
+            free(value);
+            r = -ENOMEM;
+            break;
+        }
+        to->items = items;
+        memcpy(items[to->count].key, from->key, NAME_SIZE);
+        items[to->count++].value = value;
+    }
+    r = r == 0 ? control_propose(berthd->plane.control, &command, founded, berthd) : r;
+    berthd->founding_under_way = r == 0;
+    command_fini(&command);
+}
+
+static int founding_start(struct berthd *berthd, struct err *err)
+{
+    if (!berthd->identity.founder) {
+        random_secret(&berthd->identity.cluster_id, sizeof(berthd->identity.cluster_id));
+        berthd->identity.founder = true;
+        int r = identity_save(&berthd->identity, err);
+        if (r < 0) {
+            return r;
+        }
+    }
+    int r = log_start(berthd, true, err);
+    if (r == BERTH_EEXISTS) { /* an earlier start got this far */
+        r = log_start(berthd, false, err);
+    }
+    if (r < 0) {
+        return r;
+    }
+    berthd->entry = loop_timer_new(berthd->loop, 1, FOUND_RETRY_MS, found, berthd);
+    return berthd->entry != NULL ? 0 : err_sys(err, -ENOMEM, "found the cluster");
+}
+
+/* ---- joining
+ * ----------------------------------------------------------------------------------------
+ */
+
+static void join(void *context)
+{
+    struct berthd *berthd = context;
+    struct msg_join message;
+    struct err err;
+    record_init(&msg_join_record, &message);
+    memcpy(message.name, berthd->identity.name, NAME_SIZE);
+    memcpy(message.secret.bytes, berthd->join_token.secret, JOIN_SECRET_SIZE);
+    int r = status_fill(berthd, &message.status);
+    if (r == 0) {
+        message.labels = berthd->identity.labels; /* lent for the call */
+        r = link_join(berthd->link, &berthd->join_token.key, berthd->join_token.address,
+                      berthd->join_token.port, &message, &err);
+        message.labels = (struct label_list){0};
+    } else {
+        (void)err_sys(&err, r, "join");
+    }
+    if (r < 0) {
+        log_warn("berthd", "asking to join did not work and is tried again",
+                 KV_STR("why", err.text));
+    }
+    record_fini(&msg_join_record, &message);
+}
+
+static void on_join_reply(void *context, struct msg_join_reply *reply)
+{
+    struct berthd *berthd = context;
+    if (berthd->identity.uid != 0 || berthd->stopping) {
+        return;
+    }
+    if (reply->code == 0 && reply->uid != 0) {
+        berthd->identity.cluster_id = reply->cluster_id;
+        link_join_end(berthd->link, &berthd->join_token.key);
+        entered(berthd, reply->uid, &reply->members);
+        return;
+    }
+    int code = -(int)reply->code;
+    const char *text = reply->text != NULL ? reply->text : err_sentence(code);
+    if (err_class(code) == ERR_CLASS_RETRY || code == BERTH_ENOTLEADER) {
+        log_warn("berthd", "the cluster could not let us in and is asked again",
+                 KV_STR("why", text));
+        return;
+    }
+    log_error("berthd", "the cluster does not let us in", KV_STR("why", text));
+    berthd->exit_code = 3;
+    berthd_stop(berthd);
+}
+
+static int joining_start(struct berthd *berthd, struct err *err)
+{
+    int r = join_token_parse(berthd->config.join_token, &berthd->join_token, err);
+    if (r < 0) {
+        return r;
+    }
+    r = identity_save(&berthd->identity, err);
+    if (r < 0) {
+        return r;
+    }
+    berthd->entry = loop_timer_new(berthd->loop, 1, JOIN_RETRY_MS, join, berthd);
+    return berthd->entry != NULL ? 0 : err_sys(err, -ENOMEM, "join the cluster");
+}
+
+/* ---- messages
+ * ---------------------------------------------------------------------------------------
+ */
+
+static void
+on_heartbeat(struct berthd *berthd, const struct msg_member *from, void *message)
+{
+    if (berthd->plane.leader != NULL && leader_leads(berthd->plane.leader)) {
+        leader_on_heartbeat(berthd->plane.leader, from, message);
+        return;
+    }
+    const struct msg_not_leader answer = {.leader = control_api_leader(&berthd->plane)};
+    (void)link_send(berthd->link, from->uid, MESSAGE_NOT_LEADER,
+                    &answer); /* the next heartbeat asks again */
+}
+
+static void
+on_confirm(struct berthd *berthd, const struct msg_member *from, void *message)
+{
+    const struct msg_confirm *question = message;
+    if (berthd->plane.control != NULL) {
+        const struct msg_confirmed answer = {
+            .term = consensus_term(control_consensus(berthd->plane.control)),
+            .round = question->round};
+        (void)link_send(berthd->link, from->uid, MESSAGE_CONFIRMED,
+                        &answer); /* the round is asked again */
+    }
+}
+
+static void
+on_confirmed(struct berthd *berthd, const struct msg_member *from, void *message)
+{
+    if (berthd->plane.leader != NULL) {
+        leader_on_confirmed(berthd->plane.leader, from, message);
+    }
+}
+
+#define WORKER_MESSAGE(function)                                                    \
+    static void on_##function(struct berthd *berthd, const struct msg_member *from, \
+                              void *message)                                        \
+    {                                                                               \
+        if (berthd->plane.worker != NULL) {                                         \
+            worker_on_##function(berthd->plane.worker, from, message);              \
+        }                                                                           \
+    }
+WORKER_MESSAGE(ack)
+WORKER_MESSAGE(not_leader)
+WORKER_MESSAGE(orders)
+WORKER_MESSAGE(blob_ask)
+WORKER_MESSAGE(blob_chunk)
+
+#define FORWARD_MESSAGE(function)                                                   \
+    static void on_forward_##function(struct berthd *berthd,                        \
+                                      const struct msg_member *from, void *message) \
+    {                                                                               \
+        forward_on_##function(berthd->plane.forward, from, message);                \
+    }
+FORWARD_MESSAGE(request)
+FORWARD_MESSAGE(head)
+FORWARD_MESSAGE(data)
+FORWARD_MESSAGE(end)
+FORWARD_MESSAGE(input)
+FORWARD_MESSAGE(cancel)
+
+typedef void
+message_fn(struct berthd *berthd, const struct msg_member *from, void *message);
+
+static message_fn *const message_fns[] = {
+    [MESSAGE_HEARTBEAT - MESSAGE_TYPE_BASE] = on_heartbeat,
+    [MESSAGE_ACK - MESSAGE_TYPE_BASE] = on_ack,
+    [MESSAGE_NOT_LEADER - MESSAGE_TYPE_BASE] = on_not_leader,
+    [MESSAGE_CONFIRM - MESSAGE_TYPE_BASE] = on_confirm,
+    [MESSAGE_CONFIRMED - MESSAGE_TYPE_BASE] = on_confirmed,
+    [MESSAGE_ORDERS - MESSAGE_TYPE_BASE] = on_orders,
+    [MESSAGE_FORWARD - MESSAGE_TYPE_BASE] = on_forward_request,
+    [MESSAGE_FORWARD_HEAD - MESSAGE_TYPE_BASE] = on_forward_head,
+    [MESSAGE_FORWARD_DATA - MESSAGE_TYPE_BASE] = on_forward_data,
+    [MESSAGE_FORWARD_END - MESSAGE_TYPE_BASE] = on_forward_end,
+    [MESSAGE_FORWARD_INPUT - MESSAGE_TYPE_BASE] = on_forward_input,
+    [MESSAGE_FORWARD_CANCEL - MESSAGE_TYPE_BASE] = on_forward_cancel,
+    [MESSAGE_BLOB_ASK - MESSAGE_TYPE_BASE] = on_blob_ask,
+    [MESSAGE_BLOB_CHUNK - MESSAGE_TYPE_BASE] = on_blob_chunk,
+};
+
+static void on_message(void *context,
+                       const struct msg_member *from,
+                       enum message_type type,
+                       void *message)
+{
+    struct berthd *berthd = context;
+    unsigned index = (unsigned)type - MESSAGE_TYPE_BASE;
+    if (!berthd->stopping && index < ARRAY_COUNT(message_fns) &&
+        message_fns[index] != NULL) {
+        message_fns[index](berthd, from, message);
+    }
+}
+
+static void on_join(void *context, const struct mesh_key *guest, struct msg_join *message)
+{
+    struct berthd *berthd = context;
+    if (berthd->plane.leader != NULL && !berthd->stopping) {
+        leader_on_join(berthd->plane.leader, guest, message);
+    }
+}
+
+static void on_peer(void *context, uint64_t host, bool up)
+{
+    struct berthd *berthd = context;
+    if (berthd->plane.forward != NULL) {
+        forward_on_peer(berthd->plane.forward, host, up);
+    }
+}
+
+static void on_forwarded(void *context, struct exchange *exchange, uint64_t console_vm)
+{
+    struct berthd *berthd = context;
+    if (console_vm == 0) {
+        api_handle(berthd->api, exchange, true);
+    } else if (berthd->plane.consoles != NULL) {
+        console_sessions_begin(berthd->plane.consoles, exchange, console_vm);
+    }
+}
+
+/* ---- start
+ * ------------------------------------------------------------------------------------------
+ */
+
+/* The address from which this machine would reach the world; nothing is sent. */
+static int address_default(uint32_t *ret_address, struct err *err)
+{
+    struct sockaddr_in out = {.sin_family = AF_INET,
+                              .sin_port = htons(9),
+                              .sin_addr.s_addr =
+                                  htonl(0xC6336401)}; /* 198.51.100.1, RFC 5737 */
+    struct sockaddr_in own;
+    socklen_t size = sizeof(own);
+    CLEANUP_FD int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 || connect(fd, (struct sockaddr *)(void *)&out, sizeof(out)) < 0 ||
+        getsockname(fd, (struct sockaddr *)(void *)&own, &size) < 0) {
+        return err_set(
+            err, BERTH_EINVALID,
+            "this machine has no default route: say which address the other hosts "
+            "reach it by (--address)");
+    }
+    *ret_address = ntohl(own.sin_addr.s_addr);
+    return 0;
+}
+
+static int
+labels_parse(struct identity *identity, const char *const *labels, struct err *err)
+{
+    for (; labels != NULL && *labels != NULL; labels++) {
+        const char *equals = strchr(*labels, '=');
+        size_t key_size = equals != NULL ? (size_t)(equals - *labels) : 0;
+        if (key_size == 0 || key_size >= NAME_SIZE ||
+            identity->labels.count >= LABELS_MAX) {
+            return err_set(err, BERTH_EINVALID, "label \"%s\": wanted KEY=VALUE",
+                           *labels);
+        }
+        struct label *items = realloc(identity->labels.items,
+                                      (identity->labels.count + 1) * sizeof(*items));
+        char *value = strdup(equals + 1);
+        if (items == NULL || value == NULL) {
+            free(value);
+            return err_sys(err, -ENOMEM, "labels");
+        }
+        identity->labels.items = items;
+        items[identity->labels.count] = (struct label){.value = value};
+        memcpy(items[identity->labels.count++].key, *labels, key_size);
+    }
+    return 0;
+}
+
+static void name_default(char name[NAME_SIZE])
+{
+    char host[NAME_SIZE] = "";
+    (void)gethostname(host, sizeof(host) - 1); /* "" is refused below */
+    host[strcspn(host, ".")] = '\0';
+    memcpy(name, host, NAME_SIZE);
+}
+
+/* First start: what the user says, or what the machine says, becomes the identity. Later
+ * starts keep it; only ports may be given anew. */
+static int identity_complete(struct berthd *berthd, struct err *err)
+{
+    struct identity *identity = &berthd->identity;
+    const struct berthd_config *config = &berthd->config;
+    bool fresh = identity->name[0] == '\0';
+    if (!fresh && config->name != NULL && strcmp(config->name, identity->name) != 0) {
+        return err_set(err, BERTH_EINVALID,
+                       "this host is %s already; a host keeps its name", identity->name);
+    }
+    if (fresh && config->name != NULL) {
+        (void)snprintf(identity->name, NAME_SIZE, "%s", config->name);
+    } else if (fresh) {
+        name_default(identity->name);
+    }
+    if (!name_valid(identity->name)) {
+        return err_set(
+            err, BERTH_EINVALID,
+            "host name \"%s\": wanted 1-63 of a-z, 0-9 and -, starting with a letter "
+            "(--name)",
+            identity->name);
+    }
+    if (config->address != 0) {
+        identity->address = config->address;
+    } else if (identity->address == 0) {
+        int r = address_default(&identity->address, err);
+        if (r < 0) {
+            return r;
+        }
+    }
+    const struct {
+        uint32_t *port;
+        uint32_t wanted;
+        uint32_t fallback;
+    } ports[] = {
+        {&identity->mesh_port, config->mesh_port, BERTHD_MESH_PORT},
+        {&identity->raft_port, config->raft_port, BERTHD_RAFT_PORT},
+        {&identity->api_port, config->api_port, BERTHD_API_PORT},
+    };
+    for (unsigned i = 0; i < ARRAY_COUNT(ports); i++) {
+        if (ports[i].wanted != 0) {
+            *ports[i].port = ports[i].wanted;
+        } else if (*ports[i].port == 0 && fresh) {
+            *ports[i].port = ports[i].fallback;
+        }
+    }
+    if (config->no_https) {
+        identity->api_port = 0;
+    }
+    return fresh ? labels_parse(identity, config->labels, err) : 0;
+}
+
+static int serve_start(struct berthd *berthd, struct err *err)
+{
+    char address[MESH_ADDRESS_SIZE];
+    CLEANUP_FREE char *socket_path = NULL;
+    if (asprintf(&socket_path, "%s/berthd.sock", berthd->identity.folder) < 0) {
+        return err_sys(err, -ENOMEM, "open the API");
+    }
+    berthd->api = api_new(berthd->loop, &berthd->plane.plane);
+    if (berthd->api == NULL) {
+        return err_sys(err, -ENOMEM, "open the API");
+    }
+    int r = tls_identity_open(berthd->identity.folder, berthd->identity.name,
+                              berthd->identity.address, clock_wall_ms(berthd->clock),
+                              &berthd->tls, err);
+    if (r < 0) {
+        return r;
+    }
+    identity_address_text(berthd->identity.address, berthd->identity.api_port, address);
+    const struct http_server_config config = {
+        .socket_path = socket_path,
+        .listen_address = berthd->identity.api_port != 0 ? address : NULL,
+        .key_pem = berthd->tls.key_pem,
+        .certificate_pem = berthd->tls.certificate_pem,
+    };
+    return http_server_open(berthd->loop, berthd->api, &berthd->plane.plane, &config,
+                            &berthd->http, err);
+}
+
+static int parts_open(struct berthd *berthd, struct err *err)
+{
+    CLEANUP_FREE char *images = NULL;
+    const struct link_events events = {.context = berthd,
+                                       .on_message = on_message,
+                                       .on_join = on_join,
+                                       .on_join_reply = on_join_reply,
+                                       .on_peer = on_peer};
+    if (asprintf(&images, "%s/images", berthd->identity.folder) < 0) {
+        return err_sys(err, -ENOMEM, "open images");
+    }
+    int r = members_open(berthd->identity.folder, &berthd->members, err);
+    r = r == 0 ? host_facts_read(&berthd->facts, err) : r;
+    r = r == 0 ? image_store_open(berthd->loop, images, berthd->config.image_cache_bytes,
+                                  &berthd->images, err)
+               : r;
+    r = r == 0 ? link_open(berthd->loop, &berthd->identity, &berthd->members, &events,
+                           &berthd->link, err)
+               : r;
+    if (r < 0) {
+        return r;
+    }
+    berthd->feed_post = loop_post_new(berthd->loop, on_feed, berthd);
+    berthd->plane.loop = berthd->loop;
+    berthd->plane.clock = berthd->clock;
+    berthd->plane.identity = &berthd->identity;
+    berthd->plane.members = &berthd->members;
+    berthd->plane.link = berthd->link;
+    berthd->plane.images = berthd->images;
+    berthd->plane.forward =
+        forward_new(berthd->loop, berthd->clock, berthd->link, on_forwarded, berthd);
+    if (berthd->feed_post == NULL || berthd->plane.forward == NULL ||
+        control_api_init(&berthd->plane) < 0) {
+        return err_sys(err, -ENOMEM, "start berthd");
+    }
+    return serve_start(berthd, err);
+}
+
+static int enter(struct berthd *berthd, struct err *err)
+{
+    if (berthd->identity.uid != 0) {
+        if (berthd->config.bootstrap || berthd->config.join_token != NULL) {
+            log_info("berthd", "this host is a member already and just starts",
+                     KV_STR("name", berthd->identity.name));
+        }
+        int r = log_is_ours(berthd) ? log_start(berthd, false, err) : 0;
+        return r == 0 ? work_start(berthd, err) : r;
+    }
+    if (berthd->config.bootstrap || berthd->identity.founder) {
+        return founding_start(berthd, err);
+    }
+    if (berthd->config.join_token != NULL) {
+        return joining_start(berthd, err);
+    }
+    return err_set(
+        err, BERTH_EINVALID,
+        "this host belongs to no cluster yet: `berth up` founds one, `berth join TOKEN` "
+        "joins one");
+}
+
+int berthd_open(uv_loop_t *loop,
+                const struct berthd_config *config,
+                struct berthd **ret_berthd,
+                struct err *err)
+{
+    struct berthd *berthd = calloc(1, sizeof(*berthd));
+    if (berthd == NULL) {
+        return err_sys(err, -ENOMEM, "start berthd");
+    }
+    berthd->loop = loop;
+    berthd->config = *config;
+    berthd->clock = clock_system();
+    int r = identity_open(config->folder, &berthd->identity, err);
+    if (r == 0) {
+        r = identity_complete(berthd, err);
+        log_set_host(berthd->identity.name);
+        r = r == 0 ? parts_open(berthd, err) : r;
+        r = r == 0 ? enter(berthd, err) : r;
+    }
+    *ret_berthd = berthd; /* half-built too: berthd_stop and berthd_free end it */
+    return r;
+}
+
+/* ---- end
+ * --------------------------------------------------------------------------------------------
+ */
+
+static void part_closed(void *context)
+{
+    struct berthd *berthd = context;
+    berthd->closing--;
+}
+
+static void log_closed(void *context)
+{
+    struct berthd *berthd = context;
+    berthd->plane.leader = leader_free(berthd->plane.leader);
+    berthd->plane.control = NULL;
+    part_closed(berthd);
+}
+
+void berthd_stop(struct berthd *berthd)
+{
+    if (berthd->stopping) {
+        return;
+    }
+    if (berthd->plane.leader != NULL && leader_leads(berthd->plane.leader)) {
+        leader_on_leadership(berthd->plane.leader, false,
+                             0); /* decides nothing any more */
+    }
+    berthd->stopping = true;
+    berthd->entry = loop_timer_close(berthd->entry);
+    http_server_close(berthd->http);
+    berthd->http = NULL;
+    berthd->plane.consoles = console_sessions_free(berthd->plane.consoles);
+    berthd->plane.worker = worker_close(berthd->plane.worker);
+    if (berthd->plane.control != NULL) {
+        /* Waiting proposals are answered while it closes, so leader and API outlive it.
+         */
+        struct control *control = berthd->plane.control;
+        berthd->closing++;
+        control_close(control, log_closed, berthd);
+    }
+    berthd->plane.forward = forward_free(berthd->plane.forward);
+    if (berthd->link != NULL) {
+        berthd->closing++;
+        link_close(berthd->link, part_closed, berthd);
+        berthd->link = NULL;
+    }
+    berthd->feed_post = loop_post_close(berthd->feed_post);
+    berthd->images = image_store_close(berthd->images);
+    if (berthd->plane.later != NULL) {
+        control_api_fini(&berthd->plane);
+    }
+}
+
+bool berthd_stopping(const struct berthd *berthd)
+{
+    return berthd->stopping;
+}
+
+int berthd_exit_code(const struct berthd *berthd)
+{
+    return berthd->exit_code;
+}
+
+struct berthd *berthd_free(struct berthd *berthd)
+{
+    if (berthd == NULL) {
+        return NULL;
+    }
+    REQUIRE(berthd->closing == 0);
+    api_free(berthd->api);
+    tls_identity_fini(&berthd->tls);
+    members_fini(&berthd->members);
+    identity_fini(&berthd->identity);
+    free(berthd);
+    return NULL;
+}
+
+/* ---- cleanup
+ * ----------------------------------------------------------------------------------------
+ */
+
+struct cleanup {
+    struct vm_supervisor *supervisor;
+    uint64_t uids[VM_SUPERVISOR_VMS_MAX];
+    uint64_t epochs[VM_SUPERVISOR_VMS_MAX];
+    unsigned count;
+    unsigned alive;
+};
+
+static void cleanup_visit(void *context, const struct vm_report *report)
+{
+    struct cleanup *cleanup = context;
+    if (cleanup->count < VM_SUPERVISOR_VMS_MAX) {
+        cleanup->uids[cleanup->count] = report->uid;
+        cleanup->epochs[cleanup->count++] = report->epoch;
+    }
+    if (report->pid != 0) {
+        cleanup->alive++;
+        (void)vm_supervisor_kill(cleanup->supervisor, report->uid, report->epoch,
+                                 "cleanup", NULL); /* tried again at the next turn */
+    }
+}
+
+static void cleanup_changed(void *context, const struct vm_report *report)
+{
+    (void)context;
+    (void)report; /* cleanup_vms looks again */
+}
+
+/* Turns the loop until every VM process is gone, bounded in turns of 20 ms. */
+static int cleanup_vms(uv_loop_t *loop, struct vm_supervisor *supervisor, struct err *err)
+{
+    struct cleanup *cleanup = calloc(1, sizeof(*cleanup));
+    if (cleanup == NULL) {
+        return err_sys(err, -ENOMEM, "end VMs");
+    }
+    int r = err_set(err, BERTH_ETIMEOUT, "some VMs do not end");
+    for (int turn = 0; turn < 500; turn++) {
+        struct timespec pause = {.tv_nsec = 20 * 1000 * 1000};
+        uv_run(loop, UV_RUN_NOWAIT);
+        *cleanup = (struct cleanup){.supervisor = supervisor};
+        vm_supervisor_each(supervisor, cleanup_visit, cleanup);
+        if (cleanup->alive == 0 && turn > 1) {
+            r = 0;
+            break;
+        }
+        nanosleep(&pause, NULL);
+    }
+    for (unsigned i = 0; i < cleanup->count; i++) {
+        (void)vm_supervisor_forget(supervisor, cleanup->uids[i], cleanup->epochs[i],
+                                   NULL); /* what is left is found by the next cleanup */
+    }
+    free(cleanup);
+    return r;
+}
+
+int berthd_cleanup(const char *folder, struct err *err)
+{
+    static const struct engine_ops *const engines[] = {&engine_qemu, &engine_fake, NULL};
+    struct identity identity;
+    uv_loop_t loop;
+    int r = identity_open(folder, &identity, err);
+    if (r < 0) {
+        return r;
+    }
+    uv_loop_init(&loop);
+    struct resource_groups *groups = resource_groups_open(
+        identity.name[0] != '\0' ? identity.name : "berth", NULL, err);
+    const struct vm_supervisor_config config = {
+        .host = {.loop = &loop, .clock = clock_system(), .groups = groups},
+        .folder = identity.folder,
+        .engines = engines,
+        .changed = cleanup_changed,
+    };
+    struct vm_supervisor *supervisor = vm_supervisor_open(&config, err);
+    r = supervisor != NULL ? cleanup_vms(&loop, supervisor, err)
+        : err != NULL      ? err->code
+                           : -EIO;
+    vm_supervisor_close(supervisor);
+    const struct network_host host = {.host_id = identity.uid,
+                                      .underlay = identity.address,
+                                      .state_folder = identity.folder};
+    struct err network_err;
+    int networks = network_apply_teardown_all(&host, &network_err);
+    if (networks < 0 && r == 0) {
+        r = err_set(err, networks, "%s", network_err.text);
+    }
+    if (groups != NULL) {
+        resource_groups_remove(groups);
+        resource_groups_close(groups);
+    }
+    uv_run(&loop, UV_RUN_DEFAULT);
+    (void)uv_loop_close(&loop); /* the process ends soon */
+    identity_fini(&identity);
+    return r;
+}

@@ -1,0 +1,52 @@
+/* The daemon: everything in this host's berthd, wired together.
+ *
+ * Life of a host: it founds a cluster (bootstrap) or joins one (token); both give it a
+ * uid, kept in its state folder; from then on it just starts. Every host works
+ * (agent/worker.h); one that has a part in the log also runs control and, while it leads,
+ * leader. All serve the API. Threads: one loop, the caller's. Errors: berthd_open fails
+ * with text; later faults that end the daemon are logged and given by berthd_exit_code.
+ */
+#pragma once
+
+#include "base/err.h"
+
+#include <uv.h>
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct berthd;
+
+struct berthd_config {
+    const char *folder;
+    const char *name;   /* NULL: the machine's; only at first start */
+    uint32_t address;   /* 0: the one of the default route; only at first start */
+    uint32_t mesh_port; /* 0: default or as before, likewise below */
+    uint32_t raft_port;
+    uint32_t api_port;
+    bool no_https;
+    const char *const *labels; /* "key=value", NULL-terminated, or NULL */
+    bool bootstrap;
+    const char *join_token; /* or NULL */
+    uint64_t image_cache_bytes;
+    uint32_t memory_reserve_mib;
+};
+
+#define BERTHD_MESH_PORT 7440 /* and 7441 for hosts that join */
+#define BERTHD_RAFT_PORT 7442
+#define BERTHD_API_PORT  7443
+
+int berthd_open(uv_loop_t *loop,
+                const struct berthd_config *config,
+                struct berthd **ret_berthd,
+                struct err *err);
+/* Ends it in order; the loop runs empty afterwards. VMs run on. */
+void berthd_stop(struct berthd *berthd);
+bool berthd_stopping(const struct berthd *berthd);
+int berthd_exit_code(const struct berthd *berthd);
+/* After the loop has ended. */
+struct berthd *berthd_free(struct berthd *berthd);
+
+/* With no daemon running on the folder: ends all its VMs and removes networks and control
+ * groups. */
+int berthd_cleanup(const char *folder, struct err *err);

@@ -1,0 +1,313 @@
+/* berthd: the daemon of one host. Options in, one loop, exit code out. */
+#include "agent/berthd.h"
+#include "base/log.h"
+#include "base/parse_number.h"
+#include "base/version.h"
+
+#include <uv.h>
+
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#define STATE_DEFAULT       "/var/lib/berth"
+#define IMAGE_CACHE_DEFAULT (UINT64_C(20) << 30)
+#define RESERVE_DEFAULT_MIB 256
+#define LABELS_MAX          64
+#define FILES_WANTED        65536 /* sockets and pipes of many VMs */
+
+enum option_id {
+    OPTION_STATE = 1,
+    OPTION_NAME,
+    OPTION_ADDRESS,
+    OPTION_MESH_PORT,
+    OPTION_RAFT_PORT,
+    OPTION_API_PORT,
+    OPTION_NO_HTTPS,
+    OPTION_LABEL,
+    OPTION_BOOTSTRAP,
+    OPTION_JOIN,
+    OPTION_IMAGE_CACHE,
+    OPTION_RESERVE,
+    OPTION_LOG_JSON,
+    OPTION_DEBUG,
+    OPTION_CLEANUP,
+    OPTION_VERSION,
+    OPTION_HELP,
+};
+
+static const struct option_row {
+    enum option_id id;
+    const char *name;
+    const char *argument; /* NULL: takes none */
+    const char *help;
+} option_rows[] = {
+    {OPTION_STATE, "state", "DIR", "state folder (" STATE_DEFAULT ")"},
+    {OPTION_BOOTSTRAP, "bootstrap", NULL, "found a new cluster on this host"},
+    {OPTION_JOIN, "join", "TOKEN",
+     "join the cluster that made the token; - reads it from stdin"},
+    {OPTION_NAME, "name", "NAME", "name of this host (the machine's)"},
+    {OPTION_ADDRESS, "address", "IPV4",
+     "address for the other hosts (of the default route)"},
+    {OPTION_MESH_PORT, "mesh-port", "N",
+     "between hosts; N+1 is for hosts that join (7440)"},
+    {OPTION_RAFT_PORT, "raft-port", "N", "between voters (7442)"},
+    {OPTION_API_PORT, "api-port", "N", "HTTPS (7443)"},
+    {OPTION_NO_HTTPS, "no-https", NULL, "serve the API on the UNIX socket only"},
+    {OPTION_LABEL, "label", "KEY=VALUE",
+     "label of this host, repeatable; first start only"},
+    {OPTION_IMAGE_CACHE, "image-cache", "SIZE", "limit of the image store (20GiB)"},
+    {OPTION_RESERVE, "reserve-memory", "SIZE",
+     "memory kept for the host itself (256MiB)"},
+    {OPTION_LOG_JSON, "log-json", NULL, "log one JSON object per line"},
+    {OPTION_DEBUG, "debug", NULL, "log more"},
+    {OPTION_CLEANUP, "cleanup", NULL,
+     "with no daemon running: end this host's VMs and networks"},
+    {OPTION_VERSION, "version", NULL, "print the version"},
+    {OPTION_HELP, "help", NULL, "print this"},
+};
+#define OPTION_ROWS (sizeof(option_rows) / sizeof(option_rows[0]))
+
+struct options {
+    struct berthd_config config;
+    const char *labels[LABELS_MAX + 1];
+    unsigned label_count;
+    char token[256];
+    bool log_json;
+    bool debug;
+    bool cleanup;
+};
+
+static void usage(FILE *stream)
+{
+    fprintf(stream,
+            "usage: berthd [options]\n\nThe daemon of one Berth host; `berth up` and "
+            "`berth join` start it for you.\n\n");
+    for (size_t i = 0; i < OPTION_ROWS; i++) {
+        char left[40];
+        (void)snprintf(left, sizeof(left), "--%s %s", option_rows[i].name,
+                       option_rows[i].argument != NULL ? option_rows[i].argument : "");
+        fprintf(stream, "  %-24s %s\n", left, option_rows[i].help);
+    }
+}
+
+static int bad(const char *option, const char *why)
+{
+    fprintf(stderr, "berthd: --%s: %s\n", option, why);
+    return 2;
+}
+
+static int take_port(const char *option, const char *text, uint32_t *ret_port)
+{
+    uint64_t value = 0;
+    struct err err;
+    if (parse_u64(text, &value, &err) < 0 || value == 0 || value > 65534) {
+        return bad(option, "wanted a port number, 1 to 65534");
+    }
+    *ret_port = (uint32_t)value;
+    return 0;
+}
+
+/* So that a token need not stand in the process list. */
+static int take_token(struct options *options, const char *text)
+{
+    if (strcmp(text, "-") == 0) {
+        if (fgets(options->token, sizeof(options->token), stdin) == NULL) {
+            return bad("join", "no token came on stdin");
+        }
+        options->token[strcspn(options->token, "\r\n")] = '\0';
+        text = options->token;
+    }
+    options->config.join_token = text;
+    return 0;
+}
+
+/* 0: go on; else exit with that code (-1: with success). */
+static int
+take_option(struct options *options, const struct option_row *row, const char *text)
+{
+    struct berthd_config *config = &options->config;
+    struct err err;
+    uint64_t bytes = 0;
+    switch (row->id) {
+    case OPTION_STATE:
+        config->folder = text;
+        return 0;
+    case OPTION_NAME:
+        config->name = text;
+        return 0;
+    case OPTION_ADDRESS:
+        return parse_ipv4(text, &config->address, &err) < 0 ? bad(row->name, err.text)
+                                                            : 0;
+    case OPTION_MESH_PORT:
+        return take_port(row->name, text, &config->mesh_port);
+    case OPTION_RAFT_PORT:
+        return take_port(row->name, text, &config->raft_port);
+    case OPTION_API_PORT:
+        return take_port(row->name, text, &config->api_port);
+    case OPTION_NO_HTTPS:
+        config->no_https = true;
+        return 0;
+    case OPTION_LABEL:
+        if (options->label_count >= LABELS_MAX) {
+            return bad(row->name, "too many labels");
+        }
+        options->labels[options->label_count++] = text;
+        return 0;
+    case OPTION_BOOTSTRAP:
+        config->bootstrap = true;
+        return 0;
+    case OPTION_JOIN:
+        return take_token(options, text);
+    case OPTION_IMAGE_CACHE:
+        return parse_bytes(text, &config->image_cache_bytes, &err) < 0
+                   ? bad(row->name, err.text)
+                   : 0;
+    case OPTION_RESERVE:
+        if (parse_bytes(text, &bytes, &err) < 0) {
+            return bad(row->name, err.text);
+        }
+        config->memory_reserve_mib = (uint32_t)(bytes >> 20);
+        return 0;
+    case OPTION_LOG_JSON:
+        options->log_json = true;
+        return 0;
+    case OPTION_DEBUG:
+        options->debug = true;
+        return 0;
+    case OPTION_CLEANUP:
+        options->cleanup = true;
+        return 0;
+    case OPTION_VERSION:
+        printf("berthd %s\n", BERTH_VERSION);
+        return -1;
+    case OPTION_HELP:
+        usage(stdout);
+        return -1;
+    }
+    return 2;
+}
+
+static int take_options(struct options *options, int argc, char **argv)
+{
+    struct option longs[OPTION_ROWS + 1] = {0};
+    for (size_t i = 0; i < OPTION_ROWS; i++) {
+        longs[i].name = option_rows[i].name;
+        longs[i].has_arg =
+            option_rows[i].argument != NULL ? required_argument : no_argument;
+        longs[i].val = 'A' + (int)i;
+    }
+    int at;
+    while ((at = getopt_long(argc, argv, "", longs, NULL)) !=
+           -1) { // NOLINT(concurrency-mt-unsafe)
+        if (at == '?') {
+            fprintf(stderr, "see berthd --help\n");
+            return 2;
+        }
+        int r = take_option(options, &option_rows[at - 'A'], optarg);
+        if (r != 0) {
+            return r;
+        }
+    }
+    if (optind < argc) {
+        fprintf(stderr, "berthd: unexpected \"%s\"; see berthd --help\n", argv[optind]);
+        return 2;
+    }
+    if (options->config.bootstrap && options->config.join_token != NULL) {
+        return bad("bootstrap", "a host founds a cluster or joins one, not both");
+    }
+    options->config.labels = options->labels;
+    return 0;
+}
+
+static void on_signal(uv_signal_t *handle, int number)
+{
+    log_info("berthd", "this daemon was asked to end; its VMs run on",
+             KV_I64("signal", number));
+    berthd_stop(handle->data);
+}
+
+static void closed_signal(uv_handle_t *handle)
+{
+    (void)handle; /* lives on main's stack until the loop has ended */
+}
+
+/* Signals are open only while the daemon is meant to run, so that the loop ends by
+ * itself. */
+static void watch_stop(uv_prepare_t *prepare)
+{
+    uv_signal_t *signals = prepare->data;
+    if (berthd_stopping(signals[0].data)) {
+        for (int i = 0; i < 2; i++) {
+            uv_close((uv_handle_t *)&signals[i], closed_signal);
+        }
+        uv_prepare_stop(prepare);
+        uv_close((uv_handle_t *)prepare, closed_signal);
+    }
+}
+
+static int run(const struct options *options)
+{
+    static const int numbers[] = {SIGTERM, SIGINT};
+    uv_loop_t loop;
+    uv_signal_t signals[2];
+    uv_prepare_t prepare;
+    struct berthd *berthd = NULL;
+    struct err err = {0};
+    if (uv_loop_init(&loop) < 0) {
+        fprintf(stderr, "berthd: the event loop cannot be made\n");
+        return 1;
+    }
+    int r = berthd_open(&loop, &options->config, &berthd, &err);
+    if (r < 0) {
+        fprintf(stderr, "berthd: %s\n", err.text);
+        log_error("berthd", "start failed", KV_STR("code", err_name(r)),
+                  KV_STR("why", err.text));
+        if (berthd != NULL) {
+            berthd_stop(berthd);
+        }
+    } else {
+        for (int i = 0; i < 2; i++) {
+            uv_signal_init(&loop, &signals[i]);
+            signals[i].data = berthd;
+            uv_signal_start(&signals[i], on_signal, numbers[i]);
+        }
+        uv_prepare_init(&loop, &prepare);
+        prepare.data = signals;
+        uv_prepare_start(&prepare, watch_stop);
+    }
+    uv_run(&loop, UV_RUN_DEFAULT);
+    int code = berthd != NULL ? berthd_exit_code(berthd) : 1;
+    berthd_free(berthd);
+    (void)uv_loop_close(&loop); /* the process ends here */
+    return r < 0 ? 1 : code;
+}
+
+int main(int argc, char **argv)
+{
+    static struct options options = {
+        .config = {.folder = STATE_DEFAULT,
+                   .image_cache_bytes = IMAGE_CACHE_DEFAULT,
+                   .memory_reserve_mib = RESERVE_DEFAULT_MIB},
+    };
+    int r = take_options(&options, argc, argv);
+    if (r != 0) {
+        return r < 0 ? 0 : r;
+    }
+    log_setup(options.debug ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO, options.log_json);
+    (void)signal(SIGPIPE, SIG_IGN); /* a dead peer is an error code, not our end */
+    struct rlimit files = {.rlim_cur = FILES_WANTED, .rlim_max = FILES_WANTED};
+    (void)setrlimit(RLIMIT_NOFILE, &files); /* as many as we are allowed */
+    if (options.cleanup) {
+        struct err err;
+        r = berthd_cleanup(options.config.folder, &err);
+        if (r < 0) {
+            fprintf(stderr, "berthd: %s\n", err.text);
+        }
+        return r < 0 ? 1 : 0;
+    }
+    return run(&options);
+}

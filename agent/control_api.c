@@ -1,0 +1,493 @@
+#include "agent/control_api.h"
+
+#include "agent/join_token.h"
+#include "base/cleanup.h"
+#include "base/list.h"
+#include "base/loop.h"
+#include "base/random.h"
+#include "base/version.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define METRICS_SIZE_MAX (1u << 20)
+
+typedef void
+proposed_fn(void *context, uint32_t index, int code, const struct apply_result *result);
+
+/* An answer that has to wait for the loop's next turn: no callback runs inside a call. */
+struct deferred {
+    struct list link;
+    int code;
+    uint32_t index;
+    proposed_fn *proposed; /* one of the two */
+    control_readable *readable;
+    void *context;
+};
+
+struct proposal {
+    proposed_fn *done;
+    void *context;
+    uint32_t index;
+};
+
+struct reading {
+    struct control_api *api;
+    control_readable *readable;
+    void *context;
+};
+
+/* ---- deferring
+ * -------------------------------------------------------------------------------------
+ */
+
+static void deferred_run(void *context)
+{
+    struct control_api *api = context;
+    struct list ready;
+    list_init(&ready);
+    list_move_all(&ready, &api->deferred);
+    LIST_EACH_SAFE (item, &ready) {
+        struct deferred *deferred = LIST_ITEM(item, struct deferred, link);
+        list_remove(item);
+        if (deferred->proposed != NULL) {
+            deferred->proposed(deferred->context, deferred->index, deferred->code, NULL);
+        } else {
+            deferred->readable(deferred->context, deferred->code, NULL);
+        }
+        free(deferred);
+    }
+}
+
+static void defer(struct control_api *api, const struct deferred *answer)
+{
+    struct deferred *deferred = malloc(sizeof(*deferred));
+    if (deferred == NULL) {
+        abort(); /* an answer that never comes would hang its client without a word */
+    }
+    *deferred = *answer;
+    list_push_back(&api->deferred, &deferred->link);
+    loop_post_send(api->later);
+}
+
+/* ---- log and state
+ * --------------------------------------------------------------------------------- */
+
+static bool leads(const struct control_api *api)
+{
+    return api->leader != NULL && leader_leads(api->leader);
+}
+
+uint64_t control_api_leader(const struct control_api *api)
+{
+    uint64_t raft_id = 0;
+    if (api->control != NULL &&
+        consensus_leader(control_consensus(api->control), &raft_id, NULL)) {
+        const struct msg_member *member = members_by_raft_id(api->members, raft_id);
+        return member != NULL ? member->uid : 0;
+    }
+    return api->worker != NULL ? worker_leader(api->worker) : 0;
+}
+
+static void role(void *context, struct control_role *ret_role)
+{
+    struct control_api *api = context;
+    const struct msg_member *leader =
+        members_by_uid(api->members, control_api_leader(api));
+    *ret_role = (struct control_role){
+        .leader = leads(api),
+        .voter = api->control != NULL,
+        .host_name = api->identity->name,
+        .leader_name = leads(api)       ? api->identity->name
+                       : leader != NULL ? leader->name
+                                        : "",
+        .revision =
+            api->control != NULL ? state_revision(control_state(api->control)) : 0,
+    };
+}
+
+static void proposal_done(void *context, int code, const struct apply_result *result)
+{
+    struct proposal *proposal = context;
+    proposal->done(proposal->context, proposal->index, code, result);
+    free(proposal);
+}
+
+static int propose_one(struct control_api *api,
+                       const struct command *command,
+                       uint32_t index,
+                       proposed_fn *done,
+                       void *context)
+{
+    struct command copy = *command; /* shallow: only the time is stamped */
+    struct proposal *proposal;
+    if (!leads(api)) {
+        return BERTH_ENOTLEADER;
+    }
+    proposal = malloc(sizeof(*proposal));
+    if (proposal == NULL) {
+        return -ENOMEM;
+    }
+    *proposal = (struct proposal){.done = done, .context = context, .index = index};
+    int r = control_propose(api->control, &copy, proposal_done, proposal);
+    if (r < 0) {
+        free(proposal);
+    }
+    return r;
+}
+
+static void propose(void *context,
+                    const struct command *commands,
+                    uint32_t count,
+                    proposed_fn *done,
+                    void *done_context)
+{
+    struct control_api *api = context;
+    for (uint32_t i = 0; i < count; i++) {
+        int r = propose_one(api, &commands[i], i, done, done_context);
+        if (r < 0) {
+            defer(api,
+                  &(struct deferred){
+                      .code = r, .index = i, .proposed = done, .context = done_context});
+        }
+    }
+}
+
+static void read_done(void *context, int code)
+{
+    struct reading *reading = context;
+    bool ok = code == 0 && reading->api->control != NULL;
+    reading->readable(reading->context, code,
+                      ok ? control_state(reading->api->control) : NULL);
+    free(reading);
+}
+
+static void read_state(void *context, control_readable *readable, void *readable_context)
+{
+    struct control_api *api = context;
+    int r = leads(api) ? 0 : BERTH_ENOTLEADER;
+    struct reading *reading = NULL;
+    if (r == 0) {
+        reading = malloc(sizeof(*reading));
+        r = reading == NULL ? -ENOMEM : 0;
+    }
+    if (r == 0) {
+        *reading = (struct reading){
+            .api = api, .readable = readable, .context = readable_context};
+        r = control_read(api->control, read_done, reading);
+    }
+    if (r < 0) {
+        free(reading);
+        defer(api, &(struct deferred){
+                       .code = r, .readable = readable, .context = readable_context});
+    }
+}
+
+static const struct state *state(void *context)
+{
+    struct control_api *api = context;
+    return api->control != NULL ? control_state(api->control) : NULL;
+}
+
+static const struct feed *feed(void *context)
+{
+    struct control_api *api = context;
+    return api->control != NULL ? control_feed(api->control) : NULL;
+}
+
+/* ---- soft facts
+ * ------------------------------------------------------------------------------------ */
+
+static json_t *vm_live(void *context, const struct vm *vm)
+{
+    struct control_api *api = context;
+    return leads(api) ? leader_vm_live(api->leader, vm) : NULL;
+}
+
+static json_t *host_live(void *context, const struct host *host)
+{
+    struct control_api *api = context;
+    return leads(api) ? leader_host_live(api->leader, host) : NULL;
+}
+
+static json_t *explain_vm(void *context, const struct vm *vm)
+{
+    struct control_api *api = context;
+    return leads(api) ? scheduler_explain_vm(leader_scheduler(api->leader),
+                                             control_state(api->control), vm,
+                                             clock_now_ns(api->clock))
+                      : NULL;
+}
+
+static json_t *explain_group(void *context, const struct group *group)
+{
+    struct control_api *api = context;
+    return leads(api) ? scheduler_explain_group(leader_scheduler(api->leader),
+                                                control_state(api->control), group,
+                                                clock_now_ns(api->clock))
+                      : NULL;
+}
+
+static json_t *forecast(void *context,
+                        const char *tenant,
+                        const char *group,
+                        const struct machine_spec *machine,
+                        uint32_t count)
+{
+    struct control_api *api = context;
+    return leads(api) ? scheduler_forecast(leader_scheduler(api->leader),
+                                           control_state(api->control), tenant, group,
+                                           machine, count, clock_now_ns(api->clock))
+                      : NULL;
+}
+
+static void metrics_log(const struct control_api *api, struct bytes_writer *writer)
+{
+    struct consensus_counters counters;
+    const struct consensus *consensus = control_consensus(api->control);
+    consensus_counters(consensus, &counters);
+    bytes_write_format(
+        writer,
+        "# TYPE berth_raft_is_leader gauge\nberth_raft_is_leader %d\n"
+        "# TYPE berth_raft_term gauge\nberth_raft_term %llu\n"
+        "# TYPE berth_raft_log_last_index gauge\nberth_raft_log_last_index %llu\n"
+        "# TYPE berth_state_revision gauge\nberth_state_revision %llu\n"
+        "# TYPE berth_raft_proposals_total counter\nberth_raft_proposals_total %llu\n"
+        "# TYPE berth_raft_entries_total counter\nberth_raft_entries_total %llu\n",
+        leads(api) ? 1 : 0, (unsigned long long)consensus_term(consensus),
+        (unsigned long long)consensus_applied_index(consensus),
+        (unsigned long long)state_revision(control_state(api->control)),
+        (unsigned long long)counters.proposals, (unsigned long long)counters.entries);
+}
+
+static char *metrics(void *context)
+{
+    struct control_api *api = context;
+    struct bytes_writer writer;
+    char *text = NULL;
+    bytes_writer_init(&writer, METRICS_SIZE_MAX);
+    bytes_write_format(
+        &writer, "# TYPE berth_build_info gauge\nberth_build_info{version=\"%s\"} 1\n",
+        BERTH_VERSION);
+    if (api->control != NULL) {
+        metrics_log(api, &writer);
+    }
+    struct mesh_stats stats;
+    link_stats(api->link, &stats);
+#define METRICS_MESH(name, sentence)                                                    \
+    bytes_write_format(&writer,                                                         \
+                       "# HELP berth_mesh_" #name "_total " sentence                    \
+                       "\n# TYPE berth_mesh_" #name "_total counter\nberth_mesh_" #name \
+                       "_total %llu\n",                                                 \
+                       (unsigned long long)stats.name);
+    MESH_COUNTERS(METRICS_MESH)
+#undef METRICS_MESH
+    if (api->worker != NULL) {
+        worker_metrics(api->worker, &writer);
+    }
+    return bytes_writer_take_text(&writer, &text) == 0 ? text : NULL;
+}
+
+/* ---- join tokens
+ * ----------------------------------------------------------------------------------- */
+
+struct minting {
+    void (*done)(void *context, int code, const char *token, const char *detail);
+    void *context;
+    struct join_token token;
+};
+
+static void
+minted(void *context, uint32_t index, int code, const struct apply_result *result)
+{
+    struct minting *minting = context;
+    char text[JOIN_TOKEN_TEXT_SIZE];
+    (void)index;
+    if (code == 0 && result->code == 0) {
+        join_token_format(&minting->token, text);
+        minting->done(minting->context, 0, text, NULL);
+    } else {
+        int why = code < 0 ? code : result->code;
+        minting->done(minting->context, why, NULL,
+                      code < 0 ? err_sentence(code) : result->text);
+    }
+    explicit_bzero(minting, sizeof(*minting));
+    free(minting);
+}
+
+static int token_command(struct control_api *api,
+                         uint64_t ttl_ms,
+                         const struct join_token *token,
+                         struct command *command)
+{
+    uint8_t suffix[4];
+    char hex[9];
+    struct token *object = object_new(KIND_TOKEN);
+    if (object == NULL) {
+        return -ENOMEM;
+    }
+    random_secret(suffix, sizeof(suffix));
+    hex_format(suffix, sizeof(suffix), hex);
+    (void)snprintf(object->meta.name, sizeof(object->meta.name), "join-%s", hex);
+    object->spec.role = ROLE_JOIN;
+    object->spec.expires_wall_ms = clock_wall_ms(api->clock) + ttl_ms;
+    object->spec.uses_left = 1;
+    object->spec.hash = join_secret_hash(token->secret);
+    command_init(command, COMMAND_PUT);
+    (void)snprintf(command->subject, sizeof(command->subject), "system");
+    int r = command_set_put(command, KIND_TOKEN, object, REVISION_NONE);
+    object_free(KIND_TOKEN, object);
+    return r;
+}
+
+static void join_token(
+    void *context,
+    uint64_t ttl_ms,
+    void (*done)(void *done_context, int code, const char *token, const char *detail),
+    void *done_context)
+{
+    struct control_api *api = context;
+    struct command command;
+    struct minting *minting = calloc(1, sizeof(*minting));
+    if (minting == NULL) {
+        abort(); /* as in defer() */
+    }
+    minting->done = done;
+    minting->context = done_context;
+    minting->token.address = api->identity->address;
+    minting->token.port = (uint16_t)(api->identity->mesh_port + LINK_JOIN_PORT_OFFSET);
+    minting->token.key = api->identity->key;
+    random_secret(minting->token.secret, sizeof(minting->token.secret));
+    if (token_command(api, ttl_ms, &minting->token, &command) < 0) {
+        abort();
+    }
+    propose(api, &command, 1, minted, minting);
+    command_fini(&command);
+}
+
+/* ---- elsewhere
+ * -------------------------------------------------------------------------------------
+ */
+
+static void refuse_no_leader(struct exchange *exchange)
+{
+    static const struct exchange_header retry[] = {{"Retry-After", "1"}};
+    static const char text[] =
+        "{\"type\":\"about:blank\",\"title\":\"No leader is known\",\"status\":503,"
+        "\"code\":\"BERTH_ENOLEADER\",\"detail\":\"the cluster has no leader that this "
+        "host can "
+        "reach\",\"hint\":\"berth host ls; a majority of the voters must be up\"}\n";
+    exchange_head(exchange, 503, "application/problem+json", retry, 1);
+    (void)exchange_data(exchange, text,
+                        sizeof(text) - 1); /* one small piece always fits */
+    exchange_end(exchange);
+}
+
+static void forward(void *context, struct exchange *exchange)
+{
+    struct control_api *api = context;
+    uint64_t host = control_api_leader(api);
+    if (host == 0 || host == api->identity->uid || api->forward == NULL) {
+        refuse_no_leader(exchange); /* between two leaders, or before the first */
+    } else {
+        forward_exchange(api->forward, host, exchange, 0);
+    }
+}
+
+static void console(void *context, struct exchange *exchange, uint64_t uid)
+{
+    struct control_api *api = context;
+    const struct vm *vm =
+        api->control != NULL ? state_vm(control_state(api->control), uid) : NULL;
+    if (vm == NULL || vm->status.host == api->identity->uid || vm->status.host == 0) {
+        console_sessions_begin(api->consoles, exchange, uid);
+    } else {
+        forward_exchange(api->forward, vm->status.host, exchange, uid);
+    }
+}
+
+/* ---- images
+ * ----------------------------------------------------------------------------------------
+ */
+
+static void *blob_begin(void *context, const struct digest *expected, struct err *err)
+{
+    struct control_api *api = context;
+    return image_writer_begin(api->images, expected, err);
+}
+
+static int
+blob_write(void *context, void *blob, const void *data, size_t size, struct err *err)
+{
+    (void)context;
+    return image_writer_write(blob, data, size, err);
+}
+
+static void
+blob_end(void *context, void *blob, bool abort_it, image_done *done, void *done_context)
+{
+    (void)context;
+    if (abort_it) {
+        image_writer_abort(blob);
+    } else {
+        image_writer_end(blob, done, done_context);
+    }
+}
+
+static void blob_fetch(void *context,
+                       const char *url,
+                       const struct digest *expected,
+                       image_done *done,
+                       void *done_context)
+{
+    struct control_api *api = context;
+    image_store_fetch(api->images, url, expected, done, done_context);
+}
+
+static bool blob_has(void *context, const struct digest *digest, uint64_t *ret_size)
+{
+    struct control_api *api = context;
+    return image_store_has(api->images, digest, ret_size);
+}
+
+/* ---- life
+ * ------------------------------------------------------------------------------------------
+ */
+
+int control_api_init(struct control_api *api)
+{
+    list_init(&api->deferred);
+    api->later = loop_post_new(api->loop, deferred_run, api);
+    api->plane = (struct control_plane){
+        .context = api,
+        .role = role,
+        .propose = propose,
+        .read = read_state,
+        .state = state,
+        .feed = feed,
+        .vm_live = vm_live,
+        .host_live = host_live,
+        .explain_vm = explain_vm,
+        .explain_group = explain_group,
+        .forecast = forecast,
+        .metrics = metrics,
+        .join_token = join_token,
+        .forward = forward,
+        .console = console,
+        .blob_begin = blob_begin,
+        .blob_write = blob_write,
+        .blob_end = blob_end,
+        .blob_fetch = blob_fetch,
+        .blob_has = blob_has,
+    };
+    return api->later != NULL ? 0 : -ENOMEM;
+}
+
+void control_api_fini(struct control_api *api)
+{
+    deferred_run(api);
+    loop_post_close(api->later);
+    api->later = NULL;
+}

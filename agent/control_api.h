@@ -1,0 +1,41 @@
+/* The control plane as the API sees it (api/control_plane.h): an adapter over control,
+ * leader, worker.
+ *
+ * Shapes: control_api_init fills the ops table for a host; what a part that is missing
+ * (no log here, not the leader) would have answered becomes BERTH_ENOTLEADER, deferred to
+ * the loop as every callback. Threads: the loop's. Ownership: borrows all its parts;
+ * pointers may be set and cleared while it lives.
+ */
+#pragma once
+
+#include "agent/console_session.h"
+#include "agent/control.h"
+#include "agent/forward.h"
+#include "agent/leader.h"
+#include "agent/worker.h"
+#include "api/control_plane.h"
+
+#include "base/list.h"
+
+struct control_api {
+    struct control_plane plane; /* hand this to api_new */
+    uv_loop_t *loop;
+    const struct clock *clock;
+    const struct identity *identity;
+    struct members *members;
+    struct link *link;
+    struct control *control; /* NULL without a part in the log */
+    struct leader *leader;
+    struct worker *worker; /* NULL until the host is a member */
+    struct image_store *images;
+    struct forward *forward;
+    struct console_sessions *consoles;
+    struct loop_post *later; /* private from here on */
+    struct list deferred;
+};
+
+/* The public pointers must be set before; 0 or -ENOMEM. */
+int control_api_init(struct control_api *api);
+void control_api_fini(struct control_api *api);
+/* The host that leads as far as is known here: 0 when unknown. */
+uint64_t control_api_leader(const struct control_api *api);

@@ -1,0 +1,519 @@
+#include "agent/forward.h"
+
+#include "base/cleanup.h"
+#include "base/list.h"
+#include "base/log.h"
+#include "base/loop.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define TICK_MS     250
+#define PUMP_MS     5 /* between tries when the mesh's queue is full */
+#define HEADERS_MAX 32
+
+/* One that we sent away. */
+struct away {
+    struct list link;
+    struct forward *forward;
+    uint64_t id;
+    uint64_t host;
+    uint64_t sent_ms;
+    bool head;
+    struct exchange *exchange;
+};
+
+/* One that another host sent us: the sink of its exchange. */
+struct visiting {
+    struct list link;
+    struct forward *forward; /* NULL once the forward is gone */
+    uint64_t id;
+    uint64_t host;
+    struct exchange *exchange; /* borrowed: the exchange owns this sink */
+    uint8_t *waiting;          /* bytes that the mesh had no room for yet */
+    size_t waiting_size;
+    size_t waiting_capacity;
+    bool ended; /* send END after what waits */
+    bool over;  /* nothing is sent any more */
+};
+
+struct forward {
+    const struct clock *clock;
+    struct link *link;
+    void (*arrived)(void *context, struct exchange *exchange, uint64_t console_vm);
+    void *context;
+    uint64_t next_id;
+    struct list away;
+    unsigned away_count;
+    struct list visiting;
+    unsigned visiting_count;
+    struct loop_timer *tick;
+    struct loop_timer *pump;
+};
+
+/* ---- sent away
+ * --------------------------------------------------------------------------------------
+ */
+
+static void
+refuse(struct exchange *exchange, int status, const char *title, const char *detail)
+{
+    static const struct exchange_header retry[] = {{"Retry-After", "1"}};
+    char text[512];
+    int size = snprintf(text, sizeof(text),
+                        "{\"type\":\"about:blank\",\"title\":\"%s\",\"status\":%d,"
+                        "\"code\":\"BERTH_ENOLEADER\",\"detail\":\"%s\"}\n",
+                        title, status, detail);
+    exchange_head(exchange, status, "application/problem+json", retry, 1);
+    (void)exchange_data(exchange, text, (size_t)size); /* one small piece always fits */
+    exchange_end(exchange);
+}
+
+static void away_release(struct away *away)
+{
+    list_remove(&away->link);
+    away->forward->away_count--;
+    exchange_on_cancel(away->exchange, NULL, NULL);
+    exchange_on_input(away->exchange, NULL, NULL);
+    exchange_unref(away->exchange);
+    free(away);
+}
+
+static void away_fail(struct away *away, const char *detail)
+{
+    if (!away->head) {
+        refuse(away->exchange, 503, "The host that has to answer does not", detail);
+    } else {
+        exchange_end(away->exchange);
+    }
+    away_release(away);
+}
+
+static struct away *
+away_find(struct forward *forward, const struct msg_member *from, uint64_t id)
+{
+    LIST_EACH (item, &forward->away) {
+        struct away *away = LIST_ITEM(item, struct away, link);
+        if (away->id == id && away->host == from->uid) {
+            return away;
+        }
+    }
+    return NULL;
+}
+
+static void away_cancelled(void *context)
+{
+    struct away *away = context;
+    const struct msg_forward_end message = {.id = away->id};
+    (void)link_send(
+        away->forward->link, away->host, MESSAGE_FORWARD_CANCEL,
+        &message); /* else the other side notices when its answer is not taken */
+    away_release(away);
+}
+
+static void away_input(void *context, const void *data, size_t size)
+{
+    struct away *away = context;
+    const uint8_t *bytes = data;
+    for (size_t at = 0; at < size; at += FORWARD_PIECE) {
+        size_t piece = size - at < FORWARD_PIECE ? size - at : FORWARD_PIECE;
+        const struct msg_forward_data message = {
+            .id = away->id,
+            .data = {.data = (uint8_t *)(uintptr_t)(bytes + at),
+                     .size = (uint32_t)piece}};
+        if (link_send(away->forward->link, away->host, MESSAGE_FORWARD_INPUT, &message) <
+            0) {
+            away_fail(away, "its queue is full");
+            return;
+        }
+    }
+}
+
+void forward_exchange(struct forward *forward,
+                      uint64_t host,
+                      struct exchange *exchange,
+                      uint64_t console_vm)
+{
+    CLEANUP_FREE uint8_t *request = NULL;
+    size_t size = 0;
+    struct away *away =
+        forward->away_count < FORWARD_MAX ? calloc(1, sizeof(*away)) : NULL;
+    if (away == NULL ||
+        exchange_request_encode(exchange_request(exchange), &request, &size) < 0) {
+        free(away);
+        refuse(exchange, 503, "Too many requests are under way", "try again");
+        return;
+    }
+    *away = (struct away){.forward = forward,
+                          .id = ++forward->next_id,
+                          .host = host,
+                          .sent_ms = clock_now_ms(forward->clock),
+                          .exchange = exchange_ref(exchange)};
+    list_push_back(&forward->away, &away->link);
+    forward->away_count++;
+    exchange_on_cancel(exchange, away_cancelled, away);
+    exchange_on_input(exchange, away_input, away);
+    const struct msg_forward message = {
+        .id = away->id,
+        .console_vm = console_vm,
+        .request = {.data = request, .size = (uint32_t)size}};
+    int r = link_send(forward->link, host, MESSAGE_FORWARD, &message);
+    if (r < 0) {
+        away_fail(away, err_sentence(r));
+    }
+}
+
+void forward_on_head(struct forward *forward,
+                     const struct msg_member *from,
+                     const struct msg_forward_head *message)
+{
+    struct away *away = away_find(forward, from, message->id);
+    struct exchange_header headers[HEADERS_MAX];
+    unsigned count = 0;
+    if (away == NULL || away->head) {
+        return;
+    }
+    for (uint32_t i = 0; i < message->headers.count && count < HEADERS_MAX; i++) {
+        const struct msg_header *header = &message->headers.items[i];
+        if (header->name != NULL && header->value != NULL) {
+            headers[count++] = (struct exchange_header){header->name, header->value};
+        }
+    }
+    away->head = true;
+    exchange_head(away->exchange, (int)message->status, message->content_type, headers,
+                  count);
+}
+
+void forward_on_data(struct forward *forward,
+                     const struct msg_member *from,
+                     const struct msg_forward_data *message)
+{
+    struct away *away = away_find(forward, from, message->id);
+    if (away != NULL && away->head &&
+        exchange_data(away->exchange, message->data.data, message->data.size) < 0) {
+        /* The client does not keep up; a gap would be a lie, so its stream ends and it
+         * resumes. */
+        struct exchange *exchange = exchange_ref(away->exchange);
+        away_cancelled(away);
+        exchange_end(exchange);
+        exchange_unref(exchange);
+    }
+}
+
+void forward_on_end(struct forward *forward,
+                    const struct msg_member *from,
+                    const struct msg_forward_end *message)
+{
+    struct away *away = away_find(forward, from, message->id);
+    if (away != NULL) {
+        exchange_end(away->exchange);
+        away_release(away);
+    }
+}
+
+/* ---- visiting
+ * ---------------------------------------------------------------------------------------
+ */
+
+static void visiting_over(struct visiting *visiting)
+{
+    if (!visiting->over) {
+        visiting->over = true;
+        free(visiting->waiting);
+        visiting->waiting = NULL;
+        visiting->waiting_size = 0;
+        list_remove(&visiting->link);
+        if (visiting->forward != NULL) {
+            visiting->forward->visiting_count--;
+        }
+    }
+}
+
+/* Sends what waits, as far as the mesh takes it. */
+static void visiting_pump(struct visiting *visiting)
+{
+    size_t sent = 0;
+    while (sent < visiting->waiting_size) {
+        size_t left = visiting->waiting_size - sent;
+        const struct msg_forward_data message = {
+            .id = visiting->id,
+            .data = {.data = visiting->waiting + sent,
+                     .size = (uint32_t)(left < FORWARD_PIECE ? left : FORWARD_PIECE)}};
+        int r = link_send(visiting->forward->link, visiting->host, MESSAGE_FORWARD_DATA,
+                          &message);
+        if (r == BERTH_EFULL) {
+            break;
+        }
+        if (r < 0) {
+            visiting_over(visiting);
+            return;
+        }
+        sent += message.data.size;
+    }
+    visiting->waiting_size -= sent;
+    if (visiting->waiting_size > 0) {
+        memmove(visiting->waiting, visiting->waiting + sent, visiting->waiting_size);
+        loop_timer_again(visiting->forward->pump, PUMP_MS, 0);
+    }
+    if (visiting->ended && visiting->waiting_size == 0) {
+        const struct msg_forward_end message = {.id = visiting->id};
+        int r = link_send(visiting->forward->link, visiting->host, MESSAGE_FORWARD_END,
+                          &message);
+        if (r != BERTH_EFULL) {
+            visiting_over(visiting);
+        } else {
+            loop_timer_again(visiting->forward->pump, PUMP_MS, 0);
+        }
+    }
+}
+
+static void sink_head(void *sink,
+                      int status,
+                      const char *content_type,
+                      const struct exchange_header *headers,
+                      unsigned header_count)
+{
+    struct visiting *visiting = sink;
+    struct msg_header list[HEADERS_MAX];
+    unsigned count = header_count < HEADERS_MAX ? header_count : HEADERS_MAX;
+    if (visiting->over) {
+        return;
+    }
+    for (unsigned i = 0; i < count; i++) {
+        list[i].name = (char *)(uintptr_t)headers[i].name;
+        list[i].value = (char *)(uintptr_t)headers[i].value;
+    }
+    const struct msg_forward_head message = {
+        .id = visiting->id,
+        .status = (uint32_t)status,
+        .content_type = (char *)(uintptr_t)content_type,
+        .headers = {.items = list, .count = count},
+    };
+    if (link_send(visiting->forward->link, visiting->host, MESSAGE_FORWARD_HEAD,
+                  &message) < 0) {
+        visiting_over(visiting); /* the asker gives up by its own deadline */
+    }
+}
+
+static int sink_data(void *sink, const void *data, size_t size)
+{
+    struct visiting *visiting = sink;
+    if (visiting->over) {
+        return BERTH_ECLOSED;
+    }
+    if (visiting->waiting_size >= EXCHANGE_QUEUE_MAX) {
+        return BERTH_EFULL;
+    }
+    if (visiting->waiting_size + size > visiting->waiting_capacity) {
+        uint8_t *waiting = realloc(visiting->waiting, visiting->waiting_size + size);
+        if (waiting == NULL) {
+            return -ENOMEM;
+        }
+        visiting->waiting = waiting;
+        visiting->waiting_capacity = visiting->waiting_size + size;
+    }
+    if (size > 0) {
+        memcpy(visiting->waiting + visiting->waiting_size, data, size);
+        visiting->waiting_size += size;
+    }
+    visiting_pump(visiting);
+    return 0;
+}
+
+static void sink_end(void *sink)
+{
+    struct visiting *visiting = sink;
+    visiting->ended = true;
+    if (!visiting->over) {
+        visiting_pump(visiting);
+    }
+}
+
+static void sink_released(void *sink)
+{
+    struct visiting *visiting = sink;
+    if (!visiting->over && visiting->ended) {
+        visiting->exchange = NULL; /* still has bytes to send; visiting_sweep frees it */
+        return;
+    }
+    visiting_over(visiting);
+    free(visiting);
+}
+
+static const struct exchange_sink visiting_sink = {.head = sink_head,
+                                                   .data = sink_data,
+                                                   .end = sink_end,
+                                                   .released = sink_released};
+
+static struct visiting *
+visiting_find(struct forward *forward, const struct msg_member *from, uint64_t id)
+{
+    LIST_EACH (item, &forward->visiting) {
+        struct visiting *visiting = LIST_ITEM(item, struct visiting, link);
+        if (visiting->id == id && visiting->host == from->uid) {
+            return visiting;
+        }
+    }
+    return NULL;
+}
+
+void forward_on_request(struct forward *forward,
+                        const struct msg_member *from,
+                        const struct msg_forward *message)
+{
+    struct exchange_request request;
+    if (forward->visiting_count >= FORWARD_MAX ||
+        visiting_find(forward, from, message->id) != NULL ||
+        exchange_request_decode(message->request.data, message->request.size, &request) <
+            0) {
+        log_warn("forward", "request from another host was dropped",
+                 KV_STR("from", from->name));
+        return;
+    }
+    struct visiting *visiting = calloc(1, sizeof(*visiting));
+    if (visiting == NULL) {
+        exchange_request_fini(&request);
+        return;
+    }
+    visiting->forward = forward;
+    visiting->id = message->id;
+    visiting->host = from->uid;
+    list_push_back(&forward->visiting, &visiting->link);
+    forward->visiting_count++;
+    struct exchange *exchange = exchange_new(&request, &visiting_sink, visiting);
+    if (exchange == NULL) {
+        exchange_request_fini(&request);
+        visiting_over(visiting);
+        free(visiting);
+        return;
+    }
+    visiting->exchange = exchange;
+    forward->arrived(forward->context, exchange, message->console_vm);
+    exchange_unref(exchange);
+}
+
+void forward_on_input(struct forward *forward,
+                      const struct msg_member *from,
+                      const struct msg_forward_data *message)
+{
+    struct visiting *visiting = visiting_find(forward, from, message->id);
+    if (visiting != NULL && visiting->exchange != NULL) {
+        exchange_input(visiting->exchange, message->data.data, message->data.size);
+    }
+}
+
+static void visiting_drop(struct visiting *visiting)
+{
+    struct exchange *exchange = visiting->exchange;
+    visiting_over(visiting);
+    if (exchange == NULL) {
+        free(visiting);
+    } else {
+        exchange_cancel(exchange); /* releases it, and with it the sink */
+    }
+}
+
+void forward_on_cancel(struct forward *forward,
+                       const struct msg_member *from,
+                       const struct msg_forward_end *message)
+{
+    struct visiting *visiting = visiting_find(forward, from, message->id);
+    if (visiting != NULL) {
+        visiting_drop(visiting);
+    }
+}
+
+/* ---- both
+ * -------------------------------------------------------------------------------------------
+ */
+
+void forward_on_peer(struct forward *forward, uint64_t host, bool up)
+{
+    if (up) {
+        return;
+    }
+    LIST_EACH_SAFE (item, &forward->away) {
+        struct away *away = LIST_ITEM(item, struct away, link);
+        if (away->host == host) {
+            away_fail(away, "the connection to it was lost");
+        }
+    }
+    LIST_EACH_SAFE (item, &forward->visiting) {
+        struct visiting *visiting = LIST_ITEM(item, struct visiting, link);
+        if (visiting->host == host) {
+            visiting_drop(visiting);
+        }
+    }
+}
+
+static void on_tick(void *context)
+{
+    struct forward *forward = context;
+    uint64_t now_ms = clock_now_ms(forward->clock);
+    LIST_EACH_SAFE (item, &forward->away) {
+        struct away *away = LIST_ITEM(item, struct away, link);
+        if (!away->head && now_ms - away->sent_ms >= FORWARD_HEAD_MS) {
+            away_fail(away, "no answer in time; what was asked may still have been done");
+        }
+    }
+}
+
+static void on_pump(void *context)
+{
+    struct forward *forward = context;
+    LIST_EACH_SAFE (item, &forward->visiting) {
+        struct visiting *visiting = LIST_ITEM(item, struct visiting, link);
+        if (visiting->waiting_size > 0 || visiting->ended) {
+            visiting_pump(visiting);
+        }
+        if (visiting->over && visiting->exchange == NULL) {
+            free(visiting);
+        }
+    }
+}
+
+struct forward *forward_new(uv_loop_t *loop,
+                            const struct clock *clock,
+                            struct link *link,
+                            void (*arrived)(void *context,
+                                            struct exchange *exchange,
+                                            uint64_t console_vm),
+                            void *context)
+{
+    struct forward *forward = calloc(1, sizeof(*forward));
+    if (forward == NULL) {
+        return NULL;
+    }
+    forward->clock = clock;
+    forward->link = link;
+    forward->arrived = arrived;
+    forward->context = context;
+    list_init(&forward->away);
+    list_init(&forward->visiting);
+    forward->tick = loop_timer_new(loop, TICK_MS, TICK_MS, on_tick, forward);
+    forward->pump = loop_timer_new(loop, PUMP_MS, 0, on_pump, forward);
+    if (forward->tick == NULL || forward->pump == NULL) {
+        return forward_free(forward);
+    }
+    return forward;
+}
+
+struct forward *forward_free(struct forward *forward)
+{
+    if (forward == NULL) {
+        return NULL;
+    }
+    loop_timer_close(forward->tick);
+    loop_timer_close(forward->pump);
+    LIST_EACH_SAFE (item, &forward->away) {
+        away_fail(LIST_ITEM(item, struct away, link), "this host is going down");
+    }
+    LIST_EACH_SAFE (item, &forward->visiting) {
+        struct visiting *visiting = LIST_ITEM(item, struct visiting, link);
+        visiting_drop(visiting);
+    }
+    free(forward);
+    return NULL;
+}

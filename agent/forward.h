@@ -1,0 +1,59 @@
+/* Exchanges on their way between hosts: requests that another host has to answer.
+ *
+ * Shapes: struct forward keeps two tables: exchanges that we sent away (by our id) and
+ * exchanges that others sent to us (by sender and their id). An answer travels as head,
+ * data and end; input and the client's going away travel the other way. A host that falls
+ * silent ends its exchanges: 503 when nothing had been answered, else the stream just
+ * ends. Threads: the loop's. Limits: FORWARD_MAX in each table; FORWARD_HEAD_MS until the
+ * answer begins; EXCHANGE_QUEUE_MAX bytes waiting per answer, one large piece excepted.
+ */
+#pragma once
+
+#include "agent/link.h"
+#include "api/exchange.h"
+#include "base/clock.h"
+
+#include <uv.h>
+
+#define FORWARD_MAX     1024
+#define FORWARD_HEAD_MS 10000
+#define FORWARD_PIECE   32768 /* bytes of an answer per message */
+
+struct forward;
+
+/* arrived: an exchange from another host, to be answered here; console_vm is not 0 when
+ * the leader has authorised it as a console of that VM. The callee refs what it keeps. */
+struct forward *forward_new(uv_loop_t *loop,
+                            const struct clock *clock,
+                            struct link *link,
+                            void (*arrived)(void *context,
+                                            struct exchange *exchange,
+                                            uint64_t console_vm),
+                            void *context);
+struct forward *forward_free(struct forward *forward);
+/* Sends the exchange to a host; it answers 503 by itself when that cannot be done. */
+void forward_exchange(struct forward *forward,
+                      uint64_t host,
+                      struct exchange *exchange,
+                      uint64_t console_vm);
+
+/* From the link. */
+void forward_on_request(struct forward *forward,
+                        const struct msg_member *from,
+                        const struct msg_forward *message);
+void forward_on_head(struct forward *forward,
+                     const struct msg_member *from,
+                     const struct msg_forward_head *message);
+void forward_on_data(struct forward *forward,
+                     const struct msg_member *from,
+                     const struct msg_forward_data *message);
+void forward_on_end(struct forward *forward,
+                    const struct msg_member *from,
+                    const struct msg_forward_end *message);
+void forward_on_input(struct forward *forward,
+                      const struct msg_member *from,
+                      const struct msg_forward_data *message);
+void forward_on_cancel(struct forward *forward,
+                       const struct msg_member *from,
+                       const struct msg_forward_end *message);
+void forward_on_peer(struct forward *forward, uint64_t host, bool up);

@@ -1,0 +1,81 @@
+/* What every host does: reports to the leader, keeps its lease, and carries out its
+ * orders.
+ *
+ * Shapes: struct worker owns the VM supervisor, the tenant networks and the pulling of
+ * images. Every 250 ms, and soon after something changed, a heartbeat goes to the leader
+ * (to all voters while nobody answers). Orders (agent/orders.h) are complete: what they
+ * do not name is ended here. The way from orders to a running VM is a reconcile that can
+ * be repeated at any time: image here? network ready? lease long enough? start. Lease
+ * (agent/lease.h, model.md rules 1 and 2): renewed from the time a heartbeat was sent; at
+ * 0.7 L the VMs that may be restarted elsewhere are frozen, at 0.9 L killed. The last
+ * grant is kept in <state>/lease, so that a restarted berthd goes on with it and does not
+ * end what it may run. Threads: the loop's. Until the first orders arrive after a start
+ * nothing is ended but by the lease.
+ */
+#pragma once
+
+#include "agent/host_facts.h"
+#include "agent/image_pull.h"
+#include "agent/image_store.h"
+#include "agent/link.h"
+#include "agent/vm_supervisor.h"
+#include "base/clock.h"
+#include "base/err.h"
+
+#include <uv.h>
+
+#define WORKER_HEARTBEAT_MS   250
+#define WORKER_SILENCE_MS     800  /* without an ack for so long all voters are asked */
+#define WORKER_SAMPLE_MS      1000 /* CPU of VMs */
+#define WORKER_START_LEASE_MS 3000 /* a start needs so much of the lease left */
+
+struct worker;
+
+struct worker_config {
+    uv_loop_t *loop;
+    const struct clock *clock;
+    const struct identity *identity; /* member of a cluster: uid is set */
+    struct members *members;
+    struct link *link;
+    struct image_store *images;
+    const struct host_facts *facts;
+    uint32_t memory_reserve_mib; /* kept for the host itself */
+    void *context;
+    /* Orders brought other members, or another role in the log for us. */
+    void (*members_changed)(void *context);
+    /* A VM's record and console are about to go. */
+    void (*vm_forgotten)(void *context, uint64_t vm);
+    uint64_t (*revision)(void *context); /* applied here; 0 without a log */
+};
+
+int worker_open(const struct worker_config *config,
+                struct worker **ret_worker,
+                struct err *err);
+/* VMs run on. */
+struct worker *worker_close(struct worker *worker);
+
+/* What this host says of itself, for joining and heartbeats; into initialised memory. */
+int worker_status(const struct worker_config *config, struct host_status *ret_status);
+
+/* From the link. */
+void worker_on_orders(struct worker *worker,
+                      const struct msg_member *from,
+                      struct msg_orders *orders);
+void worker_on_ack(struct worker *worker,
+                   const struct msg_member *from,
+                   const struct msg_ack *ack);
+void worker_on_not_leader(struct worker *worker,
+                          const struct msg_member *from,
+                          const struct msg_not_leader *answer);
+void worker_on_blob_ask(struct worker *worker,
+                        const struct msg_member *from,
+                        const struct msg_blob_ask *ask);
+void worker_on_blob_chunk(struct worker *worker,
+                          const struct msg_member *from,
+                          const struct msg_blob_chunk *chunk);
+
+/* The leader that answered last, 0 when none has for WORKER_SILENCE_MS. */
+uint64_t worker_leader(const struct worker *worker);
+struct vm_supervisor *worker_supervisor(struct worker *worker);
+/* Prometheus text of this host's VMs and services, appended. */
+void worker_metrics(struct worker *worker, struct bytes_writer *writer);
