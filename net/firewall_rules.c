@@ -193,6 +193,19 @@ static void port_rules(struct rules *rules,
     RULE(rules, BRIDGE, chain, DROP);
 }
 
+/* Answers of the host's DHCP to a port: only those that are meant for it, broadcast or
+ * not. */
+static void deliver_rules(struct rules *rules, const struct network_port *port)
+{
+    char chain[NETWORK_TEXT_SIZE];
+
+    (void)snprintf(chain, sizeof(chain), "deliver_%s", port->tap);
+    RULE(rules, BRIDGE, chain,
+         MATCH("==", FIELD("udp", "dport"), "68") AND MATCH("!=", DHCP_CHADDR, "%llu")
+             AND DROP,
+         (unsigned long long)port->mac);
+}
+
 /* A set of concatenated or single elements; nothing is written between for an empty one.
  */
 static void
@@ -356,6 +369,21 @@ static void dispatch_networks(struct dispatch *dispatch,
     }
 }
 
+/* "<prefix>_<tap>" chains of all ports. */
+static void dispatch_ports(struct dispatch *dispatch,
+                           const struct network_want *wants,
+                           size_t count,
+                           const char *prefix)
+{
+    for (size_t w = 0; w < count; w++) {
+        for (size_t i = 0; i < wants[w].port_count; i++) {
+            char chain[NETWORK_TEXT_SIZE];
+            (void)snprintf(chain, sizeof(chain), "%s_%s", prefix, wants[w].ports[i].tap);
+            dispatch_add(dispatch, wants[w].ports[i].tap, chain);
+        }
+    }
+}
+
 static void
 bridge_hooks(struct rules *rules, const struct network_want *wants, size_t count)
 {
@@ -366,13 +394,7 @@ bridge_hooks(struct rules *rules, const struct network_want *wants, size_t count
 
     struct dispatch entry = dispatch_begin(rules, BRIDGE, "prerouting", "iifname");
     dispatch_networks(&entry, wants, count, false, "overlay");
-    for (size_t w = 0; w < count; w++) {
-        for (size_t i = 0; i < wants[w].port_count; i++) {
-            char chain[NETWORK_TEXT_SIZE];
-            (void)snprintf(chain, sizeof(chain), "port_%s", wants[w].ports[i].tap);
-            dispatch_add(&entry, wants[w].ports[i].tap, chain);
-        }
-    }
+    dispatch_ports(&entry, wants, count, "port");
     dispatch_end(&entry);
     /* A port nobody wants (any more) says nothing. */
     RULE(rules, BRIDGE, "prerouting", MATCH("==", META("iifname"), TEXT("bt*")) AND DROP);
@@ -396,6 +418,7 @@ bridge_hooks(struct rules *rules, const struct network_want *wants, size_t count
     dispatch_end(&forward);
     struct dispatch output = dispatch_begin(rules, BRIDGE, "output", "oifname");
     dispatch_networks(&output, wants, count, false, "leave");
+    dispatch_ports(&output, wants, count, "deliver");
     dispatch_end(&output);
 }
 
@@ -411,7 +434,9 @@ bridge_table(struct rules *rules, const struct network_want *wants, size_t count
         leave_rules(rules, want);
         for (size_t i = 0; i < want->port_count; i++) {
             rules_chain(rules, BRIDGE, "port_%s", want->ports[i].tap);
+            rules_chain(rules, BRIDGE, "deliver_%s", want->ports[i].tap);
             port_rules(rules, want, &want->ports[i]);
+            deliver_rules(rules, &want->ports[i]);
         }
     }
     bridge_hooks(rules, wants, count);

@@ -738,41 +738,71 @@ static void run_plan(struct network_apply *apply, uint64_t rules_hash)
     run_continue(apply);
 }
 
-static void on_rules_known(void *context, const struct loop_child_result *result)
+static void run_query(struct network_apply *apply,
+                      const char *command,
+                      void (*done)(void *, const struct loop_child_result *))
+{
+    const char *const argv[] = {"nft", command, NULL};
+    struct err err = {0};
+
+    apply->child =
+        loop_child_run(apply->loop, argv, NULL, QUERY_TIMEOUT_MS, done, apply, &err);
+    if (apply->child == NULL) {
+        run_abort(apply, &err);
+    }
+}
+
+static void on_tables_known(void *context, const struct loop_child_result *result)
 {
     struct network_apply *apply = context;
-    bool found = result->code == 0;
+    bool found = strstr(result->output, "table bridge berth\n") != NULL ||
+                 strstr(result->output, "table ip berth\n") != NULL;
 
     apply->child = NULL;
-    if (apply->run.count == 0) {
-        found = strstr(result->output, "table bridge berth\n") != NULL ||
-                strstr(result->output, "table ip berth\n") != NULL;
-        run_plan(apply, found ? NETWORK_RULES_UNKNOWN : NETWORK_RULES_NONE);
+    run_plan(apply, found ? NETWORK_RULES_UNKNOWN : NETWORK_RULES_NONE);
+}
+
+static void on_ip_marker_known(void *context, const struct loop_child_result *result)
+{
+    struct network_apply *apply = context;
+
+    apply->child = NULL;
+    run_plan(apply, result->code == 0 ? apply->run.rules_hash : NETWORK_RULES_UNKNOWN);
+}
+
+/* The table's marker, by a command of nft; one table per command, for nft 1.0.6 loses the
+ * second. */
+static void run_query_marker(struct network_apply *apply,
+                             const char *family,
+                             void (*done)(void *, const struct loop_child_result *))
+{
+    char marker[FIREWALL_MARKER_SIZE];
+    char command[3 * FIREWALL_MARKER_SIZE];
+
+    firewall_rules_marker(apply->run.rules_hash, marker);
+    (void)snprintf(command, sizeof(command), "list chain %s berth %s", family, marker);
+    run_query(apply, command, done);
+}
+
+static void on_bridge_marker_known(void *context, const struct loop_child_result *result)
+{
+    struct network_apply *apply = context;
+
+    apply->child = NULL;
+    if (result->code != 0) {
+        run_plan(apply, NETWORK_RULES_UNKNOWN);
         return;
     }
-    run_plan(apply, found ? apply->run.rules_hash : NETWORK_RULES_UNKNOWN);
+    run_query_marker(apply, "ip", on_ip_marker_known);
 }
 
 /* Asks nft whether the wanted rules are in place; without wants, whether any are. */
 static void run_query_rules(struct network_apply *apply)
 {
-    char marker[FIREWALL_MARKER_SIZE];
-    char query[4 * FIREWALL_MARKER_SIZE];
-    const char *const argv[] = {"nft", query, NULL};
-    struct err err = {0};
-
-    firewall_rules_marker(apply->run.rules_hash, marker);
     if (apply->run.count > 0) {
-        (void)snprintf(query, sizeof(query),
-                       "list chain bridge berth %s; list chain ip berth %s", marker,
-                       marker);
+        run_query_marker(apply, "bridge", on_bridge_marker_known);
     } else {
-        (void)snprintf(query, sizeof(query), "list tables");
-    }
-    apply->child = loop_child_run(apply->loop, argv, NULL, QUERY_TIMEOUT_MS,
-                                  on_rules_known, apply, &err);
-    if (apply->child == NULL) {
-        run_abort(apply, &err);
+        run_query(apply, "list tables", on_tables_known);
     }
 }
 

@@ -369,14 +369,17 @@ struct vm {
     int fd;
 };
 
-/* A port forwards a moment after its tap has been opened: the kernel tells the bridge in the background. */
-static struct vm vm_open_port(struct host *host, uint32_t vni, const struct network_port *port)
+/* A port forwards a moment after its tap has been opened: the kernel tells the bridge in
+ * the background. */
+static struct vm
+vm_open_port(struct host *host, uint32_t vni, const struct network_port *port)
 {
     struct err err = {0};
 
     ns_enter(host->ns);
     ck_assert(network_apply_port_ready(host->apply, vni, port));
-    struct vm vm = {.vni = vni, .uid = port->vm_uid, .mac = port->mac, .ipv4 = port->ipv4};
+    struct vm vm = {
+        .vni = vni, .uid = port->vm_uid, .mac = port->mac, .ipv4 = port->ipv4};
     vm.fd = tap_open_fd(port->tap, &err);
     ck_assert_msg(vm.fd >= 0, "%s", err.text);
     run("for i in $(seq 1000); do "
