@@ -497,7 +497,7 @@ END_TEST
 START_TEST(a_migration_needs_a_running_vm_and_another_ready_host)
 {
     uint64_t pending = admit_plain("p");
-    ck_assert_int_eq(migrate(COMMAND_MIGRATE_PREPARE, pending, 0, h2), BERTH_ESTALE);
+    ck_assert_int_eq(migrate(COMMAND_MIGRATE_PREPARE, pending, 0, h2), BERTH_EPHASE);
     uint64_t vm = ready_vm("a", h1);
     ck_assert_int_eq(migrate(COMMAND_MIGRATE_PREPARE, vm, 1, h1), BERTH_EINVALID);
     ck_assert_int_eq(migrate(COMMAND_MIGRATE_PREPARE, vm, 1, 77), BERTH_ENOTFOUND);

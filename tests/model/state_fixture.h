@@ -14,15 +14,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FIXTURE_CIDR (((uint64_t)0x0a000000 << 8) | 24) /* 10.0.0.0/24 */
+#define FIXTURE_CIDR  (((uint64_t)0x0a000000 << 8) | 24) /* 10.0.0.0/24 */
 #define ADDRESS(last) (0x0a000000u + (last))
 
 static struct state *state;
 static struct apply_result answer;
 static uint64_t fixture_wall_ms = 1000000;
-static unsigned fixture_changes;            /* the observer was called so often */
-static struct change fixture_last;          /* texts of it must not be used */
-static char fixture_trail[4096];            /* "web:placed " for each change of a VM */
+static unsigned fixture_changes;   /* the observer was called so often */
+static struct change fixture_last; /* texts of it must not be used */
+static char fixture_trail[4096];   /* "web:placed " for each change of a VM */
 static uint8_t fixture_request[REQUEST_ID_SIZE]; /* of the next command, then zero */
 static const char *fixture_subject = "system";
 
@@ -168,10 +168,8 @@ static inline struct token *make_join_token(const char *name, uint8_t hash)
     return token;
 }
 
-static inline int delete_at(enum kind kind,
-                            const char *tenant,
-                            const char *name,
-                            uint64_t revision)
+static inline int
+delete_at(enum kind kind, const char *tenant, const char *name, uint64_t revision)
 {
     struct command command;
     command_init(&command, COMMAND_DELETE);
