@@ -45,3 +45,58 @@ const char *engine_end_name(enum engine_end end)
     REQUIRE((unsigned)end < ENGINE_END_COUNT);
     return names[end];
 }
+
+/* Appends; what does not fit is cut. */
+static void reason_add(struct engine_exit *exit, const char *before, const char *text)
+{
+    size_t used = strlen(exit->reason);
+    (void)snprintf(exit->reason + used, sizeof(exit->reason) - used, "%s%s", before,
+                   text);
+}
+
+static void reason_add_status(struct engine_exit *exit)
+{
+    char status[64];
+    const char *signal_name = exit->process.signal_number < 0
+                                  ? NULL
+                                  : sigabbrev_np(exit->process.signal_number);
+    if (signal_name != NULL) {
+        (void)snprintf(status, sizeof(status), "ended by SIG%s", signal_name);
+    } else if (exit->process.exit_status >= 0) {
+        (void)snprintf(status, sizeof(status), "exit status %d",
+                       exit->process.exit_status);
+    } else {
+        (void)snprintf(status, sizeof(status), "exit status unknown");
+    }
+    reason_add(exit, ": ", status);
+}
+
+void engine_exit_describe(struct engine_exit *ret_exit,
+                          enum engine_end end,
+                          const struct vm_process_end *process,
+                          const char *what,
+                          const char *log_path,
+                          const struct console_ring *console)
+{
+    char line[128] = "";
+    bool fault = end == ENGINE_END_START_FAILED || end == ENGINE_END_CRASHED ||
+                 end == ENGINE_END_GUEST_PANIC;
+    memset(ret_exit, 0, sizeof(*ret_exit));
+    ret_exit->end = end;
+    ret_exit->process = *process;
+    reason_add(ret_exit, "", engine_end_name(end));
+    if (what != NULL) {
+        reason_add(ret_exit, ": ", what);
+    } else if (fault) {
+        reason_add_status(ret_exit);
+    }
+    if (fault) {
+        vm_process_log_last_line(log_path, line, sizeof(line));
+        if (line[0] != '\0') {
+            reason_add(ret_exit, "; engine log: ", line);
+        } else if (console != NULL) {
+            console_ring_last_line(console, line, sizeof(line));
+            reason_add(ret_exit, line[0] == '\0' ? "" : "; console: ", line);
+        }
+    }
+}

@@ -99,6 +99,15 @@ struct engine_exit {
     char reason[ENGINE_REASON_SIZE]; /* for people: what and why, one line */
 };
 
+/* Fills it: the end, and a reason made of `what` and the last line of the engine's log
+ * or, when that is empty, of the console. what NULL: from the process' status. */
+void engine_exit_describe(struct engine_exit *ret_exit,
+                          enum engine_end end,
+                          const struct vm_process_end *process,
+                          const char *what,
+                          const char *log_path,
+                          const struct console_ring *console);
+
 struct engine_events {
     /* At the gate: write it down. Not 0: the process is dropped and exited follows. */
     int (*spawned)(void *context, const struct vm_process_identity *identity);

@@ -7,7 +7,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -322,11 +322,12 @@ struct vm_process *vm_process_spawn(uv_loop_t *loop,
                                     struct err *err)
 {
     REQUIRE(spec->argv != NULL && spec->argv[0] != NULL && ended != NULL);
+    const char *name = spec->program == NULL ? spec->argv[0] : spec->program;
     char program[PATH_MAX];
     CLEANUP_FD int log = -1;
     CLEANUP_FD int null = -1;
     int gate[2];
-    if (find_program(spec->argv[0], program, sizeof(program), err) != 0) {
+    if (find_program(name, program, sizeof(program), err) != 0) {
         return NULL;
     }
     log = fd_open_at(AT_FDCWD, spec->log_path, O_WRONLY | O_CREAT | O_APPEND, 0600, err);

@@ -47,10 +47,11 @@ struct vm_process_end {
 };
 
 struct vm_process_spec {
-    const char *const *argv; /* argv[0] is a path or is searched in PATH */
-    const char *folder;      /* working folder */
-    const char *log_path;    /* stdout and stderr, appended */
-    int oom_score_adj;       /* -1000..1000 */
+    const char *const *argv;
+    const char *program;  /* a path, or searched in PATH; NULL: argv[0] */
+    const char *folder;   /* working folder */
+    const char *log_path; /* stdout and stderr, appended */
+    int oom_score_adj;    /* -1000..1000 */
 };
 
 struct vm_process;

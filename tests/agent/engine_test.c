@@ -1,0 +1,88 @@
+/* Goal: a template becomes a machine, and an end becomes a sentence. */
+#include "agent/engine.h"
+#include "support/temp_dir.h"
+#include "support/test_main.h"
+
+#include <check.h>
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+START_TEST(a_machine_takes_over_the_templates_figures)
+{
+    struct engine_vm vm = {0};
+    char extra[] = "quiet";
+    struct disk_spec disks[2] = {
+        {.name = "root", .from = DISK_FROM_IMAGE, .size_bytes = GIB},
+        {.name = "data", .from = DISK_EMPTY, .size_bytes = MIB},
+    };
+    struct machine_spec machine = {
+        .cpu = {.count = 3, .weight = 200},
+        .memory = {.size_bytes = 96 * MIB},
+        .disks = {.items = disks, .count = 2},
+        .cmdline = extra,
+    };
+
+    ck_assert_int_eq(engine_vm_set_machine(&vm, &machine, "console=ttyS0", NULL), 0);
+
+    ck_assert_str_eq(vm.cmdline, "console=ttyS0 quiet");
+    ck_assert_uint_eq(vm.cpu_count, 3);
+    ck_assert_uint_eq(vm.cpu_weight, 200);
+    ck_assert_uint_eq(vm.memory_bytes, 96 * MIB);
+    ck_assert_uint_eq(vm.disk_count, 2);
+    ck_assert_str_eq(vm.disks[1].name, "data");
+    ck_assert_uint_eq(vm.disks[0].from, DISK_FROM_IMAGE);
+}
+END_TEST
+
+START_TEST(a_command_line_that_does_not_fit_is_refused)
+{
+    static struct engine_vm vm;
+    static char part[1500];
+    memset(part, 'x', sizeof(part) - 1);
+    struct machine_spec machine = {.cmdline = part};
+    struct err err = {0};
+
+    ck_assert_int_eq(engine_vm_set_machine(&vm, &machine, part, &err), BERTH_EINVALID);
+    ck_assert_ptr_nonnull(strstr(err.text, "command line"));
+    ck_assert_int_eq(engine_vm_set_machine(&vm, &machine, NULL, &err), 0);
+}
+END_TEST
+
+START_TEST(a_crash_is_told_with_status_and_last_words)
+{
+    struct temp_dir dir;
+    temp_dir_init(&dir);
+    char *log = temp_dir_path(&dir, "log");
+    struct console_ring *console = console_ring_new();
+    console_ring_append(console, "Kernel panic\n", 13);
+    struct engine_exit exit;
+    struct vm_process_end killed = {.exit_status = -1, .signal_number = SIGSEGV};
+    struct vm_process_end left = {.exit_status = 1, .signal_number = -1};
+
+    engine_exit_describe(&exit, ENGINE_END_CRASHED, &killed, NULL, log, console);
+    ck_assert_str_eq(exit.reason, "crashed: ended by SIGSEGV; console: Kernel panic");
+    temp_dir_write(&dir, "log", "one\ncould not open tap\n");
+    engine_exit_describe(&exit, ENGINE_END_START_FAILED, &left, NULL, log, console);
+    ck_assert_str_eq(exit.reason,
+                     "start failed: exit status 1; engine log: could not open tap");
+    engine_exit_describe(&exit, ENGINE_END_STOPPED, &left, NULL, log, console);
+    ck_assert_str_eq(exit.reason, "stopped");
+
+    console_ring_free(console);
+    free(log);
+    temp_dir_fini(&dir);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("engine");
+    TCase *tests = tcase_create("engine");
+    tcase_add_test(tests, a_machine_takes_over_the_templates_figures);
+    tcase_add_test(tests, a_command_line_that_does_not_fit_is_refused);
+    tcase_add_test(tests, a_crash_is_told_with_status_and_last_words);
+    suite_add_tcase(suite, tests);
+    return test_main_run(suite);
+}
