@@ -30,10 +30,13 @@
 
 #define VOTERS_MAX     5
 #define VOTERS_WAIT_MS 20000
+#define LEDGER_NUMBERS 65536
 
 /* The state machine: two voters with equal ledgers have applied the same commands in the
  * same order. */
 struct ledger {
+    uint8_t
+        seen[LEDGER_NUMBERS / 8]; /* commands of eight bytes are numbers: one bit each */
     uint64_t count;
     uint64_t bytes;
     uint32_t hash;
@@ -89,6 +92,12 @@ static inline void ledger_apply(void *context,
             (void)err_set(&ret_result->err, BERTH_EQUOTA, "refused on purpose");
         }
         return;
+    }
+    if (size == sizeof(uint64_t)) {
+        uint64_t number = 0;
+        memcpy(&number, data, sizeof(number));
+        number %= LEDGER_NUMBERS;
+        ledger->seen[number / 8] |= (uint8_t)(1u << (number % 8));
     }
     ledger->hash = crc32c(ledger->hash, data, size);
     ledger->bytes += size;
@@ -240,7 +249,10 @@ static inline void voters_init(struct voters *voters)
         ck_assert_msg(voters_held, "never came true: %s", #condition);       \
     } while (0)
 
-static inline int voter_open(struct voter *voter, struct err *err)
+static inline int
+voter_open_with(struct voter *voter,
+                void (*on_leadership)(void *context, bool is_leader, uint64_t term),
+                struct err *err)
 {
     struct voters *voters = voter->voters;
     struct consensus_config config = voters->config;
@@ -249,7 +261,7 @@ static inline int voter_open(struct voter *voter, struct err *err)
                                 .snapshot = ledger_snapshot,
                                 .restore = ledger_restore};
     struct consensus_events events = {.context = voter,
-                                      .on_leadership = voter_on_leadership,
+                                      .on_leadership = on_leadership,
                                       .on_leader_changed = voter_on_leader_changed,
                                       .on_fatal = voter_on_fatal};
     config.id = voter->id;
@@ -261,6 +273,11 @@ static inline int voter_open(struct voter *voter, struct err *err)
     voter->leader_id = 0;
     voter->fatal = (struct err){0};
     return consensus_open(&voters->loop, &config, &fsm, &events, &voter->consensus, err);
+}
+
+static inline int voter_open(struct voter *voter, struct err *err)
+{
+    return voter_open_with(voter, voter_on_leadership, err);
 }
 
 static inline void voter_close(struct voter *voter, bool hand_over)
