@@ -1,6 +1,7 @@
 #include "model/request_memory.h"
 #include "support/test_main.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #define LIMIT 8
