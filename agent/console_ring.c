@@ -19,6 +19,7 @@ struct console_ring {
     uint64_t end; /* offset of the next byte */
     struct list readers;
     unsigned reader_count;
+    bool freed;                      /* by its owner: goes with the last reader */
     uint8_t data[CONSOLE_RING_SIZE]; /* byte n lives at n % CONSOLE_RING_SIZE */
 };
 
@@ -42,8 +43,11 @@ struct console_ring *console_ring_new(void)
 
 struct console_ring *console_ring_free(struct console_ring *ring)
 {
-    REQUIRE_IF(ring != NULL, ring->reader_count == 0);
-    free(ring);
+    if (ring != NULL && ring->reader_count > 0) {
+        ring->freed = true;
+    } else {
+        free(ring);
+    }
     return NULL;
 }
 
@@ -181,9 +185,13 @@ struct console_reader *console_reader_open(struct console_ring *ring,
 struct console_reader *console_reader_close(struct console_reader *reader)
 {
     if (reader != NULL) {
+        struct console_ring *ring = reader->ring;
         list_remove(&reader->link);
-        reader->ring->reader_count--;
+        ring->reader_count--;
         free(reader);
+        if (ring->freed && ring->reader_count == 0) {
+            free(ring);
+        }
     }
     return NULL;
 }

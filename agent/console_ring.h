@@ -5,8 +5,8 @@
  * and read; a slow reader loses the oldest bytes and sees a gap (the offset it gets back
  * is larger than the one it asked for). `struct console_link` connects a ring to a UNIX
  * stream socket: what comes in is appended, what is written goes out. Threads: the
- * loop's. Ownership: *_new/_open give, *_free/_close take; a ring must outlive its
- * readers and links. Callbacks never run inside the call that registered them and may
+ * loop's. Ownership: *_new/_open give, *_free/_close take; a ring must outlive
+ * its links. Callbacks never run inside the call that registered them and may
  * close their own reader. Errors: BERTH_EFULL (input queue, readers), BERTH_ECLOSED.
  * Limits: CONSOLE_*.
  */
@@ -30,7 +30,8 @@ struct console_reader;
 struct console_link;
 
 struct console_ring *console_ring_new(void);
-/* Accepts NULL; returns NULL. No reader may be left. */
+/* Accepts NULL; returns NULL. Readers that are left keep its content until the last one
+ * is closed; they are not told again. */
 struct console_ring *console_ring_free(struct console_ring *ring);
 /* Appends and tells the readers. */
 void console_ring_append(struct console_ring *ring, const void *data, size_t size);

@@ -125,13 +125,15 @@ int vm_process_usage(const struct vm_process *process,
     return 0;
 }
 
-bool vm_process_is_stopped(const struct vm_process *process)
+bool vm_process_pid_is_stopped(pid_t pid)
 {
     char text[PROC_STAT_SIZE];
-    if (process->dead || read_stat(process->identity.pid, text) != 0) {
-        return true;
-    }
-    return strchr("TtZX", *stat_field(text, 3)) != NULL;
+    return read_stat(pid, text) != 0 || strchr("TtZX", *stat_field(text, 3)) != NULL;
+}
+
+bool vm_process_is_stopped(const struct vm_process *process)
+{
+    return process->dead || vm_process_pid_is_stopped(process->identity.pid);
 }
 
 /* ---- the child, between fork and exec: async-signal-safe calls only ---- */

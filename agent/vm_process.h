@@ -79,6 +79,8 @@ const struct vm_process_identity *vm_process_identity(const struct vm_process *p
 int vm_process_signal(struct vm_process *process, int signal_number);
 /* True when the kernel says the process is stopped (SIGSTOP) or dead. */
 bool vm_process_is_stopped(const struct vm_process *process);
+/* The same by pid, for a process that was verified just now. */
+bool vm_process_pid_is_stopped(pid_t pid);
 /* No callback afterwards; the process lives on. Accepts NULL; returns NULL. */
 struct vm_process *vm_process_close(struct vm_process *process);
 

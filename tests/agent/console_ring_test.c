@@ -169,6 +169,21 @@ START_TEST(too_many_readers_are_refused)
 }
 END_TEST
 
+START_TEST(a_ring_lives_as_long_as_its_readers)
+{
+    struct console_ring *ring = console_ring_new();
+    struct watcher watcher = {0};
+    console_ring_append(ring, "last words", 10);
+    watcher.reader = console_reader_open(ring, watcher_more, &watcher, NULL);
+
+    console_ring_free(ring);
+
+    uint64_t offset = 0;
+    ck_assert_str_eq(read_all(ring, &offset), "last words");
+    console_reader_close(watcher.reader); /* ASan would tell of a leak */
+}
+END_TEST
+
 /* ---- the link, against a peer in this very loop ---- */
 
 struct peer {
@@ -330,6 +345,7 @@ int main(void)
                         sizeof(last_lines) / sizeof(last_lines[0]));
     tcase_add_test(ring, a_reader_may_close_itself_and_others_when_told);
     tcase_add_test(ring, too_many_readers_are_refused);
+    tcase_add_test(ring, a_ring_lives_as_long_as_its_readers);
     suite_add_tcase(suite, ring);
     TCase *link = tcase_create("link");
     tcase_set_timeout(link, 60);
