@@ -14,11 +14,12 @@ struct slot {
 };
 
 struct feed {
-    struct slot *slots; /* a ring: slot n of all ever pushed lives at n % max */
-    uint64_t first;     /* number of the oldest held */
-    uint64_t next;      /* number of the next */
-    size_t bytes;       /* of all records held */
-    uint64_t floor;     /* every change after this revision is held, none up to it */
+    struct slot *slots;   /* a ring: slot n of all ever pushed lives at n % max */
+    uint64_t first;       /* number of the oldest held */
+    uint64_t next;        /* number of the next */
+    size_t bytes;         /* of all records held */
+    uint64_t floor;       /* every change after this revision is held, none up to it */
+    uint32_t floor_count; /* changes of revision `floor` seen; 0: not known */
 };
 
 static struct slot *slot_at(const struct feed *feed, uint64_t number)
@@ -42,6 +43,7 @@ static void drop_first(struct feed *feed)
     REQUIRE(feed->first < feed->next);
     struct slot *slot = slot_at(feed, feed->first++);
     feed->floor = slot->entry.revision;
+    feed->floor_count = slot->position + 1;
     feed->bytes -= slot->entry.record_size;
     free((void *)(uintptr_t)slot->entry.record); /* ours, lent as const */
     *slot = (struct slot){0};
@@ -80,6 +82,7 @@ void feed_reset(struct feed *feed, uint64_t start_revision)
 {
     drop_all(feed);
     feed->floor = start_revision;
+    feed->floor_count = 0;
 }
 
 /* The object as bytes; false when out of memory. */
@@ -114,7 +117,8 @@ static uint32_t next_position(const struct feed *feed, uint64_t revision)
 void feed_push(struct feed *feed, const struct change *change)
 {
     if (change->revision <= feed->floor) {
-        return; /* the rest of a revision that was too large to hold */
+        feed->floor_count = 0; /* of a revision too large to hold: nobody saw all of it */
+        return;
     }
     struct feed_entry entry = {
         .revision = change->revision,
@@ -130,8 +134,7 @@ void feed_push(struct feed *feed, const struct change *change)
     snprintf(entry.name, sizeof(entry.name), "%s", change->name);
     snprintf(entry.reason, sizeof(entry.reason), "%s", change->reason);
     if (!encode_object(change, &entry)) {
-        drop_all(feed);
-        feed->floor = change->revision;
+        feed_reset(feed, change->revision);
         return;
     }
     uint32_t position = next_position(feed, change->revision);
@@ -141,6 +144,7 @@ void feed_push(struct feed *feed, const struct change *change)
         drop_first_revision(feed);
     }
     if (change->revision <= feed->floor) { /* it did not fit beside itself */
+        feed->floor_count = 0;
         free((void *)(uintptr_t)entry.record);
         return;
     }
@@ -151,6 +155,15 @@ void feed_push(struct feed *feed, const struct change *change)
 bool feed_reaches(const struct feed *feed, uint64_t revision)
 {
     return revision >= feed->floor;
+}
+
+bool feed_reaches_cursor(const struct feed *feed, const struct feed_cursor *cursor)
+{
+    if (cursor->revision != feed->floor) {
+        return cursor->revision > feed->floor;
+    }
+    return cursor->position == UINT32_MAX ||
+           (feed->floor_count > 0 && cursor->position + 1 >= feed->floor_count);
 }
 
 struct feed_cursor feed_cursor_after(uint64_t revision)

@@ -3,8 +3,8 @@
  * Shapes: each entry keeps a copy of the change with the object's encoded record (as of
  * that revision). A watcher asks for what came after the revision it has; when the ring
  * no longer reaches that far it gets an explicit reset. Memory: at most FEED_ENTRIES_MAX
- * entries and FEED_BYTES_MAX bytes of records; the oldest go first. Several changes may
- * share a revision: they are never split by feed_next.
+ * entries and FEED_BYTES_MAX bytes of records; the oldest go first, a whole revision at
+ * a time. A revision with more changes than fit is dropped as a whole.
  */
 #pragma once
 
@@ -41,12 +41,16 @@ void feed_push(struct feed *feed, const struct change *change);
 void feed_reset(struct feed *feed, uint64_t start_revision);
 /* True when every change after `revision` is still held. */
 bool feed_reaches(const struct feed *feed, uint64_t revision);
-/* The first change with (revision, position) after *cursor; feed_cursor(revision) starts
- * after a revision. NULL when there is none yet. The pointer is valid until the next
- * push. */
+/* Where a watcher stands: behind the change at this place. */
 struct feed_cursor {
     uint64_t revision;
     uint32_t position; /* within the revision */
 };
+/* As feed_reaches, for a watcher that stands within a revision: false when changes after
+ * its cursor were dropped before it saw them. Ask before feed_next. */
+bool feed_reaches_cursor(const struct feed *feed, const struct feed_cursor *cursor);
+/* The first change with (revision, position) after *cursor; feed_cursor(revision) starts
+ * after a revision. NULL when there is none yet. The pointer is valid until the next
+ * push. */
 struct feed_cursor feed_cursor_after(uint64_t revision);
 const struct feed_entry *feed_next(const struct feed *feed, struct feed_cursor *cursor);
