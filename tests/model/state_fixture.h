@@ -18,6 +18,7 @@
 #define ADDRESS(last) (0x0a000000u + (last))
 
 static struct state *state;
+static struct state *fixture_replica; /* gets every command too, when there is one */
 static struct apply_result answer;
 static uint64_t fixture_wall_ms = 1000000;
 static unsigned fixture_changes;   /* the observer was called so often */
@@ -56,6 +57,14 @@ static inline int send_command(struct command *command)
     ck_assert_int_eq(command_decode(&reader, &received), 0);
     bytes_writer_fini(&writer);
     state_apply(state, &received, &answer);
+    if (fixture_replica != NULL) {
+        struct apply_result other;
+        state_apply(fixture_replica, &received, &other);
+        ck_assert_int_eq(other.code, answer.code);
+        ck_assert_uint_eq(other.revision, answer.revision);
+        ck_assert_uint_eq(other.uid, answer.uid);
+        ck_assert_str_eq(other.text, answer.text);
+    }
     command_fini(&received);
     return answer.code;
 }
