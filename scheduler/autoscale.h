@@ -1,0 +1,54 @@
+/* How many VMs a group should have, by measured load. Pure.
+ *
+ * Target tracking: wish = ceil(load / target), where VMs that are not ready yet count as
+ * working at the target; the largest wish of several targets wins; within TOLERANCE of
+ * the target nothing changes. Up: at once, step and cool-down limited. Down: only to the
+ * highest wish of the whole stable window, step and cool-down limited. Shapes: struct
+ * autoscaler remembers the wishes of each group; it is soft state, so a new leader waits
+ * a full stable window before it shrinks anything. Units: permille, monotonic ns, wall
+ * ms. Threads: one. Errors: -ENOMEM leaves a group as it is.
+ */
+#pragma once
+
+#include "model/state.h"
+#include "scheduler/load_table.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define AUTOSCALE_TOLERANCE_PERMILLE 100
+#define AUTOSCALE_EVERY_NS           UINT64_C(1000000000)
+#define AUTOSCALE_BUCKETS            64 /* of a stable window */
+#define AUTOSCALE_REASON_SIZE        256
+
+struct autoscaler;
+
+struct autoscaler *autoscaler_new(void);
+struct autoscaler *autoscaler_free(struct autoscaler *autoscaler);
+void autoscaler_forget(struct autoscaler *autoscaler);
+
+/* What one look at the load says. */
+struct autoscale_view {
+    uint32_t ready;    /* VMs that are ready and measured */
+    uint32_t others;   /* VMs that are not (yet) */
+    int mean_permille; /* of the ready ones, of the target that wishes most; -1: nothing
+                          measured */
+    uint32_t target_permille;
+    uint64_t window_ms;
+    uint32_t wish; /* within min and max */
+};
+void autoscale_look(const struct load_table *loads,
+                    const struct state *state,
+                    const struct group *group,
+                    uint64_t now_ns,
+                    struct autoscale_view *ret_view);
+
+/* The number that group.status.desired should be now; reason (AUTOSCALE_REASON_SIZE) when
+ * it differs. may_shrink is false while hosts are failing. */
+uint32_t autoscaler_decide(struct autoscaler *autoscaler,
+                           const struct group *group,
+                           const struct autoscale_view *view,
+                           bool may_shrink,
+                           uint64_t now_ns,
+                           uint64_t wall_ms,
+                           char *ret_reason);

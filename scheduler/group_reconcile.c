@@ -1,0 +1,171 @@
+/* Groups: as many VMs as desired, the right ones when there are too many. See step.h. */
+#include "base/cleanup.h"
+#include "scheduler/step.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* VMs admitted or removed per group and step: a group of ten thousand shall not starve
+ * the others. */
+#define GROUP_CHANGES_MAX 256
+
+static bool name_taken(const struct step *step, const char *tenant, const char *name)
+{
+    if (state_get(step->state, KIND_VM, tenant, name) != NULL) {
+        return true;
+    }
+    for (uint32_t i = 0; i < step->decisions->count; i++) {
+        const struct command *command = &step->decisions->commands[i];
+        if (command->type == COMMAND_ADMIT_VM &&
+            strcmp(command->body.admit_vm.name, name) == 0 &&
+            strcmp(command->body.admit_vm.tenant, tenant) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* web-1, web-2, ...: the lowest number that is free, so that names stay short and come
+ * back. */
+static void admit(struct step *step, const struct group *group, uint32_t count)
+{
+    uint32_t number = 0;
+    for (uint32_t i = 0; i < count && i < GROUP_CHANGES_MAX && !step_full(step); i++) {
+        char name[NAME_SIZE];
+        int size;
+        do {
+            number++;
+            size = snprintf(name, sizeof(name), "%.52s-%u", group->meta.name, number);
+        } while (size > 0 && name_taken(step, group->meta.tenant, name));
+        struct command *command = step_add(step, COMMAND_ADMIT_VM);
+        if (command == NULL) {
+            return;
+        }
+        struct cmd_admit_vm *admit_vm = &command->body.admit_vm;
+        memcpy(admit_vm->tenant, group->meta.tenant, NAME_SIZE);
+        memcpy(admit_vm->name, name, NAME_SIZE);
+        memcpy(admit_vm->template_name, group->spec.template_ref.name, NAME_SIZE);
+        memcpy(admit_vm->group, group->meta.name, NAME_SIZE);
+    }
+}
+
+/* ---- too many
+ * ---------------------------------------------------------------------------------------
+ */
+
+struct victim {
+    const struct vm *vm;
+    unsigned worth; /* the least worth goes first */
+};
+
+static unsigned worth_of(const struct state *state, const struct vm *vm)
+{
+    const struct host *host =
+        vm->status.host != 0 ? state_host(state, vm->status.host) : NULL;
+    if (!vm_phase_on_host(vm->status.phase)) {
+        return 0;
+    }
+    if (vm->status.phase != PHASE_READY) {
+        return 1;
+    }
+    return host != NULL && host->spec.drain ? 2 : 3;
+}
+
+static int by_worth(const void *a, const void *b)
+{
+    const struct victim *left = a;
+    const struct victim *right = b;
+    if (left->worth != right->worth) {
+        return left->worth < right->worth ? -1 : 1;
+    }
+    return left->vm->meta.uid > right->vm->meta.uid ? -1 : 1; /* newest first */
+}
+
+static void evict(struct step *step, const struct vm *vm, const char *reason)
+{
+    struct command *command = step_add(step, COMMAND_EVICT_VM);
+    if (command != NULL) {
+        command->body.evict_vm.vm = vm->meta.uid;
+        command->body.evict_vm.epoch = vm->status.epoch;
+        command->body.evict_vm.intent = STOP_INTENT_DELETE;
+        (void)record_set_text(&command->body.evict_vm.reason, reason);
+    }
+}
+
+static void
+shrink(struct step *step, const struct group *group, uint32_t alive, uint32_t count)
+{
+    CLEANUP_FREE struct victim *victims = calloc(alive, sizeof(*victims));
+    char reason[64];
+    uint32_t found = 0;
+    size_t cursor = 0;
+    const struct vm *vm;
+    if (victims == NULL) {
+        return; /* the next step tries again */
+    }
+    while ((vm = state_vm_of_group(step->state, group, &cursor)) != NULL &&
+           found < alive) {
+        if (vm->status.intent != STOP_INTENT_DELETE) {
+            victims[found++] = (struct victim){vm, worth_of(step->state, vm)};
+        }
+    }
+    qsort(victims, found, sizeof(*victims), by_worth);
+    (void)snprintf(reason, sizeof(reason), "the group wants %u VMs",
+                   group->status.desired);
+    for (uint32_t i = 0; i < count && i < found && i < GROUP_CHANGES_MAX; i++) {
+        evict(step, victims[i].vm, reason);
+    }
+}
+
+static void reconcile(struct step *step, const struct group *group)
+{
+    uint32_t alive = 0;
+    size_t cursor = 0;
+    const struct vm *vm;
+    uint32_t desired = group->status.deleting ? 0 : group->status.desired;
+    while ((vm = state_vm_of_group(step->state, group, &cursor)) != NULL) {
+        alive += vm->status.intent != STOP_INTENT_DELETE ? 1U : 0U;
+    }
+    if (alive < desired) {
+        admit(step, group, desired - alive);
+    } else if (alive > desired && (!step->hosts_failing || group->status.deleting)) {
+        shrink(step, group, alive, alive - desired);
+    }
+}
+
+void step_groups(struct step *step)
+{
+    size_t cursor = 0;
+    const struct group *group;
+    while (!step_full(step) &&
+           (group = state_next(step->state, KIND_GROUP, &cursor)) != NULL) {
+        reconcile(step, group);
+    }
+}
+
+void step_autoscale(struct step *step)
+{
+    size_t cursor = 0;
+    const struct group *group;
+    while (!step_full(step) &&
+           (group = state_next(step->state, KIND_GROUP, &cursor)) != NULL) {
+        struct autoscale_view view;
+        char reason[AUTOSCALE_REASON_SIZE];
+        if (group->spec.autoscale.max == 0 || group->status.deleting) {
+            continue;
+        }
+        autoscale_look(step->loads, step->state, group, step->now_ns, &view);
+        uint32_t desired =
+            autoscaler_decide(step->autoscaler, group, &view, !step->hosts_failing,
+                              step->now_ns, step->wall_ms, reason);
+        struct command *command =
+            desired != group->status.desired ? step_add(step, COMMAND_GROUP_SCALE) : NULL;
+        if (command != NULL) {
+            memcpy(command->body.group_scale.tenant, group->meta.tenant, NAME_SIZE);
+            memcpy(command->body.group_scale.group, group->meta.name, NAME_SIZE);
+            command->body.group_scale.desired = desired;
+            (void)record_set_text(&command->body.group_scale.reason, reason);
+        }
+    }
+}

@@ -1,0 +1,144 @@
+#include "scheduler/host_watch.h"
+
+#include "base/clock.h"
+#include "base/u64_map.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define REASON_SIZE 256
+
+struct heard {
+    uint64_t at_ns;
+    uint64_t wall_ms;
+    struct host_load load;
+};
+
+struct host_watch {
+    uint64_t leads_since_ns;
+    struct u64_map *hosts; /* uid -> struct heard */
+};
+
+struct host_watch *host_watch_new(void)
+{
+    struct host_watch *watch = calloc(1, sizeof(*watch));
+    if (watch != NULL && (watch->hosts = u64_map_new()) == NULL) {
+        free(watch);
+        watch = NULL;
+    }
+    return watch;
+}
+
+static void forget(struct host_watch *watch)
+{
+    size_t cursor = 0;
+    uint64_t uid;
+    void *heard;
+    while (u64_map_next(watch->hosts, &cursor, &uid, &heard)) {
+        free(heard);
+    }
+    u64_map_free(watch->hosts);
+    watch->hosts = NULL;
+}
+
+struct host_watch *host_watch_free(struct host_watch *watch)
+{
+    if (watch != NULL) {
+        forget(watch);
+        free(watch);
+    }
+    return NULL;
+}
+
+void host_watch_lead(struct host_watch *watch, uint64_t now_ns)
+{
+    size_t cursor = 0;
+    uint64_t uid;
+    void *value;
+    watch->leads_since_ns = now_ns;
+    while (u64_map_next(watch->hosts, &cursor, &uid, &value)) {
+        *(struct heard *)value = (struct heard){0};
+    }
+}
+
+void host_watch_heard(struct host_watch *watch,
+                      uint64_t host,
+                      const struct host_load *load,
+                      uint64_t now_ns,
+                      uint64_t wall_ms)
+{
+    struct heard *heard = u64_map_get(watch->hosts, host);
+    if (heard == NULL) {
+        heard = calloc(1, sizeof(*heard));
+        if (heard == NULL || u64_map_put(watch->hosts, host, heard) < 0) {
+            free(heard);
+            return;
+        }
+    }
+    *heard = (struct heard){.at_ns = now_ns, .wall_ms = wall_ms, .load = *load};
+}
+
+bool host_watch_seen(const struct host_watch *watch,
+                     uint64_t host,
+                     uint64_t *ret_wall_ms,
+                     struct host_load *ret_load)
+{
+    const struct heard *heard = u64_map_get(watch->hosts, host);
+    if (heard == NULL || heard->at_ns == 0) {
+        return false;
+    }
+    *ret_wall_ms = heard->wall_ms;
+    *ret_load = heard->load;
+    return true;
+}
+
+uint64_t host_watch_lease_over_ns(void)
+{
+    return LEASE_NS + LEASE_NS / 1000 * LEASE_DRIFT_PERMILLE + LEASE_MARGIN_NS;
+}
+
+static void last_heard(const struct heard *heard, char *text, size_t size)
+{
+    char when[CLOCK_TEXT_SIZE];
+    if (heard == NULL || heard->at_ns == 0) {
+        (void)snprintf(text, size, "never heard by this leader");
+        return;
+    }
+    clock_format(heard->wall_ms, when);
+    (void)snprintf(text, size, "last heartbeat %.12s", when + 11); /* the time of day */
+}
+
+enum host_phase host_watch_judge(const struct host_watch *watch,
+                                 const struct host *host,
+                                 uint64_t now_ns,
+                                 char *ret_reason)
+{
+    const struct heard *heard = u64_map_get(watch->hosts, host->meta.uid);
+    enum host_phase phase = host->status.phase;
+    uint64_t last_ns = heard != NULL && heard->at_ns > watch->leads_since_ns
+                           ? heard->at_ns
+                           : watch->leads_since_ns;
+    uint64_t silent_ns = now_ns > last_ns ? now_ns - last_ns : 0;
+    bool alive = heard != NULL && heard->at_ns != 0 && silent_ns <= SUSPECT_NS;
+    char when[64];
+    last_heard(heard, when, sizeof(when));
+    if (phase == HOST_PHASE_REMOVED) {
+        return phase;
+    }
+    if (alive && phase != HOST_PHASE_READY) {
+        (void)snprintf(ret_reason, REASON_SIZE, "heartbeats are back");
+        return HOST_PHASE_READY;
+    }
+    if (phase != HOST_PHASE_LOST && silent_ns > host_watch_lease_over_ns()) {
+        (void)snprintf(ret_reason, REASON_SIZE,
+                       "its lease is over: silent for %.1f s (%s)",
+                       (double)silent_ns / (double)NS_PER_S, when);
+        return HOST_PHASE_LOST;
+    }
+    if (phase == HOST_PHASE_READY && silent_ns > SUSPECT_NS) {
+        (void)snprintf(ret_reason, REASON_SIZE, "no heartbeat for %.1f s (%s)",
+                       (double)silent_ns / (double)NS_PER_S, when);
+        return HOST_PHASE_SUSPECT;
+    }
+    return phase;
+}

@@ -1,0 +1,30 @@
+/* CPU use of VMs over time, for autoscaling: what heartbeats said, in buckets.
+ *
+ * Shapes: per VM a ring of LOAD_BUCKETS one-second buckets and one of one-minute buckets,
+ * each a sum and a count; so any window up to an hour costs the same memory. Units:
+ * permille, monotonic ns. Threads: one. Errors: -ENOMEM drops a sample. Limits:
+ * STATE_VMS_MAX VMs, 1 KiB each.
+ */
+#pragma once
+
+#include "model/state.h"
+
+#include <stdint.h>
+
+#define LOAD_BUCKETS 60
+
+struct load_table;
+
+struct load_table *load_table_new(void);
+struct load_table *load_table_free(struct load_table *table);
+void load_table_add(struct load_table *table,
+                    uint64_t vm,
+                    uint32_t permille,
+                    uint64_t now_ns);
+/* Mean over the window that ends now, or -1 without a sample in it. */
+int load_table_mean(const struct load_table *table,
+                    uint64_t vm,
+                    uint64_t window_ns,
+                    uint64_t now_ns);
+/* Forgets VMs that the state does not know any more. */
+void load_table_prune(struct load_table *table, const struct state *state);

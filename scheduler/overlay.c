@@ -1,0 +1,261 @@
+#include "scheduler/overlay.h"
+
+#include "base/require.h"
+#include "base/u64_map.h"
+#include "scheduler/scheduler.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define NO_HOST UINT32_MAX
+
+void overlay_init(struct overlay *overlay)
+{
+    *overlay = (struct overlay){.revision = UINT64_MAX};
+}
+
+void overlay_fini(struct overlay *overlay)
+{
+    free(overlay->hosts);
+    free(overlay->free_mcpu);
+    free(overlay->free_bytes);
+    free(overlay->cap_mcpu);
+    free(overlay->cap_bytes);
+    free(overlay->vms);
+    free(overlay->changes);
+    u64_map_free(overlay->index);
+    overlay_init(overlay);
+}
+
+static int grow(void *pointer_to_array, size_t item_size, uint32_t capacity)
+{
+    void **array = pointer_to_array;
+    void *grown = realloc(*array, item_size * capacity);
+    if (grown == NULL) {
+        return -ENOMEM;
+    }
+    *array = grown;
+    return 0;
+}
+
+static int reserve(struct overlay *overlay, uint32_t capacity)
+{
+    if (capacity <= overlay->capacity) {
+        return 0;
+    }
+    if (grow(&overlay->hosts, sizeof(*overlay->hosts), capacity) < 0 ||
+        grow(&overlay->free_mcpu, sizeof(int64_t), capacity) < 0 ||
+        grow(&overlay->free_bytes, sizeof(int64_t), capacity) < 0 ||
+        grow(&overlay->cap_mcpu, sizeof(int64_t), capacity) < 0 ||
+        grow(&overlay->cap_bytes, sizeof(int64_t), capacity) < 0 ||
+        grow(&overlay->vms, sizeof(uint32_t), capacity) < 0) {
+        return -ENOMEM;
+    }
+    overlay->capacity = capacity;
+    return 0;
+}
+
+static int by_uid(const void *a, const void *b)
+{
+    uint64_t left = (*(const struct host *const *)a)->meta.uid;
+    uint64_t right = (*(const struct host *const *)b)->meta.uid;
+    return left < right ? -1 : left > right;
+}
+
+static int hosts_fill(struct overlay *overlay, const struct state *state)
+{
+    size_t cursor = 0;
+    const struct host *host;
+    int r = reserve(overlay, (uint32_t)state_count(state, KIND_HOST) + 1);
+    overlay->count = 0;
+    u64_map_free(overlay->index);
+    overlay->index = u64_map_new();
+    if (r < 0 || overlay->index == NULL) {
+        return -ENOMEM;
+    }
+    while ((host = state_next(state, KIND_HOST, &cursor)) != NULL) {
+        if (host->status.phase != HOST_PHASE_REMOVED) {
+            overlay->hosts[overlay->count++] = host;
+        }
+    }
+    qsort(overlay->hosts, overlay->count, sizeof(*overlay->hosts), by_uid);
+    for (uint32_t i = 0; i < overlay->count; i++) {
+        const struct host_status *status = &overlay->hosts[i]->status;
+        overlay->cap_mcpu[i] = (int64_t)status->cpu_mcpu * CPU_OVERCOMMIT;
+        overlay->cap_bytes[i] = (int64_t)status->memory_bytes;
+        overlay->free_mcpu[i] = overlay->cap_mcpu[i];
+        overlay->free_bytes[i] = overlay->cap_bytes[i];
+        overlay->vms[i] = 0;
+        if (u64_map_put(overlay->index, overlay->hosts[i]->meta.uid,
+                        (void *)((uintptr_t)i + 1)) < 0) {
+            return -ENOMEM;
+        }
+    }
+    return 0;
+}
+
+static void
+use(struct overlay *overlay, uint32_t index, int64_t mcpu, int64_t bytes, int vms)
+{
+    overlay->free_mcpu[index] -= mcpu;
+    overlay->free_bytes[index] -= bytes;
+    overlay->vms[index] = (uint32_t)((int)overlay->vms[index] + vms);
+}
+
+static void vms_fill(struct overlay *overlay, const struct state *state)
+{
+    for (uint32_t i = 0; i < overlay->count; i++) {
+        size_t cursor = 0;
+        const struct vm *vm;
+        while ((vm = state_vm_on_host(state, overlay->hosts[i]->meta.uid, &cursor)) !=
+               NULL) {
+            use(overlay, i, (int64_t)vm->spec.machine.cpu.count * 1000,
+                (int64_t)vm->spec.machine.memory.size_bytes, 1);
+        }
+    }
+}
+
+int overlay_sync(struct overlay *overlay, const struct state *state)
+{
+    if (overlay->revision == state_revision(state)) {
+        overlay_undo(overlay, 0);
+        return 0;
+    }
+    overlay->change_count = 0;
+    overlay->revision = UINT64_MAX;
+    int r = hosts_fill(overlay, state);
+    if (r < 0) {
+        overlay->count = 0;
+        return r;
+    }
+    vms_fill(overlay, state);
+    overlay->revision = state_revision(state);
+    return 0;
+}
+
+int64_t overlay_index(const struct overlay *overlay, uint64_t host)
+{
+    uintptr_t found = host != 0 && overlay->index != NULL
+                          ? (uintptr_t)u64_map_get(overlay->index, host)
+                          : 0;
+    return (int64_t)found - 1;
+}
+
+static int change_add(struct overlay *overlay, const struct overlay_change *change)
+{
+    if (overlay->change_count == overlay->change_capacity) {
+        uint32_t capacity =
+            overlay->change_capacity == 0 ? 64 : overlay->change_capacity * 2;
+        if (grow(&overlay->changes, sizeof(*overlay->changes), capacity) < 0) {
+            return -ENOMEM;
+        }
+        overlay->change_capacity = capacity;
+    }
+    overlay->changes[overlay->change_count++] = *change;
+    return 0;
+}
+
+int overlay_take(struct overlay *overlay,
+                 uint32_t index,
+                 const struct machine_spec *machine,
+                 uint64_t group)
+{
+    REQUIRE(index < overlay->count);
+    const struct overlay_change change = {.host = index,
+                                          .mcpu = (int64_t)machine->cpu.count * 1000,
+                                          .bytes = (int64_t)machine->memory.size_bytes,
+                                          .group = group};
+    int r = change_add(overlay, &change);
+    if (r == 0) {
+        use(overlay, index, change.mcpu, change.bytes, 1);
+    }
+    return r;
+}
+
+uint32_t overlay_mark(const struct overlay *overlay)
+{
+    return overlay->change_count;
+}
+
+void overlay_undo(struct overlay *overlay, uint32_t mark)
+{
+    REQUIRE(mark <= overlay->change_count);
+    while (overlay->change_count > mark) {
+        const struct overlay_change *change = &overlay->changes[--overlay->change_count];
+        if (change->host != NO_HOST) {
+            use(overlay, change->host, -change->mcpu, -change->bytes, -1);
+        }
+    }
+}
+
+int overlay_address(struct overlay *overlay,
+                    const struct state *state,
+                    const struct network *network,
+                    uint32_t *ret_ipv4)
+{
+    uint32_t from =
+        0; /* this step gives addresses in rising order, so the last one is the highest */
+    for (uint32_t i = overlay->change_count; i > 0 && from == 0; i--) {
+        const struct overlay_change *change = &overlay->changes[i - 1];
+        if (change->network == network->meta.uid && change->ipv4 != 0) {
+            from = change->ipv4 + 1;
+        }
+    }
+    *ret_ipv4 = state_address_free(state, network, from);
+    if (*ret_ipv4 == 0) {
+        return 0;
+    }
+    const struct overlay_change change = {
+        .host = NO_HOST, .network = network->meta.uid, .ipv4 = *ret_ipv4};
+    return change_add(overlay, &change);
+}
+
+bool overlay_has_network_host(const struct overlay *overlay,
+                              const struct network *network,
+                              uint64_t host)
+{
+    for (uint32_t i = 0; i < network->status.hosts.count; i++) {
+        if (network->status.hosts.items[i].host == host) {
+            return true;
+        }
+    }
+    for (uint32_t i = 0; i < overlay->change_count; i++) {
+        if (overlay->changes[i].network == network->meta.uid &&
+            overlay->changes[i].network_host == host) {
+            return true;
+        }
+    }
+    return false;
+}
+
+int overlay_add_network_host(struct overlay *overlay,
+                             const struct network *network,
+                             uint64_t host)
+{
+    const struct overlay_change change = {
+        .host = NO_HOST, .network = network->meta.uid, .network_host = host};
+    return change_add(overlay, &change);
+}
+
+void overlay_group_counts(const struct overlay *overlay,
+                          const struct state *state,
+                          const struct group *group,
+                          uint32_t *counts)
+{
+    size_t cursor = 0;
+    const struct vm *vm;
+    memset(counts, 0, overlay->count * sizeof(*counts));
+    while ((vm = state_vm_of_group(state, group, &cursor)) != NULL) {
+        int64_t index = overlay_index(overlay, vm->status.host);
+        if (index >= 0) {
+            counts[index]++;
+        }
+    }
+    for (uint32_t i = 0; i < overlay->change_count; i++) {
+        const struct overlay_change *change = &overlay->changes[i];
+        if (change->host != NO_HOST && change->group == group->meta.uid) {
+            counts[change->host]++;
+        }
+    }
+}

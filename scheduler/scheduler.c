@@ -1,0 +1,199 @@
+#include "base/clock.h"
+#include "base/require.h"
+#include "scheduler/step.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PRUNE_NS (10 * NS_PER_S)
+#define TICK_NS  (100 * NS_PER_MS) /* hosts and load are looked at again at the latest */
+
+struct scheduler {
+    struct overlay overlay;
+    struct host_watch *watch;
+    struct load_table *loads;
+    struct autoscaler *autoscaler;
+    uint64_t autoscale_ns; /* last look at the load */
+    uint64_t prune_ns;
+    uint64_t due_ns;
+};
+
+struct scheduler *scheduler_new(void)
+{
+    struct scheduler *scheduler = calloc(1, sizeof(*scheduler));
+    if (scheduler == NULL) {
+        return NULL;
+    }
+    overlay_init(&scheduler->overlay);
+    scheduler->watch = host_watch_new();
+    scheduler->loads = load_table_new();
+    scheduler->autoscaler = autoscaler_new();
+    if (scheduler->watch == NULL || scheduler->loads == NULL ||
+        scheduler->autoscaler == NULL) {
+        return scheduler_free(scheduler);
+    }
+    return scheduler;
+}
+
+struct scheduler *scheduler_free(struct scheduler *scheduler)
+{
+    if (scheduler != NULL) {
+        overlay_fini(&scheduler->overlay);
+        host_watch_free(scheduler->watch);
+        load_table_free(scheduler->loads);
+        autoscaler_free(scheduler->autoscaler);
+        free(scheduler);
+    }
+    return NULL;
+}
+
+void scheduler_lead(struct scheduler *scheduler, uint64_t now_ns)
+{
+    host_watch_lead(scheduler->watch, now_ns);
+    autoscaler_forget(scheduler->autoscaler);
+    scheduler->overlay.revision =
+        UINT64_MAX; /* another leader's state may have the same number */
+    scheduler->autoscale_ns = now_ns;
+    scheduler->due_ns = now_ns;
+}
+
+void scheduler_host_heard(struct scheduler *scheduler,
+                          uint64_t host,
+                          const struct host_load *load,
+                          uint64_t now_ns,
+                          uint64_t wall_ms)
+{
+    host_watch_heard(scheduler->watch, host, load, now_ns, wall_ms);
+}
+
+void scheduler_vm_load(struct scheduler *scheduler,
+                       uint64_t vm,
+                       uint32_t cpu_permille,
+                       uint64_t now_ns)
+{
+    load_table_add(scheduler->loads, vm, cpu_permille, now_ns);
+}
+
+bool scheduler_host_seen(const struct scheduler *scheduler,
+                         uint64_t host,
+                         uint64_t *ret_heard_wall_ms,
+                         struct host_load *ret_load)
+{
+    return host_watch_seen(scheduler->watch, host, ret_heard_wall_ms, ret_load);
+}
+
+int scheduler_vm_cpu(const struct scheduler *scheduler,
+                     uint64_t vm,
+                     uint64_t window_ns,
+                     uint64_t now_ns)
+{
+    return load_table_mean(scheduler->loads, vm, window_ns, now_ns);
+}
+
+void scheduler_look(const struct scheduler *scheduler,
+                    const struct state *state,
+                    const struct group *group,
+                    uint64_t now_ns,
+                    struct autoscale_view *ret_view)
+{
+    autoscale_look(scheduler->loads, state, group, now_ns, ret_view);
+}
+
+/* ---- the batch
+ * --------------------------------------------------------------------------------------
+ */
+
+bool step_full(const struct step *step)
+{
+    return step->decisions->count >= DECISIONS_MAX;
+}
+
+struct command *step_add(struct step *step, enum command_type type)
+{
+    if (step_full(step)) {
+        return NULL;
+    }
+    struct command *command = &step->decisions->commands[step->decisions->count++];
+    command_init(command, type);
+    (void)snprintf(command->subject, sizeof(command->subject), "system");
+    return command;
+}
+
+void step_due_wall(struct step *step, uint64_t wall_ms)
+{
+    uint64_t wait_ms = wall_ms > step->wall_ms ? wall_ms - step->wall_ms : 0;
+    uint64_t due_ns = step->now_ns + wait_ms * NS_PER_MS;
+    if (due_ns < step->due_ns) {
+        step->due_ns = due_ns;
+    }
+}
+
+void decisions_fini(struct decisions *decisions)
+{
+    for (uint32_t i = 0; i < decisions->count; i++) {
+        command_fini(&decisions->commands[i]);
+    }
+    decisions->count = 0;
+}
+
+/* ---- one step
+ * ---------------------------------------------------------------------------------------
+ */
+
+static void
+housekeeping(struct scheduler *scheduler, const struct state *state, uint64_t now_ns)
+{
+    if (now_ns - scheduler->prune_ns >= PRUNE_NS) {
+        load_table_prune(scheduler->loads, state);
+        scheduler->prune_ns = now_ns;
+    }
+}
+
+/* Hosts first, since everything else depends on which are there; what frees room before
+ * what needs it; placements last, so that they see everything decided before. */
+uint32_t scheduler_step(struct scheduler *scheduler,
+                        const struct state *state,
+                        uint64_t now_ns,
+                        uint64_t wall_ms,
+                        struct decisions *ret_decisions)
+{
+    struct step step = {.state = state,
+                        .overlay = &scheduler->overlay,
+                        .watch = scheduler->watch,
+                        .loads = scheduler->loads,
+                        .autoscaler = scheduler->autoscaler,
+                        .decisions = ret_decisions,
+                        .now_ns = now_ns,
+                        .wall_ms = wall_ms,
+                        .due_ns = now_ns + TICK_NS};
+    ret_decisions->count = 0;
+    if (overlay_sync(&scheduler->overlay, state) < 0) {
+        return 0; /* out of memory: the next tick tries again */
+    }
+    step_watch_hosts(&step);
+    if (ret_decisions->count > 0) {
+        return ret_decisions
+            ->count; /* the rest depends on them: decided once they are in the log */
+    }
+    step_drain(&step);
+    step_restart(&step);
+    if (now_ns - scheduler->autoscale_ns >= AUTOSCALE_EVERY_NS) {
+        scheduler->autoscale_ns = now_ns;
+        step_autoscale(&step);
+    }
+    step_groups(&step);
+    step_place(&step);
+    step_network_hosts(&step);
+    housekeeping(scheduler, state, now_ns);
+    scheduler->due_ns = step.due_ns;
+    return ret_decisions->count;
+}
+
+uint64_t scheduler_next_ns(const struct scheduler *scheduler,
+                           const struct state *state,
+                           uint64_t now_ns)
+{
+    (void)state; /* the last step has looked at it */
+    return scheduler->due_ns < now_ns + TICK_NS ? scheduler->due_ns : now_ns + TICK_NS;
+}
