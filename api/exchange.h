@@ -3,12 +3,15 @@
  * Shapes: an exchange is made by the HTTP server (api/http_server.h) or by the agent for
  * a request that came over the mesh from another host; it carries the request by value
  * and a sink that takes the answer: head once, data any number of times, end once.
- * api_handle (api/router.h) answers it, at once or later. Streams: watch and console stay
- * open; data may also flow upwards (console input) through `input`. Back-pressure: sinks
- * are bounded (EXCHANGE_QUEUE_MAX); exchange_data returns BERTH_EFULL when the reader is
- * too slow; the writer decides (a watch sends reset, a console drops to the newest
- * bytes). Lifetime: reference counted on the loop thread; the client going away calls
- * on_cancel once, after which answers are swallowed. Threads: the loop's.
+ * api_handle (api/router.h) answers it, at once or later. Streams (event-stream, 101)
+ * stay open; data may also flow upwards (console input) through `input`. Back-pressure:
+ * a sink takes data whenever fewer than EXCHANGE_QUEUE_MAX bytes wait in it, so one large
+ * piece always fits; an answer that is no stream may grow to EXCHANGE_ANSWER_MAX. Beyond,
+ * exchange_data returns BERTH_EFULL; the writer decides (a watch waits and, when the feed
+ * has moved on, sends reset; a console drops to the newest bytes). Lifetime: reference
+ * counted on the loop thread; whoever works on the answer holds a reference. The client
+ * going away calls on_cancel once, after which answers are swallowed. Threads: the
+ * loop's. Errors: BERTH_EFULL, BERTH_ECLOSED, BERTH_EPROTO (decode), -ENOMEM.
  */
 #pragma once
 
@@ -19,14 +22,19 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define EXCHANGE_BODY_MAX  (4u << 20)
-#define EXCHANGE_QUEUE_MAX (256u << 10)
-#define EXCHANGE_PATH_MAX  1024
+/* A request with all its headers fits one message of the mesh (512 KiB), so that every
+ * host takes the same requests. */
+#define EXCHANGE_BODY_MAX   (480u << 10)
+#define EXCHANGE_PATH_MAX   1024
+#define EXCHANGE_QUERY_MAX  8192
+#define EXCHANGE_TEXT_MAX   1024 /* each of the other texts */
+#define EXCHANGE_QUEUE_MAX  (256u << 10)
+#define EXCHANGE_ANSWER_MAX (16u << 20)
 
 /* Who asks; filled by the transport, judged by the leader. */
 struct exchange_credentials {
-    bool local_root;          /* came over the UNIX socket of a member host from uid 0 */
-    bool has_token;           /* bearer token given */
+    bool local_root; /* came over the UNIX socket of a member host from its root */
+    bool has_token;  /* bearer token given */
     struct digest token_hash; /* SHA-256 of it */
 };
 
@@ -51,6 +59,7 @@ struct exchange_header {
 };
 
 struct exchange_sink {
+    /* content_type is NULL when there is none (101). */
     void (*head)(void *sink,
                  int status,
                  const char *content_type,
@@ -71,8 +80,8 @@ struct exchange *exchange_ref(struct exchange *exchange);
 struct exchange *exchange_unref(struct exchange *exchange); /* returns NULL */
 const struct exchange_request *exchange_request(const struct exchange *exchange);
 
-/* The answer. After end, or after the client went away, calls are swallowed (data:
- * BERTH_ECLOSED). */
+/* The answer. A second head, data before the head, and anything after end are swallowed,
+ * likewise all of it once the client went away (data: BERTH_ECLOSED). */
 void exchange_head(struct exchange *exchange,
                    int status,
                    const char *content_type,
@@ -80,21 +89,26 @@ void exchange_head(struct exchange *exchange,
                    unsigned header_count);
 int exchange_data(struct exchange *exchange, const void *data, size_t size);
 void exchange_end(struct exchange *exchange);
+/* Nothing more can be said: it was ended, or the client went away. */
 bool exchange_ended(const struct exchange *exchange);
+/* The head was given: too late for a problem document. */
+bool exchange_begun(const struct exchange *exchange);
 
 /* By the handler: told once when the client goes away, and of bytes that the client sends
- * upwards. */
+ * upwards. NULL takes the function back. */
 void exchange_on_cancel(struct exchange *exchange,
                         void (*fn)(void *context),
                         void *context);
 void exchange_on_input(struct exchange *exchange,
                        void (*fn)(void *context, const void *data, size_t size),
                        void *context);
-/* By the transport. */
+/* By the transport. Cancel tells the handler (which may drop its reference then); the
+ * transport's own reference stays its own to drop. Harmless after end. */
 void exchange_cancel(struct exchange *exchange);
 void exchange_input(struct exchange *exchange, const void *data, size_t size);
 
-/* Request as bytes for the mesh and back (bounded; BERTH_EPROTO). */
+/* Request as bytes for the mesh and back (bounded; BERTH_EPROTO, with *ret_request
+ * zeroed). */
 int exchange_request_encode(const struct exchange_request *request,
                             uint8_t **ret_data,
                             size_t *ret_size);

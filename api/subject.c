@@ -1,0 +1,137 @@
+#include "api/subject.h"
+
+#include <stdio.h>
+#include <string.h>
+
+int subject_authenticate(const struct state *state,
+                         const struct exchange_credentials *credentials,
+                         uint64_t now_wall_ms,
+                         struct subject *ret_subject)
+{
+    struct subject subject = {0};
+    if (credentials->local_root && !credentials->has_token) {
+        snprintf(subject.name, sizeof(subject.name), "root");
+        subject.cluster_role = ROLE_ADMIN;
+        *ret_subject = subject;
+        return 0;
+    }
+    const struct token *token = credentials->has_token
+                                    ? state_token_by_hash(state, &credentials->token_hash)
+                                    : NULL;
+    if (token == NULL || token->spec.role == ROLE_JOIN || token->spec.role == ROLE_NONE ||
+        (token->spec.expires_wall_ms != 0 &&
+         now_wall_ms >= token->spec.expires_wall_ms)) {
+        return BERTH_EAUTH;
+    }
+    snprintf(subject.name, sizeof(subject.name), "token:%s", token->meta.name);
+    memcpy(subject.tenant, token->spec.tenant, NAME_SIZE);
+    subject.expires_wall_ms = token->spec.expires_wall_ms;
+    if (subject.tenant[0] == '\0') {
+        subject.cluster_role = token->spec.role;
+    } else {
+        subject.tenant_role = token->spec.role;
+    }
+    *ret_subject = subject;
+    return 0;
+}
+
+static enum role stronger(enum role a, enum role b)
+{
+    return a > b ? a : b; /* viewer < operator < admin */
+}
+
+static enum role member_role(const struct state *state,
+                             const struct subject *subject,
+                             const char *tenant_name)
+{
+    const struct tenant *tenant = state_get(state, KIND_TENANT, "", tenant_name);
+    enum role role = ROLE_NONE;
+    for (uint32_t i = 0; tenant != NULL && i < tenant->spec.members.count; i++) {
+        const struct member *member = &tenant->spec.members.items[i];
+        if (member->subject != NULL && strcmp(member->subject, subject->name) == 0 &&
+            member->role <= ROLE_ADMIN) {
+            role = stronger(role, member->role);
+        }
+    }
+    return role;
+}
+
+enum role subject_role_in(const struct state *state,
+                          const struct subject *subject,
+                          const char *tenant)
+{
+    enum role role = subject->cluster_role;
+    if (subject->tenant[0] != '\0' && strcmp(subject->tenant, tenant) == 0) {
+        role = stronger(role, subject->tenant_role);
+    }
+    return role == ROLE_ADMIN ? role
+                              : stronger(role, member_role(state, subject, tenant));
+}
+
+static int
+judge_tenants(enum access_verb verb, enum role role_in, const struct subject *subject)
+{
+    if (subject->cluster_role == ROLE_ADMIN) {
+        return 0;
+    }
+    if (role_in == ROLE_NONE) {
+        return BERTH_ENOTFOUND;
+    }
+    return verb == ACCESS_READ ? 0 : BERTH_EFORBIDDEN;
+}
+
+/* Kinds of the cluster: the least cluster role to read; writing is for admins. */
+static int judge_cluster(const struct subject *subject,
+                         enum access_verb verb,
+                         enum role least_reader)
+{
+    enum role least = verb == ACCESS_WRITE ? ROLE_ADMIN : least_reader;
+    return subject->cluster_role >= least ? 0 : BERTH_EFORBIDDEN;
+}
+
+int subject_may(const struct state *state,
+                const struct subject *subject,
+                enum access_verb verb,
+                enum kind kind,
+                const char *tenant,
+                const char *name)
+{
+    if (tenant[0] != '\0') {
+        enum role role = subject_role_in(state, subject, tenant);
+        if (role == ROLE_NONE) {
+            return BERTH_ENOTFOUND;
+        }
+        enum role least = verb == ACCESS_READ ? ROLE_VIEWER : ROLE_OPERATOR;
+        return role >= least ? 0 : BERTH_EFORBIDDEN;
+    }
+    switch (kind) {
+    case KIND_TENANT:
+        if (name == NULL && verb == ACCESS_READ) {
+            return 0; /* lists are filtered one by one */
+        }
+        return judge_tenants(
+            verb, name != NULL ? subject_role_in(state, subject, name) : ROLE_VIEWER,
+            subject);
+    case KIND_IMAGE:
+        return judge_cluster(subject, verb, ROLE_NONE);
+    case KIND_TOKEN:
+        return judge_cluster(subject, verb, ROLE_ADMIN);
+    default:
+        return judge_cluster(subject, verb, ROLE_VIEWER);
+    }
+}
+
+bool subject_may_upload(const struct state *state, const struct subject *subject)
+{
+    if (subject->cluster_role >= ROLE_OPERATOR || subject->tenant_role >= ROLE_OPERATOR) {
+        return true;
+    }
+    size_t cursor = 0;
+    const struct tenant *tenant;
+    while ((tenant = state_next(state, KIND_TENANT, &cursor)) != NULL) {
+        if (subject_role_in(state, subject, tenant->meta.name) >= ROLE_OPERATOR) {
+            return true;
+        }
+    }
+    return false;
+}

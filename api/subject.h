@@ -1,0 +1,46 @@
+/* Who asks, and what they may do: the one place where the API decides that.
+ *
+ * Shapes: struct subject is a value made by subject_authenticate from credentials and the
+ * replicated state. Roles: a token without a tenant has its role in the whole cluster,
+ * one with a tenant in that tenant; a tenant's `members` add roles to tokens by name.
+ * Rules: viewer reads, operator also writes in the tenant; tenants, hosts, tokens,
+ * operations and images of the cluster are written by cluster admins only; hosts and
+ * operations are read with a cluster role, tokens by cluster admins, images of the
+ * cluster by everybody. What a subject may not even read is BERTH_ENOTFOUND, so that
+ * names do not leak. Threads: pure. Errors: BERTH_EAUTH, BERTH_ENOTFOUND,
+ * BERTH_EFORBIDDEN.
+ */
+#pragma once
+
+#include "api/exchange.h"
+#include "model/state.h"
+
+enum access_verb { ACCESS_READ = 0, ACCESS_WRITE };
+
+struct subject {
+    char name[SUBJECT_SIZE];  /* "root", "token:ci" */
+    enum role cluster_role;   /* ROLE_NONE when bound to a tenant */
+    enum role tenant_role;    /* in `tenant` */
+    char tenant[NAME_SIZE];   /* "" when not bound */
+    uint64_t expires_wall_ms; /* 0: never */
+};
+
+/* now_wall_ms judges expiry. */
+int subject_authenticate(const struct state *state,
+                         const struct exchange_credentials *credentials,
+                         uint64_t now_wall_ms,
+                         struct subject *ret_subject);
+/* The strongest role in that tenant, by token, cluster or membership. */
+enum role subject_role_in(const struct state *state,
+                          const struct subject *subject,
+                          const char *tenant);
+/* May the subject do this to objects of the kind in the tenant ("" for the cluster's)?
+ * `name` matters for tenants only and may be NULL for the kind as a whole. */
+int subject_may(const struct state *state,
+                const struct subject *subject,
+                enum access_verb verb,
+                enum kind kind,
+                const char *tenant,
+                const char *name);
+/* An operator somewhere: may bring boot material into a host. */
+bool subject_may_upload(const struct state *state, const struct subject *subject);
