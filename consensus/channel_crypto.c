@@ -64,13 +64,13 @@ mix_key(struct channel_handshake *hs, const uint8_t *secret, const uint8_t *publ
     return 0;
 }
 
-static const uint8_t NONCE_ZERO[crypto_aead_xchacha20poly1305_ietf_NPUBBYTES];
+static const uint8_t nonce_zero[crypto_aead_xchacha20poly1305_ietf_NPUBBYTES];
 
 static void
 seal_text(struct channel_handshake *hs, const uint8_t *plain, size_t size, uint8_t *out)
 {
     crypto_aead_xchacha20poly1305_ietf_encrypt(
-        out, NULL, plain, size, hs->hash, sizeof(hs->hash), NULL, NONCE_ZERO, hs->seal);
+        out, NULL, plain, size, hs->hash, sizeof(hs->hash), NULL, nonce_zero, hs->seal);
     mix_hash(hs, out, size + TAG_SIZE);
 }
 
@@ -79,7 +79,7 @@ open_text(struct channel_handshake *hs, const uint8_t *sealed, size_t size, uint
 {
     if (crypto_aead_xchacha20poly1305_ietf_decrypt(
             out, NULL, NULL, sealed, size + TAG_SIZE, hs->hash, sizeof(hs->hash),
-            NONCE_ZERO, hs->seal) != 0) {
+            nonce_zero, hs->seal) != 0) {
         return BERTH_EAUTH;
     }
     mix_hash(hs, sealed, size + TAG_SIZE);

@@ -1,31 +1,33 @@
-/* The secret handshake between two voters, and the sealed frames after it. Pure: bytes
- * in, bytes out.
+/* The secret handshake between two voters, and the sealed frames after it. Pure.
  *
- * The pattern is Noise IK (the caller knows the called one's static key; the called one
- * learns the caller's) with a third message that confirms the keys before anything is
- * delivered, built from libsodium: X25519, BLAKE2b, XChaCha20-Poly1305 and
- * crypto_secretstream. Both sides keep a transcript hash h and a chaining key ck (32
- * bytes each).
+ * The pattern is Noise IK (the caller knows the called one's static key; the called
+ * one learns the caller's) with a third message that confirms the keys before
+ * anything is delivered, built from libsodium: X25519, BLAKE2b, XChaCha20-Poly1305
+ * and crypto_secretstream. Both keep a transcript hash h and a chaining key ck, 32
+ * bytes each. Capitals are static keys, small letters ephemeral ones.
  *
- *   start       h = BLAKE2b("berth raft channel 1"), ck = h; h mixes cluster id (u64),
- * then the called one's static public key. mix(x)      h = BLAKE2b(h | x) key(dh)     ck
- * | k = BLAKE2b-512(key: ck, "berth raft channel key" | dh); k seals exactly one text
- *   seal(x)     XChaCha20-Poly1305(k, nonce 0, additional data h, x); mix(the sealed
- * text)
+ *   start     h = ck = BLAKE2b("berth raft channel 1")
+ *             mix(cluster id u64), mix(the called one's static public key)
+ *   mix(x)    h = BLAKE2b(h | x)
+ *   key(dh)   ck | k = BLAKE2b-512(key: ck, "berth raft channel key" | dh)
+ *             each k seals exactly one text
+ *   seal(x)   XChaCha20-Poly1305(k, nonce 0, additional data h, x), then mix(it)
  *
- *   hello   ->  "BRC1" | e1 | seal(s1) | seal(own id u64, wanted id u64)
- *               mix(magic), mix(e1), key(e1*S2), seal, key(S1*S2), seal
- *   answer  <-  e2 | seal(own id u64)
- *               mix(e2), key(e1*e2), key(S1*e2), seal
- *   stream  ->  a secretstream header, then frames; key = BLAKE2b(key: ck, "berth raft
- * channel stream" | h) frame       length u32 of the sealed text, the sealed text with
- * the length as additional data. The first frame (the confirmation) says the caller's id
- * and address: a replayed hello gets no further than this.
+ *   hello  -> "BRC1" | e1 | seal(S1) | seal(own id u64, wanted id u64)
+ *             mix(magic), mix(e1), key(e1*S2), seal, key(S1*S2), seal
+ *   answer <- e2 | seal(own id u64)
+ *             mix(e2), key(e1*e2), key(S1*e2), seal
+ *   stream -> a secretstream header, then frames;
+ *             its key = BLAKE2b(key: ck, "berth raft channel stream" | h)
+ *   frame     length u32 of the sealed text, the sealed text; the length is its
+ *             additional data
  *
- * One channel carries one direction, caller to called. The sender re-keys the stream
- * every CHANNEL_REKEY_FRAMES frames. Ownership: plain values; channel_handshake_fini
- * wipes. Threads: the owner's. Errors: BERTH_EAUTH for every text that does not verify,
- * without saying why (the peer learns nothing).
+ * The first frame, the confirmation, says the caller's id and address: a replayed
+ * hello gets no further than this. One channel carries one direction, caller to
+ * called. The sender re-keys the stream every CHANNEL_REKEY_FRAMES frames.
+ *
+ * Ownership: plain values; channel_handshake_fini wipes. Threads: the owner's.
+ * Errors: BERTH_EAUTH for every text that does not verify, without saying why.
  */
 #pragma once
 

@@ -1,22 +1,24 @@
-/* The replicated log: commands proposed on the leader are applied, in one order, on every
- * member.
+/* The replicated log: commands proposed on the leader are applied, in one order, on
+ * every member.
  *
  * Shapes: a `struct consensus` is this process's member. A state machine above it is an
  * ops table. A command is a string of bytes that this room never looks into; commands
- * proposed at about the same time travel in one log entry (group commit) and are applied
- * one by one, each with its own result. Life: open -> (bootstrap, once per cluster, on
- * its first member) -> start -> close. A new member opens and starts on an empty folder,
- * then the leader adds it. Promises: what was answered with 0 is on the disks of a
- * majority and applied here. A read barrier answered with 0 means that everything
- * committed before the call is applied here. Anything that shakes the promises (a failed
- * disk write, a damaged file, a log that is shorter than it was) ends in on_fatal or in a
- * refusal to start, never in silence. Units: milliseconds, bytes, log indexes. Threads:
- * the loop's only; another thread posts to the loop. Ownership: addresses, folder and
- * keys of the config are copied; command bytes are copied. Callbacks: on the loop, never
- * inside the call that registered them, each exactly once. Errors: BERTH_ENOTLEADER (ask
- * consensus_leader for a hint), BERTH_EFULL, BERTH_ETOOLARGE, BERTH_EDISKFULL,
- * BERTH_ETIMEOUT (surely not done), BERTH_EUNKNOWN (may or may not be done: ask by
- * request id), BERTH_ECLOSED.
+ * proposed at about the same time travel in one log entry (group commit) and are
+ * applied one by one, each with its own result.
+ * Life: open -> (bootstrap, once per cluster, on its first member) -> start -> close. A
+ * new member opens and starts on an empty folder, then the leader adds it.
+ * Promises: what was answered with 0 is on the disks of a majority and applied here. A
+ * read barrier answered with 0 means that everything committed before the call is
+ * applied here. Anything that shakes the promises (a failed disk write, a damaged file,
+ * a log that is shorter than it was) ends in on_fatal or in a refusal to start, never
+ * in silence.
+ * Units: milliseconds, bytes, log indexes.
+ * Threads: the loop's only; another thread posts to the loop.
+ * Ownership: addresses, folder and keys of the config are copied, and so are commands.
+ * Callbacks: on the loop, never inside the call that registered them, each exactly once.
+ * Errors: BERTH_ENOTLEADER (ask consensus_leader for a hint), _EFULL, _ETOOLARGE,
+ * _EDISKFULL, _ETIMEOUT (surely not done), _EUNKNOWN (may or may not be done: ask by
+ * request id), _ECLOSED.
  * Limits: below.
  */
 #pragma once
@@ -99,10 +101,9 @@ struct consensus_config {
     unsigned snapshot_threshold; /* entries between snapshots; 0: 4096 */
     unsigned snapshot_trailing;  /* entries kept behind one; 0: 2048 */
     unsigned in_flight;          /* entries under way; 0: 1, which is also the fastest */
-    uint64_t
-        reserve_bytes; /* free disk space below which proposals are refused; 0: 40 MiB */
-    uint64_t member_stable_ms; /* leads so long before it changes members; 0: 30 s */
-    uint64_t member_wait_ms;   /* given to a voter or newcomer to catch up; 0: 10 s */
+    uint64_t reserve_bytes;      /* with less free disk proposals fail; 0: 40 MiB */
+    uint64_t member_stable_ms;   /* leads so long before it changes members; 0: 30 s */
+    uint64_t member_wait_ms;     /* given to a voter or newcomer to catch up; 0: 10 s */
 };
 
 /* Checks folder, disk space, kernel limits and seal, and reads term and vote. */

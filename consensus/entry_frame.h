@@ -1,12 +1,12 @@
-/* One raft entry on the wire and on disk: a list of commands that were committed
- * together.
+/* One raft entry on the wire and on disk: commands that are committed together.
  *
- * Shapes: magic u32, crc32c u32 of all that follows it, size u32 (without padding), count
- * u32, then per command a u32 length and its bytes; zeros up to a multiple of 8 (the
- * library behind the log loses entries of any other length). A builder fills memory of
- * the caller's, a reader walks memory it borrows. Units: bytes, little endian. Threads:
- * none of its own. Errors: BERTH_ECORRUPT for anything that an intact encoder cannot have
- * written. Limits: ENTRY_FRAME_SIZE_MAX per entry, ENTRY_FRAME_COUNT_MAX commands,
+ * Shapes: magic u32, crc32c u32 of all that follows it, size u32 (without padding),
+ * count u32, then per command a u32 length and its bytes; zeros up to a multiple of 8
+ * (the library behind the log loses entries of any other length). A builder fills
+ * memory of the caller's, a reader walks memory it borrows.
+ * Units: bytes, little endian. Threads: none of its own.
+ * Errors: BERTH_ECORRUPT for anything that an intact encoder cannot have written.
+ * Limits: ENTRY_FRAME_SIZE_MAX an entry, ENTRY_FRAME_COUNT_MAX commands,
  * ENTRY_FRAME_COMMAND_MAX each.
  */
 #pragma once
@@ -17,8 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define ENTRY_FRAME_SIZE_MAX \
-    65536 /* one write of 16 disk blocks; more raises latency, not rate */
+#define ENTRY_FRAME_SIZE_MAX    65536 /* 16 disk blocks; more costs latency */
 #define ENTRY_FRAME_HEADER_SIZE 16
 #define ENTRY_FRAME_PREFIX_SIZE 4    /* per command */
 #define ENTRY_FRAME_COUNT_MAX   4096 /* bounds the work of one apply */

@@ -14,10 +14,12 @@
 #include <string.h>
 #include <unistd.h>
 
-#define SLOT_SIZE  4096 /* a direct write's unit */
-#define SLOT_COUNT 2
+#define SLOT_SIZE  ((size_t)4096) /* a direct write's unit */
+#define SLOT_COUNT ((size_t)2)
 #define SLOT_MAGIC UINT64_C(0x314c414553524542) /* "BERSEAL1" */
-#define SLOT_USED  (8 * 10) /* magic, sequence, eight fields; then the checksum */
+#define SLOT_USED                                                        \
+    ((size_t)8 * 10) /* magic, sequence, eight fields; then the checksum \
+                      */
 
 static void
 slot_write(uint8_t *block, uint64_t sequence, const struct log_seal_state *state)
@@ -195,7 +197,7 @@ create(struct log_seal *seal, const struct log_seal_state *state, struct err *er
     if (data == NULL) {
         return err_sys(err, -ENOMEM, "create %s", seal->path);
     }
-    for (unsigned i = 0; i < SLOT_COUNT; i++) {
+    for (size_t i = 0; i < SLOT_COUNT; i++) {
         slot_write(data + (1 + i) % SLOT_COUNT * SLOT_SIZE, 1 + i, state);
     }
     int r = file_atomic_write(seal->path, data, SLOT_SIZE * SLOT_COUNT, 0600, err);
@@ -219,10 +221,10 @@ store(struct log_seal *seal, const struct log_seal_state *state, struct err *err
         return create(seal, state, err);
     }
     uint64_t sequence = seal->sequence + 1;
-    off_t at = (off_t)(sequence % SLOT_COUNT) * SLOT_SIZE;
+    off_t at = (off_t)(sequence % SLOT_COUNT * SLOT_SIZE);
     slot_write(seal->scratch, sequence, state);
     ssize_t written = pwrite(seal->fd, seal->scratch, SLOT_SIZE, at);
-    if (written != SLOT_SIZE) {
+    if (written != (ssize_t)SLOT_SIZE) {
         return err_sys(err, written < 0 ? -errno : -EIO, "write %s", seal->path);
     }
     seal->sequence = sequence;

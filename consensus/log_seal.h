@@ -1,16 +1,17 @@
 /* The seal: what this voter has promised, kept beside the log so that a damaged or
  * shortened log is noticed at the next start instead of being voted with.
  *
- * The log's own files have no checksum over term and vote, and its loader takes a damaged
- * tail for a torn write and drops it. The seal holds {node, cluster, term and vote before
- * and after the last change, an index that was durable and its term} in two checksummed
- * slots of one file, written in turn. Order: before a term or vote is written to the
- * log's metadata, log_seal_intend records old and new (a crash between the two leaves
- * either); log_seal_settle records later that the new one is there. Before the log is
- * cut, log_seal_lower. So at any start term and vote must be one of the recorded pairs,
- * and the log must reach the recorded index with the recorded term. Units: indexes and
- * terms of the log. Threads: the loop's; each write waits for the disk (one block,
- * O_DSYNC, O_DIRECT where the file system has it).
+ * The log's own files have no checksum over term and vote, and its loader takes a
+ * damaged tail for a torn write and drops it. The seal holds {node, cluster, term and
+ * vote before and after the last change, an index that was durable and its term} in
+ * two checksummed slots of one file, written in turn.
+ * Order: before a term or vote is written to the log's metadata, log_seal_intend
+ * records old and new (a crash between the two leaves either); log_seal_settle
+ * records later that the new one is there. Before the log is cut, log_seal_lower. So
+ * at any start term and vote must be one of the recorded pairs, and the log must
+ * reach the recorded index with the recorded term.
+ * Units: indexes and terms of the log. Threads: the loop's; each write waits for the
+ * disk (one block, O_DSYNC, O_DIRECT where the file system has it).
  * Errors: BERTH_ECORRUPT when the seal and the log disagree; -errno.
  */
 #pragma once

@@ -1,16 +1,16 @@
-/* One checked change of members (private to the room): settle, barrier, everybody caught
- * up, change, barrier.
+/* One checked change of members (private to the room): settle, barrier, everybody
+ * caught up, change, barrier.
  *
- *   SETTLE -> BARRIER_BEFORE -> CATCH_UP -> CHANGE (once or twice) -> BARRIER_AFTER ->
- * finished
+ *   SETTLE -> BARRIER_BEFORE -> CATCH_UP -> CHANGE (once or twice)
+ *          -> BARRIER_AFTER -> FINISHED
  *
  * Why so careful: the library behind the log is weakest where members change while a
  * voter lags, a snapshot runs or leadership moves. Driven by member_change_turn, which
  * the owner calls on every turn of the loop; the library's answers only leave a note.
- * Units: milliseconds of the loop's clock. Threads: the loop's. Ownership: embedded in
- * the owner, which outlives the node. Errors: in `status` when finished: 0,
- * BERTH_ENOTLEADER, _EBUSY, _EUNREACHABLE, _EUNKNOWN (leadership moved in the middle:
- * look at the members).
+ * Units: milliseconds of the loop's clock. Threads: the loop's.
+ * Ownership: embedded in the owner, which outlives the node.
+ * Errors: in `status` when finished: 0, BERTH_ENOTLEADER, _EBUSY, _EUNREACHABLE,
+ * _EUNKNOWN (leadership moved in the middle: look at the members).
  */
 #pragma once
 

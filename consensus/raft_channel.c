@@ -4,6 +4,7 @@
 #include "base/list.h"
 #include "base/log.h"
 #include "base/require.h"
+#include "consensus/message_screen.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -58,8 +59,9 @@ struct channel {
     size_t have;                       /* bytes in message or sealed */
     uint8_t message[HANDSHAKE_BUFFER]; /* handshake, both directions */
     uint8_t reply[HANDSHAKE_BUFFER];
-    uint8_t *plain;  /* CHANNEL_PLAIN_MAX, once open */
-    uint8_t *sealed; /* SEALED_SIZE, once open */
+    uint8_t *plain;                /* CHANNEL_PLAIN_MAX, once open */
+    uint8_t *sealed;               /* SEALED_SIZE, once open */
+    struct message_screen *screen; /* NULL: any bytes may pass */
     void (*done)(void *context, int fd, int status);
     void *done_context;
 };
@@ -77,6 +79,7 @@ struct channel_hub {
                     const uint8_t public_key[CHANNEL_KEY_SIZE],
                     uint64_t *ret_id);
     bool (*key_of)(void *context, uint64_t id, uint8_t ret_public_key[CHANNEL_KEY_SIZE]);
+    bool screened;
     void *accept_context;
     void (*accepted)(void *context, uint64_t id, const char *address, int fd);
     uv_tcp_t listener;
@@ -110,6 +113,7 @@ static void channel_free(struct channel *channel)
     sodium_memzero(&channel->stream, sizeof(channel->stream));
     free(channel->plain);
     free(channel->sealed);
+    message_screen_free(channel->screen);
     free(channel);
 }
 
@@ -234,7 +238,10 @@ static int make_pair(struct channel *channel)
     int fds[2];
     channel->plain = malloc(CHANNEL_PLAIN_MAX);
     channel->sealed = malloc(SEALED_SIZE);
-    if (channel->plain == NULL || channel->sealed == NULL) {
+    bool screened = channel->hub->screened && !channel->called;
+    channel->screen = screened ? message_screen_new() : NULL;
+    if (channel->plain == NULL || channel->sealed == NULL ||
+        (screened && channel->screen == NULL)) {
         return -ENOMEM;
     }
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds) < 0) {
@@ -388,6 +395,12 @@ static ssize_t deliver_frame(struct channel *channel, size_t from)
     if (r < 0) {
         return r;
     }
+    r = channel->screen != NULL
+            ? message_screen_feed(channel->screen, channel->plain, size)
+            : 0;
+    if (r < 0) {
+        return r;
+    }
     if (write_all(channel, (uv_stream_t *)&channel->pipe, channel->plain, size) < 0) {
         return BERTH_ECLOSED;
     }
@@ -405,7 +418,7 @@ static void deliver_frames(struct channel *channel)
         }
         if (took < 0) {
             channel_drop(channel, (int)took, &channel->hub->counters.refused_text,
-                         "a frame does not verify");
+                         "a frame or message is not valid");
             return;
         }
         if (took == 0) {
@@ -793,6 +806,7 @@ int channel_hub_open(const struct channel_hub_config *config,
     hub->context = config->context;
     hub->peer_of = config->peer_of;
     hub->key_of = config->key_of;
+    hub->screened = config->screened;
     hub->accept_context = config->accept_context;
     hub->accepted = config->accepted;
     channel_identity_of(&hub->identity, config->secret_key);

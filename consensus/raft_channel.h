@@ -2,16 +2,20 @@
  * socket.
  *
  * Shapes: a `struct channel_hub` is one voter's end: it listens, it calls others. A
- * channel carries bytes from the caller to the called one. On both sides the bytes enter
- * and leave through one end of a socket pair, which is handed out as a descriptor once
- * the peer has proven its key (channel_crypto.h has the handshake), so that whoever
- * speaks over it needs no knowledge of keys. Between pair and network lie two buffers of
- * one frame each: a slow side stops the other. Checked: the peer's key is a member's, the
- * id it says is the id of that key, it wants to reach us. Units: milliseconds. Threads:
- * the loop's. Ownership: descriptors given to a callback are its own. Errors: a bad peer
- * is counted, logged (at most once a second) and dropped; it never reaches the owner.
- * Limits: CHANNEL_PENDING_MAX handshakes at once (the oldest gives way), CHANNEL_OPEN_MAX
- * open channels.
+ * channel carries bytes from the caller to the called one. On both sides the bytes
+ * enter and leave through one end of a socket pair, which is handed out as a
+ * descriptor once the peer has proven its key (channel_crypto.h has the handshake), so
+ * that whoever speaks over it needs no knowledge of keys.
+ * Between pair and network lie two buffers of one frame each: a slow side stops the
+ * other.
+ * Checked: the peer's key is a member's, the id it says is the id of that key, it
+ * wants to reach us.
+ * Units: milliseconds. Threads: the loop's. Ownership: descriptors given to a callback
+ * are its own.
+ * Errors: a bad peer is counted, logged (at most once a second) and dropped; it never
+ * reaches the owner.
+ * Limits: CHANNEL_PENDING_MAX handshakes at once (the oldest gives way),
+ * CHANNEL_OPEN_MAX accepted channels.
  */
 #pragma once
 
@@ -47,6 +51,8 @@ struct channel_hub_config {
     void *accept_context;
     /* A peer has called and is proven; the descriptor is the callee's, non-blocking. */
     void (*accepted)(void *context, uint64_t id, const char *address, int fd);
+    bool screened; /* what callers send must be the library's messages (message_screen.h)
+                    */
 };
 
 struct channel_counters {

@@ -28,7 +28,11 @@ struct raft_guard {
     raft_io_tick_cb tick;
     raft_io_recv_cb recv;
     raft_io_close_cb close;
-    struct list appends; /* struct guard_append */
+    struct list appends;                    /* struct guard_append */
+    struct raft_io_snapshot_put put;        /* libraft has one at a time */
+    struct raft_io_snapshot_put *put_outer; /* NULL: none under way */
+    bool put_received;                      /* from the leader; else taken here */
+    bool put_withheld;                      /* it has failed, libraft must not know */
     bool halted;
     bool closing;
     uint64_t barrier_term;  /* of the last election barrier */
@@ -530,6 +534,27 @@ static int guard_recover(struct raft_io *io, const struct raft_configuration *me
     return result_of(guard, guard->inner->recover(guard->inner, members));
 }
 
+/* libraft has forgotten its log when it stores a received snapshot: if that fails it must
+ * not go on. A snapshot of its own may fail; the log is still there, and it tries again.
+ */
+static void on_snapshot_put(struct raft_io_snapshot_put *put, int status)
+{
+    struct raft_guard *guard = put->data;
+    struct raft_io_snapshot_put *outer = guard->put_outer;
+    if (!guard->closing && guard->put_received && status != 0) {
+        guard->put_withheld = true;
+        halt_io(guard, "store a received snapshot", status);
+        return;
+    }
+    if (!guard->closing && status != 0) {
+        log_error(ROOM, "snapshot not stored", KV_STR("why", raft_strerror(status)),
+                  KV_STR("detail", guard->inner->errmsg));
+    }
+    guard->put_outer = NULL;
+    outer->cb(outer, status);
+    after_event(guard);
+}
+
 /* A snapshot that was received replaces the log: nothing of the old one is promised any
  * more. */
 static int guard_snapshot_put(struct raft_io *io,
@@ -539,18 +564,24 @@ static int guard_snapshot_put(struct raft_io *io,
                               raft_io_snapshot_put_cb done)
 {
     struct raft_guard *guard = guard_of(io);
-    if (trailing == 0) {
-        struct err err;
-        int r = log_seal_lower(guard->seal, 0, 0, &err);
-        if (r < 0) {
-            raft_guard_halt(guard, r, err.text);
-            return RAFT_IOERR;
-        }
+    struct err err;
+    REQUIRE(guard->put_outer == NULL);
+    guard->put_received = trailing == 0;
+    if (guard->put_received && log_seal_lower(guard->seal, 0, 0, &err) < 0) {
+        raft_guard_halt(guard, err.code, err.text);
+        return RAFT_IOERR;
     }
-    log_info(ROOM, trailing == 0 ? "snapshot received" : "snapshot taken",
+    log_info(ROOM, guard->put_received ? "snapshot received" : "snapshot taken",
              KV_U64("index", snapshot->index));
-    return result_of(guard, guard->inner->snapshot_put(guard->inner, trailing, request,
-                                                       snapshot, done));
+    guard->put.data = guard;
+    guard->put_outer = request;
+    request->cb = done;
+    int r = guard->inner->snapshot_put(guard->inner, trailing, &guard->put, snapshot,
+                                       on_snapshot_put);
+    if (r != 0) {
+        guard->put_outer = NULL;
+    }
+    return result_of(guard, r);
 }
 
 static int guard_snapshot_get(struct raft_io *io,
@@ -646,6 +677,13 @@ static void answer_withheld(struct raft_guard *guard)
         struct guard_append *append = LIST_ITEM(link, struct guard_append, link);
         struct raft_io_append *outer = append->outer;
         append->outer = NULL;
+        if (outer != NULL) {
+            outer->cb(outer, RAFT_CANCELED);
+        }
+    }
+    if (guard->put_withheld) {
+        struct raft_io_snapshot_put *outer = guard->put_outer;
+        guard->put_outer = NULL;
         outer->cb(outer, RAFT_CANCELED);
     }
 }

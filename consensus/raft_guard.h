@@ -5,22 +5,26 @@
  * given the guard's io; the real io's ticks and messages come to the guard first. It
  * reads the public `struct raft`.
  *
- *   G1  entries of an old term are committed by counting. While the last stored entry is
- * of an old term, the leader is not shown that followers have anything; and it appends a
- * barrier, an entry of its own term, the moment it is elected. raft_guard_ready says that
- * the barrier is applied. G2  after a failed disk write libraft goes on with a log that
- * differs from the disk. Any failed append, truncate, term, vote or received snapshot
- * halts: libraft hears nothing more, hooks.fatal runs. G3  a follower acknowledges all it
- * has stored, a stale tail included. Success replies are clamped to what this term's
- * leader has sent and we have matched. G4  the target of a leadership transfer gets a
- * second vote in one term. Such requests are dropped. G6  (part) rolling back a
- * membership change reads an entry that a snapshot may have removed. The last committed
- * membership is remembered and put back before such a roll back. G9  term, vote and the
- * length of the log are sealed (log_seal.h) and compared at start.
+ *   G1  Entries of an old term are committed by counting. While the last stored
+ *       entry is of an old term, the leader is not shown that followers have
+ *       anything; and it appends a barrier, an entry of its own term, the moment it
+ *       is elected. raft_guard_ready says that the barrier is applied.
+ *   G2  After a failed write libraft goes on with a log that differs from the disk.
+ *       Any failed append, truncate, term, vote or received snapshot halts: libraft
+ *       hears nothing more, hooks.fatal runs.
+ *   G3  A follower acknowledges all it has stored, a stale tail included. Success
+ *       replies are clamped to what this term's leader has sent and we have matched.
+ *   G4  The target of a transfer gets a second vote in one term. Dropped.
+ *   G6  (part) Rolling back a change of members reads an entry that a snapshot may
+ *       have removed. The last committed members are remembered and put back before.
+ *   G9  Term, vote and the length of the log are sealed (log_seal.h) and compared at
+ *       start.
  *
- * Known to be left: a change of members that was not committed when the process stopped
- * counts as committed after the restart (libraft forgets which it was). Threads: the
- * loop's. Ownership: fields private below; the real io must outlive the guard.
+ * Known to be left: a change of members that was not committed when the process
+ * stopped counts as committed after the restart (libraft forgets which it was); a
+ * truncation that fails later, in the library's worker thread, is not reported by it.
+ *
+ * Threads: the loop's. Ownership: opaque; the real io must outlive the guard.
  */
 #pragma once
 

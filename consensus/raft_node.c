@@ -25,7 +25,7 @@
 #define FOLDER_MAX         900                  /* the library's own bound is near 1000 */
 #define RETRY_MIN_MS       100                  /* between two attempts to reach a peer */
 #define RETRY_JITTER_MS    100                  /* so that peers do not call in step */
-#define OPEN_SPACE_MIN     (UINT64_C(24) << 20) /* the segments made at the first append */
+#define OPEN_SPACE_MIN     (UINT64_C(24) << 20) /* for the first segments */
 #define AIO_EVENTS_PER_CPU 8                    /* what the kernel books per context */
 #define AIO_CONTEXTS       4                    /* open segments at once */
 #define TAIL_BYTES_MAX     (32u << 20)          /* entries kept behind a snapshot */
@@ -395,6 +395,7 @@ open_hub(struct raft_node *node, const struct consensus_config *config, struct e
         .key_of = config->key_of,
         .accepted = on_accepted,
         .accept_context = node,
+        .screened = true,
     };
     return channel_hub_open(&hub, &node->hub, err);
 }

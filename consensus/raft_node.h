@@ -2,12 +2,14 @@
  * callbacks.
  *
  * Private to the room; consensus.h is what others see. raft.h is included by raft_*.c
- * files only. Shapes: a `struct raft_node` owns the library's state, the guard around its
- * io, the seal and the channels. Requests are carried out by the library and answered
- * through `done`, on the loop, possibly from inside the library: a callee must not call
- * back into the node, only take note. Units: milliseconds, log indexes. Threads: the
- * loop's. Errors: library codes become BERTH_* or -errno; BERTH_EUNKNOWN where leadership
- * was lost meanwhile.
+ * files only.
+ * Shapes: a `struct raft_node` owns the library's state, the guard around its io, the
+ * seal and the channels. Requests are carried out by the library and answered through
+ * `done`, on the loop, possibly from inside the library: a callee must not call back
+ * into the node, only take note.
+ * Units: milliseconds, log indexes. Threads: the loop's.
+ * Errors: library codes become BERTH_* or -errno; BERTH_EUNKNOWN where leadership was
+ * lost meanwhile.
  */
 #pragma once
 
