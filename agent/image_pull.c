@@ -306,6 +306,18 @@ static void serve_send(uv_work_t *request, int status)
     }
     free(serving->chunk.data.data);
     free(serving);
+    if (pull != NULL) {
+        serve_next(pull);
+    }
+}
+
+static void serve_next(struct image_pull *pull)
+{
+    if (!list_empty(&pull->serving)) {
+        struct serving *first = LIST_ITEM(pull->serving.next, struct serving, link);
+        (void)uv_queue_work(pull->loop, &first->request, serve_read,
+                            serve_send); /* cannot fail */
+    }
 }
 
 static void
@@ -346,10 +358,12 @@ void image_pull_on_ask(struct image_pull *pull,
     serving->chunk.offset = ask->offset;
     serving->chunk.total = total;
     serving->request.data = serving;
+    bool idle = list_empty(&pull->serving);
     list_push_back(&pull->serving, &serving->link);
     pull->serving_count++;
-    (void)uv_queue_work(pull->loop, &serving->request, serve_read,
-                        serve_send); /* cannot fail */
+    if (idle) {
+        serve_next(pull);
+    }
 }
 
 /* ---- life
