@@ -464,7 +464,7 @@ struct state *state_new(state_observer *observer, void *context)
     state->next_vni = 1;
     bytes_writer_init(&state->scratch, ENCODING_MAX);
     bool complete = true;
-    for (int kind = KIND_NONE + 1; kind < KIND_COUNT; kind++) {
+    for (unsigned kind = KIND_NONE + 1; kind < KIND_COUNT; kind++) {
         state->tables[kind].by_uid = u64_map_new();
         state->tables[kind].by_name = string_map_new();
         complete = complete && state->tables[kind].by_uid != NULL &&
@@ -486,7 +486,7 @@ struct state *state_free(struct state *state)
     if (state == NULL) {
         return NULL;
     }
-    for (int kind = KIND_NONE + 1; kind < KIND_COUNT; kind++) {
+    for (unsigned kind = KIND_NONE + 1; kind < KIND_COUNT; kind++) {
         struct table *table = &state->tables[kind];
         for (uint32_t i = 0; i < table->count; i++) {
             entry_free(table->items[i]);

@@ -241,3 +241,8 @@ apply_function apply_host_voter;
 apply_function apply_group_scale;
 apply_function apply_network_host;
 apply_function apply_operation_step;
+
+/* ---- snapshots (state_snapshot.c) ---- */
+/* The hash of a snapshot's content, whatever its header says: for the fuzz target, which
+ * repairs what it has changed. 0, or why it is refused. */
+int state_snapshot_hash(const void *data, size_t size, uint64_t *ret_hash);

@@ -18,6 +18,7 @@
 #define SNAPSHOT_VERSION 1
 #define SNAPSHOT_MAX     (UINT32_C(2) << 30) /* what one file or one message may hold */
 #define OBJECT_SIZE_MAX  (1u << 20)
+#define COUNTER_MAX      (UINT64_C(1) << 62) /* out of reach: what lies above is damage */
 
 enum section_type {
     SECTION_COUNTERS = 1,
@@ -174,9 +175,9 @@ static int decode_counters(struct decoder *decoder, struct bytes_reader *reader)
     state->next_uid = bytes_read_u64(reader);
     state->next_vni = bytes_read_u32(reader);
     bytes_read_raw(reader, state->cluster_id, sizeof(state->cluster_id));
-    return state->next_uid != 0 && state->next_vni != 0
-               ? 0
-               : corrupt(decoder, "a counter is zero");
+    bool sound = state->next_uid != 0 && state->next_uid < COUNTER_MAX &&
+                 state->next_vni != 0 && state->revision < COUNTER_MAX;
+    return sound ? 0 : corrupt(decoder, "a counter is out of range");
 }
 
 /* ---- what must hold of an object before it may be linked ---- */
@@ -207,10 +208,23 @@ static bool addresses_differ(const uint32_t *addresses, uint32_t count)
     return true;
 }
 
+static const char *check_host(const struct state *state, const struct host *host)
+{
+    if (host->status.phase >= HOST_PHASE_REMOVED) {
+        return "a removed host has no record";
+    }
+    return state_host_by_key(state, &host->status.public_key) == NULL
+               ? NULL
+               : "its key is there twice";
+}
+
 static const char *check_network(const struct state *state, const struct network *network)
 {
-    uint32_t prefix = cidr_prefix(network->spec.ipv4.cidr);
-    if (prefix < 8 || prefix > 29 || network->status.hosts.count > RECORD_LIST_MAX) {
+    uint64_t cidr = network->spec.ipv4.cidr;
+    uint32_t prefix = cidr_prefix(cidr);
+    if (cidr >> 40 != 0 || prefix < 8 || prefix > 29 ||
+        (cidr_address(cidr) & (UINT32_MAX >> prefix)) != 0 ||
+        network->status.hosts.count > RECORD_LIST_MAX) {
         return "its cidr is out of range";
     }
     uint32_t addresses[RECORD_LIST_MAX];
@@ -237,8 +251,9 @@ static const char *check_vm_nics(const struct state *state, const struct vm *vm)
     for (uint32_t i = 0; i < nics->count; i++) {
         const struct entry *network = state_entry_named(
             state, KIND_NETWORK, vm->meta.tenant, nics->items[i].network);
-        if (network == NULL) {
-            return "a network is missing";
+        if (network == NULL ||
+            strcmp(nics->items[i].network, vm->spec.machine.nics.items[i].network) != 0) {
+            return "a network is missing or another";
         }
         addresses[i] = nics->items[i].ipv4;
         if (addresses[i] != 0 && !address_is_free(network, addresses[i])) {
@@ -248,43 +263,71 @@ static const char *check_vm_nics(const struct state *state, const struct vm *vm)
     return addresses_differ(addresses, nics->count) ? NULL : "two NICs have one address";
 }
 
-static const char *check_vm(const struct state *state, const struct vm *vm)
+/* Phase, hosts and intent as apply keeps them. */
+static const char *check_vm_phase(const struct state *state, const struct vm *vm)
 {
     const struct vm_status *status = &vm->status;
-    if (status->host != 0 && state_entry(state, KIND_HOST, status->host) == NULL) {
-        return "its host is missing";
-    }
-    if (status->target != 0 && state_entry(state, KIND_HOST, status->target) == NULL) {
-        return "its target is missing";
-    }
     bool placed = vm_phase_on_host(status->phase) || status->phase == PHASE_LOST;
     if (placed != (status->host != 0)) {
         return "its host does not fit its phase";
     }
-    if (status->target != 0 && status->phase != PHASE_MIGRATING) {
-        return "its target does not fit its phase";
+    const struct host *host = state_host(state, status->host);
+    if (placed && (host == NULL || (host->status.phase == HOST_PHASE_LOST &&
+                                    status->phase != PHASE_LOST))) {
+        return "its host is missing or lost";
     }
+    const struct host *target = state_host(state, status->target);
+    if (status->target != 0 &&
+        (status->phase != PHASE_MIGRATING || status->target == status->host ||
+         target == NULL || target->status.phase == HOST_PHASE_LOST)) {
+        return "its target cannot be one";
+    }
+    if (status->intent != STOP_INTENT_NONE && status->phase != PHASE_STOPPING &&
+        status->phase != PHASE_LOST) {
+        return "its intent does not fit its phase";
+    }
+    return status->phase == PHASE_PENDING && vm->spec.power == POWER_OFF
+               ? "it is pending and switched off"
+               : NULL;
+}
+
+static const char *check_vm(const struct state *state, const struct vm *vm)
+{
     if (vm->spec.group[0] != '\0' &&
         !has_named(state, KIND_GROUP, vm->meta.tenant, vm->spec.group)) {
         return "its group is missing";
     }
-    return check_vm_nics(state, vm);
+    const char *fault = check_vm_phase(state, vm);
+    return fault != NULL ? fault : check_vm_nics(state, vm);
+}
+
+/* Its name, and the tenant it belongs to or not. */
+static const char *
+check_metadata(const struct state *state, enum kind kind, const struct metadata *meta)
+{
+    if (meta->uid == 0 || meta->uid >= state->next_uid) {
+        return "its uid was never given";
+    }
+    if (!name_valid(meta->name) || state_entry(state, kind, meta->uid) != NULL ||
+        has_named(state, kind, meta->tenant, meta->name)) {
+        return "it is there twice, or has no name";
+    }
+    enum kind_scope scope = kind_info(kind)->scope;
+    if (meta->tenant[0] == '\0') {
+        return scope == SCOPE_TENANT ? "it has no tenant" : NULL;
+    }
+    return scope == SCOPE_CLUSTER || !has_named(state, KIND_TENANT, "", meta->tenant)
+               ? "its tenant is missing, or it may have none"
+               : NULL;
 }
 
 /* NULL, or what is wrong. */
 static const char *
 check_object(const struct state *state, enum kind kind, const void *object)
 {
-    const struct metadata *meta = object;
-    if (meta->uid == 0 || meta->uid >= state->next_uid) {
-        return "its uid was never given";
-    }
-    if (meta->name[0] == '\0' || state_entry(state, kind, meta->uid) != NULL ||
-        has_named(state, kind, meta->tenant, meta->name)) {
-        return "it is there twice, or has no name";
-    }
-    if (meta->tenant[0] != '\0' && !has_named(state, KIND_TENANT, "", meta->tenant)) {
-        return "its tenant is missing";
+    const char *fault = check_metadata(state, kind, object);
+    if (fault != NULL) {
+        return fault;
     }
     switch (kind) {
     case KIND_TOKEN:
@@ -293,10 +336,7 @@ check_object(const struct state *state, enum kind kind, const void *object)
                    ? NULL
                    : "its hash is there twice";
     case KIND_HOST:
-        return state_host_by_key(
-                   state, &((const struct host *)object)->status.public_key) == NULL
-                   ? NULL
-                   : "its key is there twice";
+        return check_host(state, object);
     case KIND_NETWORK:
         return check_network(state, object);
     case KIND_VM:
@@ -397,7 +437,7 @@ static int decode_events(struct decoder *decoder, struct bytes_reader *reader)
         bytes_read_text(reader, event.verb, sizeof(event.verb));
         bytes_read_text(reader, event.reason, sizeof(event.reason));
         if (reader->error != 0 || i >= STATE_EVENTS_MAX || event.kind >= KIND_COUNT ||
-            event.revision < revision) {
+            event.revision < revision || event.revision > decoder->state->revision) {
             return corrupt(decoder, "an event is wrong");
         }
         revision = event.revision;
@@ -466,21 +506,79 @@ decode_header(struct decoder *decoder, struct bytes_reader *reader, uint64_t *re
     return 0;
 }
 
-static int decode_all(struct decoder *decoder, const void *data, size_t size)
+static void count_use(struct usage *used, const struct entry *entry)
+{
+    struct usage more = {0};
+    if (entry->kind == KIND_VM) {
+        more = machine_usage(&vm_of(entry)->spec.machine);
+    } else if (entry->kind == KIND_NETWORK) {
+        more.networks = 1;
+    } else {
+        more.disk_bytes = ((const struct disk *)entry->object)->spec.size_bytes;
+    }
+    used->cpu_mcpu += more.cpu_mcpu;
+    used->memory_bytes += more.memory_bytes;
+    used->disk_bytes += more.disk_bytes;
+    used->vms += more.vms;
+    used->networks += more.networks;
+    used->addresses += more.addresses;
+}
+
+/* What each tenant is said to use is what its objects add up to. */
+static int check_use(const struct decoder *decoder)
+{
+    static const enum kind counted[] = {KIND_VM, KIND_NETWORK, KIND_DISK};
+    const struct state *state = decoder->state;
+    const struct table *tenants = &state->tables[KIND_TENANT];
+    struct usage *uses = calloc((size_t)tenants->count + 1, sizeof(*uses));
+    if (uses == NULL) {
+        return -ENOMEM;
+    }
+    for (size_t i = 0; i < sizeof(counted) / sizeof(counted[0]); i++) {
+        const struct table *table = &state->tables[counted[i]];
+        for (uint32_t j = 0; j < table->count; j++) {
+            const struct entry *tenant = state_entry_named(
+                state, KIND_TENANT, "", meta_of(table->items[j])->tenant);
+            count_use(&uses[tenant->slot], table->items[j]);
+        }
+    }
+    int r = 0;
+    for (uint32_t i = 0; i < tenants->count && r == 0; i++) {
+        const struct tenant *tenant = tenant_of(tenants->items[i]);
+        if (!record_equal(&usage_record, &uses[i], &tenant->status.used)) {
+            r = corrupt_object(decoder, &tenant->meta, "its use does not add up");
+        }
+    }
+    free(uses);
+    return r;
+}
+
+/* *ret_hash is what the header says. */
+static int
+decode_all(struct decoder *decoder, const void *data, size_t size, uint64_t *ret_hash)
 {
     struct bytes_reader reader;
     bytes_reader_init(&reader, data, size);
-    uint64_t hash = 0;
-    int r = decode_header(decoder, &reader, &hash);
+    int r = decode_header(decoder, &reader, ret_hash);
     for (size_t i = 0; i < SECTION_COUNT && r == 0; i++) {
         r = decode_section(decoder, sections[i], &reader);
     }
     if (r == 0 && bytes_reader_end(&reader) != 0) {
         r = corrupt(decoder, "something follows its end");
     }
-    if (r == 0 && state_hash(decoder->state) != hash) {
-        r = corrupt(decoder, "its content does not give its hash");
+    return r == 0 ? check_use(decoder) : r;
+}
+
+int state_snapshot_hash(const void *data, size_t size, uint64_t *ret_hash)
+{
+    struct decoder decoder = {.state = state_new(NULL, NULL)};
+    if (decoder.state == NULL) {
+        return -ENOMEM;
     }
+    uint64_t said = 0;
+    int r = decode_all(&decoder, data, size, &said);
+    *ret_hash = r == 0 ? state_hash(decoder.state) : 0;
+    state_free(decoder.state);
     return r;
 }
 
@@ -491,7 +589,11 @@ int state_decode(struct state *state, const void *data, size_t size, struct err 
     if (decoder.state == NULL) {
         return err_sys(err, -ENOMEM, "snapshot");
     }
-    int r = decode_all(&decoder, data, size);
+    uint64_t hash = 0;
+    int r = decode_all(&decoder, data, size, &hash);
+    if (r == 0 && state_hash(decoder.state) != hash) {
+        r = corrupt(&decoder, "its content does not give its hash");
+    }
     if (r == -ENOMEM) {
         r = err_sys(err, r, "snapshot");
     }

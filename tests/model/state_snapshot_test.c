@@ -39,7 +39,7 @@ START_TEST(a_restored_state_is_the_same_state)
     ck_assert_msg(state_decode(copy, data, size, &err) == 0, "%s", err.text);
     ck_assert_uint_eq(state_revision(copy), state_revision(state));
     ck_assert_uint_eq(state_hash(copy), state_hash(state));
-    for (int kind = KIND_NONE + 1; kind < KIND_COUNT; kind++) {
+    for (unsigned kind = KIND_NONE + 1; kind < KIND_COUNT; kind++) {
         ck_assert_uint_eq(state_count(copy, kind), state_count(state, kind));
     }
     uint8_t *again = NULL;

@@ -7,7 +7,7 @@ START_TEST(a_new_state_is_empty_and_hashes_the_same_everywhere)
     ck_assert(a != NULL && b != NULL);
     ck_assert_uint_eq(state_revision(a), 0);
     ck_assert_uint_eq(state_hash(a), state_hash(b));
-    for (int kind = KIND_NONE + 1; kind < KIND_COUNT; kind++) {
+    for (unsigned kind = KIND_NONE + 1; kind < KIND_COUNT; kind++) {
         size_t cursor = 0;
         ck_assert_uint_eq(state_count(a, kind), 0);
         ck_assert_ptr_null(state_next(a, kind, &cursor));
