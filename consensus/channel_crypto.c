@@ -5,7 +5,6 @@
 
 #include <string.h>
 
-#define HELLO_MAGIC    "BRC1"
 #define HELLO_STATIC   (4 + 32)
 #define HELLO_IDS      (HELLO_STATIC + 32 + 16)
 #define TAG_SIZE       16
@@ -15,6 +14,8 @@
 
 _Static_assert(crypto_aead_xchacha20poly1305_ietf_ABYTES == TAG_SIZE, "tag size");
 _Static_assert(crypto_scalarmult_BYTES == CHANNEL_KEY_SIZE, "key size");
+
+static const uint8_t hello_magic[4] = {'B', 'R', 'C', '1'};
 
 static void put_u64(uint8_t *at, uint64_t value)
 {
@@ -154,8 +155,8 @@ int channel_hello_write(struct channel_handshake *handshake,
     uint8_t ids[16];
     put_u64(ids, self_id);
     put_u64(ids + 8, peer_id);
-    memcpy(ret_hello, HELLO_MAGIC, 4);
-    mix_hash(hs, HELLO_MAGIC, 4);
+    memcpy(ret_hello, hello_magic, sizeof(hello_magic));
+    mix_hash(hs, hello_magic, sizeof(hello_magic));
     make_ephemeral(hs);
     memcpy(ret_hello + 4, hs->ephemeral.public_key, CHANNEL_KEY_SIZE);
     int r = mix_key(hs, hs->ephemeral.secret_key, hs->peer_static);
@@ -176,10 +177,10 @@ int channel_hello_open(struct channel_handshake *handshake,
                        uint8_t ret_public_key[CHANNEL_KEY_SIZE])
 {
     struct channel_handshake *hs = handshake;
-    if (memcmp(hello, HELLO_MAGIC, 4) != 0) {
+    if (memcmp(hello, hello_magic, sizeof(hello_magic)) != 0) {
         return BERTH_EAUTH;
     }
-    mix_hash(hs, HELLO_MAGIC, 4);
+    mix_hash(hs, hello_magic, sizeof(hello_magic));
     take_ephemeral(hs, hello + 4);
     int r = mix_key(hs, hs->self.secret_key, hs->peer_ephemeral);
     if (r < 0) {
@@ -350,7 +351,7 @@ void channel_confirm_write(struct channel_stream *stream,
     size_t length = strlen(self_address);
     REQUIRE(length < CHANNEL_ADDRESS_SIZE);
     put_u64(plain, self_id);
-    memcpy(plain + 8, self_address, length);
+    memcpy(plain + 8, self_address, length + 1);
     channel_stream_send(stream, handshake, ret_confirm);
     (void)channel_frame_seal(stream, plain, sizeof(plain),
                              ret_confirm + CHANNEL_HEADER_SIZE);

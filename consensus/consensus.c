@@ -71,47 +71,47 @@ struct consensus {
     char folder[1024];
     unsigned election_ms;
     unsigned in_flight_max;
+    unsigned in_flight;
+    unsigned handles; /* still to be closed */
     uint64_t reserve_bytes;
     uint64_t member_stable_ms;
     uint64_t member_wait_ms;
-    bool started;
 
     struct raft_node_view view;
     uint64_t ready_since_ms;
-    bool told_leader; /* what on_leadership has heard */
     uint64_t told_term;
     uint64_t told_leader_id;
 
     struct list queue;   /* struct proposal */
     size_t queued_count; /* waiting or under way */
     size_t queued_bytes;
-    struct list batches; /* struct batch, under way */
-    unsigned in_flight;
+    struct list batches;  /* struct batch, under way */
     struct list answered; /* struct proposal */
 
     struct list reads; /* struct waiter, next barrier */
     struct list reads_under_way;
     size_t reads_count;
-    bool barrier_under_way;
     struct list waiters_answered;
 
     struct member_change change;
     struct waiter *change_waiter;
     struct waiter *transfer;
-    bool transfer_submitted;
     uint64_t transfer_id;
 
     uint64_t expired_ms;
     uint64_t sealed_ms;
     struct err fatal; /* code 0: none */
+    void (*closed)(void *context);
+    void *closed_context;
+    struct consensus_counters counters;
+    bool started;
+    bool told_leader; /* what on_leadership has heard, with told_term */
+    bool barrier_under_way;
+    bool transfer_submitted;
     bool fatal_told;
     bool closing;
     bool hand_over;
     bool node_closing;
-    unsigned handles;
-    void (*closed)(void *context);
-    void *closed_context;
-    struct consensus_counters counters;
 };
 
 static uint64_t now_of(const struct consensus *c)

@@ -48,7 +48,7 @@ struct message_screen {
 static const struct {
     size_t size;
     size_t older;
-} FIXED_SIZES[MESSAGE_COUNT] = {
+} fixed_sizes[MESSAGE_COUNT] = {
     [MESSAGE_ANSWER] = {24, 24},
     [MESSAGE_VOTE_REQUEST] = {40, 32},
     [MESSAGE_VOTE] = {24, 16},
@@ -186,8 +186,8 @@ static int check_preamble(struct message_screen *screen)
         size > MESSAGE_SCREEN_HEADER_MAX) {
         return BERTH_EPROTO;
     }
-    size_t fixed = FIXED_SIZES[screen->type].size;
-    if (fixed != 0 && size != fixed && size != FIXED_SIZES[screen->type].older) {
+    size_t fixed = fixed_sizes[screen->type].size;
+    if (fixed != 0 && size != fixed && size != fixed_sizes[screen->type].older) {
         return BERTH_EPROTO;
     }
     free(screen->header);
