@@ -119,9 +119,9 @@ void command_print(const struct command *command, struct bytes_writer *writer)
 {
     const struct record *record = command_record(command->type);
     REQUIRE(record != NULL);
-    bytes_write_format(writer, "%s by %s at %" PRIu64 " ", command_name(command->type),
-                       command->subject[0] != '\0' ? command->subject : "nobody",
-                       command->wall_ms);
+    bytes_write_format(writer, "%s by ", command_name(command->type));
+    record_print_text(command->subject[0] != '\0' ? command->subject : "nobody", writer);
+    bytes_write_format(writer, " at %" PRIu64 " ", command->wall_ms);
     record_print(record, &command->body, writer);
     if (command->type == COMMAND_PUT) {
         print_document(&command->body.put, writer);

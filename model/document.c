@@ -86,7 +86,11 @@ static json_t *labels_value(const struct label_list *labels)
         const struct label *label = &labels->items[i];
         char key[NAME_SIZE];
         memcpy(key, label->key, sizeof(key));
-        replace_foreign(key); /* valid keys are ASCII */
+        json_t *probe = json_string(key);
+        if (probe == NULL) {
+            replace_foreign(key);
+        }
+        json_decref(probe);
         if (json_object_set_new(object, key, text_value(label->value)) < 0) {
             json_decref(object);
             return NULL;

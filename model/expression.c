@@ -134,7 +134,12 @@ static int fault(struct compiler *compiler, unsigned column, const char *message
     if (compiler->ret_column != NULL) {
         *compiler->ret_column = column;
     }
-    return err_set(compiler->err, BERTH_EINVALID, "column %u: %s", column, message);
+    (void)err_set(compiler->err, BERTH_EINVALID, "column %u: %s", column, message);
+    for (char *at = compiler->err != NULL ? compiler->err->text : NULL;
+         at != NULL && *at != '\0'; at++) {
+        *at = (unsigned char)*at < ' ' || *at == 0x7f ? '?' : *at; /* quoted text */
+    }
+    return BERTH_EINVALID;
 }
 
 /* What was expected at the token looked at, and what is there instead. */

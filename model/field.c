@@ -287,6 +287,9 @@ parse_name(const struct field *field, const char *text, void *ret_member, struct
         return err_set(err, BERTH_EINVALID, "a name has at most %zu characters",
                        field_count_max(field));
     }
+    if (size < field->min) {
+        return err_set(err, BERTH_EINVALID, "must not be empty");
+    }
     memset(ret_member, 0, NAME_SIZE);
     memcpy(ret_member, text, size);
     return 0;
@@ -307,6 +310,38 @@ static int parse_digest(const char *text, void *ret_member, struct err *err)
     }
     memcpy(ret_member, &digest, sizeof(digest));
     return 0;
+}
+
+static int parse_scalar(const struct field *field,
+                        const char *text,
+                        void *ret_member,
+                        struct err *err)
+{
+    switch (field->type) {
+    case FIELD_BOOL:
+        return parse_bool(field, text, ret_member, err);
+    case FIELD_U32:
+    case FIELD_U64:
+        return parse_number(field, text, ret_member, err);
+    case FIELD_ENUM:
+        return parse_enum(field, text, ret_member, err);
+    case FIELD_NAME:
+        return parse_name(field, text, ret_member, err);
+    case FIELD_TEXT:
+        return parse_text(field, text, ret_member, err);
+    case FIELD_DIGEST:
+        return parse_digest(text, ret_member, err);
+    default:
+        return err_set(err, BERTH_EINVALID, "expected more than one word");
+    }
+}
+
+/* Errors quote what the user wrote, and end in a terminal or a log. */
+static void make_printable(char *text)
+{
+    for (; *text != '\0'; text++) {
+        *text = (unsigned char)*text < ' ' || *text == 0x7f ? '?' : *text;
+    }
 }
 
 /* ---- public ---- */
@@ -357,23 +392,11 @@ int field_parse(const struct field *field,
                 void *ret_member,
                 struct err *err)
 {
-    switch (field->type) {
-    case FIELD_BOOL:
-        return parse_bool(field, text, ret_member, err);
-    case FIELD_U32:
-    case FIELD_U64:
-        return parse_number(field, text, ret_member, err);
-    case FIELD_ENUM:
-        return parse_enum(field, text, ret_member, err);
-    case FIELD_NAME:
-        return parse_name(field, text, ret_member, err);
-    case FIELD_TEXT:
-        return parse_text(field, text, ret_member, err);
-    case FIELD_DIGEST:
-        return parse_digest(text, ret_member, err);
-    default:
-        return err_set(err, BERTH_EINVALID, "expected more than one word");
+    int r = parse_scalar(field, text, ret_member, err);
+    if (r < 0 && err != NULL) {
+        make_printable(err->text);
     }
+    return r;
 }
 
 void field_write(const struct field *field,

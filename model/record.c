@@ -75,20 +75,11 @@ read_count(const struct field *field, struct bytes_reader *reader, uint32_t *ret
     return reader->error == 0;
 }
 
-/* Text in quotes, so that a log line stays one line. */
+/* Text in quotes. */
 static void print_quoted(struct bytes_writer *writer, const char *text)
 {
     bytes_write_u8(writer, '"');
-    for (const char *at = text; *at != '\0'; at++) {
-        unsigned char byte = (unsigned char)*at;
-        if (byte < ' ' || byte == 0x7f) {
-            bytes_write_format(writer, "\\x%02x", byte);
-        } else if (byte == '"' || byte == '\\') {
-            bytes_write_format(writer, "\\%c", byte);
-        } else {
-            bytes_write_u8(writer, byte);
-        }
-    }
+    record_print_text(text, writer);
     bytes_write_u8(writer, '"');
 }
 
@@ -195,6 +186,13 @@ static int name_decode(const struct field *field,
     }
     memcpy(member, name, NAME_SIZE);
     return 0;
+}
+
+static void
+name_print(const struct field *field, const void *member, struct bytes_writer *writer)
+{
+    (void)field;
+    record_print_text(member, writer);
 }
 
 static size_t digest_size(const struct field *field)
@@ -835,7 +833,7 @@ static const struct type_ops type_table[] = {
     [FIELD_U64] = NUMBER_OPS,
     [FIELD_ENUM] = NUMBER_OPS,
     [FIELD_NAME] = {NAME_SIZE - 1, name_size, NULL, flat_copy, name_equal, name_absent,
-                    name_encode, name_decode, field_write},
+                    name_encode, name_decode, name_print},
     [FIELD_DIGEST] = {DIGEST_SIZE, digest_size, NULL, flat_copy, digest_member_equal,
                       digest_absent, digest_encode, digest_decode, field_write},
     [FIELD_TEXT] = OWNING_OPS(text, RECORD_TEXT_MAX),
@@ -1046,6 +1044,20 @@ void record_print(const struct record *record,
         gap = " ";
     }
     bytes_write_u8(writer, '}');
+}
+
+void record_print_text(const char *text, struct bytes_writer *writer)
+{
+    for (const char *at = text; *at != '\0'; at++) {
+        unsigned char byte = (unsigned char)*at;
+        if (byte < ' ' || byte == 0x7f) {
+            bytes_write_format(writer, "\\x%02x", byte);
+        } else if (byte == '"' || byte == '\\') {
+            bytes_write_format(writer, "\\%c", byte);
+        } else {
+            bytes_write_u8(writer, byte);
+        }
+    }
 }
 
 const struct field *record_field(const struct record *record, const char *name)

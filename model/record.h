@@ -28,13 +28,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define NAME_SIZE        64    /* 63 characters, as DNS labels, and a NUL */
-#define RECORD_DEPTH_MAX 8     /* nested records */
-#define RECORD_LIST_MAX  1024  /* items of any list, unless the field says less */
-#define RECORD_TEXT_MAX  65536 /* bytes of any text or blob, unless the field says less \
-                                */
-#define LABEL_VALUE_MAX 1024   /* bytes of a label's value: a note of a few sentences */
-#define TEXTS_ITEM_MAX  1024   /* bytes of one text in a TEXTS list */
+#define NAME_SIZE        64   /* 63 characters, as DNS labels, and a NUL */
+#define RECORD_DEPTH_MAX 8    /* nested records */
+#define RECORD_LIST_MAX  1024 /* items of any list, unless the field says less */
+#define RECORD_TEXT_MAX                                                               \
+    65536                    /* bytes of any text or blob, unless the field says less \
+                              */
+#define LABEL_VALUE_MAX 1024 /* bytes of a label's value: a note of a few sentences */
+#define TEXTS_ITEM_MAX  1024 /* bytes of one text in a TEXTS list */
 
 enum field_type {
     FIELD_BOOL = 1,
@@ -237,6 +238,9 @@ int record_decode(const struct record *record,
 void record_print(const struct record *record,
                   const void *object,
                   struct bytes_writer *writer);
+/* Text with quotes, backslashes and control characters escaped, so that a line stays one
+ * line. */
+void record_print_text(const char *text, struct bytes_writer *writer);
 /* The field by JSON name, or NULL. */
 const struct field *record_field(const struct record *record, const char *name);
 /* Where the field lives in the object. */

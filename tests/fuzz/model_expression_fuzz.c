@@ -35,6 +35,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     REQUIRE(text != NULL);
     if (expression_compile(text, &first, &column, &err) < 0) {
         REQUIRE(err.code == BERTH_EINVALID && err.text[0] != '\0');
+        REQUIRE(strchr(err.text, '\n') == NULL);
         REQUIRE(column >= 1 && column <= strlen(text) + 1);
     } else {
         REQUIRE(first.step_count >= 1 && first.step_count <= EXPRESSION_STEPS_MAX);

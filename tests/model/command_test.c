@@ -235,6 +235,18 @@ static char *print(const struct command *command)
     return text;
 }
 
+START_TEST(a_printed_command_stays_one_line)
+{
+    struct command command;
+    command_init(&command, COMMAND_ADMIT_VM);
+    strcpy(command.subject, "token:\n\"x");
+    strcpy(command.body.admit_vm.name, "a\nb");
+    CLEANUP_FREE char *text = print(&command);
+    ck_assert_str_eq(text, "admit_vm by token:\\x0a\\\"x at 0 {name=a\\x0ab}");
+    command_fini(&command);
+}
+END_TEST
+
 /* ---- golden files: what version 1 wrote, byte for byte ---- */
 
 static void golden_place_vm(struct command *command)
@@ -381,6 +393,7 @@ int main(void)
     tcase_add_loop_test(tcase, version_1_reads_and_writes_as_it_always_did, 0,
                         (int)ARRAY_COUNT(goldens));
     tcase_add_test(tcase, every_type_has_a_name);
+    tcase_add_test(tcase, a_printed_command_stays_one_line);
     suite_add_tcase(suite, tcase);
 
     tcase = tcase_create("put");

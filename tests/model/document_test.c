@@ -185,6 +185,18 @@ START_TEST(text_that_is_no_utf8_is_shown_with_marks)
 }
 END_TEST
 
+START_TEST(a_label_key_beyond_ascii_is_kept_for_the_check_to_refuse)
+{
+    struct host *host = read_object("{'apiVersion':'berth/v1','kind':'Host','metadata':"
+                                    "{'name':'x','labels':{'gr\u00fcn':'1'}}}",
+                                    KIND_HOST);
+    check_shown(KIND_HOST, host, false,
+                "{'apiVersion':'berth/v1','kind':'Host','metadata':{'name':'x',"
+                "'labels':{'gr\u00fcn':'1'}}}");
+    object_free(KIND_HOST, host);
+}
+END_TEST
+
 START_TEST(numbers_may_be_written_in_several_ways)
 {
     struct tenant *tenant =
@@ -318,6 +330,9 @@ static const struct fault faults[] = {
     {"{'apiVersion':'berth/v1','kind':'Host','metadata':{'name':"
      "'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa'}}",
      "metadata.name: a name has at most 63 characters"},
+    {MACHINE("'nics':[{'name':'','network':'n'}]"),
+     "spec.nics[0].name: must not be empty"},
+    {MACHINE("'engine':'a\\nb'"), "spec.engine: \"a?b\" is none of"},
 };
 
 START_TEST(a_fault_is_refused_with_its_place)
@@ -425,6 +440,7 @@ int main(void)
 
     tcase = tcase_create("read");
     tcase_add_test(tcase, a_document_is_read_field_by_field);
+    tcase_add_test(tcase, a_label_key_beyond_ascii_is_kept_for_the_check_to_refuse);
     tcase_add_test(tcase, numbers_may_be_written_in_several_ways);
     tcase_add_test(tcase, what_only_the_server_writes_is_ignored);
     tcase_add_loop_test(tcase, a_fault_is_refused_with_its_place, 0,
