@@ -9,7 +9,7 @@
 
 /* ---- refusals ---- */
 
-int apply_refuse(struct apply *apply, int code, const char *format, ...)
+void apply_refuse_text(struct apply *apply, int code, const char *format, ...)
 {
     REQUIRE(code < 0);
     apply->result->code = code;
@@ -18,7 +18,6 @@ int apply_refuse(struct apply *apply, int code, const char *format, ...)
     va_start(arguments, format);
     vsnprintf(apply->result->text, sizeof(apply->result->text), format, arguments);
     va_end(arguments);
-    return code;
 }
 
 int apply_check_revision(struct apply *apply,
@@ -55,8 +54,8 @@ take_first_fault(void *context, const char *path, const char *message, const cha
     struct apply *apply = context;
     if (apply->result->code == 0) {
         bool hinted = hint != NULL && hint[0] != '\0';
-        apply_refuse(apply, BERTH_EINVALID, "%s: %s%s%s", path, message,
-                     hinted ? ": " : "", hinted ? hint : "");
+        apply_refuse_text(apply, BERTH_EINVALID, "%s: %s%s%s", path, message,
+                          hinted ? ": " : "", hinted ? hint : "");
     }
 }
 

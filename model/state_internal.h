@@ -154,8 +154,11 @@ struct apply {
  * check has passed. */
 typedef int apply_function(struct apply *apply, const struct command *command);
 
-/* Fills the result's code and text; returns code. */
-int apply_refuse(struct apply *apply, int code, const char *format, ...)
+/* Fills the result's code (negative) and text; the value is the code, where the compiler
+ * sees that it is not 0. */
+#define apply_refuse(apply, code, ...) \
+    (apply_refuse_text((apply), (code), __VA_ARGS__), (code))
+void apply_refuse_text(struct apply *apply, int code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
 struct change_note {
