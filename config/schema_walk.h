@@ -1,0 +1,45 @@
+/* From YAML nodes to typed records by the tables of model/record.h; every fault located.
+ *
+ * Shapes: walk_record fills an initialised record from a mapping node and goes on after
+ * each fault. Where each value stood is kept in a place_list, so that faults found later
+ * by path (object_check) can be shown in the file. Threads: one. Errors: faults only; out
+ * of memory is a fault of its own.
+ */
+#pragma once
+
+#include "config/yaml_reader.h"
+#include "model/objects.h"
+
+#define PLACE_PATH_SIZE 128
+
+struct place {
+    char path[PLACE_PATH_SIZE]; /* "spec.nics[1].name" */
+    yaml_mark_t mark;           /* of the value, or of the key when it has no value */
+    unsigned width;
+};
+struct place_list {
+    struct place *items;
+    unsigned count;
+};
+void place_list_fini(struct place_list *list);
+/* The place of a path, or of the nearest one above it; NULL for an empty list. */
+const struct place *place_find(const struct place_list *list, const char *path);
+
+struct walk {
+    yaml_document_t *document;
+    struct fault_list *faults;
+    struct place_list *places;
+};
+
+/* Fills `object` (initialised) from the mapping `node`. `path` is "" at the top; keys
+ * named in `skip` (NULL-terminated, or NULL) are the caller's. */
+void walk_record(struct walk *walk,
+                 const struct record *record,
+                 yaml_node_t *node,
+                 const char *path,
+                 const char *const *skip,
+                 void *object);
+/* Width of a scalar's first line, for the caret. */
+unsigned node_width(const yaml_node_t *node);
+/* The candidate within edit distance 2 of word that is nearest, or NULL. */
+const char *nearest_word(const char *word, const char *const *candidates, unsigned count);
