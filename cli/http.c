@@ -1,0 +1,458 @@
+#include "cli/http.h"
+
+#include "base/bytes.h"
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/digest.h"
+#include "base/random.h"
+
+#include <curl/curl.h>
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define BACKOFF_MS     100
+#define BACKOFF_MAX_MS 1000
+#define CALL_TIMEOUT_S 30L
+#define CONNECT_MS     3000L
+#define HEAD_MAX       16384
+#define WRITE_WAIT_MS  5000
+
+struct http {
+    struct http_config config;
+    CURL *curl;
+    char base[256];
+};
+
+/* ---- one call
+ * ----------------------------------------------------------------------------------------
+ */
+
+static size_t body_take(char *data, size_t one, size_t count, void *context)
+{
+    struct bytes_writer *writer = context;
+    bytes_write_raw(writer, data, one * count);
+    return writer->error == 0 ? one * count : 0;
+}
+
+static void common(struct http *http, const char *method, const char *path)
+{
+    char url[2048];
+    (void)snprintf(url, sizeof(url), "%s%s", http->base, path);
+    curl_easy_reset(http->curl);
+    curl_easy_setopt(http->curl, CURLOPT_URL, url);
+    curl_easy_setopt(http->curl, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(http->curl, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_MS);
+    curl_easy_setopt(http->curl, CURLOPT_CUSTOMREQUEST, method);
+    curl_easy_setopt(http->curl, CURLOPT_NOBODY, strcmp(method, "HEAD") == 0 ? 1L : 0L);
+    if (http->config.socket_path != NULL) {
+        curl_easy_setopt(http->curl, CURLOPT_UNIX_SOCKET_PATH, http->config.socket_path);
+    }
+    if (http->config.pin != NULL) {
+        /* The certificate is the host's own: the pinned key is what is trusted. */
+        curl_easy_setopt(http->curl, CURLOPT_SSL_VERIFYPEER, 0L);
+        curl_easy_setopt(http->curl, CURLOPT_SSL_VERIFYHOST, 0L);
+        curl_easy_setopt(http->curl, CURLOPT_PINNEDPUBLICKEY, http->config.pin);
+    }
+}
+
+static struct curl_slist *headers_new(const struct http *http, const char *key)
+{
+    struct curl_slist *headers =
+        curl_slist_append(NULL, "Content-Type: application/json");
+    char line[512];
+    headers = curl_slist_append(headers, "Expect:");
+    if (http->config.token != NULL) {
+        (void)snprintf(line, sizeof(line), "Authorization: Bearer %.400s",
+                       http->config.token);
+        headers = curl_slist_append(headers, line);
+    }
+    if (key != NULL) {
+        (void)snprintf(line, sizeof(line), "Idempotency-Key: %s", key);
+        headers = curl_slist_append(headers, line);
+    }
+    return headers;
+}
+
+static void answer_fill(struct http *http,
+                        CURLcode code,
+                        struct bytes_writer *body,
+                        struct http_answer *answer)
+{
+    long status = 0;
+    *answer = (struct http_answer){0};
+    curl_easy_getinfo(http->curl, CURLINFO_RESPONSE_CODE, &status);
+    answer->size = body->size;
+    if (bytes_writer_take_text(body, &answer->body) < 0) {
+        answer->size = 0;
+    }
+    if (code != CURLE_OK) {
+        (void)snprintf(answer->text, sizeof(answer->text), "%s",
+                       curl_easy_strerror(code));
+        return;
+    }
+    answer->status = (int)status;
+    if (answer->body != NULL && answer->size > 0 &&
+        (answer->body[0] == '{' || answer->body[0] == '[')) {
+        (void)json_parse(answer->body, answer->size, &answer->document,
+                         NULL); /* else plain text */
+    }
+}
+
+static CURLcode call_once(struct http *http,
+                          const char *method,
+                          const char *path,
+                          const char *body,
+                          const char *key,
+                          struct http_answer *answer)
+{
+    struct bytes_writer writer;
+    struct curl_slist *headers = headers_new(http, key);
+    bytes_writer_init(&writer, HTTP_ANSWER_MAX);
+    common(http, method, path);
+    curl_easy_setopt(http->curl, CURLOPT_TIMEOUT, CALL_TIMEOUT_S);
+    curl_easy_setopt(http->curl, CURLOPT_HTTPHEADER, headers);
+    curl_easy_setopt(http->curl, CURLOPT_WRITEFUNCTION, body_take);
+    curl_easy_setopt(http->curl, CURLOPT_WRITEDATA, &writer);
+    if (body != NULL) {
+        curl_easy_setopt(http->curl, CURLOPT_POSTFIELDS, body);
+        curl_easy_setopt(http->curl, CURLOPT_POSTFIELDSIZE_LARGE,
+                         (curl_off_t)strlen(body));
+    } else if (strcmp(method, "POST") == 0) {
+        curl_easy_setopt(http->curl, CURLOPT_POSTFIELDS, "");
+    }
+    CURLcode code = curl_easy_perform(http->curl);
+    answer_fill(http, code, &writer, answer);
+    curl_slist_free_all(headers);
+    return code;
+}
+
+static void pause_ms(uint64_t ms)
+{
+    struct timespec pause = {.tv_sec = (time_t)(ms / 1000),
+                             .tv_nsec = (long)(ms % 1000) * 1000000};
+    (void)nanosleep(&pause, NULL); /* a signal ends it early, which is fine */
+}
+
+/* Nothing is listening at all: waiting does not help. */
+static bool hopeless(CURLcode code)
+{
+    return code == CURLE_COULDNT_CONNECT || code == CURLE_SSL_PINNEDPUBKEYNOTMATCH ||
+           code == CURLE_COULDNT_RESOLVE_HOST || code == CURLE_UNSUPPORTED_PROTOCOL;
+}
+
+int http_call(struct http *http,
+              const char *method,
+              const char *path,
+              const json_t *body,
+              struct http_answer *ret_answer)
+{
+    uint8_t random[16];
+    char key[2 * sizeof(random) + 1];
+    CLEANUP_FREE char *text = body != NULL ? json_text(body) : NULL;
+    bool writes = strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0;
+    uint64_t start_ms = clock_now_ms(clock_system());
+    uint64_t wait_ms = BACKOFF_MS;
+    random_secret(random, sizeof(random));
+    hex_format(random, sizeof(random), key);
+    for (;;) {
+        CURLcode code =
+            call_once(http, method, path, text, writes ? key : NULL, ret_answer);
+        bool again = code != CURLE_OK ? !hopeless(code) : ret_answer->status == 503;
+        if (!again ||
+            clock_now_ms(clock_system()) - start_ms + wait_ms > HTTP_PATIENCE_MS) {
+            return code == CURLE_OK ? 0 : BERTH_EUNREACHABLE;
+        }
+        http_answer_fini(ret_answer);
+        pause_ms(wait_ms / 2 + random[0] * wait_ms / 512);
+        wait_ms = wait_ms * 2 > BACKOFF_MAX_MS ? BACKOFF_MAX_MS : wait_ms * 2;
+    }
+}
+
+void http_answer_fini(struct http_answer *answer)
+{
+    json_decref(answer->document);
+    free(answer->body);
+    *answer = (struct http_answer){0};
+}
+
+/* ---- uploads
+ * -----------------------------------------------------------------------------------------
+ */
+
+struct upload {
+    int fd;
+    uint64_t sent;
+    void (*progress)(void *context, uint64_t sent);
+    void *context;
+};
+
+static size_t upload_give(char *data, size_t one, size_t count, void *context)
+{
+    struct upload *upload = context;
+    ssize_t size = read(upload->fd, data, one * count);
+    if (size < 0) {
+        return CURL_READFUNC_ABORT;
+    }
+    upload->sent += (uint64_t)size;
+    if (upload->progress != NULL) {
+        upload->progress(upload->context, upload->sent);
+    }
+    return (size_t)size;
+}
+
+int http_upload(struct http *http,
+                const char *path,
+                int fd,
+                uint64_t size,
+                const char *sha256,
+                void (*progress)(void *context, uint64_t sent),
+                void *context,
+                struct http_answer *ret_answer)
+{
+    struct upload upload = {.fd = fd, .progress = progress, .context = context};
+    struct bytes_writer writer;
+    char line[128];
+    struct curl_slist *headers = headers_new(http, NULL);
+    (void)snprintf(line, sizeof(line), "Berth-Sha256: %s", sha256);
+    headers = curl_slist_append(headers, line);
+    headers = curl_slist_append(headers, "Content-Type: application/octet-stream");
+    bytes_writer_init(&writer, HTTP_ANSWER_MAX);
+    common(http, "POST", path);
+    curl_easy_setopt(http->curl, CURLOPT_UPLOAD, 1L);
+    curl_easy_setopt(http->curl, CURLOPT_INFILESIZE_LARGE, (curl_off_t)size);
+    curl_easy_setopt(http->curl, CURLOPT_READFUNCTION, upload_give);
+    curl_easy_setopt(http->curl, CURLOPT_READDATA, &upload);
+    curl_easy_setopt(http->curl, CURLOPT_HTTPHEADER, headers);
+    curl_easy_setopt(http->curl, CURLOPT_WRITEFUNCTION, body_take);
+    curl_easy_setopt(http->curl, CURLOPT_WRITEDATA, &writer);
+    CURLcode code = curl_easy_perform(http->curl);
+    answer_fill(http, code, &writer, ret_answer);
+    curl_slist_free_all(headers);
+    return code == CURLE_OK ? 0 : BERTH_EUNREACHABLE;
+}
+
+/* ---- streams
+ * -----------------------------------------------------------------------------------------
+ */
+
+struct stream {
+    struct http *http;
+    bool (*take)(void *context, const char *data, size_t size);
+    void *context;
+    struct bytes_writer problem;
+    bool ended;
+};
+
+static size_t stream_take(char *data, size_t one, size_t count, void *context)
+{
+    struct stream *stream = context;
+    long status = 0;
+    curl_easy_getinfo(stream->http->curl, CURLINFO_RESPONSE_CODE, &status);
+    if (status != 200) {
+        bytes_write_raw(&stream->problem, data, one * count);
+        return one * count;
+    }
+    if (!stream->take(stream->context, data, one * count)) {
+        stream->ended = true;
+        return 0;
+    }
+    return one * count;
+}
+
+int http_stream(struct http *http,
+                const char *path,
+                bool (*take)(void *context, const char *data, size_t size),
+                void *context,
+                struct http_answer *ret_answer)
+{
+    struct stream stream = {.http = http, .take = take, .context = context};
+    struct curl_slist *headers = headers_new(http, NULL);
+    bytes_writer_init(&stream.problem, HTTP_ANSWER_MAX);
+    common(http, "GET", path);
+    curl_easy_setopt(http->curl, CURLOPT_HTTPHEADER, headers);
+    curl_easy_setopt(http->curl, CURLOPT_WRITEFUNCTION, stream_take);
+    curl_easy_setopt(http->curl, CURLOPT_WRITEDATA, &stream);
+    /* A bookmark comes every 15 s: three missed ones mean that the host is gone. */
+    curl_easy_setopt(http->curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
+    curl_easy_setopt(http->curl, CURLOPT_LOW_SPEED_TIME, 45L);
+    CURLcode code = curl_easy_perform(http->curl);
+    answer_fill(http, stream.ended ? CURLE_OK : code, &stream.problem, ret_answer);
+    curl_slist_free_all(headers);
+    return stream.ended || code == CURLE_OK ? 0 : BERTH_EUNREACHABLE;
+}
+
+/* ---- tunnels
+ * -----------------------------------------------------------------------------------------
+ */
+
+struct http_tunnel {
+    CURL *curl;           /* borrowed from http; used for nothing else meanwhile */
+    char early[HEAD_MAX]; /* bytes that came with the head */
+    size_t early_at;
+    size_t early_size;
+};
+
+static bool wait_for(CURL *curl, short events)
+{
+    curl_socket_t fd = CURL_SOCKET_BAD;
+    curl_easy_getinfo(curl, CURLINFO_ACTIVESOCKET, &fd);
+    struct pollfd wait = {.fd = fd, .events = events};
+    return fd != CURL_SOCKET_BAD && poll(&wait, 1, WRITE_WAIT_MS) > 0;
+}
+
+static bool send_all(CURL *curl, const char *data, size_t size)
+{
+    while (size > 0) {
+        size_t sent = 0;
+        CURLcode code = curl_easy_send(curl, data, size, &sent);
+        if (code == CURLE_AGAIN && wait_for(curl, POLLOUT)) {
+            continue;
+        }
+        if (code != CURLE_OK) {
+            return false;
+        }
+        data += sent;
+        size -= sent;
+    }
+    return true;
+}
+
+/* Reads the head of the answer; what follows it is the tunnel's first bytes. */
+static bool
+head_read(struct http_tunnel *tunnel, char *head, size_t capacity, size_t *ret_size)
+{
+    size_t size = 0;
+    while (size < capacity - 1) {
+        size_t got = 0;
+        CURLcode code =
+            curl_easy_recv(tunnel->curl, head + size, capacity - 1 - size, &got);
+        if (code == CURLE_AGAIN && wait_for(tunnel->curl, POLLIN)) {
+            continue;
+        }
+        if (code != CURLE_OK || got == 0) {
+            return false;
+        }
+        size += got;
+        head[size] = '\0';
+        char *end = strstr(head, "\r\n\r\n");
+        if (end != NULL) {
+            size_t used = (size_t)(end - head) + 4;
+            tunnel->early_size = size - used;
+            memcpy(tunnel->early, head + used, tunnel->early_size);
+            end[2] = '\0';
+            *ret_size = used;
+            return true;
+        }
+    }
+    return false;
+}
+
+struct http_tunnel *http_upgrade(struct http *http,
+                                 const char *path,
+                                 const char *protocol,
+                                 struct http_answer *ret_answer)
+{
+    char head[HEAD_MAX];
+    char request[1024];
+    size_t head_size = 0;
+    *ret_answer = (struct http_answer){0};
+    struct http_tunnel *tunnel = calloc(1, sizeof(*tunnel));
+    if (tunnel == NULL) {
+        return NULL;
+    }
+    tunnel->curl = http->curl;
+    common(http, "GET", path);
+    curl_easy_setopt(http->curl, CURLOPT_CONNECT_ONLY, 1L);
+    CURLcode code = curl_easy_perform(http->curl);
+    int size = snprintf(request, sizeof(request),
+                        "GET %.600s HTTP/1.1\r\nHost: berth\r\nConnection: Upgrade\r\n"
+                        "Upgrade: %s\r\n%s%.200s%s\r\n",
+                        path, protocol,
+                        http->config.token != NULL ? "Authorization: Bearer " : "",
+                        http->config.token != NULL ? http->config.token : "",
+                        http->config.token != NULL ? "\r\n" : "");
+    if (code != CURLE_OK || !send_all(http->curl, request, (size_t)size) ||
+        !head_read(tunnel, head, sizeof(head), &head_size)) {
+        (void)snprintf(ret_answer->text, sizeof(ret_answer->text), "%s",
+                       code != CURLE_OK ? curl_easy_strerror(code)
+                                        : "the connection was closed");
+        http_tunnel_close(tunnel);
+        return NULL;
+    }
+    ret_answer->status = (int)strtol(head + strcspn(head, " "), NULL, 10);
+    if (ret_answer->status != 101) {
+        (void)json_parse(tunnel->early, tunnel->early_size, &ret_answer->document,
+                         NULL); /* a problem document, if it came whole */
+        http_tunnel_close(tunnel);
+        return NULL;
+    }
+    return tunnel;
+}
+
+int http_tunnel_fd(const struct http_tunnel *tunnel)
+{
+    curl_socket_t fd = CURL_SOCKET_BAD;
+    curl_easy_getinfo(tunnel->curl, CURLINFO_ACTIVESOCKET, &fd);
+    return (int)fd;
+}
+
+int http_tunnel_read(struct http_tunnel *tunnel, void *ret_data, size_t size)
+{
+    size_t left = tunnel->early_size - tunnel->early_at;
+    size_t got = 0;
+    if (left > 0) {
+        got = left < size ? left : size;
+        memcpy(ret_data, tunnel->early + tunnel->early_at, got);
+        tunnel->early_at += got;
+        return (int)got;
+    }
+    CURLcode code = curl_easy_recv(tunnel->curl, ret_data, size, &got);
+    if (code == CURLE_AGAIN) {
+        return -EAGAIN;
+    }
+    return code == CURLE_OK ? (int)got : 0;
+}
+
+int http_tunnel_write(struct http_tunnel *tunnel, const void *data, size_t size)
+{
+    return send_all(tunnel->curl, data, size) ? 0 : -EPIPE;
+}
+
+void http_tunnel_close(struct http_tunnel *tunnel)
+{
+    free(tunnel); /* the connection ends with http_free */
+}
+
+/* ---- life
+ * --------------------------------------------------------------------------------------------
+ */
+
+struct http *http_new(const struct http_config *config)
+{
+    struct http *http = calloc(1, sizeof(*http));
+    if (http == NULL || curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK ||
+        (http->curl = curl_easy_init()) == NULL) {
+        free(http);
+        return NULL;
+    }
+    http->config = *config;
+    (void)snprintf(http->base, sizeof(http->base), "%s",
+                   config->socket_path != NULL ? "http://berth" : config->server);
+    return http;
+}
+
+struct http *http_free(struct http *http)
+{
+    if (http != NULL) {
+        curl_easy_cleanup(http->curl);
+        curl_global_cleanup();
+        free(http);
+    }
+    return NULL;
+}

@@ -1,0 +1,73 @@
+/* HTTP for the CLI: libcurl over berthd's UNIX socket or over TLS with a pinned key.
+ *
+ * Requests that change something carry an Idempotency-Key and are repeated with it when
+ * no answer came or the cluster had no leader (503), with jittered back-off, up to
+ * HTTP_PATIENCE_MS. Threads: one. Ownership: answers by http_answer_fini.
+ */
+#pragma once
+
+#include "base/err.h"
+#include "base/json.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define HTTP_PATIENCE_MS 8000
+#define HTTP_ANSWER_MAX  (64u << 20)
+
+struct http;
+
+struct http_config {
+    const char *socket_path; /* or NULL */
+    const char *server;      /* https://..., when there is no socket */
+    const char *token;       /* bearer, or NULL */
+    const char *pin;         /* "sha256//...", or NULL */
+};
+
+struct http_answer {
+    int status; /* HTTP, or 0: nothing came */
+    char *body; /* NUL-terminated */
+    size_t size;
+    json_t *document; /* when it is JSON */
+    char text[256];   /* why nothing came */
+};
+
+struct http *http_new(const struct http_config *config);
+struct http *http_free(struct http *http);
+/* body may be NULL (JSON document otherwise). 0 when an answer came, whatever it says;
+ * else BERTH_EUNREACHABLE with answer->text. */
+int http_call(struct http *http,
+              const char *method,
+              const char *path,
+              const json_t *body,
+              struct http_answer *ret_answer);
+void http_answer_fini(struct http_answer *answer);
+/* Uploads a file; progress (may be NULL) gets bytes sent so far. */
+int http_upload(struct http *http,
+                const char *path,
+                int fd,
+                uint64_t size,
+                const char *sha256,
+                void (*progress)(void *context, uint64_t sent),
+                void *context,
+                struct http_answer *ret_answer);
+/* Streams a GET: take gets pieces and returns false to end. 0 when the stream ended in
+ * order. */
+int http_stream(struct http *http,
+                const char *path,
+                bool (*take)(void *context, const char *data, size_t size),
+                void *context,
+                struct http_answer *ret_answer);
+/* The upgraded connection of a console, as a blocking descriptor pair of calls; NULL with
+ * *ret_answer. */
+struct http_tunnel;
+struct http_tunnel *http_upgrade(struct http *http,
+                                 const char *path,
+                                 const char *protocol,
+                                 struct http_answer *ret_answer);
+int http_tunnel_fd(const struct http_tunnel *tunnel);
+/* Bytes read, 0 at the end, -EAGAIN when nothing is there. */
+int http_tunnel_read(struct http_tunnel *tunnel, void *ret_data, size_t size);
+int http_tunnel_write(struct http_tunnel *tunnel, const void *data, size_t size);
+void http_tunnel_close(struct http_tunnel *tunnel);
