@@ -673,8 +673,14 @@ struct image_part *image_part_open(struct image_store *store,
         return NULL;
     }
     if ((uint64_t)info.st_size > size_bytes) { /* not a beginning of this file */
-        (void)ftruncate(work->fd, 0);          /* a failure shows as a wrong digest */
         info.st_size = 0;
+        if (ftruncate(work->fd, 0) < 0) {
+            (void)err_sys(err, -errno, "empty %s", work->tmp_path);
+            fd_close(&work->fd);
+            free(part);
+            free(work);
+            return NULL;
+        }
     }
     (void)lseek(work->fd, 0, SEEK_END); /* cannot fail on a regular file */
     part->store = store;
