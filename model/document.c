@@ -20,7 +20,9 @@
 static void replace_foreign(char *text)
 {
     for (; *text != '\0'; text++) {
-        *text = (unsigned char)*text < 0x80 ? *text : '?';
+        if ((unsigned char)*text >= 0x80) {
+            *text = '?';
+        }
     }
 }
 
@@ -99,7 +101,22 @@ static json_t *labels_value(const struct label_list *labels)
     return object;
 }
 
-/* NOLINTNEXTLINE(misc-no-recursion): as deep as our own tables are nested */
+static json_t *blob_value(const struct blob *blob)
+{
+    size_t capacity =
+        sodium_base64_encoded_len(blob->size, sodium_base64_VARIANT_ORIGINAL);
+    char *text = malloc(capacity);
+    if (text == NULL) {
+        return NULL;
+    }
+    sodium_bin2base64(text, capacity, blob->data, blob->size,
+                      sodium_base64_VARIANT_ORIGINAL);
+    json_t *value = json_string(text);
+    free(text);
+    return value;
+}
+
+/* NOLINTBEGIN(misc-no-recursion): as deep as our own tables are nested */
 static json_t *
 list_value(const struct field *field, const struct record_list *list, bool full)
 {
@@ -116,20 +133,6 @@ list_value(const struct field *field, const struct record_list *list, bool full)
     return array;
 }
 
-static json_t *blob_value(const struct blob *blob)
-{
-    size_t capacity =
-        sodium_base64_encoded_len(blob->size, sodium_base64_VARIANT_ORIGINAL);
-    CLEANUP_FREE char *text = malloc(capacity);
-    if (text == NULL) {
-        return NULL;
-    }
-    sodium_bin2base64(text, capacity, blob->data, blob->size,
-                      sodium_base64_VARIANT_ORIGINAL);
-    return json_string(text);
-}
-
-/* NOLINTNEXTLINE(misc-no-recursion): as deep as our own tables are nested */
 static json_t *member_value(const struct field *field, const void *member, bool full)
 {
     switch (field->type) {
@@ -158,8 +161,7 @@ static json_t *member_value(const struct field *field, const void *member, bool 
                                      : formatted_value(field, member);
 }
 
-/* Adds every field of the record that is to be seen; 0 or -ENOMEM.
- * NOLINTNEXTLINE(misc-no-recursion): as deep as our own tables are nested */
+/* Adds every field of the record that is to be seen; 0 or -ENOMEM. */
 static int
 add_members(json_t *document, const struct record *record, const void *object, bool full)
 {
@@ -179,7 +181,6 @@ add_members(json_t *document, const struct record *record, const void *object, b
     return 0;
 }
 
-/* NOLINTNEXTLINE(misc-no-recursion): as deep as our own tables are nested */
 json_t *document_of_record(const struct record *record, const void *object, bool full)
 {
     json_t *document = json_object();
@@ -189,6 +190,8 @@ json_t *document_of_record(const struct record *record, const void *object, bool
     }
     return document;
 }
+
+/* NOLINTEND(misc-no-recursion) */
 
 json_t *document_of(enum kind kind, const void *object, bool full)
 {
@@ -457,20 +460,19 @@ static int read_blob(const struct field *field,
     if (text == NULL || size / 4 * 3 > field_count_max(field) + 2) {
         return fault(place, err, "expected base64, not longer than the field allows");
     }
-    CLEANUP_FREE uint8_t *data = malloc(size + 1);
+    uint8_t *data = malloc(size + 1);
     if (data == NULL) {
         return err_sys(err, -ENOMEM, "%s", place->text);
     }
     size_t used = 0;
-    if (sodium_base642bin(data, size + 1, text, size, NULL, &used, NULL,
-                          sodium_base64_VARIANT_ORIGINAL) != 0 ||
-        used > field_count_max(field)) {
-        return fault(place, err, "expected base64");
+    int r = sodium_base642bin(data, size + 1, text, size, NULL, &used, NULL,
+                              sodium_base64_VARIANT_ORIGINAL);
+    if (r != 0 || used == 0 || used > field_count_max(field)) {
+        free(data);
+        return r == 0 && used == 0 ? 0 : fault(place, err, "expected base64");
     }
-    if (used > 0) {
-        blob->data = TAKE_PTR(data);
-        blob->size = (uint32_t)used;
-    }
+    blob->data = data;
+    blob->size = (uint32_t)used;
     return 0;
 }
 
@@ -480,7 +482,7 @@ static int read_members(const struct record *record,
                         void *object,
                         struct err *err);
 
-/* NOLINTNEXTLINE(misc-no-recursion): as deep as our own tables are nested */
+/* NOLINTBEGIN(misc-no-recursion): as deep as our own tables are nested */
 static int read_list(const struct field *field,
                      const json_t *value,
                      struct place *place,
@@ -502,7 +504,6 @@ static int read_list(const struct field *field,
     return r;
 }
 
-/* NOLINTNEXTLINE(misc-no-recursion): as deep as our own tables are nested */
 static int read_member(const struct field *field,
                        const json_t *value,
                        struct place *place,
@@ -571,8 +572,7 @@ static int find_missing(const struct record *record,
     return 0;
 }
 
-/* Reads an object's keys into the (initialised) record.
- * NOLINTNEXTLINE(misc-no-recursion): as deep as our own tables are nested */
+/* Reads an object's keys into the (initialised) record. */
 static int read_members(const struct record *record,
                         const json_t *document,
                         struct place *place,
@@ -602,6 +602,7 @@ static int read_members(const struct record *record,
     }
     return r == 0 ? find_missing(record, document, place, err) : r;
 }
+/* NOLINTEND(misc-no-recursion) */
 
 int document_read_record(const struct record *record,
                          const json_t *document,

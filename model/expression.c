@@ -44,23 +44,23 @@ enum fact_kind { FACT_OF_TEXT = 0, FACT_OF_NAMES, FACT_OF_NUMBER, FACT_OF_BYTES 
 
 struct fact_row {
     const char *text;
-    enum fact_kind kind;
     const char *const *names; /* of FACT_OF_NAMES */
-    uint32_t first_value;     /* of names */
+    enum fact_kind kind;
+    uint32_t first_value; /* of names */
 };
 
 #define LABEL_PREFIX "host.label."
 #define ZONE_KEY     "zone"
 
 static const struct fact_row fact_rows[FACT_COUNT] = {
-    [FACT_NAME] = {"host.name", FACT_OF_TEXT, NULL, 0},
-    [FACT_LABEL] = {LABEL_PREFIX, FACT_OF_TEXT, NULL, 0},
-    [FACT_KVM] = {"host.kvm", FACT_OF_NAMES, kvm_kind_names, KVM_NONE},
+    [FACT_NAME] = {"host.name", NULL, FACT_OF_TEXT, 0},
+    [FACT_LABEL] = {LABEL_PREFIX, NULL, FACT_OF_TEXT, 0},
+    [FACT_KVM] = {"host.kvm", kvm_kind_names, FACT_OF_NAMES, KVM_NONE},
     /* "auto" is a wish, no engine a host could offer. */
-    [FACT_ENGINE] = {"host.engine", FACT_OF_NAMES, engine_names, ENGINE_QEMU},
-    [FACT_CORES] = {"host.cpu.cores", FACT_OF_NUMBER, NULL, 0},
-    [FACT_MEMORY] = {"host.memory", FACT_OF_BYTES, NULL, 0},
-    [FACT_NUMA] = {"host.numa", FACT_OF_NUMBER, NULL, 0},
+    [FACT_ENGINE] = {"host.engine", engine_names, FACT_OF_NAMES, ENGINE_QEMU},
+    [FACT_CORES] = {"host.cpu.cores", NULL, FACT_OF_NUMBER, 0},
+    [FACT_MEMORY] = {"host.memory", NULL, FACT_OF_BYTES, 0},
+    [FACT_NUMA] = {"host.numa", NULL, FACT_OF_NUMBER, 0},
 };
 
 /* ---- words ---- */
@@ -135,9 +135,11 @@ static int fault(struct compiler *compiler, unsigned column, const char *message
         *compiler->ret_column = column;
     }
     (void)err_set(compiler->err, BERTH_EINVALID, "column %u: %s", column, message);
-    for (char *at = compiler->err != NULL ? compiler->err->text : NULL;
-         at != NULL && *at != '\0'; at++) {
-        *at = (unsigned char)*at < ' ' || *at == 0x7f ? '?' : *at; /* quoted text */
+    char *at = compiler->err != NULL ? compiler->err->text : NULL;
+    for (; at != NULL && *at != '\0'; at++) {
+        if ((unsigned char)*at < ' ' || *at == 0x7f) {
+            *at = '?'; /* quoted text may hold anything */
+        }
     }
     return BERTH_EINVALID;
 }
@@ -283,9 +285,9 @@ static int read_fact(struct compiler *compiler, struct expression_step *step)
         step->number = offset;
         return r;
     }
-    for (uint8_t i = 0; i < FACT_COUNT; i++) {
+    for (unsigned i = 0; i < FACT_COUNT; i++) {
         if (i != FACT_LABEL && strcmp(text, fact_rows[i].text) == 0) {
-            step->fact = i;
+            step->fact = (uint8_t)i;
             return 0;
         }
     }

@@ -340,7 +340,9 @@ static int parse_scalar(const struct field *field,
 static void make_printable(char *text)
 {
     for (; *text != '\0'; text++) {
-        *text = (unsigned char)*text < ' ' || *text == 0x7f ? '?' : *text;
+        if ((unsigned char)*text < ' ' || *text == 0x7f) {
+            *text = '?';
+        }
     }
 }
 

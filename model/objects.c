@@ -371,7 +371,7 @@ static void check_labels(struct check *check,
 static void
 check_record(struct check *check, const struct record *record, const void *at);
 
-/* NOLINTNEXTLINE(misc-no-recursion): as deep as our own tables are nested */
+/* NOLINTBEGIN(misc-no-recursion): as deep as our own tables are nested */
 static void
 check_list(struct check *check, const struct field *field, const struct record_list *list)
 {
@@ -384,7 +384,6 @@ check_list(struct check *check, const struct field *field, const struct record_l
     }
 }
 
-/* NOLINTNEXTLINE(misc-no-recursion): as deep as our own tables are nested */
 static void
 check_member(struct check *check, const struct field *field, const void *member)
 {
@@ -416,8 +415,7 @@ check_member(struct check *check, const struct field *field, const void *member)
     }
 }
 
-/* What the table says of each field that users write.
- * NOLINTNEXTLINE(misc-no-recursion): as deep as our own tables are nested */
+/* What the table says of each field that users write. */
 static void check_record(struct check *check, const struct record *record, const void *at)
 {
     for (unsigned i = 0; i < record->field_count; i++) {
@@ -430,6 +428,8 @@ static void check_record(struct check *check, const struct record *record, const
         }
     }
 }
+
+/* NOLINTEND(misc-no-recursion) */
 
 /* ---- object_check: what holds between fields ---- */
 

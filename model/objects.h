@@ -569,7 +569,7 @@ struct kind_info {
     const char *word;   /* "template": CLI, URLs with an s (kind_plural) */
     const char *plural; /* "templates" */
     enum kind_scope scope;
-    bool user_writable; /* may stand in a YAML file */
+    bool user_writable; /* may be put: YAML, API (Token); not Host and Operation */
     const struct record *record;
 };
 
@@ -587,7 +587,8 @@ static inline struct metadata *object_meta(const void *object)
  * NULL). */
 void *object_new(enum kind kind);
 void object_free(enum kind kind, void *object);
-/* Checks what the table cannot say of one object alone, the pure part of validation:
+/* Checks one object alone, the pure part of validation, however it was made: required
+ * fields, ranges and lengths of the table (server-written fields are passed over), and
  * names by grammar, scope and tenant, min <= max, a gateway inside its cidr, unique disk
  * and NIC names, expressions parse, an image with a kernel or a disk, ... Calls report
  * for each fault (path such as "spec.autoscale.min", message, hint or NULL); the number
