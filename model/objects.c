@@ -104,7 +104,7 @@ static const struct kind_info kind_rows[KIND_COUNT] = {
     KIND_ROW(IMAGE, "Image", image, SCOPE_EITHER, true),
     KIND_ROW(DISK, "Disk", disk, SCOPE_TENANT, true),
     KIND_ROW(HOST, "Host", host, SCOPE_CLUSTER, false),
-    KIND_ROW(TOKEN, "Token", token, SCOPE_CLUSTER, true),
+    KIND_ROW(TOKEN, "Token", token, SCOPE_CLUSTER, false),
     KIND_ROW(OPERATION, "Operation", operation, SCOPE_CLUSTER, false),
 };
 

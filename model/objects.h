@@ -569,7 +569,7 @@ struct kind_info {
     const char *word;   /* "template": CLI, URLs with an s (kind_plural) */
     const char *plural; /* "templates" */
     enum kind_scope scope;
-    bool user_writable; /* may be put: YAML, API (Token); not Host and Operation */
+    bool user_writable; /* may stand in a YAML file; tokens, hosts, operations may not */
     const struct record *record;
 };
 

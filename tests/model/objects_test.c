@@ -259,6 +259,8 @@ START_TEST(kinds_are_found_by_number_and_by_each_name)
     ck_assert_ptr_null(kind_info_by_name("Vm"));
     ck_assert_ptr_null(object_new(KIND_NONE));
     ck_assert_str_eq(kind_info(KIND_VM)->plural, "vms");
+    ck_assert(kind_info(KIND_VM)->user_writable);
+    ck_assert(!kind_info(KIND_TOKEN)->user_writable); /* a file holds no secrets */
 }
 END_TEST
 
