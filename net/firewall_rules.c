@@ -400,7 +400,8 @@ bridge_hooks(struct rules *rules, const struct network_want *wants, size_t count
     RULE(rules, BRIDGE, "prerouting", MATCH("==", META("iifname"), TEXT("bt*")) AND DROP);
     RULE(rules, BRIDGE, "prerouting", MATCH("==", META("iifname"), TEXT("bx*")) AND DROP);
 
-    /* Link-local frames (LLDP and the like) skip prerouting on their way to the host. */
+    /* What the bridge takes for itself skips prerouting; see group_forward in netlink.c.
+     */
     for (int i = 0; i < 2; i++) {
         RULE(rules, BRIDGE, "input",
              MATCH("==", META("iifname"), TEXT("%s")) AND MATCH(

@@ -487,6 +487,11 @@ int netlink_bridge_create(struct netlink *netlink,
     struct nl_msg *message = request_new(
         RTM_NEWLINK, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, &header, sizeof(header));
 
+    /* LLDP goes past every filter up to the host, unless the bridge is to forward it:
+     * then it meets the filters like any other frame, and they drop it. The lowest three
+     * addresses cannot be asked for; they meet the input filter. */
+    uint16_t group_forward = 0xfff8;
+
     put_text(&message, IFLA_IFNAME, name);
     put_mac(&message, IFLA_ADDRESS, mac);
     put_u32(&message, IFLA_MTU, mtu);
@@ -496,6 +501,7 @@ int netlink_bridge_create(struct netlink *netlink,
     /* Nothing but known unicast is forwarded, so there is nothing to snoop. */
     put_u8(&message, IFLA_BR_MCAST_SNOOPING, 0);
     put_u32(&message, IFLA_BR_STP_STATE, 0);
+    put(&message, IFLA_BR_GROUP_FWD_MASK, &group_forward, sizeof(group_forward));
     put_nest_end(message, data);
     put_nest_end(message, info);
     int r = exchange(netlink, message);

@@ -20,6 +20,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/if_packet.h>
 #include <linux/if_tun.h>
 #include <net/if.h>
 #include <poll.h>
@@ -198,14 +199,26 @@ static void host_init(unsigned number)
     host->count = 1;
 }
 
+/* Some machines pass bridged frames through the IP hooks as well (module br_netfilter),
+ * others do not: the namespace's own switch decides where the module is loaded. */
+static void set_bridge_netfilter(const struct host *host, bool on)
+{
+    ns_enter(host->ns);
+    run("test ! -e /proc/sys/net/bridge || "
+        "for f in /proc/sys/net/bridge/bridge-nf-call-*tables; do echo %d > $f; done",
+        on);
+}
+
 /* Host 1 has VMs 10 and 11 of tenant 7 and VM 30 of tenant 8; host 2 has VM 20 of
  * tenant 7. */
-static void setup(void)
+static void setup_hosts(bool bridge_netfilter)
 {
     memset(hosts, 0, sizeof(hosts));
     internet = ns_new();
     host_init(1);
     host_init(2);
+    set_bridge_netfilter(&hosts[1], bridge_netfilter);
+    set_bridge_netfilter(&hosts[2], bridge_netfilter);
     join(hosts[1].ns, "under", "192.0.2.1/24", hosts[2].ns, "under", "192.0.2.2/24");
     join(hosts[1].ns, "uplink", "198.51.100.1/24", internet, "eth0", "198.51.100.2/24");
     ns_enter(hosts[1].ns);
@@ -229,6 +242,16 @@ static void setup(void)
         host_open(&hosts[number]);
         host_set(&hosts[number]);
     }
+}
+
+static void setup(void)
+{
+    setup_hosts(false);
+}
+
+static void setup_bridge_netfilter(void)
+{
+    setup_hosts(true);
 }
 
 static void teardown(void)
@@ -741,6 +764,7 @@ static void vm_take_dhcp(const struct vm *vm, uint8_t type, struct frame *ret_fr
 START_TEST(a_vm_gets_its_own_address_and_everything_it_needs_by_dhcp)
 {
     bool broadcast = _i == 1;
+    struct vm neighbour = vm_open(&hosts[1], 7, VM_SECOND);
     struct vm vm = vm_open(&hosts[1], 7, VM_FRONT);
     struct frame frame = frame_dhcp(&vm, 1, vm.mac, 0, broadcast);
 
@@ -757,6 +781,14 @@ START_TEST(a_vm_gets_its_own_address_and_everything_it_needs_by_dhcp)
     ck_assert_mem_eq(dhcp_option(&frame, 12), "web-10", 6);
     ck_assert_mem_eq(dhcp_option(&frame, 15), "tenant7.berth", 13);
     ck_assert_uint_eq(dhcp_option(&frame, 26)[0] << 8 | dhcp_option(&frame, 26)[1], 1450);
+
+    /* Neither the call nor the answer, broadcast as it is, was for the neighbour. */
+    frame = frame_token(&vm, &neighbour, 1);
+    vm_send(&vm, &frame);
+    struct frame first = {.size = 0};
+    (void)vm_take_until(&neighbour, 1, &first);
+    ck_assert_msg(first.size == 0 || !frame_is_dhcp_reply(&first),
+                  "the neighbour heard it");
 }
 END_TEST
 
@@ -1250,6 +1282,42 @@ START_TEST(a_guest_reaches_only_what_the_gateway_offers)
 }
 END_TEST
 
+/* LLDP, LACP, BPDUs and the like take other ways through a bridge than ordinary frames.
+ */
+START_TEST(link_local_frames_of_a_guest_reach_nobody)
+{
+    static const uint8_t groups[] = {0x00, 0x01, 0x02, 0x03, 0x0e, 0x0f};
+    struct vm front = vm_open(&hosts[1], 7, VM_FRONT);
+    struct vm second = vm_open(&hosts[1], 7, VM_SECOND);
+    struct sockaddr_ll link = {.sll_family = AF_PACKET};
+    struct frame frame;
+
+    ns_enter(hosts[1].ns);
+    CLEANUP_FD int ear = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, htons(0x88cc));
+    ck_assert_int_ge(ear, 0);
+    for (size_t i = 0; i < ARRAY_COUNT(groups); i++) {
+        frame = frame_new(UINT64_C(0x0180c2000000) | groups[i], front.mac, 0x88cc);
+        vm_send(&front, &frame);
+    }
+    frame = frame_token(&front, &second, 1);
+    vm_send(&front, &frame);
+    ck_assert_uint_eq(vm_take_until(&second, 1, NULL), 0);
+
+    /* The first that is heard comes from the wire, where it is in place. */
+    ns_enter(hosts[2].ns);
+    CLEANUP_FD int mouth = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
+    link.sll_ifindex = (int)if_nametoindex("under");
+    frame = frame_new(UINT64_C(0x0180c200000e), UINT64_C(0x020000000002), 0x88cc);
+    ck_assert_int_gt(
+        sendto(mouth, frame.bytes, frame.size, 0, (struct sockaddr *)&link, sizeof(link)),
+        0);
+    wait_readable(ear);
+    ck_assert_int_gt(recv(ear, frame.bytes, sizeof(frame.bytes), 0), 0);
+    ck_assert_msg(get_mac(frame.bytes + 6) == UINT64_C(0x020000000002),
+                  "group %02x was heard", frame.bytes[5]);
+}
+END_TEST
+
 /* VXLAN has no keys: who can send to the port can send any frame. */
 START_TEST(a_frame_from_another_host_passes_only_with_addresses_of_that_network)
 {
@@ -1447,12 +1515,13 @@ END_TEST
 
 /* ---- the frame around it ---- */
 
-static Suite *suite(void)
+/* What packets do, on both kinds of machines. */
+static TCase *traffic_case(const char *name, void (*set_up)(void))
 {
-    Suite *s = suite_create("network_apply");
-    TCase *c = tcase_create("network_apply");
+    TCase *c = tcase_create(name);
+
     tcase_set_timeout(c, 60);
-    tcase_add_checked_fixture(c, setup, teardown);
+    tcase_add_checked_fixture(c, set_up, teardown);
     tcase_add_test(c, vms_of_one_host_reach_each_other);
     tcase_add_test(c, vms_of_two_hosts_reach_each_other_and_arp_stays_at_home);
     tcase_add_test(c, each_host_answers_for_the_gateway_itself);
@@ -1460,20 +1529,34 @@ static Suite *suite(void)
     tcase_add_test(c, egress_is_masqueraded_and_only_where_it_is_wanted);
     tcase_add_loop_test(c, a_vm_gets_its_own_address_and_everything_it_needs_by_dhcp, 0,
                         2);
-    tcase_add_test(c, a_new_owner_of_an_address_gets_it_at_once);
-    tcase_add_test(c, an_ordinary_dhcp_client_gets_a_lease);
     tcase_add_test(c, names_of_the_whole_network_resolve_at_the_gateway);
     tcase_add_test(c, what_a_vm_must_not_say_is_not_heard);
     tcase_add_test(c, what_a_vm_may_say_is_heard);
     tcase_add_test(c, twenty_thousand_mutated_frames_leak_nothing);
     tcase_add_test(c, another_tenant_cannot_be_reached);
     tcase_add_test(c, a_guest_reaches_only_what_the_gateway_offers);
+    tcase_add_test(c, link_local_frames_of_a_guest_reach_nobody);
     tcase_add_test(c,
                    a_frame_from_another_host_passes_only_with_addresses_of_that_network);
+    tcase_add_test(c, a_vm_that_migrates_is_found_where_it_runs);
+    return c;
+}
+
+static Suite *suite(void)
+{
+    Suite *s = suite_create("network_apply");
+    TCase *c = tcase_create("life");
+
+    suite_add_tcase(s, traffic_case("traffic", setup));
+    suite_add_tcase(
+        s, traffic_case("traffic with bridge netfilter", setup_bridge_netfilter));
+    tcase_set_timeout(c, 60);
+    tcase_add_checked_fixture(c, setup, teardown);
+    tcase_add_test(c, a_new_owner_of_an_address_gets_it_at_once);
+    tcase_add_test(c, an_ordinary_dhcp_client_gets_a_lease);
     tcase_add_test(c, the_same_state_again_takes_no_step_also_for_a_new_daemon);
     tcase_add_test(c, the_newest_state_wins_and_every_caller_hears);
     tcase_add_test(c, one_networks_failure_leaves_the_others_working);
-    tcase_add_test(c, a_vm_that_migrates_is_found_where_it_runs);
     tcase_add_test(c, what_is_unused_goes_and_teardown_leaves_nothing);
     suite_add_tcase(s, c);
     return s;
