@@ -294,6 +294,11 @@ static void put_u32(uint8_t *at, uint32_t value)
     put_u16(at + 2, value & 0xffff);
 }
 
+static unsigned get_u16(const uint8_t *at)
+{
+    return (unsigned)at[0] << 8 | at[1];
+}
+
 static uint32_t get_u32(const uint8_t *at)
 {
     return (uint32_t)at[0] << 24 | (uint32_t)at[1] << 16 | (uint32_t)at[2] << 8 | at[3];
@@ -381,7 +386,7 @@ static struct frame frame_arp(uint64_t to_mac,
 
 static unsigned frame_type(const struct frame *frame)
 {
-    return (unsigned)frame->bytes[12] << 8 | frame->bytes[13];
+    return get_u16(frame->bytes + 12);
 }
 
 /* ---- VMs that the test plays ---- */
@@ -780,7 +785,7 @@ START_TEST(a_vm_gets_its_own_address_and_everything_it_needs_by_dhcp)
     ck_assert_uint_eq(get_u32(dhcp_option(&frame, 6)), IPV4(10, 7, 0, 1));
     ck_assert_mem_eq(dhcp_option(&frame, 12), "web-10", 6);
     ck_assert_mem_eq(dhcp_option(&frame, 15), "tenant7.berth", 13);
-    ck_assert_uint_eq(dhcp_option(&frame, 26)[0] << 8 | dhcp_option(&frame, 26)[1], 1450);
+    ck_assert_uint_eq(get_u16(dhcp_option(&frame, 26)), 1450);
 
     /* Neither the call nor the answer, broadcast as it is, was for the neighbour. */
     frame = frame_token(&vm, &neighbour, 1);
