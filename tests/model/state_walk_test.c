@@ -139,7 +139,7 @@ static void walk_report(void)
     if (vm != NULL) {
         uint64_t host = roll(20) == 0 ? any_uid(KIND_HOST) : vm->status.host;
         report(vm->meta.uid, host == 0 ? 1 : host, near(vm->status.epoch),
-               roll(PHASE_COUNT), fixture_wall_ms - roll(1000));
+               (enum phase)roll(PHASE_COUNT), fixture_wall_ms - roll(1000));
     }
 }
 
@@ -147,7 +147,7 @@ static void walk_evict(void)
 {
     const struct vm *vm = any(KIND_VM);
     if (vm != NULL) {
-        evict(vm->meta.uid, near(vm->status.epoch), 1 + roll(3));
+        evict(vm->meta.uid, near(vm->status.epoch), (enum stop_intent)(1 + roll(3)));
     }
 }
 
