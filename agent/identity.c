@@ -130,9 +130,12 @@ static int host_load(struct identity *identity, struct err *err)
         return 0;
     }
     json_t *document = NULL;
-    r = r < 0 ? r : json_parse((char *)text, size, &document, err);
     if (r < 0) {
-        return err_wrap(err, r == BERTH_EINVALID ? BERTH_ECORRUPT : r, "read %s", path);
+        return r;
+    }
+    struct err why;
+    if (json_parse((char *)text, size, &document, &why) < 0) {
+        return err_set(err, BERTH_ECORRUPT, "%s: %.300s", path, why.text);
     }
     uint32_t address = 0;
     (void)snprintf(identity->name, sizeof(identity->name), "%s",
