@@ -64,3 +64,48 @@ static inline struct network_remote fixture_router(uint32_t vni, unsigned host)
                                    .underlay = IPV4(192, 0, 2, host),
                                    .is_host = true};
 }
+
+/* What the tests vary; services and rules follow from it. */
+struct scene {
+    struct network_host host;
+    struct network_want wants[4];
+    size_t count;
+    struct network_port ports[4][4];
+    struct network_remote remotes[4][4];
+    struct network_service services[4];
+    struct network_rendered rendered;
+};
+
+static inline void scene_init(struct scene *scene)
+{
+    memset(scene, 0, sizeof(*scene));
+    scene->host = fixture_host(1, "/var/lib/berth");
+    scene->rendered =
+        (struct network_rendered){.rules_hash = 100, .services = scene->services};
+}
+
+static inline struct network_want *scene_add(struct scene *scene, uint32_t vni)
+{
+    size_t i = scene->count++;
+    struct network_want *want = &scene->wants[i];
+
+    *want = fixture_want(vni, 1);
+    want->ports = scene->ports[i];
+    want->remotes = scene->remotes[i];
+    return want;
+}
+
+static inline void scene_add_port(struct scene *scene, size_t want, uint64_t vm_uid)
+{
+    struct network_want *w = &scene->wants[want];
+
+    scene->ports[want][w->port_count++] = fixture_port(w->vni, vm_uid);
+}
+
+static inline void
+scene_add_remote(struct scene *scene, size_t want, struct network_remote remote)
+{
+    struct network_want *w = &scene->wants[want];
+
+    scene->remotes[want][w->remote_count++] = remote;
+}
