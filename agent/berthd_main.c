@@ -1,5 +1,6 @@
 /* berthd: the daemon of one host. Options in, one loop, exit code out. */
 #include "agent/berthd.h"
+#include "agent/engine_fake.h"
 #include "base/log.h"
 #include "base/parse_number.h"
 #include "base/version.h"
@@ -12,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 #define STATE_DEFAULT       "/var/lib/berth"
 #define IMAGE_CACHE_DEFAULT (UINT64_C(20) << 30)
@@ -293,11 +295,13 @@ int main(int argc, char **argv)
                    .image_cache_bytes = IMAGE_CACHE_DEFAULT,
                    .memory_reserve_mib = RESERVE_DEFAULT_MIB},
     };
+    engine_fake_main(argc, argv); /* returns unless we are a fake VM's process */
     int r = take_options(&options, argc, argv);
     if (r != 0) {
         return r < 0 ? 0 : r;
     }
     log_setup(options.debug ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO, options.log_json);
+    (void)umask(0077);              /* what must be seen by others says so itself */
     (void)signal(SIGPIPE, SIG_IGN); /* a dead peer is an error code, not our end */
     struct rlimit files = {.rlim_cur = FILES_WANTED, .rlim_max = FILES_WANTED};
     (void)setrlimit(RLIMIT_NOFILE, &files); /* as many as we are allowed */

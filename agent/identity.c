@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define FILE_SIZE_MAX 65536
@@ -164,11 +165,16 @@ int identity_open(const char *folder, struct identity *ret_identity, struct err 
     int r = fd_make_folders(folder, err);
     if (r == 0) {
         identity.folder = realpath(folder, NULL);
-        r = identity.folder == NULL ? err_sys(err, -errno, "state folder %s", folder) : 0;
+        /* Passable, not readable: dnsmasq runs as nobody and reaches its own files below.
+         */
+        r = identity.folder == NULL || chmod(identity.folder, 0711) < 0
+                ? err_sys(err, -errno, "state folder %s", folder)
+                : 0;
     }
     if (r == 0 && strlen(identity.folder) > IDENTITY_FOLDER_MAX) {
-        r = err_set(err, BERTH_EINVALID, "state folder %s: the path is longer than %d bytes",
-                    identity.folder, IDENTITY_FOLDER_MAX);
+        r = err_set(err, BERTH_EINVALID,
+                    "state folder %s: the path is longer than %d bytes", identity.folder,
+                    IDENTITY_FOLDER_MAX);
     }
     if (r == 0) {
         r = folder_lock(&identity, err);

@@ -37,7 +37,7 @@ struct identity {
     struct label_list labels;
 };
 
-/* Opens (making it with mode 0700 when missing) and locks the folder, loads or makes the
+/* Opens (making it when missing, mode 0711) and locks the folder, loads or makes the
  * key, loads host.json when there is one. */
 int identity_open(const char *folder, struct identity *ret_identity, struct err *err);
 /* Writes host.json. */

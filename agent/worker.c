@@ -180,6 +180,12 @@ static int blobs_fill(struct worker *worker, struct msg_blob_list *list)
     return 0;
 }
 
+/* A standby may have become voter and leader before its record says so. */
+static bool may_lead(const struct msg_member *member)
+{
+    return member->voter != VOTER_NONE;
+}
+
 /* To the leader that answers; to all voters while nobody does. */
 static void heartbeat_send(struct worker *worker, const struct msg_heartbeat *heartbeat)
 {
@@ -190,8 +196,12 @@ static void heartbeat_send(struct worker *worker, const struct msg_heartbeat *he
         return;
     }
     const struct msg_member_list *list = &worker->config.members->list;
+    bool voters_known = false;
     for (uint32_t i = 0; i < list->count; i++) {
-        if (list->items[i].voter == VOTER_VOTER) {
+        voters_known = voters_known || may_lead(&list->items[i]);
+    }
+    for (uint32_t i = 0; i < list->count; i++) {
+        if (!voters_known || may_lead(&list->items[i])) {
             (void)link_send(worker->config.link, list->items[i].uid, MESSAGE_HEARTBEAT,
                             heartbeat); /* likewise */
         }
@@ -331,8 +341,7 @@ void worker_on_ack(struct worker *worker,
                    const struct msg_member *from,
                    const struct msg_ack *ack)
 {
-    if (ack->boot != worker->boot || from->voter != VOTER_VOTER ||
-        ack->term < worker->leader_term) {
+    if (ack->boot != worker->boot || !may_lead(from) || ack->term < worker->leader_term) {
         return;
     }
     worker->leader = from->uid;
@@ -651,7 +660,7 @@ void worker_on_orders(struct worker *worker,
                       const struct msg_member *from,
                       struct msg_orders *orders)
 {
-    if (from->voter != VOTER_VOTER || orders->host != worker->config.identity->uid ||
+    if (!may_lead(from) || orders->host != worker->config.identity->uid ||
         orders->term < worker->leader_term || orders->term < worker->orders.term ||
         (orders->term == worker->orders.term &&
          orders->revision < worker->orders.revision)) {

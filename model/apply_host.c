@@ -345,6 +345,7 @@ static int host_enter(struct apply *apply,
     } else {
         memcpy(apply->state->cluster_id, apply->command->request_id, REQUEST_ID_SIZE);
         create_default_tenant(apply);
+        take_host->status.voter = VOTER_VOTER; /* its log is the cluster's, so far */
     }
     if (replaced != NULL) {
         host_forget(apply, replaced, "another machine took its name");

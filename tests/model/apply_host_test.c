@@ -12,7 +12,7 @@ static int update(uint64_t host, uint64_t memory_bytes)
     command.body.host_update.host = host;
     command.body.host_update.status.memory_bytes = memory_bytes;
     command.body.host_update.status.phase = HOST_PHASE_LOST; /* not its to say */
-    command.body.host_update.status.voter = VOTER_VOTER;
+    command.body.host_update.status.voter = VOTER_STANDBY;
     memset(command.body.host_update.status.public_key.bytes, 9, DIGEST_SIZE);
     return send_command(&command);
 }
@@ -149,7 +149,7 @@ START_TEST(an_update_takes_the_inventory_and_nothing_else)
     ck_assert_int_eq(update(h1, 2 * GIB), 0);
     ck_assert_uint_eq(host_named("h1")->status.memory_bytes, 2 * GIB);
     ck_assert_uint_eq(host_named("h1")->status.phase, HOST_PHASE_READY);
-    ck_assert_uint_eq(host_named("h1")->status.voter, VOTER_NONE);
+    ck_assert_uint_eq(host_named("h1")->status.voter, VOTER_VOTER); /* the founder's */
     ck_assert_uint_eq(host_named("h1")->status.public_key.bytes[0], 1);
     uint64_t revision = state_revision(state);
     ck_assert_int_eq(update(h1, 2 * GIB), 0); /* no news */
@@ -161,8 +161,8 @@ END_TEST
 
 START_TEST(a_voter_is_noted)
 {
-    ck_assert_int_eq(vote(h1, VOTER_VOTER), 0);
-    ck_assert_uint_eq(host_named("h1")->status.voter, VOTER_VOTER);
+    ck_assert_int_eq(vote(h1, VOTER_STANDBY), 0);
+    ck_assert_uint_eq(host_named("h1")->status.voter, VOTER_STANDBY);
     ck_assert_int_eq(vote(99, VOTER_VOTER), BERTH_ENOTFOUND);
 }
 END_TEST

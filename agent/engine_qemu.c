@@ -1,0 +1,713 @@
+#include "agent/engine_qemu.h"
+
+#include "agent/qmp_client.h"
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "base/loop.h"
+#include "base/parse_number.h"
+#include "base/require.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define ARGUMENTS_MAX  160
+#define ARGUMENT_SIZE  (ENGINE_CMDLINE_SIZE + 64)
+#define OOM_SCORE_ADJ  300
+#define SHARES_MIN_MIB 1
+
+/* Added to every kernel command line: one serial port, no waiting for hardware that is
+ * not there. */
+#define CMDLINE_ALWAYS "console=ttyS0 reboot=t panic=-1"
+
+/* ---- arguments
+ * ---------------------------------------------------------------------------------------
+ */
+
+struct arguments {
+    char **items;
+    unsigned count;
+    bool failed;
+};
+
+static void add(struct arguments *arguments, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+static void add(struct arguments *arguments, const char *format, ...)
+{
+    va_list values;
+    if (arguments->failed || arguments->count + 1 >= ARGUMENTS_MAX) {
+        arguments->failed = true;
+        return;
+    }
+    va_start(values, format);
+    if (vasprintf(&arguments->items[arguments->count], format, values) < 0) {
+        arguments->items[arguments->count] = NULL;
+        arguments->failed = true;
+    } else {
+        arguments->count++;
+    }
+    va_end(values);
+}
+
+static void add_pair(struct arguments *arguments, const char *option, const char *value)
+{
+    add(arguments, "%s", option);
+    add(arguments, "%s", value);
+}
+
+static bool boots_kernel(const struct engine_vm *vm)
+{
+    return vm->kernel_path[0] != '\0';
+}
+
+/* On microvm devices sit on virtio-mmio, which the guest finds by ACPI; on q35 on PCI. */
+static const char *bus(const struct engine_vm *vm)
+{
+    return boots_kernel(vm) ? "device" : "pci";
+}
+
+static void
+add_machine(struct arguments *arguments, const struct engine_vm *vm, enum kvm_kind kvm)
+{
+    bool native = kvm == KVM_NATIVE;
+    add_pair(arguments, "-machine",
+             boots_kernel(vm)
+                 ? "microvm,acpi=on,auto-kernel-cmdline=off,x-option-roms=off"
+                 : "q35");
+    add_pair(arguments, "-accel", native ? "kvm" : "tcg,thread=multi");
+    add_pair(arguments, "-cpu", native ? "host" : "max");
+    add(arguments, "-smp");
+    add(arguments, "%" PRIu32, vm->cpu_count);
+    add(arguments, "-m");
+    add(arguments, "%" PRIu64 "M", vm->memory_bytes / MIB);
+    if (boots_kernel(vm)) {
+        add_pair(arguments, "-kernel", vm->kernel_path);
+        if (vm->initrd_path[0] != '\0') {
+            add_pair(arguments, "-initrd", vm->initrd_path);
+        }
+        add(arguments, "-append");
+        add(arguments, "%s%s%s", CMDLINE_ALWAYS, vm->cmdline[0] != '\0' ? " " : "",
+            vm->cmdline);
+    }
+}
+
+/* Commas separate QEMU's options; doubled they stand for themselves. */
+static void escape(const char *text, char *ret_text, size_t size)
+{
+    size_t at = 0;
+    for (; *text != '\0' && at + 2 < size; text++) {
+        if (*text == ',') {
+            ret_text[at++] = ',';
+        }
+        ret_text[at++] = *text;
+    }
+    ret_text[at] = '\0';
+}
+
+static void add_disks(struct arguments *arguments, const struct engine_vm *vm)
+{
+    char folder[2 * ENGINE_FOLDER_MAX];
+    escape(vm->folder, folder, sizeof(folder));
+    for (uint32_t i = 0; i < vm->disk_count; i++) {
+        add(arguments, "-blockdev");
+        add(arguments,
+            "driver=qcow2,node-name=disk%" PRIu32
+            ",discard=unmap,file.driver=file,file.filename=%s/disk-%s.qcow2",
+            i, folder, vm->disks[i].name);
+        add(arguments, "-device");
+        add(arguments, "virtio-blk-%s,drive=disk%" PRIu32 ",serial=%.20s", bus(vm), i,
+            vm->disks[i].name);
+    }
+}
+
+static void add_nics(struct arguments *arguments, const struct engine_vm *vm)
+{
+    for (uint32_t i = 0; i < vm->nic_count; i++) {
+        char mac[MAC_TEXT_SIZE];
+        format_mac(vm->nics[i].mac, mac);
+        add(arguments, "-netdev");
+        add(arguments,
+            "tap,id=net%" PRIu32 ",ifname=%s,script=no,downscript=no,vhost=off", i,
+            vm->nics[i].tap);
+        add(arguments, "-device");
+        add(arguments, "virtio-net-%s,netdev=net%" PRIu32 ",mac=%s", bus(vm), i, mac);
+    }
+}
+
+static void add_channels(struct arguments *arguments, const struct engine_vm *vm)
+{
+    char folder[2 * ENGINE_FOLDER_MAX];
+    escape(vm->folder, folder, sizeof(folder));
+    add(arguments, "-chardev");
+    add(arguments, "socket,id=console,path=%s/console.sock,server=on,wait=off", folder);
+    add_pair(arguments, "-serial", "chardev:console");
+    add(arguments, "-chardev");
+    add(arguments, "socket,id=qmp,path=%s/qmp.sock,server=on,wait=off", folder);
+    add_pair(arguments, "-mon", "chardev=qmp,mode=control");
+    add_pair(arguments, "-object", "rng-random,id=rng,filename=/dev/urandom");
+    add(arguments, "-device");
+    add(arguments, "virtio-rng-%s,rng=rng", bus(vm));
+}
+
+char **engine_qemu_arguments(const struct engine_vm *vm, enum kvm_kind kvm)
+{
+    struct arguments arguments = {.items = calloc(ARGUMENTS_MAX, sizeof(char *))};
+    if (arguments.items == NULL) {
+        return NULL;
+    }
+    add(&arguments, "%s", ENGINE_QEMU_PROGRAM);
+    add(&arguments, "-name");
+    add(&arguments, "%s/%s,process=berth-%.9s", vm->tenant, vm->name, vm->name);
+    add(&arguments, "-nodefaults");
+    add(&arguments, "-no-user-config");
+    add_pair(&arguments, "-display", "none");
+    add(&arguments, "-S");
+    add_pair(&arguments, "-sandbox",
+             "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
+    add_pair(&arguments, "-action", "shutdown=pause,panic=pause,reboot=reset");
+    add_machine(&arguments, vm, kvm);
+    add_channels(&arguments, vm);
+    add_disks(&arguments, vm);
+    add_nics(&arguments, vm);
+    if (arguments.failed) {
+        return engine_qemu_arguments_free(arguments.items);
+    }
+    return arguments.items;
+}
+
+char **engine_qemu_arguments_free(char **arguments)
+{
+    for (char **item = arguments; item != NULL && *item != NULL; item++) {
+        free(*item);
+    }
+    free(arguments);
+    return NULL;
+}
+
+/* ---- a run
+ * -------------------------------------------------------------------------------------------
+ */
+
+struct qemu_run {
+    struct engine_run run;
+    const struct engine_host *host;
+    struct engine_vm vm;
+    struct engine_events events;
+    void *context;
+    struct console_ring *console;
+    struct console_link *link;
+    struct vm_process *process;
+    struct qmp_client *qmp;
+    struct loop_child *disk_child; /* qemu-img, one disk after another */
+    uint32_t disk_next;
+    struct loop_timer *begin; /* start's first step, then its deadline */
+    struct loop_timer *grace; /* of a stop */
+    bool adopted;
+    bool held_told;
+    bool running;
+    bool wants_running; /* cont was asked: tells a first STOP from a pause */
+    bool stopping;
+    bool killed;
+    bool frozen;
+    bool guest_off; /* the guest powered itself off; QEMU waits for our kill */
+    bool panicked;
+    char what[128]; /* why a start failed */
+};
+
+static struct qemu_run *qemu_of(struct engine_run *run)
+{
+    REQUIRE(run->ops == &engine_qemu);
+    return (struct qemu_run *)(void *)run;
+}
+
+static void qemu_path(const struct qemu_run *run, const char *name, char *ret_path)
+{
+    (void)snprintf(ret_path, ENGINE_PATH_SIZE, "%s/%s", run->vm.folder, name); /* fits */
+}
+
+static void qemu_exited(struct qemu_run *run,
+                        enum engine_end end,
+                        const struct vm_process_end *process,
+                        const char *what)
+{
+    char log[ENGINE_PATH_SIZE];
+    struct engine_exit exit;
+    run->begin = loop_timer_close(run->begin);
+    run->grace = loop_timer_close(run->grace);
+    run->qmp = qmp_client_close(run->qmp);
+    run->link = console_link_close(run->link);
+    run->disk_child = loop_child_close(run->disk_child);
+    qemu_path(run, "engine.log", log);
+    engine_exit_describe(&exit, end, process, what, log, run->console);
+    run->events.exited(run->context, &exit); /* may close the run */
+}
+
+static enum engine_end end_of(const struct qemu_run *run)
+{
+    if (run->panicked) {
+        return ENGINE_END_GUEST_PANIC;
+    }
+    if (run->guest_off) {
+        return run->stopping ? ENGINE_END_STOPPED : ENGINE_END_GUEST_SHUTDOWN;
+    }
+    if (run->killed) {
+        return ENGINE_END_KILLED;
+    }
+    return !run->held_told && !run->adopted ? ENGINE_END_START_FAILED
+                                            : ENGINE_END_CRASHED;
+}
+
+static void qemu_ended(void *context, const struct vm_process_end *end)
+{
+    struct qemu_run *run = context;
+    qemu_exited(run, end_of(run), end, run->what[0] != '\0' ? run->what : NULL);
+}
+
+static void process_kill(struct qemu_run *run)
+{
+    if (run->process != NULL) {
+        (void)vm_process_signal(run->process, SIGKILL); /* or it has ended by itself */
+    }
+}
+
+static void start_failed(struct qemu_run *run, const char *what)
+{
+    const struct vm_process_end unknown = {-1, -1};
+    if (run->process != NULL) {
+        (void)snprintf(run->what, sizeof(run->what), "%s", what);
+        process_kill(run); /* its end tells */
+        return;
+    }
+    qemu_exited(run, run->killed ? ENGINE_END_KILLED : ENGINE_END_START_FAILED, &unknown,
+                what);
+}
+
+/* ---- QMP
+ * ---------------------------------------------------------------------------------------------
+ */
+
+static void held(struct qemu_run *run)
+{
+    run->begin = loop_timer_close(run->begin);
+    if (!run->held_told) {
+        run->held_told = true;
+        run->events.held(run->context);
+    }
+}
+
+/* Ended guests wait paused for us, so that a clean end is seen even after an absence. */
+static void guest_ended(struct qemu_run *run, bool panicked)
+{
+    run->guest_off = !panicked;
+    run->panicked = panicked;
+    process_kill(run);
+}
+
+static void
+on_status(void *context, int code, const json_t *result, const struct err *error)
+{
+    struct qemu_run *run = context;
+    const char *status = code == 0 ? json_member_text(result, "status", "") : "";
+    (void)error; /* a peer that does not answer is closed by its own rules */
+    if (strcmp(status, "running") == 0) {
+        run->held_told = true;
+        run->wants_running = true;
+        run->begin = loop_timer_close(run->begin);
+        run->running = true;
+        run->events.running(run->context);
+    } else if (strcmp(status, "shutdown") == 0) {
+        guest_ended(run, false);
+    } else if (strcmp(status, "guest-panicked") == 0) {
+        guest_ended(run, true);
+    } else if (code == 0) {
+        held(run);
+    }
+}
+
+static void on_ready(void *context)
+{
+    struct qemu_run *run = context;
+    if (qmp_client_execute(run->qmp, "query-status", NULL, ENGINE_CALL_TIMEOUT_MS,
+                           on_status, run, NULL) < 0) {
+        start_failed(run, "QEMU does not answer");
+    }
+}
+
+static void on_event(void *context, const char *name, const json_t *data)
+{
+    struct qemu_run *run = context;
+    (void)data;
+    if (strcmp(name, "RESUME") == 0) {
+        run->running = true;
+        run->events.running(run->context);
+    } else if (strcmp(name, "SHUTDOWN") == 0) {
+        guest_ended(run, false);
+    } else if (strcmp(name, "GUEST_PANICKED") == 0) {
+        guest_ended(run, true);
+    } else if (strcmp(name, "STOP") == 0 && run->running && !run->guest_off &&
+               !run->panicked) {
+        run->running = false;
+        run->events.paused(run->context);
+    }
+}
+
+static void on_closed(void *context, const struct err *reason)
+{
+    struct qemu_run *run = context;
+    run->qmp = qmp_client_close(run->qmp);
+    if (!run->held_told && !run->adopted) {
+        start_failed(run, reason->text);
+        return;
+    }
+    /* The VM itself is not touched; without QMP it can still be frozen and killed. */
+    log_debug("engine", "control connection of a VM is over", KV_STR("vm", run->vm.name),
+              KV_STR("why", reason->text));
+}
+
+static int connect_channels(struct qemu_run *run, struct err *err)
+{
+    static const struct qmp_handlers handlers = {
+        .ready = on_ready, .event = on_event, .closed = on_closed};
+    char qmp[ENGINE_PATH_SIZE];
+    char console[ENGINE_PATH_SIZE];
+    qemu_path(run, "qmp.sock", qmp);
+    qemu_path(run, "console.sock", console);
+    run->qmp = qmp_client_open(run->host->loop, qmp, ENGINE_START_TIMEOUT_MS, &handlers,
+                               run, err);
+    if (run->qmp == NULL) {
+        return -ENOMEM;
+    }
+    run->link = console_link_open(run->host->loop, console, run->console, err);
+    return run->link != NULL ? 0 : -ENOMEM;
+}
+
+/* ---- start
+ * -------------------------------------------------------------------------------------------
+ */
+
+static void process_begin(struct qemu_run *run)
+{
+    char log[ENGINE_PATH_SIZE];
+    struct err err = {0};
+    char **arguments = engine_qemu_arguments(&run->vm, run->host->kvm);
+    qemu_path(run, "engine.log", log);
+    if (arguments == NULL) {
+        start_failed(run, "out of memory");
+        return;
+    }
+    const struct vm_process_spec spec = {
+        .argv = (const char *const *)(uintptr_t)arguments,
+        .folder = run->vm.folder,
+        .log_path = log,
+        .oom_score_adj = OOM_SCORE_ADJ,
+    };
+    run->process = vm_process_spawn(run->host->loop, &spec, qemu_ended, run, &err);
+    engine_qemu_arguments_free(arguments);
+    if (run->process == NULL) {
+        start_failed(run, err.text);
+        return;
+    }
+    const struct vm_process_identity *identity = vm_process_identity(run->process);
+    if (run->host->groups != NULL) {
+        const struct resource_limits limits = {.cpu_count = run->vm.cpu_count,
+                                               .cpu_weight = run->vm.cpu_weight,
+                                               .memory_bytes = run->vm.memory_bytes};
+        struct err group_err;
+        if (resource_group_make(run->host->groups, run->vm.uid, &limits, &group_err) ==
+            0) {
+            (void)resource_group_put(
+                run->host->groups, run->vm.uid, identity->pid,
+                &group_err); /* limits are missing then; never a VM */
+        }
+    }
+    if (run->events.spawned(run->context, identity) != 0 ||
+        vm_process_release(run->process, &err) != 0 || connect_channels(run, &err) != 0) {
+        const struct vm_process_end unknown = {-1, -1};
+        process_kill(run);
+        run->process = vm_process_close(run->process);
+        qemu_exited(run, ENGINE_END_START_FAILED, &unknown, "it could not be recorded");
+        return;
+    }
+    loop_timer_again(run->begin, ENGINE_START_TIMEOUT_MS, 0);
+}
+
+static void disks_make(struct qemu_run *run);
+
+static void disk_made(void *context, const struct loop_child_result *result)
+{
+    struct qemu_run *run = context;
+    run->disk_child = NULL;
+    if (result->code < 0) {
+        char text[128];
+        (void)snprintf(text, sizeof(text), "make disk %.40s: %.70s",
+                       run->vm.disks[run->disk_next].name,
+                       result->errors[0] != '\0' ? result->errors
+                                                 : err_sentence(result->code));
+        text[strcspn(text, "\n")] = '\0';
+        start_failed(run, text);
+        return;
+    }
+    run->disk_next++;
+    disks_make(run);
+}
+
+/* Disks of an earlier run on this host are used again. */
+static void disks_make(struct qemu_run *run)
+{
+    char path[ENGINE_PATH_SIZE + NAME_SIZE];
+    char size[32];
+    struct err err;
+    while (run->disk_next < run->vm.disk_count) {
+        (void)snprintf(path, sizeof(path), "%s/disk-%s.qcow2", run->vm.folder,
+                       run->vm.disks[run->disk_next].name);
+        if (access(path, F_OK) != 0) {
+            break;
+        }
+        run->disk_next++;
+    }
+    if (run->disk_next == run->vm.disk_count) {
+        process_begin(run);
+        return;
+    }
+    const struct engine_disk *disk = &run->vm.disks[run->disk_next];
+    const char *format = run->vm.disk_is_qcow2 ? "qcow2" : "raw";
+    (void)snprintf(size, sizeof(size), "%" PRIu64, disk->size_bytes);
+    const char *with_image[] = {ENGINE_QEMU_IMG,   "create", "-q",   "-f", "qcow2", "-b",
+                                run->vm.disk_path, "-F",     format, path, size,    NULL};
+    const char *empty[] = {ENGINE_QEMU_IMG, "create", "-q", "-f",
+                           "qcow2",         path,     size, NULL};
+    run->disk_child = loop_child_run(run->host->loop,
+                                     disk->from == DISK_FROM_IMAGE ? with_image : empty,
+                                     NULL, ENGINE_DISK_TIMEOUT_MS, disk_made, run, &err);
+    if (run->disk_child == NULL) {
+        start_failed(run, err.text);
+    }
+}
+
+static void qemu_begin(void *context)
+{
+    struct qemu_run *run = context;
+    if (run->process != NULL || run->disk_child != NULL) {
+        start_failed(run, "not ready to run in time");
+    } else if (run->killed) {
+        start_failed(run, "killed before it began");
+    } else {
+        disks_make(run);
+    }
+}
+
+static int
+qemu_check(const struct engine_host *host, const struct engine_vm *vm, struct err *err)
+{
+    (void)host;
+    if (!boots_kernel(vm) && vm->disk_path[0] == '\0' && vm->disk_count == 0) {
+        return err_set(err, BERTH_EINVALID, "nothing to boot: no kernel and no disk");
+    }
+    for (uint32_t i = 0; i < vm->disk_count; i++) {
+        if (vm->disks[i].from == DISK_FROM_IMAGE && vm->disk_path[0] == '\0') {
+            return err_set(err, BERTH_EINVALID,
+                           "disk %s is from the image, which has none",
+                           vm->disks[i].name);
+        }
+    }
+    if (vm->memory_bytes < SHARES_MIN_MIB * MIB) {
+        return err_set(err, BERTH_EINVALID, "too little memory");
+    }
+    return 0;
+}
+
+static struct qemu_run *qemu_new(const struct engine_host *host,
+                                 const struct engine_vm *vm,
+                                 struct console_ring *console,
+                                 const struct engine_events *events,
+                                 void *context,
+                                 struct err *err)
+{
+    struct qemu_run *run = calloc(1, sizeof(*run));
+    if (run == NULL) {
+        (void)err_set(err, -ENOMEM, "QEMU: out of memory");
+        return NULL;
+    }
+    run->run.ops = &engine_qemu;
+    run->host = host;
+    run->vm = *vm;
+    run->console = console;
+    run->events = *events;
+    run->context = context;
+    return run;
+}
+
+static struct engine_run *qemu_start(const struct engine_host *host,
+                                     const struct engine_vm *vm,
+                                     struct console_ring *console,
+                                     const struct engine_events *events,
+                                     void *context,
+                                     struct err *err)
+{
+    static const char *const old_files[] = {"qmp.sock", "console.sock"};
+    struct qemu_run *run = qemu_check(host, vm, err) == 0
+                               ? qemu_new(host, vm, console, events, context, err)
+                               : NULL;
+    if (run == NULL) {
+        return NULL;
+    }
+    for (size_t i = 0; i < ARRAY_COUNT(old_files); i++) {
+        char path[ENGINE_PATH_SIZE];
+        qemu_path(run, old_files[i], path);
+        (void)unlink(path); /* of an earlier run, if there was one */
+    }
+    run->begin = loop_timer_new(host->loop, 0, 0, qemu_begin, run);
+    if (run->begin == NULL) {
+        (void)err_set(err, -ENOMEM, "QEMU: out of memory");
+        free(run);
+        return NULL;
+    }
+    return &run->run;
+}
+
+static struct engine_run *qemu_adopt(const struct engine_host *host,
+                                     const struct engine_vm *vm,
+                                     const struct vm_process_identity *identity,
+                                     struct console_ring *console,
+                                     const struct engine_events *events,
+                                     void *context,
+                                     struct err *err)
+{
+    struct qemu_run *run = qemu_new(host, vm, console, events, context, err);
+    if (run == NULL) {
+        return NULL;
+    }
+    run->adopted = true;
+    run->process = vm_process_adopt(host->loop, identity, qemu_ended, run, err);
+    if (run->process == NULL || connect_channels(run, err) != 0) {
+        (void)engine_qemu.close(&run->run);
+        return NULL;
+    }
+    return &run->run;
+}
+
+/* ---- while it runs
+ * ----------------------------------------------------------------------------------- */
+
+static int command(struct qemu_run *run, const char *name, struct err *err)
+{
+    if (run->qmp == NULL || !qmp_client_is_ready(run->qmp)) {
+        return err_set(err, BERTH_EBUSY, "QEMU's control connection is not up");
+    }
+    return qmp_client_execute(run->qmp, name, NULL, ENGINE_CALL_TIMEOUT_MS, NULL, NULL,
+                              err);
+}
+
+static int qemu_cont(struct engine_run *base, struct err *err)
+{
+    struct qemu_run *run = qemu_of(base);
+    if (!run->held_told) {
+        return err_set(err, BERTH_EPHASE, "the VM is not held yet");
+    }
+    run->wants_running = true;
+    return command(run, "cont", err);
+}
+
+static int qemu_pause(struct engine_run *base, struct err *err)
+{
+    struct qemu_run *run = qemu_of(base);
+    if (!run->running) {
+        return err_set(err, BERTH_EPHASE, "the VM does not run");
+    }
+    return command(run, "stop", err);
+}
+
+static void qemu_kill(struct engine_run *base)
+{
+    struct qemu_run *run = qemu_of(base);
+    run->killed = true;
+    if (run->process == NULL && run->disk_child != NULL) {
+        run->disk_child = loop_child_close(run->disk_child);
+        loop_timer_again(run->begin, 0, 0); /* qemu_begin sees it */
+    }
+    process_kill(run);
+}
+
+static void qemu_grace_over(void *context)
+{
+    struct qemu_run *run = context;
+    qemu_kill(&run->run);
+}
+
+static void qemu_stop(struct engine_run *base, uint64_t grace_ms)
+{
+    struct qemu_run *run = qemu_of(base);
+    bool asked = run->running && command(run, "system_powerdown", NULL) == 0;
+    run->stopping = true;
+    if (!asked && !run->running) {
+        qemu_kill(base); /* a guest that never ran has nothing to put away */
+        return;
+    }
+    if (run->grace == NULL) {
+        run->grace = loop_timer_new(run->host->loop, grace_ms, 0, qemu_grace_over, run);
+    } else {
+        loop_timer_again(run->grace, grace_ms, 0);
+    }
+    if (run->grace == NULL) {
+        qemu_kill(base);
+    }
+}
+
+static int qemu_freeze(struct engine_run *base, bool frozen)
+{
+    struct qemu_run *run = qemu_of(base);
+    run->frozen = frozen;
+    return run->process == NULL
+               ? -ESRCH
+               : vm_process_signal(run->process, frozen ? SIGSTOP : SIGCONT);
+}
+
+static int qemu_sample(struct engine_run *base, struct engine_sample *ret_sample)
+{
+    struct qemu_run *run = qemu_of(base);
+    return run->process == NULL ? -ESRCH
+                                : vm_process_usage(run->process, &ret_sample->cpu_ns,
+                                                   &ret_sample->memory_bytes);
+}
+
+static int qemu_console_write(struct engine_run *base, const void *data, size_t size)
+{
+    struct qemu_run *run = qemu_of(base);
+    return run->link != NULL ? console_link_write(run->link, data, size) : BERTH_ECLOSED;
+}
+
+static struct engine_run *qemu_close(struct engine_run *base)
+{
+    if (base != NULL) {
+        struct qemu_run *run = qemu_of(base);
+        run->begin = loop_timer_close(run->begin);
+        run->grace = loop_timer_close(run->grace);
+        run->qmp = qmp_client_close(run->qmp);
+        run->link = console_link_close(run->link);
+        run->disk_child = loop_child_close(run->disk_child);
+        run->process = vm_process_close(run->process);
+        free(run);
+    }
+    return NULL;
+}
+
+const struct engine_ops engine_qemu = {
+    .name = "qemu",
+    .engine = ENGINE_QEMU,
+    .check = qemu_check,
+    .start = qemu_start,
+    .adopt = qemu_adopt,
+    .cont = qemu_cont,
+    .pause = qemu_pause,
+    .stop = qemu_stop,
+    .kill = qemu_kill,
+    .freeze = qemu_freeze,
+    .sample = qemu_sample,
+    .console_write = qemu_console_write,
+    .close = qemu_close,
+};
