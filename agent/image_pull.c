@@ -87,6 +87,13 @@ static void rest(struct image_pull *pull, struct wanted *wanted, const char *why
  * peer. */
 static void ask_more(struct image_pull *pull, struct wanted *wanted)
 {
+    if (wanted->blob.size_bytes == 0) { /* the first chunk tells */
+        const struct msg_blob_ask ask = {
+            .sha256 = wanted->blob.sha256, .offset = 0, .size = IMAGE_CHUNK_SIZE};
+        (void)link_send(pull->link, wanted->blob.holder, MESSAGE_BLOB_ASK,
+                        &ask); /* silence is noticed by the tick */
+        return;
+    }
     while (wanted->asked < wanted->blob.size_bytes &&
            wanted->asked < wanted->offset + IMAGE_PULL_WINDOW * IMAGE_CHUNK_SIZE) {
         uint64_t left = wanted->blob.size_bytes - wanted->asked;
@@ -154,7 +161,7 @@ static void begin(struct image_pull *pull, struct wanted *wanted)
     wanted->asked = offset;
     wanted->heard_ms = clock_now_ms(pull->clock);
     wanted->reason[0] = '\0';
-    if (offset == wanted->blob.size_bytes) {
+    if (offset == wanted->blob.size_bytes && offset > 0) {
         finish(pull, wanted);
     } else {
         ask_more(pull, wanted);
@@ -170,7 +177,11 @@ void image_pull_on_chunk(struct image_pull *pull,
     if (wanted == NULL || wanted->part == NULL || from->uid != wanted->blob.holder) {
         return;
     }
-    if (chunk->total != wanted->blob.size_bytes) {
+    if (wanted->blob.size_bytes == 0 && chunk->total > 0) {
+        wanted->blob.size_bytes = chunk->total;
+        wanted->asked = wanted->offset + chunk->data.size;
+    }
+    if (chunk->total != wanted->blob.size_bytes || chunk->total == 0) {
         rest(pull, wanted, "the host that should have it does not");
         return;
     }

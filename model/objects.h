@@ -429,8 +429,8 @@ extern const char *const artifact_role_names[]; /* kernel initrd disk */
     F(S, 3, TEXT, url, "url", UNIT_NONE, 0, 0, 1023, 0,                             \
       "fetched by the host that answers; needs sha256")                             \
     F(S, 4, DIGEST, sha256, "sha256", none, 0, 0, 0, 0, "content address")          \
-    F(S, 5, U64, size_bytes, "size", UNIT_BYTES, FIELD_SERVER, 0, 64 * TIB, 0,      \
-      "of the content")
+    F(S, 5, U64, size_bytes, "size", UNIT_BYTES, 0, 0, 64 * TIB, 0,                 \
+      "of the content; filled in by apply")
 RECORD_DECLARE(artifact, ARTIFACT_FIELDS)
 #define IMAGE_SPEC_FIELDS(F, S)                                                          \
     F(S, 1, LIST, artifacts, "artifacts", artifact, FIELD_REQUIRED, 1, ARTIFACTS_MAX, 0, \

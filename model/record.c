@@ -841,7 +841,7 @@ static const struct type_ops type_table[] = {
     [FIELD_LIST] = OWNING_OPS(list, RECORD_LIST_MAX),
     [FIELD_TEXTS] = OWNING_OPS(texts, RECORD_LIST_MAX),
     [FIELD_LABELS] = OWNING_OPS(labels, RECORD_LIST_MAX),
-    [FIELD_BLOB] = OWNING_OPS(blob, RECORD_TEXT_MAX),
+    [FIELD_BLOB] = OWNING_OPS(blob, RECORD_BLOB_MAX),
 };
 
 static const struct type_ops *ops_of(const struct field *field)
