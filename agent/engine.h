@@ -123,6 +123,7 @@ struct engine_host {
     const struct clock *clock;
     struct resource_groups *groups; /* may be NULL */
     enum kvm_kind kvm;              /* vmm/kvm_probe.h */
+    uint32_t tsc_khz;               /* of the time stamp counter; 0: not known */
 };
 
 struct engine_ops;

@@ -115,6 +115,9 @@ static _Noreturn void fake_vm(char **argv)
                 append_line("running", "\n");
             }
         }
+        if (access(argv[ARG_FOLDER], F_OK) != 0) {
+            _exit(CRASH_STATUS); /* as a VM would whose disks are taken away */
+        }
         if (running) {
             end_if_told(argv);
         }
@@ -141,6 +144,7 @@ struct fake_run {
     struct loop_timer *begin; /* start's next step, then its deadline */
     struct loop_timer *watch; /* looks at the folder */
     struct loop_timer *grace; /* of a stop */
+    bool adopted;
     bool held_told, running_told;
     bool stopping, killed, frozen;
     bool paused, paused_told;
@@ -188,11 +192,11 @@ static void fake_ended(void *context, const struct vm_process_end *end)
     bool clean =
         end->exit_status == 0 || (end->exit_status < 0 && end->signal_number < 0);
     fake_exited(run,
-                run->killed              ? ENGINE_END_KILLED
-                : !run->held_told        ? ENGINE_END_START_FAILED
-                : clean && run->stopping ? ENGINE_END_STOPPED
-                : end->exit_status == 0  ? ENGINE_END_GUEST_SHUTDOWN
-                                         : ENGINE_END_CRASHED,
+                run->killed                        ? ENGINE_END_KILLED
+                : !run->held_told && !run->adopted ? ENGINE_END_START_FAILED
+                : clean && run->stopping           ? ENGINE_END_STOPPED
+                : end->exit_status == 0            ? ENGINE_END_GUEST_SHUTDOWN
+                                                   : ENGINE_END_CRASHED,
                 end, NULL);
 }
 
@@ -376,6 +380,7 @@ static struct engine_run *fake_adopt(const struct engine_host *host,
         (void)engine_fake.close(&run->run);
         return NULL;
     }
+    run->adopted = true;
     return &run->run;
 }
 

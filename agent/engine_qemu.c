@@ -65,32 +65,48 @@ static bool boots_kernel(const struct engine_vm *vm)
     return vm->kernel_path[0] != '\0';
 }
 
+/* What the arguments depend on beside the VM. */
+struct platform {
+    bool native;      /* hardware KVM */
+    bool microvm;     /* else q35 */
+    uint32_t tsc_khz; /* to tell an emulated guest */
+};
+
 /* On microvm devices sit on virtio-mmio, which the guest finds by ACPI; on q35 on PCI. */
-static const char *bus(const struct engine_vm *vm)
+static const char *bus(const struct platform *platform)
 {
-    return boots_kernel(vm) ? "device" : "pci";
+    return platform->microvm ? "device" : "pci";
 }
 
-static void
-add_machine(struct arguments *arguments, const struct engine_vm *vm, enum kvm_kind kvm)
+static void add_machine(struct arguments *arguments,
+                        const struct engine_vm *vm,
+                        const struct platform *platform)
 {
-    bool native = kvm == KVM_NATIVE;
     add_pair(arguments, "-machine",
-             boots_kernel(vm)
+             !platform->microvm ? "q35"
+             : platform->native
                  ? "microvm,acpi=on,auto-kernel-cmdline=off,x-option-roms=off"
-                 : "q35");
-    add_pair(arguments, "-accel", native ? "kvm" : "tcg,thread=multi");
-    add_pair(arguments, "-cpu", native ? "host" : "max");
+                 : "microvm,acpi=on,pit=off,pic=off,rtc=on,auto-kernel-cmdline=off");
+    add_pair(arguments, "-accel", platform->native ? "kvm" : "tcg,thread=multi");
+    /* Emulated string instructions with ERMS, and a fifth level of page tables, only cost
+     * time. */
+    add_pair(arguments, "-cpu", platform->native ? "host" : "max,-erms,-la57");
     add(arguments, "-smp");
     add(arguments, "%" PRIu32, vm->cpu_count);
     add(arguments, "-m");
     add(arguments, "%" PRIu64 "M", vm->memory_bytes / MIB);
-    if (boots_kernel(vm)) {
-        add_pair(arguments, "-kernel", vm->kernel_path);
-        if (vm->initrd_path[0] != '\0') {
-            add_pair(arguments, "-initrd", vm->initrd_path);
-        }
-        add(arguments, "-append");
+    if (!boots_kernel(vm)) {
+        return;
+    }
+    add_pair(arguments, "-kernel", vm->kernel_path);
+    if (vm->initrd_path[0] != '\0') {
+        add_pair(arguments, "-initrd", vm->initrd_path);
+    }
+    add(arguments, "-append");
+    if (platform->microvm && !platform->native) {
+        add(arguments, "%s tsc_early_khz=%" PRIu32 "%s%s", CMDLINE_ALWAYS,
+            platform->tsc_khz, vm->cmdline[0] != '\0' ? " " : "", vm->cmdline);
+    } else {
         add(arguments, "%s%s%s", CMDLINE_ALWAYS, vm->cmdline[0] != '\0' ? " " : "",
             vm->cmdline);
     }
@@ -109,7 +125,9 @@ static void escape(const char *text, char *ret_text, size_t size)
     ret_text[at] = '\0';
 }
 
-static void add_disks(struct arguments *arguments, const struct engine_vm *vm)
+static void add_disks(struct arguments *arguments,
+                      const struct engine_vm *vm,
+                      const struct platform *platform)
 {
     char folder[2 * ENGINE_FOLDER_MAX];
     escape(vm->folder, folder, sizeof(folder));
@@ -120,12 +138,14 @@ static void add_disks(struct arguments *arguments, const struct engine_vm *vm)
             ",discard=unmap,file.driver=file,file.filename=%s/disk-%s.qcow2",
             i, folder, vm->disks[i].name);
         add(arguments, "-device");
-        add(arguments, "virtio-blk-%s,drive=disk%" PRIu32 ",serial=%.20s", bus(vm), i,
-            vm->disks[i].name);
+        add(arguments, "virtio-blk-%s,drive=disk%" PRIu32 ",serial=%.20s", bus(platform),
+            i, vm->disks[i].name);
     }
 }
 
-static void add_nics(struct arguments *arguments, const struct engine_vm *vm)
+static void add_nics(struct arguments *arguments,
+                     const struct engine_vm *vm,
+                     const struct platform *platform)
 {
     for (uint32_t i = 0; i < vm->nic_count; i++) {
         char mac[MAC_TEXT_SIZE];
@@ -135,11 +155,14 @@ static void add_nics(struct arguments *arguments, const struct engine_vm *vm)
             "tap,id=net%" PRIu32 ",ifname=%s,script=no,downscript=no,vhost=off", i,
             vm->nics[i].tap);
         add(arguments, "-device");
-        add(arguments, "virtio-net-%s,netdev=net%" PRIu32 ",mac=%s", bus(vm), i, mac);
+        add(arguments, "virtio-net-%s,netdev=net%" PRIu32 ",mac=%s", bus(platform), i,
+            mac);
     }
 }
 
-static void add_channels(struct arguments *arguments, const struct engine_vm *vm)
+static void add_channels(struct arguments *arguments,
+                         const struct engine_vm *vm,
+                         const struct platform *platform)
 {
     char folder[2 * ENGINE_FOLDER_MAX];
     escape(vm->folder, folder, sizeof(folder));
@@ -151,11 +174,16 @@ static void add_channels(struct arguments *arguments, const struct engine_vm *vm
     add_pair(arguments, "-mon", "chardev=qmp,mode=control");
     add_pair(arguments, "-object", "rng-random,id=rng,filename=/dev/urandom");
     add(arguments, "-device");
-    add(arguments, "virtio-rng-%s,rng=rng", bus(vm));
+    add(arguments, "virtio-rng-%s,rng=rng", bus(platform));
 }
 
-char **engine_qemu_arguments(const struct engine_vm *vm, enum kvm_kind kvm)
+char **
+engine_qemu_arguments(const struct engine_vm *vm, enum kvm_kind kvm, uint32_t tsc_khz)
 {
+    const struct platform platform = {.native = kvm == KVM_NATIVE,
+                                      .microvm = boots_kernel(vm) &&
+                                                 (kvm == KVM_NATIVE || tsc_khz != 0),
+                                      .tsc_khz = tsc_khz};
     struct arguments arguments = {.items = calloc(ARGUMENTS_MAX, sizeof(char *))};
     if (arguments.items == NULL) {
         return NULL;
@@ -170,10 +198,10 @@ char **engine_qemu_arguments(const struct engine_vm *vm, enum kvm_kind kvm)
     add_pair(&arguments, "-sandbox",
              "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
     add_pair(&arguments, "-action", "shutdown=pause,panic=pause,reboot=reset");
-    add_machine(&arguments, vm, kvm);
-    add_channels(&arguments, vm);
-    add_disks(&arguments, vm);
-    add_nics(&arguments, vm);
+    add_machine(&arguments, vm, &platform);
+    add_channels(&arguments, vm, &platform);
+    add_disks(&arguments, vm, &platform);
+    add_nics(&arguments, vm, &platform);
     if (arguments.failed) {
         return engine_qemu_arguments_free(arguments.items);
     }
@@ -394,7 +422,8 @@ static void process_begin(struct qemu_run *run)
 {
     char log[ENGINE_PATH_SIZE];
     struct err err = {0};
-    char **arguments = engine_qemu_arguments(&run->vm, run->host->kvm);
+    char **arguments =
+        engine_qemu_arguments(&run->vm, run->host->kvm, run->host->tsc_khz);
     qemu_path(run, "engine.log", log);
     if (arguments == NULL) {
         start_failed(run, "out of memory");

@@ -14,11 +14,14 @@
 #include <sys/statvfs.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
+#include <x86intrin.h>
 
-#define PROC_SIZE_MAX (1u << 20) /* /proc/stat has a line per interrupt */
-#define NUMA_MAX      1024
-#define KIB_PER_LINE  1024
+#define PROC_SIZE_MAX  (1u << 20) /* /proc/stat has a line per interrupt */
+#define NUMA_MAX       1024
+#define KIB_PER_LINE   1024
+#define TSC_MEASURE_MS 50
 
 extern char **environ;
 
@@ -146,6 +149,26 @@ static void qemu_version_read(char version[HOST_FACTS_TEXT_SIZE])
     fd_close(&pipe_fds[0]);
 }
 
+static uint64_t raw_ns(void)
+{
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC_RAW, &now); /* cannot fail */
+    return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
+}
+
+/* Ticks of the time stamp counter per millisecond, over TSC_MEASURE_MS: good to a part in
+ * ten thousand. */
+static uint32_t tsc_khz_measure(void)
+{
+    struct timespec pause = {.tv_nsec = TSC_MEASURE_MS * 1000000L};
+    uint64_t start_ns = raw_ns();
+    uint64_t start = __rdtsc();
+    (void)nanosleep(&pause, NULL); /* a signal only makes it shorter */
+    uint64_t ticks = __rdtsc() - start;
+    uint64_t elapsed_ns = raw_ns() - start_ns;
+    return elapsed_ns > 0 ? (uint32_t)(ticks * 1000000U / elapsed_ns) : 0;
+}
+
 int host_facts_read(struct host_facts *ret_facts, struct err *err)
 {
     struct host_facts facts = {.cores = cores_count(), .numa_nodes = numa_count()};
@@ -164,6 +187,7 @@ int host_facts_read(struct host_facts *ret_facts, struct err *err)
     qemu_version_read(facts.qemu_version);
     kvm_probe("/dev/kvm", &kvm);
     facts.kvm = kvm.kind;
+    facts.tsc_khz = tsc_khz_measure();
     (void)snprintf(facts.kvm_reason, sizeof(facts.kvm_reason), "%s", kvm.reason);
     facts.engines = ENGINE_BIT(ENGINE_FAKE);
     if (facts.qemu_version[0] != '\0') {

@@ -25,6 +25,8 @@ struct host_facts {
     char qemu_version[HOST_FACTS_TEXT_SIZE]; /* "" without QEMU */
     uint32_t engines;                        /* ENGINE_BIT set */
     enum kvm_kind kvm;
+    uint32_t tsc_khz; /* of the time stamp counter, measured; an emulated guest sees the
+                         same */
     char kvm_reason[256];
 };
 
