@@ -183,7 +183,7 @@ static int listener_open(struct mesh *mesh,
         .secret_key = &mesh->secret_key,
         .public_key = &mesh->public_key,
         .body_size_max = join ? MESH_JOIN_BODY_SIZE_MAX : MESH_BODY_SIZE_MAX,
-        .hwm = listener == MESH_LISTENER_CONTROL ? MESH_SOCKET_HWM : MESH_SOCKET_BULK_HWM,
+        .bulk = listener != MESH_LISTENER_CONTROL, /* guests do not slow members either */
         .zap_domain =
             join ? mesh_zap_guest_domain(mesh->zap) : mesh_zap_member_domain(mesh->zap),
     };

@@ -19,15 +19,16 @@
  * for that long: old news is worse than none. A peer that restarts shows as down and
  * up, however quick it was.
  *
- * Lanes: MESH_CONTROL and MESH_BULK never share a connection, a port or a queue. The
- * bulk lane has a ROUTER of its own, whose port dialers learn from WELCOME, and a
- * second DEALER per peer, opened with the first bulk message and closed after a minute
- * without one. At most twice MESH_SOCKET_BULK_HWM messages per peer are in flight
- * inside libzmq; on both ends bulk is served only when no control message waits. A
- * receiver that falls behind stops reading the lane, so bulk is held back by TCP and
- * then by BERTH_EFULL at the sender (and after three seconds of that the heartbeats
- * give the connection up). So chunks never delay a heartbeat in a queue of ours;
- * credit windows on top, to bound what all peers together send, are the caller's.
+ * Lanes: MESH_CONTROL and MESH_BULK never share a connection, a port, a queue or the
+ * I/O thread that encrypts. The bulk lane has a ROUTER of its own, whose port dialers
+ * learn from WELCOME, and a second DEALER per peer, opened with the first bulk message
+ * and closed after a minute without one. At most twice MESH_SOCKET_BULK_HWM messages
+ * per peer are in flight inside libzmq; on both ends bulk is served only when no
+ * control message waits. A receiver that falls behind stops reading the lane, so bulk
+ * is held back by TCP and then by BERTH_EFULL at the sender (and after three seconds
+ * of that the heartbeats give the connection up). So chunks never delay a heartbeat in
+ * a queue of ours; credit windows on top, to bound what all peers together send, are
+ * the caller's.
  *
  * Threads: all calls and callbacks on the loop's thread. Inside, one czmq actor owns
  * every socket and a second, shared by the meshes of the process, answers ZAP. A

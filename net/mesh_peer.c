@@ -173,7 +173,7 @@ int mesh_link_open(struct mesh *mesh, struct mesh_peer *peer, enum mesh_lane lan
         .server_key = &peer->id.key,
         .body_size_max = peer->id.class == MESH_JOIN_HOST ? MESH_JOIN_BODY_SIZE_MAX
                                                           : MESH_BODY_SIZE_MAX,
-        .hwm = lane == MESH_BULK ? MESH_SOCKET_BULK_HWM : MESH_SOCKET_HWM,
+        .bulk = lane == MESH_BULK,
         .reconnect_jitter_ms = (int)((mesh->jitter >> 16) % 200),
     };
     const int r = mesh_socket_dial(&link->socket, &config, &address);

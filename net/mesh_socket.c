@@ -20,12 +20,17 @@
 #define ZMQ_ZAP_ENFORCE_DOMAIN 93
 #endif
 
+/* Bit masks for ZMQ_AFFINITY. */
+#define IO_THREAD_CONTROL UINT64_C(1)
+#define IO_THREAD_BULK    UINT64_C(2)
+
 static void setup_once(void)
 {
     zsys_handler_set(NULL);
     zsys_set_logstream(NULL);
     zsys_set_logsystem(false);
     zsys_set_max_sockets(0); /* 0: as many as libzmq can; our own tables are the limit */
+    zsys_set_io_threads(2);
 }
 
 void mesh_socket_setup(void)
@@ -60,12 +65,16 @@ static void options_set(zsock_t *socket,
         (int64_t)config->body_size_max + MESH_FRAME_HEADER_SIZE + CURVE_OVERHEAD_BYTES;
     REQUIRE(zmq_setsockopt(zsock_resolve(socket), ZMQ_MAXMSGSIZE, &message_size_max,
                            sizeof(message_size_max)) == 0);
+    const uint64_t io_threads = config->bulk ? IO_THREAD_BULK : IO_THREAD_CONTROL;
+    REQUIRE(zmq_setsockopt(zsock_resolve(socket), ZMQ_AFFINITY, &io_threads,
+                           sizeof(io_threads)) == 0);
+    const int hwm = config->bulk ? MESH_SOCKET_BULK_HWM : MESH_SOCKET_HWM;
     const struct {
         int option;
         int value;
     } options[] = {
-        {ZMQ_SNDHWM, config->hwm},
-        {ZMQ_RCVHWM, config->hwm},
+        {ZMQ_SNDHWM, hwm},
+        {ZMQ_RCVHWM, hwm},
         {ZMQ_HEARTBEAT_IVL, 1000},
         {ZMQ_HEARTBEAT_TIMEOUT, 3000},
         {ZMQ_HEARTBEAT_TTL, 3000},

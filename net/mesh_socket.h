@@ -4,6 +4,8 @@
  * Shapes: struct mesh_socket is a ROUTER that listens or a DEALER that dials, always
  * with CURVE, and the PAIR on which libzmq reports what happens to its connections.
  * The settings and their reasons:
+ *   AFFINITY: bulk sockets have an I/O thread of their own, so that encrypting a chunk
+ *   does not stand before a heartbeat.
  *   HWM 64 (8 in the bulk lane): messages that a pipe holds per peer.
  *   MAXMSGSIZE: header, body limit and what CURVE adds; more ends the connection.
  *   HEARTBEAT 1000/3000/3000 ms: ends TCP connections that died without a word.
@@ -42,7 +44,7 @@ struct mesh_socket_config {
     const struct mesh_key *secret_key;
     const struct mesh_key *public_key;
     size_t body_size_max;
-    int hwm;
+    bool bulk;
     const char *zap_domain;            /* listening */
     const struct mesh_key *server_key; /* dialing: the one key that may answer */
     int reconnect_jitter_ms;           /* dialing: 0-199 */

@@ -148,6 +148,8 @@ static void handler_main(zsock_t *pipe, void *args)
         }
     }
     zpoller_destroy(&poller);
+    /* Closing gives the endpoint back some time later; the next handler wants it now. */
+    (void)zsock_unbind(socket, "%s", ZAP_ENDPOINT); /* it is bound */
     zsock_destroy(&socket);
 }
 
@@ -160,8 +162,9 @@ static int handler_use(struct err *err)
         zsock_t *socket = zsock_new_rep("@" ZAP_ENDPOINT);
         handler = socket ? zactor_new(handler_main, socket) : NULL;
         if (!handler) {
+            r = err_set(err, -ENOMEM, "start the mesh's authentication thread: %s",
+                        socket ? "no thread" : "no socket, or " ZAP_ENDPOINT " is taken");
             zsock_destroy(&socket);
-            r = err_set(err, -ENOMEM, "start the mesh's authentication thread");
         }
     }
     handler_users += r ? 0 : 1;

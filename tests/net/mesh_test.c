@@ -193,7 +193,7 @@ START_TEST(a_peer_that_restarts_at_its_address_is_found_again)
 }
 END_TEST
 
-START_TEST(the_listening_side_notices_at_once_that_a_dialer_is_gone)
+START_TEST(the_listening_side_notices_that_a_dialer_is_gone)
 {
     rack_start(&rack, 2);
     struct host *a = &rack.hosts[0];
@@ -323,10 +323,17 @@ START_TEST(a_receiver_that_does_not_read_holds_the_sender_back_and_loses_nothing
     host_dial(a, b);
     RACK_WAIT(&rack, host_sees(a, b));
     a->number = 400;
-    /* The receiver's loop does not run in here. */
+    /* The receiver's loop does not run in here: what is over its inbox must stay outside.
+     * The second wait only gives a broken mesh its chance; a sound one cannot fail it. */
     while (host_stats(b).frames_received < MESH_INBOX_BULK_MAX) {
         chunks_send(a);
     }
+    for (unsigned i = 0; i < 300 && a->number > 0; i++) {
+        chunks_send(a);
+        zclock_sleep(1);
+    }
+    /* Besides chunks there are a few HELLOs. */
+    ck_assert_uint_lt(host_stats(b).frames_received, MESH_INBOX_BULK_MAX + 64);
     ck_assert_uint_gt(a->number, 0);
     a->on_room = chunks_send;
     chunks_send(a);
@@ -418,7 +425,7 @@ static Suite *suite(void)
     tcase_add_test(c, a_dead_peers_queue_is_bounded_and_leaves_when_it_comes);
     tcase_add_test(c, what_waits_too_long_for_a_dead_peer_is_dropped);
     tcase_add_test(c, a_peer_that_restarts_at_its_address_is_found_again);
-    tcase_add_test(c, the_listening_side_notices_at_once_that_a_dialer_is_gone);
+    tcase_add_test(c, the_listening_side_notices_that_a_dialer_is_gone);
     tcase_add_test(c, a_peer_follows_its_address);
     tcase_add_loop_test(c, ten_thousand_messages_arrive_in_order, 0, 2);
     tcase_add_loop_test(c, bulk_does_not_hold_up_control, 0, 2);
