@@ -1,0 +1,134 @@
+/* Goal: what is written comes back; what is damaged is refused, never guessed. */
+#include "agent/vm_record.h"
+#include "support/temp_dir.h"
+#include "support/test_main.h"
+
+#include <check.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static struct vm_record sample(void)
+{
+    struct vm_record record = {
+        .state = VM_RECORD_RUNNING,
+        .epoch_seen = 12,
+        .order = {.vm = {.uid = 7,
+                         .epoch = 11,
+                         .name = "web-1",
+                         .tenant = "shop",
+                         .cpu_count = 2,
+                         .cpu_weight = 100,
+                         .memory_bytes = 128 * MIB},
+                  .engine = ENGINE_QEMU,
+                  .fenced = true,
+                  .stop_grace_ms = 10000,
+                  .probe_address = 0x0a000005,
+                  .probe_port = 80,
+                  .probe_path = "/",
+                  .probe_every_ms = 1000,
+                  .probe_timeout_ms = 500,
+                  .probe_pass = 1,
+                  .probe_fail = 3},
+        .identity = {.pid = 4711, .start_ticks = 99, .boot = "b007"},
+        .since_wall_ms = 1,
+        .start_wall_ms = 2,
+        .running_wall_ms = 3,
+        .reason = "said \"\xff\x01\"",
+    };
+    return record;
+}
+
+START_TEST(a_record_comes_back_as_it_was_written)
+{
+    struct temp_dir dir;
+    temp_dir_init(&dir);
+    struct vm_record record = sample();
+    struct vm_record back;
+    struct err err = {0};
+
+    ck_assert_int_eq(vm_record_read(dir.path, &back, &err), BERTH_ENOTFOUND);
+    ck_assert_int_eq(vm_record_write(dir.path, &record, &err), 0);
+    ck_assert_msg(vm_record_read(dir.path, &back, &err) == 0, "%s", err.text);
+
+    ck_assert_str_eq(back.reason, "said \"?\x01\""); /* not UTF-8: made harmless */
+    memcpy(back.reason, record.reason, sizeof(back.reason));
+    ck_assert_mem_eq(&back.order, &record.order, sizeof(record.order));
+    ck_assert_int_eq(back.state, record.state);
+    ck_assert_uint_eq(back.epoch_seen, 12);
+    ck_assert_int_eq(back.identity.pid, 4711);
+    ck_assert_uint_eq(back.identity.start_ticks, 99);
+    ck_assert_str_eq(back.identity.boot, "b007");
+    ck_assert_uint_eq(back.running_wall_ms, 3);
+    temp_dir_fini(&dir);
+}
+END_TEST
+
+struct damage {
+    const char *from;
+    const char *to;
+    const char *word;
+};
+
+static const struct damage damages[] = {
+    {"\"version\": 1", "\"version\": 2", "version"},
+    {"\"running\"", "\"walking\"", "state"},
+    {"\"pid\": 4711", "\"pid\": -1", "pid"},
+    {"\"pid\": 4711", "\"pid\": 4294967296", "pid"},
+    {"\"pid\": 4711", "\"pid\": \"4711\"", "pid"},
+    {"\"startTicks\"", "\"startTacks\"", "startTicks"},
+    {"\"engine\": 1", "\"engine\": 9", "engine"},
+    {"\"uid\": 7", "\"uid\": 0", "uid"},
+    {"\"epoch\": 11", "\"epoch\": 13", "epochs"},
+    {"\"fenced\": true", "\"fenced\": 1", "fenced"},
+    {"\"web-1\"", "\"0123456789012345678901234567890123456789012345678901234567890123\"",
+     "name"},
+    {"{", "[", "line 2"},
+};
+
+START_TEST(a_damaged_record_is_refused_with_the_field)
+{
+    const struct damage *damage = &damages[_i];
+    struct vm_record record = sample();
+    struct vm_record back;
+    struct err err = {0};
+    char *text = vm_record_encode(&record);
+    const char *at = strstr(text, damage->from);
+    ck_assert_ptr_nonnull(at);
+    char damaged[8192];
+    int length = snprintf(damaged, sizeof(damaged), "%.*s%s%s", (int)(at - text), text,
+                          damage->to, at + strlen(damage->from));
+
+    ck_assert_int_eq(vm_record_decode(damaged, (size_t)length, &back, &err),
+                     BERTH_ECORRUPT);
+    ck_assert_msg(strstr(err.text, damage->word) != NULL, "%s", err.text);
+    free(text);
+}
+END_TEST
+
+START_TEST(no_prefix_of_a_record_is_taken_for_one)
+{
+    struct vm_record record = sample();
+    struct vm_record back;
+    char *text = vm_record_encode(&record);
+
+    for (size_t size = 0; size < strlen(text); size++) {
+        ck_assert_int_eq(vm_record_decode(text, size, &back, NULL), BERTH_ECORRUPT);
+    }
+    free(text);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("vm_record");
+    TCase *tests = tcase_create("vm_record");
+    tcase_add_test(tests, a_record_comes_back_as_it_was_written);
+    tcase_add_loop_test(tests, a_damaged_record_is_refused_with_the_field, 0,
+                        sizeof(damages) / sizeof(damages[0]));
+    tcase_add_test(tests, no_prefix_of_a_record_is_taken_for_one);
+    suite_add_tcase(suite, tests);
+    return test_main_run(suite);
+}
