@@ -1,0 +1,298 @@
+/* Actions on one object, and the questions about it. */
+#include "api/api_handlers.h"
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/parse_number.h"
+#include "base/random.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define TOKEN_SECRET_SIZE 32
+#define TOKEN_PREFIX      "berth-"
+#define JOIN_TTL_MS       (15 * 60 * 1000)
+#define JOIN_TTL_MAX_MS   (24 * 3600 * 1000)
+
+static void acted(struct api_call *call)
+{
+    const struct apply_result *refusal = call_refusal(call);
+    if (refusal != NULL) {
+        call_refuse(call, refusal);
+        return;
+    }
+    call_answer(call, 200,
+                json_pack("{s:I}", "revision", (json_int_t)call->results[0].revision), 0);
+}
+
+static const void *target_of(struct api_call *call, const struct state *state)
+{
+    const void *object =
+        state_get(state, call->target.kind, call->target.tenant, call->target.name);
+    if (object == NULL) {
+        call_fail_missing(call);
+    }
+    return object;
+}
+
+void handle_scale(struct api_call *call, const struct state *state)
+{
+    struct command command;
+    char reason[128];
+    json_t *replicas = json_object_get(call->body, "replicas");
+    if (target_of(call, state) == NULL) {
+        return;
+    }
+    if (!json_is_integer(replicas) || json_integer_value(replicas) < 0 ||
+        json_integer_value(replicas) > GROUP_VMS_MAX) {
+        call_fail(call, BERTH_EINVALID, "replicas: a number from 0 to 10000");
+        return;
+    }
+    command_init(&command, COMMAND_GROUP_SCALE);
+    memcpy(command.body.group_scale.tenant, call->target.tenant, NAME_SIZE);
+    memcpy(command.body.group_scale.group, call->target.name, NAME_SIZE);
+    command.body.group_scale.desired = (uint32_t)json_integer_value(replicas);
+    command.body.group_scale.by_user = true;
+    (void)snprintf(reason, sizeof(reason), "scaled by %s", call->subject.name);
+    (void)record_set_text(&command.body.group_scale.reason, reason);
+    call_propose(call, &command, 1, acted);
+    command_fini(&command);
+}
+
+static void set_power(struct api_call *call, const struct state *state, enum power power)
+{
+    const struct vm *vm = target_of(call, state);
+    struct command command;
+    if (vm == NULL) {
+        return;
+    }
+    command_init(&command, COMMAND_SET_POWER);
+    command.body.set_power.vm = vm->meta.uid;
+    command.body.set_power.power = power;
+    call_propose(call, &command, 1, acted);
+    command_fini(&command);
+}
+
+void handle_vm_start(struct api_call *call, const struct state *state)
+{
+    set_power(call, state, POWER_ON);
+}
+
+void handle_vm_stop(struct api_call *call, const struct state *state)
+{
+    set_power(call, state, POWER_OFF);
+}
+
+/* Stopped where it is and placed anew. */
+void handle_vm_restart(struct api_call *call, const struct state *state)
+{
+    const struct vm *vm = target_of(call, state);
+    struct command command;
+    char reason[128];
+    if (vm == NULL) {
+        return;
+    }
+    command_init(&command, COMMAND_EVICT_VM);
+    command.body.evict_vm.vm = vm->meta.uid;
+    command.body.evict_vm.epoch = vm->status.epoch;
+    command.body.evict_vm.intent = STOP_INTENT_MOVE;
+    (void)snprintf(reason, sizeof(reason), "restarted by %s", call->subject.name);
+    (void)record_set_text(&command.body.evict_vm.reason, reason);
+    call_propose(call, &command, 1, acted);
+    command_fini(&command);
+}
+
+static void set_drain(struct api_call *call, const struct state *state, bool drain)
+{
+    const struct host *host = target_of(call, state);
+    struct command command;
+    const char *reason = json_member_text(call->body, "reason", "");
+    if (host == NULL) {
+        return;
+    }
+    if (strlen(reason) > 255) {
+        call_fail(call, BERTH_EINVALID, "reason: at most 255 bytes");
+        return;
+    }
+    command_init(&command, COMMAND_HOST_DRAIN);
+    command.body.host_drain.host = host->meta.uid;
+    command.body.host_drain.drain = drain;
+    (void)record_set_text(&command.body.host_drain.reason,
+                          reason[0] != '\0' ? reason : NULL);
+    call_propose(call, &command, 1, acted);
+    command_fini(&command);
+}
+
+void handle_drain(struct api_call *call, const struct state *state)
+{
+    set_drain(call, state, true);
+}
+
+void handle_undrain(struct api_call *call, const struct state *state)
+{
+    set_drain(call, state, false);
+}
+
+void handle_explain(struct api_call *call, const struct state *state)
+{
+    const struct control_plane *control = call->api->control;
+    const void *object = target_of(call, state);
+    if (object == NULL) {
+        return;
+    }
+    json_t *document = call->target.kind == KIND_VM
+                           ? control->explain_vm(control->context, object)
+                           : control->explain_group(control->context, object);
+    if (document == NULL) {
+        call_fail(call, BERTH_ENOTLEADER, NULL);
+        return;
+    }
+    call_answer(call, 200, document, state_revision(state));
+}
+
+void handle_console(struct api_call *call, const struct state *state)
+{
+    const struct control_plane *control = call->api->control;
+    const struct vm *vm = target_of(call, state);
+    if (vm == NULL) {
+        return;
+    }
+    control->console(control->context, call->exchange, vm->meta.uid);
+    call_leave(call);
+}
+
+/* ---- tokens
+ * ----------------------------------------------------------------------------------------------------
+ */
+
+static void
+join_token_made(void *context, int code, const char *token, const char *detail)
+{
+    struct exchange *exchange = context;
+    if (code < 0) {
+        problem_answer(exchange, &(struct problem){.code = code, .detail = detail}, 0);
+    } else {
+        call_send_json(exchange, 201, json_pack("{s:s}", "token", token), 0, 0);
+    }
+    exchange_unref(exchange);
+}
+
+static int ttl_read(const struct api_call *call,
+                    uint64_t fallback_ms,
+                    uint64_t *ret_ms,
+                    struct err *err)
+{
+    const char *text = json_member_text(call->body, "ttl", NULL);
+    *ret_ms = fallback_ms;
+    return text != NULL ? parse_duration_ms(text, ret_ms, err) : 0;
+}
+
+void handle_join_token(struct api_call *call, const struct state *state)
+{
+    const struct control_plane *control = call->api->control;
+    struct err err;
+    uint64_t ttl_ms = 0;
+    (void)state;
+    if (ttl_read(call, JOIN_TTL_MS, &ttl_ms, &err) < 0) {
+        call_fail(call, BERTH_EINVALID, err.text);
+        return;
+    }
+    if (ttl_ms == 0 || ttl_ms > JOIN_TTL_MAX_MS) {
+        call_fail(call, BERTH_EINVALID, "ttl: more than nothing, at most 24h");
+        return;
+    }
+    control->join_token(control->context, ttl_ms, join_token_made,
+                        exchange_ref(call->exchange));
+    call_leave(call);
+}
+
+struct minted {
+    char secret[sizeof(TOKEN_PREFIX) + 2 * TOKEN_SECRET_SIZE];
+};
+
+static void token_made(struct api_call *call)
+{
+    const struct apply_result *refusal = call_refusal(call);
+    const struct minted *minted = call->context;
+    if (refusal != NULL) {
+        call_refuse(call, refusal);
+        return;
+    }
+    call_answer(call, 201, json_pack("{s:s}", "token", minted->secret), 0);
+}
+
+static void minted_free(void *context)
+{
+    struct minted *minted = context;
+    explicit_bzero(minted, sizeof(*minted));
+    free(minted);
+}
+
+static enum role role_named(const char *name)
+{
+    for (int role = ROLE_VIEWER; role <= ROLE_ADMIN; role++) {
+        if (strcmp(role_names[role], name) == 0) {
+            return (enum role)role;
+        }
+    }
+    return ROLE_NONE;
+}
+
+static int token_fill(struct api_call *call,
+                      struct token *token,
+                      const char *secret,
+                      struct err *err)
+{
+    const char *name = json_member_text(call->body, "name", "");
+    const char *tenant = json_member_text(call->body, "tenant", "");
+    uint64_t ttl_ms = 0;
+    token->spec.role = role_named(json_member_text(call->body, "role", "viewer"));
+    if (!name_valid(name) || (tenant[0] != '\0' && !name_valid(tenant))) {
+        return err_set(err, BERTH_EINVALID, "name: wanted 1-63 of a-z, 0-9 and -");
+    }
+    if (token->spec.role == ROLE_NONE) {
+        return err_set(err, BERTH_EINVALID, "role: viewer, operator or admin");
+    }
+    int r = ttl_read(call, 0, &ttl_ms, err);
+    if (r < 0) {
+        return r;
+    }
+    (void)snprintf(token->meta.name, NAME_SIZE, "%s", name);
+    (void)snprintf(token->spec.tenant, NAME_SIZE, "%s", tenant);
+    token->spec.expires_wall_ms = ttl_ms > 0 ? call->wall_ms + ttl_ms : 0;
+    digest_of(secret, strlen(secret), &token->spec.hash);
+    return 0;
+}
+
+void handle_token(struct api_call *call, const struct state *state)
+{
+    struct command command;
+    struct err err = {0};
+    uint8_t random[TOKEN_SECRET_SIZE];
+    struct token *token = object_new(KIND_TOKEN);
+    struct minted *minted = calloc(1, sizeof(*minted));
+    (void)state;
+    int r = token == NULL || minted == NULL ? err_sys(&err, -ENOMEM, "token") : 0;
+    if (r == 0) {
+        random_secret(random, sizeof(random));
+        memcpy(minted->secret, TOKEN_PREFIX, sizeof(TOKEN_PREFIX));
+        hex_format(random, sizeof(random), minted->secret + strlen(TOKEN_PREFIX));
+        call->context = minted;
+        call->context_free = minted_free;
+        r = token_fill(call, token, minted->secret, &err);
+    } else {
+        free(minted);
+    }
+    if (r == 0) {
+        command_init(&command, COMMAND_PUT);
+        r = command_set_put(&command, KIND_TOKEN, token, REVISION_NONE);
+    }
+    object_free(KIND_TOKEN, token);
+    if (r < 0) {
+        call_fail(call, r, err.text);
+        return;
+    }
+    call_propose(call, &command, 1, token_made);
+    command_fini(&command);
+}

@@ -1,0 +1,273 @@
+#include "api/api_call.h"
+
+#include "base/bytes.h"
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "base/parse_number.h"
+#include "base/random.h"
+#include "base/require.h"
+#include "model/document.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- answers ---- */
+
+const struct state *call_state(const struct api_call *call)
+{
+    const struct control_plane *control = call->api != NULL ? call->api->control : NULL;
+    return control != NULL ? control->state(control->context) : NULL;
+}
+
+static unsigned common_headers(const struct exchange *exchange,
+                               struct exchange_header headers[3],
+                               char revision_text[24],
+                               uint64_t revision)
+{
+    const char *request_id = exchange_request(exchange)->request_id;
+    unsigned count = 0;
+    snprintf(revision_text, 24, "%" PRIu64, revision);
+    headers[count++] = (struct exchange_header){"Berth-Revision", revision_text};
+    if (request_id != NULL) {
+        headers[count++] = (struct exchange_header){"X-Request-Id", request_id};
+    }
+    return count;
+}
+
+void call_send_json(struct exchange *exchange,
+                    int status,
+                    json_t *take_document,
+                    uint64_t revision,
+                    uint64_t etag)
+{
+    struct exchange_header headers[3];
+    char revision_text[24];
+    char etag_text[24];
+    CLEANUP_FREE char *text = take_document != NULL ? json_text(take_document) : NULL;
+    json_decref(take_document);
+    if (text == NULL) {
+        problem_answer(exchange, &(struct problem){.code = -ENOMEM}, revision);
+        return;
+    }
+    unsigned count = common_headers(exchange, headers, revision_text, revision);
+    if (etag != 0) {
+        snprintf(etag_text, sizeof(etag_text), "\"%" PRIu64 "\"", etag);
+        headers[count++] = (struct exchange_header){"ETag", etag_text};
+    }
+    exchange_head(exchange, status, "application/json", headers, count);
+    (void)exchange_data(exchange, text, strlen(text)); /* the first piece fits */
+    (void)exchange_data(exchange, "\n", 1);
+    exchange_end(exchange);
+}
+
+static void call_free(struct api_call *call)
+{
+    list_remove(&call->link);
+    if (call->api != NULL) {
+        call->api->call_count--;
+    }
+    if (call->context_free != NULL) {
+        call->context_free(call->context);
+    }
+    exchange_unref(call->exchange);
+    query_fini(&call->query);
+    json_decref(call->body);
+    free(call->results);
+    free(call);
+}
+
+void call_leave(struct api_call *call)
+{
+    call->over = true;
+    call->deadline_ms = 0;
+    if (call->awaited == 0) {
+        call_free(call);
+    }
+}
+
+/* The newest revision that the answer can speak of. */
+static uint64_t revision_now(const struct api_call *call)
+{
+    const struct state *state = call_state(call);
+    uint64_t revision = state != NULL ? state_revision(state) : 0;
+    return revision > call->revision ? revision : call->revision;
+}
+
+void call_answer(struct api_call *call, int status, json_t *take_document, uint64_t etag)
+{
+    call_send_json(call->exchange, status, take_document, revision_now(call), etag);
+    call_leave(call);
+}
+
+void call_answer_text(struct api_call *call,
+                      int status,
+                      const char *content_type,
+                      const char *text)
+{
+    struct exchange_header headers[3];
+    char revision_text[24];
+    unsigned count =
+        common_headers(call->exchange, headers, revision_text, revision_now(call));
+    exchange_head(call->exchange, status, content_type, headers, count);
+    (void)exchange_data(call->exchange, text, strlen(text)); /* the first piece fits */
+    exchange_end(call->exchange);
+    call_leave(call);
+}
+
+void call_fail_with(struct api_call *call, const struct problem *problem)
+{
+    if (call->api != NULL) {
+        call->api->problems_total++;
+    }
+    problem_answer(call->exchange, problem, revision_now(call));
+    call_leave(call);
+}
+
+void call_fail(struct api_call *call, int code, const char *detail)
+{
+    call_fail_with(call, &(struct problem){.code = code, .detail = detail});
+}
+
+void call_fail_missing(struct api_call *call)
+{
+    char detail[2 * NAME_SIZE + 64];
+    const struct kind_info *info = kind_info(call->target.kind);
+    snprintf(detail, sizeof(detail), "%s %s%s%s does not exist",
+             info != NULL ? info->word : "object", call->target.name,
+             call->target.tenant[0] != '\0' ? " of tenant " : "", call->target.tenant);
+    call_fail(call, BERTH_ENOTFOUND, detail);
+}
+
+/* ---- proposals ---- */
+
+/* From subject, key and number; without a key, random. */
+static void
+make_request_id(struct api_call *call, uint32_t number, uint8_t ret_id[REQUEST_ID_SIZE])
+{
+    const char *key = exchange_request(call->exchange)->idempotency_key;
+    if (key == NULL) {
+        random_secret(ret_id, REQUEST_ID_SIZE);
+        return;
+    }
+    struct digest_stream stream;
+    struct digest digest;
+    const uint8_t bytes[4] = {(uint8_t)number, (uint8_t)(number >> 8),
+                              (uint8_t)(number >> 16), (uint8_t)(number >> 24)};
+    digest_start(&stream);
+    digest_update(&stream, call->subject.name, strlen(call->subject.name) + 1);
+    digest_update(&stream, key, strlen(key) + 1);
+    digest_update(&stream, bytes, sizeof(bytes));
+    digest_finish(&stream, &digest);
+    memcpy(ret_id, digest.bytes, REQUEST_ID_SIZE);
+}
+
+static void
+proposed(void *context, uint32_t index, int code, const struct apply_result *result)
+{
+    struct api_call *call = context;
+    REQUIRE(call->awaited > 0 && index < call->result_count);
+    struct apply_result *slot = &call->results[index];
+    if (code == 0 && result != NULL) {
+        *slot = *result;
+    } else {
+        *slot = (struct apply_result){.code = code != 0 ? code : BERTH_EBUG};
+        snprintf(slot->text, sizeof(slot->text), "%s", err_sentence(slot->code));
+    }
+    if (--call->awaited > 0) {
+        return;
+    }
+    if (call->over) { /* too late: it was answered by the clock */
+        call_leave(call);
+    } else if (call->api == NULL) {
+        call_fail(call, BERTH_ECLOSED, "this host is going down");
+    } else {
+        call->done(call);
+    }
+}
+
+void call_propose(struct api_call *call,
+                  struct command *commands,
+                  uint32_t count,
+                  void (*done)(struct api_call *call))
+{
+    const struct control_plane *control = call->api->control;
+    REQUIRE(count > 0 && call->awaited == 0);
+    free(call->results);
+    call->results = calloc(count, sizeof(*call->results));
+    if (call->results == NULL) {
+        call->result_count = 0;
+        call_fail(call, -ENOMEM, NULL);
+        return;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        snprintf(commands[i].subject, sizeof(commands[i].subject), "%s",
+                 call->subject.name);
+        make_request_id(call, call->next_command++, commands[i].request_id);
+        commands[i].wall_ms = call->wall_ms;
+    }
+    call->result_count = count;
+    call->awaited = count;
+    call->done = done;
+    call->deadline_ms = uv_now(call->api->loop) + CALL_PROPOSE_MS;
+    control->propose(control->context, commands, count, proposed, call);
+}
+
+const struct apply_result *call_refusal(const struct api_call *call)
+{
+    for (uint32_t i = 0; i < call->result_count; i++) {
+        if (call->results[i].code != 0) {
+            return &call->results[i];
+        }
+    }
+    return NULL;
+}
+
+/* ---- preconditions ---- */
+
+int call_expected_revision(const struct api_call *call,
+                           uint64_t *ret_revision,
+                           struct err *err)
+{
+    const struct exchange_request *request = exchange_request(call->exchange);
+    char digits[24] = "";
+    *ret_revision = REVISION_ANY;
+    if (request->if_none_match != NULL) {
+        if (strcmp(request->if_none_match, "*") != 0) {
+            return err_set(err, BERTH_EINVALID, "If-None-Match: only * is known here");
+        }
+        *ret_revision = REVISION_NONE;
+        return 0;
+    }
+    if (request->if_match == NULL) {
+        return 0;
+    }
+    const char *text = request->if_match;
+    size_t size = strlen(text);
+    if (size >= 2 && text[0] == '"' && text[size - 1] == '"') {
+        text++;
+        size -= 2;
+    }
+    if (size > 0 && size < sizeof(digits)) {
+        memcpy(digits, text, size);
+    }
+    int r = parse_u64(digits, ret_revision, NULL);
+    if (r < 0 || *ret_revision == REVISION_NONE || *ret_revision == REVISION_ANY) {
+        return err_set(err, BERTH_EINVALID,
+                       "If-Match: expected a revision in quotes, such as \"42\"");
+    }
+    return 0;
+}
+
+void call_refuse(struct api_call *call, const struct apply_result *refusal)
+{
+    const struct exchange_request *request = exchange_request(call->exchange);
+    bool precondition =
+        (refusal->code == BERTH_ECONFLICT && request->if_match != NULL) ||
+        (refusal->code == BERTH_EEXISTS && request->if_none_match != NULL);
+    call_fail_with(call, &(struct problem){.code = refusal->code,
+                                           .status = precondition ? 412 : 0,
+                                           .detail = refusal->text});
+}

@@ -1,0 +1,104 @@
+/* One request on its way through the API: who, what, and what is still awaited. Inside
+ * the room only.
+ *
+ * Shapes: the router makes a struct api_call, authenticates and authorises it and runs
+ * the route's handler with the state; the handler answers at once (call_answer,
+ * call_fail) or proposes commands (call_propose) and answers in its `done`. Every handler
+ * ends in exactly one of those. Deadlines: CALL_READ_MS until the handler runs,
+ * CALL_PROPOSE_MS after; a call that is late is answered for it (504) and goes when its
+ * last callback came. Request ids: with an Idempotency-Key derived from subject, key and
+ * the number of the command in the request, so that a retry is answered by the replicated
+ * memory; a NOOP with a fingerprint of the request goes first, so that the same key with
+ * another body is refused before anything is done. Threads: the loop's.
+ */
+#pragma once
+
+#include "api/api_problem.h"
+#include "api/control_plane.h"
+#include "api/query.h"
+#include "api/routes.h"
+#include "base/list.h"
+#include "base/loop.h"
+
+#include <uv.h>
+
+#define CALL_READ_MS    4000 /* below the forwarding host's patience */
+#define CALL_PROPOSE_MS 8000
+#define CALLS_MAX       1024
+
+struct api_watches;
+
+struct api {
+    uv_loop_t *loop;
+    const struct control_plane *control;
+    struct list calls;
+    unsigned call_count;
+    struct loop_timer *tick;
+    struct api_watches *watches;
+    uint64_t requests_total;
+    uint64_t problems_total;
+};
+
+struct api_call {
+    struct list link;
+    struct api *api; /* NULL once the API is gone */
+    struct exchange *exchange;
+    const struct route *route;
+    struct route_target target;
+    struct query query;
+    struct subject subject;
+    json_t *body;          /* when the route reads one */
+    uint64_t revision;     /* of the state the handler saw */
+    uint64_t wall_ms;      /* when it arrived */
+    uint64_t deadline_ms;  /* on the loop's clock; 0: none */
+    bool guarded;          /* the guard has been answered */
+    bool repeated;         /* the guard had been there before: a retry */
+    unsigned awaited;      /* callbacks that are still to come */
+    bool over;             /* the handler is through: free when nothing is awaited */
+    uint32_t next_command; /* number of the next command of this request */
+    struct apply_result *results; /* of the last call_propose */
+    uint32_t result_count;
+    void (*done)(struct api_call *call);
+    void *context; /* the handler's; freed by context_free */
+    void (*context_free)(void *context);
+};
+
+/* The state as applied here, for answering after a proposal; NULL when there is none. */
+const struct state *call_state(const struct api_call *call);
+/* 200 or `status` with the document (taken; NULL is out of memory). etag 0: none. Ends
+ * the call. */
+void call_answer(struct api_call *call, int status, json_t *take_document, uint64_t etag);
+/* As above with a text of any type. */
+void call_answer_text(struct api_call *call,
+                      int status,
+                      const char *content_type,
+                      const char *text);
+/* A problem; ends the call. */
+void call_fail(struct api_call *call, int code, const char *detail);
+void call_fail_with(struct api_call *call, const struct problem *problem);
+/* 404 for the target's object. */
+void call_fail_missing(struct api_call *call);
+/* Over without an answer from here: the exchange went elsewhere. */
+void call_leave(struct api_call *call);
+
+/* Stamps subject and request ids and proposes; `done` runs when all of call->results are
+ * there (code is the transport's when that failed). The commands are borrowed. */
+void call_propose(struct api_call *call,
+                  struct command *commands,
+                  uint32_t count,
+                  void (*done)(struct api_call *call));
+/* The first result that failed, or NULL. */
+const struct apply_result *call_refusal(const struct api_call *call);
+/* If-Match and If-None-Match as expected_revision of a command; BERTH_EINVALID. */
+int call_expected_revision(const struct api_call *call,
+                           uint64_t *ret_revision,
+                           struct err *err);
+/* Fails the call with a refusal of apply; a precondition that was not met is 412. */
+void call_refuse(struct api_call *call, const struct apply_result *refusal);
+
+/* A JSON answer on an exchange: headers, document, end. */
+void call_send_json(struct exchange *exchange,
+                    int status,
+                    json_t *take_document,
+                    uint64_t revision,
+                    uint64_t etag);

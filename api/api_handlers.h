@@ -1,0 +1,50 @@
+/* The handlers behind the routes, by file. Inside the room only. See api/api_call.h for
+ * their contract. */
+#pragma once
+
+#include "api/api_call.h"
+
+/* api_objects.c */
+route_handler handle_list;
+route_handler handle_get;
+route_handler handle_put;
+route_handler handle_delete;
+route_handler handle_events;
+/* An object as the API shows it: with host names and live facts. A new reference. */
+json_t *object_document(const struct api_call *call,
+                        const struct state *state,
+                        enum kind kind,
+                        const void *object,
+                        bool full);
+
+/* api_apply.c */
+route_handler handle_apply;
+
+/* api_actions.c */
+route_handler handle_scale;
+route_handler handle_vm_start;
+route_handler handle_vm_stop;
+route_handler handle_vm_restart;
+route_handler handle_drain;
+route_handler handle_undrain;
+route_handler handle_explain;
+route_handler handle_join_token;
+route_handler handle_token;
+route_handler handle_console;
+
+/* api_local.c */
+route_handler handle_health;
+route_handler handle_metrics;
+route_handler handle_version;
+route_handler handle_self;
+route_handler handle_blob_head;
+route_handler handle_blob_fetch;
+
+/* api_watch.c */
+route_handler handle_watch;
+struct api_watches *watches_new(struct api *api);
+struct api_watches *watches_free(struct api_watches *watches);
+void watches_feed_changed(struct api_watches *watches);
+void watches_reset(struct api_watches *watches);
+/* Every second: bookmarks, readers that were slow, tokens that have expired. */
+void watches_tick(struct api_watches *watches);

@@ -1,0 +1,398 @@
+/* Objects: list, get, put, delete, and the events about them. */
+#include "api/api_handlers.h"
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/parse_number.h"
+#include "model/document.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LIST_LIMIT     200
+#define LIST_LIMIT_MAX 1000
+#define EVENTS_LIMIT   1000
+
+/* ---- one object, with what only the leader knows
+ * ------------------------------------------------------------- */
+
+static json_t *status_of(json_t *document)
+{
+    json_t *status = json_object_get(document, "status");
+    if (status == NULL) {
+        status = json_object();
+        json_object_set_new(document, "status", status);
+    }
+    return status;
+}
+
+static void decorate_vm(const struct api_call *call,
+                        const struct state *state,
+                        const struct vm *vm,
+                        json_t *document)
+{
+    json_t *status = status_of(document);
+    const struct host *host =
+        vm->status.host != 0 ? state_host(state, vm->status.host) : NULL;
+    const struct control_plane *control = call->api->control;
+    json_object_set_new(status, "phase", json_string(phase_names[vm->status.phase]));
+    json_object_set_new(status, "epoch", json_integer((json_int_t)vm->status.epoch));
+    if (host != NULL) {
+        json_object_set_new(status, "host", json_string(host->meta.name));
+    }
+    json_t *live = control->vm_live(control->context, vm);
+    if (live != NULL) {
+        json_object_set_new(status, "live", live);
+    }
+}
+
+static void
+decorate_group(const struct state *state, const struct group *group, json_t *document)
+{
+    json_t *status = status_of(document);
+    json_int_t vms = 0;
+    json_int_t ready = 0;
+    size_t cursor = 0;
+    const struct vm *vm;
+    while ((vm = state_vm_of_group(state, group, &cursor)) != NULL) {
+        vms++;
+        ready += vm->status.phase == PHASE_READY ? 1 : 0;
+    }
+    json_object_set_new(status, "desired", json_integer(group->status.desired));
+    json_object_set_new(status, "vms", json_integer(vms));
+    json_object_set_new(status, "ready", json_integer(ready));
+}
+
+static void human(json_t *live, const char *from, const char *to, bool mcpu)
+{
+    char text[NUMBER_TEXT_SIZE];
+    json_t *value = json_object_get(live, from);
+    if (value == NULL) {
+        return;
+    }
+    uint64_t number = (uint64_t)json_integer_value(value);
+    if (mcpu) {
+        format_mcpu((uint32_t)number, text);
+    } else {
+        format_bytes_human(number, text);
+    }
+    json_object_set_new(live, to, json_string(text));
+}
+
+static void
+decorate_host(const struct api_call *call, const struct host *host, json_t *document)
+{
+    const struct control_plane *control = call->api->control;
+    json_t *status = status_of(document);
+    json_object_set_new(status, "phase",
+                        json_string(host_phase_names[host->status.phase]));
+    json_object_set_new(status, "voter",
+                        json_string(voter_role_names[host->status.voter]));
+    json_t *live = control->host_live(control->context, host);
+    if (live != NULL) {
+        human(live, "cpuUsedMcpu", "cpuUsed", true);
+        human(live, "memoryUsedBytes", "memoryUsed", false);
+        human(live, "memoryPlacedBytes", "memoryPlaced", false);
+        json_object_set_new(status, "live", live);
+    }
+}
+
+json_t *object_document(const struct api_call *call,
+                        const struct state *state,
+                        enum kind kind,
+                        const void *object,
+                        bool full)
+{
+    json_t *document = document_of(kind, object, full);
+    if (document == NULL) {
+        return NULL;
+    }
+    if (kind == KIND_VM) {
+        decorate_vm(call, state, object, document);
+    } else if (kind == KIND_GROUP) {
+        decorate_group(state, object, document);
+    } else if (kind == KIND_HOST) {
+        decorate_host(call, object, document);
+    }
+    return document;
+}
+
+/* ---- list
+ * ------------------------------------------------------------------------------------------------------
+ */
+
+struct filter {
+    const char *tenant;
+    const char *group;
+    const char *page; /* "tenant/name" after which to go on */
+    char label_key[NAME_SIZE];
+    const char *label_value;
+    uint64_t limit;
+};
+
+static int
+filter_read(const struct api_call *call, struct filter *ret_filter, struct err *err)
+{
+    static const char *const known[] = {"tenant", "label", "group", "limit",
+                                        "page",   "full",  NULL};
+    struct filter filter = {.tenant = call->target.tenant[0] != '\0'
+                                          ? call->target.tenant
+                                          : query_get(&call->query, "tenant"),
+                            .group = query_get(&call->query, "group"),
+                            .page = query_get(&call->query, "page")};
+    const char *label = query_get(&call->query, "label");
+    int r = query_check(&call->query, known, err);
+    r = r < 0 ? r : query_u64(&call->query, "limit", LIST_LIMIT, &filter.limit, err);
+    if (r < 0) {
+        return r;
+    }
+    if (filter.limit == 0 || filter.limit > LIST_LIMIT_MAX) {
+        return err_set(err, BERTH_EINVALID, "limit: 1 to %d", LIST_LIMIT_MAX);
+    }
+    if (label != NULL) {
+        const char *equals = strchr(label, '=');
+        size_t size = equals != NULL ? (size_t)(equals - label) : 0;
+        if (size == 0 || size >= NAME_SIZE) {
+            return err_set(err, BERTH_EINVALID, "label: wanted key=value");
+        }
+        memcpy(filter.label_key, label, size);
+        filter.label_value = equals + 1;
+    }
+    *ret_filter = filter;
+    return 0;
+}
+
+static bool passes(const struct filter *filter, enum kind kind, const void *object)
+{
+    const struct metadata *meta = object_meta(object);
+    char key[2 * NAME_SIZE];
+    (void)snprintf(key, sizeof(key), "%s/%s", meta->tenant, meta->name);
+    if (filter->page != NULL && strcmp(key, filter->page) <= 0) {
+        return false;
+    }
+    if (filter->group != NULL &&
+        (kind != KIND_VM ||
+         strcmp(((const struct vm *)object)->spec.group, filter->group) != 0)) {
+        return false;
+    }
+    if (filter->label_value != NULL) {
+        const char *value = label_value(&meta->labels, filter->label_key);
+        return value != NULL && strcmp(value, filter->label_value) == 0;
+    }
+    return true;
+}
+
+void handle_list(struct api_call *call, const struct state *state)
+{
+    struct filter filter;
+    struct err err;
+    CLEANUP_FREE const void **objects = NULL;
+    size_t count = 0;
+    enum kind kind = call->target.kind;
+    if (filter_read(call, &filter, &err) < 0) {
+        call_fail(call, BERTH_EINVALID, err.text);
+        return;
+    }
+    bool full = query_flag(&call->query, "full");
+    if (state_list(state, kind, filter.tenant, &objects, &count) < 0) {
+        call_fail(call, -ENOMEM, NULL);
+        return;
+    }
+    json_t *items = json_array();
+    char next[2 * NAME_SIZE] = "";
+    bool more = false;
+    for (size_t i = 0; i < count; i++) {
+        const struct metadata *meta = object_meta(objects[i]);
+        if (!passes(&filter, kind, objects[i]) ||
+            subject_may(state, &call->subject, ACCESS_READ, kind, meta->tenant,
+                        meta->name) < 0) {
+            continue;
+        }
+        if (json_array_size(items) == filter.limit) {
+            more = true;
+            break;
+        }
+        (void)snprintf(next, sizeof(next), "%s/%s", meta->tenant, meta->name);
+        json_array_append_new(items,
+                              object_document(call, state, kind, objects[i], full));
+    }
+    json_t *answer = json_pack("{s:o, s:I}", "items", items, "revision",
+                               (json_int_t)state_revision(state));
+    if (more) {
+        json_object_set_new(answer, "next", json_string(next));
+    }
+    call_answer(call, 200, answer, state_revision(state));
+}
+
+void handle_get(struct api_call *call, const struct state *state)
+{
+    const void *object =
+        state_get(state, call->target.kind, call->target.tenant, call->target.name);
+    if (object == NULL) {
+        call_fail_missing(call);
+        return;
+    }
+    call_answer(call, 200,
+                object_document(call, state, call->target.kind, object,
+                                query_flag(&call->query, "full")),
+                object_meta(object)->modify_revision);
+}
+
+/* ---- write
+ * ------------------------------------------------------------------------------------------------------
+ */
+
+static void written(struct api_call *call)
+{
+    const struct apply_result *refusal = call_refusal(call);
+    const struct state *state = call_state(call);
+    if (refusal != NULL) {
+        call_refuse(call, refusal);
+        return;
+    }
+    const void *object = state != NULL ? state_get(state, call->target.kind,
+                                                   call->target.tenant, call->target.name)
+                                       : NULL;
+    if (object != NULL) {
+        call_answer(call, 200,
+                    object_document(call, state, call->target.kind, object, false),
+                    object_meta(object)->modify_revision);
+    } else {
+        call_answer(call, 200,
+                    json_pack("{s:I}", "revision", (json_int_t)call->results[0].revision),
+                    0);
+    }
+}
+
+void handle_put(struct api_call *call, const struct state *state)
+{
+    struct command command;
+    struct err err;
+    enum kind kind = KIND_NONE;
+    void *object = NULL;
+    uint64_t expected = REVISION_ANY;
+    (void)state;
+    int r = call->body == NULL
+                ? err_set(&err, BERTH_EINVALID, "the body must hold the object")
+                : document_read(call->body, &kind, &object, &err);
+    r = r < 0 ? r : call_expected_revision(call, &expected, &err);
+    if (r == 0) {
+        struct metadata *meta = object_meta(object);
+        bool fits =
+            kind == call->target.kind && strcmp(meta->name, call->target.name) == 0 &&
+            (meta->tenant[0] == '\0' || strcmp(meta->tenant, call->target.tenant) == 0);
+        if (!fits) {
+            r = err_set(&err, BERTH_EINVALID,
+                        "kind, tenant or name differ from the path");
+        } else if (kind == KIND_VM || kind == KIND_HOST || kind == KIND_TOKEN ||
+                   kind == KIND_OPERATION) {
+            r = err_set(&err, BERTH_EUNSUPPORTED, "this kind is not written by PUT");
+        }
+        memcpy(meta->tenant, call->target.tenant, sizeof(meta->tenant));
+    }
+    if (r == 0) {
+        command_init(&command, COMMAND_PUT);
+        r = command_set_put(&command, kind, object, expected);
+        (void)err_sys(&err, r, "put");
+    }
+    object_free(kind, object);
+    if (r < 0) {
+        call_fail(call, r, err.text);
+        return;
+    }
+    call_propose(call, &command, 1, written);
+    command_fini(&command);
+}
+
+static void deleted(struct api_call *call)
+{
+    const struct apply_result *refusal = call_refusal(call);
+    if (refusal != NULL) {
+        call_refuse(call, refusal);
+        return;
+    }
+    call_answer(call, 200,
+                json_pack("{s:I}", "revision", (json_int_t)call->results[0].revision), 0);
+}
+
+void handle_delete(struct api_call *call, const struct state *state)
+{
+    struct command command;
+    struct err err;
+    uint64_t expected = REVISION_ANY;
+    (void)state;
+    if (call_expected_revision(call, &expected, &err) < 0) {
+        call_fail(call, BERTH_EINVALID, err.text);
+        return;
+    }
+    command_init(&command, COMMAND_DELETE);
+    command.body.delete.kind = call->target.kind;
+    memcpy(command.body.delete.tenant, call->target.tenant, NAME_SIZE);
+    memcpy(command.body.delete.name, call->target.name, NAME_SIZE);
+    command.body.delete.expected_revision = expected;
+    call_propose(call, &command, 1, deleted);
+    command_fini(&command);
+}
+
+/* ---- events
+ * -------------------------------------------------------------------------------------------------------
+ */
+
+static json_t *event_document(const struct event *event)
+{
+    char time[CLOCK_TEXT_SIZE];
+    const struct kind_info *info = kind_info(event->kind);
+    clock_format(event->wall_ms, time);
+    return json_pack("{s:I, s:s, s:s, s:s, s:s, s:s, s:s}", "revision",
+                     (json_int_t)event->revision, "time", time, "kind",
+                     info != NULL ? info->name : "", "tenant", event->tenant, "name",
+                     event->name, "verb", event->verb, "reason", event->reason);
+}
+
+static bool event_passes(const struct api_call *call,
+                         const struct state *state,
+                         const struct event *event)
+{
+    const char *tenant = query_get(&call->query, "tenant");
+    const char *kind = query_get(&call->query, "kind");
+    const char *name = query_get(&call->query, "name");
+    const struct kind_info *info = kind_info(event->kind);
+    if ((tenant != NULL && event->tenant[0] != '\0' &&
+         strcmp(tenant, event->tenant) != 0) ||
+        (name != NULL && strcmp(name, event->name) != 0) ||
+        (kind != NULL && (info == NULL || kind_info_by_name(kind) != info))) {
+        return false;
+    }
+    return subject_may(state, &call->subject, ACCESS_READ, event->kind, event->tenant,
+                       event->name) == 0;
+}
+
+void handle_events(struct api_call *call, const struct state *state)
+{
+    static const char *const known[] = {"since", "tenant", "kind", "name", "limit", NULL};
+    uint64_t since = 0;
+    uint64_t limit = EVENTS_LIMIT;
+    struct err err;
+    size_t cursor = 0;
+    const struct event *event;
+    if (query_check(&call->query, known, &err) < 0 ||
+        query_u64(&call->query, "since", 0, &since, &err) < 0 ||
+        query_u64(&call->query, "limit", EVENTS_LIMIT, &limit, &err) < 0) {
+        call_fail(call, BERTH_EINVALID, err.text);
+        return;
+    }
+    json_t *items = json_array();
+    while ((event = state_event_next(state, since, &cursor)) != NULL) {
+        if (event_passes(call, state, event)) {
+            json_array_append_new(items, event_document(event));
+            if (json_array_size(items) > limit) {
+                json_array_remove(items, 0); /* the newest are kept */
+            }
+        }
+    }
+    call_answer(call, 200,
+                json_pack("{s:o, s:I}", "items", items, "revision",
+                          (json_int_t)state_revision(state)),
+                state_revision(state));
+}

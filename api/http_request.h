@@ -1,0 +1,57 @@
+/* One HTTP request inside libmicrohttpd, as an exchange. Inside the room only.
+ *
+ * Shapes: struct http_context is what all requests of a server share; http_request_local
+ * and _remote are the two daemons' handlers. A request gathers its body, becomes an
+ * exchange (api/exchange.h) and sleeps (suspended) until the exchange has something to
+ * say; an answer that is complete by then goes out with its length, one that is not as a
+ * stream. Uploads to /v1/blobs go straight into the image store. Back-pressure: a stream
+ * holds at most EXCHANGE_QUEUE_MAX bytes beyond one piece. Threads: the loop's. Lifetime:
+ * until libmicrohttpd says completed and the exchange has let go.
+ */
+#pragma once
+
+#include "api/router.h"
+#include "base/list.h"
+
+#include <microhttpd.h>
+#include <uv.h>
+
+struct http_context {
+    uv_loop_t *loop;
+    struct api *api;
+    const struct control_plane *control;
+    void (*wake)(void *context); /* MHD should run soon */
+    void *wake_context;
+    struct list requests;
+};
+
+void http_context_init(struct http_context *context,
+                       uv_loop_t *loop,
+                       struct api *api,
+                       const struct control_plane *control,
+                       void (*wake)(void *context),
+                       void *wake_context);
+/* Cancels all exchanges and resumes all connections, so that their daemons can be
+ * stopped. */
+void http_context_fini(struct http_context *context);
+
+enum MHD_Result http_request_local(void *context,
+                                   struct MHD_Connection *connection,
+                                   const char *url,
+                                   const char *method,
+                                   const char *version,
+                                   const char *upload,
+                                   size_t *upload_size,
+                                   void **request);
+enum MHD_Result http_request_remote(void *context,
+                                    struct MHD_Connection *connection,
+                                    const char *url,
+                                    const char *method,
+                                    const char *version,
+                                    const char *upload,
+                                    size_t *upload_size,
+                                    void **request);
+void http_request_completed(void *context,
+                            struct MHD_Connection *connection,
+                            void **request,
+                            enum MHD_RequestTerminationCode code);

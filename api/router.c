@@ -1,0 +1,254 @@
+#include "api/router.h"
+
+#include "api/api_handlers.h"
+#include "base/clock.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define TICK_MS 250
+
+/* ---- checks before the handler
+ * ------------------------------------------------------------------------------ */
+
+static int may_enter(const struct api_call *call, const struct state *state)
+{
+    const struct subject *subject = &call->subject;
+    switch (call->route->access) {
+    case ROUTE_OPEN:
+    case ROUTE_ANY:
+        return 0;
+    case ROUTE_OBJECT:
+        return subject_may(state, subject, call->route->verb, call->target.kind,
+                           call->target.tenant, call->target.name);
+    case ROUTE_CLUSTER_VIEWER:
+        return subject->cluster_role != ROLE_NONE ? 0 : BERTH_EFORBIDDEN;
+    case ROUTE_CLUSTER_ADMIN:
+        return subject->cluster_role == ROLE_ADMIN ? 0 : BERTH_EFORBIDDEN;
+    case ROUTE_UPLOAD:
+        return subject_may_upload(state, subject) ? 0 : BERTH_EFORBIDDEN;
+    }
+    return BERTH_EBUG;
+}
+
+static int body_read(struct api_call *call, struct err *err)
+{
+    const struct exchange_request *request = exchange_request(call->exchange);
+    if (!call->route->body || request->body_size == 0) {
+        return 0;
+    }
+    int r = json_parse((const char *)request->body, request->body_size, &call->body, err);
+    return r < 0 ? r : 0;
+}
+
+static void enter(struct api_call *call, const struct state *state)
+{
+    struct err err;
+    if (state != NULL && call->route->access != ROUTE_OPEN) {
+        int r =
+            subject_authenticate(state, &exchange_request(call->exchange)->credentials,
+                                 call->wall_ms, &call->subject);
+        r = r == 0 ? may_enter(call, state) : r;
+        if (r == BERTH_ENOTFOUND && call->target.name[0] != '\0') {
+            call_fail_missing(call);
+            return;
+        }
+        if (r < 0) {
+            call_fail(call, r, NULL);
+            return;
+        }
+    }
+    if (body_read(call, &err) < 0) {
+        call_fail_with(call,
+                       &(struct problem){.code = BERTH_EINVALID,
+                                         .status = 400,
+                                         .detail = err.text,
+                                         .hint = "the body must be one JSON document"});
+        return;
+    }
+    call->revision = state != NULL ? state_revision(state) : 0;
+    call->route->handler(call, state);
+}
+
+static void readable(void *context, int code, const struct state *state)
+{
+    struct api_call *call = context;
+    call->awaited--;
+    if (call->over) { /* answered by the clock */
+        call_leave(call);
+    } else if (call->api == NULL) {
+        call_fail(call, BERTH_ECLOSED, "this host is going down");
+    } else if (code < 0) {
+        call_fail(call, code, NULL);
+    } else {
+        call->deadline_ms = 0;
+        enter(call, state);
+    }
+}
+
+/* ---- a request arrives
+ * -----------------------------------------------------------------------------------------
+ */
+
+static struct api_call *call_new(struct api *api,
+                                 struct exchange *exchange,
+                                 const struct route *route,
+                                 const struct route_target *target)
+{
+    struct api_call *call = calloc(1, sizeof(*call));
+    if (call == NULL) {
+        return NULL;
+    }
+    call->api = api;
+    call->exchange = exchange_ref(exchange);
+    call->route = route;
+    call->target = *target;
+    call->wall_ms = clock_wall_ms(clock_system());
+    list_push_back(&api->calls, &call->link);
+    api->call_count++;
+    return call;
+}
+
+static void
+refuse(struct api *api, struct exchange *exchange, const struct problem *problem)
+{
+    api->problems_total++;
+    problem_answer(exchange, problem, 0);
+}
+
+/* False when the exchange is somebody else's now, or was refused. */
+static bool stays_here(struct api *api,
+                       struct exchange *exchange,
+                       const struct route *route,
+                       bool forwarded)
+{
+    struct control_role role;
+    api->control->role(api->control->context, &role);
+    bool here = route->place == ROUTE_LOCAL ||
+                (route->place == ROUTE_LEADER && role.leader) ||
+                (route->place == ROUTE_VOTER &&
+                 api->control->state(api->control->context) != NULL);
+    if (here) {
+        return true;
+    }
+    if (forwarded) {
+        refuse(api, exchange, &(struct problem){.code = BERTH_ENOTLEADER});
+    } else {
+        api->control->forward(api->control->context, exchange);
+    }
+    return false;
+}
+
+void api_handle(struct api *api, struct exchange *exchange, bool forwarded)
+{
+    const struct exchange_request *request = exchange_request(exchange);
+    const struct route *route = NULL;
+    struct route_target target;
+    struct err err;
+    char allow[ROUTE_ALLOW_SIZE];
+    api->requests_total++;
+    int r = routes_match(request->method, request->path, &route, &target, allow);
+    if (r == BERTH_EUNSUPPORTED) {
+        refuse(api, exchange,
+               &(struct problem){.code = r,
+                                 .status = 405,
+                                 .allow = allow,
+                                 .detail = "this path does not know the method"});
+        return;
+    }
+    if (r < 0) {
+        refuse(api, exchange,
+               &(struct problem){.code = r,
+                                 .detail = "there is no such path",
+                                 .hint = "docs/api.md lists the paths"});
+        return;
+    }
+    if (!stays_here(api, exchange, route, forwarded)) {
+        return;
+    }
+    struct api_call *call =
+        api->call_count < CALLS_MAX ? call_new(api, exchange, route, &target) : NULL;
+    if (call == NULL) {
+        refuse(api, exchange, &(struct problem){.code = BERTH_EFULL});
+        return;
+    }
+    if (query_parse(request->query, &call->query, &err) < 0) {
+        call_fail_with(
+            call,
+            &(struct problem){.code = BERTH_EINVALID, .status = 400, .detail = err.text});
+    } else if (route->place == ROUTE_LEADER) {
+        call->deadline_ms = uv_now(api->loop) + CALL_READ_MS;
+        call->awaited = 1;
+        api->control->read(api->control->context, readable, call);
+    } else {
+        enter(call, route->place == ROUTE_VOTER
+                        ? api->control->state(api->control->context)
+                        : NULL);
+    }
+}
+
+/* ---- life
+ * ----------------------------------------------------------------------------------------------------
+ */
+
+static void on_tick(void *context)
+{
+    struct api *api = context;
+    uint64_t now_ms = uv_now(api->loop);
+    LIST_EACH_SAFE (item, &api->calls) {
+        struct api_call *call = LIST_ITEM(item, struct api_call, link);
+        if (!call->over && call->deadline_ms != 0 && now_ms >= call->deadline_ms) {
+            call_fail(
+                call, BERTH_ETIMEOUT,
+                call->next_command > 0
+                    ? "the log did not answer in time; what was asked may still be done"
+                    : "the leader could not confirm that it leads in time");
+        }
+    }
+    watches_tick(api->watches);
+}
+
+struct api *api_new(uv_loop_t *loop, const struct control_plane *control)
+{
+    struct api *api = calloc(1, sizeof(*api));
+    if (api == NULL) {
+        return NULL;
+    }
+    api->loop = loop;
+    api->control = control;
+    list_init(&api->calls);
+    api->watches = watches_new(api);
+    api->tick = loop_timer_new(loop, TICK_MS, TICK_MS, on_tick, api);
+    if (api->watches == NULL || api->tick == NULL) {
+        return api_free(api);
+    }
+    return api;
+}
+
+struct api *api_free(struct api *api)
+{
+    if (api == NULL) {
+        return NULL;
+    }
+    loop_timer_close(api->tick);
+    LIST_EACH_SAFE (item, &api->calls) {
+        struct api_call *call = LIST_ITEM(item, struct api_call, link);
+        list_remove(item);
+        call->api = NULL; /* goes with its last callback */
+    }
+    watches_free(api->watches);
+    free(api);
+    return NULL;
+}
+
+void api_feed_changed(struct api *api)
+{
+    watches_feed_changed(api->watches);
+}
+
+void api_feed_reset(struct api *api)
+{
+    watches_reset(api->watches);
+}

@@ -1,0 +1,202 @@
+#include "api/routes.h"
+
+#include "api/api_handlers.h"
+#include "base/cleanup.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define SEGMENT_SIZE 128
+
+/* method, pattern, handler, place, access, verb, kind, stream, body */
+static const struct route routes[] = {
+    {"GET", "/healthz", handle_health, ROUTE_LOCAL, ROUTE_OPEN, ACCESS_READ, KIND_NONE,
+     false, false},
+    {"GET", "/metrics", handle_metrics, ROUTE_LOCAL, ROUTE_OPEN, ACCESS_READ, KIND_NONE,
+     false, false},
+    {"GET", "/v1/version", handle_version, ROUTE_LOCAL, ROUTE_OPEN, ACCESS_READ,
+     KIND_NONE, false, false},
+    {"GET", "/v1/self", handle_self, ROUTE_LEADER, ROUTE_ANY, ACCESS_READ, KIND_NONE,
+     false, false},
+    {"GET", "/v1/blobs/{sha256}", handle_blob_head, ROUTE_LOCAL, ROUTE_OPEN, ACCESS_READ,
+     KIND_NONE, false, false},
+    {"POST", "/v1/blobs", handle_blob_fetch, ROUTE_LOCAL, ROUTE_OPEN, ACCESS_WRITE,
+     KIND_NONE, false, false},
+    {"POST", "/v1/apply", handle_apply, ROUTE_LEADER, ROUTE_ANY, ACCESS_WRITE, KIND_NONE,
+     false, true},
+    {"GET", "/v1/events", handle_events, ROUTE_LEADER, ROUTE_ANY, ACCESS_READ, KIND_NONE,
+     false, false},
+    {"GET", "/v1/watch", handle_watch, ROUTE_VOTER, ROUTE_ANY, ACCESS_READ, KIND_NONE,
+     true, false},
+    {"POST", "/v1/join-tokens", handle_join_token, ROUTE_LEADER, ROUTE_CLUSTER_ADMIN,
+     ACCESS_WRITE, KIND_TOKEN, false, true},
+    {"POST", "/v1/tokens", handle_token, ROUTE_LEADER, ROUTE_CLUSTER_ADMIN, ACCESS_WRITE,
+     KIND_TOKEN, false, true},
+    {"POST", "/v1/hosts/{name}:drain", handle_drain, ROUTE_LEADER, ROUTE_CLUSTER_ADMIN,
+     ACCESS_WRITE, KIND_HOST, false, true},
+    {"POST", "/v1/hosts/{name}:undrain", handle_undrain, ROUTE_LEADER,
+     ROUTE_CLUSTER_ADMIN, ACCESS_WRITE, KIND_HOST, false, true},
+    {"POST", "/v1/tenants/{tenant}/groups/{name}:scale", handle_scale, ROUTE_LEADER,
+     ROUTE_OBJECT, ACCESS_WRITE, KIND_GROUP, false, true},
+    {"POST", "/v1/tenants/{tenant}/vms/{name}:start", handle_vm_start, ROUTE_LEADER,
+     ROUTE_OBJECT, ACCESS_WRITE, KIND_VM, false, true},
+    {"POST", "/v1/tenants/{tenant}/vms/{name}:stop", handle_vm_stop, ROUTE_LEADER,
+     ROUTE_OBJECT, ACCESS_WRITE, KIND_VM, false, true},
+    {"POST", "/v1/tenants/{tenant}/vms/{name}:restart", handle_vm_restart, ROUTE_LEADER,
+     ROUTE_OBJECT, ACCESS_WRITE, KIND_VM, false, true},
+    {"GET", "/v1/tenants/{tenant}/groups/{name}/explain", handle_explain, ROUTE_LEADER,
+     ROUTE_OBJECT, ACCESS_READ, KIND_GROUP, false, false},
+    {"GET", "/v1/tenants/{tenant}/vms/{name}/explain", handle_explain, ROUTE_LEADER,
+     ROUTE_OBJECT, ACCESS_READ, KIND_VM, false, false},
+    {"GET", "/v1/tenants/{tenant}/vms/{name}/console", handle_console, ROUTE_LEADER,
+     ROUTE_OBJECT, ACCESS_WRITE, KIND_VM, true, false},
+    {"GET", "/v1/tenants/{tenant}/{plural}/{name}", handle_get, ROUTE_LEADER,
+     ROUTE_OBJECT, ACCESS_READ, KIND_NONE, false, false},
+    {"PUT", "/v1/tenants/{tenant}/{plural}/{name}", handle_put, ROUTE_LEADER,
+     ROUTE_OBJECT, ACCESS_WRITE, KIND_NONE, false, true},
+    {"DELETE", "/v1/tenants/{tenant}/{plural}/{name}", handle_delete, ROUTE_LEADER,
+     ROUTE_OBJECT, ACCESS_WRITE, KIND_NONE, false, false},
+    {"GET", "/v1/tenants/{tenant}/{plural}", handle_list, ROUTE_LEADER, ROUTE_ANY,
+     ACCESS_READ, KIND_NONE, false, false},
+    {"GET", "/v1/{plural}/{name}", handle_get, ROUTE_LEADER, ROUTE_OBJECT, ACCESS_READ,
+     KIND_NONE, false, false},
+    {"PUT", "/v1/{plural}/{name}", handle_put, ROUTE_LEADER, ROUTE_OBJECT, ACCESS_WRITE,
+     KIND_NONE, false, true},
+    {"DELETE", "/v1/{plural}/{name}", handle_delete, ROUTE_LEADER, ROUTE_OBJECT,
+     ACCESS_WRITE, KIND_NONE, false, false},
+    {"GET", "/v1/{plural}", handle_list, ROUTE_LEADER, ROUTE_ANY, ACCESS_READ, KIND_NONE,
+     false, false},
+};
+
+const struct route *routes_table(unsigned *ret_count)
+{
+    *ret_count = ARRAY_COUNT(routes);
+    return routes;
+}
+
+/* ---- matching
+ * ---------------------------------------------------------------------------------------------
+ */
+
+/* Cuts the next segment off; false at the end or when it is too long to be any of ours.
+ */
+static bool segment_next(const char **at, char segment[SEGMENT_SIZE])
+{
+    if (**at != '/') {
+        return false;
+    }
+    size_t size = strcspn(*at + 1, "/");
+    if (size >= SEGMENT_SIZE) {
+        return false;
+    }
+    memcpy(segment, *at + 1, size);
+    segment[size] = '\0';
+    *at += size + 1;
+    return true;
+}
+
+static bool take_name(const char *text, char ret_name[NAME_SIZE])
+{
+    size_t size = strlen(text);
+    if (size == 0 || size >= NAME_SIZE) {
+        return false;
+    }
+    memcpy(ret_name, text, size + 1);
+    return true;
+}
+
+/* Placeholders with what may follow them (":scale") in the pattern. */
+static bool segment_fits(const char *pattern, char *segment, struct route_target *target)
+{
+    const struct kind_info *info;
+    const char *suffix = strchr(pattern, '}');
+    if (pattern[0] != '{' || suffix == NULL) {
+        return strcmp(pattern, segment) == 0;
+    }
+    suffix++;
+    size_t size = strlen(segment);
+    size_t suffix_size = strlen(suffix);
+    if (size <= suffix_size || strcmp(segment + size - suffix_size, suffix) != 0) {
+        return false;
+    }
+    segment[size - suffix_size] = '\0';
+    if (suffix_size == 0 && strchr(segment, ':') != NULL) {
+        return false; /* an action, which names never look like */
+    }
+    if (strncmp(pattern, "{name}", 6) == 0) {
+        return take_name(segment, target->name);
+    }
+    if (strncmp(pattern, "{tenant}", 8) == 0) {
+        return take_name(segment, target->tenant);
+    }
+    if (strncmp(pattern, "{sha256}", 8) == 0) {
+        return digest_parse(segment, &target->sha256) == 0;
+    }
+    info = kind_info_by_name(segment);
+    if (info == NULL || strcmp(info->plural, segment) != 0) {
+        return false;
+    }
+    target->kind = info->kind;
+    return true;
+}
+
+static bool
+path_fits(const struct route *route, const char *path, struct route_target *ret_target)
+{
+    struct route_target target = {.kind = route->kind};
+    const char *pattern = route->pattern;
+    char wanted[SEGMENT_SIZE];
+    char segment[SEGMENT_SIZE];
+    while (*pattern != '\0' && *path != '\0') {
+        if (!segment_next(&pattern, wanted) || !segment_next(&path, segment) ||
+            !segment_fits(wanted, segment, &target)) {
+            return false;
+        }
+    }
+    if (*pattern != '\0' || *path != '\0') {
+        return false;
+    }
+    const struct kind_info *info = kind_info(target.kind);
+    bool in_tenant = strstr(route->pattern, "{tenant}") != NULL;
+    bool single = strstr(route->pattern, "{name}") != NULL;
+    if (route->kind == KIND_NONE && info != NULL && single &&
+        ((info->scope == SCOPE_TENANT && !in_tenant) ||
+         (info->scope == SCOPE_CLUSTER && in_tenant))) {
+        return false;
+    }
+    *ret_target = target;
+    return true;
+}
+
+static bool method_fits(const struct route *route, const char *method)
+{
+    return strcmp(route->method, method) == 0 ||
+           (strcmp(method, "HEAD") == 0 && strcmp(route->method, "GET") == 0 &&
+            !route->stream);
+}
+
+int routes_match(const char *method,
+                 const char *path,
+                 const struct route **ret_route,
+                 struct route_target *ret_target,
+                 char ret_allow[ROUTE_ALLOW_SIZE])
+{
+    bool known = false;
+    ret_allow[0] = '\0';
+    for (unsigned i = 0; i < ARRAY_COUNT(routes); i++) {
+        if (!path_fits(&routes[i], path, ret_target)) {
+            continue;
+        }
+        if (method_fits(&routes[i], method)) {
+            *ret_route = &routes[i];
+            return 0;
+        }
+        known = true;
+        if (strstr(ret_allow, routes[i].method) == NULL) {
+            size_t used = strlen(ret_allow);
+            (void)snprintf(ret_allow + used, ROUTE_ALLOW_SIZE - used, "%s%s",
+                           used > 0 ? ", " : "", routes[i].method);
+        }
+    }
+    return known ? BERTH_EUNSUPPORTED : BERTH_ENOTFOUND;
+}
