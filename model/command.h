@@ -64,7 +64,9 @@
       "per NIC; empty: keep")                                                   \
     F(S, 5, TEXT, reason, "reason", UNIT_NONE, 0, 0, 255, 0, "why there")
 /* Ask a placed or running VM to stop; intent says what follows. A VM that is nowhere
- * (pending, failed, stopped, lost) gets the intent's end state at once. */
+ * (pending, failed, stopped) gets the intent's end state at once. A lost VM waits for its
+ * host, where it may still run: it can be deleted, but not moved (BERTH_EPHASE) until the
+ * host is back or removed; a stop is noted and carried out when it is found. */
 #define CMD_EVICT_VM_FIELDS(F, S)                                                   \
     F(S, 1, U64, vm, "vm", UNIT_NONE, 0, 1, UINT64_MAX, 0, "uid")                   \
     F(S, 2, U64, epoch, "epoch", UNIT_NONE, 0, 0, UINT64_MAX, 0, "the current one") \
@@ -80,8 +82,9 @@
     F(S, 5, U64, at_wall_ms, "at", UNIT_INSTANT, 0, 0, UINT64_MAX, 0,                   \
       "when, by the host's clock")                                                      \
     F(S, 6, TEXT, reason, "reason", UNIT_NONE, 0, 0, 255, 0, "why")
-/* failed, stopped by itself, or lost -> pending again, after back-off; or for good
- * (give_up). */
+/* failed or stopped by itself -> pending again. When the back-off is over
+ * (status.retry_wall_ms) and whether the restart policy wants it is the scheduler's
+ * business. */
 #define CMD_RETRY_VM_FIELDS(F, S)                                                   \
     F(S, 1, U64, vm, "vm", UNIT_NONE, 0, 1, UINT64_MAX, 0, "uid")                   \
     F(S, 2, U64, epoch, "epoch", UNIT_NONE, 0, 0, UINT64_MAX, 0, "the current one") \

@@ -7,10 +7,11 @@
  * 64-bit, +1 per command that changed something. Units: wall ms come in the commands.
  * Requests: the last REQUESTS_MAX non-zero request ids are remembered with a digest of
  * the command and the result: a retry is answered, not done twice; the same id with
- * another body is BERTH_EREUSED. Threads: the owner's. Errors: apply never fails as a
- * call; a refusal is in its result. Out of memory inside apply aborts: a replica that
- * cannot apply must stop. Limits: below, each checked by apply with BERTH_EFULL or
- * BERTH_EQUOTA.
+ * another body is BERTH_EREUSED. Refusals are remembered as well, and remembering counts
+ * as a change, so that replicas at one revision remember the same. Threads: the owner's.
+ * Errors: apply never fails as a call; a refusal is in its result. Out of memory inside
+ * apply aborts: a replica that cannot apply must stop. Limits: below, each checked by
+ * apply with BERTH_EFULL or BERTH_EQUOTA.
  */
 #pragma once
 

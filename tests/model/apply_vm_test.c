@@ -123,6 +123,42 @@ START_TEST(an_address_is_given_once)
 }
 END_TEST
 
+START_TEST(two_nics_of_a_vm_have_two_addresses)
+{
+    struct template *template = make_template(DEFAULT_TENANT, "dual", "front");
+    struct record_list list = {.items = template->spec.nics.items,
+                               .count = template->spec.nics.count};
+    struct nic_spec *nic = record_list_add(&nic_spec_record, &list);
+    ck_assert_ptr_nonnull(nic);
+    set_name(nic->name, "eth1");
+    set_name(nic->network, "front");
+    template->spec.nics.items = list.items;
+    template->spec.nics.count = list.count;
+    ck_assert_int_eq(put(KIND_TEMPLATE, template), 0);
+    ck_assert_int_eq(admit(DEFAULT_TENANT, "d", "dual", ""), 0);
+    uint64_t vm = answer.uid;
+
+    for (unsigned attempt = 0; attempt < 2; attempt++) {
+        struct command command;
+        command_init(&command, COMMAND_PLACE_VM);
+        struct cmd_place_vm *body = &command.body.place_vm;
+        body->vm = vm;
+        body->host = h1;
+        body->epoch = 1;
+        list = (struct record_list){0};
+        for (uint32_t i = 0; i < 2; i++) {
+            struct cmd_address *address = record_list_add(&cmd_address_record, &list);
+            ck_assert_ptr_nonnull(address);
+            address->ipv4 = ADDRESS(10 + attempt * i); /* first the same twice */
+        }
+        body->addresses.items = list.items;
+        body->addresses.count = list.count;
+        ck_assert_int_eq(send_command(&command), attempt == 0 ? BERTH_ECONFLICT : 0);
+    }
+    ck_assert_uint_eq(status(vm)->nics.items[1].ipv4, ADDRESS(11));
+}
+END_TEST
+
 START_TEST(an_address_is_kept_over_placements_and_free_after_deletion)
 {
     ck_assert_int_eq(admit(DEFAULT_TENANT, "w1", "web", ""), 0);
@@ -526,6 +562,19 @@ START_TEST(a_lost_target_ends_the_migration_and_a_lost_source_the_run)
 }
 END_TEST
 
+START_TEST(an_eviction_calls_a_migration_off)
+{
+    uint64_t vm = ready_vm("a", h1);
+    ck_assert_int_eq(migrate(COMMAND_MIGRATE_PREPARE, vm, 1, h2), 0);
+    ck_assert_int_eq(evict(vm, 1, STOP_INTENT_STOP), 0);
+    ck_assert_uint_eq(status(vm)->phase, PHASE_STOPPING);
+    ck_assert_uint_eq(status(vm)->target, 0);
+    ck_assert_uint_eq(state_host_memory(state, h2), 0);
+    ck_assert_int_eq(migrate(COMMAND_MIGRATE_SWITCH, vm, 1, 0), BERTH_EPHASE);
+    ck_assert_uint_eq(status(vm)->host, h1);
+}
+END_TEST
+
 START_TEST(a_vm_that_ends_while_it_is_copied_has_ended)
 {
     uint64_t vm = ready_vm("a", h1);
@@ -547,6 +596,7 @@ int main(void)
     tcase_add_test(tests, a_vm_is_not_placed_on_a_host_that_takes_none);
     tcase_add_test(tests, a_host_promises_no_more_memory_than_it_has);
     tcase_add_test(tests, an_address_is_given_once);
+    tcase_add_test(tests, two_nics_of_a_vm_have_two_addresses);
     tcase_add_test(tests, an_address_is_kept_over_placements_and_free_after_deletion);
     tcase_add_test(tests, a_network_must_be_on_the_host_first);
     tcase_add_test(tests, the_boot_timeline_is_stamped_by_the_hosts_clock);
@@ -574,6 +624,7 @@ int main(void)
     tcase_add_test(tests, an_aborted_migration_lets_the_source_go_on);
     tcase_add_test(tests, a_migration_needs_a_running_vm_and_another_ready_host);
     tcase_add_test(tests, a_lost_target_ends_the_migration_and_a_lost_source_the_run);
+    tcase_add_test(tests, an_eviction_calls_a_migration_off);
     tcase_add_test(tests, a_vm_that_ends_while_it_is_copied_has_ended);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
