@@ -1,9 +1,10 @@
-/* The CLI's shared ground: what a command gets, how it talks to the API, how it ends.
+/* The CLI's shared ground: what a command gets, how it speaks, how it ends.
  *
  * Shapes: struct cli is one invocation: global flags, the command's own flags and words,
- * the connection. Commands are rows of one table (cli/commands.c), which gives parsing,
- * help and dispatch. Streams: results on stdout, everything else on stderr. No prompts.
- * Threads: one. Exit codes: enum cli_exit.
+ * streams, the connection (made at first use, so that help costs nothing). Commands are
+ * rows of one table (cli/commands.c), which gives parsing, help, reference and dispatch.
+ * Streams: results on out, everything else on err; tests put memory there. Threads: one.
+ * Ownership: words and flag values borrow argv. Exit codes: enum cli_exit.
  */
 #pragma once
 
@@ -12,6 +13,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
 enum cli_exit {
     EXIT_OK = 0,
@@ -26,11 +28,19 @@ enum cli_exit {
     EXIT_UNREACHABLE = 9,
 };
 
-enum cli_format { FORMAT_TABLE = 0, FORMAT_WIDE, FORMAT_JSON, FORMAT_YAML, FORMAT_NAME };
+enum cli_format {
+    FORMAT_TABLE = 0,
+    FORMAT_WIDE,
+    FORMAT_JSON,
+    FORMAT_YAML,
+    FORMAT_NAME,
+    FORMAT_COUNT
+};
+extern const char *const cli_format_names[]; /* NULL-terminated */
 
-#define CLI_WORDS_MAX  64
-#define CLI_FLAGS_MAX  24
-#define CLI_LABELS_MAX 32
+#define CLI_WORDS_MAX 1000 /* files of a large folder, names of a large rm */
+#define CLI_FLAGS_MAX 12   /* different flags of one command */
+#define CLI_GIVEN_MAX 96   /* flags on one command line, labels among them */
 
 /* A flag of a command: its value is found by name with cli_flag. */
 struct cli_flag_spec {
@@ -42,58 +52,81 @@ struct cli_flag_spec {
 
 struct cli;
 struct cli_command {
+    const char *group;     /* heading in help */
     const char *name;      /* "host ls" */
-    const char *arguments; /* "KIND/NAME..." for the usage line */
+    const char *arguments; /* "KIND/NAME..." for the usage line, or NULL */
     const char *summary;
+    const char *more;     /* paragraphs for its own help, or NULL */
     const char *examples; /* lines, each a command */
     unsigned words_min;
     unsigned words_max;
-    struct cli_flag_spec flags[CLI_FLAGS_MAX]; /* ends with a NULL name */
     int (*run)(struct cli *cli);
+    struct cli_flag_spec flags[CLI_FLAGS_MAX + 1]; /* ends with a NULL name */
 };
 
 struct http;
 struct cli {
     const struct cli_command *command;
-    const char *program;
+    FILE *out;
+    FILE *err;
+    bool in_tty;
+    bool out_tty;
+    bool err_tty;
+    /* global flags */
     const char *state;  /* state folder of the local berthd */
-    const char *server; /* https://host:port, or NULL: the local socket */
+    const char *server; /* as given, or NULL: the local socket */
+    const char *token;
     const char *tenant; /* -t, or NULL */
     enum cli_format format;
     bool no_color;
     bool quiet;
+    bool yes;
+    bool help;
+    bool state_given;
+    /* the command's own */
     const char *words[CLI_WORDS_MAX];
     unsigned word_count;
-    const char *flag_names[CLI_FLAGS_MAX + CLI_LABELS_MAX];
-    const char *flag_values[CLI_FLAGS_MAX + CLI_LABELS_MAX];
-    unsigned flag_count;
-    struct http *http; /* made at first use */
+    const char *given_names[CLI_GIVEN_MAX];
+    const char *given_values[CLI_GIVEN_MAX];
+    unsigned given_count;
+    struct http *http;         /* made at first use */
+    struct connection *target; /* what http borrows */
 };
+
+/* The command table, ended by a NULL name, and the flags every command takes. */
+extern const struct cli_command cli_commands[];
+extern const struct cli_flag_spec cli_global_flags[];
 
 /* Value of a flag ("" for one without argument), or NULL when it was not given. */
 const char *cli_flag(const struct cli *cli, const char *name);
-/* The command table, ended by a NULL name. */
-extern const struct cli_command cli_commands[];
+/* All values of a repeatable flag: *cursor starts at 0; NULL at the end. */
+const char *cli_flag_next(const struct cli *cli, const char *name, unsigned *cursor);
+/* A duration flag in ms, or the fallback; EXIT_OK or EXIT_USAGE (said). */
+int cli_flag_duration(struct cli *cli,
+                      const char *name,
+                      uint64_t fallback_ms,
+                      uint64_t *ret_ms);
 
-/* Says a fault on stderr: "berth: ..." and returns the code. */
-int cli_fail(enum cli_exit code, const char *format, ...)
+/* Fills the invocation from argv (and the environment); EXIT_OK or EXIT_USAGE (said).
+ * cli->command is NULL when there is no word at all. */
+int cli_parse(struct cli *cli, int argc, char **argv);
+/* Parses, dispatches, ends; the exit code. `cli` has its streams set. */
+int cli_main(struct cli *cli, int argc, char **argv);
+
+/* Says a fault on err, "berth: ...", and returns the code. */
+int cli_fail(struct cli *cli, enum cli_exit code, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+/* A line of progress or advice on err, unless --quiet. */
+void cli_note(struct cli *cli, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
-/* Exit code and text of a problem document or transport fault. */
-struct http_answer;
-int cli_problem(const struct http_answer *answer);
-
-/* kind/name, tenant/kind/name, or a bare name (kind from `kind_hint`, may be NULL). */
-struct cli_name {
-    const char *plural;
-    const char *word;
-    char tenant[64]; /* "" for cluster-wide kinds */
-    char name[64];
-};
-int cli_name_parse(const struct cli *cli,
-                   const char *text,
-                   const char *kind_hint,
-                   struct cli_name *ret_name);
-/* "/v1/tenants/shop/vms/web-1" + suffix into a fresh string. */
-char *cli_path(const struct cli_name *name, const char *suffix);
-/* "did you mean" among candidates; NULL when none is near. */
+/* The command whose words argv starts with, and how many words it has; NULL when none. */
+const struct cli_command *
+cli_command_find(const char *const *words, unsigned count, unsigned *ret_used);
+/* The candidate within edit distance 2 of word that is nearest, or NULL. */
 const char *cli_nearest(const char *word, const char *const *candidates, unsigned count);
+
+static inline void cli_json_drop(json_t **document)
+{
+    json_decref(*document);
+}
+#define CLEANUP_JSON __attribute__((cleanup(cli_json_drop)))

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/digest.h"
 #include "base/random.h"
+#include "base/version.h"
 
 #include <curl/curl.h>
 
@@ -22,6 +23,7 @@
 #define CONNECT_MS     3000L
 #define HEAD_MAX       16384
 #define WRITE_WAIT_MS  5000
+#define TYPE_JSON      "Content-Type: application/json"
 
 struct http {
     struct http_config config;
@@ -29,9 +31,7 @@ struct http {
     char base[256];
 };
 
-/* ---- one call
- * ----------------------------------------------------------------------------------------
- */
+/* ---- one call ---- */
 
 static size_t body_take(char *data, size_t one, size_t count, void *context)
 {
@@ -47,6 +47,8 @@ static void common(struct http *http, const char *method, const char *path)
     curl_easy_reset(http->curl);
     curl_easy_setopt(http->curl, CURLOPT_URL, url);
     curl_easy_setopt(http->curl, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(http->curl, CURLOPT_PROXY, ""); /* the rack is never behind one */
+    curl_easy_setopt(http->curl, CURLOPT_USERAGENT, "berth/" BERTH_VERSION);
     curl_easy_setopt(http->curl, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_MS);
     curl_easy_setopt(http->curl, CURLOPT_CUSTOMREQUEST, method);
     curl_easy_setopt(http->curl, CURLOPT_NOBODY, strcmp(method, "HEAD") == 0 ? 1L : 0L);
@@ -61,10 +63,10 @@ static void common(struct http *http, const char *method, const char *path)
     }
 }
 
-static struct curl_slist *headers_new(const struct http *http, const char *key)
+static struct curl_slist *
+headers_new(const struct http *http, const char *key, const char *type)
 {
-    struct curl_slist *headers =
-        curl_slist_append(NULL, "Content-Type: application/json");
+    struct curl_slist *headers = curl_slist_append(NULL, type);
     char line[512];
     headers = curl_slist_append(headers, "Expect:");
     if (http->config.token != NULL) {
@@ -112,7 +114,7 @@ static CURLcode call_once(struct http *http,
                           struct http_answer *answer)
 {
     struct bytes_writer writer;
-    struct curl_slist *headers = headers_new(http, key);
+    struct curl_slist *headers = headers_new(http, key, TYPE_JSON);
     bytes_writer_init(&writer, HTTP_ANSWER_MAX);
     common(http, method, path);
     curl_easy_setopt(http->curl, CURLOPT_TIMEOUT, CALL_TIMEOUT_S);
@@ -132,7 +134,7 @@ static CURLcode call_once(struct http *http,
     return code;
 }
 
-static void pause_ms(uint64_t ms)
+static void back_off(uint64_t ms)
 {
     struct timespec pause = {.tv_sec = (time_t)(ms / 1000),
                              .tv_nsec = (long)(ms % 1000) * 1000000};
@@ -144,6 +146,18 @@ static bool hopeless(CURLcode code)
 {
     return code == CURLE_COULDNT_CONNECT || code == CURLE_SSL_PINNEDPUBKEYNOTMATCH ||
            code == CURLE_COULDNT_RESOLVE_HOST || code == CURLE_UNSUPPORTED_PROTOCOL;
+}
+
+int http_try(struct http *http,
+             const char *method,
+             const char *path,
+             const json_t *body,
+             struct http_answer *ret_answer)
+{
+    CLEANUP_FREE char *text = body != NULL ? json_text(body) : NULL;
+    return call_once(http, method, path, text, NULL, ret_answer) == CURLE_OK
+               ? 0
+               : BERTH_EUNREACHABLE;
 }
 
 int http_call(struct http *http,
@@ -169,7 +183,7 @@ int http_call(struct http *http,
             return code == CURLE_OK ? 0 : BERTH_EUNREACHABLE;
         }
         http_answer_fini(ret_answer);
-        pause_ms(wait_ms / 2 + random[0] * wait_ms / 512);
+        back_off(wait_ms / 2 + random[0] * wait_ms / 512);
         wait_ms = wait_ms * 2 > BACKOFF_MAX_MS ? BACKOFF_MAX_MS : wait_ms * 2;
     }
 }
@@ -181,9 +195,7 @@ void http_answer_fini(struct http_answer *answer)
     *answer = (struct http_answer){0};
 }
 
-/* ---- uploads
- * -----------------------------------------------------------------------------------------
- */
+/* ---- uploads ---- */
 
 struct upload {
     int fd;
@@ -218,10 +230,10 @@ int http_upload(struct http *http,
     struct upload upload = {.fd = fd, .progress = progress, .context = context};
     struct bytes_writer writer;
     char line[128];
-    struct curl_slist *headers = headers_new(http, NULL);
+    struct curl_slist *headers =
+        headers_new(http, NULL, "Content-Type: application/octet-stream");
     (void)snprintf(line, sizeof(line), "Berth-Sha256: %s", sha256);
     headers = curl_slist_append(headers, line);
-    headers = curl_slist_append(headers, "Content-Type: application/octet-stream");
     bytes_writer_init(&writer, HTTP_ANSWER_MAX);
     common(http, "POST", path);
     curl_easy_setopt(http->curl, CURLOPT_UPLOAD, 1L);
@@ -237,9 +249,7 @@ int http_upload(struct http *http,
     return code == CURLE_OK ? 0 : BERTH_EUNREACHABLE;
 }
 
-/* ---- streams
- * -----------------------------------------------------------------------------------------
- */
+/* ---- streams ---- */
 
 struct stream {
     struct http *http;
@@ -272,7 +282,7 @@ int http_stream(struct http *http,
                 struct http_answer *ret_answer)
 {
     struct stream stream = {.http = http, .take = take, .context = context};
-    struct curl_slist *headers = headers_new(http, NULL);
+    struct curl_slist *headers = headers_new(http, NULL, TYPE_JSON);
     bytes_writer_init(&stream.problem, HTTP_ANSWER_MAX);
     common(http, "GET", path);
     curl_easy_setopt(http->curl, CURLOPT_HTTPHEADER, headers);
@@ -287,9 +297,7 @@ int http_stream(struct http *http,
     return stream.ended || code == CURLE_OK ? 0 : BERTH_EUNREACHABLE;
 }
 
-/* ---- tunnels
- * -----------------------------------------------------------------------------------------
- */
+/* ---- tunnels ---- */
 
 struct http_tunnel {
     CURL *curl;           /* borrowed from http; used for nothing else meanwhile */
@@ -429,9 +437,44 @@ void http_tunnel_close(struct http_tunnel *tunnel)
     free(tunnel); /* the connection ends with http_free */
 }
 
-/* ---- life
- * --------------------------------------------------------------------------------------------
- */
+/* ---- certificates ---- */
+
+static size_t body_drop(char *data, size_t one, size_t count, void *context)
+{
+    (void)data;
+    (void)context;
+    return one * count;
+}
+
+char *http_certificate(struct http *http, struct http_answer *ret_answer)
+{
+    struct curl_certinfo *info = NULL;
+    *ret_answer = (struct http_answer){0};
+    common(http, "GET", "/healthz");
+    curl_easy_setopt(http->curl, CURLOPT_SSL_VERIFYPEER, 0L);
+    curl_easy_setopt(http->curl, CURLOPT_SSL_VERIFYHOST, 0L);
+    curl_easy_setopt(http->curl, CURLOPT_CERTINFO, 1L);
+    curl_easy_setopt(http->curl, CURLOPT_TIMEOUT, CALL_TIMEOUT_S);
+    curl_easy_setopt(http->curl, CURLOPT_WRITEFUNCTION, body_drop);
+    CURLcode code = curl_easy_perform(http->curl);
+    if (code != CURLE_OK) {
+        (void)snprintf(ret_answer->text, sizeof(ret_answer->text), "%s",
+                       curl_easy_strerror(code));
+        return NULL;
+    }
+    curl_easy_getinfo(http->curl, CURLINFO_CERTINFO, &info);
+    const struct curl_slist *line =
+        info != NULL && info->num_of_certs > 0 ? info->certinfo[0] : NULL;
+    for (; line != NULL; line = line->next) {
+        if (strncmp(line->data, "Cert:", 5) == 0) {
+            return strdup(line->data + 5);
+        }
+    }
+    (void)snprintf(ret_answer->text, sizeof(ret_answer->text), "it shows no certificate");
+    return NULL;
+}
+
+/* ---- life ---- */
 
 struct http *http_new(const struct http_config *config)
 {

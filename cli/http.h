@@ -42,6 +42,12 @@ int http_call(struct http *http,
               const char *path,
               const json_t *body,
               struct http_answer *ret_answer);
+/* As http_call, but once: no key, no second attempt. */
+int http_try(struct http *http,
+             const char *method,
+             const char *path,
+             const json_t *body,
+             struct http_answer *ret_answer);
 void http_answer_fini(struct http_answer *answer);
 /* Uploads a file; progress (may be NULL) gets bytes sent so far. */
 int http_upload(struct http *http,
@@ -59,6 +65,9 @@ int http_stream(struct http *http,
                 bool (*take)(void *context, const char *data, size_t size),
                 void *context,
                 struct http_answer *ret_answer);
+/* The server's certificate as PEM (caller frees), whoever it is: nothing secret is sent.
+ * NULL with ret_answer->text. */
+char *http_certificate(struct http *http, struct http_answer *ret_answer);
 /* The upgraded connection of a console, as a blocking descriptor pair of calls; NULL with
  * *ret_answer. */
 struct http_tunnel;

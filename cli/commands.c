@@ -1,0 +1,376 @@
+/* The command table: parsing, help, docs/cli.md and dispatch all come from here. */
+#include "cli/run.h"
+
+#include <stddef.h>
+
+#define START   "Start"
+#define LOOK    "Look"
+#define DECLARE "Declare"
+#define CHANGE  "Change"
+#define HOSTS   "Hosts"
+#define ABOUT   "About"
+#define ANY     CLI_WORDS_MAX
+#define WAIT_FLAGS                                                                    \
+    {"wait", 'w', NULL, "wait until every VM concerned is ready, and show its boot"}, \
+    {                                                                                 \
+        "timeout", 0, "TIME", "give up waiting after this long (5m)"                  \
+    }
+#define DAEMON_FLAGS                                                                     \
+    {"name", 'n', "NAME", "name of this host (the machine's); first start only"},        \
+        {"address", 0, "IPV4", "address for the other hosts (of the default route)"},    \
+        {"mesh-port", 0, "N", "between hosts; N+1 is for hosts that join (7440)"},       \
+        {"raft-port", 0, "N", "between voters (7442)"},                                  \
+        {"api-port", 0, "N", "HTTPS (7443)"},                                            \
+        {"label", 'l', "KEY=VALUE", "label of this host, repeatable; first start only"}, \
+        {"foreground", 0, NULL, "do not detach: run berthd here until it ends"},         \
+    {                                                                                    \
+        "timeout", 0, "TIME", "give up waiting after this long (60s); berthd goes on"    \
+    }
+
+const struct cli_command cli_commands[] = {
+    {START,
+     "up",
+     NULL,
+     "start berthd on this host; the first one founds the cluster",
+     "A host that is a member already is just started again. berthd runs detached and "
+     "logs to DIR/berthd.log.",
+     "berth up\n"
+     "berth up --name r1u04 --address 10.0.0.4 --label rack=r1\n"
+     "berth up --state /srv/berth --foreground",
+     0,
+     0,
+     run_up,
+     {DAEMON_FLAGS}},
+    {START,
+     "join",
+     "TOKEN",
+     "start berthd on this host and join a cluster",
+     "A token is made by `berth token join` on a member, works once and for 15 minutes. "
+     "With - it is read from stdin.",
+     "berth join berth-join-AQpjAAsd...\n"
+     "berth join - --name r1u05 < token.txt",
+     1,
+     1,
+     run_join,
+     {DAEMON_FLAGS}},
+    {START,
+     "down",
+     NULL,
+     "stop berthd on this host; its VMs run on",
+     "VMs outlive their berthd, but a host whose berthd stays away is lost to the "
+     "cluster "
+     "after a few seconds and its VMs end then: drain it first.",
+     "berth down\n"
+     "berth drain r1u04 --wait && berth down --vms",
+     0,
+     0,
+     run_down,
+     {{"vms", 0, NULL, "end this host's VMs and networks as well"},
+      {"timeout", 0, "TIME", "give up waiting after this long (30s)"}}},
+    {START,
+     "login",
+     "SERVER",
+     "remember a server, its key and a token for later commands",
+     "The token comes from --token, BERTH_TOKEN or a line on stdin. The server's key is "
+     "pinned: `berth up` prints its pin; without --pin the key is shown and, on a "
+     "terminal, "
+     "asked about.",
+     "berth login r1u04 --pin sha256//hsyW... < token.txt\n"
+     "BERTH_TOKEN=berth-... berth login https://10.0.0.4:7443 --trust",
+     1,
+     1,
+     run_login,
+     {{"pin", 0, "PIN", "the server's key, sha256//..."},
+      {"trust", 0, NULL, "pin whatever key the server has now, unasked"}}},
+    {START,
+     "token create",
+     "NAME",
+     "make an access token; it is shown once",
+     NULL,
+     "berth token create ci --role operator --tenant shop --ttl 90d\n"
+     "berth token create ana --role admin",
+     1,
+     1,
+     run_token_create,
+     {{"role", 'r', "ROLE", "viewer (default), operator or admin"},
+      {"ttl", 0, "TIME", "how long it is good for (for ever)"}}},
+    {START,
+     "token join",
+     NULL,
+     "make a token for one more host",
+     NULL,
+     "berth token join\n"
+     "ssh r1u05 sudo berth join - < <(berth token join)",
+     0,
+     0,
+     run_token_join,
+     {{"ttl", 0, "TIME", "how long it is good for (15m)"}}},
+    {START,
+     "token ls",
+     NULL,
+     "list access tokens (never their secrets)",
+     NULL,
+     "berth token ls\n"
+     "berth rm token/ci",
+     0,
+     0,
+     run_token_ls,
+     {{NULL, 0, NULL, NULL}}},
+
+    {LOOK,
+     "ls",
+     "[KIND]",
+     "list objects; without a kind: groups and VMs",
+     NULL,
+     "berth ls\n"
+     "berth ls vm -t shop -o wide\n"
+     "berth ls vm -l app=web -w\n"
+     "berth ls host -o json | jq -r '.items[].metadata.name'",
+     0,
+     1,
+     run_ls,
+     {{"label", 'l', "KEY=VALUE", "only objects with this label"},
+      {"group", 'g', "NAME", "only VMs of this group"},
+      {"watch", 'w', NULL, "go on with a line for each change"}}},
+    {LOOK,
+     "show",
+     "KIND/NAME",
+     "everything about one object, for people",
+     NULL,
+     "berth show vm/web-1\n"
+     "berth show group/web -t shop -o yaml",
+     1,
+     1,
+     run_show,
+     {{NULL, 0, NULL, NULL}}},
+    {LOOK,
+     "explain",
+     "KIND/NAME",
+     "why a VM is where it is, or why it is nowhere: host by host",
+     "For each host: the verdict, the reason and the smallest change that would make it "
+     "fit. Works for vm/NAME and group/NAME.",
+     "berth explain vm/web-1\n"
+     "berth explain group/web -t shop",
+     1,
+     1,
+     run_explain,
+     {{NULL, 0, NULL, NULL}}},
+    {LOOK,
+     "events",
+     NULL,
+     "what happened: one line per event",
+     NULL,
+     "berth events -f\n"
+     "berth events --since 0 -t shop\n"
+     "berth events --name vm/web-1",
+     0,
+     0,
+     run_events,
+     {{"follow", 'f', NULL, "go on as events come, until Ctrl-C"},
+      {"since", 0, "REVISION", "only events after this revision"},
+      {"name", 0, "KIND/NAME", "only events of this object"},
+      {"limit", 'n', "N", "at most so many, the newest (100; all with --since)"}}},
+    {LOOK,
+     "watch",
+     "[KIND...]",
+     "a line for each change of objects, until Ctrl-C",
+     "Begins with the objects as they are. A lost connection is resumed where it broke "
+     "off.",
+     "berth watch vm -t shop\n"
+     "berth watch vm group host -o json",
+     0,
+     8,
+     run_watch,
+     {{"since", 0, "REVISION", "only changes after this revision"}}},
+    {LOOK,
+     "console",
+     "VM",
+     "the serial console of a VM",
+     "Interactive on a terminal: Ctrl-] leaves. Otherwise what the VM prints goes to "
+     "stdout.",
+     "berth console web-1\n"
+     "berth console web-1 -t shop --no-follow | tail -n 20",
+     1,
+     1,
+     run_console,
+     {{"no-follow", 0, NULL, "print what the console has kept, and end"}}},
+
+    {DECLARE,
+     "validate",
+     "FILE...",
+     "check YAML files without changing anything",
+     "All faults of all files are told at once. The server is asked about what only it "
+     "knows unless --local. A folder stands for its *.yaml files, - for stdin.",
+     "berth validate examples/web.yaml\n"
+     "berth validate --local examples/",
+     1,
+     ANY,
+     run_validate,
+     {{"local", 0, NULL, "do not ask the server"}}},
+    {DECLARE,
+     "plan",
+     "FILE...",
+     "what apply would change, and where new VMs would go",
+     NULL,
+     "berth plan examples/web.yaml\n"
+     "berth plan examples/ --exit-code || echo there is something to do",
+     1,
+     ANY,
+     run_plan,
+     {{"exit-code", 0, NULL, "end with 8 when there are changes"}}},
+    {DECLARE,
+     "apply",
+     "FILE...",
+     "make the cluster look like the files say",
+     "Image files named by `file:` are uploaded first, unless the cluster has them. "
+     "Applying the same files again changes nothing.",
+     "berth apply examples/web.yaml --wait\n"
+     "cat web.yaml | berth apply - --timeout 2m --wait",
+     1,
+     ANY,
+     run_apply,
+     {WAIT_FLAGS}},
+    {DECLARE,
+     "schema",
+     NULL,
+     "the JSON Schema of the YAML files, for editors",
+     NULL,
+     "berth schema > berth.schema.json\n"
+     "berth schema | jq '.definitions | keys'",
+     0,
+     0,
+     run_schema,
+     {{NULL, 0, NULL, NULL}}},
+
+    {CHANGE,
+     "rm",
+     "KIND/NAME...",
+     "remove objects, by name or as files name them",
+     "On a terminal it asks first, unless --yes. With -f the objects of the files go, "
+     "those that use others first.",
+     "berth rm group/web -t shop\n"
+     "berth rm -f examples/web.yaml --yes",
+     0,
+     ANY,
+     run_rm,
+     {{"file", 'f', "FILE", "the objects of this YAML file; repeatable"},
+      {"wait", 'w', NULL, "wait until they are gone"},
+      {"timeout", 0, "TIME", "give up waiting after this long (2m)"}}},
+    {CHANGE,
+     "scale",
+     "GROUP N",
+     "set how many VMs a group has",
+     NULL,
+     "berth scale web 5\n"
+     "berth scale shop/group/web 5 --wait",
+     2,
+     2,
+     run_scale,
+     {WAIT_FLAGS}},
+    {CHANGE,
+     "start",
+     "VM...",
+     "switch VMs on",
+     NULL,
+     "berth start jump\n"
+     "berth start jump --wait",
+     1,
+     ANY,
+     run_start,
+     {WAIT_FLAGS}},
+    {CHANGE,
+     "stop",
+     "VM...",
+     "shut VMs down; they stay placed and keep their disks",
+     NULL,
+     "berth stop jump\n"
+     "berth stop vm/jump vm/build -t shop",
+     1,
+     ANY,
+     run_stop,
+     {{NULL, 0, NULL, NULL}}},
+    {CHANGE,
+     "restart",
+     "VM...",
+     "shut VMs down and start them again",
+     NULL,
+     "berth restart web-1\n"
+     "berth restart web-1 --wait",
+     1,
+     ANY,
+     run_restart,
+     {WAIT_FLAGS}},
+
+    {HOSTS,
+     "host ls",
+     NULL,
+     "list hosts: phase, role, load",
+     NULL,
+     "berth host ls\n"
+     "berth host ls -o wide",
+     0,
+     0,
+     run_host_ls,
+     {{"label", 'l', "KEY=VALUE", "only hosts with this label"},
+      {"watch", 'w', NULL, "go on with a line for each change"}}},
+    {HOSTS,
+     "host show",
+     "HOST",
+     "everything about a host, and its VMs",
+     NULL,
+     "berth host show r1u04\n"
+     "berth show host/r1u04 -o json",
+     1,
+     1,
+     run_host_show,
+     {{NULL, 0, NULL, NULL}}},
+    {HOSTS,
+     "drain",
+     "HOST",
+     "move a host's VMs away and place no new ones there",
+     NULL,
+     "berth drain r1u04 --reason \"PSU swap\" --wait\n"
+     "berth drain r1u04 && berth ls vm -w",
+     1,
+     1,
+     run_drain,
+     {{"reason", 'r', "TEXT", "why; explain shows it to those who wonder"},
+      {"wait", 'w', NULL, "wait until no VM is left there"},
+      {"timeout", 0, "TIME", "give up waiting after this long (10m)"}}},
+    {HOSTS,
+     "undrain",
+     "HOST",
+     "let a host take VMs again",
+     NULL,
+     "berth undrain r1u04\n"
+     "berth undrain r1u04 && berth host ls",
+     1,
+     1,
+     run_undrain,
+     {{NULL, 0, NULL, NULL}}},
+
+    {ABOUT,
+     "version",
+     NULL,
+     "versions of berth and of the berthd it talks to",
+     NULL,
+     "berth version\n"
+     "berth version -o json",
+     0,
+     0,
+     run_version,
+     {{"local", 0, NULL, "do not ask the server"}}},
+    {ABOUT,
+     "help",
+     "[COMMAND|TOPIC]",
+     "help on a command or a topic",
+     "Topics: names, output, exit-codes, environment, waiting; `berth help topics` tells "
+     "what they are about.",
+     "berth help apply\n"
+     "berth help exit-codes",
+     0,
+     2,
+     run_help,
+     {{NULL, 0, NULL, NULL}}},
+    {0},
+};

@@ -1,0 +1,14 @@
+/* The cluster's events, oldest first, through all pages.
+ *
+ * Threads: one. Ownership: *ret_items is a new reference. Errors: said; exit codes.
+ */
+#pragma once
+
+#include "cli/cli.h"
+
+/* Events after *since that the filter ("&kind=vm&name=web-1", or "") lets through; *since
+ * becomes the revision to go on from. */
+int event_list_get(struct cli *cli,
+                   const char *filter,
+                   uint64_t *since,
+                   json_t **ret_items);

@@ -1,0 +1,653 @@
+#include "cli/kind_view.h"
+
+#include "base/parse_number.h"
+#include "cli/output.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#define PRINT(name) \
+    static void name(const json_t *object, const struct view_time *time, char *ret_cell)
+#define CELL(...) (void)snprintf(ret_cell, CELL_SIZE, __VA_ARGS__)
+
+/* ---- fields with their defaults ---- */
+
+const json_t *view_meta(const json_t *object)
+{
+    return json_object_get(object, "metadata");
+}
+
+const json_t *view_spec(const json_t *object)
+{
+    return json_object_get(object, "spec");
+}
+
+const json_t *view_status(const json_t *object)
+{
+    return json_object_get(object, "status");
+}
+
+const char *view_name(const json_t *object)
+{
+    return json_member_text(view_meta(object), "name", "");
+}
+
+const char *view_tenant(const json_t *object)
+{
+    return json_member_text(view_meta(object), "tenant", "");
+}
+
+const char *view_phase(const json_t *object, enum kind kind)
+{
+    const char *first = kind == KIND_VM     ? phase_names[0]
+                        : kind == KIND_HOST ? host_phase_names[0]
+                                            : operation_phase_names[0];
+    return json_member_text(view_status(object), "phase", first);
+}
+
+const char *view_vm_address(const json_t *vm)
+{
+    const json_t *nics = json_object_get(view_status(vm), "nics");
+    return json_member_text(json_array_get(nics, 0), "address", "");
+}
+
+uint64_t view_bytes(const json_t *object, const char *key)
+{
+    const json_t *value = json_object_get(object, key);
+    uint64_t bytes = 0;
+    if (json_is_integer(value)) {
+        return (uint64_t)json_integer_value(value);
+    }
+    if (json_is_string(value) &&
+        parse_bytes(json_string_value(value), &bytes, NULL) < 0) {
+        return 0;
+    }
+    return bytes;
+}
+
+/* Text or number of a member as text; "-" when it is missing. */
+static void member_print(const json_t *object, const char *key, char *ret_cell)
+{
+    const json_t *value = json_object_get(object, key);
+    if (json_is_string(value)) {
+        CELL("%s", json_string_value(value));
+    } else if (json_is_integer(value)) {
+        CELL("%" JSON_INTEGER_FORMAT, json_integer_value(value));
+    } else {
+        CELL("-");
+    }
+}
+
+static void bytes_print(uint64_t bytes, char *ret_cell)
+{
+    char text[NUMBER_TEXT_SIZE];
+    format_bytes_human(bytes, text);
+    CELL("%s", bytes == 0 ? "-" : text);
+}
+
+static void since_print(const char *instant, const struct view_time *time, char *ret_cell)
+{
+    char text[SPAN_TEXT_SIZE];
+    uint64_t wall_ms = instant_parse(instant);
+    uint64_t past = time->now_wall_ms > wall_ms ? time->now_wall_ms - wall_ms : 0;
+    span_format(past, text);
+    CELL("%s", wall_ms == 0 ? "-" : text);
+}
+
+static void names_join(const json_t *list, const char *key, char *ret_cell)
+{
+    size_t at = 0;
+    size_t index;
+    json_t *item;
+    CELL("-");
+    json_array_foreach(list, index, item)
+    {
+        if (at < CELL_SIZE) {
+            at += (size_t)snprintf(ret_cell + at, CELL_SIZE - at, "%s%s",
+                                   at > 0 ? ", " : "", json_member_text(item, key, "?"));
+        }
+    }
+}
+
+/* ---- cells of any kind ---- */
+
+PRINT(cell_name)
+{
+    (void)time;
+    CELL("%s", view_name(object));
+}
+
+PRINT(cell_tenant)
+{
+    const char *tenant = view_tenant(object);
+    (void)time;
+    CELL("%s", tenant[0] != '\0' ? tenant : "-");
+}
+
+PRINT(cell_age)
+{
+    since_print(json_member_text(view_meta(object), "created", NULL), time, ret_cell);
+}
+
+PRINT(cell_labels)
+{
+    const json_t *labels = json_object_get(view_meta(object), "labels");
+    const char *key;
+    json_t *value;
+    size_t at = 0;
+    (void)time;
+    CELL("-");
+    json_object_foreach((json_t *)(uintptr_t)labels, key, value)
+    {
+        if (at < CELL_SIZE) {
+            at += (size_t)snprintf(ret_cell + at, CELL_SIZE - at, "%s%s=%s",
+                                   at > 0 ? "," : "", key, json_string_value(value));
+        }
+    }
+}
+
+#define STATUS_CELL(name, key)                            \
+    PRINT(name)                                           \
+    {                                                     \
+        (void)time;                                       \
+        member_print(view_status(object), key, ret_cell); \
+    }
+#define SPEC_CELL(name, key)                            \
+    PRINT(name)                                         \
+    {                                                   \
+        (void)time;                                     \
+        member_print(view_spec(object), key, ret_cell); \
+    }
+
+STATUS_CELL(cell_reason, "reason")
+STATUS_CELL(cell_epoch, "epoch")
+STATUS_CELL(cell_restarts, "restarts")
+STATUS_CELL(cell_kernel, "kernel")
+STATUS_CELL(cell_version, "version")
+STATUS_CELL(cell_vni, "vni")
+STATUS_CELL(cell_step, "step")
+STATUS_CELL(cell_address, "address")
+SPEC_CELL(cell_image, "image")
+SPEC_CELL(cell_group, "group")
+SPEC_CELL(cell_role, "role")
+SPEC_CELL(cell_token_tenant, "tenant")
+SPEC_CELL(cell_expires, "expires")
+SPEC_CELL(cell_title, "title")
+SPEC_CELL(cell_size, "size")
+
+PRINT(cell_template)
+{
+    (void)time;
+    member_print(json_object_get(view_spec(object), "template"), "name", ret_cell);
+}
+
+PRINT(cell_voter)
+{
+    (void)time;
+    CELL("%s", json_member_text(view_status(object), "voter", voter_role_names[0]));
+}
+
+PRINT(cell_egress)
+{
+    (void)time;
+    CELL("%s", json_member_text(view_spec(object), "egress", egress_names[0]));
+}
+
+/* ---- VMs ---- */
+
+PRINT(cell_vm_phase)
+{
+    (void)time;
+    CELL("%s", view_phase(object, KIND_VM));
+}
+
+PRINT(cell_vm_host)
+{
+    (void)time;
+    member_print(view_status(object), "host", ret_cell);
+}
+
+PRINT(cell_vm_address)
+{
+    const char *address = view_vm_address(object);
+    (void)time;
+    CELL("%s", address[0] != '\0' ? address : "-");
+}
+
+PRINT(cell_vm_cpu)
+{
+    const json_t *live = json_object_get(view_status(object), "live");
+    const json_t *permille = json_object_get(live, "cpuPermille");
+    (void)time;
+    if (json_is_integer(permille)) {
+        CELL("%" JSON_INTEGER_FORMAT "%%", (json_integer_value(permille) + 5) / 10);
+    } else {
+        member_print(live, "cpu", ret_cell);
+    }
+}
+
+static const struct view_column vm_columns[] = {
+    {"NAME", 0, false, false, cell_name},
+    {"TENANT", 0, false, false, cell_tenant},
+    {"PHASE", 0, false, true, cell_vm_phase},
+    {"HOST", 0, false, false, cell_vm_host},
+    {"ADDRESS", 0, false, false, cell_vm_address},
+    {"CPU", COLUMN_RIGHT, false, false, cell_vm_cpu},
+    {"AGE", COLUMN_RIGHT, false, false, cell_age},
+    {"TEMPLATE", 0, true, false, cell_template},
+    {"GROUP", 0, true, false, cell_group},
+    {"EPOCH", COLUMN_RIGHT, true, false, cell_epoch},
+    {"RESTARTS", COLUMN_RIGHT, true, false, cell_restarts},
+    {"LABELS", 0, true, false, cell_labels},
+    {"REASON", COLUMN_CUT, false, false, cell_reason},
+    {0},
+};
+
+/* ---- groups ---- */
+
+PRINT(cell_group_ready)
+{
+    const json_t *status = view_status(object);
+    (void)time;
+    CELL("%" PRIu64 "/%" PRIu64, json_member_u64(status, "ready", 0),
+         json_member_u64(status, "desired", 0));
+}
+
+PRINT(cell_group_scale)
+{
+    const json_t *autoscale = json_object_get(view_spec(object), "autoscale");
+    const json_t *target = json_array_get(json_object_get(autoscale, "targets"), 0);
+    (void)time;
+    if (json_member_u64(autoscale, "max", 0) == 0) {
+        CELL("-");
+        return;
+    }
+    CELL("%" PRIu64 "-%" PRIu64 " at cpu %s", json_member_u64(autoscale, "min", 0),
+         json_member_u64(autoscale, "max", 0), json_member_text(target, "target", "?"));
+}
+
+PRINT(cell_group_reason)
+{
+    const json_t *status = view_status(object);
+    (void)time;
+    if (json_is_true(json_object_get(status, "deleting"))) {
+        CELL("is being deleted");
+    } else {
+        member_print(status, "scaleReason", ret_cell);
+    }
+}
+
+static const struct view_column group_columns[] = {
+    {"NAME", 0, false, false, cell_name},
+    {"TENANT", 0, false, false, cell_tenant},
+    {"READY", COLUMN_RIGHT, false, false, cell_group_ready},
+    {"AUTOSCALE", 0, false, false, cell_group_scale},
+    {"TEMPLATE", 0, false, false, cell_template},
+    {"AGE", COLUMN_RIGHT, false, false, cell_age},
+    {"LABELS", 0, true, false, cell_labels},
+    {"REASON", COLUMN_CUT, false, false, cell_group_reason},
+    {0},
+};
+
+/* ---- hosts ---- */
+
+PRINT(cell_host_phase)
+{
+    (void)time;
+    CELL("%s", view_phase(object, KIND_HOST));
+}
+
+PRINT(cell_host_role)
+{
+    const json_t *live = json_object_get(view_status(object), "live");
+    if (json_is_true(json_object_get(live, "leader"))) {
+        CELL("leader");
+    } else {
+        cell_voter(object, time, ret_cell);
+    }
+}
+
+PRINT(cell_host_vms)
+{
+    (void)time;
+    member_print(json_object_get(view_status(object), "live"), "vms", ret_cell);
+}
+
+PRINT(cell_host_cpu)
+{
+    const json_t *status = view_status(object);
+    const json_t *live = json_object_get(status, "live");
+    const json_t *capacity = json_object_get(status, "cpu");
+    uint64_t used_mcpu = json_member_u64(live, "cpuUsedMcpu", UINT64_MAX);
+    char used[CELL_SIZE / 4];
+    (void)time;
+    if (used_mcpu != UINT64_MAX) {
+        (void)snprintf(used, sizeof(used), "%" PRIu64 ".%" PRIu64, used_mcpu / 1000,
+                       used_mcpu % 1000 / 100);
+    } else {
+        (void)snprintf(used, sizeof(used), "%.60s",
+                       json_member_text(live, "cpuUsed", "-"));
+    }
+    if (json_is_string(capacity)) {
+        CELL("%s/%s", used, json_string_value(capacity));
+    } else {
+        CELL("%s", used);
+    }
+}
+
+PRINT(cell_host_memory)
+{
+    const json_t *status = view_status(object);
+    const json_t *live = json_object_get(status, "live");
+    char placed[NUMBER_TEXT_SIZE];
+    char capacity[NUMBER_TEXT_SIZE];
+    uint64_t bytes = view_bytes(live, "memoryPlacedBytes");
+    (void)time;
+    bytes = bytes != 0 ? bytes : view_bytes(live, "memoryPlaced");
+    format_bytes_human(bytes, placed);
+    format_bytes_human(view_bytes(status, "memory"), capacity);
+    CELL("%s/%s", placed, capacity);
+}
+
+PRINT(cell_host_heard)
+{
+    const json_t *live = json_object_get(view_status(object), "live");
+    since_print(json_member_text(live, "lastHeard", NULL), time, ret_cell);
+}
+
+PRINT(cell_host_kvm)
+{
+    (void)time;
+    CELL("%s", json_member_text(view_status(object), "kvm", kvm_kind_names[0]));
+}
+
+PRINT(cell_host_note)
+{
+    const json_t *spec = view_spec(object);
+    if (json_is_true(json_object_get(spec, "drain"))) {
+        CELL("drained: %s", json_member_text(spec, "drainReason", "no reason given"));
+    } else {
+        cell_reason(object, time, ret_cell);
+    }
+}
+
+static const struct view_column host_columns[] = {
+    {"NAME", 0, false, false, cell_name},
+    {"PHASE", 0, false, true, cell_host_phase},
+    {"ROLE", 0, false, false, cell_host_role},
+    {"ADDRESS", 0, false, false, cell_address},
+    {"VMS", COLUMN_RIGHT, false, false, cell_host_vms},
+    {"CPU", COLUMN_RIGHT, false, false, cell_host_cpu},
+    {"MEMORY", COLUMN_RIGHT, false, false, cell_host_memory},
+    {"HEARD", COLUMN_RIGHT, false, false, cell_host_heard},
+    {"KVM", 0, true, false, cell_host_kvm},
+    {"KERNEL", 0, true, false, cell_kernel},
+    {"BERTHD", 0, true, false, cell_version},
+    {"AGE", COLUMN_RIGHT, true, false, cell_age},
+    {"LABELS", 0, true, false, cell_labels},
+    {"NOTE", COLUMN_CUT, false, false, cell_host_note},
+    {0},
+};
+
+/* ---- the other kinds ---- */
+
+PRINT(cell_machine_cpu)
+{
+    (void)time;
+    CELL("%" PRIu64,
+         json_member_u64(json_object_get(view_spec(object), "cpu"), "count", 1));
+}
+
+PRINT(cell_machine_memory)
+{
+    (void)time;
+    member_print(json_object_get(view_spec(object), "memory"), "size", ret_cell);
+}
+
+PRINT(cell_machine_disks)
+{
+    (void)time;
+    names_join(json_object_get(view_spec(object), "disks"), "size", ret_cell);
+}
+
+PRINT(cell_machine_nics)
+{
+    (void)time;
+    names_join(json_object_get(view_spec(object), "nics"), "network", ret_cell);
+}
+
+static const struct view_column template_columns[] = {
+    {"NAME", 0, false, false, cell_name},
+    {"TENANT", 0, false, false, cell_tenant},
+    {"IMAGE", 0, false, false, cell_image},
+    {"CPU", COLUMN_RIGHT, false, false, cell_machine_cpu},
+    {"MEMORY", COLUMN_RIGHT, false, false, cell_machine_memory},
+    {"DISKS", 0, false, false, cell_machine_disks},
+    {"NETWORKS", 0, false, false, cell_machine_nics},
+    {"VERSION", COLUMN_RIGHT, false, false, cell_version},
+    {"AGE", COLUMN_RIGHT, false, false, cell_age},
+    {"LABELS", 0, true, false, cell_labels},
+    {0},
+};
+
+PRINT(cell_network_cidr)
+{
+    (void)time;
+    member_print(json_object_get(view_spec(object), "ipv4"), "cidr", ret_cell);
+}
+
+PRINT(cell_network_hosts)
+{
+    (void)time;
+    CELL("%zu", json_array_size(json_object_get(view_status(object), "hosts")));
+}
+
+static const struct view_column network_columns[] = {
+    {"NAME", 0, false, false, cell_name},
+    {"TENANT", 0, false, false, cell_tenant},
+    {"CIDR", 0, false, false, cell_network_cidr},
+    {"EGRESS", 0, false, false, cell_egress},
+    {"VNI", COLUMN_RIGHT, false, false, cell_vni},
+    {"HOSTS", COLUMN_RIGHT, false, false, cell_network_hosts},
+    {"AGE", COLUMN_RIGHT, false, false, cell_age},
+    {"LABELS", 0, true, false, cell_labels},
+    {0},
+};
+
+PRINT(cell_image_parts)
+{
+    const json_t *artifacts = json_object_get(view_spec(object), "artifacts");
+    size_t at = 0;
+    size_t index;
+    json_t *item;
+    (void)time;
+    CELL("-");
+    json_array_foreach(artifacts, index, item)
+    {
+        if (at < CELL_SIZE) {
+            at += (size_t)snprintf(
+                ret_cell + at, CELL_SIZE - at, "%s%s", at > 0 ? ", " : "",
+                json_member_text(item, "role", artifact_role_names[0]));
+        }
+    }
+}
+
+PRINT(cell_image_size)
+{
+    const json_t *artifacts = json_object_get(view_spec(object), "artifacts");
+    uint64_t bytes = 0;
+    size_t index;
+    json_t *item;
+    (void)time;
+    json_array_foreach(artifacts, index, item)
+    {
+        bytes += view_bytes(item, "size");
+    }
+    bytes_print(bytes, ret_cell);
+}
+
+static const struct view_column image_columns[] = {
+    {"NAME", 0, false, false, cell_name},
+    {"TENANT", 0, false, false, cell_tenant},
+    {"PARTS", 0, false, false, cell_image_parts},
+    {"SIZE", COLUMN_RIGHT, false, false, cell_image_size},
+    {"AGE", COLUMN_RIGHT, false, false, cell_age},
+    {"LABELS", 0, true, false, cell_labels},
+    {0},
+};
+
+static void
+quota_print(const json_t *object, const char *key, const char *zero, char *ret_cell)
+{
+    char used[CELL_SIZE / 4];
+    char limit[CELL_SIZE / 4];
+    member_print(json_object_get(view_status(object), "used"), key, ret_cell);
+    (void)snprintf(used, sizeof(used), "%.60s", ret_cell[0] != '-' ? ret_cell : zero);
+    member_print(json_object_get(view_spec(object), "quota"), key, ret_cell);
+    (void)snprintf(limit, sizeof(limit), "%.60s", ret_cell);
+    CELL("%s%s%s", used, limit[0] != '-' ? "/" : "", limit[0] != '-' ? limit : "");
+}
+
+PRINT(cell_tenant_vms)
+{
+    (void)time;
+    quota_print(object, "vms", "0", ret_cell);
+}
+
+PRINT(cell_tenant_cpu)
+{
+    (void)time;
+    quota_print(object, "cpu", "0", ret_cell);
+}
+
+PRINT(cell_tenant_memory)
+{
+    (void)time;
+    quota_print(object, "memory", "0", ret_cell);
+}
+
+PRINT(cell_tenant_disk)
+{
+    (void)time;
+    quota_print(object, "disk", "0", ret_cell);
+}
+
+static const struct view_column tenant_columns[] = {
+    {"NAME", 0, false, false, cell_name},
+    {"VMS", COLUMN_RIGHT, false, false, cell_tenant_vms},
+    {"CPU", COLUMN_RIGHT, false, false, cell_tenant_cpu},
+    {"MEMORY", COLUMN_RIGHT, false, false, cell_tenant_memory},
+    {"DISK", COLUMN_RIGHT, false, false, cell_tenant_disk},
+    {"AGE", COLUMN_RIGHT, false, false, cell_age},
+    {"LABELS", 0, true, false, cell_labels},
+    {0},
+};
+
+static const struct view_column disk_columns[] = {
+    {"NAME", 0, false, false, cell_name},
+    {"TENANT", 0, false, false, cell_tenant},
+    {"SIZE", COLUMN_RIGHT, false, false, cell_size},
+    {"AGE", COLUMN_RIGHT, false, false, cell_age},
+    {0},
+};
+
+static const struct view_column token_columns[] = {
+    {"NAME", 0, false, false, cell_name},
+    {"ROLE", 0, false, false, cell_role},
+    {"TENANT", 0, false, false, cell_token_tenant},
+    {"EXPIRES", 0, false, false, cell_expires},
+    {"AGE", COLUMN_RIGHT, false, false, cell_age},
+    {0},
+};
+
+PRINT(cell_operation_phase)
+{
+    (void)time;
+    CELL("%s", view_phase(object, KIND_OPERATION));
+}
+
+PRINT(cell_operation_progress)
+{
+    (void)time;
+    CELL("%s", json_member_text(view_status(object), "progress", "0%"));
+}
+
+static const struct view_column operation_columns[] = {
+    {"NAME", 0, false, false, cell_name},
+    {"PHASE", 0, false, true, cell_operation_phase},
+    {"PROGRESS", COLUMN_RIGHT, false, false, cell_operation_progress},
+    {"AGE", COLUMN_RIGHT, false, false, cell_age},
+    {"TITLE", COLUMN_CUT, false, false, cell_title},
+    {"STEP", COLUMN_CUT, false, false, cell_step},
+    {0},
+};
+
+/* ---- choosing and printing ---- */
+
+const struct view_column *kind_view(enum kind kind)
+{
+    static const struct view_column *const views[KIND_COUNT] = {
+        [KIND_TENANT] = tenant_columns,   [KIND_TEMPLATE] = template_columns,
+        [KIND_GROUP] = group_columns,     [KIND_VM] = vm_columns,
+        [KIND_NETWORK] = network_columns, [KIND_IMAGE] = image_columns,
+        [KIND_DISK] = disk_columns,       [KIND_HOST] = host_columns,
+        [KIND_TOKEN] = token_columns,     [KIND_OPERATION] = operation_columns,
+    };
+    return views[kind];
+}
+
+unsigned kind_view_select(const struct cli *cli,
+                          const struct kind_info *info,
+                          const struct view_column *ret_columns[VIEW_COLUMNS_MAX])
+{
+    unsigned count = 0;
+    for (const struct view_column *column = kind_view(info->kind); column->title != NULL;
+         column++) {
+        bool said = column->print == cell_tenant && cli->tenant != NULL;
+        if (!said && (!column->wide || cli->format == FORMAT_WIDE)) {
+            ret_columns[count++] = column;
+        }
+    }
+    return count;
+}
+
+static void
+cell_add(struct text_table *table, const struct view_column *column, char *cell)
+{
+    for (char *c = cell; *c != '\0'; c++) {
+        if ((unsigned char)*c < ' ') {
+            *c = ' '; /* a row stays one row */
+        }
+    }
+    text_table_cell(table, cell, column->colored ? text_color(cell) : NULL);
+}
+
+int kind_view_print(struct cli *cli,
+                    const struct kind_info *info,
+                    const json_t *items,
+                    const struct view_time *time)
+{
+    const struct view_column *columns[VIEW_COLUMNS_MAX];
+    char cell[CELL_SIZE];
+    unsigned count = kind_view_select(cli, info, columns);
+    struct text_table *table = text_table_new(cli);
+    size_t index;
+    json_t *item;
+    if (table == NULL) {
+        return cli_fail(cli, EXIT_FAILED, "out of memory");
+    }
+    for (unsigned i = 0; i < count; i++) {
+        text_table_column(table, columns[i]->title, columns[i]->flags);
+    }
+    json_array_foreach(items, index, item)
+    {
+        text_table_row(table);
+        for (unsigned i = 0; i < count; i++) {
+            columns[i]->print(item, time, cell);
+            cell_add(table, columns[i], cell);
+        }
+    }
+    int r = text_table_print(table);
+    text_table_free(table);
+    return r < 0 ? cli_fail(cli, EXIT_FAILED, "out of memory") : EXIT_OK;
+}

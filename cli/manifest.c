@@ -1,0 +1,158 @@
+#include "cli/manifest.h"
+
+#include "base/bytes.h"
+#include "base/cleanup.h"
+#include "model/document.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+/* ---- one file ---- */
+
+static int read_stream(FILE *stream, char **ret_text, size_t *ret_size)
+{
+    struct bytes_writer writer;
+    char block[16384];
+    size_t size;
+    bytes_writer_init(&writer, CONFIG_SIZE_MAX + 1);
+    while ((size = fread(block, 1, sizeof(block), stream)) > 0) {
+        bytes_write_raw(&writer, block, size);
+    }
+    *ret_size = writer.size;
+    if (ferror(stream)) {
+        bytes_writer_fini(&writer);
+        return -EIO;
+    }
+    return bytes_writer_take_text(&writer, ret_text);
+}
+
+static int read_text(const char *path, char **ret_text, size_t *ret_size)
+{
+    if (strcmp(path, "-") == 0) {
+        return read_stream(stdin, ret_text, ret_size);
+    }
+    FILE *stream = fopen(path, "re");
+    if (stream == NULL) {
+        return -errno;
+    }
+    int r = read_stream(stream, ret_text, ret_size);
+    (void)fclose(stream); /* only read */
+    return r;
+}
+
+static int add_file(struct cli *cli, struct manifest *manifest, const char *path)
+{
+    CLEANUP_FREE char *text = NULL;
+    size_t size = 0;
+    if (manifest->count == MANIFEST_FILES_MAX) {
+        return cli_fail(cli, EXIT_USAGE, "more than %d files", MANIFEST_FILES_MAX);
+    }
+    int r = read_text(path, &text, &size);
+    if (r < 0) {
+        return cli_fail(cli, EXIT_USAGE, "%s: %s", path,
+                        r > -1000 ? strerror(-r) // NOLINT(concurrency-mt-unsafe)
+                                  : err_sentence(r));
+    }
+    struct config *config = &manifest->configs[manifest->count];
+    r = config_read(strcmp(path, "-") == 0 ? "stdin" : path, text, size, config);
+    if (r == -ENOMEM) {
+        return cli_fail(cli, EXIT_FAILED, "out of memory");
+    }
+    manifest->count++;
+    if (config->fault_count > 0) {
+        config_print_faults(config, cli->err);
+    }
+    return config->error_count > 0 || r < 0 ? EXIT_USAGE : EXIT_OK;
+}
+
+/* ---- folders ---- */
+
+static int is_yaml(const struct dirent *entry)
+{
+    const char *dot = strrchr(entry->d_name, '.');
+    return entry->d_name[0] != '.' && dot != NULL &&
+           (strcmp(dot, ".yaml") == 0 || strcmp(dot, ".yml") == 0);
+}
+
+static int add_folder(struct cli *cli, struct manifest *manifest, const char *folder)
+{
+    struct dirent **entries = NULL;
+    int code = EXIT_OK;
+    int count = scandir(folder, &entries, is_yaml, alphasort);
+    if (count <= 0) {
+        free(entries);
+        return cli_fail(cli, EXIT_USAGE, "%s: no *.yaml file is in there", folder);
+    }
+    for (int i = 0; i < count; i++) {
+        char path[PATH_MAX];
+        (void)snprintf(path, sizeof(path), "%s/%s", folder, entries[i]->d_name);
+        int r = add_file(cli, manifest, path);
+        code = r != EXIT_OK ? r : code;
+        free(entries[i]);
+    }
+    free(entries);
+    return code;
+}
+
+/* ---- all of them ---- */
+
+int manifest_read(struct cli *cli,
+                  const char *const *paths,
+                  unsigned path_count,
+                  struct manifest *ret_manifest)
+{
+    int code = EXIT_OK;
+    *ret_manifest =
+        (struct manifest){.configs = calloc(MANIFEST_FILES_MAX, sizeof(struct config))};
+    if (ret_manifest->configs == NULL) {
+        return cli_fail(cli, EXIT_FAILED, "out of memory");
+    }
+    for (unsigned i = 0; i < path_count; i++) {
+        struct stat status;
+        bool folder = strcmp(paths[i], "-") != 0 && stat(paths[i], &status) == 0 &&
+                      S_ISDIR(status.st_mode);
+        int r = folder ? add_folder(cli, ret_manifest, paths[i])
+                       : add_file(cli, ret_manifest, paths[i]);
+        code = r != EXIT_OK ? r : code;
+    }
+    return code;
+}
+
+void manifest_fini(struct manifest *manifest)
+{
+    for (unsigned i = 0; i < manifest->count; i++) {
+        config_fini(&manifest->configs[i]);
+    }
+    free(manifest->configs);
+    *manifest = (struct manifest){0};
+}
+
+unsigned manifest_objects(const struct manifest *manifest)
+{
+    unsigned count = 0;
+    for (unsigned i = 0; i < manifest->count; i++) {
+        count += manifest->configs[i].object_count;
+    }
+    return count;
+}
+
+json_t *manifest_document(const struct manifest *manifest)
+{
+    json_t *objects = json_array();
+    for (unsigned i = 0; i < manifest->count; i++) {
+        const struct config *config = &manifest->configs[i];
+        for (unsigned j = 0; j < config->object_count; j++) {
+            json_t *document =
+                document_of(config->objects[j].kind, config->objects[j].object, false);
+            if (json_array_append_new(objects, document) < 0) {
+                json_decref(objects);
+                return NULL;
+            }
+        }
+    }
+    return json_pack("{s:o}", "objects", objects);
+}

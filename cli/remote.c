@@ -1,0 +1,190 @@
+#include "cli/remote.h"
+
+#include "cli/connection.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+static int fail_unreachable(struct cli *cli, const struct http_answer *answer)
+{
+    char name[SERVER_URL_SIZE];
+    const struct connection *target = cli->target;
+    (void)connection_name(cli, name, sizeof(name));
+    if (target != NULL && target->socket_path[0] != '\0' &&
+        access(target->socket_path, R_OK | W_OK) < 0) {
+        return errno == EACCES
+                   ? cli_fail(cli, EXIT_UNREACHABLE,
+                              "%s may be used by root only\nhint: sudo berth ..., or "
+                              "berth login https://HOST:" SERVER_PORT,
+                              name)
+                   : cli_fail(cli, EXIT_UNREACHABLE,
+                              "no berthd runs on this host: %s is not there\nhint: "
+                              "berth up starts it; berth login https://HOST:" SERVER_PORT
+                              " asks another host",
+                              target->socket_path);
+    }
+    return cli_fail(cli, EXIT_UNREACHABLE, "cannot reach %s: %s", name, answer->text);
+}
+
+int remote_answer(struct cli *cli,
+                  const char *method,
+                  const char *path,
+                  const json_t *body,
+                  struct http_answer *ret_answer)
+{
+    *ret_answer = (struct http_answer){0};
+    struct http *http = connection_http(cli);
+    if (http == NULL) {
+        return EXIT_FAILED;
+    }
+    if (http_call(http, method, path, body, ret_answer) < 0) {
+        return fail_unreachable(cli, ret_answer);
+    }
+    return EXIT_OK;
+}
+
+enum cli_exit remote_exit(int status, const char *code)
+{
+    static const struct {
+        int status;
+        enum cli_exit code;
+    } rows[] = {
+        {400, EXIT_USAGE},       {401, EXIT_AUTH},        {403, EXIT_AUTH},
+        {404, EXIT_NOT_FOUND},   {409, EXIT_CONFLICT},    {412, EXIT_CONFLICT},
+        {413, EXIT_USAGE},       {415, EXIT_USAGE},       {422, EXIT_USAGE},
+        {503, EXIT_UNREACHABLE}, {504, EXIT_UNREACHABLE},
+    };
+    int number = err_code(code);
+    if (number == BERTH_EQUOTA || number == BERTH_ENOCAPACITY) {
+        return EXIT_CAPACITY;
+    }
+    for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        if (rows[i].status == status) {
+            return rows[i].code;
+        }
+    }
+    return EXIT_FAILED;
+}
+
+int remote_problem(struct cli *cli, const struct http_answer *answer)
+{
+    const json_t *problem = answer->document;
+    const char *title = json_member_text(problem, "title", NULL);
+    const char *detail = json_member_text(problem, "detail", NULL);
+    const char *hint = json_member_text(problem, "hint", NULL);
+    size_t index;
+    json_t *fault;
+    enum cli_exit code =
+        remote_exit(answer->status, json_member_text(problem, "code", ""));
+    if (title == NULL && detail == NULL) {
+        return cli_fail(cli, code, "the server answered %d", answer->status);
+    }
+    (void)cli_fail(cli, code, "%s", detail != NULL ? detail : title);
+    json_array_foreach(json_object_get(problem, "errors"), index, fault)
+    {
+        const char *fix = json_member_text(fault, "hint", "");
+        fprintf(cli->err, "  %s: %s%s%s\n", json_member_text(fault, "pointer", ""),
+                json_member_text(fault, "message", ""), fix[0] != '\0' ? "; " : "", fix);
+    }
+    if (hint != NULL) {
+        fprintf(cli->err, "hint: %s\n", hint);
+    }
+    return (int)code;
+}
+
+static int call(struct cli *cli,
+                const char *method,
+                const char *path,
+                const json_t *body,
+                bool quiet,
+                json_t **ret_document)
+{
+    struct http_answer answer;
+    if (ret_document != NULL) {
+        *ret_document = NULL;
+    }
+    int code = remote_answer(cli, method, path, body, &answer);
+    if (code == EXIT_OK && answer.status >= 300) {
+        code = quiet && answer.status == 404 ? (int)EXIT_NOT_FOUND
+                                             : remote_problem(cli, &answer);
+    } else if (code == EXIT_OK && ret_document != NULL) {
+        *ret_document = json_incref(answer.document);
+        if (*ret_document == NULL) {
+            code =
+                cli_fail(cli, EXIT_FAILED, "%s %s: the answer is no JSON", method, path);
+        }
+    }
+    http_answer_fini(&answer);
+    return code;
+}
+
+int remote_call(struct cli *cli,
+                const char *method,
+                const char *path,
+                const json_t *body,
+                json_t **ret_document)
+{
+    return call(cli, method, path, body, false, ret_document);
+}
+
+int remote_call_quiet(struct cli *cli,
+                      const char *method,
+                      const char *path,
+                      const json_t *body,
+                      json_t **ret_document)
+{
+    return call(cli, method, path, body, true, ret_document);
+}
+
+int remote_list(struct cli *cli,
+                const struct kind_info *info,
+                const char *query,
+                json_t **ret_list)
+{
+    char page[REMOTE_PATH_SIZE / 2] = "";
+    json_t *items = json_array();
+    json_t *list = json_object();
+    json_object_set_new(list, "items", items);
+    *ret_list = NULL;
+    for (unsigned i = 0; i < REMOTE_PAGES; i++) {
+        char path[REMOTE_PATH_SIZE + sizeof(page)];
+        CLEANUP_JSON json_t *answer = NULL;
+        (void)snprintf(path, sizeof(path), "/v1/%s?limit=%d%s%s%s%s", info->plural,
+                       REMOTE_PAGE, query[0] != '\0' ? "&" : "", query,
+                       page[0] != '\0' ? "&page=" : "", page);
+        int code = remote_call(cli, "GET", path, NULL, &answer);
+        if (code != EXIT_OK) {
+            json_decref(list);
+            return code;
+        }
+        json_array_extend(items, json_object_get(answer, "items"));
+        json_t *revision = json_object_get(answer, "revision");
+        if (i == 0 && revision != NULL) { /* a watch goes on from the first page */
+            json_object_set(list, "revision", revision);
+        }
+        const char *next = json_member_text(answer, "next", "");
+        if (next[0] == '\0') {
+            break;
+        }
+        remote_escape(next, page, sizeof(page));
+    }
+    *ret_list = list;
+    return EXIT_OK;
+}
+
+void remote_escape(const char *text, char *ret_text, size_t capacity)
+{
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                "0123456789-._~";
+    size_t at = 0;
+    for (; *text != '\0' && at + 4 <= capacity; text++) {
+        if (strchr(plain, *text) != NULL) {
+            ret_text[at++] = *text;
+        } else {
+            at += (size_t)snprintf(ret_text + at, capacity - at, "%%%02X",
+                                   (unsigned)(unsigned char)*text);
+        }
+    }
+    ret_text[at < capacity ? at : capacity - 1] = '\0';
+}

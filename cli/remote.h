@@ -1,0 +1,47 @@
+/* Asking the API and saying what went wrong: every command goes through here.
+ *
+ * Shapes: remote_call is one request with its retries (cli/http.h); a refusal is printed
+ * as a person wants to read it and becomes an exit code. remote_list gathers all pages of
+ * a list into one document. Ownership: documents are new references. Threads: one.
+ * Limits: REMOTE_PAGE objects per page, REMOTE_PAGES pages.
+ */
+#pragma once
+
+#include "cli/cli.h"
+#include "cli/http.h"
+#include "model/objects.h"
+
+#define REMOTE_PAGE  1000
+#define REMOTE_PAGES 1000
+
+#define REMOTE_PATH_SIZE 512
+
+/* body and ret_document may be NULL; the body is borrowed. */
+int remote_call(struct cli *cli,
+                const char *method,
+                const char *path,
+                const json_t *body,
+                json_t **ret_document);
+/* As above, but a 404 is silent and gives EXIT_NOT_FOUND. */
+int remote_call_quiet(struct cli *cli,
+                      const char *method,
+                      const char *path,
+                      const json_t *body,
+                      json_t **ret_document);
+/* The answer as it is: EXIT_OK when one came, else EXIT_UNREACHABLE (said). */
+int remote_answer(struct cli *cli,
+                  const char *method,
+                  const char *path,
+                  const json_t *body,
+                  struct http_answer *ret_answer);
+/* Exit code of an HTTP status and the problem's code. */
+enum cli_exit remote_exit(int status, const char *code);
+/* Says the answer's problem and gives its exit code. */
+int remote_problem(struct cli *cli, const struct http_answer *answer);
+/* {"items": [...], "revision": N} of a kind; `query` is "" or "tenant=..&group=..". */
+int remote_list(struct cli *cli,
+                const struct kind_info *info,
+                const char *query,
+                json_t **ret_list);
+/* Text for a query: everything but unreserved characters as %XX. */
+void remote_escape(const char *text, char *ret_text, size_t capacity);

@@ -1,0 +1,84 @@
+/* version, schema, help. */
+#include "base/cleanup.h"
+#include "base/version.h"
+#include "cli/connection.h"
+#include "cli/help.h"
+#include "cli/output.h"
+#include "cli/run.h"
+#include "config/config.h"
+
+#include <string.h>
+
+#define TOPICS_MAX 64
+
+int run_schema(struct cli *cli)
+{
+    CLEANUP_FREE char *schema = config_json_schema();
+    if (schema == NULL) {
+        return cli_fail(cli, EXIT_FAILED, "out of memory");
+    }
+    fprintf(cli->out, "%s\n", schema);
+    return EXIT_OK;
+}
+
+int run_version(struct cli *cli)
+{
+    CLEANUP_JSON json_t *document = json_pack("{s:s}", "berth", BERTH_VERSION);
+    struct http *http = cli_flag(cli, "local") == NULL ? connection_http(cli) : NULL;
+    struct http_answer answer = {0};
+    if (http != NULL && http_try(http, "GET", "/v1/version", NULL, &answer) == 0 &&
+        answer.status == 200) {
+        json_object_set(document, "server", answer.document);
+    }
+    http_answer_fini(&answer);
+    if (output_is_document(cli)) {
+        return cli->format == FORMAT_NAME ? EXIT_OK : output_document(cli, document);
+    }
+    const char *key;
+    json_t *value;
+    fprintf(cli->out, "berth  %s\n", BERTH_VERSION);
+    json_object_foreach(json_object_get(document, "server"), key, value)
+    {
+        CLEANUP_FREE char *text = json_is_string(value) ? NULL : json_text(value);
+        const char *shown = json_is_string(value) ? json_string_value(value) : text;
+        fprintf(cli->out, "server %s  %s\n", key, shown != NULL ? shown : "");
+    }
+    return EXIT_OK;
+}
+
+static int help_unknown(struct cli *cli, const char *word)
+{
+    const char *names[TOPICS_MAX];
+    unsigned count = 0;
+    for (const struct cli_command *row = cli_commands;
+         row->name != NULL && count < TOPICS_MAX; row++) {
+        names[count++] = row->name;
+    }
+    const char *nearest = cli_nearest(word, names, count);
+    return nearest != NULL
+               ? cli_fail(cli, EXIT_USAGE, "no help on \"%s\"; did you mean \"%s\"?",
+                          word, nearest)
+               : cli_fail(cli, EXIT_USAGE,
+                          "no help on \"%s\"; berth help lists the commands", word);
+}
+
+int run_help(struct cli *cli)
+{
+    unsigned used = 0;
+    if (cli->word_count == 0) {
+        help_overview(cli->out);
+        return EXIT_OK;
+    }
+    const struct cli_command *command =
+        cli_command_find(cli->words, cli->word_count, &used);
+    if (command != NULL) {
+        help_command(cli->out, command);
+        return EXIT_OK;
+    }
+    if (strcmp(cli->words[0], "reference") == 0) {
+        help_reference(cli->out);
+        return EXIT_OK;
+    }
+    return help_topic(cli->out, cli->words[0]) ? EXIT_OK
+                                               : help_unknown(cli, cli->words[0]);
+}

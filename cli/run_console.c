@@ -1,0 +1,152 @@
+/* console: a VM's serial line on this terminal. Ctrl-] leaves. */
+#include "cli/connection.h"
+#include "cli/object_name.h"
+#include "cli/run.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <termios.h>
+#include <unistd.h>
+
+#define LEAVE 0x1d /* Ctrl-] */
+
+static struct termios saved; /* for the signal handler, which can be given nothing */
+static volatile sig_atomic_t is_raw;
+
+static void restore(void)
+{
+    if (is_raw) {
+        (void)tcsetattr(STDIN_FILENO, TCSANOW, &saved); /* nothing better is possible */
+        is_raw = 0;
+    }
+}
+
+static void on_signal(int number)
+{
+    restore();
+    (void)signal(number, SIG_DFL);
+    (void)raise(number);
+}
+
+static void make_raw(void)
+{
+    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGSEGV, SIGABRT};
+    struct termios raw;
+    if (tcgetattr(STDIN_FILENO, &saved) < 0) {
+        return;
+    }
+    raw = saved;
+    cfmakeraw(&raw);
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
+        (void)signal(numbers[i], on_signal); /* these signals can be caught */
+    }
+    (void)atexit(restore); /* belt and braces */
+    is_raw = tcsetattr(STDIN_FILENO, TCSANOW, &raw) == 0;
+}
+
+/* False when the tunnel has ended. */
+static bool tunnel_to_out(struct http_tunnel *tunnel)
+{
+    char data[8192];
+    for (;;) {
+        int size = http_tunnel_read(tunnel, data, sizeof(data));
+        if (size == -EAGAIN) {
+            return true;
+        }
+        if (size <= 0) {
+            return false;
+        }
+        for (int at = 0; at < size;) {
+            ssize_t written = write(STDOUT_FILENO, data + at, (size_t)(size - at));
+            if (written < 0 && errno != EINTR) {
+                return false;
+            }
+            at += written > 0 ? (int)written : 0;
+        }
+    }
+}
+
+/* False when the user has left. */
+static bool keys_to_tunnel(struct http_tunnel *tunnel)
+{
+    char data[1024];
+    ssize_t size = read(STDIN_FILENO, data, sizeof(data));
+    const char *leave = size > 0 ? memchr(data, LEAVE, (size_t)size) : NULL;
+    if (size <= 0) {
+        return false;
+    }
+    size = leave != NULL ? leave - data : size;
+    return (size == 0 || http_tunnel_write(tunnel, data, (size_t)size) == 0) &&
+           leave == NULL;
+}
+
+static void talk(struct cli *cli, struct http_tunnel *tunnel)
+{
+    struct pollfd fds[] = {{.fd = http_tunnel_fd(tunnel), .events = POLLIN},
+                           {.fd = cli->in_tty ? STDIN_FILENO : -1, .events = POLLIN}};
+    while (tunnel_to_out(tunnel)) {
+        if (poll(fds, 2, -1) < 0 && errno != EINTR) {
+            return;
+        }
+        if ((fds[1].revents & (POLLIN | POLLHUP)) != 0 && !keys_to_tunnel(tunnel)) {
+            return;
+        }
+    }
+}
+
+static int print_kept(struct cli *cli, const char *path)
+{
+    struct http_answer answer;
+    int code = remote_answer(cli, "GET", path, NULL, &answer);
+    if (code == EXIT_OK && answer.status >= 300) {
+        code = remote_problem(cli, &answer);
+    } else if (code == EXIT_OK && answer.body != NULL) {
+        (void)fwrite(answer.body, 1, answer.size, cli->out);
+    }
+    http_answer_fini(&answer);
+    return code;
+}
+
+int run_console(struct cli *cli)
+{
+    struct object_name name;
+    struct http_answer answer;
+    char path[REMOTE_PATH_SIZE];
+    int code = object_name_find(cli, cli->words[0], KIND_VM, &name);
+    if (code != EXIT_OK) {
+        return code;
+    }
+    object_path(&name, "/console", path);
+    if (cli_flag(cli, "no-follow") != NULL) {
+        return print_kept(cli, path);
+    }
+    struct http *http = connection_http(cli);
+    struct http_tunnel *tunnel =
+        http != NULL ? http_upgrade(http, path, "berth-console", &answer) : NULL;
+    if (http == NULL) {
+        return EXIT_UNREACHABLE;
+    }
+    if (tunnel == NULL) {
+        code = answer.status != 0
+                   ? remote_problem(cli, &answer)
+                   : cli_fail(cli, EXIT_UNREACHABLE, "console: %s", answer.text);
+        http_answer_fini(&answer);
+        return code;
+    }
+    http_answer_fini(&answer);
+    if (cli->in_tty) {
+        cli_note(cli, "Connected to vm/%s. Ctrl-] leaves.", name.name);
+        make_raw();
+    }
+    talk(cli, tunnel);
+    restore();
+    http_tunnel_close(tunnel);
+    if (cli->in_tty) {
+        fputc('\n', cli->err);
+    }
+    return EXIT_OK;
+}

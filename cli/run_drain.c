@@ -1,0 +1,154 @@
+/* drain, undrain. */
+#include "base/clock.h"
+#include "cli/kind_view.h"
+#include "cli/object_name.h"
+#include "cli/output.h"
+#include "cli/run.h"
+#include "cli/waiting.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#define POLL_MS          300
+#define DRAIN_DEFAULT_MS UINT64_C(600000)
+
+/* VMs that are still on the host: stopped and failed ones run nowhere. */
+static json_t *vms_on(const json_t *vms, const char *host)
+{
+    static const char *const phases[] = {"placed", "starting",  "running",
+                                         "ready",  "migrating", "stopping"};
+    json_t *here = json_array();
+    size_t index;
+    json_t *vm;
+    json_array_foreach(vms, index, vm)
+    {
+        const char *phase = view_phase(vm, KIND_VM);
+        bool on = strcmp(json_member_text(view_status(vm), "host", ""), host) == 0;
+        for (unsigned i = 0; on && i < sizeof(phases) / sizeof(phases[0]); i++) {
+            if (strcmp(phase, phases[i]) == 0) {
+                json_array_append(here, vm);
+            }
+        }
+    }
+    return here;
+}
+
+static int give_up(struct cli *cli, const json_t *here, const char *host)
+{
+    size_t index;
+    json_t *vm;
+    (void)cli_fail(cli, EXIT_TIMED_OUT,
+                   "%zu VMs are still on %s; the cluster goes on moving them, this "
+                   "command does not",
+                   json_array_size(here), host);
+    json_array_foreach(here, index, vm)
+    {
+        fprintf(cli->err, "  %s is %s: %s; next: berth explain vm/%s -t %s\n",
+                view_name(vm), view_phase(vm, KIND_VM),
+                json_member_text(view_status(vm), "reason", ""), view_name(vm),
+                view_tenant(vm));
+    }
+    return EXIT_TIMED_OUT;
+}
+
+/* Names what has gone since the look before. */
+static void tell_moved(struct cli *cli, const json_t *before, const json_t *here)
+{
+    size_t index;
+    json_t *vm;
+    json_array_foreach(before, index, vm)
+    {
+        bool still = false;
+        size_t i;
+        json_t *other;
+        json_array_foreach(here, i, other)
+        {
+            still = still || (strcmp(view_name(vm), view_name(other)) == 0 &&
+                              strcmp(view_tenant(vm), view_tenant(other)) == 0);
+        }
+        if (!still) {
+            char label[OBJECT_LABEL_SIZE];
+            object_label(cli, "vm", view_tenant(vm), view_name(vm), label);
+            cli_note(cli, "%s has left", label);
+        }
+    }
+}
+
+static int wait_empty(struct cli *cli, const char *host, uint64_t timeout_ms)
+{
+    uint64_t start_ms = clock_now_ms(clock_system());
+    CLEANUP_JSON json_t *before = json_array();
+    size_t at_first = 0;
+    for (unsigned look = 0;; look++) {
+        CLEANUP_JSON json_t *list = NULL;
+        char span[SPAN_TEXT_SIZE];
+        int code = remote_list(cli, kind_info(KIND_VM), "", &list);
+        if (code != EXIT_OK) {
+            return code;
+        }
+        json_t *here = vms_on(json_object_get(list, "items"), host);
+        size_t left = json_array_size(here);
+        at_first = look == 0 ? left : at_first;
+        progress_clear(cli);
+        tell_moved(cli, before, here);
+        json_decref(before);
+        before = here;
+        uint64_t past_ms = clock_now_ms(clock_system()) - start_ms;
+        span_format(past_ms, span);
+        if (left == 0) {
+            fprintf(cli->out, "%s is empty after %s\n", host, span);
+            return EXIT_OK;
+        }
+        if (past_ms >= timeout_ms) {
+            return give_up(cli, here, host);
+        }
+        progress_show(cli, "%s: %zu of %zu VMs left, %s", host, left, at_first, span);
+        pause_ms(POLL_MS);
+    }
+}
+
+int run_drain(struct cli *cli)
+{
+    struct object_name name;
+    char path[REMOTE_PATH_SIZE];
+    uint64_t timeout_ms = 0;
+    const char *reason = cli_flag(cli, "reason");
+    int code = cli_flag_duration(cli, "timeout", DRAIN_DEFAULT_MS, &timeout_ms);
+    if (code == EXIT_OK) {
+        code = object_name_find(cli, cli->words[0], KIND_HOST, &name);
+    }
+    if (code != EXIT_OK) {
+        return code;
+    }
+    CLEANUP_JSON json_t *body = json_object();
+    if (reason != NULL) {
+        json_object_set_new(body, "reason", json_string(reason));
+    }
+    object_path(&name, ":drain", path);
+    code = remote_call(cli, "POST", path, body, NULL);
+    if (code != EXIT_OK) {
+        return code;
+    }
+    fprintf(cli->out, "host/%s is drained: no new VMs, those there move away\n",
+            name.name);
+    (void)fflush(cli->out); /* before the waiting; cli_main sees faults */
+    return cli_flag(cli, "wait") != NULL ? wait_empty(cli, name.name, timeout_ms)
+                                         : EXIT_OK;
+}
+
+int run_undrain(struct cli *cli)
+{
+    struct object_name name;
+    char path[REMOTE_PATH_SIZE];
+    int code = object_name_find(cli, cli->words[0], KIND_HOST, &name);
+    if (code != EXIT_OK) {
+        return code;
+    }
+    CLEANUP_JSON json_t *body = json_object();
+    object_path(&name, ":undrain", path);
+    code = remote_call(cli, "POST", path, body, NULL);
+    if (code == EXIT_OK) {
+        fprintf(cli->out, "host/%s takes VMs again\n", name.name);
+    }
+    return code;
+}

@@ -1,0 +1,112 @@
+/* events: what happened, one line each. */
+#include "base/cleanup.h"
+#include "base/parse_number.h"
+#include "cli/event_list.h"
+#include "cli/object_name.h"
+#include "cli/output.h"
+#include "cli/run.h"
+#include "cli/timeline.h"
+
+#include <inttypes.h>
+#include <time.h>
+
+#define FOLLOW_MS     500
+#define LIMIT_DEFAULT 100
+#define LIMIT_MAX     100000
+
+struct asked {
+    char filter[REMOTE_PATH_SIZE / 2]; /* "&kind=..&name=.." */
+    uint64_t since;
+    uint64_t limit; /* the newest so many are shown */
+};
+
+static int filter_make(struct cli *cli, struct asked *asked)
+{
+    const char *text = cli_flag(cli, "name");
+    struct object_name name;
+    char tenant[3 * NAME_SIZE] = "";
+    size_t at = 0;
+    if (cli->tenant != NULL) {
+        remote_escape(cli->tenant, tenant, sizeof(tenant));
+    }
+    if (text != NULL) { /* what it names may be gone: it is not looked up */
+        int code = object_name_parse(cli, text, KIND_NONE, &name);
+        if (code != EXIT_OK) {
+            return code;
+        }
+        at = (size_t)snprintf(asked->filter, sizeof(asked->filter), "&kind=%s&name=%s",
+                              name.info->word, name.name);
+        if (name.tenant[0] != '\0') {
+            (void)snprintf(tenant, sizeof(tenant), "%s", name.tenant);
+        }
+    }
+    if (tenant[0] != '\0') {
+        (void)snprintf(asked->filter + at, sizeof(asked->filter) - at, "&tenant=%s",
+                       tenant);
+    }
+    return EXIT_OK;
+}
+
+static int asked_read(struct cli *cli, struct asked *asked)
+{
+    const char *since = cli_flag(cli, "since");
+    const char *limit = cli_flag(cli, "limit");
+    struct err err;
+    *asked = (struct asked){.limit = since != NULL ? LIMIT_MAX : LIMIT_DEFAULT};
+    if (since != NULL && parse_u64(since, &asked->since, &err) < 0) {
+        return cli_fail(cli, EXIT_USAGE, "--since: %s", err.text);
+    }
+    if (limit != NULL && (parse_u64(limit, &asked->limit, &err) < 0 ||
+                          asked->limit == 0 || asked->limit > LIMIT_MAX)) {
+        return cli_fail(cli, EXIT_USAGE, "--limit: wanted 1 to %d", LIMIT_MAX);
+    }
+    return filter_make(cli, asked);
+}
+
+static void print_items(struct cli *cli, const json_t *items, uint64_t limit)
+{
+    size_t count = json_array_size(items);
+    for (size_t i = count > limit ? count - (size_t)limit : 0; i < count; i++) {
+        const json_t *event = json_array_get(items, i);
+        if (output_is_document(cli)) {
+            CLEANUP_FREE char *text = json_text(event);
+            fprintf(cli->out, "%s\n", text != NULL ? text : "");
+        } else {
+            char line[EVENT_LINE_SIZE];
+            event_format(cli, event, line);
+            fprintf(cli->out, "%s\n", line);
+        }
+    }
+}
+
+int run_events(struct cli *cli)
+{
+    struct asked asked;
+    struct timespec pause = {.tv_nsec = FOLLOW_MS * 1000000L};
+    bool follow = cli_flag(cli, "follow") != NULL;
+    int code = asked_read(cli, &asked);
+    if (code != EXIT_OK) {
+        return code;
+    }
+    do {
+        CLEANUP_JSON json_t *items = NULL;
+        code = event_list_get(cli, asked.filter, &asked.since, &items);
+        if (code == EXIT_OK && !follow && output_is_document(cli)) {
+            CLEANUP_JSON json_t *list = json_pack("{s:O, s:I}", "items", items,
+                                                  "revision", (json_int_t)asked.since);
+            return cli->format == FORMAT_NAME
+                       ? cli_fail(cli, EXIT_USAGE,
+                                  "events have no names: -o json or yaml")
+                       : output_document(cli, list);
+        }
+        print_items(cli, items, asked.limit);
+        asked.limit = LIMIT_MAX;
+        if (follow && (code != EXIT_OK || fflush(cli->out) != 0)) {
+            break;
+        }
+        if (follow) {
+            (void)nanosleep(&pause, NULL); /* a signal ends the program or the pause */
+        }
+    } while (follow);
+    return code;
+}

@@ -1,0 +1,252 @@
+/* rm: objects, by name or as files name them. */
+#include "base/clock.h"
+#include "cli/kind_view.h"
+#include "cli/manifest.h"
+#include "cli/object_name.h"
+#include "cli/output.h"
+#include "cli/run.h"
+#include "cli/waiting.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define GONE_DEFAULT_MS UINT64_C(120000)
+#define POLL_MS         300
+
+struct doomed {
+    struct object_name *names;
+    unsigned count;
+    uint64_t deadline_ms;
+};
+
+/* ---- gathering ---- */
+
+/* Users before what they use: VMs and groups, then templates, ... tenants last. */
+static int rank(enum kind kind)
+{
+    static const enum kind order[] = {KIND_GROUP, KIND_VM,    KIND_TEMPLATE,
+                                      KIND_DISK,  KIND_IMAGE, KIND_NETWORK,
+                                      KIND_TOKEN, KIND_HOST,  KIND_TENANT};
+    for (unsigned i = 0; i < sizeof(order) / sizeof(order[0]); i++) {
+        if (order[i] == kind) {
+            return (int)i;
+        }
+    }
+    return -1;
+}
+
+static int by_rank(const void *a, const void *b)
+{
+    const struct object_name *left = a;
+    const struct object_name *right = b;
+    return rank(left->info->kind) - rank(right->info->kind);
+}
+
+static void gather_config(struct doomed *doomed, const struct config *config)
+{
+    for (unsigned i = 0; i < config->object_count; i++) {
+        const struct metadata *meta = object_meta(config->objects[i].object);
+        struct object_name *name = &doomed->names[doomed->count++];
+        name->info = kind_info(config->objects[i].kind);
+        memcpy(name->tenant, meta->tenant, sizeof(name->tenant));
+        memcpy(name->name, meta->name, sizeof(name->name));
+    }
+}
+
+static int gather_files(struct cli *cli, struct manifest *ret_manifest)
+{
+    const char *paths[CLI_GIVEN_MAX];
+    unsigned count = 0;
+    unsigned cursor = 0;
+    const char *path;
+    while ((path = cli_flag_next(cli, "file", &cursor)) != NULL) {
+        paths[count++] = path;
+    }
+    return manifest_read(cli, paths, count, ret_manifest);
+}
+
+static int gather(struct cli *cli, struct doomed *doomed)
+{
+    struct manifest manifest;
+    int code = gather_files(cli, &manifest);
+    if (code == EXIT_OK) {
+        doomed->names = calloc(manifest_objects(&manifest) + cli->word_count + 1,
+                               sizeof(*doomed->names));
+        code = doomed->names != NULL ? (int)EXIT_OK
+                                     : cli_fail(cli, EXIT_FAILED, "out of memory");
+    }
+    for (unsigned i = 0; code == EXIT_OK && i < manifest.count; i++) {
+        gather_config(doomed, &manifest.configs[i]);
+    }
+    manifest_fini(&manifest);
+    if (code == EXIT_OK) { /* names keep the order in which they were given */
+        qsort(doomed->names, doomed->count, sizeof(*doomed->names), by_rank);
+    }
+    for (unsigned i = 0; code == EXIT_OK && i < cli->word_count; i++) {
+        code = object_name_find(cli, cli->words[i], KIND_NONE,
+                                &doomed->names[doomed->count++]);
+    }
+    return code;
+}
+
+/* ---- asking ---- */
+
+static void
+label_of(const struct cli *cli, const struct object_name *name, char *ret_label)
+{
+    object_label(cli, name->info->word, name->tenant, name->name, ret_label);
+}
+
+/* What goes with it, where it is more than its name says. */
+static int tell_loss(struct cli *cli, const struct object_name *name)
+{
+    char label[OBJECT_LABEL_SIZE];
+    char query[REMOTE_PATH_SIZE / 2];
+    CLEANUP_JSON json_t *list = NULL;
+    label_of(cli, name, label);
+    if (name->info->kind != KIND_GROUP) {
+        fprintf(cli->err, "  %s%s\n", label,
+                name->info->kind == KIND_VM ? ", with its disks" : "");
+        return EXIT_OK;
+    }
+    (void)snprintf(query, sizeof(query), "tenant=%s&group=%s", name->tenant, name->name);
+    int code = remote_list(cli, kind_info(KIND_VM), query, &list);
+    if (code == EXIT_OK) {
+        fprintf(cli->err, "  %s, with %zu VMs and their disks\n", label,
+                json_array_size(json_object_get(list, "items")));
+    }
+    return code;
+}
+
+static int confirm(struct cli *cli, const struct doomed *doomed)
+{
+    char answer[16] = "";
+    if (cli->yes || !cli->in_tty || !cli->err_tty) {
+        return EXIT_OK;
+    }
+    fputs("This removes:\n", cli->err);
+    for (unsigned i = 0; i < doomed->count; i++) {
+        int code = tell_loss(cli, &doomed->names[i]);
+        if (code != EXIT_OK) {
+            return code;
+        }
+    }
+    fputs("Go on? [y/N] ", cli->err);
+    (void)fflush(cli->err); /* the answer shows whether it was read */
+    if (fgets(answer, sizeof(answer), stdin) == NULL ||
+        (answer[0] != 'y' && answer[0] != 'Y')) {
+        return cli_fail(cli, EXIT_FAILED, "nothing was removed");
+    }
+    return EXIT_OK;
+}
+
+/* ---- removing ---- */
+
+static bool is_in_use(const struct http_answer *answer)
+{
+    return answer->status == 409 &&
+           strcmp(json_member_text(answer->document, "code", ""), "BERTH_EINUSE") == 0;
+}
+
+/* With `patient`, an object in use is tried again until the deadline: what uses it goes.
+ */
+static int remove_one(struct cli *cli,
+                      const struct doomed *doomed,
+                      const struct object_name *name,
+                      bool patient)
+{
+    char path[REMOTE_PATH_SIZE];
+    char label[OBJECT_LABEL_SIZE];
+    label_of(cli, name, label);
+    object_path(name, "", path);
+    for (;;) {
+        struct http_answer answer;
+        int code = remote_answer(cli, "DELETE", path, NULL, &answer);
+        bool again = code == EXIT_OK && patient && is_in_use(&answer) &&
+                     clock_now_ms(clock_system()) < doomed->deadline_ms;
+        if (code == EXIT_OK && answer.status < 300) {
+            fprintf(cli->out, "removed    %s\n", label);
+        } else if (code == EXIT_OK && answer.status == 404) {
+            code = cli_fail(cli, EXIT_NOT_FOUND, "%s is not there", label);
+        } else if (code == EXIT_OK && !again) {
+            code = remote_problem(cli, &answer);
+        }
+        http_answer_fini(&answer);
+        if (!again) {
+            progress_clear(cli);
+            return code;
+        }
+        progress_show(cli, "%s is still in use", label);
+        pause_ms(POLL_MS);
+    }
+}
+
+static int wait_gone(struct cli *cli, const struct doomed *doomed)
+{
+    for (unsigned i = 0; i < doomed->count; i++) {
+        char path[REMOTE_PATH_SIZE];
+        char label[OBJECT_LABEL_SIZE];
+        int code = EXIT_OK;
+        object_path(&doomed->names[i], "", path);
+        label_of(cli, &doomed->names[i], label);
+        while ((code = remote_call_quiet(cli, "GET", path, NULL, NULL)) == EXIT_OK) {
+            if (clock_now_ms(clock_system()) >= doomed->deadline_ms) {
+                progress_clear(cli);
+                return cli_fail(cli, EXIT_TIMED_OUT,
+                                "%s is still there; the cluster goes on removing it\n"
+                                "next: berth show %s",
+                                label, label);
+            }
+            progress_show(cli, "%s is still there", label);
+            pause_ms(POLL_MS);
+        }
+        progress_clear(cli);
+        if (code != EXIT_NOT_FOUND) {
+            return code;
+        }
+    }
+    return EXIT_OK;
+}
+
+/* Objects of files that are gone already are as they should be. */
+static int remove_all(struct cli *cli, const struct doomed *doomed)
+{
+    unsigned from_files = doomed->count - cli->word_count;
+    int code = EXIT_OK;
+    for (unsigned i = 0; i < doomed->count; i++) {
+        int r = remove_one(cli, doomed, &doomed->names[i], doomed->count > 1);
+        if (r == EXIT_NOT_FOUND && i < from_files) {
+            continue;
+        }
+        if (r == EXIT_UNREACHABLE) {
+            return r;
+        }
+        code = code == EXIT_OK ? r : code;
+    }
+    return code;
+}
+
+int run_rm(struct cli *cli)
+{
+    struct doomed doomed = {0};
+    uint64_t timeout_ms = 0;
+    if (cli->word_count == 0 && cli_flag(cli, "file") == NULL) {
+        return cli_fail(cli, EXIT_USAGE, "berth rm needs KIND/NAME... or -f FILE");
+    }
+    int code = cli_flag_duration(cli, "timeout", GONE_DEFAULT_MS, &timeout_ms);
+    doomed.deadline_ms = clock_now_ms(clock_system()) + timeout_ms;
+    if (code == EXIT_OK) {
+        code = gather(cli, &doomed);
+    }
+    if (code == EXIT_OK) {
+        code = confirm(cli, &doomed);
+    }
+    if (code == EXIT_OK) {
+        code = remove_all(cli, &doomed);
+    }
+    if (code == EXIT_OK && cli_flag(cli, "wait") != NULL) {
+        code = wait_gone(cli, &doomed);
+    }
+    free(doomed.names);
+    return code;
+}

@@ -1,0 +1,364 @@
+#include "cli/waiting.h"
+
+#include "base/clock.h"
+#include "cli/kind_view.h"
+#include "cli/output.h"
+#include "cli/timeline.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <string.h>
+#include <time.h>
+
+#define POLL_MS      200
+#define CULPRITS_MAX 5
+#define LINE_SIZE    160
+#define ESCAPE       '\033'
+
+struct waiting {
+    struct cli *cli;
+    json_t *told; /* label -> last text told about it */
+    uint64_t start_ms;
+    uint64_t ready;
+    uint64_t wanted;
+    bool done;
+    json_t *late;                         /* VMs that are not ready */
+    char missing[OBJECT_LABEL_SIZE + 64]; /* a group that lacks VMs altogether */
+};
+
+/* ---- small things ---- */
+
+void pause_ms(uint64_t ms)
+{
+    struct timespec pause = {.tv_sec = (time_t)(ms / 1000),
+                             .tv_nsec = (long)(ms % 1000) * 1000000};
+    (void)nanosleep(&pause, NULL); /* a signal ends the program or the pause */
+}
+
+void progress_show(struct cli *cli, const char *format, ...)
+{
+    va_list arguments;
+    if (!cli->err_tty || cli->quiet) {
+        return;
+    }
+    va_start(arguments, format);
+    fputs("\r\033[K", cli->err);
+    (void)vfprintf(cli->err, format, arguments);
+    va_end(arguments);
+    (void)fflush(cli->err); /* an ornament */
+}
+
+void progress_clear(struct cli *cli)
+{
+    if (cli->err_tty && !cli->quiet) {
+        fputs("\r\033[K", cli->err);
+        (void)fflush(cli->err); /* an ornament */
+    }
+}
+
+/* Steps over an escape sequence; the first byte after it. */
+static const char *escape_end(const char *text)
+{
+    text++;
+    if (*text == '[') {
+        text++;
+        while (*text != '\0' && (*text < '@' || *text > '~')) {
+            text++;
+        }
+    }
+    return *text != '\0' ? text + 1 : text;
+}
+
+void waiting_last_line(const char *text, char *ret_line, size_t capacity)
+{
+    char line[LINE_SIZE];
+    size_t at = 0;
+    bool says = false;
+    ret_line[0] = '\0';
+    while (true) {
+        char c = *text;
+        if (c == ESCAPE) {
+            text = escape_end(text);
+            continue;
+        }
+        if (c == '\n' || c == '\r' || c == '\0') {
+            line[at] = '\0';
+            if (says) {
+                (void)snprintf(ret_line, capacity, "%s", line);
+            }
+            at = 0;
+            says = false;
+            if (c == '\0') {
+                return;
+            }
+        } else if ((unsigned char)c >= ' ' && c != '\177' && at < sizeof(line) - 1) {
+            line[at++] = c;
+            says = says || c != ' ';
+        }
+        text++;
+    }
+}
+
+/* ---- one look ---- */
+
+bool waiting_group_done(const json_t *group,
+                        const json_t *vms,
+                        uint64_t *ret_ready,
+                        uint64_t *ret_wanted)
+{
+    const json_t *spec = view_spec(group);
+    const json_t *autoscale = json_object_get(spec, "autoscale");
+    uint64_t desired = json_member_u64(view_status(group), "desired", 0);
+    bool scales = json_member_u64(autoscale, "max", 0) > 0;
+    uint64_t least = scales ? json_member_u64(autoscale, "min", 0)
+                            : json_member_u64(spec, "replicas", 1);
+    size_t index;
+    json_t *vm;
+    *ret_ready = 0;
+    json_array_foreach(vms, index, vm)
+    {
+        *ret_ready += strcmp(view_phase(vm, KIND_VM), "ready") == 0 ? 1U : 0U;
+    }
+    *ret_wanted = scales && desired > least ? desired : least;
+    return desired == *ret_wanted && json_array_size(vms) == *ret_wanted &&
+           *ret_ready == *ret_wanted;
+}
+
+/* True when `text` about this VM is new. */
+static bool told_changes(struct waiting *waiting, const char *label, const char *text)
+{
+    const char *before = json_member_text(waiting->told, label, "");
+    if (strcmp(before, text) == 0) {
+        return false;
+    }
+    json_object_set_new(waiting->told, label, json_string(text));
+    return true;
+}
+
+static void tell_ready(struct waiting *waiting, const json_t *vm, const char *label)
+{
+    char boot[TIMELINE_SIZE];
+    timeline_format(vm, boot);
+    if (told_changes(waiting, label, boot)) {
+        progress_clear(waiting->cli);
+        fprintf(waiting->cli->out, "%-20s %-10s %-15s %s\n", label,
+                json_member_text(view_status(vm), "host", "-"), view_vm_address(vm),
+                boot);
+        (void)fflush(waiting->cli->out); /* cli_main sees faults at the end */
+    }
+}
+
+static void tell_late(struct waiting *waiting, json_t *vm, const char *label)
+{
+    const char *reason = json_member_text(view_status(vm), "reason", "");
+    const char *phase = view_phase(vm, KIND_VM);
+    char text[CELL_SIZE * 2];
+    bool trouble = strcmp(phase, "pending") == 0 || strcmp(phase, "failed") == 0 ||
+                   strcmp(phase, "lost") == 0;
+    json_array_append(waiting->late, vm);
+    (void)snprintf(text, sizeof(text), "%s: %s", phase, reason);
+    if (trouble && reason[0] != '\0' && told_changes(waiting, label, text)) {
+        progress_clear(waiting->cli);
+        cli_note(waiting->cli, "%s is %s", label, text);
+    }
+}
+
+static void look_at_vm(struct waiting *waiting, json_t *vm, const char *was_starting)
+{
+    char label[OBJECT_LABEL_SIZE];
+    const json_t *status = view_status(vm);
+    object_label(waiting->cli, "vm", view_tenant(vm), view_name(vm), label);
+    bool again = was_starting[0] == '\0' ||
+                 strcmp(json_member_text(status, "startingAt", ""), was_starting) != 0;
+    if (strcmp(view_phase(vm, KIND_VM), "ready") == 0 && again) {
+        tell_ready(waiting, vm, label);
+    } else {
+        tell_late(waiting, vm, label);
+    }
+}
+
+static int look_at_group(struct waiting *waiting, const struct object_name *name)
+{
+    char query[REMOTE_PATH_SIZE / 2];
+    CLEANUP_JSON json_t *group = NULL;
+    CLEANUP_JSON json_t *list = NULL;
+    uint64_t ready = 0;
+    uint64_t wanted = 0;
+    size_t index;
+    json_t *vm;
+    (void)snprintf(query, sizeof(query), "tenant=%s&group=%s", name->tenant, name->name);
+    int code = object_get(waiting->cli, name, &group);
+    if (code == EXIT_OK) {
+        code = remote_list(waiting->cli, kind_info(KIND_VM), query, &list);
+    }
+    if (code != EXIT_OK) {
+        return code;
+    }
+    const json_t *vms = json_object_get(list, "items");
+    if (!waiting_group_done(group, vms, &ready, &wanted)) {
+        waiting->done = false;
+        if (json_array_size(vms) != wanted) {
+            (void)snprintf(waiting->missing, sizeof(waiting->missing),
+                           "group/%s has %zu VMs and wants %" PRIu64, name->name,
+                           json_array_size(vms), wanted);
+        }
+    }
+    waiting->ready += ready;
+    waiting->wanted += wanted;
+    json_array_foreach(vms, index, vm)
+    {
+        look_at_vm(waiting, vm, "");
+    }
+    return EXIT_OK;
+}
+
+static int look(struct waiting *waiting, const struct waiting_subject *subject)
+{
+    CLEANUP_JSON json_t *vm = NULL;
+    if (subject->name.info->kind == KIND_GROUP) {
+        return look_at_group(waiting, &subject->name);
+    }
+    int code = object_get(waiting->cli, &subject->name, &vm);
+    if (code == EXIT_OK) {
+        size_t before = json_array_size(waiting->late);
+        look_at_vm(waiting, vm, subject->was_starting);
+        bool late = json_array_size(waiting->late) > before;
+        waiting->wanted++;
+        waiting->ready += late ? 0U : 1U;
+        waiting->done = waiting->done && !late;
+    }
+    return code;
+}
+
+static int look_at_all(struct waiting *waiting,
+                       const struct waiting_subject *subjects,
+                       unsigned count)
+{
+    int code = EXIT_OK;
+    json_array_clear(waiting->late);
+    waiting->missing[0] = '\0';
+    waiting->ready = 0;
+    waiting->wanted = 0;
+    waiting->done = true;
+    for (unsigned i = 0; i < count && code == EXIT_OK; i++) {
+        code = look(waiting, &subjects[i]);
+    }
+    return code;
+}
+
+/* ---- giving up ---- */
+
+static void console_line(struct cli *cli, const json_t *vm, char *ret_line)
+{
+    struct object_name name = {.info = kind_info(KIND_VM)};
+    struct http_answer answer;
+    char path[REMOTE_PATH_SIZE];
+    (void)snprintf(name.tenant, sizeof(name.tenant), "%s", view_tenant(vm));
+    (void)snprintf(name.name, sizeof(name.name), "%s", view_name(vm));
+    object_path(&name, "/console", path);
+    ret_line[0] = '\0';
+    if (json_member_text(view_status(vm), "host", NULL) != NULL &&
+        remote_answer(cli, "GET", path, NULL, &answer) == EXIT_OK) {
+        if (answer.status == 200 && answer.body != NULL) {
+            waiting_last_line(answer.body, ret_line, LINE_SIZE);
+        }
+        http_answer_fini(&answer);
+    }
+}
+
+static void tell_culprit(struct cli *cli, const json_t *vm)
+{
+    char line[LINE_SIZE];
+    char span[SPAN_TEXT_SIZE];
+    const char *host = json_member_text(view_status(vm), "host", NULL);
+    const char *reason = json_member_text(view_status(vm), "reason", "");
+    uint64_t since = timeline_phase_since(vm);
+    uint64_t now = clock_wall_ms(clock_system());
+    span_format(since != 0 && now > since ? now - since : 0, span);
+    fprintf(cli->err, "  vm/%s is %s%s%s%s%s%s%s\n", view_name(vm),
+            view_phase(vm, KIND_VM), host != NULL ? " on " : "", host != NULL ? host : "",
+            since != 0 ? " for " : "", since != 0 ? span : "",
+            reason[0] != '\0' ? ": " : "", reason);
+    console_line(cli, vm, line);
+    if (line[0] != '\0') {
+        fprintf(cli->err, "    last console line: %s\n", line);
+    }
+    fprintf(cli->err, "    next: berth %s vm/%s -t %s\n",
+            host == NULL ? "explain" : "console", view_name(vm), view_tenant(vm));
+}
+
+static int give_up(struct waiting *waiting, uint64_t timeout_ms)
+{
+    struct cli *cli = waiting->cli;
+    char span[SPAN_TEXT_SIZE];
+    size_t index;
+    json_t *vm;
+    span_format(timeout_ms, span);
+    (void)cli_fail(cli, EXIT_TIMED_OUT,
+                   "after %s %" PRIu64 " of %" PRIu64
+                   " VMs are ready; the cluster goes on, this command does not",
+                   span, waiting->ready, waiting->wanted);
+    if (waiting->missing[0] != '\0') {
+        fprintf(cli->err, "  %s; next: berth events\n", waiting->missing);
+    }
+    json_array_foreach(waiting->late, index, vm)
+    {
+        if (index == CULPRITS_MAX) {
+            fprintf(cli->err, "  and %zu more: berth ls vm\n",
+                    json_array_size(waiting->late) - index);
+            break;
+        }
+        tell_culprit(cli, vm);
+    }
+    return EXIT_TIMED_OUT;
+}
+
+/* ---- the loop ---- */
+
+static int wait_loop(struct waiting *waiting,
+                     const struct waiting_subject *subjects,
+                     unsigned count,
+                     uint64_t timeout_ms)
+{
+    char span[SPAN_TEXT_SIZE];
+    for (;;) {
+        int code = look_at_all(waiting, subjects, count);
+        uint64_t past_ms = clock_now_ms(clock_system()) - waiting->start_ms;
+        if (code != EXIT_OK || waiting->done) {
+            progress_clear(waiting->cli);
+            return code;
+        }
+        if (past_ms >= timeout_ms) {
+            progress_clear(waiting->cli);
+            return give_up(waiting, timeout_ms);
+        }
+        span_format(past_ms, span);
+        progress_show(waiting->cli, "waiting: %" PRIu64 " of %" PRIu64 " VMs ready, %s",
+                      waiting->ready, waiting->wanted, span);
+        pause_ms(POLL_MS);
+    }
+}
+
+int waiting_run(struct cli *cli,
+                const struct waiting_subject *subjects,
+                unsigned count,
+                uint64_t timeout_ms)
+{
+    struct waiting waiting = {.cli = cli,
+                              .told = json_object(),
+                              .late = json_array(),
+                              .start_ms = clock_now_ms(clock_system())};
+    int code = wait_loop(&waiting, subjects, count, timeout_ms);
+    json_decref(waiting.told);
+    json_decref(waiting.late);
+    return code;
+}
+
+int waiting_run_flags(struct cli *cli,
+                      const struct waiting_subject *subjects,
+                      unsigned count)
+{
+    uint64_t timeout_ms = 0;
+    int code = cli_flag_duration(cli, "timeout", WAITING_DEFAULT_MS, &timeout_ms);
+    return code == EXIT_OK ? waiting_run(cli, subjects, count, timeout_ms) : code;
+}
