@@ -13,13 +13,15 @@ command -v apt-get >/dev/null || { echo "the image is made of Debian packages, a
 
 . "$top/deploy/guest/guest.sh"
 
-# Folders of earlier runs that were killed carry their process id; QEMU itself dies with the test.
+# A run holds a lock on its folder: folders without one were left by runs that were killed. QEMU needs no such care,
+# it dies with the test.
 base=${TMPDIR:-/tmp}/berth-guest-test
 for old in "$base".*; do
-    [ ! -d "$old" ] || kill -0 "${old##*.}" 2>/dev/null || rm -rf "$old"
+    [ ! -d "$old" ] || ! flock -n "$old" true || rm -rf "$old"
 done
-folder=$base.$$
-mkdir -m 700 "$folder"
+folder=$(mktemp -d "$base.XXXXXX")
+exec {lock}<"$folder"
+flock -n "$lock"
 
 check_name=start
 check() { check_name=$*; printf -- '-- %s\n' "$*"; }
