@@ -16,10 +16,11 @@
 #include <string.h>
 #include <unistd.h>
 
-#define ARGUMENTS_MAX  160
-#define ARGUMENT_SIZE  (ENGINE_CMDLINE_SIZE + 64)
-#define OOM_SCORE_ADJ  300
-#define SHARES_MIN_MIB 1
+#define ARGUMENTS_MAX      160
+#define OOM_SCORE_ADJ      300
+#define IMPLICIT_DISK      "root" /* of an image that boots a disk nobody asked for */
+#define POWERDOWN_EVERY_MS 1000   /* a guest that still boots does not hear the first */
+#define QMP_AGAIN_MS       2000   /* a lost control connection is made again */
 
 /* Added to every kernel command line: one serial port, no waiting for hardware that is
  * not there. */
@@ -233,18 +234,20 @@ struct qemu_run {
     struct qmp_client *qmp;
     struct loop_child *disk_child; /* qemu-img, one disk after another */
     uint32_t disk_next;
-    struct loop_timer *begin; /* start's first step, then its deadline */
-    struct loop_timer *grace; /* of a stop */
+    struct loop_timer *begin;     /* start's first step, then its deadline */
+    struct loop_timer *grace;     /* of a stop */
+    uint64_t grace_end_ms;        /* loop time */
+    struct loop_timer *powerdown; /* asks the guest again and again */
+    struct loop_timer *again;     /* connects QMP again */
     bool adopted;
     bool held_told;
     bool running;
-    bool wants_running; /* cont was asked: tells a first STOP from a pause */
     bool stopping;
     bool killed;
     bool frozen;
     bool guest_off; /* the guest powered itself off; QEMU waits for our kill */
     bool panicked;
-    char what[128]; /* why a start failed */
+    char what[128]; /* why we ended it, or why it will end */
 };
 
 static struct qemu_run *qemu_of(struct engine_run *run)
@@ -258,6 +261,18 @@ static void qemu_path(const struct qemu_run *run, const char *name, char *ret_pa
     (void)snprintf(ret_path, ENGINE_PATH_SIZE, "%s/%s", run->vm.folder, name); /* fits */
 }
 
+/* Everything but the process. */
+static void qemu_release(struct qemu_run *run)
+{
+    run->begin = loop_timer_close(run->begin);
+    run->grace = loop_timer_close(run->grace);
+    run->powerdown = loop_timer_close(run->powerdown);
+    run->again = loop_timer_close(run->again);
+    run->qmp = qmp_client_close(run->qmp);
+    run->link = console_link_close(run->link);
+    run->disk_child = loop_child_close(run->disk_child);
+}
+
 static void qemu_exited(struct qemu_run *run,
                         enum engine_end end,
                         const struct vm_process_end *process,
@@ -265,11 +280,7 @@ static void qemu_exited(struct qemu_run *run,
 {
     char log[ENGINE_PATH_SIZE];
     struct engine_exit exit;
-    run->begin = loop_timer_close(run->begin);
-    run->grace = loop_timer_close(run->grace);
-    run->qmp = qmp_client_close(run->qmp);
-    run->link = console_link_close(run->link);
-    run->disk_child = loop_child_close(run->disk_child);
+    qemu_release(run);
     qemu_path(run, "engine.log", log);
     engine_exit_describe(&exit, end, process, what, log, run->console);
     run->events.exited(run->context, &exit); /* may close the run */
@@ -336,6 +347,32 @@ static void guest_ended(struct qemu_run *run, bool panicked)
     process_kill(run);
 }
 
+static void running(struct qemu_run *run)
+{
+    run->begin = loop_timer_close(run->begin);
+    run->held_told = true;
+    run->running = true;
+    run->events.running(run->context);
+}
+
+/* One QMP command whose answer does not matter or comes as an event. */
+static int
+command(struct qemu_run *run, const char *name, qmp_reply *reply, struct err *err)
+{
+    if (run->qmp == NULL || !qmp_client_is_ready(run->qmp)) {
+        return err_set(err, BERTH_EBUSY, "QEMU's control connection is not up");
+    }
+    return qmp_client_execute(run->qmp, name, NULL, ENGINE_CALL_TIMEOUT_MS, reply, run,
+                              err);
+}
+
+static void powerdown(void *context)
+{
+    struct qemu_run *run = context;
+    /* Not up yet, or deaf: asked again soon, and the grace ends in any case. */
+    (void)command(run, "system_powerdown", NULL, NULL);
+}
+
 static void
 on_status(void *context, int code, const json_t *result, const struct err *error)
 {
@@ -343,15 +380,14 @@ on_status(void *context, int code, const json_t *result, const struct err *error
     const char *status = code == 0 ? json_member_text(result, "status", "") : "";
     (void)error; /* a peer that does not answer is closed by its own rules */
     if (strcmp(status, "running") == 0) {
-        run->held_told = true;
-        run->wants_running = true;
-        run->begin = loop_timer_close(run->begin);
-        run->running = true;
-        run->events.running(run->context);
+        running(run);
     } else if (strcmp(status, "shutdown") == 0) {
         guest_ended(run, false);
     } else if (strcmp(status, "guest-panicked") == 0) {
         guest_ended(run, true);
+    } else if (strcmp(status, "internal-error") == 0) {
+        (void)snprintf(run->what, sizeof(run->what), "QEMU met an internal error");
+        process_kill(run);
     } else if (code == 0) {
         held(run);
     }
@@ -360,27 +396,52 @@ on_status(void *context, int code, const json_t *result, const struct err *error
 static void on_ready(void *context)
 {
     struct qemu_run *run = context;
-    if (qmp_client_execute(run->qmp, "query-status", NULL, ENGINE_CALL_TIMEOUT_MS,
-                           on_status, run, NULL) < 0) {
+    if (command(run, "query-status", on_status, NULL) < 0) {
         start_failed(run, "QEMU does not answer");
+    } else if (run->stopping) {
+        powerdown(run);
+    }
+}
+
+/* reason: "guest-shutdown", "guest-panic", "host-signal", ... */
+static void on_shutdown(struct qemu_run *run, const json_t *data)
+{
+    const char *reason = json_member_text(data, "reason", "");
+    if (json_is_true(json_object_get(data, "guest"))) {
+        guest_ended(run, strcmp(reason, "guest-panic") == 0);
+    } else { /* QEMU ends by itself after these */
+        (void)snprintf(run->what, sizeof(run->what), "QEMU was ended from outside: %.60s",
+                       reason);
     }
 }
 
 static void on_event(void *context, const char *name, const json_t *data)
 {
     struct qemu_run *run = context;
-    (void)data;
     if (strcmp(name, "RESUME") == 0) {
-        run->running = true;
-        run->events.running(run->context);
+        running(run);
     } else if (strcmp(name, "SHUTDOWN") == 0) {
-        guest_ended(run, false);
+        on_shutdown(run, data);
     } else if (strcmp(name, "GUEST_PANICKED") == 0) {
         guest_ended(run, true);
+    } else if (strcmp(name, "BLOCK_IO_ERROR") == 0) {
+        log_warn("engine", "VM waits: a disk of it cannot be written or read",
+                 KV_STR("vm", run->vm.name),
+                 KV_STR("why", json_member_text(data, "reason", "")));
     } else if (strcmp(name, "STOP") == 0 && run->running && !run->guest_off &&
                !run->panicked) {
         run->running = false;
         run->events.paused(run->context);
+    }
+}
+
+static int connect_qmp(struct qemu_run *run, struct err *err);
+
+static void connect_again(void *context)
+{
+    struct qemu_run *run = context;
+    if (run->qmp == NULL && connect_qmp(run, NULL) != 0) {
+        loop_timer_again(run->again, QMP_AGAIN_MS, 0);
     }
 }
 
@@ -392,26 +453,37 @@ static void on_closed(void *context, const struct err *reason)
         start_failed(run, reason->text);
         return;
     }
-    /* The VM itself is not touched; without QMP it can still be frozen and killed. */
+    /* The VM itself is not touched; without QMP it can still be frozen and killed. It is
+     * frozen, hangs, or is about to end: its end is told by the process. */
     log_debug("engine", "control connection of a VM is over", KV_STR("vm", run->vm.name),
               KV_STR("why", reason->text));
+    if (run->again == NULL) {
+        run->again = loop_timer_new(run->host->loop, QMP_AGAIN_MS, 0, connect_again, run);
+    } else {
+        loop_timer_again(run->again, QMP_AGAIN_MS, 0);
+    }
+}
+
+static int connect_qmp(struct qemu_run *run, struct err *err)
+{
+    static const struct qmp_handlers handlers = {
+        .ready = on_ready, .event = on_event, .closed = on_closed};
+    char path[ENGINE_PATH_SIZE];
+    qemu_path(run, "qmp.sock", path);
+    run->qmp = qmp_client_open(run->host->loop, path, ENGINE_START_TIMEOUT_MS, &handlers,
+                               run, err);
+    return run->qmp != NULL ? 0 : -ENOMEM;
 }
 
 static int connect_channels(struct qemu_run *run, struct err *err)
 {
-    static const struct qmp_handlers handlers = {
-        .ready = on_ready, .event = on_event, .closed = on_closed};
-    char qmp[ENGINE_PATH_SIZE];
-    char console[ENGINE_PATH_SIZE];
-    qemu_path(run, "qmp.sock", qmp);
-    qemu_path(run, "console.sock", console);
-    run->qmp = qmp_client_open(run->host->loop, qmp, ENGINE_START_TIMEOUT_MS, &handlers,
-                               run, err);
-    if (run->qmp == NULL) {
-        return -ENOMEM;
+    char path[ENGINE_PATH_SIZE];
+    qemu_path(run, "console.sock", path);
+    int r = connect_qmp(run, err);
+    if (r == 0) {
+        run->link = console_link_open(run->host->loop, path, run->console, err);
     }
-    run->link = console_link_open(run->host->loop, console, run->console, err);
-    return run->link != NULL ? 0 : -ENOMEM;
+    return r == 0 && run->link == NULL ? -ENOMEM : r;
 }
 
 /* ---- start
@@ -442,24 +514,13 @@ static void process_begin(struct qemu_run *run)
         return;
     }
     const struct vm_process_identity *identity = vm_process_identity(run->process);
-    if (run->host->groups != NULL) {
-        const struct resource_limits limits = {.cpu_count = run->vm.cpu_count,
-                                               .cpu_weight = run->vm.cpu_weight,
-                                               .memory_bytes = run->vm.memory_bytes};
-        struct err group_err;
-        if (resource_group_make(run->host->groups, run->vm.uid, &limits, &group_err) ==
-            0) {
-            (void)resource_group_put(
-                run->host->groups, run->vm.uid, identity->pid,
-                &group_err); /* limits are missing then; never a VM */
-        }
-    }
     if (run->events.spawned(run->context, identity) != 0 ||
         vm_process_release(run->process, &err) != 0 || connect_channels(run, &err) != 0) {
         const struct vm_process_end unknown = {-1, -1};
         process_kill(run);
         run->process = vm_process_close(run->process);
-        qemu_exited(run, ENGINE_END_START_FAILED, &unknown, "it could not be recorded");
+        qemu_exited(run, ENGINE_END_START_FAILED, &unknown,
+                    err.text[0] != '\0' ? err.text : "it could not be recorded");
         return;
     }
     loop_timer_again(run->begin, ENGINE_START_TIMEOUT_MS, 0);
@@ -467,17 +528,34 @@ static void process_begin(struct qemu_run *run)
 
 static void disks_make(struct qemu_run *run);
 
+/* "<folder>/disk-<name>.qcow2<tail>" */
+static void
+disk_path(const struct qemu_run *run, const char *tail, char ret_path[ENGINE_PATH_SIZE])
+{
+    (void)snprintf(ret_path, ENGINE_PATH_SIZE, "%s/disk-%s.qcow2%s", run->vm.folder,
+                   run->vm.disks[run->disk_next].name, tail); /* fits */
+}
+
 static void disk_made(void *context, const struct loop_child_result *result)
 {
     struct qemu_run *run = context;
+    char made[ENGINE_PATH_SIZE];
+    char path[ENGINE_PATH_SIZE];
+    char text[128];
     run->disk_child = NULL;
-    if (result->code < 0) {
-        char text[128];
+    disk_path(run, ".new", made);
+    disk_path(run, "", path);
+    int code = result->code;
+    /* Only a whole disk gets its name: what a crash left is made anew. */
+    if (code == 0 && rename(made, path) != 0) {
+        code = -errno;
+    }
+    if (code < 0) {
         (void)snprintf(text, sizeof(text), "make disk %.40s: %.70s",
                        run->vm.disks[run->disk_next].name,
-                       result->errors[0] != '\0' ? result->errors
-                                                 : err_sentence(result->code));
+                       result->errors[0] != '\0' ? result->errors : err_sentence(code));
         text[strcspn(text, "\n")] = '\0';
+        (void)unlink(made); /* may not be there */
         start_failed(run, text);
         return;
     }
@@ -485,37 +563,46 @@ static void disk_made(void *context, const struct loop_child_result *result)
     disks_make(run);
 }
 
-/* Disks of an earlier run on this host are used again. */
-static void disks_make(struct qemu_run *run)
+static void disk_make(struct qemu_run *run)
 {
-    char path[ENGINE_PATH_SIZE + NAME_SIZE];
-    char size[32];
-    struct err err;
-    while (run->disk_next < run->vm.disk_count) {
-        (void)snprintf(path, sizeof(path), "%s/disk-%s.qcow2", run->vm.folder,
-                       run->vm.disks[run->disk_next].name);
-        if (access(path, F_OK) != 0) {
-            break;
-        }
-        run->disk_next++;
-    }
-    if (run->disk_next == run->vm.disk_count) {
-        process_begin(run);
-        return;
-    }
     const struct engine_disk *disk = &run->vm.disks[run->disk_next];
-    const char *format = run->vm.disk_is_qcow2 ? "qcow2" : "raw";
-    (void)snprintf(size, sizeof(size), "%" PRIu64, disk->size_bytes);
-    const char *with_image[] = {ENGINE_QEMU_IMG,   "create", "-q",   "-f", "qcow2", "-b",
-                                run->vm.disk_path, "-F",     format, path, size,    NULL};
-    const char *empty[] = {ENGINE_QEMU_IMG, "create", "-q", "-f",
-                           "qcow2",         path,     size, NULL};
-    run->disk_child = loop_child_run(run->host->loop,
-                                     disk->from == DISK_FROM_IMAGE ? with_image : empty,
-                                     NULL, ENGINE_DISK_TIMEOUT_MS, disk_made, run, &err);
+    char made[ENGINE_PATH_SIZE];
+    char size[32] = "";
+    const char *argv[16] = {ENGINE_QEMU_IMG, "create", "-q", "-f", "qcow2"};
+    unsigned count = 5;
+    struct err err = {0};
+    disk_path(run, ".new", made);
+    if (disk->from == DISK_FROM_IMAGE) {
+        argv[count++] = "-b";
+        argv[count++] = run->vm.disk_path;
+        argv[count++] = "-F"; /* never guessed: a guest could write another header */
+        argv[count++] = run->vm.disk_is_qcow2 ? "qcow2" : "raw";
+    }
+    argv[count++] = made;
+    if (disk->size_bytes > 0) { /* else the image's own */
+        (void)snprintf(size, sizeof(size), "%" PRIu64, disk->size_bytes);
+        argv[count++] = size;
+    }
+    argv[count] = NULL;
+    run->disk_child = loop_child_run(run->host->loop, argv, NULL, ENGINE_DISK_TIMEOUT_MS,
+                                     disk_made, run, &err);
     if (run->disk_child == NULL) {
         start_failed(run, err.text);
     }
+}
+
+/* Disks of an earlier run on this host are used again. */
+static void disks_make(struct qemu_run *run)
+{
+    for (; run->disk_next < run->vm.disk_count; run->disk_next++) {
+        char path[ENGINE_PATH_SIZE];
+        disk_path(run, "", path);
+        if (access(path, F_OK) != 0) {
+            disk_make(run);
+            return;
+        }
+    }
+    process_begin(run);
 }
 
 static void qemu_begin(void *context)
@@ -530,10 +617,34 @@ static void qemu_begin(void *context)
     }
 }
 
+/* Names become parts of options and paths: nothing but names may be in them. */
+static int names_check(const struct engine_vm *vm, struct err *err)
+{
+    if (!name_valid(vm->name) || !name_valid(vm->tenant)) {
+        return err_set(err, BERTH_EINVALID, "VM or tenant name is not a name");
+    }
+    for (uint32_t i = 0; i < vm->disk_count; i++) {
+        if (!name_valid(vm->disks[i].name)) {
+            return err_set(err, BERTH_EINVALID, "disk %" PRIu32 ": not a name", i);
+        }
+    }
+    for (uint32_t i = 0; i < vm->nic_count; i++) {
+        const char *tap = vm->nics[i].tap;
+        if (tap[0] == '\0' || strpbrk(tap, ",/ =") != NULL) {
+            return err_set(err, BERTH_EINVALID, "NIC %" PRIu32 ": not an interface", i);
+        }
+    }
+    return 0;
+}
+
 static int
 qemu_check(const struct engine_host *host, const struct engine_vm *vm, struct err *err)
 {
     (void)host;
+    if (vm->folder[0] != '/' || strlen(vm->folder) > ENGINE_FOLDER_MAX) {
+        return err_set(err, BERTH_EINVALID, "folder %s: not an absolute, short path",
+                       vm->folder);
+    }
     if (!boots_kernel(vm) && vm->disk_path[0] == '\0' && vm->disk_count == 0) {
         return err_set(err, BERTH_EINVALID, "nothing to boot: no kernel and no disk");
     }
@@ -544,10 +655,26 @@ qemu_check(const struct engine_host *host, const struct engine_vm *vm, struct er
                            vm->disks[i].name);
         }
     }
-    if (vm->memory_bytes < SHARES_MIN_MIB * MIB) {
-        return err_set(err, BERTH_EINVALID, "too little memory");
+    if (vm->memory_bytes < MIB || vm->cpu_count == 0) {
+        return err_set(err, BERTH_EINVALID, "no memory or no CPU");
     }
-    return 0;
+    return names_check(vm, err);
+}
+
+/* An image that is a disk is there to be booted, asked for by name or not. */
+static void implicit_disk(struct engine_vm *vm)
+{
+    for (uint32_t i = 0; i < vm->disk_count; i++) {
+        if (vm->disks[i].from == DISK_FROM_IMAGE) {
+            return;
+        }
+    }
+    if (boots_kernel(vm) || vm->disk_path[0] == '\0' || vm->disk_count == DISKS_MAX) {
+        return;
+    }
+    memmove(&vm->disks[1], &vm->disks[0], vm->disk_count * sizeof(vm->disks[0]));
+    vm->disks[0] = (struct engine_disk){.name = IMPLICIT_DISK, .from = DISK_FROM_IMAGE};
+    vm->disk_count++;
 }
 
 static struct qemu_run *qemu_new(const struct engine_host *host,
@@ -565,6 +692,7 @@ static struct qemu_run *qemu_new(const struct engine_host *host,
     run->run.ops = &engine_qemu;
     run->host = host;
     run->vm = *vm;
+    implicit_disk(&run->vm);
     run->console = console;
     run->events = *events;
     run->context = context;
@@ -623,13 +751,15 @@ static struct engine_run *qemu_adopt(const struct engine_host *host,
 /* ---- while it runs
  * ----------------------------------------------------------------------------------- */
 
-static int command(struct qemu_run *run, const char *name, struct err *err)
+static void
+on_cont(void *context, int code, const json_t *result, const struct err *error)
 {
-    if (run->qmp == NULL || !qmp_client_is_ready(run->qmp)) {
-        return err_set(err, BERTH_EBUSY, "QEMU's control connection is not up");
+    struct qemu_run *run = context;
+    (void)result; /* the event tells */
+    if (code < 0 && code != BERTH_ECLOSED) {
+        (void)snprintf(run->what, sizeof(run->what), "%.120s", error->text);
+        process_kill(run); /* held for ever would help nobody */
     }
-    return qmp_client_execute(run->qmp, name, NULL, ENGINE_CALL_TIMEOUT_MS, NULL, NULL,
-                              err);
 }
 
 static int qemu_cont(struct engine_run *base, struct err *err)
@@ -638,8 +768,7 @@ static int qemu_cont(struct engine_run *base, struct err *err)
     if (!run->held_told) {
         return err_set(err, BERTH_EPHASE, "the VM is not held yet");
     }
-    run->wants_running = true;
-    return command(run, "cont", err);
+    return command(run, "cont", on_cont, err);
 }
 
 static int qemu_pause(struct engine_run *base, struct err *err)
@@ -648,7 +777,7 @@ static int qemu_pause(struct engine_run *base, struct err *err)
     if (!run->running) {
         return err_set(err, BERTH_EPHASE, "the VM does not run");
     }
-    return command(run, "stop", err);
+    return command(run, "stop", NULL, err);
 }
 
 static void qemu_kill(struct engine_run *base)
@@ -671,14 +800,17 @@ static void qemu_grace_over(void *context)
 static void qemu_stop(struct engine_run *base, uint64_t grace_ms)
 {
     struct qemu_run *run = qemu_of(base);
-    bool asked = run->running && command(run, "system_powerdown", NULL) == 0;
-    run->stopping = true;
-    if (!asked && !run->running) {
-        qemu_kill(base); /* a guest that never ran has nothing to put away */
-        return;
+    uint64_t now_ms = uv_now(run->host->loop);
+    uint64_t end_ms = grace_ms > UINT64_MAX - now_ms ? UINT64_MAX : now_ms + grace_ms;
+    if (run->stopping && end_ms >= run->grace_end_ms) {
+        return; /* under way, and ends sooner than this would */
     }
+    run->stopping = true;
+    run->grace_end_ms = end_ms;
     if (run->grace == NULL) {
         run->grace = loop_timer_new(run->host->loop, grace_ms, 0, qemu_grace_over, run);
+        run->powerdown =
+            loop_timer_new(run->host->loop, 0, POWERDOWN_EVERY_MS, powerdown, run);
     } else {
         loop_timer_again(run->grace, grace_ms, 0);
     }
@@ -714,11 +846,7 @@ static struct engine_run *qemu_close(struct engine_run *base)
 {
     if (base != NULL) {
         struct qemu_run *run = qemu_of(base);
-        run->begin = loop_timer_close(run->begin);
-        run->grace = loop_timer_close(run->grace);
-        run->qmp = qmp_client_close(run->qmp);
-        run->link = console_link_close(run->link);
-        run->disk_child = loop_child_close(run->disk_child);
+        qemu_release(run);
         run->process = vm_process_close(run->process);
         free(run);
     }
