@@ -14,6 +14,11 @@
 #define STALL_NOTICED_MS  1000 /* a turn this long: we were stopped, not they silent */
 #define HELLO_INTERVAL_MS 1000
 #define AGE_INTERVAL_MS   1000
+/* A dialer that was turned away: libzmq does not try again, we do. */
+#define RETRY_MIN_MS 500
+#define RETRY_MAX_MS 8000
+/* And a link that has not come up for so long is dialed anew whatever the reason. */
+#define REDIAL_MS         15000
 #define BULK_IDLE_MAX_MS  60000
 #define GUEST_IDLE_MAX_MS 30000
 /* Messages per socket and turn, so that no peer holds up the others. */
@@ -78,6 +83,20 @@ static void link_disconnected(struct mesh *mesh, struct mesh_link *link)
     mesh_peer_refresh(mesh, link->peer);
 }
 
+/* A refused or broken handshake ends libzmq's session for good (it takes it for a
+ * protocol error), but members are added and hosts are repaired: dial anew, later and
+ * later. */
+static void link_turned_away(struct mesh *mesh, struct mesh_link *link)
+{
+    link_disconnected(mesh, link);
+    if (link->retry_ms == 0) {
+        struct mesh_peer *peer = link->peer;
+        const uint64_t wait_ms = (uint64_t)RETRY_MIN_MS << peer->refusals;
+        link->retry_ms = mesh->now_ms + wait_ms + mesh_jitter(mesh, RETRY_MIN_MS);
+        peer->refusals += wait_ms < RETRY_MAX_MS ? 1 : 0;
+    }
+}
+
 static void link_events_read(struct mesh *mesh, struct mesh_link *link)
 {
     for (;;) {
@@ -91,11 +110,11 @@ static void link_events_read(struct mesh *mesh, struct mesh_link *link)
             link_disconnected(mesh, link);
             break;
         case MESH_SOCKET_REFUSED:
-            link_disconnected(mesh, link);
+            link_turned_away(mesh, link);
             peer_refused(mesh, link->peer);
             break;
         case MESH_SOCKET_BROKEN:
-            link_disconnected(mesh, link);
+            link_turned_away(mesh, link);
             mesh_count(mesh, MESH_COUNT_handshakes_broken, 1);
             break;
         case MESH_SOCKET_CLOSED:
@@ -236,20 +255,30 @@ static bool silent(const struct mesh *mesh, uint64_t heard_ms, uint64_t max_ms)
     return mesh->now_ms - since_ms > max_ms;
 }
 
+static bool link_is_hopeless(const struct mesh *mesh, const struct mesh_link *link)
+{
+    return !link->up && ((link->retry_ms > 0 && mesh->now_ms >= link->retry_ms) ||
+                         mesh->now_ms - link->heard_ms > REDIAL_MS);
+}
+
 static void link_tick(struct mesh *mesh, struct mesh_link *link)
 {
-    if (!mesh_link_is_open(link) || link->peer->id.class == MESH_JOIN_HOST) {
+    if (!mesh_link_is_open(link)) {
         return;
     }
-    if (link->connected && mesh->now_ms - link->hello_ms >= HELLO_INTERVAL_MS) {
-        link->hello_due = true;
+    /* Join hosts are dialed by guests, to whom nobody talks unasked. */
+    if (link->peer->id.class != MESH_JOIN_HOST) {
+        if (link->connected && mesh->now_ms - link->hello_ms >= HELLO_INTERVAL_MS) {
+            link->hello_due = true;
+        }
+        if (link->up && silent(mesh, link->heard_ms, MESH_SILENCE_MAX_MS)) {
+            link->up = false; /* the socket goes on trying */
+        }
     }
-    if (link->up && silent(mesh, link->heard_ms, MESH_SILENCE_MAX_MS)) {
-        link->up = false; /* the socket goes on trying */
-    }
-    if (link->lane == MESH_BULK &&
-        mesh->now_ms - link->peer->bulk_used_ms > BULK_IDLE_MAX_MS) {
-        mesh_link_close(link);
+    const bool idle = link->lane == MESH_BULK &&
+                      mesh->now_ms - link->peer->bulk_used_ms > BULK_IDLE_MAX_MS;
+    if (idle || link_is_hopeless(mesh, link)) {
+        mesh_link_close(link); /* what is still wanted is opened in the next tick */
     }
 }
 

@@ -29,9 +29,10 @@ struct mesh_link {
     bool connected; /* the handshake has succeeded */
     bool up;        /* and the peer has answered */
     bool hello_due;
-    bool blocked; /* something waits for the socket to become writable */
-    uint64_t heard_ms;
+    bool blocked;      /* something waits for the socket to become writable */
+    uint64_t heard_ms; /* or opened, or connected */
     uint64_t hello_ms;
+    uint64_t retry_ms; /* when to dial anew; 0: libzmq is trying */
 };
 
 /* A connection that the peer dialed to us: the routing id libzmq drew for it. Actor. */
@@ -74,6 +75,7 @@ struct mesh_peer {
     uint64_t session_before;
     uint64_t received[MESH_LANE_COUNT]; /* the last sequence */
     bool refused_told;
+    unsigned refusals; /* in a row */
     struct list stalled_link;
     struct list bulk_link; /* in the list of this turn's second pass */
     uint64_t aged_ms; /* when the outboxes were last looked through for old messages */

@@ -122,6 +122,7 @@ void mesh_peer_refresh(struct mesh *mesh, struct mesh_peer *peer)
     mesh_unlock(mesh);
     if (changed) {
         peer->refused_told = up ? false : peer->refused_told;
+        peer->refusals = up ? 0 : peer->refusals;
         log_debug("net", up ? "mesh peer up" : "mesh peer down",
                   KV_STR("peer", peer->hex));
     }
@@ -157,6 +158,12 @@ struct mesh_peer *mesh_peer_free(struct mesh *mesh, struct mesh_peer *peer)
     return NULL;
 }
 
+unsigned mesh_jitter(struct mesh *mesh, unsigned bound)
+{
+    mesh->jitter = mesh->jitter * 1103515245u + 12345u;
+    return (mesh->jitter >> 16) % bound;
+}
+
 int mesh_link_open(struct mesh *mesh, struct mesh_peer *peer, enum mesh_lane lane)
 {
     struct mesh_link *link = &peer->links[lane];
@@ -166,7 +173,6 @@ int mesh_link_open(struct mesh *mesh, struct mesh_peer *peer, enum mesh_lane lan
         REQUIRE(peer->bulk_port > 0);
         address.port = peer->bulk_port;
     }
-    mesh->jitter = mesh->jitter * 1103515245u + 12345u;
     const struct mesh_socket_config config = {
         .secret_key = &mesh->secret_key,
         .public_key = &mesh->public_key,
@@ -174,7 +180,7 @@ int mesh_link_open(struct mesh *mesh, struct mesh_peer *peer, enum mesh_lane lan
         .body_size_max = peer->id.class == MESH_JOIN_HOST ? MESH_JOIN_BODY_SIZE_MAX
                                                           : MESH_BODY_SIZE_MAX,
         .bulk = lane == MESH_BULK,
-        .reconnect_jitter_ms = (int)((mesh->jitter >> 16) % 200),
+        .reconnect_jitter_ms = (int)mesh_jitter(mesh, 200),
     };
     const int r = mesh_socket_dial(&link->socket, &config, &address);
     if (r) {
@@ -182,6 +188,7 @@ int mesh_link_open(struct mesh *mesh, struct mesh_peer *peer, enum mesh_lane lan
     }
     link->heard_ms = mesh->now_ms;
     link->hello_ms = mesh->now_ms;
+    link->retry_ms = 0;
     list_push_back(&mesh->links, &link->link);
     return 0;
 }

@@ -35,6 +35,9 @@ void mesh_peer_restarted(struct mesh *mesh, struct mesh_peer *peer);
 /* Frees it with its links, unlinking it everywhere; returns NULL. */
 struct mesh_peer *mesh_peer_free(struct mesh *mesh, struct mesh_peer *peer);
 
+/* A number below bound that differs from host to host, so that they do not act as one. */
+unsigned mesh_jitter(struct mesh *mesh, unsigned bound);
+
 /* Links. Opening is tried again by the caller when it fails. */
 int mesh_link_open(struct mesh *mesh, struct mesh_peer *peer, enum mesh_lane lane);
 void mesh_link_close(struct mesh_link *link);

@@ -105,10 +105,14 @@ static int monitor_open(struct mesh_socket *socket, int events)
         return -zmq_errno();
     }
     socket->monitor = zsock_new(ZMQ_PAIR);
-    if (!socket->monitor || zmq_connect(zsock_resolve(socket->monitor), endpoint)) {
+    if (!socket->monitor) {
         return -ENOMEM;
     }
-    return 0;
+    /* libzmq's I/O thread waits, for ever, when it cannot hand over an event: so the
+     * monitor has no high-water mark, is read in every turn, and goes only after its
+     * sender. */
+    option_set_int(socket->monitor, ZMQ_RCVHWM, 0);
+    return zmq_connect(zsock_resolve(socket->monitor), endpoint) ? -ENOMEM : 0;
 }
 
 static void endpoint_format(const struct mesh_address *address, char text[ENDPOINT_SIZE])
@@ -264,6 +268,12 @@ void mesh_socket_unlisten(struct mesh_socket *socket)
 
 void mesh_socket_close(struct mesh_socket *socket)
 {
+    if (socket->socket) {
+        /* No events from here on: closing takes place in other threads, after this, and
+         * would report to a monitor that is gone. */
+        (void)zmq_socket_monitor(zsock_resolve(socket->socket), NULL,
+                                 0); /* cannot fail */
+    }
     zsock_destroy(&socket->socket);
     zsock_destroy(&socket->monitor);
 }

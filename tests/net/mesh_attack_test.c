@@ -113,6 +113,7 @@ START_TEST(a_strangers_key_is_refused)
     ck_assert_uint_ge(host_stats(victim).handshakes_refused, 1);
     ck_assert_uint_eq(victim->up_count, 0);
     ck_assert_uint_eq(stranger->up_count, 0);
+    ck_assert_uint_eq(victim->message_count, 0);
     attack_end();
 }
 END_TEST

@@ -413,6 +413,76 @@ START_TEST(a_host_that_only_dials_joins_and_is_then_a_member)
 }
 END_TEST
 
+START_TEST(a_host_that_was_refused_gets_in_once_it_is_a_member)
+{
+    rack_start(&rack, 2);
+    struct host *a = &rack.hosts[0];
+    struct host *b = &rack.hosts[1];
+    ck_assert_int_eq(mesh_members_set(b->mesh, NULL, 0, NULL), 0);
+    host_dial(a, b);
+    RACK_WAIT(&rack, host_stats(b).handshakes_refused >= 2); /* it tries again */
+    ck_assert_uint_eq(a->refused_count, 1);
+    host_trust_all(b);
+    RACK_WAIT(&rack, host_sees(a, b) && host_sees(b, a));
+    rack_fini(&rack);
+}
+END_TEST
+
+START_TEST(a_guest_that_was_refused_gets_in_once_guests_are_allowed)
+{
+    rack_start(&rack, 1);
+    struct host *cluster = &rack.hosts[0];
+    struct host *joiner = &rack.hosts[1];
+    host_open_at(joiner, NULL, NULL);
+    ck_assert_int_eq(mesh_join_dial(joiner->mesh, &cluster->public,
+                                    mesh_join_address(cluster->mesh), NULL),
+                     0);
+    RACK_WAIT(&rack, joiner->refused_count == 1);
+    mesh_guests_allow(cluster->mesh, true);
+    RACK_WAIT(&rack, joiner->up_count == 1);
+    ck_assert_int_eq(host_say(joiner, cluster, MESH_TYPE_JOIN, "token"), 0);
+    RACK_WAIT(&rack, cluster->message_count == 1);
+    rack_fini(&rack);
+}
+END_TEST
+
+/* Hanging up in every state of a connection, listening hosts closing included: libzmq's
+ * I/O threads still report on sockets that are being closed, and nobody reads that any
+ * more. */
+START_TEST(hanging_up_at_any_moment_never_stops_the_mesh)
+{
+    rack_start(&rack, 3);
+    struct host *a = &rack.hosts[0];
+    struct host *b = &rack.hosts[1];
+    struct host *c = &rack.hosts[2];
+    for (unsigned i = 0; i < 300; i++) {
+        host_dial(a, b);
+        host_dial(b, a);
+        (void)mesh_send(a->mesh, &b->public, MESH_BULK, TYPE_TEXT, "x", 1);
+        for (unsigned turn = 0; turn < i % 17; turn++) {
+            uv_run(&rack.loop, UV_RUN_ONCE);
+        }
+        mesh_peer_remove(a->mesh, &b->public);
+        mesh_peer_remove(b->mesh, &a->public);
+        host_dial(c, b);
+        if (i % 10 == 0) {
+            host_close(c);
+            host_open(c);
+            host_trust_all(c);
+        }
+    }
+    host_dial(a, b);
+    host_dial(c, b);
+    RACK_WAIT(&rack, host_sees(a, b) && host_sees(c, b));
+    /* A way that looks open may still be one that was just hung up: say it until it is
+     * heard. */
+    const unsigned before = b->message_count;
+    RACK_WAIT(&rack, b->message_count > before ||
+                         (host_say(a, b, TYPE_TEXT, "still there") && false));
+    rack_fini(&rack);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("mesh");
@@ -434,6 +504,9 @@ static Suite *suite(void)
     tcase_add_test(c, a_mesh_closes_inside_its_own_callback_and_with_work_left);
     tcase_add_test(c, an_address_in_use_is_an_error_that_names_it);
     tcase_add_test(c, a_host_that_only_dials_joins_and_is_then_a_member);
+    tcase_add_test(c, a_host_that_was_refused_gets_in_once_it_is_a_member);
+    tcase_add_test(c, a_guest_that_was_refused_gets_in_once_guests_are_allowed);
+    tcase_add_test(c, hanging_up_at_any_moment_never_stops_the_mesh);
     suite_add_tcase(s, c);
     return s;
 }

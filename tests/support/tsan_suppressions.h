@@ -1,8 +1,9 @@
 /* ThreadSanitizer and ZeroMQ: include this in one file of a test binary that runs libzmq.
  *
- * libzmq and czmq hand memory between threads through lock-free pipes that the sanitizer cannot see, because
- * the packaged libraries are not instrumented; what the sanitizer's interceptors (memcpy, recv, free)
- * observe inside them is therefore left out. Our own code stays fully checked.
+ * libzmq and czmq hand memory between threads through lock-free pipes that the sanitizer
+ * cannot see, because the packaged libraries are not instrumented; what the sanitizer's
+ * interceptors (memcpy, recv, free) observe inside them is therefore left out. Our own
+ * code stays fully checked.
  */
 #pragma once
 
