@@ -431,7 +431,10 @@ struct vm_process *vm_process_close(struct vm_process *process)
     if (process != NULL) {
         if (process->child && process->gate >= 0) { /* held: it has run nothing */
             (void)vm_process_signal(process, SIGKILL);
-            (void)waitid(P_PIDFD, (id_t)process->pidfd, &(siginfo_t){0}, WEXITED);
+            /* By pid, which is its own until we have reaped it: libuv has made the pidfd
+             * one that does not block. */
+            while (waitpid(process->identity.pid, NULL, 0) < 0 && errno == EINTR) {
+            }
         }
         fd_close(&process->gate);
         (void)uv_poll_stop(&process->poll);
