@@ -321,9 +321,13 @@ static void lease_check(void *context)
     } else if (state == LEASE_PAUSE && worker->lease_state != LEASE_PAUSE) {
         log_warn("worker", "lease runs out, VMs are frozen",
                  KV_U64("vms", vm_supervisor_freeze_all(worker->supervisor)));
-    } else if (state == LEASE_OK && worker->lease_state == LEASE_PAUSE) {
-        log_info("worker", "lease was renewed, VMs go on",
-                 KV_U64("vms", vm_supervisor_resume_all(worker->supervisor)));
+    } else if (state == LEASE_OK) {
+        /* At every tick: VMs taken over from an earlier run may have been frozen by it.
+         */
+        unsigned resumed = vm_supervisor_resume_all(worker->supervisor);
+        if (resumed > 0) {
+            log_info("worker", "lease holds, frozen VMs go on", KV_U64("vms", resumed));
+        }
     }
     worker->lease_state = state;
 }
@@ -500,7 +504,7 @@ static void vm_run(struct worker *worker, const struct msg_vm *order)
     if (!vm_supervisor_report(worker->supervisor, order->vm, &report)) {
         vm_start(worker, order);
     } else if (report.epoch == order->epoch) {
-        if (report.held) {
+        if (report.held && (!report.fenced || lease_allows_start(worker))) {
             (void)vm_supervisor_cont(worker->supervisor, order->vm, order->epoch,
                                      NULL); /* reconciled again when it fails */
         }
