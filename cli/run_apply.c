@@ -1,343 +1,256 @@
-/* validate, plan, apply: files to the cluster. */
-#include "base/cleanup.h"
-#include "base/digest.h"
-#include "base/fd.h"
-#include "base/parse_number.h"
-#include "cli/connection.h"
-#include "cli/files.h"
+/* validate, plan, apply: the cluster as files say. */
+#include "cli/kind_view.h"
+#include "cli/manifest.h"
 #include "cli/output.h"
-#include "cli/remote.h"
 #include "cli/run.h"
+#include "cli/upload.h"
 #include "cli/waiting.h"
-#include "model/document.h"
 
-#include <fcntl.h>
-#include <stdio.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#define HASH_CHUNK (1u << 20)
+/* ---- what came of it ---- */
 
-/* ---- images
- * ----------------------------------------------------------------------------------------------
- */
-
-static int hash_file(struct cli *cli, int fd, const char *path, struct digest *ret_digest)
+static const struct kind_info *result_kind(const json_t *result)
 {
-    CLEANUP_FREE uint8_t *chunk = malloc(HASH_CHUNK);
-    struct digest_stream stream;
-    ssize_t size = 0;
-    digest_start(&stream);
-    while (chunk != NULL && (size = fd_read_full(fd, chunk, HASH_CHUNK)) > 0) {
-        digest_update(&stream, chunk, (size_t)size);
-    }
-    digest_finish(&stream, ret_digest);
-    if (chunk == NULL || size < 0) {
-        return cli_fail(cli, EXIT_FAILED, "%s: cannot be read", path);
-    }
-    return EXIT_OK;
+    return kind_info_by_name(json_member_text(result, "kind", ""));
 }
 
-struct progress {
-    struct cli *cli;
-    const char *name;
-    uint64_t size;
-    uint64_t said_percent;
-};
-
-static void on_progress(void *context, uint64_t sent)
+static void result_label(struct cli *cli, const json_t *result, char *ret_label)
 {
-    struct progress *progress = context;
-    uint64_t percent = progress->size > 0 ? sent * 100 / progress->size : 100;
-    if (percent != progress->said_percent) {
-        progress->said_percent = percent;
-        progress_show(progress->cli, "uploading %s: %llu %%", progress->name,
-                      (unsigned long long)percent);
-    }
+    const struct kind_info *info = result_kind(result);
+    object_label(cli, info != NULL ? info->word : json_member_text(result, "kind", ""),
+                 json_member_text(result, "tenant", ""),
+                 json_member_text(result, "name", ""), ret_label);
 }
 
-static bool server_has(struct cli *cli, const char *sha256)
+/* A value of a change in one line. */
+static void
+value_print(const json_t *change, const char *key, char *ret_text, size_t size)
 {
-    char path[REMOTE_PATH_SIZE];
-    CLEANUP_JSON json_t *answer = NULL;
-    (void)snprintf(path, sizeof(path), "/v1/blobs/%s", sha256);
-    return remote_call_quiet(cli, "GET", path, NULL, &answer) == EXIT_OK;
+    const json_t *value = json_object_get(change, key);
+    char *text = value == NULL || json_is_string(value)
+                     ? NULL
+                     : json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY);
+    (void)snprintf(ret_text, size, "%s",
+                   json_is_string(value) ? json_string_value(value)
+                   : text != NULL        ? text
+                                         : "(none)");
+    free(text);
 }
 
-static int
-upload(struct cli *cli, int fd, const char *path, uint64_t size, const char *sha256)
+static void print_changes(struct cli *cli, const json_t *result)
 {
-    struct progress progress = {
-        .cli = cli, .name = path, .size = size, .said_percent = 101};
-    struct http *http = connection_http(cli);
-    struct http_answer answer;
-    char text[NUMBER_TEXT_SIZE];
-    int code = EXIT_OK;
-    if (http == NULL) {
-        return EXIT_UNREACHABLE;
-    }
-    if (lseek(fd, 0, SEEK_SET) < 0) {
-        return cli_fail(cli, EXIT_FAILED, "%s: cannot be read again", path);
-    }
-    if (http_upload(http, "/v1/blobs", fd, size, sha256, on_progress, &progress,
-                    &answer) < 0) {
-        code = cli_fail(cli, EXIT_UNREACHABLE, "upload %s: %s", path, answer.text);
-    } else if (answer.status >= 300) {
-        code = remote_problem(cli, &answer);
-    }
-    http_answer_fini(&answer);
-    progress_clear(cli);
-    if (code == EXIT_OK) {
-        format_bytes_human(size, text);
-        cli_note(cli, "uploaded %s (%s)", path, text);
-    }
-    return code;
-}
-
-/* Fills in the artifact's content address; uploads the file unless the host has it. */
-static int
-artifact_file(struct cli *cli, const char *folder, struct artifact *artifact, bool send)
-{
-    char path[4096];
-    char hex[DIGEST_HEX_SIZE];
-    struct digest digest;
-    struct stat info;
-    bool absolute = artifact->file[0] == '/';
-    (void)snprintf(path, sizeof(path), "%s%s%s", absolute ? "" : folder,
-                   absolute ? "" : "/", artifact->file);
-    CLEANUP_FD int fd = fd_open_at(AT_FDCWD, path, O_RDONLY, 0, NULL);
-    if (fd < 0 || fstat(fd, &info) < 0 || !S_ISREG(info.st_mode)) {
-        return cli_fail(cli, EXIT_USAGE, "image file %s: %s", path,
-                        fd < 0 ? err_sentence(fd) : "not a regular file");
-    }
-    int code = hash_file(cli, fd, path, &digest);
-    if (code != EXIT_OK) {
-        return code;
-    }
-    digest_format(&digest, hex);
-    if (!digest_is_zero(&artifact->sha256) && !digest_equal(&artifact->sha256, &digest)) {
-        return cli_fail(cli, EXIT_USAGE,
-                        "image file %s: its SHA-256 is %s, not what the YAML says", path,
-                        hex);
-    }
-    artifact->sha256 = digest;
-    artifact->size_bytes = (uint64_t)info.st_size;
-    return send && !server_has(cli, hex)
-               ? upload(cli, fd, path, artifact->size_bytes, hex)
-               : EXIT_OK;
-}
-
-static int artifact_url(struct cli *cli, const struct artifact *artifact)
-{
-    char hex[DIGEST_HEX_SIZE];
-    char url[3 * 1024];
-    char path[4096];
-    CLEANUP_JSON json_t *answer = NULL;
-    if (digest_is_zero(&artifact->sha256)) {
-        return cli_fail(cli, EXIT_USAGE, "image %s: a url needs sha256", artifact->url);
-    }
-    digest_format(&artifact->sha256, hex);
-    if (server_has(cli, hex)) {
-        return EXIT_OK;
-    }
-    cli_note(cli, "the host fetches %s", artifact->url);
-    remote_escape(artifact->url, url, sizeof(url));
-    (void)snprintf(path, sizeof(path), "/v1/blobs?url=%s&sha256=%s", url, hex);
-    return remote_call(cli, "POST", path, NULL, &answer);
-}
-
-static int images_prepare(struct cli *cli, struct files *files, bool send)
-{
-    for (unsigned i = 0; i < files->count; i++) {
-        struct image *image = files->items[i].object;
-        if (files->items[i].kind != KIND_IMAGE) {
-            continue;
-        }
-        for (uint32_t k = 0; k < image->spec.artifacts.count; k++) {
-            struct artifact *artifact = &image->spec.artifacts.items[k];
-            int code = artifact->file != NULL
-                           ? artifact_file(cli, files->items[i].folder, artifact, send)
-                       : artifact->url != NULL && send ? artifact_url(cli, artifact)
-                                                       : EXIT_OK;
-            if (code != EXIT_OK) {
-                return code;
-            }
-            (void)record_set_text(&artifact->file,
-                                  NULL); /* a path of this machine only */
-        }
-    }
-    return EXIT_OK;
-}
-
-/* ---- sending
- * ----------------------------------------------------------------------------------------------
- */
-
-static json_t *body_of(struct cli *cli, const struct files *files)
-{
-    json_t *objects = json_array();
-    for (unsigned i = 0; i < files->count; i++) {
-        struct metadata *meta = object_meta(files->items[i].object);
-        if (cli->tenant != NULL && strcmp(meta->tenant, DEFAULT_TENANT) == 0) {
-            (void)snprintf(meta->tenant, sizeof(meta->tenant), "%s", cli->tenant);
-        }
-        json_array_append_new(
-            objects, document_of(files->items[i].kind, files->items[i].object, false));
-    }
-    return json_pack("{s:o}", "objects", objects);
-}
-
-static void print_row(struct cli *cli, const json_t *row)
-{
-    const char *action = json_member_text(row, "action", "");
-    const char *tenant = json_member_text(row, "tenant", "");
-    const struct kind_info *info = kind_info_by_name(json_member_text(row, "kind", ""));
     size_t index;
     json_t *change;
-    fprintf(cli->out, "%-10s %s/%s%s%s\n", action, info != NULL ? info->word : "?",
-            json_member_text(row, "name", ""), tenant[0] != '\0' ? " of " : "", tenant);
-    json_array_foreach(json_object_get(row, "changes"), index, change)
+    json_array_foreach(json_object_get(result, "changes"), index, change)
     {
-        CLEANUP_FREE char *from =
-            json_dumps(json_object_get(change, "from"), JSON_ENCODE_ANY);
-        CLEANUP_FREE char *to =
-            json_dumps(json_object_get(change, "to"), JSON_ENCODE_ANY);
-        if (strcmp(action, "changed") == 0) {
-            fprintf(cli->out, "             %s: %s -> %s\n",
-                    json_member_text(change, "path", ""), from != NULL ? from : "(none)",
-                    to != NULL ? to : "(none)");
-        }
+        char from[CELL_SIZE];
+        char to[CELL_SIZE];
+        value_print(change, "from", from, sizeof(from));
+        value_print(change, "to", to, sizeof(to));
+        fprintf(cli->out, "             %s: %s -> %s\n",
+                json_member_text(change, "path", "?"), from, to);
     }
 }
 
-static void print_forecast(struct cli *cli, const json_t *answer)
+static bool is_change(const json_t *result)
+{
+    return strcmp(json_member_text(result, "action", ""), "unchanged") != 0;
+}
+
+static void print_result(struct cli *cli, const json_t *result, bool plan)
+{
+    const char *action = json_member_text(result, "action", "?");
+    char label[OBJECT_LABEL_SIZE];
+    result_label(cli, result, label);
+    if (cli->format == FORMAT_NAME) {
+        fprintf(cli->out, "%s\n", label);
+        return;
+    }
+    if (plan && is_change(result)) { /* "created" is not true yet */
+        action = strcmp(action, "created") == 0 ? "create" : "change";
+    }
+    fprintf(cli->out, "%-10s %s\n", action, label);
+    if (plan && strcmp(action, "change") == 0) {
+        print_changes(cli, result);
+    }
+}
+
+/* The number of changes. */
+static unsigned print_results(struct cli *cli, const json_t *answer, bool plan)
+{
+    size_t index;
+    json_t *result;
+    unsigned changes = 0;
+    bool text = cli->format != FORMAT_JSON && cli->format != FORMAT_YAML;
+    json_array_foreach(json_object_get(answer, "results"), index, result)
+    {
+        changes += is_change(result) ? 1U : 0U;
+        if (text) {
+            print_result(cli, result, plan);
+        }
+    }
+    return changes;
+}
+
+static void print_unplaced(struct cli *cli, const json_t *row, uint64_t unplaced)
+{
+    size_t index;
+    json_t *host;
+    fprintf(cli->out, "             %" PRIu64 " would find no host:\n", unplaced);
+    json_array_foreach(json_object_get(row, "hosts"), index, host)
+    {
+        const char *fix = json_member_text(host, "fix", "");
+        fprintf(cli->out, "               %s: %s%s%s\n",
+                json_member_text(host, "host", "?"), json_member_text(host, "reason", ""),
+                fix[0] != '\0' ? "; fix: " : "", fix);
+    }
+}
+
+static void print_forecast_row(struct cli *cli, const json_t *row)
+{
+    const json_t *placed = json_object_get(row, "placed");
+    uint64_t unplaced = json_member_u64(row, "unplaced", 0);
+    size_t count = json_array_size(placed);
+    size_t at;
+    json_t *place;
+    if (count == 0 && unplaced == 0) {
+        return;
+    }
+    fprintf(cli->out, "%-10s group/%s: %zu new VM%s", "place",
+            json_member_text(row, "group", "?"), count, count == 1 ? "" : "s");
+    json_array_foreach(placed, at, place)
+    {
+        fprintf(cli->out, "%s%s", at == 0 ? " on " : ", ",
+                json_member_text(place, "host", "?"));
+    }
+    fputc('\n', cli->out);
+    if (unplaced > 0) {
+        print_unplaced(cli, row, unplaced);
+    }
+}
+
+static void print_forecast(struct cli *cli, const json_t *forecast)
 {
     size_t index;
     json_t *row;
-    json_array_foreach(json_object_get(answer, "forecast"), index, row)
+    json_array_foreach(forecast, index, row)
     {
-        size_t at;
-        json_t *place;
-        fprintf(cli->out, "group/%s: new VMs would go to",
-                json_member_text(row, "group", ""));
-        json_array_foreach(json_object_get(row, "placed"), at, place)
-        {
-            fprintf(cli->out, " %s", json_member_text(place, "host", ""));
-        }
-        uint64_t unplaced = json_member_u64(row, "unplaced", 0);
-        if (unplaced > 0) {
-            fprintf(cli->out, "; %llu would find no place", (unsigned long long)unplaced);
-        }
-        fputc('\n', cli->out);
+        print_forecast_row(cli, row);
     }
 }
 
-static unsigned changes_in(const json_t *answer)
-{
-    unsigned count = 0;
-    size_t index;
-    json_t *row;
-    json_array_foreach(json_object_get(answer, "results"), index, row)
-    {
-        count += strcmp(json_member_text(row, "action", ""), "unchanged") != 0 ? 1U : 0U;
-    }
-    return count;
-}
+/* ---- asking ---- */
 
-static int print_answer(struct cli *cli, const json_t *answer)
-{
-    size_t index;
-    json_t *row;
-    if (output_is_document(cli)) {
-        return output_document(cli, answer);
-    }
-    json_array_foreach(json_object_get(answer, "results"), index, row)
-    {
-        print_row(cli, row);
-    }
-    print_forecast(cli, answer);
-    return EXIT_OK;
-}
-
+/* Reads the files, brings the images in (with `send`), and asks. */
 static int ask(struct cli *cli,
                const char *path,
-               bool send_images,
-               json_t **ret_answer,
-               struct files *files)
+               bool send,
+               struct manifest *ret_manifest,
+               json_t **ret_answer)
 {
-    int code = files_read(cli, cli->words, cli->word_count, files);
-    code = code == EXIT_OK ? images_prepare(cli, files, send_images) : code;
-    if (code != EXIT_OK) {
+    *ret_answer = NULL;
+    int code = manifest_read(cli, cli->words, cli->word_count, ret_manifest);
+    if (code == EXIT_OK && manifest_objects(ret_manifest) == 0) {
+        code = cli_fail(cli, EXIT_USAGE, "the files hold no objects");
+    }
+    if (code == EXIT_OK) {
+        code = upload_images(cli, ret_manifest, send);
+    }
+    if (code != EXIT_OK || path == NULL) {
         return code;
     }
-    CLEANUP_JSON json_t *body = body_of(cli, files);
-    return remote_call(cli, "POST", path, body, ret_answer);
+    CLEANUP_JSON json_t *body = manifest_document(ret_manifest);
+    return body != NULL ? remote_call(cli, "POST", path, body, ret_answer)
+                        : cli_fail(cli, EXIT_FAILED, "out of memory");
 }
 
 int run_validate(struct cli *cli)
 {
-    struct files files;
+    struct manifest manifest;
     CLEANUP_JSON json_t *answer = NULL;
     bool local = cli_flag(cli, "local") != NULL;
-    int code = local ? files_read(cli, cli->words, cli->word_count, &files)
-                     : ask(cli, "/v1/apply?dryRun=validate", false, &answer, &files);
+    int code =
+        ask(cli, local ? NULL : "/v1/apply?dryRun=validate", false, &manifest, &answer);
     if (code == EXIT_OK) {
-        cli_note(cli, "%u object%s, no fault", files.count, files.count == 1 ? "" : "s");
+        unsigned objects = manifest_objects(&manifest);
+        fprintf(cli->out, "%u object%s in %u file%s: valid\n", objects,
+                objects == 1 ? "" : "s", manifest.count, manifest.count == 1 ? "" : "s");
     }
-    files_fini(&files);
+    manifest_fini(&manifest);
     return code;
 }
 
 int run_plan(struct cli *cli)
 {
-    struct files files;
+    struct manifest manifest;
     CLEANUP_JSON json_t *answer = NULL;
-    int code = ask(cli, "/v1/apply?dryRun=plan", false, &answer, &files);
-    files_fini(&files);
+    int code = ask(cli, "/v1/apply?dryRun=plan", false, &manifest, &answer);
+    manifest_fini(&manifest);
     if (code != EXIT_OK) {
         return code;
     }
-    code = print_answer(cli, answer);
-    unsigned changes = changes_in(answer);
-    cli_note(cli, "%u change%s. Nothing was changed yet.", changes,
-             changes == 1 ? "" : "s");
+    unsigned changes = print_results(cli, answer, true);
+    if (cli->format == FORMAT_JSON || cli->format == FORMAT_YAML) {
+        code = output_document(cli, answer);
+    } else if (cli->format != FORMAT_NAME) {
+        print_forecast(cli, json_object_get(answer, "forecast"));
+        cli_note(cli, changes > 0 ? "nothing was changed yet: berth apply does it"
+                                  : "nothing to do");
+    }
     return code == EXIT_OK && changes > 0 && cli_flag(cli, "exit-code") != NULL
                ? EXIT_CHANGES
                : code;
 }
 
-static int wait_for_files(struct cli *cli, const struct files *files)
+/* ---- waiting ---- */
+
+/* Groups and VMs among the results. */
+static int wait_for_results(struct cli *cli, const json_t *answer)
 {
-    struct waiting_subject *subjects = calloc(files->count + 1, sizeof(*subjects));
+    const json_t *results = json_object_get(answer, "results");
+    size_t index;
+    json_t *result;
     unsigned count = 0;
+    struct waiting_subject *subjects =
+        calloc(json_array_size(results) + 1, sizeof(*subjects));
     if (subjects == NULL) {
         return cli_fail(cli, EXIT_FAILED, "out of memory");
     }
-    for (unsigned i = 0; i < files->count; i++) {
-        const struct metadata *meta = object_meta(files->items[i].object);
-        if (files->items[i].kind == KIND_GROUP || files->items[i].kind == KIND_VM) {
+    json_array_foreach(results, index, result)
+    {
+        const struct kind_info *info = result_kind(result);
+        if (info != NULL && (info->kind == KIND_GROUP || info->kind == KIND_VM)) {
             struct object_name *name = &subjects[count++].name;
-            name->info = kind_info(files->items[i].kind);
-            memcpy(name->tenant, meta->tenant, sizeof(name->tenant));
-            memcpy(name->name, meta->name, sizeof(name->name));
+            name->info = info;
+            (void)snprintf(name->tenant, sizeof(name->tenant), "%s",
+                           json_member_text(result, "tenant", DEFAULT_TENANT));
+            (void)snprintf(name->name, sizeof(name->name), "%s",
+                           json_member_text(result, "name", ""));
         }
     }
-    int code = count > 0 ? waiting_run_flags(cli, subjects, count) : EXIT_OK;
+    int code = waiting_run_flags(cli, subjects, count);
     free(subjects);
     return code;
 }
 
 int run_apply(struct cli *cli)
 {
-    struct files files;
+    struct manifest manifest;
     CLEANUP_JSON json_t *answer = NULL;
-    int code = ask(cli, "/v1/apply", true, &answer, &files);
-    code = code == EXIT_OK ? print_answer(cli, answer) : code;
-    if (code == EXIT_OK && cli_flag(cli, "wait") != NULL) {
-        code = wait_for_files(cli, &files);
+    int code = ask(cli, "/v1/apply", true, &manifest, &answer);
+    manifest_fini(&manifest);
+    if (code != EXIT_OK) {
+        return code;
     }
-    files_fini(&files);
-    return code;
+    (void)print_results(cli, answer, false);
+    if (cli->format == FORMAT_JSON || cli->format == FORMAT_YAML) {
+        code = output_document(cli, answer);
+    }
+    (void)fflush(cli->out); /* before the waiting; cli_main sees faults */
+    return code == EXIT_OK && cli_flag(cli, "wait") != NULL
+               ? wait_for_results(cli, answer)
+               : code;
 }

@@ -2,387 +2,404 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "cli/certificate_pin.h"
 #include "cli/connection.h"
-#include "cli/http.h"
+#include "cli/daemon.h"
+#include "cli/kind_view.h"
+#include "cli/output.h"
 #include "cli/remote.h"
 #include "cli/run.h"
 #include "cli/waiting.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
-#include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define ARGUMENTS_MAX   48
-#define UP_TIMEOUT_MS   60000
-#define DOWN_TIMEOUT_MS 30000
-#define POLL_MS         100
-#define LOG_TAIL_SIZE   2048
-#define TOKEN_MAX       256
+#define UP_DEFAULT_MS   UINT64_C(60000)
+#define DOWN_DEFAULT_MS UINT64_C(30000)
+#define POLL_MS         50
+#define TAIL_LINES      8
+#define TOKEN_SIZE      256
+#define PEM_SIZE_MAX    65536
+#define HOST_SIZE_MAX   65536
 
-struct daemon {
-    const char *arguments[ARGUMENTS_MAX + 1];
-    unsigned count;
+struct start {
+    char state[PATH_MAX]; /* absolute */
     char program[PATH_MAX];
-    const char *token; /* goes to its stdin, so that it is in no process list */
+    char log_path[PATH_MAX];
+    char token[TOKEN_SIZE]; /* "" for up */
+    const char *arguments[DAEMON_ARGUMENTS_MAX];
+    unsigned argument_count;
+    off_t log_from; /* the log is ours from here on */
+    uint64_t timeout_ms;
+    pid_t pid;
+    bool was_member;
+    bool healthy; /* /healthz was ok */
+    char host[NAME_SIZE];
 };
 
-/* ---- starting
- * -----------------------------------------------------------------------------------------------
- */
+/* ---- arguments ---- */
 
-static void add(struct daemon *daemon, const char *option, const char *value)
+static void add(struct start *start, const char *argument)
 {
-    if (daemon->count + 2 <= ARGUMENTS_MAX) {
-        daemon->arguments[daemon->count++] = option;
-        if (value != NULL) {
-            daemon->arguments[daemon->count++] = value;
-        }
+    if (start->argument_count < DAEMON_ARGUMENTS_MAX - 1) {
+        start->arguments[start->argument_count++] = argument;
     }
 }
 
-/* Beside this program, else in the PATH. */
-static void find_program(struct daemon *daemon)
-{
-    ssize_t size =
-        readlink("/proc/self/exe", daemon->program, sizeof(daemon->program) - 8);
-    char *slash = NULL;
-    if (size > 0) {
-        daemon->program[size] = '\0';
-        slash = strrchr(daemon->program, '/');
-    }
-    if (slash != NULL) {
-        memcpy(slash + 1, "berthd", sizeof("berthd"));
-    }
-    if (slash == NULL || access(daemon->program, X_OK) != 0) {
-        memcpy(daemon->program, "berthd", sizeof("berthd"));
-    }
-}
-
-static void fill(struct cli *cli, struct daemon *daemon)
+static void add_flags(struct cli *cli, struct start *start)
 {
     static const struct {
         const char *flag;
         const char *option;
-    } flags[] = {{"name", "--name"},
-                 {"address", "--address"},
-                 {"mesh-port", "--mesh-port"},
-                 {"raft-port", "--raft-port"},
-                 {"api-port", "--api-port"}};
+    } rows[] = {
+        {"name", "--name"},           {"address", "--address"},
+        {"mesh-port", "--mesh-port"}, {"raft-port", "--raft-port"},
+        {"api-port", "--api-port"},
+    };
     unsigned cursor = 0;
     const char *label;
-    find_program(daemon);
-    add(daemon, daemon->program, NULL);
-    add(daemon, "--state", cli->state);
-    for (size_t i = 0; i < ARRAY_COUNT(flags); i++) {
-        const char *value = cli_flag(cli, flags[i].flag);
+    for (unsigned i = 0; i < ARRAY_COUNT(rows); i++) {
+        const char *value = cli_flag(cli, rows[i].flag);
         if (value != NULL) {
-            add(daemon, flags[i].option, value);
+            add(start, rows[i].option);
+            add(start, value);
         }
     }
     while ((label = cli_flag_next(cli, "label", &cursor)) != NULL) {
-        add(daemon, "--label", label);
+        add(start, "--label");
+        add(start, label);
     }
 }
 
-/* Runs in the child: a session of its own, the log as output, the token as input. */
-static _Noreturn void become(const struct daemon *daemon, int log_fd, int input_fd)
+/* A host has a uid from the moment the cluster took it in. */
+static bool is_member(const char *path)
 {
-    (void)setsid(); /* fails only for a leader, which a fresh child is not */
-    (void)dup2(input_fd, STDIN_FILENO);
-    (void)dup2(log_fd, STDOUT_FILENO);
-    (void)dup2(log_fd, STDERR_FILENO);
-    execvp(daemon->arguments[0], (char *const *)(uintptr_t)daemon->arguments);
-    dprintf(STDERR_FILENO, "berth: %s: %s\n", daemon->arguments[0],
-            strerror(errno)); // NOLINT(concurrency-mt-unsafe)
-    _exit(127);
+    CLEANUP_FREE uint8_t *text = NULL;
+    CLEANUP_JSON json_t *document = NULL;
+    size_t size = 0;
+    return fd_read_file(AT_FDCWD, path, HOST_SIZE_MAX, &text, &size, NULL) == 0 &&
+           json_parse((const char *)text, size, &document, NULL) == 0 &&
+           json_member_u64(document, "uid", 0) != 0;
 }
 
-static int token_input(const char *token)
+static int state_open(struct cli *cli, struct start *start)
 {
-    int fds[2];
-    if (token == NULL) {
-        return fd_open_at(AT_FDCWD, "/dev/null", O_RDONLY, 0, NULL);
-    }
-    if (pipe2(fds, O_CLOEXEC) < 0) {
-        return -errno;
-    }
-    (void)fd_write_full(fds[1], token, strlen(token)); /* fits a pipe */
-    (void)fd_write_full(fds[1], "\n", 1);
-    fd_close(&fds[1]);
-    return fds[0];
-}
-
-static pid_t start(struct cli *cli, const struct daemon *daemon, off_t *ret_log_size)
-{
-    char path[PATH_MAX];
-    struct stat info;
     struct err err;
+    struct stat status;
+    char path[PATH_MAX + 16];
     if (fd_make_folders(cli->state, &err) < 0) {
-        (void)cli_fail(cli, EXIT_FAILED, "%s", err.text);
-        return -1;
+        return cli_fail(cli, EXIT_FAILED, "%s%s", err.text,
+                        geteuid() != 0 ? "\nhint: berthd runs as root: sudo berth up"
+                                       : "");
     }
-    (void)snprintf(path, sizeof(path), "%s/berthd.log", cli->state);
-    CLEANUP_FD int log_fd =
-        fd_open_at(AT_FDCWD, path, O_WRONLY | O_CREAT | O_APPEND, 0640, &err);
-    CLEANUP_FD int input_fd = token_input(daemon->token);
-    if (log_fd < 0 || input_fd < 0) {
-        (void)cli_fail(cli, EXIT_FAILED, "%s",
-                       log_fd < 0 ? err.text : "no pipe for the token");
-        return -1;
+    if (realpath(cli->state, start->state) == NULL) {
+        return cli_fail(cli, EXIT_FAILED, "%s: %s", cli->state,
+                        strerror(errno)); // NOLINT(concurrency-mt-unsafe)
     }
-    *ret_log_size = fstat(log_fd, &info) == 0 ? info.st_size : 0;
-    (void)fflush(NULL);
-    pid_t pid = fork();
-    if (pid == 0) {
-        become(daemon, log_fd, input_fd);
-    }
-    if (pid < 0) {
-        (void)cli_fail(cli, EXIT_FAILED, "start berthd: %s", err_sentence(-errno));
-    }
-    return pid;
+    (void)snprintf(start->log_path, sizeof(start->log_path), "%.4000s/berthd.log",
+                   start->state);
+    start->log_from = stat(start->log_path, &status) == 0 ? status.st_size : 0;
+    (void)snprintf(path, sizeof(path), "%s/host.json", start->state);
+    start->was_member = is_member(path);
+    return EXIT_OK;
 }
 
-/* ---- waiting for it
- * --------------------------------------------------------------------------------------------
+static int prepare(struct cli *cli, struct start *start)
+{
+    int code = cli_flag_duration(cli, "timeout", UP_DEFAULT_MS, &start->timeout_ms);
+    if (code == EXIT_OK) {
+        code = state_open(cli, start);
+    }
+    daemon_program(start->program, sizeof(start->program));
+    add(start, start->program);
+    add(start, "--state");
+    add(start, start->state);
+    add_flags(cli, start);
+    if (start->token[0] != '\0') {
+        add(start, "--join");
+        add(start, "-"); /* so that it is in no process list */
+    } else if (!start->was_member) {
+        add(start, "--bootstrap");
+    }
+    return code;
+}
+
+/* ---- waiting until it serves ---- */
+
+static int fail_ended(struct cli *cli, const struct start *start, const char *how)
+{
+    CLEANUP_FREE char *tail =
+        daemon_log_tail(start->log_path, start->log_from, TAIL_LINES);
+    (void)cli_fail(cli, EXIT_FAILED, "berthd %s; the end of %s:", how, start->log_path);
+    fputs(tail != NULL ? tail : "  (nothing)\n", cli->err);
+    return EXIT_FAILED;
+}
+
+static int fail_late(struct cli *cli, const struct start *start)
+{
+    CLEANUP_FREE char *tail =
+        daemon_log_tail(start->log_path, start->log_from, TAIL_LINES);
+    char span[SPAN_TEXT_SIZE];
+    span_format(start->timeout_ms, span);
+    (void)cli_fail(cli, EXIT_TIMED_OUT,
+                   "berthd runs (pid %d), but after %s %s; it goes on trying",
+                   (int)start->pid, span,
+                   start->healthy ? "this host is not known to the cluster"
+                                  : "it knows no leader: are enough other hosts up?");
+    fprintf(cli->err, "the end of %s:\n%s", start->log_path,
+            tail != NULL ? tail : "  (nothing)\n");
+    return EXIT_TIMED_OUT;
+}
+
+static struct http *local_http(struct cli *cli, const struct start *start)
+{
+    struct connection target = {0};
+    int length = snprintf(target.socket_path, sizeof(target.socket_path),
+                          "%s/berthd.sock", start->state);
+    if (length < 0 || (size_t)length >= sizeof(target.socket_path)) {
+        (void)cli_fail(cli, EXIT_USAGE, "--state: %s is too long for a socket",
+                       start->state);
+        return NULL;
+    }
+    return connection_http_to(cli, &target);
+}
+
+/* True once this host serves, knows a leader and is a member; *ret_host is its document.
  */
-
-static void print_log_tail(struct cli *cli, off_t from)
+static bool is_up(struct start *start, struct http *http, json_t **ret_host)
 {
-    char path[PATH_MAX];
-    char text[LOG_TAIL_SIZE + 1];
-    struct stat info;
-    (void)snprintf(path, sizeof(path), "%s/berthd.log", cli->state);
-    CLEANUP_FD int fd = fd_open_at(AT_FDCWD, path, O_RDONLY, 0, NULL);
-    if (fd < 0 || fstat(fd, &info) < 0) {
-        return;
-    }
-    off_t start_at =
-        info.st_size - from > LOG_TAIL_SIZE ? info.st_size - LOG_TAIL_SIZE : from;
-    ssize_t size = pread(fd, text, LOG_TAIL_SIZE, start_at);
-    if (size > 0) {
-        text[size] = '\0';
-        fprintf(cli->err, "--- last lines of %s\n%s", path, text);
-    }
-}
-
-/* A member of a cluster that has a leader, by its own word. */
-static bool is_up(struct http *http)
-{
-    struct http_answer answer;
-    bool up =
+    struct http_answer answer = {0};
+    char path[REMOTE_PATH_SIZE];
+    start->healthy =
         http_try(http, "GET", "/healthz", NULL, &answer) == 0 && answer.status == 200;
+    if (start->healthy) {
+        (void)snprintf(start->host, sizeof(start->host), "%s",
+                       json_member_text(answer.document, "host", ""));
+    }
     http_answer_fini(&answer);
-    return up;
-}
-
-static int wait_up(struct cli *cli, pid_t pid, off_t log_size)
-{
-    uint64_t timeout_ms = UP_TIMEOUT_MS;
-    uint64_t start_ms = clock_now_ms(clock_system());
-    int code = cli_flag_duration(cli, "timeout", UP_TIMEOUT_MS, &timeout_ms);
-    struct http *http = code == EXIT_OK ? connection_http(cli) : NULL;
-    while (code == EXIT_OK && http != NULL) {
-        int status = 0;
-        if (pid > 0 && waitpid(pid, &status, WNOHANG) == pid) {
-            print_log_tail(cli, log_size);
-            return cli_fail(cli, EXIT_FAILED, "berthd has ended (%s %d)",
-                            WIFEXITED(status) ? "exit status" : "signal",
-                            WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status));
-        }
-        if (is_up(http)) {
-            return EXIT_OK;
-        }
-        if (clock_now_ms(clock_system()) - start_ms >= timeout_ms) {
-            print_log_tail(cli, log_size);
-            return cli_fail(
-                cli, EXIT_TIMED_OUT,
-                "berthd runs, but has no leader yet; a majority of the voters must be "
-                "up. It goes on trying: berth host ls");
-        }
-        pause_ms(POLL_MS);
-    }
-    return code != EXIT_OK ? code : EXIT_UNREACHABLE;
-}
-
-/* ---- the pid file
- * ------------------------------------------------------------------------------------------------
- */
-
-/* Field 22 of /proc/PID/stat, 0 when there is no such process. */
-static unsigned long long start_of(long pid)
-{
-    char path[64];
-    CLEANUP_FREE uint8_t *text = NULL;
-    size_t size = 0;
-    (void)snprintf(path, sizeof(path), "/proc/%ld/stat", pid);
-    if (fd_read_file(AT_FDCWD, path, 4096, &text, &size, NULL) < 0) {
-        return 0;
-    }
-    const char *field = strrchr((const char *)text, ')');
-    for (int skip = 0; skip < 20 && field != NULL; skip++) {
-        field = strchr(field + 1, ' ');
-    }
-    return field != NULL ? strtoull(field, NULL, 10) : 0;
-}
-
-/* Pid of the berthd that holds the state folder, 0 when none does. */
-static long running(const struct cli *cli)
-{
-    char path[PATH_MAX];
-    CLEANUP_FREE uint8_t *text = NULL;
-    size_t size = 0;
-    char *end;
-    (void)snprintf(path, sizeof(path), "%s/berthd.pid", cli->state);
-    if (fd_read_file(AT_FDCWD, path, 256, &text, &size, NULL) < 0) {
-        return 0;
-    }
-    long pid = strtol((const char *)text, &end, 10);
-    unsigned long long began = strtoull(end, NULL, 10);
-    return pid > 0 && began != 0 && start_of(pid) == began ? pid : 0;
-}
-
-static bool is_member(const struct cli *cli)
-{
-    char path[PATH_MAX];
-    CLEANUP_FREE uint8_t *text = NULL;
-    size_t size = 0;
-    json_t *document = NULL;
-    (void)snprintf(path, sizeof(path), "%s/host.json", cli->state);
-    if (fd_read_file(AT_FDCWD, path, 65536, &text, &size, NULL) < 0 ||
-        json_parse((const char *)text, size, &document, NULL) < 0) {
+    if (!start->healthy || !name_valid(start->host)) {
         return false;
     }
-    bool member = json_member_u64(document, "uid", 0) != 0;
-    json_decref(document);
+    (void)snprintf(path, sizeof(path), "/v1/hosts/%s", start->host);
+    bool member = http_try(http, "GET", path, NULL, &answer) == 0 && answer.status == 200;
+    *ret_host = member ? json_incref(answer.document) : NULL;
+    http_answer_fini(&answer);
     return member;
 }
 
-/* ---- commands
- * ------------------------------------------------------------------------------------------------------
- */
-
-static int launch(struct cli *cli, struct daemon *daemon)
+static int wait_up(struct cli *cli, struct start *start, bool child, json_t **ret_host)
 {
-    off_t log_size = 0;
-    if (cli_flag(cli, "foreground") != NULL) {
-        CLEANUP_FD int input_fd = token_input(daemon->token);
-        (void)dup2(input_fd, STDIN_FILENO);
-        execvp(daemon->arguments[0], (char *const *)(uintptr_t)daemon->arguments);
-        return cli_fail(cli, EXIT_FAILED, "%s: %s", daemon->arguments[0],
-                        err_sentence(-errno));
+    uint64_t deadline_ms = clock_now_ms(clock_system()) + start->timeout_ms;
+    struct http *http = local_http(cli, start);
+    if (http == NULL) {
+        return EXIT_FAILED;
     }
-    pid_t pid = start(cli, daemon, &log_size);
-    return pid > 0 ? wait_up(cli, pid, log_size) : EXIT_FAILED;
+    while (!is_up(start, http, ret_host)) {
+        int status = 0;
+        char how[64];
+        if (child && waitpid(start->pid, &status, WNOHANG) == start->pid) {
+            (void)snprintf(how, sizeof(how),
+                           WIFSIGNALED(status) ? "died of signal %d"
+                                               : "ended with code %d",
+                           WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+            return fail_ended(cli, start, how);
+        }
+        if (!child && daemon_find(start->state) != start->pid) {
+            return fail_ended(cli, start, "has ended");
+        }
+        if (clock_now_ms(clock_system()) >= deadline_ms) {
+            progress_clear(cli);
+            return fail_late(cli, start);
+        }
+        progress_show(cli, "waiting for berthd: %s",
+                      start->healthy ? "joining" : "no leader yet");
+        pause_ms(POLL_MS);
+    }
+    progress_clear(cli);
+    return EXIT_OK;
 }
 
-static int say_where(struct cli *cli)
+/* ---- saying so ---- */
+
+static void print_next(struct cli *cli, const struct start *start, const json_t *host)
 {
-    CLEANUP_JSON json_t *version = NULL;
-    int code = remote_call(cli, "GET", "/v1/version", NULL, &version);
+    char path[PATH_MAX + 16];
+    char pin[PIN_TEXT_SIZE];
+    CLEANUP_FREE uint8_t *pem = NULL;
+    size_t size = 0;
+    uint64_t port = json_member_u64(view_status(host), "apiPort", 0);
+    cli_note(cli,
+             "\nnext:\n"
+             "  berth token join              for each further host: berth join TOKEN\n"
+             "  berth apply FILE --wait       make networks, templates, groups\n"
+             "  berth ls; berth host ls; berth events -f");
+    (void)snprintf(path, sizeof(path), "%s/tls.crt", start->state);
+    if (port != 0 && fd_read_file(AT_FDCWD, path, PEM_SIZE_MAX, &pem, &size, NULL) == 0 &&
+        certificate_pin((const char *)pem, pin) == 0) {
+        cli_note(cli,
+                 "from elsewhere, with a token of `berth token create NAME`:\n"
+                 "  berth login https://%s:%" PRIu64 " --pin %s",
+                 json_member_text(view_status(host), "address", start->host), port, pin);
+    }
+}
+
+static void
+print_up(struct cli *cli, const struct start *start, const json_t *host, bool running)
+{
+    const char *what = running                   ? "was up already"
+                       : start->was_member       ? "is up again"
+                       : start->token[0] != '\0' ? "has joined the cluster"
+                                                 : "is up and has founded a cluster";
+    fprintf(cli->out, "host/%s %s (%s, pid %d, log %s)\n", start->host, what,
+            json_member_text(view_status(host), "address", "no address"), (int)start->pid,
+            start->log_path);
+    if (!start->was_member && start->token[0] == '\0') {
+        print_next(cli, start, host);
+    }
+}
+
+/* ---- commands ---- */
+
+static int run_foreground(struct cli *cli, const struct start *start)
+{
+    const char *arguments[DAEMON_ARGUMENTS_MAX];
+    memcpy(arguments, start->arguments, sizeof(arguments));
+    for (unsigned i = 0; i + 1 < start->argument_count; i++) {
+        if (strcmp(arguments[i], "--join") == 0) {
+            arguments[i + 1] = start->token; /* stdin stays the terminal's */
+        }
+    }
+    (void)execvp(arguments[0], (char *const *)(uintptr_t)arguments);
+    return cli_fail(cli, EXIT_FAILED, "%s cannot be started: %s", arguments[0],
+                    strerror(errno)); // NOLINT(concurrency-mt-unsafe)
+}
+
+static int bring_up(struct cli *cli, struct start *start)
+{
+    CLEANUP_JSON json_t *host = NULL;
+    struct err err;
+    int code = prepare(cli, start);
+    if (code != EXIT_OK) {
+        return code;
+    }
+    start->pid = daemon_find(start->state);
+    bool running = start->pid != 0;
+    if (start->was_member && start->token[0] != '\0') {
+        return cli_fail(cli, EXIT_CONFLICT,
+                        "this host is a member of a cluster already: berth up starts it");
+    }
+    if (running && start->token[0] != '\0') {
+        return cli_fail(cli, EXIT_CONFLICT,
+                        "berthd runs here already (pid %d); berth host ls shows its "
+                        "cluster",
+                        (int)start->pid);
+    }
+    if (!running && cli_flag(cli, "foreground") != NULL) {
+        return run_foreground(cli, start);
+    }
+    if (!running) {
+        start->pid = daemon_start(start->arguments, start->log_path,
+                                  start->token[0] != '\0' ? start->token : NULL, &err);
+    }
+    if (start->pid < 0) {
+        return cli_fail(cli, EXIT_FAILED, "%s", err.text);
+    }
+    code = wait_up(cli, start, !running, &host);
     if (code == EXIT_OK) {
-        fprintf(cli->out, "host %s is up; %s leads\n",
-                json_member_text(version, "host", "?"),
-                json_member_text(version, "leader", "?"));
+        print_up(cli, start, host, running);
     }
     return code;
 }
 
 int run_up(struct cli *cli)
 {
-    struct daemon daemon = {0};
-    bool member = is_member(cli);
-    if (running(cli) != 0) {
-        cli_note(cli, "berthd runs here already");
-        return wait_up(cli, 0, 0) == EXIT_OK ? say_where(cli) : EXIT_FAILED;
-    }
-    fill(cli, &daemon);
-    if (!member) {
-        add(&daemon, "--bootstrap", NULL);
-    }
-    int code = launch(cli, &daemon);
-    code = code == EXIT_OK ? say_where(cli) : code;
-    if (code == EXIT_OK && !member) {
-        cli_note(cli, "A new cluster. Next:\n"
-                      "  berth token join           a token for one more host\n"
-                      "  berth join TOKEN           there\n"
-                      "  berth apply FILE --wait    run something\n"
-                      "  berth host ls              the rack");
-    }
-    return code;
+    struct start start = {0};
+    return bring_up(cli, &start);
 }
 
 int run_join(struct cli *cli)
 {
-    struct daemon daemon = {0};
-    char token[TOKEN_MAX] = "";
-    if (is_member(cli)) {
-        return cli_fail(cli, EXIT_CONFLICT,
-                        "this host is a member of a cluster already: berth up "
-                        "starts it");
+    struct start start = {0};
+    const char *token = cli->words[0];
+    if (strcmp(token, "-") == 0) {
+        token = fgets(start.token, sizeof(start.token), stdin);
+        start.token[strcspn(start.token, "\r\n")] = '\0';
+    } else {
+        (void)snprintf(start.token, sizeof(start.token), "%s", token);
     }
-    if (running(cli) != 0) {
-        return cli_fail(cli, EXIT_CONFLICT, "berthd runs here already: berth down first");
+    if (token == NULL || strncmp(start.token, "berth-join-", 11) != 0) {
+        return cli_fail(
+            cli, EXIT_USAGE,
+            "that is no join token: `berth token join` on a member makes one");
     }
-    daemon.token = cli->words[0];
-    if (strcmp(daemon.token, "-") == 0) {
-        if (fgets(token, sizeof(token), stdin) == NULL) {
-            return cli_fail(cli, EXIT_USAGE, "no token came on stdin");
-        }
-        token[strcspn(token, "\r\n")] = '\0';
-        daemon.token = token;
-    }
-    fill(cli, &daemon);
-    add(&daemon, "--join", "-");
-    int code = launch(cli, &daemon);
-    return code == EXIT_OK ? say_where(cli) : code;
+    return bring_up(cli, &start);
 }
 
-static int cleanup_run(struct cli *cli)
+/* With no berthd running: its VMs and networks. */
+static int end_vms(struct cli *cli, const struct start *start)
 {
-    struct daemon daemon = {0};
+    const char *arguments[] = {start->program, "--cleanup", "--state", start->state,
+                               NULL};
+    struct err err;
     int status = 0;
-    fill(cli, &daemon);
-    add(&daemon, "--cleanup", NULL);
-    (void)fflush(NULL);
-    pid_t pid = fork();
+    pid_t pid = daemon_start(arguments, start->log_path, NULL, &err);
+    if (pid < 0) {
+        return cli_fail(cli, EXIT_FAILED, "%s", err.text);
+    }
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+    }
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
+        return fail_ended(cli, start, "--cleanup did not work");
+    }
+    fprintf(cli->out, "this host's VMs and networks have ended\n");
+    return EXIT_OK;
+}
+
+static int stop_berthd(struct cli *cli, const struct start *start)
+{
+    pid_t pid = daemon_find(start->state);
     if (pid == 0) {
-        execvp(daemon.arguments[0], (char *const *)(uintptr_t)daemon.arguments);
-        _exit(127);
+        cli_note(cli, "no berthd runs here (%s)", start->state);
+        return EXIT_OK;
     }
-    if (pid < 0 || waitpid(pid, &status, 0) != pid || !WIFEXITED(status) ||
-        WEXITSTATUS(status) != 0) {
-        return cli_fail(cli, EXIT_FAILED,
-                        "this host's VMs and networks could not all be ended");
+    int r = daemon_stop(pid, start->timeout_ms);
+    if (r == BERTH_ETIMEOUT) {
+        return cli_fail(cli, EXIT_TIMED_OUT,
+                        "berthd (pid %d) was asked to end and has not", (int)pid);
     }
-    cli_note(cli, "its VMs and networks are gone");
+    if (r < 0 && r != -ESRCH) {
+        return cli_fail(cli, EXIT_FAILED, "stop berthd (pid %d): %s", (int)pid,
+                        strerror(-r)); // NOLINT(concurrency-mt-unsafe)
+    }
+    fprintf(cli->out, "berthd has ended (pid %d)%s\n", (int)pid,
+            cli_flag(cli, "vms") == NULL ? "; its VMs run on" : "");
     return EXIT_OK;
 }
 
 int run_down(struct cli *cli)
 {
-    uint64_t timeout_ms = DOWN_TIMEOUT_MS;
-    uint64_t start_ms = clock_now_ms(clock_system());
-    long pid = running(cli);
-    int code = cli_flag_duration(cli, "timeout", DOWN_TIMEOUT_MS, &timeout_ms);
-    if (code != EXIT_OK) {
-        return code;
+    struct start start = {0};
+    if (access(cli->state, F_OK) < 0) {
+        cli_note(cli, "no berthd has run here (%s is not there)", cli->state);
+        return EXIT_OK;
     }
-    if (pid != 0 && kill((pid_t)pid, SIGTERM) < 0) {
-        return cli_fail(cli, EXIT_FAILED, "stop berthd: %s", err_sentence(-errno));
+    int code = cli_flag_duration(cli, "timeout", DOWN_DEFAULT_MS, &start.timeout_ms);
+    if (code == EXIT_OK) {
+        code = state_open(cli, &start);
     }
-    while (running(cli) != 0) {
-        if (clock_now_ms(clock_system()) - start_ms >= timeout_ms) {
-            return cli_fail(cli, EXIT_TIMED_OUT, "berthd (pid %ld) does not end", pid);
-        }
-        pause_ms(POLL_MS);
+    if (code == EXIT_OK) {
+        code = stop_berthd(cli, &start);
     }
-    cli_note(cli, pid != 0 ? "berthd has ended; its VMs run on" : "no berthd runs here");
-    return cli_flag(cli, "vms") != NULL ? cleanup_run(cli) : EXIT_OK;
+    if (code == EXIT_OK && cli_flag(cli, "vms") != NULL) {
+        daemon_program(start.program, sizeof(start.program));
+        code = end_vms(cli, &start);
+    }
+    return code;
 }

@@ -1,62 +1,113 @@
-/* login: remembers a server, its pinned key and a token. */
+/* login: a server, its pinned key and a token into the context file. */
 #include "base/cleanup.h"
+#include "cli/certificate_pin.h"
 #include "cli/connection.h"
+#include "cli/remote.h"
 #include "cli/run.h"
 
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-/* --token, BERTH_TOKEN (both in cli->token), or a line on stdin. */
-static int token_read(struct cli *cli, char *ret_token, size_t capacity)
+static int take_token(struct cli *cli, struct connection *target)
 {
     if (cli->token != NULL) {
-        (void)snprintf(ret_token, capacity, "%s", cli->token);
+        (void)snprintf(target->token, sizeof(target->token), "%s", cli->token);
         return EXIT_OK;
     }
     if (cli->in_tty) {
-        cli_note(cli, "Token (made by `berth token create` on a host):");
+        fputs("Access token (berth token create NAME makes one): ", cli->err);
+        (void)fflush(cli->err); /* the answer shows whether it was read */
     }
-    if (fgets(ret_token, (int)capacity, stdin) == NULL) {
-        return cli_fail(cli, EXIT_USAGE, "no token came on stdin");
+    if (fgets(target->token, sizeof(target->token), stdin) == NULL) {
+        return cli_fail(cli, EXIT_USAGE,
+                        "no token: give it in BERTH_TOKEN or as a line on stdin");
     }
-    ret_token[strcspn(ret_token, "\r\n")] = '\0';
+    target->token[strcspn(target->token, "\r\n")] = '\0';
+    return target->token[0] != '\0' ? EXIT_OK
+                                    : cli_fail(cli, EXIT_USAGE, "the token is empty");
+}
+
+/* The key that the server has now. */
+static int fetch_pin(struct cli *cli, const char *server, char ret_pin[PIN_TEXT_SIZE])
+{
+    struct connection bare = {0};
+    struct http_answer answer;
+    memcpy(bare.server, server, sizeof(bare.server));
+    struct http *http = connection_http_to(cli, &bare);
+    CLEANUP_FREE char *pem = http != NULL ? http_certificate(http, &answer) : NULL;
+    if (http == NULL) {
+        return EXIT_FAILED;
+    }
+    if (pem == NULL || certificate_pin(pem, ret_pin) < 0) {
+        return cli_fail(cli, EXIT_UNREACHABLE, "%s: %s", server,
+                        pem == NULL ? answer.text : "its certificate does not parse");
+    }
     return EXIT_OK;
+}
+
+static int confirm_pin(struct cli *cli, const char *server, const char *pin)
+{
+    char answer[16] = "";
+    if (cli_flag(cli, "trust") != NULL) {
+        return EXIT_OK;
+    }
+    fprintf(cli->err, "%s shows the key %s\n", server, pin);
+    if (!cli->in_tty || !cli->err_tty) {
+        return cli_fail(cli, EXIT_USAGE,
+                        "is that the right one? Then: --pin %s (or --trust)", pin);
+    }
+    fputs("On that host, `berth up` prints its pin. Is it this one? [y/N] ", cli->err);
+    (void)fflush(cli->err); /* the answer shows whether it was read */
+    if (fgets(answer, sizeof(answer), stdin) == NULL ||
+        (answer[0] != 'y' && answer[0] != 'Y')) {
+        return cli_fail(cli, EXIT_AUTH, "not trusted: nothing was remembered");
+    }
+    return EXIT_OK;
+}
+
+static int choose_pin(struct cli *cli, struct connection *target)
+{
+    const char *pin = cli_flag(cli, "pin");
+    char found[PIN_TEXT_SIZE];
+    if (pin != NULL) {
+        if (strncmp(pin, "sha256//", 8) != 0 || strlen(pin) >= sizeof(target->pin)) {
+            return cli_fail(cli, EXIT_USAGE, "--pin: wanted sha256//..., not \"%s\"",
+                            pin);
+        }
+        (void)snprintf(target->pin, sizeof(target->pin), "%s", pin);
+        return EXIT_OK;
+    }
+    int code = fetch_pin(cli, target->server, found);
+    if (code == EXIT_OK) {
+        (void)snprintf(target->pin, sizeof(target->pin), "%s", found);
+        code = confirm_pin(cli, target->server, found);
+    }
+    return code;
 }
 
 int run_login(struct cli *cli)
 {
-    struct connection server = {0};
-    const char *pin = cli_flag(cli, "pin");
-    struct http_answer answer;
-    int code = server_url(cli, cli->words[0], server.server);
-    code = code == EXIT_OK ? token_read(cli, server.token, sizeof(server.token)) : code;
-    if (code != EXIT_OK) {
-        return code;
+    struct connection target = {0};
+    CLEANUP_JSON json_t *self = NULL;
+    int code = server_url(cli, cli->words[0], target.server);
+    if (code == EXIT_OK) { /* the key before the secret is asked for */
+        code = choose_pin(cli, &target);
     }
-    if (pin == NULL) {
-        return cli_fail(
-            cli, EXIT_USAGE,
-            "say which key the server must have: --pin sha256//... (on the host: openssl "
-            "x509 -in STATE/tls.crt -pubkey -noout | openssl pkey -pubin -outform der | "
-            "openssl dgst -sha256 -binary | base64)");
+    if (code == EXIT_OK) {
+        code = take_token(cli, &target);
     }
-    (void)snprintf(server.pin, sizeof(server.pin), "%s", pin);
-    struct http *http = connection_http_to(cli, &server);
-    if (http == NULL) {
-        return EXIT_UNREACHABLE;
+    if (code == EXIT_OK) {
+        code = connection_http_to(cli, &target) != NULL
+                   ? remote_call(cli, "GET", "/v1/self", NULL, &self)
+                   : (int)EXIT_FAILED;
     }
-    if (http_call(http, "GET", "/v1/self", NULL, &answer) < 0) {
-        code = cli_fail(cli, EXIT_UNREACHABLE, "%s: %s", server.server, answer.text);
-    } else if (answer.status != 200) {
-        code = cli_fail(cli, EXIT_AUTH, "%s: the token is not accepted", server.server);
-    } else {
-        code = context_save(cli, &server);
-        if (code == EXIT_OK) {
-            cli_note(cli, "logged in to %s as %s", server.server,
-                     json_member_text(answer.document, "subject", "?"));
-        }
+    if (code == EXIT_OK) {
+        code = context_save(cli, &target);
     }
-    http_answer_fini(&answer);
+    if (code == EXIT_OK) {
+        const char *role = json_member_text(self, "role", NULL);
+        fprintf(cli->out, "logged in to %s as %s%s%s\n", target.server,
+                json_member_text(self, "subject", json_member_text(self, "name", "?")),
+                role != NULL ? ", " : "", role != NULL ? role : "");
+    }
     return code;
 }

@@ -167,7 +167,8 @@ static int remove_one(struct cli *cli,
         if (code == EXIT_OK && answer.status < 300) {
             fprintf(cli->out, "removed    %s\n", label);
         } else if (code == EXIT_OK && answer.status == 404) {
-            code = cli_fail(cli, EXIT_NOT_FOUND, "%s is not there", label);
+            cli_note(cli, "%s is not there", label);
+            code = EXIT_NOT_FOUND;
         } else if (code == EXIT_OK && !again) {
             code = remote_problem(cli, &answer);
         }
