@@ -14,9 +14,12 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #define FILE_SIZE_MAX 65536
+#define LOCK_WAIT_MS  3000
+#define LOCK_POLL_MS  50
 
 static void path_in(const struct identity *identity,
                     const char *name,
@@ -57,7 +60,16 @@ static int folder_lock(struct identity *identity, struct err *err)
     if (identity->lock_fd < 0) {
         return identity->lock_fd;
     }
-    if (flock(identity->lock_fd, LOCK_EX | LOCK_NB) < 0) {
+    /* A killed predecessor holds the lock until the kernel has taken it apart. */
+    int locked = flock(identity->lock_fd, LOCK_EX | LOCK_NB);
+    for (int waited_ms = 0;
+         locked < 0 && errno == EWOULDBLOCK && waited_ms < LOCK_WAIT_MS;
+         waited_ms += LOCK_POLL_MS) {
+        const struct timespec pause = {.tv_nsec = LOCK_POLL_MS * 1000000L};
+        (void)nanosleep(&pause, NULL); /* a signal only makes it shorter */
+        locked = flock(identity->lock_fd, LOCK_EX | LOCK_NB);
+    }
+    if (locked < 0) {
         int code = errno == EWOULDBLOCK ? BERTH_EBUSY : -errno;
         return err_set(err, code, "state folder %s is in use by another berthd",
                        identity->folder);

@@ -5,9 +5,11 @@
 #include "base/log.h"
 #include "base/require.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <linux/magic.h>
 #include <signal.h>
 #include <stdio.h>
@@ -314,10 +316,31 @@ enum resource_mode resource_groups_mode(const struct resource_groups *groups)
     return groups->mode;
 }
 
+/* Empty groups of VMs that were still busy when their VM was forgotten. */
+static void sweep(const char *folder)
+{
+    DIR *entries = opendir(folder);
+    const struct dirent *entry;
+    while (entries != NULL && (entry = readdir(entries)) !=
+                                  NULL) { // NOLINT(concurrency-mt-unsafe): own stream
+        char path[GROUP_PATH_MAX + NAME_MAX + 2];
+        if (strncmp(entry->d_name, "vm-", 3) == 0) {
+            (void)snprintf(path, sizeof(path), "%s/%s", folder, entry->d_name);
+            (void)rmdir(path); /* one with processes stays */
+        }
+    }
+    if (entries != NULL) {
+        closedir(entries);
+    }
+}
+
 void resource_groups_remove(struct resource_groups *groups)
 {
     for (enum hierarchy i = CPU; i < HIERARCHY_COUNT; i++) {
         char *folder = groups->folder[i];
+        if (folder[0] != '\0') {
+            sweep(folder);
+        }
         if (folder[0] != '\0' && rmdir(folder) == 0) {
             *strrchr(folder, '/') = '\0';
             (void)rmdir(folder); /* berth: another daemon may use it */
