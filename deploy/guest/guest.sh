@@ -31,8 +31,8 @@ guest_machine_set() {
     *) guest_machine=$1 ;;
     esac
     case $1 in
-    microvm) guest_bus=device ;;
-    *) guest_bus=pci ;;
+    microvm) guest_bus=device guest_nic_rom= ;;
+    *) guest_bus=pci guest_nic_rom=,romfile= ;; # no network boot ROM to run through
     esac
 }
 
@@ -57,7 +57,7 @@ guest_start() {
             -chardev pipe,id=qmp,path="$guest_folder/qmp" -mon chardev=qmp,mode=control \
             -object rng-random,id=rng,filename=/dev/urandom -device "virtio-rng-$guest_bus,rng=rng" \
             -netdev "user,id=net0,hostname=web-1,hostfwd=tcp:127.0.0.1:$guest_port-:80" \
-            -device "virtio-net-$guest_bus,netdev=net0" \
+            -device "virtio-net-$guest_bus,netdev=net0$guest_nic_rom" \
             -kernel "${GUEST_KERNEL:-$1/vmlinux}" -initrd "${GUEST_INITRD:-$1/initrd.img}" \
             -append "${cmdline//$'\n'/ }$guest_clock" \
             </dev/null >"$guest_folder/qemu.log" 2>&1 &
