@@ -229,20 +229,17 @@ static void client_message(struct qmp_client *client, const char *text, size_t s
     if (size == 0 || (size == 1 && *text == '\r')) {
         return;
     }
-    if (json_parse(text, size, &message, NULL) != 0 || !json_is_object(message)) {
-        client_garbage(client);
-    } else if (json_object_get(message, "QMP") != NULL) {
+    bool object = json_parse(text, size, &message, NULL) == 0 && json_is_object(message);
+    if (object && json_object_get(message, "QMP") != NULL) {
         client_greeted(client);
-    } else if (json_object_get(message, "event") != NULL) {
-        const char *name = json_member_text(message, "event", NULL);
-        if (name == NULL) {
-            client_garbage(client);
-        } else if (client->ready) {
-            client->handlers.event(client->context, name,
+    } else if (object && json_is_string(json_object_get(message, "event"))) {
+        if (client->ready) { /* earlier ones are of no use to anybody */
+            client->handlers.event(client->context,
+                                   json_member_text(message, "event", ""),
                                    json_object_get(message, "data"));
         }
-    } else if (json_object_get(message, "return") != NULL ||
-               json_object_get(message, "error") != NULL) {
+    } else if (object && (json_object_get(message, "return") != NULL ||
+                          json_object_get(message, "error") != NULL)) {
         client_answered(client, message);
     } else {
         client_garbage(client);

@@ -51,9 +51,9 @@ static int write_text(const char *folder, const char *file, const char *text)
 {
     char path[FILE_PATH_MAX];
     (void)snprintf(path, sizeof(path), "%s/%s", folder, file); /* fits */
-    CLEANUP_FD int fd = open(path, O_WRONLY | O_CLOEXEC);
+    CLEANUP_FD int fd = fd_open_at(AT_FDCWD, path, O_WRONLY, 0, NULL);
     if (fd < 0) {
-        return -errno;
+        return fd;
     }
     return write(fd, text, strlen(text)) < 0 ? -errno : 0;
 }
@@ -321,8 +321,8 @@ static void sweep(const char *folder)
 {
     DIR *entries = opendir(folder);
     const struct dirent *entry;
-    while (entries != NULL && (entry = readdir(entries)) !=
-                                  NULL) { // NOLINT(concurrency-mt-unsafe): own stream
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): a stream of our own */
+    while (entries != NULL && (entry = readdir(entries)) != NULL) {
         char path[GROUP_PATH_MAX + NAME_MAX + 2];
         if (strncmp(entry->d_name, "vm-", 3) == 0) {
             (void)snprintf(path, sizeof(path), "%s/%s", folder, entry->d_name);
@@ -330,7 +330,7 @@ static void sweep(const char *folder)
         }
     }
     if (entries != NULL) {
-        closedir(entries);
+        (void)closedir(entries); /* only read */
     }
 }
 

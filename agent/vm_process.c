@@ -37,9 +37,9 @@ struct vm_process {
 
 static int read_small(const char *path, char *text, size_t size)
 {
-    CLEANUP_FD int fd = open(path, O_RDONLY | O_CLOEXEC);
+    CLEANUP_FD int fd = fd_open_at(AT_FDCWD, path, O_RDONLY, 0, NULL);
     if (fd < 0) {
-        return -errno;
+        return fd;
     }
     ssize_t count = fd_read_full(fd, text, size - 1);
     if (count < 0) {
@@ -143,7 +143,6 @@ struct child_plan {
     char *const *argv;
     char *const *envp;
     const char *program; /* with a slash */
-    char oom_text[16];
     int log, null, gate;
 };
 
@@ -166,7 +165,7 @@ static void child_reset_signals(void)
     }
     sigset_t none;
     (void)sigemptyset(&none);
-    (void)sigprocmask(SIG_SETMASK, &none, NULL);
+    (void)pthread_sigmask(SIG_SETMASK, &none, NULL); /* the one thread of a fork */
 }
 
 static _Noreturn void child_run(const struct child_plan *plan)
@@ -183,13 +182,6 @@ static _Noreturn void child_run(const struct child_plan *plan)
     }
     (void)close_range(4, ~0U, 0);
     child_reset_signals();
-    int oom = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
-    if (oom >= 0) {
-        /* Lowering it needs privileges; then the inherited score has to do. */
-        ssize_t ignored = write(oom, plan->oom_text, strlen(plan->oom_text));
-        (void)ignored;
-        (void)close(oom);
-    }
     if (chdir(plan->folder) != 0) {
         child_complain("enter", plan->folder);
         _exit(EXIT_NO_PROGRAM);
@@ -219,7 +211,8 @@ static int find_program(const char *name, char *ret_path, size_t size, struct er
         }
         return 0;
     }
-    const char *path = getenv("PATH"); /* read only, nobody sets it while we run */
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): nobody sets it while we run */
+    const char *path = getenv("PATH");
     path = path == NULL ? "/usr/bin:/bin" : path;
     while (*path != '\0') {
         size_t length = strcspn(path, ":");
@@ -310,6 +303,20 @@ static pid_t fork_child(const struct child_plan *plan)
     return pid;
 }
 
+/* While it waits at the gate. Lowering the score needs privileges; then the inherited one
+ * has to do. */
+static void set_oom_score(pid_t pid, int score)
+{
+    char path[64];
+    char text[16];
+    (void)snprintf(path, sizeof(path), "/proc/%d/oom_score_adj", (int)pid); /* fits */
+    (void)snprintf(text, sizeof(text), "%d", score);
+    CLEANUP_FD int fd = fd_open_at(AT_FDCWD, path, O_WRONLY, 0, NULL);
+    if (fd >= 0) {
+        (void)fd_write_full(fd, text, strlen(text));
+    }
+}
+
 static void end_unwatched(pid_t pid)
 {
     (void)kill(pid, SIGKILL); /* our own child, not reaped: the pid is still its */
@@ -333,11 +340,11 @@ struct vm_process *vm_process_spawn(uv_loop_t *loop,
         return NULL;
     }
     log = fd_open_at(AT_FDCWD, spec->log_path, O_WRONLY | O_CREAT | O_APPEND, 0600, err);
-    null = open("/dev/null", O_RDWR | O_CLOEXEC);
-    if (log < 0) {
+    null = fd_open_at(AT_FDCWD, "/dev/null", O_RDWR, 0, err);
+    if (log < 0 || null < 0) {
         return NULL;
     }
-    if (null < 0 || pipe2(gate, O_CLOEXEC) != 0) {
+    if (pipe2(gate, O_CLOEXEC) != 0) {
         err_sys(err, -errno, "start %s", spec->argv[0]);
         return NULL;
     }
@@ -350,7 +357,6 @@ struct vm_process *vm_process_spawn(uv_loop_t *loop,
         .null = null,
         .gate = gate[0],
     };
-    (void)snprintf(plan.oom_text, sizeof(plan.oom_text), "%d", spec->oom_score_adj);
     pid_t pid = fork_child(&plan);
     int fault = errno;
     (void)close(gate[0]);
@@ -367,6 +373,7 @@ struct vm_process *vm_process_spawn(uv_loop_t *loop,
         end_unwatched(pid);
         return NULL;
     }
+    set_oom_score(pid, spec->oom_score_adj);
     struct vm_process *process = process_watch(loop, &identity, pidfd, err);
     if (process == NULL) {
         end_unwatched(pid);

@@ -104,7 +104,10 @@ static json_t *text_json(const char *text)
     }
     size_t i = 0;
     for (; text[i] != '\0' && i + 1 < sizeof(plain); i++) {
-        plain[i] = (unsigned char)text[i] < 0x80 ? text[i] : '?';
+        plain[i] = text[i];
+        if ((unsigned char)text[i] >= 0x80) {
+            plain[i] = '?';
+        }
     }
     plain[i] = '\0';
     return json_string(plain);

@@ -741,6 +741,7 @@ static void folder_empty(const char *folder)
 {
     DIR *entries = opendir(folder);
     const struct dirent *entry;
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): a stream of our own */
     while (entries != NULL && (entry = readdir(entries)) != NULL) {
         char path[ENGINE_PATH_SIZE];
         int length = snprintf(path, sizeof(path), "%s/%s", folder, entry->d_name);
@@ -868,21 +869,22 @@ bool vm_supervisor_report(const struct vm_supervisor *supervisor,
     return true;
 }
 
-#define VM_EACH(vm, supervisor)                                            \
-    for (struct {                                                          \
-             size_t cursor;                                                \
-             uint64_t uid;                                                 \
-             void *value;                                                  \
-         } it = {0};                                                       \
-         u64_map_next((supervisor)->vms, &it.cursor, &it.uid, &it.value);) \
-        for (struct vm_entry *vm = it.value; vm != NULL; vm = NULL)
+/* The next VM, or NULL at the end; *cursor starts at 0. The set must not change
+ * meanwhile. */
+static struct vm_entry *vm_next(const struct vm_supervisor *supervisor, size_t *cursor)
+{
+    uint64_t uid;
+    void *vm;
+    return u64_map_next(supervisor->vms, cursor, &uid, &vm) ? vm : NULL;
+}
 
 void vm_supervisor_each(const struct vm_supervisor *supervisor,
                         void (*visit)(void *context, const struct vm_report *report),
                         void *context)
 {
-    VM_EACH(vm, supervisor)
-    {
+    size_t cursor = 0;
+    struct vm_entry *vm;
+    while ((vm = vm_next(supervisor, &cursor)) != NULL) {
         if (vm_has_run(vm)) {
             struct vm_report report;
             vm_fill_report(vm, &report);
@@ -945,18 +947,17 @@ int vm_supervisor_console_write(struct vm_supervisor *supervisor,
 
 unsigned vm_supervisor_freeze_all(struct vm_supervisor *supervisor)
 {
+    size_t cursor = 0;
+    struct vm_entry *vm;
     unsigned count = 0;
-    VM_EACH(vm, supervisor)
-    {
+    while ((vm = vm_next(supervisor, &cursor)) != NULL) {
         if (vm->run != NULL && vm->order.fenced) {
             vm->frozen = true; /* also keeps one that is only starting from running */
-            if (vm->ops->freeze(vm->run, true) == 0) {
-                count++;
-            } else if (vm->identity.pid != 0 && supervisor->host.groups != NULL &&
-                       resource_group_freeze(supervisor->host.groups, vm->uid, true) ==
-                           0) {
-                count++;
-            }
+            bool reached =
+                vm->ops->freeze(vm->run, true) == 0 ||
+                (vm->identity.pid != 0 && supervisor->host.groups != NULL &&
+                 resource_group_freeze(supervisor->host.groups, vm->uid, true) == 0);
+            count += reached;
             vm_mark(vm);
         }
     }
@@ -965,9 +966,10 @@ unsigned vm_supervisor_freeze_all(struct vm_supervisor *supervisor)
 
 unsigned vm_supervisor_resume_all(struct vm_supervisor *supervisor)
 {
+    size_t cursor = 0;
+    struct vm_entry *vm;
     unsigned count = 0;
-    VM_EACH(vm, supervisor)
-    {
+    while ((vm = vm_next(supervisor, &cursor)) != NULL) {
         if (vm->run != NULL && vm->frozen) {
             vm->frozen = false;
             if (supervisor->host.groups != NULL) {
@@ -984,9 +986,10 @@ unsigned vm_supervisor_resume_all(struct vm_supervisor *supervisor)
 
 unsigned vm_supervisor_kill_all(struct vm_supervisor *supervisor, const char *reason)
 {
+    size_t cursor = 0;
+    struct vm_entry *vm;
     unsigned count = 0;
-    VM_EACH(vm, supervisor)
-    {
+    while ((vm = vm_next(supervisor, &cursor)) != NULL) {
         if (vm->run != NULL && vm->order.fenced) {
             count += !vm->killed;
             vm_kill(vm, reason);
@@ -1152,6 +1155,7 @@ static int adopt_all(struct vm_supervisor *supervisor, struct err *err)
     }
     const struct dirent *entry;
     int r = 0;
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): a stream of our own */
     while (r == 0 && (entry = readdir(entries)) != NULL) {
         char *end;
         errno = 0;
@@ -1187,9 +1191,10 @@ static void tombstones_prune(struct vm_supervisor *supervisor)
 
 static void upkeep(void *context)
 {
+    size_t cursor = 0;
+    struct vm_entry *vm;
     struct vm_supervisor *supervisor = context;
-    VM_EACH(vm, supervisor)
-    {
+    while ((vm = vm_next(supervisor, &cursor)) != NULL) {
         if (vm->run != NULL) {
             char path[ENGINE_PATH_SIZE];
             (void)snprintf(path, sizeof(path), "%.*s/engine.log", ENGINE_FOLDER_MAX,

@@ -117,7 +117,7 @@ START_TEST(the_daemon_may_be_elsewhere_when_it_comes_back)
     char old[512];
     (void)snprintf(parent, sizeof(parent), "/engine-test-%d", (int)getpid());
     (void)snprintf(old, sizeof(old), "%s", group_file("memory", "cgroup.procs"));
-    ck_assert_int_eq(atoi(old), child);
+    ck_assert_int_eq((pid_t)strtol(old, NULL, 10), child);
     struct resource_groups *later = resource_groups_open(name, parent, NULL);
 
     ck_assert_int_eq(resource_group_make(later, UID, &limits, NULL), 0);
