@@ -17,8 +17,9 @@
 
 #include <uv.h>
 
-#define CONTROL_PROPOSE_MS 5000 /* a proposal that takes longer has an unknown outcome \
-                                 */
+#define CONTROL_PROPOSE_MS                                      \
+    5000 /* a proposal that takes longer has an unknown outcome \
+          */
 
 struct control;
 

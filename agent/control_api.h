@@ -14,7 +14,6 @@
 #include "agent/leader.h"
 #include "agent/worker.h"
 #include "api/control_plane.h"
-
 #include "base/list.h"
 
 struct control_api {

@@ -19,8 +19,9 @@
 
 #include <uv.h>
 
-#define LINK_JOIN_PORT_OFFSET 1 /* the join endpoint listens one above the mesh's port \
-                                 */
+#define LINK_JOIN_PORT_OFFSET                                \
+    1 /* the join endpoint listens one above the mesh's port \
+       */
 
 struct link;
 

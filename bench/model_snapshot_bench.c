@@ -253,8 +253,9 @@ int main(int count, char **arguments)
     if (count == 3 && strcmp(arguments[1], "--load") == 0) {
         return load_file(arguments[2]);
     }
-    uint32_t vms = count > 1 ? (uint32_t)atoi(arguments[1]) : VMS_DEFAULT;
-    uint32_t host_count = count > 2 ? (uint32_t)atoi(arguments[2]) : HOSTS_DEFAULT;
+    uint32_t vms = count > 1 ? (uint32_t)strtoul(arguments[1], NULL, 10) : VMS_DEFAULT;
+    uint32_t host_count =
+        count > 2 ? (uint32_t)strtoul(arguments[2], NULL, 10) : HOSTS_DEFAULT;
     uint32_t network_count = (host_count + NETWORK_SITES - 1) / NETWORK_SITES;
     state = state_new(NULL, NULL);
     hosts = calloc(host_count, sizeof(*hosts));

@@ -96,9 +96,11 @@ static int read_slots(struct log_seal *seal, struct err *err)
 
 static int open_for_writing(struct log_seal *seal, struct err *err)
 {
-    seal->fd = open(seal->path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_DSYNC | O_DIRECT);
+    seal->fd = openat(AT_FDCWD, seal->path,
+                      O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_DSYNC | O_DIRECT);
     if (seal->fd < 0 && errno == EINVAL) { /* tmpfs has no direct writes */
-        seal->fd = open(seal->path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_DSYNC);
+        seal->fd =
+            openat(AT_FDCWD, seal->path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_DSYNC);
     }
     return seal->fd < 0 ? err_sys(err, -errno, "open %s", seal->path) : 0;
 }

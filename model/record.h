@@ -36,8 +36,9 @@
                               */
 #define LABEL_VALUE_MAX 1024 /* bytes of a label's value: a note of a few sentences */
 #define TEXTS_ITEM_MAX  1024 /* bytes of one text in a TEXTS list */
-#define RECORD_BLOB_MAX (1u << 20) /* bytes of a BLOB: image chunks, forwarded requests \
-                                    */
+#define RECORD_BLOB_MAX                                             \
+    (1u << 20) /* bytes of a BLOB: image chunks, forwarded requests \
+                */
 
 enum field_type {
     FIELD_BOOL = 1,

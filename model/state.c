@@ -10,8 +10,9 @@
 #include <string.h>
 
 #define NAME_KEY_SIZE (2 * NAME_SIZE + 1)
-#define ENCODING_MAX  (1u << 20) /* of one object; above what its fields allow in a log \
-                                  */
+#define ENCODING_MAX                                                  \
+    (1u << 20) /* of one object; above what its fields allow in a log \
+                */
 
 /* ---- sets of entries ---- */
 

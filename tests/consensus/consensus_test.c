@@ -3,7 +3,7 @@
 #include "consensus/consensus.h"
 #include "consensus/entry_frame.h"
 #include "support/test_main.h"
-#include "voters.h"
+#include "voters_fixture.h"
 
 #include <dirent.h>
 #include <errno.h>

@@ -8,7 +8,7 @@
  */
 #include "consensus/raft_node.h"
 #include "support/test_main.h"
-#include "voters.h"
+#include "voters_fixture.h"
 
 #include <fcntl.h>
 #include <poll.h>

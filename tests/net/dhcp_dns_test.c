@@ -152,8 +152,7 @@ static pid_t start_look_alike(uint32_t vni)
         (void)dup2(ready[1], 1);
         (void)dup2(idle[0], 0);
         (void)close(idle[1]);
-        (void)execlp("sh", "sh", "-c", "echo up; read line", argument,
-                     (char *)NULL);
+        (void)execlp("sh", "sh", "-c", "echo up; read line", argument, (char *)NULL);
         _exit(126);
     }
     (void)close(ready[1]);
