@@ -525,7 +525,9 @@ int mesh_send(struct mesh *mesh,
               const void *body,
               size_t size)
 {
-    REQUIRE(!mesh->closing);
+    if (mesh->closing) {
+        return BERTH_ECLOSED;
+    }
     const struct mesh_peer_id to = {.key = *key, .class = type_class(type)};
     int r = send_check(mesh, &to, lane, size);
     if (r) {

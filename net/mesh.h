@@ -38,7 +38,7 @@
  * callback, and not aligned.
  * Errors: BERTH_EFULL (bounded queue; on_peer_room tells when to go on),
  * BERTH_EUNREACHABLE (neither dialed nor connected), BERTH_EFORBIDDEN (not a member),
- * BERTH_ETOOLARGE, BERTH_EINVALID, -ENOMEM.
+ * BERTH_ETOOLARGE, BERTH_EINVALID, BERTH_ECLOSED (after mesh_close), -ENOMEM.
  * Limits: below. One of libzmq's is missing: a message of endlessly many parts is held
  * until it ends, so a stranger who knows the join endpoint can make memory grow while
  * guests are allowed. Allow them only while a join token is outstanding.

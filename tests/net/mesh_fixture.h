@@ -20,7 +20,6 @@
 #define RACK_HOSTS     4
 #define HOST_KEPT      64 /* messages kept whole */
 #define HOST_BODY_KEPT 64
-#define RACK_UNUSED    __attribute__((unused))
 
 struct host_message {
     struct mesh_peer_id from;
@@ -47,6 +46,7 @@ struct host {
     void (*on_room)(struct host *host);
     uint64_t number; /* for the test's use */
     bool failed;
+    bool heard;
 };
 
 struct rack {
