@@ -1,4 +1,4 @@
-/* The cluster's events, oldest first, through all pages.
+/* The events that the cluster remembers, oldest first.
  *
  * Threads: one. Ownership: *ret_items is a new reference. Errors: said; exit codes.
  */

@@ -104,10 +104,12 @@ int run_login(struct cli *cli)
         code = context_save(cli, &target);
     }
     if (code == EXIT_OK) {
-        const char *role = json_member_text(self, "role", NULL);
-        fprintf(cli->out, "logged in to %s as %s%s%s\n", target.server,
-                json_member_text(self, "subject", json_member_text(self, "name", "?")),
-                role != NULL ? ", " : "", role != NULL ? role : "");
+        const char *tenant = json_member_text(self, "tenant", "");
+        const char *role =
+            json_member_text(self, tenant[0] != '\0' ? "tenantRole" : "clusterRole", "");
+        fprintf(cli->out, "logged in to %s as %s%s%s%s%s\n", target.server,
+                json_member_text(self, "subject", "?"), role[0] != '\0' ? ", " : "", role,
+                tenant[0] != '\0' ? " of tenant " : "", tenant);
     }
     return code;
 }

@@ -19,7 +19,9 @@
 struct watching {
     struct cli *cli;
     struct sse sse;
-    uint64_t since;
+    uint64_t since;    /* where to go on */
+    uint64_t latest;   /* revision of the last event */
+    bool listing;      /* the objects as they are are coming */
     uint64_t heard_ms; /* when something last came */
     bool connected;    /* something has come, ever */
 };
@@ -83,22 +85,40 @@ print_change(struct watching *watching, const char *name, const json_t *object)
     }
 }
 
+/* Where a new connection would go on. A revision may hold several changes, and the
+ * listing at the start is one revision: only what is surely complete is not asked for
+ * again. */
+static void advance(struct watching *watching, const char *name, const char *id)
+{
+    uint64_t revision = 0;
+    if (parse_u64(id, &revision, NULL) < 0) {
+        return;
+    }
+    if (strcmp(name, "bookmark") == 0) {
+        watching->listing = false;
+        watching->since = revision;
+    } else if (!watching->listing && revision > watching->latest) {
+        watching->since =
+            watching->latest > watching->since ? watching->latest : watching->since;
+    }
+    watching->latest = revision;
+}
+
 static bool
 take_event(void *context, const char *name, const char *id, const char *data, size_t size)
 {
     struct watching *watching = context;
     CLEANUP_JSON json_t *object = NULL;
-    uint64_t revision = 0;
     watching->heard_ms = clock_now_ms(clock_system());
-    if (strcmp(name, "reset") == 0) {
-        cli_note(watching->cli, "the server no longer has what was missed: from the "
-                                "beginning");
+    if (strcmp(name, "reset") == 0) { /* the objects as they are follow */
+        cli_note(watching->cli, "the server no longer has all changes since then: the "
+                                "objects as they are");
         watching->since = 0;
-        return false;
+        watching->latest = 0;
+        watching->listing = true;
+        return true;
     }
-    if (parse_u64(id, &revision, NULL) == 0) {
-        watching->since = revision;
-    }
+    advance(watching, name, id);
     if (strcmp(name, "bookmark") == 0 || json_parse(data, size, &object, NULL) < 0) {
         return true;
     }
@@ -172,6 +192,8 @@ int watching_run(struct cli *cli,
     while (code == EXIT_OK) {
         path_make(&watching, kinds, kind_count, path, sizeof(path));
         sse_restart(&watching.sse);
+        watching.listing = watching.since == 0;
+        watching.latest = watching.since;
         code = watch_once(&watching, path);
         if (code == EXIT_OK) {
             (void)nanosleep(&pause, NULL); /* a signal ends the program or the pause */
