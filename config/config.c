@@ -14,20 +14,22 @@ struct reading {
     struct fault_list faults;
 };
 
-struct meaning {
-    struct fault_list *faults;
-    const struct place_list *places;
+/* One document that is being read. */
+struct page {
+    struct reading *reading;
+    yaml_document_t *document;
+    yaml_node_t *root;
+    struct place_list places;
 };
 
-/* ---- one document
- * ------------------------------------------------------------------------------------ */
+/* ---- one document ---- */
 
-static yaml_node_t *
-member(yaml_document_t *document, yaml_node_t *mapping, const char *name)
+static const yaml_node_t *
+member(yaml_document_t *document, const yaml_node_t *mapping, const char *name)
 {
-    for (yaml_node_pair_t *pair = mapping->data.mapping.pairs.start;
+    for (const yaml_node_pair_t *pair = mapping->data.mapping.pairs.start;
          pair < mapping->data.mapping.pairs.top; pair++) {
-        yaml_node_t *key = yaml_document_get_node(document, pair->key);
+        const yaml_node_t *key = yaml_document_get_node(document, pair->key);
         if (key->type == YAML_SCALAR_NODE &&
             strcmp((const char *)key->data.scalar.value, name) == 0) {
             return yaml_document_get_node(document, pair->value);
@@ -37,7 +39,7 @@ member(yaml_document_t *document, yaml_node_t *mapping, const char *name)
 }
 
 static void
-check_version(struct reading *reading, yaml_document_t *document, yaml_node_t *root)
+check_version(struct reading *reading, yaml_document_t *document, const yaml_node_t *root)
 {
     const yaml_node_t *version = member(document, root, "apiVersion");
     if (version == NULL) {
@@ -51,58 +53,73 @@ check_version(struct reading *reading, yaml_document_t *document, yaml_node_t *r
     }
 }
 
-static const struct kind_info *
-read_kind(struct reading *reading, yaml_document_t *document, yaml_node_t *root)
+static unsigned writable_kinds(const char *names[KIND_COUNT])
 {
-    const char *names[KIND_COUNT];
-    char hint[128] = "";
     unsigned count = 0;
-    const yaml_node_t *node = member(document, root, "kind");
     for (int kind = 1; kind < KIND_COUNT; kind++) {
         const struct kind_info *info = kind_info((enum kind)kind);
-        if (info != NULL && info->user_writable) {
+        if (info->user_writable) {
             names[count++] = info->name;
         }
     }
-    const char *text = node != NULL && node->type == YAML_SCALAR_NODE
-                           ? (const char *)node->data.scalar.value
-                           : NULL;
-    for (unsigned i = 0; i < count && text != NULL; i++) {
-        if (strcmp(names[i], text) == 0) {
-            return kind_info_by_name(text);
-        }
-    }
-    size_t used = (size_t)snprintf(hint, sizeof(hint), "known: ");
-    for (unsigned i = 0; i < count && used < sizeof(hint) - NAME_SIZE; i++) {
-        used += (size_t)snprintf(hint + used, sizeof(hint) - used, "%s%s",
-                                 i > 0 ? ", " : "", names[i]);
-    }
-    const char *near = text != NULL ? nearest_word(text, names, count) : NULL;
-    if (near != NULL) {
+    return count;
+}
+
+static void unknown_kind(struct reading *reading, const yaml_node_t *node)
+{
+    const char *text = (const char *)node->data.scalar.value;
+    const char *names[KIND_COUNT];
+    char hint[128] = "known: ";
+    unsigned count = writable_kinds(names);
+    const struct kind_info *info = kind_info_by_name(text);
+    const char *near = nearest_word(text, names, count);
+    bool server = info != NULL && !info->user_writable;
+    if (near != NULL && !server) {
         (void)snprintf(hint, sizeof(hint), "did you mean \"%s\"?", near);
     }
-    if (text == NULL) {
-        fault_add(&reading->faults, CONFIG_KIND, root->start_mark, 1, hint,
-                  "kind is missing");
-    } else {
-        fault_add(&reading->faults, CONFIG_KIND, node->start_mark, node_width(node), hint,
-                  "unknown kind \"%.40s\"", text);
+    for (unsigned i = 0; i < count && (near == NULL || server); i++) {
+        size_t used = strlen(hint);
+        (void)snprintf(hint + used, sizeof(hint) - used, "%s%s", i > 0 ? ", " : "",
+                       names[i]); /* seven short names: they fit */
     }
-    return NULL;
+    fault_add(&reading->faults, CONFIG_KIND, node->start_mark, node_width(node), hint,
+              server ? "objects of kind \"%.40s\" are not written in files"
+                     : "unknown kind \"%.40s\"",
+              text);
+}
+
+static const struct kind_info *
+read_kind(struct reading *reading, yaml_document_t *document, const yaml_node_t *root)
+{
+    const yaml_node_t *node = member(document, root, "kind");
+    if (node == NULL || node->type != YAML_SCALAR_NODE || node->data.scalar.length == 0) {
+        fault_add(&reading->faults, CONFIG_KIND,
+                  node != NULL ? node->start_mark : root->start_mark, 1,
+                  "for example kind: Group", "kind is missing");
+        return NULL;
+    }
+    const char *text = (const char *)node->data.scalar.value;
+    const struct kind_info *info = kind_info_by_name(text);
+    if (info == NULL || !info->user_writable || strcmp(info->name, text) != 0) {
+        unknown_kind(reading, node);
+        return NULL;
+    }
+    return info;
 }
 
 static void
 meaning_report(void *context, const char *path, const char *message, const char *hint)
 {
-    struct meaning *meaning = context;
-    const struct place *place = place_find(meaning->places, path);
-    static const yaml_mark_t top = {0};
-    fault_add(meaning->faults, CONFIG_MEANING, place != NULL ? place->mark : top,
+    struct page *page = context;
+    const struct place *place = place_find(&page->places, path);
+    fault_add(&page->reading->faults, CONFIG_MEANING,
+              place != NULL ? place->mark : page->root->start_mark,
               place != NULL ? place->width : 1, hint, "%s: %s", path, message);
 }
 
-static bool
-twice(const struct config *config, enum kind kind, const void *object, unsigned *ret_line)
+/* The line where the object stands already, or 0. */
+static unsigned
+line_of_first(const struct config *config, enum kind kind, const void *object)
 {
     const struct metadata *meta = object_meta(object);
     for (unsigned i = 0; i < config->object_count; i++) {
@@ -110,36 +127,41 @@ twice(const struct config *config, enum kind kind, const void *object, unsigned 
         if (config->objects[i].kind == kind && meta->name[0] != '\0' &&
             strcmp(other->name, meta->name) == 0 &&
             strcmp(other->tenant, meta->tenant) == 0) {
-            *ret_line = config->objects[i].line;
-            return true;
+            return config->objects[i].line;
         }
     }
-    return false;
+    return 0;
 }
 
-static int keep(struct reading *reading,
-                const struct kind_info *info,
-                void *object,
-                const yaml_node_t *root)
+static void
+find_twice(struct page *page, const struct kind_info *info, const void *object)
 {
-    struct config *config = reading->config;
+    struct reading *reading = page->reading;
+    unsigned line = line_of_first(reading->config, info->kind, object);
+    const struct place *place = place_find(&page->places, "metadata.name");
+    if (line > 0 && place != NULL) {
+        fault_add(&reading->faults, CONFIG_DUPLICATE, place->mark, place->width,
+                  "keep one of the two", "%s \"%s\" stands in line %u already",
+                  info->name, object_meta(object)->name, line);
+    }
+}
+
+/* Takes the object, also when it fails. */
+static int keep(struct page *page, const struct kind_info *info, void *object)
+{
+    struct config *config = page->reading->config;
     struct config_object *objects =
         realloc(config->objects, (config->object_count + 1) * sizeof(*objects));
-    unsigned line = 0;
     if (objects == NULL) {
         object_free(info->kind, object);
         return -ENOMEM;
     }
     config->objects = objects;
-    if (twice(config, info->kind, object, &line)) {
-        fault_add(&reading->faults, CONFIG_DUPLICATE, root->start_mark, 1, NULL,
-                  "%s \"%s\" stands in line %u already", info->name,
-                  object_meta(object)->name, line);
-    }
     objects[config->object_count++] =
         (struct config_object){.kind = info->kind,
                                .object = object,
-                               .line = (unsigned)root->start_mark.line + 1};
+                               .line = page->reading->faults.first_line +
+                                       (unsigned)page->root->start_mark.line + 1};
     return 0;
 }
 
@@ -152,67 +174,78 @@ static void default_tenant(const struct kind_info *info, void *object)
     }
 }
 
-static int
-read_document(struct reading *reading, yaml_document_t *document, yaml_node_t *root)
+static int read_object(struct page *page, const struct kind_info *info)
 {
-    struct place_list places = {0};
+    struct fault_list *faults = &page->reading->faults;
     struct walk walk = {
-        .document = document, .faults = &reading->faults, .places = &places};
-    unsigned before = reading->faults.error_count;
-    if (root->type != YAML_MAPPING_NODE) {
-        fault_add(&reading->faults, CONFIG_SHAPE, root->start_mark, 1,
-                  "begin with apiVersion:", "a document must be a mapping");
-        return 0;
-    }
-    check_version(reading, document, root);
-    const struct kind_info *info = read_kind(reading, document, root);
-    if (info == NULL) {
-        return 0;
-    }
+        .document = page->document, .faults = faults, .places = &page->places};
+    unsigned before = faults->error_count;
     void *object = object_new(info->kind);
     if (object == NULL) {
         return -ENOMEM;
     }
-    walk_record(&walk, info->record, root, "", envelope, object);
-    default_tenant(info, object);
-    if (reading->faults.error_count ==
-        before) { /* else its faults would only be echoes */
-        struct meaning meaning = {.faults = &reading->faults, .places = &places};
-        (void)object_check(info->kind, object, meaning_report, &meaning);
+    walk_record(&walk, info->record, page->root, "", envelope, object);
+    if (walk.out_of_memory) {
+        object_free(info->kind, object);
+        return -ENOMEM;
     }
-    int r = keep(reading, info, object, root);
-    place_list_fini(&places);
+    default_tenant(info, object);
+    if (faults->error_count == before) { /* else its faults would only be echoes */
+        (void)object_check(info->kind, object, meaning_report, page);
+    }
+    find_twice(page, info, object);
+    return keep(page, info, object);
+}
+
+static int
+read_document(struct reading *reading, yaml_document_t *document, yaml_node_t *root)
+{
+    struct page page = {.reading = reading, .document = document, .root = root};
+    if (root->type != YAML_MAPPING_NODE) {
+        fault_add(&reading->faults, CONFIG_SHAPE, root->start_mark, node_width(root),
+                  "begin with apiVersion: berth/v1", "a document must be a mapping");
+        return 0;
+    }
+    check_version(reading, document, root);
+    const struct kind_info *info = read_kind(reading, document, root);
+    int r = info != NULL ? read_object(&page, info) : 0;
+    place_list_fini(&page.places);
     return r;
 }
 
-static int read_documents(struct reading *reading, const char *text, size_t size)
+/* Nothing but comments, or a lone `---`. */
+static bool is_empty(const yaml_node_t *root)
 {
+    return root->type == YAML_SCALAR_NODE && root->data.scalar.length == 0 &&
+           root->data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
+}
+
+static int read_documents(struct reading *reading)
+{
+    struct config *config = reading->config;
     struct yaml_reader reader;
     yaml_document_t document;
-    int r = 0;
-    yaml_reader_init(&reader, text, size);
-    while (r == 0 && yaml_reader_next(&reader, &document)) {
+    int r;
+    yaml_reader_init(&reader, config->text, config->text_size);
+    while ((r = yaml_reader_next(&reader, &reading->faults, &document)) > 0) {
         yaml_node_t *root = yaml_document_get_root_node(&document);
-        if (root != NULL && reading->config->object_count >= CONFIG_OBJECTS_MAX) {
+        bool full = config->object_count == CONFIG_OBJECTS_MAX && !is_empty(root);
+        if (full) {
             fault_add(&reading->faults, CONFIG_TOO_LARGE, root->start_mark, 1,
                       "split it into several files", "more than %d objects",
                       CONFIG_OBJECTS_MAX);
-            yaml_document_delete(&document);
-            break;
-        }
-        if (root != NULL &&
-            !(root->type == YAML_SCALAR_NODE && root->data.scalar.length == 0)) {
+        } else if (!is_empty(root)) {
             r = read_document(reading, &document, root);
         }
         yaml_document_delete(&document);
+        if (full || r < 0) {
+            break;
+        }
     }
-    yaml_reader_fini(&reader);
-    return r;
+    return r < 0 ? r : 0;
 }
 
-/* ---- a file
- * ------------------------------------------------------------------------------------------
- */
+/* ---- a file ---- */
 
 static int by_place(const void *a, const void *b)
 {
@@ -221,7 +254,45 @@ static int by_place(const void *a, const void *b)
     if (left->line != right->line) {
         return left->line < right->line ? -1 : 1;
     }
-    return left->column < right->column ? -1 : left->column > right->column;
+    if (left->column != right->column) {
+        return left->column < right->column ? -1 : 1;
+    }
+    return strcmp(left->message, right->message);
+}
+
+static int read_text(struct reading *reading, size_t size)
+{
+    static const yaml_mark_t top = {0};
+    struct config *config = reading->config;
+    struct fault_list *faults = &reading->faults;
+    if (size > CONFIG_SIZE_MAX) {
+        fault_add(faults, CONFIG_TOO_LARGE, top, 1, "split it into several files",
+                  "the file is larger than %u KiB", CONFIG_SIZE_MAX >> 10);
+        return BERTH_ETOOLARGE;
+    }
+    int r = read_documents(reading);
+    faults->first_line = 0;
+    if (r == 0 && config->object_count == 0 && faults->error_count == 0) {
+        fault_add(faults, CONFIG_KIND, top, 1, "begin with apiVersion: berth/v1",
+                  "the file holds no object");
+    }
+    return r < 0 ? r : faults->error_count > 0 ? BERTH_EINVALID : 0;
+}
+
+/* A copy with a NUL behind it. Editors of other systems put a byte order mark first. */
+static char *copy_text(const char *text, size_t size, size_t *ret_size)
+{
+    static const char mark[3] = {'\xef', '\xbb', '\xbf'};
+    bool marked = size >= sizeof(mark) && memcmp(text, mark, sizeof(mark)) == 0;
+    *ret_size = marked ? size - sizeof(mark) : size;
+    char *copy = malloc(*ret_size + 1);
+    if (copy != NULL && *ret_size > 0) {
+        memcpy(copy, text + (size - *ret_size), *ret_size);
+    }
+    if (copy != NULL) {
+        copy[*ret_size] = '\0';
+    }
+    return copy;
 }
 
 int config_read(const char *name,
@@ -229,35 +300,24 @@ int config_read(const char *name,
                 size_t size,
                 struct config *ret_config)
 {
-    static const yaml_mark_t top = {0};
     struct config config = {.name = strdup(name),
-                            .text = strndup(text, size),
                             .faults =
                                 calloc(CONFIG_FAULTS_MAX, sizeof(struct config_fault))};
     struct reading reading = {.config = &config, .faults = {.faults = config.faults}};
-    int r = 0;
-    if (config.name == NULL || config.text == NULL || config.faults == NULL) {
+    int r = -ENOMEM;
+    config.text = copy_text(text, size, &config.text_size);
+    if (config.name != NULL && config.text != NULL && config.faults != NULL) {
+        r = read_text(&reading, size);
+        config.fault_count = reading.faults.count;
+        config.error_count = reading.faults.error_count;
+        config.warning_count = reading.faults.warning_count;
+        qsort(config.faults, config.fault_count, sizeof(*config.faults), by_place);
+    }
+    if (r == -ENOMEM) {
         config_fini(&config);
-        *ret_config = config;
-        return -ENOMEM;
     }
-    if (size > CONFIG_SIZE_MAX) {
-        fault_add(&reading.faults, CONFIG_TOO_LARGE, top, 1,
-                  "split it into several files", "the file is larger than %u KiB",
-                  CONFIG_SIZE_MAX >> 10);
-        r = BERTH_ETOOLARGE;
-    } else if (yaml_reader_scan(text, size, &reading.faults)) {
-        r = read_documents(&reading, text, size);
-        if (r == 0 && config.object_count == 0 && reading.faults.error_count == 0) {
-            fault_add(&reading.faults, CONFIG_KIND, top, 1, "see `berth help yaml`",
-                      "the file holds no object");
-        }
-    }
-    config.fault_count = reading.faults.count;
-    config.error_count = reading.faults.error_count;
-    qsort(config.faults, config.fault_count, sizeof(*config.faults), by_place);
     *ret_config = config;
-    return r == 0 && config.error_count > 0 ? BERTH_EINVALID : r;
+    return r;
 }
 
 void config_fini(struct config *config)

@@ -5,12 +5,14 @@
  * (`---`). Rules: YAML 1.2 core without anchors, aliases, merge keys and tags; duplicate
  * keys, unknown fields, wrong types and units, ranges, missing fields and object_check's
  * faults are errors, all of a file at once (CONFIG_FAULTS_MAX), each with
- * file:line:column, a caret line, a reason and a hint. `x-*` fields are allowed and
- * ignored; server-written fields (status, metadata.uid, ...) are ignored with a warning.
- * References between objects of the same file (group -> template -> image, network) are
- * left to the server, which knows what exists already. Ownership: struct config is a
- * value with owned lists; config_fini. Threads: pure but for libyaml. Errors: 0,
- * BERTH_EINVALID (faults are in the list), BERTH_ETOOLARGE, -ENOMEM.
+ * file:line:column, a caret line, a reason and a hint. What object_check says between
+ * fields is told once the shape of a document is right: before, it would only be echoes.
+ * A fault of syntax hides the rest of its document, not the others. `x-*` fields are
+ * allowed and ignored; server-written fields (status, metadata.uid, ...) are ignored with
+ * a warning. References between objects of the same file (group -> template -> image,
+ * network) are left to the server, which knows what exists already. Ownership: struct
+ * config is a value with owned lists; config_fini. Threads: pure but for libyaml. Errors:
+ * 0, BERTH_EINVALID (faults are in the list), BERTH_ETOOLARGE, -ENOMEM.
  */
 #pragma once
 
@@ -30,7 +32,7 @@ struct config_fault {
     unsigned column;  /* 1-based */
     unsigned width;   /* of the caret line, >= 1 */
     const char *code; /* "BE1103", static */
-    char message[256];
+    char message[400];
     char hint[128]; /* "" when none: `did you mean "memory"?` */
 };
 
@@ -41,17 +43,19 @@ struct config_object {
 };
 
 struct config {
-    char *name; /* file name for messages */
-    char *text; /* for caret lines */
+    char *name;       /* file name for messages */
+    char *text;       /* for caret lines; without a byte order mark */
+    size_t text_size; /* the text may hold NULs */
     struct config_object *objects;
     unsigned object_count;
     struct config_fault *faults; /* by line, column */
-    unsigned fault_count;
-    unsigned error_count; /* faults that are no warnings */
+    unsigned fault_count;        /* at most CONFIG_FAULTS_MAX */
+    unsigned error_count;        /* found, also those beyond */
+    unsigned warning_count;      /* likewise */
 };
 
-/* Reads text (size bytes, borrowed for the call). *ret_config is complete in every case
- * but -ENOMEM. */
+/* Reads text (size bytes, borrowed for the call). *ret_config can be given to config_fini
+ * in every case and is complete in every case but -ENOMEM. */
 int config_read(const char *name,
                 const char *text,
                 size_t size,
@@ -62,3 +66,5 @@ void config_print_faults(const struct config *config, FILE *stream);
 /* JSON Schema draft-07 of all user-writable kinds; caller frees; NULL when out of memory.
  */
 char *config_json_schema(void);
+/* The reference of all user-writable kinds as Markdown: docs/yaml.md is this text. */
+void config_reference(FILE *stream);

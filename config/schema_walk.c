@@ -1,18 +1,19 @@
 #include "config/schema_walk.h"
 
+#include "base/require.h"
 #include "model/expression.h"
 #include "model/field.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define WORD_MAX       64 /* longer ones are no typos of ours */
 #define CANDIDATES_MAX 64
+#define NAME_HINT      "1 to 63 of a-z, 0-9 and -, starting with a letter, not ending with -"
 
-/* ---- places
- * -----------------------------------------------------------------------------------------
- */
+/* ---- places ---- */
 
 static void place_add(struct walk *walk, const char *path, const yaml_node_t *node)
 {
@@ -21,7 +22,8 @@ static void place_add(struct walk *walk, const char *path, const yaml_node_t *no
         struct place *items = realloc(
             list->items, (list->count == 0 ? 1 : list->count * 2) * sizeof(*items));
         if (items == NULL) {
-            return; /* faults found later are shown at the place above */
+            walk->out_of_memory = true;
+            return;
         }
         list->items = items;
     }
@@ -66,8 +68,7 @@ unsigned node_width(const yaml_node_t *node)
                : 1;
 }
 
-/* ---- did you mean
- * ------------------------------------------------------------------------------------ */
+/* ---- did you mean ---- */
 
 /* Damerau-Levenshtein distance (adjacent swaps count one), bounded words. */
 static unsigned distance(const char *a, const char *b)
@@ -114,9 +115,7 @@ const char *nearest_word(const char *word, const char *const *candidates, unsign
     return best;
 }
 
-/* ---- faults
- * ------------------------------------------------------------------------------------------
- */
+/* ---- faults ---- */
 
 static const char *node_word(const yaml_node_t *node)
 {
@@ -135,10 +134,37 @@ static void wrong_shape(struct walk *walk,
               "%s must be %s, not %s", path, wanted, node_word(node));
 }
 
-static void unknown_field(struct walk *walk,
-                          const struct record *record,
-                          const yaml_node_t *key,
-                          const char *path)
+static void wrong_value(struct walk *walk,
+                        const yaml_node_t *node,
+                        const char *path,
+                        const char *hint,
+                        const char *message)
+{
+    fault_add(walk->faults, CONFIG_VALUE, node->start_mark, node_width(node), hint,
+              "%s: %s", path, message);
+}
+
+/* 0 or the sign that memory is gone. */
+static bool kept(struct walk *walk, int result)
+{
+    walk->out_of_memory = walk->out_of_memory || result == -ENOMEM;
+    return result == 0;
+}
+
+static void list_words(const char *const *words, unsigned count, char *hint, size_t size)
+{
+    size_t used = (size_t)snprintf(hint, size, "known: ");
+    for (unsigned i = 0; i < count && used + strlen(words[i]) + 2 < size; i++) {
+        used += (size_t)snprintf(hint + used, size - used, "%s%s", i > 0 ? ", " : "",
+                                 words[i]);
+    }
+}
+
+/* Tells of the key; the field that was probably meant, or NULL. */
+static const struct field *unknown_field(struct walk *walk,
+                                         const struct record *record,
+                                         const yaml_node_t *key,
+                                         const char *path)
 {
     const char *candidates[CANDIDATES_MAX];
     const char *text = (const char *)key->data.scalar.value;
@@ -153,22 +179,16 @@ static void unknown_field(struct walk *walk,
     if (near != NULL) {
         (void)snprintf(hint, sizeof(hint), "did you mean \"%s\"?", near);
     } else {
-        size_t used = (size_t)snprintf(hint, sizeof(hint), "known: ");
-        for (unsigned i = 0; i < count && used + strlen(candidates[i]) + 2 < sizeof(hint);
-             i++) {
-            used += (size_t)snprintf(hint + used, sizeof(hint) - used, "%s%s",
-                                     i > 0 ? ", " : "", candidates[i]);
-        }
+        list_words(candidates, count, hint, sizeof(hint));
     }
     fault_add(walk->faults, CONFIG_UNKNOWN, key->start_mark, node_width(key), hint,
               "unknown field \"%.40s\"%s%s", text, path[0] != '\0' ? " in " : "", path);
+    return near != NULL ? record_field(record, near) : NULL;
 }
 
-/* ---- values
- * ------------------------------------------------------------------------------------------
- */
+/* ---- scalars ---- */
 
-/* `{}`, `~` and nothing mean "not given". */
+/* `~`, null and nothing mean "not given". */
 static bool is_null(const yaml_node_t *node)
 {
     const char *text;
@@ -180,7 +200,23 @@ static bool is_null(const yaml_node_t *node)
     return text[0] == '\0' || strcmp(text, "~") == 0 || strcmp(text, "null") == 0;
 }
 
+/* The text of a scalar, NULL with a fault for anything else. */
 static const char *
+scalar_text(struct walk *walk, const yaml_node_t *node, const char *path)
+{
+    if (node->type != YAML_SCALAR_NODE) {
+        wrong_shape(walk, node, path, "a single value", NULL);
+        return NULL;
+    }
+    const char *text = (const char *)node->data.scalar.value;
+    if (strlen(text) != node->data.scalar.length) {
+        wrong_value(walk, node, path, NULL, "contains a NUL character");
+        return NULL;
+    }
+    return text;
+}
+
+static bool
 unit_hint(const struct field *field, const char *text, char *hint, size_t size)
 {
     size_t digits = strspn(text, "0123456789");
@@ -190,159 +226,235 @@ unit_hint(const struct field *field, const char *text, char *hint, size_t size)
                        : field->unit == UNIT_PERMILLE ? "%"
                                                       : NULL;
     if (!bare || unit == NULL) {
-        return NULL;
+        return false;
     }
     (void)snprintf(hint, size, "write %.20s%s", text, unit);
+    return true;
+}
+
+static void
+word_hint(const struct field *field, const char *text, char *hint, size_t size)
+{
+    const char *words[CANDIDATES_MAX];
+    unsigned count = 0;
+    for (uint64_t i = field->min; field->names[i] != NULL && i <= field->max; i++) {
+        if (field->names[i][0] != '\0' && count < CANDIDATES_MAX) {
+            words[count++] = field->names[i];
+        }
+    }
+    const char *near = nearest_word(text, words, count);
+    if (near != NULL) {
+        (void)snprintf(hint, size, "did you mean \"%s\"?", near);
+    }
+}
+
+static const char *
+value_hint(const struct field *field, const char *text, char *hint, size_t size)
+{
+    hint[0] = '\0';
+    if (field->type == FIELD_ENUM) {
+        word_hint(field, text, hint, size);
+    } else if (!unit_hint(field, text, hint, size) &&
+               (field->unit == UNIT_CIDR && strchr(text, '/') == NULL)) {
+        (void)snprintf(hint, size, "add the prefix: %.20s/24", text);
+    }
     return hint;
 }
 
 static void walk_scalar(struct walk *walk,
                         const struct field *field,
-                        yaml_node_t *node,
+                        const yaml_node_t *node,
                         const char *path,
                         void *member)
 {
-    struct err err;
+    struct err err = {0};
     char hint[64];
-    if (node->type != YAML_SCALAR_NODE) {
-        wrong_shape(walk, node, path, "a single value", NULL);
-        return;
-    }
-    const char *text = (const char *)node->data.scalar.value;
-    if (strlen(text) != node->data.scalar.length) {
-        fault_add(walk->faults, CONFIG_VALUE, node->start_mark, node_width(node), NULL,
-                  "%s contains a NUL character", path);
+    const char *text = scalar_text(walk, node, path);
+    if (text == NULL) {
         return;
     }
     int r = field_parse(field, text, member, &err);
-    unsigned column = 0;
+    if (!kept(walk, r)) {
+        wrong_value(walk, node, path, value_hint(field, text, hint, sizeof(hint)),
+                    r == -ENOMEM ? "out of memory" : err.text);
+    } else if (field->type == FIELD_NAME && text[0] != '\0' && !name_valid(text)) {
+        wrong_value(walk, node, path, NAME_HINT, "is not a valid name");
+    }
+}
+
+/* Where in the file the column of a rule is. Escapes and folded lines move what follows
+ * them: then the rule as a whole is shown. */
+static bool rule_mark(const yaml_node_t *node, unsigned column, yaml_mark_t *ret_mark)
+{
+    size_t size = node->data.scalar.length;
+    bool quoted = node->data.scalar.style != YAML_PLAIN_SCALAR_STYLE;
+    bool plain_ascii = node_width(node) == size + (quoted ? 2 : 0);
+    *ret_mark = node->start_mark;
+    if (!plain_ascii || column == 0 || column > size + 1) {
+        return false;
+    }
+    ret_mark->column += column - 1 + (quoted ? 1 : 0);
+    return true;
+}
+
+static void
+check_rule(struct walk *walk, const yaml_node_t *node, const char *text, const char *path)
+{
+    struct err err = {0};
     struct expression rule;
-    if (r == 0 && field->unit == UNIT_EXPRESSION &&
-        (r = expression_compile(text, &rule, &column, &err)) < 0) {
-        yaml_mark_t mark = node->start_mark;
-        bool quoted = node->data.scalar.style != YAML_PLAIN_SCALAR_STYLE;
-        mark.column += column > 0 ? column - 1 + (quoted ? 1 : 0) : 0;
-        fault_add(walk->faults, CONFIG_VALUE, mark, 1, NULL, "%s: %s", path, err.text);
+    unsigned column = 0;
+    yaml_mark_t mark;
+    if (expression_compile(text, &rule, &column, &err) == 0) {
         return;
     }
-    if (r < 0) {
-        fault_add(walk->faults, CONFIG_VALUE, node->start_mark, node_width(node),
-                  unit_hint(field, text, hint, sizeof(hint)), "%s: %s", path, err.text);
+    bool located = rule_mark(node, column, &mark);
+    fault_add(walk->faults, CONFIG_VALUE, mark, located ? 1 : node_width(node),
+              "for example: host.zone in [r1, r2]", "%s: %s", path, err.text);
+}
+
+/* ---- lists and labels ---- */
+
+static bool list_begins(struct walk *walk,
+                        const yaml_node_t *node,
+                        const char *path,
+                        const char *what)
+{
+    if (node->type == YAML_SEQUENCE_NODE) {
+        return true;
     }
+    wrong_shape(walk, node, path, what, "begin each item with \"- \"");
+    return false;
+}
+
+/* False when the list holds all it may; told at the first item too many. */
+static bool list_takes(struct walk *walk,
+                       const struct field *field,
+                       size_t index,
+                       const yaml_node_t *item,
+                       const char *path)
+{
+    if (index < field_count_max(field)) {
+        return true;
+    }
+    fault_add(walk->faults, CONFIG_VALUE, item->start_mark, node_width(item), NULL,
+              "%s: has more than %zu items", path, field_count_max(field));
+    return false;
 }
 
 static void walk_texts(struct walk *walk,
                        const struct field *field,
-                       yaml_node_t *node,
+                       const yaml_node_t *node,
                        const char *path,
                        struct text_list *list)
 {
-    if (node->type != YAML_SEQUENCE_NODE) {
-        wrong_shape(walk, node, path, "a list", "begin each item with \"- \"");
+    if (!list_begins(walk, node, path, "a list of texts")) {
         return;
     }
-    for (yaml_node_item_t *item = node->data.sequence.items.start;
+    for (const yaml_node_item_t *item = node->data.sequence.items.start;
          item < node->data.sequence.items.top; item++) {
         char item_path[PLACE_PATH_SIZE];
+        size_t index = (size_t)(item - node->data.sequence.items.start);
         yaml_node_t *value = yaml_document_get_node(walk->document, *item);
-        struct field one = *field; /* the items' own bounds are those of texts */
-        char *text = NULL;
-        one.type = FIELD_TEXT;
-        one.min = 1;
-        one.max = EXPRESSION_TEXT_MAX - 1;
-        (void)snprintf(item_path, sizeof(item_path), "%.100s[%u]", path, list->count);
+        (void)snprintf(item_path, sizeof(item_path), "%.100s[%zu]", path, index);
         place_add(walk, item_path, value);
-        if (list->count >= field->max) {
-            fault_add(walk->faults, CONFIG_VALUE, value->start_mark, node_width(value),
-                      NULL, "%s has more than %llu items", path,
-                      (unsigned long long)field->max);
+        if (!list_takes(walk, field, index, value, path)) {
             return;
         }
-        walk_scalar(walk, &one, value, item_path, &text);
-        char **items = realloc(list->items, (list->count + 1) * sizeof(*items));
-        if (items == NULL || text == NULL) {
-            free(text);
-            continue; /* a fault was told, or memory is gone and the next step says so */
+        const char *text = scalar_text(walk, value, item_path);
+        if (text == NULL) {
+            continue;
         }
-        list->items = items;
-        items[list->count++] = text;
+        if (field->unit == UNIT_EXPRESSION) {
+            check_rule(walk, value, text, item_path);
+        }
+        if (!kept(walk, text_list_add(list, text)) && !walk->out_of_memory) {
+            wrong_value(walk, value, item_path, NULL, "is too long");
+        }
+    }
+}
+
+static void walk_label(struct walk *walk,
+                       const yaml_node_t *key,
+                       const yaml_node_t *value,
+                       const char *path,
+                       struct label_list *list)
+{
+    char item_path[PLACE_PATH_SIZE];
+    const char *name = scalar_text(walk, key, path);
+    if (name == NULL) {
+        return;
+    }
+    if (name[0] == '\0' || strlen(name) >= NAME_SIZE) {
+        fault_add(walk->faults, CONFIG_VALUE, key->start_mark, node_width(key), NULL,
+                  "%s: a key has 1 to %d characters", path, NAME_SIZE - 1);
+        return;
+    }
+    if (label_value(list, name) != NULL) {
+        fault_add(walk->faults, CONFIG_DUPLICATE, key->start_mark, node_width(key), NULL,
+                  "key \"%s\" stands twice in %s", name, path);
+        return;
+    }
+    (void)snprintf(item_path, sizeof(item_path), "%.60s.%.63s", path, name);
+    place_add(walk, item_path, key);
+    if (is_null(value)) {
+        fault_add(walk->faults, CONFIG_VALUE, key->start_mark, node_width(key),
+                  "write \"\" for an empty text", "%s: has no value", item_path);
+        return;
+    }
+    const char *text = scalar_text(walk, value, item_path);
+    if (text != NULL && !kept(walk, label_set(list, name, text)) &&
+        !walk->out_of_memory) {
+        wrong_value(walk, value, item_path, NULL, "has too long a value");
     }
 }
 
 static void walk_labels(struct walk *walk,
-                        yaml_node_t *node,
-                        const char *path,
                         const struct field *field,
+                        const yaml_node_t *node,
+                        const char *path,
                         struct label_list *list)
 {
-    static const struct field value_field = {
-        .type = FIELD_TEXT, .name = "value", .min = 0, .max = 1023};
     if (node->type != YAML_MAPPING_NODE) {
         wrong_shape(walk, node, path, "a mapping", "write key: value");
         return;
     }
-    for (yaml_node_pair_t *pair = node->data.mapping.pairs.start;
+    for (const yaml_node_pair_t *pair = node->data.mapping.pairs.start;
          pair < node->data.mapping.pairs.top; pair++) {
-        yaml_node_t *key = yaml_document_get_node(walk->document, pair->key);
-        yaml_node_t *value = yaml_document_get_node(walk->document, pair->value);
-        char item_path[PLACE_PATH_SIZE];
-        const char *text =
-            key->type == YAML_SCALAR_NODE ? (const char *)key->data.scalar.value : "";
-        if (text[0] == '\0' || strlen(text) >= NAME_SIZE) {
-            fault_add(walk->faults, CONFIG_VALUE, key->start_mark, node_width(key), NULL,
-                      "%s: a key has 1 to %d characters", path, NAME_SIZE - 1);
-            continue;
-        }
-        if (label_value(list, text) != NULL) {
-            fault_add(walk->faults, CONFIG_DUPLICATE, key->start_mark, node_width(key),
-                      NULL, "key \"%s\" stands twice in %s", text, path);
-            continue;
-        }
-        (void)snprintf(item_path, sizeof(item_path), "%.60s.%.60s", path, text);
-        struct label *items =
-            list->count < field->max
-                ? realloc(list->items, (list->count + 1) * sizeof(*items))
-                : NULL;
-        if (items == NULL) {
-            fault_add(walk->faults, CONFIG_VALUE, key->start_mark, node_width(key), NULL,
-                      "%s has more than %llu entries", path,
-                      (unsigned long long)field->max);
+        const yaml_node_t *key = yaml_document_get_node(walk->document, pair->key);
+        if (!list_takes(walk, field, (size_t)(pair - node->data.mapping.pairs.start), key,
+                        path)) {
             return;
         }
-        list->items = items;
-        struct label *label = &items[list->count++];
-        *label = (struct label){.value = NULL};
-        memcpy(label->key, text, strlen(text) + 1);
-        walk_scalar(walk, &value_field, value, item_path, &label->value);
-        if (label->value == NULL) {
-            label->value = strdup("");
-        }
+        walk_label(walk, key, yaml_document_get_node(walk->document, pair->value), path,
+                   list);
     }
 }
 
 static void walk_list(struct walk *walk,
                       const struct field *field,
-                      yaml_node_t *node,
+                      const yaml_node_t *node,
                       const char *path,
-                      void *member)
+                      struct record_list *list)
 {
-    struct record_list *list =
-        member; /* every list type has this shape (model/record.h) */
-    if (node->type != YAML_SEQUENCE_NODE) {
-        wrong_shape(walk, node, path, "a list", "begin each item with \"- \"");
+    if (!list_begins(walk, node, path, "a list")) {
         return;
     }
-    for (yaml_node_item_t *item = node->data.sequence.items.start;
-         item < node->data.sequence.items.top; item++) {
+    const yaml_node_item_t *items = node->data.sequence.items.start;
+    size_t count = (size_t)(node->data.sequence.items.top - items);
+    if (count < field->min) {
+        fault_add(walk->faults, CONFIG_MISSING, node->start_mark, 1, NULL,
+                  "%s is empty: %s", path, field->doc);
+    }
+    for (size_t i = 0; i < count; i++) {
         char item_path[PLACE_PATH_SIZE];
-        yaml_node_t *value = yaml_document_get_node(walk->document, *item);
-        (void)snprintf(item_path, sizeof(item_path), "%.100s[%u]", path, list->count);
-        void *object =
-            list->count < field->max ? record_list_add(field->record, list) : NULL;
+        yaml_node_t *value = yaml_document_get_node(walk->document, items[i]);
+        (void)snprintf(item_path, sizeof(item_path), "%.100s[%zu]", path, i);
+        if (!list_takes(walk, field, i, value, path)) {
+            return;
+        }
+        void *object = record_list_add(field->record, list);
         if (object == NULL) {
-            fault_add(walk->faults, CONFIG_VALUE, value->start_mark, node_width(value),
-                      NULL, "%s has more than %llu items", path,
-                      (unsigned long long)field->max);
+            walk->out_of_memory = true;
             return;
         }
         place_add(walk, item_path, value);
@@ -362,18 +474,17 @@ static void walk_value(struct walk *walk,
     case FIELD_RECORD:
         walk_record(walk, field->record, node, path, NULL, member);
         break;
-    case FIELD_LIST:
+    case FIELD_LIST: /* every list type has this shape (model/record.h) */
         walk_list(walk, field, node, path, member);
         break;
     case FIELD_TEXTS:
         walk_texts(walk, field, node, path, member);
         break;
     case FIELD_LABELS:
-        walk_labels(walk, node, path, field, member);
+        walk_labels(walk, field, node, path, member);
         break;
     case FIELD_BLOB:
-        fault_add(walk->faults, CONFIG_VALUE, node->start_mark, node_width(node), NULL,
-                  "%s cannot be written in YAML", path);
+        wrong_value(walk, node, path, NULL, "cannot be written in YAML");
         break;
     default:
         walk_scalar(walk, field, node, path, member);
@@ -381,9 +492,17 @@ static void walk_value(struct walk *walk,
     }
 }
 
-/* ---- records
- * -----------------------------------------------------------------------------------------
- */
+/* ---- records ---- */
+
+/* A mapping on its way into a record. */
+struct mapping {
+    const struct record *record;
+    yaml_node_t *node;
+    const char *path;
+    const char *const *skip;
+    void *object;
+    uint64_t given; /* a bit per field: records have at most 64 */
+};
 
 static bool in_list(const char *word, const char *const *list)
 {
@@ -396,11 +515,11 @@ static bool in_list(const char *word, const char *const *list)
 }
 
 static bool seen_before(struct walk *walk,
-                        yaml_node_t *mapping,
+                        const yaml_node_t *mapping,
                         const yaml_node_pair_t *pair,
                         const char *text)
 {
-    for (yaml_node_pair_t *other = mapping->data.mapping.pairs.start; other < pair;
+    for (const yaml_node_pair_t *other = mapping->data.mapping.pairs.start; other < pair;
          other++) {
         const yaml_node_t *key = yaml_document_get_node(walk->document, other->key);
         if (key->type == YAML_SCALAR_NODE &&
@@ -411,39 +530,54 @@ static bool seen_before(struct walk *walk,
     return false;
 }
 
-// NOLINTNEXTLINE(misc-no-recursion): as deep as the record tables, which is bounded
-static void walk_pair(struct walk *walk,
-                      const struct record *record,
-                      yaml_node_t *mapping,
-                      const yaml_node_pair_t *pair,
-                      const char *path,
-                      const char *const *skip,
-                      void *object,
-                      uint64_t *given)
+/* True when the key is dealt with: told of as a fault, or somebody else's. */
+static bool key_is_done(struct walk *walk,
+                        struct mapping *mapping,
+                        const yaml_node_pair_t *pair,
+                        const yaml_node_t *key)
 {
-    yaml_node_t *key = yaml_document_get_node(walk->document, pair->key);
-    yaml_node_t *value = yaml_document_get_node(walk->document, pair->value);
-    char field_path[PLACE_PATH_SIZE];
     if (key->type != YAML_SCALAR_NODE) {
         wrong_shape(walk, key, "a key", "a single word", NULL);
+        return true;
+    }
+    const char *text = (const char *)key->data.scalar.value;
+    if (seen_before(walk, mapping->node, pair, text)) {
+        bool nested = mapping->path[0] != '\0';
+        fault_add(walk->faults, CONFIG_DUPLICATE, key->start_mark, node_width(key),
+                  "keep one of the two", "key \"%.40s\" stands twice%s%s", text,
+                  nested ? " in " : "", mapping->path);
+        return true;
+    }
+    if (strcmp(text, "<<") == 0) {
+        fault_add(walk->faults, CONFIG_FORBIDDEN, key->start_mark, node_width(key),
+                  "write the fields out", "merge keys (<<) are not allowed");
+        mapping->given = UINT64_MAX; /* what is missing was to come from there */
+        return true;
+    }
+    return in_list(text, mapping->skip) || strncmp(text, "x-", 2) == 0;
+}
+
+// NOLINTNEXTLINE(misc-no-recursion): as deep as the record tables, which is bounded
+static void
+walk_pair(struct walk *walk, struct mapping *mapping, const yaml_node_pair_t *pair)
+{
+    const yaml_node_t *key = yaml_document_get_node(walk->document, pair->key);
+    yaml_node_t *value = yaml_document_get_node(walk->document, pair->value);
+    const char *path = mapping->path;
+    char field_path[PLACE_PATH_SIZE];
+    if (key_is_done(walk, mapping, pair, key)) {
         return;
     }
     const char *text = (const char *)key->data.scalar.value;
-    if (seen_before(walk, mapping, pair, text)) {
-        fault_add(walk->faults, CONFIG_DUPLICATE, key->start_mark, node_width(key), NULL,
-                  "key \"%.40s\" stands twice%s%s", text, path[0] != '\0' ? " in " : "",
-                  path);
+    const struct field *field = record_field(mapping->record, text);
+    bool known = field != NULL;
+    field = known ? field : unknown_field(walk, mapping->record, key, path);
+    if (field != NULL) {
+        mapping->given |= UINT64_C(1) << (field - mapping->record->fields);
+    }
+    if (!known) {
         return;
     }
-    if (in_list(text, skip) || strncmp(text, "x-", 2) == 0) {
-        return;
-    }
-    const struct field *field = record_field(record, text);
-    if (field == NULL) {
-        unknown_field(walk, record, key, path);
-        return;
-    }
-    *given |= UINT64_C(1) << (field - record->fields);
     if ((field->flags & FIELD_SERVER) != 0) {
         fault_add(walk->faults, CONFIG_IGNORED, key->start_mark, node_width(key), NULL,
                   "\"%s\" is written by the server and is ignored here", text);
@@ -451,12 +585,31 @@ static void walk_pair(struct walk *walk,
     }
     (void)snprintf(field_path, sizeof(field_path), "%.80s%s%.40s", path,
                    path[0] != '\0' ? "." : "", text);
-    place_add(walk, field_path, is_null(value) ? key : value);
+    bool shown = value->type == YAML_SCALAR_NODE && !is_null(value);
+    place_add(walk, field_path, shown ? value : key);
     if (!is_null(value)) {
-        walk_value(walk, field, value, field_path, object);
+        walk_value(walk, field, value, field_path, mapping->object);
     } else if ((field->flags & FIELD_REQUIRED) != 0) {
         fault_add(walk->faults, CONFIG_MISSING, key->start_mark, node_width(key), NULL,
-                  "%s has no value", field_path);
+                  "%s has no value: %s", field_path, field->doc);
+    }
+}
+
+/* What the file leaves out is shown at the key above it. */
+static void find_missing(struct walk *walk, const struct mapping *mapping)
+{
+    const char *path = mapping->path;
+    const struct place *place = path[0] != '\0' ? place_find(walk->places, path) : NULL;
+    for (unsigned i = 0; i < mapping->record->field_count; i++) {
+        const struct field *field = &mapping->record->fields[i];
+        bool required =
+            (field->flags & FIELD_REQUIRED) != 0 && (field->flags & FIELD_SERVER) == 0;
+        if (required && (mapping->given & (UINT64_C(1) << i)) == 0) {
+            fault_add(walk->faults, CONFIG_MISSING,
+                      place != NULL ? place->mark : mapping->node->start_mark,
+                      place != NULL ? place->width : 1, NULL, "%s%s%s is missing: %s",
+                      path, path[0] != '\0' ? "." : "", field->name, field->doc);
+        }
     }
 }
 
@@ -468,25 +621,23 @@ void walk_record(struct walk *walk,
                  const char *const *skip,
                  void *object)
 {
-    uint64_t given = 0; /* a bit per field: records have fewer than 64 */
+    struct mapping mapping = {
+        .record = record, .node = node, .path = path, .skip = skip, .object = object};
+    REQUIRE(record->field_count <= 64);
     if (node->type != YAML_MAPPING_NODE) {
         wrong_shape(walk, node, path[0] != '\0' ? path : "a document", "a mapping",
                     "write key: value");
         return;
     }
-    for (yaml_node_pair_t *pair = node->data.mapping.pairs.start;
-         pair < node->data.mapping.pairs.top; pair++) {
-        walk_pair(walk, record, node, pair, path, skip, object, &given);
+    const yaml_node_pair_t *pairs = node->data.mapping.pairs.start;
+    size_t count = (size_t)(node->data.mapping.pairs.top - pairs);
+    if (count > CONFIG_MAP_KEYS_MAX) {
+        fault_add(walk->faults, CONFIG_TOO_LARGE, node->start_mark, 1, NULL,
+                  "a mapping of more than %d keys", CONFIG_MAP_KEYS_MAX);
+        return;
     }
-    for (unsigned i = 0; i < record->field_count; i++) {
-        const struct field *field = &record->fields[i];
-        bool required =
-            (field->flags & FIELD_REQUIRED) != 0 && (field->flags & FIELD_SERVER) == 0;
-        if (required && (given & (UINT64_C(1) << i)) == 0 &&
-            !in_list(field->name, skip)) {
-            fault_add(walk->faults, CONFIG_MISSING, node->start_mark, 1, NULL,
-                      "%s%s%s is missing: %s", path, path[0] != '\0' ? "." : "",
-                      field->name, field->doc);
-        }
+    for (size_t i = 0; i < count; i++) {
+        walk_pair(walk, &mapping, &pairs[i]);
     }
+    find_missing(walk, &mapping);
 }

@@ -2,8 +2,9 @@
  *
  * Shapes: walk_record fills an initialised record from a mapping node and goes on after
  * each fault. Where each value stood is kept in a place_list, so that faults found later
- * by path (object_check) can be shown in the file. Threads: one. Errors: faults only; out
- * of memory is a fault of its own.
+ * by path (object_check) can be shown in the file. A misspelt field counts as given, so
+ * that its absence is not a second fault. Threads: one. Errors: faults in the list;
+ * walk.out_of_memory, after which the record is incomplete.
  */
 #pragma once
 
@@ -11,10 +12,12 @@
 #include "model/objects.h"
 
 #define PLACE_PATH_SIZE 128
+#define CONFIG_MAP_KEYS_MAX \
+    256 /* keys of one mapping: no record or label list has more */
 
 struct place {
     char path[PLACE_PATH_SIZE]; /* "spec.nics[1].name" */
-    yaml_mark_t mark;           /* of the value, or of the key when it has no value */
+    yaml_mark_t mark; /* of a scalar; of the key for what is missing or larger */
     unsigned width;
 };
 struct place_list {
@@ -29,6 +32,7 @@ struct walk {
     yaml_document_t *document;
     struct fault_list *faults;
     struct place_list *places;
+    bool out_of_memory; /* set by the walk */
 };
 
 /* Fills `object` (initialised) from the mapping `node`. `path` is "" at the top; keys
@@ -39,7 +43,7 @@ void walk_record(struct walk *walk,
                  const char *path,
                  const char *const *skip,
                  void *object);
-/* Width of a scalar's first line, for the caret. */
+/* Width of a scalar, for the caret; 1 for all that takes more than a line. */
 unsigned node_width(const yaml_node_t *node);
 /* The candidate within edit distance 2 of word that is nearest, or NULL. */
 const char *nearest_word(const char *word, const char *const *candidates, unsigned count);

@@ -1,9 +1,12 @@
 /* YAML text to libyaml's nodes, with everything refused that Berth's YAML does not have.
  *
- * Shapes: yaml_reader_scan walks the events once for what nodes no longer show (anchors,
- * aliases, tags, depth) and for syntax; yaml_reader_next then gives one document after
- * another. Faults go to a fault_list, which keeps at most CONFIG_FAULTS_MAX, in the order
- * found. Threads: one. Ownership: nodes belong to the document.
+ * Shapes: yaml_reader cuts the text where documents begin (`---`) and end (`...`), so
+ * that a syntax fault in one document leaves the others readable, and gives one document
+ * after another; of each, the events are walked first for what nodes no longer show
+ * (anchors, aliases, tags, depth). Faults go to a fault_list, which keeps at most
+ * CONFIG_FAULTS_MAX of them, errors before warnings, in the order found. Threads: one.
+ * Ownership: the text is borrowed; nodes belong to the document. Errors: faults in the
+ * list, -ENOMEM.
  */
 #pragma once
 
@@ -15,9 +18,10 @@
 
 struct fault_list {
     struct config_fault *faults; /* owned by the config that is being filled */
-    unsigned count;
-    unsigned error_count;
-    bool full; /* more were found than are kept */
+    unsigned count;              /* kept */
+    unsigned error_count;        /* found, kept or not */
+    unsigned warning_count;
+    unsigned first_line; /* of the document that marks count from, 0-based */
 };
 
 /* Stable codes; docs/errors.md explains each. */
@@ -43,7 +47,8 @@ enum config_code {
 const char *config_code_text(enum config_code code);
 const char *config_code_sentence(enum config_code code);
 
-/* Adds a fault at a mark; hint may be NULL. */
+/* Adds a fault at a mark (counted from first_line); hint may be NULL. Foreign text in it
+ * is made printable. */
 void fault_add(struct fault_list *list,
                enum config_code code,
                yaml_mark_t mark,
@@ -52,13 +57,22 @@ void fault_add(struct fault_list *list,
                const char *format,
                ...) __attribute__((format(printf, 6, 7)));
 
-/* False when the text cannot be walked as nodes (the faults say why). */
-bool yaml_reader_scan(const char *text, size_t size, struct fault_list *faults);
+/* Replaces control characters and what is not UTF-8 by `substitute`, in place, and drops
+ * a character that was cut in two at the end. */
+void text_make_printable(char *text, char substitute);
+/* Bytes of the line at `text` without its break; *ret_break_size is 0 at the end. Lines
+ * break where libyaml breaks them. */
+size_t yaml_line_size(const char *text, size_t size, size_t *ret_break_size);
 
 struct yaml_reader {
-    yaml_parser_t parser;
+    const char *text; /* what is left, borrowed */
+    size_t size;
+    unsigned line; /* of text, 0-based */
 };
 void yaml_reader_init(struct yaml_reader *reader, const char *text, size_t size);
-void yaml_reader_fini(struct yaml_reader *reader);
-/* The next document, to be ended with yaml_document_delete; false at the end. */
-bool yaml_reader_next(struct yaml_reader *reader, yaml_document_t *ret_document);
+/* 1 with the next document that can be walked (end it with yaml_document_delete; its
+ * root may be an empty scalar), 0 at the end, -ENOMEM. Documents that cannot be walked
+ * are told of and passed over. Sets faults->first_line. */
+int yaml_reader_next(struct yaml_reader *reader,
+                     struct fault_list *faults,
+                     yaml_document_t *ret_document);

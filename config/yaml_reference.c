@@ -1,0 +1,239 @@
+/* The record tables as a Markdown reference: docs/yaml.md. See config.h. */
+#include "base/cleanup.h"
+#include "config/config.h"
+#include "model/field.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PATH_SIZE 128
+
+/* A record's place among the rows of a kind. */
+struct rows {
+    FILE *stream;
+    const struct record *record;
+    const void *object; /* with its fallbacks */
+    const char *path;   /* "spec." */
+};
+
+static const char introduction[] =
+    "# YAML reference\n"
+    "\n"
+    "<!-- Printed from the field tables (config/yaml_reference.c). After a change of "
+    "them:\n"
+    "     BERTH_WRITE_DOCS=1 build/dev/tests/config_yaml_reference_test -->\n"
+    "\n"
+    "A file holds one or more objects, each a document that begins with `---` (the first "
+    "may go without).\n"
+    "Every object has `apiVersion: berth/v1`, a `kind`, `metadata` and, nearly always, a "
+    "`spec`. Fields that\n"
+    "are not in these tables are errors, except those that begin with `x-`: they are "
+    "yours and are ignored.\n"
+    "`status` and other fields that the server writes are ignored with a warning, so "
+    "that "
+    "what\n"
+    "`berth show -o yaml` prints can be applied again. `berth schema` prints the same "
+    "tables as JSON Schema for\n"
+    "editors; what each error code means is in [errors.md](errors.md).\n"
+    "\n"
+    "## How values are written\n"
+    "\n"
+    "| type | written as |\n"
+    "| --- | --- |\n"
+    "| name | 1 to 63 of `a-z`, `0-9` and `-`, starting with a letter, not ending with "
+    "`-` |\n"
+    "| size | a number and a unit: `128MiB`, `1.5GiB`, `20GB` (B, kB, MB, GB, TB, KiB, "
+    "MiB, GiB, TiB) |\n"
+    "| CPUs | `2`, `0.5`, `1500m` (thousandths) |\n"
+    "| duration | a number and a unit: `500ms`, `30s`, `5m`, `1h`, `1d` |\n"
+    "| percent | `60%`, `12.5%` |\n"
+    "| network | `10.20.0.0/24`, without host bits |\n"
+    "| address | `10.20.0.1` |\n"
+    "| time | `2026-11-23T09:15:04Z` |\n"
+    "| rule | a placement rule, below |\n"
+    "| sha256 | 64 hex digits |\n"
+    "| text, number | as they are; quotes are needed only where YAML needs them |\n"
+    "\n"
+    "YAML is read without anchors, aliases, merge keys and tags. The field says what "
+    "type "
+    "its value has, so\n"
+    "`no` stays a text where a text is expected. Limits: 1 MiB, 32 levels and 1000 "
+    "objects a file.\n"
+    "\n"
+    "## Placement rules\n"
+    "\n"
+    "Rules compare facts of a host: `host.name`, `host.zone` (short for "
+    "`host.label.zone`), `host.label.KEY`,\n"
+    "`host.kvm` (none, emulated, native), `host.engine` (one the host offers), "
+    "`host.cpu.cores`, `host.memory`,\n"
+    "`host.numa`. Operators: `==` `!=` `<` `<=` `>` `>=`, `in [a, b]`, `and`, `or`, "
+    "`not`, parentheses.\n"
+    "\n"
+    "```yaml\n"
+    "placement:\n"
+    "  require:\n"
+    "    - host.zone in [r1, r2]\n"
+    "    - host.kvm == native and host.memory >= 64GiB\n"
+    "```\n";
+
+static const char *const unit_words[] = {
+    [UNIT_NONE] = "number",       [UNIT_BYTES] = "size",   [UNIT_MCPU] = "CPUs",
+    [UNIT_DURATION] = "duration", [UNIT_INSTANT] = "time", [UNIT_PERMILLE] = "percent",
+    [UNIT_IPV4] = "address",      [UNIT_CIDR] = "network", [UNIT_MAC] = "MAC address",
+    [UNIT_EXPRESSION] = "rule",
+};
+
+static const char *type_word(const struct field *field)
+{
+    switch (field->type) {
+    case FIELD_BOOL:
+        return "true, false";
+    case FIELD_U32:
+    case FIELD_U64:
+        return unit_words[field->unit];
+    case FIELD_NAME:
+        return "name";
+    case FIELD_DIGEST:
+        return "sha256";
+    case FIELD_RECORD:
+        return "mapping";
+    case FIELD_LIST:
+        return "list";
+    case FIELD_TEXTS:
+        return field->unit == UNIT_EXPRESSION ? "list of rules" : "list of texts";
+    case FIELD_LABELS:
+        return "mapping of texts";
+    default:
+        return "text";
+    }
+}
+
+static void print_words(const struct field *field, FILE *stream)
+{
+    const char *comma = "";
+    for (uint64_t i = field->min; i <= field->max && field->names[i] != NULL; i++) {
+        if (field->names[i][0] != '\0') {
+            (void)fprintf(stream, "%s`%s`", comma, field->names[i]);
+            comma = ", ";
+        }
+    }
+}
+
+/* A number of the field as people write it, in fresh memory. */
+static char *number_text(const struct field *field, uint64_t value)
+{
+    uint64_t member = 0; /* as large as any number */
+    field_set_number(field, &member, value);
+    return field_format(field, &member);
+}
+
+/* Bounds that say something: 0 and what the type ends at do not. */
+static void print_bounds(const struct field *field, FILE *stream)
+{
+    bool number = field->type == FIELD_U32 || field->type == FIELD_U64;
+    uint64_t top = field->type == FIELD_U32 ? UINT32_MAX : UINT64_MAX;
+    if (number && field->max < top) {
+        CLEANUP_FREE char *least = number_text(field, field->min);
+        CLEANUP_FREE char *most = number_text(field, field->max);
+        (void)fprintf(stream, ", %s to %s", least != NULL ? least : "?",
+                      most != NULL ? most : "?");
+    } else if (field->type == FIELD_LIST || field->type == FIELD_TEXTS ||
+               field->type == FIELD_LABELS) {
+        if (field->min > 0) {
+            (void)fprintf(stream, ", at least %" PRIu64, field->min);
+        }
+        (void)fprintf(stream, ", at most %zu", field_count_max(field));
+    } else if (field->type == FIELD_TEXT) {
+        (void)fprintf(stream, ", at most %zu bytes", field_count_max(field));
+    }
+}
+
+static void print_default(const struct rows *rows, const struct field *field)
+{
+    bool number = field->type <= FIELD_ENUM;
+    if ((field->flags & FIELD_REQUIRED) != 0) {
+        (void)fputs("required", rows->stream);
+    } else if (number && (field->fallback != 0 || field->unit == UNIT_NONE)) {
+        CLEANUP_FREE char *text = field_format(field, field_at(field, rows->object));
+        (void)fprintf(rows->stream, "`%s`", text != NULL ? text : "?");
+    }
+}
+
+static void print_rows(const struct rows *rows);
+
+// NOLINTNEXTLINE(misc-no-recursion): as deep as the record tables, which is bounded
+static void print_row(const struct rows *rows, const struct field *field)
+{
+    (void)fprintf(rows->stream, "| `%s%s%s` | ", rows->path, field->name,
+                  field->type == FIELD_LIST ? "[]" : "");
+    if (field->type == FIELD_ENUM) {
+        print_words(field, rows->stream);
+    } else {
+        (void)fputs(type_word(field), rows->stream);
+        print_bounds(field, rows->stream);
+    }
+    (void)fputs(" | ", rows->stream);
+    print_default(rows, field);
+    (void)fprintf(rows->stream, " | %s |\n", field->doc);
+    if (field->type == FIELD_RECORD || field->type == FIELD_LIST) {
+        char path[PATH_SIZE];
+        CLEANUP_FREE void *item = calloc(1, field->record->size_bytes);
+        if (item == NULL) {
+            return; /* a shorter page, which the test of docs/yaml.md refuses */
+        }
+        record_init(field->record, item);
+        (void)snprintf(path, sizeof(path), "%s%s%s.", rows->path, field->name,
+                       field->type == FIELD_LIST ? "[]" : "");
+        print_rows(&(struct rows){rows->stream, field->record, item, path});
+        record_fini(field->record, item);
+    }
+}
+
+// NOLINTNEXTLINE(misc-no-recursion): as deep as the record tables, which is bounded
+static void print_rows(const struct rows *rows)
+{
+    for (unsigned i = 0; i < rows->record->field_count; i++) {
+        const struct field *field = &rows->record->fields[i];
+        if ((field->flags & (FIELD_SERVER | FIELD_SECRET)) == 0 &&
+            field->type != FIELD_BLOB) {
+            print_row(rows, field);
+        }
+    }
+}
+
+static const char *scope_sentence(enum kind_scope scope)
+{
+    return scope == SCOPE_CLUSTER  ? "Belongs to the whole cluster: `metadata.tenant` is "
+                                     "not allowed."
+           : scope == SCOPE_TENANT ? "Belongs to a tenant; without `metadata.tenant` to "
+                                     "`" DEFAULT_TENANT "`."
+                                   : "Belongs to a tenant, or without `metadata.tenant` "
+                                     "to the whole cluster.";
+}
+
+static void print_kind(const struct kind_info *info, FILE *stream)
+{
+    void *object = object_new(info->kind);
+    if (object == NULL) {
+        return;
+    }
+    (void)fprintf(stream,
+                  "\n## %s\n\n%s\n\n| field | value | default | meaning |\n"
+                  "| --- | --- | --- | --- |\n",
+                  info->name, scope_sentence(info->scope));
+    print_rows(&(struct rows){stream, info->record, object, ""});
+    object_free(info->kind, object);
+}
+
+void config_reference(FILE *stream)
+{
+    (void)fputs(introduction, stream);
+    for (int kind = 1; kind < KIND_COUNT; kind++) {
+        const struct kind_info *info = kind_info((enum kind)kind);
+        if (info->user_writable) {
+            print_kind(info, stream);
+        }
+    }
+}
