@@ -1,0 +1,122 @@
+/* Goal: an answer is given once and in order, to a client that is still there. */
+#include "api/exchange.h"
+#include "base/err.h"
+#include "support/test_main.h"
+
+#include <string.h>
+
+static char said[64]; /* what the sink was told: h, d, e, r; c: the handler was told */
+
+static void say(const char *what)
+{
+    strncat(said, what, sizeof(said) - strlen(said) - 1);
+}
+
+static void told_head(void *sink,
+                      int status,
+                      const char *type,
+                      const struct exchange_header *headers,
+                      unsigned count)
+{
+    (void)sink, (void)status, (void)type, (void)headers, (void)count;
+    say("h");
+}
+
+static int told_data(void *sink, const void *data, size_t size)
+{
+    (void)sink, (void)data, (void)size;
+    say("d");
+    return 0;
+}
+
+static void told_end(void *sink)
+{
+    (void)sink;
+    say("e");
+}
+
+static void told_released(void *sink)
+{
+    (void)sink;
+    say("r");
+}
+
+static void told_cancel(void *context)
+{
+    say("c");
+    exchange_unref(context);
+}
+
+static const struct exchange_sink ops = {told_head, told_data, told_end, told_released};
+
+START_TEST(an_answer_is_one_head_then_data_then_one_end)
+{
+    struct exchange_request request = {.method = "GET", .path = strdup("/v1/vms")};
+    struct exchange *exchange = exchange_new(&request, &ops, NULL);
+
+    ck_assert_ptr_null(request.path); /* taken */
+    ck_assert_int_eq(exchange_data(exchange, "x", 1), BERTH_ECLOSED);
+    exchange_head(exchange, 200, NULL, NULL, 0);
+    exchange_head(exchange, 500, NULL, NULL, 0);
+    ck_assert_int_eq(exchange_data(exchange, "x", 1), 0);
+    ck_assert_int_eq(exchange_data(exchange, "", 0), 0);
+    exchange_end(exchange);
+    exchange_end(exchange);
+    exchange_cancel(exchange);
+    ck_assert_int_eq(exchange_data(exchange, "x", 1), BERTH_ECLOSED);
+    ck_assert_ptr_null(exchange_unref(exchange));
+    ck_assert_str_eq(said, "hder");
+}
+END_TEST
+
+START_TEST(a_client_that_goes_away_is_told_once_and_hears_no_more)
+{
+    struct exchange_request request = {.method = "GET", .path = strdup("/v1/vms")};
+    struct exchange *exchange = exchange_new(&request, &ops, NULL);
+
+    exchange_on_cancel(exchange, told_cancel, exchange_ref(exchange));
+    exchange_head(exchange, 200, NULL, NULL, 0);
+    exchange_cancel(exchange);
+    exchange_cancel(exchange);
+    ck_assert(exchange_ended(exchange) && exchange_begun(exchange));
+    ck_assert_int_eq(exchange_data(exchange, "x", 1), BERTH_ECLOSED);
+    exchange_end(exchange);
+    exchange_unref(exchange);
+    ck_assert_str_eq(said, "hcr");
+}
+END_TEST
+
+static void told_input(void *context, const void *data, size_t size)
+{
+    (void)data;
+    ck_assert_uint_eq(size, 2);
+    say("i");
+    exchange_end(context);
+    exchange_unref(context); /* the transport still holds its own */
+}
+
+START_TEST(input_reaches_the_handler_until_the_end)
+{
+    struct exchange_request request = {.method = "GET", .path = strdup("/v1/vms")};
+    struct exchange *exchange = exchange_new(&request, &ops, NULL);
+
+    exchange_input(exchange, "ab", 2); /* nobody listens yet */
+    exchange_on_input(exchange, told_input, exchange_ref(exchange));
+    exchange_input(exchange, "", 0);
+    exchange_input(exchange, "ab", 2);
+    exchange_input(exchange, "ab", 2);
+    exchange_unref(exchange);
+    ck_assert_str_eq(said, "ier");
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("exchange_answer");
+    TCase *tests = tcase_create("exchange_answer");
+    tcase_add_test(tests, an_answer_is_one_head_then_data_then_one_end);
+    tcase_add_test(tests, a_client_that_goes_away_is_told_once_and_hears_no_more);
+    tcase_add_test(tests, input_reaches_the_handler_until_the_end);
+    suite_add_tcase(suite, tests);
+    return test_main_run(suite);
+}
