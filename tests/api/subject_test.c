@@ -1,0 +1,208 @@
+/* Goal: who may do what, as one matrix that can be read against the rules in the header.
+ * Method: a small state with two tenants and one token per kind of role. */
+#include "api/subject.h"
+#include "base/cleanup.h"
+#include "model/command.h"
+#include "support/test_main.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define EXPIRES_WALL_MS 5000
+
+static struct state *state;
+
+static void put(enum kind kind, void *object)
+{
+    struct command command;
+    struct apply_result result;
+    command_init(&command, COMMAND_PUT);
+    command.wall_ms = 1000;
+    snprintf(command.subject, sizeof(command.subject), "system");
+    ck_assert_int_eq(command_set_put(&command, kind, object, REVISION_ANY), 0);
+    state_apply(state, &command, &result);
+    ck_assert_msg(result.code == 0, "%s", result.text);
+    command_fini(&command);
+    object_free(kind, object);
+}
+
+static void put_tenant(const char *name, const struct member *members, unsigned count)
+{
+    struct tenant *tenant = object_new(KIND_TENANT);
+    struct record_list list = {0};
+    snprintf(tenant->meta.name, NAME_SIZE, "%s", name);
+    for (unsigned i = 0; i < count; i++) {
+        struct member *member = record_list_add(&member_record, &list);
+        ck_assert_int_eq(record_set_text(&member->subject, members[i].subject), 0);
+        member->role = members[i].role;
+    }
+    tenant->spec.members.items = list.items;
+    tenant->spec.members.count = list.count;
+    put(KIND_TENANT, tenant);
+}
+
+/* In the matrix a column is one question, and the answer is y, n (forbidden) or - (as if
+ * it were not there). */
+static const struct question {
+    enum access_verb verb;
+    enum kind kind;
+    const char *tenant;
+    const char *name;
+} questions[] = {
+    {ACCESS_READ, KIND_VM, "shop", "a"},      {ACCESS_WRITE, KIND_VM, "shop", "a"},
+    {ACCESS_READ, KIND_VM, "bank", "a"},      {ACCESS_WRITE, KIND_VM, "bank", "a"},
+    {ACCESS_READ, KIND_HOST, "", "h1"},       {ACCESS_WRITE, KIND_HOST, "", "h1"},
+    {ACCESS_READ, KIND_OPERATION, "", "o"},   {ACCESS_WRITE, KIND_OPERATION, "", "o"},
+    {ACCESS_READ, KIND_TOKEN, "", "t"},       {ACCESS_WRITE, KIND_TOKEN, "", "t"},
+    {ACCESS_READ, KIND_IMAGE, "", "linux"},   {ACCESS_WRITE, KIND_IMAGE, "", "linux"},
+    {ACCESS_READ, KIND_TENANT, "", "shop"},   {ACCESS_WRITE, KIND_TENANT, "", "shop"},
+    {ACCESS_READ, KIND_TENANT, "", "bank"},   {ACCESS_WRITE, KIND_TENANT, "", "bank"},
+    {ACCESS_READ, KIND_TENANT, "", NULL},     {ACCESS_WRITE, KIND_TENANT, "", NULL},
+    {ACCESS_READ, KIND_TENANT, "", "no-such"}};
+
+/* Columns in pairs, read and write: VM in shop, VM in bank; host, operation, token, image
+ * of the cluster; tenant shop, tenant bank, tenants as a whole; last a tenant that is
+ * not there. */
+static const struct row {
+    const char *token;
+    enum role role;
+    const char *tenant;
+    const char *answers;
+    bool upload;
+} rows[] = {
+    {"all-admin", ROLE_ADMIN, "", "yyyy yyyyyyyy yyyyyy y", true},
+    {"all-operator", ROLE_OPERATOR, "", "yyyy ynynnnyn ynynyn y", true},
+    {"all-viewer", ROLE_VIEWER, "", "ynyn ynynnnyn ynynyn y", false},
+    {"shop-admin", ROLE_ADMIN, "shop", "yy-- nnnnnnyn yn--yn -", true},
+    {"shop-operator", ROLE_OPERATOR, "shop", "yy-- nnnnnnyn yn--yn -", true},
+    {"shop-viewer", ROLE_VIEWER, "shop", "yn-- nnnnnnyn yn--yn -", false},
+    {"guest", ROLE_VIEWER, "bank", "yyyn nnnnnnyn ynynyn -", true},    /* and member */
+    {"helper", ROLE_VIEWER, "", "yyyn ynynnnyn ynynyn y", true},       /* and member */
+    {"demoted", ROLE_OPERATOR, "shop", "yy-- nnnnnnyn yn--yn -", true} /* the stronger */
+};
+
+static struct exchange_credentials credentials_of(uint8_t hash)
+{
+    struct exchange_credentials credentials = {.has_token = true};
+    memset(credentials.token_hash.bytes, hash, DIGEST_SIZE);
+    return credentials;
+}
+
+static void put_token(const struct row *row, uint8_t hash, uint64_t expires_wall_ms)
+{
+    struct token *token = object_new(KIND_TOKEN);
+    snprintf(token->meta.name, NAME_SIZE, "%s", row->token);
+    snprintf(token->spec.tenant, NAME_SIZE, "%s", row->tenant);
+    token->spec.role = row->role;
+    token->spec.expires_wall_ms = expires_wall_ms;
+    memset(token->spec.hash.bytes, hash, DIGEST_SIZE);
+    put(KIND_TOKEN, token);
+}
+
+static void setup(void)
+{
+    char guest[] = "token:guest", helper[] = "token:helper", demoted[] = "token:demoted";
+    const struct member members[] = {{.subject = guest, .role = ROLE_OPERATOR},
+                                     {.subject = helper, .role = ROLE_OPERATOR},
+                                     {.subject = demoted, .role = ROLE_VIEWER}};
+    state = state_new(NULL, NULL);
+    put_tenant("shop", members, ARRAY_COUNT(members));
+    put_tenant("bank", NULL, 0);
+    for (unsigned i = 0; i < ARRAY_COUNT(rows); i++) {
+        put_token(&rows[i], (uint8_t)(i + 1), 0);
+    }
+}
+
+static void teardown(void)
+{
+    state = state_free(state);
+}
+
+static void assert_answers(const struct subject *subject, const char *answers)
+{
+    char got[64] = "";
+    for (unsigned i = 0; i < ARRAY_COUNT(questions); i++) {
+        const struct question *ask = &questions[i];
+        int r = subject_may(state, subject, ask->verb, ask->kind, ask->tenant, ask->name);
+        ck_assert(r == 0 || r == BERTH_EFORBIDDEN || r == BERTH_ENOTFOUND);
+        bool gap = i == 4 || i == 12 || i == 18;
+        strcat(got, gap ? " " : "");
+        strcat(got, r == 0 ? "y" : r == BERTH_EFORBIDDEN ? "n" : "-");
+    }
+    ck_assert_str_eq(got, answers);
+}
+
+START_TEST(a_token_may_what_its_row_says)
+{
+    struct exchange_credentials credentials = credentials_of((uint8_t)(_i + 1));
+    struct subject subject;
+    char name[SUBJECT_SIZE];
+    snprintf(name, sizeof(name), "token:%s", rows[_i].token);
+
+    ck_assert_int_eq(subject_authenticate(state, &credentials, 1, &subject), 0);
+    ck_assert_str_eq(subject.name, name);
+    assert_answers(&subject, rows[_i].answers);
+    ck_assert_int_eq(subject_may_upload(state, &subject), rows[_i].upload);
+}
+END_TEST
+
+START_TEST(root_of_a_host_may_all_unless_it_shows_a_token)
+{
+    struct exchange_credentials root = {.local_root = true};
+    struct exchange_credentials weaker = credentials_of(3);
+    struct subject subject;
+
+    ck_assert_int_eq(subject_authenticate(state, &root, 1, &subject), 0);
+    ck_assert_str_eq(subject.name, "root");
+    assert_answers(&subject, rows[0].answers);
+    weaker.local_root = true;
+    ck_assert_int_eq(subject_authenticate(state, &weaker, 1, &subject), 0);
+    assert_answers(&subject, rows[2].answers);
+}
+END_TEST
+
+START_TEST(who_is_not_known_is_not_authenticated)
+{
+    static const struct row join = {.token = "join", .role = ROLE_JOIN, .tenant = ""};
+    struct exchange_credentials nothing = {0};
+    struct exchange_credentials zero = credentials_of(0);
+    struct exchange_credentials stranger = credentials_of(0x77);
+    struct exchange_credentials joining = credentials_of(0x55);
+    struct subject subject;
+    put_token(&join, 0x55, 0);
+
+    ck_assert_int_eq(subject_authenticate(state, &nothing, 1, &subject), BERTH_EAUTH);
+    ck_assert_int_eq(subject_authenticate(state, &zero, 1, &subject), BERTH_EAUTH);
+    ck_assert_int_eq(subject_authenticate(state, &joining, 1, &subject), BERTH_EAUTH);
+    stranger.local_root = true; /* a wrong token is not forgiven to root either */
+    ck_assert_int_eq(subject_authenticate(state, &stranger, 1, &subject), BERTH_EAUTH);
+}
+END_TEST
+
+START_TEST(a_token_ends_at_its_millisecond)
+{
+    static const struct row brief = {"brief", ROLE_ADMIN, "", "", true};
+    struct exchange_credentials credentials = credentials_of(0x66);
+    struct subject subject;
+    put_token(&brief, 0x66, EXPIRES_WALL_MS);
+
+    ck_assert_int_eq(
+        subject_authenticate(state, &credentials, EXPIRES_WALL_MS - 1, &subject), 0);
+    ck_assert_uint_eq(subject.expires_wall_ms, EXPIRES_WALL_MS);
+    ck_assert_int_eq(subject_authenticate(state, &credentials, EXPIRES_WALL_MS, &subject),
+                     BERTH_EAUTH);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("subject");
+    TCase *tests = tcase_create("subject");
+    tcase_add_checked_fixture(tests, setup, teardown);
+    tcase_add_loop_test(tests, a_token_may_what_its_row_says, 0, ARRAY_COUNT(rows));
+    tcase_add_test(tests, root_of_a_host_may_all_unless_it_shows_a_token);
+    tcase_add_test(tests, who_is_not_known_is_not_authenticated);
+    tcase_add_test(tests, a_token_ends_at_its_millisecond);
+    suite_add_tcase(suite, tests);
+    return test_main_run(suite);
+}
