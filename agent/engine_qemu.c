@@ -105,7 +105,7 @@ static void add_machine(struct arguments *arguments,
     }
     add(arguments, "-append");
     if (platform->microvm && !platform->native) {
-        add(arguments, "%s tsc_early_khz=%" PRIu32 "%s%s", CMDLINE_ALWAYS,
+        add(arguments, "%s tsc=reliable tsc_early_khz=%" PRIu32 "%s%s", CMDLINE_ALWAYS,
             platform->tsc_khz, vm->cmdline[0] != '\0' ? " " : "", vm->cmdline);
     } else {
         add(arguments, "%s%s%s", CMDLINE_ALWAYS, vm->cmdline[0] != '\0' ? " " : "",

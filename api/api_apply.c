@@ -323,6 +323,7 @@ static void applied(struct api_call *call)
     if (refusal != NULL) {
         call_fail_with(
             call, &(struct problem){.code = refusal->code,
+                                    .status = refusal->code == BERTH_ENOTFOUND ? 422 : 0,
                                     .detail = refusal->text,
                                     .extra = json_pack("{s:o}", "results", results)});
         return;

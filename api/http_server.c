@@ -92,7 +92,8 @@ static void server_wake(void *context)
     loop_post_send(server->run);
 }
 
-static void mhd_log(void *context, const char *format, va_list arguments)
+__attribute__((format(printf, 2, 0))) static void
+mhd_log(void *context, const char *format, va_list arguments)
 {
     char text[256];
     (void)context;

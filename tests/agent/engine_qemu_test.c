@@ -89,7 +89,7 @@ START_TEST(an_emulated_kernel_boots_on_microvm_and_is_told_its_clock)
         "-initrd",
         "/images/initrd",
         "-append",
-        "console=ttyS0 reboot=t panic=-1 tsc_early_khz=2250000 quiet",
+        "console=ttyS0 reboot=t panic=-1 tsc=reliable tsc_early_khz=2250000 quiet",
         CHANNELS("device"),
         NIC("device"),
         NULL};

@@ -1,4 +1,4 @@
-#include "state_fixture.h"
+#include "support/state_fixture.h"
 
 static const struct host *host_named(const char *name)
 {

@@ -1,4 +1,4 @@
-#include "state_fixture.h"
+#include "support/state_fixture.h"
 
 #define CIDR(address, prefix) (((uint64_t)(address) << 8) | (prefix))
 

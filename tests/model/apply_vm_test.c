@@ -1,4 +1,4 @@
-#include "state_fixture.h"
+#include "support/state_fixture.h"
 
 static uint64_t h2;
 

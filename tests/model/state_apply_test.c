@@ -1,4 +1,4 @@
-#include "state_fixture.h"
+#include "support/state_fixture.h"
 
 static int noop(uint32_t cookie)
 {

@@ -1,4 +1,4 @@
-#include "state_fixture.h"
+#include "support/state_fixture.h"
 
 static uint8_t *data;
 static size_t size;

@@ -1,4 +1,4 @@
-#include "state_fixture.h"
+#include "support/state_fixture.h"
 
 START_TEST(a_new_state_is_empty_and_hashes_the_same_everywhere)
 {

@@ -4,7 +4,7 @@
  * the loop; a failure names it. */
 #include "base/random.h"
 #include "base/u64_map.h"
-#include "state_fixture.h"
+#include "support/state_fixture.h"
 
 #define STEPS       4000
 #define CHECK_EVERY 20
