@@ -1,11 +1,14 @@
 #include "config/yaml_emit.h"
 
 #include "base/bytes.h"
+#include "base/cleanup.h"
 
 #include <yaml.h>
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #define EMIT_SIZE_MAX  (16u << 20)
 #define EMIT_DEPTH_MAX 64
@@ -17,18 +20,24 @@ static int take(void *context, unsigned char *data, size_t size)
     return writer->error == 0;
 }
 
-/* Plain texts that a YAML reader would take for null, a boolean or a number. */
+/* Plain texts that a YAML reader, of 1.1 or 1.2, would take for null, a boolean, a number
+ * or a date. */
 static bool looks_typed(const char *text)
 {
-    static const char *const words[] = {"",     "~",    "null",  "Null",  "NULL",  "true",
-                                        "True", "TRUE", "false", "False", "FALSE", "yes",
-                                        "no",   "on",   "off",   "y",     "n"};
-    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
-        if (strcmp(text, words[i]) == 0) {
+    static const char *const words[] = {"~",     "null", "true", "false", "yes",  "no",
+                                        "on",    "off",  "y",    "n",     ".inf", "-.inf",
+                                        "+.inf", ".nan", "=",    "<<"};
+    if (text[0] == '\0' || strncmp(text, "0x", 2) == 0 || strncmp(text, "0o", 2) == 0 ||
+        strncmp(text, "0b", 2) == 0) {
+        return true;
+    }
+    for (size_t i = 0; i < ARRAY_COUNT(words); i++) {
+        if (strcasecmp(text, words[i]) == 0) {
             return true;
         }
     }
-    return text[strspn(text, "0123456789.+-eExX_:")] == '\0';
+    return strpbrk(text, "0123456789") != NULL &&
+           text[strspn(text, "0123456789.+-eE_:")] == '\0';
 }
 
 static int emit_scalar(yaml_emitter_t *emitter, const char *text, bool quote)
@@ -38,6 +47,21 @@ static int emit_scalar(yaml_emitter_t *emitter, const char *text, bool quote)
                &event, NULL, NULL, (const yaml_char_t *)text, (int)strlen(text), 1, 1,
                quote ? YAML_DOUBLE_QUOTED_SCALAR_STYLE : YAML_ANY_SCALAR_STYLE) &&
            yaml_emitter_emit(emitter, &event);
+}
+
+/* The shortest text that is read as the same number, and as no integer. */
+static void format_real(double value, char *text, size_t size)
+{
+    for (int digits = 15; digits <= 17; digits++) {
+        (void)snprintf(text, size, "%.*g", digits, value);
+        if (strtod(text, NULL) == value) {
+            break;
+        }
+    }
+    if (text[strcspn(text, ".e")] == '\0') {
+        size_t used = strlen(text);
+        (void)snprintf(text + used, size - used, ".0"); /* fits: 24 characters at most */
+    }
 }
 
 static int emit_value(yaml_emitter_t *emitter, const json_t *value, int depth);
@@ -101,7 +125,7 @@ static int emit_value(yaml_emitter_t *emitter, const json_t *value, int depth)
                        (long long)json_integer_value(value));
         return emit_scalar(emitter, number, false);
     case JSON_REAL:
-        (void)snprintf(number, sizeof(number), "%.17g", json_real_value(value));
+        format_real(json_real_value(value), number, sizeof(number));
         return emit_scalar(emitter, number, false);
     case JSON_TRUE:
         return emit_scalar(emitter, "true", false);
