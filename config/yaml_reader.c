@@ -422,28 +422,40 @@ static bool is_preamble(const char *line, size_t size)
     return blank == size || line[blank] == '#' || line[0] == '%';
 }
 
-/* Bytes of the text up to where the next document begins, and their lines. YAML ends a
- * document at such a line wherever it stands, inside of quotes as well. */
-static size_t part_size(const char *text, size_t size, unsigned *ret_lines)
+/* `...` ends a document and needs nothing from a parser. */
+static bool is_end(const char *line, size_t size)
 {
+    return is_marker(line, size, "...") && (size == 3 || is_preamble(line + 3, size - 3));
+}
+
+/* A document's share of the text. */
+struct part {
+    size_t size;     /* up to where the next one begins */
+    size_t own_size; /* without its end marker */
+    unsigned lines;
+};
+
+/* YAML begins and ends documents at such lines wherever they stand, inside of quotes as
+ * well. */
+static struct part part_at(const char *text, size_t size)
+{
+    struct part part = {0};
     bool has_content = false;
-    size_t at = 0;
-    *ret_lines = 0;
-    while (at < size) {
+    bool ended = false;
+    while (part.size < size && !ended) {
         size_t broken = 0;
-        size_t used = yaml_line_size(text + at, size - at, &broken);
-        const char *line = text + at;
+        const char *line = text + part.size;
+        size_t used = yaml_line_size(line, size - part.size, &broken);
         if (has_content && is_marker(line, used, "---")) {
             break;
         }
-        at += used + broken;
-        *ret_lines += broken > 0 ? 1U : 0U;
-        if (is_marker(line, used, "...")) {
-            break;
-        }
+        ended = is_end(line, used);
+        part.size += used + broken;
+        part.own_size = ended ? part.own_size : part.size;
+        part.lines += broken > 0 ? 1U : 0U;
         has_content = has_content || !is_preamble(line, used);
     }
-    return at;
+    return part;
 }
 
 static int load(const char *text, size_t size, yaml_document_t *ret_document)
@@ -470,14 +482,13 @@ int yaml_reader_next(struct yaml_reader *reader,
 {
     while (reader->size > 0) {
         const char *text = reader->text;
-        unsigned lines = 0;
-        size_t size = part_size(text, reader->size, &lines);
+        struct part part = part_at(text, reader->size);
         faults->first_line = reader->line;
-        reader->text += size;
-        reader->size -= size;
-        reader->line += lines;
-        int r = scan(text, size, faults);
-        r = r > 0 ? load(text, size, ret_document) : r;
+        reader->text += part.size;
+        reader->size -= part.size;
+        reader->line += part.lines;
+        int r = scan(text, part.own_size, faults);
+        r = r > 0 ? load(text, part.own_size, ret_document) : r;
         if (r != 0) {
             return r;
         }
