@@ -81,6 +81,14 @@ headers_new(const struct http *http, const char *key, const char *type)
     return headers;
 }
 
+static bool is_json(struct http *http)
+{
+    const char *type = NULL;
+    curl_easy_getinfo(http->curl, CURLINFO_CONTENT_TYPE, &type);
+    return type != NULL && (strncmp(type, "application/json", 16) == 0 ||
+                            strncmp(type, "application/problem+json", 24) == 0);
+}
+
 static void answer_fill(struct http *http,
                         CURLcode code,
                         struct bytes_writer *body,
@@ -99,10 +107,10 @@ static void answer_fill(struct http *http,
         return;
     }
     answer->status = (int)status;
-    if (answer->body != NULL && answer->size > 0 &&
-        (answer->body[0] == '{' || answer->body[0] == '[')) {
-        (void)json_parse(answer->body, answer->size, &answer->document,
-                         NULL); /* else plain text */
+    if (answer->body != NULL && is_json(http) &&
+        json_parse(answer->body, answer->size, &answer->document, NULL) < 0) {
+        answer->cut = true;
+        (void)snprintf(answer->text, sizeof(answer->text), "the answer was cut short");
     }
 }
 
@@ -141,11 +149,12 @@ static void back_off(uint64_t ms)
     (void)nanosleep(&pause, NULL); /* a signal ends it early, which is fine */
 }
 
-/* Nothing is listening at all: waiting does not help. */
+/* Nothing is listening, or somebody else is: waiting does not help. */
 static bool hopeless(CURLcode code)
 {
     return code == CURLE_COULDNT_CONNECT || code == CURLE_SSL_PINNEDPUBKEYNOTMATCH ||
-           code == CURLE_COULDNT_RESOLVE_HOST || code == CURLE_UNSUPPORTED_PROTOCOL;
+           code == CURLE_COULDNT_RESOLVE_HOST || code == CURLE_UNSUPPORTED_PROTOCOL ||
+           code == CURLE_PEER_FAILED_VERIFICATION;
 }
 
 int http_try(struct http *http,
@@ -169,7 +178,8 @@ int http_call(struct http *http,
     uint8_t random[16];
     char key[2 * sizeof(random) + 1];
     CLEANUP_FREE char *text = body != NULL ? json_text(body) : NULL;
-    bool writes = strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0;
+    bool head = strcmp(method, "HEAD") == 0; /* announces JSON, and has none */
+    bool writes = strcmp(method, "GET") != 0 && !head;
     uint64_t start_ms = clock_now_ms(clock_system());
     uint64_t wait_ms = BACKOFF_MS;
     random_secret(random, sizeof(random));
@@ -177,10 +187,13 @@ int http_call(struct http *http,
     for (;;) {
         CURLcode code =
             call_once(http, method, path, text, writes ? key : NULL, ret_answer);
-        bool again = code != CURLE_OK ? !hopeless(code) : ret_answer->status == 503;
+        bool again = code != CURLE_OK
+                         ? !hopeless(code)
+                         : ret_answer->status == 503 || (ret_answer->cut && !head);
         if (!again ||
             clock_now_ms(clock_system()) - start_ms + wait_ms > HTTP_PATIENCE_MS) {
-            return code == CURLE_OK ? 0 : BERTH_EUNREACHABLE;
+            bool came = code == CURLE_OK && (!ret_answer->cut || head);
+            return came ? 0 : BERTH_EUNREACHABLE;
         }
         http_answer_fini(ret_answer);
         back_off(wait_ms / 2 + random[0] * wait_ms / 512);

@@ -30,6 +30,7 @@ struct http_answer {
     char *body; /* NUL-terminated */
     size_t size;
     json_t *document; /* when it is JSON */
+    bool cut;         /* it should be JSON, but is not: it did not come whole */
     char text[256];   /* why nothing came */
 };
 

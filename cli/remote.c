@@ -24,7 +24,15 @@ static int fail_unreachable(struct cli *cli, const struct http_answer *answer)
                               " asks another host",
                               target->socket_path);
     }
-    return cli_fail(cli, EXIT_UNREACHABLE, "cannot reach %s: %s", name, answer->text);
+    (void)cli_fail(cli, EXIT_UNREACHABLE, "cannot reach %s: %s", name, answer->text);
+    if (target != NULL && target->server[0] != '\0') {
+        fprintf(cli->err,
+                target->pin[0] == '\0'
+                    ? "hint: berth login %s remembers the key and a token of it\n"
+                    : "hint: if its key has changed for a good reason, berth login %s\n",
+                target->server);
+    }
+    return EXIT_UNREACHABLE;
 }
 
 int remote_answer(struct cli *cli,

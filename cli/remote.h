@@ -11,7 +11,7 @@
 #include "cli/http.h"
 #include "model/objects.h"
 
-#define REMOTE_PAGE  1000
+#define REMOTE_PAGE  200 /* answers of some 100 KiB: no host is held up by one */
 #define REMOTE_PAGES 1000
 
 #define REMOTE_PATH_SIZE 512

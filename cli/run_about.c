@@ -34,14 +34,16 @@ int run_version(struct cli *cli)
     if (output_is_document(cli)) {
         return cli->format == FORMAT_NAME ? EXIT_OK : output_document(cli, document);
     }
-    const char *key;
-    json_t *value;
-    fprintf(cli->out, "berth  %s\n", BERTH_VERSION);
-    json_object_foreach(json_object_get(document, "server"), key, value)
-    {
-        CLEANUP_FREE char *text = json_is_string(value) ? NULL : json_text(value);
-        const char *shown = json_is_string(value) ? json_string_value(value) : text;
-        fprintf(cli->out, "server %s  %s\n", key, shown != NULL ? shown : "");
+    const json_t *server = json_object_get(document, "server");
+    fprintf(cli->out, "berth   %s\n", BERTH_VERSION);
+    if (server != NULL) {
+        fprintf(cli->out, "berthd  %s (host %s, leader %s, API %s)\n",
+                json_member_text(server, "version", "?"),
+                json_member_text(server, "host", "?"),
+                json_member_text(server, "leader", "none"),
+                json_member_text(server, "api", "?"));
+    } else {
+        fputs("berthd  not reached\n", cli->out);
     }
     return EXIT_OK;
 }

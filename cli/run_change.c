@@ -27,7 +27,8 @@ int run_scale(struct cli *cli)
     if (code != EXIT_OK) {
         return code;
     }
-    fprintf(cli->out, "group/%s: %" PRIu64 " VMs wanted\n", subject.name.name, replicas);
+    fprintf(cli->out, "group/%s: %" PRIu64 " VM%s wanted\n", subject.name.name, replicas,
+            replicas == 1 ? "" : "s");
     return cli_flag(cli, "wait") != NULL ? waiting_run_flags(cli, &subject, 1) : EXIT_OK;
 }
 

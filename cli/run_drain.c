@@ -38,9 +38,9 @@ static int give_up(struct cli *cli, const json_t *here, const char *host)
     size_t index;
     json_t *vm;
     (void)cli_fail(cli, EXIT_TIMED_OUT,
-                   "%zu VMs are still on %s; the cluster goes on moving them, this "
-                   "command does not",
-                   json_array_size(here), host);
+                   "VMs still on %s: %zu; the cluster goes on moving them, this command "
+                   "does not",
+                   host, json_array_size(here));
     json_array_foreach(here, index, vm)
     {
         fprintf(cli->err, "  %s is %s: %s; next: berth explain vm/%s -t %s\n",

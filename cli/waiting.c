@@ -22,8 +22,8 @@ struct waiting {
     uint64_t ready;
     uint64_t wanted;
     bool done;
-    json_t *late;                         /* VMs that are not ready */
-    char missing[OBJECT_LABEL_SIZE + 64]; /* a group that lacks VMs altogether */
+    json_t *late;                             /* VMs that are not ready */
+    char missing[2 * OBJECT_LABEL_SIZE + 96]; /* a group that lacks VMs altogether */
 };
 
 /* ---- small things ---- */
@@ -199,8 +199,10 @@ static int look_at_group(struct waiting *waiting, const struct object_name *name
         waiting->done = false;
         if (json_array_size(vms) != wanted) {
             (void)snprintf(waiting->missing, sizeof(waiting->missing),
-                           "group/%s has %zu VMs and wants %" PRIu64, name->name,
-                           json_array_size(vms), wanted);
+                           "group/%s has %zu VMs and wants %" PRIu64
+                           "; next: berth explain group/%s -t %s",
+                           name->name, json_array_size(vms), wanted, name->name,
+                           name->tenant);
         }
     }
     waiting->ready += ready;
@@ -299,7 +301,7 @@ static int give_up(struct waiting *waiting, uint64_t timeout_ms)
                    " VMs are ready; the cluster goes on, this command does not",
                    span, waiting->ready, waiting->wanted);
     if (waiting->missing[0] != '\0') {
-        fprintf(cli->err, "  %s; next: berth events\n", waiting->missing);
+        fprintf(cli->err, "  %s\n", waiting->missing);
     }
     json_array_foreach(waiting->late, index, vm)
     {

@@ -81,7 +81,12 @@ print_change(struct watching *watching, const char *name, const json_t *object)
     if (cli->format == FORMAT_NAME) {
         fprintf(cli->out, "%s\n", label);
     } else {
-        fprintf(cli->out, "%s  %-24s %s\n", when + 11, label, text); /* the time alone */
+        size_t end = strlen(text);
+        while (end > 0 && text[end - 1] == ' ') {
+            end--;
+        }
+        fprintf(cli->out, "%s  %-24s %.*s\n", when + 11 /* the time alone */, label,
+                (int)end, text);
     }
 }
 
