@@ -148,6 +148,9 @@ enter(struct image_store *store, const struct digest *digest, uint64_t size_byte
     if (stored == NULL) {
         evict_for(store, size_bytes);
         if (store->file_count == IMAGE_STORE_FILES_MAX) {
+            char path[IMAGE_PATH_SIZE];
+            path_of(store, digest, path, sizeof(path));
+            (void)unlink(path); /* or it would lie there unlisted */
             return BERTH_EFULL;
         }
         stored = &store->files[store->file_count++];
@@ -667,7 +670,11 @@ struct image_part *image_part_open(struct image_store *store,
                    store->folder, hex);
     work->keep_bad = true;
     work->fd = fd_open_at(AT_FDCWD, work->tmp_path, O_RDWR | O_CREAT, 0600, err);
-    if (work->fd < 0 || fstat(work->fd, &info) < 0) {
+    if (work->fd >= 0 && fstat(work->fd, &info) < 0) {
+        (void)err_sys(err, -errno, "look at %s", work->tmp_path);
+        fd_close(&work->fd);
+    }
+    if (work->fd < 0) {
         free(part);
         free(work);
         return NULL;
