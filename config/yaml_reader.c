@@ -465,9 +465,10 @@ static int load(const char *text, size_t size, yaml_document_t *ret_document)
         return -ENOMEM;
     }
     bool loaded = yaml_parser_load(&parser, ret_document) != 0;
+    bool no_memory = parser.error == YAML_MEMORY_ERROR;
     yaml_parser_delete(&parser);
-    if (!loaded) {
-        return -ENOMEM; /* all else was found by the scan */
+    if (!loaded) { /* the scan has told of all but one anchor for two places */
+        return no_memory ? -ENOMEM : 0;
     }
     if (yaml_document_get_root_node(ret_document) == NULL) {
         yaml_document_delete(ret_document);
