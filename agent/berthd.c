@@ -763,10 +763,19 @@ int berthd_open(uv_loop_t *loop,
  * --------------------------------------------------------------------------------------------
  */
 
+/* The API outlives what still answers to it; its timer would keep the loop alive. */
+static void api_end(struct berthd *berthd)
+{
+    if (berthd->closing == 0) {
+        berthd->api = api_free(berthd->api);
+    }
+}
+
 static void part_closed(void *context)
 {
     struct berthd *berthd = context;
     berthd->closing--;
+    api_end(berthd);
 }
 
 static void log_closed(void *context)
@@ -810,6 +819,7 @@ void berthd_stop(struct berthd *berthd)
     if (berthd->plane.later != NULL) {
         control_api_fini(&berthd->plane);
     }
+    api_end(berthd);
 }
 
 bool berthd_stopping(const struct berthd *berthd)
