@@ -382,7 +382,8 @@ static int scan(const char *text, size_t size, struct fault_list *faults)
     while (!done) {
         yaml_event_t event;
         if (!yaml_parser_parse(&parser, &event)) {
-            bool no_memory = parser.error == YAML_MEMORY_ERROR;
+            bool no_memory =
+                parser.error == YAML_MEMORY_ERROR || parser.error == YAML_NO_ERROR;
             if (!no_memory) {
                 syntax_fault(text, size, &parser, faults);
             }
@@ -465,9 +466,10 @@ static int load(const char *text, size_t size, yaml_document_t *ret_document)
         return -ENOMEM;
     }
     bool loaded = yaml_parser_load(&parser, ret_document) != 0;
-    bool no_memory = parser.error == YAML_MEMORY_ERROR;
+    /* Not every failing allocation is marked as one. Of all else, the scan has told. */
+    bool no_memory = parser.error != YAML_COMPOSER_ERROR; /* one anchor for two places */
     yaml_parser_delete(&parser);
-    if (!loaded) { /* the scan has told of all but one anchor for two places */
+    if (!loaded) {
         return no_memory ? -ENOMEM : 0;
     }
     if (yaml_document_get_root_node(ret_document) == NULL) {
