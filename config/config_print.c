@@ -4,7 +4,7 @@
 #include <string.h>
 
 #define LINE_SHOWN_MAX 120 /* columns; what stands further right is cut off */
-#define LINE_SIZE_MAX  (4 * LINE_SHOWN_MAX)
+#define LINE_SIZE_MAX  ((size_t)4 * LINE_SHOWN_MAX)
 
 /* The line's text, NULL behind the last one. */
 static const char *line_at(const struct config *config, unsigned line, size_t *ret_size)
@@ -47,7 +47,10 @@ static void print_line(const struct config *config, unsigned line, FILE *stream)
     size_t used = bytes_of(text, size, LINE_SHOWN_MAX);
     used = used < LINE_SIZE_MAX ? used : LINE_SIZE_MAX;
     for (size_t i = 0; i < used; i++) {
-        shown[i] = text[i] == '\0' ? ' ' : text[i];
+        shown[i] = text[i];
+        if (shown[i] == '\0') {
+            shown[i] = ' ';
+        }
     }
     shown[used] = '\0';
     text_make_printable(shown, ' '); /* a tab is one column, as in the place */

@@ -430,6 +430,7 @@ static void walk_labels(struct walk *walk,
     }
 }
 
+// NOLINTNEXTLINE(misc-no-recursion): as deep as the record tables, which is bounded
 static void walk_list(struct walk *walk,
                       const struct field *field,
                       const yaml_node_t *node,
@@ -557,8 +558,8 @@ static bool key_is_done(struct walk *walk,
     return in_list(text, mapping->skip) || strncmp(text, "x-", 2) == 0;
 }
 
-// NOLINTNEXTLINE(misc-no-recursion): as deep as the record tables, which is bounded
 static void
+// NOLINTNEXTLINE(misc-no-recursion): as deep as the record tables, which is bounded
 walk_pair(struct walk *walk, struct mapping *mapping, const yaml_node_pair_t *pair)
 {
     const yaml_node_t *key = yaml_document_get_node(walk->document, pair->key);
