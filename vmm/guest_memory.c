@@ -1,0 +1,404 @@
+#include "vmm/guest_memory.h"
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/require.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/mman.h>
+
+/* Wider than any displacement a compiled access can add to a pointer by mistake, and a
+ * multiple of the huge page so that the RAM between two of them can use those. */
+#define GUARD_BYTES   (UINT64_C(2) << 20)
+#define BITS_PER_WORD 64u
+
+static uint64_t region_pages(const struct guest_region *region)
+{
+    return region->size_bytes / GUEST_PAGE_BYTES;
+}
+
+static size_t region_words(const struct guest_region *region)
+{
+    return (size_t)((region_pages(region) + BITS_PER_WORD - 1) / BITS_PER_WORD);
+}
+
+static void region_fini(struct guest_region *region)
+{
+    if (region->dirty != NULL) {
+        (void)munmap((void *)(uintptr_t)region->dirty,
+                     region_words(region) * sizeof(uint64_t));
+    }
+    if (region->reserved != NULL) {
+        (void)munmap(region->reserved, region->reserved_bytes);
+    }
+    fd_close(&region->fd);
+    *region = (struct guest_region){.fd = -1};
+}
+
+void guest_memory_init(struct guest_memory *memory)
+{
+    memset(memory, 0, sizeof(*memory));
+    atomic_init(&memory->logging, false);
+}
+
+void guest_memory_fini(struct guest_memory *memory)
+{
+    while (memory->region_count > 0) {
+        region_fini(&memory->regions[--memory->region_count]);
+    }
+}
+
+/* ---- regions ---- */
+
+/* The place in the table for a region there, or the reason why there is none. */
+static int slot_for(const struct guest_memory *memory,
+                    uint64_t address,
+                    uint64_t size_bytes,
+                    struct err *err)
+{
+    if (size_bytes == 0 || size_bytes > GUEST_MEMORY_SIZE_MAX ||
+        size_bytes % GUEST_PAGE_BYTES != 0 || address % GUEST_PAGE_BYTES != 0 ||
+        address + size_bytes < address) {
+        return err_set(err, BERTH_EINVALID,
+                       "RAM at 0x%" PRIx64 ": %" PRIu64 " bytes are not whole pages "
+                       "within the limit",
+                       address, size_bytes);
+    }
+    if (memory->region_count == GUEST_MEMORY_REGIONS_MAX) {
+        return err_set(err, BERTH_EFULL, "there are %u regions of RAM already",
+                       GUEST_MEMORY_REGIONS_MAX);
+    }
+    unsigned slot = 0;
+    while (slot < memory->region_count && memory->regions[slot].address < address) {
+        slot++;
+    }
+    const struct guest_region *before = slot > 0 ? &memory->regions[slot - 1] : NULL;
+    const struct guest_region *after =
+        slot < memory->region_count ? &memory->regions[slot] : NULL;
+    if ((before != NULL && before->address + before->size_bytes > address) ||
+        (after != NULL && address + size_bytes > after->address)) {
+        return err_set(err, BERTH_EINVALID, "RAM at 0x%" PRIx64 " overlaps other RAM",
+                       address);
+    }
+    return (int)slot;
+}
+
+/* Maps the file between guards. */
+static int
+region_map(struct guest_region *region, enum guest_memory_kind kind, struct err *err)
+{
+    const int sharing[] = {
+        [GUEST_MEMORY_SHARED] = MAP_SHARED, [GUEST_MEMORY_PRIVATE] = MAP_PRIVATE};
+    const size_t reserved_bytes = (size_t)(region->size_bytes + 3 * GUARD_BYTES);
+    void *reserved = mmap(NULL, reserved_bytes, PROT_NONE,
+                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (reserved == MAP_FAILED) {
+        return err_sys(err, -errno, "reserve address space for RAM");
+    }
+    const uintptr_t first = (uintptr_t)reserved + GUARD_BYTES;
+    const uintptr_t aligned = (first + GUARD_BYTES - 1) & ~(uintptr_t)(GUARD_BYTES - 1);
+    void *wanted = (uint8_t *)reserved + (aligned - (uintptr_t)reserved);
+    void *host = mmap(wanted, (size_t)region->size_bytes, PROT_READ | PROT_WRITE,
+                      sharing[kind] | MAP_FIXED | MAP_NORESERVE, region->fd,
+                      (off_t)region->fd_offset);
+    if (host == MAP_FAILED) {
+        const int r = -errno;
+        (void)munmap(reserved, reserved_bytes);
+        return err_sys(err, r, "map RAM at 0x%" PRIx64, region->address);
+    }
+    region->reserved = reserved;
+    region->reserved_bytes = reserved_bytes;
+    region->host = host;
+    return 0;
+}
+
+int guest_memory_add_file(struct guest_memory *memory,
+                          uint64_t address,
+                          uint64_t size_bytes,
+                          int take_fd,
+                          uint64_t fd_offset,
+                          enum guest_memory_kind kind,
+                          struct err *err)
+{
+    REQUIRE(take_fd >= 0);
+    REQUIRE(!atomic_load(&memory->logging)); /* its bitmap would be missing */
+    const int slot = slot_for(memory, address, size_bytes, err);
+    if (slot < 0) {
+        return slot;
+    }
+    if (fd_offset % GUEST_PAGE_BYTES != 0 || fd_offset > INT64_MAX - size_bytes) {
+        return err_set(err, BERTH_EINVALID, "RAM cannot begin at offset %" PRIu64,
+                       fd_offset);
+    }
+    struct guest_region region = {.address = address,
+                                  .size_bytes = size_bytes,
+                                  .fd = take_fd,
+                                  .fd_offset = fd_offset};
+    const int r = region_map(&region, kind, err);
+    if (r < 0) {
+        return r;
+    }
+    memmove(&memory->regions[slot + 1], &memory->regions[slot],
+            (memory->region_count - (unsigned)slot) * sizeof(region));
+    memory->regions[slot] = region;
+    memory->region_count++;
+    return 0;
+}
+
+int guest_memory_add(struct guest_memory *memory,
+                     uint64_t address,
+                     uint64_t size_bytes,
+                     struct err *err)
+{
+    CLEANUP_FD int fd = memfd_create("guest-ram", MFD_CLOEXEC);
+    if (fd < 0) {
+        return err_sys(err, -errno, "make a file for RAM");
+    }
+    if (size_bytes <= GUEST_MEMORY_SIZE_MAX && ftruncate(fd, (off_t)size_bytes) < 0) {
+        return err_sys(err, -errno, "size the file for RAM");
+    }
+    const int r = guest_memory_add_file(memory, address, size_bytes, fd, 0,
+                                        GUEST_MEMORY_SHARED, err);
+    if (r == 0) {
+        (void)TAKE_FD(fd); /* the region's now */
+    }
+    return r;
+}
+
+uint64_t guest_memory_size(const struct guest_memory *memory)
+{
+    uint64_t size = 0;
+    for (unsigned i = 0; i < memory->region_count; i++) {
+        size += memory->regions[i].size_bytes;
+    }
+    return size;
+}
+
+/* ---- translation ---- */
+
+/* The region that holds this byte, or NULL. */
+static const struct guest_region *region_of(const struct guest_memory *memory,
+                                            uint64_t address)
+{
+    for (unsigned i = 0; i < memory->region_count; i++) {
+        const struct guest_region *region = &memory->regions[i];
+        if (address >= region->address &&
+            address - region->address < region->size_bytes) {
+            return region;
+        }
+    }
+    return NULL;
+}
+
+/* The longest piece from `address` that lies in one region, at most `size`; its length,
+ * 0 when there is no RAM. */
+static uint64_t piece_at(const struct guest_memory *memory,
+                         uint64_t address,
+                         uint64_t size,
+                         uint8_t **ret_host)
+{
+    const struct guest_region *region = region_of(memory, address);
+    if (region == NULL) {
+        return 0;
+    }
+    const uint64_t offset = address - region->address;
+    const uint64_t left = region->size_bytes - offset;
+    *ret_host = region->host + offset;
+    return size < left ? size : left;
+}
+
+bool guest_memory_holds(const struct guest_memory *memory,
+                        uint64_t address,
+                        uint64_t size)
+{
+    uint8_t *host;
+    if (size == 0 || address + size - 1 < address) {
+        return false;
+    }
+    while (size > 0) {
+        const uint64_t piece = piece_at(memory, address, size, &host);
+        if (piece == 0) {
+            return false;
+        }
+        address += piece;
+        size -= piece;
+    }
+    return true;
+}
+
+int guest_memory_read(const struct guest_memory *memory,
+                      uint64_t address,
+                      void *ret_data,
+                      size_t size)
+{
+    uint8_t *to = ret_data;
+    uint8_t *host = NULL;
+    if (size == 0) {
+        return 0;
+    }
+    if (!guest_memory_holds(memory, address, size)) {
+        return -EFAULT;
+    }
+    while (size > 0) {
+        const size_t piece = (size_t)piece_at(memory, address, size, &host);
+        memcpy(to, host, piece);
+        to += piece;
+        address += piece;
+        size -= piece;
+    }
+    return 0;
+}
+
+int guest_memory_write(struct guest_memory *memory,
+                       uint64_t address,
+                       const void *data,
+                       size_t size)
+{
+    const uint8_t *from = data;
+    uint8_t *host = NULL;
+    if (size == 0) {
+        return 0;
+    }
+    if (!guest_memory_holds(memory, address, size)) {
+        return -EFAULT;
+    }
+    const uint64_t first = address;
+    const size_t whole = size;
+    while (size > 0) {
+        const size_t piece = (size_t)piece_at(memory, address, size, &host);
+        memcpy(host, from, piece);
+        from += piece;
+        address += piece;
+        size -= piece;
+    }
+    /* After the bytes: who takes the log in between sends the page again. */
+    guest_memory_mark(memory, first, whole);
+    return 0;
+}
+
+int guest_memory_load_u16(const struct guest_memory *memory,
+                          uint64_t address,
+                          uint16_t *ret_value)
+{
+    uint8_t *host = NULL;
+    if (address % sizeof(uint16_t) != 0 ||
+        piece_at(memory, address, sizeof(uint16_t), &host) != sizeof(uint16_t)) {
+        return -EFAULT;
+    }
+    *ret_value = __atomic_load_n((uint16_t *)(void *)host, __ATOMIC_ACQUIRE);
+    return 0;
+}
+
+int guest_memory_store_u16(struct guest_memory *memory, uint64_t address, uint16_t value)
+{
+    uint8_t *host = NULL;
+    if (address % sizeof(uint16_t) != 0 ||
+        piece_at(memory, address, sizeof(uint16_t), &host) != sizeof(uint16_t)) {
+        return -EFAULT;
+    }
+    __atomic_store_n((uint16_t *)(void *)host, value, __ATOMIC_RELEASE);
+    guest_memory_mark(memory, address, sizeof(uint16_t));
+    return 0;
+}
+
+int guest_memory_iovec(const struct guest_memory *memory,
+                       uint64_t address,
+                       uint64_t size,
+                       struct iovec *ret_pieces,
+                       unsigned capacity)
+{
+    unsigned count = 0;
+    uint8_t *host = NULL;
+    if (!guest_memory_holds(memory, address, size)) {
+        return -EFAULT;
+    }
+    while (size > 0) {
+        const uint64_t piece = piece_at(memory, address, size, &host);
+        if (count == capacity) {
+            return BERTH_ETOOLARGE;
+        }
+        ret_pieces[count++] = (struct iovec){.iov_base = host, .iov_len = (size_t)piece};
+        address += piece;
+        size -= piece;
+    }
+    return (int)count;
+}
+
+/* ---- the dirty log ---- */
+
+static int region_log_map(struct guest_region *region)
+{
+    const size_t bytes = region_words(region) * sizeof(uint64_t);
+    void *words = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (words == MAP_FAILED) {
+        return -ENOMEM;
+    }
+    region->dirty = words;
+    return 0;
+}
+
+int guest_memory_log_start(struct guest_memory *memory)
+{
+    for (unsigned i = 0; i < memory->region_count; i++) {
+        struct guest_region *region = &memory->regions[i];
+        if (region->dirty == NULL && region_log_map(region) < 0) {
+            return -ENOMEM; /* maps made so far stay for the next start */
+        }
+        for (size_t word = 0; word < region_words(region); word++) {
+            atomic_store_explicit(&region->dirty[word], 0, memory_order_relaxed);
+        }
+    }
+    atomic_store(&memory->logging, true);
+    return 0;
+}
+
+void guest_memory_log_stop(struct guest_memory *memory)
+{
+    atomic_store(&memory->logging, false);
+}
+
+static void region_mark(struct guest_region *region, uint64_t offset, uint64_t size)
+{
+    const uint64_t last = (offset + size - 1) / GUEST_PAGE_BYTES;
+    for (uint64_t page = offset / GUEST_PAGE_BYTES; page <= last; page++) {
+        atomic_fetch_or(&region->dirty[page / BITS_PER_WORD],
+                        UINT64_C(1) << (page % BITS_PER_WORD));
+    }
+}
+
+void guest_memory_mark(struct guest_memory *memory, uint64_t address, uint64_t size)
+{
+    if (!atomic_load_explicit(&memory->logging, memory_order_relaxed) || size == 0) {
+        return;
+    }
+    const uint64_t last = address + size - 1 < address ? UINT64_MAX : address + size - 1;
+    for (unsigned i = 0; i < memory->region_count; i++) {
+        struct guest_region *region = &memory->regions[i];
+        const uint64_t region_last = region->address + region->size_bytes - 1;
+        const uint64_t from = address > region->address ? address : region->address;
+        const uint64_t to = last < region_last ? last : region_last;
+        if (from <= to) {
+            region_mark(region, from - region->address, to - from + 1);
+        }
+    }
+}
+
+uint64_t guest_memory_log_take(struct guest_memory *memory,
+                               unsigned region,
+                               uint64_t *ret_words,
+                               size_t word_count)
+{
+    uint64_t pages = 0;
+    REQUIRE(region < memory->region_count);
+    const struct guest_region *from = &memory->regions[region];
+    const size_t words = region_words(from);
+    memset(ret_words, 0, word_count * sizeof(*ret_words));
+    for (size_t i = 0; from->dirty != NULL && i < words && i < word_count; i++) {
+        ret_words[i] = atomic_exchange(&from->dirty[i], 0);
+        pages += (unsigned)__builtin_popcountll(ret_words[i]);
+    }
+    return pages;
+}

@@ -1,0 +1,110 @@
+/* The guest's RAM and the one checked way into it.
+ *
+ * Shapes: `struct guest_memory` is a sorted table of regions, each a shared mapping of a
+ * memfd between two inaccessible guard areas. Everything that follows an address which
+ * the guest chose (rings, buffers, the loader's placements) goes through the calls below;
+ * they resolve RAM only, never a device's registers, and refuse what leaves RAM or wraps
+ * around. A copy in is a copy: the guest may change its bytes afterwards, what was read
+ * stays as it was read. Writes of devices are marked in the dirty log while it is on
+ * (KVM's own log covers the vCPUs); a transfer that the kernel makes into an iovec is
+ * marked by its owner when it is done.
+ *
+ * Units: guest physical addresses and bytes; the log counts pages of GUEST_PAGE_BYTES.
+ * Threads: regions are added and removed while no vCPU and no device runs; all other
+ * calls from any thread. Ownership: regions own mapping and descriptor. Errors: -EFAULT
+ * for an address outside RAM; nothing is half done then.
+ */
+#pragma once
+
+#include "base/err.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#define GUEST_PAGE_BYTES         UINT64_C(4096)
+#define GUEST_MEMORY_REGIONS_MAX 16u /* below and above the 32-bit hole, hot-plugged */
+#define GUEST_MEMORY_SIZE_MAX    (UINT64_C(1) << 40) /* of one region; no sum overflows */
+
+enum guest_memory_kind {
+    GUEST_MEMORY_SHARED = 0, /* pages of the descriptor: can be handed to others */
+    GUEST_MEMORY_PRIVATE,    /* copy on write over it: a clone of a saved image */
+};
+
+struct guest_region {
+    uint64_t address; /* of its first byte; a multiple of the page size */
+    uint64_t size_bytes;
+    uint8_t *host; /* where it is mapped, for KVM's slot; nobody else follows it */
+    int fd;        /* owned */
+    uint64_t fd_offset;
+    /* private */
+    void *reserved; /* mapping and guards */
+    size_t reserved_bytes;
+    _Atomic uint64_t *dirty; /* one bit per page, NULL until the log is first started */
+};
+
+struct guest_memory {
+    struct guest_region regions[GUEST_MEMORY_REGIONS_MAX]; /* by address, disjoint */
+    unsigned region_count;
+    atomic_bool logging;
+};
+
+void guest_memory_init(struct guest_memory *memory);
+/* Unmaps and closes everything. */
+void guest_memory_fini(struct guest_memory *memory);
+/* Adds fresh zeroed RAM on a memfd of its own. BERTH_EINVALID for a region that is
+ * empty, not whole pages, too large or overlaps; BERTH_EFULL; -errno. */
+int guest_memory_add(struct guest_memory *memory,
+                     uint64_t address,
+                     uint64_t size_bytes,
+                     struct err *err);
+/* As above over a file that holds the bytes already; takes the descriptor on success. */
+int guest_memory_add_file(struct guest_memory *memory,
+                          uint64_t address,
+                          uint64_t size_bytes,
+                          int take_fd,
+                          uint64_t fd_offset,
+                          enum guest_memory_kind kind,
+                          struct err *err);
+uint64_t guest_memory_size(const struct guest_memory *memory);
+
+/* Whether every byte of the range is RAM; size 0 is not a range and false. */
+bool guest_memory_holds(const struct guest_memory *memory,
+                        uint64_t address,
+                        uint64_t size);
+/* Copies out of or into the guest: all of it, or -EFAULT and nothing. Size 0 is fine. */
+int guest_memory_read(const struct guest_memory *memory,
+                      uint64_t address,
+                      void *ret_data,
+                      size_t size);
+int guest_memory_write(struct guest_memory *memory,
+                       uint64_t address,
+                       const void *data,
+                       size_t size);
+/* One 16-bit word of a ring, naturally aligned: the load acquires, the store releases. */
+int guest_memory_load_u16(const struct guest_memory *memory,
+                          uint64_t address,
+                          uint16_t *ret_value);
+int guest_memory_store_u16(struct guest_memory *memory, uint64_t address, uint16_t value);
+/* Where the range is in this process, for readv and its like: at most `capacity` pieces,
+ * their number is returned. -EFAULT; BERTH_ETOOLARGE when it needs more pieces. Valid as
+ * long as the region. */
+int guest_memory_iovec(const struct guest_memory *memory,
+                       uint64_t address,
+                       uint64_t size,
+                       struct iovec *ret_pieces,
+                       unsigned capacity);
+
+/* Starts with an empty log; from then on every write is marked. 0 or -ENOMEM. */
+int guest_memory_log_start(struct guest_memory *memory);
+void guest_memory_log_stop(struct guest_memory *memory);
+/* Marks what the kernel has written through an iovec; bytes outside RAM are ignored. */
+void guest_memory_mark(struct guest_memory *memory, uint64_t address, uint64_t size);
+/* Moves a region's log into ret_words, one bit per page from the region's first (at most
+ * word_count words), and clears it; the number of pages marked. */
+uint64_t guest_memory_log_take(struct guest_memory *memory,
+                               unsigned region,
+                               uint64_t *ret_words,
+                               size_t word_count);
