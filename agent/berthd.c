@@ -214,6 +214,7 @@ static struct worker_config worker_config_of(struct berthd *berthd)
         .images = berthd->images,
         .facts = &berthd->facts,
         .memory_reserve_mib = berthd->config.memory_reserve_mib,
+        .cpu_overcommit = berthd->config.cpu_overcommit,
         .context = berthd,
         .members_changed = on_members_changed,
         .revision = revision,

@@ -30,6 +30,7 @@ struct berthd_config {
     const char *join_token; /* or NULL */
     uint64_t image_cache_bytes;
     uint32_t memory_reserve_mib;
+    uint32_t cpu_overcommit;
 };
 
 #define BERTHD_MESH_PORT 7440 /* and 7441 for hosts that join */

@@ -34,6 +34,7 @@ enum option_id {
     OPTION_JOIN,
     OPTION_IMAGE_CACHE,
     OPTION_RESERVE,
+    OPTION_OVERCOMMIT,
     OPTION_LOG_JSON,
     OPTION_DEBUG,
     OPTION_CLEANUP,
@@ -64,6 +65,7 @@ static const struct option_row {
     {OPTION_IMAGE_CACHE, "image-cache", "SIZE", "limit of the image store (20GiB)"},
     {OPTION_RESERVE, "reserve-memory", "SIZE",
      "memory kept for the host itself (256MiB)"},
+    {OPTION_OVERCOMMIT, "cpu-overcommit", "N", "vCPUs that may share one CPU (4)"},
     {OPTION_LOG_JSON, "log-json", NULL, "log one JSON object per line"},
     {OPTION_DEBUG, "debug", NULL, "log more"},
     {OPTION_CLEANUP, "cleanup", NULL,
@@ -110,6 +112,17 @@ static int take_port(const char *option, const char *text, uint32_t *ret_port)
         return bad(option, "wanted a port number, 1 to 65534");
     }
     *ret_port = (uint32_t)value;
+    return 0;
+}
+
+static int take_overcommit(const char *option, const char *text, uint32_t *ret_ratio)
+{
+    uint64_t value = 0;
+    struct err err;
+    if (parse_u64(text, &value, &err) < 0 || value == 0 || value > HOST_OVERCOMMIT_MAX) {
+        return bad(option, "wanted a number of vCPUs per CPU, 1 to 256");
+    }
+    *ret_ratio = (uint32_t)value;
     return 0;
 }
 
@@ -174,6 +187,8 @@ take_option(struct options *options, const struct option_row *row, const char *t
         }
         config->memory_reserve_mib = (uint32_t)(bytes >> 20);
         return 0;
+    case OPTION_OVERCOMMIT:
+        return take_overcommit(row->name, text, &config->cpu_overcommit);
     case OPTION_LOG_JSON:
         options->log_json = true;
         return 0;
@@ -293,7 +308,8 @@ int main(int argc, char **argv)
     static struct options options = {
         .config = {.folder = STATE_DEFAULT,
                    .image_cache_bytes = IMAGE_CACHE_DEFAULT,
-                   .memory_reserve_mib = RESERVE_DEFAULT_MIB},
+                   .memory_reserve_mib = RESERVE_DEFAULT_MIB,
+                   .cpu_overcommit = HOST_OVERCOMMIT},
     };
     engine_fake_main(argc, argv); /* returns unless we are a fake VM's process */
     int r = take_options(&options, argc, argv);

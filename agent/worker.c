@@ -55,6 +55,9 @@ struct worker {
     bool has_orders;
     struct msg_orders orders;
     uint64_t orders_hash;
+    struct u64_map *orders_index; /* VM uid -> its msg_vm in orders */
+    unsigned starting;            /* VMs between start and running */
+    unsigned steps_left;          /* of this reconcile pass */
     struct vm_supervisor *supervisor;
     struct resource_groups *groups;
     struct network_apply *networks;
@@ -95,6 +98,7 @@ int worker_status(const struct worker_config *config, struct host_status *ret_st
     ret_status->api_port = identity->api_port;
     ret_status->public_key = identity_key_digest(&identity->key);
     ret_status->cpu_mcpu = facts->cores * 1000;
+    ret_status->cpu_overcommit = config->cpu_overcommit;
     ret_status->memory_bytes = memory_for_vms(config);
     ret_status->engines = facts->engines;
     ret_status->kvm = facts->kvm;
@@ -408,12 +412,31 @@ static void failure_set(struct worker *worker,
 
 static const struct msg_vm *order_of(const struct worker *worker, uint64_t uid)
 {
-    for (uint32_t i = 0; i < worker->orders.vms.count; i++) {
-        if (worker->orders.vms.items[i].vm == uid) {
-            return &worker->orders.vms.items[i];
+    return u64_map_get(worker->orders_index, uid);
+}
+
+/* NULL when out of memory: without it every VM here would look like a stray. */
+static struct u64_map *orders_index_new(const struct msg_orders *orders)
+{
+    struct u64_map *index = u64_map_new();
+    for (uint32_t i = 0; index != NULL && i < orders->vms.count; i++) {
+        struct msg_vm *order = &orders->vms.items[i];
+        if (u64_map_put(index, order->vm, order) < 0) {
+            index = u64_map_free(index);
         }
     }
-    return NULL;
+    return index;
+}
+
+/* Starts and removals write to the disk on the loop that also carries the log: a pass
+ * takes a few of them and the loop turns in between. False: at another pass. */
+static bool step_take(struct worker *worker)
+{
+    if (worker->steps_left == 0) {
+        return false;
+    }
+    worker->steps_left--;
+    return true;
 }
 
 static char *artifact_slot(struct engine_vm *vm, uint32_t role)
@@ -481,7 +504,12 @@ static void vm_start(struct worker *worker, const struct msg_vm *order)
         (fenced && !lease_allows_start(worker))) {
         return; /* looked at again soon */
     }
+    if (worker->starting >= worker->config.facts->cores * WORKER_STARTING_PER_CORE ||
+        !step_take(worker)) {
+        return; /* when one of those has started */
+    }
     int r = vm_order_set_machine(&vm, &order->machine, order->image.cmdline, &err);
+    worker->starting++;
     if (r == 0) {
         vm.probe_address = order->nics.count > 0 ? order->nics.items[0].ipv4 : 0;
         r = vm_supervisor_start(worker->supervisor, &vm, false, &err);
@@ -565,7 +593,7 @@ static void strays_end(struct worker *worker)
                                      strays->epochs[i],
                                      "not ordered to run here any more",
                                      NULL); /* reconciled again when it fails */
-        } else {
+        } else if (step_take(worker)) {
             worker->config.vm_forgotten(worker->config.context, strays->uids[i]);
             (void)vm_supervisor_forget(worker->supervisor, strays->uids[i],
                                        strays->epochs[i], NULL); /* likewise */
@@ -626,12 +654,21 @@ static void networks_set(struct worker *worker)
     network_wants_free(wants, count);
 }
 
+static void starting_visit(void *context, const struct vm_report *report)
+{
+    struct worker *worker = context;
+    worker->starting += report->phase == PHASE_STARTING && !report->held ? 1 : 0;
+}
+
 static void reconcile(void *context)
 {
     struct worker *worker = context;
     if (!worker->has_orders) {
         return;
     }
+    worker->steps_left = WORKER_STEPS_PER_PASS;
+    worker->starting = 0;
+    vm_supervisor_each(worker->supervisor, starting_visit, worker);
     if (clock_now_ms(worker->config.clock) >= worker->networks_again_ms) {
         networks_set(worker);
     }
@@ -644,6 +681,9 @@ static void reconcile(void *context)
         } else {
             vm_run(worker, order);
         }
+    }
+    if (worker->steps_left == 0) {
+        loop_post_send(worker->reconcile_post);
     }
 }
 
@@ -672,6 +712,13 @@ void worker_on_orders(struct worker *worker,
                  KV_U64("term", orders->term));
         return;
     }
+    struct u64_map *index = orders_index_new(orders);
+    if (index == NULL) {
+        log_error("worker", "out of memory, orders will come again");
+        return;
+    }
+    u64_map_free(worker->orders_index);
+    worker->orders_index = index;
     record_fini(&msg_orders_record, &worker->orders);
     worker->orders = *orders;
     record_init(&msg_orders_record, orders); /* taken */
@@ -908,6 +955,7 @@ struct worker *worker_close(struct worker *worker)
     }
     u64_map_free(worker->failures);
     u64_map_free(worker->loads);
+    u64_map_free(worker->orders_index);
     record_fini(&msg_orders_record, &worker->orders);
     fd_close(&worker->lease_fd);
     free(worker);

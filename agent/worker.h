@@ -24,9 +24,13 @@
 
 #include <uv.h>
 
-#define WORKER_HEARTBEAT_MS   250
-#define WORKER_SILENCE_MS     800  /* without an ack for so long all voters are asked */
-#define WORKER_SAMPLE_MS      1000 /* CPU of VMs */
+#define WORKER_HEARTBEAT_MS 250
+#define WORKER_SILENCE_MS   800  /* without an ack for so long all voters are asked */
+#define WORKER_SAMPLE_MS    1000 /* CPU of VMs */
+#define WORKER_STARTING_PER_CORE                                                       \
+    4                           /* VMs between start and running at once: a boot storm \
+                                   must not starve the log, nor time out in itself */
+#define WORKER_STEPS_PER_PASS 4 /* starts and removals before the loop turns */
 #define WORKER_START_LEASE_MS 3000 /* a start needs so much of the lease left */
 
 struct worker;
@@ -40,6 +44,7 @@ struct worker_config {
     struct image_store *images;
     const struct host_facts *facts;
     uint32_t memory_reserve_mib; /* kept for the host itself */
+    uint32_t cpu_overcommit;     /* vCPUs that may share one CPU */
     void *context;
     /* Orders brought other members, or another role in the log for us. */
     void (*members_changed)(void *context);

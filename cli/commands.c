@@ -22,6 +22,8 @@
         {"raft-port", 0, "N", "between voters (7442)"},                                  \
         {"api-port", 0, "N", "HTTPS (7443)"},                                            \
         {"label", 'l', "KEY=VALUE", "label of this host, repeatable; first start only"}, \
+        {"reserve-memory", 0, "SIZE", "memory kept for the host itself (256MiB)"},       \
+        {"cpu-overcommit", 0, "N", "vCPUs that may share one CPU (4)"},                  \
         {"foreground", 0, NULL, "do not detach: run berthd here until it ends"},         \
     {                                                                                    \
         "timeout", 0, "TIME", "give up waiting after this long (60s); berthd goes on"    \

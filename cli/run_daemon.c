@@ -59,9 +59,13 @@ static void add_flags(struct cli *cli, struct start *start)
         const char *flag;
         const char *option;
     } rows[] = {
-        {"name", "--name"},           {"address", "--address"},
-        {"mesh-port", "--mesh-port"}, {"raft-port", "--raft-port"},
+        {"name", "--name"},
+        {"address", "--address"},
+        {"mesh-port", "--mesh-port"},
+        {"raft-port", "--raft-port"},
         {"api-port", "--api-port"},
+        {"reserve-memory", "--reserve-memory"},
+        {"cpu-overcommit", "--cpu-overcommit"},
     };
     unsigned cursor = 0;
     const char *label;

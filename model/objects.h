@@ -472,7 +472,9 @@ enum voter_role { VOTER_NONE = 0, VOTER_STANDBY, VOTER_VOTER };
 extern const char *const voter_role_names[]; /* none standby voter */
 enum kvm_kind { KVM_NONE = 0, KVM_EMULATED, KVM_NATIVE };
 extern const char *const kvm_kind_names[]; /* none emulated native */
-#define ENGINE_BIT(engine) (UINT32_C(1) << (engine))
+#define HOST_OVERCOMMIT     4              /* what a host takes when it is not told */
+#define HOST_OVERCOMMIT_MAX 256
+#define ENGINE_BIT(engine)  (UINT32_C(1) << (engine))
 
 #define HOST_SPEC_FIELDS(F, S)                                                          \
     F(S, 1, BOOL, drain, "drain", none, 0, 0, 1, 0, "no new VMs, those here move away") \
@@ -509,7 +511,9 @@ RECORD_DECLARE(host_spec, HOST_SPEC_FIELDS)
     F(S, 15, TEXT, kernel, "kernel", UNIT_NONE, FIELD_SERVER, 0, 127, 0, "release")    \
     F(S, 16, TEXT, version, "version", UNIT_NONE, FIELD_SERVER, 0, 63, 0, "of berthd") \
     F(S, 17, TEXT, reason, "reason", UNIT_NONE, FIELD_SERVER, 0, 255, 0,               \
-      "of the last move")
+      "of the last move")                                                              \
+    F(S, 18, U32, cpu_overcommit, "cpuOvercommit", UNIT_NONE, FIELD_SERVER, 1,         \
+      HOST_OVERCOMMIT_MAX, HOST_OVERCOMMIT, "vCPUs that may share one CPU")
 RECORD_DECLARE(host_status, HOST_STATUS_FIELDS)
 #define HOST_FIELDS(F, S)                                                             \
     F(S, 1, RECORD, meta, "metadata", metadata, FIELD_REQUIRED, 0, 0, 0, "who it is") \

@@ -82,7 +82,7 @@ static int hosts_fill(struct overlay *overlay, const struct state *state)
     qsort(overlay->hosts, overlay->count, sizeof(*overlay->hosts), by_uid);
     for (uint32_t i = 0; i < overlay->count; i++) {
         const struct host_status *status = &overlay->hosts[i]->status;
-        overlay->cap_mcpu[i] = (int64_t)status->cpu_mcpu * CPU_OVERCOMMIT;
+        overlay->cap_mcpu[i] = (int64_t)status->cpu_mcpu * status->cpu_overcommit;
         overlay->cap_bytes[i] = (int64_t)status->memory_bytes;
         overlay->free_mcpu[i] = overlay->cap_mcpu[i];
         overlay->free_bytes[i] = overlay->cap_bytes[i];

@@ -31,7 +31,6 @@
 #define HEARTBEAT_NS         UINT64_C(250000000)
 #define SUSPECT_NS           UINT64_C(1500000000) /* six heartbeats */
 #define DECISIONS_MAX        512
-#define CPU_OVERCOMMIT       4 /* virtual per physical */
 
 struct scheduler;
 
