@@ -2,6 +2,7 @@
 
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "base/proc_stat.h"
 #include "base/require.h"
 
 #include <ctype.h>
@@ -17,7 +18,6 @@
 #include <sys/wait.h>
 
 #define ARGUMENTS_MAX   256
-#define PROC_STAT_SIZE  1024 /* /proc/pid/stat: 52 numbers and a short name */
 #define GATE_GRANTED    'g'
 #define EXIT_NO_PROGRAM 127 /* as shells say it */
 
@@ -49,25 +49,6 @@ static int read_small(const char *path, char *text, size_t size)
     return 0;
 }
 
-/* Field `number` (3 and up, as in proc(5)) of /proc/pid/stat; the name before it may hold
- * anything, but no field after it holds a ')'. */
-static const char *stat_field(const char *text, unsigned number)
-{
-    const char *at = strrchr(text, ')');
-    for (unsigned i = 2; at != NULL && i < number; i++) {
-        at = strchr(at + 1, ' ');
-    }
-    return at == NULL ? NULL : at + 1;
-}
-
-static int read_stat(pid_t pid, char text[PROC_STAT_SIZE])
-{
-    char path[64];
-    (void)snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid); /* fits */
-    int r = read_small(path, text, PROC_STAT_SIZE);
-    return r == 0 && stat_field(text, 22) == NULL ? -ESRCH : r;
-}
-
 static void read_boot(char boot[VM_PROCESS_BOOT_SIZE])
 {
     boot[0] = '\0';
@@ -78,13 +59,13 @@ static void read_boot(char boot[VM_PROCESS_BOOT_SIZE])
 
 int vm_process_identify(pid_t pid, struct vm_process_identity *ret_identity)
 {
-    char text[PROC_STAT_SIZE];
-    if (pid <= 0 || read_stat(pid, text) != 0) {
+    struct proc_stat stat;
+    if (proc_stat_read(pid, &stat) != 0) {
         return BERTH_ENOTFOUND;
     }
     memset(ret_identity, 0, sizeof(*ret_identity));
     ret_identity->pid = pid;
-    ret_identity->start_ticks = strtoull(stat_field(text, 22), NULL, 10);
+    ret_identity->start_ticks = stat.start_ticks;
     read_boot(ret_identity->boot);
     return 0;
 }
@@ -92,14 +73,14 @@ int vm_process_identify(pid_t pid, struct vm_process_identity *ret_identity)
 int vm_process_verify(const struct vm_process_identity *identity)
 {
     struct vm_process_identity now;
-    char text[PROC_STAT_SIZE];
+    struct proc_stat stat;
     if (vm_process_identify(identity->pid, &now) != 0 ||
         now.start_ticks != identity->start_ticks ||
         strcmp(now.boot, identity->boot) != 0) {
         return BERTH_ENOTFOUND;
     }
     /* A zombie holds its pid and runs nothing. */
-    if (read_stat(identity->pid, text) != 0 || strchr("ZX", *stat_field(text, 3))) {
+    if (proc_stat_read(identity->pid, &stat) != 0 || proc_stat_is_dead(&stat)) {
         return BERTH_ENOTFOUND;
     }
     return 0;
@@ -109,26 +90,23 @@ int vm_process_usage(const struct vm_process *process,
                      uint64_t *ret_cpu_ns,
                      uint64_t *ret_memory_bytes)
 {
-    char text[PROC_STAT_SIZE];
-    int r = process->dead ? -ESRCH : read_stat(process->identity.pid, text);
+    struct proc_stat stat;
+    int r = process->dead ? -ESRCH : proc_stat_read(process->identity.pid, &stat);
     if (r != 0) {
         return r;
     }
-    const char *rss = stat_field(text, 24);
-    uint64_t ticks = strtoull(stat_field(text, 14), NULL, 10) +
-                     strtoull(stat_field(text, 15), NULL, 10);
     long per_second = sysconf(_SC_CLK_TCK);
-    *ret_cpu_ns =
-        ticks * (UINT64_C(1000000000) / (uint64_t)(per_second > 0 ? per_second : 100));
-    *ret_memory_bytes =
-        rss == NULL ? 0 : strtoull(rss, NULL, 10) * (uint64_t)sysconf(_SC_PAGESIZE);
+    *ret_cpu_ns = stat.cpu_ticks *
+                  (UINT64_C(1000000000) / (uint64_t)(per_second > 0 ? per_second : 100));
+    *ret_memory_bytes = stat.memory_bytes;
     return 0;
 }
 
 bool vm_process_pid_is_stopped(pid_t pid)
 {
-    char text[PROC_STAT_SIZE];
-    return read_stat(pid, text) != 0 || strchr("TtZX", *stat_field(text, 3)) != NULL;
+    struct proc_stat stat;
+    return proc_stat_read(pid, &stat) != 0 || proc_stat_is_dead(&stat) ||
+           proc_stat_is_stopped(&stat);
 }
 
 bool vm_process_is_stopped(const struct vm_process *process)
