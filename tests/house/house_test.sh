@@ -19,8 +19,9 @@ consensus: model base
 scheduler: model base
 net: model base
 vmm: model base
+fence: base
 api: model base
-agent: api config consensus scheduler net vmm model base
+agent: api config consensus scheduler net vmm fence model base
 cli: config model base'
 
 # header (a pattern of awk): where it may be included. A word with a dot is one file.
