@@ -807,7 +807,7 @@ void berthd_stop(struct berthd *berthd)
          */
         struct control *control = berthd->plane.control;
         berthd->closing++;
-        control_close(control, log_closed, berthd);
+        control_close(control, true, log_closed, berthd);
     }
     berthd->plane.forward = forward_free(berthd->plane.forward);
     if (berthd->link != NULL) {

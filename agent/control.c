@@ -202,12 +202,15 @@ int control_open(const struct control_config *config,
     return 0;
 }
 
-void control_close(struct control *control, void (*done)(void *context), void *context)
+void control_close(struct control *control,
+                   bool hand_over,
+                   void (*done)(void *context),
+                   void *context)
 {
     REQUIRE(control != NULL);
     control->closed = done;
     control->closed_context = context;
-    consensus_close(control->consensus, true, consensus_closed, control);
+    consensus_close(control->consensus, hand_over, consensus_closed, control);
 }
 
 static void proposed(void *context, int status, const struct consensus_result *result)

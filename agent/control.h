@@ -52,8 +52,11 @@ int control_open(const struct control_config *config,
                  bool bootstrap,
                  struct control **ret_control,
                  struct err *err);
-/* Hands leadership over and ends; done when everything is closed. */
-void control_close(struct control *control, void (*done)(void *context), void *context);
+/* Ends, after handing leadership over when asked; done when everything is closed. */
+void control_close(struct control *control,
+                   bool hand_over,
+                   void (*done)(void *context),
+                   void *context);
 
 /* Proposes a command (borrowed for the call; subject and ids are the caller's, wall time
  * is stamped here). done: code 0 with the result of apply, which may be a refusal; else

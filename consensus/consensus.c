@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/require.h"
 #include "consensus/entry_frame.h"
+#include "consensus/loop_turn.h"
 #include "consensus/member_change.h"
 #include "consensus/raft_node.h"
 
@@ -12,7 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/statvfs.h>
 
 #define ROOM               "consensus"
 #define ELECTION_MS        300
@@ -61,18 +61,14 @@ struct waiter {
 };
 
 struct consensus {
-    uv_loop_t *loop;
-    uv_prepare_t prepare;   /* before and after the loop waits: all work is done here, */
-    uv_check_t check;       /* never inside the library */
+    struct loop_turn *turn; /* all work is done in turns, never inside the library */
     struct raft_node *node; /* NULL once closed */
     struct consensus_fsm fsm;
     struct consensus_events events;
     uint64_t id;
-    char folder[1024];
     unsigned election_ms;
     unsigned in_flight_max;
     unsigned in_flight;
-    unsigned handles; /* still to be closed */
     uint64_t reserve_bytes;
     uint64_t member_stable_ms;
     uint64_t member_wait_ms;
@@ -116,7 +112,7 @@ struct consensus {
 
 static uint64_t now_of(const struct consensus *c)
 {
-    return uv_now(c->loop);
+    return loop_turn_now_ms(c->turn);
 }
 
 static bool is_stopped(const struct consensus *c)
@@ -306,9 +302,7 @@ static void on_transfer_done(void *context, int status)
 
 static bool has_room_on_disk(const struct consensus *c)
 {
-    struct statvfs fs;
-    return statvfs(c->folder, &fs) < 0 ||
-           (uint64_t)fs.f_bavail * fs.f_frsize >= c->reserve_bytes;
+    return raft_node_free_bytes(c->node) >= c->reserve_bytes;
 }
 
 /* Moves as many waiting proposals into the batch as one entry holds; the entry's size. */
@@ -567,17 +561,14 @@ static void drive_change(struct consensus *c)
     }
 }
 
-static void on_handle_closed(uv_handle_t *handle)
+static void on_turn_closed(void *context)
 {
-    struct consensus *c = handle->data;
-    if (--c->handles > 0) {
-        return;
-    }
+    struct consensus *c = context;
     void (*closed)(void *context) = c->closed;
-    void *context = c->closed_context;
+    void *closed_context = c->closed_context;
     free(c);
     if (closed != NULL) {
-        closed(context);
+        closed(closed_context);
     }
 }
 
@@ -598,8 +589,7 @@ static void on_node_closed(void *context)
     REQUIRE(list_empty(&c->batches));
     tell_proposals(c);
     tell_waiters(c);
-    uv_close((uv_handle_t *)&c->prepare, on_handle_closed);
-    uv_close((uv_handle_t *)&c->check, on_handle_closed);
+    loop_turn_close(c->turn, on_turn_closed, c);
 }
 
 static void drive_closing(struct consensus *c)
@@ -623,8 +613,9 @@ static void drive_closing(struct consensus *c)
 
 /* ---- the turn ---- */
 
-static void turn(struct consensus *c)
+static void turn(void *context)
 {
+    struct consensus *c = context;
     if (c->node == NULL || c->node_closing) {
         return;
     }
@@ -642,16 +633,6 @@ static void turn(struct consensus *c)
     tell_proposals(c);
     tell_waiters(c);
     drive_closing(c);
-}
-
-static void on_prepare(uv_prepare_t *handle)
-{
-    turn(handle->data);
-}
-
-static void on_check(uv_check_t *handle)
-{
-    turn(handle->data);
 }
 
 /* ---- life ---- */
@@ -710,19 +691,6 @@ static void init_lists(struct consensus *c)
     list_init(&c->waiters_answered);
 }
 
-/* The two hooks into the loop do not keep it alive; the node does. */
-static void start_hooks(struct consensus *c)
-{
-    REQUIRE(uv_prepare_init(c->loop, &c->prepare) == 0);
-    REQUIRE(uv_check_init(c->loop, &c->check) == 0);
-    c->prepare.data = c->check.data = c;
-    REQUIRE(uv_prepare_start(&c->prepare, on_prepare) == 0);
-    REQUIRE(uv_check_start(&c->check, on_check) == 0);
-    uv_unref((uv_handle_t *)&c->prepare);
-    uv_unref((uv_handle_t *)&c->check);
-    c->handles = 2;
-}
-
 int consensus_open(uv_loop_t *loop,
                    const struct consensus_config *config,
                    const struct consensus_fsm *fsm,
@@ -743,7 +711,6 @@ int consensus_open(uv_loop_t *loop,
     }
     (void)signal(SIGPIPE,
                  SIG_IGN); /* a peer that goes away is an error code, not a death */
-    c->loop = loop;
     c->fsm = *fsm;
     c->events = *events;
     c->id = full.id;
@@ -752,7 +719,6 @@ int consensus_open(uv_loop_t *loop,
     c->reserve_bytes = full.reserve_bytes;
     c->member_stable_ms = full.member_stable_ms;
     c->member_wait_ms = full.member_wait_ms;
-    (void)snprintf(c->folder, sizeof(c->folder), "%s", full.folder);
     init_lists(c);
     struct raft_node_hooks hooks = {.context = c,
                                     .apply = on_apply,
@@ -765,7 +731,7 @@ int consensus_open(uv_loop_t *loop,
         free(c);
         return r;
     }
-    start_hooks(c);
+    c->turn = loop_turn_open(loop, turn, c);
     *ret_consensus = c;
     return 0;
 }

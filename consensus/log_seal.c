@@ -3,18 +3,14 @@
 #include "base/bytes.h"
 #include "base/cleanup.h"
 #include "base/digest.h"
-#include "base/fd.h"
-#include "base/file_atomic.h"
 #include "base/require.h"
+#include "consensus/seal_file.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#define SLOT_SIZE  ((size_t)4096) /* a direct write's unit */
+#define SLOT_SIZE  ((size_t)SEAL_FILE_BLOCK)
 #define SLOT_COUNT ((size_t)2)
 #define SLOT_MAGIC UINT64_C(0x314c414553524542) /* "BERSEAL1" */
 #define SLOT_USED                                                        \
@@ -69,14 +65,8 @@ static int read_slots(struct log_seal *seal, struct err *err)
 {
     CLEANUP_FREE uint8_t *data = NULL;
     size_t size = 0;
-    int r = fd_read_file(AT_FDCWD, seal->path, SLOT_SIZE * SLOT_COUNT, &data, &size, err);
-    if (r == -ENOENT) {
-        if (err != NULL) {
-            *err = (struct err){0};
-        }
-        return 0;
-    }
-    if (r < 0) {
+    int r = seal_file_read(seal->file, SLOT_SIZE * SLOT_COUNT, &data, &size, err);
+    if (r <= 0) {
         return r;
     }
     for (size_t at = 0; at + SLOT_SIZE <= size; at += SLOT_SIZE) {
@@ -89,20 +79,10 @@ static int read_slots(struct log_seal *seal, struct err *err)
         }
     }
     if (!seal->present) {
-        return err_set(err, BERTH_ECORRUPT, "%s: neither half is intact", seal->path);
+        return err_set(err, BERTH_ECORRUPT, "%s: neither half is intact",
+                       seal_file_path(seal->file));
     }
     return 0;
-}
-
-static int open_for_writing(struct log_seal *seal, struct err *err)
-{
-    seal->fd = openat(AT_FDCWD, seal->path,
-                      O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_DSYNC | O_DIRECT);
-    if (seal->fd < 0 && errno == EINVAL) { /* tmpfs has no direct writes */
-        seal->fd =
-            openat(AT_FDCWD, seal->path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_DSYNC);
-    }
-    return seal->fd < 0 ? err_sys(err, -errno, "open %s", seal->path) : 0;
 }
 
 int log_seal_open(struct log_seal *seal,
@@ -111,23 +91,17 @@ int log_seal_open(struct log_seal *seal,
                   uint64_t cluster_id,
                   struct err *err)
 {
-    *seal = (struct log_seal){.fd = -1};
-    if (asprintf(&seal->path, "%s/%s", folder, LOG_SEAL_FILE) < 0) {
-        seal->path = NULL;
-        return err_sys(err, -ENOMEM, "open the seal in %s", folder);
+    *seal = (struct log_seal){0};
+    int r = seal_file_open(folder, LOG_SEAL_FILE, &seal->file, err);
+    if (r == 0) {
+        r = read_slots(seal, err);
     }
-    seal->scratch = aligned_alloc(SLOT_SIZE, SLOT_SIZE);
-    int r = seal->scratch == NULL ? err_sys(err, -ENOMEM, "open %s", seal->path)
-                                  : read_slots(seal, err);
     if (r == 0 && seal->present &&
         (seal->state.node_id != node_id || seal->state.cluster_id != cluster_id)) {
         r = err_set(
             err, BERTH_ECONFLICT, "%s is of node %llu in cluster %llx, not of node %llu",
-            seal->path, (unsigned long long)seal->state.node_id,
+            seal_file_path(seal->file), (unsigned long long)seal->state.node_id,
             (unsigned long long)seal->state.cluster_id, (unsigned long long)node_id);
-    }
-    if (r == 0 && seal->present) {
-        r = open_for_writing(seal, err);
     }
     if (r < 0) {
         log_seal_close(seal);
@@ -140,10 +114,8 @@ int log_seal_open(struct log_seal *seal,
 
 void log_seal_close(struct log_seal *seal)
 {
-    fd_close(&seal->fd);
-    free(seal->path);
-    free(seal->scratch);
-    *seal = (struct log_seal){.fd = -1};
+    seal_file_close(seal->file);
+    *seal = (struct log_seal){0};
 }
 
 static bool is_pair(uint64_t term, uint64_t vote, uint64_t want_term, uint64_t want_vote)
@@ -164,16 +136,18 @@ int log_seal_check(const struct log_seal *seal,
             return 0;
         }
         return err_set(err, BERTH_ECORRUPT,
-                       "%s is missing beside a log at term %llu, index %llu", seal->path,
-                       (unsigned long long)term, (unsigned long long)last_index);
+                       "%s is missing beside a log at term %llu, index %llu",
+                       seal_file_path(seal->file), (unsigned long long)term,
+                       (unsigned long long)last_index);
     }
     if (!is_pair(term, vote, state->term, state->vote) &&
         !is_pair(term, vote, state->old_term, state->old_vote)) {
         return err_set(
             err, BERTH_ECORRUPT,
             "metadata1/metadata2 say term %llu vote %llu, %s says term %llu vote %llu",
-            (unsigned long long)term, (unsigned long long)vote, seal->path,
-            (unsigned long long)state->term, (unsigned long long)state->vote);
+            (unsigned long long)term, (unsigned long long)vote,
+            seal_file_path(seal->file), (unsigned long long)state->term,
+            (unsigned long long)state->vote);
     }
     if (last_index < state->index) {
         return err_set(
@@ -197,16 +171,12 @@ create(struct log_seal *seal, const struct log_seal_state *state, struct err *er
 {
     CLEANUP_FREE uint8_t *data = calloc(SLOT_COUNT, SLOT_SIZE);
     if (data == NULL) {
-        return err_sys(err, -ENOMEM, "create %s", seal->path);
+        return err_sys(err, -ENOMEM, "create %s", seal_file_path(seal->file));
     }
     for (size_t i = 0; i < SLOT_COUNT; i++) {
         slot_write(data + (1 + i) % SLOT_COUNT * SLOT_SIZE, 1 + i, state);
     }
-    int r = file_atomic_write(seal->path, data, SLOT_SIZE * SLOT_COUNT, 0600, err);
-    if (r < 0) {
-        return r;
-    }
-    r = open_for_writing(seal, err);
+    int r = seal_file_create(seal->file, data, SLOT_SIZE * SLOT_COUNT, err);
     if (r < 0) {
         return r;
     }
@@ -219,15 +189,15 @@ create(struct log_seal *seal, const struct log_seal_state *state, struct err *er
 static int
 store(struct log_seal *seal, const struct log_seal_state *state, struct err *err)
 {
+    uint8_t block[SLOT_SIZE];
     if (!seal->present) {
         return create(seal, state, err);
     }
     uint64_t sequence = seal->sequence + 1;
-    off_t at = (off_t)(sequence % SLOT_COUNT * SLOT_SIZE);
-    slot_write(seal->scratch, sequence, state);
-    ssize_t written = pwrite(seal->fd, seal->scratch, SLOT_SIZE, at);
-    if (written != (ssize_t)SLOT_SIZE) {
-        return err_sys(err, written < 0 ? -errno : -EIO, "write %s", seal->path);
+    slot_write(block, sequence, state);
+    int r = seal_file_write(seal->file, sequence % SLOT_COUNT, block, err);
+    if (r < 0) {
+        return r;
     }
     seal->sequence = sequence;
     seal->state = *state;

@@ -34,21 +34,23 @@ struct log_seal_state {
     uint64_t index_term;
 };
 
+struct seal_file;
+
 struct log_seal {
-    int fd;            /* -1 until the file exists */
-    bool present;      /* the folder has a seal */
-    uint64_t sequence; /* of the newest slot */
+    struct seal_file *file; /* owned */
+    bool present;           /* the folder has a seal */
+    uint64_t sequence;      /* of the newest slot */
     struct log_seal_state state;
-    char *path;    /* owned */
-    void *scratch; /* one aligned block, owned */
 };
 
-/* Reads the folder's seal if there is one; it must be of this node and cluster. */
+/* Reads the folder's seal if there is one; it must be of this node and cluster. On error
+ * nothing is held. */
 int log_seal_open(struct log_seal *seal,
                   const char *folder,
                   uint64_t node_id,
                   uint64_t cluster_id,
                   struct err *err);
+/* Harmless for a zeroed seal. */
 void log_seal_close(struct log_seal *seal);
 
 /* What the log says at start: its term and vote, its last index, and the term at the

@@ -10,10 +10,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/statvfs.h>
 
-#define ROOM       "consensus"
-#define FOLDER_MAX 1024
+#define ROOM "consensus"
 #define APPEND_SPACE_MIN \
     (UINT64_C(16) << 20) /* two segments: with less libraft crashes */
 #define TEXT_SIZE (RAFT_ERRMSG_BUF_SIZE + 128)
@@ -23,7 +21,6 @@ struct raft_guard {
     struct raft_io *inner;
     struct raft *raft;
     struct log_seal *seal;
-    char folder[FOLDER_MAX];
     struct raft_guard_hooks hooks;
     raft_io_tick_cb tick;
     raft_io_recv_cb recv;
@@ -420,9 +417,7 @@ static void on_appended(struct raft_io_append *request, int status)
 /* With no room for the next segment libraft's own handling crashes: stop before. */
 static bool has_space(struct raft_guard *guard)
 {
-    struct statvfs fs;
-    if (statvfs(guard->folder, &fs) == 0 &&
-        (uint64_t)fs.f_bavail * fs.f_frsize < APPEND_SPACE_MIN) {
+    if (guard->hooks.free_bytes(guard->hooks.space_context) < APPEND_SPACE_MIN) {
         raft_guard_halt(guard, BERTH_EDISKFULL, "less than 16 MiB left for the log");
         return false;
     }
@@ -737,10 +732,8 @@ void raft_guard_started(struct raft_guard *guard)
 struct raft_guard *raft_guard_new(struct raft *raft,
                                   struct raft_io *inner,
                                   struct log_seal *seal,
-                                  const char *folder,
                                   const struct raft_guard_hooks *hooks)
 {
-    REQUIRE(strlen(folder) < FOLDER_MAX);
     struct raft_guard *guard = calloc(1, sizeof(*guard));
     if (guard == NULL) {
         return NULL;
@@ -749,7 +742,6 @@ struct raft_guard *raft_guard_new(struct raft *raft,
     guard->raft = raft;
     guard->seal = seal;
     guard->hooks = *hooks;
-    (void)snprintf(guard->folder, sizeof(guard->folder), "%s", folder);
     list_init(&guard->appends);
     raft_configuration_init(&guard->members);
     inner->data = guard;

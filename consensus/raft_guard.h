@@ -47,6 +47,8 @@ struct raft_guard_hooks {
     /* After every tick, message and finished write: leadership, indexes or members may
      * have changed. */
     void (*changed)(void *context);
+    void *space_context;
+    uint64_t (*free_bytes)(void *space_context); /* of the log's disk */
 };
 
 /* Wraps `inner` for `raft`, which has not been initialised yet. Both and the seal are
@@ -54,7 +56,6 @@ struct raft_guard_hooks {
 struct raft_guard *raft_guard_new(struct raft *raft,
                                   struct raft_io *inner,
                                   struct log_seal *seal,
-                                  const char *folder,
                                   const struct raft_guard_hooks *hooks);
 /* Accepts NULL; returns NULL. Only after libraft has closed the io. */
 struct raft_guard *raft_guard_free(struct raft_guard *guard);

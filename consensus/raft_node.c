@@ -1,57 +1,38 @@
 #include "consensus/raft_node.h"
 
-#include "base/cleanup.h"
 #include "base/digest.h"
-#include "base/fd.h"
 #include "base/log.h"
-#include "base/random.h"
 #include "base/require.h"
 #include "consensus/log_seal.h"
+#include "consensus/raft_backing.h"
 #include "consensus/raft_guard.h"
 
 #include <raft.h>
-#include <raft/uv.h>
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <sys/statvfs.h>
-#include <unistd.h>
 
-#define ROOM               "consensus"
-#define FOLDER_MAX         900                  /* the library's own bound is near 1000 */
-#define RETRY_MIN_MS       100                  /* between two attempts to reach a peer */
-#define RETRY_JITTER_MS    100                  /* so that peers do not call in step */
-#define OPEN_SPACE_MIN     (UINT64_C(24) << 20) /* for the first segments */
-#define AIO_EVENTS_PER_CPU 8                    /* what the kernel books per context */
-#define AIO_CONTEXTS       4                    /* open segments at once */
-#define TAIL_BYTES_MAX     (32u << 20)          /* entries kept behind a snapshot */
-#define SNAPSHOT_MAGIC     UINT64_C(0x3150414e53455242) /* "BRESNAP1" */
-#define SNAPSHOT_HEADER    24                           /* magic, size, checksum, zero */
+#define ROOM            "consensus"
+#define TAIL_BYTES_MAX  (32u << 20)                  /* entries kept behind a snapshot */
+#define SNAPSHOT_MAGIC  UINT64_C(0x3150414e53455242) /* "BRESNAP1" */
+#define SNAPSHOT_HEADER 24                           /* magic, size, checksum, zero */
 #define SNAPSHOT_SIZE_MAX \
     (UINT64_C(512) << 20) /* larger ones the library cannot read back */
 
 struct raft_node {
     struct raft *raft; /* owned; apart, so that a const node can ask the library */
-    struct raft_io io;
     struct raft_fsm fsm;
-    struct raft_uv_transport transport;
-    raft_uv_accept_cb accept;
-    raft_uv_transport_close_cb transport_closed;
-    struct channel_hub *hub; /* NULL once closed */
+    struct raft_backing *backing;
     struct raft_guard *guard;
     struct log_seal seal;
     struct raft_node_hooks hooks;
-    uv_loop_t *loop;
     uint64_t id;
     char address[CONSENSUS_ADDRESS_SIZE];
     unsigned threshold;
     unsigned trailing;
     size_t log_bytes; /* applied since the last snapshot */
-    bool io_ready;    /* raft_uv_init done */
     bool raft_ready;  /* raft_init done */
     struct raft_transfer transfer;
     raft_node_done *transfer_done;
@@ -221,183 +202,12 @@ static int fsm_restore(struct raft_fsm *fsm, struct raft_buffer *buf)
     return 0;
 }
 
-/* ---- channels as the library's transport ---- */
-
-/* A stream over the descriptor, in the library's memory; takes fd on success. */
-static struct uv_stream_s *stream_of(struct raft_node *node, int fd)
-{
-    uv_pipe_t *pipe = raft_malloc(sizeof(*pipe));
-    if (pipe == NULL || uv_pipe_init(node->loop, pipe, 0) < 0) {
-        raft_free(pipe);
-        return NULL;
-    }
-    if (uv_pipe_open(pipe, fd) < 0) {
-        uv_close((uv_handle_t *)pipe, (uv_close_cb)raft_free);
-        return NULL;
-    }
-    return (struct uv_stream_s *)pipe;
-}
-
-static void on_accepted(void *context, uint64_t id, const char *address, int fd)
-{
-    struct raft_node *node = context;
-    struct uv_stream_s *stream = stream_of(node, fd);
-    if (stream == NULL) {
-        log_error(ROOM, "a peer's channel cannot be used", KV_U64("peer", id));
-        close(fd);
-        return;
-    }
-    node->accept(&node->transport, id, address, stream);
-}
-
-struct call {
-    struct raft_node *node;
-    struct raft_uv_connect *request;
-};
-
-static void on_called(void *context, int fd, int status)
-{
-    struct call *call = context;
-    struct raft_uv_connect *request = call->request;
-    struct uv_stream_s *stream = fd >= 0 ? stream_of(call->node, fd) : NULL;
-    if (fd >= 0 && stream == NULL) {
-        close(fd);
-    }
-    int failure = status == BERTH_ECLOSED ? RAFT_CANCELED : RAFT_NOCONNECTION;
-    free(call);
-    request->cb(request, stream, stream != NULL ? 0 : failure);
-}
-
-static int transport_connect(struct raft_uv_transport *transport,
-                             struct raft_uv_connect *request,
-                             raft_id id,
-                             const char *address,
-                             raft_uv_connect_cb done)
-{
-    struct raft_node *node = transport->impl;
-    struct call *call = malloc(sizeof(*call));
-    if (call == NULL) {
-        return RAFT_NOMEM;
-    }
-    *call = (struct call){.node = node, .request = request};
-    request->cb = done;
-    if (channel_hub_connect(node->hub, id, address, on_called, call) < 0) {
-        free(call);
-        return RAFT_NOCONNECTION; /* the library calls again after its delay */
-    }
-    return 0;
-}
-
-static int
-transport_init(struct raft_uv_transport *transport, raft_id id, const char *address)
-{
-    (void)transport;
-    (void)id;
-    (void)address;
-    return 0;
-}
-
-static int transport_listen(struct raft_uv_transport *transport, raft_uv_accept_cb accept)
-{
-    struct raft_node *node = transport->impl;
-    struct err err = {0};
-    node->accept = accept;
-    if (channel_hub_listen(node->hub, &err) < 0) {
-        (void)snprintf(node->io.errmsg, sizeof(node->io.errmsg), "%.*s",
-                       RAFT_ERRMSG_BUF_SIZE - 1, err.text);
-        return RAFT_IOERR;
-    }
-    return 0;
-}
-
-static void on_hub_closed_for_library(void *context)
-{
-    struct raft_node *node = context;
-    node->hub = NULL;
-    node->transport_closed(&node->transport);
-}
-
-static void transport_close(struct raft_uv_transport *transport,
-                            raft_uv_transport_close_cb done)
-{
-    struct raft_node *node = transport->impl;
-    node->transport_closed = done;
-    channel_hub_close(node->hub, on_hub_closed_for_library, node);
-}
-
 /* ---- opening ---- */
 
-static uint64_t read_number(const char *path)
+static uint64_t free_bytes(void *context)
 {
-    CLEANUP_FREE uint8_t *text = NULL;
-    size_t size = 0;
-    return fd_read_file(AT_FDCWD, path, 64, &text, &size, NULL) < 0
-               ? 0
-               : strtoull((const char *)text, NULL, 10);
-}
-
-/* The library's word for a used-up limit is "resource temporarily unavailable": say
- * which. */
-static int check_aio(struct err *err)
-{
-    uint64_t max = read_number("/proc/sys/fs/aio-max-nr");
-    uint64_t used = read_number("/proc/sys/fs/aio-nr");
-    long cpus = sysconf(_SC_NPROCESSORS_CONF);
-    uint64_t needed = (uint64_t)(cpus > 0 ? cpus : 1) * AIO_EVENTS_PER_CPU * AIO_CONTEXTS;
-    if (max != 0 && max < used + needed) {
-        return err_set(
-            err, BERTH_EFULL,
-            "the kernel's limit on asynchronous I/O is used up: fs.aio-max-nr is %llu, "
-            "%llu are in use, %llu more are needed",
-            (unsigned long long)max, (unsigned long long)used,
-            (unsigned long long)needed);
-    }
-    return 0;
-}
-
-static int check_folder(const char *folder, struct err *err)
-{
-    struct stat info;
-    struct statvfs fs;
-    if (strlen(folder) >= FOLDER_MAX) {
-        return err_set(err, BERTH_EINVALID, "raft folder: the path is longer than %d",
-                       FOLDER_MAX);
-    }
-    if (stat(folder, &info) < 0 || access(folder, R_OK | W_OK | X_OK) < 0) {
-        return err_sys(err, -errno, "raft folder %s", folder);
-    }
-    if (!S_ISDIR(info.st_mode)) {
-        return err_sys(err, -ENOTDIR, "raft folder %s", folder);
-    }
-    if (statvfs(folder, &fs) < 0) {
-        return err_sys(err, -errno, "raft folder %s", folder);
-    }
-    if ((uint64_t)fs.f_bavail * fs.f_frsize < OPEN_SPACE_MIN) {
-        return err_set(err, BERTH_EDISKFULL, "raft folder %s: less than %llu MiB free",
-                       folder, (unsigned long long)(OPEN_SPACE_MIN >> 20));
-    }
-    return 0;
-}
-
-static int
-open_hub(struct raft_node *node, const struct consensus_config *config, struct err *err)
-{
-    struct channel_hub_config hub = {
-        .loop = node->loop,
-        .id = config->id,
-        .cluster_id = config->cluster_id,
-        .address = config->address,
-        .bind_address = config->bind_address,
-        .secret_key = config->secret_key,
-        .stall_ms = (uint64_t)config->election_ms * 2,
-        .context = config->key_context,
-        .peer_of = config->peer_of,
-        .key_of = config->key_of,
-        .accepted = on_accepted,
-        .accept_context = node,
-        .screened = true,
-    };
-    return channel_hub_open(&hub, &node->hub, err);
+    const struct raft_node *node = context;
+    return raft_backing_free_bytes(node->backing);
 }
 
 static int open_library(struct raft_node *node,
@@ -406,26 +216,11 @@ static int open_library(struct raft_node *node,
 {
     struct raft_guard_hooks hooks = {.context = node->hooks.context,
                                      .fatal = node->hooks.fatal,
-                                     .changed = node->hooks.changed};
-    uint8_t jitter = 0;
-    node->transport = (struct raft_uv_transport){.impl = node,
-                                                 .init = transport_init,
-                                                 .listen = transport_listen,
-                                                 .connect = transport_connect,
-                                                 .close = transport_close};
-    int r = raft_uv_init(&node->io, node->loop, config->folder, &node->transport);
-    if (r != 0) {
-        return err_set(err, code_of(r), "raft folder %s: %s", config->folder,
-                       node->io.errmsg);
-    }
-    node->io_ready = true;
-    random_secret(&jitter, sizeof(jitter));
-    raft_uv_set_auto_recovery(&node->io,
-                              false); /* it would drop entries that were promised */
-    raft_uv_set_connect_retry_delay(&node->io, RETRY_MIN_MS + (unsigned)jitter *
-                                                                  RETRY_JITTER_MS / 256);
+                                     .changed = node->hooks.changed,
+                                     .space_context = node,
+                                     .free_bytes = free_bytes};
     node->guard =
-        raft_guard_new(node->raft, &node->io, &node->seal, config->folder, &hooks);
+        raft_guard_new(node->raft, raft_backing_io(node->backing), &node->seal, &hooks);
     if (node->guard == NULL) {
         return err_sys(err, -ENOMEM, "raft folder %s", config->folder);
     }
@@ -434,11 +229,11 @@ static int open_library(struct raft_node *node,
                                   .apply = fsm_apply,
                                   .snapshot = fsm_snapshot,
                                   .restore = fsm_restore};
-    r = raft_init(node->raft, raft_guard_io(node->guard), &node->fsm, config->id,
-                  config->address);
+    int r = raft_init(node->raft, raft_guard_io(node->guard), &node->fsm, config->id,
+                      config->address);
     if (r != 0) {
         return err_set(err, code_of(r), "raft folder %s: %s", config->folder,
-                       node->io.errmsg);
+                       raft_backing_io(node->backing)->errmsg);
     }
     node->raft_ready = true;
     raft_set_election_timeout(node->raft, config->election_ms);
@@ -461,13 +256,6 @@ int raft_node_open(const struct consensus_config *config,
                    struct raft_node **ret_node,
                    struct err *err)
 {
-    int r = check_folder(config->folder, err);
-    if (r == 0) {
-        r = check_aio(err);
-    }
-    if (r < 0) {
-        return r;
-    }
     struct raft_node *node = calloc(1, sizeof(*node));
     struct raft *raft = calloc(1, sizeof(*raft));
     if (node == NULL || raft == NULL) {
@@ -477,15 +265,14 @@ int raft_node_open(const struct consensus_config *config,
     }
     node->raft = raft;
     node->hooks = *hooks;
-    node->loop = loop;
     node->id = config->id;
     node->threshold = config->snapshot_threshold;
     node->trailing = config->snapshot_trailing;
-    node->seal.fd = -1;
     (void)snprintf(node->address, sizeof(node->address), "%s", config->address);
-    r = log_seal_open(&node->seal, config->folder, config->id, config->cluster_id, err);
+    int r = raft_backing_open(config, loop, &node->backing, err);
     if (r == 0) {
-        r = open_hub(node, config, err);
+        r = log_seal_open(&node->seal, config->folder, config->id, config->cluster_id,
+                          err);
     }
     if (r == 0) {
         r = open_library(node, config, err);
@@ -535,9 +322,7 @@ static void node_free(struct raft_node *node)
 {
     void (*closed)(void *context) = node->closed;
     void *context = node->closed_context;
-    if (node->io_ready) {
-        raft_uv_close(&node->io);
-    }
+    raft_backing_free(node->backing);
     raft_guard_free(node->guard);
     log_seal_close(&node->seal);
     free(node->raft);
@@ -550,7 +335,7 @@ static void on_raft_closed(struct raft *raft)
     node_free(raft->data);
 }
 
-static void on_hub_closed(void *context)
+static void on_abandoned(void *context)
 {
     node_free(context);
 }
@@ -562,8 +347,8 @@ void raft_node_close(struct raft_node *node, void (*done)(void *context), void *
     if (node->raft_ready) {
         node->raft->data = node;
         raft_close(node->raft, on_raft_closed);
-    } else if (node->hub != NULL) {
-        channel_hub_close(node->hub, on_hub_closed, node);
+    } else if (node->backing != NULL) {
+        raft_backing_abandon(node->backing, on_abandoned, node);
     } else {
         node_free(node);
     }
@@ -662,15 +447,17 @@ size_t raft_node_members(const struct raft_node *node,
 
 const struct channel_counters *raft_node_channels(const struct raft_node *node)
 {
-    static const struct channel_counters none;
-    return node->hub != NULL ? channel_hub_counters(node->hub) : &none;
+    return raft_backing_channels(node->backing);
 }
 
 void raft_node_drop_peer(struct raft_node *node, uint64_t id)
 {
-    if (node->hub != NULL) {
-        channel_hub_drop(node->hub, id);
-    }
+    raft_backing_drop_peer(node->backing, id);
+}
+
+uint64_t raft_node_free_bytes(const struct raft_node *node)
+{
+    return raft_backing_free_bytes(node->backing);
 }
 
 const char *raft_node_trouble(const struct raft_node *node)

@@ -4,12 +4,11 @@
  * Private to the room; consensus.h is what others see. raft.h is included by raft_*.c
  * files only.
  * Shapes: a `struct raft_node` owns the library's state, the guard around its io, the
- * seal and the channels. Requests are carried out by the library and answered through
- * `done`, on the loop, possibly from inside the library: a callee must not call back
- * into the node, only take note.
- * Units: milliseconds, log indexes. Threads: the loop's.
- * Errors: library codes become BERTH_* or -errno; BERTH_EUNKNOWN where leadership was
- * lost meanwhile.
+ * seal, and disk and channels (raft_backing.h). Requests are carried out by the library
+ * and answered through `done`, on the loop, possibly from inside the library: a callee
+ * must not call back into the node, only take note. Units: milliseconds, log indexes.
+ * Threads: the loop's. Errors: library codes become BERTH_* or -errno; BERTH_EUNKNOWN
+ * where leadership was lost meanwhile.
  */
 #pragma once
 
@@ -82,6 +81,8 @@ size_t raft_node_members(const struct raft_node *node,
                          size_t max);
 const struct channel_counters *raft_node_channels(const struct raft_node *node);
 void raft_node_drop_peer(struct raft_node *node, uint64_t id);
+/* Disk space left for the log. */
+uint64_t raft_node_free_bytes(const struct raft_node *node);
 /* The library's words on why it is down. */
 const char *raft_node_trouble(const struct raft_node *node);
 /* Makes durable progress known to the seal; call about once a second. */

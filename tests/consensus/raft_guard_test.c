@@ -199,6 +199,12 @@ static void on_fatal(void *context, int code, const char *text)
     fatal = code;
 }
 
+static uint64_t free_bytes(void *context)
+{
+    (void)context;
+    return UINT64_MAX;
+}
+
 static void on_changed(void *context)
 {
     (void)context;
@@ -222,12 +228,13 @@ static void start(bool guarded, unsigned voters, const raft_term *terms, unsigne
                                .time = fake_time,
                                .random = fake_random};
     fsm = (struct raft_fsm){.version = 1, .apply = fsm_apply};
-    struct raft_guard_hooks hooks = {.fatal = on_fatal, .changed = on_changed};
+    struct raft_guard_hooks hooks = {
+        .fatal = on_fatal, .changed = on_changed, .free_bytes = free_bytes};
     ck_assert_int_eq(log_seal_open(&seal, dir.path, 1, 0, NULL), 0);
     ck_assert_int_eq(log_seal_intend(&seal, fake.term, 0, NULL), 0);
     struct raft_io *io = &fake.io;
     if (guarded) {
-        guard = raft_guard_new(&raft, &fake.io, &seal, dir.path, &hooks);
+        guard = raft_guard_new(&raft, &fake.io, &seal, &hooks);
         ck_assert_ptr_nonnull(guard);
         io = raft_guard_io(guard);
     }
@@ -496,8 +503,9 @@ START_TEST(a_log_shorter_than_the_seal_does_not_start)
     ck_assert_uint_eq(seal.state.index, 3);
     raft_close(&raft, NULL);
     guard = raft_guard_free(guard);
-    struct raft_guard_hooks hooks = {.fatal = on_fatal, .changed = on_changed};
-    guard = raft_guard_new(&raft, &fake.io, &seal, dir.path, &hooks);
+    struct raft_guard_hooks hooks = {
+        .fatal = on_fatal, .changed = on_changed, .free_bytes = free_bytes};
+    guard = raft_guard_new(&raft, &fake.io, &seal, &hooks);
     fake.loaded = 2;
     ck_assert_int_eq(raft_init(&raft, raft_guard_io(guard), &fsm, 1, "1"), 0);
 
