@@ -107,6 +107,7 @@ struct consensus {
     bool fatal_told;
     bool closing;
     bool hand_over;
+    bool handing_over; /* the transfer under way is our last */
     bool node_closing;
 };
 
@@ -594,11 +595,13 @@ static void on_node_closed(void *context)
 
 static void drive_closing(struct consensus *c)
 {
-    if (!c->closing || c->node_closing || c->transfer != NULL) {
+    bool hands_over = c->hand_over || c->handing_over;
+    if (!c->closing || c->node_closing || (hands_over && c->transfer != NULL)) {
         return;
     }
     if (c->hand_over && may_lead(c) && c->view.voters > 1) {
         c->hand_over = false;
+        c->handing_over = true;
         c->transfer_id = 0;
         c->transfer =
             waiter_new(c, (uint64_t)c->election_ms * TRANSFER_DRAIN_TIMES, NULL, NULL);

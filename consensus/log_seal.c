@@ -123,14 +123,14 @@ static bool is_pair(uint64_t term, uint64_t vote, uint64_t want_term, uint64_t w
     return term == want_term && vote == want_vote;
 }
 
-int log_seal_check(const struct log_seal *seal,
+int log_seal_check(struct log_seal *seal,
                    uint64_t term,
                    uint64_t vote,
                    uint64_t last_index,
                    uint64_t term_at_sealed_index,
                    struct err *err)
 {
-    const struct log_seal_state *state = &seal->state;
+    struct log_seal_state *state = &seal->state;
     if (!seal->present) {
         if (term == 0 && last_index == 0) {
             return 0;
@@ -163,6 +163,8 @@ int log_seal_check(const struct log_seal *seal,
             (unsigned long long)state->index, (unsigned long long)term_at_sealed_index,
             (unsigned long long)state->index_term);
     }
+    state->term = term; /* a change that was only intended did not happen */
+    state->vote = vote;
     return 0;
 }
 

@@ -53,10 +53,11 @@ int log_seal_open(struct log_seal *seal,
 /* Harmless for a zeroed seal. */
 void log_seal_close(struct log_seal *seal);
 
-/* What the log says at start: its term and vote, its last index, and the term at the
- * sealed index (0 when that entry lies before the log's first one, i.e. in the snapshot).
+/* Compares with what the log says at start, and goes on from there: its term and vote,
+ * its last index, and the term at the sealed index (0 when that entry lies before the
+ * log's first one, i.e. in the snapshot).
  */
-int log_seal_check(const struct log_seal *seal,
+int log_seal_check(struct log_seal *seal,
                    uint64_t term,
                    uint64_t vote,
                    uint64_t last_index,

@@ -13,8 +13,10 @@
 
 #define ROOM "consensus"
 #define APPEND_SPACE_MIN \
-    (UINT64_C(16) << 20) /* two segments: with less libraft crashes */
-#define TEXT_SIZE (RAFT_ERRMSG_BUF_SIZE + 128)
+    (UINT64_C(16) << 20)      /* two segments: with less libraft crashes */
+#define PROGRESS_SNAPSHOT   2 /* the library's value, in no header */
+#define SNAPSHOT_LOST_TIMES 2 /* election timeouts; a rejection is older before that */
+#define TEXT_SIZE           (RAFT_ERRMSG_BUF_SIZE + 128)
 
 struct raft_guard {
     struct raft_io outer;
@@ -45,7 +47,7 @@ struct guard_append {
     struct list link;
     struct raft_io_append inner;
     struct raft_guard *guard;
-    struct raft_io_append *outer; /* NULL once libraft has its answer */
+    struct raft_io_append *outer;
 };
 
 static struct raft_guard *guard_of(struct raft_io *io)
@@ -182,6 +184,31 @@ static void hide_early_acks(struct raft_guard *guard, struct raft_message *messa
         result->term == raft->current_term &&
         raft_guard_term_of(guard, raft->last_stored) != raft->current_term) {
         result->last_log_index = 0;
+    }
+}
+
+/* ---- G10: snapshots that were lost on the way ---- */
+
+/* A follower that gets a snapshot hears heartbeats behind it on the same channel, so a
+ * rejection that comes well after it was sent says that it, or its answer, is gone.
+ * libraft would wait 30 seconds; a rejection of the snapshot's own index makes it look
+ * anew where the follower stands. */
+static void notice_lost_snapshot(struct raft_guard *guard, struct raft_message *message)
+{
+    struct raft *raft = guard->raft;
+    struct raft_append_entries_result *result = &message->append_entries_result;
+    if (raft->state != RAFT_LEADER || result->rejected == 0 ||
+        result->term != raft->current_term) {
+        return;
+    }
+    for (unsigned i = 0; i < raft->configuration.n; i++) {
+        const struct raft_progress *progress = &raft->leader_state.progress[i];
+        if (raft->configuration.servers[i].id == message->server_id &&
+            progress->state == PROGRESS_SNAPSHOT &&
+            raft->io->time(raft->io) - progress->snapshot_last_send >=
+                (raft_time)raft->election_timeout * SNAPSHOT_LOST_TIMES) {
+            result->rejected = progress->snapshot_index;
+        }
     }
 }
 
@@ -325,6 +352,7 @@ static bool is_dropped(struct raft_guard *guard, struct raft_message *message)
         return guard->halted;
     case RAFT_IO_APPEND_ENTRIES_RESULT:
         hide_early_acks(guard, message);
+        notice_lost_snapshot(guard, message);
         return false;
     case RAFT_IO_REQUEST_VOTE:
         return is_second_vote(guard, &message->request_vote);
@@ -397,16 +425,11 @@ static void on_appended(struct raft_io_append *request, int status)
     struct guard_append *append = request->data;
     struct raft_guard *guard = append->guard;
     struct raft_io_append *outer = append->outer;
-    if (outer == NULL) { /* answered already, while closing */
-        list_remove(&append->link);
-        free(append);
-        return;
-    }
-    if (!guard->closing && (status != 0 || guard->halted)) {
-        if (status != 0) {
+    if (status != 0 || is_silent(guard)) {
+        if (status != 0 && !guard->closing) {
             halt_io(guard, "append to the log", status);
         }
-        return; /* withheld until libraft is closed */
+        return; /* withheld until the real io is closed */
     }
     list_remove(&append->link);
     free(append);
@@ -452,6 +475,9 @@ static int guard_append(struct raft_io *io,
     return 0;
 }
 
+/* From here on a failure is not told to libraft: some of its ways to give up crash (an
+ * election that a transfer began), and nothing it does has an effect any more. */
+
 static int guard_truncate(struct raft_io *io, raft_index index)
 {
     struct raft_guard *guard = guard_of(io);
@@ -460,52 +486,49 @@ static int guard_truncate(struct raft_io *io, raft_index index)
     int r = log_seal_lower(guard->seal, kept_term != 0 ? index - 1 : 0, kept_term, &err);
     if (r < 0) {
         raft_guard_halt(guard, r, err.text);
-        return RAFT_IOERR;
+        return 0;
     }
     r = guard->inner->truncate(guard->inner, index);
     if (r != 0) {
         halt_io(guard, "truncate the log", r);
     }
-    return result_of(guard, r);
+    return 0;
 }
 
-static int intend(struct raft_guard *guard, uint64_t term, uint64_t vote)
+static bool intend(struct raft_guard *guard, uint64_t term, uint64_t vote)
 {
     struct err err;
     int r = log_seal_intend(guard->seal, term, vote, &err);
     if (r < 0) {
         raft_guard_halt(guard, r, err.text);
-        return RAFT_IOERR;
     }
-    return 0;
+    return r == 0;
 }
 
 static int guard_set_term(struct raft_io *io, raft_term term)
 {
     struct raft_guard *guard = guard_of(io);
-    int r = intend(guard, term, 0);
-    if (r != 0) {
-        return r;
+    if (is_silent(guard) || !intend(guard, term, 0)) {
+        return 0;
     }
-    r = guard->inner->set_term(guard->inner, term);
+    int r = guard->inner->set_term(guard->inner, term);
     if (r != 0) {
         halt_io(guard, "store the term", r);
     }
-    return result_of(guard, r);
+    return 0;
 }
 
 static int guard_set_vote(struct raft_io *io, raft_id id)
 {
     struct raft_guard *guard = guard_of(io);
-    int r = intend(guard, guard->seal->state.term, id);
-    if (r != 0) {
-        return r;
+    if (is_silent(guard) || !intend(guard, guard->seal->state.term, id)) {
+        return 0;
     }
-    r = guard->inner->set_vote(guard->inner, id);
+    int r = guard->inner->set_vote(guard->inner, id);
     if (r != 0) {
         halt_io(guard, "store the vote", r);
     }
-    return result_of(guard, r);
+    return 0;
 }
 
 static int guard_bootstrap(struct raft_io *io, const struct raft_configuration *members)
@@ -516,9 +539,8 @@ static int guard_bootstrap(struct raft_io *io, const struct raft_configuration *
                        "the folder has a seal");
         return RAFT_CANTBOOTSTRAP;
     }
-    int r = intend(guard, 1, 0);
-    if (r != 0) {
-        return r;
+    if (!intend(guard, 1, 0)) {
+        return RAFT_IOERR;
     }
     return result_of(guard, guard->inner->bootstrap(guard->inner, members));
 }
@@ -658,23 +680,18 @@ static int guard_init(struct raft_io *io, raft_id id, const char *address)
     return result_of(guard, guard->inner->init(guard->inner, id, address));
 }
 
-static void on_closed(struct raft_io *inner)
-{
-    struct raft_guard *guard = inner->data;
-    guard->close(&guard->outer);
-}
-
 /* libraft is unavailable by now, so that the answers change nothing and only free what it
- * holds. The real io may still call back; what is left is freed at the very end. */
+ * holds. The newest first: told that an append has failed, a leader cuts its log there,
+ * and reads beyond the end of it when an older answer has cut more already. */
 static void answer_withheld(struct raft_guard *guard)
 {
-    LIST_EACH_SAFE (link, &guard->appends) {
-        struct guard_append *append = LIST_ITEM(link, struct guard_append, link);
+    while (!list_empty(&guard->appends)) {
+        struct guard_append *append =
+            LIST_ITEM(guard->appends.prev, struct guard_append, link);
         struct raft_io_append *outer = append->outer;
-        append->outer = NULL;
-        if (outer != NULL) {
-            outer->cb(outer, RAFT_CANCELED);
-        }
+        list_remove(&append->link);
+        free(append);
+        outer->cb(outer, RAFT_CANCELED);
     }
     if (guard->put_withheld) {
         struct raft_io_snapshot_put *outer = guard->put_outer;
@@ -683,15 +700,19 @@ static void answer_withheld(struct raft_guard *guard)
     }
 }
 
+static void on_closed(struct raft_io *inner)
+{
+    struct raft_guard *guard = inner->data;
+    answer_withheld(guard);
+    guard->close(&guard->outer);
+}
+
 static void guard_close(struct raft_io *io, raft_io_close_cb done)
 {
     struct raft_guard *guard = guard_of(io);
     raft_guard_seal(guard);
     guard->closing = true;
     guard->close = done;
-    if (guard->halted) {
-        answer_withheld(guard);
-    }
     guard->inner->close(guard->inner, on_closed);
 }
 
@@ -771,9 +792,6 @@ struct raft_guard *raft_guard_free(struct raft_guard *guard)
 {
     if (guard == NULL) {
         return NULL;
-    }
-    LIST_EACH_SAFE (link, &guard->appends) {
-        free(LIST_ITEM(link, struct guard_append, link));
     }
     raft_configuration_close(&guard->members);
     free(guard);

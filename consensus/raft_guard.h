@@ -11,12 +11,17 @@
  *       is elected. raft_guard_ready says that the barrier is applied.
  *   G2  After a failed write libraft goes on with a log that differs from the disk.
  *       Any failed append, truncate, term, vote or received snapshot halts: libraft
- *       hears nothing more, hooks.fatal runs.
+ *       hears nothing more, not even of the failure; hooks.fatal runs.
  *   G3  A follower acknowledges all it has stored, a stale tail included. Success
  *       replies are clamped to what this term's leader has sent and we have matched.
  *   G4  The target of a transfer gets a second vote in one term. Dropped.
  *   G6  (part) Rolling back a change of members reads an entry that a snapshot may
  *       have removed. The last committed members are remembered and put back before.
+ *   G10 A leader whose snapshot, or the answer to it, was lost waits 30 seconds before
+ *       it looks at that follower again. A rejection well after it was sent ends that.
+ *   G11 Told at the end that several appends are cancelled, oldest first, a leader reads
+ *       beyond the end of its log. The real io is closed first, then libraft is
+ *       answered, newest first.
  *   G9  Term, vote and the length of the log are sealed (log_seal.h) and compared at
  *       start.
  *

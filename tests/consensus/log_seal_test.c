@@ -56,10 +56,27 @@ START_TEST(around_a_change_either_term_is_good_and_no_other)
     ck_assert_int_eq(log_seal_intend(&seal, 4, 2, NULL), 0);
     ck_assert_int_eq(reopen(NULL), 0);
 
-    ck_assert_int_eq(log_seal_check(&seal, 4, 2, 0, 0, NULL), 0);
-    ck_assert_int_eq(log_seal_check(&seal, 4, 0, 0, 0, NULL), 0);
     ck_assert_int_eq(log_seal_check(&seal, 4, 1, 0, 0, NULL), BERTH_ECORRUPT);
     ck_assert_int_eq(log_seal_check(&seal, 0, 0, 0, 0, NULL), BERTH_ECORRUPT);
+    ck_assert_int_eq(log_seal_check(&seal, 4, 2, 0, 0, NULL), 0);
+    ck_assert_int_eq(reopen(NULL), 0);
+    ck_assert_int_eq(log_seal_check(&seal, 4, 0, 0, 0, NULL), 0);
+}
+END_TEST
+
+START_TEST(a_change_that_was_only_intended_is_forgotten_at_the_next_start)
+{
+    ck_assert_int_eq(log_seal_intend(&seal, 4, 0, NULL), 0);
+    ck_assert_int_eq(log_seal_settle(&seal, 0, 0, NULL), 0);
+    ck_assert_int_eq(log_seal_intend(&seal, 4, 2, NULL),
+                     0); /* and then the power fails */
+    ck_assert_int_eq(reopen(NULL), 0);
+    ck_assert_int_eq(log_seal_check(&seal, 4, 0, 0, 0, NULL), 0);
+
+    ck_assert_int_eq(log_seal_settle(&seal, 10, 4, NULL), 0);
+    ck_assert_int_eq(reopen(NULL), 0);
+
+    ck_assert_int_eq(log_seal_check(&seal, 4, 0, 10, 4, NULL), 0);
 }
 END_TEST
 
@@ -160,6 +177,7 @@ static Suite *suite(void)
     tcase_add_checked_fixture(tcase, setup, teardown);
     tcase_add_test(tcase, a_pristine_folder_promises_nothing);
     tcase_add_test(tcase, around_a_change_either_term_is_good_and_no_other);
+    tcase_add_test(tcase, a_change_that_was_only_intended_is_forgotten_at_the_next_start);
     tcase_add_test(tcase, once_settled_only_the_new_term_is_good);
     tcase_add_test(tcase, a_log_that_is_shorter_or_another_is_noticed);
     tcase_add_test(tcase, cutting_the_log_lowers_the_promise_and_never_raises_it);

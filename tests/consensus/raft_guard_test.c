@@ -435,6 +435,23 @@ START_TEST(a_vote_that_cannot_be_stored_is_not_given)
 }
 END_TEST
 
+START_TEST(
+    a_vote_for_itself_that_cannot_be_stored_ends_the_election_that_a_transfer_began)
+{
+    start(true, 3, OLD_TAIL, 2);
+    append_from(2, 3, 2, 2, 0); /* 2 leads in term 3 */
+    fake.set_vote_status = RAFT_IOERR;
+    struct raft_message now = {.type = RAFT_IO_TIMEOUT_NOW};
+    now.timeout_now.term = 3;
+    now.timeout_now.last_log_index = 2;
+    now.timeout_now.last_log_term = 2;
+    deliver(2, now);
+
+    ck_assert_int_eq(fatal, -EIO);
+    ck_assert_ptr_null(last_sent(RAFT_IO_REQUEST_VOTE));
+}
+END_TEST
+
 /* ---- G3 ---- */
 
 static const raft_term STALE_TAIL[] = {1, 2, 2, 2};
@@ -493,6 +510,28 @@ START_TEST(the_target_of_a_transfer_gets_no_second_vote_in_one_term)
 }
 END_TEST
 
+/* ---- the end ---- */
+
+START_TEST(a_leader_closes_unharmed_with_several_writes_under_way)
+{
+    static struct raft_apply requests[2]; /* in the library until the end */
+    start(true, 3, OLD_TAIL, 2);
+    elect(); /* the barrier */
+    for (unsigned i = 0; i < 2; i++) {
+        struct raft_buffer buf = {.base = raft_calloc(1, 8), .len = 8};
+        ck_assert_int_eq(raft_apply(&raft, &requests[i], &buf, 1, NULL), 0);
+    }
+    ck_assert_uint_eq(fake.writes_count, 3);
+
+    raft_close(&raft, NULL);
+
+    ck_assert_uint_eq(fake.writes_count, 0);
+    guard = raft_guard_free(guard);
+    log_seal_close(&seal);
+    start(true, 3, OLD_TAIL, 2); /* for the teardown */
+}
+END_TEST
+
 /* ---- G9 ---- */
 
 START_TEST(a_log_shorter_than_the_seal_does_not_start)
@@ -543,11 +582,15 @@ static Suite *suite(void)
                         0, 2);
     tcase_add_test(tcase, a_follower_whose_write_fails_acknowledges_nothing_and_stops);
     tcase_add_test(tcase, a_vote_that_cannot_be_stored_is_not_given);
+    tcase_add_test(
+        tcase,
+        a_vote_for_itself_that_cannot_be_stored_ends_the_election_that_a_transfer_began);
     tcase_add_loop_test(tcase, a_tail_that_the_leader_did_not_send_is_not_acknowledged, 0,
                         2);
     tcase_add_test(tcase, what_the_leader_sent_and_the_disk_has_is_acknowledged);
     tcase_add_loop_test(tcase, the_target_of_a_transfer_gets_no_second_vote_in_one_term,
                         0, 2);
+    tcase_add_test(tcase, a_leader_closes_unharmed_with_several_writes_under_way);
     tcase_add_test(tcase, a_log_shorter_than_the_seal_does_not_start);
     tcase_add_test(tcase, cutting_the_log_lowers_the_seal_first);
     suite_add_tcase(made, tcase);
