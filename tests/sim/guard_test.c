@@ -1,0 +1,243 @@
+/* Three ways in which libraft 0.15.0 breaks Raft's promises, each as a script played to
+ * two clusters that differ in nothing but the guard: without it (row 0) the oracle sees a
+ * promise broken, with it (row 1) the same events do no harm and the cluster goes on.
+ *
+ * Machines that may not begin an election are muted, so that the script says who leads.
+ */
+#include "base/clock.h"
+#include "sim.h"
+#include "support/test_main.h"
+
+#include <raft.h>
+
+#define A_WHILE  (300 * NS_PER_MS)
+#define LONG     (5 * NS_PER_S)
+#define WAIT_MAX (20 * NS_PER_S)
+
+static struct sim *sim;
+static struct sim_answer answers[8];
+
+static void start(unsigned voters, bool guarded)
+{
+    struct sim_config config = {.seed = 7,
+                                .bug = guarded ? SIM_BUG_NONE : SIM_BUG_BARE,
+                                .voters = voters,
+                                .scripted = true};
+    sim = sim_new(&config, NULL, 0);
+    for (unsigned i = 0; i < voters; i++) {
+        sim->machines[i].muted = true;
+    }
+    sim_run_until(sim, A_WHILE);
+}
+
+static void teardown(void)
+{
+    sim = sim_free(sim);
+}
+
+static void run_for(uint64_t ns)
+{
+    sim_run_until(sim, sim->world.now_ns + ns);
+}
+
+/* Stops at the very event by which it leads; false when it does not in time. */
+static bool elect(unsigned machine, uint64_t within_ns)
+{
+    uint64_t until = sim->world.now_ns + within_ns;
+    for (unsigned i = 0; i < sim->machine_count; i++) {
+        sim->machines[i].muted = i != machine;
+    }
+    while (sim->machines[machine].process == NULL ||
+           sim_raft_leader_term(sim->machines[machine].process) == 0) {
+        if (!world_step(&sim->world, until)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool leads_ready(unsigned machine)
+{
+    uint64_t until = sim->world.now_ns + WAIT_MAX;
+    while (!sim_process_leads(sim->machines[machine].process)) {
+        if (!world_step(&sim->world, until)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void run_until_applied(unsigned machine, uint64_t index)
+{
+    uint64_t until = sim->world.now_ns + A_WHILE;
+    while (sim_raft_applied(sim->machines[machine].process) < index &&
+           world_step(&sim->world, until)) {
+    }
+}
+
+static void cut(unsigned a, unsigned b, bool is_cut)
+{
+    sim->links[a][b].cut = is_cut;
+    sim->links[b][a].cut = is_cut;
+}
+
+static void isolate(unsigned machine, bool is_cut)
+{
+    for (unsigned i = 0; i < sim->machine_count; i++) {
+        if (i != machine) {
+            cut(machine, i, is_cut);
+        }
+    }
+}
+
+static void power_off(unsigned machine)
+{
+    sim_machine_kill(&sim->machines[machine], "power off", WORLD_NEVER);
+}
+
+static void power_on(unsigned machine)
+{
+    sim_machine_start(&sim->machines[machine]);
+}
+
+/* Everything heals, anybody may lead. */
+static void let_go(void)
+{
+    for (unsigned i = 0; i < sim->machine_count; i++) {
+        isolate(i, false);
+        sim->machines[i].muted = false;
+        for (unsigned j = 0; j < sim->machine_count; j++) {
+            sim->links[i][j].drop_permille = 0;
+        }
+        power_on(i);
+    }
+    run_for(LONG);
+}
+
+static void check(bool guarded)
+{
+    if (guarded) {
+        ck_assert_msg(!sim->world.failed, "%s", sim->world.failure);
+        ck_assert(oracle_all_agree(sim));
+    } else {
+        ck_assert(sim->world.failed);
+    }
+}
+
+/* Figure 8 of the Raft paper: X, of an old term, reaches a majority and counts as
+ * committed, and is then overwritten by Y of a newer one. */
+START_TEST(an_entry_of_an_old_term_does_not_become_undone)
+{
+    bool guarded = _i == 1;
+    start(5, guarded);
+    ck_assert(elect(0, WAIT_MAX));
+    ck_assert(leads_ready(0));
+    run_for(A_WHILE);
+    for (unsigned i = 2; i < 5; i++) {
+        cut(0, i, true);
+        cut(1, i, true);
+    }
+    sim_write(&sim->machines[0], 0, 1, &answers[0]); /* X: on 0 and 1 only */
+    uint64_t x = sim_raft_last_index(sim->machines[0].process);
+    run_for(10 * NS_PER_MS);
+    power_off(0);
+    power_off(1);
+    ck_assert(!answers[0].given || answers[0].code != 0);
+
+    ck_assert(elect(4, WAIT_MAX)); /* by 2 and 3, which it never reaches as leader */
+    isolate(4, true);
+    sim_write(&sim->machines[4], 0, 2, &answers[1]); /* Y: on 4 only */
+    run_for(10 * NS_PER_MS);
+    power_off(4);
+
+    for (unsigned i = 2; i < 5; i++) {
+        cut(0, i, false);
+        cut(1, i, false);
+    }
+    power_on(0);
+    power_on(1);
+    ck_assert(elect(0, WAIT_MAX)); /* X reaches 2 and 3 */
+    run_until_applied(0, x);
+    power_off(0);
+    isolate(4, false);
+    power_on(4);
+    (void)elect(4, LONG); /* without the guard it wins with Y */
+    run_for(A_WHILE);
+    let_go();
+
+    check(guarded);
+}
+END_TEST
+
+/* The leader's disk fails after the followers have X; the next command gets X's index. */
+START_TEST(after_a_disk_error_no_index_is_used_twice)
+{
+    bool guarded = _i == 1;
+    start(3, guarded);
+    ck_assert(elect(0, WAIT_MAX));
+    ck_assert(leads_ready(0));
+    run_for(A_WHILE);
+    sim->machines[0].disk.fail_writes = 1;
+    sim->machines[0].disk.fail_status = RAFT_IOERR;
+    sim_write(&sim->machines[0], 0, 1, &answers[0]);
+    run_for(20 * NS_PER_MS);
+    sim_write(&sim->machines[0], 0, 2, &answers[1]);
+    run_for(A_WHILE);
+    let_go();
+
+    check(guarded);
+}
+END_TEST
+
+/* A follower that was once leader has a tail of its own and acknowledges it. */
+START_TEST(a_stale_tail_does_not_count_as_acknowledged)
+{
+    bool guarded = _i == 1;
+    start(3, guarded);
+    ck_assert(elect(0, WAIT_MAX));
+    ck_assert(leads_ready(0));
+    run_for(A_WHILE);
+    isolate(0, true);
+    sim_write(&sim->machines[0], 0, 1, &answers[0]); /* A and B: on 0 only */
+    sim_write(&sim->machines[0], 0, 2, &answers[1]);
+    run_for(A_WHILE);
+    ck_assert(elect(1, WAIT_MAX));
+    run_for(A_WHILE);
+    isolate(2, true);
+    cut(0, 1, false);
+    while (!sim_net_is_under_way(sim, 1, 0)) { /* a heartbeat */
+        ck_assert(world_step(&sim->world, sim->world.now_ns + A_WHILE));
+    }
+    sim->links[1][0].drop_permille = 1000; /* and nothing after it */
+    sim_write(&sim->machines[1], 0, 3, &answers[2]);
+    sim_write(&sim->machines[1], 0, 4, &answers[3]);
+    run_for(20 * NS_PER_MS);
+    ck_assert_int_eq(answers[2].given && answers[2].code == 0, !guarded);
+    power_off(1);
+    isolate(2, false);
+    cut(0, 1, false);
+    (void)elect(0, LONG);
+    run_for(A_WHILE);
+    let_go();
+
+    check(guarded);
+}
+END_TEST
+
+static Suite *suite(void)
+{
+    Suite *made = suite_create("guard");
+    TCase *tcase = tcase_create("guard");
+    tcase_add_checked_fixture(tcase, NULL, teardown);
+    tcase_set_timeout(tcase, 60);
+    tcase_add_loop_test(tcase, an_entry_of_an_old_term_does_not_become_undone, 0, 2);
+    tcase_add_loop_test(tcase, after_a_disk_error_no_index_is_used_twice, 0, 2);
+    tcase_add_loop_test(tcase, a_stale_tail_does_not_count_as_acknowledged, 0, 2);
+    suite_add_tcase(made, tcase);
+    return made;
+}
+
+int main(void)
+{
+    return test_main_run(suite());
+}

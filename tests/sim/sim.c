@@ -1,0 +1,221 @@
+#include "sim.h"
+
+#include "base/log.h"
+#include "base/require.h"
+#include "consensus/entry_frame.h"
+#include "sim_fault.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define HEAL_NS     (10 * NS_PER_S) /* within so much everything works again */
+#define LAST_ASK_NS (7 * NS_PER_S)  /* after healing clients begin nothing new */
+#define LOOK_NS     (50 * NS_PER_MS)
+
+const char *const sim_bug_names[SIM_BUG_COUNT] = {
+    "none",           "bare",           "ack-before-fsync", "no-leader-wait",
+    "lease-from-ack", "no-epoch-check", "resume-late"};
+
+static struct sim *current;
+
+struct sim *sim_current(void)
+{
+    return current;
+}
+
+/* ---- the first commands of a cluster ---- */
+
+struct first {
+    struct sim *sim;
+    struct state *state; /* to learn uids from */
+};
+
+static void first_command(struct first *first, struct command *command)
+{
+    struct bytes_writer writer;
+    struct entry_frame_builder builder;
+    struct apply_result result;
+    command->wall_ms = UINT64_C(1764000000000);
+    if (command->subject[0] == '\0') {
+        (void)snprintf(command->subject, sizeof(command->subject), "system");
+    }
+    bytes_writer_init(&writer, COMMAND_SIZE_MAX);
+    command_encode(command, &writer);
+    REQUIRE(writer.error == 0);
+    size_t size = entry_frame_size(1, writer.size);
+    uint8_t *frame = calloc(1, size);
+    REQUIRE(frame != NULL);
+    entry_frame_begin(&builder, frame, size);
+    entry_frame_add(&builder, writer.data, writer.size);
+    entry_frame_finish(&builder);
+    sim_raft_format_command(first->sim, frame, size);
+    free(frame);
+    bytes_writer_fini(&writer);
+    state_apply(first->state, command, &result);
+    if (result.code != 0) {
+        fprintf(stderr, "first commands: %s: %s\n", command_name(command->type),
+                result.text);
+    }
+    REQUIRE(result.code == 0);
+    command_fini(command);
+}
+
+static void first_put(struct first *first, enum kind kind, void *object)
+{
+    struct command command;
+    command_init(&command, COMMAND_PUT);
+    REQUIRE(command_set_put(&command, kind, object, REVISION_ANY) == 0);
+    object_free(kind, object);
+    first_command(first, &command);
+}
+
+static struct digest token_hash(unsigned index)
+{
+    struct digest hash;
+    memset(hash.bytes, (int)index + 1, sizeof(hash.bytes));
+    return hash;
+}
+
+static void first_join(struct first *first, struct sim_machine *machine)
+{
+    struct command command;
+    if (machine->index > 0) {
+        struct token *token = object_new(KIND_TOKEN);
+        REQUIRE(token != NULL);
+        (void)snprintf(token->meta.name, sizeof(token->meta.name), "join-%u",
+                       machine->index);
+        token->spec.role = ROLE_JOIN;
+        token->spec.hash = token_hash(machine->index);
+        token->spec.uses_left = 1;
+        first_put(first, KIND_TOKEN, token);
+    }
+    command_init(&command, COMMAND_HOST_JOIN);
+    struct cmd_host_join *body = &command.body.host_join;
+    (void)snprintf(body->name, sizeof(body->name), "m%u", machine->index);
+    if (machine->index > 0) {
+        body->token_hash = token_hash(machine->index);
+    }
+    memset(command.request_id, 0xc0 + (int)machine->index, sizeof(command.request_id));
+    sim_host_describe(machine, &body->status);
+    first_command(first, &command);
+    struct digest key = identity_key_digest(&machine->key);
+    const struct host *host = state_host_by_key(first->state, &key);
+    REQUIRE(host != NULL);
+    machine->uid = host->meta.uid;
+    if (machine->has_log) {
+        command_init(&command, COMMAND_HOST_VOTER);
+        (void)snprintf(command.subject, sizeof(command.subject), "system");
+        command.body.host_voter.host = machine->uid;
+        command.body.host_voter.voter = VOTER_VOTER;
+        first_command(first, &command);
+    }
+}
+
+static void format(struct sim *sim)
+{
+    struct first first = {.sim = sim, .state = state_new(NULL, NULL)};
+    REQUIRE(first.state != NULL);
+    sim_raft_format(sim);
+    for (unsigned i = 0; i < sim->machine_count; i++) {
+        first_join(&first, &sim->machines[i]);
+    }
+    state_free(first.state);
+}
+
+/* ---- a run ---- */
+
+static void on_power(void *context, uint64_t argument)
+{
+    (void)argument;
+    sim_machine_start(context);
+}
+
+struct sim *sim_new(const struct sim_config *config,
+                    const struct sim_fault_list *faults,
+                    uint64_t mask)
+{
+    struct sim *sim = calloc(1, sizeof(*sim));
+    REQUIRE(sim != NULL);
+    REQUIRE(config->voters + config->hosts <= SIM_MACHINES_MAX);
+    current = sim;
+    log_setup(LOG_LEVEL_ERROR + 1, false);
+    sim->config = *config;
+    sim->machine_count = config->voters + config->hosts;
+    list_init(&sim->packets);
+    world_init(&sim->world, config->seed, config->telling);
+    sim->oracle = oracle_new();
+    sim->snapshot_threshold = (unsigned)world_between(&sim->world, 16, 400);
+    sim->snapshot_trailing = (unsigned)world_between(&sim->world, 8, 200);
+    for (unsigned i = 0; i < sim->machine_count; i++) {
+        sim_machine_init(sim, i);
+        sim->machines[i].has_log = i < config->voters;
+    }
+    format(sim);
+    for (unsigned i = 0; i < sim->machine_count; i++) {
+        world_at(&sim->world, world_between(&sim->world, 0, 100 * NS_PER_MS), NULL,
+                 on_power, &sim->machines[i], 0);
+    }
+    if (!config->scripted) {
+        sim_clients_start(sim);
+    }
+    if (faults != NULL) {
+        sim_faults_book(sim, faults, mask);
+    }
+    return sim;
+}
+
+struct sim *sim_free(struct sim *sim)
+{
+    for (unsigned i = 0; i < sim->machine_count; i++) {
+        sim_machine_fini(&sim->machines[i]);
+    }
+    sim_net_free(sim);
+    sim_clients_free(sim);
+    oracle_free(sim->oracle);
+    world_fini(&sim->world);
+    free(sim);
+    current = NULL;
+    return NULL;
+}
+
+void sim_run_until(struct sim *sim, uint64_t at_ns)
+{
+    while (world_step(&sim->world, at_ns)) {
+    }
+}
+
+static bool has_leader(const struct sim *sim)
+{
+    for (unsigned i = 0; i < sim->machine_count; i++) {
+        if (sim_process_leads(sim->machines[i].process)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool sim_run(struct sim *sim)
+{
+    struct world *world = &sim->world;
+    sim_run_until(sim, sim->config.faults_ms * NS_PER_MS);
+    if (world->failed) {
+        return false;
+    }
+    sim_faults_heal(sim);
+    uint64_t healed_ns = world->now_ns;
+    sim_run_until(sim, healed_ns + LAST_ASK_NS);
+    sim_clients_stop(sim);
+    bool good = false;
+    while (!good && !world->failed && world->now_ns < healed_ns + HEAL_NS) {
+        sim_run_until(sim, world->now_ns + LOOK_NS);
+        good = has_leader(sim) && sim_clients_served(sim) && oracle_all_agree(sim);
+    }
+    if (!good && !world->failed) {
+        world_fail(world, "ten seconds after healing: %s, %s, %s",
+                   has_leader(sim) ? "a leader" : "NO leader",
+                   sim_clients_served(sim) ? "clients served" : "clients NOT served",
+                   oracle_all_agree(sim) ? "states agree" : "states do NOT agree");
+    }
+    return !world->failed;
+}

@@ -1,0 +1,287 @@
+/* A rack in one process, on virtual time.
+ *
+ * What is real: consensus (libraft, guard, group commit, changes of members), the model's
+ * state machine, control, leader, voters, worker, lease, confirm, orders, scheduler. What
+ * is simulated, by other definitions of the same functions: disk and channels of the log
+ * (sim_raft.c), the seal's file, the loop's turns and timers (sim_loop.c), messages
+ * between hosts (sim_link.c), VM processes and the fence (sim_vms.c).
+ *
+ * Shapes: `struct sim` is a run: machines, links between them, clients, an oracle that
+ * sees everything. A machine has a disk, a clock of its own and VM processes, which
+ * outlive the `struct sim_process`, its berthd. A process is paused, killed and started
+ * again as a whole. Threads: one. Ownership: the run owns all.
+ * Errors: world_fail on the first broken promise.
+ */
+#pragma once
+
+#include "agent/control.h"
+#include "agent/identity.h"
+#include "agent/leader.h"
+#include "agent/members.h"
+#include "base/clock.h"
+#include "base/list.h"
+#include "sim_disk.h"
+#include "sim_world.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define SIM_MACHINES_MAX 12
+#define SIM_CLIENTS_MAX  8
+#define SIM_KEYS_MAX     8    /* registers that clients write and read */
+#define SIM_BOOKED_MAX   64   /* faults of a run */
+#define SIM_REQUEST_MARK 0x77 /* first byte of clients' request ids; then the key */
+#define SIM_PORT_RAFT    7442
+#define SIM_CLUSTER_ID   UINT64_C(0x51)
+
+struct raft;
+struct raft_guard;
+struct raft_backing;
+struct sim;
+struct oracle;
+
+/* Mistakes that can be put in, to see them found. */
+enum sim_bug {
+    SIM_BUG_NONE = 0,
+    SIM_BUG_BARE,             /* the library without its guard */
+    SIM_BUG_ACK_BEFORE_FSYNC, /* writes are called durable before they are */
+    SIM_BUG_NO_LEADER_WAIT,   /* a new leader does not wait out old leases */
+    SIM_BUG_LEASE_FROM_ACK,   /* the lease counts from when the ack arrives */
+    SIM_BUG_NO_EPOCH_CHECK,   /* starts and resumes look at no epoch */
+    SIM_BUG_RESUME_LATE,      /* frozen VMs go on after the lease has ended */
+    SIM_BUG_COUNT
+};
+extern const char *const sim_bug_names[SIM_BUG_COUNT];
+
+struct sim_config {
+    uint64_t seed;
+    enum sim_bug bug;
+    unsigned voters; /* 1, 3 or 5 machines with the log */
+    unsigned hosts;  /* further machines; rack runs only */
+    bool rack;       /* hosts run VMs; else clients write registers only */
+    unsigned clients;
+    uint64_t faults_ms; /* how long faults go on */
+    bool telling;
+    bool scripted; /* no faults and clients of its own: a test drives it */
+};
+
+struct sim_process {
+    struct sim_machine *machine;
+    struct clock clock;
+    struct list timers; /* struct loop_timer */
+    struct list posts;  /* struct loop_post */
+    struct list turns;  /* struct loop_turn */
+    struct list closings;
+    uint64_t ids;
+    bool doomed; /* nothing it does has an effect any more */
+    bool fatal;
+    char why[256];
+    struct members members;
+    struct identity identity;
+    struct control *control;
+    struct leader *leader;
+    struct worker *worker;
+    struct state *state; /* control's, known from its birth on */
+    struct raft_backing *backing;
+    struct raft_guard *guard;
+    struct raft *raft;
+    /* the state machine as control gave it, behind the oracle's eyes */
+    struct consensus_fsm fsm;
+    size_t place; /* the oracle's next slot for us; SIZE_MAX: to be found */
+    uint64_t term_led;
+};
+
+struct sim_machine {
+    struct sim *sim;
+    unsigned index;
+    uint64_t uid; /* of the host in the state */
+    uint64_t raft_id;
+    struct mesh_key key;
+    struct sim_disk disk;
+    struct world_owner berthd; /* of the process's events; outlives it */
+    int32_t clock_ppm;         /* rate error */
+    uint64_t clock_base_ns;    /* its clock at true time 0 */
+    int64_t wall_offset_ms;
+    bool has_log;
+    bool muted;                  /* nobody hears that it asks for votes (scripted) */
+    bool tampered;               /* a fault has damaged its disk */
+    bool condemned;              /* its disk is no good any more: does not come back */
+    bool down;                   /* powered off until the fault ends */
+    struct sim_process *process; /* NULL: not running */
+    struct sim_vms *vms;         /* processes of VMs, and the fence */
+    int lease_fd;                /* what worker wrote down of its lease */
+};
+
+struct sim_link_state {
+    bool cut;
+    unsigned drop_permille;
+    unsigned twice_permille;
+    bool reorder;
+    uint64_t slow_ns;
+    uint64_t last_ns; /* in order unless reorder */
+};
+
+struct sim_fault;
+struct sim_booked {
+    struct sim *sim;
+    const struct sim_fault *fault;
+};
+
+struct sim_stats {
+    uint64_t acked, unknown, refused, reads, packets, crashes, faults, leaders, retries;
+    uint64_t vm_starts, vm_freezes, vm_kills, vm_double;
+    uint64_t refusals_to_start;
+};
+
+struct sim {
+    struct world world;
+    struct sim_config config;
+    struct sim_machine machines[SIM_MACHINES_MAX];
+    unsigned machine_count;
+    struct sim_link_state links[SIM_MACHINES_MAX + SIM_CLIENTS_MAX]
+                               [SIM_MACHINES_MAX + SIM_CLIENTS_MAX];
+    struct list packets;
+    struct sim_process *running; /* whose code is being run */
+    struct oracle *oracle;
+    struct sim_clients *clients;
+    struct sim_stats stats;
+    struct sim_booked booked[SIM_BOOKED_MAX];
+    unsigned snapshot_threshold;
+    unsigned snapshot_trailing;
+    bool healed;
+};
+
+struct sim_fault_list;
+
+/* Faults whose bit is set in the mask happen; list NULL: none. */
+struct sim *sim_new(const struct sim_config *config,
+                    const struct sim_fault_list *faults,
+                    uint64_t mask);
+/* Runs it whole: faults, healing, and the checks of the end. True when every promise was
+ * kept. */
+bool sim_run(struct sim *sim);
+/* For scripts: runs until then, or a violation. */
+void sim_run_until(struct sim *sim, uint64_t at_ns);
+struct sim *sim_free(struct sim *sim);
+/* The run whose code runs: definitions that stand in for real ones find their process. */
+struct sim *sim_current(void);
+
+/* ---- machines (sim_machine.c) ---- */
+
+void sim_machine_init(struct sim *sim, unsigned index);
+void sim_machine_fini(struct sim_machine *machine);
+/* Starts berthd unless it runs or may not. */
+void sim_machine_start(struct sim_machine *machine);
+/* berthd dies, at once; VMs live on. It starts again after restart_ns (WORLD_NEVER: not
+ * by itself). */
+void sim_machine_kill(struct sim_machine *machine, const char *why, uint64_t restart_ns);
+/* Called from inside the process: it dies when its present event is over. */
+void sim_process_doom(struct sim_process *process, const char *why);
+uint64_t sim_machine_clock_ns(const struct sim_machine *machine);
+/* True time that passes while the machine's clock passes so much. */
+uint64_t sim_machine_true_ns(const struct sim_machine *machine, uint64_t clock_ns);
+uint64_t sim_machine_wall_ms(const struct sim_machine *machine);
+struct sim_machine *sim_machine_of_uid(struct sim *sim, uint64_t uid);
+struct sim_machine *sim_machine_of_raft(struct sim *sim, uint64_t raft_id);
+bool sim_process_leads(const struct sim_process *process);
+/* An event that only wakes its owner. */
+void sim_nothing(void *context, uint64_t argument);
+
+/* ---- what a berthd does beyond its log (sim_host.c) ---- */
+
+void sim_host_open(struct sim_process *process);
+void sim_host_close(struct sim_process *process);
+void sim_host_leadership(struct sim_process *process, bool is_leader, uint64_t term);
+void sim_host_change(struct sim_process *process, const struct change *change);
+void sim_host_restored(struct sim_process *process);
+void sim_host_power_off(struct sim_machine *machine);
+void sim_host_describe(const struct sim_machine *machine, struct host_status *ret_status);
+
+/* ---- clients (sim_client.c) ---- */
+
+void sim_clients_start(struct sim *sim);
+/* Nothing new is begun. */
+void sim_clients_stop(struct sim *sim);
+/* Each has been served since everything healed. */
+bool sim_clients_served(const struct sim *sim);
+void sim_clients_free(struct sim *sim);
+
+/* For scripts: a write of a number into a register, proposed at this machine. */
+struct sim_answer {
+    bool given;
+    int code;
+};
+void sim_write(struct sim_machine *machine,
+               unsigned key,
+               uint64_t number,
+               struct sim_answer *ret_answer);
+
+/* ---- the oracle (sim_oracle.c): sees everything, at once ---- */
+
+struct oracle *oracle_new(void);
+struct oracle *oracle_free(struct oracle *oracle);
+/* After each event of a process: leaders. */
+void oracle_look(struct sim *sim, struct sim_process *process);
+/* A command was applied (before or after the others). */
+void oracle_applied(struct sim *sim,
+                    struct sim_process *process,
+                    uint64_t index,
+                    const void *data,
+                    size_t size,
+                    const struct consensus_result *result);
+void oracle_restored(struct sim *sim, struct sim_process *process);
+/* A log was refused at start: was that right? */
+void oracle_condemned(struct sim *sim, const struct sim_machine *machine);
+/* How many commands are known; the newest revision. */
+size_t oracle_count(const struct oracle *oracle);
+/* After everything has healed: everybody alike. */
+bool oracle_all_agree(struct sim *sim);
+
+/* Writes of clients, by a number that each bears in its request id. */
+struct oracle_write {
+    uint64_t number; /* never 0 */
+    unsigned key;
+    uint64_t revision; /* 0: not applied as far as anybody knows */
+};
+/* The value of a register at a revision: the number of the last write; 0: none. */
+uint64_t oracle_value_at(const struct oracle *oracle, unsigned key, uint64_t revision);
+uint64_t oracle_revision_of(const struct oracle *oracle, uint64_t number);
+
+/* ---- loop (sim_loop.c) ---- */
+
+/* Turns until nothing is left to be told. */
+void sim_loop_turn(struct sim_process *process);
+void sim_loop_later(struct sim_process *process,
+                    void (*fn)(void *context),
+                    void *context);
+void sim_loop_free(struct sim_process *process);
+
+/* ---- packets (sim_net.c) ---- */
+
+struct sim_packet {
+    struct list link;
+    struct sim *sim;
+    unsigned from, to; /* machines; from SIM_MACHINES_MAX on: clients */
+    unsigned arrivals; /* still to come */
+    void (*arrive)(struct sim_packet *packet, struct sim_process *process);
+    void (*fini)(struct sim_packet *packet);
+};
+/* Sends; takes the packet, which arrives no, one or several times. For clients process is
+ * NULL. */
+void sim_net_send(struct sim *sim, struct sim_packet *take_packet);
+void sim_net_free(struct sim *sim);
+/* A packet is on its way there. */
+bool sim_net_is_under_way(const struct sim *sim, unsigned from, unsigned to);
+bool sim_net_is_cut(const struct sim *sim, unsigned from, unsigned to);
+
+/* ---- the log's disk and peers (sim_raft.c) ---- */
+
+void sim_raft_format(struct sim *sim);
+void sim_raft_format_command(struct sim *sim, const void *frame, size_t size);
+uint64_t sim_raft_leader_term(const struct sim_process *process); /* 0: does not lead */
+uint64_t sim_raft_term(const struct sim_process *process);
+uint64_t sim_raft_commit(const struct sim_process *process);
+uint64_t sim_raft_applied(const struct sim_process *process);
+/* What the machine's seal promises to be durable. */
+uint64_t sim_raft_sealed_index(struct sim_machine *machine);
+uint64_t sim_raft_last_index(const struct sim_process *process);

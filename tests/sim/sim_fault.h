@@ -1,0 +1,60 @@
+/* The faults of a run: a list made from the seed, applied at their times, some ending by
+ * themselves, all of them ended when the run heals.
+ *
+ * Shapes: a fault is a kind, when, for how long, one or two machines and a number whose
+ * meaning depends on the kind. Leaving some out (a mask) gives a smaller run: this is how
+ * a failing one is shrunk. Units: milliseconds of true time. Threads: the world's.
+ */
+#pragma once
+
+#include "sim.h"
+
+#define SIM_FAULTS_MAX SIM_BOOKED_MAX
+
+enum sim_fault_kind {
+    FAULT_KILL = 0,
+    FAULT_POWER,
+    FAULT_PAUSE,
+    FAULT_CUT_ONE_WAY,
+    FAULT_CUT,
+    FAULT_ISOLATE,
+    FAULT_DEAF, /* hears nobody, is heard by all */
+    FAULT_SPLIT,
+    FAULT_DROP,
+    FAULT_TWICE,
+    FAULT_REORDER,
+    FAULT_SLOW_NET,
+    FAULT_SLOW_DISK,
+    FAULT_DIE_AT_WRITE,
+    FAULT_DISK_ERROR,
+    FAULT_DISK_FULL,
+    FAULT_FLIP,
+    FAULT_LOSE_TAIL,
+    FAULT_WALL_JUMP,
+    FAULT_TRANSFER,
+    FAULT_KIND_COUNT
+};
+
+struct sim_fault {
+    enum sim_fault_kind kind;
+    uint64_t at_ms;
+    uint64_t for_ms;
+    unsigned a; /* machine; SIM_MACHINES_MAX: who leads then */
+    unsigned b;
+    uint64_t number;
+};
+
+struct sim_fault_list {
+    struct sim_fault items[SIM_FAULTS_MAX];
+    unsigned count;
+};
+
+/* The list that this configuration's seed stands for. */
+void sim_faults_make(const struct sim_config *config, struct sim_fault_list *ret_list);
+/* Books all faults whose bit is set in the mask. The list must live as long as the run.
+ */
+void sim_faults_book(struct sim *sim, const struct sim_fault_list *list, uint64_t mask);
+/* Ends all that is still wrong. */
+void sim_faults_heal(struct sim *sim);
+void sim_fault_print(const struct sim_fault *fault, char *text, size_t size);
+const char *sim_fault_name(enum sim_fault_kind kind);

@@ -1,0 +1,228 @@
+/* base/loop.h and consensus/loop_turn.h on virtual time: the loop is a struct
+ * sim_process.
+ */
+#include "base/loop.h"
+#include "base/require.h"
+#include "consensus/loop_turn.h"
+#include "sim.h"
+
+#include <stdlib.h>
+
+#define TURNS_MAX 64 /* of one event: more would be a loop that feeds itself */
+
+struct loop_timer {
+    struct list link;
+    struct sim_process *process;
+    uint64_t id; /* of the firing that counts; others are stale */
+    uint64_t interval_ms;
+    void (*fn)(void *context);
+    void *context;
+};
+
+struct loop_post {
+    struct list link;
+    struct sim_process *process;
+    uint64_t id;
+    bool sent;
+    void (*fn)(void *context);
+    void *context;
+};
+
+struct loop_turn {
+    struct list link;
+    struct sim_process *process;
+    void (*turn)(void *context);
+    void *context;
+};
+
+struct closing {
+    struct list link;
+    void (*fn)(void *context);
+    void *context;
+};
+
+static struct sim_process *process_of(uv_loop_t *loop)
+{
+    return (struct sim_process *)(void *)loop;
+}
+
+/* ---- timers ---- */
+
+static void on_timer(void *context, uint64_t id);
+
+static void timer_arm(struct loop_timer *timer, uint64_t after_ms)
+{
+    struct sim_process *process = timer->process;
+    struct world *world = &process->machine->sim->world;
+    timer->id = ++process->ids;
+    world_at(world,
+             world->now_ns + sim_machine_true_ns(process->machine, after_ms * NS_PER_MS),
+             &process->machine->berthd, on_timer, process, timer->id);
+}
+
+static void on_timer(void *context, uint64_t id)
+{
+    struct sim_process *process = context;
+    LIST_EACH (link, &process->timers) {
+        struct loop_timer *timer = LIST_ITEM(link, struct loop_timer, link);
+        if (timer->id != id) {
+            continue;
+        }
+        if (timer->interval_ms > 0) {
+            timer_arm(timer, timer->interval_ms);
+        }
+        timer->fn(timer->context);
+        return;
+    }
+}
+
+struct loop_timer *loop_timer_new(uv_loop_t *loop,
+                                  uint64_t first_ms,
+                                  uint64_t interval_ms,
+                                  void (*fn)(void *context),
+                                  void *context)
+{
+    struct loop_timer *timer = calloc(1, sizeof(*timer));
+    REQUIRE(timer != NULL);
+    *timer = (struct loop_timer){.process = process_of(loop),
+                                 .interval_ms = interval_ms,
+                                 .fn = fn,
+                                 .context = context};
+    list_push_back(&timer->process->timers, &timer->link);
+    timer_arm(timer, first_ms);
+    return timer;
+}
+
+void loop_timer_again(struct loop_timer *timer, uint64_t first_ms, uint64_t interval_ms)
+{
+    timer->interval_ms = interval_ms;
+    timer_arm(timer, first_ms);
+}
+
+struct loop_timer *loop_timer_close(struct loop_timer *timer)
+{
+    if (timer != NULL) {
+        list_remove(&timer->link);
+        free(timer);
+    }
+    return NULL;
+}
+
+/* ---- posts ---- */
+
+static void on_post(void *context, uint64_t id)
+{
+    struct sim_process *process = context;
+    LIST_EACH (link, &process->posts) {
+        struct loop_post *post = LIST_ITEM(link, struct loop_post, link);
+        if (post->id == id) {
+            post->sent = false;
+            post->fn(post->context);
+            return;
+        }
+    }
+}
+
+struct loop_post *loop_post_new(uv_loop_t *loop, void (*fn)(void *context), void *context)
+{
+    struct loop_post *post = calloc(1, sizeof(*post));
+    REQUIRE(post != NULL);
+    *post = (struct loop_post){.process = process_of(loop), .fn = fn, .context = context};
+    post->id = ++post->process->ids;
+    list_push_back(&post->process->posts, &post->link);
+    return post;
+}
+
+void loop_post_send(struct loop_post *post)
+{
+    struct world *world = &post->process->machine->sim->world;
+    if (!post->sent) {
+        post->sent = true;
+        world_at(world, world->now_ns, &post->process->machine->berthd, on_post,
+                 post->process, post->id);
+    }
+}
+
+struct loop_post *loop_post_close(struct loop_post *post)
+{
+    if (post != NULL) {
+        list_remove(&post->link);
+        free(post);
+    }
+    return NULL;
+}
+
+/* ---- turns ---- */
+
+struct loop_turn *
+loop_turn_open(uv_loop_t *loop, void (*turn)(void *context), void *context)
+{
+    struct loop_turn *made = calloc(1, sizeof(*made));
+    REQUIRE(made != NULL);
+    made->process = process_of(loop);
+    made->turn = turn;
+    made->context = context;
+    list_push_back(&made->process->turns, &made->link);
+    return made;
+}
+
+uint64_t loop_turn_now_ms(const struct loop_turn *turn)
+{
+    return clock_now_ms(&turn->process->clock);
+}
+
+void sim_loop_later(struct sim_process *process, void (*fn)(void *context), void *context)
+{
+    struct closing *closing = calloc(1, sizeof(*closing));
+    REQUIRE(closing != NULL);
+    closing->fn = fn;
+    closing->context = context;
+    list_push_back(&process->closings, &closing->link);
+}
+
+void loop_turn_close(struct loop_turn *turn, void (*done)(void *context), void *context)
+{
+    list_remove(&turn->link);
+    sim_loop_later(turn->process, done, context);
+    free(turn);
+}
+
+static bool run_closings(struct sim_process *process)
+{
+    struct list closings;
+    list_init(&closings);
+    list_move_all(&closings, &process->closings);
+    bool any = !list_empty(&closings);
+    while (!list_empty(&closings)) {
+        struct closing *closing = LIST_ITEM(closings.next, struct closing, link);
+        list_remove(&closing->link);
+        void (*fn)(void *context) = closing->fn;
+        void *context = closing->context;
+        free(closing);
+        fn(context);
+    }
+    return any;
+}
+
+/* As in the real loop: once after the wait and once before the next. */
+void sim_loop_turn(struct sim_process *process)
+{
+    for (unsigned i = 0; i < 2 || (run_closings(process) && i < TURNS_MAX); i++) {
+        LIST_EACH_SAFE (link, &process->turns) {
+            struct loop_turn *turn = LIST_ITEM(link, struct loop_turn, link);
+            turn->turn(turn->context);
+        }
+    }
+}
+
+void sim_loop_free(struct sim_process *process)
+{
+    while (run_closings(process)) {
+    }
+    LIST_EACH_SAFE (link, &process->timers) {
+        (void)loop_timer_close(LIST_ITEM(link, struct loop_timer, link));
+    }
+    LIST_EACH_SAFE (link, &process->posts) {
+        (void)loop_post_close(LIST_ITEM(link, struct loop_post, link));
+    }
+}
