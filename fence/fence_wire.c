@@ -74,6 +74,7 @@ static uint8_t *put_page(uint8_t *at, const struct fence_page *body)
 size_t fence_wire_encode(const struct fence_message *message,
                          uint8_t ret_data[FENCE_MESSAGE_SIZE_MAX])
 {
+    REQUIRE(message->type > FENCE_NONE && message->type < FENCE_TYPE_COUNT);
     uint8_t *at = put_u32(ret_data, MAGIC);
     at = put_u32(at, (uint32_t)message->type << 16 | FENCE_WIRE_VERSION);
     at = put_u32(at, message->tag);
@@ -85,7 +86,7 @@ size_t fence_wire_encode(const struct fence_message *message,
         FENCE_MESSAGES(ENCODE)
 #undef ENCODE
     default:
-        REQUIRE(!"a message of a known type");
+        break;
     }
     return (size_t)(at - ret_data);
 }
