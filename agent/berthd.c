@@ -3,6 +3,7 @@
 #include "agent/control_api.h"
 #include "agent/engine_fake.h"
 #include "agent/engine_qemu.h"
+#include "agent/fence_client.h"
 #include "agent/join_token.h"
 #include "agent/orders.h"
 #include "agent/tls_identity.h"
@@ -215,6 +216,8 @@ static struct worker_config worker_config_of(struct berthd *berthd)
         .facts = &berthd->facts,
         .memory_reserve_mib = berthd->config.memory_reserve_mib,
         .cpu_overcommit = berthd->config.cpu_overcommit,
+        .fence = true,
+        .watchdog = berthd->config.watchdog,
         .context = berthd,
         .members_changed = on_members_changed,
         .revision = revision,
@@ -929,6 +932,7 @@ int berthd_cleanup(const char *folder, struct err *err)
         : err != NULL      ? err->code
                            : -EIO;
     vm_supervisor_close(supervisor);
+    r = r != 0 ? r : fence_client_end(identity.folder, err);
     const struct network_host host = {.host_id = identity.uid,
                                       .underlay = identity.address,
                                       .state_folder = identity.folder};

@@ -31,6 +31,7 @@ struct berthd_config {
     uint64_t image_cache_bytes;
     uint32_t memory_reserve_mib;
     uint32_t cpu_overcommit;
+    const char *watchdog; /* for the fence: device, "auto" or NULL */
 };
 
 #define BERTHD_MESH_PORT 7440 /* and 7441 for hosts that join */

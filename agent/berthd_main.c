@@ -35,6 +35,7 @@ enum option_id {
     OPTION_IMAGE_CACHE,
     OPTION_RESERVE,
     OPTION_OVERCOMMIT,
+    OPTION_WATCHDOG,
     OPTION_LOG_JSON,
     OPTION_DEBUG,
     OPTION_CLEANUP,
@@ -66,6 +67,8 @@ static const struct option_row {
     {OPTION_RESERVE, "reserve-memory", "SIZE",
      "memory kept for the host itself (256MiB)"},
     {OPTION_OVERCOMMIT, "cpu-overcommit", "N", "vCPUs that may share one CPU (4)"},
+    {OPTION_WATCHDOG, "watchdog", "DEVICE",
+     "let the fence feed this watchdog, or the first: auto"},
     {OPTION_LOG_JSON, "log-json", NULL, "log one JSON object per line"},
     {OPTION_DEBUG, "debug", NULL, "log more"},
     {OPTION_CLEANUP, "cleanup", NULL,
@@ -189,6 +192,9 @@ take_option(struct options *options, const struct option_row *row, const char *t
         return 0;
     case OPTION_OVERCOMMIT:
         return take_overcommit(row->name, text, &config->cpu_overcommit);
+    case OPTION_WATCHDOG:
+        config->watchdog = text;
+        return 0;
     case OPTION_LOG_JSON:
         options->log_json = true;
         return 0;

@@ -70,6 +70,7 @@ struct engine_vm {
     struct engine_nic nics[NICS_MAX];
     uint32_t nic_count;
     char folder[ENGINE_FOLDER_MAX + 1]; /* of this VM; filled in by vm_supervisor */
+    int lock; /* of the folder, for the process to hold; likewise; borrowed; 0: none */
 };
 
 /* What a template says of the machine: CPUs, memory, disks, command line (the image's

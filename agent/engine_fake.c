@@ -279,6 +279,7 @@ static void fake_begin(void *context)
         .folder = run->vm.folder,
         .log_path = log,
         .oom_score_adj = OOM_SCORE_ADJ,
+        .lock = run->vm.lock,
     };
     struct err err = {0};
     run->process = vm_process_spawn(run->host->loop, &spec, fake_ended, run, &err);

@@ -506,6 +506,7 @@ static void process_begin(struct qemu_run *run)
         .folder = run->vm.folder,
         .log_path = log,
         .oom_score_adj = OOM_SCORE_ADJ,
+        .lock = run->vm.lock,
     };
     run->process = vm_process_spawn(run->host->loop, &spec, qemu_ended, run, &err);
     engine_qemu_arguments_free(arguments);

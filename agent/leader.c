@@ -24,6 +24,7 @@ struct heard {
     struct leader *leader;
     uint64_t uid;
     uint64_t boot;
+    uint32_t fence;        /* enum fence_health, as it last said */
     uint64_t sequence;     /* newest heartbeat */
     uint64_t round_covers; /* newest heartbeat that the running round will confirm */
     uint64_t acked;
@@ -356,6 +357,7 @@ void leader_on_heartbeat(struct leader *leader,
     take_vms(leader, heard, heartbeat, now_ns);
     take_status(leader, heard, heartbeat);
     take_blobs(leader, heard, heartbeat);
+    heard->fence = heartbeat->fence;
     if (heard->orders_hash == 0) {
         leader->orders_stale = true;
         loop_post_send(leader->wake);
@@ -701,11 +703,14 @@ json_t *leader_host_live(const struct leader *leader, const struct host *host)
             vms++;
         }
     }
-    return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:b}", "lastHeard", when,
-                     "cpuUsedMcpu", (json_int_t)load.cpu_used_mcpu, "memoryUsedBytes",
-                     (json_int_t)load.memory_used_bytes, "diskFreeBytes",
-                     (json_int_t)load.disk_free_bytes, "vms", vms, "memoryPlacedBytes",
-                     (json_int_t)placed, "leader",
+    const struct heard *heard = u64_map_get(leader->hosts, host->meta.uid);
+    const char *fence =
+        fence_health_names[heard == NULL ? FENCE_HEALTH_UNKNOWN : heard->fence];
+    return json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:b}", "lastHeard", when,
+                     "fence", fence, "cpuUsedMcpu", (json_int_t)load.cpu_used_mcpu,
+                     "memoryUsedBytes", (json_int_t)load.memory_used_bytes,
+                     "diskFreeBytes", (json_int_t)load.disk_free_bytes, "vms", vms,
+                     "memoryPlacedBytes", (json_int_t)placed, "leader",
                      host->meta.uid == leader->config.identity->uid);
 }
 

@@ -2,6 +2,8 @@
 
 #include "base/cleanup.h"
 
+const char *const fence_health_names[] = {"unknown", "missing", "running", "watchdog",
+                                          NULL};
 const char *const order_names[] = {"run", "stop", NULL};
 
 RECORD_DEFINE(msg_join, MSG_JOIN_FIELDS)

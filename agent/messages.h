@@ -71,6 +71,13 @@ RECORD_DECLARE(msg_vm_seen, MSG_VM_SEEN_FIELDS)
     F(S, 3, U64, holder, "holder", UNIT_NONE, 0, 0, UINT64_MAX, 0,               \
       "a host that has it; 0: none known")
 RECORD_DECLARE(msg_blob, MSG_BLOB_FIELDS)
+enum fence_health {
+    FENCE_HEALTH_UNKNOWN = 0, /* a host that does not say */
+    FENCE_HEALTH_MISSING,
+    FENCE_HEALTH_RUNNING,
+    FENCE_HEALTH_WATCHDOG /* it runs, and feeds a watchdog that bites in time */
+};
+extern const char *const fence_health_names[]; /* unknown missing running watchdog */
 #define MSG_HEARTBEAT_FIELDS(F, S)                                                       \
     F(S, 1, U64, host, "host", UNIT_NONE, 0, 1, UINT64_MAX, 0, "uid; must be the key's") \
     F(S, 2, U64, sequence, "sequence", UNIT_NONE, 0, 1, UINT64_MAX, 0,                   \
@@ -89,7 +96,9 @@ RECORD_DECLARE(msg_blob, MSG_BLOB_FIELDS)
     F(S, 10, RECORD, status, "status", host_status, 0, 0, 0, 0,                          \
       "addresses and inventory")                                                         \
     F(S, 11, U64, revision, "revision", UNIT_NONE, 0, 0, UINT64_MAX, 0,                  \
-      "applied (voters)")
+      "applied (voters)")                                                                \
+    F(S, 12, ENUM, fence, "fence", fence_health, 0, 0, FENCE_HEALTH_WATCHDOG, 0,         \
+      "is its fence there")
 RECORD_DECLARE(msg_heartbeat, MSG_HEARTBEAT_FIELDS)
 /* Renews the lease from the moment heartbeat `sequence` was sent. */
 #define MSG_ACK_FIELDS(F, S)                                                          \

@@ -583,6 +583,29 @@ int resource_group_kill(struct resource_groups *groups, uint64_t uid)
     return -ENOENT;
 }
 
+static int open_file(const char *folder, const char *file, int flags)
+{
+    char path[FILE_PATH_MAX];
+    (void)snprintf(path, sizeof(path), "%s/%s", folder, file); /* fits */
+    int fd = fd_open_at(AT_FDCWD, path, flags, 0, NULL);
+    return fd < 0 ? -1 : fd;
+}
+
+void resource_group_open_fence(const struct resource_groups *groups,
+                               uint64_t uid,
+                               struct resource_fence *ret_fence)
+{
+    char folder[GROUP_PATH_MAX];
+    *ret_fence = (struct resource_fence){
+        .freezer = -1, .kill = -1, .is_v2 = groups->mode == RESOURCE_V2};
+    if (groups->mode == RESOURCE_V2 && vm_folder(groups, ALL, uid, folder)) {
+        ret_fence->freezer = open_file(folder, "cgroup.freeze", O_RDWR);
+        ret_fence->kill = open_file(folder, "cgroup.kill", O_WRONLY);
+    } else if (groups->mode == RESOURCE_V1 && vm_folder(groups, FREEZER, uid, folder)) {
+        ret_fence->freezer = open_file(folder, "freezer.state", O_RDWR);
+    }
+}
+
 int resource_group_remove(struct resource_groups *groups, uint64_t uid)
 {
     int r = 0;

@@ -70,5 +70,15 @@ bool resource_group_holds(const struct resource_groups *groups, uint64_t uid, pi
 int resource_group_freeze(struct resource_groups *groups, uint64_t uid, bool frozen);
 /* SIGKILL to everything inside. */
 int resource_group_kill(struct resource_groups *groups, uint64_t uid);
+/* What the fence needs to reach the group without us; -1 where there is no such file. The
+ * descriptors are the caller's. */
+struct resource_fence {
+    int freezer; /* cgroup.freeze (v2) or freezer.state, readable and writable */
+    int kill;    /* cgroup.kill, v2 only */
+    bool is_v2;
+};
+void resource_group_open_fence(const struct resource_groups *groups,
+                               uint64_t uid,
+                               struct resource_fence *ret_fence);
 /* Removes the group; missing is fine; -EBUSY while a process is inside. */
 int resource_group_remove(struct resource_groups *groups, uint64_t uid);

@@ -20,6 +20,9 @@
 #define ARGUMENTS_MAX   256
 #define GATE_GRANTED    'g'
 #define EXIT_NO_PROGRAM 127 /* as shells say it */
+#define CHILD_GATE      3   /* descriptors of the child */
+#define CHILD_LOCK      4
+#define CHILD_SPARE     16 /* from here on it moves them out of the way first */
 
 struct vm_process {
     uv_loop_t *loop;
@@ -122,6 +125,7 @@ struct child_plan {
     char *const *envp;
     const char *program; /* with a slash */
     int log, null, gate;
+    int lock; /* 0: none */
 };
 
 static void child_complain(const char *what, const char *object)
@@ -153,12 +157,15 @@ static _Noreturn void child_run(const struct child_plan *plan)
         dup2(plan->log, STDERR_FILENO) < 0) {
         _exit(EXIT_NO_PROGRAM);
     }
-    /* The gate becomes descriptor 3, and nothing else stays open: not the daemon's
+    int gate = fcntl(plan->gate, F_DUPFD, CHILD_SPARE);
+    int lock = plan->lock > 0 ? fcntl(plan->lock, F_DUPFD, CHILD_SPARE) : 0;
+    /* They become descriptors 3 and 4, and nothing else stays open: not the daemon's
      * sockets, not the gates of other VMs. */
-    if (plan->gate != 3 && dup2(plan->gate, 3) < 0) {
+    if (gate < 0 || lock < 0 || dup2(gate, CHILD_GATE) < 0 ||
+        (lock > 0 && dup2(lock, CHILD_LOCK) < 0)) {
         _exit(EXIT_NO_PROGRAM);
     }
-    (void)close_range(4, ~0U, 0);
+    (void)close_range(lock > 0 ? CHILD_LOCK + 1 : CHILD_LOCK, ~0U, 0);
     child_reset_signals();
     if (chdir(plan->folder) != 0) {
         child_complain("enter", plan->folder);
@@ -167,12 +174,12 @@ static _Noreturn void child_run(const struct child_plan *plan)
     char word = 0;
     ssize_t count;
     do {
-        count = read(3, &word, 1);
+        count = read(CHILD_GATE, &word, 1);
     } while (count < 0 && errno == EINTR);
     if (count != 1 || word != GATE_GRANTED) {
         _exit(0); /* the daemon died or gave up: nothing has run */
     }
-    (void)close(3);
+    (void)close(CHILD_GATE);
     (void)execve(plan->program, plan->argv, plan->envp);
     child_complain("execute", plan->program);
     _exit(EXIT_NO_PROGRAM);
@@ -334,6 +341,7 @@ struct vm_process *vm_process_spawn(uv_loop_t *loop,
         .log = log,
         .null = null,
         .gate = gate[0],
+        .lock = spec->lock,
     };
     pid_t pid = fork_child(&plan);
     int fault = errno;

@@ -8,10 +8,10 @@
  *
  * The process is forked by ourselves, not by uv_spawn (which knows no gate), and between
  * fork and exec only async-signal-safe calls are made, because the daemon has threads. It
- * leads its own session, holds none of our descriptors, has default signals and a log
- * file as stdout and stderr. It stays our child in one respect only: we can learn its
- * exit status. When we die, init inherits it and nothing else changes; an adopted process
- * is watched by its pidfd alone and its status is unknown.
+ * leads its own session, holds none of our descriptors but the lock it is given, has
+ * default signals and a log file as stdout and stderr. It stays our child in one respect
+ * only: we can learn its exit status. When we die, init inherits it and nothing else
+ * changes; an adopted process is watched by its pidfd alone and its status is unknown.
  *
  * Shapes: identity is {pid, start time, boot}; a recycled pid never matches. Threads: the
  * loop's. Ownership: *_spawn and *_adopt give an object freed by *_close, which leaves
@@ -52,6 +52,7 @@ struct vm_process_spec {
     const char *folder;   /* working folder */
     const char *log_path; /* stdout and stderr, appended */
     int oom_score_adj;    /* -1000..1000 */
+    int lock; /* stays open in the process for its life (agent/vm_lock.h); 0: none */
 };
 
 struct vm_process;

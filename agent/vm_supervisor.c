@@ -1,6 +1,7 @@
 #include "agent/vm_supervisor.h"
 
 #include "agent/ready_probe.h"
+#include "agent/vm_lock.h"
 #include "agent/vm_record.h"
 #include "base/cleanup.h"
 #include "base/fd.h"
@@ -62,6 +63,7 @@ struct vm_entry {
     struct engine_run *run; /* NULL: no process */
     const struct engine_ops *ops;
     struct vm_process_identity identity; /* pid 0: not spawned */
+    int lock; /* of its folder, until the process has it; -1: none */
     struct console_ring *console;
     struct ready_probe *probe;
     bool hold;      /* stay held until vm_supervisor_cont */
@@ -88,6 +90,7 @@ struct tombstone {
 struct vm_supervisor {
     struct engine_host host;
     const struct engine_ops *const *engines;
+    struct fence_client *fence; /* may be NULL */
     void (*changed)(void *context, const struct vm_report *report);
     void *context;
     struct u64_map *vms;
@@ -247,15 +250,33 @@ static void vm_limit(struct vm_entry *vm, pid_t pid)
     }
 }
 
+/* Has the fence watch the process, if the VM obeys the lease and there is a fence. */
+static int vm_watch(const struct vm_entry *vm, struct err *err)
+{
+    struct fence_client *fence = vm->supervisor->fence;
+    return fence == NULL || !vm->order.fenced
+               ? 0
+               : fence_client_watch(fence, vm->uid, vm->order.vm.epoch, &vm->identity,
+                                    err);
+}
+
+/* At the gate. The order is the promise: written down, then watched, then let through. */
 static int on_spawned(void *context, const struct vm_process_identity *identity)
 {
     struct vm_entry *vm = context;
     struct err err = {0};
     vm->identity = *identity;
+    fd_close(&vm->lock); /* it is the process' now */
     vm_limit(vm, identity->pid);
     int r = vm_write(vm, &err);
     if (r != 0) {
         log_error(ROOM, "VM was not started: its record cannot be written",
+                  KV_STR("vm", vm->order.vm.name), KV_STR("why", err.text));
+        return r;
+    }
+    r = vm_watch(vm, &err);
+    if (r != 0) {
+        log_error(ROOM, "VM was not started: the fence does not watch it",
                   KV_STR("vm", vm->order.vm.name), KV_STR("why", err.text));
     }
     return r;
@@ -352,8 +373,12 @@ static void vm_end(struct vm_entry *vm, enum phase phase, const char *reason)
     vm->probe = ready_probe_close(vm->probe);
     vm->end_phase = phase;
     vm->frozen = false;
+    fd_close(&vm->lock);
     vm_move(vm, VM_ENDED, reason);
     vm_write_or_log(vm);
+    if (vm->supervisor->fence != NULL && vm->order.fenced) {
+        fence_client_drop(vm->supervisor->fence, vm->uid, vm->order.vm.epoch);
+    }
     if (vm->supervisor->host.groups != NULL) {
         /* Still busy when the process was not ours to reap: tried again when forgotten.
          */
@@ -415,6 +440,7 @@ static struct vm_entry *vm_free(struct vm_entry *vm)
             vm->run = vm->ops->close(vm->run);
         }
         vm->console = console_ring_free(vm->console);
+        fd_close(&vm->lock);
         free(vm);
     }
     return NULL;
@@ -431,6 +457,7 @@ vm_new(struct vm_supervisor *supervisor, uint64_t uid, enum vm_state state)
     list_init(&vm->dirty_link);
     vm->supervisor = supervisor;
     vm->uid = uid;
+    vm->lock = -1;
     vm->end_phase = PHASE_FAILED;
     state_machine_init(&vm->machine, &vm_machine, vm, state);
     vm->console = console_ring_new();
@@ -537,13 +564,19 @@ static void vm_begin(struct vm_entry *vm, const struct vm_order *order, bool hol
     vm->kill_reason[0] = '\0';
 }
 
+/* Before its disks are touched the folder is ours: no process of this VM lives. */
 static int vm_launch(struct vm_entry *vm,
-                     const struct vm_order *order,
+                     struct vm_order *order,
                      bool hold,
                      const struct engine_ops *ops,
                      struct err *err)
 {
     struct vm_supervisor *supervisor = vm->supervisor;
+    CLEANUP_FD int lock = vm_lock_take(order->vm.folder, order->vm.epoch, err);
+    if (lock < 0) {
+        return lock;
+    }
+    order->vm.lock = lock;
     struct engine_run *run =
         ops->start(&supervisor->host, &order->vm, vm->console, &vm_events, vm, err);
     if (run == NULL) {
@@ -551,6 +584,7 @@ static int vm_launch(struct vm_entry *vm,
     }
     vm->ops = ops;
     vm->run = run;
+    vm->lock = TAKE_FD(lock);
     vm_begin(vm, order, hold);
     vm_move(vm, VM_STARTING, NULL);
     return 0;
@@ -736,7 +770,7 @@ int vm_supervisor_kill(struct vm_supervisor *supervisor,
     return 0;
 }
 
-/* Everything in a VM's folder but its record. */
+/* Everything in a VM's folder but its record; nobody may hold its lock. */
 static void folder_empty(const char *folder)
 {
     DIR *entries = opendir(folder);
@@ -817,7 +851,9 @@ int vm_supervisor_forget(struct vm_supervisor *supervisor,
     if (r != 0) {
         return r;
     }
-    if (vm->run != NULL) {
+    char folder[ENGINE_PATH_SIZE];
+    bool held = vm_folder(supervisor, uid, folder) == 0 && vm_lock_is_held(folder);
+    if (vm->run != NULL || held) {
         return err_set(err, BERTH_EPHASE, "VM %" PRIu64 " still has a process", uid);
     }
     if (supervisor->host.groups != NULL) {
@@ -998,6 +1034,29 @@ unsigned vm_supervisor_kill_all(struct vm_supervisor *supervisor, const char *re
     return count;
 }
 
+void vm_supervisor_watch_all(struct vm_supervisor *supervisor)
+{
+    size_t cursor = 0;
+    const struct vm_entry *vm;
+    while ((vm = vm_next(supervisor, &cursor)) != NULL) {
+        struct err err = {0};
+        if (vm->run != NULL && vm->identity.pid != 0 && vm_watch(vm, &err) != 0) {
+            log_warn(ROOM, "VM is fenced by this daemon alone",
+                     KV_STR("vm", vm->order.vm.name), KV_STR("why", err.text));
+        }
+    }
+}
+
+bool vm_supervisor_knows(const struct vm_supervisor *supervisor,
+                         uint64_t uid,
+                         uint64_t epoch,
+                         pid_t pid)
+{
+    const struct vm_entry *vm = vm_find(supervisor, uid);
+    return vm != NULL && (vm->broken || (vm->run != NULL && vm->order.vm.epoch == epoch &&
+                                         vm->identity.pid == pid));
+}
+
 /* ---- adoption ---- */
 
 static const char *gone_reason(const struct vm_record *record)
@@ -1122,8 +1181,8 @@ static int adopt_folder(struct vm_supervisor *supervisor, uint64_t uid)
     if (r == 0 && record.order.vm.uid != uid) {
         r = err_set(&err, BERTH_ECORRUPT, "%s: record of another VM", folder);
     }
-    if (r == BERTH_ENOTFOUND) { /* left by a start that never got to a process */
-        (void)fd_remove_tree(folder, NULL);
+    if (r == BERTH_ENOTFOUND && !vm_lock_is_held(folder)) {
+        (void)fd_remove_tree(folder, NULL); /* of a start that never got to a process */
         return 0;
     }
     if (r != 0) {
@@ -1141,7 +1200,9 @@ static int adopt_folder(struct vm_supervisor *supervisor, uint64_t uid)
             (void)fd_remove_tree(folder, NULL); /* tried again at the next start */
             return 0;
         }
-        folder_empty(folder); /* a crash may have left something */
+        if (!vm_lock_is_held(folder)) {
+            folder_empty(folder); /* a crash may have left something */
+        }
         return tombstone_put(supervisor, uid, record.epoch_seen, record.since_wall_ms);
     }
     return adopt_record(supervisor, folder, &record);
@@ -1216,6 +1277,7 @@ struct vm_supervisor *vm_supervisor_open(const struct vm_supervisor_config *conf
     }
     supervisor->host = config->host;
     supervisor->engines = config->engines;
+    supervisor->fence = config->fence;
     supervisor->changed = config->changed;
     supervisor->context = config->context;
     list_init(&supervisor->dirty);

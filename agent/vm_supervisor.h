@@ -21,9 +21,11 @@
  * STOPPING, STOPPED (our stop, or the guest powered off), FAILED (all else, with the
  * reason and the last line of engine log or console).
  *
- * Self-fencing: freeze and kill work by signals through pidfds, in one pass over all VMs,
- * without a word from the engines. A frozen VM is SIGSTOPped as a process; a VM that is
- * not yet running stays held until it is thawed.
+ * Self-fencing: before a VM that obeys the lease runs, the fence (fence/README.md) has
+ * taken it under watch; if it does not, the VM is not started. Beside it freeze and kill
+ * work by signals through pidfds, in one pass over all VMs, without a word from the
+ * engines. A frozen VM is SIGSTOPped as a process; a VM that is not yet running stays
+ * held until it is thawed.
  *
  * Shapes: opaque `struct vm_supervisor`; `struct vm_order` (what to run) and `struct
  * vm_report` (what is seen) are values. Threads: the loop's. Callbacks never run inside a
@@ -34,6 +36,7 @@
 #pragma once
 
 #include "agent/engine.h"
+#include "agent/fence_client.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -91,6 +94,8 @@ struct vm_supervisor_config {
     const char *folder;      /* state folder; vms/ is made in it; copied */
     /* Engines that can be used, NULL-terminated; borrowed for ever. */
     const struct engine_ops *const *engines;
+    /* Watches the fenced VMs beside us, each before it runs; NULL: nobody does. */
+    struct fence_client *fence;
     /* A phase (or held, or ready) has changed. */
     void (*changed)(void *context, const struct vm_report *report);
     void *context;
@@ -170,3 +175,10 @@ int vm_supervisor_console_write(struct vm_supervisor *supervisor,
 unsigned vm_supervisor_freeze_all(struct vm_supervisor *supervisor);
 unsigned vm_supervisor_resume_all(struct vm_supervisor *supervisor);
 unsigned vm_supervisor_kill_all(struct vm_supervisor *supervisor, const char *reason);
+/* Tells the fence of all of them (again). */
+void vm_supervisor_watch_all(struct vm_supervisor *supervisor);
+/* Is this process the VM's run of that epoch, or may it be, for all we can read? */
+bool vm_supervisor_knows(const struct vm_supervisor *supervisor,
+                         uint64_t uid,
+                         uint64_t epoch,
+                         pid_t pid);

@@ -2,6 +2,7 @@
 
 #include "agent/engine_fake.h"
 #include "agent/engine_qemu.h"
+#include "agent/fence_client.h"
 #include "agent/lease.h"
 #include "agent/orders.h"
 #include "agent/worker_network.h"
@@ -60,6 +61,7 @@ struct worker {
     unsigned steps_left;          /* of this reconcile pass */
     struct vm_supervisor *supervisor;
     struct resource_groups *groups;
+    struct fence_client *fence; /* NULL: we fence alone */
     struct network_apply *networks;
     uint64_t networks_again_ms; /* monotonic: when to look at the kernel again; 0: not set
                                    yet */
@@ -225,6 +227,7 @@ static void heartbeat(void *context)
     message.memory_used_bytes = worker->usage.memory_used_bytes;
     message.disk_free_bytes = worker->usage.disk_free_bytes;
     message.revision = worker->config.revision(worker->config.context);
+    message.fence = fence_client_health(worker->fence);
     vm_supervisor_each(worker->supervisor, seen_visit, &seen);
     seen_failures(&seen);
     message.vms.items = seen.list.items;
@@ -336,12 +339,32 @@ static void lease_check(void *context)
     worker->lease_state = state;
 }
 
+/* The fence is there (again): the lease comes first, for without one it would kill. */
+static void fence_connected(void *context)
+{
+    struct worker *worker = context;
+    uint64_t granted_ns = lease_granted_ns(&worker->lease);
+    if (granted_ns != 0) {
+        fence_client_lease(worker->fence, granted_ns);
+    }
+    vm_supervisor_watch_all(worker->supervisor);
+    loop_post_send(worker->reconcile_post);
+}
+
+static bool fence_is_known(void *context, const struct fence_entry *entry)
+{
+    const struct worker *worker = context;
+    return vm_supervisor_knows(worker->supervisor, entry->uid, entry->epoch,
+                               (pid_t)entry->pid);
+}
+
 /* Enough left that a start is over, or frozen in time, before anybody else may start the
- * VM. */
+ * VM; and a fence that sees to it. */
 static bool lease_allows_start(const struct worker *worker)
 {
     uint64_t now_ns = clock_now_ns(worker->config.clock);
-    return lease_state(&worker->lease, now_ns) == LEASE_OK &&
+    return (worker->fence == NULL || fence_client_ready(worker->fence)) &&
+           lease_state(&worker->lease, now_ns) == LEASE_OK &&
            lease_may_run(&worker->lease, now_ns + WORKER_START_LEASE_MS * NS_PER_MS);
 }
 
@@ -358,6 +381,9 @@ void worker_on_ack(struct worker *worker,
     bool was_ok = worker->lease_state == LEASE_OK;
     if (lease_ack(&worker->lease, ack->sequence)) {
         grant_store(worker);
+        if (worker->fence != NULL) {
+            fence_client_lease(worker->fence, lease_granted_ns(&worker->lease));
+        }
         lease_check(worker);
         if (!was_ok) {
             loop_post_send(worker->reconcile_post);
@@ -802,11 +828,13 @@ void worker_metrics(struct worker *worker, struct bytes_writer *writer)
         "berth_host_memory_used_bytes %llu\n"
         "# TYPE berth_host_cpu_busy_ratio gauge\nberth_host_cpu_busy_ratio %.3f\n"
         "# TYPE berth_lease_state gauge\nberth_lease_state{state=\"%s\"} 1\n"
+        "# TYPE berth_fence_state gauge\nberth_fence_state{state=\"%s\"} 1\n"
         "# TYPE berth_image_pull_bytes_total counter\n"
         "berth_image_pull_bytes_total %llu\n",
         (unsigned long long)worker->usage.memory_used_bytes,
         (double)worker->usage.cpu_busy_permille / 1000.0,
         lease_state_name(worker->lease_state),
+        fence_health_names[fence_client_health(worker->fence)],
         (unsigned long long)image_pull_bytes_total(worker->pull));
 }
 
@@ -837,11 +865,30 @@ static uint32_t underlay_mtu_read(uint32_t address)
     return mtu > 9000 ? 9000 : mtu;
 }
 
+static int fence_start(struct worker *worker, struct err *err)
+{
+    const struct fence_client_config fence = {
+        .loop = worker->config.loop,
+        .folder = worker->config.identity->folder,
+        .lease_ns = worker->lease.config.length_ns,
+        .watchdog = worker->config.watchdog,
+        .groups = worker->groups,
+        .context = worker,
+        .connected = fence_connected,
+        .is_known = fence_is_known,
+    };
+    worker->fence = fence_client_open(&fence, err);
+    return worker->fence != NULL ? 0 : -ENOMEM;
+}
+
 static int supervisor_start(struct worker *worker, struct err *err)
 {
     static const struct engine_ops *const engines[] = {&engine_qemu, &engine_fake, NULL};
     worker->groups = resource_groups_open(worker->config.identity->name, NULL, err);
     if (worker->groups == NULL) {
+        return err != NULL ? err->code : -ENOMEM;
+    }
+    if (worker->config.fence && fence_start(worker, err) < 0) {
         return err != NULL ? err->code : -ENOMEM;
     }
     const struct vm_supervisor_config config = {
@@ -852,6 +899,7 @@ static int supervisor_start(struct worker *worker, struct err *err)
                  .tsc_khz = worker->config.facts->tsc_khz},
         .folder = worker->config.identity->folder,
         .engines = engines,
+        .fence = worker->fence,
         .changed = vm_changed,
         .context = worker,
     };
@@ -944,6 +992,7 @@ struct worker *worker_close(struct worker *worker)
     loop_post_close(worker->heartbeat_post);
     image_pull_free(worker->pull);
     vm_supervisor_close(worker->supervisor);
+    fence_client_close(worker->fence);
     network_apply_close(worker->networks);
     resource_groups_close(worker->groups);
     size_t cursor = 0;

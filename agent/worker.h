@@ -9,8 +9,9 @@
  * (agent/lease.h, model.md rules 1 and 2): renewed from the time a heartbeat was sent; at
  * 0.7 L the VMs that may be restarted elsewhere are frozen, at 0.9 L killed. The last
  * grant is kept in <state>/lease, so that a restarted berthd goes on with it and does not
- * end what it may run. Threads: the loop's. Until the first orders arrive after a start
- * nothing is ended but by the lease.
+ * end what it may run. The fence (agent/fence_client.h) is told of every renewal and
+ * keeps the same rule should we be unable to. Threads: the loop's. Until the first orders
+ * arrive after a start nothing is ended but by the lease.
  */
 #pragma once
 
@@ -45,6 +46,10 @@ struct worker_config {
     const struct host_facts *facts;
     uint32_t memory_reserve_mib; /* kept for the host itself */
     uint32_t cpu_overcommit;     /* vCPUs that may share one CPU */
+    /* Have berth-fence watch beside us, as every host does; it goes by the machine's
+     * clock, so a worker with another one fences alone. */
+    bool fence;
+    const char *watchdog; /* for the fence to feed: device, "auto" or NULL */
     void *context;
     /* Orders brought other members, or another role in the log for us. */
     void (*members_changed)(void *context);

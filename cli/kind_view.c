@@ -361,11 +361,25 @@ PRINT(cell_host_kvm)
     CELL("%s", json_member_text(view_status(object), "kvm", kvm_kind_names[0]));
 }
 
+static const char *host_fence(const json_t *object)
+{
+    const json_t *live = json_object_get(view_status(object), "live");
+    return json_member_text(live, "fence", "-");
+}
+
+PRINT(cell_host_fence)
+{
+    (void)time;
+    CELL("%s", host_fence(object));
+}
+
 PRINT(cell_host_note)
 {
     const json_t *spec = view_spec(object);
     if (json_is_true(json_object_get(spec, "drain"))) {
         CELL("drained: %s", json_member_text(spec, "drainReason", "no reason given"));
+    } else if (strcmp(host_fence(object), "missing") == 0) {
+        CELL("its fence is missing: VMs that may be restarted elsewhere wait");
     } else {
         cell_reason(object, time, ret_cell);
     }
@@ -381,6 +395,7 @@ static const struct view_column host_columns[] = {
     {"MEMORY", COLUMN_RIGHT, false, false, cell_host_memory},
     {"HEARD", COLUMN_RIGHT, false, false, cell_host_heard},
     {"KVM", 0, true, false, cell_host_kvm},
+    {"FENCE", 0, true, false, cell_host_fence},
     {"KERNEL", 0, true, false, cell_kernel},
     {"BERTHD", 0, true, false, cell_version},
     {"AGE", COLUMN_RIGHT, true, false, cell_age},

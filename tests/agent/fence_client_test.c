@@ -1,0 +1,381 @@
+/* Goal: whoever dies or hangs, fence or berthd, the other puts it right. Method: the real
+ * berth-fence as this client starts it, real processes under watch. */
+#include "agent/fence_client.h"
+#include "base/clock.h"
+#include "base/loop.h"
+#include "fence/fence_socket.h"
+#include "support/temp_dir.h"
+#include "support/test_main.h"
+
+#include <check.h>
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define FENCE_PROGRAM BERTH_BINARY_DIR "/berth-fence"
+#define LEASE_NS      (UINT64_C(600) * NS_PER_S) /* nothing is due while a test runs */
+#define ENTRIES_MAX   8
+
+struct bench {
+    struct temp_dir dir;
+    uv_loop_t loop;
+    struct loop_timer *deadline;
+    struct loop_timer *tick; /* so that a loop that waits turns now and then */
+    struct fence_client_config config;
+    struct fence_client *client;
+    unsigned connected;
+    bool knows; /* the answer to is_known */
+    unsigned asked;
+    struct fence_entry entries[ENTRIES_MAX]; /* that were asked for */
+};
+
+static struct bench bench;
+
+static void on_deadline(void *context)
+{
+    (void)context;
+    ck_abort_msg("the loop waited too long");
+}
+
+static void on_tick(void *context)
+{
+    (void)context;
+}
+
+static void on_connected(void *context)
+{
+    (void)context;
+    bench.connected++;
+}
+
+static bool on_is_known(void *context, const struct fence_entry *entry)
+{
+    (void)context;
+    ck_assert_uint_lt(bench.asked, ENTRIES_MAX);
+    bench.entries[bench.asked++] = *entry;
+    return bench.knows;
+}
+
+static void open_client(void)
+{
+    struct err err = {0};
+    bench.client = fence_client_open(&bench.config, &err);
+    ck_assert_msg(bench.client != NULL, "%s", err.text);
+}
+
+static void setup(void)
+{
+    memset(&bench, 0, sizeof(bench));
+    (void)signal(SIGPIPE, SIG_IGN);
+    temp_dir_init(&bench.dir);
+    ck_assert_int_eq(uv_loop_init(&bench.loop), 0);
+    bench.deadline = loop_timer_new(&bench.loop, 50000, 0, on_deadline, NULL);
+    bench.tick = loop_timer_new(&bench.loop, 5, 5, on_tick, NULL);
+    bench.knows = true;
+    bench.config = (struct fence_client_config){
+        .loop = &bench.loop,
+        .folder = bench.dir.path,
+        .program = FENCE_PROGRAM,
+        .lease_ns = LEASE_NS,
+        .connected = on_connected,
+        .is_known = on_is_known,
+    };
+}
+
+static void teardown(void)
+{
+    struct err err = {0};
+    bench.client = fence_client_close(bench.client);
+    bench.deadline = loop_timer_close(bench.deadline);
+    bench.tick = loop_timer_close(bench.tick);
+    uv_run(&bench.loop, UV_RUN_DEFAULT);
+    ck_assert_int_eq(uv_loop_close(&bench.loop), 0);
+    ck_assert_msg(fence_client_end(bench.dir.path, &err) == 0, "%s", err.text);
+    temp_dir_fini(&bench.dir);
+}
+
+static void turn(void)
+{
+    uv_run(&bench.loop, UV_RUN_ONCE);
+}
+
+static void wait_connected(unsigned count)
+{
+    while (bench.connected < count || !fence_client_ready(bench.client)) {
+        turn();
+    }
+}
+
+/* The pid of the fence that listens now. */
+static pid_t fence_pid(void)
+{
+    pid_t pid = 0;
+    int fd = fence_socket_connect(bench.dir.path, &pid, NULL);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(close(fd), 0);
+    return pid;
+}
+
+static pid_t vm_new(struct vm_process_identity *ret_identity)
+{
+    pid_t pid = fork();
+    if (pid == 0) {
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+        for (;;) {
+            (void)pause();
+        }
+    }
+    ck_assert_int_eq(vm_process_identify(pid, ret_identity), 0);
+    return pid;
+}
+
+static void vm_end(pid_t pid)
+{
+    ck_assert_int_eq(kill(pid, SIGKILL), 0);
+    ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+}
+
+static void lease(void)
+{
+    fence_client_lease(bench.client, clock_now_ns(clock_system()));
+}
+
+START_TEST(a_missing_fence_is_started_and_watches)
+{
+    struct vm_process_identity identity;
+    struct err err = {0};
+    open_client();
+    ck_assert(!fence_client_ready(bench.client));
+    ck_assert_int_eq(fence_client_health(bench.client), FENCE_HEALTH_MISSING);
+    wait_connected(1);
+    pid_t vm = vm_new(&identity);
+
+    lease();
+    ck_assert_int_eq(fence_client_watch(bench.client, 1, 1, &identity, &err), 0);
+    ck_assert_int_eq(fence_client_watch(bench.client, 1, 1, &identity, &err), 0);
+    ck_assert_int_eq(fence_client_watch(bench.client, 2, 1, &identity, &err), 0);
+
+    ck_assert_int_eq(fence_client_health(bench.client), FENCE_HEALTH_RUNNING);
+    ck_assert_int_eq(getsid(fence_pid()), fence_pid()); /* a session of its own */
+    vm_end(vm);
+}
+END_TEST
+
+START_TEST(a_process_that_is_gone_or_another_is_not_handed_over)
+{
+    struct vm_process_identity identity;
+    struct err err = {0};
+    open_client();
+    wait_connected(1);
+    pid_t vm = vm_new(&identity);
+
+    identity.start_ticks++;
+    ck_assert_int_eq(fence_client_watch(bench.client, 1, 1, &identity, &err),
+                     BERTH_ENOTFOUND);
+    identity.start_ticks--;
+    vm_end(vm);
+    ck_assert_int_eq(fence_client_watch(bench.client, 1, 1, &identity, &err),
+                     BERTH_ENOTFOUND);
+}
+END_TEST
+
+START_TEST(a_fence_that_dies_is_started_again_and_told_again)
+{
+    open_client();
+    wait_connected(1);
+    pid_t first = fence_pid();
+
+    ck_assert_int_eq(kill(first, SIGKILL), 0);
+    wait_connected(2);
+
+    ck_assert_int_ne(fence_pid(), first);
+}
+END_TEST
+
+START_TEST(a_fence_that_hangs_is_replaced)
+{
+    open_client();
+    wait_connected(1);
+    pid_t first = fence_pid();
+
+    ck_assert_int_eq(kill(first, SIGSTOP), 0);
+    wait_connected(2);
+
+    ck_assert_int_ne(fence_pid(), first);
+}
+END_TEST
+
+START_TEST(a_request_that_is_not_answered_fails_and_the_next_waits_for_nothing)
+{
+    struct vm_process_identity identity;
+    struct err err = {0};
+    open_client();
+    wait_connected(1);
+    pid_t vm = vm_new(&identity);
+    lease();
+    ck_assert_int_eq(kill(fence_pid(), SIGSTOP), 0);
+
+    ck_assert_int_eq(fence_client_watch(bench.client, 1, 1, &identity, &err),
+                     BERTH_ETIMEOUT);
+    ck_assert_int_eq(fence_client_watch(bench.client, 1, 1, &identity, &err),
+                     BERTH_ECLOSED);
+
+    ck_assert(!fence_client_ready(bench.client));
+    wait_connected(2); /* and it is replaced */
+    lease();
+    ck_assert_int_eq(fence_client_watch(bench.client, 1, 1, &identity, &err), 0);
+    vm_end(vm);
+}
+END_TEST
+
+START_TEST(a_fence_that_watches_outlives_us_and_is_found_again)
+{
+    struct vm_process_identity identity;
+    struct err err = {0};
+    open_client();
+    wait_connected(1);
+    pid_t vm = vm_new(&identity);
+    lease();
+    ck_assert_int_eq(fence_client_watch(bench.client, 7, 3, &identity, &err), 0);
+    pid_t fence = fence_pid();
+
+    bench.client = fence_client_close(bench.client);
+    turn();
+    open_client();
+    wait_connected(2);
+
+    ck_assert_int_eq(fence_pid(), fence);
+    ck_assert_uint_eq(bench.asked, 1);
+    ck_assert_uint_eq(bench.entries[0].uid, 7);
+    ck_assert_uint_eq(bench.entries[0].epoch, 3);
+    ck_assert_uint_eq(bench.entries[0].pid, (uint32_t)vm);
+    ck_assert_int_eq(waitpid(vm, NULL, WNOHANG), 0); /* known: it lives */
+    vm_end(vm);
+}
+END_TEST
+
+START_TEST(a_watched_vm_that_nobody_knows_is_ended)
+{
+    struct vm_process_identity identity;
+    struct err err = {0};
+    int status = 0;
+    open_client();
+    wait_connected(1);
+    pid_t vm = vm_new(&identity);
+    lease();
+    ck_assert_int_eq(fence_client_watch(bench.client, 7, 3, &identity, &err), 0);
+    bench.client = fence_client_close(bench.client);
+    turn();
+
+    bench.knows = false;
+    open_client();
+    wait_connected(2);
+
+    ck_assert_int_eq(waitpid(vm, &status, 0), vm);
+    ck_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+}
+END_TEST
+
+START_TEST(a_fence_of_another_lease_is_replaced)
+{
+    open_client();
+    wait_connected(1);
+    pid_t first = fence_pid();
+    struct vm_process_identity identity;
+    pid_t vm = vm_new(&identity);
+    lease();
+    ck_assert_int_eq(fence_client_watch(bench.client, 1, 1, &identity, NULL), 0);
+    bench.client = fence_client_close(bench.client);
+    turn();
+
+    bench.config.lease_ns = LEASE_NS / 2;
+    open_client();
+    wait_connected(2);
+
+    ck_assert_int_ne(fence_pid(), first);
+    vm_end(vm);
+}
+END_TEST
+
+START_TEST(without_the_program_nothing_is_watched_and_that_is_said)
+{
+    struct vm_process_identity identity;
+    struct err err = {0};
+    pid_t vm = vm_new(&identity);
+    bench.config.program = "/nonexistent/berth-fence";
+    open_client();
+    for (unsigned i = 0; i < 50; i++) {
+        turn();
+    }
+
+    ck_assert(!fence_client_ready(bench.client));
+    ck_assert_int_eq(fence_client_health(bench.client), FENCE_HEALTH_MISSING);
+    ck_assert_int_eq(fence_client_watch(bench.client, 1, 1, &identity, &err),
+                     BERTH_ECLOSED);
+    ck_assert_ptr_nonnull(strstr(err.text, "the fence does not watch VM 1"));
+    fence_client_lease(bench.client, 1); /* harmless */
+    fence_client_drop(bench.client, 1, 1);
+    vm_end(vm);
+}
+END_TEST
+
+START_TEST(a_fence_that_watches_nothing_ends_with_us)
+{
+    open_client();
+    wait_connected(1);
+    pid_t fence = fence_pid();
+
+    bench.client = fence_client_close(bench.client);
+
+    ck_assert_int_eq(waitpid(fence, NULL, 0), fence); /* nobody else asks it to */
+}
+END_TEST
+
+START_TEST(one_that_watches_is_not_ended_from_outside)
+{
+    struct vm_process_identity identity;
+    struct err err = {0};
+    open_client();
+    wait_connected(1);
+    pid_t vm = vm_new(&identity);
+    lease();
+    ck_assert_int_eq(fence_client_watch(bench.client, 1, 1, &identity, &err), 0);
+
+    ck_assert_int_eq(fence_client_end(bench.dir.path, &err), BERTH_EINUSE);
+
+    vm_end(vm);
+    ck_assert_int_eq(fence_client_end(bench.dir.path, &err), 0);
+    ck_assert_int_eq(fence_client_end(bench.dir.path, &err), 0); /* there is none */
+}
+END_TEST
+
+static Suite *suite(void)
+{
+    Suite *suite = suite_create("fence_client");
+    TCase *tcase = tcase_create("client");
+    tcase_set_timeout(tcase, 60);
+    tcase_add_checked_fixture(tcase, setup, teardown);
+    tcase_add_test(tcase, a_missing_fence_is_started_and_watches);
+    tcase_add_test(tcase, a_process_that_is_gone_or_another_is_not_handed_over);
+    tcase_add_test(tcase, a_fence_that_dies_is_started_again_and_told_again);
+    tcase_add_test(tcase, a_fence_that_hangs_is_replaced);
+    tcase_add_test(tcase,
+                   a_request_that_is_not_answered_fails_and_the_next_waits_for_nothing);
+    tcase_add_test(tcase, a_fence_that_watches_outlives_us_and_is_found_again);
+    tcase_add_test(tcase, a_watched_vm_that_nobody_knows_is_ended);
+    tcase_add_test(tcase, a_fence_of_another_lease_is_replaced);
+    tcase_add_test(tcase, without_the_program_nothing_is_watched_and_that_is_said);
+    tcase_add_test(tcase, a_fence_that_watches_nothing_ends_with_us);
+    tcase_add_test(tcase, one_that_watches_is_not_ended_from_outside);
+    suite_add_tcase(suite, tcase);
+    return suite;
+}
+
+int main(void)
+{
+    return test_main_run(suite());
+}
