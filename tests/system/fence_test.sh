@@ -1,0 +1,179 @@
+#!/usr/bin/env bash
+# Goal: a VM never runs twice, also when its host's berthd hangs, is killed and stays away, or loses its fence.
+# Method: three hosts as network namespaces (deploy/lib/rack.sh), a real berthd and berth-fence in each, VMs of the
+# fake engine, which write down when they begin to run. Whenever a new epoch of a VM has begun, the process of the
+# one before must be gone: looked at every 20 ms, in that order, so that a slow machine cannot make it fail.
+set -euo pipefail
+top=$(cd "$(dirname "$0")/../.." && pwd)
+bin=${BERTH_BIN:-$top/build/release}
+
+[ "$(id -u)" = 0 ] || { echo "needs root for network namespaces"; exit 77; }
+[ -x "$bin/berthd" ] || { echo "no berthd in $bin"; exit 1; }
+[ -x "$bin/berth-fence" ] || { echo "no berth-fence in $bin"; exit 1; }
+
+. "$top/deploy/lib/rack.sh"
+RACK_NET=10.97.0
+rack_init berth-fence "$bin" /run/berth-fence-test
+export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=0} # ends by SIGKILL; leaks are the unit tests' business
+export BERTH_FAKE_INTERVALS=$RACK_RUN/intervals
+
+check_name=start
+check() { check_name=$*; printf -- '-- %s  (%ds)\n' "$*" $SECONDS; }
+fail() {
+    trap - ERR
+    printf 'FAILED: %s: %s\n' "$check_name" "$*"
+    local host
+    for host in h1 h2 h3; do
+        [ -d "$RACK_RUN/$host" ] || continue
+        echo "--- $host"
+        tail -n 20 "$RACK_RUN/$host/berthd.log" "$RACK_RUN/$host/fence.log" || true
+        fence "$host" --show || true
+    done
+    cat "$BERTH_FAKE_INTERVALS" || true
+    berth_on "$api" ls -t shop 2>&1 | head -n 20 || true
+    exit 1
+}
+trap 'fail "line $LINENO: $BASH_COMMAND"' ERR
+trap 'c=$?; trap - ERR EXIT INT TERM; resume_stopped; rack_down; exit $c' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+stopped= # a berthd that we stopped: it could not be ended in order
+resume_stopped() { [ -z "$stopped" ] || kill -CONT "$stopped" 2>/dev/null || true; stopped=; }
+rack_down # of an earlier run that was killed
+
+wait_for() { # SECONDS WHAT COMMAND...
+    local deadline=$((SECONDS + $1)) what=$2
+    shift 2
+    until "$@" >/dev/null 2>&1; do
+        [ $SECONDS -lt "$deadline" ] || fail "waited in vain for: $what"
+        sleep 0.1
+    done
+}
+api=h1
+hosts() { berth_on "$api" ls host -o json; }
+vms() { berth_on "$api" ls vm -t shop -o json; }
+leader() { hosts | jq -r '.items[] | select(.status.live.leader == true) | .metadata.name'; }
+voters_are() { [ "$(hosts | jq '[.items[] | select(.status.voter == "voter")] | length')" = "$1" ]; }
+host_is() { [ "$(hosts | jq -r --arg n "$1" '.items[] | select(.metadata.name == $n) | .status.phase // "ready"')" = "$2" ]; }
+fence_is() { [ "$(hosts | jq -r --arg n "$1" '.items[] | select(.metadata.name == $n) | .status.live.fence')" = "$2" ]; }
+ready_are() { [ "$(vms | jq '[.items[] | select(.status.phase == "ready")] | length')" = "$1" ]; }
+fence() { local host=$1; shift; on "$host" "$bin/berth-fence" --state "$RACK_RUN/$host" "$@"; }
+fence_pid() { fence "$1" --show | sed -n 's/^pid \([0-9]*\),.*/\1/p'; }
+watched() { fence "$1" --show | sed -n 's/^vm \([0-9]*\) epoch \([0-9]*\) pid \([0-9]*\).*/\1 \2 \3/p'; }
+watches() { [ "$(watched "$1" | wc -l)" = "$2" ]; }
+berthd_of() { awk '{ print $1 }' "$RACK_RUN/$1/berthd.pid"; }
+alive() { grep -qE '\) [^ZX] ' "/proc/$1/stat" 2>/dev/null; } # a zombie runs nothing
+gone() { ! alive "$1"; }
+newest_start() { awk -v uid="$1" '$1 == "start" && $2 == uid && $3 > epoch { epoch = $3 } END { print epoch + 0 }' "$BERTH_FAKE_INTERVALS"; }
+
+# A follower with a VM; sets host, uid, epoch, pid; asks another host from now on.
+pick_victim() {
+    local leads name
+    leads=$(leader)
+    for name in h1 h2 h3; do
+        host=$name
+        read -r uid epoch pid < <(watched "$name") || true
+        [ "$name" = "$leads" ] || [ -z "${pid:-}" ] || break
+    done
+    [ -n "${pid:-}" ] && [ "$host" != "$leads" ] || fail "no follower has a watched VM"
+    api=$leads
+    alive "$pid" || fail "the VM of $host does not run"
+}
+
+# Until a newer epoch has begun; then the old process must not be there any more.
+never_twice() {
+    local deadline=$((SECONDS + 40))
+    while [ "$(newest_start "$uid")" -le "$epoch" ]; do
+        [ $SECONDS -lt $deadline ] || fail "VM $uid was not started elsewhere"
+        sleep 0.02
+    done
+    gone "$pid" || fail "VM $uid runs twice: epoch $epoch as $pid on $host, and epoch $(newest_start "$uid")"
+}
+
+check "three hosts, a fence on each"
+rack_up 3
+: >"$BERTH_FAKE_INTERVALS"
+berth_on h1 up --name h1 </dev/null
+for host in h2 h3; do
+    berth_on "$host" join "$(berth_on h1 token join)" --name "$host" </dev/null
+done
+wait_for 60 "three voters" voters_are 3
+for host in h1 h2 h3; do
+    wait_for 20 "the fence of $host" fence_is "$host" running
+    pid=$(fence_pid "$host")
+    [ "$(ps -o sid= -p "$pid" | tr -d ' ')" = "$pid" ] || fail "the fence of $host has no session of its own"
+done
+
+check "VMs run and are watched"
+echo kernel >"$RACK_RUN/kernel"
+cat >"$RACK_RUN/vms.yaml" <<'YAML'
+apiVersion: berth/v1
+kind: Tenant
+metadata: {name: shop}
+spec: {quota: {cpu: 16, memory: 4GiB, vms: 20, networks: 2}}
+---
+apiVersion: berth/v1
+kind: Image
+metadata: {name: nothing, tenant: shop}
+spec:
+  artifacts:
+    - {role: kernel, file: kernel}
+---
+apiVersion: berth/v1
+kind: Template
+metadata: {name: fake, tenant: shop}
+spec:
+  image: nothing
+  engine: fake
+  cpu: {count: 1}
+  memory: {size: 64MiB}
+  lifecycle: {hostFailure: restart-elsewhere}
+---
+apiVersion: berth/v1
+kind: Group
+metadata: {name: web, tenant: shop}
+spec: {template: {name: fake}, replicas: 3}
+YAML
+(cd "$RACK_RUN" && berth_on h1 apply vms.yaml)
+wait_for 60 "three ready VMs" ready_are 3
+for host in h1 h2 h3; do
+    wait_for 20 "the fence of $host to watch its VM" watches "$host" 1
+done
+
+check "a fence that is killed is started again, told again, and no VM notices"
+before=$(watched h2)
+killed=$(fence_pid h2)
+kill -KILL "$killed"
+wait_for 20 "the killed fence to be gone" gone "$killed"
+watched_again() { [ "$(watched h2)" = "$before" ]; }
+wait_for 20 "a new fence that watches the same" watched_again
+[ "$(fence_pid h2)" != "$killed" ] || fail "it is the old one"
+wait_for 20 "h2 to say so" fence_is h2 running
+
+check "a berthd that hangs: its VM is dead before it starts elsewhere"
+pick_victim
+stopped=$(berthd_of "$host")
+kill -STOP "$stopped"
+never_twice
+resume_stopped
+wait_for 40 "$host to be ready again" host_is "$host" ready
+wait_for 60 "three ready VMs" ready_are 3
+
+check "a berthd that is killed and stays away: its VM is dead before it starts elsewhere"
+pick_victim
+kill -KILL "$(berthd_of "$host")"
+never_twice
+berth_on "$host" up </dev/null
+wait_for 40 "$host to be ready again" host_is "$host" ready
+wait_for 40 "its fence" fence_is "$host" running
+
+check "no epoch of any VM ever began twice"
+twice=$(awk '$1 == "start" { print $2, $3 }' "$BERTH_FAKE_INTERVALS" | sort | uniq -d)
+[ -z "$twice" ] || fail "began twice: $twice"
+
+check "teardown leaves nothing"
+guards=$(for host in h1 h2 h3; do fence_pid "$host"; done)
+rack_down
+for pid in $guards; do gone "$pid" || fail "fence $pid is left"; done
+[ -z "$(rack_namespaces)" ] || fail "namespaces are left"
+echo "no VM ran twice ($SECONDS s)"
