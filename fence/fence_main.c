@@ -147,7 +147,9 @@ static void state_print(const struct fence_state *state)
            state->phase < FENCE_PHASE_COUNT
                ? fence_phase_name((enum fence_phase)state->phase)
                : "?");
-    if (state->granted_ns != 0 && state->granted_ns <= now_ns) {
+    if (state->granted_ns == 0) {
+        printf("no lease was granted yet\n");
+    } else if (state->granted_ns <= now_ns) {
         printf("renewed %" PRIu64 " ms ago\n", (now_ns - state->granted_ns) / NS_PER_MS);
     }
     printf("memory %slocked, %sreal time, %sshielded from the out-of-memory killer\n",
