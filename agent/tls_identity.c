@@ -3,6 +3,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/file_atomic.h"
+#include "base/log.h"
 #include "base/random.h"
 
 #include <gnutls/abstract.h>
@@ -81,48 +82,39 @@ static int certificate_fill(gnutls_x509_crt_t certificate,
                                          0);
 }
 
-static int make(const char *name,
-                uint32_t address,
-                uint64_t wall_ms,
-                struct tls_identity *identity,
-                struct err *err)
+static int
+key_make(gnutls_x509_privkey_t key, struct tls_identity *identity, struct err *err)
 {
-    gnutls_x509_privkey_t key = NULL;
+    gnutls_datum_t datum = {0};
+    int r = gnutls_x509_privkey_generate(
+        key, GNUTLS_PK_ECDSA, GNUTLS_CURVE_TO_BITS(GNUTLS_ECC_CURVE_SECP256R1), 0);
+    if (r < 0) {
+        return gnutls_failed(err, r, "make a TLS key");
+    }
+    return pem_of(gnutls_x509_privkey_export2(key, GNUTLS_X509_FMT_PEM, &datum), &datum,
+                  &identity->key_pem, err, "write the TLS key");
+}
+
+/* For this key: what clients pinned stays true. */
+static int certificate_make(gnutls_x509_privkey_t key,
+                            const char *name,
+                            uint32_t address,
+                            uint64_t wall_ms,
+                            struct tls_identity *identity,
+                            struct err *err)
+{
     gnutls_x509_crt_t certificate = NULL;
     gnutls_datum_t datum = {0};
-    int r = gnutls_x509_privkey_init(&key);
-    r = r < 0 ? r : gnutls_x509_crt_init(&certificate);
-    r = r < 0 ? r
-              : gnutls_x509_privkey_generate(
-                    key, GNUTLS_PK_ECDSA,
-                    GNUTLS_CURVE_TO_BITS(GNUTLS_ECC_CURVE_SECP256R1), 0);
+    int r = gnutls_x509_crt_init(&certificate);
     r = r < 0 ? r : certificate_fill(certificate, key, name, address, wall_ms);
     if (r < 0) {
         r = gnutls_failed(err, r, "make a TLS certificate");
     } else {
-        r = pem_of(gnutls_x509_privkey_export2(key, GNUTLS_X509_FMT_PEM, &datum), &datum,
-                   &identity->key_pem, err, "write the TLS key");
-        r = r < 0 ? r
-                  : pem_of(
-                        gnutls_x509_crt_export2(certificate, GNUTLS_X509_FMT_PEM, &datum),
-                        &datum, &identity->certificate_pem, err,
-                        "write the TLS certificate");
+        r = pem_of(gnutls_x509_crt_export2(certificate, GNUTLS_X509_FMT_PEM, &datum),
+                   &datum, &identity->certificate_pem, err, "write the TLS certificate");
     }
     gnutls_x509_crt_deinit(certificate);
-    gnutls_x509_privkey_deinit(key);
     return r;
-}
-
-static int store(const char *key_path,
-                 const char *certificate_path,
-                 const struct tls_identity *identity,
-                 struct err *err)
-{
-    int r = file_atomic_write(key_path, identity->key_pem, strlen(identity->key_pem),
-                              0600, err);
-    return r < 0 ? r
-                 : file_atomic_write(certificate_path, identity->certificate_pem,
-                                     strlen(identity->certificate_pem), 0644, err);
 }
 
 /* ---- loading
@@ -136,6 +128,17 @@ static int file_load(const char *path, char **ret_text, struct err *err)
     int r = fd_read_file(AT_FDCWD, path, PEM_SIZE_MAX, &data, &size, err);
     *ret_text = (char *)data;
     return r;
+}
+
+static int
+key_parse(const char *pem, const char *path, gnutls_x509_privkey_t key, struct err *err)
+{
+    const gnutls_datum_t datum = {.data = (unsigned char *)(uintptr_t)pem,
+                                  .size = (unsigned)strlen(pem)};
+    int r = gnutls_x509_privkey_import2(key, &datum, GNUTLS_X509_FMT_PEM, NULL, 0);
+    return r < 0 ? err_set(err, BERTH_ECORRUPT, "%s is not a private key: %s", path,
+                           gnutls_strerror(r))
+                 : 0;
 }
 
 static int certificate_parse(const char *pem,
@@ -199,33 +202,82 @@ static int pin_fill(struct tls_identity *identity, const char *path, struct err 
     return r < 0 ? gnutls_failed(err, r, "pin the TLS key") : 0;
 }
 
-/* 1: loaded and good; 0: to be made; negative: an error. */
-static int load(const char *key_path,
-                const char *certificate_path,
-                const char *name,
-                uint32_t address,
-                uint64_t wall_ms,
-                struct tls_identity *identity,
-                struct err *err)
+/* The key id is a hash of the public key, of either. */
+static bool belongs(gnutls_x509_crt_t certificate, gnutls_x509_privkey_t key)
 {
-    gnutls_x509_crt_t certificate = NULL;
-    int r = file_load(key_path, &identity->key_pem, err);
+    uint8_t of_key[64] = {0};
+    uint8_t of_certificate[64] = {0};
+    size_t key_size = sizeof(of_key);
+    size_t certificate_size = sizeof(of_certificate);
+    return gnutls_x509_privkey_get_key_id(key, GNUTLS_KEYID_USE_SHA256, of_key,
+                                          &key_size) >= 0 &&
+           gnutls_x509_crt_get_key_id(certificate, GNUTLS_KEYID_USE_SHA256,
+                                      of_certificate, &certificate_size) >= 0 &&
+           key_size == certificate_size && memcmp(of_key, of_certificate, key_size) == 0;
+}
+
+/* Loads the key, or makes and stores one when there is none. */
+static int key_open(const char *path,
+                    gnutls_x509_privkey_t key,
+                    struct tls_identity *identity,
+                    struct err *err)
+{
+    int r = file_load(path, &identity->key_pem, err);
     if (r == 0) {
-        r = file_load(certificate_path, &identity->certificate_pem, err);
+        return key_parse(identity->key_pem, path, key, err);
     }
+    r = r == -ENOENT ? key_make(key, identity, err) : r;
+    return r < 0 ? r
+                 : file_atomic_write(path, identity->key_pem, strlen(identity->key_pem),
+                                     0600, err);
+}
+
+/* 1: loaded and good; 0: to be made; negative: an error. */
+static int certificate_load(const char *path,
+                            gnutls_x509_privkey_t key,
+                            const char *name,
+                            uint32_t address,
+                            uint64_t wall_ms,
+                            struct tls_identity *identity,
+                            struct err *err)
+{
+    CLEANUP_FREE char *pem = NULL;
+    gnutls_x509_crt_t certificate = NULL;
+    int r = file_load(path, &pem, err);
+    r = r < 0 ? r : certificate_parse(pem, path, &certificate, err);
     if (r < 0) {
         return r == -ENOENT ? 0 : r;
     }
-    if (strstr(identity->key_pem, "PRIVATE KEY") == NULL) {
-        return err_set(err, BERTH_ECORRUPT, "%s is not a private key", key_path);
-    }
-    r = certificate_parse(identity->certificate_pem, certificate_path, &certificate, err);
-    if (r < 0) {
-        return r;
-    }
-    bool fits = still_fits(certificate, name, address, wall_ms);
+    bool ours = belongs(certificate, key);
+    bool good = ours && still_fits(certificate, name, address, wall_ms);
     gnutls_x509_crt_deinit(certificate);
-    return fits ? 1 : 0;
+    if (!ours) { /* the key was replaced, or a crash came between the two files */
+        log_warn("tls", "certificate is not of this host's key and is made anew",
+                 KV_STR("file", path));
+    } else if (!good) {
+        log_info("tls", "certificate is made anew for another name, address or time",
+                 KV_STR("file", path));
+    }
+    identity->certificate_pem = good ? TAKE_PTR(pem) : NULL;
+    return good ? 1 : 0;
+}
+
+static int certificate_open(const char *path,
+                            gnutls_x509_privkey_t key,
+                            const char *name,
+                            uint32_t address,
+                            uint64_t wall_ms,
+                            struct tls_identity *identity,
+                            struct err *err)
+{
+    int r = certificate_load(path, key, name, address, wall_ms, identity, err);
+    if (r != 0) {
+        return r < 0 ? r : 0;
+    }
+    r = certificate_make(key, name, address, wall_ms, identity, err);
+    return r < 0 ? r
+                 : file_atomic_write(path, identity->certificate_pem,
+                                     strlen(identity->certificate_pem), 0644, err);
 }
 
 int tls_identity_open(const char *folder,
@@ -236,18 +288,20 @@ int tls_identity_open(const char *folder,
                       struct err *err)
 {
     struct tls_identity identity = {0};
+    gnutls_x509_privkey_t key = NULL;
     char key_path[PATH_MAX];
     char certificate_path[PATH_MAX];
     (void)snprintf(key_path, sizeof(key_path), "%s/tls.key",
                    folder); /* cut paths fail to open */
     (void)snprintf(certificate_path, sizeof(certificate_path), "%s/tls.crt", folder);
-    int r = load(key_path, certificate_path, name, address, wall_ms, &identity, err);
-    if (r == 0) {
-        tls_identity_fini(&identity);
-        r = make(name, address, wall_ms, &identity, err);
-        r = r < 0 ? r : store(key_path, certificate_path, &identity, err);
-    }
+    int r = gnutls_x509_privkey_init(&key);
+    r = r < 0 ? gnutls_failed(err, r, "open the TLS key")
+              : key_open(key_path, key, &identity, err);
+    r = r < 0 ? r
+              : certificate_open(certificate_path, key, name, address, wall_ms, &identity,
+                                 err);
     r = r < 0 ? r : pin_fill(&identity, certificate_path, err);
+    gnutls_x509_privkey_deinit(key);
     if (r < 0) {
         tls_identity_fini(&identity);
         return r;

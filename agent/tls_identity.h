@@ -1,9 +1,11 @@
 /* The key and self-signed certificate of this host's HTTPS listener.
  *
  * Kept as <state>/tls.key (0600) and <state>/tls.crt; made at first start (ECDSA P-256,
- * ten years, names: the host's name, localhost, its IPv4 address), made anew when name or
- * address change or it expires within 30 days. Clients pin the public key (`berth
- * login`). Threads: any, at start. Errors: BERTH_ECORRUPT names the file, -errno.
+ * ten years, names: the host's name, localhost, its IPv4 address). Clients pin the public
+ * key (`berth login`), so a key that is there is kept for ever; the certificate is made
+ * anew for it when name or address change, when it expires within 30 days, or when it is
+ * of another key. So a crash between the two files costs nothing. Threads: any, at start.
+ * Errors: BERTH_ECORRUPT names the file, -errno.
  */
 #pragma once
 
