@@ -128,13 +128,9 @@ static void pulled(void *context,
         }
         return;
     }
-    /* With a wrong digest the digest given is what arrived, so the one that failed is
-     * found by state. */
-    for (unsigned i = 0; i < pull->wanted_count; i++) {
-        if (pull->wanted[i].ending) {
-            pull->wanted[i].ending = false;
-            rest(pull, &pull->wanted[i], text);
-        }
+    if (wanted != NULL) {
+        wanted->ending = false;
+        rest(pull, wanted, text);
     }
 }
 
@@ -179,6 +175,7 @@ void image_pull_on_chunk(struct image_pull *pull,
     }
     if (wanted->blob.size_bytes == 0 && chunk->total > 0) {
         wanted->blob.size_bytes = chunk->total;
+        image_part_told_size(wanted->part, chunk->total);
         wanted->asked = wanted->offset + chunk->data.size;
     }
     if (chunk->total != wanted->blob.size_bytes || chunk->total == 0) {

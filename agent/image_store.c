@@ -20,19 +20,15 @@
 
 #define PART_SUFFIX        ".part"
 #define HASH_BUFFER        (1u << 20)
-#define PINS_MAX           1024
+#define TOUCH_EVERY_MS     60000 /* a use is written down so often at most */
 #define FETCH_REDIRECTS    5L
 #define FETCH_SLOW_BYTES_S 1024L /* slower than this for FETCH_SLOW_S is stuck */
 #define FETCH_SLOW_S       60L
 
 struct stored {
     struct image_file file;
-    uint64_t used; /* counts up with each use: the smallest is the oldest */
-};
-
-struct pin {
-    struct digest digest;
-    unsigned count;
+    uint64_t used;       /* counts up with each use: the smallest is the oldest */
+    uint64_t touched_ms; /* loop time at which the file's time was set; 0: not by us */
 };
 
 struct image_store {
@@ -42,8 +38,8 @@ struct image_store {
     uint64_t use_clock;
     struct stored files[IMAGE_STORE_FILES_MAX];
     unsigned file_count;
-    struct pin pins[PINS_MAX];
-    unsigned pin_count;
+    struct digest *kept; /* not to be evicted */
+    unsigned kept_count;
     unsigned writer_count;
     struct list works; /* finishes under way */
     struct list parts; /* open parts */
@@ -75,10 +71,10 @@ static struct stored *stored_of(const struct image_store *store,
     return NULL;
 }
 
-static bool pinned(const struct image_store *store, const struct digest *digest)
+static bool is_kept(const struct image_store *store, const struct digest *digest)
 {
-    for (unsigned i = 0; i < store->pin_count; i++) {
-        if (digest_equal(&store->pins[i].digest, digest)) {
+    for (unsigned i = 0; i < store->kept_count; i++) {
+        if (digest_equal(&store->kept[i], digest)) {
             return true;
         }
     }
@@ -107,13 +103,13 @@ static void drop(struct image_store *store, struct stored *stored)
     *stored = store->files[--store->file_count];
 }
 
-/* The least recently used file that nobody pinned; NULL when all are. */
+/* The least recently used file that is not kept; NULL when all are. */
 static struct stored *oldest(struct image_store *store)
 {
     struct stored *found = NULL;
     for (unsigned i = 0; i < store->file_count; i++) {
         struct stored *stored = &store->files[i];
-        if (!pinned(store, &stored->file.digest) &&
+        if (!is_kept(store, &stored->file.digest) &&
             (found == NULL || stored->used < found->used)) {
             found = stored;
         }
@@ -130,7 +126,7 @@ static uint64_t total_bytes(const struct image_store *store)
     return sum;
 }
 
-/* Makes room for one more file of that size; what is pinned stays even over the limit. */
+/* Makes room for one more file of that size; what is kept stays even over the limit. */
 static void evict_for(struct image_store *store, uint64_t size_bytes)
 {
     struct stored *stored;
@@ -139,6 +135,22 @@ static void evict_for(struct image_store *store, uint64_t size_bytes)
            (stored = oldest(store)) != NULL) {
         drop(store, stored);
     }
+}
+
+/* The file's own time remembers the use over a restart. */
+static void mark_used(struct image_store *store, struct stored *stored)
+{
+    const struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_nsec = UTIME_NOW}};
+    uint64_t now_ms = uv_now(store->loop);
+    char path[IMAGE_PATH_SIZE];
+    stored->used = ++store->use_clock;
+    if (stored->touched_ms != 0 && now_ms - stored->touched_ms < TOUCH_EVERY_MS) {
+        return;
+    }
+    path_of(store, &stored->file.digest, path, sizeof(path));
+    (void)utimensat(AT_FDCWD, path, times,
+                    AT_SYMLINK_NOFOLLOW); /* else it only looks older than it is */
+    stored->touched_ms = now_ms;
 }
 
 static int
@@ -156,7 +168,7 @@ enter(struct image_store *store, const struct digest *digest, uint64_t size_byte
         stored = &store->files[store->file_count++];
         *stored = (struct stored){.file = {.digest = *digest, .size_bytes = size_bytes}};
     }
-    stored->used = ++store->use_clock;
+    mark_used(store, stored);
     changed(store);
     return 0;
 }
@@ -165,23 +177,71 @@ enter(struct image_store *store, const struct digest *digest, uint64_t size_byte
  * ----------------------------------------------------------------------------------------
  */
 
-static void load_entry(struct image_store *store, const char *name)
+/* What the folder holds, before it is known how much of it is kept. */
+struct found {
+    struct image_file file;
+    struct timespec used;
+};
+
+struct found_list {
+    struct image_store *store;
+    struct found *items;
+    unsigned count;
+    bool failed; /* out of memory */
+};
+
+static void load_entry(void *context, const char *name)
 {
+    struct found_list *list = context;
     struct digest digest;
     struct stat info;
     char path[IMAGE_PATH_SIZE];
-    (void)snprintf(path, sizeof(path), "%s/%s", store->folder, name);
-    if (strlen(name) == DIGEST_HEX_SIZE - 1 && digest_parse(name, &digest) == 0 &&
-        lstat(path, &info) == 0 && S_ISREG(info.st_mode) &&
-        store->file_count < IMAGE_STORE_FILES_MAX) {
-        store->files[store->file_count++] = (struct stored){
-            .file = {.digest = digest, .size_bytes = (uint64_t)info.st_size},
-            .used = ++store->use_clock};
+    (void)snprintf(path, sizeof(path), "%s/%s", list->store->folder, name);
+    if (strlen(name) != DIGEST_HEX_SIZE - 1 || digest_parse(name, &digest) != 0 ||
+        lstat(path, &info) != 0 || !S_ISREG(info.st_mode)) {
+        return;
+    }
+    struct found *items =
+        reallocarray(list->items, list->count + 1, sizeof(*list->items));
+    if (items == NULL) {
+        list->failed = true;
+        return;
+    }
+    list->items = items;
+    list->items[list->count++] = (struct found){
+        .file = {.digest = digest, .size_bytes = (uint64_t)info.st_size},
+        .used = info.st_mtim,
+    };
+}
+
+static int by_use(const void *a, const void *b)
+{
+    const struct timespec *one = &((const struct found *)a)->used;
+    const struct timespec *other = &((const struct found *)b)->used;
+    if (one->tv_sec != other->tv_sec) {
+        return one->tv_sec < other->tv_sec ? -1 : 1;
+    }
+    return one->tv_nsec < other->tv_nsec ? -1 : one->tv_nsec > other->tv_nsec;
+}
+
+/* In the order of their last use; what is more than the list can hold is evicted. */
+static void load_found(struct image_store *store, struct found_list *list)
+{
+    if (list->count > 0) {
+        qsort(list->items, list->count, sizeof(*list->items), by_use);
+    }
+    for (unsigned i = 0; i < list->count; i++) {
+        if (store->file_count == IMAGE_STORE_FILES_MAX) {
+            drop(store, oldest(store));
+        }
+        store->files[store->file_count++] =
+            (struct stored){.file = list->items[i].file, .used = ++store->use_clock};
     }
 }
 
-static void clean_entry(struct image_store *store, const char *name)
+static void clean_entry(void *context, const char *name)
 {
+    const struct image_store *store = context;
     size_t size = strlen(name);
     char path[IMAGE_PATH_SIZE];
     bool part = size > strlen(PART_SUFFIX) &&
@@ -192,9 +252,9 @@ static void clean_entry(struct image_store *store, const char *name)
     }
 }
 
-static int scan(struct image_store *store,
-                const char *path,
-                void (*visit)(struct image_store *store, const char *name),
+static int scan(const char *path,
+                void (*visit)(void *context, const char *name),
+                void *context,
                 struct err *err)
 {
     DIR *folder = opendir(path);
@@ -204,10 +264,24 @@ static int scan(struct image_store *store,
     }
     while ((entry = readdir(folder)) !=
            NULL) { // NOLINT(concurrency-mt-unsafe): own stream
-        visit(store, entry->d_name);
+        visit(context, entry->d_name);
     }
     closedir(folder);
     return 0;
+}
+
+static int load(struct image_store *store, struct err *err)
+{
+    struct found_list list = {.store = store};
+    int r = scan(store->folder, load_entry, &list, err);
+    if (r == 0 && list.failed) {
+        r = err_sys(err, -ENOMEM, "read %s", store->folder);
+    }
+    if (r == 0) {
+        load_found(store, &list);
+    }
+    free(list.items);
+    return r;
 }
 
 int image_store_open(uv_loop_t *loop,
@@ -228,8 +302,8 @@ int image_store_open(uv_loop_t *loop,
     list_init(&store->works);
     list_init(&store->parts);
     int r = fd_make_folders(tmp, err);
-    r = r < 0 ? r : scan(store, folder, load_entry, err);
-    r = r < 0 ? r : scan(store, tmp, clean_entry, err);
+    r = r < 0 ? r : load(store, err);
+    r = r < 0 ? r : scan(tmp, clean_entry, store, err);
     if (r < 0) {
         image_store_close(store);
         return r;
@@ -261,34 +335,28 @@ bool image_store_path(struct image_store *store,
     if (stored == NULL) {
         return false;
     }
-    stored->used = ++store->use_clock;
+    mark_used(store, stored);
     path_of(store, digest, ret_path, IMAGE_PATH_SIZE);
     return true;
 }
 
-void image_store_pin(struct image_store *store, const struct digest *digest)
+int image_store_keep(struct image_store *store,
+                     const struct digest *digests,
+                     unsigned count,
+                     struct err *err)
 {
-    for (unsigned i = 0; i < store->pin_count; i++) {
-        if (digest_equal(&store->pins[i].digest, digest)) {
-            store->pins[i].count++;
-            return;
+    struct digest *kept = NULL;
+    if (count > 0) {
+        kept = reallocarray(NULL, count, sizeof(*kept));
+        if (kept == NULL) {
+            return err_sys(err, -ENOMEM, "keep %u images", count);
         }
+        memcpy(kept, digests, count * sizeof(*kept));
     }
-    if (store->pin_count < PINS_MAX) {
-        store->pins[store->pin_count++] = (struct pin){.digest = *digest, .count = 1};
-    }
-}
-
-void image_store_unpin(struct image_store *store, const struct digest *digest)
-{
-    for (unsigned i = 0; i < store->pin_count; i++) {
-        if (digest_equal(&store->pins[i].digest, digest)) {
-            if (--store->pins[i].count == 0) {
-                store->pins[i] = store->pins[--store->pin_count];
-            }
-            return;
-        }
-    }
+    free(store->kept);
+    store->kept = kept;
+    store->kept_count = count;
+    return 0;
 }
 
 static int by_digest(const void *a, const void *b)
@@ -328,6 +396,7 @@ struct work {
     char final_folder[IMAGE_PATH_SIZE];
     char *url; /* NULL: the content is there already */
     bool expects;
+    bool is_part;  /* of its digest there may be no second one meanwhile */
     bool keep_bad; /* a part: a wrong digest removes it, other faults keep it */
     struct digest expected;
     int fd;
@@ -377,7 +446,8 @@ static int folder_sync(const char *path)
 static size_t fetch_write(char *data, size_t one, size_t count, void *context)
 {
     struct work *work = context;
-    return fd_write_full(work->fd, data, one * count) == 0 ? one * count : 0;
+    work->code = fd_write_full(work->fd, data, one * count);
+    return work->code == 0 ? one * count : 0;
 }
 
 /* Runs on the pool; curl's own state is local to it. */
@@ -407,6 +477,10 @@ static int fetch(struct work *work)
     curl_easy_cleanup(curl);
     if (code == CURLE_OK) {
         return 0;
+    }
+    if (work->code < 0) { /* our disk, not the server */
+        work_fault(work, work->code, "fetch");
+        return work->code;
     }
     work->code = status == 404 ? BERTH_ENOTFOUND : BERTH_EUNREACHABLE;
     (void)snprintf(work->text, sizeof(work->text), "fetch %.100s: %.120s", work->url,
@@ -471,7 +545,9 @@ static void work_finished(uv_work_t *request, int status)
             work->code = enter(store, &work->digest, work->size_bytes);
         }
         if (work->done != NULL) {
-            work->done(work->context, work->code, &work->digest, work->size_bytes,
+            bool named = work->code < 0 && work->expects;
+            work->done(work->context, work->code, named ? &work->expected : &work->digest,
+                       work->size_bytes,
                        work->code < 0 && work->text[0] == '\0' ? err_sentence(work->code)
                                                                : work->text);
         }
@@ -632,13 +708,22 @@ struct image_part {
     struct list link;
     struct image_store *store;
     struct work *work;
+    uint64_t offset;     /* what is there */
+    uint64_t size_bytes; /* of the whole; 0: not told yet */
 };
 
+/* Being written, or being hashed: both hold the file. */
 static bool part_is_open(const struct image_store *store, const struct digest *digest)
 {
     LIST_EACH (item, &store->parts) {
         if (digest_equal(&LIST_ITEM(item, struct image_part, link)->work->expected,
                          digest)) {
+            return true;
+        }
+    }
+    LIST_EACH (item, &store->works) {
+        const struct work *work = LIST_ITEM(item, struct work, link);
+        if (work->is_part && digest_equal(&work->expected, digest)) {
             return true;
         }
     }
@@ -668,6 +753,7 @@ struct image_part *image_part_open(struct image_store *store,
     digest_format(digest, hex);
     (void)snprintf(work->tmp_path, sizeof(work->tmp_path), "%s/tmp/%s" PART_SUFFIX,
                    store->folder, hex);
+    work->is_part = true;
     work->keep_bad = true;
     work->fd = fd_open_at(AT_FDCWD, work->tmp_path, O_RDWR | O_CREAT, 0600, err);
     if (work->fd >= 0 && fstat(work->fd, &info) < 0) {
@@ -692,9 +778,17 @@ struct image_part *image_part_open(struct image_store *store,
     (void)lseek(work->fd, 0, SEEK_END); /* cannot fail on a regular file */
     part->store = store;
     part->work = work;
+    part->offset = (uint64_t)info.st_size;
+    part->size_bytes = size_bytes;
     list_push_back(&store->parts, &part->link);
     *ret_offset = (uint64_t)info.st_size;
     return part;
+}
+
+void image_part_told_size(struct image_part *part, uint64_t size_bytes)
+{
+    REQUIRE(part->size_bytes == 0 && part->offset == 0);
+    part->size_bytes = size_bytes;
 }
 
 int image_part_write(struct image_part *part,
@@ -702,11 +796,20 @@ int image_part_write(struct image_part *part,
                      size_t size,
                      struct err *err)
 {
+    REQUIRE(part->size_bytes != 0);
+    if (size > part->size_bytes - part->offset) {
+        return err_set(err, BERTH_ETOOLARGE, "more came than the file's %llu bytes",
+                       (unsigned long long)part->size_bytes);
+    }
     int r = fd_write_full(part->work->fd, data, size);
     if (r == -ENOSPC || r == -EDQUOT) {
         return err_set(err, BERTH_EDISKFULL, "the disk of the image store is full");
     }
-    return r < 0 ? err_sys(err, r, "write to the image store") : 0;
+    if (r < 0) {
+        return err_sys(err, r, "write to the image store");
+    }
+    part->offset += size;
+    return 0;
 }
 
 void image_part_end(struct image_part *part, image_done *done, void *context)
@@ -746,6 +849,7 @@ struct image_store *image_store_close(struct image_store *store)
             (void)uv_cancel((uv_req_t *)&work->request); /* too late is fine */
         }
     }
+    free(store->kept);
     free(store->folder);
     free(store);
     return NULL;

@@ -5,8 +5,9 @@
  * (URL) or image_part (pull from a peer, agent/image_pull.h); each is hashed as it is
  * written, synced, and renamed only when its digest is what was expected. What a crash
  * leaves in tmp/ is removed at open, parts excepted: they are resumed. Cache limit: when
- * the sum of sizes passes limit_bytes the least recently used file that is not pinned
- * goes. Threads: the loop's; hashing, syncing and fetching run on the thread pool. No
+ * the sum of sizes passes limit_bytes the least recently used file that is not kept goes
+ * (the time of a file is its last use, to the minute, so a restart knows it, too).
+ * Threads: the loop's; hashing, syncing and fetching run on the thread pool. No
  * callback inside a call. Errors: BERTH_EDISKFULL, BERTH_ECORRUPT (digest differs: both
  * are named), BERTH_ETOOLARGE, BERTH_EFULL (writers), -errno. Limits: below. Ownership:
  * writers belong to the caller until end or abort.
@@ -45,10 +46,12 @@ bool image_store_has(const struct image_store *store,
 bool image_store_path(struct image_store *store,
                       const struct digest *digest,
                       char ret_path[IMAGE_PATH_SIZE]);
-/* Keeps it from being evicted (counted); unpin undoes one pin. Unknown digests are
- * remembered. */
-void image_store_pin(struct image_store *store, const struct digest *digest);
-void image_store_unpin(struct image_store *store, const struct digest *digest);
+/* From now on these are not evicted, and what an earlier call named may be; digests not
+ * here yet count, too. -ENOMEM: as before. */
+int image_store_keep(struct image_store *store,
+                     const struct digest *digests,
+                     unsigned count,
+                     struct err *err);
 struct image_file {
     struct digest digest;
     uint64_t size_bytes;
@@ -62,7 +65,8 @@ void image_store_on_change(struct image_store *store,
                            void (*fn)(void *context),
                            void *context);
 
-/* digest and size are borrowed; text says why when code < 0. */
+/* digest is borrowed: of the content, or of what was expected when code < 0; text says
+ * why then. */
 typedef void image_done(void *context,
                         int code,
                         const struct digest *digest,
@@ -92,13 +96,17 @@ void image_store_fetch(struct image_store *store,
 /* A part: a file of known digest and size that arrives in order from a peer and survives
  * restarts. */
 struct image_part;
-/* *ret_offset: what is there already. One part per digest at a time (BERTH_EBUSY). */
+/* *ret_offset: what is there already. size 0: not known, to be told before the first
+ * write, and what is there already is worth nothing. One part per digest at a time, until
+ * its end's done (BERTH_EBUSY). */
 struct image_part *image_part_open(struct image_store *store,
                                    const struct digest *digest,
                                    uint64_t size_bytes,
                                    uint64_t *ret_offset,
                                    struct err *err);
-/* Appends at its end. */
+void image_part_told_size(struct image_part *part, uint64_t size_bytes);
+/* Appends at its end; BERTH_ETOOLARGE over its size. After an error only close is left:
+ * what fits is kept and found by the next open. */
 int image_part_write(struct image_part *part,
                      const void *data,
                      size_t size,

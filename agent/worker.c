@@ -713,6 +713,31 @@ static void reconcile(void *context)
     }
 }
 
+/* What the VMs here boot from, and their overlays lie on, must not be evicted. */
+static void images_keep(struct worker *worker)
+{
+    const struct msg_vm_list *vms = &worker->orders.vms;
+    unsigned count = 0;
+    unsigned at = 0;
+    struct err err;
+    for (uint32_t i = 0; i < vms->count; i++) {
+        count += vms->items[i].image.artifacts.count;
+    }
+    CLEANUP_FREE struct digest *digests = calloc(count + 1, sizeof(*digests));
+    for (uint32_t i = 0; digests != NULL && i < vms->count; i++) {
+        const struct artifact_list *artifacts = &vms->items[i].image.artifacts;
+        for (uint32_t k = 0; k < artifacts->count; k++) {
+            digests[at++] = artifacts->items[k].sha256;
+        }
+    }
+    int r = digests == NULL
+                ? err_sys(&err, -ENOMEM, "keep %u images", count)
+                : image_store_keep(worker->config.images, digests, count, &err);
+    if (r < 0) {
+        log_warn("worker", "images of VMs may be evicted", KV_STR("why", err.text));
+    }
+}
+
 static void members_take(struct worker *worker)
 {
     bool changed = false;
@@ -751,6 +776,7 @@ void worker_on_orders(struct worker *worker,
     worker->orders_hash = orders_hash(&worker->orders);
     worker->has_orders = true;
     members_take(worker);
+    images_keep(worker);
     image_pull_want(worker->pull, &worker->orders.blobs);
     networks_set(worker);
     reconcile(worker);
