@@ -112,19 +112,12 @@ void handle_blob_fetch(struct api_call *call, const struct state *state)
     const char *sha256 = query_get(&call->query, "sha256");
     struct digest digest;
     (void)state;
-    if (!exchange_request(call->exchange)->credentials.local_root) {
-        const struct state *here = control->state(control->context);
-        struct subject subject;
-        int r = here == NULL
-                    ? BERTH_ENOTLEADER
-                    : subject_authenticate(here,
-                                           &exchange_request(call->exchange)->credentials,
-                                           call->wall_ms, &subject);
-        r = r == 0 && !subject_may_upload(here, &subject) ? BERTH_EFORBIDDEN : r;
-        if (r < 0) {
-            call_fail(call, r, NULL);
-            return;
-        }
+    int r = subject_check_upload(control->state(control->context),
+                                 &exchange_request(call->exchange)->credentials,
+                                 call->wall_ms);
+    if (r < 0) {
+        call_fail(call, r, NULL);
+        return;
     }
     if (url == NULL || sha256 == NULL || digest_parse(sha256, &digest) < 0) {
         call_fail(call, BERTH_EINVALID, "wanted ?url=...&sha256=<64 hex digits>");

@@ -335,12 +335,13 @@ static void credentials_fill(struct http_request *request)
             getsockopt(info->connect_fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 &&
             peer.uid == 0;
     }
-    if (authorization != NULL &&
-        strncasecmp(authorization, BEARER, strlen(BEARER)) == 0) {
-        const char *token = authorization + strlen(BEARER);
+    if (authorization != NULL) {
         credentials->has_token = true;
         credentials->local_root = false; /* who shows a token is judged by it */
-        digest_of(token, strlen(token), &credentials->token_hash);
+        if (strncasecmp(authorization, BEARER, strlen(BEARER)) == 0) {
+            const char *token = authorization + strlen(BEARER);
+            digest_of(token, strlen(token), &credentials->token_hash);
+        } /* else the hash stays zero, which no token has */
     }
 }
 
@@ -435,23 +436,15 @@ static void upload_begin(struct http_request *request)
         MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND, "Berth-Sha256");
     struct digest digest = {0};
     struct err err = {0};
-    struct subject subject;
     request->is_upload = true;
-    if (!credentials->local_root) {
-        const struct state *state = control->state(control->context);
-        if (state == NULL) {
-            upload_fault(
-                request, BERTH_ENOTLEADER,
-                "this host cannot judge tokens: upload through one of the voters");
-            return;
-        }
-        int r = subject_authenticate(state, credentials, clock_wall_ms(clock_system()),
-                                     &subject);
-        r = r == 0 && !subject_may_upload(state, &subject) ? BERTH_EFORBIDDEN : r;
-        if (r < 0) {
-            upload_fault(request, r, err_sentence(r));
-            return;
-        }
+    int r = subject_check_upload(control->state(control->context), credentials,
+                                 clock_wall_ms(clock_system()));
+    if (r < 0) {
+        upload_fault(request, r,
+                     r == BERTH_ENOTLEADER ? "this host cannot judge tokens: upload "
+                                             "through one of the voters"
+                                           : err_sentence(r));
+        return;
     }
     if (wanted != NULL && digest_parse(wanted, &digest) < 0) {
         upload_fault(request, BERTH_EINVALID, "Berth-Sha256: expected 64 hex digits");

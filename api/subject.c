@@ -135,3 +135,18 @@ bool subject_may_upload(const struct state *state, const struct subject *subject
     }
     return false;
 }
+
+int subject_check_upload(const struct state *state,
+                         const struct exchange_credentials *credentials,
+                         uint64_t now_wall_ms)
+{
+    struct subject subject;
+    if (credentials->local_root && !credentials->has_token) {
+        return 0;
+    }
+    if (state == NULL) {
+        return BERTH_ENOTLEADER;
+    }
+    int r = subject_authenticate(state, credentials, now_wall_ms, &subject);
+    return r == 0 && !subject_may_upload(state, &subject) ? BERTH_EFORBIDDEN : r;
+}

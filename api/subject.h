@@ -44,3 +44,9 @@ int subject_may(const struct state *state,
                 const char *name);
 /* An operator somewhere: may bring boot material into a host. */
 bool subject_may_upload(const struct state *state, const struct subject *subject);
+/* May these credentials bring boot material into this host? Root of it may without the
+ * state (NULL); a token, whoever shows it, is judged by the state: BERTH_ENOTLEADER on a
+ * host that has none. */
+int subject_check_upload(const struct state *state,
+                         const struct exchange_credentials *credentials,
+                         uint64_t now_wall_ms);

@@ -161,6 +161,24 @@ START_TEST(root_of_a_host_may_all_unless_it_shows_a_token)
 }
 END_TEST
 
+START_TEST(a_token_decides_over_an_upload_even_on_the_host_itself)
+{
+    struct exchange_credentials root = {.local_root = true};
+    struct exchange_credentials stranger = credentials_of(0x77);
+    struct exchange_credentials shown = credentials_of((uint8_t)(_i + 1));
+    int expected = rows[_i].upload ? 0 : BERTH_EFORBIDDEN;
+
+    for (unsigned local = 0; local < 2; local++) {
+        shown.local_root = local != 0;
+        stranger.local_root = local != 0;
+        ck_assert_int_eq(subject_check_upload(state, &shown, 1), expected);
+        ck_assert_int_eq(subject_check_upload(NULL, &shown, 1), BERTH_ENOTLEADER);
+        ck_assert_int_eq(subject_check_upload(state, &stranger, 1), BERTH_EAUTH);
+    }
+    ck_assert_int_eq(subject_check_upload(NULL, &root, 1), 0);
+}
+END_TEST
+
 START_TEST(who_is_not_known_is_not_authenticated)
 {
     static const struct row join = {.token = "join", .role = ROLE_JOIN, .tenant = ""};
@@ -201,6 +219,8 @@ int main(void)
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_loop_test(tests, a_token_may_what_its_row_says, 0, ARRAY_COUNT(rows));
     tcase_add_test(tests, root_of_a_host_may_all_unless_it_shows_a_token);
+    tcase_add_loop_test(tests, a_token_decides_over_an_upload_even_on_the_host_itself, 0,
+                        ARRAY_COUNT(rows));
     tcase_add_test(tests, who_is_not_known_is_not_authenticated);
     tcase_add_test(tests, a_token_ends_at_its_millisecond);
     suite_add_tcase(suite, tests);
