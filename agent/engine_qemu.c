@@ -2,18 +2,21 @@
 
 #include "agent/qmp_client.h"
 #include "base/cleanup.h"
+#include "base/fd.h"
 #include "base/log.h"
 #include "base/loop.h"
 #include "base/parse_number.h"
 #include "base/require.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define ARGUMENTS_MAX      160
@@ -564,6 +567,56 @@ static void disk_made(void *context, const struct loop_child_result *result)
     disks_make(run);
 }
 
+/* The image's disk as the guest sees it. */
+static int image_disk_size(const struct engine_vm *vm, uint64_t *ret_bytes)
+{
+    uint8_t head[32]; /* qcow2: the magic, and the size at 24, big endian */
+    struct stat info;
+    CLEANUP_FD int fd = fd_open_at(AT_FDCWD, vm->disk_path, O_RDONLY, 0, NULL);
+    if (fd < 0 || fstat(fd, &info) < 0) {
+        return fd < 0 ? fd : -errno;
+    }
+    if (!vm->disk_is_qcow2) {
+        *ret_bytes = (uint64_t)info.st_size;
+        return 0;
+    }
+    if (fd_read_full(fd, head, sizeof(head)) != (ssize_t)sizeof(head) ||
+        memcmp(head, "QFI\xfb", 4) != 0) {
+        return BERTH_ECORRUPT;
+    }
+    *ret_bytes = 0;
+    for (unsigned i = 24; i < sizeof(head); i++) {
+        *ret_bytes = *ret_bytes << 8 | head[i];
+    }
+    return 0;
+}
+
+/* Would the disk cut off the end of its image? qemu-img makes such overlays in silence.
+ */
+static int disk_size_check(const struct engine_vm *vm,
+                           const struct engine_disk *disk,
+                           struct err *err)
+{
+    uint64_t image_bytes = 0;
+    char size[NUMBER_TEXT_SIZE];
+    char needed[NUMBER_TEXT_SIZE];
+    if (disk->from != DISK_FROM_IMAGE) {
+        return 0;
+    }
+    int r = image_disk_size(vm, &image_bytes);
+    if (r < 0) {
+        return err_sys(err, r, "make disk %s: image %s", disk->name, vm->disk_path);
+    }
+    if (disk->size_bytes == 0 || disk->size_bytes >= image_bytes) {
+        return 0;
+    }
+    format_bytes(disk->size_bytes, size);
+    format_bytes(image_bytes, needed);
+    return err_set(err, BERTH_EINVALID,
+                   "make disk %s: %s is less than the image's disk, which is %s",
+                   disk->name, size, needed);
+}
+
 static void disk_make(struct qemu_run *run)
 {
     const struct engine_disk *disk = &run->vm.disks[run->disk_next];
@@ -573,6 +626,10 @@ static void disk_make(struct qemu_run *run)
     unsigned count = 5;
     struct err err = {0};
     disk_path(run, ".new", made);
+    if (disk_size_check(&run->vm, disk, &err) < 0) {
+        start_failed(run, err.text);
+        return;
+    }
     if (disk->from == DISK_FROM_IMAGE) {
         argv[count++] = "-b";
         argv[count++] = run->vm.disk_path;

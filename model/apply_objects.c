@@ -144,6 +144,34 @@ static int tenant_in_use(struct apply *apply, const struct entry *entry)
 
 /* Template */
 
+/* A disk that starts as the image's must hold all of it. Disk images are raw: the size of
+ * the file is that of the disk; 0: an image whose size nobody has told. */
+static int check_image_disks(struct apply *apply,
+                             const struct image *image,
+                             const struct machine_spec *machine)
+{
+    uint64_t needed_bytes = 0;
+    for (uint32_t i = 0; i < image->spec.artifacts.count; i++) {
+        const struct artifact *artifact = &image->spec.artifacts.items[i];
+        needed_bytes =
+            artifact->role == ARTIFACT_DISK ? artifact->size_bytes : needed_bytes;
+    }
+    for (uint32_t i = 0; i < machine->disks.count; i++) {
+        const struct disk_spec *disk = &machine->disks.items[i];
+        if (disk->from == DISK_FROM_IMAGE && disk->size_bytes < needed_bytes) {
+            char size[NUMBER_TEXT_SIZE];
+            char needed[NUMBER_TEXT_SIZE];
+            format_bytes(disk->size_bytes, size);
+            format_bytes(needed_bytes, needed);
+            return apply_refuse(apply, BERTH_EINVALID,
+                                "spec.disks[%" PRIu32 "].size: %s is less than the disk "
+                                "of image %s, which is %s",
+                                i, size, machine->image, needed);
+        }
+    }
+    return 0;
+}
+
 static int
 template_check(struct apply *apply, const struct entry *old, const void *object)
 {
@@ -151,7 +179,8 @@ template_check(struct apply *apply, const struct entry *old, const void *object)
     const struct template *template = object;
     const struct machine_spec *machine = &template->spec;
     const char *tenant = template->meta.tenant;
-    if (state_image_for(apply->state, tenant, machine->image) == NULL) {
+    const struct image *image = state_image_for(apply->state, tenant, machine->image);
+    if (image == NULL) {
         return apply_refuse(apply, BERTH_ENOTFOUND,
                             "spec.image: image %s does not exist for tenant %s: apply an "
                             "Image first",
@@ -166,7 +195,7 @@ template_check(struct apply *apply, const struct entry *old, const void *object)
                                 i, network, tenant);
         }
     }
-    return 0;
+    return check_image_disks(apply, image, machine);
 }
 
 static void template_settle(struct apply *apply, const struct entry *old, void *object)

@@ -557,6 +557,46 @@ START_TEST(a_disk_that_cannot_be_made_says_why)
 }
 END_TEST
 
+static struct vm_report failed_with_image(uint64_t disk_bytes, bool qcow2)
+{
+    struct vm_order order = order_of(UID, 1);
+    order.vm.disks[0] = (struct engine_disk){
+        .name = "root", .from = DISK_FROM_IMAGE, .size_bytes = disk_bytes};
+    order.vm.disk_count = 1;
+    order.vm.disk_is_qcow2 = qcow2;
+    start(&order, false);
+    return wait_phase(UID, PHASE_FAILED);
+}
+
+START_TEST(a_disk_smaller_than_its_image_is_refused_in_words)
+{
+    if (_i == 1) { /* a qcow2 of 8 MiB takes far less: its header tells */
+        char command[ENGINE_PATH_SIZE];
+        (void)snprintf(command, sizeof(command),
+                       "qemu-img create -q -f qcow2 %s/image.raw 8M", bench.dir.path);
+        ck_assert_int_eq(system(command), 0);
+    }
+    uint64_t needed = _i == 1 ? 8 * MIB : MIB;
+
+    struct vm_report failed = failed_with_image(needed - 512, _i == 1);
+
+    ck_assert_msg(strstr(failed.reason, "make disk root: ") != NULL, "%s", failed.reason);
+    ck_assert_msg(strstr(failed.reason, _i == 1 ? "which is 8MiB" : "which is 1MiB") !=
+                      NULL,
+                  "%s", failed.reason);
+    ck_assert_ptr_null(temp_dir_read(&bench.dir, "vms/7/disk-root.qcow2"));
+}
+END_TEST
+
+START_TEST(a_qcow2_image_that_is_none_is_refused)
+{
+    struct vm_report failed = failed_with_image(2 * MIB, true); /* it is raw */
+
+    ck_assert_msg(strstr(failed.reason, "make disk root: image ") != NULL, "%s",
+                  failed.reason);
+}
+END_TEST
+
 START_TEST(a_kill_reaches_a_vm_whose_disks_are_being_made)
 {
     struct vm_order order = order_of(UID, 1);
@@ -715,6 +755,8 @@ static void add_real(Suite *suite)
                         sizeof(outsides) / sizeof(outsides[0]));
     tcase_add_test(tests, a_qemu_that_cannot_start_says_why);
     tcase_add_test(tests, a_disk_that_cannot_be_made_says_why);
+    tcase_add_loop_test(tests, a_disk_smaller_than_its_image_is_refused_in_words, 0, 2);
+    tcase_add_test(tests, a_qcow2_image_that_is_none_is_refused);
     tcase_add_loop_test(tests, a_kill_reaches_a_vm_whose_disks_are_being_made, 0, 4);
     tcase_add_test(tests, a_guest_outlives_its_daemon_and_is_taken_over_with_its_console);
     tcase_add_test(tests, a_stop_right_after_the_take_over_is_a_graceful_one);

@@ -152,6 +152,42 @@ START_TEST(a_tenants_own_image_comes_before_the_clusters)
 }
 END_TEST
 
+/* A template with a disk of that size from image `disk`, whose disk is 2 GiB. */
+static int put_with_disk(enum disk_source from, uint64_t size_bytes)
+{
+    struct template *template = make_template(DEFAULT_TENANT, "db", NULL);
+    struct record_list list = {0};
+    struct disk_spec *disk = record_list_add(&disk_spec_record, &list);
+    ck_assert_ptr_nonnull(disk);
+    set_name(template->spec.image, "disk");
+    set_name(disk->name, "root");
+    disk->from = from;
+    disk->size_bytes = size_bytes;
+    template->spec.disks.items = list.items;
+    template->spec.disks.count = list.count;
+    return put(KIND_TEMPLATE, template);
+}
+
+START_TEST(a_disk_smaller_than_its_image_is_refused_when_the_image_tells_its_size)
+{
+    struct image *image = make_image("", "disk");
+    image->spec.artifacts.items[0].role = ARTIFACT_DISK;
+    ck_assert_int_eq(put(KIND_IMAGE, image), 0);
+    ck_assert_int_eq(put_with_disk(DISK_FROM_IMAGE, MIB), 0); /* it has not told yet */
+
+    image = make_image("", "disk");
+    image->spec.artifacts.items[0].role = ARTIFACT_DISK;
+    image->spec.artifacts.items[0].size_bytes = 2 * GIB;
+    ck_assert_int_eq(put(KIND_IMAGE, image), 0);
+
+    ck_assert_int_eq(put_with_disk(DISK_FROM_IMAGE, 2 * GIB - MIB), BERTH_EINVALID);
+    ck_assert_contains(answer.text, "spec.disks[0].size: ");
+    ck_assert_contains(answer.text, "image disk, which is 2GiB");
+    ck_assert_int_eq(put_with_disk(DISK_FROM_IMAGE, 2 * GIB), 0);
+    ck_assert_int_eq(put_with_disk(DISK_EMPTY, MIB), 0); /* of its own */
+}
+END_TEST
+
 START_TEST(a_template_counts_the_changes_of_its_spec)
 {
     const struct template *template = FIND(KIND_TEMPLATE, DEFAULT_TENANT, "plain");
@@ -472,6 +508,8 @@ int main(void)
     tcase_add_test(tests, a_document_that_cannot_be_read_is_refused);
     tcase_add_test(tests, what_an_object_refers_to_must_exist);
     tcase_add_test(tests, a_tenants_own_image_comes_before_the_clusters);
+    tcase_add_test(
+        tests, a_disk_smaller_than_its_image_is_refused_when_the_image_tells_its_size);
     tcase_add_test(tests, a_template_counts_the_changes_of_its_spec);
     tcase_add_loop_test(tests, networks_do_not_overlap, 0, 5);
     tcase_add_test(tests, each_network_has_a_vni_of_its_own);
