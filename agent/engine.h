@@ -5,9 +5,9 @@
  * process under our hand, made by start or adopt. What happens is told by `struct
  * engine_events`:
  *
- *     start --> spawned --> held --cont--> running --> exited
- *                  \----------\---------------\---------^     exactly once, last
- *     adopt --> held or running --> exited
+ *     start --> spawned --> held --cont--> running <-> waiting --> exited
+ *                  \----------\---------------\-----------------------^  exactly once,
+ * last adopt --> held or running --> exited
  *
  * `spawned` comes while the process still waits at the gate (vm_process.h): the owner
  * writes the identity down and returns 0 to let it through, or an error to give up.
@@ -115,6 +115,10 @@ struct engine_events {
     void (*held)(void *context);
     void (*running)(void *context); /* after cont, or the guest resumed */
     void (*paused)(void *context);  /* after pause */
+    /* Its vCPUs stand still until its host can serve it again; `running` follows then. */
+    void (*waiting)(void *context, const char *why);
+    /* It goes on, but people should know. */
+    void (*noted)(void *context, const char *what);
     void (*exited)(void *context, const struct engine_exit *exit);
 };
 

@@ -24,6 +24,13 @@
 #define IMPLICIT_DISK      "root" /* of an image that boots a disk nobody asked for */
 #define POWERDOWN_EVERY_MS 1000   /* a guest that still boots does not hear the first */
 #define QMP_AGAIN_MS       2000   /* a lost control connection is made again */
+/* A full disk is emptied by people or by eviction: seconds do not matter, and a try in
+ * vain costs the guest one failed write. */
+#define WAITING_AGAIN_MS 5000
+/* An installer resets a few times, a broken guest for ever: so many in a row, none of
+ * them after a life of RESET_LIFE_MS, and it has failed. */
+#define RESETS_MAX    5
+#define RESET_LIFE_MS 120000
 
 /* Added to every kernel command line: one serial port, no waiting for hardware that is
  * not there. */
@@ -179,6 +186,9 @@ static void add_channels(struct arguments *arguments,
     add_pair(arguments, "-object", "rng-random,id=rng,filename=/dev/urandom");
     add(arguments, "-device");
     add(arguments, "virtio-rng-%s,rng=rng", bus(platform));
+    if (!platform->microvm) { /* which has no bus for it */
+        add_pair(arguments, "-device", "pvpanic");
+    }
 }
 
 char **
@@ -242,6 +252,7 @@ struct qemu_run {
     uint64_t grace_end_ms;        /* loop time */
     struct loop_timer *powerdown; /* asks the guest again and again */
     struct loop_timer *again;     /* connects QMP again */
+    struct loop_timer *recheck;   /* while it waits: lets it try again */
     bool adopted;
     bool held_told;
     bool running;
@@ -250,7 +261,11 @@ struct qemu_run {
     bool frozen;
     bool guest_off; /* the guest powered itself off; QEMU waits for our kill */
     bool panicked;
-    char what[128]; /* why we ended it, or why it will end */
+    bool disk_fault;   /* QEMU stops, or has stopped, because a disk cannot be written */
+    bool waiting;      /* told: it stands still because of that */
+    unsigned resets;   /* in a row, each soon after the last */
+    uint64_t alive_ms; /* loop time when it began to run, or reset last */
+    char what[128];    /* why we ended it, or why it will end */
 };
 
 static struct qemu_run *qemu_of(struct engine_run *run)
@@ -271,6 +286,7 @@ static void qemu_release(struct qemu_run *run)
     run->grace = loop_timer_close(run->grace);
     run->powerdown = loop_timer_close(run->powerdown);
     run->again = loop_timer_close(run->again);
+    run->recheck = loop_timer_close(run->recheck);
     run->qmp = qmp_client_close(run->qmp);
     run->link = console_link_close(run->link);
     run->disk_child = loop_child_close(run->disk_child);
@@ -355,7 +371,13 @@ static void running(struct qemu_run *run)
     run->begin = loop_timer_close(run->begin);
     run->held_told = true;
     run->running = true;
-    run->events.running(run->context);
+    run->disk_fault = false;
+    if (run->alive_ms == 0) {
+        run->alive_ms = uv_now(run->host->loop);
+    }
+    if (!run->waiting) { /* else the next recheck knows whether it lasts */
+        run->events.running(run->context);
+    }
 }
 
 /* One QMP command whose answer does not matter or comes as an event. */
@@ -376,6 +398,44 @@ static void powerdown(void *context)
     (void)command(run, "system_powerdown", NULL, NULL);
 }
 
+static void recheck(void *context)
+{
+    struct qemu_run *run = context;
+    if (run->running && !run->disk_fault) {
+        run->recheck = loop_timer_close(run->recheck);
+        run->waiting = false;
+        log_info("engine", "VM goes on: its disks can be written again",
+                 KV_STR("vm", run->vm.name));
+        run->events.running(run->context);
+    } else if (!run->running && !run->frozen) {
+        /* Not up, or deaf: asked again at the next turn. */
+        (void)command(run, "cont", NULL, NULL);
+    }
+}
+
+/* QEMU has stopped the vCPUs so that the guest need not see a write fail that may succeed
+ * later. */
+static void stands_still(struct qemu_run *run)
+{
+    run->running = false;
+    if (run->waiting) {
+        return; /* tried in vain */
+    }
+    run->recheck =
+        loop_timer_new(run->host->loop, WAITING_AGAIN_MS, WAITING_AGAIN_MS, recheck, run);
+    if (run->recheck == NULL) {
+        (void)snprintf(run->what, sizeof(run->what),
+                       "out of memory while the host's disk was full");
+        process_kill(run); /* standing still for ever would help nobody */
+        return;
+    }
+    run->waiting = true;
+    log_warn("engine", "VM waits: the disk of its host is full",
+             KV_STR("vm", run->vm.name));
+    run->events.waiting(run->context, "paused: the host's disk is full; it goes on by "
+                                      "itself when there is room");
+}
+
 static void
 on_status(void *context, int code, const json_t *result, const struct err *error)
 {
@@ -388,6 +448,10 @@ on_status(void *context, int code, const json_t *result, const struct err *error
         guest_ended(run, false);
     } else if (strcmp(status, "guest-panicked") == 0) {
         guest_ended(run, true);
+    } else if (strcmp(status, "io-error") == 0) { /* while we were away */
+        running(run);
+        run->disk_fault = true;
+        stands_still(run);
     } else if (strcmp(status, "internal-error") == 0) {
         (void)snprintf(run->what, sizeof(run->what), "QEMU met an internal error");
         process_kill(run);
@@ -418,6 +482,28 @@ static void on_shutdown(struct qemu_run *run, const json_t *data)
     }
 }
 
+static void on_reset(struct qemu_run *run, const json_t *data)
+{
+    char text[96];
+    uint64_t now_ms = uv_now(run->host->loop);
+    if (!json_is_true(json_object_get(data, "guest")) || run->panicked) {
+        return; /* nobody's, or one more before our kill arrives */
+    }
+    run->resets = now_ms - run->alive_ms < RESET_LIFE_MS ? run->resets + 1 : 1;
+    run->alive_ms = now_ms;
+    if (run->resets >= RESETS_MAX) {
+        (void)snprintf(run->what, sizeof(run->what),
+                       "the guest reset itself %u times in a row, each time within "
+                       "%u seconds",
+                       run->resets, RESET_LIFE_MS / 1000);
+        guest_ended(run, true);
+    } else if (run->resets > 1) {
+        (void)snprintf(text, sizeof(text), "the guest reset itself %u times in a row",
+                       run->resets);
+        run->events.noted(run->context, text);
+    }
+}
+
 static void on_event(void *context, const char *name, const json_t *data)
 {
     struct qemu_run *run = context;
@@ -427,14 +513,23 @@ static void on_event(void *context, const char *name, const json_t *data)
         on_shutdown(run, data);
     } else if (strcmp(name, "GUEST_PANICKED") == 0) {
         guest_ended(run, true);
+    } else if (strcmp(name, "RESET") == 0) {
+        on_reset(run, data);
     } else if (strcmp(name, "BLOCK_IO_ERROR") == 0) {
-        log_warn("engine", "VM waits: a disk of it cannot be written or read",
-                 KV_STR("vm", run->vm.name),
-                 KV_STR("why", json_member_text(data, "reason", "")));
+        run->disk_fault = strcmp(json_member_text(data, "action", ""), "stop") == 0;
+        if (!run->waiting) {
+            log_warn("engine", "a disk of a VM cannot be written or read",
+                     KV_STR("vm", run->vm.name),
+                     KV_STR("why", json_member_text(data, "reason", "")));
+        }
     } else if (strcmp(name, "STOP") == 0 && run->running && !run->guest_off &&
                !run->panicked) {
-        run->running = false;
-        run->events.paused(run->context);
+        if (run->disk_fault) {
+            stands_still(run);
+        } else {
+            run->running = false;
+            run->events.paused(run->context);
+        }
     }
 }
 

@@ -206,40 +206,50 @@ static enum phase next_phase(enum phase from, enum phase seen)
     return seen;
 }
 
+static int phase_propose_one(struct leader *leader,
+                             struct heard *heard,
+                             const struct msg_vm_seen *seen,
+                             enum phase to)
+{
+    struct command command;
+    command_init(&command, COMMAND_VM_PHASE);
+    (void)snprintf(command.subject, sizeof(command.subject), "system");
+    command.body.vm_phase.vm = seen->vm;
+    command.body.vm_phase.host = heard->uid;
+    command.body.vm_phase.epoch = seen->epoch;
+    command.body.vm_phase.phase = to;
+    command.body.vm_phase.at_wall_ms =
+        to == PHASE_STARTING && seen->starting_wall_ms != 0 ? seen->starting_wall_ms
+        : to == PHASE_RUNNING && seen->running_wall_ms != 0 ? seen->running_wall_ms
+                                                            : seen->at_wall_ms;
+    if (to == (enum phase)seen->phase && seen->reason != NULL) {
+        (void)record_set_text(&command.body.vm_phase.reason, seen->reason);
+    }
+    int r = control_propose(leader->config.control, &command, phase_proposed, heard);
+    command_fini(&command);
+    heard->phases_under_way += r < 0 ? 0U : 1U;
+    return r;
+}
+
 static void
 phase_propose(struct leader *leader, struct heard *heard, const struct msg_vm_seen *seen)
 {
     const struct vm *vm = state_vm(control_state(leader->config.control), seen->vm);
-    if (vm == NULL || vm->status.host != heard->uid || vm->status.epoch != seen->epoch ||
-        vm->status.phase == seen->phase) {
+    if (vm == NULL || vm->status.host != heard->uid || vm->status.epoch != seen->epoch) {
         return; /* not its VM any more: its orders say so */
     }
     enum phase from = vm->status.phase;
-    while (from != (enum phase)seen->phase && heard->phases_under_way < PHASES_MAX) {
-        enum phase to = next_phase(from, seen->phase);
-        if (!vm_phase_allowed(from, to)) {
+    enum phase last = seen->phase;
+    if (vm_reason_is_news(vm, last, seen->reason) &&
+        heard->phases_under_way < PHASES_MAX) {
+        (void)phase_propose_one(leader, heard, seen, last); /* the next heartbeat again */
+    }
+    while (from != last && heard->phases_under_way < PHASES_MAX) {
+        enum phase to = next_phase(from, last);
+        if (!vm_phase_allowed(from, to) ||
+            phase_propose_one(leader, heard, seen, to) < 0) {
             return;
         }
-        struct command command;
-        command_init(&command, COMMAND_VM_PHASE);
-        (void)snprintf(command.subject, sizeof(command.subject), "system");
-        command.body.vm_phase.vm = seen->vm;
-        command.body.vm_phase.host = heard->uid;
-        command.body.vm_phase.epoch = seen->epoch;
-        command.body.vm_phase.phase = to;
-        command.body.vm_phase.at_wall_ms =
-            to == PHASE_STARTING && seen->starting_wall_ms != 0 ? seen->starting_wall_ms
-            : to == PHASE_RUNNING && seen->running_wall_ms != 0 ? seen->running_wall_ms
-                                                                : seen->at_wall_ms;
-        if (to == (enum phase)seen->phase && seen->reason != NULL) {
-            (void)record_set_text(&command.body.vm_phase.reason, seen->reason);
-        }
-        int r = control_propose(leader->config.control, &command, phase_proposed, heard);
-        command_fini(&command);
-        if (r < 0) {
-            return;
-        }
-        heard->phases_under_way++;
         from = to;
     }
 }

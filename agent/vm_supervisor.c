@@ -73,7 +73,8 @@ struct vm_entry {
     bool killed;    /* the kill was sent */
     bool frozen;
     bool adopted;
-    bool broken; /* its record cannot be read: nothing is started */
+    bool waiting; /* stands still until its host's disk has room */
+    bool broken;  /* its record cannot be read: nothing is started */
     enum phase end_phase;
     uint64_t since_wall_ms, start_wall_ms, running_wall_ms, ready_wall_ms;
     uint64_t sampled_ns; /* 0: never */
@@ -346,6 +347,13 @@ static void vm_probe(struct vm_entry *vm)
     }
 }
 
+/* News of a VM whose phase stays the same. */
+static void vm_say(struct vm_entry *vm, const char *reason)
+{
+    (void)snprintf(vm->reason, sizeof(vm->reason), "%s", reason);
+    vm_mark(vm);
+}
+
 static void on_running(void *context)
 {
     struct vm_entry *vm = context;
@@ -354,6 +362,10 @@ static void on_running(void *context)
         vm->running_wall_ms = vm->since_wall_ms;
     }
     vm->cont_sent = false;
+    if (vm->waiting) {
+        vm->waiting = false;
+        vm_say(vm, "goes on: the host's disk has room again");
+    }
     if (!vm->begun) {
         vm->begun = true;
         vm_write_or_log(vm);
@@ -366,6 +378,27 @@ static void on_running(void *context)
 static void on_paused(void *context)
 {
     (void)context; /* nothing here pauses through the engine */
+}
+
+static void on_waiting(void *context, const char *why)
+{
+    struct vm_entry *vm = context;
+    vm->waiting = true;
+    vm->probe = ready_probe_close(vm->probe); /* begun anew when it runs */
+    if (vm->machine.state == VM_READY) {
+        vm_move(vm, VM_RUNNING, why);
+    } else if (vm->machine.state == VM_RUNNING) {
+        vm_say(vm, why);
+    }
+}
+
+static void on_noted(void *context, const char *what)
+{
+    struct vm_entry *vm = context;
+    if (!vm->waiting &&
+        (vm->machine.state == VM_RUNNING || vm->machine.state == VM_READY)) {
+        vm_say(vm, what);
+    }
 }
 
 static void vm_end(struct vm_entry *vm, enum phase phase, const char *reason)
@@ -414,6 +447,8 @@ static const struct engine_events vm_events = {
     .held = on_held,
     .running = on_running,
     .paused = on_paused,
+    .waiting = on_waiting,
+    .noted = on_noted,
     .exited = on_exited,
 };
 
@@ -557,7 +592,7 @@ static void vm_begin(struct vm_entry *vm, const struct vm_order *order, bool hol
     vm->identity = (struct vm_process_identity){0};
     vm->hold = hold;
     vm->cont_sent = vm->begun = vm->stopping = vm->killed = false;
-    vm->frozen = vm->adopted = false;
+    vm->frozen = vm->adopted = vm->waiting = false;
     vm->start_wall_ms = now_ms;
     vm->running_wall_ms = vm->ready_wall_ms = 0;
     vm->sampled_ns = 0;

@@ -651,6 +651,14 @@ int apply_vm_phase(struct apply *apply, const struct command *command)
     }
     apply->result->uid = report->vm;
     struct vm_status *status = &vm_of(vm)->status;
+    if (vm_reason_is_news(vm_of(vm), report->phase, report->reason)) {
+        set_reason(vm_of(vm), report->reason);
+        apply_changed(apply, vm,
+                      &(struct change_note){.verb = phase_names[status->phase],
+                                            .reason = report->reason,
+                                            .phase_from = status->phase,
+                                            .phase_to = status->phase});
+    }
     if (report->phase == status->phase) {
         return 0; /* known */
     }

@@ -140,5 +140,8 @@ state_event_next(const struct state *state, uint64_t since, size_t *cursor);
 /* Whether the phase table allows the move (the table of model.md; apply uses the same).
  */
 bool vm_phase_allowed(enum phase from, enum phase to);
+/* A VM that goes on in the same phase has something new to say (it waits for its host's
+ * disk, it reset itself): running and ready ones may. */
+bool vm_reason_is_news(const struct vm *vm, enum phase phase, const char *reason);
 /* True while the VM counts as being on its host: a process may exist there. */
 bool vm_phase_on_host(enum phase phase);

@@ -1,6 +1,8 @@
 #include "base/require.h"
 #include "model/state.h"
 
+#include <string.h>
+
 #define BIT(phase) (UINT32_C(1) << (phase))
 
 /* The allowed moves of a VM.
@@ -46,6 +48,14 @@ bool vm_phase_allowed(enum phase from, enum phase to)
 {
     REQUIRE(from < PHASE_COUNT && to < PHASE_COUNT);
     return (allowed[from] & BIT(to)) != 0;
+}
+
+bool vm_reason_is_news(const struct vm *vm, enum phase phase, const char *reason)
+{
+    const char *known = vm->status.reason != NULL ? vm->status.reason : "";
+    return vm->status.phase == phase &&
+           (phase == PHASE_RUNNING || phase == PHASE_READY) && reason != NULL &&
+           reason[0] != '\0' && strcmp(reason, known) != 0;
 }
 
 bool vm_phase_on_host(enum phase phase)

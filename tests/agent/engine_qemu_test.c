@@ -16,6 +16,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -147,6 +149,8 @@ START_TEST(an_emulated_kernel_without_a_known_clock_gets_a_q35)
                                        "-append",
                                        "console=ttyS0 reboot=t panic=-1",
                                        CHANNELS("pci"),
+                                       "-device",
+                                       "pvpanic",
                                        NIC("pci"),
                                        NULL};
     struct engine_vm vm = kernel_vm();
@@ -172,6 +176,8 @@ START_TEST(a_disk_image_boots_on_q35_from_overlays_with_explicit_formats)
         "-m",
         "128M",
         CHANNELS("pci"),
+        "-device",
+        "pvpanic",
         "-blockdev",
         "driver=qcow2,node-name=disk0,discard=unmap,file.driver=file,"
         "file.filename=/state/a,,b/vms/7/disk-root.qcow2",
@@ -281,6 +287,28 @@ static const uint8_t boot_sector[] = {
     ' ',  's',  'e',  'c',  't',  'o',  'r',  '\r', '\n', 0,
 };
 
+/* Resets the machine by port 0xcf9. */
+static const uint8_t resets[] = {0xba, 0xf9, 0x0c, 0xb0, 0x06, 0xee, 0xf4, 0xeb, 0xfd};
+
+/* Counts its boots in memory, which outlives a reset, and resets twice. */
+static const uint8_t resets_twice[] = {
+    0xb8, 0x00, 0x50, 0x8e, 0xd8, 0xfe, 0x06, 0x00, 0x00, 0x80, 0x3e, 0x00, 0x00,
+    0x03, 0x73, 0x06, 0xba, 0xf9, 0x0c, 0xb0, 0x06, 0xee, 0xf4, 0xeb, 0xfd,
+};
+
+/* Says "panicked" to the pvpanic device, port 0x505. */
+static const uint8_t panics[] = {0xba, 0x05, 0x05, 0xb0, 0x01, 0xee, 0xf4, 0xeb, 0xfd};
+
+/* Writes a sector into each of 31 clusters of its disk (int 0x13, function 0x43), then
+ * says "w", or "e" when a write failed. */
+static const uint8_t writes[] = {
+    0x31, 0xc0, 0x8e, 0xd8, 0xbe, 0x2c, 0x7c, 0xb8, 0x00, 0x43, 0xb2, 0x80,
+    0xcd, 0x13, 0x72, 0x17, 0x81, 0x06, 0x34, 0x7c, 0x80, 0x00, 0x81, 0x3e,
+    0x34, 0x7c, 0x00, 0x10, 0x72, 0xe6, 0xb0, 'w',  0xba, 0xf8, 0x03, 0xee,
+    0xf4, 0xeb, 0xfd, 0xb0, 'e',  0xeb, 0xf5, 0x00, 0x10, 0x00, 0x01, 0x00,
+    0x00, 0x7c, 0x00, 0x00, 0x80, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+};
+
 static const struct engine_ops *const engines[] = {&engine_qemu, NULL};
 
 struct bench {
@@ -336,11 +364,12 @@ static void open_loop(void)
     bench.tick = loop_timer_new(&bench.loop, 5, 5, on_tick, NULL);
 }
 
-static void write_image(void)
+static void write_image(const uint8_t *sector, size_t size)
 {
     static uint8_t image[MIB];
     char *path = temp_dir_path(&bench.dir, "image.raw");
-    memcpy(image, boot_sector, sizeof(boot_sector));
+    memset(image, 0, 510);
+    memcpy(image, sector, size);
     image[510] = 0x55;
     image[511] = 0xaa;
     FILE *file = fopen(path, "we");
@@ -355,7 +384,7 @@ static void setup(void)
     memset(&bench, 0, sizeof(bench));
     signal(SIGPIPE, SIG_IGN);
     temp_dir_init(&bench.dir);
-    write_image();
+    write_image(boot_sector, sizeof(boot_sector));
     open_loop();
     open_supervisor();
 }
@@ -611,6 +640,84 @@ START_TEST(a_kill_reaches_a_vm_whose_disks_are_being_made)
 }
 END_TEST
 
+/* ---- guests and hosts in trouble ---- */
+
+START_TEST(a_guest_that_resets_again_and_again_has_failed)
+{
+    struct vm_order order = order_of(UID, 1);
+    write_image(resets, sizeof(resets));
+    start(&order, false);
+
+    struct vm_report failed = wait_phase(UID, PHASE_FAILED);
+
+    ck_assert_msg(strstr(failed.reason, "reset itself 5 times in a row") != NULL, "%s",
+                  failed.reason);
+}
+END_TEST
+
+START_TEST(a_guest_that_says_it_panicked_has_failed)
+{
+    struct vm_order order = order_of(UID, 1);
+    write_image(panics, sizeof(panics));
+    start(&order, false);
+
+    struct vm_report failed = wait_phase(UID, PHASE_FAILED);
+
+    ck_assert_msg(strstr(failed.reason, "panic") != NULL, "%s", failed.reason);
+}
+END_TEST
+
+static void wait_reason(uint64_t uid, const char *part)
+{
+    while (strstr(report_of(uid).reason, part) == NULL) {
+        ck_assert_msg(report_of(uid).phase != PHASE_FAILED, "%s", report_of(uid).reason);
+        uv_run(&bench.loop, UV_RUN_ONCE);
+    }
+}
+
+START_TEST(a_guest_that_resets_twice_is_told_of_and_goes_on)
+{
+    struct vm_order order = order_of(UID, 1);
+    write_image(resets_twice, sizeof(resets_twice));
+    start(&order, false);
+
+    wait_reason(UID, "the guest reset itself 2 times in a row");
+
+    ck_assert_int_eq(wait_phase(UID, PHASE_READY).phase, PHASE_READY);
+}
+END_TEST
+
+START_TEST(a_guest_waits_on_a_full_disk_and_goes_on_when_there_is_room)
+{
+    struct vm_order order = order_of(UID, 1);
+    char *folder = temp_dir_path(&bench.dir, "vms/7");
+    order.vm.disks[0] = (struct engine_disk){
+        .name = "root", .from = DISK_FROM_IMAGE, .size_bytes = 8 * MIB};
+    order.vm.disk_count = 1;
+    write_image(writes, sizeof(writes));
+    ck_assert_int_eq(unshare(CLONE_NEWNS), 0);
+    ck_assert_int_eq(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
+    ck_assert_int_eq(mkdir(folder, 0700), 0);
+    ck_assert_int_eq(mount("small", folder, "tmpfs", 0, "size=1m"), 0);
+    start(&order, false);
+
+    wait_reason(UID, "the host's disk is full");
+    ck_assert_int_eq(report_of(UID).phase, PHASE_RUNNING);
+
+    close_supervisor(); /* a restarted daemon sees it, too */
+    open_supervisor();
+    wait_reason(UID, "the host's disk is full");
+
+    ck_assert_int_eq(mount(NULL, folder, NULL, MS_REMOUNT, "size=32m"), 0);
+    wait_console(UID, "w"); /* every write came through in the end */
+    ck_assert_str_eq(wait_phase(UID, PHASE_READY).reason, "");
+    ck_assert_int_eq(vm_supervisor_kill(bench.supervisor, UID, 1, "over", NULL), 0);
+    (void)wait_phase(UID, PHASE_FAILED);
+    ck_assert_int_eq(umount2(folder, MNT_DETACH), 0);
+    free(folder);
+}
+END_TEST
+
 /* ---- the daemon goes and comes back ---- */
 
 static void daemon_dies(void)
@@ -758,6 +865,13 @@ static void add_real(Suite *suite)
     tcase_add_loop_test(tests, a_disk_smaller_than_its_image_is_refused_in_words, 0, 2);
     tcase_add_test(tests, a_qcow2_image_that_is_none_is_refused);
     tcase_add_loop_test(tests, a_kill_reaches_a_vm_whose_disks_are_being_made, 0, 4);
+    tcase_add_test(tests, a_guest_that_resets_again_and_again_has_failed);
+    tcase_add_test(tests, a_guest_that_resets_twice_is_told_of_and_goes_on);
+    tcase_add_test(tests, a_guest_that_says_it_panicked_has_failed);
+    if (geteuid() == 0) {
+        tcase_add_test(tests,
+                       a_guest_waits_on_a_full_disk_and_goes_on_when_there_is_room);
+    }
     tcase_add_test(tests, a_guest_outlives_its_daemon_and_is_taken_over_with_its_console);
     tcase_add_test(tests, a_stop_right_after_the_take_over_is_a_graceful_one);
     tcase_add_test(tests, a_guest_that_powered_off_while_the_daemon_was_away_has_stopped);

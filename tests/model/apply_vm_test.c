@@ -235,6 +235,57 @@ START_TEST(a_report_of_what_is_known_changes_nothing)
 }
 END_TEST
 
+/* The host reports the phase that the VM is in, with a reason. */
+static void says(uint64_t vm, const char *reason)
+{
+    struct command command;
+    const struct vm *now = state_vm(state, vm);
+    command_init(&command, COMMAND_VM_PHASE);
+    command.body.vm_phase.vm = vm;
+    command.body.vm_phase.host = now->status.host;
+    command.body.vm_phase.epoch = now->status.epoch;
+    command.body.vm_phase.phase = now->status.phase;
+    set_text(&command.body.vm_phase.reason, reason);
+    ck_assert_int_eq(send_command(&command), 0);
+}
+
+START_TEST(a_vm_that_goes_on_says_its_news_once)
+{
+    uint64_t vm = ready_vm("a", h1);
+    uint64_t ready_wall_ms = state_vm(state, vm)->status.ready_wall_ms;
+
+    says(vm, "the guest reset itself 2 times in a row");
+    ck_assert_str_eq(fixture_trail, "a:ready ");
+    ck_assert_str_eq(state_vm(state, vm)->status.reason,
+                     "the guest reset itself 2 times in a row");
+    ck_assert_uint_eq(state_vm(state, vm)->status.ready_wall_ms, ready_wall_ms);
+
+    says(vm, "the guest reset itself 2 times in a row");
+    says(vm, "");
+    ck_assert_str_eq(fixture_trail, "a:ready ");
+
+    ck_assert_int_eq(reports(vm, PHASE_RUNNING), 0);
+    says(vm, "paused: the host's disk is full");
+    ck_assert_str_eq(fixture_trail, "a:ready a:running a:running ");
+    ck_assert_str_eq(state_vm(state, vm)->status.reason,
+                     "paused: the host's disk is full");
+}
+END_TEST
+
+START_TEST(a_vm_that_only_starts_has_no_news)
+{
+    uint64_t vm = admit_plain("a");
+    ck_assert_int_eq(place(vm, h1, 1, 0), 0);
+    ck_assert_int_eq(reports(vm, PHASE_STARTING), 0);
+    fixture_trail[0] = '\0';
+
+    says(vm, "another");
+
+    ck_assert_str_eq(fixture_trail, "");
+    ck_assert_str_eq(state_vm(state, vm)->status.reason, "seen");
+}
+END_TEST
+
 START_TEST(a_late_report_does_not_undo_a_stop)
 {
     uint64_t vm = ready_vm("a", h1);
@@ -603,6 +654,8 @@ int main(void)
     tcase_add_test(tests, only_the_owner_in_its_epoch_is_believed);
     tcase_add_loop_test(tests, a_host_cannot_decide_what_is_the_clusters_to_decide, 0, 4);
     tcase_add_test(tests, a_report_of_what_is_known_changes_nothing);
+    tcase_add_test(tests, a_vm_that_goes_on_says_its_news_once);
+    tcase_add_test(tests, a_vm_that_only_starts_has_no_news);
     tcase_add_test(tests, a_late_report_does_not_undo_a_stop);
     tcase_add_test(tests, back_off_doubles_up_to_its_maximum);
     tcase_add_test(tests, ten_ready_minutes_forgive_earlier_restarts);
