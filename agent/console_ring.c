@@ -1,14 +1,19 @@
 #include "agent/console_ring.h"
 
 #include "base/cleanup.h"
+#include "base/fd.h"
 #include "base/list.h"
 #include "base/loop.h"
 #include "base/require.h"
 
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 
 #define CONNECT_RETRY_MS 20
@@ -212,6 +217,8 @@ struct console_link {
     uint64_t deadline_ms; /* loop time */
     struct console_ring *ring;
     char path[sizeof(((struct sockaddr_un *)NULL)->sun_path)];
+    char log[PATH_MAX];   /* "": nothing to catch up with */
+    uint64_t log_offset;  /* what the ring has of it */
     size_t pending_bytes; /* handed to libuv, not written yet */
     size_t early_count;   /* typed before the link was up */
     uint8_t early[CONSOLE_INPUT_MAX];
@@ -255,6 +262,58 @@ static void link_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *ret_buff
     *ret_buffer = uv_buf_init((char *)link->chunk, sizeof(link->chunk));
 }
 
+/* The log from *offset on, or its last bytes when that is more than a ring keeps; moves
+ * *offset past them. NULL when there is nothing (or it was cut meanwhile). */
+static uint8_t *log_take(const char *path, uint64_t *offset, size_t *ret_size)
+{
+    CLEANUP_FD int fd = fd_open_at(AT_FDCWD, path, O_RDONLY, 0, NULL);
+    struct stat info;
+    if (fd < 0 || fstat(fd, &info) < 0 || (uint64_t)info.st_size <= *offset) {
+        return NULL;
+    }
+    uint64_t end = (uint64_t)info.st_size;
+    uint64_t from = end - *offset > CONSOLE_RING_SIZE ? end - CONSOLE_RING_SIZE : *offset;
+    CLEANUP_FREE uint8_t *data = malloc(end - from);
+    ssize_t size = data == NULL || lseek(fd, (off_t)from, SEEK_SET) < 0
+                       ? -1
+                       : fd_read_full(fd, data, end - from);
+    if (size <= 0) {
+        return NULL;
+    }
+    *offset = from + (uint64_t)size;
+    *ret_size = (size_t)size;
+    return TAKE_PTR(data);
+}
+
+/* Engines write to the log after the socket or before it: the log's end may be the
+ * beginning of what has just come. */
+static void link_close_gap(struct console_link *link, const void *chunk, size_t size)
+{
+    size_t gained = 0;
+    CLEANUP_FREE uint8_t *data = log_take(link->log, &link->log_offset, &gained);
+    link->log[0] = '\0';
+    size_t same = gained < size ? gained : size;
+    while (same > 0 && memcmp(data + gained - same, chunk, same) != 0) {
+        same--;
+    }
+    if (gained > same) {
+        console_ring_append(link->ring, data, gained - same);
+    }
+}
+
+void console_link_refill(struct console_link *link, const char *log)
+{
+    size_t size = 0;
+    if ((size_t)snprintf(link->log, sizeof(link->log), "%s", log) >= sizeof(link->log)) {
+        link->log[0] = '\0'; /* nothing has such a path */
+        return;
+    }
+    CLEANUP_FREE uint8_t *data = log_take(link->log, &link->log_offset, &size);
+    if (size > 0) {
+        console_ring_append(link->ring, data, size);
+    }
+}
+
 static void link_read(uv_stream_t *stream, ssize_t count, const uv_buf_t *buffer)
 {
     struct console_link *link = stream->data;
@@ -262,6 +321,9 @@ static void link_read(uv_stream_t *stream, ssize_t count, const uv_buf_t *buffer
         link->over = true;
         link_close_pipe(link);
     } else if (count > 0) {
+        if (link->log[0] != '\0') {
+            link_close_gap(link, buffer->base, (size_t)count);
+        }
         console_ring_append(link->ring, buffer->base, (size_t)count);
     }
 }

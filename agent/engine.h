@@ -37,6 +37,7 @@
 #define ENGINE_FOLDER_MAX       90   /* "<folder>/console.sock" must fit a UNIX address */
 #define ENGINE_CMDLINE_SIZE     2112 /* the image's and the template's, and a space */
 #define ENGINE_REASON_SIZE      256
+#define ENGINE_SERIAL_LOG       "serial.log" /* all console output, in the VM's folder */
 #define ENGINE_START_TIMEOUT_MS 20000 /* from release to held, on a busy host too */
 #define ENGINE_DISK_TIMEOUT_MS  30000 /* one qemu-img create */
 #define ENGINE_CALL_TIMEOUT_MS  5000  /* one QMP command */

@@ -178,7 +178,11 @@ static void add_channels(struct arguments *arguments,
     char folder[2 * ENGINE_FOLDER_MAX];
     escape(vm->folder, folder, sizeof(folder));
     add(arguments, "-chardev");
-    add(arguments, "socket,id=console,path=%s/console.sock,server=on,wait=off", folder);
+    /* The log is for what is said while no daemon listens; vm_supervisor trims it. */
+    add(arguments,
+        "socket,id=console,path=%s/console.sock,server=on,wait=off,"
+        "logfile=%s/" ENGINE_SERIAL_LOG ",logappend=on",
+        folder, folder);
     add_pair(arguments, "-serial", "chardev:console");
     add(arguments, "-chardev");
     add(arguments, "socket,id=qmp,path=%s/qmp.sock,server=on,wait=off", folder);
@@ -581,6 +585,10 @@ static int connect_channels(struct qemu_run *run, struct err *err)
     if (r == 0) {
         run->link = console_link_open(run->host->loop, path, run->console, err);
     }
+    if (run->link != NULL && run->adopted) {
+        qemu_path(run, ENGINE_SERIAL_LOG, path);
+        console_link_refill(run->link, path);
+    }
     return r == 0 && run->link == NULL ? -ENOMEM : r;
 }
 
@@ -859,7 +867,8 @@ static struct engine_run *qemu_start(const struct engine_host *host,
                                      void *context,
                                      struct err *err)
 {
-    static const char *const old_files[] = {"qmp.sock", "console.sock"};
+    static const char *const old_files[] = {"qmp.sock", "console.sock",
+                                            ENGINE_SERIAL_LOG};
     struct qemu_run *run = qemu_check(host, vm, err) == 0
                                ? qemu_new(host, vm, console, events, context, err)
                                : NULL;

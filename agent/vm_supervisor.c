@@ -1287,14 +1287,15 @@ static void tombstones_prune(struct vm_supervisor *supervisor)
 
 static void upkeep(void *context)
 {
+    static const char *const logs[] = {"engine.log", ENGINE_SERIAL_LOG};
     size_t cursor = 0;
     struct vm_entry *vm;
     struct vm_supervisor *supervisor = context;
     while ((vm = vm_next(supervisor, &cursor)) != NULL) {
-        if (vm->run != NULL) {
+        for (unsigned i = 0; vm->run != NULL && i < ARRAY_COUNT(logs); i++) {
             char path[ENGINE_PATH_SIZE];
-            (void)snprintf(path, sizeof(path), "%.*s/engine.log", ENGINE_FOLDER_MAX,
-                           vm->order.vm.folder);
+            (void)snprintf(path, sizeof(path), "%.*s/%s", ENGINE_FOLDER_MAX,
+                           vm->order.vm.folder, logs[i]);
             vm_process_log_trim(path);
         }
     }

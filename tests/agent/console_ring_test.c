@@ -320,6 +320,55 @@ START_TEST(a_link_can_be_closed_at_any_step)
 }
 END_TEST
 
+/* The log grows to `gained` before the first bytes, `chunk`, come over the socket. */
+static const struct {
+    const char *before, *gained, *chunk, *want;
+} gaps[] = {
+    {"one ", "one ", "two", "one two"},             /* nothing was missed */
+    {"one ", "one two ", "three", "one two three"}, /* not in the log yet */
+    {"one ", "one two three", "three", "one two three"},
+    {"one ", "one two thr", "three", "one two three"}, /* in it by half */
+    {"", "two", "two", "two"},
+    {"one ", "", "two", "one two"}, /* trimmed meanwhile */
+};
+
+START_TEST(a_refilled_console_has_everything_once)
+{
+    struct peer peer;
+    uint64_t offset = 0;
+    size_t size = strlen(gaps[_i].want);
+    peer_init(&peer);
+    peer_listen(&peer);
+    temp_dir_write(&peer.dir, "serial.log", gaps[_i].before);
+    char *log = temp_dir_path(&peer.dir, "serial.log");
+    struct console_link *link = console_link_open(&peer.loop, peer.path, peer.ring, NULL);
+
+    console_link_refill(link, log);
+    ck_assert_str_eq(read_all(peer.ring, &offset), gaps[_i].before);
+    temp_dir_write(&peer.dir, "serial.log", gaps[_i].gained);
+    while (!console_link_connected(link)) {
+        uv_run(&peer.loop, UV_RUN_ONCE);
+    }
+    peer.fd = accept(peer.listener, NULL, NULL);
+    ck_assert_int_eq(write(peer.fd, gaps[_i].chunk, strlen(gaps[_i].chunk)),
+                     (ssize_t)strlen(gaps[_i].chunk));
+    while (console_ring_end(peer.ring) < size) {
+        uv_run(&peer.loop, UV_RUN_ONCE);
+    }
+
+    offset = 0;
+    ck_assert_str_eq(read_all(peer.ring, &offset), gaps[_i].want);
+    ck_assert_int_eq(write(peer.fd, "!", 1), 1); /* from now on the socket is all */
+    while (console_ring_end(peer.ring) == size) {
+        uv_run(&peer.loop, UV_RUN_ONCE);
+    }
+    ck_assert_str_eq(read_all(peer.ring, &offset), "!");
+    console_link_close(link);
+    free(log);
+    peer_fini(&peer);
+}
+END_TEST
+
 START_TEST(a_path_too_long_for_a_socket_is_refused)
 {
     struct peer peer;
@@ -352,6 +401,8 @@ int main(void)
     tcase_add_test(link, output_reaches_the_ring_and_input_the_vm);
     tcase_add_test(link, input_has_a_limit_and_ends_with_the_peer);
     tcase_add_loop_test(link, a_link_can_be_closed_at_any_step, 0, 5);
+    tcase_add_loop_test(link, a_refilled_console_has_everything_once, 0,
+                        sizeof(gaps) / sizeof(gaps[0]));
     tcase_add_test(link, a_path_too_long_for_a_socket_is_refused);
     suite_add_tcase(suite, link);
     return test_main_run(suite);

@@ -51,7 +51,8 @@ static struct engine_vm kernel_vm(void)
         "-action", "shutdown=pause,panic=pause,reboot=reset"
 #define CHANNELS(bus)                                                               \
     "-chardev",                                                                     \
-        "socket,id=console,path=/state/a,,b/vms/7/console.sock,server=on,wait=off", \
+        "socket,id=console,path=/state/a,,b/vms/7/console.sock,server=on,wait=off," \
+        "logfile=/state/a,,b/vms/7/serial.log,logappend=on",                        \
         "-serial", "chardev:console", "-chardev",                                   \
         "socket,id=qmp,path=/state/a,,b/vms/7/qmp.sock,server=on,wait=off", "-mon", \
         "chardev=qmp,mode=control", "-object",                                      \
@@ -791,6 +792,25 @@ static void type_past_the_agent(const char *text)
     console_ring_free(ring);
 }
 
+START_TEST(what_a_guest_said_while_the_daemon_was_away_is_in_its_console)
+{
+    char text[256];
+    uint64_t offset = 0;
+    daemon_dies();
+    type_past_the_agent("while you were away, ");
+
+    open_supervisor();
+    wait_console(UID, "away, "); /* the guest is silent: it comes without its help */
+    type(UID, "and now");
+    wait_console(UID, "and now");
+
+    size_t count = console_ring_read(vm_supervisor_console(bench.supervisor, UID),
+                                     &offset, text, sizeof(text) - 1);
+    text[count] = '\0';
+    ck_assert_str_eq(text, "boot sector\r\nwhile you were away, and now");
+}
+END_TEST
+
 START_TEST(a_guest_that_powered_off_while_the_daemon_was_away_has_stopped)
 {
     daemon_dies();
@@ -874,6 +894,7 @@ static void add_real(Suite *suite)
     }
     tcase_add_test(tests, a_guest_outlives_its_daemon_and_is_taken_over_with_its_console);
     tcase_add_test(tests, a_stop_right_after_the_take_over_is_a_graceful_one);
+    tcase_add_test(tests, what_a_guest_said_while_the_daemon_was_away_is_in_its_console);
     tcase_add_test(tests, a_guest_that_powered_off_while_the_daemon_was_away_has_stopped);
     tcase_add_test(tests, a_frozen_guest_is_taken_over_thawed_and_goes_on);
     tcase_add_test(tests, a_frozen_guest_says_nothing_and_dies_at_once);
