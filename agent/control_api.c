@@ -91,6 +91,14 @@ uint64_t control_api_leader(const struct control_api *api)
     return api->worker != NULL ? worker_leader(api->worker) : 0;
 }
 
+/* A replaced voter that is back has its old log still, in which nothing happens. */
+static bool has_part(const struct control_api *api)
+{
+    const struct msg_member *self = members_by_uid(api->members, api->identity->uid);
+    return api->control != NULL &&
+           (leads(api) || self == NULL || self->voter != VOTER_NONE);
+}
+
 static void role(void *context, struct control_role *ret_role)
 {
     struct control_api *api = context;
@@ -98,7 +106,7 @@ static void role(void *context, struct control_role *ret_role)
         members_by_uid(api->members, control_api_leader(api));
     *ret_role = (struct control_role){
         .leader = leads(api),
-        .voter = api->control != NULL,
+        .voter = has_part(api),
         .host_name = api->identity->name,
         .leader_name = leads(api)       ? api->identity->name
                        : leader != NULL ? leader->name
@@ -188,13 +196,13 @@ static void read_state(void *context, control_readable *readable, void *readable
 static const struct state *state(void *context)
 {
     struct control_api *api = context;
-    return api->control != NULL ? control_state(api->control) : NULL;
+    return has_part(api) ? control_state(api->control) : NULL;
 }
 
 static const struct feed *feed(void *context)
 {
     struct control_api *api = context;
-    return api->control != NULL ? control_feed(api->control) : NULL;
+    return has_part(api) ? control_feed(api->control) : NULL;
 }
 
 /* ---- soft facts

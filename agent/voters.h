@@ -1,21 +1,66 @@
 /* Keeps the control plane on enough hosts: the leader's care for the log's members.
  *
  * Shapes: struct voters compares the log's configuration with the hosts and makes one
- * change at a time, by the checked calls of consensus.h: a ready host is told to open its
- * log (HOST_VOTER standby), is added as standby, promoted once it has caught up, and
- * recorded as voter. With fewer than three hosts one voter is kept: two would stop when
- * either does. A removed host leaves the log. Threads: the loop's. Errors are logged and
- * tried again at a later tick.
+ * change at a time, by the checked calls of consensus.h. What is to be done next is a
+ * function of values: voters_decide. A ready host is told to open its log (HOST_VOTER
+ * standby), is added as standby, promoted once it has caught up, and recorded as voter.
+ * With fewer than three hosts one voter is kept: two would stop when either does. A
+ * removed host leaves the log. A voter whose host has been lost for VOTERS_LOST_MS leaves
+ * it, too, when another host can take its place and all other voters are well; first the
+ * lost one goes, since nobody can be added while a voter does not answer, and two of two
+ * stand a loss no worse than two of three. A host whose change failed rests a while, and
+ * the others come before it. Threads: the loop's. Errors are logged and tried again at a
+ * later tick.
  */
 #pragma once
 
 #include "agent/control.h"
 #include "base/clock.h"
+#include "consensus/consensus.h"
+#include "model/objects.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define VOTERS_TARGET   3
 #define VOTERS_RETRY_MS 500
+/* Hosts that are rebooted or repaired by hand are back in minutes, with their log; until
+ * then the others decide without them, and nothing is won by copying the log elsewhere.
+ */
+#define VOTERS_LOST_MS     (UINT64_C(5) * 60 * 1000)
+#define VOTERS_REST_MS     2000 /* after a change that failed; doubles with each one */
+#define VOTERS_REST_MAX_MS 60000
+
+/* One host, as the decision sees it. */
+struct voters_host {
+    uint64_t uid;
+    enum host_phase phase;
+    bool drain;
+    enum voter_role recorded; /* in the replicated state */
+    enum consensus_role role; /* in the log's configuration */
+    bool recent;              /* the log's leader has heard of it just now */
+    bool self;                /* the leader's own host */
+    uint64_t lost_ms;         /* lost for so long; 0: it is not */
+    unsigned failures;        /* changes that failed, in a row */
+    bool rests;               /* not again yet */
+};
+
+enum voters_step {
+    VOTERS_STEP_NONE = 0,
+    VOTERS_STEP_REMOVE,         /* from the log */
+    VOTERS_STEP_RECORD_NONE,    /* in the replicated state */
+    VOTERS_STEP_RECORD_STANDBY, /* its orders tell it to open its log */
+    VOTERS_STEP_RECORD_VOTER,
+    VOTERS_STEP_ADD, /* as standby */
+    VOTERS_STEP_PROMOTE,
+};
+
+/* What to do next, and with which of the hosts (*ret_index; unset for NONE). strangers:
+ * voters of the log that no host is known for: they count, and never answer. Pure. */
+enum voters_step voters_decide(const struct voters_host *hosts,
+                               unsigned count,
+                               unsigned strangers,
+                               unsigned *ret_index);
 
 struct voters;
 

@@ -1,0 +1,362 @@
+/* Goal: the log's members follow the hosts: three that are well, one change at a time,
+ * and never a change that the voters left could not outlive. Method: the decision is a
+ * function of values; a small cluster made of those values carries out each step as the
+ * log and the state would, also in random weather. */
+#include "agent/voters.h"
+#include "base/random.h"
+#include "support/test_main.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define HOSTS_MAX 7
+
+static struct voters_host hosts[HOSTS_MAX];
+static unsigned host_count;
+static char trail[512]; /* "remove 1, record-none 1, " */
+
+static const char *const step_names[] = {
+    [VOTERS_STEP_NONE] = "none",
+    [VOTERS_STEP_REMOVE] = "remove",
+    [VOTERS_STEP_RECORD_NONE] = "record-none",
+    [VOTERS_STEP_RECORD_STANDBY] = "record-standby",
+    [VOTERS_STEP_RECORD_VOTER] = "record-voter",
+    [VOTERS_STEP_ADD] = "add",
+    [VOTERS_STEP_PROMOTE] = "promote",
+};
+
+/* Host 0 leads; the first `voters` hosts vote, the others are only ready. */
+static void cluster(unsigned count, unsigned voters)
+{
+    memset(hosts, 0, sizeof(hosts));
+    trail[0] = '\0';
+    host_count = count;
+    for (unsigned i = 0; i < count; i++) {
+        hosts[i].uid = i + 1;
+        hosts[i].self = i == 0;
+        hosts[i].recent = i > 0;
+        if (i < voters) {
+            hosts[i].recorded = VOTER_VOTER;
+            hosts[i].role = CONSENSUS_ROLE_VOTER;
+        }
+    }
+}
+
+static void lose(unsigned index, uint64_t for_ms)
+{
+    hosts[index].phase = HOST_PHASE_LOST;
+    hosts[index].recent = false;
+    hosts[index].lost_ms = for_ms;
+}
+
+static void carry_out(enum voters_step step, struct voters_host *host)
+{
+    switch (step) {
+    case VOTERS_STEP_REMOVE:
+        host->role = CONSENSUS_ROLE_NONE;
+        break;
+    case VOTERS_STEP_RECORD_NONE:
+        host->recorded = VOTER_NONE;
+        break;
+    case VOTERS_STEP_RECORD_STANDBY:
+        host->recorded = VOTER_STANDBY;
+        break;
+    case VOTERS_STEP_RECORD_VOTER:
+        host->recorded = VOTER_VOTER;
+        break;
+    case VOTERS_STEP_ADD:
+        host->role = CONSENSUS_ROLE_STANDBY;
+        break;
+    default:
+        host->role = CONSENSUS_ROLE_VOTER;
+        break;
+    }
+    host->failures = 0;
+}
+
+static enum voters_step decide(unsigned *ret_index)
+{
+    return voters_decide(hosts, host_count, 0, ret_index);
+}
+
+/* Until nothing is left to do. */
+static void settle(void)
+{
+    unsigned index = 0;
+    enum voters_step step;
+    for (unsigned turn = 0; (step = decide(&index)) != VOTERS_STEP_NONE; turn++) {
+        size_t used = strlen(trail);
+        ck_assert_msg(turn < 50, "it never ends: %s", trail);
+        (void)snprintf(trail + used, sizeof(trail) - used, "%s %u, ", step_names[step],
+                       index);
+        carry_out(step, &hosts[index]);
+    }
+}
+
+static unsigned voting(void)
+{
+    unsigned count = 0;
+    for (unsigned i = 0; i < host_count; i++) {
+        count += hosts[i].role == CONSENSUS_ROLE_VOTER ? 1U : 0U;
+    }
+    return count;
+}
+
+START_TEST(two_hosts_keep_one_voter)
+{
+    cluster(2, 1);
+
+    settle();
+
+    ck_assert_str_eq(trail, "");
+}
+END_TEST
+
+START_TEST(the_third_host_makes_three_voters_one_step_at_a_time)
+{
+    cluster(3, 1);
+
+    settle();
+
+    ck_assert_str_eq(trail, "record-standby 1, add 1, promote 1, record-voter 1, "
+                            "record-standby 2, add 2, promote 2, record-voter 2, ");
+}
+END_TEST
+
+START_TEST(three_voters_are_enough)
+{
+    cluster(5, 3);
+
+    settle();
+
+    ck_assert_str_eq(trail, "");
+}
+END_TEST
+
+START_TEST(a_voter_lost_for_good_is_replaced)
+{
+    cluster(5, 3);
+    hosts[3].drain = true; /* no candidate */
+    lose(1, VOTERS_LOST_MS);
+
+    settle();
+
+    ck_assert_str_eq(trail, "remove 1, record-none 1, record-standby 4, add 4, "
+                            "promote 4, record-voter 4, ");
+}
+END_TEST
+
+START_TEST(a_voter_lost_for_a_while_is_waited_for)
+{
+    cluster(4, 3);
+    lose(1, VOTERS_LOST_MS - 1);
+
+    settle();
+
+    ck_assert_str_eq(trail, "");
+}
+END_TEST
+
+START_TEST(a_lost_voter_stays_while_nobody_can_take_its_place)
+{
+    cluster(4, 3);
+    lose(1, VOTERS_LOST_MS);
+    hosts[3].phase = _i == 0 ? HOST_PHASE_SUSPECT : HOST_PHASE_READY;
+    hosts[3].drain = _i == 1;
+    hosts[3].rests = _i == 2;
+
+    settle();
+
+    ck_assert_str_eq(trail, "");
+}
+END_TEST
+
+START_TEST(nothing_is_changed_while_another_voter_is_not_well)
+{
+    cluster(7,
+            _i < 2 ? 3 : 5); /* of five, a majority is left, and the log would refuse */
+    lose(1, VOTERS_LOST_MS);
+    if (_i % 2 == 0) {
+        hosts[2].phase = HOST_PHASE_SUSPECT;
+    } else {
+        hosts[2].recent = false; /* its heartbeats come, its log does not follow */
+    }
+
+    settle();
+
+    ck_assert_str_eq(trail, "");
+}
+END_TEST
+
+START_TEST(a_stranger_with_a_vote_counts_and_is_never_well)
+{
+    unsigned index = 0;
+    cluster(4, 2);
+    lose(1, VOTERS_LOST_MS); /* of three voters only the leader is well */
+
+    ck_assert_int_eq(voters_decide(hosts, host_count, 1, &index), VOTERS_STEP_NONE);
+}
+END_TEST
+
+START_TEST(a_replaced_voter_that_comes_back_is_a_candidate_like_others)
+{
+    cluster(4, 3);
+    lose(1, VOTERS_LOST_MS);
+    settle();
+    hosts[1].phase = HOST_PHASE_READY;
+    hosts[1].recent = true;
+    hosts[1].lost_ms = 0;
+    trail[0] = '\0';
+
+    settle();
+    ck_assert_str_eq(trail, "");
+
+    lose(2, VOTERS_LOST_MS);
+    settle();
+    ck_assert_str_eq(trail, "remove 2, record-none 2, record-standby 1, add 1, "
+                            "promote 1, record-voter 1, ");
+}
+END_TEST
+
+START_TEST(a_newcomer_that_failed_lets_the_others_go_first)
+{
+    unsigned index = 0;
+    cluster(4, 2);
+    hosts[2].recorded = VOTER_STANDBY; /* begun */
+    ck_assert_int_eq(decide(&index), VOTERS_STEP_ADD);
+    ck_assert_uint_eq(index, 2);
+
+    hosts[2].failures = 1;
+
+    ck_assert_int_eq(decide(&index), VOTERS_STEP_RECORD_STANDBY);
+    ck_assert_uint_eq(index, 3);
+    hosts[3].failures = 2;
+    ck_assert_int_eq(decide(&index), VOTERS_STEP_ADD);
+    ck_assert_uint_eq(index, 2);
+}
+END_TEST
+
+START_TEST(a_host_that_rests_is_left_alone)
+{
+    unsigned index = 0;
+    cluster(3, 2);
+    hosts[2].rests = true;
+
+    ck_assert_int_eq(decide(&index), VOTERS_STEP_NONE);
+}
+END_TEST
+
+START_TEST(a_removed_host_leaves_the_log_unless_it_leads)
+{
+    cluster(4, 3);
+    hosts[0].phase = HOST_PHASE_REMOVED;
+    hosts[2].phase = HOST_PHASE_REMOVED;
+
+    settle();
+
+    ck_assert_str_eq(trail, "remove 2, ");
+}
+END_TEST
+
+/* ---- in all weather ---- */
+
+static bool is_well(const struct voters_host *host)
+{
+    return host->phase == HOST_PHASE_READY && (host->recent || host->self);
+}
+
+/* What must hold of a step before it is carried out. */
+static void assert_safe(enum voters_step step, unsigned index)
+{
+    unsigned others = 0;
+    unsigned well = 0;
+    for (unsigned i = 0; i < host_count; i++) {
+        bool other = i != index && hosts[i].role == CONSENSUS_ROLE_VOTER;
+        others += other ? 1U : 0U;
+        well += other && is_well(&hosts[i]) ? 1U : 0U;
+    }
+    if (step == VOTERS_STEP_REMOVE && hosts[index].phase != HOST_PHASE_REMOVED) {
+        ck_assert_uint_ge(others, 2);
+        ck_assert_uint_eq(well, others);
+        ck_assert_uint_eq(hosts[index].phase, HOST_PHASE_LOST);
+        ck_assert_uint_ge(hosts[index].lost_ms, VOTERS_LOST_MS);
+    }
+    if (step == VOTERS_STEP_REMOVE) {
+        ck_assert(!hosts[index].self);
+    }
+    if (step == VOTERS_STEP_PROMOTE || step == VOTERS_STEP_ADD) {
+        ck_assert_uint_lt(voting(), VOTERS_TARGET);
+        ck_assert_uint_eq(hosts[index].phase, HOST_PHASE_READY);
+    }
+}
+
+static void change_weather(struct random *random)
+{
+    struct voters_host *host = &hosts[1 + random_below(random, host_count - 1)];
+    host->phase = (enum host_phase)random_below(random, HOST_PHASE_REMOVED);
+    host->recent = host->phase == HOST_PHASE_READY && random_below(random, 4) != 0;
+    host->lost_ms =
+        host->phase == HOST_PHASE_LOST ? random_below(random, 2 * VOTERS_LOST_MS) : 0;
+    host->drain = random_below(random, 4) == 0;
+    host->rests = random_below(random, 4) == 0;
+    host->failures = (unsigned)random_below(random, 3);
+}
+
+static void calm_down(void)
+{
+    for (unsigned i = 0; i < host_count; i++) {
+        hosts[i].phase = HOST_PHASE_READY;
+        hosts[i].recent = true;
+        hosts[i].drain = hosts[i].rests = false;
+        hosts[i].lost_ms = 0;
+    }
+}
+
+START_TEST(no_weather_leads_to_an_unsafe_change_and_calm_brings_three_voters)
+{
+    struct random random;
+    random_seed(&random, (uint64_t)_i + 1);
+    cluster(3 + (unsigned)random_below(&random, HOSTS_MAX - 2), 3);
+    for (unsigned turn = 0; turn < 2000; turn++) {
+        unsigned index = 0;
+        change_weather(&random);
+        enum voters_step step = decide(&index);
+        if (step != VOTERS_STEP_NONE) {
+            assert_safe(step, index);
+            if (random_below(&random, 4) != 0) { /* else it fails */
+                carry_out(step, &hosts[index]);
+            }
+        }
+        ck_assert_uint_le(voting(), VOTERS_TARGET);
+        ck_assert_uint_ge(voting(), 2);
+    }
+
+    calm_down();
+    settle();
+
+    ck_assert_uint_eq(voting(), VOTERS_TARGET);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("voters");
+    TCase *tests = tcase_create("voters");
+    tcase_set_timeout(tests, 60);
+    tcase_add_test(tests, two_hosts_keep_one_voter);
+    tcase_add_test(tests, the_third_host_makes_three_voters_one_step_at_a_time);
+    tcase_add_test(tests, three_voters_are_enough);
+    tcase_add_test(tests, a_voter_lost_for_good_is_replaced);
+    tcase_add_test(tests, a_voter_lost_for_a_while_is_waited_for);
+    tcase_add_loop_test(tests, a_lost_voter_stays_while_nobody_can_take_its_place, 0, 3);
+    tcase_add_loop_test(tests, nothing_is_changed_while_another_voter_is_not_well, 0, 4);
+    tcase_add_test(tests, a_stranger_with_a_vote_counts_and_is_never_well);
+    tcase_add_test(tests, a_replaced_voter_that_comes_back_is_a_candidate_like_others);
+    tcase_add_test(tests, a_newcomer_that_failed_lets_the_others_go_first);
+    tcase_add_test(tests, a_host_that_rests_is_left_alone);
+    tcase_add_test(tests, a_removed_host_leaves_the_log_unless_it_leads);
+    tcase_add_loop_test(
+        tests, no_weather_leads_to_an_unsafe_change_and_calm_brings_three_voters, 0, 20);
+    suite_add_tcase(suite, tests);
+    return test_main_run(suite);
+}
