@@ -290,6 +290,12 @@ struct serving {
 
 static void serve_next(struct image_pull *pull);
 
+static void serving_free(struct serving *serving)
+{
+    free(serving->chunk.data.data);
+    free(serving);
+}
+
 static void serve_read(uv_work_t *request)
 {
     struct serving *serving = request->data;
@@ -312,8 +318,7 @@ static void serve_send(uv_work_t *request, int status)
                             &serving->chunk); /* no room: it is asked again */
         }
     }
-    free(serving->chunk.data.data);
-    free(serving);
+    serving_free(serving);
     if (pull != NULL) {
         serve_next(pull);
     }
@@ -408,11 +413,17 @@ struct image_pull *image_pull_free(struct image_pull *pull)
     for (unsigned i = 0; i < pull->wanted_count; i++) {
         image_part_close(pull->wanted[i].part);
     }
+    bool being_read = true; /* the first; the others have not been given to the pool */
     LIST_EACH_SAFE (item, &pull->serving) {
         struct serving *serving = LIST_ITEM(item, struct serving, link);
         list_remove(item);
         serving->pull = NULL;
-        (void)uv_cancel((uv_req_t *)&serving->request); /* too late is fine */
+        if (being_read) {
+            (void)uv_cancel((uv_req_t *)&serving->request); /* too late is fine */
+        } else {
+            serving_free(serving);
+        }
+        being_read = false;
     }
     free(pull);
     return NULL;

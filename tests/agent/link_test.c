@@ -1,0 +1,206 @@
+/* Goal: a message reaches the member it is for, with the sender's name told by its key;
+ * strangers are heard only where they may join. Method: whole links over loopback. */
+#include "link_fixture.h"
+
+struct heard {
+    unsigned count;
+    uint64_t from;
+    enum message_type type;
+    uint64_t round;
+    bool inside; /* a call of ours is on the stack */
+};
+
+static struct heard heard[RACK_HOSTS_MAX];
+
+static void hear_confirm(struct rack_host *host,
+                         const struct msg_member *from,
+                         enum message_type type,
+                         void *message)
+{
+    struct heard *note = host->context;
+    ck_assert(!note->inside);
+    note->count++;
+    note->from = from->uid;
+    note->type = type;
+    note->round = ((const struct msg_confirm *)message)->round;
+}
+
+static void listen_all(void)
+{
+    memset(heard, 0, sizeof(heard));
+    for (unsigned i = 0; i < rack.count; i++) {
+        rack.hosts[i].hear = hear_confirm;
+        rack.hosts[i].context = &heard[i];
+    }
+}
+
+static int ask(unsigned from, uint64_t to, uint64_t round)
+{
+    const struct msg_confirm question = {.term = 3, .round = round};
+    return link_send(rack.hosts[from].link, to, MESSAGE_CONFIRM, &question);
+}
+
+/* Messages of strangers that a host has dropped. */
+static uint64_t strangers(unsigned index)
+{
+    struct mesh_stats stats;
+    link_stats(rack.hosts[index].link, &stats);
+    return stats.dropped_stranger;
+}
+
+START_TEST(members_hear_each_other_by_name)
+{
+    rack_start(3);
+    listen_all();
+
+    ck_assert_int_eq(ask(0, 3, 7), 0);
+    RACK_WAIT(heard[2].count == 1);
+    ck_assert_int_eq(ask(2, 1, 8), 0);
+    RACK_WAIT(heard[0].count == 1);
+
+    ck_assert_uint_eq(heard[2].from, 1);
+    ck_assert_uint_eq(heard[2].round, 7);
+    ck_assert_int_eq(heard[2].type, MESSAGE_CONFIRM);
+    ck_assert_uint_eq(heard[0].from, 3);
+    ck_assert_uint_eq(heard[0].round, 8);
+    ck_assert_uint_eq(heard[1].count, 0);
+    rack_stop();
+}
+END_TEST
+
+START_TEST(a_message_to_ourselves_comes_on_a_later_turn)
+{
+    rack_start(1);
+    listen_all();
+
+    heard[0].inside = true;
+    ck_assert_int_eq(ask(0, 1, 7), 0);
+    heard[0].inside = false;
+    RACK_WAIT(heard[0].count == 1);
+
+    ck_assert_uint_eq(heard[0].from, 1);
+    ck_assert(link_is_up(rack.hosts[0].link, 1));
+    rack_stop();
+}
+END_TEST
+
+START_TEST(who_is_no_member_is_not_found)
+{
+    rack_start(1);
+
+    ck_assert_int_eq(ask(0, 9, 7), BERTH_ENOTFOUND);
+    ck_assert(!link_is_up(rack.hosts[0].link, 9));
+    rack_stop();
+}
+END_TEST
+
+START_TEST(who_is_no_longer_a_member_is_not_heard)
+{
+    rack_start(3);
+    listen_all();
+    host_knows(&rack.hosts[0], 2); /* h3 is out, and does not know it */
+
+    ck_assert_int_eq(ask(2, 1, 7), 0);
+    RACK_WAIT(strangers(0) > 0); /* it has arrived, and was dropped */
+    ck_assert_int_eq(ask(1, 1, 8), 0);
+    RACK_WAIT(heard[0].count > 0);
+
+    ck_assert_uint_eq(heard[0].count, 1);
+    ck_assert_uint_eq(heard[0].from, 2);
+    ck_assert_int_eq(ask(0, 3, 9), BERTH_ENOTFOUND);
+    rack_stop();
+}
+END_TEST
+
+START_TEST(a_host_that_dies_and_comes_back_is_seen_to)
+{
+    rack_start(2);
+    listen_all();
+
+    host_down(&rack.hosts[1]);
+    RACK_WAIT(rack.hosts[0].downs == 1);
+    ck_assert(!link_is_up(rack.hosts[0].link, 2));
+    host_up(&rack.hosts[1]);
+    RACK_WAIT(rack.hosts[0].ups == 2);
+
+    ck_assert_int_eq(ask(0, 2, 7), 0);
+    RACK_WAIT(heard[1].count == 1);
+    rack_stop();
+}
+END_TEST
+
+/* ---- joining ---- */
+
+static struct {
+    unsigned asked;
+    unsigned answered;
+    uint64_t uid;
+    char name[NAME_SIZE];
+} joining;
+
+static void
+let_in(struct rack_host *host, const struct mesh_key *guest, struct msg_join *join)
+{
+    struct msg_join_reply reply;
+    record_init(&msg_join_reply_record, &reply);
+    reply.uid = 42;
+    joining.asked++;
+    memcpy(joining.name, join->name, sizeof(joining.name));
+    ck_assert_int_eq(link_join_reply(host->link, guest, &reply), 0);
+    record_fini(&msg_join_reply_record, &reply);
+}
+
+static void note_reply(struct rack_host *host, struct msg_join_reply *reply)
+{
+    (void)host;
+    joining.answered++;
+    joining.uid = reply->uid;
+}
+
+static void ask_to_join(struct rack_host *guest, const struct rack_host *host)
+{
+    struct msg_join join;
+    struct err err = {0};
+    record_init(&msg_join_record, &join);
+    (void)snprintf(join.name, sizeof(join.name), "newcomer");
+    int r = link_join(guest->link, &host->identity.key, host->identity.address,
+                      host->identity.mesh_port + LINK_JOIN_PORT_OFFSET, &join, &err);
+    ck_assert_msg(r == 0, "%s", err.text);
+    record_fini(&msg_join_record, &join);
+}
+
+START_TEST(a_stranger_is_heard_where_guests_are_allowed_and_answered)
+{
+    memset(&joining, 0, sizeof(joining));
+    rack_start(2);
+    host_knows(&rack.hosts[0], 1);
+    host_knows(&rack.hosts[1], 0);
+    rack.hosts[0].hear_join = let_in;
+    rack.hosts[1].hear_join_reply = note_reply;
+
+    link_guests_allow(rack.hosts[0].link, true);
+    ask_to_join(&rack.hosts[1], &rack.hosts[0]);
+    RACK_WAIT(joining.answered == 1);
+
+    ck_assert_uint_eq(joining.asked, 1);
+    ck_assert_str_eq(joining.name, "newcomer");
+    ck_assert_uint_eq(joining.uid, 42);
+    link_join_end(rack.hosts[1].link, &rack.hosts[0].identity.key);
+    rack_stop();
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("link");
+    TCase *tests = tcase_create("link");
+    tcase_set_timeout(tests, 60);
+    tcase_add_test(tests, members_hear_each_other_by_name);
+    tcase_add_test(tests, a_message_to_ourselves_comes_on_a_later_turn);
+    tcase_add_test(tests, who_is_no_member_is_not_found);
+    tcase_add_test(tests, who_is_no_longer_a_member_is_not_heard);
+    tcase_add_test(tests, a_host_that_dies_and_comes_back_is_seen_to);
+    tcase_add_test(tests, a_stranger_is_heard_where_guests_are_allowed_and_answered);
+    suite_add_tcase(suite, tests);
+    return test_main_run(suite);
+}
