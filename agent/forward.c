@@ -22,6 +22,7 @@ struct away {
     uint64_t host;
     uint64_t sent_ms;
     bool head;
+    uint64_t received; /* bytes of the answer */
     struct exchange *exchange;
 };
 
@@ -35,8 +36,9 @@ struct visiting {
     uint8_t *waiting;          /* bytes that the mesh had no room for yet */
     size_t waiting_size;
     size_t waiting_capacity;
-    bool ended; /* send END after what waits */
-    bool over;  /* nothing is sent any more */
+    uint64_t sent; /* bytes of the answer */
+    bool ended;    /* send END after what waits */
+    bool over;     /* nothing is sent any more */
 };
 
 struct forward {
@@ -191,10 +193,15 @@ void forward_on_data(struct forward *forward,
                      const struct msg_forward_data *message)
 {
     struct away *away = away_find(forward, from, message->id);
-    if (away != NULL && away->head &&
+    if (away == NULL || !away->head) {
+        return;
+    }
+    bool gap = message->offset != away->received;
+    away->received += message->data.size;
+    if (gap ||
         exchange_data(away->exchange, message->data.data, message->data.size) < 0) {
-        /* The client does not keep up; a gap would be a lie, so its stream ends and it
-         * resumes. */
+        /* The way or the client does not keep up; a gap would be a lie, so its stream
+         * ends and it resumes. */
         struct exchange *exchange = exchange_ref(away->exchange);
         away_cancelled(away);
         exchange_end(exchange);
@@ -239,6 +246,7 @@ static void visiting_pump(struct visiting *visiting)
         size_t left = visiting->waiting_size - sent;
         const struct msg_forward_data message = {
             .id = visiting->id,
+            .offset = visiting->sent,
             .data = {.data = visiting->waiting + sent,
                      .size = (uint32_t)(left < FORWARD_PIECE ? left : FORWARD_PIECE)}};
         int r = link_send(visiting->forward->link, visiting->host, MESSAGE_FORWARD_DATA,
@@ -251,6 +259,7 @@ static void visiting_pump(struct visiting *visiting)
             return;
         }
         sent += message.data.size;
+        visiting->sent += message.data.size;
     }
     visiting->waiting_size -= sent;
     if (visiting->waiting_size > 0) {

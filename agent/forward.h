@@ -4,7 +4,8 @@
  * exchanges that others sent to us (by sender and their id). An answer travels as head,
  * data and end; input and the client's going away travel the other way. A host that falls
  * silent ends its exchanges: 503 when nothing had been answered, else the stream just
- * ends. Threads: the loop's. Limits: FORWARD_MAX in each table; FORWARD_HEAD_MS until the
+ * ends; it ends, too, when a piece of it was lost on the way, for a gap would be a lie.
+ * Threads: the loop's. Limits: FORWARD_MAX in each table; FORWARD_HEAD_MS until the
  * answer begins; EXCHANGE_QUEUE_MAX bytes waiting per answer, one large piece excepted.
  */
 #pragma once

@@ -203,9 +203,11 @@ RECORD_DECLARE(msg_header, MSG_HEADER_FIELDS)
     F(S, 4, LIST, headers, "headers", msg_header, 0, 0, 32, 0, "HTTP")
 RECORD_DECLARE(msg_forward_head, MSG_FORWARD_HEAD_FIELDS)
 /* upwards (input) and downwards (data) alike */
-#define MSG_FORWARD_DATA_FIELDS(F, S)                                  \
-    F(S, 1, U64, id, "id", UNIT_NONE, 0, 1, UINT64_MAX, 0, "as asked") \
-    F(S, 2, BLOB, data, "data", none, 0, 0, RECORD_TEXT_MAX, 0, "bytes")
+#define MSG_FORWARD_DATA_FIELDS(F, S)                                    \
+    F(S, 1, U64, id, "id", UNIT_NONE, 0, 1, UINT64_MAX, 0, "as asked")   \
+    F(S, 2, BLOB, data, "data", none, 0, 0, RECORD_TEXT_MAX, 0, "bytes") \
+    F(S, 3, U64, offset, "offset", UNIT_NONE, 0, 0, UINT64_MAX, 0,       \
+      "of the answer: the mesh may drop what waits too long")
 RECORD_DECLARE(msg_forward_data, MSG_FORWARD_DATA_FIELDS)
 /* downwards: the answer is complete; upwards: the client is gone */
 #define MSG_FORWARD_END_FIELDS(F, S) \

@@ -37,6 +37,7 @@ struct rack_host {
                       const struct mesh_key *guest,
                       struct msg_join *join);
     void (*hear_join_reply)(struct rack_host *host, struct msg_join_reply *reply);
+    void (*see_peer)(struct rack_host *host, uint64_t uid, bool up);
     void *context;  /* the test's */
     unsigned ups;   /* peers that came up, all in all */
     unsigned downs; /* and went down */
@@ -90,7 +91,9 @@ static inline void rack_on_join_reply(void *context, struct msg_join_reply *repl
 static inline void rack_on_peer(void *context, uint64_t uid, bool up)
 {
     struct rack_host *host = context;
-    (void)uid;
+    if (host->see_peer != NULL) {
+        host->see_peer(host, uid, up);
+    }
     host->ups += up ? 1U : 0U;
     host->downs += up ? 0U : 1U;
 }

@@ -1,0 +1,515 @@
+/* Goal: a request that another host has to answer is answered once, whole and in order,
+ * or refused in words, whatever happens to that host or to the client. Method: real links
+ * between hosts; the handler and the client are the test's; time of the head's deadline
+ * is the test's, too. */
+#include "agent/forward.h"
+#include "link_fixture.h"
+
+/* ---- the client, and the handler on the other host ---- */
+
+struct client {
+    int status; /* 0: no head yet */
+    char type[64];
+    char header[64];
+    char *body;
+    size_t body_size;
+    size_t capacity;
+    bool ended;
+    bool released;
+    bool deaf; /* takes no data any more */
+};
+
+static struct client client;
+static struct forward *forwards[RACK_HOSTS_MAX];
+static struct exchange *arrived[4]; /* in order; ours until answered */
+static unsigned arrived_count;
+static uint64_t arrived_vm;
+static unsigned cancelled;
+static char input[64];
+static uint64_t now_ms;
+
+static uint64_t scripted_ns(void *context)
+{
+    (void)context;
+    return now_ms * NS_PER_MS;
+}
+
+static const struct clock scripted = {.now_ns = scripted_ns, .wall_ms = scripted_ns};
+
+static void client_head(void *sink,
+                        int status,
+                        const char *content_type,
+                        const struct exchange_header *headers,
+                        unsigned header_count)
+{
+    struct client *to = sink;
+    ck_assert_int_eq(to->status, 0); /* once */
+    to->status = status;
+    (void)snprintf(to->type, sizeof(to->type), "%s",
+                   content_type != NULL ? content_type : "");
+    if (header_count > 0) {
+        (void)snprintf(to->header, sizeof(to->header), "%s: %s", headers[0].name,
+                       headers[0].value);
+    }
+}
+
+static int client_data(void *sink, const void *data, size_t size)
+{
+    struct client *to = sink;
+    ck_assert_int_ne(to->status, 0);
+    if (to->deaf) {
+        return BERTH_EFULL;
+    }
+    if (to->body_size + size + 1 > to->capacity) {
+        to->capacity = to->body_size + size + 1;
+        to->body = realloc(to->body, to->capacity);
+        ck_assert_ptr_nonnull(to->body);
+    }
+    memcpy(to->body + to->body_size, data, size);
+    to->body_size += size;
+    to->body[to->body_size] = '\0';
+    return 0;
+}
+
+static void client_end(void *sink)
+{
+    struct client *to = sink;
+    ck_assert(!to->ended);
+    to->ended = true;
+}
+
+static void client_released(void *sink)
+{
+    ((struct client *)sink)->released = true;
+}
+
+static const struct exchange_sink client_sink = {.head = client_head,
+                                                 .data = client_data,
+                                                 .end = client_end,
+                                                 .released = client_released};
+
+static void note_cancel(void *context)
+{
+    (void)context;
+    cancelled++;
+}
+
+static void note_input(void *context, const void *data, size_t size)
+{
+    (void)context;
+    size_t used = strlen(input);
+    (void)snprintf(input + used, sizeof(input) - used, "%.*s", (int)size,
+                   (const char *)data);
+}
+
+static void on_arrived(void *context, struct exchange *exchange, uint64_t console_vm)
+{
+    (void)context;
+    ck_assert_uint_lt(arrived_count, 4);
+    arrived[arrived_count++] = exchange_ref(exchange);
+    arrived_vm = console_vm;
+    exchange_on_cancel(exchange, note_cancel, NULL);
+    exchange_on_input(exchange, note_input, NULL);
+}
+
+static void hear(struct rack_host *host,
+                 const struct msg_member *from,
+                 enum message_type type,
+                 void *message)
+{
+    struct forward *forward = *(struct forward **)host->context;
+    switch ((int)type) {
+    case MESSAGE_FORWARD:
+        forward_on_request(forward, from, message);
+        break;
+    case MESSAGE_FORWARD_HEAD:
+        forward_on_head(forward, from, message);
+        break;
+    case MESSAGE_FORWARD_DATA:
+        forward_on_data(forward, from, message);
+        break;
+    case MESSAGE_FORWARD_END:
+        forward_on_end(forward, from, message);
+        break;
+    case MESSAGE_FORWARD_INPUT:
+        forward_on_input(forward, from, message);
+        break;
+    case MESSAGE_FORWARD_CANCEL:
+        forward_on_cancel(forward, from, message);
+        break;
+    default:
+        break;
+    }
+}
+
+static void peer(struct rack_host *host, uint64_t uid, bool up)
+{
+    forward_on_peer(*(struct forward **)host->context, uid, up);
+}
+
+static void start(void)
+{
+    memset(&client, 0, sizeof(client));
+    memset(arrived, 0, sizeof(arrived));
+    arrived_count = cancelled = 0;
+    input[0] = '\0';
+    now_ms = 1000;
+    rack_start(2);
+    for (unsigned i = 0; i < 2; i++) {
+        forwards[i] =
+            forward_new(&rack.loop, &scripted, rack.hosts[i].link, on_arrived, NULL);
+        rack.hosts[i].context = &forwards[i];
+        rack.hosts[i].hear = hear;
+        rack.hosts[i].see_peer = peer;
+    }
+}
+
+static void stop(void)
+{
+    for (unsigned i = 0; i < arrived_count; i++) {
+        exchange_unref(arrived[i]);
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        rack.hosts[i].hear = NULL;
+        rack.hosts[i].see_peer = NULL;
+        forwards[i] = forward_free(forwards[i]);
+    }
+    rack_stop();
+    free(client.body);
+}
+
+static struct exchange *request(const char *path)
+{
+    struct exchange_request made = {
+        .method = "GET", .path = strdup(path), .query = strdup("a=b")};
+    struct exchange *exchange = exchange_new(&made, &client_sink, &client);
+    ck_assert_ptr_nonnull(exchange);
+    return exchange;
+}
+
+/* From host 1 to a host; the transport's reference is returned. */
+static struct exchange *forwarded(uint64_t host, uint64_t vm)
+{
+    struct exchange *exchange = request("/v1/vms");
+    forward_exchange(forwards[0], host, exchange, vm);
+    return exchange;
+}
+
+static struct exchange *forwarded_and_arrived(void)
+{
+    struct exchange *exchange = forwarded(2, 0);
+    RACK_WAIT(arrived_count == 1);
+    return exchange;
+}
+
+static void answer_head(unsigned index)
+{
+    static const struct exchange_header header = {"ETag", "\"7\""};
+    exchange_head(arrived[index], 200, "application/json", &header, 1);
+}
+
+/* ---- when all goes well ---- */
+
+START_TEST(an_answer_comes_back_as_it_was_given)
+{
+    start();
+    struct exchange *exchange = forwarded(2, 33);
+    RACK_WAIT(arrived_count == 1);
+    ck_assert_str_eq(exchange_request(arrived[0])->path, "/v1/vms");
+    ck_assert_str_eq(exchange_request(arrived[0])->query, "a=b");
+    ck_assert_uint_eq(arrived_vm, 33);
+
+    answer_head(0);
+    ck_assert_int_eq(exchange_data(arrived[0], "{}", 2), 0);
+    exchange_end(arrived[0]);
+    RACK_WAIT(client.ended);
+
+    ck_assert_int_eq(client.status, 200);
+    ck_assert_str_eq(client.type, "application/json");
+    ck_assert_str_eq(client.header, "ETag: \"7\"");
+    ck_assert_str_eq(client.body, "{}");
+    ck_assert_uint_eq(cancelled, 0);
+    exchange_unref(exchange);
+    ck_assert(client.released);
+    stop();
+}
+END_TEST
+
+START_TEST(a_long_answer_comes_whole_after_its_handler_has_gone)
+{
+    enum { SIZE = 12 << 20 }; /* more than the mesh's queue has room for */
+    start();
+    client.body = malloc(SIZE + 1);
+    client.capacity = SIZE + 1;
+    struct exchange *exchange = forwarded_and_arrived();
+    char *body = malloc(SIZE);
+    for (size_t i = 0; i < SIZE; i++) {
+        body[i] = (char)('a' + i % 23);
+    }
+
+    answer_head(0);
+    ck_assert_int_eq(exchange_data(arrived[0], body, SIZE), 0);
+    exchange_end(arrived[0]);
+    exchange_unref(arrived[0]);
+    arrived_count = 0;
+    RACK_WAIT(client.ended);
+
+    ck_assert_uint_eq(client.body_size, SIZE);
+    ck_assert_int_eq(memcmp(client.body, body, SIZE), 0);
+    free(body);
+    exchange_unref(exchange);
+    stop();
+}
+END_TEST
+
+START_TEST(input_travels_the_other_way)
+{
+    start();
+    struct exchange *exchange = forwarded_and_arrived();
+    answer_head(0);
+
+    exchange_input(exchange, "ls\n", 3);
+    exchange_input(exchange, "exit\n", 5);
+    RACK_WAIT(strlen(input) == 8);
+
+    ck_assert_str_eq(input, "ls\nexit\n");
+    exchange_end(arrived[0]);
+    RACK_WAIT(client.ended);
+    exchange_unref(exchange);
+    stop();
+}
+END_TEST
+
+/* ---- when it does not ---- */
+
+START_TEST(a_client_that_goes_away_is_told_to_the_handler)
+{
+    start();
+    struct exchange *exchange = forwarded_and_arrived();
+    answer_head(0);
+
+    exchange_cancel(exchange);
+    exchange_unref(exchange);
+    RACK_WAIT(cancelled == 1);
+
+    ck_assert_int_eq(exchange_data(arrived[0], "late", 4), BERTH_ECLOSED);
+    stop();
+}
+END_TEST
+
+START_TEST(a_client_that_does_not_keep_up_loses_its_stream_not_bytes_of_it)
+{
+    start();
+    struct exchange *exchange = forwarded_and_arrived();
+    answer_head(0);
+    ck_assert_int_eq(exchange_data(arrived[0], "one", 3), 0);
+    RACK_WAIT(client.body_size == 3);
+
+    client.deaf = true;
+    ck_assert_int_eq(exchange_data(arrived[0], "two", 3), 0);
+    RACK_WAIT(client.ended && cancelled == 1);
+
+    ck_assert_str_eq(client.body, "one");
+    exchange_unref(exchange);
+    stop();
+}
+END_TEST
+
+START_TEST(a_piece_lost_on_the_way_ends_the_stream_instead_of_leaving_a_gap)
+{
+    start();
+    struct exchange *exchange = forwarded_and_arrived();
+    struct msg_member from = host_member(&rack.hosts[1]);
+    struct msg_forward_data late = {
+        .id = 1,
+        .offset = 6,
+        .data = {.data = (uint8_t *)(uintptr_t) "three", .size = 5}};
+    answer_head(0);
+    ck_assert_int_eq(exchange_data(arrived[0], "one", 3), 0);
+    RACK_WAIT(client.body_size == 3);
+
+    forward_on_data(forwards[0], &from, &late); /* "two" was dropped */
+    RACK_WAIT(cancelled == 1);
+
+    ck_assert(client.ended);
+    ck_assert_str_eq(client.body, "one");
+    exchange_unref(exchange);
+    stop();
+}
+END_TEST
+
+START_TEST(a_host_that_dies_before_its_answer_is_answered_for)
+{
+    start();
+    struct exchange *exchange = forwarded_and_arrived();
+
+    forwards[1] = forward_free(forwards[1]);
+    rack.hosts[1].hear = NULL;
+    rack.hosts[1].see_peer = NULL;
+    host_down(&rack.hosts[1]);
+    RACK_WAIT(client.ended);
+
+    ck_assert_int_eq(client.status, 503);
+    ck_assert_str_eq(client.header, "Retry-After: 1");
+    ck_assert_ptr_nonnull(strstr(client.body, "the connection to it was lost"));
+    ck_assert_uint_eq(cancelled, 1); /* and its handler was told, when it ended */
+    exchange_unref(exchange);
+    stop();
+}
+END_TEST
+
+START_TEST(a_host_that_dies_in_its_answer_ends_the_stream)
+{
+    start();
+    struct exchange *exchange = forwarded_and_arrived();
+    answer_head(0);
+    ck_assert_int_eq(exchange_data(arrived[0], "half", 4), 0);
+    RACK_WAIT(client.body_size == 4);
+
+    forwards[1] = forward_free(forwards[1]);
+    rack.hosts[1].hear = NULL;
+    rack.hosts[1].see_peer = NULL;
+    host_down(&rack.hosts[1]);
+    RACK_WAIT(client.ended);
+
+    ck_assert_int_eq(client.status, 200);
+    ck_assert_str_eq(client.body, "half");
+    exchange_unref(exchange);
+    stop();
+}
+END_TEST
+
+START_TEST(an_asker_that_dies_is_told_to_the_handler)
+{
+    start();
+    struct exchange *exchange = forwarded_and_arrived();
+
+    forwards[0] = forward_free(forwards[0]);
+    rack.hosts[0].hear = NULL;
+    rack.hosts[0].see_peer = NULL;
+    host_down(&rack.hosts[0]);
+    RACK_WAIT(cancelled == 1);
+
+    ck_assert_int_eq(exchange_data(arrived[0], "late", 4), BERTH_ECLOSED);
+    exchange_unref(exchange);
+    stop();
+}
+END_TEST
+
+START_TEST(a_host_that_never_answers_is_not_waited_for)
+{
+    start();
+    struct exchange *exchange = forwarded_and_arrived();
+    now_ms += FORWARD_HEAD_MS - 1;
+    for (unsigned turn = 0; turn < 60; turn++) { /* past its tick: not yet */
+        uv_run(&rack.loop, UV_RUN_ONCE);
+    }
+    ck_assert(!client.ended);
+
+    now_ms += 1;
+    RACK_WAIT(client.ended);
+
+    ck_assert_int_eq(client.status, 503);
+    ck_assert_ptr_nonnull(strstr(client.body, "may still have been done"));
+    answer_head(0); /* too late, and harmless */
+    exchange_end(arrived[0]);
+    exchange_unref(exchange);
+    stop();
+}
+END_TEST
+
+START_TEST(an_answer_that_has_begun_may_take_its_time)
+{
+    start();
+    struct exchange *exchange = forwarded_and_arrived();
+    answer_head(0);
+    RACK_WAIT(client.status == 200);
+    now_ms += 100 * (uint64_t)FORWARD_HEAD_MS;
+    for (unsigned turn = 0; turn < 60; turn++) {
+        uv_run(&rack.loop, UV_RUN_ONCE);
+    }
+
+    ck_assert_int_eq(exchange_data(arrived[0], "news", 4), 0);
+    exchange_end(arrived[0]);
+    RACK_WAIT(client.ended);
+
+    ck_assert_str_eq(client.body, "news");
+    exchange_unref(exchange);
+    stop();
+}
+END_TEST
+
+START_TEST(who_is_no_member_cannot_answer)
+{
+    start();
+
+    struct exchange *exchange = forwarded(9, 0);
+
+    ck_assert(client.ended);
+    ck_assert_int_eq(client.status, 503);
+    exchange_unref(exchange);
+    stop();
+}
+END_TEST
+
+START_TEST(a_host_that_goes_down_answers_what_it_has_sent_away)
+{
+    start();
+    struct exchange *exchange = forwarded_and_arrived();
+
+    forwards[0] = forward_free(forwards[0]);
+    rack.hosts[0].hear = NULL;
+    rack.hosts[0].see_peer = NULL;
+
+    ck_assert(client.ended);
+    ck_assert_int_eq(client.status, 503);
+    ck_assert_ptr_nonnull(strstr(client.body, "going down"));
+    exchange_unref(exchange);
+    stop();
+}
+END_TEST
+
+START_TEST(another_hosts_answer_to_our_exchange_is_not_taken)
+{
+    start();
+    struct exchange *exchange = forwarded_and_arrived();
+    struct msg_member stranger = {.uid = 3, .name = "h3"};
+    const struct msg_forward_head head = {.id = 1, .status = 200};
+    const struct msg_forward_end end = {.id = 1};
+
+    forward_on_head(forwards[0], &stranger, &head);
+    forward_on_end(forwards[0], &stranger, &end);
+    ck_assert(client.status == 0 && !client.ended);
+
+    answer_head(0);
+    exchange_end(arrived[0]);
+    RACK_WAIT(client.ended);
+    exchange_unref(exchange);
+    stop();
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("forward");
+    TCase *tests = tcase_create("forward");
+    tcase_set_timeout(tests, 60);
+    tcase_add_test(tests, an_answer_comes_back_as_it_was_given);
+    tcase_add_test(tests, a_long_answer_comes_whole_after_its_handler_has_gone);
+    tcase_add_test(tests, input_travels_the_other_way);
+    tcase_add_test(tests, a_client_that_goes_away_is_told_to_the_handler);
+    tcase_add_test(tests,
+                   a_client_that_does_not_keep_up_loses_its_stream_not_bytes_of_it);
+    tcase_add_test(tests,
+                   a_piece_lost_on_the_way_ends_the_stream_instead_of_leaving_a_gap);
+    tcase_add_test(tests, a_host_that_dies_before_its_answer_is_answered_for);
+    tcase_add_test(tests, a_host_that_dies_in_its_answer_ends_the_stream);
+    tcase_add_test(tests, an_asker_that_dies_is_told_to_the_handler);
+    tcase_add_test(tests, a_host_that_never_answers_is_not_waited_for);
+    tcase_add_test(tests, an_answer_that_has_begun_may_take_its_time);
+    tcase_add_test(tests, who_is_no_member_cannot_answer);
+    tcase_add_test(tests, a_host_that_goes_down_answers_what_it_has_sent_away);
+    tcase_add_test(tests, another_hosts_answer_to_our_exchange_is_not_taken);
+    suite_add_tcase(suite, tests);
+    return test_main_run(suite);
+}
