@@ -29,6 +29,7 @@ struct rack_host {
     struct identity identity;
     struct members members;
     struct link *link; /* NULL: down */
+    enum voter_role voter;
     void (*hear)(struct rack_host *host,
                  const struct msg_member *from,
                  enum message_type type,
@@ -137,6 +138,7 @@ static inline struct msg_member host_member(const struct rack_host *host)
         .address = host->identity.address,
         .mesh_port = host->identity.mesh_port,
         .raft_port = host->identity.raft_port,
+        .voter = host->voter,
     };
     memcpy(member.name, host->identity.name, sizeof(member.name));
     return member;
@@ -168,6 +170,7 @@ static inline void host_init(struct rack_host *host, unsigned number)
     (void)snprintf(host->identity.name, NAME_SIZE, "h%u", number);
     host->identity.uid = number;
     host->identity.cluster_id = 1;
+    host->voter = VOTER_VOTER;
     host->identity.address =
         0x7f000000u | (pid & 0x7fff) << 8 | (pid >> 15 & 0x1f) << 3 | number;
     host->identity.mesh_port = RACK_MESH_PORT;

@@ -1,0 +1,572 @@
+/* Goal: a host runs what it is ordered to, once, and only while its lease allows it.
+ * Method: a real worker with real VM processes of the fake engine and a real link; the
+ * other end of the link is the test, which plays the leader; the clock that leases are
+ * counted by is the test's. In a network namespace of its own, for the worker puts
+ * tenant networks right. */
+#include "agent/engine_fake.h"
+#include "agent/worker.h"
+#include "link_fixture.h"
+
+#include <net/if.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+#define L_MS     6000 /* the lease, model.md */
+#define PAUSE_MS (L_MS * 7 / 10)
+#define KILL_MS  (L_MS * 9 / 10)
+#define FENCED   11 /* may be restarted elsewhere */
+#define WAITS    12 /* waits for its host */
+#define TERM     5
+
+static uint64_t now_ms;
+static struct worker *worker;
+static struct image_store *images;
+static struct host_facts facts = {.cores = 2, .memory_bytes = 1 * GIB, .kernel = "test"};
+static struct digest kernel;
+static unsigned delivered; /* orders that have reached the worker */
+static uint64_t forgotten; /* the VM that was, last */
+
+/* What the leader has heard. */
+static struct {
+    bool acks;
+    uint64_t sequence;
+    uint64_t boot;
+    unsigned beats;
+    enum phase phases[2]; /* of FENCED and WAITS; PENDING: not seen */
+    uint64_t epochs[2];
+    char reasons[2][256];
+} leader;
+
+static uint64_t scripted_ns(void *context)
+{
+    (void)context;
+    return now_ms * NS_PER_MS;
+}
+
+static uint64_t scripted_wall_ms(void *context)
+{
+    (void)context;
+    return now_ms;
+}
+
+static const struct clock scripted = {.now_ns = scripted_ns, .wall_ms = scripted_wall_ms};
+
+/* ---- the two ends of the link ---- */
+
+static void worker_hears(struct rack_host *host,
+                         const struct msg_member *from,
+                         enum message_type type,
+                         void *message)
+{
+    (void)host;
+    if (worker == NULL) {
+        return;
+    }
+    if (type == MESSAGE_ORDERS) {
+        worker_on_orders(worker, from, message);
+        delivered++;
+    } else if (type == MESSAGE_ACK) {
+        worker_on_ack(worker, from, message);
+    }
+}
+
+static void ack(uint64_t sequence)
+{
+    const struct msg_ack message = {
+        .sequence = sequence, .boot = leader.boot, .leader = 2, .term = TERM};
+    ck_assert_int_eq(link_send(rack.hosts[1].link, 1, MESSAGE_ACK, &message), 0);
+}
+
+static void leader_hears(struct rack_host *host,
+                         const struct msg_member *from,
+                         enum message_type type,
+                         void *message)
+{
+    const struct msg_heartbeat *heartbeat = message;
+    (void)host;
+    (void)from;
+    if (type != MESSAGE_HEARTBEAT) {
+        return;
+    }
+    leader.beats++;
+    leader.sequence = heartbeat->sequence;
+    leader.boot = heartbeat->boot;
+    memset(leader.phases, 0, sizeof(leader.phases));
+    for (uint32_t i = 0; i < heartbeat->vms.count; i++) {
+        const struct msg_vm_seen *seen = &heartbeat->vms.items[i];
+        ck_assert(seen->vm == FENCED || seen->vm == WAITS);
+        leader.phases[seen->vm - FENCED] = (enum phase)seen->phase;
+        leader.epochs[seen->vm - FENCED] = seen->epoch;
+        (void)snprintf(leader.reasons[seen->vm - FENCED], 256, "%s",
+                       seen->reason != NULL ? seen->reason : "");
+    }
+    if (leader.acks) {
+        ack(heartbeat->sequence);
+    }
+}
+
+/* ---- arranging ---- */
+
+static void own_network(void)
+{
+    struct ifreq request = {.ifr_name = "lo", .ifr_flags = IFF_UP};
+    ck_assert_int_eq(unshare(CLONE_NEWNET), 0);
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    ck_assert_int_eq(ioctl(fd, SIOCSIFFLAGS, &request), 0);
+    ck_assert_int_eq(close(fd), 0);
+}
+
+static void members_changed(void *context)
+{
+    (void)context;
+    link_members_changed(rack.hosts[0].link);
+}
+
+static void vm_forgotten(void *context, uint64_t vm)
+{
+    (void)context;
+    forgotten = vm;
+}
+
+static uint64_t no_revision(void *context)
+{
+    (void)context;
+    return 0;
+}
+
+static void open_worker(void)
+{
+    struct err err = {0};
+    const struct worker_config config = {
+        .loop = &rack.loop,
+        .clock = &scripted,
+        .identity = &rack.hosts[0].identity,
+        .members = &rack.hosts[0].members,
+        .link = rack.hosts[0].link,
+        .images = images,
+        .facts = &facts,
+        .cpu_overcommit = HOST_OVERCOMMIT,
+        .members_changed = members_changed,
+        .vm_forgotten = vm_forgotten,
+        .revision = no_revision,
+    };
+    int r = worker_open(&config, &worker, &err);
+    ck_assert_msg(r == 0, "%s", err.text);
+}
+
+static void note_done(void *context,
+                      int code,
+                      const struct digest *digest,
+                      uint64_t size_bytes,
+                      const char *text)
+{
+    (void)size_bytes;
+    ck_assert_msg(code == 0, "%s", text);
+    kernel = *digest;
+    *(bool *)context = true;
+}
+
+static void open_images(void)
+{
+    bool done = false;
+    struct err err = {0};
+    char *folder = temp_dir_path(&rack.hosts[0].dir, "images");
+    int r = image_store_open(&rack.loop, folder, GIB, &images, &err);
+    ck_assert_msg(r == 0, "%s", err.text);
+    struct image_writer *writer = image_writer_begin(images, NULL, NULL);
+    ck_assert_int_eq(image_writer_write(writer, "kernel", 6, NULL), 0);
+    image_writer_end(writer, note_done, &done);
+    RACK_WAIT(done);
+    free(folder);
+}
+
+static void start(void)
+{
+    signal(SIGPIPE, SIG_IGN);
+    own_network();
+    memset(&leader, 0, sizeof(leader));
+    now_ms = 1000000;
+    delivered = 0;
+    forgotten = 0;
+    leader.acks = true;
+    rack_start(3);
+    open_images();
+    rack.hosts[0].hear = worker_hears;
+    rack.hosts[1].hear = leader_hears;
+    open_worker();
+}
+
+static void kill_one(void *context, const struct vm_report *report)
+{
+    (void)context;
+    if (report->pid > 0) {
+        (void)kill(report->pid, SIGKILL);
+    }
+}
+
+static void stop(void)
+{
+    vm_supervisor_each(worker_supervisor(worker), kill_one, NULL);
+    rack.hosts[0].hear = NULL;
+    rack.hosts[1].hear = NULL;
+    worker = worker_close(worker);
+    images = image_store_close(images);
+    rack_stop();
+}
+
+static void add_vm(struct record_list *list,
+                   uint64_t uid,
+                   uint64_t epoch,
+                   enum order order,
+                   enum engine engine)
+{
+    struct record_list artifacts = {0};
+    struct msg_vm *vm = record_list_add(&msg_vm_record, list);
+    ck_assert_ptr_nonnull(vm);
+    vm->vm = uid;
+    vm->epoch = epoch;
+    vm->order = order;
+    (void)snprintf(vm->name, NAME_SIZE, "vm-%u", (unsigned)uid);
+    (void)snprintf(vm->tenant, NAME_SIZE, "shop");
+    vm->machine.memory.size_bytes = 64 * MIB;
+    vm->machine.engine = engine;
+    vm->machine.lifecycle.host_failure =
+        uid == WAITS ? HOST_FAILURE_WAIT : HOST_FAILURE_RESTART;
+    struct artifact *artifact = record_list_add(&artifact_record, &artifacts);
+    ck_assert_ptr_nonnull(artifact);
+    artifact->role = ARTIFACT_KERNEL;
+    artifact->sha256 = kernel;
+    artifact->size_bytes = 6;
+    vm->image.artifacts.items = artifacts.items;
+    vm->image.artifacts.count = artifacts.count;
+}
+
+struct wish {
+    uint64_t term;
+    uint64_t revision;
+    uint64_t fenced_epoch; /* 0: not ordered */
+    uint64_t waits_epoch;
+    enum order order;
+    enum engine engine;
+};
+
+/* From host number `from` (the leader: 1); returns when they have arrived. */
+static void give(unsigned from, const struct wish *wish)
+{
+    struct msg_orders orders;
+    struct msg_member members[3];
+    struct record_list vms = {0};
+    unsigned before = delivered;
+    record_init(&msg_orders_record, &orders);
+    orders.host = 1;
+    orders.term = wish->term;
+    orders.revision = wish->revision;
+    for (unsigned i = 0; i < 3; i++) {
+        members[i] = host_member(&rack.hosts[i]);
+    }
+    orders.members.items = members;
+    orders.members.count = 3;
+    if (wish->fenced_epoch != 0) {
+        add_vm(&vms, FENCED, wish->fenced_epoch, wish->order, wish->engine);
+    }
+    if (wish->waits_epoch != 0) {
+        add_vm(&vms, WAITS, wish->waits_epoch, wish->order, wish->engine);
+    }
+    orders.vms.items = vms.items;
+    orders.vms.count = vms.count;
+    ck_assert_int_eq(link_send(rack.hosts[from].link, 1, MESSAGE_ORDERS, &orders), 0);
+    orders.members = (struct msg_member_list){0};
+    record_fini(&msg_orders_record, &orders);
+    RACK_WAIT(delivered == before + 1);
+}
+
+static const struct wish both = {.term = TERM,
+                                 .revision = 10,
+                                 .fenced_epoch = 1,
+                                 .waits_epoch = 1,
+                                 .engine = ENGINE_FAKE};
+
+static bool known(uint64_t uid)
+{
+    struct vm_report report;
+    return vm_supervisor_report(worker_supervisor(worker), uid, &report);
+}
+
+static struct vm_report vm(uint64_t uid)
+{
+    struct vm_report report = {0};
+    (void)vm_supervisor_report(worker_supervisor(worker), uid, &report);
+    return report;
+}
+
+static bool is(uint64_t uid, enum phase phase)
+{
+    return known(uid) && vm(uid).phase == phase;
+}
+
+/* Two heartbeats, so that everything that was due has been done. */
+static void let_pass(void)
+{
+    unsigned before = leader.beats;
+    RACK_WAIT(leader.beats >= before + 2);
+}
+
+static void start_both(void)
+{
+    start();
+    give(1, &both);
+    RACK_WAIT(is(FENCED, PHASE_READY) && is(WAITS, PHASE_READY));
+    leader.acks = false;
+    let_pass(); /* the last ack has arrived */
+}
+
+/* ---- running ---- */
+
+START_TEST(what_is_ordered_runs_and_is_told)
+{
+    start();
+
+    give(1, &both);
+    RACK_WAIT(leader.phases[0] == PHASE_READY && leader.phases[1] == PHASE_READY);
+
+    ck_assert_uint_eq(leader.epochs[0], 1);
+    ck_assert(vm(FENCED).fenced && !vm(WAITS).fenced);
+    ck_assert_uint_eq(worker_leader(worker), 2);
+    stop();
+}
+END_TEST
+
+START_TEST(without_a_lease_only_what_waits_for_its_host_is_started)
+{
+    start();
+    leader.acks = false;
+
+    give(1, &both);
+    RACK_WAIT(is(WAITS, PHASE_READY));
+    let_pass();
+    ck_assert(!known(FENCED));
+
+    leader.acks = true;
+    RACK_WAIT(is(FENCED, PHASE_READY));
+    stop();
+}
+END_TEST
+
+START_TEST(what_is_ordered_no_longer_ends_and_is_forgotten)
+{
+    struct wish rest = both;
+    start_both();
+    pid_t pid = vm(FENCED).pid;
+    rest.revision++;
+    rest.fenced_epoch = 0;
+
+    give(1, &rest);
+    RACK_WAIT(!known(FENCED));
+
+    ck_assert_int_eq(kill(pid, 0), -1);
+    ck_assert_uint_eq(forgotten, FENCED);
+    ck_assert(is(WAITS, PHASE_READY));
+    stop();
+}
+END_TEST
+
+START_TEST(a_new_epoch_ends_the_old_run_first)
+{
+    struct wish next = both;
+    start_both();
+    leader.acks = true;
+    pid_t pid = vm(FENCED).pid;
+    next.revision++;
+    next.fenced_epoch = 2;
+
+    give(1, &next);
+    while (!(is(FENCED, PHASE_READY) && vm(FENCED).epoch == 2)) {
+        ck_assert(vm(FENCED).epoch != 2 || kill(pid, 0) != 0); /* never both */
+        uv_run(&rack.loop, UV_RUN_ONCE);
+    }
+
+    ck_assert_int_ne(vm(FENCED).pid, pid);
+    stop();
+}
+END_TEST
+
+START_TEST(an_order_to_stop_is_carried_out_and_told)
+{
+    struct wish halt = both;
+    start_both();
+    halt.revision++;
+    halt.order = ORDER_STOP;
+
+    give(1, &halt);
+    RACK_WAIT(leader.phases[0] == PHASE_STOPPED && leader.phases[1] == PHASE_STOPPED);
+
+    ck_assert_int_eq(vm(FENCED).pid, 0);
+    stop();
+}
+END_TEST
+
+START_TEST(a_vm_that_cannot_be_started_is_told_with_the_reason)
+{
+    struct wish odd = both;
+    start();
+    odd.engine = ENGINE_KVM; /* not on this host */
+
+    give(1, &odd);
+    RACK_WAIT(leader.phases[1] == PHASE_FAILED);
+
+    ck_assert_msg(strstr(leader.reasons[1], "is not on this host") != NULL, "%s",
+                  leader.reasons[1]);
+    stop();
+}
+END_TEST
+
+/* ---- who may order ---- */
+
+START_TEST(old_orders_and_those_of_hosts_that_cannot_lead_are_refused)
+{
+    struct wish nothing = {.term = TERM, .revision = 11};
+    start_both();
+    pid_t pid = vm(FENCED).pid;
+    if (_i == 0) {
+        nothing.term = TERM - 1;
+    } else if (_i == 1) {
+        nothing.revision = both.revision - 1;
+    } else {
+        rack.hosts[2].voter = VOTER_NONE;
+        host_knows(&rack.hosts[0], 3);
+    }
+
+    give(_i == 2 ? 2 : 1, &nothing);
+    let_pass();
+
+    ck_assert(is(FENCED, PHASE_READY) && is(WAITS, PHASE_READY));
+    ck_assert_int_eq(vm(FENCED).pid, pid);
+    stop();
+}
+END_TEST
+
+/* ---- the lease ---- */
+
+START_TEST(silence_freezes_and_then_ends_what_may_run_elsewhere)
+{
+    start_both();
+    pid_t pid = vm(FENCED).pid;
+
+    now_ms += PAUSE_MS - 1;
+    let_pass();
+    ck_assert(!vm(FENCED).frozen);
+
+    now_ms += 1;
+    RACK_WAIT(vm(FENCED).frozen && vm_process_pid_is_stopped(pid));
+    ck_assert(!vm(WAITS).frozen && !vm_process_pid_is_stopped(vm(WAITS).pid));
+
+    now_ms += KILL_MS - PAUSE_MS - 1;
+    let_pass();
+    ck_assert_int_eq(kill(pid, 0), 0);
+
+    now_ms += 1;
+    RACK_WAIT(is(FENCED, PHASE_FAILED));
+    ck_assert_int_eq(kill(pid, 0), -1);
+    ck_assert_ptr_nonnull(strstr(vm(FENCED).reason, "its lease ended"));
+    ck_assert(is(WAITS, PHASE_READY));
+    RACK_WAIT(leader.phases[0] == PHASE_FAILED);
+    stop();
+}
+END_TEST
+
+START_TEST(a_renewed_lease_lets_frozen_vms_go_on)
+{
+    start_both();
+    pid_t pid = vm(FENCED).pid;
+    now_ms += PAUSE_MS;
+    RACK_WAIT(vm_process_pid_is_stopped(pid));
+
+    leader.acks = true;
+    RACK_WAIT(!vm(FENCED).frozen && !vm_process_pid_is_stopped(pid));
+
+    ck_assert(is(FENCED, PHASE_READY));
+    stop();
+}
+END_TEST
+
+START_TEST(a_lease_counts_from_when_the_heartbeat_was_sent)
+{
+    start_both();
+    uint64_t early = leader.sequence; /* sent before the silence */
+    now_ms += PAUSE_MS;
+    RACK_WAIT(vm(FENCED).frozen);
+
+    ack(early);
+    give(1, &both); /* behind it */
+    let_pass();
+
+    ck_assert(vm(FENCED).frozen);
+    stop();
+}
+END_TEST
+
+START_TEST(an_ack_for_another_start_of_the_daemon_renews_nothing)
+{
+    start_both();
+    now_ms += PAUSE_MS;
+    RACK_WAIT(vm(FENCED).frozen);
+    let_pass();
+
+    leader.boot++;
+    ack(leader.sequence);
+    give(1, &both);
+    let_pass();
+
+    ck_assert(vm(FENCED).frozen);
+    stop();
+}
+END_TEST
+
+START_TEST(a_restarted_worker_goes_on_with_its_vms_and_its_lease)
+{
+    start_both();
+    pid_t pid = vm(FENCED).pid;
+
+    worker = worker_close(worker);
+    now_ms += PAUSE_MS - 1;
+    open_worker();
+    let_pass();
+    ck_assert(vm(FENCED).adopted && vm(FENCED).pid == pid && !vm(FENCED).frozen);
+
+    worker = worker_close(worker);
+    now_ms += KILL_MS;
+    open_worker();
+    RACK_WAIT(is(FENCED, PHASE_FAILED));
+    ck_assert(vm_process_pid_is_stopped(pid)); /* ended; not ours to reap any more */
+    ck_assert(vm(WAITS).pid != 0 && kill(vm(WAITS).pid, 0) == 0);
+    stop();
+}
+END_TEST
+
+int main(int argc, char **argv)
+{
+    engine_fake_main(argc, argv);
+    if (geteuid() != 0) {
+        return test_main_skip("a network namespace of its own needs root");
+    }
+    Suite *suite = suite_create("worker");
+    TCase *tests = tcase_create("worker");
+    tcase_set_timeout(tests, 90);
+    tcase_add_test(tests, what_is_ordered_runs_and_is_told);
+    tcase_add_test(tests, without_a_lease_only_what_waits_for_its_host_is_started);
+    tcase_add_test(tests, what_is_ordered_no_longer_ends_and_is_forgotten);
+    tcase_add_test(tests, a_new_epoch_ends_the_old_run_first);
+    tcase_add_test(tests, an_order_to_stop_is_carried_out_and_told);
+    tcase_add_test(tests, a_vm_that_cannot_be_started_is_told_with_the_reason);
+    tcase_add_loop_test(tests, old_orders_and_those_of_hosts_that_cannot_lead_are_refused,
+                        0, 3);
+    tcase_add_test(tests, silence_freezes_and_then_ends_what_may_run_elsewhere);
+    tcase_add_test(tests, a_renewed_lease_lets_frozen_vms_go_on);
+    tcase_add_test(tests, a_lease_counts_from_when_the_heartbeat_was_sent);
+    tcase_add_test(tests, an_ack_for_another_start_of_the_daemon_renews_nothing);
+    tcase_add_test(tests, a_restarted_worker_goes_on_with_its_vms_and_its_lease);
+    suite_add_tcase(suite, tests);
+    return test_main_run(suite);
+}
