@@ -95,7 +95,8 @@ static void ask_more(struct image_pull *pull, struct wanted *wanted)
         return;
     }
     while (wanted->asked < wanted->blob.size_bytes &&
-           wanted->asked < wanted->offset + IMAGE_PULL_WINDOW * IMAGE_CHUNK_SIZE) {
+           wanted->asked <
+               wanted->offset + (uint64_t)IMAGE_PULL_WINDOW * IMAGE_CHUNK_SIZE) {
         uint64_t left = wanted->blob.size_bytes - wanted->asked;
         const struct msg_blob_ask ask = {
             .sha256 = wanted->blob.sha256,

@@ -262,8 +262,8 @@ static int scan(const char *path,
     if (folder == NULL) {
         return err_sys(err, -errno, "read %s", path);
     }
-    while ((entry = readdir(folder)) !=
-           NULL) { // NOLINT(concurrency-mt-unsafe): own stream
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): a stream of our own */
+    while ((entry = readdir(folder)) != NULL) {
         visit(context, entry->d_name);
     }
     closedir(folder);

@@ -22,8 +22,8 @@
 #include <time.h>
 
 #define PEM_SIZE_MAX   65536
-#define LIFE_S         (10 * 365 * 24 * 3600L)
-#define RENEW_BEFORE_S (30 * 24 * 3600L)
+#define LIFE_S         (10L * 365 * 24 * 3600)
+#define RENEW_BEFORE_S (30L * 24 * 3600)
 #define PIN_PREFIX     "sha256//"
 
 static int gnutls_failed(struct err *err, int code, const char *what)
