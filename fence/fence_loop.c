@@ -286,6 +286,15 @@ static void client_read(struct fence_loop *loop, unsigned index)
         if (r == -EAGAIN) {
             return;
         }
+        if (r == BERTH_EUNSUPPORTED) { /* so that it learns what it talks to */
+            reply = (struct fence_message){.type = FENCE_REPLY,
+                                           .body.reply.code = -BERTH_EUNSUPPORTED};
+            client_send(loop, index, &reply);
+            if (loop->clients[index] >= 0) {
+                client_close(loop, index);
+            }
+            return;
+        }
         r = r != 0 ? r : answer(loop, &request, fds, &reply);
         for (unsigned j = 0; j < FENCE_FDS_MAX; j++) {
             fd_close(&fds[j]); /* what the answer has not taken */

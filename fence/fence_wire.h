@@ -4,11 +4,13 @@
  * Shapes: FENCE_MESSAGES is the list; every message has one field list that gives its
  * struct, its codec and its size, which is fixed. Each request is answered by one message
  * that carries the request's tag: HELLO by STATE, LIST by PAGE, all others by REPLY.
- * EVENT comes by itself. Descriptors travel beside WATCH (SCM_RIGHTS): the pidfd, then
- * the files it names. Encoding: little endian; a header {magic, version, type, tag}; then
- * the fields in their order. Errors: BERTH_EPROTO (malformed), BERTH_EUNSUPPORTED
- * (another version: fence and berthd of different builds). Ownership: plain values.
- * Limits: FENCE_MESSAGE_SIZE_MAX, FENCE_PAGE_VMS.
+ * EVENT comes by itself. A packet of another version is answered by a REPLY in one's own,
+ * and the connection ends; magic and version stay where they are for ever. Descriptors
+ * travel beside WATCH (SCM_RIGHTS): the pidfd, then the files it names. Encoding: little
+ * endian; a header {magic, version, type, tag}; then the fields in their order. Errors:
+ * BERTH_EPROTO (malformed), BERTH_EUNSUPPORTED (another version: fence and berthd of
+ * different builds). Ownership: plain values. Limits: FENCE_MESSAGE_SIZE_MAX,
+ * FENCE_PAGE_VMS.
  */
 #pragma once
 

@@ -10,6 +10,7 @@
 #include <check.h>
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -301,6 +302,53 @@ START_TEST(a_fence_of_another_lease_is_replaced)
 }
 END_TEST
 
+/* A fence of a newer build: whatever it is asked, it answers in its own version. */
+static pid_t newer_fence(void)
+{
+    int listener = fence_socket_listen(bench.dir.path, NULL);
+    ck_assert_int_ge(listener, 0);
+    ck_assert_int_eq(close(listener), 0); /* the child's will have the child's pid */
+    pid_t pid = fork();
+    if (pid == 0) {
+        uint8_t data[FENCE_MESSAGE_SIZE_MAX];
+        const struct fence_message reply = {.type = FENCE_REPLY};
+        size_t size = fence_wire_encode(&reply, data);
+        data[4]++;
+        (void)signal(SIGTERM, SIG_DFL); /* Check has a handler of its own */
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+        listener = fence_socket_listen(bench.dir.path, NULL);
+        for (;;) {
+            struct pollfd wait = {.fd = listener, .events = POLLIN};
+            (void)poll(&wait, 1, -1);
+            int fd = fence_socket_accept(listener);
+            wait.fd = fd;
+            if (fd >= 0 && poll(&wait, 1, -1) == 1) {
+                char asked[FENCE_MESSAGE_SIZE_MAX];
+                (void)!read(fd, asked, sizeof(asked));
+                (void)!write(fd, data, size);
+            }
+            if (fd >= 0) {
+                (void)close(fd);
+            }
+        }
+    }
+    return pid;
+}
+
+START_TEST(a_fence_of_another_version_is_replaced)
+{
+    int status = 0;
+    pid_t newer = newer_fence();
+    open_client();
+
+    wait_connected(1);
+
+    ck_assert_int_ne(fence_pid(), newer);
+    ck_assert_int_eq(waitpid(newer, &status, 0), newer);
+    ck_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM);
+}
+END_TEST
+
 START_TEST(without_the_program_nothing_is_watched_and_that_is_said)
 {
     struct vm_process_identity identity;
@@ -368,6 +416,7 @@ static Suite *suite(void)
     tcase_add_test(tcase, a_fence_that_watches_outlives_us_and_is_found_again);
     tcase_add_test(tcase, a_watched_vm_that_nobody_knows_is_ended);
     tcase_add_test(tcase, a_fence_of_another_lease_is_replaced);
+    tcase_add_test(tcase, a_fence_of_another_version_is_replaced);
     tcase_add_test(tcase, without_the_program_nothing_is_watched_and_that_is_said);
     tcase_add_test(tcase, a_fence_that_watches_nothing_ends_with_us);
     tcase_add_test(tcase, one_that_watches_is_not_ended_from_outside);

@@ -458,6 +458,31 @@ START_TEST(garbage_ends_the_connection_and_nothing_else)
 }
 END_TEST
 
+START_TEST(another_version_is_told_ours)
+{
+    struct bench bench;
+    uint8_t data[FENCE_MESSAGE_SIZE_MAX];
+    struct fence_message message = {.type = FENCE_HELLO};
+    int fds[FENCE_FDS_MAX];
+    bench_init(&bench, LONG_NS);
+    int newer = bench_connect(&bench);
+    struct pollfd wait = {.fd = newer, .events = POLLIN};
+    size_t size = fence_wire_encode(&message, data);
+    data[4]++; /* the version, after the magic number */
+
+    ck_assert_int_eq(send(newer, data, size, 0), (ssize_t)size);
+
+    ck_assert_int_eq(poll(&wait, 1, -1), 1);
+    ck_assert_int_eq(fence_socket_receive(newer, &message, fds), 0);
+    ck_assert_int_eq(message.type, FENCE_REPLY);
+    ck_assert_uint_eq(message.body.reply.code, (uint32_t)-BERTH_EUNSUPPORTED);
+    ck_assert_int_eq(poll(&wait, 1, -1), 1);
+    ck_assert_int_eq(fence_socket_receive(newer, &message, fds), -ECONNRESET);
+    ck_assert_int_eq(close(newer), 0);
+    bench_fini(&bench);
+}
+END_TEST
+
 START_TEST(another_user_is_refused)
 {
     struct bench bench;
@@ -700,6 +725,7 @@ static Suite *suite(void)
     tcase_add_test(tcase, a_process_that_has_ended_is_not_watched);
     tcase_add_test(tcase, a_reused_pid_is_not_hit);
     tcase_add_test(tcase, garbage_ends_the_connection_and_nothing_else);
+    tcase_add_test(tcase, another_version_is_told_ours);
     tcase_add_test(tcase, another_user_is_refused);
     tcase_add_test(tcase, a_folder_has_one_fence);
     tcase_add_test(tcase, it_ends_when_asked_but_not_while_it_watches);
