@@ -1,0 +1,119 @@
+/* Goal: a transfer moves each byte once, whatever the kernel does in between, and a
+ * shortage is an error. Method: files with limits, pieces of odd sizes. */
+#include "support/test_main.h"
+#include "vmm/disk.h"
+
+#include <check.h>
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#define FILE_BYTES (1u << 20)
+
+static int fd;
+static struct disk_file *file;
+
+static void set_up(void)
+{
+    fd = memfd_create("disk", MFD_CLOEXEC);
+    ck_assert_int_eq(ftruncate(fd, FILE_BYTES), 0);
+    ck_assert_int_eq(disk_file_new(fd, &file, NULL), 0);
+}
+
+static void tear_down(void)
+{
+    disk_file_free(file);
+}
+
+START_TEST(pieces_of_odd_sizes_come_back_whole)
+{
+    static uint8_t data[9000];
+    static uint8_t back[9000];
+    struct iovec pieces[3] = {{data, 1}, {data + 1, 4999}, {data + 5000, 4000}};
+    for (unsigned i = 0; i < sizeof(data); i++) {
+        data[i] = (uint8_t)(i * 7);
+    }
+
+    ck_assert_int_eq(file->ops->write(file, 77, pieces, 3, sizeof(data)), 0);
+    ck_assert_int_eq(disk_file_read(file, 77, back, sizeof(back)), 0);
+
+    ck_assert_mem_eq(back, data, sizeof(data));
+}
+END_TEST
+
+START_TEST(a_write_cut_short_goes_on_with_the_right_bytes)
+{
+    /* The limit lets the kernel write a part: the rest fails, and what was written is
+     * from the right places. */
+    static uint8_t data[8192];
+    static uint8_t back[4096];
+    const struct rlimit limit = {.rlim_cur = 4096, .rlim_max = RLIM_INFINITY};
+    const struct rlimit none = {.rlim_cur = RLIM_INFINITY, .rlim_max = RLIM_INFINITY};
+    struct iovec pieces[2] = {{data, 3000}, {data + 3000, 5192}};
+    memset(data, 1, 3000);
+    memset(data + 3000, 2, 5192);
+    (void)signal(SIGXFSZ, SIG_IGN);
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+
+    ck_assert_int_eq(file->ops->write(file, 0, pieces, 2, sizeof(data)), -EFBIG);
+
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &none), 0);
+    ck_assert_int_eq(disk_file_read(file, 0, back, sizeof(back)), 0);
+    ck_assert_mem_eq(back, data, sizeof(back));
+}
+END_TEST
+
+START_TEST(a_file_that_shrank_is_an_error_not_a_loop)
+{
+    uint8_t data[4096];
+    ck_assert_int_eq(ftruncate(fd, 1000), 0);
+
+    ck_assert_int_eq(disk_file_read(file, 0, data, sizeof(data)), -EIO);
+}
+END_TEST
+
+START_TEST(a_zeroed_range_reads_as_zeros)
+{
+    uint8_t data[10000];
+    memset(data, 0xee, sizeof(data));
+    ck_assert_int_eq(disk_file_write(file, 0, data, sizeof(data)), 0);
+
+    ck_assert_int_eq(file->ops->zero(file, 100, 9000), 0);
+
+    ck_assert_int_eq(disk_file_read(file, 0, data, sizeof(data)), 0);
+    for (unsigned i = 0; i < sizeof(data); i++) {
+        ck_assert_uint_eq(data[i], i < 100 || i >= 9100 ? 0xee : 0);
+    }
+}
+END_TEST
+
+START_TEST(what_is_no_disk_is_refused)
+{
+    struct disk_file *other = NULL;
+    int ends[2];
+    ck_assert_int_eq(pipe(ends), 0);
+
+    ck_assert_int_eq(disk_file_new(ends[0], &other, NULL), BERTH_EINVALID);
+
+    close(ends[0]);
+    close(ends[1]);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("disk_file");
+    TCase *tests = tcase_create("disk_file");
+    tcase_add_checked_fixture(tests, set_up, tear_down);
+    tcase_add_test(tests, pieces_of_odd_sizes_come_back_whole);
+    tcase_add_test(tests, a_write_cut_short_goes_on_with_the_right_bytes);
+    tcase_add_test(tests, a_file_that_shrank_is_an_error_not_a_loop);
+    tcase_add_test(tests, a_zeroed_range_reads_as_zeros);
+    tcase_add_test(tests, what_is_no_disk_is_refused);
+    suite_add_tcase(suite, tests);
+    return test_main_run(suite);
+}

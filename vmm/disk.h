@@ -1,0 +1,119 @@
+/* What a virtual disk is to the device in front of it, and the file beneath it.
+ *
+ * Shapes: `struct disk_file` is a file of fixed size with five verbs; the real one is
+ * over a descriptor (disk_file_new), tests put a machine that loses its power beneath.
+ * `struct disk` is what the guest sees: a variant (disk_raw.h, disk_overlay.h) with one
+ * static table. A disk has a size in bytes, a multiple of DISK_SECTOR_BYTES, and keeps
+ * what was written before a flush that returned 0; of what was written since, any part
+ * may be missing after a crash, by sectors.
+ *
+ * Units: bytes. Threads: all verbs but free from any number of threads at once; they
+ * block. Errors: -errno or BERTH_E*; after an error the content of the range that was
+ * written is old or new, by sectors. Ownership: descriptors are taken; a disk owns what
+ * lies beneath it.
+ */
+#pragma once
+
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#define DISK_SECTOR_BYTES UINT64_C(512)
+#define DISK_SIZE_MAX     (UINT64_C(64) << 40)
+#define DISK_PIECES_MAX   1024u /* IOV_MAX: what one call of the kernel takes */
+
+/* ---- the file beneath ---- */
+
+struct disk_file;
+
+struct disk_file_ops {
+    /* All bytes of the range or an error; pieces hold exactly `size` bytes. */
+    int (*read)(struct disk_file *file,
+                uint64_t offset,
+                const struct iovec *pieces,
+                unsigned piece_count,
+                uint64_t size);
+    int (*write)(struct disk_file *file,
+                 uint64_t offset,
+                 const struct iovec *pieces,
+                 unsigned piece_count,
+                 uint64_t size);
+    /* The range reads as zeros afterwards; gives the space back if it can. */
+    int (*zero)(struct disk_file *file, uint64_t offset, uint64_t size);
+    /* What was written before is durable. */
+    int (*sync)(struct disk_file *file);
+    void (*free)(struct disk_file *file);
+};
+
+struct disk_file {
+    const struct disk_file_ops *ops;
+    uint64_t size_bytes;
+};
+
+/* A regular file or block device; takes the descriptor on success. */
+int disk_file_new(int take_fd, struct disk_file **ret_file, struct err *err);
+void disk_file_free(struct disk_file *file); /* NULL is fine */
+/* One plain buffer. */
+int disk_file_read(struct disk_file *file, uint64_t offset, void *ret_data, size_t size);
+int disk_file_write(struct disk_file *file,
+                    uint64_t offset,
+                    const void *data,
+                    size_t size);
+
+/* ---- the disk ---- */
+
+struct disk;
+
+struct disk_ops {
+    const char *kind;
+    int (*read)(struct disk *disk,
+                uint64_t offset,
+                const struct iovec *pieces,
+                unsigned piece_count,
+                uint64_t size);
+    int (*write)(struct disk *disk,
+                 uint64_t offset,
+                 const struct iovec *pieces,
+                 unsigned piece_count,
+                 uint64_t size);
+    int (*flush)(struct disk *disk);
+    /* Reads as zeros afterwards. */
+    int (*zero)(struct disk *disk, uint64_t offset, uint64_t size);
+    /* The content is not needed any more: old or zeros afterwards. */
+    int (*discard)(struct disk *disk, uint64_t offset, uint64_t size);
+    void (*free)(struct disk *disk);
+};
+
+struct disk {
+    const struct disk_ops *ops;
+    uint64_t size_bytes;
+    bool read_only;
+};
+
+/* The verbs; -EINVAL for a range that is not inside the disk, -EROFS. */
+int disk_read(struct disk *disk,
+              uint64_t offset,
+              const struct iovec *pieces,
+              unsigned piece_count,
+              uint64_t size);
+int disk_write(struct disk *disk,
+               uint64_t offset,
+               const struct iovec *pieces,
+               unsigned piece_count,
+               uint64_t size);
+int disk_flush(struct disk *disk);
+int disk_zero(struct disk *disk, uint64_t offset, uint64_t size);
+int disk_discard(struct disk *disk, uint64_t offset, uint64_t size);
+void disk_free(struct disk *disk); /* NULL is fine */
+/* Copies the whole content into a file of at least that size and syncs it; zeros become
+ * holes. */
+int disk_export(struct disk *disk, struct disk_file *file, struct err *err);
+
+/* The pieces of [skip, skip + size) of others; their number (<= piece_count). */
+unsigned disk_pieces_slice(const struct iovec *pieces,
+                           unsigned piece_count,
+                           uint64_t skip,
+                           uint64_t size,
+                           struct iovec *ret_pieces);

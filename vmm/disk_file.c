@@ -1,0 +1,147 @@
+/* The real file beneath a disk: a descriptor of a regular file or a block device. */
+#include "base/fd.h"
+#include "vmm/disk.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <linux/fs.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define ZERO_CHUNK (UINT64_C(64) << 10)
+
+struct descriptor_file {
+    struct disk_file file;
+    int fd;
+};
+
+static int fd_of(struct disk_file *file)
+{
+    return ((struct descriptor_file *)file)->fd;
+}
+
+/* Repeats a vectored call until the range is done, from where the last one ended: bytes
+ * that are done are never done again from other pieces. */
+static int transfer(int fd,
+                    uint64_t offset,
+                    const struct iovec *pieces,
+                    unsigned piece_count,
+                    uint64_t size,
+                    ssize_t (*call)(int, const struct iovec *, int, off_t))
+{
+    struct iovec rest[DISK_PIECES_MAX];
+    ssize_t done = call(fd, pieces, (int)piece_count, (off_t)offset);
+    uint64_t total = done > 0 ? (uint64_t)done : 0;
+    while (total < size) {
+        if (done < 0 && errno != EINTR) {
+            return -errno;
+        }
+        if (done == 0) {
+            return -EIO; /* the file is shorter than it was */
+        }
+        const unsigned count =
+            disk_pieces_slice(pieces, piece_count, total, size - total, rest);
+        done = call(fd, rest, (int)count, (off_t)(offset + total));
+        total += done > 0 ? (uint64_t)done : 0;
+    }
+    return 0;
+}
+
+static int file_read(struct disk_file *file,
+                     uint64_t offset,
+                     const struct iovec *pieces,
+                     unsigned piece_count,
+                     uint64_t size)
+{
+    return transfer(fd_of(file), offset, pieces, piece_count, size, preadv);
+}
+
+static int file_write(struct disk_file *file,
+                      uint64_t offset,
+                      const struct iovec *pieces,
+                      unsigned piece_count,
+                      uint64_t size)
+{
+    return transfer(fd_of(file), offset, pieces, piece_count, size, pwritev);
+}
+
+/* For file systems that cannot punch holes. */
+static int zeros_write(struct disk_file *file, uint64_t offset, uint64_t size)
+{
+    static const uint8_t zeros[ZERO_CHUNK];
+    while (size > 0) {
+        const size_t step = (size_t)(size < ZERO_CHUNK ? size : ZERO_CHUNK);
+        const int r = disk_file_write(file, offset, zeros, step);
+        if (r < 0) {
+            return r;
+        }
+        offset += step;
+        size -= step;
+    }
+    return 0;
+}
+
+static int file_zero(struct disk_file *file, uint64_t offset, uint64_t size)
+{
+    if (fallocate(fd_of(file), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset,
+                  (off_t)size) == 0) {
+        return 0;
+    }
+    return zeros_write(file, offset, size); /* an error that stays shows here too */
+}
+
+static int file_sync(struct disk_file *file)
+{
+    return fdatasync(fd_of(file)) < 0 ? -errno : 0;
+}
+
+static void file_free(struct disk_file *file)
+{
+    fd_close(&((struct descriptor_file *)file)->fd);
+    free(file);
+}
+
+static const struct disk_file_ops descriptor_ops = {
+    .read = file_read,
+    .write = file_write,
+    .zero = file_zero,
+    .sync = file_sync,
+    .free = file_free,
+};
+
+static int size_of(int fd, uint64_t *ret_size, struct err *err)
+{
+    struct stat info;
+    if (fstat(fd, &info) < 0) {
+        return err_sys(err, -errno, "look at the disk's file");
+    }
+    if (S_ISREG(info.st_mode)) {
+        *ret_size = (uint64_t)info.st_size;
+        return 0;
+    }
+    if (S_ISBLK(info.st_mode) && ioctl(fd, BLKGETSIZE64, ret_size) == 0) {
+        return 0;
+    }
+    return err_set(err, BERTH_EINVALID,
+                   "the disk is neither a regular file nor a block device");
+}
+
+int disk_file_new(int take_fd, struct disk_file **ret_file, struct err *err)
+{
+    uint64_t size = 0;
+    const int r = size_of(take_fd, &size, err);
+    if (r < 0) {
+        return r;
+    }
+    struct descriptor_file *file = calloc(1, sizeof(*file));
+    if (file == NULL) {
+        return err_sys(err, -ENOMEM, "open a disk");
+    }
+    file->file = (struct disk_file){.ops = &descriptor_ops, .size_bytes = size};
+    file->fd = take_fd;
+    *ret_file = &file->file;
+    return 0;
+}

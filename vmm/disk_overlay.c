@@ -1,0 +1,560 @@
+#include "vmm/disk_overlay.h"
+
+#include "base/bytes.h"
+#include "base/cleanup.h"
+#include "base/require.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define BLOCK          OVERLAY_BLOCK_BYTES
+#define PAGE           OVERLAY_PAGE_BYTES
+#define MAGIC          "BERTHOVL"
+#define MAGIC_SIZE     8u
+#define FORMAT_VERSION 1u
+
+/* A bitmap page: u32 crc32c of the rest, u32 page number, u64 generation, then bits. */
+#define PAGE_HEAD      16u
+#define PAGE_BITS_SIZE (PAGE - PAGE_HEAD)
+#define PAGE_BLOCKS    (PAGE_BITS_SIZE * 8)
+
+struct header {
+    uint64_t disk_bytes;
+    uint64_t base_bytes;
+    struct digest base;
+};
+
+/* A page of the bitmap in memory. */
+struct page {
+    uint64_t generation; /* of its newest slot, which is generation % 2 */
+    atomic_bool dirty;   /* has bits that no slot holds */
+    _Atomic uint8_t bits[PAGE_BITS_SIZE];
+};
+
+struct overlay {
+    struct disk disk;
+    struct disk_file *file;
+    struct disk *base; /* may be NULL */
+    uint64_t base_bytes;
+    uint64_t page_count;
+    struct page *pages;
+    atomic_bool failed;         /* a sync failed */
+    pthread_mutex_t flush_lock; /* one flush at a time */
+    /* Held shared for every change of whole blocks or of our own, exclusively for a
+     * copy-up: nobody writes into a block while its rest is being fetched. */
+    pthread_rwlock_t copy_lock;
+};
+
+static struct overlay *overlay_of(struct disk *disk)
+{
+    return (struct overlay *)disk;
+}
+
+/* ---- layout ---- */
+
+static uint64_t blocks_of(uint64_t disk_bytes)
+{
+    return (disk_bytes + BLOCK - 1) / BLOCK;
+}
+
+static uint64_t pages_of(uint64_t disk_bytes)
+{
+    return (blocks_of(disk_bytes) + PAGE_BLOCKS - 1) / PAGE_BLOCKS;
+}
+
+static uint64_t slot_at(uint64_t disk_bytes, uint64_t page, uint64_t generation)
+{
+    return blocks_of(disk_bytes) * BLOCK + (2 * page + generation % 2) * PAGE;
+}
+
+uint64_t disk_overlay_file_size(uint64_t disk_bytes)
+{
+    return blocks_of(disk_bytes) * BLOCK + 2 * pages_of(disk_bytes) * PAGE + PAGE;
+}
+
+/* ---- header ---- */
+
+static void put_u64(uint8_t *at, uint64_t value)
+{
+    for (unsigned i = 0; i < 8; i++) {
+        at[i] = (uint8_t)(value >> (8 * i));
+    }
+}
+
+/* magic, u32 version, u32 block size, u64 sizes, digest; the page's last word is the
+ * checksum of all before it. */
+static void header_encode(const struct header *header, uint8_t *page)
+{
+    memset(page, 0, PAGE);
+    memcpy(page, MAGIC, MAGIC_SIZE);
+    put_u64(page + 8, FORMAT_VERSION | BLOCK << 32);
+    put_u64(page + 16, header->disk_bytes);
+    put_u64(page + 24, header->base_bytes);
+    memcpy(page + 32, header->base.bytes, DIGEST_SIZE);
+    put_u64(page + PAGE - 8, (uint64_t)crc32c(0, page, PAGE - 8));
+}
+
+static int header_decode(const uint8_t *page, struct header *ret_header, struct err *err)
+{
+    struct bytes_reader reader;
+    uint8_t magic[MAGIC_SIZE];
+    struct header header;
+    bytes_reader_init(&reader, page + PAGE - 8, 8);
+    const uint64_t crc = bytes_read_u64(&reader);
+    bytes_reader_init(&reader, page, PAGE - 8);
+    bytes_read_raw(&reader, magic, sizeof(magic));
+    const uint32_t version = bytes_read_u32(&reader);
+    const uint32_t block_bytes = bytes_read_u32(&reader);
+    header.disk_bytes = bytes_read_u64(&reader);
+    header.base_bytes = bytes_read_u64(&reader);
+    bytes_read_raw(&reader, header.base.bytes, DIGEST_SIZE);
+    if (memcmp(magic, MAGIC, MAGIC_SIZE) != 0 || crc != crc32c(0, page, PAGE - 8)) {
+        return err_set(err, BERTH_ECORRUPT, "the overlay's header is damaged, or none");
+    }
+    if (version != FORMAT_VERSION || block_bytes != BLOCK) {
+        return err_set(err, BERTH_EUNSUPPORTED,
+                       "overlay version %" PRIu32 " with blocks of %" PRIu32 " bytes",
+                       version, block_bytes);
+    }
+    if (header.disk_bytes == 0 || header.disk_bytes % DISK_SECTOR_BYTES != 0 ||
+        header.disk_bytes > DISK_SIZE_MAX || header.base_bytes > DISK_SIZE_MAX) {
+        return err_set(err, BERTH_ECORRUPT, "the overlay's sizes make no sense");
+    }
+    *ret_header = header;
+    return 0;
+}
+
+/* ---- the bitmap on the file ---- */
+
+static void page_seal(uint8_t *data, uint64_t number, uint64_t generation)
+{
+    put_u64(data, number << 32);
+    put_u64(data + 8, generation);
+    const uint32_t crc = crc32c(0, data + 4, PAGE - 4);
+    put_u64(data, (uint64_t)crc | number << 32);
+}
+
+/* The generation of a slot that is whole and this page's, or 0. */
+static uint64_t page_check(const uint8_t *data, uint64_t number)
+{
+    struct bytes_reader reader;
+    bytes_reader_init(&reader, data, PAGE);
+    const uint32_t crc = bytes_read_u32(&reader);
+    const uint32_t page_number = bytes_read_u32(&reader);
+    const uint64_t generation = bytes_read_u64(&reader);
+    if (crc != crc32c(0, data + 4, PAGE - 4) || page_number != (uint32_t)number) {
+        return 0;
+    }
+    return generation;
+}
+
+/* Takes the newest whole slot of one page. */
+static int page_load(struct overlay *overlay, uint64_t number, struct err *err)
+{
+    struct page *page = &overlay->pages[number];
+    uint8_t data[PAGE];
+    for (uint64_t slot = 0; slot < 2; slot++) {
+        const int r = disk_file_read(
+            overlay->file, slot_at(overlay->disk.size_bytes, number, slot), data, PAGE);
+        if (r < 0) {
+            return err_sys(err, r, "read the overlay's bitmap");
+        }
+        const uint64_t generation = page_check(data, number);
+        if (generation > page->generation && generation % 2 == slot) {
+            page->generation = generation;
+            memcpy((void *)(uintptr_t)page->bits, data + PAGE_HEAD, PAGE_BITS_SIZE);
+        }
+    }
+    if (page->generation == 0) {
+        return err_set(err, BERTH_ECORRUPT,
+                       "both copies of page %" PRIu64 " of the overlay's bitmap are "
+                       "damaged",
+                       number);
+    }
+    return 0;
+}
+
+/* Writes a page that has changed into its other slot; the caller syncs. */
+static int page_store(struct overlay *overlay, uint64_t number, const uint8_t *bits)
+{
+    struct page *page = &overlay->pages[number];
+    uint8_t data[PAGE];
+    memcpy(data + PAGE_HEAD, bits, PAGE_BITS_SIZE);
+    page_seal(data, number, page->generation + 1);
+    const int r = disk_file_write(
+        overlay->file, slot_at(overlay->disk.size_bytes, number, page->generation + 1),
+        data, PAGE);
+    if (r == 0) {
+        page->generation++;
+    }
+    return r;
+}
+
+/* ---- blocks ---- */
+
+static bool block_held(const struct overlay *overlay, uint64_t block)
+{
+    const uint64_t bit = block % PAGE_BLOCKS;
+    return (atomic_load(&overlay->pages[block / PAGE_BLOCKS].bits[bit / 8]) >>
+            (bit % 8)) &
+           1;
+}
+
+static void blocks_take(struct overlay *overlay, uint64_t first, uint64_t end)
+{
+    for (uint64_t block = first; block < end; block++) {
+        struct page *page = &overlay->pages[block / PAGE_BLOCKS];
+        const uint64_t bit = block % PAGE_BLOCKS;
+        const uint8_t mask = (uint8_t)(1u << (bit % 8));
+        if (!(atomic_fetch_or(&page->bits[bit / 8], mask) & mask)) {
+            atomic_store(&page->dirty, true);
+        }
+    }
+}
+
+bool disk_overlay_holds(const struct disk *disk, uint64_t offset)
+{
+    REQUIRE(offset < disk->size_bytes);
+    return block_held((const struct overlay *)disk, offset / BLOCK);
+}
+
+/* The base's bytes, zeros beyond its end. */
+static int base_read(struct overlay *overlay,
+                     uint64_t offset,
+                     const struct iovec *pieces,
+                     unsigned piece_count,
+                     uint64_t size)
+{
+    struct iovec part[DISK_PIECES_MAX];
+    const uint64_t there =
+        offset < overlay->base_bytes ? overlay->base_bytes - offset : 0;
+    const uint64_t from_base = there < size ? there : size;
+    if (from_base > 0) {
+        const unsigned count = disk_pieces_slice(pieces, piece_count, 0, from_base, part);
+        const int r = disk_read(overlay->base, offset, part, count, from_base);
+        if (r < 0) {
+            return r;
+        }
+    }
+    const unsigned count =
+        disk_pieces_slice(pieces, piece_count, from_base, size - from_base, part);
+    for (unsigned i = 0; i < count; i++) {
+        memset(part[i].iov_base, 0, part[i].iov_len);
+    }
+    return 0;
+}
+
+/* How far from offset on all blocks are held, or all are not: at most `size` bytes. */
+static uint64_t
+run_length(const struct overlay *overlay, uint64_t offset, uint64_t size, bool held)
+{
+    uint64_t end = offset;
+    while (end < offset + size && block_held(overlay, end / BLOCK) == held) {
+        end = (end / BLOCK + 1) * BLOCK;
+    }
+    return end - offset < size ? end - offset : size;
+}
+
+static int overlay_read(struct disk *disk,
+                        uint64_t offset,
+                        const struct iovec *pieces,
+                        unsigned piece_count,
+                        uint64_t size)
+{
+    struct overlay *overlay = overlay_of(disk);
+    struct iovec part[DISK_PIECES_MAX];
+    for (uint64_t done = 0; done < size;) {
+        const uint64_t at = offset + done;
+        const bool held = block_held(overlay, at / BLOCK);
+        const uint64_t run = run_length(overlay, at, size - done, held);
+        const unsigned count = disk_pieces_slice(pieces, piece_count, done, run, part);
+        const int r = held ? overlay->file->ops->read(overlay->file, at, part, count, run)
+                           : base_read(overlay, at, part, count, run);
+        if (r < 0) {
+            return r;
+        }
+        done += run;
+    }
+    return 0;
+}
+
+/* ---- changes ---- */
+
+/* Makes the block that holds `offset` our own, with the base's bytes. Under the exclusive
+ * lock. */
+static int block_copy_up(struct overlay *overlay, uint64_t offset)
+{
+    uint8_t data[BLOCK];
+    const uint64_t block = offset / BLOCK;
+    const struct iovec piece = {.iov_base = data, .iov_len = sizeof(data)};
+    if (block_held(overlay, block)) {
+        return 0;
+    }
+    int r = base_read(overlay, block * BLOCK, &piece, 1, BLOCK);
+    if (r == 0) {
+        r = disk_file_write(overlay->file, block * BLOCK, data, sizeof(data));
+    }
+    if (r == 0) {
+        blocks_take(overlay, block, block + 1);
+    }
+    return r;
+}
+
+/* Copies up the first and the last block of a range where only a part of them changes. */
+static int edges_copy_up(struct overlay *overlay, uint64_t offset, uint64_t size)
+{
+    const uint64_t end = offset + size;
+    int r = 0;
+    pthread_rwlock_wrlock(&overlay->copy_lock);
+    if (offset % BLOCK != 0) {
+        r = block_copy_up(overlay, offset);
+    }
+    if (r == 0 && end % BLOCK != 0) {
+        r = block_copy_up(overlay, end - 1);
+    }
+    pthread_rwlock_unlock(&overlay->copy_lock);
+    return r;
+}
+
+static bool edge_missing(const struct overlay *overlay, uint64_t offset, uint64_t size)
+{
+    const uint64_t end = offset + size;
+    return (offset % BLOCK != 0 && !block_held(overlay, offset / BLOCK)) ||
+           (end % BLOCK != 0 && !block_held(overlay, (end - 1) / BLOCK));
+}
+
+/* A change of whole blocks, or of parts of blocks that are our own by then. NULL pieces
+ * write zeros. */
+static int change(struct overlay *overlay,
+                  uint64_t offset,
+                  const struct iovec *pieces,
+                  unsigned piece_count,
+                  uint64_t size)
+{
+    struct disk_file *file = overlay->file;
+    int r = 0;
+    if (atomic_load(&overlay->failed)) {
+        return -EIO;
+    }
+    if (edge_missing(overlay, offset, size)) {
+        r = edges_copy_up(overlay, offset, size);
+    }
+    if (r < 0) {
+        return r;
+    }
+    pthread_rwlock_rdlock(&overlay->copy_lock);
+    r = pieces != NULL ? file->ops->write(file, offset, pieces, piece_count, size)
+                       : file->ops->zero(file, offset, size);
+    if (r == 0) { /* after its bytes: a reader sees the old block or the whole new one */
+        blocks_take(overlay, offset / BLOCK, (offset + size + BLOCK - 1) / BLOCK);
+    }
+    pthread_rwlock_unlock(&overlay->copy_lock);
+    return r;
+}
+
+static int overlay_write(struct disk *disk,
+                         uint64_t offset,
+                         const struct iovec *pieces,
+                         unsigned piece_count,
+                         uint64_t size)
+{
+    return change(overlay_of(disk), offset, pieces, piece_count, size);
+}
+
+static int overlay_zero(struct disk *disk, uint64_t offset, uint64_t size)
+{
+    return change(overlay_of(disk), offset, NULL, 0, size);
+}
+
+/* Only whole blocks are worth it. */
+static int overlay_discard(struct disk *disk, uint64_t offset, uint64_t size)
+{
+    const uint64_t first = (offset + BLOCK - 1) / BLOCK * BLOCK;
+    const uint64_t end = (offset + size) / BLOCK * BLOCK;
+    return first < end ? change(overlay_of(disk), first, NULL, 0, end - first) : 0;
+}
+
+/* Stores every dirty page as it was before the data was synced: no bit is on the disk
+ * whose block is not. */
+static int pages_flush(struct overlay *overlay)
+{
+    CLEANUP_FREE uint8_t *bits = NULL;
+    CLEANUP_FREE uint64_t *numbers = NULL;
+    uint64_t count = 0;
+    int r;
+    for (uint64_t i = 0; i < overlay->page_count; i++) {
+        count += atomic_load(&overlay->pages[i].dirty) ? 1 : 0;
+    }
+    bits = malloc(count * PAGE_BITS_SIZE + 1);
+    numbers = malloc((count + 1) * sizeof(*numbers));
+    if (bits == NULL || numbers == NULL) {
+        return -ENOMEM;
+    }
+    uint64_t taken = 0;
+    for (uint64_t i = 0; i < overlay->page_count && taken < count; i++) {
+        struct page *page = &overlay->pages[i];
+        if (!atomic_exchange(&page->dirty, false)) {
+            continue;
+        }
+        for (uint64_t byte = 0; byte < PAGE_BITS_SIZE; byte++) {
+            bits[taken * PAGE_BITS_SIZE + byte] = atomic_load(&page->bits[byte]);
+        }
+        numbers[taken++] = i;
+    }
+    r = overlay->file->ops->sync(overlay->file);
+    for (uint64_t i = 0; i < taken && r == 0; i++) {
+        r = page_store(overlay, numbers[i], bits + i * PAGE_BITS_SIZE);
+    }
+    return r == 0 && taken > 0 ? overlay->file->ops->sync(overlay->file) : r;
+}
+
+static int overlay_flush(struct disk *disk)
+{
+    struct overlay *overlay = overlay_of(disk);
+    int r = -EIO;
+    pthread_mutex_lock(&overlay->flush_lock);
+    if (!atomic_load(&overlay->failed)) {
+        r = pages_flush(overlay);
+        if (r < 0) {
+            atomic_store(&overlay->failed, true);
+        }
+    }
+    pthread_mutex_unlock(&overlay->flush_lock);
+    return r;
+}
+
+/* ---- life ---- */
+
+static void overlay_free(struct disk *disk)
+{
+    struct overlay *overlay = overlay_of(disk);
+    disk_file_free(overlay->file);
+    disk_free(overlay->base);
+    pthread_mutex_destroy(&overlay->flush_lock);
+    pthread_rwlock_destroy(&overlay->copy_lock);
+    free(overlay->pages);
+    free(overlay);
+}
+
+static const struct disk_ops overlay_ops = {
+    .kind = "overlay",
+    .read = overlay_read,
+    .write = overlay_write,
+    .flush = overlay_flush,
+    .zero = overlay_zero,
+    .discard = overlay_discard,
+    .free = overlay_free,
+};
+
+int disk_overlay_create(struct disk_file *file,
+                        uint64_t disk_bytes,
+                        uint64_t base_bytes,
+                        const struct digest *base_digest,
+                        struct err *err)
+{
+    const struct header header = {disk_bytes, base_bytes, *base_digest};
+    uint8_t page[PAGE] = {0};
+    if (disk_bytes == 0 || disk_bytes % DISK_SECTOR_BYTES != 0 ||
+        disk_bytes > DISK_SIZE_MAX || base_bytes > DISK_SIZE_MAX ||
+        file->size_bytes != disk_overlay_file_size(disk_bytes)) {
+        return err_set(err, BERTH_EINVALID,
+                       "an overlay for %" PRIu64 " bytes needs a file "
+                       "of %" PRIu64,
+                       disk_bytes, disk_overlay_file_size(disk_bytes));
+    }
+    int r = 0;
+    for (uint64_t i = 0; i < pages_of(disk_bytes) && r == 0; i++) {
+        /* Both slots, so that no later flush has to find space for them. */
+        for (uint64_t generation = 1; generation <= 2 && r == 0; generation++) {
+            memset(page, 0, sizeof(page));
+            page_seal(page, i, generation);
+            r = disk_file_write(file, slot_at(disk_bytes, i, generation), page, PAGE);
+        }
+    }
+    if (r == 0) {
+        r = file->ops->sync(file);
+    }
+    if (r == 0) { /* the header last: without it there is no overlay */
+        header_encode(&header, page);
+        r = disk_file_write(file, file->size_bytes - PAGE, page, PAGE);
+    }
+    if (r == 0) {
+        r = file->ops->sync(file);
+    }
+    return r < 0 ? err_sys(err, r, "create an overlay") : 0;
+}
+
+/* Reads the header and compares it with what it is opened as. */
+static int header_load(struct disk_file *file,
+                       const struct disk *base,
+                       const struct digest *base_digest,
+                       struct header *ret_header,
+                       struct err *err)
+{
+    uint8_t page[PAGE];
+    if (file->size_bytes < 2 * PAGE) {
+        return err_set(err, BERTH_ECORRUPT, "the file is too small to be an overlay");
+    }
+    int r = disk_file_read(file, file->size_bytes - PAGE, page, PAGE);
+    if (r < 0) {
+        return err_sys(err, r, "read the overlay's header");
+    }
+    r = header_decode(page, ret_header, err);
+    if (r < 0) {
+        return r;
+    }
+    if (file->size_bytes != disk_overlay_file_size(ret_header->disk_bytes)) {
+        return err_set(err, BERTH_ECORRUPT,
+                       "the overlay's file has another size than its "
+                       "header says");
+    }
+    if (!digest_equal(&ret_header->base, base_digest) ||
+        ret_header->base_bytes != (base != NULL ? base->size_bytes : 0)) {
+        return err_set(err, BERTH_ECONFLICT, "the overlay was made over another base");
+    }
+    return 0;
+}
+
+int disk_overlay_open(struct disk_file *take_file,
+                      struct disk *take_base,
+                      const struct digest *base_digest,
+                      struct disk **ret_disk,
+                      struct err *err)
+{
+    struct header header;
+    int r = header_load(take_file, take_base, base_digest, &header, err);
+    if (r < 0) {
+        return r;
+    }
+    struct overlay *overlay = calloc(1, sizeof(*overlay));
+    struct page *pages = calloc(pages_of(header.disk_bytes), sizeof(*pages));
+    if (overlay == NULL || pages == NULL) {
+        r = err_sys(err, -ENOMEM, "open an overlay");
+        goto free_memory;
+    }
+    overlay->disk = (struct disk){&overlay_ops, header.disk_bytes, false};
+    overlay->file = take_file;
+    overlay->base = take_base;
+    overlay->base_bytes = header.base_bytes;
+    overlay->page_count = pages_of(header.disk_bytes);
+    overlay->pages = pages;
+    for (uint64_t i = 0; i < overlay->page_count; i++) {
+        r = page_load(overlay, i, err);
+        if (r < 0) {
+            goto free_memory;
+        }
+    }
+    pthread_mutex_init(&overlay->flush_lock, NULL); /* cannot fail without attributes */
+    pthread_rwlock_init(&overlay->copy_lock, NULL);
+    *ret_disk = &overlay->disk;
+    return 0;
+
+free_memory:
+    free(pages);
+    free(overlay);
+    return r;
+}

@@ -1,0 +1,80 @@
+#include "vmm/disk_raw.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+
+struct raw {
+    struct disk disk;
+    struct disk_file *file;
+};
+
+static struct disk_file *file_of(struct disk *disk)
+{
+    return ((struct raw *)disk)->file;
+}
+
+static int raw_read(struct disk *disk,
+                    uint64_t offset,
+                    const struct iovec *pieces,
+                    unsigned piece_count,
+                    uint64_t size)
+{
+    return file_of(disk)->ops->read(file_of(disk), offset, pieces, piece_count, size);
+}
+
+static int raw_write(struct disk *disk,
+                     uint64_t offset,
+                     const struct iovec *pieces,
+                     unsigned piece_count,
+                     uint64_t size)
+{
+    return file_of(disk)->ops->write(file_of(disk), offset, pieces, piece_count, size);
+}
+
+static int raw_flush(struct disk *disk)
+{
+    return file_of(disk)->ops->sync(file_of(disk));
+}
+
+static int raw_zero(struct disk *disk, uint64_t offset, uint64_t size)
+{
+    return file_of(disk)->ops->zero(file_of(disk), offset, size);
+}
+
+static void raw_free(struct disk *disk)
+{
+    disk_file_free(file_of(disk));
+    free(disk);
+}
+
+static const struct disk_ops raw_ops = {
+    .kind = "raw",
+    .read = raw_read,
+    .write = raw_write,
+    .flush = raw_flush,
+    .zero = raw_zero,
+    .discard = raw_zero,
+    .free = raw_free,
+};
+
+int disk_raw_new(struct disk_file *take_file,
+                 bool read_only,
+                 struct disk **ret_disk,
+                 struct err *err)
+{
+    const uint64_t size = take_file->size_bytes;
+    if (size == 0 || size % DISK_SECTOR_BYTES != 0 || size > DISK_SIZE_MAX) {
+        return err_set(err, BERTH_EINVALID,
+                       "a raw disk of %" PRIu64 " bytes: whole sectors of 512 are needed",
+                       size);
+    }
+    struct raw *raw = calloc(1, sizeof(*raw));
+    if (raw == NULL) {
+        return err_sys(err, -ENOMEM, "open a disk");
+    }
+    raw->disk = (struct disk){&raw_ops, size, read_only};
+    raw->file = take_file;
+    *ret_disk = &raw->disk;
+    return 0;
+}
