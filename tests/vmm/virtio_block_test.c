@@ -1,0 +1,413 @@
+/* Goal: a driver that keeps the rules gets its disk; one that does not gets an I/O error,
+ * and never a byte beyond the disk or its own buffers. Method: a disk in memory behind
+ * the device, requests written by hand. */
+#include "guest_driver.h"
+#include "support/test_main.h"
+#include "vmm/disk_raw.h"
+#include "vmm/virtio_block.h"
+
+#include <check.h>
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define SECTORS UINT64_C(2048)
+#define NO_CODE 0xffu
+
+enum { IN = 0, OUT = 1, FLUSH = 4, GET_ID = 8, DISCARD = 11, ZEROES = 13 };
+enum { OK = 0, IOERR = 1, UNSUPP = 2 };
+
+struct header {
+    uint32_t type;
+    uint32_t reserved;
+    uint64_t sector;
+};
+
+struct segment {
+    uint64_t sector;
+    uint32_t count;
+    uint32_t flags;
+};
+
+static struct guest guest;
+static int disk_fd; /* a second way to the disk's bytes */
+static struct virtio_block_spec spec;
+
+static struct virtio_device *block_new(void)
+{
+    struct disk_file *file = NULL;
+    struct disk *disk = NULL;
+    struct virtio_device *device = NULL;
+    struct err err = {0};
+    ck_assert_int_eq(disk_file_new(dup(disk_fd), &file, NULL), 0);
+    ck_assert_int_eq(disk_raw_new(file, spec.queue_count == 2, &disk, NULL), 0);
+    ck_assert_msg(virtio_block_new(&guest.place, &spec, disk, &device, &err) == 0, "%s",
+                  err.text);
+    return device;
+}
+
+static void set_up(void)
+{
+    spec = (struct virtio_block_spec){
+        .serial = "vol-1", .queue_count = 1, .thread_count = 2};
+    disk_fd = memfd_create("disk", MFD_CLOEXEC);
+    ck_assert_int_eq(ftruncate(disk_fd, (off_t)(SECTORS * 512)), 0);
+    guest_init(&guest);
+    guest_attach(&guest, block_new());
+    guest_drive(&guest, VIRTIO_BLK_F_FLUSH | VIRTIO_BLK_F_DISCARD |
+                            VIRTIO_BLK_F_WRITE_ZEROES | VIRTIO_F_EVENT_IDX);
+}
+
+static void tear_down(void)
+{
+    guest_fini(&guest);
+    close(disk_fd);
+}
+
+/* Posts header, one data buffer (size 0: none) and status; where the status will be. */
+static uint64_t
+post(uint32_t type, uint64_t sector, uint64_t data, uint32_t size, bool writable)
+{
+    const struct header header = {type, 0, sector};
+    const uint8_t status = NO_CODE;
+    const uint64_t status_at = guest_put(&guest, &status, 1);
+    struct guest_buffer buffers[3] = {
+        {guest_put(&guest, &header, sizeof(header)), sizeof(header), false}};
+    unsigned count = 1;
+    if (size > 0) {
+        buffers[count++] = (struct guest_buffer){data, size, writable};
+    }
+    buffers[count++] = (struct guest_buffer){status_at, 1, true};
+    guest_post(&guest, 0, buffers, count);
+    return status_at;
+}
+
+static uint8_t status_of(uint64_t at)
+{
+    uint8_t status = NO_CODE;
+    ck_assert_int_eq(guest_memory_read(&guest.memory, at, &status, 1), 0);
+    return status;
+}
+
+/* One whole request; its status. */
+static uint8_t
+request(uint32_t type, uint64_t sector, uint64_t data, uint32_t size, bool writable)
+{
+    const uint64_t status_at = post(type, sector, data, size, writable);
+    guest_kick(&guest, 0);
+    (void)guest_wait(&guest, 0);
+    return status_of(status_at);
+}
+
+START_TEST(written_sectors_come_back)
+{
+    uint8_t data[8192];
+    uint8_t back[8192];
+    for (unsigned i = 0; i < sizeof(data); i++) {
+        data[i] = (uint8_t)(i * 31);
+    }
+    const uint64_t from = guest_put(&guest, data, sizeof(data));
+    const uint64_t to = guest_alloc(&guest, sizeof(data));
+
+    ck_assert_uint_eq(request(OUT, 5, from, sizeof(data), false), OK);
+    ck_assert_uint_eq(request(FLUSH, 0, 0, 0, false), OK);
+    ck_assert_uint_eq(request(IN, 5, to, sizeof(data), true), OK);
+
+    ck_assert_int_eq(guest_memory_read(&guest.memory, to, back, sizeof(back)), 0);
+    ck_assert_mem_eq(back, data, sizeof(data));
+    ck_assert_int_eq(pread(disk_fd, back, sizeof(back), 5 * 512), sizeof(back));
+    ck_assert_mem_eq(back, data, sizeof(data));
+}
+END_TEST
+
+struct bad_row {
+    const char *name;
+    uint32_t type;
+    uint64_t sector;
+    uint32_t size;
+    bool writable;
+    uint8_t status;
+};
+
+static const struct bad_row bads[] = {
+    {"the last sector", IN, SECTORS - 1, 512, true, OK},
+    {"one past the end", IN, SECTORS, 512, true, IOERR},
+    {"over the end", IN, SECTORS - 1, 1024, true, IOERR},
+    {"a write over the end", OUT, SECTORS - 1, 1024, false, IOERR},
+    {"a sector that overflows", IN, UINT64_MAX / 512 + 1, 512, true, IOERR},
+    {"a sector that wraps to zero", OUT, UINT64_C(1) << 55, 512, false, IOERR},
+    {"the largest sector", IN, UINT64_MAX, 512, true, IOERR},
+    {"half a sector", IN, 0, 511, true, IOERR},
+    {"a sector and a byte", OUT, 0, 513, false, IOERR},
+    {"no data to read", IN, 0, 0, false, IOERR},
+    {"no data to write", OUT, 0, 0, false, IOERR},
+    {"a read into what cannot be written", IN, 0, 512, false, IOERR},
+    {"a write from what can only be written", OUT, 0, 512, true, IOERR},
+    {"SCSI", 2, 0, 512, true, UNSUPP},
+    {"an unknown type", 0xffffffff, 0, 512, true, UNSUPP},
+    {"a discard without its segment", DISCARD, 0, 0, false, IOERR},
+    {"a discard of half a segment", DISCARD, 0, 8, false, IOERR},
+    {"zeroes with two segments", ZEROES, 0, 32, false, IOERR},
+};
+
+START_TEST(what_does_not_fit_gets_its_status_and_nothing_more)
+{
+    const struct bad_row *row = &bads[_i];
+    uint8_t before[512];
+    memset(before, 0xa5, sizeof(before));
+    const uint64_t data = guest_put(&guest, before, sizeof(before));
+
+    ck_assert_msg(request(row->type, row->sector, data, row->size, row->writable) ==
+                      row->status,
+                  "%s", row->name);
+
+    ck_assert(!guest_needs_reset(&guest));
+    if (row->status != OK) {
+        uint8_t after[512];
+        ck_assert_int_eq(guest_memory_read(&guest.memory, data, after, sizeof(after)), 0);
+        ck_assert_mem_eq(after, before, sizeof(after));
+        ck_assert_int_eq(pread(disk_fd, after, 512, 0), 512);
+        memset(before, 0, sizeof(before));
+        ck_assert_mem_eq(after, before, sizeof(after)); /* the disk is still empty */
+    }
+}
+END_TEST
+
+struct segment_row {
+    uint32_t type;
+    struct segment segment;
+    uint8_t status;
+};
+
+static const struct segment_row segments[] = {
+    {DISCARD, {8, 16, 0}, OK},
+    {ZEROES, {8, 16, 0}, OK},
+    {ZEROES, {8, 16, 1}, OK},
+    {ZEROES, {0, 0, 0}, OK},
+    {DISCARD, {8, 16, 1}, UNSUPP},
+    {ZEROES, {8, 16, 2}, UNSUPP},
+    {DISCARD, {SECTORS, 1, 0}, IOERR},
+    {ZEROES, {SECTORS - 1, 2, 0}, IOERR},
+    {ZEROES, {UINT64_MAX, 1, 0}, IOERR},
+    {ZEROES, {UINT64_MAX / 512, UINT32_MAX, 0}, IOERR},
+    {DISCARD, {UINT64_C(1) << 55, 8, 0}, IOERR},
+    {ZEROES, {0, UINT32_MAX, 0}, IOERR},
+};
+
+START_TEST(segments_are_checked_to_the_last_bit)
+{
+    const struct segment_row *row = &segments[_i];
+    uint8_t ones[4096];
+    uint8_t back[4096];
+    memset(ones, 0xff, sizeof(ones));
+    ck_assert_int_eq(pwrite(disk_fd, ones, sizeof(ones), 8 * 512), sizeof(ones));
+    const uint64_t at = guest_put(&guest, &row->segment, sizeof(row->segment));
+
+    ck_assert_uint_eq(request(row->type, 0, at, sizeof(row->segment), false),
+                      row->status);
+
+    ck_assert_int_eq(pread(disk_fd, back, sizeof(back), 8 * 512), sizeof(back));
+    if (row->status == OK && row->segment.count > 0) {
+        memset(ones, 0, sizeof(ones));
+    }
+    ck_assert_mem_eq(back, ones, sizeof(back));
+}
+END_TEST
+
+START_TEST(the_serial_number_fits_whatever_room_there_is)
+{
+    for (uint32_t room = 1; room <= 64; room++) {
+        uint8_t back[65] = {0};
+        const uint64_t at = guest_alloc(&guest, 64);
+        ck_assert_uint_eq(request(GET_ID, 0, at, room, true), OK);
+        ck_assert_int_eq(guest_memory_read(&guest.memory, at, back, 64), 0);
+        ck_assert_mem_eq(back, "vol-1", room < 5 ? room : 5);
+        for (unsigned i = 5; i < 64; i++) {
+            ck_assert_uint_eq(back[i], 0);
+        }
+    }
+}
+END_TEST
+
+START_TEST(a_request_without_a_status_takes_the_device_out_of_service)
+{
+    const struct header header = {FLUSH, 0, 0};
+    const uint64_t at = guest_put(&guest, &header, sizeof(header));
+    guest_post(&guest, 0, &(struct guest_buffer){at, sizeof(header), false}, 1);
+
+    guest_kick(&guest, 0);
+
+    ck_assert(guest_needs_reset(&guest));
+    guest_drive(&guest, VIRTIO_BLK_F_FLUSH);
+    ck_assert_uint_eq(request(FLUSH, 0, 0, 0, false), OK);
+}
+END_TEST
+
+START_TEST(a_header_may_be_cut_anywhere)
+{
+    const struct header header = {OUT, 0, 3};
+    uint8_t data[512];
+    uint8_t back[512];
+    const uint8_t no_code = NO_CODE;
+    memset(data, 0x42, sizeof(data));
+    const uint64_t header_at = guest_put(&guest, &header, sizeof(header));
+    const uint64_t data_at = guest_put(&guest, data, sizeof(data));
+    const uint64_t status_at = guest_put(&guest, &no_code, 1);
+
+    guest_post(&guest, 0,
+               (struct guest_buffer[]){{header_at, 3, false},
+                                       {header_at + 3, 13, false},
+                                       {data_at, 500, false},
+                                       {data_at + 500, 12, false},
+                                       {status_at, 1, true}},
+               5);
+    guest_kick(&guest, 0);
+    ck_assert_uint_eq(guest_wait(&guest, 0), 1);
+
+    ck_assert_uint_eq(status_of(status_at), OK);
+    ck_assert_int_eq(pread(disk_fd, back, 512, 3 * 512), 512);
+    ck_assert_mem_eq(back, data, 512);
+}
+END_TEST
+
+START_TEST(a_read_only_disk_says_so_and_stays)
+{
+    guest_fini(&guest);
+    guest_init(&guest);
+    spec.queue_count = 2; /* the fixture makes that one read only */
+    guest_attach(&guest, block_new());
+    ck_assert_uint_ne(guest_features_offered(&guest) & VIRTIO_BLK_F_RO, 0);
+    ck_assert_uint_eq(guest_features_offered(&guest) & VIRTIO_BLK_F_DISCARD, 0);
+    guest_drive(&guest, VIRTIO_BLK_F_RO);
+    const uint64_t data = guest_alloc(&guest, 512);
+
+    ck_assert_uint_eq(request(OUT, 0, data, 512, false), IOERR);
+    ck_assert_uint_eq(request(DISCARD, 0, data, 16, false), UNSUPP);
+    ck_assert_uint_eq(request(IN, 0, data, 512, true), OK);
+}
+END_TEST
+
+START_TEST(a_full_queue_of_requests_is_answered)
+{
+    const uint64_t data = guest_alloc(&guest, 512);
+    uint64_t status_at[GUEST_QUEUE_SIZE / 3];
+    for (unsigned i = 0; i < ARRAY_COUNT(status_at); i++) {
+        status_at[i] = post(IN, i, data, 512, true);
+    }
+    guest_kick(&guest, 0);
+
+    for (unsigned i = 0; i < ARRAY_COUNT(status_at); i++) {
+        ck_assert_uint_eq(guest_wait(&guest, 0), 513);
+    }
+
+    for (unsigned i = 0; i < ARRAY_COUNT(status_at); i++) {
+        ck_assert_uint_eq(status_of(status_at[i]), OK);
+    }
+}
+END_TEST
+
+START_TEST(a_reset_drops_what_is_in_flight)
+{
+    const uint64_t data = guest_alloc(&guest, 512);
+    for (unsigned round = 0; round < 50; round++) {
+        for (unsigned i = 0; i < 8; i++) {
+            (void)post(IN, i, data, 512, true);
+        }
+        guest_kick(&guest, 0);
+        guest_drive(&guest, VIRTIO_BLK_F_FLUSH);
+        ck_assert_uint_eq(guest.pci->virtio->queues[0].in_flight_count, 0);
+    }
+    ck_assert_uint_eq(request(IN, 0, data, 512, true), OK);
+}
+END_TEST
+
+START_TEST(a_limited_disk_answers_late_but_answers)
+{
+    const struct rate_spec operations = {.rate = 200, .burst = 1};
+    const struct rate_spec unlimited = {0};
+    const uint64_t data = guest_alloc(&guest, 512);
+    virtio_block_limit(guest.pci->virtio, &operations, &unlimited);
+    for (unsigned i = 0; i < 10; i++) {
+        (void)post(IN, i, data, 512, true);
+    }
+
+    guest_kick(&guest, 0);
+    ck_assert_uint_lt(guest.pci->virtio->queues[0].next_available, 10); /* held back */
+
+    for (unsigned i = 0; i < 10; i++) {
+        ck_assert_uint_eq(guest_wait(&guest, 0), 513);
+    }
+}
+END_TEST
+
+START_TEST(reads_are_in_the_dirty_log)
+{
+    uint64_t words[GUEST_RAM_BYTES / GUEST_PAGE_BYTES / 64];
+    const uint64_t at = (guest_alloc(&guest, 8192) + 4095) & ~UINT64_C(4095);
+    ck_assert_int_eq(guest_memory_log_start(&guest.memory), 0);
+
+    ck_assert_uint_eq(request(IN, 0, at, 512, true), OK);
+
+    guest_memory_log_take(&guest.memory, 0, words, ARRAY_COUNT(words));
+    const uint64_t page = at / GUEST_PAGE_BYTES;
+    ck_assert_uint_ne(words[page / 64] & (UINT64_C(1) << (page % 64)), 0);
+}
+END_TEST
+
+START_TEST(a_restored_device_goes_on_in_the_middle_of_its_requests)
+{
+    struct bytes_writer writer;
+    struct bytes_reader reader;
+    struct err err = {0};
+    const struct rate_spec slow = {.rate = 1, .burst = 1};
+    const struct rate_spec unlimited = {0};
+    const uint64_t data = guest_alloc(&guest, 512);
+    uint64_t status_at[6];
+    virtio_block_limit(guest.pci->virtio, &slow, &unlimited);
+    for (unsigned i = 0; i < 6; i++) {
+        status_at[i] = post(IN, i, data, 512, true);
+    }
+    guest_kick(&guest, 0); /* some are taken, the rest waits in the ring */
+    device_stop(&guest.pci->device);
+    bytes_writer_init(&writer, 1 << 16);
+    device_save(&guest.pci->device, &writer);
+    device_free(&guest.pci->device);
+    guest_attach_stopped(&guest, block_new());
+
+    bytes_reader_init(&reader, writer.data, writer.size);
+    ck_assert_msg(device_restore(&guest.pci->device, &reader, &err) == 0, "%s", err.text);
+    device_start(&guest.pci->device);
+
+    for (unsigned i = 0; i < 6; i++) {
+        (void)guest_wait(&guest, 0);
+    }
+    for (unsigned i = 0; i < 6; i++) {
+        ck_assert_uint_eq(status_of(status_at[i]), OK);
+    }
+    bytes_writer_fini(&writer);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("virtio_block");
+    TCase *tests = tcase_create("virtio_block");
+    tcase_set_timeout(tests, 60);
+    tcase_add_checked_fixture(tests, set_up, tear_down);
+    tcase_add_test(tests, written_sectors_come_back);
+    tcase_add_loop_test(tests, what_does_not_fit_gets_its_status_and_nothing_more, 0,
+                        (int)ARRAY_COUNT(bads));
+    tcase_add_loop_test(tests, segments_are_checked_to_the_last_bit, 0,
+                        (int)ARRAY_COUNT(segments));
+    tcase_add_test(tests, the_serial_number_fits_whatever_room_there_is);
+    tcase_add_test(tests, a_request_without_a_status_takes_the_device_out_of_service);
+    tcase_add_test(tests, a_header_may_be_cut_anywhere);
+    tcase_add_test(tests, a_read_only_disk_says_so_and_stays);
+    tcase_add_test(tests, a_full_queue_of_requests_is_answered);
+    tcase_add_test(tests, a_reset_drops_what_is_in_flight);
+    tcase_add_test(tests, a_limited_disk_answers_late_but_answers);
+    tcase_add_test(tests, reads_are_in_the_dirty_log);
+    tcase_add_test(tests, a_restored_device_goes_on_in_the_middle_of_its_requests);
+    suite_add_tcase(suite, tests);
+    return test_main_run(suite);
+}

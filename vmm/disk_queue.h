@@ -1,0 +1,57 @@
+/* Carries disk requests out on a few threads of its own, and tells when they are done.
+ *
+ * Shapes: a request is the caller's memory; it goes in by disk_queue_submit and comes
+ * back, with its result, through its `done` callback. Callbacks fire only inside
+ * disk_queue_reap and disk_queue_drain, on the thread that calls them and with whatever
+ * lock it holds. When something can be reaped, the queue's event (disk_queue_fd) becomes
+ * readable. Requests may overtake each other: what must be durable first is flushed and
+ * waited for first.
+ *
+ * Threads: submit, reap and drain under the caller's one lock. Ownership: the disk is
+ * borrowed. Limits: DISK_QUEUE_THREADS_MAX; as many requests as the caller has.
+ */
+#pragma once
+
+#include "vmm/disk.h"
+
+#define DISK_QUEUE_THREADS_MAX 16u
+
+enum disk_operation {
+    DISK_READ = 0,
+    DISK_WRITE,
+    DISK_WRITE_THROUGH, /* a write that is durable when it is done */
+    DISK_FLUSH,
+    DISK_DISCARD,
+    DISK_ZERO,
+    DISK_OPERATION_COUNT,
+};
+
+struct disk_range {
+    uint64_t offset;
+    uint64_t size;
+};
+
+struct disk_request {
+    enum disk_operation operation;
+    struct disk_range range;
+    struct iovec *pieces; /* of a read or write, `range.size` bytes */
+    unsigned piece_count;
+    void (*done)(struct disk_request *request);
+    int result;                /* 0 or a negative code, when done */
+    struct disk_request *next; /* private */
+};
+
+struct disk_queue;
+
+int disk_queue_new(struct disk *disk,
+                   unsigned thread_count,
+                   struct disk_queue **ret_queue,
+                   struct err *err);
+/* Nothing may be in flight; NULL is fine. */
+void disk_queue_free(struct disk_queue *queue);
+int disk_queue_fd(const struct disk_queue *queue);
+void disk_queue_submit(struct disk_queue *queue, struct disk_request *request);
+/* Fires the callbacks of what is done. */
+void disk_queue_reap(struct disk_queue *queue);
+/* Waits until nothing is in flight, then reaps. */
+void disk_queue_drain(struct disk_queue *queue);

@@ -1,0 +1,48 @@
+/* The block device (virtio 1.2, 5.2) in front of a disk.
+ *
+ * Requests are read, write, flush, discard, write zeroes and get-id, on one to
+ * VIRTIO_BLOCK_QUEUES_MAX queues; the disk's threads carry them out, straight into and
+ * out of guest memory. What a request gets wrong (bounds, sizes, flags) is answered with
+ * an I/O error in its status byte; one that has no place for a status takes the device
+ * out of service. A driver that does not negotiate FLUSH gets every write made durable
+ * before it is answered. Rate limits hold requests back in the guest's ring.
+ *
+ * Ownership: takes the disk. Limits: VIRTIO_BLOCK_REQUEST_MAX bytes in one request.
+ */
+#pragma once
+
+#include "vmm/disk.h"
+#include "vmm/rate_limit.h"
+#include "vmm/virtio_device.h"
+
+#define VIRTIO_BLOCK_QUEUES_MAX  8u
+#define VIRTIO_BLOCK_SERIAL_SIZE 20u
+#define VIRTIO_BLOCK_REQUEST_MAX (UINT64_C(64) << 20)
+
+/* 5.2.3 */
+#define VIRTIO_BLK_F_SEG_MAX      (UINT64_C(1) << 2)
+#define VIRTIO_BLK_F_RO           (UINT64_C(1) << 5)
+#define VIRTIO_BLK_F_BLK_SIZE     (UINT64_C(1) << 6)
+#define VIRTIO_BLK_F_FLUSH        (UINT64_C(1) << 9)
+#define VIRTIO_BLK_F_TOPOLOGY     (UINT64_C(1) << 10)
+#define VIRTIO_BLK_F_MQ           (UINT64_C(1) << 12)
+#define VIRTIO_BLK_F_DISCARD      (UINT64_C(1) << 13)
+#define VIRTIO_BLK_F_WRITE_ZEROES (UINT64_C(1) << 14)
+
+struct virtio_block_spec {
+    char serial[VIRTIO_BLOCK_SERIAL_SIZE + 1]; /* cut there, as the field is */
+    unsigned queue_count;                      /* 1.. */
+    unsigned thread_count;                     /* 1..DISK_QUEUE_THREADS_MAX */
+    struct rate_spec operations;
+    struct rate_spec bytes;
+};
+
+int virtio_block_new(const struct virtio_place *place,
+                     const struct virtio_block_spec *spec,
+                     struct disk *take_disk,
+                     struct virtio_device **ret_device,
+                     struct err *err);
+/* New limits for a running device. */
+void virtio_block_limit(struct virtio_device *device,
+                        const struct rate_spec *operations,
+                        const struct rate_spec *bytes);
