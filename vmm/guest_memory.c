@@ -3,6 +3,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/require.h"
+#include "vmm/planted_fault.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -204,7 +205,8 @@ static uint64_t piece_at(const struct guest_memory *memory,
         return 0;
     }
     const uint64_t offset = address - region->address;
-    const uint64_t left = region->size_bytes - offset;
+    const uint64_t left =
+        region->size_bytes - offset + (PLANTED(PLANTED_RAM_OFF_BY_ONE) ? 1 : 0);
     *ret_host = region->host + offset;
     return size < left ? size : left;
 }

@@ -1,6 +1,7 @@
 #include "vmm/virtio_pci.h"
 
 #include "base/cleanup.h"
+#include "vmm/planted_fault.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -185,6 +186,9 @@ static uint64_t get_queue_size(struct virtio_pci *pci)
 static void set_queue_size(struct virtio_pci *pci, uint64_t value)
 {
     struct virtio_queue *queue = open_queue(pci);
+    if (PLANTED(PLANTED_QUEUE_SIZE_OPEN) && selected(pci) != NULL) {
+        selected(pci)->size = (uint16_t)value;
+    }
     if (queue != NULL && value > 0 && value <= queue->size_max &&
         (value & (value - 1)) == 0) {
         queue->size = (uint16_t)value;

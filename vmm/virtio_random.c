@@ -1,6 +1,7 @@
 #include "vmm/virtio_random.h"
 
 #include "base/random.h"
+#include "vmm/planted_fault.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -11,9 +12,10 @@ static enum virtio_handled
 fill(struct virtio_device *device, unsigned queue, struct virtio_chain *chain)
 {
     uint8_t bytes[VIRTIO_RANDOM_BYTES_MAX];
-    const size_t wanted = chain->writable_bytes < sizeof(bytes)
-                              ? (size_t)chain->writable_bytes
-                              : sizeof(bytes);
+    const size_t wanted =
+        chain->writable_bytes < sizeof(bytes) || PLANTED(PLANTED_RANDOM_UNCAPPED)
+            ? (size_t)chain->writable_bytes
+            : sizeof(bytes);
     random_secret(bytes, wanted);
     const size_t written =
         virtio_chain_write(chain, device->place.memory, 0, bytes, wanted);

@@ -1,0 +1,96 @@
+/* The device types that a hostile guest meets: one row each (see hostile_guest.h). */
+#pragma once
+
+#include "hostile_guest.h"
+#include "vmm/disk_overlay.h"
+#include "vmm/virtio_block.h"
+#include "vmm/virtio_random.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* ---- entropy ---- */
+
+static inline struct virtio_device *hostile_random_make(struct hostile *hostile)
+{
+    struct virtio_device *device = NULL;
+    REQUIRE(virtio_random_new(&hostile->guest.place, &device) == 0);
+    return device;
+}
+
+static inline unsigned
+hostile_random_header(struct hostile *hostile, unsigned queue, uint8_t *ret_bytes)
+{
+    (void)hostile;
+    (void)queue;
+    (void)ret_bytes;
+    return 0;
+}
+
+/* ---- block: an overlay in memory ---- */
+
+#define HOSTILE_DISK_BYTES (UINT64_C(256) << 10)
+
+static inline struct virtio_device *hostile_block_make(struct hostile *hostile)
+{
+    static const struct virtio_block_spec spec = {
+        .serial = "hostile", .queue_count = 2, .thread_count = 2};
+    static const struct digest none;
+    const bool fresh = hostile->fds[0] < 0;
+    struct virtio_device *device = NULL;
+    struct disk_file *file = NULL;
+    struct disk *disk = NULL;
+    if (fresh) {
+        hostile->fds[0] = memfd_create("overlay", MFD_CLOEXEC);
+        REQUIRE(hostile->fds[0] >= 0);
+        REQUIRE(ftruncate(hostile->fds[0],
+                          (off_t)disk_overlay_file_size(HOSTILE_DISK_BYTES)) == 0);
+    }
+    const int fd = dup(hostile->fds[0]);
+    REQUIRE(fd >= 0);
+    REQUIRE(disk_file_new(fd, &file, NULL) == 0);
+    REQUIRE(!fresh || disk_overlay_create(file, HOSTILE_DISK_BYTES, 0, &none, NULL) == 0);
+    REQUIRE(disk_overlay_open(file, NULL, &none, &disk, NULL) == 0);
+    REQUIRE(virtio_block_new(&hostile->guest.place, &spec, disk, &device, NULL) == 0);
+    return device;
+}
+
+/* Type and sector, mostly of the kinds that exist and near the disk's ends. */
+static inline unsigned
+hostile_block_header(struct hostile *hostile, unsigned queue, uint8_t *ret_bytes)
+{
+    static const uint32_t types[] = {0, 1, 0, 1, 4, 8, 11, 13};
+    const uint32_t type = hostile_choose(hostile, 16) == 0
+                              ? (uint32_t)hostile_number(hostile)
+                              : types[hostile_choose(hostile, ARRAY_COUNT(types))];
+    const uint64_t sector =
+        hostile_choose(hostile, 4) == 0
+            ? hostile_number(hostile)
+            : hostile_choose(hostile, HOSTILE_DISK_BYTES / DISK_SECTOR_BYTES + 2);
+    const uint32_t count = (uint32_t)hostile_choose(hostile, 64);
+    (void)queue;
+    memcpy(ret_bytes, &type, sizeof(type));
+    memcpy(ret_bytes + 8, &sector, sizeof(sector));
+    memcpy(ret_bytes + 16, &sector, sizeof(sector)); /* a segment, if it is one */
+    memcpy(ret_bytes + 24, &count, sizeof(count));
+    return type == 11 || type == 13 ? 32 : 16;
+}
+
+static inline void hostile_close_fds(struct hostile *hostile)
+{
+    for (unsigned i = 0; i < ARRAY_COUNT(hostile->fds); i++) {
+        if (hostile->fds[i] >= 0) {
+            close(hostile->fds[i]);
+        }
+    }
+}
+
+static const struct hostile_device hostile_random = {"random", hostile_random_make,
+                                                     hostile_random_header, NULL, NULL};
+static const struct hostile_device hostile_block = {
+    "block", hostile_block_make, hostile_block_header, NULL, hostile_close_fds};
+
+static const struct hostile_device *const hostile_devices[] = {
+    &hostile_random,
+    &hostile_block,
+};
