@@ -1,16 +1,14 @@
 #include "vmm/virtio_block.h"
 
 #include "base/clock.h"
-#include "base/fd.h"
 #include "base/require.h"
 #include "vmm/disk_queue.h"
+#include "vmm/rate_gate.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/timerfd.h>
-#include <unistd.h>
 
 #define PCI_CLASS_STORAGE 0x018000u
 
@@ -87,12 +85,10 @@ struct block {
     struct virtio_device device;
     struct disk *disk;
     struct disk_queue *disk_queue;
-    struct rate_limit limit;
+    struct rate_gate gate;
     struct block_config config;
     char serial[VIRTIO_BLOCK_SERIAL_SIZE + 1];
     int event_watch;
-    int timer_fd;
-    int timer_watch;
     bool dropping;      /* a reset drains: nobody waits for the answers */
     struct slot *slots; /* queue size of each queue: no more can be in flight */
     unsigned slot_count;
@@ -297,21 +293,6 @@ static void submit(struct block *block,
     disk_queue_submit(block->disk_queue, &slot->request);
 }
 
-/* Whether the limits let the request through; else the timer will bring us back. */
-static bool limit_take(struct block *block, const struct virtio_chain *chain)
-{
-    const uint64_t now_ns = clock_now_ns(clock_system());
-    const uint64_t wait_ns = rate_limit_take(
-        &block->limit, chain->readable_bytes + chain->writable_bytes, now_ns);
-    if (wait_ns == 0) {
-        return true;
-    }
-    const struct itimerspec when = {.it_value = {.tv_sec = (time_t)(wait_ns / NS_PER_S),
-                                                 .tv_nsec = (long)(wait_ns % NS_PER_S)}};
-    (void)timerfd_settime(block->timer_fd, 0, &when, NULL); /* cannot fail: in range */
-    return false;
-}
-
 static enum virtio_handled
 handle(struct virtio_device *device, unsigned queue, struct virtio_chain *chain)
 {
@@ -322,7 +303,7 @@ handle(struct virtio_device *device, unsigned queue, struct virtio_chain *chain)
         virtio_device_give(device, queue, chain->head, 0);
         return VIRTIO_TAKEN;
     }
-    if (!limit_take(block, chain)) {
+    if (!rate_gate_pass(&block->gate, chain->readable_bytes + chain->writable_bytes)) {
         return VIRTIO_WAIT;
     }
     if (virtio_chain_read(chain, device->place.memory, 0, &header, sizeof(header)) !=
@@ -363,14 +344,13 @@ static void serve_all(struct block *block)
     }
 }
 
-static void on_timer(void *context, uint64_t token, unsigned events)
+static void on_limit_due(void *context, uint64_t token, unsigned events)
 {
     struct block *block = context;
-    uint64_t count;
     (void)token;
     (void)events;
     virtio_device_enter(&block->device);
-    (void)!read(block->timer_fd, &count, sizeof(count)); /* empty: it was set anew */
+    rate_gate_due(&block->gate);
     serve_all(block);
     virtio_device_leave(&block->device);
 }
@@ -386,11 +366,9 @@ static int block_init(struct virtio_device *device, struct err *err)
     if (block->event_watch < 0) {
         return err_sys(err, block->event_watch, "watch the disk");
     }
-    block->timer_watch = poller_add(device->place.poller, block->timer_fd,
-                                    POLLER_READABLE, on_timer, block, 0);
-    return block->timer_watch < 0
-               ? err_sys(err, block->timer_watch, "watch the rate limit's timer")
-               : 0;
+    const int r =
+        rate_gate_init(&block->gate, device->place.poller, on_limit_due, block, 0);
+    return r < 0 ? err_sys(err, r, "make the rate limit's timer") : 0;
 }
 
 static void block_notify(struct virtio_device *device, unsigned queue)
@@ -412,13 +390,14 @@ static void block_stop(struct virtio_device *device)
 
 static void block_save(struct virtio_device *device, struct bytes_writer *writer)
 {
-    rate_limit_save(&block_of(device)->limit, writer);
+    rate_limit_save(&block_of(device)->gate.limit, writer);
 }
 
 static int
 block_restore(struct virtio_device *device, struct bytes_reader *reader, struct err *err)
 {
-    rate_limit_restore(&block_of(device)->limit, reader, clock_now_ns(clock_system()));
+    rate_limit_restore(&block_of(device)->gate.limit, reader,
+                       clock_now_ns(clock_system()));
     return reader->error != 0 ? err_set(err, BERTH_ECORRUPT, "the limits are cut short")
                               : 0;
 }
@@ -429,12 +408,9 @@ static void block_free(struct virtio_device *device)
     if (block->event_watch >= 0) {
         poller_remove(device->place.poller, block->event_watch);
     }
-    if (block->timer_watch >= 0) {
-        poller_remove(device->place.poller, block->timer_watch);
-    }
+    rate_gate_fini(&block->gate);
     disk_queue_free(block->disk_queue);
     disk_free(block->disk);
-    fd_close(&block->timer_fd);
     free(block->slots);
     free(block);
 }
@@ -504,13 +480,10 @@ int virtio_block_new(const struct virtio_place *place,
     virtio_device_setup(&block->device, &block_ops, place, features_of(spec, take_disk),
                         spec->queue_count, VIRTIO_QUEUE_SIZE_MAX);
     block->event_watch = -1;
-    block->timer_watch = -1;
-    block->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    rate_gate_setup(&block->gate, &spec->operations, &spec->bytes);
     block->slot_count = spec->queue_count * VIRTIO_QUEUE_SIZE_MAX;
     block->slots = calloc(block->slot_count, sizeof(*block->slots));
-    int r = block->timer_fd < 0    ? err_sys(err, -errno, "make a timer")
-            : block->slots == NULL ? err_sys(err, -ENOMEM, "make a block device")
-                                   : 0;
+    int r = block->slots == NULL ? err_sys(err, -ENOMEM, "make a block device") : 0;
     if (r == 0) {
         r = disk_queue_new(take_disk, spec->thread_count, &block->disk_queue, err);
     }
@@ -519,8 +492,6 @@ int virtio_block_new(const struct virtio_place *place,
         return r;
     }
     block->disk = take_disk;
-    rate_limit_init(&block->limit, &spec->operations, &spec->bytes,
-                    clock_now_ns(clock_system()));
     (void)snprintf(block->serial, sizeof(block->serial), "%s", spec->serial);
     config_fill(block);
     *ret_device = &block->device;
@@ -534,7 +505,7 @@ void virtio_block_limit(struct virtio_device *device,
     struct block *block = block_of(device);
     REQUIRE(device->ops == &block_ops);
     virtio_device_enter(device);
-    rate_limit_init(&block->limit, operations, bytes, clock_now_ns(clock_system()));
+    rate_gate_change(&block->gate, operations, bytes);
     serve_all(block);
     virtio_device_leave(device);
 }

@@ -119,7 +119,7 @@ void virtio_device_serve(struct virtio_device *device,
                    virtio_queue_arm(ring, device->place.memory);
             budget--; /* an index that moves all the time is work too */
         } else if (handle(device, queue, &chain) == VIRTIO_WAIT) {
-            virtio_queue_unget(ring, &chain);
+            virtio_queue_unget(ring, chain.head);
             more = false;
         } else {
             budget--;

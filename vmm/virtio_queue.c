@@ -266,33 +266,48 @@ int virtio_queue_next(struct virtio_queue *queue,
     return 1;
 }
 
-void virtio_queue_unget(struct virtio_queue *queue, const struct virtio_chain *chain)
+void virtio_queue_unget(struct virtio_queue *queue, uint16_t head)
 {
-    in_flight_set(queue, chain->head, false);
+    in_flight_set(queue, head, false);
     queue->next_available--;
 }
 
 /* ---- giving it back ---- */
 
-void virtio_queue_give(struct virtio_queue *queue,
-                       struct guest_memory *memory,
-                       uint16_t head,
-                       uint32_t written_bytes)
+void virtio_queue_stage(struct virtio_queue *queue,
+                        struct guest_memory *memory,
+                        uint16_t head,
+                        uint32_t written_bytes)
 {
     const uint32_t entry[2] = {head, written_bytes}; /* 2.7.8: id, len */
     in_flight_set(queue, head, false);
     if (!usable(queue)) {
         return;
     }
-    /* The store of idx releases: the driver sees the entry before it (2.7.8.2). */
     if (guest_memory_write(memory, used_entry_at(queue, queue->next_used), entry,
-                           sizeof(entry)) < 0 ||
-        guest_memory_store_u16(memory, queue->used + RING_INDEX_AT,
-                               (uint16_t)(queue->next_used + 1)) < 0) {
+                           sizeof(entry)) < 0) {
         (void)queue_break(queue, "a used ring outside RAM");
         return;
     }
     queue->next_used++;
+}
+
+void virtio_queue_publish(struct virtio_queue *queue, struct guest_memory *memory)
+{
+    /* The store releases: the driver sees the entries before it (2.7.8.2). */
+    if (usable(queue) && guest_memory_store_u16(memory, queue->used + RING_INDEX_AT,
+                                                queue->next_used) < 0) {
+        (void)queue_break(queue, "a used ring outside RAM");
+    }
+}
+
+void virtio_queue_give(struct virtio_queue *queue,
+                       struct guest_memory *memory,
+                       uint16_t head,
+                       uint32_t written_bytes)
+{
+    virtio_queue_stage(queue, memory, head, written_bytes);
+    virtio_queue_publish(queue, memory);
 }
 
 bool virtio_queue_must_signal(struct virtio_queue *queue,
@@ -330,8 +345,13 @@ bool virtio_queue_arm(struct virtio_queue *queue, struct guest_memory *memory)
         return false;
     }
     if (queue->event_index) {
-        (void)guest_memory_store_u16(memory, available_event_at(queue),
-                                     queue->next_available); /* checked when enabled */
+        /* Beyond what is there now, which may be more than nothing: a request that was
+         * put back must not hide the next one. The place was checked when it was enabled.
+         */
+        if (guest_memory_load_u16(memory, queue->available + RING_INDEX_AT, &index) ==
+            0) {
+            (void)guest_memory_store_u16(memory, available_event_at(queue), index);
+        }
     } else {
         (void)guest_memory_store_u16(memory, queue->used + RING_FLAGS_AT, 0);
     }

@@ -70,14 +70,21 @@ int virtio_queue_check(const struct virtio_queue *queue,
 int virtio_queue_next(struct virtio_queue *queue,
                       const struct guest_memory *memory,
                       struct virtio_chain *ret_chain);
-/* Puts the request taken last back, as if it had not been seen; nothing may have been
- * given since. */
-void virtio_queue_unget(struct virtio_queue *queue, const struct virtio_chain *chain);
+/* Puts the request taken last back, as if it had not been seen; it may have been written
+ * to, but nothing has been given since. Several go back in reverse order. */
+void virtio_queue_unget(struct virtio_queue *queue, uint16_t head);
 /* Hands a request back with the number of bytes written into its writable buffers. */
 void virtio_queue_give(struct virtio_queue *queue,
                        struct guest_memory *memory,
                        uint16_t head,
                        uint32_t written_bytes);
+/* The same in two steps, for requests that must be seen together: the driver sees what
+ * was staged when it is published. */
+void virtio_queue_stage(struct virtio_queue *queue,
+                        struct guest_memory *memory,
+                        uint16_t head,
+                        uint32_t written_bytes);
+void virtio_queue_publish(struct virtio_queue *queue, struct guest_memory *memory);
 /* Whether the driver wants an interrupt for what was given since the last time (2.7.7);
  * the answer counts as telling it. */
 bool virtio_queue_must_signal(struct virtio_queue *queue,

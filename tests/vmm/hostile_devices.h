@@ -4,9 +4,11 @@
 #include "hostile_guest.h"
 #include "vmm/disk_overlay.h"
 #include "vmm/virtio_block.h"
+#include "vmm/virtio_net.h"
 #include "vmm/virtio_random.h"
 
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 /* ---- entropy ---- */
@@ -85,12 +87,57 @@ static inline void hostile_close_fds(struct hostile *hostile)
     }
 }
 
+/* ---- net: a datagram socket for a wire ---- */
+
+static inline struct virtio_device *hostile_net_make(struct hostile *hostile)
+{
+    static const struct virtio_net_spec spec = {.mac = {2}, .mtu = 1500};
+    struct virtio_device *device = NULL;
+    int ends[2];
+    REQUIRE(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, ends) == 0);
+    if (hostile->fds[0] >= 0) {
+        close(hostile->fds[0]);
+    }
+    hostile->fds[0] = ends[1];
+    REQUIRE(virtio_net_new(&hostile->guest.place, &spec, ends[0], &device, NULL) == 0);
+    return device;
+}
+
+static inline unsigned
+hostile_net_header(struct hostile *hostile, unsigned queue, uint8_t *ret_bytes)
+{
+    (void)queue;
+    for (unsigned i = 0; i < 8; i++) { /* flags, segmentation, offsets */
+        ret_bytes[i] = (uint8_t)hostile_choose(hostile, 256);
+    }
+    return VIRTIO_NET_HEADER_SIZE + (unsigned)hostile_choose(hostile, 48);
+}
+
+/* The wire brings packets of all sizes, and takes some. */
+static inline void hostile_net_behind(struct hostile *hostile)
+{
+    static uint8_t packet[VIRTIO_NET_PACKET_MAX + 64];
+    if (hostile_choose(hostile, 2) == 0) {
+        const size_t size = hostile_choose(hostile, 8) == 0
+                                ? hostile_choose(hostile, sizeof(packet))
+                                : hostile_choose(hostile, 2000);
+        (void)!send(hostile->fds[0], packet, size, MSG_DONTWAIT);
+    } else {
+        while (recv(hostile->fds[0], packet, sizeof(packet), MSG_DONTWAIT) > 0) {
+        }
+    }
+}
+
 static const struct hostile_device hostile_random = {"random", hostile_random_make,
                                                      hostile_random_header, NULL, NULL};
 static const struct hostile_device hostile_block = {
     "block", hostile_block_make, hostile_block_header, NULL, hostile_close_fds};
 
+static const struct hostile_device hostile_net = {
+    "net", hostile_net_make, hostile_net_header, hostile_net_behind, hostile_close_fds};
+
 static const struct hostile_device *const hostile_devices[] = {
     &hostile_random,
     &hostile_block,
+    &hostile_net,
 };

@@ -252,8 +252,12 @@ START_TEST(a_head_can_be_used_again_once_it_was_given_back)
 {
     put_descriptor(DESCRIPTORS, 3, (struct descriptor){DATA, 1, 0, 0});
     for (unsigned i = 0; i < 70000; i++) { /* the indexes wrap */
-        offer(3);
-        ck_assert_int_eq(virtio_queue_next(&queue, &memory, &chain), 1);
+        (void)guest_memory_store_u16(&memory, AVAILABLE + 4 + 2 * (uint64_t)(i % SIZE),
+                                     3);
+        (void)guest_memory_store_u16(&memory, AVAILABLE + 2, (uint16_t)(i + 1));
+        if (virtio_queue_next(&queue, &memory, &chain) != 1) {
+            ck_abort_msg("round %u", i);
+        }
         virtio_queue_give(&queue, &memory, 3, 0);
     }
 
@@ -275,7 +279,7 @@ START_TEST(a_request_put_back_comes_again)
     offer(1);
     ck_assert_int_eq(virtio_queue_next(&queue, &memory, &chain), 1);
 
-    virtio_queue_unget(&queue, &chain);
+    virtio_queue_unget(&queue, chain.head);
 
     ck_assert_uint_eq(queue.in_flight_count, 0);
     ck_assert_int_eq(virtio_queue_next(&queue, &memory, &chain), 1);
@@ -289,6 +293,24 @@ static void one_round(void)
     ck_assert_int_eq(virtio_queue_next(&queue, &memory, &chain), 1);
     virtio_queue_give(&queue, &memory, 1, 0);
 }
+
+START_TEST(what_is_staged_is_seen_when_it_is_published)
+{
+    put_descriptor(DESCRIPTORS, 1, (struct descriptor){DATA, 1, 0, 0});
+    put_descriptor(DESCRIPTORS, 2, (struct descriptor){DATA, 1, 0, 0});
+    offer(1);
+    offer(2);
+    ck_assert_int_eq(virtio_queue_next(&queue, &memory, &chain), 1);
+    ck_assert_int_eq(virtio_queue_next(&queue, &memory, &chain), 1);
+
+    virtio_queue_stage(&queue, &memory, 1, 0);
+    virtio_queue_stage(&queue, &memory, 2, 0);
+    ck_assert_uint_eq(word_at(USED + 2), 0);
+    virtio_queue_publish(&queue, &memory);
+
+    ck_assert_uint_eq(word_at(USED + 2), 2);
+}
+END_TEST
 
 START_TEST(the_driver_is_told_by_its_flags)
 {
@@ -409,6 +431,7 @@ int main(void)
 {
     Suite *suite = suite_create("virtio_queue");
     TCase *tests = tcase_create("virtio_queue");
+    tcase_set_timeout(tests, 60);
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_test(tests, a_request_comes_out_as_it_was_put_in);
     tcase_add_test(tests, a_request_in_an_indirect_table_is_the_same);
@@ -422,6 +445,7 @@ int main(void)
     tcase_add_test(tests, a_head_can_be_used_again_once_it_was_given_back);
     tcase_add_loop_test(tests, a_head_beyond_the_table_breaks_the_queue, 0, 2);
     tcase_add_test(tests, a_request_put_back_comes_again);
+    tcase_add_test(tests, what_is_staged_is_seen_when_it_is_published);
     tcase_add_test(tests, the_driver_is_told_by_its_flags);
     tcase_add_test(tests, the_driver_is_told_by_its_event_index);
     tcase_add_loop_test(tests, the_areas_must_be_aligned_and_in_ram, 0, ROWS(places));

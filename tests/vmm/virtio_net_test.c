@@ -1,0 +1,321 @@
+/* Goal: packets go through whole and in order, in both directions; no guest stalls its
+ * own traffic for good, none makes the host hold more than one packet. Method: a datagram
+ * socket instead of a tap, buffers of every size. */
+#include "guest_driver.h"
+#include "support/test_main.h"
+#include "vmm/virtio_net.h"
+
+#include <check.h>
+
+#include <errno.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define HEADER VIRTIO_NET_HEADER_SIZE
+#define RX     0u
+#define TX     1u
+
+static struct guest guest;
+static int wire; /* the other end */
+
+static const struct virtio_net_spec spec = {.mac = {2, 0, 0, 0, 0, 7}, .mtu = 1500};
+
+static struct virtio_device *net_new(void)
+{
+    struct virtio_device *device = NULL;
+    int ends[2];
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, ends), 0);
+    ck_assert_int_eq(virtio_net_new(&guest.place, &spec, ends[0], &device, NULL), 0);
+    wire = ends[1];
+    return device;
+}
+
+static void set_up(void)
+{
+    guest_init(&guest);
+    guest_attach(&guest, net_new());
+    guest_drive(&guest, VIRTIO_NET_F_MRG_RXBUF | VIRTIO_NET_F_MAC | VIRTIO_F_EVENT_IDX);
+}
+
+static void tear_down(void)
+{
+    guest_fini(&guest);
+    close(wire);
+}
+
+/* A packet with its header, recognisable. */
+static void packet_fill(uint8_t *packet, size_t size, uint8_t mark)
+{
+    memset(packet, 0, HEADER);
+    for (size_t i = HEADER; i < size; i++) {
+        packet[i] = (uint8_t)(mark + i);
+    }
+}
+
+static void wire_send(size_t size, uint8_t mark)
+{
+    static uint8_t packet[VIRTIO_NET_PACKET_MAX];
+    packet_fill(packet, size, mark);
+    ck_assert_int_eq(send(wire, packet, size, 0), (ssize_t)size);
+}
+
+static uint64_t post_receive(uint32_t size)
+{
+    const uint64_t at = guest_alloc(&guest, size);
+    guest_post(&guest, RX, &(struct guest_buffer){at, size, true}, 1);
+    return at;
+}
+
+START_TEST(a_packet_to_the_guest_fills_as_many_buffers_as_it_needs)
+{
+    static const uint32_t sizes[] = {4096, 100, 26, 12, 1514};
+    const uint32_t size = sizes[_i];
+    uint64_t at[64];
+    uint8_t got[4096];
+    uint8_t expected[1000];
+    const unsigned count = (1000 + size - 1) / size;
+    const unsigned posted = count < GUEST_QUEUE_SIZE ? count : GUEST_QUEUE_SIZE - 1;
+    packet_fill(expected, sizeof(expected), 9);
+    for (unsigned i = 0; i < posted; i++) {
+        at[i] = post_receive(size);
+    }
+    guest_kick(&guest, RX);
+
+    wire_send(1000, 9);
+    guest_settle(&guest);
+
+    if (size == 12) { /* 84 of them are needed: it can never fit */
+        struct virtio_net_counters counters;
+        virtio_net_count(guest.pci->virtio, VIRTIO_NET_RECEIVE, &counters);
+        ck_assert_uint_eq(counters.packets, 0);
+        return;
+    }
+    uint32_t total = 0;
+    for (unsigned i = 0; i < count; i++) {
+        const uint32_t written = guest_wait(&guest, RX);
+        ck_assert_int_eq(guest_memory_read(&guest.memory, at[i], got + total, written),
+                         0);
+        total += written;
+    }
+    ck_assert_uint_eq(total, 1000);
+    ck_assert_uint_eq(got[10], count); /* num_buffers */
+    ck_assert_mem_eq(got + HEADER, expected + HEADER, 1000 - HEADER);
+}
+END_TEST
+
+START_TEST(packets_wait_for_buffers_and_then_come)
+{
+    for (unsigned i = 0; i < 8; i++) {
+        wire_send(200, (uint8_t)i);
+    }
+    guest_settle(&guest); /* the guest has none: this must end, and hold one packet */
+
+    for (unsigned i = 0; i < 8; i++) {
+        uint8_t got[200];
+        const uint64_t at = post_receive(2048);
+        guest_kick(&guest, RX);
+        ck_assert_uint_eq(guest_wait(&guest, RX), 200);
+        ck_assert_int_eq(guest_memory_read(&guest.memory, at, got, sizeof(got)), 0);
+        ck_assert_uint_eq(got[HEADER], (uint8_t)(i + HEADER)); /* in order */
+    }
+}
+END_TEST
+
+START_TEST(a_driver_hears_when_its_few_buffers_did_not_suffice)
+{
+    uint16_t event = 0;
+    (void)post_receive(100);
+    guest_kick(&guest, RX);
+    wire_send(200, 1);
+    guest_settle(&guest);
+
+    /* We must want to hear of the entry after the one that is there. */
+    const struct guest_ring *ring = &guest.rings[RX];
+    ck_assert_int_eq(guest_memory_load_u16(&guest.memory,
+                                           ring->used + 4 + 8 * (uint64_t)ring->size,
+                                           &event),
+                     0);
+    ck_assert_uint_eq(event, 1);
+    (void)post_receive(150);
+    guest_kick(&guest, RX);
+
+    ck_assert_uint_eq(guest_wait(&guest, RX), 100);
+    ck_assert_uint_eq(guest_wait(&guest, RX), 100);
+}
+END_TEST
+
+START_TEST(without_merging_a_packet_needs_one_buffer)
+{
+    guest_drive(&guest, 0);
+    (void)post_receive(100);
+    guest_kick(&guest, RX);
+    wire_send(200, 1); /* does not fit: dropped */
+    wire_send(90, 2);
+
+    guest_settle(&guest);
+
+    ck_assert_uint_eq(guest_wait(&guest, RX), 90);
+    struct virtio_net_counters counters;
+    virtio_net_count(guest.pci->virtio, VIRTIO_NET_RECEIVE, &counters);
+    ck_assert_uint_eq(counters.dropped, 1);
+}
+END_TEST
+
+/* Sends with the header cut over buffers at `cut`; what arrives. */
+static ssize_t transmit(size_t size, uint32_t cut, uint8_t *ret_packet)
+{
+    static uint8_t packet[VIRTIO_NET_PACKET_MAX + 64];
+    packet_fill(packet, size, 3);
+    const uint64_t at = guest_put(&guest, packet, size);
+    guest_post(&guest, TX,
+               (struct guest_buffer[]){{at, cut, false},
+                                       {at + cut, (uint32_t)size - cut, false}},
+               2);
+    guest_kick(&guest, TX);
+    (void)guest_wait(&guest, TX);
+    const ssize_t r = recv(wire, ret_packet, VIRTIO_NET_PACKET_MAX, MSG_DONTWAIT);
+    return r < 0 ? -errno : r;
+}
+
+START_TEST(a_packet_from_the_guest_goes_out_whole)
+{
+    static uint8_t got[VIRTIO_NET_PACKET_MAX];
+    uint8_t expected[1500];
+    packet_fill(expected, sizeof(expected), 3);
+
+    for (uint32_t cut = 1; cut < 30; cut++) {
+        ck_assert_int_eq(transmit(1500, cut, got), 1500);
+        ck_assert_mem_eq(got, expected, 1500);
+    }
+}
+END_TEST
+
+START_TEST(what_is_no_packet_is_dropped)
+{
+    static uint8_t got[VIRTIO_NET_PACKET_MAX];
+    ck_assert_int_eq(transmit(HEADER + 13, 5, got), -EAGAIN);
+    ck_assert_int_eq(transmit(HEADER + 14, 5, got), HEADER + 14);
+    ck_assert_int_eq(transmit(VIRTIO_NET_PACKET_MAX, 5, got), VIRTIO_NET_PACKET_MAX);
+    ck_assert_int_eq(transmit(VIRTIO_NET_PACKET_MAX + 1, 5, got), -EAGAIN);
+    guest_post(&guest, TX, &(struct guest_buffer){GUEST_HEAP_AT, 64, true}, 1);
+    guest_kick(&guest, TX);
+    (void)guest_wait(&guest, TX);
+    ck_assert(!guest_needs_reset(&guest));
+}
+END_TEST
+
+START_TEST(a_full_other_side_holds_the_guest_back)
+{
+    static uint8_t got[VIRTIO_NET_PACKET_MAX];
+    static uint8_t packet[30000];
+    packet_fill(packet, sizeof(packet), 5);
+    const uint64_t at = guest_put(&guest, packet, sizeof(packet));
+    unsigned arrived = 0;
+    for (unsigned i = 0; i < 32; i++) {
+        guest_post(&guest, TX, &(struct guest_buffer){at, sizeof(packet), false}, 1);
+    }
+    guest_kick(&guest, TX);
+    guest_settle(&guest);
+    ck_assert_uint_lt(guest.pci->virtio->queues[TX].next_available, 32);
+
+    while (arrived < 32) {
+        while (recv(wire, got, sizeof(got), MSG_DONTWAIT) == sizeof(packet)) {
+            arrived++;
+        }
+        guest_settle(&guest);
+    }
+
+    for (unsigned i = 0; i < 32; i++) {
+        (void)guest_wait(&guest, TX);
+    }
+}
+END_TEST
+
+START_TEST(a_limited_guest_gets_its_packets_late)
+{
+    const struct virtio_net_limits slow = {.operations = {.rate = 200, .burst = 1}};
+    virtio_net_limit(guest.pci->virtio, VIRTIO_NET_RECEIVE, &slow);
+    for (unsigned i = 0; i < 5; i++) {
+        (void)post_receive(2048);
+        wire_send(100, (uint8_t)i);
+    }
+    guest_kick(&guest, RX);
+
+    for (unsigned i = 0; i < 5; i++) {
+        ck_assert_uint_eq(guest_wait(&guest, RX), 100);
+    }
+}
+END_TEST
+
+START_TEST(a_vanished_wire_does_not_spin)
+{
+    close(wire);
+    (void)post_receive(2048);
+    guest_kick(&guest, RX);
+    guest_settle(&guest);
+    static uint8_t packet[100];
+    const uint64_t at = guest_put(&guest, packet, sizeof(packet));
+    guest_post(&guest, TX, &(struct guest_buffer){at, sizeof(packet), false}, 1);
+    guest_kick(&guest, TX);
+    (void)guest_wait(&guest, TX); /* dropped, but answered */
+    wire = -1;
+}
+END_TEST
+
+START_TEST(the_configuration_says_address_and_mtu)
+{
+    ck_assert_uint_eq(guest_get(&guest, GUEST_DEVICE_CONFIG, 4), 0x00000002);
+    ck_assert_uint_eq(guest_get(&guest, GUEST_DEVICE_CONFIG + 4, 2), 0x0700);
+    ck_assert_uint_eq(guest_get(&guest, GUEST_DEVICE_CONFIG + 6, 2), 1);
+    ck_assert_uint_eq(guest_get(&guest, GUEST_DEVICE_CONFIG + 10, 2), 1500);
+}
+END_TEST
+
+START_TEST(a_restored_device_goes_on)
+{
+    struct bytes_writer writer;
+    struct bytes_reader reader;
+    struct err err = {0};
+    (void)post_receive(2048);
+    (void)post_receive(2048);
+    guest_kick(&guest, RX);
+    wire_send(100, 1);
+    ck_assert_uint_eq(guest_wait(&guest, RX), 100);
+    device_stop(&guest.pci->device);
+    bytes_writer_init(&writer, 1 << 16);
+    device_save(&guest.pci->device, &writer);
+    device_free(&guest.pci->device);
+    close(wire);
+    guest_attach_stopped(&guest, net_new());
+
+    bytes_reader_init(&reader, writer.data, writer.size);
+    ck_assert_msg(device_restore(&guest.pci->device, &reader, &err) == 0, "%s", err.text);
+    device_start(&guest.pci->device);
+    wire_send(120, 2);
+
+    ck_assert_uint_eq(guest_wait(&guest, RX), 120);
+    bytes_writer_fini(&writer);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("virtio_net");
+    TCase *tests = tcase_create("virtio_net");
+    tcase_set_timeout(tests, 60);
+    tcase_add_checked_fixture(tests, set_up, tear_down);
+    tcase_add_loop_test(tests, a_packet_to_the_guest_fills_as_many_buffers_as_it_needs, 0,
+                        5);
+    tcase_add_test(tests, packets_wait_for_buffers_and_then_come);
+    tcase_add_test(tests, a_driver_hears_when_its_few_buffers_did_not_suffice);
+    tcase_add_test(tests, without_merging_a_packet_needs_one_buffer);
+    tcase_add_test(tests, a_packet_from_the_guest_goes_out_whole);
+    tcase_add_test(tests, what_is_no_packet_is_dropped);
+    tcase_add_test(tests, a_full_other_side_holds_the_guest_back);
+    tcase_add_test(tests, a_limited_guest_gets_its_packets_late);
+    tcase_add_test(tests, a_vanished_wire_does_not_spin);
+    tcase_add_test(tests, the_configuration_says_address_and_mtu);
+    tcase_add_test(tests, a_restored_device_goes_on);
+    suite_add_tcase(suite, tests);
+    return test_main_run(suite);
+}

@@ -1,0 +1,67 @@
+/* The network device (virtio 1.2, 5.1) in front of a tap.
+ *
+ * Shapes: one pair of queues. The descriptor carries one packet per read or write, each
+ * with the 12-byte header of the specification before it: a tap with IFF_VNET_HDR and a
+ * header size of 12, or a datagram socket. What the driver negotiates is told to the tap
+ * (TUNSETOFFLOAD), at each start and after a restore again.
+ *
+ * To the guest: a packet is read into private memory first and copied into as many
+ * buffers as it needs (one without MRG_RXBUF); when the guest has none, it waits here and
+ * nothing more is read until there are some. From the guest: straight from its buffers.
+ * Packets that the other side refuses are dropped and counted; a full other side holds
+ * the guest back. Rate limits work in both directions on their own.
+ *
+ * Ownership: takes the descriptor. Limits: VIRTIO_NET_PACKET_MAX.
+ */
+#pragma once
+
+#include "vmm/rate_limit.h"
+#include "vmm/virtio_device.h"
+
+#define VIRTIO_NET_HEADER_SIZE 12u
+#define VIRTIO_NET_PACKET_MAX  (65550u + VIRTIO_NET_HEADER_SIZE)
+#define VIRTIO_NET_MTU_MAX     65535u
+
+/* 5.1.3 */
+#define VIRTIO_NET_F_CSUM       (UINT64_C(1) << 0)
+#define VIRTIO_NET_F_GUEST_CSUM (UINT64_C(1) << 1)
+#define VIRTIO_NET_F_MTU        (UINT64_C(1) << 3)
+#define VIRTIO_NET_F_MAC        (UINT64_C(1) << 5)
+#define VIRTIO_NET_F_GUEST_TSO4 (UINT64_C(1) << 7)
+#define VIRTIO_NET_F_GUEST_TSO6 (UINT64_C(1) << 8)
+#define VIRTIO_NET_F_HOST_TSO4  (UINT64_C(1) << 11)
+#define VIRTIO_NET_F_HOST_TSO6  (UINT64_C(1) << 12)
+#define VIRTIO_NET_F_MRG_RXBUF  (UINT64_C(1) << 15)
+#define VIRTIO_NET_F_STATUS     (UINT64_C(1) << 16)
+
+enum virtio_net_queue { VIRTIO_NET_RECEIVE = 0, VIRTIO_NET_TRANSMIT };
+
+struct virtio_net_limits {
+    struct rate_spec operations;
+    struct rate_spec bytes;
+};
+
+struct virtio_net_spec {
+    uint8_t mac[6];
+    uint16_t mtu;                       /* 68..VIRTIO_NET_MTU_MAX */
+    struct virtio_net_limits limits[2]; /* by queue */
+};
+
+struct virtio_net_counters {
+    uint64_t packets;
+    uint64_t bytes; /* without headers */
+    uint64_t dropped;
+};
+
+int virtio_net_new(const struct virtio_place *place,
+                   const struct virtio_net_spec *spec,
+                   int take_fd,
+                   struct virtio_device **ret_device,
+                   struct err *err);
+/* New limits of one direction for a running device. */
+void virtio_net_limit(struct virtio_device *device,
+                      enum virtio_net_queue queue,
+                      const struct virtio_net_limits *limits);
+void virtio_net_count(struct virtio_device *device,
+                      enum virtio_net_queue queue,
+                      struct virtio_net_counters *ret_counters);
