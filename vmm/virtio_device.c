@@ -279,7 +279,8 @@ int virtio_device_restore(struct virtio_device *device,
         queue_count != device->queue_count) {
         return err_set(err, BERTH_ECORRUPT, "the common state makes no sense");
     }
-    if ((features & ~device->features_offered) != 0) {
+    if ((status & VIRTIO_FEATURES_OK) != 0 &&
+        (features & ~(device->features_offered & offered)) != 0) {
         return err_set(err, BERTH_EUNSUPPORTED,
                        "the guest uses features that this device does not offer");
     }
