@@ -6,7 +6,9 @@
 #include "vmm/planted_fault.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
+#include <linux/falloc.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -109,6 +111,7 @@ region_map(struct guest_region *region, enum guest_memory_kind kind, struct err 
         (void)munmap(reserved, reserved_bytes);
         return err_sys(err, r, "map RAM at 0x%" PRIx64, region->address);
     }
+    region->kind = kind;
     region->reserved = reserved;
     region->reserved_bytes = reserved_bytes;
     region->host = host;
@@ -326,6 +329,42 @@ int guest_memory_iovec(const struct guest_memory *memory,
         size -= piece;
     }
     return (int)count;
+}
+
+/* The pages of a file are punched out of it; those of a clone are forgotten, so that its
+ * image shows again (mapping zeros over it instead would cost a mapping for each page).
+ */
+static int
+region_release(const struct guest_region *region, uint64_t offset, uint64_t size)
+{
+    const int r = region->kind == GUEST_MEMORY_SHARED
+                      ? fallocate(region->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                                  (off_t)(region->fd_offset + offset), (off_t)size)
+                      : madvise(region->host + offset, (size_t)size, MADV_DONTNEED);
+    return r < 0 ? -errno : 0;
+}
+
+int guest_memory_release(struct guest_memory *memory, uint64_t address, uint64_t size)
+{
+    uint8_t *host;
+    if (address % GUEST_PAGE_BYTES != 0 || size % GUEST_PAGE_BYTES != 0) {
+        return BERTH_EINVALID;
+    }
+    if (!guest_memory_holds(memory, address, size)) {
+        return -EFAULT;
+    }
+    while (size > 0) {
+        const struct guest_region *region = region_of(memory, address);
+        const uint64_t piece = piece_at(memory, address, size, &host);
+        const int r = region_release(region, address - region->address, piece);
+        if (r < 0) {
+            return r;
+        }
+        guest_memory_mark(memory, address, piece);
+        address += piece;
+        size -= piece;
+    }
+    return 0;
 }
 
 /* ---- the dirty log ---- */

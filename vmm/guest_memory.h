@@ -40,6 +40,7 @@ struct guest_region {
     int fd;        /* owned */
     uint64_t fd_offset;
     /* private */
+    enum guest_memory_kind kind;
     void *reserved; /* mapping and guards */
     size_t reserved_bytes;
     _Atomic uint64_t *dirty; /* one bit per page, NULL until the log is first started */
@@ -96,6 +97,11 @@ int guest_memory_iovec(const struct guest_memory *memory,
                        uint64_t size,
                        struct iovec *ret_pieces,
                        unsigned capacity);
+
+/* Gives whole pages back to the host: until they are written again they read as zeros, or
+ * in a clone as its image.
+ * -EFAULT outside RAM, BERTH_EINVALID for parts of pages, -errno. */
+int guest_memory_release(struct guest_memory *memory, uint64_t address, uint64_t size);
 
 /* Starts with an empty log; from then on every write is marked. 0 or -ENOMEM. */
 int guest_memory_log_start(struct guest_memory *memory);

@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define PAGE   GUEST_PAGE_BYTES
@@ -231,6 +232,31 @@ START_TEST(every_write_is_in_the_dirty_log_once)
 }
 END_TEST
 
+START_TEST(released_pages_cost_nothing_and_read_as_zeros)
+{
+    struct guest_memory memory;
+    struct stat info;
+    uint8_t data[4 * PAGE];
+    set_up(&memory);
+    memset(data, 1, sizeof(data));
+    ck_assert_int_eq(guest_memory_write(&memory, 2 * PAGE, data, sizeof(data)), 0);
+
+    ck_assert_int_eq(guest_memory_release(&memory, 3 * PAGE, 2 * PAGE), 0); /* the seam */
+    ck_assert_int_eq(fstat(memory.regions[0].fd, &info), 0);
+    ck_assert_int_eq(info.st_blocks * 512, (int64_t)PAGE);
+
+    ck_assert_int_eq(guest_memory_read(&memory, 2 * PAGE, data, sizeof(data)), 0);
+    ck_assert_uint_eq(data[PAGE - 1], 1);
+    ck_assert_uint_eq(data[PAGE], 0);
+    ck_assert_uint_eq(data[3 * PAGE - 1], 0);
+    ck_assert_uint_eq(data[3 * PAGE], 1);
+    ck_assert_int_eq(guest_memory_release(&memory, PAGE, PAGE / 2), BERTH_EINVALID);
+    ck_assert_int_eq(guest_memory_release(&memory, 1, PAGE), BERTH_EINVALID);
+    ck_assert_int_eq(guest_memory_release(&memory, 7 * PAGE, 2 * PAGE), -EFAULT);
+    guest_memory_fini(&memory);
+}
+END_TEST
+
 START_TEST(the_bytes_beyond_ram_are_out_of_reach)
 {
     struct guest_memory memory;
@@ -266,6 +292,7 @@ int main(void)
                         sizeof(regions) / sizeof(regions[0]));
     tcase_add_test(tests, a_private_clone_leaves_its_file_alone);
     tcase_add_test(tests, every_write_is_in_the_dirty_log_once);
+    tcase_add_test(tests, released_pages_cost_nothing_and_read_as_zeros);
     tcase_add_test(tests, the_bytes_beyond_ram_are_out_of_reach);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);

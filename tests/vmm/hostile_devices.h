@@ -3,7 +3,9 @@
 
 #include "hostile_guest.h"
 #include "vmm/disk_overlay.h"
+#include "vmm/virtio_balloon.h"
 #include "vmm/virtio_block.h"
+#include "vmm/virtio_console.h"
 #include "vmm/virtio_net.h"
 #include "vmm/virtio_random.h"
 
@@ -128,6 +130,64 @@ static inline void hostile_net_behind(struct hostile *hostile)
     }
 }
 
+/* ---- console: a socket for the world ---- */
+
+static inline struct virtio_device *hostile_console_make(struct hostile *hostile)
+{
+    struct virtio_device *device = NULL;
+    int ends[2];
+    REQUIRE(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0);
+    if (hostile->fds[0] >= 0) {
+        close(hostile->fds[0]);
+    }
+    hostile->fds[0] = ends[1];
+    REQUIRE(virtio_console_new(&hostile->guest.place, ends[0], &device, NULL) == 0);
+    return device;
+}
+
+static inline void hostile_console_behind(struct hostile *hostile)
+{
+    uint8_t bytes[512] = {0};
+    if (hostile_choose(hostile, 2) == 0) {
+        (void)!send(hostile->fds[0], bytes, 1 + hostile_choose(hostile, sizeof(bytes)),
+                    MSG_DONTWAIT | MSG_NOSIGNAL);
+    } else {
+        (void)!recv(hostile->fds[0], bytes, sizeof(bytes), MSG_DONTWAIT);
+    }
+}
+
+/* ---- balloon ---- */
+
+static inline struct virtio_device *hostile_balloon_make(struct hostile *hostile)
+{
+    struct virtio_device *device = NULL;
+    REQUIRE(virtio_balloon_new(&hostile->guest.place, &device) == 0);
+    return device;
+}
+
+/* Page numbers, or what may be statistics. */
+static inline unsigned
+hostile_balloon_header(struct hostile *hostile, unsigned queue, uint8_t *ret_bytes)
+{
+    (void)queue;
+    for (unsigned i = 0; i < 8; i++) {
+        const uint32_t page =
+            hostile_choose(hostile, 4) == 0
+                ? (uint32_t)hostile_number(hostile)
+                : (uint32_t)hostile_choose(hostile, GUEST_RAM_BYTES / 4096 + 4);
+        memcpy(ret_bytes + i * sizeof(page), &page, sizeof(page));
+    }
+    return (unsigned)hostile_choose(hostile, 33);
+}
+
+static inline void hostile_balloon_behind(struct hostile *hostile)
+{
+    struct virtio_balloon_state state;
+    virtio_balloon_ask(hostile->guest.pci->virtio);
+    virtio_balloon_target(hostile->guest.pci->virtio, hostile_choose(hostile, 1 << 24));
+    virtio_balloon_state(hostile->guest.pci->virtio, &state);
+}
+
 static const struct hostile_device hostile_random = {"random", hostile_random_make,
                                                      hostile_random_header, NULL, NULL};
 static const struct hostile_device hostile_block = {
@@ -135,9 +195,13 @@ static const struct hostile_device hostile_block = {
 
 static const struct hostile_device hostile_net = {
     "net", hostile_net_make, hostile_net_header, hostile_net_behind, hostile_close_fds};
+static const struct hostile_device hostile_console = {
+    "console", hostile_console_make, hostile_random_header, hostile_console_behind,
+    hostile_close_fds};
+static const struct hostile_device hostile_balloon = {"balloon", hostile_balloon_make,
+                                                      hostile_balloon_header,
+                                                      hostile_balloon_behind, NULL};
 
 static const struct hostile_device *const hostile_devices[] = {
-    &hostile_random,
-    &hostile_block,
-    &hostile_net,
+    &hostile_random, &hostile_block, &hostile_net, &hostile_console, &hostile_balloon,
 };
