@@ -89,7 +89,7 @@ static int section_head(const struct device *device,
 
 int device_restore(struct device *device, struct bytes_reader *reader, struct err *err)
 {
-    uint16_t version;
+    uint16_t version = 0;
     int r = section_head(device, reader, &version, err);
     if (r < 0) {
         return r;

@@ -1,6 +1,5 @@
 #include "vmm/disk.h"
 
-#include "base/cleanup.h"
 #include "base/require.h"
 
 #include <errno.h>
@@ -123,15 +122,10 @@ chunk_put(struct disk_file *file, uint64_t offset, uint8_t *data, uint64_t size)
     return 0;
 }
 
-int disk_export(struct disk *disk, struct disk_file *file, struct err *err)
+/* Everything, a chunk at a time. */
+static int
+export_all(struct disk *disk, struct disk_file *file, uint8_t *chunk, struct err *err)
 {
-    CLEANUP_FREE uint8_t *chunk = malloc(EXPORT_CHUNK);
-    if (chunk == NULL) {
-        return err_sys(err, -ENOMEM, "export a disk");
-    }
-    if (file->size_bytes < disk->size_bytes) {
-        return err_set(err, BERTH_EINVALID, "the file is smaller than the disk");
-    }
     for (uint64_t offset = 0; offset < disk->size_bytes;) {
         const uint64_t left = disk->size_bytes - offset;
         const uint64_t size = left < EXPORT_CHUNK ? left : EXPORT_CHUNK;
@@ -147,6 +141,20 @@ int disk_export(struct disk *disk, struct disk_file *file, struct err *err)
     }
     const int r = file->ops->sync(file);
     return r < 0 ? err_sys(err, r, "export a disk, at its end") : 0;
+}
+
+int disk_export(struct disk *disk, struct disk_file *file, struct err *err)
+{
+    if (file->size_bytes < disk->size_bytes) {
+        return err_set(err, BERTH_EINVALID, "the file is smaller than the disk");
+    }
+    uint8_t *chunk = malloc(EXPORT_CHUNK);
+    if (chunk == NULL) {
+        return err_sys(err, -ENOMEM, "export a disk");
+    }
+    const int r = export_all(disk, file, chunk, err);
+    free(chunk);
+    return r;
 }
 
 unsigned disk_pieces_slice(const struct iovec *pieces,

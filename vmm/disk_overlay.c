@@ -1,7 +1,6 @@
 #include "vmm/disk_overlay.h"
 
 #include "base/bytes.h"
-#include "base/cleanup.h"
 #include "base/require.h"
 
 #include <errno.h>
@@ -13,7 +12,6 @@
 
 #define BLOCK          OVERLAY_BLOCK_BYTES
 #define PAGE           OVERLAY_PAGE_BYTES
-#define MAGIC          "BERTHOVL"
 #define MAGIC_SIZE     8u
 #define FORMAT_VERSION 1u
 
@@ -21,6 +19,8 @@
 #define PAGE_HEAD      16u
 #define PAGE_BITS_SIZE (PAGE - PAGE_HEAD)
 #define PAGE_BLOCKS    (PAGE_BITS_SIZE * 8)
+
+static const uint8_t magic_bytes[MAGIC_SIZE] = {'B', 'E', 'R', 'T', 'H', 'O', 'V', 'L'};
 
 struct header {
     uint64_t disk_bytes;
@@ -90,7 +90,7 @@ static void put_u64(uint8_t *at, uint64_t value)
 static void header_encode(const struct header *header, uint8_t *page)
 {
     memset(page, 0, PAGE);
-    memcpy(page, MAGIC, MAGIC_SIZE);
+    memcpy(page, magic_bytes, MAGIC_SIZE);
     put_u64(page + 8, FORMAT_VERSION | BLOCK << 32);
     put_u64(page + 16, header->disk_bytes);
     put_u64(page + 24, header->base_bytes);
@@ -112,7 +112,7 @@ static int header_decode(const uint8_t *page, struct header *ret_header, struct 
     header.disk_bytes = bytes_read_u64(&reader);
     header.base_bytes = bytes_read_u64(&reader);
     bytes_read_raw(&reader, header.base.bytes, DIGEST_SIZE);
-    if (memcmp(magic, MAGIC, MAGIC_SIZE) != 0 || crc != crc32c(0, page, PAGE - 8)) {
+    if (memcmp(magic, magic_bytes, MAGIC_SIZE) != 0 || crc != crc32c(0, page, PAGE - 8)) {
         return err_set(err, BERTH_ECORRUPT, "the overlay's header is damaged, or none");
     }
     if (version != FORMAT_VERSION || block_bytes != BLOCK) {
@@ -378,38 +378,58 @@ static int overlay_discard(struct disk *disk, uint64_t offset, uint64_t size)
     return first < end ? change(overlay_of(disk), first, NULL, 0, end - first) : 0;
 }
 
-/* Stores every dirty page as it was before the data was synced: no bit is on the disk
- * whose block is not. */
-static int pages_flush(struct overlay *overlay)
+/* Dirty pages as they were before a sync. */
+struct snapshot {
+    uint64_t count;
+    struct {
+        uint64_t number;
+        uint8_t bits[PAGE_BITS_SIZE];
+    } pages[];
+};
+
+/* Takes the dirty pages, which are clean then; NULL without memory. */
+static struct snapshot *snapshot_take(struct overlay *overlay)
 {
-    CLEANUP_FREE uint8_t *bits = NULL;
-    CLEANUP_FREE uint64_t *numbers = NULL;
     uint64_t count = 0;
-    int r;
     for (uint64_t i = 0; i < overlay->page_count; i++) {
         count += atomic_load(&overlay->pages[i].dirty) ? 1 : 0;
     }
-    bits = malloc(count * PAGE_BITS_SIZE + 1);
-    numbers = malloc((count + 1) * sizeof(*numbers));
-    if (bits == NULL || numbers == NULL) {
-        return -ENOMEM;
+    struct snapshot *snapshot =
+        malloc(sizeof(*snapshot) + count * sizeof(snapshot->pages[0]));
+    if (snapshot == NULL) {
+        return NULL;
     }
-    uint64_t taken = 0;
-    for (uint64_t i = 0; i < overlay->page_count && taken < count; i++) {
+    snapshot->count = 0;
+    for (uint64_t i = 0; i < overlay->page_count && snapshot->count < count; i++) {
         struct page *page = &overlay->pages[i];
         if (!atomic_exchange(&page->dirty, false)) {
             continue;
         }
         for (uint64_t byte = 0; byte < PAGE_BITS_SIZE; byte++) {
-            bits[taken * PAGE_BITS_SIZE + byte] = atomic_load(&page->bits[byte]);
+            snapshot->pages[snapshot->count].bits[byte] = atomic_load(&page->bits[byte]);
         }
-        numbers[taken++] = i;
+        snapshot->pages[snapshot->count++].number = i;
     }
-    r = overlay->file->ops->sync(overlay->file);
-    for (uint64_t i = 0; i < taken && r == 0; i++) {
-        r = page_store(overlay, numbers[i], bits + i * PAGE_BITS_SIZE);
+    return snapshot;
+}
+
+/* Stores every dirty page as it was before the data was synced: no bit is on the disk
+ * whose block is not. */
+static int pages_flush(struct overlay *overlay)
+{
+    struct snapshot *snapshot = snapshot_take(overlay);
+    if (snapshot == NULL) {
+        return -ENOMEM;
     }
-    return r == 0 && taken > 0 ? overlay->file->ops->sync(overlay->file) : r;
+    int r = overlay->file->ops->sync(overlay->file);
+    for (uint64_t i = 0; i < snapshot->count && r == 0; i++) {
+        r = page_store(overlay, snapshot->pages[i].number, snapshot->pages[i].bits);
+    }
+    if (r == 0 && snapshot->count > 0) {
+        r = overlay->file->ops->sync(overlay->file);
+    }
+    free(snapshot);
+    return r;
 }
 
 static int overlay_flush(struct disk *disk)
@@ -525,13 +545,15 @@ int disk_overlay_open(struct disk_file *take_file,
                       struct disk **ret_disk,
                       struct err *err)
 {
-    struct header header;
+    struct header header = {0};
     int r = header_load(take_file, take_base, base_digest, &header, err);
     if (r < 0) {
         return r;
     }
+    const uint64_t page_count = pages_of(header.disk_bytes);
+    REQUIRE(page_count > 0); /* the header's sizes were checked */
     struct overlay *overlay = calloc(1, sizeof(*overlay));
-    struct page *pages = calloc(pages_of(header.disk_bytes), sizeof(*pages));
+    struct page *pages = calloc(page_count, sizeof(*pages));
     if (overlay == NULL || pages == NULL) {
         r = err_sys(err, -ENOMEM, "open an overlay");
         goto free_memory;
@@ -540,7 +562,7 @@ int disk_overlay_open(struct disk_file *take_file,
     overlay->file = take_file;
     overlay->base = take_base;
     overlay->base_bytes = header.base_bytes;
-    overlay->page_count = pages_of(header.disk_bytes);
+    overlay->page_count = page_count;
     overlay->pages = pages;
     for (uint64_t i = 0; i < overlay->page_count; i++) {
         r = page_load(overlay, i, err);

@@ -248,6 +248,7 @@ int guest_memory_read(const struct guest_memory *memory,
     }
     while (size > 0) {
         const size_t piece = (size_t)piece_at(memory, address, size, &host);
+        REQUIRE(host != NULL); /* the whole range is RAM */
         memcpy(to, host, piece);
         to += piece;
         address += piece;
@@ -273,6 +274,7 @@ int guest_memory_write(struct guest_memory *memory,
     const size_t whole = size;
     while (size > 0) {
         const size_t piece = (size_t)piece_at(memory, address, size, &host);
+        REQUIRE(host != NULL); /* the whole range is RAM */
         memcpy(host, from, piece);
         from += piece;
         address += piece;
