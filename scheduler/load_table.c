@@ -3,21 +3,26 @@
 #include "base/clock.h"
 #include "base/u64_map.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define SECOND_NS NS_PER_S
 #define MINUTE_NS (60 * NS_PER_S)
 #define PRUNE_MAX 256 /* per call; the rest next time */
+#define NO_MEAN   UINT16_MAX
 
-struct bucket {
-    uint32_t slot; /* which second (or minute) since the clock's start it holds */
-    uint16_t count;
-    uint16_t mean; /* of its samples, permille */
+/* The slot that runs, and the means of the LOAD_BUCKETS before it. */
+struct ring {
+    uint64_t slot; /* which second (or minute) since the clock's start runs */
+    uint32_t sum;  /* of its samples, permille */
+    uint32_t count;
+    uint16_t means[LOAD_BUCKETS]; /* by slot % LOAD_BUCKETS; NO_MEAN: no sample */
 };
 
 struct load {
-    struct bucket seconds[LOAD_BUCKETS];
-    struct bucket minutes[LOAD_BUCKETS];
+    struct ring seconds;
+    struct ring minutes;
 };
 
 struct load_table {
@@ -50,17 +55,43 @@ struct load_table *load_table_free(struct load_table *table)
     return NULL;
 }
 
-static void bucket_add(struct bucket *ring, uint64_t slot, uint32_t permille)
+static void ring_init(struct ring *ring, uint64_t slot)
 {
-    struct bucket *bucket = &ring[slot % LOAD_BUCKETS];
-    if (bucket->slot != (uint32_t)slot || bucket->count == 0) {
-        *bucket = (struct bucket){.slot = (uint32_t)slot};
+    *ring = (struct ring){.slot = slot};
+    memset(ring->means, 0xff, sizeof(ring->means)); /* NO_MEAN */
+}
+
+static uint16_t ring_running(const struct ring *ring)
+{
+    return (uint16_t)(ring->count > 0 ? ring->sum / ring->count : NO_MEAN);
+}
+
+/* The mean of a slot, or NO_MEAN. */
+static uint16_t ring_at(const struct ring *ring, uint64_t slot)
+{
+    if (slot == ring->slot) {
+        return ring_running(ring);
     }
-    if (bucket->count < UINT16_MAX) {
-        uint32_t sum = (uint32_t)bucket->mean * bucket->count + permille;
-        bucket->count++;
-        bucket->mean = (uint16_t)(sum / bucket->count);
+    bool held = slot < ring->slot && ring->slot - slot <= LOAD_BUCKETS;
+    return held ? ring->means[slot % LOAD_BUCKETS] : NO_MEAN;
+}
+
+static void ring_add(struct ring *ring, uint64_t slot, uint32_t permille)
+{
+    if (slot > ring->slot) {
+        ring->means[ring->slot % LOAD_BUCKETS] = ring_running(ring);
+        if (slot - ring->slot > LOAD_BUCKETS) {
+            ring_init(ring, slot);
+        }
+        while (++ring->slot < slot) {
+            ring->means[ring->slot % LOAD_BUCKETS] = NO_MEAN;
+        }
+        ring->slot = slot;
+        ring->sum = 0;
+        ring->count = 0;
     }
+    ring->sum += permille;
+    ring->count++;
 }
 
 void load_table_add(struct load_table *table,
@@ -75,25 +106,32 @@ void load_table_add(struct load_table *table,
             free(load);
             return;
         }
+        ring_init(&load->seconds, now_ns / SECOND_NS);
+        ring_init(&load->minutes, now_ns / MINUTE_NS);
     }
     permille = permille > 1000 ? 1000 : permille;
-    bucket_add(load->seconds, now_ns / SECOND_NS, permille);
-    bucket_add(load->minutes, now_ns / MINUTE_NS, permille);
+    ring_add(&load->seconds, now_ns / SECOND_NS, permille);
+    ring_add(&load->minutes, now_ns / MINUTE_NS, permille);
 }
 
-/* Mean of the buckets whose slot lies in the last `slots`, the running one included. */
-static int ring_mean(const struct bucket *ring, uint64_t slot, uint64_t slots)
+/* Each slot counts for the part of it that lies between from and now. */
+static int
+ring_mean(const struct ring *ring, uint64_t slot_ns, uint64_t from_ns, uint64_t now_ns)
 {
-    uint32_t sum = 0;
-    uint32_t count = 0;
-    for (uint64_t back = 0; back < slots && back < LOAD_BUCKETS && back <= slot; back++) {
-        const struct bucket *bucket = &ring[(slot - back) % LOAD_BUCKETS];
-        if (bucket->count > 0 && bucket->slot == (uint32_t)(slot - back)) {
-            sum += bucket->mean;
-            count++;
+    uint64_t sum = 0;
+    uint64_t weights = 0;
+    for (uint64_t slot = from_ns / slot_ns; slot <= now_ns / slot_ns; slot++) {
+        uint64_t start_ns = slot * slot_ns > from_ns ? slot * slot_ns : from_ns;
+        uint64_t end_ns = (slot + 1) * slot_ns < now_ns ? (slot + 1) * slot_ns : now_ns;
+        uint16_t mean = ring_at(ring, slot);
+        if (mean != NO_MEAN) {
+            uint64_t weight =
+                end_ns - start_ns + 1; /* a slot that begins now counts too */
+            sum += mean * weight;
+            weights += weight;
         }
     }
-    return count > 0 ? (int)(sum / count) : -1;
+    return weights > 0 ? (int)((sum + weights / 2) / weights) : -1;
 }
 
 int load_table_mean(const struct load_table *table,
@@ -105,11 +143,11 @@ int load_table_mean(const struct load_table *table,
     if (load == NULL) {
         return -1;
     }
-    uint64_t seconds = (window_ns + SECOND_NS - 1) / SECOND_NS;
-    if (seconds < LOAD_BUCKETS) {
-        return ring_mean(load->seconds, now_ns / SECOND_NS, seconds + 1);
-    }
-    return ring_mean(load->minutes, now_ns / MINUTE_NS, window_ns / MINUTE_NS + 1);
+    window_ns = window_ns < LOAD_WINDOW_MAX_NS ? window_ns : LOAD_WINDOW_MAX_NS;
+    uint64_t from_ns = now_ns > window_ns ? now_ns - window_ns : 0;
+    return window_ns <= LOAD_BUCKETS * SECOND_NS
+               ? ring_mean(&load->seconds, SECOND_NS, from_ns, now_ns)
+               : ring_mean(&load->minutes, MINUTE_NS, from_ns, now_ns);
 }
 
 void load_table_prune(struct load_table *table, const struct state *state)

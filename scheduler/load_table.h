@@ -1,9 +1,11 @@
 /* CPU use of VMs over time, for autoscaling: what heartbeats said, in buckets.
  *
- * Shapes: per VM a ring of LOAD_BUCKETS one-second buckets and one of one-minute buckets,
- * each a sum and a count; so any window up to an hour costs the same memory. Units:
- * permille, monotonic ns. Threads: one. Errors: -ENOMEM drops a sample. Limits:
- * STATE_VMS_MAX VMs, 1 KiB each.
+ * Shapes: per VM a ring of LOAD_BUCKETS one-second means and one of one-minute means, and
+ * an exact sum for the second and minute that run; so any window up to an hour costs the
+ * same memory. Windows up to a minute are made of seconds, longer ones of minutes; the
+ * slots at both ends count for the part of them that lies in the window. Units: permille,
+ * monotonic ns. Threads: one. Errors: -ENOMEM drops a sample. Limits: STATE_VMS_MAX VMs,
+ * 300 bytes each.
  */
 #pragma once
 
@@ -11,7 +13,8 @@
 
 #include <stdint.h>
 
-#define LOAD_BUCKETS 60
+#define LOAD_BUCKETS       60
+#define LOAD_WINDOW_MAX_NS (UINT64_C(3600) * 1000000000) /* longer ones are cut to it */
 
 struct load_table;
 
