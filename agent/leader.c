@@ -49,6 +49,7 @@ struct leader {
     struct loop_post *wake; /* something changed: decide and give orders */
     struct decisions *decisions;
     uint32_t decisions_under_way;
+    bool decisions_took; /* some of them was taken: what follows may be decided at once */
     bool orders_stale;
 };
 
@@ -360,10 +361,12 @@ void leader_on_heartbeat(struct leader *leader,
     const struct host_load load = {.cpu_used_mcpu = heartbeat->cpu_used_mcpu,
                                    .memory_used_bytes = heartbeat->memory_used_bytes,
                                    .disk_free_bytes = heartbeat->disk_free_bytes};
+    if (scheduler_host_heard(leader->scheduler, from->uid, &load, now_ns,
+                             clock_wall_ms(leader->config.clock)) < 0) {
+        return; /* a lease renewed unnoticed would be given away too soon */
+    }
     heard->sequence = heartbeat->sequence;
     heard->orders_taken = heartbeat->desired_hash;
-    scheduler_host_heard(leader->scheduler, from->uid, &load, now_ns,
-                         clock_wall_ms(leader->config.clock));
     take_vms(leader, heard, heartbeat, now_ns);
     take_status(leader, heard, heartbeat);
     take_blobs(leader, heard, heartbeat);
@@ -470,10 +473,11 @@ static void decision_proposed(void *context, int code, const struct apply_result
         log_info("leader", "decision was refused and is taken anew",
                  KV_STR("why", result->text));
     }
+    leader->decisions_took = leader->decisions_took || (code == 0 && result->code == 0);
     REQUIRE(leader->decisions_under_way > 0);
     leader->decisions_under_way--;
-    if (leader->decisions_under_way == 0) {
-        loop_post_send(leader->wake);
+    if (leader->decisions_under_way == 0 && leader->decisions_took) {
+        loop_post_send(leader->wake); /* after refusals alone the tick is soon enough */
     }
 }
 
@@ -483,6 +487,7 @@ static void decide(struct leader *leader)
         return;
     }
     struct decisions *decisions = leader->decisions;
+    leader->decisions_took = false;
     uint32_t count =
         scheduler_step(leader->scheduler, control_state(leader->config.control),
                        clock_now_ns(leader->config.clock),

@@ -3,12 +3,14 @@
 #include "base/clock.h"
 #include "base/u64_map.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #define REASON_SIZE 256
 
 struct heard {
+    bool heard; /* under this leadership */
     uint64_t at_ns;
     uint64_t wall_ms;
     struct host_load load;
@@ -61,21 +63,23 @@ void host_watch_lead(struct host_watch *watch, uint64_t now_ns)
     }
 }
 
-void host_watch_heard(struct host_watch *watch,
-                      uint64_t host,
-                      const struct host_load *load,
-                      uint64_t now_ns,
-                      uint64_t wall_ms)
+int host_watch_heard(struct host_watch *watch,
+                     uint64_t host,
+                     const struct host_load *load,
+                     uint64_t now_ns,
+                     uint64_t wall_ms)
 {
     struct heard *heard = u64_map_get(watch->hosts, host);
     if (heard == NULL) {
         heard = calloc(1, sizeof(*heard));
         if (heard == NULL || u64_map_put(watch->hosts, host, heard) < 0) {
             free(heard);
-            return;
+            return -ENOMEM;
         }
     }
-    *heard = (struct heard){.at_ns = now_ns, .wall_ms = wall_ms, .load = *load};
+    *heard =
+        (struct heard){.heard = true, .at_ns = now_ns, .wall_ms = wall_ms, .load = *load};
+    return 0;
 }
 
 bool host_watch_seen(const struct host_watch *watch,
@@ -84,7 +88,7 @@ bool host_watch_seen(const struct host_watch *watch,
                      struct host_load *ret_load)
 {
     const struct heard *heard = u64_map_get(watch->hosts, host);
-    if (heard == NULL || heard->at_ns == 0) {
+    if (heard == NULL || !heard->heard) {
         return false;
     }
     *ret_wall_ms = heard->wall_ms;
@@ -97,15 +101,20 @@ uint64_t host_watch_lease_over_ns(void)
     return LEASE_NS + LEASE_NS / 1000 * LEASE_DRIFT_PERMILLE + LEASE_MARGIN_NS;
 }
 
-static void last_heard(const struct heard *heard, char *text, size_t size)
+/* "its lease is over: silent for 6.3 s (last heartbeat 09:15:04.123)" */
+static void
+tell(const struct heard *heard, const char *what, uint64_t silent_ns, char *ret_reason)
 {
-    char when[CLOCK_TEXT_SIZE];
-    if (heard == NULL || heard->at_ns == 0) {
-        (void)snprintf(text, size, "never heard by this leader");
+    double silent_s = (double)silent_ns / (double)NS_PER_S;
+    if (heard == NULL || !heard->heard) {
+        (void)snprintf(ret_reason, REASON_SIZE, "%s %.1f s (never heard by this leader)",
+                       what, silent_s);
         return;
     }
+    char when[CLOCK_TEXT_SIZE];
     clock_format(heard->wall_ms, when);
-    (void)snprintf(text, size, "last heartbeat %.12s", when + 11); /* the time of day */
+    (void)snprintf(ret_reason, REASON_SIZE, "%s %.1f s (last heartbeat %.12s)", what,
+                   silent_s, when + 11); /* the time of day */
 }
 
 enum host_phase host_watch_judge(const struct host_watch *watch,
@@ -115,13 +124,12 @@ enum host_phase host_watch_judge(const struct host_watch *watch,
 {
     const struct heard *heard = u64_map_get(watch->hosts, host->meta.uid);
     enum host_phase phase = host->status.phase;
-    uint64_t last_ns = heard != NULL && heard->at_ns > watch->leads_since_ns
+    bool known = heard != NULL && heard->heard;
+    uint64_t last_ns = known && heard->at_ns > watch->leads_since_ns
                            ? heard->at_ns
                            : watch->leads_since_ns;
     uint64_t silent_ns = now_ns > last_ns ? now_ns - last_ns : 0;
-    bool alive = heard != NULL && heard->at_ns != 0 && silent_ns <= SUSPECT_NS;
-    char when[64];
-    last_heard(heard, when, sizeof(when));
+    bool alive = known && silent_ns <= SUSPECT_NS;
     if (phase == HOST_PHASE_REMOVED) {
         return phase;
     }
@@ -130,14 +138,11 @@ enum host_phase host_watch_judge(const struct host_watch *watch,
         return HOST_PHASE_READY;
     }
     if (phase != HOST_PHASE_LOST && silent_ns > host_watch_lease_over_ns()) {
-        (void)snprintf(ret_reason, REASON_SIZE,
-                       "its lease is over: silent for %.1f s (%s)",
-                       (double)silent_ns / (double)NS_PER_S, when);
+        tell(heard, "its lease is over: silent for", silent_ns, ret_reason);
         return HOST_PHASE_LOST;
     }
     if (phase == HOST_PHASE_READY && silent_ns > SUSPECT_NS) {
-        (void)snprintf(ret_reason, REASON_SIZE, "no heartbeat for %.1f s (%s)",
-                       (double)silent_ns / (double)NS_PER_S, when);
+        tell(heard, "no heartbeat for", silent_ns, ret_reason);
         return HOST_PHASE_SUSPECT;
     }
     return phase;

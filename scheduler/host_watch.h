@@ -4,7 +4,8 @@
  * after SUSPECT_NS of silence; lost only when its lease is provably over: L*(1+d) +
  * margin after its last heartbeat, or after this leadership began when it has not been
  * heard since; a new leader does not know what its predecessor renewed. Heard again, it
- * is ready again. Threads: one. Errors: -ENOMEM drops a heartbeat.
+ * is ready again. Threads: one. Errors: -ENOMEM: the heartbeat counts for nothing, and
+ * may not renew a lease.
  */
 #pragma once
 
@@ -15,11 +16,12 @@ struct host_watch;
 struct host_watch *host_watch_new(void);
 struct host_watch *host_watch_free(struct host_watch *watch);
 void host_watch_lead(struct host_watch *watch, uint64_t now_ns);
-void host_watch_heard(struct host_watch *watch,
-                      uint64_t host,
-                      const struct host_load *load,
-                      uint64_t now_ns,
-                      uint64_t wall_ms);
+int host_watch_heard(struct host_watch *watch,
+                     uint64_t host,
+                     const struct host_load *load,
+                     uint64_t now_ns,
+                     uint64_t wall_ms);
+/* Whether it was heard under this leadership, when, and what it said. */
 bool host_watch_seen(const struct host_watch *watch,
                      uint64_t host,
                      uint64_t *ret_wall_ms,

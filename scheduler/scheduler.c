@@ -58,13 +58,13 @@ void scheduler_lead(struct scheduler *scheduler, uint64_t now_ns)
     scheduler->due_ns = now_ns;
 }
 
-void scheduler_host_heard(struct scheduler *scheduler,
-                          uint64_t host,
-                          const struct host_load *load,
-                          uint64_t now_ns,
-                          uint64_t wall_ms)
+int scheduler_host_heard(struct scheduler *scheduler,
+                         uint64_t host,
+                         const struct host_load *load,
+                         uint64_t now_ns,
+                         uint64_t wall_ms)
 {
-    host_watch_heard(scheduler->watch, host, load, now_ns, wall_ms);
+    return host_watch_heard(scheduler->watch, host, load, now_ns, wall_ms);
 }
 
 void scheduler_vm_load(struct scheduler *scheduler,

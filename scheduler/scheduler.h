@@ -53,12 +53,13 @@ struct scheduler *scheduler_free(struct scheduler *scheduler);
  * from now. */
 void scheduler_lead(struct scheduler *scheduler, uint64_t now_ns);
 
-/* A heartbeat of a host arrived (its ack renews the lease). */
-void scheduler_host_heard(struct scheduler *scheduler,
-                          uint64_t host,
-                          const struct host_load *load,
-                          uint64_t now_ns,
-                          uint64_t wall_ms);
+/* A heartbeat of a host arrived (its ack renews the lease). -ENOMEM: it was not noted and
+ * must not be acknowledged, or the host would be given up before its lease is over. */
+int scheduler_host_heard(struct scheduler *scheduler,
+                         uint64_t host,
+                         const struct host_load *load,
+                         uint64_t now_ns,
+                         uint64_t wall_ms);
 /* A VM's CPU use since the last sample, in permille of its vCPUs (1000 = all of them
  * busy). */
 void scheduler_vm_load(struct scheduler *scheduler,
