@@ -2,13 +2,22 @@
 
 #include "base/clock.h"
 #include "base/u64_map.h"
+#include "scheduler/step.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+
+#define FORGET_NS (60 * NS_PER_S)
+#define PRUNE_MAX 64 /* per call; the rest next time */
 
 /* Highest wish per slice of the stable window. */
 struct wishes {
-    uint64_t since_ns; /* of the first wish */
+    uint64_t looked_ns;      /* last decision */
+    uint64_t scaled_wall_ms; /* the group's, as it was then */
+    int64_t scaled_ns;       /* when that was; may lie before the clock's start */
+    uint64_t since_ns;       /* of the first wish */
+    uint64_t last_ns;        /* of the newest */
     uint64_t slice_ns;
     struct {
         uint64_t slice;
@@ -58,6 +67,25 @@ void autoscaler_forget(struct autoscaler *autoscaler)
     autoscaler->groups = u64_map_new();
 }
 
+void autoscaler_prune(struct autoscaler *autoscaler, uint64_t now_ns)
+{
+    uint64_t gone[PRUNE_MAX];
+    unsigned count = 0;
+    size_t cursor = 0;
+    uint64_t uid;
+    void *value;
+    while (autoscaler->groups != NULL && count < PRUNE_MAX &&
+           u64_map_next(autoscaler->groups, &cursor, &uid, &value)) {
+        const struct wishes *wishes = value;
+        if (now_ns > wishes->looked_ns && now_ns - wishes->looked_ns > FORGET_NS) {
+            gone[count++] = uid;
+        }
+    }
+    for (unsigned i = 0; i < count; i++) {
+        free(u64_map_remove(autoscaler->groups, gone[i]));
+    }
+}
+
 /* ---- looking
  * ----------------------------------------------------------------------------------------
  */
@@ -67,16 +95,56 @@ static uint32_t clamp(uint32_t value, uint32_t low, uint32_t high)
     return value < low ? low : value > high ? high : value;
 }
 
-static uint32_t
-wish_of(uint32_t desired, uint32_t ready, uint32_t others, uint64_t sum, uint32_t target)
+/* One target's view of the group: ready, coming, ended and the sum of loads. */
+struct measure {
+    uint32_t ready;
+    uint32_t coming;
+    uint32_t ended;
+    uint64_t sum_permille;
+};
+
+static struct measure measure_group(const struct load_table *loads,
+                                    const struct state *state,
+                                    const struct group *group,
+                                    uint64_t window_ns,
+                                    uint64_t now_ns)
 {
-    uint64_t mean = sum / ready;
+    struct measure measure = {0};
+    size_t cursor = 0;
+    const struct vm *vm;
+    while ((vm = state_vm_of_group(state, group, &cursor)) != NULL) {
+        int load = vm->status.phase == PHASE_READY
+                       ? load_table_mean(loads, vm->meta.uid, window_ns, now_ns)
+                       : -1;
+        if (load >= 0) {
+            measure.ready++;
+            measure.sum_permille += (uint32_t)load;
+        } else if (vm->status.intent == STOP_INTENT_DELETE) {
+            continue;
+        } else if (vm->status.phase == PHASE_LOST || vm->spec.power == POWER_OFF ||
+                   (vm_has_ended(vm) && !vm_restarts(vm))) {
+            measure.ended++;
+        } else {
+            measure.coming++;
+        }
+    }
+    return measure;
+}
+
+static uint32_t wish_of(uint32_t desired, const struct measure *measure, uint32_t target)
+{
+    uint64_t mean = measure->sum_permille / measure->ready;
     uint64_t off = mean > target ? mean - target : target - mean;
     if (off * 1000 <= (uint64_t)target * AUTOSCALE_TOLERANCE_PERMILLE) {
         return desired;
     }
-    uint64_t load = sum + (uint64_t)others * target;
-    return (uint32_t)((load + target - 1) / target);
+    uint64_t load = measure->sum_permille;
+    if (mean < target) {
+        load += (uint64_t)measure->coming * target;
+    }
+    uint64_t wish = (load + target - 1) / target + measure->ended;
+    bool turned = mean > target ? wish < desired : wish > desired;
+    return turned ? desired : (uint32_t)wish;
 }
 
 void autoscale_look(const struct load_table *loads,
@@ -86,41 +154,30 @@ void autoscale_look(const struct load_table *loads,
                     struct autoscale_view *ret_view)
 {
     const struct autoscale *spec = &group->spec.autoscale;
-    struct autoscale_view view = {.mean_permille = -1, .wish = group->status.desired};
-    uint32_t highest = 0;
+    uint32_t desired = group->status.desired;
+    struct autoscale_view view = {.mean_permille = -1, .wish = desired};
+    bool blind = false;
     for (uint32_t i = 0; i < spec->targets.count; i++) {
         const struct scale_target *target = &spec->targets.items[i];
-        uint64_t sum = 0;
-        uint32_t ready = 0;
-        uint32_t others = 0;
-        size_t cursor = 0;
-        const struct vm *vm;
-        while ((vm = state_vm_of_group(state, group, &cursor)) != NULL) {
-            int load = vm->status.phase == PHASE_READY
-                           ? load_table_mean(loads, vm->meta.uid,
-                                             target->window_ms * NS_PER_MS, now_ns)
-                           : -1;
-            if (load >= 0) {
-                ready++;
-                sum += (uint32_t)load;
-            } else if (vm->status.intent != STOP_INTENT_DELETE) {
-                others++;
-            }
-        }
-        if (ready == 0) {
+        struct measure measure =
+            measure_group(loads, state, group, target->window_ms * NS_PER_MS, now_ns);
+        if (measure.ready == 0) {
+            blind = true;
             continue;
         }
-        uint32_t wish =
-            wish_of(group->status.desired, ready, others, sum, target->target_permille);
-        if (view.mean_permille < 0 || wish > highest) {
-            highest = wish;
-            view.ready = ready;
-            view.others = others;
-            view.mean_permille = (int)(sum / ready);
+        uint32_t wish = wish_of(desired, &measure, target->target_permille);
+        if (view.mean_permille < 0 || wish > view.wish) {
+            view.ready = measure.ready;
+            view.coming = measure.coming;
+            view.ended = measure.ended;
+            view.mean_permille = (int)(measure.sum_permille / measure.ready);
             view.target_permille = target->target_permille;
             view.window_ms = target->window_ms;
             view.wish = wish;
         }
+    }
+    if (blind && view.wish < desired) {
+        view.wish = desired;
     }
     view.wish = clamp(view.wish, spec->min, spec->max);
     *ret_view = view;
@@ -129,17 +186,43 @@ void autoscale_look(const struct load_table *loads,
 /* ---- remembering
  * ------------------------------------------------------------------------------------ */
 
-static struct wishes *wishes_of(struct autoscaler *autoscaler, uint64_t group)
+/* A group that this leader has not met: when it was scaled is known by wall time only,
+ * which other leaders' clocks have written. */
+static struct wishes *wishes_new(struct autoscaler *autoscaler,
+                                 const struct group *group,
+                                 uint64_t now_ns,
+                                 uint64_t wall_ms)
 {
-    struct wishes *wishes =
-        autoscaler->groups != NULL ? u64_map_get(autoscaler->groups, group) : NULL;
-    if (wishes == NULL && autoscaler->groups != NULL) {
-        wishes = calloc(1, sizeof(*wishes));
-        if (wishes == NULL || u64_map_put(autoscaler->groups, group, wishes) < 0) {
-            free(wishes);
-            wishes = NULL;
-        }
+    uint64_t scaled_wall_ms = group->status.scaled_wall_ms;
+    uint64_t ago_ms = wall_ms > scaled_wall_ms ? wall_ms - scaled_wall_ms : 0;
+    struct wishes *wishes = calloc(1, sizeof(*wishes));
+    if (wishes == NULL || u64_map_put(autoscaler->groups, group->meta.uid, wishes) < 0) {
+        free(wishes);
+        return NULL;
     }
+    wishes->scaled_wall_ms = scaled_wall_ms;
+    wishes->scaled_ns = (int64_t)now_ns - (int64_t)(ago_ms * NS_PER_MS);
+    return wishes;
+}
+
+static struct wishes *wishes_of(struct autoscaler *autoscaler,
+                                const struct group *group,
+                                uint64_t now_ns,
+                                uint64_t wall_ms)
+{
+    if (autoscaler->groups == NULL) {
+        return NULL;
+    }
+    struct wishes *wishes = u64_map_get(autoscaler->groups, group->meta.uid);
+    if (wishes == NULL &&
+        (wishes = wishes_new(autoscaler, group, now_ns, wall_ms)) == NULL) {
+        return NULL;
+    }
+    if (wishes->scaled_wall_ms != group->status.scaled_wall_ms) {
+        wishes->scaled_wall_ms = group->status.scaled_wall_ms;
+        wishes->scaled_ns = (int64_t)now_ns;
+    }
+    wishes->looked_ns = now_ns;
     return wishes;
 }
 
@@ -147,10 +230,13 @@ static void
 wish_note(struct wishes *wishes, uint64_t stable_ns, uint32_t wish, uint64_t now_ns)
 {
     uint64_t slice_ns = stable_ns / (AUTOSCALE_BUCKETS - 2) + 1;
-    if (wishes->slice_ns !=
-        slice_ns) { /* new, or the group's stable window was changed */
-        *wishes = (struct wishes){.since_ns = now_ns, .slice_ns = slice_ns};
+    /* New, or the group's stable window was changed, or a part of it went unseen. */
+    if (wishes->slice_ns != slice_ns || now_ns - wishes->last_ns > AUTOSCALE_GAP_NS) {
+        memset(wishes->buckets, 0, sizeof(wishes->buckets));
+        wishes->slice_ns = slice_ns;
+        wishes->since_ns = now_ns;
     }
+    wishes->last_ns = now_ns;
     uint64_t slice = now_ns / slice_ns;
     unsigned at = (unsigned)(slice % AUTOSCALE_BUCKETS);
     if (wishes->buckets[at].slice != slice) {
@@ -210,7 +296,7 @@ uint32_t autoscaler_decide(struct autoscaler *autoscaler,
     const struct autoscale *spec = &group->spec.autoscale;
     uint32_t desired = group->status.desired;
     uint32_t bounded = clamp(desired, spec->min, spec->max);
-    struct wishes *wishes = wishes_of(autoscaler, group->meta.uid);
+    struct wishes *wishes = wishes_of(autoscaler, group, now_ns, wall_ms);
     if (bounded != desired) {
         (void)snprintf(ret_reason, AUTOSCALE_REASON_SIZE, "min %u, max %u: %u -> %u",
                        spec->min, spec->max, desired, bounded);
@@ -219,9 +305,7 @@ uint32_t autoscaler_decide(struct autoscaler *autoscaler,
     if (view->mean_permille < 0 || wishes == NULL) {
         return desired;
     }
-    uint64_t since_ms =
-        wall_ms -
-        (group->status.scaled_wall_ms < wall_ms ? group->status.scaled_wall_ms : wall_ms);
+    uint64_t since_ms = (uint64_t)((int64_t)now_ns - wishes->scaled_ns) / NS_PER_MS;
     wish_note(wishes, spec->down.stable_ms * NS_PER_MS, view->wish, now_ns);
     if (view->wish > desired) {
         uint32_t up = clamp(view->wish, 0, desired + spec->up.step);

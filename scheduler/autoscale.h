@@ -1,12 +1,17 @@
 /* How many VMs a group should have, by measured load. Pure.
  *
- * Target tracking: wish = ceil(load / target), where VMs that are not ready yet count as
- * working at the target; the largest wish of several targets wins; within TOLERANCE of
- * the target nothing changes. Up: at once, step and cool-down limited. Down: only to the
- * highest wish of the whole stable window, step and cool-down limited. Shapes: struct
- * autoscaler remembers the wishes of each group; it is soft state, so a new leader waits
- * a full stable window before it shrinks anything. Units: permille, monotonic ns, wall
- * ms. Threads: one. Errors: -ENOMEM leaves a group as it is.
+ * Target tracking: wish = ceil(load / target); the largest wish of several targets wins;
+ * within TOLERANCE of the target nothing changes. VMs that are coming (not ready, or not
+ * measured yet) count as idle when the wish is to grow and as working at the target when
+ * it is to shrink, so that neither direction runs away while they start; VMs that have
+ * ended for good do no work and are wished for anew. Up: at once, step and cool-down
+ * limited. Down: only to the highest wish of the whole stable window, step and cool-down
+ * limited, and never while a target cannot be measured. Shapes: struct autoscaler
+ * remembers the wishes of each group; it is soft state, so a new leader waits a full
+ * stable window before it shrinks anything, and so does one whose measurements had a gap.
+ * Cool-downs go by the monotonic clock once this leader has seen the change, by the log's
+ * wall time before. Units: permille, monotonic ns, wall ms. Threads: one. Errors: -ENOMEM
+ * leaves a group as it is.
  */
 #pragma once
 
@@ -18,7 +23,8 @@
 
 #define AUTOSCALE_TOLERANCE_PERMILLE 100
 #define AUTOSCALE_EVERY_NS           UINT64_C(1000000000)
-#define AUTOSCALE_BUCKETS            64 /* of a stable window */
+#define AUTOSCALE_BUCKETS            64                    /* of a stable window */
+#define AUTOSCALE_GAP_NS             UINT64_C(10000000000) /* without a wish: begin anew */
 #define AUTOSCALE_REASON_SIZE        256
 
 struct autoscaler;
@@ -26,11 +32,14 @@ struct autoscaler;
 struct autoscaler *autoscaler_new(void);
 struct autoscaler *autoscaler_free(struct autoscaler *autoscaler);
 void autoscaler_forget(struct autoscaler *autoscaler);
+/* Forgets groups that were not asked for lately: they are gone. */
+void autoscaler_prune(struct autoscaler *autoscaler, uint64_t now_ns);
 
 /* What one look at the load says. */
 struct autoscale_view {
     uint32_t ready;    /* VMs that are ready and measured */
-    uint32_t others;   /* VMs that are not (yet) */
+    uint32_t coming;   /* VMs that are not yet */
+    uint32_t ended;    /* VMs that will not be by themselves */
     int mean_permille; /* of the ready ones, of the target that wishes most; -1: nothing
                           measured */
     uint32_t target_permille;

@@ -146,6 +146,7 @@ housekeeping(struct scheduler *scheduler, const struct state *state, uint64_t no
 {
     if (now_ns - scheduler->prune_ns >= PRUNE_NS) {
         load_table_prune(scheduler->loads, state);
+        autoscaler_prune(scheduler->autoscaler, now_ns);
         scheduler->prune_ns = now_ns;
     }
 }

@@ -34,6 +34,10 @@ bool step_full(const struct step *step);
 /* Something becomes due at that wall time. */
 void step_due_wall(struct step *step, uint64_t wall_ms);
 
+/* Failed or stopped; and whether it is to be started again by itself. */
+bool vm_has_ended(const struct vm *vm);
+bool vm_restarts(const struct vm *vm);
+
 void step_watch_hosts(struct step *step);
 void step_drain(struct step *step);
 void step_restart(struct step *step);

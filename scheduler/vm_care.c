@@ -10,17 +10,20 @@
  * ----------------------------------------------------------------------------------------
  */
 
-/* Ended by itself and to be started again? failed and stopped VMs are nowhere. */
-static bool wants_restart(const struct vm *vm)
+bool vm_has_ended(const struct vm *vm)
+{
+    return vm->status.phase == PHASE_FAILED || vm->status.phase == PHASE_STOPPED;
+}
+
+/* Failed and stopped VMs are nowhere. */
+bool vm_restarts(const struct vm *vm)
 {
     const struct restart_spec *restart = &vm->spec.machine.lifecycle.restart;
-    bool failed = vm->status.phase == PHASE_FAILED;
-    bool ended = vm->status.phase == PHASE_STOPPED;
-    if (vm->spec.power != POWER_ON || vm->status.intent != STOP_INTENT_NONE ||
-        restart->policy == RESTART_NEVER || (!failed && !ended)) {
+    if (!vm_has_ended(vm) || vm->spec.power != POWER_ON ||
+        vm->status.intent != STOP_INTENT_NONE || restart->policy == RESTART_NEVER) {
         return false;
     }
-    if (ended && restart->policy != RESTART_ALWAYS) {
+    if (vm->status.phase == PHASE_STOPPED && restart->policy != RESTART_ALWAYS) {
         return false;
     }
     return vm->status.restarts <= restart->attempts;
@@ -45,7 +48,7 @@ void step_restart(struct step *step)
     size_t cursor = 0;
     const struct vm *vm;
     while (!step_full(step) && (vm = state_next(step->state, KIND_VM, &cursor)) != NULL) {
-        if (!wants_restart(vm)) {
+        if (!vm_restarts(vm)) {
             continue;
         }
         if (vm->status.retry_wall_ms > step->wall_ms) {
