@@ -165,7 +165,7 @@ void vm_lose(struct apply *apply, struct entry *vm, const char *reason)
     enum stop_intent intent = status->intent;
     vm_entry_set_target(vm, NULL);
     if (intent == STOP_INTENT_DELETE) {
-        vm_entry_set_host(vm, NULL);
+        vm_entry_set_host(apply->state, vm, NULL);
         vm_remove(apply, vm, reason);
         return;
     }
@@ -181,7 +181,7 @@ void vm_release(struct apply *apply, struct entry *vm, const char *reason)
     struct vm_status *status = &vm_of(vm)->status;
     REQUIRE(status->phase == PHASE_LOST);
     enum stop_intent intent = status->intent;
-    vm_entry_set_host(vm, NULL);
+    vm_entry_set_host(apply->state, vm, NULL);
     status->intent = STOP_INTENT_NONE;
     status->retry_wall_ms = 0;
     if (intent == STOP_INTENT_STOP) {
@@ -269,7 +269,7 @@ static int evict_lost(struct apply *apply,
                       const char *reason)
 {
     if (intent == STOP_INTENT_DELETE) {
-        vm_entry_set_host(vm, NULL);
+        vm_entry_set_host(apply->state, vm, NULL);
         vm_remove(apply, vm, reason);
         return 0;
     }
@@ -551,7 +551,7 @@ int apply_place_vm(struct apply *apply, const struct command *command)
             vm_entry_set_address(apply->state, vm, i, place->addresses.items[i].ipv4);
         }
     }
-    vm_entry_set_host(vm, host);
+    vm_entry_set_host(apply->state, vm, host);
     vm_of(vm)->status.epoch = place->epoch;
     vm_of(vm)->status.retry_wall_ms = 0;
     vm_move(apply, vm, PHASE_PLACED, place->reason, 0);
@@ -591,7 +591,7 @@ static void vm_end(struct apply *apply,
 {
     enum stop_intent intent = vm_of(vm)->status.intent;
     vm_entry_set_target(vm, NULL);
-    vm_entry_set_host(vm, NULL);
+    vm_entry_set_host(apply->state, vm, NULL);
     if (intent != STOP_INTENT_NONE) {
         settle_intent(apply, vm, intent, reason);
         return;
@@ -750,7 +750,7 @@ int apply_migrate_switch(struct apply *apply, const struct command *command)
     }
     apply->result->uid = change->vm;
     vm_entry_set_target(vm, NULL);
-    vm_entry_set_host(vm, target);
+    vm_entry_set_host(apply->state, vm, target);
     vm_of(vm)->status.epoch++;
     set_reason(vm_of(vm), change->reason);
     apply_changed(apply, vm,

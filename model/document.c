@@ -17,18 +17,42 @@
 
 /* ---- writing ---- */
 
+/* Bytes of the UTF-8 character that begins the text (RFC 3629), 0: none does. */
+static size_t character_size(const char *text)
+{
+    const unsigned char *byte = (const unsigned char *)text;
+    size_t size = byte[0] < 0x80                       ? 1
+                  : byte[0] >= 0xc2 && byte[0] <= 0xdf ? 2
+                  : byte[0] >= 0xe0 && byte[0] <= 0xef ? 3
+                  : byte[0] >= 0xf0 && byte[0] <= 0xf4 ? 4
+                                                       : 0;
+    for (size_t i = 1; i < size; i++) {
+        if ((byte[i] & 0xc0) != 0x80) {
+            return 0;
+        }
+    }
+    bool overlong =
+        (byte[0] == 0xe0 && byte[1] < 0xa0) || (byte[0] == 0xf0 && byte[1] < 0x90);
+    bool outside =
+        (byte[0] == 0xed && byte[1] > 0x9f) || (byte[0] == 0xf4 && byte[1] > 0x8f);
+    return overlong || outside ? 0 : size;
+}
+
 static void replace_foreign(char *text)
 {
-    for (; *text != '\0'; text++) {
-        if ((unsigned char)*text >= 0x80) {
+    while (*text != '\0') {
+        size_t size = character_size(text);
+        if (size == 0) {
             *text = '?';
+            size = 1;
         }
+        text += size;
     }
 }
 
 /* Text as a JSON string. Reasons may hold whatever a kernel or guest said: what is no
  * UTF-8 is shown as question marks. */
-static json_t *text_value(const char *text)
+json_t *document_text(const char *text)
 {
     json_t *value = json_string(text != NULL ? text : "");
     if (value != NULL || text == NULL) {
@@ -52,7 +76,7 @@ static bool zero_is_absent(const struct field *field)
 static json_t *formatted_value(const struct field *field, const void *member)
 {
     CLEANUP_FREE char *text = field_format(field, member);
-    return text != NULL ? text_value(text) : NULL;
+    return text != NULL ? document_text(text) : NULL;
 }
 
 static json_t *number_value(const struct field *field, const void *member)
@@ -73,7 +97,7 @@ static json_t *texts_value(const struct text_list *list)
 {
     json_t *array = json_array();
     for (uint32_t i = 0; i < list->count; i++) {
-        if (json_array_append_new(array, text_value(list->items[i])) < 0) {
+        if (json_array_append_new(array, document_text(list->items[i])) < 0) {
             json_decref(array);
             return NULL;
         }
@@ -93,7 +117,7 @@ static json_t *labels_value(const struct label_list *labels)
             replace_foreign(key);
         }
         json_decref(probe);
-        if (json_object_set_new(object, key, text_value(label->value)) < 0) {
+        if (json_object_set_new(object, key, document_text(label->value)) < 0) {
             json_decref(object);
             return NULL;
         }

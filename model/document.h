@@ -31,3 +31,5 @@ int document_read_record(const struct record *record,
                          const char *path,
                          void *ret_object,
                          struct err *err);
+/* Text as a JSON string; NULL is "". What is no UTF-8 is shown as question marks. */
+json_t *document_text(const char *text);

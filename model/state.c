@@ -163,23 +163,42 @@ static uint64_t vm_memory(const struct entry *vm)
     return vm_of(vm)->spec.machine.memory.size_bytes;
 }
 
-static void link_host(struct entry *vm, struct entry *host)
+static uint64_t vm_mcpu(const struct entry *vm)
 {
+    return UINT64_C(1000) * vm_of(vm)->spec.machine.cpu.count;
+}
+
+static void promise(struct entry *host, const struct entry *vm)
+{
+    host->owner.memory_bytes += vm_memory(vm);
+    host->owner.cpu_mcpu += vm_mcpu(vm);
+}
+
+static void promise_end(struct entry *host, const struct entry *vm)
+{
+    host->owner.memory_bytes -= vm_memory(vm);
+    host->owner.cpu_mcpu -= vm_mcpu(vm);
+}
+
+/* A VM is in its host's set, or in that of those which are nowhere. */
+static void link_host(struct state *state, struct entry *vm, struct entry *host)
+{
+    struct entry_set *set = host != NULL ? &host->owner.vms : &state->nowhere;
     vm->vm.host = host;
+    vm->vm.host_slot = set->count;
+    entry_set_add(set, vm);
     if (host != NULL) {
-        vm->vm.host_slot = host->owner.vms.count;
-        entry_set_add(&host->owner.vms, vm);
-        host->owner.memory_bytes += vm_memory(vm);
+        promise(host, vm);
     }
 }
 
-static void unlink_host(struct entry *vm)
+static void unlink_host(struct state *state, struct entry *vm)
 {
     struct entry *host = vm->vm.host;
+    set_drop(host != NULL ? &host->owner.vms : &state->nowhere, vm->vm.host_slot,
+             offsetof(struct vm_links, host_slot));
     if (host != NULL) {
-        set_drop(&host->owner.vms, vm->vm.host_slot,
-                 offsetof(struct vm_links, host_slot));
-        host->owner.memory_bytes -= vm_memory(vm);
+        promise_end(host, vm);
         vm->vm.host = NULL;
     }
 }
@@ -190,7 +209,7 @@ static void link_target(struct entry *vm, struct entry *target)
     if (target != NULL) {
         vm->vm.target_slot = target->owner.incoming.count;
         entry_set_add(&target->owner.incoming, vm);
-        target->owner.memory_bytes += vm_memory(vm);
+        promise(target, vm);
     }
 }
 
@@ -200,7 +219,7 @@ static void unlink_target(struct entry *vm)
     if (target != NULL) {
         set_drop(&target->owner.incoming, vm->vm.target_slot,
                  offsetof(struct vm_links, target_slot));
-        target->owner.memory_bytes -= vm_memory(vm);
+        promise_end(target, vm);
         vm->vm.target = NULL;
     }
 }
@@ -223,11 +242,11 @@ static void unlink_group(struct entry *vm)
     }
 }
 
-void vm_entry_set_host(struct entry *vm, struct entry *host)
+void vm_entry_set_host(struct state *state, struct entry *vm, struct entry *host)
 {
-    unlink_host(vm);
+    unlink_host(state, vm);
     vm_of(vm)->status.host = host != NULL ? meta_of(host)->uid : 0;
-    link_host(vm, host);
+    link_host(state, vm, host);
 }
 
 void vm_entry_set_target(struct entry *vm, struct entry *target)
@@ -323,7 +342,7 @@ static void index_network(struct entry *entry)
 static void index_vm(struct state *state, struct entry *entry)
 {
     const struct vm *vm = vm_of(entry);
-    link_host(entry, state_entry(state, KIND_HOST, vm->status.host));
+    link_host(state, entry, state_entry(state, KIND_HOST, vm->status.host));
     link_target(entry, state_entry(state, KIND_HOST, vm->status.target));
     if (vm->spec.group[0] != '\0') {
         link_group(entry,
@@ -343,7 +362,7 @@ static void unindex_vm(struct state *state, struct entry *entry)
     for (uint32_t i = 0; i < vm_of(entry)->status.nics.count; i++) {
         vm_entry_set_address(state, entry, i, 0);
     }
-    unlink_host(entry);
+    unlink_host(state, entry);
     unlink_target(entry);
     unlink_group(entry);
 }
@@ -496,6 +515,7 @@ struct state *state_free(struct state *state)
         u64_map_free(table->by_uid);
         string_map_free(table->by_name);
     }
+    entry_set_fini(&state->nowhere);
     string_map_free(state->tokens_by_hash);
     string_map_free(state->hosts_by_key);
     request_memory_free(state->requests);
@@ -656,10 +676,28 @@ state_vm_incoming(const struct state *state, uint64_t host, size_t *cursor)
     return entry->owner.incoming.items[(*cursor)++]->object;
 }
 
-uint64_t state_host_memory(const struct state *state, uint64_t host)
+const struct vm *state_vm_nowhere(const struct state *state, size_t *cursor)
+{
+    return *cursor < state->nowhere.count ? state->nowhere.items[(*cursor)++]->object
+                                          : NULL;
+}
+
+uint32_t state_group_vms(const struct state *state, const struct group *group)
+{
+    const struct entry *entry = state_entry(state, KIND_GROUP, group->meta.uid);
+    return entry != NULL ? entry->owner.vms.count : 0;
+}
+
+struct host_use state_host_use(const struct state *state, uint64_t host)
 {
     const struct entry *entry = state_entry(state, KIND_HOST, host);
-    return entry != NULL ? entry->owner.memory_bytes : 0;
+    struct host_use use = {0};
+    if (entry != NULL) {
+        use.vms = entry->owner.vms.count + entry->owner.incoming.count;
+        use.cpu_mcpu = entry->owner.cpu_mcpu;
+        use.memory_bytes = entry->owner.memory_bytes;
+    }
+    return use;
 }
 
 /* ---- addresses of a network ---- */

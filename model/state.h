@@ -120,9 +120,27 @@ state_vm_of_group(const struct state *state, const struct group *group, size_t *
 /* VMs that are migrating to a host (by status.target), which still run elsewhere. */
 const struct vm *
 state_vm_incoming(const struct state *state, uint64_t host, size_t *cursor);
-/* Guest memory a host has promised: of the VMs there and of those migrating to it. This
- * is what PLACE_VM and MIGRATE_PREPARE compare with host.status.memory_bytes. */
-uint64_t state_host_memory(const struct state *state, uint64_t host);
+/* VMs that are on no host: pending, stopped and failed ones. A lost VM that waits for its
+ * host is not among them. Cursor as above. */
+const struct vm *state_vm_nowhere(const struct state *state, size_t *cursor);
+/* VMs of a group, those on their way out included. */
+uint32_t state_group_vms(const struct state *state, const struct group *group);
+/* What a host has promised: to the VMs there and to those migrating to it. The memory is
+ * what PLACE_VM and MIGRATE_PREPARE compare with host.status.memory_bytes. */
+struct host_use {
+    uint32_t vms;
+    uint64_t cpu_mcpu;
+    uint64_t memory_bytes;
+};
+struct host_use state_host_use(const struct state *state, uint64_t host);
+/* Whether the tenant's quota has room for one more VM of this machine beside what is in
+ * use and *promised, which then grows by it: 0 or BERTH_EQUOTA, as ADMIT_VM would say,
+ * with the reason in ret_text (of 256 bytes, may be NULL). */
+int state_quota_room(const struct state *state,
+                     const char *tenant,
+                     const struct machine_spec *machine,
+                     struct usage *promised,
+                     char *ret_text);
 /* Whether an address of the network is taken (a VM's, a host's, the gateway, network and
  * broadcast). */
 bool state_address_used(const struct state *state,

@@ -189,10 +189,14 @@ static uint64_t widen_limit(uint32_t limit)
     return limit == UNLIMITED32 ? UNLIMITED : limit;
 }
 
-int quota_check(struct apply *apply, const struct entry *tenant, const struct usage *more)
+/* 0, or BERTH_EQUOTA with the reason in text (may be NULL). */
+static int quota_refusal(const struct tenant *tenant,
+                         const struct usage *used,
+                         const struct usage *more,
+                         char *ret_text,
+                         size_t text_size)
 {
-    const struct quota *quota = &tenant_of(tenant)->spec.quota;
-    const struct usage *used = &tenant_of(tenant)->status.used;
+    const struct quota *quota = &tenant->spec.quota;
     const struct quota_row rows[] = {
         {"cpu", quota->cpu_mcpu, used->cpu_mcpu, more->cpu_mcpu, format_cpu},
         {"memory", quota->memory_bytes, used->memory_bytes, more->memory_bytes,
@@ -216,11 +220,51 @@ int quota_check(struct apply *apply, const struct entry *tenant, const struct us
         row->format(row->used, used_text);
         row->format(row->limit, limit_text);
         row->format(row->more, more_text);
-        return apply_refuse(
-            apply, BERTH_EQUOTA, "quota of tenant %s: %s %s of %s in use, %s more asked",
-            meta_of(tenant)->name, row->name, used_text, limit_text, more_text);
+        if (ret_text != NULL) {
+            snprintf(ret_text, text_size,
+                     "quota of tenant %s: %s %s of %s in use, %s more asked",
+                     tenant->meta.name, row->name, used_text, limit_text, more_text);
+        }
+        return BERTH_EQUOTA;
     }
     return 0;
+}
+
+int quota_check(struct apply *apply, const struct entry *tenant, const struct usage *more)
+{
+    char text[sizeof(apply->result->text)];
+    const struct tenant *owner = tenant_of(tenant);
+    int r = quota_refusal(owner, &owner->status.used, more, text, sizeof(text));
+    return r != 0 ? apply_refuse(apply, BERTH_EQUOTA, "%s", text) : 0;
+}
+
+static void usage_add(struct usage *usage, const struct usage *more)
+{
+    usage->cpu_mcpu += more->cpu_mcpu;
+    usage->memory_bytes += more->memory_bytes;
+    usage->disk_bytes += more->disk_bytes;
+    usage->vms += more->vms;
+    usage->networks += more->networks;
+    usage->addresses += more->addresses;
+}
+
+int state_quota_room(const struct state *state,
+                     const char *tenant,
+                     const struct machine_spec *machine,
+                     struct usage *promised,
+                     char *ret_text)
+{
+    const struct tenant *owner = state_get(state, KIND_TENANT, "", tenant);
+    REQUIRE(owner != NULL);
+    struct usage used = owner->status.used;
+    usage_add(&used, promised);
+    struct usage more = machine_usage(machine);
+    int r = quota_refusal(owner, &used, &more, ret_text,
+                          sizeof((struct apply_result){0}.text));
+    if (r == 0) {
+        usage_add(promised, &more);
+    }
+    return r;
 }
 
 /* The tenant is told of as changed once, when the command is through. */
@@ -235,13 +279,7 @@ static void usage_changed(struct apply *apply, struct entry *tenant)
 
 void quota_take(struct apply *apply, struct entry *tenant, const struct usage *more)
 {
-    struct usage *used = &tenant_of(tenant)->status.used;
-    used->cpu_mcpu += more->cpu_mcpu;
-    used->memory_bytes += more->memory_bytes;
-    used->disk_bytes += more->disk_bytes;
-    used->vms += more->vms;
-    used->networks += more->networks;
-    used->addresses += more->addresses;
+    usage_add(&tenant_of(tenant)->status.used, more);
     usage_changed(apply, tenant);
 }
 

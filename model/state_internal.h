@@ -3,12 +3,12 @@
  * Shapes: every object lives in one `struct entry`, which carries its content hash and
  * its links into the indexes. A table per kind holds its entries in a dense array with
  * maps by uid and by "tenant/name". Indexes (VMs per host and group, taken addresses,
- * memory in use per host, tokens by hash, hosts by key) are never serialised: entry_add
- * and the setters below keep them, decoding rebuilds them by the same functions. Whoever
- * changes an object goes through a setter where one exists, and ends with apply_changed,
- * which hashes it anew, tells the observer and writes the event. Order: apply must not
- * depend on table order, which depends on history; entry_set_sorted gives order by uid.
- * Errors: out of memory aborts (REQUIRE).
+ * use per host, VMs that are nowhere, tokens by hash, hosts by key) are never serialised:
+ * entry_add and the setters below keep them, decoding rebuilds them by the same
+ * functions. Whoever changes an object goes through a setter where one exists, and ends
+ * with apply_changed, which hashes it anew, tells the observer and writes the event.
+ * Order: apply must not depend on table order, which depends on history; entry_set_sorted
+ * gives order by uid. Errors: out of memory aborts (REQUIRE).
  */
 #pragma once
 
@@ -32,7 +32,7 @@ struct vm_links {
     struct entry *host;   /* as status.host, NULL when 0 */
     struct entry *target; /* as status.target */
     struct entry *group;  /* as spec.group */
-    uint32_t host_slot;   /* place in host->owner.vms */
+    uint32_t host_slot;   /* place in host->owner.vms, or in state->nowhere */
     uint32_t target_slot; /* place in target->owner.incoming */
     uint32_t group_slot;  /* place in group->owner.vms */
 };
@@ -42,6 +42,7 @@ struct owner_links {
     struct entry_set vms;
     struct entry_set incoming; /* Host: migrations that come here */
     uint64_t memory_bytes;     /* Host: of all those VMs */
+    uint64_t cpu_mcpu;         /* Host: likewise */
 };
 
 struct entry {
@@ -74,6 +75,7 @@ struct state {
     uint8_t cluster_id[REQUEST_ID_SIZE];
     uint64_t objects_hash; /* sum of the entries' hashes */
     struct table tables[KIND_COUNT];
+    struct entry_set nowhere;          /* VMs without a host */
     struct string_map *tokens_by_hash; /* hex -> entry */
     struct string_map *hosts_by_key;
     struct request_memory *requests;
@@ -104,7 +106,7 @@ void entry_set_fini(struct entry_set *set);
 struct entry_set entry_set_sorted(const struct entry_set *set);
 
 /* ---- setters that keep indexes ---- */
-void vm_entry_set_host(struct entry *vm, struct entry *host);
+void vm_entry_set_host(struct state *state, struct entry *vm, struct entry *host);
 void vm_entry_set_target(struct entry *vm, struct entry *target);
 void vm_entry_set_address(struct state *state,
                           struct entry *vm,

@@ -91,7 +91,7 @@ START_TEST(a_host_promises_no_more_memory_than_it_has)
         snprintf(name, sizeof(name), "a%d", i);
         ck_assert_int_eq(place(admit_plain(name), h1, 1, 0), 0);
     }
-    ck_assert_uint_eq(state_host_memory(state, h1), 1 * GIB);
+    ck_assert_uint_eq(state_host_use(state, h1).memory_bytes, 1 * GIB);
 
     uint64_t vm = admit_plain("b");
     ck_assert_int_eq(place(vm, h1, 1, 0), BERTH_ENOCAPACITY);
@@ -360,7 +360,7 @@ START_TEST(a_stopped_vm_stays_off)
     ck_assert_uint_eq(status(vm)->retry_wall_ms, 0);
     ck_assert_int_eq(retry(vm, 1), BERTH_EPHASE);
     ck_assert_int_eq(place(vm, h1, 2, 0), BERTH_EPHASE);
-    ck_assert_uint_eq(state_host_memory(state, h1), 0);
+    ck_assert_uint_eq(state_host_use(state, h1).memory_bytes, 0);
 }
 END_TEST
 
@@ -544,7 +544,7 @@ START_TEST(a_migration_hands_the_vm_over_in_the_log)
     ck_assert_uint_eq(status(vm)->host, h1);
     ck_assert_uint_eq(status(vm)->target, h2);
     ck_assert_uint_eq(status(vm)->epoch, 1);
-    ck_assert_uint_eq(state_host_memory(state, h2), 128 * MIB);
+    ck_assert_uint_eq(state_host_use(state, h2).memory_bytes, 128 * MIB);
     ck_assert_int_eq(report(vm, h2, 1, PHASE_RUNNING, 0), BERTH_ESTALE);
     ck_assert_int_eq(report(vm, h1, 1, PHASE_RUNNING, 0), BERTH_EPHASE);
 
@@ -552,8 +552,8 @@ START_TEST(a_migration_hands_the_vm_over_in_the_log)
     ck_assert_uint_eq(status(vm)->host, h2);
     ck_assert_uint_eq(status(vm)->target, 0);
     ck_assert_uint_eq(status(vm)->epoch, 2);
-    ck_assert_uint_eq(state_host_memory(state, h1), 0);
-    ck_assert_uint_eq(state_host_memory(state, h2), 128 * MIB);
+    ck_assert_uint_eq(state_host_use(state, h1).memory_bytes, 0);
+    ck_assert_uint_eq(state_host_use(state, h2).memory_bytes, 128 * MIB);
 
     /* The source may never act again. */
     ck_assert_int_eq(report(vm, h1, 1, PHASE_RUNNING, 0), BERTH_ESTALE);
@@ -576,7 +576,7 @@ START_TEST(an_aborted_migration_lets_the_source_go_on)
     ck_assert_uint_eq(status(vm)->phase, PHASE_RUNNING);
     ck_assert_uint_eq(status(vm)->host, h1);
     ck_assert_uint_eq(status(vm)->epoch, 1);
-    ck_assert_uint_eq(state_host_memory(state, h2), 0);
+    ck_assert_uint_eq(state_host_use(state, h2).memory_bytes, 0);
     ck_assert_int_eq(migrate(COMMAND_MIGRATE_SWITCH, vm, 1, 0), BERTH_EPHASE);
 }
 END_TEST
@@ -609,7 +609,7 @@ START_TEST(a_lost_target_ends_the_migration_and_a_lost_source_the_run)
     ck_assert_int_eq(host_phase(h1, HOST_PHASE_LOST), 0);
     ck_assert_uint_eq(status(vm)->phase, PHASE_PENDING);
     ck_assert_uint_eq(status(vm)->target, 0);
-    ck_assert_uint_eq(state_host_memory(state, h2), 0);
+    ck_assert_uint_eq(state_host_use(state, h2).memory_bytes, 0);
 }
 END_TEST
 
@@ -620,7 +620,7 @@ START_TEST(an_eviction_calls_a_migration_off)
     ck_assert_int_eq(evict(vm, 1, STOP_INTENT_STOP), 0);
     ck_assert_uint_eq(status(vm)->phase, PHASE_STOPPING);
     ck_assert_uint_eq(status(vm)->target, 0);
-    ck_assert_uint_eq(state_host_memory(state, h2), 0);
+    ck_assert_uint_eq(state_host_use(state, h2).memory_bytes, 0);
     ck_assert_int_eq(migrate(COMMAND_MIGRATE_SWITCH, vm, 1, 0), BERTH_EPHASE);
     ck_assert_uint_eq(status(vm)->host, h1);
 }
@@ -632,7 +632,7 @@ START_TEST(a_vm_that_ends_while_it_is_copied_has_ended)
     ck_assert_int_eq(migrate(COMMAND_MIGRATE_PREPARE, vm, 1, h2), 0);
     ck_assert_int_eq(reports(vm, PHASE_FAILED), 0);
     ck_assert_uint_eq(status(vm)->target, 0);
-    ck_assert_uint_eq(state_host_memory(state, h2), 0);
+    ck_assert_uint_eq(state_host_use(state, h2).memory_bytes, 0);
     ck_assert_int_eq(migrate(COMMAND_MIGRATE_SWITCH, vm, 1, 0), BERTH_EPHASE);
 }
 END_TEST

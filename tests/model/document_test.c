@@ -185,6 +185,31 @@ START_TEST(text_that_is_no_utf8_is_shown_with_marks)
 }
 END_TEST
 
+static const struct {
+    const char *text;
+    const char *shown;
+} foreign[] = {
+    {NULL, ""},
+    {"", ""},
+    {"plain", "plain"},
+    {"\xc3\xa4\xff", "\xc3\xa4?"},              /* what is right stays */
+    {"cut \xc3", "cut ?"},                      /* within a character */
+    {"\xe2\x82\xac\xe2\x82", "\xe2\x82\xac??"}, /* likewise */
+    {"\xc0\xaf\xe0\x80\xaf", "?????"},          /* longer than need be */
+    {"\xed\xa0\x80", "???"},                    /* half of a pair */
+    {"\xf4\x90\x80\x80\xf0\x9f\x98\x80", "????\xf0\x9f\x98\x80"}, /* beyond the last */
+    {"\xf0\x80\x80\x80", "????"},
+};
+
+START_TEST(text_keeps_what_is_utf8)
+{
+    json_t *value = document_text(foreign[_i].text);
+    ck_assert_ptr_nonnull(value);
+    ck_assert_str_eq(json_string_value(value), foreign[_i].shown);
+    json_decref(value);
+}
+END_TEST
+
 START_TEST(a_label_key_beyond_ascii_is_kept_for_the_check_to_refuse)
 {
     struct host *host = read_object("{'apiVersion':'berth/v1','kind':'Host','metadata':"
@@ -436,6 +461,8 @@ int main(void)
     tcase_add_test(tcase, a_full_document_shows_everything_but_secrets);
     tcase_add_test(tcase, numbers_with_units_are_shown_shortly);
     tcase_add_test(tcase, text_that_is_no_utf8_is_shown_with_marks);
+    tcase_add_loop_test(tcase, text_keeps_what_is_utf8, 0,
+                        sizeof(foreign) / sizeof(foreign[0]));
     suite_add_tcase(suite, tcase);
 
     tcase = tcase_create("read");

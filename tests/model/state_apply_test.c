@@ -190,7 +190,16 @@ START_TEST(a_quota_refuses_the_vm_that_exceeds_it)
                          make_network("shop", "front", ((uint64_t)0x0b000000 << 8) | 24)),
                      0);
     ck_assert_int_eq(put(KIND_TEMPLATE, make_full_template()), 0);
+    const struct template *web = FIND(KIND_TEMPLATE, "shop", "web");
+    struct usage promised = {0};
+    char text[256] = "";
 
+    ck_assert_int_eq(state_quota_room(state, "shop", &web->spec, &promised, text), 0);
+    ck_assert_uint_eq(promised.vms, 1);
+    ck_assert_int_eq(state_quota_room(state, "shop", &web->spec, &promised, text),
+                     BERTH_EQUOTA);
+    ck_assert_str_eq(text, quotas[_i].text);
+    ck_assert_uint_eq(promised.vms, 1);
     ck_assert_int_eq(admit("shop", "a", "web", ""), 0);
     ck_assert_int_eq(admit("shop", "b", "web", ""), BERTH_EQUOTA);
 

@@ -64,7 +64,8 @@ START_TEST(indexes_are_rebuilt)
     ck_assert(!state_address_used(copy, network, ADDRESS(11)));
     size_t cursor = 0;
     ck_assert_ptr_nonnull(state_vm_on_host(copy, h1, &cursor));
-    ck_assert_uint_eq(state_host_memory(copy, h1), state_host_memory(state, h1));
+    ck_assert_uint_eq(state_host_use(copy, h1).memory_bytes,
+                      state_host_use(state, h1).memory_bytes);
     cursor = 0;
     const struct group *group = state_get(copy, KIND_GROUP, DEFAULT_TENANT, "g");
     ck_assert_str_eq(state_vm_of_group(copy, group, &cursor)->meta.name, "g-1");

@@ -84,7 +84,7 @@ START_TEST(vms_are_listed_by_host_until_they_have_ended)
     ck_assert_uint_eq(state_vm_on_host(state, h2, &cursor)->meta.uid, c);
     cursor = 0;
     ck_assert_ptr_null(state_vm_on_host(state, 999, &cursor));
-    ck_assert_uint_eq(state_host_memory(state, h1), 256 * MIB);
+    ck_assert_uint_eq(state_host_use(state, h1).memory_bytes, 256 * MIB);
 }
 END_TEST
 

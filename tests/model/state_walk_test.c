@@ -302,7 +302,9 @@ static void check_vm(const struct vm *vm)
 /* Both replicas list the same VMs, in whatever order. */
 static void check_host(const struct state *of, const struct host *host)
 {
+    const struct host_use use = state_host_use(of, host->meta.uid);
     uint64_t memory_bytes = 0;
+    uint64_t cpu_mcpu = 0;
     uint64_t count = 0;
     uint64_t indexed = 0;
     size_t cursor = 0;
@@ -310,6 +312,7 @@ static void check_host(const struct state *of, const struct host *host)
         if (vm->status.host == host->meta.uid || vm->status.target == host->meta.uid) {
             count++;
             memory_bytes += vm->spec.machine.memory.size_bytes;
+            cpu_mcpu += UINT64_C(1000) * vm->spec.machine.cpu.count;
         }
     }
     cursor = 0;
@@ -325,10 +328,29 @@ static void check_host(const struct state *of, const struct host *host)
         indexed++;
     }
     ck_assert_uint_eq(indexed, count);
-    ck_assert_uint_eq(state_host_memory(of, host->meta.uid), memory_bytes);
+    ck_assert_uint_eq(use.vms, count);
+    ck_assert_uint_eq(use.cpu_mcpu, cpu_mcpu);
+    ck_assert_uint_eq(use.memory_bytes, memory_bytes);
     ck_assert_uint_le(memory_bytes, host->status.memory_bytes);
     ck_assert_ptr_eq(state_host_by_key(of, &host->status.public_key),
                      state_host(of, host->meta.uid));
+}
+
+static void check_nowhere(const struct state *of)
+{
+    size_t nowhere = 0;
+    size_t indexed = 0;
+    size_t cursor = 0;
+    for (const struct vm *vm; (vm = state_next(of, KIND_VM, &cursor)) != NULL;) {
+        nowhere += vm->status.host == 0;
+    }
+    cursor = 0;
+    for (const struct vm *vm; (vm = state_vm_nowhere(of, &cursor)) != NULL;) {
+        ck_assert_uint_eq(vm->status.host, 0);
+        ck_assert_ptr_eq(state_vm(of, vm->meta.uid), vm);
+        indexed++;
+    }
+    ck_assert_uint_eq(indexed, nowhere);
 }
 
 static void check_group(const struct group *group)
@@ -345,6 +367,7 @@ static void check_group(const struct group *group)
         indexed++;
     }
     ck_assert_uint_eq(indexed, count);
+    ck_assert_uint_eq(state_group_vms(state, group), count);
     ck_assert(!group->status.deleting || count > 0);
 }
 
@@ -381,6 +404,8 @@ static void check_network(const struct network *network)
 static void check_all(void)
 {
     check_tenants();
+    check_nowhere(state);
+    check_nowhere(fixture_replica);
     size_t cursor = 0;
     for (const struct vm *vm; (vm = state_next(state, KIND_VM, &cursor)) != NULL;) {
         check_vm(vm);
