@@ -1,45 +1,140 @@
-/* The answer to "why": per host verdict, reason and nearest fix. See scheduler.h. */
+/* The answer to "why": per host verdict, rule, reason and nearest fix. See scheduler.h.
+ */
+#include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/parse_number.h"
+#include "model/document.h"
 #include "scheduler/step.h"
 
 #include <stdio.h>
 #include <string.h>
 
+#define RULES_COUNT_MAX 16 /* more than there are filters */
+#define SUMMARY_SIZE    768
+
+/* What a look at all hosts found. */
+struct findings {
+    json_t *rows;
+    uint32_t hosts;
+    uint32_t fits;
+    const char *best; /* name of the best host, or NULL */
+    uint32_t rule_count;
+    struct {
+        const char *rule;
+        uint32_t hosts;
+    } refused[RULES_COUNT_MAX];
+};
+
 static json_t *host_row(const struct host *host,
                         const char *verdict,
+                        const char *rule,
                         const char *reason,
                         const char *fix)
 {
-    return json_pack("{s:s, s:s, s:s, s:s}", "host", host->meta.name, "verdict", verdict,
-                     "reason", reason, "fix", fix);
+    return json_pack("{s:s, s:s, s:s, s:o, s:o}", "host", host->meta.name, "verdict",
+                     verdict, "rule", rule, "reason", document_text(reason), "fix",
+                     document_text(fix));
 }
 
-/* Rows for all hosts; here (uid or 0) is where it is. *ret_fits counts hosts that would
- * take it. */
-static json_t *host_rows(const struct placement *placement,
-                         const struct overlay *overlay,
-                         uint64_t here,
-                         uint32_t *ret_fits)
+static void count_refusal(struct findings *findings, const char *rule)
 {
-    json_t *rows = json_array();
-    int64_t best = placement_best(placement, overlay);
-    *ret_fits = 0;
-    for (uint32_t i = 0; i < overlay->count; i++) {
-        char reason[PLACE_TEXT_SIZE] = "";
-        char fix[PLACE_TEXT_SIZE] = "";
-        const struct host *host = overlay->hosts[i];
-        if (host->meta.uid == here) {
-            json_array_append_new(rows, host_row(host, "here", "it is there", ""));
-        } else if (placement_fits(placement, overlay, i, reason, fix)) {
-            (*ret_fits)++;
-            json_array_append_new(
-                rows, host_row(host, "fits",
-                               i == best ? "best place for the next one" : "", ""));
-        } else {
-            json_array_append_new(rows, host_row(host, "no", reason, fix));
-        }
+    uint32_t i = 0;
+    while (i < findings->rule_count && strcmp(findings->refused[i].rule, rule) != 0) {
+        i++;
     }
-    return rows;
+    if (i == RULES_COUNT_MAX) {
+        return;
+    }
+    if (i == findings->rule_count) {
+        findings->refused[findings->rule_count++].rule = rule;
+    }
+    findings->refused[i].hosts++;
+}
+
+/* A row per host; here (uid or 0) is where it is. */
+static void
+look_at_hosts(struct placement *placement, uint64_t here, struct findings *ret_findings)
+{
+    const struct overlay *overlay = placement->overlay;
+    int64_t best = placement_best(placement);
+    *ret_findings = (struct findings){.rows = json_array(), .hosts = overlay->count};
+    for (uint32_t i = 0; i < overlay->count; i++) {
+        struct place_refusal refusal;
+        const struct host *host = overlay->hosts[i];
+        json_t *row;
+        if (host->meta.uid == here) {
+            row = host_row(host, "here", "", "it is there", "");
+        } else if (placement_fits(placement, i, &refusal)) {
+            ret_findings->fits++;
+            row = host_row(host, "fits", "",
+                           i == best ? "best place for the next one" : "", "");
+        } else {
+            count_refusal(ret_findings, refusal.rule);
+            row = host_row(host, "no", refusal.rule, refusal.reason, refusal.fix);
+        }
+        json_array_append_new(ret_findings->rows, row);
+    }
+    ret_findings->best = best >= 0 ? overlay->hosts[best]->meta.name : NULL;
+}
+
+/* "no host takes it (3 hosts: 2 memory, 1 drain)" */
+static void tell_refusals(const struct findings *findings, char *text, size_t size)
+{
+    size_t used = (size_t)snprintf(text, size, "no host takes it (%u host%s",
+                                   findings->hosts, findings->hosts == 1 ? "" : "s");
+    for (uint32_t i = 0; i < findings->rule_count && used < size; i++) {
+        used +=
+            (size_t)snprintf(text + used, size - used, "%s%u %s", i == 0 ? ": " : ", ",
+                             findings->refused[i].hosts, findings->refused[i].rule);
+    }
+    if (used < size) {
+        (void)snprintf(text + used, size - used, ")");
+    }
+}
+
+static json_t *refused_counts(const struct findings *findings)
+{
+    json_t *counts = json_object();
+    for (uint32_t i = 0; i < findings->rule_count; i++) {
+        json_object_set_new(counts, findings->refused[i].rule,
+                            json_integer(findings->refused[i].hosts));
+    }
+    return counts;
+}
+
+static int look(const struct scheduler *scheduler,
+                const struct state *state,
+                const struct place_request *request,
+                uint64_t here,
+                struct findings *ret_findings)
+{
+    struct overlay overlay;
+    struct placement placement = {0};
+    overlay_init(&overlay);
+    int r = overlay_sync(&overlay, state);
+    if (r == 0) {
+        r = placement_init(&placement, request, &overlay, scheduler_watch(scheduler));
+    }
+    if (r == 0) {
+        look_at_hosts(&placement, here, ret_findings);
+    }
+    placement_fini(&placement);
+    overlay_fini(&overlay);
+    return r;
+}
+
+/* Takes the findings' rows and the autoscale part. */
+static json_t *answer(const struct state *state,
+                      const char *subject,
+                      const char *summary,
+                      const struct findings *findings,
+                      json_t *autoscale)
+{
+    return json_pack("{s:s, s:o, s:I, s:o, s:o, s:o*, s:I}", "subject", subject,
+                     "summary", document_text(summary), "fits",
+                     (json_int_t)findings->fits, "refused", refused_counts(findings),
+                     "hosts", findings->rows, "autoscale", autoscale, "revision",
+                     (json_int_t)state_revision(state));
 }
 
 static void need_text(const struct machine_spec *machine, char *text, size_t size)
@@ -49,35 +144,62 @@ static void need_text(const struct machine_spec *machine, char *text, size_t siz
     (void)snprintf(text, size, "cpu %u, memory %s", machine->cpu.count, memory);
 }
 
-static json_t *answer(const char *subject,
-                      const char *summary,
-                      const struct state *state,
-                      const struct machine_spec *machine,
-                      const struct group *group,
-                      uint64_t here,
-                      json_t *autoscale)
-{
-    struct overlay overlay;
-    struct placement placement = {0};
-    json_t *rows = NULL;
-    uint32_t fits = 0;
-    overlay_init(&overlay);
-    if (overlay_sync(&overlay, state) == 0 &&
-        placement_init(&placement, &overlay, state, machine, group) == 0) {
-        rows = host_rows(&placement, &overlay, here, &fits);
-    }
-    placement_fini(&placement);
-    overlay_fini(&overlay);
-    json_t *document =
-        json_pack("{s:s, s:s, s:I, s:o*, s:o*, s:I}", "subject", subject, "summary",
-                  summary, "fits", (json_int_t)fits, "hosts", rows, "autoscale",
-                  autoscale, "revision", (json_int_t)state_revision(state));
-    return document;
-}
-
 static const char *or_empty(const char *text)
 {
     return text != NULL ? text : "";
+}
+
+/* ---- a VM ---- */
+
+/* What comes next for a VM that has ended. */
+static void tell_ended(const struct vm *vm, char *text, size_t size)
+{
+    const struct restart_spec *restart = &vm->spec.machine.lifecycle.restart;
+    char when[CLOCK_TEXT_SIZE];
+    if (vm->spec.power == POWER_OFF) {
+        (void)snprintf(text, size, "it is switched off: berth start %s", vm->meta.name);
+    } else if (vm_restarts(vm)) {
+        clock_format(vm->status.retry_wall_ms, when);
+        (void)snprintf(text, size, "restart %u of %u is due at %.8s", vm->status.restarts,
+                       restart->attempts, when + 11);
+    } else if (restart->policy == RESTART_NEVER || vm->status.phase == PHASE_STOPPED) {
+        (void)snprintf(text, size, "restart.policy %s leaves it so: berth start %s",
+                       restart_policy_names[restart->policy], vm->meta.name);
+    } else {
+        (void)snprintf(text, size, "%u restarts in a row are over: berth start %s",
+                       restart->attempts, vm->meta.name);
+    }
+}
+
+static void tell_vm(const struct state *state,
+                    const struct vm *vm,
+                    const struct findings *findings,
+                    char *text)
+{
+    char need[96];
+    char next[256] = "";
+    const struct host *host =
+        vm->status.host != 0 ? state_host(state, vm->status.host) : NULL;
+    need_text(&vm->spec.machine, need, sizeof(need));
+    if (host != NULL) {
+        (void)snprintf(
+            text, SUMMARY_SIZE, "%s is %s on %s (epoch %llu): %.200s. It needs %s.",
+            vm->meta.name, phase_names[vm->status.phase], host->meta.name,
+            (unsigned long long)vm->status.epoch, or_empty(vm->status.reason), need);
+        return;
+    }
+    if (vm->status.phase != PHASE_PENDING) {
+        tell_ended(vm, next, sizeof(next));
+    } else if (findings->best != NULL) {
+        (void)snprintf(next, sizeof(next), "it goes to %s next", findings->best);
+    } else {
+        tell_refusals(findings, next, sizeof(next));
+    }
+    const char *reason = or_empty(vm->status.reason);
+    (void)snprintf(text, SUMMARY_SIZE, "%s is %s%s%.200s%s: %s. It needs %s.",
+                   vm->meta.name, phase_names[vm->status.phase],
+                   reason[0] != '\0' ? " (" : "", reason, reason[0] != '\0' ? ")" : "",
+                   next, need);
 }
 
 json_t *scheduler_explain_vm(const struct scheduler *scheduler,
@@ -86,31 +208,20 @@ json_t *scheduler_explain_vm(const struct scheduler *scheduler,
                              uint64_t now_ns)
 {
     char subject[2 * NAME_SIZE];
-    char summary[512];
-    char need[96];
-    const struct group *group =
-        vm->spec.group[0] != '\0'
-            ? state_get(state, KIND_GROUP, vm->meta.tenant, vm->spec.group)
-            : NULL;
-    const struct host *host =
-        vm->status.host != 0 ? state_host(state, vm->status.host) : NULL;
-    (void)scheduler; /* answers from the log alone */
+    char summary[SUMMARY_SIZE];
+    struct place_request request;
+    struct findings findings;
     (void)now_ns;
-    need_text(&vm->spec.machine, need, sizeof(need));
-    (void)snprintf(subject, sizeof(subject), "vm/%s", vm->meta.name);
-    if (host != NULL) {
-        (void)snprintf(
-            summary, sizeof(summary), "%s is %s on %s (epoch %llu): %.200s. It needs %s.",
-            vm->meta.name, phase_names[vm->status.phase], host->meta.name,
-            (unsigned long long)vm->status.epoch, or_empty(vm->status.reason), need);
-    } else {
-        (void)snprintf(summary, sizeof(summary), "%s is %s: %.200s. It needs %s.",
-                       vm->meta.name, phase_names[vm->status.phase],
-                       or_empty(vm->status.reason), need);
+    place_request_of(state, vm, &request);
+    if (look(scheduler, state, &request, vm->status.host, &findings) < 0) {
+        return NULL;
     }
-    return answer(subject, summary, state, &vm->spec.machine, group, vm->status.host,
-                  NULL);
+    (void)snprintf(subject, sizeof(subject), "vm/%s", vm->meta.name);
+    tell_vm(state, vm, &findings, summary);
+    return answer(state, subject, summary, &findings, NULL);
 }
+
+/* ---- a group ---- */
 
 static json_t *autoscale_part(const struct scheduler *scheduler,
                               const struct state *state,
@@ -121,15 +232,70 @@ static json_t *autoscale_part(const struct scheduler *scheduler,
     if (group->spec.autoscale.max == 0) {
         return NULL;
     }
-    scheduler_look(scheduler, state, group, now_ns, &view);
-    return json_pack("{s:I, s:I, s:I, s:I, s:i, s:I, s:I, s:s}", "min",
+    autoscale_look(scheduler_loads(scheduler), state, group, now_ns, &view);
+    return json_pack("{s:I, s:I, s:I, s:I, s:i, s:I, s:I, s:o}", "min",
                      (json_int_t)group->spec.autoscale.min, "max",
                      (json_int_t)group->spec.autoscale.max, "desired",
                      (json_int_t)group->status.desired, "wish", (json_int_t)view.wish,
                      "cpuPermille", view.mean_permille, "targetPermille",
                      (json_int_t)view.target_permille, "measuredVms",
                      (json_int_t)view.ready, "lastReason",
-                     or_empty(group->status.scale_reason));
+                     document_text(or_empty(group->status.scale_reason)));
+}
+
+/* Why it has not all its VMs yet, and what the next one would meet. */
+static void tell_missing(const struct state *state,
+                         const struct group *group,
+                         const struct machine_spec *machine,
+                         const struct findings *findings,
+                         char *text,
+                         size_t size)
+{
+    char quota[256];
+    struct usage promised = {0};
+    if (state_group_vms(state, group) < group->status.desired &&
+        state_quota_room(state, group->meta.tenant, machine, &promised, quota) != 0) {
+        (void)snprintf(text, size, "%s", quota);
+    } else if (findings->best != NULL) {
+        (void)snprintf(text, size, "the next one goes to %s", findings->best);
+    } else {
+        tell_refusals(findings, text, size);
+    }
+}
+
+static void tell_group(const struct state *state,
+                       const struct group *group,
+                       const struct machine_spec *machine,
+                       const struct findings *findings,
+                       char *text)
+{
+    char need[96];
+    char missing[320];
+    uint32_t placed = 0;
+    uint32_t ready = 0;
+    uint32_t desired = group->status.desired;
+    size_t cursor = 0;
+    const struct vm *vm;
+    while ((vm = state_vm_of_group(state, group, &cursor)) != NULL) {
+        placed += vm_phase_on_host(vm->status.phase) ? 1U : 0U;
+        ready += vm->status.phase == PHASE_READY ? 1U : 0U;
+    }
+    need_text(machine, need, sizeof(need));
+    if (group->status.deleting) {
+        uint32_t left = state_group_vms(state, group);
+        (void)snprintf(text, SUMMARY_SIZE, "%s is being deleted: %u VM%s still to go.",
+                       group->meta.name, left, left == 1 ? " is" : "s are");
+    } else if (placed < desired) {
+        uint32_t more = desired - placed;
+        tell_missing(state, group, machine, findings, missing, sizeof(missing));
+        (void)snprintf(
+            text, SUMMARY_SIZE, "%s needs %u more VM%s (%u of %u placed), each %s: %s.",
+            group->meta.name, more, more == 1 ? "" : "s", placed, desired, need, missing);
+    } else {
+        (void)snprintf(text, SUMMARY_SIZE,
+                       "%s has all its VMs (%u of %u placed, %u ready); each needs %s.",
+                       group->meta.name, placed, desired, ready, need);
+    }
 }
 
 json_t *scheduler_explain_group(const struct scheduler *scheduler,
@@ -138,36 +304,43 @@ json_t *scheduler_explain_group(const struct scheduler *scheduler,
                                 uint64_t now_ns)
 {
     char subject[2 * NAME_SIZE];
-    char summary[512];
-    char need[96];
+    char summary[SUMMARY_SIZE];
+    struct findings findings;
     const struct template *template = state_get(state, KIND_TEMPLATE, group->meta.tenant,
                                                 group->spec.template_ref.name);
-    uint32_t placed = 0;
-    uint32_t ready = 0;
-    size_t cursor = 0;
-    const struct vm *vm;
-    while ((vm = state_vm_of_group(state, group, &cursor)) != NULL) {
-        placed += vm_phase_on_host(vm->status.phase) ? 1U : 0U;
-        ready += vm->status.phase == PHASE_READY ? 1U : 0U;
-    }
     if (template == NULL) {
-        return json_pack("{s:s, s:s}", "subject", group->meta.name, "summary",
-                         "its template is not there");
+        return NULL; /* it cannot go before its groups */
     }
-    need_text(&template->spec, need, sizeof(need));
+    const struct place_request request = {
+        .tenant = group->meta.tenant, .machine = &template->spec, .group = group};
+    if (look(scheduler, state, &request, 0, &findings) < 0) {
+        return NULL;
+    }
     (void)snprintf(subject, sizeof(subject), "group/%s", group->meta.name);
-    if (placed < group->status.desired) {
-        uint32_t more = group->status.desired - placed;
-        (void)snprintf(summary, sizeof(summary),
-                       "%s needs %u more VM%s (%u of %u placed): %s.", group->meta.name,
-                       more, more == 1 ? "" : "s", placed, group->status.desired, need);
-    } else {
-        (void)snprintf(summary, sizeof(summary),
-                       "%s has all its VMs (%u of %u placed, %u ready); each needs %s.",
-                       group->meta.name, placed, group->status.desired, ready, need);
-    }
-    return answer(subject, summary, state, &template->spec, group, 0,
+    tell_group(state, group, &template->spec, &findings, summary);
+    return answer(state, subject, summary, &findings,
                   autoscale_part(scheduler, state, group, now_ns));
+}
+
+/* ---- a plan ---- */
+
+/* Places up to count VMs on the overlay; the hosts' names. */
+static json_t *place_all(struct placement *placement,
+                         struct overlay *overlay,
+                         uint32_t count,
+                         uint32_t *ret_placed)
+{
+    json_t *names = json_array();
+    int64_t best;
+    *ret_placed = 0;
+    while (*ret_placed < count && (best = placement_best(placement)) >= 0 &&
+           overlay_take(overlay, (uint32_t)best, placement->request.machine, 0) == 0) {
+        placement_took(placement, (uint32_t)best);
+        json_array_append_new(
+            names, json_pack("{s:s}", "host", overlay->hosts[best]->meta.name));
+        (*ret_placed)++;
+    }
+    return names;
 }
 
 json_t *scheduler_forecast(const struct scheduler *scheduler,
@@ -180,29 +353,25 @@ json_t *scheduler_forecast(const struct scheduler *scheduler,
 {
     struct overlay overlay;
     struct placement placement = {0};
+    struct findings findings;
+    json_t *document = NULL;
+    uint32_t placed = 0;
     const struct group *group =
         group_name != NULL ? state_get(state, KIND_GROUP, tenant, group_name) : NULL;
-    json_t *placed = json_array();
-    json_t *rows = NULL;
-    uint32_t done = 0;
-    uint32_t fits = 0;
-    (void)scheduler; /* answers from the log alone */
+    const struct place_request request = {.tenant = tenant,
+                                          .machine = machine,
+                                          .group = group,
+                                          .group_is_new = group == NULL};
     (void)now_ns;
     overlay_init(&overlay);
     if (overlay_sync(&overlay, state) == 0 &&
-        placement_init(&placement, &overlay, state, machine, group) == 0) {
-        int64_t best;
-        while (done < count && (best = placement_best(&placement, &overlay)) >= 0 &&
-               overlay_take(&overlay, (uint32_t)best, machine, 0) == 0) {
-            placement_took(&placement, (uint32_t)best);
-            json_array_append_new(
-                placed, json_pack("{s:s}", "host", overlay.hosts[best]->meta.name));
-            done++;
-        }
-        rows = host_rows(&placement, &overlay, 0, &fits);
+        placement_init(&placement, &request, &overlay, scheduler_watch(scheduler)) == 0) {
+        json_t *names = place_all(&placement, &overlay, count, &placed);
+        look_at_hosts(&placement, 0, &findings);
+        document = json_pack("{s:o, s:I, s:o}", "placed", names, "unplaced",
+                             (json_int_t)(count - placed), "hosts", findings.rows);
     }
     placement_fini(&placement);
     overlay_fini(&overlay);
-    return json_pack("{s:o, s:I, s:o*}", "placed", placed, "unplaced",
-                     (json_int_t)(count - done), "hosts", rows);
+    return document;
 }

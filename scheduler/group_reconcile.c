@@ -9,6 +9,9 @@
 /* VMs admitted or removed per group and step: a group of ten thousand shall not starve
  * the others. */
 #define GROUP_CHANGES_MAX 256
+/* New VMs of all groups in one step: the rest of the batch is for placing those there
+ * are. */
+#define ADMITTED_MAX (DECISIONS_MAX / 2)
 
 static bool name_taken(const struct step *step, const char *tenant, const char *name)
 {
@@ -26,27 +29,60 @@ static bool name_taken(const struct step *step, const char *tenant, const char *
     return false;
 }
 
+/* What this step adds to the tenant's use; NULL when too many tenants get VMs in it. The
+ * entry of a tenant that is new to it counts once its first VM is admitted. */
+static struct step_promise *promise_of(struct step *step, const char *tenant)
+{
+    for (uint32_t i = 0; i < step->promise_count; i++) {
+        if (strcmp(step->promises[i].tenant, tenant) == 0) {
+            return &step->promises[i];
+        }
+    }
+    if (step->promise_count == STEP_TENANTS_MAX) {
+        return NULL;
+    }
+    struct step_promise *promise = &step->promises[step->promise_count];
+    *promise = (struct step_promise){.tenant = tenant};
+    return promise;
+}
+
+static bool has_quota(struct step *step, const struct group *group)
+{
+    const struct template *template = state_get(
+        step->state, KIND_TEMPLATE, group->meta.tenant, group->spec.template_ref.name);
+    struct step_promise *promise = promise_of(step, group->meta.tenant);
+    if (template == NULL || promise == NULL ||
+        state_count(step->state, KIND_VM) + step->admitted >= STATE_VMS_MAX ||
+        state_quota_room(step->state, group->meta.tenant, &template->spec,
+                         &promise->usage, NULL) != 0) {
+        return false;
+    }
+    if (promise == &step->promises[step->promise_count]) {
+        step->promise_count++;
+    }
+    return true;
+}
+
 /* web-1, web-2, ...: the lowest number that is free, so that names stay short and come
  * back. */
 static void admit(struct step *step, const struct group *group, uint32_t count)
 {
     uint32_t number = 0;
-    for (uint32_t i = 0; i < count && i < GROUP_CHANGES_MAX && !step_full(step); i++) {
+    for (uint32_t i = 0; i < count && i < GROUP_CHANGES_MAX && !step_full(step) &&
+                         step->admitted < ADMITTED_MAX && has_quota(step, group);
+         i++) {
         char name[NAME_SIZE];
-        int size;
         do {
             number++;
-            size = snprintf(name, sizeof(name), "%.52s-%u", group->meta.name, number);
-        } while (size > 0 && name_taken(step, group->meta.tenant, name));
+            (void)snprintf(name, sizeof(name), "%.52s-%u", group->meta.name, number);
+        } while (name_taken(step, group->meta.tenant, name));
         struct command *command = step_add(step, COMMAND_ADMIT_VM);
-        if (command == NULL) {
-            return;
-        }
         struct cmd_admit_vm *admit_vm = &command->body.admit_vm;
         memcpy(admit_vm->tenant, group->meta.tenant, NAME_SIZE);
         memcpy(admit_vm->name, name, NAME_SIZE);
         memcpy(admit_vm->template_name, group->spec.template_ref.name, NAME_SIZE);
         memcpy(admit_vm->group, group->meta.name, NAME_SIZE);
+        step->admitted++;
     }
 }
 
@@ -86,6 +122,7 @@ static void evict(struct step *step, const struct vm *vm, const char *reason)
 {
     struct command *command = step_add(step, COMMAND_EVICT_VM);
     if (command != NULL) {
+        step->vms_deleted = step->vms_deleted || vm->status.host == 0;
         command->body.evict_vm.vm = vm->meta.uid;
         command->body.evict_vm.epoch = vm->status.epoch;
         command->body.evict_vm.intent = STOP_INTENT_DELETE;
@@ -118,18 +155,25 @@ shrink(struct step *step, const struct group *group, uint32_t alive, uint32_t co
     }
 }
 
+/* A group's VMs that are on their way out keep their places in it until they are gone:
+ * apply admits no more than `desired`, those included. */
 static void reconcile(struct step *step, const struct group *group)
 {
+    uint32_t desired = group->status.deleting ? 0 : group->status.desired;
+    uint32_t there = state_group_vms(step->state, group);
+    if (there < desired) {
+        admit(step, group, desired - there);
+    }
+    if (there <= desired || (step->hosts_failing && !group->status.deleting)) {
+        return;
+    }
     uint32_t alive = 0;
     size_t cursor = 0;
     const struct vm *vm;
-    uint32_t desired = group->status.deleting ? 0 : group->status.desired;
     while ((vm = state_vm_of_group(step->state, group, &cursor)) != NULL) {
         alive += vm->status.intent != STOP_INTENT_DELETE ? 1U : 0U;
     }
-    if (alive < desired) {
-        admit(step, group, desired - alive);
-    } else if (alive > desired && (!step->hosts_failing || group->status.deleting)) {
+    if (alive > desired) {
         shrink(step, group, alive, alive - desired);
     }
 }

@@ -2,6 +2,7 @@
 #include "scheduler/step.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #define DRAIN_AT_ONCE 4 /* VMs of one host that stop at the same time */
 
@@ -31,75 +32,112 @@ void step_watch_hosts(struct step *step)
 /* A VM leaves only when there is somewhere to go: else it would be down for nothing. */
 static bool has_room_elsewhere(struct step *step, const struct vm *vm)
 {
-    struct placement placement;
-    const struct group *group =
-        vm->spec.group[0] != '\0'
-            ? state_get(step->state, KIND_GROUP, vm->meta.tenant, vm->spec.group)
-            : NULL;
-    int64_t best = -1;
-    if (placement_init(&placement, step->overlay, step->state, &vm->spec.machine,
-                       group) == 0) {
-        best = placement_best(&placement, step->overlay);
-    }
-    placement_fini(&placement);
-    return best >= 0 && overlay_take(step->overlay, (uint32_t)best, &vm->spec.machine,
-                                     group != NULL ? group->meta.uid : 0) == 0;
+    int64_t best = step_best(step, vm);
+    return best >= 0 && step_take(step, (uint32_t)best) == 0;
 }
 
-static void drain_vm(struct step *step, const struct host *host, const struct vm *vm)
+/* By this step: its group has become smaller. */
+static bool is_leaving(const struct step *step, uint64_t vm)
+{
+    for (uint32_t i = 0; i < step->decisions->count; i++) {
+        const struct command *command = &step->decisions->commands[i];
+        if (command->type == COMMAND_EVICT_VM && command->body.evict_vm.vm == vm) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool drain_vm(struct step *step, const struct host *host, const struct vm *vm)
 {
     bool moves = vm->spec.machine.lifecycle.host_drain == HOST_DRAIN_RESTART;
-    uint32_t mark = overlay_mark(step->overlay);
-    if (moves && !has_room_elsewhere(step, vm)) {
-        overlay_undo(step->overlay, mark);
-        return;
+    if (step_full(step) || is_leaving(step, vm->meta.uid) ||
+        (moves && !has_room_elsewhere(step, vm))) {
+        return false;
     }
     struct command *command = step_add(step, COMMAND_EVICT_VM);
-    if (command == NULL) {
-        return;
-    }
     char reason[128];
     (void)snprintf(reason, sizeof(reason), "host %s is drained", host->meta.name);
     command->body.evict_vm.vm = vm->meta.uid;
     command->body.evict_vm.epoch = vm->status.epoch;
     command->body.evict_vm.intent = moves ? STOP_INTENT_MOVE : STOP_INTENT_STOP;
     (void)record_set_text(&command->body.evict_vm.reason, reason);
+    return true;
 }
 
-static void drain_host(struct step *step, const struct host *host)
+static uint32_t stopping_on(const struct step *step, const struct host *host)
 {
-    unsigned stopping = 0;
+    uint32_t stopping = 0;
     size_t cursor = 0;
     const struct vm *vm;
     while ((vm = state_vm_on_host(step->state, host->meta.uid, &cursor)) != NULL) {
         stopping += vm->status.phase == PHASE_STOPPING ? 1U : 0U;
     }
-    cursor = 0;
+    return stopping;
+}
+
+static void drain_host(struct step *step, const struct host *host)
+{
+    uint32_t stopping = stopping_on(step, host);
+    size_t cursor = 0;
+    const struct vm *vm;
     while (stopping < DRAIN_AT_ONCE &&
            (vm = state_vm_on_host(step->state, host->meta.uid, &cursor)) != NULL) {
         if (vm_phase_on_host(vm->status.phase) && vm->status.phase != PHASE_STOPPING) {
-            uint32_t before = step->decisions->count;
-            drain_vm(step, host, vm);
-            stopping += step->decisions->count - before;
+            stopping += drain_vm(step, host, vm) ? 1U : 0U;
         }
     }
 }
 
-void step_drain(struct step *step)
+/* VMs that are on their way keep the room they were sent away for. */
+static void keep_room(struct step *step, const struct host *host)
 {
     size_t cursor = 0;
-    const struct host *host;
-    while (!step_full(step) &&
-           (host = state_next(step->state, KIND_HOST, &cursor)) != NULL) {
-        if (host->spec.drain && host->status.phase == HOST_PHASE_READY) {
-            drain_host(step, host);
+    const struct vm *vm;
+    while ((vm = state_vm_on_host(step->state, host->meta.uid, &cursor)) != NULL) {
+        if (vm->status.phase == PHASE_STOPPING && vm->status.intent == STOP_INTENT_MOVE) {
+            (void)has_room_elsewhere(step, vm); /* or not any more: then it waits */
         }
     }
+}
+
+static void each_drained(struct step *step,
+                         void (*visit)(struct step *step, const struct host *host))
+{
+    for (uint32_t i = 0; i < step->overlay->count && !step_full(step); i++) {
+        const struct host *host = step->overlay->hosts[i];
+        if (host->spec.drain && host->status.phase == HOST_PHASE_READY) {
+            visit(step, host);
+        }
+    }
+}
+
+void step_keep_room(struct step *step)
+{
+    each_drained(step, keep_room);
+}
+
+void step_drain(struct step *step)
+{
+    each_drained(step, drain_host);
 }
 
 /* ---- networks
  * ---------------------------------------------------------------------------------------
  */
+
+static bool uses(const struct vm *vm, const struct network *network)
+{
+    if (strcmp(vm->meta.tenant, network->meta.tenant) != 0) {
+        return false;
+    }
+    for (uint32_t i = 0; i < vm->status.nics.count; i++) {
+        if (strcmp(vm->status.nics.items[i].network, network->meta.name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
 
 static bool
 network_used_on(const struct step *step, const struct network *network, uint64_t host)
@@ -107,11 +145,14 @@ network_used_on(const struct step *step, const struct network *network, uint64_t
     size_t cursor = 0;
     const struct vm *vm;
     while ((vm = state_vm_on_host(step->state, host, &cursor)) != NULL) {
-        for (uint32_t i = 0; i < vm->status.nics.count; i++) {
-            if (state_get(step->state, KIND_NETWORK, vm->meta.tenant,
-                          vm->status.nics.items[i].network) == network) {
-                return true;
-            }
+        if (uses(vm, network)) {
+            return true;
+        }
+    }
+    cursor = 0;
+    while ((vm = state_vm_incoming(step->state, host, &cursor)) != NULL) {
+        if (uses(vm, network)) {
+            return true;
         }
     }
     return false;

@@ -12,7 +12,7 @@
 
 void overlay_init(struct overlay *overlay)
 {
-    *overlay = (struct overlay){.revision = UINT64_MAX};
+    *overlay = (struct overlay){0};
 }
 
 void overlay_fini(struct overlay *overlay)
@@ -22,10 +22,17 @@ void overlay_fini(struct overlay *overlay)
     free(overlay->free_bytes);
     free(overlay->cap_mcpu);
     free(overlay->cap_bytes);
+    free(overlay->cpu_unit);
+    free(overlay->byte_unit);
     free(overlay->vms);
     free(overlay->changes);
     u64_map_free(overlay->index);
     overlay_init(overlay);
+}
+
+void overlay_forget(struct overlay *overlay)
+{
+    overlay->state = NULL;
 }
 
 static int grow(void *pointer_to_array, size_t item_size, uint32_t capacity)
@@ -49,6 +56,8 @@ static int reserve(struct overlay *overlay, uint32_t capacity)
         grow(&overlay->free_bytes, sizeof(int64_t), capacity) < 0 ||
         grow(&overlay->cap_mcpu, sizeof(int64_t), capacity) < 0 ||
         grow(&overlay->cap_bytes, sizeof(int64_t), capacity) < 0 ||
+        grow(&overlay->cpu_unit, sizeof(double), capacity) < 0 ||
+        grow(&overlay->byte_unit, sizeof(double), capacity) < 0 ||
         grow(&overlay->vms, sizeof(uint32_t), capacity) < 0) {
         return -ENOMEM;
     }
@@ -63,6 +72,25 @@ static int by_uid(const void *a, const void *b)
     return left < right ? -1 : left > right;
 }
 
+static double unit_of(int64_t capacity)
+{
+    return capacity > 0 ? 1.0 / (double)capacity : 0.0;
+}
+
+static void host_fill(struct overlay *overlay, uint32_t index, const struct state *state)
+{
+    const struct host *host = overlay->hosts[index];
+    const struct host_use use = state_host_use(state, host->meta.uid);
+    overlay->cap_mcpu[index] =
+        (int64_t)host->status.cpu_mcpu * host->status.cpu_overcommit;
+    overlay->cap_bytes[index] = (int64_t)host->status.memory_bytes;
+    overlay->cpu_unit[index] = unit_of(overlay->cap_mcpu[index]);
+    overlay->byte_unit[index] = unit_of(overlay->cap_bytes[index]);
+    overlay->free_mcpu[index] = overlay->cap_mcpu[index] - (int64_t)use.cpu_mcpu;
+    overlay->free_bytes[index] = overlay->cap_bytes[index] - (int64_t)use.memory_bytes;
+    overlay->vms[index] = use.vms;
+}
+
 static int hosts_fill(struct overlay *overlay, const struct state *state)
 {
     size_t cursor = 0;
@@ -75,18 +103,11 @@ static int hosts_fill(struct overlay *overlay, const struct state *state)
         return -ENOMEM;
     }
     while ((host = state_next(state, KIND_HOST, &cursor)) != NULL) {
-        if (host->status.phase != HOST_PHASE_REMOVED) {
-            overlay->hosts[overlay->count++] = host;
-        }
+        overlay->hosts[overlay->count++] = host;
     }
     qsort(overlay->hosts, overlay->count, sizeof(*overlay->hosts), by_uid);
     for (uint32_t i = 0; i < overlay->count; i++) {
-        const struct host_status *status = &overlay->hosts[i]->status;
-        overlay->cap_mcpu[i] = (int64_t)status->cpu_mcpu * status->cpu_overcommit;
-        overlay->cap_bytes[i] = (int64_t)status->memory_bytes;
-        overlay->free_mcpu[i] = overlay->cap_mcpu[i];
-        overlay->free_bytes[i] = overlay->cap_bytes[i];
-        overlay->vms[i] = 0;
+        host_fill(overlay, i, state);
         if (u64_map_put(overlay->index, overlay->hosts[i]->meta.uid,
                         (void *)((uintptr_t)i + 1)) < 0) {
             return -ENOMEM;
@@ -95,41 +116,20 @@ static int hosts_fill(struct overlay *overlay, const struct state *state)
     return 0;
 }
 
-static void
-use(struct overlay *overlay, uint32_t index, int64_t mcpu, int64_t bytes, int vms)
-{
-    overlay->free_mcpu[index] -= mcpu;
-    overlay->free_bytes[index] -= bytes;
-    overlay->vms[index] = (uint32_t)((int)overlay->vms[index] + vms);
-}
-
-static void vms_fill(struct overlay *overlay, const struct state *state)
-{
-    for (uint32_t i = 0; i < overlay->count; i++) {
-        size_t cursor = 0;
-        const struct vm *vm;
-        while ((vm = state_vm_on_host(state, overlay->hosts[i]->meta.uid, &cursor)) !=
-               NULL) {
-            use(overlay, i, (int64_t)vm->spec.machine.cpu.count * 1000,
-                (int64_t)vm->spec.machine.memory.size_bytes, 1);
-        }
-    }
-}
-
 int overlay_sync(struct overlay *overlay, const struct state *state)
 {
-    if (overlay->revision == state_revision(state)) {
+    if (overlay->state == state && overlay->revision == state_revision(state)) {
         overlay_undo(overlay, 0);
         return 0;
     }
     overlay->change_count = 0;
-    overlay->revision = UINT64_MAX;
+    overlay->state = NULL;
     int r = hosts_fill(overlay, state);
     if (r < 0) {
         overlay->count = 0;
         return r;
     }
-    vms_fill(overlay, state);
+    overlay->state = state;
     overlay->revision = state_revision(state);
     return 0;
 }
@@ -140,6 +140,14 @@ int64_t overlay_index(const struct overlay *overlay, uint64_t host)
                           ? (uintptr_t)u64_map_get(overlay->index, host)
                           : 0;
     return (int64_t)found - 1;
+}
+
+static void
+use(struct overlay *overlay, uint32_t index, int64_t mcpu, int64_t bytes, int vms)
+{
+    overlay->free_mcpu[index] -= mcpu;
+    overlay->free_bytes[index] -= bytes;
+    overlay->vms[index] = (uint32_t)((int)overlay->vms[index] + vms);
 }
 
 static int change_add(struct overlay *overlay, const struct overlay_change *change)
@@ -189,26 +197,46 @@ void overlay_undo(struct overlay *overlay, uint32_t mark)
     }
 }
 
+/* Where free addresses begin that this step has not given: it gives them in rising order,
+ * so behind the last one. */
+static uint32_t addresses_begin(const struct overlay *overlay,
+                                const struct network *network)
+{
+    for (uint32_t i = overlay->change_count; i > 0; i--) {
+        const struct overlay_change *change = &overlay->changes[i - 1];
+        if (change->network == network->meta.uid && change->ipv4 != 0) {
+            return change->ipv4 + 1;
+        }
+    }
+    return 0;
+}
+
 int overlay_address(struct overlay *overlay,
-                    const struct state *state,
                     const struct network *network,
                     uint32_t *ret_ipv4)
 {
-    uint32_t from =
-        0; /* this step gives addresses in rising order, so the last one is the highest */
-    for (uint32_t i = overlay->change_count; i > 0 && from == 0; i--) {
-        const struct overlay_change *change = &overlay->changes[i - 1];
-        if (change->network == network->meta.uid && change->ipv4 != 0) {
-            from = change->ipv4 + 1;
-        }
-    }
-    *ret_ipv4 = state_address_free(state, network, from);
+    *ret_ipv4 =
+        state_address_free(overlay->state, network, addresses_begin(overlay, network));
     if (*ret_ipv4 == 0) {
         return 0;
     }
     const struct overlay_change change = {
         .host = NO_HOST, .network = network->meta.uid, .ipv4 = *ret_ipv4};
     return change_add(overlay, &change);
+}
+
+uint32_t overlay_addresses_left(const struct overlay *overlay,
+                                const struct network *network,
+                                uint32_t most)
+{
+    uint32_t from = addresses_begin(overlay, network);
+    uint32_t count = 0;
+    while (count < most &&
+           (from = state_address_free(overlay->state, network, from)) != 0) {
+        from++;
+        count++;
+    }
+    return count;
 }
 
 bool overlay_has_network_host(const struct overlay *overlay,
@@ -229,6 +257,42 @@ bool overlay_has_network_host(const struct overlay *overlay,
     return false;
 }
 
+uint32_t overlay_network_hosts(const struct overlay *overlay,
+                               const struct network *network)
+{
+    uint32_t count = network->status.hosts.count;
+    for (uint32_t i = 0; i < overlay->change_count; i++) {
+        const struct overlay_change *change = &overlay->changes[i];
+        count += change->network == network->meta.uid && change->network_host != 0;
+    }
+    return count;
+}
+
+static void
+mark_host(const struct overlay *overlay, uint64_t host, uint8_t bit, uint8_t *marks)
+{
+    int64_t index = overlay_index(overlay, host);
+    if (index >= 0) {
+        marks[index] = (uint8_t)(marks[index] | bit);
+    }
+}
+
+void overlay_mark_network_hosts(const struct overlay *overlay,
+                                const struct network *network,
+                                uint8_t bit,
+                                uint8_t *marks)
+{
+    for (uint32_t i = 0; i < network->status.hosts.count; i++) {
+        mark_host(overlay, network->status.hosts.items[i].host, bit, marks);
+    }
+    for (uint32_t i = 0; i < overlay->change_count; i++) {
+        const struct overlay_change *change = &overlay->changes[i];
+        if (change->network == network->meta.uid && change->network_host != 0) {
+            mark_host(overlay, change->network_host, bit, marks);
+        }
+    }
+}
+
 int overlay_add_network_host(struct overlay *overlay,
                              const struct network *network,
                              uint64_t host)
@@ -239,14 +303,16 @@ int overlay_add_network_host(struct overlay *overlay,
 }
 
 void overlay_group_counts(const struct overlay *overlay,
-                          const struct state *state,
                           const struct group *group,
                           uint32_t *counts)
 {
     size_t cursor = 0;
     const struct vm *vm;
+    if (overlay->count == 0) {
+        return;
+    }
     memset(counts, 0, overlay->count * sizeof(*counts));
-    while ((vm = state_vm_of_group(state, group, &cursor)) != NULL) {
+    while ((vm = state_vm_of_group(overlay->state, group, &cursor)) != NULL) {
         int64_t index = overlay_index(overlay, vm->status.host);
         if (index >= 0) {
             counts[index]++;

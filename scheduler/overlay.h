@@ -1,13 +1,13 @@
 /* The hosts as the scheduler sees them while it decides: committed use plus what this
  * step has decided.
  *
- * Shapes: structure of arrays, one dense index per host that may hold VMs; `uid`
- * ascending, so that equal inputs give equal decisions. overlay_sync rebuilds from the
- * state when its revision has moved and else only drops the speculative part.
- * overlay_take and overlay_address change the speculative part; overlay_undo takes back
- * everything since a mark. Units: millicores, bytes; free values may be negative (an
- * overbooked host). Threads: one. Ownership: host pointers are borrowed from the state
- * and valid for the step. Errors: -ENOMEM.
+ * Shapes: structure of arrays, one dense index per host; `uid` ascending, so that equal
+ * inputs give equal decisions. overlay_sync rebuilds from the state when it has moved and
+ * else only drops the speculative part: it looks at hosts, never at VMs. overlay_take and
+ * overlay_address change the speculative part; overlay_undo takes back everything since a
+ * mark. Units: millicores, bytes; free values may be negative (an overbooked host).
+ * Threads: one. Ownership: host pointers are borrowed from the state and valid for the
+ * step. Errors: -ENOMEM.
  */
 #pragma once
 
@@ -18,7 +18,8 @@
 #include <stdint.h>
 
 struct overlay {
-    uint64_t revision; /* of the state it was built from; UINT64_MAX: never built */
+    const struct state *state; /* it was built from; NULL: never built */
+    uint64_t revision;
     uint32_t count;
     uint32_t capacity;
     const struct host **hosts;
@@ -26,6 +27,8 @@ struct overlay {
     int64_t *free_bytes;
     int64_t *cap_mcpu; /* with overcommit */
     int64_t *cap_bytes;
+    double *cpu_unit; /* 1 / cap, for scores */
+    double *byte_unit;
     uint32_t *vms;
     struct u64_map *index; /* host uid -> index + 1 */
     struct overlay_change *changes;
@@ -47,8 +50,10 @@ struct overlay_change {
 void overlay_init(struct overlay *overlay);
 void overlay_fini(struct overlay *overlay);
 int overlay_sync(struct overlay *overlay, const struct state *state);
+/* The next sync rebuilds, whatever the revision. */
+void overlay_forget(struct overlay *overlay);
 
-/* Index of a host, or -1 when it holds no VMs any more (removed). */
+/* Index of a host, or -1 when there is none. */
 int64_t overlay_index(const struct overlay *overlay, uint64_t host);
 /* A VM of this size (and group, 0 for none) goes to the host at index. */
 int overlay_take(struct overlay *overlay,
@@ -62,9 +67,12 @@ void overlay_undo(struct overlay *overlay, uint32_t mark);
 /* A free address of the network that this step has not given away yet; 0: none. It is
  * taken from now on. */
 int overlay_address(struct overlay *overlay,
-                    const struct state *state,
                     const struct network *network,
                     uint32_t *ret_ipv4);
+/* How many such addresses there are, counted up to `most`. */
+uint32_t overlay_addresses_left(const struct overlay *overlay,
+                                const struct network *network,
+                                uint32_t most);
 /* Notes that the host gets an address of its own in the network; true when it has one
  * already (in the state or by this step). */
 bool overlay_has_network_host(const struct overlay *overlay,
@@ -73,9 +81,16 @@ bool overlay_has_network_host(const struct overlay *overlay,
 int overlay_add_network_host(struct overlay *overlay,
                              const struct network *network,
                              uint64_t host);
+/* Hosts with an address in the network, in the state and by this step. */
+uint32_t overlay_network_hosts(const struct overlay *overlay,
+                               const struct network *network);
+/* Sets `bit` in marks[overlay->count] for each of them. */
+void overlay_mark_network_hosts(const struct overlay *overlay,
+                                const struct network *network,
+                                uint8_t bit,
+                                uint8_t *marks);
 
 /* VMs of a group on each host, committed and speculative, into counts[overlay->count]. */
 void overlay_group_counts(const struct overlay *overlay,
-                          const struct state *state,
                           const struct group *group,
                           uint32_t *counts);

@@ -2,6 +2,7 @@
 
 #include "base/cleanup.h"
 #include "base/parse_number.h"
+#include "scheduler/scheduler.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -10,27 +11,49 @@
 
 struct look {
     const struct placement *placement;
+    const struct machine_spec *machine;
     const struct overlay *overlay;
     uint32_t index;
     const struct host *host;
 };
 
-/* ---- filters
- * ----------------------------------------------------------------------------------------
- */
+/* ---- filters of the host alone ---- */
+
+static bool heard(const struct look *look)
+{
+    uint64_t wall_ms;
+    struct host_load load;
+    return look->placement->watch == NULL ||
+           host_watch_seen(look->placement->watch, look->host->meta.uid, &wall_ms, &load);
+}
 
 static bool up_passes(const struct look *look)
 {
-    return look->host->status.phase == HOST_PHASE_READY;
+    return look->host->status.phase == HOST_PHASE_READY && heard(look);
 }
 
-static void up_tell(const struct look *look, char *reason, char *fix)
+static void up_tell(const struct look *look, struct place_refusal *refusal)
 {
     const struct host_status *status = &look->host->status;
-    (void)snprintf(reason, PLACE_TEXT_SIZE, "host is %s: %.180s",
-                   host_phase_names[status->phase],
+    const char *name = look->host->meta.name;
+    if (status->phase == HOST_PHASE_READY) {
+        (void)snprintf(refusal->reason, PLACE_TEXT_SIZE,
+                       "host was not heard by this leader yet");
+        (void)snprintf(refusal->fix, PLACE_TEXT_SIZE,
+                       "wait a moment, or look after berthd on %s", name);
+        return;
+    }
+    (void)snprintf(refusal->reason, PLACE_TEXT_SIZE, "host is %s%s%.180s",
+                   host_phase_names[status->phase], status->reason != NULL ? ": " : "",
                    status->reason != NULL ? status->reason : "");
-    (void)snprintf(fix, PLACE_TEXT_SIZE, "bring %s back", look->host->meta.name);
+    if (status->phase == HOST_PHASE_LOST) {
+        (void)snprintf(refusal->fix, PLACE_TEXT_SIZE,
+                       "bring %s back, or berth rm host/%s once it is surely off", name,
+                       name);
+    } else {
+        (void)snprintf(refusal->fix, PLACE_TEXT_SIZE,
+                       "look after berthd and the network of %s", name);
+    }
 }
 
 static bool drain_passes(const struct look *look)
@@ -38,20 +61,21 @@ static bool drain_passes(const struct look *look)
     return !look->host->spec.drain;
 }
 
-static void drain_tell(const struct look *look, char *reason, char *fix)
+static void drain_tell(const struct look *look, struct place_refusal *refusal)
 {
     const char *why = look->host->spec.drain_reason;
-    (void)snprintf(reason, PLACE_TEXT_SIZE, "drained%s%.180s%s",
+    (void)snprintf(refusal->reason, PLACE_TEXT_SIZE, "drained%s%.180s%s",
                    why != NULL ? ": \"" : "", why != NULL ? why : "",
                    why != NULL ? "\"" : "");
-    (void)snprintf(fix, PLACE_TEXT_SIZE, "berth undrain %s", look->host->meta.name);
+    (void)snprintf(refusal->fix, PLACE_TEXT_SIZE, "berth undrain %s",
+                   look->host->meta.name);
 }
 
 /* auto means qemu, which every host with QEMU can run; kvm only counts where KVM is
  * native. */
 static bool engine_passes(const struct look *look)
 {
-    uint32_t engine = look->placement->machine->engine;
+    uint32_t engine = look->machine->engine;
     uint32_t offered = look->host->status.engines;
     if (engine == ENGINE_AUTO) {
         return (offered & (ENGINE_BIT(ENGINE_QEMU) | ENGINE_BIT(ENGINE_KVM))) != 0;
@@ -60,14 +84,26 @@ static bool engine_passes(const struct look *look)
            (engine != ENGINE_KVM || look->host->status.kvm == KVM_NATIVE);
 }
 
-static void engine_tell(const struct look *look, char *reason, char *fix)
+static void engine_tell(const struct look *look, struct place_refusal *refusal)
 {
-    uint32_t engine = look->placement->machine->engine;
-    (void)snprintf(reason, PLACE_TEXT_SIZE, "engine: %s is not to be had here (kvm: %s)",
-                   engine == ENGINE_AUTO ? "qemu" : engine_names[engine],
-                   kvm_kind_names[look->host->status.kvm]);
-    (void)snprintf(fix, PLACE_TEXT_SIZE, "install qemu-system-x86 on %s",
-                   look->host->meta.name);
+    uint32_t engine = look->machine->engine;
+    const char *name = look->host->meta.name;
+    const char *kvm = kvm_kind_names[look->host->status.kvm];
+    if (engine == ENGINE_KVM && look->host->status.kvm != KVM_NATIVE) {
+        (void)snprintf(refusal->reason, PLACE_TEXT_SIZE,
+                       "engine: kvm needs native KVM, here it is: %s", kvm);
+        (void)snprintf(refusal->fix, PLACE_TEXT_SIZE,
+                       "switch virtualisation on in the firmware of %s, or engine: qemu",
+                       name);
+        return;
+    }
+    (void)snprintf(refusal->reason, PLACE_TEXT_SIZE, "engine: %s is not installed here",
+                   engine_names[engine == ENGINE_AUTO ? ENGINE_QEMU : engine]);
+    (void)snprintf(refusal->fix, PLACE_TEXT_SIZE,
+                   engine == ENGINE_AUTO || engine == ENGINE_QEMU
+                       ? "install qemu-system-x86 on %s"
+                       : "engine: auto, or a berthd with this engine on %s",
+                   name);
 }
 
 static uint32_t rule_failing(const struct look *look)
@@ -80,156 +116,279 @@ static uint32_t rule_failing(const struct look *look)
     return i;
 }
 
-static bool rules_pass(const struct look *look)
+static bool require_passes(const struct look *look)
 {
     return rule_failing(look) == look->placement->rule_count;
 }
 
-static void rules_tell(const struct look *look, char *reason, char *fix)
+static void require_tell(const struct look *look, struct place_refusal *refusal)
 {
     uint32_t rule = rule_failing(look);
-    const char *text = look->placement->machine->placement.require.items[rule];
+    const char *text = look->machine->placement.require.items[rule];
     char why[PLACE_TEXT_SIZE - 16];
     expression_explain(&look->placement->rules[rule], text, look->host, why, sizeof(why));
-    (void)snprintf(reason, PLACE_TEXT_SIZE, "require: %s", why);
-    (void)snprintf(fix, PLACE_TEXT_SIZE, "drop the rule");
+    (void)snprintf(refusal->reason, PLACE_TEXT_SIZE, "require: %s", why);
+    (void)snprintf(refusal->fix, PLACE_TEXT_SIZE,
+                   "drop \"%.120s\" from placement.require, or add a host that meets it",
+                   text);
 }
+
+/* ---- filters of what is there ---- */
 
 static bool spread_passes(const struct look *look)
 {
-    const struct spread_spec *spread = &look->placement->machine->placement.spread;
-    return spread->by != SPREAD_HOST || look->placement->group_counts == NULL ||
-           look->placement->group_counts[look->index] < spread->max;
+    const struct spread_spec *spread = &look->machine->placement.spread;
+    const uint32_t *counts = look->placement->group_counts;
+    return spread->by != SPREAD_HOST || counts == NULL ||
+           counts[look->index] < spread->max;
 }
 
-static void spread_tell(const struct look *look, char *reason, char *fix)
+static void spread_tell(const struct look *look, struct place_refusal *refusal)
 {
     uint32_t count = look->placement->group_counts[look->index];
-    (void)snprintf(reason, PLACE_TEXT_SIZE, "spread: %u of the group %s already there",
-                   count, count == 1 ? "is" : "are");
-    (void)snprintf(fix, PLACE_TEXT_SIZE, "spread.max: %u", count + 1);
+    (void)snprintf(refusal->reason, PLACE_TEXT_SIZE,
+                   "spread: %u of the group %s already there", count,
+                   count == 1 ? "is" : "are");
+    (void)snprintf(refusal->fix, PLACE_TEXT_SIZE, "spread.max: %u, or add a host",
+                   count + 1);
 }
 
-static bool count_passes(const struct look *look)
+static bool network_passes(const struct look *look)
+{
+    const struct placement *placement = look->placement;
+    return placement->full < 0 &&
+           (placement->must == 0 ||
+            (placement->members[look->index] & placement->must) == placement->must);
+}
+
+static void network_tell(const struct look *look, struct place_refusal *refusal)
+{
+    const struct placement *placement = look->placement;
+    uint32_t slot = placement->full >= 0 ? (uint32_t)placement->full : 0;
+    while (placement->full < 0 &&
+           ((placement->must & (1U << slot)) == 0 ||
+            (placement->members[look->index] & (1U << slot)) != 0)) {
+        slot++;
+    }
+    const struct network *network = placement->networks[slot].network;
+    const char *name = network->meta.name;
+    if (overlay_network_hosts(placement->overlay, network) >= RECORD_LIST_MAX &&
+        placement->full < 0) {
+        (void)snprintf(refusal->reason, PLACE_TEXT_SIZE,
+                       "network: %s is on %d hosts already, the most one network takes",
+                       name, RECORD_LIST_MAX);
+        (void)snprintf(refusal->fix, PLACE_TEXT_SIZE, "a second network");
+        return;
+    }
+    (void)snprintf(refusal->reason, PLACE_TEXT_SIZE,
+                   placement->full >= 0
+                       ? "network: %s has no free address"
+                       : "network: %s has no free address for a further host",
+                   name);
+    (void)snprintf(refusal->fix, PLACE_TEXT_SIZE,
+                   "remove VMs from %s, or make a network with a larger cidr", name);
+}
+
+static bool vms_passes(const struct look *look)
 {
     return look->overlay->vms[look->index] < PLACE_VMS_PER_HOST_MAX;
 }
 
-static void count_tell(const struct look *look, char *reason, char *fix)
+static void vms_tell(const struct look *look, struct place_refusal *refusal)
 {
-    (void)snprintf(reason, PLACE_TEXT_SIZE, "vms: %u are there, the most one host takes",
+    (void)snprintf(refusal->reason, PLACE_TEXT_SIZE,
+                   "vms: %u are there, the most one host takes",
                    look->overlay->vms[look->index]);
-    (void)snprintf(fix, PLACE_TEXT_SIZE, "add a host");
+    (void)snprintf(refusal->fix, PLACE_TEXT_SIZE, "add a host");
 }
 
-static bool cpu_passes(const struct look *look)
+static int64_t need_mcpu(const struct machine_spec *machine)
 {
-    return look->overlay->free_mcpu[look->index] >=
-           (int64_t)look->placement->machine->cpu.count * 1000;
+    return (int64_t)machine->cpu.count * 1000;
 }
 
-static void cpu_tell(const struct look *look, char *reason, char *fix)
+static int64_t need_bytes(const struct machine_spec *machine)
 {
-    int64_t free_mcpu = look->overlay->free_mcpu[look->index];
-    int64_t need = (int64_t)look->placement->machine->cpu.count * 1000;
-    (void)snprintf(reason, PLACE_TEXT_SIZE, "cpu: %.1f of %u vCPUs free",
-                   (double)(free_mcpu < 0 ? 0 : free_mcpu) / 1000.0,
-                   look->placement->machine->cpu.count);
-    (void)snprintf(fix, PLACE_TEXT_SIZE, "free %.1f vCPUs on %s, or add a host",
-                   (double)(need - free_mcpu) / 1000.0, look->host->meta.name);
+    return (int64_t)machine->memory.size_bytes;
 }
 
 static bool memory_passes(const struct look *look)
 {
-    return look->overlay->free_bytes[look->index] >=
-           (int64_t)look->placement->machine->memory.size_bytes;
+    return look->overlay->free_bytes[look->index] >= need_bytes(look->machine);
 }
 
-static void memory_tell(const struct look *look, char *reason, char *fix)
+static void memory_tell(const struct look *look, struct place_refusal *refusal)
 {
     char free_text[NUMBER_TEXT_SIZE];
     char need_text[NUMBER_TEXT_SIZE];
-    char missing_text[NUMBER_TEXT_SIZE];
+    char other_text[NUMBER_TEXT_SIZE];
     int64_t free_bytes = look->overlay->free_bytes[look->index];
-    uint64_t need = look->placement->machine->memory.size_bytes;
+    int64_t cap_bytes = look->overlay->cap_bytes[look->index];
+    int64_t need = need_bytes(look->machine);
+    bool too_large = need > cap_bytes;
     format_bytes_human(free_bytes > 0 ? (uint64_t)free_bytes : 0, free_text);
-    format_bytes_human(need, need_text);
-    format_bytes_human((uint64_t)((int64_t)need - free_bytes), missing_text);
-    (void)snprintf(reason, PLACE_TEXT_SIZE, "memory: %s free of %s", free_text,
+    format_bytes_human((uint64_t)need, need_text);
+    format_bytes_human((uint64_t)(too_large ? cap_bytes : need - free_bytes), other_text);
+    (void)snprintf(refusal->reason, PLACE_TEXT_SIZE, "memory: %s free of %s", free_text,
                    need_text);
-    (void)snprintf(fix, PLACE_TEXT_SIZE, "free %s on %s, or add a host", missing_text,
+    (void)snprintf(refusal->fix, PLACE_TEXT_SIZE,
+                   too_large ? "a machine of at most %s on %s, or a larger host"
+                             : "free %s on %s, or add a host",
+                   other_text, look->host->meta.name);
+}
+
+static bool cpu_passes(const struct look *look)
+{
+    return look->overlay->free_mcpu[look->index] >= need_mcpu(look->machine);
+}
+
+static void cpu_tell(const struct look *look, struct place_refusal *refusal)
+{
+    int64_t free_mcpu = look->overlay->free_mcpu[look->index];
+    int64_t cap_mcpu = look->overlay->cap_mcpu[look->index];
+    int64_t need = need_mcpu(look->machine);
+    bool too_large = need > cap_mcpu;
+    (void)snprintf(refusal->reason, PLACE_TEXT_SIZE, "cpu: %.1f of %u vCPUs free",
+                   (double)(free_mcpu < 0 ? 0 : free_mcpu) / 1000.0,
+                   look->machine->cpu.count);
+    (void)snprintf(refusal->fix, PLACE_TEXT_SIZE,
+                   too_large ? "a machine of at most %.1f vCPUs on %s, or a larger host"
+                             : "free %.1f vCPUs on %s, or add a host",
+                   (double)(too_large ? cap_mcpu : need - free_mcpu) / 1000.0,
                    look->host->meta.name);
 }
 
 /* In the order in which people would ask: is it there at all, may it, can it. */
 static const struct filter {
+    const char *name;
+    bool of_host; /* nothing that this step decides changes it */
     bool (*passes)(const struct look *look);
-    void (*tell)(const struct look *look, char *reason, char *fix);
+    void (*tell)(const struct look *look, struct place_refusal *refusal);
 } filters[] = {
-    {up_passes, up_tell},         {drain_passes, drain_tell},
-    {engine_passes, engine_tell}, {rules_pass, rules_tell},
-    {spread_passes, spread_tell}, {count_passes, count_tell},
-    {memory_passes, memory_tell}, {cpu_passes, cpu_tell},
+    {"up", true, up_passes, up_tell},
+    {"drain", true, drain_passes, drain_tell},
+    {"engine", true, engine_passes, engine_tell},
+    {"require", true, require_passes, require_tell},
+    {"spread", false, spread_passes, spread_tell},
+    {"network", false, network_passes, network_tell},
+    {"vms", false, vms_passes, vms_tell},
+    {"memory", false, memory_passes, memory_tell},
+    {"cpu", false, cpu_passes, cpu_tell},
 };
 
-bool placement_fits(const struct placement *placement,
-                    const struct overlay *overlay,
-                    uint32_t index,
-                    char *ret_reason,
-                    char *ret_fix)
+static struct look look_at(const struct placement *placement, uint32_t index)
 {
-    char reason[PLACE_TEXT_SIZE];
-    char fix[PLACE_TEXT_SIZE];
-    const struct look look = {.placement = placement,
-                              .overlay = overlay,
-                              .index = index,
-                              .host = overlay->hosts[index]};
+    return (struct look){.placement = placement,
+                         .machine = placement->request.machine,
+                         .overlay = placement->overlay,
+                         .index = index,
+                         .host = placement->overlay->hosts[index]};
+}
+
+bool placement_fits(const struct placement *placement,
+                    uint32_t index,
+                    struct place_refusal *ret_refusal)
+{
+    const struct look look = look_at(placement, index);
     for (unsigned i = 0; i < ARRAY_COUNT(filters); i++) {
-        if (filters[i].passes(&look)) {
-            continue;
+        if (!filters[i].passes(&look)) {
+            ret_refusal->rule = filters[i].name;
+            filters[i].tell(&look, ret_refusal);
+            return false;
         }
-        if (ret_reason != NULL || ret_fix != NULL) {
-            filters[i].tell(&look, ret_reason != NULL ? ret_reason : reason,
-                            ret_fix != NULL ? ret_fix : fix);
-        }
-        return false;
     }
     return true;
 }
 
-/* ---- score
- * ------------------------------------------------------------------------------------------
- */
-
-static double remainder_squared(int64_t free_after, int64_t capacity)
+static bool host_is_open(const struct placement *placement, uint32_t index)
 {
-    double left = capacity > 0 ? (double)free_after / (double)capacity : 0.0;
+    const struct look look = look_at(placement, index);
+    for (unsigned i = 0; i < ARRAY_COUNT(filters); i++) {
+        if (filters[i].of_host && !filters[i].passes(&look)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* ---- networks ---- */
+
+/* No further host can enter it. */
+static bool network_is_closed(const struct placement *placement,
+                              const struct place_network *one)
+{
+    const struct overlay *overlay = placement->overlay;
+    uint32_t hosts_at_most = one->network->status.hosts.count + overlay->change_count;
+    return overlay_addresses_left(overlay, one->network, one->addresses + 1) <=
+               one->addresses ||
+           (hosts_at_most >= RECORD_LIST_MAX &&
+            overlay_network_hosts(overlay, one->network) >= RECORD_LIST_MAX);
+}
+
+/* Addresses are given away while a batch is decided: whether there is one for a host that
+ * is new in a network is asked each time, who is in it only when that matters. */
+static void networks_look(struct placement *placement)
+{
+    uint8_t must = 0;
+    placement->full = -1;
+    for (uint32_t i = 0; i < placement->network_count; i++) {
+        const struct place_network *one = &placement->networks[i];
+        if (one->addresses > 0 &&
+            overlay_addresses_left(placement->overlay, one->network, one->addresses) <
+                one->addresses) {
+            placement->full = (int)i;
+        }
+        if (network_is_closed(placement, one)) {
+            must = (uint8_t)(must | 1U << i);
+        }
+    }
+    if (must != 0) {
+        memset(placement->members, 0, placement->overlay->count);
+        for (uint32_t i = 0; i < placement->network_count; i++) {
+            overlay_mark_network_hosts(placement->overlay, placement->networks[i].network,
+                                       (uint8_t)(1U << i), placement->members);
+        }
+    }
+    placement->must = must;
+}
+
+/* ---- score ---- */
+
+static double squared(int64_t free_after, double unit)
+{
+    double left = (double)free_after * unit;
     return left * left;
 }
 
-static double fit_score(const struct placement *placement,
-                        const struct overlay *overlay,
-                        uint32_t index)
+int64_t placement_best(struct placement *placement)
 {
-    int64_t mcpu = (int64_t)placement->machine->cpu.count * 1000;
-    int64_t bytes = (int64_t)placement->machine->memory.size_bytes;
-    return remainder_squared(overlay->free_mcpu[index] - mcpu, overlay->cap_mcpu[index]) +
-           remainder_squared(overlay->free_bytes[index] - bytes,
-                             overlay->cap_bytes[index]);
-}
-
-int64_t placement_best(const struct placement *placement, const struct overlay *overlay)
-{
+    const struct overlay *overlay = placement->overlay;
+    const struct machine_spec *machine = placement->request.machine;
+    const uint32_t *counts = placement->group_counts;
+    const int64_t mcpu = need_mcpu(machine);
+    const int64_t bytes = need_bytes(machine);
+    const uint32_t count_max = machine->placement.spread.by == SPREAD_HOST
+                                   ? machine->placement.spread.max
+                                   : UINT32_MAX;
     int64_t best = -1;
-    uint32_t best_count = 0;
+    uint32_t best_count = count_max;
     double best_score = 0.0;
-    for (uint32_t i = 0; i < overlay->count; i++) {
-        uint32_t count = placement->group_counts != NULL ? placement->group_counts[i] : 0;
-        if ((best >= 0 && count > best_count) ||
-            !placement_fits(placement, overlay, i, NULL, NULL)) {
+    networks_look(placement);
+    for (uint32_t i = 0; i < overlay->count && placement->full < 0; i++) {
+        uint32_t count = counts != NULL ? counts[i] : 0;
+        int64_t mcpu_after = overlay->free_mcpu[i] - mcpu;
+        int64_t bytes_after = overlay->free_bytes[i] - bytes;
+        if (!placement->open[i] || mcpu_after < 0 || bytes_after < 0 ||
+            overlay->vms[i] >= PLACE_VMS_PER_HOST_MAX ||
+            (best >= 0 ? count > best_count : count >= count_max)) {
             continue;
         }
-        double score = fit_score(placement, overlay, i);
+        if (placement->must != 0 &&
+            (placement->members[i] & placement->must) != placement->must) {
+            continue;
+        }
+        double score = squared(mcpu_after, overlay->cpu_unit[i]) +
+                       squared(bytes_after, overlay->byte_unit[i]);
         if (best < 0 || count < best_count || score < best_score) {
             best = i;
             best_count = count;
@@ -246,23 +405,56 @@ void placement_took(struct placement *placement, uint32_t index)
     }
 }
 
-/* ---- life
- * -------------------------------------------------------------------------------------------
- */
+/* ---- life ---- */
 
-int placement_init(struct placement *placement,
-                   const struct overlay *overlay,
-                   const struct state *state,
-                   const struct machine_spec *machine,
-                   const struct group *group)
+void place_request_of(const struct state *state,
+                      const struct vm *vm,
+                      struct place_request *ret_request)
 {
-    const struct text_list *rules = &machine->placement.require;
-    *placement = (struct placement){.machine = machine, .group = group};
-    if (rules->count > 0) {
-        placement->rules = calloc(rules->count, sizeof(*placement->rules));
-        if (placement->rules == NULL) {
-            return -ENOMEM;
+    const struct vm_nic_list *nics = &vm->status.nics;
+    *ret_request = (struct place_request){
+        .tenant = vm->meta.tenant,
+        .machine = &vm->spec.machine,
+        .group = vm->spec.group[0] != '\0'
+                     ? state_get(state, KIND_GROUP, vm->meta.tenant, vm->spec.group)
+                     : NULL,
+        .has_addresses = nics->count > 0 && nics->items[0].ipv4 != 0,
+    };
+}
+
+/* A network that is not there yet (the plan of one) has room. */
+static void networks_find(struct placement *placement)
+{
+    const struct nic_spec_list *nics = &placement->request.machine->nics;
+    for (uint32_t nic = 0; nic < nics->count; nic++) {
+        const struct network *network =
+            state_get(placement->overlay->state, KIND_NETWORK, placement->request.tenant,
+                      nics->items[nic].network);
+        uint32_t slot = 0;
+        while (slot < placement->network_count &&
+               placement->networks[slot].network != network) {
+            slot++;
         }
+        if (network == NULL) {
+            continue;
+        }
+        if (slot == placement->network_count) {
+            placement->networks[placement->network_count++] =
+                (struct place_network){.network = network};
+        }
+        placement->networks[slot].addresses += placement->request.has_addresses ? 0 : 1;
+    }
+}
+
+static int rules_compile(struct placement *placement)
+{
+    const struct text_list *rules = &placement->request.machine->placement.require;
+    if (rules->count == 0) {
+        return 0;
+    }
+    placement->rules = calloc(rules->count, sizeof(*placement->rules));
+    if (placement->rules == NULL) {
+        return -ENOMEM;
     }
     for (uint32_t i = 0; i < rules->count; i++) {
         int r = expression_compile(rules->items[i], &placement->rules[i], NULL, NULL);
@@ -271,12 +463,37 @@ int placement_init(struct placement *placement,
         }
         placement->rule_count++;
     }
-    if (group != NULL) {
+    return 0;
+}
+
+int placement_init(struct placement *placement,
+                   const struct place_request *request,
+                   const struct overlay *overlay,
+                   const struct host_watch *watch)
+{
+    *placement = (struct placement){
+        .request = *request, .overlay = overlay, .watch = watch, .full = -1};
+    placement->open = calloc(overlay->count + 1, sizeof(*placement->open));
+    placement->members = calloc(overlay->count + 1, sizeof(*placement->members));
+    if (placement->open == NULL || placement->members == NULL) {
+        return -ENOMEM;
+    }
+    int r = rules_compile(placement);
+    if (r < 0) {
+        return r;
+    }
+    if (request->group != NULL || request->group_is_new) {
         placement->group_counts = calloc(overlay->count + 1, sizeof(uint32_t));
         if (placement->group_counts == NULL) {
             return -ENOMEM;
         }
-        overlay_group_counts(overlay, state, group, placement->group_counts);
+    }
+    if (request->group != NULL) {
+        overlay_group_counts(overlay, request->group, placement->group_counts);
+    }
+    networks_find(placement);
+    for (uint32_t i = 0; i < overlay->count; i++) {
+        placement->open[i] = host_is_open(placement, i);
     }
     return 0;
 }
@@ -284,6 +501,20 @@ int placement_init(struct placement *placement,
 void placement_fini(struct placement *placement)
 {
     free(placement->rules);
+    free(placement->open);
+    free(placement->members);
     free(placement->group_counts);
     *placement = (struct placement){0};
+}
+
+bool placement_is_for(const struct placement *placement,
+                      const struct place_request *request)
+{
+    const struct place_request *own = &placement->request;
+    return own->machine != NULL && own->group == request->group &&
+           own->group_is_new == request->group_is_new &&
+           own->has_addresses == request->has_addresses &&
+           strcmp(own->tenant, request->tenant) == 0 &&
+           (own->machine == request->machine ||
+            record_equal(&machine_spec_record, own->machine, request->machine));
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #define PRUNE_NS (10 * NS_PER_S)
+#define SWEEP_NS (5 * NS_PER_S)    /* between looks for networks that left a host */
 #define TICK_NS  (100 * NS_PER_MS) /* hosts and load are looked at again at the latest */
 
 struct scheduler {
@@ -16,6 +17,8 @@ struct scheduler {
     struct autoscaler *autoscaler;
     uint64_t autoscale_ns; /* last look at the load */
     uint64_t prune_ns;
+    uint64_t sweep_ns;
+    uint64_t sweep_revision; /* of the state, when it was swept last */
     uint64_t due_ns;
 };
 
@@ -52,9 +55,11 @@ void scheduler_lead(struct scheduler *scheduler, uint64_t now_ns)
 {
     host_watch_lead(scheduler->watch, now_ns);
     autoscaler_forget(scheduler->autoscaler);
-    scheduler->overlay.revision =
-        UINT64_MAX; /* another leader's state may have the same number */
+    overlay_forget(&scheduler->overlay);
     scheduler->autoscale_ns = now_ns;
+    scheduler->prune_ns = now_ns;
+    scheduler->sweep_ns = now_ns;
+    scheduler->sweep_revision = 0;
     scheduler->due_ns = now_ns;
 }
 
@@ -91,13 +96,14 @@ int scheduler_vm_cpu(const struct scheduler *scheduler,
     return load_table_mean(scheduler->loads, vm, window_ns, now_ns);
 }
 
-void scheduler_look(const struct scheduler *scheduler,
-                    const struct state *state,
-                    const struct group *group,
-                    uint64_t now_ns,
-                    struct autoscale_view *ret_view)
+const struct host_watch *scheduler_watch(const struct scheduler *scheduler)
 {
-    autoscale_look(scheduler->loads, state, group, now_ns, ret_view);
+    return scheduler->watch;
+}
+
+const struct load_table *scheduler_loads(const struct scheduler *scheduler)
+{
+    return scheduler->loads;
 }
 
 /* ---- the batch
@@ -137,6 +143,44 @@ void decisions_fini(struct decisions *decisions)
     decisions->count = 0;
 }
 
+/* ---- where VMs of one kind go ---- */
+
+int64_t step_best(struct step *step, const struct vm *vm)
+{
+    struct place_request request;
+    place_request_of(step->state, vm, &request);
+    if (!placement_is_for(&step->kind, &request)) {
+        placement_fini(&step->kind);
+        if (placement_init(&step->kind, &request, step->overlay, step->watch) < 0) {
+            placement_fini(&step->kind);
+            return -1;
+        }
+        step->kind_fits = true;
+    }
+    if (!step->kind_fits) {
+        return -1; /* within a step room only becomes less */
+    }
+    int64_t best = placement_best(&step->kind);
+    step->kind_fits = best >= 0;
+    return best;
+}
+
+int step_take(struct step *step, uint32_t index)
+{
+    const struct group *group = step->kind.request.group;
+    int r = overlay_take(step->overlay, index, step->kind.request.machine,
+                         group != NULL ? group->meta.uid : 0);
+    if (r == 0) {
+        placement_took(&step->kind, index);
+    }
+    return r;
+}
+
+void step_fini(struct step *step)
+{
+    placement_fini(&step->kind);
+}
+
 /* ---- one step
  * ---------------------------------------------------------------------------------------
  */
@@ -151,8 +195,38 @@ housekeeping(struct scheduler *scheduler, const struct state *state, uint64_t no
     }
 }
 
-/* Hosts first, since everything else depends on which are there; what frees room before
- * what needs it; placements last, so that they see everything decided before. */
+static bool is_due(uint64_t *last_ns, uint64_t every_ns, uint64_t now_ns)
+{
+    if (now_ns - *last_ns < every_ns) {
+        return false;
+    }
+    *last_ns = now_ns;
+    return true;
+}
+
+/* VMs that wait for a place come before those that could be sent away for one: whoever
+ * left for the same room would find it taken. */
+static void decide(struct scheduler *scheduler, struct step *step)
+{
+    const uint64_t revision = state_revision(step->state);
+    step_keep_room(step);
+    step_restart(step);
+    if (is_due(&scheduler->autoscale_ns, AUTOSCALE_EVERY_NS, step->now_ns)) {
+        step_autoscale(step);
+    }
+    step_groups(step);
+    step_place(step);
+    step_drain(step);
+    if (revision != scheduler->sweep_revision &&
+        is_due(&scheduler->sweep_ns, SWEEP_NS, step->now_ns)) {
+        scheduler->sweep_revision = revision;
+        step_network_hosts(step);
+    }
+    housekeeping(scheduler, step->state, step->now_ns);
+}
+
+/* Hosts first, since everything else depends on which are there: when one of them moves,
+ * the rest is decided once that is in the log. */
 uint32_t scheduler_step(struct scheduler *scheduler,
                         const struct state *state,
                         uint64_t now_ns,
@@ -169,24 +243,11 @@ uint32_t scheduler_step(struct scheduler *scheduler,
                         .wall_ms = wall_ms,
                         .due_ns = now_ns + TICK_NS};
     ret_decisions->count = 0;
-    if (overlay_sync(&scheduler->overlay, state) < 0) {
-        return 0; /* out of memory: the next tick tries again */
-    }
     step_watch_hosts(&step);
-    if (ret_decisions->count > 0) {
-        return ret_decisions
-            ->count; /* the rest depends on them: decided once they are in the log */
-    }
-    step_drain(&step);
-    step_restart(&step);
-    if (now_ns - scheduler->autoscale_ns >= AUTOSCALE_EVERY_NS) {
-        scheduler->autoscale_ns = now_ns;
-        step_autoscale(&step);
-    }
-    step_groups(&step);
-    step_place(&step);
-    step_network_hosts(&step);
-    housekeeping(scheduler, state, now_ns);
+    if (ret_decisions->count == 0 && overlay_sync(&scheduler->overlay, state) == 0) {
+        decide(scheduler, &step);
+    } /* out of memory: the next tick tries again */
+    step_fini(&step);
     scheduler->due_ns = step.due_ns;
     return ret_decisions->count;
 }

@@ -49,8 +49,8 @@ struct decisions {
 struct scheduler *scheduler_new(void);
 struct scheduler *scheduler_free(struct scheduler *scheduler);
 
-/* Leadership begins: forgets all soft state; nobody is declared lost before a full lease
- * from now. */
+/* Leadership begins: forgets who was heard and what groups wished for (measured loads
+ * stay: they carry their time); nobody is declared lost before a full lease from now. */
 void scheduler_lead(struct scheduler *scheduler, uint64_t now_ns);
 
 /* A heartbeat of a host arrived (its ack renews the lease). -ENOMEM: it was not noted and
@@ -90,10 +90,12 @@ int scheduler_vm_cpu(const struct scheduler *scheduler,
                      uint64_t window_ns,
                      uint64_t now_ns);
 
-/* Why a VM is where it is or is not placed, or what a group lacks: per host verdict,
- * reason, nearest fix. Document: {"subject":"group/web", "summary": "...",
- * "hosts":[{"host","verdict":"here|fits|no", "reason","fix"}], "autoscale": {...} for
- * groups, "revision"}. A new reference; NULL when out of memory. */
+/* Why a VM is where it is or is not placed, or what a group lacks: per host verdict, the
+ * rule that refuses it, reason, nearest fix. Document: {"subject":"group/web", "summary":
+ * "...", "fits":N, "refused":{RULE:hosts}, "hosts":[{"host","verdict":"here|fits|no",
+ * "rule","reason","fix"}], "autoscale": {...} for groups, "revision"}. Rules: up, drain,
+ * engine, require, spread, network, vms, memory, cpu. A new reference; NULL when out of
+ * memory. */
 json_t *scheduler_explain_vm(const struct scheduler *scheduler,
                              const struct state *state,
                              const struct vm *vm,
@@ -102,8 +104,9 @@ json_t *scheduler_explain_group(const struct scheduler *scheduler,
                                 const struct state *state,
                                 const struct group *group,
                                 uint64_t now_ns);
-/* What placing `count` more VMs of this machine would give: {"placed":[{"host"}],
- * "unplaced":N, "hosts":[as above]}. For plan. */
+/* What placing `count` more VMs of this machine in the group (NULL or not there yet: in a
+ * new one) would give: {"placed":[{"host"}], "unplaced":N, "hosts":[as above]}. For plan.
+ */
 json_t *scheduler_forecast(const struct scheduler *scheduler,
                            const struct state *state,
                            const char *tenant,

@@ -29,6 +29,13 @@ bool vm_restarts(const struct vm *vm)
     return vm->status.restarts <= restart->attempts;
 }
 
+bool vm_backoff_over(const struct vm *vm, uint64_t wall_ms)
+{
+    uint64_t retry_ms = vm->status.retry_wall_ms;
+    return retry_ms <= wall_ms ||
+           retry_ms - wall_ms > vm->spec.machine.lifecycle.restart.backoff_max_ms;
+}
+
 static void restart_vm(struct step *step, const struct vm *vm)
 {
     struct command *command = step_add(step, COMMAND_RETRY_VM);
@@ -47,14 +54,14 @@ void step_restart(struct step *step)
 {
     size_t cursor = 0;
     const struct vm *vm;
-    while (!step_full(step) && (vm = state_next(step->state, KIND_VM, &cursor)) != NULL) {
+    while (!step_full(step) && (vm = state_vm_nowhere(step->state, &cursor)) != NULL) {
         if (!vm_restarts(vm)) {
             continue;
         }
-        if (vm->status.retry_wall_ms > step->wall_ms) {
-            step_due_wall(step, vm->status.retry_wall_ms);
-        } else {
+        if (vm_backoff_over(vm, step->wall_ms)) {
             restart_vm(step, vm);
+        } else {
+            step_due_wall(step, vm->status.retry_wall_ms);
         }
     }
 }
@@ -90,12 +97,8 @@ static const struct vm **pending_list(struct step *step, uint32_t *ret_count)
     uint32_t capacity = 0;
     size_t cursor = 0;
     const struct vm *vm;
-    while ((vm = state_next(step->state, KIND_VM, &cursor)) != NULL) {
+    while ((vm = state_vm_nowhere(step->state, &cursor)) != NULL) {
         if (vm->status.phase != PHASE_PENDING || vm->spec.power != POWER_ON) {
-            continue;
-        }
-        if (vm->status.retry_wall_ms > step->wall_ms) {
-            step_due_wall(step, vm->status.retry_wall_ms);
             continue;
         }
         if (count == capacity) {
@@ -129,8 +132,7 @@ static bool networks_prepare(struct step *step, const struct vm *vm, uint64_t ho
             continue;
         }
         struct command *command = step_add(step, COMMAND_NETWORK_HOST);
-        if (command == NULL ||
-            overlay_address(step->overlay, step->state, network, &ipv4) < 0 ||
+        if (command == NULL || overlay_address(step->overlay, network, &ipv4) < 0 ||
             overlay_add_network_host(step->overlay, network, host) < 0) {
             return false;
         }
@@ -157,7 +159,7 @@ addresses_give(struct step *step, const struct vm *vm, struct cmd_place_vm *plac
             step->state, KIND_NETWORK, vm->meta.tenant, vm->status.nics.items[i].network);
         struct cmd_address *address = record_list_add(&cmd_address_record, &list);
         if (address == NULL || network == NULL ||
-            overlay_address(step->overlay, step->state, network, &address->ipv4) < 0 ||
+            overlay_address(step->overlay, network, &address->ipv4) < 0 ||
             address->ipv4 == 0) {
             free(list.items);
             return false;
@@ -177,10 +179,7 @@ static void retract(struct step *step, uint32_t decisions, uint32_t mark)
     overlay_undo(step->overlay, mark);
 }
 
-static bool place_at(struct step *step,
-                     const struct vm *vm,
-                     const struct group *group,
-                     uint32_t index)
+static bool place_at(struct step *step, const struct vm *vm, uint32_t index)
 {
     const struct host *host = step->overlay->hosts[index];
     struct command *command;
@@ -192,36 +191,27 @@ static bool place_at(struct step *step,
     place->vm = vm->meta.uid;
     place->host = host->meta.uid;
     place->epoch = vm->status.epoch + 1;
-    (void)record_set_text(&place->reason, group != NULL
+    (void)record_set_text(&place->reason, vm->spec.group[0] != '\0'
                                               ? "fewest of its group, then best fit"
                                               : "best fit");
-    return addresses_give(step, vm, place) &&
-           overlay_take(step->overlay, index, &vm->spec.machine,
-                        group != NULL ? group->meta.uid : 0) == 0;
+    return addresses_give(step, vm, place) && step_take(step, index) == 0;
 }
 
 static void place_vm(struct step *step, const struct vm *vm)
 {
-    struct placement placement;
-    const struct group *group =
-        vm->spec.group[0] != '\0'
-            ? state_get(step->state, KIND_GROUP, vm->meta.tenant, vm->spec.group)
-            : NULL;
     uint32_t decisions = step->decisions->count;
     uint32_t mark = overlay_mark(step->overlay);
-    int64_t best = -1;
-    if (placement_init(&placement, step->overlay, step->state, &vm->spec.machine,
-                       group) == 0) {
-        best = placement_best(&placement, step->overlay);
-    }
-    placement_fini(&placement);
-    if (best >= 0 && !place_at(step, vm, group, (uint32_t)best)) {
+    int64_t best = step_best(step, vm);
+    if (best >= 0 && !place_at(step, vm, (uint32_t)best)) {
         retract(step, decisions, mark);
     }
 }
 
 void step_place(struct step *step)
 {
+    if (step->vms_deleted) {
+        return; /* some of them are not there any more */
+    }
     uint32_t count = 0;
     CLEANUP_FREE const struct vm **list = pending_list(step, &count);
     for (uint32_t i = 0; i < count && !step_full(step); i++) {

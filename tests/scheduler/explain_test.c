@@ -1,0 +1,604 @@
+/* Goal: whoever asks why a VM is not placed is told, host by host, which rule refuses it
+ * and what the nearest fix is. Method: one case per filter on a host of its own, the
+ * whole text compared; each fix that can be carried out is, and the host then fits. */
+#include "base/json.h"
+#include "scheduler_fixture.h"
+
+static json_t *answered;
+
+static void setup(void)
+{
+    cluster_start();
+    answered = NULL;
+}
+
+static void teardown(void)
+{
+    json_decref(answered);
+    cluster_stop();
+}
+
+static void explain(const char *vm)
+{
+    json_decref(answered);
+    answered = scheduler_explain_vm(scheduler, state, vm_named(vm), now_ns);
+    ck_assert_ptr_nonnull(answered);
+}
+
+static void explain_group(const char *group)
+{
+    json_decref(answered);
+    answered = scheduler_explain_group(scheduler, state, group_named(group), now_ns);
+    ck_assert_ptr_nonnull(answered);
+}
+
+static const char *text(const char *key)
+{
+    return json_member_text(answered, key, "(absent)");
+}
+
+static const json_t *row_of(const char *host)
+{
+    size_t i;
+    json_t *row;
+    json_array_foreach(json_object_get(answered, "hosts"), i, row)
+    {
+        if (strcmp(json_member_text(row, "host", ""), host) == 0) {
+            return row;
+        }
+    }
+    ck_abort_msg("no row for %s", host);
+    return NULL;
+}
+
+static const char *said(const char *host, const char *key)
+{
+    return json_member_text(row_of(host), key, "(absent)");
+}
+
+/* ---- one case per filter ---- */
+
+static void put_rule(const char *name, const char *rule)
+{
+    struct template *template = make_template(DEFAULT_TENANT, name, NULL);
+    template->spec.placement.require.items = calloc(1, sizeof(char *));
+    template->spec.placement.require.items[0] = strdup(rule);
+    template->spec.placement.require.count = 1;
+    ck_assert_int_eq(put(KIND_TEMPLATE, template), 0);
+}
+
+static void put_engine(enum engine engine)
+{
+    struct template *template = make_template(DEFAULT_TENANT, "e", NULL);
+    template->spec.engine = engine;
+    ck_assert_int_eq(put(KIND_TEMPLATE, template), 0);
+    (void)admit_one("a", "e");
+}
+
+static void make_suspect(void)
+{
+    (void)admit_plain("a");
+    silent_host = h1;
+    time_passes(1600);
+    settle();
+}
+
+static void mend_silence(void)
+{
+    hear(h1);
+}
+
+static void mend_suspect(void)
+{
+    hear(h1);
+    (void)step_and_apply(); /* that it is back is decided alone */
+}
+
+static void make_lost(void)
+{
+    (void)admit_plain("a");
+    silent_host = h1;
+    time_passes(1600);
+    settle();
+    time_passes(5000);
+    settle();
+}
+
+static void make_unheard(void)
+{
+    (void)admit_plain("a");
+    scheduler_lead(scheduler, now_ns);
+}
+
+static void make_drained(void)
+{
+    (void)admit_plain("a");
+    ck_assert_int_eq(host_drain(h1, true), 0);
+}
+
+static void mend_drained(void)
+{
+    ck_assert_int_eq(host_drain(h1, false), 0);
+}
+
+static void make_no_qemu(void)
+{
+    set_host(h1, 4000, 1 * GIB, ENGINE_BIT(ENGINE_FAKE), KVM_NONE);
+    (void)admit_plain("a");
+}
+
+static void mend_qemu(void)
+{
+    set_host(h1, 4000, 1 * GIB, ENGINE_BIT(ENGINE_QEMU), KVM_NATIVE);
+}
+
+static void make_no_kvm(void)
+{
+    set_host(h1, 4000, 1 * GIB, ENGINE_BIT(ENGINE_QEMU) | ENGINE_BIT(ENGINE_KVM),
+             KVM_EMULATED);
+    put_engine(ENGINE_KVM);
+}
+
+static void mend_kvm(void)
+{
+    set_host(h1, 4000, 1 * GIB, ENGINE_BIT(ENGINE_QEMU) | ENGINE_BIT(ENGINE_KVM),
+             KVM_NATIVE);
+}
+
+static void make_no_fake(void)
+{
+    put_engine(ENGINE_FAKE);
+}
+
+static void mend_fake(void)
+{
+    set_host(h1, 4000, 1 * GIB, ENGINE_BIT(ENGINE_FAKE), KVM_NONE);
+}
+
+static void make_zone(void)
+{
+    put_rule("z", "host.zone == r2");
+    (void)admit_one("a", "z");
+}
+
+static void make_spread(void)
+{
+    struct template *template = make_template(DEFAULT_TENANT, "apart", NULL);
+    template->spec.placement.spread.by = SPREAD_HOST;
+    ck_assert_int_eq(put(KIND_TEMPLATE, template), 0);
+    put_group("web", "apart", 2);
+    settle();
+    ck_assert_int_eq(reports(vm_named("web-1")->meta.uid, PHASE_READY), 0);
+}
+
+static void put_tiny(void)
+{
+    ck_assert_int_eq(put(KIND_NETWORK, make_network(DEFAULT_TENANT, "tiny",
+                                                    ((uint64_t)0x0a010000 << 8) | 29)),
+                     0);
+    put_machine("small", 1, 32 * MIB, "tiny");
+}
+
+static void make_addresses(void)
+{
+    put_tiny();
+    for (unsigned i = 0; i < 4; i++) {
+        char name[NAME_SIZE];
+        snprintf(name, sizeof(name), "t-%u", i);
+        (void)admit_one(name, "small");
+    }
+    settle_all();
+    (void)admit_one("a", "small");
+}
+
+static void mend_addresses(void)
+{
+    ck_assert_int_eq(delete_object(KIND_VM, DEFAULT_TENANT, "t-0"), 0);
+    hosts_work();
+}
+
+static void make_site(void)
+{
+    uint64_t h2 = make_host("h2", 2, 4000, 1 * GIB);
+    hear_all();
+    ck_assert_int_eq(host_drain(h1, true), 0);
+    put_tiny();
+    for (unsigned i = 0; i < 3; i++) {
+        char name[NAME_SIZE];
+        snprintf(name, sizeof(name), "t-%u", i);
+        (void)admit_one(name, "small");
+    }
+    settle_all();
+    ck_assert_uint_eq(vms_on(h2), 3);
+    ck_assert_int_eq(host_drain(h2, true), 0);
+    ck_assert_int_eq(host_drain(h1, false), 0);
+    (void)admit_one("a", "small");
+}
+
+static void make_many(void)
+{
+    set_host(h1, 4000000, 1024 * GIB, ENGINE_BIT(ENGINE_QEMU), KVM_NONE);
+    for (unsigned i = 0; i < PLACE_VMS_PER_HOST_MAX; i++) {
+        char name[NAME_SIZE];
+        snprintf(name, sizeof(name), "m-%u", i);
+        (void)admit_plain(name);
+    }
+    settle();
+    (void)admit_plain("a");
+}
+
+static void make_memory(void)
+{
+    for (unsigned i = 0; i < 7; i++) {
+        char name[NAME_SIZE];
+        snprintf(name, sizeof(name), "m-%u", i);
+        (void)ready_vm(name, h1);
+    }
+    put_machine("large", 1, 256 * MIB, NULL);
+    (void)admit_one("a", "large");
+}
+
+static void mend_memory(void)
+{
+    ck_assert_int_eq(delete_object(KIND_VM, DEFAULT_TENANT, "m-0"), 0);
+    hosts_work();
+}
+
+static void make_too_large(void)
+{
+    put_machine("large", 1, 2 * GIB, NULL);
+    (void)admit_one("a", "large");
+}
+
+static void make_cpu(void)
+{
+    put_machine("busy", 15, 64 * MIB, NULL);
+    put_machine("wide", 4, 64 * MIB, NULL);
+    (void)ready_vm("m", h1);
+    (void)admit_one("b", "busy");
+    settle();
+    (void)admit_one("a", "wide");
+}
+
+static void make_too_wide(void)
+{
+    put_machine("wide", 32, 64 * MIB, NULL);
+    (void)admit_one("a", "wide");
+}
+
+static const struct {
+    void (*make)(void);
+    void (*mend)(void);
+    const char *rule;
+    const char *reason;
+    const char *fix;
+} cases[] = {
+    {make_suspect, mend_suspect, "up",
+     "host is suspect: no heartbeat for 1.6 s (last heartbeat 00:16:40.000)",
+     "look after berthd and the network of h1"},
+    {make_lost, mend_suspect, "up",
+     "host is lost: its lease is over: silent for 6.6 s (last heartbeat 00:16:40.000)",
+     "bring h1 back, or berth rm host/h1 once it is surely off"},
+    {make_unheard, mend_silence, "up", "host was not heard by this leader yet",
+     "wait a moment, or look after berthd on h1"},
+    {make_drained, mend_drained, "drain", "drained: \"maintenance\"", "berth undrain h1"},
+    {make_no_qemu, mend_qemu, "engine", "engine: qemu is not installed here",
+     "install qemu-system-x86 on h1"},
+    {make_no_kvm, mend_kvm, "engine",
+     "engine: kvm needs native KVM, here it is: emulated",
+     "switch virtualisation on in the firmware of h1, or engine: qemu"},
+    {make_no_fake, mend_fake, "engine", "engine: fake is not installed here",
+     "engine: auto, or a berthd with this engine on h1"},
+    {make_zone, NULL, "require", "require: host.zone == r2 (is not set)",
+     "drop \"host.zone == r2\" from placement.require, or add a host that meets it"},
+    {make_spread, NULL, "spread", "spread: 1 of the group is already there",
+     "spread.max: 2, or add a host"},
+    {make_addresses, mend_addresses, "network", "network: tiny has no free address",
+     "remove VMs from tiny, or make a network with a larger cidr"},
+    {make_site, mend_addresses, "network",
+     "network: tiny has no free address for a further host",
+     "remove VMs from tiny, or make a network with a larger cidr"},
+    {make_many, mend_memory, "vms", "vms: 1000 are there, the most one host takes",
+     "add a host"},
+    {make_memory, mend_memory, "memory", "memory: 128.0 MiB free of 256.0 MiB",
+     "free 128.0 MiB on h1, or add a host"},
+    {make_too_large, NULL, "memory", "memory: 1.0 GiB free of 2.0 GiB",
+     "a machine of at most 1.0 GiB on h1, or a larger host"},
+    {make_cpu, NULL, "cpu", "cpu: 0.0 of 4 vCPUs free",
+     "free 4.0 vCPUs on h1, or add a host"},
+    {make_too_wide, NULL, "cpu", "cpu: 16.0 of 32 vCPUs free",
+     "a machine of at most 16.0 vCPUs on h1, or a larger host"},
+};
+
+START_TEST(every_rule_says_why_and_what_helps)
+{
+    cases[_i].make();
+    const char *name = cases[_i].make == make_spread ? "web-2" : "a";
+    explain(name);
+
+    ck_assert_str_eq(said("h1", "verdict"), "no");
+    ck_assert_str_eq(said("h1", "rule"), cases[_i].rule);
+    ck_assert_str_eq(said("h1", "reason"), cases[_i].reason);
+    ck_assert_str_eq(said("h1", "fix"), cases[_i].fix);
+    ck_assert_uint_ge(
+        json_member_u64(json_object_get(answered, "refused"), cases[_i].rule, 0), 1);
+    ck_assert_uint_eq(json_member_u64(answered, "fits", 9), 0);
+    ck_assert_ptr_nonnull(strstr(text("summary"), "no host takes it ("));
+    ck_assert_ptr_nonnull(strstr(text("summary"), cases[_i].rule));
+    (void)step_once(); /* and the scheduler agrees */
+    ck_assert_uint_eq(commands_of(COMMAND_PLACE_VM), 0);
+    if (cases[_i].mend != NULL) {
+        cases[_i].mend();
+        explain(name);
+        ck_assert_str_eq(said("h1", "verdict"), "fits");
+        ck_assert_uint_eq(json_member_u64(answered, "fits", 0), 1);
+        settle();
+        ck_assert_uint_eq(host_of_vm(name), h1);
+    }
+}
+END_TEST
+
+/* ---- VMs ---- */
+
+START_TEST(a_pending_vm_is_told_where_it_goes)
+{
+    (void)make_host("h2", 2, 4000, 4 * GIB);
+    hear_all();
+    (void)admit_plain("a");
+    explain("a");
+
+    ck_assert_str_eq(text("subject"), "vm/a");
+    ck_assert_str_eq(
+        text("summary"),
+        "a is pending: it goes to h1 next. It needs cpu 1, memory 128.0 MiB.");
+    ck_assert_str_eq(said("h1", "reason"), "best place for the next one");
+    ck_assert_str_eq(said("h2", "verdict"), "fits");
+    ck_assert_str_eq(said("h2", "reason"), "");
+    ck_assert_uint_eq(json_member_u64(answered, "revision", 0), state_revision(state));
+}
+END_TEST
+
+START_TEST(a_pending_vm_counts_its_refusals_by_rule)
+{
+    uint64_t h2 = make_host("h2", 2, 4000, 4 * GIB);
+    (void)make_host("h3", 3, 4000, 64 * MIB);
+    ck_assert_int_eq(host_drain(h2, true), 0);
+    hear_all();
+    put_machine("large", 1, 2 * GIB, NULL);
+    (void)admit_one("a", "large");
+    explain("a");
+
+    ck_assert_str_eq(text("summary"),
+                     "a is pending: no host takes it (3 hosts: 2 memory, 1 "
+                     "drain). It needs cpu 1, memory 2.0 GiB.");
+}
+END_TEST
+
+START_TEST(a_vm_that_runs_is_shown_on_its_host)
+{
+    (void)make_host("h2", 2, 4000, 4 * GIB);
+    hear_all();
+    (void)ready_vm("a", h1);
+    explain("a");
+
+    ck_assert_str_eq(
+        text("summary"),
+        "a is ready on h1 (epoch 1): seen. It needs cpu 1, memory 128.0 MiB.");
+    ck_assert_str_eq(said("h1", "verdict"), "here");
+    ck_assert_str_eq(said("h2", "verdict"), "fits");
+}
+END_TEST
+
+static void put_restart(enum restart_policy policy, uint32_t attempts)
+{
+    struct template *template = make_template(DEFAULT_TENANT, "r", NULL);
+    template->spec.lifecycle.restart.policy = policy;
+    template->spec.lifecycle.restart.attempts = attempts;
+    ck_assert_int_eq(put(KIND_TEMPLATE, template), 0);
+}
+
+static const struct {
+    enum restart_policy policy;
+    uint32_t attempts;
+    enum phase end;
+    bool off;
+    const char *said;
+} ended[] = {
+    {RESTART_ON_FAILURE, 10, PHASE_FAILED, false, "restart 1 of 10 is due at 00:16:45"},
+    {RESTART_ON_FAILURE, 0, PHASE_FAILED, false,
+     "0 restarts in a row are over: berth start a"},
+    {RESTART_ON_FAILURE, 10, PHASE_STOPPED, false,
+     "restart.policy on-failure leaves it so: berth start a"},
+    {RESTART_NEVER, 10, PHASE_FAILED, false,
+     "restart.policy never leaves it so: berth start a"},
+    {RESTART_ALWAYS, 10, PHASE_STOPPED, true, "it is switched off: berth start a"},
+};
+
+START_TEST(a_vm_that_has_ended_says_what_comes_next)
+{
+    put_restart(ended[_i].policy, ended[_i].attempts);
+    uint64_t vm = admit_one("a", "r");
+    settle_all();
+    ck_assert_int_eq(reports(vm, ended[_i].end), 0);
+    if (ended[_i].off) {
+        ck_assert_int_eq(set_power(vm, POWER_OFF), 0);
+    }
+    explain("a");
+    ck_assert_contains(text("summary"), ended[_i].said);
+}
+END_TEST
+
+/* ---- groups ---- */
+
+START_TEST(a_group_says_what_it_lacks_and_why)
+{
+    put_group("web", "plain", 10);
+    settle_all();
+    explain_group("web");
+    ck_assert_str_eq(text("subject"), "group/web");
+    ck_assert_str_eq(
+        text("summary"),
+        "web needs 2 more VMs (8 of 10 placed), each cpu 1, memory 128.0 MiB: no "
+        "host takes it (1 host: 1 memory).");
+
+    ck_assert_int_eq(scale("web", 8, true), 0);
+    settle_all();
+    explain_group("web");
+    ck_assert_str_eq(text("summary"),
+                     "web has all its VMs (8 of 8 placed, 8 ready); each "
+                     "needs cpu 1, memory 128.0 MiB.");
+}
+END_TEST
+
+START_TEST(a_group_at_its_quota_is_told_so)
+{
+    struct tenant *tenant = make_tenant(DEFAULT_TENANT);
+    tenant->spec.quota.vms = 3;
+    ck_assert_int_eq(put(KIND_TENANT, tenant), 0);
+    put_group("web", "plain", 4);
+    settle_all();
+    explain_group("web");
+
+    ck_assert_contains(text("summary"),
+                       "quota of tenant default: vms 3 of 3 in use, 1 more asked");
+}
+END_TEST
+
+START_TEST(a_group_on_its_way_out_says_so)
+{
+    put_group("web", "plain", 2);
+    settle_all();
+    ck_assert_int_eq(delete_object(KIND_GROUP, DEFAULT_TENANT, "web"), 0);
+    settle();
+    explain_group("web");
+    ck_assert_str_eq(text("summary"), "web is being deleted: 2 VMs are still to go.");
+}
+END_TEST
+
+START_TEST(a_group_that_scales_by_load_shows_its_numbers)
+{
+    struct group *group = make_group(DEFAULT_TENANT, "web", "plain", 0);
+    struct record_list list = {0};
+    struct scale_target *target = record_list_add(&scale_target_record, &list);
+    target->target_permille = 500;
+    target->window_ms = 5000;
+    group->spec.autoscale.min = 2;
+    group->spec.autoscale.max = 6;
+    group->spec.autoscale.targets.items = list.items;
+    group->spec.autoscale.targets.count = list.count;
+    ck_assert_int_eq(put(KIND_GROUP, group), 0);
+    settle_all();
+    scheduler_vm_load(scheduler, vm_named("web-1")->meta.uid, 900, now_ns);
+    scheduler_vm_load(scheduler, vm_named("web-2")->meta.uid, 700, now_ns);
+    explain_group("web");
+
+    const json_t *scale = json_object_get(answered, "autoscale");
+    ck_assert_uint_eq(json_member_u64(scale, "cpuPermille", 0), 800);
+    ck_assert_uint_eq(json_member_u64(scale, "targetPermille", 0), 500);
+    ck_assert_uint_eq(json_member_u64(scale, "measuredVms", 0), 2);
+    ck_assert_uint_eq(json_member_u64(scale, "wish", 0), 4);
+    ck_assert_uint_eq(json_member_u64(scale, "desired", 0), 2);
+}
+END_TEST
+
+/* ---- texts that are no UTF-8, or are cut within a character ---- */
+
+START_TEST(foreign_bytes_do_not_cost_a_row)
+{
+    char long_reason[240];
+    for (size_t i = 0; i + 2 < sizeof(long_reason); i += 2) {
+        memcpy(long_reason + i, "\xc3\xa4", 2); /* ä; "drained: \"" shifts the cut */
+    }
+    long_reason[sizeof(long_reason) - 2] = '\0';
+    struct command command;
+    command_init(&command, COMMAND_HOST_DRAIN);
+    command.body.host_drain.host = h1;
+    command.body.host_drain.drain = true;
+    char odd[256];
+    snprintf(odd, sizeof(odd), "x%s", long_reason);
+    set_text(&command.body.host_drain.reason, odd);
+    ck_assert_int_eq(send_command(&command), 0);
+    uint64_t vm = admit_plain("a");
+    explain("a");
+    ck_assert_ptr_nonnull(strstr(said("h1", "reason"), "drained: \"x\xc3\xa4"));
+
+    ck_assert_int_eq(host_drain(h1, false), 0);
+    ck_assert_int_eq(place(vm, h1, 1, 0), 0);
+    command_init(&command, COMMAND_VM_PHASE);
+    command.body.vm_phase.vm = vm;
+    command.body.vm_phase.host = h1;
+    command.body.vm_phase.epoch = 1;
+    command.body.vm_phase.phase = PHASE_FAILED;
+    set_text(&command.body.vm_phase.reason, "panic: \xff\xfe at boot");
+    ck_assert_int_eq(send_command(&command), 0);
+    explain("a");
+    ck_assert_contains(text("summary"), "panic: ?? at boot");
+}
+END_TEST
+
+/* ---- plans ---- */
+
+static void forecast(const char *group, const char *template, uint32_t count)
+{
+    const struct template *found = FIND(KIND_TEMPLATE, DEFAULT_TENANT, template);
+    json_decref(answered);
+    answered = scheduler_forecast(scheduler, state, DEFAULT_TENANT, group, &found->spec,
+                                  count, now_ns);
+    ck_assert_ptr_nonnull(answered);
+}
+
+START_TEST(a_plan_says_where_new_vms_would_go_and_what_is_missing)
+{
+    (void)make_host("h2", 2, 4000, 256 * MIB);
+    hear_all();
+    forecast(NULL, "plain", 12);
+
+    ck_assert_uint_eq(json_array_size(json_object_get(answered, "placed")), 10);
+    ck_assert_uint_eq(json_member_u64(answered, "unplaced", 0), 2);
+    ck_assert_str_eq(said("h1", "rule"), "memory");
+    ck_assert_str_eq(said("h2", "rule"), "memory");
+    ck_assert_uint_eq(step_once(), 0); /* nothing was really taken */
+}
+END_TEST
+
+START_TEST(a_plan_of_a_new_group_obeys_its_spread)
+{
+    struct template *template = make_template(DEFAULT_TENANT, "apart", NULL);
+    template->spec.placement.spread.by = SPREAD_HOST;
+    ck_assert_int_eq(put(KIND_TEMPLATE, template), 0);
+    (void)make_host("h2", 2, 4000, 1 * GIB);
+    hear_all();
+    forecast(NULL, "apart", 3);
+    ck_assert_uint_eq(json_array_size(json_object_get(answered, "placed")), 2);
+    ck_assert_str_eq(said("h1", "rule"), "spread");
+
+    put_group("web", "apart", 1);
+    settle_all();
+    forecast("web", "apart", 3);
+    ck_assert_uint_eq(json_array_size(json_object_get(answered, "placed")), 1);
+}
+END_TEST
+
+int main(void)
+{
+    TCase *tests = tcase_create("explain");
+    Suite *suite = suite_create("explain");
+    tcase_add_checked_fixture(tests, setup, teardown);
+    tcase_set_timeout(tests, 100);
+    suite_add_tcase(suite, tests);
+    tcase_add_loop_test(tests, every_rule_says_why_and_what_helps, 0,
+                        sizeof(cases) / sizeof(cases[0]));
+    tcase_add_test(tests, a_pending_vm_is_told_where_it_goes);
+    tcase_add_test(tests, a_pending_vm_counts_its_refusals_by_rule);
+    tcase_add_test(tests, a_vm_that_runs_is_shown_on_its_host);
+    tcase_add_loop_test(tests, a_vm_that_has_ended_says_what_comes_next, 0,
+                        sizeof(ended) / sizeof(ended[0]));
+    tcase_add_test(tests, a_group_says_what_it_lacks_and_why);
+    tcase_add_test(tests, a_group_at_its_quota_is_told_so);
+    tcase_add_test(tests, a_group_on_its_way_out_says_so);
+    tcase_add_test(tests, a_group_that_scales_by_load_shows_its_numbers);
+    tcase_add_test(tests, foreign_bytes_do_not_cost_a_row);
+    tcase_add_test(tests, a_plan_says_where_new_vms_would_go_and_what_is_missing);
+    tcase_add_test(tests, a_plan_of_a_new_group_obeys_its_spread);
+    return test_main_run(suite);
+}

@@ -1,0 +1,324 @@
+/* Goal: a group has as many VMs as it wants, within what its tenant may have, and gives
+ * up the right ones. Method: steps of the whole scheduler, every command applied. */
+#include "scheduler_fixture.h"
+
+static uint64_t h2;
+
+static void setup(void)
+{
+    cluster_start();
+    set_host(h1, 64000, 64 * GIB, ENGINE_BIT(ENGINE_QEMU), KVM_NONE);
+    h2 = make_host("h2", 2, 64000, 64 * GIB);
+    hear_all();
+}
+
+static void desire(const char *group, uint32_t count)
+{
+    ck_assert_int_eq(scale(group, count, true), 0);
+}
+
+static uint32_t size_of(const char *group)
+{
+    return state_group_vms(state, group_named(group));
+}
+
+static bool is_there(const char *name)
+{
+    return vm_named(name) != NULL;
+}
+
+/* ---- growing ---- */
+
+START_TEST(a_group_gets_its_vms_with_the_lowest_free_names)
+{
+    (void)admit_plain("web-2"); /* somebody else's */
+    put_group("web", "plain", 3);
+    settle_all();
+
+    ck_assert_uint_eq(size_of("web"), 3);
+    ck_assert(is_there("web-1") && is_there("web-3") && is_there("web-4"));
+    ck_assert_str_eq(vm_named("web-2")->spec.group, "");
+}
+END_TEST
+
+START_TEST(a_vm_that_is_deleted_comes_back_under_its_name)
+{
+    put_group("web", "plain", 3);
+    settle_all();
+    ck_assert_int_eq(delete_object(KIND_VM, DEFAULT_TENANT, "web-2"), 0);
+    settle_all();
+
+    ck_assert_uint_eq(size_of("web"), 3);
+    ck_assert(is_there("web-2") && !is_there("web-4"));
+}
+END_TEST
+
+/* Apply counts those on their way out: asking for more before they are gone would be
+ * refused at every step. */
+START_TEST(a_group_that_changes_its_mind_waits_for_the_leavers)
+{
+    put_group("web", "plain", 4);
+    settle_all();
+    desire("web", 1);
+    settle();
+    desire("web", 4);
+    ck_assert_uint_eq(settle(), 0);
+    settle_all();
+
+    ck_assert_uint_eq(size_of("web"), 4);
+}
+END_TEST
+
+START_TEST(groups_with_alike_long_names_do_not_take_each_others)
+{
+    char one[NAME_SIZE];
+    char other[NAME_SIZE];
+    memset(one, 'a', sizeof(one));
+    one[63] = '\0';
+    memcpy(other, one, sizeof(other));
+    other[62] = 'b';
+    put_group(one, "plain", 5);
+    put_group(other, "plain", 5);
+    settle_all();
+
+    ck_assert_uint_eq(size_of(one), 5);
+    ck_assert_uint_eq(size_of(other), 5);
+}
+END_TEST
+
+START_TEST(a_large_group_does_not_keep_others_from_being_placed)
+{
+    put_group("huge", "plain", 300);
+    put_group("more", "plain", 300);
+    (void)admit_plain("a");
+    (void)step_once();
+    ck_assert_uint_ge(commands_of(COMMAND_ADMIT_VM), 100);
+    ck_assert_uint_eq(commands_of(COMMAND_PLACE_VM), 1);
+    apply_batch();
+    settle_all();
+    ck_assert_uint_eq(size_of("huge"), 300);
+    ck_assert_uint_eq(size_of("more"), 300);
+}
+END_TEST
+
+/* ---- quota ---- */
+
+static void put_quota(uint32_t vms, uint64_t memory_bytes)
+{
+    struct tenant *tenant = make_tenant(DEFAULT_TENANT);
+    tenant->spec.quota.vms = vms;
+    tenant->spec.quota.memory_bytes = memory_bytes;
+    ck_assert_int_eq(put(KIND_TENANT, tenant), 0);
+}
+
+START_TEST(a_quota_is_never_run_against)
+{
+    put_quota(5, UNLIMITED);
+    put_group("web", "plain", 4);
+    put_group("db", "plain", 4);
+    settle_all(); /* apply_batch fails the test at the first refusal */
+    ck_assert_uint_eq(size_of("web") + size_of("db"), 5);
+    ck_assert_uint_eq(step_once(), 0);
+
+    put_quota(8, 7 * 128 * MIB);
+    settle_all();
+    ck_assert_uint_eq(size_of("web") + size_of("db"), 7);
+    put_quota(UNLIMITED32, UNLIMITED);
+    settle_all();
+    ck_assert_uint_eq(size_of("web") + size_of("db"), 8);
+}
+END_TEST
+
+START_TEST(tenants_without_quota_left_do_not_hold_up_others)
+{
+    for (unsigned i = 0; i < STEP_TENANTS_MAX + 6; i++) {
+        char name[NAME_SIZE];
+        snprintf(name, sizeof(name), "t%u", i);
+        struct tenant *tenant = make_tenant(name);
+        tenant->spec.quota.vms = i < STEP_TENANTS_MAX + 5 ? 0 : 1;
+        ck_assert_int_eq(put(KIND_TENANT, tenant), 0);
+        ck_assert_int_eq(put(KIND_TEMPLATE, make_template(name, "plain", NULL)), 0);
+        ck_assert_int_eq(put(KIND_GROUP, make_group(name, "web", "plain", 2)), 0);
+    }
+    settle_all();
+
+    char last[NAME_SIZE];
+    snprintf(last, sizeof(last), "t%u", STEP_TENANTS_MAX + 5);
+    const struct group *group = FIND(KIND_GROUP, last, "web");
+    ck_assert_uint_eq(state_group_vms(state, group), 1);
+}
+END_TEST
+
+START_TEST(more_tenants_than_one_step_takes_follow_in_the_next)
+{
+    for (unsigned i = 0; i < STEP_TENANTS_MAX + 6; i++) {
+        char name[NAME_SIZE];
+        snprintf(name, sizeof(name), "t%u", i);
+        ck_assert_int_eq(put(KIND_TENANT, make_tenant(name)), 0);
+        ck_assert_int_eq(put(KIND_TEMPLATE, make_template(name, "plain", NULL)), 0);
+        ck_assert_int_eq(put(KIND_GROUP, make_group(name, "web", "plain", 2)), 0);
+    }
+    settle_all();
+    ck_assert_uint_eq(state_count(state, KIND_VM), 2 * (STEP_TENANTS_MAX + 6));
+}
+END_TEST
+
+/* ---- shrinking ---- */
+
+START_TEST(who_serves_least_goes_first)
+{
+    put_group("web", "plain", 6);
+    settle_all();
+    /* web-1 fails for good, web-2 is not ready, web-3 is on a drained host with no room
+     * elsewhere, the rest serve. */
+    uint64_t h3 = make_host("h3", 3, 64000, 64 * GIB);
+    hear_all();
+    const char *order[] = {"web-1", "web-2", "web-3", "web-6", "web-5", "web-4"};
+    uint64_t three = vm_named("web-3")->meta.uid;
+    ck_assert_int_eq(evict(three, 1, STOP_INTENT_MOVE), 0);
+    ck_assert_int_eq(reports(three, PHASE_STOPPED), 0);
+    ck_assert_int_eq(place(three, h3, 2, 0), 0);
+    ck_assert_int_eq(reports(three, PHASE_READY), 0);
+    set_host(h1, 64000, 64 * MIB, ENGINE_BIT(ENGINE_QEMU), KVM_NONE);
+    set_host(h2, 64000, 64 * MIB, ENGINE_BIT(ENGINE_QEMU), KVM_NONE);
+    ck_assert_int_eq(host_drain(h3, true), 0);
+    ck_assert_int_eq(reports(vm_named("web-1")->meta.uid, PHASE_FAILED), 0);
+    ck_assert_int_eq(reports(vm_named("web-2")->meta.uid, PHASE_RUNNING), 0);
+    for (uint32_t left = 6; left > 1; left--) {
+        desire("web", left - 1);
+        settle();
+        hosts_work();
+        for (uint32_t i = 0; i < 6; i++) {
+            ck_assert_msg(is_there(order[i]) == (i >= 6 - left + 1), "%s with %u left",
+                          order[i], left - 1);
+        }
+    }
+}
+END_TEST
+
+START_TEST(nothing_is_given_up_while_a_host_fails_unless_the_group_goes)
+{
+    put_group("web", "plain", 4);
+    put_group("gone", "plain", 4);
+    settle_all();
+    silent_host = h2;
+    time_passes(1600);
+    hear_all();
+    settle();
+    desire("web", 1);
+    ck_assert_int_eq(delete_object(KIND_GROUP, DEFAULT_TENANT, "gone"), 0);
+    settle_all();
+    ck_assert_uint_eq(size_of("web"), 4);
+    ck_assert_uint_le(size_of("gone"), 2); /* those on the silent host cannot stop yet */
+
+    silent_host = 0;
+    hear_all();
+    settle_all();
+    ck_assert_uint_eq(size_of("web"), 1);
+    ck_assert_ptr_null(group_named("gone"));
+}
+END_TEST
+
+/* Both in one batch: a pending VM of the group goes, and is not placed. */
+START_TEST(a_pending_vm_that_is_given_up_is_not_placed)
+{
+    put_group("web", "plain", 5);
+    (void)step_and_apply();
+    desire("web", 2);
+    settle_all();
+
+    ck_assert_uint_eq(size_of("web"), 2);
+    ck_assert(is_there("web-1") && is_there("web-2"));
+}
+END_TEST
+
+/* Shrinking chooses VMs on drained hosts, which the drain would move as well. */
+START_TEST(a_vm_is_not_sent_two_ways_at_once)
+{
+    put_group("web", "plain", 8);
+    settle_all();
+    ck_assert_int_eq(host_drain(h2, true), 0);
+    desire("web", 6);
+    settle_all();
+
+    ck_assert_uint_eq(size_of("web"), 6);
+    ck_assert_uint_eq(vms_on(h2), 0);
+    ck_assert_uint_eq(vms_on(h1), 6);
+}
+END_TEST
+
+START_TEST(a_deleted_group_goes_with_its_last_vm)
+{
+    put_group("web", "plain", 300);
+    settle_all();
+    ck_assert_int_eq(delete_object(KIND_GROUP, DEFAULT_TENANT, "web"), 0);
+    settle_all();
+
+    ck_assert_ptr_null(group_named("web"));
+    ck_assert_uint_eq(state_count(state, KIND_VM), 0);
+}
+END_TEST
+
+/* ---- by load ---- */
+
+START_TEST(measured_load_scales_a_group_through_the_log)
+{
+    struct group *group = make_group(DEFAULT_TENANT, "web", "plain", 0);
+    struct record_list list = {0};
+    struct scale_target *target = record_list_add(&scale_target_record, &list);
+    target->target_permille = 500;
+    target->window_ms = 5000;
+    group->spec.autoscale.min = 2;
+    group->spec.autoscale.max = 6;
+    group->spec.autoscale.targets.items = list.items;
+    group->spec.autoscale.targets.count = list.count;
+    group->spec.autoscale.up.cooldown_ms = 0;
+    group->spec.autoscale.down.cooldown_ms = 0;
+    group->spec.autoscale.down.stable_ms = 20000;
+    ck_assert_int_eq(put(KIND_GROUP, group), 0);
+    settle_all();
+    ck_assert_uint_eq(size_of("web"), 2);
+    for (unsigned i = 0; i < 120; i++) {
+        size_t cursor = 0;
+        time_passes(500);
+        hear_all();
+        for (const struct vm *vm; (vm = state_next(state, KIND_VM, &cursor)) != NULL;) {
+            scheduler_vm_load(scheduler, vm->meta.uid, i < 60 ? 900 : 50, now_ns);
+        }
+        settle_all();
+        if (i == 59) {
+            ck_assert_uint_eq(size_of("web"), 6);
+            ck_assert_ptr_nonnull(
+                strstr(group_named("web")->status.scale_reason, "cpu 90 % of"));
+        }
+    }
+    ck_assert_uint_lt(size_of("web"), 6);
+    ck_assert_int_eq(
+        scheduler_vm_cpu(scheduler, vm_named("web-1")->meta.uid, 5 * NS_PER_S, now_ns),
+        50);
+}
+END_TEST
+
+int main(void)
+{
+    TCase *tests = tcase_create("group_reconcile");
+    Suite *suite = suite_create("group_reconcile");
+    tcase_add_checked_fixture(tests, setup, cluster_stop);
+    tcase_set_timeout(tests, 100);
+    suite_add_tcase(suite, tests);
+    tcase_add_test(tests, a_group_gets_its_vms_with_the_lowest_free_names);
+    tcase_add_test(tests, a_vm_that_is_deleted_comes_back_under_its_name);
+    tcase_add_test(tests, a_group_that_changes_its_mind_waits_for_the_leavers);
+    tcase_add_test(tests, groups_with_alike_long_names_do_not_take_each_others);
+    tcase_add_test(tests, a_large_group_does_not_keep_others_from_being_placed);
+    tcase_add_test(tests, a_quota_is_never_run_against);
+    tcase_add_test(tests, tenants_without_quota_left_do_not_hold_up_others);
+    tcase_add_test(tests, more_tenants_than_one_step_takes_follow_in_the_next);
+    tcase_add_test(tests, who_serves_least_goes_first);
+    tcase_add_test(tests, nothing_is_given_up_while_a_host_fails_unless_the_group_goes);
+    tcase_add_test(tests, a_pending_vm_that_is_given_up_is_not_placed);
+    tcase_add_test(tests, a_vm_is_not_sent_two_ways_at_once);
+    tcase_add_test(tests, a_deleted_group_goes_with_its_last_vm);
+    tcase_add_test(tests, measured_load_scales_a_group_through_the_log);
+    return test_main_run(suite);
+}
