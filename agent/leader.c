@@ -51,6 +51,8 @@ struct leader {
     uint32_t decisions_under_way;
     bool decisions_took; /* some of them was taken: what follows may be decided at once */
     bool orders_stale;
+    bool caught_up;      /* all that earlier leaders decided is applied here */
+    uint64_t catch_term; /* of the read under way that will tell; 0: none is */
 };
 
 /* ---- hosts
@@ -98,6 +100,20 @@ static void hosts_reset(struct leader *leader)
 /* ---- leadership and leases
  * ------------------------------------------------------------------------- */
 
+/* Leases are renewed only by a leader who knows all that was decided before it, and only
+ * of hosts that were not given up (scheduler.h). */
+static bool may_renew(const struct leader *leader, const struct heard *heard)
+{
+    bool orders_taken = leader->decisions_under_way == 0 && !leader->orders_stale &&
+                        heard->orders_hash != 0 &&
+                        heard->orders_taken == heard->orders_hash;
+    return leader->caught_up &&
+           scheduler_may_renew(
+               leader->scheduler,
+               state_host(control_state(leader->config.control), heard->uid),
+               orders_taken);
+}
+
 static void acknowledge(struct leader *leader)
 {
     size_t cursor = 0;
@@ -105,7 +121,7 @@ static void acknowledge(struct leader *leader)
     void *value;
     while (u64_map_next(leader->hosts, &cursor, &uid, &value)) {
         struct heard *heard = value;
-        if (heard->round_covers <= heard->acked) {
+        if (heard->round_covers <= heard->acked || !may_renew(leader, heard)) {
             continue;
         }
         const struct msg_ack ack = {.sequence = heard->round_covers,
@@ -125,11 +141,31 @@ static bool anything_to_acknowledge(const struct leader *leader)
     void *value;
     while (u64_map_next(leader->hosts, &cursor, &uid, &value)) {
         const struct heard *heard = value;
-        if (heard->sequence > heard->acked) {
+        if (heard->sequence > heard->acked && may_renew(leader, heard)) {
             return true;
         }
     }
     return false;
+}
+
+static void catch_up_done(void *context, int code)
+{
+    struct leader *leader = context;
+    if (code == 0 && leader->catch_term == leader->term) {
+        leader->caught_up = true;
+    }
+    leader->catch_term = 0; /* when it came to nothing, the tick tries again */
+}
+
+static void catch_up(struct leader *leader)
+{
+    if (leader->caught_up || leader->catch_term != 0) {
+        return;
+    }
+    leader->catch_term = leader->term;
+    if (control_read(leader->config.control, catch_up_done, leader) < 0) {
+        leader->catch_term = 0;
+    }
 }
 
 static void cover_heard(struct leader *leader)
@@ -139,7 +175,9 @@ static void cover_heard(struct leader *leader)
     void *value;
     while (u64_map_next(leader->hosts, &cursor, &uid, &value)) {
         struct heard *heard = value;
-        heard->round_covers = heard->sequence;
+        if (heard->sequence > 0 && may_renew(leader, heard)) {
+            heard->round_covers = heard->sequence;
+        }
     }
 }
 
@@ -522,6 +560,7 @@ static void on_tick(void *context)
         return;
     }
     uint64_t now_ms = clock_now_ms(leader->config.clock);
+    catch_up(leader);
     if (confirm_expired(&leader->confirm, now_ms) ||
         (!leader->confirm.active && anything_to_acknowledge(leader))) {
         round_begin(leader);
@@ -570,6 +609,7 @@ void leader_on_leadership(struct leader *leader, bool is_leader, uint64_t term)
 {
     leader->leads = is_leader;
     leader->term = term;
+    leader->caught_up = false;
     hosts_reset(leader);
     confirm_lead(&leader->confirm, term);
     voters_lead(leader->voters, is_leader);
@@ -577,6 +617,7 @@ void leader_on_leadership(struct leader *leader, bool is_leader, uint64_t term)
         scheduler_lead(leader->scheduler, clock_now_ns(leader->config.clock));
         leader->orders_stale = true;
         loop_post_send(leader->wake);
+        catch_up(leader);
     }
     guests_follow_tokens(leader);
     log_info("leader", is_leader ? "this host leads" : "this host no longer leads",

@@ -14,9 +14,12 @@ void step_watch_hosts(struct step *step)
         char reason[256] = "";
         enum host_phase phase = host_watch_judge(step->watch, host, step->now_ns, reason);
         step->hosts_failing = step->hosts_failing || phase == HOST_PHASE_SUSPECT;
-        struct command *command = phase != (enum host_phase)host->status.phase
-                                      ? step_add(step, COMMAND_HOST_PHASE)
-                                      : NULL;
+        if (phase == (enum host_phase)host->status.phase || step_full(step) ||
+            (phase == HOST_PHASE_LOST &&
+             host_watch_give_up(step->watch, host->meta.uid) < 0)) {
+            continue;
+        }
+        struct command *command = step_add(step, COMMAND_HOST_PHASE);
         if (command != NULL) {
             command->body.host_phase.host = host->meta.uid;
             command->body.host_phase.phase = phase;

@@ -10,7 +10,8 @@
 #define REASON_SIZE 256
 
 struct heard {
-    bool heard; /* under this leadership */
+    bool heard;    /* under this leadership */
+    bool given_up; /* it was decided that it is lost: no lease until it starts anew */
     uint64_t at_ns;
     uint64_t wall_ms;
     struct host_load load;
@@ -63,23 +64,60 @@ void host_watch_lead(struct host_watch *watch, uint64_t now_ns)
     }
 }
 
-int host_watch_heard(struct host_watch *watch,
-                     uint64_t host,
-                     const struct host_load *load,
-                     uint64_t now_ns,
-                     uint64_t wall_ms)
+static struct heard *entry_of(struct host_watch *watch, uint64_t host)
 {
     struct heard *heard = u64_map_get(watch->hosts, host);
     if (heard == NULL) {
         heard = calloc(1, sizeof(*heard));
         if (heard == NULL || u64_map_put(watch->hosts, host, heard) < 0) {
             free(heard);
-            return -ENOMEM;
+            return NULL;
         }
     }
-    *heard =
-        (struct heard){.heard = true, .at_ns = now_ns, .wall_ms = wall_ms, .load = *load};
+    return heard;
+}
+
+int host_watch_heard(struct host_watch *watch,
+                     uint64_t host,
+                     const struct host_load *load,
+                     uint64_t now_ns,
+                     uint64_t wall_ms)
+{
+    struct heard *heard = entry_of(watch, host);
+    if (heard == NULL) {
+        return -ENOMEM;
+    }
+    heard->heard = true;
+    heard->at_ns = now_ns;
+    heard->wall_ms = wall_ms;
+    heard->load = *load;
     return 0;
+}
+
+int host_watch_give_up(struct host_watch *watch, uint64_t host)
+{
+    struct heard *heard = entry_of(watch, host);
+    if (heard == NULL) {
+        return -ENOMEM;
+    }
+    heard->given_up = true;
+    return 0;
+}
+
+bool host_watch_may_renew(struct host_watch *watch,
+                          const struct host *host,
+                          bool orders_taken)
+{
+    struct heard *heard = host != NULL ? u64_map_get(watch->hosts, host->meta.uid) : NULL;
+    if (heard == NULL || !heard->heard) {
+        return false;
+    }
+    if (host->status.phase == HOST_PHASE_LOST) {
+        heard->given_up = true; /* by an earlier leader, perhaps */
+    } else if (host->status.phase == HOST_PHASE_READY && orders_taken) {
+        heard->given_up = false;
+    }
+    return !heard->given_up;
 }
 
 bool host_watch_seen(const struct host_watch *watch,

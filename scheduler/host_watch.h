@@ -21,6 +21,17 @@ int host_watch_heard(struct host_watch *watch,
                      const struct host_load *load,
                      uint64_t now_ns,
                      uint64_t wall_ms);
+/* It is decided that the host is lost; whatever it says from now on, its lease is not
+ * renewed: it may hold orders for VMs that now start elsewhere. -ENOMEM: then it must not
+ * be decided. */
+int host_watch_give_up(struct host_watch *watch, uint64_t host);
+/* Whether a heartbeat of the host may renew its lease. A host that was given up, by this
+ * leader or in the log, is renewed again once it is ready in the log and has taken the
+ * orders that follow from it (orders_taken: and no decision is under way). NULL: a host
+ * that was removed. */
+bool host_watch_may_renew(struct host_watch *watch,
+                          const struct host *host,
+                          bool orders_taken);
 /* Whether it was heard under this leadership, when, and what it said. */
 bool host_watch_seen(const struct host_watch *watch,
                      uint64_t host,

@@ -72,6 +72,13 @@ int scheduler_host_heard(struct scheduler *scheduler,
     return host_watch_heard(scheduler->watch, host, load, now_ns, wall_ms);
 }
 
+bool scheduler_may_renew(struct scheduler *scheduler,
+                         const struct host *host,
+                         bool orders_taken)
+{
+    return host_watch_may_renew(scheduler->watch, host, orders_taken);
+}
+
 void scheduler_vm_load(struct scheduler *scheduler,
                        uint64_t vm,
                        uint32_t cpu_permille,

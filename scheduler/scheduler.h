@@ -60,6 +60,13 @@ int scheduler_host_heard(struct scheduler *scheduler,
                          const struct host_load *load,
                          uint64_t now_ns,
                          uint64_t wall_ms);
+/* Whether its heartbeats may renew its lease (host: NULL when it was removed): not from
+ * when it is decided that it is lost until it is ready again and has taken its new
+ * orders, since the old ones may name VMs that run elsewhere by then. orders_taken: it
+ * has those that follow from the log, and no decision is under way. */
+bool scheduler_may_renew(struct scheduler *scheduler,
+                         const struct host *host,
+                         bool orders_taken);
 /* A VM's CPU use since the last sample, in permille of its vCPUs (1000 = all of them
  * busy). */
 void scheduler_vm_load(struct scheduler *scheduler,

@@ -45,6 +45,7 @@ START_TEST(a_silent_host_becomes_suspect_then_lost_and_its_vms_go_elsewhere)
     unsigned moves = 0;
     uint64_t began_ns = now_ns;
     while (phase_of(h2) != HOST_PHASE_LOST) {
+        ck_assert(scheduler_may_renew(scheduler, state_host(state, h2), false));
         time_passes(50);
         hear_all();
         uint32_t count = step_once();
@@ -57,8 +58,12 @@ START_TEST(a_silent_host_becomes_suspect_then_lost_and_its_vms_go_elsewhere)
     ck_assert_uint_eq(moves, 2);
     ck_assert_uint_gt(now_ns - began_ns, host_watch_lease_over_ns());
     ck_assert_int_eq(state_vm(state, vm)->status.phase, PHASE_PENDING);
-
+    hear(h2); /* back at this moment: its old orders still name the VM */
+    ck_assert(!scheduler_may_renew(scheduler, state_host(state, h2), true));
     settle();
+    ck_assert_int_eq(phase_of(h2), HOST_PHASE_READY);
+    ck_assert(!scheduler_may_renew(scheduler, state_host(state, h2), false));
+    ck_assert(scheduler_may_renew(scheduler, state_host(state, h2), true));
 
     ck_assert_uint_eq(host_of_vm("a"), h1);
     ck_assert_uint_eq(state_vm(state, vm)->status.epoch, 2);

@@ -216,6 +216,50 @@ START_TEST(what_a_host_said_last_is_kept)
 }
 END_TEST
 
+/* ---- leases of hosts that were given up ---- */
+
+static bool renewed(enum host_phase phase, bool orders_taken)
+{
+    host.status.phase = phase;
+    return host_watch_may_renew(watch, &host, orders_taken);
+}
+
+START_TEST(a_host_that_is_heard_is_renewed_whatever_its_orders)
+{
+    ck_assert(!renewed(HOST_PHASE_READY, true)); /* nothing was heard that could be */
+    heard(LEAD);
+    ck_assert(renewed(HOST_PHASE_READY, false));
+    ck_assert(renewed(HOST_PHASE_SUSPECT, false));
+    ck_assert(!host_watch_may_renew(watch, NULL, true)); /* it was removed */
+}
+END_TEST
+
+/* The decision is on its way through the log: the host looks as it did. */
+START_TEST(a_host_is_not_renewed_from_when_it_is_given_up)
+{
+    heard(LEAD);
+    ck_assert_int_eq(host_watch_give_up(watch, HOST), 0);
+    heard(LEAD + MS(7000));
+
+    ck_assert(!renewed(HOST_PHASE_READY, false));
+    ck_assert(!renewed(HOST_PHASE_SUSPECT, false));
+    ck_assert(!renewed(HOST_PHASE_SUSPECT, true));
+    ck_assert(!renewed(HOST_PHASE_LOST, true));
+    ck_assert(!renewed(HOST_PHASE_READY, false)); /* it may still hold its old orders */
+    ck_assert(renewed(HOST_PHASE_READY, true));
+    ck_assert(renewed(HOST_PHASE_READY, false)); /* and from then on like any other */
+}
+END_TEST
+
+START_TEST(a_host_that_an_earlier_leader_gave_up_has_to_start_anew_as_well)
+{
+    heard(LEAD);
+    ck_assert(!renewed(HOST_PHASE_LOST, true));
+    ck_assert(!renewed(HOST_PHASE_READY, false));
+    ck_assert(renewed(HOST_PHASE_READY, true));
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *suite = suite_create("host_watch");
@@ -234,6 +278,10 @@ static Suite *suite(void)
     tcase_add_test(tests, hosts_are_watched_one_by_one);
     tcase_add_test(tests, the_reason_says_how_long_and_since_when);
     tcase_add_test(tests, what_a_host_said_last_is_kept);
+    tcase_add_test(tests, a_host_that_is_heard_is_renewed_whatever_its_orders);
+    tcase_add_test(tests, a_host_is_not_renewed_from_when_it_is_given_up);
+    tcase_add_test(tests,
+                   a_host_that_an_earlier_leader_gave_up_has_to_start_anew_as_well);
     suite_add_tcase(suite, tests);
     return suite;
 }
