@@ -51,7 +51,7 @@ static int reserve(struct overlay *overlay, uint32_t capacity)
     if (capacity <= overlay->capacity) {
         return 0;
     }
-    if (grow(&overlay->hosts, sizeof(*overlay->hosts), capacity) < 0 ||
+    if (grow(&overlay->hosts, sizeof(const struct host *), capacity) < 0 ||
         grow(&overlay->free_mcpu, sizeof(int64_t), capacity) < 0 ||
         grow(&overlay->free_bytes, sizeof(int64_t), capacity) < 0 ||
         grow(&overlay->cap_mcpu, sizeof(int64_t), capacity) < 0 ||
@@ -105,7 +105,7 @@ static int hosts_fill(struct overlay *overlay, const struct state *state)
     while ((host = state_next(state, KIND_HOST, &cursor)) != NULL) {
         overlay->hosts[overlay->count++] = host;
     }
-    qsort(overlay->hosts, overlay->count, sizeof(*overlay->hosts), by_uid);
+    qsort(overlay->hosts, overlay->count, sizeof(const struct host *), by_uid);
     for (uint32_t i = 0; i < overlay->count; i++) {
         host_fill(overlay, i, state);
         if (u64_map_put(overlay->index, overlay->hosts[i]->meta.uid,

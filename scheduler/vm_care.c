@@ -103,7 +103,7 @@ static const struct vm **pending_list(struct step *step, uint32_t *ret_count)
         }
         if (count == capacity) {
             capacity = capacity == 0 ? 64 : capacity * 2;
-            const struct vm **grown = realloc(list, capacity * sizeof(*list));
+            const struct vm **grown = realloc(list, capacity * sizeof(const struct vm *));
             if (grown == NULL) {
                 break; /* these are enough for one step */
             }
@@ -112,7 +112,7 @@ static const struct vm **pending_list(struct step *step, uint32_t *ret_count)
         list[count++] = vm;
     }
     if (count > 1) {
-        qsort(list, count, sizeof(*list), by_priority);
+        qsort(list, count, sizeof(const struct vm *), by_priority);
     }
     *ret_count = count;
     return list;

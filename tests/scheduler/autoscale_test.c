@@ -79,7 +79,7 @@ static void vms_make(unsigned ready)
 {
     while (vm_count < web()->status.desired) {
         char name[NAME_SIZE];
-        snprintf(name, sizeof(name), "web-%u", vm_count + 1);
+        (void)snprintf(name, sizeof(name), "web-%u", vm_count + 1);
         ck_assert_int_eq(admit(DEFAULT_TENANT, name, "small", "web"), 0);
         ck_assert_uint_lt(vm_count, VMS_MAX);
         vms[vm_count++] = answer.uid;
@@ -454,7 +454,7 @@ START_TEST(a_wall_clock_that_steps_back_does_not_stop_growth_for_ever)
     time_passes(60000);
     ck_assert_uint_eq(second(1000), 4);
     vms_make(4);
-    fixture_wall_ms -= 24 * 3600 * 1000;
+    fixture_wall_ms -= UINT64_C(24) * 3600 * 1000;
 
     for (unsigned i = 0; i < 60; i++) {
         ck_assert_uint_eq(second(1000), 4);
@@ -471,7 +471,7 @@ START_TEST(a_wall_clock_that_steps_forward_does_not_cut_the_cooldown)
     ck_assert_uint_eq(second(1000), 4);
     vms_make(4);
     ck_assert_uint_eq(second(1000), 4);
-    fixture_wall_ms += 24 * 3600 * 1000;
+    fixture_wall_ms += UINT64_C(24) * 3600 * 1000;
 
     for (unsigned i = 0; i < 59; i++) {
         ck_assert_uint_eq(second(1000), 4);

@@ -184,7 +184,7 @@ static void make_addresses(void)
     put_tiny();
     for (unsigned i = 0; i < 4; i++) {
         char name[NAME_SIZE];
-        snprintf(name, sizeof(name), "t-%u", i);
+        (void)snprintf(name, sizeof(name), "t-%u", i);
         (void)admit_one(name, "small");
     }
     settle_all();
@@ -205,7 +205,7 @@ static void make_site(void)
     put_tiny();
     for (unsigned i = 0; i < 3; i++) {
         char name[NAME_SIZE];
-        snprintf(name, sizeof(name), "t-%u", i);
+        (void)snprintf(name, sizeof(name), "t-%u", i);
         (void)admit_one(name, "small");
     }
     settle_all();
@@ -220,7 +220,7 @@ static void make_many(void)
     set_host(h1, 4000000, 1024 * GIB, ENGINE_BIT(ENGINE_QEMU), KVM_NONE);
     for (unsigned i = 0; i < PLACE_VMS_PER_HOST_MAX; i++) {
         char name[NAME_SIZE];
-        snprintf(name, sizeof(name), "m-%u", i);
+        (void)snprintf(name, sizeof(name), "m-%u", i);
         (void)admit_plain(name);
     }
     settle();
@@ -231,7 +231,7 @@ static void make_memory(void)
 {
     for (unsigned i = 0; i < 7; i++) {
         char name[NAME_SIZE];
-        snprintf(name, sizeof(name), "m-%u", i);
+        (void)snprintf(name, sizeof(name), "m-%u", i);
         (void)ready_vm(name, h1);
     }
     put_machine("large", 1, 256 * MIB, NULL);
@@ -515,7 +515,7 @@ START_TEST(foreign_bytes_do_not_cost_a_row)
     command.body.host_drain.host = h1;
     command.body.host_drain.drain = true;
     char odd[256];
-    snprintf(odd, sizeof(odd), "x%s", long_reason);
+    (void)snprintf(odd, sizeof(odd), "x%s", long_reason);
     set_text(&command.body.host_drain.reason, odd);
     ck_assert_int_eq(send_command(&command), 0);
     uint64_t vm = admit_plain("a");

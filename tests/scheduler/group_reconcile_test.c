@@ -120,7 +120,7 @@ START_TEST(a_quota_is_never_run_against)
     ck_assert_uint_eq(size_of("web") + size_of("db"), 5);
     ck_assert_uint_eq(step_once(), 0);
 
-    put_quota(8, 7 * 128 * MIB);
+    put_quota(8, UINT64_C(7) * 128 * MIB);
     settle_all();
     ck_assert_uint_eq(size_of("web") + size_of("db"), 7);
     put_quota(UNLIMITED32, UNLIMITED);
@@ -133,7 +133,7 @@ START_TEST(tenants_without_quota_left_do_not_hold_up_others)
 {
     for (unsigned i = 0; i < STEP_TENANTS_MAX + 6; i++) {
         char name[NAME_SIZE];
-        snprintf(name, sizeof(name), "t%u", i);
+        (void)snprintf(name, sizeof(name), "t%u", i);
         struct tenant *tenant = make_tenant(name);
         tenant->spec.quota.vms = i < STEP_TENANTS_MAX + 5 ? 0 : 1;
         ck_assert_int_eq(put(KIND_TENANT, tenant), 0);
@@ -143,7 +143,7 @@ START_TEST(tenants_without_quota_left_do_not_hold_up_others)
     settle_all();
 
     char last[NAME_SIZE];
-    snprintf(last, sizeof(last), "t%u", STEP_TENANTS_MAX + 5);
+    (void)snprintf(last, sizeof(last), "t%u", STEP_TENANTS_MAX + 5);
     const struct group *group = FIND(KIND_GROUP, last, "web");
     ck_assert_uint_eq(state_group_vms(state, group), 1);
 }
@@ -153,13 +153,13 @@ START_TEST(more_tenants_than_one_step_takes_follow_in_the_next)
 {
     for (unsigned i = 0; i < STEP_TENANTS_MAX + 6; i++) {
         char name[NAME_SIZE];
-        snprintf(name, sizeof(name), "t%u", i);
+        (void)snprintf(name, sizeof(name), "t%u", i);
         ck_assert_int_eq(put(KIND_TENANT, make_tenant(name)), 0);
         ck_assert_int_eq(put(KIND_TEMPLATE, make_template(name, "plain", NULL)), 0);
         ck_assert_int_eq(put(KIND_GROUP, make_group(name, "web", "plain", 2)), 0);
     }
     settle_all();
-    ck_assert_uint_eq(state_count(state, KIND_VM), 2 * (STEP_TENANTS_MAX + 6));
+    ck_assert_uint_eq(state_count(state, KIND_VM), UINT64_C(2) * (STEP_TENANTS_MAX + 6));
 }
 END_TEST
 

@@ -26,7 +26,7 @@ static void ready_vms(const char *prefix, unsigned count, uint64_t host)
 {
     for (unsigned i = 0; i < count; i++) {
         char name[NAME_SIZE];
-        snprintf(name, sizeof(name), "%s-%u", prefix, i);
+        (void)snprintf(name, sizeof(name), "%s-%u", prefix, i);
         (void)ready_vm(name, host);
     }
 }

@@ -98,7 +98,8 @@ START_TEST(a_window_holds_its_own_time_and_no_more)
     int mean = load_table_mean(table, VM, steps[_i].window_s * NS_PER_S, end_ns);
 
     /* The minute at the far end may hold both loads: a quarter of it, at most. */
-    int off = steps[_i].window_s > 60 ? 5 + (int)(600 * 15 / steps[_i].window_s) : 5;
+    int off =
+        steps[_i].window_s > 60 ? 5 + (int)(UINT64_C(600) * 15 / steps[_i].window_s) : 5;
     ck_assert_int_ge(mean, steps[_i].mean - off);
     ck_assert_int_le(mean, steps[_i].mean + off);
 }

@@ -50,8 +50,8 @@ START_TEST(hosts_are_there_by_rising_uid_with_their_capacity)
 {
     ck_assert_uint_eq(overlay.count, 2);
     ck_assert_uint_lt(overlay.hosts[0]->meta.uid, overlay.hosts[1]->meta.uid);
-    ck_free(h1, 4000 * HOST_OVERCOMMIT, 1 * GIB, 0);
-    ck_free(h2, 2000 * HOST_OVERCOMMIT, 512 * MIB, 0);
+    ck_free(h1, INT64_C(4000) * HOST_OVERCOMMIT, 1 * GIB, 0);
+    ck_free(h2, INT64_C(2000) * HOST_OVERCOMMIT, 512 * MIB, 0);
     ck_assert_int_eq(overlay_index(&overlay, 999), -1);
     ck_assert_int_eq(overlay_index(&overlay, 0), -1);
 }
@@ -241,7 +241,7 @@ START_TEST(the_group_is_counted_per_host_in_state_and_step)
     put_group("web", "plain", 4);
     for (unsigned i = 1; i <= 3; i++) {
         char name[NAME_SIZE];
-        snprintf(name, sizeof(name), "web-%u", i);
+        (void)snprintf(name, sizeof(name), "web-%u", i);
         ck_assert_int_eq(admit(DEFAULT_TENANT, name, "plain", "web"), 0);
         if (i < 3) {
             ck_assert_int_eq(place(answer.uid, h2, 1, 0), 0);

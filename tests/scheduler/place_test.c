@@ -72,7 +72,7 @@ START_TEST(the_host_that_is_left_fullest_is_best)
 
     for (unsigned i = 0; i < 15; i++) {
         char name[NAME_SIZE];
-        snprintf(name, sizeof(name), "f-%u", i);
+        (void)snprintf(name, sizeof(name), "f-%u", i);
         (void)ready_vm(name, h3);
     }
     ask("plain", NULL);
@@ -264,7 +264,7 @@ START_TEST(a_vm_that_keeps_its_address_needs_no_other)
     ck_assert_int_eq(network_host(tiny(), h3, 0x0a010002), 0);
     for (uint32_t last = 3; last <= 6; last++) {
         char name[NAME_SIZE];
-        snprintf(name, sizeof(name), "a-%u", last);
+        (void)snprintf(name, sizeof(name), "a-%u", last);
         vm_in_tiny(name, h3, last);
     }
     const struct vm *vm = vm_named("a-3");
@@ -368,7 +368,7 @@ START_TEST(the_quick_choice_is_the_one_that_all_filters_make)
     put_tiny();
     for (uint8_t i = 4; i < 20; i++) {
         char name[NAME_SIZE];
-        snprintf(name, sizeof(name), "h%u", i);
+        (void)snprintf(name, sizeof(name), "h%u", i);
         (void)make_host(name, i, 1000 * (1 + (uint32_t)random_below(&dice, 8)),
                         MIB * (64 + random_below(&dice, 2000)));
         if (random_below(&dice, 6) == 0) {

@@ -223,7 +223,7 @@ static void event_host(void)
     if (!host_is_there(slot)) {
         char name[NAME_SIZE];
         static uint8_t key = 1;
-        snprintf(name, sizeof(name), "n%u", ++key);
+        (void)snprintf(name, sizeof(name), "n%u", ++key);
         hosts[slot] = make_host(name, key, 1000 * (1 + (uint32_t)dice_below(4)),
                                 (256 + dice_below(1024)) * MIB);
         heard_ns[slot] = 0;
@@ -248,7 +248,7 @@ static void event_admit(void)
     static const char *const templates[] = {"plain", "web", "large", "waits", "apart"};
     char name[NAME_SIZE];
     static unsigned number;
-    snprintf(name, sizeof(name), "vm-%u", ++number);
+    (void)snprintf(name, sizeof(name), "vm-%u", ++number);
     (void)admit(DEFAULT_TENANT, name, templates[dice_below(4)], "");
 }
 
@@ -431,6 +431,7 @@ static void walk(uint64_t seed)
 
 START_TEST(every_walk_keeps_every_promise)
 {
+    // NOLINTNEXTLINE(concurrency-mt-unsafe): one thread
     const char *given = getenv("BERTH_SEED");
     if (given != NULL && _i > 0) {
         return;
@@ -483,7 +484,7 @@ START_TEST(a_batch_that_was_not_taken_is_decided_again_alike)
 {
     for (unsigned i = 0; i < 5; i++) {
         char name[NAME_SIZE];
-        snprintf(name, sizeof(name), "a-%u", i);
+        (void)snprintf(name, sizeof(name), "a-%u", i);
         (void)admit_one(name, "web");
     }
     uint32_t count = step_once();

@@ -67,7 +67,7 @@ START_TEST(a_vm_that_fits_nowhere_holds_nobody_up)
     admit_priority("giant", 100, 512 * GIB);
     for (unsigned i = 0; i < 8; i++) {
         char name[NAME_SIZE];
-        snprintf(name, sizeof(name), "a-%u", i);
+        (void)snprintf(name, sizeof(name), "a-%u", i);
         (void)admit_plain(name);
     }
     ck_assert_uint_eq(settle(), 8);
@@ -85,7 +85,7 @@ START_TEST(a_batch_never_overfills_a_host)
 {
     for (unsigned i = 0; i < 40; i++) {
         char name[NAME_SIZE];
-        snprintf(name, sizeof(name), "a-%u", i);
+        (void)snprintf(name, sizeof(name), "a-%u", i);
         (void)admit_plain(name);
     }
     ck_assert_uint_eq(step_once(), 16);
@@ -101,7 +101,7 @@ START_TEST(room_promised_to_a_migration_is_not_given_away)
 {
     for (unsigned i = 0; i < 8; i++) {
         char name[NAME_SIZE];
-        snprintf(name, sizeof(name), "a-%u", i);
+        (void)snprintf(name, sizeof(name), "a-%u", i);
         (void)ready_vm(name, i < 7 ? h1 : h2);
     }
     ck_assert_int_eq(migrate(COMMAND_MIGRATE_PREPARE, vm_named("a-7")->meta.uid, 1, h1),
@@ -119,13 +119,13 @@ START_TEST(addresses_of_a_batch_are_all_different_and_stay)
     uint32_t seen[12];
     for (unsigned i = 0; i < 12; i++) {
         char name[NAME_SIZE];
-        snprintf(name, sizeof(name), "a-%u", i);
+        (void)snprintf(name, sizeof(name), "a-%u", i);
         (void)admit_one(name, "web");
     }
     settle_all();
     for (unsigned i = 0; i < 12; i++) {
         char name[NAME_SIZE];
-        snprintf(name, sizeof(name), "a-%u", i);
+        (void)snprintf(name, sizeof(name), "a-%u", i);
         const struct vm *vm = vm_named(name);
         seen[i] = vm->status.nics.items[0].ipv4;
         ck_assert_uint_ne(seen[i], 0);
@@ -168,7 +168,7 @@ START_TEST(a_full_network_holds_up_only_its_own_vms)
     put_machine("small", 1, 64 * MIB, "tiny");
     for (unsigned i = 0; i < 8; i++) {
         char name[NAME_SIZE];
-        snprintf(name, sizeof(name), "t-%u", i);
+        (void)snprintf(name, sizeof(name), "t-%u", i);
         (void)admit_one(name, "small");
     }
     (void)admit_plain("a");
@@ -178,7 +178,7 @@ START_TEST(a_full_network_holds_up_only_its_own_vms)
     unsigned placed = 0;
     for (unsigned i = 0; i < 8; i++) {
         char name[NAME_SIZE];
-        snprintf(name, sizeof(name), "t-%u", i);
+        (void)snprintf(name, sizeof(name), "t-%u", i);
         placed += host_of_vm(name) != 0;
     }
     ck_assert_uint_eq(placed, 4); /* six, less the gateway and one host */
@@ -192,7 +192,7 @@ START_TEST(more_than_a_batch_follows_in_the_next)
     set_host(h2, 4000000, 1024 * GIB, ENGINE_BIT(ENGINE_QEMU), KVM_NONE);
     for (unsigned i = 0; i < DECISIONS_MAX + 88; i++) {
         char name[NAME_SIZE];
-        snprintf(name, sizeof(name), "a-%u", i);
+        (void)snprintf(name, sizeof(name), "a-%u", i);
         (void)admit_plain(name);
     }
     ck_assert_uint_eq(step_and_apply(), DECISIONS_MAX);
@@ -208,7 +208,7 @@ START_TEST(a_batch_never_ends_in_the_middle_of_a_vm)
     ck_assert_int_eq(host_drain(h2, true), 0);
     for (unsigned i = 0; i < DECISIONS_MAX - 1; i++) {
         char name[NAME_SIZE];
-        snprintf(name, sizeof(name), "a-%u", i);
+        (void)snprintf(name, sizeof(name), "a-%u", i);
         (void)admit_plain(name);
     }
     put_machine("late", 1, 64 * MIB, "front"); /* smaller, so last in the batch */
