@@ -51,6 +51,10 @@ START_TEST(a_silent_host_becomes_suspect_then_lost_and_its_vms_go_elsewhere)
         uint32_t count = step_once();
         moves += commands_of(COMMAND_HOST_PHASE);
         ck_assert_uint_eq(commands_of(COMMAND_HOST_PHASE), count);
+        bool given_up =
+            count > 0 && decisions->commands[0].body.host_phase.phase == HOST_PHASE_LOST;
+        ck_assert(given_up !=
+                  scheduler_may_renew(scheduler, state_host(state, h2), false));
         apply_batch();
         ck_assert(state_vm(state, vm)->status.epoch == 1);
         ck_assert_uint_lt(now_ns - began_ns, 7 * NS_PER_S);
