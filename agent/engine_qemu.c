@@ -28,9 +28,11 @@
  * vain costs the guest one failed write. */
 #define WAITING_AGAIN_MS 5000
 /* An installer resets a few times, a broken guest for ever: so many in a row, none of
- * them after a life of RESET_LIFE_MS, and it has failed. */
-#define RESETS_MAX    5
+ * them after a life of RESET_LIFE_MS, and it has failed. Firmware may answer a reset with
+ * another one: what follows within RESET_SAME_MS is the same. */
+#define RESETS_MAX    8
 #define RESET_LIFE_MS 120000
+#define RESET_SAME_MS 2000
 
 /* Added to every kernel command line: one serial port, no waiting for hardware that is
  * not there. */
@@ -269,6 +271,7 @@ struct qemu_run {
     bool waiting;      /* told: it stands still because of that */
     unsigned resets;   /* in a row, each soon after the last */
     uint64_t alive_ms; /* loop time when it began to run, or reset last */
+    uint64_t reset_ms; /* loop time of the last one counted; 0: none */
     char what[128];    /* why we ended it, or why it will end */
 };
 
@@ -493,8 +496,13 @@ static void on_reset(struct qemu_run *run, const json_t *data)
     if (!json_is_true(json_object_get(data, "guest")) || run->panicked) {
         return; /* nobody's, or one more before our kill arrives */
     }
-    run->resets = now_ms - run->alive_ms < RESET_LIFE_MS ? run->resets + 1 : 1;
+    uint64_t life_ms = now_ms - run->alive_ms;
     run->alive_ms = now_ms;
+    if (run->reset_ms != 0 && now_ms - run->reset_ms < RESET_SAME_MS) {
+        return;
+    }
+    run->reset_ms = now_ms;
+    run->resets = life_ms < RESET_LIFE_MS ? run->resets + 1 : 1;
     if (run->resets >= RESETS_MAX) {
         (void)snprintf(run->what, sizeof(run->what),
                        "the guest reset itself %u times in a row, each time within "
