@@ -447,7 +447,14 @@ static void orders_send(struct leader *leader,
                         uint64_t now_ms)
 {
     struct msg_orders orders;
-    if (heard->sequence == 0 || orders_for(round, heard->uid, &orders) < 0) {
+    int r =
+        heard->sequence != 0 ? orders_for(round, heard->uid, &orders) : BERTH_ENOTFOUND;
+    if (r == BERTH_ENOTFOUND) {
+        return; /* not heard yet, or not a member any more */
+    }
+    if (r < 0) {
+        log_error("leader", "a host gets no orders", KV_U64("host", heard->uid),
+                  KV_STR("why", err_sentence(r)));
         return;
     }
     uint64_t hash = orders_hash(&orders);
@@ -455,7 +462,7 @@ static void orders_send(struct leader *leader,
         heard->orders_taken != hash && now_ms - heard->orders_sent_ms >= LEADER_ORDERS_MS;
     if (hash != heard->orders_hash || overdue) {
         orders.term = leader->term;
-        int r = link_send(leader->config.link, heard->uid, MESSAGE_ORDERS, &orders);
+        r = link_send(leader->config.link, heard->uid, MESSAGE_ORDERS, &orders);
         if (r == 0) {
             heard->orders_hash = hash;
             heard->orders_sent_ms = now_ms;
@@ -472,6 +479,7 @@ static void orders_give(struct leader *leader)
     struct orders_round *round =
         orders_round_new(control_state(leader->config.control), holder_of, leader);
     if (round == NULL) {
+        log_error("leader", "out of memory, no host gets orders; tried again soon");
         return; /* stays stale: tried again at the next tick */
     }
     uint64_t now_ms = clock_now_ms(leader->config.clock);

@@ -4,8 +4,8 @@
  * frame of that type. Unknown fields are skipped, so a newer host may say more. Nothing
  * here is trusted beyond what the sender's key allows: a host speaks only for itself.
  * Ownership: decoded messages own their lists (record_fini). Errors: BERTH_EPROTO,
- * BERTH_ETOOLARGE. Limits: MESSAGE_SIZE_MAX, RECORD_LIST_MAX items per list: VMs of a
- * host, hosts of a small rack.
+ * BERTH_ETOOLARGE. Limits: MESSAGE_SIZE_MAX, and each list's own: the state and the
+ * scheduler keep below them what is sent.
  */
 #pragma once
 
@@ -13,7 +13,9 @@
 #include "model/objects.h"
 
 #define MESSAGE_SIZE_MAX  (1u << 20)
-#define MESSAGE_TYPE_BASE 256 /* the mesh keeps lower ones */
+#define MESSAGE_TYPE_BASE 256  /* the mesh keeps lower ones */
+#define ORDERS_VMS_MAX    1024 /* of one host */
+#define MEMBERS_MAX       5000 /* as many hosts as the state holds */
 
 /* ---- joining
  * -------------------------------------------------------------------------------------
@@ -43,7 +45,7 @@ RECORD_DECLARE(msg_member, MSG_MEMBER_FIELDS)
     F(S, 3, U64, uid, "uid", UNIT_NONE, 0, 0, UINT64_MAX, 0, "the new host's") \
     F(S, 4, U64, cluster_id, "clusterId", UNIT_NONE, 0, 0, UINT64_MAX, 0,      \
       "of the cluster")                                                        \
-    F(S, 5, LIST, members, "members", msg_member, 0, 0, 1024, 0,               \
+    F(S, 5, LIST, members, "members", msg_member, 0, 0, MEMBERS_MAX, 0,        \
       "everyone, the new host too")                                            \
     F(S, 6, RECORD, leader, "leader", msg_member, 0, 0, 0, 0, "when asked elsewhere")
 RECORD_DECLARE(msg_join_reply, MSG_JOIN_REPLY_FIELDS)
@@ -152,21 +154,21 @@ RECORD_DECLARE(msg_vm, MSG_VM_FIELDS)
     F(S, 4, U64, host, "host", UNIT_NONE, 0, 0, UINT64_MAX, 0, "uid of that host")      \
     F(S, 5, NAME, name, "name", none, 0, 0, 63, 0, "of the VM, for DNS")
 RECORD_DECLARE(msg_neighbour, MSG_NEIGHBOUR_FIELDS)
-#define MSG_NETWORK_FIELDS(F, S)                                              \
-    F(S, 1, U64, uid, "uid", UNIT_NONE, 0, 0, UINT64_MAX, 0, "network")       \
-    F(S, 2, NAME, name, "name", none, 0, 0, 63, 0, "network")                 \
-    F(S, 3, NAME, tenant, "tenant", none, 0, 0, 63, 0, "owner")               \
-    F(S, 4, U32, vni, "vni", UNIT_NONE, 0, 0, 0xffffff, 0, "VXLAN")           \
-    F(S, 5, U64, cidr, "cidr", UNIT_CIDR, 0, 0, UINT64_MAX, 0, "addresses")   \
-    F(S, 6, U32, gateway, "gateway", UNIT_IPV4, 0, 0, UINT32_MAX, 0,          \
-      "same on every host")                                                   \
-    F(S, 7, U32, host_address, "hostAddress", UNIT_IPV4, 0, 0, UINT32_MAX, 0, \
-      "this host's own")                                                      \
-    F(S, 8, U32, mtu, "mtu", UNIT_NONE, 0, 0, 9000, 0,                        \
-      "0: the rack's, less the tunnel's")                                     \
-    F(S, 9, BOOL, nat, "nat", none, 0, 0, 1, 0, "egress")                     \
-    F(S, 10, LIST, neighbours, "neighbours", msg_neighbour, 0, 0, 1024, 0,    \
-      "all VMs and hosts in it")
+#define MSG_NETWORK_FIELDS(F, S)                                                         \
+    F(S, 1, U64, uid, "uid", UNIT_NONE, 0, 0, UINT64_MAX, 0, "network")                  \
+    F(S, 2, NAME, name, "name", none, 0, 0, 63, 0, "network")                            \
+    F(S, 3, NAME, tenant, "tenant", none, 0, 0, 63, 0, "owner")                          \
+    F(S, 4, U32, vni, "vni", UNIT_NONE, 0, 0, 0xffffff, 0, "VXLAN")                      \
+    F(S, 5, U64, cidr, "cidr", UNIT_CIDR, 0, 0, UINT64_MAX, 0, "addresses")              \
+    F(S, 6, U32, gateway, "gateway", UNIT_IPV4, 0, 0, UINT32_MAX, 0,                     \
+      "same on every host")                                                              \
+    F(S, 7, U32, host_address, "hostAddress", UNIT_IPV4, 0, 0, UINT32_MAX, 0,            \
+      "this host's own")                                                                 \
+    F(S, 8, U32, mtu, "mtu", UNIT_NONE, 0, 0, 9000, 0,                                   \
+      "0: the rack's, less the tunnel's")                                                \
+    F(S, 9, BOOL, nat, "nat", none, 0, 0, 1, 0, "egress")                                \
+    F(S, 10, LIST, neighbours, "neighbours", msg_neighbour, 0, 0, NETWORK_ADDRESSES_MAX, \
+      0, "all VMs and hosts in it")
 RECORD_DECLARE(msg_network, MSG_NETWORK_FIELDS)
 #define MSG_ORDERS_FIELDS(F, S)                                                       \
     F(S, 1, U64, host, "host", UNIT_NONE, 0, 0, UINT64_MAX, 0, "for whom")            \
@@ -174,8 +176,8 @@ RECORD_DECLARE(msg_network, MSG_NETWORK_FIELDS)
       "of the leader: older ones are refused")                                        \
     F(S, 3, U64, revision, "revision", UNIT_NONE, 0, 0, UINT64_MAX, 0,                \
       "of the state they come from")                                                  \
-    F(S, 4, LIST, members, "members", msg_member, 0, 0, 1024, 0, "all hosts")         \
-    F(S, 5, LIST, vms, "vms", msg_vm, 0, 0, 1024, 0,                                  \
+    F(S, 4, LIST, members, "members", msg_member, 0, 0, MEMBERS_MAX, 0, "all hosts")  \
+    F(S, 5, LIST, vms, "vms", msg_vm, 0, 0, ORDERS_VMS_MAX, 0,                        \
       "what should run here; nothing else may")                                       \
     F(S, 6, LIST, networks, "networks", msg_network, 0, 0, 512, 0, "what those need") \
     F(S, 7, LIST, blobs, "blobs", msg_blob, 0, 0, 256, 0,                             \

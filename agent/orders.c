@@ -12,6 +12,7 @@
 /* Neighbours of one network, gathered in one walk over all VMs. */
 struct segment {
     struct msg_neighbour_list neighbours;
+    uint32_t capacity;
 };
 
 struct orders_round {
@@ -70,19 +71,23 @@ static int neighbour_add(struct orders_round *round,
                          const struct msg_neighbour *neighbour)
 {
     struct segment *segment = segment_of(round, network);
-    struct record_list list = {0};
     if (segment == NULL) {
         return -ENOMEM;
     }
-    list.items = segment->neighbours.items;
-    list.count = segment->neighbours.count;
-    struct msg_neighbour *item = record_list_add(&msg_neighbour_record, &list);
-    if (item == NULL) {
-        return -ENOMEM;
+    struct msg_neighbour_list *list = &segment->neighbours;
+    if (list->count == NETWORK_ADDRESSES_MAX) {
+        return BERTH_EFULL; /* apply gives no more away */
     }
-    *item = *neighbour;
-    segment->neighbours.items = list.items;
-    segment->neighbours.count = list.count;
+    if (list->count == segment->capacity) {
+        uint32_t capacity = segment->capacity == 0 ? 16 : 2 * segment->capacity;
+        struct msg_neighbour *grown = reallocarray(list->items, capacity, sizeof(*grown));
+        if (grown == NULL) {
+            return -ENOMEM;
+        }
+        list->items = grown;
+        segment->capacity = capacity;
+    }
+    list->items[list->count++] = *neighbour;
     return 0;
 }
 
@@ -217,17 +222,38 @@ vm_add(struct orders_round *round, struct msg_orders *orders, const struct vm *v
         order.nics.items = list.items;
         order.nics.count = list.count;
     }
-    struct record_list list = {.items = orders->vms.items, .count = orders->vms.count};
-    struct msg_vm *item = r == 0 ? record_list_add(&msg_vm_record, &list) : NULL;
-    if (item == NULL) {
+    if (r < 0) {
         record_fini(&msg_vm_record, &order);
-        return r < 0 ? r : -ENOMEM;
+        return r;
     }
-    record_fini(&msg_vm_record, item);
-    *item = order;
-    orders->vms.items = list.items;
-    orders->vms.count = list.count;
+    orders->vms.items[orders->vms.count++] = order;
     return 0;
+}
+
+/* A lost VM that waits for its host may still be running there. */
+static bool vm_is_ordered(const struct vm *vm)
+{
+    return vm_phase_on_host(vm->status.phase) || vm->status.phase == PHASE_LOST;
+}
+
+static int vms_add(struct orders_round *round, struct msg_orders *orders, uint64_t host)
+{
+    size_t count = 0;
+    size_t cursor = 0;
+    const struct vm *vm;
+    while ((vm = state_vm_on_host(round->state, host, &cursor)) != NULL) {
+        count += vm_is_ordered(vm) ? 1 : 0;
+    }
+    if (count > ORDERS_VMS_MAX) {
+        return BERTH_EFULL; /* placement keeps a host far below */
+    }
+    orders->vms.items = count > 0 ? calloc(count, sizeof(*orders->vms.items)) : NULL;
+    int r = count > 0 && orders->vms.items == NULL ? -ENOMEM : 0;
+    cursor = 0;
+    while (r == 0 && (vm = state_vm_on_host(round->state, host, &cursor)) != NULL) {
+        r = vm_is_ordered(vm) ? vm_add(round, orders, vm) : 0;
+    }
+    return r;
 }
 
 static int network_add(struct orders_round *round,
@@ -333,15 +359,8 @@ int orders_for(struct orders_round *round, uint64_t host, struct msg_orders *ret
         memcpy(orders.members.items, round->members.items, size);
         orders.members.count = round->members.count;
     }
+    r = r == 0 ? vms_add(round, &orders, host) : r;
     size_t cursor = 0;
-    const struct vm *vm;
-    while (r == 0 && (vm = state_vm_on_host(round->state, host, &cursor)) != NULL) {
-        /* A lost VM that waits for its host may still be running there. */
-        if (vm_phase_on_host(vm->status.phase) || vm->status.phase == PHASE_LOST) {
-            r = vm_add(round, &orders, vm);
-        }
-    }
-    cursor = 0;
     const struct network *network;
     while (r == 0 &&
            (network = state_next(round->state, KIND_NETWORK, &cursor)) != NULL) {

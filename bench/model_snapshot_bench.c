@@ -17,7 +17,7 @@
 
 #define VMS_DEFAULT   100000
 #define HOSTS_DEFAULT 5000
-#define NETWORK_SITES 1024                /* a network spans at most so many hosts */
+#define NETWORK_SITES 128                 /* hosts of a network; 20 VMs on each */
 #define NETWORK_STEP  (UINT32_C(1) << 17) /* /15: one network per NETWORK_SITES hosts */
 
 static struct state *state;

@@ -52,7 +52,7 @@ static void host_move(struct apply *apply,
 static void host_lose(struct apply *apply, struct entry *entry, const char *reason)
 {
     char text[REASON_SIZE];
-    snprintf(text, sizeof(text), "host %s was lost", meta_of(entry)->name);
+    (void)snprintf(text, sizeof(text), "host %s was lost", meta_of(entry)->name);
     host_move(apply, entry, HOST_PHASE_LOST, reason);
     struct entry_set incoming = entry_set_sorted(&entry->owner.incoming);
     for (uint32_t i = 0; i < incoming.count; i++) {
@@ -94,7 +94,7 @@ static void leave_networks(struct apply *apply, const struct entry *host)
 static void host_forget(struct apply *apply, struct entry *host, const char *reason)
 {
     char text[REASON_SIZE];
-    snprintf(text, sizeof(text), "host %s was removed", meta_of(host)->name);
+    (void)snprintf(text, sizeof(text), "host %s was removed", meta_of(host)->name);
     struct entry_set vms = entry_set_sorted(&host->owner.vms);
     for (uint32_t i = 0; i < vms.count; i++) {
         vm_release(apply, vms.items[i], text);
@@ -133,7 +133,7 @@ int host_remove(struct apply *apply, struct entry *host, const char *reason)
 static bool subject_is_host(const struct command *command, const char *name)
 {
     char subject[NAME_SIZE + 8];
-    snprintf(subject, sizeof(subject), "host:%s", name);
+    (void)snprintf(subject, sizeof(subject), "host:%s", name);
     /* A subject is cut at NAME_SIZE - 1. */
     return strncmp(command->subject, subject, NAME_SIZE - 1) == 0;
 }
@@ -297,7 +297,7 @@ static void create_default_tenant(struct apply *apply)
     }
     struct tenant *tenant = object_new(KIND_TENANT);
     REQUIRE(tenant != NULL);
-    snprintf(tenant->meta.name, sizeof(tenant->meta.name), "%s", DEFAULT_TENANT);
+    (void)snprintf(tenant->meta.name, sizeof(tenant->meta.name), "%s", DEFAULT_TENANT);
     struct entry *entry = apply_create(apply, KIND_TENANT, tenant);
     apply_changed(apply, entry,
                   &(struct change_note){.verb = "created", .created = true});
@@ -318,7 +318,7 @@ static struct host *host_build(const struct cmd_host_join *join)
 {
     struct host *host = object_new(KIND_HOST);
     REQUIRE(host != NULL);
-    snprintf(host->meta.name, sizeof(host->meta.name), "%s", join->name);
+    (void)snprintf(host->meta.name, sizeof(host->meta.name), "%s", join->name);
     take_status(host, &join->status);
     take_labels(&host->meta, &join->labels);
     host->status.public_key = join->status.public_key;
@@ -545,13 +545,18 @@ static int network_enter(struct apply *apply,
     if (host_of(host)->status.phase == HOST_PHASE_LOST) {
         return apply_refuse(apply, BERTH_EPHASE, "host %s is lost", meta_of(host)->name);
     }
-    if (network->status.hosts.count >= RECORD_LIST_MAX) {
+    if (network->status.hosts.count >= NETWORK_HOSTS_MAX) {
         return apply_refuse(apply, BERTH_EFULL, "network %s is on %d hosts already",
-                            network->meta.name, RECORD_LIST_MAX);
+                            network->meta.name, NETWORK_HOSTS_MAX);
     }
     if (!cidr_contains(network->spec.ipv4.cidr, ipv4)) {
         return apply_refuse(apply, BERTH_EINVALID, "address %s is not in network %s",
                             text, network->meta.name);
+    }
+    if (state_address_count(apply->state, network) >= NETWORK_ADDRESSES_MAX) {
+        return apply_refuse(apply, BERTH_EFULL,
+                            "network %s has given away its %d addresses",
+                            network->meta.name, NETWORK_ADDRESSES_MAX);
     }
     if (state_address_used(apply->state, network, ipv4)) {
         return apply_refuse(apply, BERTH_ECONFLICT, "address %s of network %s is taken",

@@ -17,10 +17,10 @@ static const char *
 what_is(enum kind kind, const char *tenant, const char *name, char text[WHAT_SIZE])
 {
     if (tenant[0] != '\0') {
-        snprintf(text, WHAT_SIZE, "%s %s of tenant %s", kind_info(kind)->word, name,
-                 tenant);
+        (void)snprintf(text, WHAT_SIZE, "%s %s of tenant %s", kind_info(kind)->word, name,
+                       tenant);
     } else {
-        snprintf(text, WHAT_SIZE, "%s %s", kind_info(kind)->word, name);
+        (void)snprintf(text, WHAT_SIZE, "%s %s", kind_info(kind)->word, name);
     }
     return text;
 }
@@ -725,11 +725,11 @@ static struct vm *vm_build(const struct cmd_admit_vm *admit,
 {
     struct vm *vm = object_new(KIND_VM);
     REQUIRE(vm != NULL);
-    snprintf(vm->meta.name, sizeof(vm->meta.name), "%s", admit->name);
-    snprintf(vm->meta.tenant, sizeof(vm->meta.tenant), "%s", admit->tenant);
-    snprintf(vm->spec.group, sizeof(vm->spec.group), "%s", admit->group);
-    snprintf(vm->spec.template_ref.name, sizeof(vm->spec.template_ref.name), "%s",
-             admit->template_name);
+    (void)snprintf(vm->meta.name, sizeof(vm->meta.name), "%s", admit->name);
+    (void)snprintf(vm->meta.tenant, sizeof(vm->meta.tenant), "%s", admit->tenant);
+    (void)snprintf(vm->spec.group, sizeof(vm->spec.group), "%s", admit->group);
+    (void)snprintf(vm->spec.template_ref.name, sizeof(vm->spec.template_ref.name), "%s",
+                   admit->template_name);
     vm->spec.power = admit->power;
     record_fini(&machine_spec_record, &vm->spec.machine);
     int r = record_copy(&machine_spec_record, &template->spec, &vm->spec.machine);
@@ -898,9 +898,10 @@ int apply_group_scale(struct apply *apply, const struct command *command)
         return 0;
     }
     char reason[256];
-    snprintf(reason, sizeof(reason), "%" PRIu32 " to %" PRIu32 " VMs%s%.200s",
-             group->status.desired, scale->desired, scale->reason != NULL ? ": " : "",
-             scale->reason != NULL ? scale->reason : "");
+    (void)snprintf(reason, sizeof(reason), "%" PRIu32 " to %" PRIu32 " VMs%s%.200s",
+                   group->status.desired, scale->desired,
+                   scale->reason != NULL ? ": " : "",
+                   scale->reason != NULL ? scale->reason : "");
     if (scale->by_user) {
         group->spec.replicas = scale->desired;
     }
@@ -959,7 +960,7 @@ static int operation_create(struct apply *apply,
     drop_old_operation(apply);
     struct operation *operation = object_new(KIND_OPERATION);
     REQUIRE(operation != NULL);
-    snprintf(operation->meta.name, sizeof(operation->meta.name), "%s", step->name);
+    (void)snprintf(operation->meta.name, sizeof(operation->meta.name), "%s", step->name);
     bool titled = step->title != NULL && step->title[0] != '\0';
     r = record_set_text(&operation->spec.title, titled ? step->title : step->name);
     REQUIRE(r == 0);

@@ -365,7 +365,7 @@ int apply_set_power(struct apply *apply, const struct command *command)
     int r = find_vm(apply, set->vm, &vm);
     if (r == 0) {
         char what[NAME_SIZE + 8];
-        snprintf(what, sizeof(what), "vm %s", meta_of(vm)->name);
+        (void)snprintf(what, sizeof(what), "vm %s", meta_of(vm)->name);
         r = apply_check_revision(apply, vm, what, set->expected_revision);
     }
     if (r != 0) {
@@ -469,6 +469,11 @@ static int check_address(struct apply *apply,
     if (!cidr_contains(network->spec.ipv4.cidr, wanted)) {
         return apply_refuse(apply, BERTH_EINVALID, "address %s is not in network %s",
                             text, network->meta.name);
+    }
+    if (state_address_count(apply->state, network) + nic >= NETWORK_ADDRESSES_MAX) {
+        return apply_refuse(apply, BERTH_EFULL,
+                            "network %s has given away its %d addresses",
+                            network->meta.name, NETWORK_ADDRESSES_MAX);
     }
     bool used = state_address_used(apply->state, network, wanted);
     for (unsigned i = 0; i < nic; i++) {

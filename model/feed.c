@@ -130,9 +130,9 @@ void feed_push(struct feed *feed, const struct change *change)
         .phase_from = change->phase_from,
         .phase_to = change->phase_to,
     };
-    snprintf(entry.tenant, sizeof(entry.tenant), "%s", change->tenant);
-    snprintf(entry.name, sizeof(entry.name), "%s", change->name);
-    snprintf(entry.reason, sizeof(entry.reason), "%s", change->reason);
+    (void)snprintf(entry.tenant, sizeof(entry.tenant), "%s", change->tenant);
+    (void)snprintf(entry.name, sizeof(entry.name), "%s", change->name);
+    (void)snprintf(entry.reason, sizeof(entry.reason), "%s", change->reason);
     if (!encode_object(change, &entry)) {
         feed_reset(feed, change->revision);
         return;

@@ -402,10 +402,13 @@ RECORD_DECLARE(network_spec, NETWORK_SPEC_FIELDS)
     F(S, 2, U32, ipv4, "address", UNIT_IPV4, FIELD_SERVER, 1, UINT32_MAX, 0, \
       "the host's own address here")
 RECORD_DECLARE(network_site, NETWORK_SITE_FIELDS)
-#define NETWORK_STATUS_FIELDS(F, S)                                                  \
-    F(S, 1, U32, vni, "vni", UNIT_NONE, FIELD_SERVER, 0, 0xffffff, 0,                \
-      "VXLAN identifier, unique")                                                    \
-    F(S, 2, LIST, hosts, "hosts", network_site, FIELD_SERVER, 0, RECORD_LIST_MAX, 0, \
+#define NETWORK_HOSTS_MAX 1024 /* that one network spans */
+#define NETWORK_ADDRESSES_MAX \
+    4096 /* of VMs and hosts: every host in it is told them all */
+#define NETWORK_STATUS_FIELDS(F, S)                                                    \
+    F(S, 1, U32, vni, "vni", UNIT_NONE, FIELD_SERVER, 0, 0xffffff, 0,                  \
+      "VXLAN identifier, unique")                                                      \
+    F(S, 2, LIST, hosts, "hosts", network_site, FIELD_SERVER, 0, NETWORK_HOSTS_MAX, 0, \
       "where it exists")
 RECORD_DECLARE(network_status, NETWORK_STATUS_FIELDS)
 #define NETWORK_FIELDS(F, S)                                                          \

@@ -30,7 +30,7 @@
 
 #define NAME_SIZE        64   /* 63 characters, as DNS labels, and a NUL */
 #define RECORD_DEPTH_MAX 8    /* nested records */
-#define RECORD_LIST_MAX  1024 /* items of any list, unless the field says less */
+#define RECORD_LIST_MAX  8192 /* items of any list, unless the field says less */
 #define RECORD_TEXT_MAX                                                               \
     65536                    /* bytes of any text or blob, unless the field says less \
                               */

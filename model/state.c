@@ -59,7 +59,7 @@ struct entry_set entry_set_sorted(const struct entry_set *set)
 
 static void name_key(const char *tenant, const char *name, char key[NAME_KEY_SIZE])
 {
-    snprintf(key, NAME_KEY_SIZE, "%s/%s", tenant, name);
+    (void)snprintf(key, NAME_KEY_SIZE, "%s/%s", tenant, name);
 }
 
 static void
@@ -723,6 +723,12 @@ bool state_address_used(const struct state *state,
            ipv4 == cidr_gateway(network) || address_set_has(&entry->addresses, offset);
 }
 
+uint32_t state_address_count(const struct state *state, const struct network *network)
+{
+    const struct entry *entry = state_entry(state, KIND_NETWORK, network->meta.uid);
+    return entry != NULL ? entry->addresses.count : 0;
+}
+
 uint32_t state_address_free(const struct state *state,
                             const struct network *network,
                             uint32_t from)
@@ -731,7 +737,8 @@ uint32_t state_address_free(const struct state *state,
     uint64_t cidr = network->spec.ipv4.cidr;
     uint32_t first = cidr_address(cidr);
     uint32_t size = cidr_size(cidr);
-    if (entry == NULL || (from > first && from - first >= size)) {
+    if (entry == NULL || entry->addresses.count >= NETWORK_ADDRESSES_MAX ||
+        (from > first && from - first >= size)) {
         return 0;
     }
     uint32_t offset = from > first ? from - first : 1;

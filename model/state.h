@@ -146,7 +146,10 @@ int state_quota_room(const struct state *state,
 bool state_address_used(const struct state *state,
                         const struct network *network,
                         uint32_t ipv4);
-/* Lowest free address at or after `from` (0: the start), 0 when the network is full. */
+/* Addresses that VMs and hosts have in it. */
+uint32_t state_address_count(const struct state *state, const struct network *network);
+/* Lowest free address at or after `from` (0: the start), 0 when the network is full or
+ * has given away NETWORK_ADDRESSES_MAX. */
 uint32_t state_address_free(const struct state *state,
                             const struct network *network,
                             uint32_t from);

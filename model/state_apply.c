@@ -16,7 +16,7 @@ void apply_refuse_text(struct apply *apply, int code, const char *format, ...)
     apply->result->uid = 0;
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(apply->result->text, sizeof(apply->result->text), format, arguments);
+    (void)vsnprintf(apply->result->text, sizeof(apply->result->text), format, arguments);
     va_end(arguments);
 }
 
@@ -92,11 +92,11 @@ static void write_event(struct apply *apply,
         .wall_ms = apply->command->wall_ms,
         .kind = entry->kind,
     };
-    snprintf(event.tenant, sizeof(event.tenant), "%s", meta->tenant);
-    snprintf(event.name, sizeof(event.name), "%s", meta->name);
-    snprintf(event.verb, sizeof(event.verb), "%s", note->verb);
-    snprintf(event.reason, sizeof(event.reason), "%s",
-             note->reason != NULL ? note->reason : "");
+    (void)snprintf(event.tenant, sizeof(event.tenant), "%s", meta->tenant);
+    (void)snprintf(event.name, sizeof(event.name), "%s", meta->name);
+    (void)snprintf(event.verb, sizeof(event.verb), "%s", note->verb);
+    (void)snprintf(event.reason, sizeof(event.reason), "%s",
+                   note->reason != NULL ? note->reason : "");
     event_ring_push(apply->state->events, &event);
 }
 
@@ -162,7 +162,7 @@ struct entry *apply_create(struct apply *apply, enum kind kind, void *take_objec
 
 static void format_count(uint64_t value, char text[NUMBER_TEXT_SIZE])
 {
-    snprintf(text, NUMBER_TEXT_SIZE, "%" PRIu64, value);
+    (void)snprintf(text, NUMBER_TEXT_SIZE, "%" PRIu64, value);
 }
 
 /* Sums may exceed what one VM can have. */
@@ -171,7 +171,7 @@ static void format_cpu(uint64_t mcpu, char text[NUMBER_TEXT_SIZE])
     if (mcpu <= UINT32_MAX) {
         format_mcpu((uint32_t)mcpu, text);
     } else {
-        snprintf(text, NUMBER_TEXT_SIZE, "%" PRIu64 "m", mcpu);
+        (void)snprintf(text, NUMBER_TEXT_SIZE, "%" PRIu64 "m", mcpu);
     }
 }
 
@@ -372,8 +372,8 @@ static bool answer_again(struct state *state,
         return true;
     }
     ret_result->code = BERTH_EREUSED;
-    snprintf(ret_result->text, sizeof(ret_result->text),
-             "the request id was used for another request: make a new one");
+    (void)snprintf(ret_result->text, sizeof(ret_result->text),
+                   "the request id was used for another request: make a new one");
     return true;
 }
 

@@ -224,10 +224,10 @@ static const char *check_network(const struct state *state, const struct network
     uint32_t prefix = cidr_prefix(cidr);
     if (cidr >> 40 != 0 || prefix < 8 || prefix > 29 ||
         (cidr_address(cidr) & (UINT32_MAX >> prefix)) != 0 ||
-        network->status.hosts.count > RECORD_LIST_MAX) {
+        network->status.hosts.count > NETWORK_HOSTS_MAX) {
         return "its cidr is out of range";
     }
-    uint32_t addresses[RECORD_LIST_MAX];
+    uint32_t addresses[NETWORK_HOSTS_MAX];
     for (uint32_t i = 0; i < network->status.hosts.count; i++) {
         const struct network_site *host = &network->status.hosts.items[i];
         if (state_entry(state, KIND_HOST, host->host) == NULL ||

@@ -22,7 +22,7 @@
 #include "scheduler/host_watch.h"
 #include "scheduler/overlay.h"
 
-#define PLACE_VMS_PER_HOST_MAX 1000 /* what a heartbeat and a host's orders can carry */
+#define PLACE_VMS_PER_HOST_MAX 500 /* what a host's orders can carry, a KiB each */
 #define PLACE_TEXT_SIZE        256
 
 struct place_request {

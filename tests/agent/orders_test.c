@@ -312,6 +312,48 @@ START_TEST(orders_pass_through_their_message)
 }
 END_TEST
 
+/* The whole of a network is told to each host in it, so the network must not outgrow the
+ * message; and a host that cannot be told is no reason to tell the others nothing. */
+START_TEST(a_network_with_all_its_addresses_given_away_fits_the_orders)
+{
+    const uint64_t cidr = ((uint64_t)0x0a800000 << 8) | 16;
+    uint64_t h2 = add_host("h2", 2);
+    struct command command;
+    command_init(&command, COMMAND_HOST_UPDATE);
+    command.body.host_update.host = h2;
+    command.body.host_update.status.memory_bytes = 1024 * GIB;
+    memset(command.body.host_update.status.public_key.bytes, 2, DIGEST_SIZE);
+    ck_assert_int_eq(send_command(&command), 0);
+    ck_assert_int_eq(put(KIND_NETWORK, make_network(DEFAULT_TENANT, "wide", cidr)), 0);
+    uint64_t wide = answer.uid;
+    ck_assert_int_eq(put(KIND_TEMPLATE, make_template(DEFAULT_TENANT, "far", "wide")), 0);
+    ck_assert_int_eq(network_host(wide, h1, 0x0a800002), 0);
+    ck_assert_int_eq(network_host(wide, h2, 0x0a800003), 0);
+    for (uint32_t i = 2; i < NETWORK_ADDRESSES_MAX; i++) {
+        char name[NAME_SIZE];
+        snprintf(name, sizeof(name), "a-virtual-machine-with-a-rather-long-name-%u", i);
+        ck_assert_int_eq(admit(DEFAULT_TENANT, name, "far", ""), 0);
+        ck_assert_int_eq(place(answer.uid, h2, 1,
+                               state_address_free(state, state_network(state, wide), 0)),
+                         0);
+    }
+
+    ck_assert_uint_eq(state_address_free(state, state_network(state, wide), 0), 0);
+    ck_assert_int_eq(admit(DEFAULT_TENANT, "one-more", "far", ""), 0);
+    ck_assert_int_eq(place(answer.uid, h2, 1, 0x0a80fff0), BERTH_EFULL);
+
+    ck_assert_int_lt(orders_ask(h2, NULL, NULL), 0);
+    orders_of(h1);
+    ck_assert_uint_eq(orders.networks.count, 2);
+    ck_assert_uint_eq(orders.networks.items[1].neighbours.count, NETWORK_ADDRESSES_MAX);
+    uint8_t *data = NULL;
+    size_t size = 0;
+    ck_assert_int_eq(message_encode(&msg_orders_record, &orders, &data, &size), 0);
+    free(data);
+    orders_done();
+}
+END_TEST
+
 int main(void)
 {
     TCase *tests;
@@ -330,5 +372,6 @@ int main(void)
     tcase_add_test(tests, the_hash_changes_with_what_the_host_should_do);
     tcase_add_test(tests, one_round_serves_every_host);
     tcase_add_test(tests, orders_pass_through_their_message);
+    tcase_add_test(tests, a_network_with_all_its_addresses_given_away_fits_the_orders);
     return test_main_run(suite);
 }
