@@ -1,0 +1,123 @@
+/* Goal: the network device and a real tap agree on headers and offloads. Method: a tap in
+ * a network namespace of our own, a packet socket on its other side. Skipped where no tap
+ * can be made. */
+#include "guest_driver.h"
+#include "support/test_main.h"
+#include "vmm/virtio_net.h"
+
+#include <check.h>
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
+#include <sched.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define HEADER VIRTIO_NET_HEADER_SIZE
+#define TX     1u
+#define ETHER  0x88b5u /* for experiments: nobody else talks it */
+
+static int tap = -1;
+static int wire = -1;
+
+/* A tap that is up, and a socket that sees its frames; negative where that is not
+ * allowed.
+ */
+static int tap_make(void)
+{
+    struct ifreq request = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
+    const int header_size = HEADER;
+    if (unshare(CLONE_NEWNET) < 0) {
+        return -1;
+    }
+    tap = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+    wire = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, htons(ETHER));
+    if (tap < 0 || wire < 0 || ioctl(tap, TUNSETIFF, &request) < 0 ||
+        ioctl(tap, TUNSETVNETHDRSZ, &header_size) < 0 ||
+        ioctl(wire, SIOCGIFINDEX, &request) < 0) {
+        return -1;
+    }
+    struct sockaddr_ll address = {.sll_family = AF_PACKET,
+                                  .sll_protocol = htons(ETHER),
+                                  .sll_ifindex = request.ifr_ifindex};
+    request.ifr_flags = IFF_UP;
+    return ioctl(wire, SIOCSIFFLAGS, &request) < 0
+               ? -1
+               : bind(wire, (struct sockaddr *)&address, sizeof(address));
+}
+
+static void frame_fill(uint8_t *frame, size_t size)
+{
+    memset(frame, 0xff, 6);
+    memset(frame + 6, 0x02, 6);
+    frame[12] = ETHER >> 8;
+    frame[13] = ETHER & 0xff;
+    for (size_t i = 14; i < size; i++) {
+        frame[i] = (uint8_t)i;
+    }
+}
+
+START_TEST(frames_pass_a_tap_whole_in_both_directions)
+{
+    const struct virtio_net_spec spec = {.mac = {2, 2, 2, 2, 2, 2}, .mtu = 1500};
+    struct guest guest;
+    struct virtio_device *device = NULL;
+    uint8_t packet[HEADER + 1000] = {0};
+    uint8_t got[2048];
+    guest_init(&guest);
+    ck_assert_int_eq(virtio_net_new(&guest.place, &spec, tap, &device, NULL), 0);
+    guest_attach(&guest, device);
+    guest_drive(&guest, VIRTIO_NET_F_MRG_RXBUF | VIRTIO_NET_F_CSUM |
+                            VIRTIO_NET_F_GUEST_CSUM | VIRTIO_NET_F_GUEST_TSO4);
+    frame_fill(packet + HEADER, 1000);
+
+    const uint64_t out = guest_put(&guest, packet, sizeof(packet));
+    guest_post(&guest, TX, &(struct guest_buffer){out, sizeof(packet), false}, 1);
+    guest_kick(&guest, TX);
+    (void)guest_wait(&guest, TX);
+    ck_assert_int_eq(recv(wire, got, sizeof(got), 0), 1000);
+    ck_assert_mem_eq(got, packet + HEADER, 1000);
+
+    /* The host's own stack talks on the link too: ours is the frame of our type. */
+    ck_assert_int_eq(send(wire, packet + HEADER, 1000, 0), 1000);
+    do {
+        const uint64_t in = guest_alloc(&guest, 2048);
+        guest_post(&guest, 0, &(struct guest_buffer){in, 2048, true}, 1);
+        guest_kick(&guest, 0);
+        const uint32_t size = guest_wait(&guest, 0);
+        ck_assert_int_eq(guest_memory_read(&guest.memory, in, got, size), 0);
+    } while (memcmp(got + HEADER, packet + HEADER, 14) != 0);
+    ck_assert_uint_eq(got[10], 1); /* one buffer */
+    ck_assert_mem_eq(got + HEADER, packet + HEADER, 1000);
+
+    /* A header that promises what the frame does not hold: refused, and life goes on. */
+    struct virtio_net_counters counters;
+    uint8_t bad[HEADER + 60] = {1, 1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
+    const uint64_t bad_at = guest_put(&guest, bad, sizeof(bad));
+    guest_post(&guest, TX, &(struct guest_buffer){bad_at, sizeof(bad), false}, 1);
+    guest_kick(&guest, TX);
+    (void)guest_wait(&guest, TX);
+    virtio_net_count(device, VIRTIO_NET_TRANSMIT, &counters);
+    ck_assert_uint_eq(counters.dropped, 1);
+    ck_assert_uint_eq(counters.packets, 1);
+    guest_fini(&guest);
+}
+END_TEST
+
+int main(void)
+{
+    if (tap_make() < 0) {
+        return test_main_skip("no tap can be made here");
+    }
+    Suite *suite = suite_create("virtio_net_tap");
+    TCase *tests = tcase_create("virtio_net_tap");
+    tcase_set_timeout(tests, 60);
+    tcase_add_test(tests, frames_pass_a_tap_whole_in_both_directions);
+    suite_add_tcase(suite, tests);
+    return test_main_run(suite);
+}
