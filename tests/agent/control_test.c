@@ -1,0 +1,241 @@
+/* Goal: what was answered is in the state, is told to who watches, and is there after a
+ * restart. Method: the real log with one voter, in a folder of the test's own. */
+#include "agent/control.h"
+#include "agent/identity.h"
+#include "agent/members.h"
+#include "support/temp_dir.h"
+#include "support/test_main.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static struct temp_dir dir;
+static uv_loop_t loop;
+static struct identity identity;
+static struct members members;
+static struct control *control;
+static bool leads;
+static unsigned changes;
+static char changed[64]; /* name of the last object that did */
+
+static struct {
+    unsigned count;
+    int code;
+    struct apply_result result;
+} answer;
+
+static void on_leadership(void *context, bool is_leader, uint64_t term)
+{
+    (void)context;
+    ck_assert(!is_leader || term > 0);
+    leads = is_leader;
+}
+
+static void on_change(void *context, const struct change *change)
+{
+    (void)context;
+    changes++;
+    (void)snprintf(changed, sizeof(changed), "%s", change->name);
+}
+
+static void on_restored(void *context)
+{
+    (void)context;
+}
+
+static void on_fatal(void *context, const struct err *why)
+{
+    (void)context;
+    ck_abort_msg("the log stopped: %s", why->text);
+}
+
+static int open_control(bool bootstrap, struct err *err)
+{
+    char *folder = temp_dir_path(&dir, "raft");
+    char address[64];
+    const struct control_events events = {.on_leadership = on_leadership,
+                                          .on_change = on_change,
+                                          .on_restored = on_restored,
+                                          .on_fatal = on_fatal};
+    uint32_t pid = (uint32_t)getpid(); /* tests run side by side */
+    (void)snprintf(address, sizeof(address), "127.%u.%u.9:17442", 1 + (pid >> 8 & 0x7f),
+                   pid & 0xff);
+    const struct control_config config = {
+        .loop = &loop,
+        .clock = clock_system(),
+        .folder = folder,
+        .raft_id = identity_raft_id(&identity.key),
+        .cluster_id = 7,
+        .address = address,
+        .secret_key = identity.secret.bytes,
+        .members = &members,
+    };
+    int r = control_open(&config, &events, bootstrap, &control, err);
+    free(folder);
+    return r;
+}
+
+static void turn_until(const bool *flag)
+{
+    while (!*flag) {
+        (void)uv_run(&loop, UV_RUN_ONCE);
+    }
+}
+
+static void lead(bool bootstrap)
+{
+    struct err err = {0};
+    int r = open_control(bootstrap, &err);
+    ck_assert_msg(r == 0, "%s", err.text);
+    turn_until(&leads);
+}
+
+static void note_closed(void *context)
+{
+    *(bool *)context = true;
+}
+
+static void close_control(void)
+{
+    bool closed = false;
+    control_close(control, true, note_closed, &closed);
+    turn_until(&closed);
+    control = NULL;
+    leads = false;
+}
+
+static void setup(void)
+{
+    struct err err = {0};
+    (void)signal(SIGPIPE, SIG_IGN);
+    memset(&answer, 0, sizeof(answer));
+    changes = 0;
+    temp_dir_init(&dir);
+    ck_assert_int_eq(uv_loop_init(&loop), 0);
+    int r = identity_open(dir.path, &identity, &err);
+    r = r < 0 ? r : members_open(dir.path, &members, &err);
+    ck_assert_msg(r == 0, "%s", err.text);
+}
+
+static void teardown(void)
+{
+    if (control != NULL) {
+        close_control();
+    }
+    (void)uv_run(&loop, UV_RUN_DEFAULT);
+    ck_assert_int_eq(uv_loop_close(&loop), 0);
+    members_fini(&members);
+    identity_fini(&identity);
+    temp_dir_fini(&dir);
+}
+
+static void take_answer(void *context, int code, const struct apply_result *result)
+{
+    (void)context;
+    answer.count++;
+    answer.code = code;
+    answer.result = result != NULL ? *result : (struct apply_result){0};
+}
+
+/* A host joins; the answer is waited for. */
+static void join(const char *name, uint8_t key)
+{
+    struct command command;
+    unsigned before = answer.count;
+    command_init(&command, COMMAND_HOST_JOIN);
+    (void)snprintf(command.subject, sizeof(command.subject), "system");
+    command.request_id[0] = key;
+    (void)snprintf(command.body.host_join.name, NAME_SIZE, "%s", name);
+    memset(command.body.host_join.status.public_key.bytes, key, DIGEST_SIZE);
+    command.body.host_join.status.cpu_mcpu = 1000;
+    command.body.host_join.status.memory_bytes = GIB;
+    ck_assert_int_eq(control_propose(control, &command, take_answer, NULL), 0);
+    command_fini(&command);
+    ck_assert_uint_eq(answer.count, before); /* never inside the call */
+    while (answer.count == before) {
+        (void)uv_run(&loop, UV_RUN_ONCE);
+    }
+}
+
+static void note_read(void *context, int code)
+{
+    ck_assert_int_eq(code, 0);
+    *(bool *)context = true;
+}
+
+START_TEST(what_was_answered_is_applied_and_told)
+{
+    bool read = false;
+    lead(true);
+
+    join("h1", 1);
+
+    ck_assert_int_eq(answer.code, 0);
+    ck_assert_int_eq(answer.result.code, 0);
+    ck_assert_ptr_nonnull(state_get(control_state(control), KIND_HOST, "", "h1"));
+    ck_assert_uint_eq(answer.result.revision, state_revision(control_state(control)));
+    ck_assert_uint_gt(changes, 0);
+    ck_assert_str_eq(changed, "h1");
+    ck_assert_int_eq(control_read(control, note_read, &read), 0);
+    turn_until(&read);
+}
+END_TEST
+
+START_TEST(a_refusal_by_the_state_is_an_answer_too)
+{
+    lead(true);
+    join("h1", 1);
+
+    join("h2", 2); /* the second host needs a token */
+
+    ck_assert_int_eq(answer.code, 0);
+    ck_assert_int_lt(answer.result.code, 0);
+    ck_assert_str_ne(answer.result.text, "");
+    ck_assert_ptr_null(state_get(control_state(control), KIND_HOST, "", "h2"));
+}
+END_TEST
+
+START_TEST(what_was_answered_is_there_after_a_restart)
+{
+    lead(true);
+    join("h1", 1);
+    uint64_t revision = state_revision(control_state(control));
+    close_control();
+
+    lead(false);
+
+    ck_assert_ptr_nonnull(state_get(control_state(control), KIND_HOST, "", "h1"));
+    ck_assert_uint_eq(state_revision(control_state(control)), revision);
+}
+END_TEST
+
+START_TEST(a_log_that_is_there_is_not_founded_again)
+{
+    struct err err = {0};
+    lead(true);
+    close_control();
+
+    ck_assert_int_lt(open_control(true, &err), 0);
+
+    ck_assert_str_ne(err.text, "");
+    control = NULL;
+    lead(false);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("control");
+    TCase *tests = tcase_create("control");
+    tcase_add_checked_fixture(tests, setup, teardown);
+    tcase_set_timeout(tests, 60);
+    tcase_add_test(tests, what_was_answered_is_applied_and_told);
+    tcase_add_test(tests, a_refusal_by_the_state_is_an_answer_too);
+    tcase_add_test(tests, what_was_answered_is_there_after_a_restart);
+    tcase_add_test(tests, a_log_that_is_there_is_not_founded_again);
+    suite_add_tcase(suite, tests);
+    return test_main_run(suite);
+}
