@@ -37,6 +37,7 @@ struct visiting {
     size_t waiting_size;
     size_t waiting_capacity;
     uint64_t sent; /* bytes of the answer */
+    bool refused;  /* data was not taken: say when there is room again */
     bool ended;    /* send END after what waits */
     bool over;     /* nothing is sent any more */
 };
@@ -313,6 +314,7 @@ static int sink_data(void *sink, const void *data, size_t size)
         return BERTH_ECLOSED;
     }
     if (visiting->waiting_size >= EXCHANGE_QUEUE_MAX) {
+        visiting->refused = true;
         return BERTH_EFULL;
     }
     if (visiting->waiting_size + size > visiting->waiting_capacity) {
@@ -479,6 +481,10 @@ static void on_pump(void *context)
         }
         if (visiting->over && visiting->exchange == NULL) {
             free(visiting);
+        } else if (visiting->refused && !visiting->over && !visiting->ended &&
+                   visiting->waiting_size < EXCHANGE_QUEUE_MAX / 2) {
+            visiting->refused = false;
+            exchange_room(visiting->exchange);
         }
     }
 }

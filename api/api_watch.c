@@ -2,12 +2,20 @@
  *
  * A watch begins with the objects as they are (since=0 or none) or after a revision, gets
  * every change that its subject may see, a bookmark every BOOKMARK_MS, and a reset when
- * the feed no longer reaches its place or when it was too slow; after a reset it begins
- * again with the objects as they are. There is never a silent gap.
+ * the feed no longer reaches its place; after a reset it begins again with the objects as
+ * they are. A slow reader holds up its own watch only: nothing more is rendered for it
+ * than its queue takes, and it goes on when there is room. There is never a silent gap.
+ *
+ * The listing is a list of names made at its start, sent piece by piece. Changes that
+ * come meanwhile are told at once, but for objects whose turn is still to come: those are
+ * sent as they are by then. So each object is told once, never an older state after a
+ * newer one, and the bookmark at the end is true. An event carries an id only where a
+ * watch could resume: not within a listing, and on the last event of a revision.
  */
 #include "api/api_handlers.h"
 #include "base/bytes.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/parse_number.h"
 #include "model/document.h"
 
@@ -19,7 +27,16 @@
 #define BOOKMARK_MS 15000
 #define WATCHES_MAX 512
 #define EVENT_MAX   (4u << 20)
-#define LIST_MAX    (256u << 20)
+#define LISTING_MAX (64u << 20) /* names of all objects a cell may hold */
+
+/* The objects whose turn is still to come: keys in order, by their place in one text. A
+ * key is {kind, tenant, 0, name, 0}. */
+struct listing {
+    uint8_t *keys;
+    uint32_t *places;
+    uint32_t count;
+    uint32_t next;
+};
 
 struct watch {
     struct list link;
@@ -29,8 +46,11 @@ struct watch {
     uint32_t kinds;       /* bit per kind */
     char tenant[NAME_SIZE];
     struct feed_cursor cursor;
-    bool listing;         /* the objects as they are come first */
-    uint64_t bookmark_ms; /* when the last thing was said */
+    bool listing_due;       /* the objects as they are come first */
+    bool reset_due;         /* and before them, a reset */
+    bool listing_on;        /* `listing` is under way */
+    struct listing listing; /* empty when not */
+    uint64_t bookmark_ms;   /* when the last thing was said */
 };
 
 struct api_watches {
@@ -39,11 +59,21 @@ struct api_watches {
     unsigned count;
 };
 
+static void listing_drop(struct watch *watch)
+{
+    free(watch->listing.keys);
+    free(watch->listing.places);
+    watch->listing = (struct listing){0};
+    watch->listing_on = false;
+}
+
 static void watch_free(struct watch *watch)
 {
     list_remove(&watch->link);
     watch->watches->count--;
+    listing_drop(watch);
     exchange_on_cancel(watch->exchange, NULL, NULL);
+    exchange_on_room(watch->exchange, NULL, NULL);
     exchange_unref(watch->exchange);
     free(watch);
 }
@@ -53,27 +83,62 @@ static void watch_cancelled(void *context)
     watch_free(context);
 }
 
+/* The client may come back and resume, here or elsewhere. */
+static void watch_end(struct watch *watch)
+{
+    exchange_end(watch->exchange);
+    watch_free(watch);
+}
+
+/* ---- events ---- */
+
+/* False when there was no room: nothing was said. */
 static bool
-send_event(struct watch *watch, const char *event, uint64_t revision, const char *data)
+send_event(struct watch *watch, const char *event, const char *id, const char *data)
 {
     struct bytes_writer writer;
     CLEANUP_FREE char *text = NULL;
     bytes_writer_init(&writer, EVENT_MAX);
-    bytes_write_format(&writer, "id: %llu\nevent: %s\ndata: %s\n\n",
-                       (unsigned long long)revision, event, data);
+    if (id != NULL) {
+        bytes_write_format(&writer, "id: %s\n", id);
+    }
+    bytes_write_format(&writer, "event: %s\ndata: %s\n\n", event, data);
+    if (bytes_writer_take_text(&writer, &text) < 0 ||
+        exchange_data(watch->exchange, text, strlen(text)) < 0) {
+        return false;
+    }
     watch->bookmark_ms = uv_now(watch->watches->api->loop);
-    return bytes_writer_take_text(&writer, &text) == 0 &&
-           exchange_data(watch->exchange, text, strlen(text)) == 0;
+    return true;
 }
 
-static bool send_reset(struct watch *watch)
+static bool send_bookmark(struct watch *watch, uint64_t revision)
 {
     char data[48];
-    const struct control_plane *control = watch->watches->api->control;
-    uint64_t revision = state_revision(control->state(control->context));
+    char id[24];
+    (void)snprintf(id, sizeof(id), "%llu", (unsigned long long)revision);
+    (void)snprintf(data, sizeof(data), "{\"revision\":%s}", id);
+    return send_event(watch, "bookmark", id, data);
+}
+
+/* Its id sends a client that is cut off before the bookmark back to the beginning. */
+static bool send_reset(struct watch *watch, const struct state *state)
+{
+    char data[48];
     (void)snprintf(data, sizeof(data), "{\"revision\":%llu}",
-                   (unsigned long long)revision);
-    return send_event(watch, "reset", revision, data);
+                   (unsigned long long)state_revision(state));
+    return send_event(watch, "reset", "0", data);
+}
+
+static bool send_put(struct watch *watch,
+                     const struct state *state,
+                     enum kind kind,
+                     const void *object,
+                     const char *id)
+{
+    json_t *document = object_document(&watch->view, state, kind, object, false);
+    CLEANUP_FREE char *text = document != NULL ? json_text(document) : NULL;
+    json_decref(document);
+    return text != NULL && send_event(watch, "put", id, text);
 }
 
 static bool wants(const struct watch *watch,
@@ -87,116 +152,195 @@ static bool wants(const struct watch *watch,
            subject_may(state, &watch->view.subject, ACCESS_READ, kind, tenant, name) == 0;
 }
 
-static bool send_put(struct watch *watch,
-                     const struct state *state,
-                     enum kind kind,
-                     const void *object,
-                     uint64_t revision)
+/* ---- the objects as they are ---- */
+
+struct key {
+    enum kind kind;
+    const char *tenant;
+    const char *name;
+};
+
+static struct key key_at(const struct listing *listing, uint32_t index)
 {
-    json_t *document = object_document(&watch->view, state, kind, object, false);
-    CLEANUP_FREE char *text = document != NULL ? json_text(document) : NULL;
-    json_decref(document);
-    return text != NULL && send_event(watch, "put", revision, text);
+    const char *at = (const char *)listing->keys + listing->places[index];
+    return (struct key){.kind = (enum kind)(uint8_t)at[0],
+                        .tenant = at + 1,
+                        .name = at + 1 + strlen(at + 1) + 1};
 }
 
-static void list_kind(struct watch *watch,
-                      const struct state *state,
-                      enum kind kind,
-                      struct bytes_writer *writer)
+static int key_compare(const struct key *a, const struct key *b)
 {
-    size_t cursor = 0;
-    const void *object;
-    while ((object = state_next(state, kind, &cursor)) != NULL) {
-        const struct metadata *meta = object_meta(object);
-        if (!wants(watch, state, kind, meta->tenant, meta->name)) {
-            continue;
+    int order = (int)a->kind - (int)b->kind;
+    order = order != 0 ? order : strcmp(a->tenant, b->tenant);
+    return order != 0 ? order : strcmp(a->name, b->name);
+}
+
+/* Its turn is still to come. */
+static bool listing_holds(const struct listing *listing, const struct key *wanted)
+{
+    uint32_t low = listing->next;
+    uint32_t high = listing->count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        struct key key = key_at(listing, middle);
+        int order = key_compare(&key, wanted);
+        if (order == 0) {
+            return true;
         }
-        json_t *document = object_document(&watch->view, state, kind, object, false);
-        CLEANUP_FREE char *text = document != NULL ? json_text(document) : NULL;
-        json_decref(document);
-        bytes_write_format(writer, "id: %llu\nevent: put\ndata: %s\n\n",
-                           (unsigned long long)state_revision(state),
-                           text != NULL ? text : "{}");
+        if (order < 0) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
     }
+    return false;
 }
 
-/* All objects as they are, then a bookmark: one revision, so nothing is missed in
- * between; and one piece, so that it fits whatever its size. */
-static bool send_list(struct watch *watch, const struct state *state)
+static int listing_add(const struct watch *watch,
+                       const struct state *state,
+                       enum kind kind,
+                       struct bytes_writer *keys,
+                       struct bytes_writer *places)
 {
-    struct bytes_writer writer;
-    CLEANUP_FREE uint8_t *data = NULL;
-    size_t size = 0;
-    unsigned long long revision = state_revision(state);
-    bytes_writer_init(&writer, LIST_MAX);
-    for (int kind = 1; kind < KIND_COUNT; kind++) {
-        list_kind(watch, state, (enum kind)kind, &writer);
+    CLEANUP_FREE const void **objects = NULL;
+    size_t count = 0;
+    const char *tenant = watch->tenant[0] != '\0' ? watch->tenant : NULL;
+    if ((watch->kinds & (UINT32_C(1) << kind)) == 0) {
+        return 0;
     }
-    bytes_write_format(&writer,
-                       "id: %llu\nevent: bookmark\ndata: {\"revision\":%llu}\n\n",
-                       revision, revision);
-    if (bytes_writer_take(&writer, &data, &size) < 0 ||
-        exchange_data(watch->exchange, data, size) < 0) {
+    int r = state_list(state, kind, tenant, &objects, &count);
+    for (size_t i = 0; r == 0 && i < count; i++) {
+        const struct metadata *meta = object_meta(objects[i]);
+        uint32_t place = (uint32_t)keys->size;
+        if (wants(watch, state, kind, meta->tenant, meta->name)) {
+            bytes_write_raw(places, &place, sizeof(place));
+            bytes_write_u8(keys, (uint8_t)kind);
+            bytes_write_raw(keys, meta->tenant, strlen(meta->tenant) + 1);
+            bytes_write_raw(keys, meta->name, strlen(meta->name) + 1);
+        }
+    }
+    return r;
+}
+
+static bool listing_begin(struct watch *watch, const struct state *state)
+{
+    struct bytes_writer keys;
+    struct bytes_writer places;
+    uint8_t *place_data = NULL;
+    size_t size = 0;
+    int r = 0;
+    bytes_writer_init(&keys, LISTING_MAX);
+    bytes_writer_init(&places, LISTING_MAX);
+    for (int kind = 1; kind < KIND_COUNT && r == 0; kind++) {
+        r = listing_add(watch, state, (enum kind)kind, &keys, &places);
+    }
+    listing_drop(watch);
+    if (r < 0 || keys.error != 0 || places.error != 0) {
+        bytes_writer_fini(&keys);
+        bytes_writer_fini(&places);
+        return false; /* out of memory: with the next tick, perhaps */
+    }
+    r = bytes_writer_take(&keys, &watch->listing.keys, &size);
+    r = r == 0 ? bytes_writer_take(&places, &place_data, &size) : r;
+    if (r < 0) {
+        bytes_writer_fini(&places);
+        listing_drop(watch);
         return false;
     }
-    watch->listing = false;
-    watch->cursor = feed_cursor_after(revision);
-    watch->bookmark_ms = uv_now(watch->watches->api->loop);
+    watch->listing.places = (uint32_t *)(void *)place_data;
+    watch->listing.count = (uint32_t)(size / sizeof(uint32_t));
+    watch->listing_on = true;
+    watch->listing_due = false;
+    watch->cursor = feed_cursor_after(state_revision(state));
     return true;
 }
 
-static bool
-send_entry(struct watch *watch, const struct state *state, const struct feed_entry *entry)
+/* Says as much of the listing as there is room for; true when it is through. */
+static bool listing_go_on(struct watch *watch, const struct state *state)
 {
-    if (!wants(watch, state, entry->kind, entry->tenant, entry->name)) {
-        return true;
+    struct listing *listing = &watch->listing;
+    for (; listing->next < listing->count; listing->next++) {
+        struct key key = key_at(listing, listing->next);
+        const void *object = state_get(state, key.kind, key.tenant, key.name);
+        if (object != NULL && wants(watch, state, key.kind, key.tenant, key.name) &&
+            !send_put(watch, state, key.kind, object, NULL)) {
+            return false;
+        }
     }
-    if (entry->deleted) {
-        CLEANUP_FREE char *text = NULL;
-        json_t *document = json_pack(
-            "{s:s, s:s, s:s, s:I}", "kind", kind_info(entry->kind)->name, "tenant",
-            entry->tenant, "name", entry->name, "revision", (json_int_t)entry->revision);
-        text = document != NULL ? json_text(document) : NULL;
-        json_decref(document);
-        return text != NULL && send_event(watch, "delete", entry->revision, text);
+    if (!send_bookmark(watch, state_revision(state))) {
+        return false;
     }
+    listing_drop(watch);
+    return true;
+}
+
+/* ---- changes ---- */
+
+/* Does the watch see another change of the same revision after this one? Each entry is
+ * passed over at most twice by a watch: here and by watch_feed. */
+static bool more_of_revision(const struct watch *watch,
+                             const struct state *state,
+                             const struct feed *feed,
+                             struct feed_cursor cursor)
+{
+    const uint64_t revision = cursor.revision;
+    const struct feed_entry *entry;
+    while ((entry = feed_next(feed, &cursor)) != NULL && entry->revision == revision) {
+        if (wants(watch, state, entry->kind, entry->tenant, entry->name)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool
+send_delete(struct watch *watch, const struct feed_entry *entry, const char *id)
+{
+    json_t *document = json_pack(
+        "{s:s, s:s, s:s, s:I}", "kind", kind_info(entry->kind)->name, "tenant",
+        entry->tenant, "name", entry->name, "revision", (json_int_t)entry->revision);
+    CLEANUP_FREE char *text = document != NULL ? json_text(document) : NULL;
+    json_decref(document);
+    return text != NULL && send_event(watch, "delete", id, text);
+}
+
+static bool send_entry(struct watch *watch,
+                       const struct state *state,
+                       const struct feed_entry *entry,
+                       const char *id)
+{
     struct bytes_reader reader;
     const struct record *record = kind_info(entry->kind)->record;
+    if (entry->deleted) {
+        return send_delete(watch, entry, id);
+    }
     void *object = object_new(entry->kind);
-    bytes_reader_init(&reader, entry->record, entry->record_size);
     if (object == NULL) {
         return false;
     }
+    bytes_reader_init(&reader, entry->record, entry->record_size);
     record_fini(record, object);
     bool sent = record_decode(record, &reader, object) == 0 &&
-                send_put(watch, state, entry->kind, object, entry->revision);
+                send_put(watch, state, entry->kind, object, id);
     object_free(entry->kind, object);
     return sent;
 }
 
-/* Says what there is to say; false when the reader is too slow (it gets a reset later).
- */
-static bool watch_pump(struct watch *watch)
+/* Says what is new; false when there was no room for all. */
+static bool
+watch_feed(struct watch *watch, const struct state *state, const struct feed *feed)
 {
-    const struct control_plane *control = watch->watches->api->control;
-    const struct state *state = control->state(control->context);
-    const struct feed *feed = control->feed(control->context);
-    if (state == NULL || feed == NULL) {
-        return true;
-    }
-    if (!watch->listing && !feed_reaches_cursor(feed, &watch->cursor)) {
-        if (!send_reset(watch)) {
-            return false;
-        }
-        watch->listing = true;
-    }
-    if (watch->listing) {
-        return send_list(watch, state);
-    }
     struct feed_cursor next = watch->cursor;
     const struct feed_entry *entry;
     while ((entry = feed_next(feed, &next)) != NULL) {
-        if (!send_entry(watch, state, entry)) {
+        char id[24];
+        const struct key key = {entry->kind, entry->tenant, entry->name};
+        bool told = wants(watch, state, key.kind, key.tenant, key.name) &&
+                    !listing_holds(&watch->listing, &key);
+        bool resumes =
+            told && !watch->listing_on && !more_of_revision(watch, state, feed, next);
+        (void)snprintf(id, sizeof(id), "%llu", (unsigned long long)entry->revision);
+        if (told && !send_entry(watch, state, entry, resumes ? id : NULL)) {
             return false;
         }
         watch->cursor = next;
@@ -204,21 +348,48 @@ static bool watch_pump(struct watch *watch)
     return true;
 }
 
-/* A reader that did not keep up is told to begin again, once it reads. */
-static void pump_or_reset(struct watch *watch)
+/* ---- the pump ---- */
+
+static bool begin_anew(struct watch *watch, const struct state *state)
 {
-    struct exchange *exchange = exchange_ref(watch->exchange);
-    if (!watch_pump(watch) && !exchange_ended(exchange) && watch->listing == false) {
-        watch->listing = true;
-        (void)send_reset(watch); /* no room: the list follows with the next tick anyway */
+    if (watch->reset_due && !send_reset(watch, state)) {
+        return false;
     }
-    exchange_unref(exchange);
+    watch->reset_due = false;
+    return listing_begin(watch, state);
+}
+
+/* Says what there is to say, as far as there is room; the rest follows when there is. */
+static void watch_pump(struct watch *watch)
+{
+    const struct control_plane *control = watch->watches->api->control;
+    const struct state *state = control->state(control->context);
+    const struct feed *feed = control->feed(control->context);
+    if (state == NULL || feed == NULL) {
+        return; /* the next tick ends it */
+    }
+    if (!watch->listing_due && !feed_reaches_cursor(feed, &watch->cursor)) {
+        listing_drop(watch);
+        watch->listing_due = true;
+        watch->reset_due = true;
+    }
+    if (watch->listing_due && !begin_anew(watch, state)) {
+        return;
+    }
+    if (watch_feed(watch, state, feed) && watch->listing_on) {
+        (void)listing_go_on(watch, state); /* what is left has its turn later */
+    }
+}
+
+static void watch_room(void *context)
+{
+    watch_pump(context);
 }
 
 void watches_feed_changed(struct api_watches *watches)
 {
     LIST_EACH_SAFE (item, &watches->list) {
-        pump_or_reset(LIST_ITEM(item, struct watch, link));
+        watch_pump(LIST_ITEM(item, struct watch, link));
     }
 }
 
@@ -226,8 +397,37 @@ void watches_reset(struct api_watches *watches)
 {
     LIST_EACH_SAFE (item, &watches->list) {
         struct watch *watch = LIST_ITEM(item, struct watch, link);
-        watch->listing = true;
-        (void)send_reset(watch); /* the list follows with the next tick */
+        listing_drop(watch);
+        watch->listing_due = true;
+        watch->reset_due = true;
+        watch_pump(watch);
+    }
+}
+
+/* Its token is still there and good, and this host still holds the state. */
+static bool watch_may_go_on(const struct watch *watch, const struct state *state)
+{
+    struct subject subject;
+    const struct exchange_request *request = exchange_request(watch->exchange);
+    return state != NULL &&
+           subject_authenticate(state, &request->credentials,
+                                clock_wall_ms(clock_system()), &subject) == 0;
+}
+
+/* Where it stands, when all until there has been said. A place that the log has not
+ * reached in all that time is of another log. */
+static void watch_bookmark(struct watch *watch, const struct state *state)
+{
+    const struct control_plane *control = watch->watches->api->control;
+    struct feed_cursor next = watch->cursor;
+    uint64_t revision = state_revision(state);
+    if (watch->cursor.revision > revision) {
+        watch->listing_due = true;
+        watch->reset_due = true;
+        watch_pump(watch);
+    } else if (!watch->listing_due && !watch->listing_on &&
+               feed_next(control->feed(control->context), &next) == NULL) {
+        (void)send_bookmark(watch, revision); /* no room: the next one */
     }
 }
 
@@ -238,15 +438,13 @@ void watches_tick(struct api_watches *watches)
     uint64_t now_ms = uv_now(watches->api->loop);
     LIST_EACH_SAFE (item, &watches->list) {
         struct watch *watch = LIST_ITEM(item, struct watch, link);
-        if (watch->listing) {
-            pump_or_reset(watch);
-        } else if (now_ms - watch->bookmark_ms >= BOOKMARK_MS && state != NULL) {
-            char data[48];
-            uint64_t revision = state_revision(state);
-            (void)snprintf(data, sizeof(data), "{\"revision\":%llu}",
-                           (unsigned long long)revision);
-            (void)send_event(watch, "bookmark", revision,
-                             data); /* too slow: the next one */
+        if (!watch_may_go_on(watch, state)) {
+            watch_end(watch);
+            continue;
+        }
+        watch_pump(watch);
+        if (now_ms - watch->bookmark_ms >= BOOKMARK_MS) {
+            watch_bookmark(watch, state);
         }
     }
 }
@@ -292,7 +490,6 @@ static int since_read(const struct api_call *call, uint64_t *ret_since, struct e
 
 void handle_watch(struct api_call *call, const struct state *state)
 {
-    static const char *const known[] = {"kinds", "tenant", "since", NULL};
     static const struct exchange_header headers[] = {{"Cache-Control", "no-store"}};
     struct api_watches *watches = call->api->watches;
     const char *tenant = query_get(&call->query, "tenant");
@@ -303,8 +500,7 @@ void handle_watch(struct api_call *call, const struct state *state)
         call_fail(call, BERTH_EFULL, "too many watches on this host");
         return;
     }
-    if (query_check(&call->query, known, &err) < 0 ||
-        kinds_read(query_get(&call->query, "kinds"), &watch->kinds, &err) < 0 ||
+    if (kinds_read(query_get(&call->query, "kinds"), &watch->kinds, &err) < 0 ||
         since_read(call, &since, &err) < 0) {
         free(watch);
         call_fail(call, BERTH_EINVALID, err.text);
@@ -317,14 +513,15 @@ void handle_watch(struct api_call *call, const struct state *state)
     watch->view.subject = call->subject;
     (void)snprintf(watch->tenant, sizeof(watch->tenant), "%s",
                    tenant != NULL ? tenant : "");
-    watch->listing = since == 0;
+    watch->listing_due = since == 0;
     watch->cursor = feed_cursor_after(since);
     list_push_back(&watches->list, &watch->link);
     watches->count++;
     exchange_head(call->exchange, 200, "text/event-stream", headers, 1);
     exchange_on_cancel(call->exchange, watch_cancelled, watch);
+    exchange_on_room(call->exchange, watch_room, watch);
     call_leave(call);
-    pump_or_reset(watch);
+    watch_pump(watch);
 }
 
 /* ---- life
@@ -348,8 +545,7 @@ struct api_watches *watches_free(struct api_watches *watches)
     }
     LIST_EACH_SAFE (item, &watches->list) {
         struct watch *watch = LIST_ITEM(item, struct watch, link);
-        exchange_end(watch->exchange);
-        watch_free(watch);
+        watch_end(watch);
     }
     free(watches);
     return NULL;

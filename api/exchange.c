@@ -27,6 +27,8 @@ struct exchange {
     void *cancel_context;
     void (*on_input)(void *context, const void *data, size_t size);
     void *input_context;
+    void (*on_room)(void *context);
+    void *room_context;
 };
 
 /* ---- life ---- */
@@ -105,6 +107,7 @@ void exchange_end(struct exchange *exchange)
     exchange->over = true;
     exchange->on_cancel = NULL;
     exchange->on_input = NULL;
+    exchange->on_room = NULL;
     exchange->ops->end(exchange->sink);
 }
 
@@ -136,6 +139,12 @@ void exchange_on_input(struct exchange *exchange,
     exchange->input_context = context;
 }
 
+void exchange_on_room(struct exchange *exchange, void (*fn)(void *context), void *context)
+{
+    exchange->on_room = exchange->over ? NULL : fn;
+    exchange->room_context = context;
+}
+
 void exchange_cancel(struct exchange *exchange)
 {
     if (exchange->over) {
@@ -146,6 +155,7 @@ void exchange_cancel(struct exchange *exchange)
     exchange->over = true;
     exchange->on_cancel = NULL;
     exchange->on_input = NULL;
+    exchange->on_room = NULL;
     if (told != NULL) {
         told(exchange->cancel_context);
     }
@@ -159,6 +169,16 @@ void exchange_input(struct exchange *exchange, const void *data, size_t size)
     }
     exchange_ref(exchange);
     exchange->on_input(exchange->input_context, data, size);
+    exchange_unref(exchange);
+}
+
+void exchange_room(struct exchange *exchange)
+{
+    if (exchange->on_room == NULL) {
+        return;
+    }
+    exchange_ref(exchange);
+    exchange->on_room(exchange->room_context);
     exchange_unref(exchange);
 }
 

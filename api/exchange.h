@@ -7,11 +7,12 @@
  * stay open; data may also flow upwards (console input) through `input`. Back-pressure:
  * a sink takes data whenever fewer than EXCHANGE_QUEUE_MAX bytes wait in it, so one large
  * piece always fits; an answer that is no stream may grow to EXCHANGE_ANSWER_MAX. Beyond,
- * exchange_data returns BERTH_EFULL; the writer decides (a watch waits and, when the feed
- * has moved on, sends reset; a console drops to the newest bytes). Lifetime: reference
- * counted on the loop thread; whoever works on the answer holds a reference. The client
- * going away calls on_cancel once, after which answers are swallowed. Threads: the
- * loop's. Errors: BERTH_EFULL, BERTH_ECLOSED, BERTH_EPROTO (decode), -ENOMEM.
+ * exchange_data returns BERTH_EFULL; the writer decides (a watch waits for on_room and,
+ * when the feed has moved on, sends reset; a console drops to the newest bytes).
+ * Lifetime: reference counted on the loop thread; whoever works on the answer holds a
+ * reference. The client going away calls on_cancel once, after which answers are
+ * swallowed. Threads: the loop's. Errors: BERTH_EFULL, BERTH_ECLOSED, BERTH_EPROTO
+ * (decode), -ENOMEM.
  */
 #pragma once
 
@@ -102,10 +103,16 @@ void exchange_on_cancel(struct exchange *exchange,
 void exchange_on_input(struct exchange *exchange,
                        void (*fn)(void *context, const void *data, size_t size),
                        void *context);
+/* By the handler: told when a transport that had refused data (BERTH_EFULL) takes some
+ * again. A transport may forget to, so look again now and then. NULL takes it back. */
+void exchange_on_room(struct exchange *exchange,
+                      void (*fn)(void *context),
+                      void *context);
 /* By the transport. Cancel tells the handler (which may drop its reference then); the
  * transport's own reference stays its own to drop. Harmless after end. */
 void exchange_cancel(struct exchange *exchange);
 void exchange_input(struct exchange *exchange, const void *data, size_t size);
+void exchange_room(struct exchange *exchange);
 
 /* Request as bytes for the mesh and back (bounded; BERTH_EPROTO, with *ret_request
  * zeroed). */

@@ -9,6 +9,7 @@
 #include "base/random.h"
 
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,10 +27,8 @@ struct http_request {
     bool local;
     bool suspended;
     bool queued;                     /* the response is with MHD */
-    bool refused_early;              /* answered before the body was read */
     struct exchange_request request; /* until the exchange takes it */
     struct bytes_writer body;
-    bool too_large;
     struct exchange *exchange; /* a reference of ours */
     struct http_tunnel *tunnel;
     /* the answer */
@@ -45,12 +44,15 @@ struct http_request {
     unsigned header_count;
     uint8_t *waiting;
     size_t waiting_size;
+    size_t waiting_capacity;
     size_t waiting_at; /* taken by MHD so far */
+    bool crowded;      /* data was refused: say when there is room again */
     /* an upload */
     void *blob;
     bool is_upload;
     struct problem_note {
-        int code;
+        int code;   /* 0: none */
+        int status; /* 0: of the code */
         char text[256];
     } fault;
 };
@@ -124,6 +126,7 @@ static int sink_data(void *sink, const void *data, size_t size)
         return BERTH_ECLOSED;
     }
     if (left >= EXCHANGE_QUEUE_MAX) {
+        request->crowded = true;
         return BERTH_EFULL;
     }
     if (request->waiting_at > 0) {
@@ -131,15 +134,17 @@ static int sink_data(void *sink, const void *data, size_t size)
         request->waiting_at = 0;
         request->waiting_size = left;
     }
-    uint8_t *waiting = realloc(request->waiting, left + size + 1);
-    if (waiting == NULL) {
-        return -ENOMEM;
+    if (left + size > request->waiting_capacity) {
+        size_t capacity = left + size + left / 2;
+        uint8_t *waiting = realloc(request->waiting, capacity);
+        if (waiting == NULL) {
+            return -ENOMEM;
+        }
+        request->waiting = waiting;
+        request->waiting_capacity = capacity;
     }
-    request->waiting = waiting;
-    if (size > 0) {
-        memcpy(waiting + left, data, size);
-        request->waiting_size = left + size;
-    }
+    memcpy(request->waiting + left, data, size);
+    request->waiting_size = left + size;
     resume(request);
     return 0;
 }
@@ -178,6 +183,10 @@ static ssize_t stream_give(void *context, uint64_t at, char *data, size_t size)
     if (piece > 0) {
         memcpy(data, request->waiting + request->waiting_at, piece);
         request->waiting_at += piece;
+        if (request->crowded && left - piece < EXCHANGE_QUEUE_MAX / 2) {
+            request->crowded = false;
+            exchange_room(request->exchange);
+        }
         return (ssize_t)piece;
     }
     if (request->ended) {
@@ -283,14 +292,103 @@ static enum MHD_Result answer(struct http_request *request)
     return r;
 }
 
+/* ---- connections
+ * ------------------------------------------------------------------------------------ */
+
+void http_connection_notify(void *context,
+                            struct MHD_Connection *connection,
+                            void **ret_socket_context,
+                            enum MHD_ConnectionNotificationCode code)
+{
+    struct http_context *shared = context;
+    struct http_connection *place = *ret_socket_context;
+    if (code == MHD_CONNECTION_NOTIFY_STARTED) {
+        const union MHD_ConnectionInfo *info =
+            MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+        place = calloc(1, sizeof(*place));
+        if (place != NULL && info != NULL) { /* without one it is not watched */
+            place->fd = info->connect_fd;
+            place->since_ms = uv_now(shared->loop);
+            list_push_back(&shared->connections, &place->link);
+        }
+        *ret_socket_context = place;
+    } else if (place != NULL) {
+        list_remove(&place->link);
+        free(place);
+        *ret_socket_context = NULL;
+    }
+}
+
+/* A request is whole, or none is under way. */
+static void
+set_busy(const struct http_context *context, struct MHD_Connection *connection, bool busy)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    struct http_connection *place = info != NULL ? info->socket_context : NULL;
+    if (place != NULL) {
+        place->busy = busy;
+        place->since_ms = uv_now(context->loop);
+    }
+}
+
+void http_connections_sweep(struct http_context *context, uint64_t request_ms)
+{
+    uint64_t now_ms = uv_now(context->loop);
+    LIST_EACH (item, &context->connections) {
+        struct http_connection *place = LIST_ITEM(item, struct http_connection, link);
+        if (!place->busy && now_ms - place->since_ms > request_ms) {
+            (void)shutdown(place->fd, SHUT_RDWR); /* MHD notices and closes it */
+        }
+    }
+}
+
+size_t http_unescape(void *context, struct MHD_Connection *connection, char *text)
+{
+    char *to = text;
+    (void)context;
+    (void)connection;
+    for (const char *from = text; *from != '\0'; from++, to++) {
+        uint8_t byte = 0;
+        char pair[3] = {from[1], from[1] != '\0' ? from[2] : '\0', '\0'};
+        *to = *from;
+        if (*from == '%' && hex_parse(pair, &byte, 1) == 0 && byte != 0) {
+            *to = (char)byte;
+            from += 2;
+        }
+    }
+    *to = '\0';
+    return (size_t)(to - text);
+}
+
 /* ---- taking the request apart
  * ------------------------------------------------------------------------------ */
 
-static char *
-header_copy(struct MHD_Connection *connection, const char *name, size_t size_max)
+__attribute__((format(printf, 4, 5))) static void
+fault_set(struct http_request *request, int code, int status, const char *format, ...)
 {
-    const char *value = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, name);
-    return value != NULL ? strndup(value, size_max) : NULL;
+    va_list arguments;
+    if (request->fault.code != 0) {
+        return; /* the first one counts */
+    }
+    request->fault.code = code;
+    request->fault.status = status;
+    va_start(arguments, format);
+    (void)vsnprintf(request->fault.text, sizeof(request->fault.text), format, arguments);
+    va_end(arguments);
+}
+
+/* A header that is longer than any of its kind is a fault, never a shorter one. */
+static char *header_copy(struct http_request *request, const char *name, size_t size_max)
+{
+    const char *value =
+        MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND, name);
+    if (value != NULL && (value[0] == '\0' || strlen(value) > size_max)) {
+        fault_set(request, BERTH_EINVALID, 400, "%s: wanted 1 to %zu bytes", name,
+                  size_max);
+        return NULL;
+    }
+    return value != NULL ? strdup(value) : NULL;
 }
 
 /* The raw query, put together again: MHD has split and decoded it. */
@@ -354,16 +452,25 @@ static int request_fill(struct http_request *request, const char *url, const cha
         MHD_lookup_connection_value(connection, MHD_HEADER_KIND, "Upgrade");
     (void)snprintf(fill->method, sizeof(fill->method), "%s", method);
     fill->path = strndup(url, EXCHANGE_PATH_MAX);
-    bytes_writer_init(&query, 8192);
+    bytes_writer_init(&query, EXCHANGE_QUERY_MAX);
     (void)MHD_get_connection_values(connection, MHD_GET_ARGUMENT_KIND, query_add, &query);
-    if (bytes_writer_take_text(&query, &fill->query) < 0) {
-        return BERTH_ETOOLARGE;
+    if (strlen(url) > EXCHANGE_PATH_MAX || query.error != 0) {
+        fault_set(request, BERTH_ETOOLARGE, 414,
+                  "a path has at most %d bytes, a query %d", EXCHANGE_PATH_MAX,
+                  EXCHANGE_QUERY_MAX);
     }
-    fill->if_match = header_copy(connection, "If-Match", 128);
-    fill->if_none_match = header_copy(connection, "If-None-Match", 128);
-    fill->idempotency_key = header_copy(connection, "Idempotency-Key", 128);
-    fill->last_event_id = header_copy(connection, "Last-Event-ID", 64);
-    fill->request_id = header_copy(connection, "X-Request-Id", 64);
+    if (query.error != 0) {
+        bytes_writer_fini(&query);
+        bytes_writer_init(&query, EXCHANGE_QUERY_MAX);
+    }
+    if (bytes_writer_take_text(&query, &fill->query) < 0) {
+        return -ENOMEM;
+    }
+    fill->if_match = header_copy(request, "If-Match", 128);
+    fill->if_none_match = header_copy(request, "If-None-Match", 128);
+    fill->idempotency_key = header_copy(request, "Idempotency-Key", 128);
+    fill->last_event_id = header_copy(request, "Last-Event-ID", 64);
+    fill->request_id = header_copy(request, "X-Request-Id", 64);
     if (fill->request_id == NULL) {
         uint8_t random[8];
         char hex[2 * sizeof(random) + 1];
@@ -421,12 +528,6 @@ static bool is_upload(const struct http_request *request)
            strstr(request->request.query, "url=") == NULL;
 }
 
-static void upload_fault(struct http_request *request, int code, const char *text)
-{
-    request->fault.code = code;
-    (void)snprintf(request->fault.text, sizeof(request->fault.text), "%s", text);
-}
-
 /* Root on the host may; whoever shows a token is judged where the state is. */
 static void upload_begin(struct http_request *request)
 {
@@ -440,20 +541,20 @@ static void upload_begin(struct http_request *request)
     int r = subject_check_upload(control->state(control->context), credentials,
                                  clock_wall_ms(clock_system()));
     if (r < 0) {
-        upload_fault(request, r,
-                     r == BERTH_ENOTLEADER ? "this host cannot judge tokens: upload "
-                                             "through one of the voters"
-                                           : err_sentence(r));
+        fault_set(request, r, 0, "%s",
+                  r == BERTH_ENOTLEADER
+                      ? "this host cannot judge tokens: upload through one of the voters"
+                      : err_sentence(r));
         return;
     }
     if (wanted != NULL && digest_parse(wanted, &digest) < 0) {
-        upload_fault(request, BERTH_EINVALID, "Berth-Sha256: expected 64 hex digits");
+        fault_set(request, BERTH_EINVALID, 0, "Berth-Sha256: expected 64 hex digits");
         return;
     }
     request->blob =
         control->blob_begin(control->context, wanted != NULL ? &digest : NULL, &err);
     if (request->blob == NULL) {
-        upload_fault(request, err.code, err.text);
+        fault_set(request, err.code, 0, "%s", err.text);
     }
 }
 
@@ -465,7 +566,7 @@ static void upload_take(struct http_request *request, const char *data, size_t s
         return; /* the fault is told at the end of the body, which clients want to send */
     }
     if (control->blob_write(control->context, request->blob, data, size, &err) < 0) {
-        upload_fault(request, err.code, err.text);
+        fault_set(request, err.code, 0, "%s", err.text);
         control->blob_end(control->context, request->blob, true, NULL, NULL);
         request->blob = NULL;
     }
@@ -498,12 +599,6 @@ static void upload_done(void *context,
 static void upload_end(struct http_request *request)
 {
     const struct control_plane *control = request->context->control;
-    if (request->blob == NULL) {
-        const struct problem problem = {.code = request->fault.code,
-                                        .detail = request->fault.text};
-        problem_answer(request->exchange, &problem, 0);
-        return;
-    }
     control->blob_end(control->context, request->blob, false, upload_done,
                       exchange_ref(request->exchange));
     request->blob = NULL;
@@ -515,9 +610,10 @@ static void upload_end(struct http_request *request)
 
 static void dispatch(struct http_request *request)
 {
-    if (request->too_large) {
-        const struct problem problem = {.code = BERTH_ETOOLARGE,
-                                        .detail = "the body is larger than 4 MiB"};
+    if (request->fault.code != 0) {
+        const struct problem problem = {.code = request->fault.code,
+                                        .status = request->fault.status,
+                                        .detail = request->fault.text};
         problem_answer(request->exchange, &problem, 0);
     } else if (request->is_upload) {
         upload_end(request);
@@ -531,7 +627,8 @@ static enum MHD_Result body_done(struct http_request *request)
     size_t size = 0;
     if (request->exchange == NULL) {
         if (request->body.error != 0) {
-            request->too_large = true;
+            fault_set(request, BERTH_ETOOLARGE, 0, "the body is larger than %d KiB",
+                      EXCHANGE_BODY_MAX / 1024);
             bytes_writer_fini(&request->body);
         } else if (bytes_writer_take(&request->body, &request->request.body, &size) ==
                    0) {
@@ -540,6 +637,7 @@ static enum MHD_Result body_done(struct http_request *request)
         if (!exchange_begin(request)) {
             return MHD_NO;
         }
+        set_busy(request->context, request->connection, true);
         dispatch(request);
     }
     if (request->has_head) {
@@ -563,7 +661,8 @@ static enum MHD_Result handle(struct http_context *context,
     if (request == NULL) {
         request = request_new(context, connection, url, method, local);
         *ret_request = request;
-        if (request != NULL && is_upload(request)) {
+        if (request != NULL && request->fault.code == 0 && is_upload(request)) {
+            set_busy(context, connection, true); /* may take as long as it moves */
             upload_begin(request);
         }
         return request != NULL ? MHD_YES : MHD_NO;
@@ -613,9 +712,9 @@ void http_request_completed(void *context,
 {
     struct http_request *request = *ret_request;
     const struct http_context *shared = context;
-    (void)connection;
     (void)code;
     *ret_request = NULL;
+    set_busy(shared, connection, false);
     if (request == NULL) {
         return;
     }
@@ -652,6 +751,7 @@ void http_context_init(struct http_context *context,
                                      .wake = wake,
                                      .wake_context = wake_context};
     list_init(&context->requests);
+    list_init(&context->connections);
 }
 
 void http_context_fini(struct http_context *context)

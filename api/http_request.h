@@ -23,6 +23,15 @@ struct http_context {
     void (*wake)(void *context); /* MHD should run soon */
     void *wake_context;
     struct list requests;
+    struct list connections;
+};
+
+/* One client's connection, between requests or with one. */
+struct http_connection {
+    struct list link;
+    int fd;            /* MHD's */
+    uint64_t since_ms; /* when it came, or its last request began or ended */
+    bool busy;         /* a whole request is being answered, or an upload comes in */
 };
 
 void http_context_init(struct http_context *context,
@@ -34,6 +43,18 @@ void http_context_init(struct http_context *context,
 /* Cancels all exchanges and resumes all connections, so that their daemons can be
  * stopped. */
 void http_context_fini(struct http_context *context);
+
+/* MHD's NOTIFY_CONNECTION. */
+void http_connection_notify(void *context,
+                            struct MHD_Connection *connection,
+                            void **ret_socket_context,
+                            enum MHD_ConnectionNotificationCode code);
+/* Ends connections that have not come to a whole request for so long: whoever sends a
+ * byte now and then holds a place no longer than whoever sends nothing. */
+void http_connections_sweep(struct http_context *context, uint64_t request_ms);
+/* MHD's unescaping, but %00 and what is no %XX stay as they are: a text never ends early.
+ */
+size_t http_unescape(void *context, struct MHD_Connection *connection, char *text);
 
 enum MHD_Result http_request_local(void *context,
                                    struct MHD_Connection *connection,

@@ -24,6 +24,7 @@
 
 #define LISTEN_BACKLOG    128
 #define CONNECTION_MEMORY 65536 /* request head and MHD's buffers, per connection */
+#define SWEEPS            4     /* looks per time that a request may take to come in */
 
 /* One of the two daemons, driven by the loop. */
 struct listener {
@@ -42,6 +43,8 @@ struct http_server {
     struct listener local;
     struct listener remote;
     struct loop_post *run; /* something was resumed: let MHD look */
+    struct loop_timer *sweep;
+    uint64_t request_ms;
     char *socket_path;
     bool closing;
 };
@@ -84,6 +87,12 @@ static void on_run(void *context)
     struct http_server *server = context;
     run(&server->local);
     run(&server->remote);
+}
+
+static void on_sweep(void *context)
+{
+    struct http_server *server = context;
+    http_connections_sweep(&server->context, server->request_ms);
 }
 
 static void server_wake(void *context)
@@ -180,7 +189,9 @@ static int tcp_listen(const char *text, struct err *err)
         (unsigned int)HTTP_CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT,              \
         (unsigned int)HTTP_IDLE_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT,                  \
         (size_t)CONNECTION_MEMORY, MHD_OPTION_NOTIFY_COMPLETED, http_request_completed, \
-        &server->context, MHD_OPTION_EXTERNAL_LOGGER, mhd_log, NULL
+        &server->context, MHD_OPTION_NOTIFY_CONNECTION, http_connection_notify,         \
+        &server->context, MHD_OPTION_UNESCAPE_CALLBACK, http_unescape, NULL,            \
+        MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_EXTERNAL_LOGGER, mhd_log, NULL
 
 static int local_start(struct http_server *server,
                        const struct http_server_config *config,
@@ -242,7 +253,11 @@ int http_server_open(uv_loop_t *loop,
     http_context_init(&server->context, loop, api, control, server_wake, server);
     server->socket_path = strdup(config->socket_path);
     server->run = loop_post_new(loop, on_run, server);
-    int r = server->run == NULL || server->socket_path == NULL
+    server->request_ms =
+        config->request_ms != 0 ? config->request_ms : HTTP_IDLE_S * 1000;
+    server->sweep = loop_timer_new(loop, server->request_ms / SWEEPS,
+                                   server->request_ms / SWEEPS, on_sweep, server);
+    int r = server->run == NULL || server->sweep == NULL || server->socket_path == NULL
                 ? err_sys(err, -ENOMEM, "open the API")
                 : local_start(server, config, err);
     if (r == 0 && config->listen_address != NULL) {
@@ -302,6 +317,7 @@ void http_server_close(struct http_server *server)
     listener_close(&server->local);
     listener_close(&server->remote);
     server->run = loop_post_close(server->run);
+    server->sweep = loop_timer_close(server->sweep);
     if (server->socket_path != NULL) {
         (void)unlink(server->socket_path); /* tidy; a stale one is replaced anyway */
     }

@@ -4,7 +4,8 @@
  * Shapes: one struct http_server serves both listeners and makes an exchange
  * (api/exchange.h) of each request. Peers on the UNIX socket are root by SO_PEERCRED,
  * others need a bearer token. Limits: HTTP_CONNECTIONS_MAX, HTTP_CONNECTIONS_PER_ADDRESS,
- * HTTP_IDLE_S, EXCHANGE_BODY_MAX (blobs stream). Threads: the loop's; libmicrohttpd runs
+ * HTTP_IDLE_S from one request's end to the next one's, EXCHANGE_BODY_MAX (blobs stream).
+ * Threads: the loop's; libmicrohttpd runs
  * in external epoll mode. Errors: -errno, BERTH_EINVALID with text.
  */
 #pragma once
@@ -25,6 +26,7 @@ struct http_server_config {
     const char *listen_address; /* "ip:port" for TLS, or NULL for none */
     const char *key_pem;        /* TLS key and certificate texts */
     const char *certificate_pem;
+    uint32_t request_ms; /* for a whole request to come in; 0: HTTP_IDLE_S */
 };
 
 /* Starts listening. Config is borrowed for the call. */

@@ -1,0 +1,378 @@
+/* Goal: whatever bytes a client sends, it gets an answer that says what is wrong, or
+ * loses its connection, and nobody else notices. Method: raw bytes on the real server's
+ * socket; after each ill treatment another client is served. */
+#include "http_fixture.h"
+
+#define OBJECT                                                                 \
+    "{\"apiVersion\":\"berth/v1\",\"kind\":\"Tenant\",\"metadata\":{\"name\":" \
+    "\"shop\"}}"
+
+static void assert_still_serves(void)
+{
+    ck_assert_int_eq(get("/healthz"), 200);
+    ck_assert_str_eq(said("status"), "ok");
+}
+
+START_TEST(an_answer_has_its_length_type_and_request_id)
+{
+    ck_assert_int_eq(ask("GET", "/v1/tenants", "X-Request-Id: my-7\r\n", NULL), 200);
+
+    ck_assert_str_eq(header("Content-Type"), "application/json");
+    ck_assert_uint_eq(strtoul(header("Content-Length"), NULL, 10), reply.size);
+    ck_assert_str_eq(header("X-Request-Id"), "my-7");
+    ck_assert_str_eq(header("X-Content-Type-Options"), "nosniff");
+    ck_assert_int_eq(reply.body[reply.size - 1], '\n');
+}
+END_TEST
+
+START_TEST(a_request_without_an_id_gets_a_new_one_each_time)
+{
+    char first[64];
+    (void)get("/v1/nowhere");
+    snprintf(first, sizeof(first), "%s", said("requestId"));
+    (void)get("/v1/nowhere");
+
+    ck_assert_uint_eq(strlen(first), 16);
+    ck_assert_str_ne(first, said("requestId"));
+    ck_assert_str_eq(header("X-Request-Id"), said("requestId"));
+}
+END_TEST
+
+START_TEST(pipelined_requests_are_answered_in_their_order)
+{
+    int fd = connect_local();
+    ck_assert(say(
+        fd,
+        "GET /v1/hosts/h1 HTTP/1.1\r\nHost: x\r\n\r\n"
+        "PUT /v1/tenants/shop HTTP/1.1\r\nHost: x\r\nContent-Length: 68\r\n\r\n" OBJECT
+        "GET /v1/tenants/shop HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"));
+    char *text = hear(fd, NULL);
+    const char *host = strstr(text, "\"kind\":\"Host\"");
+    const char *put = host != NULL ? strstr(host, "\"kind\":\"Tenant\"") : NULL;
+    const char *got = put != NULL ? strstr(put + 1, "\"kind\":\"Tenant\"") : NULL;
+
+    ck_assert_msg(got != NULL, "%s", text);
+    free(text);
+    (void)close(fd);
+}
+END_TEST
+
+START_TEST(a_client_that_closes_its_side_is_still_answered)
+{
+    int fd = connect_local();
+    ck_assert(
+        say(fd, "GET /v1/hosts/h1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"));
+    ck_assert_int_eq(shutdown(fd, SHUT_WR), 0);
+    char *text = hear(fd, NULL);
+
+    ck_assert_contains(text, "HTTP/1.1 200");
+    ck_assert_contains(text, "\"h1\"");
+    free(text);
+    (void)close(fd);
+}
+END_TEST
+
+START_TEST(a_client_that_leaves_in_the_middle_leaves_nothing_behind)
+{
+    static const char *const beginnings[] = {
+        "G",
+        "GET /v1/hosts HTTP/1.1\r\nHost:",
+        "GET /v1/hosts HTTP/1.1\r\nHost: x\r\n\r\n",
+        "PUT /v1/tenants/shop HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{\"api",
+        "POST /v1/blobs HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\nabc",
+        "GET /v1/watch HTTP/1.1\r\nHost: x\r\n\r\n",
+    };
+    for (size_t i = 0; i < sizeof(beginnings) / sizeof(beginnings[0]); i++) {
+        int fd = connect_local();
+        ck_assert(say(fd, beginnings[i]));
+        (void)close(fd);
+    }
+    assert_still_serves();
+    ck_assert_int_eq(get("/v1/tenants/shop"), 404);
+}
+END_TEST
+
+/* MHD itself refuses these, before there is a request of ours. */
+static const struct refusal {
+    const char *what;
+    const char *bytes;
+    int status_low; /* any status from here below 500, or the connection just ends */
+} refusals[] = {
+    {"no HTTP at all", "\x16\x03\x01\x02 \x01\xfc\x03\x03\r\n\r\n", 400},
+    {"no version", "GET /healthz\r\n\r\n", 400},
+    {"another protocol", "GET /healthz SMTP/1.1\r\nHost: x\r\n\r\n", 400},
+    {"a header without a colon", "GET /healthz HTTP/1.1\r\nHost: x\r\nbroken\r\n\r\n",
+     400},
+    {"no host", "GET /healthz HTTP/1.1\r\n\r\n", 400},
+    {"a length that is none",
+     "PUT /v1/tenants/shop HTTP/1.1\r\nHost: x\r\nContent-Length: 6x7\r\n\r\n" OBJECT,
+     400},
+    {"a negative length",
+     "PUT /v1/tenants/shop HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n" OBJECT,
+     400},
+    {"a chunk size that is none",
+     "PUT /v1/tenants/shop HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+     "zz\r\n" OBJECT "\r\n0\r\n\r\n",
+     400},
+    {"a chunk that does not end",
+     "PUT /v1/tenants/shop HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+     "5\r\n" OBJECT "\r\n0\r\n\r\n",
+     400},
+};
+
+START_TEST(malformed_bytes_are_refused)
+{
+    int fd = connect_local();
+    (void)say(fd, refusals[_i].bytes);
+    (void)shutdown(fd, SHUT_WR);
+    char *text = hear(fd, NULL);
+
+    if (text[0] != '\0') {
+        reply_take(text);
+        ck_assert_msg(reply.status >= refusals[_i].status_low && reply.status < 500,
+                      "%s: %s", refusals[_i].what, text);
+    }
+    free(text);
+    (void)close(fd);
+    assert_still_serves();
+    ck_assert_int_eq(get("/v1/tenants/shop"), 404); /* nothing of it was done */
+}
+END_TEST
+
+START_TEST(a_chunked_body_is_put_together)
+{
+    ask_raw("PUT /v1/tenants/shop HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+            "Transfer-Encoding: chunked\r\n\r\n"
+            "21\r\n{\"apiVersion\":\"berth/v1\",\"kind\":\"\r\n"
+            "23\r\nTenant\",\"metadata\":{\"name\":\"shop\"}}\r\n0\r\n\r\n");
+
+    ck_assert_int_eq(reply.status, 200);
+    ck_assert_int_eq(get("/v1/tenants/shop"), 200);
+}
+END_TEST
+
+START_TEST(headers_beyond_the_connections_memory_are_refused)
+{
+    size_t size = 200000;
+    char *large = malloc(size);
+    memset(large, 'x', size - 1);
+    large[size - 1] = '\0';
+    int fd = connect_local();
+    (void)(say(fd, "GET /healthz HTTP/1.1\r\nHost: x\r\nX-Large: ") && say(fd, large) &&
+           say(fd, "\r\n\r\n"));
+    char *text = hear(fd, NULL);
+
+    ck_assert_msg(text[0] == '\0' || strstr(text, " 431 ") != NULL ||
+                      strstr(text, " 413 ") != NULL || strstr(text, " 400 ") != NULL,
+                  "%.200s", text);
+    free(text);
+    free(large);
+    (void)close(fd);
+    assert_still_serves();
+}
+END_TEST
+
+START_TEST(a_body_over_its_limit_is_refused_with_the_limit)
+{
+    size_t size = (600u << 10) + 1;
+    char *body = malloc(size);
+    memset(body, ' ', size - 1);
+    body[size - 1] = '\0';
+
+    (void)ask("PUT", "/v1/tenants/shop", "", body);
+    assert_problem(413, "BERTH_ETOOLARGE");
+    ck_assert_contains(said("detail"), "480 KiB");
+    free(body);
+}
+END_TEST
+
+START_TEST(a_path_or_query_over_its_limit_is_refused_not_cut)
+{
+    char text[16384] = "/v1/hosts?label=";
+    size_t at = strlen(text);
+    memset(text + at, 'a', 9000);
+    text[at + 9000] = '\0';
+    (void)get(text);
+    assert_problem(414, "BERTH_ETOOLARGE");
+
+    snprintf(text, sizeof(text), "/v1/hosts/");
+    memset(text + 10, '/', 2000);
+    text[2010] = '\0';
+    (void)get(text);
+    assert_problem(414, "BERTH_ETOOLARGE");
+}
+END_TEST
+
+static const struct header_limit {
+    const char *name;
+    size_t limit;
+} header_limits[] = {{"If-Match", 128},
+                     {"If-None-Match", 128},
+                     {"Idempotency-Key", 128},
+                     {"Last-Event-ID", 64},
+                     {"X-Request-Id", 64}};
+
+START_TEST(a_header_over_its_limit_is_refused_not_cut)
+{
+    const struct header_limit *row = &header_limits[_i];
+    char line[512];
+    char value[256];
+    memset(value, '7', sizeof(value));
+    value[row->limit + 1] = '\0';
+    snprintf(line, sizeof(line), "%s: %s\r\n", row->name, value);
+
+    (void)ask("PUT", "/v1/tenants/shop", line, OBJECT);
+    assert_problem(400, "BERTH_EINVALID");
+    ck_assert_contains(said("detail"), row->name);
+    ck_assert_int_eq(get("/v1/tenants/shop"), 404);
+
+    snprintf(line, sizeof(line), "%s: \r\n", row->name);
+    (void)ask("PUT", "/v1/tenants/shop", line, OBJECT);
+    assert_problem(400, "BERTH_EINVALID");
+}
+END_TEST
+
+static const struct strange_path {
+    const char *path;
+    int status;
+} strange_paths[] = {
+    {"/v1/hosts/h1%00", 404},       /* not cut at the NUL ... */
+    {"/v1/hosts/h1%00:drain", 405}, /* ... nor at the action behind it */
+    {"/v1/hosts%00/../../etc/passwd", 404},
+    {"/../../../etc/passwd", 404},
+    {"/v1/../v1/hosts/h1", 404},
+    {"/v1/hosts/%2e%2e", 404},
+    {"/v1/hosts/..%2f..%2fetc", 404},
+    {"/v1/hosts/h1%2F", 404},
+    {"//v1/hosts/h1", 404},
+    {"/v1/hosts/%68%31", 200}, /* plain escapes are fine */
+    {"/v1/hosts/h1%zz", 404},
+    {"/v1/hosts/h1%", 404},
+    {"/v1/hosts?tenant=%00", 200},  /* no such tenant, not any tenant */
+    {"/v1/hosts/h1?full=%zz", 200}, /* not a yes */
+    {"*", 404},
+};
+
+START_TEST(a_strange_path_names_nothing_else)
+{
+    const struct strange_path *row = &strange_paths[_i];
+    (void)get(row->path);
+
+    ck_assert_msg(reply.status == row->status, "%s: %d %s", row->path, reply.status,
+                  reply.body);
+    if (row->status >= 400) {
+        ck_assert_str_eq(header("Content-Type"), "application/problem+json");
+    }
+}
+END_TEST
+
+static const char *const methods[] = {"PATCH",   "OPTIONS",           "TRACE",
+                                      "CONNECT", "PROPFIND",          "get",
+                                      "GETT",    "DELETEDELETEDELETE"};
+
+START_TEST(a_method_that_nobody_knows_is_refused_with_those_that_are)
+{
+    (void)ask(methods[_i], "/v1/hosts/h1", "", NULL);
+
+    assert_problem(405, "BERTH_EUNSUPPORTED");
+    ck_assert_str_eq(header("Allow"), "GET, PUT, DELETE");
+}
+END_TEST
+
+static const char *const bodies[] = {
+    "",         " ",  "{", "{\"a\":1,\"a\":2}", "[]]", "nonsense", "{\"kind\":\"T\xff\"}",
+    "\"text\"", "12",
+};
+
+START_TEST(a_body_that_is_no_object_is_refused_and_says_so)
+{
+    (void)ask("PUT", "/v1/tenants/shop", "", bodies[_i]);
+
+    ck_assert_msg(reply.status == 400 || reply.status == 422, "%d %s", reply.status,
+                  reply.body);
+    ck_assert_str_eq(header("Content-Type"), "application/problem+json");
+    ck_assert_str_ne(said("detail"), "");
+}
+END_TEST
+
+/* Sends a byte at a time, as long as it is let. */
+static bool dribbled_to_the_end(const char *text)
+{
+    int fd = connect_local();
+    bool open = true;
+    for (unsigned i = 0; open && i < 2000; i++) {
+        struct pollfd end = {.fd = fd, .events = POLLIN | POLLRDHUP};
+        open = say_bytes(fd, text[0] != '\0' ? text : " ", 1);
+        text += text[0] != '\0' ? 1 : 0;
+        open = open && poll(&end, 1, 10) == 0;
+    }
+    (void)close(fd);
+    return open;
+}
+
+START_TEST(a_client_that_dribbles_loses_its_place)
+{
+    fixture_start_with(&(struct served_config){.request_ms = 300});
+
+    ck_assert(!dribbled_to_the_end("GET /healthz HTTP/1.1\r\nX-Slow: "));
+    ck_assert(!dribbled_to_the_end(
+        "PUT /v1/tenants/shop HTTP/1.1\r\nHost: x\r\nContent-Length: 3000\r\n\r\n"));
+    int half = connect_local(); /* says no more, and nothing whole before */
+    ck_assert(say(half, "GET /healthz HT"));
+    ck_assert_int_eq(shutdown(half, SHUT_WR), 0);
+    char *text = hear(half, NULL);
+    ck_assert_ptr_null(strstr(text, " 200 "));
+    free(text);
+    (void)close(half);
+    assert_still_serves();
+    fixture_stop();
+}
+END_TEST
+
+START_TEST(a_stream_is_no_dribbler)
+{
+    fixture_start_with(&(struct served_config){.request_ms = 200});
+    int fd = connect_local();
+    ck_assert(say(fd, "GET /v1/watch?kinds=tenant HTTP/1.1\r\nHost: x\r\n\r\n"));
+    free(hear(fd, "event: bookmark"));
+    int other = connect_local(); /* idle: ended when the time is over */
+    free(hear(other, NULL));
+    (void)close(other);
+
+    ck_assert_int_eq(ask("PUT", "/v1/tenants/shop", "", OBJECT), 200);
+    free(hear(fd, "\"shop\""));
+    (void)close(fd);
+    fixture_stop();
+}
+END_TEST
+
+int main(void)
+{
+    TCase *tests;
+    Suite *suite = http_suite("http_request", &tests);
+    TCase *slow = tcase_create("slow clients");
+    tcase_add_test(tests, an_answer_has_its_length_type_and_request_id);
+    tcase_add_test(tests, a_request_without_an_id_gets_a_new_one_each_time);
+    tcase_add_test(tests, pipelined_requests_are_answered_in_their_order);
+    tcase_add_test(tests, a_client_that_closes_its_side_is_still_answered);
+    tcase_add_test(tests, a_client_that_leaves_in_the_middle_leaves_nothing_behind);
+    tcase_add_loop_test(tests, malformed_bytes_are_refused, 0,
+                        sizeof(refusals) / sizeof(refusals[0]));
+    tcase_add_test(tests, a_chunked_body_is_put_together);
+    tcase_add_test(tests, headers_beyond_the_connections_memory_are_refused);
+    tcase_add_test(tests, a_body_over_its_limit_is_refused_with_the_limit);
+    tcase_add_test(tests, a_path_or_query_over_its_limit_is_refused_not_cut);
+    tcase_add_loop_test(tests, a_header_over_its_limit_is_refused_not_cut, 0,
+                        sizeof(header_limits) / sizeof(header_limits[0]));
+    tcase_add_loop_test(tests, a_strange_path_names_nothing_else, 0,
+                        sizeof(strange_paths) / sizeof(strange_paths[0]));
+    tcase_add_loop_test(tests, a_method_that_nobody_knows_is_refused_with_those_that_are,
+                        0, sizeof(methods) / sizeof(methods[0]));
+    tcase_add_loop_test(tests, a_body_that_is_no_object_is_refused_and_says_so, 0,
+                        sizeof(bodies) / sizeof(bodies[0]));
+    tcase_add_test(slow, a_client_that_dribbles_loses_its_place);
+    tcase_add_test(slow, a_stream_is_no_dribbler);
+    tcase_set_timeout(slow, 60);
+    suite_add_tcase(suite, slow);
+    return test_main_run(suite);
+}

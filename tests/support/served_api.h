@@ -1,0 +1,74 @@
+/* The whole API on real sockets, in a thread of the test.
+ *
+ * Shapes: struct served runs the real HTTP server, router and watches over a control
+ * plane whose state, change feed, scheduler, image store and certificate are the real
+ * ones; the log is replaced by applying at the loop's next turn. Three hosts h1, h2, h3
+ * are up, and their agents are played: what is placed there is reported starting, running
+ * and ready. The test speaks to it over its UNIX socket (the test's user counts as root
+ * when it is) and over TLS on the loopback. Threads: the server's loop has its own; a
+ * test touches the state only inside served_do. Errors: the test aborts with a sentence.
+ * Limits: one at a time in a process.
+ */
+#pragma once
+
+#include "model/command.h"
+#include "model/state.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct served;
+
+/* What a test may bend while it runs; read on the loop's thread, so change it inside
+ * served_do. */
+struct served_knobs {
+    bool not_leader;       /* this host does not lead ... */
+    bool no_leader;        /* ... and knows no leader */
+    bool no_state;         /* it is no voter */
+    bool hold_proposals;   /* proposals are never answered */
+    bool hold_reads;       /* barriers are never passed */
+    bool no_scheduler;     /* nothing is decided by itself */
+    enum phase phase_last; /* played agents take VMs no further (PHASE_READY) */
+};
+
+struct served_config {
+    bool front;          /* the host asked does not lead: it forwards to one that does */
+    bool tls;            /* listen on the loopback as well */
+    uint32_t request_ms; /* http_server_config.request_ms; 0: as usual */
+    uint64_t memory_bytes; /* of each host; 0: 1 GiB */
+};
+
+/* folder: an existing one that is removed by the test. config may be NULL. */
+struct served *served_start(const char *folder, const struct served_config *config);
+/* Ends the server and joins its thread; NULL is fine. */
+void served_stop(struct served *served);
+
+const char *served_socket(const struct served *served);
+uint16_t served_port(const struct served *served);
+/* The server's key as `berth login --pin` wants it. */
+const char *served_pin(const struct served *served);
+
+/* Runs fn on the loop's thread and waits until it is through and watchers know. */
+void served_do(struct served *served,
+               void (*fn)(struct served *served, void *context),
+               void *context);
+/* Inside served_do. */
+struct served_knobs *served_knobs(struct served *served);
+struct state *served_state(struct served *served);
+/* As if the state had been replaced by a snapshot. */
+void served_reset(struct served *served);
+/* Requests that crossed between the two hosts so far. */
+unsigned served_forwarded(const struct served *served);
+
+/* Applies a command (consumed) and returns what apply() says. */
+struct apply_result served_apply(struct served *served, struct command *take_command);
+/* Makes an access token by its text. expires_wall_ms 0: never. */
+void served_token(struct served *served,
+                  const char *name,
+                  const char *secret,
+                  enum role role,
+                  const char *tenant,
+                  uint64_t expires_wall_ms);
+/* Admits VMs "<prefix>-00000" ... of template "plain" in tenant default, and leaves them
+ * to the scheduler. */
+void served_vms(struct served *served, const char *prefix, unsigned count);
