@@ -272,7 +272,15 @@ void handle_token(struct api_call *call, const struct state *state)
     uint8_t random[TOKEN_SECRET_SIZE];
     struct token *token = object_new(KIND_TOKEN);
     struct minted *minted = calloc(1, sizeof(*minted));
-    (void)state;
+    const char *name = json_member_text(call->body, "name", "");
+    if (call->repeated && state_get(state, KIND_TOKEN, "", name) != NULL) {
+        object_free(KIND_TOKEN, token);
+        free(minted);
+        call_fail(call, BERTH_EEXISTS,
+                  "it was made before under this Idempotency-Key, and its secret is shown "
+                  "once: delete it and make another");
+        return;
+    }
     int r = token == NULL || minted == NULL ? err_sys(&err, -ENOMEM, "token") : 0;
     if (r == 0) {
         random_secret(random, sizeof(random));

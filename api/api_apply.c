@@ -23,6 +23,7 @@ struct item {
 struct apply_context {
     struct item items[OBJECTS_MAX];
     uint32_t count;
+    uint32_t numbers[OBJECTS_MAX]; /* of the commands; see command_number */
 };
 
 static void context_free(void *pointer)
@@ -49,10 +50,13 @@ static int by_rank(const void *a, const void *b)
 {
     const struct item *left = a;
     const struct item *right = b;
-    int difference = rank_of(left->kind) - rank_of(right->kind);
-    return difference != 0 ? difference
-                           : strcmp(object_meta(left->object)->name,
-                                    object_meta(right->object)->name);
+    int order = rank_of(left->kind) - rank_of(right->kind);
+    order = order != 0 ? order
+                       : strcmp(object_meta(left->object)->name,
+                                object_meta(right->object)->name);
+    return order != 0 ? order
+                      : strcmp(object_meta(left->object)->tenant,
+                               object_meta(right->object)->tenant);
 }
 
 /* ---- differences
@@ -368,6 +372,13 @@ command_for(const struct state *state, const struct item *item, struct command *
     return 0;
 }
 
+/* By the object's place in the request, so that a retry, which finds some done, asks for
+ * the rest under their first numbers. 0 was the guard. */
+static uint32_t command_number(uint32_t index, const struct command *command)
+{
+    return 1 + 2 * index + (command->type == COMMAND_SET_POWER ? 1 : 0);
+}
+
 static void write_all(struct api_call *call, const struct state *state)
 {
     struct apply_context *context = call->context;
@@ -376,7 +387,9 @@ static void write_all(struct api_call *call, const struct state *state)
     int r = commands == NULL ? -ENOMEM : 0;
     for (uint32_t i = 0; i < context->count && r == 0; i++) {
         if (context->items[i].sends) {
-            r = command_for(state, &context->items[i], &commands[count++]);
+            r = command_for(state, &context->items[i], &commands[count]);
+            context->numbers[count] = command_number(i, &commands[count]);
+            count++;
         }
     }
     if (r < 0) {
@@ -387,6 +400,7 @@ static void write_all(struct api_call *call, const struct state *state)
                               "results", results_of(context, false)),
                     0);
     } else {
+        call->numbers = context->numbers;
         call_propose(call, commands, count, applied);
     }
     for (uint32_t i = 0; i < count; i++) {

@@ -205,9 +205,11 @@ void call_propose(struct api_call *call,
     for (uint32_t i = 0; i < count; i++) {
         snprintf(commands[i].subject, sizeof(commands[i].subject), "%s",
                  call->subject.name);
-        make_request_id(call, call->next_command++, commands[i].request_id);
+        uint32_t number = call->numbers != NULL ? call->numbers[i] : call->next_command++;
+        make_request_id(call, number, commands[i].request_id);
         commands[i].wall_ms = call->wall_ms;
     }
+    call->numbers = NULL;
     call->result_count = count;
     call->awaited = count;
     call->done = done;

@@ -7,9 +7,10 @@
  * ends in exactly one of those. Deadlines: CALL_READ_MS until the handler runs,
  * CALL_PROPOSE_MS after; a call that is late is answered for it (504) and goes when its
  * last callback came. Request ids: with an Idempotency-Key derived from subject, key and
- * the number of the command in the request, so that a retry is answered by the replicated
- * memory; a NOOP with a fingerprint of the request goes first, so that the same key with
- * another body is refused before anything is done. Threads: the loop's.
+ * the number of the command in the request (the guard is 0; a handler that leaves some
+ * out on a retry numbers them itself), so that a retry is answered by the replicated
+ * memory; a NOOP with a fingerprint of the request is the guard that goes first, so that
+ * the same key with another body is refused before anything is done. Threads: the loop's.
  */
 #pragma once
 
@@ -47,15 +48,15 @@ struct api_call {
     struct route_target target;
     struct query query;
     struct subject subject;
-    json_t *body;          /* when the route reads one */
-    uint64_t revision;     /* of the state the handler saw */
-    uint64_t wall_ms;      /* when it arrived */
-    uint64_t deadline_ms;  /* on the loop's clock; 0: none */
-    bool guarded;          /* the guard has been answered */
-    bool repeated;         /* the guard had been there before: a retry */
-    unsigned awaited;      /* callbacks that are still to come */
-    bool over;             /* the handler is through: free when nothing is awaited */
-    uint32_t next_command; /* number of the next command of this request */
+    json_t *body;            /* when the route reads one */
+    uint64_t revision;       /* of the state the handler saw */
+    uint64_t wall_ms;        /* when it arrived */
+    uint64_t deadline_ms;    /* on the loop's clock; 0: none */
+    bool repeated;           /* the guard had been there before: a retry */
+    unsigned awaited;        /* callbacks that are still to come */
+    bool over;               /* the handler is through: free when nothing is awaited */
+    uint32_t next_command;   /* number of the next command of this request */
+    const uint32_t *numbers; /* of the commands of the next call_propose, or NULL */
     struct apply_result *results; /* of the last call_propose */
     uint32_t result_count;
     void (*done)(struct api_call *call);

@@ -123,64 +123,112 @@ json_t *object_document(const struct api_call *call,
  */
 
 struct filter {
+    const struct query *query; /* its labels */
     const char *tenant;
     const char *group;
-    const char *page; /* "tenant/name" after which to go on */
-    char label_key[NAME_SIZE];
-    const char *label_value;
+    struct {
+        char tenant[NAME_SIZE];
+        char name[NAME_SIZE];
+    } after; /* the last object of the page before; no name: from the start */
     uint64_t limit;
 };
+
+/* "tenant/name", as answered in `next`. */
+static int page_read(const char *text, struct filter *filter, struct err *err)
+{
+    const char *slash = strchr(text, '/');
+    size_t size = slash != NULL ? (size_t)(slash - text) : NAME_SIZE;
+    if (size >= NAME_SIZE || slash[1] == '\0' || strlen(slash + 1) >= NAME_SIZE) {
+        return err_set(err, BERTH_EINVALID, "page: wanted what `next` said");
+    }
+    memcpy(filter->after.tenant, text, size);
+    memcpy(filter->after.name, slash + 1, strlen(slash + 1));
+    return 0;
+}
+
+/* The next label=key=value of the query; *cursor starts at 0. 1, 0 at the end, or
+ * BERTH_EINVALID. */
+static int label_next(const struct query *query,
+                      unsigned *cursor,
+                      char ret_key[NAME_SIZE],
+                      const char **ret_value)
+{
+    while (*cursor < query->count) {
+        const struct query_item *item = &query->items[(*cursor)++];
+        if (strcmp(item->name, "label") != 0) {
+            continue;
+        }
+        size_t size = strcspn(item->value, "=");
+        if (item->value[size] == '\0' || size == 0 || size >= NAME_SIZE) {
+            return BERTH_EINVALID;
+        }
+        memcpy(ret_key, item->value, size);
+        ret_key[size] = '\0';
+        *ret_value = item->value + size + 1;
+        return 1;
+    }
+    return 0;
+}
 
 static int
 filter_read(const struct api_call *call, struct filter *ret_filter, struct err *err)
 {
-    static const char *const known[] = {"tenant", "label", "group", "limit",
-                                        "page",   "full",  NULL};
-    struct filter filter = {.tenant = call->target.tenant[0] != '\0'
+    struct filter filter = {.query = &call->query,
+                            .tenant = call->target.tenant[0] != '\0'
                                           ? call->target.tenant
                                           : query_get(&call->query, "tenant"),
-                            .group = query_get(&call->query, "group"),
-                            .page = query_get(&call->query, "page")};
-    const char *label = query_get(&call->query, "label");
-    int r = query_check(&call->query, known, err);
-    r = r < 0 ? r : query_u64(&call->query, "limit", LIST_LIMIT, &filter.limit, err);
+                            .group = query_get(&call->query, "group")};
+    const char *page = query_get(&call->query, "page");
+    char key[NAME_SIZE];
+    const char *value;
+    unsigned cursor = 0;
+    int r = query_u64(&call->query, "limit", LIST_LIMIT, &filter.limit, err);
+    if (r == 0 && page != NULL) {
+        r = page_read(page, &filter, err);
+    }
     if (r < 0) {
         return r;
     }
     if (filter.limit == 0 || filter.limit > LIST_LIMIT_MAX) {
         return err_set(err, BERTH_EINVALID, "limit: 1 to %d", LIST_LIMIT_MAX);
     }
-    if (label != NULL) {
-        const char *equals = strchr(label, '=');
-        size_t size = equals != NULL ? (size_t)(equals - label) : 0;
-        if (size == 0 || size >= NAME_SIZE) {
-            return err_set(err, BERTH_EINVALID, "label: wanted key=value");
-        }
-        memcpy(filter.label_key, label, size);
-        filter.label_value = equals + 1;
+    while ((r = label_next(filter.query, &cursor, key, &value)) > 0) {
+    }
+    if (r < 0) {
+        return err_set(err, BERTH_EINVALID, "label: wanted key=value");
     }
     *ret_filter = filter;
     return 0;
 }
 
+static bool labels_pass(const struct filter *filter, const struct label_list *labels)
+{
+    char key[NAME_SIZE];
+    const char *wanted;
+    unsigned cursor = 0;
+    while (label_next(filter->query, &cursor, key, &wanted) > 0) {
+        const char *value = label_value(labels, key);
+        if (value == NULL || strcmp(value, wanted) != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static bool passes(const struct filter *filter, enum kind kind, const void *object)
 {
     const struct metadata *meta = object_meta(object);
-    char key[2 * NAME_SIZE];
-    (void)snprintf(key, sizeof(key), "%s/%s", meta->tenant, meta->name);
-    if (filter->page != NULL && strcmp(key, filter->page) <= 0) {
-        return false;
+    int order = strcmp(meta->tenant, filter->after.tenant);
+    if (filter->after.name[0] != '\0' &&
+        (order < 0 || (order == 0 && strcmp(meta->name, filter->after.name) <= 0))) {
+        return false; /* on a page before */
     }
     if (filter->group != NULL &&
         (kind != KIND_VM ||
          strcmp(((const struct vm *)object)->spec.group, filter->group) != 0)) {
         return false;
     }
-    if (filter->label_value != NULL) {
-        const char *value = label_value(&meta->labels, filter->label_key);
-        return value != NULL && strcmp(value, filter->label_value) == 0;
-    }
-    return true;
+    return labels_pass(filter, &meta->labels);
 }
 
 void handle_list(struct api_call *call, const struct state *state)
@@ -370,14 +418,12 @@ static bool event_passes(const struct api_call *call,
 
 void handle_events(struct api_call *call, const struct state *state)
 {
-    static const char *const known[] = {"since", "tenant", "kind", "name", "limit", NULL};
     uint64_t since = 0;
     uint64_t limit = EVENTS_LIMIT;
     struct err err;
     size_t cursor = 0;
     const struct event *event;
-    if (query_check(&call->query, known, &err) < 0 ||
-        query_u64(&call->query, "since", 0, &since, &err) < 0 ||
+    if (query_u64(&call->query, "since", 0, &since, &err) < 0 ||
         query_u64(&call->query, "limit", EVENTS_LIMIT, &limit, &err) < 0) {
         call_fail(call, BERTH_EINVALID, err.text);
         return;

@@ -108,14 +108,23 @@ int query_u64(const struct query *query,
     return r < 0 ? err_wrap(err, r, "query: %s", name) : 0;
 }
 
-int query_check(const struct query *query, const char *const *known, struct err *err)
+static bool among(const char *name, const char *known)
+{
+    size_t size = strlen(name);
+    while (known != NULL && *known != '\0') {
+        size_t word = strcspn(known, " ");
+        if (word == size && memcmp(known, name, size) == 0) {
+            return true;
+        }
+        known += word + strspn(known + word, " ");
+    }
+    return false;
+}
+
+int query_check(const struct query *query, const char *known, struct err *err)
 {
     for (unsigned i = 0; i < query->count; i++) {
-        const char *const *at = known;
-        while (*at != NULL && strcmp(*at, query->items[i].name) != 0) {
-            at++;
-        }
-        if (*at == NULL) {
+        if (!among(query->items[i].name, known)) {
             return err_set(err, BERTH_EINVALID, "query: %.64s is not known here",
                            query->items[i].name);
         }

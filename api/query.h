@@ -36,6 +36,6 @@ int query_u64(const struct query *query,
               uint64_t fallback,
               uint64_t *ret_value,
               struct err *err);
-/* Refuses names that are not among `known` (NULL-terminated), so that a typing error is
- * not ignored. */
-int query_check(const struct query *query, const char *const *known, struct err *err);
+/* Refuses names that are not among `known` (with blanks between; NULL: none), so that a
+ * typing error is not ignored. */
+int query_check(const struct query *query, const char *known, struct err *err);

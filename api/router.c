@@ -1,7 +1,9 @@
 #include "api/router.h"
 
 #include "api/api_handlers.h"
+#include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/digest.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -43,6 +45,53 @@ static int body_read(struct api_call *call, struct err *err)
     return r < 0 ? r : 0;
 }
 
+/* What the request asks for, so that its key is good for nothing else. */
+static uint32_t fingerprint(const struct exchange_request *request)
+{
+    const char *texts[] = {request->method, request->path, request->query,
+                           request->if_match, request->if_none_match};
+    struct digest_stream stream;
+    struct digest digest;
+    digest_start(&stream);
+    for (size_t i = 0; i < ARRAY_COUNT(texts); i++) {
+        const char *text = texts[i] != NULL ? texts[i] : "";
+        digest_update(&stream, text, strlen(text) + 1);
+    }
+    digest_update(&stream, request->body, request->body_size);
+    digest_finish(&stream, &digest);
+    return (uint32_t)digest.bytes[0] | (uint32_t)digest.bytes[1] << 8 |
+           (uint32_t)digest.bytes[2] << 16 | (uint32_t)digest.bytes[3] << 24;
+}
+
+static void guarded(struct api_call *call)
+{
+    const struct apply_result *result = &call->results[0];
+    const struct state *state = call_state(call);
+    if (result->code != 0) {
+        call_refuse(call, result);
+        return;
+    }
+    if (state == NULL) {
+        call_fail(call, BERTH_ENOTLEADER, NULL);
+        return;
+    }
+    /* A first answer is newer than the state that the barrier gave. */
+    call->repeated = result->revision <= call->revision;
+    call->revision = state_revision(state);
+    call->deadline_ms = 0;
+    call->route->handler(call, state);
+}
+
+/* The handler runs when the log has the key with this request, and with no other. */
+static void guard(struct api_call *call)
+{
+    struct command command;
+    command_init(&command, COMMAND_NOOP);
+    command.body.noop.cookie = fingerprint(exchange_request(call->exchange));
+    call_propose(call, &command, 1, guarded);
+    command_fini(&command);
+}
+
 static void enter(struct api_call *call, const struct state *state)
 {
     struct err err;
@@ -69,7 +118,13 @@ static void enter(struct api_call *call, const struct state *state)
         return;
     }
     call->revision = state != NULL ? state_revision(state) : 0;
-    call->route->handler(call, state);
+    if (call->route->place == ROUTE_LEADER && call->route->verb == ACCESS_WRITE &&
+        strcmp(call->route->method, "GET") != 0 &&
+        exchange_request(call->exchange)->idempotency_key != NULL) {
+        guard(call);
+    } else {
+        call->route->handler(call, state);
+    }
 }
 
 static void readable(void *context, int code, const struct state *state)
@@ -178,6 +233,8 @@ void api_handle(struct api *api, struct exchange *exchange, bool forwarded)
         call_fail_with(
             call,
             &(struct problem){.code = BERTH_EINVALID, .status = 400, .detail = err.text});
+    } else if (query_check(&call->query, route->query, &err) < 0) {
+        call_fail(call, BERTH_EINVALID, err.text);
     } else if (route->place == ROUTE_LEADER) {
         call->deadline_ms = uv_now(api->loop) + CALL_READ_MS;
         call->awaited = 1;

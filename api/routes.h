@@ -39,9 +39,10 @@ struct route {
     enum route_place place;
     enum route_access access;
     enum access_verb verb;
-    enum kind kind; /* KIND_NONE: by {plural} */
-    bool stream;    /* no HEAD */
-    bool body;      /* a JSON body is read before the handler runs */
+    enum kind kind;    /* KIND_NONE: by {plural} */
+    bool stream;       /* no HEAD */
+    bool body;         /* a JSON body is read before the handler runs */
+    const char *query; /* parameters it knows, with blanks between; NULL: none */
 };
 
 struct route_target {

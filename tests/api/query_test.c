@@ -131,7 +131,7 @@ END_TEST
 
 START_TEST(a_name_that_nobody_knows_is_refused)
 {
-    static const char *const known[] = {"tenant", "label", NULL};
+    static const char known[] = "tenant label";
     struct query good = parsed("label=a&tenant=b");
     struct query typing_error = parsed("tenant=b&lable=a");
     struct err err = {0};
@@ -139,6 +139,9 @@ START_TEST(a_name_that_nobody_knows_is_refused)
     ck_assert_int_eq(query_check(&good, known, &err), 0);
     ck_assert_int_eq(query_check(&typing_error, known, &err), BERTH_EINVALID);
     ck_assert_ptr_nonnull(strstr(err.text, "lable"));
+    ck_assert_int_eq(query_check(&good, NULL, &err), BERTH_EINVALID);
+    ck_assert_int_eq(query_check(&good, "tenant labels", &err), BERTH_EINVALID);
+    ck_assert_int_eq(query_check(&good, "tenan label", &err), BERTH_EINVALID);
     query_fini(&good);
     query_fini(&typing_error);
 }
