@@ -107,10 +107,10 @@ static void set_drain(struct api_call *call, const struct state *state, bool dra
 {
     const struct host *host = target_of(call, state);
     struct command command;
-    const char *reason = json_member_text(call->body, "reason", "");
     if (host == NULL) {
-        return;
+        return; /* the call is over, and gone */
     }
+    const char *reason = json_member_text(call->body, "reason", "");
     if (strlen(reason) > 255) {
         call_fail(call, BERTH_EINVALID, "reason: at most 255 bytes");
         return;

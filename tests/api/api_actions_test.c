@@ -1,0 +1,205 @@
+/* Goal: actions do what they say to one object, questions are answered, and tokens made
+ * here open doors. */
+#include "http_fixture.h"
+
+#define OBJECTS                                                                        \
+    "{\"objects\":["                                                                   \
+    "{\"apiVersion\":\"berth/v1\",\"kind\":\"Group\",\"metadata\":{\"name\":\"web\"}," \
+    "\"spec\":{\"template\":{\"name\":\"plain\"},\"replicas\":1}},"                    \
+    "{\"apiVersion\":\"berth/v1\",\"kind\":\"VM\",\"metadata\":{\"name\":\"jump\"},"   \
+    "\"spec\":{\"template\":{\"name\":\"plain\"}}}]}"
+#define D "/v1/tenants/default"
+
+static void actions_start(void)
+{
+    fixture_start();
+    ck_assert_int_eq(ask("POST", "/v1/apply", "", OBJECTS), 200);
+}
+
+static void await(const char *path, const char *text)
+{
+    do {
+        ck_assert_int_eq(get(path), 200);
+    } while (strstr(reply.body, text) == NULL);
+}
+
+static int post(const char *path, const char *body)
+{
+    return ask("POST", path, "", body);
+}
+
+START_TEST(scaling_sets_what_is_wanted_and_says_by_whom)
+{
+    ck_assert_int_eq(post(D "/groups/web:scale", "{\"replicas\":3}"), 200);
+    ck_assert_uint_gt(json_member_u64(reply.document, "revision", 0), 0);
+    await(D "/groups/web", "\"ready\":3");
+    ck_assert_contains(reply.body, "scaled by root");
+    ck_assert_contains(reply.body, "\"replicas\":3");
+}
+END_TEST
+
+static const char *const bad_scales[] = {
+    "",
+    "{}",
+    "{\"replicas\":-1}",
+    "{\"replicas\":\"3\"}",
+    "{\"replicas\":2.5}",
+    "{\"replicas\":10001}",
+    "{\"replicas\":18446744073709551617}",
+    "[3]",
+};
+
+START_TEST(a_scale_that_is_no_number_is_refused)
+{
+    (void)post(D "/groups/web:scale", bad_scales[_i]);
+    ck_assert_msg(reply.status == 422 || reply.status == 400, "%d %s", reply.status,
+                  reply.body);
+    ck_assert_int_eq(get(D "/groups/web"), 200);
+    ck_assert_contains(reply.body, "\"desired\":1");
+}
+END_TEST
+
+START_TEST(power_actions_move_a_vm)
+{
+    await(D "/vms/jump", "\"phase\":\"ready\"");
+    ck_assert_int_eq(post(D "/vms/jump:stop", NULL), 200);
+    await(D "/vms/jump", "\"phase\":\"stopped\"");
+    ck_assert_int_eq(post(D "/vms/jump:start", NULL), 200);
+    await(D "/vms/jump", "\"phase\":\"ready\"");
+    const json_t *status = json_object_get(reply.document, "status");
+    uint64_t epoch = json_member_u64(status, "epoch", 0);
+    ck_assert_int_eq(post(D "/vms/jump:restart", NULL), 200);
+    do {
+        await(D "/vms/jump", "\"phase\":\"ready\"");
+        status = json_object_get(reply.document, "status");
+    } while (json_member_u64(status, "epoch", 0) <= epoch);
+    ck_assert_int_eq(get("/v1/events?name=jump"), 200);
+    ck_assert_contains(reply.body, "restarted by root");
+}
+END_TEST
+
+START_TEST(draining_is_told_with_its_reason_and_taken_back)
+{
+    await(D "/vms/jump", "\"phase\":\"ready\"");
+    ck_assert_int_eq(post("/v1/hosts/h1:drain", "{\"reason\":\"PSU swap\"}"), 200);
+    ck_assert_int_eq(get("/v1/hosts/h1"), 200);
+    ck_assert_contains(reply.body, "\"drain\":true");
+    ck_assert_contains(reply.body, "PSU swap");
+    ck_assert_int_eq(post("/v1/hosts/h1:undrain", NULL), 200);
+    ck_assert_int_eq(get("/v1/hosts/h1"), 200);
+    ck_assert_ptr_null(strstr(reply.body, "\"drain\":true"));
+
+    char body[600] = "{\"reason\":\"";
+    memset(body + 11, 'x', 256);
+    snprintf(body + 11 + 256, sizeof(body) - 11 - 256, "\"}");
+    (void)post("/v1/hosts/h1:drain", body);
+    assert_problem(422, "BERTH_EINVALID");
+}
+END_TEST
+
+static const char *const absent[] = {
+    D "/groups/none:scale", D "/vms/none:start",    D "/vms/none:stop",
+    D "/vms/none:restart",  "/v1/hosts/none:drain", "/v1/hosts/none:undrain",
+};
+
+START_TEST(an_action_on_what_is_not_there_names_it)
+{
+    (void)post(absent[_i], "{\"replicas\":1}");
+    assert_problem(404, "BERTH_ENOTFOUND");
+    ck_assert_contains(said("detail"), " none ");
+    ck_assert_contains(said("detail"), "does not exist");
+}
+END_TEST
+
+START_TEST(explanations_have_a_verdict_per_host)
+{
+    await(D "/vms/jump", "\"phase\":\"ready\"");
+    ck_assert_int_eq(get(D "/vms/jump/explain"), 200);
+    ck_assert_uint_eq(json_array_size(json_object_get(reply.document, "hosts")), 3);
+    ck_assert_contains(reply.body, "\"here\"");
+    ck_assert_str_ne(said("summary"), "");
+    ck_assert_int_eq(get(D "/groups/web/explain"), 200);
+    ck_assert_str_eq(said("subject"), "group/web");
+    ck_assert_int_eq(get(D "/groups/none/explain"), 404);
+}
+END_TEST
+
+START_TEST(a_token_that_was_made_opens_what_its_role_allows)
+{
+    char headers[256];
+    ck_assert_int_eq(post("/v1/tokens",
+                          "{\"name\":\"ci\",\"role\":\"operator\",\"tenant\":\"default\","
+                          "\"ttl\":\"1h\"}"),
+                     201);
+    ck_assert_contains(said("token"), "berth-");
+    snprintf(headers, sizeof(headers), "Authorization: Bearer %s\r\n", said("token"));
+    ck_assert_int_eq(ask("GET", "/v1/self", headers, NULL), 200);
+    ck_assert_str_eq(said("subject"), "token:ci");
+    ck_assert_str_eq(said("tenantRole"), "operator");
+    ck_assert_int_eq(ask("POST", D "/vms/jump:stop", headers, NULL), 200);
+    ck_assert_int_eq(ask("POST", "/v1/hosts/h1:drain", headers, NULL), 403);
+    ck_assert_int_eq(get("/v1/tokens/ci"), 200);
+    ck_assert_contains(reply.body, "\"expires\"");
+
+    (void)post("/v1/tokens", "{\"name\":\"ci\"}");
+    assert_problem(409, "BERTH_EEXISTS"); /* nobody's token is replaced */
+    ck_assert_int_eq(ask("DELETE", "/v1/tokens/ci", "", NULL), 200);
+    ck_assert_int_eq(ask("GET", "/v1/self", headers, NULL), 401);
+}
+END_TEST
+
+static const struct bad_token {
+    const char *path;
+    const char *body;
+    const char *detail;
+} bad_tokens[] = {
+    {"/v1/tokens", "", "name"},
+    {"/v1/tokens", "{}", "name"},
+    {"/v1/tokens", "{\"name\":\"CI\"}", "name"},
+    {"/v1/tokens", "{\"name\":7}", "name"},
+    {"/v1/tokens", "{\"name\":\"ci\",\"role\":\"join\"}", "role"},
+    {"/v1/tokens", "{\"name\":\"ci\",\"role\":\"root\"}", "role"},
+    {"/v1/tokens", "{\"name\":\"ci\",\"tenant\":\"../x\"}", "name"},
+    {"/v1/tokens", "{\"name\":\"ci\",\"ttl\":\"7\"}", "unit"},
+    {"/v1/join-tokens", "{\"ttl\":\"25h\"}", "24h"},
+    {"/v1/join-tokens", "{\"ttl\":\"0s\"}", "ttl"},
+    {"/v1/join-tokens", "{\"ttl\":\"soon\"}", ""},
+};
+
+START_TEST(a_token_that_makes_no_sense_is_refused)
+{
+    (void)post(bad_tokens[_i].path, bad_tokens[_i].body);
+    assert_problem(422, "BERTH_EINVALID");
+    ck_assert_contains(said("detail"), bad_tokens[_i].detail);
+}
+END_TEST
+
+START_TEST(a_join_token_is_made_with_or_without_a_body)
+{
+    ck_assert_int_eq(post("/v1/join-tokens", NULL), 201);
+    ck_assert_contains(said("token"), "berth-join-");
+    ck_assert_int_eq(post("/v1/join-tokens", "{\"ttl\":\"24h\"}"), 201);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("api_actions");
+    TCase *tests = tcase_create("api_actions");
+    tcase_add_checked_fixture(tests, actions_start, fixture_stop);
+    tcase_add_test(tests, scaling_sets_what_is_wanted_and_says_by_whom);
+    tcase_add_loop_test(tests, a_scale_that_is_no_number_is_refused, 0,
+                        sizeof(bad_scales) / sizeof(bad_scales[0]));
+    tcase_add_test(tests, power_actions_move_a_vm);
+    tcase_add_test(tests, draining_is_told_with_its_reason_and_taken_back);
+    tcase_add_loop_test(tests, an_action_on_what_is_not_there_names_it, 0,
+                        sizeof(absent) / sizeof(absent[0]));
+    tcase_add_test(tests, explanations_have_a_verdict_per_host);
+    tcase_add_test(tests, a_token_that_was_made_opens_what_its_role_allows);
+    tcase_add_loop_test(tests, a_token_that_makes_no_sense_is_refused, 0,
+                        sizeof(bad_tokens) / sizeof(bad_tokens[0]));
+    tcase_add_test(tests, a_join_token_is_made_with_or_without_a_body);
+    tcase_set_timeout(tests, 60);
+    suite_add_tcase(suite, tests);
+    return test_main_run(suite);
+}
