@@ -214,6 +214,7 @@ static void tunnel_closed(void *context)
 {
     struct http_request *request = context;
     request->tunnel = NULL;
+    request->context->wake(request->context->wake_context); /* MHD closes the socket */
     if (request->exchange != NULL) {
         exchange_cancel(request->exchange);
     }
