@@ -69,8 +69,8 @@ diff(const char *path, const json_t *from, const json_t *to, int depth, json_t *
     char below[PATH_SIZE];
     const char *key;
     json_t *value;
-    if (json_equal(from, to)) {
-        return;
+    if (json_equal(from, to) || (from == NULL && to == NULL)) {
+        return; /* also when neither says anything */
     }
     if (!json_is_object(from) || !json_is_object(to) || depth > DIFF_DEPTH) {
         json_array_append_new(changes, json_pack("{s:s, s:O?, s:O?}", "path", path,

@@ -1,0 +1,320 @@
+/* Goal: many objects at once are all checked before any is written, written in an order
+ * that works, and told what became of each. */
+#include "http_fixture.h"
+
+#define OBJECT(kind, meta, spec) \
+    "{\"apiVersion\":\"berth/v1\",\"kind\":\"" kind "\",\"metadata\":{" meta "}" spec "}"
+#define TENANT(name) OBJECT("Tenant", "\"name\":\"" name "\"", "")
+#define TEMPLATE(name, size)                    \
+    OBJECT("Template", "\"name\":\"" name "\"", \
+           ",\"spec\":{\"image\":\"linux\",\"memory\":{\"size\":\"" size "\"}}")
+#define GROUP(name, template, replicas)                                                 \
+    OBJECT("Group", "\"name\":\"" name "\"",                                            \
+           ",\"spec\":{\"template\":{\"name\":\"" template "\"},\"replicas\":" replicas \
+                                                           "}")
+#define VM(name, template, more)          \
+    OBJECT("VM", "\"name\":\"" name "\"", \
+           ",\"spec\":{\"template\":{\"name\":\"" template "\"}" more "}")
+
+static int apply(const char *query, const char *objects)
+{
+    char path[64];
+    char body[16384];
+    snprintf(path, sizeof(path), "/v1/apply%s", query);
+    snprintf(body, sizeof(body), "{\"objects\":[%s]}", objects);
+    return ask("POST", path, "", body);
+}
+
+/* "kind/name action " of each result. */
+static const char *actions(void)
+{
+    static char text[2048];
+    size_t index;
+    json_t *row;
+    text[0] = '\0';
+    json_array_foreach(json_object_get(reply.document, "results"), index, row)
+    {
+        size_t used = strlen(text);
+        snprintf(text + used, sizeof(text) - used, "%s/%s %s ",
+                 json_member_text(row, "kind", ""), json_member_text(row, "name", ""),
+                 json_member_text(row, "action", ""));
+    }
+    return text;
+}
+
+static const json_t *fault_at(size_t index)
+{
+    return json_array_get(json_object_get(reply.document, "errors"), index);
+}
+
+START_TEST(objects_are_written_in_an_order_that_works)
+{
+    ck_assert_int_eq(
+        apply("", VM("jump", "small", "") "," GROUP("web", "small", "1") "," TEMPLATE(
+                      "small", "64MiB") "," TENANT("shop")),
+        200);
+    ck_assert_str_eq(actions(), "Tenant/shop created Template/small created "
+                                "Group/web created VM/jump created ");
+    ck_assert_int_eq(get("/v1/tenants/default/vms/jump"), 200);
+}
+END_TEST
+
+START_TEST(the_same_again_changes_nothing)
+{
+    const char *objects = TENANT("shop") "," TEMPLATE("small", "64MiB") "," GROUP(
+        "web", "small", "0") "," VM("jump", "small", "");
+    ck_assert_int_eq(apply("", objects), 200);
+    ck_assert_int_eq(apply("?dryRun=plan", objects), 200);
+    ck_assert_msg(strstr(reply.body, "\"from\"") == NULL, "%s", reply.body);
+    ck_assert_int_eq(apply("", objects), 200);
+
+    ck_assert_str_eq(actions(), "Tenant/shop unchanged Template/small unchanged "
+                                "Group/web unchanged VM/jump unchanged ");
+}
+END_TEST
+
+START_TEST(a_change_is_told_as_a_change_and_plan_says_from_what_to_what)
+{
+    ck_assert_int_eq(apply("", TEMPLATE("small", "64MiB")), 200);
+    ck_assert_int_eq(apply("?dryRun=plan", TEMPLATE("small", "128MiB")), 200);
+    ck_assert_str_eq(actions(), "Template/small changed ");
+    json_t *row = json_array_get(json_object_get(reply.document, "results"), 0);
+    json_t *change = json_array_get(json_object_get(row, "changes"), 0);
+    ck_assert_str_eq(json_member_text(change, "path", ""), "spec.memory.size");
+    ck_assert_str_eq(json_member_text(change, "from", ""), "64MiB");
+    ck_assert_str_eq(json_member_text(change, "to", ""), "128MiB");
+    ck_assert_uint_eq(json_array_size(json_object_get(row, "changes")), 1);
+
+    ck_assert_int_eq(get("/v1/tenants/default/templates/small"),
+                     200); /* a plan is no deed */
+    ck_assert_contains(reply.body, "64MiB");
+    ck_assert_int_eq(apply("", TEMPLATE("small", "128MiB")), 200);
+    ck_assert_str_eq(actions(), "Template/small changed ");
+}
+END_TEST
+
+START_TEST(a_plan_says_where_new_vms_would_go)
+{
+    ck_assert_int_eq(
+        apply("?dryRun=plan", TEMPLATE("large", "600MiB") "," GROUP("web", "large", "4")),
+        200);
+    json_t *forecast = json_array_get(json_object_get(reply.document, "forecast"), 0);
+
+    ck_assert_str_eq(json_member_text(forecast, "group", ""), "web");
+    ck_assert_uint_eq(json_array_size(json_object_get(forecast, "placed")), 3);
+    ck_assert_uint_eq(json_member_u64(forecast, "unplaced", 0), 1); /* 1 GiB per host */
+    ck_assert_int_eq(get("/v1/tenants/default/groups/web"), 404);
+}
+END_TEST
+
+START_TEST(validate_answers_without_changes_or_forecast)
+{
+    ck_assert_int_eq(apply("?dryRun=validate", TENANT("shop")), 200);
+    ck_assert_ptr_null(json_object_get(reply.document, "forecast"));
+    ck_assert_ptr_null(strstr(reply.body, "changes"));
+    ck_assert_int_eq(get("/v1/tenants/shop"), 404);
+}
+END_TEST
+
+START_TEST(one_bad_object_keeps_all_from_being_written_and_each_is_pointed_at)
+{
+    (void)apply(
+        "", TENANT("shop") "," OBJECT(
+                "Tenant", "\"name\":\"bank\"",
+                ",\"spec\":{\"quotas\":1}") "," OBJECT("Ship", "\"name\":\"x\"",
+                                                       "") "," TEMPLATE("small", "64"));
+
+    assert_problem(422, "BERTH_EINVALID");
+    ck_assert_str_eq(said("detail"), "nothing was changed");
+    ck_assert_uint_eq(json_array_size(json_object_get(reply.document, "errors")), 3);
+    ck_assert_str_eq(json_member_text(fault_at(0), "pointer", ""), "/objects/1");
+    ck_assert_contains(json_member_text(fault_at(0), "message", ""), "quotas");
+    ck_assert_str_eq(json_member_text(fault_at(1), "pointer", ""), "/objects/2");
+    ck_assert_str_eq(json_member_text(fault_at(2), "pointer", ""), "/objects/3");
+    ck_assert_contains(json_member_text(fault_at(2), "message", ""), "unit");
+    ck_assert_int_eq(get("/v1/tenants/shop"), 404);
+}
+END_TEST
+
+static const struct fault {
+    const char *object;
+    const char *message;
+    const char *hint;
+} faults[] = {
+    {OBJECT("Host", "\"name\":\"h9\"", ""), "not applied", ""},
+    {OBJECT("Token", "\"name\":\"ci\"", ",\"spec\":{\"role\":\"admin\"}"), "not applied",
+     ""},
+    {OBJECT("Image",
+            "\"name\":\"tiny\"",
+            ",\"spec\":{\"artifacts\":[{\"role\":\"kernel\",\"file\":\"vmlinux\"}]}"),
+     "no sha256", "berth apply"},
+    {OBJECT("Group",
+            "\"name\":\"web\"",
+            ",\"spec\":{\"template\":{\"name\":\"plain\"},\"autoscale\":{\"min\":5,"
+            "\"max\":3}}"),
+     "autoscale", ""},
+    {OBJECT("Network",
+            "\"name\":\"lan\"",
+            ",\"spec\":{\"ipv4\":{\"cidr\":\"10.0.0.0/24\",\"gateway\":\"10.9.0.1\"}}"),
+     "gateway", ""},
+    {OBJECT("Tenant", "\"name\":\"Shop\"", ""), "name", ""},
+    {"7", "", ""},
+};
+
+START_TEST(what_may_not_be_applied_says_why)
+{
+    (void)apply("", faults[_i].object);
+
+    assert_problem(422, "BERTH_EINVALID");
+    ck_assert_contains(json_member_text(fault_at(0), "message", ""), faults[_i].message);
+    ck_assert_contains(json_member_text(fault_at(0), "hint", ""), faults[_i].hint);
+}
+END_TEST
+
+START_TEST(what_the_caller_may_not_write_is_a_fault_of_that_object)
+{
+    ck_assert_int_eq(apply("", TENANT("shop")), 200);
+    served_token(served, "ana", "ana", ROLE_OPERATOR, "shop", 0);
+    (void)ask(
+        "POST", "/v1/apply", "Authorization: Bearer ana\r\n",
+        "{\"objects\":[" OBJECT("Template", "\"name\":\"t\",\"tenant\":\"shop\"",
+                                ",\"spec\":{\"image\":\"linux\",\"memory\":{\"size\":"
+                                "\"64MiB\"}}") "," TENANT("bank") "]}");
+    assert_problem(422, "BERTH_EINVALID");
+    ck_assert_uint_eq(json_array_size(json_object_get(reply.document, "errors")), 1);
+    ck_assert_str_eq(json_member_text(fault_at(0), "pointer", ""), "/objects/1");
+    ck_assert_contains(json_member_text(fault_at(0), "message", ""), "may not");
+    ck_assert_int_eq(get("/v1/tenants/shop/templates/t"), 404);
+}
+END_TEST
+
+START_TEST(a_vm_keeps_its_template_and_its_group)
+{
+    ck_assert_int_eq(apply("", TEMPLATE("small", "64MiB") "," VM(
+                                   "jump", "plain", "") "," GROUP("web", "plain", "1")),
+                     200);
+    (void)apply("", VM("jump", "small", ""));
+    ck_assert_contains(json_member_text(fault_at(0), "message", ""),
+                       "keeps its template");
+    do {
+        ck_assert_int_eq(get("/v1/vms?group=web"), 200);
+    } while (item_count() == 0);
+    (void)apply("", VM("web-1", "plain", ",\"power\":\"off\""));
+    ck_assert_contains(json_member_text(fault_at(0), "message", ""),
+                       "belongs to a group");
+}
+END_TEST
+
+START_TEST(power_is_what_a_vm_can_change)
+{
+    ck_assert_int_eq(apply("", VM("jump", "plain", "")), 200);
+    ck_assert_int_eq(apply("", VM("jump", "plain", ",\"power\":\"off\"")), 200);
+    ck_assert_str_eq(actions(), "VM/jump changed ");
+    do {
+        ck_assert_int_eq(get("/v1/tenants/default/vms/jump"), 200);
+    } while (strstr(reply.body, "\"phase\":\"stopped\"") == NULL);
+}
+END_TEST
+
+START_TEST(what_the_cluster_refuses_is_told_per_object_and_the_rest_is_done)
+{
+    (void)apply(
+        "", TENANT("shop") "," GROUP("web", "none", "1") "," GROUP("api", "plain", "0"));
+    assert_problem(422, "BERTH_ENOTFOUND");
+    ck_assert_contains(said("detail"), "none");
+    ck_assert_str_eq(actions(),
+                     "Tenant/shop created Group/api created Group/web refused ");
+    ck_assert_int_eq(get("/v1/tenants/default/groups/api"), 200);
+}
+END_TEST
+
+START_TEST(a_quota_is_an_error_of_its_own)
+{
+    ck_assert_int_eq(
+        apply(
+            "",
+            OBJECT("Tenant", "\"name\":\"shop\"",
+                   ",\"spec\":{\"quota\":{\"vms\":1}}") "," OBJECT("Template",
+                                                                   "\"name\":\"t\","
+                                                                   "\"tenant\":\"shop\"",
+                                                                   ",\"spec\":{\"image\":"
+                                                                   "\"linux\",\"memory\":"
+                                                                   "{\"size\":"
+                                                                   "\"64MiB\"}}")),
+        200);
+#define SHOP_VM(name)                                         \
+    OBJECT("VM", "\"name\":\"" name "\",\"tenant\":\"shop\"", \
+           ",\"spec\":{\"template\":{\"name\":\"t\"}}")
+    (void)apply("", SHOP_VM("one") "," SHOP_VM("two"));
+    assert_problem(409, "BERTH_EQUOTA");
+    ck_assert_str_eq(actions(), "VM/one created VM/two refused ");
+}
+END_TEST
+
+static const struct wrong {
+    const char *path;
+    const char *body;
+} wrongs[] = {
+    {"/v1/apply", ""},
+    {"/v1/apply", "[]"},
+    {"/v1/apply", "{\"objects\":[]}"},
+    {"/v1/apply", "{\"objects\":{}}"},
+    {"/v1/apply", "{\"objects\":7}"},
+    {"/v1/apply?dryRun=yes", TENANT("shop")},
+    {"/v1/apply?dryRun=", TENANT("shop")},
+    {"/v1/apply?dryrun=plan", TENANT("shop")}, /* would have been a deed */
+    {"/v1/apply?dryRun=plan&x=1", TENANT("shop")},
+};
+
+START_TEST(an_apply_that_is_not_understood_does_nothing)
+{
+    (void)ask("POST", wrongs[_i].path, "", wrongs[_i].body);
+    assert_problem(422, "BERTH_EINVALID");
+    ck_assert_int_eq(get("/v1/tenants/shop"), 404);
+}
+END_TEST
+
+START_TEST(a_thousand_objects_are_taken_and_not_one_more)
+{
+    size_t size = 1001 * 90 + 64;
+    char *body = malloc(size);
+    for (unsigned count = 1001; count >= 1000; count--) {
+        size_t used = (size_t)snprintf(body, size, "{\"objects\":[");
+        for (unsigned i = 0; i < count; i++) {
+            used += (size_t)snprintf(body + used, size - used,
+                                     "%s{\"apiVersion\":\"berth/v1\",\"kind\":\"Tenant\","
+                                     "\"metadata\":{\"name\":\"t%u\"}}",
+                                     i > 0 ? "," : "", i);
+        }
+        snprintf(body + used, size - used, "]}");
+        ck_assert_int_eq(ask("POST", "/v1/apply", "", body), count > 1000 ? 422 : 200);
+    }
+    ck_assert_uint_eq(json_array_size(json_object_get(reply.document, "results")), 1000);
+    free(body);
+}
+END_TEST
+
+int main(void)
+{
+    TCase *tests;
+    Suite *suite = http_suite("api_apply", &tests);
+    tcase_add_test(tests, objects_are_written_in_an_order_that_works);
+    tcase_add_test(tests, the_same_again_changes_nothing);
+    tcase_add_test(tests, a_change_is_told_as_a_change_and_plan_says_from_what_to_what);
+    tcase_add_test(tests, a_plan_says_where_new_vms_would_go);
+    tcase_add_test(tests, validate_answers_without_changes_or_forecast);
+    tcase_add_test(tests,
+                   one_bad_object_keeps_all_from_being_written_and_each_is_pointed_at);
+    tcase_add_loop_test(tests, what_may_not_be_applied_says_why, 0,
+                        sizeof(faults) / sizeof(faults[0]));
+    tcase_add_test(tests, what_the_caller_may_not_write_is_a_fault_of_that_object);
+    tcase_add_test(tests, a_vm_keeps_its_template_and_its_group);
+    tcase_add_test(tests, power_is_what_a_vm_can_change);
+    tcase_add_test(tests,
+                   what_the_cluster_refuses_is_told_per_object_and_the_rest_is_done);
+    tcase_add_test(tests, a_quota_is_an_error_of_its_own);
+    tcase_add_loop_test(tests, an_apply_that_is_not_understood_does_nothing, 0,
+                        sizeof(wrongs) / sizeof(wrongs[0]));
+    tcase_add_test(tests, a_thousand_objects_are_taken_and_not_one_more);
+    return test_main_run(suite);
+}
