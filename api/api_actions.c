@@ -276,9 +276,10 @@ void handle_token(struct api_call *call, const struct state *state)
     if (call->repeated && state_get(state, KIND_TOKEN, "", name) != NULL) {
         object_free(KIND_TOKEN, token);
         free(minted);
-        call_fail(call, BERTH_EEXISTS,
-                  "it was made before under this Idempotency-Key, and its secret is shown "
-                  "once: delete it and make another");
+        call_fail(
+            call, BERTH_EEXISTS,
+            "it was made before under this Idempotency-Key, and its secret is shown "
+            "once: delete it and make another");
         return;
     }
     int r = token == NULL || minted == NULL ? err_sys(&err, -ENOMEM, "token") : 0;

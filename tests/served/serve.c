@@ -57,6 +57,7 @@ struct served {
     struct api *front_api;
     struct http_server *server;
     struct list laters;
+    struct list held; /* what the knobs keep from being answered, until the end */
     struct loop_post *post;
     struct loop_timer *heartbeat;
     unsigned forwarded;
@@ -78,13 +79,18 @@ static void observe(void *context, const struct change *change)
 
 /* ---- later ---- */
 
-static void do_later(struct served *served, const struct later *what)
+static void push_later(struct served *served, struct list *list, const struct later *what)
 {
     struct later *later = malloc(sizeof(*later));
     REQUIRE(later != NULL);
     *later = *what;
     later->served = served;
-    list_push_back(&served->laters, &later->link);
+    list_push_back(list, &later->link);
+}
+
+static void do_later(struct served *served, const struct later *what)
+{
+    push_later(served, &served->laters, what);
     loop_post_send(served->post);
 }
 
@@ -115,7 +121,8 @@ static void refuse_later(struct later *later)
 
 static void read_later(struct later *later)
 {
-    int code = later->served->knobs.not_leader ? BERTH_ENOTLEADER : 0;
+    bool leads = !later->served->knobs.not_leader && !later->served->stopping;
+    int code = leads ? 0 : BERTH_ENOTLEADER;
     later->readable(later->context, code, code == 0 ? later->served->state : NULL);
 }
 
@@ -214,18 +221,24 @@ static void heartbeats(void *context)
     world_turn(served);
 }
 
-static void on_post(void *context)
+/* What they add has its turn later. */
+static void run_laters(struct list *list)
 {
-    struct served *served = context;
     struct list ready;
     list_init(&ready);
-    list_move_all(&ready, &served->laters);
+    list_move_all(&ready, list);
     LIST_EACH_SAFE (item, &ready) {
         struct later *later = LIST_ITEM(item, struct later, link);
         list_remove(item);
         later->fn(later);
         free(later);
     }
+}
+
+static void on_post(void *context)
+{
+    struct served *served = context;
+    run_laters(&served->laters);
     (void)pthread_mutex_lock(&served->lock);
     void (*asked)(struct served * served, void *context) = served->asked;
     void *asked_context = served->asked_context;
@@ -295,6 +308,8 @@ static void propose(void *context,
         struct later later = {.index = i, .proposed = done, .context = done_context};
         later.fn = served->knobs.not_leader ? refuse_later : apply_later;
         if (served->knobs.hold_proposals) {
+            later.fn = refuse_later;
+            push_later(served, &served->held, &later);
             continue;
         }
         if (!served->knobs.not_leader) {
@@ -308,10 +323,12 @@ static void propose(void *context,
 static void read_state(void *context, control_readable *readable, void *readable_context)
 {
     struct served *served = context;
-    if (!served->knobs.hold_reads) {
-        do_later(served, &(struct later){.fn = read_later,
-                                         .readable = readable,
-                                         .context = readable_context});
+    const struct later later = {
+        .fn = read_later, .readable = readable, .context = readable_context};
+    if (served->knobs.hold_reads) {
+        push_later(served, &served->held, &later);
+    } else {
+        do_later(served, &later);
     }
 }
 
@@ -506,8 +523,9 @@ static void console_input(void *context, const void *data, size_t size)
 {
     struct exchange *exchange = context;
     char text[CONSOLE_MAX];
-    int used = snprintf(text, sizeof(text), "<%.*s>", (int)size, (const char *)data);
-    (void)exchange_data(exchange, text, (size_t)used); /* tests type little */
+    int shown = size < CONSOLE_MAX - 3 ? (int)size : CONSOLE_MAX - 3;
+    int used = snprintf(text, sizeof(text), "<%.*s>", shown, (const char *)data);
+    (void)exchange_data(exchange, text, (size_t)used); /* full: the newest are lost */
     if (memchr(data, '\004', size) != NULL) {
         exchange_end(exchange);
         exchange_unref(exchange);
@@ -763,12 +781,8 @@ static void close_all(struct served *served)
     served->api = api_free(served->api);
     served->front_api = api_free(served->front_api);
     served->images = image_store_close(served->images);
-    LIST_EACH_SAFE (item, &served->laters) {
-        struct later *later = LIST_ITEM(item, struct later, link);
-        list_remove(item);
-        later->fn(later);
-        free(later);
-    }
+    run_laters(&served->laters);
+    run_laters(&served->held);
     served->post = loop_post_close(served->post);
 }
 
@@ -797,6 +811,7 @@ struct served *served_start(const char *folder, const struct served_config *conf
     served->config = config != NULL ? *config : (struct served_config){0};
     served->knobs.phase_last = PHASE_READY;
     list_init(&served->laters);
+    list_init(&served->held);
     (void)snprintf(served->folder, sizeof(served->folder), "%s", folder);
     (void)snprintf(served->socket_path, sizeof(served->socket_path), "%s/berthd.sock",
                    folder);

@@ -1,0 +1,242 @@
+/* Goal: a request is done once however often it is sent, under the conditions it names,
+ * or is answered in time for being late. Method: the same requests over the socket again,
+ * with the world changed in between. */
+#include "http_fixture.h"
+
+#define SHOP(label)                                                                     \
+    "{\"apiVersion\":\"berth/v1\",\"kind\":\"Tenant\",\"metadata\":{\"name\":\"shop\"," \
+    "\"labels\":{\"v\":\"" label "\"}}}"
+#define KEY(key) "Idempotency-Key: " key "\r\n"
+
+static const char *label(void)
+{
+    ck_assert_int_eq(get("/v1/tenants/shop"), 200);
+    const json_t *meta = json_object_get(reply.document, "metadata");
+    return json_member_text(json_object_get(meta, "labels"), "v", "");
+}
+
+START_TEST(a_retry_is_answered_and_not_done_again)
+{
+    ck_assert_int_eq(ask("PUT", "/v1/tenants/shop", KEY("k1"), SHOP("one")), 200);
+    ck_assert_int_eq(ask("PUT", "/v1/tenants/shop", "", SHOP("two")), 200);
+    ck_assert_int_eq(ask("PUT", "/v1/tenants/shop", KEY("k1"), SHOP("one")), 200);
+
+    ck_assert_str_eq(label(), "two");
+}
+END_TEST
+
+START_TEST(a_retry_of_what_was_refused_is_refused_again)
+{
+    ck_assert_int_eq(ask("DELETE", "/v1/tenants/shop", KEY("k1"), NULL), 404);
+    ck_assert_int_eq(ask("PUT", "/v1/tenants/shop", "", SHOP("one")), 200);
+    ck_assert_int_eq(ask("DELETE", "/v1/tenants/shop", KEY("k1"), NULL), 404);
+
+    ck_assert_str_eq(label(), "one");
+}
+END_TEST
+
+START_TEST(a_condition_that_was_met_counts_for_the_retry_too)
+{
+    char headers[128];
+    ck_assert_int_eq(ask("PUT", "/v1/tenants/shop", "", SHOP("one")), 200);
+    snprintf(headers, sizeof(headers), "If-Match: %s\r\n" KEY("k1"), header("ETag"));
+    ck_assert_int_eq(ask("PUT", "/v1/tenants/shop", headers, SHOP("two")), 200);
+
+    ck_assert_int_eq(ask("PUT", "/v1/tenants/shop", headers, SHOP("two")), 200);
+    ck_assert_str_eq(label(), "two");
+}
+END_TEST
+
+static const struct other {
+    const char *method;
+    const char *path;
+    const char *headers;
+    const char *body;
+} others[] = {
+    {"PUT", "/v1/tenants/shop", "", SHOP("two")},
+    {"PUT", "/v1/tenants/shop", "If-None-Match: *\r\n", SHOP("one")},
+    {"DELETE", "/v1/tenants/shop", "", NULL},
+    {"POST", "/v1/apply", "", SHOP("one")},
+    {"POST", "/v1/apply?dryRun=plan", "", SHOP("one")},
+    {"POST", "/v1/hosts/h1:drain", "", NULL},
+};
+
+START_TEST(a_key_is_good_for_one_request_only)
+{
+    const struct other *row = &others[_i];
+    char headers[128];
+    ck_assert_int_eq(ask("PUT", "/v1/tenants/shop", KEY("k1"), SHOP("one")), 200);
+    snprintf(headers, sizeof(headers), "%s%s", row->headers, KEY("k1"));
+    (void)ask(row->method, row->path, headers, row->body);
+
+    assert_problem(422, "BERTH_EREUSED");
+    ck_assert_str_eq(label(), "one");
+    ck_assert_int_eq(get("/v1/hosts/h1"), 200);
+    ck_assert_ptr_null(strstr(reply.body, "\"drain\":true"));
+}
+END_TEST
+
+START_TEST(keys_of_two_subjects_are_two_keys)
+{
+    served_token(served, "ana", "ana", ROLE_ADMIN, "", 0);
+    ck_assert_int_eq(ask("PUT", "/v1/tenants/shop", KEY("k1"), SHOP("one")), 200);
+    ck_assert_int_eq(ask("PUT", "/v1/tenants/shop",
+                         KEY("k1") "Authorization: Bearer ana\r\n", SHOP("two")),
+                     200);
+
+    ck_assert_str_eq(label(), "two");
+}
+END_TEST
+
+START_TEST(reading_needs_no_key_and_uses_none_up)
+{
+    ck_assert_int_eq(ask("GET", "/v1/tenants", KEY("k1"), NULL), 200);
+    ck_assert_int_eq(ask("GET", "/v1/hosts", KEY("k1"), NULL), 200);
+    ck_assert_int_eq(ask("PUT", "/v1/tenants/shop", KEY("k1"), SHOP("one")), 200);
+}
+END_TEST
+
+#define PAIR                                                                           \
+    "{\"objects\":["                                                                   \
+    "{\"apiVersion\":\"berth/"                                                         \
+    "v1\",\"kind\":\"Template\",\"metadata\":{\"name\":\"small\"},"                    \
+    "\"spec\":{\"image\":\"linux\",\"memory\":{\"size\":\"64MiB\"}}},"                 \
+    "{\"apiVersion\":\"berth/v1\",\"kind\":\"Group\",\"metadata\":{\"name\":\"web\"}," \
+    "\"spec\":{\"template\":{\"name\":\"missing\"},\"replicas\":1}}]}"
+
+START_TEST(a_retry_of_an_apply_that_was_half_done_gets_the_same_answer)
+{
+    (void)ask("POST", "/v1/apply", KEY("k1"), PAIR);
+    assert_problem(422, "BERTH_ENOTFOUND");
+    ck_assert_int_eq(get("/v1/tenants/default/templates/small"),
+                     200); /* the other half */
+
+    (void)ask("POST", "/v1/apply", KEY("k1"), PAIR);
+    assert_problem(422, "BERTH_ENOTFOUND"); /* and not "reused" */
+}
+END_TEST
+
+START_TEST(a_retry_of_an_apply_that_was_done_changes_nothing_back)
+{
+    ck_assert_int_eq(ask("POST", "/v1/apply", KEY("k1"), SHOP("one")), 200);
+    ck_assert_int_eq(ask("PUT", "/v1/tenants/shop", "", SHOP("two")), 200);
+    ck_assert_int_eq(ask("POST", "/v1/apply", KEY("k1"), SHOP("one")), 200);
+
+    ck_assert_str_eq(label(), "two");
+}
+END_TEST
+
+START_TEST(a_secret_is_shown_once_also_to_a_retry)
+{
+    ck_assert_int_eq(ask("POST", "/v1/tokens", KEY("k1"), "{\"name\":\"ci\"}"), 201);
+    ck_assert_str_ne(said("token"), "");
+    (void)ask("POST", "/v1/tokens", KEY("k1"), "{\"name\":\"ci\"}");
+
+    assert_problem(409, "BERTH_EEXISTS");
+    ck_assert_contains(said("detail"), "shown once");
+}
+END_TEST
+
+/* ---- conditions ---- */
+
+START_TEST(an_etag_is_a_condition_for_the_next_write)
+{
+    char old[128];
+    ck_assert_int_eq(ask("PUT", "/v1/tenants/shop", "", SHOP("one")), 200);
+    snprintf(old, sizeof(old), "If-Match: %s\r\n", header("ETag"));
+    ck_assert_int_eq(ask("PUT", "/v1/tenants/shop", old, SHOP("two")), 200);
+
+    (void)ask("PUT", "/v1/tenants/shop", old, SHOP("three"));
+    assert_problem(412, "BERTH_ECONFLICT");
+    (void)ask("DELETE", "/v1/tenants/shop", old, NULL);
+    assert_problem(412, "BERTH_ECONFLICT");
+    ck_assert_str_eq(label(), "two");
+    snprintf(old, sizeof(old), "If-Match: %s\r\n", header("ETag"));
+    ck_assert_int_eq(ask("DELETE", "/v1/tenants/shop", old, NULL), 200);
+    ck_assert_int_eq(get("/v1/tenants/shop"), 404);
+}
+END_TEST
+
+START_TEST(if_none_match_creates_only)
+{
+    ck_assert_int_eq(ask("PUT", "/v1/tenants/shop", "If-None-Match: *\r\n", SHOP("one")),
+                     200);
+    (void)ask("PUT", "/v1/tenants/shop", "If-None-Match: *\r\n", SHOP("two"));
+
+    assert_problem(412, "BERTH_EEXISTS");
+    ck_assert_str_eq(label(), "one");
+}
+END_TEST
+
+static const char *const bad_conditions[] = {
+    "If-Match: *\r\n",
+    "If-Match: \"0\"\r\n",
+    "If-Match: W/\"5\"\r\n",
+    "If-Match: \"5\r\n",
+    "If-Match: \"\"\r\n",
+    "If-Match: \"18446744073709551615\"\r\n",
+    "If-Match: \"18446744073709551616\"\r\n",
+    "If-None-Match: \"5\"\r\n",
+    "If-Match: \"1\", \"2\"\r\n",
+};
+
+START_TEST(a_condition_that_is_not_understood_is_not_ignored)
+{
+    (void)ask("PUT", "/v1/tenants/shop", bad_conditions[_i], SHOP("one"));
+    assert_problem(422, "BERTH_EINVALID");
+    ck_assert_int_eq(get("/v1/tenants/shop"), 404);
+}
+END_TEST
+
+/* ---- lateness ---- */
+
+static void hold_proposals(struct served *server, void *context)
+{
+    (void)context;
+    served_knobs(server)->hold_proposals = true;
+}
+
+START_TEST(a_log_that_does_not_answer_is_answered_for_and_says_it_may_be_done)
+{
+    served_do(served, hold_proposals, NULL);
+    (void)ask("PUT", "/v1/tenants/shop", "", SHOP("one"));
+
+    assert_problem(504, "BERTH_ETIMEOUT");
+    ck_assert_contains(said("detail"), "may still be done");
+}
+END_TEST
+
+START_TEST(a_client_that_leaves_while_it_waits_takes_nothing_down)
+{
+    int fd = connect_local();
+    ck_assert(say(
+        fd, "PUT /v1/tenants/shop HTTP/1.1\r\nHost: x\r\nContent-Length: 90\r\n\r\n" SHOP(
+                "one")));
+    (void)close(fd);
+    ck_assert_int_eq(get("/healthz"), 200);
+}
+END_TEST
+
+int main(void)
+{
+    TCase *tests;
+    Suite *suite = http_suite("api_call", &tests);
+    tcase_add_test(tests, a_retry_is_answered_and_not_done_again);
+    tcase_add_test(tests, a_retry_of_what_was_refused_is_refused_again);
+    tcase_add_test(tests, a_condition_that_was_met_counts_for_the_retry_too);
+    tcase_add_loop_test(tests, a_key_is_good_for_one_request_only, 0,
+                        sizeof(others) / sizeof(others[0]));
+    tcase_add_test(tests, keys_of_two_subjects_are_two_keys);
+    tcase_add_test(tests, reading_needs_no_key_and_uses_none_up);
+    tcase_add_test(tests, a_retry_of_an_apply_that_was_half_done_gets_the_same_answer);
+    tcase_add_test(tests, a_retry_of_an_apply_that_was_done_changes_nothing_back);
+    tcase_add_test(tests, a_secret_is_shown_once_also_to_a_retry);
+    tcase_add_test(tests, an_etag_is_a_condition_for_the_next_write);
+    tcase_add_test(tests, if_none_match_creates_only);
+    tcase_add_loop_test(tests, a_condition_that_is_not_understood_is_not_ignored, 0,
+                        sizeof(bad_conditions) / sizeof(bad_conditions[0]));
+    tcase_add_test(tests,
+                   a_log_that_does_not_answer_is_answered_for_and_says_it_may_be_done);
+    tcase_add_test(tests, a_client_that_leaves_while_it_waits_takes_nothing_down);
+    return test_main_run(suite);
+}

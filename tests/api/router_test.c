@@ -1,0 +1,319 @@
+/* Goal: every role gets through every route exactly as docs/api.md says. Method: one
+ * request per row of the routes table, and some more for kinds that differ, asked by each
+ * role over the socket; the grid below says who gets in. A row that is missing here fails
+ * the test. */
+#include "api/routes.h"
+#include "http_fixture.h"
+
+#define SHA                                                                     \
+    "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824" /* hello \
+                                                                        */
+#define T "/v1/tenants/shop"
+
+/* Columns of the grid. */
+static const struct column {
+    const char *what;
+    const char *token; /* "": root on the socket */
+} columns[] = {
+    {"root", ""},
+    {"viewer of the cluster", "cluster-viewer"},
+    {"operator of the cluster", "cluster-operator"},
+    {"admin of the cluster", "cluster-admin"},
+    {"viewer of the tenant", "shop-viewer"},
+    {"operator of the tenant", "shop-operator"},
+    {"admin of the tenant", "shop-admin"},
+    {"member of the tenant, as operator", "member"},
+    {"admin of another tenant", "bank-admin"},
+    {"join token", "join"},
+    {"expired token", "expired"},
+    {"unknown token", "unknown"},
+};
+#define COLUMNS (sizeof(columns) / sizeof(columns[0]))
+
+/* y: gets in, f: 403, n: 404, a: 401; in the order of the columns. */
+#define EVERYBODY "yyyyyyyyyyyy"
+#define KNOWN     "yyyyyyyyyaaa"
+#define READS     "yyyyyyyynaaa"
+#define WRITES    "yfyyfyyynaaa"
+#define ADMINS    "yffyfffffaaa"
+#define OF_TENANT "yffyffffnaaa"
+#define UPLOADS   "yfyyfyyyyaaa"
+#define CLUSTER   "yyyyfffffaaa"
+
+/* In the order of the routes table; then more. Nothing here changes what others need. */
+static const struct row {
+    const char *method;
+    const char *path;
+    const char *headers;
+    const char *body;
+    const char *grid;
+} rows[] = {
+    {"GET", "/healthz", "", NULL, EVERYBODY},
+    {"GET", "/metrics", "", NULL, EVERYBODY},
+    {"GET", "/v1/version", "", NULL, EVERYBODY},
+    {"GET", "/v1/self", "", NULL, KNOWN},
+    {"GET", "/v1/blobs/" SHA, "", NULL, EVERYBODY},
+    {"POST", "/v1/blobs?url=x&sha256=y", "", NULL, UPLOADS},
+    {"POST", "/v1/apply", "", "{}", KNOWN},
+    {"GET", "/v1/events", "", NULL, KNOWN},
+    {"GET", "/v1/watch?kinds=none", "", NULL, KNOWN},
+    {"POST", "/v1/join-tokens", "", "{\"ttl\":\"never\"}", ADMINS},
+    {"POST", "/v1/tokens", "", "{\"name\":\"-\"}", ADMINS},
+    {"POST", "/v1/hosts/h1:drain", "", NULL, ADMINS},
+    {"POST", "/v1/hosts/h1:undrain", "", NULL, ADMINS},
+    {"POST", T "/groups/web:scale", "", "{\"replicas\":-1}", WRITES},
+    {"POST", T "/vms/jump:start", "", NULL, WRITES},
+    {"POST", T "/vms/jump:stop", "", NULL, WRITES},
+    {"POST", T "/vms/jump:restart", "", NULL, WRITES},
+    {"GET", T "/groups/web/explain", "", NULL, READS},
+    {"GET", T "/vms/jump/explain", "", NULL, READS},
+    {"GET", T "/vms/jump/console", "", NULL, WRITES},
+    {"GET", T "/vms/jump", "", NULL, READS},
+    {"PUT", T "/templates/small", "", "{}", WRITES},
+    {"DELETE", T "/vms/jump", "If-Match: \"9999\"\r\n", NULL, WRITES},
+    {"GET", T "/vms", "", NULL, KNOWN},
+    {"GET", "/v1/tenants/shop", "", NULL, READS},
+    {"PUT", "/v1/tenants/shop", "", "{}", OF_TENANT},
+    {"DELETE", "/v1/tenants/shop", "If-Match: \"9999\"\r\n", NULL, OF_TENANT},
+    {"GET", "/v1/vms", "", NULL, KNOWN},
+    /* beyond the table: kinds with rules of their own, HEAD, and uploads */
+    {"GET", "/v1/hosts/h1", "", NULL, CLUSTER},
+    {"PUT", "/v1/hosts/h1", "", "{}", ADMINS},
+    {"DELETE", "/v1/hosts/h1", "If-Match: \"9999\"\r\n", NULL, ADMINS},
+    {"GET", "/v1/tokens/shop-admin", "", NULL, ADMINS},
+    {"DELETE", "/v1/tokens/shop-admin", "If-Match: \"9999\"\r\n", NULL, ADMINS},
+    {"GET", "/v1/images/linux", "", NULL, KNOWN},
+    {"PUT", "/v1/images/linux", "", "{}", ADMINS},
+    {"DELETE", "/v1/images/linux", "If-Match: \"9999\"\r\n", NULL, ADMINS},
+    {"HEAD", "/v1/hosts/h1", "", NULL, CLUSTER},
+    {"HEAD", T "/vms/jump", "", NULL, READS},
+    {"POST", "/v1/blobs", "", "hello", UPLOADS},
+};
+
+static void token_make(const char *name, enum role role, const char *tenant)
+{
+    served_token(served, name, name, role, tenant, 0);
+}
+
+static void roles_start(void)
+{
+    fixture_start();
+    ck_assert_int_eq(
+        ask("POST", "/v1/apply", "",
+            "{\"objects\":["
+            "{\"apiVersion\":\"berth/"
+            "v1\",\"kind\":\"Tenant\",\"metadata\":{\"name\":\"bank\"}},"
+            "{\"apiVersion\":\"berth/"
+            "v1\",\"kind\":\"Tenant\",\"metadata\":{\"name\":\"shop\"},"
+            "\"spec\":{\"members\":[{\"subject\":\"token:member\",\"role\":\"operator\"}]"
+            "}},"
+            "{\"apiVersion\":\"berth/"
+            "v1\",\"kind\":\"Template\",\"metadata\":{\"name\":\"small\","
+            "\"tenant\":\"shop\"},\"spec\":{\"image\":\"linux\",\"memory\":{\"size\":"
+            "\"64MiB\"}}},"
+            "{\"apiVersion\":\"berth/"
+            "v1\",\"kind\":\"Group\",\"metadata\":{\"name\":\"web\","
+            "\"tenant\":\"shop\"},\"spec\":{\"template\":{\"name\":\"small\"},"
+            "\"replicas\":0}},"
+            "{\"apiVersion\":\"berth/"
+            "v1\",\"kind\":\"VM\",\"metadata\":{\"name\":\"jump\","
+            "\"tenant\":\"shop\"},\"spec\":{\"template\":{\"name\":\"small\"}}}]}"),
+        200);
+    ck_assert_int_eq(ask("POST", "/v1/blobs", "", "hello"), 201);
+    token_make("cluster-viewer", ROLE_VIEWER, "");
+    token_make("cluster-operator", ROLE_OPERATOR, "");
+    token_make("cluster-admin", ROLE_ADMIN, "");
+    token_make("shop-viewer", ROLE_VIEWER, "shop");
+    token_make("shop-operator", ROLE_OPERATOR, "shop");
+    token_make("shop-admin", ROLE_ADMIN, "shop");
+    token_make("member", ROLE_VIEWER, "bank");
+    token_make("bank-admin", ROLE_ADMIN, "bank");
+    token_make("join", ROLE_JOIN, "");
+    served_token(served, "expired", "expired", ROLE_ADMIN, "", 1000);
+}
+
+static char outcome(int status)
+{
+    return status == 401 ? 'a' : status == 403 ? 'f' : status == 404 ? 'n' : 'y';
+}
+
+START_TEST(every_role_gets_through_every_route_as_it_should)
+{
+    unsigned count = 0;
+    const struct route *table = routes_table(&count);
+    const struct row *row = &rows[_i];
+    if ((unsigned)_i < count) { /* the rows follow the table */
+        const struct route *route = NULL;
+        struct route_target target;
+        char allow[ROUTE_ALLOW_SIZE];
+        char path[256];
+        snprintf(path, sizeof(path), "%.*s", (int)strcspn(row->path, "?"), row->path);
+        ck_assert_int_eq(routes_match(row->method, path, &route, &target, allow), 0);
+        ck_assert_str_eq(route->pattern, table[_i].pattern);
+        ck_assert_str_eq(route->method, table[_i].method);
+    }
+    for (size_t i = 0; i < COLUMNS; i++) {
+        char headers[256];
+        snprintf(headers, sizeof(headers), "%s%s%s%s", row->headers,
+                 columns[i].token[0] != '\0' ? "Authorization: Bearer " : "",
+                 columns[i].token, columns[i].token[0] != '\0' ? "\r\n" : "");
+        (void)ask(row->method, row->path, headers, row->body);
+        ck_assert_msg(outcome(reply.status) == row->grid[i] && reply.status < 500,
+                      "%s %s by %s: %d, wanted '%c': %s", row->method, row->path,
+                      columns[i].what, reply.status, row->grid[i], reply.body);
+    }
+}
+END_TEST
+
+START_TEST(the_grid_has_a_row_for_every_route)
+{
+    unsigned count = 0;
+    (void)routes_table(&count);
+
+    ck_assert_uint_ge(sizeof(rows) / sizeof(rows[0]), count);
+    ck_assert_str_eq(rows[count - 1].path, "/v1/vms"); /* the last of the table */
+    ck_assert_str_eq(rows[count].path, "/v1/hosts/h1");
+}
+END_TEST
+
+START_TEST(a_token_is_judged_also_where_root_would_get_in)
+{
+    ck_assert_int_eq(ask("GET", "/v1/self", "", NULL), 200);
+    ck_assert_str_eq(said("subject"), "root");
+    ck_assert_str_eq(said("clusterRole"), "admin");
+    ck_assert_int_eq(
+        ask("GET", "/v1/self", "Authorization: bearer shop-viewer\r\n", NULL), 200);
+    ck_assert_str_eq(said("subject"), "token:shop-viewer");
+    ck_assert_str_eq(said("tenantRole"), "viewer");
+    ck_assert_str_eq(said("tenant"), "shop");
+    ck_assert_int_eq(ask("GET", "/v1/self", "Authorization: Bearer \r\n", NULL), 401);
+    assert_problem(401, "BERTH_EAUTH");
+}
+END_TEST
+
+static void follow(struct served *server, void *context)
+{
+    (void)context;
+    served_knobs(server)->not_leader = true;
+}
+
+static void hold_reads(struct served *server, void *context)
+{
+    (void)context;
+    served_knobs(server)->hold_reads = true;
+}
+
+START_TEST(what_cannot_be_answered_now_says_when_to_come_again)
+{
+    served_do(served, follow, NULL);
+    (void)get("/v1/hosts");
+
+    assert_problem(503, "BERTH_ENOLEADER");
+    ck_assert_str_eq(header("Retry-After"), "1");
+    ck_assert_int_eq(get("/healthz"), 200);                              /* local */
+    ck_assert_int_eq(ask("GET", "/v1/watch?kinds=none", "", NULL), 422); /* a voter's */
+}
+END_TEST
+
+START_TEST(a_barrier_that_is_never_passed_is_answered_for)
+{
+    served_do(served, hold_reads, NULL);
+    (void)get("/v1/hosts");
+
+    assert_problem(504, "BERTH_ETIMEOUT");
+    ck_assert_contains(said("detail"), "could not confirm that it leads");
+}
+END_TEST
+
+START_TEST(an_unknown_parameter_is_refused_on_every_route)
+{
+    unsigned count = 0;
+    (void)routes_table(&count);
+    for (unsigned i = 0; i < count; i++) {
+        char path[256];
+        snprintf(path, sizeof(path), "%.*s?dryrun=plan", (int)strcspn(rows[i].path, "?"),
+                 rows[i].path);
+        if (strcmp(path, "/v1/blobs?dryrun=plan") == 0) {
+            continue; /* an upload: its body is all */
+        }
+        (void)ask(rows[i].method, path, "", rows[i].body);
+        ck_assert_msg(reply.status == 422 && strstr(said("detail"), "dryrun") != NULL,
+                      "%s %s: %d %s", rows[i].method, path, reply.status, reply.body);
+    }
+}
+END_TEST
+
+static void start_front(void)
+{
+    fixture_start_with(&(struct served_config){.front = true});
+}
+
+START_TEST(a_host_that_does_not_lead_answers_as_the_leader_does)
+{
+    ck_assert_int_eq(get("/v1/version"), 200);
+    ck_assert_str_eq(said("host"), "h2"); /* the one that was asked */
+    ck_assert_uint_eq(served_forwarded(served), 0);
+    ck_assert_int_eq(get("/v1/hosts"), 200);
+    ck_assert_uint_eq(item_count(), 3);
+    ck_assert_ptr_nonnull(header("Berth-Revision"));
+    (void)ask("PUT", "/v1/tenants/shop", "If-None-Match: *\r\nIdempotency-Key: k\r\n",
+              "{\"apiVersion\":\"berth/v1\",\"kind\":\"Tenant\",\"metadata\":{\"name\":"
+              "\"shop\"}}");
+    ck_assert_int_eq(reply.status, 200);
+    (void)ask("PUT", "/v1/tenants/shop", "If-None-Match: *\r\n",
+              "{\"apiVersion\":\"berth/v1\",\"kind\":\"Tenant\",\"metadata\":{\"name\":"
+              "\"shop\"}}");
+    assert_problem(412, "BERTH_EEXISTS");
+    ck_assert_int_eq(ask("GET", "/v1/self", "Authorization: Bearer none\r\n", NULL), 401);
+    ck_assert_int_eq(get("/v1/nowhere"), 404);
+    ck_assert_uint_eq(served_forwarded(served), 4);
+}
+END_TEST
+
+START_TEST(a_request_that_was_forwarded_goes_no_further)
+{
+    served_do(served, follow, NULL); /* the leader has lost it meanwhile */
+    (void)get("/v1/hosts");
+
+    assert_problem(503, "BERTH_ENOTLEADER");
+    ck_assert_uint_eq(served_forwarded(served), 1);
+}
+END_TEST
+
+START_TEST(who_cannot_judge_tokens_takes_no_uploads_by_token)
+{
+    served_token(served, "ana", "ana", ROLE_ADMIN, "", 0);
+    (void)ask("POST", "/v1/blobs", "Authorization: Bearer ana\r\n", "hello");
+    assert_problem(503, "BERTH_ENOTLEADER");
+    ck_assert_contains(said("detail"), "one of the voters");
+    (void)ask("POST", "/v1/blobs?url=x&sha256=" SHA, "Authorization: Bearer ana\r\n",
+              NULL);
+    assert_problem(503, "BERTH_ENOTLEADER");
+    ck_assert_int_eq(ask("POST", "/v1/blobs", "", "hello"), 201); /* root of the host */
+}
+END_TEST
+
+int main(void)
+{
+    TCase *tests;
+    Suite *suite = http_suite("router", &tests);
+    TCase *roles = tcase_create("roles");
+    TCase *front = tcase_create("front");
+    tcase_add_test(tests, what_cannot_be_answered_now_says_when_to_come_again);
+    tcase_add_test(tests, a_barrier_that_is_never_passed_is_answered_for);
+    tcase_add_checked_fixture(roles, roles_start, fixture_stop);
+    tcase_add_loop_test(roles, every_role_gets_through_every_route_as_it_should, 0,
+                        sizeof(rows) / sizeof(rows[0]));
+    tcase_add_test(roles, the_grid_has_a_row_for_every_route);
+    tcase_add_test(roles, a_token_is_judged_also_where_root_would_get_in);
+    tcase_add_test(roles, an_unknown_parameter_is_refused_on_every_route);
+    tcase_set_timeout(roles, 60);
+    suite_add_tcase(suite, roles);
+    tcase_add_checked_fixture(front, start_front, fixture_stop);
+    tcase_add_test(front, a_host_that_does_not_lead_answers_as_the_leader_does);
+    tcase_add_test(front, a_request_that_was_forwarded_goes_no_further);
+    tcase_add_test(front, who_cannot_judge_tokens_takes_no_uploads_by_token);
+    tcase_set_timeout(front, 60);
+    suite_add_tcase(suite, front);
+    return test_main_run(suite);
+}
