@@ -42,7 +42,7 @@ static size_t body_take(char *data, size_t one, size_t count, void *context)
 
 static void common(struct http *http, const char *method, const char *path)
 {
-    char url[2048];
+    char url[4096]; /* that of an image among the parameters, escaped */
     (void)snprintf(url, sizeof(url), "%s%s", http->base, path);
     curl_easy_reset(http->curl);
     curl_easy_setopt(http->curl, CURLOPT_URL, url);
@@ -81,10 +81,16 @@ headers_new(const struct http *http, const char *key, const char *type)
     return headers;
 }
 
-static bool is_json(struct http *http)
+static const char *content_type(struct http *http)
 {
     const char *type = NULL;
     curl_easy_getinfo(http->curl, CURLINFO_CONTENT_TYPE, &type);
+    return type;
+}
+
+static bool is_json(struct http *http)
+{
+    const char *type = content_type(http);
     return type != NULL && (strncmp(type, "application/json", 16) == 0 ||
                             strncmp(type, "application/problem+json", 24) == 0);
 }
@@ -107,8 +113,9 @@ static void answer_fill(struct http *http,
         return;
     }
     answer->status = (int)status;
-    if (answer->body != NULL && is_json(http) &&
-        json_parse(answer->body, answer->size, &answer->document, NULL) < 0) {
+    bool whole = !is_json(http) || answer->body == NULL ||
+                 json_parse(answer->body, answer->size, &answer->document, NULL) == 0;
+    if (!whole || content_type(http) == NULL) { /* every answer of berthd has one */
         answer->cut = true;
         (void)snprintf(answer->text, sizeof(answer->text), "the answer was cut short");
     }

@@ -60,7 +60,7 @@ enum cli_exit remote_exit(int status, const char *code)
     } rows[] = {
         {400, EXIT_USAGE},       {401, EXIT_AUTH},        {403, EXIT_AUTH},
         {404, EXIT_NOT_FOUND},   {409, EXIT_CONFLICT},    {412, EXIT_CONFLICT},
-        {413, EXIT_USAGE},       {415, EXIT_USAGE},       {422, EXIT_USAGE},
+        {413, EXIT_USAGE},       {414, EXIT_USAGE},       {422, EXIT_USAGE},
         {503, EXIT_UNREACHABLE}, {504, EXIT_UNREACHABLE},
     };
     int number = err_code(code);

@@ -1,0 +1,203 @@
+/* Goal: whatever a server does, the user reads what happened and a script gets the right
+ * exit code. Method: answers written by hand on a UNIX socket, in place of a server's. */
+#include "berth_fixture.h"
+
+#include <pthread.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+/* A server that answers each connection's first request with the next of these bytes. */
+static const char *const *answers;
+static int listener = -1;
+static pthread_t answering;
+
+static void *answer_all(void *context)
+{
+    (void)context;
+    for (unsigned i = 0; answers[i] != NULL; i++) {
+        char request[8192];
+        int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+        if (fd < 0) {
+            return NULL;
+        }
+        (void)(recv(fd, request, sizeof(request), 0) > 0 &&
+               send(fd, answers[i], strlen(answers[i]), MSG_NOSIGNAL) >= 0);
+        (void)close(fd);
+    }
+    return NULL;
+}
+
+static void answers_start(const char *const *texts)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    answers = texts;
+    snprintf(address.sun_path, sizeof(address.sun_path), "%.80s/berthd.sock",
+             folder.path);
+    listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    ck_assert_int_ge(listener, 0);
+    ck_assert_int_eq(bind(listener, (struct sockaddr *)(void *)&address, sizeof(address)),
+                     0);
+    ck_assert_int_eq(listen(listener, 16), 0);
+    ck_assert_int_eq(pthread_create(&answering, NULL, answer_all, NULL), 0);
+}
+
+static void answers_stop(void)
+{
+    (void)shutdown(listener, SHUT_RDWR);
+    (void)close(listener);
+    (void)pthread_join(answering, NULL);
+}
+
+static void folder_start(void)
+{
+    temp_dir_init(&folder);
+    environment_clean();
+    (void)setenv("BERTH_STATE", folder.path, 1);
+}
+
+static void folder_stop(void)
+{
+    ran_drop();
+    temp_dir_fini(&folder);
+}
+
+#define PROBLEM(status, code, detail)                                                  \
+    "HTTP/1.1 " status " X\r\nContent-Type: application/problem+json\r\n"              \
+    "Connection: close\r\n\r\n{\"title\":\"T\",\"status\":" status ",\"code\":\"" code \
+    "\",\"detail\":\"" detail "\",\"hint\":\"do better\"}"
+#define ANSWER(type, body) \
+    "HTTP/1.1 200 OK\r\nContent-Type: " type "\r\nConnection: close\r\n\r\n" body
+
+static const struct problem {
+    const char *answer;
+    int code;
+    const char *said;
+} problems[] = {
+    {PROBLEM("400", "BERTH_EINVALID", "malformed"), 2,
+     "berth: malformed\nhint: do better\n"},
+    {PROBLEM("401", "BERTH_EAUTH", "who"), 6, "berth: who\n"},
+    {PROBLEM("403", "BERTH_EFORBIDDEN", "no"), 6, "berth: no\n"},
+    {PROBLEM("409", "BERTH_EINUSE", "in use"), 4, "berth: in use\n"},
+    {PROBLEM("409", "BERTH_EQUOTA", "quota"), 5, "berth: quota\n"},
+    {PROBLEM("409", "BERTH_ENOCAPACITY", "full"), 5, "berth: full\n"},
+    {PROBLEM("412", "BERTH_ECONFLICT", "changed"), 4, "berth: changed\n"},
+    {PROBLEM("413", "BERTH_ETOOLARGE", "large"), 2, "berth: large\n"},
+    {PROBLEM("414", "BERTH_ETOOLARGE", "long"), 2, "berth: long\n"},
+    {PROBLEM("422", "BERTH_EINVALID", "invalid"), 2, "berth: invalid\n"},
+    {PROBLEM("429", "BERTH_EFULL", "busy"), 1, "berth: busy\n"},
+    {PROBLEM("500", "BERTH_EBUG", "bug"), 1, "berth: bug\n"},
+    {PROBLEM("504", "BERTH_ETIMEOUT", "late"), 9, "berth: late\n"},
+    {PROBLEM("599", "BERTH_ENEW", "of a newer server"), 1, "berth: of a newer server\n"},
+    {"HTTP/1.1 502 Bad\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n<html>", 1,
+     "berth: the server answered 502\n"},
+    {ANSWER("text/html", "<html>hello</html>"), 1, "the answer is no JSON"},
+    {"SSH-2.0-OpenSSH_9.2\r\n", 9, "cannot reach the berthd of this host"},
+    {ANSWER("application/json", "[]"), 0, "no hosts"},
+    {ANSWER("application/json", "{\"items\":7}"), 0, "no hosts"},
+    {ANSWER("application/json", "{\"items\":[null,7,{}]}"), 0, ""},
+};
+
+START_TEST(a_problem_is_read_out_and_has_its_exit_code)
+{
+    const char *const texts[] = {problems[_i].answer, NULL};
+    answers_start(texts);
+    int code = berth("host ls");
+    answers_stop();
+    ck_assert_msg(code == problems[_i].code, "%d, not %d: %s%s", code, problems[_i].code,
+                  ran.out, ran.err);
+    ck_assert_contains(ran.err, problems[_i].said);
+}
+END_TEST
+
+START_TEST(every_fault_of_a_problem_is_a_line)
+{
+    const char *const texts[] = {
+        "HTTP/1.1 422 X\r\nContent-Type: application/problem+json\r\nConnection: "
+        "close\r\n\r\n"
+        "{\"title\":\"T\",\"detail\":\"nothing was changed\",\"errors\":[{\"pointer\":"
+        "\"/objects/1\",\"message\":\"bad\",\"hint\":\"fix "
+        "it\"},{\"pointer\":\"/objects/2\","
+        "\"message\":\"worse\"}]}",
+        NULL};
+    answers_start(texts);
+    ck_assert_int_eq(berth("ls host"), 2);
+    answers_stop();
+    ck_assert_str_eq(ran.err, "berth: nothing was changed\n"
+                              "  /objects/1: bad; fix it\n"
+                              "  /objects/2: worse\n");
+}
+END_TEST
+
+#define HOSTS ANSWER("application/json", "{\"items\":[{\"metadata\":{\"name\":\"h9\"}}]}")
+
+static const struct hiccup {
+    const char *what;
+    const char *first; /* then HOSTS */
+} hiccups[] = {
+    {"no leader yet", PROBLEM("503", "BERTH_ENOLEADER", "none")},
+    {"the connection is closed", ""},
+    {"an answer that is cut", ANSWER("application/json", "{\"items\":[{\"meta")},
+    {"a head that is cut", "HTTP/1.1 200 OK\r\nContent-Ty"},
+    {"a length that is not kept",
+     "HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{\"items"},
+};
+
+START_TEST(what_may_pass_is_asked_again)
+{
+    const char *const texts[] = {hiccups[_i].first, HOSTS, NULL};
+    answers_start(texts);
+    int code = berth("ls host");
+    answers_stop();
+    ck_assert_msg(code == 0, "%s: %d %s", hiccups[_i].what, code, ran.err);
+    ck_assert_contains(ran.out, "h9");
+}
+END_TEST
+
+START_TEST(pages_are_followed_by_what_next_says_escaped)
+{
+    const char *const texts[] = {
+        ANSWER("application/json",
+               "{\"items\":[{\"metadata\":{\"name\":\"h1\"}}],\"revision\":5,"
+               "\"next\":\"a&b/c d\"}"),
+        ANSWER("application/json",
+               "{\"items\":[{\"metadata\":{\"name\":\"h2\"}}],\"revision\":9}"),
+        NULL};
+    answers_start(texts);
+    ck_assert_int_eq(berth("ls host -o json"), 0);
+    answers_stop();
+    ck_assert_contains(ran.out, "h1");
+    ck_assert_contains(ran.out, "h2");
+    ck_assert_contains(ran.out,
+                       "\"revision\": 5"); /* a watch goes on from the first page */
+}
+END_TEST
+
+START_TEST(nobody_there_is_said_with_what_to_do)
+{
+    assert_ran("ls", 9);
+    ck_assert_contains(ran.err, "no berthd runs on this host");
+    ck_assert_contains(ran.err, "hint: berth up starts it");
+    temp_dir_write(&folder, "berthd.sock", "");
+    assert_ran("ls", 9);
+    ck_assert_contains(ran.err, "cannot reach the berthd of this host");
+    assert_ran("ls --server 127.0.0.1:1 --token x", 9);
+    ck_assert_contains(ran.err, "cannot reach https://127.0.0.1:1");
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("remote");
+    TCase *tests = tcase_create("remote");
+    tcase_add_checked_fixture(tests, folder_start, folder_stop);
+    tcase_add_loop_test(tests, a_problem_is_read_out_and_has_its_exit_code, 0,
+                        sizeof(problems) / sizeof(problems[0]));
+    tcase_add_test(tests, every_fault_of_a_problem_is_a_line);
+    tcase_add_loop_test(tests, what_may_pass_is_asked_again, 0,
+                        sizeof(hiccups) / sizeof(hiccups[0]));
+    tcase_add_test(tests, pages_are_followed_by_what_next_says_escaped);
+    tcase_add_test(tests, nobody_there_is_said_with_what_to_do);
+    tcase_set_timeout(tests, 100);
+    suite_add_tcase(suite, tests);
+    return test_main_run(suite);
+}
