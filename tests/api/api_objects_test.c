@@ -166,7 +166,8 @@ START_TEST(an_object_is_shown_with_what_the_leader_knows)
                              "status");
     ck_assert_str_eq(json_member_text(status, "phase", ""), "ready");
     ck_assert_int_eq(json_member_text(status, "host", "")[0], 'h');
-    ck_assert_uint_eq(json_member_u64(json_object_get(status, "live"), "cpu", 0), 20);
+    ck_assert_uint_eq(json_member_u64(json_object_get(status, "live"), "cpuPermille", 0),
+                      20);
 
     ck_assert_int_eq(get("/v1/hosts/h1"), 200);
     status = json_object_get(reply.document, "status");

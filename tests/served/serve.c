@@ -1,5 +1,3 @@
-#include "support/served_api.h"
-
 #include "agent/image_store.h"
 #include "agent/join_token.h"
 #include "agent/tls_identity.h"
@@ -11,6 +9,7 @@
 #include "base/require.h"
 #include "model/feed.h"
 #include "scheduler/scheduler.h"
+#include "support/served_api.h"
 
 #include <uv.h>
 
@@ -359,7 +358,7 @@ static const struct feed *feed_front(void *context)
 static json_t *vm_live(void *context, const struct vm *vm)
 {
     (void)context;
-    return vm->status.phase == PHASE_READY ? json_pack("{s:i}", "cpu", 20) : NULL;
+    return vm->status.phase == PHASE_READY ? json_pack("{s:i}", "cpuPermille", 20) : NULL;
 }
 
 static json_t *host_live(void *context, const struct host *host)

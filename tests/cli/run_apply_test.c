@@ -1,0 +1,248 @@
+/* Goal: files are checked with the place of each fault, planned without a deed, applied
+ * once, and waited for step by step. */
+#include "berth_fixture.h"
+
+#define TEMPLATE(size)                                                       \
+    "apiVersion: berth/v1\nkind: Template\nmetadata: {name: small}\nspec:\n" \
+    "  image: linux\n  memory: {size: " size "}\n"
+#define GROUP(replicas)                                                 \
+    "apiVersion: berth/v1\nkind: Group\nmetadata: {name: web}\nspec:\n" \
+    "  template: {name: small}\n  replicas: " replicas "\n"
+
+/* The command with the file's path in it. */
+static int
+with_file(const char *before, const char *name, const char *text, const char *after)
+{
+    char line[1024];
+    temp_dir_write(&folder, name, text);
+    snprintf(line, sizeof(line), "%s %s/%s %s", before, folder.path, name, after);
+    return berth(line);
+}
+
+START_TEST(a_fault_has_its_place_a_caret_and_a_hint)
+{
+    char wanted[1024];
+    ck_assert_int_eq(
+        with_file("validate", "a.yaml",
+                  "apiVersion: berth/v1\nkind: Template\nmetadata: {name: small}\n"
+                  "spec:\n  image: linux\n  memroy: {size: 64MiB}\n"
+                  "  cpu: {count: 2}\n",
+                  ""),
+        2);
+    snprintf(wanted, sizeof(wanted),
+             "%s/a.yaml:6:3: error BE1103: unknown field \"memroy\"", folder.path);
+    ck_assert_contains(ran.err, wanted);
+    ck_assert_contains(ran.err, "  memroy: {size: 64MiB}\n");
+    ck_assert_contains(ran.err, "^^^^^^");
+    ck_assert_contains(ran.err, "did you mean \"memory\"?");
+    ck_assert_str_eq(ran.out, "");
+}
+END_TEST
+
+START_TEST(all_faults_of_all_files_are_told_at_once)
+{
+    temp_dir_write(&folder, "b.yaml",
+                   "apiVersion: berth/v1\nkind: Ship\nmetadata: {name: x}\n");
+    ck_assert_int_eq(with_file("validate", "a.yaml", TEMPLATE("64"), "--local"), 2);
+    ck_assert_contains(ran.err, "a.yaml:6:18: error BE1107: ");
+    ck_assert_contains(ran.err, "unit");
+    char line[1024];
+    snprintf(line, sizeof(line), "validate %s/a.yaml %s/b.yaml --local", folder.path,
+             folder.path);
+    ck_assert_int_eq(berth(line), 2);
+    ck_assert_contains(ran.err, "a.yaml:6");
+    ck_assert_contains(ran.err, "b.yaml:2");
+}
+END_TEST
+
+START_TEST(what_only_the_server_knows_is_told_by_it)
+{
+    ck_assert_int_eq(with_file("validate", "a.yaml", TEMPLATE("64MiB"), ""), 0);
+    ck_assert_str_eq(ran.out, "1 object in 1 file: valid\n");
+    served_end(0);
+    ck_assert_int_eq(with_file("validate", "a.yaml", TEMPLATE("64MiB"), "--local"), 0);
+    ck_assert_int_eq(with_file("validate", "a.yaml", TEMPLATE("64MiB"), ""), 9);
+}
+END_TEST
+
+START_TEST(files_that_are_none_are_named)
+{
+    assert_ran("validate /nowhere.yaml", 2);
+    ck_assert_str_eq(ran.err, "berth: /nowhere.yaml: No such file or directory\n");
+    ck_assert_int_eq(with_file("apply", "empty.yaml", "", ""), 2);
+    ck_assert_contains(ran.err, "empty.yaml:1:1");
+    char line[1024];
+    snprintf(line, sizeof(line), "validate %s/images", folder.path);
+    ck_assert_int_eq(berth(line), 2);
+    ck_assert_contains(ran.err, "no *.yaml file is in there");
+}
+END_TEST
+
+START_TEST(a_plan_shows_each_change_and_where_vms_would_go_and_does_nothing)
+{
+    ck_assert_int_eq(
+        with_file("plan", "a.yaml", TEMPLATE("64MiB") "---\n" GROUP("2"), ""), 0);
+    assert_like(ran.out, "create     default/template/small\n"
+                         "create     default/group/web\n"
+                         "place      group/web: 2 new VMs on h?, h?\n");
+    ck_assert_str_eq(ran.err, "nothing was changed yet: berth apply does it\n");
+    ck_assert_int_eq(with_file("plan", "a.yaml", TEMPLATE("64MiB"), "--exit-code -q"), 8);
+    ck_assert_str_eq(ran.err, "");
+    assert_ran("ls template -o name", 0);
+    ck_assert_str_eq(ran.out, "default/template/plain\n");
+
+    ck_assert_int_eq(with_file("apply", "a.yaml", TEMPLATE("64MiB"), ""), 0);
+    ck_assert_int_eq(with_file("plan", "a.yaml", TEMPLATE("96MiB"), "-t default"), 0);
+    ck_assert_str_eq(ran.out, "change     template/small\n"
+                              "             spec.memory.size: 64MiB -> 96MiB\n");
+    ck_assert_int_eq(with_file("plan", "a.yaml", TEMPLATE("64MiB"), "--exit-code"), 0);
+    ck_assert_str_eq(ran.err, "nothing to do\n");
+}
+END_TEST
+
+START_TEST(a_plan_says_what_would_find_no_host_and_why)
+{
+    ck_assert_int_eq(
+        with_file("plan", "a.yaml", TEMPLATE("700MiB") "---\n" GROUP("4"), ""), 0);
+    ck_assert_contains(ran.out, "place      group/web: 3 new VMs on h1, h2, h3\n"
+                                "             1 would find no host:\n"
+                                "               h1: ");
+    ck_assert_contains(ran.out, "memory");
+}
+END_TEST
+
+START_TEST(applying_twice_changes_nothing_the_second_time)
+{
+    ck_assert_int_eq(
+        with_file("apply", "a.yaml", TEMPLATE("64MiB") "---\n" GROUP("0"), ""), 0);
+    ck_assert_str_eq(ran.out, "created    default/template/small\n"
+                              "created    default/group/web\n");
+    ck_assert_int_eq(
+        with_file("apply", "a.yaml", TEMPLATE("64MiB") "---\n" GROUP("0"), ""), 0);
+    ck_assert_str_eq(ran.out, "unchanged  default/template/small\n"
+                              "unchanged  default/group/web\n");
+    ck_assert_int_eq(with_file("apply", "a.yaml", TEMPLATE("64MiB"), "-o json"), 0);
+    json_t *document = NULL;
+    ck_assert_int_eq(json_parse(ran.out, strlen(ran.out), &document, NULL), 0);
+    ck_assert_uint_eq(json_array_size(json_object_get(document, "results")), 1);
+    json_decref(document);
+}
+END_TEST
+
+START_TEST(a_folder_and_stdin_are_files_too)
+{
+    char line[1024];
+    snprintf(line, sizeof(line), "%s/yaml", folder.path);
+    ck_assert_int_eq(mkdir(line, 0700), 0);
+    temp_dir_write(&folder, "yaml/1.yaml", TEMPLATE("64MiB"));
+    temp_dir_write(&folder, "yaml/2.yml", GROUP("0"));
+    temp_dir_write(&folder, "yaml/notes.txt", "not: [yaml");
+    snprintf(line, sizeof(line), "apply %s/yaml", folder.path);
+    assert_ran(line, 0);
+    ck_assert_contains(ran.out, "created    default/group/web\n");
+    ck_assert_int_eq(berth_fed("apply -", GROUP("0")), 0);
+    ck_assert_str_eq(ran.out, "unchanged  default/group/web\n");
+    ck_assert_int_eq(berth_fed("apply -", "nonsense: ["), 2);
+    ck_assert_contains(ran.err, "stdin:2:1: error");
+}
+END_TEST
+
+START_TEST(what_the_cluster_refuses_ends_with_the_code_of_its_class)
+{
+    ck_assert_int_eq(with_file("apply", "a.yaml", GROUP("1"), ""), 2);
+    ck_assert_contains(ran.err, "small");
+    ck_assert_int_eq(
+        with_file(
+            "apply", "a.yaml",
+            "apiVersion: berth/v1\nkind: Tenant\nmetadata: {name: shop}\nspec: {quota: "
+            "{vms: 0}}\n---\napiVersion: berth/v1\nkind: Template\nmetadata: {name: t, "
+            "tenant: shop}\nspec: {image: linux, memory: {size: 64MiB}}\n---\n"
+            "apiVersion: berth/v1\nkind: VM\nmetadata: {name: v, tenant: shop}\nspec: "
+            "{template: {name: t}}\n",
+            ""),
+        5);
+    ck_assert_contains(ran.err, "quota");
+}
+END_TEST
+
+START_TEST(waiting_tells_each_boot_step_by_step)
+{
+    ck_assert_int_eq(
+        with_file("apply", "a.yaml", TEMPLATE("64MiB") "---\n" GROUP("2"), "--wait"), 0);
+    assert_like(ran.out,
+                "created    default/template/small\n"
+                "created    default/group/web\n"
+                "default/vm/web-[12] *h[123] * pending * ms, placed * ms, starting * ms, "
+                "running * ms: ready after *\n"
+                "default/vm/web-[12] * ready after *\n");
+}
+END_TEST
+
+START_TEST(waiting_that_is_over_names_the_step_the_console_and_what_to_do)
+{
+    serve("phase running");
+    ck_assert_int_eq(with_file("apply", "a.yaml", TEMPLATE("64MiB") "---\n" GROUP("1"),
+                               "--wait --timeout 300ms"),
+                     7);
+    assert_like(
+        ran.err,
+        "berth: after 300 ms 0 of 1 VMs are ready; the cluster goes on, this command "
+        "does not\n"
+        "  vm/web-1 is running on h[123] for *\n"
+        "    last console line: login: \n"
+        "    next: berth console vm/web-1 -t default\n");
+}
+END_TEST
+
+START_TEST(waiting_for_what_has_no_host_says_why_and_whom_to_ask)
+{
+    ck_assert_int_eq(with_file("apply", "a.yaml", TEMPLATE("4GiB") "---\n" GROUP("1"),
+                               "--wait --timeout 1s"),
+                     7);
+    ck_assert_contains(ran.err, "vm/web-1 is pending");
+    ck_assert_contains(ran.err, "next: berth explain vm/web-1 -t default\n");
+}
+END_TEST
+
+START_TEST(an_interrupt_ends_the_waiting_and_not_the_work)
+{
+    struct child child;
+    char line[1024];
+    serve("phase running");
+    temp_dir_write(&folder, "a.yaml", TEMPLATE("64MiB") "---\n" GROUP("1"));
+    snprintf(line, sizeof(line), "apply %s/a.yaml --wait", folder.path);
+    child = berth_start(line);
+    char *text = NULL;
+    size_t size = 0;
+    while ((text == NULL || strstr(text, "group/web") == NULL) &&
+           gather(child.out, &text, &size)) {
+    }
+    free(text);
+    ck_assert_int_eq(kill(child.pid, SIGINT), 0);
+    child_wait(&child);
+    ck_assert_int_eq(ran.code, 128 + SIGINT);
+    serve("phase ready");
+    await("ls vm", "ready");
+}
+END_TEST
+
+int main(void)
+{
+    TCase *tests;
+    Suite *suite = berth_suite("run_apply", &tests);
+    tcase_add_test(tests, a_fault_has_its_place_a_caret_and_a_hint);
+    tcase_add_test(tests, all_faults_of_all_files_are_told_at_once);
+    tcase_add_test(tests, what_only_the_server_knows_is_told_by_it);
+    tcase_add_test(tests, files_that_are_none_are_named);
+    tcase_add_test(tests,
+                   a_plan_shows_each_change_and_where_vms_would_go_and_does_nothing);
+    tcase_add_test(tests, a_plan_says_what_would_find_no_host_and_why);
+    tcase_add_test(tests, applying_twice_changes_nothing_the_second_time);
+    tcase_add_test(tests, a_folder_and_stdin_are_files_too);
+    tcase_add_test(tests, what_the_cluster_refuses_ends_with_the_code_of_its_class);
+    tcase_add_test(tests, waiting_tells_each_boot_step_by_step);
+    tcase_add_test(tests, waiting_that_is_over_names_the_step_the_console_and_what_to_do);
+    tcase_add_test(tests, waiting_for_what_has_no_host_says_why_and_whom_to_ask);
+    tcase_add_test(tests, an_interrupt_ends_the_waiting_and_not_the_work);
+    return test_main_run(suite);
+}

@@ -1,0 +1,78 @@
+/* Goal: scale, start, stop and restart do what they say to the objects named, and --wait
+ * ends when it is so. */
+#include "berth_fixture.h"
+
+#define OBJECTS                                                                          \
+    "apiVersion: berth/v1\nkind: Group\nmetadata: {name: web}\nspec: {template: {name: " \
+    "plain}, "                                                                           \
+    "replicas: 1}\n---\napiVersion: berth/v1\nkind: VM\nmetadata: {name: jump}\nspec: "  \
+    "{template: {name: plain}}\n"
+
+static void change_start(void)
+{
+    fixture_start();
+    ck_assert_int_eq(berth_fed("apply - --wait", OBJECTS), 0);
+}
+
+START_TEST(a_group_is_scaled_up_and_down)
+{
+    assert_ran("scale web 3 --wait", 0);
+    assert_like(ran.out,
+                "group/web: 3 VMs wanted\n*web-1 *ready after*\n*web-2 *ready after*\n"
+                "*web-3 *ready after*\n");
+    assert_ran("scale default/group/web 1", 0);
+    ck_assert_str_eq(ran.out, "group/web: 1 VM wanted\n");
+    assert_ran("scale web 1 --wait", 0);
+    assert_ran("scale web many", 2);
+    ck_assert_contains(ran.err, "\"many\": wanted a number of VMs, 0 to 10000");
+    assert_ran("scale web 10001", 2);
+    assert_ran("scale wbe 1", 3);
+    ck_assert_contains(ran.err, "did you mean \"web\"?");
+    assert_ran("scale vm/jump 1", 2);
+}
+END_TEST
+
+START_TEST(a_vm_is_stopped_started_and_restarted)
+{
+    assert_ran("stop jump", 0);
+    ck_assert_str_eq(ran.out, "vm/jump: stops\n");
+    await("show vm/jump", "PHASE      stopped");
+    assert_ran("start jump --wait", 0);
+    assert_like(ran.out, "vm/jump: starts\ndefault/vm/jump *ready after*\n");
+    assert_ran("restart jump --wait", 0); /* ready before is not ready again */
+    assert_like(ran.out, "vm/jump: restarts\ndefault/vm/jump *ready after*\n");
+    assert_ran("show vm/jump -o json", 0);
+    ck_assert_contains(ran.out, "\"epoch\": 3");
+}
+END_TEST
+
+START_TEST(of_many_the_first_fault_is_the_exit_code_and_the_rest_is_done)
+{
+    assert_ran("stop none jump", 3);
+    ck_assert_str_eq(ran.out, "vm/jump: stops\n");
+    ck_assert_contains(ran.err, "vm/none is not there");
+}
+END_TEST
+
+START_TEST(waiting_for_a_restart_can_be_over_before_it)
+{
+    serve("phase starting");
+    assert_ran("restart jump --wait --timeout 500ms", 7);
+    ck_assert_contains(ran.err, "after 500 ms 0 of 1 VMs are ready");
+    assert_ran("restart jump --wait --timeout soon", 2);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("run_change");
+    TCase *tests = tcase_create("run_change");
+    tcase_add_checked_fixture(tests, change_start, fixture_stop);
+    tcase_add_test(tests, a_group_is_scaled_up_and_down);
+    tcase_add_test(tests, a_vm_is_stopped_started_and_restarted);
+    tcase_add_test(tests, of_many_the_first_fault_is_the_exit_code_and_the_rest_is_done);
+    tcase_add_test(tests, waiting_for_a_restart_can_be_over_before_it);
+    tcase_set_timeout(tests, 100);
+    suite_add_tcase(suite, tests);
+    return test_main_run(suite);
+}

@@ -1,0 +1,124 @@
+/* Goal: what is named goes, users before what they use, and only after a yes where one
+ * can be asked for. */
+#include "berth_fixture.h"
+
+#include <pty.h>
+
+#define OBJECTS                                                                     \
+    "apiVersion: berth/v1\nkind: Template\nmetadata: {name: small}\nspec: {image: " \
+    "linux, memory: "                                                               \
+    "{size: 64MiB}}\n---\napiVersion: berth/v1\nkind: Group\nmetadata: {name: "     \
+    "web}\nspec: "                                                                  \
+    "{template: {name: small}, replicas: 2}\n---\napiVersion: berth/v1\nkind: "     \
+    "VM\nmetadata: "                                                                \
+    "{name: jump}\nspec: {template: {name: small}}\n"
+
+static void rm_start(void)
+{
+    fixture_start();
+    temp_dir_write(&folder, "a.yaml", OBJECTS);
+    ck_assert_int_eq(berth_fed("apply - --wait", OBJECTS), 0);
+}
+
+START_TEST(the_objects_of_a_file_go_in_an_order_that_works)
+{
+    char line[1024];
+    snprintf(line, sizeof(line), "rm -f %s/a.yaml --wait", folder.path);
+    assert_ran(line, 0);
+    assert_ran("ls -o name", 0);
+    ck_assert_str_eq(ran.out, "");
+    assert_ran("ls template -o name", 0);
+    ck_assert_str_eq(ran.out, "default/template/plain\n");
+    assert_ran(line, 0); /* gone already is as it should be */
+}
+END_TEST
+
+START_TEST(what_is_in_use_or_not_there_is_told)
+{
+    assert_ran("rm template/small", 4);
+    ck_assert_contains(ran.err, "web");
+    assert_ran("rm vm/none", 3);
+    ck_assert_contains(ran.err, "vm/none is not there");
+    assert_ran("rm", 2);
+    ck_assert_contains(ran.err, "berth rm needs KIND/NAME... or -f FILE");
+    assert_ran("rm jump", 2);
+    ck_assert_contains(ran.err, "say its kind, such as vm/jump");
+}
+END_TEST
+
+/* On a terminal, with what is typed at the question. */
+static int at_a_terminal(const char *line, const char *typed, char **ret_text)
+{
+    char *args[ARGS_MAX];
+    int terminal = -1;
+    int status = 0;
+    size_t size = 0;
+    char *text = calloc(1, 1);
+    berth_args(line, args);
+    pid_t pid = forkpty(&terminal, NULL, NULL, NULL);
+    ck_assert_int_ge(pid, 0);
+    if (pid == 0) {
+        (void)execv(args[0], args);
+        _exit(127);
+    }
+    struct pollfd wait = {.fd = terminal, .events = POLLIN};
+    bool asked = false;
+    while (poll(&wait, 1, RAN_MS) > 0 && gather(terminal, &text, &size)) {
+        if (!asked && strstr(text, "[y/N] ") != NULL) {
+            asked = true;
+            ck_assert_int_eq(write(terminal, typed, strlen(typed)),
+                             (ssize_t)strlen(typed));
+        }
+    }
+    (void)close(terminal);
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    *ret_text = text;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+START_TEST(a_terminal_is_asked_and_told_what_is_lost)
+{
+    char *text = NULL;
+    ck_assert_int_eq(at_a_terminal("rm group/web vm/jump", "n\n", &text), 1);
+    ck_assert_contains(text, "This removes:");
+    ck_assert_contains(text, "default/group/web, with 2 VMs and their disks");
+    ck_assert_contains(text, "default/vm/jump, with its disks");
+    ck_assert_contains(text, "nothing was removed");
+    free(text);
+    assert_ran("ls vm -o name", 0);
+    ck_assert_contains(ran.out, "vm/jump");
+    ck_assert_int_eq(at_a_terminal("rm vm/jump", "\004", &text),
+                     1); /* Ctrl-D is no yes */
+    free(text);
+    ck_assert_int_eq(at_a_terminal("rm vm/jump", "y\n", &text), 0);
+    free(text);
+    ck_assert_int_eq(at_a_terminal("rm group/web --yes", "", &text), 0);
+    ck_assert_ptr_null(strstr(text, "[y/N]"));
+    free(text);
+    await("ls", "");
+}
+END_TEST
+
+START_TEST(waiting_for_the_end_can_be_over_before_it)
+{
+    serve("set no_scheduler"); /* nobody carries it out */
+    assert_ran("rm group/web --wait --timeout 500ms", 7);
+    ck_assert_contains(ran.err,
+                       "group/web is still there; the cluster goes on removing it");
+    ck_assert_contains(ran.err, "next: berth show");
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("run_rm");
+    TCase *tests = tcase_create("run_rm");
+    tcase_add_checked_fixture(tests, rm_start, fixture_stop);
+    tcase_add_test(tests, the_objects_of_a_file_go_in_an_order_that_works);
+    tcase_add_test(tests, what_is_in_use_or_not_there_is_told);
+    tcase_add_test(tests, a_terminal_is_asked_and_told_what_is_lost);
+    tcase_add_test(tests, waiting_for_the_end_can_be_over_before_it);
+    tcase_set_timeout(tests, 100);
+    suite_add_tcase(suite, tests);
+    return test_main_run(suite);
+}
