@@ -189,6 +189,15 @@ bool help_topic(FILE *stream, const char *name)
     return all;
 }
 
+unsigned help_topic_names(const char **ret_names, unsigned max)
+{
+    unsigned count = 0;
+    for (; count < ARRAY_COUNT(topics) && count < max; count++) {
+        ret_names[count] = topics[count].name;
+    }
+    return count;
+}
+
 /* ---- reference ---- */
 
 static void reference_flags(FILE *stream, const struct cli_flag_spec *flags)

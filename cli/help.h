@@ -11,5 +11,7 @@ void help_overview(FILE *stream);
 void help_command(FILE *stream, const struct cli_command *command);
 /* The topic's text, or false when there is none of that name. */
 bool help_topic(FILE *stream, const char *name);
+/* The topics' names: the count, at most max. */
+unsigned help_topic_names(const char **ret_names, unsigned max);
 /* The whole reference as Markdown. */
 void help_reference(FILE *stream);

@@ -56,6 +56,7 @@ static int help_unknown(struct cli *cli, const char *word)
          row->name != NULL && count < TOPICS_MAX; row++) {
         names[count++] = row->name;
     }
+    count += help_topic_names(names + count, TOPICS_MAX - count);
     const char *nearest = cli_nearest(word, names, count);
     return nearest != NULL
                ? cli_fail(cli, EXIT_USAGE, "no help on \"%s\"; did you mean \"%s\"?",
