@@ -61,9 +61,9 @@ static const struct other {
     {"POST", "/v1/hosts/h1:drain", "", NULL},
 };
 
-START_TEST(a_key_is_good_for_one_request_only)
+static void a_key_is_good_for_one_request_only_row(size_t i)
 {
-    const struct other *row = &others[_i];
+    const struct other *row = &others[i];
     char headers[128];
     ck_assert_int_eq(ask("PUT", "/v1/tenants/shop", KEY("k1"), SHOP("one")), 200);
     snprintf(headers, sizeof(headers), "%s%s", row->headers, KEY("k1"));
@@ -73,6 +73,13 @@ START_TEST(a_key_is_good_for_one_request_only)
     ck_assert_str_eq(label(), "one");
     ck_assert_int_eq(get("/v1/hosts/h1"), 200);
     ck_assert_ptr_null(strstr(reply.body, "\"drain\":true"));
+}
+
+START_TEST(a_key_is_good_for_one_request_only)
+{
+    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+        a_key_is_good_for_one_request_only_row(i);
+    }
 }
 END_TEST
 
@@ -180,11 +187,18 @@ static const char *const bad_conditions[] = {
     "If-Match: \"1\", \"2\"\r\n",
 };
 
-START_TEST(a_condition_that_is_not_understood_is_not_ignored)
+static void a_condition_that_is_not_understood_is_not_ignored_row(size_t i)
 {
-    (void)ask("PUT", "/v1/tenants/shop", bad_conditions[_i], SHOP("one"));
+    (void)ask("PUT", "/v1/tenants/shop", bad_conditions[i], SHOP("one"));
     assert_problem(422, "BERTH_EINVALID");
     ck_assert_int_eq(get("/v1/tenants/shop"), 404);
+}
+
+START_TEST(a_condition_that_is_not_understood_is_not_ignored)
+{
+    for (size_t i = 0; i < sizeof(bad_conditions) / sizeof(bad_conditions[0]); i++) {
+        a_condition_that_is_not_understood_is_not_ignored_row(i);
+    }
 }
 END_TEST
 
@@ -224,8 +238,7 @@ int main(void)
     tcase_add_test(tests, a_retry_is_answered_and_not_done_again);
     tcase_add_test(tests, a_retry_of_what_was_refused_is_refused_again);
     tcase_add_test(tests, a_condition_that_was_met_counts_for_the_retry_too);
-    tcase_add_loop_test(tests, a_key_is_good_for_one_request_only, 0,
-                        sizeof(others) / sizeof(others[0]));
+    tcase_add_test(tests, a_key_is_good_for_one_request_only);
     tcase_add_test(tests, keys_of_two_subjects_are_two_keys);
     tcase_add_test(tests, reading_needs_no_key_and_uses_none_up);
     tcase_add_test(tests, a_retry_of_an_apply_that_was_half_done_gets_the_same_answer);
@@ -233,8 +246,7 @@ int main(void)
     tcase_add_test(tests, a_secret_is_shown_once_also_to_a_retry);
     tcase_add_test(tests, an_etag_is_a_condition_for_the_next_write);
     tcase_add_test(tests, if_none_match_creates_only);
-    tcase_add_loop_test(tests, a_condition_that_is_not_understood_is_not_ignored, 0,
-                        sizeof(bad_conditions) / sizeof(bad_conditions[0]));
+    tcase_add_test(tests, a_condition_that_is_not_understood_is_not_ignored);
     tcase_add_test(tests,
                    a_log_that_does_not_answer_is_answered_for_and_says_it_may_be_done);
     tcase_add_test(tests, a_client_that_leaves_while_it_waits_takes_nothing_down);

@@ -130,12 +130,19 @@ static const char *const bad_fetches[] = {
     "/v1/blobs?url=http%3A%2F%2F127.0.0.1%3A1%2Fx&sha256=" HELLO,
 };
 
-START_TEST(a_fetch_that_cannot_be_is_told)
+static void a_fetch_that_cannot_be_is_told_row(size_t i)
 {
-    (void)ask("POST", bad_fetches[_i], "", NULL);
+    (void)ask("POST", bad_fetches[i], "", NULL);
     ck_assert_msg(reply.status >= 400, "%d %s", reply.status, reply.body);
     ck_assert_str_eq(header("Content-Type"), "application/problem+json");
     ck_assert_int_eq(get("/v1/blobs/" HELLO), 404);
+}
+
+START_TEST(a_fetch_that_cannot_be_is_told)
+{
+    for (size_t i = 0; i < sizeof(bad_fetches) / sizeof(bad_fetches[0]); i++) {
+        a_fetch_that_cannot_be_is_told_row(i);
+    }
 }
 END_TEST
 
@@ -151,7 +158,6 @@ int main(void)
     tcase_add_test(tests, an_upload_without_the_right_to_is_refused_and_not_kept);
     tcase_add_test(tests, an_upload_far_over_the_size_of_a_request_streams_through);
     tcase_add_test(tests, an_upload_that_is_cut_off_leaves_nothing);
-    tcase_add_loop_test(tests, a_fetch_that_cannot_be_is_told, 0,
-                        sizeof(bad_fetches) / sizeof(bad_fetches[0]));
+    tcase_add_test(tests, a_fetch_that_cannot_be_is_told);
     return test_main_run(suite);
 }

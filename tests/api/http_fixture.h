@@ -23,7 +23,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define REPLY_MS  20000
+#define REPLY_MS  100000
 #define REPLY_MAX (64u << 20)
 
 static struct served *served;
@@ -259,7 +259,7 @@ static inline Suite *http_suite(const char *name, TCase **ret_case)
     Suite *suite = suite_create(name);
     *ret_case = tcase_create(name);
     tcase_add_checked_fixture(*ret_case, fixture_start, fixture_stop);
-    tcase_set_timeout(*ret_case, 60);
+    tcase_set_timeout(*ret_case, 300);
     suite_add_tcase(suite, *ret_case);
     return suite;
 }

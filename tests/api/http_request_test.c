@@ -120,22 +120,29 @@ static const struct refusal {
      400},
 };
 
-START_TEST(malformed_bytes_are_refused)
+static void malformed_bytes_are_refused_row(size_t i)
 {
     int fd = connect_local();
-    (void)say(fd, refusals[_i].bytes);
+    (void)say(fd, refusals[i].bytes);
     (void)shutdown(fd, SHUT_WR);
     char *text = hear(fd, NULL);
 
     if (text[0] != '\0') {
         reply_take(text);
-        ck_assert_msg(reply.status >= refusals[_i].status_low && reply.status < 500,
-                      "%s: %s", refusals[_i].what, text);
+        ck_assert_msg(reply.status >= refusals[i].status_low && reply.status < 500,
+                      "%s: %s", refusals[i].what, text);
     }
     free(text);
     (void)close(fd);
     assert_still_serves();
     ck_assert_int_eq(get("/v1/tenants/shop"), 404); /* nothing of it was done */
+}
+
+START_TEST(malformed_bytes_are_refused)
+{
+    for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++) {
+        malformed_bytes_are_refused_row(i);
+    }
 }
 END_TEST
 
@@ -212,9 +219,9 @@ static const struct header_limit {
                      {"Last-Event-ID", 64},
                      {"X-Request-Id", 64}};
 
-START_TEST(a_header_over_its_limit_is_refused_not_cut)
+static void a_header_over_its_limit_is_refused_not_cut_row(size_t i)
 {
-    const struct header_limit *row = &header_limits[_i];
+    const struct header_limit *row = &header_limits[i];
     char line[512];
     char value[256];
     memset(value, '7', sizeof(value));
@@ -229,6 +236,13 @@ START_TEST(a_header_over_its_limit_is_refused_not_cut)
     snprintf(line, sizeof(line), "%s: \r\n", row->name);
     (void)ask("PUT", "/v1/tenants/shop", line, OBJECT);
     assert_problem(400, "BERTH_EINVALID");
+}
+
+START_TEST(a_header_over_its_limit_is_refused_not_cut)
+{
+    for (size_t i = 0; i < sizeof(header_limits) / sizeof(header_limits[0]); i++) {
+        a_header_over_its_limit_is_refused_not_cut_row(i);
+    }
 }
 END_TEST
 
@@ -253,9 +267,9 @@ static const struct strange_path {
     {"*", 404},
 };
 
-START_TEST(a_strange_path_names_nothing_else)
+static void a_strange_path_names_nothing_else_row(size_t i)
 {
-    const struct strange_path *row = &strange_paths[_i];
+    const struct strange_path *row = &strange_paths[i];
     (void)get(row->path);
 
     ck_assert_msg(reply.status == row->status, "%s: %d %s", row->path, reply.status,
@@ -264,18 +278,32 @@ START_TEST(a_strange_path_names_nothing_else)
         ck_assert_str_eq(header("Content-Type"), "application/problem+json");
     }
 }
+
+START_TEST(a_strange_path_names_nothing_else)
+{
+    for (size_t i = 0; i < sizeof(strange_paths) / sizeof(strange_paths[0]); i++) {
+        a_strange_path_names_nothing_else_row(i);
+    }
+}
 END_TEST
 
 static const char *const methods[] = {"PATCH",   "OPTIONS",           "TRACE",
                                       "CONNECT", "PROPFIND",          "get",
                                       "GETT",    "DELETEDELETEDELETE"};
 
-START_TEST(a_method_that_nobody_knows_is_refused_with_those_that_are)
+static void a_method_that_nobody_knows_is_refused_with_those_that_are_row(size_t i)
 {
-    (void)ask(methods[_i], "/v1/hosts/h1", "", NULL);
+    (void)ask(methods[i], "/v1/hosts/h1", "", NULL);
 
     assert_problem(405, "BERTH_EUNSUPPORTED");
     ck_assert_str_eq(header("Allow"), "GET, PUT, DELETE");
+}
+
+START_TEST(a_method_that_nobody_knows_is_refused_with_those_that_are)
+{
+    for (size_t i = 0; i < sizeof(methods) / sizeof(methods[0]); i++) {
+        a_method_that_nobody_knows_is_refused_with_those_that_are_row(i);
+    }
 }
 END_TEST
 
@@ -284,14 +312,21 @@ static const char *const bodies[] = {
     "\"text\"", "12",
 };
 
-START_TEST(a_body_that_is_no_object_is_refused_and_says_so)
+static void a_body_that_is_no_object_is_refused_and_says_so_row(size_t i)
 {
-    (void)ask("PUT", "/v1/tenants/shop", "", bodies[_i]);
+    (void)ask("PUT", "/v1/tenants/shop", "", bodies[i]);
 
     ck_assert_msg(reply.status == 400 || reply.status == 422, "%d %s", reply.status,
                   reply.body);
     ck_assert_str_eq(header("Content-Type"), "application/problem+json");
     ck_assert_str_ne(said("detail"), "");
+}
+
+START_TEST(a_body_that_is_no_object_is_refused_and_says_so)
+{
+    for (size_t i = 0; i < sizeof(bodies) / sizeof(bodies[0]); i++) {
+        a_body_that_is_no_object_is_refused_and_says_so_row(i);
+    }
 }
 END_TEST
 
@@ -356,23 +391,18 @@ int main(void)
     tcase_add_test(tests, pipelined_requests_are_answered_in_their_order);
     tcase_add_test(tests, a_client_that_closes_its_side_is_still_answered);
     tcase_add_test(tests, a_client_that_leaves_in_the_middle_leaves_nothing_behind);
-    tcase_add_loop_test(tests, malformed_bytes_are_refused, 0,
-                        sizeof(refusals) / sizeof(refusals[0]));
+    tcase_add_test(tests, malformed_bytes_are_refused);
     tcase_add_test(tests, a_chunked_body_is_put_together);
     tcase_add_test(tests, headers_beyond_the_connections_memory_are_refused);
     tcase_add_test(tests, a_body_over_its_limit_is_refused_with_the_limit);
     tcase_add_test(tests, a_path_or_query_over_its_limit_is_refused_not_cut);
-    tcase_add_loop_test(tests, a_header_over_its_limit_is_refused_not_cut, 0,
-                        sizeof(header_limits) / sizeof(header_limits[0]));
-    tcase_add_loop_test(tests, a_strange_path_names_nothing_else, 0,
-                        sizeof(strange_paths) / sizeof(strange_paths[0]));
-    tcase_add_loop_test(tests, a_method_that_nobody_knows_is_refused_with_those_that_are,
-                        0, sizeof(methods) / sizeof(methods[0]));
-    tcase_add_loop_test(tests, a_body_that_is_no_object_is_refused_and_says_so, 0,
-                        sizeof(bodies) / sizeof(bodies[0]));
+    tcase_add_test(tests, a_header_over_its_limit_is_refused_not_cut);
+    tcase_add_test(tests, a_strange_path_names_nothing_else);
+    tcase_add_test(tests, a_method_that_nobody_knows_is_refused_with_those_that_are);
+    tcase_add_test(tests, a_body_that_is_no_object_is_refused_and_says_so);
     tcase_add_test(slow, a_client_that_dribbles_loses_its_place);
     tcase_add_test(slow, a_stream_is_no_dribbler);
-    tcase_set_timeout(slow, 60);
+    tcase_set_timeout(slow, 300);
     suite_add_tcase(suite, slow);
     return test_main_run(suite);
 }

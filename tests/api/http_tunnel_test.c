@@ -132,7 +132,7 @@ int main(void)
     tcase_add_test(tests, a_client_that_leaves_ends_the_other_side);
     tcase_add_test(tests, a_client_that_only_writes_is_held_no_more_than_the_queue);
     tcase_add_test(tests, a_tunnel_crosses_to_another_host);
-    tcase_set_timeout(tests, 60);
+    tcase_set_timeout(tests, 300);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
 }

@@ -23,7 +23,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define RAN_MS   60000
+#define RAN_MS   200000
 #define ARGS_MAX 64
 
 static struct temp_dir folder;
@@ -284,7 +284,7 @@ static inline Suite *berth_suite(const char *name, TCase **ret_case)
     Suite *suite = suite_create(name);
     *ret_case = tcase_create(name);
     tcase_add_checked_fixture(*ret_case, fixture_start, fixture_stop);
-    tcase_set_timeout(*ret_case, 100);
+    tcase_set_timeout(*ret_case, 300);
     suite_add_tcase(suite, *ret_case);
     return suite;
 }

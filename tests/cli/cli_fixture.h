@@ -109,6 +109,7 @@ static inline Suite *cli_suite(const char *name, TCase **ret_case)
     Suite *suite = suite_create(name);
     *ret_case = tcase_create(name);
     tcase_add_checked_fixture(*ret_case, cli_fresh, cli_stop);
+    tcase_set_timeout(*ret_case, 100);
     suite_add_tcase(suite, *ret_case);
     return suite;
 }

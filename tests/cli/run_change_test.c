@@ -72,7 +72,7 @@ int main(void)
     tcase_add_test(tests, a_vm_is_stopped_started_and_restarted);
     tcase_add_test(tests, of_many_the_first_fault_is_the_exit_code_and_the_rest_is_done);
     tcase_add_test(tests, waiting_for_a_restart_can_be_over_before_it);
-    tcase_set_timeout(tests, 100);
+    tcase_set_timeout(tests, 300);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
 }

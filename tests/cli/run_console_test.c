@@ -139,7 +139,7 @@ int main(void)
     tcase_add_test(tests, a_terminal_is_given_back_also_by_a_signal);
     tcase_add_test(tests, a_pipe_is_told_and_never_asks);
     tcase_add_test(tests, a_console_that_cannot_be_is_told);
-    tcase_set_timeout(tests, 100);
+    tcase_set_timeout(tests, 300);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
 }

@@ -118,7 +118,7 @@ int main(void)
     tcase_add_test(tests, what_is_in_use_or_not_there_is_told);
     tcase_add_test(tests, a_terminal_is_asked_and_told_what_is_lost);
     tcase_add_test(tests, waiting_for_the_end_can_be_over_before_it);
-    tcase_set_timeout(tests, 100);
+    tcase_set_timeout(tests, 300);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
 }

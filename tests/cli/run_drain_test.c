@@ -1,0 +1,54 @@
+/* Goal: a drained host empties before the eyes of who waits, or says what is left. */
+#include "berth_fixture.h"
+
+static void drain_start(void)
+{
+    fixture_start();
+    serve("vms vm 6");
+    await("show vm/vm-00005", "PHASE      ready");
+}
+
+START_TEST(draining_moves_what_is_there_and_undraining_takes_it_back)
+{
+    assert_ran("drain h1 --reason 'PSU swap' --wait", 0);
+    assert_like(ran.out, "host/h1 is drained: no new VMs, those there move away\n"
+                         "h1 is empty after *\n");
+    assert_ran("host ls", 0);
+    ck_assert_contains(ran.out, "drained: PSU swap");
+    assert_ran("undrain h1", 0);
+    ck_assert_str_eq(ran.out, "host/h1 takes VMs again\n");
+    assert_ran("host ls", 0);
+    ck_assert_ptr_null(strstr(ran.out, "drained"));
+}
+END_TEST
+
+START_TEST(who_waits_too_long_is_told_what_is_left)
+{
+    serve("set no_scheduler");
+    assert_ran("drain host/h1 --wait --timeout 500ms", 7);
+    ck_assert_contains(ran.err, "VMs still on h1: ");
+    ck_assert_contains(ran.err, "next: berth explain vm/vm-0000");
+}
+END_TEST
+
+START_TEST(a_host_that_is_none_is_not_drained)
+{
+    assert_ran("drain h9", 3);
+    assert_ran("undrain h9", 3);
+    assert_ran("drain vm/x", 2);
+    assert_ran("drain h1 --timeout 5", 2);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("run_drain");
+    TCase *tests = tcase_create("run_drain");
+    tcase_add_checked_fixture(tests, drain_start, fixture_stop);
+    tcase_add_test(tests, draining_moves_what_is_there_and_undraining_takes_it_back);
+    tcase_add_test(tests, who_waits_too_long_is_told_what_is_left);
+    tcase_add_test(tests, a_host_that_is_none_is_not_drained);
+    tcase_set_timeout(tests, 300);
+    suite_add_tcase(suite, tests);
+    return test_main_run(suite);
+}

@@ -1,0 +1,80 @@
+/* Goal: files that an image names go up once, named by their content, or the user reads
+ * which one is wrong. */
+#include "berth_fixture.h"
+
+#define HELLO "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
+#define OTHER "3cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
+#define IMAGE(artifact)                                                                \
+    "apiVersion: berth/v1\nkind: Image\nmetadata: {name: tiny}\nspec:\n  artifacts:\n" \
+    "    - {role: kernel, " artifact "}\n"
+
+static int apply(const char *text)
+{
+    char line[512];
+    temp_dir_write(&folder, "image.yaml", text);
+    snprintf(line, sizeof(line), "apply %s/image.yaml", folder.path);
+    return berth(line);
+}
+
+START_TEST(a_file_beside_its_yaml_goes_up_once)
+{
+    temp_dir_write(&folder, "vmlinux", "hello");
+    ck_assert_msg(apply(IMAGE("file: vmlinux")) == 0, "%s", ran.err);
+    ck_assert_str_eq(ran.out, "created    image/tiny\n");
+    ck_assert_str_eq(ran.err, "image/tiny kernel: uploaded 5 B\n");
+    assert_ran("show image/tiny -o json", 0);
+    ck_assert_contains(ran.out, HELLO);
+    ck_assert_ptr_null(strstr(ran.out, "vmlinux"));
+    ck_assert_int_eq(apply(IMAGE("file: vmlinux")), 0);
+    ck_assert_str_eq(ran.out, "unchanged  image/tiny\n");
+    ck_assert_str_eq(ran.err, ""); /* it was there */
+}
+END_TEST
+
+START_TEST(a_file_that_is_wrong_is_named_and_nothing_is_changed)
+{
+    ck_assert_int_eq(apply(IMAGE("file: vmlinux")), 2);
+    ck_assert_contains(ran.err, "image/tiny kernel: ");
+    ck_assert_contains(ran.err, "/vmlinux: No such file or directory");
+    ck_assert_int_eq(apply(IMAGE("file: images")), 2); /* a folder */
+    ck_assert_contains(ran.err, "Is a directory");
+    temp_dir_write(&folder, "vmlinux", "hello");
+    ck_assert_int_eq(apply(IMAGE("file: vmlinux, sha256: " OTHER)), 2);
+    ck_assert_contains(ran.err, "is not what the YAML says: its sha256 is " HELLO);
+    assert_ran("ls image -o name", 0);
+    ck_assert_str_eq(ran.out, "image/linux\n");
+}
+END_TEST
+
+START_TEST(validate_and_plan_hash_but_send_nothing)
+{
+    char line[512];
+    temp_dir_write(&folder, "vmlinux", "hello");
+    temp_dir_write(&folder, "image.yaml", IMAGE("file: vmlinux"));
+    snprintf(line, sizeof(line), "plan %s/image.yaml", folder.path);
+    assert_ran(line, 0);
+    ck_assert_str_eq(ran.out, "create     image/tiny\n");
+    ck_assert_ptr_null(strstr(ran.err, "uploaded"));
+}
+END_TEST
+
+START_TEST(a_url_that_cannot_be_fetched_is_told)
+{
+    ck_assert_int_ne(apply(IMAGE("url: \"http://127.0.0.1:1/vmlinux\", sha256: " HELLO)),
+                     0);
+    ck_assert_contains(ran.err, "the server fetches http://127.0.0.1:1/vmlinux");
+    assert_ran("ls image -o name", 0);
+    ck_assert_str_eq(ran.out, "image/linux\n");
+}
+END_TEST
+
+int main(void)
+{
+    TCase *tests;
+    Suite *suite = berth_suite("upload", &tests);
+    tcase_add_test(tests, a_file_beside_its_yaml_goes_up_once);
+    tcase_add_test(tests, a_file_that_is_wrong_is_named_and_nothing_is_changed);
+    tcase_add_test(tests, validate_and_plan_hash_but_send_nothing);
+    tcase_add_test(tests, a_url_that_cannot_be_fetched_is_told);
+    return test_main_run(suite);
+}
