@@ -371,10 +371,11 @@ static json_t *host_live(void *context, const struct host *host)
         return NULL;
     }
     clock_format(heard_wall_ms, text);
-    return json_pack("{s:s, s:I, s:I, s:I}", "lastHeard", text, "cpuUsedMcpu",
-                     (json_int_t)load.cpu_used_mcpu, "memoryUsedBytes",
-                     (json_int_t)load.memory_used_bytes, "memoryPlacedBytes",
-                     (json_int_t)state_host_memory(served->state, host->meta.uid));
+    return json_pack(
+        "{s:s, s:I, s:I, s:I}", "lastHeard", text, "cpuUsedMcpu",
+        (json_int_t)load.cpu_used_mcpu, "memoryUsedBytes",
+        (json_int_t)load.memory_used_bytes, "memoryPlacedBytes",
+        (json_int_t)state_host_use(served->state, host->meta.uid).memory_bytes);
 }
 
 static json_t *explain_vm(void *context, const struct vm *vm)
