@@ -289,10 +289,9 @@ END_TEST
 
 START_TEST(a_full_queue_of_requests_is_answered)
 {
-    const uint64_t data = guest_alloc(&guest, 512);
     uint64_t status_at[GUEST_QUEUE_SIZE / 3];
     for (unsigned i = 0; i < ARRAY_COUNT(status_at); i++) {
-        status_at[i] = post(IN, i, data, 512, true);
+        status_at[i] = post(IN, i, guest_alloc(&guest, 512), 512, true);
     }
     guest_kick(&guest, 0);
 
@@ -311,7 +310,7 @@ START_TEST(a_reset_drops_what_is_in_flight)
     const uint64_t data = guest_alloc(&guest, 512);
     for (unsigned round = 0; round < 50; round++) {
         for (unsigned i = 0; i < 8; i++) {
-            (void)post(IN, i, data, 512, true);
+            (void)post(IN, i, guest_alloc(&guest, 512), 512, true);
         }
         guest_kick(&guest, 0);
         guest_drive(&guest, VIRTIO_BLK_F_FLUSH);
@@ -325,10 +324,9 @@ START_TEST(a_limited_disk_answers_late_but_answers)
 {
     const struct rate_spec operations = {.rate = 200, .burst = 1};
     const struct rate_spec unlimited = {0};
-    const uint64_t data = guest_alloc(&guest, 512);
     virtio_block_limit(guest.pci->virtio, &operations, &unlimited);
     for (unsigned i = 0; i < 10; i++) {
-        (void)post(IN, i, data, 512, true);
+        (void)post(IN, i, guest_alloc(&guest, 512), 512, true);
     }
 
     guest_kick(&guest, 0);
@@ -361,11 +359,10 @@ START_TEST(a_restored_device_goes_on_in_the_middle_of_its_requests)
     struct err err = {0};
     const struct rate_spec slow = {.rate = 1, .burst = 1};
     const struct rate_spec unlimited = {0};
-    const uint64_t data = guest_alloc(&guest, 512);
     uint64_t status_at[6];
     virtio_block_limit(guest.pci->virtio, &slow, &unlimited);
     for (unsigned i = 0; i < 6; i++) {
-        status_at[i] = post(IN, i, data, 512, true);
+        status_at[i] = post(IN, i, guest_alloc(&guest, 512), 512, true);
     }
     guest_kick(&guest, 0); /* some are taken, the rest waits in the ring */
     device_stop(&guest.pci->device);
