@@ -251,10 +251,10 @@ void fence_client_lease(struct fence_client *client, uint64_t granted_ns)
 
 /* What runs there, if it is the fence: the pid is the listener's, and it listens still.
  */
-static void fence_signal(const struct connection *connection, int number)
+static void fence_signal(pid_t pid, int number)
 {
-    CLEANUP_FD int pidfd = pidfd_open(connection->pid, 0);
-    if (pidfd >= 0 && connection->pid > 1 && connection->pid != getpid()) {
+    CLEANUP_FD int pidfd = pidfd_open(pid, 0);
+    if (pidfd >= 0 && pid > 1 && pid != getpid()) {
         (void)pidfd_send_signal(pidfd, number, NULL, 0); /* or it has ended by itself */
     }
 }
@@ -325,14 +325,15 @@ static int hello(struct fence_client *client)
 {
     struct fence_message message = {.type = FENCE_HELLO};
     struct fence_message answer;
-    const struct connection before = *client->connection;
+    REQUIRE(client->connection != NULL);
+    const pid_t pid = client->connection->pid; /* a fault ends the connection */
     int r = ask(client, &message, NULL, 0, FENCE_STATE, &answer);
     if (r == 0) {
         client->state = answer.body.state;
     } else if (client->silences >= SILENCES_MAX || r == BERTH_EUNSUPPORTED) {
-        log_error(ROOM, "the fence does not answer and is replaced",
-                  KV_I64("pid", before.pid), KV_STR("why", err_sentence(r)));
-        fence_signal(&before, r == BERTH_EUNSUPPORTED ? SIGTERM : SIGKILL);
+        log_error(ROOM, "the fence does not answer and is replaced", KV_I64("pid", pid),
+                  KV_STR("why", err_sentence(r)));
+        fence_signal(pid, r == BERTH_EUNSUPPORTED ? SIGTERM : SIGKILL);
         client->silences = 0;
     }
     return r;
@@ -346,7 +347,7 @@ static void greet(struct fence_client *client)
     if (!fits(client)) {
         log_info(ROOM, "the fence has other rules than this daemon and is replaced",
                  KV_U64("lease_ms", client->state.length_ns / NS_PER_MS));
-        fence_signal(client->connection, SIGTERM);
+        fence_signal(client->connection->pid, SIGTERM);
         disconnect(client, "it has other rules");
         return;
     }
