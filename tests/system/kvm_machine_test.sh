@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Goal: what needs a real KVM or cgroup v2 meets one on every machine. Method: the unit tests that skip without it
+# run inside an emulated machine with SVM (deploy/lib/kvm_machine.sh, tier T2); there a skip is a failure.
+set -eEuo pipefail
+top=$(cd "$(dirname "$0")/../.." && pwd)
+bin=${BERTH_BIN:-$top/build/asan}
+artifacts=$top/build/guest
+
+command -v qemu-system-x86_64 >/dev/null || { echo "qemu-system-x86_64 is not installed"; exit 77; }
+command -v apt-get >/dev/null || { echo "the machine is made of Debian packages, and apt-get is not here"; exit 77; }
+"$top/deploy/guest/build-guest" "$artifacts"
+
+. "$top/deploy/lib/kvm_machine.sh"
+
+folder=$(mktemp -d "${TMPDIR:-/tmp}/berth-kvm-machine.XXXXXX")
+trap 'rm -rf "$folder"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+kvm_machine_new "$artifacts" "$folder"
+tests=()
+for test in vmm_kvm_probe_test agent_resource_groups_test; do
+    kvm_machine_put "$bin/tests/$test"
+    tests+=("$test")
+done
+# What the tests read from the build and source trees.
+for from in "$top/tests/support"; do
+    kvm_machine_file "$from" "$from"
+done
+
+echo "-- the machine hands back what its script says and how it ends"
+said=$(echo 'echo "hello $((6 * 7))"; exit 5' | kvm_machine_run 240) && code=0 || code=$?
+[ "$code" = 5 ] || { echo "FAILED: exit code $code, not 5"; exit 1; }
+[[ $said == *"hello 42"* ]] || { echo "FAILED: it said: $said"; exit 1; }
+
+echo "-- tier T2: ${#tests[@]} test programs on a real kvm_amd and cgroup v2"
+kvm_machine_run 600 <<EOS
+failed=0
+[ -c /dev/kvm ] || { echo "FAILED: no /dev/kvm"; exit 1; }
+for test in ${tests[*]}; do
+    ASAN_OPTIONS=detect_leaks=0 \$test >/tmp/log 2>&1
+    code=\$?
+    echo "\$test: exit code \$code"
+    [ \$code = 0 ] || { cat /tmp/log; failed=1; }
+done
+exit \$failed
+EOS
