@@ -18,14 +18,10 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 
 kvm_machine_new "$artifacts" "$folder"
-tests=()
-for test in vmm_kvm_probe_test agent_resource_groups_test; do
+tests=(vmm_kvm_probe_test vmm_kvm_calls_test vmm_vcpu_state_test vmm_machine_test vmm_vmm_control_test
+    agent_resource_groups_test)
+for test in "${tests[@]}"; do
     kvm_machine_put "$bin/tests/$test"
-    tests+=("$test")
-done
-# What the tests read from the build and source trees.
-for from in "$top/tests/support"; do
-    kvm_machine_file "$from" "$from"
 done
 
 echo "-- the machine hands back what its script says and how it ends"

@@ -1,0 +1,175 @@
+/* Goal: a console can be watched and typed at, and nobody who watches badly can hold the
+ * guest up or make the VMM grow. Method: a real serial port, a UNIX socket pair of ours
+ * as the client, the poller stepped by hand. */
+#include "support/temp_dir.h"
+#include "support/test_main.h"
+#include "vmm/console_port.h"
+
+#include <check.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+static struct temp_dir dir;
+static struct sockaddr_un address;
+static struct poller *poller;
+static struct serial_port *serial;
+static struct console_port *console;
+
+static void setup(void)
+{
+    temp_dir_init(&dir);
+    address.sun_family = AF_UNIX;
+    (void)snprintf(address.sun_path, sizeof(address.sun_path), "%.80s/console", dir.path);
+    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    ck_assert_int_eq(bind(listener, (struct sockaddr *)&address, sizeof(address)), 0);
+    ck_assert_int_eq(listen(listener, 1), 0);
+    ck_assert_int_eq(poller_new(&poller, NULL), 0);
+    ck_assert_int_eq(serial_port_new(&serial), 0);
+    ck_assert_int_eq(console_port_listen(poller, serial, listener, &console, NULL), 0);
+}
+
+static void teardown(void)
+{
+    console = console_port_close(console);
+    device_free(&serial->device);
+    poller_free(poller);
+    temp_dir_fini(&dir);
+}
+
+/* Everything that can happen now has happened afterwards. */
+static void settle(void)
+{
+    while (poller_step(poller, 0) > 0) {
+    }
+}
+
+static int client_open(void)
+{
+    int client = socket(AF_UNIX, SOCK_STREAM, 0);
+    ck_assert_int_eq(connect(client, (struct sockaddr *)&address, sizeof(address)), 0);
+    settle();
+    return client;
+}
+
+static void guest_says(const char *text)
+{
+    for (; *text != '\0'; text++) {
+        device_write(&serial->device, 0, 0, text, 1);
+    }
+}
+
+static void client_reads(int client, const char *expected)
+{
+    char text[256] = {0};
+    ssize_t got = recv(client, text, sizeof(text) - 1, MSG_DONTWAIT);
+    ck_assert_int_ge(got, 0);
+    ck_assert_str_eq(text, expected);
+}
+
+START_TEST(a_client_sees_what_was_said_before_it_came_and_after)
+{
+    guest_says("before ");
+    int client = client_open();
+    guest_says("after");
+    settle();
+
+    client_reads(client, "before after");
+    (void)close(client);
+}
+END_TEST
+
+START_TEST(what_is_typed_reaches_the_guest_whole_however_slowly_it_reads)
+{
+    char typed[1000];
+    uint8_t byte;
+    for (unsigned i = 0; i < sizeof(typed); i++) {
+        typed[i] = (char)('a' + i % 26);
+    }
+    int client = client_open();
+    ck_assert_int_eq(write(client, typed, sizeof(typed)), sizeof(typed));
+    settle();
+
+    for (unsigned i = 0; i < sizeof(typed); i++) {
+        device_read(&serial->device, 0, 5, &byte, 1);
+        ck_assert_msg((byte & 1) != 0, "nothing to read after %u bytes", i);
+        device_read(&serial->device, 0, 0, &byte, 1);
+        ck_assert_int_eq(byte, typed[i]);
+        settle();
+    }
+    (void)close(client);
+}
+END_TEST
+
+START_TEST(without_a_reader_the_last_bytes_are_kept_and_no_more)
+{
+    static char text[CONSOLE_KEEP_MAX + 1];
+    for (unsigned i = 0; i < 4; i++) {
+        memset(text, 'a' + (int)i, CONSOLE_KEEP_MAX);
+        guest_says(text);
+        settle();
+    }
+    guest_says("end");
+
+    int client = client_open();
+    size_t total = 0;
+    for (ssize_t got = 1; got > 0; total += got > 0 ? (size_t)got : 0) {
+        got = recv(client, text, sizeof(text), MSG_DONTWAIT);
+        ck_assert(got <= 0 || text[0] == 'd');
+        settle();
+    }
+
+    ck_assert_uint_eq(total, CONSOLE_KEEP_MAX);
+    (void)close(client);
+}
+END_TEST
+
+START_TEST(a_client_that_goes_is_forgotten_and_another_is_served)
+{
+    int client = client_open();
+    (void)close(client);
+    guest_says("one");
+    settle();
+    guest_says(" two");
+    settle();
+
+    client = client_open();
+
+    char text[64] = {0};
+    ck_assert_int_gt(recv(client, text, sizeof(text) - 1, MSG_DONTWAIT), 0);
+    ck_assert_ptr_nonnull(strstr(text, "two"));
+    (void)close(client);
+}
+END_TEST
+
+START_TEST(a_second_client_replaces_the_first)
+{
+    int first = client_open();
+    int second = client_open();
+    guest_says("hello");
+    settle();
+
+    client_reads(second, "hello");
+    client_reads(first, ""); /* closed */
+    (void)close(first);
+    (void)close(second);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("console_port");
+    TCase *tests = tcase_create("console_port");
+    tcase_add_checked_fixture(tests, setup, teardown);
+    tcase_add_test(tests, a_client_sees_what_was_said_before_it_came_and_after);
+    tcase_add_test(tests, what_is_typed_reaches_the_guest_whole_however_slowly_it_reads);
+    tcase_add_test(tests, without_a_reader_the_last_bytes_are_kept_and_no_more);
+    tcase_add_test(tests, a_client_that_goes_is_forgotten_and_another_is_served);
+    tcase_add_test(tests, a_second_client_replaces_the_first);
+    suite_add_tcase(suite, tests);
+    return test_main_run(suite);
+}

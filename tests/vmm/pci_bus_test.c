@@ -1,0 +1,154 @@
+/* Goal: a guest finds each device on the bus by both ways into configuration space, and
+ * a BAR is where the guest puts it, or nowhere. Method: a virtio-rng function on a bus
+ * without a KVM behind it; doorbells and messages are tried with a real guest. */
+#include "support/test_main.h"
+#include "vmm/machine_layout.h"
+#include "vmm/pci_bus.h"
+#include "vmm/virtio_random.h"
+
+#include <check.h>
+
+#include <string.h>
+
+static struct io_bus bus;
+static struct poller *poller;
+static struct guest_memory memory;
+static struct pci_bus *pci;
+static struct virtio_pci *function;
+
+static void setup(void)
+{
+    struct virtio_device *random;
+    const struct io_range ecam = {
+        .space = IO_MEMORY, .start = ECAM_AT, .size = ECAM_SIZE};
+    struct io_range range = ecam;
+    io_bus_init(&bus);
+    guest_memory_init(&memory);
+    ck_assert_int_eq(poller_new(&poller, NULL), 0);
+    ck_assert_int_eq(pci_bus_new(&bus, -1, poller, &pci), 0);
+    range.device = &pci->device;
+    range.region = PCI_BUS_ECAM;
+    ck_assert_int_eq(io_bus_add(&bus, &range, NULL), 0);
+    range =
+        (struct io_range){IO_PORTS, PCI_PORT, PCI_PORT_SIZE, &pci->device, PCI_BUS_PORTS};
+    ck_assert_int_eq(io_bus_add(&bus, &range, NULL), 0);
+    const struct virtio_place place = {&memory, poller};
+    ck_assert_int_eq(virtio_random_new(&place, &random), 0);
+    ck_assert_int_eq(virtio_pci_new(random, "rng", &function), 0);
+    ck_assert_int_eq(pci_bus_plug(pci, function, NULL), 0);
+    ck_assert_int_eq(device_init(&function->device, NULL), 0);
+    pci_bus_place(pci);
+}
+
+static void teardown(void)
+{
+    device_free(&function->device);
+    device_free(&pci->device);
+    poller_free(poller);
+    guest_memory_fini(&memory);
+    io_bus_fini(&bus);
+}
+
+static uint64_t ecam_at(unsigned device, unsigned function_number, unsigned offset)
+{
+    return ECAM_AT + (device << 15 | function_number << 12 | offset);
+}
+
+static uint32_t memory_read(uint64_t address)
+{
+    uint32_t value;
+    io_bus_read(&bus, IO_MEMORY, address, &value, sizeof(value));
+    return value;
+}
+
+static uint32_t port_read(unsigned device, unsigned offset)
+{
+    const uint32_t address = 0x80000000u | device << 11 | offset;
+    uint32_t value;
+    io_bus_write(&bus, IO_PORTS, PCI_PORT, &address, sizeof(address));
+    io_bus_read(&bus, IO_PORTS, PCI_PORT + 4, &value, sizeof(value));
+    return value;
+}
+
+START_TEST(both_ways_lead_to_the_same_functions)
+{
+    ck_assert_uint_eq(memory_read(ecam_at(0, 0, 0)), 0x00081b36);
+    ck_assert_uint_eq(memory_read(ecam_at(1, 0, 0)), 0x10441af4); /* virtio-rng */
+    ck_assert_uint_eq(memory_read(ecam_at(2, 0, 0)), UINT32_MAX);
+    ck_assert_uint_eq(memory_read(ecam_at(1, 1, 0)), UINT32_MAX);
+
+    for (unsigned device = 0; device < 3; device++) {
+        ck_assert_uint_eq(port_read(device, 0), memory_read(ecam_at(device, 0, 0)));
+        ck_assert_uint_eq(port_read(device, 8), memory_read(ecam_at(device, 0, 8)));
+    }
+}
+END_TEST
+
+START_TEST(the_ports_are_shut_without_the_enable_bit_and_on_other_buses)
+{
+    static const uint32_t shut[] = {0x00000800, 0x80010800};
+    uint32_t value;
+
+    io_bus_write(&bus, IO_PORTS, PCI_PORT, &shut[_i], 4);
+    io_bus_read(&bus, IO_PORTS, PCI_PORT + 4, &value, 4);
+
+    ck_assert_uint_eq(value, UINT32_MAX);
+}
+END_TEST
+
+START_TEST(the_function_answers_where_the_guest_puts_its_bar)
+{
+    const uint64_t bar = ecam_at(1, 0, 0x10);
+    const uint32_t elsewhere = (uint32_t)PCI_WINDOW_AT + 0x10000000;
+    uint32_t command = memory_read(ecam_at(1, 0, 4));
+    ck_assert_uint_eq(memory_read(bar), PCI_WINDOW_AT);
+    ck_assert_uint_ne(memory_read(PCI_WINDOW_AT), UINT32_MAX);
+
+    io_bus_write(&bus, IO_MEMORY, bar, &elsewhere, 4);
+    ck_assert_uint_eq(memory_read(PCI_WINDOW_AT), UINT32_MAX);
+    ck_assert_uint_ne(memory_read(elsewhere), UINT32_MAX);
+
+    command &= ~2u; /* memory is not decoded */
+    io_bus_write(&bus, IO_MEMORY, ecam_at(1, 0, 4), &command, 2);
+    ck_assert_uint_eq(memory_read(elsewhere), UINT32_MAX);
+}
+END_TEST
+
+START_TEST(a_bar_on_top_of_something_else_is_not_seen_and_harms_nothing)
+{
+    const uint32_t askew = (uint32_t)ECAM_AT;
+    const uint32_t home = (uint32_t)PCI_WINDOW_AT;
+
+    io_bus_write(&bus, IO_MEMORY, ecam_at(1, 0, 0x10), &askew, 4);
+
+    ck_assert_uint_eq(memory_read(ecam_at(0, 0, 0)), 0x00081b36);
+    io_bus_write(&bus, IO_MEMORY, ecam_at(1, 0, 0x10), &home, 4);
+    ck_assert_uint_ne(memory_read(PCI_WINDOW_AT), UINT32_MAX);
+}
+END_TEST
+
+START_TEST(after_a_reset_the_bars_are_placed_again)
+{
+    device_reset(&function->device);
+    ck_assert_uint_eq(memory_read(PCI_WINDOW_AT), UINT32_MAX);
+
+    pci_bus_place(pci);
+
+    ck_assert_uint_ne(memory_read(PCI_WINDOW_AT), UINT32_MAX);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("pci_bus");
+    TCase *tests = tcase_create("pci_bus");
+    tcase_add_checked_fixture(tests, setup, teardown);
+    tcase_add_test(tests, both_ways_lead_to_the_same_functions);
+    tcase_add_loop_test(
+        tests, the_ports_are_shut_without_the_enable_bit_and_on_other_buses, 0, 2);
+    tcase_add_test(tests, the_function_answers_where_the_guest_puts_its_bar);
+    tcase_add_test(tests, a_bar_on_top_of_something_else_is_not_seen_and_harms_nothing);
+    tcase_add_test(tests, after_a_reset_the_bars_are_placed_again);
+    suite_add_tcase(suite, tests);
+    return test_main_run(suite);
+}

@@ -1,0 +1,117 @@
+/* Goal: what is taken from a vCPU and applied to it again is the same vCPU. Method: a
+ * vCPU of a real KVM (77 without one) that is not run; tests/system/kvm_machine_test.sh
+ * runs this where there is one. */
+#include "support/test_main.h"
+#include "vmm/vcpu_state.h"
+
+#include <check.h>
+
+#include <fcntl.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#define MSR_STAR 0xc0000081u
+
+static int kvm_fd;
+static int vm_fd;
+static int vcpu_fd;
+
+static void setup(void)
+{
+    kvm_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+    vm_fd = ioctl(kvm_fd, KVM_CREATE_VM, 0UL);
+    ck_assert_int_ge(vm_fd, 0);
+    ck_assert_int_eq(ioctl(vm_fd, KVM_CREATE_IRQCHIP, 0UL), 0);
+    vcpu_fd = ioctl(vm_fd, KVM_CREATE_VCPU, 0UL);
+    ck_assert_int_ge(vcpu_fd, 0);
+}
+
+static void teardown(void)
+{
+    (void)close(vcpu_fd);
+    (void)close(vm_fd);
+    (void)close(kvm_fd);
+}
+
+static void star_set(uint64_t value)
+{
+    union {
+        struct kvm_msrs head;
+        uint8_t room[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)];
+    } msrs = {.head = {.nmsrs = 1}};
+    msrs.head.entries[0] = (struct kvm_msr_entry){.index = MSR_STAR, .data = value};
+    ck_assert_int_eq(ioctl(vcpu_fd, KVM_SET_MSRS, &msrs), 1);
+}
+
+static uint64_t star_get(void)
+{
+    union {
+        struct kvm_msrs head;
+        uint8_t room[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)];
+    } msrs = {.head = {.nmsrs = 1}};
+    msrs.head.entries[0].index = MSR_STAR;
+    ck_assert_int_eq(ioctl(vcpu_fd, KVM_GET_MSRS, &msrs), 1);
+    return msrs.head.entries[0].data;
+}
+
+START_TEST(a_state_comes_back_whole)
+{
+    struct vcpu_state state;
+    struct vcpu_state again;
+    struct err err = {0};
+    struct kvm_regs regs = {.rip = 0x1234, .rax = 0xabcd, .rflags = 2};
+    const struct kvm_regs other = {.rip = 0x9999, .rflags = 2};
+    ck_assert_int_eq(ioctl(vcpu_fd, KVM_SET_REGS, &regs), 0);
+    star_set(0x77);
+    ck_assert_msg(vcpu_state_take(&state, vcpu_fd, kvm_fd, &err) == 0, "%s", err.text);
+    ck_assert_int_eq(ioctl(vcpu_fd, KVM_SET_REGS, &other), 0);
+    star_set(0x88);
+
+    ck_assert_msg(vcpu_state_apply(&state, vcpu_fd, &err) == 0, "%s", err.text);
+
+    ck_assert_int_eq(ioctl(vcpu_fd, KVM_GET_REGS, &regs), 0);
+    ck_assert_uint_eq(regs.rip, 0x1234);
+    ck_assert_uint_eq(regs.rax, 0xabcd);
+    ck_assert_uint_eq(star_get(), 0x77);
+    ck_assert_int_eq(vcpu_state_take(&again, vcpu_fd, kvm_fd, NULL), 0);
+    ck_assert_mem_eq(&state.sregs, &again.sregs, sizeof(state.sregs));
+    ck_assert_mem_eq(state.xsave, again.xsave, sizeof(state.xsave));
+    ck_assert_mem_eq(&state.events, &again.events, sizeof(state.events));
+    ck_assert_uint_eq(state.msr_count, again.msr_count);
+    ck_assert_uint_gt(state.msr_count, 10);
+    vcpu_state_fini(&state);
+    vcpu_state_fini(&again);
+}
+END_TEST
+
+START_TEST(a_part_that_kvm_refuses_is_named)
+{
+    struct vcpu_state state;
+    struct err err = {0};
+    ck_assert_int_eq(vcpu_state_take(&state, vcpu_fd, kvm_fd, NULL), 0);
+    state.xcrs.nr_xcrs = UINT32_MAX;
+
+    ck_assert_int_lt(vcpu_state_apply(&state, vcpu_fd, &err), 0);
+
+    ck_assert_msg(strstr(err.text, "extended control registers") != NULL, "%s", err.text);
+    vcpu_state_fini(&state);
+}
+END_TEST
+
+int main(void)
+{
+    int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+    if (fd < 0) {
+        return test_main_skip("no /dev/kvm; run where there is one by "
+                              "tests/system/kvm_machine_test.sh");
+    }
+    (void)close(fd);
+    Suite *suite = suite_create("vcpu_state");
+    TCase *tests = tcase_create("vcpu_state");
+    tcase_add_checked_fixture(tests, setup, teardown);
+    tcase_add_test(tests, a_state_comes_back_whole);
+    tcase_add_test(tests, a_part_that_kvm_refuses_is_named);
+    suite_add_tcase(suite, tests);
+    return test_main_run(suite);
+}

@@ -1,0 +1,229 @@
+/* Goal: a client drives a machine by QMP as it would drive QEMU, and hears in QEMU's
+ * words how its guest ends. Method: kernels of a few bytes on a real KVM (77 without one;
+ * tests/system/kvm_machine_test.sh runs this where there is one). */
+#include "micro_kernel.h"
+#include "support/temp_dir.h"
+#include "support/test_main.h"
+#include "vmm/vmm_control.h"
+
+#include <check.h>
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+static int kvm_fd;
+static struct temp_dir dir;
+static struct poller *poller;
+static struct machine *machine;
+static struct vmm_control control;
+static int client;
+static char heard[8192];
+static size_t heard_size;
+
+static void on_ended(void *context, enum machine_end end, const char *reason)
+{
+    vmm_control_ended(context, end, reason);
+}
+
+static void on_reset(void *context)
+{
+    vmm_control_reset(context);
+}
+
+static void make(const void *code, size_t size)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    const struct machine_plan plan = {
+        .kvm_fd = kvm_fd,
+        .cpu_count = 1,
+        .memory_bytes = UINT64_C(32) << 20,
+        .kernel_fd = micro_kernel(code, size),
+        .initrd_fd = -1,
+        .cmdline = "",
+        .poller = poller,
+        .events = {.ended = on_ended, .reset = on_reset, .context = &control}};
+    ck_assert_int_eq(machine_new(&plan, &machine, NULL), 0);
+    (void)snprintf(address.sun_path, sizeof(address.sun_path), "%.80s/qmp", dir.path);
+    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    ck_assert_int_eq(bind(listener, (struct sockaddr *)&address, sizeof(address)), 0);
+    ck_assert_int_eq(listen(listener, 1), 0);
+    ck_assert_int_eq(vmm_control_open(&control, machine, poller, "web-1", listener, NULL),
+                     0);
+    client = socket(AF_UNIX, SOCK_STREAM, 0);
+    ck_assert_int_eq(connect(client, (struct sockaddr *)&address, sizeof(address)), 0);
+}
+
+static void setup(void)
+{
+    kvm_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+    temp_dir_init(&dir);
+    ck_assert_int_eq(poller_new(&poller, NULL), 0);
+    heard_size = 0;
+}
+
+static void teardown(void)
+{
+    (void)close(client);
+    vmm_control_close(&control);
+    machine = machine_free(machine);
+    poller_free(poller);
+    temp_dir_fini(&dir);
+    (void)close(kvm_fd);
+}
+
+/* Steps until the client has heard the words; what came before them is forgotten. */
+static void hear(const char *words)
+{
+    for (;;) {
+        ssize_t got = recv(client, heard + heard_size, sizeof(heard) - 1 - heard_size,
+                           MSG_DONTWAIT);
+        heard_size += got > 0 ? (size_t)got : 0;
+        heard[heard_size] = '\0';
+        const char *found = strstr(heard, words);
+        if (found != NULL) {
+            found += strlen(words);
+            heard_size -= (size_t)(found - heard);
+            memmove(heard, found, heard_size + 1);
+            return;
+        }
+        ck_assert_int_ge(poller_step(poller, 100), 0);
+    }
+}
+
+static void ask(const char *command)
+{
+    char text[128];
+    (void)snprintf(text, sizeof(text), "{\"execute\":\"%s\"}", command);
+    ck_assert_int_eq(send(client, text, strlen(text), MSG_NOSIGNAL), (int)strlen(text));
+}
+
+static void meet(void)
+{
+    hear("{\"QMP\"");
+    ask("qmp_capabilities");
+    hear("{\"return\":{}}");
+}
+
+#define OUT(port, value) 0x66, 0xba, (port)&0xff, (port) >> 8, 0xb0, (value), 0xee
+
+START_TEST(a_machine_is_let_run_stopped_and_looked_at)
+{
+    static const uint8_t code[] = {0xeb, 0xfe}; /* 1: jmp 1b */
+    make(code, sizeof(code));
+    meet();
+
+    ask("query-status");
+    hear("\"status\":\"prelaunch\",\"running\":false");
+    ask("cont");
+    hear("\"event\":\"RESUME\"");
+    ask("query-status");
+    hear("\"status\":\"running\",\"running\":true");
+    ask("stop");
+    hear("\"event\":\"STOP\"");
+    ask("query-status");
+    hear("\"status\":\"paused\",\"running\":false");
+    ask("query-cpus-fast");
+    hear("\"cpu-index\":0,\"thread-id\":");
+    ask("query-memory-size-summary");
+    hear("\"base-memory\":33554432");
+    ask("query-name");
+    hear("\"name\":\"web-1\"");
+    ask("system_reset");
+    hear("the machine does not run");
+    ask("cont");
+    hear("\"event\":\"RESUME\"");
+    ask("system_reset");
+    hear("\"event\":\"RESET\"");
+}
+END_TEST
+
+static const uint8_t off[] = {OUT(0x600, 0x34), 0xf4};
+static const uint8_t panic[] = {OUT(0x505, 0x01), 0xf4};
+static const uint8_t fault[] = {0x0f, 0x01, 0x1d, 0, 0, 0, 0, 0x0f, 0x0b};
+
+struct end_row {
+    const uint8_t *code;
+    size_t size;
+    const char *event;
+    const char *status;
+};
+
+static const struct end_row ends[] = {
+    {off, sizeof(off),
+     "\"event\":\"SHUTDOWN\",\"data\":{\"guest\":true,\"reason\":\"guest-shutdown\"}",
+     "\"status\":\"shutdown\""},
+    {panic, sizeof(panic), "\"event\":\"GUEST_PANICKED\"",
+     "\"status\":\"guest-panicked\""},
+    {fault, sizeof(fault), "triple fault", "\"status\":\"guest-panicked\""},
+};
+
+START_TEST(an_end_is_told_and_stays_to_be_asked_for)
+{
+    make(ends[_i].code, ends[_i].size);
+    meet();
+
+    ask("cont");
+
+    hear(ends[_i].event);
+    hear("\"event\":\"STOP\"");
+    ask("query-status");
+    hear(ends[_i].status);
+    ask("cont");
+    hear("the guest has ended");
+}
+END_TEST
+
+START_TEST(the_power_button_reaches_the_guest)
+{
+    /* 1: in al, 0x603 ; test al, al ; jz 1b ; sleep */
+    static const uint8_t code[] = {
+        0x66, 0xba, 0x03, 0x06, 0xec, 0x84, 0xc0, 0x74, 0xfb, OUT(0x600, 0x34), 0xf4};
+    make(code, sizeof(code));
+    meet();
+    ask("cont");
+    hear("RESUME");
+
+    ask("system_powerdown");
+
+    hear("\"event\":\"SHUTDOWN\"");
+}
+END_TEST
+
+START_TEST(quit_ends_the_poller_after_it_was_answered)
+{
+    static const uint8_t code[] = {0xeb, 0xfe};
+    make(code, sizeof(code));
+    meet();
+
+    ask("quit");
+
+    ck_assert_int_eq(poller_run(poller), 0);
+    hear("host-qmp-quit");
+    hear("{\"return\":{}}");
+}
+END_TEST
+
+int main(void)
+{
+    int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+    if (fd < 0) {
+        return test_main_skip("no /dev/kvm; run where there is one by "
+                              "tests/system/kvm_machine_test.sh");
+    }
+    (void)close(fd);
+    Suite *suite = suite_create("vmm_control");
+    TCase *tests = tcase_create("vmm_control");
+    tcase_set_timeout(tests, 60);
+    tcase_add_checked_fixture(tests, setup, teardown);
+    tcase_add_test(tests, a_machine_is_let_run_stopped_and_looked_at);
+    tcase_add_loop_test(tests, an_end_is_told_and_stays_to_be_asked_for, 0,
+                        sizeof(ends) / sizeof(ends[0]));
+    tcase_add_test(tests, the_power_button_reaches_the_guest);
+    tcase_add_test(tests, quit_ends_the_poller_after_it_was_answered);
+    suite_add_tcase(suite, tests);
+    return test_main_run(suite);
+}

@@ -1,0 +1,314 @@
+#include "vmm/console_port.h"
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define NO_WATCH     (-1)
+#define INPUT_AT_ONE 128u /* bytes read at a time */
+
+struct console_port {
+    struct poller *poller;
+    struct serial_port *serial;
+    int listener; /* -1: one client for ever */
+    int listener_watch;
+    int input; /* of the client; -1: none. A socket is both. */
+    int input_watch;
+    int output;
+    bool is_socket;
+    int wake_fd; /* an eventfd: there is output, or room for input */
+    int wake_watch;
+    /* Input that the port had no room for; the client is not read meanwhile. */
+    uint8_t pending[INPUT_AT_ONE];
+    size_t pending_size;
+    pthread_mutex_t lock; /* the ring's */
+    uint8_t ring[CONSOLE_KEEP_MAX];
+    size_t start;
+    size_t count;
+};
+
+static void wake(struct console_port *console)
+{
+    const uint64_t one = 1;
+    (void)!write(console->wake_fd, &one, sizeof(one)); /* full means: woken already */
+}
+
+/* From a vCPU. */
+static void on_output(void *context, uint8_t byte)
+{
+    struct console_port *console = context;
+    pthread_mutex_lock(&console->lock);
+    bool was_empty = console->count == 0;
+    if (console->count == CONSOLE_KEEP_MAX) {
+        console->start = (console->start + 1) % CONSOLE_KEEP_MAX;
+        console->count--;
+    }
+    console->ring[(console->start + console->count) % CONSOLE_KEEP_MAX] = byte;
+    console->count++;
+    pthread_mutex_unlock(&console->lock);
+    if (was_empty) {
+        wake(console);
+    }
+}
+
+static void on_drained(void *context)
+{
+    wake(context);
+}
+
+static void input_watch_set(struct console_port *console, unsigned events)
+{
+    if (console->input_watch != NO_WATCH) {
+        poller_change(console->poller, console->input_watch, events);
+    }
+}
+
+static void client_drop(struct console_port *console)
+{
+    if (console->input_watch != NO_WATCH) {
+        poller_remove(console->poller, console->input_watch);
+        console->input_watch = NO_WATCH;
+    }
+    if (console->is_socket) {
+        fd_close(&console->input);
+        console->output = -1;
+    }
+    console->input = -1;
+    console->pending_size = 0;
+}
+
+/* Copies the oldest bytes out; *ret_start is for ring_drop. */
+static size_t
+ring_peek(struct console_port *console, uint8_t *ret_data, size_t size, size_t *ret_start)
+{
+    pthread_mutex_lock(&console->lock);
+    *ret_start = console->start;
+    size_t count = console->count < size ? console->count : size;
+    for (size_t i = 0; i < count; i++) {
+        ret_data[i] = console->ring[(console->start + i) % CONSOLE_KEEP_MAX];
+    }
+    pthread_mutex_unlock(&console->lock);
+    return count;
+}
+
+/* Takes out what was sent; the guest may have pushed some of it out already. */
+static void ring_drop(struct console_port *console, size_t count, size_t start)
+{
+    pthread_mutex_lock(&console->lock);
+    size_t pushed = (console->start + CONSOLE_KEEP_MAX - start) % CONSOLE_KEEP_MAX;
+    count = pushed < count ? count - pushed : 0;
+    console->start = (console->start + count) % CONSOLE_KEEP_MAX;
+    console->count -= count;
+    pthread_mutex_unlock(&console->lock);
+}
+
+static ssize_t client_send(struct console_port *console, const void *data, size_t size)
+{
+    return console->is_socket
+               ? send(console->output, data, size, MSG_NOSIGNAL | MSG_DONTWAIT)
+               : write(console->output, data, size);
+}
+
+static void output_flush(struct console_port *console)
+{
+    uint8_t piece[4096];
+    while (console->output >= 0) {
+        size_t start;
+        size_t size = ring_peek(console, piece, sizeof(piece), &start);
+        if (size == 0) {
+            input_watch_set(console, console->pending_size > 0 ? 0 : POLLER_READABLE);
+            return;
+        }
+        ssize_t sent = client_send(console, piece, size);
+        if (sent > 0) {
+            ring_drop(console, (size_t)sent, start);
+        } else if (sent < 0 && errno == EAGAIN) {
+            input_watch_set(console,
+                            POLLER_WRITABLE |
+                                (console->pending_size > 0 ? 0u : POLLER_READABLE));
+            return;
+        } else if (sent == 0 || errno != EINTR) {
+            client_drop(console);
+            console->output = -1;
+        }
+    }
+}
+
+/* Hands on what waits; true when all of it is gone. */
+static bool input_flush(struct console_port *console)
+{
+    size_t taken =
+        serial_port_receive(console->serial, console->pending, console->pending_size);
+    memmove(console->pending, console->pending + taken, console->pending_size - taken);
+    console->pending_size -= taken;
+    return console->pending_size == 0;
+}
+
+static void on_client(void *context, uint64_t token, unsigned events)
+{
+    struct console_port *console = context;
+    (void)token;
+    if (console->input < 0) {
+        return;
+    }
+    if ((events & POLLER_READABLE) != 0 && console->pending_size == 0) {
+        ssize_t got = read(console->input, console->pending, sizeof(console->pending));
+        if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR)) {
+            client_drop(console);
+            return;
+        }
+        console->pending_size = got > 0 ? (size_t)got : 0;
+        if (!input_flush(console)) {
+            input_watch_set(console, 0); /* until the guest has read */
+        }
+    }
+    if ((events & POLLER_WRITABLE) != 0) {
+        output_flush(console);
+    }
+}
+
+static void on_wake(void *context, uint64_t token, unsigned events)
+{
+    struct console_port *console = context;
+    uint64_t ignored;
+    (void)token;
+    (void)events;
+    (void)!read(console->wake_fd, &ignored, sizeof(ignored)); /* empties it */
+    if (console->pending_size > 0 && input_flush(console)) {
+        input_watch_set(console, POLLER_READABLE);
+    }
+    output_flush(console);
+}
+
+static void on_connection(void *context, uint64_t token, unsigned events)
+{
+    struct console_port *console = context;
+    (void)token;
+    (void)events;
+    int client = accept4(console->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (client < 0) {
+        return; /* it went away again */
+    }
+    client_drop(console);
+    console->input_watch =
+        poller_add(console->poller, client, POLLER_READABLE, on_client, console, 0);
+    if (console->input_watch < 0) {
+        console->input_watch = NO_WATCH;
+        fd_close(&client);
+        return;
+    }
+    console->input = console->output = client;
+    output_flush(console);
+}
+
+static int console_new(struct poller *poller,
+                       struct serial_port *serial,
+                       struct console_port **ret_console,
+                       struct err *err)
+{
+    struct console_port *console = calloc(1, sizeof(*console));
+    if (console == NULL) {
+        return err_sys(err, -ENOMEM, "console");
+    }
+    console->poller = poller;
+    console->serial = serial;
+    console->listener = console->input = console->output = -1;
+    console->listener_watch = console->input_watch = NO_WATCH;
+    (void)pthread_mutex_init(&console->lock, NULL); /* cannot fail without attributes */
+    console->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    console->wake_watch =
+        console->wake_fd < 0
+            ? -errno
+            : poller_add(poller, console->wake_fd, POLLER_READABLE, on_wake, console, 0);
+    if (console->wake_watch < 0) {
+        int r = console->wake_watch;
+        console->wake_watch = NO_WATCH;
+        console_port_close(console);
+        return err_sys(err, r, "console");
+    }
+    serial->context = console;
+    serial->output = on_output;
+    serial->drained = on_drained;
+    *ret_console = console;
+    return 0;
+}
+
+int console_port_listen(struct poller *poller,
+                        struct serial_port *serial,
+                        int take_listener,
+                        struct console_port **ret_console,
+                        struct err *err)
+{
+    struct console_port *console;
+    int r = console_new(poller, serial, &console, err);
+    if (r < 0) {
+        return r;
+    }
+    console->is_socket = true;
+    console->listener_watch =
+        poller_add(poller, take_listener, POLLER_READABLE, on_connection, console, 0);
+    if (console->listener_watch < 0) {
+        r = console->listener_watch;
+        console->listener_watch = NO_WATCH;
+        console_port_close(console);
+        return err_sys(err, r, "console: watch its socket");
+    }
+    console->listener = take_listener;
+    *ret_console = console;
+    return 0;
+}
+
+int console_port_connect(struct poller *poller,
+                         struct serial_port *serial,
+                         int input_fd,
+                         int output_fd,
+                         struct console_port **ret_console,
+                         struct err *err)
+{
+    struct console_port *console;
+    int r = console_new(poller, serial, &console, err);
+    if (r < 0) {
+        return r;
+    }
+    console->output = output_fd;
+    if (input_fd >= 0) {
+        /* A plain file is always ready and cannot be watched: it is no console. */
+        int watch = poller_add(poller, input_fd, POLLER_READABLE, on_client, console, 0);
+        console->input_watch = watch < 0 ? NO_WATCH : watch;
+        console->input = watch < 0 ? -1 : input_fd;
+    }
+    *ret_console = console;
+    return 0;
+}
+
+struct console_port *console_port_close(struct console_port *console)
+{
+    if (console == NULL) {
+        return NULL;
+    }
+    output_flush(console);
+    if (console->serial->context == console) {
+        console->serial->output = NULL;
+        console->serial->drained = NULL;
+    }
+    client_drop(console);
+    if (console->listener_watch != NO_WATCH) {
+        poller_remove(console->poller, console->listener_watch);
+    }
+    if (console->wake_watch != NO_WATCH) {
+        poller_remove(console->poller, console->wake_watch);
+    }
+    fd_close(&console->listener);
+    fd_close(&console->wake_fd);
+    (void)pthread_mutex_destroy(&console->lock);
+    free(console);
+    return NULL;
+}

@@ -1,0 +1,729 @@
+#include "vmm/machine.h"
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/require.h"
+#include "vmm/acpi_tables.h"
+#include "vmm/boot_linux.h"
+#include "vmm/guest_memory.h"
+#include "vmm/io_bus.h"
+#include "vmm/kvm_calls.h"
+#include "vmm/machine_layout.h"
+#include "vmm/pci_bus.h"
+#include "vmm/power_control.h"
+#include "vmm/vcpu_state.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#define MEMORY_UNIT (UINT64_C(2) << 20)
+#define DEVICES_MAX (PCI_SLOTS_MAX + 4u) /* and serial port, power, PCI bridge */
+
+/* What a vCPU wants of the machine's thread. One at a time: the first one stands, for it
+ * stops the others. */
+enum request {
+    REQUEST_NONE = 0,
+    REQUEST_RESET,
+    REQUEST_CRASH_LOADED,
+    REQUEST_END, /* with the enum machine_end beside it */
+};
+
+struct machine {
+    int kvm_fd;
+    int vm_fd;
+    struct guest_memory memory;
+    struct io_bus bus;
+    struct poller *poller;
+    struct machine_events events;
+    struct boot_source boot;
+    uint8_t *acpi;                       /* owned; what boot.acpi borrows */
+    char *cmdline;                       /* owned; the same */
+    struct device *devices[DEVICES_MAX]; /* owned */
+    unsigned device_count;
+    struct serial_port *serial; /* these three are among the devices */
+    struct power_control *power;
+    struct pci_bus *pci;
+    unsigned cpu_count;
+    struct vcpu vcpus[MACHINE_CPUS_MAX];
+    struct vcpu_state *first_state; /* of every CPU, after power-on; owned */
+    enum machine_state state;       /* the machine's thread alone */
+    /* between the vCPUs and the machine's thread */
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    atomic_bool wants_run;
+    bool ending;                      /* guarded by lock */
+    unsigned parked;                  /* guarded by lock */
+    enum request request;             /* guarded by lock */
+    enum machine_end request_end;     /* guarded by lock */
+    char reason[MACHINE_REASON_SIZE]; /* guarded by lock */
+    int request_fd;                   /* an eventfd: there is a request */
+    int request_watch;
+};
+
+/* ---- requests, from vCPU threads */
+
+static void kick_all(struct machine *machine)
+{
+    for (unsigned i = 0; i < machine->cpu_count; i++) {
+        vcpu_kick(&machine->vcpus[i]);
+    }
+}
+
+static void ask(struct machine *machine,
+                enum request request,
+                enum machine_end end,
+                const char *reason)
+{
+    const uint64_t one = 1;
+    pthread_mutex_lock(&machine->lock);
+    bool first = machine->request == REQUEST_NONE && !machine->ending;
+    if (first) {
+        machine->request = request;
+        machine->request_end = end;
+        (void)snprintf(machine->reason, sizeof(machine->reason), "%s", reason);
+        atomic_store(&machine->wants_run, false);
+    }
+    pthread_mutex_unlock(&machine->lock);
+    if (first) {
+        kick_all(machine);
+        /* Cannot block or fail: the counter is far from full. */
+        (void)!write(machine->request_fd, &one, sizeof(one));
+    }
+}
+
+static void on_power(void *context, unsigned number)
+{
+    struct machine *machine = context;
+    switch (number) {
+    case POWER_ASKS_OFF:
+        ask(machine, REQUEST_END, MACHINE_END_OFF, "the guest powered itself off");
+        break;
+    case POWER_ASKS_RESET:
+        ask(machine, REQUEST_RESET, MACHINE_END_NONE, "the guest asked for a reset");
+        break;
+    case POWER_SAYS_PANIC:
+        ask(machine, REQUEST_END, MACHINE_END_PANIC, "the guest's kernel panicked");
+        break;
+    default:
+        ask(machine, REQUEST_CRASH_LOADED, MACHINE_END_NONE,
+            "the guest's kernel panicked and dumps itself");
+        break;
+    }
+}
+
+static void on_shutdown(void *context, struct vcpu *vcpu)
+{
+    char reason[MACHINE_REASON_SIZE];
+    (void)snprintf(reason, sizeof(reason), "CPU %u of the guest shut down (triple fault)",
+                   vcpu->index);
+    ask(context, REQUEST_END, MACHINE_END_SHUTDOWN, reason);
+}
+
+static void on_broken(void *context, struct vcpu *vcpu, const char *reason)
+{
+    log_error("vmm", "a vCPU cannot go on", KV_U64("cpu", vcpu->index),
+              KV_STR("why", reason));
+    ask(context, REQUEST_END, MACHINE_END_BROKEN, reason);
+}
+
+/* Parks until the machine runs. */
+static bool wait_to_run(struct machine *machine, struct vcpu *vcpu)
+{
+    pthread_mutex_lock(&machine->lock);
+    if (!atomic_load(&machine->wants_run) && !machine->ending) {
+        vcpu_settle(vcpu);
+        machine->parked++;
+        pthread_cond_broadcast(&machine->changed);
+        while (!atomic_load(&machine->wants_run) && !machine->ending) {
+            pthread_cond_wait(&machine->changed, &machine->lock);
+        }
+        machine->parked--;
+    }
+    /* Under the lock: whoever stops us from now on kicks after this. */
+    vcpu->run->immediate_exit = 0;
+    bool run = !machine->ending;
+    pthread_mutex_unlock(&machine->lock);
+    return run;
+}
+
+static bool may_run(void *context, struct vcpu *vcpu)
+{
+    struct machine *machine = context;
+    if (atomic_load(&machine->wants_run) && vcpu->run->immediate_exit == 0) {
+        return true; /* as after nearly every exit */
+    }
+    return wait_to_run(machine, vcpu);
+}
+
+/* ---- standing still and running, on the machine's thread */
+
+static void wait_parked(struct machine *machine)
+{
+    pthread_mutex_lock(&machine->lock);
+    atomic_store(&machine->wants_run, false);
+    pthread_mutex_unlock(&machine->lock);
+    kick_all(machine);
+    pthread_mutex_lock(&machine->lock);
+    while (machine->parked < machine->cpu_count) {
+        pthread_cond_wait(&machine->changed, &machine->lock);
+    }
+    pthread_mutex_unlock(&machine->lock);
+}
+
+static void stand_still(struct machine *machine)
+{
+    wait_parked(machine);
+    for (unsigned i = 0; i < machine->device_count; i++) {
+        device_stop(machine->devices[i]);
+    }
+}
+
+static void go(struct machine *machine)
+{
+    for (unsigned i = 0; i < machine->device_count; i++) {
+        device_start(machine->devices[i]);
+    }
+    pthread_mutex_lock(&machine->lock);
+    atomic_store(&machine->wants_run, true);
+    pthread_cond_broadcast(&machine->changed);
+    pthread_mutex_unlock(&machine->lock);
+    machine->state = MACHINE_RUNNING;
+}
+
+/* ---- the guest's beginning, first and again */
+
+static int boot(struct machine *machine, struct err *err)
+{
+    struct boot_entry entry;
+    int r = boot_linux_load(&machine->memory, &machine->boot, &entry, err);
+    return r < 0 ? r : vcpu_enter_at(&machine->vcpus[0], &entry, err);
+}
+
+/* All memory is given back; what is read next is zeros. */
+static int memory_clear(struct machine *machine, struct err *err)
+{
+    for (unsigned i = 0; i < machine->memory.region_count; i++) {
+        const struct guest_region *region = &machine->memory.regions[i];
+        if (fallocate(region->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                      (off_t)region->fd_offset, (off_t)region->size_bytes) < 0) {
+            return err_sys(err, -errno, "clear memory");
+        }
+    }
+    return 0;
+}
+
+static int begin_anew(struct machine *machine, struct err *err)
+{
+    for (unsigned i = 0; i < machine->device_count; i++) {
+        device_reset(machine->devices[i]);
+    }
+    pci_bus_place(machine->pci);
+    int r = memory_clear(machine, err);
+    for (unsigned i = 0; r == 0 && i < machine->cpu_count; i++) {
+        r = vcpu_state_apply(&machine->first_state[i], machine->vcpus[i].fd, err);
+    }
+    return r < 0 ? r : boot(machine, err);
+}
+
+static void end(struct machine *machine, enum machine_end why, const char *reason)
+{
+    machine->state = MACHINE_ENDED;
+    log_info("vmm", "the guest has ended", KV_STR("why", reason));
+    machine->events.ended(machine->events.context, why, reason);
+}
+
+static void carry_out(struct machine *machine,
+                      enum request request,
+                      enum machine_end why,
+                      const char *reason)
+{
+    struct err err = {0};
+    bool was_running = machine->state == MACHINE_RUNNING;
+    if (machine->state == MACHINE_ENDED) {
+        return;
+    }
+    if (was_running) {
+        stand_still(machine);
+    }
+    switch (request) {
+    case REQUEST_END:
+        end(machine, why, reason);
+        return;
+    case REQUEST_RESET:
+        if (begin_anew(machine, &err) < 0) {
+            end(machine, MACHINE_END_BROKEN, err.text);
+            return;
+        }
+        log_info("vmm", "the machine begins anew", KV_STR("why", reason));
+        machine->events.reset(machine->events.context);
+        break;
+    case REQUEST_CRASH_LOADED:
+        machine->events.crash_loaded(machine->events.context);
+        break;
+    case REQUEST_NONE:
+    default:
+        break;
+    }
+    if (was_running) {
+        go(machine);
+    }
+}
+
+static void on_request(void *context, uint64_t token, unsigned poll_events)
+{
+    struct machine *machine = context;
+    uint64_t ignored;
+    char reason[MACHINE_REASON_SIZE];
+    (void)token;
+    (void)poll_events;
+    (void)!read(machine->request_fd, &ignored, sizeof(ignored)); /* empties it */
+    pthread_mutex_lock(&machine->lock);
+    enum request request = machine->request;
+    enum machine_end why = machine->request_end;
+    memcpy(reason, machine->reason, sizeof(reason));
+    machine->request = REQUEST_NONE;
+    pthread_mutex_unlock(&machine->lock);
+    if (request != REQUEST_NONE) {
+        carry_out(machine, request, why, reason);
+    }
+}
+
+/* ---- making it */
+
+static void pulse(struct machine *machine, unsigned gsi)
+{
+    struct kvm_irq_level level = {.irq = gsi, .level = 1};
+    (void)kvm_call(machine->vm_fd, KVM_IRQ_LINE, &level, "raise a line", NULL);
+    level.level = 0;
+    (void)kvm_call(machine->vm_fd, KVM_IRQ_LINE, &level, "lower a line", NULL);
+}
+
+/* Both are edge triggered. */
+static void on_serial_line(void *context, unsigned number)
+{
+    (void)number;
+    pulse(context, SERIAL_IRQ);
+}
+
+static void on_event_line(void *context, unsigned number)
+{
+    (void)number;
+    pulse(context, EVENT_IRQ);
+}
+
+static int vm_make(struct machine *machine, struct err *err)
+{
+    const uint64_t identity = IDENTITY_MAP_AT;
+    machine->vm_fd = kvm_call_number(machine->kvm_fd, KVM_CREATE_VM, 0, "make a VM", err);
+    if (machine->vm_fd < 0) {
+        return machine->vm_fd;
+    }
+    int r = kvm_call(machine->vm_fd, KVM_SET_IDENTITY_MAP_ADDR, &identity,
+                     "place the identity map", err);
+    if (r >= 0) {
+        r = kvm_call_number(machine->vm_fd, KVM_SET_TSS_ADDR, TASK_STATE_AT,
+                            "place the task state", err);
+    }
+    if (r >= 0) {
+        r = kvm_call_number(machine->vm_fd, KVM_CREATE_IRQCHIP, 0,
+                            "make the interrupt controllers", err);
+    }
+    return r < 0 ? r : 0;
+}
+
+static int memory_make(struct machine *machine, uint64_t size, struct err *err)
+{
+    uint64_t low = size < LOW_RAM_MAX ? size : LOW_RAM_MAX;
+    int r = guest_memory_add(&machine->memory, 0, low, err);
+    if (r == 0 && size > low) {
+        r = guest_memory_add(&machine->memory, HIGH_RAM_AT, size - low, err);
+    }
+    for (unsigned i = 0; r == 0 && i < machine->memory.region_count; i++) {
+        const struct guest_region *region = &machine->memory.regions[i];
+        const struct kvm_userspace_memory_region slot = {
+            .slot = i,
+            .guest_phys_addr = region->address,
+            .memory_size = region->size_bytes,
+            .userspace_addr = (uint64_t)(uintptr_t)region->host};
+        r = kvm_call(machine->vm_fd, KVM_SET_USER_MEMORY_REGION, &slot,
+                     "give the VM memory", err);
+    }
+    return r < 0 ? r : 0;
+}
+
+static int
+table_make(int kvm_fd, enum cpu_level level, struct cpu_table *ret_table, struct err *err)
+{
+    size_t size = sizeof(struct kvm_cpuid2) + sizeof(ret_table->entries);
+    CLEANUP_FREE struct kvm_cpuid2 *cpuid = calloc(1, size);
+    if (cpuid == NULL) {
+        return err_sys(err, -ENOMEM, "ask for CPUID");
+    }
+    cpuid->nent = CPU_ENTRIES_MAX;
+    int r = kvm_call(kvm_fd, KVM_GET_SUPPORTED_CPUID, cpuid, "ask for CPUID", err);
+    if (r < 0) {
+        return r;
+    }
+    ret_table->count = cpuid->nent;
+    memcpy(ret_table->entries, cpuid->entries,
+           ret_table->count * sizeof(ret_table->entries[0]));
+    return cpu_model_apply(ret_table, level, err);
+}
+
+static int
+cpus_make(struct machine *machine, const struct machine_plan *plan, struct err *err)
+{
+    CLEANUP_FREE struct cpu_table *table = malloc(sizeof(*table));
+    machine->first_state = calloc(plan->cpu_count, sizeof(*machine->first_state));
+    if (table == NULL || machine->first_state == NULL) {
+        return err_sys(err, -ENOMEM, "make vCPUs");
+    }
+    int r = table_make(plan->kvm_fd, plan->cpu_level, table, err);
+    for (unsigned i = 0; r == 0 && i < plan->cpu_count; i++) {
+        cpu_model_place(table, i, plan->cpu_count);
+        r = vcpu_open(&machine->vcpus[i], plan->kvm_fd, machine->vm_fd, i, table, err);
+        if (r == 0) {
+            machine->cpu_count++;
+            r = vcpu_state_take(&machine->first_state[i], machine->vcpus[i].fd,
+                                plan->kvm_fd, err);
+        }
+    }
+    return r;
+}
+
+static int device_register(struct machine *machine,
+                           struct device *device,
+                           const struct io_range *ranges,
+                           unsigned range_count,
+                           struct err *err)
+{
+    machine->devices[machine->device_count++] = device;
+    for (unsigned i = 0; i < range_count; i++) {
+        struct io_range range = ranges[i];
+        range.device = device;
+        int r = io_bus_add(&machine->bus, &range, err);
+        if (r < 0) {
+            return r;
+        }
+    }
+    return device_init(device, err);
+}
+
+static int platform_make(struct machine *machine, struct err *err)
+{
+    static const struct io_range serial_ranges[] = {
+        {.space = IO_PORTS, .start = SERIAL_PORT, .size = SERIAL_SIZE}};
+    static const struct io_range power_ranges[] = {
+        {.space = IO_PORTS,
+         .start = POWER_PORT,
+         .size = POWER_SIZE,
+         .region = POWER_PORTS},
+        {.space = IO_PORTS,
+         .start = KEYBOARD_PORT,
+         .size = KEYBOARD_SIZE,
+         .region = POWER_KEYBOARD},
+        {.space = IO_PORTS,
+         .start = PANIC_PORT,
+         .size = PANIC_SIZE,
+         .region = POWER_PANIC},
+    };
+    static const struct io_range pci_ranges[] = {
+        {.space = IO_MEMORY, .start = ECAM_AT, .size = ECAM_SIZE, .region = PCI_BUS_ECAM},
+        {.space = IO_PORTS,
+         .start = PCI_PORT,
+         .size = PCI_PORT_SIZE,
+         .region = PCI_BUS_PORTS},
+    };
+    if (serial_port_new(&machine->serial) < 0) {
+        return err_sys(err, -ENOMEM, "make the serial port");
+    }
+    machine->serial->line = (struct device_line){on_serial_line, machine};
+    int r = device_register(machine, &machine->serial->device, serial_ranges,
+                            ARRAY_COUNT(serial_ranges), err);
+    if (r < 0) {
+        return r;
+    }
+    if (power_control_new(&machine->power) < 0) {
+        return err_sys(err, -ENOMEM, "make the power registers");
+    }
+    machine->power->asked = (struct device_line){on_power, machine};
+    machine->power->events = (struct device_line){on_event_line, machine};
+    r = device_register(machine, &machine->power->device, power_ranges,
+                        ARRAY_COUNT(power_ranges), err);
+    if (r < 0) {
+        return r;
+    }
+    if (pci_bus_new(&machine->bus, machine->vm_fd, machine->poller, &machine->pci) < 0) {
+        return err_sys(err, -ENOMEM, "make the PCI bus");
+    }
+    return device_register(machine, &machine->pci->device, pci_ranges,
+                           ARRAY_COUNT(pci_ranges), err);
+}
+
+static int
+boot_prepare(struct machine *machine, const struct machine_plan *plan, struct err *err)
+{
+    size_t acpi_size = 0;
+    int r = acpi_tables_make(plan->cpu_count, &machine->acpi, &acpi_size, err);
+    if (r < 0) {
+        return r;
+    }
+    machine->cmdline = strdup(plan->cmdline);
+    if (machine->cmdline == NULL) {
+        return err_sys(err, -ENOMEM, "keep the command line");
+    }
+    machine->boot = (struct boot_source){.kernel_fd = plan->kernel_fd,
+                                         .initrd_fd = plan->initrd_fd,
+                                         .cmdline = machine->cmdline,
+                                         .acpi = machine->acpi,
+                                         .acpi_size = acpi_size};
+    return boot(machine, err);
+}
+
+static int requests_make(struct machine *machine, struct err *err)
+{
+    machine->request_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (machine->request_fd < 0) {
+        return err_sys(err, -errno, "make an eventfd");
+    }
+    machine->request_watch = poller_add(machine->poller, machine->request_fd,
+                                        POLLER_READABLE, on_request, machine, 0);
+    return machine->request_watch < 0
+               ? err_sys(err, machine->request_watch, "watch for requests")
+               : 0;
+}
+
+static int plan_check(const struct machine_plan *plan, struct err *err)
+{
+    if (plan->cpu_count < 1 || plan->cpu_count > MACHINE_CPUS_MAX) {
+        return err_set(err, BERTH_EINVALID, "CPUs: %u, not 1 to %u", plan->cpu_count,
+                       MACHINE_CPUS_MAX);
+    }
+    if (plan->memory_bytes < MACHINE_MEMORY_MIN ||
+        plan->memory_bytes > MACHINE_MEMORY_MAX ||
+        plan->memory_bytes % MEMORY_UNIT != 0) {
+        return err_set(err, BERTH_EINVALID,
+                       "memory: %" PRIu64
+                       " bytes, not 32 MiB to 256 GiB in steps of 2 MiB",
+                       plan->memory_bytes);
+    }
+    return kvm_check(plan->kvm_fd, err);
+}
+
+static int
+machine_fill(struct machine *machine, const struct machine_plan *plan, struct err *err)
+{
+    int r = requests_make(machine, err);
+    if (r == 0) {
+        r = vm_make(machine, err);
+    }
+    if (r == 0) {
+        r = memory_make(machine, plan->memory_bytes, err);
+    }
+    if (r == 0) {
+        r = cpus_make(machine, plan, err);
+    }
+    if (r == 0) {
+        r = platform_make(machine, err);
+    }
+    return r < 0 ? r : boot_prepare(machine, plan, err);
+}
+
+int machine_new(const struct machine_plan *plan,
+                struct machine **ret_machine,
+                struct err *err)
+{
+    int r = plan_check(plan, err);
+    if (r < 0) {
+        return r;
+    }
+    struct machine *machine = calloc(1, sizeof(*machine));
+    if (machine == NULL) {
+        return err_sys(err, -ENOMEM, "make a machine");
+    }
+    machine->kvm_fd = plan->kvm_fd;
+    machine->vm_fd = -1;
+    machine->request_fd = -1;
+    machine->request_watch = -1;
+    machine->poller = plan->poller;
+    machine->events = plan->events;
+    guest_memory_init(&machine->memory);
+    io_bus_init(&machine->bus);
+    (void)pthread_mutex_init(&machine->lock, NULL);   /* cannot fail without attributes */
+    (void)pthread_cond_init(&machine->changed, NULL); /* the same */
+    vcpu_signal_setup();
+    r = machine_fill(machine, plan, err);
+    if (r < 0) {
+        machine_free(machine);
+        return r;
+    }
+    *ret_machine = machine;
+    return 0;
+}
+
+struct machine *machine_free(struct machine *machine)
+{
+    if (machine == NULL) {
+        return NULL;
+    }
+    pthread_mutex_lock(&machine->lock);
+    machine->ending = true;
+    pthread_cond_broadcast(&machine->changed);
+    pthread_mutex_unlock(&machine->lock);
+    for (unsigned i = 0; i < machine->cpu_count; i++) {
+        vcpu_end(&machine->vcpus[i]);
+    }
+    for (unsigned i = machine->device_count; i > 0; i--) {
+        device_free(machine->devices[i - 1]);
+    }
+    for (unsigned i = 0; i < machine->cpu_count; i++) {
+        vcpu_close(&machine->vcpus[i]);
+        vcpu_state_fini(&machine->first_state[i]);
+    }
+    if (machine->request_watch >= 0) {
+        poller_remove(machine->poller, machine->request_watch);
+    }
+    fd_close(&machine->request_fd);
+    fd_close(&machine->vm_fd);
+    guest_memory_fini(&machine->memory);
+    io_bus_fini(&machine->bus);
+    (void)pthread_cond_destroy(&machine->changed);
+    (void)pthread_mutex_destroy(&machine->lock);
+    free(machine->first_state);
+    free(machine->acpi);
+    free(machine->cmdline);
+    free(machine);
+    return NULL;
+}
+
+/* ---- what the owner may do */
+
+struct virtio_place machine_place(struct machine *machine)
+{
+    return (struct virtio_place){&machine->memory, machine->poller};
+}
+
+int machine_add_virtio(struct machine *machine,
+                       struct virtio_device *take_virtio,
+                       const char *name,
+                       struct err *err)
+{
+    struct virtio_pci *pci;
+    REQUIRE(machine->state == MACHINE_HELD);
+    if (pci_bus_is_full(machine->pci)) {
+        return err_set(err, BERTH_EFULL, "PCI: more than %u devices", PCI_SLOTS_MAX);
+    }
+    int r = virtio_pci_new(take_virtio, name, &pci);
+    if (r < 0) {
+        return err_sys(err, r, "%s", name);
+    }
+    machine->devices[machine->device_count++] = &pci->device;
+    r = pci_bus_plug(machine->pci, pci, err);
+    if (r == 0) {
+        r = device_init(&pci->device, err);
+    }
+    if (r == 0) {
+        pci_bus_place(machine->pci);
+    }
+    return r;
+}
+
+struct serial_port *machine_serial(struct machine *machine)
+{
+    return machine->serial;
+}
+
+enum machine_state machine_state(const struct machine *machine)
+{
+    return machine->state;
+}
+
+static int threads_start(struct machine *machine, struct err *err)
+{
+    const struct vcpu_events events = {.may_run = may_run,
+                                       .shutdown = on_shutdown,
+                                       .broken = on_broken,
+                                       .context = machine};
+    for (unsigned i = 0; i < machine->cpu_count; i++) {
+        int r = vcpu_start(&machine->vcpus[i], &machine->bus, &events, err);
+        if (r < 0) {
+            return r;
+        }
+    }
+    return 0;
+}
+
+int machine_run(struct machine *machine, struct err *err)
+{
+    switch (machine->state) {
+    case MACHINE_HELD: {
+        int r = threads_start(machine, err);
+        if (r < 0) {
+            return r;
+        }
+        break;
+    }
+    case MACHINE_PAUSED:
+        break;
+    case MACHINE_RUNNING:
+        return 0;
+    case MACHINE_ENDED:
+    case MACHINE_STATE_COUNT:
+    default:
+        return err_set(err, BERTH_EPHASE, "the guest has ended");
+    }
+    go(machine);
+    return 0;
+}
+
+int machine_pause(struct machine *machine, struct err *err)
+{
+    switch (machine->state) {
+    case MACHINE_RUNNING:
+        stand_still(machine);
+        machine->state = MACHINE_PAUSED;
+        return 0;
+    case MACHINE_HELD:
+    case MACHINE_PAUSED:
+        return 0;
+    case MACHINE_ENDED:
+    case MACHINE_STATE_COUNT:
+    default:
+        return err_set(err, BERTH_EPHASE, "the guest has ended");
+    }
+}
+
+void machine_reset(struct machine *machine)
+{
+    if (machine->state == MACHINE_RUNNING) {
+        ask(machine, REQUEST_RESET, MACHINE_END_NONE, "a reset was asked for");
+    }
+}
+
+void machine_press_power(struct machine *machine)
+{
+    power_control_press(machine->power);
+}
+
+unsigned machine_cpu_count(const struct machine *machine)
+{
+    return machine->cpu_count;
+}
+
+const struct vcpu *machine_vcpu(const struct machine *machine, unsigned index)
+{
+    REQUIRE(index < machine->cpu_count);
+    return &machine->vcpus[index];
+}
+
+uint64_t machine_memory_bytes(const struct machine *machine)
+{
+    return guest_memory_size(&machine->memory);
+}

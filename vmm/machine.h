@@ -1,0 +1,100 @@
+/* A whole virtual machine: memory, CPUs, the platform's devices and the PCI bus, and
+ * whether it runs.
+ *
+ *     held --run--> running <--pause / run--> paused
+ *                      \--the guest ends--> ended (why: enum machine_end)
+ *                      \--the guest resets--> running, from its kernel's entry again
+ *
+ * Shapes: opaque `struct machine`, made from a `struct machine_plan`; more PCI devices
+ * may be added while it is held. Threads: the caller's, which also runs the poller given
+ * with the plan; vCPUs have threads of their own. Events come from the poller. Ownership:
+ * descriptors of the plan are borrowed for the machine's life (a reset loads the kernel
+ * again); devices added belong to the machine. Errors: with text, where a step failed;
+ * after the first run nothing fails but by an event. Limits: machine_layout.h.
+ */
+#pragma once
+
+#include "base/err.h"
+#include "vmm/cpu_model.h"
+#include "vmm/poller.h"
+#include "vmm/serial_port.h"
+#include "vmm/vcpu.h"
+#include "vmm/virtio_device.h"
+#include "vmm/virtio_pci.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define MACHINE_REASON_SIZE VCPU_REASON_SIZE
+
+enum machine_state {
+    MACHINE_HELD = 0,
+    MACHINE_RUNNING,
+    MACHINE_PAUSED,
+    MACHINE_ENDED,
+    MACHINE_STATE_COUNT
+};
+
+/* Why a guest came to its end. */
+enum machine_end {
+    MACHINE_END_NONE = 0,
+    MACHINE_END_OFF,      /* it powered itself off */
+    MACHINE_END_PANIC,    /* it said so through pvpanic */
+    MACHINE_END_SHUTDOWN, /* a CPU of it shut down: a triple fault */
+    MACHINE_END_BROKEN,   /* KVM cannot run it any more */
+    MACHINE_END_COUNT
+};
+
+struct machine_events {
+    /* It is at its end; its CPUs stand still. The reason is one line. */
+    void (*ended)(void *context, enum machine_end end, const char *reason);
+    /* It has begun anew. */
+    void (*reset)(void *context);
+    /* It panicked, and a dump kernel of its own goes on. */
+    void (*crash_loaded)(void *context);
+    void *context;
+};
+
+struct machine_plan {
+    int kvm_fd;
+    unsigned cpu_count;
+    uint64_t memory_bytes; /* a multiple of 2 MiB */
+    enum cpu_level cpu_level;
+    int kernel_fd;
+    int initrd_fd; /* -1: none */
+    const char *cmdline;
+    struct poller *poller;
+    struct machine_events events;
+};
+
+struct machine;
+
+int machine_new(const struct machine_plan *plan,
+                struct machine **ret_machine,
+                struct err *err);
+/* Ends vCPUs and devices, gives all memory back. NULL is fine; returns NULL. */
+struct machine *machine_free(struct machine *machine);
+/* What a virtio device of this machine is made with. */
+struct virtio_place machine_place(struct machine *machine);
+/* Adds a device on PCI; only while held. Taken in any case but BERTH_EFULL and -ENOMEM;
+ * after another error the machine is only good to be freed. */
+int machine_add_virtio(struct machine *machine,
+                       struct virtio_device *take_virtio,
+                       const char *name,
+                       struct err *err);
+/* The serial port, to be connected to the world while held. */
+struct serial_port *machine_serial(struct machine *machine);
+
+enum machine_state machine_state(const struct machine *machine);
+/* Lets the CPUs run: BERTH_EPHASE when the guest has ended. Running already is fine. */
+int machine_run(struct machine *machine, struct err *err);
+/* Stands still: when it returns no CPU runs and no device works. */
+int machine_pause(struct machine *machine, struct err *err);
+/* As if the guest had asked for it; the event tells when it is done. */
+void machine_reset(struct machine *machine);
+/* Presses the power button. */
+void machine_press_power(struct machine *machine);
+
+unsigned machine_cpu_count(const struct machine *machine);
+const struct vcpu *machine_vcpu(const struct machine *machine, unsigned index);
+uint64_t machine_memory_bytes(const struct machine *machine);

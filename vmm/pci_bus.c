@@ -1,0 +1,336 @@
+#include "vmm/pci_bus.h"
+
+#include "base/fd.h"
+#include "vmm/kvm_calls.h"
+#include "vmm/machine_layout.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+/* The bridge that Linux knows from QEMU's plain PCIe host. */
+#define BRIDGE_VENDOR 0x1b36u
+#define BRIDGE_DEVICE 0x0008u
+#define BRIDGE_CLASS  0x060000u
+
+/* ECAM: bus, device, function, register. */
+#define ECAM_DEVICE_SHIFT   15u
+#define ECAM_FUNCTION_SHIFT 12u
+#define ECAM_REGISTER_MASK  0xfffu
+/* 0xcf8: enable, bus, device, function, register. */
+#define PORT_ENABLE            0x80000000u
+#define PORT_BUS(address)      ((address) >> 16 & 0xffu)
+#define PORT_DEVICE(address)   ((address) >> 11 & 0x1fu)
+#define PORT_FUNCTION(address) ((address) >> 8 & 0x7u)
+#define PORT_REGISTER(address) ((address)&0xfcu)
+#define PORT_DATA              4u /* 0xcfc */
+
+#define COMMAND_AT     4u
+#define COMMAND_MEMORY 2u
+#define DOORBELL_BYTES                                              \
+    2u /* what Linux writes; other sizes come by the device's range \
+        */
+#define STATE_VERSION 1u
+
+static struct pci_bus *bus_of(struct device *device)
+{
+    return (struct pci_bus *)(void *)device;
+}
+
+/* ---- configuration space */
+
+static void config_read(struct pci_bus *pci,
+                        unsigned number,
+                        unsigned function,
+                        uint64_t offset,
+                        void *ret_data,
+                        unsigned size)
+{
+    memset(ret_data, 0xff, size); /* nobody is there */
+    if (function != 0) {
+        return;
+    }
+    if (number == 0) {
+        pci_function_read(&pci->bridge, offset, ret_data, size);
+    } else if (number <= pci->slot_count) {
+        device_read(&pci->slots[number - 1].function->device, VIRTIO_PCI_CONFIG, offset,
+                    ret_data, size);
+    }
+}
+
+static void config_write(struct pci_bus *pci,
+                         unsigned number,
+                         unsigned function,
+                         uint64_t offset,
+                         const void *data,
+                         unsigned size)
+{
+    if (function != 0) {
+        return;
+    }
+    if (number == 0) {
+        pci_function_write(&pci->bridge, offset, data, size);
+    } else if (number <= pci->slot_count) {
+        device_write(&pci->slots[number - 1].function->device, VIRTIO_PCI_CONFIG, offset,
+                     data, size);
+    }
+}
+
+/* The data ports lead to a function of bus 0. */
+static bool port_is_open(const struct pci_bus *pci, uint64_t offset, unsigned size)
+{
+    return offset >= PORT_DATA && size <= 4 && (pci->port_address & PORT_ENABLE) != 0 &&
+           PORT_BUS(pci->port_address) == 0;
+}
+
+static void bus_read(struct device *device,
+                     unsigned region,
+                     uint64_t offset,
+                     void *ret_data,
+                     unsigned size)
+{
+    struct pci_bus *pci = bus_of(device);
+    uint32_t address = pci->port_address;
+    if (region == PCI_BUS_ECAM) {
+        config_read(pci, (unsigned)(offset >> ECAM_DEVICE_SHIFT),
+                    (unsigned)(offset >> ECAM_FUNCTION_SHIFT) & 7u,
+                    offset & ECAM_REGISTER_MASK, ret_data, size);
+    } else if (port_is_open(pci, offset, size)) {
+        config_read(pci, PORT_DEVICE(address), PORT_FUNCTION(address),
+                    PORT_REGISTER(address) + (offset - PORT_DATA), ret_data, size);
+    } else {
+        memset(ret_data, 0xff, size);
+        if (offset == 0 && size == sizeof(address)) {
+            memcpy(ret_data, &address, sizeof(address));
+        }
+    }
+}
+
+static void bus_write(struct device *device,
+                      unsigned region,
+                      uint64_t offset,
+                      const void *data,
+                      unsigned size)
+{
+    struct pci_bus *pci = bus_of(device);
+    uint32_t address = pci->port_address;
+    if (region == PCI_BUS_ECAM) {
+        config_write(pci, (unsigned)(offset >> ECAM_DEVICE_SHIFT),
+                     (unsigned)(offset >> ECAM_FUNCTION_SHIFT) & 7u,
+                     offset & ECAM_REGISTER_MASK, data, size);
+    } else if (port_is_open(pci, offset, size)) {
+        config_write(pci, PORT_DEVICE(address), PORT_FUNCTION(address),
+                     PORT_REGISTER(address) + (offset - PORT_DATA), data, size);
+    } else if (offset == 0 && size == sizeof(pci->port_address)) {
+        memcpy(&pci->port_address, data, sizeof(pci->port_address));
+    }
+}
+
+/* ---- where a function decodes */
+
+static void doorbell_set(struct pci_slot *slot, unsigned queue, uint64_t address)
+{
+    struct kvm_ioeventfd doorbell = {.len = DOORBELL_BYTES, .fd = slot->doorbells[queue]};
+    if (slot->doorbell_at[queue] != 0) {
+        doorbell.addr = slot->doorbell_at[queue];
+        doorbell.flags = KVM_IOEVENTFD_FLAG_DEASSIGN;
+        (void)kvm_call(slot->pci->vm_fd, KVM_IOEVENTFD, &doorbell, "drop a doorbell",
+                       NULL); /* it is there: we made it */
+        slot->doorbell_at[queue] = 0;
+    }
+    doorbell.addr = address;
+    doorbell.flags = 0;
+    /* Without one, notifications come through the range, only slower. */
+    if (address != 0 && kvm_call(slot->pci->vm_fd, KVM_IOEVENTFD, &doorbell,
+                                 "make a doorbell", NULL) == 0) {
+        slot->doorbell_at[queue] = address;
+    }
+}
+
+/* The BAR may be elsewhere, or nowhere. Where something else answers already, it is not
+ * seen: that is for the guest to mend. */
+static void on_moved(void *context, unsigned number)
+{
+    struct pci_slot *slot = context;
+    struct io_range range = {.space = IO_MEMORY,
+                             .size = VIRTIO_PCI_BAR_BYTES,
+                             .device = &slot->function->device,
+                             .region = VIRTIO_PCI_BAR};
+    (void)number;
+    if (slot->is_mapped) {
+        io_bus_remove(slot->pci->bus, IO_MEMORY, slot->mapped_at);
+        slot->is_mapped = false;
+    }
+    if (pci_function_bar(&slot->function->function, VIRTIO_PCI_BAR_INDEX, &range.start) &&
+        range.start != 0 && io_bus_add(slot->pci->bus, &range, NULL) == 0) {
+        slot->is_mapped = true;
+        slot->mapped_at = range.start;
+    }
+    for (unsigned i = 0; i < slot->queue_count; i++) {
+        uint64_t address = 0;
+        bool rings = slot->is_mapped && virtio_pci_doorbell(slot->function, i, &address);
+        doorbell_set(slot, i, rings ? address : 0);
+    }
+}
+
+static void on_doorbell(void *context, uint64_t token, unsigned poll_events)
+{
+    struct pci_slot *slot = context;
+    uint64_t rings;
+    (void)poll_events;
+    if (read(slot->doorbells[token], &rings, sizeof(rings)) == sizeof(rings)) {
+        virtio_pci_notify(slot->function, (unsigned)token);
+    }
+}
+
+static void on_deliver(void *context, unsigned vector)
+{
+    struct pci_slot *slot = context;
+    struct msix_message message;
+    if (!msix_message(&slot->function->msix, vector, &message)) {
+        return;
+    }
+    const struct kvm_msi msi = {.address_lo = (uint32_t)message.address,
+                                .address_hi = (uint32_t)(message.address >> 32),
+                                .data = message.data};
+    /* A message that reaches no CPU is what the guest asked for. */
+    (void)kvm_call(slot->pci->vm_fd, KVM_SIGNAL_MSI, &msi, "deliver a message", NULL);
+}
+
+/* ---- the device's verbs */
+
+static void bus_reset(struct device *device)
+{
+    struct pci_bus *pci = bus_of(device);
+    pci->port_address = 0;
+    pci_function_reset(&pci->bridge);
+}
+
+static void bus_save(struct device *device, struct bytes_writer *writer)
+{
+    struct pci_bus *pci = bus_of(device);
+    bytes_write_u32(writer, pci->port_address);
+    pci_function_save(&pci->bridge, writer);
+}
+
+static int bus_restore(struct device *device,
+                       uint16_t version,
+                       struct bytes_reader *reader,
+                       struct err *err)
+{
+    struct pci_bus *pci = bus_of(device);
+    (void)version; /* there is one */
+    pci->port_address = bytes_read_u32(reader);
+    if (pci_function_restore(&pci->bridge, reader) < 0) {
+        return err_set(err, BERTH_ECORRUPT, "PCI: the host bridge's state does not fit");
+    }
+    return 0;
+}
+
+static void slot_free(struct pci_slot *slot)
+{
+    for (unsigned i = 0; i < slot->queue_count; i++) {
+        poller_remove(slot->pci->poller, slot->watches[i]);
+        doorbell_set(slot, i, 0);
+        fd_close(&slot->doorbells[i]);
+    }
+    slot->queue_count = 0;
+}
+
+static void bus_free(struct device *device)
+{
+    struct pci_bus *pci = bus_of(device);
+    for (unsigned i = 0; i < pci->slot_count; i++) {
+        slot_free(&pci->slots[i]);
+    }
+    free(pci);
+}
+
+static const struct device_ops bus_ops = {
+    .kind = "pci-bus",
+    .state_version = STATE_VERSION,
+    .reset = bus_reset,
+    .save = bus_save,
+    .restore = bus_restore,
+    .free = bus_free,
+    .read = bus_read,
+    .write = bus_write,
+};
+
+int pci_bus_new(struct io_bus *bus,
+                int vm_fd,
+                struct poller *poller,
+                struct pci_bus **ret_pci)
+{
+    static const struct pci_identity bridge = {
+        .vendor = BRIDGE_VENDOR, .device = BRIDGE_DEVICE, .class_code = BRIDGE_CLASS};
+    struct pci_bus *pci = calloc(1, sizeof(*pci));
+    if (pci == NULL) {
+        return -ENOMEM;
+    }
+    device_setup(&pci->device, &bus_ops, "pci");
+    pci->bus = bus;
+    pci->vm_fd = vm_fd;
+    pci->poller = poller;
+    pci_function_init(&pci->bridge, &bridge);
+    *ret_pci = pci;
+    return 0;
+}
+
+bool pci_bus_is_full(const struct pci_bus *pci)
+{
+    return pci->slot_count == PCI_SLOTS_MAX;
+}
+
+static int doorbells_make(struct pci_slot *slot, struct err *err)
+{
+    unsigned count = slot->function->virtio->queue_count;
+    for (unsigned i = 0; i < count; i++) {
+        int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        if (fd < 0) {
+            return err_sys(err, -errno, "make a doorbell");
+        }
+        int watch =
+            poller_add(slot->pci->poller, fd, POLLER_READABLE, on_doorbell, slot, i);
+        if (watch < 0) {
+            fd_close(&fd);
+            return err_sys(err, watch, "watch a doorbell");
+        }
+        slot->doorbells[i] = fd;
+        slot->watches[i] = watch;
+        slot->queue_count++;
+    }
+    return 0;
+}
+
+int pci_bus_plug(struct pci_bus *pci, struct virtio_pci *function, struct err *err)
+{
+    struct pci_slot *slot = &pci->slots[pci->slot_count];
+    slot->pci = pci;
+    slot->function = function;
+    int r = doorbells_make(slot, err);
+    if (r < 0) {
+        slot_free(slot);
+        return r;
+    }
+    function->function.moved = (struct device_line){on_moved, slot};
+    function->msix.deliver = (struct device_line){on_deliver, slot};
+    pci->slot_count++;
+    return 0;
+}
+
+void pci_bus_place(struct pci_bus *pci)
+{
+    for (unsigned i = 0; i < pci->slot_count; i++) {
+        struct virtio_pci *function = pci->slots[i].function;
+        const uint16_t command = COMMAND_MEMORY;
+        uint64_t address = PCI_WINDOW_AT + i * (uint64_t)VIRTIO_PCI_BAR_BYTES;
+        pthread_mutex_lock(&function->device.lock);
+        pci_function_place_bar(&function->function, VIRTIO_PCI_BAR_INDEX,
+                               (uint32_t)address);
+        pci_function_write(&function->function, COMMAND_AT, &command, sizeof(command));
+        pthread_mutex_unlock(&function->device.lock);
+    }
+}

@@ -1,0 +1,48 @@
+/* The platform's small registers: sleep, reset, events for the guest, panic.
+ *
+ * Shapes: one device with three regions: POWER_PORTS (4 bytes at POWER_PORT, as the FADT
+ * and the generic event device of acpi_tables.h say), POWER_KEYBOARD (an i8042 that
+ * knows one command: reset the CPU) and POWER_PANIC (pvpanic). What the guest asks for
+ * leaves by the line `asked`, with an enum power_request; the machine carries it out.
+ * Towards the guest, power_control_press raises the event line until the guest has read
+ * why. Threads, errors: as device.h says.
+ */
+#pragma once
+
+#include "vmm/device.h"
+
+#include <stdint.h>
+
+enum power_region { POWER_PORTS = 0, POWER_KEYBOARD, POWER_PANIC };
+
+/* Registers of POWER_PORTS: one byte each. */
+enum power_register {
+    POWER_SLEEP = 0,        /* written: sleep type << 2, bit 5 enters it */
+    POWER_SLEEP_STATUS = 1, /* bit 7: woken up; never */
+    POWER_RESET = 2,        /* written POWER_RESET_VALUE: start over */
+    POWER_EVENTS = 3,       /* read: POWER_EVENT_* since the last read; write: nothing */
+};
+
+#define POWER_RESET_VALUE  0x01u
+#define POWER_SLEEP_OFF    5u /* the type of S5 */
+#define POWER_EVENT_BUTTON 0x01u
+#define PANIC_PANICKED     0x01u /* of pvpanic's register */
+#define PANIC_CRASH_LOADED 0x02u
+
+enum power_request {
+    POWER_ASKS_OFF = 1,
+    POWER_ASKS_RESET,
+    POWER_SAYS_PANIC,
+    POWER_SAYS_CRASH_LOADED, /* it panicked and its own dump kernel takes over */
+};
+
+struct power_control {
+    struct device device;      /* first */
+    struct device_line asked;  /* number: enum power_request */
+    struct device_line events; /* raised when there is a new reason; number is 0 */
+    uint8_t reasons;           /* POWER_EVENT_*, until read */
+};
+
+int power_control_new(struct power_control **ret_power);
+/* Presses the power button. Takes the lock. */
+void power_control_press(struct power_control *power);

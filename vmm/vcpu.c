@@ -1,0 +1,312 @@
+#include "vmm/vcpu.h"
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "vmm/machine_layout.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define MSR_MISC_ENABLE       0x1a0u
+#define MSR_MTRR_DEFAULT      0x2ffu
+#define MISC_FAST_STRINGS     0x1u
+#define MTRR_ON_AND_WRITEBACK 0x806u
+
+#define CR0_PROTECTED 0x1u
+#define CR0_EXTENSION 0x10u
+#define CR0_PAGING    0x80000000u
+#define CR4_PAE       0x20u
+#define EFER_LONG     0x500u
+#define RFLAGS_FIXED  0x2u
+#define GDT_LIMIT     31u
+
+/* ---- making one */
+
+static int cpuid_set(struct vcpu *vcpu, const struct cpu_table *table, struct err *err)
+{
+    size_t size = sizeof(struct kvm_cpuid2) + table->count * sizeof(table->entries[0]);
+    CLEANUP_FREE struct kvm_cpuid2 *cpuid = calloc(1, size);
+    if (cpuid == NULL) {
+        return err_sys(err, -ENOMEM, "vCPU %u", vcpu->index);
+    }
+    cpuid->nent = table->count;
+    memcpy(cpuid->entries, table->entries, table->count * sizeof(table->entries[0]));
+    return kvm_call(vcpu->fd, KVM_SET_CPUID2, cpuid, "set CPUID", err);
+}
+
+/* What firmware sets and Linux takes for granted. */
+static int msrs_set(struct vcpu *vcpu, struct err *err)
+{
+    static const struct kvm_msr_entry wanted[] = {
+        {.index = MSR_MISC_ENABLE, .data = MISC_FAST_STRINGS},
+        {.index = MSR_MTRR_DEFAULT, .data = MTRR_ON_AND_WRITEBACK},
+    };
+    union {
+        struct kvm_msrs head;
+        uint8_t room[sizeof(struct kvm_msrs) + sizeof(wanted)];
+    } msrs = {.head = {.nmsrs = ARRAY_COUNT(wanted)}};
+    memcpy(msrs.head.entries, wanted, sizeof(wanted));
+    int r = kvm_call(vcpu->fd, KVM_SET_MSRS, &msrs, "set MSRs", err);
+    if (r >= 0 && r < (int)ARRAY_COUNT(wanted)) {
+        return err_set(err, BERTH_EUNSUPPORTED, "KVM: set MSR 0x%x: refused",
+                       wanted[r].index);
+    }
+    return r < 0 ? r : 0;
+}
+
+static int run_page_map(struct vcpu *vcpu, int kvm_fd, struct err *err)
+{
+    int size = kvm_call_number(kvm_fd, KVM_GET_VCPU_MMAP_SIZE, 0,
+                               "ask for a vCPU's shared page", err);
+    if (size < (int)sizeof(struct kvm_run)) {
+        return size < 0 ? size : err_set(err, BERTH_EUNSUPPORTED, "KVM: a small page");
+    }
+    vcpu->run_bytes = (size_t)size;
+    void *run =
+        mmap(NULL, vcpu->run_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu->fd, 0);
+    if (run == MAP_FAILED) {
+        return err_sys(err, -errno, "map a vCPU's shared page");
+    }
+    vcpu->run = run;
+    return 0;
+}
+
+int vcpu_open(struct vcpu *vcpu,
+              int kvm_fd,
+              int vm_fd,
+              unsigned index,
+              const struct cpu_table *table,
+              struct err *err)
+{
+    *vcpu = (struct vcpu){.index = index, .fd = -1};
+    vcpu->fd = kvm_call_number(vm_fd, KVM_CREATE_VCPU, index, "create a vCPU", err);
+    if (vcpu->fd < 0) {
+        return vcpu->fd;
+    }
+    int r = run_page_map(vcpu, kvm_fd, err);
+    if (r == 0) {
+        r = cpuid_set(vcpu, table, err);
+    }
+    if (r == 0) {
+        r = msrs_set(vcpu, err);
+    }
+    if (r < 0) {
+        vcpu_close(vcpu);
+    }
+    return r;
+}
+
+void vcpu_close(struct vcpu *vcpu)
+{
+    if (vcpu->run != NULL) {
+        (void)munmap(vcpu->run, vcpu->run_bytes);
+        vcpu->run = NULL;
+    }
+    fd_close(&vcpu->fd);
+}
+
+/* ---- where it begins */
+
+static struct kvm_segment flat_segment(uint16_t selector, uint8_t type, bool is_long)
+{
+    return (struct kvm_segment){.limit = 0xffffffff,
+                                .selector = selector,
+                                .type = type,
+                                .present = 1,
+                                .s = 1,
+                                .g = 1,
+                                .l = is_long,
+                                .db = !is_long};
+}
+
+static void sregs_enter(struct kvm_sregs *sregs, enum boot_mode mode)
+{
+    const bool is_long = mode == BOOT_LONG_64;
+    const struct kvm_segment data = flat_segment(0x18, 3, false);
+    sregs->cs = flat_segment(0x10, 11, is_long);
+    sregs->ds = sregs->es = sregs->fs = sregs->gs = sregs->ss = data;
+    sregs->tr = (struct kvm_segment){.limit = 0x67, .type = 11, .present = 1};
+    sregs->gdt.base = GDT_AT;
+    sregs->gdt.limit = GDT_LIMIT;
+    sregs->idt.base = 0;
+    sregs->idt.limit = 0;
+    sregs->cr0 = CR0_PROTECTED | CR0_EXTENSION;
+    if (is_long) {
+        sregs->cr3 = PAGE_TABLES_AT;
+        sregs->cr4 = CR4_PAE;
+        sregs->efer = EFER_LONG;
+        sregs->cr0 |= CR0_PAGING;
+    }
+}
+
+int vcpu_enter_at(struct vcpu *vcpu, const struct boot_entry *entry, struct err *err)
+{
+    struct kvm_sregs sregs = {0};
+    struct kvm_regs regs = {.rip = entry->instruction,
+                            .rflags = RFLAGS_FIXED,
+                            .rsp = BOOT_STACK_AT,
+                            .rbx = entry->argument,
+                            .rsi = entry->argument};
+    int r = kvm_call(vcpu->fd, KVM_GET_SREGS, &sregs, "read registers", err);
+    if (r < 0) {
+        return r;
+    }
+    sregs_enter(&sregs, entry->mode);
+    r = kvm_call(vcpu->fd, KVM_SET_SREGS, &sregs, "set system registers", err);
+    return r < 0 ? r : kvm_call(vcpu->fd, KVM_SET_REGS, &regs, "set registers", err);
+}
+
+/* ---- running */
+
+static void count(struct vcpu *vcpu, enum vcpu_exit kind)
+{
+    atomic_fetch_add_explicit(&vcpu->exit_counts[kind], 1, memory_order_relaxed);
+}
+
+/* A string instruction moves `count` units through one port. */
+static void handle_port(struct vcpu *vcpu)
+{
+    const struct kvm_run *run = vcpu->run;
+    uint8_t *data = (uint8_t *)vcpu->run + run->io.data_offset;
+    count(vcpu, VCPU_EXIT_PORT);
+    for (uint32_t i = 0; i < run->io.count; i++) {
+        if (run->io.direction == KVM_EXIT_IO_IN) {
+            io_bus_read(vcpu->bus, IO_PORTS, run->io.port, data, run->io.size);
+        } else {
+            io_bus_write(vcpu->bus, IO_PORTS, run->io.port, data, run->io.size);
+        }
+        data += run->io.size;
+    }
+}
+
+static void handle_memory(struct vcpu *vcpu)
+{
+    struct kvm_run *run = vcpu->run;
+    uint32_t size =
+        run->mmio.len <= sizeof(run->mmio.data) ? run->mmio.len : sizeof(run->mmio.data);
+    count(vcpu, VCPU_EXIT_MEMORY);
+    if (run->mmio.is_write) {
+        io_bus_write(vcpu->bus, IO_MEMORY, run->mmio.phys_addr, run->mmio.data, size);
+    } else {
+        io_bus_read(vcpu->bus, IO_MEMORY, run->mmio.phys_addr, run->mmio.data, size);
+    }
+}
+
+static void tell_broken(struct vcpu *vcpu, const char *what, unsigned long long number)
+{
+    char reason[VCPU_REASON_SIZE];
+    (void)snprintf(reason, sizeof(reason), "%s (0x%llx)", what, number);
+    vcpu->events.broken(vcpu->events.context, vcpu, reason);
+}
+
+static void handle_exit(struct vcpu *vcpu)
+{
+    const struct kvm_run *run = vcpu->run;
+    switch (run->exit_reason) {
+    case KVM_EXIT_IO:
+        handle_port(vcpu);
+        return;
+    case KVM_EXIT_MMIO:
+        handle_memory(vcpu);
+        return;
+    case KVM_EXIT_SHUTDOWN:
+        vcpu->events.shutdown(vcpu->events.context, vcpu);
+        break;
+    case KVM_EXIT_INTR:
+    case KVM_EXIT_IRQ_WINDOW_OPEN:
+    case KVM_EXIT_HLT: /* the chip is in the kernel: it waits there */
+        break;
+    case KVM_EXIT_SYSTEM_EVENT:
+        vcpu->events.shutdown(vcpu->events.context, vcpu);
+        break;
+    case KVM_EXIT_INTERNAL_ERROR:
+        tell_broken(vcpu, "KVM cannot emulate an instruction of the guest",
+                    run->internal.suberror);
+        break;
+    case KVM_EXIT_FAIL_ENTRY:
+        tell_broken(vcpu, "the CPU refuses the guest's state",
+                    run->fail_entry.hardware_entry_failure_reason);
+        break;
+    default:
+        tell_broken(vcpu, "KVM left the guest for a reason that nobody handles",
+                    run->exit_reason);
+        break;
+    }
+    count(vcpu, VCPU_EXIT_OTHER);
+}
+
+static void *vcpu_thread(void *context)
+{
+    struct vcpu *vcpu = context;
+    atomic_store(&vcpu->thread_id, gettid());
+    while (vcpu->events.may_run(vcpu->events.context, vcpu)) {
+        if (ioctl(vcpu->fd, KVM_RUN, 0UL) == 0) {
+            handle_exit(vcpu);
+        } else if (errno == EINTR || errno == EAGAIN) {
+            count(vcpu, VCPU_EXIT_INTERRUPTED);
+        } else {
+            tell_broken(vcpu, "KVM does not run the vCPU any more: error",
+                        (unsigned long long)errno);
+        }
+    }
+    return NULL;
+}
+
+int vcpu_start(struct vcpu *vcpu,
+               struct io_bus *bus,
+               const struct vcpu_events *events,
+               struct err *err)
+{
+    char name[16];
+    vcpu->bus = bus;
+    vcpu->events = *events;
+    int r = pthread_create(&vcpu->thread, NULL, vcpu_thread, vcpu);
+    if (r != 0) {
+        return err_sys(err, -r, "start the thread of vCPU %u", vcpu->index);
+    }
+    vcpu->thread_runs = true;
+    (void)snprintf(name, sizeof(name), "vcpu %u", vcpu->index % 1000);
+    (void)pthread_setname_np(vcpu->thread, name); /* for people */
+    return 0;
+}
+
+void vcpu_kick(struct vcpu *vcpu)
+{
+    /* Either it is in the guest, and the signal ends that, or it is about to enter, and
+     * this makes it return at once. */
+    __atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+    if (vcpu->thread_runs) {
+        (void)pthread_kill(vcpu->thread, VCPU_KICK_SIGNAL);
+    }
+}
+
+void vcpu_settle(struct vcpu *vcpu)
+{
+    __atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+    (void)ioctl(vcpu->fd, KVM_RUN, 0UL); /* EINTR: that is what it is for */
+}
+
+void vcpu_end(struct vcpu *vcpu)
+{
+    if (vcpu->thread_runs) {
+        vcpu_kick(vcpu);
+        (void)pthread_join(vcpu->thread, NULL);
+        vcpu->thread_runs = false;
+    }
+}
+
+static void on_kick(int number)
+{
+    (void)number; /* its arrival is what ends KVM_RUN */
+}
+
+void vcpu_signal_setup(void)
+{
+    struct sigaction kick = {.sa_handler = on_kick};
+    (void)sigaction(VCPU_KICK_SIGNAL, &kick, NULL); /* cannot fail for this signal */
+}

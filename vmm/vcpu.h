@@ -1,0 +1,88 @@
+/* One virtual CPU: its KVM descriptor, its thread, and the loop that carries out what the
+ * guest asks for.
+ *
+ * Shapes: `struct vcpu` belongs to the machine, which owns it and says by `struct
+ * vcpu_events` what may be done with exits. A vCPU is parked (its thread waits) or runs.
+ *
+ *     made --start--> parked <--let run / park--> running --end--> gone
+ *
+ * Threads: vcpu_open, vcpu_enter_at, vcpu_start and vcpu_end from the machine's thread,
+ * the state calls while the vCPU is parked. vcpu_kick from any thread. Callbacks come on
+ * the vCPU's thread. Errors: -errno with text; a vCPU that KVM cannot run any more tells
+ * by `broken`, once, and parks.
+ */
+#pragma once
+
+#include "base/err.h"
+#include "vmm/boot_linux.h"
+#include "vmm/cpu_model.h"
+#include "vmm/io_bus.h"
+#include "vmm/kvm_calls.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define VCPU_KICK_SIGNAL SIGRTMIN
+#define VCPU_REASON_SIZE 160
+
+enum vcpu_exit {
+    VCPU_EXIT_PORT = 0,
+    VCPU_EXIT_MEMORY,
+    VCPU_EXIT_INTERRUPTED,
+    VCPU_EXIT_OTHER,
+    VCPU_EXIT_COUNT
+};
+
+struct vcpu;
+
+struct vcpu_events {
+    /* Waits while the machine does not run; false: the thread is to end. */
+    bool (*may_run)(void *context, struct vcpu *vcpu);
+    /* The guest's CPU shut down (a triple fault). */
+    void (*shutdown)(void *context, struct vcpu *vcpu);
+    /* It cannot go on; the reason in words. */
+    void (*broken)(void *context, struct vcpu *vcpu, const char *reason);
+    void *context;
+};
+
+struct vcpu {
+    unsigned index;
+    int fd;
+    struct kvm_run *run;
+    size_t run_bytes;
+    struct io_bus *bus;
+    struct vcpu_events events;
+    pthread_t thread;
+    bool thread_runs;
+    atomic_int thread_id; /* of the kernel; 0 before it began */
+    atomic_ullong exit_counts[VCPU_EXIT_COUNT];
+};
+
+/* Makes it in the VM and gives it its CPUID table and the MSRs that firmware would have
+ * set. On failure nothing is left. */
+int vcpu_open(struct vcpu *vcpu,
+              int kvm_fd,
+              int vm_fd,
+              unsigned index,
+              const struct cpu_table *table,
+              struct err *err);
+void vcpu_close(struct vcpu *vcpu);
+/* The boot CPU begins as the loader says; the others wait for it to wake them. */
+int vcpu_enter_at(struct vcpu *vcpu, const struct boot_entry *entry, struct err *err);
+/* The thread begins; bus and events are borrowed until vcpu_end. */
+int vcpu_start(struct vcpu *vcpu,
+               struct io_bus *bus,
+               const struct vcpu_events *events,
+               struct err *err);
+/* Makes the vCPU leave the guest and ask may_run again. */
+void vcpu_kick(struct vcpu *vcpu);
+/* Lets KVM finish the access that the last exit was about, so that the registers are
+ * whole. On the vCPU's own thread, before it parks. */
+void vcpu_settle(struct vcpu *vcpu);
+/* Joins the thread: may_run must return false by now. */
+void vcpu_end(struct vcpu *vcpu);
+/* Blocks the kick signal's default action for the process; once, before any vCPU. */
+void vcpu_signal_setup(void);

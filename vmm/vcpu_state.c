@@ -1,0 +1,158 @@
+#include "vmm/vcpu_state.h"
+
+#include "base/cleanup.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* One register set: how it is read, how it is written, where it is kept. */
+struct part {
+    const char *name;
+    unsigned long get;
+    unsigned long set;
+    size_t offset;
+};
+
+#define PART(name, field, get, set)                        \
+    {                                                      \
+        name, get, set, offsetof(struct vcpu_state, field) \
+    }
+
+/* Taken in this order: the state of waiting first, for reading it may take an INIT in;
+ * events last, for they are what is left over. */
+static const struct part taken[] = {
+    PART("the MP state", mp_state, KVM_GET_MP_STATE, KVM_SET_MP_STATE),
+    PART("registers", regs, KVM_GET_REGS, KVM_SET_REGS),
+    PART("system registers", sregs, KVM_GET_SREGS, KVM_SET_SREGS),
+    PART("the extended state", xsave, KVM_GET_XSAVE, KVM_SET_XSAVE),
+    PART("extended control registers", xcrs, KVM_GET_XCRS, KVM_SET_XCRS),
+    PART("debug registers", debugregs, KVM_GET_DEBUGREGS, KVM_SET_DEBUGREGS),
+    PART("the local APIC", lapic, KVM_GET_LAPIC, KVM_SET_LAPIC),
+    PART("pending events", events, KVM_GET_VCPU_EVENTS, KVM_SET_VCPU_EVENTS),
+};
+
+/* Applied in the same order, but MSRs come before events: the APIC's base is a system
+ * register and must be there before the APIC; the APIC must be there before the MSR of
+ * its deadline; setting registers clears exceptions, so events are last. */
+#define APPLIED_AFTER_MSRS (ARRAY_COUNT(taken) - 1)
+
+#define MSR_TSC          0x10u
+#define MSR_TSC_DEADLINE 0x6e0u
+
+static struct kvm_msr_list *msr_list_read(int kvm_fd, struct err *err)
+{
+    struct kvm_msr_list *list =
+        calloc(1, sizeof(*list) + VCPU_MSRS_MAX * sizeof(list->indices[0]));
+    if (list == NULL) {
+        (void)err_sys(err, -ENOMEM, "ask for the list of MSRs");
+        return NULL;
+    }
+    list->nmsrs = VCPU_MSRS_MAX;
+    if (kvm_call(kvm_fd, KVM_GET_MSR_INDEX_LIST, list, "ask for the list of MSRs", err) <
+        0) {
+        free(list);
+        return NULL;
+    }
+    return list;
+}
+
+union one_msr {
+    struct kvm_msrs head;
+    uint8_t room[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)];
+};
+
+/* KVM lists MSRs that this vCPU has not: what it refuses is left out. */
+static int msrs_take(struct vcpu_state *state, int vcpu_fd, int kvm_fd, struct err *err)
+{
+    CLEANUP_FREE struct kvm_msr_list *list = msr_list_read(kvm_fd, err);
+    if (list == NULL) {
+        return err != NULL && err->code != 0 ? err->code : -ENOMEM;
+    }
+    state->msrs = calloc(list->nmsrs + 1, sizeof(state->msrs[0]));
+    if (state->msrs == NULL) {
+        return err_sys(err, -ENOMEM, "read MSRs");
+    }
+    for (uint32_t i = 0; i < list->nmsrs; i++) {
+        union one_msr msr = {.head = {.nmsrs = 1}};
+        msr.head.entries[0].index = list->indices[i];
+        if (kvm_call(vcpu_fd, KVM_GET_MSRS, &msr, "read an MSR", NULL) == 1) {
+            state->msrs[state->msr_count++] = msr.head.entries[0];
+        }
+    }
+    return 0;
+}
+
+static int msr_apply(const struct kvm_msr_entry *entry, int vcpu_fd)
+{
+    union one_msr msr = {.head = {.nmsrs = 1}};
+    msr.head.entries[0] = *entry;
+    return kvm_call(vcpu_fd, KVM_SET_MSRS, &msr, "set an MSR", NULL) == 1 ? 0 : -EIO;
+}
+
+/* The time stamp counter first, for the deadline counts on it. */
+static int msrs_apply(const struct vcpu_state *state, int vcpu_fd, struct err *err)
+{
+    for (unsigned pass = 0; pass < 3; pass++) {
+        for (uint32_t i = 0; i < state->msr_count; i++) {
+            const struct kvm_msr_entry *entry = &state->msrs[i];
+            unsigned turn = entry->index == MSR_TSC            ? 0
+                            : entry->index == MSR_TSC_DEADLINE ? 2
+                                                               : 1;
+            /* One that can be read but is refused as it was read is read only. */
+            if (turn == pass && msr_apply(entry, vcpu_fd) < 0 && pass != 1) {
+                return err_set(err, -EIO, "KVM: set MSR 0x%x: refused", entry->index);
+            }
+        }
+    }
+    return 0;
+}
+
+static int part_apply(const struct vcpu_state *state,
+                      const struct part *part,
+                      int vcpu_fd,
+                      struct err *err)
+{
+    int r = kvm_call(vcpu_fd, part->set, (const uint8_t *)state + part->offset,
+                     part->name, err);
+    return r < 0 ? err_wrap(err, r, "set a vCPU's state") : 0;
+}
+
+int vcpu_state_take(struct vcpu_state *ret_state,
+                    int vcpu_fd,
+                    int kvm_fd,
+                    struct err *err)
+{
+    *ret_state = (struct vcpu_state){.msr_count = 0};
+    for (unsigned i = 0; i < ARRAY_COUNT(taken); i++) {
+        int r = kvm_call(vcpu_fd, taken[i].get, (uint8_t *)ret_state + taken[i].offset,
+                         taken[i].name, err);
+        if (r < 0) {
+            return err_wrap(err, r, "read a vCPU's state");
+        }
+    }
+    return msrs_take(ret_state, vcpu_fd, kvm_fd, err);
+}
+
+int vcpu_state_apply(const struct vcpu_state *state, int vcpu_fd, struct err *err)
+{
+    for (unsigned i = 0; i < APPLIED_AFTER_MSRS; i++) {
+        int r = part_apply(state, &taken[i], vcpu_fd, err);
+        if (r < 0) {
+            return r;
+        }
+    }
+    int r = msrs_apply(state, vcpu_fd, err);
+    for (unsigned i = APPLIED_AFTER_MSRS; r == 0 && i < ARRAY_COUNT(taken); i++) {
+        r = part_apply(state, &taken[i], vcpu_fd, err);
+    }
+    return r;
+}
+
+void vcpu_state_fini(struct vcpu_state *state)
+{
+    free(state->msrs);
+    state->msrs = NULL;
+    state->msr_count = 0;
+}

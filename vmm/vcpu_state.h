@@ -1,0 +1,36 @@
+/* All that makes up a vCPU between two instructions, in the order in which KVM wants it.
+ *
+ * Shapes: `struct vcpu_state` is a plain value but for its MSRs, which it owns. Taken
+ * from a parked vCPU, applied to a parked vCPU of the same CPUID table. The order of both
+ * is a table in vcpu_state.c with the reason for each place. Threads: none may run the
+ * vCPU meanwhile. Errors: -errno with the step that failed. Limits: VCPU_MSRS_MAX.
+ */
+#pragma once
+
+#include "base/err.h"
+#include "vmm/kvm_calls.h"
+
+#include <stdint.h>
+
+#define VCPU_MSRS_MAX    512u
+#define VCPU_XSAVE_BYTES 4096u /* all but AMX, which nobody is given */
+
+struct vcpu_state {
+    struct kvm_mp_state mp_state;
+    struct kvm_regs regs;
+    struct kvm_sregs sregs;
+    uint8_t xsave[VCPU_XSAVE_BYTES]; /* a struct kvm_xsave */
+    struct kvm_xcrs xcrs;
+    struct kvm_debugregs debugregs;
+    struct kvm_lapic_state lapic;
+    struct kvm_vcpu_events events;
+    uint32_t msr_count;
+    struct kvm_msr_entry *msrs; /* owned */
+};
+
+int vcpu_state_take(struct vcpu_state *ret_state,
+                    int vcpu_fd,
+                    int kvm_fd,
+                    struct err *err);
+int vcpu_state_apply(const struct vcpu_state *state, int vcpu_fd, struct err *err);
+void vcpu_state_fini(struct vcpu_state *state);

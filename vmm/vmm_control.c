@@ -1,0 +1,232 @@
+#include "vmm/vmm_control.h"
+
+#include "base/cleanup.h"
+
+#include <errno.h>
+
+/* QEMU's words for where a machine is. */
+static const char *status_word(const struct vmm_control *control)
+{
+    static const char *const states[MACHINE_STATE_COUNT] = {
+        [MACHINE_HELD] = "prelaunch",
+        [MACHINE_RUNNING] = "running",
+        [MACHINE_PAUSED] = "paused",
+    };
+    static const char *const ends[MACHINE_END_COUNT] = {
+        [MACHINE_END_NONE] = "shutdown",
+        [MACHINE_END_OFF] = "shutdown",
+        [MACHINE_END_PANIC] = "guest-panicked",
+        [MACHINE_END_SHUTDOWN] = "guest-panicked",
+        [MACHINE_END_BROKEN] = "internal-error",
+    };
+    enum machine_state state = machine_state(control->machine);
+    return state == MACHINE_ENDED ? ends[control->end] : states[state];
+}
+
+static int
+query_status(void *context, const json_t *arguments, json_t **ret_result, struct err *err)
+{
+    struct vmm_control *control = context;
+    (void)arguments;
+    (void)err;
+    *ret_result =
+        json_pack("{s:s, s:b, s:b}", "status", status_word(control), "running",
+                  machine_state(control->machine) == MACHINE_RUNNING, "singlestep", 0);
+    return *ret_result != NULL ? 0 : -ENOMEM;
+}
+
+static int
+cont(void *context, const json_t *arguments, json_t **ret_result, struct err *err)
+{
+    struct vmm_control *control = context;
+    (void)arguments;
+    (void)ret_result;
+    bool was_running = machine_state(control->machine) == MACHINE_RUNNING;
+    int r = machine_run(control->machine, err);
+    if (r == 0 && !was_running) {
+        qmp_server_event(control->server, "RESUME", NULL);
+    }
+    return r;
+}
+
+static int
+stop(void *context, const json_t *arguments, json_t **ret_result, struct err *err)
+{
+    struct vmm_control *control = context;
+    (void)arguments;
+    (void)ret_result;
+    bool was_running = machine_state(control->machine) == MACHINE_RUNNING;
+    int r = machine_pause(control->machine, err);
+    if (r == 0 && was_running) {
+        qmp_server_event(control->server, "STOP", NULL);
+    }
+    return r;
+}
+
+static int
+quit(void *context, const json_t *arguments, json_t **ret_result, struct err *err)
+{
+    struct vmm_control *control = context;
+    (void)arguments;
+    (void)ret_result;
+    (void)err;
+    qmp_server_event(control->server, "SHUTDOWN",
+                     json_pack("{s:b, s:s}", "guest", 0, "reason", "host-qmp-quit"));
+    poller_end(control->poller);
+    return 0;
+}
+
+static int system_powerdown(void *context,
+                            const json_t *arguments,
+                            json_t **ret_result,
+                            struct err *err)
+{
+    struct vmm_control *control = context;
+    (void)arguments;
+    (void)ret_result;
+    (void)err;
+    machine_press_power(control->machine);
+    qmp_server_event(control->server, "POWERDOWN", NULL);
+    return 0;
+}
+
+static int
+system_reset(void *context, const json_t *arguments, json_t **ret_result, struct err *err)
+{
+    struct vmm_control *control = context;
+    (void)arguments;
+    (void)ret_result;
+    if (machine_state(control->machine) != MACHINE_RUNNING) {
+        return err_set(err, BERTH_EPHASE, "the machine does not run");
+    }
+    machine_reset(control->machine);
+    return 0;
+}
+
+/* With how often each CPU left the guest, and why: what QEMU does not tell. */
+static int
+query_cpus(void *context, const json_t *arguments, json_t **ret_result, struct err *err)
+{
+    static const char *const kinds[VCPU_EXIT_COUNT] = {"port", "memory", "interrupted",
+                                                       "other"};
+    struct vmm_control *control = context;
+    json_t *cpus = json_array();
+    (void)arguments;
+    (void)err;
+    for (unsigned i = 0; i < machine_cpu_count(control->machine); i++) {
+        const struct vcpu *vcpu = machine_vcpu(control->machine, i);
+        json_t *exits = json_object();
+        for (unsigned k = 0; k < VCPU_EXIT_COUNT; k++) {
+            unsigned long long count = atomic_load(&vcpu->exit_counts[k]);
+            (void)json_object_set_new(exits, kinds[k],
+                                      json_integer((json_int_t)count)); /* one less */
+        }
+        json_t *cpu =
+            json_pack("{s:i, s:i, s:s, s:o}", "cpu-index", (int)i, "thread-id",
+                      atomic_load(&vcpu->thread_id), "target", "x86_64", "exits", exits);
+        if (cpu == NULL || json_array_append_new(cpus, cpu) != 0) {
+            json_decref(cpus);
+            return -ENOMEM;
+        }
+    }
+    *ret_result = cpus;
+    return 0;
+}
+
+static int
+query_memory(void *context, const json_t *arguments, json_t **ret_result, struct err *err)
+{
+    struct vmm_control *control = context;
+    (void)arguments;
+    (void)err;
+    *ret_result = json_pack("{s:I}", "base-memory",
+                            (json_int_t)machine_memory_bytes(control->machine));
+    return *ret_result != NULL ? 0 : -ENOMEM;
+}
+
+static int
+query_name(void *context, const json_t *arguments, json_t **ret_result, struct err *err)
+{
+    struct vmm_control *control = context;
+    (void)arguments;
+    (void)err;
+    *ret_result = json_pack("{s:s}", "name", control->name);
+    return *ret_result != NULL ? 0 : -ENOMEM;
+}
+
+static int
+query_kvm(void *context, const json_t *arguments, json_t **ret_result, struct err *err)
+{
+    (void)context;
+    (void)arguments;
+    (void)err;
+    *ret_result = json_pack("{s:b, s:b}", "enabled", 1, "present", 1);
+    return *ret_result != NULL ? 0 : -ENOMEM;
+}
+
+static const struct qmp_command commands[] = {
+    {"query-status", query_status},
+    {"cont", cont},
+    {"stop", stop},
+    {"quit", quit},
+    {"system_powerdown", system_powerdown},
+    {"system_reset", system_reset},
+    {"query-cpus-fast", query_cpus},
+    {"query-memory-size-summary", query_memory},
+    {"query-name", query_name},
+    {"query-kvm", query_kvm},
+};
+
+int vmm_control_open(struct vmm_control *control,
+                     struct machine *machine,
+                     struct poller *poller,
+                     const char *name,
+                     int take_listener,
+                     struct err *err)
+{
+    *control = (struct vmm_control){.machine = machine, .poller = poller, .name = name};
+    return qmp_server_new(poller, take_listener, commands, ARRAY_COUNT(commands), control,
+                          &control->server, err);
+}
+
+void vmm_control_ended(struct vmm_control *control,
+                       enum machine_end end,
+                       const char *reason)
+{
+    control->end = end;
+    switch (end) {
+    case MACHINE_END_OFF:
+        qmp_server_event(control->server, "SHUTDOWN",
+                         json_pack("{s:b, s:s}", "guest", 1, "reason", "guest-shutdown"));
+        break;
+    case MACHINE_END_PANIC:
+    case MACHINE_END_SHUTDOWN:
+        qmp_server_event(control->server, "GUEST_PANICKED",
+                         json_pack("{s:s, s:{s:s, s:s}}", "action", "pause", "info",
+                                   "type", "berth", "reason", reason));
+        break;
+    case MACHINE_END_NONE:
+    case MACHINE_END_BROKEN:
+    case MACHINE_END_COUNT:
+    default:
+        break;
+    }
+    qmp_server_event(control->server, "STOP", NULL);
+}
+
+void vmm_control_reset(struct vmm_control *control)
+{
+    qmp_server_event(control->server, "RESET",
+                     json_pack("{s:b, s:s}", "guest", 1, "reason", "guest-reset"));
+}
+
+void vmm_control_crash_loaded(struct vmm_control *control)
+{
+    qmp_server_event(control->server, "GUEST_CRASHLOADED",
+                     json_pack("{s:s}", "action", "run"));
+}
+
+void vmm_control_close(struct vmm_control *control)
+{
+    control->server = qmp_server_close(control->server);
+}

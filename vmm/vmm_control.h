@@ -1,0 +1,35 @@
+/* What QMP can ask of a machine, and what it hears of it: the commands and events that
+ * both engines share with QEMU's words.
+ *
+ * Shapes: `struct vmm_control` binds a machine to its QMP server. Commands are one table
+ * in vmm_control.c. The machine's events go through here, so that a client hears them in
+ * QEMU's order: SHUTDOWN or GUEST_PANICKED, then STOP. Threads: the poller's. Ownership:
+ * borrows the machine; owns the server.
+ */
+#pragma once
+
+#include "vmm/machine.h"
+#include "vmm/qmp_server.h"
+
+struct vmm_control {
+    struct machine *machine;
+    struct poller *poller;
+    const char *name;
+    struct qmp_server *server; /* NULL: nobody listens */
+    enum machine_end end;      /* of a guest that has ended */
+};
+
+/* Takes the listener on success. */
+int vmm_control_open(struct vmm_control *control,
+                     struct machine *machine,
+                     struct poller *poller,
+                     const char *name,
+                     int take_listener,
+                     struct err *err);
+/* The machine's events, for the client; harmless before open. */
+void vmm_control_ended(struct vmm_control *control,
+                       enum machine_end end,
+                       const char *reason);
+void vmm_control_reset(struct vmm_control *control);
+void vmm_control_crash_loaded(struct vmm_control *control);
+void vmm_control_close(struct vmm_control *control);
