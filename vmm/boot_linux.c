@@ -118,7 +118,7 @@ static int load_kernel(struct guest_memory *memory,
                            "kernel: needs memory from 0x%llx to 0x%llx, of which the VM "
                            "has %llu MiB",
                            (unsigned long long)piece->address,
-                           (unsigned long long)(piece->address + piece->memory_bytes),
+                           (unsigned long long)piece->address + piece->memory_bytes,
                            (unsigned long long)(guest_memory_size(memory) >> 20));
         }
         int r =

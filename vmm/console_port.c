@@ -247,7 +247,7 @@ int console_port_listen(struct poller *poller,
                         struct console_port **ret_console,
                         struct err *err)
 {
-    struct console_port *console;
+    struct console_port *console = NULL;
     int r = console_new(poller, serial, &console, err);
     if (r < 0) {
         return r;
@@ -273,7 +273,7 @@ int console_port_connect(struct poller *poller,
                          struct console_port **ret_console,
                          struct err *err)
 {
-    struct console_port *console;
+    struct console_port *console = NULL;
     int r = console_new(poller, serial, &console, err);
     if (r < 0) {
         return r;

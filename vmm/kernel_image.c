@@ -159,7 +159,7 @@ static bool entry_is_inside(const struct kernel_image *image)
 static int elf_read(const struct file *file, struct kernel_image *image, struct err *err)
 {
     Elf64_Ehdr elf;
-    Elf64_Phdr headers[HEADERS_MAX];
+    Elf64_Phdr headers[HEADERS_MAX] = {{0}};
     int r = read_at(file, 0, &elf, sizeof(elf));
     if (r < 0 || elf.e_ident[EI_CLASS] != ELFCLASS64 || elf.e_machine != EM_X86_64 ||
         elf.e_phentsize != sizeof(Elf64_Phdr) || elf.e_phnum == 0 ||

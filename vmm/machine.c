@@ -645,12 +645,17 @@ enum machine_state machine_state(const struct machine *machine)
     return machine->state;
 }
 
-static int threads_start(struct machine *machine, struct err *err)
+int machine_start_threads(struct machine *machine, struct err *err)
 {
-    const struct vcpu_events events = {.may_run = may_run,
+    const struct vcpu_events events = {.began = machine->events.thread_began,
+                                       .may_run = may_run,
                                        .shutdown = on_shutdown,
                                        .broken = on_broken,
-                                       .context = machine};
+                                       .context = machine,
+                                       .began_context = machine->events.context};
+    if (machine->vcpus[0].thread_runs) {
+        return 0;
+    }
     for (unsigned i = 0; i < machine->cpu_count; i++) {
         int r = vcpu_start(&machine->vcpus[i], &machine->bus, &events, err);
         if (r < 0) {
@@ -664,7 +669,7 @@ int machine_run(struct machine *machine, struct err *err)
 {
     switch (machine->state) {
     case MACHINE_HELD: {
-        int r = threads_start(machine, err);
+        int r = machine_start_threads(machine, err);
         if (r < 0) {
             return r;
         }

@@ -46,6 +46,9 @@ enum machine_end {
 };
 
 struct machine_events {
+    /* The first act of each vCPU's thread, on it: 0 or what makes the guest end. May be
+     * NULL. */
+    int (*thread_began)(void *context, struct err *err);
     /* It is at its end; its CPUs stand still. The reason is one line. */
     void (*ended)(void *context, enum machine_end end, const char *reason);
     /* It has begun anew. */
@@ -86,6 +89,8 @@ int machine_add_virtio(struct machine *machine,
 struct serial_port *machine_serial(struct machine *machine);
 
 enum machine_state machine_state(const struct machine *machine);
+/* Starts the vCPUs' threads, which park. machine_run does it if it was not done. */
+int machine_start_threads(struct machine *machine, struct err *err);
 /* Lets the CPUs run: BERTH_EPHASE when the guest has ended. Running already is fine. */
 int machine_run(struct machine *machine, struct err *err);
 /* Stands still: when it returns no CPU runs and no device works. */

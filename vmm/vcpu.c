@@ -243,7 +243,15 @@ static void handle_exit(struct vcpu *vcpu)
 static void *vcpu_thread(void *context)
 {
     struct vcpu *vcpu = context;
+    char name[16];
+    struct err err = {0};
     atomic_store(&vcpu->thread_id, gettid());
+    (void)snprintf(name, sizeof(name), "vcpu %u", vcpu->index % 1000);
+    (void)pthread_setname_np(pthread_self(), name); /* for people */
+    if (vcpu->events.began != NULL &&
+        vcpu->events.began(vcpu->events.began_context, &err) < 0) {
+        vcpu->events.broken(vcpu->events.context, vcpu, err.text);
+    }
     while (vcpu->events.may_run(vcpu->events.context, vcpu)) {
         if (ioctl(vcpu->fd, KVM_RUN, 0UL) == 0) {
             handle_exit(vcpu);
@@ -262,7 +270,6 @@ int vcpu_start(struct vcpu *vcpu,
                const struct vcpu_events *events,
                struct err *err)
 {
-    char name[16];
     vcpu->bus = bus;
     vcpu->events = *events;
     int r = pthread_create(&vcpu->thread, NULL, vcpu_thread, vcpu);
@@ -270,8 +277,6 @@ int vcpu_start(struct vcpu *vcpu,
         return err_sys(err, -r, "start the thread of vCPU %u", vcpu->index);
     }
     vcpu->thread_runs = true;
-    (void)snprintf(name, sizeof(name), "vcpu %u", vcpu->index % 1000);
-    (void)pthread_setname_np(vcpu->thread, name); /* for people */
     return 0;
 }
 

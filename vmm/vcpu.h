@@ -39,6 +39,8 @@ enum vcpu_exit {
 struct vcpu;
 
 struct vcpu_events {
+    /* The thread's first act: 0, or it is broken. May be NULL. */
+    int (*began)(void *context, struct err *err);
     /* Waits while the machine does not run; false: the thread is to end. */
     bool (*may_run)(void *context, struct vcpu *vcpu);
     /* The guest's CPU shut down (a triple fault). */
@@ -46,6 +48,7 @@ struct vcpu_events {
     /* It cannot go on; the reason in words. */
     void (*broken)(void *context, struct vcpu *vcpu, const char *reason);
     void *context;
+    void *began_context;
 };
 
 struct vcpu {

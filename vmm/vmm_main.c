@@ -9,6 +9,7 @@
 #include "vmm/virtio_random.h"
 #include "vmm/vmm_control.h"
 #include "vmm/vmm_options.h"
+#include "vmm/vmm_rights.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -70,6 +71,12 @@ static void on_crash_loaded(void *context)
 {
     struct vmm *vmm = context;
     vmm_control_crash_loaded(&vmm->control);
+}
+
+static int on_thread(void *context, struct err *err)
+{
+    struct vmm *vmm = context;
+    return vmm->options.has_no_jail ? 0 : vmm_rights_thread(VMM_ROLE_VCPU, err);
 }
 
 static void on_signal(void *context, uint64_t token, unsigned events)
@@ -158,7 +165,7 @@ static int console_open(struct vmm *vmm, struct err *err)
     }
     int r = console_port_listen(vmm->poller, serial, listener, &vmm->console, err);
     if (r == 0) {
-        listener = -1;
+        (void)TAKE_FD(listener); /* theirs now */
     }
     return r;
 }
@@ -175,7 +182,29 @@ static int control_open(struct vmm *vmm, struct err *err)
     int r = vmm_control_open(&vmm->control, vmm->machine, vmm->poller, vmm->options.name,
                              listener, err);
     if (r == 0) {
-        listener = -1;
+        (void)TAKE_FD(listener); /* theirs now */
+    }
+    return r;
+}
+
+/* Everything is open: from here on there is less and less that this process may do. */
+static int jail_enter(struct vmm *vmm, struct err *err)
+{
+    char missing[VMM_MISSING_SIZE] = "all";
+    if (vmm->options.has_no_jail) {
+        log_warn("vmm", "there is no jail: a guest that breaks out has all our rights");
+        return machine_start_threads(vmm->machine, err);
+    }
+    int r = vmm_rights_drop(missing, err);
+    if (r == 0) {
+        r = machine_start_threads(vmm->machine, err);
+    }
+    if (r == 0) {
+        r = vmm_rights_thread(VMM_ROLE_MAIN, err);
+    }
+    if (r == 0 && missing[0] != '\0') {
+        log_warn("vmm", "some walls of the jail do not stand here",
+                 KV_STR("missing", missing));
     }
     return r;
 }
@@ -208,7 +237,8 @@ static int vmm_start(struct vmm *vmm, struct err *err)
         .initrd_fd = vmm->initrd_fd,
         .cmdline = options->cmdline,
         .poller = vmm->poller,
-        .events = {.ended = on_ended,
+        .events = {.thread_began = on_thread,
+                   .ended = on_ended,
                    .reset = on_reset,
                    .crash_loaded = on_crash_loaded,
                    .context = vmm},
@@ -222,6 +252,9 @@ static int vmm_start(struct vmm *vmm, struct err *err)
     }
     if (r == 0) {
         r = control_open(vmm, err);
+    }
+    if (r == 0) {
+        r = jail_enter(vmm, err);
     }
     return r == 0 && !options->is_held ? machine_run(vmm->machine, err) : r;
 }

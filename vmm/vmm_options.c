@@ -42,6 +42,7 @@ static const struct option_row rows[] = {
     {"hold", OPTION_FLAG, FIELD(is_held), NULL, "do not run before QMP says cont"},
     {"keep-end", OPTION_FLAG, FIELD(keeps_end), NULL,
      "keep a guest that has ended until QMP says quit"},
+    {"no-jail", OPTION_FLAG, FIELD(has_no_jail), NULL, "keep all rights (for debuggers)"},
     {"probe", OPTION_FLAG, FIELD(wants_probe), NULL, "say what KVM is worth here"},
     {"help", OPTION_FLAG, FIELD(wants_help), NULL, "this text"},
 };

@@ -24,8 +24,9 @@ struct vmm_options {
     uint64_t memory_bytes;
     uint64_t cpu_count;
     enum cpu_level cpu_level;
-    bool is_held;   /* --hold: waits for cont */
-    bool keeps_end; /* --keep-end: a guest that ended is kept until quit */
+    bool is_held;     /* --hold: waits for cont */
+    bool keeps_end;   /* --keep-end: a guest that ended is kept until quit */
+    bool has_no_jail; /* --no-jail: for debuggers */
     bool wants_help;
     bool wants_probe; /* --probe: says what KVM is worth here */
 };

@@ -1,0 +1,217 @@
+/* Goal: each wall stands: what is behind it cannot be done from inside. Method: a process
+ * of its own per try, which drops its rights, says that it got that far, and tries; a
+ * system call outside of the list ends it with SIGSYS, else it exits with what it found.
+ */
+#include "support/test_main.h"
+#include "vmm/kvm_calls.h"
+#include "vmm/vmm_rights.h"
+
+#include <check.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdint.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/ptrace.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define SET_UP 's' /* what a try says before it tries */
+
+static int pipes[2];
+
+/* The wait status of a process that tries this behind the walls of a role (0: of none).
+ */
+static int behind_walls(unsigned role, int (*try)(void))
+{
+    char missing[VMM_MISSING_SIZE];
+    char reached = '\0';
+    int status = 0;
+    ck_assert_int_eq(pipe(pipes), 0);
+    pid_t pid = fork();
+    ck_assert_int_ge(pid, 0);
+    if (pid == 0) {
+        const char set_up = SET_UP;
+        if (vmm_rights_drop(missing, NULL) != 0 ||
+            (role != 0 && vmm_rights_thread((enum vmm_role)role, NULL) != 0) ||
+            write(pipes[1], &set_up, 1) != 1) {
+            _exit(99);
+        }
+        _exit(try());
+    }
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    ck_assert_int_eq(fcntl(pipes[0], F_SETFL, O_NONBLOCK), 0);
+    ck_assert_int_eq(read(pipes[0], &reached, 1), 1);
+    ck_assert_int_eq(reached, SET_UP);
+    (void)close(pipes[0]);
+    (void)close(pipes[1]);
+    return status;
+}
+
+static int ends_of(int status)
+{
+    return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+}
+
+static int try_socket(void)
+{
+    (void)socket(AF_INET, SOCK_STREAM, 0);
+    return 0;
+}
+
+static int try_exec(void)
+{
+    char *const arguments[] = {NULL};
+    (void)execve("/bin/true", arguments, arguments);
+    return 0;
+}
+
+static int try_vfork(void)
+{
+    (void)syscall(SYS_vfork);
+    return 0;
+}
+
+static int try_ptrace(void)
+{
+    (void)ptrace(PTRACE_ATTACH, 1, NULL, NULL);
+    return 0;
+}
+
+static int try_kill(void)
+{
+    (void)kill(1, SIGTERM);
+    return 0;
+}
+
+static int try_mount(void)
+{
+    (void)syscall(SYS_mount, "none", "/", "tmpfs", 0, NULL);
+    return 0;
+}
+
+static int try_setuid(void)
+{
+    (void)syscall(SYS_setuid, 0);
+    return 0;
+}
+
+static int try_unlink(void)
+{
+    (void)syscall(SYS_unlinkat, AT_FDCWD, "/etc/hostname", 0);
+    return 0;
+}
+
+static int try_bind(void)
+{
+    (void)bind(pipes[0], NULL, 0);
+    return 0;
+}
+
+static int try_other_ioctl(void)
+{
+    (void)ioctl(pipes[0], TIOCSTI, "x");
+    return 0;
+}
+
+static int try_new_vm(void)
+{
+    (void)ioctl(pipes[0], KVM_CREATE_VM, 0UL);
+    return 0;
+}
+
+static int try_more_memory_for_the_guest(void)
+{
+    (void)ioctl(pipes[0], KVM_SET_USER_MEMORY_REGION, NULL);
+    return 0;
+}
+
+static int (*const tries[])(void) = {
+    try_socket, try_exec,        try_vfork,  try_ptrace,
+    try_kill,   try_mount,       try_setuid, try_unlink,
+    try_bind,   try_other_ioctl, try_new_vm, try_more_memory_for_the_guest,
+};
+
+START_TEST(what_is_on_no_list_ends_the_process)
+{
+    ck_assert_int_eq(ends_of(behind_walls(0, tries[_i])), SIGSYS);
+}
+END_TEST
+
+static int open_a_path(void)
+{
+    return open("/etc/passwd", O_RDONLY) < 0 && errno == EACCES ? 0 : 1;
+}
+
+START_TEST(no_path_can_be_opened)
+{
+    ck_assert_int_eq(behind_walls(0, open_a_path), 0);
+}
+END_TEST
+
+static int try_code_from_memory(void)
+{
+    (void)mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC,
+               MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return 0;
+}
+
+START_TEST(no_memory_becomes_code)
+{
+    ck_assert_int_eq(ends_of(behind_walls(0, try_code_from_memory)), SIGSYS);
+}
+END_TEST
+
+static int work_on(void)
+{
+    char byte = 'x';
+    void *memory =
+        mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return memory != MAP_FAILED && munmap(memory, 4096) == 0 &&
+                   write(pipes[1], &byte, 1) == 1
+               ? 0
+               : 1;
+}
+
+START_TEST(what_is_open_works_on)
+{
+    ck_assert_int_eq(behind_walls((unsigned)_i, work_on), 0);
+}
+END_TEST
+
+static int run_a_vcpu(void)
+{
+    return ioctl(pipes[0], KVM_RUN, 0UL) < 0 && errno == ENOTTY ? 0 : 1;
+}
+
+static int accept_a_client(void)
+{
+    return accept4(pipes[0], NULL, NULL, 0) < 0 && errno == ENOTSOCK ? 0 : 1;
+}
+
+START_TEST(each_role_has_its_own_and_not_the_others)
+{
+    ck_assert_int_eq(behind_walls(VMM_ROLE_VCPU, run_a_vcpu), 0);
+    ck_assert_int_eq(ends_of(behind_walls(VMM_ROLE_MAIN, run_a_vcpu)), SIGSYS);
+    ck_assert_int_eq(behind_walls(VMM_ROLE_MAIN, accept_a_client), 0);
+    ck_assert_int_eq(ends_of(behind_walls(VMM_ROLE_VCPU, accept_a_client)), SIGSYS);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("vmm_rights");
+    TCase *tests = tcase_create("vmm_rights");
+    tcase_add_loop_test(tests, what_is_on_no_list_ends_the_process, 0,
+                        sizeof(tries) / sizeof(tries[0]));
+    tcase_add_test(tests, no_path_can_be_opened);
+    tcase_add_test(tests, no_memory_becomes_code);
+    tcase_add_loop_test(tests, what_is_open_works_on, 0, 3);
+    tcase_add_test(tests, each_role_has_its_own_and_not_the_others);
+    suite_add_tcase(suite, tests);
+    return test_main_run(suite);
+}

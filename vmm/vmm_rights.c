@@ -1,0 +1,294 @@
+#include "vmm/vmm_rights.h"
+
+#include "base/cleanup.h"
+#include "vmm/kvm_calls.h"
+
+#include <errno.h>
+#include <linux/audit.h>
+#include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/landlock.h>
+#include <linux/seccomp.h>
+#include <sched.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define M VMM_ROLE_MAIN
+#define V VMM_ROLE_VCPU
+
+/* Who may call what. */
+static const struct {
+    int number;
+    unsigned roles;
+} calls[] = {
+    /* memory of our own */
+    {SYS_brk, M | V},
+    {SYS_munmap, M | V},
+    {SYS_mremap, M | V},
+    {SYS_madvise, M | V},
+    {SYS_fallocate, M},
+    /* descriptors that are open */
+    {SYS_read, M | V},
+    {SYS_write, M | V},
+    {SYS_readv, M | V},
+    {SYS_writev, M | V},
+    {SYS_pread64, M | V},
+    {SYS_pwrite64, M | V},
+    {SYS_preadv, M | V},
+    {SYS_pwritev, M | V},
+    {SYS_lseek, M},
+    {SYS_fstat, M},
+    {SYS_newfstatat, M}, /* glibc's fstat */
+    {SYS_fsync, M | V},
+    {SYS_fdatasync, M | V},
+    {SYS_close, M | V},
+    {SYS_epoll_wait, M},
+    {SYS_epoll_pwait, M},
+    {SYS_epoll_ctl, M | V},
+    {SYS_eventfd2, M},
+    {SYS_io_uring_enter, M | V},
+    /* clients of the console and of QMP */
+    {SYS_accept4, M},
+    {SYS_recvmsg, M},
+    {SYS_recvfrom, M},
+    {SYS_sendmsg, M},
+    {SYS_sendto, M},
+    /* threads, signals, time */
+    {SYS_futex, M | V},
+    {SYS_clone, M},
+    {SYS_clone3, M},
+    {SYS_set_robust_list, M | V},
+    {SYS_rseq, M | V},
+    {SYS_gettid, M | V},
+    {SYS_getpid, M | V},
+    {SYS_tgkill, M | V},
+    {SYS_sched_yield, M | V},
+    {SYS_sched_getaffinity, M | V}, /* the C library, of its own threads */
+    {SYS_rt_sigaction, M},
+    {SYS_rt_sigprocmask, M | V},
+    {SYS_rt_sigreturn, M | V},
+    {SYS_sigaltstack, M | V},
+    {SYS_restart_syscall, M | V},
+    {SYS_clock_gettime, M | V},
+    {SYS_clock_nanosleep, M | V},
+    {SYS_getrandom, M | V},
+    {SYS_exit, M | V},
+    {SYS_exit_group, M | V},
+    {SYS_seccomp, M | V}, /* a thread narrows itself */
+};
+
+/* ioctl by request. */
+static const struct {
+    uint32_t request;
+    unsigned roles;
+} requests[] = {
+    {(uint32_t)KVM_RUN, V},
+    {(uint32_t)KVM_IRQ_LINE, M | V},
+    {(uint32_t)KVM_SIGNAL_MSI, M | V},
+    {(uint32_t)KVM_IOEVENTFD, M | V},
+    /* a reset */
+    {(uint32_t)KVM_SET_MP_STATE, M},
+    {(uint32_t)KVM_SET_REGS, M},
+    {(uint32_t)KVM_GET_SREGS, M},
+    {(uint32_t)KVM_SET_SREGS, M},
+    {(uint32_t)KVM_SET_XSAVE, M},
+    {(uint32_t)KVM_SET_XCRS, M},
+    {(uint32_t)KVM_SET_DEBUGREGS, M},
+    {(uint32_t)KVM_SET_LAPIC, M},
+    {(uint32_t)KVM_SET_MSRS, M},
+    {(uint32_t)KVM_SET_VCPU_EVENTS, M},
+};
+
+/* Pages that nobody may run. */
+static const uint32_t plain_pages[] = {PROT_NONE, PROT_READ, PROT_WRITE,
+                                       PROT_READ | PROT_WRITE};
+static const uint32_t names[] = {PR_SET_NAME};
+
+#define FILTER_MAX (ARRAY_COUNT(calls) * 2 + ARRAY_COUNT(requests) * 2 + 48)
+
+#define AT_ARCH   offsetof(struct seccomp_data, arch)
+#define AT_NUMBER offsetof(struct seccomp_data, nr)
+#define AT_ARGUMENT(n) \
+    (offsetof(struct seccomp_data, args) + (n) * sizeof(uint64_t)) /* its low half */
+
+/* ---- system calls */
+
+struct filter {
+    struct sock_filter code[FILTER_MAX];
+    unsigned short length;
+};
+
+static void emit(struct filter *filter, uint16_t code, uint32_t k, uint8_t jt, uint8_t jf)
+{
+    filter->code[filter->length++] = (struct sock_filter){code, jt, jf, k};
+}
+
+static void emit_load(struct filter *filter, size_t offset)
+{
+    emit(filter, BPF_LD | BPF_W | BPF_ABS, (uint32_t)offset, 0, 0);
+}
+
+static void emit_answer(struct filter *filter, uint32_t answer)
+{
+    emit(filter, BPF_RET | BPF_K, answer, 0, 0);
+}
+
+/* Is what was loaded this value? Then the answer; else go on. */
+static void emit_case(struct filter *filter, uint32_t value, uint32_t answer)
+{
+    emit(filter, BPF_JMP | BPF_JEQ | BPF_K, value, 0, 1);
+    emit_answer(filter, answer);
+}
+
+/* Is it this call? Then it depends on the argument, which is loaded; else skip `length`
+ * instructions, which are what the caller emits next. */
+static void
+emit_if_call(struct filter *filter, int number, unsigned argument, uint8_t length)
+{
+    emit(filter, BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)number, 0, (uint8_t)(length + 1));
+    emit_load(filter, AT_ARGUMENT(argument));
+}
+
+/* One of these values of the argument, or another answer. */
+static void emit_values(struct filter *filter,
+                        int number,
+                        unsigned argument,
+                        const uint32_t *values,
+                        unsigned count,
+                        uint32_t otherwise)
+{
+    emit_if_call(filter, number, argument, (uint8_t)(2 * count + 1));
+    for (unsigned i = 0; i < count; i++) {
+        emit_case(filter, values[i], SECCOMP_RET_ALLOW);
+    }
+    emit_answer(filter, otherwise);
+}
+
+/* The vCPUs' list must be within that of the thread that starts them, for filters add up:
+ * so the process' filter holds both roles, and each thread then takes its own. */
+static void filter_make(struct filter *filter, unsigned roles)
+{
+    filter->length = 0;
+    emit_load(filter, AT_ARCH);
+    emit(filter, BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 1, 0);
+    emit_answer(filter, SECCOMP_RET_KILL_PROCESS);
+    emit_load(filter, AT_NUMBER);
+    for (unsigned i = 0; i < ARRAY_COUNT(calls); i++) {
+        if ((calls[i].roles & roles) != 0) {
+            emit_case(filter, (uint32_t)calls[i].number, SECCOMP_RET_ALLOW);
+        }
+    }
+    /* A library that looks for a file does without it. */
+    emit_case(filter, SYS_openat, SECCOMP_RET_ERRNO | EACCES);
+    emit_values(filter, SYS_mmap, 2, plain_pages, ARRAY_COUNT(plain_pages),
+                SECCOMP_RET_KILL_PROCESS);
+    emit_values(filter, SYS_mprotect, 2, plain_pages, ARRAY_COUNT(plain_pages),
+                SECCOMP_RET_KILL_PROCESS);
+    emit_values(filter, SYS_prctl, 0, names, ARRAY_COUNT(names),
+                SECCOMP_RET_ERRNO | EPERM);
+    emit(filter, BPF_JMP | BPF_JEQ | BPF_K, SYS_ioctl, 1, 0);
+    emit_answer(filter, SECCOMP_RET_KILL_PROCESS);
+    emit_load(filter, AT_ARGUMENT(1));
+    for (unsigned i = 0; i < ARRAY_COUNT(requests); i++) {
+        if ((requests[i].roles & roles) != 0) {
+            emit_case(filter, requests[i].request, SECCOMP_RET_ALLOW);
+        }
+    }
+    emit_answer(filter, SECCOMP_RET_KILL_PROCESS);
+}
+
+static int filter_install(unsigned roles, struct err *err)
+{
+    struct filter filter;
+    filter_make(&filter, roles);
+    const struct sock_fprog program = {.len = filter.length, .filter = filter.code};
+    if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) != 0) {
+        return err_sys(err, -errno, "limit system calls");
+    }
+    return 0;
+}
+
+/* ---- the other walls: true when they stand */
+
+static bool capabilities_drop(void)
+{
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    const struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {{0}};
+    for (int capability = 0; capability <= CAP_LAST_CAP; capability++) {
+        (void)prctl(PR_CAPBSET_DROP, capability, 0, 0, 0); /* needs one: may be gone */
+    }
+    (void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+    return syscall(SYS_capset, &header, none) == 0;
+}
+
+/* Handles every access to files that this kernel knows, and allows none. */
+static bool files_close(void)
+{
+    static const uint64_t by_version[] = {0, 0x1fff, 0x3fff, 0x7fff};
+    long version =
+        syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
+    if (version < 1) {
+        return false;
+    }
+    const struct landlock_ruleset_attr ruleset = {
+        .handled_access_fs = by_version[version < 3 ? version : 3]};
+    CLEANUP_FD int fd =
+        (int)syscall(SYS_landlock_create_ruleset, &ruleset, sizeof(ruleset), 0);
+    return fd >= 0 && syscall(SYS_landlock_restrict_self, fd, 0) == 0;
+}
+
+/* An empty root nobody can write to, no network but what is open. */
+static bool world_leave(void)
+{
+    return unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) == 0 &&
+           mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+           mount("empty", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC,
+                 "size=4k,mode=555") == 0 &&
+           chdir("/tmp") == 0 && syscall(SYS_pivot_root, ".", ".") == 0 &&
+           umount2(".", MNT_DETACH) == 0 && chdir("/") == 0;
+}
+
+static bool core_dumps_off(void)
+{
+    const struct rlimit none = {0, 0};
+    return setrlimit(RLIMIT_CORE, &none) == 0 && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0;
+}
+
+/* In this order: leaving the world needs what the next ones take away. */
+static const struct {
+    const char *name;
+    bool (*put_up)(void);
+} walls[] = {
+    {"world", world_leave},
+    {"core dumps", core_dumps_off},
+    {"capabilities", capabilities_drop},
+    {"files", files_close},
+};
+
+int vmm_rights_drop(char ret_missing[VMM_MISSING_SIZE], struct err *err)
+{
+    size_t length = 0;
+    ret_missing[0] = '\0';
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) {
+        return err_sys(err, -errno, "take no new rights");
+    }
+    for (unsigned i = 0; i < ARRAY_COUNT(walls); i++) {
+        if (!walls[i].put_up()) {
+            length += (size_t)snprintf(ret_missing + length, VMM_MISSING_SIZE - length,
+                                       "%s%s", length > 0 ? ", " : "", walls[i].name);
+        }
+    }
+    return filter_install(VMM_ROLE_MAIN | VMM_ROLE_VCPU, err);
+}
+
+int vmm_rights_thread(enum vmm_role role, struct err *err)
+{
+    return filter_install(role, err);
+}

@@ -1,0 +1,36 @@
+/* Takes away what a running VM does not need, so that a guest that breaks into this
+ * process finds nothing there.
+ *
+ * Shapes: walls are put up once everything is open, before the guest runs:
+ * vmm_rights_drop for the process, then vmm_rights_thread by each vCPU's thread and by
+ * the main thread. A wall that cannot be put up here (an older kernel, too few rights to
+ * begin with) is named in the answer, and the caller says so. System calls outside of a
+ * role's list end the process. The lists are tables in vmm_rights.c.
+ *
+ *     no new rights   no exec or file gives any back
+ *     capabilities    none, in no set
+ *     files           no path can be opened (Landlock, and the list below)
+ *     world           mounts, network, IPC and host name of its own, all empty
+ *     system calls    by role, KVM's by request; no memory becomes code
+ *
+ * Threads: vmm_rights_drop before there are any. Errors: -errno with text for a wall that
+ * must stand (no new rights, system calls).
+ */
+#pragma once
+
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+enum vmm_role {
+    VMM_ROLE_MAIN = 1, /* the poller, devices, control; may still start threads */
+    VMM_ROLE_VCPU = 2, /* the exit loop */
+};
+
+#define VMM_MISSING_SIZE 160
+
+/* ret_missing: "files, world" of what does not stand; "" when all does. */
+int vmm_rights_drop(char ret_missing[VMM_MISSING_SIZE], struct err *err);
+/* Narrows the calling thread to its role. */
+int vmm_rights_thread(enum vmm_role role, struct err *err);
