@@ -89,7 +89,7 @@ static void setup(void)
 {
     memset(&bench, 0, sizeof(bench));
     signal(SIGPIPE, SIG_IGN);
-    temp_dir_init(&bench.dir);
+    temp_dir_init_guarded(&bench.dir);
     ck_assert_int_eq(uv_loop_init(&bench.loop), 0);
     bench.deadline = loop_timer_new(&bench.loop, 40000, 0, on_deadline, NULL);
     bench.host = (struct engine_host){.loop = &bench.loop, .clock = clock_system()};

@@ -386,7 +386,7 @@ static void setup(void)
 {
     memset(&bench, 0, sizeof(bench));
     signal(SIGPIPE, SIG_IGN);
-    temp_dir_init(&bench.dir);
+    temp_dir_init_guarded(&bench.dir);
     write_image(boot_sector, sizeof(boot_sector));
     open_loop();
     open_supervisor();

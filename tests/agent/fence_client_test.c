@@ -72,7 +72,7 @@ static void setup(void)
 {
     memset(&bench, 0, sizeof(bench));
     (void)signal(SIGPIPE, SIG_IGN);
-    temp_dir_init(&bench.dir);
+    temp_dir_init_guarded(&bench.dir);
     ck_assert_int_eq(uv_loop_init(&bench.loop), 0);
     bench.deadline = loop_timer_new(&bench.loop, 50000, 0, on_deadline, NULL);
     bench.tick = loop_timer_new(&bench.loop, 5, 5, on_tick, NULL);

@@ -163,7 +163,7 @@ static inline void host_init(struct rack_host *host, unsigned number)
 {
     struct err err = {0};
     uint32_t pid = (uint32_t)getpid(); /* tests run side by side */
-    temp_dir_init(&host->dir);
+    temp_dir_init_guarded(&host->dir);
     int r = identity_open(host->dir.path, &host->identity, &err);
     r = r < 0 ? r : members_open(host->dir.path, &host->members, &err);
     ck_assert_msg(r == 0, "%s", err.text);

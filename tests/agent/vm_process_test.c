@@ -45,7 +45,7 @@ static void bench_init(struct bench *bench)
 {
     memset(bench, 0, sizeof(*bench));
     signal(SIGPIPE, SIG_IGN); /* as the daemon does */
-    temp_dir_init(&bench->dir);
+    temp_dir_init_guarded(&bench->dir);
     bench->log = temp_dir_path(&bench->dir, "log");
     ck_assert_int_eq(uv_loop_init(&bench->loop), 0);
     bench->deadline = loop_timer_new(&bench->loop, 30000, 0, on_deadline, NULL);
