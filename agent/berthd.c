@@ -869,7 +869,7 @@ static void cleanup_visit(void *context, const struct vm_report *report)
         cleanup->uids[cleanup->count] = report->uid;
         cleanup->epochs[cleanup->count++] = report->epoch;
     }
-    if (report->pid != 0) {
+    if (report->alive) {
         cleanup->alive++;
         (void)vm_supervisor_kill(cleanup->supervisor, report->uid, report->epoch,
                                  "cleanup", NULL); /* tried again at the next turn */

@@ -559,6 +559,32 @@ static unsigned kill_listed(const char *folder)
     return count;
 }
 
+int resource_group_count(const struct resource_groups *groups, uint64_t uid)
+{
+    char folder[GROUP_PATH_MAX];
+    int count = 0;
+    for (enum hierarchy i = CPU; i < HIERARCHY_COUNT && groups->mode != RESOURCE_NONE;
+         i++) {
+        char path[FILE_PATH_MAX];
+        CLEANUP_FREE uint8_t *text = NULL;
+        size_t size = 0;
+        int lines = 0;
+        if (!vm_folder(groups, i, uid, folder)) {
+            continue;
+        }
+        (void)snprintf(path, sizeof(path), "%s/cgroup.procs", folder); /* fits */
+        int r = fd_read_file(AT_FDCWD, path, FILE_SIZE_MAX, &text, &size, NULL);
+        if (r != 0 && r != -ENOENT && r != -ENODEV) { /* it was removed meanwhile */
+            return r;
+        }
+        for (size_t at = 0; r == 0 && at < size; at++) {
+            lines += text[at] == '\n';
+        }
+        count = lines > count ? lines : count;
+    }
+    return count;
+}
+
 int resource_group_kill(struct resource_groups *groups, uint64_t uid)
 {
     char folder[GROUP_PATH_MAX];

@@ -68,6 +68,8 @@ int resource_group_usage(const struct resource_groups *groups,
 /* True when the process is in the VM's group (adoption checks it); false in mode NONE. */
 bool resource_group_holds(const struct resource_groups *groups, uint64_t uid, pid_t pid);
 int resource_group_freeze(struct resource_groups *groups, uint64_t uid, bool frozen);
+/* How many processes are inside; 0 without a group (mode NONE, too). */
+int resource_group_count(const struct resource_groups *groups, uint64_t uid);
 /* SIGKILL to everything inside. */
 int resource_group_kill(struct resource_groups *groups, uint64_t uid);
 /* What the fence needs to reach the group without us; -1 where there is no such file. The

@@ -67,3 +67,9 @@ bool vm_lock_is_held(const char *folder)
     CLEANUP_FD int fd = lock_open(folder, O_RDWR, NULL);
     return fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
 }
+
+uint64_t vm_lock_epoch(const char *folder)
+{
+    CLEANUP_FD int fd = lock_open(folder, O_RDONLY, NULL);
+    return fd < 0 ? 0 : epoch_read(fd);
+}

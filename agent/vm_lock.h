@@ -22,3 +22,5 @@
 int vm_lock_take(const char *folder, uint64_t epoch, struct err *err);
 /* Does a process hold it now? False also when there is no such file. */
 bool vm_lock_is_held(const char *folder);
+/* The epoch of the newest run; 0 when none is known. */
+uint64_t vm_lock_epoch(const char *folder);

@@ -52,41 +52,42 @@ static int read_small(const char *path, char *text, size_t size)
     return 0;
 }
 
-static void read_boot(char boot[VM_PROCESS_BOOT_SIZE])
+static int read_boot(char boot[VM_PROCESS_BOOT_SIZE])
 {
     boot[0] = '\0';
-    if (read_small("/proc/sys/kernel/random/boot_id", boot, VM_PROCESS_BOOT_SIZE) == 0) {
-        boot[strcspn(boot, "\n")] = '\0';
-    }
+    int r = read_small("/proc/sys/kernel/random/boot_id", boot, VM_PROCESS_BOOT_SIZE);
+    boot[strcspn(boot, "\n")] = '\0';
+    return r;
 }
 
 int vm_process_identify(pid_t pid, struct vm_process_identity *ret_identity)
 {
     struct proc_stat stat;
-    if (proc_stat_read(pid, &stat) != 0) {
-        return BERTH_ENOTFOUND;
+    int r = proc_stat_read(pid, &stat);
+    if (r != 0) {
+        return r == -ESRCH ? BERTH_ENOTFOUND : r;
     }
     memset(ret_identity, 0, sizeof(*ret_identity));
     ret_identity->pid = pid;
     ret_identity->start_ticks = stat.start_ticks;
-    read_boot(ret_identity->boot);
-    return 0;
+    return read_boot(ret_identity->boot);
 }
 
 int vm_process_verify(const struct vm_process_identity *identity)
 {
     struct vm_process_identity now;
     struct proc_stat stat;
-    if (vm_process_identify(identity->pid, &now) != 0 ||
-        now.start_ticks != identity->start_ticks ||
+    int r = vm_process_identify(identity->pid, &now);
+    if (r != 0) {
+        return r;
+    }
+    if (now.start_ticks != identity->start_ticks ||
         strcmp(now.boot, identity->boot) != 0) {
         return BERTH_ENOTFOUND;
     }
     /* A zombie holds its pid and runs nothing. */
-    if (proc_stat_read(identity->pid, &stat) != 0 || proc_stat_is_dead(&stat)) {
-        return BERTH_ENOTFOUND;
-    }
-    return 0;
+    r = proc_stat_read(identity->pid, &stat);
+    return r == -ESRCH || (r == 0 && proc_stat_is_dead(&stat)) ? BERTH_ENOTFOUND : r;
 }
 
 int vm_process_usage(const struct vm_process *process,
@@ -392,9 +393,18 @@ struct vm_process *vm_process_adopt(uv_loop_t *loop,
 {
     REQUIRE(ended != NULL);
     /* First the descriptor, then the check: what is verified is what is held. */
+    errno = ESRCH;
     CLEANUP_FD int pidfd = identity->pid > 0 ? pidfd_open(identity->pid, 0) : -1;
-    if (pidfd < 0 || vm_process_verify(identity) != 0) {
-        err_set(err, BERTH_ENOTFOUND, "process %d is gone", (int)identity->pid);
+    /* EINVAL: the pid is some thread's by now. */
+    int r = pidfd >= 0                          ? vm_process_verify(identity)
+            : errno == ESRCH || errno == EINVAL ? BERTH_ENOTFOUND
+                                                : -errno;
+    if (r == BERTH_ENOTFOUND) {
+        err_set(err, r, "process %d is gone", (int)identity->pid);
+        return NULL;
+    }
+    if (r != 0) {
+        err_sys(err, r, "take over process %d", (int)identity->pid);
         return NULL;
     }
     struct vm_process *process = process_watch(loop, identity, pidfd, err);

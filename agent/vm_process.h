@@ -16,8 +16,8 @@
  * Shapes: identity is {pid, start time, boot}; a recycled pid never matches. Threads: the
  * loop's. Ownership: *_spawn and *_adopt give an object freed by *_close, which leaves
  * the process alone (one still at the gate ends). Errors: -errno with text;
- * BERTH_ENOTFOUND when an adopted process is gone. Limits: VM_PROCESS_LOG_MAX bytes of
- * log are kept.
+ * BERTH_ENOTFOUND when an adopted process is certainly gone, -errno when that cannot be
+ * told. Limits: VM_PROCESS_LOG_MAX bytes of log are kept.
  */
 #pragma once
 
@@ -85,7 +85,8 @@ bool vm_process_pid_is_stopped(pid_t pid);
 /* No callback afterwards; the process lives on. Accepts NULL; returns NULL. */
 struct vm_process *vm_process_close(struct vm_process *process);
 
-/* Reads /proc: 0 when that very process lives, BERTH_ENOTFOUND when not. */
+/* Reads /proc: 0 when that very process lives, BERTH_ENOTFOUND when it certainly does
+ * not, -errno when that cannot be told. */
 int vm_process_verify(const struct vm_process_identity *identity);
 /* The identity of a living pid. */
 int vm_process_identify(pid_t pid, struct vm_process_identity *ret_identity);

@@ -1,6 +1,7 @@
 #include "agent/vm_record.h"
 
 #include "base/cleanup.h"
+#include "base/digest.h"
 #include "base/fd.h"
 #include "base/file_atomic.h"
 #include "base/json.h"
@@ -113,6 +114,23 @@ static json_t *text_json(const char *text)
     return json_string(plain);
 }
 
+/* Over keys and values, not over bytes of the file: people may format it anew. */
+static uint32_t values_sum(const json_t *document)
+{
+    const char *state = json_member_text(document, "state", "");
+    uint32_t sum = crc32c(0, state, strlen(state));
+    for (size_t i = 0; i < ARRAY_COUNT(fields); i++) {
+        const json_t *value = json_object_get(document, fields[i].key);
+        const char *text = json_string_value(value);
+        json_int_t number =
+            json_is_true(value) ? 1 : json_integer_value(value); /* 0 when it is none */
+        sum = crc32c(sum, fields[i].key, strlen(fields[i].key) + 1);
+        sum = text != NULL ? crc32c(sum, text, strlen(text) + 1)
+                           : crc32c(sum, &number, sizeof(number));
+    }
+    return sum;
+}
+
 char *vm_record_encode(const struct vm_record *record)
 {
     json_t *document = json_pack("{s:i, s:s}", "version", (int)VM_RECORD_VERSION, "state",
@@ -125,6 +143,9 @@ char *vm_record_encode(const struct vm_record *record)
                             ? json_boolean(*(const bool *)at)
                             : json_integer((json_int_t)number_get(&fields[i], at));
         r = json_object_set_new(document, fields[i].key, value);
+    }
+    if (r == 0) {
+        r = json_object_set_new(document, "sum", json_integer(values_sum(document)));
     }
     char *text = r == 0 ? json_text_pretty(document) : NULL;
     json_decref(document);
@@ -181,6 +202,9 @@ static int record_decode_document(const json_t *document,
     if (ret_record->order.vm.uid == 0 ||
         ret_record->epoch_seen < ret_record->order.vm.epoch) {
         return err_set(err, BERTH_ECORRUPT, "uid or epochs make no sense");
+    }
+    if (json_member_u64(document, "sum", UINT64_MAX) != values_sum(document)) {
+        return err_set(err, BERTH_ECORRUPT, "sum: does not fit the values");
     }
     return 0;
 }

@@ -1,7 +1,8 @@
 /* What must survive the daemon of one VM: record.json in the VM's folder.
  *
  * Written whole or not at all; read back with every field checked: what cannot be
- * understood is refused, never guessed, because a process may depend on it. Holds what
+ * understood is refused, never guessed, because a process may depend on it; a checksum
+ * over all values tells a damaged record from one whose process has gone. Holds what
  * adoption needs, not what a start needs (no boot material, disks, NICs). Shapes: struct
  * vm_record is a value. Threads: any; calls block for the file. Errors: BERTH_ECORRUPT
  * with path and field; BERTH_ENOTFOUND without a file; -errno. Limits:
@@ -13,7 +14,7 @@
 
 #define VM_RECORD_FILE     "record.json"
 #define VM_RECORD_SIZE_MAX 16384u
-#define VM_RECORD_VERSION  1u
+#define VM_RECORD_VERSION  2u
 
 enum vm_record_state {
     VM_RECORD_NOTED = 0, /* only its epoch is known */

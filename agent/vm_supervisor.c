@@ -1,8 +1,10 @@
 #include "agent/vm_supervisor.h"
 
+#include "agent/engine_remains.h"
 #include "agent/ready_probe.h"
 #include "agent/vm_lock.h"
 #include "agent/vm_record.h"
+#include "agent/vm_remains.h"
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/list.h"
@@ -15,6 +17,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +25,7 @@
 
 #define ROOM           "agent"
 #define UPKEEP_MS      10000 /* between looks at log sizes and old epochs */
+#define ADOPT_AGAIN_MS 500   /* what could not be taken over for lack of something */
 #define TOMBSTONES_MAX 65536 /* forgotten VMs whose epoch is remembered */
 
 enum vm_state {
@@ -73,8 +77,9 @@ struct vm_entry {
     bool killed;    /* the kill was sent */
     bool frozen;
     bool adopted;
-    bool waiting; /* stands still until its host's disk has room */
-    bool broken;  /* its record cannot be read: nothing is started */
+    bool waiting;     /* stands still until its host's disk has room */
+    bool broken;      /* its record cannot be read, and is left for people to look at */
+    bool adopt_again; /* its process is only watched until it can be taken over */
     enum phase end_phase;
     uint64_t since_wall_ms, start_wall_ms, running_wall_ms, ready_wall_ms;
     uint64_t sampled_ns; /* 0: never */
@@ -99,7 +104,8 @@ struct vm_supervisor {
     struct list dirty;
     struct loop_post *post;
     struct loop_timer *upkeep;
-    char folder[ENGINE_PATH_SIZE]; /* <state>/vms */
+    struct loop_timer *adopt_again; /* NULL: nothing waits for it */
+    char folder[ENGINE_PATH_SIZE];  /* <state>/vms */
 };
 
 /* What has run, or ought to run. */
@@ -132,6 +138,7 @@ static void vm_fill_report(const struct vm_entry *vm, struct vm_report *ret_repo
         .frozen = vm->frozen,
         .fenced = vm->order.fenced,
         .adopted = vm->adopted,
+        .alive = vm->run != NULL,
         .pid = vm->run == NULL ? 0 : vm->identity.pid,
         .since_wall_ms = vm->since_wall_ms,
         .start_wall_ms = vm->start_wall_ms,
@@ -224,7 +231,7 @@ static int vm_write(const struct vm_entry *vm, struct err *err)
 static void vm_write_or_log(const struct vm_entry *vm)
 {
     struct err err = {0};
-    if (vm_write(vm, &err) != 0) {
+    if (!vm->broken && vm_write(vm, &err) != 0) {
         log_error(ROOM, "record of a VM was not written", KV_STR("vm", vm->order.vm.name),
                   KV_U64("uid", vm->uid), KV_STR("why", err.text));
     }
@@ -406,6 +413,9 @@ static void vm_end(struct vm_entry *vm, enum phase phase, const char *reason)
     vm->probe = ready_probe_close(vm->probe);
     vm->end_phase = phase;
     vm->frozen = false;
+    if (vm->broken) { /* its epoch: the newest we have heard of */
+        vm->order.vm.epoch = vm->epoch_seen;
+    }
     fd_close(&vm->lock);
     vm_move(vm, VM_ENDED, reason);
     vm_write_or_log(vm);
@@ -439,6 +449,7 @@ static void on_exited(void *context, const struct engine_exit *exit)
     }
     (void)snprintf(reason, sizeof(reason), "%s", text);
     vm->run = vm->ops->close(vm->run);
+    vm->adopt_again = false;
     vm_end(vm, clean ? PHASE_STOPPED : PHASE_FAILED, reason);
 }
 
@@ -553,13 +564,28 @@ int vm_order_set_machine(struct vm_order *order,
     return engine_vm_set_machine(&order->vm, machine, image_cmdline, err);
 }
 
+/* As vm_remains_signal. */
+static int
+vm_signal_remains(const struct vm_entry *vm, const char *folder, int signal_number)
+{
+    const struct vm_remains remains = {.groups = vm->supervisor->host.groups,
+                                       .uid = vm->uid,
+                                       .folder = folder,
+                                       .identity = &vm->identity};
+    return vm_remains_signal(&remains, signal_number);
+}
+
 /* May this epoch be started? 1: it is under way already. */
 static int start_allowed(const struct vm_entry *vm, uint64_t epoch, struct err *err)
 {
-    if (vm->broken) {
+    if (vm->broken && vm->run != NULL) {
+        return err_set(err, BERTH_EINUSE,
+                       "VM %" PRIu64 ": what still runs of it is being ended", vm->uid);
+    }
+    if (vm->broken && vm->epoch_seen == 0) {
         return err_set(err, BERTH_ECORRUPT,
-                       "VM %" PRIu64 ": its record cannot be read; see the log, make "
-                       "sure that nothing runs, and remove its folder",
+                       "VM %" PRIu64 ": its record cannot be read, so nobody knows which "
+                       "epochs have run; see the log, and remove its folder",
                        vm->uid);
     }
     if (epoch < vm->epoch_seen) {
@@ -592,7 +618,7 @@ static void vm_begin(struct vm_entry *vm, const struct vm_order *order, bool hol
     vm->identity = (struct vm_process_identity){0};
     vm->hold = hold;
     vm->cont_sent = vm->begun = vm->stopping = vm->killed = false;
-    vm->frozen = vm->adopted = vm->waiting = false;
+    vm->frozen = vm->adopted = vm->waiting = vm->broken = false;
     vm->start_wall_ms = now_ms;
     vm->running_wall_ms = vm->ready_wall_ms = 0;
     vm->sampled_ns = 0;
@@ -689,7 +715,13 @@ static int start_checked(struct vm_entry *vm,
     memcpy(order.vm.folder, folder, strlen(folder) + 1);
     r = ops->check(&supervisor->host, &order.vm, err);
     r = r != 0 ? r : fd_make_folders(folder, err);
-    return r != 0 ? r : vm_launch(vm, &order, hold, ops, err);
+    r = r != 0 ? r : vm_launch(vm, &order, hold, ops, err);
+    if (r == BERTH_EINUSE) { /* of a run that we know nothing of: gone at the next try */
+        log_warn(ROOM, "VM waits for what is left of an earlier run of it",
+                 KV_STR("vm", order.vm.name), KV_U64("uid", vm->uid));
+        (void)vm_signal_remains(vm, folder, SIGKILL);
+    }
+    return r;
 }
 
 int vm_supervisor_start(struct vm_supervisor *supervisor,
@@ -1094,14 +1126,20 @@ bool vm_supervisor_knows(const struct vm_supervisor *supervisor,
 
 /* ---- adoption ---- */
 
-static const char *gone_reason(const struct vm_record *record)
+/* Has whatever a record speaks of ended with the host? */
+static bool is_of_another_boot(const struct vm_record *record)
 {
     struct vm_process_identity self;
+    return record->identity.pid != 0 && vm_process_identify(getpid(), &self) == 0 &&
+           strcmp(self.boot, record->identity.boot) != 0;
+}
+
+static const char *gone_reason(const struct vm_record *record)
+{
     if (record->identity.pid == 0) {
         return "the agent ended before the VM's process was there";
     }
-    if (vm_process_identify(getpid(), &self) == 0 &&
-        strcmp(self.boot, record->identity.boot) != 0) {
+    if (is_of_another_boot(record)) {
         return "the host was restarted";
     }
     return record->state == VM_RECORD_STARTING
@@ -1109,53 +1147,157 @@ static const char *gone_reason(const struct vm_record *record)
                : "its process ended while the agent was away";
 }
 
+/* Has its process under our hand as far as that goes without its engine. */
+static int vm_watch_remains(struct vm_entry *vm)
+{
+    struct err err = {0};
+    vm->ops = &engine_remains;
+    vm->run = engine_remains.adopt(&vm->supervisor->host, &vm->order.vm, &vm->identity,
+                                   vm->console, &vm_events, vm, &err);
+    return vm->run == NULL ? err.code : 0;
+}
+
+/* Ends what may be left of a VM; only then it is said to have ended. */
+static int vm_end_remains(struct vm_entry *vm, enum phase phase, const char *reason)
+{
+    if (vm_signal_remains(vm, vm->order.vm.folder, 0) == 0) {
+        vm_end(vm, phase, reason);
+        return 0;
+    }
+    int r = vm_watch_remains(vm);
+    if (r != 0) {
+        return r;
+    }
+    log_warn(ROOM, "processes of a VM are left and are ended",
+             KV_STR("vm", vm->order.vm.name), KV_U64("uid", vm->uid),
+             KV_STR("why", reason));
+    if (vm->stopping) { /* then this is its end, and no failure */
+        vm->ops->kill(vm->run);
+    } else {
+        vm_kill(vm, reason);
+    }
+    return 0;
+}
+
 /* Its process is not there any more: says so, with the engine's last words. */
-static void vm_gone(struct vm_entry *vm, const struct vm_record *record)
+static int vm_gone(struct vm_entry *vm, const struct vm_record *record)
 {
     char path[ENGINE_PATH_SIZE];
     char line[128];
     char reason[VM_SUPERVISOR_REASON];
+    enum phase phase = record->state == VM_RECORD_STOPPING ? PHASE_STOPPED : PHASE_FAILED;
     (void)snprintf(path, sizeof(path), "%.*s/engine.log", ENGINE_FOLDER_MAX,
                    vm->order.vm.folder);
     vm_process_log_last_line(path, line, sizeof(line));
     (void)snprintf(reason, sizeof(reason), "%s%s%s", gone_reason(record),
                    line[0] == '\0' ? "" : "; engine log: ", line);
-    vm_end(vm, record->state == VM_RECORD_STOPPING ? PHASE_STOPPED : PHASE_FAILED,
-           reason);
+    if (is_of_another_boot(record)) { /* then nothing can be left */
+        vm_end(vm, phase, reason);
+        return 0;
+    }
+    return vm_end_remains(vm, phase, reason);
 }
 
-static void vm_take_over(struct vm_entry *vm, const struct vm_record *record)
+/* BERTH_ENOTFOUND: its process is certainly gone. */
+static int vm_adopt(struct vm_entry *vm, const struct engine_ops *ops, struct err *err)
 {
-    struct vm_supervisor *supervisor = vm->supervisor;
-    struct err err = {0};
-    vm->ops = engine_by_number(supervisor, vm->order.engine);
-    if (vm->ops == NULL) {
-        vm->broken = true;
-        log_error(ROOM, "VM of an engine that is not here any more was left alone",
-                  KV_STR("vm", vm->order.vm.name), KV_U64("uid", vm->uid));
-        return;
+    struct engine_run *run = ops->adopt(&vm->supervisor->host, &vm->order.vm,
+                                        &vm->identity, vm->console, &vm_events, vm, err);
+    if (run == NULL) {
+        return err->code;
     }
-    vm->run = vm->ops->adopt(&supervisor->host, &vm->order.vm, &vm->identity, vm->console,
-                             &vm_events, vm, &err);
-    if (vm->run == NULL) {
-        vm_gone(vm, record);
-        return;
+    if (vm->run != NULL) { /* watched until now */
+        vm->run = vm->ops->close(vm->run);
     }
+    vm->ops = ops;
+    vm->run = run;
+    vm->adopt_again = false;
+    return 0;
+}
+
+static void vm_adopted(struct vm_entry *vm)
+{
+    struct resource_groups *groups = vm->supervisor->host.groups;
     vm->adopted = true;
     vm->frozen = vm_process_pid_is_stopped(vm->identity.pid);
-    if (supervisor->host.groups != NULL &&
-        !resource_group_holds(supervisor->host.groups, vm->uid, vm->identity.pid)) {
+    if (groups != NULL && !resource_group_holds(groups, vm->uid, vm->identity.pid)) {
         vm_limit(vm, vm->identity.pid); /* we are in another group than before */
     }
-    if (record->state == VM_RECORD_RUNNING) {
-        vm_probe(vm);
-    } else if (record->state == VM_RECORD_STOPPING) {
+    if (vm->stopping) {
         vm->ops->stop(vm->run, vm->order.stop_grace_ms);
+    } else if (vm->begun) {
+        vm_probe(vm);
     }
     vm_mark(vm);
+}
+
+static void adopt_again(void *context)
+{
+    struct vm_supervisor *supervisor = context;
+    size_t cursor = 0;
+    unsigned waiting = 0;
+    struct vm_entry *vm;
+    while ((vm = vm_next(supervisor, &cursor)) != NULL) {
+        struct err err = {0};
+        if (!vm->adopt_again) {
+            continue;
+        }
+        int r = vm_adopt(vm, engine_by_number(supervisor, vm->order.engine), &err);
+        if (r == BERTH_ENOTFOUND) {
+            vm->adopt_again = false;
+            vm_kill(vm, "its process ended while the agent was away");
+        } else if (r == 0 && vm->killed) {
+            vm->ops->kill(vm->run);
+        } else if (r == 0 && vm->stopping) {
+            vm->ops->stop(vm->run, vm->order.stop_grace_ms);
+        }
+        waiting += vm->adopt_again;
+    }
+    if (waiting == 0) {
+        supervisor->adopt_again = loop_timer_close(supervisor->adopt_again);
+    }
+}
+
+/* Its process may live, but cannot be taken over now: it is watched meanwhile. */
+static int vm_adopt_later(struct vm_entry *vm, const struct err *why)
+{
+    struct vm_supervisor *supervisor = vm->supervisor;
+    log_warn(ROOM, "VM cannot be taken over yet", KV_STR("vm", vm->order.vm.name),
+             KV_U64("uid", vm->uid), KV_STR("why", why->text));
+    if (supervisor->adopt_again == NULL) {
+        supervisor->adopt_again = loop_timer_new(supervisor->host.loop, ADOPT_AGAIN_MS,
+                                                 ADOPT_AGAIN_MS, adopt_again, supervisor);
+    }
+    vm->adopt_again = true;
+    return supervisor->adopt_again == NULL ? -ENOMEM : vm_watch_remains(vm);
+}
+
+static int vm_take_over(struct vm_entry *vm, const struct vm_record *record)
+{
+    const struct engine_ops *ops = engine_by_number(vm->supervisor, vm->order.engine);
+    struct err err = {0};
+    int r = ops == NULL ? vm_watch_remains(vm) : vm_adopt(vm, ops, &err);
+    if (r == BERTH_ENOTFOUND) {
+        return vm_gone(vm, record);
+    }
+    if (r != 0 && ops != NULL) {
+        r = vm_adopt_later(vm, &err);
+    }
+    if (r != 0) {
+        return r;
+    }
+    vm_adopted(vm);
+    if (ops == NULL) {
+        log_error(ROOM, "engine of a VM is not here any more; it is only watched",
+                  KV_STR("vm", vm->order.vm.name), KV_U64("uid", vm->uid));
+        if (record->state == VM_RECORD_STARTING) { /* nobody could let it run */
+            vm_kill(vm, "its engine is not on this host any more");
+        }
+    }
     log_info(ROOM, "VM was taken over", KV_STR("vm", vm->order.vm.name),
              KV_U64("uid", vm->uid), KV_U64("epoch", vm->order.vm.epoch),
              KV_I64("pid", vm->identity.pid), KV_BOOL("frozen", vm->frozen));
+    return 0;
 }
 
 static const enum vm_state state_of_record[VM_RECORD_STATE_COUNT] = {
@@ -1193,10 +1335,33 @@ static int adopt_record(struct vm_supervisor *supervisor,
     if (vm->machine.state == VM_ENDED) {
         vm->end_phase = record->state == VM_RECORD_STOPPED ? PHASE_STOPPED : PHASE_FAILED;
         vm_mark(vm);
-    } else {
-        vm_take_over(vm, record);
+        return 0;
     }
-    return 0;
+    return vm_take_over(vm, record);
+}
+
+/* A record that says nothing any more: who runs is found without it. */
+static int
+adopt_broken(struct vm_supervisor *supervisor, uint64_t uid, const char *folder)
+{
+    struct vm_entry *vm = vm_new(supervisor, uid, VM_STOPPING);
+    if (vm == NULL) {
+        return -ENOMEM;
+    }
+    vm->broken = true;
+    vm->order.vm.uid = uid;
+    vm->order.fenced = true; /* for all we know */
+    vm->epoch_seen = vm_lock_epoch(folder);
+    (void)snprintf(vm->order.vm.name, sizeof(vm->order.vm.name), "uid-%" PRIu64, uid);
+    (void)snprintf(vm->order.vm.folder, sizeof(vm->order.vm.folder), "%s", folder);
+    return vm_end_remains(vm, PHASE_FAILED,
+                          "its record is damaged, so what ran of it was ended");
+}
+
+/* What may be better in a moment: no reason to end a VM. */
+static bool is_shortage(int code)
+{
+    return code == -ENOMEM || code == -EMFILE || code == -ENFILE;
 }
 
 static bool tombstone_is_old(const struct vm_supervisor *supervisor,
@@ -1220,15 +1385,13 @@ static int adopt_folder(struct vm_supervisor *supervisor, uint64_t uid)
         (void)fd_remove_tree(folder, NULL); /* of a start that never got to a process */
         return 0;
     }
-    if (r != 0) {
-        log_error(ROOM, "record of a VM cannot be read; the VM is left alone",
+    if (r != 0 && !is_shortage(r)) {
+        log_error(ROOM, "record of a VM cannot be read; what runs of it is ended",
                   KV_U64("uid", uid), KV_STR("why", err.text));
-        struct vm_entry *vm = vm_new(supervisor, uid, VM_IDLE);
-        if (vm == NULL) {
-            return -ENOMEM;
-        }
-        vm->broken = true;
-        return 0;
+        return adopt_broken(supervisor, uid, folder);
+    }
+    if (r != 0) {
+        return r; /* the whole daemon tries again */
     }
     if (record.state == VM_RECORD_FORGOTTEN) {
         if (tombstone_is_old(supervisor, record.since_wall_ms)) {
@@ -1360,6 +1523,7 @@ struct vm_supervisor *vm_supervisor_close(struct vm_supervisor *supervisor)
     supervisor->vms = u64_map_free(supervisor->vms);
     supervisor->tombstones = u64_map_free(supervisor->tombstones);
     supervisor->upkeep = loop_timer_close(supervisor->upkeep);
+    supervisor->adopt_again = loop_timer_close(supervisor->adopt_again);
     if (supervisor->post != NULL) {
         supervisor->post = loop_post_close(supervisor->post);
     }

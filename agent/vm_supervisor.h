@@ -5,7 +5,11 @@
  * *before* a process runs: highest epoch seen, epoch of the run, engine, pid, /proc start
  * time, boot id, and what it runs. So a restarted daemon finds its VMs again: it scans
  * the folder, verifies each process, and takes it over or reports it gone. kill -9 of the
- * daemon does not disturb a VM.
+ * daemon does not disturb a VM. A VM is reported as ended only when nothing of it runs:
+ * where the record is damaged, or its process has gone but others are left, those are
+ * killed first (agent/engine_remains.h); until then its report says `alive`, at epoch 0
+ * when that is not known. One that cannot be taken over for lack of memory or descriptors
+ * is tried again, and one whose engine is not here any more stays under the lease.
  *
  * One epoch, one run: an action whose epoch is below the highest seen is BERTH_ESTALE;
  * starting an epoch that has ended here is BERTH_EPHASE; repeating an action that is
@@ -30,8 +34,9 @@
  * Shapes: opaque `struct vm_supervisor`; `struct vm_order` (what to run) and `struct
  * vm_report` (what is seen) are values. Threads: the loop's. Callbacks never run inside a
  * call, and may call back in. Ownership: close leaves the VMs running. Errors:
- * BERTH_ESTALE, BERTH_EPHASE, BERTH_ENOTFOUND, BERTH_EFULL, BERTH_EUNSUPPORTED (engine),
- * -errno from the state folder. Limits: VM_SUPERVISOR_VMS_MAX.
+ * BERTH_ESTALE, BERTH_EPHASE, BERTH_ENOTFOUND, BERTH_EFULL, BERTH_EINUSE (an earlier run
+ * is being ended: ask again), BERTH_ECORRUPT, BERTH_EUNSUPPORTED (engine), -errno from
+ * the state folder. Limits: VM_SUPERVISOR_VMS_MAX.
  */
 #pragma once
 
@@ -78,7 +83,8 @@ struct vm_report {
     bool frozen; /* by freeze */
     bool fenced;
     bool adopted;           /* taken over from an earlier daemon */
-    pid_t pid;              /* 0: no process */
+    bool alive;             /* something runs, or may, or is about to */
+    pid_t pid;              /* 0: no process, or none that is known by name */
     uint64_t since_wall_ms; /* of this phase */
     /* Boot timeline, wall ms; 0: not yet. */
     uint64_t start_wall_ms;

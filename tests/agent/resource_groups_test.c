@@ -179,14 +179,17 @@ START_TEST(a_frozen_group_can_be_killed)
     int status = 0;
     ck_assert_int_eq(waitpid(child, &status, 0), child);
     ck_assert_int_eq(WTERMSIG(status), SIGKILL);
+    ck_assert_int_eq(resource_group_count(groups, UID), 0);
     child = 0;
 }
 END_TEST
 
 START_TEST(a_group_in_use_is_not_removed)
 {
+    ck_assert_int_eq(resource_group_count(groups, UID), 0); /* no group yet */
     make_and_put();
 
+    ck_assert_int_eq(resource_group_count(groups, UID), 1);
     ck_assert_int_eq(resource_group_remove(groups, UID), -EBUSY);
     ck_assert(resource_group_holds(groups, UID, child));
     ck_assert_int_eq(resource_group_remove(groups, UID + 1), 0); /* missing is fine */

@@ -73,11 +73,18 @@ struct damage {
 };
 
 static const struct damage damages[] = {
-    {"\"version\": 1", "\"version\": 2", "version"},
+    {"\"version\": 2", "\"version\": 1", "version"},
     {"\"running\"", "\"walking\"", "state"},
     {"\"pid\": 4711", "\"pid\": -1", "pid"},
     {"\"pid\": 4711", "\"pid\": 4294967296", "pid"},
     {"\"pid\": 4711", "\"pid\": \"4711\"", "pid"},
+    {"\"pid\": 4711", "\"pid\": 4710", "sum"},
+    {"\"startTicks\": 99", "\"startTicks\": 98", "sum"},
+    {"\"boot\": \"b007", "\"boot\": \"b008", "sum"},
+    {"\"running\"", "\"stopped\"", "sum"},
+    {"\"fenced\": true", "\"fenced\": false", "sum"},
+    {"\"sum\": ", "\"sum\": 1", "sum"},
+    {"\"sum\"", "\"som\"", "sum"},
     {"\"startTicks\"", "\"startTacks\"", "startTicks"},
     {"\"engine\": 1", "\"engine\": 9", "engine"},
     {"\"uid\": 7", "\"uid\": 0", "uid"},

@@ -12,12 +12,14 @@
 #include <check.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -32,6 +34,7 @@ struct bench {
     struct loop_timer *deadline;
     struct loop_timer *tick; /* so that a loop that waits turns now and then */
     struct vm_supervisor *supervisor;
+    const struct engine_ops *const *engines;
     unsigned changes;
     struct vm_report last; /* of the last change */
 };
@@ -62,7 +65,7 @@ static void open_supervisor(void)
     const struct vm_supervisor_config config = {
         .host = {.loop = &bench.loop, .clock = clock_system()},
         .folder = bench.dir.path,
-        .engines = engines,
+        .engines = bench.engines,
         .changed = on_changed,
     };
     bench.supervisor = vm_supervisor_open(&config, &err);
@@ -79,8 +82,9 @@ static void open_loop(void)
 static void setup(void)
 {
     memset(&bench, 0, sizeof(bench));
+    bench.engines = engines;
     signal(SIGPIPE, SIG_IGN);
-    temp_dir_init(&bench.dir);
+    temp_dir_init_guarded(&bench.dir);
     open_loop();
     open_supervisor();
 }
@@ -197,6 +201,7 @@ START_TEST(a_vm_starts_runs_is_ready_and_stops)
     start(UID, 3, false);
     ck_assert_uint_eq(bench.changes, 0); /* never inside the call */
     ck_assert_int_eq(report_of(UID).phase, PHASE_STARTING);
+    ck_assert(report_of(UID).alive && report_of(UID).pid == 0); /* about to have one */
 
     struct vm_report ready = wait_phase(UID, PHASE_READY);
     ck_assert_int_gt(ready.pid, 0);
@@ -210,6 +215,7 @@ START_TEST(a_vm_starts_runs_is_ready_and_stops)
     struct vm_report stopped = wait_phase(UID, PHASE_STOPPED);
 
     ck_assert_int_eq(stopped.pid, 0);
+    ck_assert(!stopped.alive);
     ck_assert_int_eq(kill(ready.pid, 0), -1);
     uv_run(&bench.loop, UV_RUN_NOWAIT);
     ck_assert_int_eq(bench.last.phase, PHASE_STOPPED);
@@ -481,23 +487,256 @@ START_TEST(a_vm_that_died_with_its_daemon_is_reported_gone_and_not_run_again)
 }
 END_TEST
 
+static void write_record(uint64_t uid, const struct vm_record *record)
+{
+    char folder[ENGINE_PATH_SIZE];
+    struct err err = {0};
+    (void)snprintf(folder, sizeof(folder), "%s/vms/%" PRIu64, bench.dir.path, uid);
+    ck_assert_msg(vm_record_write(folder, record, &err) == 0, "%s", err.text);
+}
+
+static bool lives(pid_t pid)
+{
+    return !is_state(pid, 'Z') && !is_state(pid, 0);
+}
+
+static void end_process(const struct vm_process_identity *identity)
+{
+    ck_assert_int_eq(kill(identity->pid, SIGKILL), 0);
+    while (vm_process_verify(identity) == 0) {
+        sched_yield();
+    }
+}
+
 START_TEST(a_recycled_pid_is_not_taken_over)
+{
+    struct vm_record record;
+    close_supervisor();
+    daemon_dies(1, false);
+    read_record(1, &record);
+    end_process(&record.identity);
+    pid_t stranger = fork();
+    if (stranger == 0) {
+        for (;;) {
+            pause();
+        }
+    }
+    record.identity.pid = stranger; /* and the start time is the VM's */
+    write_record(1, &record);
+
+    open_supervisor();
+
+    ck_assert_int_eq(report_of(1).phase, PHASE_FAILED);
+    ck_assert(lives(stranger));
+    ck_assert_int_eq(kill(stranger, SIGKILL), 0);
+    ck_assert_int_eq(waitpid(stranger, NULL, 0), stranger);
+}
+END_TEST
+
+/* ---- in doubt ---- */
+
+static void replace_in_record(uint64_t uid, const char *from, const char *to)
+{
+    char name[64];
+    char text[VM_RECORD_SIZE_MAX];
+    (void)snprintf(name, sizeof(name), "vms/%" PRIu64 "/" VM_RECORD_FILE, uid);
+    char *before = temp_dir_read(&bench.dir, name);
+    const char *at = strstr(before, from);
+    ck_assert_ptr_nonnull(at);
+    (void)snprintf(text, sizeof(text), "%.*s%s%s", (int)(at - before), before, to,
+                   at + strlen(from));
+    temp_dir_write(&bench.dir, name, text);
+    free(before);
+}
+
+/* What a reader may not believe while its process lives. */
+struct doubt {
+    const char *from;
+    const char *to;
+};
+
+static const struct doubt doubts[] = {
+    {"{", "["},                                /* unreadable */
+    {"\"startTicks\": ", "\"startTicks\": 1"}, /* one digit: another process' start */
+    {"\"pid\": ", "\"pid\": 1"},               /* or another process */
+    {"\"running\"", "\"stopped\""},
+    {"\"uid\": 1", "\"uid\": 2"},
+};
+
+START_TEST(a_damaged_record_ends_the_vm_before_it_is_said_to_have_failed)
+{
+    struct vm_record record;
+    close_supervisor();
+    daemon_dies(1, false);
+    read_record(1, &record);
+    replace_in_record(1, doubts[_i].from, doubts[_i].to);
+
+    open_supervisor();
+    ck_assert(report_of(1).alive);
+    ck_assert_int_ne(report_of(1).phase, PHASE_FAILED);
+    ck_assert_uint_eq(report_of(1).epoch, 0); /* not known yet */
+    ck_assert_int_eq(try_start(1, 1), BERTH_EINUSE);
+    while (report_of(1).phase != PHASE_FAILED) {
+        ck_assert(report_of(1).alive);
+        uv_run(&bench.loop, UV_RUN_ONCE);
+    }
+
+    ck_assert(!lives(record.identity.pid));
+    ck_assert(!report_of(1).alive);
+    ck_assert_uint_eq(report_of(1).epoch, 1); /* by its lock */
+    ck_assert_ptr_nonnull(strstr(report_of(1).reason, "record is damaged"));
+    ck_assert_int_eq(try_start(1, 1), BERTH_EPHASE);
+    ck_assert_int_eq(try_start(1, 2), 0);
+    (void)wait_phase(1, PHASE_READY);
+}
+END_TEST
+
+START_TEST(a_damaged_record_of_a_frozen_vm_ends_it_too)
+{
+    struct vm_record record;
+    close_supervisor();
+    daemon_dies(1, false);
+    read_record(1, &record);
+    ck_assert_int_eq(kill(record.identity.pid, SIGSTOP), 0);
+    replace_in_record(1, "{", "[");
+
+    open_supervisor();
+    (void)wait_phase(1, PHASE_FAILED);
+
+    ck_assert(!lives(record.identity.pid));
+}
+END_TEST
+
+START_TEST(a_vm_whose_record_is_lost_is_ended_before_it_may_start)
+{
+    struct vm_record record;
+    close_supervisor();
+    daemon_dies(1, false);
+    read_record(1, &record);
+    char *path = temp_dir_path(&bench.dir, "vms/1/" VM_RECORD_FILE);
+    ck_assert_int_eq(unlink(path), 0);
+    free(path);
+
+    open_supervisor();
+    ck_assert(report_of(1).alive);
+    ck_assert_int_eq(try_start(1, 2), BERTH_EINUSE);
+    (void)wait_phase(1, PHASE_FAILED);
+
+    ck_assert(!lives(record.identity.pid));
+    ck_assert_int_eq(try_start(1, 2), 0);
+}
+END_TEST
+
+/* The named process has gone, its helper has not. */
+START_TEST(what_a_dead_vm_process_left_running_is_ended_first)
 {
     struct vm_record record;
     char folder[ENGINE_PATH_SIZE];
     close_supervisor();
     daemon_dies(1, false);
     read_record(1, &record);
-    pid_t pid = record.identity.pid;
-    record.identity.start_ticks++;
     (void)snprintf(folder, sizeof(folder), "%s/vms/1", bench.dir.path);
-    ck_assert_int_eq(vm_record_write(folder, &record, NULL), 0);
+    int ready[2];
+    ck_assert_int_eq(pipe(ready), 0);
+    pid_t helper = fork();
+    if (helper == 0) {
+        if (chdir(folder) == 0) {
+            (void)!write(ready[1], "x", 1);
+        }
+        for (;;) {
+            pause();
+        }
+    }
+    char byte;
+    ck_assert_int_eq((int)read(ready[0], &byte, 1), 1);
+    end_process(&record.identity);
 
     open_supervisor();
+    ck_assert(report_of(1).alive);
+    (void)wait_phase(1, PHASE_FAILED);
 
-    ck_assert_int_eq(report_of(1).phase, PHASE_FAILED);
-    ck_assert_int_eq(kill(pid, 0), 0); /* a stranger: not touched */
-    ck_assert_int_eq(kill(pid, SIGKILL), 0);
+    ck_assert(!lives(helper));
+    ck_assert_ptr_nonnull(strstr(report_of(1).reason, "while the agent was away"));
+    ck_assert_int_eq(waitpid(helper, NULL, 0), helper);
+}
+END_TEST
+
+/* From now on no more than `left` descriptors can be opened. */
+static void spend_descriptors(unsigned left, struct rlimit *ret_before)
+{
+    enum { TOP = 64 };
+    ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, ret_before), 0);
+    for (int fd = 3; fd < TOP; fd++) {
+        if (fcntl(fd, F_GETFD) < 0) {
+            ck_assert_int_eq(dup2(STDIN_FILENO, fd), fd);
+        }
+    }
+    const struct rlimit few = {.rlim_cur = TOP + left, .rlim_max = ret_before->rlim_max};
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &few), 0);
+}
+
+START_TEST(a_vm_that_cannot_be_taken_over_yet_is_taken_over_later)
+{
+    struct vm_record record;
+    struct rlimit before;
+    close_supervisor();
+    daemon_dies(1, false);
+    read_record(1, &record);
+    spend_descriptors(2, &before); /* its pidfd can be opened, its /proc cannot be read */
+
+    open_supervisor();
+    ck_assert(report_of(1).alive);
+    ck_assert_int_eq(report_of(1).phase, PHASE_RUNNING);
+    ck_assert_ptr_nonnull(vm_supervisor_console(bench.supervisor, 1));
+    ck_assert_int_eq(vm_supervisor_console_write(bench.supervisor, 1, "x", 1, NULL),
+                     BERTH_EUNSUPPORTED); /* not taken over */
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &before), 0);
+    while (vm_supervisor_console_write(bench.supervisor, 1, "x", 1, NULL) != 0) {
+        uv_run(&bench.loop, UV_RUN_ONCE);
+    }
+
+    (void)wait_phase(1, PHASE_READY);
+    ck_assert_int_eq(report_of(1).pid, record.identity.pid);
+    ck_assert_int_eq(vm_supervisor_stop(bench.supervisor, 1, 1, 20000, NULL), 0);
+    (void)wait_phase(1, PHASE_STOPPED);
+}
+END_TEST
+
+static const struct engine_ops *const no_engines[] = {NULL};
+
+START_TEST(a_vm_whose_engine_is_gone_still_obeys_the_lease_and_orders)
+{
+    struct vm_record record;
+    close_supervisor();
+    daemon_dies(1, false);
+    read_record(1, &record);
+    bench.engines = no_engines;
+
+    open_supervisor();
+    ck_assert(report_of(1).alive);
+    ck_assert_int_eq(report_of(1).pid, record.identity.pid);
+    ck_assert_int_eq(try_start(1, 1), 0); /* it runs */
+    ck_assert_uint_eq(vm_supervisor_freeze_all(bench.supervisor), 1);
+    while (!is_state(record.identity.pid, 'T')) {
+        sched_yield();
+    }
+    ck_assert_uint_eq(vm_supervisor_resume_all(bench.supervisor), 1);
+    while (is_state(record.identity.pid, 'T')) {
+        sched_yield();
+    }
+    ck_assert(lives(record.identity.pid));
+    if (_i == 0) {
+        ck_assert_uint_eq(vm_supervisor_kill_all(bench.supervisor, "lease over"), 1);
+        ck_assert_str_eq(wait_phase(1, PHASE_FAILED).reason, "lease over");
+    } else if (_i == 1) {
+        ck_assert_int_eq(vm_supervisor_stop(bench.supervisor, 1, 1, 20000, NULL), 0);
+        (void)wait_phase(1, PHASE_STOPPED);
+    } else {
+        ck_assert_int_eq(kill(record.identity.pid, SIGKILL), 0);
+        (void)wait_phase(1, PHASE_FAILED);
+    }
+
+    ck_assert(!lives(record.identity.pid));
 }
 END_TEST
 
@@ -786,6 +1025,23 @@ static void add_restart(Suite *suite)
     suite_add_tcase(suite, tests);
 }
 
+static void add_doubt(Suite *suite)
+{
+    TCase *tests = tcase_create("doubt");
+    tcase_set_timeout(tests, 90);
+    tcase_add_checked_fixture(tests, setup, teardown);
+    tcase_add_loop_test(tests,
+                        a_damaged_record_ends_the_vm_before_it_is_said_to_have_failed, 0,
+                        sizeof(doubts) / sizeof(doubts[0]));
+    tcase_add_test(tests, a_damaged_record_of_a_frozen_vm_ends_it_too);
+    tcase_add_test(tests, a_vm_whose_record_is_lost_is_ended_before_it_may_start);
+    tcase_add_test(tests, what_a_dead_vm_process_left_running_is_ended_first);
+    tcase_add_test(tests, a_vm_that_cannot_be_taken_over_yet_is_taken_over_later);
+    tcase_add_loop_test(tests, a_vm_whose_engine_is_gone_still_obeys_the_lease_and_orders,
+                        0, 3);
+    suite_add_tcase(suite, tests);
+}
+
 static void add_fencing(Suite *suite)
 {
     TCase *tests = tcase_create("fencing");
@@ -818,6 +1074,7 @@ int main(int argc, char **argv)
     Suite *suite = suite_create("vm_supervisor");
     add_life(suite);
     add_restart(suite);
+    add_doubt(suite);
     add_fencing(suite);
     add_rest(suite);
     return test_main_run(suite);
