@@ -7,6 +7,7 @@
 #include "agent/orders.h"
 #include "agent/worker_network.h"
 #include "base/cleanup.h"
+#include "base/digest.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/loop.h"
@@ -279,12 +280,16 @@ static void boot_id_read(struct worker *worker)
     }
 }
 
-/* The grant is a promise of this boot only and costs nothing to lose: no sync. */
+/* The grant is a promise of this boot only and costs nothing to lose: no sync. The term
+ * beside it keeps orders of an earlier leader from a restarted daemon. */
 static void grant_store(struct worker *worker)
 {
-    char text[96];
-    int size = snprintf(text, sizeof(text), "%-36s %020llu\n", worker->boot_id,
-                        (unsigned long long)lease_granted_ns(&worker->lease));
+    char text[128];
+    int size = snprintf(text, sizeof(text), "%-36s %020llu %020llu ", worker->boot_id,
+                        (unsigned long long)lease_granted_ns(&worker->lease),
+                        (unsigned long long)worker->leader_term);
+    size += snprintf(text + size, sizeof(text) - (size_t)size, "%08x\n",
+                     (unsigned)crc32c(0, text, (size_t)size));
     if (pwrite(worker->lease_fd, text, (size_t)size, 0) != size) {
         log_warn("worker", "lease cannot be written down",
                  KV_STR("why", err_sentence(-errno)));
@@ -294,9 +299,11 @@ static void grant_store(struct worker *worker)
 static int grant_load(struct worker *worker, struct err *err)
 {
     CLEANUP_FREE char *path = NULL;
-    char text[96] = "";
+    char text[128] = "";
     char boot_id[40];
     unsigned long long granted_ns = 0;
+    unsigned long long term = 0;
+    unsigned sum = 0;
     if (asprintf(&path, "%s/lease", worker->config.identity->folder) < 0) {
         return err_sys(err, -ENOMEM, "open lease");
     }
@@ -306,8 +313,17 @@ static int grant_load(struct worker *worker, struct err *err)
     }
     boot_id_read(worker);
     ssize_t size = fd_read_full(worker->lease_fd, text, sizeof(text) - 1);
-    if (size > 0 && sscanf(text, "%36s %20llu", boot_id, &granted_ns) == 2 &&
-        strcmp(boot_id, worker->boot_id) == 0) {
+    int summed = 0; /* how much of it the sum is over */
+    if (size <= 0 || sscanf(text, "%36s %20llu %20llu %n%8x", boot_id, &granted_ns, &term,
+                            &summed, &sum) != 4) {
+        return 0; /* nothing was ever written */
+    }
+    if (sum != crc32c(0, text, (size_t)summed)) {
+        log_warn("worker", "lease that was written down is damaged: it counts as over");
+        return 0;
+    }
+    worker->leader_term = term; /* the log's terms go on after a boot, unlike grants */
+    if (strcmp(boot_id, worker->boot_id) == 0 && granted_ns != 0) {
         lease_restore(&worker->lease, granted_ns, clock_now_ns(worker->config.clock));
     }
     return 0;
@@ -368,6 +384,15 @@ static bool lease_allows_start(const struct worker *worker)
            lease_may_run(&worker->lease, now_ns + WORKER_START_LEASE_MS * NS_PER_MS);
 }
 
+/* Written down at once: from now on nobody of an earlier term has a say here. */
+static void term_take(struct worker *worker, uint64_t term)
+{
+    if (term > worker->leader_term) {
+        worker->leader_term = term;
+        grant_store(worker);
+    }
+}
+
 void worker_on_ack(struct worker *worker,
                    const struct msg_member *from,
                    const struct msg_ack *ack)
@@ -376,7 +401,7 @@ void worker_on_ack(struct worker *worker,
         return;
     }
     worker->leader = from->uid;
-    worker->leader_term = ack->term;
+    term_take(worker, ack->term);
     worker->ack_ms = clock_now_ms(worker->config.clock);
     bool was_ok = worker->lease_state == LEASE_OK;
     if (lease_ack(&worker->lease, ack->sequence)) {
@@ -540,8 +565,8 @@ static void vm_start(struct worker *worker, const struct msg_vm *order)
         vm.probe_address = order->nics.count > 0 ? order->nics.items[0].ipv4 : 0;
         r = vm_supervisor_start(worker->supervisor, &vm, false, &err);
     }
-    if (r == BERTH_EFULL) {
-        return;
+    if (r == BERTH_EFULL || r == BERTH_EINUSE) {
+        return; /* nothing has failed yet; looked at again soon */
     }
     if (r < 0) {
         failure_set(worker, order, PHASE_FAILED, err.text);
@@ -562,7 +587,7 @@ static void vm_run(struct worker *worker, const struct msg_vm *order)
             (void)vm_supervisor_cont(worker->supervisor, order->vm, order->epoch,
                                      NULL); /* reconciled again when it fails */
         }
-    } else if (report.pid != 0) {
+    } else if (report.alive) {
         (void)vm_supervisor_kill(worker->supervisor, order->vm, order->epoch,
                                  "an earlier run of this VM", NULL); /* likewise */
     } else {
@@ -573,12 +598,17 @@ static void vm_run(struct worker *worker, const struct msg_vm *order)
 static void vm_stop(struct worker *worker, const struct msg_vm *order)
 {
     struct vm_report report;
-    if (!vm_supervisor_report(worker->supervisor, order->vm, &report) ||
-        report.epoch != order->epoch) {
+    bool known = vm_supervisor_report(worker->supervisor, order->vm, &report);
+    if (known && report.alive && report.epoch < order->epoch) {
+        (void)vm_supervisor_kill(worker->supervisor, order->vm, order->epoch,
+                                 "an earlier run of this VM", NULL); /* likewise */
+        return;
+    }
+    if (!known || report.epoch != order->epoch) {
         failure_set(worker, order, PHASE_STOPPED, "it was not running here");
         return;
     }
-    if (report.pid != 0 && report.phase != PHASE_STOPPING) {
+    if (report.alive && report.phase != PHASE_STOPPING) {
         (void)vm_supervisor_stop(worker->supervisor, order->vm, order->epoch, UINT64_MAX,
                                  NULL); /* reconciled again when it fails */
     }
@@ -599,7 +629,7 @@ static void stray_visit(void *context, const struct vm_report *report)
         strays->count < VM_SUPERVISOR_VMS_MAX) {
         strays->uids[strays->count] = report->uid;
         strays->epochs[strays->count] = report->epoch;
-        strays->alive[strays->count] = report->pid != 0;
+        strays->alive[strays->count] = report->alive;
         strays->count++;
     }
 }
@@ -775,6 +805,7 @@ void worker_on_orders(struct worker *worker,
     record_init(&msg_orders_record, orders); /* taken */
     worker->orders_hash = orders_hash(&worker->orders);
     worker->has_orders = true;
+    term_take(worker, worker->orders.term);
     members_take(worker);
     images_keep(worker);
     image_pull_want(worker->pull, &worker->orders.blobs);

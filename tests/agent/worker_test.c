@@ -545,6 +545,101 @@ START_TEST(a_restarted_worker_goes_on_with_its_vms_and_its_lease)
 }
 END_TEST
 
+START_TEST(a_restarted_worker_obeys_no_earlier_leader)
+{
+    struct wish old = {.term = TERM - 1, .revision = 100};
+    start_both();
+    if (_i == 1) { /* a newer leader was heard of by its orders alone */
+        struct wish newer = both;
+        newer.term = TERM + 1;
+        give(1, &newer);
+        old.term = TERM;
+    }
+    pid_t pid = vm(FENCED).pid;
+
+    worker = worker_close(worker);
+    open_worker();
+    give(1, &old);
+    let_pass();
+
+    ck_assert_int_eq(kill(pid, 0), 0);
+    ck_assert_int_eq(vm(FENCED).pid, pid);
+    stop();
+}
+END_TEST
+
+START_TEST(a_damaged_lease_counts_as_over)
+{
+    start_both();
+    pid_t pid = vm(FENCED).pid;
+    char *text = temp_dir_read(&rack.hosts[0].dir, "lease");
+    ck_assert_ptr_nonnull(text);
+    text[50] = text[50] == '0' ? '1' : '0'; /* a digit of the grant */
+
+    worker = worker_close(worker);
+    temp_dir_write(&rack.hosts[0].dir, "lease", text);
+    open_worker();
+    RACK_WAIT(is(FENCED, PHASE_FAILED));
+
+    ck_assert(vm_process_pid_is_stopped(pid));
+    free(text);
+    stop();
+}
+END_TEST
+
+/* ---- epochs ---- */
+
+START_TEST(an_order_to_stop_ends_an_earlier_run_before_it_is_told)
+{
+    struct wish halt = both;
+    start_both();
+    pid_t pids[2] = {vm(FENCED).pid, vm(WAITS).pid};
+    halt.revision++;
+    halt.order = ORDER_STOP;
+    halt.fenced_epoch = halt.waits_epoch = 2;
+
+    give(1, &halt);
+    while (leader.phases[0] != PHASE_STOPPED || leader.phases[1] != PHASE_STOPPED) {
+        uv_run(&rack.loop, UV_RUN_ONCE);
+        for (unsigned i = 0; i < 2; i++) {
+            ck_assert(leader.phases[i] != PHASE_STOPPED || kill(pids[i], 0) != 0);
+        }
+    }
+
+    ck_assert_uint_eq(leader.epochs[0], 2);
+    stop();
+}
+END_TEST
+
+static void damage_record(uint64_t uid)
+{
+    char name[64];
+    (void)snprintf(name, sizeof(name), "vms/%u/record.json", (unsigned)uid);
+    temp_dir_write(&rack.hosts[0].dir, name, "{}");
+}
+
+START_TEST(a_vm_whose_record_is_damaged_is_told_failed_only_when_it_has_ended)
+{
+    start_both();
+    leader.acks = true;
+    pid_t pid = vm(FENCED).pid;
+    worker = worker_close(worker);
+    damage_record(FENCED);
+    memset(leader.phases, 0, sizeof(leader.phases));
+
+    open_worker();
+    give(1, &both);
+    while (leader.phases[0] != PHASE_FAILED) {
+        uv_run(&rack.loop, UV_RUN_ONCE);
+        ck_assert(leader.phases[0] != PHASE_FAILED || vm_process_pid_is_stopped(pid));
+    }
+
+    ck_assert_uint_eq(leader.epochs[0], 1);
+    ck_assert(is(WAITS, PHASE_READY));
+    stop();
+}
+END_TEST
+
 int main(int argc, char **argv)
 {
     engine_fake_main(argc, argv);
@@ -567,6 +662,11 @@ int main(int argc, char **argv)
     tcase_add_test(tests, a_lease_counts_from_when_the_heartbeat_was_sent);
     tcase_add_test(tests, an_ack_for_another_start_of_the_daemon_renews_nothing);
     tcase_add_test(tests, a_restarted_worker_goes_on_with_its_vms_and_its_lease);
+    tcase_add_loop_test(tests, a_restarted_worker_obeys_no_earlier_leader, 0, 2);
+    tcase_add_test(tests, a_damaged_lease_counts_as_over);
+    tcase_add_test(tests, an_order_to_stop_ends_an_earlier_run_before_it_is_told);
+    tcase_add_test(tests,
+                   a_vm_whose_record_is_damaged_is_told_failed_only_when_it_has_ended);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
 }
