@@ -26,6 +26,7 @@
 #define ROOM           "agent"
 #define UPKEEP_MS      10000 /* between looks at log sizes and old epochs */
 #define ADOPT_AGAIN_MS 500   /* what could not be taken over for lack of something */
+#define PRUNE_MAX      256   /* of a turn: two millions a day, ten milliseconds at most */
 #define TOMBSTONES_MAX 65536 /* forgotten VMs whose epoch is remembered */
 
 enum vm_state {
@@ -64,6 +65,7 @@ struct vm_entry {
     struct vm_order order; /* of the run; uid 0 in it: never run here */
     uint64_t uid;
     uint64_t epoch_seen;
+    uint64_t epoch_ended;   /* of the newest run that was forgotten; 0: none */
     struct engine_run *run; /* NULL: no process */
     const struct engine_ops *ops;
     struct vm_process_identity identity; /* pid 0: not spawned */
@@ -90,6 +92,7 @@ struct vm_entry {
 
 struct tombstone {
     uint64_t epoch_seen;
+    uint64_t epoch_ended;
     uint64_t since_wall_ms;
 };
 
@@ -601,7 +604,7 @@ static int start_allowed(const struct vm_entry *vm, uint64_t epoch, struct err *
                              "VM %" PRIu64 ": epoch %" PRIu64 " still runs here", vm->uid,
                              vm->order.vm.epoch);
     }
-    if (vm_has_run(vm) && epoch == vm->order.vm.epoch) {
+    if (epoch <= vm->epoch_ended || (vm_has_run(vm) && epoch == vm->order.vm.epoch)) {
         return err_set(err, BERTH_EPHASE,
                        "VM %" PRIu64 ": epoch %" PRIu64 " has ended here", vm->uid,
                        epoch);
@@ -674,6 +677,7 @@ static int vm_ensure(struct vm_supervisor *supervisor,
         }
         const struct tombstone *tombstone = u64_map_get(supervisor->tombstones, uid);
         vm->epoch_seen = tombstone == NULL ? 0 : tombstone->epoch_seen;
+        vm->epoch_ended = tombstone == NULL ? 0 : tombstone->epoch_ended;
     }
     *ret_vm = vm;
     return 0;
@@ -863,18 +867,16 @@ static void folder_empty(const char *folder)
 
 static int tombstone_put(struct vm_supervisor *supervisor,
                          uint64_t uid,
-                         uint64_t epoch_seen,
-                         uint64_t since_wall_ms)
+                         const struct tombstone *given)
 {
     if (u64_map_count(supervisor->tombstones) >= TOMBSTONES_MAX) {
         return BERTH_EFULL;
     }
-    struct tombstone *tombstone = calloc(1, sizeof(*tombstone));
+    struct tombstone *tombstone = malloc(sizeof(*tombstone));
     if (tombstone == NULL) {
         return -ENOMEM;
     }
-    tombstone->epoch_seen = epoch_seen;
-    tombstone->since_wall_ms = since_wall_ms;
+    *tombstone = *given;
     tombstone_remove(supervisor, uid);
     if (u64_map_put(supervisor->tombstones, uid, tombstone) != 0) {
         free(tombstone);
@@ -887,17 +889,25 @@ static int vm_bury(struct vm_entry *vm, uint64_t epoch, struct err *err)
 {
     struct vm_supervisor *supervisor = vm->supervisor;
     char folder[ENGINE_PATH_SIZE];
-    uint64_t epoch_seen = epoch > vm->epoch_seen ? epoch : vm->epoch_seen;
-    struct vm_record record = {
-        .state = VM_RECORD_FORGOTTEN,
-        .epoch_seen = epoch_seen,
-        .order = {.vm = {.uid = vm->uid}},
+    const struct tombstone tombstone = {
+        .epoch_seen = epoch > vm->epoch_seen ? epoch : vm->epoch_seen,
+        .epoch_ended = vm->order.vm.epoch,
         .since_wall_ms = clock_wall_ms(supervisor->host.clock),
+    };
+    const struct vm_record record = {
+        .state = VM_RECORD_FORGOTTEN,
+        .epoch_seen = tombstone.epoch_seen,
+        .order = {.vm = {.uid = vm->uid, .epoch = tombstone.epoch_ended}},
+        .since_wall_ms = tombstone.since_wall_ms,
     };
     int r = vm_folder(supervisor, vm->uid, folder);
     r = r != 0 ? r : fd_make_folders(folder, err);
     r = r != 0 ? r : vm_record_write(folder, &record, err);
-    r = r != 0 ? r : tombstone_put(supervisor, vm->uid, epoch_seen, record.since_wall_ms);
+    if (r == BERTH_EDISKFULL) { /* its disks are what it is full of */
+        folder_empty(folder);
+        r = vm_record_write(folder, &record, err);
+    }
+    r = r != 0 ? r : tombstone_put(supervisor, vm->uid, &tombstone);
     if (r != 0) {
         return err_sys(err, r, "forget VM %" PRIu64, vm->uid);
     }
@@ -1401,7 +1411,10 @@ static int adopt_folder(struct vm_supervisor *supervisor, uint64_t uid)
         if (!vm_lock_is_held(folder)) {
             folder_empty(folder); /* a crash may have left something */
         }
-        return tombstone_put(supervisor, uid, record.epoch_seen, record.since_wall_ms);
+        const struct tombstone tombstone = {.epoch_seen = record.epoch_seen,
+                                            .epoch_ended = record.order.vm.epoch,
+                                            .since_wall_ms = record.since_wall_ms};
+        return tombstone_put(supervisor, uid, &tombstone);
     }
     return adopt_record(supervisor, folder, &record);
 }
@@ -1434,17 +1447,21 @@ static void tombstones_prune(struct vm_supervisor *supervisor)
     size_t cursor = 0;
     uint64_t uid;
     void *value;
-    uint64_t old = 0; /* one per turn: the map must not change while it is walked */
-    while (old == 0 && u64_map_next(supervisor->tombstones, &cursor, &uid, &value)) {
+    uint64_t old[PRUNE_MAX]; /* the map must not change while it is walked */
+    unsigned count = 0;
+    while (count < PRUNE_MAX &&
+           u64_map_next(supervisor->tombstones, &cursor, &uid, &value)) {
         const struct tombstone *tombstone = value;
         if (tombstone_is_old(supervisor, tombstone->since_wall_ms)) {
-            old = uid;
+            old[count++] = uid;
         }
     }
-    char folder[ENGINE_PATH_SIZE];
-    if (old != 0 && vm_folder(supervisor, old, folder) == 0) {
-        tombstone_remove(supervisor, old);
-        (void)fd_remove_tree(folder, NULL); /* tried again when we are started */
+    for (unsigned i = 0; i < count; i++) {
+        char folder[ENGINE_PATH_SIZE];
+        tombstone_remove(supervisor, old[i]);
+        if (vm_folder(supervisor, old[i], folder) == 0) {
+            (void)fd_remove_tree(folder, NULL); /* tried again when we are started */
+        }
     }
 }
 

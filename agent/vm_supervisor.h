@@ -137,8 +137,8 @@ int vm_supervisor_kill(struct vm_supervisor *supervisor,
                        uint64_t epoch,
                        const char *reason,
                        struct err *err);
-/* Removes an ended VM's disks and folder; its epoch is remembered a while. BERTH_EPHASE
- * while a process is there. Missing is fine. */
+/* Removes an ended VM's disks and folder; its epoch is remembered a while, and what ran
+ * is not run again. BERTH_EPHASE while a process is there. Missing is fine. */
 int vm_supervisor_forget(struct vm_supervisor *supervisor,
                          uint64_t uid,
                          uint64_t epoch,

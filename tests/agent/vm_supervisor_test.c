@@ -11,6 +11,7 @@
 
 #include <check.h>
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -19,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -35,6 +37,7 @@ struct bench {
     struct loop_timer *tick; /* so that a loop that waits turns now and then */
     struct vm_supervisor *supervisor;
     const struct engine_ops *const *engines;
+    const struct clock *clock;
     unsigned changes;
     struct vm_report last; /* of the last change */
 };
@@ -63,7 +66,7 @@ static void open_supervisor(void)
 {
     struct err err = {0};
     const struct vm_supervisor_config config = {
-        .host = {.loop = &bench.loop, .clock = clock_system()},
+        .host = {.loop = &bench.loop, .clock = bench.clock},
         .folder = bench.dir.path,
         .engines = bench.engines,
         .changed = on_changed,
@@ -83,6 +86,7 @@ static void setup(void)
 {
     memset(&bench, 0, sizeof(bench));
     bench.engines = engines;
+    bench.clock = clock_system();
     signal(SIGPIPE, SIG_IGN);
     temp_dir_init_guarded(&bench.dir);
     open_loop();
@@ -374,11 +378,107 @@ START_TEST(a_forgotten_vm_leaves_only_its_epoch)
     ck_assert_ptr_null(temp_dir_read(&bench.dir, "vms/7/engine.log"));
     ck_assert_int_gt(ready.pid, 0);
     ck_assert_int_eq(try_start(UID, 4), BERTH_ESTALE);
+    ck_assert_int_eq(try_start(UID, 5), BERTH_EPHASE); /* has ended here */
     close_supervisor();
     open_supervisor();
     ck_assert_int_eq(try_start(UID, 4), BERTH_ESTALE);
+    ck_assert_int_eq(try_start(UID, 5), BERTH_EPHASE);
     ck_assert_int_eq(try_start(UID, 6), 0);
     (void)wait_phase(UID, PHASE_READY);
+}
+END_TEST
+
+static uint64_t later_ms; /* added to the wall clock */
+
+static uint64_t later_wall_ms(void *context)
+{
+    (void)context;
+    return clock_wall_ms(clock_system()) + later_ms;
+}
+
+static uint64_t system_now_ns(void *context)
+{
+    (void)context;
+    return clock_now_ns(clock_system());
+}
+
+static const struct clock later = {.now_ns = system_now_ns, .wall_ms = later_wall_ms};
+
+static unsigned folders_left(void)
+{
+    unsigned count = 0;
+    char *path = temp_dir_path(&bench.dir, "vms");
+    DIR *entries = opendir(path);
+    ck_assert_ptr_nonnull(entries);
+    for (const struct dirent *entry = readdir(entries); entry != NULL;
+         entry = readdir(entries)) {
+        count += entry->d_name[0] != '.';
+    }
+    (void)closedir(entries);
+    free(path);
+    return count;
+}
+
+START_TEST(many_old_epochs_go_in_one_turn)
+{
+    enum { OLD = 200 };
+    close_supervisor();
+    char *folder = temp_dir_path(&bench.dir, "vms");
+    for (uint64_t uid = 100; uid < 100 + OLD; uid++) {
+        char path[ENGINE_PATH_SIZE];
+        const struct vm_record record = {.state = VM_RECORD_FORGOTTEN,
+                                         .epoch_seen = 3,
+                                         .order = {.vm = {.uid = uid, .epoch = 3}},
+                                         .since_wall_ms = clock_wall_ms(clock_system())};
+        (void)snprintf(path, sizeof(path), "%.400s/%" PRIu64, folder, uid);
+        ck_assert_int_eq(mkdir(path, 0700), 0);
+        ck_assert_int_eq(vm_record_write(path, &record, NULL), 0);
+    }
+    free(folder);
+    bench.clock = &later;
+    later_ms = 0;
+    open_supervisor();
+    ck_assert_uint_eq(folders_left(), OLD);
+    ck_assert_int_eq(try_start(100, 3), BERTH_EPHASE);
+
+    later_ms = VM_SUPERVISOR_EPOCHS_MS + 1000;
+    while (folders_left() == OLD) {
+        uv_run(&bench.loop, UV_RUN_ONCE); /* upkeep comes by itself */
+    }
+
+    ck_assert_uint_eq(folders_left(), 0);
+}
+END_TEST
+
+START_TEST(a_vm_is_forgotten_even_when_its_disks_have_filled_the_host)
+{
+    char block[4096];
+    memset(block, 'x', sizeof(block));
+    if (geteuid() != 0 || unshare(CLONE_NEWNS) != 0) {
+        return; /* a small disk of its own needs root */
+    }
+    close_supervisor();
+    ck_assert_int_eq(mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
+    ck_assert_int_eq(mount("none", bench.dir.path, "tmpfs", 0, "size=512k"), 0);
+    open_supervisor();
+    start(UID, 5, false);
+    (void)wait_phase(UID, PHASE_READY);
+    ck_assert_int_eq(vm_supervisor_kill(bench.supervisor, UID, 5, "", NULL), 0);
+    (void)wait_phase(UID, PHASE_FAILED);
+    char *path = temp_dir_path(&bench.dir, "vms/7/disk-root");
+    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    while (write(fd, block, sizeof(block)) > 0) {
+    }
+    ck_assert_int_eq(errno, ENOSPC);
+    ck_assert_int_eq(close(fd), 0);
+
+    ck_assert_int_eq(vm_supervisor_forget(bench.supervisor, UID, 5, NULL), 0);
+
+    ck_assert_int_ne(access(path, F_OK), 0);
+    ck_assert_int_eq(try_start(UID, 5), BERTH_EPHASE);
+    free(path);
+    close_supervisor();
+    ck_assert_int_eq(umount2(bench.dir.path, MNT_DETACH), 0);
 }
 END_TEST
 
@@ -1006,6 +1106,8 @@ static void add_life(Suite *suite)
     tcase_add_test(tests, one_epoch_is_one_run);
     tcase_add_test(tests, an_epoch_that_was_heard_of_is_remembered_across_restarts);
     tcase_add_test(tests, a_forgotten_vm_leaves_only_its_epoch);
+    tcase_add_test(tests, many_old_epochs_go_in_one_turn);
+    tcase_add_test(tests, a_vm_is_forgotten_even_when_its_disks_have_filled_the_host);
     suite_add_tcase(suite, tests);
 }
 
