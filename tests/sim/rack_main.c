@@ -11,9 +11,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define FAULTS_MS_DEFAULT 12000
-#define LINES_SHOWN       400
-#define JOBS_MAX          64
+#define FAULTS_MS_LOG  12000
+#define FAULTS_MS_RACK 20000 /* leases have to end and hosts to come back */
+#define LINES_SHOWN    400
+#define JOBS_MAX       64
 
 struct options {
     uint64_t seed;
@@ -27,6 +28,8 @@ struct options {
     uint64_t jobs;
     uint64_t faults_ms;
     uint64_t voters; /* 0: by the seed */
+    uint64_t hosts;
+    bool log_only;
     enum sim_bug bug;
 };
 
@@ -46,11 +49,14 @@ static const char usage[] =
     "\n"
     "  --seed N        the first seed (1)\n"
     "  --runs K        how many (1)\n"
-    "  --faults-ms T   how long faults go on in each (12000); then 10 s to recover\n"
+    "  --faults-ms T   how long faults go on in each (20000, log 12000); then they "
+    "recover\n"
     "  --voters N      1, 3 or 5 (default: by the seed)\n"
+    "  --hosts N       hosts without the log (3)\n"
+    "  --log           only the log and its clients, no VMs\n"
     "  --only I,J,...  these faults of the seed only, as a shrunk run says\n"
     "  --bug NAME      with a mistake put in: bare ack-before-fsync no-leader-wait\n"
-    "                  lease-from-ack no-epoch-check resume-late\n"
+    "                  lease-from-ack no-epoch-check resume-late no-fence\n"
     "  --trace         tell the timeline of every run\n"
     "  --no-shrink     show a failing seed as it is\n"
     "  --jobs N        runs at a time (1)\n"
@@ -67,6 +73,8 @@ static struct sim_config config_of(const struct options *options, uint64_t seed)
                                 .clients = 3 + (unsigned)(seed % 4),
                                 .faults_ms = options->faults_ms,
                                 .telling = options->telling};
+    config.rack = !options->log_only;
+    config.hosts = config.rack ? (unsigned)options->hosts : 0;
     if (config.voters == 0) {
         config.voters = seed % 4 == 0 ? 5 : 3;
     }
@@ -264,6 +272,8 @@ static bool parse_value(struct options *options, const char *name, const char *v
         options->runs = number;
     } else if (strcmp(name, "--faults-ms") == 0) {
         options->faults_ms = number;
+    } else if (strcmp(name, "--hosts") == 0) {
+        options->hosts = number;
     } else if (strcmp(name, "--jobs") == 0) {
         options->jobs = number;
     } else if (strcmp(name, "--voters") == 0) {
@@ -279,6 +289,8 @@ static bool parse(struct options *options, int argc, char **argv)
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--trace") == 0) {
             options->telling = true;
+        } else if (strcmp(argv[i], "--log") == 0) {
+            options->log_only = true;
         } else if (strcmp(argv[i], "--quiet") == 0) {
             options->quiet = true;
         } else if (strcmp(argv[i], "--until-failure") == 0) {
@@ -291,8 +303,9 @@ static bool parse(struct options *options, int argc, char **argv)
             i++;
         }
     }
-    return options->faults_ms >= 2000 && options->faults_ms <= 600000 &&
-           options->voters <= 5 && options->jobs > 0 && options->jobs <= JOBS_MAX;
+    return (options->faults_ms == 0 || options->faults_ms >= 2000) &&
+           options->faults_ms <= 600000 && options->voters <= 5 && options->hosts <= 6 &&
+           options->jobs > 0 && options->jobs <= JOBS_MAX;
 }
 
 /* Of the runs: other work on the machine is not counted. */
@@ -322,6 +335,9 @@ static void sum_up(const struct totals *totals, double took)
         (unsigned long long)stats->acked, (unsigned long long)stats->reads,
         (unsigned long long)stats->retries, (unsigned long long)stats->unknown,
         (unsigned long long)stats->refusals_to_start);
+    printf("VMs started %llu, frozen %llu, ended by lease %llu\n",
+           (unsigned long long)stats->vm_starts, (unsigned long long)stats->vm_freezes,
+           (unsigned long long)stats->vm_kills);
 }
 
 /* ---- many runs ---- */
@@ -381,7 +397,7 @@ static void run_all(const struct options *options, struct totals *totals)
 int main(int argc, char **argv)
 {
     struct options options = {
-        .seed = 1, .runs = 1, .jobs = 1, .shrinks = true, .faults_ms = FAULTS_MS_DEFAULT};
+        .seed = 1, .runs = 1, .jobs = 1, .hosts = 3, .shrinks = true, .faults_ms = 0};
     struct totals totals = {0};
     if (argc == 2 && strcmp(argv[1], "--help") == 0) {
         fputs(usage, stdout);
@@ -390,6 +406,9 @@ int main(int argc, char **argv)
     if (!parse(&options, argc, argv)) {
         fputs(usage, stderr);
         return 2;
+    }
+    if (options.faults_ms == 0) {
+        options.faults_ms = options.log_only ? FAULTS_MS_LOG : FAULTS_MS_RACK;
     }
     run_all(&options, &totals);
     sum_up(&totals, cpu_seconds());

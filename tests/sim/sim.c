@@ -9,13 +9,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define HEAL_NS     (10 * NS_PER_S) /* within so much everything works again */
-#define LAST_ASK_NS (7 * NS_PER_S)  /* after healing clients begin nothing new */
+#define HEAL_NS (10 * NS_PER_S) /* within so much everything works again */
+#define HEAL_RACK_NS \
+    (25 * NS_PER_S)                /* leases have to run out, VMs to back off and start */
+#define LAST_ASK_NS (7 * NS_PER_S) /* after healing clients begin nothing new */
 #define LOOK_NS     (50 * NS_PER_MS)
 
 const char *const sim_bug_names[SIM_BUG_COUNT] = {
     "none",           "bare",           "ack-before-fsync", "no-leader-wait",
-    "lease-from-ack", "no-epoch-check", "resume-late"};
+    "lease-from-ack", "no-epoch-check", "resume-late",      "no-fence"};
 
 static struct sim *current;
 
@@ -112,6 +114,33 @@ static void first_join(struct first *first, struct sim_machine *machine)
     }
 }
 
+/* A group of VMs that may be restarted elsewhere. */
+static void first_group(struct first *first)
+{
+    struct record_list list = {0};
+    struct image *image = object_new(KIND_IMAGE);
+    struct template *template = object_new(KIND_TEMPLATE);
+    struct group *group = object_new(KIND_GROUP);
+    struct artifact *artifact = record_list_add(&artifact_record, &list);
+    REQUIRE(image != NULL && template != NULL && group != NULL && artifact != NULL);
+    artifact->role = ARTIFACT_KERNEL;
+    memset(artifact->sha256.bytes, 7, DIGEST_SIZE);
+    image->spec.artifacts.items = list.items;
+    image->spec.artifacts.count = list.count;
+    (void)snprintf(image->meta.name, NAME_SIZE, "linux");
+    first_put(first, KIND_IMAGE, image);
+    (void)snprintf(template->meta.tenant, NAME_SIZE, DEFAULT_TENANT);
+    (void)snprintf(template->meta.name, NAME_SIZE, "web");
+    (void)snprintf(template->spec.image, NAME_SIZE, "linux");
+    template->spec.memory.size_bytes = UINT64_C(128) << 20;
+    first_put(first, KIND_TEMPLATE, template);
+    (void)snprintf(group->meta.tenant, NAME_SIZE, DEFAULT_TENANT);
+    (void)snprintf(group->meta.name, NAME_SIZE, "web");
+    (void)snprintf(group->spec.template_ref.name, NAME_SIZE, "web");
+    group->spec.replicas = SIM_VMS;
+    first_put(first, KIND_GROUP, group);
+}
+
 static void format(struct sim *sim)
 {
     struct first first = {.sim = sim, .state = state_new(NULL, NULL)};
@@ -119,6 +148,9 @@ static void format(struct sim *sim)
     sim_raft_format(sim);
     for (unsigned i = 0; i < sim->machine_count; i++) {
         first_join(&first, &sim->machines[i]);
+    }
+    if (sim->config.rack) {
+        first_group(&first);
     }
     state_free(first.state);
 }
@@ -195,6 +227,35 @@ static bool has_leader(const struct sim *sim)
     return false;
 }
 
+/* As many VMs run as the group wants. */
+static bool all_vms_run(const struct sim *sim)
+{
+    unsigned alive = 0;
+    for (unsigned i = 0; sim->config.rack && i < sim->machine_count; i++) {
+        alive += sim_vms_alive(&sim->machines[i]);
+    }
+    return !sim->config.rack || alive == SIM_VMS;
+}
+
+/* For the timeline of a run whose VMs do not all run. */
+static void say_vms(struct sim *sim)
+{
+    for (unsigned i = 0; i < sim->machine_count; i++) {
+        const struct sim_process *process = sim->machines[i].process;
+        size_t cursor = 0;
+        const struct vm *vm;
+        while (sim_process_leads(process) &&
+               (vm = state_next(process->state, KIND_VM, &cursor)) != NULL) {
+            const struct sim_machine *host = sim_machine_of_uid(sim, vm->status.host);
+            world_say(&sim->world, "the log: VM %llu %s epoch %llu on m%d: %s",
+                      (unsigned long long)vm->meta.uid, phase_names[vm->status.phase],
+                      (unsigned long long)vm->status.epoch,
+                      host != NULL ? (int)host->index : -1,
+                      vm->status.reason != NULL ? vm->status.reason : "");
+        }
+    }
+}
+
 bool sim_run(struct sim *sim)
 {
     struct world *world = &sim->world;
@@ -207,15 +268,20 @@ bool sim_run(struct sim *sim)
     sim_run_until(sim, healed_ns + LAST_ASK_NS);
     sim_clients_stop(sim);
     bool good = false;
-    while (!good && !world->failed && world->now_ns < healed_ns + HEAL_NS) {
+    uint64_t patience_ns = sim->config.rack ? HEAL_RACK_NS : HEAL_NS;
+    while (!good && !world->failed && world->now_ns < healed_ns + patience_ns) {
         sim_run_until(sim, world->now_ns + LOOK_NS);
-        good = has_leader(sim) && sim_clients_served(sim) && oracle_all_agree(sim);
+        good = has_leader(sim) && sim_clients_served(sim) && oracle_all_agree(sim) &&
+               all_vms_run(sim);
     }
     if (!good && !world->failed) {
-        world_fail(world, "ten seconds after healing: %s, %s, %s",
+        say_vms(sim);
+        world_fail(world, "%u seconds after healing: %s, %s, %s, %s",
+                   (unsigned)(patience_ns / NS_PER_S),
                    has_leader(sim) ? "a leader" : "NO leader",
                    sim_clients_served(sim) ? "clients served" : "clients NOT served",
-                   oracle_all_agree(sim) ? "states agree" : "states do NOT agree");
+                   oracle_all_agree(sim) ? "states agree" : "states do NOT agree",
+                   all_vms_run(sim) ? "all VMs run" : "NOT all VMs run");
     }
     return !world->failed;
 }

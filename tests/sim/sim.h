@@ -28,6 +28,7 @@
 
 #define SIM_MACHINES_MAX 12
 #define SIM_CLIENTS_MAX  8
+#define SIM_VMS          6    /* of the group, in rack runs */
 #define SIM_KEYS_MAX     8    /* registers that clients write and read */
 #define SIM_BOOKED_MAX   64   /* faults of a run */
 #define SIM_REQUEST_MARK 0x77 /* first byte of clients' request ids; then the key */
@@ -49,6 +50,7 @@ enum sim_bug {
     SIM_BUG_LEASE_FROM_ACK,   /* the lease counts from when the ack arrives */
     SIM_BUG_NO_EPOCH_CHECK,   /* starts and resumes look at no epoch */
     SIM_BUG_RESUME_LATE,      /* frozen VMs go on after the lease has ended */
+    SIM_BUG_NO_FENCE,         /* nobody fences while berthd hangs */
     SIM_BUG_COUNT
 };
 extern const char *const sim_bug_names[SIM_BUG_COUNT];
@@ -80,7 +82,9 @@ struct sim_process {
     struct identity identity;
     struct control *control;
     struct leader *leader;
+    struct leader *leader_doomed; /* until the log is closed */
     struct worker *worker;
+    char folder[8];
     struct state *state; /* control's, known from its birth on */
     struct raft_backing *backing;
     struct raft_guard *guard;
@@ -189,8 +193,16 @@ void sim_nothing(void *context, uint64_t argument);
 
 /* ---- what a berthd does beyond its log (sim_host.c) ---- */
 
+/* Before the log opens: whom it may call. */
+void sim_host_prepare(struct sim_process *process);
 void sim_host_open(struct sim_process *process);
+/* Before the log is closed, and after. */
 void sim_host_close(struct sim_process *process);
+void sim_host_closed(struct sim_process *process);
+void sim_host_message(struct sim_process *process,
+                      const struct msg_member *from,
+                      enum message_type type,
+                      void *message);
 void sim_host_leadership(struct sim_process *process, bool is_leader, uint64_t term);
 void sim_host_change(struct sim_process *process, const struct change *change);
 void sim_host_restored(struct sim_process *process);
@@ -215,6 +227,14 @@ void sim_write(struct sim_machine *machine,
                unsigned key,
                uint64_t number,
                struct sim_answer *ret_answer);
+
+/* ---- VM processes and the fence (sim_vms.c) ---- */
+
+void sim_vms_init(struct sim_machine *machine);
+void sim_vms_fini(struct sim_machine *machine);
+void sim_vms_power_off(struct sim_machine *machine);
+/* How many VMs run. */
+unsigned sim_vms_alive(const struct sim_machine *machine);
 
 /* ---- the oracle (sim_oracle.c): sees everything, at once ---- */
 

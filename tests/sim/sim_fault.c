@@ -82,6 +82,29 @@ static void choose(struct sim_fault *fault, struct random *random)
     }
 }
 
+/* Hosts that are away for longer than their lease. */
+static bool may_be_long(enum sim_fault_kind kind)
+{
+    return kind == FAULT_PAUSE || kind == FAULT_CUT_ONE_WAY || kind == FAULT_ISOLATE ||
+           kind == FAULT_DEAF || kind == FAULT_SPLIT || kind == FAULT_POWER;
+}
+
+/* A berthd that hangs while its host is cut off: what it hears afterwards is old. */
+static void add_cut_behind(struct sim_fault_list *list, struct random *random)
+{
+    struct sim_fault pause = list->items[list->count - 1];
+    if (pause.kind == FAULT_PAUSE && pause.a < SIM_MACHINES_MAX &&
+        list->count < SIM_FAULTS_MAX && random_below(random, 2) == 0) {
+        list->items[list->count - 1].for_ms = between(random, 1000, 5000);
+        list->items[list->count++] =
+            (struct sim_fault){.kind = FAULT_ISOLATE,
+                               .at_ms = pause.at_ms + between(random, 10, 900),
+                               .for_ms = between(random, 7000, 11000),
+                               .a = pause.a,
+                               .b = pause.b};
+    }
+}
+
 /* Each run has a taste of its own: some kinds, and how many. */
 void sim_faults_make(const struct sim_config *config, struct sim_fault_list *ret_list)
 {
@@ -109,6 +132,15 @@ void sim_faults_make(const struct sim_config *config, struct sim_fault_list *ret
                        : (unsigned)random_below(&random, machines);
         fault->b = (unsigned)random_below(&random, machines);
         choose(fault, &random);
+        if (config->rack && may_be_long(kind) && random_below(&random, 2) == 0) {
+            fault->for_ms = between(&random, 4500, 10000);
+            fault->at_ms = CALM_MS + between(&random, 0, config->faults_ms / 2);
+            if (random_below(&random, 3) > 0) { /* so that somebody leads meanwhile */
+                fault->a =
+                    config->voters + (unsigned)random_below(&random, config->hosts);
+            }
+            add_cut_behind(ret_list, &random);
+        }
     }
 }
 

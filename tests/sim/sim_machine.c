@@ -127,8 +127,10 @@ static void bury(struct sim_process *process)
         sim_loop_turn(process);
     }
     REQUIRE(closed);
+    sim_host_closed(process);
     sim_loop_free(process);
     sim_disk_crash(&machine->disk);
+    machine->berthd.life++; /* what closing has booked dies, too */
     machine->process = NULL;
     if (machine->sim->running == process) {
         machine->sim->running = NULL;
@@ -237,6 +239,7 @@ void sim_machine_start(struct sim_machine *machine)
     machine->process = process;
     sim->running = process;
     world_say(&sim->world, "m%u berthd starts", machine->index);
+    sim_host_prepare(process);
     int r = machine->has_log ? open_log(process, &err) : 0;
     if (r == 0 && !process->doomed) {
         sim_host_open(process);
@@ -277,10 +280,13 @@ void sim_machine_init(struct sim *sim, unsigned index)
     }
     machine->raft_id = identity_raft_id(&machine->key);
     machine->clock_ppm = (int32_t)world_between(&sim->world, 0, 18000) - 9000;
-    machine->clock_base_ns = world_between(&sim->world, 0, 1000000) * NS_PER_S;
+    machine->clock_base_ns = (100 + world_between(&sim->world, 0, 1000000)) * NS_PER_S;
     sim_disk_init(&machine->disk, &sim->world);
     machine->disk.die = on_disk_death;
     machine->disk.die_context = machine;
+    if (sim->config.rack) {
+        sim_vms_init(machine);
+    }
     machine->disk.lies = sim->config.bug == SIM_BUG_ACK_BEFORE_FSYNC;
 }
 
@@ -288,6 +294,9 @@ void sim_machine_fini(struct sim_machine *machine)
 {
     if (machine->process != NULL) {
         bury(machine->process);
+    }
+    if (machine->vms != NULL) {
+        sim_vms_fini(machine);
     }
     if (machine->lease_fd >= 0) {
         close(machine->lease_fd);

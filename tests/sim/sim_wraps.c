@@ -1,12 +1,18 @@
 /* Calls that the linker leads through here (--wrap, see CMakeLists.txt): the oracle's
  * eyes, and the places where a mistake can be put in.
  */
+#include "agent/lease.h"
 #include "base/fd.h"
 #include "consensus/raft_guard.h"
 #include "scheduler/host_watch.h"
 #include "sim.h"
 
 #include <raft.h>
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 int __real_consensus_open(uv_loop_t *loop,
                           const struct consensus_config *config,
@@ -39,6 +45,27 @@ bool __real_raft_guard_ready(const struct raft_guard *guard);
 bool __wrap_raft_guard_ready(const struct raft_guard *guard);
 void __real_raft_guard_seal(struct raft_guard *guard);
 void __wrap_raft_guard_seal(struct raft_guard *guard);
+
+void __wrap_random_secret(void *ret_data, size_t size);
+int __wrap_fd_read_file(int folder,
+                        const char *path,
+                        size_t size_max,
+                        uint8_t **ret_data,
+                        size_t *ret_size,
+                        struct err *err);
+int __wrap_fd_open_at(int folder,
+                      const char *path,
+                      int flags,
+                      mode_t mode,
+                      struct err *err);
+int __wrap_members_set(struct members *members,
+                       const struct msg_member_list *list,
+                       bool *ret_changed,
+                       struct err *err);
+bool __real_lease_ack(struct lease *lease, uint64_t sequence);
+bool __wrap_lease_ack(struct lease *lease, uint64_t sequence);
+void __real_host_watch_lead(struct host_watch *watch, uint64_t now_ns);
+void __wrap_host_watch_lead(struct host_watch *watch, uint64_t now_ns);
 
 /* ---- the state machine, watched ---- */
 
@@ -104,6 +131,86 @@ int __wrap_fd_make_folders(const char *path, struct err *err)
     (void)path; /* nothing is written to the real disk */
     (void)err;
     return 0;
+}
+
+/* Randomness comes from the seed. */
+void __wrap_random_secret(void *ret_data, size_t size)
+{
+    uint8_t *bytes = ret_data;
+    for (size_t i = 0; i < size; i++) {
+        bytes[i] = (uint8_t)random_u64(&sim_current()->world.random);
+    }
+}
+
+/* ---- files of worker: the boot's name, and its lease ---- */
+
+int __wrap_fd_read_file(int folder,
+                        const char *path,
+                        size_t size_max,
+                        uint8_t **ret_data,
+                        size_t *ret_size,
+                        struct err *err)
+{
+    const struct sim_process *process = sim_current()->running;
+    char text[64];
+    (void)folder;
+    (void)path;
+    (void)size_max;
+    (void)err;
+    int size = snprintf(text, sizeof(text), "boot-of-%u", process->machine->index);
+    *ret_data = (uint8_t *)strdup(text);
+    *ret_size = (size_t)size;
+    return 0;
+}
+
+int __wrap_fd_open_at(int folder,
+                      const char *path,
+                      int flags,
+                      mode_t mode,
+                      struct err *err)
+{
+    struct sim_machine *machine = sim_current()->running->machine;
+    (void)folder;
+    (void)path;
+    (void)flags;
+    (void)mode;
+    (void)err;
+    if (machine->lease_fd < 0) {
+        machine->lease_fd = memfd_create("lease", MFD_CLOEXEC);
+    }
+    (void)lseek(machine->lease_fd, 0, SEEK_SET);
+    return dup(machine->lease_fd);
+}
+
+int __wrap_members_set(struct members *members,
+                       const struct msg_member_list *list,
+                       bool *ret_changed,
+                       struct err *err)
+{
+    (void)members; /* never change here */
+    (void)list;
+    (void)err;
+    *ret_changed = false;
+    return 0;
+}
+
+/* ---- leases ---- */
+
+bool __wrap_lease_ack(struct lease *lease, uint64_t sequence)
+{
+    struct sim_machine *machine = sim_current()->running->machine;
+    bool renewed = __real_lease_ack(lease, sequence);
+    uint64_t now_ns = sim_machine_clock_ns(machine);
+    if (renewed && sim_current()->config.bug == SIM_BUG_LEASE_FROM_ACK) {
+        lease_restore(lease, now_ns, now_ns);
+    }
+    return renewed;
+}
+
+void __wrap_host_watch_lead(struct host_watch *watch, uint64_t now_ns)
+{
+    bool waits = sim_current()->config.bug != SIM_BUG_NO_LEADER_WAIT;
+    __real_host_watch_lead(watch, waits ? now_ns : now_ns - 10 * NS_PER_S);
 }
 
 /* ---- the guard, which a run may do without ---- */

@@ -1,0 +1,70 @@
+/* Mistakes put in on purpose: each has to be found, or the checks are worth nothing.
+ *
+ * From a seed that is known to show it on, at most SEEDS_MAX are tried, so that a change
+ * of the schedules does not make the test lie. Without its guard libraft crashes, too:
+ * that mistake is guard_test.c's and `rack --bug bare`'s.
+ */
+#include "sim.h"
+#include "sim_fault.h"
+#include "support/test_main.h"
+
+#include <string.h>
+
+#define SEEDS_MAX 400
+
+static const struct {
+    enum sim_bug bug;
+    uint64_t first; /* where it shows now */
+    bool rack;
+    const char *says; /* in the violation */
+} rows[] = {
+    {SIM_BUG_ACK_BEFORE_FSYNC, 18, false, ""},
+    {SIM_BUG_NO_LEADER_WAIT, 3, true, "runs twice"},
+    {SIM_BUG_NO_EPOCH_CHECK, 10, true, "runs twice"},
+    {SIM_BUG_RESUME_LATE, 10, true, "runs twice"},
+    {SIM_BUG_NO_FENCE, 1, true, "runs twice"},
+};
+
+static bool is_found(uint64_t seed, enum sim_bug bug, bool rack, const char *says)
+{
+    struct sim_config config = {.seed = seed,
+                                .bug = bug,
+                                .rack = rack,
+                                .voters = seed % 4 == 0 ? 5 : 3,
+                                .hosts = rack ? 3 : 0,
+                                .clients = 3 + (unsigned)(seed % 4),
+                                .faults_ms = rack ? 20000 : 12000};
+    struct sim_fault_list faults;
+    sim_faults_make(&config, &faults);
+    struct sim *sim = sim_new(&config, &faults, UINT64_MAX);
+    bool found = !sim_run(sim) && strstr(sim->world.failure, says) != NULL;
+    sim_free(sim);
+    return found;
+}
+
+START_TEST(a_mistake_is_found)
+{
+    bool found = false;
+    for (uint64_t i = 0; i < SEEDS_MAX && !found; i++) {
+        found = is_found(rows[_i].first + i, rows[_i].bug, rows[_i].rack, rows[_i].says);
+    }
+    ck_assert_msg(found, "%s is not found in %d seeds", sim_bug_names[rows[_i].bug],
+                  SEEDS_MAX);
+}
+END_TEST
+
+static Suite *suite(void)
+{
+    Suite *made = suite_create("bugs");
+    TCase *tcase = tcase_create("bugs");
+    tcase_set_timeout(tcase, 240);
+    tcase_add_loop_test(tcase, a_mistake_is_found, 0,
+                        (int)(sizeof(rows) / sizeof(rows[0])));
+    suite_add_tcase(made, tcase);
+    return made;
+}
+
+int main(void)
+{
+    return test_main_run(suite());
+}
