@@ -275,7 +275,7 @@ int virtio_device_restore(struct virtio_device *device,
     const uint8_t status = bytes_read_u8(reader);
     const uint32_t generation = bytes_read_u32(reader);
     const uint32_t queue_count = bytes_read_u32(reader);
-    if (reader->error != 0 || !status_sound(status) ||
+    if (reader->error != 0 || !status_sound(status) || !(offered & VIRTIO_F_VERSION_1) ||
         queue_count != device->queue_count) {
         return err_set(err, BERTH_ECORRUPT, "the common state makes no sense");
     }
