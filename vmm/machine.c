@@ -138,7 +138,6 @@ static bool wait_to_run(struct machine *machine, struct vcpu *vcpu)
 {
     pthread_mutex_lock(&machine->lock);
     if (!atomic_load(&machine->wants_run) && !machine->ending) {
-        vcpu_settle(vcpu);
         machine->parked++;
         pthread_cond_broadcast(&machine->changed);
         while (!atomic_load(&machine->wants_run) && !machine->ending) {
@@ -159,6 +158,7 @@ static bool may_run(void *context, struct vcpu *vcpu)
     if (atomic_load(&machine->wants_run) && vcpu->run->immediate_exit == 0) {
         return true; /* as after nearly every exit */
     }
+    vcpu_settle(vcpu); /* outside of the lock: a device may ask for something */
     return wait_to_run(machine, vcpu);
 }
 

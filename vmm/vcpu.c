@@ -204,16 +204,17 @@ static void tell_broken(struct vcpu *vcpu, const char *what, unsigned long long 
     vcpu->events.broken(vcpu->events.context, vcpu, reason);
 }
 
-static void handle_exit(struct vcpu *vcpu)
+/* True when it was an access, of which there may be more. */
+static bool handle_exit(struct vcpu *vcpu)
 {
     const struct kvm_run *run = vcpu->run;
     switch (run->exit_reason) {
     case KVM_EXIT_IO:
         handle_port(vcpu);
-        return;
+        return true;
     case KVM_EXIT_MMIO:
         handle_memory(vcpu);
-        return;
+        return true;
     case KVM_EXIT_SHUTDOWN:
         vcpu->events.shutdown(vcpu->events.context, vcpu);
         break;
@@ -238,6 +239,7 @@ static void handle_exit(struct vcpu *vcpu)
         break;
     }
     count(vcpu, VCPU_EXIT_OTHER);
+    return false;
 }
 
 static void *vcpu_thread(void *context)
@@ -254,7 +256,7 @@ static void *vcpu_thread(void *context)
     }
     while (vcpu->events.may_run(vcpu->events.context, vcpu)) {
         if (ioctl(vcpu->fd, KVM_RUN, 0UL) == 0) {
-            handle_exit(vcpu);
+            (void)handle_exit(vcpu); /* the next run tells whether there is more */
         } else if (errno == EINTR || errno == EAGAIN) {
             count(vcpu, VCPU_EXIT_INTERRUPTED);
         } else {
@@ -292,8 +294,11 @@ void vcpu_kick(struct vcpu *vcpu)
 
 void vcpu_settle(struct vcpu *vcpu)
 {
-    __atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
-    (void)ioctl(vcpu->fd, KVM_RUN, 0UL); /* EINTR: that is what it is for */
+    /* An access of many bytes comes in parts: each has to be answered. EINTR says that
+     * there is no more of it. */
+    do {
+        __atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+    } while (ioctl(vcpu->fd, KVM_RUN, 0UL) == 0 && handle_exit(vcpu));
 }
 
 void vcpu_end(struct vcpu *vcpu)
