@@ -132,7 +132,7 @@ static void first_group(struct first *first)
     (void)snprintf(template->meta.tenant, NAME_SIZE, DEFAULT_TENANT);
     (void)snprintf(template->meta.name, NAME_SIZE, "web");
     (void)snprintf(template->spec.image, NAME_SIZE, "linux");
-    template->spec.memory.size_bytes = UINT64_C(128) << 20;
+    template->spec.memory.size_bytes = UINT64_C(3) << 30; /* two a host: they spread */
     first_put(first, KIND_TEMPLATE, template);
     (void)snprintf(group->meta.tenant, NAME_SIZE, DEFAULT_TENANT);
     (void)snprintf(group->meta.name, NAME_SIZE, "web");
