@@ -401,9 +401,10 @@ rule_stems() {
     offend_each stems "$found"
 }
 
-# Each header compiles with nothing before it, and twice.
+# Each header compiles with nothing before it, and twice. Tests are told two folders by CMake.
 rule_alone() {
-    local compiler=${CC:-cc} packages package flags=() header message
+    local compiler=${CC:-cc} packages package header message
+    local flags=('-DBERTH_SOURCE_DIR="/"' '-DBERTH_BINARY_DIR="/"')
     command -v "$compiler" >/dev/null || return 77
     packages=$(sed -n '/berth_room(/,/)/p' CMakeLists.txt | tr '\n' ' ' |
         grep -oE 'LIBS [^)]*' | sed 's/^LIBS//')
