@@ -22,7 +22,7 @@
 #include "scheduler/host_watch.h"
 #include "scheduler/overlay.h"
 
-#define PLACE_VMS_PER_HOST_MAX 500 /* what a host's orders can carry, a KiB each */
+#define PLACE_VMS_PER_HOST_MAX 600 /* what a host's orders can carry, a KiB each */
 #define PLACE_TEXT_SIZE        256
 
 struct place_request {

@@ -298,7 +298,7 @@ static const struct {
     {make_site, mend_addresses, "network",
      "network: tiny has no free address for a further host",
      "remove VMs from tiny, or make a network with a larger cidr"},
-    {make_many, mend_memory, "vms", "vms: 1000 are there, the most one host takes",
+    {make_many, mend_memory, "vms", "vms: 600 are there, the most one host takes",
      "add a host"},
     {make_memory, mend_memory, "memory", "memory: 128.0 MiB free of 256.0 MiB",
      "free 128.0 MiB on h1, or add a host"},
