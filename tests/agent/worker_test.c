@@ -12,6 +12,7 @@
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 
 #define L_MS     6000 /* the lease, model.md */
 #define PAUSE_MS (L_MS * 7 / 10)
@@ -208,6 +209,25 @@ static void kill_one(void *context, const struct vm_report *report)
     }
 }
 
+/* The control groups of this host, when the last process has left them. */
+static void groups_remove(void)
+{
+    const uint64_t uids[] = {FENCED, WAITS};
+    struct resource_groups *groups =
+        resource_groups_open(rack.hosts[0].identity.name, NULL, NULL);
+    ck_assert_ptr_nonnull(groups);
+    for (size_t i = 0; i < sizeof(uids) / sizeof(uids[0]); i++) {
+        while (resource_group_remove(groups, uids[i]) == -EBUSY) {
+            (void)resource_group_freeze(groups, uids[i], false); /* or it cannot die */
+            (void)resource_group_kill(groups, uids[i]);
+            (void)waitpid(-1, NULL, WNOHANG);
+            sched_yield();
+        }
+    }
+    resource_groups_remove(groups);
+    resource_groups_close(groups);
+}
+
 static void stop(void)
 {
     vm_supervisor_each(worker_supervisor(worker), kill_one, NULL);
@@ -215,6 +235,7 @@ static void stop(void)
     rack.hosts[1].hear = NULL;
     worker = worker_close(worker);
     images = image_store_close(images);
+    groups_remove();
     rack_stop();
 }
 

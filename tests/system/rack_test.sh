@@ -56,6 +56,9 @@ guests_in() { ip netns pids "$RACK-$1" | while read -r p; do tr '\0' ' ' <"/proc
 answers() { on "$1" curl -sS -m 5 "http://$2/healthz"; }
 boot_of() { on "$1" curl -sS -m 5 "http://$2/" | tr ' ' '\n' | grep '^epoch=\|^boot' | head -n 1; }
 
+groups() { find /sys/fs/cgroup -type d -path '*berth/h[0-9]*' 2>/dev/null | sort; }
+groups_before=$(groups) # what others on this machine have
+
 check "the guest image builds"
 "$top/deploy/guest/build-guest" "$top/build/guest" >/dev/null
 
@@ -170,6 +173,6 @@ check "teardown leaves nothing"
 rack_down
 [ -z "$(rack_namespaces)" ] || fail "namespaces are left"
 [ ! -e "$RACK_RUN" ] || fail "$RACK_RUN is left"
-left=$(find /sys/fs/cgroup -type d -path '*berth/h[0-9]*' 2>/dev/null | head -n 3)
+left=$(comm -13 <(echo "$groups_before") <(groups) | head -n 3)
 [ -z "$left" ] || fail "control groups are left: $left"
 echo "the rack kept its promises"
