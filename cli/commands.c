@@ -58,10 +58,10 @@ const struct cli_command cli_commands[] = {
     {START,
      "down",
      NULL,
-     "stop berthd on this host; its VMs run on",
-     "VMs outlive their berthd, but a host whose berthd stays away is lost to the "
-     "cluster "
-     "after a few seconds and its VMs end then: drain it first.",
+     "stop berthd on this host; its VMs go on for a few seconds",
+     "VMs outlive a restart of their berthd. When it stays away, berth-fence freezes and "
+     "then ends those that may be restarted elsewhere before the lease is over; VMs with "
+     "hostFailure: wait run on. Drain the host first to move them.",
      "berth down\n"
      "berth drain r1u04 --wait && berth down --vms",
      0,

@@ -383,7 +383,10 @@ static int stop_berthd(struct cli *cli, const struct start *start)
                         strerror(-r)); // NOLINT(concurrency-mt-unsafe)
     }
     fprintf(cli->out, "berthd has ended (pid %d)%s\n", (int)pid,
-            cli_flag(cli, "vms") == NULL ? "; its VMs run on" : "");
+            cli_flag(cli, "vms") == NULL
+                ? "; VMs that may be restarted elsewhere end in seconds unless it is "
+                  "started again"
+                : "");
     return EXIT_OK;
 }
 
