@@ -12,7 +12,6 @@
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 
 #define L_MS     6000 /* the lease, model.md */
 #define PAUSE_MS (L_MS * 7 / 10)
@@ -220,7 +219,7 @@ static void groups_remove(void)
         while (resource_group_remove(groups, uids[i]) == -EBUSY) {
             (void)resource_group_freeze(groups, uids[i], false); /* or it cannot die */
             (void)resource_group_kill(groups, uids[i]);
-            (void)waitpid(-1, NULL, WNOHANG);
+            (void)uv_run(&rack.loop, UV_RUN_NOWAIT); /* it reaps its own children */
             sched_yield();
         }
     }

@@ -356,7 +356,7 @@ START_TEST(a_reader_that_stands_still_loses_the_channel)
     static uint8_t bulk[BULK];
     call(&one, 2, two.address);
     UNTIL(two.accepted == 1);
-    UNTIL(write(one.out, bulk, sizeof(bulk)) < 0 ||
+    UNTIL(send(one.out, bulk, sizeof(bulk), MSG_NOSIGNAL) < 0 ||
           counters_of(&one)->timed_out + counters_of(&two)->timed_out > 0);
     UNTIL(counters_of(&one)->timed_out + counters_of(&two)->timed_out > 0);
 }
