@@ -5,6 +5,7 @@
 #include "base/list.h"
 #include "base/log.h"
 #include "base/loop.h"
+#include "base/work_pool.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -33,7 +34,6 @@ struct wanted {
 };
 
 struct image_pull {
-    uv_loop_t *loop;
     const struct clock *clock;
     struct image_store *store;
     struct link *link;
@@ -43,8 +43,8 @@ struct image_pull {
     unsigned wanted_count;
     unsigned pulling;
     uint64_t bytes_total;
-    struct list
-        serving; /* in the order asked; only the first is being read, so chunks keep it */
+    struct work_pool *reading; /* one thread: chunks go out in the order asked */
+    struct list serving;       /* given to it */
     unsigned serving_count;
 };
 
@@ -283,13 +283,11 @@ struct serving {
     struct list link;
     struct image_pull *pull; /* NULL: closed meanwhile */
     uint64_t asker;
-    uv_work_t request;
+    struct work_job job;
     char path[IMAGE_PATH_SIZE];
     struct msg_blob_chunk chunk;
     uint32_t wanted_size;
 };
-
-static void serve_next(struct image_pull *pull);
 
 static void serving_free(struct serving *serving)
 {
@@ -297,9 +295,14 @@ static void serving_free(struct serving *serving)
     free(serving);
 }
 
-static void serve_read(uv_work_t *request)
+static struct serving *serving_of(struct work_job *job)
 {
-    struct serving *serving = request->data;
+    return LIST_ITEM(job, struct serving, job);
+}
+
+static void serve_read(struct work_job *job)
+{
+    struct serving *serving = serving_of(job);
     CLEANUP_FD int fd = fd_open_at(AT_FDCWD, serving->path, O_RDONLY, 0, NULL);
     ssize_t size = fd < 0 ? -1
                           : pread(fd, serving->chunk.data.data, serving->wanted_size,
@@ -307,31 +310,19 @@ static void serve_read(uv_work_t *request)
     serving->chunk.data.size = size > 0 ? (uint32_t)size : 0;
 }
 
-static void serve_send(uv_work_t *request, int status)
+static void serve_send(struct work_job *job, int code)
 {
-    struct serving *serving = request->data;
+    struct serving *serving = serving_of(job);
     struct image_pull *pull = serving->pull;
     if (pull != NULL) {
         list_remove(&serving->link);
         pull->serving_count--;
-        if (status == 0 && serving->chunk.data.size > 0) {
+        if (code == 0 && serving->chunk.data.size > 0) {
             (void)link_send(pull->link, serving->asker, MESSAGE_BLOB_CHUNK,
                             &serving->chunk); /* no room: it is asked again */
         }
     }
     serving_free(serving);
-    if (pull != NULL) {
-        serve_next(pull);
-    }
-}
-
-static void serve_next(struct image_pull *pull)
-{
-    if (!list_empty(&pull->serving)) {
-        struct serving *first = LIST_ITEM(pull->serving.next, struct serving, link);
-        (void)uv_queue_work(pull->loop, &first->request, serve_read,
-                            serve_send); /* cannot fail */
-    }
 }
 
 static void
@@ -371,13 +362,9 @@ void image_pull_on_ask(struct image_pull *pull,
     serving->chunk.sha256 = ask->sha256;
     serving->chunk.offset = ask->offset;
     serving->chunk.total = total;
-    serving->request.data = serving;
-    bool idle = list_empty(&pull->serving);
     list_push_back(&pull->serving, &serving->link);
     pull->serving_count++;
-    if (idle) {
-        serve_next(pull);
-    }
+    work_pool_submit(pull->reading, &serving->job, serve_read, serve_send);
 }
 
 /* ---- life
@@ -396,13 +383,13 @@ struct image_pull *image_pull_new(uv_loop_t *loop,
     }
     random_secret(&seed, sizeof(seed));
     random_seed(&pull->random, seed);
-    pull->loop = loop;
     pull->clock = clock;
     pull->store = store;
     pull->link = link;
     list_init(&pull->serving);
     pull->tick = loop_timer_new(loop, TICK_MS, TICK_MS, on_tick, pull);
-    return pull->tick != NULL ? pull : image_pull_free(pull);
+    pull->reading = work_pool_new(loop, 1, SERVING_MAX);
+    return pull->tick != NULL && pull->reading != NULL ? pull : image_pull_free(pull);
 }
 
 struct image_pull *image_pull_free(struct image_pull *pull)
@@ -414,18 +401,11 @@ struct image_pull *image_pull_free(struct image_pull *pull)
     for (unsigned i = 0; i < pull->wanted_count; i++) {
         image_part_close(pull->wanted[i].part);
     }
-    bool being_read = true; /* the first; the others have not been given to the pool */
     LIST_EACH_SAFE (item, &pull->serving) {
-        struct serving *serving = LIST_ITEM(item, struct serving, link);
         list_remove(item);
-        serving->pull = NULL;
-        if (being_read) {
-            (void)uv_cancel((uv_req_t *)&serving->request); /* too late is fine */
-        } else {
-            serving_free(serving);
-        }
-        being_read = false;
+        LIST_ITEM(item, struct serving, link)->pull = NULL; /* it frees itself */
     }
+    work_pool_close(pull->reading);
     free(pull);
     return NULL;
 }

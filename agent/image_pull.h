@@ -5,8 +5,8 @@
  * IMAGE_CHUNK_SIZE in flight each, resumes a part where it stopped, tries again with
  * jittered back-off and another holder when one is silent for IMAGE_PULL_SILENCE_MS, and
  * verifies the whole before it counts. Chunks travel in the mesh's bulk lane. Serving
- * reads on the thread pool and is bounded per asker (IMAGE_SERVE_MAX); over it an ask is
- * dropped and asked again. Threads: the loop's. Errors are logged once per blob and
+ * reads on a thread of its own and is bounded per asker (IMAGE_SERVE_MAX); over it an ask
+ * is dropped and asked again. Threads: the loop's. Errors are logged once per blob and
  * reason; image_pull_reason tells the user.
  */
 #pragma once

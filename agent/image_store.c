@@ -1,13 +1,12 @@
 #include "agent/image_store.h"
 
+#include "agent/image_work.h"
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/list.h"
 #include "base/log.h"
 #include "base/random.h"
 #include "base/require.h"
-
-#include <curl/curl.h>
 
 #include <dirent.h>
 #include <errno.h>
@@ -18,12 +17,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define PART_SUFFIX        ".part"
-#define HASH_BUFFER        (1u << 20)
-#define TOUCH_EVERY_MS     60000 /* a use is written down so often at most */
-#define FETCH_REDIRECTS    5L
-#define FETCH_SLOW_BYTES_S 1024L /* slower than this for FETCH_SLOW_S is stuck */
-#define FETCH_SLOW_S       60L
+#define PART_SUFFIX    ".part"
+#define TOUCH_EVERY_MS 60000 /* a use is written down so often at most */
+/* Slow servers hold threads for long, so fetches have their own, and what is here already
+ * need not wait behind them to be checked. */
+#define FETCH_THREADS  4
+#define FINISH_THREADS 2
+#define FINISH_QUEUE   64 /* more than the writers, fetches and pulls there may be */
 
 struct stored {
     struct image_file file;
@@ -41,7 +41,10 @@ struct image_store {
     struct digest *kept; /* not to be evicted */
     unsigned kept_count;
     unsigned writer_count;
-    struct list works; /* finishes under way */
+    unsigned fetch_count;
+    struct work_pool *fetching;
+    struct work_pool *finishing;
+    struct list works; /* on the threads */
     struct list parts; /* open parts */
     void (*changed)(void *context);
     void *changed_context;
@@ -301,6 +304,12 @@ int image_store_open(uv_loop_t *loop,
     store->limit_bytes = limit_bytes;
     list_init(&store->works);
     list_init(&store->parts);
+    store->fetching = work_pool_new(loop, FETCH_THREADS, IMAGE_STORE_FETCHES_MAX);
+    store->finishing = work_pool_new(loop, FINISH_THREADS, FINISH_QUEUE);
+    if (store->fetching == NULL || store->finishing == NULL) {
+        image_store_close(store);
+        return err_sys(err, -ENOMEM, "open the image store");
+    }
     int r = fd_make_folders(tmp, err);
     r = r < 0 ? r : load(store, err);
     r = r < 0 ? r : scan(tmp, clean_entry, store, err);
@@ -385,174 +394,51 @@ void image_store_on_change(struct image_store *store,
     store->changed_context = context;
 }
 
-/* ---- finishing: hash, sync, rename, on the thread pool
- * ---------------------------------------------- */
+/* ---- works: what its threads do for it
+ * -------------------------------------------------------------- */
 
 struct work {
+    struct image_work file; /* first: image_work.c knows only this part */
     struct list link;
     struct image_store *store; /* NULL: the store has been closed */
-    uv_work_t request;
-    char tmp_path[IMAGE_PATH_SIZE];
-    char final_folder[IMAGE_PATH_SIZE];
-    char *url; /* NULL: the content is there already */
-    bool expects;
-    bool is_part;  /* of its digest there may be no second one meanwhile */
-    bool keep_bad; /* a part: a wrong digest removes it, other faults keep it */
-    struct digest expected;
-    int fd;
-    /* results */
-    int code;
-    struct digest digest;
-    uint64_t size_bytes;
-    char text[256];
+    bool is_writer;            /* counts among the uploads until its end is told */
+    bool is_part;              /* of its digest there may be no second one meanwhile */
     image_done *done;
     void *context;
 };
 
-static void work_fault(struct work *work, int code, const char *what)
+static struct work *work_of(struct work_job *job)
 {
-    work->code = code == -ENOSPC || code == -EDQUOT ? BERTH_EDISKFULL : code;
-    (void)snprintf(work->text, sizeof(work->text), "%s: %s", what,
-                   err_sentence(work->code));
+    return LIST_ITEM(job, struct work, file.job);
 }
 
-static int hash_file(struct work *work)
+static void work_answer(struct work *work)
 {
-    CLEANUP_FREE uint8_t *buffer = malloc(HASH_BUFFER);
-    struct digest_stream stream;
-    ssize_t size;
-    if (buffer == NULL || lseek(work->fd, 0, SEEK_SET) < 0) {
-        return -ENOMEM;
-    }
-    digest_start(&stream);
-    work->size_bytes = 0;
-    while ((size = fd_read_full(work->fd, buffer, HASH_BUFFER)) > 0) {
-        digest_update(&stream, buffer, (size_t)size);
-        work->size_bytes += (uint64_t)size;
-    }
-    digest_finish(&stream, &work->digest);
-    return size < 0 ? (int)size : 0;
-}
-
-static int folder_sync(const char *path)
-{
-    CLEANUP_FD int fd = fd_open_at(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0, NULL);
-    if (fd < 0) {
-        return fd;
-    }
-    return fsync(fd) < 0 ? -errno : 0;
-}
-
-static size_t fetch_write(char *data, size_t one, size_t count, void *context)
-{
-    struct work *work = context;
-    work->code = fd_write_full(work->fd, data, one * count);
-    return work->code == 0 ? one * count : 0;
-}
-
-/* Runs on the pool; curl's own state is local to it. */
-static int fetch(struct work *work)
-{
-    char problem[CURL_ERROR_SIZE] = "";
-    long status = 0;
-    CURL *curl = curl_easy_init();
-    if (curl == NULL) {
-        return -ENOMEM;
-    }
-    curl_easy_setopt(curl, CURLOPT_URL, work->url);
-    curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
-    curl_easy_setopt(curl, CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
-    curl_easy_setopt(curl, CURLOPT_FOLLOWLOCATION, 1L);
-    curl_easy_setopt(curl, CURLOPT_MAXREDIRS, FETCH_REDIRECTS);
-    curl_easy_setopt(curl, CURLOPT_FAILONERROR, 1L);
-    curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(curl, CURLOPT_TIMEOUT, (long)IMAGE_FETCH_TIMEOUT_S);
-    curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, FETCH_SLOW_BYTES_S);
-    curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, FETCH_SLOW_S);
-    curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, problem);
-    curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, fetch_write);
-    curl_easy_setopt(curl, CURLOPT_WRITEDATA, work);
-    CURLcode code = curl_easy_perform(curl);
-    curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
-    curl_easy_cleanup(curl);
-    if (code == CURLE_OK) {
-        return 0;
-    }
-    if (work->code < 0) { /* our disk, not the server */
-        work_fault(work, work->code, "fetch");
-        return work->code;
-    }
-    work->code = status == 404 ? BERTH_ENOTFOUND : BERTH_EUNREACHABLE;
-    (void)snprintf(work->text, sizeof(work->text), "fetch %.100s: %.120s", work->url,
-                   problem[0] != '\0' ? problem : curl_easy_strerror(code));
-    return work->code;
-}
-
-static void work_run(uv_work_t *request)
-{
-    struct work *work = request->data;
-    if (work->url != NULL && fetch(work) < 0) {
-        if (work->code == 0) {
-            work_fault(work, -ENOMEM, "fetch");
-        }
-        return;
-    }
-    int r = hash_file(work);
-    if (r < 0) {
-        work_fault(work, r, "read back");
-        return;
-    }
-    if (work->expects && !digest_equal(&work->digest, &work->expected)) {
-        char got[DIGEST_HEX_SIZE];
-        char wanted[DIGEST_HEX_SIZE];
-        digest_format(&work->digest, got);
-        digest_format(&work->expected, wanted);
-        work->code = BERTH_ECORRUPT;
-        work->keep_bad = false;
-        (void)snprintf(work->text, sizeof(work->text),
-                       "the content's SHA-256 is %.64s, not %.64s", got, wanted);
-        return;
-    }
-    char hex[DIGEST_HEX_SIZE];
-    char path[IMAGE_PATH_SIZE + DIGEST_HEX_SIZE + 1];
-    digest_format(&work->digest, hex);
-    (void)snprintf(path, sizeof(path), "%s/%s", work->final_folder, hex);
-    if (fchmod(work->fd, 0400) < 0 || fsync(work->fd) < 0 ||
-        rename(work->tmp_path, path) < 0) {
-        work_fault(work, -errno, "keep the file");
-        return;
-    }
-    r = folder_sync(work->final_folder);
-    if (r < 0) {
-        work_fault(work, r, "keep the file");
+    const struct image_work *file = &work->file;
+    bool named = file->code < 0 && file->expects;
+    if (work->done != NULL) {
+        work->done(work->context, file->code, named ? &file->expected : &file->digest,
+                   file->size_bytes,
+                   file->code < 0 && file->text[0] == '\0' ? err_sentence(file->code)
+                                                           : file->text);
     }
 }
 
-static void work_finished(uv_work_t *request, int status)
+static void work_finished(struct work_job *job, int code)
 {
-    struct work *work = request->data;
+    struct work *work = work_of(job);
     struct image_store *store = work->store;
-    fd_close(&work->fd);
-    if (status == UV_ECANCELED) {
-        work->code = BERTH_ECLOSED;
-    }
-    if (work->code < 0 && !work->keep_bad) {
-        (void)unlink(work->tmp_path); /* gone already, or removed at the next start */
-    }
+    struct image_work *file = &work->file;
+    file->code = file->code < 0 ? file->code : code;
+    image_work_fini(file);
     if (store != NULL) {
         list_remove(&work->link);
-        if (work->code == 0) {
-            work->code = enter(store, &work->digest, work->size_bytes);
+        store->writer_count -= work->is_writer ? 1U : 0U;
+        if (file->code == 0) {
+            file->code = enter(store, &file->digest, file->size_bytes);
         }
-        if (work->done != NULL) {
-            bool named = work->code < 0 && work->expects;
-            work->done(work->context, work->code, named ? &work->expected : &work->digest,
-                       work->size_bytes,
-                       work->code < 0 && work->text[0] == '\0' ? err_sentence(work->code)
-                                                               : work->text);
-        }
+        work_answer(work);
     }
-    free(work->url);
     free(work);
 }
 
@@ -565,33 +451,32 @@ static struct work *work_new(struct image_store *store,
     if (work != NULL) {
         list_init(&work->link);
         work->store = store;
-        work->fd = -1;
         work->done = done;
         work->context = context;
-        work->request.data = work;
-        work->expects = expected != NULL && !digest_is_zero(expected);
-        if (work->expects) {
-            work->expected = *expected;
+        work->file.fd = -1;
+        work->file.expects = expected != NULL && !digest_is_zero(expected);
+        if (work->file.expects) {
+            work->file.expected = *expected;
         }
-        (void)snprintf(work->final_folder, sizeof(work->final_folder), "%s",
+        (void)snprintf(work->file.final_folder, sizeof(work->file.final_folder), "%s",
                        store->folder);
     }
     return work;
 }
 
-static void work_queue(struct work *work)
+static void work_finish(struct work *work)
 {
     list_push_back(&work->store->works, &work->link);
-    int r = uv_queue_work(work->store->loop, &work->request, work_run, work_finished);
-    REQUIRE(r == 0); /* fails only without a work function */
+    work_pool_submit(work->store->finishing, &work->file.job, image_work_finish,
+                     work_finished);
 }
 
 static int
-tmp_open(struct image_store *store, char *ret_path, size_t size, struct err *err)
+tmp_open(struct image_store *store, char ret_path[IMAGE_PATH_SIZE], struct err *err)
 {
     uint64_t number = 0;
     random_secret(&number, sizeof(number));
-    (void)snprintf(ret_path, size, "%s/tmp/%016llx", store->folder,
+    (void)snprintf(ret_path, IMAGE_PATH_SIZE, "%s/tmp/%016llx", store->folder,
                    (unsigned long long)number);
     return fd_open_at(AT_FDCWD, ret_path, O_RDWR | O_CREAT | O_EXCL, 0600, err);
 }
@@ -623,8 +508,9 @@ struct image_writer *image_writer_begin(struct image_store *store,
         free(work);
         return NULL;
     }
-    work->fd = tmp_open(store, work->tmp_path, sizeof(work->tmp_path), err);
-    if (work->fd < 0) {
+    work->is_writer = true;
+    work->file.fd = tmp_open(store, work->file.tmp_path, err);
+    if (work->file.fd < 0) {
         free(writer);
         free(work);
         return NULL;
@@ -639,7 +525,7 @@ int image_writer_write(struct image_writer *writer,
                        size_t size,
                        struct err *err)
 {
-    int r = fd_write_full(writer->work->fd, data, size);
+    int r = fd_write_full(writer->work->file.fd, data, size);
     if (r == -ENOSPC || r == -EDQUOT) {
         return err_set(err, BERTH_EDISKFULL, "the disk of the image store is full");
     }
@@ -650,8 +536,7 @@ void image_writer_end(struct image_writer *writer, image_done *done, void *conte
 {
     writer->work->done = done;
     writer->work->context = context;
-    writer->store->writer_count--;
-    work_queue(writer->work);
+    work_finish(writer->work);
     free(writer);
 }
 
@@ -660,8 +545,8 @@ void image_writer_abort(struct image_writer *writer)
     if (writer == NULL) {
         return;
     }
-    fd_close(&writer->work->fd);
-    (void)unlink(writer->work->tmp_path); /* else removed at the next start */
+    writer->work->file.code = BERTH_ECLOSED;
+    image_work_fini(&writer->work->file);
     writer->store->writer_count--;
     free(writer->work);
     free(writer);
@@ -671,9 +556,37 @@ void image_writer_abort(struct image_writer *writer)
  * ---------------------------------------------------------------------------------------
  */
 
-static void fail_later_run(uv_work_t *request)
+static void fetched(struct work_job *job, int code)
 {
-    (void)request; /* the fault is known already */
+    struct work *work = work_of(job);
+    work->file.code = work->file.code < 0 ? work->file.code : code;
+    if (work->store != NULL) {
+        work->store->fetch_count--;
+    }
+    if (work->store == NULL || work->file.code < 0) {
+        work_finished(job, work->file.code);
+    } else {
+        work_pool_submit(work->store->finishing, job, image_work_finish, work_finished);
+    }
+}
+
+/* 0, or why it cannot begin, with text in the work. */
+static int fetch_begin(struct work *work, const char *url)
+{
+    struct image_store *store = work->store;
+    struct err err = {0};
+    if (!work->file.expects) {
+        (void)err_set(&err, BERTH_EINVALID, "a URL needs the SHA-256 of its content");
+    } else if (store->fetch_count >= IMAGE_STORE_FETCHES_MAX) {
+        (void)err_set(&err, BERTH_EFULL, "%d fetches are under way already",
+                      IMAGE_STORE_FETCHES_MAX);
+    } else if ((work->file.url = strdup(url)) == NULL) {
+        (void)err_sys(&err, -ENOMEM, "begin a fetch");
+    } else {
+        work->file.fd = tmp_open(store, work->file.tmp_path, &err);
+    }
+    (void)snprintf(work->file.text, sizeof(work->file.text), "%.200s", err.text);
+    return err.code;
 }
 
 void image_store_fetch(struct image_store *store,
@@ -682,22 +595,17 @@ void image_store_fetch(struct image_store *store,
                        image_done *done,
                        void *context)
 {
-    struct err err = {0};
     struct work *work = work_new(store, expected, done, context);
     REQUIRE(work !=
             NULL); /* an answer that never comes would hang its client without a word */
-    work->url = strdup(url);
-    work->fd = tmp_open(store, work->tmp_path, sizeof(work->tmp_path), &err);
-    if (work->url == NULL || work->fd < 0 || !work->expects) {
-        work->code = work->fd < 0 ? work->fd : BERTH_EINVALID;
-        (void)snprintf(work->text, sizeof(work->text), "%.200s",
-                       work->fd < 0 ? err.text
-                                    : "a URL needs the SHA-256 of its content");
-        list_push_back(&store->works, &work->link);
-        (void)uv_queue_work(store->loop, &work->request, fail_later_run, work_finished);
+    int r = fetch_begin(work, url);
+    list_push_back(&store->works, &work->link);
+    if (r < 0) {
+        work_pool_tell(store->fetching, &work->file.job, r, work_finished);
         return;
     }
-    work_queue(work);
+    store->fetch_count++;
+    work_pool_submit(store->fetching, &work->file.job, image_work_fetch, fetched);
 }
 
 /* ---- parts
@@ -716,14 +624,14 @@ struct image_part {
 static bool part_is_open(const struct image_store *store, const struct digest *digest)
 {
     LIST_EACH (item, &store->parts) {
-        if (digest_equal(&LIST_ITEM(item, struct image_part, link)->work->expected,
+        if (digest_equal(&LIST_ITEM(item, struct image_part, link)->work->file.expected,
                          digest)) {
             return true;
         }
     }
     LIST_EACH (item, &store->works) {
         const struct work *work = LIST_ITEM(item, struct work, link);
-        if (work->is_part && digest_equal(&work->expected, digest)) {
+        if (work->is_part && digest_equal(&work->file.expected, digest)) {
             return true;
         }
     }
@@ -751,31 +659,32 @@ struct image_part *image_part_open(struct image_store *store,
         return NULL;
     }
     digest_format(digest, hex);
-    (void)snprintf(work->tmp_path, sizeof(work->tmp_path), "%s/tmp/%s" PART_SUFFIX,
-                   store->folder, hex);
+    (void)snprintf(work->file.tmp_path, sizeof(work->file.tmp_path),
+                   "%s/tmp/%s" PART_SUFFIX, store->folder, hex);
     work->is_part = true;
-    work->keep_bad = true;
-    work->fd = fd_open_at(AT_FDCWD, work->tmp_path, O_RDWR | O_CREAT, 0600, err);
-    if (work->fd >= 0 && fstat(work->fd, &info) < 0) {
-        (void)err_sys(err, -errno, "look at %s", work->tmp_path);
-        fd_close(&work->fd);
+    work->file.keep_bad = true;
+    work->file.fd =
+        fd_open_at(AT_FDCWD, work->file.tmp_path, O_RDWR | O_CREAT, 0600, err);
+    if (work->file.fd >= 0 && fstat(work->file.fd, &info) < 0) {
+        (void)err_sys(err, -errno, "look at %s", work->file.tmp_path);
+        fd_close(&work->file.fd);
     }
-    if (work->fd < 0) {
+    if (work->file.fd < 0) {
         free(part);
         free(work);
         return NULL;
     }
     if ((uint64_t)info.st_size > size_bytes) { /* not a beginning of this file */
         info.st_size = 0;
-        if (ftruncate(work->fd, 0) < 0) {
-            (void)err_sys(err, -errno, "empty %s", work->tmp_path);
-            fd_close(&work->fd);
+        if (ftruncate(work->file.fd, 0) < 0) {
+            (void)err_sys(err, -errno, "empty %s", work->file.tmp_path);
+            fd_close(&work->file.fd);
             free(part);
             free(work);
             return NULL;
         }
     }
-    (void)lseek(work->fd, 0, SEEK_END); /* cannot fail on a regular file */
+    (void)lseek(work->file.fd, 0, SEEK_END); /* cannot fail on a regular file */
     part->store = store;
     part->work = work;
     part->offset = (uint64_t)info.st_size;
@@ -801,7 +710,7 @@ int image_part_write(struct image_part *part,
         return err_set(err, BERTH_ETOOLARGE, "more came than the file's %llu bytes",
                        (unsigned long long)part->size_bytes);
     }
-    int r = fd_write_full(part->work->fd, data, size);
+    int r = fd_write_full(part->work->file.fd, data, size);
     if (r == -ENOSPC || r == -EDQUOT) {
         return err_set(err, BERTH_EDISKFULL, "the disk of the image store is full");
     }
@@ -817,7 +726,7 @@ void image_part_end(struct image_part *part, image_done *done, void *context)
     part->work->done = done;
     part->work->context = context;
     list_remove(&part->link);
-    work_queue(part->work);
+    work_finish(part->work);
     free(part);
 }
 
@@ -827,7 +736,7 @@ void image_part_close(struct image_part *part)
         return;
     }
     list_remove(&part->link);
-    fd_close(&part->work->fd);
+    fd_close(&part->work->file.fd);
     free(part->work);
     free(part);
 }
@@ -846,9 +755,10 @@ struct image_store *image_store_close(struct image_store *store)
             struct work *work = LIST_ITEM(item, struct work, link);
             list_remove(item);
             work->store = NULL; /* it frees itself when the pool is through with it */
-            (void)uv_cancel((uv_req_t *)&work->request); /* too late is fine */
         }
     }
+    work_pool_close(store->fetching);
+    work_pool_close(store->finishing);
     free(store->kept);
     free(store->folder);
     free(store);

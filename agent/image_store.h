@@ -7,10 +7,11 @@
  * leaves in tmp/ is removed at open, parts excepted: they are resumed. Cache limit: when
  * the sum of sizes passes limit_bytes the least recently used file that is not kept goes
  * (the time of a file is its last use, to the minute, so a restart knows it, too).
- * Threads: the loop's; hashing, syncing and fetching run on the thread pool. No
- * callback inside a call. Errors: BERTH_EDISKFULL, BERTH_ECORRUPT (digest differs: both
- * are named), BERTH_ETOOLARGE, BERTH_EFULL (writers), -errno. Limits: below. Ownership:
- * writers belong to the caller until end or abort.
+ * Threads: the loop's; fetching, hashing and syncing run on threads of the store's own
+ * (agent/image_work.h), never on libuv's, which the log's disk writes need. No callback
+ * inside a call. Errors: BERTH_EDISKFULL, BERTH_ECORRUPT (digest differs: both
+ * are named), BERTH_ETOOLARGE, BERTH_EFULL (uploads or fetches), -errno. Limits: below.
+ * Ownership: writers belong to the caller until end or abort.
  */
 #pragma once
 
@@ -23,7 +24,8 @@
 #include <stdint.h>
 
 #define IMAGE_STORE_FILES_MAX   256 /* as many as a heartbeat can tell */
-#define IMAGE_STORE_WRITERS_MAX 16
+#define IMAGE_STORE_WRITERS_MAX 16  /* uploads, until their end is told */
+#define IMAGE_STORE_FETCHES_MAX 16  /* under way or waiting for a thread */
 #define IMAGE_FETCH_TIMEOUT_S   3600
 #define IMAGE_PATH_SIZE         4096
 

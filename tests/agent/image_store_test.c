@@ -621,6 +621,81 @@ START_TEST(a_fetch_without_a_digest_is_refused)
 }
 END_TEST
 
+/* ---- a server that never answers ---- */
+
+#define STUCK 8 /* more than the store and libuv have threads for */
+
+static char stuck_url[64];
+static int stuck_socket;
+
+/* It listens, so that connections are made, and does nothing else. */
+static void stuck_server_start(void)
+{
+    struct sockaddr_in at = {.sin_family = AF_INET,
+                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof(at);
+    stuck_socket = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    ck_assert_int_eq(bind(stuck_socket, (struct sockaddr *)&at, size), 0);
+    ck_assert_int_eq(listen(stuck_socket, 2 * IMAGE_STORE_FETCHES_MAX), 0);
+    ck_assert_int_eq(getsockname(stuck_socket, (struct sockaddr *)&at, &size), 0);
+    (void)snprintf(stuck_url, sizeof(stuck_url), "http://127.0.0.1:%u/image",
+                   ntohs(at.sin_port));
+}
+
+static void fetch_stuck(unsigned count)
+{
+    struct digest expected = digest_of_text("never mind");
+    for (unsigned i = 0; i < count; i++) {
+        image_store_fetch(store, stuck_url, &expected, take_answer, NULL);
+    }
+}
+
+static bool file_seen;
+
+static void see_file(uv_fs_t *request)
+{
+    ck_assert_int_eq((int)request->result, 0);
+    file_seen = true;
+    uv_fs_req_cleanup(request);
+}
+
+START_TEST(fetches_that_hang_hold_up_neither_libuvs_threads_nor_uploads)
+{
+    uv_fs_t request;
+    stuck_server_start();
+    fetch_stuck(STUCK);
+
+    ck_assert_int_eq(uv_fs_stat(&loop, &request, dir.path, see_file), 0);
+    while (!file_seen) {
+        (void)uv_run(&loop, UV_RUN_ONCE);
+    }
+    ck_assert_uint_eq(answer.count, 0); /* they still hang */
+    ck_assert_int_eq(upload("a kernel", NULL), 0);
+
+    ck_assert_uint_eq(answer.count, 1);
+    store_close(); /* ends them */
+    ck_assert_uint_eq(answer.count, 1);
+    ck_assert_uint_eq(leftovers(), 0);
+    ck_assert_int_eq(close(stuck_socket), 0);
+    store_open(LIMIT);
+}
+END_TEST
+
+START_TEST(one_fetch_too_many_is_refused_while_the_others_hang)
+{
+    stuck_server_start();
+    fetch_stuck(IMAGE_STORE_FETCHES_MAX);
+
+    fetch_stuck(1);
+    ck_assert_uint_eq(answer.count, 0); /* no callback inside a call */
+    wait_for_answer();
+
+    ck_assert_int_eq(answer.code, BERTH_EFULL);
+    ck_assert_ptr_nonnull(strstr(answer.text, "under way"));
+    ck_assert_int_eq(close(stuck_socket), 0);
+}
+END_TEST
+
 /* ---- a full disk ---- */
 
 #define DISK_SIZE (256 * 1024)
@@ -743,6 +818,8 @@ int main(void)
     tcase_add_test(tests, what_a_crash_left_is_removed_and_parts_and_strangers_stay);
     tcase_add_loop_test(tests, a_fetch_ends_with_the_file_or_the_reason, 0, 5);
     tcase_add_test(tests, a_fetch_without_a_digest_is_refused);
+    tcase_add_test(tests, fetches_that_hang_hold_up_neither_libuvs_threads_nor_uploads);
+    tcase_add_test(tests, one_fetch_too_many_is_refused_while_the_others_hang);
     suite_add_tcase(suite, tests);
     if (geteuid() == 0) {
         TCase *full = tcase_create("full disk");

@@ -1,0 +1,194 @@
+#include "agent/image_work.h"
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+
+#include <curl/curl.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define HASH_BUFFER        (1u << 20)
+#define FETCH_REDIRECTS    5L
+#define FETCH_SLOW_BYTES_S 1024L /* slower than this for FETCH_SLOW_S is stuck */
+#define FETCH_SLOW_S       60L
+
+static struct image_work *work_of(struct work_job *job)
+{
+    return LIST_ITEM(job, struct image_work, job);
+}
+
+static void work_fault(struct image_work *work, int code, const char *what)
+{
+    work->code = code == -ENOSPC || code == -EDQUOT ? BERTH_EDISKFULL : code;
+    (void)snprintf(work->text, sizeof(work->text), "%s: %s", what,
+                   err_sentence(work->code));
+}
+
+/* ---- fetching
+ * ---------------------------------------------------------------------------------------
+ */
+
+static size_t fetch_write(char *data, size_t one, size_t count, void *context)
+{
+    struct image_work *work = context;
+    work->code = fd_write_full(work->fd, data, one * count);
+    return work->code == 0 ? one * count : 0;
+}
+
+/* Called about once a second, whatever the server does. */
+static int fetch_look(void *context,
+                      curl_off_t to_come,
+                      curl_off_t came,
+                      curl_off_t to_send,
+                      curl_off_t sent)
+{
+    const struct image_work *work = context;
+    (void)to_come;
+    (void)came;
+    (void)to_send;
+    (void)sent;
+    return work_job_cancelled(&work->job) ? 1 : 0;
+}
+
+static void fetch_options(struct image_work *work, CURL *curl, char *problem)
+{
+    curl_easy_setopt(curl, CURLOPT_URL, work->url);
+    curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
+    curl_easy_setopt(curl, CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
+    curl_easy_setopt(curl, CURLOPT_FOLLOWLOCATION, 1L);
+    curl_easy_setopt(curl, CURLOPT_MAXREDIRS, FETCH_REDIRECTS);
+    curl_easy_setopt(curl, CURLOPT_FAILONERROR, 1L);
+    curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(curl, CURLOPT_TIMEOUT, (long)IMAGE_FETCH_TIMEOUT_S);
+    curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, FETCH_SLOW_BYTES_S);
+    curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, FETCH_SLOW_S);
+    curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, problem);
+    curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, fetch_write);
+    curl_easy_setopt(curl, CURLOPT_WRITEDATA, work);
+    curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
+    curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, fetch_look);
+    curl_easy_setopt(curl, CURLOPT_XFERINFODATA, work);
+}
+
+void image_work_fetch(struct work_job *job)
+{
+    struct image_work *work = work_of(job);
+    char problem[CURL_ERROR_SIZE] = "";
+    long status = 0;
+    CURL *curl = curl_easy_init();
+    if (curl == NULL) {
+        work_fault(work, -ENOMEM, "fetch");
+        return;
+    }
+    fetch_options(work, curl, problem);
+    CURLcode code = curl_easy_perform(curl);
+    curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
+    curl_easy_cleanup(curl);
+    if (code == CURLE_OK) {
+        return;
+    }
+    if (work->code < 0) { /* our disk, not the server */
+        work_fault(work, work->code, "fetch");
+    } else if (work_job_cancelled(job)) {
+        work_fault(work, BERTH_ECLOSED, "fetch");
+    } else {
+        work->code = status == 404 ? BERTH_ENOTFOUND : BERTH_EUNREACHABLE;
+        (void)snprintf(work->text, sizeof(work->text), "fetch %.100s: %.120s", work->url,
+                       problem[0] != '\0' ? problem : curl_easy_strerror(code));
+    }
+}
+
+/* ---- finishing
+ * --------------------------------------------------------------------------------------
+ */
+
+static int hash_file(struct image_work *work)
+{
+    CLEANUP_FREE uint8_t *buffer = malloc(HASH_BUFFER);
+    struct digest_stream stream;
+    ssize_t size;
+    if (buffer == NULL || lseek(work->fd, 0, SEEK_SET) < 0) {
+        return -ENOMEM;
+    }
+    digest_start(&stream);
+    work->size_bytes = 0;
+    while ((size = fd_read_full(work->fd, buffer, HASH_BUFFER)) > 0) {
+        digest_update(&stream, buffer, (size_t)size);
+        work->size_bytes += (uint64_t)size;
+        if (work_job_cancelled(&work->job)) {
+            return BERTH_ECLOSED;
+        }
+    }
+    digest_finish(&stream, &work->digest);
+    return size < 0 ? (int)size : 0;
+}
+
+static int folder_sync(const char *path)
+{
+    CLEANUP_FD int fd = fd_open_at(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0, NULL);
+    if (fd < 0) {
+        return fd;
+    }
+    return fsync(fd) < 0 ? -errno : 0;
+}
+
+static bool is_expected(struct image_work *work)
+{
+    char got[DIGEST_HEX_SIZE];
+    char wanted[DIGEST_HEX_SIZE];
+    if (!work->expects || digest_equal(&work->digest, &work->expected)) {
+        return true;
+    }
+    digest_format(&work->digest, got);
+    digest_format(&work->expected, wanted);
+    work->code = BERTH_ECORRUPT;
+    work->keep_bad = false;
+    (void)snprintf(work->text, sizeof(work->text),
+                   "the content's SHA-256 is %.64s, not %.64s", got, wanted);
+    return false;
+}
+
+/* Durable first, so that the name never stands for less than the content. */
+static int give_name(struct image_work *work)
+{
+    char hex[DIGEST_HEX_SIZE];
+    char path[IMAGE_PATH_SIZE + DIGEST_HEX_SIZE + 1];
+    digest_format(&work->digest, hex);
+    (void)snprintf(path, sizeof(path), "%s/%s", work->final_folder, hex);
+    if (fchmod(work->fd, 0400) < 0 || fsync(work->fd) < 0 ||
+        rename(work->tmp_path, path) < 0) {
+        return -errno;
+    }
+    return folder_sync(work->final_folder);
+}
+
+void image_work_finish(struct work_job *job)
+{
+    struct image_work *work = work_of(job);
+    int r = hash_file(work);
+    if (r < 0) {
+        work_fault(work, r, "read back");
+        return;
+    }
+    if (!is_expected(work)) {
+        return;
+    }
+    r = give_name(work);
+    if (r < 0) {
+        work_fault(work, r, "keep the file");
+    }
+}
+
+void image_work_fini(struct image_work *work)
+{
+    fd_close(&work->fd);
+    if (work->code < 0 && !work->keep_bad) {
+        (void)unlink(work->tmp_path); /* gone already, or removed at the next start */
+    }
+    free(work->url);
+}

@@ -1,0 +1,39 @@
+/* A file on its way into the image store, off the loop: fetched, hashed, checked, synced
+ * and given its name.
+ *
+ * Shapes: struct image_work is what a thread needs to know and what it has found; the
+ * store (image_store.c) fills it, submits its job (base/work_pool.h) and takes the
+ * result. Threads: the two functions run on a thread of a pool while nobody else touches
+ * the work; they give up soon when the job was cancelled (BERTH_ECLOSED). Ownership: the
+ * work owns its url and its descriptor; image_work_fini gives both back. Errors: in code,
+ * with text: BERTH_EDISKFULL, BERTH_ECORRUPT (digest differs: both are named),
+ * BERTH_ENOTFOUND, BERTH_EUNREACHABLE, -errno. Limits: IMAGE_FETCH_TIMEOUT_S.
+ */
+#pragma once
+
+#include "agent/image_store.h"
+#include "base/work_pool.h"
+
+struct image_work {
+    struct work_job job;
+    char tmp_path[IMAGE_PATH_SIZE];
+    char final_folder[IMAGE_PATH_SIZE];
+    char *url; /* for image_work_fetch */
+    bool expects;
+    struct digest expected;
+    bool keep_bad; /* a part: a wrong digest removes it, other faults keep it */
+    int fd;        /* of tmp_path */
+    /* results */
+    int code;
+    struct digest digest;
+    uint64_t size_bytes;
+    char text[256];
+};
+
+/* Fetches the url into the file. */
+void image_work_fetch(struct work_job *job);
+/* Hashes the file; when it is what was expected, it gets its name in final_folder. */
+void image_work_finish(struct work_job *job);
+/* Closes the file; removes it when it did not become what it should and is not to be
+ * kept. */
+void image_work_fini(struct image_work *work);
