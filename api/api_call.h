@@ -28,6 +28,7 @@
 #define CALLS_MAX       1024
 
 struct api_watches;
+struct api_backups;
 
 struct api {
     uv_loop_t *loop;
@@ -36,6 +37,7 @@ struct api {
     unsigned call_count;
     struct loop_timer *tick;
     struct api_watches *watches;
+    struct api_backups *backups;
     uint64_t requests_total;
     uint64_t problems_total;
 };

@@ -40,6 +40,15 @@ route_handler handle_self;
 route_handler handle_blob_head;
 route_handler handle_blob_fetch;
 
+/* api_backup.c */
+route_handler handle_backup_make;
+route_handler handle_backup_piece;
+route_handler handle_backup_drop;
+struct api_backups *backups_new(struct api *api);
+struct api_backups *backups_free(struct api_backups *backups);
+/* Every second: those that nobody fetches any more. */
+void backups_tick(struct api_backups *backups);
+
 /* api_watch.c */
 route_handler handle_watch;
 struct api_watches *watches_new(struct api *api);

@@ -265,6 +265,7 @@ static void on_tick(void *context)
         }
     }
     watches_tick(api->watches);
+    backups_tick(api->backups);
 }
 
 struct api *api_new(uv_loop_t *loop, const struct control_plane *control)
@@ -277,8 +278,9 @@ struct api *api_new(uv_loop_t *loop, const struct control_plane *control)
     api->control = control;
     list_init(&api->calls);
     api->watches = watches_new(api);
+    api->backups = backups_new(api);
     api->tick = loop_timer_new(loop, TICK_MS, TICK_MS, on_tick, api);
-    if (api->watches == NULL || api->tick == NULL) {
+    if (api->watches == NULL || api->backups == NULL || api->tick == NULL) {
         return api_free(api);
     }
     return api;
@@ -296,6 +298,7 @@ struct api *api_free(struct api *api)
         call->api = NULL; /* goes with its last callback */
     }
     watches_free(api->watches);
+    backups_free(api->backups);
     free(api);
     return NULL;
 }

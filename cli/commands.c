@@ -8,12 +8,17 @@
 #define DECLARE "Declare"
 #define CHANGE  "Change"
 #define HOSTS   "Hosts"
+#define SAFETY  "Safety"
 #define ABOUT   "About"
 #define ANY     CLI_WORDS_MAX
 #define WAIT_FLAGS                                                                    \
     {"wait", 'w', NULL, "wait until every VM concerned is ready, and show its boot"}, \
     {                                                                                 \
         "timeout", 0, "TIME", "give up waiting after this long (5m)"                  \
+    }
+#define PASSPHRASE_FLAG                                                              \
+    {                                                                                \
+        "passphrase-file", 0, "FILE", "its first line is the passphrase; else asked" \
     }
 #define DAEMON_FLAGS                                                                     \
     {"name", 'n', "NAME", "name of this host (the machine's); first start only"},        \
@@ -350,6 +355,32 @@ const struct cli_command cli_commands[] = {
      1,
      run_undrain,
      {{NULL, 0, NULL, NULL}}},
+
+    {SAFETY,
+     "backup save",
+     "FILE",
+     "write the cluster's whole state at one revision into a file",
+     "Online, through any host, with every write that was answered before. It holds all "
+     "objects, not the content of images and disks, and is as secret as the cluster: see "
+     "docs/backup-and-recovery.md. The leader makes one by itself every few hours as "
+     "well (berth up --backup-every).",
+     "berth backup save rack.backup --encrypt\n"
+     "berth backup save /mnt/safe/rack.backup --passphrase-file /root/passphrase",
+     1,
+     1,
+     run_backup_save,
+     {{"encrypt", 'e', NULL, "under a passphrase"}, PASSPHRASE_FLAG}},
+    {SAFETY,
+     "backup verify",
+     "FILE",
+     "check a backup file whole, offline, and tell what it holds",
+     "Every byte is checked and the state loaded as a restore would; no server is asked.",
+     "berth backup verify rack.backup\n"
+     "berth backup verify /mnt/safe/rack.backup -o json | jq .objects",
+     1,
+     1,
+     run_backup_verify,
+     {PASSPHRASE_FLAG}},
 
     {ABOUT,
      "version",
