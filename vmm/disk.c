@@ -33,13 +33,13 @@ int disk_file_write(struct disk_file *file,
     return file->ops->write(file, offset, &piece, 1, size);
 }
 
-static bool inside(const struct disk *disk, uint64_t offset, uint64_t size)
+static bool inside(const struct virtual_disk *disk, uint64_t offset, uint64_t size)
 {
     return offset <= disk->size_bytes && size <= disk->size_bytes - offset;
 }
 
 /* Whether a change of the range may be tried. */
-static int change_check(const struct disk *disk, uint64_t offset, uint64_t size)
+static int change_check(const struct virtual_disk *disk, uint64_t offset, uint64_t size)
 {
     if (disk->read_only) {
         return -EROFS;
@@ -47,7 +47,7 @@ static int change_check(const struct disk *disk, uint64_t offset, uint64_t size)
     return inside(disk, offset, size) ? 0 : -EINVAL;
 }
 
-int disk_read(struct disk *disk,
+int disk_read(struct virtual_disk *disk,
               uint64_t offset,
               const struct iovec *pieces,
               unsigned piece_count,
@@ -60,7 +60,7 @@ int disk_read(struct disk *disk,
     return size == 0 ? 0 : disk->ops->read(disk, offset, pieces, piece_count, size);
 }
 
-int disk_write(struct disk *disk,
+int disk_write(struct virtual_disk *disk,
                uint64_t offset,
                const struct iovec *pieces,
                unsigned piece_count,
@@ -74,24 +74,24 @@ int disk_write(struct disk *disk,
     return disk->ops->write(disk, offset, pieces, piece_count, size);
 }
 
-int disk_flush(struct disk *disk)
+int disk_flush(struct virtual_disk *disk)
 {
     return disk->read_only ? 0 : disk->ops->flush(disk);
 }
 
-int disk_zero(struct disk *disk, uint64_t offset, uint64_t size)
+int disk_zero(struct virtual_disk *disk, uint64_t offset, uint64_t size)
 {
     const int r = change_check(disk, offset, size);
     return r < 0 || size == 0 ? r : disk->ops->zero(disk, offset, size);
 }
 
-int disk_discard(struct disk *disk, uint64_t offset, uint64_t size)
+int disk_discard(struct virtual_disk *disk, uint64_t offset, uint64_t size)
 {
     const int r = change_check(disk, offset, size);
     return r < 0 || size == 0 ? r : disk->ops->discard(disk, offset, size);
 }
 
-void disk_free(struct disk *disk)
+void disk_free(struct virtual_disk *disk)
 {
     if (disk != NULL) {
         disk->ops->free(disk);
@@ -123,8 +123,10 @@ chunk_put(struct disk_file *file, uint64_t offset, uint8_t *data, uint64_t size)
 }
 
 /* Everything, a chunk at a time. */
-static int
-export_all(struct disk *disk, struct disk_file *file, uint8_t *chunk, struct err *err)
+static int export_all(struct virtual_disk *disk,
+                      struct disk_file *file,
+                      uint8_t *chunk,
+                      struct err *err)
 {
     for (uint64_t offset = 0; offset < disk->size_bytes;) {
         const uint64_t left = disk->size_bytes - offset;
@@ -143,7 +145,7 @@ export_all(struct disk *disk, struct disk_file *file, uint8_t *chunk, struct err
     return r < 0 ? err_sys(err, r, "export a disk, at its end") : 0;
 }
 
-int disk_export(struct disk *disk, struct disk_file *file, struct err *err)
+int disk_export(struct virtual_disk *disk, struct disk_file *file, struct err *err)
 {
     if (file->size_bytes < disk->size_bytes) {
         return err_set(err, BERTH_EINVALID, "the file is smaller than the disk");

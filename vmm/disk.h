@@ -2,10 +2,10 @@
  *
  * Shapes: `struct disk_file` is a file of fixed size with five verbs; the real one is
  * over a descriptor (disk_file_new), tests put a machine that loses its power beneath.
- * `struct disk` is what the guest sees: a variant (disk_raw.h, disk_overlay.h) with one
- * static table. A disk has a size in bytes, a multiple of DISK_SECTOR_BYTES, and keeps
- * what was written before a flush that returned 0; of what was written since, any part
- * may be missing after a crash, by sectors.
+ * `struct virtual_disk` is what the guest sees: a variant (disk_raw.h, disk_overlay.h)
+ * with one static table. A disk has a size in bytes, a multiple of DISK_SECTOR_BYTES, and
+ * keeps what was written before a flush that returned 0; of what was written since, any
+ * part may be missing after a crash, by sectors.
  *
  * Units: bytes. Threads: all verbs but free from any number of threads at once; they
  * block. Errors: -errno or BERTH_E*; after an error the content of the range that was
@@ -64,52 +64,52 @@ int disk_file_write(struct disk_file *file,
 
 /* ---- the disk ---- */
 
-struct disk;
+struct virtual_disk;
 
 struct disk_ops {
     const char *kind;
-    int (*read)(struct disk *disk,
+    int (*read)(struct virtual_disk *disk,
                 uint64_t offset,
                 const struct iovec *pieces,
                 unsigned piece_count,
                 uint64_t size);
-    int (*write)(struct disk *disk,
+    int (*write)(struct virtual_disk *disk,
                  uint64_t offset,
                  const struct iovec *pieces,
                  unsigned piece_count,
                  uint64_t size);
-    int (*flush)(struct disk *disk);
+    int (*flush)(struct virtual_disk *disk);
     /* Reads as zeros afterwards. */
-    int (*zero)(struct disk *disk, uint64_t offset, uint64_t size);
+    int (*zero)(struct virtual_disk *disk, uint64_t offset, uint64_t size);
     /* The content is not needed any more: old or zeros afterwards. */
-    int (*discard)(struct disk *disk, uint64_t offset, uint64_t size);
-    void (*free)(struct disk *disk);
+    int (*discard)(struct virtual_disk *disk, uint64_t offset, uint64_t size);
+    void (*free)(struct virtual_disk *disk);
 };
 
-struct disk {
+struct virtual_disk {
     const struct disk_ops *ops;
     uint64_t size_bytes;
     bool read_only;
 };
 
 /* The verbs; -EINVAL for a range that is not inside the disk, -EROFS. */
-int disk_read(struct disk *disk,
+int disk_read(struct virtual_disk *disk,
               uint64_t offset,
               const struct iovec *pieces,
               unsigned piece_count,
               uint64_t size);
-int disk_write(struct disk *disk,
+int disk_write(struct virtual_disk *disk,
                uint64_t offset,
                const struct iovec *pieces,
                unsigned piece_count,
                uint64_t size);
-int disk_flush(struct disk *disk);
-int disk_zero(struct disk *disk, uint64_t offset, uint64_t size);
-int disk_discard(struct disk *disk, uint64_t offset, uint64_t size);
-void disk_free(struct disk *disk); /* NULL is fine */
+int disk_flush(struct virtual_disk *disk);
+int disk_zero(struct virtual_disk *disk, uint64_t offset, uint64_t size);
+int disk_discard(struct virtual_disk *disk, uint64_t offset, uint64_t size);
+void disk_free(struct virtual_disk *disk); /* NULL is fine */
 /* Copies the whole content into a file of at least that size and syncs it; zeros become
  * holes. */
-int disk_export(struct disk *disk, struct disk_file *file, struct err *err);
+int disk_export(struct virtual_disk *disk, struct disk_file *file, struct err *err);
 
 /* The pieces of [skip, skip + size) of others; their number (<= piece_count). */
 unsigned disk_pieces_slice(const struct iovec *pieces,

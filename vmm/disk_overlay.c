@@ -36,9 +36,9 @@ struct page {
 };
 
 struct overlay {
-    struct disk disk;
+    struct virtual_disk disk;
     struct disk_file *file;
-    struct disk *base; /* may be NULL */
+    struct virtual_disk *base; /* may be NULL */
     uint64_t base_bytes;
     uint64_t page_count;
     struct page *pages;
@@ -49,7 +49,7 @@ struct overlay {
     pthread_rwlock_t copy_lock;
 };
 
-static struct overlay *overlay_of(struct disk *disk)
+static struct overlay *overlay_of(struct virtual_disk *disk)
 {
     return (struct overlay *)disk;
 }
@@ -216,7 +216,7 @@ static void blocks_take(struct overlay *overlay, uint64_t first, uint64_t end)
     }
 }
 
-bool disk_overlay_holds(const struct disk *disk, uint64_t offset)
+bool disk_overlay_holds(const struct virtual_disk *disk, uint64_t offset)
 {
     REQUIRE(offset < disk->size_bytes);
     return block_held((const struct overlay *)disk, offset / BLOCK);
@@ -259,7 +259,7 @@ run_length(const struct overlay *overlay, uint64_t offset, uint64_t size, bool h
     return end - offset < size ? end - offset : size;
 }
 
-static int overlay_read(struct disk *disk,
+static int overlay_read(struct virtual_disk *disk,
                         uint64_t offset,
                         const struct iovec *pieces,
                         unsigned piece_count,
@@ -356,7 +356,7 @@ static int change(struct overlay *overlay,
     return r;
 }
 
-static int overlay_write(struct disk *disk,
+static int overlay_write(struct virtual_disk *disk,
                          uint64_t offset,
                          const struct iovec *pieces,
                          unsigned piece_count,
@@ -365,13 +365,13 @@ static int overlay_write(struct disk *disk,
     return change(overlay_of(disk), offset, pieces, piece_count, size);
 }
 
-static int overlay_zero(struct disk *disk, uint64_t offset, uint64_t size)
+static int overlay_zero(struct virtual_disk *disk, uint64_t offset, uint64_t size)
 {
     return change(overlay_of(disk), offset, NULL, 0, size);
 }
 
 /* Only whole blocks are worth it. */
-static int overlay_discard(struct disk *disk, uint64_t offset, uint64_t size)
+static int overlay_discard(struct virtual_disk *disk, uint64_t offset, uint64_t size)
 {
     const uint64_t first = (offset + BLOCK - 1) / BLOCK * BLOCK;
     const uint64_t end = (offset + size) / BLOCK * BLOCK;
@@ -432,7 +432,7 @@ static int pages_flush(struct overlay *overlay)
     return r;
 }
 
-static int overlay_flush(struct disk *disk)
+static int overlay_flush(struct virtual_disk *disk)
 {
     struct overlay *overlay = overlay_of(disk);
     int r = -EIO;
@@ -449,7 +449,7 @@ static int overlay_flush(struct disk *disk)
 
 /* ---- life ---- */
 
-static void overlay_free(struct disk *disk)
+static void overlay_free(struct virtual_disk *disk)
 {
     struct overlay *overlay = overlay_of(disk);
     disk_file_free(overlay->file);
@@ -510,7 +510,7 @@ int disk_overlay_create(struct disk_file *file,
 
 /* Reads the header and compares it with what it is opened as. */
 static int header_load(struct disk_file *file,
-                       const struct disk *base,
+                       const struct virtual_disk *base,
                        const struct digest *base_digest,
                        struct header *ret_header,
                        struct err *err)
@@ -540,9 +540,9 @@ static int header_load(struct disk_file *file,
 }
 
 int disk_overlay_open(struct disk_file *take_file,
-                      struct disk *take_base,
+                      struct virtual_disk *take_base,
                       const struct digest *base_digest,
-                      struct disk **ret_disk,
+                      struct virtual_disk **ret_disk,
                       struct err *err)
 {
     struct header header = {0};
@@ -558,7 +558,7 @@ int disk_overlay_open(struct disk_file *take_file,
         r = err_sys(err, -ENOMEM, "open an overlay");
         goto free_memory;
     }
-    overlay->disk = (struct disk){&overlay_ops, header.disk_bytes, false};
+    overlay->disk = (struct virtual_disk){&overlay_ops, header.disk_bytes, false};
     overlay->file = take_file;
     overlay->base = take_base;
     overlay->base_bytes = header.base_bytes;

@@ -42,9 +42,9 @@ int disk_overlay_create(struct disk_file *file,
 /* Opens what disk_overlay_create made, over that base (NULL when there is none) with that
  * digest; takes file and base on success. */
 int disk_overlay_open(struct disk_file *take_file,
-                      struct disk *take_base,
+                      struct virtual_disk *take_base,
                       const struct digest *base_digest,
-                      struct disk **ret_disk,
+                      struct virtual_disk **ret_disk,
                       struct err *err);
 /* Whether the block that holds this byte is the overlay's own (for copying a disk). */
-bool disk_overlay_holds(const struct disk *disk, uint64_t offset);
+bool disk_overlay_holds(const struct virtual_disk *disk, uint64_t offset);

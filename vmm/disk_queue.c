@@ -17,7 +17,7 @@ struct request_list {
 };
 
 struct disk_queue {
-    struct disk *disk;
+    struct virtual_disk *disk;
     int event_fd;
     unsigned thread_count;
     pthread_t threads[DISK_QUEUE_THREADS_MAX];
@@ -57,42 +57,42 @@ static struct disk_request *list_take(struct request_list *list)
 
 /* ---- the operations ---- */
 
-static int do_read(struct disk *disk, const struct disk_request *request)
+static int do_read(struct virtual_disk *disk, const struct disk_request *request)
 {
     return disk_read(disk, request->range.offset, request->pieces, request->piece_count,
                      request->range.size);
 }
 
-static int do_write(struct disk *disk, const struct disk_request *request)
+static int do_write(struct virtual_disk *disk, const struct disk_request *request)
 {
     return disk_write(disk, request->range.offset, request->pieces, request->piece_count,
                       request->range.size);
 }
 
-static int do_write_through(struct disk *disk, const struct disk_request *request)
+static int do_write_through(struct virtual_disk *disk, const struct disk_request *request)
 {
     const int r = do_write(disk, request);
     return r < 0 ? r : disk_flush(disk);
 }
 
-static int do_flush(struct disk *disk, const struct disk_request *request)
+static int do_flush(struct virtual_disk *disk, const struct disk_request *request)
 {
     (void)request;
     return disk_flush(disk);
 }
 
-static int do_discard(struct disk *disk, const struct disk_request *request)
+static int do_discard(struct virtual_disk *disk, const struct disk_request *request)
 {
     return disk_discard(disk, request->range.offset, request->range.size);
 }
 
-static int do_zero(struct disk *disk, const struct disk_request *request)
+static int do_zero(struct virtual_disk *disk, const struct disk_request *request)
 {
     return disk_zero(disk, request->range.offset, request->range.size);
 }
 
 static int (*const operations[DISK_OPERATION_COUNT])(
-    struct disk *disk,
+    struct virtual_disk *disk,
     const struct disk_request *request) = {
     [DISK_READ] = do_read,
     [DISK_WRITE] = do_write,
@@ -165,7 +165,7 @@ static int threads_start(struct disk_queue *queue, unsigned thread_count)
     return r;
 }
 
-int disk_queue_new(struct disk *disk,
+int disk_queue_new(struct virtual_disk *disk,
                    unsigned thread_count,
                    struct disk_queue **ret_queue,
                    struct err *err)

@@ -43,7 +43,7 @@ struct disk_request {
 
 struct disk_queue;
 
-int disk_queue_new(struct disk *disk,
+int disk_queue_new(struct virtual_disk *disk,
                    unsigned thread_count,
                    struct disk_queue **ret_queue,
                    struct err *err);

@@ -5,16 +5,16 @@
 #include <stdlib.h>
 
 struct raw {
-    struct disk disk;
+    struct virtual_disk disk;
     struct disk_file *file;
 };
 
-static struct disk_file *file_of(struct disk *disk)
+static struct disk_file *file_of(struct virtual_disk *disk)
 {
     return ((struct raw *)disk)->file;
 }
 
-static int raw_read(struct disk *disk,
+static int raw_read(struct virtual_disk *disk,
                     uint64_t offset,
                     const struct iovec *pieces,
                     unsigned piece_count,
@@ -23,7 +23,7 @@ static int raw_read(struct disk *disk,
     return file_of(disk)->ops->read(file_of(disk), offset, pieces, piece_count, size);
 }
 
-static int raw_write(struct disk *disk,
+static int raw_write(struct virtual_disk *disk,
                      uint64_t offset,
                      const struct iovec *pieces,
                      unsigned piece_count,
@@ -32,17 +32,17 @@ static int raw_write(struct disk *disk,
     return file_of(disk)->ops->write(file_of(disk), offset, pieces, piece_count, size);
 }
 
-static int raw_flush(struct disk *disk)
+static int raw_flush(struct virtual_disk *disk)
 {
     return file_of(disk)->ops->sync(file_of(disk));
 }
 
-static int raw_zero(struct disk *disk, uint64_t offset, uint64_t size)
+static int raw_zero(struct virtual_disk *disk, uint64_t offset, uint64_t size)
 {
     return file_of(disk)->ops->zero(file_of(disk), offset, size);
 }
 
-static void raw_free(struct disk *disk)
+static void raw_free(struct virtual_disk *disk)
 {
     disk_file_free(file_of(disk));
     free(disk);
@@ -60,7 +60,7 @@ static const struct disk_ops raw_ops = {
 
 int disk_raw_new(struct disk_file *take_file,
                  bool read_only,
-                 struct disk **ret_disk,
+                 struct virtual_disk **ret_disk,
                  struct err *err)
 {
     const uint64_t size = take_file->size_bytes;
@@ -73,7 +73,7 @@ int disk_raw_new(struct disk_file *take_file,
     if (raw == NULL) {
         return err_sys(err, -ENOMEM, "open a disk");
     }
-    raw->disk = (struct disk){&raw_ops, size, read_only};
+    raw->disk = (struct virtual_disk){&raw_ops, size, read_only};
     raw->file = take_file;
     *ret_disk = &raw->disk;
     return 0;

@@ -9,5 +9,5 @@
 /* Takes the file on success. BERTH_EINVALID when its size is not whole sectors. */
 int disk_raw_new(struct disk_file *take_file,
                  bool read_only,
-                 struct disk **ret_disk,
+                 struct virtual_disk **ret_disk,
                  struct err *err);

@@ -83,7 +83,7 @@ struct slot {
 
 struct block {
     struct virtio_device device;
-    struct disk *disk;
+    struct virtual_disk *disk;
     struct disk_queue *disk_queue;
     struct rate_gate gate;
     struct block_config config;
@@ -456,7 +456,8 @@ static void config_fill(struct block *block)
     };
 }
 
-static uint64_t features_of(const struct virtio_block_spec *spec, const struct disk *disk)
+static uint64_t features_of(const struct virtio_block_spec *spec,
+                            const struct virtual_disk *disk)
 {
     uint64_t features = VIRTIO_BLK_F_SEG_MAX | VIRTIO_BLK_F_BLK_SIZE |
                         VIRTIO_BLK_F_TOPOLOGY | VIRTIO_BLK_F_FLUSH;
@@ -468,7 +469,7 @@ static uint64_t features_of(const struct virtio_block_spec *spec, const struct d
 
 int virtio_block_new(const struct virtio_place *place,
                      const struct virtio_block_spec *spec,
-                     struct disk *take_disk,
+                     struct virtual_disk *take_disk,
                      struct virtio_device **ret_device,
                      struct err *err)
 {

@@ -39,7 +39,7 @@ struct virtio_block_spec {
 
 int virtio_block_new(const struct virtio_place *place,
                      const struct virtio_block_spec *spec,
-                     struct disk *take_disk,
+                     struct virtual_disk *take_disk,
                      struct virtio_device **ret_device,
                      struct err *err);
 /* New limits for a running device. */

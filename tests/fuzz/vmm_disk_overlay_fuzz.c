@@ -97,7 +97,7 @@ static void patch(struct memory_file *memory, struct bytes_reader *reader)
     }
 }
 
-static void use(struct disk *disk)
+static void use(struct virtual_disk *disk)
 {
     static uint8_t data[DISK_BYTES];
     const struct iovec piece = {.iov_base = data, .iov_len = sizeof(data)};
@@ -117,7 +117,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     static struct memory_file memory;
     static const struct digest none;
     struct bytes_reader reader;
-    struct disk *disk = NULL;
+    struct virtual_disk *disk = NULL;
     memset(memory.data, 0, sizeof(memory.data));
     memory.file = (struct disk_file){&memory_ops, FILE_BYTES};
     REQUIRE(disk_overlay_create(&memory.file, DISK_BYTES, 0, &none, NULL) == 0);

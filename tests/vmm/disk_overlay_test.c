@@ -48,7 +48,7 @@ struct sector {
 static struct power_file base_file;
 static struct power_file file;
 static struct sector sectors[SECTORS];
-static struct disk *disk;
+static struct virtual_disk *disk;
 static uint64_t next_tag;
 
 static void fill(uint8_t *data, uint64_t tag)
@@ -61,7 +61,7 @@ static void fill(uint8_t *data, uint64_t tag)
 static void open_disk(void)
 {
     struct err err = {0};
-    struct disk *base = NULL;
+    struct virtual_disk *base = NULL;
     ck_assert_int_eq(disk_raw_new(&base_file.file, true, &base, &err), 0);
     ck_assert_msg(disk_overlay_open(&file.file, base, &base_digest, &disk, &err) == 0,
                   "%s (seed %" PRIu64 ")", err.text, seed);
@@ -312,8 +312,8 @@ END_TEST
 /* Opens the file as it is, over the base; the error. */
 static int try_open(const struct digest *digest)
 {
-    struct disk *base = NULL;
-    struct disk *other = NULL;
+    struct virtual_disk *base = NULL;
+    struct virtual_disk *other = NULL;
     ck_assert_int_eq(disk_raw_new(&base_file.file, true, &base, NULL), 0);
     const int r = disk_overlay_open(&file.file, base, digest, &other, NULL);
     disk_free(r == 0 ? other : base);
@@ -410,7 +410,7 @@ END_TEST
 START_TEST(a_real_file_keeps_what_was_flushed)
 {
     struct temp_dir dir;
-    struct disk *real = NULL;
+    struct virtual_disk *real = NULL;
     const struct digest none = {{0}};
     uint8_t data[3 * SECTOR];
     uint8_t back[3 * SECTOR];

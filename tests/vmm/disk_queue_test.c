@@ -15,7 +15,7 @@
 #define REQUESTS   200
 #define DISK_BYTES (1 << 20)
 
-static struct disk *disk;
+static struct virtual_disk *disk;
 static struct disk_queue *queue;
 static unsigned done_count;
 

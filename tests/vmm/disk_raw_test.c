@@ -37,7 +37,7 @@ static void tear_down(void)
 
 START_TEST(bytes_are_where_the_guest_put_them)
 {
-    struct disk *disk = NULL;
+    struct virtual_disk *disk = NULL;
     uint8_t data[512];
     uint8_t back[512];
     const struct iovec to = {.iov_base = data, .iov_len = sizeof(data)};
@@ -60,7 +60,7 @@ END_TEST
 
 START_TEST(a_read_only_disk_takes_no_change)
 {
-    struct disk *disk = NULL;
+    struct virtual_disk *disk = NULL;
     uint8_t data[512] = {1};
     const struct iovec to = {.iov_base = data, .iov_len = sizeof(data)};
     ck_assert_int_eq(disk_raw_new(file_of_size(8192), true, &disk, NULL), 0);
@@ -79,7 +79,7 @@ END_TEST
 START_TEST(sizes_that_are_not_sectors_are_refused)
 {
     static const off_t sizes[] = {0, 1, 511, 513, 1025};
-    struct disk *disk = NULL;
+    struct virtual_disk *disk = NULL;
     struct disk_file *file = file_of_size(sizes[_i]);
 
     ck_assert_int_eq(disk_raw_new(file, false, &disk, NULL), BERTH_EINVALID);

@@ -43,7 +43,7 @@ static struct disk_file *memory_file(off_t size, int *ret_fd)
 
 START_TEST(an_export_is_the_disk_and_as_sparse)
 {
-    struct disk *disk = NULL;
+    struct virtual_disk *disk = NULL;
     struct stat info;
     int from_fd;
     int to_fd;

@@ -43,7 +43,7 @@ static inline struct virtio_device *hostile_block_make(struct hostile *hostile)
     const bool fresh = hostile->fds[0] < 0;
     struct virtio_device *device = NULL;
     struct disk_file *file = NULL;
-    struct disk *disk = NULL;
+    struct virtual_disk *disk = NULL;
     if (fresh) {
         hostile->fds[0] = memfd_create("overlay", MFD_CLOEXEC);
         REQUIRE(hostile->fds[0] >= 0);

@@ -36,7 +36,7 @@ static struct virtio_block_spec spec;
 static struct virtio_device *block_new(void)
 {
     struct disk_file *file = NULL;
-    struct disk *disk = NULL;
+    struct virtual_disk *disk = NULL;
     struct virtio_device *device = NULL;
     struct err err = {0};
     ck_assert_int_eq(disk_file_new(dup(disk_fd), &file, NULL), 0);
