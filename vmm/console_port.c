@@ -31,8 +31,10 @@ struct console_port {
     size_t pending_size;
     pthread_mutex_t lock; /* the ring's */
     uint8_t ring[CONSOLE_KEEP_MAX];
-    size_t start;
-    size_t count;
+    /* Bytes are counted from the first one ever: begin <= next <= end. */
+    uint64_t begin; /* the oldest that is kept */
+    uint64_t next;  /* what the client is to have next */
+    uint64_t end;
 };
 
 static void wake(struct console_port *console)
@@ -46,15 +48,17 @@ static void on_output(void *context, uint8_t byte)
 {
     struct console_port *console = context;
     pthread_mutex_lock(&console->lock);
-    bool was_empty = console->count == 0;
-    if (console->count == CONSOLE_KEEP_MAX) {
-        console->start = (console->start + 1) % CONSOLE_KEEP_MAX;
-        console->count--;
+    bool was_read = console->next == console->end;
+    console->ring[console->end % CONSOLE_KEEP_MAX] = byte;
+    console->end++;
+    if (console->end - console->begin > CONSOLE_KEEP_MAX) {
+        console->begin++;
     }
-    console->ring[(console->start + console->count) % CONSOLE_KEEP_MAX] = byte;
-    console->count++;
+    if (console->next < console->begin) {
+        console->next = console->begin; /* lost to a client that does not read */
+    }
     pthread_mutex_unlock(&console->lock);
-    if (was_empty) {
+    if (was_read) {
         wake(console);
     }
 }
@@ -85,28 +89,38 @@ static void client_drop(struct console_port *console)
     console->pending_size = 0;
 }
 
-/* Copies the oldest bytes out; *ret_start is for ring_drop. */
-static size_t
-ring_peek(struct console_port *console, uint8_t *ret_data, size_t size, size_t *ret_start)
+/* Copies out what the client is to have next, from *ret_from on. */
+static size_t ring_peek(struct console_port *console,
+                        uint8_t *ret_data,
+                        size_t size,
+                        uint64_t *ret_from)
 {
     pthread_mutex_lock(&console->lock);
-    *ret_start = console->start;
-    size_t count = console->count < size ? console->count : size;
+    *ret_from = console->next;
+    const uint64_t left = console->end - console->next;
+    size_t count = left < size ? (size_t)left : size;
     for (size_t i = 0; i < count; i++) {
-        ret_data[i] = console->ring[(console->start + i) % CONSOLE_KEEP_MAX];
+        ret_data[i] = console->ring[(console->next + i) % CONSOLE_KEEP_MAX];
     }
     pthread_mutex_unlock(&console->lock);
     return count;
 }
 
-/* Takes out what was sent; the guest may have pushed some of it out already. */
-static void ring_drop(struct console_port *console, size_t count, size_t start)
+/* The client has all before this; the guest may have pushed it further already. */
+static void ring_sent(struct console_port *console, uint64_t before)
 {
     pthread_mutex_lock(&console->lock);
-    size_t pushed = (console->start + CONSOLE_KEEP_MAX - start) % CONSOLE_KEEP_MAX;
-    count = pushed < count ? count - pushed : 0;
-    console->start = (console->start + count) % CONSOLE_KEEP_MAX;
-    console->count -= count;
+    if (console->next < before) {
+        console->next = before;
+    }
+    pthread_mutex_unlock(&console->lock);
+}
+
+/* For another client. */
+static void ring_again(struct console_port *console)
+{
+    pthread_mutex_lock(&console->lock);
+    console->next = console->begin;
     pthread_mutex_unlock(&console->lock);
 }
 
@@ -121,15 +135,15 @@ static void output_flush(struct console_port *console)
 {
     uint8_t piece[4096];
     while (console->output >= 0) {
-        size_t start;
-        size_t size = ring_peek(console, piece, sizeof(piece), &start);
+        uint64_t from;
+        size_t size = ring_peek(console, piece, sizeof(piece), &from);
         if (size == 0) {
             input_watch_set(console, console->pending_size > 0 ? 0 : POLLER_READABLE);
             return;
         }
         ssize_t sent = client_send(console, piece, size);
         if (sent > 0) {
-            ring_drop(console, (size_t)sent, start);
+            ring_sent(console, from + (uint64_t)sent);
         } else if (sent < 0 && errno == EAGAIN) {
             input_watch_set(console,
                             POLLER_WRITABLE |
@@ -206,6 +220,7 @@ static void on_connection(void *context, uint64_t token, unsigned events)
         return;
     }
     console->input = console->output = client;
+    ring_again(console);
     output_flush(console);
 }
 

@@ -1,10 +1,11 @@
 /* The world's end of the serial port: a listening socket, or standard input and output.
  *
  * Shapes: what the guest sends goes through a ring of CONSOLE_KEEP_MAX bytes to the one
- * client that is connected. Without a client, or with one that does not read, the ring
- * keeps the last bytes and drops the oldest: the guest never waits and memory never
- * grows. A client that connects is first given what the ring holds. What the client sends
- * goes to the guest as fast as the port takes it. A second client replaces the first.
+ * client that is connected. The ring keeps the last bytes, read or not, and drops the
+ * oldest: the guest never waits and memory never grows. A client that connects is first
+ * given all that the ring holds, so that who has lost the connection loses nothing. What
+ * the client sends goes to the guest as fast as the port takes it. A second client
+ * replaces the first.
  *
  * Threads: opened and closed on the poller's thread; the port calls from vCPUs.
  * Ownership: takes the listener, borrows input and output descriptors and the serial
