@@ -21,9 +21,12 @@ struct disk_queue {
     int event_fd;
     unsigned thread_count;
     pthread_t threads[DISK_QUEUE_THREADS_MAX];
+    struct disk_queue_threads plan;
     pthread_mutex_t lock; /* guards all below */
     pthread_cond_t work;
-    pthread_cond_t idle;
+    pthread_cond_t idle;  /* also: a worker has begun */
+    unsigned begun_count; /* workers that have, or were refused */
+    struct err refusal;   /* of one that was refused: code 0 if none */
     struct request_list waiting;
     struct request_list finished;
     unsigned busy; /* submitted and not finished */
@@ -115,9 +118,29 @@ static void finish(struct disk_queue *queue, struct disk_request *request)
     (void)!write(queue->event_fd, &one, sizeof(one)); /* it is full: it wakes anyway */
 }
 
+/* False: this worker was refused. */
+static bool begin(struct disk_queue *queue)
+{
+    struct err err = {0};
+    const int r =
+        queue->plan.began == NULL ? 0 : queue->plan.began(queue->plan.context, &err);
+    pthread_mutex_lock(&queue->lock);
+    queue->begun_count++;
+    if (r < 0) {
+        err.code = r;
+        queue->refusal = err;
+    }
+    pthread_cond_broadcast(&queue->idle);
+    pthread_mutex_unlock(&queue->lock);
+    return r == 0;
+}
+
 static void *work(void *context)
 {
     struct disk_queue *queue = context;
+    if (!begin(queue)) {
+        return NULL;
+    }
     pthread_mutex_lock(&queue->lock);
     for (;;) {
         struct disk_request *request = list_take(&queue->waiting);
@@ -148,7 +171,20 @@ static void threads_end(struct disk_queue *queue)
     }
 }
 
-static int threads_start(struct disk_queue *queue, unsigned thread_count)
+/* Waits until every worker has begun: 0, or why one was refused. */
+static int threads_await(struct disk_queue *queue, struct err *err)
+{
+    pthread_mutex_lock(&queue->lock);
+    while (queue->begun_count < queue->thread_count) {
+        pthread_cond_wait(&queue->idle, &queue->lock);
+    }
+    pthread_mutex_unlock(&queue->lock);
+    return queue->refusal.code == 0
+               ? 0
+               : err_set(err, queue->refusal.code, "%s", queue->refusal.text);
+}
+
+static int threads_start(struct disk_queue *queue)
 {
     pthread_attr_t attributes;
     int r = -pthread_attr_init(&attributes);
@@ -156,7 +192,7 @@ static int threads_start(struct disk_queue *queue, unsigned thread_count)
         return r;
     }
     r = -pthread_attr_setstacksize(&attributes, STACK_BYTES);
-    while (r == 0 && queue->thread_count < thread_count) {
+    while (r == 0 && queue->thread_count < queue->plan.count) {
         r = -pthread_create(&queue->threads[queue->thread_count], &attributes, work,
                             queue);
         queue->thread_count += r == 0 ? 1 : 0;
@@ -166,26 +202,32 @@ static int threads_start(struct disk_queue *queue, unsigned thread_count)
 }
 
 int disk_queue_new(struct virtual_disk *disk,
-                   unsigned thread_count,
+                   const struct disk_queue_threads *threads,
                    struct disk_queue **ret_queue,
                    struct err *err)
 {
-    REQUIRE(thread_count > 0 && thread_count <= DISK_QUEUE_THREADS_MAX);
+    REQUIRE(threads->count > 0 && threads->count <= DISK_QUEUE_THREADS_MAX);
     struct disk_queue *queue = calloc(1, sizeof(*queue));
     if (queue == NULL) {
         return err_sys(err, -ENOMEM, "make a disk queue");
     }
     queue->disk = disk;
+    queue->plan = *threads;
     list_clear(&queue->waiting);
     list_clear(&queue->finished);
     pthread_mutex_init(&queue->lock, NULL); /* these cannot fail without attributes */
     pthread_cond_init(&queue->work, NULL);
     pthread_cond_init(&queue->idle, NULL);
     queue->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    const int r = queue->event_fd < 0 ? -errno : threads_start(queue, thread_count);
+    int r = queue->event_fd < 0 ? -errno : threads_start(queue);
+    if (r < 0) {
+        (void)err_sys(err, r, "make a disk queue of %u threads", threads->count);
+    } else {
+        r = threads_await(queue, err);
+    }
     if (r < 0) {
         disk_queue_free(queue);
-        return err_sys(err, r, "make a disk queue of %u threads", thread_count);
+        return r;
     }
     *ret_queue = queue;
     return 0;

@@ -7,8 +7,9 @@
  * readable. Requests may overtake each other: what must be durable first is flushed and
  * waited for first.
  *
- * Threads: submit, reap and drain under the caller's one lock. Ownership: the disk is
- * borrowed. Limits: DISK_QUEUE_THREADS_MAX; as many requests as the caller has.
+ * Threads: submit, reap and drain under the caller's one lock; `began` is each worker's
+ * first act, on it, and a worker that it refuses never touches the disk. Ownership: the
+ * disk is borrowed. Limits: DISK_QUEUE_THREADS_MAX; as many requests as the caller has.
  */
 #pragma once
 
@@ -43,8 +44,15 @@ struct disk_request {
 
 struct disk_queue;
 
+struct disk_queue_threads {
+    unsigned count; /* 1..DISK_QUEUE_THREADS_MAX */
+    /* 0, or why there is no queue; NULL: nothing. */
+    int (*began)(void *context, struct err *err);
+    void *context;
+};
+
 int disk_queue_new(struct virtual_disk *disk,
-                   unsigned thread_count,
+                   const struct disk_queue_threads *threads,
                    struct disk_queue **ret_queue,
                    struct err *err);
 /* Nothing may be in flight; NULL is fine. */

@@ -2,7 +2,6 @@
 
 #include "base/clock.h"
 #include "base/require.h"
-#include "vmm/disk_queue.h"
 #include "vmm/rate_gate.h"
 
 #include <errno.h>
@@ -486,7 +485,7 @@ int virtio_block_new(const struct virtio_place *place,
     block->slots = calloc(block->slot_count, sizeof(*block->slots));
     int r = block->slots == NULL ? err_sys(err, -ENOMEM, "make a block device") : 0;
     if (r == 0) {
-        r = disk_queue_new(take_disk, spec->thread_count, &block->disk_queue, err);
+        r = disk_queue_new(take_disk, &spec->threads, &block->disk_queue, err);
     }
     if (r < 0) {
         block_free(&block->device); /* the disk is still the caller's */

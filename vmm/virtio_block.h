@@ -11,7 +11,7 @@
  */
 #pragma once
 
-#include "vmm/disk.h"
+#include "vmm/disk_queue.h"
 #include "vmm/rate_limit.h"
 #include "vmm/virtio_device.h"
 
@@ -32,7 +32,7 @@
 struct virtio_block_spec {
     char serial[VIRTIO_BLOCK_SERIAL_SIZE + 1]; /* cut there, as the field is */
     unsigned queue_count;                      /* 1.. */
-    unsigned thread_count;                     /* 1..DISK_QUEUE_THREADS_MAX */
+    struct disk_queue_threads threads;
     struct rate_spec operations;
     struct rate_spec bytes;
 };

@@ -7,6 +7,8 @@
 #include <linux/audit.h>
 #include <linux/capability.h>
 #include <linux/filter.h>
+#include <linux/fs.h>
+#include <linux/if_tun.h>
 #include <linux/landlock.h>
 #include <linux/seccomp.h>
 #include <sched.h>
@@ -22,6 +24,8 @@
 
 #define M VMM_ROLE_MAIN
 #define V VMM_ROLE_VCPU
+#define D VMM_ROLE_DISK
+#define S VMM_ROLE_START
 
 /* Who may call what. */
 static const struct {
@@ -29,59 +33,61 @@ static const struct {
     unsigned roles;
 } calls[] = {
     /* memory of our own */
-    {SYS_brk, M | V},
-    {SYS_munmap, M | V},
-    {SYS_mremap, M | V},
-    {SYS_madvise, M | V},
-    {SYS_fallocate, M},
+    {SYS_brk, M | V | D},
+    {SYS_munmap, M | V | D},
+    {SYS_mremap, M | V | D},
+    {SYS_madvise, M | V | D},
+    {SYS_fallocate, M | V | D}, /* a reset, a balloon; a hole in a disk */
     /* descriptors that are open */
     {SYS_read, M | V},
-    {SYS_write, M | V},
+    {SYS_write, M | V | D},
     {SYS_readv, M | V},
     {SYS_writev, M | V},
-    {SYS_pread64, M | V},
-    {SYS_pwrite64, M | V},
-    {SYS_preadv, M | V},
-    {SYS_pwritev, M | V},
+    {SYS_pread64, M | D},
+    {SYS_pwrite64, M | D},
+    {SYS_preadv, M | D},
+    {SYS_pwritev, M | D},
     {SYS_lseek, M},
     {SYS_fstat, M},
     {SYS_newfstatat, M}, /* glibc's fstat */
-    {SYS_fsync, M | V},
-    {SYS_fdatasync, M | V},
+    {SYS_fcntl, S},
+    {SYS_fsync, M | D},
+    {SYS_fdatasync, M | D},
     {SYS_close, M | V},
     {SYS_epoll_wait, M},
     {SYS_epoll_pwait, M},
     {SYS_epoll_ctl, M | V},
     {SYS_eventfd2, M},
-    {SYS_io_uring_enter, M | V},
+    {SYS_timerfd_create, S},
+    {SYS_timerfd_settime, M | V},
     /* clients of the console and of QMP */
     {SYS_accept4, M},
     {SYS_recvmsg, M},
     {SYS_recvfrom, M},
     {SYS_sendmsg, M},
-    {SYS_sendto, M},
+    {SYS_sendto, M | V}, /* the guest's console, too */
     /* threads, signals, time */
-    {SYS_futex, M | V},
+    {SYS_futex, M | V | D},
     {SYS_clone, M},
     {SYS_clone3, M},
-    {SYS_set_robust_list, M | V},
-    {SYS_rseq, M | V},
-    {SYS_gettid, M | V},
-    {SYS_getpid, M | V},
-    {SYS_tgkill, M | V},
-    {SYS_sched_yield, M | V},
-    {SYS_sched_getaffinity, M | V}, /* the C library, of its own threads */
+    {SYS_set_robust_list, M | V | D},
+    {SYS_rseq, M | V | D},
+    {SYS_gettid, M | V | D},
+    {SYS_getpid, M | V | D},
+    {SYS_tgkill, M | V | D},
+    {SYS_sched_yield, M | V | D},
+    {SYS_sched_getaffinity, M | V | D}, /* the C library, of its own threads */
     {SYS_rt_sigaction, M},
-    {SYS_rt_sigprocmask, M | V},
-    {SYS_rt_sigreturn, M | V},
-    {SYS_sigaltstack, M | V},
-    {SYS_restart_syscall, M | V},
-    {SYS_clock_gettime, M | V},
-    {SYS_clock_nanosleep, M | V},
-    {SYS_getrandom, M | V},
-    {SYS_exit, M | V},
-    {SYS_exit_group, M | V},
-    {SYS_seccomp, M | V}, /* a thread narrows itself */
+    {SYS_rt_sigprocmask, M | V | D},
+    {SYS_rt_sigreturn, M | V | D},
+    {SYS_sigaltstack, M | V | D},
+    {SYS_restart_syscall, M | V | D},
+    {SYS_clock_gettime, M | V | D},
+    {SYS_clock_nanosleep, M | V | D},
+    {SYS_getrandom, M | V | D},
+    {SYS_exit, M | V | D},
+    {SYS_exit_group, M | V | D},
+    {SYS_seccomp, M | V | D}, /* a thread narrows itself */
 };
 
 /* ioctl by request. */
@@ -93,6 +99,12 @@ static const struct {
     {(uint32_t)KVM_IRQ_LINE, M | V},
     {(uint32_t)KVM_SIGNAL_MSI, M | V},
     {(uint32_t)KVM_IOEVENTFD, M | V},
+    /* what a driver takes of a tap's offloads */
+    {(uint32_t)TUNSETOFFLOAD, M | V},
+    /* what is behind a device */
+    {(uint32_t)TUNGETIFF, S},
+    {(uint32_t)TUNSETVNETHDRSZ, S},
+    {(uint32_t)BLKGETSIZE64, S},
     /* a reset */
     {(uint32_t)KVM_SET_MP_STATE, M},
     {(uint32_t)KVM_SET_REGS, M},
@@ -171,8 +183,8 @@ static void emit_values(struct filter *filter,
     emit_answer(filter, otherwise);
 }
 
-/* The vCPUs' list must be within that of the thread that starts them, for filters add up:
- * so the process' filter holds both roles, and each thread then takes its own. */
+/* The list of a thread must be within that of the thread that starts it, for filters add
+ * up: so the process' filter holds all roles, and each thread then takes its own. */
 static void filter_make(struct filter *filter, unsigned roles)
 {
     filter->length = 0;
@@ -244,6 +256,17 @@ static bool files_close(void)
     return fd >= 0 && syscall(SYS_landlock_restrict_self, fd, 0) == 0;
 }
 
+/* The folder that we are in becomes the root, and nothing else is left. The first root of
+ * a kernel (an initramfs) cannot be left so: there the new one is laid over it. */
+static bool root_become(void)
+{
+    if (syscall(SYS_pivot_root, ".", ".") == 0) {
+        return umount2(".", MNT_DETACH) == 0 && chdir("/") == 0;
+    }
+    return mount(".", "/", NULL, MS_MOVE, NULL) == 0 && chroot(".") == 0 &&
+           chdir("/") == 0;
+}
+
 /* An empty root nobody can write to, no network but what is open. */
 static bool world_leave(void)
 {
@@ -251,8 +274,7 @@ static bool world_leave(void)
            mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
            mount("empty", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC,
                  "size=4k,mode=555") == 0 &&
-           chdir("/tmp") == 0 && syscall(SYS_pivot_root, ".", ".") == 0 &&
-           umount2(".", MNT_DETACH) == 0 && chdir("/") == 0;
+           chdir("/tmp") == 0 && root_become();
 }
 
 static bool core_dumps_off(void)
@@ -285,7 +307,7 @@ int vmm_rights_drop(char ret_missing[VMM_MISSING_SIZE], struct err *err)
                                        "%s%s", length > 0 ? ", " : "", walls[i].name);
         }
     }
-    return filter_install(VMM_ROLE_MAIN | VMM_ROLE_VCPU, err);
+    return filter_install(M | V | D | S, err);
 }
 
 int vmm_rights_thread(enum vmm_role role, struct err *err)

@@ -2,16 +2,18 @@
  * process finds nothing there.
  *
  * Shapes: walls are put up once everything is open, before the guest runs:
- * vmm_rights_drop for the process, then vmm_rights_thread by each vCPU's thread and by
- * the main thread. A wall that cannot be put up here (an older kernel, too few rights to
- * begin with) is named in the answer, and the caller says so. System calls outside of a
- * role's list end the process. The lists are tables in vmm_rights.c.
+ * vmm_rights_drop for the process, then vmm_rights_thread by each thread for its role.
+ * Between the two the main thread still connects devices to what is open
+ * (VMM_ROLE_START); it takes that right off last. A wall that cannot be put up here (an
+ * older kernel, too few rights to begin with) is named in the answer, and the caller says
+ * so. System calls outside of a role's list end the process. The lists are tables in
+ * vmm_rights.c.
  *
  *     no new rights   no exec or file gives any back
  *     capabilities    none, in no set
  *     files           no path can be opened (Landlock, and the list below)
  *     world           mounts, network, IPC and host name of its own, all empty
- *     system calls    by role, KVM's by request; no memory becomes code
+ *     system calls    by role, ioctls by request; no memory becomes code
  *
  * Threads: vmm_rights_drop before there are any. Errors: -errno with text for a wall that
  * must stand (no new rights, system calls).
@@ -24,8 +26,10 @@
 #include <stddef.h>
 
 enum vmm_role {
-    VMM_ROLE_MAIN = 1, /* the poller, devices, control; may still start threads */
-    VMM_ROLE_VCPU = 2, /* the exit loop */
+    VMM_ROLE_MAIN = 1,  /* the poller, devices, control; may still start threads */
+    VMM_ROLE_VCPU = 2,  /* the exit loop, and what devices do in answer to a register */
+    VMM_ROLE_DISK = 4,  /* a worker of a disk */
+    VMM_ROLE_START = 8, /* devices are being connected; no thread keeps it */
 };
 
 #define VMM_MISSING_SIZE 160

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -18,6 +19,7 @@
 static struct virtual_disk *disk;
 static struct disk_queue *queue;
 static unsigned done_count;
+static const struct disk_queue_threads workers = {.count = 4};
 
 static void set_up(void)
 {
@@ -26,7 +28,7 @@ static void set_up(void)
     ck_assert_int_eq(ftruncate(fd, DISK_BYTES), 0);
     ck_assert_int_eq(disk_file_new(fd, &file, NULL), 0);
     ck_assert_int_eq(disk_raw_new(file, false, &disk, NULL), 0);
-    ck_assert_int_eq(disk_queue_new(disk, 4, &queue, NULL), 0);
+    ck_assert_int_eq(disk_queue_new(disk, &workers, &queue, NULL), 0);
     done_count = 0;
 }
 
@@ -102,6 +104,29 @@ START_TEST(a_drain_leaves_nothing_in_flight)
 }
 END_TEST
 
+static int refuse(void *context, struct err *err)
+{
+    atomic_uint *asked = context;
+    atomic_fetch_add(asked, 1);
+    return err_set(err, BERTH_EFORBIDDEN, "not in here");
+}
+
+START_TEST(a_worker_that_may_not_begin_makes_no_queue)
+{
+    atomic_uint asked = 0;
+    const struct disk_queue_threads threads = {
+        .count = 3, .began = refuse, .context = &asked};
+    struct disk_queue *none = NULL;
+    struct err err = {0};
+
+    ck_assert_int_eq(disk_queue_new(disk, &threads, &none, &err), BERTH_EFORBIDDEN);
+
+    ck_assert_str_eq(err.text, "not in here");
+    ck_assert_ptr_null(none);
+    ck_assert_uint_eq(atomic_load(&asked), 3); /* each for itself */
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("disk_queue");
@@ -110,6 +135,7 @@ int main(void)
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_test(tests, every_request_comes_back_once_with_its_result);
     tcase_add_test(tests, a_drain_leaves_nothing_in_flight);
+    tcase_add_test(tests, a_worker_that_may_not_begin_makes_no_queue);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
 }

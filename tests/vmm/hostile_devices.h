@@ -38,7 +38,7 @@ hostile_random_header(struct hostile *hostile, unsigned queue, uint8_t *ret_byte
 static inline struct virtio_device *hostile_block_make(struct hostile *hostile)
 {
     static const struct virtio_block_spec spec = {
-        .serial = "hostile", .queue_count = 2, .thread_count = 2};
+        .serial = "hostile", .queue_count = 2, .threads = {.count = 2}};
     static const struct digest none;
     const bool fresh = hostile->fds[0] < 0;
     struct virtio_device *device = NULL;

@@ -49,7 +49,7 @@ static struct virtio_device *block_new(void)
 static void set_up(void)
 {
     spec = (struct virtio_block_spec){
-        .serial = "vol-1", .queue_count = 1, .thread_count = 2};
+        .serial = "vol-1", .queue_count = 1, .threads = {.count = 2}};
     disk_fd = memfd_create("disk", MFD_CLOEXEC);
     ck_assert_int_eq(ftruncate(disk_fd, (off_t)(SECTORS * 512)), 0);
     guest_init(&guest);

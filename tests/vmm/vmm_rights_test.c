@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/if_tun.h>
 #include <signal.h>
 #include <stdint.h>
 #include <sys/ioctl.h>
@@ -193,6 +194,41 @@ static int accept_a_client(void)
     return accept4(pipes[0], NULL, NULL, 0) < 0 && errno == ENOTSOCK ? 0 : 1;
 }
 
+static int look_at_a_tap(void)
+{
+    return ioctl(pipes[0], TUNGETIFF, NULL) < 0 && errno == ENOTTY ? 0 : 1;
+}
+
+static int write_at_an_offset(void)
+{
+    return pwrite(pipes[1], "x", 1, 0) < 0 && errno == ESPIPE ? 0 : 1;
+}
+
+static int raise_an_interrupt(void)
+{
+    return ioctl(pipes[0], KVM_SIGNAL_MSI, NULL) < 0 && errno == ENOTTY ? 0 : 1;
+}
+
+START_TEST(a_worker_of_a_disk_reaches_its_file_and_nothing_else)
+{
+    ck_assert_int_eq(behind_walls(VMM_ROLE_DISK, write_at_an_offset), 0);
+    ck_assert_int_eq(ends_of(behind_walls(VMM_ROLE_VCPU, write_at_an_offset)), SIGSYS);
+    ck_assert_int_eq(behind_walls(VMM_ROLE_VCPU, raise_an_interrupt), 0);
+    ck_assert_int_eq(ends_of(behind_walls(VMM_ROLE_DISK, raise_an_interrupt)), SIGSYS);
+    ck_assert_int_eq(ends_of(behind_walls(VMM_ROLE_DISK, run_a_vcpu)), SIGSYS);
+    ck_assert_int_eq(ends_of(behind_walls(VMM_ROLE_DISK, accept_a_client)), SIGSYS);
+}
+END_TEST
+
+START_TEST(only_before_the_guest_are_descriptors_looked_at)
+{
+    ck_assert_int_eq(behind_walls(0, look_at_a_tap), 0);
+    for (unsigned role = VMM_ROLE_MAIN; role < VMM_ROLE_START; role <<= 1) {
+        ck_assert_int_eq(ends_of(behind_walls(role, look_at_a_tap)), SIGSYS);
+    }
+}
+END_TEST
+
 START_TEST(each_role_has_its_own_and_not_the_others)
 {
     ck_assert_int_eq(behind_walls(VMM_ROLE_VCPU, run_a_vcpu), 0);
@@ -210,7 +246,9 @@ int main(void)
                         sizeof(tries) / sizeof(tries[0]));
     tcase_add_test(tests, no_path_can_be_opened);
     tcase_add_test(tests, no_memory_becomes_code);
-    tcase_add_loop_test(tests, what_is_open_works_on, 0, 3);
+    tcase_add_loop_test(tests, what_is_open_works_on, 0, 5);
+    tcase_add_test(tests, a_worker_of_a_disk_reaches_its_file_and_nothing_else);
+    tcase_add_test(tests, only_before_the_guest_are_descriptors_looked_at);
     tcase_add_test(tests, each_role_has_its_own_and_not_the_others);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
