@@ -1,6 +1,7 @@
 #include "vmm/vmm_control.h"
 
 #include "base/cleanup.h"
+#include "vmm/virtio_balloon.h"
 
 #include <errno.h>
 
@@ -164,6 +165,82 @@ query_kvm(void *context, const json_t *arguments, json_t **ret_result, struct er
     return *ret_result != NULL ? 0 : -ENOMEM;
 }
 
+/* ---- the balloon, in QEMU's terms: how much memory the guest has left */
+
+static int balloon_find(const struct vmm_control *control, struct err *err)
+{
+    return control->balloon != NULL
+               ? 0
+               : err_set(err, BERTH_EUNSUPPORTED, "the machine has no balloon");
+}
+
+/* With what the guest says of its memory: what QEMU keeps elsewhere. */
+static json_t *statistics_pack(const struct virtio_balloon_state *state)
+{
+    static const char *const names[VIRTIO_BALLOON_STATISTIC_COUNT] = {
+        [VIRTIO_BALLOON_SWAP_IN] = "stat-swap-in",
+        [VIRTIO_BALLOON_SWAP_OUT] = "stat-swap-out",
+        [VIRTIO_BALLOON_MAJOR_FAULTS] = "stat-major-faults",
+        [VIRTIO_BALLOON_MINOR_FAULTS] = "stat-minor-faults",
+        [VIRTIO_BALLOON_FREE_BYTES] = "stat-free-memory",
+        [VIRTIO_BALLOON_TOTAL_BYTES] = "stat-total-memory",
+        [VIRTIO_BALLOON_AVAILABLE_BYTES] = "stat-available-memory",
+        [VIRTIO_BALLOON_CACHE_BYTES] = "stat-disk-caches",
+    };
+    json_t *statistics = json_object();
+    for (unsigned i = 0; i < ARRAY_COUNT(names); i++) {
+        /* A number that JSON has no room for is a lie of the guest's. */
+        const json_int_t value = state->statistics[i] <= INT64_MAX
+                                     ? (json_int_t)state->statistics[i]
+                                     : INT64_MAX;
+        (void)json_object_set_new(statistics, names[i],
+                                  json_integer(value)); /* one less */
+    }
+    return statistics;
+}
+
+static int query_balloon(void *context,
+                         const json_t *arguments,
+                         json_t **ret_result,
+                         struct err *err)
+{
+    struct vmm_control *control = context;
+    const uint64_t all = machine_memory_bytes(control->machine);
+    struct virtio_balloon_state state;
+    (void)arguments;
+    int r = balloon_find(control, err);
+    if (r < 0) {
+        return r;
+    }
+    virtio_balloon_state(control->balloon, &state);
+    virtio_balloon_ask(control->balloon); /* for who asks next */
+    const uint64_t held = state.actual_bytes < all ? state.actual_bytes : all;
+    *ret_result =
+        json_pack("{s:I, s:I, s:I, s:o}", "actual", (json_int_t)(all - held), "target",
+                  (json_int_t)(all - state.target_bytes), "released",
+                  (json_int_t)state.released_bytes, "stats", statistics_pack(&state));
+    return *ret_result != NULL ? 0 : -ENOMEM;
+}
+
+static int
+balloon(void *context, const json_t *arguments, json_t **ret_result, struct err *err)
+{
+    struct vmm_control *control = context;
+    const json_t *value = json_object_get(arguments, "value");
+    const uint64_t all = machine_memory_bytes(control->machine);
+    (void)ret_result;
+    int r = balloon_find(control, err);
+    if (r < 0) {
+        return r;
+    }
+    if (!json_is_integer(value) || json_integer_value(value) <= 0) {
+        return err_set(err, BERTH_EINVALID, "value: how many bytes the guest is to keep");
+    }
+    const uint64_t left = (uint64_t)json_integer_value(value);
+    virtio_balloon_target(control->balloon, left < all ? all - left : 0);
+    return 0;
+}
+
 static const struct qmp_command commands[] = {
     {"query-status", query_status},
     {"cont", cont},
@@ -175,6 +252,8 @@ static const struct qmp_command commands[] = {
     {"query-memory-size-summary", query_memory},
     {"query-name", query_name},
     {"query-kvm", query_kvm},
+    {"query-balloon", query_balloon},
+    {"balloon", balloon},
 };
 
 int vmm_control_open(struct vmm_control *control,
@@ -212,6 +291,12 @@ void vmm_control_ended(struct vmm_control *control,
         break;
     }
     qmp_server_event(control->server, "STOP", NULL);
+}
+
+void vmm_control_signalled(struct vmm_control *control)
+{
+    qmp_server_event(control->server, "SHUTDOWN",
+                     json_pack("{s:b, s:s}", "guest", 0, "reason", "host-signal"));
 }
 
 void vmm_control_reset(struct vmm_control *control)

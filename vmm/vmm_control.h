@@ -10,13 +10,15 @@
 
 #include "vmm/machine.h"
 #include "vmm/qmp_server.h"
+#include "vmm/virtio_device.h"
 
 struct vmm_control {
     struct machine *machine;
     struct poller *poller;
     const char *name;
-    struct qmp_server *server; /* NULL: nobody listens */
-    enum machine_end end;      /* of a guest that has ended */
+    struct virtio_device *balloon; /* set by the owner after open; NULL: there is none */
+    struct qmp_server *server;     /* NULL: nobody listens */
+    enum machine_end end;          /* of a guest that has ended */
 };
 
 /* Takes the listener on success. */
@@ -30,6 +32,8 @@ int vmm_control_open(struct vmm_control *control,
 void vmm_control_ended(struct vmm_control *control,
                        enum machine_end end,
                        const char *reason);
+/* The process was told by a signal to end. */
+void vmm_control_signalled(struct vmm_control *control);
 void vmm_control_reset(struct vmm_control *control);
 void vmm_control_crash_loaded(struct vmm_control *control);
 void vmm_control_close(struct vmm_control *control);

@@ -5,9 +5,11 @@
 #include "vmm/console_port.h"
 #include "vmm/kvm_probe.h"
 #include "vmm/machine.h"
+#include "vmm/overlay_file.h"
 #include "vmm/poller.h"
-#include "vmm/virtio_random.h"
 #include "vmm/vmm_control.h"
+#include "vmm/vmm_devices.h"
+#include "vmm/vmm_open.h"
 #include "vmm/vmm_options.h"
 #include "vmm/vmm_rights.h"
 
@@ -18,8 +20,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 /* How the program ends: 0 the guest powered itself off or we were told to quit. */
@@ -37,11 +37,14 @@ struct vmm {
     struct poller *poller;
     struct machine *machine;
     struct console_port *console;
+    struct vmm_devices devices;
     struct vmm_control control;
     int kvm_fd;
     int kernel_fd;
     int initrd_fd;
     int signal_fd;
+    int serial_listener; /* these two until they are taken */
+    int qmp_listener;
     enum exit_code code;
 };
 
@@ -73,10 +76,16 @@ static void on_crash_loaded(void *context)
     vmm_control_crash_loaded(&vmm->control);
 }
 
-static int on_thread(void *context, struct err *err)
+static int on_vcpu_thread(void *context, struct err *err)
 {
     struct vmm *vmm = context;
     return vmm->options.has_no_jail ? 0 : vmm_rights_thread(VMM_ROLE_VCPU, err);
+}
+
+static int on_disk_thread(void *context, struct err *err)
+{
+    struct vmm *vmm = context;
+    return vmm->options.has_no_jail ? 0 : vmm_rights_thread(VMM_ROLE_DISK, err);
 }
 
 static void on_signal(void *context, uint64_t token, unsigned events)
@@ -84,6 +93,7 @@ static void on_signal(void *context, uint64_t token, unsigned events)
     struct vmm *vmm = context;
     (void)token;
     (void)events;
+    vmm_control_signalled(&vmm->control);
     poller_end(vmm->poller);
 }
 
@@ -104,86 +114,65 @@ static int signals_watch(struct vmm *vmm, struct err *err)
     return watch < 0 ? err_sys(err, watch, "watch signals") : 0;
 }
 
-static int open_one(const char *path, int flags, int *ret_fd, struct err *err)
+/* NULL is nothing to open. */
+static int open_one(const char *where, int flags, int *ret_fd, struct err *err)
 {
-    *ret_fd = -1;
-    if (path != NULL) {
-        *ret_fd = fd_open_at(AT_FDCWD, path, flags, 0, err);
-    }
-    return *ret_fd < 0 && path != NULL ? *ret_fd : 0;
+    *ret_fd = where == NULL ? -1 : vmm_open_file(where, flags, err);
+    return where == NULL || *ret_fd >= 0 ? 0 : *ret_fd;
 }
 
-/* "unix:PATH" as a listening socket. What an earlier run left at the path goes. */
-static int listen_at(const char *where, struct err *err)
+static bool serial_listens(const struct vmm_options *options)
 {
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    const char *path = where + strlen("unix:");
-    if (strncmp(where, "unix:", strlen("unix:")) != 0 ||
-        strlen(path) >= sizeof(address.sun_path)) {
-        return err_set(err, BERTH_EINVALID, "%.100s: not unix: and a short path", where);
-    }
-    (void)snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
-    CLEANUP_FD int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    (void)unlink(path); /* usually nothing is there */
-    if (fd < 0 || bind(fd, (const struct sockaddr *)&address, sizeof(address)) < 0 ||
-        listen(fd, 1) < 0) {
-        return err_sys(err, -errno, "listen at %s", path);
-    }
-    return TAKE_FD(fd);
+    return strcmp(options->serial, "none") != 0 && strcmp(options->serial, "stdio") != 0;
 }
 
-/* What every machine has beside what it was asked to have. */
-static int devices_add(struct vmm *vmm, struct err *err)
+/* All that has a name, or was handed over. */
+static int everything_open(struct vmm *vmm, struct err *err)
 {
-    const struct virtio_place place = machine_place(vmm->machine);
-    struct virtio_device *random;
-    int r = virtio_random_new(&place, &random);
-    if (r < 0) {
-        return err_sys(err, r, "rng0");
+    const struct vmm_options *options = &vmm->options;
+    int r = open_one(options->kvm, O_RDWR, &vmm->kvm_fd, err);
+    if (r == 0) {
+        r = open_one(options->kernel, O_RDONLY, &vmm->kernel_fd, err);
     }
-    r = machine_add_virtio(vmm->machine, random, "rng0", err);
-    if (r == BERTH_EFULL || r == -ENOMEM) {
-        virtio_device_free(random);
+    if (r == 0) {
+        r = open_one(options->initrd, O_RDONLY, &vmm->initrd_fd, err);
     }
-    return r;
+    if (r == 0 && serial_listens(options)) {
+        vmm->serial_listener = vmm_open_listener(options->serial, err);
+        r = vmm->serial_listener < 0 ? vmm->serial_listener : 0;
+    }
+    if (r == 0 && options->qmp != NULL) {
+        vmm->qmp_listener = vmm_open_listener(options->qmp, err);
+        r = vmm->qmp_listener < 0 ? vmm->qmp_listener : 0;
+    }
+    return r < 0 ? r : vmm_devices_open(&vmm->devices, options, err);
 }
 
 static int console_open(struct vmm *vmm, struct err *err)
 {
     struct serial_port *serial = machine_serial(vmm->machine);
-    const char *where = vmm->options.serial;
-    if (strcmp(where, "none") == 0) {
+    if (strcmp(vmm->options.serial, "none") == 0) {
         return 0;
     }
-    if (strcmp(where, "stdio") == 0) {
+    if (!serial_listens(&vmm->options)) {
         return console_port_connect(vmm->poller, serial, STDIN_FILENO, STDOUT_FILENO,
                                     &vmm->console, err);
     }
-    CLEANUP_FD int listener = listen_at(where, err);
-    if (listener < 0) {
-        return listener;
-    }
-    int r = console_port_listen(vmm->poller, serial, listener, &vmm->console, err);
-    if (r == 0) {
-        (void)TAKE_FD(listener); /* theirs now */
-    }
+    int r = console_port_listen(vmm->poller, serial, vmm->serial_listener, &vmm->console,
+                                err);
+    vmm->serial_listener = r == 0 ? -1 : vmm->serial_listener;
     return r;
 }
 
 static int control_open(struct vmm *vmm, struct err *err)
 {
-    if (vmm->options.qmp == NULL) {
+    if (vmm->qmp_listener < 0) {
         return 0;
     }
-    CLEANUP_FD int listener = listen_at(vmm->options.qmp, err);
-    if (listener < 0) {
-        return listener;
-    }
     int r = vmm_control_open(&vmm->control, vmm->machine, vmm->poller, vmm->options.name,
-                             listener, err);
-    if (r == 0) {
-        (void)TAKE_FD(listener); /* theirs now */
-    }
+                             vmm->qmp_listener, err);
+    vmm->qmp_listener = r == 0 ? -1 : vmm->qmp_listener;
+    vmm->control.balloon = vmm->devices.balloon;
     return r;
 }
 
@@ -193,20 +182,33 @@ static int jail_enter(struct vmm *vmm, struct err *err)
     char missing[VMM_MISSING_SIZE] = "all";
     if (vmm->options.has_no_jail) {
         log_warn("vmm", "there is no jail: a guest that breaks out has all our rights");
-        return machine_start_threads(vmm->machine, err);
+        return 0;
     }
     int r = vmm_rights_drop(missing, err);
-    if (r == 0) {
-        r = machine_start_threads(vmm->machine, err);
-    }
-    if (r == 0) {
-        r = vmm_rights_thread(VMM_ROLE_MAIN, err);
-    }
     if (r == 0 && missing[0] != '\0') {
         log_warn("vmm", "some walls of the jail do not stand here",
                  KV_STR("missing", missing));
     }
     return r;
+}
+
+/* What is behind devices is read in the jail, by threads that have their own rights. */
+static int machine_complete(struct vmm *vmm, struct err *err)
+{
+    const struct disk_queue_threads workers = {.began = on_disk_thread, .context = vmm};
+    int r =
+        vmm_devices_connect(&vmm->devices, &vmm->options, vmm->machine, &workers, err);
+    if (r == 0) {
+        r = console_open(vmm, err);
+    }
+    if (r == 0) {
+        r = control_open(vmm, err);
+    }
+    if (r == 0) {
+        r = machine_start_threads(vmm->machine, err);
+    }
+    return r == 0 && !vmm->options.has_no_jail ? vmm_rights_thread(VMM_ROLE_MAIN, err)
+                                               : r;
 }
 
 static int vmm_start(struct vmm *vmm, struct err *err)
@@ -217,13 +219,7 @@ static int vmm_start(struct vmm *vmm, struct err *err)
         r = signals_watch(vmm, err);
     }
     if (r == 0) {
-        r = open_one(options->kvm, O_RDWR, &vmm->kvm_fd, err);
-    }
-    if (r == 0) {
-        r = open_one(options->kernel, O_RDONLY, &vmm->kernel_fd, err);
-    }
-    if (r == 0) {
-        r = open_one(options->initrd, O_RDONLY, &vmm->initrd_fd, err);
+        r = everything_open(vmm, err);
     }
     if (r < 0) {
         return r;
@@ -237,7 +233,7 @@ static int vmm_start(struct vmm *vmm, struct err *err)
         .initrd_fd = vmm->initrd_fd,
         .cmdline = options->cmdline,
         .poller = vmm->poller,
-        .events = {.thread_began = on_thread,
+        .events = {.thread_began = on_vcpu_thread,
                    .ended = on_ended,
                    .reset = on_reset,
                    .crash_loaded = on_crash_loaded,
@@ -245,16 +241,10 @@ static int vmm_start(struct vmm *vmm, struct err *err)
     };
     r = machine_new(&plan, &vmm->machine, err);
     if (r == 0) {
-        r = devices_add(vmm, err);
-    }
-    if (r == 0) {
-        r = console_open(vmm, err);
-    }
-    if (r == 0) {
-        r = control_open(vmm, err);
-    }
-    if (r == 0) {
         r = jail_enter(vmm, err);
+    }
+    if (r == 0) {
+        r = machine_complete(vmm, err);
     }
     return r == 0 && !options->is_held ? machine_run(vmm->machine, err) : r;
 }
@@ -267,7 +257,10 @@ static void vmm_end(struct vmm *vmm)
     vmm_control_close(&vmm->control);
     vmm->console = console_port_close(vmm->console);
     vmm->machine = machine_free(vmm->machine);
+    vmm_devices_close(&vmm->devices);
     poller_free(vmm->poller);
+    fd_close(&vmm->qmp_listener);
+    fd_close(&vmm->serial_listener);
     fd_close(&vmm->signal_fd);
     fd_close(&vmm->initrd_fd);
     fd_close(&vmm->kernel_fd);
@@ -284,10 +277,33 @@ static int probe(const char *device)
     return EXIT_CLEAN;
 }
 
+static int overlay_make(const struct vmm_overlay_option *option)
+{
+    struct err err = {0};
+    CLEANUP_FD int base =
+        option->base[0] == '\0' ? -1 : vmm_open_file(option->base, O_RDONLY, &err);
+    CLEANUP_FD int fd =
+        option->base[0] != '\0' && base < 0
+            ? -1
+            : fd_open_at(AT_FDCWD, option->file, O_RDWR | O_CREAT | O_EXCL, 0600, &err);
+    if (fd < 0 ||
+        overlay_file_make(fd, option->size_bytes, base, &option->digest, &err) < 0) {
+        (void)fprintf(stderr, "berth-vmm: --make-overlay: %s\n", err.text);
+        return EXIT_FAILED;
+    }
+    return EXIT_CLEAN;
+}
+
 int main(int argc, char *argv[])
 {
-    struct vmm vmm = {.kvm_fd = -1, .kernel_fd = -1, .initrd_fd = -1, .signal_fd = -1};
+    static struct vmm vmm = {.kvm_fd = -1,
+                             .kernel_fd = -1,
+                             .initrd_fd = -1,
+                             .signal_fd = -1,
+                             .serial_listener = -1,
+                             .qmp_listener = -1};
     struct err err = {0};
+    vmm_devices_init(&vmm.devices);
     int r = vmm_options_parse(argc, argv, &vmm.options, &err);
     if (r < 0) {
         (void)fprintf(stderr, "berth-vmm: %s\n", err.text);
@@ -299,6 +315,9 @@ int main(int argc, char *argv[])
     }
     if (vmm.options.wants_probe) {
         return probe(vmm.options.kvm);
+    }
+    if (vmm.options.make_overlay.file[0] != '\0') {
+        return overlay_make(&vmm.options.make_overlay);
     }
     r = vmm_start(&vmm, &err);
     if (r == 0) {

@@ -6,12 +6,25 @@
 #include <stddef.h>
 #include <string.h>
 
+#define MTU_DEFAULT 1500u
+#define MTU_MIN     68u /* what IPv4 needs (RFC 791) */
+#define MTU_MAX     65535u
+
 enum option_kind {
     OPTION_TEXT = 1,
     OPTION_BYTES,
     OPTION_NUMBER,
     OPTION_CPU,
-    OPTION_FLAG
+    OPTION_FLAG,
+    OPTION_DISK,
+    OPTION_NIC,
+    OPTION_OVERLAY,
+    /* in lists */
+    OPTION_NAME,
+    OPTION_WHERE,
+    OPTION_DIGEST,
+    OPTION_MAC,
+    OPTION_KIND_COUNT
 };
 
 struct option_row {
@@ -35,10 +48,19 @@ static const struct option_row rows[] = {
      "RAM, 32MiB to 256GiB (default: 256MiB)"},
     {"cpu", OPTION_CPU, FIELD(cpu_level), "LEVEL",
      "host, x86-64-v2, x86-64-v3 or x86-64-v4 (default: host)"},
+    {"disk", OPTION_DISK, 0, "KEY=VALUE,...",
+     "name=NAME and raw=FILE[,read-only=yes]\n"
+     "or overlay=FILE[,base=FILE,digest=HEX]; may be repeated"},
+    {"nic", OPTION_NIC, 0, "KEY=VALUE,...",
+     "tap=tap:NAME,mac=MAC[,mtu=N]; may be repeated"},
     {"serial", OPTION_TEXT, FIELD(serial), "WHERE",
      "stdio, none or unix:PATH (default: stdio)"},
+    {"console", OPTION_TEXT, FIELD(console), "WHERE",
+     "a virtio console, too: unix:PATH to connect to, or a device"},
     {"qmp", OPTION_TEXT, FIELD(qmp), "unix:PATH", "where to be controlled by QMP"},
     {"kvm", OPTION_TEXT, FIELD(kvm), "DEVICE", "(default: /dev/kvm)"},
+    {"make-overlay", OPTION_OVERLAY, 0, "KEY=VALUE,...",
+     "makes a disk and ends:\nfile=FILE and base=FILE[,digest=HEX] or size=SIZE"},
     {"hold", OPTION_FLAG, FIELD(is_held), NULL, "do not run before QMP says cont"},
     {"keep-end", OPTION_FLAG, FIELD(keeps_end), NULL,
      "keep a guest that has ended until QMP says quit"},
@@ -46,6 +68,229 @@ static const struct option_row rows[] = {
     {"probe", OPTION_FLAG, FIELD(wants_probe), NULL, "say what KVM is worth here"},
     {"help", OPTION_FLAG, FIELD(wants_help), NULL, "this text"},
 };
+
+#define DISK_FIELD(field) offsetof(struct vmm_disk_option, field)
+#define NIC_FIELD(field)  offsetof(struct vmm_nic_option, field)
+
+static const struct option_row disk_rows[] = {
+    {"name", OPTION_NAME, DISK_FIELD(name), "NAME", NULL},
+    {"raw", OPTION_WHERE, DISK_FIELD(raw), "FILE", NULL},
+    {"overlay", OPTION_WHERE, DISK_FIELD(overlay), "FILE", NULL},
+    {"base", OPTION_WHERE, DISK_FIELD(base), "FILE", NULL},
+    {"digest", OPTION_DIGEST, DISK_FIELD(digest), "HEX", NULL},
+    {"read-only", OPTION_FLAG, DISK_FIELD(is_read_only), "yes", NULL},
+};
+
+static const struct option_row nic_rows[] = {
+    {"tap", OPTION_WHERE, NIC_FIELD(tap), "TAP", NULL},
+    {"mac", OPTION_MAC, NIC_FIELD(mac), "MAC", NULL},
+    {"mtu", OPTION_NUMBER, NIC_FIELD(mtu), "N", NULL},
+};
+
+#define OVERLAY_FIELD(field) offsetof(struct vmm_overlay_option, field)
+
+static const struct option_row overlay_rows[] = {
+    {"file", OPTION_WHERE, OVERLAY_FIELD(file), "FILE", NULL},
+    {"base", OPTION_WHERE, OVERLAY_FIELD(base), "FILE", NULL},
+    {"digest", OPTION_DIGEST, OVERLAY_FIELD(digest), "HEX", NULL},
+    {"size", OPTION_BYTES, OVERLAY_FIELD(size_bytes), "SIZE", NULL},
+};
+
+/* ---- values ---- */
+
+static int text_set(void *field, const char *value, struct err *err)
+{
+    (void)err;
+    *(const char **)field = value;
+    return 0;
+}
+
+static int bytes_set(void *field, const char *value, struct err *err)
+{
+    return parse_bytes(value, field, err);
+}
+
+static int number_set(void *field, const char *value, struct err *err)
+{
+    return parse_u64(value, field, err);
+}
+
+static int cpu_set(void *field, const char *value, struct err *err)
+{
+    return cpu_level_parse(value, field, err);
+}
+
+static int flag_set(void *field, const char *value, struct err *err)
+{
+    if (value != NULL && strcmp(value, "yes") != 0) {
+        return err_set(err, BERTH_EINVALID, "%.40s: only yes", value);
+    }
+    *(bool *)field = true;
+    return 0;
+}
+
+static int name_set(void *field, const char *value, struct err *err)
+{
+    if (!name_valid(value)) {
+        return err_set(err, BERTH_EINVALID, "%.80s: not a name", value);
+    }
+    (void)snprintf(field, NAME_SIZE, "%s", value); /* fits: it is a name */
+    return 0;
+}
+
+static int where_set(void *field, const char *value, struct err *err)
+{
+    if (value[0] == '\0' || strlen(value) >= VMM_WHERE_SIZE) {
+        return err_set(err, BERTH_EINVALID, "not 1 to %u bytes", VMM_WHERE_SIZE - 1);
+    }
+    memcpy(field, value, strlen(value) + 1);
+    return 0;
+}
+
+static int digest_set(void *field, const char *value, struct err *err)
+{
+    int r = digest_parse(value, field);
+    return r < 0 ? err_set(err, r, "not %d hex digits", 2 * DIGEST_SIZE) : 0;
+}
+
+static int mac_set(void *field, const char *value, struct err *err)
+{
+    return parse_mac(value, field, err);
+}
+
+static int (*const setters[OPTION_KIND_COUNT])(void *field,
+                                               const char *value,
+                                               struct err *err) = {
+    [OPTION_TEXT] = text_set,   [OPTION_BYTES] = bytes_set, [OPTION_NUMBER] = number_set,
+    [OPTION_CPU] = cpu_set,     [OPTION_FLAG] = flag_set,   [OPTION_NAME] = name_set,
+    [OPTION_WHERE] = where_set, [OPTION_MAC] = mac_set,     [OPTION_DIGEST] = digest_set,
+};
+
+/* ---- disks and NICs: lists of key=value ---- */
+
+/* One "key=value" of a list into the struct that the rows describe. */
+static int pair_set(void *target,
+                    const struct option_row *pair_rows,
+                    unsigned row_count,
+                    char *pair,
+                    struct err *err)
+{
+    char *value = strchr(pair, '=');
+    if (value == NULL) {
+        return err_set(err, BERTH_EINVALID, "%.80s: not key=value", pair);
+    }
+    *value++ = '\0';
+    for (unsigned i = 0; i < row_count; i++) {
+        if (strcmp(pair, pair_rows[i].name) == 0) {
+            int r = setters[pair_rows[i].kind]((char *)target + pair_rows[i].offset,
+                                               value, err);
+            return r < 0 ? err_wrap(err, r, "%s", pair) : 0;
+        }
+    }
+    return err_set(err, BERTH_EINVALID, "%.80s: no such key", pair);
+}
+
+static int list_set(void *target,
+                    const struct option_row *pair_rows,
+                    unsigned row_count,
+                    const char *list,
+                    struct err *err)
+{
+    while (*list != '\0') {
+        char pair[VMM_WHERE_SIZE + 32];
+        const size_t length = strcspn(list, ",");
+        if (length >= sizeof(pair)) {
+            return err_set(err, BERTH_EINVALID, "%.40s...: too long", list);
+        }
+        memcpy(pair, list, length);
+        pair[length] = '\0';
+        int r = pair_set(target, pair_rows, row_count, pair, err);
+        if (r < 0) {
+            return r;
+        }
+        list += length;
+        list += *list == ',' ? 1 : 0;
+    }
+    return 0;
+}
+
+static const char *disk_fault(const struct vmm_options *options,
+                              const struct vmm_disk_option *disk)
+{
+    for (unsigned i = 0; i < options->disk_count; i++) {
+        if (strcmp(options->disks[i].name, disk->name) == 0) {
+            return "there is another disk of this name";
+        }
+    }
+    if (disk->name[0] == '\0') {
+        return "name is missing";
+    }
+    if ((disk->raw[0] == '\0') == (disk->overlay[0] == '\0')) {
+        return "either raw or overlay has to be there";
+    }
+    if (disk->is_read_only && disk->raw[0] == '\0') {
+        return "only a raw disk can be read-only";
+    }
+    if (disk->base[0] != '\0' && disk->overlay[0] == '\0') {
+        return "base belongs to an overlay";
+    }
+    return !digest_is_zero(&disk->digest) && disk->base[0] == '\0'
+               ? "digest belongs to a base"
+               : NULL;
+}
+
+static int disk_add(struct vmm_options *options, const char *list, struct err *err)
+{
+    struct vmm_disk_option disk = {0};
+    if (options->disk_count == VMM_DISKS_MAX) {
+        return err_set(err, BERTH_EINVALID, "more than %d disks", VMM_DISKS_MAX);
+    }
+    int r = list_set(&disk, disk_rows, ARRAY_COUNT(disk_rows), list, err);
+    const char *fault = r < 0 ? NULL : disk_fault(options, &disk);
+    if (fault != NULL) {
+        return err_set(err, BERTH_EINVALID, "%.80s: %s", list, fault);
+    }
+    if (r == 0) {
+        options->disks[options->disk_count++] = disk;
+    }
+    return r;
+}
+
+static int nic_add(struct vmm_options *options, const char *list, struct err *err)
+{
+    struct vmm_nic_option nic = {.mtu = MTU_DEFAULT};
+    if (options->nic_count == VMM_NICS_MAX) {
+        return err_set(err, BERTH_EINVALID, "more than %d NICs", VMM_NICS_MAX);
+    }
+    int r = list_set(&nic, nic_rows, ARRAY_COUNT(nic_rows), list, err);
+    if (r == 0 && (nic.tap[0] == '\0' || nic.mac == 0)) {
+        return err_set(err, BERTH_EINVALID, "%.80s: tap or mac is missing", list);
+    }
+    if (r == 0 && (nic.mtu < MTU_MIN || nic.mtu > MTU_MAX)) {
+        return err_set(err, BERTH_EINVALID, "mtu: not %u to %u", MTU_MIN, MTU_MAX);
+    }
+    if (r == 0) {
+        options->nics[options->nic_count++] = nic;
+    }
+    return r;
+}
+
+static int overlay_take(struct vmm_options *options, const char *list, struct err *err)
+{
+    struct vmm_overlay_option overlay = {0};
+    int r = list_set(&overlay, overlay_rows, ARRAY_COUNT(overlay_rows), list, err);
+    if (r == 0 && (overlay.file[0] == '\0' ||
+                   (overlay.base[0] == '\0' && overlay.size_bytes == 0))) {
+        return err_set(err, BERTH_EINVALID, "%.80s: file, or both base and size, missing",
+                       list);
+    }
+    if (r == 0) {
+        options->make_overlay = overlay;
+    }
+    return r;
+}
+
+/* ---- the whole ---- */
 
 static const struct option_row *row_find(const char *word)
 {
@@ -62,26 +307,15 @@ static int value_set(struct vmm_options *options,
                      const char *value,
                      struct err *err)
 {
-    void *field = (char *)options + row->offset;
-    int r = 0;
-    switch (row->kind) {
-    case OPTION_TEXT:
-        *(const char **)field = value;
-        break;
-    case OPTION_BYTES:
-        r = parse_bytes(value, field, err);
-        break;
-    case OPTION_NUMBER:
-        r = parse_u64(value, field, err);
-        break;
-    case OPTION_CPU:
-        r = cpu_level_parse(value, field, err);
-        break;
-    case OPTION_FLAG:
-    default:
-        *(bool *)field = true;
-        break;
-    }
+    static int (*const takers[OPTION_KIND_COUNT])(struct vmm_options * options,
+                                                  const char *list, struct err *err) = {
+        [OPTION_DISK] = disk_add,
+        [OPTION_NIC] = nic_add,
+        [OPTION_OVERLAY] = overlay_take,
+    };
+    int r = takers[row->kind] != NULL
+                ? takers[row->kind](options, value, err)
+                : setters[row->kind]((char *)options + row->offset, value, err);
     return r < 0 ? err_wrap(err, r, "--%s", row->name) : 0;
 }
 
@@ -106,16 +340,33 @@ int vmm_options_parse(int argc,
             return err_set(err, BERTH_EINVALID, "--%s: %s is missing", row->name,
                            row->value);
         }
-        int r = value_set(&options, row, argv[i], err);
+        int r = value_set(&options, row, row->value != NULL ? argv[i] : NULL, err);
         if (r < 0) {
             return r;
         }
     }
-    if (options.kernel == NULL && !options.wants_help && !options.wants_probe) {
+    if (options.kernel == NULL && !options.wants_help && !options.wants_probe &&
+        options.make_overlay.file[0] == '\0') {
         return err_set(err, BERTH_EINVALID, "--kernel is missing; see --help");
     }
     *ret_options = options;
     return 0;
+}
+
+/* The help of an option may have several lines. */
+static void row_help(FILE *out, const struct option_row *row)
+{
+    char left[40];
+    const char *help = row->help;
+    (void)snprintf(left, sizeof(left), "--%s %s", row->name,
+                   row->value != NULL ? row->value : "");
+    while (*help != '\0') {
+        const size_t length = strcspn(help, "\n");
+        (void)fprintf(out, "  %-20s %.*s\n", left, (int)length, help);
+        left[0] = '\0';
+        help += length;
+        help += *help == '\n' ? 1 : 0;
+    }
 }
 
 void vmm_options_help(FILE *out)
@@ -124,9 +375,10 @@ void vmm_options_help(FILE *out)
                 "Runs one virtual machine on KVM.\n\n",
                 out); /* a broken pipe is the reader's choice */
     for (unsigned i = 0; i < ARRAY_COUNT(rows); i++) {
-        char left[40];
-        (void)snprintf(left, sizeof(left), "--%s %s", rows[i].name,
-                       rows[i].value != NULL ? rows[i].value : "");
-        (void)fprintf(out, "  %-20s %s\n", left, rows[i].help);
+        row_help(out, &rows[i]);
     }
+    (void)fputs(
+        "\nEach FILE, DEVICE, TAP and WHERE may be fd:N, a descriptor that is open "
+        "already:\nthen nothing is looked up by name.\n",
+        out);
 }

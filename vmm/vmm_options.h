@@ -1,26 +1,63 @@
 /* The command line of berth-vmm, as a plain value.
  *
- * Shapes: `struct vmm_options`; texts point into argv. One table in vmm_options.c gives
- * parser and --help. Errors: BERTH_EINVALID with what is wrong; the caller prints it.
- * Limits: VMM_DISKS_MAX, VMM_NICS_MAX.
+ * Shapes: `struct vmm_options`; texts point into argv. Disks and NICs are lists of
+ * key=value, parted by commas (a place with a comma in its name is handed over as
+ * descriptor). Places are vmm_open.h's. Tables in vmm_options.c give parser and --help.
+ * Errors: BERTH_EINVALID with what is wrong; the caller prints it. Limits: VMM_DISKS_MAX,
+ * VMM_NICS_MAX, VMM_WHERE_SIZE.
  */
 #pragma once
 
+#include "base/digest.h"
 #include "base/err.h"
+#include "model/objects.h"
 #include "vmm/cpu_model.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 
+#define VMM_DISKS_MAX  DISKS_MAX
+#define VMM_NICS_MAX   NICS_MAX
+#define VMM_WHERE_SIZE 256u
+
+struct vmm_disk_option {
+    char name[NAME_SIZE];         /* its serial number, cut to what fits there */
+    char raw[VMM_WHERE_SIZE];     /* this, or the next one */
+    char overlay[VMM_WHERE_SIZE]; /* "": it is a raw disk */
+    char base[VMM_WHERE_SIZE];    /* of the overlay; "": zeros */
+    struct digest digest;         /* what the overlay calls its base */
+    bool is_read_only;            /* a raw disk alone can be */
+};
+
+struct vmm_nic_option {
+    char tap[VMM_WHERE_SIZE];
+    uint64_t mac;
+    uint64_t mtu;
+};
+
+/* An overlay to be made. */
+struct vmm_overlay_option {
+    char file[VMM_WHERE_SIZE]; /* "": none is to be made */
+    char base[VMM_WHERE_SIZE];
+    struct digest digest;
+    uint64_t size_bytes; /* 0: the base's */
+};
+
 struct vmm_options {
     const char *name;
-    const char *kvm; /* the device, or "fd:N" */
+    const char *kvm;
     const char *kernel;
     const char *initrd; /* NULL: none */
     const char *cmdline;
-    const char *serial; /* "stdio", "none" or "unix:PATH" */
-    const char *qmp;    /* "unix:PATH"; NULL: none */
+    const char *serial;  /* "stdio", "none" or a listener */
+    const char *console; /* a stream for the virtio console; NULL: none */
+    const char *qmp;     /* a listener; NULL: none */
+    struct vmm_disk_option disks[VMM_DISKS_MAX];
+    struct vmm_nic_option nics[VMM_NICS_MAX];
+    unsigned disk_count;
+    unsigned nic_count;
+    struct vmm_overlay_option make_overlay; /* --make-overlay: does that and ends */
     uint64_t memory_bytes;
     uint64_t cpu_count;
     enum cpu_level cpu_level;

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Goal: berth-vmm boots Debian's own cloud kernel, as vmlinux and as the vmlinuz that Debian ships, on one CPU and on
-# several, and the guest finds what the machine has: clock, PCI, entropy, power button, reset, power off.
+# several, and the guest finds what the machine has: clock, PCI, entropy, disks, a network, consoles, a balloon, power
+# button, reset, power off.
 # Method: inside an emulated machine with SVM (deploy/lib/kvm_machine.sh, tier T2), on its real kvm_amd. Every wait is
 # for a line on the guest's console, with a bound; nothing depends on how long something took.
 set -eEuo pipefail
@@ -20,7 +21,7 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 
 kvm_machine_new "$artifacts" "$folder"
-kvm_machine_put "$bin/berth-vmm"
+kvm_machine_put "$bin/berth-vmm" "$bin/tests/qmp_say"
 for file in vmlinux vmlinuz initrd.img; do
     kvm_machine_file "$artifacts/$file" "/root/$file"
 done
@@ -29,12 +30,16 @@ KVM_MACHINE_MEMORY=1536 kvm_machine_run 800 <<'EOS'
 export ASAN_OPTIONS=detect_leaks=0
 cmdline="console=ttyS0 panic=-1 loglevel=3 mitigations=off"
 name=
+vmm=
 check() { name=$*; echo "-- $*"; }
 fail() {
     echo "FAILED: $name: $*"
     tail -n 15 console log
-    kill -KILL "$vmm" 2>/dev/null
+    [ -z "$vmm" ] || kill -KILL "$vmm" 2>/dev/null
     exit 1
+}
+log_says() {
+    grep -q "$1" log || fail "its log does not say: $1"
 }
 # start ARGUMENTS...: the guest's console is the file console; say types at it
 start() {
@@ -66,9 +71,30 @@ check "KVM is worth something here"
 berth-vmm --probe | tee probe
 ! grep -q ^none probe || fail "there is none" # on a busy machine native counts as emulated
 
+# Its disks and its console arrive open, by number; the network and QMP by name. The fifo of the console has one end
+# only: what the guest says there comes back to it.
+check "a disk is made over a base that never changes"
+: >console >log
+head -c 16777216 /dev/urandom >base.img
+base_is=$(sha256sum <base.img)
+berth-vmm --make-overlay file=root.overlay,base=base.img || fail "it was not made"
+head -c 1048576 /dev/urandom >seed.img
+mkfifo loop
+
+check "a network with addresses for one guest"
+tunctl -t bt0 >/dev/null || fail "no tap"
+ifconfig bt0 10.9.0.1 netmask 255.255.255.0 up
+printf '%s\n' 'start 10.9.0.2' 'end 10.9.0.2' 'interface bt0' 'lease_file /root/leases' 'pidfile /root/udhcpd.pid' \
+    'option subnet 255.255.255.0' 'option mtu 1400' >udhcpd.conf
+: >leases
+udhcpd udhcpd.conf || fail "no DHCP server"
+
 check "vmlinux boots by PVH on two CPUs"
-start --kernel vmlinux --cpus 2 --memory 128MiB
+start --kernel vmlinux --cpus 2 --memory 128MiB --qmp unix:/root/qmp.sock \
+    --disk name=root,overlay=fd:6,base=fd:7 --disk name=seed,raw=fd:8,read-only=yes --console fd:9 \
+    --nic tap=tap:bt0,mac=52:54:00:00:00:07,mtu=1400 6<>root.overlay 7<base.img 8<seed.img 9<>loop
 await 'built-in shell' 240
+! grep -q 'some walls of the jail' log || fail "$(grep walls log)"
 
 check "the guest finds what the machine has"
 say 'echo cpus=$(grep -c ^processor /proc/cpuinfo)'
@@ -82,17 +108,79 @@ await '^rng=virtio_rng.0 64' 30
 say 'echo interrupts=$(grep -c "MSI.*virtio" /proc/interrupts)'
 await '^interrupts=[1-9]' 30
 
+check "the guest finds its disks"
+say 'modprobe -a virtio_blk virtio_console virtio_balloon; cd /tmp'
+say 'echo disks=$(cat /sys/block/vda/size) $(cat /sys/block/vda/serial) $(cat /sys/block/vdb/size /sys/block/vdb/ro)'
+await '^disks=32768 root 2048 1' 30
+say 'echo "vda: $(sha256sum </dev/vda)"'
+await "^vda: $base_is" 60
+say 'echo "vdb: $(sha256sum </dev/vdb)"'
+await "^vdb: $(sha256sum <seed.img)" 60
+
+check "what it writes is there, what it discards is not, and the base is as it was"
+say 'head -c 3000000 /dev/urandom >new; dd if=new of=/dev/vda bs=5000 seek=7 conv=fsync,notrunc 2>/dev/null'
+say 'blkdiscard -o 8388608 -l 1048576 /dev/vda; sync; echo 3 >/proc/sys/vm/drop_caches'
+say 'dd if=/dev/vda bs=5000 skip=7 count=600 2>/dev/null | cmp - new && echo written=same'
+await '^written=same' 60
+say 'dd if=/dev/vda bs=1M skip=8 count=1 2>/dev/null | tr -d "\000" | wc -c | sed s/^/kept=/'
+await '^kept=0' 60
+say 'echo "now: $(sha256sum </dev/vda)"'
+await '^now: ' 60
+now_is=$(sed -n 's/^now: //p' console | tr -d '\r')
+[ "$now_is" != "$base_is" ] || fail "nothing has changed"
+say 'echo x >/dev/vdb || echo seed=read-only'
+await '^seed=read-only' 30
+[ "$(sha256sum <base.img)" = "$base_is" ] || fail "the base has changed"
+
+check "it has an address and answers HTTP on its tap"
+await 'ready name=.* address=10.9.0.2' 60
+wget -q -O answer http://10.9.0.2/ || fail "no answer"
+grep -q 'address=10.9.0.2' answer || fail "no answer: $(cat answer)"
+say 'echo mtu=$(cat /sys/class/net/eth0/mtu)'
+await '^mtu=1400' 30
+ping -c 3 -s 1300 10.9.0.2 >/dev/null || fail "no answer to ping"
+
+check "a virtio console carries bytes both ways"
+say 'stty -F /dev/hvc0 raw -echo; (read line </dev/hvc0; echo "hvc=$line") &'
+say 'echo over-and-back >/dev/hvc0'
+await 'hvc=over-and-back' 30
+
+check "the balloon takes and gives"
+qmp_say qmp.sock query-balloon >balloon || fail "$(cat balloon)"
+grep -q '"actual": *134217728' balloon || fail "$(cat balloon)"
+qmp_say qmp.sock balloon '{"value":100663296}' >balloon || fail "$(cat balloon)"
+tries=100
+until qmp_say qmp.sock query-balloon >balloon && grep -q '"actual": *100663296' balloon; do
+    tries=$((tries - 1))
+    [ $tries -gt 0 ] || fail "$(cat balloon)"
+    sleep 0.2
+done
+! grep -q '"released": *0[,}]' balloon || fail "nothing was given back: $(cat balloon)"
+grep -q '"stat-total-memory": *[1-9]' balloon || fail "the guest says nothing of its memory: $(cat balloon)"
+qmp_say qmp.sock balloon '{"value":134217728}' >balloon || fail "$(cat balloon)"
+
+check "pause and resume, with all devices"
+qmp_say qmp.sock stop >answer || fail "$(cat answer)"
+! ping -c 1 -W 1 10.9.0.2 >/dev/null || fail "it answers while it is paused"
+qmp_say qmp.sock cont >answer || fail "$(cat answer)"
+ping -c 10 -W 1 10.9.0.2 >/dev/null || fail "no answer after the pause"
+
 check "a reboot begins anew"
 say 'reboot -f'
 await 'built-in shell' 240 2
-grep -q 'the machine begins anew' log || fail "berth-vmm does not say so"
+log_says 'the machine begins anew'
 say 'echo again=$(grep -c ^processor /proc/cpuinfo)'
 await '^again=2' 30
+say 'modprobe virtio_blk; echo "kept: $(sha256sum </dev/vda)"'
+await "^kept: $now_is" 60
+await 'ready name=.* address=10.9.0.2' 60 2
+wget -q -O answer http://10.9.0.2/ || fail "no answer after the reboot"
 
 check "power off ends it cleanly, with the reason"
 say 'poweroff -f'
 ended 0
-grep -q 'powered itself off' log || fail "berth-vmm does not say why"
+log_says 'powered itself off'
+[ "$(sha256sum <base.img)" = "$base_is" ] || fail "the base has changed"
 
 check "vmlinuz as Debian ships it boots by its 64-bit entry, at level x86-64-v3"
 start --kernel vmlinuz --cpus 1 --memory 160MiB --cpu x86-64-v3

@@ -4,6 +4,7 @@
 #include "micro_kernel.h"
 #include "support/temp_dir.h"
 #include "support/test_main.h"
+#include "vmm/virtio_balloon.h"
 #include "vmm/vmm_control.h"
 
 #include <check.h>
@@ -193,6 +194,32 @@ START_TEST(the_power_button_reaches_the_guest)
 }
 END_TEST
 
+START_TEST(the_balloon_is_asked_and_told_in_bytes_that_are_left)
+{
+    static const uint8_t code[] = {0xeb, 0xfe};
+    struct virtio_device *device;
+    make(code, sizeof(code));
+    meet();
+    ask("query-balloon");
+    hear("the machine has no balloon");
+    const struct virtio_place place = machine_place(machine);
+    ck_assert_int_eq(virtio_balloon_new(&place, &device), 0);
+    ck_assert_int_eq(machine_add_virtio(machine, device, "balloon0", NULL), 0);
+    control.balloon = device;
+
+    ask("query-balloon");
+    hear("\"actual\":33554432,\"target\":33554432,\"released\":0");
+    ask("balloon");
+    hear("value: how many bytes");
+    static const char less[] =
+        "{\"execute\":\"balloon\",\"arguments\":{\"value\":16777216}}";
+    ck_assert_int_eq(send(client, less, strlen(less), MSG_NOSIGNAL), (int)strlen(less));
+    hear("{\"return\":{}}");
+    ask("query-balloon");
+    hear("\"actual\":33554432,\"target\":16777216"); /* no driver gives any */
+}
+END_TEST
+
 START_TEST(quit_ends_the_poller_after_it_was_answered)
 {
     static const uint8_t code[] = {0xeb, 0xfe};
@@ -223,6 +250,7 @@ int main(void)
     tcase_add_loop_test(tests, an_end_is_told_and_stays_to_be_asked_for, 0,
                         sizeof(ends) / sizeof(ends[0]));
     tcase_add_test(tests, the_power_button_reaches_the_guest);
+    tcase_add_test(tests, the_balloon_is_asked_and_told_in_bytes_that_are_left);
     tcase_add_test(tests, quit_ends_the_poller_after_it_was_answered);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);

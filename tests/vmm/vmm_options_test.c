@@ -4,6 +4,7 @@
 
 #include <check.h>
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -38,6 +39,59 @@ START_TEST(what_is_typed_is_taken)
 }
 END_TEST
 
+#define HEX_64 "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
+
+START_TEST(disks_and_nics_are_lists_of_keys_in_the_order_given)
+{
+    static const char *const words[] = {
+        "--kernel", "fd:5",
+        "--disk",   "name=root,overlay=fd:6,base=fd:7,digest=" HEX_64,
+        "--nic",    "mac=52:54:00:00:00:07,tap=fd:8,mtu=1450",
+        "--disk",   "read-only=yes,raw=/x/y=z,name=seed",
+        NULL};
+    struct vmm_options options;
+    char digest[DIGEST_HEX_SIZE];
+
+    ck_assert_int_eq(parse(words, &options, NULL), 0);
+
+    ck_assert_uint_eq(options.disk_count, 2);
+    ck_assert_str_eq(options.disks[0].name, "root");
+    ck_assert_str_eq(options.disks[0].overlay, "fd:6");
+    ck_assert_str_eq(options.disks[0].base, "fd:7");
+    digest_format(&options.disks[0].digest, digest);
+    ck_assert_str_eq(digest, HEX_64);
+    ck_assert(!options.disks[0].is_read_only);
+    ck_assert_str_eq(options.disks[1].raw, "/x/y=z");
+    ck_assert(options.disks[1].is_read_only);
+    ck_assert_uint_eq(options.nic_count, 1);
+    ck_assert_uint_eq(options.nics[0].mac, UINT64_C(0x525400000007));
+    ck_assert_uint_eq(options.nics[0].mtu, 1450);
+    ck_assert_str_eq(options.nics[0].tap, "fd:8");
+}
+END_TEST
+
+START_TEST(there_is_a_most_of_disks_and_nics)
+{
+    char text[VMM_DISKS_MAX + 1][32];
+    char *argv[2 * (VMM_DISKS_MAX + 1) + 1] = {(char *)(uintptr_t) "berth-vmm"};
+    struct vmm_options options;
+    struct err err = {0};
+    for (int i = 0; i <= VMM_DISKS_MAX; i++) {
+        (void)snprintf(text[i], sizeof(text[i]),
+                       _i == 0 ? "raw=x,name=d%d" : "tap=tap:x,mac=52:54:00:00:00:%02d",
+                       i);
+        argv[1 + 2 * i] = (char *)(uintptr_t)(_i == 0 ? "--disk" : "--nic");
+        argv[2 + 2 * i] = text[i];
+    }
+
+    ck_assert_int_eq(vmm_options_parse(2 * (VMM_DISKS_MAX + 1) + 1, argv, &options, &err),
+                     BERTH_EINVALID);
+
+    ck_assert_str_eq(err.text,
+                     _i == 0 ? "--disk: more than 16 disks" : "--nic: more than 8 NICs");
+}
+END_TEST
+
 struct mistake_row {
     const char *words[WORDS_MAX];
     const char *text;
@@ -51,6 +105,27 @@ static const struct mistake_row mistakes[] = {
     {{"--kernel", "k", "--cpus", "-1"}, "--cpus: "},
     {{"--kernel", "k", "--cpu", "z80"}, "--cpu: CPU z80: not host"},
     {{"--hold"}, "--kernel is missing; see --help"},
+    {{"--disk", "name=a"}, "--disk: name=a: either raw or overlay"},
+    {{"--disk", "name=a,raw=x,overlay=y"}, "--disk: name=a,raw=x,overlay=y: either"},
+    {{"--disk", "raw=x"}, "--disk: raw=x: name is missing"},
+    {{"--disk", "name=a,raw=x,base=y"}, "--disk: name=a,raw=x,base=y: base belongs"},
+    {{"--disk", "name=a,overlay=x,read-only=yes"}, "--disk: name=a,overlay=x,read-only"},
+    {{"--disk", "name=a,raw=x,read-only=no"}, "--disk: read-only: no: only yes"},
+    {{"--disk", "name=a,overlay=x,digest=" HEX_64}, "--disk: name=a,overlay=x,digest=0"},
+    {{"--disk", "name=a,overlay=x,digest=12"}, "--disk: digest: not 64 hex digits"},
+    {{"--disk", "name=A,raw=x"}, "--disk: name: A: not a name"},
+    {{"--disk", "name=a,raw="}, "--disk: raw: not 1 to 255 bytes"},
+    {{"--disk", "name=a,bogus=1"}, "--disk: bogus: no such key"},
+    {{"--disk", "name"}, "--disk: name: not key=value"},
+    {{"--disk", "name=a,raw=x", "--disk", "name=a,raw=y"},
+     "--disk: name=a,raw=y: there is another disk of this name"},
+    {{"--make-overlay", "file=x"}, "--make-overlay: file=x: file, or both"},
+    {{"--make-overlay", "base=x"}, "--make-overlay: base=x: file, or both"},
+    {{"--make-overlay", "file=x,size=big"}, "--make-overlay: size: "},
+    {{"--nic", "tap=tap:x"}, "--nic: tap=tap:x: tap or mac is missing"},
+    {{"--nic", "mac=52:54:00:00:00:07"}, "--nic: mac=52:54:00:00:00:07: tap or mac"},
+    {{"--nic", "tap=tap:x,mac=nobody"}, "--nic: mac: "},
+    {{"--nic", "tap=tap:x,mac=52:54:00:00:00:07,mtu=67"}, "--nic: mtu: not 68 to 65535"},
 };
 
 START_TEST(a_mistake_is_named)
@@ -82,6 +157,7 @@ START_TEST(help_needs_no_kernel_and_lists_the_options)
     ck_assert_int_eq(fclose(out), 0);
     ck_assert_ptr_nonnull(strstr(text, "--kernel FILE"));
     ck_assert_ptr_nonnull(strstr(text, "--keep-end"));
+    ck_assert_ptr_nonnull(strstr(text, "or overlay=FILE[,base=FILE,digest=HEX]"));
     free(text);
 }
 END_TEST
@@ -91,6 +167,8 @@ int main(void)
     Suite *suite = suite_create("vmm_options");
     TCase *tests = tcase_create("vmm_options");
     tcase_add_test(tests, what_is_typed_is_taken);
+    tcase_add_test(tests, disks_and_nics_are_lists_of_keys_in_the_order_given);
+    tcase_add_loop_test(tests, there_is_a_most_of_disks_and_nics, 0, 2);
     tcase_add_loop_test(tests, a_mistake_is_named, 0,
                         sizeof(mistakes) / sizeof(mistakes[0]));
     tcase_add_test(tests, help_needs_no_kernel_and_lists_the_options);

@@ -1,0 +1,278 @@
+#include "vmm/vmm_devices.h"
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "vmm/disk_overlay.h"
+#include "vmm/disk_raw.h"
+#include "vmm/virtio_balloon.h"
+#include "vmm/virtio_block.h"
+#include "vmm/virtio_console.h"
+#include "vmm/virtio_net.h"
+#include "vmm/virtio_random.h"
+#include "vmm/vmm_open.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+/* Enough for a guest to keep a fast disk busy; each costs a stack of a few pages. */
+#define DISK_THREADS 4u
+
+void vmm_devices_init(struct vmm_devices *devices)
+{
+    devices->balloon = NULL;
+    for (unsigned i = 0; i < VMM_DISKS_MAX; i++) {
+        devices->disks[i] = devices->bases[i] = -1;
+    }
+    for (unsigned i = 0; i < VMM_NICS_MAX; i++) {
+        devices->taps[i] = -1;
+    }
+    devices->console = -1;
+}
+
+void vmm_devices_close(struct vmm_devices *devices)
+{
+    for (unsigned i = 0; i < VMM_DISKS_MAX; i++) {
+        fd_close(&devices->disks[i]);
+        fd_close(&devices->bases[i]);
+    }
+    for (unsigned i = 0; i < VMM_NICS_MAX; i++) {
+        fd_close(&devices->taps[i]);
+    }
+    fd_close(&devices->console);
+}
+
+/* ---- descriptors ---- */
+
+/* Keeps a descriptor, or says whose it would have been. */
+static int keep(int fd, int *ret_fd, const char *kind, const char *name, struct err *err)
+{
+    if (fd < 0) {
+        return err_wrap(err, fd, "%s %s", kind, name);
+    }
+    *ret_fd = fd;
+    return 0;
+}
+
+static int disk_open(struct vmm_devices *devices,
+                     unsigned i,
+                     const struct vmm_disk_option *disk,
+                     struct err *err)
+{
+    const char *where = disk->raw[0] != '\0' ? disk->raw : disk->overlay;
+    int r = keep(vmm_open_file(where, disk->is_read_only ? O_RDONLY : O_RDWR, err),
+                 &devices->disks[i], "disk", disk->name, err);
+    if (r == 0 && disk->base[0] != '\0') {
+        r = keep(vmm_open_file(disk->base, O_RDONLY, err), &devices->bases[i],
+                 "base of disk", disk->name, err);
+    }
+    return r;
+}
+
+int vmm_devices_open(struct vmm_devices *devices,
+                     const struct vmm_options *options,
+                     struct err *err)
+{
+    int r = 0;
+    for (unsigned i = 0; r == 0 && i < options->disk_count; i++) {
+        r = disk_open(devices, i, &options->disks[i], err);
+    }
+    for (unsigned i = 0; r == 0 && i < options->nic_count; i++) {
+        r = keep(vmm_open_tap(options->nics[i].tap, err), &devices->taps[i], "NIC",
+                 options->nics[i].tap, err);
+    }
+    if (r == 0 && options->console != NULL) {
+        r = keep(vmm_open_stream(options->console, err), &devices->console, "console",
+                 options->console, err);
+    }
+    return r;
+}
+
+/* ---- devices ---- */
+
+/* Hands a device to the machine. */
+static int add(struct machine *machine,
+               struct virtio_device *take_device,
+               const char *name,
+               struct err *err)
+{
+    int r = machine_add_virtio(machine, take_device, name, err);
+    if (r == BERTH_EFULL || r == -ENOMEM) {
+        virtio_device_free(take_device);
+    }
+    return r;
+}
+
+/* A raw disk over a descriptor; *fd is -1 on success. */
+static int
+raw_make(int *fd, bool read_only, struct virtual_disk **ret_disk, struct err *err)
+{
+    struct disk_file *file;
+    int r = disk_file_new(*fd, &file, err);
+    if (r < 0) {
+        return r;
+    }
+    *fd = -1; /* the file's now */
+    r = disk_raw_new(file, read_only, ret_disk, err);
+    if (r < 0) {
+        disk_file_free(file);
+    }
+    return r;
+}
+
+static int overlay_make(int *fd,
+                        int *base_fd,
+                        const struct digest *digest,
+                        struct virtual_disk **ret_disk,
+                        struct err *err)
+{
+    struct disk_file *file;
+    struct virtual_disk *base = NULL;
+    int r = *base_fd < 0 ? 0 : raw_make(base_fd, true, &base, err);
+    if (r < 0) {
+        return r;
+    }
+    r = disk_file_new(*fd, &file, err);
+    if (r == 0) {
+        *fd = -1; /* the file's now */
+        r = disk_overlay_open(file, base, digest, ret_disk, err);
+        if (r < 0) {
+            disk_file_free(file);
+        }
+    }
+    if (r < 0) {
+        disk_free(base);
+    }
+    return r;
+}
+
+static int disk_connect(struct vmm_devices *devices,
+                        unsigned i,
+                        const struct vmm_disk_option *option,
+                        struct machine *machine,
+                        const struct disk_queue_threads *threads,
+                        struct err *err)
+{
+    const struct virtio_place place = machine_place(machine);
+    struct virtio_block_spec spec = {.queue_count = 1, .threads = *threads};
+    struct virtio_device *device;
+    struct virtual_disk *disk = NULL;
+    char name[DEVICE_NAME_SIZE];
+    int r = option->raw[0] != '\0'
+                ? raw_make(&devices->disks[i], option->is_read_only, &disk, err)
+                : overlay_make(&devices->disks[i], &devices->bases[i], &option->digest,
+                               &disk, err);
+    if (r < 0) {
+        return err_wrap(err, r, "disk %s", option->name);
+    }
+    spec.threads.count = DISK_THREADS;
+    (void)snprintf(spec.serial, sizeof(spec.serial), "%.*s", VIRTIO_BLOCK_SERIAL_SIZE,
+                   option->name);
+    r = virtio_block_new(&place, &spec, disk, &device, err);
+    if (r < 0) {
+        disk_free(disk);
+        return err_wrap(err, r, "disk %s", option->name);
+    }
+    (void)snprintf(name, sizeof(name), "disk%u", i);
+    return add(machine, device, name, err);
+}
+
+/* A tap has to put the header before each packet that the device expects there. */
+static int tap_prepare(int fd, struct err *err)
+{
+    struct ifreq request = {0};
+    int header_size = VIRTIO_NET_HEADER_SIZE;
+    if (ioctl(fd, TUNGETIFF, &request) < 0) {
+        return 0; /* a socket: whoever is at its other end knows the header */
+    }
+    if ((request.ifr_flags & IFF_VNET_HDR) == 0) {
+        return err_set(err, BERTH_EINVALID, "the tap was opened without IFF_VNET_HDR");
+    }
+    return ioctl(fd, TUNSETVNETHDRSZ, &header_size) < 0
+               ? err_sys(err, -errno, "set the size of the tap's header")
+               : 0;
+}
+
+static int nic_connect(struct vmm_devices *devices,
+                       unsigned i,
+                       const struct vmm_nic_option *option,
+                       struct machine *machine,
+                       struct err *err)
+{
+    const struct virtio_place place = machine_place(machine);
+    struct virtio_net_spec spec = {.mtu = (uint16_t)option->mtu};
+    struct virtio_device *device;
+    char name[DEVICE_NAME_SIZE];
+    for (unsigned at = 0; at < sizeof(spec.mac); at++) {
+        spec.mac[at] = (uint8_t)(option->mac >> (8 * (sizeof(spec.mac) - 1 - at)));
+    }
+    (void)snprintf(name, sizeof(name), "nic%u", i);
+    int r = tap_prepare(devices->taps[i], err);
+    if (r == 0) {
+        r = virtio_net_new(&place, &spec, devices->taps[i], &device, err);
+    }
+    if (r < 0) {
+        return err_wrap(err, r, "%s", name);
+    }
+    devices->taps[i] = -1; /* the device's now */
+    return add(machine, device, name, err);
+}
+
+static int
+console_connect(struct vmm_devices *devices, struct machine *machine, struct err *err)
+{
+    const struct virtio_place place = machine_place(machine);
+    struct virtio_device *device;
+    int r = virtio_console_new(&place, devices->console, &device, err);
+    if (r < 0) {
+        return r;
+    }
+    devices->console = -1; /* the device's now */
+    return add(machine, device, "console0", err);
+}
+
+/* What every machine has. */
+static int
+common_connect(struct vmm_devices *devices, struct machine *machine, struct err *err)
+{
+    const struct virtio_place place = machine_place(machine);
+    struct virtio_device *device;
+    int r = virtio_random_new(&place, &device);
+    if (r < 0) {
+        return err_sys(err, r, "rng0");
+    }
+    r = add(machine, device, "rng0", err);
+    if (r < 0) {
+        return r;
+    }
+    r = virtio_balloon_new(&place, &device);
+    if (r < 0) {
+        return err_sys(err, r, "balloon0");
+    }
+    r = add(machine, device, "balloon0", err);
+    devices->balloon = r < 0 ? NULL : device;
+    return r;
+}
+
+int vmm_devices_connect(struct vmm_devices *devices,
+                        const struct vmm_options *options,
+                        struct machine *machine,
+                        const struct disk_queue_threads *threads,
+                        struct err *err)
+{
+    int r = common_connect(devices, machine, err);
+    for (unsigned i = 0; r == 0 && i < options->disk_count; i++) {
+        r = disk_connect(devices, i, &options->disks[i], machine, threads, err);
+    }
+    for (unsigned i = 0; r == 0 && i < options->nic_count; i++) {
+        r = nic_connect(devices, i, &options->nics[i], machine, err);
+    }
+    if (r == 0 && devices->console >= 0) {
+        r = console_connect(devices, machine, err);
+    }
+    return r;
+}

@@ -1,0 +1,39 @@
+/* The virtio devices of berth-vmm's machine, from the command line to the PCI bus.
+ *
+ * Shapes: `struct vmm_devices` holds what lies behind the devices between two steps:
+ * vmm_devices_open takes or opens every descriptor while paths can still be opened, and
+ * vmm_devices_connect makes the devices of them, which is done inside the jail, because a
+ * disk's own tables are read there. Every machine has entropy and a balloon; disks and
+ * NICs come in the order of the command line. Threads: the main one, before the machine
+ * runs. Ownership: descriptors move into the devices, which belong to the machine; close
+ * lets go of those that have not moved. Errors: with the device's name.
+ */
+#pragma once
+
+#include "base/err.h"
+#include "vmm/disk_queue.h"
+#include "vmm/machine.h"
+#include "vmm/vmm_options.h"
+
+struct vmm_devices {
+    struct virtio_device *balloon; /* the machine's; NULL before connect */
+    /* private: -1 or on their way */
+    int disks[VMM_DISKS_MAX];
+    int bases[VMM_DISKS_MAX];
+    int taps[VMM_NICS_MAX];
+    int console;
+};
+
+/* All empty. */
+void vmm_devices_init(struct vmm_devices *devices);
+int vmm_devices_open(struct vmm_devices *devices,
+                     const struct vmm_options *options,
+                     struct err *err);
+/* Adds all of them to the held machine. Each worker of a disk calls threads->began first;
+ * its count is not looked at. */
+int vmm_devices_connect(struct vmm_devices *devices,
+                        const struct vmm_options *options,
+                        struct machine *machine,
+                        const struct disk_queue_threads *threads,
+                        struct err *err);
+void vmm_devices_close(struct vmm_devices *devices);

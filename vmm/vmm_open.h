@@ -1,0 +1,24 @@
+/* Opens what berth-vmm is told to use, or takes it from who started it.
+ *
+ * Shapes: a place is a text: "fd:N" is descriptor N, open already and handed over at
+ * exec; anything else is opened by name. Whoever starts berth-vmm for a tenant hands all
+ * of them over, so that no name is looked up in a process that a guest may one day own;
+ * names are for hands. Threads: the main one, before the jail. Ownership: the descriptor
+ * is the caller's, close-on-exec. Errors: BERTH_EINVALID for a descriptor that is not
+ * open, is one of the three that every program has, or is used twice; -errno with the
+ * place.
+ */
+#pragma once
+
+#include "base/err.h"
+
+/* A file or device: "fd:N" or a path, opened with these flags. */
+int vmm_open_file(const char *where, int flags, struct err *err);
+/* A listening stream socket: "fd:N", or "unix:PATH", which is made; what an earlier run
+ * left there goes. */
+int vmm_open_listener(const char *where, struct err *err);
+/* The host's end of a tap, one frame at a time with virtio's header of 12 bytes before
+ * it: "fd:N" or "tap:NAME". A datagram socket takes part, too (for tests and tunnels). */
+int vmm_open_tap(const char *where, struct err *err);
+/* Bytes both ways: "fd:N", "unix:PATH" to connect to, or a path. */
+int vmm_open_stream(const char *where, struct err *err);
