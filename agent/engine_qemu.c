@@ -1,6 +1,7 @@
 #include "agent/engine_qemu.h"
 
-#include "agent/qmp_client.h"
+#include "agent/argument_list.h"
+#include "agent/engine_qmp.h"
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/log.h"
@@ -12,28 +13,13 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define ARGUMENTS_MAX      160
-#define OOM_SCORE_ADJ      300
-#define IMPLICIT_DISK      "root" /* of an image that boots a disk nobody asked for */
-#define POWERDOWN_EVERY_MS 1000   /* a guest that still boots does not hear the first */
-#define QMP_AGAIN_MS       2000   /* a lost control connection is made again */
-/* A full disk is emptied by people or by eviction: seconds do not matter, and a try in
- * vain costs the guest one failed write. */
-#define WAITING_AGAIN_MS 5000
-/* An installer resets a few times, a broken guest for ever: so many in a row, none of
- * them after a life of RESET_LIFE_MS, and it has failed. Firmware may answer a reset with
- * another one: what follows within RESET_SAME_MS is the same. */
-#define RESETS_MAX    8
-#define RESET_LIFE_MS 120000
-#define RESET_SAME_MS 2000
-
+#define IMPLICIT_DISK "root" /* of an image that boots a disk nobody asked for */
 /* Added to every kernel command line: one serial port, no waiting for hardware that is
  * not there. */
 #define CMDLINE_ALWAYS "console=ttyS0 reboot=t panic=-1"
@@ -41,37 +27,6 @@
 /* ---- arguments
  * ---------------------------------------------------------------------------------------
  */
-
-struct arguments {
-    char **items;
-    unsigned count;
-    bool failed;
-};
-
-static void add(struct arguments *arguments, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
-static void add(struct arguments *arguments, const char *format, ...)
-{
-    va_list values;
-    if (arguments->failed || arguments->count + 1 >= ARGUMENTS_MAX) {
-        arguments->failed = true;
-        return;
-    }
-    va_start(values, format);
-    if (vasprintf(&arguments->items[arguments->count], format, values) < 0) {
-        arguments->items[arguments->count] = NULL;
-        arguments->failed = true;
-    } else {
-        arguments->count++;
-    }
-    va_end(values);
-}
-
-static void add_pair(struct arguments *arguments, const char *option, const char *value)
-{
-    add(arguments, "%s", option);
-    add(arguments, "%s", value);
-}
 
 static bool boots_kernel(const struct engine_vm *vm)
 {
@@ -91,37 +46,41 @@ static const char *bus(const struct platform *platform)
     return platform->microvm ? "device" : "pci";
 }
 
-static void add_machine(struct arguments *arguments,
+static void add_machine(struct argument_list *arguments,
                         const struct engine_vm *vm,
                         const struct platform *platform)
 {
-    add_pair(arguments, "-machine",
-             !platform->microvm ? "q35"
-             : platform->native
-                 ? "microvm,acpi=on,auto-kernel-cmdline=off,x-option-roms=off"
-                 : "microvm,acpi=on,pit=off,pic=off,rtc=on,auto-kernel-cmdline=off");
-    add_pair(arguments, "-accel", platform->native ? "kvm" : "tcg,thread=multi");
+    argument_list_add_pair(
+        arguments, "-machine",
+        !platform->microvm ? "q35"
+        : platform->native
+            ? "microvm,acpi=on,auto-kernel-cmdline=off,x-option-roms=off"
+            : "microvm,acpi=on,pit=off,pic=off,rtc=on,auto-kernel-cmdline=off");
+    argument_list_add_pair(arguments, "-accel",
+                           platform->native ? "kvm" : "tcg,thread=multi");
     /* Emulated string instructions with ERMS, and a fifth level of page tables, only cost
      * time. */
-    add_pair(arguments, "-cpu", platform->native ? "host" : "max,-erms,-la57");
-    add(arguments, "-smp");
-    add(arguments, "%" PRIu32, vm->cpu_count);
-    add(arguments, "-m");
-    add(arguments, "%" PRIu64 "M", vm->memory_bytes / MIB);
+    argument_list_add_pair(arguments, "-cpu",
+                           platform->native ? "host" : "max,-erms,-la57");
+    argument_list_add(arguments, "-smp");
+    argument_list_add(arguments, "%" PRIu32, vm->cpu_count);
+    argument_list_add(arguments, "-m");
+    argument_list_add(arguments, "%" PRIu64 "M", vm->memory_bytes / MIB);
     if (!boots_kernel(vm)) {
         return;
     }
-    add_pair(arguments, "-kernel", vm->kernel_path);
+    argument_list_add_pair(arguments, "-kernel", vm->kernel_path);
     if (vm->initrd_path[0] != '\0') {
-        add_pair(arguments, "-initrd", vm->initrd_path);
+        argument_list_add_pair(arguments, "-initrd", vm->initrd_path);
     }
-    add(arguments, "-append");
+    argument_list_add(arguments, "-append");
     if (platform->microvm && !platform->native) {
-        add(arguments, "%s tsc=reliable tsc_early_khz=%" PRIu32 "%s%s", CMDLINE_ALWAYS,
-            platform->tsc_khz, vm->cmdline[0] != '\0' ? " " : "", vm->cmdline);
+        argument_list_add(arguments, "%s tsc=reliable tsc_early_khz=%" PRIu32 "%s%s",
+                          CMDLINE_ALWAYS, platform->tsc_khz,
+                          vm->cmdline[0] != '\0' ? " " : "", vm->cmdline);
     } else {
-        add(arguments, "%s%s%s", CMDLINE_ALWAYS, vm->cmdline[0] != '\0' ? " " : "",
-            vm->cmdline);
+        argument_list_add(arguments, "%s%s%s", CMDLINE_ALWAYS,
+                          vm->cmdline[0] != '\0' ? " " : "", vm->cmdline);
     }
 }
 
@@ -138,62 +97,66 @@ static void escape(const char *text, char *ret_text, size_t size)
     ret_text[at] = '\0';
 }
 
-static void add_disks(struct arguments *arguments,
+static void add_disks(struct argument_list *arguments,
                       const struct engine_vm *vm,
                       const struct platform *platform)
 {
     char folder[2 * ENGINE_FOLDER_MAX];
     escape(vm->folder, folder, sizeof(folder));
     for (uint32_t i = 0; i < vm->disk_count; i++) {
-        add(arguments, "-blockdev");
-        add(arguments,
+        argument_list_add(arguments, "-blockdev");
+        argument_list_add(
+            arguments,
             "driver=qcow2,node-name=disk%" PRIu32
             ",discard=unmap,file.driver=file,file.filename=%s/disk-%s.qcow2",
             i, folder, vm->disks[i].name);
-        add(arguments, "-device");
-        add(arguments, "virtio-blk-%s,drive=disk%" PRIu32 ",serial=%.20s", bus(platform),
-            i, vm->disks[i].name);
+        argument_list_add(arguments, "-device");
+        argument_list_add(arguments, "virtio-blk-%s,drive=disk%" PRIu32 ",serial=%.20s",
+                          bus(platform), i, vm->disks[i].name);
     }
 }
 
-static void add_nics(struct arguments *arguments,
+static void add_nics(struct argument_list *arguments,
                      const struct engine_vm *vm,
                      const struct platform *platform)
 {
     for (uint32_t i = 0; i < vm->nic_count; i++) {
         char mac[MAC_TEXT_SIZE];
         format_mac(vm->nics[i].mac, mac);
-        add(arguments, "-netdev");
-        add(arguments,
-            "tap,id=net%" PRIu32 ",ifname=%s,script=no,downscript=no,vhost=off", i,
-            vm->nics[i].tap);
-        add(arguments, "-device");
-        add(arguments, "virtio-net-%s,netdev=net%" PRIu32 ",mac=%s", bus(platform), i,
-            mac);
+        argument_list_add(arguments, "-netdev");
+        argument_list_add(arguments,
+                          "tap,id=net%" PRIu32
+                          ",ifname=%s,script=no,downscript=no,vhost=off",
+                          i, vm->nics[i].tap);
+        argument_list_add(arguments, "-device");
+        argument_list_add(arguments, "virtio-net-%s,netdev=net%" PRIu32 ",mac=%s",
+                          bus(platform), i, mac);
     }
 }
 
-static void add_channels(struct arguments *arguments,
+static void add_channels(struct argument_list *arguments,
                          const struct engine_vm *vm,
                          const struct platform *platform)
 {
     char folder[2 * ENGINE_FOLDER_MAX];
     escape(vm->folder, folder, sizeof(folder));
-    add(arguments, "-chardev");
+    argument_list_add(arguments, "-chardev");
     /* The log is for what is said while no daemon listens; vm_supervisor trims it. */
-    add(arguments,
-        "socket,id=console,path=%s/console.sock,server=on,wait=off,"
-        "logfile=%s/" ENGINE_SERIAL_LOG ",logappend=on",
-        folder, folder);
-    add_pair(arguments, "-serial", "chardev:console");
-    add(arguments, "-chardev");
-    add(arguments, "socket,id=qmp,path=%s/qmp.sock,server=on,wait=off", folder);
-    add_pair(arguments, "-mon", "chardev=qmp,mode=control");
-    add_pair(arguments, "-object", "rng-random,id=rng,filename=/dev/urandom");
-    add(arguments, "-device");
-    add(arguments, "virtio-rng-%s,rng=rng", bus(platform));
+    argument_list_add(arguments,
+                      "socket,id=console,path=%s/console.sock,server=on,wait=off,"
+                      "logfile=%s/" ENGINE_SERIAL_LOG ",logappend=on",
+                      folder, folder);
+    argument_list_add_pair(arguments, "-serial", "chardev:console");
+    argument_list_add(arguments, "-chardev");
+    argument_list_add(arguments, "socket,id=qmp,path=%s/qmp.sock,server=on,wait=off",
+                      folder);
+    argument_list_add_pair(arguments, "-mon", "chardev=qmp,mode=control");
+    argument_list_add_pair(arguments, "-object",
+                           "rng-random,id=rng,filename=/dev/urandom");
+    argument_list_add(arguments, "-device");
+    argument_list_add(arguments, "virtio-rng-%s,rng=rng", bus(platform));
     if (!platform->microvm) { /* which has no bus for it */
-        add_pair(arguments, "-device", "pvpanic");
+        argument_list_add_pair(arguments, "-device", "pvpanic");
     }
 }
 
@@ -204,441 +167,40 @@ engine_qemu_arguments(const struct engine_vm *vm, enum kvm_kind kvm, uint32_t ts
                                       .microvm = boots_kernel(vm) &&
                                                  (kvm == KVM_NATIVE || tsc_khz != 0),
                                       .tsc_khz = tsc_khz};
-    struct arguments arguments = {.items = calloc(ARGUMENTS_MAX, sizeof(char *))};
-    if (arguments.items == NULL) {
-        return NULL;
-    }
-    add(&arguments, "%s", ENGINE_QEMU_PROGRAM);
-    add(&arguments, "-name");
-    add(&arguments, "%s/%s,process=berth-%.9s", vm->tenant, vm->name, vm->name);
-    add(&arguments, "-nodefaults");
-    add(&arguments, "-no-user-config");
-    add_pair(&arguments, "-display", "none");
-    add(&arguments, "-S");
-    add_pair(&arguments, "-sandbox",
-             "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
-    add_pair(&arguments, "-action", "shutdown=pause,panic=pause,reboot=reset");
+    struct argument_list arguments;
+    argument_list_init(&arguments);
+    argument_list_add(&arguments, "%s", ENGINE_QEMU_PROGRAM);
+    argument_list_add(&arguments, "-name");
+    argument_list_add(&arguments, "%s/%s,process=berth-%.9s", vm->tenant, vm->name,
+                      vm->name);
+    argument_list_add(&arguments, "-nodefaults");
+    argument_list_add(&arguments, "-no-user-config");
+    argument_list_add_pair(&arguments, "-display", "none");
+    argument_list_add(&arguments, "-S");
+    argument_list_add_pair(
+        &arguments, "-sandbox",
+        "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
+    argument_list_add_pair(&arguments, "-action",
+                           "shutdown=pause,panic=pause,reboot=reset");
     add_machine(&arguments, vm, &platform);
     add_channels(&arguments, vm, &platform);
     add_disks(&arguments, vm, &platform);
     add_nics(&arguments, vm, &platform);
-    if (arguments.failed) {
-        return engine_qemu_arguments_free(arguments.items);
-    }
-    return arguments.items;
+    return argument_list_take(&arguments);
 }
 
-char **engine_qemu_arguments_free(char **arguments)
-{
-    for (char **item = arguments; item != NULL && *item != NULL; item++) {
-        free(*item);
-    }
-    free(arguments);
-    return NULL;
-}
-
-/* ---- a run
- * -------------------------------------------------------------------------------------------
- */
+/* ---- disks, then the process ---- */
 
 struct qemu_run {
-    struct engine_run run;
-    const struct engine_host *host;
-    struct engine_vm vm;
-    struct engine_events events;
-    void *context;
-    struct console_ring *console;
-    struct console_link *link;
-    struct vm_process *process;
-    struct qmp_client *qmp;
+    struct engine_qmp_run run;     /* first */
     struct loop_child *disk_child; /* qemu-img, one disk after another */
     uint32_t disk_next;
-    struct loop_timer *begin;     /* start's first step, then its deadline */
-    struct loop_timer *grace;     /* of a stop */
-    uint64_t grace_end_ms;        /* loop time */
-    struct loop_timer *powerdown; /* asks the guest again and again */
-    struct loop_timer *again;     /* connects QMP again */
-    struct loop_timer *recheck;   /* while it waits: lets it try again */
-    bool adopted;
-    bool held_told;
-    bool running;
-    bool stopping;
-    bool killed;
-    bool frozen;
-    bool guest_off; /* the guest powered itself off; QEMU waits for our kill */
-    bool panicked;
-    bool disk_fault;   /* QEMU stops, or has stopped, because a disk cannot be written */
-    bool waiting;      /* told: it stands still because of that */
-    unsigned resets;   /* in a row, each soon after the last */
-    uint64_t alive_ms; /* loop time when it began to run, or reset last */
-    uint64_t reset_ms; /* loop time of the last one counted; 0: none */
-    char what[128];    /* why we ended it, or why it will end */
 };
 
-static struct qemu_run *qemu_of(struct engine_run *run)
+static struct qemu_run *qemu_of(struct engine_qmp_run *run)
 {
-    REQUIRE(run->ops == &engine_qemu);
+    REQUIRE(run->run.ops == &engine_qemu);
     return (struct qemu_run *)(void *)run;
-}
-
-static void qemu_path(const struct qemu_run *run, const char *name, char *ret_path)
-{
-    (void)snprintf(ret_path, ENGINE_PATH_SIZE, "%s/%s", run->vm.folder, name); /* fits */
-}
-
-/* Everything but the process. */
-static void qemu_release(struct qemu_run *run)
-{
-    run->begin = loop_timer_close(run->begin);
-    run->grace = loop_timer_close(run->grace);
-    run->powerdown = loop_timer_close(run->powerdown);
-    run->again = loop_timer_close(run->again);
-    run->recheck = loop_timer_close(run->recheck);
-    run->qmp = qmp_client_close(run->qmp);
-    run->link = console_link_close(run->link);
-    run->disk_child = loop_child_close(run->disk_child);
-}
-
-static void qemu_exited(struct qemu_run *run,
-                        enum engine_end end,
-                        const struct vm_process_end *process,
-                        const char *what)
-{
-    char log[ENGINE_PATH_SIZE];
-    struct engine_exit exit;
-    qemu_release(run);
-    qemu_path(run, "engine.log", log);
-    engine_exit_describe(&exit, end, process, what, log, run->console);
-    run->events.exited(run->context, &exit); /* may close the run */
-}
-
-static enum engine_end end_of(const struct qemu_run *run)
-{
-    if (run->panicked) {
-        return ENGINE_END_GUEST_PANIC;
-    }
-    if (run->guest_off) {
-        return run->stopping ? ENGINE_END_STOPPED : ENGINE_END_GUEST_SHUTDOWN;
-    }
-    if (run->killed) {
-        return ENGINE_END_KILLED;
-    }
-    return !run->held_told && !run->adopted ? ENGINE_END_START_FAILED
-                                            : ENGINE_END_CRASHED;
-}
-
-static void qemu_ended(void *context, const struct vm_process_end *end)
-{
-    struct qemu_run *run = context;
-    qemu_exited(run, end_of(run), end, run->what[0] != '\0' ? run->what : NULL);
-}
-
-static void process_kill(struct qemu_run *run)
-{
-    if (run->process != NULL) {
-        (void)vm_process_signal(run->process, SIGKILL); /* or it has ended by itself */
-    }
-}
-
-static void start_failed(struct qemu_run *run, const char *what)
-{
-    const struct vm_process_end unknown = {-1, -1};
-    if (run->process != NULL) {
-        (void)snprintf(run->what, sizeof(run->what), "%s", what);
-        process_kill(run); /* its end tells */
-        return;
-    }
-    qemu_exited(run, run->killed ? ENGINE_END_KILLED : ENGINE_END_START_FAILED, &unknown,
-                what);
-}
-
-/* ---- QMP
- * ---------------------------------------------------------------------------------------------
- */
-
-static void held(struct qemu_run *run)
-{
-    run->begin = loop_timer_close(run->begin);
-    if (!run->held_told) {
-        run->held_told = true;
-        run->events.held(run->context);
-    }
-}
-
-/* Ended guests wait paused for us, so that a clean end is seen even after an absence. */
-static void guest_ended(struct qemu_run *run, bool panicked)
-{
-    run->guest_off = !panicked;
-    run->panicked = panicked;
-    process_kill(run);
-}
-
-static void running(struct qemu_run *run)
-{
-    run->begin = loop_timer_close(run->begin);
-    run->held_told = true;
-    run->running = true;
-    run->disk_fault = false;
-    if (run->alive_ms == 0) {
-        run->alive_ms = uv_now(run->host->loop);
-    }
-    if (!run->waiting) { /* else the next recheck knows whether it lasts */
-        run->events.running(run->context);
-    }
-}
-
-/* One QMP command whose answer does not matter or comes as an event. */
-static int
-command(struct qemu_run *run, const char *name, qmp_reply *reply, struct err *err)
-{
-    if (run->qmp == NULL || !qmp_client_is_ready(run->qmp)) {
-        return err_set(err, BERTH_EBUSY, "QEMU's control connection is not up");
-    }
-    return qmp_client_execute(run->qmp, name, NULL, ENGINE_CALL_TIMEOUT_MS, reply, run,
-                              err);
-}
-
-static void powerdown(void *context)
-{
-    struct qemu_run *run = context;
-    /* Not up yet, or deaf: asked again soon, and the grace ends in any case. */
-    (void)command(run, "system_powerdown", NULL, NULL);
-}
-
-static void recheck(void *context)
-{
-    struct qemu_run *run = context;
-    if (run->running && !run->disk_fault) {
-        run->recheck = loop_timer_close(run->recheck);
-        run->waiting = false;
-        log_info("engine", "VM goes on: its disks can be written again",
-                 KV_STR("vm", run->vm.name));
-        run->events.running(run->context);
-    } else if (!run->running && !run->frozen) {
-        /* Not up, or deaf: asked again at the next turn. */
-        (void)command(run, "cont", NULL, NULL);
-    }
-}
-
-/* QEMU has stopped the vCPUs so that the guest need not see a write fail that may succeed
- * later. */
-static void stands_still(struct qemu_run *run)
-{
-    run->running = false;
-    if (run->waiting) {
-        return; /* tried in vain */
-    }
-    run->recheck =
-        loop_timer_new(run->host->loop, WAITING_AGAIN_MS, WAITING_AGAIN_MS, recheck, run);
-    if (run->recheck == NULL) {
-        (void)snprintf(run->what, sizeof(run->what),
-                       "out of memory while the host's disk was full");
-        process_kill(run); /* standing still for ever would help nobody */
-        return;
-    }
-    run->waiting = true;
-    log_warn("engine", "VM waits: the disk of its host is full",
-             KV_STR("vm", run->vm.name));
-    run->events.waiting(run->context, "paused: the host's disk is full; it goes on by "
-                                      "itself when there is room");
-}
-
-static void
-on_status(void *context, int code, const json_t *result, const struct err *error)
-{
-    struct qemu_run *run = context;
-    const char *status = code == 0 ? json_member_text(result, "status", "") : "";
-    (void)error; /* a peer that does not answer is closed by its own rules */
-    if (strcmp(status, "running") == 0) {
-        running(run);
-    } else if (strcmp(status, "shutdown") == 0) {
-        guest_ended(run, false);
-    } else if (strcmp(status, "guest-panicked") == 0) {
-        guest_ended(run, true);
-    } else if (strcmp(status, "io-error") == 0) { /* while we were away */
-        running(run);
-        run->disk_fault = true;
-        stands_still(run);
-    } else if (strcmp(status, "internal-error") == 0) {
-        (void)snprintf(run->what, sizeof(run->what), "QEMU met an internal error");
-        process_kill(run);
-    } else if (code == 0) {
-        held(run);
-    }
-}
-
-static void on_ready(void *context)
-{
-    struct qemu_run *run = context;
-    if (command(run, "query-status", on_status, NULL) < 0) {
-        start_failed(run, "QEMU does not answer");
-    } else if (run->stopping) {
-        powerdown(run);
-    }
-}
-
-/* reason: "guest-shutdown", "guest-panic", "host-signal", ... */
-static void on_shutdown(struct qemu_run *run, const json_t *data)
-{
-    const char *reason = json_member_text(data, "reason", "");
-    if (json_is_true(json_object_get(data, "guest"))) {
-        guest_ended(run, strcmp(reason, "guest-panic") == 0);
-    } else { /* QEMU ends by itself after these */
-        (void)snprintf(run->what, sizeof(run->what), "QEMU was ended from outside: %.60s",
-                       reason);
-    }
-}
-
-static void on_reset(struct qemu_run *run, const json_t *data)
-{
-    char text[96];
-    uint64_t now_ms = uv_now(run->host->loop);
-    if (!json_is_true(json_object_get(data, "guest")) || run->panicked) {
-        return; /* nobody's, or one more before our kill arrives */
-    }
-    uint64_t life_ms = now_ms - run->alive_ms;
-    run->alive_ms = now_ms;
-    if (run->reset_ms != 0 && now_ms - run->reset_ms < RESET_SAME_MS) {
-        return;
-    }
-    run->reset_ms = now_ms;
-    run->resets = life_ms < RESET_LIFE_MS ? run->resets + 1 : 1;
-    if (run->resets >= RESETS_MAX) {
-        (void)snprintf(run->what, sizeof(run->what),
-                       "the guest reset itself %u times in a row, each time within "
-                       "%u seconds",
-                       run->resets, RESET_LIFE_MS / 1000);
-        guest_ended(run, true);
-    } else if (run->resets > 1) {
-        (void)snprintf(text, sizeof(text), "the guest reset itself %u times in a row",
-                       run->resets);
-        run->events.noted(run->context, text);
-    }
-}
-
-static void on_event(void *context, const char *name, const json_t *data)
-{
-    struct qemu_run *run = context;
-    if (strcmp(name, "RESUME") == 0) {
-        running(run);
-    } else if (strcmp(name, "SHUTDOWN") == 0) {
-        on_shutdown(run, data);
-    } else if (strcmp(name, "GUEST_PANICKED") == 0) {
-        guest_ended(run, true);
-    } else if (strcmp(name, "RESET") == 0) {
-        on_reset(run, data);
-    } else if (strcmp(name, "BLOCK_IO_ERROR") == 0) {
-        run->disk_fault = strcmp(json_member_text(data, "action", ""), "stop") == 0;
-        if (!run->waiting) {
-            log_warn("engine", "a disk of a VM cannot be written or read",
-                     KV_STR("vm", run->vm.name),
-                     KV_STR("why", json_member_text(data, "reason", "")));
-        }
-    } else if (strcmp(name, "STOP") == 0 && run->running && !run->guest_off &&
-               !run->panicked) {
-        if (run->disk_fault) {
-            stands_still(run);
-        } else {
-            run->running = false;
-            run->events.paused(run->context);
-        }
-    }
-}
-
-static int connect_qmp(struct qemu_run *run, struct err *err);
-
-static void connect_again(void *context)
-{
-    struct qemu_run *run = context;
-    if (run->qmp == NULL && connect_qmp(run, NULL) != 0) {
-        loop_timer_again(run->again, QMP_AGAIN_MS, 0);
-    }
-}
-
-static void on_closed(void *context, const struct err *reason)
-{
-    struct qemu_run *run = context;
-    run->qmp = qmp_client_close(run->qmp);
-    if (!run->held_told && !run->adopted) {
-        start_failed(run, reason->text);
-        return;
-    }
-    /* The VM itself is not touched; without QMP it can still be frozen and killed. It is
-     * frozen, hangs, or is about to end: its end is told by the process. */
-    log_debug("engine", "control connection of a VM is over", KV_STR("vm", run->vm.name),
-              KV_STR("why", reason->text));
-    if (run->again == NULL) {
-        run->again = loop_timer_new(run->host->loop, QMP_AGAIN_MS, 0, connect_again, run);
-    } else {
-        loop_timer_again(run->again, QMP_AGAIN_MS, 0);
-    }
-}
-
-static int connect_qmp(struct qemu_run *run, struct err *err)
-{
-    static const struct qmp_handlers handlers = {
-        .ready = on_ready, .event = on_event, .closed = on_closed};
-    char path[ENGINE_PATH_SIZE];
-    qemu_path(run, "qmp.sock", path);
-    run->qmp = qmp_client_open(run->host->loop, path, ENGINE_START_TIMEOUT_MS, &handlers,
-                               run, err);
-    return run->qmp != NULL ? 0 : -ENOMEM;
-}
-
-static int connect_channels(struct qemu_run *run, struct err *err)
-{
-    char path[ENGINE_PATH_SIZE];
-    qemu_path(run, "console.sock", path);
-    int r = connect_qmp(run, err);
-    if (r == 0) {
-        run->link = console_link_open(run->host->loop, path, run->console, err);
-    }
-    if (run->link != NULL && run->adopted) {
-        qemu_path(run, ENGINE_SERIAL_LOG, path);
-        console_link_refill(run->link, path);
-    }
-    return r == 0 && run->link == NULL ? -ENOMEM : r;
-}
-
-/* ---- start
- * -------------------------------------------------------------------------------------------
- */
-
-static void process_begin(struct qemu_run *run)
-{
-    char log[ENGINE_PATH_SIZE];
-    struct err err = {0};
-    char **arguments =
-        engine_qemu_arguments(&run->vm, run->host->kvm, run->host->tsc_khz);
-    qemu_path(run, "engine.log", log);
-    if (arguments == NULL) {
-        start_failed(run, "out of memory");
-        return;
-    }
-    const struct vm_process_spec spec = {
-        .argv = (const char *const *)(uintptr_t)arguments,
-        .folder = run->vm.folder,
-        .log_path = log,
-        .oom_score_adj = OOM_SCORE_ADJ,
-        .lock = run->vm.lock,
-    };
-    run->process = vm_process_spawn(run->host->loop, &spec, qemu_ended, run, &err);
-    engine_qemu_arguments_free(arguments);
-    if (run->process == NULL) {
-        start_failed(run, err.text);
-        return;
-    }
-    const struct vm_process_identity *identity = vm_process_identity(run->process);
-    if (run->events.spawned(run->context, identity) != 0 ||
-        vm_process_release(run->process, &err) != 0 || connect_channels(run, &err) != 0) {
-        const struct vm_process_end unknown = {-1, -1};
-        process_kill(run);
-        run->process = vm_process_close(run->process);
-        qemu_exited(run, ENGINE_END_START_FAILED, &unknown,
-                    err.text[0] != '\0' ? err.text : "it could not be recorded");
-        return;
-    }
-    loop_timer_again(run->begin, ENGINE_START_TIMEOUT_MS, 0);
 }
 
 static void disks_make(struct qemu_run *run);
@@ -647,8 +209,8 @@ static void disks_make(struct qemu_run *run);
 static void
 disk_path(const struct qemu_run *run, const char *tail, char ret_path[ENGINE_PATH_SIZE])
 {
-    (void)snprintf(ret_path, ENGINE_PATH_SIZE, "%s/disk-%s.qcow2%s", run->vm.folder,
-                   run->vm.disks[run->disk_next].name, tail); /* fits */
+    (void)snprintf(ret_path, ENGINE_PATH_SIZE, "%s/disk-%s.qcow2%s", run->run.vm.folder,
+                   run->run.vm.disks[run->disk_next].name, tail); /* fits */
 }
 
 static void disk_made(void *context, const struct loop_child_result *result)
@@ -667,11 +229,11 @@ static void disk_made(void *context, const struct loop_child_result *result)
     }
     if (code < 0) {
         (void)snprintf(text, sizeof(text), "make disk %.40s: %.70s",
-                       run->vm.disks[run->disk_next].name,
+                       run->run.vm.disks[run->disk_next].name,
                        result->errors[0] != '\0' ? result->errors : err_sentence(code));
         text[strcspn(text, "\n")] = '\0';
         (void)unlink(made); /* may not be there */
-        start_failed(run, text);
+        engine_qmp_failed(&run->run, text);
         return;
     }
     run->disk_next++;
@@ -730,22 +292,22 @@ static int disk_size_check(const struct engine_vm *vm,
 
 static void disk_make(struct qemu_run *run)
 {
-    const struct engine_disk *disk = &run->vm.disks[run->disk_next];
+    const struct engine_disk *disk = &run->run.vm.disks[run->disk_next];
     char made[ENGINE_PATH_SIZE];
     char size[32] = "";
     const char *argv[16] = {ENGINE_QEMU_IMG, "create", "-q", "-f", "qcow2"};
     unsigned count = 5;
     struct err err = {0};
     disk_path(run, ".new", made);
-    if (disk_size_check(&run->vm, disk, &err) < 0) {
-        start_failed(run, err.text);
+    if (disk_size_check(&run->run.vm, disk, &err) < 0) {
+        engine_qmp_failed(&run->run, err.text);
         return;
     }
     if (disk->from == DISK_FROM_IMAGE) {
         argv[count++] = "-b";
-        argv[count++] = run->vm.disk_path;
+        argv[count++] = run->run.vm.disk_path;
         argv[count++] = "-F"; /* never guessed: a guest could write another header */
-        argv[count++] = run->vm.disk_is_qcow2 ? "qcow2" : "raw";
+        argv[count++] = run->run.vm.disk_is_qcow2 ? "qcow2" : "raw";
     }
     argv[count++] = made;
     if (disk->size_bytes > 0) { /* else the image's own */
@@ -753,17 +315,17 @@ static void disk_make(struct qemu_run *run)
         argv[count++] = size;
     }
     argv[count] = NULL;
-    run->disk_child = loop_child_run(run->host->loop, argv, NULL, ENGINE_DISK_TIMEOUT_MS,
-                                     disk_made, run, &err);
+    run->disk_child = loop_child_run(run->run.host->loop, argv, NULL,
+                                     ENGINE_DISK_TIMEOUT_MS, disk_made, run, &err);
     if (run->disk_child == NULL) {
-        start_failed(run, err.text);
+        engine_qmp_failed(&run->run, err.text);
     }
 }
 
 /* Disks of an earlier run on this host are used again. */
 static void disks_make(struct qemu_run *run)
 {
-    for (; run->disk_next < run->vm.disk_count; run->disk_next++) {
+    for (; run->disk_next < run->run.vm.disk_count; run->disk_next++) {
         char path[ENGINE_PATH_SIZE];
         disk_path(run, "", path);
         if (access(path, F_OK) != 0) {
@@ -771,63 +333,74 @@ static void disks_make(struct qemu_run *run)
             return;
         }
     }
-    process_begin(run);
+    engine_qmp_prepared(&run->run);
 }
 
-static void qemu_begin(void *context)
+static void qemu_prepare(struct engine_qmp_run *run)
 {
-    struct qemu_run *run = context;
-    if (run->process != NULL || run->disk_child != NULL) {
-        start_failed(run, "not ready to run in time");
-    } else if (run->killed) {
-        start_failed(run, "killed before it began");
-    } else {
-        disks_make(run);
-    }
+    disks_make(qemu_of(run));
 }
 
-/* Names become parts of options and paths: nothing but names may be in them. */
-static int names_check(const struct engine_vm *vm, struct err *err)
+static void qemu_abandon(struct engine_qmp_run *base)
 {
-    if (!name_valid(vm->name) || !name_valid(vm->tenant)) {
-        return err_set(err, BERTH_EINVALID, "VM or tenant name is not a name");
-    }
-    for (uint32_t i = 0; i < vm->disk_count; i++) {
-        if (!name_valid(vm->disks[i].name)) {
-            return err_set(err, BERTH_EINVALID, "disk %" PRIu32 ": not a name", i);
-        }
-    }
-    for (uint32_t i = 0; i < vm->nic_count; i++) {
-        const char *tap = vm->nics[i].tap;
-        if (tap[0] == '\0' || strpbrk(tap, ",/ =") != NULL) {
-            return err_set(err, BERTH_EINVALID, "NIC %" PRIu32 ": not an interface", i);
-        }
-    }
-    return 0;
+    struct qemu_run *run = qemu_of(base);
+    run->disk_child = loop_child_close(run->disk_child);
 }
+
+static struct vm_process *
+qemu_spawn(struct engine_qmp_run *run, struct vm_process_spec *spec, struct err *err)
+{
+    char **arguments =
+        engine_qemu_arguments(&run->vm, run->host->kvm, run->host->tsc_khz);
+    if (arguments == NULL) {
+        (void)err_set(err, -ENOMEM, "out of memory");
+        return NULL;
+    }
+    spec->argv = (const char *const *)(uintptr_t)arguments;
+    struct vm_process *process = engine_qmp_spawn(run, spec, err);
+    argument_list_free(arguments);
+    return process;
+}
+
+static const struct engine_qmp_kind qemu_kind = {
+    .ops = &engine_qemu,
+    .title = "QEMU",
+    .run_bytes = sizeof(struct qemu_run),
+    .has_serial_log = true,
+    .prepare = qemu_prepare,
+    .abandon = qemu_abandon,
+    .spawn = qemu_spawn,
+};
+
+/* ---- the engine ---- */
 
 static int
 qemu_check(const struct engine_host *host, const struct engine_vm *vm, struct err *err)
 {
     (void)host;
-    if (vm->folder[0] != '/' || strlen(vm->folder) > ENGINE_FOLDER_MAX) {
-        return err_set(err, BERTH_EINVALID, "folder %s: not an absolute, short path",
-                       vm->folder);
+    int r = engine_qmp_check(vm, err);
+    if (r < 0) {
+        return r;
     }
     if (!boots_kernel(vm) && vm->disk_path[0] == '\0' && vm->disk_count == 0) {
         return err_set(err, BERTH_EINVALID, "nothing to boot: no kernel and no disk");
     }
     for (uint32_t i = 0; i < vm->disk_count; i++) {
+        char path[ENGINE_PATH_SIZE];
+        (void)snprintf(path, sizeof(path), "%s/disk-%s.overlay", vm->folder,
+                       vm->disks[i].name);
+        if (access(path, F_OK) == 0) {
+            return err_set(err, BERTH_EUNSUPPORTED,
+                           "disk %s is an overlay that engine kvm has made",
+                           vm->disks[i].name);
+        }
         if (vm->disks[i].from == DISK_FROM_IMAGE && vm->disk_path[0] == '\0') {
             return err_set(err, BERTH_EINVALID,
                            "disk %s is from the image, which has none",
                            vm->disks[i].name);
         }
     }
-    if (vm->memory_bytes < MIB || vm->cpu_count == 0) {
-        return err_set(err, BERTH_EINVALID, "no memory or no CPU");
-    }
-    return names_check(vm, err);
+    return 0;
 }
 
 /* An image that is a disk is there to be booted, asked for by name or not. */
@@ -846,28 +419,6 @@ static void implicit_disk(struct engine_vm *vm)
     vm->disk_count++;
 }
 
-static struct qemu_run *qemu_new(const struct engine_host *host,
-                                 const struct engine_vm *vm,
-                                 struct console_ring *console,
-                                 const struct engine_events *events,
-                                 void *context,
-                                 struct err *err)
-{
-    struct qemu_run *run = calloc(1, sizeof(*run));
-    if (run == NULL) {
-        (void)err_set(err, -ENOMEM, "QEMU: out of memory");
-        return NULL;
-    }
-    run->run.ops = &engine_qemu;
-    run->host = host;
-    run->vm = *vm;
-    implicit_disk(&run->vm);
-    run->console = console;
-    run->events = *events;
-    run->context = context;
-    return run;
-}
-
 static struct engine_run *qemu_start(const struct engine_host *host,
                                      const struct engine_vm *vm,
                                      struct console_ring *console,
@@ -875,26 +426,12 @@ static struct engine_run *qemu_start(const struct engine_host *host,
                                      void *context,
                                      struct err *err)
 {
-    static const char *const old_files[] = {"qmp.sock", "console.sock",
-                                            ENGINE_SERIAL_LOG};
-    struct qemu_run *run = qemu_check(host, vm, err) == 0
-                               ? qemu_new(host, vm, console, events, context, err)
-                               : NULL;
-    if (run == NULL) {
+    struct engine_vm whole = *vm;
+    if (qemu_check(host, vm, err) != 0) {
         return NULL;
     }
-    for (size_t i = 0; i < ARRAY_COUNT(old_files); i++) {
-        char path[ENGINE_PATH_SIZE];
-        qemu_path(run, old_files[i], path);
-        (void)unlink(path); /* of an earlier run, if there was one */
-    }
-    run->begin = loop_timer_new(host->loop, 0, 0, qemu_begin, run);
-    if (run->begin == NULL) {
-        (void)err_set(err, -ENOMEM, "QEMU: out of memory");
-        free(run);
-        return NULL;
-    }
-    return &run->run;
+    implicit_disk(&whole);
+    return engine_qmp_start(&qemu_kind, host, &whole, console, events, context, err);
 }
 
 static struct engine_run *qemu_adopt(const struct engine_host *host,
@@ -905,122 +442,8 @@ static struct engine_run *qemu_adopt(const struct engine_host *host,
                                      void *context,
                                      struct err *err)
 {
-    struct qemu_run *run = qemu_new(host, vm, console, events, context, err);
-    if (run == NULL) {
-        return NULL;
-    }
-    run->adopted = true;
-    run->process = vm_process_adopt(host->loop, identity, qemu_ended, run, err);
-    if (run->process == NULL || connect_channels(run, err) != 0) {
-        (void)engine_qemu.close(&run->run);
-        return NULL;
-    }
-    return &run->run;
-}
-
-/* ---- while it runs
- * ----------------------------------------------------------------------------------- */
-
-static void
-on_cont(void *context, int code, const json_t *result, const struct err *error)
-{
-    struct qemu_run *run = context;
-    (void)result; /* the event tells */
-    if (code < 0 && code != BERTH_ECLOSED) {
-        (void)snprintf(run->what, sizeof(run->what), "%.120s", error->text);
-        process_kill(run); /* held for ever would help nobody */
-    }
-}
-
-static int qemu_cont(struct engine_run *base, struct err *err)
-{
-    struct qemu_run *run = qemu_of(base);
-    if (!run->held_told) {
-        return err_set(err, BERTH_EPHASE, "the VM is not held yet");
-    }
-    return command(run, "cont", on_cont, err);
-}
-
-static int qemu_pause(struct engine_run *base, struct err *err)
-{
-    struct qemu_run *run = qemu_of(base);
-    if (!run->running) {
-        return err_set(err, BERTH_EPHASE, "the VM does not run");
-    }
-    return command(run, "stop", NULL, err);
-}
-
-static void qemu_kill(struct engine_run *base)
-{
-    struct qemu_run *run = qemu_of(base);
-    run->killed = true;
-    if (run->process == NULL && run->disk_child != NULL) {
-        run->disk_child = loop_child_close(run->disk_child);
-        loop_timer_again(run->begin, 0, 0); /* qemu_begin sees it */
-    }
-    process_kill(run);
-}
-
-static void qemu_grace_over(void *context)
-{
-    struct qemu_run *run = context;
-    qemu_kill(&run->run);
-}
-
-static void qemu_stop(struct engine_run *base, uint64_t grace_ms)
-{
-    struct qemu_run *run = qemu_of(base);
-    uint64_t now_ms = uv_now(run->host->loop);
-    uint64_t end_ms = grace_ms > UINT64_MAX - now_ms ? UINT64_MAX : now_ms + grace_ms;
-    if (run->stopping && end_ms >= run->grace_end_ms) {
-        return; /* under way, and ends sooner than this would */
-    }
-    run->stopping = true;
-    run->grace_end_ms = end_ms;
-    if (run->grace == NULL) {
-        run->grace = loop_timer_new(run->host->loop, grace_ms, 0, qemu_grace_over, run);
-        run->powerdown =
-            loop_timer_new(run->host->loop, 0, POWERDOWN_EVERY_MS, powerdown, run);
-    } else {
-        loop_timer_again(run->grace, grace_ms, 0);
-    }
-    if (run->grace == NULL) {
-        qemu_kill(base);
-    }
-}
-
-static int qemu_freeze(struct engine_run *base, bool frozen)
-{
-    struct qemu_run *run = qemu_of(base);
-    run->frozen = frozen;
-    return run->process == NULL
-               ? -ESRCH
-               : vm_process_signal(run->process, frozen ? SIGSTOP : SIGCONT);
-}
-
-static int qemu_sample(struct engine_run *base, struct engine_sample *ret_sample)
-{
-    struct qemu_run *run = qemu_of(base);
-    return run->process == NULL ? -ESRCH
-                                : vm_process_usage(run->process, &ret_sample->cpu_ns,
-                                                   &ret_sample->memory_bytes);
-}
-
-static int qemu_console_write(struct engine_run *base, const void *data, size_t size)
-{
-    struct qemu_run *run = qemu_of(base);
-    return run->link != NULL ? console_link_write(run->link, data, size) : BERTH_ECLOSED;
-}
-
-static struct engine_run *qemu_close(struct engine_run *base)
-{
-    if (base != NULL) {
-        struct qemu_run *run = qemu_of(base);
-        qemu_release(run);
-        run->process = vm_process_close(run->process);
-        free(run);
-    }
-    return NULL;
+    return engine_qmp_adopt(&qemu_kind, host, vm, identity, console, events, context,
+                            err);
 }
 
 const struct engine_ops engine_qemu = {
@@ -1029,12 +452,12 @@ const struct engine_ops engine_qemu = {
     .check = qemu_check,
     .start = qemu_start,
     .adopt = qemu_adopt,
-    .cont = qemu_cont,
-    .pause = qemu_pause,
-    .stop = qemu_stop,
-    .kill = qemu_kill,
-    .freeze = qemu_freeze,
-    .sample = qemu_sample,
-    .console_write = qemu_console_write,
-    .close = qemu_close,
+    .cont = engine_qmp_cont,
+    .pause = engine_qmp_pause,
+    .stop = engine_qmp_stop,
+    .kill = engine_qmp_kill,
+    .freeze = engine_qmp_freeze,
+    .sample = engine_qmp_sample,
+    .console_write = engine_qmp_console_write,
+    .close = engine_qmp_close,
 };

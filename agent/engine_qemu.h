@@ -22,7 +22,6 @@
 extern const struct engine_ops engine_qemu;
 
 /* The argument vector, NULL-terminated, all in fresh memory: free with
- * engine_qemu_arguments_free. NULL when out of memory. */
+ * argument_list_free. NULL when out of memory. */
 char **
 engine_qemu_arguments(const struct engine_vm *vm, enum kvm_kind kvm, uint32_t tsc_khz);
-char **engine_qemu_arguments_free(char **arguments);

@@ -2,6 +2,7 @@
  * taken over as reported. Method: golden argument lists; then real QEMU (TCG) under the
  * supervisor, running a boot sector that talks on the serial port, echoes, powers off on
  * 'q' and on the power button. No kernel, no network: nothing to install but QEMU. */
+#include "agent/argument_list.h"
 #include "agent/engine_qemu.h"
 #include "agent/vm_record.h"
 #include "agent/vm_supervisor.h"
@@ -70,7 +71,7 @@ static void ck_arguments(char **arguments, const char *const *want)
         ck_assert_msg(arguments[i] != NULL, "missing: %s", want[i]);
         ck_assert_str_eq(arguments[i], want[i]);
     }
-    engine_qemu_arguments_free(arguments);
+    argument_list_free(arguments);
 }
 
 START_TEST(an_emulated_kernel_boots_on_microvm_and_is_told_its_clock)
@@ -215,7 +216,7 @@ START_TEST(the_largest_vm_fits_the_argument_list)
     char **arguments = engine_qemu_arguments(&vm, KVM_NONE, 1);
 
     ck_assert_ptr_nonnull(arguments);
-    engine_qemu_arguments_free(arguments);
+    argument_list_free(arguments);
 }
 END_TEST
 

@@ -1,0 +1,628 @@
+#include "agent/engine_qmp.h"
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "base/require.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define OOM_SCORE_ADJ      300
+#define POWERDOWN_EVERY_MS 1000 /* a guest that still boots does not hear the first */
+#define QMP_AGAIN_MS       2000 /* a lost control connection is made again */
+/* A full disk is emptied by people or by eviction: seconds do not matter, and a try in
+ * vain costs the guest one failed write. */
+#define WAITING_AGAIN_MS 5000
+/* An installer resets a few times, a broken guest for ever: so many in a row, none of
+ * them after a life of RESET_LIFE_MS, and it has failed. Firmware may answer a reset with
+ * another one: what follows within RESET_SAME_MS is the same. */
+#define RESETS_MAX    8
+#define RESET_LIFE_MS 120000
+#define RESET_SAME_MS 2000
+
+/* Names become parts of options and paths: nothing but names may be in them. */
+static int names_check(const struct engine_vm *vm, struct err *err)
+{
+    if (!name_valid(vm->name) || !name_valid(vm->tenant)) {
+        return err_set(err, BERTH_EINVALID, "VM or tenant name is not a name");
+    }
+    for (uint32_t i = 0; i < vm->disk_count; i++) {
+        if (!name_valid(vm->disks[i].name)) {
+            return err_set(err, BERTH_EINVALID, "disk %" PRIu32 ": not a name", i);
+        }
+    }
+    for (uint32_t i = 0; i < vm->nic_count; i++) {
+        const char *tap = vm->nics[i].tap;
+        if (tap[0] == '\0' || strpbrk(tap, ",/ =") != NULL) {
+            return err_set(err, BERTH_EINVALID, "NIC %" PRIu32 ": not an interface", i);
+        }
+    }
+    return 0;
+}
+
+int engine_qmp_check(const struct engine_vm *vm, struct err *err)
+{
+    if (vm->folder[0] != '/' || strlen(vm->folder) > ENGINE_FOLDER_MAX) {
+        return err_set(err, BERTH_EINVALID, "folder %s: not an absolute, short path",
+                       vm->folder);
+    }
+    if (vm->memory_bytes < MIB || vm->cpu_count == 0) {
+        return err_set(err, BERTH_EINVALID, "no memory or no CPU");
+    }
+    return names_check(vm, err);
+}
+
+static struct engine_qmp_run *run_of(struct engine_run *base)
+{
+    struct engine_qmp_run *run = (struct engine_qmp_run *)(void *)base;
+    REQUIRE(run->kind->ops == base->ops);
+    return run;
+}
+
+static void preparation_end(struct engine_qmp_run *run)
+{
+    if (run->preparing) {
+        run->preparing = false;
+        run->kind->abandon(run);
+    }
+}
+
+void engine_qmp_path(const struct engine_qmp_run *run,
+                     const char *name,
+                     char ret_path[ENGINE_PATH_SIZE])
+{
+    (void)snprintf(ret_path, ENGINE_PATH_SIZE, "%s/%s", run->vm.folder, name); /* fits */
+}
+
+/* Everything but the process. */
+static void run_release(struct engine_qmp_run *run)
+{
+    run->begin = loop_timer_close(run->begin);
+    run->grace = loop_timer_close(run->grace);
+    run->powerdown = loop_timer_close(run->powerdown);
+    run->again = loop_timer_close(run->again);
+    run->recheck = loop_timer_close(run->recheck);
+    run->qmp = qmp_client_close(run->qmp);
+    run->link = console_link_close(run->link);
+    preparation_end(run);
+}
+
+static void run_exited(struct engine_qmp_run *run,
+                       enum engine_end end,
+                       const struct vm_process_end *process,
+                       const char *what)
+{
+    char log[ENGINE_PATH_SIZE];
+    struct engine_exit exit;
+    run_release(run);
+    engine_qmp_path(run, "engine.log", log);
+    engine_exit_describe(&exit, end, process, what, log, run->console);
+    run->events.exited(run->context, &exit); /* may close the run */
+}
+
+static enum engine_end end_of(const struct engine_qmp_run *run)
+{
+    if (run->panicked) {
+        return ENGINE_END_GUEST_PANIC;
+    }
+    if (run->guest_off) {
+        return run->stopping ? ENGINE_END_STOPPED : ENGINE_END_GUEST_SHUTDOWN;
+    }
+    if (run->killed) {
+        return ENGINE_END_KILLED;
+    }
+    return !run->held_told && !run->adopted ? ENGINE_END_START_FAILED
+                                            : ENGINE_END_CRASHED;
+}
+
+static void run_ended(void *context, const struct vm_process_end *end)
+{
+    struct engine_qmp_run *run = context;
+    run_exited(run, end_of(run), end, run->what[0] != '\0' ? run->what : NULL);
+}
+
+static void process_kill(struct engine_qmp_run *run)
+{
+    if (run->process != NULL) {
+        (void)vm_process_signal(run->process, SIGKILL); /* or it has ended by itself */
+    }
+}
+
+void engine_qmp_failed(struct engine_qmp_run *run, const char *what)
+{
+    const struct vm_process_end unknown = {-1, -1};
+    if (run->process != NULL) {
+        (void)snprintf(run->what, sizeof(run->what), "%s", what);
+        process_kill(run); /* its end tells */
+        return;
+    }
+    run_exited(run, run->killed ? ENGINE_END_KILLED : ENGINE_END_START_FAILED, &unknown,
+               what);
+}
+
+/* ---- QMP
+ * ---------------------------------------------------------------------------------------------
+ */
+
+static void held(struct engine_qmp_run *run)
+{
+    run->begin = loop_timer_close(run->begin);
+    if (!run->held_told) {
+        run->held_told = true;
+        run->events.held(run->context);
+    }
+}
+
+/* Ended guests wait paused for us, so that a clean end is seen even after an absence. */
+static void guest_ended(struct engine_qmp_run *run, bool panicked)
+{
+    run->guest_off = !panicked;
+    run->panicked = panicked;
+    process_kill(run);
+}
+
+static void running(struct engine_qmp_run *run)
+{
+    run->begin = loop_timer_close(run->begin);
+    run->held_told = true;
+    run->running = true;
+    run->disk_fault = false;
+    if (run->alive_ms == 0) {
+        run->alive_ms = uv_now(run->host->loop);
+    }
+    if (!run->waiting) { /* else the next recheck knows whether it lasts */
+        run->events.running(run->context);
+    }
+}
+
+/* One QMP command whose answer does not matter or comes as an event. */
+static int
+command(struct engine_qmp_run *run, const char *name, qmp_reply *reply, struct err *err)
+{
+    if (run->qmp == NULL || !qmp_client_is_ready(run->qmp)) {
+        return err_set(err, BERTH_EBUSY, "the control connection of %s is not up",
+                       run->kind->title);
+    }
+    return qmp_client_execute(run->qmp, name, NULL, ENGINE_CALL_TIMEOUT_MS, reply, run,
+                              err);
+}
+
+static void powerdown(void *context)
+{
+    struct engine_qmp_run *run = context;
+    /* Not up yet, or deaf: asked again soon, and the grace ends in any case. */
+    (void)command(run, "system_powerdown", NULL, NULL);
+}
+
+static void recheck(void *context)
+{
+    struct engine_qmp_run *run = context;
+    if (run->running && !run->disk_fault) {
+        run->recheck = loop_timer_close(run->recheck);
+        run->waiting = false;
+        log_info("engine", "VM goes on: its disks can be written again",
+                 KV_STR("vm", run->vm.name));
+        run->events.running(run->context);
+    } else if (!run->running && !run->frozen) {
+        /* Not up, or deaf: asked again at the next turn. */
+        (void)command(run, "cont", NULL, NULL);
+    }
+}
+
+/* The program has stopped the vCPUs so that the guest need not see a write fail that may
+ * succeed later. */
+static void stands_still(struct engine_qmp_run *run)
+{
+    run->running = false;
+    if (run->waiting) {
+        return; /* tried in vain */
+    }
+    run->recheck =
+        loop_timer_new(run->host->loop, WAITING_AGAIN_MS, WAITING_AGAIN_MS, recheck, run);
+    if (run->recheck == NULL) {
+        (void)snprintf(run->what, sizeof(run->what),
+                       "out of memory while the host's disk was full");
+        process_kill(run); /* standing still for ever would help nobody */
+        return;
+    }
+    run->waiting = true;
+    log_warn("engine", "VM waits: the disk of its host is full",
+             KV_STR("vm", run->vm.name));
+    run->events.waiting(run->context, "paused: the host's disk is full; it goes on by "
+                                      "itself when there is room");
+}
+
+static void
+on_status(void *context, int code, const json_t *result, const struct err *error)
+{
+    struct engine_qmp_run *run = context;
+    const char *status = code == 0 ? json_member_text(result, "status", "") : "";
+    (void)error; /* a peer that does not answer is closed by its own rules */
+    if (strcmp(status, "running") == 0) {
+        running(run);
+    } else if (strcmp(status, "shutdown") == 0) {
+        guest_ended(run, false);
+    } else if (strcmp(status, "guest-panicked") == 0) {
+        guest_ended(run, true);
+    } else if (strcmp(status, "io-error") == 0) { /* while we were away */
+        running(run);
+        run->disk_fault = true;
+        stands_still(run);
+    } else if (strcmp(status, "internal-error") == 0) {
+        (void)snprintf(run->what, sizeof(run->what), "%s met an internal error",
+                       run->kind->title);
+        process_kill(run);
+    } else if (code == 0) {
+        held(run);
+    }
+}
+
+static void on_ready(void *context)
+{
+    struct engine_qmp_run *run = context;
+    if (command(run, "query-status", on_status, NULL) < 0) {
+        engine_qmp_failed(run, "its control connection does not answer");
+    } else if (run->stopping) {
+        powerdown(run);
+    }
+}
+
+/* reason: "guest-shutdown", "guest-panic", "host-signal", ... */
+static void on_shutdown(struct engine_qmp_run *run, const json_t *data)
+{
+    const char *reason = json_member_text(data, "reason", "");
+    if (json_is_true(json_object_get(data, "guest"))) {
+        guest_ended(run, strcmp(reason, "guest-panic") == 0);
+    } else { /* it ends by itself after these */
+        (void)snprintf(run->what, sizeof(run->what), "%s was ended from outside: %.60s",
+                       run->kind->title, reason);
+    }
+}
+
+static void on_reset(struct engine_qmp_run *run, const json_t *data)
+{
+    char text[96];
+    uint64_t now_ms = uv_now(run->host->loop);
+    if (!json_is_true(json_object_get(data, "guest")) || run->panicked) {
+        return; /* nobody's, or one more before our kill arrives */
+    }
+    uint64_t life_ms = now_ms - run->alive_ms;
+    run->alive_ms = now_ms;
+    if (run->reset_ms != 0 && now_ms - run->reset_ms < RESET_SAME_MS) {
+        return;
+    }
+    run->reset_ms = now_ms;
+    run->resets = life_ms < RESET_LIFE_MS ? run->resets + 1 : 1;
+    if (run->resets >= RESETS_MAX) {
+        (void)snprintf(run->what, sizeof(run->what),
+                       "the guest reset itself %u times in a row, each time within "
+                       "%u seconds",
+                       run->resets, RESET_LIFE_MS / 1000);
+        guest_ended(run, true);
+    } else if (run->resets > 1) {
+        (void)snprintf(text, sizeof(text), "the guest reset itself %u times in a row",
+                       run->resets);
+        run->events.noted(run->context, text);
+    }
+}
+
+static void on_event(void *context, const char *name, const json_t *data)
+{
+    struct engine_qmp_run *run = context;
+    if (strcmp(name, "RESUME") == 0) {
+        running(run);
+    } else if (strcmp(name, "SHUTDOWN") == 0) {
+        on_shutdown(run, data);
+    } else if (strcmp(name, "GUEST_PANICKED") == 0) {
+        guest_ended(run, true);
+    } else if (strcmp(name, "RESET") == 0) {
+        on_reset(run, data);
+    } else if (strcmp(name, "BLOCK_IO_ERROR") == 0) {
+        run->disk_fault = strcmp(json_member_text(data, "action", ""), "stop") == 0;
+        if (!run->waiting) {
+            log_warn("engine", "a disk of a VM cannot be written or read",
+                     KV_STR("vm", run->vm.name),
+                     KV_STR("why", json_member_text(data, "reason", "")));
+        }
+    } else if (strcmp(name, "STOP") == 0 && run->running && !run->guest_off &&
+               !run->panicked) {
+        if (run->disk_fault) {
+            stands_still(run);
+        } else {
+            run->running = false;
+            run->events.paused(run->context);
+            /* Asked for, or the program met an error: the status tells. */
+            (void)command(run, "query-status", on_status, NULL);
+        }
+    }
+}
+
+static int connect_qmp(struct engine_qmp_run *run, struct err *err);
+
+static void connect_again(void *context)
+{
+    struct engine_qmp_run *run = context;
+    if (run->qmp == NULL && connect_qmp(run, NULL) != 0) {
+        loop_timer_again(run->again, QMP_AGAIN_MS, 0);
+    }
+}
+
+static void on_closed(void *context, const struct err *reason)
+{
+    struct engine_qmp_run *run = context;
+    run->qmp = qmp_client_close(run->qmp);
+    if (!run->held_told && !run->adopted) {
+        engine_qmp_failed(run, reason->text);
+        return;
+    }
+    /* The VM itself is not touched; without QMP it can still be frozen and killed. It is
+     * frozen, hangs, or is about to end: its end is told by the process. */
+    log_debug("engine", "control connection of a VM is over", KV_STR("vm", run->vm.name),
+              KV_STR("why", reason->text));
+    if (run->again == NULL) {
+        run->again = loop_timer_new(run->host->loop, QMP_AGAIN_MS, 0, connect_again, run);
+    } else {
+        loop_timer_again(run->again, QMP_AGAIN_MS, 0);
+    }
+}
+
+static int connect_qmp(struct engine_qmp_run *run, struct err *err)
+{
+    static const struct qmp_handlers handlers = {
+        .ready = on_ready, .event = on_event, .closed = on_closed};
+    char path[ENGINE_PATH_SIZE];
+    engine_qmp_path(run, "qmp.sock", path);
+    run->qmp = qmp_client_open(run->host->loop, path, ENGINE_START_TIMEOUT_MS, &handlers,
+                               run, err);
+    return run->qmp != NULL ? 0 : -ENOMEM;
+}
+
+static int connect_channels(struct engine_qmp_run *run, struct err *err)
+{
+    char path[ENGINE_PATH_SIZE];
+    engine_qmp_path(run, "console.sock", path);
+    int r = connect_qmp(run, err);
+    if (r == 0) {
+        run->link = console_link_open(run->host->loop, path, run->console, err);
+    }
+    if (run->link != NULL && run->adopted && run->kind->has_serial_log) {
+        engine_qmp_path(run, ENGINE_SERIAL_LOG, path);
+        console_link_refill(run->link, path);
+    }
+    return r == 0 && run->link == NULL ? -ENOMEM : r;
+}
+
+/* ---- start and adopt ---- */
+
+struct vm_process *engine_qmp_spawn(struct engine_qmp_run *run,
+                                    const struct vm_process_spec *spec,
+                                    struct err *err)
+{
+    return vm_process_spawn(run->host->loop, spec, run_ended, run, err);
+}
+
+void engine_qmp_prepared(struct engine_qmp_run *run)
+{
+    char log[ENGINE_PATH_SIZE];
+    struct err err = {0};
+    struct vm_process_spec spec = {
+        .folder = run->vm.folder,
+        .log_path = log,
+        .oom_score_adj = OOM_SCORE_ADJ,
+        .lock = run->vm.lock,
+    };
+    run->preparing = false;
+    engine_qmp_path(run, "engine.log", log);
+    run->process = run->kind->spawn(run, &spec, &err);
+    if (run->process == NULL) {
+        engine_qmp_failed(run, err.text);
+        return;
+    }
+    const struct vm_process_identity *identity = vm_process_identity(run->process);
+    if (run->events.spawned(run->context, identity) != 0 ||
+        vm_process_release(run->process, &err) != 0 || connect_channels(run, &err) != 0) {
+        const struct vm_process_end unknown = {-1, -1};
+        process_kill(run);
+        run->process = vm_process_close(run->process);
+        run_exited(run, ENGINE_END_START_FAILED, &unknown,
+                   err.text[0] != '\0' ? err.text : "it could not be recorded");
+        return;
+    }
+    loop_timer_again(run->begin, ENGINE_START_TIMEOUT_MS, 0);
+}
+
+static void begin(void *context)
+{
+    struct engine_qmp_run *run = context;
+    if (run->process != NULL || run->preparing) {
+        engine_qmp_failed(run, "not ready to run in time");
+    } else if (run->killed) {
+        engine_qmp_failed(run, "killed before it began");
+    } else {
+        run->preparing = true;
+        run->kind->prepare(run);
+    }
+}
+
+static struct engine_qmp_run *run_new(const struct engine_qmp_kind *kind,
+                                      const struct engine_host *host,
+                                      const struct engine_vm *vm,
+                                      struct console_ring *console,
+                                      const struct engine_events *events,
+                                      void *context,
+                                      struct err *err)
+{
+    REQUIRE(kind->run_bytes >= sizeof(struct engine_qmp_run));
+    struct engine_qmp_run *run = calloc(1, kind->run_bytes);
+    if (run == NULL) {
+        (void)err_set(err, -ENOMEM, "%s: out of memory", kind->title);
+        return NULL;
+    }
+    run->run.ops = kind->ops;
+    run->kind = kind;
+    run->host = host;
+    run->vm = *vm;
+    run->console = console;
+    run->events = *events;
+    run->context = context;
+    return run;
+}
+
+struct engine_run *engine_qmp_start(const struct engine_qmp_kind *kind,
+                                    const struct engine_host *host,
+                                    const struct engine_vm *vm,
+                                    struct console_ring *console,
+                                    const struct engine_events *events,
+                                    void *context,
+                                    struct err *err)
+{
+    static const char *const old_files[] = {"qmp.sock", "console.sock",
+                                            ENGINE_SERIAL_LOG};
+    struct engine_qmp_run *run = run_new(kind, host, vm, console, events, context, err);
+    if (run == NULL) {
+        return NULL;
+    }
+    for (size_t i = 0; i < ARRAY_COUNT(old_files); i++) {
+        char path[ENGINE_PATH_SIZE];
+        engine_qmp_path(run, old_files[i], path);
+        (void)unlink(path); /* of an earlier run, if there was one */
+    }
+    run->begin = loop_timer_new(host->loop, 0, 0, begin, run);
+    if (run->begin == NULL) {
+        (void)err_set(err, -ENOMEM, "%s: out of memory", kind->title);
+        free(run);
+        return NULL;
+    }
+    return &run->run;
+}
+
+struct engine_run *engine_qmp_adopt(const struct engine_qmp_kind *kind,
+                                    const struct engine_host *host,
+                                    const struct engine_vm *vm,
+                                    const struct vm_process_identity *identity,
+                                    struct console_ring *console,
+                                    const struct engine_events *events,
+                                    void *context,
+                                    struct err *err)
+{
+    struct engine_qmp_run *run = run_new(kind, host, vm, console, events, context, err);
+    if (run == NULL) {
+        return NULL;
+    }
+    run->adopted = true;
+    run->process = vm_process_adopt(host->loop, identity, run_ended, run, err);
+    if (run->process == NULL || connect_channels(run, err) != 0) {
+        return engine_qmp_close(&run->run);
+    }
+    return &run->run;
+}
+
+/* ---- while it runs
+ * ----------------------------------------------------------------------------------- */
+
+static void
+on_cont(void *context, int code, const json_t *result, const struct err *error)
+{
+    struct engine_qmp_run *run = context;
+    (void)result; /* the event tells */
+    if (code < 0 && code != BERTH_ECLOSED) {
+        (void)snprintf(run->what, sizeof(run->what), "%.120s", error->text);
+        process_kill(run); /* held for ever would help nobody */
+    }
+}
+
+int engine_qmp_cont(struct engine_run *base, struct err *err)
+{
+    struct engine_qmp_run *run = run_of(base);
+    if (!run->held_told) {
+        return err_set(err, BERTH_EPHASE, "the VM is not held yet");
+    }
+    return command(run, "cont", on_cont, err);
+}
+
+int engine_qmp_pause(struct engine_run *base, struct err *err)
+{
+    struct engine_qmp_run *run = run_of(base);
+    if (!run->running) {
+        return err_set(err, BERTH_EPHASE, "the VM does not run");
+    }
+    return command(run, "stop", NULL, err);
+}
+
+void engine_qmp_kill(struct engine_run *base)
+{
+    struct engine_qmp_run *run = run_of(base);
+    run->killed = true;
+    if (run->preparing) {
+        preparation_end(run);
+        loop_timer_again(run->begin, 0, 0); /* begin sees it */
+    }
+    process_kill(run);
+}
+
+static void grace_over(void *context)
+{
+    struct engine_qmp_run *run = context;
+    engine_qmp_kill(&run->run);
+}
+
+void engine_qmp_stop(struct engine_run *base, uint64_t grace_ms)
+{
+    struct engine_qmp_run *run = run_of(base);
+    uint64_t now_ms = uv_now(run->host->loop);
+    uint64_t end_ms = grace_ms > UINT64_MAX - now_ms ? UINT64_MAX : now_ms + grace_ms;
+    if (run->stopping && end_ms >= run->grace_end_ms) {
+        return; /* under way, and ends sooner than this would */
+    }
+    run->stopping = true;
+    run->grace_end_ms = end_ms;
+    if (run->grace == NULL) {
+        run->grace = loop_timer_new(run->host->loop, grace_ms, 0, grace_over, run);
+        run->powerdown =
+            loop_timer_new(run->host->loop, 0, POWERDOWN_EVERY_MS, powerdown, run);
+    } else {
+        loop_timer_again(run->grace, grace_ms, 0);
+    }
+    if (run->grace == NULL) {
+        engine_qmp_kill(base);
+    }
+}
+
+int engine_qmp_freeze(struct engine_run *base, bool frozen)
+{
+    struct engine_qmp_run *run = run_of(base);
+    run->frozen = frozen;
+    return run->process == NULL
+               ? -ESRCH
+               : vm_process_signal(run->process, frozen ? SIGSTOP : SIGCONT);
+}
+
+int engine_qmp_sample(struct engine_run *base, struct engine_sample *ret_sample)
+{
+    struct engine_qmp_run *run = run_of(base);
+    return run->process == NULL ? -ESRCH
+                                : vm_process_usage(run->process, &ret_sample->cpu_ns,
+                                                   &ret_sample->memory_bytes);
+}
+
+int engine_qmp_console_write(struct engine_run *base, const void *data, size_t size)
+{
+    struct engine_qmp_run *run = run_of(base);
+    return run->link != NULL ? console_link_write(run->link, data, size) : BERTH_ECLOSED;
+}
+
+struct engine_run *engine_qmp_close(struct engine_run *base)
+{
+    if (base != NULL) {
+        struct engine_qmp_run *run = run_of(base);
+        run_release(run);
+        run->process = vm_process_close(run->process);
+        free(run);
+    }
+    return NULL;
+}

@@ -1,0 +1,124 @@
+/* A VM process that is driven by QMP: what the engines qemu and kvm have in common.
+ *
+ * An engine brings a `struct engine_qmp_kind`: how its disks are made, and how its
+ * process is spawned. Everything after that is here, with no word about which program it
+ * is: the gate, QMP's connection and its loss, events, resets in a row, a full disk, the
+ * power button and the grace, the console. So both engines tell the same of the same
+ * guest.
+ *
+ *     start -> prepare ... engine_qmp_prepared -> spawn -> (engine.h's events)
+ *                      \-> engine_qmp_failed -> exited
+ *
+ * Shapes: an engine's own run begins with `struct engine_qmp_run`, whose fields are for
+ * the engine to read. The program listens at qmp.sock and console.sock in the VM's folder
+ * and writes to engine.log there. Threads, callbacks, errors: engine.h's. Ownership: the
+ * run is freed by engine_qmp_close; the engine's own part is given back by its `abandon`.
+ */
+#pragma once
+
+#include "agent/engine.h"
+#include "agent/qmp_client.h"
+#include "agent/vm_process.h"
+#include "base/loop.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct engine_qmp_run;
+
+struct engine_qmp_kind {
+    const struct engine_ops *ops;
+    const char *title; /* of the program, in reasons: "QEMU" */
+    size_t run_bytes;  /* of the engine's own run */
+    /* The program appends all that its console says to ENGINE_SERIAL_LOG; else it keeps
+     * the last of it and says it again to who connects. */
+    bool has_serial_log;
+    /* Makes what the process needs. Ends, at once or later, with engine_qmp_prepared or
+     * engine_qmp_failed. */
+    void (*prepare)(struct engine_qmp_run *run);
+    /* Ends what prepare has begun, or nothing. */
+    void (*abandon)(struct engine_qmp_run *run);
+    /* Completes the spec with arguments and descriptors, and calls engine_qmp_spawn. */
+    struct vm_process *(*spawn)(struct engine_qmp_run *run,
+                                struct vm_process_spec *spec,
+                                struct err *err);
+};
+
+struct engine_qmp_run {
+    struct engine_run run;
+    const struct engine_qmp_kind *kind;
+    const struct engine_host *host;
+    struct engine_vm vm;
+    /* private from here on */
+    struct engine_events events;
+    void *context;
+    struct console_ring *console;
+    struct console_link *link;
+    struct vm_process *process;
+    struct qmp_client *qmp;
+    struct loop_timer *begin;     /* start's first step, then its deadline */
+    struct loop_timer *grace;     /* of a stop */
+    uint64_t grace_end_ms;        /* loop time */
+    struct loop_timer *powerdown; /* asks the guest again and again */
+    struct loop_timer *again;     /* connects QMP again */
+    struct loop_timer *recheck;   /* while it waits: lets it try again */
+    bool preparing;
+    bool adopted;
+    bool held_told;
+    bool running;
+    bool stopping;
+    bool killed;
+    bool frozen;
+    bool guest_off; /* the guest powered itself off; the program waits for our kill */
+    bool panicked;
+    bool disk_fault;   /* it stops, or has stopped, because a disk cannot be written */
+    bool waiting;      /* told: it stands still because of that */
+    unsigned resets;   /* in a row, each soon after the last */
+    uint64_t alive_ms; /* loop time when it began to run, or reset last */
+    uint64_t reset_ms; /* loop time of the last one counted; 0: none */
+    char what[128];    /* why we ended it, or why it will end */
+};
+
+/* ---- for engines ---- */
+
+/* Folder, names, memory and CPUs: what no program could do without. 0 or
+ * BERTH_EINVALID. */
+int engine_qmp_check(const struct engine_vm *vm, struct err *err);
+/* The part of start and adopt that is the same; NULL with *err filled. */
+struct engine_run *engine_qmp_start(const struct engine_qmp_kind *kind,
+                                    const struct engine_host *host,
+                                    const struct engine_vm *vm,
+                                    struct console_ring *console,
+                                    const struct engine_events *events,
+                                    void *context,
+                                    struct err *err);
+struct engine_run *engine_qmp_adopt(const struct engine_qmp_kind *kind,
+                                    const struct engine_host *host,
+                                    const struct engine_vm *vm,
+                                    const struct vm_process_identity *identity,
+                                    struct console_ring *console,
+                                    const struct engine_events *events,
+                                    void *context,
+                                    struct err *err);
+/* From a callback of the loop, for a run that prepares. */
+void engine_qmp_prepared(struct engine_qmp_run *run);
+/* what: why it cannot run; exited follows, and may close the run before this returns. */
+void engine_qmp_failed(struct engine_qmp_run *run, const char *what);
+struct vm_process *engine_qmp_spawn(struct engine_qmp_run *run,
+                                    const struct vm_process_spec *spec,
+                                    struct err *err);
+/* "<folder>/<name>" */
+void engine_qmp_path(const struct engine_qmp_run *run,
+                     const char *name,
+                     char ret_path[ENGINE_PATH_SIZE]);
+
+/* The rest of engine_ops, for the engines' tables. */
+int engine_qmp_cont(struct engine_run *run, struct err *err);
+int engine_qmp_pause(struct engine_run *run, struct err *err);
+void engine_qmp_stop(struct engine_run *run, uint64_t grace_ms);
+void engine_qmp_kill(struct engine_run *run);
+int engine_qmp_freeze(struct engine_run *run, bool frozen);
+int engine_qmp_sample(struct engine_run *run, struct engine_sample *ret_sample);
+int engine_qmp_console_write(struct engine_run *run, const void *data, size_t size);
+struct engine_run *engine_qmp_close(struct engine_run *run);
