@@ -21,8 +21,8 @@
 #define GATE_GRANTED    'g'
 #define EXIT_NO_PROGRAM 127 /* as shells say it */
 #define CHILD_GATE      3   /* descriptors of the child */
-#define CHILD_LOCK      4
-#define CHILD_SPARE     16 /* from here on it moves them out of the way first */
+#define CHILD_LOCK      VM_PROCESS_LOCK_AT
+#define CHILD_SPARE     128 /* from here on it moves them out of the way first */
 
 struct vm_process {
     uv_loop_t *loop;
@@ -127,6 +127,8 @@ struct child_plan {
     const char *program; /* with a slash */
     int log, null, gate;
     int lock; /* 0: none */
+    const int *given;
+    unsigned given_count;
 };
 
 static void child_complain(const char *what, const char *object)
@@ -151,6 +153,37 @@ static void child_reset_signals(void)
     (void)pthread_sigmask(SIG_SETMASK, &none, NULL); /* the one thread of a fork */
 }
 
+/* Gate, lock and what is given get their numbers, and nothing else stays open: not the
+ * daemon's sockets, not the gates of other VMs. */
+static bool child_take_descriptors(const struct child_plan *plan)
+{
+    int given[VM_PROCESS_GIVEN_MAX];
+    int gate = fcntl(plan->gate, F_DUPFD, CHILD_SPARE);
+    int lock = plan->lock > 0 ? fcntl(plan->lock, F_DUPFD, CHILD_SPARE) : 0;
+    if (gate < 0 || lock < 0) {
+        return false;
+    }
+    for (unsigned i = 0; i < plan->given_count; i++) {
+        given[i] = fcntl(plan->given[i], F_DUPFD, CHILD_SPARE);
+        if (given[i] < 0) {
+            return false;
+        }
+    }
+    if (dup2(gate, CHILD_GATE) < 0 || (lock > 0 && dup2(lock, CHILD_LOCK) < 0)) {
+        return false;
+    }
+    for (unsigned i = 0; i < plan->given_count; i++) {
+        if (dup2(given[i], VM_PROCESS_GIVEN_AT + (int)i) < 0) {
+            return false;
+        }
+    }
+    if (lock == 0) {
+        (void)close(CHILD_LOCK); /* whatever it was in the daemon */
+    }
+    (void)close_range(VM_PROCESS_GIVEN_AT + plan->given_count, ~0U, 0);
+    return true;
+}
+
 static _Noreturn void child_run(const struct child_plan *plan)
 {
     (void)setsid(); /* a fresh child leads no group: it cannot fail */
@@ -158,15 +191,9 @@ static _Noreturn void child_run(const struct child_plan *plan)
         dup2(plan->log, STDERR_FILENO) < 0) {
         _exit(EXIT_NO_PROGRAM);
     }
-    int gate = fcntl(plan->gate, F_DUPFD, CHILD_SPARE);
-    int lock = plan->lock > 0 ? fcntl(plan->lock, F_DUPFD, CHILD_SPARE) : 0;
-    /* They become descriptors 3 and 4, and nothing else stays open: not the daemon's
-     * sockets, not the gates of other VMs. */
-    if (gate < 0 || lock < 0 || dup2(gate, CHILD_GATE) < 0 ||
-        (lock > 0 && dup2(lock, CHILD_LOCK) < 0)) {
+    if (!child_take_descriptors(plan)) {
         _exit(EXIT_NO_PROGRAM);
     }
-    (void)close_range(lock > 0 ? CHILD_LOCK + 1 : CHILD_LOCK, ~0U, 0);
     child_reset_signals();
     if (chdir(plan->folder) != 0) {
         child_complain("enter", plan->folder);
@@ -317,6 +344,7 @@ struct vm_process *vm_process_spawn(uv_loop_t *loop,
                                     struct err *err)
 {
     REQUIRE(spec->argv != NULL && spec->argv[0] != NULL && ended != NULL);
+    REQUIRE(spec->given_count <= VM_PROCESS_GIVEN_MAX);
     const char *name = spec->program == NULL ? spec->argv[0] : spec->program;
     char program[PATH_MAX];
     CLEANUP_FD int log = -1;
@@ -343,6 +371,8 @@ struct vm_process *vm_process_spawn(uv_loop_t *loop,
         .null = null,
         .gate = gate[0],
         .lock = spec->lock,
+        .given = spec->given,
+        .given_count = spec->given_count,
     };
     pid_t pid = fork_child(&plan);
     int fault = errno;

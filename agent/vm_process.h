@@ -8,16 +8,17 @@
  *
  * The process is forked by ourselves, not by uv_spawn (which knows no gate), and between
  * fork and exec only async-signal-safe calls are made, because the daemon has threads. It
- * leads its own session, holds none of our descriptors but the lock it is given, has
- * default signals and a log file as stdout and stderr. It stays our child in one respect
- * only: we can learn its exit status. When we die, init inherits it and nothing else
- * changes; an adopted process is watched by its pidfd alone and its status is unknown.
+ * leads its own session, holds none of our descriptors but the lock and those it is
+ * given, has default signals and a log file as stdout and stderr. It stays our child in
+ * one respect only: we can learn its exit status. When we die, init inherits it and
+ * nothing else changes; an adopted process is watched by its pidfd alone and its status
+ * is unknown.
  *
  * Shapes: identity is {pid, start time, boot}; a recycled pid never matches. Threads: the
  * loop's. Ownership: *_spawn and *_adopt give an object freed by *_close, which leaves
  * the process alone (one still at the gate ends). Errors: -errno with text;
  * BERTH_ENOTFOUND when an adopted process is certainly gone, -errno when that cannot be
- * told. Limits: VM_PROCESS_LOG_MAX bytes of log are kept.
+ * told. Limits: VM_PROCESS_LOG_MAX bytes of log are kept; VM_PROCESS_GIVEN_MAX.
  */
 #pragma once
 
@@ -33,6 +34,9 @@
 #define VM_PROCESS_LOG_MAX   (1u << 20) /* above this the log is cut to its tail */
 #define VM_PROCESS_LOG_KEEP  (64u << 10)
 #define VM_PROCESS_BOOT_SIZE 40
+#define VM_PROCESS_LOCK_AT   4  /* where a process has its lock */
+#define VM_PROCESS_GIVEN_AT  5  /* the first descriptor that is given, in the process */
+#define VM_PROCESS_GIVEN_MAX 64 /* a VM's disks with their bases, NICs and channels */
 
 struct vm_process_identity {
     pid_t pid;
@@ -53,6 +57,8 @@ struct vm_process_spec {
     const char *log_path; /* stdout and stderr, appended */
     int oom_score_adj;    /* -1000..1000 */
     int lock; /* stays open in the process for its life (agent/vm_lock.h); 0: none */
+    const int *given; /* become VM_PROCESS_GIVEN_AT and on; may be closed afterwards */
+    unsigned given_count;
 };
 
 struct vm_process;

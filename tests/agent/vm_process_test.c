@@ -106,6 +106,47 @@ START_TEST(nothing_runs_before_the_gate_opens)
 }
 END_TEST
 
+START_TEST(what_is_given_has_its_number_and_nothing_else_is_open)
+{
+    struct bench bench;
+    bench_init(&bench);
+    /* The two change places with what the daemon has at their numbers. */
+    char *first = temp_dir_path(&bench.dir, "first");
+    int files[2];
+    for (unsigned i = 0; i < 2; i++) {
+        files[i] = open(first, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+        ck_assert_int_ge(files[i], 0);
+    }
+    const int given[] = {files[1], files[0], files[1]};
+    const char *const argv[] = {
+        "sh", "-c", "echo one >&5; echo two >&7; ls /proc/$$/fd | tr '\\n' ' ' >fds",
+        NULL};
+    const struct vm_process_spec spec = {.argv = argv,
+                                         .folder = bench.dir.path,
+                                         .log_path = bench.log,
+                                         .given = given,
+                                         .given_count = 3};
+    struct vm_process *process =
+        vm_process_spawn(&bench.loop, &spec, on_end, &bench, NULL);
+    ck_assert_ptr_nonnull(process);
+    (void)close(files[0]);
+    (void)close(files[1]);
+
+    ck_assert_int_eq(vm_process_release(process, NULL), 0);
+    run_to_end(&bench);
+
+    char *text = temp_dir_read(&bench.dir, "first");
+    ck_assert_str_eq(text, "one\ntwo\n"); /* 5 and 7 are one open file */
+    free(text);
+    text = temp_dir_read(&bench.dir, "fds");
+    ck_assert_msg(strncmp(text, "0 1 2 5 6 7 ", 12) == 0, "%s", text);
+    free(text);
+    free(first);
+    vm_process_close(process);
+    bench_fini(&bench);
+}
+END_TEST
+
 START_TEST(a_process_given_up_at_the_gate_is_gone)
 {
     struct bench bench;
@@ -361,6 +402,7 @@ int main(void)
     TCase *tests = tcase_create("vm_process");
     tcase_set_timeout(tests, 60);
     tcase_add_test(tests, nothing_runs_before_the_gate_opens);
+    tcase_add_test(tests, what_is_given_has_its_number_and_nothing_else_is_open);
     tcase_add_test(tests, a_process_given_up_at_the_gate_is_gone);
     tcase_add_test(tests,
                    the_daemons_death_at_the_gate_ends_the_process_without_running_it);
