@@ -1,10 +1,12 @@
 #include "agent/vm_remains.h"
 
+#include "agent/vm_lock.h"
 #include "base/cleanup.h"
 #include "base/proc_stat.h"
 
 #include <dirent.h>
 #include <errno.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -14,15 +16,30 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Does the process work in that folder? One that ends meanwhile, or that we may not look
- * at, is not ours. */
-static bool works_in(pid_t pid, const struct stat *folder)
+/* A VM's folder, and the lock in it. */
+struct place {
+    struct stat folder;
+    struct stat lock;
+    bool has_lock;
+};
+
+static bool leads_to(pid_t pid, const char *link, const struct stat *place)
 {
     char path[64];
     struct stat at;
-    (void)snprintf(path, sizeof(path), "/proc/%d/cwd", (int)pid); /* fits */
-    return stat(path, &at) == 0 && at.st_dev == folder->st_dev &&
-           at.st_ino == folder->st_ino;
+    (void)snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, link); /* fits */
+    return stat(path, &at) == 0 && at.st_dev == place->st_dev &&
+           at.st_ino == place->st_ino;
+}
+
+/* Does the process work there? One that ends meanwhile, or that we may not look at, is
+ * not ours. */
+static bool works_in(pid_t pid, const struct place *place)
+{
+    char lock[16];
+    (void)snprintf(lock, sizeof(lock), "fd/%d", VM_PROCESS_LOCK_AT); /* fits */
+    return leads_to(pid, "cwd", &place->folder) ||
+           (place->has_lock && leads_to(pid, lock, &place->lock));
 }
 
 /* First the descriptor, then `still` again: the pid may have been given away since. */
@@ -58,10 +75,13 @@ static bool still_works_in(pid_t pid, const void *context)
 
 static int signal_folder(const char *path, int signal_number)
 {
-    struct stat folder;
-    if (stat(path, &folder) != 0) {
+    struct place place;
+    char lock[PATH_MAX];
+    if (stat(path, &place.folder) != 0) {
         return errno == ENOENT ? 0 : -errno;
     }
+    (void)snprintf(lock, sizeof(lock), "%s/" VM_LOCK_FILE, path); /* cut: is not there */
+    place.has_lock = stat(lock, &place.lock) == 0;
     DIR *processes = opendir("/proc");
     if (processes == NULL) {
         return -errno;
@@ -71,8 +91,8 @@ static int signal_folder(const char *path, int signal_number)
     /* NOLINTNEXTLINE(concurrency-mt-unsafe): a stream of our own */
     while ((entry = readdir(processes)) != NULL) {
         pid_t pid = (pid_t)strtol(entry->d_name, NULL, 10);
-        if (pid > 0 && pid != getpid() && works_in(pid, &folder)) {
-            r = worse(r, signal_one(pid, signal_number, still_works_in, &folder));
+        if (pid > 0 && pid != getpid() && works_in(pid, &place)) {
+            r = worse(r, signal_one(pid, signal_number, still_works_in, &place));
         }
     }
     (void)closedir(processes); /* only read */

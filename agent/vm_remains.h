@@ -1,5 +1,6 @@
 /* What still runs for a VM, found without believing its record: the process that the
- * record names, whatever is in the VM's control group, and whatever works in its folder.
+ * record names, whatever is in the VM's control group, and whatever works in its folder
+ * or, because it has left for a root of its own, still holds the folder's lock.
  *
  * A VM may be reported as ended only when this says that nothing is left; when it cannot
  * tell, nobody can. Shapes: `struct vm_remains` is a value that borrows. Threads: any;

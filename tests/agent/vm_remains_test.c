@@ -1,11 +1,13 @@
 /* Goal: nothing that runs for a VM is overlooked, and nothing else is touched. Method:
  * real processes that work in a folder. */
+#include "agent/vm_lock.h"
 #include "agent/vm_remains.h"
 #include "support/temp_dir.h"
 #include "support/test_main.h"
 
 #include <check.h>
 
+#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -90,6 +92,34 @@ START_TEST(what_works_beside_or_below_the_folder_is_left_alone)
 }
 END_TEST
 
+START_TEST(what_holds_the_lock_of_the_folder_is_found_wherever_it_works)
+{
+    char *elsewhere = temp_dir_path(&dir, "elsewhere");
+    char *folder = temp_dir_path(&dir, "vm");
+    ck_assert_int_eq(mkdir(elsewhere, 0700), 0);
+    ck_assert_int_eq(mkdir(folder, 0700), 0);
+    int lock = vm_lock_take(folder, 1, NULL);
+    ck_assert_int_ge(lock, 0);
+    struct vm_remains remains = in_folder(folder);
+    ck_assert_int_eq(vm_remains_signal(&remains, SIGKILL), 0);
+    int spare =
+        fcntl(lock, F_DUPFD, 32); /* what is at its number in a test does not matter */
+    ck_assert_int_eq(dup2(spare, VM_PROCESS_LOCK_AT), VM_PROCESS_LOCK_AT);
+
+    pid_t jailed = worker_in(elsewhere);
+
+    ck_assert_int_eq(vm_remains_signal(&remains, 0), 1);
+    while (vm_remains_signal(&remains, SIGKILL) != 0) {
+        sched_yield();
+    }
+    int status = 0;
+    ck_assert_int_eq(waitpid(jailed, &status, 0), jailed);
+    ck_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    free(elsewhere);
+    free(folder);
+}
+END_TEST
+
 START_TEST(a_process_known_by_name_is_found_wherever_it_works)
 {
     char *beside = temp_dir_path(&dir, "beside");
@@ -131,6 +161,7 @@ int main(void)
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, what_works_in_the_folder_is_found_and_ended);
     tcase_add_test(tests, what_works_beside_or_below_the_folder_is_left_alone);
+    tcase_add_test(tests, what_holds_the_lock_of_the_folder_is_found_wherever_it_works);
     tcase_add_test(tests, a_process_known_by_name_is_found_wherever_it_works);
     tcase_add_test(tests, without_descriptors_it_cannot_be_told);
     suite_add_tcase(suite, tests);
