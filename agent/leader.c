@@ -3,6 +3,7 @@
 #include "agent/confirm.h"
 #include "agent/join_token.h"
 #include "agent/orders.h"
+#include "agent/orders_book.h"
 #include "agent/voters.h"
 #include "base/cleanup.h"
 #include "base/log.h"
@@ -33,8 +34,7 @@ struct heard {
     uint64_t orders_sent_ms;
     unsigned phases_under_way;
     bool update_under_way;
-    struct msg_blob *blobs;
-    uint32_t blob_count;
+    bool orders_failed; /* they could not be written or sent: tried again */
 };
 
 struct leader {
@@ -50,9 +50,10 @@ struct leader {
     struct decisions *decisions;
     uint32_t decisions_under_way;
     bool decisions_took; /* some of them was taken: what follows may be decided at once */
-    bool orders_stale;
-    bool caught_up;      /* all that earlier leaders decided is applied here */
-    uint64_t catch_term; /* of the read under way that will tell; 0: none is */
+    struct orders_book *book;
+    struct loop_post *more_orders; /* some hosts' were left to the next turn */
+    bool caught_up;                /* all that earlier leaders decided is applied here */
+    uint64_t catch_term;           /* of the read under way that will tell; 0: none is */
 };
 
 /* ---- hosts
@@ -91,9 +92,7 @@ static void hosts_reset(struct leader *leader)
         heard->orders_hash = 0;
         heard->orders_taken = 0;
         heard->orders_sent_ms = 0;
-        free(heard->blobs);
-        heard->blobs = NULL;
-        heard->blob_count = 0;
+        heard->orders_failed = false;
     }
 }
 
@@ -104,9 +103,9 @@ static void hosts_reset(struct leader *leader)
  * of hosts that were not given up (scheduler.h). */
 static bool may_renew(const struct leader *leader, const struct heard *heard)
 {
-    bool orders_taken = leader->decisions_under_way == 0 && !leader->orders_stale &&
-                        heard->orders_hash != 0 &&
-                        heard->orders_taken == heard->orders_hash;
+    bool orders_taken = leader->decisions_under_way == 0 && heard->orders_hash != 0 &&
+                        heard->orders_taken == heard->orders_hash &&
+                        orders_book_settled(leader->book, heard->uid);
     return leader->caught_up &&
            scheduler_may_renew(
                leader->scheduler,
@@ -355,28 +354,6 @@ static void take_status(struct leader *leader,
     record_fini(&host_status_record, &said);
 }
 
-static void take_blobs(struct leader *leader,
-                       struct heard *heard,
-                       const struct msg_heartbeat *heartbeat)
-{
-    size_t size = heartbeat->blobs.count * sizeof(struct msg_blob);
-    if (heard->blob_count == heartbeat->blobs.count &&
-        (size == 0 || memcmp(heard->blobs, heartbeat->blobs.items, size) == 0)) {
-        return;
-    }
-    struct msg_blob *blobs = size > 0 ? malloc(size) : NULL;
-    if (size > 0 && blobs == NULL) {
-        return; /* the next heartbeat says it again */
-    }
-    if (size > 0) {
-        memcpy(blobs, heartbeat->blobs.items, size);
-    }
-    free(heard->blobs);
-    heard->blobs = blobs;
-    heard->blob_count = heartbeat->blobs.count;
-    leader->orders_stale = true; /* others may fetch from here now */
-}
-
 void leader_on_heartbeat(struct leader *leader,
                          const struct msg_member *from,
                          const struct msg_heartbeat *heartbeat)
@@ -407,10 +384,11 @@ void leader_on_heartbeat(struct leader *leader,
     heard->orders_taken = heartbeat->desired_hash;
     take_vms(leader, heard, heartbeat, now_ns);
     take_status(leader, heard, heartbeat);
-    take_blobs(leader, heard, heartbeat);
+    orders_book_holds(leader->book, heard->uid, heartbeat->blobs.items,
+                      heartbeat->blobs.count); /* others may fetch from there now */
     heard->fence = heartbeat->fence;
-    if (heard->orders_hash == 0) {
-        leader->orders_stale = true;
+    if (heard->orders_hash == 0 && !heard->orders_failed) {
+        orders_book_touch(leader->book, heard->uid);
         loop_post_send(leader->wake);
     }
     if (!leader->confirm.active) {
@@ -422,40 +400,19 @@ void leader_on_heartbeat(struct leader *leader,
  * ----------------------------------------------------------------------------------------
  */
 
-static uint64_t holder_of(void *context, const struct digest *sha256, uint64_t asker)
+static bool is_reachable(void *context, uint64_t host)
 {
-    struct leader *leader = context;
-    size_t cursor = 0;
-    uint64_t uid;
-    void *value;
-    uint64_t best = 0;
-    while (u64_map_next(leader->hosts, &cursor, &uid, &value)) {
-        const struct heard *heard = value;
-        for (uint32_t i = 0; i < heard->blob_count; i++) {
-            if (uid != asker && digest_equal(&heard->blobs[i].sha256, sha256) &&
-                link_is_up(leader->config.link, uid) && (best == 0 || uid < best)) {
-                best = uid;
-            }
-        }
-    }
-    return best;
+    const struct leader *leader = context;
+    return link_is_up(leader->config.link, host);
 }
 
-static void orders_send(struct leader *leader,
-                        struct orders_round *round,
-                        struct heard *heard,
-                        uint64_t now_ms)
+/* Sent when they are others than last time, or when those were not taken over in time. */
+static int orders_send(struct leader *leader, struct heard *heard, uint64_t now_ms)
 {
     struct msg_orders orders;
-    int r =
-        heard->sequence != 0 ? orders_for(round, heard->uid, &orders) : BERTH_ENOTFOUND;
-    if (r == BERTH_ENOTFOUND) {
-        return; /* not heard yet, or not a member any more */
-    }
+    int r = orders_book_write(leader->book, heard->uid, &orders);
     if (r < 0) {
-        log_error("leader", "a host gets no orders", KV_U64("host", heard->uid),
-                  KV_STR("why", err_sentence(r)));
-        return;
+        return r == BERTH_ENOTFOUND ? 0 : r; /* not a member any more */
     }
     uint64_t hash = orders_hash(&orders);
     bool overdue =
@@ -465,47 +422,65 @@ static void orders_send(struct leader *leader,
         r = link_send(leader->config.link, heard->uid, MESSAGE_ORDERS, &orders);
         if (r == 0) {
             heard->orders_hash = hash;
-            heard->orders_sent_ms = now_ms;
-        } else {
-            log_warn("leader", "orders cannot be sent", KV_U64("host", heard->uid),
-                     KV_STR("why", err_sentence(r)));
         }
+        heard->orders_sent_ms = now_ms;
     }
     record_fini(&msg_orders_record, &orders);
+    return r;
 }
 
+/* A turn's share of those whose orders may be others now: what all hosts are told takes a
+ * thousand of them a while, and leases are kept by the same loop. */
 static void orders_give(struct leader *leader)
 {
-    struct orders_round *round =
-        orders_round_new(control_state(leader->config.control), holder_of, leader);
-    if (round == NULL) {
-        log_error("leader", "out of memory, no host gets orders; tried again soon");
-        return; /* stays stale: tried again at the next tick */
-    }
     uint64_t now_ms = clock_now_ms(leader->config.clock);
-    size_t cursor = 0;
-    uint64_t uid;
-    void *value;
-    while (u64_map_next(leader->hosts, &cursor, &uid, &value)) {
-        orders_send(leader, round, value, now_ms);
+    if (orders_book_refresh(leader->book) < 0) {
+        log_error("leader", "out of memory, no host gets orders; tried again soon");
+        return; /* at the next tick */
     }
-    orders_round_free(round);
-    leader->orders_stale = false;
+    unsigned left = LEADER_ORDERS_PER_TURN;
+    uint64_t uid;
+    while (left > 0 && (uid = orders_book_take(leader->book)) != 0) {
+        struct heard *heard = u64_map_get(leader->hosts, uid);
+        if (heard == NULL || heard->sequence == 0) {
+            continue; /* its first heartbeat asks for them */
+        }
+        int r = orders_send(leader, heard, now_ms);
+        heard->orders_failed = r < 0;
+        if (r < 0) {
+            heard->orders_hash = 0; /* whatever it has, it is not what it should have */
+            log_error("leader", "a host gets no orders; tried again soon",
+                      KV_U64("host", uid), KV_STR("why", err_sentence(r)));
+        }
+        left--;
+    }
+    if (orders_book_pending(leader->book)) {
+        loop_post_send(leader->more_orders);
+    }
 }
 
-static bool orders_overdue(const struct leader *leader, uint64_t now_ms)
+static void on_more_orders(void *context)
+{
+    struct leader *leader = context;
+    if (leader->leads) {
+        orders_give(leader);
+    }
+}
+
+/* Those that were not taken over, or did not even go, are looked at again. */
+static void orders_remind(struct leader *leader, uint64_t now_ms)
 {
     size_t cursor = 0;
     uint64_t uid;
     void *value;
     while (u64_map_next(leader->hosts, &cursor, &uid, &value)) {
         const struct heard *heard = value;
-        if (heard->sequence != 0 && heard->orders_taken != heard->orders_hash &&
+        bool taken = heard->orders_taken == heard->orders_hash && !heard->orders_failed;
+        if (heard->sequence != 0 && !taken &&
             now_ms - heard->orders_sent_ms >= LEADER_ORDERS_MS) {
-            return true;
+            orders_book_touch(leader->book, uid);
         }
     }
-    return false;
 }
 
 /* ---- decisions
@@ -556,7 +531,7 @@ static void on_wake(void *context)
         return;
     }
     decide(leader);
-    if (leader->orders_stale && leader->decisions_under_way == 0) {
+    if (leader->decisions_under_way == 0 && orders_book_pending(leader->book)) {
         orders_give(leader);
     }
 }
@@ -573,12 +548,10 @@ static void on_tick(void *context)
         (!leader->confirm.active && anything_to_acknowledge(leader))) {
         round_begin(leader);
     }
-    if (orders_overdue(leader, now_ms)) {
-        leader->orders_stale = true;
-    }
+    orders_remind(leader, now_ms);
     voters_tick(leader->voters, now_ms);
     on_wake(leader);
-    if (leader->orders_stale) {
+    if (orders_book_pending(leader->book)) {
         orders_give(leader); /* even while decisions are under way: an order may not wait
                                 for long */
     }
@@ -603,13 +576,14 @@ void leader_on_change(struct leader *leader, const struct change *change)
         guests_follow_tokens(leader);
     }
     if (leader->leads) {
-        leader->orders_stale = true;
+        orders_book_note(leader->book, change->kind, change->uid);
         loop_post_send(leader->wake);
     }
 }
 
 void leader_on_restored(struct leader *leader)
 {
+    orders_book_reset(leader->book);
     guests_follow_tokens(leader);
 }
 
@@ -619,11 +593,11 @@ void leader_on_leadership(struct leader *leader, bool is_leader, uint64_t term)
     leader->term = term;
     leader->caught_up = false;
     hosts_reset(leader);
+    orders_book_reset(leader->book);
     confirm_lead(&leader->confirm, term);
     voters_lead(leader->voters, is_leader);
     if (is_leader) {
         scheduler_lead(leader->scheduler, clock_now_ns(leader->config.clock));
-        leader->orders_stale = true;
         loop_post_send(leader->wake);
         catch_up(leader);
     }
@@ -801,8 +775,11 @@ struct leader *leader_new(const struct leader_config *config)
     leader->tick =
         loop_timer_new(config->loop, LEADER_TICK_MS, LEADER_TICK_MS, on_tick, leader);
     leader->wake = loop_post_new(config->loop, on_wake, leader);
+    leader->more_orders = loop_post_new(config->loop, on_more_orders, leader);
+    leader->book = orders_book_new(control_state(config->control), is_reachable, leader);
     if (leader->scheduler == NULL || leader->hosts == NULL || leader->decisions == NULL ||
-        leader->voters == NULL || leader->tick == NULL || leader->wake == NULL) {
+        leader->voters == NULL || leader->tick == NULL || leader->wake == NULL ||
+        leader->more_orders == NULL || leader->book == NULL) {
         return leader_free(leader);
     }
     return leader;
@@ -815,13 +792,13 @@ struct leader *leader_free(struct leader *leader)
     }
     loop_timer_close(leader->tick);
     loop_post_close(leader->wake);
+    loop_post_close(leader->more_orders);
+    orders_book_free(leader->book);
     size_t cursor = 0;
     uint64_t uid;
     void *value;
     while (leader->hosts != NULL && u64_map_next(leader->hosts, &cursor, &uid, &value)) {
-        struct heard *heard = value;
-        free(heard->blobs);
-        free(heard);
+        free(value);
     }
     u64_map_free(leader->hosts);
     voters_free(leader->voters);

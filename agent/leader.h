@@ -4,9 +4,9 @@
  * Shapes: one struct leader per voter, idle unless it leads. It feeds the scheduler with
  * heartbeats, proposes what the scheduler decides and what hosts have seen of their VMs,
  * acknowledges heartbeats behind a confirmed leadership (agent/confirm.h), and tells
- * every host its orders (agent/orders.h) whenever they have changed. Threads: the loop's.
- * Soft state only: everything here is forgotten when leadership ends. Limits: one batch
- * of decisions and, per host, one batch of observed phases under way at a time.
+ * every host its orders (agent/orders_book.h) whenever they have changed. Threads: the
+ * loop's. Soft state only: everything here is forgotten when leadership ends. Limits: one
+ * batch of decisions and, per host, one batch of observed phases under way at a time.
  */
 #pragma once
 
@@ -19,6 +19,9 @@
 
 #define LEADER_TICK_MS   100
 #define LEADER_ORDERS_MS 2000 /* orders that were not taken over are sent again */
+#define LEADER_ORDERS_PER_TURN                                                    \
+    16 /* hosts: a quarter of a megabyte each in a cluster of a thousand, about a \
+          millisecond */
 
 struct leader;
 

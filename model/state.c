@@ -581,6 +581,11 @@ const struct network *state_network(const struct state *state, uint64_t uid)
     return object_of(state_entry(state, KIND_NETWORK, uid));
 }
 
+const struct image *state_image(const struct state *state, uint64_t uid)
+{
+    return object_of(state_entry(state, KIND_IMAGE, uid));
+}
+
 const struct host *state_host_by_key(const struct state *state,
                                      const struct digest *public_key)
 {

@@ -92,6 +92,7 @@ const void *state_get(const struct state *state,
 const struct vm *state_vm(const struct state *state, uint64_t uid);
 const struct host *state_host(const struct state *state, uint64_t uid);
 const struct network *state_network(const struct state *state, uint64_t uid);
+const struct image *state_image(const struct state *state, uint64_t uid);
 const struct host *state_host_by_key(const struct state *state,
                                      const struct digest *public_key);
 const struct token *state_token_by_hash(const struct state *state,

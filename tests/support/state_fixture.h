@@ -21,9 +21,10 @@ static struct state *state;
 static struct state *fixture_replica; /* gets every command too, when there is one */
 static struct apply_result answer;
 static uint64_t fixture_wall_ms = 1000000;
-static unsigned fixture_changes;   /* the observer was called so often */
-static struct change fixture_last; /* texts of it must not be used */
-static char fixture_trail[4096];   /* "web:placed " for each change of a VM */
+static state_observer *fixture_also; /* is told of every change, when there is one */
+static unsigned fixture_changes;     /* the observer was called so often */
+static struct change fixture_last;   /* texts of it must not be used */
+static char fixture_trail[4096];     /* "web:placed " for each change of a VM */
 static uint8_t fixture_request[REQUEST_ID_SIZE]; /* of the next command, then zero */
 static const char *fixture_subject = "system";
 
@@ -32,6 +33,9 @@ static inline void fixture_observe(void *context, const struct change *change)
     (void)context;
     fixture_changes++;
     fixture_last = *change;
+    if (fixture_also != NULL) {
+        fixture_also(NULL, change);
+    }
     if (change->kind == KIND_VM) {
         size_t used = strlen(fixture_trail);
         snprintf(fixture_trail + used, sizeof(fixture_trail) - used, "%s:%s ",
