@@ -1,0 +1,124 @@
+/* VMs that were forgotten: their epochs are remembered a while, nothing else is. */
+#include "agent/vm_entry.h"
+#include "base/fd.h"
+#include "base/log.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define ROOM           "agent"
+#define PRUNE_MAX      256   /* of a turn: two millions a day, ten milliseconds at most */
+#define TOMBSTONES_MAX 65536 /* forgotten VMs whose epoch is remembered */
+
+void vm_tombstone_remove(struct vm_supervisor *supervisor, uint64_t uid)
+{
+    free(u64_map_remove(supervisor->tombstones, uid));
+}
+
+int vm_tombstone_put(struct vm_supervisor *supervisor,
+                     uint64_t uid,
+                     const struct tombstone *given)
+{
+    if (u64_map_count(supervisor->tombstones) >= TOMBSTONES_MAX) {
+        return BERTH_EFULL;
+    }
+    struct tombstone *tombstone = malloc(sizeof(*tombstone));
+    if (tombstone == NULL) {
+        return -ENOMEM;
+    }
+    *tombstone = *given;
+    vm_tombstone_remove(supervisor, uid);
+    if (u64_map_put(supervisor->tombstones, uid, tombstone) != 0) {
+        free(tombstone);
+        return -ENOMEM;
+    }
+    return 0;
+}
+
+bool vm_tombstone_is_old(const struct vm_supervisor *supervisor, uint64_t since_wall_ms)
+{
+    return clock_wall_ms(supervisor->host.clock) >
+           since_wall_ms + VM_SUPERVISOR_EPOCHS_MS;
+}
+
+/* Everything in a VM's folder but its record; nobody may hold its lock. */
+void vm_folder_empty(const char *folder)
+{
+    DIR *entries = opendir(folder);
+    const struct dirent *entry;
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): a stream of our own */
+    while (entries != NULL && (entry = readdir(entries)) != NULL) {
+        char path[ENGINE_PATH_SIZE];
+        int length = snprintf(path, sizeof(path), "%s/%s", folder, entry->d_name);
+        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 ||
+            strcmp(entry->d_name, VM_RECORD_FILE) == 0 || length < 0 ||
+            (size_t)length >= sizeof(path)) {
+            continue;
+        }
+        struct err err = {0};
+        if (unlink(path) != 0 && fd_remove_tree(path, &err) != 0) {
+            log_warn(ROOM, "file of a VM was not removed", KV_STR("why", err.text));
+        }
+    }
+    if (entries != NULL) {
+        (void)closedir(entries); /* only read */
+    }
+}
+
+int vm_entry_bury(struct vm_entry *vm, uint64_t epoch, struct err *err)
+{
+    struct vm_supervisor *supervisor = vm->supervisor;
+    char folder[ENGINE_PATH_SIZE];
+    const struct tombstone tombstone = {
+        .epoch_seen = epoch > vm->epoch_seen ? epoch : vm->epoch_seen,
+        .epoch_ended = vm->order.vm.epoch,
+        .since_wall_ms = clock_wall_ms(supervisor->host.clock),
+    };
+    const struct vm_record record = {
+        .state = VM_RECORD_FORGOTTEN,
+        .epoch_seen = tombstone.epoch_seen,
+        .order = {.vm = {.uid = vm->uid, .epoch = tombstone.epoch_ended}},
+        .since_wall_ms = tombstone.since_wall_ms,
+    };
+    int r = vm_entry_folder(supervisor, vm->uid, folder);
+    r = r != 0 ? r : fd_make_folders(folder, err);
+    r = r != 0 ? r : vm_record_write(folder, &record, err);
+    if (r == BERTH_EDISKFULL) { /* its disks are what it is full of */
+        vm_folder_empty(folder);
+        r = vm_record_write(folder, &record, err);
+    }
+    r = r != 0 ? r : vm_tombstone_put(supervisor, vm->uid, &tombstone);
+    if (r != 0) {
+        return err_sys(err, r, "forget VM %" PRIu64, vm->uid);
+    }
+    vm_folder_empty(folder);
+    return 0;
+}
+
+void vm_tombstones_prune(struct vm_supervisor *supervisor)
+{
+    size_t cursor = 0;
+    uint64_t uid;
+    void *value;
+    uint64_t old[PRUNE_MAX]; /* the map must not change while it is walked */
+    unsigned count = 0;
+    while (count < PRUNE_MAX &&
+           u64_map_next(supervisor->tombstones, &cursor, &uid, &value)) {
+        const struct tombstone *tombstone = value;
+        if (vm_tombstone_is_old(supervisor, tombstone->since_wall_ms)) {
+            old[count++] = uid;
+        }
+    }
+    for (unsigned i = 0; i < count; i++) {
+        char folder[ENGINE_PATH_SIZE];
+        vm_tombstone_remove(supervisor, old[i]);
+        if (vm_entry_folder(supervisor, old[i], folder) == 0) {
+            (void)fd_remove_tree(folder, NULL); /* tried again when we are started */
+        }
+    }
+}
