@@ -1,0 +1,180 @@
+/* How long a host may run what: lease, term and fence. */
+#include "agent/worker_parts.h"
+#include "base/cleanup.h"
+#include "base/digest.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/loop.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+/* ---- the lease
+ * -------------------------------------------------------------------------------------
+ */
+
+static void boot_id_read(struct worker *worker)
+{
+    CLEANUP_FREE uint8_t *text = NULL;
+    size_t size = 0;
+    if (fd_read_file(AT_FDCWD, "/proc/sys/kernel/random/boot_id", 64, &text, &size,
+                     NULL) == 0) {
+        (void)snprintf(worker->boot_id, sizeof(worker->boot_id), "%.36s", (char *)text);
+    }
+}
+
+/* The grant is a promise of this boot only and costs nothing to lose: no sync. The term
+ * beside it keeps orders of an earlier leader from a restarted daemon. */
+static void grant_store(struct worker *worker)
+{
+    char text[128];
+    int size = snprintf(text, sizeof(text), "%-36s %020llu %020llu ", worker->boot_id,
+                        (unsigned long long)lease_granted_ns(&worker->lease),
+                        (unsigned long long)worker->leader_term);
+    size += snprintf(text + size, sizeof(text) - (size_t)size, "%08x\n",
+                     (unsigned)crc32c(0, text, (size_t)size));
+    if (pwrite(worker->lease_fd, text, (size_t)size, 0) != size) {
+        log_warn("worker", "lease cannot be written down",
+                 KV_STR("why", err_sentence(-errno)));
+    }
+}
+
+int worker_grant_load(struct worker *worker, struct err *err)
+{
+    CLEANUP_FREE char *path = NULL;
+    char text[128] = "";
+    char boot_id[40];
+    unsigned long long granted_ns = 0;
+    unsigned long long term = 0;
+    unsigned sum = 0;
+    if (asprintf(&path, "%s/lease", worker->config.identity->folder) < 0) {
+        return err_sys(err, -ENOMEM, "open lease");
+    }
+    worker->lease_fd = fd_open_at(AT_FDCWD, path, O_RDWR | O_CREAT, 0600, err);
+    if (worker->lease_fd < 0) {
+        return worker->lease_fd;
+    }
+    boot_id_read(worker);
+    ssize_t size = fd_read_full(worker->lease_fd, text, sizeof(text) - 1);
+    int summed = 0; /* how much of it the sum is over */
+    if (size <= 0 || sscanf(text, "%36s %20llu %20llu %n%8x", boot_id, &granted_ns, &term,
+                            &summed, &sum) != 4) {
+        return 0; /* nothing was ever written */
+    }
+    if (sum != crc32c(0, text, (size_t)summed)) {
+        log_warn("worker", "lease that was written down is damaged: it counts as over");
+        return 0;
+    }
+    worker->leader_term = term; /* the log's terms go on after a boot, unlike grants */
+    if (strcmp(boot_id, worker->boot_id) == 0 && granted_ns != 0) {
+        lease_restore(&worker->lease, granted_ns, clock_now_ns(worker->config.clock));
+    }
+    return 0;
+}
+
+void worker_lease_check(void *context)
+{
+    struct worker *worker = context;
+    enum lease_state state =
+        lease_state(&worker->lease, clock_now_ns(worker->config.clock));
+    if (state == LEASE_KILL) {
+        /* Again at every tick: a VM may have come back to life by adoption meanwhile. */
+        unsigned killed = vm_supervisor_kill_all(
+            worker->supervisor, "the host lost contact and its lease ended");
+        if (killed > 0) {
+            log_warn("worker", "lease is over, VMs were ended", KV_U64("vms", killed));
+        }
+    } else if (state == LEASE_PAUSE && worker->lease_state != LEASE_PAUSE) {
+        log_warn("worker", "lease runs out, VMs are frozen",
+                 KV_U64("vms", vm_supervisor_freeze_all(worker->supervisor)));
+    } else if (state == LEASE_OK) {
+        /* At every tick: VMs taken over from an earlier run may have been frozen by it.
+         */
+        unsigned resumed = vm_supervisor_resume_all(worker->supervisor);
+        if (resumed > 0) {
+            log_info("worker", "lease holds, frozen VMs go on", KV_U64("vms", resumed));
+        }
+    }
+    worker->lease_state = state;
+}
+
+/* The fence is there (again): the lease comes first, for without one it would kill. */
+void worker_fence_connected(void *context)
+{
+    struct worker *worker = context;
+    uint64_t granted_ns = lease_granted_ns(&worker->lease);
+    if (granted_ns != 0) {
+        fence_client_lease(worker->fence, granted_ns);
+    }
+    vm_supervisor_watch_all(worker->supervisor);
+    loop_post_send(worker->reconcile_post);
+}
+
+bool worker_fence_is_known(void *context, const struct fence_entry *entry)
+{
+    const struct worker *worker = context;
+    return vm_supervisor_knows(worker->supervisor, entry->uid, entry->epoch,
+                               (pid_t)entry->pid);
+}
+
+/* Enough left that a start is over, or frozen in time, before anybody else may start the
+ * VM; and a fence that sees to it. */
+bool worker_may_start(const struct worker *worker)
+{
+    uint64_t now_ns = clock_now_ns(worker->config.clock);
+    return (worker->fence == NULL || fence_client_ready(worker->fence)) &&
+           lease_state(&worker->lease, now_ns) == LEASE_OK &&
+           lease_may_run(&worker->lease, now_ns + WORKER_START_LEASE_MS * NS_PER_MS);
+}
+
+/* Written down at once: from now on nobody of an earlier term has a say here. */
+void worker_take_term(struct worker *worker, uint64_t term)
+{
+    if (term > worker->leader_term) {
+        worker->leader_term = term;
+        grant_store(worker);
+    }
+}
+
+void worker_on_ack(struct worker *worker,
+                   const struct msg_member *from,
+                   const struct msg_ack *ack)
+{
+    if (ack->boot != worker->boot || !worker_may_follow(from) ||
+        ack->term < worker->leader_term) {
+        return;
+    }
+    worker->leader = from->uid;
+    worker_take_term(worker, ack->term);
+    worker->ack_ms = clock_now_ms(worker->config.clock);
+    bool was_ok = worker->lease_state == LEASE_OK;
+    if (lease_ack(&worker->lease, ack->sequence)) {
+        grant_store(worker);
+        if (worker->fence != NULL) {
+            fence_client_lease(worker->fence, lease_granted_ns(&worker->lease));
+        }
+        worker_lease_check(worker);
+        if (!was_ok) {
+            loop_post_send(worker->reconcile_post);
+        }
+    }
+}
+
+void worker_on_not_leader(struct worker *worker,
+                          const struct msg_member *from,
+                          const struct msg_not_leader *answer)
+{
+    (void)answer; /* all voters are asked anyway while nobody leads */
+    if (worker->leader == from->uid) {
+        worker->leader = 0;
+    }
+}
+
+uint64_t worker_leader(const struct worker *worker)
+{
+    bool silent = clock_now_ms(worker->config.clock) - worker->ack_ms > WORKER_SILENCE_MS;
+    return silent ? 0 : worker->leader;
+}

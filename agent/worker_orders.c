@@ -1,0 +1,434 @@
+/* From orders to VMs, networks and images. */
+#include "agent/orders.h"
+#include "agent/worker_network.h"
+#include "agent/worker_parts.h"
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "base/loop.h"
+#include "base/require.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define NETWORKS_RETRY_MS  2000
+#define NETWORKS_REPAIR_MS 30000 /* what others changed in the kernel is put right */
+
+/* ---- from orders to VMs
+ * ---------------------------------------------------------------------------- */
+
+static void failure_set(struct worker *worker,
+                        const struct msg_vm *vm,
+                        enum phase phase,
+                        const char *reason)
+{
+    struct failure *failure = u64_map_get(worker->failures, vm->vm);
+    if (failure == NULL) {
+        failure = calloc(1, sizeof(*failure));
+        if (failure == NULL || u64_map_put(worker->failures, vm->vm, failure) < 0) {
+            free(failure);
+            return; /* it is found out again at the next reconcile */
+        }
+    } else if (failure->epoch == vm->epoch) {
+        return;
+    }
+    failure->epoch = vm->epoch;
+    failure->phase = phase;
+    failure->at_wall_ms = clock_wall_ms(worker->config.clock);
+    (void)snprintf(failure->reason, sizeof(failure->reason), "%.255s", reason);
+    if (phase == PHASE_FAILED) {
+        log_warn("worker", "vm cannot be started", KV_STR("vm", vm->name),
+                 KV_STR("why", reason));
+    }
+    loop_post_send(worker->heartbeat_post);
+}
+
+static const struct msg_vm *order_of(const struct worker *worker, uint64_t uid)
+{
+    return u64_map_get(worker->orders_index, uid);
+}
+
+/* NULL when out of memory: without it every VM here would look like a stray. */
+static struct u64_map *orders_index_new(const struct msg_orders *orders)
+{
+    struct u64_map *index = u64_map_new();
+    for (uint32_t i = 0; index != NULL && i < orders->vms.count; i++) {
+        struct msg_vm *order = &orders->vms.items[i];
+        if (u64_map_put(index, order->vm, order) < 0) {
+            index = u64_map_free(index);
+        }
+    }
+    return index;
+}
+
+/* Starts and removals write to the disk on the loop that also carries the log: a pass
+ * takes a few of them and the loop turns in between. False: at another pass. */
+static bool step_take(struct worker *worker)
+{
+    if (worker->steps_left == 0) {
+        return false;
+    }
+    worker->steps_left--;
+    return true;
+}
+
+static char *artifact_slot(struct engine_vm *vm, uint32_t role)
+{
+    switch (role) {
+    case ARTIFACT_KERNEL:
+        return vm->kernel_path;
+    case ARTIFACT_INITRD:
+        return vm->initrd_path;
+    default:
+        return vm->disk_path;
+    }
+}
+
+/* All boot material here? Fills the paths. */
+static bool
+images_ready(struct worker *worker, const struct msg_vm *order, struct engine_vm *vm)
+{
+    for (uint32_t i = 0; i < order->image.artifacts.count; i++) {
+        const struct artifact *artifact = &order->image.artifacts.items[i];
+        char path[IMAGE_PATH_SIZE];
+        if (!image_store_path(worker->config.images, &artifact->sha256, path)) {
+            return false;
+        }
+        REQUIRE(strlen(path) <
+                ENGINE_PATH_SIZE); /* identity_open bounds the state folder */
+        memcpy(artifact_slot(vm, artifact->role), path, strlen(path) + 1);
+    }
+    return true;
+}
+
+static bool
+networks_ready(struct worker *worker, const struct msg_vm *order, struct engine_vm *vm)
+{
+    for (uint32_t nic = 0; nic < order->nics.count; nic++) {
+        struct network_port port;
+        worker_network_port(order, nic, &port);
+        uint32_t vni = 0;
+        for (uint32_t i = 0; i < worker->orders.networks.count; i++) {
+            if (worker->orders.networks.items[i].uid == order->nics.items[nic].network) {
+                vni = worker->orders.networks.items[i].vni;
+            }
+        }
+        if (vni == 0 || worker->networks == NULL ||
+            !network_apply_port_ready(worker->networks, vni, &port)) {
+            return false;
+        }
+        vm->nics[nic].mac = port.mac;
+        (void)snprintf(vm->nics[nic].tap, sizeof(vm->nics[nic].tap), "%s", port.tap);
+    }
+    vm->nic_count = order->nics.count;
+    return true;
+}
+
+static void vm_start(struct worker *worker, const struct msg_vm *order)
+{
+    struct vm_order vm = {0};
+    struct err err = {0};
+    bool fenced = order->machine.lifecycle.host_failure == HOST_FAILURE_RESTART;
+    vm.vm.uid = order->vm;
+    vm.vm.epoch = order->epoch;
+    (void)snprintf(vm.vm.name, sizeof(vm.vm.name), "%s", order->name);
+    (void)snprintf(vm.vm.tenant, sizeof(vm.vm.tenant), "%s", order->tenant);
+    if (!images_ready(worker, order, &vm.vm) || !networks_ready(worker, order, &vm.vm) ||
+        (fenced && !worker_may_start(worker))) {
+        return; /* looked at again soon */
+    }
+    if (worker->starting >= worker->config.facts->cores * WORKER_STARTING_PER_CORE ||
+        !step_take(worker)) {
+        return; /* when one of those has started */
+    }
+    int r = vm_order_set_machine(&vm, &order->machine, order->image.cmdline, &err);
+    worker->starting++;
+    if (r == 0) {
+        vm.probe_address = order->nics.count > 0 ? order->nics.items[0].ipv4 : 0;
+        r = vm_supervisor_start(worker->supervisor, &vm, false, &err);
+    }
+    if (r == BERTH_EFULL || r == BERTH_EINUSE) {
+        return; /* nothing has failed yet; looked at again soon */
+    }
+    if (r < 0) {
+        failure_set(worker, order, PHASE_FAILED, err.text);
+    }
+}
+
+static void vm_run(struct worker *worker, const struct msg_vm *order)
+{
+    struct vm_report report;
+    const struct failure *failure = u64_map_get(worker->failures, order->vm);
+    if (failure != NULL && failure->epoch == order->epoch) {
+        return;
+    }
+    if (!vm_supervisor_report(worker->supervisor, order->vm, &report)) {
+        vm_start(worker, order);
+    } else if (report.epoch == order->epoch) {
+        if (report.held && (!report.fenced || worker_may_start(worker))) {
+            (void)vm_supervisor_cont(worker->supervisor, order->vm, order->epoch,
+                                     NULL); /* reconciled again when it fails */
+        }
+    } else if (report.alive) {
+        (void)vm_supervisor_kill(worker->supervisor, order->vm, order->epoch,
+                                 "an earlier run of this VM", NULL); /* likewise */
+    } else {
+        vm_start(worker, order);
+    }
+}
+
+static void vm_stop(struct worker *worker, const struct msg_vm *order)
+{
+    struct vm_report report;
+    bool known = vm_supervisor_report(worker->supervisor, order->vm, &report);
+    if (known && report.alive && report.epoch < order->epoch) {
+        (void)vm_supervisor_kill(worker->supervisor, order->vm, order->epoch,
+                                 "an earlier run of this VM", NULL); /* likewise */
+        return;
+    }
+    if (!known || report.epoch != order->epoch) {
+        failure_set(worker, order, PHASE_STOPPED, "it was not running here");
+        return;
+    }
+    if (report.alive && report.phase != PHASE_STOPPING) {
+        (void)vm_supervisor_stop(worker->supervisor, order->vm, order->epoch, UINT64_MAX,
+                                 NULL); /* reconciled again when it fails */
+    }
+}
+
+struct strays {
+    struct worker *worker;
+    uint64_t uids[VM_SUPERVISOR_VMS_MAX];
+    uint64_t epochs[VM_SUPERVISOR_VMS_MAX];
+    bool alive[VM_SUPERVISOR_VMS_MAX];
+    unsigned count;
+};
+
+static void stray_visit(void *context, const struct vm_report *report)
+{
+    struct strays *strays = context;
+    if (order_of(strays->worker, report->uid) == NULL &&
+        strays->count < VM_SUPERVISOR_VMS_MAX) {
+        strays->uids[strays->count] = report->uid;
+        strays->epochs[strays->count] = report->epoch;
+        strays->alive[strays->count] = report->alive;
+        strays->count++;
+    }
+}
+
+/* VMs that the orders do not name belong to somebody else by now, or to nobody. */
+static void strays_end(struct worker *worker)
+{
+    struct strays *strays = calloc(1, sizeof(*strays));
+    if (strays == NULL) {
+        return;
+    }
+    strays->worker = worker;
+    vm_supervisor_each(worker->supervisor, stray_visit, strays);
+    for (unsigned i = 0; i < strays->count; i++) {
+        if (strays->alive[i]) {
+            (void)vm_supervisor_kill(worker->supervisor, strays->uids[i],
+                                     strays->epochs[i],
+                                     "not ordered to run here any more",
+                                     NULL); /* reconciled again when it fails */
+        } else if (step_take(worker)) {
+            worker->config.vm_forgotten(worker->config.context, strays->uids[i]);
+            (void)vm_supervisor_forget(worker->supervisor, strays->uids[i],
+                                       strays->epochs[i], NULL); /* likewise */
+        }
+    }
+    free(strays);
+}
+
+static void failures_prune(struct worker *worker)
+{
+    uint64_t gone[64];
+    unsigned count = 0;
+    size_t cursor = 0;
+    uint64_t uid;
+    void *value;
+    while (u64_map_next(worker->failures, &cursor, &uid, &value) &&
+           count < ARRAY_COUNT(gone)) {
+        const struct msg_vm *order = order_of(worker, uid);
+        const struct failure *failure = value;
+        if (order == NULL || order->epoch != failure->epoch) {
+            gone[count++] = uid;
+        }
+    }
+    for (unsigned i = 0; i < count; i++) {
+        free(u64_map_remove(worker->failures, gone[i]));
+    }
+}
+
+static void networks_applied(void *context, int code, const struct err *err)
+{
+    struct worker *worker = context;
+    if (code < 0) {
+        log_error("worker", "tenant networks are not as ordered",
+                  KV_STR("why", err->text));
+        worker->networks_again_ms =
+            clock_now_ms(worker->config.clock) + NETWORKS_RETRY_MS;
+    }
+    loop_post_send(worker->reconcile_post);
+}
+
+static void networks_set(struct worker *worker)
+{
+    struct network_want *wants = NULL;
+    size_t count = 0;
+    struct err err;
+    worker->networks_again_ms = clock_now_ms(worker->config.clock) + NETWORKS_REPAIR_MS;
+    int r = worker_network_wants(&worker->orders, worker->config.identity->uid,
+                                 worker->underlay_mtu, &wants, &count);
+    if (r == 0) {
+        r = network_apply_set(worker->networks, wants, count, networks_applied, worker,
+                              &err);
+    } else {
+        (void)err_sys(&err, r, "tenant networks");
+    }
+    if (r < 0) {
+        log_error("worker", "tenant networks cannot be set", KV_STR("why", err.text));
+    }
+    network_wants_free(wants, count);
+}
+
+static void starting_visit(void *context, const struct vm_report *report)
+{
+    struct worker *worker = context;
+    worker->starting += report->phase == PHASE_STARTING && !report->held ? 1 : 0;
+}
+
+void worker_reconcile(void *context)
+{
+    struct worker *worker = context;
+    if (!worker->has_orders) {
+        return;
+    }
+    worker->steps_left = WORKER_STEPS_PER_PASS;
+    worker->starting = 0;
+    vm_supervisor_each(worker->supervisor, starting_visit, worker);
+    if (clock_now_ms(worker->config.clock) >= worker->networks_again_ms) {
+        networks_set(worker);
+    }
+    failures_prune(worker);
+    strays_end(worker);
+    for (uint32_t i = 0; i < worker->orders.vms.count; i++) {
+        const struct msg_vm *order = &worker->orders.vms.items[i];
+        if (order->order == ORDER_STOP) {
+            vm_stop(worker, order);
+        } else {
+            vm_run(worker, order);
+        }
+    }
+    if (worker->steps_left == 0) {
+        loop_post_send(worker->reconcile_post);
+    }
+}
+
+/* What the VMs here boot from, and their overlays lie on, must not be evicted. */
+static void images_keep(struct worker *worker)
+{
+    const struct msg_vm_list *vms = &worker->orders.vms;
+    unsigned count = 0;
+    unsigned at = 0;
+    struct err err;
+    for (uint32_t i = 0; i < vms->count; i++) {
+        count += vms->items[i].image.artifacts.count;
+    }
+    CLEANUP_FREE struct digest *digests = calloc(count + 1, sizeof(*digests));
+    for (uint32_t i = 0; digests != NULL && i < vms->count; i++) {
+        const struct artifact_list *artifacts = &vms->items[i].image.artifacts;
+        for (uint32_t k = 0; k < artifacts->count; k++) {
+            digests[at++] = artifacts->items[k].sha256;
+        }
+    }
+    int r = digests == NULL
+                ? err_sys(&err, -ENOMEM, "keep %u images", count)
+                : image_store_keep(worker->config.images, digests, count, &err);
+    if (r < 0) {
+        log_warn("worker", "images of VMs may be evicted", KV_STR("why", err.text));
+    }
+}
+
+static void members_take(struct worker *worker)
+{
+    bool changed = false;
+    struct err err;
+    if (members_set(worker->config.members, &worker->orders.members, &changed, &err) <
+        0) {
+        log_error("worker", "members cannot be written down", KV_STR("why", err.text));
+    }
+    if (changed) {
+        worker->config.members_changed(worker->config.context);
+    }
+}
+
+void worker_on_orders(struct worker *worker,
+                      const struct msg_member *from,
+                      struct msg_orders *orders)
+{
+    if (!worker_may_follow(from) || orders->host != worker->config.identity->uid ||
+        orders->term < worker->leader_term || orders->term < worker->orders.term ||
+        (orders->term == worker->orders.term &&
+         orders->revision < worker->orders.revision)) {
+        log_warn("worker", "stale orders were refused", KV_STR("from", from->name),
+                 KV_U64("term", orders->term));
+        return;
+    }
+    struct u64_map *index = orders_index_new(orders);
+    if (index == NULL) {
+        log_error("worker", "out of memory, orders will come again");
+        return;
+    }
+    u64_map_free(worker->orders_index);
+    worker->orders_index = index;
+    record_fini(&msg_orders_record, &worker->orders);
+    worker->orders = *orders;
+    record_init(&msg_orders_record, orders); /* taken */
+    worker->orders_hash = orders_hash(&worker->orders);
+    worker->has_orders = true;
+    worker_take_term(worker, worker->orders.term);
+    members_take(worker);
+    images_keep(worker);
+    image_pull_want(worker->pull, &worker->orders.blobs);
+    networks_set(worker);
+    worker_reconcile(worker);
+    loop_post_send(worker->heartbeat_post);
+}
+
+void worker_vm_changed(void *context, const struct vm_report *report)
+{
+    struct worker *worker = context;
+    log_info("worker", "vm changed", KV_STR("vm", report->name),
+             KV_STR("phase", phase_names[report->phase]), KV_U64("epoch", report->epoch),
+             KV_STR("reason", report->reason));
+    loop_post_send(worker->reconcile_post);
+    loop_post_send(worker->heartbeat_post);
+}
+
+void worker_images_changed(void *context)
+{
+    struct worker *worker = context;
+    loop_post_send(worker->reconcile_post);
+    loop_post_send(worker->heartbeat_post);
+}
+
+void worker_on_blob_ask(struct worker *worker,
+                        const struct msg_member *from,
+                        const struct msg_blob_ask *ask)
+{
+    image_pull_on_ask(worker->pull, from, ask);
+}
+
+void worker_on_blob_chunk(struct worker *worker,
+                          const struct msg_member *from,
+                          const struct msg_blob_chunk *chunk)
+{
+    image_pull_on_chunk(worker->pull, from, chunk);
+}
+
+struct vm_supervisor *worker_supervisor(struct worker *worker)
+{
+    return worker->supervisor;
+}

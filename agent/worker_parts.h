@@ -1,0 +1,92 @@
+/* What the parts of a host's worker (agent/worker.h) have in common.
+ *
+ * Shapes: struct worker; its fields are private to worker.c (life), worker_report.c (what
+ * is said upwards), worker_lease.c (what it may run for how long) and worker_orders.c
+ * (what it should run). Threads: the loop's.
+ */
+#pragma once
+
+#include "agent/fence_client.h"
+#include "agent/lease.h"
+#include "agent/worker.h"
+#include "base/u64_map.h"
+#include "net/network_apply.h"
+
+/* A VM that could not even be started: reported as failed until its orders change. */
+struct failure {
+    uint64_t epoch;
+    uint64_t at_wall_ms;
+    enum phase phase;
+    char reason[256];
+};
+
+struct worker {
+    struct worker_config config;
+    struct lease lease;
+    enum lease_state lease_state;
+    uint64_t boot;
+    int lease_fd;
+    char boot_id[40];
+    uint64_t leader;
+    uint64_t ack_ms; /* monotonic, of the last one */
+    uint64_t leader_term;
+    bool has_orders;
+    struct msg_orders orders;
+    uint64_t orders_hash;
+    struct u64_map *orders_index; /* VM uid -> its msg_vm in orders */
+    unsigned starting;            /* VMs between start and running */
+    unsigned steps_left;          /* of this reconcile pass */
+    struct vm_supervisor *supervisor;
+    struct resource_groups *groups;
+    struct fence_client *fence; /* NULL: we fence alone */
+    struct network_apply *networks;
+    uint64_t networks_again_ms; /* monotonic: when to look at the kernel again; 0: not set
+                                   yet */
+    struct image_pull *pull;
+    struct u64_map *failures; /* uid -> struct failure */
+    struct host_sampler sampler;
+    struct host_usage usage;
+    struct u64_map *loads; /* uid -> permille + 1, of the last sample */
+    bool sampled;
+    struct loop_timer *heartbeat_timer;
+    struct loop_timer *sample_timer;
+    struct loop_timer *lease_timer;
+    struct loop_timer *retry_timer;
+    struct loop_post *reconcile_post;
+    struct loop_post *heartbeat_post;
+    uint32_t underlay_mtu;
+};
+
+/* A standby may have become voter and leader before its record says so. */
+static inline bool worker_may_follow(const struct msg_member *member)
+{
+    return member->voter != VOTER_NONE;
+}
+
+/* ---- worker_report.c ---- */
+
+/* Tells the leader how things are; context is the worker, here and below. */
+void worker_heartbeat(void *context);
+/* Measures load, for the next heartbeat. */
+void worker_sample(void *context);
+
+/* ---- worker_lease.c ---- */
+
+/* Takes up the lease and the term that an earlier berthd wrote down. */
+int worker_grant_load(struct worker *worker, struct err *err);
+/* Freezes, thaws and ends VMs as the lease says. */
+void worker_lease_check(void *context);
+/* Enough left that a start is over, or frozen in time, before anybody else may start the
+ * VM; and a fence that sees to it. */
+bool worker_may_start(const struct worker *worker);
+/* Written down at once: from now on nobody of an earlier term has a say here. */
+void worker_take_term(struct worker *worker, uint64_t term);
+void worker_fence_connected(void *context);
+bool worker_fence_is_known(void *context, const struct fence_entry *entry);
+
+/* ---- worker_orders.c ---- */
+
+/* From orders to running VMs; may be repeated at any time. */
+void worker_reconcile(void *context);
+void worker_vm_changed(void *context, const struct vm_report *report);
+void worker_images_changed(void *context);

@@ -1,0 +1,232 @@
+/* What a host says of itself and its VMs: heartbeats, load, metrics. */
+#include "agent/worker_parts.h"
+#include "base/version.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- what is said upwards
+ * -------------------------------------------------------------------------- */
+
+static uint64_t memory_for_vms(const struct worker_config *config)
+{
+    uint64_t reserve = (uint64_t)config->memory_reserve_mib * MIB;
+    return config->facts->memory_bytes > reserve ? config->facts->memory_bytes - reserve
+                                                 : 0;
+}
+
+int worker_status(const struct worker_config *config, struct host_status *ret_status)
+{
+    const struct host_facts *facts = config->facts;
+    const struct identity *identity = config->identity;
+    ret_status->address = identity->address;
+    ret_status->mesh_port = identity->mesh_port;
+    ret_status->raft_port = identity->raft_port;
+    ret_status->api_port = identity->api_port;
+    ret_status->public_key = identity_key_digest(&identity->key);
+    ret_status->cpu_mcpu = facts->cores * 1000;
+    ret_status->cpu_overcommit = config->cpu_overcommit;
+    ret_status->memory_bytes = memory_for_vms(config);
+    ret_status->engines = facts->engines;
+    ret_status->kvm = facts->kvm;
+    ret_status->cores = facts->cores;
+    ret_status->numa_nodes = facts->numa_nodes;
+    struct host_sampler sampler = {0};
+    struct host_usage usage;
+    if (host_usage_sample(&sampler, identity->folder, &usage, NULL) == 0) {
+        ret_status->disk_bytes = usage.disk_total_bytes;
+    }
+    int r = record_set_text(&ret_status->kernel, facts->kernel);
+    return r < 0 ? r : record_set_text(&ret_status->version, BERTH_VERSION);
+}
+
+struct seen_list {
+    struct worker *worker;
+    struct record_list list;
+};
+
+static struct msg_vm_seen *seen_add(struct seen_list *seen)
+{
+    return record_list_add(&msg_vm_seen_record, &seen->list);
+}
+
+static void seen_visit(void *context, const struct vm_report *report)
+{
+    struct seen_list *seen = context;
+    struct msg_vm_seen *item = report->epoch != 0 ? seen_add(seen) : NULL;
+    if (item == NULL) {
+        return;
+    }
+    item->vm = report->uid;
+    item->epoch = report->epoch;
+    item->phase = report->phase;
+    item->at_wall_ms = report->since_wall_ms;
+    item->starting_wall_ms = report->start_wall_ms;
+    item->running_wall_ms = report->running_wall_ms;
+    char reason[256];
+    (void)snprintf(reason, sizeof(reason), "%.255s", report->reason);
+    (void)record_set_text(&item->reason, reason[0] != '\0' ? reason : NULL);
+    uintptr_t load = (uintptr_t)u64_map_get(seen->worker->loads, report->uid);
+    if (seen->worker->sampled && load > 0) {
+        item->sampled = true;
+        item->cpu_permille = (uint32_t)(load - 1);
+    }
+}
+
+static void seen_failures(struct seen_list *seen)
+{
+    size_t cursor = 0;
+    uint64_t uid;
+    void *value;
+    while (u64_map_next(seen->worker->failures, &cursor, &uid, &value)) {
+        const struct failure *failure = value;
+        struct msg_vm_seen *item = seen_add(seen);
+        if (item != NULL) {
+            item->vm = uid;
+            item->epoch = failure->epoch;
+            item->phase = failure->phase;
+            item->at_wall_ms = failure->at_wall_ms;
+            (void)record_set_text(&item->reason, failure->reason);
+        }
+    }
+}
+
+static int blobs_fill(struct worker *worker, struct msg_blob_list *list)
+{
+    struct image_file files[IMAGE_STORE_FILES_MAX];
+    unsigned count =
+        image_store_list(worker->config.images, files, IMAGE_STORE_FILES_MAX);
+    if (count == 0) {
+        return 0;
+    }
+    list->items = calloc(count, sizeof(*list->items));
+    if (list->items == NULL) {
+        return -ENOMEM;
+    }
+    list->count = count;
+    for (unsigned i = 0; i < count; i++) {
+        list->items[i].sha256 = files[i].digest;
+        list->items[i].size_bytes = files[i].size_bytes;
+    }
+    return 0;
+}
+
+/* To the leader that answers; to all voters while nobody does. */
+static void heartbeat_send(struct worker *worker, const struct msg_heartbeat *heartbeat)
+{
+    uint64_t leader = worker_leader(worker);
+    if (leader != 0) {
+        (void)link_send(worker->config.link, leader, MESSAGE_HEARTBEAT,
+                        heartbeat); /* the next one follows in 250 ms */
+        return;
+    }
+    const struct msg_member_list *list = &worker->config.members->list;
+    bool voters_known = false;
+    for (uint32_t i = 0; i < list->count; i++) {
+        voters_known = voters_known || worker_may_follow(&list->items[i]);
+    }
+    for (uint32_t i = 0; i < list->count; i++) {
+        if (!voters_known || worker_may_follow(&list->items[i])) {
+            (void)link_send(worker->config.link, list->items[i].uid, MESSAGE_HEARTBEAT,
+                            heartbeat); /* likewise */
+        }
+    }
+}
+
+void worker_heartbeat(void *context)
+{
+    struct worker *worker = context;
+    struct seen_list seen = {.worker = worker};
+    struct msg_heartbeat message;
+    record_init(&msg_heartbeat_record, &message);
+    message.host = worker->config.identity->uid;
+    message.boot = worker->boot;
+    message.desired_hash = worker->orders_hash;
+    message.cpu_used_mcpu = worker->usage.cpu_busy_permille * worker->config.facts->cores;
+    message.memory_used_bytes = worker->usage.memory_used_bytes;
+    message.disk_free_bytes = worker->usage.disk_free_bytes;
+    message.revision = worker->config.revision(worker->config.context);
+    message.fence = fence_client_health(worker->fence);
+    vm_supervisor_each(worker->supervisor, seen_visit, &seen);
+    seen_failures(&seen);
+    message.vms.items = seen.list.items;
+    message.vms.count = seen.list.count;
+    if (blobs_fill(worker, &message.blobs) == 0 &&
+        worker_status(&worker->config, &message.status) == 0) {
+        message.sequence =
+            lease_heartbeat(&worker->lease, clock_now_ns(worker->config.clock));
+        heartbeat_send(worker, &message);
+        worker->sampled = false;
+    }
+    record_fini(&msg_heartbeat_record, &message);
+}
+
+static void sample_visit(void *context, const struct vm_report *report)
+{
+    struct worker *worker = context;
+    uint32_t permille = 0;
+    uint64_t memory = 0;
+    if (report->pid != 0 &&
+        vm_supervisor_sample(worker->supervisor, report->uid, &permille, &memory) == 0) {
+        (void)u64_map_put(worker->loads, report->uid,
+                          (void *)((uintptr_t)(permille > 1000 ? 1000 : permille) + 1));
+    } else {
+        (void)u64_map_remove(worker->loads, report->uid);
+    }
+}
+
+void worker_sample(void *context)
+{
+    struct worker *worker = context;
+    vm_supervisor_each(worker->supervisor, sample_visit, worker);
+    (void)host_usage_sample(&worker->sampler, worker->config.identity->folder,
+                            &worker->usage, NULL); /* the old figures stand */
+    worker->sampled = true;
+}
+
+/* ---- metrics
+ * ---------------------------------------------------------------------------------------
+ */
+
+struct metrics_visit {
+    struct worker *worker;
+    struct bytes_writer *writer;
+};
+
+static void metrics_vm(void *context, const struct vm_report *report)
+{
+    struct metrics_visit *visit = context;
+    uintptr_t load = (uintptr_t)u64_map_get(visit->worker->loads, report->uid);
+    bytes_write_format(visit->writer,
+                       "berth_vm_state{vm=\"%s\",tenant=\"%s\",state=\"%s\"} 1\n",
+                       report->name, report->tenant, phase_names[report->phase]);
+    if (load > 0) {
+        bytes_write_format(visit->writer,
+                           "berth_vm_cpu_ratio{vm=\"%s\",tenant=\"%s\"} %.3f\n",
+                           report->name, report->tenant, (double)(load - 1) / 1000.0);
+    }
+}
+
+void worker_metrics(struct worker *worker, struct bytes_writer *writer)
+{
+    struct metrics_visit visit = {.worker = worker, .writer = writer};
+    bytes_write_format(writer,
+                       "# TYPE berth_vm_state gauge\n# TYPE berth_vm_cpu_ratio gauge\n");
+    vm_supervisor_each(worker->supervisor, metrics_vm, &visit);
+    bytes_write_format(
+        writer,
+        "# TYPE berth_host_memory_used_bytes gauge\n"
+        "berth_host_memory_used_bytes %llu\n"
+        "# TYPE berth_host_cpu_busy_ratio gauge\nberth_host_cpu_busy_ratio %.3f\n"
+        "# TYPE berth_lease_state gauge\nberth_lease_state{state=\"%s\"} 1\n"
+        "# TYPE berth_fence_state gauge\nberth_fence_state{state=\"%s\"} 1\n"
+        "# TYPE berth_image_pull_bytes_total counter\n"
+        "berth_image_pull_bytes_total %llu\n",
+        (unsigned long long)worker->usage.memory_used_bytes,
+        (double)worker->usage.cpu_busy_permille / 1000.0,
+        lease_state_name(worker->lease_state),
+        fence_health_names[fence_client_health(worker->fence)],
+        (unsigned long long)image_pull_bytes_total(worker->pull));
+}
