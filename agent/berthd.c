@@ -1,37 +1,27 @@
 #include "agent/berthd.h"
 
+#include "agent/berthd_identity.h"
 #include "agent/control_api.h"
-#include "agent/engine_fake.h"
-#include "agent/engine_qemu.h"
-#include "agent/fence_client.h"
 #include "agent/join_token.h"
 #include "agent/orders.h"
 #include "agent/tls_identity.h"
 #include "agent/voters.h"
 #include "api/http_server.h"
 #include "base/cleanup.h"
-#include "base/fd.h"
 #include "base/log.h"
 #include "base/loop.h"
-#include "base/parse_number.h"
 #include "base/random.h"
 #include "base/require.h"
-#include "net/network_apply.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
-#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #define JOIN_RETRY_MS  1000
 #define FOUND_RETRY_MS 200
-#define LABELS_MAX     64
 
 struct berthd {
     uv_loop_t *loop;
@@ -545,113 +535,6 @@ static void on_forwarded(void *context, struct exchange *exchange, uint64_t cons
  * ------------------------------------------------------------------------------------------
  */
 
-/* The address from which this machine would reach the world; nothing is sent. */
-static int address_default(uint32_t *ret_address, struct err *err)
-{
-    struct sockaddr_in out = {.sin_family = AF_INET,
-                              .sin_port = htons(9),
-                              .sin_addr.s_addr =
-                                  htonl(0xC6336401)}; /* 198.51.100.1, RFC 5737 */
-    struct sockaddr_in own;
-    socklen_t size = sizeof(own);
-    CLEANUP_FD int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (fd < 0 || connect(fd, (struct sockaddr *)(void *)&out, sizeof(out)) < 0 ||
-        getsockname(fd, (struct sockaddr *)(void *)&own, &size) < 0) {
-        return err_set(
-            err, BERTH_EINVALID,
-            "this machine has no default route: say which address the other hosts "
-            "reach it by (--address)");
-    }
-    *ret_address = ntohl(own.sin_addr.s_addr);
-    return 0;
-}
-
-static int
-labels_parse(struct identity *identity, const char *const *labels, struct err *err)
-{
-    for (; labels != NULL && *labels != NULL; labels++) {
-        const char *equals = strchr(*labels, '=');
-        size_t key_size = equals != NULL ? (size_t)(equals - *labels) : 0;
-        if (key_size == 0 || key_size >= NAME_SIZE ||
-            identity->labels.count >= LABELS_MAX) {
-            return err_set(err, BERTH_EINVALID, "label \"%s\": wanted KEY=VALUE",
-                           *labels);
-        }
-        struct label *items = realloc(identity->labels.items,
-                                      (identity->labels.count + 1) * sizeof(*items));
-        char *value = strdup(equals + 1);
-        if (items == NULL || value == NULL) {
-            free(value);
-            return err_sys(err, -ENOMEM, "labels");
-        }
-        identity->labels.items = items;
-        items[identity->labels.count] = (struct label){.value = value};
-        memcpy(items[identity->labels.count++].key, *labels, key_size);
-    }
-    return 0;
-}
-
-static void name_default(char name[NAME_SIZE])
-{
-    char host[NAME_SIZE] = "";
-    (void)gethostname(host, sizeof(host) - 1); /* "" is refused below */
-    host[strcspn(host, ".")] = '\0';
-    memcpy(name, host, NAME_SIZE);
-}
-
-/* First start: what the user says, or what the machine says, becomes the identity. Later
- * starts keep it; only ports may be given anew. */
-static int identity_complete(struct berthd *berthd, struct err *err)
-{
-    struct identity *identity = &berthd->identity;
-    const struct berthd_config *config = &berthd->config;
-    bool fresh = identity->name[0] == '\0';
-    if (!fresh && config->name != NULL && strcmp(config->name, identity->name) != 0) {
-        return err_set(err, BERTH_EINVALID,
-                       "this host is %s already; a host keeps its name", identity->name);
-    }
-    if (fresh && config->name != NULL) {
-        (void)snprintf(identity->name, NAME_SIZE, "%s", config->name);
-    } else if (fresh) {
-        name_default(identity->name);
-    }
-    if (!name_valid(identity->name)) {
-        return err_set(
-            err, BERTH_EINVALID,
-            "host name \"%s\": wanted 1-63 of a-z, 0-9 and -, starting with a letter "
-            "(--name)",
-            identity->name);
-    }
-    if (config->address != 0) {
-        identity->address = config->address;
-    } else if (identity->address == 0) {
-        int r = address_default(&identity->address, err);
-        if (r < 0) {
-            return r;
-        }
-    }
-    const struct {
-        uint32_t *port;
-        uint32_t wanted;
-        uint32_t fallback;
-    } ports[] = {
-        {&identity->mesh_port, config->mesh_port, BERTHD_MESH_PORT},
-        {&identity->raft_port, config->raft_port, BERTHD_RAFT_PORT},
-        {&identity->api_port, config->api_port, BERTHD_API_PORT},
-    };
-    for (unsigned i = 0; i < ARRAY_COUNT(ports); i++) {
-        if (ports[i].wanted != 0) {
-            *ports[i].port = ports[i].wanted;
-        } else if (*ports[i].port == 0 && fresh) {
-            *ports[i].port = ports[i].fallback;
-        }
-    }
-    if (config->no_https) {
-        identity->api_port = 0;
-    }
-    return fresh ? labels_parse(identity, config->labels, err) : 0;
-}
-
 static int serve_start(struct berthd *berthd, struct err *err)
 {
     char address[MESH_ADDRESS_SIZE];
@@ -754,7 +637,7 @@ int berthd_open(uv_loop_t *loop,
     berthd->clock = clock_system();
     int r = identity_open(config->folder, &berthd->identity, err);
     if (r == 0) {
-        r = identity_complete(berthd, err);
+        r = berthd_identity_complete(&berthd->identity, config, err);
         log_set_host(berthd->identity.name);
         r = r == 0 ? parts_open(berthd, err) : r;
         r = r == 0 ? enter(berthd, err) : r;
@@ -848,105 +731,4 @@ struct berthd *berthd_free(struct berthd *berthd)
     identity_fini(&berthd->identity);
     free(berthd);
     return NULL;
-}
-
-/* ---- cleanup
- * ----------------------------------------------------------------------------------------
- */
-
-struct cleanup {
-    struct vm_supervisor *supervisor;
-    uint64_t uids[VM_SUPERVISOR_VMS_MAX];
-    uint64_t epochs[VM_SUPERVISOR_VMS_MAX];
-    unsigned count;
-    unsigned alive;
-};
-
-static void cleanup_visit(void *context, const struct vm_report *report)
-{
-    struct cleanup *cleanup = context;
-    if (cleanup->count < VM_SUPERVISOR_VMS_MAX) {
-        cleanup->uids[cleanup->count] = report->uid;
-        cleanup->epochs[cleanup->count++] = report->epoch;
-    }
-    if (report->alive) {
-        cleanup->alive++;
-        (void)vm_supervisor_kill(cleanup->supervisor, report->uid, report->epoch,
-                                 "cleanup", NULL); /* tried again at the next turn */
-    }
-}
-
-static void cleanup_changed(void *context, const struct vm_report *report)
-{
-    (void)context;
-    (void)report; /* cleanup_vms looks again */
-}
-
-/* Turns the loop until every VM process is gone, bounded in turns of 20 ms. */
-static int cleanup_vms(uv_loop_t *loop, struct vm_supervisor *supervisor, struct err *err)
-{
-    struct cleanup *cleanup = calloc(1, sizeof(*cleanup));
-    if (cleanup == NULL) {
-        return err_sys(err, -ENOMEM, "end VMs");
-    }
-    int r = err_set(err, BERTH_ETIMEOUT, "some VMs do not end");
-    for (int turn = 0; turn < 500; turn++) {
-        struct timespec pause = {.tv_nsec = 20 * 1000 * 1000};
-        uv_run(loop, UV_RUN_NOWAIT);
-        *cleanup = (struct cleanup){.supervisor = supervisor};
-        vm_supervisor_each(supervisor, cleanup_visit, cleanup);
-        if (cleanup->alive == 0 && turn > 1) {
-            r = 0;
-            break;
-        }
-        nanosleep(&pause, NULL);
-    }
-    for (unsigned i = 0; i < cleanup->count; i++) {
-        (void)vm_supervisor_forget(supervisor, cleanup->uids[i], cleanup->epochs[i],
-                                   NULL); /* what is left is found by the next cleanup */
-    }
-    free(cleanup);
-    return r;
-}
-
-int berthd_cleanup(const char *folder, struct err *err)
-{
-    static const struct engine_ops *const engines[] = {&engine_qemu, &engine_fake, NULL};
-    struct identity identity;
-    uv_loop_t loop;
-    int r = identity_open(folder, &identity, err);
-    if (r < 0) {
-        return r;
-    }
-    uv_loop_init(&loop);
-    struct resource_groups *groups = resource_groups_open(
-        identity.name[0] != '\0' ? identity.name : "berth", NULL, err);
-    const struct vm_supervisor_config config = {
-        .host = {.loop = &loop, .clock = clock_system(), .groups = groups},
-        .folder = identity.folder,
-        .engines = engines,
-        .changed = cleanup_changed,
-    };
-    struct vm_supervisor *supervisor = vm_supervisor_open(&config, err);
-    r = supervisor != NULL ? cleanup_vms(&loop, supervisor, err)
-        : err != NULL      ? err->code
-                           : -EIO;
-    vm_supervisor_close(supervisor);
-    r = r != 0 ? r : fence_client_end(identity.folder, err);
-    const struct network_host host = {.host_id = identity.uid,
-                                      .underlay = identity.address,
-                                      .state_folder = identity.folder};
-    struct err network_err;
-    int networks = network_apply_teardown_all(&host, &network_err);
-    if (networks < 0 && r == 0) {
-        r = err_set(err, networks, "%s", network_err.text);
-    }
-    if (groups != NULL) {
-        resource_groups_remove(groups);
-        resource_groups_close(groups);
-    }
-    uv_run(&loop, UV_RUN_DEFAULT);
-    (void)uv_loop_close(&loop); /* the process ends soon */
-    identity_fini(&identity);
-    return r;
 }

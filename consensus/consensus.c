@@ -1,12 +1,9 @@
 #include "consensus/consensus.h"
 
-#include "base/list.h"
 #include "base/log.h"
 #include "base/require.h"
+#include "consensus/consensus_parts.h"
 #include "consensus/entry_frame.h"
-#include "consensus/loop_turn.h"
-#include "consensus/member_change.h"
-#include "consensus/raft_node.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -22,99 +19,11 @@
 #define RESERVE_BYTES      (UINT64_C(40) << 20) /* five segments */
 #define MEMBER_STABLE_MS   30000
 #define MEMBER_WAIT_MS     10000
-#define SEAL_INTERVAL_MS   1000
-#define EXPIRE_INTERVAL_MS 10
 #define TRANSFER_DRAIN_TIMES \
     2 /* election timeouts that work under way may take before a transfer */
 
 _Static_assert(CONSENSUS_COMMAND_MAX == ENTRY_FRAME_COMMAND_MAX,
                "header and frame agree");
-
-/* A proposal: in `queue`, then in a batch, then in `answered`. */
-struct proposal {
-    struct list link;
-    void (*done)(void *context, int status, const struct consensus_result *result);
-    void *context;
-    uint64_t deadline_ms;
-    int status;
-    struct consensus_result result;
-    size_t size;
-    uint8_t data[];
-};
-
-/* One log entry under way. */
-struct batch {
-    struct list link;
-    struct consensus *consensus;
-    struct list proposals;
-    uint64_t index;
-};
-
-/* Anything with a status alone: reads, transfers, changes of members. */
-struct waiter {
-    struct list link;
-    void (*done)(void *context, int status);
-    void *context;
-    uint64_t deadline_ms;
-    int status;
-    bool is_read; /* counted in reads_count */
-};
-
-struct consensus {
-    struct loop_turn *turn; /* all work is done in turns, never inside the library */
-    struct raft_node *node; /* NULL once closed */
-    struct consensus_fsm fsm;
-    struct consensus_events events;
-    uint64_t id;
-    unsigned election_ms;
-    unsigned in_flight_max;
-    unsigned in_flight;
-    uint64_t reserve_bytes;
-    uint64_t member_stable_ms;
-    uint64_t member_wait_ms;
-
-    struct raft_node_view view;
-    uint64_t ready_since_ms;
-    uint64_t told_term;
-    uint64_t told_leader_id;
-
-    struct list queue;   /* struct proposal */
-    size_t queued_count; /* waiting or under way */
-    size_t queued_bytes;
-    struct list batches;  /* struct batch, under way */
-    struct list answered; /* struct proposal */
-
-    struct list reads; /* struct waiter, next barrier */
-    struct list reads_under_way;
-    size_t reads_count;
-    struct list waiters_answered;
-
-    struct member_change change;
-    struct waiter *change_waiter;
-    struct waiter *transfer;
-    uint64_t transfer_id;
-
-    uint64_t expired_ms;
-    uint64_t sealed_ms;
-    struct err fatal; /* code 0: none */
-    void (*closed)(void *context);
-    void *closed_context;
-    struct consensus_counters counters;
-    bool started;
-    bool told_leader; /* what on_leadership has heard, with told_term */
-    bool barrier_under_way;
-    bool transfer_submitted;
-    bool fatal_told;
-    bool closing;
-    bool hand_over;
-    bool handing_over; /* the transfer under way is our last */
-    bool node_closing;
-};
-
-static uint64_t now_of(const struct consensus *c)
-{
-    return loop_turn_now_ms(c->turn);
-}
 
 static bool is_stopped(const struct consensus *c)
 {
@@ -124,85 +33,6 @@ static bool is_stopped(const struct consensus *c)
 static bool may_lead(const struct consensus *c)
 {
     return c->node != NULL && c->fatal.code == 0 && c->view.ready;
-}
-
-/* ---- answers ---- */
-
-static void answer(struct consensus *c, struct proposal *proposal, int status)
-{
-    proposal->status = status;
-    list_remove(&proposal->link);
-    list_push_back(&c->answered, &proposal->link);
-}
-
-static void answer_all(struct consensus *c, struct list *proposals, int status)
-{
-    LIST_EACH_SAFE (link, proposals) {
-        answer(c, LIST_ITEM(link, struct proposal, link), status);
-    }
-}
-
-static void answer_waiter(struct consensus *c, struct waiter *waiter, int status)
-{
-    waiter->status = status;
-    list_remove(&waiter->link);
-    list_push_back(&c->waiters_answered, &waiter->link);
-}
-
-static void answer_waiters(struct consensus *c, struct list *waiters, int status)
-{
-    LIST_EACH_SAFE (link, waiters) {
-        answer_waiter(c, LIST_ITEM(link, struct waiter, link), status);
-    }
-}
-
-static void tell_proposals(struct consensus *c)
-{
-    struct list answered;
-    list_init(&answered);
-    list_move_all(&answered, &c->answered);
-    while (!list_empty(&answered)) {
-        struct proposal *proposal = LIST_ITEM(answered.next, struct proposal, link);
-        list_remove(&proposal->link);
-        c->queued_count--;
-        c->queued_bytes -= proposal->size;
-        if (proposal->done != NULL) {
-            proposal->done(proposal->context, proposal->status,
-                           proposal->status == 0 ? &proposal->result : NULL);
-        }
-        free(proposal);
-    }
-}
-
-static void tell_waiters(struct consensus *c)
-{
-    struct list answered;
-    list_init(&answered);
-    list_move_all(&answered, &c->waiters_answered);
-    while (!list_empty(&answered)) {
-        struct waiter *waiter = LIST_ITEM(answered.next, struct waiter, link);
-        list_remove(&waiter->link);
-        c->reads_count -= waiter->is_read;
-        if (waiter->done != NULL) {
-            waiter->done(waiter->context, waiter->status);
-        }
-        free(waiter);
-    }
-}
-
-static struct waiter *waiter_new(struct consensus *c,
-                                 uint64_t timeout_ms,
-                                 void (*done)(void *context, int status),
-                                 void *context)
-{
-    struct waiter *waiter = calloc(1, sizeof(*waiter));
-    if (waiter != NULL) {
-        list_init(&waiter->link);
-        waiter->done = done;
-        waiter->context = context;
-        waiter->deadline_ms = now_of(c) + timeout_ms;
-    }
-    return waiter;
 }
 
 /* ---- what the node calls: notes only ---- */
@@ -273,193 +103,13 @@ static void on_fatal(void *context, int code, const char *text)
     }
 }
 
-static void on_batch_done(void *context, int status)
-{
-    struct batch *batch = context;
-    struct consensus *c = batch->consensus;
-    answer_all(c, &batch->proposals, status < 0 ? BERTH_EUNKNOWN : 0);
-    list_remove(&batch->link);
-    c->in_flight--;
-    free(batch);
-}
-
-static void on_barrier_done(void *context, int status)
-{
-    struct consensus *c = context;
-    c->barrier_under_way = false;
-    answer_waiters(c, &c->reads_under_way, status < 0 ? BERTH_ENOTLEADER : 0);
-}
-
 static void on_transfer_done(void *context, int status)
 {
     struct consensus *c = context;
     struct waiter *waiter = c->transfer;
     c->transfer = NULL;
     c->transfer_submitted = false;
-    answer_waiter(c, waiter, status);
-}
-
-/* ---- flushing ---- */
-
-static bool has_room_on_disk(const struct consensus *c)
-{
-    return raft_node_free_bytes(c->node) >= c->reserve_bytes;
-}
-
-/* Moves as many waiting proposals into the batch as one entry holds; the entry's size. */
-static size_t fill_batch(struct consensus *c, struct batch *batch)
-{
-    size_t count = 0;
-    size_t payload = 0;
-    LIST_EACH_SAFE (link, &c->queue) {
-        struct proposal *proposal = LIST_ITEM(link, struct proposal, link);
-        if (entry_frame_size(count + 1, payload + proposal->size) == 0) {
-            break;
-        }
-        count++;
-        payload += proposal->size;
-        list_remove(link);
-        list_push_back(&batch->proposals, link);
-    }
-    return entry_frame_size(count, payload);
-}
-
-static int send_batch(struct consensus *c, struct batch *batch, size_t size)
-{
-    uint8_t *data = raft_node_alloc(size);
-    if (data == NULL) {
-        return BERTH_EFULL;
-    }
-    struct entry_frame_builder builder;
-    entry_frame_begin(&builder, data, size);
-    LIST_EACH (link, &batch->proposals) {
-        const struct proposal *proposal = LIST_ITEM(link, struct proposal, link);
-        entry_frame_add(&builder, proposal->data, proposal->size);
-    }
-    entry_frame_finish(&builder);
-    int r = raft_node_append(c->node, data, size, &batch->index, on_batch_done, batch);
-    if (r < 0) {
-        raft_node_release(data);
-        return r == BERTH_ENOTLEADER ? r : BERTH_EFULL;
-    }
-    c->counters.entries++;
-    return 0;
-}
-
-static void flush_one_batch(struct consensus *c)
-{
-    struct batch *batch = calloc(1, sizeof(*batch));
-    if (batch == NULL) {
-        answer_all(c, &c->queue, BERTH_EFULL);
-        return;
-    }
-    batch->consensus = c;
-    list_init(&batch->proposals);
-    size_t size = fill_batch(c, batch);
-    REQUIRE(size > 0); /* each command alone fits */
-    int r = send_batch(c, batch, size);
-    if (r < 0) {
-        answer_all(c, &batch->proposals, r);
-        free(batch);
-        return;
-    }
-    list_push_back(&c->batches, &batch->link);
-    c->in_flight++;
-}
-
-static void flush_batches(struct consensus *c)
-{
-    if (list_empty(&c->queue) || c->transfer != NULL ||
-        c->in_flight >= c->in_flight_max) {
-        return;
-    }
-    if (!has_room_on_disk(c)) {
-        answer_all(c, &c->queue, BERTH_EDISKFULL);
-        return;
-    }
-    while (c->in_flight < c->in_flight_max && !list_empty(&c->queue)) {
-        flush_one_batch(c);
-    }
-}
-
-static void flush_reads(struct consensus *c)
-{
-    if (list_empty(&c->reads) || c->barrier_under_way || c->transfer != NULL) {
-        return;
-    }
-    int r = raft_node_barrier(c->node, on_barrier_done, c);
-    if (r < 0) {
-        answer_waiters(c, &c->reads, r);
-        return;
-    }
-    c->barrier_under_way = true;
-    c->counters.barriers++;
-    list_move_all(&c->reads_under_way, &c->reads);
-}
-
-/* ---- time ---- */
-
-/* What waits is surely not done and can be dropped; what is under way only loses its
- * listener. */
-static void expire_proposals(struct consensus *c, uint64_t now_ms)
-{
-    LIST_EACH_SAFE (link, &c->queue) {
-        struct proposal *proposal = LIST_ITEM(link, struct proposal, link);
-        if (now_ms >= proposal->deadline_ms) {
-            answer(c, proposal, BERTH_ETIMEOUT);
-        }
-    }
-}
-
-/* Callbacks of proposals under way whose time is up: told at once, their entry goes on.
- */
-static void expire_batches(struct consensus *c, uint64_t now_ms)
-{
-    LIST_EACH_SAFE (batch_link, &c->batches) {
-        struct batch *batch = LIST_ITEM(batch_link, struct batch, link);
-        LIST_EACH_SAFE (link, &batch->proposals) {
-            struct proposal *proposal = LIST_ITEM(link, struct proposal, link);
-            if (proposal->done == NULL || now_ms < proposal->deadline_ms) {
-                continue;
-            }
-            struct proposal *notice = calloc(1, sizeof(*notice));
-            if (notice == NULL) {
-                return; /* told on a later turn */
-            }
-            list_init(&notice->link);
-            notice->done = proposal->done;
-            notice->context = proposal->context;
-            proposal->done = NULL;
-            c->queued_count++;
-            answer(c, notice, BERTH_EUNKNOWN);
-        }
-    }
-}
-
-static void expire_reads(struct consensus *c, struct list *reads, uint64_t now_ms)
-{
-    LIST_EACH_SAFE (link, reads) {
-        struct waiter *waiter = LIST_ITEM(link, struct waiter, link);
-        if (now_ms >= waiter->deadline_ms) {
-            answer_waiter(c, waiter, BERTH_ETIMEOUT);
-        }
-    }
-}
-
-static void keep_time(struct consensus *c)
-{
-    uint64_t now_ms = now_of(c);
-    if (now_ms - c->expired_ms >= EXPIRE_INTERVAL_MS) {
-        c->expired_ms = now_ms;
-        expire_proposals(c, now_ms);
-        expire_batches(c, now_ms);
-        expire_reads(c, &c->reads, now_ms);
-        expire_reads(c, &c->reads_under_way, now_ms);
-    }
-    if (now_ms - c->sealed_ms >= SEAL_INTERVAL_MS && c->started && !c->node_closing) {
-        c->sealed_ms = now_ms;
-        raft_node_seal(c->node);
-    }
+    consensus_answer_waiter(c, waiter, status);
 }
 
 /* ---- leadership ---- */
@@ -469,7 +119,7 @@ static void look(struct consensus *c)
     bool was_ready = c->view.ready;
     raft_node_view(c->node, &c->view);
     if (c->view.ready && !was_ready) {
-        c->ready_since_ms = now_of(c);
+        c->ready_since_ms = consensus_now(c);
     }
     if (c->started && !c->node_closing && c->view.state == RAFT_NODE_DOWN &&
         c->fatal.code == 0) {
@@ -477,8 +127,8 @@ static void look(struct consensus *c)
     }
     if (!may_lead(c)) {
         int status = c->fatal.code != 0 ? BERTH_ECLOSED : BERTH_ENOTLEADER;
-        answer_all(c, &c->queue, status);
-        answer_waiters(c, &c->reads, status);
+        consensus_answer_all(c, &c->queue, status);
+        consensus_answer_waiters(c, &c->reads, status);
     }
 }
 
@@ -539,7 +189,7 @@ static void drive_transfer(struct consensus *c)
         return;
     }
     if (c->in_flight > 0 || c->barrier_under_way) {
-        if (now_of(c) >= c->transfer->deadline_ms) {
+        if (consensus_now(c) >= c->transfer->deadline_ms) {
             on_transfer_done(c, BERTH_EBUSY);
         }
         return;
@@ -554,11 +204,11 @@ static void drive_transfer(struct consensus *c)
 static void drive_change(struct consensus *c)
 {
     int status = 0;
-    member_change_turn(&c->change, now_of(c));
+    member_change_turn(&c->change, consensus_now(c));
     if (member_change_take(&c->change, &status)) {
         struct waiter *waiter = c->change_waiter;
         c->change_waiter = NULL;
-        answer_waiter(c, waiter, status);
+        consensus_answer_waiter(c, waiter, status);
     }
 }
 
@@ -577,19 +227,19 @@ static void on_node_closed(void *context)
 {
     struct consensus *c = context;
     c->node = NULL;
-    answer_all(c, &c->queue, BERTH_ECLOSED);
-    answer_waiters(c, &c->reads, BERTH_ECLOSED);
-    answer_waiters(c, &c->reads_under_way, BERTH_ECLOSED);
+    consensus_answer_all(c, &c->queue, BERTH_ECLOSED);
+    consensus_answer_waiters(c, &c->reads, BERTH_ECLOSED);
+    consensus_answer_waiters(c, &c->reads_under_way, BERTH_ECLOSED);
     if (c->transfer != NULL) {
         on_transfer_done(c, BERTH_ECLOSED);
     }
     if (c->change_waiter != NULL) {
-        answer_waiter(c, c->change_waiter, BERTH_EUNKNOWN);
+        consensus_answer_waiter(c, c->change_waiter, BERTH_EUNKNOWN);
         c->change_waiter = NULL;
     }
     REQUIRE(list_empty(&c->batches));
-    tell_proposals(c);
-    tell_waiters(c);
+    consensus_tell_proposals(c);
+    consensus_tell_waiters(c);
     loop_turn_close(c->turn, on_turn_closed, c);
 }
 
@@ -603,8 +253,8 @@ static void drive_closing(struct consensus *c)
         c->hand_over = false;
         c->handing_over = true;
         c->transfer_id = 0;
-        c->transfer =
-            waiter_new(c, (uint64_t)c->election_ms * TRANSFER_DRAIN_TIMES, NULL, NULL);
+        c->transfer = consensus_waiter_new(
+            c, (uint64_t)c->election_ms * TRANSFER_DRAIN_TIMES, NULL, NULL);
         if (c->transfer != NULL) {
             drive_transfer(c);
             return;
@@ -623,18 +273,18 @@ static void turn(void *context)
         return;
     }
     look(c);
-    keep_time(c);
+    consensus_keep_time(c);
     drive_transfer(c);
     drive_change(c);
     if (may_lead(c)) {
-        flush_reads(c);
-        flush_batches(c);
+        consensus_flush_reads(c);
+        consensus_flush_batches(c);
     }
     tell_fatal(c);
     tell_leader_change(c);
     tell_leadership(c);
-    tell_proposals(c);
-    tell_waiters(c);
+    consensus_tell_proposals(c);
+    consensus_tell_waiters(c);
     drive_closing(c);
 }
 
@@ -772,8 +422,8 @@ void consensus_close(struct consensus *consensus,
     c->hand_over = hand_over;
     c->closed = done;
     c->closed_context = context;
-    answer_all(c, &c->queue, BERTH_ECLOSED);
-    answer_waiters(c, &c->reads, BERTH_ECLOSED);
+    consensus_answer_all(c, &c->queue, BERTH_ECLOSED);
+    consensus_answer_waiters(c, &c->reads, BERTH_ECLOSED);
     if (!c->started) { /* nothing wakes the loop for a turn */
         c->node_closing = true;
         raft_node_close(c->node, on_node_closed, c);
@@ -818,7 +468,7 @@ int consensus_propose(struct consensus *consensus,
     }
     proposal->done = done;
     proposal->context = context;
-    proposal->deadline_ms = now_of(c) + timeout_ms;
+    proposal->deadline_ms = consensus_now(c) + timeout_ms;
     proposal->size = size;
     if (size > 0) {
         memcpy(proposal->data, data, size);
@@ -843,7 +493,7 @@ int consensus_read_barrier(struct consensus *consensus,
     if (c->reads_count >= CONSENSUS_READS_MAX) {
         return BERTH_EFULL;
     }
-    struct waiter *waiter = waiter_new(c, timeout_ms, done, context);
+    struct waiter *waiter = consensus_waiter_new(c, timeout_ms, done, context);
     if (waiter == NULL) {
         return -ENOMEM;
     }
@@ -866,14 +516,15 @@ static int change_members(struct consensus *c,
         return r;
     }
     if (c->change_waiter != NULL || c->transfer != NULL ||
-        (c->view.voters > 1 && now_of(c) - c->ready_since_ms < c->member_stable_ms)) {
+        (c->view.voters > 1 &&
+         consensus_now(c) - c->ready_since_ms < c->member_stable_ms)) {
         return BERTH_EBUSY;
     }
-    struct waiter *waiter = waiter_new(c, 0, done, context);
+    struct waiter *waiter = consensus_waiter_new(c, 0, done, context);
     if (waiter == NULL) {
         return -ENOMEM;
     }
-    r = member_change_start(&c->change, c->node, now_of(c) + c->member_wait_ms, id,
+    r = member_change_start(&c->change, c->node, consensus_now(c) + c->member_wait_ms, id,
                             address, wanted);
     if (r < 0) {
         free(waiter);
@@ -926,8 +577,8 @@ int consensus_transfer(struct consensus *consensus,
     if (c->transfer != NULL || c->change_waiter != NULL) {
         return BERTH_EBUSY;
     }
-    c->transfer =
-        waiter_new(c, (uint64_t)c->election_ms * TRANSFER_DRAIN_TIMES, done, context);
+    c->transfer = consensus_waiter_new(c, (uint64_t)c->election_ms * TRANSFER_DRAIN_TIMES,
+                                       done, context);
     if (c->transfer == NULL) {
         return -ENOMEM;
     }
