@@ -77,6 +77,22 @@ static int folder_lock(struct identity *identity, struct err *err)
     return pid_write(identity, err);
 }
 
+static int key_make(void *context, uint8_t **ret_data, size_t *ret_size, struct err *err)
+{
+    struct mesh_key secret;
+    char *hex = malloc(MESH_KEY_HEX_SIZE);
+    (void)context;
+    if (hex == NULL) {
+        return err_sys(err, -ENOMEM, "make the host key");
+    }
+    mesh_key_generate(&secret);
+    mesh_key_format(&secret, hex);
+    explicit_bzero(&secret, sizeof(secret));
+    *ret_data = (uint8_t *)hex;
+    *ret_size = MESH_KEY_HEX_SIZE - 1;
+    return 0;
+}
+
 static int key_load(struct identity *identity, struct err *err)
 {
     char path[PATH_MAX];
@@ -84,24 +100,16 @@ static int key_load(struct identity *identity, struct err *err)
     CLEANUP_FREE
     uint8_t *text = NULL;
     size_t size = 0;
-    int r = fd_read_file(AT_FDCWD, path, MESH_KEY_HEX_SIZE + 1, &text, &size, err);
-    if (r == -ENOENT) {
-        char hex[MESH_KEY_HEX_SIZE];
-        mesh_key_generate(&identity->secret);
-        mesh_key_format(&identity->secret, hex);
-        r = file_atomic_write(path, hex, sizeof(hex) - 1, 0600, err);
-        explicit_bzero(hex, sizeof(hex));
-    } else if (r >= 0) {
-        text[strcspn((char *)text, "\n")] = '\0';
-        r = mesh_key_parse((char *)text, &identity->secret);
-        explicit_bzero(text, size);
-        if (r < 0) {
-            return err_set(err, BERTH_ECORRUPT, "%s is not a host key (64 hex digits)",
-                           path);
-        }
-    }
+    int r = file_atomic_read_or_make(path, MESH_KEY_HEX_SIZE + 1, 0600, key_make, NULL,
+                                     &text, &size, err);
     if (r < 0) {
         return r;
+    }
+    text[strcspn((char *)text, "\n")] = '\0';
+    r = mesh_key_parse((char *)text, &identity->secret);
+    explicit_bzero(text, size);
+    if (r < 0) {
+        return err_set(err, BERTH_ECORRUPT, "%s is not a host key (64 hex digits)", path);
     }
     mesh_key_public(&identity->secret, &identity->key);
     return 0;
@@ -183,7 +191,8 @@ int identity_open(const char *folder, struct identity *ret_identity, struct err 
                 ? err_sys(err, -errno, "state folder %s", folder)
                 : 0;
     }
-    if (r == 0 && strlen(identity.folder) > IDENTITY_FOLDER_MAX) {
+    if (r == 0 && identity.folder != NULL &&
+        strlen(identity.folder) > IDENTITY_FOLDER_MAX) {
         r = err_set(err, BERTH_EINVALID,
                     "state folder %s: the path is longer than %d bytes", identity.folder,
                     IDENTITY_FOLDER_MAX);

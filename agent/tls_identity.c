@@ -82,17 +82,23 @@ static int certificate_fill(gnutls_x509_crt_t certificate,
                                          0);
 }
 
-static int
-key_make(gnutls_x509_privkey_t key, struct tls_identity *identity, struct err *err)
+static int key_make(void *context, uint8_t **ret_data, size_t *ret_size, struct err *err)
 {
+    gnutls_x509_privkey_t key = context;
     gnutls_datum_t datum = {0};
+    char *pem = NULL;
     int r = gnutls_x509_privkey_generate(
         key, GNUTLS_PK_ECDSA, GNUTLS_CURVE_TO_BITS(GNUTLS_ECC_CURVE_SECP256R1), 0);
     if (r < 0) {
         return gnutls_failed(err, r, "make a TLS key");
     }
-    return pem_of(gnutls_x509_privkey_export2(key, GNUTLS_X509_FMT_PEM, &datum), &datum,
-                  &identity->key_pem, err, "write the TLS key");
+    r = pem_of(gnutls_x509_privkey_export2(key, GNUTLS_X509_FMT_PEM, &datum), &datum,
+               &pem, err, "write the TLS key");
+    if (pem != NULL) {
+        *ret_data = (uint8_t *)pem;
+        *ret_size = strlen(pem);
+    }
+    return r;
 }
 
 /* For this key: what clients pinned stays true. */
@@ -136,8 +142,10 @@ key_parse(const char *pem, const char *path, gnutls_x509_privkey_t key, struct e
     const gnutls_datum_t datum = {.data = (unsigned char *)(uintptr_t)pem,
                                   .size = (unsigned)strlen(pem)};
     int r = gnutls_x509_privkey_import2(key, &datum, GNUTLS_X509_FMT_PEM, NULL, 0);
-    return r < 0 ? err_set(err, BERTH_ECORRUPT, "%s is not a private key: %s", path,
-                           gnutls_strerror(r))
+    return r < 0 ? err_set(err, BERTH_ECORRUPT,
+                           "%s is not a private key (%s): put it back from a backup; or "
+                           "remove it for a new one, and log in to this host anew",
+                           path, gnutls_strerror(r))
                  : 0;
 }
 
@@ -182,6 +190,9 @@ static int pin_fill(struct tls_identity *identity, const char *path, struct err 
     gnutls_pubkey_t key = NULL;
     gnutls_datum_t spki = {0};
     uint8_t hash[crypto_hash_sha256_BYTES];
+    if (identity->certificate_pem == NULL) {
+        return err_set(err, BERTH_EBUG, "%s: neither read nor made", path);
+    }
     int r = certificate_parse(identity->certificate_pem, path, &certificate, err);
     if (r < 0) {
         return r;
@@ -222,14 +233,34 @@ static int key_open(const char *path,
                     struct tls_identity *identity,
                     struct err *err)
 {
-    int r = file_load(path, &identity->key_pem, err);
-    if (r == 0) {
-        return key_parse(identity->key_pem, path, key, err);
+    gnutls_x509_privkey_t fresh = NULL;
+    uint8_t *pem = NULL;
+    size_t size = 0;
+    int r = gnutls_x509_privkey_init(&fresh);
+    if (r < 0) {
+        return gnutls_failed(err, r, "open the TLS key");
     }
-    r = r == -ENOENT ? key_make(key, identity, err) : r;
-    return r < 0 ? r
-                 : file_atomic_write(path, identity->key_pem, strlen(identity->key_pem),
-                                     0600, err);
+    r = file_atomic_read_or_make(path, PEM_SIZE_MAX, 0600, key_make, fresh, &pem, &size,
+                                 err);
+    gnutls_x509_privkey_deinit(fresh);
+    identity->key_pem = (char *)pem;
+    return r < 0 ? r : key_parse(identity->key_pem, path, key, err);
+}
+
+/* It is ours, made of key, name and address, and is so again: clients pin the key. What
+ * stood there is kept, in case somebody put it there. */
+static int certificate_set_aside(const char *path, struct err *err)
+{
+    char aside[PATH_MAX];
+    int length = snprintf(aside, sizeof(aside), "%s.damaged", path);
+    if (length < 0 || (size_t)length >= sizeof(aside) || rename(path, aside) != 0) {
+        return err_sys(
+            err, length < 0 || (size_t)length >= sizeof(aside) ? -ENAMETOOLONG : -errno,
+            "set %s aside", path);
+    }
+    log_warn("tls", "certificate cannot be read: it is set aside and made anew",
+             KV_STR("file", path), KV_STR("aside", aside));
+    return 0;
 }
 
 /* 1: loaded and good; 0: to be made; negative: an error. */
@@ -245,6 +276,10 @@ static int certificate_load(const char *path,
     gnutls_x509_crt_t certificate = NULL;
     int r = file_load(path, &pem, err);
     r = r < 0 ? r : certificate_parse(pem, path, &certificate, err);
+    if (r == BERTH_ECORRUPT) {
+        r = certificate_set_aside(path, err);
+        return r < 0 ? r : 0;
+    }
     if (r < 0) {
         return r == -ENOENT ? 0 : r;
     }
@@ -275,9 +310,10 @@ static int certificate_open(const char *path,
         return r < 0 ? r : 0;
     }
     r = certificate_make(key, name, address, wall_ms, identity, err);
-    return r < 0 ? r
-                 : file_atomic_write(path, identity->certificate_pem,
-                                     strlen(identity->certificate_pem), 0644, err);
+    return r < 0 || identity->certificate_pem == NULL
+               ? r
+               : file_atomic_write(path, identity->certificate_pem,
+                                   strlen(identity->certificate_pem), 0644, err);
 }
 
 int tls_identity_open(const char *folder,

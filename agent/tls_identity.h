@@ -4,8 +4,9 @@
  * ten years, names: the host's name, localhost, its IPv4 address). Clients pin the public
  * key (`berth login`), so a key that is there is kept for ever; the certificate is made
  * anew for it when name or address change, when it expires within 30 days, or when it is
- * of another key. So a crash between the two files costs nothing. Threads: any, at start.
- * Errors: BERTH_ECORRUPT names the file, -errno.
+ * of another key or damaged (then it is kept as tls.crt.damaged). So a crash between the
+ * two files costs nothing. Threads: any, at start. Errors: BERTH_ECORRUPT names a damaged
+ * key file, which nobody but its owner can put back, and the way out; -errno.
  */
 #pragma once
 

@@ -99,3 +99,32 @@ int file_atomic_write(const char *path,
     }
     return 0;
 }
+
+int file_atomic_read_or_make(const char *path,
+                             size_t size_max,
+                             mode_t mode,
+                             file_atomic_maker *make,
+                             void *context,
+                             uint8_t **ret_data,
+                             size_t *ret_size,
+                             struct err *err)
+{
+    uint8_t *data = NULL;
+    size_t size = 0;
+    int r = fd_read_file(AT_FDCWD, path, size_max, ret_data, ret_size, err);
+    if (r != -ENOENT) {
+        return r;
+    }
+    r = make(context, &data, &size, err);
+    r = r == 0 ? file_atomic_write(path, data, size, mode, err) : r;
+    if (r < 0) {
+        if (data != NULL) {
+            explicit_bzero(data, size); /* it may be a key */
+        }
+        free(data);
+        return r;
+    }
+    *ret_data = data;
+    *ret_size = size;
+    return 0;
+}

@@ -191,19 +191,44 @@ START_TEST(another_name_address_or_age_makes_the_certificate_anew_and_keeps_the_
 }
 END_TEST
 
-START_TEST(a_damaged_file_is_named_and_left_as_it_is)
+START_TEST(a_damaged_key_is_named_with_the_way_out_and_left_as_it_is)
 {
-    const char *name = _i == 0 ? "tls.key" : "tls.crt";
-    const char *text = _i == 0 ? "-----BEGIN PRIVATE KEY-----\nno\n" : "no certificate";
+    const char *text = "-----BEGIN PRIVATE KEY-----\nno\n";
     struct err err = {0};
-    temp_dir_write(&dir, name, text);
+    temp_dir_write(&dir, "tls.key", text);
 
     ck_assert_int_eq(refused(&err), BERTH_ECORRUPT);
 
-    ck_assert_ptr_nonnull(strstr(err.text, name));
-    char *left = temp_dir_read(&dir, name);
+    ck_assert_ptr_nonnull(strstr(err.text, "tls.key"));
+    ck_assert_ptr_nonnull(strstr(err.text, "backup"));
+    ck_assert_ptr_nonnull(strstr(err.text, "remove it"));
+    char *left = temp_dir_read(&dir, "tls.key");
     ck_assert_str_eq(left, text);
     free(left);
+    remove_file("tls.key"); /* the way out */
+    struct tls_identity second = opened("h1", ADDRESS, WALL_MS);
+    assert_a_listener_takes(&second);
+    tls_identity_fini(&second);
+}
+END_TEST
+
+static const char *const damages[] = {
+    "", "no certificate",
+    "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"};
+
+START_TEST(a_damaged_certificate_is_set_aside_and_made_anew_for_the_same_key)
+{
+    temp_dir_write(&dir, "tls.crt", damages[_i]);
+
+    struct tls_identity mended = opened("h1", ADDRESS, WALL_MS);
+
+    assert_a_listener_takes(&mended);
+    assert_stored(&mended);
+    ck_assert_str_eq(mended.pin, first.pin);
+    char *aside = temp_dir_read(&dir, "tls.crt.damaged");
+    ck_assert_str_eq(aside, damages[_i]);
+    free(aside);
+    tls_identity_fini(&mended);
 }
 END_TEST
 
@@ -221,7 +246,9 @@ int main(void)
     tcase_add_loop_test(
         tests, another_name_address_or_age_makes_the_certificate_anew_and_keeps_the_key,
         0, 3);
-    tcase_add_loop_test(tests, a_damaged_file_is_named_and_left_as_it_is, 0, 2);
+    tcase_add_test(tests, a_damaged_key_is_named_with_the_way_out_and_left_as_it_is);
+    tcase_add_loop_test(
+        tests, a_damaged_certificate_is_set_aside_and_made_anew_for_the_same_key, 0, 3);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
 }

@@ -125,6 +125,54 @@ START_TEST(a_name_too_long_for_its_temporary_is_an_error)
 }
 END_TEST
 
+static int
+make_hello(void *context, uint8_t **ret_data, size_t *ret_size, struct err *err)
+{
+    int *asked = context;
+    (*asked)++;
+    *ret_data = (uint8_t *)strdup("hello");
+    *ret_size = 5;
+    return *asked > 1 ? err_set(err, BERTH_EBUSY, "asked twice") : 0;
+}
+
+START_TEST(what_is_not_there_is_made_once_and_read_from_then_on)
+{
+    uint8_t *data = NULL;
+    size_t size = 0;
+    int asked = 0;
+    for (int i = 0; i < 2; i++) {
+        ck_assert_int_eq(file_atomic_read_or_make("file", 5, 0600, make_hello, &asked,
+                                                  &data, &size, NULL),
+                         0);
+        ck_assert_str_eq((const char *)data, "hello");
+        ck_assert_uint_eq(size, 5);
+        free(data);
+    }
+    ck_assert_int_eq(asked, 1);
+    CLEANUP_FREE char *text = temp_dir_read(&dir, "file");
+    ck_assert_str_eq(text, "hello");
+}
+END_TEST
+
+START_TEST(what_cannot_be_made_or_written_leaves_nothing)
+{
+    uint8_t *data = NULL;
+    size_t size = 0;
+    int asked = 1;
+    struct err err = {0};
+    ck_assert_int_eq(
+        file_atomic_read_or_make("file", 5, 0600, make_hello, &asked, &data, &size, &err),
+        BERTH_EBUSY);
+    ck_assert_str_eq(err.text, "asked twice");
+    asked = 0;
+    ck_assert_int_eq(file_atomic_read_or_make("no/file", 5, 0600, make_hello, &asked,
+                                              &data, &size, &err),
+                     -ENOENT);
+    ck_assert_ptr_null(data);
+    ck_assert_int_eq(file_count("."), 0);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("file_atomic");
@@ -137,6 +185,8 @@ int main(void)
     tcase_add_test(tcase, a_failed_write_keeps_the_old_file_and_leaves_nothing);
     tcase_add_test(tcase, a_folder_in_the_place_of_the_file_is_an_error);
     tcase_add_test(tcase, a_name_too_long_for_its_temporary_is_an_error);
+    tcase_add_test(tcase, what_is_not_there_is_made_once_and_read_from_then_on);
+    tcase_add_test(tcase, what_cannot_be_made_or_written_leaves_nothing);
     suite_add_tcase(suite, tcase);
     return test_main_run(suite);
 }
