@@ -21,7 +21,7 @@ static int address_default(uint32_t *ret_address, struct err *err)
                               .sin_port = htons(9),
                               .sin_addr.s_addr =
                                   htonl(0xC6336401)}; /* 198.51.100.1, RFC 5737 */
-    struct sockaddr_in own;
+    struct sockaddr_in own = {0};
     socklen_t size = sizeof(own);
     CLEANUP_FD int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (fd < 0 || connect(fd, (struct sockaddr *)(void *)&out, sizeof(out)) < 0 ||
@@ -48,12 +48,14 @@ labels_parse(struct identity *identity, const char *const *labels, struct err *e
         }
         struct label *items = realloc(identity->labels.items,
                                       (identity->labels.count + 1) * sizeof(*items));
-        char *value = strdup(equals + 1);
-        if (items == NULL || value == NULL) {
-            free(value);
+        if (items == NULL) {
             return err_sys(err, -ENOMEM, "labels");
         }
-        identity->labels.items = items;
+        identity->labels.items = items; /* the old ones have moved */
+        char *value = strdup(equals + 1);
+        if (value == NULL) {
+            return err_sys(err, -ENOMEM, "labels");
+        }
         items[identity->labels.count] = (struct label){.value = value};
         memcpy(items[identity->labels.count++].key, *labels, key_size);
     }
