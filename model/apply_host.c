@@ -48,12 +48,8 @@ static void host_move(struct apply *apply,
 
 /* ---- the ends of a host ---- */
 
-/* Its lease is over (or it was fenced): nothing it owned under a lease runs there now. */
-static void host_lose(struct apply *apply, struct entry *entry, const char *reason)
+void host_lose_vms(struct apply *apply, struct entry *entry, const char *text)
 {
-    char text[REASON_SIZE];
-    (void)snprintf(text, sizeof(text), "host %s was lost", meta_of(entry)->name);
-    host_move(apply, entry, HOST_PHASE_LOST, reason);
     struct entry_set incoming = entry_set_sorted(&entry->owner.incoming);
     for (uint32_t i = 0; i < incoming.count; i++) {
         vm_migration_end(apply, incoming.items[i], text);
@@ -68,6 +64,15 @@ static void host_lose(struct apply *apply, struct entry *entry, const char *reas
         }
     }
     entry_set_fini(&vms);
+}
+
+/* Its lease is over (or it was fenced): nothing it owned under a lease runs there now. */
+void host_lose(struct apply *apply, struct entry *entry, const char *reason)
+{
+    char text[REASON_SIZE];
+    (void)snprintf(text, sizeof(text), "host %s was lost", meta_of(entry)->name);
+    host_move(apply, entry, HOST_PHASE_LOST, reason);
+    host_lose_vms(apply, entry, text);
 }
 
 static void leave_networks(struct apply *apply, const struct entry *host)

@@ -459,6 +459,13 @@ void entry_replace(struct state *state, struct entry *entry, void *take_object)
     }
 }
 
+void host_entry_set_key(struct state *state, struct entry *host, const struct digest *key)
+{
+    unindex_entry(state, host);
+    host_of(host)->status.public_key = *key;
+    index_entry(state, host);
+}
+
 void entry_rehash(struct state *state, struct entry *entry)
 {
     struct bytes_writer *scratch = &state->scratch;

@@ -314,7 +314,7 @@ struct usage machine_usage(const struct machine_spec *machine)
 
 /* A tenant's revision is its user's: use alone does not move it, or no compare-and-set
  * on a busy tenant would ever succeed. */
-static void tell_usage(struct apply *apply)
+void apply_finish(struct apply *apply)
 {
     static const struct change_note note = {0};
     for (uint32_t i = 0; i < apply->tenants.count; i++) {
@@ -411,7 +411,7 @@ void state_apply(struct state *state,
     int r = rows[command->type](&apply, command);
     REQUIRE(r == ret_result->code);
     REQUIRE_IF(r != 0, !apply.changed); /* a refusal leaves no trace */
-    tell_usage(&apply);
+    apply_finish(&apply);
     /* To remember is a change too: replicas at one revision remember the same. */
     if (apply.changed || remembered) {
         state->revision = apply.revision;

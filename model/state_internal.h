@@ -108,6 +108,9 @@ struct entry_set entry_set_sorted(const struct entry_set *set);
 /* ---- setters that keep indexes ---- */
 void vm_entry_set_host(struct state *state, struct entry *vm, struct entry *host);
 void vm_entry_set_target(struct entry *vm, struct entry *target);
+void host_entry_set_key(struct state *state,
+                        struct entry *host,
+                        const struct digest *key);
 void vm_entry_set_address(struct state *state,
                           struct entry *vm,
                           unsigned nic,
@@ -182,6 +185,8 @@ void apply_removed(struct apply *apply,
  * apply_changed. */
 struct entry *apply_create(struct apply *apply, enum kind kind, void *take_object);
 
+/* The end of a command that changed something: tells of tenants whose use changed. */
+void apply_finish(struct apply *apply);
 /* Checks expected_revision against what is there (entry may be NULL). */
 int apply_check_revision(struct apply *apply,
                          const struct entry *entry,
@@ -225,6 +230,11 @@ void vm_migration_end(struct apply *apply, struct entry *vm, const char *reason)
 
 /* ---- Hosts (apply_host.c), used by delete ---- */
 int host_remove(struct apply *apply, struct entry *host, const char *reason);
+
+/* ---- Hosts (apply_host.c), used by state_rebirth.c ---- */
+void host_lose(struct apply *apply, struct entry *host, const char *reason);
+/* Migrations that come here end; VMs here are lost (those that wait stay so). */
+void host_lose_vms(struct apply *apply, struct entry *host, const char *reason);
 
 apply_function apply_put;
 apply_function apply_delete;
