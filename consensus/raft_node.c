@@ -1,11 +1,11 @@
 #include "consensus/raft_node.h"
 
-#include "base/digest.h"
 #include "base/log.h"
 #include "base/require.h"
 #include "consensus/log_seal.h"
 #include "consensus/raft_backing.h"
 #include "consensus/raft_guard.h"
+#include "consensus/snapshot_frame.h"
 
 #include <raft.h>
 
@@ -14,12 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ROOM            "consensus"
-#define TAIL_BYTES_MAX  (32u << 20)                  /* entries kept behind a snapshot */
-#define SNAPSHOT_MAGIC  UINT64_C(0x3150414e53455242) /* "BRESNAP1" */
-#define SNAPSHOT_HEADER 24                           /* magic, size, checksum, zero */
-#define SNAPSHOT_SIZE_MAX \
-    (UINT64_C(512) << 20) /* larger ones the library cannot read back */
+#define ROOM           "consensus"
+#define TAIL_BYTES_MAX (32u << 20) /* entries kept behind a snapshot */
 
 struct raft_node {
     struct raft *raft; /* owned; apart, so that a const node can ask the library */
@@ -105,31 +101,6 @@ fsm_apply(struct raft_fsm *fsm, const struct raft_buffer *buf, void **ret_result
     return 0;
 }
 
-static void put_u64(uint8_t *at, uint64_t value)
-{
-    for (unsigned i = 0; i < 8; i++) {
-        at[i] = (uint8_t)(value >> (8 * i));
-    }
-}
-
-static uint64_t get_u64(const uint8_t *at)
-{
-    uint64_t value = 0;
-    for (unsigned i = 0; i < 8; i++) {
-        value |= (uint64_t)at[i] << (8 * i);
-    }
-    return value;
-}
-
-static void
-snapshot_header(uint8_t header[SNAPSHOT_HEADER], const uint8_t *data, size_t size)
-{
-    memset(header, 0, SNAPSHOT_HEADER);
-    put_u64(header, SNAPSHOT_MAGIC);
-    put_u64(header + 8, size);
-    put_u64(header + 16, crc32c(0, data, size));
-}
-
 /* libraft's default heap is malloc, so that the state machine's memory can be given to
  * it. */
 static int
@@ -148,7 +119,7 @@ fsm_snapshot(struct raft_fsm *fsm, struct raft_buffer *ret_bufs[], unsigned *ret
                   KV_U64("bytes", size));
         return RAFT_BUSY; /* tried again after the next entry */
     }
-    uint8_t *header = raft_malloc(SNAPSHOT_HEADER);
+    uint8_t *header = raft_malloc(SNAPSHOT_FRAME_SIZE);
     struct raft_buffer *bufs = raft_calloc(2, sizeof(*bufs));
     if (header == NULL || bufs == NULL) {
         raft_free(header);
@@ -156,8 +127,8 @@ fsm_snapshot(struct raft_fsm *fsm, struct raft_buffer *ret_bufs[], unsigned *ret
         free(data);
         return RAFT_BUSY;
     }
-    snapshot_header(header, data, size);
-    bufs[0] = (struct raft_buffer){.base = header, .len = SNAPSHOT_HEADER};
+    snapshot_frame_make(data, size, header);
+    bufs[0] = (struct raft_buffer){.base = header, .len = SNAPSHOT_FRAME_SIZE};
     bufs[1] = (struct raft_buffer){.base = data, .len = size};
     *ret_bufs = bufs;
     *ret_count = size > 0 ? 2 : 1;
@@ -171,27 +142,14 @@ fsm_snapshot(struct raft_fsm *fsm, struct raft_buffer *ret_bufs[], unsigned *ret
     return 0;
 }
 
-static int check_snapshot(const struct raft_buffer *buf)
-{
-    uint8_t header[SNAPSHOT_HEADER];
-    const uint8_t *bytes = buf->base;
-    if (buf->len < SNAPSHOT_HEADER) {
-        return BERTH_ECORRUPT;
-    }
-    size_t size = buf->len - SNAPSHOT_HEADER;
-    snapshot_header(header, bytes + SNAPSHOT_HEADER, size);
-    bool same = get_u64(bytes + 8) == size && memcmp(header, bytes, SNAPSHOT_HEADER) == 0;
-    return same ? 0 : BERTH_ECORRUPT;
-}
-
 static int fsm_restore(struct raft_fsm *fsm, struct raft_buffer *buf)
 {
     struct raft_node *node = fsm->data;
-    int r = check_snapshot(buf);
+    const uint8_t *data = NULL;
+    size_t size = 0;
+    int r = snapshot_frame_open(buf->base, buf->len, &data, &size);
     if (r == 0) {
-        const uint8_t *bytes = buf->base;
-        r = node->hooks.restore(node->hooks.context, bytes + SNAPSHOT_HEADER,
-                                buf->len - SNAPSHOT_HEADER);
+        r = node->hooks.restore(node->hooks.context, data, size);
     }
     if (r < 0) {
         raft_guard_halt(node->guard, r, "a snapshot cannot be restored");
