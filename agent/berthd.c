@@ -4,6 +4,7 @@
 #include "agent/control_api.h"
 #include "agent/join_token.h"
 #include "agent/orders.h"
+#include "agent/rebirth.h"
 #include "agent/tls_identity.h"
 #include "agent/voters.h"
 #include "api/http_server.h"
@@ -40,6 +41,8 @@ struct berthd {
     struct loop_timer *entry; /* while founding or joining: tries again */
     struct join_token join_token;
     bool founding_under_way;
+    bool restored;      /* the log begins with a backup's state */
+    int founding_fault; /* as last said */
     bool feed_changed;
     struct loop_post *feed_post;
     bool stopping;
@@ -262,6 +265,15 @@ static int status_fill(struct berthd *berthd, struct host_status *status)
     return worker_status(&config, status);
 }
 
+/* Said once: it is tried again five times a second. */
+static void founding_failed(struct berthd *berthd, int fault, const char *why)
+{
+    if (fault != berthd->founding_fault) {
+        log_warn("berthd", "founding is tried again", KV_STR("why", why));
+    }
+    berthd->founding_fault = fault;
+}
+
 static void founded(void *context, int code, const struct apply_result *result)
 {
     struct berthd *berthd = context;
@@ -277,8 +289,8 @@ static void founded(void *context, int code, const struct apply_result *result)
     }
     if (host == NULL ||
         orders_members(control_state(berthd->plane.control), &members) < 0) {
-        log_warn("berthd", "founding is tried again",
-                 KV_STR("why", code < 0 ? err_sentence(code) : result->text));
+        founding_failed(berthd, code < 0 ? code : result->code,
+                        code < 0 ? err_sentence(code) : result->text);
         return;
     }
     entered(berthd, host->meta.uid, &members);
@@ -331,7 +343,7 @@ static int founding_start(struct berthd *berthd, struct err *err)
             return r;
         }
     }
-    int r = log_start(berthd, true, err);
+    int r = log_start(berthd, !berthd->restored, err);
     if (r == BERTH_EEXISTS) { /* an earlier start got this far */
         r = log_start(berthd, false, err);
     }
@@ -601,8 +613,76 @@ static int parts_open(struct berthd *berthd, struct err *err)
     return serve_start(berthd, err);
 }
 
+/* Once: an attempt that got as far as a log of its own just goes on with it. */
+static int restore(struct berthd *berthd, struct err *err)
+{
+    if (berthd->identity.founder && berthd->identity.uid == 0) {
+        return 0;
+    }
+    return rebirth_restore(&berthd->identity, berthd->config.restore,
+                           berthd->config.passphrase, berthd->clock, err);
+}
+
+static bool backups_lead(void *context)
+{
+    const struct berthd *berthd = context;
+    return !berthd->stopping && berthd->plane.leader != NULL &&
+           leader_leads(berthd->plane.leader);
+}
+
+static int backups_read(void *context,
+                        void (*done)(void *done_context, int code),
+                        void *done_context)
+{
+    const struct berthd *berthd = context;
+    return berthd->plane.control != NULL
+               ? control_read(berthd->plane.control, done, done_context)
+               : BERTH_ENOTLEADER;
+}
+
+static const struct state *backups_state(void *context)
+{
+    const struct berthd *berthd = context;
+    return berthd->plane.control != NULL ? control_state(berthd->plane.control) : NULL;
+}
+
+static int backups_start(struct berthd *berthd, struct err *err)
+{
+    CLEANUP_FREE char *folder = NULL;
+    if (berthd->config.backup_every_ms == 0) {
+        return 0;
+    }
+    if (asprintf(&folder, "%s/backups", berthd->identity.folder) < 0) {
+        folder = NULL;
+        return err_sys(err, -ENOMEM, "start backups");
+    }
+    const struct backup_keeper_config config = {
+        .loop = berthd->loop,
+        .clock = berthd->clock,
+        .folder =
+            berthd->config.backup_folder != NULL ? berthd->config.backup_folder : folder,
+        .every_ms = berthd->config.backup_every_ms,
+        .keep = berthd->config.backup_keep,
+        .passphrase = berthd->config.backup_passphrase,
+        .host = berthd->identity.name,
+        .context = berthd,
+        .leads = backups_lead,
+        .read = backups_read,
+        .state = backups_state,
+    };
+    berthd->plane.backups = backup_keeper_new(&config);
+    return berthd->plane.backups != NULL ? 0 : err_sys(err, -ENOMEM, "start backups");
+}
+
 static int enter(struct berthd *berthd, struct err *err)
 {
+    if (berthd->config.restore != NULL) {
+        int r = restore(berthd, err);
+        if (r < 0) {
+            return r;
+        }
+        berthd->restored = true;
+    }
     if (berthd->identity.uid != 0) {
         if (berthd->config.bootstrap || berthd->config.join_token != NULL) {
             log_info("berthd", "this host is a member already and just starts",
@@ -640,6 +720,7 @@ int berthd_open(uv_loop_t *loop,
         r = berthd_identity_complete(&berthd->identity, config, err);
         log_set_host(berthd->identity.name);
         r = r == 0 ? parts_open(berthd, err) : r;
+        r = r == 0 ? backups_start(berthd, err) : r;
         r = r == 0 ? enter(berthd, err) : r;
     }
     *ret_berthd = berthd; /* half-built too: berthd_stop and berthd_free end it */
@@ -688,6 +769,7 @@ void berthd_stop(struct berthd *berthd)
     berthd->http = NULL;
     berthd->plane.consoles = console_sessions_free(berthd->plane.consoles);
     berthd->plane.worker = worker_close(berthd->plane.worker);
+    berthd->plane.backups = backup_keeper_close(berthd->plane.backups);
     if (berthd->plane.control != NULL) {
         /* Waiting proposals are answered while it closes, so leader and API outlive it.
          */

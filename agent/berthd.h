@@ -28,10 +28,16 @@ struct berthd_config {
     const char *const *labels; /* "key=value", NULL-terminated, or NULL */
     bool bootstrap;
     const char *join_token; /* or NULL */
+    const char *restore;    /* a backup file to found the cluster with, or NULL */
+    const char *passphrase; /* of that, or NULL */
     uint64_t image_cache_bytes;
     uint32_t memory_reserve_mib;
     uint32_t cpu_overcommit;
-    const char *watchdog; /* for the fence: device, "auto" or NULL */
+    uint64_t backup_every_ms; /* 0: none by itself */
+    uint32_t backup_keep;
+    const char *backup_folder;     /* NULL: <folder>/backups */
+    const char *backup_passphrase; /* NULL or "": in the clear */
+    const char *watchdog;          /* for the fence: device, "auto" or NULL */
 };
 
 #define BERTHD_MESH_PORT 7440 /* and 7441 for hosts that join */
@@ -48,7 +54,3 @@ bool berthd_stopping(const struct berthd *berthd);
 int berthd_exit_code(const struct berthd *berthd);
 /* After the loop has ended. */
 struct berthd *berthd_free(struct berthd *berthd);
-
-/* With no daemon running on the folder: ends all its VMs and removes networks and control
- * groups. */
-int berthd_cleanup(const char *folder, struct err *err);

@@ -1,8 +1,11 @@
 /* berthd: the daemon of one host. Options in, one loop, exit code out. */
+#include "agent/backup_keeper.h"
 #include "agent/berthd.h"
+#include "agent/berthd_offline.h"
 #include "agent/engine_fake.h"
 #include "base/log.h"
 #include "base/parse_number.h"
+#include "base/secret_box.h"
 #include "base/version.h"
 
 #include <uv.h>
@@ -39,6 +42,15 @@ enum option_id {
     OPTION_LOG_JSON,
     OPTION_DEBUG,
     OPTION_CLEANUP,
+    OPTION_BACKUP_EVERY,
+    OPTION_BACKUP_KEEP,
+    OPTION_BACKUP_FOLDER,
+    OPTION_BACKUP_PASSPHRASE,
+    OPTION_RESTORE,
+    OPTION_PASSPHRASE,
+    OPTION_INSPECT,
+    OPTION_RECOVER,
+    OPTION_FORGET,
     OPTION_VERSION,
     OPTION_HELP,
 };
@@ -73,6 +85,21 @@ static const struct option_row {
     {OPTION_DEBUG, "debug", NULL, "log more"},
     {OPTION_CLEANUP, "cleanup", NULL,
      "with no daemon running: end this host's VMs and networks"},
+    {OPTION_BACKUP_EVERY, "backup-every", "TIME",
+     "while it leads: a backup so often (6h); 0s: none"},
+    {OPTION_BACKUP_KEEP, "backup-keep", "N", "of these (28)"},
+    {OPTION_BACKUP_FOLDER, "backup-folder", "DIR", "for these (backups in --state)"},
+    {OPTION_BACKUP_PASSPHRASE, "backup-passphrase-file", "FILE",
+     "encrypt these: its first line is the passphrase"},
+    {OPTION_RESTORE, "restore", "FILE", "found a new cluster with a backup's state"},
+    {OPTION_PASSPHRASE, "passphrase-file", "FILE",
+     "its first line is the backup's passphrase; - reads it from stdin"},
+    {OPTION_INSPECT, "inspect-log", NULL,
+     "with no daemon running: print what this host's log holds, as JSON"},
+    {OPTION_RECOVER, "recover", NULL,
+     "with no daemon running: make this host the only voter of what its log holds"},
+    {OPTION_FORGET, "forget", NULL,
+     "with no daemon running: --cleanup, and forget the cluster"},
     {OPTION_VERSION, "version", NULL, "print the version"},
     {OPTION_HELP, "help", NULL, "print this"},
 };
@@ -85,7 +112,10 @@ struct options {
     char token[256];
     bool log_json;
     bool debug;
-    bool cleanup;
+    char passphrase[PASSPHRASE_SIZE_MAX];
+    char backup_passphrase[PASSPHRASE_SIZE_MAX];
+    /* With no daemon running: what to do instead of being one. */
+    int (*offline)(const char *folder, struct err *err);
 };
 
 static void usage(FILE *stream)
@@ -140,6 +170,43 @@ static int take_token(struct options *options, const char *text)
         text = options->token;
     }
     options->config.join_token = text;
+    return 0;
+}
+
+static int take_backup_keep(const char *option, const char *text, uint32_t *ret_count)
+{
+    uint64_t value = 0;
+    if (parse_u64(text, &value, NULL) < 0 || value == 0 ||
+        value > BACKUP_KEEPER_KEEP_MAX) {
+        return bad(option, "wanted a number of files, 1 to 1000");
+    }
+    *ret_count = (uint32_t)value;
+    return 0;
+}
+
+static int take_backup_passphrase(struct options *options, const char *path)
+{
+    struct err err;
+    options->config.backup_passphrase = options->backup_passphrase;
+    return passphrase_read_file(path, options->backup_passphrase, &err) < 0
+               ? bad("backup-passphrase-file", err.text)
+               : 0;
+}
+
+/* So that a passphrase need not stand in a file. */
+static int take_passphrase(struct options *options, const char *path)
+{
+    struct err err;
+    options->config.passphrase = options->passphrase;
+    if (strcmp(path, "-") != 0) {
+        return passphrase_read_file(path, options->passphrase, &err) < 0
+                   ? bad("passphrase-file", err.text)
+                   : 0;
+    }
+    if (fgets(options->passphrase, sizeof(options->passphrase), stdin) == NULL) {
+        return bad("passphrase-file", "no passphrase came on stdin");
+    }
+    options->passphrase[strcspn(options->passphrase, "\r\n")] = '\0';
     return 0;
 }
 
@@ -202,7 +269,32 @@ take_option(struct options *options, const struct option_row *row, const char *t
         options->debug = true;
         return 0;
     case OPTION_CLEANUP:
-        options->cleanup = true;
+        options->offline = berthd_cleanup;
+        return 0;
+    case OPTION_BACKUP_EVERY:
+        return parse_duration_ms(text, &config->backup_every_ms, &err) < 0
+                   ? bad(row->name, err.text)
+                   : 0;
+    case OPTION_BACKUP_KEEP:
+        return take_backup_keep(row->name, text, &config->backup_keep);
+    case OPTION_BACKUP_FOLDER:
+        config->backup_folder = text;
+        return 0;
+    case OPTION_BACKUP_PASSPHRASE:
+        return take_backup_passphrase(options, text);
+    case OPTION_RESTORE:
+        config->restore = text;
+        return 0;
+    case OPTION_PASSPHRASE:
+        return take_passphrase(options, text);
+    case OPTION_INSPECT:
+        options->offline = berthd_inspect;
+        return 0;
+    case OPTION_RECOVER:
+        options->offline = berthd_recover;
+        return 0;
+    case OPTION_FORGET:
+        options->offline = berthd_forget;
         return 0;
     case OPTION_VERSION:
         printf("berthd %s\n", BERTH_VERSION);
@@ -239,8 +331,9 @@ static int take_options(struct options *options, int argc, char **argv)
         fprintf(stderr, "berthd: unexpected \"%s\"; see berthd --help\n", argv[optind]);
         return 2;
     }
-    if (options->config.bootstrap && options->config.join_token != NULL) {
-        return bad("bootstrap", "a host founds a cluster or joins one, not both");
+    if ((options->config.bootstrap || options->config.restore != NULL) &&
+        options->config.join_token != NULL) {
+        return bad("join", "a host founds a cluster or joins one, not both");
     }
     options->config.labels = options->labels;
     return 0;
@@ -315,7 +408,9 @@ int main(int argc, char **argv)
         .config = {.folder = STATE_DEFAULT,
                    .image_cache_bytes = IMAGE_CACHE_DEFAULT,
                    .memory_reserve_mib = RESERVE_DEFAULT_MIB,
-                   .cpu_overcommit = HOST_OVERCOMMIT},
+                   .cpu_overcommit = HOST_OVERCOMMIT,
+                   .backup_every_ms = BACKUP_KEEPER_EVERY_MS,
+                   .backup_keep = BACKUP_KEEPER_KEEP},
     };
     engine_fake_main(argc, argv); /* returns unless we are a fake VM's process */
     int r = take_options(&options, argc, argv);
@@ -327,13 +422,16 @@ int main(int argc, char **argv)
     (void)signal(SIGPIPE, SIG_IGN); /* a dead peer is an error code, not our end */
     struct rlimit files = {.rlim_cur = FILES_WANTED, .rlim_max = FILES_WANTED};
     (void)setrlimit(RLIMIT_NOFILE, &files); /* as many as we are allowed */
-    if (options.cleanup) {
+    if (options.offline != NULL) {
         struct err err;
-        r = berthd_cleanup(options.config.folder, &err);
+        r = options.offline(options.config.folder, &err);
         if (r < 0) {
             fprintf(stderr, "berthd: %s\n", err.text);
         }
         return r < 0 ? 1 : 0;
     }
-    return run(&options);
+    r = run(&options);
+    secret_wipe(options.passphrase, sizeof(options.passphrase));
+    secret_wipe(options.backup_passphrase, sizeof(options.backup_passphrase));
+    return r;
 }

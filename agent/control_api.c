@@ -270,6 +270,19 @@ static void metrics_log(const struct control_api *api, struct bytes_writer *writ
         (unsigned long long)counters.proposals, (unsigned long long)counters.entries);
 }
 
+static void metrics_backups(const struct control_api *api, struct bytes_writer *writer)
+{
+    struct backup_keeper_stats stats;
+    backup_keeper_stats(api->backups, &stats);
+    bytes_write_format(
+        writer,
+        "# TYPE berth_backups_total counter\nberth_backups_total{result=\"made\"} %llu\n"
+        "berth_backups_total{result=\"failed\"} %llu\n"
+        "# TYPE berth_backup_last_seconds gauge\nberth_backup_last_seconds %llu\n",
+        (unsigned long long)stats.made, (unsigned long long)stats.failed,
+        (unsigned long long)(stats.last_wall_ms / MS_PER_S));
+}
+
 static char *metrics(void *context)
 {
     struct control_api *api = context;
@@ -281,6 +294,9 @@ static char *metrics(void *context)
         BERTH_VERSION);
     if (api->control != NULL) {
         metrics_log(api, &writer);
+    }
+    if (api->backups != NULL) {
+        metrics_backups(api, &writer);
     }
     struct mesh_stats stats;
     link_stats(api->link, &stats);

@@ -8,6 +8,7 @@
  */
 #pragma once
 
+#include "agent/backup_keeper.h"
 #include "agent/console_session.h"
 #include "agent/control.h"
 #include "agent/forward.h"
@@ -29,7 +30,8 @@ struct control_api {
     struct image_store *images;
     struct forward *forward;
     struct console_sessions *consoles;
-    struct loop_post *later; /* private from here on */
+    struct backup_keeper *backups; /* NULL: none are made by itself */
+    struct loop_post *later;       /* private from here on */
     struct list deferred;
 };
 

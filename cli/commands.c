@@ -29,6 +29,10 @@
         {"label", 'l', "KEY=VALUE", "label of this host, repeatable; first start only"}, \
         {"reserve-memory", 0, "SIZE", "memory kept for the host itself (256MiB)"},       \
         {"cpu-overcommit", 0, "N", "vCPUs that may share one CPU (4)"},                  \
+        {"backup-every", 0, "TIME", "while it leads: a backup so often (6h); 0s: none"}, \
+        {"backup-keep", 0, "N", "so many of them (28)"},                                 \
+        {"backup-folder", 0, "DIR", "put them there (backups in --state)"},              \
+        {"backup-passphrase-file", 0, "FILE", "encrypt them: its first line"},           \
         {"foreground", 0, NULL, "do not detach: run berthd here until it ends"},         \
     {                                                                                    \
         "timeout", 0, "TIME", "give up waiting after this long (60s); berthd goes on"    \
@@ -43,11 +47,14 @@ const struct cli_command cli_commands[] = {
      "logs to DIR/berthd.log.",
      "berth up\n"
      "berth up --name r1u04 --address 10.0.0.4 --label rack=r1\n"
-     "berth up --state /srv/berth --foreground",
+     "berth up --state /srv/berth --foreground\n"
+     "berth up --restore /mnt/safe/rack.backup",
      0,
      0,
      run_up,
-     {DAEMON_FLAGS}},
+     {{"restore", 0, "FILE", "found a new cluster with the state of a backup"},
+      PASSPHRASE_FLAG,
+      DAEMON_FLAGS}},
     {START,
      "join",
      "TOKEN",
@@ -68,11 +75,13 @@ const struct cli_command cli_commands[] = {
      "then ends those that may be restarted elsewhere before the lease is over; VMs with "
      "hostFailure: wait run on. Drain the host first to move them.",
      "berth down\n"
-     "berth drain r1u04 --wait && berth down --vms",
+     "berth drain r1u04 --wait && berth down --vms\n"
+     "berth down --forget && berth join berth-join-AQpjAAsd...",
      0,
      0,
      run_down,
      {{"vms", 0, NULL, "end this host's VMs and networks as well"},
+      {"forget", 0, NULL, "that, and leave the cluster: to join again, or another"},
       {"timeout", 0, "TIME", "give up waiting after this long (30s)"}}},
     {START,
      "login",
@@ -381,6 +390,22 @@ const struct cli_command cli_commands[] = {
      1,
      run_backup_verify,
      {PASSPHRASE_FLAG}},
+
+    {SAFETY,
+     "recover",
+     NULL,
+     "go on with what this host's log holds when most voters are gone for good",
+     "With berthd stopped on this host: shows the log, asks, and makes this host the "
+     "only "
+     "voter. Every host that voted besides has to be off or to have forgotten its "
+     "cluster (berth down --forget) before, and joins again after. See "
+     "docs/backup-and-recovery.md.",
+     "berth down && berth recover\n"
+     "berth recover --show -o json",
+     0,
+     0,
+     run_recover,
+     {{"show", 0, NULL, "only show what the log holds"}}},
 
     {ABOUT,
      "version",

@@ -14,11 +14,13 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
-#define FILE_SIZE_MAX 65536
-#define TAIL_SIZE     16384
-#define START_FIELD   22
+#define FILE_SIZE_MAX   65536
+#define TAIL_SIZE       16384
+#define START_FIELD     22
+#define OUTPUT_SIZE_MAX (1u << 20)
 
 /* ---- who runs ---- */
 
@@ -114,11 +116,12 @@ static int input_open(const char *input, struct err *err)
 }
 
 __attribute__((noreturn)) static void
-child_run(const char *const *arguments, int input, int log)
+child_run(const char *const *arguments, int input, int output, int log)
 {
     (void)signal(SIGPIPE, SIG_DFL); /* as a fresh program expects */
-    if (setsid() < 0 || dup2(input, STDIN_FILENO) < 0 || dup2(log, STDOUT_FILENO) < 0 ||
-        dup2(log, STDERR_FILENO) < 0 || chdir("/") < 0) {
+    if (setsid() < 0 || dup2(input, STDIN_FILENO) < 0 ||
+        dup2(output, STDOUT_FILENO) < 0 || dup2(log, STDERR_FILENO) < 0 ||
+        chdir("/") < 0) {
         _exit(126);
     }
     (void)execvp(arguments[0], (char *const *)(uintptr_t)arguments);
@@ -145,9 +148,59 @@ pid_t daemon_start(const char *const *arguments,
         return err_sys(err, -errno, "start %s", arguments[0]);
     }
     if (pid == 0) {
-        child_run(arguments, in, log);
+        child_run(arguments, in, log, log);
     }
     return pid;
+}
+
+static int read_all(int fd, char **ret_text)
+{
+    struct bytes_writer writer;
+    char block[4096];
+    ssize_t size;
+    bytes_writer_init(&writer, OUTPUT_SIZE_MAX);
+    while ((size = fd_read_full(fd, block, sizeof(block))) > 0) {
+        bytes_write_raw(&writer, block, (size_t)size);
+    }
+    int r = bytes_writer_take_text(&writer, ret_text);
+    return size < 0 ? (int)size : r;
+}
+
+int daemon_run(const char *const *arguments,
+               const char *log_path,
+               char **ret_output,
+               struct err *err)
+{
+    int pair[2];
+    int status = 0;
+    char *output = NULL;
+    CLEANUP_FD int log =
+        fd_open_at(AT_FDCWD, log_path, O_WRONLY | O_CREAT | O_APPEND, 0600, err);
+    CLEANUP_FD int in = log >= 0 ? input_open(NULL, err) : -1;
+    if (in < 0) {
+        return log < 0 ? log : in;
+    }
+    if (pipe2(pair, O_CLOEXEC) < 0) {
+        return err_sys(err, -errno, "make a pipe");
+    }
+    CLEANUP_FD int from = pair[0];
+    pid_t pid = fork();
+    if (pid == 0) {
+        child_run(arguments, in, pair[1], log);
+    }
+    (void)close(pair[1]); /* the child's */
+    if (pid < 0) {
+        return err_sys(err, -errno, "start %s", arguments[0]);
+    }
+    int r = read_all(from, &output);
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+    }
+    if (r < 0) {
+        free(output);
+        return err_sys(err, r, "read from %s", arguments[0]);
+    }
+    *ret_output = output;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
 /* ---- stopping ---- */

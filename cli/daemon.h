@@ -29,6 +29,12 @@ pid_t daemon_start(const char *const *arguments,
                    const char *log_path,
                    const char *input,
                    struct err *err);
+/* Runs berthd with these arguments to its end, its stderr appended to the log; what it
+ * printed is *ret_output (caller frees). Its exit code, or a negative code. */
+int daemon_run(const char *const *arguments,
+               const char *log_path,
+               char **ret_output,
+               struct err *err);
 /* SIGTERM and wait for its end; 0, BERTH_ETIMEOUT, -ESRCH (not there), -EPERM. */
 int daemon_stop(pid_t pid, uint64_t timeout_ms);
 /* The last lines of a file from an offset on, each after two blanks; caller frees; NULL

@@ -12,6 +12,7 @@ int run_join(struct cli *cli);
 int run_down(struct cli *cli);
 int run_backup_save(struct cli *cli); /* [run_backup] */
 int run_backup_verify(struct cli *cli);
+int run_recover(struct cli *cli);      /* [run_recover] */
 int run_login(struct cli *cli);        /* [run_login] */
 int run_token_create(struct cli *cli); /* [run_token] */
 int run_token_join(struct cli *cli);

@@ -2,6 +2,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "cli/backup_input.h"
 #include "cli/certificate_pin.h"
 #include "cli/connection.h"
 #include "cli/daemon.h"
@@ -33,7 +34,9 @@ struct start {
     char state[PATH_MAX]; /* absolute */
     char program[PATH_MAX];
     char log_path[PATH_MAX];
-    char token[TOKEN_SIZE]; /* "" for up */
+    char token[TOKEN_SIZE];          /* "" for up */
+    char restore[PATH_MAX];          /* absolute; "" when there is none */
+    char input[PASSPHRASE_SIZE_MAX]; /* for berthd's stdin; "" when there is none */
     const char *arguments[DAEMON_ARGUMENTS_MAX];
     unsigned argument_count;
     off_t log_from; /* the log is ours from here on */
@@ -66,6 +69,10 @@ static void add_flags(struct cli *cli, struct start *start)
         {"api-port", "--api-port"},
         {"reserve-memory", "--reserve-memory"},
         {"cpu-overcommit", "--cpu-overcommit"},
+        {"backup-every", "--backup-every"},
+        {"backup-keep", "--backup-keep"},
+        {"backup-folder", "--backup-folder"},
+        {"backup-passphrase-file", "--backup-passphrase-file"},
     };
     unsigned cursor = 0;
     const char *label;
@@ -115,6 +122,61 @@ static int state_open(struct cli *cli, struct start *start)
     return EXIT_OK;
 }
 
+/* berthd works in the root folder. */
+static int check_paths(struct cli *cli)
+{
+    static const char *const flags[] = {"backup-folder", "backup-passphrase-file"};
+    for (unsigned i = 0; i < ARRAY_COUNT(flags); i++) {
+        const char *path = cli_flag(cli, flags[i]);
+        if (path != NULL && path[0] != '/') {
+            return cli_fail(cli, EXIT_USAGE,
+                            "--%s: wanted a path from the root on, not %s", flags[i],
+                            path);
+        }
+    }
+    return EXIT_OK;
+}
+
+/* The file is checked whole before anything is begun. */
+static int add_restore(struct cli *cli, struct start *start)
+{
+    const char *path = cli_flag(cli, "restore");
+    const char *passphrase_file = cli_flag(cli, "passphrase-file");
+    struct backup_input input;
+    if (path == NULL) {
+        return EXIT_OK;
+    }
+    if (start->was_member) {
+        return cli_fail(
+            cli, EXIT_CONFLICT,
+            "this host is a member of a cluster already; a backup is restored "
+            "into a new one\nhint: berth down --forget, then berth up "
+            "--restore %s",
+            path);
+    }
+    int code = backup_input_read(cli, path, &input);
+    if (code != EXIT_OK) {
+        return code;
+    }
+    bool encrypted = input.encrypted;
+    memcpy(start->input, input.passphrase, sizeof(start->input));
+    backup_input_fini(&input);
+    if (realpath(path, start->restore) == NULL) {
+        return cli_fail(cli, EXIT_FAILED, "%s: %s", path,
+                        strerror(errno)); // NOLINT(concurrency-mt-unsafe)
+    }
+    add(start, "--restore");
+    add(start, start->restore);
+    if (encrypted) {
+        add(start, "--passphrase-file");
+        /* In the foreground stdin stays the terminal's. */
+        add(start, cli_flag(cli, "foreground") == NULL ? "-" : passphrase_file);
+    }
+    return encrypted && passphrase_file == NULL && cli_flag(cli, "foreground") != NULL
+               ? cli_fail(cli, EXIT_USAGE, "--foreground needs --passphrase-file FILE")
+               : EXIT_OK;
+}
+
 static int prepare(struct cli *cli, struct start *start)
 {
     int code = cli_flag_duration(cli, "timeout", UP_DEFAULT_MS, &start->timeout_ms);
@@ -126,6 +188,8 @@ static int prepare(struct cli *cli, struct start *start)
     add(start, "--state");
     add(start, start->state);
     add_flags(cli, start);
+    code = code == EXIT_OK ? check_paths(cli) : code;
+    code = code == EXIT_OK ? add_restore(cli, start) : code;
     if (start->token[0] != '\0') {
         add(start, "--join");
         add(start, "-"); /* so that it is in no process list */
@@ -260,7 +324,9 @@ print_up(struct cli *cli, const struct start *start, const json_t *host, bool ru
     const char *what = running                   ? "was up already"
                        : start->was_member       ? "is up again"
                        : start->token[0] != '\0' ? "has joined the cluster"
-                                                 : "is up and has founded a cluster";
+                       : start->restore[0] != '\0'
+                           ? "is up and has founded a cluster with the backup's state"
+                           : "is up and has founded a cluster";
     fprintf(cli->out, "host/%s %s (%s, pid %d, log %s)\n", start->host, what,
             json_member_text(view_status(host), "address", "no address"), (int)start->pid,
             start->log_path);
@@ -299,6 +365,10 @@ static int bring_up(struct cli *cli, struct start *start)
         return cli_fail(cli, EXIT_CONFLICT,
                         "this host is a member of a cluster already: berth up starts it");
     }
+    if (running && start->restore[0] != '\0') {
+        return cli_fail(cli, EXIT_CONFLICT, "berthd runs here already (pid %d)",
+                        (int)start->pid);
+    }
     if (running && start->token[0] != '\0') {
         return cli_fail(cli, EXIT_CONFLICT,
                         "berthd runs here already (pid %d); berth host ls shows its "
@@ -310,7 +380,11 @@ static int bring_up(struct cli *cli, struct start *start)
     }
     if (!running) {
         start->pid = daemon_start(start->arguments, start->log_path,
-                                  start->token[0] != '\0' ? start->token : NULL, &err);
+                                  start->token[0] != '\0'   ? start->token
+                                  : start->input[0] != '\0' ? start->input
+                                                            : NULL,
+                                  &err);
+        secret_wipe(start->input, sizeof(start->input));
     }
     if (start->pid < 0) {
         return cli_fail(cli, EXIT_FAILED, "%s", err.text);
@@ -346,11 +420,11 @@ int run_join(struct cli *cli)
     return bring_up(cli, &start);
 }
 
-/* With no berthd running: its VMs and networks. */
-static int end_vms(struct cli *cli, const struct start *start)
+/* With no berthd running: its VMs and networks, and with `forget` its membership. */
+static int end_vms(struct cli *cli, const struct start *start, bool forget)
 {
-    const char *arguments[] = {start->program, "--cleanup", "--state", start->state,
-                               NULL};
+    const char *arguments[] = {start->program, forget ? "--forget" : "--cleanup",
+                               "--state", start->state, NULL};
     struct err err;
     int status = 0;
     pid_t pid = daemon_start(arguments, start->log_path, NULL, &err);
@@ -360,10 +434,39 @@ static int end_vms(struct cli *cli, const struct start *start)
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
     }
     if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
-        return fail_ended(cli, start, "--cleanup did not work");
+        return fail_ended(cli, start,
+                          forget ? "--forget did not work" : "--cleanup did not work");
     }
     fprintf(cli->out, "this host's VMs and networks have ended\n");
+    if (forget) {
+        fprintf(cli->out,
+                "it has forgotten its cluster; what it had is in %s/left-*\n"
+                "next: berth join TOKEN, or berth up\n",
+                start->state);
+    }
     return EXIT_OK;
+}
+
+/* What it forgets cannot be had back by a command. */
+static int confirm_forget(struct cli *cli)
+{
+    char answer[16] = "";
+    if (cli_flag(cli, "forget") == NULL || cli->yes) {
+        return EXIT_OK;
+    }
+    if (!cli->in_tty || !cli->err_tty) {
+        return cli_fail(cli, EXIT_USAGE,
+                        "--forget needs --yes where nobody can be asked");
+    }
+    fputs(
+        "This host's VMs and their disks end, and it leaves its cluster without a word. "
+        "Go on? [y/N] ",
+        cli->err);
+    (void)fflush(cli->err); /* the answer shows whether it was read */
+    return fgets(answer, sizeof(answer), stdin) != NULL &&
+                   (answer[0] == 'y' || answer[0] == 'Y')
+               ? EXIT_OK
+               : cli_fail(cli, EXIT_FAILED, "nothing was done");
 }
 
 static int stop_berthd(struct cli *cli, const struct start *start)
@@ -383,7 +486,7 @@ static int stop_berthd(struct cli *cli, const struct start *start)
                         strerror(-r)); // NOLINT(concurrency-mt-unsafe)
     }
     fprintf(cli->out, "berthd has ended (pid %d)%s\n", (int)pid,
-            cli_flag(cli, "vms") == NULL
+            cli_flag(cli, "vms") == NULL && cli_flag(cli, "forget") == NULL
                 ? "; VMs that may be restarted elsewhere end in seconds unless it is "
                   "started again"
                 : "");
@@ -402,11 +505,15 @@ int run_down(struct cli *cli)
         code = state_open(cli, &start);
     }
     if (code == EXIT_OK) {
+        code = confirm_forget(cli);
+    }
+    if (code == EXIT_OK) {
         code = stop_berthd(cli, &start);
     }
-    if (code == EXIT_OK && cli_flag(cli, "vms") != NULL) {
+    bool forget = cli_flag(cli, "forget") != NULL;
+    if (code == EXIT_OK && (forget || cli_flag(cli, "vms") != NULL)) {
         daemon_program(start.program, sizeof(start.program));
-        code = end_vms(cli, &start);
+        code = end_vms(cli, &start, forget);
     }
     return code;
 }

@@ -1,0 +1,165 @@
+#include "agent/berthd_offline.h"
+
+#include "agent/engine_fake.h"
+#include "agent/engine_qemu.h"
+#include "agent/fence_client.h"
+#include "agent/rebirth.h"
+#include "agent/resource_groups.h"
+#include "agent/vm_supervisor.h"
+#include "base/cleanup.h"
+#include "net/network_apply.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+/* ---- cleanup
+ * ----------------------------------------------------------------------------------------
+ */
+
+struct cleanup {
+    struct vm_supervisor *supervisor;
+    uint64_t uids[VM_SUPERVISOR_VMS_MAX];
+    uint64_t epochs[VM_SUPERVISOR_VMS_MAX];
+    unsigned count;
+    unsigned alive;
+};
+
+static void cleanup_visit(void *context, const struct vm_report *report)
+{
+    struct cleanup *cleanup = context;
+    if (cleanup->count < VM_SUPERVISOR_VMS_MAX) {
+        cleanup->uids[cleanup->count] = report->uid;
+        cleanup->epochs[cleanup->count++] = report->epoch;
+    }
+    if (report->alive) {
+        cleanup->alive++;
+        (void)vm_supervisor_kill(cleanup->supervisor, report->uid, report->epoch,
+                                 "cleanup", NULL); /* tried again at the next turn */
+    }
+}
+
+static void cleanup_changed(void *context, const struct vm_report *report)
+{
+    (void)context;
+    (void)report; /* cleanup_vms looks again */
+}
+
+/* Turns the loop until every VM process is gone, bounded in turns of 20 ms. */
+static int cleanup_vms(uv_loop_t *loop, struct vm_supervisor *supervisor, struct err *err)
+{
+    struct cleanup *cleanup = calloc(1, sizeof(*cleanup));
+    if (cleanup == NULL) {
+        return err_sys(err, -ENOMEM, "end VMs");
+    }
+    int r = err_set(err, BERTH_ETIMEOUT, "some VMs do not end");
+    for (int turn = 0; turn < 500; turn++) {
+        struct timespec pause = {.tv_nsec = 20 * 1000 * 1000};
+        uv_run(loop, UV_RUN_NOWAIT);
+        *cleanup = (struct cleanup){.supervisor = supervisor};
+        vm_supervisor_each(supervisor, cleanup_visit, cleanup);
+        if (cleanup->alive == 0 && turn > 1) {
+            r = 0;
+            break;
+        }
+        nanosleep(&pause, NULL);
+    }
+    for (unsigned i = 0; i < cleanup->count; i++) {
+        (void)vm_supervisor_forget(supervisor, cleanup->uids[i], cleanup->epochs[i],
+                                   NULL); /* what is left is found by the next cleanup */
+    }
+    free(cleanup);
+    return r;
+}
+
+int berthd_cleanup(const char *folder, struct err *err)
+{
+    static const struct engine_ops *const engines[] = {&engine_qemu, &engine_fake, NULL};
+    struct identity identity;
+    uv_loop_t loop;
+    int r = identity_open(folder, &identity, err);
+    if (r < 0) {
+        return r;
+    }
+    uv_loop_init(&loop);
+    struct resource_groups *groups = resource_groups_open(
+        identity.name[0] != '\0' ? identity.name : "berth", NULL, err);
+    const struct vm_supervisor_config config = {
+        .host = {.loop = &loop, .clock = clock_system(), .groups = groups},
+        .folder = identity.folder,
+        .engines = engines,
+        .changed = cleanup_changed,
+    };
+    struct vm_supervisor *supervisor = vm_supervisor_open(&config, err);
+    r = supervisor != NULL ? cleanup_vms(&loop, supervisor, err)
+        : err != NULL      ? err->code
+                           : -EIO;
+    vm_supervisor_close(supervisor);
+    r = r != 0 ? r : fence_client_end(identity.folder, err);
+    const struct network_host host = {.host_id = identity.uid,
+                                      .underlay = identity.address,
+                                      .state_folder = identity.folder};
+    struct err network_err;
+    int networks = network_apply_teardown_all(&host, &network_err);
+    if (networks < 0 && r == 0) {
+        r = err_set(err, networks, "%s", network_err.text);
+    }
+    if (groups != NULL) {
+        resource_groups_remove(groups);
+        resource_groups_close(groups);
+    }
+    uv_run(&loop, UV_RUN_DEFAULT);
+    (void)uv_loop_close(&loop); /* the process ends soon */
+    identity_fini(&identity);
+    return r;
+}
+
+/* ---- the log
+ * ----------------------------------------------------------------------------------------
+ */
+
+int berthd_inspect(const char *folder, struct err *err)
+{
+    struct identity identity;
+    struct rebirth_log log = {0};
+    int r = identity_open(folder, &identity, err);
+    if (r < 0) {
+        return r;
+    }
+    r = rebirth_look(&identity, &log, err);
+    if (r == 0) {
+        json_t *document = rebirth_log_document(&identity, &log);
+        CLEANUP_FREE char *text = document != NULL ? json_text(document) : NULL;
+        json_decref(document);
+        r = text != NULL && printf("%s\n", text) > 0 && fflush(stdout) == 0
+                ? 0
+                : err_sys(err, -EIO, "print what the log holds");
+        rebirth_log_fini(&log);
+    }
+    identity_fini(&identity);
+    return r;
+}
+
+int berthd_recover(const char *folder, struct err *err)
+{
+    struct identity identity;
+    int r = identity_open(folder, &identity, err);
+    if (r == 0) {
+        r = rebirth_recover(&identity, clock_system(), err);
+        identity_fini(&identity);
+    }
+    return r;
+}
+
+int berthd_forget(const char *folder, struct err *err)
+{
+    struct identity identity;
+    int r = berthd_cleanup(folder, err);
+    r = r == 0 ? identity_open(folder, &identity, err) : r;
+    if (r == 0) {
+        r = rebirth_forget(&identity, clock_system(), err);
+        identity_fini(&identity);
+    }
+    return r;
+}

@@ -1,0 +1,17 @@
+/* What berthd does to a state folder instead of running on it.
+ *
+ * Each call takes the folder's lock, does one thing and returns; with a daemon on the
+ * folder it is BERTH_EBUSY. Threads: any; blocking. Errors: with text.
+ */
+#pragma once
+
+#include "base/err.h"
+
+/* Ends all VMs and removes networks and control groups. */
+int berthd_cleanup(const char *folder, struct err *err);
+/* Prints on stdout, as JSON, what this host's log holds (rebirth_log_document). */
+int berthd_inspect(const char *folder, struct err *err);
+/* Makes this host the only voter of what its log holds (agent/rebirth.h). */
+int berthd_recover(const char *folder, struct err *err);
+/* berthd_cleanup, then forgets the cluster. */
+int berthd_forget(const char *folder, struct err *err);

@@ -1,0 +1,234 @@
+#!/usr/bin/env bash
+# Goal: a rack survives the loss of all its voters through a backup, and of most of them through `berth recover`:
+# what was saved (or what the survivor has) is there again, VMs run again under higher epochs and never twice, what is
+# left of before is shut out until it joins again.
+# Method: four hosts as network namespaces (deploy/lib/rack.sh), a real berthd and berth-fence in each, VMs of the fake
+# engine, which write down when they begin to run. Every wait is on a fact with a bound.
+set -euo pipefail
+top=$(cd "$(dirname "$0")/../.." && pwd)
+bin=${BERTH_BIN:-$top/build/release}
+
+[ "$(id -u)" = 0 ] || { echo "needs root for network namespaces"; exit 77; }
+[ -x "$bin/berthd" ] || { echo "no berthd in $bin"; exit 1; }
+
+. "$top/deploy/lib/rack.sh"
+RACK_NET=10.96.0
+rack_init berth-backup "$bin" /run/berth-backup-test
+export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=0} # ends by SIGKILL; leaks are the unit tests' business
+export BERTH_FAKE_INTERVALS=$RACK_RUN/intervals
+
+check_name=start
+check() { check_name=$*; printf -- '-- %s  (%ds)\n' "$*" $SECONDS; }
+fail() {
+    trap - ERR
+    printf 'FAILED: %s: %s\n' "$check_name" "$*"
+    local host
+    for host in h1 h2 h3 h4; do
+        [ -d "$RACK_RUN/$host" ] || continue
+        echo "--- $host"
+        tail -n 15 "$RACK_RUN/$host/berthd.log" || true
+    done
+    cat "$BERTH_FAKE_INTERVALS" || true
+    berth_on "$api" host ls 2>&1 | head -n 20 || true
+    berth_on "$api" ls -t shop 2>&1 | head -n 20 || true
+    exit 1
+}
+trap 'fail "line $LINENO: $BASH_COMMAND"' ERR
+trap 'c=$?; trap - ERR EXIT INT TERM; rack_down; exit $c' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+rack_down # of an earlier run that was killed
+
+wait_for() { # SECONDS WHAT COMMAND...
+    local deadline=$((SECONDS + $1)) what=$2
+    shift 2
+    until "$@" >/dev/null 2>&1; do
+        [ $SECONDS -lt "$deadline" ] || fail "waited in vain for: $what"
+        sleep 0.1
+    done
+}
+# refused CODE COMMAND...: it ends with that exit code
+refused() {
+    local wanted=$1 code=0
+    shift
+    "$@" >"$RACK_RUN/refused" 2>&1 || code=$?
+    [ $code = "$wanted" ] || { cat "$RACK_RUN/refused"; fail "ended with $code, not $wanted: $*"; }
+}
+api=h1
+hosts() { berth_on "$api" ls host -o json; }
+vms() { berth_on "$api" ls vm -t shop -o json; }
+voters_are() { [ "$(hosts | jq '[.items[] | select(.status.voter == "voter")] | length')" = "$1" ]; }
+host_is() { [ "$(hosts | jq -r --arg n "$1" '.items[] | select(.metadata.name == $n) | .status.phase // "ready"')" = "$2" ]; }
+ready_are() { [ "$(vms | jq '[.items[] | select(.status.phase == "ready")] | length')" = "$1" ]; }
+epoch_of() { vms | jq --arg n "$1" '.items[] | select(.metadata.name == $n) | .status.epoch'; }
+uid_of() { vms | jq --arg n "$1" '.items[] | select(.metadata.name == $n) | .metadata.uid'; }
+# What has to be the same after a restore: all that a user wrote, and who may do what.
+written() {
+    local kind
+    for kind in tenant template group network image; do
+        berth_on "$api" ls "$kind" -o json | jq -S --arg k "$kind" '[$k, (.items | sort_by(.metadata.tenant, .metadata.name) |
+            .[] | [.metadata.tenant, .metadata.name, .spec])]'
+    done
+    berth_on "$api" token ls -o json | jq -S '[.items[] | select(.spec.role != "join") | [.metadata.name, .spec]]'
+    vms | jq -S '[.items[] | [.metadata.name, .metadata.uid]]'
+}
+alive() { grep -qE '\) [^ZX] ' "/proc/$1/stat" 2>/dev/null; } # a zombie runs nothing
+watched() { on "$1" "$bin/berth-fence" --state "$RACK_RUN/$1" --show | sed -n 's/^vm \([0-9]*\) epoch \([0-9]*\) pid \([0-9]*\).*/\1 \2 \3/p'; }
+# Runs that began after a newer one of the same VM had: none may be alive. Looked at in that order.
+check_no_twice() {
+    local newest pid uid epoch
+    newest=$(awk '$1 == "start" && $3 > e[$2] { e[$2] = $3 } END { for (u in e) print u, e[u] }' "$BERTH_FAKE_INTERVALS")
+    while read -r uid epoch pid; do
+        [ "$(awk -v u="$uid" '$1 == u { print $2 }' <<<"$newest")" = "$epoch" ] || ! alive "$pid" ||
+            fail "VM $uid runs twice: epoch $epoch as $pid, and a newer one"
+    done < <(awk '$1 == "start" { print $2, $3, $4 }' "$BERTH_FAKE_INTERVALS")
+}
+# Until as many VMs are ready again, under epochs beyond what one cluster can count to.
+start_again() {
+    local deadline=$((SECONDS + 60))
+    until ready_are "$1" && [ "$(vms | jq --argjson e "$2" '[.items[] | select(.status.epoch > $e)] | length')" = "$1" ]; do
+        check_no_twice
+        [ $SECONDS -lt $deadline ] || fail "the VMs do not start again"
+        sleep 0.1
+    done
+    check_no_twice
+}
+come_back() { # HOST: as one that has to join again
+    rack_mend "$1"
+    berth_on "$1" down --forget --yes </dev/null
+    berth_on "$1" join "$(berth_on "$api" token join)" --name "$1" </dev/null
+}
+
+check "three hosts, VMs, a token"
+rack_up 4
+: >"$BERTH_FAKE_INTERVALS"
+echo kernel >"$RACK_RUN/kernel"
+echo "correct horse battery staple" >"$RACK_RUN/passphrase"
+cat >"$RACK_RUN/vms.yaml" <<'YAML'
+apiVersion: berth/v1
+kind: Tenant
+metadata: {name: shop}
+spec: {quota: {cpu: 16, memory: 4GiB, vms: 20, networks: 2}}
+---
+apiVersion: berth/v1
+kind: Image
+metadata: {name: nothing, tenant: shop}
+spec:
+  artifacts:
+    - {role: kernel, file: kernel}
+---
+apiVersion: berth/v1
+kind: Template
+metadata: {name: small, tenant: shop}
+spec:
+  image: nothing
+  engine: fake
+  memory: {size: 64MiB}
+---
+apiVersion: berth/v1
+kind: Group
+metadata: {name: web, tenant: shop}
+spec: {template: {name: small}, replicas: 4}
+YAML
+berth_on h1 up --name h1 --backup-every 1s --backup-keep 2 </dev/null
+for host in h2 h3; do
+    berth_on "$host" join "$(berth_on h1 token join)" --name "$host" </dev/null
+done
+wait_for 60 "three voters" voters_are 3
+berth_on h1 apply "$RACK_RUN/vms.yaml"
+wait_for 60 "four ready VMs" ready_are 4
+token=$(berth_on h2 token create ci --role operator -t shop)
+
+check "a backup through a host that need not lead, and what it says"
+berth_on h2 backup save "$RACK_RUN/b" --passphrase-file "$RACK_RUN/passphrase"
+[ "$(stat -c %a "$RACK_RUN/b")" = 600 ] || fail "others may read it"
+berth_on h2 backup verify "$RACK_RUN/b" --passphrase-file "$RACK_RUN/passphrase"
+written >"$RACK_RUN/before"
+berth_on h1 ls tenant -o json | jq '.items[0] | {apiVersion, kind, metadata: {name: "late"}}' >"$RACK_RUN/late.yaml"
+berth_on h1 apply "$RACK_RUN/late.yaml"
+
+check "backups are made by themselves, and the newest kept"
+kept() { [ "$(find "$RACK_RUN/h1/backups" -name '*.backup' | wc -l)" = 2 ] && [ ! -e "$first" ]; }
+some() { first=$(find "$RACK_RUN/h1/backups" -name '*.backup' | sort | head -n 1) && [ -n "$first" ]; }
+wait_for 20 "a backup of the leader's own" some
+wait_for 20 "later ones in its place" kept
+berth_on h3 backup verify "$(find "$RACK_RUN/h1/backups" -name '*.backup' | sort | tail -n 1)" >/dev/null
+
+check "damage is told before anything is begun"
+cp "$RACK_RUN/b" "$RACK_RUN/bad"
+printf '\377' | dd of="$RACK_RUN/bad" bs=1 seek=700 conv=notrunc status=none
+refused 1 berth_on h4 backup verify "$RACK_RUN/bad" --passphrase-file "$RACK_RUN/passphrase"
+refused 1 berth_on h4 up --name h4 --restore "$RACK_RUN/bad" --passphrase-file "$RACK_RUN/passphrase"
+refused 2 berth_on h4 up --name h4 --restore "$RACK_RUN/b"
+refused 4 berth_on h1 up --restore "$RACK_RUN/b" --passphrase-file "$RACK_RUN/passphrase"
+[ ! -e "$RACK_RUN/h4/raft" ] || fail "something was begun"
+
+check "two of three are destroyed; one runs on and knows nothing of it"
+mapfile -t straggling < <(watched h3)
+[ ${#straggling[@]} -gt 0 ] || fail "the straggler has no VM"
+epoch=$(vms | jq '[.items[].status.epoch] | max')
+rack_kill h1
+rack_kill h2
+rm -rf "$RACK_RUN/h1" "$RACK_RUN/h2"
+
+check "a new host founds a new cluster with the backup"
+api=h4
+berth_on h4 up --name h4 --restore "$RACK_RUN/b" --passphrase-file "$RACK_RUN/passphrase" </dev/null
+written >"$RACK_RUN/after"
+diff "$RACK_RUN/before" "$RACK_RUN/after" || fail "it is not what was saved"
+[ "$(curl -sS --unix-socket "$RACK_RUN/h4/berthd.sock" -H "Authorization: Bearer $token" http://h/v1/self | jq -r .subject)" != "" ] || fail "the token is not good any more"
+refused 4 berth_on h4 up --restore "$RACK_RUN/b" --passphrase-file "$RACK_RUN/passphrase"
+
+check "its VMs run again under higher epochs, and none runs twice"
+berth_on h4 apply "$RACK_RUN/vms.yaml" # brings the image's content
+start_again 4 $((epoch + 4000000000))
+for run in "${straggling[@]}"; do
+    read -r _ _ pid <<<"$run"
+    ! alive "$pid" || fail "the straggler still runs a VM of before"
+done
+
+check "the straggler is shut out until it joins again"
+host_is h3 lost || fail "h3 is taken for a member"
+come_back h3
+wait_for 30 "h3 to be ready" host_is h3 ready
+come_back h1
+wait_for 60 "three voters" voters_are 3
+
+check "most voters are gone for good"
+berth_on "$api" apply "$RACK_RUN/late.yaml" # answered: on a majority; waited for on the survivor
+survivor=h1
+revision=$(berth_on "$api" ls tenant -o json | jq .revision)
+has_revision() { [ "$(curl -sS --unix-socket "$RACK_RUN/$1/berthd.sock" http://h/healthz | jq .revision)" -ge "$revision" ]; }
+wait_for 20 "the survivor to have it" has_revision $survivor
+epoch=$(vms | jq '[.items[].status.epoch] | max')
+rack_cut h3
+rack_cut h4
+rack_kill h3
+rack_kill h4
+refused 4 berth_on $survivor recover --yes
+berth_on $survivor down
+
+check "the survivor recovers what its log holds"
+refused 2 berth_on $survivor recover
+berth_on $survivor recover --show
+berth_on $survivor recover --yes
+api=$survivor
+berth_on $survivor up
+berth_on $survivor ls tenant -o name | grep -q tenant/late || fail "an acknowledged write is lost"
+start_again 4 $((epoch + 4000000000))
+[ "$(voters_are 1 && echo 1)" = 1 ] || fail "it does not vote alone"
+
+check "and grows to three voters again"
+rm -rf "$RACK_RUN/h4" # its disk is new
+come_back h3
+rack_mend h4
+berth_on h4 join "$(berth_on "$api" token join)" --name h4 </dev/null
+wait_for 60 "three voters" voters_are 3
+wait_for 30 "four ready VMs" ready_are 4
+check_no_twice
+
+check "teardown leaves nothing"
+rack_down
+[ -z "$(rack_namespaces)" ] || fail "namespaces are left"
+[ ! -e "$RACK_RUN" ] || fail "$RACK_RUN is left"
+echo "what was saved came back, and nothing ran twice"
