@@ -130,9 +130,10 @@ kind: Group
 metadata: {name: web, tenant: shop}
 spec: {template: {name: small}, replicas: 4}
 YAML
-berth_on h1 up --name h1 --backup-every 1s --backup-keep 2 </dev/null
+keeping=(--backup-every 1s --backup-keep 2)
+berth_on h1 up --name h1 "${keeping[@]}" </dev/null
 for host in h2 h3; do
-    berth_on "$host" join "$(berth_on h1 token join)" --name "$host" </dev/null
+    berth_on "$host" join "$(berth_on h1 token join)" --name "$host" "${keeping[@]}" </dev/null
 done
 wait_for 60 "three voters" voters_are 3
 berth_on h1 apply "$RACK_RUN/vms.yaml"
@@ -148,11 +149,16 @@ berth_on h1 ls tenant -o json | jq '.items[0] | {apiVersion, kind, metadata: {na
 berth_on h1 apply "$RACK_RUN/late.yaml"
 
 check "backups are made by themselves, and the newest kept"
-kept() { [ "$(find "$RACK_RUN/h1/backups" -name '*.backup' | wc -l)" = 2 ] && [ ! -e "$first" ]; }
-some() { first=$(find "$RACK_RUN/h1/backups" -name '*.backup' | sort | head -n 1) && [ -n "$first" ]; }
-wait_for 20 "a backup of the leader's own" some
-wait_for 20 "later ones in its place" kept
-berth_on h3 backup verify "$(find "$RACK_RUN/h1/backups" -name '*.backup' | sort | tail -n 1)" >/dev/null
+# Each host has those it made while it led, and leadership may move on a busy machine.
+by_itself() { find "$RACK_RUN"/h?/backups -name '*.backup' -printf '%f %p\n' 2>/dev/null | sort; }
+some() { first=$(by_itself | head -n 1) && [ -n "$first" ]; }
+later() { last=$(by_itself | tail -n 1) && [ "${last%%-*}" != "${first%%-*}" ]; }
+wait_for 20 "a backup that nobody asked for" some
+wait_for 20 "a later one" later
+berth_on h3 backup verify "${last#* }" >/dev/null
+for host in h1 h2 h3; do
+    [ "$(find "$RACK_RUN/$host" -name '*.backup' | wc -l)" -le 2 ] || fail "$host keeps more than two"
+done
 
 check "damage is told before anything is begun"
 cp "$RACK_RUN/b" "$RACK_RUN/bad"
