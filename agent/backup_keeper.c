@@ -23,6 +23,7 @@
 #define LOOK_MS   UINT64_C(60000)
 #define SUFFIX    ".backup"
 #define FILES_MAX 4096
+#define PATH_SIZE ((size_t)2 * PATH_MAX)
 
 struct backup_keeper {
     struct backup_keeper_config config;
@@ -81,7 +82,8 @@ static struct files *files_list(const char *folder)
         return NULL;
     }
     const struct dirent *entry;
-    while ((entry = readdir(stream)) != NULL && files->count < FILES_MAX) {
+    // NOLINTNEXTLINE(concurrency-mt-unsafe): the stream is ours
+    while (files->count < FILES_MAX && (entry = readdir(stream)) != NULL) {
         if (is_ours(entry->d_name)) {
             memcpy(files->names[files->count++], entry->d_name,
                    strlen(entry->d_name) + 1);
@@ -94,14 +96,14 @@ static struct files *files_list(const char *folder)
 
 static void path_of(const struct backup_keeper *keeper, const char *name, char *path)
 {
-    (void)snprintf(path, 2 * PATH_MAX, "%s/%s", keeper->folder, name);
+    (void)snprintf(path, PATH_SIZE, "%s/%s", keeper->folder, name);
 }
 
 /* A clock that was set back makes a file look younger than it is, never older. */
 static bool is_due(const struct backup_keeper *keeper)
 {
     struct files *files = files_list(keeper->folder);
-    char path[2 * PATH_MAX];
+    char path[PATH_SIZE];
     struct stat info;
     bool due = true;
     if (files != NULL && files->count > 0) {
@@ -120,7 +122,7 @@ static bool is_due(const struct backup_keeper *keeper)
 static void prune(const struct backup_keeper *keeper)
 {
     struct files *files = files_list(keeper->folder);
-    char path[2 * PATH_MAX];
+    char path[PATH_SIZE];
     for (unsigned i = 0; files != NULL && i + keeper->config.keep < files->count; i++) {
         path_of(keeper, files->names[i], path);
         (void)unlink(path); /* tried again after the next one */
@@ -153,7 +155,7 @@ static void write_run(uv_work_t *work)
     CLEANUP_FREE uint8_t *box = NULL;
     size_t size = keeper->size;
     char name[NAME_MAX];
-    char path[2 * PATH_MAX];
+    char path[PATH_SIZE];
     int r = fd_make_folders(keeper->folder, &keeper->err);
     if (r == 0 && keeper->passphrase[0] != '\0') {
         r = secret_box_seal(keeper->passphrase, &cost, keeper->data, keeper->size, &box,

@@ -316,8 +316,8 @@ static int take_options(struct options *options, int argc, char **argv)
         longs[i].val = 'A' + (int)i;
     }
     int at;
-    while ((at = getopt_long(argc, argv, "", longs, NULL)) !=
-           -1) { // NOLINT(concurrency-mt-unsafe)
+    // NOLINTNEXTLINE(concurrency-mt-unsafe): one thread yet
+    while ((at = getopt_long(argc, argv, "", longs, NULL)) != -1) {
         if (at == '?') {
             fprintf(stderr, "see berthd --help\n");
             return 2;

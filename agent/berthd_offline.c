@@ -55,7 +55,7 @@ static int cleanup_vms(uv_loop_t *loop, struct vm_supervisor *supervisor, struct
     }
     int r = err_set(err, BERTH_ETIMEOUT, "some VMs do not end");
     for (int turn = 0; turn < 500; turn++) {
-        struct timespec pause = {.tv_nsec = 20 * 1000 * 1000};
+        struct timespec pause = {.tv_nsec = 20L * 1000 * 1000};
         uv_run(loop, UV_RUN_NOWAIT);
         *cleanup = (struct cleanup){.supervisor = supervisor};
         vm_supervisor_each(supervisor, cleanup_visit, cleanup);

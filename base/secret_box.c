@@ -1,6 +1,5 @@
 #include "base/secret_box.h"
 
-#include "base/bytes.h"
 #include "base/cleanup.h"
 #include "base/digest.h"
 #include "base/fd.h"
@@ -14,7 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAGIC       "BERTHBX1"
 #define MAGIC_SIZE  8
 #define SALT_SIZE   crypto_pwhash_argon2id_SALTBYTES
 #define STREAM_SIZE crypto_secretstream_xchacha20poly1305_HEADERBYTES
@@ -25,6 +23,7 @@
 #define HEAD_SIZE (MAGIC_SIZE + SALT_SIZE + 4 + 4 + STREAM_SIZE)
 #define FILE_MAX  4096
 
+static const uint8_t magic[MAGIC_SIZE] = {'B', 'E', 'R', 'T', 'H', 'B', 'X', '1'};
 static const unsigned char tag_more = crypto_secretstream_xchacha20poly1305_TAG_MESSAGE;
 static const unsigned char tag_last = crypto_secretstream_xchacha20poly1305_TAG_FINAL;
 
@@ -41,7 +40,7 @@ void secret_wipe(void *data, size_t size)
 
 bool secret_box_is(const void *data, size_t size)
 {
-    return size >= MAGIC_SIZE && memcmp(data, MAGIC, MAGIC_SIZE) == 0;
+    return size >= MAGIC_SIZE && memcmp(data, magic, MAGIC_SIZE) == 0;
 }
 
 static bool cost_is_sane(const struct secret_box_cost *cost)
@@ -95,6 +94,31 @@ static void seal_pieces(crypto_secretstream_xchacha20poly1305_state *stream,
     }
 }
 
+static void put_u32(uint8_t *at, uint32_t value)
+{
+    for (unsigned i = 0; i < 4; i++) {
+        at[i] = (uint8_t)(value >> (8 * i));
+    }
+}
+
+static uint32_t get_u32(const uint8_t *at)
+{
+    return (uint32_t)at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 |
+           (uint32_t)at[3] << 24;
+}
+
+static void write_head(const uint8_t salt[SALT_SIZE],
+                       const struct secret_box_cost *cost,
+                       const uint8_t stream_head[STREAM_SIZE],
+                       uint8_t *box)
+{
+    memcpy(box, magic, MAGIC_SIZE);
+    memcpy(box + MAGIC_SIZE, salt, SALT_SIZE);
+    put_u32(box + MAGIC_SIZE + SALT_SIZE, cost->passes);
+    put_u32(box + MAGIC_SIZE + SALT_SIZE + 4, cost->memory_kib);
+    memcpy(box + HEAD_SIZE - STREAM_SIZE, stream_head, STREAM_SIZE);
+}
+
 int secret_box_seal(const char *passphrase,
                     const struct secret_box_cost *cost,
                     const void *data,
@@ -108,35 +132,26 @@ int secret_box_seal(const char *passphrase,
     uint8_t salt[SALT_SIZE];
     uint8_t stream_head[STREAM_SIZE];
     size_t box_size = HEAD_SIZE + size + pieces_of(size) * PIECE_EXTRA + DIGEST_SIZE;
-    struct bytes_writer writer;
     REQUIRE(cost_is_sane(cost));
     random_secret(salt, sizeof(salt));
     int r = derive(passphrase, cost, salt, key, err);
     if (r < 0) {
         return r;
     }
-    CLEANUP_FREE uint8_t *box = malloc(box_size);
     (void)crypto_secretstream_xchacha20poly1305_init_push(&stream, stream_head, key);
     secret_wipe(key, sizeof(key));
-    bytes_writer_init(&writer, HEAD_SIZE);
-    bytes_write_raw(&writer, MAGIC, MAGIC_SIZE);
-    bytes_write_raw(&writer, salt, sizeof(salt));
-    bytes_write_u32(&writer, cost->passes);
-    bytes_write_u32(&writer, cost->memory_kib);
-    bytes_write_raw(&writer, stream_head, sizeof(stream_head));
-    if (box == NULL || writer.error != 0) {
-        bytes_writer_fini(&writer);
+    uint8_t *box = malloc(box_size);
+    if (box == NULL) {
         return err_sys(err, -ENOMEM, "encrypt %zu bytes", size);
     }
-    memcpy(box, writer.data, HEAD_SIZE);
-    bytes_writer_fini(&writer);
+    write_head(salt, cost, stream_head, box);
     seal_pieces(&stream, data, size, box + HEAD_SIZE);
     secret_wipe(&stream, sizeof(stream));
     struct digest digest;
     digest_of(box, box_size - DIGEST_SIZE, &digest);
     memcpy(box + box_size - DIGEST_SIZE, digest.bytes, DIGEST_SIZE);
     *ret_size = box_size;
-    *ret_box = TAKE_PTR(box);
+    *ret_box = box;
     return 0;
 }
 
@@ -154,7 +169,6 @@ struct box_head {
 static int
 head_read(const void *box, size_t box_size, struct box_head *ret_head, struct err *err)
 {
-    struct bytes_reader reader;
     struct digest digest;
     if (!secret_box_is(box, box_size)) {
         return err_set(err, BERTH_EUNSUPPORTED, "this is no encrypted file of Berth's");
@@ -168,14 +182,13 @@ head_read(const void *box, size_t box_size, struct box_head *ret_head, struct er
         return err_set(err, BERTH_ECORRUPT,
                        "the encrypted file is damaged: its checksum does not fit");
     }
-    bytes_reader_init(&reader, box, body);
-    (void)bytes_read_view(&reader, MAGIC_SIZE);
-    ret_head->salt = bytes_read_view(&reader, SALT_SIZE);
-    ret_head->cost.passes = bytes_read_u32(&reader);
-    ret_head->cost.memory_kib = bytes_read_u32(&reader);
-    ret_head->stream = bytes_read_view(&reader, STREAM_SIZE);
-    ret_head->pieces_size = bytes_reader_left(&reader);
-    ret_head->pieces = bytes_read_view(&reader, ret_head->pieces_size);
+    const uint8_t *at = (const uint8_t *)box + MAGIC_SIZE;
+    ret_head->salt = at;
+    ret_head->cost.passes = get_u32(at + SALT_SIZE);
+    ret_head->cost.memory_kib = get_u32(at + SALT_SIZE + 4);
+    ret_head->stream = at + SALT_SIZE + 8;
+    ret_head->pieces = (const uint8_t *)box + HEAD_SIZE;
+    ret_head->pieces_size = body - HEAD_SIZE;
     return cost_is_sane(&ret_head->cost)
                ? 0
                : err_set(err, BERTH_ECORRUPT,
@@ -215,10 +228,14 @@ int secret_box_open(const char *passphrase,
                     struct err *err)
 {
     crypto_secretstream_xchacha20poly1305_state stream;
-    struct box_head head;
-    uint8_t key[KEY_SIZE];
+    struct box_head head = {0};
+    uint8_t key[KEY_SIZE] = {0};
     int r = head_read(box, box_size, &head, err);
-    r = r == 0 ? derive(passphrase, &head.cost, head.salt, key, err) : r;
+    if (r < 0) {
+        return r;
+    }
+    REQUIRE(head.salt != NULL && head.pieces_size > 0);
+    r = derive(passphrase, &head.cost, head.salt, key, err);
     if (r < 0) {
         return r;
     }

@@ -246,7 +246,7 @@ char *daemon_log_tail(const char *path, off_t from, unsigned lines)
         lines -= *at == '\n' ? 1U : 0U;
     }
     at += *at == '\n' ? 1 : 0;
-    bytes_writer_init(&writer, 4 * TAIL_SIZE);
+    bytes_writer_init(&writer, (size_t)4 * TAIL_SIZE);
     while (at != NULL && *at != '\0') {
         char *next = strchr(at, '\n');
         int length = next != NULL ? (int)(next - at) : (int)strlen(at);

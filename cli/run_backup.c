@@ -95,7 +95,7 @@ static int fetch(struct cli *cli, struct saved *saved)
 }
 
 /* In place of the plain bytes the box with them. */
-static int encrypt(struct cli *cli, struct saved *saved, const char *passphrase)
+static int put_in_box(struct cli *cli, struct saved *saved, const char *passphrase)
 {
     const struct secret_box_cost cost = secret_box_cost_default();
     uint8_t *box = NULL;
@@ -147,7 +147,7 @@ int run_backup_save(struct cli *cli)
                         "the leader changed again and again; try once more");
     }
     if (code == EXIT_OK && encrypted) {
-        code = encrypt(cli, &saved, passphrase);
+        code = put_in_box(cli, &saved, passphrase);
     }
     secret_wipe(passphrase, sizeof(passphrase));
     if (code == EXIT_OK) {
