@@ -539,17 +539,17 @@ static void on_wake(void *context)
 static void on_tick(void *context)
 {
     struct leader *leader = context;
+    uint64_t now_ms = clock_now_ms(leader->config.clock);
+    voters_tick(leader->voters, now_ms);
     if (!leader->leads) {
         return;
     }
-    uint64_t now_ms = clock_now_ms(leader->config.clock);
     catch_up(leader);
     if (confirm_expired(&leader->confirm, now_ms) ||
         (!leader->confirm.active && anything_to_acknowledge(leader))) {
         round_begin(leader);
     }
     orders_remind(leader, now_ms);
-    voters_tick(leader->voters, now_ms);
     on_wake(leader);
     if (orders_book_pending(leader->book)) {
         orders_give(leader); /* even while decisions are under way: an order may not wait

@@ -1,7 +1,6 @@
 #include "agent/voters.h"
 
 #include "agent/identity.h"
-#include "base/cleanup.h"
 #include "base/log.h"
 #include "base/u64_map.h"
 
@@ -29,29 +28,66 @@ static bool is_well(const struct voters_host *host)
 }
 
 struct count {
-    unsigned voting; /* strangers among them */
-    unsigned well;   /* voters that are */
-    unsigned able;   /* hosts that can vote */
+    unsigned voting;
+    unsigned well;      /* voters that are */
+    unsigned able;      /* hosts that can vote */
+    unsigned staying;   /* hosts that are not on their way out */
+    unsigned strangers; /* in the log without a record */
 };
 
-static struct count
-count_of(const struct voters_host *hosts, unsigned count, unsigned strangers)
+static struct count count_of(const struct voters_host *hosts, unsigned count)
 {
-    struct count counted = {.voting = strangers};
+    struct count counted = {0};
     for (unsigned i = 0; i < count; i++) {
         counted.voting += is_voter(&hosts[i]) ? 1U : 0U;
         counted.well += is_voter(&hosts[i]) && is_well(&hosts[i]) ? 1U : 0U;
         counted.able += can_vote(&hosts[i]) ? 1U : 0U;
+        bool removed = hosts[i].phase == HOST_PHASE_REMOVED;
+        counted.staying += !removed && !hosts[i].drain ? 1U : 0U;
+        counted.strangers += removed && hosts[i].role != CONSENSUS_ROLE_NONE ? 1U : 0U;
     }
     return counted;
 }
 
-/* State and log say different things of it: the log is right. */
-static enum voters_step repair(const struct voters_host *host)
+/* Who could lead in this host's place. */
+static bool
+find_heir(const struct voters_host *hosts, unsigned count, unsigned *ret_index)
 {
+    for (unsigned i = 0; i < count; i++) {
+        if (is_voter(&hosts[i]) && is_well(&hosts[i]) && !hosts[i].self &&
+            !hosts[i].drain && !hosts[i].rests) {
+            *ret_index = i;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Out of the log; whoever leads hands over first. */
+static enum voters_step leave(const struct voters_host *hosts,
+                              unsigned count,
+                              unsigned index,
+                              unsigned *ret_index)
+{
+    if (!hosts[index].self) {
+        *ret_index = index;
+        return VOTERS_STEP_REMOVE;
+    }
+    return find_heir(hosts, count, ret_index) ? VOTERS_STEP_HAND_OVER : VOTERS_STEP_NONE;
+}
+
+/* Record and log say different things of it: the log is right, unless there is no record
+ * at all. */
+static enum voters_step repair(const struct voters_host *hosts,
+                               unsigned count,
+                               unsigned index,
+                               unsigned *ret_index)
+{
+    const struct voters_host *host = &hosts[index];
+    *ret_index = index;
     if (host->phase == HOST_PHASE_REMOVED) {
-        return host->role != CONSENSUS_ROLE_NONE && !host->self ? VOTERS_STEP_REMOVE
-                                                                : VOTERS_STEP_NONE;
+        return host->role != CONSENSUS_ROLE_NONE ? leave(hosts, count, index, ret_index)
+                                                 : VOTERS_STEP_NONE;
     }
     if (is_voter(host)) {
         return host->recorded != VOTER_VOTER ? VOTERS_STEP_RECORD_VOTER
@@ -114,26 +150,59 @@ static bool find_lost(const struct voters_host *hosts,
     return false;
 }
 
-enum voters_step voters_decide(const struct voters_host *hosts,
-                               unsigned count,
-                               unsigned strangers,
-                               unsigned *ret_index)
+/* The one of two voters that is drained, when the rack has just one other host: that one
+ * decides alone from then on, so it has to be well. */
+static bool find_leaver(const struct voters_host *hosts,
+                        unsigned count,
+                        const struct count *counted,
+                        unsigned *ret_index)
 {
-    struct count counted = count_of(hosts, count, strangers);
-    unsigned newcomer = 0;
+    bool found = false;
+    bool other_stays = false;
     for (unsigned i = 0; i < count; i++) {
-        enum voters_step step = hosts[i].rests ? VOTERS_STEP_NONE : repair(&hosts[i]);
-        if (step != VOTERS_STEP_NONE) {
+        if (is_voter(&hosts[i]) && hosts[i].drain && !hosts[i].rests) {
             *ret_index = i;
+            found = true;
+        }
+        other_stays =
+            other_stays || (is_voter(&hosts[i]) && !hosts[i].drain && is_well(&hosts[i]));
+    }
+    return found && other_stays && counted->voting == 2 && counted->staying == 1;
+}
+
+/* From one voter to two only on the way to three; a second one alone would be one more
+ * that may fail. */
+static bool wants_more(const struct count *counted)
+{
+    return counted->voting < VOTERS_TARGET &&
+           (counted->able >= VOTERS_TARGET || counted->voting > 1);
+}
+
+enum voters_step
+voters_decide(const struct voters_host *hosts, unsigned count, unsigned *ret_index)
+{
+    struct count counted = count_of(hosts, count);
+    unsigned index = 0;
+    for (unsigned i = 0; i < count; i++) {
+        enum voters_step step =
+            hosts[i].rests ? VOTERS_STEP_NONE : repair(hosts, count, i, &index);
+        if (step != VOTERS_STEP_NONE) {
+            *ret_index = index;
             return step;
         }
     }
-    if (counted.able < VOTERS_TARGET || !find_newcomer(hosts, count, &newcomer)) {
+    if (counted.strangers > 0) {
+        return VOTERS_STEP_NONE; /* what hinders its leaving hinders every change */
+    }
+    if (find_leaver(hosts, count, &counted, &index)) {
+        return leave(hosts, count, index, ret_index);
+    }
+    if (!find_newcomer(hosts, count, &index)) {
         return VOTERS_STEP_NONE;
     }
-    if (counted.voting < VOTERS_TARGET) {
-        *ret_index = newcomer;
-        return advance(&hosts[newcomer]);
+    if (wants_more(&counted)) {
+        *ret_index = index;
+        return advance(&hosts[index]);
     }
     return find_lost(hosts, count, &counted, ret_index) ? VOTERS_STEP_REMOVE
                                                         : VOTERS_STEP_NONE;
@@ -153,11 +222,13 @@ struct memory {
 struct voters {
     const struct clock *clock;
     struct control *control;
-    struct u64_map *memories; /* host uid -> struct memory */
+    struct u64_map *memories; /* raft id -> struct memory */
     bool leads;
     bool under_way;
-    uint64_t changing; /* uid of the host whose change is under way */
+    uint64_t changing; /* raft id of the host whose change is under way */
     uint64_t next_ms;
+    uint64_t members[CONSENSUS_MEMBERS_MAX]; /* raft ids in the log, as last seen */
+    size_t member_count;
 };
 
 static uint64_t raft_id_of(const struct host *host)
@@ -179,11 +250,19 @@ static const struct host *host_of(const struct voters *voters, uint64_t raft_id)
     return NULL;
 }
 
+/* The log's members, at most as many as there can be; their count. */
+static size_t members_of(const struct voters *voters,
+                         struct consensus_member members[CONSENSUS_MEMBERS_MAX])
+{
+    size_t count = consensus_members(control_consensus(voters->control), members,
+                                     CONSENSUS_MEMBERS_MAX);
+    return count < CONSENSUS_MEMBERS_MAX ? count : CONSENSUS_MEMBERS_MAX;
+}
+
 unsigned voters_uids(const struct voters *voters, uint64_t *ret_uids, unsigned max)
 {
     struct consensus_member members[CONSENSUS_MEMBERS_MAX];
-    size_t count = consensus_members(control_consensus(voters->control), members,
-                                     CONSENSUS_MEMBERS_MAX);
+    size_t count = members_of(voters, members);
     unsigned found = 0;
     for (size_t i = 0; i < count && found < max; i++) {
         const struct host *host = members[i].role == CONSENSUS_ROLE_VOTER
@@ -202,12 +281,12 @@ unsigned voters_uids(const struct voters *voters, uint64_t *ret_uids, unsigned m
  * -------------------------------------------------------------------------- */
 
 /* NULL when out of memory: then the host counts as never seen before. */
-static struct memory *memory_of(struct voters *voters, uint64_t uid)
+static struct memory *memory_of(struct voters *voters, uint64_t raft_id)
 {
-    struct memory *memory = u64_map_get(voters->memories, uid);
+    struct memory *memory = u64_map_get(voters->memories, raft_id);
     if (memory == NULL) {
         memory = calloc(1, sizeof(*memory));
-        if (memory != NULL && u64_map_put(voters->memories, uid, memory) < 0) {
+        if (memory != NULL && u64_map_put(voters->memories, raft_id, memory) < 0) {
             free(memory);
             memory = NULL;
         }
@@ -246,7 +325,7 @@ static void change_done(void *context, int status)
         rest_ms = rest_ms < VOTERS_REST_MAX_MS ? rest_ms : VOTERS_REST_MAX_MS;
         memory->rests_until_ms = clock_now_ms(voters->clock) + rest_ms;
         log_warn("voters", "change of members did not go through and is tried again",
-                 KV_U64("host", voters->changing), KV_STR("why", err_sentence(status)),
+                 KV_U64("raft_id", voters->changing), KV_STR("why", err_sentence(status)),
                  KV_U64("rest_ms", rest_ms));
     }
 }
@@ -279,15 +358,22 @@ static int add(struct voters *voters, const struct host *host)
                                  address, change_done, voters);
 }
 
-static int
-take_step(struct voters *voters, enum voters_step step, const struct host *host)
+/* host is NULL for a stranger, of whom only the log knows. */
+static int take_step(struct voters *voters,
+                     enum voters_step step,
+                     uint64_t raft_id,
+                     const struct host *host)
 {
     struct consensus *consensus = control_consensus(voters->control);
+    const char *name = host != NULL ? host->meta.name : "(removed)";
+    if (host == NULL && step != VOTERS_STEP_REMOVE && step != VOTERS_STEP_HAND_OVER) {
+        return BERTH_ENOTFOUND;
+    }
     switch (step) {
     case VOTERS_STEP_REMOVE:
-        log_warn("voters", "host leaves the log: it is removed or lost for good",
-                 KV_STR("peer", host->meta.name));
-        return consensus_remove(consensus, raft_id_of(host), change_done, voters);
+        log_warn("voters", "host leaves the log: it is removed, drained or lost for good",
+                 KV_STR("peer", name), KV_U64("raft_id", raft_id));
+        return consensus_remove(consensus, raft_id, change_done, voters);
     case VOTERS_STEP_RECORD_NONE:
         return record_role(voters, host, VOTER_NONE);
     case VOTERS_STEP_RECORD_STANDBY:
@@ -297,11 +383,37 @@ take_step(struct voters *voters, enum voters_step step, const struct host *host)
     case VOTERS_STEP_ADD:
         return add(voters, host);
     case VOTERS_STEP_PROMOTE:
-        log_info("voters", "host becomes voter", KV_STR("peer", host->meta.name));
-        return consensus_promote(consensus, raft_id_of(host), change_done, voters);
+        log_info("voters", "host becomes voter", KV_STR("peer", name));
+        return consensus_promote(consensus, raft_id, change_done, voters);
+    case VOTERS_STEP_HAND_OVER:
+        log_warn("voters", "this host is to leave the log and hands leadership over",
+                 KV_STR("peer", name));
+        return consensus_transfer(consensus, raft_id, change_done, voters);
     default:
         return 0;
     }
+}
+
+static void remember(struct voters *voters, struct voters_host *seen, uint64_t now_ms)
+{
+    struct memory *memory = memory_of(voters, seen->raft_id);
+    bool lost = seen->phase == HOST_PHASE_LOST;
+    if (memory == NULL) {
+        return;
+    }
+    memory->lost_since_ms = !lost                        ? 0
+                            : memory->lost_since_ms == 0 ? now_ms
+                                                         : memory->lost_since_ms;
+    seen->lost_ms = lost ? now_ms - memory->lost_since_ms : 0;
+    seen->failures = memory->failures;
+    seen->rests = now_ms < memory->rests_until_ms;
+}
+
+static bool is_leader(const struct voters *voters, uint64_t raft_id)
+{
+    uint64_t leader = 0;
+    return consensus_leader(control_consensus(voters->control), &leader, NULL) &&
+           leader == raft_id;
 }
 
 static struct voters_host look_at(struct voters *voters,
@@ -310,87 +422,126 @@ static struct voters_host look_at(struct voters *voters,
                                   size_t count,
                                   uint64_t now_ms)
 {
-    uint64_t raft_id = raft_id_of(host);
-    uint64_t leader = 0;
-    struct memory *memory = memory_of(voters, host->meta.uid);
     struct voters_host seen = {
-        .uid = host->meta.uid,
+        .raft_id = raft_id_of(host),
         .phase = host->status.phase,
         .drain = host->spec.drain,
         .recorded = host->status.voter,
-        .self = consensus_leader(control_consensus(voters->control), &leader, NULL) &&
-                leader == raft_id,
     };
+    seen.self = is_leader(voters, seen.raft_id);
     for (size_t i = 0; i < count; i++) {
-        if (members[i].id == raft_id) {
+        if (members[i].id == seen.raft_id) {
             seen.role = members[i].role;
             seen.recent = members[i].recent;
         }
     }
-    if (memory != NULL) {
-        bool lost = seen.phase == HOST_PHASE_LOST;
-        memory->lost_since_ms = !lost                        ? 0
-                                : memory->lost_since_ms == 0 ? now_ms
-                                                             : memory->lost_since_ms;
-        seen.lost_ms = lost ? now_ms - memory->lost_since_ms : 0;
-        seen.failures = memory->failures;
-        seen.rests = now_ms < memory->rests_until_ms;
-    }
+    remember(voters, &seen, now_ms);
     return seen;
 }
 
-/* All hosts; NULL when out of memory or there is none. */
+static struct voters_host look_at_stranger(struct voters *voters,
+                                           const struct consensus_member *member,
+                                           uint64_t now_ms)
+{
+    struct voters_host seen = {
+        .raft_id = member->id,
+        .phase = HOST_PHASE_REMOVED,
+        .role = member->role,
+        .recent = member->recent,
+        .self = is_leader(voters, member->id),
+    };
+    remember(voters, &seen, now_ms);
+    return seen;
+}
+
+static bool is_among(const struct voters_host *hosts, unsigned count, uint64_t raft_id)
+{
+    for (unsigned i = 0; i < count; i++) {
+        if (hosts[i].raft_id == raft_id) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* All hosts, then the strangers; NULL when out of memory or there is none. */
 static struct voters_host *
-look(struct voters *voters, uint64_t now_ms, unsigned *ret_count, unsigned *ret_strangers)
+look(struct voters *voters, uint64_t now_ms, unsigned *ret_count)
 {
     struct consensus_member members[CONSENSUS_MEMBERS_MAX];
-    size_t member_count = consensus_members(control_consensus(voters->control), members,
-                                            CONSENSUS_MEMBERS_MAX);
+    size_t member_count = members_of(voters, members);
     const struct state *state = control_state(voters->control);
     size_t cursor = 0;
     const struct host *host;
     unsigned count = 0;
-    unsigned known = 0;
-    unsigned voting = 0;
-    while (state_next(state, KIND_HOST, &cursor) != NULL) {
-        count++;
-    }
-    struct voters_host *hosts = count > 0 ? calloc(count, sizeof(*hosts)) : NULL;
-    count = 0;
-    cursor = 0;
+    struct voters_host *hosts =
+        calloc(state_count(state, KIND_HOST) + member_count, sizeof(*hosts));
     while (hosts != NULL && (host = state_next(state, KIND_HOST, &cursor)) != NULL) {
-        hosts[count] = look_at(voters, host, members, member_count, now_ms);
-        known += is_voter(&hosts[count]) ? 1U : 0U;
-        count++;
+        hosts[count++] = look_at(voters, host, members, member_count, now_ms);
     }
-    for (size_t i = 0; i < member_count; i++) {
-        voting += members[i].role == CONSENSUS_ROLE_VOTER ? 1U : 0U;
+    unsigned known = count;
+    for (size_t i = 0; hosts != NULL && i < member_count; i++) {
+        if (!is_among(hosts, known, members[i].id)) {
+            hosts[count++] = look_at_stranger(voters, &members[i], now_ms);
+        }
     }
     *ret_count = count;
-    *ret_strangers = voting > known ? voting - known : 0;
     return hosts;
+}
+
+/* A removed host's key is no member's any more, but the channels that it has would stay
+ * as long as both ends run. */
+static void drop_leavers(struct voters *voters)
+{
+    struct consensus_member members[CONSENSUS_MEMBERS_MAX];
+    size_t count = members_of(voters, members);
+    for (size_t i = 0; i < voters->member_count; i++) {
+        bool there = false;
+        for (size_t k = 0; k < count; k++) {
+            there = there || members[k].id == voters->members[i];
+        }
+        if (!there) {
+            consensus_drop_peer(control_consensus(voters->control), voters->members[i]);
+        }
+    }
+    for (size_t i = 0; i < count; i++) {
+        voters->members[i] = members[i].id;
+    }
+    voters->member_count = count;
+}
+
+static enum voters_step
+next_step(struct voters *voters, uint64_t now_ms, uint64_t *ret_raft_id)
+{
+    unsigned count = 0;
+    unsigned chosen = 0;
+    struct voters_host *hosts = look(voters, now_ms, &count);
+    if (hosts == NULL) {
+        return VOTERS_STEP_NONE;
+    }
+    enum voters_step step = voters_decide(hosts, count, &chosen);
+    if (step != VOTERS_STEP_NONE) {
+        *ret_raft_id = hosts[chosen].raft_id;
+    }
+    free(hosts);
+    return step;
 }
 
 void voters_tick(struct voters *voters, uint64_t now_ms)
 {
-    unsigned count = 0;
-    unsigned strangers = 0;
-    unsigned chosen = 0;
-    if (!voters->leads || voters->under_way || now_ms < voters->next_ms) {
+    if (voters->under_way || now_ms < voters->next_ms) {
         return;
     }
     voters->next_ms = now_ms + VOTERS_RETRY_MS;
-    CLEANUP_FREE struct voters_host *hosts = look(voters, now_ms, &count, &strangers);
-    if (hosts == NULL) {
+    drop_leavers(voters);
+    if (!voters->leads) {
         return;
     }
-    enum voters_step step = voters_decide(hosts, count, strangers, &chosen);
+    enum voters_step step = next_step(voters, now_ms, &voters->changing);
     if (step == VOTERS_STEP_NONE) {
         return;
     }
-    voters->changing = hosts[chosen].uid;
-    int r = take_step(voters, step,
-                      state_host(control_state(voters->control), voters->changing));
+    int r = take_step(voters, step, voters->changing, host_of(voters, voters->changing));
     voters->under_way = r == 0;
     if (r < 0) {
         change_done(voters, r);

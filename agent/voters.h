@@ -4,13 +4,17 @@
  * change at a time, by the checked calls of consensus.h. What is to be done next is a
  * function of values: voters_decide. A ready host is told to open its log (HOST_VOTER
  * standby), is added as standby, promoted once it has caught up, and recorded as voter.
- * With fewer than three hosts one voter is kept: two would stop when either does. A
- * removed host leaves the log. A voter whose host has been lost for VOTERS_LOST_MS leaves
- * it, too, when another host can take its place and all other voters are well; first the
- * lost one goes, since nobody can be added while a voter does not answer, and two of two
- * stand a loss no worse than two of three. A host whose change failed rests a while, and
- * the others come before it. Threads: the loop's. Errors are logged and tried again at a
- * later tick.
+ * With fewer than three hosts one voter is kept: two would stop when either does; so of
+ * the last two the drained one leaves the log, and can then be removed. What is in the
+ * log without a host record belongs to a removed host: it leaves the log before anything
+ * else is done, for as a voter it may never answer again; a leader without a record hands
+ * over first. A voter whose host has been lost for VOTERS_LOST_MS leaves the log, too,
+ * when another host can take its place and all other voters are well; first the lost one
+ * goes, since nobody can be added while a voter does not answer, and two of two stand a
+ * loss no worse than two of three. A host whose change failed rests a while, and the
+ * others come before it. On every voter, leading or not: whoever has left the log loses
+ * the channels that it has to this one. Threads: the loop's. Errors are logged and tried
+ * again at a later tick.
  */
 #pragma once
 
@@ -33,8 +37,8 @@
 
 /* One host, as the decision sees it. */
 struct voters_host {
-    uint64_t uid;
-    enum host_phase phase;
+    uint64_t raft_id;
+    enum host_phase phase; /* REMOVED: in the log, and nobody has a record of it */
     bool drain;
     enum voter_role recorded; /* in the replicated state */
     enum consensus_role role; /* in the log's configuration */
@@ -53,14 +57,12 @@ enum voters_step {
     VOTERS_STEP_RECORD_VOTER,
     VOTERS_STEP_ADD, /* as standby */
     VOTERS_STEP_PROMOTE,
+    VOTERS_STEP_HAND_OVER, /* leadership, to that host */
 };
 
-/* What to do next, and with which of the hosts (*ret_index; unset for NONE). strangers:
- * voters of the log that no host is known for: they count, and never answer. Pure. */
-enum voters_step voters_decide(const struct voters_host *hosts,
-                               unsigned count,
-                               unsigned strangers,
-                               unsigned *ret_index);
+/* What to do next, and with which of the hosts (*ret_index; unset for NONE). Pure. */
+enum voters_step
+voters_decide(const struct voters_host *hosts, unsigned count, unsigned *ret_index);
 
 struct voters;
 
@@ -68,7 +70,7 @@ struct voters *voters_new(const struct clock *clock, struct control *control);
 struct voters *voters_free(struct voters *voters);
 /* Leadership begins or ends. */
 void voters_lead(struct voters *voters, bool leads);
-/* Looks whether something is to be done. */
+/* Looks whether something is to be done; for every voter, whether it leads or not. */
 void voters_tick(struct voters *voters, uint64_t now_ms);
 /* Host uids of the log's voters as its configuration has them; the count, at most max. */
 unsigned voters_uids(const struct voters *voters, uint64_t *ret_uids, unsigned max);

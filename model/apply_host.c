@@ -94,6 +94,34 @@ static void leave_networks(struct apply *apply, const struct entry *host)
     entry_set_fini(&networks);
 }
 
+/* The log outlives the host when two others vote in it. Otherwise the host has to leave
+ * it first: with its record goes its key, and what only it acknowledges would wait for
+ * ever. */
+static int check_log_outlives(struct apply *apply, const struct entry *entry)
+{
+    const struct host *host = host_of(entry);
+    const struct table *table = &apply->state->tables[KIND_HOST];
+    unsigned others = 0;
+    if (host->status.voter != VOTER_VOTER) {
+        return 0;
+    }
+    for (uint32_t i = 0; i < table->count; i++) {
+        bool votes = host_of(table->items[i])->status.voter == VOTER_VOTER;
+        others += votes && table->items[i] != entry ? 1U : 0U;
+    }
+    if (others == 0) {
+        return apply_refuse(apply, BERTH_EINUSE,
+                            "host %s alone carries the log: it cannot be removed before "
+                            "other hosts vote (a rack of three has three voters)",
+                            host->meta.name);
+    }
+    return others >= 2 ? 0
+                       : apply_refuse(apply, BERTH_EINUSE,
+                                      "host %s is one of two voters: drain it, and wait "
+                                      "until it has left the log",
+                                      host->meta.name);
+}
+
 /* Whoever removes a lost host says that it is off for good: VMs that waited for it go
  * on. */
 static void host_forget(struct apply *apply, struct entry *host, const char *reason)
@@ -128,6 +156,10 @@ int host_remove(struct apply *apply, struct entry *host, const char *reason)
                                 "host %s still has %" PRIu32 " VMs: wait for its drain",
                                 name, vms);
         }
+    }
+    int r = check_log_outlives(apply, host);
+    if (r != 0) {
+        return r;
     }
     host_forget(apply, host, reason);
     return 0;
@@ -338,6 +370,9 @@ static int host_enter(struct apply *apply,
 {
     struct entry *token = NULL;
     int r = check_admission(apply, join, &token);
+    if (r == 0 && replaced != NULL) {
+        r = check_log_outlives(apply, replaced);
+    }
     if (r != 0) {
         return r;
     }

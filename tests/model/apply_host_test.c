@@ -212,6 +212,30 @@ START_TEST(a_host_is_removed_when_lost_or_drained_and_empty)
 }
 END_TEST
 
+/* With the record goes the key: what only that host acknowledges would wait for ever. */
+START_TEST(a_host_that_the_log_needs_is_not_removed)
+{
+    uint64_t h2 = add_host("h2", 2);
+    uint64_t h3 = add_host("h3", 3);
+    ck_assert_int_eq(host_drain(h1, true), 0);
+    ck_assert_int_eq(delete_object(KIND_HOST, "", "h1"), BERTH_EINUSE);
+    ck_assert_contains(answer.text, "alone carries the log");
+    ck_assert_int_eq(vote(h2, VOTER_VOTER), 0);
+    ck_assert_int_eq(vote(h3, VOTER_STANDBY), 0);
+    ck_assert_int_eq(delete_object(KIND_HOST, "", "h1"), BERTH_EINUSE);
+    ck_assert_contains(answer.text, "one of two voters");
+    ck_assert_int_eq(host_phase(h1, HOST_PHASE_LOST), 0);
+    ck_assert_int_eq(host_phase(h1, HOST_PHASE_REMOVED), BERTH_EINUSE);
+    ck_assert_int_eq(put(KIND_TOKEN, make_join_token("t", 5)), 0);
+    ck_assert_int_eq(join("h1", 4, 5), BERTH_EINUSE); /* nor by another machine */
+    ck_assert_int_eq(vote(h3, VOTER_VOTER), 0);
+    ck_assert_int_eq(delete_object(KIND_HOST, "", "h1"), 0);
+    ck_assert_int_eq(host_drain(h3, true), 0);
+    ck_assert_int_eq(vote(h3, VOTER_NONE), 0); /* it has left the log */
+    ck_assert_int_eq(delete_object(KIND_HOST, "", "h3"), 0);
+}
+END_TEST
+
 /* ---- networks ---- */
 
 START_TEST(a_host_has_one_address_in_a_network)
@@ -273,6 +297,7 @@ int main(void)
     tcase_add_test(tests, a_drain_has_a_reason_until_it_ends);
     tcase_add_test(tests, a_host_moves_by_its_own_table);
     tcase_add_test(tests, a_host_is_removed_when_lost_or_drained_and_empty);
+    tcase_add_test(tests, a_host_that_the_log_needs_is_not_removed);
     tcase_add_test(tests, a_host_has_one_address_in_a_network);
     tcase_add_test(tests, a_host_leaves_a_network_when_no_vm_there_uses_it);
     tcase_add_test(tests, a_migration_needs_the_network_on_its_target);

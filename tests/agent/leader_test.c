@@ -1,0 +1,110 @@
+/* Goal: hosts come in, get their orders and leases, and leave, as the log says. Method:
+ * real logs, leaders and links of up to four hosts in this process; what the hosts say of
+ * themselves is the test's. */
+#include "plane_fixture.h"
+
+/* ---- who votes ---- */
+
+static unsigned voters_of(const struct plane *self)
+{
+    struct consensus_member members[CONSENSUS_MEMBERS_MAX];
+    size_t count = consensus_members(control_consensus(self->control), members,
+                                     CONSENSUS_MEMBERS_MAX);
+    unsigned voters = 0;
+    for (size_t i = 0; i < count; i++) {
+        voters += members[i].role == CONSENSUS_ROLE_VOTER ? 1U : 0U;
+    }
+    return voters;
+}
+
+static bool is_in_log_of(const struct plane *self, const struct plane *other)
+{
+    struct consensus_member members[CONSENSUS_MEMBERS_MAX];
+    uint64_t id = identity_raft_id(&other->host->identity.key);
+    size_t count = consensus_members(control_consensus(self->control), members,
+                                     CONSENSUS_MEMBERS_MAX);
+    for (size_t i = 0; i < count; i++) {
+        if (members[i].id == id) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool all_recorded(unsigned voters)
+{
+    const struct plane *leader = plane_leader();
+    size_t cursor = 0;
+    unsigned recorded = 0;
+    const struct host *host;
+    if (leader == NULL || voters_of(leader) != voters) {
+        return false;
+    }
+    while ((host = state_next(control_state(leader->control), KIND_HOST, &cursor)) !=
+           NULL) {
+        recorded += host->status.voter == VOTER_VOTER ? 1U : 0U;
+    }
+    return recorded == voters;
+}
+
+static int drain_and_remove(const struct plane *self)
+{
+    struct command command;
+    command_init(&command, COMMAND_HOST_DRAIN);
+    command.body.host_drain.host = self->host->identity.uid;
+    command.body.host_drain.drain = true;
+    ck_assert_int_eq(plane_propose(&command), 0);
+    command_init(&command, COMMAND_HOST_PHASE);
+    command.body.host_phase.host = self->host->identity.uid;
+    command.body.host_phase.phase = HOST_PHASE_REMOVED;
+    ck_assert_int_eq(record_set_text(&command.body.host_phase.reason, "removed"), 0);
+    return plane_propose(&command);
+}
+
+static void three_voters(void)
+{
+    plane_start();
+    plane_member("second", 2);
+    plane_member("third", 3);
+    RACK_WAIT(all_recorded(3));
+}
+
+static uint64_t refused_by(const struct plane *self)
+{
+    struct consensus_counters counters;
+    consensus_counters(control_consensus(self->control), &counters);
+    return counters.channels_refused;
+}
+
+START_TEST(a_removed_host_leaves_the_log)
+{
+    three_voters();
+    struct plane *gone = &plane.hosts[_i]; /* 0: the one that leads */
+    ck_assert(_i != 0 || plane_leader() == gone);
+
+    ck_assert_int_eq(drain_and_remove(gone), 0);
+
+    RACK_WAIT(plane_leader() != NULL && plane_leader() != gone && all_recorded(2));
+    for (unsigned i = 0; i < 3; i++) {
+        const struct plane *stays = &plane.hosts[i];
+        if (stays != gone) {
+            RACK_WAIT(!is_in_log_of(stays, gone));
+            RACK_WAIT(refused_by(stays) > 0); /* its channel was cut, and it calls */
+        }
+    }
+    host_down(gone->host); /* the two that are left need it for nothing */
+    plane_close_log(gone);
+    plane_token("more", 9, 0);
+    plane_stop();
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("leader");
+    TCase *tests = tcase_create("leader");
+    tcase_set_timeout(tests, 60);
+    tcase_add_loop_test(tests, a_removed_host_leaves_the_log, 0, 3);
+    suite_add_tcase(suite, tests);
+    return test_main_run(suite);
+}
