@@ -667,47 +667,94 @@ static void join_proposed(void *context, int code, const struct apply_result *re
     free(joining);
 }
 
+/* Strangers reach this far, so what has no good token does not get into the log. A host
+ * that is known by the key of its connection needs none (again). */
+static int join_check(const struct leader *leader,
+                      const struct host *known,
+                      const struct msg_join *join,
+                      struct err *err)
+{
+    const struct token *token;
+    const struct digest hash = join_secret_hash(join->secret.bytes);
+    if (known != NULL && strcmp(known->meta.name, join->name) == 0) {
+        return 0;
+    }
+    return state_join_token(control_state(leader->config.control), &hash,
+                            clock_wall_ms(leader->config.clock), &token, err);
+}
+
+/* Without a request id: who asks again is known by then, and a refusal must not be
+ * remembered, for the same words may be right later: with another token, or once the
+ * host that has the name is gone. */
+static int join_command(struct command *command,
+                        const struct digest *key,
+                        const struct msg_join *join)
+{
+    struct cmd_host_join *body = &command->body.host_join;
+    const struct msg_join labelled = {.labels = join->labels};
+    struct msg_join copy;
+    command_init(command, COMMAND_HOST_JOIN);
+    (void)snprintf(command->subject, sizeof(command->subject), "host:%.50s", join->name);
+    memcpy(body->name, join->name, sizeof(body->name));
+    body->token_hash = join_secret_hash(join->secret.bytes);
+    record_fini(&host_status_record, &body->status);
+    int r = record_copy(&host_status_record, &join->status, &body->status);
+    body->status.public_key = *key; /* the connection's, not what it says */
+    body->status.voter = VOTER_NONE;
+    body->status.phase = HOST_PHASE_READY;
+    if (r == 0 && (r = record_copy(&msg_join_record, &labelled, &copy)) == 0) {
+        body->labels = copy.labels;
+    }
+    return r;
+}
+
+static int join_propose(struct leader *leader,
+                        const struct mesh_key *guest,
+                        const struct digest *key,
+                        const struct msg_join *join)
+{
+    struct command command;
+    struct joining *joining = calloc(1, sizeof(*joining));
+    if (joining == NULL) {
+        return -ENOMEM;
+    }
+    *joining = (struct joining){.leader = leader, .guest = *guest, .key = *key};
+    int r = join_command(&command, key, join);
+    r = r < 0 ? r
+              : control_propose(leader->config.control, &command, join_proposed, joining);
+    command_fini(&command);
+    if (r < 0) {
+        free(joining);
+    }
+    return r;
+}
+
 void leader_on_join(struct leader *leader,
                     const struct mesh_key *guest,
                     const struct msg_join *join)
 {
+    struct err err;
     if (!leader->leads) {
         join_refuse(leader, guest, BERTH_ENOTLEADER,
                     "this host does not lead; use a newer token");
         return;
     }
-    struct digest key = identity_key_digest(guest);
-    struct joining *joining = calloc(1, sizeof(*joining));
-    struct command command;
-    if (joining == NULL) {
-        join_refuse(leader, guest, -ENOMEM, "the leader is out of memory");
+    const struct digest key = identity_key_digest(guest);
+    const struct host *known =
+        state_host_by_key(control_state(leader->config.control), &key);
+    int r = join_check(leader, known, join, &err);
+    if (r < 0) {
+        join_refuse(leader, guest, r, err.text);
         return;
     }
-    *joining = (struct joining){.leader = leader, .guest = *guest, .key = key};
-    command_init(&command, COMMAND_HOST_JOIN);
-    (void)snprintf(command.subject, sizeof(command.subject), "host:%.50s", join->name);
-    /* The same host asking twice is one request: the retry finds its host, not a used-up
-     * token. */
-    memcpy(command.request_id, guest->bytes, sizeof(command.request_id));
-    memcpy(command.body.host_join.name, join->name, sizeof(command.body.host_join.name));
-    command.body.host_join.token_hash = join_secret_hash(join->secret.bytes);
-    record_fini(&host_status_record, &command.body.host_join.status);
-    int r =
-        record_copy(&host_status_record, &join->status, &command.body.host_join.status);
-    command.body.host_join.status.public_key =
-        key; /* the connection's, not what it says */
-    command.body.host_join.status.voter = VOTER_NONE;
-    command.body.host_join.status.phase = HOST_PHASE_READY;
-    const struct msg_join copy = {.labels = join->labels};
-    struct msg_join owned;
-    if (r == 0 && (r = record_copy(&msg_join_record, &copy, &owned)) == 0) {
-        command.body.host_join.labels = owned.labels;
-        r = control_propose(leader->config.control, &command, join_proposed, joining);
+    if (known != NULL && known->status.phase == HOST_PHASE_READY &&
+        strcmp(known->meta.name, join->name) == 0) {
+        join_welcome(leader, guest, known); /* our answer was lost */
+        return;
     }
-    command_fini(&command);
+    r = join_propose(leader, guest, &key, join);
     if (r < 0) {
         join_refuse(leader, guest, r, err_sentence(r));
-        free(joining);
     }
 }
 

@@ -49,7 +49,8 @@ void leader_on_heartbeat(struct leader *leader,
 void leader_on_confirmed(struct leader *leader,
                          const struct msg_member *from,
                          const struct msg_confirmed *confirmed);
-/* A stranger with a token. Answers it, now or once the log has spoken. */
+/* A stranger with a token. Answers it, now or once the log has spoken; the log hears of
+ * none without a good token. */
 void leader_on_join(struct leader *leader,
                     const struct mesh_key *guest,
                     const struct msg_join *join);

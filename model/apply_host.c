@@ -175,24 +175,39 @@ static bool subject_is_host(const struct command *command, const char *name)
     return strncmp(command->subject, subject, NAME_SIZE - 1) == 0;
 }
 
+int state_join_token(const struct state *state,
+                     const struct digest *hash,
+                     uint64_t wall_ms,
+                     const struct token **ret_token,
+                     struct err *err)
+{
+    const struct token *token = state_token_by_hash(state, hash);
+    if (token == NULL || token->spec.role != ROLE_JOIN) {
+        return err_set(err, BERTH_EAUTH, "the join token is not known, or was used up");
+    }
+    if (token->spec.expires_wall_ms != 0 && wall_ms >= token->spec.expires_wall_ms) {
+        return err_set(err, BERTH_EAUTH, "join token %s has expired: make another",
+                       token->meta.name);
+    }
+    if (token->spec.uses_left == 0) {
+        return err_set(err, BERTH_EAUTH, "join token %s was used up", token->meta.name);
+    }
+    *ret_token = token;
+    return 0;
+}
+
 static int check_token(struct apply *apply,
                        const struct cmd_host_join *join,
                        struct entry **ret_token)
 {
-    const struct token *token = state_token_by_hash(apply->state, &join->token_hash);
-    if (token == NULL || token->spec.role != ROLE_JOIN) {
-        return apply_refuse(apply, BERTH_EAUTH,
-                            "the join token is not known, or was used up");
+    const struct token *token = NULL;
+    struct err err;
+    int r = state_join_token(apply->state, &join->token_hash, apply->command->wall_ms,
+                             &token, &err);
+    if (r < 0) {
+        return apply_refuse(apply, r, "%s", err.text);
     }
-    if (token->spec.expires_wall_ms != 0 &&
-        apply->command->wall_ms >= token->spec.expires_wall_ms) {
-        return apply_refuse(apply, BERTH_EAUTH, "join token %s has expired: make another",
-                            token->meta.name);
-    }
-    if (token->spec.uses_left == 0) {
-        return apply_refuse(apply, BERTH_EAUTH, "join token %s was used up",
-                            token->meta.name);
-    }
+    REQUIRE(token != NULL);
     *ret_token = state_entry(apply->state, KIND_TOKEN, token->meta.uid);
     return 0;
 }

@@ -97,6 +97,13 @@ const struct host *state_host_by_key(const struct state *state,
                                      const struct digest *public_key);
 const struct token *state_token_by_hash(const struct state *state,
                                         const struct digest *hash);
+/* The join token with that hash when it is good at that time; or BERTH_EAUTH, with why in
+ * words. What apply asks; also to be asked before the log is. */
+int state_join_token(const struct state *state,
+                     const struct digest *hash,
+                     uint64_t wall_ms,
+                     const struct token **ret_token,
+                     struct err *err);
 /* An image by name as a tenant sees it: its own first, then the cluster's. */
 const struct image *
 state_image_for(const struct state *state, const char *tenant, const char *name);

@@ -3,6 +3,107 @@
  * themselves is the test's. */
 #include "plane_fixture.h"
 
+/* ---- joining ---- */
+
+static uint64_t proposals(void)
+{
+    struct consensus_counters counters;
+    consensus_counters(control_consensus(plane.hosts[0].control), &counters);
+    return counters.proposals;
+}
+
+static uint64_t uid_of(const struct plane *self)
+{
+    const struct digest key = identity_key_digest(&self->host->identity.key);
+    const struct host *host = state_host_by_key(plane_state(0), &key);
+    return host != NULL ? host->meta.uid : 0;
+}
+
+START_TEST(a_stranger_without_a_good_token_costs_the_log_nothing)
+{
+    plane_start();
+    struct plane *guest = plane_guest();
+    plane_token("old", 5, 1); /* expired long ago */
+    uint64_t before = proposals();
+
+    ck_assert_int_eq(plane_join(guest, 7), BERTH_EAUTH);
+    ck_assert_ptr_nonnull(strstr(guest->reply.text, "not known"));
+    ck_assert_int_eq(plane_join(guest, 5), BERTH_EAUTH);
+    ck_assert_ptr_nonnull(strstr(guest->reply.text, "token old has expired"));
+
+    ck_assert_uint_eq(proposals(), before);
+    ck_assert_uint_eq(uid_of(guest), 0);
+    plane_stop();
+}
+END_TEST
+
+START_TEST(a_refused_host_comes_in_with_a_new_token)
+{
+    plane_start();
+    struct plane *guest = plane_guest();
+    plane_token("good", 6, 0);
+    ck_assert_int_eq(plane_join(guest, 7), BERTH_EAUTH);
+
+    ck_assert_msg(plane_join(guest, 6) == 0, "%s", guest->reply.text);
+
+    ck_assert_uint_ne(guest->reply.uid, 0);
+    ck_assert_uint_eq(guest->reply.uid, uid_of(guest));
+    plane_stop();
+}
+END_TEST
+
+START_TEST(a_host_whose_answer_was_lost_is_let_in_by_its_key)
+{
+    plane_start();
+    struct plane *guest = plane_guest();
+    plane_token("good", 6, 0);
+    plane_token("other", 8, 0); /* keeps the door open */
+    ck_assert_int_eq(plane_join(guest, 6), 0);
+    uint64_t uid = guest->reply.uid;
+    uint64_t before = proposals();
+
+    ck_assert_int_eq(plane_join(guest, 6), 0); /* used up by itself */
+
+    ck_assert_uint_eq(guest->reply.uid, uid);
+    ck_assert_uint_eq(proposals(), before);
+    ck_assert_uint_eq(state_count(plane_state(0), KIND_HOST), 2);
+    plane_stop();
+}
+END_TEST
+
+static int drain_and_remove(const struct plane *self)
+{
+    struct command command;
+    command_init(&command, COMMAND_HOST_DRAIN);
+    command.body.host_drain.host = uid_of(self);
+    command.body.host_drain.drain = true;
+    ck_assert_int_eq(plane_propose(&command), 0);
+    command_init(&command, COMMAND_HOST_PHASE);
+    command.body.host_phase.host = uid_of(self);
+    command.body.host_phase.phase = HOST_PHASE_REMOVED;
+    ck_assert_int_eq(record_set_text(&command.body.host_phase.reason, "removed"), 0);
+    return plane_propose(&command);
+}
+
+START_TEST(a_refusal_is_not_held_against_who_asks_again)
+{
+    plane_start();
+    struct plane *first = plane_guest();
+    struct plane *second = plane_guest();
+    memcpy(second->host->identity.name, first->host->identity.name, NAME_SIZE);
+    plane_token("one", 6, 0);
+    plane_token("two", 7, 0);
+    ck_assert_int_eq(plane_join(first, 6), 0);
+    ck_assert_int_eq(plane_join(second, 7), BERTH_EEXISTS);
+    ck_assert_ptr_nonnull(strstr(second->reply.text, "another key"));
+
+    ck_assert_int_eq(drain_and_remove(first), 0);
+
+    ck_assert_msg(plane_join(second, 7) == 0, "%s", second->reply.text);
+    plane_stop();
+}
+END_TEST
+
 /* ---- who votes ---- */
 
 static unsigned voters_of(const struct plane *self)
@@ -45,20 +146,6 @@ static bool all_recorded(unsigned voters)
         recorded += host->status.voter == VOTER_VOTER ? 1U : 0U;
     }
     return recorded == voters;
-}
-
-static int drain_and_remove(const struct plane *self)
-{
-    struct command command;
-    command_init(&command, COMMAND_HOST_DRAIN);
-    command.body.host_drain.host = self->host->identity.uid;
-    command.body.host_drain.drain = true;
-    ck_assert_int_eq(plane_propose(&command), 0);
-    command_init(&command, COMMAND_HOST_PHASE);
-    command.body.host_phase.host = self->host->identity.uid;
-    command.body.host_phase.phase = HOST_PHASE_REMOVED;
-    ck_assert_int_eq(record_set_text(&command.body.host_phase.reason, "removed"), 0);
-    return plane_propose(&command);
 }
 
 static void three_voters(void)
@@ -104,6 +191,10 @@ int main(void)
     Suite *suite = suite_create("leader");
     TCase *tests = tcase_create("leader");
     tcase_set_timeout(tests, 60);
+    tcase_add_test(tests, a_stranger_without_a_good_token_costs_the_log_nothing);
+    tcase_add_test(tests, a_refused_host_comes_in_with_a_new_token);
+    tcase_add_test(tests, a_host_whose_answer_was_lost_is_let_in_by_its_key);
+    tcase_add_test(tests, a_refusal_is_not_held_against_who_asks_again);
     tcase_add_loop_test(tests, a_removed_host_leaves_the_log, 0, 3);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
