@@ -538,8 +538,8 @@ static void on_forwarded(void *context, struct exchange *exchange, uint64_t cons
     struct berthd *berthd = context;
     if (console_vm == 0) {
         api_handle(berthd->api, exchange, true);
-    } else if (berthd->plane.consoles != NULL) {
-        console_sessions_begin(berthd->plane.consoles, exchange, console_vm);
+    } else {
+        control_api_console(&berthd->plane, exchange, console_vm);
     }
 }
 

@@ -96,6 +96,33 @@ static int restore(void *context, const void *data, size_t size)
 /* ---- keys of the other voters
  * --------------------------------------------------------------------- */
 
+static bool is_in_log(const struct control *control, uint64_t raft_id)
+{
+    struct consensus_member members[CONSENSUS_MEMBERS_MAX];
+    size_t count =
+        control->consensus != NULL
+            ? consensus_members(control->consensus, members, CONSENSUS_MEMBERS_MAX)
+            : 0;
+    for (size_t i = 0; i < count && i < CONSENSUS_MEMBERS_MAX; i++) {
+        if (members[i].id == raft_id) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Whoever speaks the log's protocol can take the log over, so being a host is not enough.
+ * A part in it is known from orders, from the state, or from the log; each of them may be
+ * the first to know. */
+static bool
+has_part(const struct control *control, const struct msg_member *member, uint64_t raft_id)
+{
+    const struct host *host = state_host_by_key(control->state, &member->key);
+    return member->voter != VOTER_NONE ||
+           (host != NULL && host->status.voter != VOTER_NONE) ||
+           is_in_log(control, raft_id);
+}
+
 static bool
 peer_of(void *context, const uint8_t public_key[CONSENSUS_KEY_SIZE], uint64_t *ret_id)
 {
@@ -107,7 +134,11 @@ peer_of(void *context, const uint8_t public_key[CONSENSUS_KEY_SIZE], uint64_t *r
         return false;
     }
     struct mesh_key mesh_key = identity_mesh_key(&key);
-    *ret_id = identity_raft_id(&mesh_key);
+    uint64_t raft_id = identity_raft_id(&mesh_key);
+    if (!has_part(control, member, raft_id)) {
+        return false;
+    }
+    *ret_id = raft_id;
     return true;
 }
 

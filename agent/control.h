@@ -29,10 +29,10 @@ struct control_config {
     const char *folder; /* <state>/raft; made when missing */
     uint64_t raft_id;
     uint64_t cluster_id;
-    const char *address;       /* "ip:port" of the log's channel */
-    const uint8_t *secret_key; /* of the host, 32 bytes */
-    const struct members
-        *members; /* who may be called; borrowed, its content may change */
+    const char *address;           /* "ip:port" of the log's channel */
+    const uint8_t *secret_key;     /* of the host, 32 bytes */
+    const struct members *members; /* who may be called, and with a part in the log may
+                                      call; borrowed, its content may change */
 };
 
 struct control_events {

@@ -1,8 +1,10 @@
 #include "agent/control_api.h"
 
 #include "agent/join_token.h"
+#include "api/api_problem.h"
 #include "base/cleanup.h"
 #include "base/list.h"
+#include "base/log.h"
 #include "base/loop.h"
 #include "base/random.h"
 #include "base/version.h"
@@ -429,6 +431,21 @@ static void console(void *context, struct exchange *exchange, uint64_t uid)
         console_sessions_begin(api->consoles, exchange, uid);
     } else {
         forward_exchange(api->forward, vm->status.host, exchange, uid);
+    }
+}
+
+void control_api_console(struct control_api *api, struct exchange *exchange, uint64_t vm)
+{
+    const struct msg_member *from =
+        members_by_uid(api->members, exchange_request(exchange)->credentials.forwarder);
+    if (from == NULL || from->voter == VOTER_NONE) {
+        log_warn("control", "a host without a part in the log asks for a console",
+                 KV_STR("from", from != NULL ? from->name : ""), KV_U64("vm", vm));
+        problem_answer(exchange, &(struct problem){.code = BERTH_EFORBIDDEN}, 0);
+    } else if (api->consoles == NULL) {
+        problem_answer(exchange, &(struct problem){.code = BERTH_ECLOSED}, 0);
+    } else {
+        console_sessions_begin(api->consoles, exchange, vm);
     }
 }
 

@@ -38,5 +38,8 @@ struct control_api {
 /* The public pointers must be set before; 0 or -ENOMEM. */
 int control_api_init(struct control_api *api);
 void control_api_fini(struct control_api *api);
+/* A console of a VM here for a client of another host. Only hosts with a part in the log
+ * judge who may have one; from any other host it is refused. */
+void control_api_console(struct control_api *api, struct exchange *exchange, uint64_t vm);
 /* The host that leads as far as is known here: 0 when unknown. */
 uint64_t control_api_leader(const struct control_api *api);

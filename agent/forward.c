@@ -388,6 +388,7 @@ void forward_on_request(struct forward *forward,
         exchange_request_fini(&request);
         return;
     }
+    request.credentials.forwarder = from->uid;
     visiting->forward = forward;
     visiting->id = message->id;
     visiting->host = from->uid;

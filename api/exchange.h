@@ -34,8 +34,10 @@
 
 /* Who asks; filled by the transport, judged by the leader. */
 struct exchange_credentials {
-    bool local_root; /* came over the UNIX socket of a member host from its root */
-    bool has_token;  /* bearer token given */
+    bool local_root;    /* came over the UNIX socket of a member host from its root */
+    uint64_t forwarder; /* that host's uid; 0: this one. Told by the connection that the
+                           request came over, never by the request */
+    bool has_token;     /* bearer token given */
     struct digest token_hash; /* SHA-256 of it */
 };
 

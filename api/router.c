@@ -15,16 +15,33 @@
 /* ---- checks before the handler
  * ------------------------------------------------------------------------------ */
 
+static int may_object(const struct api_call *call, const struct state *state)
+{
+    return subject_may(state, &call->subject, call->route->verb, call->target.kind,
+                       call->target.tenant, call->target.name);
+}
+
 static int may_enter(const struct api_call *call, const struct state *state)
 {
     const struct subject *subject = &call->subject;
+    const struct route_target *target = &call->target;
     switch (call->route->access) {
     case ROUTE_OPEN:
     case ROUTE_ANY:
         return 0;
     case ROUTE_OBJECT:
-        return subject_may(state, subject, call->route->verb, call->target.kind,
-                           call->target.tenant, call->target.name);
+        return may_object(call, state);
+    case ROUTE_CONSOLE:
+        return subject_is_root_under(
+                   subject, state_get(state, target->kind, target->tenant, target->name))
+                   ? 0
+                   : may_object(call, state);
+    case ROUTE_HOST:
+        return subject->cluster_role == ROLE_ADMIN ||
+                       subject_is_root_of(
+                           subject, state_get(state, target->kind, "", target->name))
+                   ? 0
+                   : BERTH_EFORBIDDEN;
     case ROUTE_CLUSTER_VIEWER:
         return subject->cluster_role != ROLE_NONE ? 0 : BERTH_EFORBIDDEN;
     case ROUTE_CLUSTER_ADMIN:
@@ -33,6 +50,23 @@ static int may_enter(const struct api_call *call, const struct state *state)
         return subject_may_upload(state, subject) ? 0 : BERTH_EFORBIDDEN;
     }
     return BERTH_EBUG;
+}
+
+static void refuse_subject(struct api_call *call, int code)
+{
+    if (code == BERTH_ENOTFOUND && call->target.name[0] != '\0') {
+        call_fail_missing(call);
+    } else if (code == BERTH_EFORBIDDEN && call->subject.host != 0) {
+        call_fail_with(
+            call, &(struct problem){
+                      .code = code,
+                      .detail = "root of a host that has no part in the log sees hosts "
+                                "and its own VMs, and may drain its own host",
+                      .hint = "`berth login` with a token, or run berth on a voter "
+                              "(`berth ls host`)"});
+    } else {
+        call_fail(call, code, NULL);
+    }
 }
 
 static int body_read(struct api_call *call, struct err *err)
@@ -100,12 +134,8 @@ static void enter(struct api_call *call, const struct state *state)
             subject_authenticate(state, &exchange_request(call->exchange)->credentials,
                                  call->wall_ms, &call->subject);
         r = r == 0 ? may_enter(call, state) : r;
-        if (r == BERTH_ENOTFOUND && call->target.name[0] != '\0') {
-            call_fail_missing(call);
-            return;
-        }
         if (r < 0) {
-            call_fail(call, r, NULL);
+            refuse_subject(call, r);
             return;
         }
     }
@@ -173,13 +203,20 @@ refuse(struct api *api, struct exchange *exchange, const struct problem *problem
     problem_answer(exchange, problem, 0);
 }
 
-/* False when the exchange is somebody else's now, or was refused. */
+/* False when the exchange is somebody else's now, or was refused. What a host answers by
+ * itself no honest host sends on: it would do here what its sender may only do there. */
 static bool stays_here(struct api *api,
                        struct exchange *exchange,
                        const struct route *route,
                        bool forwarded)
 {
     struct control_role role;
+    if (forwarded && route->place == ROUTE_LOCAL) {
+        refuse(api, exchange,
+               &(struct problem){.code = BERTH_EFORBIDDEN,
+                                 .detail = "that is asked of a host directly"});
+        return false;
+    }
     api->control->role(api->control->context, &role);
     bool here = route->place == ROUTE_LOCAL ||
                 (route->place == ROUTE_LEADER && role.leader) ||

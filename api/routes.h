@@ -27,7 +27,9 @@ enum route_access {
     ROUTE_OBJECT,         /* subject_may(verb, kind, tenant, name) */
     ROUTE_CLUSTER_VIEWER, /* a role in the cluster */
     ROUTE_CLUSTER_ADMIN,
-    ROUTE_UPLOAD, /* operator somewhere */
+    ROUTE_HOST,    /* admin of the cluster, or root of that host */
+    ROUTE_CONSOLE, /* as an object, or root of the host that the VM is on */
+    ROUTE_UPLOAD,  /* operator somewhere */
 };
 
 typedef void route_handler(struct api_call *call, const struct state *state);

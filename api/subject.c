@@ -3,6 +3,28 @@
 #include <stdio.h>
 #include <string.h>
 
+/* What a host says of its root is as good as that host: one with a part in the log could
+ * write there what it likes; another one is not to gain by what it says. */
+static int authenticate_root(const struct state *state,
+                             uint64_t forwarder,
+                             struct subject *ret_subject)
+{
+    struct subject subject = {0};
+    const struct host *host = forwarder != 0 ? state_host(state, forwarder) : NULL;
+    if (forwarder != 0 && host == NULL) {
+        return BERTH_EAUTH;
+    }
+    if (host == NULL || host->status.voter != VOTER_NONE) {
+        (void)snprintf(subject.name, sizeof(subject.name), "root");
+        subject.cluster_role = ROLE_ADMIN;
+    } else {
+        (void)snprintf(subject.name, sizeof(subject.name), "root:%s", host->meta.name);
+        subject.host = forwarder;
+    }
+    *ret_subject = subject;
+    return 0;
+}
+
 int subject_authenticate(const struct state *state,
                          const struct exchange_credentials *credentials,
                          uint64_t now_wall_ms,
@@ -10,10 +32,7 @@ int subject_authenticate(const struct state *state,
 {
     struct subject subject = {0};
     if (credentials->local_root && !credentials->has_token) {
-        snprintf(subject.name, sizeof(subject.name), "root");
-        subject.cluster_role = ROLE_ADMIN;
-        *ret_subject = subject;
-        return 0;
+        return authenticate_root(state, credentials->forwarder, ret_subject);
     }
     const struct token *token = credentials->has_token
                                     ? state_token_by_hash(state, &credentials->token_hash)
@@ -23,7 +42,7 @@ int subject_authenticate(const struct state *state,
          now_wall_ms >= token->spec.expires_wall_ms)) {
         return BERTH_EAUTH;
     }
-    snprintf(subject.name, sizeof(subject.name), "token:%s", token->meta.name);
+    (void)snprintf(subject.name, sizeof(subject.name), "token:%s", token->meta.name);
     memcpy(subject.tenant, token->spec.tenant, NAME_SIZE);
     subject.expires_wall_ms = token->spec.expires_wall_ms;
     if (subject.tenant[0] == '\0') {
@@ -89,6 +108,30 @@ static int judge_cluster(const struct subject *subject,
     return subject->cluster_role >= least ? 0 : BERTH_EFORBIDDEN;
 }
 
+bool subject_is_root_of(const struct subject *subject, const struct host *host)
+{
+    return subject->host != 0 && host != NULL && host->meta.uid == subject->host;
+}
+
+bool subject_is_root_under(const struct subject *subject, const struct vm *vm)
+{
+    return subject->host != 0 && vm != NULL && vm->status.host == subject->host;
+}
+
+/* The same answer for what is not there: names do not leak. */
+static int judge_host_root(const struct state *state,
+                           const struct subject *subject,
+                           enum access_verb verb,
+                           enum kind kind,
+                           const char *tenant,
+                           const char *name)
+{
+    bool sees = kind == KIND_HOST ||
+                (kind == KIND_VM && name != NULL &&
+                 subject_is_root_under(subject, state_get(state, kind, tenant, name)));
+    return sees && verb == ACCESS_READ ? 0 : BERTH_EFORBIDDEN;
+}
+
 int subject_may(const struct state *state,
                 const struct subject *subject,
                 enum access_verb verb,
@@ -96,6 +139,9 @@ int subject_may(const struct state *state,
                 const char *tenant,
                 const char *name)
 {
+    if (subject->host != 0) {
+        return judge_host_root(state, subject, verb, kind, tenant, name);
+    }
     if (tenant[0] != '\0') {
         enum role role = subject_role_in(state, subject, tenant);
         if (role == ROLE_NONE) {
@@ -142,7 +188,7 @@ int subject_check_upload(const struct state *state,
 {
     struct subject subject;
     if (credentials->local_root && !credentials->has_token) {
-        return 0;
+        return credentials->forwarder == 0 ? 0 : BERTH_EFORBIDDEN;
     }
     if (state == NULL) {
         return BERTH_ENOTLEADER;

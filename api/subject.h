@@ -7,8 +7,11 @@
  * operations and images of the cluster are written by cluster admins only; hosts and
  * operations are read with a cluster role, tokens by cluster admins, images of the
  * cluster by everybody. What a subject may not even read is BERTH_ENOTFOUND, so that
- * names do not leak. Threads: pure. Errors: BERTH_EAUTH, BERTH_ENOTFOUND,
- * BERTH_EFORBIDDEN.
+ * names do not leak. Root of a host that has a part in the log may all, for it could
+ * rewrite the log; root of another host may what that machine shows or can do anyway:
+ * read hosts and the VMs on its own, watch their consoles, drain its own host; the rest
+ * is BERTH_EFORBIDDEN, whether it is there or not (docs/security.md). Threads: pure.
+ * Errors: BERTH_EAUTH, BERTH_ENOTFOUND, BERTH_EFORBIDDEN.
  */
 #pragma once
 
@@ -18,11 +21,12 @@
 enum access_verb { ACCESS_READ = 0, ACCESS_WRITE };
 
 struct subject {
-    char name[SUBJECT_SIZE];  /* "root", "token:ci" */
+    char name[SUBJECT_SIZE];  /* "root", "root:h4", "token:ci" */
     enum role cluster_role;   /* ROLE_NONE when bound to a tenant */
     enum role tenant_role;    /* in `tenant` */
     char tenant[NAME_SIZE];   /* "" when not bound */
     uint64_t expires_wall_ms; /* 0: never */
+    uint64_t host;            /* not 0: root of that host, which has no part in the log */
 };
 
 /* now_wall_ms judges expiry. */
@@ -42,6 +46,9 @@ int subject_may(const struct state *state,
                 enum kind kind,
                 const char *tenant,
                 const char *name);
+/* Is the subject root of that host, or of the one that this VM is on? NULL: no. */
+bool subject_is_root_of(const struct subject *subject, const struct host *host);
+bool subject_is_root_under(const struct subject *subject, const struct vm *vm);
 /* An operator somewhere: may bring boot material into a host. */
 bool subject_may_upload(const struct state *state, const struct subject *subject);
 /* May these credentials bring boot material into this host? Root of it may without the

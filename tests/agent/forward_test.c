@@ -182,6 +182,8 @@ static struct exchange *request(const char *path)
 {
     struct exchange_request made = {
         .method = "GET", .path = strdup(path), .query = strdup("a=b")};
+    made.credentials.local_root = true;
+    made.credentials.forwarder = 77; /* whatever it was before */
     struct exchange *exchange = exchange_new(&made, &client_sink, &client);
     ck_assert_ptr_nonnull(exchange);
     return exchange;
@@ -218,6 +220,8 @@ START_TEST(an_answer_comes_back_as_it_was_given)
     ck_assert_str_eq(exchange_request(arrived[0])->path, "/v1/vms");
     ck_assert_str_eq(exchange_request(arrived[0])->query, "a=b");
     ck_assert_uint_eq(arrived_vm, 33);
+    ck_assert(exchange_request(arrived[0])->credentials.local_root);
+    ck_assert_uint_eq(exchange_request(arrived[0])->credentials.forwarder, 1);
 
     answer_head(0);
     ck_assert_int_eq(exchange_data(arrived[0], "{}", 2), 0);

@@ -1,6 +1,7 @@
 /* Goal: hosts come in, get their orders and leases, and leave, as the log says. Method:
  * real logs, leaders and links of up to four hosts in this process; what the hosts say of
  * themselves is the test's. */
+#include "consensus/raft_channel.h"
 #include "plane_fixture.h"
 
 /* ---- joining ---- */
@@ -148,19 +149,100 @@ static bool all_recorded(unsigned voters)
     return recorded == voters;
 }
 
-static void three_voters(void)
-{
-    plane_start();
-    plane_member("second", 2);
-    plane_member("third", 3);
-    RACK_WAIT(all_recorded(3));
-}
+/* ---- who may speak the log's protocol ---- */
 
 static uint64_t refused_by(const struct plane *self)
 {
     struct consensus_counters counters;
     consensus_counters(control_consensus(self->control), &counters);
     return counters.channels_refused;
+}
+
+static bool no_peer(void *context, const uint8_t key[CHANNEL_KEY_SIZE], uint64_t *ret_id)
+{
+    (void)context;
+    (void)key;
+    (void)ret_id;
+    return false;
+}
+
+static bool founders_key(void *context, uint64_t id, uint8_t ret_key[CHANNEL_KEY_SIZE])
+{
+    (void)context;
+    (void)id;
+    memcpy(ret_key, plane.hosts[0].host->identity.key.bytes, CHANNEL_KEY_SIZE);
+    return true;
+}
+
+struct call {
+    bool answered;
+    int fd;
+};
+
+static void called(void *context, int fd, int status)
+{
+    struct call *call = context;
+    ck_assert((fd >= 0) == (status == 0));
+    call->answered = true;
+    call->fd = fd;
+}
+
+/* Does the founder's log let this host speak, key and all in order? */
+static bool may_speak(struct plane *self)
+{
+    char address[MESH_ADDRESS_SIZE];
+    struct channel_hub *hub = NULL;
+    struct call call = {0};
+    bool closed = false;
+    struct err err = {0};
+    const struct identity *to = &plane.hosts[0].host->identity;
+    const struct identity *from = &self->host->identity;
+    const struct channel_hub_config config = {.loop = &rack.loop,
+                                              .id = identity_raft_id(&from->key),
+                                              .cluster_id = to->cluster_id,
+                                              .address = "127.0.0.1:9",
+                                              .secret_key = from->secret.bytes,
+                                              .stall_ms = 10000,
+                                              .peer_of = no_peer,
+                                              .key_of = founders_key};
+    identity_address_text(to->address, to->raft_port, address);
+    ck_assert_msg(channel_hub_open(&config, &hub, &err) == 0, "%s", err.text);
+    ck_assert_int_eq(
+        channel_hub_connect(hub, identity_raft_id(&to->key), address, called, &call), 0);
+    RACK_WAIT(call.answered);
+    channel_hub_close(hub, rack_closed, &closed);
+    RACK_WAIT(closed);
+    if (call.fd >= 0) {
+        close(call.fd);
+    }
+    return call.fd >= 0;
+}
+
+START_TEST(a_host_without_a_part_in_the_log_may_not_speak_to_it)
+{
+    struct command command;
+    plane_start();
+    struct plane *worker = plane_member("second", 2); /* two hosts keep one voter */
+    worker->beats = false;                            /* it opens no log of its own */
+
+    ck_assert(!may_speak(worker));
+    ck_assert_uint_gt(refused_by(&plane.hosts[0]), 0);
+
+    command_init(&command, COMMAND_HOST_VOTER);
+    command.body.host_voter.host = uid_of(worker);
+    command.body.host_voter.voter = VOTER_STANDBY;
+    ck_assert_int_eq(plane_propose(&command), 0);
+    ck_assert(may_speak(worker));
+    plane_stop();
+}
+END_TEST
+
+static void three_voters(void)
+{
+    plane_start();
+    plane_member("second", 2);
+    plane_member("third", 3);
+    RACK_WAIT(all_recorded(3));
 }
 
 START_TEST(a_removed_host_leaves_the_log)
@@ -195,6 +277,7 @@ int main(void)
     tcase_add_test(tests, a_refused_host_comes_in_with_a_new_token);
     tcase_add_test(tests, a_host_whose_answer_was_lost_is_let_in_by_its_key);
     tcase_add_test(tests, a_refusal_is_not_held_against_who_asks_again);
+    tcase_add_test(tests, a_host_without_a_part_in_the_log_may_not_speak_to_it);
     tcase_add_loop_test(tests, a_removed_host_leaves_the_log, 0, 3);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);

@@ -391,14 +391,14 @@ static inline struct plane *plane_guest(void)
     return plane_adopt(index);
 }
 
-static inline void plane_ask(struct plane *guest, uint8_t secret)
+static inline void plane_ask(struct plane *guest, const uint8_t secret[JOIN_SECRET_SIZE])
 {
     struct msg_join join;
     struct err err = {0};
     const struct identity *to = &plane.hosts[0].host->identity;
     record_init(&msg_join_record, &join);
     memcpy(join.name, guest->host->identity.name, NAME_SIZE);
-    memset(join.secret.bytes, secret, JOIN_SECRET_SIZE);
+    memcpy(join.secret.bytes, secret, JOIN_SECRET_SIZE);
     plane_status(guest, &join.status);
     int r = link_join(guest->host->link, &to->key, to->address,
                       to->mesh_port + LINK_JOIN_PORT_OFFSET, &join, &err);
@@ -407,12 +407,20 @@ static inline void plane_ask(struct plane *guest, uint8_t secret)
 }
 
 /* Asks and waits for the answer: 0 or why not. */
-static inline int plane_join(struct plane *guest, uint8_t secret)
+static inline int plane_join_with(struct plane *guest,
+                                  const uint8_t secret[JOIN_SECRET_SIZE])
 {
     unsigned before = guest->reply.count;
     plane_ask(guest, secret);
     RACK_WAIT(guest->reply.count > before);
     return guest->reply.code;
+}
+
+static inline int plane_join(struct plane *guest, uint8_t secret)
+{
+    uint8_t bytes[JOIN_SECRET_SIZE];
+    memset(bytes, secret, sizeof(bytes));
+    return plane_join_with(guest, bytes);
 }
 
 /* A member: joined, known to the others, heard of. */

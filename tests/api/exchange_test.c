@@ -73,7 +73,7 @@ START_TEST(what_was_not_said_stays_unsaid)
     struct exchange_request sent = {.method = "GET",
                                     .path = strdup("/"),
                                     .query = strdup(""),
-                                    .credentials = {.local_root = true}};
+                                    .credentials = {.local_root = true, .forwarder = 9}};
     struct exchange_request got;
     size_t size = 0;
     uint8_t *data = encoded(sent, &size);
@@ -84,6 +84,7 @@ START_TEST(what_was_not_said_stays_unsaid)
     ck_assert_ptr_null(got.request_id);
     ck_assert_ptr_null(got.body);
     ck_assert(got.credentials.local_root && !got.credentials.has_token && !got.upgrade);
+    ck_assert_uint_eq(got.credentials.forwarder, 0); /* no sender says where it is */
     exchange_request_fini(&got);
     free(data);
 }

@@ -300,6 +300,160 @@ START_TEST(who_cannot_judge_tokens_takes_no_uploads_by_token)
 }
 END_TEST
 
+/* ---- root of a host that has no part in the log ---- */
+
+#define SHOP_VM                                                                          \
+    "{\"objects\":["                                                                     \
+    "{\"apiVersion\":\"berth/"                                                           \
+    "v1\",\"kind\":\"Tenant\",\"metadata\":{\"name\":\"shop\"}},"                        \
+    "{\"apiVersion\":\"berth/"                                                           \
+    "v1\",\"kind\":\"Template\",\"metadata\":{\"name\":\"small\","                       \
+    "\"tenant\":\"shop\"},\"spec\":{\"image\":\"linux\",\"memory\":{\"size\":\"64MiB\"}" \
+    "}},"                                                                                \
+    "{\"apiVersion\":\"berth/v1\",\"kind\":\"VM\",\"metadata\":{\"name\":\"jump\","      \
+    "\"tenant\":\"shop\"},\"spec\":{\"template\":{\"name\":\"small\"}}}]}"
+
+static const char *vm_host; /* where it is */
+
+static void find_vm(struct served *server, void *context)
+{
+    const struct vm *vm = state_get(served_state(server), KIND_VM, "shop", "jump");
+    (void)context;
+    vm_host = vm->status.host != 0
+                  ? state_host(served_state(server), vm->status.host)->meta.name
+                  : NULL;
+}
+
+/* Only the first host carries the log, so its VM has to go. */
+static void forwarded_by(struct served *server, void *context)
+{
+    served_knobs(server)->forwarder = context;
+}
+
+static void placed_on_a_worker(void)
+{
+    ck_assert_int_eq(ask("POST", "/v1/hosts/h1:drain", "", NULL), 200);
+    ck_assert_int_eq(ask("POST", "/v1/apply", "", SHOP_VM), 200);
+    for (vm_host = NULL; vm_host == NULL;) {
+        served_do(served, find_vm, NULL);
+    }
+}
+
+START_TEST(root_of_a_worker_sees_its_vms_and_drains_its_host)
+{
+    char path[64];
+    placed_on_a_worker();
+    const char *other = strcmp(vm_host, "h2") == 0 ? "h3" : "h2";
+    served_do(served, forwarded_by, (void *)(uintptr_t)vm_host);
+
+    ck_assert_int_eq(get("/v1/self"), 200);
+    ck_assert_int_eq(strncmp(said("subject"), "root:", 5), 0);
+    ck_assert_str_eq(said("clusterRole"), "");
+    ck_assert_int_eq(get("/v1/hosts"), 200);
+    ck_assert_uint_eq(item_count(), 3);
+    ck_assert_int_eq(get("/v1/vms"), 200);
+    ck_assert_uint_eq(item_count(), 1);
+    ck_assert_int_eq(get(T "/vms/jump"), 200);
+    ck_assert_int_eq(get(T "/vms/jump/console"), 200);
+    snprintf(path, sizeof(path), "/v1/hosts/%s:drain", vm_host);
+    ck_assert_int_eq(ask("POST", path, "", NULL), 200);
+    snprintf(path, sizeof(path), "/v1/hosts/%s:drain", other);
+    ck_assert_int_eq(ask("POST", path, "", NULL), 403);
+}
+END_TEST
+
+START_TEST(root_of_a_worker_may_nothing_else)
+{
+    placed_on_a_worker();
+    const char *other = strcmp(vm_host, "h2") == 0 ? "h3" : "h2";
+    served_do(served, forwarded_by, (void *)(uintptr_t)vm_host);
+
+    ck_assert_int_eq(ask("POST", T "/vms/jump:stop", "", NULL), 403);
+    assert_problem(403, "BERTH_EFORBIDDEN");
+    ck_assert_contains(said("hint"), "berth login");
+    ck_assert_int_eq(ask("DELETE", T "/vms/jump", "", NULL), 403);
+    ck_assert_int_eq(get(T "/templates/small"), 403);
+    ck_assert_int_eq(get(T "/templates/none"), 403); /* as if it were there */
+    ck_assert_int_eq(get(T "/vms/none/console"), 403);
+    ck_assert_int_eq(ask("POST", "/v1/join-tokens", "", "{}"), 403);
+    ck_assert_int_eq(ask("POST", "/v1/tokens", "", "{\"name\":\"x\"}"), 403);
+    ck_assert_int_eq(ask("POST", "/v1/apply", "", SHOP_VM), 422);
+    ck_assert_int_eq(get("/v1/tokens"), 200);
+    ck_assert_uint_eq(item_count(), 0);
+    served_do(served, forwarded_by, (void *)(uintptr_t)other);
+    ck_assert_int_eq(get("/v1/vms"), 200);
+    ck_assert_uint_eq(item_count(), 0);
+    ck_assert_int_eq(get(T "/vms/jump"), 403);
+    ck_assert_int_eq(get(T "/vms/jump/console"), 403);
+}
+END_TEST
+
+/* ---- what no honest host sends on ---- */
+
+static struct {
+    int status;
+    bool released;
+} local;
+
+static void local_head(void *sink,
+                       int status,
+                       const char *content_type,
+                       const struct exchange_header *headers,
+                       unsigned header_count)
+{
+    (void)sink;
+    (void)content_type;
+    (void)headers;
+    (void)header_count;
+    local.status = status;
+}
+
+static int local_data(void *sink, const void *data, size_t size)
+{
+    (void)sink;
+    (void)data;
+    (void)size;
+    return 0;
+}
+
+static void local_end(void *sink)
+{
+    (void)sink;
+}
+
+static void local_released(void *sink)
+{
+    (void)sink;
+    local.released = true;
+}
+
+static void fetch_from_afar(struct served *server, void *context)
+{
+    static const struct exchange_sink sink = {.head = local_head,
+                                              .data = local_data,
+                                              .end = local_end,
+                                              .released = local_released};
+    struct exchange_request request = {.method = "POST",
+                                       .path = strdup("/v1/blobs"),
+                                       .query = strdup("url=http://x/y&sha256=" SHA),
+                                       .credentials = {.local_root = true}};
+    struct exchange *exchange = exchange_new(&request, &sink, NULL);
+    (void)context;
+    served_arrives(server, exchange);
+    exchange_unref(exchange);
+}
+
+START_TEST(what_a_host_answers_by_itself_is_not_taken_from_another_host)
+{
+    memset(&local, 0, sizeof(local));
+
+    served_do(served, fetch_from_afar, NULL);
+
+    ck_assert_int_eq(local.status, 403);
+    ck_assert(local.released);
+}
+END_TEST
+
 int main(void)
 {
     TCase *tests;
@@ -319,6 +473,9 @@ int main(void)
     tcase_add_test(front, a_host_that_does_not_lead_answers_as_the_leader_does);
     tcase_add_test(front, a_request_that_was_forwarded_goes_no_further);
     tcase_add_test(front, who_cannot_judge_tokens_takes_no_uploads_by_token);
+    tcase_add_test(front, root_of_a_worker_sees_its_vms_and_drains_its_host);
+    tcase_add_test(front, root_of_a_worker_may_nothing_else);
+    tcase_add_test(front, what_a_host_answers_by_itself_is_not_taken_from_another_host);
     tcase_set_timeout(front, 300);
     suite_add_tcase(suite, front);
     return test_main_run(suite);

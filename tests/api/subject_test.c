@@ -11,6 +11,7 @@
 #define EXPIRES_WALL_MS 5000
 
 static struct state *state;
+static uint64_t hosts[2]; /* h1 carries the log, h2 does not */
 
 static void put(enum kind kind, void *object)
 {
@@ -99,13 +100,35 @@ static void put_token(const struct row *row, uint8_t hash, uint64_t expires_wall
     put(KIND_TOKEN, token);
 }
 
+static uint64_t add_host(const char *name, uint8_t key, uint8_t token_hash)
+{
+    struct command command;
+    struct apply_result result;
+    command_init(&command, COMMAND_HOST_JOIN);
+    snprintf(command.subject, sizeof(command.subject), "system");
+    command.request_id[0] = key;
+    snprintf(command.body.host_join.name, NAME_SIZE, "%s", name);
+    memset(command.body.host_join.token_hash.bytes, token_hash, DIGEST_SIZE);
+    memset(command.body.host_join.status.public_key.bytes, key, DIGEST_SIZE);
+    command.body.host_join.status.cpu_mcpu = 1000;
+    command.body.host_join.status.memory_bytes = GIB;
+    state_apply(state, &command, &result);
+    ck_assert_msg(result.code == 0, "%s", result.text);
+    command_fini(&command);
+    return result.uid;
+}
+
 static void setup(void)
 {
     char guest[] = "token:guest", helper[] = "token:helper", demoted[] = "token:demoted";
     const struct member members[] = {{.subject = guest, .role = ROLE_OPERATOR},
                                      {.subject = helper, .role = ROLE_OPERATOR},
                                      {.subject = demoted, .role = ROLE_VIEWER}};
+    static const struct row join = {.token = "h2", .role = ROLE_JOIN, .tenant = ""};
     state = state_new(NULL, NULL);
+    hosts[0] = add_host("h1", 1, 0);
+    put_token(&join, 0xee, 0);
+    hosts[1] = add_host("h2", 2, 0xee);
     put_tenant("shop", members, ARRAY_COUNT(members));
     put_tenant("bank", NULL, 0);
     for (unsigned i = 0; i < ARRAY_COUNT(rows); i++) {
@@ -158,6 +181,42 @@ START_TEST(root_of_a_host_may_all_unless_it_shows_a_token)
     weaker.local_root = true;
     ck_assert_int_eq(subject_authenticate(state, &weaker, 1, &subject), 0);
     assert_answers(&subject, rows[2].answers);
+}
+END_TEST
+
+START_TEST(root_that_another_host_vouches_for_is_as_good_as_that_host)
+{
+    struct exchange_credentials root = {.local_root = true, .forwarder = hosts[0]};
+    struct subject subject;
+
+    ck_assert_int_eq(subject_authenticate(state, &root, 1, &subject), 0);
+    ck_assert_str_eq(subject.name, "root");
+    assert_answers(&subject, rows[0].answers);
+    ck_assert_int_eq(subject_check_upload(state, &root, 1), BERTH_EFORBIDDEN);
+
+    root.forwarder = hosts[1];
+    ck_assert_int_eq(subject_authenticate(state, &root, 1, &subject), 0);
+    ck_assert_str_eq(subject.name, "root:h2");
+    assert_answers(&subject, "nnnn ynnnnnnn nnnnnn n");
+    ck_assert(!subject_may_upload(state, &subject));
+    ck_assert(subject_is_root_of(&subject, state_host(state, hosts[1])));
+    ck_assert(!subject_is_root_of(&subject, state_host(state, hosts[0])));
+
+    root.forwarder = 4711; /* was removed */
+    ck_assert_int_eq(subject_authenticate(state, &root, 1, &subject), BERTH_EAUTH);
+}
+END_TEST
+
+START_TEST(a_token_is_as_good_from_any_host)
+{
+    struct exchange_credentials shown = credentials_of(1);
+    struct subject subject;
+    shown.local_root = true;
+    shown.forwarder = hosts[1];
+
+    ck_assert_int_eq(subject_authenticate(state, &shown, 1, &subject), 0);
+    assert_answers(&subject, rows[0].answers);
+    ck_assert(!subject_is_root_of(&subject, state_host(state, hosts[1])));
 }
 END_TEST
 
@@ -219,6 +278,8 @@ int main(void)
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_loop_test(tests, a_token_may_what_its_row_says, 0, ARRAY_COUNT(rows));
     tcase_add_test(tests, root_of_a_host_may_all_unless_it_shows_a_token);
+    tcase_add_test(tests, root_that_another_host_vouches_for_is_as_good_as_that_host);
+    tcase_add_test(tests, a_token_is_as_good_from_any_host);
     tcase_add_loop_test(tests, a_token_decides_over_an_upload_even_on_the_host_itself, 0,
                         ARRAY_COUNT(rows));
     tcase_add_test(tests, who_is_not_known_is_not_authenticated);

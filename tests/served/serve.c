@@ -485,6 +485,15 @@ static void crossing_room(void *context)
     exchange_room(crossing->there);
 }
 
+static uint64_t forwarder_uid(const struct served *served)
+{
+    const char *name = served->knobs.forwarder;
+    const struct host *host =
+        state_get(served->state, KIND_HOST, "", name != NULL ? name : "h1");
+    REQUIRE(host != NULL);
+    return host->meta.uid;
+}
+
 static void forward(void *context, struct exchange *exchange)
 {
     struct served *served = context;
@@ -498,6 +507,7 @@ static void forward(void *context, struct exchange *exchange)
     r = exchange_request_decode(data, size, &request);
     REQUIRE(r == 0);
     free(data);
+    request.credentials.forwarder = forwarder_uid(served);
     crossing->served = served;
     crossing->asked = exchange_ref(exchange);
     crossing->there = exchange_new(&request, &crossing_sink, crossing);
@@ -893,6 +903,11 @@ void served_reset(struct served *served)
 {
     feed_reset(served->feed, state_revision(served->state));
     api_feed_reset(served->api);
+}
+
+void served_arrives(struct served *served, struct exchange *exchange)
+{
+    api_handle(served->api, exchange, true);
 }
 
 unsigned served_forwarded(const struct served *served)

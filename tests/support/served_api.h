@@ -17,6 +17,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct exchange;
 struct served;
 
 /* What a test may bend while it runs; read on the loop's thread, so change it inside
@@ -28,6 +29,7 @@ struct served_knobs {
     bool hold_proposals;   /* proposals are never answered */
     bool hold_reads;       /* barriers are never passed */
     bool no_scheduler;     /* nothing is decided by itself */
+    const char *forwarder; /* with a front: the host that it is; NULL: h1, which votes */
     enum phase phase_last; /* played agents take VMs no further (PHASE_READY) */
 };
 
@@ -57,6 +59,8 @@ struct served_knobs *served_knobs(struct served *served);
 struct state *served_state(struct served *served);
 /* As if the state had been replaced by a snapshot. */
 void served_reset(struct served *served);
+/* Inside served_do: as if that exchange had come from another host. */
+void served_arrives(struct served *served, struct exchange *exchange);
 /* Requests that crossed between the two hosts so far. */
 unsigned served_forwarded(const struct served *served);
 

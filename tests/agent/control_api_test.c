@@ -1,0 +1,294 @@
+/* Goal: the API sees one control plane, on hosts that have all of it and on hosts that
+ * have nothing but a link. Method: the adapter over real logs, leaders and links of a
+ * small rack; the API is the test. */
+#include "agent/control_api.h"
+#include "plane_fixture.h"
+
+#define TTL_MS 60000
+
+static struct control_api api;
+
+static struct {
+    unsigned count;
+    int code;
+    uint32_t index;
+    const struct state *state;
+    char token[JOIN_TOKEN_TEXT_SIZE];
+} got;
+
+static void api_start(struct plane *self)
+{
+    memset(&got, 0, sizeof(got));
+    api = (struct control_api){
+        .loop = &rack.loop,
+        .clock = clock_system(),
+        .identity = &self->host->identity,
+        .members = &self->host->members,
+        .link = self->host->link,
+        .control = self->control,
+        .leader = self->leader,
+    };
+    ck_assert_int_eq(control_api_init(&api), 0);
+}
+
+static void api_stop(void)
+{
+    control_api_fini(&api);
+    plane_stop();
+}
+
+/* ---- answers ---- */
+
+static void
+take_proposed(void *context, uint32_t index, int code, const struct apply_result *result)
+{
+    (void)context;
+    got.count++;
+    got.index = index;
+    got.code = code < 0 ? code : result->code;
+}
+
+static void take_readable(void *context, int code, const struct state *state)
+{
+    (void)context;
+    got.count++;
+    got.code = code;
+    got.state = state;
+}
+
+static void take_token(void *context, int code, const char *token, const char *detail)
+{
+    (void)context;
+    (void)detail;
+    got.count++;
+    got.code = code;
+    (void)snprintf(got.token, sizeof(got.token), "%s", token != NULL ? token : "");
+}
+
+static void put_tenant(const char *name)
+{
+    struct command command;
+    struct tenant *tenant = object_new(KIND_TENANT);
+    unsigned before = got.count;
+    (void)snprintf(tenant->meta.name, NAME_SIZE, "%s", name);
+    command_init(&command, COMMAND_PUT);
+    (void)snprintf(command.subject, sizeof(command.subject), "root");
+    ck_assert_int_eq(command_set_put(&command, KIND_TENANT, tenant, REVISION_ANY), 0);
+    object_free(KIND_TENANT, tenant);
+    api.plane.propose(&api, &command, 1, take_proposed, NULL);
+    ck_assert_uint_eq(got.count, before); /* never inside the call */
+    command_fini(&command);
+    RACK_WAIT(got.count > before);
+}
+
+/* ---- exchanges ---- */
+
+static struct {
+    int status;
+    char body[4096];
+    size_t size;
+    bool ended;
+    bool released;
+} seen;
+
+static void see_head(void *sink,
+                     int status,
+                     const char *content_type,
+                     const struct exchange_header *headers,
+                     unsigned header_count)
+{
+    (void)sink;
+    (void)content_type;
+    (void)headers;
+    (void)header_count;
+    seen.status = status;
+}
+
+static int see_data(void *sink, const void *data, size_t size)
+{
+    (void)sink;
+    ck_assert_uint_lt(seen.size + size, sizeof(seen.body));
+    memcpy(seen.body + seen.size, data, size);
+    seen.size += size;
+    return 0;
+}
+
+static void see_end(void *sink)
+{
+    (void)sink;
+    seen.ended = true;
+}
+
+static void see_released(void *sink)
+{
+    (void)sink;
+    seen.released = true;
+}
+
+static struct exchange *exchange_from(uint64_t forwarder)
+{
+    static const struct exchange_sink sink = {
+        .head = see_head, .data = see_data, .end = see_end, .released = see_released};
+    struct exchange_request request = {.method = "GET",
+                                       .path = strdup("/v1/vms"),
+                                       .query = strdup(""),
+                                       .credentials = {.forwarder = forwarder}};
+    memset(&seen, 0, sizeof(seen));
+    return exchange_new(&request, &sink, NULL);
+}
+
+/* ---- the host that leads ---- */
+
+START_TEST(the_leader_writes_and_reads)
+{
+    struct control_role role;
+    plane_start();
+    api_start(&plane.hosts[0]);
+
+    put_tenant("shop");
+    ck_assert_int_eq(got.code, 0);
+    ck_assert_uint_eq(got.index, 0);
+    put_tenant("NOT A NAME");
+    ck_assert_int_eq(got.code, BERTH_EINVALID); /* what apply says gets through */
+
+    api.plane.read(&api, take_readable, NULL);
+    RACK_WAIT(got.count == 3);
+    ck_assert_int_eq(got.code, 0);
+    ck_assert_ptr_nonnull(state_get(got.state, KIND_TENANT, "", "shop"));
+    ck_assert_ptr_eq(api.plane.state(&api), got.state);
+    ck_assert_ptr_nonnull(api.plane.feed(&api));
+    api.plane.role(&api, &role);
+    ck_assert(role.leader && role.voter);
+    ck_assert_str_eq(role.leader_name, "h1");
+    ck_assert_uint_eq(role.revision, state_revision(got.state));
+    api_stop();
+}
+END_TEST
+
+START_TEST(a_join_token_lets_a_host_in)
+{
+    struct join_token token;
+    struct err err = {0};
+    plane_start();
+    api_start(&plane.hosts[0]);
+    struct plane *guest = plane_guest();
+
+    api.plane.join_token(&api, TTL_MS, take_token, NULL);
+    RACK_WAIT(got.count == 1);
+
+    ck_assert_int_eq(got.code, 0);
+    ck_assert_msg(join_token_parse(got.token, &token, &err) == 0, "%s", err.text);
+    ck_assert_uint_eq(token.address, api.identity->address);
+    ck_assert_mem_eq(token.key.bytes, api.identity->key.bytes, sizeof(token.key.bytes));
+    ck_assert_int_eq(plane_join_with(guest, token.secret), 0);
+    api_stop();
+}
+END_TEST
+
+START_TEST(metrics_tell_of_log_and_mesh)
+{
+    plane_start();
+    api_start(&plane.hosts[0]);
+
+    char *text = api.plane.metrics(&api);
+
+    ck_assert_ptr_nonnull(strstr(text, "berth_raft_is_leader 1\n"));
+    ck_assert_ptr_nonnull(strstr(text, "berth_build_info{version=\""));
+    ck_assert_ptr_nonnull(strstr(text, "# TYPE berth_mesh_"));
+    free(text);
+    api_stop();
+}
+END_TEST
+
+/* ---- a host that has no log ---- */
+
+START_TEST(a_host_without_a_log_says_so_later_and_knows_nothing)
+{
+    struct control_role role;
+    plane_start();
+    struct plane *worker = plane_member("second", 2);
+    api_start(worker);
+
+    put_tenant("shop");
+    ck_assert_int_eq(got.code, BERTH_ENOTLEADER);
+    api.plane.read(&api, take_readable, NULL);
+    ck_assert_uint_eq(got.count, 1);
+    RACK_WAIT(got.count == 2);
+    ck_assert_int_eq(got.code, BERTH_ENOTLEADER);
+    ck_assert_ptr_null(got.state);
+    ck_assert_ptr_null(api.plane.state(&api));
+    ck_assert_ptr_null(api.plane.feed(&api));
+    api.plane.role(&api, &role);
+    ck_assert(!role.leader && !role.voter);
+    ck_assert_str_eq(role.leader_name, ""); /* it has no worker that would know */
+    api.plane.join_token(&api, TTL_MS, take_token, NULL);
+    RACK_WAIT(got.count == 3);
+    ck_assert_int_eq(got.code, BERTH_ENOTLEADER);
+    ck_assert_str_eq(got.token, "");
+    api_stop();
+}
+END_TEST
+
+START_TEST(without_a_leader_a_request_is_refused_in_words)
+{
+    plane_start();
+    struct plane *worker = plane_member("second", 2);
+    api_start(worker);
+    struct exchange *exchange = exchange_from(0);
+
+    api.plane.forward(&api, exchange);
+    exchange_unref(exchange);
+
+    ck_assert_int_eq(seen.status, 503);
+    ck_assert(seen.ended && seen.released);
+    ck_assert_ptr_nonnull(strstr(seen.body, "no leader"));
+    api_stop();
+}
+END_TEST
+
+/* Whoever has the console of a VM is root there. */
+START_TEST(consoles_are_given_only_on_the_word_of_hosts_that_judge)
+{
+    plane_start();
+    struct plane *worker = plane_member("second", 2);
+    struct plane *other = plane_member("third", 3);
+    const uint64_t founder = plane.hosts[0].host->identity.uid;
+    RACK_WAIT(members_by_uid(&worker->host->members, other->host->identity.uid) != NULL);
+    worker->beats = other->beats = false; /* the two would become voters */
+    api_start(worker);
+    ck_assert_uint_eq(
+        members_by_uid(&worker->host->members, other->host->identity.uid)->voter,
+        VOTER_NONE);
+
+    struct exchange *exchange = exchange_from(other->host->identity.uid);
+    control_api_console(&api, exchange, 7);
+    exchange_unref(exchange);
+    ck_assert_int_eq(seen.status, 403);
+
+    exchange = exchange_from(4711); /* no host at all */
+    control_api_console(&api, exchange, 7);
+    exchange_unref(exchange);
+    ck_assert_int_eq(seen.status, 403);
+
+    exchange = exchange_from(founder);
+    control_api_console(&api, exchange, 7);
+    exchange_unref(exchange);
+    ck_assert_int_eq(seen.status, 503); /* it would, but has no VMs yet */
+    api_stop();
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("control_api");
+    TCase *tests = tcase_create("control_api");
+    tcase_set_timeout(tests, 60);
+    tcase_add_test(tests, the_leader_writes_and_reads);
+    tcase_add_test(tests, a_join_token_lets_a_host_in);
+    tcase_add_test(tests, metrics_tell_of_log_and_mesh);
+    tcase_add_test(tests, a_host_without_a_log_says_so_later_and_knows_nothing);
+    tcase_add_test(tests, without_a_leader_a_request_is_refused_in_words);
+    tcase_add_test(tests, consoles_are_given_only_on_the_word_of_hosts_that_judge);
+    suite_add_tcase(suite, tests);
+    return test_main_run(suite);
+}
