@@ -271,9 +271,25 @@ static void group_settle(struct apply *apply, const struct entry *old, void *obj
 
 /* Network */
 
-static int
-network_check_overlap(struct apply *apply, const struct entry *old, uint64_t cidr)
+/* May the asker hear of other tenants' objects? Root and the cluster itself, and tokens
+ * with a role in the cluster. */
+static bool asker_sees_all(const struct apply *apply)
 {
+    static const char by_token[] = "token:";
+    const char *subject = apply->command->subject;
+    if (strncmp(subject, by_token, sizeof(by_token) - 1) != 0) {
+        return true;
+    }
+    const struct token *token =
+        state_get(apply->state, KIND_TOKEN, "", subject + sizeof(by_token) - 1);
+    return token != NULL && token->spec.tenant[0] == '\0';
+}
+
+static int network_check_overlap(struct apply *apply,
+                                 const struct entry *old,
+                                 const struct network *network)
+{
+    uint64_t cidr = network->spec.ipv4.cidr;
     const struct table *table = &apply->state->tables[KIND_NETWORK];
     const struct entry *clash = NULL;
     for (uint32_t i = 0; i < table->count; i++) {
@@ -294,6 +310,13 @@ network_check_overlap(struct apply *apply, const struct entry *old, uint64_t cid
     char what[WHAT_SIZE];
     uint64_t other_cidr = network_of(clash)->spec.ipv4.cidr;
     format_cidr(cidr_address(cidr), cidr_prefix(cidr), cidr_text);
+    if (strcmp(meta_of(clash)->tenant, network->meta.tenant) != 0 &&
+        !asker_sees_all(apply)) {
+        return apply_refuse(apply, BERTH_EEXISTS,
+                            "spec.ipv4.cidr: %s overlaps a network of another tenant: "
+                            "choose another range",
+                            cidr_text);
+    }
     format_cidr(cidr_address(other_cidr), cidr_prefix(other_cidr), other_text);
     return apply_refuse(apply, BERTH_EEXISTS, "spec.ipv4.cidr: %s overlaps %s of %s",
                         cidr_text, other_text, what_entry(clash, what));
@@ -324,7 +347,7 @@ static int network_check_change(struct apply *apply,
 static int network_check(struct apply *apply, const struct entry *old, const void *object)
 {
     const struct network *network = object;
-    int r = network_check_overlap(apply, old, network->spec.ipv4.cidr);
+    int r = network_check_overlap(apply, old, network);
     if (r == 0) {
         r = network_check_change(apply, old, network);
     }

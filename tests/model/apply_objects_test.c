@@ -219,6 +219,40 @@ START_TEST(networks_do_not_overlap)
 }
 END_TEST
 
+/* Which networks another tenant has is its own affair. */
+START_TEST(an_overlap_names_only_what_the_asker_may_see)
+{
+    static const struct {
+        const char *subject;
+        const char *tenant;
+        bool named;
+    } rows[] = {{"root", "shop", true},
+                {"token:ops", "shop", true},
+                {"token:ana", "shop", false},
+                {"token:gone", "shop", false},
+                {"token:ana", DEFAULT_TENANT, true}}; /* its own network */
+    struct token *ops = make(KIND_TOKEN, "", "ops");
+    struct token *ana = make(KIND_TOKEN, "", "ana");
+    ck_assert_int_eq(put(KIND_TENANT, make_tenant("shop")), 0);
+    ops->spec.role = ana->spec.role = ROLE_OPERATOR;
+    ops->spec.hash.bytes[0] = 1;
+    ana->spec.hash.bytes[0] = 2;
+    set_name(ana->spec.tenant, "shop");
+    ck_assert_int_eq(put(KIND_TOKEN, ops), 0);
+    ck_assert_int_eq(put(KIND_TOKEN, ana), 0);
+    fixture_subject = rows[_i].subject;
+
+    ck_assert_int_eq(
+        put(KIND_NETWORK, make_network(rows[_i].tenant, "b", CIDR(0x0a000080, 25))),
+        BERTH_EEXISTS);
+
+    ck_assert_contains(answer.text, "10.0.0.128/25 overlaps");
+    ck_assert_int_eq(strstr(answer.text, "front") != NULL, rows[_i].named);
+    ck_assert_int_eq(strstr(answer.text, "10.0.0.0/24") != NULL, rows[_i].named);
+    ck_assert_int_eq(strstr(answer.text, "another tenant") == NULL, rows[_i].named);
+}
+END_TEST
+
 START_TEST(each_network_has_a_vni_of_its_own)
 {
     uint32_t first = state_network(state, front)->status.vni;
@@ -512,6 +546,7 @@ int main(void)
         tests, a_disk_smaller_than_its_image_is_refused_when_the_image_tells_its_size);
     tcase_add_test(tests, a_template_counts_the_changes_of_its_spec);
     tcase_add_loop_test(tests, networks_do_not_overlap, 0, 5);
+    tcase_add_loop_test(tests, an_overlap_names_only_what_the_asker_may_see, 0, 5);
     tcase_add_test(tests, each_network_has_a_vni_of_its_own);
     tcase_add_test(tests, a_network_in_use_keeps_its_addresses);
     tcase_add_test(tests, what_is_used_is_not_deleted);
