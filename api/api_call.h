@@ -29,6 +29,7 @@
 
 struct api_watches;
 struct api_backups;
+struct metrics_gate;
 
 struct api {
     uv_loop_t *loop;
@@ -38,6 +39,7 @@ struct api {
     struct loop_timer *tick;
     struct api_watches *watches;
     struct api_backups *backups;
+    struct metrics_gate *metrics_gate;
     uint64_t requests_total;
     uint64_t problems_total;
 };

@@ -1,5 +1,6 @@
 /* What a host answers by itself. */
 #include "api/api_handlers.h"
+#include "api/metrics_gate.h"
 #include "base/version.h"
 
 #include <stdio.h>
@@ -23,11 +24,10 @@ void handle_health(struct api_call *call, const struct state *state)
                 0);
 }
 
-void handle_metrics(struct api_call *call, const struct state *state)
+static void metrics_answer(struct api_call *call)
 {
     char requests[256];
     char *agent = call->api->control->metrics(call->api->control->context);
-    (void)state;
     (void)snprintf(
         requests, sizeof(requests),
         "# TYPE berth_http_requests_total counter\nberth_http_requests_total %llu\n"
@@ -44,6 +44,12 @@ void handle_metrics(struct api_call *call, const struct state *state)
     }
     free(text);
     free(agent);
+}
+
+void handle_metrics(struct api_call *call, const struct state *state)
+{
+    (void)state;
+    metrics_gate_pass(call->api->metrics_gate, call, metrics_answer);
 }
 
 void handle_version(struct api_call *call, const struct state *state)

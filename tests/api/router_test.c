@@ -49,7 +49,7 @@ static const struct row {
     const char *grid;
 } rows[] = {
     {"GET", "/healthz", "", NULL, EVERYBODY},
-    {"GET", "/metrics", "", NULL, EVERYBODY},
+    {"GET", "/metrics", "", NULL, CLUSTER},
     {"GET", "/v1/version", "", NULL, EVERYBODY},
     {"GET", "/v1/self", "", NULL, KNOWN},
     {"GET", "/v1/blobs/" SHA, "", NULL, EVERYBODY},
@@ -300,6 +300,23 @@ START_TEST(who_cannot_judge_tokens_takes_no_uploads_by_token)
 }
 END_TEST
 
+START_TEST(who_cannot_judge_tokens_asks_the_leader_who_reads_metrics)
+{
+    served_token(served, "prom", "prom", ROLE_VIEWER, "", 0);
+    served_token(served, "ana", "ana", ROLE_ADMIN, "default", 0);
+    ck_assert_int_eq(ask("GET", "/metrics", "Authorization: Bearer prom\r\n", NULL), 200);
+    ck_assert_contains(reply.body, "berth_build_info");
+    (void)ask("GET", "/metrics", "Authorization: Bearer ana\r\n", NULL);
+    assert_problem(403, "BERTH_EFORBIDDEN");
+    (void)ask("GET", "/metrics", "Authorization: Bearer none\r\n", NULL);
+    assert_problem(401, "BERTH_EAUTH");
+    ck_assert_uint_eq(served_forwarded(served), 3);
+    ck_assert_int_eq(ask("GET", "/metrics", "Authorization: Bearer prom\r\n", NULL), 200);
+    ck_assert_int_eq(get("/metrics"), 200); /* root of the host */
+    ck_assert_uint_eq(served_forwarded(served), 3);
+}
+END_TEST
+
 /* ---- root of a host that has no part in the log ---- */
 
 #define SHOP_VM                                                                          \
@@ -473,6 +490,7 @@ int main(void)
     tcase_add_test(front, a_host_that_does_not_lead_answers_as_the_leader_does);
     tcase_add_test(front, a_request_that_was_forwarded_goes_no_further);
     tcase_add_test(front, who_cannot_judge_tokens_takes_no_uploads_by_token);
+    tcase_add_test(front, who_cannot_judge_tokens_asks_the_leader_who_reads_metrics);
     tcase_add_test(front, root_of_a_worker_sees_its_vms_and_drains_its_host);
     tcase_add_test(front, root_of_a_worker_may_nothing_else);
     tcase_add_test(front, what_a_host_answers_by_itself_is_not_taken_from_another_host);
