@@ -2,6 +2,7 @@
 
 #include "agent/berthd_identity.h"
 #include "agent/control_api.h"
+#include "agent/disk_room.h"
 #include "agent/join_token.h"
 #include "agent/orders.h"
 #include "agent/rebirth.h"
@@ -578,6 +579,7 @@ static int serve_start(struct berthd *berthd, struct err *err)
 static int parts_open(struct berthd *berthd, struct err *err)
 {
     CLEANUP_FREE char *images = NULL;
+    struct berthd_config *config = &berthd->config;
     const struct link_events events = {.context = berthd,
                                        .on_message = on_message,
                                        .on_join = on_join,
@@ -586,10 +588,14 @@ static int parts_open(struct berthd *berthd, struct err *err)
     if (asprintf(&images, "%s/images", berthd->identity.folder) < 0) {
         return err_sys(err, -ENOMEM, "open images");
     }
+    if (config->disk_reserve_bytes == BERTHD_RESERVE_DEFAULT) {
+        config->disk_reserve_bytes = disk_reserve_default(berthd->identity.folder);
+    }
+    const struct image_limits limits = {.cache_bytes = config->image_cache_bytes,
+                                        .reserve_bytes = config->disk_reserve_bytes};
     int r = members_open(berthd->identity.folder, &berthd->members, err);
     r = r == 0 ? host_facts_read(&berthd->facts, err) : r;
-    r = r == 0 ? image_store_open(berthd->loop, images, berthd->config.image_cache_bytes,
-                                  &berthd->images, err)
+    r = r == 0 ? image_store_open(berthd->loop, images, &limits, &berthd->images, err)
                : r;
     r = r == 0 ? link_open(berthd->loop, &berthd->identity, &berthd->members, &events,
                            &berthd->link, err)

@@ -31,6 +31,7 @@ struct berthd_config {
     const char *restore;    /* a backup file to found the cluster with, or NULL */
     const char *passphrase; /* of that, or NULL */
     uint64_t image_cache_bytes;
+    uint64_t disk_reserve_bytes; /* kept free; BERTHD_RESERVE_DEFAULT: disk_room.h's */
     uint32_t memory_reserve_mib;
     uint32_t cpu_overcommit;
     uint64_t backup_every_ms; /* 0: none by itself */
@@ -40,9 +41,10 @@ struct berthd_config {
     const char *watchdog;          /* for the fence: device, "auto" or NULL */
 };
 
-#define BERTHD_MESH_PORT 7440 /* and 7441 for hosts that join */
-#define BERTHD_RAFT_PORT 7442
-#define BERTHD_API_PORT  7443
+#define BERTHD_RESERVE_DEFAULT UINT64_MAX
+#define BERTHD_MESH_PORT       7440 /* and 7441 for hosts that join */
+#define BERTHD_RAFT_PORT       7442
+#define BERTHD_API_PORT        7443
 
 int berthd_open(uv_loop_t *loop,
                 const struct berthd_config *config,

@@ -37,6 +37,7 @@ enum option_id {
     OPTION_JOIN,
     OPTION_IMAGE_CACHE,
     OPTION_RESERVE,
+    OPTION_RESERVE_DISK,
     OPTION_OVERCOMMIT,
     OPTION_WATCHDOG,
     OPTION_LOG_JSON,
@@ -75,9 +76,12 @@ static const struct option_row {
     {OPTION_NO_HTTPS, "no-https", NULL, "serve the API on the UNIX socket only"},
     {OPTION_LABEL, "label", "KEY=VALUE",
      "label of this host, repeatable; first start only"},
-    {OPTION_IMAGE_CACHE, "image-cache", "SIZE", "limit of the image store (20GiB)"},
+    {OPTION_IMAGE_CACHE, "image-cache", "SIZE",
+     "limit of the image store, and of one image file (20GiB)"},
     {OPTION_RESERVE, "reserve-memory", "SIZE",
      "memory kept for the host itself (256MiB)"},
+    {OPTION_RESERVE_DISK, "reserve-disk", "SIZE",
+     "disk kept free for the log (a twentieth, at most 1GiB)"},
     {OPTION_OVERCOMMIT, "cpu-overcommit", "N", "vCPUs that may share one CPU (4)"},
     {OPTION_WATCHDOG, "watchdog", "DEVICE",
      "let the fence feed this watchdog, or the first: auto"},
@@ -257,6 +261,10 @@ take_option(struct options *options, const struct option_row *row, const char *t
         }
         config->memory_reserve_mib = (uint32_t)(bytes >> 20);
         return 0;
+    case OPTION_RESERVE_DISK:
+        return parse_bytes(text, &config->disk_reserve_bytes, &err) < 0
+                   ? bad(row->name, err.text)
+                   : 0;
     case OPTION_OVERCOMMIT:
         return take_overcommit(row->name, text, &config->cpu_overcommit);
     case OPTION_WATCHDOG:
@@ -407,6 +415,7 @@ int main(int argc, char **argv)
     static struct options options = {
         .config = {.folder = STATE_DEFAULT,
                    .image_cache_bytes = IMAGE_CACHE_DEFAULT,
+                   .disk_reserve_bytes = BERTHD_RESERVE_DEFAULT,
                    .memory_reserve_mib = RESERVE_DEFAULT_MIB,
                    .cpu_overcommit = HOST_OVERCOMMIT,
                    .backup_every_ms = BACKUP_KEEPER_EVERY_MS,

@@ -453,10 +453,13 @@ void control_api_console(struct control_api *api, struct exchange *exchange, uin
  * ----------------------------------------------------------------------------------------
  */
 
-static void *blob_begin(void *context, const struct digest *expected, struct err *err)
+static void *blob_begin(void *context,
+                        const struct digest *expected,
+                        uint64_t size_bytes,
+                        struct err *err)
 {
     struct control_api *api = context;
-    return image_writer_begin(api->images, expected, err);
+    return image_writer_begin(api->images, expected, size_bytes, err);
 }
 
 static int

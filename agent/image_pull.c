@@ -176,7 +176,10 @@ void image_pull_on_chunk(struct image_pull *pull,
     }
     if (wanted->blob.size_bytes == 0 && chunk->total > 0) {
         wanted->blob.size_bytes = chunk->total;
-        image_part_told_size(wanted->part, chunk->total);
+        if (image_part_told_size(wanted->part, chunk->total, &err) < 0) {
+            rest(pull, wanted, err.text);
+            return;
+        }
         wanted->asked = wanted->offset + chunk->data.size;
     }
     if (chunk->total != wanted->blob.size_bytes || chunk->total == 0) {

@@ -1,10 +1,12 @@
 #include "agent/image_store.h"
 
+#include "agent/disk_room.h"
 #include "agent/image_work.h"
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/list.h"
 #include "base/log.h"
+#include "base/parse_number.h"
 #include "base/random.h"
 #include "base/require.h"
 
@@ -34,7 +36,8 @@ struct stored {
 struct image_store {
     uv_loop_t *loop;
     char *folder;
-    uint64_t limit_bytes;
+    struct image_limits limits;
+    uint64_t promised_bytes; /* announced by uploads and parts, not written yet */
     uint64_t use_clock;
     struct stored files[IMAGE_STORE_FILES_MAX];
     unsigned file_count;
@@ -133,11 +136,71 @@ static uint64_t total_bytes(const struct image_store *store)
 static void evict_for(struct image_store *store, uint64_t size_bytes)
 {
     struct stored *stored;
-    while ((total_bytes(store) + size_bytes > store->limit_bytes ||
+    while ((total_bytes(store) + size_bytes > store->limits.cache_bytes ||
             store->file_count == IMAGE_STORE_FILES_MAX) &&
            (stored = oldest(store)) != NULL) {
         drop(store, stored);
     }
+}
+
+static uint64_t evictable_bytes(const struct image_store *store)
+{
+    uint64_t sum = 0;
+    for (unsigned i = 0; i < store->file_count; i++) {
+        const struct image_file *file = &store->files[i].file;
+        sum += is_kept(store, &file->digest) ? 0 : file->size_bytes;
+    }
+    return sum;
+}
+
+/* Room on the disk for size_bytes beside what is promised to others; files that nobody
+ * keeps go for it. BERTH_EDISKFULL says how much there is. */
+static int room_make(struct image_store *store,
+                     uint64_t size_bytes,
+                     uint64_t promised_bytes,
+                     struct err *err)
+{
+    char need[NUMBER_TEXT_SIZE];
+    char have[NUMBER_TEXT_SIZE];
+    char reserve[NUMBER_TEXT_SIZE];
+    struct stored *stored;
+    uint64_t room;
+    for (;;) {
+        room = disk_room(store->folder, store->limits.reserve_bytes);
+        room = room > promised_bytes ? room - promised_bytes : 0;
+        if (size_bytes <= room) {
+            return 0;
+        }
+        if (size_bytes - room > evictable_bytes(store) ||
+            (stored = oldest(store)) == NULL) {
+            break; /* nothing goes in vain */
+        }
+        drop(store, stored);
+        changed(store);
+    }
+    format_bytes_human(size_bytes, need);
+    format_bytes_human(room, have);
+    format_bytes_human(store->limits.reserve_bytes, reserve);
+    return err_set(err, BERTH_EDISKFULL,
+                   "the disk of the image store is full: %s more are wanted, %s are left "
+                   "beside the %s that are kept free",
+                   need, have, reserve);
+}
+
+static int
+size_check(const struct image_store *store, uint64_t size_bytes, struct err *err)
+{
+    char size[NUMBER_TEXT_SIZE];
+    char limit[NUMBER_TEXT_SIZE];
+    if (size_bytes <= store->limits.cache_bytes) {
+        return 0;
+    }
+    format_bytes_human(size_bytes, size);
+    format_bytes_human(store->limits.cache_bytes, limit);
+    return err_set(err, BERTH_ETOOLARGE,
+                   "an image file of %s is more than this host takes, which is %s "
+                   "(--image-cache)",
+                   size, limit);
 }
 
 /* The file's own time remembers the use over a restart. */
@@ -289,7 +352,7 @@ static int load(struct image_store *store, struct err *err)
 
 int image_store_open(uv_loop_t *loop,
                      const char *folder,
-                     uint64_t limit_bytes,
+                     const struct image_limits *limits,
                      struct image_store **ret_store,
                      struct err *err)
 {
@@ -301,7 +364,7 @@ int image_store_open(uv_loop_t *loop,
         return err_sys(err, -ENOMEM, "open the image store");
     }
     store->loop = loop;
-    store->limit_bytes = limit_bytes;
+    store->limits = *limits;
     list_init(&store->works);
     list_init(&store->parts);
     store->fetching = work_pool_new(loop, FETCH_THREADS, IMAGE_STORE_FETCHES_MAX);
@@ -402,6 +465,7 @@ struct work {
     struct list link;
     struct image_store *store; /* NULL: the store has been closed */
     bool is_writer;            /* counts among the uploads until its end is told */
+    bool was_again;            /* a fetch: room was made for it */
     bool is_part;              /* of its digest there may be no second one meanwhile */
     image_done *done;
     void *context;
@@ -458,6 +522,8 @@ static struct work *work_new(struct image_store *store,
         if (work->file.expects) {
             work->file.expected = *expected;
         }
+        work->file.size_max = store->limits.cache_bytes;
+        work->file.reserve_bytes = store->limits.reserve_bytes;
         (void)snprintf(work->file.final_folder, sizeof(work->file.final_folder), "%s",
                        store->folder);
     }
@@ -488,13 +554,28 @@ tmp_open(struct image_store *store, char ret_path[IMAGE_PATH_SIZE], struct err *
 struct image_writer {
     struct image_store *store;
     struct work *work;
+    uint64_t written;
+    uint64_t promised; /* of what was announced: not written yet */
+    bool announced;
 };
+
+static void promise_end(struct image_writer *writer)
+{
+    writer->store->promised_bytes -= writer->promised;
+    writer->promised = 0;
+}
 
 struct image_writer *image_writer_begin(struct image_store *store,
                                         const struct digest *expected,
+                                        uint64_t size_bytes,
                                         struct err *err)
 {
     struct image_writer *writer = NULL;
+    bool announced = size_bytes != IMAGE_SIZE_UNKNOWN;
+    if (announced && (size_check(store, size_bytes, err) < 0 ||
+                      room_make(store, size_bytes, store->promised_bytes, err) < 0)) {
+        return NULL;
+    }
     if (store->writer_count >= IMAGE_STORE_WRITERS_MAX) {
         (void)err_set(err, BERTH_EFULL, "%d uploads are under way already",
                       IMAGE_STORE_WRITERS_MAX);
@@ -515,9 +596,26 @@ struct image_writer *image_writer_begin(struct image_store *store,
         free(work);
         return NULL;
     }
-    *writer = (struct image_writer){.store = store, .work = work};
+    *writer = (struct image_writer){.store = store,
+                                    .work = work,
+                                    .announced = announced,
+                                    .promised = announced ? size_bytes : 0};
+    store->promised_bytes += writer->promised;
     store->writer_count++;
     return writer;
+}
+
+/* What was announced has its room, unless somebody else has filled the disk. */
+static int writer_room(struct image_writer *writer, uint64_t size, struct err *err)
+{
+    struct image_store *store = writer->store;
+    if (writer->announced && size > writer->promised) {
+        return err_set(err, BERTH_ETOOLARGE, "more came than was announced");
+    }
+    int r = size_check(store, writer->written + size, err);
+    return r < 0 ? r
+                 : room_make(store, size, writer->announced ? 0 : store->promised_bytes,
+                             err);
 }
 
 int image_writer_write(struct image_writer *writer,
@@ -525,17 +623,30 @@ int image_writer_write(struct image_writer *writer,
                        size_t size,
                        struct err *err)
 {
-    int r = fd_write_full(writer->work->file.fd, data, size);
+    int r = writer_room(writer, size, err);
+    if (r < 0) {
+        return r;
+    }
+    r = fd_write_full(writer->work->file.fd, data, size);
     if (r == -ENOSPC || r == -EDQUOT) {
         return err_set(err, BERTH_EDISKFULL, "the disk of the image store is full");
     }
-    return r < 0 ? err_sys(err, r, "write to the image store") : 0;
+    if (r < 0) {
+        return err_sys(err, r, "write to the image store");
+    }
+    writer->written += size;
+    if (writer->announced) {
+        writer->promised -= size;
+        writer->store->promised_bytes -= size;
+    }
+    return 0;
 }
 
 void image_writer_end(struct image_writer *writer, image_done *done, void *context)
 {
     writer->work->done = done;
     writer->work->context = context;
+    promise_end(writer);
     work_finish(writer->work);
     free(writer);
 }
@@ -545,6 +656,7 @@ void image_writer_abort(struct image_writer *writer)
     if (writer == NULL) {
         return;
     }
+    promise_end(writer);
     writer->work->file.code = BERTH_ECLOSED;
     image_work_fini(&writer->work->file);
     writer->store->writer_count--;
@@ -556,10 +668,34 @@ void image_writer_abort(struct image_writer *writer)
  * ---------------------------------------------------------------------------------------
  */
 
+static void fetched(struct work_job *job, int code);
+
+/* The thread cannot evict: once, that is done for it here, when the server told how much
+ * comes. */
+static bool fetch_again(struct work *work)
+{
+    struct image_work *file = &work->file;
+    struct image_store *store = work->store;
+    uint64_t needs = file->needs_bytes;
+    file->needs_bytes = 0;
+    if (store == NULL || file->code != BERTH_EDISKFULL || needs == 0 || work->was_again ||
+        room_make(store, needs, store->promised_bytes, NULL) < 0) {
+        return false;
+    }
+    work->was_again = true;
+    file->code = 0;
+    file->text[0] = '\0';
+    work_pool_submit(store->fetching, &file->job, image_work_fetch, fetched);
+    return true;
+}
+
 static void fetched(struct work_job *job, int code)
 {
     struct work *work = work_of(job);
     work->file.code = work->file.code < 0 ? work->file.code : code;
+    if (fetch_again(work)) {
+        return;
+    }
     if (work->store != NULL) {
         work->store->fetch_count--;
     }
@@ -618,7 +754,28 @@ struct image_part {
     struct work *work;
     uint64_t offset;     /* what is there */
     uint64_t size_bytes; /* of the whole; 0: not told yet */
+    uint64_t promised;   /* of that: not written yet */
 };
+
+/* Room for what is still to come. */
+static int part_promise(struct image_part *part, struct err *err)
+{
+    struct image_store *store = part->store;
+    uint64_t missing = part->size_bytes - part->offset;
+    int r = room_make(store, missing, store->promised_bytes, err);
+    if (r == 0) {
+        part->promised = missing;
+        store->promised_bytes += missing;
+    }
+    return r;
+}
+
+/* The file is the caller's or the work's from here on. */
+static void part_leave(struct image_part *part)
+{
+    part->store->promised_bytes -= part->promised;
+    list_remove(&part->link);
+}
 
 /* Being written, or being hashed: both hold the file. */
 static bool part_is_open(const struct image_store *store, const struct digest *digest)
@@ -690,14 +847,19 @@ struct image_part *image_part_open(struct image_store *store,
     part->offset = (uint64_t)info.st_size;
     part->size_bytes = size_bytes;
     list_push_back(&store->parts, &part->link);
-    *ret_offset = (uint64_t)info.st_size;
+    if (part->size_bytes != 0 && part_promise(part, err) < 0) {
+        image_part_close(part);
+        return NULL;
+    }
+    *ret_offset = part->offset;
     return part;
 }
 
-void image_part_told_size(struct image_part *part, uint64_t size_bytes)
+int image_part_told_size(struct image_part *part, uint64_t size_bytes, struct err *err)
 {
     REQUIRE(part->size_bytes == 0 && part->offset == 0);
     part->size_bytes = size_bytes;
+    return part_promise(part, err);
 }
 
 int image_part_write(struct image_part *part,
@@ -710,7 +872,11 @@ int image_part_write(struct image_part *part,
         return err_set(err, BERTH_ETOOLARGE, "more came than the file's %llu bytes",
                        (unsigned long long)part->size_bytes);
     }
-    int r = fd_write_full(part->work->file.fd, data, size);
+    int r = room_make(part->store, size, 0, err);
+    if (r < 0) {
+        return r;
+    }
+    r = fd_write_full(part->work->file.fd, data, size);
     if (r == -ENOSPC || r == -EDQUOT) {
         return err_set(err, BERTH_EDISKFULL, "the disk of the image store is full");
     }
@@ -718,6 +884,8 @@ int image_part_write(struct image_part *part,
         return err_sys(err, r, "write to the image store");
     }
     part->offset += size;
+    part->promised -= size;
+    part->store->promised_bytes -= size;
     return 0;
 }
 
@@ -725,7 +893,7 @@ void image_part_end(struct image_part *part, image_done *done, void *context)
 {
     part->work->done = done;
     part->work->context = context;
-    list_remove(&part->link);
+    part_leave(part);
     work_finish(part->work);
     free(part);
 }
@@ -735,7 +903,7 @@ void image_part_close(struct image_part *part)
     if (part == NULL) {
         return;
     }
-    list_remove(&part->link);
+    part_leave(part);
     fd_close(&part->work->file.fd);
     free(part->work);
     free(part);

@@ -5,8 +5,11 @@
  * (URL) or image_part (pull from a peer, agent/image_pull.h); each is hashed as it is
  * written, synced, and renamed only when its digest is what was expected. What a crash
  * leaves in tmp/ is removed at open, parts excepted: they are resumed. Cache limit: when
- * the sum of sizes passes limit_bytes the least recently used file that is not kept goes
- * (the time of a file is its last use, to the minute, so a restart knows it, too).
+ * the sum of sizes passes cache_bytes the least recently used file that is not kept goes
+ * (the time of a file is its last use, to the minute, so a restart knows it, too). An
+ * upload or fetch may be as large as that limit; what a VM here needs is pulled whatever
+ * its size. All of them stop where less than reserve_bytes of the disk would be free: at
+ * once when their size is known, else on the way.
  * Threads: the loop's; fetching, hashing and syncing run on threads of the store's own
  * (agent/image_work.h), never on libuv's, which the log's disk writes need. No callback
  * inside a call. Errors: BERTH_EDISKFULL, BERTH_ECORRUPT (digest differs: both
@@ -31,10 +34,15 @@
 
 struct image_store;
 
-/* Makes the folder when missing; counts what is there. */
+struct image_limits {
+    uint64_t cache_bytes;   /* all files together, and one upload or fetch */
+    uint64_t reserve_bytes; /* kept free of the folder's file system, agent/disk_room.h */
+};
+
+/* Makes the folder when missing; counts what is there. limits are copied. */
 int image_store_open(uv_loop_t *loop,
                      const char *folder,
-                     uint64_t limit_bytes,
+                     const struct image_limits *limits,
                      struct image_store **ret_store,
                      struct err *err);
 /* Aborts what is under way; callbacks of it do not run any more. Accepts NULL; returns
@@ -75,10 +83,13 @@ typedef void image_done(void *context,
                         uint64_t size_bytes,
                         const char *text);
 
-/* An upload. expected may be NULL. */
+/* An upload. expected may be NULL. size_bytes: what was announced, and is kept for it;
+ * IMAGE_SIZE_UNKNOWN: room is looked for with each piece. */
+#define IMAGE_SIZE_UNKNOWN UINT64_MAX
 struct image_writer;
 struct image_writer *image_writer_begin(struct image_store *store,
                                         const struct digest *expected,
+                                        uint64_t size_bytes,
                                         struct err *err);
 int image_writer_write(struct image_writer *writer,
                        const void *data,
@@ -106,7 +117,7 @@ struct image_part *image_part_open(struct image_store *store,
                                    uint64_t size_bytes,
                                    uint64_t *ret_offset,
                                    struct err *err);
-void image_part_told_size(struct image_part *part, uint64_t size_bytes);
+int image_part_told_size(struct image_part *part, uint64_t size_bytes, struct err *err);
 /* Appends at its end; BERTH_ETOOLARGE over its size. After an error only close is left:
  * what fits is kept and found by the next open. */
 int image_part_write(struct image_part *part,

@@ -1,7 +1,9 @@
 #include "agent/image_work.h"
 
+#include "agent/disk_room.h"
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "base/parse_number.h"
 
 #include <curl/curl.h>
 
@@ -33,11 +35,62 @@ static void work_fault(struct image_work *work, int code, const char *what)
  * ---------------------------------------------------------------------------------------
  */
 
+struct fetch {
+    struct image_work *work;
+    CURL *curl;
+    uint64_t came;
+};
+
+/* Announced or counted. 0, or the fault is in the work. */
+static int fetch_check(struct fetch *fetch, uint64_t size, uint64_t more)
+{
+    struct image_work *work = fetch->work;
+    char text[NUMBER_TEXT_SIZE];
+    char left[NUMBER_TEXT_SIZE];
+    if (size > work->size_max) {
+        format_bytes_human(work->size_max, text);
+        work->code = BERTH_ETOOLARGE;
+        (void)snprintf(work->text, sizeof(work->text),
+                       "fetch %.100s: it is more than this host takes, which is %s "
+                       "(--image-cache)",
+                       work->url, text);
+        return work->code;
+    }
+    uint64_t room = disk_room(work->final_folder, work->reserve_bytes);
+    if (more > room) {
+        format_bytes_human(more, text);
+        format_bytes_human(room, left);
+        work->code = BERTH_EDISKFULL;
+        (void)snprintf(work->text, sizeof(work->text),
+                       "fetch: the disk of the image store is full: %s more are wanted, "
+                       "%s are left",
+                       text, left);
+    }
+    return work->code;
+}
+
 static size_t fetch_write(char *data, size_t one, size_t count, void *context)
 {
-    struct image_work *work = context;
-    work->code = fd_write_full(work->fd, data, one * count);
-    return work->code == 0 ? one * count : 0;
+    struct fetch *fetch = context;
+    struct image_work *work = fetch->work;
+    curl_off_t announced = -1;
+    if (fetch->came == 0 &&
+        curl_easy_getinfo(fetch->curl, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &announced) ==
+            CURLE_OK &&
+        announced > 0 &&
+        fetch_check(fetch, (uint64_t)announced, (uint64_t)announced) < 0) {
+        work->needs_bytes = (uint64_t)announced;
+        return 0;
+    }
+    fetch->came += one * count;
+    if (fetch_check(fetch, fetch->came, one * count) < 0) {
+        return 0;
+    }
+    int r = fd_write_full(work->fd, data, one * count);
+    if (r < 0) {
+        work_fault(work, r, "fetch");
+    }
+    return r == 0 ? one * count : 0;
 }
 
 /* Called about once a second, whatever the server does. */
@@ -47,17 +100,18 @@ static int fetch_look(void *context,
                       curl_off_t to_send,
                       curl_off_t sent)
 {
-    const struct image_work *work = context;
+    const struct fetch *fetch = context;
     (void)to_come;
     (void)came;
     (void)to_send;
     (void)sent;
-    return work_job_cancelled(&work->job) ? 1 : 0;
+    return work_job_cancelled(&fetch->work->job) ? 1 : 0;
 }
 
-static void fetch_options(struct image_work *work, CURL *curl, char *problem)
+static void fetch_options(struct fetch *fetch, char *problem)
 {
-    curl_easy_setopt(curl, CURLOPT_URL, work->url);
+    CURL *curl = fetch->curl;
+    curl_easy_setopt(curl, CURLOPT_URL, fetch->work->url);
     curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(curl, CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(curl, CURLOPT_FOLLOWLOCATION, 1L);
@@ -69,38 +123,41 @@ static void fetch_options(struct image_work *work, CURL *curl, char *problem)
     curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, FETCH_SLOW_S);
     curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, problem);
     curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, fetch_write);
-    curl_easy_setopt(curl, CURLOPT_WRITEDATA, work);
+    curl_easy_setopt(curl, CURLOPT_WRITEDATA, fetch);
     curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
     curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, fetch_look);
-    curl_easy_setopt(curl, CURLOPT_XFERINFODATA, work);
+    curl_easy_setopt(curl, CURLOPT_XFERINFODATA, fetch);
 }
 
 void image_work_fetch(struct work_job *job)
 {
     struct image_work *work = work_of(job);
+    struct fetch fetch = {.work = work, .curl = curl_easy_init()};
     char problem[CURL_ERROR_SIZE] = "";
     long status = 0;
-    CURL *curl = curl_easy_init();
-    if (curl == NULL) {
+    if (fetch.curl == NULL) {
         work_fault(work, -ENOMEM, "fetch");
         return;
     }
-    fetch_options(work, curl, problem);
-    CURLcode code = curl_easy_perform(curl);
-    curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
-    curl_easy_cleanup(curl);
-    if (code == CURLE_OK) {
+    if (ftruncate(work->fd, 0) < 0 || lseek(work->fd, 0, SEEK_SET) < 0) {
+        work_fault(work, -errno, "fetch");
+        curl_easy_cleanup(fetch.curl);
         return;
     }
-    if (work->code < 0) { /* our disk, not the server */
-        work_fault(work, work->code, "fetch");
-    } else if (work_job_cancelled(job)) {
-        work_fault(work, BERTH_ECLOSED, "fetch");
-    } else {
-        work->code = status == 404 ? BERTH_ENOTFOUND : BERTH_EUNREACHABLE;
-        (void)snprintf(work->text, sizeof(work->text), "fetch %.100s: %.120s", work->url,
-                       problem[0] != '\0' ? problem : curl_easy_strerror(code));
+    fetch_options(&fetch, problem);
+    CURLcode code = curl_easy_perform(fetch.curl);
+    curl_easy_getinfo(fetch.curl, CURLINFO_RESPONSE_CODE, &status);
+    curl_easy_cleanup(fetch.curl);
+    if (code == CURLE_OK || work->code < 0) { /* the latter: ours, not the server's */
+        return;
     }
+    if (work_job_cancelled(job)) {
+        work_fault(work, BERTH_ECLOSED, "fetch");
+        return;
+    }
+    work->code = status == 404 ? BERTH_ENOTFOUND : BERTH_EUNREACHABLE;
+    (void)snprintf(work->text, sizeof(work->text), "fetch %.100s: %.120s", work->url,
+                   problem[0] != '\0' ? problem : curl_easy_strerror(code));
 }
 
 /* ---- finishing

@@ -6,8 +6,8 @@
  * result. Threads: the two functions run on a thread of a pool while nobody else touches
  * the work; they give up soon when the job was cancelled (BERTH_ECLOSED). Ownership: the
  * work owns its url and its descriptor; image_work_fini gives both back. Errors: in code,
- * with text: BERTH_EDISKFULL, BERTH_ECORRUPT (digest differs: both are named),
- * BERTH_ENOTFOUND, BERTH_EUNREACHABLE, -errno. Limits: IMAGE_FETCH_TIMEOUT_S.
+ * with text: BERTH_EDISKFULL, BERTH_ETOOLARGE, BERTH_ECORRUPT (digest differs: both are
+ * named), BERTH_ENOTFOUND, BERTH_EUNREACHABLE, -errno. Limits: IMAGE_FETCH_TIMEOUT_S.
  */
 #pragma once
 
@@ -21,16 +21,19 @@ struct image_work {
     char *url; /* for image_work_fetch */
     bool expects;
     struct digest expected;
-    bool keep_bad; /* a part: a wrong digest removes it, other faults keep it */
-    int fd;        /* of tmp_path */
+    bool keep_bad;          /* a part: a wrong digest removes it, other faults keep it */
+    int fd;                 /* of tmp_path */
+    uint64_t size_max;      /* of a fetch */
+    uint64_t reserve_bytes; /* of the disk, kept free */
     /* results */
+    uint64_t needs_bytes; /* of a fetch that met a full disk: as announced, or 0 */
     int code;
     struct digest digest;
     uint64_t size_bytes;
     char text[256];
 };
 
-/* Fetches the url into the file. */
+/* Fetches the url into the file, from its beginning. */
 void image_work_fetch(struct work_job *job);
 /* Hashes the file; when it is what was expected, it gets its name in final_folder. */
 void image_work_finish(struct work_job *job);

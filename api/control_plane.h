@@ -80,10 +80,11 @@ struct control_plane {
     /* Attaches a console exchange to the VM's ring on this host, or forwards it to the
      * VM's host. The API has authorised it. */
     void (*console)(void *context, struct exchange *exchange, uint64_t vm);
-    /* Image store of this host: begins a blob; write and end run in order. See
-     * agent/image_store.h. */
+    /* Image store of this host: begins a blob of size_bytes (UINT64_MAX: not known);
+     * write and end run in order. See agent/image_store.h. */
     void *(*blob_begin)(void *context,
                         const struct digest *expected /* or NULL */,
+                        uint64_t size_bytes,
                         struct err *err);
     int (*blob_write)(void *context,
                       void *blob,

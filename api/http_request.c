@@ -18,7 +18,11 @@
 
 #define HEADERS_MAX 32
 #define BLOBS_PATH  "/v1/blobs"
-#define BEARER      "Bearer "
+/* A refused upload of so much is read to its end, so that its answer surely arrives: some
+ * clients only look for one then. More is not worth it: the answer comes at once, which
+ * clients that wait for `100 Continue` see before they send anything. */
+#define REFUSED_READ_MAX (1u << 20)
+#define BEARER           "Bearer "
 
 struct http_request {
     struct list link;
@@ -529,6 +533,15 @@ static bool is_upload(const struct http_request *request)
            strstr(request->request.query, "url=") == NULL;
 }
 
+/* What the client says it will send; UINT64_MAX: it does not. */
+static uint64_t announced_size(struct http_request *request)
+{
+    const char *text = MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND,
+                                                   "Content-Length");
+    uint64_t size = 0;
+    return text != NULL && parse_u64(text, &size, NULL) == 0 ? size : UINT64_MAX;
+}
+
 /* Root on the host may; whoever shows a token is judged where the state is. */
 static void upload_begin(struct http_request *request)
 {
@@ -552,8 +565,8 @@ static void upload_begin(struct http_request *request)
         fault_set(request, BERTH_EINVALID, 0, "Berth-Sha256: expected 64 hex digits");
         return;
     }
-    request->blob =
-        control->blob_begin(control->context, wanted != NULL ? &digest : NULL, &err);
+    request->blob = control->blob_begin(control->context, wanted != NULL ? &digest : NULL,
+                                        announced_size(request), &err);
     if (request->blob == NULL) {
         fault_set(request, err.code, 0, "%s", err.text);
     }
@@ -564,7 +577,7 @@ static void upload_take(struct http_request *request, const char *data, size_t s
     const struct control_plane *control = request->context->control;
     struct err err;
     if (request->blob == NULL) {
-        return; /* the fault is told at the end of the body, which clients want to send */
+        return; /* the fault is told at the end of the body */
     }
     if (control->blob_write(control->context, request->blob, data, size, &err) < 0) {
         fault_set(request, err.code, 0, "%s", err.text);
@@ -665,6 +678,9 @@ static enum MHD_Result handle(struct http_context *context,
         if (request != NULL && request->fault.code == 0 && is_upload(request)) {
             set_busy(context, connection, true); /* may take as long as it moves */
             upload_begin(request);
+            if (request->fault.code != 0 && announced_size(request) > REFUSED_READ_MAX) {
+                return body_done(request);
+            }
         }
         return request != NULL ? MHD_YES : MHD_NO;
     }

@@ -28,11 +28,15 @@
         {"api-port", 0, "N", "HTTPS (7443)"},                                            \
         {"label", 'l', "KEY=VALUE", "label of this host, repeatable; first start only"}, \
         {"reserve-memory", 0, "SIZE", "memory kept for the host itself (256MiB)"},       \
+        {"reserve-disk", 0, "SIZE",                                                      \
+         "disk kept free for the log (a twentieth of it, at most 1GiB)"},                \
         {"cpu-overcommit", 0, "N", "vCPUs that may share one CPU (4)"},                  \
         {"backup-every", 0, "TIME", "while it leads: a backup so often (6h); 0s: none"}, \
         {"backup-keep", 0, "N", "so many of them (28)"},                                 \
         {"backup-folder", 0, "DIR", "put them there (backups in --state)"},              \
         {"backup-passphrase-file", 0, "FILE", "encrypt them: its first line"},           \
+        {"image-cache", 0, "SIZE",                                                       \
+         "limit of this host's image store, and of one image file (20GiB)"},             \
         {"foreground", 0, NULL, "do not detach: run berthd here until it ends"},         \
     {                                                                                    \
         "timeout", 0, "TIME", "give up waiting after this long (60s); berthd goes on"    \

@@ -71,12 +71,14 @@ static void common(struct http *http, const char *method, const char *path)
     }
 }
 
+/* wary: what is to be sent may be large, so the server is asked first whether it wants
+ * it. */
 static struct curl_slist *
-headers_new(const struct http *http, const char *key, const char *type)
+headers_new(const struct http *http, const char *key, const char *type, bool wary)
 {
     struct curl_slist *headers = curl_slist_append(NULL, type);
     char line[512];
-    headers = curl_slist_append(headers, "Expect:");
+    headers = curl_slist_append(headers, wary ? "Expect: 100-continue" : "Expect:");
     if (http->config.token != NULL) {
         (void)snprintf(line, sizeof(line), "Authorization: Bearer %.400s",
                        http->config.token);
@@ -137,7 +139,7 @@ static CURLcode call_once(struct http *http,
                           struct http_answer *answer)
 {
     struct bytes_writer writer;
-    struct curl_slist *headers = headers_new(http, key, TYPE_JSON);
+    struct curl_slist *headers = headers_new(http, key, TYPE_JSON, false);
     bytes_writer_init(&writer, HTTP_ANSWER_MAX);
     common(http, method, path);
     curl_easy_setopt(http->curl, CURLOPT_TIMEOUT, CALL_TIMEOUT_S);
@@ -259,7 +261,7 @@ int http_upload(struct http *http,
     struct bytes_writer writer;
     char line[128];
     struct curl_slist *headers =
-        headers_new(http, NULL, "Content-Type: application/octet-stream");
+        headers_new(http, NULL, "Content-Type: application/octet-stream", true);
     (void)snprintf(line, sizeof(line), "Berth-Sha256: %s", sha256);
     headers = curl_slist_append(headers, line);
     bytes_writer_init(&writer, HTTP_ANSWER_MAX);
@@ -310,7 +312,7 @@ int http_stream(struct http *http,
                 struct http_answer *ret_answer)
 {
     struct stream stream = {.http = http, .take = take, .context = context};
-    struct curl_slist *headers = headers_new(http, NULL, TYPE_JSON);
+    struct curl_slist *headers = headers_new(http, NULL, TYPE_JSON, false);
     bytes_writer_init(&stream.problem, HTTP_ANSWER_MAX);
     common(http, "GET", path);
     curl_easy_setopt(http->curl, CURLOPT_HTTPHEADER, headers);

@@ -68,11 +68,13 @@ static void add_flags(struct cli *cli, struct start *start)
         {"raft-port", "--raft-port"},
         {"api-port", "--api-port"},
         {"reserve-memory", "--reserve-memory"},
+        {"reserve-disk", "--reserve-disk"},
         {"cpu-overcommit", "--cpu-overcommit"},
         {"backup-every", "--backup-every"},
         {"backup-keep", "--backup-keep"},
         {"backup-folder", "--backup-folder"},
         {"backup-passphrase-file", "--backup-passphrase-file"},
+        {"image-cache", "--image-cache"},
     };
     unsigned cursor = 0;
     const char *label;

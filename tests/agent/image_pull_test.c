@@ -41,7 +41,8 @@ static void site_open(unsigned index)
     struct site *site = &sites[index];
     struct err err = {0};
     char *folder = temp_dir_path(&rack.hosts[index].dir, "images");
-    int r = image_store_open(&rack.loop, folder, (uint64_t)1 << 30, &site->store, &err);
+    const struct image_limits limits = {.cache_bytes = (uint64_t)1 << 30};
+    int r = image_store_open(&rack.loop, folder, &limits, &site->store, &err);
     ck_assert_msg(r == 0, "%s", err.text);
     site->pull =
         image_pull_new(&rack.loop, clock_system(), site->store, rack.hosts[index].link);
@@ -95,7 +96,8 @@ static void note_done(void *context,
 static void hold(unsigned index)
 {
     bool done = false;
-    struct image_writer *writer = image_writer_begin(sites[index].store, NULL, NULL);
+    struct image_writer *writer =
+        image_writer_begin(sites[index].store, NULL, SIZE, NULL);
     ck_assert_int_eq(image_writer_write(writer, content, SIZE, NULL), 0);
     image_writer_end(writer, note_done, &done);
     RACK_WAIT(done);

@@ -17,6 +17,7 @@
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #define LIMIT 100
@@ -43,13 +44,20 @@ static void count_change(void *context)
     changes++;
 }
 
-static void store_open(uint64_t limit_bytes)
+static void store_open_reserved(uint64_t limit_bytes, uint64_t reserve_bytes)
 {
     struct err err = {0};
-    int r = image_store_open(&loop, dir.path, limit_bytes, &store, &err);
+    const struct image_limits limits = {.cache_bytes = limit_bytes,
+                                        .reserve_bytes = reserve_bytes};
+    int r = image_store_open(&loop, dir.path, &limits, &store, &err);
     ck_assert_msg(r == 0, "%s", err.text);
     image_store_on_change(store, count_change, NULL);
     changes = 0;
+}
+
+static void store_open(uint64_t limit_bytes)
+{
+    store_open_reserved(limit_bytes, 0);
 }
 
 static void store_close(void)
@@ -107,7 +115,7 @@ static struct digest digest_of_text(const char *text)
 static int upload(const char *text, const struct digest *expected)
 {
     struct err err = {0};
-    struct image_writer *writer = image_writer_begin(store, expected, &err);
+    struct image_writer *writer = image_writer_begin(store, expected, strlen(text), &err);
     ck_assert_msg(writer != NULL, "%s", err.text);
     ck_assert_int_eq(image_writer_write(writer, text, strlen(text), &err), 0);
     image_writer_end(writer, take_answer, NULL);
@@ -231,7 +239,8 @@ END_TEST
 START_TEST(an_aborted_upload_leaves_nothing)
 {
     struct err err = {0};
-    struct image_writer *writer = image_writer_begin(store, NULL, &err);
+    struct image_writer *writer =
+        image_writer_begin(store, NULL, IMAGE_SIZE_UNKNOWN, &err);
     ck_assert_ptr_nonnull(writer);
     ck_assert_int_eq(image_writer_write(writer, "half", 4, &err), 0);
     ck_assert_uint_eq(leftovers(), 1);
@@ -247,15 +256,15 @@ START_TEST(one_upload_too_many_is_refused_until_one_ends)
     struct err err = {0};
     struct image_writer *writers[IMAGE_STORE_WRITERS_MAX];
     for (unsigned i = 0; i < IMAGE_STORE_WRITERS_MAX; i++) {
-        writers[i] = image_writer_begin(store, NULL, &err);
+        writers[i] = image_writer_begin(store, NULL, IMAGE_SIZE_UNKNOWN, &err);
         ck_assert_ptr_nonnull(writers[i]);
     }
 
-    ck_assert_ptr_null(image_writer_begin(store, NULL, &err));
+    ck_assert_ptr_null(image_writer_begin(store, NULL, IMAGE_SIZE_UNKNOWN, &err));
     ck_assert_int_eq(err.code, BERTH_EFULL);
 
     image_writer_abort(writers[0]);
-    writers[0] = image_writer_begin(store, NULL, &err);
+    writers[0] = image_writer_begin(store, NULL, IMAGE_SIZE_UNKNOWN, &err);
     ck_assert_ptr_nonnull(writers[0]);
     for (unsigned i = 0; i < IMAGE_STORE_WRITERS_MAX; i++) {
         image_writer_abort(writers[i]);
@@ -266,7 +275,8 @@ END_TEST
 START_TEST(a_store_closed_in_the_middle_gives_no_answer)
 {
     struct err err = {0};
-    struct image_writer *writer = image_writer_begin(store, NULL, &err);
+    struct image_writer *writer =
+        image_writer_begin(store, NULL, IMAGE_SIZE_UNKNOWN, &err);
     ck_assert_int_eq(image_writer_write(writer, "whole", 5, &err), 0);
     image_writer_end(writer, take_answer, NULL);
 
@@ -276,6 +286,37 @@ START_TEST(a_store_closed_in_the_middle_gives_no_answer)
     store_open(LIMIT); /* the file counts now, or is gone: never in between */
     ck_assert_uint_eq(leftovers(), 0);
     ck_assert_uint_eq(files_in(dir.path), has("whole") ? 1 : 0);
+}
+END_TEST
+
+START_TEST(what_is_larger_than_the_limit_is_refused_before_or_on_its_way)
+{
+    struct err err = {0};
+    char content[LIMIT + 1] = {0};
+
+    ck_assert_ptr_null(image_writer_begin(store, NULL, LIMIT + 1, &err));
+    ck_assert_int_eq(err.code, BERTH_ETOOLARGE);
+    ck_assert_ptr_nonnull(strstr(err.text, "--image-cache"));
+
+    struct image_writer *writer =
+        image_writer_begin(store, NULL, IMAGE_SIZE_UNKNOWN, &err);
+    ck_assert_int_eq(image_writer_write(writer, content, LIMIT, &err), 0);
+    ck_assert_int_eq(image_writer_write(writer, content, 1, &err), BERTH_ETOOLARGE);
+    image_writer_abort(writer);
+    ck_assert_uint_eq(leftovers(), 0);
+}
+END_TEST
+
+START_TEST(no_more_comes_than_was_announced)
+{
+    struct err err = {0};
+    struct image_writer *writer = image_writer_begin(store, NULL, 5, &err);
+    ck_assert_int_eq(image_writer_write(writer, "abc", 3, &err), 0);
+
+    ck_assert_int_eq(image_writer_write(writer, "def", 3, &err), BERTH_ETOOLARGE);
+
+    ck_assert_ptr_nonnull(strstr(err.text, "announced"));
+    image_writer_abort(writer);
 }
 END_TEST
 
@@ -367,7 +408,7 @@ START_TEST(a_part_of_unknown_size_is_bounded_once_the_size_is_told)
     struct err err = {0};
     struct image_part *part = part_open("0123456789", 0, 0);
 
-    image_part_told_size(part, 10);
+    ck_assert_int_eq(image_part_told_size(part, 10, &err), 0);
     ck_assert_int_eq(image_part_write(part, "0123456789x", 11, &err), BERTH_ETOOLARGE);
 
     image_part_close(part);
@@ -529,13 +570,13 @@ struct server {
     int fd;
     const char *head;
     size_t body_size; /* of 'x' */
+    unsigned times;   /* clients, one after the other */
     pthread_t thread;
     char url[64];
 };
 
-static void *serve_once(void *context)
+static void serve_one(const struct server *server)
 {
-    struct server *server = context;
     char request[4096];
     char chunk[4096];
     int fd = accept(server->fd, NULL, NULL);
@@ -551,10 +592,21 @@ static void *serve_once(void *context)
         }
     }
     (void)close(fd);
+}
+
+static void *serve(void *context)
+{
+    const struct server *server = context;
+    for (unsigned i = 0; i < server->times; i++) {
+        serve_one(server);
+    }
     return NULL;
 }
 
-static void server_start(struct server *server, const char *head, size_t body_size)
+static void server_start_times(struct server *server,
+                               const char *head,
+                               size_t body_size,
+                               unsigned times)
 {
     struct sockaddr_in at = {.sin_family = AF_INET,
                              .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -562,12 +614,18 @@ static void server_start(struct server *server, const char *head, size_t body_si
     server->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     server->head = head;
     server->body_size = body_size;
+    server->times = times;
     ck_assert_int_eq(bind(server->fd, (struct sockaddr *)&at, size), 0);
     ck_assert_int_eq(listen(server->fd, 1), 0);
     ck_assert_int_eq(getsockname(server->fd, (struct sockaddr *)&at, &size), 0);
     (void)snprintf(server->url, sizeof(server->url), "http://127.0.0.1:%u/image",
                    ntohs(at.sin_port));
-    ck_assert_int_eq(pthread_create(&server->thread, NULL, serve_once, server), 0);
+    ck_assert_int_eq(pthread_create(&server->thread, NULL, serve, server), 0);
+}
+
+static void server_start(struct server *server, const char *head, size_t body_size)
+{
+    server_start_times(server, head, body_size, 1);
 }
 
 static void server_stop(struct server *server)
@@ -604,6 +662,26 @@ START_TEST(a_fetch_ends_with_the_file_or_the_reason)
     ck_assert_msg(answer.code == fetches[_i].code, "%d: %s", answer.code, answer.text);
     ck_assert_uint_eq(answer.text[0] != '\0', answer.code != 0);
     ck_assert_int_eq(has("xxxxxxxxxx"), answer.code == 0);
+    ck_assert_uint_eq(leftovers(), 0);
+}
+END_TEST
+
+/* Announced, or only met on the way. */
+static const char *const large_heads[] = {
+    "HTTP/1.1 200 OK\r\nContent-Length: 101\r\n\r\n", FOUND};
+
+START_TEST(a_fetch_of_more_than_the_limit_is_refused)
+{
+    struct server server;
+    struct digest expected = digest_of_text("never mind");
+    server_start(&server, large_heads[_i], LIMIT + 1);
+
+    image_store_fetch(store, server.url, &expected, take_answer, NULL);
+    wait_for_answer();
+    server_stop(&server);
+
+    ck_assert_msg(answer.code == BERTH_ETOOLARGE, "%d: %s", answer.code, answer.text);
+    ck_assert_ptr_nonnull(strstr(answer.text, "--image-cache"));
     ck_assert_uint_eq(leftovers(), 0);
 }
 END_TEST
@@ -734,7 +812,9 @@ START_TEST(an_upload_to_a_full_disk_is_refused_in_words_and_costs_nothing)
     struct err err = {0};
     char *big = many((size_t)2 * DISK_SIZE);
     ck_assert_int_eq(upload("kernel", NULL), 0);
-    struct image_writer *writer = image_writer_begin(store, NULL, &err);
+    keep("kernel");
+    struct image_writer *writer =
+        image_writer_begin(store, NULL, IMAGE_SIZE_UNKNOWN, &err);
 
     int r = image_writer_write(writer, big, strlen(big), &err);
     image_writer_abort(writer);
@@ -747,33 +827,123 @@ START_TEST(an_upload_to_a_full_disk_is_refused_in_words_and_costs_nothing)
 }
 END_TEST
 
+START_TEST(what_is_announced_has_its_room_or_is_refused_before_it_comes)
+{
+    struct err err = {0};
+    struct image_writer *first =
+        image_writer_begin(store, NULL, (uint64_t)150 * 1024, &err);
+    ck_assert_msg(first != NULL, "%s", err.text);
+
+    ck_assert_ptr_null(image_writer_begin(store, NULL, (uint64_t)150 * 1024, &err));
+    ck_assert_int_eq(err.code, BERTH_EDISKFULL);
+    ck_assert_ptr_nonnull(strstr(err.text, "150.0 KiB more are wanted"));
+    struct image_writer *second =
+        image_writer_begin(store, NULL, IMAGE_SIZE_UNKNOWN, &err);
+    char *much = many((size_t)150 * 1024);
+    ck_assert_int_eq(image_writer_write(second, much, strlen(much), &err),
+                     BERTH_EDISKFULL); /* it would be the first one's */
+    image_writer_abort(second);
+
+    image_writer_abort(first);
+    ck_assert_int_eq(upload(much, NULL), 0);
+    free(much);
+}
+END_TEST
+
+START_TEST(images_stop_before_the_disk_is_full)
+{
+    struct err err = {0};
+    struct statvfs disk;
+    char block[4096] = {0};
+    int r = 0;
+    store_close();
+    store_open_reserved((uint64_t)1 << 30, (uint64_t)100 * 1024);
+    struct image_writer *writer =
+        image_writer_begin(store, NULL, IMAGE_SIZE_UNKNOWN, &err);
+
+    while (r == 0) {
+        r = image_writer_write(writer, block, sizeof(block), &err);
+    }
+
+    ck_assert_int_eq(r, BERTH_EDISKFULL);
+    ck_assert_ptr_nonnull(strstr(err.text, "100.0 KiB that are kept free"));
+    ck_assert_int_eq(statvfs(dir.path, &disk), 0);
+    ck_assert_uint_ge((uint64_t)disk.f_bavail * disk.f_frsize, (uint64_t)100 * 1024);
+    image_writer_abort(writer);
+}
+END_TEST
+
+START_TEST(what_nobody_keeps_makes_room_on_a_full_disk_but_not_in_vain)
+{
+    struct err err = {0};
+    char *old = many((size_t)150 * 1024);
+    char *new = many((size_t)160 * 1024);
+    ck_assert_int_eq(upload(old, NULL), 0);
+
+    ck_assert_ptr_null(image_writer_begin(store, NULL, DISK_SIZE, &err));
+    ck_assert_int_eq(err.code, BERTH_EDISKFULL);
+    ck_assert(has(old)); /* it would not have been enough */
+    keep(old);
+    ck_assert_ptr_null(image_writer_begin(store, NULL, (uint64_t)160 * 1024, &err));
+    ck_assert(has(old));
+    ck_assert_int_eq(image_store_keep(store, NULL, 0, &err), 0);
+
+    ck_assert_int_eq(upload(new, NULL), 0);
+    ck_assert(!has(old));
+    free(old);
+    free(new);
+}
+END_TEST
+
 START_TEST(a_part_waits_on_a_full_disk_and_goes_on_when_there_is_room)
 {
     struct err err = {0};
-    char *whole = many(200 * 1024);
-    char *filler = many(150 * 1024);
+    char *whole = many((size_t)200 * 1024);
+    char *filler = many((size_t)150 * 1024);
+    const size_t half = (size_t)100 * 1024;
     struct digest digest = digest_of_text(whole);
     uint64_t offset = 0;
-    temp_dir_write(&dir, "filler", filler);
     struct image_part *part = part_open(whole, strlen(whole), 0);
+    ck_assert_int_eq(image_part_write(part, whole, half, &err), 0);
+    temp_dir_write(&dir, "filler", filler);
 
-    ck_assert_int_eq(image_part_write(part, whole, strlen(whole), &err), BERTH_EDISKFULL);
+    ck_assert_int_eq(image_part_write(part, whole + half, half, &err), BERTH_EDISKFULL);
     image_part_close(part);
+    ck_assert_ptr_null(image_part_open(store, &digest, strlen(whole), &offset, &err));
+    ck_assert_int_eq(err.code, BERTH_EDISKFULL);
     char *path = temp_dir_path(&dir, "filler");
     ck_assert_int_eq(unlink(path), 0);
 
-    part = image_part_open(store, &digest, strlen(whole), &offset, &err);
-    ck_assert_ptr_nonnull(part);
-    ck_assert_uint_gt(offset, 0); /* what fitted is not asked for again */
-    ck_assert_uint_lt(offset, strlen(whole));
-    ck_assert_int_eq(image_part_write(part, whole + offset, strlen(whole) - offset, &err),
-                     0);
+    part = part_open(whole, strlen(whole), half); /* what was there is not asked again */
+    ck_assert_int_eq(image_part_write(part, whole + half, half, &err), 0);
     image_part_end(part, take_answer, NULL);
     wait_for_answer();
     ck_assert_int_eq(answer.code, 0);
     free(path);
     free(filler);
     free(whole);
+}
+END_TEST
+
+START_TEST(room_is_made_for_a_fetch_that_says_how_much_comes)
+{
+    struct server server;
+    char *old = many((size_t)150 * 1024);
+    char *new = many((size_t)160 * 1024);
+    struct digest expected = digest_of_text(new);
+    ck_assert_int_eq(upload(old, NULL), 0);
+    server_start_times(&server, "HTTP/1.1 200 OK\r\nContent-Length: 163840\r\n\r\n",
+                       strlen(new), 2);
+
+    image_store_fetch(store, server.url, &expected, take_answer, NULL);
+    wait_for_answer();
+    server_stop(&server);
+
+    ck_assert_msg(answer.code == 0, "%d: %s", answer.code, answer.text);
+    ck_assert(has(new));
+    ck_assert(!has(old));
+    free(old);
+    free(new);
 }
 END_TEST
 
@@ -803,6 +973,8 @@ int main(void)
     tcase_add_test(tests, an_aborted_upload_leaves_nothing);
     tcase_add_test(tests, one_upload_too_many_is_refused_until_one_ends);
     tcase_add_test(tests, a_store_closed_in_the_middle_gives_no_answer);
+    tcase_add_test(tests, what_is_larger_than_the_limit_is_refused_before_or_on_its_way);
+    tcase_add_test(tests, no_more_comes_than_was_announced);
     tcase_add_test(tests, a_part_goes_on_after_a_restart_where_it_stopped);
     tcase_add_test(tests, a_part_of_another_content_is_refused_and_begins_anew);
     tcase_add_test(tests, a_part_has_one_writer_until_its_end_is_told);
@@ -817,6 +989,7 @@ int main(void)
     tcase_add_test(tests, a_store_full_of_what_is_kept_takes_nothing_more);
     tcase_add_test(tests, what_a_crash_left_is_removed_and_parts_and_strangers_stay);
     tcase_add_loop_test(tests, a_fetch_ends_with_the_file_or_the_reason, 0, 5);
+    tcase_add_loop_test(tests, a_fetch_of_more_than_the_limit_is_refused, 0, 2);
     tcase_add_test(tests, a_fetch_without_a_digest_is_refused);
     tcase_add_test(tests, fetches_that_hang_hold_up_neither_libuvs_threads_nor_uploads);
     tcase_add_test(tests, one_fetch_too_many_is_refused_while_the_others_hang);
@@ -828,7 +1001,12 @@ int main(void)
         tcase_add_test(full,
                        an_upload_to_a_full_disk_is_refused_in_words_and_costs_nothing);
         tcase_add_test(full, a_part_waits_on_a_full_disk_and_goes_on_when_there_is_room);
+        tcase_add_test(full,
+                       what_is_announced_has_its_room_or_is_refused_before_it_comes);
+        tcase_add_test(full, images_stop_before_the_disk_is_full);
+        tcase_add_test(full, what_nobody_keeps_makes_room_on_a_full_disk_but_not_in_vain);
         tcase_add_test(full, a_fetch_to_a_full_disk_says_so);
+        tcase_add_test(full, room_is_made_for_a_fetch_that_says_how_much_comes);
         suite_add_tcase(suite, full);
     }
     return test_main_run(suite);

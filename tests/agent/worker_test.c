@@ -175,9 +175,10 @@ static void open_images(void)
     bool done = false;
     struct err err = {0};
     char *folder = temp_dir_path(&rack.hosts[0].dir, "images");
-    int r = image_store_open(&rack.loop, folder, GIB, &images, &err);
+    const struct image_limits limits = {.cache_bytes = GIB};
+    int r = image_store_open(&rack.loop, folder, &limits, &images, &err);
     ck_assert_msg(r == 0, "%s", err.text);
-    struct image_writer *writer = image_writer_begin(images, NULL, NULL);
+    struct image_writer *writer = image_writer_begin(images, NULL, 6, NULL);
     ck_assert_int_eq(image_writer_write(writer, "kernel", 6, NULL), 0);
     image_writer_end(writer, note_done, &done);
     RACK_WAIT(done);

@@ -146,6 +146,44 @@ START_TEST(a_fetch_that_cannot_be_is_told)
 }
 END_TEST
 
+static char *upload_head(const char *lines, const char *stop, int *ret_fd)
+{
+    char text[256];
+    *ret_fd = connect_local();
+    snprintf(text, sizeof(text),
+             "POST /v1/blobs HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n%s\r\n",
+             lines);
+    ck_assert(say(*ret_fd, text));
+    return hear(*ret_fd, stop);
+}
+
+/* Two GiB; far more than the store of the fixture takes. */
+START_TEST(an_upload_that_is_too_large_is_refused_before_its_bytes_come)
+{
+    int fd;
+    char *text = upload_head("Content-Length: 2147483648\r\n", NULL, &fd);
+
+    ck_assert_ptr_null(strstr(text, "100 Continue"));
+    ck_assert_contains(text, " 413 ");
+    ck_assert_contains(text, "2.0 GiB is more than this host takes");
+    free(text);
+    (void)close(fd);
+}
+END_TEST
+
+START_TEST(an_upload_that_has_room_is_asked_for)
+{
+    int fd;
+    free(upload_head("Content-Length: 5\r\nConnection: close\r\n", "100 Continue", &fd));
+
+    ck_assert(say(fd, "hello"));
+    char *text = hear(fd, NULL);
+    ck_assert_contains(text, " 201 ");
+    free(text);
+    (void)close(fd);
+}
+END_TEST
+
 int main(void)
 {
     TCase *tests;
@@ -159,5 +197,7 @@ int main(void)
     tcase_add_test(tests, an_upload_far_over_the_size_of_a_request_streams_through);
     tcase_add_test(tests, an_upload_that_is_cut_off_leaves_nothing);
     tcase_add_test(tests, a_fetch_that_cannot_be_is_told);
+    tcase_add_test(tests, an_upload_that_is_too_large_is_refused_before_its_bytes_come);
+    tcase_add_test(tests, an_upload_that_has_room_is_asked_for);
     return test_main_run(suite);
 }

@@ -68,6 +68,23 @@ START_TEST(a_url_that_cannot_be_fetched_is_told)
 }
 END_TEST
 
+/* A file of holes, larger than what the served host takes. */
+START_TEST(a_file_that_is_too_large_is_not_sent)
+{
+    char *path = temp_dir_path(&folder, "huge");
+    temp_dir_write(&folder, "huge", "");
+    ck_assert_int_eq(truncate(path, ((off_t)64 << 20) + 1), 0);
+    free(path);
+
+    ck_assert_int_ne(apply(IMAGE("file: huge")), 0);
+
+    ck_assert_contains(ran.err, "64.0 MiB is more than this host takes");
+    ck_assert_ptr_null(strstr(ran.err, "uploaded"));
+    assert_ran("ls image -o name", 0);
+    ck_assert_str_eq(ran.out, "image/linux\n");
+}
+END_TEST
+
 int main(void)
 {
     TCase *tests;
@@ -76,5 +93,6 @@ int main(void)
     tcase_add_test(tests, a_file_that_is_wrong_is_named_and_nothing_is_changed);
     tcase_add_test(tests, validate_and_plan_hash_but_send_nothing);
     tcase_add_test(tests, a_url_that_cannot_be_fetched_is_told);
+    tcase_add_test(tests, a_file_that_is_too_large_is_not_sent);
     return test_main_run(suite);
 }

@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define IMAGES_MAX  (64 * MIB) /* small, so that tests can pass it */
 #define HOSTS       3
 #define PORT_TRIES  50
 #define CONSOLE_MAX 4096
@@ -567,10 +568,13 @@ static void console(void *context, struct exchange *exchange, uint64_t vm)
 
 /* ---- images ---- */
 
-static void *blob_begin(void *context, const struct digest *expected, struct err *err)
+static void *blob_begin(void *context,
+                        const struct digest *expected,
+                        uint64_t size_bytes,
+                        struct err *err)
 {
     struct served *served = context;
-    return image_writer_begin(served->images, expected, err);
+    return image_writer_begin(served->images, expected, size_bytes, err);
 }
 
 static int
@@ -757,6 +761,7 @@ static void open_all(struct served *served)
 {
     struct err err = {0};
     char folder[sizeof(served->folder) + 8];
+    const struct image_limits limits = {.cache_bytes = IMAGES_MAX};
     int r = uv_loop_init(&served->loop);
     REQUIRE(r == 0);
     served->feed = feed_new(0);
@@ -764,7 +769,7 @@ static void open_all(struct served *served)
     served->scheduler = scheduler_new();
     served->post = loop_post_new(&served->loop, on_post, served);
     (void)snprintf(folder, sizeof(folder), "%s/images", served->folder);
-    r = image_store_open(&served->loop, folder, GIB, &served->images, &err);
+    r = image_store_open(&served->loop, folder, &limits, &served->images, &err);
     if (r == 0 && served->config.tls) {
         r = tls_identity_open(served->folder, "h1", 0x7f000001,
                               clock_wall_ms(clock_system()), &served->tls, &err);

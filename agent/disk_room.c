@@ -1,0 +1,23 @@
+#include "agent/disk_room.h"
+
+#include <sys/statvfs.h>
+
+uint64_t disk_reserve_default(const char *folder)
+{
+    struct statvfs disk;
+    if (statvfs(folder, &disk) < 0) {
+        return 0;
+    }
+    uint64_t part = (uint64_t)disk.f_blocks * disk.f_frsize / DISK_RESERVE_PARTS;
+    return part < DISK_RESERVE_MAX ? part : DISK_RESERVE_MAX;
+}
+
+uint64_t disk_room(const char *folder, uint64_t reserve_bytes)
+{
+    struct statvfs disk;
+    if (statvfs(folder, &disk) < 0) {
+        return UINT64_MAX;
+    }
+    uint64_t free_bytes = (uint64_t)disk.f_bavail * disk.f_frsize;
+    return free_bytes > reserve_bytes ? free_bytes - reserve_bytes : 0;
+}

@@ -1,0 +1,18 @@
+/* How much of a file system images may still fill: what is free, less what is kept free.
+ *
+ * The log, the records of VMs and their disks lie beside the images. A log that cannot be
+ * written costs the host its part in the control plane, so images stop before that.
+ * Units: bytes. Threads: any; a call is one statvfs. Errors: what cannot be looked at has
+ * no bounds (UINT64_MAX): then the write itself tells.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#define DISK_RESERVE_PARTS 20                  /* a twentieth of the file system, */
+#define DISK_RESERVE_MAX   (UINT64_C(1) << 30) /* but no more than this */
+
+/* What is kept free of the folder's file system when nobody says how much; 0 when it
+ * cannot be looked at. */
+uint64_t disk_reserve_default(const char *folder);
+uint64_t disk_room(const char *folder, uint64_t reserve_bytes);
