@@ -34,6 +34,7 @@ struct berthd_config {
     uint64_t disk_reserve_bytes; /* kept free; BERTHD_RESERVE_DEFAULT: disk_room.h's */
     uint32_t memory_reserve_mib;
     uint32_t cpu_overcommit;
+    uint32_t disk_overcommit;
     uint64_t backup_every_ms; /* 0: none by itself */
     uint32_t backup_keep;
     const char *backup_folder;     /* NULL: <folder>/backups */

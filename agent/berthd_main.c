@@ -2,6 +2,7 @@
 #include "agent/backup_keeper.h"
 #include "agent/berthd.h"
 #include "agent/berthd_offline.h"
+#include "agent/disk_room.h"
 #include "agent/engine_fake.h"
 #include "base/log.h"
 #include "base/parse_number.h"
@@ -39,6 +40,7 @@ enum option_id {
     OPTION_RESERVE,
     OPTION_RESERVE_DISK,
     OPTION_OVERCOMMIT,
+    OPTION_DISK_OVERCOMMIT,
     OPTION_WATCHDOG,
     OPTION_LOG_JSON,
     OPTION_DEBUG,
@@ -83,6 +85,8 @@ static const struct option_row {
     {OPTION_RESERVE_DISK, "reserve-disk", "SIZE",
      "disk kept free for the log (a twentieth, at most 1GiB)"},
     {OPTION_OVERCOMMIT, "cpu-overcommit", "N", "vCPUs that may share one CPU (4)"},
+    {OPTION_DISK_OVERCOMMIT, "disk-overcommit", "N",
+     "times the disk may be promised to VMs, whose disks are thin (1)"},
     {OPTION_WATCHDOG, "watchdog", "DEVICE",
      "let the fence feed this watchdog, or the first: auto"},
     {OPTION_LOG_JSON, "log-json", NULL, "log one JSON object per line"},
@@ -152,12 +156,18 @@ static int take_port(const char *option, const char *text, uint32_t *ret_port)
     return 0;
 }
 
-static int take_overcommit(const char *option, const char *text, uint32_t *ret_ratio)
+static int take_overcommit(const char *option,
+                           const char *what,
+                           const char *text,
+                           uint32_t *ret_ratio)
 {
     uint64_t value = 0;
     struct err err;
     if (parse_u64(text, &value, &err) < 0 || value == 0 || value > HOST_OVERCOMMIT_MAX) {
-        return bad(option, "wanted a number of vCPUs per CPU, 1 to 256");
+        char why[64];
+        (void)snprintf(why, sizeof(why), "wanted a number%s, 1 to %d", what,
+                       HOST_OVERCOMMIT_MAX);
+        return bad(option, why);
     }
     *ret_ratio = (uint32_t)value;
     return 0;
@@ -266,7 +276,10 @@ take_option(struct options *options, const struct option_row *row, const char *t
                    ? bad(row->name, err.text)
                    : 0;
     case OPTION_OVERCOMMIT:
-        return take_overcommit(row->name, text, &config->cpu_overcommit);
+        return take_overcommit(row->name, " of vCPUs per CPU", text,
+                               &config->cpu_overcommit);
+    case OPTION_DISK_OVERCOMMIT:
+        return take_overcommit(row->name, "", text, &config->disk_overcommit);
     case OPTION_WATCHDOG:
         config->watchdog = text;
         return 0;
@@ -418,6 +431,7 @@ int main(int argc, char **argv)
                    .disk_reserve_bytes = BERTHD_RESERVE_DEFAULT,
                    .memory_reserve_mib = RESERVE_DEFAULT_MIB,
                    .cpu_overcommit = HOST_OVERCOMMIT,
+                   .disk_overcommit = DISK_OVERCOMMIT,
                    .backup_every_ms = BACKUP_KEEPER_EVERY_MS,
                    .backup_keep = BACKUP_KEEPER_KEEP},
     };

@@ -21,3 +21,16 @@ uint64_t disk_room(const char *folder, uint64_t reserve_bytes)
     uint64_t free_bytes = (uint64_t)disk.f_bavail * disk.f_frsize;
     return free_bytes > reserve_bytes ? free_bytes - reserve_bytes : 0;
 }
+
+uint64_t disk_for_vms(const struct disk_share *share, uint64_t total_bytes)
+{
+    uint64_t left =
+        total_bytes > share->reserve_bytes ? total_bytes - share->reserve_bytes : 0;
+    uint64_t images = share->image_bytes < left / 2 ? share->image_bytes : left / 2;
+    uint64_t bytes = left - images;
+    uint64_t times = share->overcommit > 0 ? share->overcommit : DISK_OVERCOMMIT;
+    if (total_bytes == 0 || bytes == 0) {
+        return total_bytes == 0 ? 0 : 1; /* 0 is "not known" */
+    }
+    return bytes > UINT64_MAX / times ? UINT64_MAX : bytes * times;
+}

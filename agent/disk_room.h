@@ -1,4 +1,5 @@
-/* How much of a file system images may still fill: what is free, less what is kept free.
+/* How much of a file system images may still fill, and how much of it VMs may be
+ * promised.
  *
  * The log, the records of VMs and their disks lie beside the images. A log that cannot be
  * written costs the host its part in the control plane, so images stop before that.
@@ -9,6 +10,9 @@
 
 #include <stdint.h>
 
+#define DISK_OVERCOMMIT                                             \
+    1 /* a full disk stops the log and every VM of its host at once \
+       */
 #define DISK_RESERVE_PARTS 20                  /* a twentieth of the file system, */
 #define DISK_RESERVE_MAX   (UINT64_C(1) << 30) /* but no more than this */
 
@@ -16,3 +20,13 @@
  * cannot be looked at. */
 uint64_t disk_reserve_default(const char *folder);
 uint64_t disk_room(const char *folder, uint64_t reserve_bytes);
+
+/* How a file system is shared out. */
+struct disk_share {
+    uint64_t reserve_bytes;
+    uint64_t image_bytes; /* the image store's limit */
+    uint32_t overcommit;  /* promised to VMs per byte for them; 0: the default */
+};
+/* What may be promised to VMs: what the reserve and the image store (never more than half
+ * of the rest) leave, times overcommit. Not 0 unless total_bytes is. */
+uint64_t disk_for_vms(const struct disk_share *share, uint64_t total_bytes);

@@ -778,6 +778,7 @@ json_t *leader_host_live(const struct leader *leader, const struct host *host)
     char when[CLOCK_TEXT_SIZE];
     clock_format(heard_wall_ms, when);
     uint64_t placed = 0;
+    uint64_t disk = 0;
     json_int_t vms = 0;
     size_t cursor = 0;
     const struct vm *vm;
@@ -785,17 +786,19 @@ json_t *leader_host_live(const struct leader *leader, const struct host *host)
                                   &cursor)) != NULL) {
         if (vm_phase_on_host(vm->status.phase)) {
             placed += vm->spec.machine.memory.size_bytes;
+            disk += machine_disk_bytes(&vm->spec.machine);
             vms++;
         }
     }
     const struct heard *heard = u64_map_get(leader->hosts, host->meta.uid);
     const char *fence =
         fence_health_names[heard == NULL ? FENCE_HEALTH_UNKNOWN : heard->fence];
-    return json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:b}", "lastHeard", when,
+    return json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:b}", "lastHeard", when,
                      "fence", fence, "cpuUsedMcpu", (json_int_t)load.cpu_used_mcpu,
                      "memoryUsedBytes", (json_int_t)load.memory_used_bytes,
                      "diskFreeBytes", (json_int_t)load.disk_free_bytes, "vms", vms,
-                     "memoryPlacedBytes", (json_int_t)placed, "leader",
+                     "memoryPlacedBytes", (json_int_t)placed, "diskPlacedBytes",
+                     (json_int_t)disk, "leader",
                      host->meta.uid == leader->config.identity->uid);
 }
 

@@ -16,6 +16,7 @@
  */
 #pragma once
 
+#include "agent/disk_room.h"
 #include "agent/host_facts.h"
 #include "agent/image_pull.h"
 #include "agent/image_store.h"
@@ -47,6 +48,7 @@ struct worker_config {
     const struct host_facts *facts;
     uint32_t memory_reserve_mib; /* kept for the host itself */
     uint32_t cpu_overcommit;     /* vCPUs that may share one CPU */
+    struct disk_share disk;      /* of the state folder's file system, for VMs */
     /* Have berth-fence watch beside us, as every host does; it goes by the machine's
      * clock, so a worker with another one fences alone. */
     bool fence;

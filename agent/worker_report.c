@@ -36,7 +36,7 @@ int worker_status(const struct worker_config *config, struct host_status *ret_st
     struct host_sampler sampler = {0};
     struct host_usage usage;
     if (host_usage_sample(&sampler, identity->folder, &usage, NULL) == 0) {
-        ret_status->disk_bytes = usage.disk_total_bytes;
+        ret_status->disk_bytes = disk_for_vms(&config->disk, usage.disk_total_bytes);
     }
     int r = record_set_text(&ret_status->kernel, facts->kernel);
     return r < 0 ? r : record_set_text(&ret_status->version, BERTH_VERSION);
@@ -146,7 +146,10 @@ void worker_heartbeat(void *context)
     message.desired_hash = worker->orders_hash;
     message.cpu_used_mcpu = worker->usage.cpu_busy_permille * worker->config.facts->cores;
     message.memory_used_bytes = worker->usage.memory_used_bytes;
-    message.disk_free_bytes = worker->usage.disk_free_bytes;
+    message.disk_free_bytes =
+        worker->usage.disk_free_bytes > worker->config.disk.reserve_bytes
+            ? worker->usage.disk_free_bytes - worker->config.disk.reserve_bytes
+            : 0;
     message.revision = worker->config.revision(worker->config.context);
     message.fence = fence_client_health(worker->fence);
     vm_supervisor_each(worker->supervisor, seen_visit, &seen);

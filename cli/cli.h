@@ -39,7 +39,7 @@ enum cli_format {
 extern const char *const cli_format_names[]; /* NULL-terminated */
 
 #define CLI_WORDS_MAX 1000 /* files of a large folder, names of a large rm */
-#define CLI_FLAGS_MAX 20   /* different flags of one command */
+#define CLI_FLAGS_MAX 24   /* different flags of one command */
 #define CLI_GIVEN_MAX 96   /* flags on one command line, labels among them */
 
 /* A flag of a command: its value is found by name with cli_flag. */

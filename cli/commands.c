@@ -35,6 +35,8 @@
         {"backup-keep", 0, "N", "so many of them (28)"},                                 \
         {"backup-folder", 0, "DIR", "put them there (backups in --state)"},              \
         {"backup-passphrase-file", 0, "FILE", "encrypt them: its first line"},           \
+        {"disk-overcommit", 0, "N",                                                      \
+         "times the disk may be promised to VMs, whose disks are thin (1)"},             \
         {"image-cache", 0, "SIZE",                                                       \
          "limit of this host's image store, and of one image file (20GiB)"},             \
         {"foreground", 0, NULL, "do not detach: run berthd here until it ends"},         \

@@ -349,6 +349,24 @@ PRINT(cell_host_memory)
     CELL("%s/%s", placed, capacity);
 }
 
+/* Placed, of what may be; the sizes that VMs asked for. */
+PRINT(cell_host_disk)
+{
+    const json_t *status = view_status(object);
+    const json_t *live = json_object_get(status, "live");
+    char placed[NUMBER_TEXT_SIZE];
+    char capacity[NUMBER_TEXT_SIZE];
+    (void)time;
+    uint64_t bytes = view_bytes(status, "disk");
+    format_bytes_human(view_bytes(live, "diskPlacedBytes"), placed);
+    format_bytes_human(bytes, capacity);
+    if (bytes == 0) { /* not known */
+        CELL("-");
+    } else {
+        CELL("%s/%s", placed, capacity);
+    }
+}
+
 PRINT(cell_host_heard)
 {
     const json_t *live = json_object_get(view_status(object), "live");
@@ -393,6 +411,7 @@ static const struct view_column host_columns[] = {
     {"VMS", COLUMN_RIGHT, false, false, cell_host_vms},
     {"CPU", COLUMN_RIGHT, false, false, cell_host_cpu},
     {"MEMORY", COLUMN_RIGHT, false, false, cell_host_memory},
+    {"DISK", COLUMN_RIGHT, false, false, cell_host_disk},
     {"HEARD", COLUMN_RIGHT, false, false, cell_host_heard},
     {"KVM", 0, true, false, cell_host_kvm},
     {"FENCE", 0, true, false, cell_host_fence},

@@ -74,6 +74,7 @@ static void add_flags(struct cli *cli, struct start *start)
         {"backup-keep", "--backup-keep"},
         {"backup-folder", "--backup-folder"},
         {"backup-passphrase-file", "--backup-passphrase-file"},
+        {"disk-overcommit", "--disk-overcommit"},
         {"image-cache", "--image-cache"},
     };
     unsigned cursor = 0;

@@ -156,6 +156,15 @@ bool name_valid(const char *name)
 }
 
 /* 52 is a locally administered unicast prefix; 54 + NIC, then the uid's low 32 bits. */
+uint64_t machine_disk_bytes(const struct machine_spec *machine)
+{
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < machine->disks.count; i++) {
+        sum += machine->disks.items[i].size_bytes;
+    }
+    return sum;
+}
+
 uint64_t vm_mac(uint64_t uid, unsigned nic)
 {
     return UINT64_C(0x52) << 40 | (uint64_t)((0x54 + nic) & 0xff) << 32 |

@@ -502,7 +502,7 @@ RECORD_DECLARE(host_spec, HOST_SPEC_FIELDS)
     F(S, 9, U64, memory_bytes, "memory", UNIT_BYTES, FIELD_SERVER, 0, UINT64_MAX, 0,   \
       "capacity for VMs")                                                              \
     F(S, 10, U64, disk_bytes, "disk", UNIT_BYTES, FIELD_SERVER, 0, UINT64_MAX, 0,      \
-      "capacity for VMs")                                                              \
+      "that may be promised to VMs; 0: not known")                                     \
     F(S, 11, U32, engines, "engines", UNIT_NONE, FIELD_SERVER, 0, UINT32_MAX, 0,       \
       "ENGINE_BIT set")                                                                \
     F(S, 12, ENUM, kvm, "kvm", kvm_kind, FIELD_SERVER, 0, KVM_NATIVE, 0,               \
@@ -610,6 +610,9 @@ unsigned object_check(enum kind kind,
                       void *context);
 /* True for 1-63 of [a-z0-9-], starting with a letter, not ending with '-'. */
 bool name_valid(const char *name);
+/* All disks of a machine at their full size: what they may grow to. An image's disk that
+ * nobody asked for counts nothing. */
+uint64_t machine_disk_bytes(const struct machine_spec *machine);
 /* MAC of a VM's NIC: locally administered, from uid and NIC number; unique while uid <
  * 2^32. */
 uint64_t vm_mac(uint64_t uid, unsigned nic);

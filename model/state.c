@@ -168,14 +168,21 @@ static uint64_t vm_mcpu(const struct entry *vm)
     return UINT64_C(1000) * vm_of(vm)->spec.machine.cpu.count;
 }
 
+static uint64_t vm_disk(const struct entry *vm)
+{
+    return machine_disk_bytes(&vm_of(vm)->spec.machine);
+}
+
 static void promise(struct entry *host, const struct entry *vm)
 {
+    host->owner.disk_bytes += vm_disk(vm);
     host->owner.memory_bytes += vm_memory(vm);
     host->owner.cpu_mcpu += vm_mcpu(vm);
 }
 
 static void promise_end(struct entry *host, const struct entry *vm)
 {
+    host->owner.disk_bytes -= vm_disk(vm);
     host->owner.memory_bytes -= vm_memory(vm);
     host->owner.cpu_mcpu -= vm_mcpu(vm);
 }
@@ -708,6 +715,7 @@ struct host_use state_host_use(const struct state *state, uint64_t host)
         use.vms = entry->owner.vms.count + entry->owner.incoming.count;
         use.cpu_mcpu = entry->owner.cpu_mcpu;
         use.memory_bytes = entry->owner.memory_bytes;
+        use.disk_bytes = entry->owner.disk_bytes;
     }
     return use;
 }

@@ -139,6 +139,8 @@ struct host_use {
     uint32_t vms;
     uint64_t cpu_mcpu;
     uint64_t memory_bytes;
+    uint64_t
+        disk_bytes; /* the scheduler's alone: an overbooked disk runs nothing twice */
 };
 struct host_use state_host_use(const struct state *state, uint64_t host);
 /* Whether the tenant's quota has room for one more VM of this machine beside what is in

@@ -300,16 +300,13 @@ void quota_give(struct apply *apply, struct entry *tenant, const struct usage *l
 
 struct usage machine_usage(const struct machine_spec *machine)
 {
-    struct usage usage = {
+    return (struct usage){
         .cpu_mcpu = UINT64_C(1000) * machine->cpu.count,
         .memory_bytes = machine->memory.size_bytes,
+        .disk_bytes = machine_disk_bytes(machine),
         .vms = 1,
         .addresses = machine->nics.count,
     };
-    for (uint32_t i = 0; i < machine->disks.count; i++) {
-        usage.disk_bytes += machine->disks.items[i].size_bytes;
-    }
-    return usage;
 }
 
 /* A tenant's revision is its user's: use alone does not move it, or no compare-and-set

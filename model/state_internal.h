@@ -43,6 +43,7 @@ struct owner_links {
     struct entry_set incoming; /* Host: migrations that come here */
     uint64_t memory_bytes;     /* Host: of all those VMs */
     uint64_t cpu_mcpu;         /* Host: likewise */
+    uint64_t disk_bytes;       /* Host: likewise */
 };
 
 struct entry {

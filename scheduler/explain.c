@@ -140,8 +140,12 @@ static json_t *answer(const struct state *state,
 static void need_text(const struct machine_spec *machine, char *text, size_t size)
 {
     char memory[NUMBER_TEXT_SIZE];
+    char disk[NUMBER_TEXT_SIZE];
+    uint64_t disk_bytes = machine_disk_bytes(machine);
     format_bytes_human(machine->memory.size_bytes, memory);
-    (void)snprintf(text, size, "cpu %u, memory %s", machine->cpu.count, memory);
+    format_bytes_human(disk_bytes, disk);
+    (void)snprintf(text, size, "cpu %u, memory %s%s%s", machine->cpu.count, memory,
+                   disk_bytes > 0 ? ", disk " : "", disk_bytes > 0 ? disk : "");
 }
 
 static const char *or_empty(const char *text)

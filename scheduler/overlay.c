@@ -8,7 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define NO_HOST UINT32_MAX
+#define NO_HOST           UINT32_MAX
+#define DISK_CAPACITY_MAX ((uint64_t)INT64_MAX / 2) /* so that sums stay numbers */
 
 void overlay_init(struct overlay *overlay)
 {
@@ -22,6 +23,8 @@ void overlay_fini(struct overlay *overlay)
     free(overlay->free_bytes);
     free(overlay->cap_mcpu);
     free(overlay->cap_bytes);
+    free(overlay->free_disk);
+    free(overlay->cap_disk);
     free(overlay->cpu_unit);
     free(overlay->byte_unit);
     free(overlay->vms);
@@ -56,6 +59,8 @@ static int reserve(struct overlay *overlay, uint32_t capacity)
         grow(&overlay->free_bytes, sizeof(int64_t), capacity) < 0 ||
         grow(&overlay->cap_mcpu, sizeof(int64_t), capacity) < 0 ||
         grow(&overlay->cap_bytes, sizeof(int64_t), capacity) < 0 ||
+        grow(&overlay->free_disk, sizeof(int64_t), capacity) < 0 ||
+        grow(&overlay->cap_disk, sizeof(int64_t), capacity) < 0 ||
         grow(&overlay->cpu_unit, sizeof(double), capacity) < 0 ||
         grow(&overlay->byte_unit, sizeof(double), capacity) < 0 ||
         grow(&overlay->vms, sizeof(uint32_t), capacity) < 0) {
@@ -77,6 +82,13 @@ static double unit_of(int64_t capacity)
     return capacity > 0 ? 1.0 / (double)capacity : 0.0;
 }
 
+/* Of a host's own telling, so bounded. */
+static int64_t disk_capacity(const struct host *host)
+{
+    return (int64_t)(host->status.disk_bytes < DISK_CAPACITY_MAX ? host->status.disk_bytes
+                                                                 : DISK_CAPACITY_MAX);
+}
+
 static void host_fill(struct overlay *overlay, uint32_t index, const struct state *state)
 {
     const struct host *host = overlay->hosts[index];
@@ -88,6 +100,10 @@ static void host_fill(struct overlay *overlay, uint32_t index, const struct stat
     overlay->byte_unit[index] = unit_of(overlay->cap_bytes[index]);
     overlay->free_mcpu[index] = overlay->cap_mcpu[index] - (int64_t)use.cpu_mcpu;
     overlay->free_bytes[index] = overlay->cap_bytes[index] - (int64_t)use.memory_bytes;
+    overlay->cap_disk[index] = disk_capacity(host);
+    overlay->free_disk[index] = overlay->cap_disk[index] > 0
+                                    ? overlay->cap_disk[index] - (int64_t)use.disk_bytes
+                                    : INT64_MAX;
     overlay->vms[index] = use.vms;
 }
 
@@ -142,12 +158,14 @@ int64_t overlay_index(const struct overlay *overlay, uint64_t host)
     return (int64_t)found - 1;
 }
 
-static void
-use(struct overlay *overlay, uint32_t index, int64_t mcpu, int64_t bytes, int vms)
+/* times is 1 to take it, -1 to give it back. */
+static void use(struct overlay *overlay, const struct overlay_change *change, int times)
 {
-    overlay->free_mcpu[index] -= mcpu;
-    overlay->free_bytes[index] -= bytes;
-    overlay->vms[index] = (uint32_t)((int)overlay->vms[index] + vms);
+    uint32_t index = change->host;
+    overlay->free_mcpu[index] -= times * change->mcpu;
+    overlay->free_bytes[index] -= times * change->bytes;
+    overlay->free_disk[index] -= overlay->cap_disk[index] > 0 ? times * change->disk : 0;
+    overlay->vms[index] = (uint32_t)((int)overlay->vms[index] + times);
 }
 
 static int change_add(struct overlay *overlay, const struct overlay_change *change)
@@ -173,10 +191,11 @@ int overlay_take(struct overlay *overlay,
     const struct overlay_change change = {.host = index,
                                           .mcpu = (int64_t)machine->cpu.count * 1000,
                                           .bytes = (int64_t)machine->memory.size_bytes,
+                                          .disk = (int64_t)machine_disk_bytes(machine),
                                           .group = group};
     int r = change_add(overlay, &change);
     if (r == 0) {
-        use(overlay, index, change.mcpu, change.bytes, 1);
+        use(overlay, &change, 1);
     }
     return r;
 }
@@ -192,7 +211,7 @@ void overlay_undo(struct overlay *overlay, uint32_t mark)
     while (overlay->change_count > mark) {
         const struct overlay_change *change = &overlay->changes[--overlay->change_count];
         if (change->host != NO_HOST) {
-            use(overlay, change->host, -change->mcpu, -change->bytes, -1);
+            use(overlay, change, -1);
         }
     }
 }

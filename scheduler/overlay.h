@@ -27,6 +27,8 @@ struct overlay {
     int64_t *free_bytes;
     int64_t *cap_mcpu; /* with overcommit */
     int64_t *cap_bytes;
+    int64_t *free_disk; /* INT64_MAX: not known how much there is */
+    int64_t *cap_disk;
     double *cpu_unit; /* 1 / cap, for scores */
     double *byte_unit;
     uint32_t *vms;
@@ -41,6 +43,7 @@ struct overlay_change {
     uint32_t host; /* index; UINT32_MAX: an address or a network's host entry */
     int64_t mcpu;
     int64_t bytes;
+    int64_t disk;
     uint64_t group;        /* uid of the VM's group, 0: none */
     uint64_t network;      /* uid */
     uint64_t network_host; /* host uid: an address of its own in the network */

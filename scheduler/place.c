@@ -258,6 +258,61 @@ static void cpu_tell(const struct look *look, struct place_refusal *refusal)
                    look->host->meta.name);
 }
 
+static int64_t need_disk(const struct machine_spec *machine)
+{
+    return (int64_t)machine_disk_bytes(machine);
+}
+
+/* What is promised may not be there: other things fill disks, too. */
+static bool disk_left(const struct look *look)
+{
+    uint64_t wall_ms;
+    struct host_load load;
+    return look->host->status.disk_bytes == 0 || look->placement->watch == NULL ||
+           !host_watch_seen(look->placement->watch, look->host->meta.uid, &wall_ms,
+                            &load) ||
+           load.disk_free_bytes > 0;
+}
+
+static bool disk_left_passes(const struct look *look)
+{
+    return need_disk(look->machine) == 0 || disk_left(look);
+}
+
+static void disk_left_tell(const struct look *look, struct place_refusal *refusal)
+{
+    (void)snprintf(refusal->reason, PLACE_TEXT_SIZE,
+                   "disk: the disk of the host is full, what is kept free aside");
+    (void)snprintf(refusal->fix, PLACE_TEXT_SIZE, "make room on the disk of %s",
+                   look->host->meta.name);
+}
+
+static bool disk_passes(const struct look *look)
+{
+    int64_t need = need_disk(look->machine);
+    return need == 0 || look->overlay->free_disk[look->index] >= need;
+}
+
+static void disk_tell(const struct look *look, struct place_refusal *refusal)
+{
+    char free_text[NUMBER_TEXT_SIZE];
+    char need_text[NUMBER_TEXT_SIZE];
+    char other_text[NUMBER_TEXT_SIZE];
+    int64_t free_bytes = look->overlay->free_disk[look->index];
+    int64_t cap_bytes = look->overlay->cap_disk[look->index];
+    int64_t need = need_disk(look->machine);
+    bool too_large = need > cap_bytes;
+    format_bytes_human(free_bytes > 0 ? (uint64_t)free_bytes : 0, free_text);
+    format_bytes_human((uint64_t)need, need_text);
+    format_bytes_human((uint64_t)(too_large ? cap_bytes : need - free_bytes), other_text);
+    (void)snprintf(refusal->reason, PLACE_TEXT_SIZE, "disk: %s free of %s", free_text,
+                   need_text);
+    (void)snprintf(refusal->fix, PLACE_TEXT_SIZE,
+                   too_large ? "disks of at most %s on %s, or a larger --disk-overcommit"
+                             : "free %s on %s, a larger --disk-overcommit, or add a host",
+                   other_text, look->host->meta.name);
+}
+
 /* In the order in which people would ask: is it there at all, may it, can it. */
 static const struct filter {
     const char *name;
@@ -274,6 +329,8 @@ static const struct filter {
     {"vms", false, vms_passes, vms_tell},
     {"memory", false, memory_passes, memory_tell},
     {"cpu", false, cpu_passes, cpu_tell},
+    {"disk", true, disk_left_passes, disk_left_tell},
+    {"disk", false, disk_passes, disk_tell},
 };
 
 static struct look look_at(const struct placement *placement, uint32_t index)
@@ -367,6 +424,7 @@ int64_t placement_best(struct placement *placement)
     const uint32_t *counts = placement->group_counts;
     const int64_t mcpu = need_mcpu(machine);
     const int64_t bytes = need_bytes(machine);
+    const int64_t disk = need_disk(machine);
     const uint32_t count_max = machine->placement.spread.by == SPREAD_HOST
                                    ? machine->placement.spread.max
                                    : UINT32_MAX;
@@ -380,6 +438,7 @@ int64_t placement_best(struct placement *placement)
         int64_t bytes_after = overlay->free_bytes[i] - bytes;
         if (!placement->open[i] || mcpu_after < 0 || bytes_after < 0 ||
             overlay->vms[i] >= PLACE_VMS_PER_HOST_MAX ||
+            (disk > 0 && overlay->free_disk[i] < disk) ||
             (best >= 0 ? count > best_count : count >= count_max)) {
             continue;
         }

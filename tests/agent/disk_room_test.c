@@ -46,6 +46,27 @@ START_TEST(what_cannot_be_looked_at_has_no_bounds)
 }
 END_TEST
 
+static const struct {
+    struct disk_share share;
+    uint64_t total;
+    uint64_t promised;
+} shares[] = {
+    {{.reserve_bytes = 1, .image_bytes = 20, .overcommit = 1}, 101, 80},
+    {{.reserve_bytes = 1, .image_bytes = 20, .overcommit = 3}, 101, 240},
+    {{.reserve_bytes = 1, .image_bytes = 20}, 101, 80},
+    {{.reserve_bytes = 1, .image_bytes = 20, .overcommit = 1}, 21, 10}, /* half at most */
+    {{.reserve_bytes = 50, .image_bytes = 20, .overcommit = 1}, 40, 1}, /* known: none */
+    {{.reserve_bytes = 1, .image_bytes = 20, .overcommit = 4}, 0, 0},
+    {{.overcommit = 4}, UINT64_MAX / 2, UINT64_MAX},
+};
+
+START_TEST(vms_are_promised_what_the_reserve_and_images_leave)
+{
+    ck_assert_uint_eq(disk_for_vms(&shares[_i].share, shares[_i].total),
+                      shares[_i].promised);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("disk_room");
@@ -54,6 +75,8 @@ int main(void)
     tcase_add_test(tests, the_default_reserve_is_a_part_with_a_bound);
     tcase_add_test(tests, what_is_kept_free_is_no_room);
     tcase_add_test(tests, what_cannot_be_looked_at_has_no_bounds);
+    tcase_add_loop_test(tests, vms_are_promised_what_the_reserve_and_images_leave, 0,
+                        sizeof(shares) / sizeof(shares[0]));
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
 }

@@ -266,6 +266,34 @@ static void make_too_wide(void)
     (void)admit_one("a", "wide");
 }
 
+static void make_disk(void)
+{
+    put_machine_disk("large", 7 * GIB);
+    (void)admit_one("m-0", "large");
+    settle();
+    (void)admit_one("a", "large");
+}
+
+static void make_too_large_disk(void)
+{
+    put_machine_disk("large", 20 * GIB);
+    (void)admit_one("a", "large");
+}
+
+static void make_full_disk(void)
+{
+    put_machine_disk("small-disk", 1 * GIB);
+    disk_free_bytes = 0;
+    hear_all();
+    (void)admit_one("a", "small-disk");
+}
+
+static void mend_full_disk(void)
+{
+    disk_free_bytes = 1;
+    hear_all();
+}
+
 static const struct {
     void (*make)(void);
     void (*mend)(void);
@@ -308,6 +336,13 @@ static const struct {
      "free 4.0 vCPUs on h1, or add a host"},
     {make_too_wide, NULL, "cpu", "cpu: 16.0 of 32 vCPUs free",
      "a machine of at most 16.0 vCPUs on h1, or a larger host"},
+    {make_disk, mend_memory, "disk", "disk: 3.0 GiB free of 7.0 GiB",
+     "free 4.0 GiB on h1, a larger --disk-overcommit, or add a host"},
+    {make_too_large_disk, NULL, "disk", "disk: 10.0 GiB free of 20.0 GiB",
+     "disks of at most 10.0 GiB on h1, or a larger --disk-overcommit"},
+    {make_full_disk, mend_full_disk, "disk",
+     "disk: the disk of the host is full, what is kept free aside",
+     "make room on the disk of h1"},
 };
 
 START_TEST(every_rule_says_why_and_what_helps)

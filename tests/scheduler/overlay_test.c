@@ -57,6 +57,51 @@ START_TEST(hosts_are_there_by_rising_uid_with_their_capacity)
 }
 END_TEST
 
+static int64_t free_disk(uint64_t host)
+{
+    return overlay.free_disk[at(host)];
+}
+
+START_TEST(disks_count_at_full_size_in_the_log_and_in_this_step)
+{
+    put_machine_disk("disky", 3 * GIB);
+    uint64_t vm = admit_one("d", "disky");
+    ck_assert_int_eq(place(vm, h1, 1, 0), 0);
+    ck_assert_int_eq(reports(vm, PHASE_STARTING), 0);
+    ck_assert_int_eq(overlay_sync(&overlay, state), 0);
+    ck_assert_int_eq(free_disk(h1), (int64_t)(7 * GIB));
+    ck_assert_int_eq(free_disk(h2), (int64_t)(10 * GIB));
+
+    const struct template *template = FIND(KIND_TEMPLATE, DEFAULT_TENANT, "disky");
+    ck_assert_int_eq(overlay_take(&overlay, at(h1), &template->spec, 0), 0);
+    ck_assert_int_eq(free_disk(h1), (int64_t)(4 * GIB));
+    overlay_undo(&overlay, 0);
+    ck_assert_int_eq(free_disk(h1), (int64_t)(7 * GIB));
+
+    ck_assert_int_eq(reports(vm, PHASE_FAILED), 0);
+    ck_assert_int_eq(overlay_sync(&overlay, state), 0);
+    ck_assert_int_eq(free_disk(h1), (int64_t)(10 * GIB));
+}
+END_TEST
+
+START_TEST(a_disk_of_unknown_size_is_never_too_small)
+{
+    struct command command;
+    command_init(&command, COMMAND_HOST_UPDATE);
+    command.body.host_update.host = h1;
+    command.body.host_update.status.address = 1;
+    command.body.host_update.status.memory_bytes = 1 * GIB;
+    ck_assert_int_eq(send_command(&command), 0);
+    ck_assert_int_eq(overlay_sync(&overlay, state), 0);
+    put_machine_disk("disky", 60 * TIB);
+    const struct template *template = FIND(KIND_TEMPLATE, DEFAULT_TENANT, "disky");
+
+    ck_assert_int_eq(overlay_take(&overlay, at(h1), &template->spec, 0), 0);
+
+    ck_assert_int_eq(free_disk(h1), INT64_MAX);
+}
+END_TEST
+
 START_TEST(committed_vms_are_counted_wherever_they_are)
 {
     uint64_t a = ready_vm("a", h1);
@@ -277,6 +322,8 @@ int main(void)
     tcase_add_checked_fixture(tests, setup, teardown);
     suite_add_tcase(suite, tests);
     tcase_add_test(tests, hosts_are_there_by_rising_uid_with_their_capacity);
+    tcase_add_test(tests, disks_count_at_full_size_in_the_log_and_in_this_step);
+    tcase_add_test(tests, a_disk_of_unknown_size_is_never_too_small);
     tcase_add_test(tests, committed_vms_are_counted_wherever_they_are);
     tcase_add_test(tests, a_lost_vm_that_waits_keeps_its_room);
     tcase_add_test(tests, hosts_come_and_go);

@@ -383,8 +383,9 @@ START_TEST(the_quick_choice_is_the_one_that_all_filters_make)
     apart->spec.placement.spread.max = 3;
     ck_assert_int_eq(put(KIND_TEMPLATE, apart), 0);
     put_group("web", "apart", 100);
-    static const char *const kinds[] = {"plain", "small", "apart"};
-    ask(kinds[_i % 3], _i % 3 == 2 ? "web" : NULL);
+    put_machine_disk("disky", 3 * GIB);
+    static const char *const kinds[] = {"plain", "small", "apart", "disky"};
+    ask(kinds[_i % 4], _i % 4 == 2 ? "web" : NULL);
     for (unsigned i = 0; i < 200; i++) {
         int64_t best = placement_best(&placement);
         check_choice(best);

@@ -22,9 +22,12 @@ static inline void time_passes(uint64_t ms)
     fixture_wall_ms += ms;
 }
 
+static uint64_t disk_free_bytes = UINT64_C(1) << 40; /* what all hosts say */
+
 static inline void hear(uint64_t host)
 {
-    const struct host_load load = {.cpu_used_mcpu = 100};
+    const struct host_load load = {.cpu_used_mcpu = 100,
+                                   .disk_free_bytes = disk_free_bytes};
     ck_assert_int_eq(
         scheduler_host_heard(scheduler, host, &load, now_ns, fixture_wall_ms), 0);
 }
@@ -86,6 +89,23 @@ put_machine(const char *name, uint32_t cpus, uint64_t memory_bytes, const char *
     struct template *template = make_template(DEFAULT_TENANT, name, network);
     template->spec.cpu.count = cpus;
     template->spec.memory.size_bytes = memory_bytes;
+    ck_assert_int_eq(put(KIND_TEMPLATE, template), 0);
+}
+
+/* A small machine with one disk. */
+static inline void put_machine_disk(const char *name, uint64_t disk_bytes)
+{
+    struct template *template = make_template(DEFAULT_TENANT, name, NULL);
+    struct record_list disks = {0};
+    struct disk_spec *disk = record_list_add(&disk_spec_record, &disks);
+    ck_assert_ptr_nonnull(disk);
+    set_name(disk->name, "data");
+    disk->from = DISK_EMPTY;
+    disk->size_bytes = disk_bytes;
+    template->spec.disks.items = disks.items;
+    template->spec.disks.count = disks.count;
+    template->spec.cpu.count = 1;
+    template->spec.memory.size_bytes = 64 * MIB;
     ck_assert_int_eq(put(KIND_TEMPLATE, template), 0);
 }
 
