@@ -64,7 +64,7 @@ struct engine_vm {
     char kernel_path[ENGINE_PATH_SIZE]; /* "" when there is none; content-addressed */
     char initrd_path[ENGINE_PATH_SIZE];
     char disk_path[ENGINE_PATH_SIZE]; /* image disk, read only, backs overlays */
-    bool disk_is_qcow2;               /* else raw; never guessed from the content */
+    bool disk_is_qcow2; /* else raw; by agent/disk_format.h, never by QEMU */
     char cmdline[ENGINE_CMDLINE_SIZE];
     struct engine_disk disks[DISKS_MAX];
     uint32_t disk_count;

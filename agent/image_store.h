@@ -13,8 +13,9 @@
  * Threads: the loop's; fetching, hashing and syncing run on threads of the store's own
  * (agent/image_work.h), never on libuv's, which the log's disk writes need. No callback
  * inside a call. Errors: BERTH_EDISKFULL, BERTH_ECORRUPT (digest differs: both
- * are named), BERTH_ETOOLARGE, BERTH_EFULL (uploads or fetches), -errno. Limits: below.
- * Ownership: writers belong to the caller until end or abort.
+ * are named), BERTH_EINVALID (a disk image that is not taken, agent/disk_format.h),
+ * BERTH_ETOOLARGE, BERTH_EFULL (uploads or fetches), -errno. Limits: below. Ownership:
+ * writers belong to the caller until end or abort.
  */
 #pragma once
 

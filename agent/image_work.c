@@ -1,5 +1,6 @@
 #include "agent/image_work.h"
 
+#include "agent/disk_format.h"
 #include "agent/disk_room.h"
 #include "base/cleanup.h"
 #include "base/fd.h"
@@ -224,6 +225,20 @@ static int give_name(struct image_work *work)
     return folder_sync(work->final_folder);
 }
 
+/* No image of a host's files, whatever role the content is to have. */
+static bool is_harmless(struct image_work *work)
+{
+    enum disk_format format;
+    struct err err = {0};
+    int r = disk_format_read(work->fd, &format, &err);
+    if (r < 0) {
+        work->code = r;
+        work->keep_bad = false;
+        (void)snprintf(work->text, sizeof(work->text), "%.255s", err.text);
+    }
+    return r == 0;
+}
+
 void image_work_finish(struct work_job *job)
 {
     struct image_work *work = work_of(job);
@@ -232,7 +247,7 @@ void image_work_finish(struct work_job *job)
         work_fault(work, r, "read back");
         return;
     }
-    if (!is_expected(work)) {
+    if (!is_expected(work) || !is_harmless(work)) {
         return;
     }
     r = give_name(work);

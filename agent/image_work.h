@@ -6,8 +6,10 @@
  * result. Threads: the two functions run on a thread of a pool while nobody else touches
  * the work; they give up soon when the job was cancelled (BERTH_ECLOSED). Ownership: the
  * work owns its url and its descriptor; image_work_fini gives both back. Errors: in code,
- * with text: BERTH_EDISKFULL, BERTH_ETOOLARGE, BERTH_ECORRUPT (digest differs: both are
- * named), BERTH_ENOTFOUND, BERTH_EUNREACHABLE, -errno. Limits: IMAGE_FETCH_TIMEOUT_S.
+ * with text: BERTH_EDISKFULL, BERTH_ETOOLARGE, BERTH_EINVALID (a
+ * disk image that is not taken, agent/disk_format.h), BERTH_ECORRUPT (digest differs:
+ * both are named), BERTH_ENOTFOUND, BERTH_EUNREACHABLE, -errno. Limits:
+ * IMAGE_FETCH_TIMEOUT_S.
  */
 #pragma once
 
@@ -35,7 +37,8 @@ struct image_work {
 
 /* Fetches the url into the file, from its beginning. */
 void image_work_fetch(struct work_job *job);
-/* Hashes the file; when it is what was expected, it gets its name in final_folder. */
+/* Hashes the file; when it is what was expected and no disk image that is not taken, it
+ * gets its name in final_folder. */
 void image_work_finish(struct work_job *job);
 /* Closes the file; removes it when it did not become what it should and is not to be
  * kept. */

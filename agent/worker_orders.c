@@ -1,13 +1,16 @@
 /* From orders to VMs, networks and images. */
+#include "agent/disk_format.h"
 #include "agent/orders.h"
 #include "agent/worker_network.h"
 #include "agent/worker_parts.h"
 #include "base/cleanup.h"
+#include "base/fd.h"
 #include "base/log.h"
 #include "base/loop.h"
 #include "base/require.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -125,6 +128,19 @@ networks_ready(struct worker *worker, const struct msg_vm *order, struct engine_
     return true;
 }
 
+/* Looked at again here: hosts of an earlier version took any content. */
+static int disk_look(struct engine_vm *vm, struct err *err)
+{
+    enum disk_format format = DISK_FORMAT_RAW;
+    if (vm->disk_path[0] == '\0') {
+        return 0;
+    }
+    CLEANUP_FD int fd = fd_open_at(AT_FDCWD, vm->disk_path, O_RDONLY, 0, err);
+    int r = fd < 0 ? fd : disk_format_read(fd, &format, err);
+    vm->disk_is_qcow2 = format == DISK_FORMAT_QCOW2;
+    return r < 0 ? err_wrap(err, r, "the image's disk") : 0;
+}
+
 static void vm_start(struct worker *worker, const struct msg_vm *order)
 {
     struct vm_order vm = {0};
@@ -144,6 +160,7 @@ static void vm_start(struct worker *worker, const struct msg_vm *order)
     }
     int r = vm_order_set_machine(&vm, &order->machine, order->image.cmdline, &err);
     worker->starting++;
+    r = r == 0 ? disk_look(&vm.vm, &err) : r;
     if (r == 0) {
         vm.probe_address = order->nics.count > 0 ? order->nics.items[0].ipv4 : 0;
         r = vm_supervisor_start(worker->supervisor, &vm, false, &err);

@@ -515,6 +515,29 @@ START_TEST(a_guest_that_powers_itself_off_has_stopped)
 }
 END_TEST
 
+/* The boot sector is only in the qcow2 file, compressed: raw, it is no boot sector. */
+START_TEST(a_guest_boots_what_a_qcow2_image_holds)
+{
+    char command[3 * ENGINE_PATH_SIZE];
+    struct vm_order order = order_of(UID, 1);
+    (void)snprintf(command, sizeof(command),
+                   "cd %s && qemu-img convert -q -c -f raw -O qcow2 image.raw new && "
+                   "mv new image.raw",
+                   bench.dir.path);
+    ck_assert_int_eq(system(command), 0);
+    order.vm.disk_is_qcow2 = true;
+    start(&order, false);
+
+    wait_console(UID, "boot sector");
+    ck_assert_int_eq(wait_phase(UID, PHASE_READY).phase, PHASE_READY);
+    (void)snprintf(command, sizeof(command),
+                   "qemu-img info -U %s/vms/7/disk-root.qcow2 | "
+                   "grep -q '^backing file format: qcow2$'",
+                   bench.dir.path);
+    ck_assert_int_eq(system(command), 0);
+}
+END_TEST
+
 START_TEST(a_held_guest_does_not_run_until_it_is_told)
 {
     struct vm_order order = order_of(UID, 1);
@@ -891,6 +914,7 @@ static void add_real(Suite *suite)
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, a_guest_boots_talks_listens_and_obeys_the_power_button);
     tcase_add_test(tests, a_guest_that_powers_itself_off_has_stopped);
+    tcase_add_test(tests, a_guest_boots_what_a_qcow2_image_holds);
     tcase_add_test(tests, a_held_guest_does_not_run_until_it_is_told);
     tcase_add_test(tests, a_guest_that_ignores_the_button_is_killed_at_the_deadline);
     tcase_add_loop_test(tests, a_qemu_ended_from_outside_is_a_failure_not_a_shutdown, 0,

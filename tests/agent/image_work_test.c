@@ -1,6 +1,7 @@
 /* Goal: what a thread does with a file on its way into the store ends in a whole file
  * under its digest, or in a reason. Method: the functions on real files, called as a
  * thread of the pool calls them. */
+#include "agent/disk_format.h"
 #include "agent/image_work.h"
 #include "support/temp_dir.h"
 #include "support/test_main.h"
@@ -105,6 +106,29 @@ START_TEST(a_cancelled_work_gives_up_and_a_part_keeps_what_it_has)
 }
 END_TEST
 
+START_TEST(a_disk_image_that_names_a_file_of_the_host_never_gets_a_name)
+{
+    static const uint8_t head[DISK_FORMAT_HEAD] = {
+        'Q', 'F', 'I', 0xfb, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 11};
+    char hex[DIGEST_HEX_SIZE];
+    ck_assert_int_eq(write(work.fd, head, sizeof(head)), (ssize_t)sizeof(head));
+    digest_of(head, sizeof(head), &work.expected);
+    digest_format(&work.expected, hex);
+    work.expects = true;
+    work.keep_bad = true;
+
+    image_work_finish(&work.job);
+    image_work_fini(&work);
+
+    ck_assert_int_eq(work.code, BERTH_EINVALID);
+    ck_assert_ptr_nonnull(strstr(work.text, "backing file"));
+    char *path = temp_dir_path(&dir, hex);
+    ck_assert_int_ne(access(path, F_OK), 0);
+    ck_assert_int_ne(access(work.tmp_path, F_OK), 0);
+    free(path);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("image_work");
@@ -114,6 +138,7 @@ int main(void)
     tcase_add_loop_test(tests, what_is_not_expected_goes_and_both_digests_are_named, 0,
                         2);
     tcase_add_test(tests, a_cancelled_work_gives_up_and_a_part_keeps_what_it_has);
+    tcase_add_test(tests, a_disk_image_that_names_a_file_of_the_host_never_gets_a_name);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
 }

@@ -3,6 +3,7 @@
  * other end of the link is the test, which plays the leader; the clock that leases are
  * counted by is the test's. In a network namespace of its own, for the worker puts
  * tenant networks right. */
+#include "agent/disk_format.h"
 #include "agent/engine_fake.h"
 #include "agent/worker.h"
 #include "link_fixture.h"
@@ -12,6 +13,7 @@
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 #define L_MS     6000 /* the lease, model.md */
 #define PAUSE_MS (L_MS * 7 / 10)
@@ -25,8 +27,10 @@ static struct worker *worker;
 static struct image_store *images;
 static struct host_facts facts = {.cores = 2, .memory_bytes = 1 * GIB, .kernel = "test"};
 static struct digest kernel;
-static unsigned delivered; /* orders that have reached the worker */
-static uint64_t forgotten; /* the VM that was, last */
+static struct digest hostile_disk;
+static bool boots_hostile_disk; /* what add_vm orders */
+static unsigned delivered;      /* orders that have reached the worker */
+static uint64_t forgotten;      /* the VM that was, last */
 
 /* What the leader has heard. */
 static struct {
@@ -170,11 +174,29 @@ static void note_done(void *context,
     *(bool *)context = true;
 }
 
+/* A disk image that nobody takes any more, left by a host of an earlier version. */
+static void plant_hostile_disk(const char *folder)
+{
+    static const uint8_t head[DISK_FORMAT_HEAD] = {
+        'Q', 'F', 'I', 0xfb, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 11};
+    char hex[DIGEST_HEX_SIZE];
+    char path[512];
+    digest_of(head, sizeof(head), &hostile_disk);
+    digest_format(&hostile_disk, hex);
+    ck_assert_int_eq(mkdir(folder, 0700), 0);
+    (void)snprintf(path, sizeof(path), "%s/%s", folder, hex);
+    FILE *file = fopen(path, "we");
+    ck_assert_ptr_nonnull(file);
+    ck_assert_uint_eq(fwrite(head, 1, sizeof(head), file), sizeof(head));
+    ck_assert_int_eq(fclose(file), 0);
+}
+
 static void open_images(void)
 {
     bool done = false;
     struct err err = {0};
     char *folder = temp_dir_path(&rack.hosts[0].dir, "images");
+    plant_hostile_disk(folder);
     const struct image_limits limits = {.cache_bytes = GIB};
     int r = image_store_open(&rack.loop, folder, &limits, &images, &err);
     ck_assert_msg(r == 0, "%s", err.text);
@@ -259,9 +281,9 @@ static void add_vm(struct record_list *list,
         uid == WAITS ? HOST_FAILURE_WAIT : HOST_FAILURE_RESTART;
     struct artifact *artifact = record_list_add(&artifact_record, &artifacts);
     ck_assert_ptr_nonnull(artifact);
-    artifact->role = ARTIFACT_KERNEL;
-    artifact->sha256 = kernel;
-    artifact->size_bytes = 6;
+    artifact->role = boots_hostile_disk ? ARTIFACT_DISK : ARTIFACT_KERNEL;
+    artifact->sha256 = boots_hostile_disk ? hostile_disk : kernel;
+    artifact->size_bytes = boots_hostile_disk ? DISK_FORMAT_HEAD : 6;
     vm->image.artifacts.items = artifacts.items;
     vm->image.artifacts.count = artifacts.count;
 }
@@ -441,6 +463,23 @@ START_TEST(a_vm_that_cannot_be_started_is_told_with_the_reason)
 
     ck_assert_msg(strstr(leader.reasons[1], "is not on this host") != NULL, "%s",
                   leader.reasons[1]);
+    stop();
+}
+END_TEST
+
+START_TEST(a_disk_image_that_names_a_file_of_the_host_is_given_to_no_engine)
+{
+    start();
+    boots_hostile_disk = true;
+
+    give(1, &both);
+    RACK_WAIT(leader.phases[0] == PHASE_FAILED && leader.phases[1] == PHASE_FAILED);
+
+    ck_assert_msg(strstr(leader.reasons[0], "backing file") != NULL, "%s",
+                  leader.reasons[0]);
+    ck_assert_msg(strstr(leader.reasons[0], "qemu-img convert -O raw") != NULL, "%s",
+                  leader.reasons[0]);
+    ck_assert_int_eq(vm(FENCED).pid, 0);
     stop();
 }
 END_TEST
@@ -680,6 +719,8 @@ int main(int argc, char **argv)
     tcase_add_test(tests, what_is_ordered_no_longer_ends_and_is_forgotten);
     tcase_add_test(tests, a_new_epoch_ends_the_old_run_first);
     tcase_add_test(tests, an_order_to_stop_is_carried_out_and_told);
+    tcase_add_test(tests,
+                   a_disk_image_that_names_a_file_of_the_host_is_given_to_no_engine);
     tcase_add_test(tests, a_vm_that_cannot_be_started_is_told_with_the_reason);
     tcase_add_loop_test(tests, old_orders_and_those_of_hosts_that_cannot_lead_are_refused,
                         0, 3);
