@@ -15,7 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define HASH_BUFFER        (1u << 20)
+#define HASH_BUFFER        (128u << 10) /* on the stack of the thread */
 #define FETCH_REDIRECTS    5L
 #define FETCH_SLOW_BYTES_S 1024L /* slower than this for FETCH_SLOW_S is stuck */
 #define FETCH_SLOW_S       60L
@@ -167,11 +167,11 @@ void image_work_fetch(struct work_job *job)
 
 static int hash_file(struct image_work *work)
 {
-    CLEANUP_FREE uint8_t *buffer = malloc(HASH_BUFFER);
+    uint8_t buffer[HASH_BUFFER];
     struct digest_stream stream;
     ssize_t size;
-    if (buffer == NULL || lseek(work->fd, 0, SEEK_SET) < 0) {
-        return -ENOMEM;
+    if (lseek(work->fd, 0, SEEK_SET) < 0) {
+        return -errno;
     }
     digest_start(&stream);
     work->size_bytes = 0;

@@ -355,7 +355,7 @@ size_t http_unescape(void *context, struct MHD_Connection *connection, char *tex
     (void)connection;
     for (const char *from = text; *from != '\0'; from++, to++) {
         uint8_t byte = 0;
-        char pair[3] = {from[1], from[1] != '\0' ? from[2] : '\0', '\0'};
+        char pair[3] = {from[1], (char)(from[1] != '\0' ? from[2] : '\0'), '\0'};
         *to = *from;
         if (*from == '%' && hex_parse(pair, &byte, 1) == 0 && byte != 0) {
             *to = (char)byte;
