@@ -547,6 +547,12 @@ static void on_forwarded(void *context, struct exchange *exchange, uint64_t cons
     }
 }
 
+static uint64_t who_leads(void *context)
+{
+    const struct berthd *berthd = context;
+    return control_api_leader(&berthd->plane);
+}
+
 /* ---- start
  * ------------------------------------------------------------------------------------------
  */
@@ -613,8 +619,10 @@ static int parts_open(struct berthd *berthd, struct err *err)
     berthd->plane.members = &berthd->members;
     berthd->plane.link = berthd->link;
     berthd->plane.images = berthd->images;
+    const struct forward_events forward_events = {
+        .context = berthd, .arrived = on_forwarded, .leader = who_leads};
     berthd->plane.forward =
-        forward_new(berthd->loop, berthd->clock, berthd->link, on_forwarded, berthd);
+        forward_new(berthd->loop, berthd->clock, berthd->link, &forward_events);
     if (berthd->feed_post == NULL || berthd->plane.forward == NULL ||
         control_api_init(&berthd->plane) < 0) {
         return err_sys(err, -ENOMEM, "start berthd");

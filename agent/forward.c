@@ -21,6 +21,7 @@ struct away {
     uint64_t id;
     uint64_t host;
     uint64_t sent_ms;
+    bool to_leader;
     bool head;
     uint64_t received; /* bytes of the answer */
     struct exchange *exchange;
@@ -45,8 +46,7 @@ struct visiting {
 struct forward {
     const struct clock *clock;
     struct link *link;
-    void (*arrived)(void *context, struct exchange *exchange, uint64_t console_vm);
-    void *context;
+    struct forward_events events;
     uint64_t next_id;
     struct list away;
     unsigned away_count;
@@ -141,6 +141,11 @@ void forward_exchange(struct forward *forward,
 {
     CLEANUP_FREE uint8_t *request = NULL;
     size_t size = 0;
+    if (!link_is_up(forward->link, host)) { /* or it would wait for the host to return */
+        refuse(exchange, 503, "The host that has to answer does not",
+               "it is not connected");
+        return;
+    }
     struct away *away =
         forward->away_count < FORWARD_MAX ? calloc(1, sizeof(*away)) : NULL;
     if (away == NULL ||
@@ -153,6 +158,7 @@ void forward_exchange(struct forward *forward,
                           .id = ++forward->next_id,
                           .host = host,
                           .sent_ms = clock_now_ms(forward->clock),
+                          .to_leader = console_vm == 0,
                           .exchange = exchange_ref(exchange)};
     list_push_back(&forward->away, &away->link);
     forward->away_count++;
@@ -402,7 +408,7 @@ void forward_on_request(struct forward *forward,
         return;
     }
     visiting->exchange = exchange;
-    forward->arrived(forward->context, exchange, message->console_vm);
+    forward->events.arrived(forward->events.context, exchange, message->console_vm);
     exchange_unref(exchange);
 }
 
@@ -464,10 +470,17 @@ static void on_tick(void *context)
 {
     struct forward *forward = context;
     uint64_t now_ms = clock_now_ms(forward->clock);
+    uint64_t leader = forward->events.leader(forward->events.context);
     LIST_EACH_SAFE (item, &forward->away) {
         struct away *away = LIST_ITEM(item, struct away, link);
-        if (!away->head && now_ms - away->sent_ms >= FORWARD_HEAD_MS) {
+        if (away->head) {
+            continue;
+        }
+        if (now_ms - away->sent_ms >= FORWARD_HEAD_MS) {
             away_fail(away, "no answer in time; what was asked may still have been done");
+        } else if (away->to_leader && leader != 0 && leader != away->host) {
+            away_fail(away,
+                      "another host leads now; what was asked may still have been done");
         }
     }
 }
@@ -493,10 +506,7 @@ static void on_pump(void *context)
 struct forward *forward_new(uv_loop_t *loop,
                             const struct clock *clock,
                             struct link *link,
-                            void (*arrived)(void *context,
-                                            struct exchange *exchange,
-                                            uint64_t console_vm),
-                            void *context)
+                            const struct forward_events *events)
 {
     struct forward *forward = calloc(1, sizeof(*forward));
     if (forward == NULL) {
@@ -504,8 +514,7 @@ struct forward *forward_new(uv_loop_t *loop,
     }
     forward->clock = clock;
     forward->link = link;
-    forward->arrived = arrived;
-    forward->context = context;
+    forward->events = *events;
     list_init(&forward->away);
     list_init(&forward->visiting);
     forward->tick = loop_timer_new(loop, TICK_MS, TICK_MS, on_tick, forward);

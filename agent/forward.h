@@ -5,6 +5,8 @@
  * data and end; input and the client's going away travel the other way. A host that falls
  * silent ends its exchanges: 503 when nothing had been answered, else the stream just
  * ends; it ends, too, when a piece of it was lost on the way, for a gap would be a lie.
+ * What was meant for the leader and has no answer yet ends with 503 when another host
+ * leads: the old one may hang with its connections up.
  * Threads: the loop's. Limits: FORWARD_MAX in each table; FORWARD_HEAD_MS until the
  * answer begins; EXCHANGE_QUEUE_MAX bytes waiting per answer, one large piece excepted.
  */
@@ -22,17 +24,23 @@
 
 struct forward;
 
-/* arrived: an exchange from another host, to be answered here; console_vm is not 0 when
- * the leader has authorised it as a console of that VM. The callee refs what it keeps. */
+struct forward_events {
+    void *context;
+    /* An exchange from another host, to be answered here; console_vm is not 0 when the
+     * leader has authorised it as a console of that VM. The callee refs what it keeps. */
+    void (*arrived)(void *context, struct exchange *exchange, uint64_t console_vm);
+    /* The host that leads as far as known here; 0: none. */
+    uint64_t (*leader)(void *context);
+};
+
+/* NULL: no memory. Copies events, borrows the rest. */
 struct forward *forward_new(uv_loop_t *loop,
                             const struct clock *clock,
                             struct link *link,
-                            void (*arrived)(void *context,
-                                            struct exchange *exchange,
-                                            uint64_t console_vm),
-                            void *context);
+                            const struct forward_events *events);
 struct forward *forward_free(struct forward *forward);
-/* Sends the exchange to a host; it answers 503 by itself when that cannot be done. */
+/* Sends the exchange to a host, with console_vm 0 as to the leader; it answers 503 by
+ * itself when that cannot be done, as when the host is not connected. */
 void forward_exchange(struct forward *forward,
                       uint64_t host,
                       struct exchange *exchange,

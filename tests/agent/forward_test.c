@@ -25,6 +25,7 @@ static struct exchange *arrived[4]; /* in order; ours until answered */
 static unsigned arrived_count;
 static uint64_t arrived_vm;
 static unsigned cancelled;
+static uint64_t leads; /* as both hosts see it */
 static char input[64];
 static uint64_t now_ms;
 
@@ -112,6 +113,14 @@ static void on_arrived(void *context, struct exchange *exchange, uint64_t consol
     exchange_on_input(exchange, note_input, NULL);
 }
 
+static uint64_t who_leads(void *context)
+{
+    (void)context;
+    return leads;
+}
+
+static const struct forward_events events = {.arrived = on_arrived, .leader = who_leads};
+
 static void hear(struct rack_host *host,
                  const struct msg_member *from,
                  enum message_type type,
@@ -153,11 +162,11 @@ static void start(void)
     memset(arrived, 0, sizeof(arrived));
     arrived_count = cancelled = 0;
     input[0] = '\0';
+    leads = 0;
     now_ms = 1000;
     rack_start(2);
     for (unsigned i = 0; i < 2; i++) {
-        forwards[i] =
-            forward_new(&rack.loop, &scripted, rack.hosts[i].link, on_arrived, NULL);
+        forwards[i] = forward_new(&rack.loop, &scripted, rack.hosts[i].link, &events);
         rack.hosts[i].context = &forwards[i];
         rack.hosts[i].hear = hear;
         rack.hosts[i].see_peer = peer;
@@ -422,6 +431,65 @@ START_TEST(a_host_that_never_answers_is_not_waited_for)
 }
 END_TEST
 
+START_TEST(what_a_dead_host_should_answer_is_refused_at_once)
+{
+    start();
+    forwards[1] = forward_free(forwards[1]);
+    rack.hosts[1].hear = NULL;
+    rack.hosts[1].see_peer = NULL;
+    host_down(&rack.hosts[1]);
+    RACK_WAIT(!link_is_up(rack.hosts[0].link, 2));
+
+    struct exchange *exchange = forwarded(2, 0);
+
+    ck_assert(client.ended); /* nothing is left waiting for it to come back */
+    ck_assert_int_eq(client.status, 503);
+    ck_assert_ptr_nonnull(strstr(client.body, "not connected"));
+    exchange_unref(exchange);
+    stop();
+}
+END_TEST
+
+START_TEST(a_leader_that_hangs_is_not_waited_for_when_another_leads)
+{
+    start();
+    leads = 2;
+    struct exchange *exchange = forwarded_and_arrived();
+    leads = 0; /* an election: the answer may still come */
+    for (unsigned turn = 0; turn < 60; turn++) {
+        uv_run(&rack.loop, UV_RUN_ONCE);
+    }
+    ck_assert(!client.ended);
+
+    leads = 1;
+    RACK_WAIT(client.ended);
+
+    ck_assert_int_eq(client.status, 503);
+    ck_assert_ptr_nonnull(strstr(client.body, "another host leads now"));
+    exchange_unref(exchange);
+    stop();
+}
+END_TEST
+
+START_TEST(a_console_has_nothing_to_do_with_who_leads)
+{
+    start();
+    struct exchange *exchange = forwarded(2, 7);
+    RACK_WAIT(arrived_count == 1);
+    leads = 1;
+    for (unsigned turn = 0; turn < 60; turn++) {
+        uv_run(&rack.loop, UV_RUN_ONCE);
+    }
+    ck_assert(!client.ended);
+    answer_head(0);
+    exchange_end(arrived[0]);
+    RACK_WAIT(client.ended);
+    ck_assert_int_eq(client.status, 200);
+    exchange_unref(exchange);
+    stop();
+}
+END_TEST
+
 START_TEST(an_answer_that_has_begun_may_take_its_time)
 {
     start();
@@ -510,6 +578,9 @@ int main(void)
     tcase_add_test(tests, a_host_that_dies_in_its_answer_ends_the_stream);
     tcase_add_test(tests, an_asker_that_dies_is_told_to_the_handler);
     tcase_add_test(tests, a_host_that_never_answers_is_not_waited_for);
+    tcase_add_test(tests, what_a_dead_host_should_answer_is_refused_at_once);
+    tcase_add_test(tests, a_leader_that_hangs_is_not_waited_for_when_another_leads);
+    tcase_add_test(tests, a_console_has_nothing_to_do_with_who_leads);
     tcase_add_test(tests, an_answer_that_has_begun_may_take_its_time);
     tcase_add_test(tests, who_is_no_member_cannot_answer);
     tcase_add_test(tests, a_host_that_goes_down_answers_what_it_has_sent_away);
