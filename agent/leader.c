@@ -46,6 +46,8 @@ struct leader {
     struct confirm confirm;
     struct u64_map *hosts; /* uid -> struct heard */
     struct loop_timer *tick;
+    struct loop_timer *gather; /* ends in a round of confirm */
+    bool gathering;
     struct loop_post *wake; /* something changed: decide and give orders */
     struct decisions *decisions;
     uint32_t decisions_under_way;
@@ -203,6 +205,25 @@ static void round_begin(struct leader *leader)
     }
 }
 
+/* Heartbeats that come close together share a round: what a round costs does not grow
+ * with the number of hosts, and the wait is nothing to a lease. */
+static void round_gather(struct leader *leader)
+{
+    if (!leader->gathering) {
+        leader->gathering = true;
+        loop_timer_again(leader->gather, LEADER_GATHER_MS, 0);
+    }
+}
+
+static void on_gathered(void *context)
+{
+    struct leader *leader = context;
+    leader->gathering = false;
+    if (leader->leads && !leader->confirm.active && anything_to_acknowledge(leader)) {
+        round_begin(leader);
+    }
+}
+
 void leader_on_confirmed(struct leader *leader,
                          const struct msg_member *from,
                          const struct msg_confirmed *confirmed)
@@ -214,7 +235,7 @@ void leader_on_confirmed(struct leader *leader,
     }
     acknowledge(leader);
     if (anything_to_acknowledge(leader)) {
-        round_begin(leader);
+        round_gather(leader);
     }
 }
 
@@ -392,7 +413,7 @@ void leader_on_heartbeat(struct leader *leader,
         loop_post_send(leader->wake);
     }
     if (!leader->confirm.active) {
-        round_begin(leader);
+        round_gather(leader);
     }
 }
 
@@ -824,12 +845,13 @@ struct leader *leader_new(const struct leader_config *config)
     leader->voters = voters_new(config->clock, config->control);
     leader->tick =
         loop_timer_new(config->loop, LEADER_TICK_MS, LEADER_TICK_MS, on_tick, leader);
+    leader->gather = loop_timer_new(config->loop, LEADER_TICK_MS, 0, on_gathered, leader);
     leader->wake = loop_post_new(config->loop, on_wake, leader);
     leader->more_orders = loop_post_new(config->loop, on_more_orders, leader);
     leader->book = orders_book_new(control_state(config->control), is_reachable, leader);
     if (leader->scheduler == NULL || leader->hosts == NULL || leader->decisions == NULL ||
         leader->voters == NULL || leader->tick == NULL || leader->wake == NULL ||
-        leader->more_orders == NULL || leader->book == NULL) {
+        leader->gather == NULL || leader->more_orders == NULL || leader->book == NULL) {
         return leader_free(leader);
     }
     return leader;
@@ -841,6 +863,7 @@ struct leader *leader_free(struct leader *leader)
         return NULL;
     }
     loop_timer_close(leader->tick);
+    loop_timer_close(leader->gather);
     loop_post_close(leader->wake);
     loop_post_close(leader->more_orders);
     orders_book_free(leader->book);

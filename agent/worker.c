@@ -18,7 +18,6 @@
 #include <sys/socket.h>
 
 #define UNDERLAY_MTU_DEFAULT 1500
-#define LEASE_TICK_MS        50
 #define RECONCILE_RETRY_MS \
     500 /* what waits for an image or a network is looked at again */
 
@@ -104,8 +103,8 @@ static int timers_start(struct worker *worker, struct err *err)
         loop_timer_new(loop, 1, WORKER_HEARTBEAT_MS, worker_heartbeat, worker);
     worker->sample_timer =
         loop_timer_new(loop, WORKER_SAMPLE_MS, WORKER_SAMPLE_MS, worker_sample, worker);
-    worker->lease_timer =
-        loop_timer_new(loop, LEASE_TICK_MS, LEASE_TICK_MS, worker_lease_check, worker);
+    worker->lease_timer = loop_timer_new(loop, WORKER_LEASE_TICK_MS, WORKER_LEASE_TICK_MS,
+                                         worker_lease_check, worker);
     worker->retry_timer = loop_timer_new(loop, RECONCILE_RETRY_MS, RECONCILE_RETRY_MS,
                                          worker_reconcile, worker);
     if (worker->heartbeat_timer == NULL || worker->sample_timer == NULL ||

@@ -75,6 +75,17 @@ int worker_grant_load(struct worker *worker, struct err *err)
     return 0;
 }
 
+/* The tick would come too late for what changes before it. */
+static void lease_check_in_time(struct worker *worker)
+{
+    uint64_t now_ns = clock_now_ns(worker->config.clock);
+    uint64_t wait_ms =
+        (lease_next_change_ns(&worker->lease, now_ns) - now_ns) / NS_PER_MS + 1;
+    if (wait_ms < WORKER_LEASE_TICK_MS) {
+        loop_timer_again(worker->lease_timer, wait_ms, WORKER_LEASE_TICK_MS);
+    }
+}
+
 void worker_lease_check(void *context)
 {
     struct worker *worker = context;
@@ -99,6 +110,7 @@ void worker_lease_check(void *context)
         }
     }
     worker->lease_state = state;
+    lease_check_in_time(worker);
 }
 
 /* The fence is there (again): the lease comes first, for without one it would kill. */

@@ -12,6 +12,9 @@
 #include "base/u64_map.h"
 #include "net/network_apply.h"
 
+/* And when the lease runs out, to the millisecond. */
+#define WORKER_LEASE_TICK_MS 250
+
 /* A VM that could not even be started: reported as failed until its orders change. */
 struct failure {
     uint64_t epoch;

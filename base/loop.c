@@ -20,7 +20,8 @@
 /* ---- timer ---- */
 
 struct loop_timer {
-    uv_timer_t handle; /* data: the loop_timer */
+    uv_timer_t handle; /* data: the loop_timer; one-shot, set anew at each interval */
+    uint64_t interval_ms;
     void (*fn)(void *context);
     void *context;
 };
@@ -30,9 +31,21 @@ static void free_handle_data(uv_handle_t *handle)
     free(handle->data);
 }
 
+/* To the next multiple of the interval that is at least half of one away: what repeats
+ * often fires at the same moments, and a host with many timers wakes seldom. */
+static uint64_t timer_wait_ms(const struct loop_timer *timer)
+{
+    uint64_t interval_ms = timer->interval_ms;
+    uint64_t wait_ms = interval_ms - uv_now(timer->handle.loop) % interval_ms;
+    return wait_ms < (interval_ms + 1) / 2 ? wait_ms + interval_ms : wait_ms;
+}
+
 static void timer_fired(uv_timer_t *handle)
 {
     struct loop_timer *timer = handle->data;
+    if (timer->interval_ms > 0) {
+        REQUIRE(uv_timer_start(handle, timer_fired, timer_wait_ms(timer), 0) == 0);
+    }
     timer->fn(timer->context); /* may close the timer */
 }
 
@@ -59,7 +72,8 @@ void loop_timer_again(struct loop_timer *timer, uint64_t first_ms, uint64_t inte
 {
     /* The loop's idea of now is as old as its last step. */
     uv_update_time(timer->handle.loop);
-    REQUIRE(uv_timer_start(&timer->handle, timer_fired, first_ms, interval_ms) == 0);
+    timer->interval_ms = interval_ms;
+    REQUIRE(uv_timer_start(&timer->handle, timer_fired, first_ms, 0) == 0);
 }
 
 struct loop_timer *loop_timer_close(struct loop_timer *timer)

@@ -72,6 +72,38 @@ START_TEST(a_one_shot_timer_fires_once_and_can_start_anew)
 }
 END_TEST
 
+#define TIMES 8
+
+struct times {
+    unsigned count;
+    uint64_t at_ms[TIMES];
+};
+
+static void note_time(void *context)
+{
+    struct times *times = context;
+    times->at_ms[times->count++ % TIMES] = uv_now(&loop);
+}
+
+START_TEST(timers_of_one_interval_fire_together_whenever_they_began)
+{
+    struct times one = {0};
+    struct times two = {0};
+    bool together = false;
+    struct loop_timer *first = loop_timer_new(&loop, 1, 50, note_time, &one);
+    struct loop_timer *second = loop_timer_new(&loop, 20, 50, note_time, &two);
+    while (two.count < 2 || one.count < 3) {
+        (void)uv_run(&loop, UV_RUN_ONCE);
+    }
+    for (unsigned i = 1; i < 3; i++) { /* in one turn of the loop, however late that is */
+        together = together || one.at_ms[i] == two.at_ms[1];
+    }
+    ck_assert(together);
+    (void)loop_timer_close(first);
+    (void)loop_timer_close(second);
+}
+END_TEST
+
 START_TEST(a_closed_timer_does_not_fire)
 {
     struct ticks ticks = {0};
@@ -374,6 +406,7 @@ int main(void)
     tcase_add_checked_fixture(tcase, setup, teardown);
     tcase_add_test(tcase, a_timer_repeats_until_it_is_closed_from_its_callback);
     tcase_add_test(tcase, a_one_shot_timer_fires_once_and_can_start_anew);
+    tcase_add_test(tcase, timers_of_one_interval_fire_together_whenever_they_began);
     tcase_add_test(tcase, a_closed_timer_does_not_fire);
     tcase_add_test(tcase, many_posts_from_a_thread_wake_the_loop);
     tcase_add_test(tcase, a_closed_post_is_silent);
