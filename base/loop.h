@@ -18,9 +18,9 @@
 #include <stdint.h>
 
 struct loop_timer; /* lives until it is closed, also when it was one-shot and has fired */
-/* Calls fn after first_ms and then at the multiples of interval_ms on the loop's clock (so
- * that timers fire together), the first of them at least half an interval later; interval
- * 0: once. NULL when out of memory. */
+/* Calls fn after first_ms and then at the multiples of interval_ms on the loop's clock
+ * (so that timers fire together), the first of them at least half an interval later;
+ * interval 0: once. NULL when out of memory. */
 struct loop_timer *loop_timer_new(uv_loop_t *loop,
                                   uint64_t first_ms,
                                   uint64_t interval_ms,

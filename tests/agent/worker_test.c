@@ -358,6 +358,16 @@ static void let_pass(void)
     RACK_WAIT(leader.beats >= before + 2);
 }
 
+/* As after the daemon's death; returns when the leader has heard of the new run only. */
+static void restart(void)
+{
+    uint64_t boot = leader.boot;
+    worker = worker_close(worker);
+    open_worker();
+    RACK_WAIT(leader.boot != boot);
+    let_pass();
+}
+
 static void start_both(void)
 {
     start();
@@ -619,9 +629,7 @@ START_TEST(a_restarted_worker_obeys_no_earlier_leader)
     }
     pid_t pid = vm(FENCED).pid;
 
-    worker = worker_close(worker);
-    open_worker();
-    let_pass();
+    restart();
     uint64_t taken = leader.taken; /* none: it has just begun */
     give(1, &old);
     let_pass();
