@@ -1,12 +1,19 @@
 /* berth: the command line. Streams in, exit code out. */
+#include "base/version.h"
 #include "cli/cli.h"
 
 #include <signal.h>
+#include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 int main(int argc, char **argv)
 {
     static struct cli cli;
+    if (argc == 2 &&
+        strcmp(argv[1], "--version") == 0) { /* this program's, asks no host */
+        return printf("berth %s\n", BERTH_VERSION) > 0 ? 0 : 1;
+    }
     cli.out = stdout;
     cli.err = stderr;
     cli.in_tty = isatty(STDIN_FILENO) == 1;

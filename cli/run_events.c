@@ -63,6 +63,13 @@ static int asked_read(struct cli *cli, struct asked *asked)
     return filter_make(cli, asked);
 }
 
+static void newest_only(json_t *items, uint64_t limit)
+{
+    while (json_array_size(items) > limit) {
+        (void)json_array_remove(items, 0); /* at most some thousands are held */
+    }
+}
+
 static void print_items(struct cli *cli, const json_t *items, uint64_t limit)
 {
     size_t count = json_array_size(items);
@@ -92,6 +99,7 @@ int run_events(struct cli *cli)
         CLEANUP_JSON json_t *items = NULL;
         code = event_list_get(cli, asked.filter, &asked.since, &items);
         if (code == EXIT_OK && !follow && output_is_document(cli)) {
+            newest_only(items, asked.limit);
             CLEANUP_JSON json_t *list = json_pack("{s:O, s:I}", "items", items,
                                                   "revision", (json_int_t)asked.since);
             return cli->format == FORMAT_NAME

@@ -10,8 +10,9 @@
 #define REASON_SIZE 256
 
 struct heard {
-    bool heard;    /* under this leadership */
-    bool given_up; /* it was decided that it is lost: no lease until it starts anew */
+    bool heard;      /* under this leadership */
+    bool given_up;   /* it was decided that it is lost: no lease until it starts anew */
+    uint64_t met_ns; /* when it was first judged under this leadership; 0: not yet */
     uint64_t at_ns;
     uint64_t wall_ms;
     struct host_load load;
@@ -155,17 +156,21 @@ tell(const struct heard *heard, const char *what, uint64_t silent_ns, char *ret_
                    silent_s, when + 11); /* the time of day */
 }
 
-enum host_phase host_watch_judge(const struct host_watch *watch,
+enum host_phase host_watch_judge(struct host_watch *watch,
                                  const struct host *host,
                                  uint64_t now_ns,
                                  char *ret_reason)
 {
-    const struct heard *heard = u64_map_get(watch->hosts, host->meta.uid);
+    struct heard *heard = entry_of(watch, host->meta.uid);
     enum host_phase phase = host->status.phase;
     bool known = heard != NULL && heard->heard;
-    uint64_t last_ns = known && heard->at_ns > watch->leads_since_ns
-                           ? heard->at_ns
-                           : watch->leads_since_ns;
+    uint64_t last_ns = watch->leads_since_ns;
+    if (heard != NULL) {
+        heard->met_ns = heard->met_ns == 0 ? now_ns : heard->met_ns;
+        uint64_t said_ns =
+            known ? heard->at_ns : heard->met_ns; /* it may just have joined */
+        last_ns = said_ns > last_ns ? said_ns : last_ns;
+    }
     uint64_t silent_ns = now_ns > last_ns ? now_ns - last_ns : 0;
     bool alive = known && silent_ns <= SUSPECT_NS;
     if (phase == HOST_PHASE_REMOVED) {

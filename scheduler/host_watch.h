@@ -2,8 +2,9 @@
  *
  * Shapes: per host the time of its last heartbeat under this leader. A host is suspect
  * after SUSPECT_NS of silence; lost only when its lease is provably over: L*(1+d) +
- * margin after its last heartbeat, or after this leadership began when it has not been
- * heard since; a new leader does not know what its predecessor renewed. Heard again, it
+ * margin after its last heartbeat, or after this leadership began (or the host joined)
+ * when it has not been heard since; a new leader does not know what its predecessor
+ * renewed. Heard again, it
  * is ready again. Threads: one. Errors: -ENOMEM: the heartbeat counts for nothing, and
  * may not renew a lease.
  */
@@ -39,7 +40,7 @@ bool host_watch_seen(const struct host_watch *watch,
                      struct host_load *ret_load);
 /* The phase that this host should have now, and why (reason of 256 bytes); its present
  * one when nothing is to change. */
-enum host_phase host_watch_judge(const struct host_watch *watch,
+enum host_phase host_watch_judge(struct host_watch *watch,
                                  const struct host *host,
                                  uint64_t now_ns,
                                  char *ret_reason);

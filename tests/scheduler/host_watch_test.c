@@ -16,12 +16,19 @@ static struct host host;
 static char reason[256];
 static const struct host_load load = {.cpu_used_mcpu = 1500};
 
+/* A leadership begins with a look at every host that there is. */
+static void lead(uint64_t now_ns)
+{
+    host_watch_lead(watch, now_ns);
+    (void)host_watch_judge(watch, &host, now_ns, reason);
+}
+
 static void setup(void)
 {
     watch = host_watch_new();
     ck_assert_ptr_nonnull(watch);
     host = (struct host){.meta.uid = HOST};
-    host_watch_lead(watch, LEAD);
+    lead(LEAD);
 }
 
 static void teardown(void)
@@ -97,6 +104,20 @@ static const struct {
     {HOST_PHASE_REMOVED, MS(3600000), HOST_PHASE_REMOVED},
 };
 
+START_TEST(a_host_that_joins_under_a_leader_is_silent_from_then)
+{
+    uint64_t joined_ns = LEAD + MS(60000);
+    host.meta.uid = HOST + 1;
+    ck_assert_int_eq(judged(HOST_PHASE_READY, joined_ns), HOST_PHASE_READY);
+    ck_assert_int_eq(judged(HOST_PHASE_READY, joined_ns + SUSPECT_NS), HOST_PHASE_READY);
+    ck_assert_int_eq(judged(HOST_PHASE_READY, joined_ns + SUSPECT_NS + 1),
+                     HOST_PHASE_SUSPECT);
+    ck_assert_int_eq(
+        judged(HOST_PHASE_SUSPECT, joined_ns + host_watch_lease_over_ns() + 1),
+        HOST_PHASE_LOST);
+}
+END_TEST
+
 START_TEST(silence_has_its_consequences_to_the_nanosecond)
 {
     heard(LEAD + MS(20000));
@@ -127,7 +148,7 @@ START_TEST(a_leader_that_leads_again_forgets_what_it_heard_before)
 {
     heard(LEAD + MS(1000));
     const uint64_t again_ns = LEAD + MS(4000);
-    host_watch_lead(watch, again_ns);
+    lead(again_ns);
     uint64_t wall_ms = 0;
     struct host_load seen;
 
@@ -168,7 +189,7 @@ END_TEST
 
 START_TEST(a_leadership_from_the_first_tick_of_the_clock_counts_too)
 {
-    host_watch_lead(watch, 0);
+    lead(0);
     heard(0);
 
     ck_assert_int_eq(judged(HOST_PHASE_SUSPECT, 0), HOST_PHASE_READY);
@@ -268,6 +289,7 @@ static Suite *suite(void)
     tcase_set_timeout(tests, 60);
     tcase_add_test(tests, a_lease_is_over_after_its_length_its_drift_and_the_margin);
     tcase_add_test(tests, a_host_that_is_heard_stays_ready);
+    tcase_add_test(tests, a_host_that_joins_under_a_leader_is_silent_from_then);
     tcase_add_loop_test(tests, silence_has_its_consequences_to_the_nanosecond, 0,
                         sizeof(silences) / sizeof(silences[0]));
     tcase_add_test(tests, a_new_leader_gives_nobody_up_before_it_has_led_a_whole_lease);
