@@ -106,15 +106,11 @@ static unsigned kill_inside(const char *folder)
 }
 
 /* Waits for a word from the test, or for its death. */
-static _Noreturn void guard_run(const char *path, int test, int words)
+static _Noreturn void guard_run(const char *folder, int test, int words)
 {
-    char folder[PATH_MAX];
     char word = 0;
     struct pollfd polls[2] = {{.fd = test, .events = POLLIN},
                               {.fd = words, .events = POLLIN}};
-    if (realpath(path, folder) == NULL) {
-        _exit(1);
-    }
     while (poll(polls, 2, -1) < 0) {
     }
     if ((polls[1].revents & POLLIN) != 0 && read(words, &word, 1) == 1 &&
@@ -131,17 +127,23 @@ static _Noreturn void guard_run(const char *path, int test, int words)
 /* Keeps nothing of the test's but these two descriptors. */
 static _Noreturn void guard_start(const char *path, int test, int words)
 {
+    char folder[PATH_MAX];
     int kept[2] = {fcntl(test, F_DUPFD, 1000), fcntl(words, F_DUPFD, 1000)};
     (void)setsid();
     for (int number = 1; number < NSIG; number++) {
         (void)signal(number, SIG_DFL); /* Check's handlers concern its own processes */
+    }
+    /* While the test waits for us: a quick one has removed its folder before the guard
+     * gets to run. */
+    if (realpath(path, folder) == NULL) {
+        _exit(1);
     }
     if (kept[0] != 1000 || kept[1] != 1001 || fork() != 0) {
         _exit(kept[1] == 1001 ? 0 : 1); /* so that the guard is nobody's child */
     }
     (void)close_range(0, 999, 0);
     (void)close_range(1002, ~0U, 0);
-    guard_run(path, kept[0], kept[1]);
+    guard_run(folder, kept[0], kept[1]);
 }
 
 void temp_dir_init_guarded(struct temp_dir *dir)
