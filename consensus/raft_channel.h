@@ -12,7 +12,7 @@
  * wants to reach us.
  * Units: milliseconds. Threads: the loop's. Ownership: descriptors given to a callback
  * are its own.
- * Errors: a bad peer is counted, logged (at most once a second) and dropped; it never
+ * Errors: a bad peer is counted, logged (at most once a minute) and dropped; it never
  * reaches the owner.
  * Limits: CHANNEL_PENDING_MAX handshakes at once (the oldest gives way),
  * CHANNEL_OPEN_MAX accepted channels.
