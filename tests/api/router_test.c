@@ -31,14 +31,15 @@ static const struct column {
 #define COLUMNS (sizeof(columns) / sizeof(columns[0]))
 
 /* y: gets in, f: 403, n: 404, a: 401; in the order of the columns. */
-#define EVERYBODY "yyyyyyyyyyyy"
-#define KNOWN     "yyyyyyyyyaaa"
-#define READS     "yyyyyyyynaaa"
-#define WRITES    "yfyyfyyynaaa"
-#define ADMINS    "yffyfffffaaa"
-#define OF_TENANT "yffyffffnaaa"
-#define UPLOADS   "yfyyfyyyyaaa"
-#define CLUSTER   "yyyyfffffaaa"
+#define EVERYBODY   "yyyyyyyyyyyy"
+#define KNOWN       "yyyyyyyyyaaa"
+#define READS       "yyyyyyyynaaa"
+#define WRITES      "yfyyfyyynaaa"
+#define ADMINS      "yffyfffffaaa"
+#define ADMINS_MISS "nffnfffffaaa"
+#define OF_TENANT   "yffyffffnaaa"
+#define UPLOADS     "yfyyfyyyyaaa"
+#define CLUSTER     "yyyyfffffaaa"
 
 /* In the order of the routes table; then more. Nothing here changes what others need. */
 static const struct row {
@@ -59,6 +60,9 @@ static const struct row {
     {"GET", "/v1/watch?kinds=none", "", NULL, KNOWN},
     {"POST", "/v1/join-tokens", "", "{\"ttl\":\"never\"}", ADMINS},
     {"POST", "/v1/tokens", "", "{\"name\":\"-\"}", ADMINS},
+    {"POST", "/v1/backups", "", NULL, ADMINS},
+    {"GET", "/v1/backups/none", "", NULL, ADMINS_MISS},
+    {"DELETE", "/v1/backups/none", "", NULL, ADMINS},
     {"POST", "/v1/hosts/h1:drain", "", NULL, ADMINS},
     {"POST", "/v1/hosts/h1:undrain", "", NULL, ADMINS},
     {"POST", T "/groups/web:scale", "", "{\"replicas\":-1}", WRITES},
