@@ -400,7 +400,7 @@ const struct cli_command cli_commands[] = {
     {SAFETY,
      "recover",
      NULL,
-     "go on with what this host's log holds when most voters are gone for good",
+     "go on from this host's log when most voters are gone",
      "With berthd stopped on this host: shows the log, asks, and makes this host the "
      "only "
      "voter. Every host that voted besides has to be off or to have forgotten its "
