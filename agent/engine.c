@@ -36,6 +36,26 @@ int engine_vm_set_machine(struct engine_vm *vm,
     return 0;
 }
 
+const struct engine_ops *engine_choose(const struct engine_ops *const *engines,
+                                       enum engine wanted,
+                                       const struct engine_host *host,
+                                       const struct engine_vm *vm)
+{
+    const struct engine_ops *asked = NULL;
+    for (const struct engine_ops *const *at = engines; *at != NULL; at++) {
+        if ((*at)->engine == wanted) {
+            return *at;
+        }
+        if (wanted == ENGINE_AUTO && (*at)->engine != ENGINE_FAKE) {
+            asked = *at;
+            if (asked->check(host, vm, NULL) == 0) {
+                return asked;
+            }
+        }
+    }
+    return asked;
+}
+
 const char *engine_end_name(enum engine_end end)
 {
     static const char *const names[ENGINE_END_COUNT] = {

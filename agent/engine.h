@@ -183,3 +183,12 @@ struct engine_ops {
     /* Lets go; the process lives on. Accepts NULL; returns NULL. */
     struct engine_run *(*close)(struct engine_run *run);
 };
+
+/* The engine of a NULL-terminated list, in order of preference, that is to run this VM
+ * here: the one that is wanted, or for ENGINE_AUTO the first whose check agrees (the last
+ * one asked when none does: its check says why). Never the fake, unless it is wanted.
+ * NULL: it is not on this host. */
+const struct engine_ops *engine_choose(const struct engine_ops *const *engines,
+                                       enum engine wanted,
+                                       const struct engine_host *host,
+                                       const struct engine_vm *vm);

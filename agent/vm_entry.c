@@ -385,9 +385,8 @@ const struct engine_events vm_entry_events = {
 const struct engine_ops *vm_entry_engine(const struct vm_supervisor *supervisor,
                                          enum engine engine)
 {
-    enum engine wanted = engine == ENGINE_AUTO ? ENGINE_QEMU : engine;
     for (const struct engine_ops *const *at = supervisor->engines; *at != NULL; at++) {
-        if ((*at)->engine == wanted) {
+        if ((*at)->engine == engine) {
             return *at;
         }
     }

@@ -187,12 +187,6 @@ static int start_checked(struct vm_entry *vm,
     struct vm_supervisor *supervisor = vm->supervisor;
     struct vm_order order = *given;
     char folder[ENGINE_PATH_SIZE];
-    const struct engine_ops *ops = vm_entry_engine(supervisor, order.engine);
-    if (ops == NULL) {
-        return err_set(err, BERTH_EUNSUPPORTED, "engine %s is not on this host",
-                       engine_names[order.engine]);
-    }
-    order.engine = ops->engine;
     int r = vm_entry_folder(supervisor, vm->uid, folder);
     if (r != 0 || strlen(folder) > ENGINE_FOLDER_MAX) {
         return err_set(err, -ENAMETOOLONG,
@@ -201,6 +195,13 @@ static int start_checked(struct vm_entry *vm,
                        vm->uid, ENGINE_FOLDER_MAX);
     }
     memcpy(order.vm.folder, folder, strlen(folder) + 1);
+    const struct engine_ops *ops = engine_choose(supervisor->engines, order.engine,
+                                                 &supervisor->host, &order.vm);
+    if (ops == NULL) {
+        return err_set(err, BERTH_EUNSUPPORTED, "engine %s is not on this host",
+                       engine_names[order.engine]);
+    }
+    order.engine = ops->engine;
     r = ops->check(&supervisor->host, &order.vm, err);
     r = r != 0 ? r : fd_make_folders(folder, err);
     r = r != 0 ? r : vm_launch(vm, &order, hold, ops, err);

@@ -55,7 +55,7 @@
 
 struct vm_order {
     struct engine_vm vm; /* folder is filled in by the supervisor */
-    enum engine engine;  /* AUTO: qemu */
+    enum engine engine;  /* AUTO: engine_choose decides */
     bool fenced; /* may be restarted elsewhere: obeys the lease (model.md rule 2) */
     uint64_t stop_grace_ms;
     /* Readiness; port 0: running is ready. path "" connects only. */

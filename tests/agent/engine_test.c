@@ -76,6 +76,66 @@ START_TEST(a_crash_is_told_with_status_and_last_words)
 }
 END_TEST
 
+/* ---- which engine ---- */
+
+static int
+agree(const struct engine_host *host, const struct engine_vm *vm, struct err *err)
+{
+    (void)host;
+    (void)vm;
+    (void)err;
+    return 0;
+}
+
+static int
+needs_native(const struct engine_host *host, const struct engine_vm *vm, struct err *err)
+{
+    (void)vm;
+    return host->kvm == KVM_NATIVE ? 0 : err_set(err, BERTH_EUNSUPPORTED, "no KVM");
+}
+
+static int
+needs_disk(const struct engine_host *host, const struct engine_vm *vm, struct err *err)
+{
+    (void)host;
+    return vm->disk_count > 0 ? 0 : err_set(err, BERTH_EINVALID, "no disk");
+}
+
+static const struct engine_ops first = {.engine = ENGINE_KVM, .check = needs_native};
+static const struct engine_ops second = {.engine = ENGINE_QEMU, .check = needs_disk};
+static const struct engine_ops last = {.engine = ENGINE_FAKE, .check = agree};
+static const struct engine_ops *const all[] = {&first, &second, &last, NULL};
+static const struct engine_ops *const some[] = {&second, &last, NULL};
+
+struct choice_row {
+    const struct engine_ops *const *engines;
+    enum engine wanted;
+    enum kvm_kind kvm;
+    uint32_t disk_count;
+    const struct engine_ops *chosen;
+};
+
+static const struct choice_row choices[] = {
+    {all, ENGINE_AUTO, KVM_NATIVE, 1, &first},
+    {all, ENGINE_AUTO, KVM_NONE, 1, &second},
+    {all, ENGINE_AUTO, KVM_EMULATED, 0, &second}, /* its check says why not */
+    {some, ENGINE_AUTO, KVM_NATIVE, 1, &second},
+    {all, ENGINE_QEMU, KVM_NATIVE, 1, &second},
+    {all, ENGINE_KVM, KVM_NONE, 1, &first}, /* likewise */
+    {all, ENGINE_FAKE, KVM_NATIVE, 1, &last},
+    {some, ENGINE_KVM, KVM_NATIVE, 1, NULL},
+};
+
+START_TEST(auto_is_the_first_engine_that_can_and_never_the_fake)
+{
+    const struct choice_row *row = &choices[_i];
+    const struct engine_host host = {.kvm = row->kvm};
+    const struct engine_vm vm = {.disk_count = row->disk_count};
+
+    ck_assert_ptr_eq(engine_choose(row->engines, row->wanted, &host, &vm), row->chosen);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("engine");
@@ -83,6 +143,8 @@ int main(void)
     tcase_add_test(tests, a_machine_takes_over_the_templates_figures);
     tcase_add_test(tests, a_command_line_that_does_not_fit_is_refused);
     tcase_add_test(tests, a_crash_is_told_with_status_and_last_words);
+    tcase_add_loop_test(tests, auto_is_the_first_engine_that_can_and_never_the_fake, 0,
+                        sizeof(choices) / sizeof(choices[0]));
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
 }
