@@ -3,9 +3,9 @@
  *
  * Shapes: struct host_facts and struct host_usage are plain values; struct host_sampler
  * remembers the last CPU counters. Units: bytes, permille. Threads: any; calls block for
- * some file reads, host_facts_read also for the KVM probe (at most KVM_PROBE_DEADLINE_MS)
- * and for one `qemu-system-x86_64 --version`: call it at start only. Errors: what cannot
- * be read is 0 or ""; host_facts_read fails only when memory or cores are unknown.
+ * some file reads, host_facts_read also for the KVM probe (as long as vmm/kvm_probe.h
+ * says) and for one `qemu-system-x86_64 --version`: call it at start only. Errors: what
+ * cannot be read is 0 or ""; host_facts_read fails only when memory or cores are unknown.
  */
 #pragma once
 
@@ -23,7 +23,7 @@ struct host_facts {
     uint64_t memory_bytes;
     char kernel[HOST_FACTS_TEXT_SIZE];
     char qemu_version[HOST_FACTS_TEXT_SIZE]; /* "" without QEMU */
-    uint32_t engines;                        /* ENGINE_BIT set */
+    uint32_t engines; /* ENGINE_BIT set; kvm where KVM is native and berth-vmm there */
     enum kvm_kind kvm;
     uint32_t tsc_khz; /* of the time stamp counter, measured; an emulated guest sees the
                          same */
