@@ -1,6 +1,7 @@
 #include "agent/berthd_offline.h"
 
 #include "agent/engine_fake.h"
+#include "agent/engine_kvm.h"
 #include "agent/engine_qemu.h"
 #include "agent/fence_client.h"
 #include "agent/rebirth.h"
@@ -75,7 +76,8 @@ static int cleanup_vms(uv_loop_t *loop, struct vm_supervisor *supervisor, struct
 
 int berthd_cleanup(const char *folder, struct err *err)
 {
-    static const struct engine_ops *const engines[] = {&engine_qemu, &engine_fake, NULL};
+    static const struct engine_ops *const engines[] = {&engine_kvm, &engine_qemu,
+                                                       &engine_fake, NULL};
     struct identity identity;
     uv_loop_t loop;
     int r = identity_open(folder, &identity, err);

@@ -1,5 +1,6 @@
 #include "agent/host_facts.h"
 
+#include "agent/engine_kvm.h"
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "vmm/kvm_probe.h"
@@ -192,6 +193,9 @@ int host_facts_read(struct host_facts *ret_facts, struct err *err)
     facts.engines = ENGINE_BIT(ENGINE_FAKE);
     if (facts.qemu_version[0] != '\0') {
         facts.engines |= ENGINE_BIT(ENGINE_QEMU);
+    }
+    if (facts.kvm == KVM_NATIVE && engine_kvm_is_here()) {
+        facts.engines |= ENGINE_BIT(ENGINE_KVM);
     }
     *ret_facts = facts;
     return 0;

@@ -1,6 +1,7 @@
 #include "agent/worker.h"
 
 #include "agent/engine_fake.h"
+#include "agent/engine_kvm.h"
 #include "agent/engine_qemu.h"
 #include "agent/worker_parts.h"
 #include "base/cleanup.h"
@@ -62,7 +63,8 @@ static int fence_start(struct worker *worker, struct err *err)
 
 static int supervisor_start(struct worker *worker, struct err *err)
 {
-    static const struct engine_ops *const engines[] = {&engine_qemu, &engine_fake, NULL};
+    static const struct engine_ops *const engines[] = {&engine_kvm, &engine_qemu,
+                                                       &engine_fake, NULL};
     worker->groups = resource_groups_open(worker->config.identity->name, NULL, err);
     if (worker->groups == NULL) {
         return err != NULL ? err->code : -ENOMEM;

@@ -71,7 +71,7 @@ static void drain_tell(const struct look *look, struct place_refusal *refusal)
                    look->host->meta.name);
 }
 
-/* auto means qemu, which every host with QEMU can run; kvm only counts where KVM is
+/* auto is what the host has: kvm where it can, else qemu; kvm only counts where KVM is
  * native. */
 static bool engine_passes(const struct look *look)
 {

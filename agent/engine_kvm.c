@@ -1,0 +1,439 @@
+#include "agent/engine_kvm.h"
+
+#include "agent/argument_list.h"
+#include "agent/engine_qmp.h"
+#include "base/cleanup.h"
+#include "base/digest.h"
+#include "base/fd.h"
+#include "base/parse_number.h"
+#include "net/tap.h"
+#include "vmm/machine_layout.h"
+#include "vmm/overlay_file.h"
+#include "vmm/vmm_open.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <net/if.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define MEMORY_STEP (2 * MIB)
+#define MTU_DEFAULT 1500u /* of a NIC whose tap does not tell */
+
+/* Added to every kernel command line. */
+#define CMDLINE_ALWAYS "console=ttyS0 panic=-1"
+
+/* ---- what berth-vmm is told ---- */
+
+/* The image's files are named by their content. */
+static bool image_digest(const char *path, struct digest *ret_digest)
+{
+    const char *slash = strrchr(path, '/');
+    return slash != NULL && digest_parse(slash + 1, ret_digest) == 0;
+}
+
+static void
+add_disk(struct argument_list *list, const struct engine_vm *vm, uint32_t i, int *at)
+{
+    char base[DIGEST_HEX_SIZE + 32] = "";
+    char hex[DIGEST_HEX_SIZE];
+    struct digest digest;
+    const int file = (*at)++;
+    if (vm->disks[i].from == DISK_FROM_IMAGE) {
+        const bool named = image_digest(vm->disk_path, &digest);
+        if (named) {
+            digest_format(&digest, hex);
+        }
+        (void)snprintf(base, sizeof(base), ",base=fd:%d%s%s", (*at)++,
+                       named ? ",digest=" : "", named ? hex : ""); /* fits */
+    }
+    argument_list_add(list, "--disk");
+    argument_list_add(list, "name=%s,overlay=fd:%d%s", vm->disks[i].name, file, base);
+}
+
+static void
+add_nic(struct argument_list *list, const struct engine_nic *nic, uint32_t mtu, int *at)
+{
+    char mac[MAC_TEXT_SIZE];
+    format_mac(nic->mac, mac);
+    argument_list_add(list, "--nic");
+    argument_list_add(list, "tap=fd:%d,mac=%s,mtu=%" PRIu32, (*at)++, mac, mtu);
+}
+
+static void add_descriptor(struct argument_list *list, const char *option, int *at)
+{
+    argument_list_add(list, "%s", option);
+    argument_list_add(list, "fd:%d", (*at)++);
+}
+
+char **engine_kvm_arguments(const struct engine_vm *vm, const uint32_t *mtus)
+{
+    struct argument_list list;
+    int at = VM_PROCESS_GIVEN_AT;
+    argument_list_init(&list);
+    argument_list_add(&list, "%s", ENGINE_KVM_PROGRAM);
+    argument_list_add(&list, "--name");
+    argument_list_add(&list, "%s/%s", vm->tenant, vm->name);
+    argument_list_add(&list, "--hold");
+    argument_list_add(&list, "--keep-end");
+    argument_list_add(&list, "--cpus");
+    argument_list_add(&list, "%" PRIu32, vm->cpu_count);
+    argument_list_add(&list, "--memory");
+    argument_list_add(&list, "%" PRIu64 "MiB", vm->memory_bytes / MIB);
+    argument_list_add(&list, "--cmdline");
+    argument_list_add(&list, "%s%s%s", CMDLINE_ALWAYS, vm->cmdline[0] != '\0' ? " " : "",
+                      vm->cmdline);
+    add_descriptor(&list, "--kvm", &at);
+    add_descriptor(&list, "--kernel", &at);
+    if (vm->initrd_path[0] != '\0') {
+        add_descriptor(&list, "--initrd", &at);
+    }
+    add_descriptor(&list, "--qmp", &at);
+    add_descriptor(&list, "--serial", &at);
+    for (uint32_t i = 0; i < vm->disk_count; i++) {
+        add_disk(&list, vm, i, &at);
+    }
+    for (uint32_t i = 0; i < vm->nic_count; i++) {
+        add_nic(&list, &vm->nics[i], mtus[i], &at);
+    }
+    return argument_list_take(&list);
+}
+
+/* ---- what it is given: in the same order ---- */
+
+struct gift {
+    int fds[VM_PROCESS_GIVEN_MAX];
+    unsigned count;
+    uint32_t mtus[NICS_MAX];
+};
+
+static void gift_close(struct gift *gift)
+{
+    for (unsigned i = 0; i < gift->count; i++) {
+        fd_close(&gift->fds[i]);
+    }
+    gift->count = 0;
+}
+
+/* Keeps a descriptor, or hands its error on. */
+static int gift_add(struct gift *gift, int fd)
+{
+    if (fd < 0) {
+        return fd;
+    }
+    if (gift->count == VM_PROCESS_GIVEN_MAX) { /* the limits of a VM are far below */
+        fd_close(&fd);
+        return BERTH_EFULL;
+    }
+    gift->fds[gift->count++] = fd;
+    return 0;
+}
+
+static int gift_file(struct gift *gift, const char *path, int flags, struct err *err)
+{
+    return gift_add(gift, fd_open_at(AT_FDCWD, path, flags, 0, err));
+}
+
+static int gift_listener(struct gift *gift,
+                         const struct engine_qmp_run *run,
+                         const char *name,
+                         struct err *err)
+{
+    char path[ENGINE_PATH_SIZE];
+    char where[ENGINE_PATH_SIZE + 8];
+    engine_qmp_path(run, name, path);
+    (void)snprintf(where, sizeof(where), "unix:%s", path); /* fits */
+    return gift_add(gift, vmm_open_listener(where, err));
+}
+
+/* "<folder>/disk-<name>.overlay<tail>" */
+static void disk_path(const struct engine_vm *vm,
+                      const struct engine_disk *disk,
+                      const char *tail,
+                      char ret_path[ENGINE_PATH_SIZE])
+{
+    (void)snprintf(ret_path, ENGINE_PATH_SIZE, "%s/disk-%s.overlay%s", vm->folder,
+                   disk->name, tail); /* fits */
+}
+
+static int gift_disk(struct gift *gift,
+                     const struct engine_vm *vm,
+                     const struct engine_disk *disk,
+                     struct err *err)
+{
+    char path[ENGINE_PATH_SIZE];
+    disk_path(vm, disk, "", path);
+    int r = gift_file(gift, path, O_RDWR, err);
+    return r == 0 && disk->from == DISK_FROM_IMAGE
+               ? gift_file(gift, vm->disk_path, O_RDONLY, err)
+               : r;
+}
+
+static uint32_t mtu_of(const char *tap)
+{
+    struct ifreq request = {0};
+    CLEANUP_FD int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    (void)snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", tap);
+    return fd >= 0 && ioctl(fd, SIOCGIFMTU, &request) == 0 && request.ifr_mtu >= 68
+               ? (uint32_t)request.ifr_mtu
+               : MTU_DEFAULT;
+}
+
+static int gift_make(struct gift *gift, const struct engine_qmp_run *run, struct err *err)
+{
+    const struct engine_vm *vm = &run->vm;
+    int r = gift_file(gift, ENGINE_KVM_DEVICE, O_RDWR, err);
+    r = r < 0 ? r : gift_file(gift, vm->kernel_path, O_RDONLY, err);
+    if (r == 0 && vm->initrd_path[0] != '\0') {
+        r = gift_file(gift, vm->initrd_path, O_RDONLY, err);
+    }
+    r = r < 0 ? r : gift_listener(gift, run, "qmp.sock", err);
+    r = r < 0 ? r : gift_listener(gift, run, "console.sock", err);
+    for (uint32_t i = 0; r == 0 && i < vm->disk_count; i++) {
+        r = gift_disk(gift, vm, &vm->disks[i], err);
+    }
+    for (uint32_t i = 0; r == 0 && i < vm->nic_count; i++) {
+        gift->mtus[i] = mtu_of(vm->nics[i].tap);
+        r = gift_add(gift, tap_open_fd(vm->nics[i].tap, err));
+    }
+    return r;
+}
+
+/* ---- disks ---- */
+
+/* A file that is whole under its name, or not there. */
+static int
+disk_make(const struct engine_vm *vm, const struct engine_disk *disk, struct err *err)
+{
+    char made[ENGINE_PATH_SIZE];
+    char path[ENGINE_PATH_SIZE];
+    struct digest digest = {{0}};
+    CLEANUP_FD int base = -1;
+    disk_path(vm, disk, ".new", made);
+    disk_path(vm, disk, "", path);
+    if (access(path, F_OK) == 0) {
+        return 0; /* of an earlier run on this host: it is used again */
+    }
+    if (disk->from == DISK_FROM_IMAGE) {
+        base = fd_open_at(AT_FDCWD, vm->disk_path, O_RDONLY, 0, err);
+        if (base < 0) {
+            return base;
+        }
+        (void)image_digest(vm->disk_path, &digest); /* else all zeros: it has no name */
+    }
+    (void)unlink(made); /* what a crash left is made anew */
+    CLEANUP_FD int fd = fd_open_at(AT_FDCWD, made, O_RDWR | O_CREAT | O_EXCL, 0600, err);
+    int r = fd < 0 ? fd : overlay_file_make(fd, disk->size_bytes, base, &digest, err);
+    if (r == 0 && rename(made, path) != 0) {
+        r = err_sys(err, -errno, "name it");
+    }
+    if (r < 0) {
+        (void)unlink(made); /* may not be there */
+    }
+    return r;
+}
+
+/* An overlay is a few pages and holes: made while the loop waits. */
+static void kvm_prepare(struct engine_qmp_run *run)
+{
+    for (uint32_t i = 0; i < run->vm.disk_count; i++) {
+        struct err err = {0};
+        char text[256];
+        int r = disk_make(&run->vm, &run->vm.disks[i], &err);
+        if (r < 0) {
+            (void)snprintf(text, sizeof(text), "make disk %.40s: %.140s",
+                           run->vm.disks[i].name, err.text);
+            engine_qmp_failed(run, text);
+            return;
+        }
+    }
+    engine_qmp_prepared(run);
+}
+
+static void kvm_abandon(struct engine_qmp_run *run)
+{
+    (void)run; /* nothing goes on when kvm_prepare has returned */
+}
+
+/* ---- the process ---- */
+
+/* Beside our own program, where a build and an installation have it; else in PATH. */
+static bool program_beside(char ret_path[PATH_MAX])
+{
+    char self[PATH_MAX];
+    ssize_t size = readlink("/proc/self/exe", self, sizeof(self) - 1);
+    self[size > 0 ? size : 0] = '\0';
+    const char *slash = strrchr(self, '/');
+    int length = slash == NULL ? 0
+                               : snprintf(ret_path, PATH_MAX, "%.*s/" ENGINE_KVM_PROGRAM,
+                                          (int)(slash - self), self);
+    return length > 0 && length < PATH_MAX && access(ret_path, X_OK) == 0;
+}
+
+static struct vm_process *
+kvm_spawn(struct engine_qmp_run *run, struct vm_process_spec *spec, struct err *err)
+{
+    struct vm_process *process = NULL;
+    struct gift gift = {.count = 0};
+    char program[PATH_MAX];
+    char **arguments = NULL;
+    if (gift_make(&gift, run, err) == 0) {
+        arguments = engine_kvm_arguments(&run->vm, gift.mtus);
+        if (arguments == NULL) {
+            (void)err_set(err, -ENOMEM, "out of memory");
+        }
+    }
+    if (arguments != NULL) {
+        spec->argv = (const char *const *)(uintptr_t)arguments;
+        spec->program = program_beside(program) ? program : NULL;
+        spec->given = gift.fds;
+        spec->given_count = gift.count;
+        process = engine_qmp_spawn(run, spec, err);
+    }
+    argument_list_free(arguments);
+    gift_close(&gift); /* the process has its own */
+    return process;
+}
+
+static const struct engine_qmp_kind kvm_kind = {
+    .ops = &engine_kvm,
+    .title = ENGINE_KVM_PROGRAM,
+    .run_bytes = sizeof(struct engine_qmp_run),
+    .prepare = kvm_prepare,
+    .abandon = kvm_abandon,
+    .spawn = kvm_spawn,
+};
+
+/* ---- the engine ---- */
+
+static bool in_path(void)
+{
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): nobody sets it while we run */
+    const char *path = getenv("PATH");
+    path = path == NULL ? "/usr/bin:/bin" : path;
+    while (*path != '\0') {
+        char program[PATH_MAX];
+        size_t length = strcspn(path, ":");
+        int written = snprintf(program, sizeof(program), "%.*s/" ENGINE_KVM_PROGRAM,
+                               (int)length, path);
+        if (written > 0 && written < PATH_MAX && access(program, X_OK) == 0) {
+            return true;
+        }
+        path += length + (path[length] == ':');
+    }
+    return false;
+}
+
+bool engine_kvm_is_here(void)
+{
+    char program[PATH_MAX];
+    return program_beside(program) || in_path();
+}
+
+static int machine_check(const struct engine_vm *vm, struct err *err)
+{
+    if (vm->kernel_path[0] == '\0') {
+        return err_set(err, BERTH_EUNSUPPORTED,
+                       "engine kvm boots a kernel; an image that is a disk alone needs "
+                       "engine qemu");
+    }
+    if (vm->cpu_count > MACHINE_CPUS_MAX) {
+        return err_set(err, BERTH_EUNSUPPORTED, "engine kvm: more than %u CPUs",
+                       MACHINE_CPUS_MAX);
+    }
+    if (vm->memory_bytes < MACHINE_MEMORY_MIN || vm->memory_bytes > MACHINE_MEMORY_MAX ||
+        vm->memory_bytes % MEMORY_STEP != 0) {
+        return err_set(err, BERTH_EUNSUPPORTED,
+                       "engine kvm: memory is 32MiB to 256GiB in steps of 2MiB");
+    }
+    return 0;
+}
+
+static int
+disk_check(const struct engine_vm *vm, const struct engine_disk *disk, struct err *err)
+{
+    char path[ENGINE_PATH_SIZE];
+    (void)snprintf(path, sizeof(path), "%s/disk-%s.qcow2", vm->folder, disk->name);
+    if (access(path, F_OK) == 0) {
+        return err_set(err, BERTH_EUNSUPPORTED,
+                       "disk %s is a qcow2 that engine qemu has made", disk->name);
+    }
+    if (disk->from != DISK_FROM_IMAGE) {
+        return 0;
+    }
+    if (vm->disk_path[0] == '\0') {
+        return err_set(err, BERTH_EINVALID, "disk %s is from the image, which has none",
+                       disk->name);
+    }
+    return vm->disk_is_qcow2
+               ? err_set(err, BERTH_EUNSUPPORTED,
+                         "disk %s is over a qcow2 image; engine kvm needs a raw one",
+                         disk->name)
+               : 0;
+}
+
+static int
+kvm_check(const struct engine_host *host, const struct engine_vm *vm, struct err *err)
+{
+    int r = engine_qmp_check(vm, err);
+    r = r < 0 ? r : machine_check(vm, err);
+    for (uint32_t i = 0; r == 0 && i < vm->disk_count; i++) {
+        r = disk_check(vm, &vm->disks[i], err);
+    }
+    if (r < 0) {
+        return r;
+    }
+    if (host->kvm != KVM_NATIVE) {
+        return err_set(err, BERTH_EUNSUPPORTED,
+                       "engine kvm needs native KVM, here it is: %s",
+                       kvm_kind_names[host->kvm]);
+    }
+    return engine_kvm_is_here()
+               ? 0
+               : err_set(err, BERTH_EUNSUPPORTED, ENGINE_KVM_PROGRAM " is not installed");
+}
+
+static struct engine_run *kvm_start(const struct engine_host *host,
+                                    const struct engine_vm *vm,
+                                    struct console_ring *console,
+                                    const struct engine_events *events,
+                                    void *context,
+                                    struct err *err)
+{
+    return kvm_check(host, vm, err) != 0
+               ? NULL
+               : engine_qmp_start(&kvm_kind, host, vm, console, events, context, err);
+}
+
+static struct engine_run *kvm_adopt(const struct engine_host *host,
+                                    const struct engine_vm *vm,
+                                    const struct vm_process_identity *identity,
+                                    struct console_ring *console,
+                                    const struct engine_events *events,
+                                    void *context,
+                                    struct err *err)
+{
+    return engine_qmp_adopt(&kvm_kind, host, vm, identity, console, events, context, err);
+}
+
+const struct engine_ops engine_kvm = {
+    .name = "kvm",
+    .engine = ENGINE_KVM,
+    .check = kvm_check,
+    .start = kvm_start,
+    .adopt = kvm_adopt,
+    .cont = engine_qmp_cont,
+    .pause = engine_qmp_pause,
+    .stop = engine_qmp_stop,
+    .kill = engine_qmp_kill,
+    .freeze = engine_qmp_freeze,
+    .sample = engine_qmp_sample,
+    .console_write = engine_qmp_console_write,
+    .close = engine_qmp_close,
+};

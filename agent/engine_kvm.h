@@ -1,0 +1,35 @@
+/* Engine kvm: one berth-vmm per VM, on hardware KVM.
+ *
+ * For what boots a kernel: firmware, and so images that are a disk alone, are qemu's.
+ * berth-vmm opens nothing itself: KVM, kernel, initrd, disks with their bases, taps and
+ * the two listening sockets are opened here and handed over at exec, in the order of
+ * engine_kvm_arguments' numbers; then it goes into its jail. Files in the VM's folder:
+ * qmp.sock, console.sock, engine.log, disk-<name>.overlay. Disks are berth's own overlays
+ * (vmm/disk_overlay.h) over the content-addressed raw image; they stay when the VM stops.
+ *
+ * Which engine `auto` means is decided by `check`, first kvm's, then qemu's: kvm runs
+ * what boots a kernel on a host with native KVM, has no qcow2 beneath it and no disk in
+ * its folder that the other engine has made. Neither engine reads the other's disks; a VM
+ * keeps the engine that it began with on a host.
+ */
+#pragma once
+
+#include "agent/engine.h"
+
+#include <stdbool.h>
+
+#define ENGINE_KVM_PROGRAM "berth-vmm"
+#define ENGINE_KVM_DEVICE  "/dev/kvm"
+
+extern const struct engine_ops engine_kvm;
+
+/* Whether berth-vmm is there: beside our own program, or in PATH. */
+bool engine_kvm_is_here(void);
+
+/* The argument vector, NULL-terminated, all in fresh memory, for descriptors that are
+ * handed over from VM_PROCESS_GIVEN_AT on: KVM, kernel, initrd (if any), QMP's and the
+ * console's listener, then each disk with its base (if from the image), then each NIC's
+ * tap. mtus: of the taps. Free with engine_kvm_arguments_free. NULL when out of memory.
+ */
+char **engine_kvm_arguments(const struct engine_vm *vm, const uint32_t *mtus);
+char **engine_kvm_arguments_free(char **arguments);

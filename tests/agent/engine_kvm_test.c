@@ -1,0 +1,681 @@
+/* Goal: berth-vmm is started with exactly what we mean, by descriptors alone, and its VMs
+ * live, end and are taken over as reported. Method: golden argument lists; disks in a
+ * folder; then, where there is a KVM (77 programs of tests/system/kvm_machine_test.sh run
+ * where there is one), the real berth-vmm under the supervisor with kernels of a few
+ * bytes that talk on the serial port. */
+#include "agent/argument_list.h"
+#include "agent/engine_kvm.h"
+#include "agent/engine_qemu.h"
+#include "agent/vm_record.h"
+#include "agent/vm_supervisor.h"
+#include "base/loop.h"
+#include "support/temp_dir.h"
+#include "support/test_main.h"
+
+#include <check.h>
+
+#include <elf.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define UID 7
+
+static const struct engine_host native = {.kvm = KVM_NATIVE};
+
+static struct engine_vm kernel_vm(void)
+{
+    struct engine_vm vm = {
+        .uid = UID,
+        .epoch = 2,
+        .name = "web-1",
+        .tenant = "shop",
+        .cpu_count = 2,
+        .memory_bytes = 128 * MIB,
+        .kernel_path = "/images/kernel",
+        .initrd_path = "/images/initrd",
+        .disk_path = "/images/00112233445566778899aabbccddeeff00112233445566778899aabb"
+                     "ccddeeff",
+        .cmdline = "quiet",
+        .disks = {{.name = "root", .from = DISK_FROM_IMAGE},
+                  {.name = "data", .from = DISK_EMPTY, .size_bytes = MIB}},
+        .disk_count = 2,
+        .nics = {{.mac = 0x525400000007, .tap = "bt7"}},
+        .nic_count = 1,
+        .folder = "/state/a,b/vms/7",
+    };
+    return vm;
+}
+
+/* ---- arguments ---- */
+
+static void ck_arguments(char **arguments, const char *const *want)
+{
+    ck_assert_ptr_nonnull(arguments);
+    for (unsigned i = 0; want[i] != NULL || arguments[i] != NULL; i++) {
+        ck_assert_msg(want[i] != NULL, "too many: %s", arguments[i]);
+        ck_assert_msg(arguments[i] != NULL, "missing: %s", want[i]);
+        ck_assert_str_eq(arguments[i], want[i]);
+    }
+    argument_list_free(arguments);
+}
+
+#define HEAD                                                                    \
+    "berth-vmm", "--name", "shop/web-1", "--hold", "--keep-end", "--cpus", "2", \
+        "--memory", "128MiB", "--cmdline"
+
+START_TEST(everything_is_handed_over_by_number)
+{
+    static const char *const want[] = {
+        HEAD,
+        "console=ttyS0 panic=-1 quiet",
+        "--kvm",
+        "fd:5",
+        "--kernel",
+        "fd:6",
+        "--initrd",
+        "fd:7",
+        "--qmp",
+        "fd:8",
+        "--serial",
+        "fd:9",
+        "--disk",
+        "name=root,overlay=fd:10,base=fd:11,digest="
+        "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff",
+        "--disk",
+        "name=data,overlay=fd:12",
+        "--nic",
+        "tap=fd:13,mac=52:54:00:00:00:07,mtu=1450",
+        NULL};
+    const struct engine_vm vm = kernel_vm();
+    const uint32_t mtus[] = {1450};
+
+    ck_arguments(engine_kvm_arguments(&vm, mtus), want);
+}
+END_TEST
+
+START_TEST(without_initrd_and_devices_the_numbers_close_up)
+{
+    static const char *const want[] = {HEAD,       "console=ttyS0 panic=-1",
+                                       "--kvm",    "fd:5",
+                                       "--kernel", "fd:6",
+                                       "--qmp",    "fd:7",
+                                       "--serial", "fd:8",
+                                       NULL};
+    struct engine_vm vm = kernel_vm();
+    vm.initrd_path[0] = vm.cmdline[0] = '\0';
+    vm.disk_count = vm.nic_count = 0;
+
+    ck_arguments(engine_kvm_arguments(&vm, NULL), want);
+}
+END_TEST
+
+START_TEST(the_largest_vm_fits_the_argument_list_and_the_descriptors)
+{
+    struct engine_vm vm = kernel_vm();
+    const uint32_t mtus[NICS_MAX] = {0};
+    for (vm.disk_count = 0; vm.disk_count < DISKS_MAX; vm.disk_count++) {
+        (void)snprintf(vm.disks[vm.disk_count].name, NAME_SIZE, "d%u", vm.disk_count);
+        vm.disks[vm.disk_count].from = DISK_FROM_IMAGE;
+    }
+    for (vm.nic_count = 0; vm.nic_count < NICS_MAX; vm.nic_count++) {
+        vm.nics[vm.nic_count] = vm.nics[0];
+    }
+    memset(vm.cmdline, 'x', sizeof(vm.cmdline) - 1);
+
+    char **arguments = engine_kvm_arguments(&vm, mtus);
+
+    ck_assert_ptr_nonnull(arguments);
+    argument_list_free(arguments);
+    ck_assert_uint_le(5 + 2 * DISKS_MAX + NICS_MAX, VM_PROCESS_GIVEN_MAX);
+}
+END_TEST
+
+/* ---- what it can run ---- */
+
+static void break_name(struct engine_vm *vm)
+{
+    (void)snprintf(vm->name, sizeof(vm->name), "web,readonly=on");
+}
+
+static void break_disk_name(struct engine_vm *vm)
+{
+    (void)snprintf(vm->disks[0].name, sizeof(vm->disks[0].name), "../../etc");
+}
+
+static void break_image(struct engine_vm *vm)
+{
+    vm->disk_path[0] = '\0';
+}
+
+static void break_boot(struct engine_vm *vm)
+{
+    vm->kernel_path[0] = '\0';
+}
+
+static void break_qcow2(struct engine_vm *vm)
+{
+    vm->disk_is_qcow2 = true;
+}
+
+static void break_memory(struct engine_vm *vm)
+{
+    vm->memory_bytes = 129 * MIB;
+}
+
+static void break_little_memory(struct engine_vm *vm)
+{
+    vm->memory_bytes = 16 * MIB;
+}
+
+static void break_cpus(struct engine_vm *vm)
+{
+    vm->cpu_count = 65;
+}
+
+struct break_row {
+    void (*change)(struct engine_vm *vm);
+    int code;
+};
+
+static const struct break_row breaks[] = {
+    {break_name, BERTH_EINVALID},
+    {break_disk_name, BERTH_EINVALID},
+    {break_image, BERTH_EINVALID},
+    {break_boot, BERTH_EUNSUPPORTED},
+    {break_qcow2, BERTH_EUNSUPPORTED},
+    {break_memory, BERTH_EUNSUPPORTED},
+    {break_little_memory, BERTH_EUNSUPPORTED},
+    {break_cpus, BERTH_EUNSUPPORTED},
+};
+
+START_TEST(what_it_cannot_run_is_refused_in_words)
+{
+    struct engine_vm vm = kernel_vm();
+    struct err err = {0};
+
+    breaks[_i].change(&vm);
+
+    ck_assert_int_eq(engine_kvm.check(&native, &vm, &err), breaks[_i].code);
+    ck_assert_str_ne(err.text, "");
+}
+END_TEST
+
+START_TEST(without_a_native_kvm_there_is_no_engine_kvm)
+{
+    const struct engine_host host = {.kvm = (enum kvm_kind)_i};
+    const struct engine_vm vm = kernel_vm();
+    struct err err = {0};
+
+    ck_assert_int_eq(engine_kvm.check(&host, &vm, &err), BERTH_EUNSUPPORTED);
+
+    ck_assert_ptr_nonnull(strstr(err.text, "needs native KVM"));
+}
+END_TEST
+
+START_TEST(the_other_engines_disks_are_left_alone)
+{
+    struct temp_dir dir;
+    struct engine_vm vm = kernel_vm();
+    struct err err = {0};
+    const struct engine_ops *other = _i == 0 ? &engine_kvm : &engine_qemu;
+    temp_dir_init(&dir);
+    (void)snprintf(vm.folder, sizeof(vm.folder), "%.80s", dir.path);
+    char *disk = temp_dir_path(&dir, _i == 0 ? "disk-data.qcow2" : "disk-data.overlay");
+    (void)close(open(disk, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+
+    ck_assert_int_eq(other->check(&native, &vm, &err), BERTH_EUNSUPPORTED);
+
+    ck_assert_ptr_nonnull(strstr(err.text, "disk data is a"));
+    free(disk);
+    temp_dir_fini(&dir);
+}
+END_TEST
+
+/* ---- the real berth-vmm, on a real KVM ---- */
+
+#define OUT(port, value) 0x66, 0xba, (port)&0xff, (port) >> 8, 0xb0, (value), 0xee
+#define SERIAL           0x3f8
+#define STATUS           0x3fd
+#define POWER            0x600
+
+/* Says "hi\n"; then echoes what it is told, powers off on 'q' and by the button. */
+static const uint8_t talks[] = {
+    OUT(SERIAL, 'h'), OUT(SERIAL, 'i'), OUT(SERIAL, '\n'),
+    /* 1: in al, status ; test al, 1 ; jz 2f ; in al, serial ; cmp al, 'q' ; je 3f */
+    0x66, 0xba, 0xfd, 0x03, 0xec, 0xa8, 0x01, 0x74, 0x0c,                  /* jz +12 */
+    0x66, 0xba, 0xf8, 0x03, 0xec, 0x3c, 'q', 0x74, 0x0c, 0xee, 0xeb, 0xeb, /* out, 1b */
+    /* 2: in al, events ; test al, al ; jz 1b */
+    0x66, 0xba, 0x03, 0x06, 0xec, 0x84, 0xc0, 0x74, 0xe2,
+    /* 3: sleep */
+    OUT(POWER, 0x34), 0xf4};
+
+/* Says "panicked" to pvpanic. */
+static const uint8_t panics[] = {OUT(0x505, 0x01), 0xf4};
+
+/* Resets the machine, again and again. */
+static const uint8_t resets[] = {OUT(0x602, 0x01), 0xf4, 0xeb, 0xfd};
+
+struct micro_elf {
+    Elf64_Ehdr header;
+    Elf64_Phdr segments[2];
+    uint32_t note[3];
+    char owner[4];
+    uint32_t entry;
+};
+
+#define KERNEL_AT 0x100000u
+#define CODE_AT   0x1000u
+
+static struct {
+    struct temp_dir dir;
+    uv_loop_t loop;
+    struct loop_timer *deadline;
+    struct loop_timer *tick;
+    struct vm_supervisor *supervisor;
+} bench;
+
+/* An ELF file with a PVH note around the code. */
+static void write_kernel(const uint8_t *code, size_t size)
+{
+    const struct micro_elf elf = {
+        .header = {.e_ident = {ELFMAG0, ELFMAG1, ELFMAG2, ELFMAG3, ELFCLASS64,
+                               ELFDATA2LSB, EV_CURRENT},
+                   .e_type = ET_EXEC,
+                   .e_machine = EM_X86_64,
+                   .e_phoff = offsetof(struct micro_elf, segments),
+                   .e_phentsize = sizeof(Elf64_Phdr),
+                   .e_phnum = 2},
+        .segments = {{.p_type = PT_LOAD,
+                      .p_paddr = KERNEL_AT,
+                      .p_filesz = CODE_AT + size,
+                      .p_memsz = CODE_AT + size + 0x1000},
+                     {.p_type = PT_NOTE,
+                      .p_offset = offsetof(struct micro_elf, note),
+                      .p_filesz =
+                          sizeof(struct micro_elf) - offsetof(struct micro_elf, note)}},
+        .note = {4, 4, 18},
+        .owner = "Xen",
+        .entry = KERNEL_AT + CODE_AT,
+    };
+    char *path = temp_dir_path(&bench.dir, "kernel");
+    (void)unlink(path);
+    int fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(pwrite(fd, &elf, sizeof(elf), 0), (int)sizeof(elf));
+    ck_assert_int_eq(pwrite(fd, code, size, CODE_AT), (int)size);
+    (void)close(fd);
+    free(path);
+}
+
+static void on_deadline(void *context)
+{
+    (void)context;
+    ck_abort_msg("the loop waited too long");
+}
+
+static void on_tick(void *context)
+{
+    (void)context;
+}
+
+static void on_changed(void *context, const struct vm_report *report)
+{
+    (void)context;
+    (void)report;
+}
+
+static void open_supervisor(void)
+{
+    static const struct engine_ops *const engines[] = {&engine_kvm, &engine_qemu, NULL};
+    struct err err = {0};
+    const struct vm_supervisor_config config = {
+        .host = {.loop = &bench.loop, .clock = clock_system(), .kvm = KVM_NATIVE},
+        .folder = bench.dir.path,
+        .engines = engines,
+        .changed = on_changed,
+    };
+    bench.supervisor = vm_supervisor_open(&config, &err);
+    ck_assert_msg(bench.supervisor != NULL, "%s", err.text);
+}
+
+static void close_supervisor(void)
+{
+    bench.supervisor = vm_supervisor_close(bench.supervisor);
+    uv_run(&bench.loop, UV_RUN_NOWAIT);
+}
+
+static void open_loop(void)
+{
+    ck_assert_int_eq(uv_loop_init(&bench.loop), 0);
+    bench.deadline = loop_timer_new(&bench.loop, 120000, 0, on_deadline, NULL);
+    bench.tick = loop_timer_new(&bench.loop, 5, 5, on_tick, NULL);
+}
+
+static void setup(void)
+{
+    memset(&bench, 0, sizeof(bench));
+    signal(SIGPIPE, SIG_IGN);
+    temp_dir_init_guarded(&bench.dir);
+    write_kernel(talks, sizeof(talks));
+    open_loop();
+    open_supervisor();
+}
+
+static void kill_one(void *context, const struct vm_report *report)
+{
+    (void)context;
+    if (report->pid > 0) {
+        (void)kill(report->pid, SIGKILL);
+    }
+}
+
+static void teardown(void)
+{
+    vm_supervisor_each(bench.supervisor, kill_one, NULL);
+    close_supervisor();
+    bench.deadline = loop_timer_close(bench.deadline);
+    bench.tick = loop_timer_close(bench.tick);
+    uv_run(&bench.loop, UV_RUN_DEFAULT);
+    ck_assert_int_eq(uv_loop_close(&bench.loop), 0);
+    temp_dir_fini(&bench.dir);
+}
+
+static struct vm_order order_of(void)
+{
+    struct vm_order order = {
+        .vm = {.uid = UID,
+               .epoch = 1,
+               .name = "web-1",
+               .tenant = "shop",
+               .cpu_count = 1,
+               .cpu_weight = 100,
+               .memory_bytes = 32 * MIB,
+               .disks = {{.name = "data", .from = DISK_EMPTY, .size_bytes = MIB}},
+               .disk_count = 1},
+        .engine = ENGINE_AUTO,
+        .fenced = true,
+        .stop_grace_ms = 60000,
+        .probe_pass = 1,
+        .probe_fail = 1,
+    };
+    (void)snprintf(order.vm.kernel_path, sizeof(order.vm.kernel_path), "%s/kernel",
+                   bench.dir.path);
+    return order;
+}
+
+static void start(const struct vm_order *order, bool hold)
+{
+    struct err err = {0};
+    int r = vm_supervisor_start(bench.supervisor, order, hold, &err);
+    ck_assert_msg(r == 0, "%s", err.text);
+}
+
+static struct vm_report report_of(void)
+{
+    struct vm_report report;
+    ck_assert(vm_supervisor_report(bench.supervisor, UID, &report));
+    return report;
+}
+
+static struct vm_report wait_phase(enum phase phase)
+{
+    while (report_of().phase != phase) {
+        ck_assert_msg(phase == PHASE_FAILED || report_of().phase != PHASE_FAILED, "%s",
+                      report_of().reason);
+        uv_run(&bench.loop, UV_RUN_ONCE);
+    }
+    return report_of();
+}
+
+static void console_text(char *ret_text, size_t size)
+{
+    uint64_t offset = 0;
+    size_t count = console_ring_read(vm_supervisor_console(bench.supervisor, UID),
+                                     &offset, ret_text, size - 1);
+    ret_text[count] = '\0';
+}
+
+static void wait_console(const char *want)
+{
+    char text[4096];
+    for (console_text(text, sizeof(text)); strstr(text, want) == NULL;
+         console_text(text, sizeof(text))) {
+        uv_run(&bench.loop, UV_RUN_ONCE);
+    }
+}
+
+static void type(const char *text)
+{
+    while (vm_supervisor_console_write(bench.supervisor, UID, text, strlen(text), NULL) !=
+           0) {
+        uv_run(&bench.loop, UV_RUN_ONCE);
+    }
+}
+
+static struct vm_report boot(void)
+{
+    struct vm_order order = order_of();
+    start(&order, false);
+    wait_console("hi\n");
+    return wait_phase(PHASE_READY);
+}
+
+START_TEST(a_guest_boots_talks_listens_and_obeys_the_power_button)
+{
+    struct vm_report ready = boot();
+    ck_assert_int_gt(ready.pid, 0);
+    type("abc");
+    wait_console("abc");
+
+    ck_assert_int_eq(vm_supervisor_stop(bench.supervisor, UID, 1, UINT64_MAX, NULL), 0);
+
+    ck_assert_str_eq(wait_phase(PHASE_STOPPED).reason, "stopped");
+    ck_assert_int_eq(kill(ready.pid, 0), -1);
+}
+END_TEST
+
+START_TEST(a_guest_that_powers_itself_off_has_stopped_and_leaves_its_disk)
+{
+    (void)boot();
+
+    type("q");
+
+    ck_assert_str_eq(wait_phase(PHASE_STOPPED).reason, "guest shutdown");
+    char *disk = temp_dir_path(&bench.dir, "vms/7/disk-data.overlay");
+    ck_assert_int_eq(access(disk, F_OK), 0);
+    free(disk);
+}
+END_TEST
+
+START_TEST(a_held_guest_does_not_run_until_it_is_told)
+{
+    struct vm_order order = order_of();
+    start(&order, true);
+    while (!report_of().held) {
+        uv_run(&bench.loop, UV_RUN_ONCE);
+    }
+    ck_assert_uint_eq(console_ring_end(vm_supervisor_console(bench.supervisor, UID)), 0);
+
+    ck_assert_int_eq(vm_supervisor_cont(bench.supervisor, UID, 1, NULL), 0);
+
+    wait_console("hi\n");
+}
+END_TEST
+
+struct bad_row {
+    const uint8_t *code;
+    size_t size;
+    const char *reason;
+};
+
+static const struct bad_row bad[] = {
+    {panics, sizeof(panics), "guest panic"},
+    {resets, sizeof(resets), "reset itself"},
+    {(const uint8_t *)"\x0f\x01\x1d\0\0\0\0\x0f\x0b", 9,
+     "guest panic"}, /* triple fault */
+};
+
+START_TEST(a_guest_that_fails_has_failed_with_a_reason)
+{
+    struct vm_order order = order_of();
+    write_kernel(bad[_i].code, bad[_i].size);
+    start(&order, false);
+
+    struct vm_report failed = wait_phase(PHASE_FAILED);
+
+    ck_assert_msg(strstr(failed.reason, bad[_i].reason) != NULL, "%s", failed.reason);
+}
+END_TEST
+
+START_TEST(what_cannot_start_says_why)
+{
+    struct vm_order order = order_of();
+    const char *word = "/no/such/kernel";
+    if (_i == 0) {
+        (void)snprintf(order.vm.kernel_path, sizeof(order.vm.kernel_path), "%s", word);
+    } else {
+        char *path = temp_dir_path(&bench.dir, "kernel");
+        ck_assert_int_eq(truncate(path, 0), 0);
+        free(path);
+        word = "kernel: ";
+    }
+
+    start(&order, false);
+
+    struct vm_report failed = wait_phase(PHASE_FAILED);
+    ck_assert_msg(strstr(failed.reason, word) != NULL, "%s", failed.reason);
+}
+END_TEST
+
+START_TEST(one_ended_from_outside_is_a_failure_not_a_shutdown)
+{
+    struct vm_report ready = boot();
+
+    ck_assert_int_eq(kill(ready.pid, _i == 0 ? SIGKILL : SIGTERM), 0);
+
+    struct vm_report failed = wait_phase(PHASE_FAILED);
+    ck_assert_msg(
+        strstr(failed.reason, _i == 0 ? "crashed: ended by SIGKILL"
+                                      : "was ended from outside: host-signal") != NULL,
+        "%s", failed.reason);
+}
+END_TEST
+
+static void daemon_dies(void)
+{
+    int ready[2];
+    char byte;
+    ck_assert_int_eq(pipe(ready), 0);
+    close_supervisor();
+    pid_t daemon = fork();
+    if (daemon == 0) {
+        open_loop();
+        open_supervisor();
+        (void)boot();
+        type("before, ");
+        wait_console("before, ");
+        (void)!write(ready[1], "x", 1);
+        for (;;) {
+            uv_run(&bench.loop, UV_RUN_ONCE);
+        }
+    }
+    close(ready[1]);
+    ck_assert_int_eq((int)read(ready[0], &byte, 1), 1);
+    close(ready[0]);
+    ck_assert_int_eq(kill(daemon, SIGKILL), 0);
+    ck_assert_int_eq(waitpid(daemon, NULL, 0), daemon);
+}
+
+START_TEST(a_guest_outlives_its_daemon_and_is_taken_over_with_its_console)
+{
+    char text[256];
+    daemon_dies();
+    open_supervisor();
+    struct vm_report report = report_of();
+    ck_assert(report.adopted);
+    ck_assert_int_eq(report.phase, PHASE_RUNNING);
+    ck_assert_int_eq(kill(report.pid, 0), 0);
+
+    wait_console("before, "); /* it says all again */
+    type("after");
+    wait_console("after");
+    console_text(text, sizeof(text));
+    ck_assert_str_eq(text, "hi\nbefore, after");
+
+    ck_assert_int_eq(vm_supervisor_stop(bench.supervisor, UID, 1, UINT64_MAX, NULL), 0);
+    ck_assert_str_eq(wait_phase(PHASE_STOPPED).reason, "stopped");
+}
+END_TEST
+
+START_TEST(a_frozen_guest_says_nothing_and_goes_on_when_it_is_thawed)
+{
+    struct vm_report ready = boot();
+
+    ck_assert_uint_eq(vm_supervisor_freeze_all(bench.supervisor), 1);
+    while (!vm_process_pid_is_stopped(ready.pid)) {
+        sched_yield();
+    }
+    ck_assert_uint_eq(vm_supervisor_resume_all(bench.supervisor), 1);
+
+    type("thawed");
+    wait_console("thawed");
+}
+END_TEST
+
+START_TEST(auto_means_kvm_for_a_kernel_and_its_choice_is_kept)
+{
+    struct vm_record record;
+    char folder[ENGINE_PATH_SIZE];
+    (void)boot();
+
+    (void)snprintf(folder, sizeof(folder), "%s/vms/%d", bench.dir.path, UID);
+    ck_assert_int_eq(vm_record_read(folder, &record, NULL), 0);
+
+    ck_assert_int_eq(record.order.engine, ENGINE_KVM);
+}
+END_TEST
+
+static void add_real(Suite *suite)
+{
+    TCase *tests = tcase_create("berth-vmm");
+    tcase_set_timeout(tests, 150);
+    tcase_add_checked_fixture(tests, setup, teardown);
+    tcase_add_test(tests, a_guest_boots_talks_listens_and_obeys_the_power_button);
+    tcase_add_test(tests, a_guest_that_powers_itself_off_has_stopped_and_leaves_its_disk);
+    tcase_add_test(tests, a_held_guest_does_not_run_until_it_is_told);
+    tcase_add_loop_test(tests, a_guest_that_fails_has_failed_with_a_reason, 0,
+                        sizeof(bad) / sizeof(bad[0]));
+    tcase_add_loop_test(tests, what_cannot_start_says_why, 0, 2);
+    tcase_add_loop_test(tests, one_ended_from_outside_is_a_failure_not_a_shutdown, 0, 2);
+    tcase_add_test(tests, a_guest_outlives_its_daemon_and_is_taken_over_with_its_console);
+    tcase_add_test(tests, a_frozen_guest_says_nothing_and_goes_on_when_it_is_thawed);
+    tcase_add_test(tests, auto_means_kvm_for_a_kernel_and_its_choice_is_kept);
+    suite_add_tcase(suite, tests);
+}
+
+int main(void)
+{
+    Suite *suite = suite_create("engine_kvm");
+    TCase *tests = tcase_create("arguments");
+    tcase_add_test(tests, everything_is_handed_over_by_number);
+    tcase_add_test(tests, without_initrd_and_devices_the_numbers_close_up);
+    tcase_add_test(tests, the_largest_vm_fits_the_argument_list_and_the_descriptors);
+    tcase_add_loop_test(tests, what_it_cannot_run_is_refused_in_words, 0,
+                        sizeof(breaks) / sizeof(breaks[0]));
+    tcase_add_loop_test(tests, without_a_native_kvm_there_is_no_engine_kvm, 0,
+                        KVM_NATIVE);
+    tcase_add_loop_test(tests, the_other_engines_disks_are_left_alone, 0, 2);
+    suite_add_tcase(suite, tests);
+    if (access(ENGINE_KVM_DEVICE, R_OK | W_OK) == 0) {
+        add_real(suite);
+    }
+    return test_main_run(suite);
+}
