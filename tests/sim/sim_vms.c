@@ -93,6 +93,27 @@ static void check_single(const struct copy *copy)
     }
 }
 
+/* One epoch, one run: whatever starts does so in an epoch above all that have run. */
+static void check_epoch(const struct copy *copy, uint64_t epoch)
+{
+    struct sim *sim = copy->machine->sim;
+    for (unsigned i = 0; i < sim->machine_count; i++) {
+        const struct sim_vms *vms = sim->machines[i].vms;
+        for (unsigned j = 0; vms != NULL && j < vms->count; j++) {
+            const struct copy *other = &vms->copies[j];
+            if (other->uid == copy->uid && other->life > 0 && other->epoch >= epoch) {
+                world_fail(
+                    &sim->world,
+                    "VM %llu starts on m%u in epoch %llu, but epoch %llu has run on "
+                    "m%u",
+                    (unsigned long long)copy->uid, copy->machine->index,
+                    (unsigned long long)epoch, (unsigned long long)other->epoch,
+                    other->machine->index);
+            }
+        }
+    }
+}
+
 /* ---- one process ---- */
 
 static void on_told(void *context, uint64_t index)
@@ -390,6 +411,7 @@ int vm_supervisor_start(struct vm_supervisor *supervisor,
         return r < 0 ? err_set(err, r, "epoch %llu", (unsigned long long)order->vm.epoch)
                      : 0;
     }
+    check_epoch(copy, order->vm.epoch);
     copy->epoch = order->vm.epoch;
     copy->epoch_seen =
         order->vm.epoch > copy->epoch_seen ? order->vm.epoch : copy->epoch_seen;
