@@ -75,11 +75,12 @@ int berthd_identity_complete(struct identity *identity,
                              struct err *err)
 {
     bool fresh = identity->name[0] == '\0';
-    if (!fresh && config->name != NULL && strcmp(config->name, identity->name) != 0) {
+    bool member = identity->uid != 0; /* a name that no cluster took may still change */
+    if (member && config->name != NULL && strcmp(config->name, identity->name) != 0) {
         return err_set(err, BERTH_EINVALID,
                        "this host is %s already; a host keeps its name", identity->name);
     }
-    if (fresh && config->name != NULL) {
+    if (!member && config->name != NULL) {
         (void)snprintf(identity->name, NAME_SIZE, "%s", config->name);
     } else if (fresh) {
         name_default(identity->name);

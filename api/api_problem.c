@@ -29,7 +29,7 @@ static const struct problem_row rows[] = {
     {BERTH_ENOTFOUND, 404, "Not found", NULL},
     {BERTH_EEXISTS, 409, "Exists already", NULL},
     {BERTH_ECONFLICT, 409, "Changed in the meantime", "get it again, then decide"},
-    {BERTH_EQUOTA, 409, "The quota does not allow it", "berth describe tenant NAME"},
+    {BERTH_EQUOTA, 409, "The quota does not allow it", "berth show tenant/NAME"},
     {BERTH_ENOCAPACITY, 409, "No host fits", "berth explain says why, per host"},
     {BERTH_EAUTH, 401, "Not authenticated",
      "send `Authorization: Bearer TOKEN` with a token of this cluster"},

@@ -1,6 +1,7 @@
 /* console: a VM's serial line on this terminal. Ctrl-] leaves. */
 #include "cli/connection.h"
 #include "cli/object_name.h"
+#include "cli/plain_text.h"
 #include "cli/run.h"
 
 #include <errno.h>
@@ -105,7 +106,9 @@ static int print_kept(struct cli *cli, const char *path)
     if (code == EXIT_OK && answer.status >= 300) {
         code = remote_problem(cli, &answer);
     } else if (code == EXIT_OK && answer.body != NULL) {
-        (void)fwrite(answer.body, 1, answer.size, cli->out);
+        /* A file gets what the guest wrote; a terminal nothing that acts on it. */
+        size_t size = cli->out_tty ? plain_text(answer.body, answer.size) : answer.size;
+        (void)fwrite(answer.body, 1, size, cli->out);
     }
     http_answer_fini(&answer);
     return code;

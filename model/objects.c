@@ -509,8 +509,9 @@ static void check_probe(struct check *check, const struct machine_spec *machine)
         fault_at(check, "health.ready.path", "does not start with /", NULL);
     }
     if (probe->timeout_ms > probe->every_ms) {
-        fault_at(check, "health.ready.timeout", "is longer than health.ready.every",
-                 "a probe must end before the next one starts");
+        fault_at(
+            check, "health.ready.timeout", "is longer than health.ready.every",
+            "a probe must end before the next one starts; it is 2s where none is given");
     }
 }
 

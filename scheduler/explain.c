@@ -185,11 +185,13 @@ static void tell_vm(const struct state *state,
     const struct host *host =
         vm->status.host != 0 ? state_host(state, vm->status.host) : NULL;
     need_text(&vm->spec.machine, need, sizeof(need));
+    const char *reason = or_empty(vm->status.reason);
     if (host != NULL) {
-        (void)snprintf(
-            text, SUMMARY_SIZE, "%s is %s on %s (epoch %llu): %.200s. It needs %s.",
-            vm->meta.name, phase_names[vm->status.phase], host->meta.name,
-            (unsigned long long)vm->status.epoch, or_empty(vm->status.reason), need);
+        (void)snprintf(text, SUMMARY_SIZE,
+                       "%s is %s on %s (epoch %llu)%s%.200s. It needs %s.", vm->meta.name,
+                       phase_names[vm->status.phase], host->meta.name,
+                       (unsigned long long)vm->status.epoch,
+                       reason[0] != '\0' ? ": " : "", reason, need);
         return;
     }
     if (vm->status.phase != PHASE_PENDING) {
@@ -199,7 +201,6 @@ static void tell_vm(const struct state *state,
     } else {
         tell_refusals(findings, next, sizeof(next));
     }
-    const char *reason = or_empty(vm->status.reason);
     (void)snprintf(text, SUMMARY_SIZE, "%s is %s%s%.200s%s: %s. It needs %s.",
                    vm->meta.name, phase_names[vm->status.phase],
                    reason[0] != '\0' ? " (" : "", reason, reason[0] != '\0' ? ")" : "",

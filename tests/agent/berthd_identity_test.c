@@ -67,11 +67,25 @@ START_TEST(a_host_keeps_its_name)
     const struct berthd_config first = {.name = "node-1", .address = 1};
     const struct berthd_config other = {.name = "node-2"};
     ck_assert_int_eq(complete(&first), 0);
+    identity.uid = 7; /* a cluster has taken it */
 
     ck_assert_int_eq(complete(&other), BERTH_EINVALID);
 
     ck_assert_ptr_nonnull(strstr(err.text, "node-1 already"));
     ck_assert_str_eq(identity.name, "node-1");
+}
+END_TEST
+
+START_TEST(a_name_that_no_cluster_took_may_change)
+{
+    const struct berthd_config first = {.name = "node-1", .address = 1};
+    const struct berthd_config other = {.name = "node-2"};
+    ck_assert_int_eq(complete(&first), 0); /* and the join was refused */
+
+    ck_assert_int_eq(complete(&other), 0);
+
+    ck_assert_str_eq(identity.name, "node-2");
+    ck_assert_uint_eq(identity.address, 1);
 }
 END_TEST
 
@@ -108,6 +122,7 @@ int main(void)
     tcase_add_test(tests, a_first_start_takes_what_the_user_says);
     tcase_add_test(tests, a_later_start_keeps_all_but_ports);
     tcase_add_test(tests, a_host_keeps_its_name);
+    tcase_add_test(tests, a_name_that_no_cluster_took_may_change);
     tcase_add_test(tests, https_is_left_out_when_it_is_not_wanted);
     tcase_add_test(tests, what_cannot_be_is_refused_with_its_reason);
     suite_add_tcase(suite, tests);
