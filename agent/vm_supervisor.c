@@ -195,8 +195,8 @@ static int start_checked(struct vm_entry *vm,
                        vm->uid, ENGINE_FOLDER_MAX);
     }
     memcpy(order.vm.folder, folder, strlen(folder) + 1);
-    const struct engine_ops *ops = engine_choose(supervisor->engines, order.engine,
-                                                 &supervisor->host, &order.vm);
+    const struct engine_ops *ops =
+        engine_choose(supervisor->engines, order.engine, &supervisor->host, &order.vm);
     if (ops == NULL) {
         return err_set(err, BERTH_EUNSUPPORTED, "engine %s is not on this host",
                        engine_names[order.engine]);
