@@ -308,6 +308,9 @@ static pid_t newer_fence(void)
     int listener = fence_socket_listen(bench.dir.path, NULL);
     ck_assert_int_ge(listener, 0);
     ck_assert_int_eq(close(listener), 0); /* the child's will have the child's pid */
+    int stands[2];
+    char byte;
+    ck_assert_int_eq(pipe(stands), 0);
     pid_t pid = fork();
     if (pid == 0) {
         uint8_t data[FENCE_MESSAGE_SIZE_MAX];
@@ -317,6 +320,7 @@ static pid_t newer_fence(void)
         (void)signal(SIGTERM, SIG_DFL); /* Check has a handler of its own */
         (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
         listener = fence_socket_listen(bench.dir.path, NULL);
+        (void)!write(stands[1], "", 1);
         for (;;) {
             struct pollfd wait = {.fd = listener, .events = POLLIN};
             (void)poll(&wait, 1, -1);
@@ -332,6 +336,9 @@ static pid_t newer_fence(void)
             }
         }
     }
+    ck_assert_int_eq(read(stands[0], &byte, 1), 1); /* it can be met from now on */
+    (void)close(stands[0]);
+    (void)close(stands[1]);
     return pid;
 }
 
