@@ -114,11 +114,11 @@ void engine_qmp_path(const struct engine_qmp_run *run,
                      char ret_path[ENGINE_PATH_SIZE]);
 
 /* The rest of engine_ops, for the engines' tables. */
-int engine_qmp_cont(struct engine_run *run, struct err *err);
-int engine_qmp_pause(struct engine_run *run, struct err *err);
-void engine_qmp_stop(struct engine_run *run, uint64_t grace_ms);
-void engine_qmp_kill(struct engine_run *run);
-int engine_qmp_freeze(struct engine_run *run, bool frozen);
-int engine_qmp_sample(struct engine_run *run, struct engine_sample *ret_sample);
-int engine_qmp_console_write(struct engine_run *run, const void *data, size_t size);
-struct engine_run *engine_qmp_close(struct engine_run *run);
+int engine_qmp_cont(struct engine_run *base, struct err *err);
+int engine_qmp_pause(struct engine_run *base, struct err *err);
+void engine_qmp_stop(struct engine_run *base, uint64_t grace_ms);
+void engine_qmp_kill(struct engine_run *base);
+int engine_qmp_freeze(struct engine_run *base, bool frozen);
+int engine_qmp_sample(struct engine_run *base, struct engine_sample *ret_sample);
+int engine_qmp_console_write(struct engine_run *base, const void *data, size_t size);
+struct engine_run *engine_qmp_close(struct engine_run *base);
