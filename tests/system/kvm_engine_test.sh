@@ -1,0 +1,159 @@
+#!/usr/bin/env bash
+# Goal: `engine: kvm` runs a tenant's VM by berth-vmm: placed because this host can, reached over the tenant network,
+# with a disk of its own, in its jail and control group; a berthd that is killed finds it again with its console; a
+# stop is a power button; removed, nothing of it is left. What a guest reads and writes is berth_vmm_test.sh's.
+# Method: a real berthd on one host with a real kvm_amd, which is an emulated machine with SVM
+# (deploy/lib/kvm_machine.sh, tier T2). Every wait is on a fact, with a bound.
+set -eEuo pipefail
+top=$(cd "$(dirname "$0")/../.." && pwd)
+bin=${BERTH_BIN:-$top/build/asan}
+artifacts=$top/build/guest
+
+for program in qemu-system-x86_64 ip nft dnsmasq curl jq; do
+    command -v $program >/dev/null || { echo "$program is not installed"; exit 77; }
+done
+command -v apt-get >/dev/null || { echo "the machine is made of Debian packages, and apt-get is not here"; exit 77; }
+"$top/deploy/guest/build-guest" "$artifacts"
+
+. "$top/deploy/lib/kvm_machine.sh"
+
+folder=$(mktemp -d "${TMPDIR:-/tmp}/berth-kvm-engine.XXXXXX")
+trap 'rm -rf "$folder"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+kvm_machine_new "$artifacts" "$folder"
+kvm_machine_put "$bin/berthd" "$bin/berth" "$bin/berth-fence" "$bin/berth-vmm" ip nft dnsmasq curl jq
+for file in vmlinux initrd.img; do
+    kvm_machine_file "$artifacts/$file" "/root/$file"
+done
+cat >"$folder/vm.yaml" <<'END'
+apiVersion: berth/v1
+kind: Tenant
+metadata: {name: shop}
+spec:
+  quota: {cpu: 4, memory: 1GiB, vms: 4, networks: 1}
+---
+apiVersion: berth/v1
+kind: Image
+metadata: {name: tiny, tenant: shop}
+spec:
+  artifacts:
+    - {role: kernel, file: vmlinux}
+    - {role: initrd, file: initrd.img}
+  cmdline: loglevel=3 mitigations=off
+---
+apiVersion: berth/v1
+kind: Network
+metadata: {name: front, tenant: shop}
+spec:
+  ipv4: {cidr: 10.20.0.0/24}
+---
+apiVersion: berth/v1
+kind: Template
+metadata: {name: web, tenant: shop}
+spec:
+  image: tiny
+  engine: kvm
+  memory: {size: 128MiB}
+  disks:
+    - {name: data, from: empty, size: 64MiB}
+  nics:
+    - {name: eth0, network: front}
+  lifecycle: {stopGrace: 60s}
+  health:
+    ready: {port: 80, path: /healthz, every: 5s, timeout: 5s}
+---
+apiVersion: berth/v1
+kind: VM
+metadata: {name: web-1, tenant: shop}
+spec:
+  template: {name: web}
+END
+kvm_machine_file "$folder/vm.yaml" /root/vm.yaml
+mkdir -p "$folder/tree/etc"
+printf '%s\n' 'root:x:0:0:root:/root:/bin/sh' 'nobody:x:65534:65534:nobody:/:/bin/false' >"$folder/tree/etc/passwd"
+printf '%s\n' 'root:x:0:' 'nogroup:x:65534:' >"$folder/tree/etc/group"
+
+modules=(kvm_amd tun virtio_rng bridge veth vxlan nf_tables nf_conntrack_bridge nft_ct nft_limit nft_masq nft_nat
+    nft_meta_bridge nft_reject_bridge nft_chain_nat nft_reject_inet nft_fib_inet)
+KVM_MACHINE_MEMORY=2560 KVM_MACHINE_MODULES=${modules[*]} kvm_machine_run 840 <<'SCRIPT'
+export ASAN_OPTIONS=detect_leaks=0
+ln -s /proc/self/fd/0 /dev/stdin # nft reads its rules there
+name=
+check() { name=$*; echo "-- $*"; }
+fail() {
+    echo "FAILED: $name: $*"
+    tail -n 25 h1/berthd.log
+    tail -n 5 h1/vms/*/engine.log
+    exit 1
+}
+wait_for() { # SECONDS WHAT COMMAND...
+    local tries=$(($1 * 2)) what=$2
+    shift 2
+    until "$@" >/dev/null 2>&1; do
+        tries=$((tries - 1))
+        [ $tries -gt 0 ] || fail "waited in vain for: $what"
+        sleep 0.5
+    done
+}
+berth_on() { berth --state /root/h1 "$@"; }
+vm() { berth_on ls vm -t shop -o json | jq -r ".items[0] | $1"; }
+vm_is() { [ "$(vm .status.phase)" = "$1" ]; }
+vmm_pid() { pidof berth-vmm; }
+answer() { curl -sS -m 10 "http://$(vm '.status.nics[0].address')/$1"; }
+
+check "a host with a native KVM offers engine kvm"
+ip link add rack0 type bridge
+ip address add 10.99.0.11/24 dev rack0
+ip link set rack0 up
+ip route add default via 10.99.0.1
+berth_on up --name h1 --timeout 240s </dev/null || fail "no berthd"
+berth_on ls host -o json | jq -r '.items[0].status | .kvm, .engines' >engines
+head -n 1 engines | grep -q native || fail "KVM is not native: $(cat engines)"
+
+check "a template with engine: kvm becomes a berth-vmm that answers over the tenant network"
+berth_on apply vm.yaml --wait --timeout 300s || fail "it does not become ready: $(vm .status)"
+[ "$(vm .status.phase)" = ready ] || fail "$(vm .status)"
+pid=$(vmm_pid) || fail "no berth-vmm"
+! pidof qemu-system-x86_64 || fail "there is a QEMU"
+answer | grep -q "address=$(vm '.status.nics[0].address')" || fail "no answer"
+
+check "it is in its jail and in its control group"
+grep -q 'Seccomp:.*2' /proc/$pid/status || fail "no filter of system calls"
+grep -q 'CapEff:.*0000000000000000' /proc/$pid/status || fail "it has capabilities"
+[ "$(readlink /proc/$pid/ns/net)" != "$(readlink /proc/self/ns/net)" ] || fail "it shares the host's network"
+! ls -d /proc/$pid/root/proc 2>/dev/null || fail "it sees files"
+grep -q '/vm-' /proc/$pid/cgroup || fail "no group: $(cat /proc/$pid/cgroup)"
+! grep walls h1/vms/*/engine.log || fail "walls are missing"
+
+says() { berth_on console web-1 -t shop --no-follow | grep -q "$1"; }
+
+check "it has its disk, and its console is kept"
+ls h1/vms/*/disk-data.overlay || fail "no overlay"
+says 'berth-guest: ready' || fail "the console is empty"
+
+check "a berthd that is killed finds it again, with its console"
+epoch=$(vm .status.epoch)
+kill -KILL "$(cut -d' ' -f1 h1/berthd.pid)"
+sleep 1
+berth_on up --timeout 240s </dev/null || fail "no berthd"
+wait_for 60 "the VM to be ready" vm_is ready
+[ "$(vmm_pid)" = "$pid" ] || fail "another process"
+[ "$(vm .status.epoch)" = "$epoch" ] || fail "another epoch"
+answer healthz | grep -q ok || fail "no answer"
+wait_for 30 "what the console said before" says 'berth-guest: ready'
+
+check "a stop is a power button, and it starts again"
+berth_on stop web-1 -t shop || fail "no stop"
+wait_for 90 "the VM to stop" vm_is stopped
+! vmm_pid || fail "its process is still there"
+berth_on start web-1 -t shop || fail "no start"
+wait_for 240 "the VM to be ready" vm_is ready
+answer healthz | grep -q ok || fail "no answer"
+
+check "removed, nothing of it is left"
+berth_on rm vm/web-1 -t shop --yes || fail "no rm"
+wait_for 90 "its disk to go" sh -c '! ls h1/vms/*/disk-*'
+! vmm_pid || fail "its process is still there"
+SCRIPT
