@@ -471,7 +471,7 @@ START_TEST(a_vm_that_cannot_be_started_is_told_with_the_reason)
     give(1, &odd);
     RACK_WAIT(leader.phases[1] == PHASE_FAILED);
 
-    ck_assert_msg(strstr(leader.reasons[1], "is not on this host") != NULL, "%s",
+    ck_assert_msg(strstr(leader.reasons[1], "needs native KVM") != NULL, "%s",
                   leader.reasons[1]);
     stop();
 }
