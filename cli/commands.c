@@ -303,7 +303,7 @@ const struct cli_command cli_commands[] = {
     {CHANGE,
      "stop",
      "VM...",
-     "shut VMs down; they stay placed and keep their disks",
+     "shut VMs down; they leave their host, and their own disks with it",
      NULL,
      "berth stop jump\n"
      "berth stop vm/jump vm/build -t shop",
