@@ -227,6 +227,26 @@ static bool has_leader(const struct sim *sim)
     return false;
 }
 
+/* Those whose engine failed, and whose next start is not due yet by their back-off. */
+static unsigned vms_waiting(const struct sim *sim)
+{
+    unsigned waiting = 0;
+    for (unsigned i = 0; i < sim->machine_count; i++) {
+        const struct sim_process *process = sim->machines[i].process;
+        size_t cursor = 0;
+        const struct vm *vm;
+        while (sim_process_leads(process) &&
+               (vm = state_next(process->state, KIND_VM, &cursor)) != NULL) {
+            waiting +=
+                vm->status.phase == PHASE_FAILED &&
+                        vm->status.retry_wall_ms > sim_machine_wall_ms(&sim->machines[i])
+                    ? 1U
+                    : 0U;
+        }
+    }
+    return waiting;
+}
+
 /* As many VMs run as the group wants. */
 static bool all_vms_run(const struct sim *sim)
 {
@@ -234,7 +254,7 @@ static bool all_vms_run(const struct sim *sim)
     for (unsigned i = 0; sim->config.rack && i < sim->machine_count; i++) {
         alive += sim_vms_alive(&sim->machines[i]);
     }
-    return !sim->config.rack || alive == SIM_VMS;
+    return !sim->config.rack || alive + vms_waiting(sim) == SIM_VMS;
 }
 
 /* For the timeline of a run whose VMs do not all run. */

@@ -66,6 +66,14 @@ bool __real_lease_ack(struct lease *lease, uint64_t sequence);
 bool __wrap_lease_ack(struct lease *lease, uint64_t sequence);
 void __real_host_watch_lead(struct host_watch *watch, uint64_t now_ns);
 void __wrap_host_watch_lead(struct host_watch *watch, uint64_t now_ns);
+enum host_phase __real_host_watch_judge(struct host_watch *watch,
+                                        const struct host *host,
+                                        uint64_t now_ns,
+                                        char *ret_reason);
+enum host_phase __wrap_host_watch_judge(struct host_watch *watch,
+                                        const struct host *host,
+                                        uint64_t now_ns,
+                                        char *ret_reason);
 
 /* ---- the state machine, watched ---- */
 
@@ -211,6 +219,18 @@ void __wrap_host_watch_lead(struct host_watch *watch, uint64_t now_ns)
 {
     bool waits = sim_current()->config.bug != SIM_BUG_NO_LEADER_WAIT;
     __real_host_watch_lead(watch, waits ? now_ns : now_ns - 10 * NS_PER_S);
+}
+
+/* The mistake is a leader that takes hosts it has just met for long silent. */
+enum host_phase __wrap_host_watch_judge(struct host_watch *watch,
+                                        const struct host *host,
+                                        uint64_t now_ns,
+                                        char *ret_reason)
+{
+    if (sim_current()->config.bug == SIM_BUG_NO_LEADER_WAIT) {
+        (void)__real_host_watch_judge(watch, host, now_ns - 10 * NS_PER_S, ret_reason);
+    }
+    return __real_host_watch_judge(watch, host, now_ns, ret_reason);
 }
 
 /* ---- the guard, which a run may do without ---- */

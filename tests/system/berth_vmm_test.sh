@@ -171,7 +171,7 @@ await 'built-in shell' 240 2
 log_says 'the machine begins anew'
 say 'echo again=$(grep -c ^processor /proc/cpuinfo)'
 await '^again=2' 30
-say 'modprobe virtio_blk; echo "kept: $(sha256sum </dev/vda)"'
+say 'modprobe virtio_blk; until [ -b /dev/vda ]; do sleep 1; done; echo "kept: $(sha256sum </dev/vda)"'
 await "^kept: $now_is" 60
 await 'ready name=.* address=10.9.0.2' 60 2
 wget -q -O answer http://10.9.0.2/ || fail "no answer after the reboot"
