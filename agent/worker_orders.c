@@ -17,6 +17,9 @@
 
 #define NETWORKS_RETRY_MS  2000
 #define NETWORKS_REPAIR_MS 30000 /* what others changed in the kernel is put right */
+/* So often in a row, and a VM that still lacks its network fails: another host may have
+ * what this one lacks. */
+#define NETWORKS_TRIES 5
 
 /* ---- from orders to VMs
  * ---------------------------------------------------------------------------- */
@@ -150,9 +153,17 @@ static void vm_start(struct worker *worker, const struct msg_vm *order)
     vm.vm.epoch = order->epoch;
     (void)snprintf(vm.vm.name, sizeof(vm.vm.name), "%s", order->name);
     (void)snprintf(vm.vm.tenant, sizeof(vm.vm.tenant), "%s", order->tenant);
-    if (!images_ready(worker, order, &vm.vm) || !networks_ready(worker, order, &vm.vm) ||
-        (fenced && !worker_may_start(worker))) {
+    if (!images_ready(worker, order, &vm.vm) || (fenced && !worker_may_start(worker))) {
         return; /* looked at again soon */
+    }
+    if (!networks_ready(worker, order, &vm.vm)) {
+        if (worker->networks_failed >= NETWORKS_TRIES) {
+            (void)err_set(&err, BERTH_EUNREACHABLE,
+                          "this host cannot make the VM's network: %s",
+                          worker->networks_fault);
+            failure_set(worker, order, PHASE_FAILED, err.text);
+        }
+        return; /* likewise */
     }
     if (worker->starting >= worker->config.facts->cores * WORKER_STARTING_PER_CORE ||
         !step_take(worker)) {
@@ -278,14 +289,22 @@ static void failures_prune(struct worker *worker)
     }
 }
 
+static void networks_failed(struct worker *worker, const struct err *err)
+{
+    log_error("worker", "tenant networks are not as ordered", KV_STR("why", err->text));
+    worker->networks_failed++;
+    (void)snprintf(worker->networks_fault, sizeof(worker->networks_fault), "%.255s",
+                   err->text);
+    worker->networks_again_ms = clock_now_ms(worker->config.clock) + NETWORKS_RETRY_MS;
+}
+
 static void networks_applied(void *context, int code, const struct err *err)
 {
     struct worker *worker = context;
     if (code < 0) {
-        log_error("worker", "tenant networks are not as ordered",
-                  KV_STR("why", err->text));
-        worker->networks_again_ms =
-            clock_now_ms(worker->config.clock) + NETWORKS_RETRY_MS;
+        networks_failed(worker, err);
+    } else {
+        worker->networks_failed = 0;
     }
     loop_post_send(worker->reconcile_post);
 }
@@ -305,7 +324,7 @@ static void networks_set(struct worker *worker)
         (void)err_sys(&err, r, "tenant networks");
     }
     if (r < 0) {
-        log_error("worker", "tenant networks cannot be set", KV_STR("why", err.text));
+        networks_failed(worker, &err);
     }
     network_wants_free(wants, count);
 }
@@ -409,6 +428,7 @@ void worker_on_orders(struct worker *worker,
     members_take(worker);
     images_keep(worker);
     image_pull_want(worker->pull, &worker->orders.blobs);
+    worker->networks_failed = 0;
     networks_set(worker);
     worker_reconcile(worker);
     loop_post_send(worker->heartbeat_post);

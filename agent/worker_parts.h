@@ -45,6 +45,8 @@ struct worker {
     struct network_apply *networks;
     uint64_t networks_again_ms; /* monotonic: when to look at the kernel again; 0: not set
                                    yet */
+    unsigned networks_failed;   /* runs in a row since the orders came */
+    char networks_fault[256];   /* of the last one */
     struct image_pull *pull;
     struct u64_map *failures; /* uid -> struct failure */
     struct host_sampler sampler;

@@ -295,7 +295,31 @@ struct wish {
     uint64_t waits_epoch;
     enum order order;
     enum engine engine;
+    bool networked; /* the VM that waits has a NIC */
 };
+
+static void add_network(struct msg_orders *orders, struct record_list *vms)
+{
+    struct record_list nics = {0};
+    struct record_list networks = {0};
+    struct msg_vm *last = (struct msg_vm *)vms->items + vms->count - 1; /* WAITS */
+    struct msg_nic *nic = record_list_add(&msg_nic_record, &nics);
+    struct msg_network *network = record_list_add(&msg_network_record, &networks);
+    ck_assert(nic != NULL && network != NULL);
+    *nic = (struct msg_nic){
+        .network = 7, .mac = UINT64_C(0x525400000001), .ipv4 = 0x0a090005};
+    network->uid = 7;
+    network->vni = 7;
+    (void)snprintf(network->name, NAME_SIZE, "front");
+    (void)snprintf(network->tenant, NAME_SIZE, "shop");
+    network->cidr = UINT64_C(0x0a090000) << 8 | 24;
+    network->gateway = 0x0a090001;
+    network->host_address = 0x0a090002;
+    last->nics.items = nics.items;
+    last->nics.count = nics.count;
+    orders->networks.items = networks.items;
+    orders->networks.count = networks.count;
+}
 
 /* From host number `from` (the leader: 1); returns when they have arrived. */
 static void give(unsigned from, const struct wish *wish)
@@ -318,6 +342,9 @@ static void give(unsigned from, const struct wish *wish)
     }
     if (wish->waits_epoch != 0) {
         add_vm(&vms, WAITS, wish->waits_epoch, wish->order, wish->engine);
+    }
+    if (wish->networked) {
+        add_network(&orders, &vms);
     }
     orders.vms.items = vms.items;
     orders.vms.count = vms.count;
@@ -490,6 +517,27 @@ START_TEST(a_disk_image_that_names_a_file_of_the_host_is_given_to_no_engine)
     ck_assert_msg(strstr(leader.reasons[0], "qemu-img convert -O raw") != NULL, "%s",
                   leader.reasons[0]);
     ck_assert_int_eq(vm(FENCED).pid, 0);
+    stop();
+}
+END_TEST
+
+/* A file is where the folder of the networks' services has to be. */
+START_TEST(a_vm_whose_network_cannot_be_made_here_fails_with_the_reason)
+{
+    struct wish networked = both;
+    start();
+    temp_dir_write(&rack.hosts[0].dir, "networks", "in the way");
+    networked.networked = true;
+
+    give(1, &networked);
+    while (leader.phases[1] != PHASE_FAILED) { /* the tests' limit ends a wait in vain */
+        let_pass();
+        now_ms += 2000; /* the next try is due; the lease is renewed in between */
+    }
+
+    ck_assert_msg(strstr(leader.reasons[1], "cannot make the VM's network") != NULL, "%s",
+                  leader.reasons[1]);
+    ck_assert(is(FENCED, PHASE_READY)); /* it needs none */
     stop();
 }
 END_TEST
@@ -730,6 +778,7 @@ int main(int argc, char **argv)
     tcase_add_test(tests,
                    a_disk_image_that_names_a_file_of_the_host_is_given_to_no_engine);
     tcase_add_test(tests, a_vm_that_cannot_be_started_is_told_with_the_reason);
+    tcase_add_test(tests, a_vm_whose_network_cannot_be_made_here_fails_with_the_reason);
     tcase_add_loop_test(tests, old_orders_and_those_of_hosts_that_cannot_lead_are_refused,
                         0, 3);
     tcase_add_test(tests, silence_freezes_and_then_ends_what_may_run_elsewhere);
