@@ -132,17 +132,9 @@ static void prune(const struct backup_keeper *keeper)
 
 static void name_of(const struct backup_keeper *keeper, char name[NAME_MAX])
 {
-    char when[CLOCK_TEXT_SIZE];
-    char stamp[CLOCK_TEXT_SIZE];
-    size_t length = 0;
-    clock_format(keeper->wall_ms, when);
-    for (const char *at = when; *at != '\0' && *at != '.'; at++) {
-        if (*at != '-' && *at != ':') {
-            stamp[length++] = *at;
-        }
-    }
-    stamp[length] = '\0';
-    (void)snprintf(name, NAME_MAX, "%sZ-r%" PRIu64 SUFFIX, stamp, keeper->revision);
+    char stamp[CLOCK_STAMP_SIZE];
+    clock_stamp(keeper->wall_ms, stamp);
+    (void)snprintf(name, NAME_MAX, "%s-r%" PRIu64 SUFFIX, stamp, keeper->revision);
 }
 
 /* ---- one backup ---- */

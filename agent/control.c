@@ -133,8 +133,7 @@ peer_of(void *context, const uint8_t public_key[CONSENSUS_KEY_SIZE], uint64_t *r
     if (member == NULL) {
         return false;
     }
-    struct mesh_key mesh_key = identity_mesh_key(&key);
-    uint64_t raft_id = identity_raft_id(&mesh_key);
+    uint64_t raft_id = identity_raft_id_of(&key);
     if (!has_part(control, member, raft_id)) {
         return false;
     }

@@ -21,13 +21,12 @@
 #define LOCK_WAIT_MS  3000
 #define LOCK_POLL_MS  50
 
-static void path_in(const struct identity *identity,
-                    const char *name,
-                    char *ret_path,
-                    size_t capacity)
+void identity_path(const struct identity *identity,
+                   const char *name,
+                   char *ret_path,
+                   size_t capacity)
 {
-    (void)snprintf(ret_path, capacity, "%s/%s", identity->folder,
-                   name); /* cut paths fail to open */
+    (void)snprintf(ret_path, capacity, "%s/%s", identity->folder, name);
 }
 
 /* "PID START": START is field 22 of /proc/self/stat, so a reused pid is told apart. */
@@ -48,14 +47,14 @@ static int pid_write(const struct identity *identity, struct err *err)
     int length = snprintf(text, sizeof(text), "%d %llu\n", (int)getpid(),
                           field != NULL ? strtoull(field, NULL, 10) : 0ULL);
     char path[PATH_MAX];
-    path_in(identity, "berthd.pid", path, sizeof(path));
+    identity_path(identity, "berthd.pid", path, sizeof(path));
     return file_atomic_write(path, text, (size_t)length, 0644, err);
 }
 
 static int folder_lock(struct identity *identity, struct err *err)
 {
     char path[PATH_MAX];
-    path_in(identity, "lock", path, sizeof(path));
+    identity_path(identity, "lock", path, sizeof(path));
     identity->lock_fd = fd_open_at(AT_FDCWD, path, O_RDWR | O_CREAT, 0600, err);
     if (identity->lock_fd < 0) {
         return identity->lock_fd;
@@ -96,7 +95,7 @@ static int key_make(void *context, uint8_t **ret_data, size_t *ret_size, struct 
 static int key_load(struct identity *identity, struct err *err)
 {
     char path[PATH_MAX];
-    path_in(identity, "host.key", path, sizeof(path));
+    identity_path(identity, "host.key", path, sizeof(path));
     CLEANUP_FREE
     uint8_t *text = NULL;
     size_t size = 0;
@@ -142,7 +141,7 @@ static int labels_load(struct identity *identity, const json_t *labels)
 static int host_load(struct identity *identity, struct err *err)
 {
     char path[PATH_MAX];
-    path_in(identity, "host.json", path, sizeof(path));
+    identity_path(identity, "host.json", path, sizeof(path));
     CLEANUP_FREE
     uint8_t *text = NULL;
     size_t size = 0;
@@ -239,7 +238,7 @@ int identity_save(const struct identity *identity, struct err *err)
         return err_sys(err, -ENOMEM, "write host.json");
     }
     char path[PATH_MAX];
-    path_in(identity, "host.json", path, sizeof(path));
+    identity_path(identity, "host.json", path, sizeof(path));
     return file_atomic_write(path, text, strlen(text), 0644, err);
 }
 
@@ -247,7 +246,7 @@ void identity_fini(struct identity *identity)
 {
     if (identity->folder != NULL && identity->lock_fd >= 0) {
         char path[PATH_MAX];
-        path_in(identity, "berthd.pid", path, sizeof(path));
+        identity_path(identity, "berthd.pid", path, sizeof(path));
         (void)unlink(path); /* a stale one is told by its start time */
     }
     for (uint32_t i = 0; i < identity->labels.count; i++) {

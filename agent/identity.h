@@ -59,5 +59,16 @@ static inline struct mesh_key identity_mesh_key(const struct digest *digest)
     __builtin_memcpy(key.bytes, digest->bytes, sizeof(key.bytes));
     return key;
 }
+/* The same for a key as the state holds it. */
+static inline uint64_t identity_raft_id_of(const struct digest *public_key)
+{
+    const struct mesh_key key = identity_mesh_key(public_key);
+    return identity_raft_id(&key);
+}
+/* "<folder>/name"; what does not fit is cut, and fails to open. */
+void identity_path(const struct identity *identity,
+                   const char *name,
+                   char *ret_path,
+                   size_t capacity);
 /* "10.0.0.7:7440" */
 void identity_address_text(uint32_t address, uint32_t port, char text[MESH_ADDRESS_SIZE]);

@@ -186,15 +186,6 @@ static int hash_file(struct image_work *work)
     return size < 0 ? (int)size : 0;
 }
 
-static int folder_sync(const char *path)
-{
-    CLEANUP_FD int fd = fd_open_at(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0, NULL);
-    if (fd < 0) {
-        return fd;
-    }
-    return fsync(fd) < 0 ? -errno : 0;
-}
-
 static bool is_expected(struct image_work *work)
 {
     char got[DIGEST_HEX_SIZE];
@@ -222,7 +213,7 @@ static int give_name(struct image_work *work)
         rename(work->tmp_path, path) < 0) {
         return -errno;
     }
-    return folder_sync(work->final_folder);
+    return fd_sync_folder(work->final_folder, NULL);
 }
 
 /* No image of a host's files, whatever role the content is to have. */

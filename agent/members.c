@@ -121,8 +121,7 @@ const struct msg_member *members_by_raft_id(const struct members *members,
                                             uint64_t raft_id)
 {
     for (uint32_t i = 0; i < members->list.count; i++) {
-        struct mesh_key key = identity_mesh_key(&members->list.items[i].key);
-        if (identity_raft_id(&key) == raft_id) {
+        if (identity_raft_id_of(&members->list.items[i].key) == raft_id) {
             return &members->list.items[i];
         }
     }

@@ -2,6 +2,7 @@
 
 #include "agent/members.h"
 #include "agent/orders.h"
+#include "agent/voters.h"
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/log.h"
@@ -28,30 +29,10 @@
 #define NEW_FOLDER  "raft.new"
 #define REASON_SIZE 128
 
-static void
-path_in(const struct identity *identity, const char *name, char path[PATH_MAX])
-{
-    (void)snprintf(path, PATH_MAX, "%s/%s", identity->folder, name);
-}
-
 static bool is_there(const char *path)
 {
     struct stat info;
     return lstat(path, &info) == 0;
-}
-
-/* "20261126T221500Z": names of what is put aside. */
-static void stamp_of(uint64_t wall_ms, char stamp[CLOCK_TEXT_SIZE])
-{
-    char text[CLOCK_TEXT_SIZE];
-    size_t length = 0;
-    clock_format(wall_ms, text);
-    for (const char *at = text; *at != '\0' && *at != '.'; at++) {
-        if (*at != '-' && *at != ':') {
-            stamp[length++] = *at;
-        }
-    }
-    memcpy(stamp + length, "Z", 2);
 }
 
 /* ---- leases of before ---- */
@@ -73,15 +54,6 @@ static void wait_leases_out(const struct clock *clock)
 
 /* ---- a new log ---- */
 
-static int folder_sync(const char *path, struct err *err)
-{
-    CLEANUP_FD int fd = fd_open_at(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0, err);
-    if (fd < 0) {
-        return fd;
-    }
-    return fsync(fd) < 0 ? err_sys(err, -errno, "%s", path) : 0;
-}
-
 /* Makes <state>/raft.new; it becomes the log when it is whole. */
 static int log_make(const struct identity *identity,
                     uint64_t cluster_id,
@@ -94,7 +66,7 @@ static int log_make(const struct identity *identity,
     char address[MESH_ADDRESS_SIZE];
     CLEANUP_FREE uint8_t *data = NULL;
     size_t size = 0;
-    path_in(identity, NEW_FOLDER, folder);
+    identity_path(identity, NEW_FOLDER, folder, sizeof(folder));
     identity_address_text(identity->address, identity->raft_port, address);
     int r = fd_remove_tree(folder, err); /* of an attempt that was cut off */
     r = r == 0 ? fd_make_folders(folder, err) : r;
@@ -118,13 +90,13 @@ static int log_take(const struct identity *identity, uint64_t wall_ms, struct er
     char now[PATH_MAX];
     char new[PATH_MAX];
     char before[PATH_MAX];
-    char stamp[CLOCK_TEXT_SIZE];
+    char stamp[CLOCK_STAMP_SIZE];
     char name[64];
-    stamp_of(wall_ms, stamp);
+    clock_stamp(wall_ms, stamp);
     (void)snprintf(name, sizeof(name), LOG_FOLDER ".before-%s", stamp);
-    path_in(identity, LOG_FOLDER, now);
-    path_in(identity, NEW_FOLDER, new);
-    path_in(identity, name, before);
+    identity_path(identity, LOG_FOLDER, now, sizeof(now));
+    identity_path(identity, NEW_FOLDER, new, sizeof(new));
+    identity_path(identity, name, before, sizeof(before));
     if (is_there(now)) {
         /* Both at once: there is a log at any moment, the old or the new. */
         if (renameat2(AT_FDCWD, new, AT_FDCWD, now, RENAME_EXCHANGE) < 0 ||
@@ -135,7 +107,7 @@ static int log_take(const struct identity *identity, uint64_t wall_ms, struct er
     } else if (rename(new, now) < 0) {
         return err_sys(err, -errno, "put the new log into %s", now);
     }
-    return folder_sync(identity->folder, err);
+    return fd_sync_folder(identity->folder, err);
 }
 
 /* ---- restore ---- */
@@ -269,7 +241,7 @@ int rebirth_look(const struct identity *identity,
     struct replay replay = {.state = state_new(NULL, NULL)};
     const struct consensus_fsm fsm = {
         .context = &replay, .apply = replay_apply, .restore = replay_restore};
-    path_in(identity, LOG_FOLDER, folder);
+    identity_path(identity, LOG_FOLDER, folder, sizeof(folder));
     identity_address_text(identity->address, identity->raft_port, address);
     const struct log_offline log = {.folder = folder,
                                     .id = identity_raft_id(&identity->key),
@@ -302,24 +274,6 @@ void rebirth_log_fini(struct rebirth_log *log)
     log->state = state_free(log->state);
 }
 
-static uint64_t raft_id_of(const struct host *host)
-{
-    struct mesh_key key = identity_mesh_key(&host->status.public_key);
-    return identity_raft_id(&key);
-}
-
-static const struct host *host_with(const struct state *state, uint64_t raft_id)
-{
-    size_t cursor = 0;
-    const struct host *host;
-    while ((host = state_next(state, KIND_HOST, &cursor)) != NULL) {
-        if (raft_id_of(host) == raft_id) {
-            return host;
-        }
-    }
-    return NULL;
-}
-
 static json_t *members_document(const struct identity *identity,
                                 const struct rebirth_log *log)
 {
@@ -327,7 +281,7 @@ static json_t *members_document(const struct identity *identity,
     json_t *members = json_array();
     for (size_t i = 0; i < log->facts.member_count; i++) {
         const struct consensus_member *member = &log->facts.members[i];
-        const struct host *host = host_with(log->state, member->id);
+        const struct host *host = voters_find_host(log->state, member->id);
         json_array_append_new(
             members, json_pack("{s:s, s:s, s:s, s:b}", "name",
                                host != NULL ? host->meta.name : "unknown", "address",
@@ -389,7 +343,7 @@ static bool votes(void *context, const struct host *host)
 static bool keeps(void *context, const struct host *host)
 {
     const struct survivors *survivors = context;
-    uint64_t id = raft_id_of(host);
+    uint64_t id = identity_raft_id_of(&host->status.public_key);
     bool part = host->status.voter != VOTER_NONE;
     for (size_t i = 0; i < survivors->facts->member_count; i++) {
         part = part || survivors->facts->members[i].id == id;
@@ -459,19 +413,19 @@ int rebirth_forget(struct identity *identity, const struct clock *clock, struct 
 {
     static const char *const moved[] = {LOG_FOLDER, NEW_FOLDER,  "members.bin",
                                         "host.key", "host.json", "lease"};
-    char stamp[CLOCK_TEXT_SIZE];
+    char stamp[CLOCK_STAMP_SIZE];
     char name[64];
     char aside[PATH_MAX];
     char vms[PATH_MAX];
-    stamp_of(clock_wall_ms(clock), stamp);
+    clock_stamp(clock_wall_ms(clock), stamp);
     (void)snprintf(name, sizeof(name), "left-%s", stamp);
-    path_in(identity, name, aside);
-    path_in(identity, "vms", vms);
+    identity_path(identity, name, aside, sizeof(aside));
+    identity_path(identity, "vms", vms, sizeof(vms));
     int r = fd_make_folders(aside, err);
     for (size_t i = 0; i < ARRAY_COUNT(moved) && r == 0; i++) {
         char from[PATH_MAX];
         char to[PATH_MAX + 16];
-        path_in(identity, moved[i], from);
+        identity_path(identity, moved[i], from, sizeof(from));
         (void)snprintf(to, sizeof(to), "%s/%s", aside, moved[i]);
         if (rename(from, to) < 0 && errno != ENOENT) {
             r = err_sys(err, -errno, "put %s aside", from);
@@ -486,5 +440,5 @@ int rebirth_forget(struct identity *identity, const struct clock *clock, struct 
     identity->cluster_id = 0;
     identity->founder = false;
     r = identity_save(identity, err);
-    return r == 0 ? folder_sync(identity->folder, err) : r;
+    return r == 0 ? fd_sync_folder(identity->folder, err) : r;
 }

@@ -233,21 +233,24 @@ struct voters {
 
 static uint64_t raft_id_of(const struct host *host)
 {
-    struct mesh_key key = identity_mesh_key(&host->status.public_key);
-    return identity_raft_id(&key);
+    return identity_raft_id_of(&host->status.public_key);
 }
 
-static const struct host *host_of(const struct voters *voters, uint64_t raft_id)
+const struct host *voters_find_host(const struct state *state, uint64_t raft_id)
 {
     size_t cursor = 0;
     const struct host *host;
-    while ((host = state_next(control_state(voters->control), KIND_HOST, &cursor)) !=
-           NULL) {
+    while ((host = state_next(state, KIND_HOST, &cursor)) != NULL) {
         if (raft_id_of(host) == raft_id) {
             return host;
         }
     }
     return NULL;
+}
+
+static const struct host *host_of(const struct voters *voters, uint64_t raft_id)
+{
+    return voters_find_host(control_state(voters->control), raft_id);
 }
 
 /* The log's members, at most as many as there can be; their count. */

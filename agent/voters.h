@@ -35,6 +35,10 @@
 #define VOTERS_REST_MS     2000 /* after a change that failed; doubles with each one */
 #define VOTERS_REST_MAX_MS 60000
 
+/* The host that has this member id; NULL: none has a record (any more). Borrowed from the
+ * state. */
+const struct host *voters_find_host(const struct state *state, uint64_t raft_id);
+
 /* One host, as the decision sees it. */
 struct voters_host {
     uint64_t raft_id;

@@ -68,3 +68,16 @@ void clock_format(uint64_t wall_ms, char text[CLOCK_TEXT_SIZE])
                    parts.tm_min, parts.tm_sec, (unsigned)(wall_ms % MS_PER_S));
     memcpy(text, digits, CLOCK_TEXT_SIZE);
 }
+
+void clock_stamp(uint64_t wall_ms, char text[CLOCK_STAMP_SIZE])
+{
+    char whole[CLOCK_TEXT_SIZE];
+    size_t length = 0;
+    clock_format(wall_ms, whole);
+    for (const char *at = whole; *at != '.'; at++) {
+        if (*at != '-' && *at != ':') {
+            text[length++] = *at;
+        }
+    }
+    memcpy(text + length, "Z", 2);
+}

@@ -27,3 +27,6 @@ uint64_t clock_wall_ms(const struct clock *clock);
 /* "2026-11-23T09:15:04.123Z" into text. */
 #define CLOCK_TEXT_SIZE 25
 void clock_format(uint64_t wall_ms, char text[CLOCK_TEXT_SIZE]);
+/* "20261123T091504Z": for names of files, which then sort by time. */
+#define CLOCK_STAMP_SIZE 17
+void clock_stamp(uint64_t wall_ms, char text[CLOCK_STAMP_SIZE]);

@@ -245,3 +245,14 @@ int fd_remove_tree(const char *path, struct err *err)
     }
     return r == 0 || r == -ENOENT ? 0 : err_sys(err, r, "remove %s", path);
 }
+
+int fd_sync_folder(const char *path, struct err *err)
+{
+    int fd = fd_open_at(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0, err);
+    if (fd < 0) {
+        return fd;
+    }
+    int r = fsync(fd) < 0 ? err_sys(err, -errno, "make folder %s durable", path) : 0;
+    fd_close(&fd);
+    return r;
+}

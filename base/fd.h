@@ -30,6 +30,8 @@ int fd_read_file(int folder,
 int fd_set_nonblocking(int fd);
 /* mkdir -p with mode 0700 for new folders; 0 or -errno with text. */
 int fd_make_folders(const char *path, struct err *err);
+/* Makes durable what was made, renamed or removed in a folder; 0 or -errno with text. */
+int fd_sync_folder(const char *path, struct err *err);
 /* Removes a folder and everything in it without following links, depth <= 32; missing is
  * fine. */
 int fd_remove_tree(const char *path, struct err *err);

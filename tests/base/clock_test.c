@@ -79,6 +79,16 @@ START_TEST(a_moment_reads_as_utc_with_milliseconds)
 }
 END_TEST
 
+START_TEST(a_stamp_is_the_same_moment_for_the_name_of_a_file)
+{
+    char text[CLOCK_STAMP_SIZE];
+    clock_stamp(UINT64_C(1795425304123), text);
+    ck_assert_str_eq(text, "20261123T091504Z");
+    clock_stamp(UINT64_MAX, text);
+    ck_assert_str_eq(text, "99991231T235959Z");
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("clock");
@@ -88,6 +98,7 @@ int main(void)
     tcase_add_test(tcase, the_time_a_host_was_suspended_counts);
     tcase_add_loop_test(tcase, a_moment_reads_as_utc_with_milliseconds, 0,
                         ARRAY_COUNT(format_rows));
+    tcase_add_test(tcase, a_stamp_is_the_same_moment_for_the_name_of_a_file);
     suite_add_tcase(suite, tcase);
     return test_main_run(suite);
 }

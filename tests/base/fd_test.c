@@ -154,6 +154,17 @@ START_TEST(a_file_in_the_way_of_a_folder_is_named)
 }
 END_TEST
 
+START_TEST(only_a_folder_is_made_durable_as_one)
+{
+    struct err err = {0};
+    temp_dir_write(&dir, "file", "");
+    ck_assert_int_eq(fd_sync_folder(dir.path, NULL), 0);
+    ck_assert_int_eq(fd_sync_folder("file", &err), -ENOTDIR);
+    ck_assert_int_eq(fd_sync_folder("missing", &err), -ENOENT);
+    ck_assert_ptr_nonnull(strstr(err.text, "missing"));
+}
+END_TEST
+
 START_TEST(a_tree_is_removed_without_following_links)
 {
     ck_assert_int_eq(fd_make_folders("tree/a/b", NULL), 0);
@@ -222,6 +233,7 @@ int main(void)
     tcase_add_test(tcase, a_folder_is_not_read_as_a_file);
     tcase_add_test(tcase, folders_are_made_on_the_way_and_private);
     tcase_add_test(tcase, a_file_in_the_way_of_a_folder_is_named);
+    tcase_add_test(tcase, only_a_folder_is_made_durable_as_one);
     tcase_add_test(tcase, a_tree_is_removed_without_following_links);
     tcase_add_test(tcase, a_link_or_a_file_is_not_removed_as_a_tree);
     tcase_add_test(tcase, a_tree_deeper_than_the_limit_is_an_error);
