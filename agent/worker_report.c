@@ -198,13 +198,18 @@ struct metrics_visit {
     struct bytes_writer *writer;
 };
 
-static void metrics_vm(void *context, const struct vm_report *report)
+static void metrics_vm_state(void *context, const struct vm_report *report)
 {
-    struct metrics_visit *visit = context;
-    uintptr_t load = (uintptr_t)u64_map_get(visit->worker->loads, report->uid);
+    const struct metrics_visit *visit = context;
     bytes_write_format(visit->writer,
                        "berth_vm_state{vm=\"%s\",tenant=\"%s\",state=\"%s\"} 1\n",
                        report->name, report->tenant, phase_names[report->phase]);
+}
+
+static void metrics_vm_load(void *context, const struct vm_report *report)
+{
+    const struct metrics_visit *visit = context;
+    uintptr_t load = (uintptr_t)u64_map_get(visit->worker->loads, report->uid);
     if (load > 0) {
         bytes_write_format(visit->writer,
                            "berth_vm_cpu_ratio{vm=\"%s\",tenant=\"%s\"} %.3f\n",
@@ -215,9 +220,11 @@ static void metrics_vm(void *context, const struct vm_report *report)
 void worker_metrics(struct worker *worker, struct bytes_writer *writer)
 {
     struct metrics_visit visit = {.worker = worker, .writer = writer};
-    bytes_write_format(writer,
-                       "# TYPE berth_vm_state gauge\n# TYPE berth_vm_cpu_ratio gauge\n");
-    vm_supervisor_each(worker->supervisor, metrics_vm, &visit);
+    /* Each family in one piece, as the exposition format has it. */
+    bytes_write_format(writer, "# TYPE berth_vm_state gauge\n");
+    vm_supervisor_each(worker->supervisor, metrics_vm_state, &visit);
+    bytes_write_format(writer, "# TYPE berth_vm_cpu_ratio gauge\n");
+    vm_supervisor_each(worker->supervisor, metrics_vm_load, &visit);
     bytes_write_format(
         writer,
         "# TYPE berth_host_memory_used_bytes gauge\n"

@@ -542,6 +542,31 @@ START_TEST(a_vm_whose_network_cannot_be_made_here_fails_with_the_reason)
 }
 END_TEST
 
+START_TEST(what_is_measured_of_vms_is_told_a_family_at_a_time)
+{
+    struct bytes_writer writer;
+    char *text = NULL;
+    start_both();
+    bytes_writer_init(&writer, SIZE_MAX);
+
+    worker_metrics(worker, &writer);
+
+    ck_assert_int_eq(bytes_writer_take_text(&writer, &text), 0);
+    const char *states = strstr(text, "# TYPE berth_vm_state");
+    const char *loads = strstr(text, "# TYPE berth_vm_cpu_ratio");
+    ck_assert(states != NULL && loads > states);
+    for (unsigned uid = FENCED; uid <= WAITS; uid++) {
+        char line[64];
+        (void)snprintf(line, sizeof(line), "berth_vm_state{vm=\"vm-%u\"", uid);
+        const char *at = strstr(states, line);
+        ck_assert(at != NULL && at < loads);
+    }
+    ck_assert_ptr_null(strstr(loads, "berth_vm_state"));
+    free(text);
+    stop();
+}
+END_TEST
+
 /* ---- who may order ---- */
 
 START_TEST(old_orders_and_those_of_hosts_that_cannot_lead_are_refused)
@@ -778,6 +803,7 @@ int main(int argc, char **argv)
     tcase_add_test(tests,
                    a_disk_image_that_names_a_file_of_the_host_is_given_to_no_engine);
     tcase_add_test(tests, a_vm_that_cannot_be_started_is_told_with_the_reason);
+    tcase_add_test(tests, what_is_measured_of_vms_is_told_a_family_at_a_time);
     tcase_add_test(tests, a_vm_whose_network_cannot_be_made_here_fails_with_the_reason);
     tcase_add_loop_test(tests, old_orders_and_those_of_hosts_that_cannot_lead_are_refused,
                         0, 3);
