@@ -237,29 +237,58 @@ static void stands_still(struct engine_qmp_run *run)
                                       "itself when there is room");
 }
 
+static void status_shutdown(struct engine_qmp_run *run)
+{
+    guest_ended(run, false);
+}
+
+static void status_panicked(struct engine_qmp_run *run)
+{
+    guest_ended(run, true);
+}
+
+static void status_io_error(struct engine_qmp_run *run)
+{
+    running(run); /* while we were away */
+    run->disk_fault = true;
+    stands_still(run);
+}
+
+static void status_internal_error(struct engine_qmp_run *run)
+{
+    (void)snprintf(run->what, sizeof(run->what), "%s met an internal error",
+                   run->kind->title);
+    process_kill(run);
+}
+
+/* RunState of QEMU's QMP reference; whatever is not here stands at its beginning. */
+static const struct {
+    const char *status;
+    void (*take)(struct engine_qmp_run *run);
+} statuses[] = {
+    {"running", running},
+    {"shutdown", status_shutdown},
+    {"guest-panicked", status_panicked},
+    {"io-error", status_io_error},
+    {"internal-error", status_internal_error},
+};
+
 static void
 on_status(void *context, int code, const json_t *result, const struct err *error)
 {
     struct engine_qmp_run *run = context;
-    const char *status = code == 0 ? json_member_text(result, "status", "") : "";
     (void)error; /* a peer that does not answer is closed by its own rules */
-    if (strcmp(status, "running") == 0) {
-        running(run);
-    } else if (strcmp(status, "shutdown") == 0) {
-        guest_ended(run, false);
-    } else if (strcmp(status, "guest-panicked") == 0) {
-        guest_ended(run, true);
-    } else if (strcmp(status, "io-error") == 0) { /* while we were away */
-        running(run);
-        run->disk_fault = true;
-        stands_still(run);
-    } else if (strcmp(status, "internal-error") == 0) {
-        (void)snprintf(run->what, sizeof(run->what), "%s met an internal error",
-                       run->kind->title);
-        process_kill(run);
-    } else if (code == 0) {
-        held(run);
+    if (code != 0) {
+        return;
     }
+    const char *status = json_member_text(result, "status", "");
+    for (size_t i = 0; i < ARRAY_COUNT(statuses); i++) {
+        if (strcmp(statuses[i].status, status) == 0) {
+            statuses[i].take(run);
+            return;
+        }
+    }
+    held(run);
 }
 
 static void on_ready(void *context)
@@ -311,33 +340,62 @@ static void on_reset(struct engine_qmp_run *run, const json_t *data)
     }
 }
 
+static void on_resume(struct engine_qmp_run *run, const json_t *data)
+{
+    (void)data;
+    running(run);
+}
+
+static void on_panicked(struct engine_qmp_run *run, const json_t *data)
+{
+    (void)data;
+    guest_ended(run, true);
+}
+
+static void on_disk_error(struct engine_qmp_run *run, const json_t *data)
+{
+    run->disk_fault = strcmp(json_member_text(data, "action", ""), "stop") == 0;
+    if (!run->waiting) {
+        log_warn("engine", "a disk of a VM cannot be written or read",
+                 KV_STR("vm", run->vm.name),
+                 KV_STR("why", json_member_text(data, "reason", "")));
+    }
+}
+
+static void on_stop(struct engine_qmp_run *run, const json_t *data)
+{
+    (void)data;
+    if (!run->running || run->guest_off || run->panicked) {
+        return;
+    }
+    if (run->disk_fault) {
+        stands_still(run);
+        return;
+    }
+    run->running = false;
+    run->events.paused(run->context);
+    /* Asked for, or the program met an error: the status tells. */
+    (void)command(run, "query-status", on_status, NULL);
+}
+
+static const struct {
+    const char *name;
+    void (*take)(struct engine_qmp_run *run, const json_t *data);
+} qmp_events[] = {
+    {"RESUME", on_resume},
+    {"SHUTDOWN", on_shutdown},
+    {"GUEST_PANICKED", on_panicked},
+    {"RESET", on_reset},
+    {"BLOCK_IO_ERROR", on_disk_error},
+    {"STOP", on_stop},
+};
+
 static void on_event(void *context, const char *name, const json_t *data)
 {
-    struct engine_qmp_run *run = context;
-    if (strcmp(name, "RESUME") == 0) {
-        running(run);
-    } else if (strcmp(name, "SHUTDOWN") == 0) {
-        on_shutdown(run, data);
-    } else if (strcmp(name, "GUEST_PANICKED") == 0) {
-        guest_ended(run, true);
-    } else if (strcmp(name, "RESET") == 0) {
-        on_reset(run, data);
-    } else if (strcmp(name, "BLOCK_IO_ERROR") == 0) {
-        run->disk_fault = strcmp(json_member_text(data, "action", ""), "stop") == 0;
-        if (!run->waiting) {
-            log_warn("engine", "a disk of a VM cannot be written or read",
-                     KV_STR("vm", run->vm.name),
-                     KV_STR("why", json_member_text(data, "reason", "")));
-        }
-    } else if (strcmp(name, "STOP") == 0 && run->running && !run->guest_off &&
-               !run->panicked) {
-        if (run->disk_fault) {
-            stands_still(run);
-        } else {
-            run->running = false;
-            run->events.paused(run->context);
-            /* Asked for, or the program met an error: the status tells. */
-            (void)command(run, "query-status", on_status, NULL);
+    for (size_t i = 0; i < ARRAY_COUNT(qmp_events); i++) {
+        if (strcmp(qmp_events[i].name, name) == 0) {
+            qmp_events[i].take(context, data);
+            return;
         }
     }
 }
