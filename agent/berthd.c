@@ -322,13 +322,12 @@ static void found(void *context)
         const struct label *from = &berthd->identity.labels.items[i];
         struct label_list *to = &command.body.host_join.labels;
         struct label *items = realloc(to->items, (to->count + 1) * sizeof(*items));
-        char *value = strdup(from->value);
-        if (items == NULL || value == NULL) {
-            free(value);
+        to->items = items != NULL ? items : to->items;
+        char *value = items != NULL ? strdup(from->value) : NULL;
+        if (value == NULL) {
             r = -ENOMEM;
             break;
         }
-        to->items = items;
         memcpy(items[to->count].key, from->key, NAME_SIZE);
         items[to->count++].value = value;
     }

@@ -398,6 +398,16 @@ static void on_tick(struct raft_io *inner)
     after_event(guard);
 }
 
+/* G12. libraft (seen in 0.15 to 0.18) frees the entries before it sends its answer, and
+ * once more where io->send fails there and then. */
+static int answer_lost(struct raft_io_send *request, raft_io_send_cb done)
+{
+    if (done != NULL) {
+        done(request, RAFT_CANCELED);
+    }
+    return 0;
+}
+
 static int guard_send(struct raft_io *io,
                       struct raft_io_send *request,
                       const struct raft_message *message,
@@ -406,16 +416,18 @@ static int guard_send(struct raft_io *io,
     struct raft_guard *guard = guard_of(io);
     struct raft_message copy = *message;
     struct raft_append_entries_result *result = &copy.append_entries_result;
+    bool answer = copy.type == RAFT_IO_APPEND_ENTRIES_RESULT;
     if (is_silent(guard)) {
-        return RAFT_CANCELED;
+        return answer ? answer_lost(request, done) : RAFT_CANCELED;
     }
-    if (copy.type == RAFT_IO_APPEND_ENTRIES_RESULT && result->rejected == 0) {
+    if (answer && result->rejected == 0) {
         uint64_t verified =
             guard->verified_term == result->term ? guard->verified_index : 0;
         result->last_log_index =
             result->last_log_index < verified ? result->last_log_index : verified;
     }
-    return result_of(guard, guard->inner->send(guard->inner, request, &copy, done));
+    int r = guard->inner->send(guard->inner, request, &copy, done);
+    return r != 0 && answer ? answer_lost(request, done) : result_of(guard, r);
 }
 
 /* ---- the disk (G2) ---- */

@@ -22,6 +22,8 @@
  *   G11 Told at the end that several appends are cancelled, oldest first, a leader reads
  *       beyond the end of its log. The real io is closed first, then libraft is
  *       answered, newest first.
+ *   G12 An answer to AppendEntries that cannot be sent at once has its entries freed
+ *       twice. It counts as lost on the way instead; the leader asks again.
  *   G9  Term, vote and the length of the log are sealed (log_seal.h) and compared at
  *       start.
  *

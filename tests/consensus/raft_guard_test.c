@@ -34,6 +34,7 @@ struct fake_io {
     raft_term term;
     raft_id vote;
     int set_vote_status;
+    int send_status;
 };
 
 static struct fake_io fake;
@@ -138,6 +139,9 @@ static int fake_send(struct raft_io *io,
                      raft_io_send_cb done)
 {
     (void)io;
+    if (fake.send_status != 0) {
+        return fake.send_status;
+    }
     ck_assert_uint_lt(fake.sent_count, SENT_MAX);
     fake.sent[fake.sent_count++] = *message;
     if (done != NULL) {
@@ -419,6 +423,22 @@ START_TEST(a_follower_whose_write_fails_acknowledges_nothing_and_stops)
 }
 END_TEST
 
+/* Without the guard the library frees the entries twice here. */
+START_TEST(an_answer_that_cannot_be_sent_is_a_lost_one)
+{
+    start(true, 3, OLD_TAIL, 2);
+    fake.send_status = RAFT_NOMEM;
+    append_from(2, 3, 9, 3, 2); /* does not join its log: refused without a write */
+    ck_assert_uint_eq(fake.sent_count, 0);
+
+    fake.send_status = 0;
+    append_from(2, 3, 9, 3, 2);
+    ck_assert_uint_ne(
+        last_sent(RAFT_IO_APPEND_ENTRIES_RESULT)->append_entries_result.rejected, 0);
+    ck_assert_int_eq(fatal, 0);
+}
+END_TEST
+
 START_TEST(a_vote_that_cannot_be_stored_is_not_given)
 {
     start(true, 3, OLD_TAIL, 2);
@@ -581,6 +601,7 @@ static Suite *suite(void)
     tcase_add_loop_test(tcase, after_a_failed_write_of_the_leader_no_index_is_used_twice,
                         0, 2);
     tcase_add_test(tcase, a_follower_whose_write_fails_acknowledges_nothing_and_stops);
+    tcase_add_test(tcase, an_answer_that_cannot_be_sent_is_a_lost_one);
     tcase_add_test(tcase, a_vote_that_cannot_be_stored_is_not_given);
     tcase_add_test(
         tcase,
