@@ -133,6 +133,11 @@ static void host_forget(struct apply *apply, struct entry *host, const char *rea
         vm_release(apply, vms.items[i], text);
     }
     entry_set_fini(&vms);
+    struct entry_set kept = entry_set_sorted(&host->owner.kept);
+    for (uint32_t i = 0; i < kept.count; i++) {
+        vm_disks_lose(apply, kept.items[i], text);
+    }
+    entry_set_fini(&kept);
     leave_networks(apply, host);
     uint32_t from = host_of(host)->status.phase;
     apply_removed(apply, host,
@@ -142,7 +147,25 @@ static void host_forget(struct apply *apply, struct entry *host, const char *rea
                                         .phase_to = HOST_PHASE_REMOVED});
 }
 
-int host_remove(struct apply *apply, struct entry *host, const char *reason)
+static int check_disks_go(struct apply *apply, const struct entry *host)
+{
+    uint32_t kept = host->owner.kept.count;
+    if (kept == 0) {
+        return 0;
+    }
+    struct entry_set sorted = entry_set_sorted(&host->owner.kept);
+    const struct metadata *first = meta_of(sorted.items[0]);
+    entry_set_fini(&sorted);
+    return apply_refuse(apply, BERTH_EINUSE,
+                        "host %s keeps the disks of %" PRIu32 " VM%s that %s not running "
+                        "(vm %s of tenant %s%s): start elsewhere with berth start "
+                        "--anywhere, or remove with --force; either gives the disks up",
+                        meta_of(host)->name, kept, kept == 1 ? "" : "s",
+                        kept == 1 ? "is" : "are", first->name, first->tenant,
+                        kept == 1 ? "" : ", ...");
+}
+
+int host_remove(struct apply *apply, struct entry *host, bool force, const char *reason)
 {
     const char *name = meta_of(host)->name;
     if (host_of(host)->status.phase != HOST_PHASE_LOST) {
@@ -157,7 +180,8 @@ int host_remove(struct apply *apply, struct entry *host, const char *reason)
                                 name, vms);
         }
     }
-    int r = check_log_outlives(apply, host);
+    int r = force ? 0 : check_disks_go(apply, host);
+    r = r == 0 ? check_log_outlives(apply, host) : r;
     if (r != 0) {
         return r;
     }
@@ -480,7 +504,7 @@ int apply_host_phase(struct apply *apply, const struct command *command)
                                                            : "that");
     }
     if (move->phase == HOST_PHASE_REMOVED) {
-        return host_remove(apply, entry, move->reason);
+        return host_remove(apply, entry, false, move->reason);
     }
     if (move->phase == HOST_PHASE_LOST) {
         host_lose(apply, entry, move->reason);

@@ -705,7 +705,7 @@ int apply_delete(struct apply *apply, const struct command *command)
         r = vm_evict(apply, entry, STOP_INTENT_DELETE, "deleted by its user");
         break;
     case KIND_HOST:
-        r = host_remove(apply, entry, "removed");
+        r = host_remove(apply, entry, delete->force, "removed");
         break;
     default:
         r = delete_plain(apply, entry);

@@ -154,7 +154,7 @@ static void settle_intent(struct apply *apply,
     if (status->phase != PHASE_STOPPED) {
         vm_move(apply, vm, PHASE_STOPPED, reason, 0);
     }
-    if (intent == STOP_INTENT_MOVE) {
+    if (intent == STOP_INTENT_MOVE || intent == STOP_INTENT_RESTART) {
         vm_move(apply, vm, PHASE_PENDING, reason, 0);
     }
 }
@@ -182,6 +182,7 @@ void vm_release(struct apply *apply, struct entry *vm, const char *reason)
     REQUIRE(status->phase == PHASE_LOST);
     enum stop_intent intent = status->intent;
     vm_entry_set_host(apply->state, vm, NULL);
+    vm_entry_keep(vm, NULL, 0);
     status->intent = STOP_INTENT_NONE;
     status->retry_wall_ms = 0;
     if (intent == STOP_INTENT_STOP) {
@@ -189,6 +190,18 @@ void vm_release(struct apply *apply, struct entry *vm, const char *reason)
     }
     vm_move(apply, vm, intent == STOP_INTENT_STOP ? PHASE_STOPPED : PHASE_PENDING, reason,
             0);
+}
+
+void vm_disks_lose(struct apply *apply, struct entry *vm, const char *reason)
+{
+    enum phase phase = vm_of(vm)->status.phase;
+    vm_entry_keep(vm, NULL, 0);
+    set_reason(vm_of(vm), reason);
+    apply_changed(apply, vm,
+                  &(struct change_note){.verb = "disks lost",
+                                        .reason = reason,
+                                        .phase_from = phase,
+                                        .phase_to = phase});
 }
 
 void vm_migration_end(struct apply *apply, struct entry *vm, const char *reason)
@@ -217,7 +230,7 @@ static int evict_nowhere(struct apply *apply,
         }
         return 0;
     }
-    if (intent == STOP_INTENT_MOVE) {
+    if (intent == STOP_INTENT_MOVE || intent == STOP_INTENT_RESTART) {
         if (phase != PHASE_PENDING && !off) {
             vm_of(vm)->status.retry_wall_ms = 0;
             vm_move(apply, vm, PHASE_PENDING, reason, 0);
@@ -228,14 +241,12 @@ static int evict_nowhere(struct apply *apply,
     return 0;
 }
 
-/* Deletion wins over stopping, stopping over moving. */
+/* Deletion wins over stopping, stopping over moving, moving over starting again here. */
 static enum stop_intent stronger(enum stop_intent a, enum stop_intent b)
 {
     static const unsigned strength[] = {
-        [STOP_INTENT_NONE] = 0,
-        [STOP_INTENT_MOVE] = 1,
-        [STOP_INTENT_STOP] = 2,
-        [STOP_INTENT_DELETE] = 3,
+        [STOP_INTENT_NONE] = 0, [STOP_INTENT_RESTART] = 1, [STOP_INTENT_MOVE] = 2,
+        [STOP_INTENT_STOP] = 3, [STOP_INTENT_DELETE] = 4,
     };
     return strength[a] >= strength[b] ? a : b;
 }
@@ -273,7 +284,7 @@ static int evict_lost(struct apply *apply,
         vm_remove(apply, vm, reason);
         return 0;
     }
-    if (intent == STOP_INTENT_MOVE) {
+    if (intent == STOP_INTENT_MOVE || intent == STOP_INTENT_RESTART) {
         return apply_refuse(apply, BERTH_EPHASE,
                             "vm %s may still run on lost host %s: bring the host back, "
                             "or remove it once it is surely off",
@@ -325,15 +336,33 @@ int apply_evict_vm(struct apply *apply, const struct command *command)
     if (r != 0) {
         return r;
     }
-    if (evict->intent == STOP_INTENT_NONE || evict->intent > STOP_INTENT_DELETE) {
-        return apply_refuse(apply, BERTH_EINVALID, "intent: stop, move or delete");
+    if (evict->intent == STOP_INTENT_NONE || evict->intent > STOP_INTENT_RESTART) {
+        return apply_refuse(apply, BERTH_EINVALID,
+                            "intent: stop, move, delete or restart");
     }
     return vm_evict(apply, vm, evict->intent, evict->reason);
 }
 
 /* ---- power ---- */
 
-static void power_on(struct apply *apply, struct entry *vm)
+/* Gives up disks that are kept, and tells that it now waits for any host. */
+static void give_disks_up(struct apply *apply, struct entry *vm)
+{
+    enum phase phase = vm_of(vm)->status.phase;
+    if (vm->vm.keeper == NULL) {
+        return;
+    }
+    vm_entry_keep(vm, NULL, 0);
+    apply_changed(apply, vm,
+                  &(struct change_note){.verb = "disks given up",
+                                        .reason = "started anywhere by its user",
+                                        .phase_from = phase,
+                                        .phase_to = phase});
+}
+
+#define SWITCHED_ON "switched on by its user"
+
+static void power_on(struct apply *apply, struct entry *vm, bool anywhere)
 {
     struct vm_status *status = &vm_of(vm)->status;
     bool was_off = vm_of(vm)->spec.power == POWER_OFF;
@@ -341,7 +370,11 @@ static void power_on(struct apply *apply, struct entry *vm)
     if (status->phase == PHASE_STOPPED || status->phase == PHASE_FAILED) {
         status->restarts = 0;
         status->retry_wall_ms = 0;
-        vm_move(apply, vm, PHASE_PENDING, "switched on by its user", 0);
+        char reason[128];
+        (void)snprintf(reason, sizeof(reason), SWITCHED_ON "%s%s",
+                       vm->vm.keeper != NULL ? "; its disks are on host " : "",
+                       vm->vm.keeper != NULL ? meta_of(vm->vm.keeper)->name : "");
+        vm_move(apply, vm, PHASE_PENDING, reason, 0);
         return;
     }
     if (!was_off) {
@@ -349,11 +382,12 @@ static void power_on(struct apply *apply, struct entry *vm)
     }
     /* It is on its way to a stop, which is to be a restart now. */
     if (status->intent == STOP_INTENT_STOP) {
-        status->intent =
-            status->phase == PHASE_LOST ? STOP_INTENT_NONE : STOP_INTENT_MOVE;
+        status->intent = status->phase == PHASE_LOST ? STOP_INTENT_NONE
+                         : anywhere                  ? STOP_INTENT_MOVE
+                                                     : STOP_INTENT_RESTART;
     }
     apply_changed(apply, vm,
-                  &(struct change_note){.reason = "switched on by its user",
+                  &(struct change_note){.reason = SWITCHED_ON,
                                         .phase_from = status->phase,
                                         .phase_to = status->phase});
 }
@@ -379,7 +413,10 @@ int apply_set_power(struct apply *apply, const struct command *command)
     if (set->power == POWER_OFF) {
         return vm_evict(apply, vm, STOP_INTENT_STOP, "switched off by its user");
     }
-    power_on(apply, vm);
+    if (set->anywhere) {
+        give_disks_up(apply, vm);
+    }
+    power_on(apply, vm, set->anywhere);
     return 0;
 }
 
@@ -529,6 +566,16 @@ static int check_placeable(struct apply *apply, const struct entry *vm, uint64_t
     return 0;
 }
 
+static int check_disks(struct apply *apply, const struct entry *vm, uint64_t host_uid)
+{
+    const struct host *bound = state_disks_bind(apply->state, vm_of(vm));
+    return bound == NULL || bound->meta.uid == host_uid
+               ? 0
+               : apply_refuse(apply, BERTH_ECONFLICT,
+                              "the disks of vm %s are on host %s: it starts nowhere else",
+                              meta_of(vm)->name, bound->meta.name);
+}
+
 int apply_place_vm(struct apply *apply, const struct command *command)
 {
     const struct cmd_place_vm *place = &command->body.place_vm;
@@ -537,6 +584,9 @@ int apply_place_vm(struct apply *apply, const struct command *command)
     int r = find_vm(apply, place->vm, &vm);
     if (r == 0) {
         r = check_placeable(apply, vm, place->epoch);
+    }
+    if (r == 0) {
+        r = check_disks(apply, vm, place->host);
     }
     if (r == 0) {
         r = check_host(apply, vm, place->host, &host);
@@ -556,6 +606,7 @@ int apply_place_vm(struct apply *apply, const struct command *command)
             vm_entry_set_address(apply->state, vm, i, place->addresses.items[i].ipv4);
         }
     }
+    vm_entry_keep(vm, NULL, vm->vm.keeper == host ? vm_of(vm)->status.disk_epoch : 0);
     vm_entry_set_host(apply->state, vm, host);
     vm_of(vm)->status.epoch = place->epoch;
     vm_of(vm)->status.retry_wall_ms = 0;
@@ -587,22 +638,45 @@ static void book_restart(struct apply *apply, struct vm *vm, uint64_t at_wall_ms
     }
 }
 
+/* Does a VM that has ended stay bound to the disks that its host keeps? One that failed
+ * had its chance there: it may start anywhere, but not at the price of disks that an
+ * earlier run has written and this one never got to. */
+static bool disks_stay(const struct entry *vm, enum phase phase)
+{
+    const struct vm *object = vm_of(vm);
+    const struct lifecycle_spec *lifecycle = &object->spec.machine.lifecycle;
+    switch (object->status.intent) {
+    case STOP_INTENT_NONE:
+        return phase == PHASE_STOPPED ? lifecycle->restart.policy != RESTART_ALWAYS
+                                      : object->status.disk_epoch != 0 &&
+                                            object->status.running_wall_ms == 0;
+    case STOP_INTENT_STOP:
+        return true;
+    case STOP_INTENT_RESTART: /* a drain wants it elsewhere */
+        return !host_of(vm->vm.host)->spec.drain ||
+               lifecycle->host_drain == HOST_DRAIN_STOP;
+    default:
+        return false;
+    }
+}
+
 /* Its process is gone. */
-static void vm_end(struct apply *apply,
-                   struct entry *vm,
-                   enum phase phase,
-                   const char *reason,
-                   uint64_t at_wall_ms)
+static void
+vm_end(struct apply *apply, struct entry *vm, const struct cmd_vm_phase *report)
 {
     enum stop_intent intent = vm_of(vm)->status.intent;
+    uint64_t at_wall_ms =
+        report->at_wall_ms != 0 ? report->at_wall_ms : apply->command->wall_ms;
+    bool stay = report->disk_epoch != 0 && disks_stay(vm, report->phase);
     vm_entry_set_target(vm, NULL);
+    vm_entry_keep(vm, stay ? vm->vm.host : NULL, stay ? report->disk_epoch : 0);
     vm_entry_set_host(apply->state, vm, NULL);
     if (intent != STOP_INTENT_NONE) {
-        settle_intent(apply, vm, intent, reason);
+        settle_intent(apply, vm, intent, report->reason);
         return;
     }
     book_restart(apply, vm_of(vm), at_wall_ms);
-    vm_move(apply, vm, phase, reason, at_wall_ms);
+    vm_move(apply, vm, report->phase, report->reason, at_wall_ms);
 }
 
 static int check_report(struct apply *apply,
@@ -630,6 +704,11 @@ static int check_report(struct apply *apply,
         return apply_refuse(apply, BERTH_EPHASE,
                             "host %s is lost: it has to join again before it reports",
                             meta_of(vm->vm.host)->name);
+    }
+    if (report->disk_epoch > status->epoch) {
+        return apply_refuse(apply, BERTH_EINVALID,
+                            "vm %s is at epoch %" PRIu64 ": it has no disks of %" PRIu64,
+                            meta_of(vm)->name, status->epoch, report->disk_epoch);
     }
     /* Until the switch the source goes on running: that it does so is no news. */
     bool copying = status->phase == PHASE_MIGRATING && status->target != 0;
@@ -669,7 +748,7 @@ int apply_vm_phase(struct apply *apply, const struct command *command)
     }
     uint64_t at_wall_ms = report->at_wall_ms != 0 ? report->at_wall_ms : command->wall_ms;
     if (report->phase == PHASE_STOPPED || report->phase == PHASE_FAILED) {
-        vm_end(apply, vm, report->phase, report->reason, at_wall_ms);
+        vm_end(apply, vm, report);
         return 0;
     }
     enum phase phase = report->phase;

@@ -36,7 +36,9 @@
     F(S, 2, NAME, tenant, "tenant", none, 0, 0, 63, 0, "or absent")                  \
     F(S, 3, NAME, name, "name", none, 0, 1, 63, 0, "which")                          \
     F(S, 4, U64, expected_revision, "expectedRevision", UNIT_NONE, 0, 0, UINT64_MAX, \
-      REVISION_ANY, "compare-and-set")
+      REVISION_ANY, "compare-and-set")                                               \
+    F(S, 5, BOOL, force, "force", none, 0, 0, 1, 0,                                  \
+      "a Host: with the disks of stopped VMs that it keeps")
 /* Make a VM from a template as it is now; quota, name and addresses are counted here. A
  * group's VM is refused when the group already has `desired` VMs. */
 #define CMD_ADMIT_VM_FIELDS(F, S)                                                     \
@@ -46,16 +48,20 @@
     F(S, 4, NAME, group, "group", none, 0, 0, 63, 0, "owner, or absent")              \
     F(S, 5, LABELS, labels, "labels", none, 0, 0, 64, 0, "of the VM")                 \
     F(S, 6, ENUM, power, "power", power, 0, 0, POWER_OFF, POWER_ON, "on or off")
-/* Change a user's VM: power only, for now. */
+/* Change a user's VM: power only, for now. `anywhere` gives up the disks that a host
+ * keeps for it, so that it may start on any, from its image. */
 #define CMD_SET_POWER_FIELDS(F, S)                                                   \
     F(S, 1, U64, vm, "vm", UNIT_NONE, 0, 1, UINT64_MAX, 0, "uid")                    \
     F(S, 2, ENUM, power, "power", power, 0, 0, POWER_OFF, POWER_ON, "on or off")     \
     F(S, 3, U64, expected_revision, "expectedRevision", UNIT_NONE, 0, 0, UINT64_MAX, \
-      REVISION_ANY, "compare-and-set")
+      REVISION_ANY, "compare-and-set")                                               \
+    F(S, 4, BOOL, anywhere, "anywhere", none, 0, 0, 1, 0, "with new disks")
 #define CMD_ADDRESS_FIELDS(F, S) \
     F(S, 1, U32, ipv4, "address", UNIT_IPV4, 0, 0, UINT32_MAX, 0, "one NIC's")
 /* pending -> placed on host. epoch must be the VM's epoch + 1 (compare-and-set against
- * races); addresses, one per NIC, are given at the first placement and must be free. */
+ * races); addresses, one per NIC, are given at the first placement and must be free. A VM
+ * whose disks are kept goes where they are; elsewhere, with new ones, only when that host
+ * is lost and the VM's lifecycle does not wait for it. */
 #define CMD_PLACE_VM_FIELDS(F, S)                                               \
     F(S, 1, U64, vm, "vm", UNIT_NONE, 0, 1, UINT64_MAX, 0, "uid")               \
     F(S, 2, U64, host, "host", UNIT_NONE, 0, 1, UINT64_MAX, 0, "uid")           \
@@ -64,16 +70,20 @@
       "per NIC; empty: keep")                                                   \
     F(S, 5, TEXT, reason, "reason", UNIT_NONE, 0, 0, 255, 0, "why there")
 /* Ask a placed or running VM to stop; intent says what follows. A VM that is nowhere
- * (pending, failed, stopped) gets the intent's end state at once. A lost VM waits for its
+ * (pending, failed, stopped) gets the intent's end state at once; disks that are kept for
+ * it stay kept unless it is deleted. A lost VM waits for its
  * host, where it may still run: it can be deleted, but not moved (BERTH_EPHASE) until the
  * host is back or removed; a stop is noted and carried out when it is found. */
 #define CMD_EVICT_VM_FIELDS(F, S)                                                   \
     F(S, 1, U64, vm, "vm", UNIT_NONE, 0, 1, UINT64_MAX, 0, "uid")                   \
     F(S, 2, U64, epoch, "epoch", UNIT_NONE, 0, 0, UINT64_MAX, 0, "the current one") \
-    F(S, 3, ENUM, intent, "intent", stop_intent, 0, 1, STOP_INTENT_DELETE,          \
-      STOP_INTENT_STOP, "stop, move or delete")                                     \
+    F(S, 3, ENUM, intent, "intent", stop_intent, 0, 1, STOP_INTENT_RESTART,         \
+      STOP_INTENT_STOP, "stop, move, delete or restart")                            \
     F(S, 4, TEXT, reason, "reason", UNIT_NONE, 0, 0, 255, 0, "why")
-/* Observed by the host that holds this epoch; anything else is BERTH_ESTALE. */
+/* Observed by the host that holds this epoch; anything else is BERTH_ESTALE. A VM that
+ * has ended stays bound to the disks that its host says it keeps (disk_epoch) when it is
+ * to stay off or to start again there, or when it could not start with disks of an
+ * earlier run; else they are given up with the place. */
 #define CMD_VM_PHASE_FIELDS(F, S)                                                       \
     F(S, 1, U64, vm, "vm", UNIT_NONE, 0, 1, UINT64_MAX, 0, "uid")                       \
     F(S, 2, U64, host, "host", UNIT_NONE, 0, 1, UINT64_MAX, 0, "who reports")           \
@@ -81,7 +91,9 @@
     F(S, 4, ENUM, phase, "phase", phase, 0, 0, PHASE_LOST, 0, "seen")                   \
     F(S, 5, U64, at_wall_ms, "at", UNIT_INSTANT, 0, 0, UINT64_MAX, 0,                   \
       "when, by the host's clock")                                                      \
-    F(S, 6, TEXT, reason, "reason", UNIT_NONE, 0, 0, 255, 0, "why")
+    F(S, 6, TEXT, reason, "reason", UNIT_NONE, 0, 0, 255, 0, "why")                     \
+    F(S, 7, U64, disk_epoch, "diskEpoch", UNIT_NONE, 0, 0, UINT64_MAX, 0,               \
+      "it has ended: its disks, of that run, are kept; 0: they are not")
 /* failed or stopped by itself -> pending again. When the back-off is over
  * (status.retry_wall_ms) and whether the restart policy wants it is the scheduler's
  * business. */

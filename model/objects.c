@@ -29,7 +29,8 @@ const char *const phase_names[] = {"pending", "placed",    "starting", "running"
                                    "ready",   "migrating", "stopping", "stopped",
                                    "failed",  "lost",      NULL};
 const char *const power_names[] = {"on", "off", NULL};
-const char *const stop_intent_names[] = {"none", "stop", "move", "delete", NULL};
+const char *const stop_intent_names[] = {"none",   "stop",    "move",
+                                         "delete", "restart", NULL};
 const char *const egress_names[] = {"nat", "none", NULL};
 const char *const artifact_role_names[] = {"kernel", "initrd", "disk", NULL};
 const char *const host_phase_names[] = {"ready", "suspect", "lost", "removed", NULL};

@@ -318,9 +318,10 @@ enum stop_intent {
     STOP_INTENT_NONE = 0,
     STOP_INTENT_STOP,
     STOP_INTENT_MOVE,
-    STOP_INTENT_DELETE
+    STOP_INTENT_DELETE,
+    STOP_INTENT_RESTART /* start again, with the same disks */
 };
-extern const char *const stop_intent_names[]; /* none stop move delete */
+extern const char *const stop_intent_names[]; /* none stop move delete restart */
 
 #define VM_SPEC_FIELDS(F, S)                                                         \
     F(S, 1, RECORD, template_ref, "template", template_ref, FIELD_REQUIRED, 0, 0, 0, \
@@ -350,8 +351,8 @@ RECORD_DECLARE(vm_nic, VM_NIC_FIELDS)
     F(S, 4, TEXT, reason, "reason", UNIT_NONE, FIELD_SERVER, 0, 255, 0,                  \
       "of the last move")                                                                \
     F(S, 5, LIST, nics, "nics", vm_nic, FIELD_SERVER, 0, NICS_MAX, 0, "addresses")       \
-    F(S, 6, ENUM, intent, "intent", stop_intent, FIELD_SERVER, 0, STOP_INTENT_DELETE, 0, \
-      "after stopping")                                                                  \
+    F(S, 6, ENUM, intent, "intent", stop_intent, FIELD_SERVER, 0, STOP_INTENT_RESTART,   \
+      0, "after stopping")                                                               \
     F(S, 7, U32, restarts, "restarts", UNIT_NONE, FIELD_SERVER, 0, UINT32_MAX, 0,        \
       "in a row")                                                                        \
     F(S, 8, U64, retry_wall_ms, "retryAt", UNIT_INSTANT, FIELD_SERVER, 0, UINT64_MAX, 0, \
@@ -369,7 +370,11 @@ RECORD_DECLARE(vm_nic, VM_NIC_FIELDS)
     F(S, 14, U64, running_wall_ms, "runningAt", UNIT_INSTANT, FIELD_SERVER, 0,           \
       UINT64_MAX, 0, "boot timeline")                                                    \
     F(S, 15, U64, ready_wall_ms, "readyAt", UNIT_INSTANT, FIELD_SERVER, 0, UINT64_MAX,   \
-      0, "boot timeline")
+      0, "boot timeline")                                                                \
+    F(S, 16, U64, disk_host, "diskHostUid", UNIT_NONE, FIELD_SERVER, 0, UINT64_MAX, 0,   \
+      "keeps its disks while it is nowhere; 0: nobody")                                  \
+    F(S, 17, U64, disk_epoch, "diskEpoch", UNIT_NONE, FIELD_SERVER, 0, UINT64_MAX, 0,    \
+      "of the run whose disks are kept, or used again; 0: new ones")
 RECORD_DECLARE(vm_status, VM_STATUS_FIELDS)
 #define VM_FIELDS(F, S)                                                               \
     F(S, 1, RECORD, meta, "metadata", metadata, FIELD_REQUIRED, 0, 0, 0, "who it is") \

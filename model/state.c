@@ -231,6 +231,27 @@ static void unlink_target(struct entry *vm)
     }
 }
 
+static void link_keeper(struct entry *vm, struct entry *keeper)
+{
+    vm->vm.keeper = keeper;
+    if (keeper != NULL) {
+        vm->vm.keeper_slot = keeper->owner.kept.count;
+        entry_set_add(&keeper->owner.kept, vm);
+        keeper->owner.disk_bytes += vm_disk(vm);
+    }
+}
+
+static void unlink_keeper(struct entry *vm)
+{
+    struct entry *keeper = vm->vm.keeper;
+    if (keeper != NULL) {
+        set_drop(&keeper->owner.kept, vm->vm.keeper_slot,
+                 offsetof(struct vm_links, keeper_slot));
+        keeper->owner.disk_bytes -= vm_disk(vm);
+        vm->vm.keeper = NULL;
+    }
+}
+
 static void link_group(struct entry *vm, struct entry *group)
 {
     vm->vm.group = group;
@@ -261,6 +282,14 @@ void vm_entry_set_target(struct entry *vm, struct entry *target)
     unlink_target(vm);
     vm_of(vm)->status.target = target != NULL ? meta_of(target)->uid : 0;
     link_target(vm, target);
+}
+
+void vm_entry_keep(struct entry *vm, struct entry *keeper, uint64_t disk_epoch)
+{
+    unlink_keeper(vm);
+    vm_of(vm)->status.disk_host = keeper != NULL ? meta_of(keeper)->uid : 0;
+    vm_of(vm)->status.disk_epoch = disk_epoch;
+    link_keeper(vm, keeper);
 }
 
 /* ---- addresses ---- */
@@ -351,6 +380,7 @@ static void index_vm(struct state *state, struct entry *entry)
     const struct vm *vm = vm_of(entry);
     link_host(state, entry, state_entry(state, KIND_HOST, vm->status.host));
     link_target(entry, state_entry(state, KIND_HOST, vm->status.target));
+    link_keeper(entry, state_entry(state, KIND_HOST, vm->status.disk_host));
     if (vm->spec.group[0] != '\0') {
         link_group(entry,
                    state_entry_named(state, KIND_GROUP, vm->meta.tenant, vm->spec.group));
@@ -371,6 +401,7 @@ static void unindex_vm(struct state *state, struct entry *entry)
     }
     unlink_host(state, entry);
     unlink_target(entry);
+    unlink_keeper(entry);
     unlink_group(entry);
 }
 
@@ -431,6 +462,7 @@ void entry_remove(struct state *state, struct entry *entry)
 {
     if (entry->kind == KIND_HOST || entry->kind == KIND_GROUP) {
         REQUIRE(entry->owner.vms.count == 0 && entry->owner.incoming.count == 0);
+        REQUIRE(entry->owner.kept.count == 0);
     }
     state->objects_hash -= entry->hash;
     entry->hash = 0;
@@ -443,6 +475,7 @@ void entry_free(struct entry *entry)
     if (entry->kind == KIND_HOST || entry->kind == KIND_GROUP) {
         entry_set_fini(&entry->owner.vms);
         entry_set_fini(&entry->owner.incoming);
+        entry_set_fini(&entry->owner.kept);
     } else if (entry->kind == KIND_NETWORK) {
         address_set_fini(&entry->addresses);
     }
@@ -695,6 +728,15 @@ state_vm_incoming(const struct state *state, uint64_t host, size_t *cursor)
     return entry->owner.incoming.items[(*cursor)++]->object;
 }
 
+const struct vm *state_vm_kept(const struct state *state, uint64_t host, size_t *cursor)
+{
+    const struct entry *entry = state_entry(state, KIND_HOST, host);
+    if (entry == NULL || *cursor >= entry->owner.kept.count) {
+        return NULL;
+    }
+    return entry->owner.kept.items[(*cursor)++]->object;
+}
+
 const struct vm *state_vm_nowhere(const struct state *state, size_t *cursor)
 {
     return *cursor < state->nowhere.count ? state->nowhere.items[(*cursor)++]->object
@@ -712,12 +754,23 @@ struct host_use state_host_use(const struct state *state, uint64_t host)
     const struct entry *entry = state_entry(state, KIND_HOST, host);
     struct host_use use = {0};
     if (entry != NULL) {
-        use.vms = entry->owner.vms.count + entry->owner.incoming.count;
+        use.vms = entry->owner.vms.count + entry->owner.incoming.count +
+                  entry->owner.kept.count;
         use.cpu_mcpu = entry->owner.cpu_mcpu;
         use.memory_bytes = entry->owner.memory_bytes;
         use.disk_bytes = entry->owner.disk_bytes;
     }
     return use;
+}
+
+const struct host *state_disks_bind(const struct state *state, const struct vm *vm)
+{
+    const struct host *host =
+        vm->status.disk_host != 0 ? state_host(state, vm->status.disk_host) : NULL;
+    return host != NULL && host->status.phase == HOST_PHASE_LOST &&
+                   vm->spec.machine.lifecycle.host_failure == HOST_FAILURE_RESTART
+               ? NULL
+               : host;
 }
 
 /* ---- addresses of a network ---- */

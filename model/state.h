@@ -128,13 +128,19 @@ state_vm_of_group(const struct state *state, const struct group *group, size_t *
 /* VMs that are migrating to a host (by status.target), which still run elsewhere. */
 const struct vm *
 state_vm_incoming(const struct state *state, uint64_t host, size_t *cursor);
+/* VMs that are nowhere and whose disks the host keeps (by status.disk_host). */
+const struct vm *state_vm_kept(const struct state *state, uint64_t host, size_t *cursor);
+/* The only host where the VM may start, for its disks are there; NULL: any. A lost host
+ * binds only those VMs whose lifecycle waits for it. */
+const struct host *state_disks_bind(const struct state *state, const struct vm *vm);
 /* VMs that are on no host: pending, stopped and failed ones. A lost VM that waits for its
  * host is not among them. Cursor as above. */
 const struct vm *state_vm_nowhere(const struct state *state, size_t *cursor);
 /* VMs of a group, those on their way out included. */
 uint32_t state_group_vms(const struct state *state, const struct group *group);
-/* What a host has promised: to the VMs there and to those migrating to it. The memory is
- * what PLACE_VM and MIGRATE_PREPARE compare with host.status.memory_bytes. */
+/* What a host has promised: to the VMs there and to those migrating to it; to those whose
+ * disks it keeps a place (vms) and the disk. The memory is what PLACE_VM and
+ * MIGRATE_PREPARE compare with host.status.memory_bytes. */
 struct host_use {
     uint32_t vms;
     uint64_t cpu_mcpu;

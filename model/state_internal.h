@@ -32,18 +32,21 @@ struct vm_links {
     struct entry *host;   /* as status.host, NULL when 0 */
     struct entry *target; /* as status.target */
     struct entry *group;  /* as spec.group */
+    struct entry *keeper; /* as status.disk_host */
     uint32_t host_slot;   /* place in host->owner.vms, or in state->nowhere */
     uint32_t target_slot; /* place in target->owner.incoming */
     uint32_t group_slot;  /* place in group->owner.vms */
+    uint32_t keeper_slot; /* place in keeper->owner.kept */
 };
 
 /* What hangs on a Host or a Group. */
 struct owner_links {
     struct entry_set vms;
     struct entry_set incoming; /* Host: migrations that come here */
-    uint64_t memory_bytes;     /* Host: of all those VMs */
+    struct entry_set kept;     /* Host: VMs that are nowhere, but whose disks are here */
+    uint64_t memory_bytes;     /* Host: of all VMs here or on their way */
     uint64_t cpu_mcpu;         /* Host: likewise */
-    uint64_t disk_bytes;       /* Host: likewise */
+    uint64_t disk_bytes;       /* Host: likewise, and of those kept */
 };
 
 struct entry {
@@ -109,6 +112,8 @@ struct entry_set entry_set_sorted(const struct entry_set *set);
 /* ---- setters that keep indexes ---- */
 void vm_entry_set_host(struct state *state, struct entry *vm, struct entry *host);
 void vm_entry_set_target(struct entry *vm, struct entry *target);
+/* Who keeps its disks, of the run of that epoch; NULL and 0: nobody. */
+void vm_entry_keep(struct entry *vm, struct entry *keeper, uint64_t disk_epoch);
 void host_entry_set_key(struct state *state,
                         struct entry *host,
                         const struct digest *key);
@@ -226,11 +231,14 @@ void vm_remove(struct apply *apply, struct entry *vm, const char *reason);
 void vm_lose(struct apply *apply, struct entry *vm, const char *reason);
 /* A lost VM that waited for its host: the host is gone for good. */
 void vm_release(struct apply *apply, struct entry *vm, const char *reason);
+/* The host that kept its disks is gone: it will start from its image. */
+void vm_disks_lose(struct apply *apply, struct entry *vm, const char *reason);
 /* Back from migrating to running where it is. */
 void vm_migration_end(struct apply *apply, struct entry *vm, const char *reason);
 
 /* ---- Hosts (apply_host.c), used by delete ---- */
-int host_remove(struct apply *apply, struct entry *host, const char *reason);
+/* force: with the disks of stopped VMs that it keeps. */
+int host_remove(struct apply *apply, struct entry *host, bool force, const char *reason);
 
 /* ---- Hosts (apply_host.c), used by state_rebirth.c ---- */
 void host_lose(struct apply *apply, struct entry *host, const char *reason);

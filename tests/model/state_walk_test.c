@@ -54,6 +54,10 @@ static void check_vm(const struct vm *vm)
         ck_assert_ptr_nonnull(host);
         ck_assert(host->status.phase != HOST_PHASE_LOST || now->phase == PHASE_LOST);
     }
+    ck_assert(now->disk_host == 0 || (!has_host && now->disk_epoch != 0));
+    ck_assert(now->disk_epoch == 0 || now->disk_host != 0 || has_host);
+    ck_assert_uint_le(now->disk_epoch, now->epoch);
+    ck_assert(now->disk_host == 0 || state_host(state, now->disk_host) != NULL);
     uint64_t seen = (uintptr_t)u64_map_get(epochs, vm->meta.uid);
     ck_assert_uint_ge(now->epoch + 1, seen);
     ck_assert_int_eq(
@@ -87,6 +91,17 @@ static void check_host(const struct state *of, const struct host *host)
          (vm = state_vm_incoming(of, host->meta.uid, &cursor)) != NULL;) {
         ck_assert_uint_eq(vm->status.target, host->meta.uid);
         indexed++;
+    }
+    ck_assert_uint_eq(indexed, count);
+    cursor = 0;
+    for (const struct vm *vm;
+         (vm = state_vm_kept(of, host->meta.uid, &cursor)) != NULL;) {
+        ck_assert_uint_eq(vm->status.disk_host, host->meta.uid);
+        count++;
+    }
+    cursor = 0;
+    for (const struct vm *vm; (vm = state_next(of, KIND_VM, &cursor)) != NULL;) {
+        indexed += vm->status.disk_host == host->meta.uid;
     }
     ck_assert_uint_eq(indexed, count);
     ck_assert_uint_eq(use.vms, count);

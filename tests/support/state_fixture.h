@@ -193,6 +193,16 @@ delete_at(enum kind kind, const char *tenant, const char *name, uint64_t revisio
     return send_command(&command);
 }
 
+static inline int delete_host_by_force(const char *name)
+{
+    struct command command;
+    command_init(&command, COMMAND_DELETE);
+    command.body.delete.kind = KIND_HOST;
+    set_name(command.body.delete.name, name);
+    command.body.delete.force = true;
+    return send_command(&command);
+}
+
 static inline int delete_object(enum kind kind, const char *tenant, const char *name)
 {
     return delete_at(kind, tenant, name, REVISION_ANY);
@@ -289,8 +299,13 @@ static inline int place(uint64_t vm, uint64_t host, uint64_t epoch, uint32_t ipv
     return send_command(&command);
 }
 
-static inline int
-report(uint64_t vm, uint64_t host, uint64_t epoch, enum phase phase, uint64_t at_wall_ms)
+/* disk_epoch: the run whose disks the host keeps, 0: none. */
+static inline int report_disks(uint64_t vm,
+                               uint64_t host,
+                               uint64_t epoch,
+                               enum phase phase,
+                               uint64_t at_wall_ms,
+                               uint64_t disk_epoch)
 {
     struct command command;
     command_init(&command, COMMAND_VM_PHASE);
@@ -299,8 +314,15 @@ report(uint64_t vm, uint64_t host, uint64_t epoch, enum phase phase, uint64_t at
     command.body.vm_phase.epoch = epoch;
     command.body.vm_phase.phase = phase;
     command.body.vm_phase.at_wall_ms = at_wall_ms;
+    command.body.vm_phase.disk_epoch = disk_epoch;
     set_text(&command.body.vm_phase.reason, "seen");
     return send_command(&command);
+}
+
+static inline int
+report(uint64_t vm, uint64_t host, uint64_t epoch, enum phase phase, uint64_t at_wall_ms)
+{
+    return report_disks(vm, host, epoch, phase, at_wall_ms, 0);
 }
 
 /* As its owner in its present epoch. */
@@ -309,6 +331,15 @@ static inline int reports(uint64_t vm, enum phase phase)
     const struct vm *now = state_vm(state, vm);
     ck_assert_ptr_nonnull(now);
     return report(vm, now->status.host, now->status.epoch, phase, fixture_wall_ms);
+}
+
+/* It has ended, and its host has the disks of this run. */
+static inline int reports_kept(uint64_t vm, enum phase phase)
+{
+    const struct vm *now = state_vm(state, vm);
+    ck_assert_ptr_nonnull(now);
+    return report_disks(vm, now->status.host, now->status.epoch, phase, fixture_wall_ms,
+                        now->status.epoch);
 }
 
 static inline int evict(uint64_t vm, uint64_t epoch, enum stop_intent intent)
@@ -332,13 +363,19 @@ static inline int retry(uint64_t vm, uint64_t epoch)
     return send_command(&command);
 }
 
-static inline int set_power(uint64_t vm, enum power power)
+static inline int set_power_at(uint64_t vm, enum power power, bool anywhere)
 {
     struct command command;
     command_init(&command, COMMAND_SET_POWER);
     command.body.set_power.vm = vm;
     command.body.set_power.power = power;
+    command.body.set_power.anywhere = anywhere;
     return send_command(&command);
+}
+
+static inline int set_power(uint64_t vm, enum power power)
+{
+    return set_power_at(vm, power, false);
 }
 
 static inline int

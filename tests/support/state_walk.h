@@ -137,8 +137,9 @@ static void walk_report(void)
     const struct vm *vm = any(KIND_VM);
     if (vm != NULL) {
         uint64_t host = roll(20) == 0 ? any_uid(KIND_HOST) : vm->status.host;
-        report(vm->meta.uid, host == 0 ? 1 : host, near(vm->status.epoch),
-               (enum phase)roll(PHASE_COUNT), fixture_wall_ms - roll(1000));
+        report_disks(vm->meta.uid, host == 0 ? 1 : host, near(vm->status.epoch),
+                     (enum phase)roll(PHASE_COUNT), fixture_wall_ms - roll(1000),
+                     roll(3) == 0 ? 0 : vm->status.epoch);
     }
 }
 
@@ -146,7 +147,7 @@ static void walk_evict(void)
 {
     const struct vm *vm = any(KIND_VM);
     if (vm != NULL) {
-        evict(vm->meta.uid, near(vm->status.epoch), (enum stop_intent)(1 + roll(3)));
+        evict(vm->meta.uid, near(vm->status.epoch), (enum stop_intent)(1 + roll(4)));
     }
 }
 
@@ -171,7 +172,7 @@ static void walk_migrate(void)
 
 static void walk_power(void)
 {
-    set_power(any_uid(KIND_VM), roll(2) == 0 ? POWER_ON : POWER_OFF);
+    set_power_at(any_uid(KIND_VM), roll(2) == 0 ? POWER_ON : POWER_OFF, roll(4) == 0);
 }
 
 static void walk_host_phase(void)
