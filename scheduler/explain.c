@@ -18,6 +18,8 @@ struct findings {
     uint32_t hosts;
     uint32_t fits;
     const char *best; /* name of the best host, or NULL */
+    const char *home; /* name of the only host that may take it, or NULL */
+    struct place_refusal home_refusal;
     uint32_t rule_count;
     struct {
         const char *rule;
@@ -62,6 +64,9 @@ look_at_hosts(struct placement *placement, uint64_t here, struct findings *ret_f
         struct place_refusal refusal;
         const struct host *host = overlay->hosts[i];
         json_t *row;
+        if (host->meta.uid == placement->request.home) {
+            ret_findings->home = host->meta.name;
+        }
         if (host->meta.uid == here) {
             row = host_row(host, "here", "", "it is there", "");
         } else if (placement_fits(placement, i, &refusal)) {
@@ -70,6 +75,9 @@ look_at_hosts(struct placement *placement, uint64_t here, struct findings *ret_f
                            i == best ? "best place for the next one" : "", "");
         } else {
             count_refusal(ret_findings, refusal.rule);
+            if (host->meta.uid == placement->request.home) {
+                ret_findings->home_refusal = refusal;
+            }
             row = host_row(host, "no", refusal.rule, refusal.reason, refusal.fix);
         }
         json_array_append_new(ret_findings->rows, row);
@@ -155,11 +163,30 @@ static const char *or_empty(const char *text)
 
 /* ---- a VM ---- */
 
+/* What keeps a pending VM from its disks, and both ways out. */
+static void
+tell_home(const struct vm *vm, const struct findings *findings, char *text, size_t size)
+{
+    const struct place_refusal *refusal = &findings->home_refusal;
+    (void)snprintf(text, size,
+                   "its disks are on %s, which does not take it now (%.100s): %.100s; or "
+                   "give the disks up: berth start %s --anywhere",
+                   findings->home, refusal->reason, refusal->fix, vm->meta.name);
+}
+
 /* What comes next for a VM that has ended. */
-static void tell_ended(const struct vm *vm, char *text, size_t size)
+static void
+tell_ended(const struct state *state, const struct vm *vm, char *text, size_t size)
 {
     const struct restart_spec *restart = &vm->spec.machine.lifecycle.restart;
     char when[CLOCK_TEXT_SIZE];
+    const struct host *keeper = state_host(state, vm->status.disk_host);
+    size_t used = 0;
+    if (keeper != NULL) {
+        used = (size_t)snprintf(text, size, "%s keeps its disks; ", keeper->meta.name);
+    }
+    text += used; /* a name is short */
+    size -= used;
     if (vm->spec.power == POWER_OFF) {
         (void)snprintf(text, size, "it is switched off: berth start %s", vm->meta.name);
     } else if (vm_restarts(vm)) {
@@ -181,7 +208,7 @@ static void tell_vm(const struct state *state,
                     char *text)
 {
     char need[96];
-    char next[256] = "";
+    char next[384] = "";
     const struct host *host =
         vm->status.host != 0 ? state_host(state, vm->status.host) : NULL;
     need_text(&vm->spec.machine, need, sizeof(need));
@@ -195,9 +222,11 @@ static void tell_vm(const struct state *state,
         return;
     }
     if (vm->status.phase != PHASE_PENDING) {
-        tell_ended(vm, next, sizeof(next));
+        tell_ended(state, vm, next, sizeof(next));
     } else if (findings->best != NULL) {
         (void)snprintf(next, sizeof(next), "it goes to %s next", findings->best);
+    } else if (findings->home != NULL) {
+        tell_home(vm, findings, next, sizeof(next));
     } else {
         tell_refusals(findings, next, sizeof(next));
     }

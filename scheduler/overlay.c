@@ -165,7 +165,7 @@ static void use(struct overlay *overlay, const struct overlay_change *change, in
     overlay->free_mcpu[index] -= times * change->mcpu;
     overlay->free_bytes[index] -= times * change->bytes;
     overlay->free_disk[index] -= overlay->cap_disk[index] > 0 ? times * change->disk : 0;
-    overlay->vms[index] = (uint32_t)((int)overlay->vms[index] + times);
+    overlay->vms[index] = (uint32_t)((int)overlay->vms[index] + times * (int)change->vms);
 }
 
 static int change_add(struct overlay *overlay, const struct overlay_change *change)
@@ -182,22 +182,41 @@ static int change_add(struct overlay *overlay, const struct overlay_change *chan
     return 0;
 }
 
-int overlay_take(struct overlay *overlay,
-                 uint32_t index,
-                 const struct machine_spec *machine,
-                 uint64_t group)
+static int take(struct overlay *overlay,
+                uint32_t index,
+                const struct machine_spec *machine,
+                uint64_t group,
+                bool kept)
 {
     REQUIRE(index < overlay->count);
-    const struct overlay_change change = {.host = index,
-                                          .mcpu = (int64_t)machine->cpu.count * 1000,
-                                          .bytes = (int64_t)machine->memory.size_bytes,
-                                          .disk = (int64_t)machine_disk_bytes(machine),
-                                          .group = group};
+    const struct overlay_change change = {
+        .host = index,
+        .mcpu = (int64_t)machine->cpu.count * 1000,
+        .bytes = (int64_t)machine->memory.size_bytes,
+        .disk = kept ? 0 : (int64_t)machine_disk_bytes(machine),
+        .vms = kept ? 0 : 1,
+        .group = group};
     int r = change_add(overlay, &change);
     if (r == 0) {
         use(overlay, &change, 1);
     }
     return r;
+}
+
+int overlay_take(struct overlay *overlay,
+                 uint32_t index,
+                 const struct machine_spec *machine,
+                 uint64_t group)
+{
+    return take(overlay, index, machine, group, false);
+}
+
+int overlay_take_kept(struct overlay *overlay,
+                      uint32_t index,
+                      const struct machine_spec *machine,
+                      uint64_t group)
+{
+    return take(overlay, index, machine, group, true);
 }
 
 uint32_t overlay_mark(const struct overlay *overlay)

@@ -44,6 +44,7 @@ struct overlay_change {
     int64_t mcpu;
     int64_t bytes;
     int64_t disk;
+    uint32_t vms;
     uint64_t group;        /* uid of the VM's group, 0: none */
     uint64_t network;      /* uid */
     uint64_t network_host; /* host uid: an address of its own in the network */
@@ -63,6 +64,11 @@ int overlay_take(struct overlay *overlay,
                  uint32_t index,
                  const struct machine_spec *machine,
                  uint64_t group);
+/* Likewise, to the host that keeps its disks: they, and it, are counted there already. */
+int overlay_take_kept(struct overlay *overlay,
+                      uint32_t index,
+                      const struct machine_spec *machine,
+                      uint64_t group);
 /* Mark for undo, and undo of everything after it. */
 uint32_t overlay_mark(const struct overlay *overlay);
 void overlay_undo(struct overlay *overlay, uint32_t mark);

@@ -27,6 +27,22 @@ static bool heard(const struct look *look)
            host_watch_seen(look->placement->watch, look->host->meta.uid, &wall_ms, &load);
 }
 
+static bool home_passes(const struct look *look)
+{
+    uint64_t home = look->placement->request.home;
+    return home == 0 || look->host->meta.uid == home;
+}
+
+static void home_tell(const struct look *look, struct place_refusal *refusal)
+{
+    int64_t index = overlay_index(look->overlay, look->placement->request.home);
+    const char *name =
+        index >= 0 ? look->overlay->hosts[index]->meta.name : "another host";
+    (void)snprintf(refusal->reason, PLACE_TEXT_SIZE, "its disks are on %s", name);
+    (void)snprintf(refusal->fix, PLACE_TEXT_SIZE,
+                   "start it there, or give its disks up: berth start --anywhere");
+}
+
 static bool up_passes(const struct look *look)
 {
     return look->host->status.phase == HOST_PHASE_READY && heard(look);
@@ -191,7 +207,8 @@ static void network_tell(const struct look *look, struct place_refusal *refusal)
 
 static bool vms_passes(const struct look *look)
 {
-    return look->overlay->vms[look->index] < PLACE_VMS_PER_HOST_MAX;
+    return look->placement->request.home != 0 || /* then it is one of them */
+           look->overlay->vms[look->index] < PLACE_VMS_PER_HOST_MAX;
 }
 
 static void vms_tell(const struct look *look, struct place_refusal *refusal)
@@ -258,9 +275,10 @@ static void cpu_tell(const struct look *look, struct place_refusal *refusal)
                    look->host->meta.name);
 }
 
-static int64_t need_disk(const struct machine_spec *machine)
+/* Disks that are kept have their place already. */
+static int64_t need_disk(const struct place_request *request)
 {
-    return (int64_t)machine_disk_bytes(machine);
+    return request->home != 0 ? 0 : (int64_t)machine_disk_bytes(request->machine);
 }
 
 /* What is promised may not be there: other things fill disks, too. */
@@ -276,7 +294,7 @@ static bool disk_left(const struct look *look)
 
 static bool disk_left_passes(const struct look *look)
 {
-    return need_disk(look->machine) == 0 || disk_left(look);
+    return need_disk(&look->placement->request) == 0 || disk_left(look);
 }
 
 static void disk_left_tell(const struct look *look, struct place_refusal *refusal)
@@ -289,7 +307,7 @@ static void disk_left_tell(const struct look *look, struct place_refusal *refusa
 
 static bool disk_passes(const struct look *look)
 {
-    int64_t need = need_disk(look->machine);
+    int64_t need = need_disk(&look->placement->request);
     return need == 0 || look->overlay->free_disk[look->index] >= need;
 }
 
@@ -300,7 +318,7 @@ static void disk_tell(const struct look *look, struct place_refusal *refusal)
     char other_text[NUMBER_TEXT_SIZE];
     int64_t free_bytes = look->overlay->free_disk[look->index];
     int64_t cap_bytes = look->overlay->cap_disk[look->index];
-    int64_t need = need_disk(look->machine);
+    int64_t need = need_disk(&look->placement->request);
     bool too_large = need > cap_bytes;
     format_bytes_human(free_bytes > 0 ? (uint64_t)free_bytes : 0, free_text);
     format_bytes_human((uint64_t)need, need_text);
@@ -320,6 +338,7 @@ static const struct filter {
     bool (*passes)(const struct look *look);
     void (*tell)(const struct look *look, struct place_refusal *refusal);
 } filters[] = {
+    {"home", true, home_passes, home_tell},
     {"up", true, up_passes, up_tell},
     {"drain", true, drain_passes, drain_tell},
     {"engine", true, engine_passes, engine_tell},
@@ -420,11 +439,12 @@ static double squared(int64_t free_after, double unit)
 int64_t placement_best(struct placement *placement)
 {
     const struct overlay *overlay = placement->overlay;
-    const struct machine_spec *machine = placement->request.machine;
+    const struct place_request *request = &placement->request;
+    const struct machine_spec *machine = request->machine;
     const uint32_t *counts = placement->group_counts;
     const int64_t mcpu = need_mcpu(machine);
     const int64_t bytes = need_bytes(machine);
-    const int64_t disk = need_disk(machine);
+    const int64_t disk = need_disk(&placement->request);
     const uint32_t count_max = machine->placement.spread.by == SPREAD_HOST
                                    ? machine->placement.spread.max
                                    : UINT32_MAX;
@@ -437,7 +457,7 @@ int64_t placement_best(struct placement *placement)
         int64_t mcpu_after = overlay->free_mcpu[i] - mcpu;
         int64_t bytes_after = overlay->free_bytes[i] - bytes;
         if (!placement->open[i] || mcpu_after < 0 || bytes_after < 0 ||
-            overlay->vms[i] >= PLACE_VMS_PER_HOST_MAX ||
+            (request->home == 0 && overlay->vms[i] >= PLACE_VMS_PER_HOST_MAX) ||
             (disk > 0 && overlay->free_disk[i] < disk) ||
             (best >= 0 ? count > best_count : count >= count_max)) {
             continue;
@@ -471,6 +491,7 @@ void place_request_of(const struct state *state,
                       struct place_request *ret_request)
 {
     const struct vm_nic_list *nics = &vm->status.nics;
+    const struct host *home = state_disks_bind(state, vm);
     *ret_request = (struct place_request){
         .tenant = vm->meta.tenant,
         .machine = &vm->spec.machine,
@@ -478,6 +499,7 @@ void place_request_of(const struct state *state,
                      ? state_get(state, KIND_GROUP, vm->meta.tenant, vm->spec.group)
                      : NULL,
         .has_addresses = nics->count > 0 && nics->items[0].ipv4 != 0,
+        .home = home != NULL ? home->meta.uid : 0,
     };
 }
 
@@ -572,7 +594,7 @@ bool placement_is_for(const struct placement *placement,
     const struct place_request *own = &placement->request;
     return own->machine != NULL && own->group == request->group &&
            own->group_is_new == request->group_is_new &&
-           own->has_addresses == request->has_addresses &&
+           own->has_addresses == request->has_addresses && own->home == request->home &&
            strcmp(own->tenant, request->tenant) == 0 &&
            (own->machine == request->machine ||
             record_equal(&machine_spec_record, own->machine, request->machine));

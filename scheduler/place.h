@@ -31,6 +31,7 @@ struct place_request {
     const struct group *group; /* or NULL */
     bool group_is_new;         /* of a group that is not there yet: none of it anywhere */
     bool has_addresses;        /* its NICs keep theirs */
+    uint64_t home; /* host uid: it keeps the VM's disks, so only there; 0: any */
 };
 
 /* One network of the machine. */

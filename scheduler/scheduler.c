@@ -175,8 +175,11 @@ int64_t step_best(struct step *step, const struct vm *vm)
 int step_take(struct step *step, uint32_t index)
 {
     const struct group *group = step->kind.request.group;
-    int r = overlay_take(step->overlay, index, step->kind.request.machine,
-                         group != NULL ? group->meta.uid : 0);
+    const struct place_request *request = &step->kind.request;
+    uint64_t group_uid = group != NULL ? group->meta.uid : 0;
+    int r = request->home != 0
+                ? overlay_take_kept(step->overlay, index, request->machine, group_uid)
+                : overlay_take(step->overlay, index, request->machine, group_uid);
     if (r == 0) {
         placement_took(&step->kind, index);
     }

@@ -100,9 +100,9 @@ int scheduler_vm_cpu(const struct scheduler *scheduler,
 /* Why a VM is where it is or is not placed, or what a group lacks: per host verdict, the
  * rule that refuses it, reason, nearest fix. Document: {"subject":"group/web", "summary":
  * "...", "fits":N, "refused":{RULE:hosts}, "hosts":[{"host","verdict":"here|fits|no",
- * "rule","reason","fix"}], "autoscale": {...} for groups, "revision"}. Rules: up, drain,
- * engine, require, spread, network, vms, memory, cpu. A new reference; NULL when out of
- * memory. */
+ * "rule","reason","fix"}], "autoscale": {...} for groups, "revision"}. Rules: home, up,
+ * drain, engine, require, spread, network, vms, memory, cpu. A new reference; NULL when
+ * out of memory. */
 json_t *scheduler_explain_vm(const struct scheduler *scheduler,
                              const struct state *state,
                              const struct vm *vm,

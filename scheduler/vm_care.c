@@ -179,6 +179,17 @@ static void retract(struct step *step, uint32_t decisions, uint32_t mark)
     overlay_undo(step->overlay, mark);
 }
 
+static const char *place_reason(const struct vm *vm, uint64_t host)
+{
+    if (vm->status.disk_host != 0) {
+        return vm->status.disk_host == host
+                   ? "its disks are there"
+                   : "best fit, with new disks: its own are on a "
+                     "host that is lost";
+    }
+    return vm->spec.group[0] != '\0' ? "fewest of its group, then best fit" : "best fit";
+}
+
 static bool place_at(struct step *step, const struct vm *vm, uint32_t index)
 {
     const struct host *host = step->overlay->hosts[index];
@@ -191,9 +202,7 @@ static bool place_at(struct step *step, const struct vm *vm, uint32_t index)
     place->vm = vm->meta.uid;
     place->host = host->meta.uid;
     place->epoch = vm->status.epoch + 1;
-    (void)record_set_text(&place->reason, vm->spec.group[0] != '\0'
-                                              ? "fewest of its group, then best fit"
-                                              : "best fit");
+    (void)record_set_text(&place->reason, place_reason(vm, host->meta.uid));
     return addresses_give(step, vm, place) && step_take(step, index) == 0;
 }
 
