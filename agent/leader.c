@@ -281,6 +281,8 @@ static int phase_propose_one(struct leader *leader,
         to == PHASE_STARTING && seen->starting_wall_ms != 0 ? seen->starting_wall_ms
         : to == PHASE_RUNNING && seen->running_wall_ms != 0 ? seen->running_wall_ms
                                                             : seen->at_wall_ms;
+    command.body.vm_phase.disk_epoch =
+        to == PHASE_STOPPED || to == PHASE_FAILED ? seen->disk_epoch : 0;
     if (to == (enum phase)seen->phase && seen->reason != NULL) {
         (void)record_set_text(&command.body.vm_phase.reason, seen->reason);
     }

@@ -4,7 +4,7 @@
 
 const char *const fence_health_names[] = {"unknown", "missing", "running", "watchdog",
                                           NULL};
-const char *const order_names[] = {"run", "stop", NULL};
+const char *const order_names[] = {"run", "stop", "keep", NULL};
 
 RECORD_DEFINE(msg_join, MSG_JOIN_FIELDS)
 RECORD_DEFINE(msg_member, MSG_MEMBER_FIELDS)

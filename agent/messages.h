@@ -65,7 +65,9 @@ RECORD_DECLARE(msg_join_reply, MSG_JOIN_REPLY_FIELDS)
     F(S, 9, U64, starting_wall_ms, "startingAt", UNIT_INSTANT, 0, 0, UINT64_MAX, 0,   \
       "boot timeline")                                                                \
     F(S, 10, U64, running_wall_ms, "runningAt", UNIT_INSTANT, 0, 0, UINT64_MAX, 0,    \
-      "boot timeline")
+      "boot timeline")                                                                \
+    F(S, 11, U64, disk_epoch, "diskEpoch", UNIT_NONE, 0, 0, UINT64_MAX, 0,            \
+      "it has ended: its disks, of that run, are here")
 RECORD_DECLARE(msg_vm_seen, MSG_VM_SEEN_FIELDS)
 #define MSG_BLOB_FIELDS(F, S)                                                    \
     F(S, 1, DIGEST, sha256, "sha256", none, 0, 0, 0, 0, "content")               \
@@ -134,17 +136,24 @@ RECORD_DECLARE(msg_confirmed, MSG_CONFIRMED_FIELDS)
     F(S, 2, U64, mac, "mac", UNIT_MAC, 0, 0, UINT64_MAX, 0, "address")      \
     F(S, 3, U32, ipv4, "address", UNIT_IPV4, 0, 0, UINT32_MAX, 0, "address")
 RECORD_DECLARE(msg_nic, MSG_NIC_FIELDS)
-enum order { ORDER_RUN = 0, ORDER_STOP };
-extern const char *const order_names[]; /* run stop */
-#define MSG_VM_FIELDS(F, S)                                                              \
-    F(S, 1, U64, vm, "vm", UNIT_NONE, 0, 1, UINT64_MAX, 0, "uid")                        \
-    F(S, 2, U64, epoch, "epoch", UNIT_NONE, 0, 1, UINT64_MAX, 0, "to run under")         \
-    F(S, 3, ENUM, order, "order", order, 0, 0, ORDER_STOP, 0, "run, or stop with grace") \
-    F(S, 4, NAME, name, "name", none, 0, 0, 63, 0, "for people")                         \
-    F(S, 5, NAME, tenant, "tenant", none, 0, 0, 63, 0, "owner")                          \
-    F(S, 6, RECORD, machine, "machine", machine_spec, 0, 0, 0, 0, "what it is")          \
-    F(S, 7, RECORD, image, "image", image_spec, 0, 0, 0, 0, "boot material")             \
-    F(S, 8, LIST, nics, "nics", msg_nic, 0, 0, NICS_MAX, 0, "addresses")
+enum order {
+    ORDER_RUN = 0,
+    ORDER_STOP,
+    ORDER_KEEP /* nothing runs; its disks stay. Only for a host that said it has them */
+};
+extern const char *const order_names[]; /* run stop keep */
+#define MSG_VM_FIELDS(F, S)                                                      \
+    F(S, 1, U64, vm, "vm", UNIT_NONE, 0, 1, UINT64_MAX, 0, "uid")                \
+    F(S, 2, U64, epoch, "epoch", UNIT_NONE, 0, 1, UINT64_MAX, 0, "to run under") \
+    F(S, 3, ENUM, order, "order", order, 0, 0, ORDER_KEEP, 0,                    \
+      "run, stop with grace, or keep")                                           \
+    F(S, 4, NAME, name, "name", none, 0, 0, 63, 0, "for people")                 \
+    F(S, 5, NAME, tenant, "tenant", none, 0, 0, 63, 0, "owner")                  \
+    F(S, 6, RECORD, machine, "machine", machine_spec, 0, 0, 0, 0, "what it is")  \
+    F(S, 7, RECORD, image, "image", image_spec, 0, 0, 0, 0, "boot material")     \
+    F(S, 8, LIST, nics, "nics", msg_nic, 0, 0, NICS_MAX, 0, "addresses")         \
+    F(S, 9, U64, disk_epoch, "diskEpoch", UNIT_NONE, 0, 0, UINT64_MAX, 0,        \
+      "run with the disks of that run; 0: with new ones")
 RECORD_DECLARE(msg_vm, MSG_VM_FIELDS)
 #define MSG_NEIGHBOUR_FIELDS(F, S)                                                      \
     F(S, 1, U64, mac, "mac", UNIT_MAC, 0, 0, UINT64_MAX, 0, "0: the other host itself") \

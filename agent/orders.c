@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-bool orders_name_vm(const struct vm *vm)
+uint64_t orders_host_of(const struct vm *vm)
 {
-    return vm_phase_on_host(vm->status.phase) || vm->status.phase == PHASE_LOST;
+    return vm->status.host != 0 ? vm->status.host : vm->status.disk_host;
 }
 
 static int nics_fill(const struct state *state, const struct vm *vm, struct msg_vm *order)
@@ -37,12 +37,17 @@ int orders_vm(const struct state *state, const struct vm *vm, struct msg_vm *ret
     record_init(&msg_vm_record, &order);
     order.vm = vm->meta.uid;
     order.epoch = vm->status.epoch;
-    order.order = vm->status.phase == PHASE_STOPPING ? ORDER_STOP : ORDER_RUN;
+    order.disk_epoch = vm->status.disk_epoch;
+    order.order = vm->status.host == 0                 ? ORDER_KEEP
+                  : vm->status.phase == PHASE_STOPPING ? ORDER_STOP
+                                                       : ORDER_RUN;
     memcpy(order.name, vm->meta.name, sizeof(order.name));
     memcpy(order.tenant, vm->meta.tenant, sizeof(order.tenant));
     record_fini(&machine_spec_record, &order.machine);
     int r = record_copy(&machine_spec_record, &vm->spec.machine, &order.machine);
-    r = r == 0 ? nics_fill(state, vm, &order) : r;
+    if (r == 0 && order.order != ORDER_KEEP) { /* nothing here needs its networks */
+        r = nics_fill(state, vm, &order);
+    }
     if (r < 0) {
         record_fini(&msg_vm_record, &order);
         return r;

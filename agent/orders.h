@@ -15,8 +15,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* A lost VM that waits for its host may still be running there. */
-bool orders_name_vm(const struct vm *vm);
+/* The host whose orders name the VM, or 0: where it is (a lost one that waits for its
+ * host may still be running there), or who keeps its disks. */
+uint64_t orders_host_of(const struct vm *vm);
 /* The order for one VM, but for its image; into uninitialised memory, released with
  * record_fini. 0 or -ENOMEM. */
 int orders_vm(const struct state *state, const struct vm *vm, struct msg_vm *ret_order);

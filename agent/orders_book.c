@@ -303,7 +303,7 @@ static int
 vm_part_fill(struct orders_book *book, const struct vm *vm, struct vm_part *part)
 {
     part->host = vm->status.host;
-    part->named_on = orders_name_vm(vm) ? vm->status.host : 0;
+    part->named_on = orders_host_of(vm);
     for (uint32_t i = 0; i < vm->status.nics.count && i < NICS_MAX; i++) {
         const struct vm_nic *nic = &vm->status.nics.items[i];
         const struct network *network =

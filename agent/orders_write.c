@@ -101,17 +101,24 @@ static int members_write(const struct orders_book *book, struct msg_orders *orde
     return r;
 }
 
+static const struct vm *
+next_named(const struct state *state, uint64_t host, bool kept, size_t *cursor)
+{
+    return kept ? state_vm_kept(state, host, cursor)
+                : state_vm_on_host(state, host, cursor);
+}
+
 static int vms_write(const struct orders_book *book, struct msg_orders *orders)
 {
     CLEANUP_FREE const void **vms = orders_pointers(ORDERS_VMS_MAX);
     size_t count = 0;
-    size_t cursor = 0;
-    const struct vm *vm;
     if (vms == NULL) {
         return -ENOMEM;
     }
-    while ((vm = state_vm_on_host(book->state, orders->host, &cursor)) != NULL) {
-        if (orders_name_vm(vm)) {
+    for (unsigned kept = 0; kept < 2; kept++) {
+        size_t cursor = 0;
+        const struct vm *vm;
+        while ((vm = next_named(book->state, orders->host, kept == 1, &cursor)) != NULL) {
             if (count == ORDERS_VMS_MAX) {
                 return BERTH_EFULL; /* placement keeps a host far below */
             }

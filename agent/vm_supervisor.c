@@ -1,6 +1,7 @@
 #include "agent/vm_supervisor.h"
 
 #include "agent/ready_probe.h"
+#include "agent/vm_disks.h"
 #include "agent/vm_entry.h"
 #include "agent/vm_lock.h"
 #include "base/cleanup.h"
@@ -117,6 +118,15 @@ static void vm_begin(struct vm_entry *vm, const struct vm_order *order, bool hol
     vm->kill_reason[0] = '\0';
 }
 
+/* With the lock held: new disks for an order that wants such, and what they lie on, for a
+ * later run with the same ones. */
+static int vm_disks_begin(const struct vm_order *order, struct err *err)
+{
+    return order->disk_epoch != 0
+               ? 0
+               : vm_disks_renew(order->vm.folder, order->vm.disk_path, err);
+}
+
 /* Before its disks are touched the folder is ours: no process of this VM lives. */
 static int vm_launch(struct vm_entry *vm,
                      struct vm_order *order,
@@ -130,6 +140,10 @@ static int vm_launch(struct vm_entry *vm,
         return lock;
     }
     order->vm.lock = lock;
+    int r = vm_disks_begin(order, err);
+    if (r < 0) {
+        return r;
+    }
     struct engine_run *run =
         ops->start(&supervisor->host, &order->vm, vm->console, &vm_entry_events, vm, err);
     if (run == NULL) {
@@ -195,6 +209,12 @@ static int start_checked(struct vm_entry *vm,
                        vm->uid, ENGINE_FOLDER_MAX);
     }
     memcpy(order.vm.folder, folder, strlen(folder) + 1);
+    if (order.disk_epoch != 0 &&
+        (!vm_has_run(vm) || order.disk_epoch != vm->order.vm.epoch)) {
+        return err_set(err, BERTH_ENOTFOUND,
+                       "its disks, of epoch %" PRIu64 ", are not on this host any more",
+                       order.disk_epoch);
+    }
     const struct engine_ops *ops =
         engine_choose(supervisor->engines, order.engine, &supervisor->host, &order.vm);
     if (ops == NULL) {
@@ -372,6 +392,17 @@ int vm_supervisor_note_epoch(struct vm_supervisor *supervisor,
 }
 
 /* ---- looking ---- */
+
+bool vm_supervisor_base(const struct vm_supervisor *supervisor,
+                        uint64_t uid,
+                        char ret_path[ENGINE_PATH_SIZE])
+{
+    const struct vm_entry *vm = vm_entry_find(supervisor, uid);
+    char folder[ENGINE_PATH_SIZE];
+    return vm != NULL && vm_has_run(vm) &&
+           vm_entry_folder(supervisor, uid, folder) == 0 &&
+           vm_disks_base(folder, ret_path);
+}
 
 bool vm_supervisor_report(const struct vm_supervisor *supervisor,
                           uint64_t uid,

@@ -55,6 +55,7 @@
 
 struct vm_order {
     struct engine_vm vm; /* folder is filled in by the supervisor */
+    uint64_t disk_epoch; /* with the disks of that run, the last one here; 0: new ones */
     enum engine engine;  /* AUTO: engine_choose decides */
     bool fenced; /* may be restarted elsewhere: obeys the lease (model.md rule 2) */
     uint64_t stop_grace_ms;
@@ -116,7 +117,9 @@ struct vm_supervisor *vm_supervisor_open(const struct vm_supervisor_config *conf
 /* Lets go of all VMs, which run on. Accepts NULL; returns NULL. */
 struct vm_supervisor *vm_supervisor_close(struct vm_supervisor *supervisor);
 
-/* Starts a VM; with `hold` it stays held until vm_supervisor_cont. */
+/* Starts a VM; with `hold` it stays held until vm_supervisor_cont. With a disk_epoch its
+ * disks are those of that run, or it is not started: BERTH_ENOTFOUND when the last run
+ * here was another one. */
 int vm_supervisor_start(struct vm_supervisor *supervisor,
                         const struct vm_order *order,
                         bool hold,
@@ -150,6 +153,12 @@ int vm_supervisor_note_epoch(struct vm_supervisor *supervisor,
                              uint64_t uid,
                              uint64_t epoch,
                              struct err *err);
+
+/* The image's disk that an ended VM's disks lie on, into ret_path: it need not be what
+ * its image has now. False: on none, or the VM is not known. */
+bool vm_supervisor_base(const struct vm_supervisor *supervisor,
+                        uint64_t uid,
+                        char ret_path[ENGINE_PATH_SIZE]);
 
 bool vm_supervisor_report(const struct vm_supervisor *supervisor,
                           uint64_t uid,

@@ -39,7 +39,11 @@ static void failure_set(struct worker *worker,
     } else if (failure->epoch == vm->epoch) {
         return;
     }
+    struct vm_report report;
+    bool here = vm_supervisor_report(worker->supervisor, vm->vm, &report) &&
+                !report.alive && report.epoch == vm->disk_epoch;
     failure->epoch = vm->epoch;
+    failure->disk_epoch = here ? vm->disk_epoch : 0;
     failure->phase = phase;
     failure->at_wall_ms = clock_wall_ms(worker->config.clock);
     (void)snprintf(failure->reason, sizeof(failure->reason), "%.255s", reason);
@@ -156,6 +160,11 @@ static void vm_start(struct worker *worker, const struct msg_vm *order)
     if (!images_ready(worker, order, &vm.vm) || (fenced && !worker_may_start(worker))) {
         return; /* looked at again soon */
     }
+    vm.disk_epoch = order->disk_epoch;
+    if (order->disk_epoch !=
+        0) { /* on what they were made on, whatever the image is now */
+        (void)vm_supervisor_base(worker->supervisor, order->vm, vm.vm.disk_path);
+    }
     if (!networks_ready(worker, order, &vm.vm)) {
         if (worker->networks_failed >= NETWORKS_TRIES) {
             (void)err_set(&err, BERTH_EUNREACHABLE,
@@ -221,6 +230,17 @@ static void vm_stop(struct worker *worker, const struct msg_vm *order)
     }
     if (report.alive && report.phase != PHASE_STOPPING) {
         (void)vm_supervisor_stop(worker->supervisor, order->vm, order->epoch, UINT64_MAX,
+                                 NULL); /* reconciled again when it fails */
+    }
+}
+
+/* Nothing of it is to run; the rest of it stays as it is. */
+static void vm_keep(struct worker *worker, const struct msg_vm *order)
+{
+    struct vm_report report;
+    if (vm_supervisor_report(worker->supervisor, order->vm, &report) && report.alive) {
+        (void)vm_supervisor_kill(worker->supervisor, order->vm, order->epoch,
+                                 "not ordered to run here any more",
                                  NULL); /* reconciled again when it fails */
     }
 }
@@ -335,6 +355,9 @@ static void starting_visit(void *context, const struct vm_report *report)
     worker->starting += report->phase == PHASE_STARTING && !report->held ? 1 : 0;
 }
 
+static void (*const carry_out[])(struct worker *worker, const struct msg_vm *order) =
+    {[ORDER_RUN] = vm_run, [ORDER_STOP] = vm_stop, [ORDER_KEEP] = vm_keep};
+
 void worker_reconcile(void *context)
 {
     struct worker *worker = context;
@@ -351,15 +374,24 @@ void worker_reconcile(void *context)
     strays_end(worker);
     for (uint32_t i = 0; i < worker->orders.vms.count; i++) {
         const struct msg_vm *order = &worker->orders.vms.items[i];
-        if (order->order == ORDER_STOP) {
-            vm_stop(worker, order);
-        } else {
-            vm_run(worker, order);
+        if (order->order < ARRAY_COUNT(carry_out)) {
+            carry_out[order->order](worker, order);
         }
     }
     if (worker->steps_left == 0) {
         loop_post_send(worker->reconcile_post);
     }
+}
+
+/* The files of images are named by their content. */
+static bool
+base_digest(const struct worker *worker, uint64_t vm, struct digest *ret_digest)
+{
+    char path[ENGINE_PATH_SIZE];
+    const char *slash;
+    return vm_supervisor_base(worker->supervisor, vm, path) &&
+           (slash = strrchr(path, '/')) != NULL &&
+           digest_parse(slash + 1, ret_digest) == 0;
 }
 
 /* What the VMs here boot from, and their overlays lie on, must not be evicted. */
@@ -370,7 +402,7 @@ static void images_keep(struct worker *worker)
     unsigned at = 0;
     struct err err;
     for (uint32_t i = 0; i < vms->count; i++) {
-        count += vms->items[i].image.artifacts.count;
+        count += vms->items[i].image.artifacts.count + 1;
     }
     CLEANUP_FREE struct digest *digests = calloc(count + 1, sizeof(*digests));
     for (uint32_t i = 0; digests != NULL && i < vms->count; i++) {
@@ -378,10 +410,10 @@ static void images_keep(struct worker *worker)
         for (uint32_t k = 0; k < artifacts->count; k++) {
             digests[at++] = artifacts->items[k].sha256;
         }
+        at += base_digest(worker, vms->items[i].vm, &digests[at]) ? 1U : 0U;
     }
-    int r = digests == NULL
-                ? err_sys(&err, -ENOMEM, "keep %u images", count)
-                : image_store_keep(worker->config.images, digests, count, &err);
+    int r = digests == NULL ? err_sys(&err, -ENOMEM, "keep %u images", at)
+                            : image_store_keep(worker->config.images, digests, at, &err);
     if (r < 0) {
         log_warn("worker", "images of VMs may be evicted", KV_STR("why", err.text));
     }

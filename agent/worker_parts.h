@@ -19,6 +19,7 @@
 struct failure {
     uint64_t epoch;
     uint64_t at_wall_ms;
+    uint64_t disk_epoch; /* of disks it was to run with, and that are still here */
     enum phase phase;
     char reason[256];
 };

@@ -52,6 +52,12 @@ static struct msg_vm_seen *seen_add(struct seen_list *seen)
     return record_list_add(&msg_vm_seen_record, &seen->list);
 }
 
+static bool vm_has_ended(const struct vm_report *report)
+{
+    return !report->alive &&
+           (report->phase == PHASE_STOPPED || report->phase == PHASE_FAILED);
+}
+
 static void seen_visit(void *context, const struct vm_report *report)
 {
     struct seen_list *seen = context;
@@ -65,6 +71,7 @@ static void seen_visit(void *context, const struct vm_report *report)
     item->at_wall_ms = report->since_wall_ms;
     item->starting_wall_ms = report->start_wall_ms;
     item->running_wall_ms = report->running_wall_ms;
+    item->disk_epoch = vm_has_ended(report) ? report->epoch : 0;
     char reason[256];
     (void)snprintf(reason, sizeof(reason), "%.255s", report->reason);
     (void)record_set_text(&item->reason, reason[0] != '\0' ? reason : NULL);
@@ -88,6 +95,7 @@ static void seen_failures(struct seen_list *seen)
             item->epoch = failure->epoch;
             item->phase = failure->phase;
             item->at_wall_ms = failure->at_wall_ms;
+            item->disk_epoch = failure->disk_epoch;
             (void)record_set_text(&item->reason, failure->reason);
         }
     }

@@ -77,22 +77,39 @@ START_TEST(a_vm_is_ordered_with_its_image_when_that_is_asked_for)
 }
 END_TEST
 
-START_TEST(only_what_may_be_on_a_host_is_named_to_it)
+START_TEST(a_vm_is_named_to_its_host_and_to_who_keeps_its_disks)
 {
-    static const enum phase named[] = {PHASE_PLACED, PHASE_STARTING,  PHASE_RUNNING,
-                                       PHASE_READY,  PHASE_MIGRATING, PHASE_STOPPING,
-                                       PHASE_LOST};
     struct vm vm = {0};
-    unsigned count = 0;
-    for (unsigned phase = 0; phase < PHASE_COUNT; phase++) {
-        vm.status.phase = phase;
-        count += orders_name_vm(&vm);
-    }
-    for (unsigned i = 0; i < sizeof(named) / sizeof(named[0]); i++) {
-        vm.status.phase = named[i];
-        ck_assert(orders_name_vm(&vm));
-    }
-    ck_assert_uint_eq(count, sizeof(named) / sizeof(named[0]));
+    ck_assert_uint_eq(orders_host_of(&vm), 0);
+    vm.status.disk_host = 7;
+    ck_assert_uint_eq(orders_host_of(&vm), 7);
+    vm.status.disk_host = 0;
+    vm.status.host = 8;
+    ck_assert_uint_eq(orders_host_of(&vm), 8);
+}
+END_TEST
+
+START_TEST(who_keeps_disks_is_told_to_run_nothing_and_later_with_which)
+{
+    struct msg_vm order;
+    uint64_t uid = ready_vm("kept", h1);
+    ck_assert_int_eq(set_power(uid, POWER_OFF), 0);
+    ck_assert_int_eq(reports_kept(uid, PHASE_STOPPED), 0);
+
+    ck_assert_int_eq(orders_vm(state, state_vm(state, uid), &order), 0);
+
+    ck_assert_uint_eq(order.order, ORDER_KEEP);
+    ck_assert_uint_eq(order.epoch, 1);
+    ck_assert_uint_eq(order.nics.count, 0);
+    record_fini(&msg_vm_record, &order);
+
+    ck_assert_int_eq(set_power(uid, POWER_ON), 0);
+    ck_assert_int_eq(place(uid, h1, 2, 0), 0);
+    ck_assert_int_eq(orders_vm(state, state_vm(state, uid), &order), 0);
+    ck_assert_uint_eq(order.order, ORDER_RUN);
+    ck_assert_uint_eq(order.epoch, 2);
+    ck_assert_uint_eq(order.disk_epoch, 1);
+    record_fini(&msg_vm_record, &order);
 }
 END_TEST
 
@@ -122,7 +139,8 @@ int main(void)
     tcase_add_test(tests, the_hash_stays_while_only_term_and_revision_change);
     tcase_add_test(tests, the_hash_changes_with_what_the_host_should_do);
     tcase_add_test(tests, a_vm_is_ordered_with_its_image_when_that_is_asked_for);
-    tcase_add_test(tests, only_what_may_be_on_a_host_is_named_to_it);
+    tcase_add_test(tests, a_vm_is_named_to_its_host_and_to_who_keeps_its_disks);
+    tcase_add_test(tests, who_keeps_disks_is_told_to_run_nothing_and_later_with_which);
     tcase_add_test(tests, members_come_by_uid);
     return test_main_run(suite);
 }

@@ -388,6 +388,82 @@ START_TEST(a_forgotten_vm_leaves_only_its_epoch)
 }
 END_TEST
 
+/* ---- disks from one run to the next ---- */
+
+#define DISK "vms/7/disk-root.qcow2"
+
+static int start_with(uint64_t epoch, uint64_t disk_epoch, const char *image_disk)
+{
+    struct vm_order order = order_of(UID, epoch);
+    order.disk_epoch = disk_epoch;
+    (void)snprintf(order.vm.disk_path, sizeof(order.vm.disk_path), "%s", image_disk);
+    return vm_supervisor_start(bench.supervisor, &order, false, NULL);
+}
+
+static void run_and_stop(uint64_t epoch, uint64_t disk_epoch, const char *image_disk)
+{
+    ck_assert_int_eq(start_with(epoch, disk_epoch, image_disk), 0);
+    wait_phase(UID, PHASE_READY);
+    ck_assert_int_eq(vm_supervisor_stop(bench.supervisor, UID, epoch, UINT64_MAX, NULL),
+                     0);
+    wait_phase(UID, PHASE_STOPPED);
+}
+
+static bool has_disk(void)
+{
+    char *path = temp_dir_path(&bench.dir, DISK);
+    bool has = access(path, F_OK) == 0;
+    free(path);
+    return has;
+}
+
+START_TEST(disks_are_those_of_the_run_that_is_named_or_new)
+{
+    run_and_stop(1, 0, "");
+    temp_dir_write(&bench.dir, DISK, "x");
+    close_supervisor();
+    open_supervisor();
+
+    run_and_stop(2, 1, "");
+    ck_assert(has_disk());
+
+    ck_assert_int_eq(start_with(3, 1, ""),
+                     BERTH_ENOTFOUND); /* epoch 2 has written them */
+    ck_assert(has_disk());
+    run_and_stop(4, 0, "");
+    ck_assert(!has_disk());
+}
+END_TEST
+
+START_TEST(disks_that_are_not_here_start_nothing)
+{
+    ck_assert_int_eq(start_with(2, 1, ""), BERTH_ENOTFOUND);
+    run_and_stop(3, 0, "");
+    ck_assert_int_eq(vm_supervisor_forget(bench.supervisor, UID, 3, NULL), 0);
+    ck_assert_int_eq(start_with(4, 3, ""), BERTH_ENOTFOUND);
+    ck_assert(!vm_supervisor_report(bench.supervisor, UID, &(struct vm_report){0}));
+}
+END_TEST
+
+START_TEST(kept_disks_name_the_image_they_were_made_on)
+{
+    char base[ENGINE_PATH_SIZE] = "";
+    ck_assert(!vm_supervisor_base(bench.supervisor, UID, base));
+    run_and_stop(1, 0, "/images/one");
+    close_supervisor();
+    open_supervisor();
+    run_and_stop(2, 1, "/images/another");
+    ck_assert(vm_supervisor_base(bench.supervisor, UID, base));
+    ck_assert_str_eq(base, "/images/one");
+
+    run_and_stop(3, 0, "/images/another");
+    ck_assert(vm_supervisor_base(bench.supervisor, UID, base));
+    ck_assert_str_eq(base, "/images/another");
+    run_and_stop(4, 0, "");
+    ck_assert(!vm_supervisor_base(bench.supervisor, UID, base));
+}
+END_TEST
+
 static uint64_t later_ms; /* added to the wall clock */
 
 static uint64_t later_wall_ms(void *context)
@@ -1108,6 +1184,9 @@ static void add_life(Suite *suite)
     tcase_add_test(tests, a_forgotten_vm_leaves_only_its_epoch);
     tcase_add_test(tests, many_old_epochs_go_in_one_turn);
     tcase_add_test(tests, a_vm_is_forgotten_even_when_its_disks_have_filled_the_host);
+    tcase_add_test(tests, disks_are_those_of_the_run_that_is_named_or_new);
+    tcase_add_test(tests, disks_that_are_not_here_start_nothing);
+    tcase_add_test(tests, kept_disks_name_the_image_they_were_made_on);
     suite_add_tcase(suite, tests);
 }
 

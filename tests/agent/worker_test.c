@@ -41,6 +41,7 @@ static struct {
     uint64_t taken;       /* hash of the orders that the worker says it follows */
     enum phase phases[2]; /* of FENCED and WAITS; PENDING: not seen */
     uint64_t epochs[2];
+    uint64_t disk_epochs[2];
     char reasons[2][256];
 } leader;
 
@@ -105,6 +106,7 @@ static void leader_hears(struct rack_host *host,
         ck_assert(seen->vm == FENCED || seen->vm == WAITS);
         leader.phases[seen->vm - FENCED] = (enum phase)seen->phase;
         leader.epochs[seen->vm - FENCED] = seen->epoch;
+        leader.disk_epochs[seen->vm - FENCED] = seen->disk_epoch;
         (void)snprintf(leader.reasons[seen->vm - FENCED], 256, "%s",
                        seen->reason != NULL ? seen->reason : "");
     }
@@ -265,7 +267,8 @@ static void add_vm(struct record_list *list,
                    uint64_t uid,
                    uint64_t epoch,
                    enum order order,
-                   enum engine engine)
+                   enum engine engine,
+                   uint64_t disk_epoch)
 {
     struct record_list artifacts = {0};
     struct msg_vm *vm = record_list_add(&msg_vm_record, list);
@@ -273,6 +276,7 @@ static void add_vm(struct record_list *list,
     vm->vm = uid;
     vm->epoch = epoch;
     vm->order = order;
+    vm->disk_epoch = disk_epoch;
     (void)snprintf(vm->name, NAME_SIZE, "vm-%u", (unsigned)uid);
     (void)snprintf(vm->tenant, NAME_SIZE, "shop");
     vm->machine.memory.size_bytes = 64 * MIB;
@@ -295,7 +299,8 @@ struct wish {
     uint64_t waits_epoch;
     enum order order;
     enum engine engine;
-    bool networked; /* the VM that waits has a NIC */
+    uint64_t disk_epoch; /* of both */
+    bool networked;      /* the VM that waits has a NIC */
 };
 
 static void add_network(struct msg_orders *orders, struct record_list *vms)
@@ -338,10 +343,12 @@ static void give(unsigned from, const struct wish *wish)
     orders.members.items = members;
     orders.members.count = 3;
     if (wish->fenced_epoch != 0) {
-        add_vm(&vms, FENCED, wish->fenced_epoch, wish->order, wish->engine);
+        add_vm(&vms, FENCED, wish->fenced_epoch, wish->order, wish->engine,
+               wish->disk_epoch);
     }
     if (wish->waits_epoch != 0) {
-        add_vm(&vms, WAITS, wish->waits_epoch, wish->order, wish->engine);
+        add_vm(&vms, WAITS, wish->waits_epoch, wish->order, wish->engine,
+               wish->disk_epoch);
     }
     if (wish->networked) {
         add_network(&orders, &vms);
@@ -485,6 +492,125 @@ START_TEST(an_order_to_stop_is_carried_out_and_told)
     RACK_WAIT(leader.phases[0] == PHASE_STOPPED && leader.phases[1] == PHASE_STOPPED);
 
     ck_assert_int_eq(vm(FENCED).pid, 0);
+    stop();
+}
+END_TEST
+
+/* ---- disks from one run to the next ---- */
+
+/* As an engine makes them. */
+static char *plant_disk(uint64_t uid)
+{
+    char *path = NULL;
+    ck_assert_int_gt(asprintf(&path, "%s/vms/%u/disk-data.qcow2",
+                              rack.hosts[0].identity.folder, (unsigned)uid),
+                     0);
+    FILE *file = fopen(path, "we");
+    ck_assert_ptr_nonnull(file);
+    ck_assert_int_eq(fclose(file), 0);
+    return path;
+}
+
+static void order_both(struct wish *wish, enum order order, uint64_t epoch)
+{
+    wish->revision++;
+    wish->order = order;
+    wish->fenced_epoch = epoch;
+    wish->waits_epoch = epoch;
+    give(1, wish);
+}
+
+START_TEST(what_is_kept_stays_over_restarts_and_is_what_the_next_run_finds)
+{
+    struct wish wish = both;
+    start_both();
+    char *disk = plant_disk(WAITS);
+    order_both(&wish, ORDER_STOP, 1);
+    RACK_WAIT(leader.phases[1] == PHASE_STOPPED);
+    ck_assert_uint_eq(leader.disk_epochs[1], 1);
+
+    wish.disk_epoch = 1;
+    order_both(&wish, ORDER_KEEP, 1);
+    let_pass();
+    restart();
+    order_both(&wish, ORDER_KEEP, 1);
+    let_pass();
+    ck_assert(is(WAITS, PHASE_STOPPED));
+    ck_assert_int_eq(access(disk, F_OK), 0);
+    ck_assert_uint_eq(leader.disk_epochs[1], 1);
+    ck_assert_uint_eq(forgotten, 0);
+
+    order_both(&wish, ORDER_RUN, 2);
+    RACK_WAIT(is(WAITS, PHASE_READY));
+    ck_assert_uint_eq(vm(WAITS).epoch, 2);
+    ck_assert_int_eq(access(disk, F_OK), 0);
+    let_pass();
+    ck_assert_uint_eq(leader.disk_epochs[1], 0); /* in use */
+    free(disk);
+    stop();
+}
+END_TEST
+
+START_TEST(a_run_with_new_disks_finds_none)
+{
+    struct wish wish = both;
+    start_both();
+    char *disk = plant_disk(WAITS);
+    order_both(&wish, ORDER_STOP, 1);
+    RACK_WAIT(leader.phases[1] == PHASE_STOPPED);
+
+    order_both(&wish, ORDER_RUN, 2);
+    RACK_WAIT(is(WAITS, PHASE_READY));
+
+    ck_assert_int_eq(access(disk, F_OK), -1);
+    free(disk);
+    stop();
+}
+END_TEST
+
+START_TEST(a_vm_whose_disks_are_not_here_fails_with_the_reason)
+{
+    struct wish wish = both;
+    start();
+    wish.disk_epoch = 3;
+    order_both(&wish, ORDER_RUN, 4);
+    RACK_WAIT(leader.phases[1] == PHASE_FAILED);
+    ck_assert_str_eq(leader.reasons[1], "start VM vm-12: its disks, of epoch 3, are not "
+                                        "on this host any more");
+    ck_assert_uint_eq(leader.disk_epochs[1], 0);
+    stop();
+}
+END_TEST
+
+START_TEST(disks_that_a_start_did_not_get_to_are_still_told_of)
+{
+    struct wish wish = both;
+    start_both();
+    char *disk = plant_disk(WAITS);
+    order_both(&wish, ORDER_STOP, 1);
+    RACK_WAIT(leader.phases[1] == PHASE_STOPPED);
+    wish.disk_epoch = 1;
+    wish.engine = ENGINE_KVM; /* not on this host */
+
+    order_both(&wish, ORDER_RUN, 2);
+    RACK_WAIT(leader.phases[1] == PHASE_FAILED && leader.epochs[1] == 2);
+
+    ck_assert_uint_eq(leader.disk_epochs[1], 1);
+    ck_assert_int_eq(access(disk, F_OK), 0);
+    free(disk);
+    stop();
+}
+END_TEST
+
+START_TEST(what_runs_while_only_its_disks_are_to_be_kept_is_ended)
+{
+    struct wish wish = both;
+    start_both();
+    pid_t pid = vm(WAITS).pid;
+    order_both(&wish, ORDER_KEEP, 1);
+    RACK_WAIT(is(WAITS, PHASE_FAILED) && is(FENCED, PHASE_FAILED));
+    ck_assert_int_eq(kill(pid, 0), -1);
+    ck_assert_uint_eq(forgotten, 0);
     stop();
 }
 END_TEST
@@ -800,6 +926,12 @@ int main(int argc, char **argv)
     tcase_add_test(tests, what_is_ordered_no_longer_ends_and_is_forgotten);
     tcase_add_test(tests, a_new_epoch_ends_the_old_run_first);
     tcase_add_test(tests, an_order_to_stop_is_carried_out_and_told);
+    tcase_add_test(tests,
+                   what_is_kept_stays_over_restarts_and_is_what_the_next_run_finds);
+    tcase_add_test(tests, a_run_with_new_disks_finds_none);
+    tcase_add_test(tests, a_vm_whose_disks_are_not_here_fails_with_the_reason);
+    tcase_add_test(tests, disks_that_a_start_did_not_get_to_are_still_told_of);
+    tcase_add_test(tests, what_runs_while_only_its_disks_are_to_be_kept_is_ended);
     tcase_add_test(tests,
                    a_disk_image_that_names_a_file_of_the_host_is_given_to_no_engine);
     tcase_add_test(tests, a_vm_that_cannot_be_started_is_told_with_the_reason);

@@ -335,9 +335,10 @@ static void sum_up(const struct totals *totals, double took)
         (unsigned long long)stats->acked, (unsigned long long)stats->reads,
         (unsigned long long)stats->retries, (unsigned long long)stats->unknown,
         (unsigned long long)stats->refusals_to_start);
-    printf("VMs started %llu, frozen %llu, ended by lease %llu\n",
-           (unsigned long long)stats->vm_starts, (unsigned long long)stats->vm_freezes,
-           (unsigned long long)stats->vm_kills);
+    printf("VMs started %llu (%llu with kept disks), frozen %llu, ended by lease %llu\n",
+           (unsigned long long)stats->vm_starts,
+           (unsigned long long)stats->vm_disk_starts,
+           (unsigned long long)stats->vm_freezes, (unsigned long long)stats->vm_kills);
 }
 
 /* ---- many runs ---- */

@@ -155,6 +155,71 @@ static void format(struct sim *sim)
     state_free(first.state);
 }
 
+/* ---- a user who switches VMs off and on ---- */
+
+#define USER_THINKS_NS (1200 * NS_PER_MS)
+
+static void on_switched(void *context, int code, const struct apply_result *result)
+{
+    (void)context; /* whatever came of it: the next look sees */
+    (void)code;
+    (void)result;
+}
+
+static void
+switch_power(struct sim *sim, struct sim_process *process, const struct vm *vm)
+{
+    struct command command;
+    struct world_owner *owner = &process->machine->berthd;
+    bool off = vm->spec.power == POWER_OFF;
+    command_init(&command, COMMAND_SET_POWER);
+    (void)snprintf(command.subject, sizeof(command.subject), "root");
+    command.body.set_power.vm = vm->meta.uid;
+    command.body.set_power.power = off || sim->healed ? POWER_ON : POWER_OFF;
+    world_say(&sim->world, "the user switches VM %llu %s",
+              (unsigned long long)vm->meta.uid,
+              power_names[command.body.set_power.power]);
+    (void)control_propose(process->control, &command, on_switched, NULL);
+    command_fini(&command);
+    owner->after(owner->context);
+}
+
+/* The one of that number, of those that are off when all is well again. */
+static const struct vm *vm_to_switch(struct sim *sim, const struct state *state)
+{
+    uint64_t skip = world_between(&sim->world, 0, SIM_VMS - 1);
+    size_t cursor = 0;
+    const struct vm *vm;
+    const struct vm *found = NULL;
+    while ((vm = state_next(state, KIND_VM, &cursor)) != NULL) {
+        if ((!sim->healed || vm->spec.power == POWER_OFF) &&
+            (found == NULL || skip > 0)) {
+            skip -= found != NULL ? 1 : 0;
+            found = vm;
+        }
+    }
+    return found;
+}
+
+static void on_user(void *context, uint64_t argument)
+{
+    struct sim *sim = context;
+    (void)argument;
+    for (unsigned i = 0; i < sim->machine_count; i++) {
+        struct sim_process *process = sim->machines[i].process;
+        if (sim_process_leads(process)) {
+            const struct vm *vm = vm_to_switch(sim, process->state);
+            if (vm != NULL) {
+                switch_power(sim, process, vm);
+            }
+            break;
+        }
+    }
+    uint64_t pause_ns = world_between(&sim->world, 0, USER_THINKS_NS);
+    world_at(&sim->world, sim->world.now_ns + (sim->healed ? pause_ns / 4 : pause_ns),
+             NULL, on_user, sim, 0);
+}
+
 /* ---- a run ---- */
 
 static void on_power(void *context, uint64_t argument)
@@ -190,6 +255,9 @@ struct sim *sim_new(const struct sim_config *config,
     }
     if (!config->scripted) {
         sim_clients_start(sim);
+    }
+    if (!config->scripted && config->rack) {
+        world_at(&sim->world, 2 * NS_PER_S, NULL, on_user, sim, 0);
     }
     if (faults != NULL) {
         sim_faults_book(sim, faults, mask);
@@ -227,7 +295,18 @@ static bool has_leader(const struct sim *sim)
     return false;
 }
 
-/* Those whose engine failed, and whose next start is not due yet by their back-off. */
+/* Its disks are on a host that has no room for it. */
+static bool waits_for_room(const struct state *state, const struct vm *vm)
+{
+    const struct host *host = state_disks_bind(state, vm);
+    return vm->status.phase == PHASE_PENDING && host != NULL &&
+           state_host_use(state, host->meta.uid).memory_bytes +
+                   vm->spec.machine.memory.size_bytes >
+               host->status.memory_bytes;
+}
+
+/* Those whose engine failed, and whose next start is not due yet by their back-off; and
+ * those that wait for the host of their disks. */
 static unsigned vms_waiting(const struct sim *sim)
 {
     unsigned waiting = 0;
@@ -237,11 +316,10 @@ static unsigned vms_waiting(const struct sim *sim)
         const struct vm *vm;
         while (sim_process_leads(process) &&
                (vm = state_next(process->state, KIND_VM, &cursor)) != NULL) {
-            waiting +=
+            bool backs_off =
                 vm->status.phase == PHASE_FAILED &&
-                        vm->status.retry_wall_ms > sim_machine_wall_ms(&sim->machines[i])
-                    ? 1U
-                    : 0U;
+                vm->status.retry_wall_ms > sim_machine_wall_ms(&sim->machines[i]);
+            waiting += backs_off || waits_for_room(process->state, vm) ? 1U : 0U;
         }
     }
     return waiting;

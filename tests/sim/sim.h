@@ -133,7 +133,7 @@ struct sim_booked {
 
 struct sim_stats {
     uint64_t acked, unknown, refused, reads, packets, crashes, faults, leaders, retries;
-    uint64_t vm_starts, vm_freezes, vm_kills, vm_double;
+    uint64_t vm_starts, vm_disk_starts, vm_freezes, vm_kills, vm_double;
     uint64_t refusals_to_start;
 };
 

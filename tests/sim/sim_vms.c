@@ -114,6 +114,29 @@ static void check_epoch(const struct copy *copy, uint64_t epoch)
     }
 }
 
+/* Whoever starts with disks that were kept has them, and they are the newest there are:
+ * no run anywhere has been after the one that left them. */
+static void check_disks(const struct copy *copy, uint64_t disk_epoch)
+{
+    struct sim *sim = copy->machine->sim;
+    for (unsigned i = 0; i < sim->machine_count; i++) {
+        const struct sim_vms *vms = sim->machines[i].vms;
+        for (unsigned j = 0; vms != NULL && j < vms->count; j++) {
+            const struct copy *other = &vms->copies[j];
+            if (other->uid == copy->uid && other->life > 0 &&
+                (other->alive || other->epoch > disk_epoch)) {
+                world_fail(
+                    &sim->world,
+                    "VM %llu starts on m%u with disks of epoch %llu, but epoch "
+                    "%llu %s on m%u",
+                    (unsigned long long)copy->uid, copy->machine->index,
+                    (unsigned long long)disk_epoch, (unsigned long long)other->epoch,
+                    other->alive ? "has them open" : "has run", other->machine->index);
+            }
+        }
+    }
+}
+
 /* ---- one process ---- */
 
 static void on_told(void *context, uint64_t index)
@@ -412,6 +435,14 @@ int vm_supervisor_start(struct vm_supervisor *supervisor,
                      : 0;
     }
     check_epoch(copy, order->vm.epoch);
+    if (order->disk_epoch != 0 &&
+        (copy->name[0] == '\0' || copy->epoch != order->disk_epoch)) {
+        return err_set(err, BERTH_ENOTFOUND, "its disks are not here");
+    }
+    if (order->disk_epoch != 0) {
+        check_disks(copy, order->disk_epoch);
+        machine->sim->stats.vm_disk_starts++;
+    }
     copy->epoch = order->vm.epoch;
     copy->epoch_seen =
         order->vm.epoch > copy->epoch_seen ? order->vm.epoch : copy->epoch_seen;
@@ -522,6 +553,7 @@ static void report_of(const struct copy *copy, struct vm_report *ret_report)
                                      .phase = copy->phase,
                                      .frozen = copy->frozen,
                                      .fenced = copy->fenced,
+                                     .alive = copy->alive,
                                      .pid = copy->alive ? (pid_t)copy->uid + 1 : 0,
                                      .since_wall_ms = copy->since_wall_ms,
                                      .start_wall_ms = copy->start_wall_ms,
@@ -529,6 +561,16 @@ static void report_of(const struct copy *copy, struct vm_report *ret_report)
     memcpy(ret_report->name, copy->name, sizeof(copy->name));
     memcpy(ret_report->tenant, copy->tenant, sizeof(copy->tenant));
     memcpy(ret_report->reason, copy->reason, sizeof(copy->reason));
+}
+
+bool vm_supervisor_base(const struct vm_supervisor *supervisor,
+                        uint64_t uid,
+                        char ret_path[ENGINE_PATH_SIZE])
+{
+    (void)supervisor; /* disks are no files here */
+    (void)uid;
+    (void)ret_path;
+    return false;
 }
 
 bool vm_supervisor_report(const struct vm_supervisor *supervisor,
