@@ -60,7 +60,10 @@ void handle_scale(struct api_call *call, const struct state *state)
     command_fini(&command);
 }
 
-static void set_power(struct api_call *call, const struct state *state, enum power power)
+static void set_power(struct api_call *call,
+                      const struct state *state,
+                      enum power power,
+                      bool anywhere)
 {
     const struct vm *vm = target_of(call, state);
     struct command command;
@@ -70,21 +73,27 @@ static void set_power(struct api_call *call, const struct state *state, enum pow
     command_init(&command, COMMAND_SET_POWER);
     command.body.set_power.vm = vm->meta.uid;
     command.body.set_power.power = power;
+    command.body.set_power.anywhere = anywhere;
     call_propose(call, &command, 1, acted);
     command_fini(&command);
 }
 
 void handle_vm_start(struct api_call *call, const struct state *state)
 {
-    set_power(call, state, POWER_ON);
+    const json_t *anywhere = json_object_get(call->body, "anywhere");
+    if (anywhere != NULL && !json_is_boolean(anywhere)) {
+        call_fail(call, BERTH_EINVALID, "anywhere: true or false");
+        return;
+    }
+    set_power(call, state, POWER_ON, json_is_true(anywhere));
 }
 
 void handle_vm_stop(struct api_call *call, const struct state *state)
 {
-    set_power(call, state, POWER_OFF);
+    set_power(call, state, POWER_OFF, false);
 }
 
-/* Stopped where it is and placed anew. */
+/* Stopped, and started again where its disks are. */
 void handle_vm_restart(struct api_call *call, const struct state *state)
 {
     const struct vm *vm = target_of(call, state);
@@ -96,7 +105,7 @@ void handle_vm_restart(struct api_call *call, const struct state *state)
     command_init(&command, COMMAND_EVICT_VM);
     command.body.evict_vm.vm = vm->meta.uid;
     command.body.evict_vm.epoch = vm->status.epoch;
-    command.body.evict_vm.intent = STOP_INTENT_MOVE;
+    command.body.evict_vm.intent = STOP_INTENT_RESTART;
     (void)snprintf(reason, sizeof(reason), "restarted by %s", call->subject.name);
     (void)record_set_text(&command.body.evict_vm.reason, reason);
     call_propose(call, &command, 1, acted);

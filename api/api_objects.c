@@ -35,11 +35,16 @@ static void decorate_vm(const struct api_call *call,
     json_t *status = status_of(document);
     const struct host *host =
         vm->status.host != 0 ? state_host(state, vm->status.host) : NULL;
+    const struct host *keeper =
+        vm->status.disk_host != 0 ? state_host(state, vm->status.disk_host) : NULL;
     const struct control_plane *control = call->api->control;
     json_object_set_new(status, "phase", json_string(phase_names[vm->status.phase]));
     json_object_set_new(status, "epoch", json_integer((json_int_t)vm->status.epoch));
     if (host != NULL) {
         json_object_set_new(status, "host", json_string(host->meta.name));
+    }
+    if (keeper != NULL) {
+        json_object_set_new(status, "diskHost", json_string(keeper->meta.name));
     }
     json_t *live = control->vm_live(control->context, vm);
     if (live != NULL) {
@@ -379,6 +384,7 @@ void handle_delete(struct api_call *call, const struct state *state)
     memcpy(command.body.delete.tenant, call->target.tenant, NAME_SIZE);
     memcpy(command.body.delete.name, call->target.name, NAME_SIZE);
     command.body.delete.expected_revision = expected;
+    command.body.delete.force = query_flag(&call->query, "force");
     call_propose(call, &command, 1, deleted);
     command_fini(&command);
 }

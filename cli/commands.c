@@ -269,13 +269,15 @@ const struct cli_command cli_commands[] = {
      "KIND/NAME...",
      "remove objects, by name or as files name them",
      "On a terminal it asks first, unless --yes. With -f the objects of the files go, "
-     "those that use others first.",
+     "those that use others first. A VM's disks go with it. A host that keeps disks of "
+     "stopped VMs stays, unless --force.",
      "berth rm group/web -t shop\n"
      "berth rm -f examples/web.yaml --yes",
      0,
      ANY,
      run_rm,
      {{"file", 'f', "FILE", "the objects of this YAML file; repeatable"},
+      {"force", 0, NULL, "a host: with the disks of stopped VMs that it keeps"},
       {"wait", 'w', NULL, "wait until they are gone"},
       {"timeout", 0, "TIME", "give up waiting after this long (2m)"}}},
     {CHANGE,
@@ -293,18 +295,23 @@ const struct cli_command cli_commands[] = {
      "start",
      "VM...",
      "switch VMs on",
-     NULL,
-     "berth start jump\n"
-     "berth start jump --wait",
+     "A VM that was stopped starts on the host that keeps its disks, with these disks. "
+     "When that host has no room, is drained or does not answer, the VM waits for it: "
+     "berth explain says why, --anywhere gives the disks up. When the host is lost, a VM "
+     "starts elsewhere from its image, unless its lifecycle says hostFailure: wait.",
+     "berth start jump --wait\n"
+     "berth start jump --anywhere",
      1,
      ANY,
      run_start,
-     {WAIT_FLAGS}},
+     {{"anywhere", 0, NULL, "on any host, with new disks: what they hold is lost"},
+      WAIT_FLAGS}},
     {CHANGE,
      "stop",
      "VM...",
-     "shut VMs down; they leave their host, and their own disks with it",
-     NULL,
+     "shut VMs down; their host keeps their disks for the next start",
+     "CPU and memory are free for others meanwhile. The disks go with the VM (berth rm), "
+     "or when they are given up (berth start --anywhere).",
      "berth stop jump\n"
      "berth stop vm/jump vm/build -t shop",
      1,
@@ -314,7 +321,7 @@ const struct cli_command cli_commands[] = {
     {CHANGE,
      "restart",
      "VM...",
-     "shut VMs down and start them again",
+     "shut VMs down and start them again, with the same disks",
      NULL,
      "berth restart web-1\n"
      "berth restart web-1 --wait",
@@ -350,7 +357,10 @@ const struct cli_command cli_commands[] = {
      "drain",
      "HOST",
      "move a host's VMs away and place no new ones there",
-     NULL,
+     "VMs that run are stopped and started elsewhere with new disks, or only stopped "
+     "when "
+     "their lifecycle says hostDrain: stop. VMs that are stopped stay: their disks are "
+     "here, and each is named.",
      "berth drain r1u04 --reason \"PSU swap\" --wait\n"
      "berth drain r1u04 && berth ls vm -w",
      1,

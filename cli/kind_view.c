@@ -203,8 +203,13 @@ PRINT(cell_vm_phase)
 
 PRINT(cell_vm_host)
 {
+    const char *keeper = json_member_text(view_status(object), "diskHost", "");
     (void)time;
-    member_print(view_status(object), "host", ret_cell);
+    if (keeper[0] != '\0') { /* nowhere, but its disks are there */
+        CELL("(%s)", keeper);
+    } else {
+        member_print(view_status(object), "host", ret_cell);
+    }
 }
 
 PRINT(cell_vm_address)

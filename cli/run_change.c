@@ -49,8 +49,10 @@ static int power_one(struct cli *cli,
     if (code != EXIT_OK) {
         return code;
     }
+    CLEANUP_JSON json_t *body =
+        cli_flag(cli, "anywhere") != NULL ? json_pack("{s:b}", "anywhere", 1) : NULL;
     object_path(&ret_subject->name, action, path);
-    code = remote_call(cli, "POST", path, NULL, NULL);
+    code = remote_call(cli, "POST", path, body, NULL);
     if (code == EXIT_OK) {
         fprintf(cli->out, "vm/%s: %s\n", ret_subject->name.name, said);
     }

@@ -33,6 +33,35 @@ static json_t *vms_on(const json_t *vms, const char *host)
     return here;
 }
 
+/* Stopped VMs stay where their disks are: whoever drains to take the host away has to
+ * know. */
+static int tell_kept(struct cli *cli, const char *host)
+{
+    CLEANUP_JSON json_t *list = NULL;
+    size_t index;
+    json_t *vm;
+    size_t kept = 0;
+    int code = remote_list(cli, kind_info(KIND_VM), "", &list);
+    json_array_foreach(json_object_get(list, "items"), index, vm)
+    {
+        char label[OBJECT_LABEL_SIZE];
+        if (strcmp(json_member_text(view_status(vm), "diskHost", ""), host) == 0) {
+            object_label(cli, "vm", view_tenant(vm), view_name(vm), label);
+            fprintf(cli->out, "%s is %s and keeps its disks on %s\n", label,
+                    view_phase(vm, KIND_VM), host);
+            kept++;
+        }
+    }
+    if (kept > 0) {
+        cli_note(
+            cli,
+            "next: berth undrain %s before they start there, or berth start --anywhere "
+            "to give a VM's disks up",
+            host);
+    }
+    return code;
+}
+
 static int give_up(struct cli *cli, const json_t *here, const char *host)
 {
     size_t index;
@@ -132,8 +161,10 @@ int run_drain(struct cli *cli)
     fprintf(cli->out, "host/%s is drained: no new VMs, those there move away\n",
             name.name);
     (void)fflush(cli->out); /* before the waiting; cli_main sees faults */
-    return cli_flag(cli, "wait") != NULL ? wait_empty(cli, name.name, timeout_ms)
-                                         : EXIT_OK;
+    if (cli_flag(cli, "wait") != NULL) {
+        code = wait_empty(cli, name.name, timeout_ms);
+    }
+    return code == EXIT_OK ? tell_kept(cli, name.name) : code;
 }
 
 int run_undrain(struct cli *cli)

@@ -158,7 +158,8 @@ static int remove_one(struct cli *cli,
     char path[REMOTE_PATH_SIZE];
     char label[OBJECT_LABEL_SIZE];
     label_of(cli, name, label);
-    object_path(name, "", path);
+    bool force = cli_flag(cli, "force") != NULL && name->info->kind == KIND_HOST;
+    object_path(name, force ? "?force=true" : "", path);
     for (;;) {
         struct http_answer answer;
         int code = remote_answer(cli, "DELETE", path, NULL, &answer);

@@ -85,6 +85,38 @@ START_TEST(power_actions_move_a_vm)
 }
 END_TEST
 
+START_TEST(a_stopped_vm_shows_who_keeps_its_disks_until_they_are_given_up)
+{
+    await(D "/vms/jump", "\"phase\":\"ready\"");
+    ck_assert_int_eq(post(D "/vms/jump:stop", NULL), 200);
+    await(D "/vms/jump", "\"phase\":\"stopped\"");
+    ck_assert_contains(reply.body, "\"diskHost\":\"h");
+    ck_assert_int_eq(post(D "/vms/jump:start", "{\"anywhere\":\"yes\"}"), 422);
+    ck_assert_int_eq(post(D "/vms/jump:start", "{\"anywhere\":true}"), 200);
+    await(D "/vms/jump", "\"phase\":\"ready\"");
+    ck_assert_ptr_null(strstr(reply.body, "diskHost\""));
+    ck_assert_ptr_null(strstr(reply.body, "diskEpoch"));
+}
+END_TEST
+
+START_TEST(a_host_that_keeps_disks_is_deleted_by_force_only)
+{
+    await(D "/vms/jump", "\"phase\":\"ready\"");
+    char host[64];
+    (void)snprintf(
+        host, sizeof(host), "/v1/hosts/%s",
+        json_member_text(json_object_get(reply.document, "status"), "host", ""));
+    ck_assert_int_eq(post(D "/vms/jump:stop", NULL), 200);
+    await(D "/vms/jump", "\"phase\":\"stopped\"");
+    char drain[80];
+    (void)snprintf(drain, sizeof(drain), "%s:drain", host);
+    ck_assert_int_eq(post(drain, NULL), 200);
+    ck_assert_int_eq(ask("DELETE", host, "", NULL), 409);
+    ck_assert_contains(reply.body, "keeps the disks of 1 VM");
+    ck_assert_int_eq(ask("DELETE", D "/vms/jump?force=true", "", NULL), 422);
+}
+END_TEST
+
 START_TEST(draining_is_told_with_its_reason_and_taken_back)
 {
     await(D "/vms/jump", "\"phase\":\"ready\"");
@@ -211,6 +243,8 @@ int main(void)
     tcase_add_test(tests, scaling_sets_what_is_wanted_and_says_by_whom);
     tcase_add_test(tests, a_scale_that_is_no_number_is_refused);
     tcase_add_test(tests, power_actions_move_a_vm);
+    tcase_add_test(tests, a_stopped_vm_shows_who_keeps_its_disks_until_they_are_given_up);
+    tcase_add_test(tests, a_host_that_keeps_disks_is_deleted_by_force_only);
     tcase_add_test(tests, draining_is_told_with_its_reason_and_taken_back);
     tcase_add_test(tests, an_action_on_what_is_not_there_names_it);
     tcase_add_test(tests, explanations_have_a_verdict_per_host);

@@ -46,6 +46,21 @@ START_TEST(a_vm_is_stopped_started_and_restarted)
 }
 END_TEST
 
+START_TEST(a_stopped_vm_is_listed_where_its_disks_are_until_it_starts_anywhere)
+{
+    assert_ran("stop jump", 0);
+    await("show vm/jump", "PHASE      stopped");
+    assert_ran("ls vm", 0);
+    assert_like(ran.out, "*jump *stopped *(h?)*");
+    assert_ran("explain vm/jump", 0);
+    ck_assert_contains(ran.out, " keeps its disks; it is switched off");
+    assert_ran("start jump --anywhere --wait", 0);
+    assert_ran("show vm/jump -o json", 0);
+    ck_assert_ptr_null(strstr(ran.out, "diskEpoch"));
+    assert_ran("stop jump --anywhere", 2);
+}
+END_TEST
+
 START_TEST(of_many_the_first_fault_is_the_exit_code_and_the_rest_is_done)
 {
     assert_ran("stop none jump", 3);
@@ -70,6 +85,8 @@ int main(void)
     tcase_add_checked_fixture(tests, change_start, fixture_stop);
     tcase_add_test(tests, a_group_is_scaled_up_and_down);
     tcase_add_test(tests, a_vm_is_stopped_started_and_restarted);
+    tcase_add_test(tests,
+                   a_stopped_vm_is_listed_where_its_disks_are_until_it_starts_anywhere);
     tcase_add_test(tests, of_many_the_first_fault_is_the_exit_code_and_the_rest_is_done);
     tcase_add_test(tests, waiting_for_a_restart_can_be_over_before_it);
     tcase_set_timeout(tests, 300);

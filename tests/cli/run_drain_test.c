@@ -22,6 +22,25 @@ START_TEST(draining_moves_what_is_there_and_undraining_takes_it_back)
 }
 END_TEST
 
+START_TEST(stopped_vms_are_named_that_stay_with_their_disks)
+{
+    assert_ran("ls vm -o json", 0);
+    assert_ran("stop vm/vm-00000 vm/vm-00001 vm/vm-00002 vm/vm-00003 vm/vm-00004 "
+               "vm/vm-00005",
+               0);
+    await("show vm/vm-00005", "PHASE      stopped");
+    await("show vm/vm-00000", "PHASE      stopped");
+    assert_ran("drain h1 --wait", 0);
+    ck_assert_contains(ran.out, " is stopped and keeps its disks on h1\n");
+    ck_assert_contains(ran.err, "next: berth undrain h1 before they start there");
+    assert_ran("rm host/h1", 4);
+    ck_assert_contains(ran.err, "host h1 keeps the disks of ");
+    ck_assert_contains(ran.err, "--force");
+    assert_ran("rm host/h1 --force", 4); /* but not what carries the log */
+    ck_assert_ptr_null(strstr(ran.err, "disks"));
+}
+END_TEST
+
 START_TEST(who_waits_too_long_is_told_what_is_left)
 {
     serve("set no_scheduler");
@@ -46,6 +65,7 @@ int main(void)
     TCase *tests = tcase_create("run_drain");
     tcase_add_checked_fixture(tests, drain_start, fixture_stop);
     tcase_add_test(tests, draining_moves_what_is_there_and_undraining_takes_it_back);
+    tcase_add_test(tests, stopped_vms_are_named_that_stay_with_their_disks);
     tcase_add_test(tests, who_waits_too_long_is_told_what_is_left);
     tcase_add_test(tests, a_host_that_is_none_is_not_drained);
     tcase_set_timeout(tests, 300);

@@ -147,6 +147,9 @@ static bool report(struct served *served, const struct vm *vm)
     command.body.vm_phase.host = vm->status.host;
     command.body.vm_phase.epoch = vm->status.epoch;
     command.body.vm_phase.phase = next[now];
+    if (next[now] == PHASE_STOPPED) { /* as hosts do, it keeps the disks */
+        command.body.vm_phase.disk_epoch = vm->status.epoch;
+    }
     command.body.vm_phase.at_wall_ms = clock_wall_ms(clock_system());
     apply_now(served, &command, &result);
     return result.code == 0;
