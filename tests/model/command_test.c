@@ -302,6 +302,26 @@ static void golden_put_template(struct command *command)
     object_free(KIND_TEMPLATE, template);
 }
 
+static void golden_vm_phase_kept(struct command *command)
+{
+    command_init(command, COMMAND_VM_PHASE);
+    struct cmd_vm_phase *report = &command->body.vm_phase;
+    report->vm = 7;
+    report->host = 3;
+    report->epoch = 12;
+    report->phase = PHASE_STOPPED;
+    report->disk_epoch = 12;
+    strcpy(command->subject, "system");
+}
+
+static void golden_set_power_anywhere(struct command *command)
+{
+    command_init(command, COMMAND_SET_POWER);
+    command->body.set_power.vm = 7;
+    command->body.set_power.anywhere = true;
+    strcpy(command->subject, "root");
+}
+
 struct golden {
     const char *file;
     void (*build)(struct command *command);
@@ -322,6 +342,11 @@ static const struct golden goldens[] = {
      "Template {metadata={name=web tenant=default} spec={image=debian-12 cpu={count=2} "
      "memory={size=512MiB} disks=[{name=root from=image size=4GiB}] "
      "placement={require=[\"host.zone == r1\"]} lifecycle={stopGrace=30s}}}"},
+    {"vm_phase_kept.hex", golden_vm_phase_kept,
+     "vm_phase by system at 1700000000123 {vm=7 host=3 epoch=12 phase=stopped "
+     "diskEpoch=12}"},
+    {"set_power_anywhere.hex", golden_set_power_anywhere,
+     "set_power by root at 1700000000123 {vm=7 anywhere=true}"},
 };
 
 /* The file's bytes; 32 to a line. */
