@@ -146,7 +146,7 @@ find_twice(struct page *page, const struct kind_info *info, const void *object)
     }
 }
 
-/* Takes the object, also when it fails. */
+/* Takes the object, also when it fails, and the places of its values. */
 static int keep(struct page *page, const struct kind_info *info, void *object)
 {
     struct config *config = page->reading->config;
@@ -161,7 +161,11 @@ static int keep(struct page *page, const struct kind_info *info, void *object)
         (struct config_object){.kind = info->kind,
                                .object = object,
                                .line = page->reading->faults.first_line +
-                                       (unsigned)page->root->start_mark.line + 1};
+                                       (unsigned)page->root->start_mark.line + 1,
+                               .places = page->places.items,
+                               .place_count = page->places.count,
+                               .first_line = page->reading->faults.first_line};
+    page->places = (struct place_list){0};
     return 0;
 }
 
@@ -323,6 +327,9 @@ int config_read(const char *name,
 void config_fini(struct config *config)
 {
     for (unsigned i = 0; i < config->object_count; i++) {
+        struct place_list places = {config->objects[i].places,
+                                    config->objects[i].place_count};
+        place_list_fini(&places);
         object_free(config->objects[i].kind, config->objects[i].object);
     }
     free(config->objects);
@@ -330,4 +337,22 @@ void config_fini(struct config *config)
     free(config->name);
     free(config->text);
     *config = (struct config){0};
+}
+
+void config_locate(const struct config *config,
+                   unsigned object,
+                   const char *path,
+                   struct config_fault *fault)
+{
+    const struct config_object *owner = &config->objects[object];
+    const struct place_list places = {owner->places, owner->place_count};
+    const struct place *place = place_find(&places, path);
+    fault->line = owner->line;
+    fault->column = 1;
+    fault->width = 1;
+    if (place != NULL) {
+        fault->line = owner->first_line + (unsigned)place->mark.line + 1;
+        fault->column = (unsigned)place->mark.column + 1;
+        fault->width = place->width > 0 ? place->width : 1;
+    }
 }

@@ -36,10 +36,14 @@ struct config_fault {
     char hint[128]; /* "" when none: `did you mean "memory"?` */
 };
 
+struct place;
 struct config_object {
     enum kind kind;
     void *object; /* owned */
     unsigned line;
+    struct place *places; /* owned: where each value stands; see config_locate */
+    unsigned place_count;
+    unsigned first_line; /* of its document, 0-based */
 };
 
 struct config {
@@ -63,6 +67,17 @@ int config_read(const char *name,
 void config_fini(struct config *config);
 /* Prints the faults as people read them, with caret lines, and the closing count. */
 void config_print_faults(const struct config *config, FILE *stream);
+/* Prints one fault in the same form, without a count. */
+void config_print_fault(const struct config *config,
+                        const struct config_fault *fault,
+                        FILE *stream);
+/* Fills line, column and width of a fault (the rest is left) with where the object's
+ * `path` stands ("spec.nics[1].name"), or what is nearest above it. For what others find
+ * wrong with an object. */
+void config_locate(const struct config *config,
+                   unsigned object,
+                   const char *path,
+                   struct config_fault *fault);
 /* JSON Schema draft-07 of all user-writable kinds; caller frees; NULL when out of memory.
  */
 char *config_json_schema(void);

@@ -88,17 +88,23 @@ static const char *plural(unsigned count)
     return count == 1 ? "" : "s";
 }
 
+void config_print_fault(const struct config *config,
+                        const struct config_fault *fault,
+                        FILE *stream)
+{
+    print_place(config, fault, stream);
+    if (fault->line > 1) {
+        print_line(config, fault->line - 1, stream);
+    }
+    print_line(config, fault->line, stream);
+    print_caret(fault, stream);
+}
+
 void config_print_faults(const struct config *config, FILE *stream)
 {
     unsigned found = config->error_count + config->warning_count;
     for (unsigned i = 0; i < config->fault_count; i++) {
-        const struct config_fault *fault = &config->faults[i];
-        print_place(config, fault, stream);
-        if (fault->line > 1) {
-            print_line(config, fault->line - 1, stream);
-        }
-        print_line(config, fault->line, stream);
-        print_caret(fault, stream);
+        config_print_fault(config, &config->faults[i], stream);
     }
     if (found > config->fault_count) {
         (void)fprintf(stream, "%u more are not shown.\n", found - config->fault_count);

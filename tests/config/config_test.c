@@ -216,6 +216,36 @@ START_TEST(bytes_behind_the_size_are_not_read)
 }
 END_TEST
 
+START_TEST(a_path_leads_to_its_place_in_its_document)
+{
+    static const struct {
+        const char *path;
+        unsigned line;
+        unsigned column;
+        unsigned width;
+    } rows[] = {
+        {"spec.replicas", 10, 13, 1},
+        {"spec.template.name", 9, 20, 3},
+        {"spec.template.nothing", 9, 3, 8}, /* what is nearest above it */
+        {"metadata.name", 7, 18, 3},
+    };
+    static const char text[] = "apiVersion: berth/v1\nkind: Tenant\nmetadata: {name: a}\n"
+                               "---\napiVersion: berth/v1\nkind: Group\n"
+                               "metadata: {name: web}\nspec:\n  template: {name: one}\n"
+                               "  replicas: 2\n";
+    struct config config;
+    ck_assert_int_eq(config_read("a.yaml", text, sizeof(text) - 1, &config), 0);
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct config_fault fault = {0};
+        config_locate(&config, 1, rows[i].path, &fault);
+        ck_assert_uint_eq(fault.line, rows[i].line);
+        ck_assert_uint_eq(fault.column, rows[i].column);
+        ck_assert_uint_eq(fault.width, rows[i].width);
+    }
+    config_fini(&config);
+}
+END_TEST
+
 static Suite *config_suite(void)
 {
     Suite *suite = suite_create("config");
@@ -231,6 +261,7 @@ static Suite *config_suite(void)
     tcase_add_test(limits, more_objects_than_the_limit_are_refused);
     tcase_add_test(limits, errors_are_kept_before_warnings);
     tcase_add_test(limits, bytes_behind_the_size_are_not_read);
+    tcase_add_test(limits, a_path_leads_to_its_place_in_its_document);
     tcase_set_timeout(limits, 60);
     suite_add_tcase(suite, cases);
     suite_add_tcase(suite, limits);
