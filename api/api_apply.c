@@ -14,10 +14,12 @@
 
 struct item {
     enum kind kind;
-    void *object;       /* owned */
-    const char *action; /* created, changed, unchanged */
-    json_t *changes;    /* owned, plan only */
-    bool sends;         /* a command goes out for it */
+    void *object;               /* owned */
+    const char *action;         /* created, changed, unchanged */
+    json_t *changes;            /* owned, plan only */
+    bool sends;                 /* a command goes out for it */
+    uint32_t place;             /* in the request */
+    struct apply_result result; /* of its command, or of the trial */
 };
 
 struct apply_context {
@@ -134,12 +136,53 @@ static json_t *changes_of(enum kind kind, const void *from, const void *to)
  * --------------------------------------------------------------------------------------
  */
 
+/* Bytes of the path that a message begins with: "spec.nics[1].network: ..."; or 0. */
+static size_t path_size(const char *message)
+{
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                  "0123456789.[]_-/";
+    size_t size = strspn(message, letters);
+    bool rooted =
+        strncmp(message, "spec", 4) == 0 || strncmp(message, "metadata", 8) == 0;
+    return rooted && message[size] == ':' ? size : 0;
+}
+
+/* "/objects/1/spec/nics/1/network": the object, and the field when the message names it.
+ */
+static void pointer_to(size_t index, const char *message, char ret_pointer[PATH_SIZE])
+{
+    size_t used = (size_t)snprintf(ret_pointer, PATH_SIZE, "/objects/%zu", index);
+    size_t size = path_size(message);
+    if (size > 0) {
+        ret_pointer[used++] = '/';
+    }
+    for (size_t i = 0; i < size && used + 3 < PATH_SIZE; i++) {
+        char c = message[i];
+        if (c == '.' || c == '[') {
+            ret_pointer[used++] = '/';
+        } else if (c == '/') { /* in the key of a label */
+            ret_pointer[used++] = '~';
+            ret_pointer[used++] = '1';
+        } else if (c != ']') {
+            ret_pointer[used++] = c;
+        }
+    }
+    ret_pointer[used] = '\0';
+}
+
+static void
+fault_of(json_t *errors, size_t index, int code, const char *message, const char *hint)
+{
+    char pointer[PATH_SIZE];
+    pointer_to(index, message, pointer);
+    json_array_append_new(errors,
+                          json_pack("{s:s, s:s, s:s, s:s?}", "pointer", pointer, "code",
+                                    err_name(code), "message", message, "hint", hint));
+}
+
 static void fault(json_t *errors, size_t index, const char *message, const char *hint)
 {
-    char pointer[40];
-    (void)snprintf(pointer, sizeof(pointer), "/objects/%zu", index);
-    json_array_append_new(errors, json_pack("{s:s, s:s, s:s?}", "pointer", pointer,
-                                            "message", message, "hint", hint));
+    fault_of(errors, index, BERTH_EINVALID, message, hint);
 }
 
 struct check {
@@ -205,7 +248,8 @@ static void item_read(struct api_call *call,
     }
     if (subject_may(state, &call->subject, ACCESS_WRITE, item->kind, meta->tenant,
                     meta->name) < 0) {
-        fault(errors, index, "you may not write this", "berth help roles");
+        fault_of(errors, index, BERTH_EFORBIDDEN, "you may not write this",
+                 "berth help roles");
         return;
     }
     (void)object_check(item->kind, item->object, check_report, &check);
@@ -239,6 +283,14 @@ static json_t *result_row(const struct item *item, bool with_changes)
     if (with_changes && item->changes != NULL) {
         json_object_set(row, "changes", item->changes);
     }
+    if (item->result.code != 0) {
+        json_object_set_new(row, "action", json_string("refused"));
+        json_object_set_new(row, "error", json_string(item->result.text));
+    }
+    if (item->result.revision != 0) {
+        json_object_set_new(row, "revision",
+                            json_integer((json_int_t)item->result.revision));
+    }
     return row;
 }
 
@@ -251,87 +303,202 @@ static json_t *results_of(const struct apply_context *context, bool with_changes
     return results;
 }
 
-static const struct template *template_of(const struct apply_context *context,
-                                          const struct state *state,
-                                          const struct group *group)
+/* What the groups of each tenant were promised so far in this plan. */
+struct promise {
+    const char *tenant;
+    struct usage usage;
+};
+
+struct forecast {
+    const struct api_call *call;
+    const struct state *state; /* as it is */
+    const struct state *after; /* as it would be */
+    struct promise *promises;  /* as many as there are items */
+    uint32_t promise_count;
+    json_t *rows;
+};
+
+static struct usage *promised_to(struct forecast *forecast, const char *tenant)
 {
-    for (uint32_t i = 0; i < context->count; i++) {
-        const struct metadata *meta = object_meta(context->items[i].object);
-        if (context->items[i].kind == KIND_TEMPLATE &&
-            strcmp(meta->name, group->spec.template_ref.name) == 0 &&
-            strcmp(meta->tenant, group->meta.tenant) == 0) {
-            return context->items[i].object;
-        }
+    uint32_t i = 0;
+    while (i < forecast->promise_count &&
+           strcmp(forecast->promises[i].tenant, tenant) != 0) {
+        i++;
     }
-    return state_get(state, KIND_TEMPLATE, group->meta.tenant,
-                     group->spec.template_ref.name);
+    if (i == forecast->promise_count) {
+        forecast->promises[forecast->promise_count++].tenant = tenant;
+    }
+    return &forecast->promises[i].usage;
 }
 
-/* Where the VMs that a group does not have yet would go. */
-static json_t *forecast_of(const struct api_call *call,
-                           const struct apply_context *context,
-                           const struct state *state)
+static void forecast_add(struct forecast *forecast,
+                         const char *subject,
+                         const struct metadata *meta,
+                         const char *group,
+                         const struct machine_spec *machine,
+                         uint32_t count,
+                         bool counts)
 {
-    const struct control_plane *control = call->api->control;
-    json_t *forecasts = json_array();
-    for (uint32_t i = 0; i < context->count; i++) {
-        const struct group *group = context->items[i].object;
-        if (context->items[i].kind != KIND_GROUP) {
-            continue;
-        }
-        const struct template *template = template_of(context, state, group);
-        const struct group *there =
-            state_get(state, KIND_GROUP, group->meta.tenant, group->meta.name);
-        uint32_t wanted = group->spec.autoscale.max > 0 ? group->spec.autoscale.min
-                                                        : group->spec.replicas;
-        uint32_t have = 0;
-        size_t cursor = 0;
-        while (there != NULL && state_vm_of_group(state, there, &cursor) != NULL) {
-            have++;
-        }
-        json_t *row = template != NULL && wanted > have
-                          ? control->forecast(control->context, group->meta.tenant,
-                                              there != NULL ? group->meta.name : NULL,
-                                              &template->spec, wanted - have)
-                          : NULL;
-        if (row != NULL) {
-            json_object_set_new(row, "group", json_string(group->meta.name));
-            json_array_append_new(forecasts, row);
+    const struct control_plane *control = forecast->call->api->control;
+    uint32_t within = count;
+    char text[sizeof((struct apply_result){0}.text)] = "";
+    if (counts) {
+        struct usage *promised = promised_to(forecast, meta->tenant);
+        for (within = 0; within < count && state_quota_room(forecast->after, meta->tenant,
+                                                            machine, promised, text) == 0;
+             within++) {
         }
     }
-    return forecasts;
+    json_t *row =
+        control->forecast(control->context, meta->tenant, group, machine, within);
+    if (row != NULL) {
+        json_object_set_new(row, subject, json_string(meta->name));
+        json_object_set_new(row, "tenant", json_string(meta->tenant));
+        if (within < count) {
+            json_object_set_new(row, "overQuota",
+                                json_integer((json_int_t)(count - within)));
+            json_object_set_new(row, "quota", json_string(text));
+        }
+        json_array_append_new(forecast->rows, row);
+    }
+}
+
+/* The VMs that a group does not have yet. */
+static void forecast_group(struct forecast *forecast, const struct group *group)
+{
+    const struct metadata *meta = &group->meta;
+    const struct template *template = state_get(
+        forecast->after, KIND_TEMPLATE, meta->tenant, group->spec.template_ref.name);
+    const struct group *there =
+        state_get(forecast->state, KIND_GROUP, meta->tenant, meta->name);
+    uint32_t wanted =
+        group->spec.autoscale.max > 0 ? group->spec.autoscale.min : group->spec.replicas;
+    uint32_t have = there != NULL ? state_group_vms(forecast->state, there) : 0;
+    if (template != NULL && wanted > have) {
+        forecast_add(forecast, "group", meta, there != NULL ? meta->name : NULL,
+                     &template->spec, wanted - have, true);
+    }
+}
+
+/* A VM that comes to be, or is switched on; the trial has counted its quota. */
+static void forecast_vm(struct forecast *forecast, const struct item *item)
+{
+    const struct metadata *meta = object_meta(item->object);
+    const struct vm *vm = state_get(forecast->after, KIND_VM, meta->tenant, meta->name);
+    if (item->sends && vm != NULL && vm->spec.power == POWER_ON && vm->status.host == 0) {
+        forecast_add(forecast, "vm", meta, NULL, &vm->spec.machine, 1, false);
+    }
+}
+
+/* Where new VMs would go: of groups, and single ones. Each row by itself. */
+static json_t *forecast_of(const struct api_call *call,
+                           const struct apply_context *context,
+                           const struct state *state,
+                           const struct state *after)
+{
+    struct forecast forecast = {.call = call,
+                                .state = state,
+                                .after = after,
+                                .promises =
+                                    calloc(context->count + 1, sizeof(struct promise)),
+                                .rows = json_array()};
+    for (uint32_t i = 0; forecast.promises != NULL && i < context->count; i++) {
+        const struct item *item = &context->items[i];
+        if (item->result.code == 0 && item->kind == KIND_GROUP) {
+            forecast_group(&forecast, item->object);
+        } else if (item->result.code == 0 && item->kind == KIND_VM) {
+            forecast_vm(&forecast, item);
+        }
+    }
+    free(forecast.promises);
+    return forecast.rows;
+}
+
+/* ---- refusals ---- */
+
+/* The item of the same request that this group or VM is made from, or NULL. */
+static const struct item *template_item(const struct apply_context *context,
+                                        const struct item *user)
+{
+    const struct template_ref *ref =
+        user->kind == KIND_GROUP
+            ? &((const struct group *)user->object)->spec.template_ref
+        : user->kind == KIND_VM ? &((const struct vm *)user->object)->spec.template_ref
+                                : NULL;
+    for (uint32_t i = 0; ref != NULL && i < context->count; i++) {
+        const struct metadata *meta = object_meta(context->items[i].object);
+        if (context->items[i].kind == KIND_TEMPLATE &&
+            strcmp(meta->name, ref->name) == 0 &&
+            strcmp(meta->tenant, object_meta(user->object)->tenant) == 0) {
+            return &context->items[i];
+        }
+    }
+    return NULL;
+}
+
+/* What is refused only because its template was says that, not that there is none. */
+static const char *refusal_text(const struct apply_context *context,
+                                const struct item *item)
+{
+    const struct item *template = template_item(context, item);
+    return item->result.code == BERTH_ENOTFOUND && template != NULL &&
+                   template->result.code != 0
+               ? "spec.template: the template is refused itself"
+               : item->result.text;
+}
+
+/* The first refusal, or NULL; each one goes into `errors` at its place. */
+static const struct item *refusals_of(const struct apply_context *context, json_t *errors)
+{
+    const struct item *first = NULL;
+    for (uint32_t i = 0; i < context->count; i++) {
+        const struct item *item = &context->items[i];
+        if (item->result.code != 0) {
+            first = first != NULL ? first : item;
+            fault_of(errors, item->place, item->result.code, refusal_text(context, item),
+                     NULL);
+        }
+    }
+    return first;
+}
+
+/* Takes results and forecast (or NULL). */
+static void answer_refusal(struct api_call *call,
+                           const struct item *first,
+                           json_t *errors,
+                           json_t *results,
+                           json_t *forecast)
+{
+    const struct apply_result *refusal = &first->result;
+    call_fail_with(call,
+                   &(struct problem){.code = refusal->code,
+                                     .status = refusal->code == BERTH_ENOTFOUND ? 422 : 0,
+                                     .detail = refusal->text,
+                                     .errors = errors,
+                                     .extra = json_pack("{s:o, s:o*}", "results", results,
+                                                        "forecast", forecast)});
 }
 
 static void applied(struct api_call *call)
 {
-    const struct apply_context *context = call->context;
-    json_t *results = json_array();
+    struct apply_context *context = call->context;
+    json_t *errors = json_array();
     uint64_t revision = call->revision;
     uint32_t result = 0;
-    const struct apply_result *refusal = NULL;
     for (uint32_t i = 0; i < context->count; i++) {
-        json_t *row = result_row(&context->items[i], false);
         if (context->items[i].sends) {
-            const struct apply_result *answer = &call->results[result++];
-            if (answer->code != 0) {
-                refusal = refusal != NULL ? refusal : answer;
-                json_object_set_new(row, "action", json_string("refused"));
-                json_object_set_new(row, "error", json_string(answer->text));
-            }
-            revision = answer->revision > revision ? answer->revision : revision;
-            json_object_set_new(row, "revision",
-                                json_integer((json_int_t)answer->revision));
+            context->items[i].result = call->results[result++];
+            uint64_t written = context->items[i].result.revision;
+            revision = written > revision ? written : revision;
         }
-        json_array_append_new(results, row);
     }
-    if (refusal != NULL) {
-        call_fail_with(
-            call, &(struct problem){.code = refusal->code,
-                                    .status = refusal->code == BERTH_ENOTFOUND ? 422 : 0,
-                                    .detail = refusal->text,
-                                    .extra = json_pack("{s:o}", "results", results)});
+    const struct item *refused = refusals_of(context, errors);
+    json_t *results = results_of(context, false);
+    if (refused != NULL) {
+        answer_refusal(call, refused, errors, results, NULL);
         return;
     }
+    json_decref(errors);
     call_answer(
         call, 200,
         json_pack("{s:I, s:o}", "revision", (json_int_t)revision, "results", results), 0);
@@ -379,9 +546,20 @@ static uint32_t command_number(uint32_t index, const struct command *command)
     return 1 + 2 * index + (command->type == COMMAND_SET_POWER ? 1 : 0);
 }
 
-static void write_all(struct api_call *call, const struct state *state)
+static void commands_free(struct command *commands, uint32_t count)
 {
-    struct apply_context *context = call->context;
+    for (uint32_t i = 0; i < count; i++) {
+        command_fini(&commands[i]);
+    }
+    free(commands);
+}
+
+/* One command per item that sends; 0 or -ENOMEM. */
+static int commands_make(struct apply_context *context,
+                         const struct state *state,
+                         struct command **ret_commands,
+                         uint32_t *ret_count)
+{
     struct command *commands = calloc(context->count + 1, sizeof(*commands));
     uint32_t count = 0;
     int r = commands == NULL ? -ENOMEM : 0;
@@ -393,6 +571,21 @@ static void write_all(struct api_call *call, const struct state *state)
         }
     }
     if (r < 0) {
+        commands_free(commands, count);
+        return r;
+    }
+    *ret_commands = commands;
+    *ret_count = count;
+    return 0;
+}
+
+static void write_all(struct api_call *call, const struct state *state)
+{
+    struct apply_context *context = call->context;
+    struct command *commands = NULL;
+    uint32_t count = 0;
+    int r = commands_make(context, state, &commands, &count);
+    if (r < 0) {
         call_fail(call, r, NULL);
     } else if (count == 0) {
         call_answer(call, 200,
@@ -403,15 +596,90 @@ static void write_all(struct api_call *call, const struct state *state)
         call->numbers = context->numbers;
         call_propose(call, commands, count, applied);
     }
-    for (uint32_t i = 0; i < count; i++) {
-        command_fini(&commands[i]);
+    commands_free(commands, count);
+}
+
+/* ---- trying ---- */
+
+static struct state *state_copy(const struct state *state)
+{
+    CLEANUP_FREE uint8_t *data = NULL;
+    size_t size = 0;
+    struct err err;
+    struct state *copy = state_new(NULL, NULL);
+    if (copy != NULL && (state_encode(state, &data, &size) < 0 ||
+                         state_decode(copy, data, size, &err) < 0)) {
+        copy = state_free(copy);
     }
-    free(commands);
+    return copy;
+}
+
+/* The commands on a copy of the state, so that a trial refuses what the log would refuse,
+ * in its words: references, quotas, addresses. The copy is the caller's. */
+static int
+try_all(struct apply_context *context, const struct state *state, struct state **ret_copy)
+{
+    struct command *commands = NULL;
+    uint32_t count = 0;
+    uint32_t at = 0;
+    int r = commands_make(context, state, &commands, &count);
+    struct state *copy = r == 0 ? state_copy(state) : NULL;
+    if (copy != NULL) {
+        for (uint32_t i = 0; i < context->count; i++) {
+            struct item *item = &context->items[i];
+            if (item->sends) {
+                state_apply(copy, &commands[at++], &item->result);
+                item->result.revision = 0; /* it was never written */
+            }
+        }
+    }
+    commands_free(commands, count);
+    *ret_copy = copy;
+    return copy != NULL ? 0 : -ENOMEM;
+}
+
+static void dry_run(struct api_call *call, const struct state *state, bool plan)
+{
+    struct apply_context *context = call->context;
+    struct state *copy = NULL;
+    int r = try_all(context, state, &copy);
+    if (r < 0) {
+        call_fail(call, r, NULL);
+        return;
+    }
+    json_t *errors = json_array();
+    const struct item *refused = refusals_of(context, errors);
+    json_t *results = results_of(context, plan);
+    json_t *forecast = plan ? forecast_of(call, context, state, copy) : NULL;
+    copy = state_free(copy);
+    if (refused != NULL) {
+        answer_refusal(call, refused, errors, results, forecast);
+        return;
+    }
+    json_decref(errors);
+    call_answer(call, 200,
+                json_pack("{s:I, s:o, s:o*}", "revision", (json_int_t)call->revision,
+                          "results", results, "forecast", forecast),
+                0);
+}
+
+/* Nothing but rights is wrong: whoever has them may send the same. */
+static bool all_forbidden(const json_t *errors)
+{
+    size_t index;
+    json_t *row;
+    json_array_foreach(errors, index, row)
+    {
+        if (err_code(json_member_text(row, "code", "")) != BERTH_EFORBIDDEN) {
+            return false;
+        }
+    }
+    return true;
 }
 
 void handle_apply(struct api_call *call, const struct state *state)
 {
-    const char *dry_run = query_get(&call->query, "dryRun");
+    const char *mode = query_get(&call->query, "dryRun");
     json_t *list =
         json_is_object(call->body) && json_object_get(call->body, "objects") != NULL
             ? json_object_get(call->body, "objects")
@@ -423,8 +691,7 @@ void handle_apply(struct api_call *call, const struct state *state)
                   "the body must be {\"objects\": [1 to 1000 objects]}");
         return;
     }
-    if (dry_run != NULL && strcmp(dry_run, "plan") != 0 &&
-        strcmp(dry_run, "validate") != 0) {
+    if (mode != NULL && strcmp(mode, "plan") != 0 && strcmp(mode, "validate") != 0) {
         call_fail(call, BERTH_EINVALID, "dryRun: validate or plan");
         return;
     }
@@ -439,12 +706,15 @@ void handle_apply(struct api_call *call, const struct state *state)
     for (size_t i = 0; i < count; i++) {
         item_read(call, state, &context->items[i],
                   list != NULL ? json_array_get(list, i) : call->body, i, errors);
+        context->items[i].place = (uint32_t)i;
         context->count++;
     }
     if (json_array_size(errors) > 0) {
-        call_fail_with(call, &(struct problem){.code = BERTH_EINVALID,
-                                               .detail = "nothing was changed",
-                                               .errors = errors});
+        call_fail_with(call,
+                       &(struct problem){.code = all_forbidden(errors) ? BERTH_EFORBIDDEN
+                                                                       : BERTH_EINVALID,
+                                         .detail = "nothing was changed",
+                                         .errors = errors});
         return;
     }
     json_decref(errors);
@@ -452,15 +722,9 @@ void handle_apply(struct api_call *call, const struct state *state)
     for (uint32_t i = 0; i < context->count; i++) {
         item_judge(state, &context->items[i]);
     }
-    if (dry_run == NULL) {
+    if (mode == NULL) {
         write_all(call, state);
         return;
     }
-    bool plan = strcmp(dry_run, "plan") == 0;
-    json_t *answer = json_pack("{s:I, s:o}", "revision", (json_int_t)call->revision,
-                               "results", results_of(context, plan));
-    if (plan) {
-        json_object_set_new(answer, "forecast", forecast_of(call, context, state));
-    }
-    call_answer(call, 200, answer, 0);
+    dry_run(call, state, strcmp(mode, "plan") == 0);
 }

@@ -127,10 +127,12 @@ START_TEST(one_bad_object_keeps_all_from_being_written_and_each_is_pointed_at)
     assert_problem(422, "BERTH_EINVALID");
     ck_assert_str_eq(said("detail"), "nothing was changed");
     ck_assert_uint_eq(json_array_size(json_object_get(reply.document, "errors")), 3);
-    ck_assert_str_eq(json_member_text(fault_at(0), "pointer", ""), "/objects/1");
+    ck_assert_str_eq(json_member_text(fault_at(0), "pointer", ""),
+                     "/objects/1/spec/quotas");
     ck_assert_contains(json_member_text(fault_at(0), "message", ""), "quotas");
     ck_assert_str_eq(json_member_text(fault_at(1), "pointer", ""), "/objects/2");
-    ck_assert_str_eq(json_member_text(fault_at(2), "pointer", ""), "/objects/3");
+    ck_assert_str_eq(json_member_text(fault_at(2), "pointer", ""),
+                     "/objects/3/spec/memory/size");
     ck_assert_contains(json_member_text(fault_at(2), "message", ""), "unit");
     ck_assert_int_eq(get("/v1/tenants/shop"), 404);
 }
@@ -187,7 +189,7 @@ START_TEST(what_the_caller_may_not_write_is_a_fault_of_that_object)
         "{\"objects\":[" OBJECT("Template", "\"name\":\"t\",\"tenant\":\"shop\"",
                                 ",\"spec\":{\"image\":\"linux\",\"memory\":{\"size\":"
                                 "\"64MiB\"}}") "," TENANT("bank") "]}");
-    assert_problem(422, "BERTH_EINVALID");
+    assert_problem(403, "BERTH_EFORBIDDEN");
     ck_assert_uint_eq(json_array_size(json_object_get(reply.document, "errors")), 1);
     ck_assert_str_eq(json_member_text(fault_at(0), "pointer", ""), "/objects/1");
     ck_assert_contains(json_member_text(fault_at(0), "message", ""), "may not");
@@ -231,7 +233,24 @@ START_TEST(what_the_cluster_refuses_is_told_per_object_and_the_rest_is_done)
     ck_assert_contains(said("detail"), "none");
     ck_assert_str_eq(actions(),
                      "Tenant/shop created Group/api created Group/web refused ");
+    ck_assert_str_eq(json_member_text(fault_at(0), "pointer", ""),
+                     "/objects/1/spec/template");
+    ck_assert_str_eq(json_member_text(fault_at(0), "code", ""), "BERTH_ENOTFOUND");
     ck_assert_int_eq(get("/v1/tenants/default/groups/api"), 200);
+}
+END_TEST
+
+START_TEST(a_trial_refuses_what_the_log_would_and_changes_nothing)
+{
+    static const char *const queries[] = {"?dryRun=validate", "?dryRun=plan"};
+    for (size_t i = 0; i < 2; i++) {
+        (void)apply(queries[i], TENANT("shop") "," GROUP("web", "none", "1"));
+        assert_problem(422, "BERTH_ENOTFOUND");
+        ck_assert_str_eq(json_member_text(fault_at(0), "pointer", ""),
+                         "/objects/1/spec/template");
+        ck_assert_str_eq(actions(), "Tenant/shop created Group/web refused ");
+        ck_assert_int_eq(get("/v1/tenants/shop"), 404);
+    }
 }
 END_TEST
 
@@ -325,6 +344,7 @@ int main(void)
     tcase_add_test(tests, power_is_what_a_vm_can_change);
     tcase_add_test(tests,
                    what_the_cluster_refuses_is_told_per_object_and_the_rest_is_done);
+    tcase_add_test(tests, a_trial_refuses_what_the_log_would_and_changes_nothing);
     tcase_add_test(tests, a_quota_is_an_error_of_its_own);
     tcase_add_test(tests, an_apply_that_is_not_understood_does_nothing);
     tcase_add_test(tests, a_thousand_objects_are_taken_and_not_one_more);
