@@ -222,7 +222,8 @@ const struct cli_command cli_commands[] = {
      "FILE...",
      "check YAML files without changing anything",
      "All faults of all files are told at once. The server is asked about what only it "
-     "knows unless --local. A folder stands for its *.yaml files, - for stdin.",
+     "knows (references, rights, quotas) unless --local, which says what it could not "
+     "check. A folder stands for its *.yaml files, - for stdin.",
      "berth validate examples/web.yaml\n"
      "berth validate --local examples/",
      1,
@@ -233,7 +234,9 @@ const struct cli_command cli_commands[] = {
      "plan",
      "FILE...",
      "what apply would change, and where new VMs would go",
-     NULL,
+     "The cluster tries the files on a copy of its state: it refuses what apply would "
+     "refuse, with the place in the file, and tells which VMs a quota or the hosts have "
+     "no room for. Each group and VM is foretold by itself.",
      "berth plan examples/web.yaml\n"
      "berth plan examples/ --exit-code || echo there is something to do",
      1,

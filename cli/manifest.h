@@ -25,3 +25,16 @@ void manifest_fini(struct manifest *manifest);
 json_t *manifest_document(const struct manifest *manifest);
 /* How many objects there are. */
 unsigned manifest_objects(const struct manifest *manifest);
+/* The file and the object in it that the API's document has at `index`; false: none. */
+bool manifest_find(const struct manifest *manifest,
+                   size_t index,
+                   const struct config **ret_config,
+                   unsigned *ret_object);
+/* Says a fault that the server found, at its place in the file when `pointer` ("/objects/
+ * 1/spec/replicas") leads to one. */
+void manifest_print_fault(struct cli *cli,
+                          const struct manifest *manifest,
+                          const json_t *fault);
+/* Notes what the files refer to and do not hold: only the cluster knows whether it is
+ * there. */
+void manifest_note_references(struct cli *cli, const struct manifest *manifest);

@@ -70,7 +70,9 @@ static void print_result(struct cli *cli, const json_t *result, bool plan)
         return;
     }
     if (plan && is_change(result)) { /* "created" is not true yet */
-        action = strcmp(action, "created") == 0 ? "create" : "change";
+        action = strcmp(action, "created") == 0   ? "create"
+                 : strcmp(action, "refused") == 0 ? "refuse"
+                                                  : "change";
     }
     fprintf(cli->out, "%-10s %s\n", action, label);
     if (plan && strcmp(action, "change") == 0) {
@@ -114,13 +116,18 @@ static void print_forecast_row(struct cli *cli, const json_t *row)
     const json_t *placed = json_object_get(row, "placed");
     uint64_t unplaced = json_member_u64(row, "unplaced", 0);
     size_t count = json_array_size(placed);
+    uint64_t over = json_member_u64(row, "overQuota", 0);
+    const char *group = json_member_text(row, "group", NULL);
+    char label[OBJECT_LABEL_SIZE];
     size_t at;
     json_t *place;
-    if (count == 0 && unplaced == 0) {
+    if (count == 0 && unplaced == 0 && over == 0) {
         return;
     }
-    fprintf(cli->out, "%-10s group/%s: %zu new VM%s", "place",
-            json_member_text(row, "group", "?"), count, count == 1 ? "" : "s");
+    object_label(cli, group != NULL ? "group" : "vm", json_member_text(row, "tenant", ""),
+                 group != NULL ? group : json_member_text(row, "vm", "?"), label);
+    fprintf(cli->out, "%-10s %s: %zu new VM%s", "place", label, count,
+            count == 1 ? "" : "s");
     json_array_foreach(placed, at, place)
     {
         fprintf(cli->out, "%s%s", at == 0 ? " on " : ", ",
@@ -129,6 +136,10 @@ static void print_forecast_row(struct cli *cli, const json_t *row)
     fputc('\n', cli->out);
     if (unplaced > 0) {
         print_unplaced(cli, row, unplaced);
+    }
+    if (over > 0) {
+        fprintf(cli->out, "             %" PRIu64 " would not be made: %s\n", over,
+                json_member_text(row, "quota", "over quota"));
     }
 }
 
@@ -142,7 +153,65 @@ static void print_forecast(struct cli *cli, const json_t *forecast)
     }
 }
 
+static bool is_text(const struct cli *cli)
+{
+    return cli->format == FORMAT_TABLE || cli->format == FORMAT_WIDE;
+}
+
 /* ---- asking ---- */
+
+/* Says what is wrong where it stands, and what became of the rest. */
+static int say_refusal(struct cli *cli,
+                       const struct manifest *manifest,
+                       const struct http_answer *answer,
+                       bool dry_run)
+{
+    const json_t *errors = json_object_get(answer->document, "errors");
+    const json_t *results = json_object_get(answer->document, "results");
+    size_t count = json_array_size(errors);
+    size_t index;
+    json_t *fault;
+    if (count == 0) {
+        return remote_problem(cli, answer);
+    }
+    if (is_text(cli) && results != NULL) {
+        (void)print_results(cli, answer->document, dry_run);
+        print_forecast(cli, json_object_get(answer->document, "forecast"));
+        (void)fflush(cli->out); /* before the faults; cli_main sees faults of it */
+    }
+    json_array_foreach(errors, index, fault)
+    {
+        manifest_print_fault(cli, manifest, fault);
+    }
+    enum cli_exit code =
+        remote_exit(answer->status, json_member_text(answer->document, "code", ""));
+    return cli_fail(cli, code, "%zu %s; %s", count, count == 1 ? "error" : "errors",
+                    dry_run || results == NULL ? "nothing was changed"
+                                               : "the other objects were applied");
+}
+
+/* Sends the objects; the answer, or what it refuses (said). */
+static int post(struct cli *cli,
+                const char *path,
+                const struct manifest *manifest,
+                json_t **ret_answer)
+{
+    CLEANUP_JSON json_t *body = manifest_document(manifest);
+    struct http_answer answer;
+    if (body == NULL) {
+        return cli_fail(cli, EXIT_FAILED, "out of memory");
+    }
+    int code = remote_answer(cli, "POST", path, body, &answer);
+    if (code == EXIT_OK && answer.status >= 300) {
+        code = say_refusal(cli, manifest, &answer, strchr(path, '?') != NULL);
+    } else if (code == EXIT_OK && answer.document == NULL) {
+        code = cli_fail(cli, EXIT_FAILED, "POST %s: the answer is no JSON", path);
+    } else if (code == EXIT_OK) {
+        *ret_answer = json_incref(answer.document);
+    }
+    http_answer_fini(&answer);
+    return code;
+}
 
 /* Reads the files, brings the images in (with `send`), and asks. */
 static int ask(struct cli *cli,
@@ -159,12 +228,8 @@ static int ask(struct cli *cli,
     if (code == EXIT_OK) {
         code = upload_images(cli, ret_manifest, send);
     }
-    if (code != EXIT_OK || path == NULL) {
-        return code;
-    }
-    CLEANUP_JSON json_t *body = manifest_document(ret_manifest);
-    return body != NULL ? remote_call(cli, "POST", path, body, ret_answer)
-                        : cli_fail(cli, EXIT_FAILED, "out of memory");
+    return code != EXIT_OK || path == NULL ? code
+                                           : post(cli, path, ret_manifest, ret_answer);
 }
 
 int run_validate(struct cli *cli)
@@ -174,6 +239,9 @@ int run_validate(struct cli *cli)
     bool local = cli_flag(cli, "local") != NULL;
     int code =
         ask(cli, local ? NULL : "/v1/apply?dryRun=validate", false, &manifest, &answer);
+    if (code == EXIT_OK && local) {
+        manifest_note_references(cli, &manifest);
+    }
     if (code == EXIT_OK) {
         unsigned objects = manifest_objects(&manifest);
         fprintf(cli->out, "%u object%s in %u file%s: valid\n", objects,

@@ -65,6 +65,77 @@ START_TEST(what_only_the_server_knows_is_told_by_it)
 }
 END_TEST
 
+#define LOST_TEMPLATE                                                                \
+    "apiVersion: berth/v1\nkind: Template\nmetadata: {name: small}\nspec:\n"         \
+    "  image: linus\n  memory: {size: 64MiB}\n  nics:\n    - {name: eth0, network: " \
+    "lan}\n"
+
+START_TEST(what_is_in_neither_file_nor_cluster_is_told_at_its_place)
+{
+    static const char *const commands[] = {"plan", "validate", "apply"};
+    for (size_t i = 0; i < 3; i++) {
+        ck_assert_int_eq(
+            with_file(commands[i], "a.yaml", LOST_TEMPLATE "---\n" GROUP("1"), ""), 2);
+        ck_assert_contains(ran.err,
+                           "a.yaml:5:10: error BERTH_ENOTFOUND: spec.image: image "
+                           "linus does not exist");
+        ck_assert_contains(ran.err, "    5 |   image: linus\n      |          ^^^^^\n");
+        ck_assert_contains(ran.err,
+                           "a.yaml:14:3: error BERTH_ENOTFOUND: spec.template: the "
+                           "template is refused itself\n");
+    }
+    ck_assert_int_eq(with_file("plan", "a.yaml", GROUP("1"), ""), 2);
+    ck_assert_contains(ran.err,
+                       "a.yaml:5:3: error BERTH_ENOTFOUND: spec.template: template "
+                       "small of tenant default does not exist");
+    ck_assert_contains(ran.err, "berth: 1 error; nothing was changed\n");
+    ck_assert_str_eq(ran.out, "refuse     default/group/web\n");
+}
+END_TEST
+
+START_TEST(without_the_cluster_it_is_told_what_was_not_checked)
+{
+    served_end(0);
+    ck_assert_int_eq(
+        with_file("validate --local", "a.yaml", LOST_TEMPLATE "---\n" GROUP("1"), ""), 0);
+    ck_assert_contains(ran.err,
+                       "a.yaml:5:10: not checked: image linus is not in the files");
+    ck_assert_contains(ran.err,
+                       "a.yaml:8:29: not checked: network lan is not in the files");
+    ck_assert_ptr_null(strstr(ran.err, "template"));
+    ck_assert_int_eq(with_file("validate --local", "a.yaml", GROUP("1"), ""), 0);
+    ck_assert_contains(ran.err, "not checked: template small");
+}
+END_TEST
+
+#define SHOP(quota)                                                               \
+    "apiVersion: berth/v1\nkind: Tenant\nmetadata: {name: shop}\nspec: {quota: "  \
+    "{vms: " quota                                                                \
+    "}}\n---\napiVersion: berth/v1\nkind: Template\nmetadata: {name: t, tenant: " \
+    "shop}\nspec: {image: linux, memory: {size: 600MiB}}\n---\n"
+#define SHOP_GROUP(replicas)                                                         \
+    "apiVersion: berth/v1\nkind: Group\nmetadata: {name: web, tenant: shop}\nspec: " \
+    "{template: {name: t}, replicas: " replicas "}\n---\n"
+#define SHOP_VM(name)                                                                  \
+    "apiVersion: berth/v1\nkind: VM\nmetadata: {name: " name ", tenant: shop}\nspec: " \
+    "{template: {name: t}}\n---\n"
+
+START_TEST(a_plan_foretells_quotas_and_the_place_of_single_vms)
+{
+    ck_assert_int_eq(
+        with_file("plan", "a.yaml", SHOP("3") SHOP_GROUP("4") SHOP_VM("v"), ""), 0);
+    assert_like(ran.out, "*place      shop/group/web: 2 new VMs on h?, h?\n"
+                         "             2 would not be made: quota of tenant shop: vms *\n"
+                         "place      shop/vm/v: 1 new VM on h?\n");
+    ck_assert_int_eq(with_file("plan", "a.yaml", SHOP("1") SHOP_VM("v") SHOP_VM("w"), ""),
+                     5);
+    ck_assert_contains(ran.out, "create     shop/vm/v\nrefuse     shop/vm/w\n");
+    ck_assert_contains(ran.err, "error BERTH_EQUOTA: quota of tenant shop: vms");
+    assert_ran("ls vm -o name", 0);
+    ck_assert_str_eq(ran.out, "");
+}
+END_TEST
+
 START_TEST(files_that_are_none_are_named)
 {
     assert_ran("validate /nowhere.yaml", 2);
@@ -84,7 +155,7 @@ START_TEST(a_plan_shows_each_change_and_where_vms_would_go_and_does_nothing)
         with_file("plan", "a.yaml", TEMPLATE("64MiB") "---\n" GROUP("2"), ""), 0);
     assert_like(ran.out, "create     default/template/small\n"
                          "create     default/group/web\n"
-                         "place      group/web: 2 new VMs on h?, h?\n");
+                         "place      default/group/web: 2 new VMs on h?, h?\n");
     ck_assert_str_eq(ran.err, "nothing was changed yet: berth apply does it\n");
     ck_assert_int_eq(with_file("plan", "a.yaml", TEMPLATE("64MiB"), "--exit-code -q"), 8);
     ck_assert_str_eq(ran.err, "");
@@ -104,7 +175,7 @@ START_TEST(a_plan_says_what_would_find_no_host_and_why)
 {
     ck_assert_int_eq(
         with_file("plan", "a.yaml", TEMPLATE("700MiB") "---\n" GROUP("4"), ""), 0);
-    ck_assert_contains(ran.out, "place      group/web: 3 new VMs on h1, h2, h3\n"
+    ck_assert_contains(ran.out, "place      default/group/web: 3 new VMs on h1, h2, h3\n"
                                 "             1 would find no host:\n"
                                 "               h1: ");
     ck_assert_contains(ran.out, "memory");
@@ -233,6 +304,9 @@ int main(void)
     tcase_add_test(tests, a_fault_has_its_place_a_caret_and_a_hint);
     tcase_add_test(tests, all_faults_of_all_files_are_told_at_once);
     tcase_add_test(tests, what_only_the_server_knows_is_told_by_it);
+    tcase_add_test(tests, what_is_in_neither_file_nor_cluster_is_told_at_its_place);
+    tcase_add_test(tests, without_the_cluster_it_is_told_what_was_not_checked);
+    tcase_add_test(tests, a_plan_foretells_quotas_and_the_place_of_single_vms);
     tcase_add_test(tests, files_that_are_none_are_named);
     tcase_add_test(tests,
                    a_plan_shows_each_change_and_where_vms_would_go_and_does_nothing);
