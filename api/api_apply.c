@@ -260,10 +260,44 @@ static void item_read(struct api_call *call,
     }
 }
 
-static void item_judge(const struct state *state, struct item *item)
+static const struct template *template_for(const struct apply_context *context,
+                                           const struct state *state,
+                                           const struct vm *vm)
+{
+    for (uint32_t i = 0; i < context->count; i++) {
+        const struct metadata *meta = object_meta(context->items[i].object);
+        if (context->items[i].kind == KIND_TEMPLATE &&
+            strcmp(meta->name, vm->spec.template_ref.name) == 0 &&
+            strcmp(meta->tenant, vm->meta.tenant) == 0) {
+            return context->items[i].object;
+        }
+    }
+    return state_get(state, KIND_TEMPLATE, vm->meta.tenant, vm->spec.template_ref.name);
+}
+
+/* A new VM takes over its template's labels; one that is there keeps what it took. */
+static void inherit_labels(const struct apply_context *context,
+                           const struct state *state,
+                           struct vm *vm,
+                           const struct vm *there)
+{
+    const struct template *template = template_for(context, state, vm);
+    if (there != NULL) {
+        (void)labels_inherit(&vm->meta.labels, &there->meta.labels);
+    } else if (template != NULL) {
+        (void)labels_inherit(&vm->meta.labels, &template->meta.labels);
+    }
+}
+
+static void item_judge(const struct apply_context *context,
+                       const struct state *state,
+                       struct item *item)
 {
     const struct metadata *meta = object_meta(item->object);
     const void *there = state_get(state, item->kind, meta->tenant, meta->name);
+    if (item->kind == KIND_VM) {
+        inherit_labels(context, state, item->object, there);
+    }
     item->changes = changes_of(item->kind, there, item->object);
     bool same = there != NULL && json_array_size(item->changes) == 0;
     item->action = there == NULL ? "created" : same ? "unchanged" : "changed";
@@ -720,7 +754,7 @@ void handle_apply(struct api_call *call, const struct state *state)
     json_decref(errors);
     qsort(context->items, context->count, sizeof(context->items[0]), by_rank);
     for (uint32_t i = 0; i < context->count; i++) {
-        item_judge(state, &context->items[i]);
+        item_judge(context, state, &context->items[i]);
     }
     if (mode == NULL) {
         write_all(call, state);

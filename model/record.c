@@ -1127,6 +1127,18 @@ int label_set(struct label_list *labels, const char *key, const char *value)
     return 0;
 }
 
+int labels_inherit(struct label_list *labels, const struct label_list *from)
+{
+    int r = 0;
+    for (uint32_t i = 0; i < from->count && labels->count < LABELS_MAX && r == 0; i++) {
+        if (label_find(labels, from->items[i].key) == NULL) {
+            r = label_set(labels, from->items[i].key,
+                          text_or_empty(from->items[i].value));
+        }
+    }
+    return r;
+}
+
 int text_list_add(struct text_list *list, const char *text)
 {
     if (list->count >= RECORD_LIST_MAX || strlen(text) > TEXTS_ITEM_MAX) {

@@ -261,11 +261,15 @@ bool field_is_fallback(const struct field *field, const void *member);
 size_t field_count_max(const struct field *field);
 /* strdup into a TEXT member, freeing the old value; NULL text clears. 0 or -ENOMEM. */
 int record_set_text(char **member, const char *text);
+#define LABELS_MAX 64 /* of one object, as the tables of model/objects.h say */
 /* Value of a label, or NULL. */
 const char *label_value(const struct label_list *labels, const char *key);
 /* Sets or adds a label; 0, -ENOMEM, BERTH_ETOOLARGE (key over NAME_SIZE - 1, value over
  * LABEL_VALUE_MAX, or RECORD_LIST_MAX labels). */
 int label_set(struct label_list *labels, const char *key, const char *value);
+/* Adds what `from` has beyond `labels`, in order, up to LABELS_MAX: for what is made from
+ * something labelled. 0 or as label_set. */
+int labels_inherit(struct label_list *labels, const struct label_list *from);
 /* Adds a copy of the text; 0, -ENOMEM or BERTH_ETOOLARGE. */
 int text_list_add(struct text_list *list, const char *text);
 /* Grows a list by one item, initialised by record_init; NULL when out of memory or at

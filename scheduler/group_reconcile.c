@@ -63,6 +63,19 @@ static bool has_quota(struct step *step, const struct group *group)
     return true;
 }
 
+/* Those of its group, and of its template where the group does not say otherwise. A
+ * failure leaves some out: there is no memory for them. */
+static void
+add_labels(const struct step *step, const struct group *group, struct label_list *labels)
+{
+    const struct template *template = state_get(
+        step->state, KIND_TEMPLATE, group->meta.tenant, group->spec.template_ref.name);
+    (void)labels_inherit(labels, &group->meta.labels);
+    if (template != NULL) {
+        (void)labels_inherit(labels, &template->meta.labels);
+    }
+}
+
 /* web-1, web-2, ...: the lowest number that is free, so that names stay short and come
  * back. */
 static void admit(struct step *step, const struct group *group, uint32_t count)
@@ -82,6 +95,7 @@ static void admit(struct step *step, const struct group *group, uint32_t count)
         memcpy(admit_vm->name, name, NAME_SIZE);
         memcpy(admit_vm->template_name, group->spec.template_ref.name, NAME_SIZE);
         memcpy(admit_vm->group, group->meta.name, NAME_SIZE);
+        add_labels(step, group, &admit_vm->labels);
         step->admitted++;
     }
 }

@@ -225,6 +225,19 @@ START_TEST(power_is_what_a_vm_can_change)
 }
 END_TEST
 
+START_TEST(a_vm_takes_its_templates_labels_once)
+{
+#define LABELLED(app)                                                         \
+    OBJECT("Template", "\"name\":\"small\",\"labels\":{\"app\":\"" app "\"}", \
+           ",\"spec\":{\"image\":\"linux\",\"memory\":{\"size\":\"64MiB\"}}")
+    ck_assert_int_eq(apply("", LABELLED("web") "," VM("jump", "small", "")), 200);
+    ck_assert_int_eq(get("/v1/vms?label=app=web"), 200);
+    ck_assert_uint_eq(item_count(), 1);
+    ck_assert_int_eq(apply("", LABELLED("shop") "," VM("jump", "small", "")), 200);
+    ck_assert_str_eq(actions(), "Template/small changed VM/jump unchanged ");
+}
+END_TEST
+
 START_TEST(what_the_cluster_refuses_is_told_per_object_and_the_rest_is_done)
 {
     (void)apply(
@@ -342,6 +355,7 @@ int main(void)
     tcase_add_test(tests, what_the_caller_may_not_write_is_a_fault_of_that_object);
     tcase_add_test(tests, a_vm_keeps_its_template_and_its_group);
     tcase_add_test(tests, power_is_what_a_vm_can_change);
+    tcase_add_test(tests, a_vm_takes_its_templates_labels_once);
     tcase_add_test(tests,
                    what_the_cluster_refuses_is_told_per_object_and_the_rest_is_done);
     tcase_add_test(tests, a_trial_refuses_what_the_log_would_and_changes_nothing);

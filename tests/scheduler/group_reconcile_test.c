@@ -41,6 +41,29 @@ START_TEST(a_group_gets_its_vms_with_the_lowest_free_names)
 }
 END_TEST
 
+static void label(void *object, const char *key, const char *value)
+{
+    ck_assert_int_eq(label_set(&object_meta(object)->labels, key, value), 0);
+}
+
+START_TEST(vms_have_the_labels_of_their_group_and_then_of_their_template)
+{
+    struct template *template = make_template(DEFAULT_TENANT, "labelled", NULL);
+    struct group *group = make_group(DEFAULT_TENANT, "web", "labelled", 1);
+    label(template, "app", "any");
+    label(template, "tier", "front");
+    label(group, "app", "web");
+    ck_assert_int_eq(put(KIND_TEMPLATE, template), 0);
+    ck_assert_int_eq(put(KIND_GROUP, group), 0);
+    settle_all();
+
+    const struct label_list *labels = &vm_named("web-1")->meta.labels;
+    ck_assert_uint_eq(labels->count, 2);
+    ck_assert_str_eq(label_value(labels, "app"), "web");
+    ck_assert_str_eq(label_value(labels, "tier"), "front");
+}
+END_TEST
+
 START_TEST(a_vm_that_is_deleted_comes_back_under_its_name)
 {
     put_group("web", "plain", 3);
@@ -307,6 +330,7 @@ int main(void)
     tcase_set_timeout(tests, 100);
     suite_add_tcase(suite, tests);
     tcase_add_test(tests, a_group_gets_its_vms_with_the_lowest_free_names);
+    tcase_add_test(tests, vms_have_the_labels_of_their_group_and_then_of_their_template);
     tcase_add_test(tests, a_vm_that_is_deleted_comes_back_under_its_name);
     tcase_add_test(tests, a_group_that_changes_its_mind_waits_for_the_leavers);
     tcase_add_test(tests, groups_with_alike_long_names_do_not_take_each_others);
