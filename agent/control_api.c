@@ -260,11 +260,17 @@ static void metrics_log(const struct control_api *api, struct bytes_writer *writ
     consensus_counters(consensus, &counters);
     bytes_write_format(
         writer,
+        "# HELP berth_raft_is_leader Whether this host leads the cluster.\n"
         "# TYPE berth_raft_is_leader gauge\nberth_raft_is_leader %d\n"
+        "# HELP berth_raft_term Term of the replicated log.\n"
         "# TYPE berth_raft_term gauge\nberth_raft_term %llu\n"
+        "# HELP berth_raft_log_last_index Last entry of the log that is applied here.\n"
         "# TYPE berth_raft_log_last_index gauge\nberth_raft_log_last_index %llu\n"
+        "# HELP berth_state_revision Revision of the state as applied here.\n"
         "# TYPE berth_state_revision gauge\nberth_state_revision %llu\n"
+        "# HELP berth_raft_proposals_total Commands this host proposed as the leader.\n"
         "# TYPE berth_raft_proposals_total counter\nberth_raft_proposals_total %llu\n"
+        "# HELP berth_raft_entries_total Log entries that carried them.\n"
         "# TYPE berth_raft_entries_total counter\nberth_raft_entries_total %llu\n",
         leads(api) ? 1 : 0, (unsigned long long)consensus_term(consensus),
         (unsigned long long)consensus_applied_index(consensus),
@@ -278,8 +284,11 @@ static void metrics_backups(const struct control_api *api, struct bytes_writer *
     backup_keeper_stats(api->backups, &stats);
     bytes_write_format(
         writer,
+        "# HELP berth_backups_total Scheduled backups by result.\n"
         "# TYPE berth_backups_total counter\nberth_backups_total{result=\"made\"} %llu\n"
         "berth_backups_total{result=\"failed\"} %llu\n"
+        "# HELP berth_backup_last_seconds When the last backup was made, in Unix time; "
+        "0: none.\n"
         "# TYPE berth_backup_last_seconds gauge\nberth_backup_last_seconds %llu\n",
         (unsigned long long)stats.made, (unsigned long long)stats.failed,
         (unsigned long long)(stats.last_wall_ms / MS_PER_S));
@@ -292,7 +301,9 @@ static char *metrics(void *context)
     char *text = NULL;
     bytes_writer_init(&writer, METRICS_SIZE_MAX);
     bytes_write_format(
-        &writer, "# TYPE berth_build_info gauge\nberth_build_info{version=\"%s\"} 1\n",
+        &writer,
+        "# HELP berth_build_info The version of berthd, as a label.\n"
+        "# TYPE berth_build_info gauge\nberth_build_info{version=\"%s\"} 1\n",
         BERTH_VERSION);
     if (api->control != NULL) {
         metrics_log(api, &writer);

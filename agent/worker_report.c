@@ -229,17 +229,28 @@ void worker_metrics(struct worker *worker, struct bytes_writer *writer)
 {
     struct metrics_visit visit = {.worker = worker, .writer = writer};
     /* Each family in one piece, as the exposition format has it. */
-    bytes_write_format(writer, "# TYPE berth_vm_state gauge\n");
+    bytes_write_format(
+        writer, "# HELP berth_vm_state Phase of each VM on this host, as a label.\n"
+                "# TYPE berth_vm_state gauge\n");
     vm_supervisor_each(worker->supervisor, metrics_vm_state, &visit);
-    bytes_write_format(writer, "# TYPE berth_vm_cpu_ratio gauge\n");
+    bytes_write_format(
+        writer,
+        "# HELP berth_vm_cpu_ratio CPU use of each VM: 1 is all of its vCPUs busy.\n"
+        "# TYPE berth_vm_cpu_ratio gauge\n");
     vm_supervisor_each(worker->supervisor, metrics_vm_load, &visit);
     bytes_write_format(
         writer,
+        "# HELP berth_host_memory_used_bytes Memory in use on this host, by whatever.\n"
         "# TYPE berth_host_memory_used_bytes gauge\n"
         "berth_host_memory_used_bytes %llu\n"
+        "# HELP berth_host_cpu_busy_ratio CPU use of this host: 1 is all of its CPUs "
+        "busy.\n"
         "# TYPE berth_host_cpu_busy_ratio gauge\nberth_host_cpu_busy_ratio %.3f\n"
+        "# HELP berth_lease_state State of this host's lease, as a label.\n"
         "# TYPE berth_lease_state gauge\nberth_lease_state{state=\"%s\"} 1\n"
+        "# HELP berth_fence_state Health of this host's berth-fence, as a label.\n"
         "# TYPE berth_fence_state gauge\nberth_fence_state{state=\"%s\"} 1\n"
+        "# HELP berth_image_pull_bytes_total Bytes of images fetched from other hosts.\n"
         "# TYPE berth_image_pull_bytes_total counter\n"
         "berth_image_pull_bytes_total %llu\n",
         (unsigned long long)worker->usage.memory_used_bytes,

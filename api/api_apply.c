@@ -240,7 +240,8 @@ static void item_read(struct api_call *call,
     const struct kind_info *info = kind_info(item->kind);
     struct metadata *meta = object_meta(item->object);
     if (!info->user_writable || item->kind == KIND_DISK) {
-        fault(errors, index, "objects of this kind are not applied", NULL);
+        fault(errors, index, "objects of this kind are not applied",
+              item->kind == KIND_DISK ? "a VM's disks stand in its template" : NULL);
         return;
     }
     if (info->scope == SCOPE_TENANT && meta->tenant[0] == '\0') {
@@ -289,7 +290,35 @@ static void inherit_labels(const struct apply_context *context,
     }
 }
 
-static void item_judge(const struct apply_context *context,
+static const struct artifact *same_artifact(const struct image *image,
+                                            const struct digest *sha256)
+{
+    for (uint32_t i = 0; image != NULL && i < image->spec.artifacts.count; i++) {
+        if (digest_equal(&image->spec.artifacts.items[i].sha256, sha256)) {
+            return &image->spec.artifacts.items[i];
+        }
+    }
+    return NULL;
+}
+
+/* Sizes that the file does not say: as known before, or of the content on this host. */
+static void
+fill_sizes(const struct api_call *call, struct image *image, const struct image *there)
+{
+    const struct control_plane *control = call->api->control;
+    for (uint32_t i = 0; i < image->spec.artifacts.count; i++) {
+        struct artifact *artifact = &image->spec.artifacts.items[i];
+        const struct artifact *known = same_artifact(there, &artifact->sha256);
+        uint64_t size = known != NULL ? known->size_bytes : 0;
+        if (artifact->size_bytes == 0 && size == 0) {
+            (void)control->blob_has(control->context, &artifact->sha256, &size);
+        }
+        artifact->size_bytes = artifact->size_bytes != 0 ? artifact->size_bytes : size;
+    }
+}
+
+static void item_judge(const struct api_call *call,
+                       const struct apply_context *context,
                        const struct state *state,
                        struct item *item)
 {
@@ -297,6 +326,8 @@ static void item_judge(const struct apply_context *context,
     const void *there = state_get(state, item->kind, meta->tenant, meta->name);
     if (item->kind == KIND_VM) {
         inherit_labels(context, state, item->object, there);
+    } else if (item->kind == KIND_IMAGE) {
+        fill_sizes(call, item->object, there);
     }
     item->changes = changes_of(item->kind, there, item->object);
     bool same = there != NULL && json_array_size(item->changes) == 0;
@@ -754,7 +785,7 @@ void handle_apply(struct api_call *call, const struct state *state)
     json_decref(errors);
     qsort(context->items, context->count, sizeof(context->items[0]), by_rank);
     for (uint32_t i = 0; i < context->count; i++) {
-        item_judge(context, state, &context->items[i]);
+        item_judge(call, context, state, &context->items[i]);
     }
     if (mode == NULL) {
         write_all(call, state);

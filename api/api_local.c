@@ -26,11 +26,13 @@ void handle_health(struct api_call *call, const struct state *state)
 
 static void metrics_answer(struct api_call *call)
 {
-    char requests[256];
+    char requests[512];
     char *agent = call->api->control->metrics(call->api->control->context);
     (void)snprintf(
         requests, sizeof(requests),
+        "# HELP berth_http_requests_total Requests that this host's API took.\n"
         "# TYPE berth_http_requests_total counter\nberth_http_requests_total %llu\n"
+        "# HELP berth_http_problems_total Answers of it that were problems.\n"
         "# TYPE berth_http_problems_total counter\nberth_http_problems_total %llu\n",
         (unsigned long long)call->api->requests_total,
         (unsigned long long)call->api->problems_total);

@@ -340,6 +340,15 @@ PRINT(cell_host_cpu)
     }
 }
 
+/* What the host uses for whatever, its own programs among it. */
+PRINT(cell_host_memory_used)
+{
+    const json_t *live = json_object_get(view_status(object), "live");
+    (void)time;
+    bytes_print(view_bytes(live, "memoryUsedBytes"), ret_cell);
+}
+
+/* What VMs were promised, of what may be. */
 PRINT(cell_host_memory)
 {
     const json_t *status = view_status(object);
@@ -414,9 +423,10 @@ static const struct view_column host_columns[] = {
     {"ROLE", 0, false, false, cell_host_role},
     {"ADDRESS", 0, false, false, cell_address},
     {"VMS", COLUMN_RIGHT, false, false, cell_host_vms},
-    {"CPU", COLUMN_RIGHT, false, false, cell_host_cpu},
-    {"MEMORY", COLUMN_RIGHT, false, false, cell_host_memory},
-    {"DISK", COLUMN_RIGHT, false, false, cell_host_disk},
+    {"CPU USED", COLUMN_RIGHT, false, false, cell_host_cpu},
+    {"MEM USED", COLUMN_RIGHT, false, false, cell_host_memory_used},
+    {"MEM PLACED", COLUMN_RIGHT, false, false, cell_host_memory},
+    {"DISK PLACED", COLUMN_RIGHT, false, false, cell_host_disk},
     {"HEARD", COLUMN_RIGHT, false, false, cell_host_heard},
     {"KVM", 0, true, false, cell_host_kvm},
     {"FENCE", 0, true, false, cell_host_fence},

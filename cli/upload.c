@@ -185,6 +185,7 @@ static int artifact_file(struct cli *cli,
                         hex);
     }
     artifact->sha256 = digest;
+    artifact->size_bytes = size;
     if (record_set_text(&artifact->file, NULL) < 0) { /* means nothing to the server */
         return cli_fail(cli, EXIT_FAILED, "out of memory");
     }
@@ -208,7 +209,10 @@ artifact_url(struct cli *cli, const struct image *image, struct artifact *artifa
              artifact_role_names[artifact->role], artifact->url);
     remote_escape(artifact->url, url, sizeof(url));
     (void)snprintf(path, sizeof(path), "/v1/blobs?url=%s&sha256=%s", url, hex);
-    return remote_call(cli, "POST", path, NULL, NULL);
+    CLEANUP_JSON json_t *answer = NULL;
+    code = remote_call(cli, "POST", path, NULL, &answer);
+    artifact->size_bytes = json_member_u64(answer, "size", artifact->size_bytes);
+    return code;
 }
 
 static int

@@ -250,13 +250,19 @@ static const char *scope_sentence(enum kind_scope scope)
 static void print_kind(const struct kind_info *info, FILE *stream)
 {
     void *object = object_new(info->kind);
+    const char *limit =
+        info->kind == KIND_DISK
+            ? "\n\nNot there yet: the file is checked, and apply refuses it. A VM's "
+              "disks "
+              "are those of its template,\nmade anew where it starts anew."
+            : "";
     if (object == NULL) {
         return;
     }
     (void)fprintf(stream,
-                  "\n## %s\n\n%s\n\n| field | value | default | meaning |\n"
+                  "\n## %s\n\n%s%s\n\n| field | value | default | meaning |\n"
                   "| --- | --- | --- | --- |\n",
-                  info->name, scope_sentence(info->scope));
+                  info->name, scope_sentence(info->scope), limit);
     print_rows(&(struct rows){stream, info->record, object, ""});
     object_free(info->kind, object);
 }

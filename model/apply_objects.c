@@ -262,9 +262,18 @@ static void group_settle(struct apply *apply, const struct entry *old, void *obj
         desired = clamp(now, autoscale->min, autoscale->max);
     }
     if (old == NULL || desired != group->status.desired) {
+        char reason[96];
+        if (autoscale->max > 0) {
+            (void)snprintf(reason, sizeof(reason),
+                           "its spec autoscales from %" PRIu32 " to %" PRIu32 " VMs",
+                           autoscale->min, autoscale->max);
+        } else {
+            (void)snprintf(reason, sizeof(reason), "its spec asks for %" PRIu32 " VM%s",
+                           desired, desired == 1 ? "" : "s");
+        }
         group->status.desired = desired;
         group->status.scaled_wall_ms = apply->command->wall_ms;
-        int r = record_set_text(&group->status.scale_reason, "spec");
+        int r = record_set_text(&group->status.scale_reason, reason);
         REQUIRE(r == 0);
     }
 }

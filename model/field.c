@@ -380,13 +380,18 @@ int field_check_range(const struct field *field, uint64_t value, struct err *err
     if (value >= field->min && value <= field->max) {
         return 0;
     }
-    char bound[64];
-    if (value < field->min) {
-        bound_text(field, field->min, bound, sizeof(bound));
-        return err_set(err, BERTH_EINVALID, "must be at least %s", bound);
+    char least[64];
+    char most[64];
+    bool below = value < field->min;
+    uint64_t top = field->type == FIELD_U64 ? UINT64_MAX : UINT32_MAX;
+    bound_text(field, field->min, least, sizeof(least));
+    bound_text(field, field->max, most, sizeof(most));
+    if (field->max >= top) { /* no range: what the type holds is no news */
+        return err_set(err, BERTH_EINVALID, "must be at %s %s", below ? "least" : "most",
+                       below ? least : most);
     }
-    bound_text(field, field->max, bound, sizeof(bound));
-    return err_set(err, BERTH_EINVALID, "must be at most %s", bound);
+    return err_set(err, BERTH_EINVALID, "must be at %s %s (allowed: %s to %s)",
+                   below ? "least" : "most", below ? least : most, least, most);
 }
 
 int field_parse(const struct field *field,

@@ -195,6 +195,13 @@ START_TEST(metrics_tell_of_log_and_mesh)
     ck_assert_ptr_nonnull(strstr(text, "berth_raft_is_leader 1\n"));
     ck_assert_ptr_nonnull(strstr(text, "berth_build_info{version=\""));
     ck_assert_ptr_nonnull(strstr(text, "# TYPE berth_mesh_"));
+    for (const char *type = strstr(text, "# TYPE "); type != NULL;
+         type = strstr(type + 1, "# TYPE ")) { /* each family says what it is */
+        char help[96];
+        (void)snprintf(help, sizeof(help), "# HELP %.*s ", (int)strcspn(type + 7, " "),
+                       type + 7);
+        ck_assert_msg(strstr(text, help) != NULL, "no line \"%s\"", help);
+    }
     free(text);
     api_stop();
 }

@@ -678,6 +678,7 @@ START_TEST(what_is_measured_of_vms_is_told_a_family_at_a_time)
     worker_metrics(worker, &writer);
 
     ck_assert_int_eq(bytes_writer_take_text(&writer, &text), 0);
+    ck_assert_ptr_nonnull(strstr(text, "# HELP berth_vm_state Phase of "));
     const char *states = strstr(text, "# TYPE berth_vm_state");
     const char *loads = strstr(text, "# TYPE berth_vm_cpu_ratio");
     ck_assert(states != NULL && loads > states);

@@ -45,18 +45,20 @@ static const struct shown {
      "'10.0.0.1','cpu':'16','memory':'64GiB','disk':'80GiB','live':{'leader':true,'vms':"
      "7,'cpuUsedMcpu':"
      "2450,"
-     "'memoryPlacedBytes':1073741824,'diskPlacedBytes':21474836480,'lastHeard':'2026-11-"
+     "'memoryUsedBytes':536870912,'memoryPlacedBytes':1073741824,'diskPlacedBytes':"
+     "21474836480,'lastHeard':'2026-11-"
      "23T09:16:38.000Z'}}}",
-     "NAME  PHASE    ROLE    ADDRESS   VMS     CPU            MEMORY               DISK  "
-     "HEARD  NOTE\n"
-     "h1    suspect  leader  10.0.0.1    7  2.4/16  1.0 GiB/64.0 GiB  20.0 GiB/80.0 GiB  "
-     "2.0 s  -\n"},
+     "NAME  PHASE    ROLE    ADDRESS   VMS  CPU USED   MEM USED        MEM PLACED        "
+     "DISK PLACED  HEARD  NOTE\n"
+     "h1    suspect  leader  10.0.0.1    7    2.4/16  512.0 MiB  1.0 GiB/64.0 GiB  "
+     "20.0 GiB/80.0 GiB  2.0 s  -\n"},
     {"host ls", KIND_HOST,
      "{'metadata':{'name':'h2'},'spec':{'drain':true,'drainReason':'PSU swap'},'status':{"
      "'cpu':'8','memory':'1GiB'}}",
-     "NAME  PHASE  ROLE  ADDRESS  VMS  CPU       MEMORY  DISK  HEARD  NOTE\n"
-     "h2    ready  none  -          -  -/8  0 B/1.0 GiB     -      -  drained: PSU "
-     "swap\n"},
+     "NAME  PHASE  ROLE  ADDRESS  VMS  CPU USED  MEM USED   MEM PLACED  DISK PLACED  "
+     "HEARD  NOTE\n"
+     "h2    ready  none  -          -       -/8         -  0 B/1.0 GiB            -      "
+     "-  drained: PSU swap\n"},
     {"ls", KIND_TEMPLATE,
      "{'metadata':{'name':'small','tenant':'t'},'spec':{'image':'tiny','memory':{'size':"
      "'128MiB'},'disks':[{'size':'1GiB'},{'size':'2GiB'}],'nics':[{'network':'front'}]},"

@@ -52,11 +52,13 @@ END_TEST
 START_TEST(hosts_are_listed_with_what_they_carry)
 {
     assert_ran("host ls", 0);
-    assert_like(ran.out,
-                "NAME  PHASE  ROLE *ADDRESS   VMS *CPU *MEMORY *DISK *HEARD  NOTE\n"
-                "h1    ready  * 10.0.0.1  *0.5/64  0 B/1.0 GiB  0 B/100.0 GiB *\n"
-                "h2    ready  * 10.0.0.2  *\n"
-                "h3    ready  * 10.0.0.3  *\n");
+    assert_like(
+        ran.out,
+        "NAME  PHASE  ROLE *ADDRESS   VMS *CPU USED *MEM USED *MEM PLACED *DISK PLACED "
+        "*HEARD  NOTE\n"
+        "h1    ready  * 10.0.0.1  *0.5/64  64.0 MiB  0 B/1.0 GiB  0 B/100.0 GiB *\n"
+        "h2    ready  * 10.0.0.2  *\n"
+        "h3    ready  * 10.0.0.3  *\n");
     assert_ran("host ls -o name", 0);
     ck_assert_str_eq(ran.out, "host/h1\nhost/h2\nhost/h3\n");
     assert_ran("ls hosts -o yaml", 0);

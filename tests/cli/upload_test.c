@@ -25,6 +25,9 @@ START_TEST(a_file_beside_its_yaml_goes_up_once)
     assert_ran("show image/tiny -o json", 0);
     ck_assert_contains(ran.out, HELLO);
     ck_assert_ptr_null(strstr(ran.out, "vmlinux"));
+    ck_assert_contains(ran.out, "\"size\"");
+    assert_ran("ls image", 0);
+    assert_like(ran.out, "*tiny * 5 B *");
     ck_assert_int_eq(apply(IMAGE("file: vmlinux")), 0);
     ck_assert_str_eq(ran.out, "unchanged  image/tiny\n");
     ck_assert_str_eq(ran.err, ""); /* it was there */

@@ -205,12 +205,13 @@ START_TEST(what_never_went_through_a_reader_is_checked_as_well)
 
     ck_assert_uint_eq(object_check(KIND_TEMPLATE, template, collect, &report), 6);
 
-    ck_assert_str_eq(report.text, "metadata.name: is missing\n"
-                                  "spec.image: is missing\n"
-                                  "spec.cpu.count: must be at most 64\n"
-                                  "spec.memory.size: is missing\n"
-                                  "spec.nics[0].name: is missing\n"
-                                  "spec.nics[0].network: is missing\n");
+    ck_assert_str_eq(report.text,
+                     "metadata.name: is missing\n"
+                     "spec.image: is missing\n"
+                     "spec.cpu.count: must be at most 64 (allowed: 1 to 64)\n"
+                     "spec.memory.size: is missing\n"
+                     "spec.nics[0].name: is missing\n"
+                     "spec.nics[0].network: is missing\n");
     object_free(KIND_TEMPLATE, template);
 }
 END_TEST
