@@ -19,6 +19,8 @@ const struct cli_flag_spec cli_global_flags[] = {
     {"state", 0, "DIR", "state folder of the local berthd (" STATE_DEFAULT ")"},
     {"server", 0, "HOST", "ask this host over HTTPS: HOST, HOST:PORT or https://..."},
     {"token", 0, "TOKEN", "access token for --server; BERTH_TOKEN is safer"},
+    {"pin", 0, "PIN",
+     "key of --server, sha256//...; several, joined by ;, for a cluster"},
     {"yes", 'y', NULL, "do not ask before something is removed"},
     {"quiet", 'q', NULL, "no progress and no advice"},
     {"no-color", 0, NULL, "no colours; NO_COLOR=1 does the same"},
@@ -253,10 +255,11 @@ static int take_global(struct cli *cli, const char *name, const char *value)
         const char **text;
         bool *flag;
     } rows[] = {
-        {"tenant", &cli->tenant, NULL}, {"server", &cli->server, NULL},
-        {"state", &cli->state, NULL},   {"token", &cli->token, NULL},
-        {"yes", NULL, &cli->yes},       {"quiet", NULL, &cli->quiet},
-        {"help", NULL, &cli->help},     {"no-color", NULL, &cli->no_color},
+        {"tenant", &cli->tenant, NULL},     {"server", &cli->server, NULL},
+        {"state", &cli->state, NULL},       {"token", &cli->token, NULL},
+        {"pin", &cli->pin, NULL},           {"yes", NULL, &cli->yes},
+        {"quiet", NULL, &cli->quiet},       {"help", NULL, &cli->help},
+        {"no-color", NULL, &cli->no_color},
     };
     if (strcmp(name, "output") == 0) {
         return take_format(cli, value);
@@ -384,8 +387,9 @@ static int check_words(struct cli *cli)
 static void read_environment(struct cli *cli)
 {
     static const char *const names[] = {"BERTH_STATE", "BERTH_SERVER", "BERTH_TOKEN",
-                                        "BERTH_TENANT"};
-    const char **const places[] = {&cli->state, &cli->server, &cli->token, &cli->tenant};
+                                        "BERTH_TENANT", "BERTH_PIN"};
+    const char **const places[] = {&cli->state, &cli->server, &cli->token, &cli->tenant,
+                                   &cli->pin};
     for (unsigned i = 0; i < ARRAY_COUNT(names); i++) {
         const char *value = getenv(names[i]); // NOLINT(concurrency-mt-unsafe)
         if (value != NULL && value[0] != '\0') {

@@ -76,6 +76,7 @@ struct cli {
     const char *state;  /* state folder of the local berthd */
     const char *server; /* as given, or NULL: the local socket */
     const char *token;
+    const char *pin;    /* of the server: one, or several joined by ; */
     const char *tenant; /* -t, or NULL */
     enum cli_format format;
     bool no_color;
@@ -91,6 +92,7 @@ struct cli {
     unsigned given_count;
     struct http *http;         /* made at first use */
     struct connection *target; /* what http borrows */
+    int connect_code;          /* why there is no http, as an exit code; or 0 */
 };
 
 /* The command table, ended by a NULL name, and the flags every command takes. */

@@ -134,6 +134,29 @@ int server_url(struct cli *cli, const char *text, char ret_url[SERVER_URL_SIZE])
     return EXIT_OK;
 }
 
+int server_pins(struct cli *cli, const char *text, char ret_pins[PIN_LIST_SIZE])
+{
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                  "0123456789+/=";
+    const char *at = text;
+    size_t size = 0;
+    do {
+        at += at > text ? 1 : 0;
+        size = strcspn(at, ";");
+        if (strncmp(at, "sha256//", 8) != 0 || size < 9 || strspn(at, letters) != size) {
+            return cli_fail(cli, EXIT_USAGE,
+                            "--pin: wanted sha256//... (several joined by ;), not \"%s\"",
+                            text);
+        }
+        at += size;
+    } while (*at == ';');
+    if (strlen(text) >= PIN_LIST_SIZE) {
+        return cli_fail(cli, EXIT_USAGE, "--pin: more keys than fit");
+    }
+    (void)snprintf(ret_pins, PIN_LIST_SIZE, "%s", text);
+    return EXIT_OK;
+}
+
 static int
 choose_server(struct cli *cli, const json_t *context, struct connection *target)
 {
@@ -147,6 +170,9 @@ choose_server(struct cli *cli, const json_t *context, struct connection *target)
     context_fill(context, target);
     if (cli->token != NULL) {
         (void)snprintf(target->token, sizeof(target->token), "%s", cli->token);
+    }
+    if (cli->pin != NULL && code == EXIT_OK) {
+        code = server_pins(cli, cli->pin, target->pin);
     }
     return code;
 }
@@ -200,7 +226,11 @@ struct http *connection_http(struct cli *cli)
     if (cli->target == NULL) {
         cli->target = calloc(1, sizeof(*cli->target));
     }
-    if (cli->target == NULL || choose(cli, cli->target) != EXIT_OK) {
+    if (cli->target == NULL) {
+        return NULL;
+    }
+    cli->connect_code = choose(cli, cli->target);
+    if (cli->connect_code != EXIT_OK) {
         return NULL;
     }
     return connection_start(cli);

@@ -44,7 +44,7 @@ int remote_answer(struct cli *cli,
     *ret_answer = (struct http_answer){0};
     struct http *http = connection_http(cli);
     if (http == NULL) {
-        return EXIT_FAILED;
+        return cli->connect_code != EXIT_OK ? cli->connect_code : (int)EXIT_FAILED;
     }
     if (http_call(http, method, path, body, ret_answer) < 0) {
         return fail_unreachable(cli, ret_answer);

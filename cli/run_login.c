@@ -66,15 +66,9 @@ static int confirm_pin(struct cli *cli, const char *server, const char *pin)
 
 static int choose_pin(struct cli *cli, struct connection *target)
 {
-    const char *pin = cli_flag(cli, "pin");
     char found[PIN_TEXT_SIZE];
-    if (pin != NULL) {
-        if (strncmp(pin, "sha256//", 8) != 0 || strlen(pin) >= sizeof(target->pin)) {
-            return cli_fail(cli, EXIT_USAGE, "--pin: wanted sha256//..., not \"%s\"",
-                            pin);
-        }
-        (void)snprintf(target->pin, sizeof(target->pin), "%s", pin);
-        return EXIT_OK;
+    if (cli->pin != NULL) {
+        return server_pins(cli, cli->pin, target->pin);
     }
     int code = fetch_pin(cli, target->server, found);
     if (code == EXIT_OK) {

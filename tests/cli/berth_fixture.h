@@ -150,9 +150,9 @@ static inline void child_wait(struct child *child)
 
 static inline void environment_clean(void)
 {
-    static const char *const gone[] = {"BERTH_STATE",  "BERTH_SERVER",  "BERTH_TOKEN",
-                                       "BERTH_TENANT", "BERTH_CONTEXT", "XDG_CONFIG_HOME",
-                                       "NO_COLOR"};
+    static const char *const gone[] = {"BERTH_STATE",     "BERTH_SERVER", "BERTH_TOKEN",
+                                       "BERTH_TENANT",    "BERTH_PIN",    "BERTH_CONTEXT",
+                                       "XDG_CONFIG_HOME", "NO_COLOR"};
     for (size_t i = 0; i < sizeof(gone) / sizeof(gone[0]); i++) {
         (void)unsetenv(gone[i]);
     }

@@ -36,8 +36,8 @@ static inline void cli_drop(void)
 static inline void cli_fresh(void)
 {
     static const char *const variables[] = {
-        "BERTH_STATE", "BERTH_SERVER",  "BERTH_TOKEN",    "BERTH_TENANT",
-        "NO_COLOR",    "BERTH_CONTEXT", "XDG_CONFIG_HOME"};
+        "BERTH_STATE", "BERTH_SERVER", "BERTH_TOKEN",   "BERTH_TENANT",
+        "BERTH_PIN",   "NO_COLOR",     "BERTH_CONTEXT", "XDG_CONFIG_HOME"};
     cli_drop();
     for (size_t i = 0; i < sizeof(variables) / sizeof(variables[0]); i++) {
         (void)unsetenv(variables[i]);

@@ -15,8 +15,8 @@ static char *text_of(bool (*tell)(FILE *stream, const char *name), const char *n
 
 START_TEST(each_topic_is_listed_and_told)
 {
-    static const char *const topics[] = {"names", "output", "exit-codes", "environment",
-                                         "waiting"};
+    static const char *const topics[] = {"names",       "output", "exit-codes",
+                                         "environment", "roles",  "waiting"};
     char *list = text_of(help_topic, "topics");
     for (size_t i = 0; i < sizeof(topics) / sizeof(topics[0]); i++) {
         ck_assert_contains(list, topics[i]);

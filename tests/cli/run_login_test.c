@@ -52,6 +52,28 @@ START_TEST(a_pinned_server_is_remembered_and_used)
 }
 END_TEST
 
+START_TEST(a_script_needs_no_login)
+{
+    char pins[256];
+    (void)setenv("BERTH_SERVER", server, 1);
+    (void)setenv("BERTH_TOKEN", "ana-secret", 1);
+    (void)unsetenv("BERTH_STATE");
+    assert_ran("ls vm -t default", 9); /* whose key is that? */
+    snprintf(pins, sizeof(pins),
+             "sha256//AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=;%s", served_pin);
+    (void)setenv("BERTH_PIN", pins, 1);
+    assert_ran("ls vm -t default", 0);
+    assert_ran(
+        "ls vm -t default --pin sha256//AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=", 9);
+    (void)setenv("BERTH_PIN", "sha256//a;", 1);
+    assert_ran("ls vm -t default", 2);
+    ck_assert_contains(ran.err, "--pin: wanted sha256//...");
+    (void)unsetenv("BERTH_PIN");
+    (void)unsetenv("BERTH_TOKEN");
+    (void)unsetenv("BERTH_SERVER");
+}
+END_TEST
+
 START_TEST(trust_takes_the_key_it_sees)
 {
     ck_assert_int_eq(login("--trust --token ana-secret", ""), 0);
@@ -160,6 +182,7 @@ int main(void)
     TCase *tests = tcase_create("run_login");
     tcase_add_checked_fixture(tests, login_start, fixture_stop);
     tcase_add_test(tests, a_pinned_server_is_remembered_and_used);
+    tcase_add_test(tests, a_script_needs_no_login);
     tcase_add_test(tests, trust_takes_the_key_it_sees);
     tcase_add_test(tests, without_a_yes_nothing_is_trusted_and_the_pin_is_shown);
     tcase_add_test(tests, another_key_is_not_spoken_to);
