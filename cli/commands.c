@@ -94,16 +94,18 @@ const struct cli_command cli_commands[] = {
      "SERVER",
      "remember a server, its key and a token for later commands",
      "The token comes from --token, BERTH_TOKEN or a line on stdin. The server's key is "
-     "pinned: `berth up` prints its pin; without --pin the key is shown and, on a "
-     "terminal, "
-     "asked about.",
+     "pinned: `berth up` prints its pin; without --pin or BERTH_PIN the key is shown "
+     "and, "
+     "on a terminal, asked about. Each host has a key of its own. A script needs no "
+     "login: "
+     "BERTH_SERVER, BERTH_TOKEN and BERTH_PIN, which takes the keys of all hosts, joined "
+     "by semicolons, say the same.",
      "berth login r1u04 --pin sha256//hsyW... < token.txt\n"
      "BERTH_TOKEN=berth-... berth login https://10.0.0.4:7443 --trust",
      1,
      1,
      run_login,
-     {{"pin", 0, "PIN", "the server's key, sha256//..."},
-      {"trust", 0, NULL, "pin whatever key the server has now, unasked"}}},
+     {{"trust", 0, NULL, "pin whatever key the server has now, unasked"}}},
     {START,
      "token create",
      "NAME",
@@ -248,7 +250,8 @@ const struct cli_command cli_commands[] = {
      "FILE...",
      "make the cluster look like the files say",
      "Image files named by `file:` are uploaded first, unless the cluster has them. "
-     "Applying the same files again changes nothing.",
+     "Applying the same files again changes nothing. VMs keep what their template said "
+     "when they were made; a changed template counts for those made from then on.",
      "berth apply examples/web.yaml --wait\n"
      "cat web.yaml | berth apply - --timeout 2m --wait",
      1,
@@ -272,8 +275,10 @@ const struct cli_command cli_commands[] = {
      "KIND/NAME...",
      "remove objects, by name or as files name them",
      "On a terminal it asks first, unless --yes. With -f the objects of the files go, "
-     "those that use others first. A VM's disks go with it. A host that keeps disks of "
-     "stopped VMs stays, unless --force.",
+      "those that use others first; a VM's disks go with it. A host that keeps disks of "
+      "stopped VMs stays, unless --force. One object that others use is refused at once, "
+      "with who they are; among several it waits for those that go as well, at most "
+      "--timeout. VMs take a while to end: --wait ends when all is gone.",
      "berth rm group/web -t shop\n"
      "berth rm -f examples/web.yaml --yes",
      0,

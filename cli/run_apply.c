@@ -232,6 +232,53 @@ static int ask(struct cli *cli,
                                            : post(cli, path, ret_manifest, ret_answer);
 }
 
+/* ---- templates that VMs have copies of ---- */
+
+static void note_template(struct cli *cli, const json_t *result)
+{
+    char query[REMOTE_PATH_SIZE / 2];
+    char label[OBJECT_LABEL_SIZE];
+    CLEANUP_JSON json_t *list = NULL;
+    size_t index;
+    json_t *vm;
+    unsigned count = 0;
+    (void)snprintf(query, sizeof(query), "tenant=%s",
+                   json_member_text(result, "tenant", ""));
+    if (remote_list(cli, kind_info(KIND_VM), query, &list) != EXIT_OK) {
+        return; /* said; what was asked for is done */
+    }
+    json_array_foreach(json_object_get(list, "items"), index, vm)
+    {
+        const json_t *template = json_object_get(view_spec(vm), "template");
+        count += strcmp(json_member_text(template, "name", ""),
+                        json_member_text(result, "name", "?")) == 0
+                     ? 1U
+                     : 0U;
+    }
+    result_label(cli, result, label);
+    if (count > 0) {
+        cli_note(cli,
+                 "%u VM%s made from %s before keep%s what they were made with, also when "
+                 "restarted; berth rm vm/NAME has a group make a new one",
+                 count, count == 1 ? "" : "s", label, count == 1 ? "s" : "");
+    }
+}
+
+/* A changed template moves no VM: whoever expects that is told. */
+static void note_templates(struct cli *cli, const json_t *answer)
+{
+    size_t index;
+    json_t *result;
+    json_array_foreach(json_object_get(answer, "results"), index, result)
+    {
+        const struct kind_info *info = result_kind(result);
+        if (!cli->quiet && info != NULL && info->kind == KIND_TEMPLATE &&
+            strcmp(json_member_text(result, "action", ""), "changed") == 0) {
+            note_template(cli, result);
+        }
+    }
+}
+
 int run_validate(struct cli *cli)
 {
     struct manifest manifest;
@@ -265,6 +312,7 @@ int run_plan(struct cli *cli)
         code = output_document(cli, answer);
     } else if (cli->format != FORMAT_NAME) {
         print_forecast(cli, json_object_get(answer, "forecast"));
+        note_templates(cli, answer);
         cli_note(cli, changes > 0 ? "nothing was changed yet: berth apply does it"
                                   : "nothing to do");
     }
@@ -314,6 +362,7 @@ int run_apply(struct cli *cli)
         return code;
     }
     (void)print_results(cli, answer, false);
+    note_templates(cli, answer);
     if (cli->format == FORMAT_JSON || cli->format == FORMAT_YAML) {
         code = output_document(cli, answer);
     }

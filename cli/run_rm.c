@@ -148,6 +148,19 @@ static bool is_in_use(const struct http_answer *answer)
            strcmp(json_member_text(answer->document, "code", ""), "BERTH_EINUSE") == 0;
 }
 
+/* By whom, and what is done about it: once, before the waiting. */
+static void tell_in_use(struct cli *cli,
+                        const struct doomed *doomed,
+                        const struct http_answer *answer,
+                        const char *label)
+{
+    char span[SPAN_TEXT_SIZE];
+    uint64_t now_ms = clock_now_ms(clock_system());
+    span_format(doomed->deadline_ms > now_ms ? doomed->deadline_ms - now_ms : 0, span);
+    cli_note(cli, "%s waits: %s; up to %s for its users to go (--timeout)", label,
+             json_member_text(answer->document, "detail", "it is in use"), span);
+}
+
 /* With `patient`, an object in use is tried again until the deadline: what uses it goes.
  */
 static int remove_one(struct cli *cli,
@@ -157,6 +170,7 @@ static int remove_one(struct cli *cli,
 {
     char path[REMOTE_PATH_SIZE];
     char label[OBJECT_LABEL_SIZE];
+    bool told = false;
     label_of(cli, name, label);
     bool force = cli_flag(cli, "force") != NULL && name->info->kind == KIND_HOST;
     object_path(name, force ? "?force=true" : "", path);
@@ -172,6 +186,10 @@ static int remove_one(struct cli *cli,
             code = EXIT_NOT_FOUND;
         } else if (code == EXIT_OK && !again) {
             code = remote_problem(cli, &answer);
+        }
+        if (again && !told) {
+            tell_in_use(cli, doomed, &answer, label);
+            told = true;
         }
         http_answer_fini(&answer);
         if (!again) {

@@ -182,6 +182,20 @@ START_TEST(a_plan_says_what_would_find_no_host_and_why)
 }
 END_TEST
 
+START_TEST(a_changed_template_says_which_vms_it_leaves_alone)
+{
+    ck_assert_int_eq(
+        with_file("apply --wait", "a.yaml", TEMPLATE("64MiB") "---\n" GROUP("2"), ""), 0);
+    ck_assert_int_eq(with_file("plan", "a.yaml", TEMPLATE("96MiB"), ""), 0);
+    ck_assert_contains(ran.err, "2 VMs made from default/template/small before keep what "
+                                "they were made with");
+    ck_assert_int_eq(with_file("apply", "a.yaml", TEMPLATE("96MiB"), ""), 0);
+    ck_assert_contains(ran.err, "2 VMs made from default/template/small before keep");
+    ck_assert_int_eq(with_file("apply", "a.yaml", TEMPLATE("96MiB"), ""), 0);
+    ck_assert_str_eq(ran.err, "");
+}
+END_TEST
+
 START_TEST(applying_twice_changes_nothing_the_second_time)
 {
     ck_assert_int_eq(
@@ -311,6 +325,7 @@ int main(void)
     tcase_add_test(tests,
                    a_plan_shows_each_change_and_where_vms_would_go_and_does_nothing);
     tcase_add_test(tests, a_plan_says_what_would_find_no_host_and_why);
+    tcase_add_test(tests, a_changed_template_says_which_vms_it_leaves_alone);
     tcase_add_test(tests, applying_twice_changes_nothing_the_second_time);
     tcase_add_test(tests, a_folder_and_stdin_are_files_too);
     tcase_add_test(tests, what_the_cluster_refuses_ends_with_the_code_of_its_class);

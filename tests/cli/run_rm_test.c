@@ -37,6 +37,10 @@ START_TEST(what_is_in_use_or_not_there_is_told)
 {
     assert_ran("rm template/small", 4);
     ck_assert_contains(ran.err, "web");
+    assert_ran("rm template/small image/linux --timeout 700ms", 4);
+    ck_assert_contains(ran.err, "default/template/small waits: template small of tenant "
+                                "default is used by ");
+    ck_assert_contains(ran.err, "for its users to go (--timeout)");
     assert_ran("rm vm/none", 3);
     ck_assert_contains(ran.err, "vm/none is not there");
     assert_ran("rm", 2);
