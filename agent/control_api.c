@@ -422,11 +422,26 @@ static void refuse_no_leader(struct exchange *exchange)
     exchange_end(exchange);
 }
 
+/* Waiting helps nobody here: the way back is said instead. */
+static void refuse_removed(struct exchange *exchange)
+{
+    static const char text[] =
+        "{\"type\":\"about:blank\",\"title\":\"No member any more\",\"status\":403,"
+        "\"code\":\"BERTH_EFORBIDDEN\",\"detail\":\"this host was removed from the "
+        "cluster: its hosts turn this one's key away\",\"hint\":\"berth down --forget "
+        "here, then berth join TOKEN; berth token join on a member makes one\"}\n";
+    exchange_head(exchange, 403, "application/problem+json", NULL, 0);
+    (void)exchange_data(exchange, text, sizeof(text) - 1); /* one small piece */
+    exchange_end(exchange);
+}
+
 static void forward(void *context, struct exchange *exchange)
 {
     struct control_api *api = context;
     uint64_t host = control_api_leader(api);
-    if (host == 0 || host == api->identity->uid || api->forward == NULL) {
+    if (api->link != NULL && link_is_shut_out(api->link)) {
+        refuse_removed(exchange);
+    } else if (host == 0 || host == api->identity->uid || api->forward == NULL) {
         refuse_no_leader(exchange); /* between two leaders, or before the first */
     } else {
         forward_exchange(api->forward, host, exchange, 0);

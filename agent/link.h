@@ -56,6 +56,9 @@ int link_send(struct link *link,
               enum message_type type,
               const void *message);
 bool link_is_up(const struct link *link, uint64_t host);
+/* Whether a member has turned this host's key away and none is connected: it was removed
+ * from the cluster, as far as it can tell. */
+bool link_is_shut_out(const struct link *link);
 /* Asks the host with that key at that join address to let us in; the answer comes as
  * on_join_reply. */
 int link_join(struct link *link,

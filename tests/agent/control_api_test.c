@@ -253,6 +253,28 @@ START_TEST(without_a_leader_a_request_is_refused_in_words)
 }
 END_TEST
 
+START_TEST(a_removed_host_says_so_and_tells_the_way_back)
+{
+    plane_start();
+    struct plane *worker = plane_member("second", 2);
+    host_knows(plane.hosts[0].host, 1);
+    host_down(worker->host);
+    host_up(worker->host);
+    RACK_WAIT(link_is_shut_out(worker->host->link));
+    api_start(worker);
+    struct exchange *exchange = exchange_from(0);
+
+    api.plane.forward(&api, exchange);
+    exchange_unref(exchange);
+
+    ck_assert_int_eq(seen.status, 403);
+    ck_assert(seen.ended && seen.released);
+    ck_assert_ptr_nonnull(strstr(seen.body, "was removed from the cluster"));
+    ck_assert_ptr_nonnull(strstr(seen.body, "berth down --forget"));
+    api_stop();
+}
+END_TEST
+
 /* Whoever has the console of a VM is root there. */
 START_TEST(consoles_are_given_only_on_the_word_of_hosts_that_judge)
 {
@@ -295,6 +317,7 @@ int main(void)
     tcase_add_test(tests, metrics_tell_of_log_and_mesh);
     tcase_add_test(tests, a_host_without_a_log_says_so_later_and_knows_nothing);
     tcase_add_test(tests, without_a_leader_a_request_is_refused_in_words);
+    tcase_add_test(tests, a_removed_host_says_so_and_tells_the_way_back);
     tcase_add_test(tests, consoles_are_given_only_on_the_word_of_hosts_that_judge);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
