@@ -222,6 +222,14 @@ static json_t *host_live(void *context, const struct host *host)
     return leads(api) ? leader_host_live(api->leader, host) : NULL;
 }
 
+static bool vm_waits(void *context, const struct vm *vm, char *ret_text, size_t size)
+{
+    struct control_api *api = context;
+    return leads(api) &&
+           scheduler_pending_reason(leader_scheduler(api->leader),
+                                    control_state(api->control), vm, ret_text, size);
+}
+
 static json_t *explain_vm(void *context, const struct vm *vm)
 {
     struct control_api *api = context;
@@ -539,6 +547,7 @@ int control_api_init(struct control_api *api)
         .feed = feed,
         .vm_live = vm_live,
         .host_live = host_live,
+        .vm_waits = vm_waits,
         .explain_vm = explain_vm,
         .explain_group = explain_group,
         .forecast = forecast,

@@ -46,6 +46,15 @@ static void decorate_vm(const struct api_call *call,
     if (keeper != NULL) {
         json_object_set_new(status, "diskHost", json_string(keeper->meta.name));
     }
+    char waits[256];
+    if (host == NULL && control->vm_waits(control->context, vm, waits, sizeof(waits))) {
+        const char *before = vm->status.reason;
+        char text[512];
+        (void)snprintf(text, sizeof(text), "%s%s%.200s%s", waits,
+                       before != NULL ? " (" : "", before != NULL ? before : "",
+                       before != NULL ? ")" : "");
+        json_object_set_new(status, "reason", json_string(text));
+    }
     json_t *live = control->vm_live(control->context, vm);
     if (live != NULL) {
         json_object_set_new(status, "live", live);

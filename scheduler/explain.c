@@ -255,6 +255,83 @@ json_t *scheduler_explain_vm(const struct scheduler *scheduler,
     return answer(state, subject, summary, &findings, NULL);
 }
 
+/* ---- in a few words ---- */
+
+/* What a host that refuses is said to be: one of them, several. */
+static const struct {
+    const char *rule;
+    const char *one;
+    const char *many;
+} rule_words[] = {
+    {"up", "is not up", "are not up"},
+    {"drain", "is drained", "are drained"},
+    {"engine", "lacks the engine", "lack the engine"},
+    {"require", "fails placement.require", "fail placement.require"},
+    {"spread", "has enough of the group", "have enough of the group"},
+    {"network", "gets no address", "get no address"},
+    {"vms", "is full of VMs", "are full of VMs"},
+    {"memory", "lacks memory", "lack memory"},
+    {"cpu", "lacks CPU", "lack CPU"},
+    {"disk", "lacks disk", "lack disk"},
+};
+
+static const char *rule_word(const char *rule, bool one)
+{
+    for (size_t i = 0; i < sizeof(rule_words) / sizeof(rule_words[0]); i++) {
+        if (strcmp(rule_words[i].rule, rule) == 0) {
+            return one ? rule_words[i].one : rule_words[i].many;
+        }
+    }
+    return rule;
+}
+
+static void tell_shortly(const struct findings *findings, char *text, size_t size)
+{
+    size_t used = (size_t)snprintf(text, size, "no host%s",
+                                   findings->hosts == 0 ? ": the cluster has none" : "");
+    for (uint32_t i = 0; i < findings->rule_count && used < size; i++) {
+        uint32_t hosts = findings->refused[i].hosts;
+        used += (size_t)snprintf(text + used, size - used, "%s%u of %u %s",
+                                 i == 0 ? ": " : ", ", hosts, findings->hosts,
+                                 rule_word(findings->refused[i].rule, hosts == 1));
+    }
+}
+
+bool scheduler_pending_reason(const struct scheduler *scheduler,
+                              const struct state *state,
+                              const struct vm *vm,
+                              char *ret_text,
+                              size_t size)
+{
+    struct overlay *overlay = scheduler_look(scheduler);
+    struct place_request request;
+    struct placement placement = {0};
+    struct findings findings = {0};
+    ret_text[0] = '\0';
+    if (vm->status.phase != PHASE_PENDING || vm->spec.power != POWER_ON ||
+        vm->status.host != 0 || overlay_sync(overlay, state) < 0) {
+        return false;
+    }
+    place_request_of(state, vm, &request);
+    bool looked =
+        placement_init(&placement, &request, overlay, scheduler_watch(scheduler)) == 0;
+    findings.hosts = overlay->count;
+    for (uint32_t i = 0; looked && i < overlay->count; i++) {
+        struct place_refusal refusal;
+        if (placement_fits(&placement, i, &refusal)) {
+            findings.fits++;
+        } else {
+            count_refusal(&findings, refusal.rule);
+        }
+    }
+    placement_fini(&placement);
+    if (!looked || findings.fits > 0) {
+        return false;
+    }
+    tell_shortly(&findings, ret_text, size);
+    return true;
+}
+
 /* ---- a group ---- */
 
 static json_t *autoscale_part(const struct scheduler *scheduler,

@@ -12,6 +12,7 @@
 
 struct scheduler {
     struct overlay overlay;
+    struct overlay *look; /* without speculation, for questions */
     struct host_watch *watch;
     struct load_table *loads;
     struct autoscaler *autoscaler;
@@ -29,10 +30,14 @@ struct scheduler *scheduler_new(void)
         return NULL;
     }
     overlay_init(&scheduler->overlay);
+    scheduler->look = calloc(1, sizeof(*scheduler->look));
     scheduler->watch = host_watch_new();
     scheduler->loads = load_table_new();
     scheduler->autoscaler = autoscaler_new();
-    if (scheduler->watch == NULL || scheduler->loads == NULL ||
+    if (scheduler->look != NULL) {
+        overlay_init(scheduler->look);
+    }
+    if (scheduler->look == NULL || scheduler->watch == NULL || scheduler->loads == NULL ||
         scheduler->autoscaler == NULL) {
         return scheduler_free(scheduler);
     }
@@ -43,6 +48,10 @@ struct scheduler *scheduler_free(struct scheduler *scheduler)
 {
     if (scheduler != NULL) {
         overlay_fini(&scheduler->overlay);
+        if (scheduler->look != NULL) {
+            overlay_fini(scheduler->look);
+        }
+        free(scheduler->look);
         host_watch_free(scheduler->watch);
         load_table_free(scheduler->loads);
         autoscaler_free(scheduler->autoscaler);
@@ -56,6 +65,7 @@ void scheduler_lead(struct scheduler *scheduler, uint64_t now_ns)
     host_watch_lead(scheduler->watch, now_ns);
     autoscaler_forget(scheduler->autoscaler);
     overlay_forget(&scheduler->overlay);
+    overlay_forget(scheduler->look);
     scheduler->autoscale_ns = now_ns;
     scheduler->prune_ns = now_ns;
     scheduler->sweep_ns = now_ns;
@@ -106,6 +116,11 @@ int scheduler_vm_cpu(const struct scheduler *scheduler,
 const struct host_watch *scheduler_watch(const struct scheduler *scheduler)
 {
     return scheduler->watch;
+}
+
+struct overlay *scheduler_look(const struct scheduler *scheduler)
+{
+    return scheduler->look;
 }
 
 const struct load_table *scheduler_loads(const struct scheduler *scheduler)

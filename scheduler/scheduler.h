@@ -111,6 +111,14 @@ json_t *scheduler_explain_group(const struct scheduler *scheduler,
                                 const struct state *state,
                                 const struct group *group,
                                 uint64_t now_ns);
+/* Why a VM that waits for a host has none, in a few words: "no host: 2 of 3 lack memory,
+ * 1 of 3 is drained". False (and "") when it does not wait, or goes somewhere next. Cheap
+ * enough for lists: what it works out of the state is kept until the next revision. */
+bool scheduler_pending_reason(const struct scheduler *scheduler,
+                              const struct state *state,
+                              const struct vm *vm,
+                              char *ret_text,
+                              size_t size);
 /* What placing `count` more VMs of this machine in the group (NULL or not there yet: in a
  * new one) would give: {"placed":[{"host"}], "unplaced":N, "hosts":[as above]}. For plan.
  */

@@ -76,3 +76,5 @@ void step_network_hosts(struct step *step);
 /* What explain looks at. */
 const struct host_watch *scheduler_watch(const struct scheduler *scheduler);
 const struct load_table *scheduler_loads(const struct scheduler *scheduler);
+/* The state without speculation; synced by whoever asks. */
+struct overlay *scheduler_look(const struct scheduler *scheduler);

@@ -284,8 +284,12 @@ START_TEST(waiting_for_what_has_no_host_says_why_and_whom_to_ask)
     ck_assert_int_eq(with_file("apply", "a.yaml", TEMPLATE("4GiB") "---\n" GROUP("1"),
                                "--wait --timeout 1s"),
                      7);
-    ck_assert_contains(ran.err, "vm/web-1 is pending");
+    ck_assert_contains(ran.err, "vm/web-1 is pending: no host: 3 of 3 lack memory");
     ck_assert_contains(ran.err, "next: berth explain vm/web-1 -t default\n");
+    assert_ran("ls vm", 0);
+    ck_assert_contains(ran.out, "no host: 3 of 3 lack memory");
+    assert_ran("show vm/web-1", 0);
+    ck_assert_contains(ran.out, "REASON     no host: 3 of 3 lack memory");
 }
 END_TEST
 

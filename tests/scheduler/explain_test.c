@@ -409,6 +409,29 @@ START_TEST(a_pending_vm_counts_its_refusals_by_rule)
 }
 END_TEST
 
+static const char *waits(const char *vm)
+{
+    static char words[256];
+    (void)scheduler_pending_reason(scheduler, state, vm_named(vm), words, sizeof(words));
+    return words;
+}
+
+START_TEST(a_pending_vm_says_in_a_few_words_what_it_lacks)
+{
+    uint64_t h2 = make_host("h2", 2, 4000, 4 * GIB);
+    (void)make_host("h3", 3, 4000, 64 * MIB);
+    hear_all();
+    put_machine("large", 1, 200 * GIB, NULL);
+    (void)admit_one("a", "large");
+    (void)admit_plain("b");
+    ck_assert_str_eq(waits("a"), "no host: 3 of 3 lack memory");
+    ck_assert_str_eq(waits("b"), ""); /* it goes somewhere */
+
+    ck_assert_int_eq(host_drain(h2, true), 0);
+    ck_assert_str_eq(waits("a"), "no host: 2 of 3 lack memory, 1 of 3 is drained");
+}
+END_TEST
+
 START_TEST(a_vm_that_runs_is_shown_on_its_host)
 {
     (void)make_host("h2", 2, 4000, 4 * GIB);
@@ -625,6 +648,7 @@ int main(void)
                         sizeof(cases) / sizeof(cases[0]));
     tcase_add_test(tests, a_pending_vm_is_told_where_it_goes);
     tcase_add_test(tests, a_pending_vm_counts_its_refusals_by_rule);
+    tcase_add_test(tests, a_pending_vm_says_in_a_few_words_what_it_lacks);
     tcase_add_test(tests, a_vm_that_runs_is_shown_on_its_host);
     tcase_add_loop_test(tests, a_vm_that_has_ended_says_what_comes_next, 0,
                         sizeof(ended) / sizeof(ended[0]));
