@@ -432,6 +432,18 @@ const struct cli_command cli_commands[] = {
      {{"show", 0, NULL, "only show what the log holds"}}},
 
     {ABOUT,
+     "completion",
+     "bash|zsh",
+     "a script that lets the shell complete berth's command lines",
+     "Commands and flags come from this program, names from the cluster, which is asked "
+     "for a second at most.",
+     "source <(berth completion bash)\n"
+     "berth completion bash > /etc/bash_completion.d/berth",
+     1,
+     1,
+     run_completion,
+     {{NULL, 0, NULL, NULL}}},
+    {ABOUT,
      "version",
      NULL,
      "versions of berth and of the berthd it talks to",

@@ -36,5 +36,6 @@ int run_restart(struct cli *cli);
 int run_drain(struct cli *cli); /* [run_drain] */
 int run_undrain(struct cli *cli);
 int run_schema(struct cli *cli); /* [run_about] */
+int run_completion(struct cli *cli);
 int run_version(struct cli *cli);
 int run_help(struct cli *cli);

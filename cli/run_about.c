@@ -1,6 +1,7 @@
 /* version, schema, help. */
 #include "base/cleanup.h"
 #include "base/version.h"
+#include "cli/completion.h"
 #include "cli/connection.h"
 #include "cli/help.h"
 #include "cli/output.h"
@@ -18,6 +19,18 @@ int run_schema(struct cli *cli)
         return cli_fail(cli, EXIT_FAILED, "out of memory");
     }
     fprintf(cli->out, "%s\n", schema);
+    return EXIT_OK;
+}
+
+int run_completion(struct cli *cli)
+{
+    if (strcmp(cli->words[0], "bash") == 0) {
+        completion_bash(cli->out);
+    } else if (strcmp(cli->words[0], "zsh") == 0) {
+        completion_zsh(cli->out);
+    } else {
+        return cli_fail(cli, EXIT_USAGE, "wanted bash or zsh, not \"%s\"", cli->words[0]);
+    }
     return EXIT_OK;
 }
 

@@ -1,0 +1,182 @@
+#include "cli/completion.h"
+
+#include "base/cleanup.h"
+#include "cli/cli.h"
+#include "model/objects.h"
+
+#include <stdbool.h>
+#include <string.h>
+
+/* What a command's words are, by what its usage line calls them. */
+static const struct {
+    const char *argument;
+    const char *action; /* of _berth_offer */
+} arguments[] = {
+    {"KIND/NAME", "object"}, {"[KIND", "kind"}, {"VM", "vm"},
+    {"GROUP", "group"},      {"HOST", "host"},  {"FILE", "file"},
+};
+
+static const char head[] =
+    "# Completion of berth. Made by `berth completion`; names come from the cluster.\n"
+    "_berth_names() { # KIND: names of its objects, without their tenants\n"
+    "    timeout 1 berth ls \"$1\" -o name -q </dev/null 2>/dev/null | sed 's,.*/,,'\n"
+    "}\n";
+
+static const char tail[] =
+    "_berth_offer() { # ACTION WORD\n"
+    "    local kind=${2%%/*}\n"
+    "    case $1 in\n"
+    "    kind) COMPREPLY=($(compgen -W \"$_berth_kinds\" -- \"$2\")) ;;\n"
+    "    vm | group | host | tenant)\n"
+    "        COMPREPLY=($(compgen -W \"$(_berth_names \"$1\")\" -- \"$2\")) ;;\n"
+    "    object)\n"
+    "        if [[ $2 == */* ]]; then\n"
+    "            COMPREPLY=($(compgen -P \"$kind/\" -W \"$(_berth_names \"$kind\")\" -- "
+    "\"${2#*/}\"))\n"
+    "        else\n"
+    "            COMPREPLY=($(compgen -S / -W \"$_berth_kinds\" -- \"$2\"))\n"
+    "            compopt -o nospace 2>/dev/null\n"
+    "        fi ;;\n"
+    "    file) COMPREPLY=($(compgen -f -- \"$2\")) ;;\n"
+    "    esac\n"
+    "}\n"
+    "_berth() {\n"
+    "    local word=${COMP_WORDS[COMP_CWORD]} command='' said='' at flag_value=no\n"
+    "    COMPREPLY=()\n"
+    "    for ((at = 1; at < COMP_CWORD; at++)); do\n"
+    "        if [[ $flag_value != no ]]; then\n"
+    "            flag_value=no\n"
+    "        elif [[ ${COMP_WORDS[at]} == -* ]]; then\n"
+    "            flag_value=$(_berth_flag_value \"$command\" \"${COMP_WORDS[at]}\")\n"
+    "        else\n"
+    "            said=\"$said${said:+ }${COMP_WORDS[at]}\"\n"
+    "            if [[ -n $(_berth_flags \"$said\") ]]; then command=$said; fi\n"
+    "        fi\n"
+    "    done\n"
+    "    if [[ $flag_value != no ]]; then\n"
+    "        case $flag_value in\n"
+    "        TENANT) _berth_offer tenant \"$word\" ;;\n"
+    "        FORMAT) COMPREPLY=($(compgen -W \"$_berth_formats\" -- \"$word\")) ;;\n"
+    "        ROLE) COMPREPLY=($(compgen -W 'viewer operator admin' -- \"$word\")) ;;\n"
+    "        FILE | DIR) _berth_offer file \"$word\" ;;\n"
+    "        esac\n"
+    "    elif [[ $word == -* ]]; then\n"
+    "        COMPREPLY=($(compgen -W \"$(_berth_flags \"$command\") $_berth_global\" -- "
+    "\"$word\"))\n"
+    "    elif [[ -z $command ]]; then\n"
+    "        COMPREPLY=($(compgen -W \"$(_berth_next \"$said\")\" -- \"$word\"))\n"
+    "    else\n"
+    "        _berth_offer \"$(_berth_takes \"$command\")\" \"$word\"\n"
+    "    fi\n"
+    "}\n"
+    "complete -F _berth berth\n";
+
+static void print_kinds(FILE *stream)
+{
+    const char *space = "";
+    fputs("_berth_kinds='", stream);
+    for (int kind = 1; kind < KIND_COUNT; kind++) {
+        fprintf(stream, "%s%s", space, kind_info((enum kind)kind)->word);
+        space = " ";
+    }
+    fputs("'\n_berth_formats='", stream);
+    for (unsigned i = 0; cli_format_names[i] != NULL; i++) {
+        fprintf(stream, "%s%s", i > 0 ? " " : "", cli_format_names[i]);
+    }
+    fputs("'\n", stream);
+}
+
+static void print_flags(const struct cli_flag_spec *flags, FILE *stream)
+{
+    for (unsigned i = 0; flags[i].name != NULL; i++) {
+        fprintf(stream, "%s--%s", i > 0 ? " " : "", flags[i].name);
+    }
+}
+
+/* The flags of each command; something for each, which tells that it is one. */
+static void print_command_flags(FILE *stream)
+{
+    fputs("_berth_global='", stream);
+    print_flags(cli_global_flags, stream);
+    fputs("'\n_berth_flags() { # COMMAND\n    case $1 in\n", stream);
+    for (const struct cli_command *row = cli_commands; row->name != NULL; row++) {
+        fprintf(stream, "    '%s') echo '", row->name);
+        print_flags(row->flags, stream);
+        fputs(row->flags[0].name == NULL ? "--help' ;;\n" : "' ;;\n", stream);
+    }
+    fputs("    esac\n}\n", stream);
+}
+
+static void
+print_flag_values(const char *command, const struct cli_flag_spec *flags, FILE *stream)
+{
+    for (; flags->name != NULL; flags++) {
+        fprintf(stream, "    '%s --%s'", command, flags->name);
+        if (flags->letter != 0) {
+            fprintf(stream, " | '%s -%c'", command, flags->letter);
+        }
+        fprintf(stream, ") echo %s ;;\n",
+                flags->argument == NULL                ? "no"
+                : strchr(flags->argument, '=') != NULL ? "TEXT"
+                                                       : flags->argument);
+    }
+}
+
+/* What the value of a flag is called, or no: the command's own flags first. */
+static void print_values(FILE *stream)
+{
+    fputs("_berth_flag_value() { # COMMAND FLAG\n    case \"$1 $2\" in\n", stream);
+    for (const struct cli_command *row = cli_commands; row->name != NULL; row++) {
+        print_flag_values(row->name, row->flags, stream);
+    }
+    fputs("    *) case \" $2\" in\n", stream);
+    print_flag_values("", cli_global_flags, stream);
+    fputs("    *) echo no ;;\n    esac ;;\n    esac\n}\n", stream);
+}
+
+/* The words that may follow: first words for none, second words after such a first. */
+static void print_next(FILE *stream)
+{
+    fputs("_berth_next() { # WORDS\n    local name\n    for name in", stream);
+    for (const struct cli_command *row = cli_commands; row->name != NULL; row++) {
+        fprintf(stream, " '%s'", row->name);
+    }
+    fputs("; do\n"
+          "        name=\"$name \"\n"
+          "        if [[ -z $1 ]]; then echo \"${name%% *}\"\n"
+          "        elif [[ $name == \"$1 \"* ]]; then echo \"${name#\"$1 \"}\"; fi\n"
+          "    done\n}\n",
+          stream);
+}
+
+static void print_takes(FILE *stream)
+{
+    fputs("_berth_takes() { # COMMAND\n    case $1 in\n", stream);
+    for (const struct cli_command *row = cli_commands; row->name != NULL; row++) {
+        for (size_t i = 0; row->arguments != NULL && i < ARRAY_COUNT(arguments); i++) {
+            size_t size = strlen(arguments[i].argument);
+            if (strncmp(row->arguments, arguments[i].argument, size) == 0) {
+                fprintf(stream, "    '%s') echo %s ;;\n", row->name, arguments[i].action);
+                break;
+            }
+        }
+    }
+    fputs("    esac\n}\n", stream);
+}
+
+void completion_bash(FILE *stream)
+{
+    fputs(head, stream);
+    print_kinds(stream);
+    print_command_flags(stream);
+    print_values(stream);
+    print_next(stream);
+    print_takes(stream);
+    fputs(tail, stream);
+}
+
+void completion_zsh(FILE *stream)
+{
+    fputs("autoload -Uz +X bashcompinit && bashcompinit\n", stream);
+    completion_bash(stream);
+}
