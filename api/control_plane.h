@@ -56,7 +56,8 @@ struct control_plane {
     json_t *(*vm_live)(void *context, const struct vm *vm); /* {"cpu": permille,...} */
     json_t *(*host_live)(void *context,
                          const struct host *host); /* {"lastHeard","cpuUsed",...} */
-    /* Why a VM that waits for a host has none, in a few words; false when it is not so. */
+    /* Why a VM that waits for a host has none, in a few words; false when it is not so.
+     */
     bool (*vm_waits)(void *context, const struct vm *vm, char *ret_text, size_t size);
     json_t *(*explain_vm)(void *context, const struct vm *vm);
     json_t *(*explain_group)(void *context, const struct group *group);
