@@ -2,6 +2,7 @@
 
 #include "agent/argument_list.h"
 #include "agent/engine_qmp.h"
+#include "agent/program_path.h"
 #include "base/cleanup.h"
 #include "base/digest.h"
 #include "base/fd.h"
@@ -263,19 +264,6 @@ static void kvm_abandon(struct engine_qmp_run *run)
 
 /* ---- the process ---- */
 
-/* Beside our own program, where a build and an installation have it; else in PATH. */
-static bool program_beside(char ret_path[PATH_MAX])
-{
-    char self[PATH_MAX];
-    ssize_t size = readlink("/proc/self/exe", self, sizeof(self) - 1);
-    self[size > 0 ? size : 0] = '\0';
-    const char *slash = strrchr(self, '/');
-    int length = slash == NULL ? 0
-                               : snprintf(ret_path, PATH_MAX, "%.*s/" ENGINE_KVM_PROGRAM,
-                                          (int)(slash - self), self);
-    return length > 0 && length < PATH_MAX && access(ret_path, X_OK) == 0;
-}
-
 static struct vm_process *
 kvm_spawn(struct engine_qmp_run *run, struct vm_process_spec *spec, struct err *err)
 {
@@ -291,7 +279,7 @@ kvm_spawn(struct engine_qmp_run *run, struct vm_process_spec *spec, struct err *
     }
     if (arguments != NULL) {
         spec->argv = (const char *const *)(uintptr_t)arguments;
-        spec->program = program_beside(program) ? program : NULL;
+        spec->program = program_path_beside(ENGINE_KVM_PROGRAM, program) ? program : NULL;
         spec->given = gift.fds;
         spec->given_count = gift.count;
         process = engine_qmp_spawn(run, spec, err);
@@ -333,7 +321,7 @@ static bool in_path(void)
 bool engine_kvm_is_here(void)
 {
     char program[PATH_MAX];
-    return program_beside(program) || in_path();
+    return program_path_beside(ENGINE_KVM_PROGRAM, program) || in_path();
 }
 
 static int machine_check(const struct engine_vm *vm, struct err *err)

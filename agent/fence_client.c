@@ -1,5 +1,6 @@
 #include "agent/fence_client.h"
 
+#include "agent/program_path.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/fd.h"
@@ -374,30 +375,11 @@ static void on_ended(void *context, const struct vm_process_end *end)
     }
 }
 
-/* Beside our own program, where a build and an installation have it; else in PATH. */
-static void program_path(const struct fence_client *client, char ret_path[PATH_MAX])
-{
-    char self[PATH_MAX];
-    if (client->config.program != NULL) {
-        (void)snprintf(ret_path, PATH_MAX, "%s", client->config.program);
-        return;
-    }
-    ssize_t size = readlink("/proc/self/exe", self, sizeof(self) - 1);
-    self[size > 0 ? size : 0] = '\0';
-    const char *slash = strrchr(self, '/');
-    int length = slash == NULL
-                     ? 0
-                     : snprintf(ret_path, PATH_MAX, "%.*s/" FENCE_CLIENT_PROGRAM,
-                                (int)(slash - self), self);
-    if (length <= 0 || length >= PATH_MAX || access(ret_path, X_OK) != 0) {
-        (void)snprintf(ret_path, PATH_MAX, FENCE_CLIENT_PROGRAM);
-    }
-}
-
 /* It leads its own session and outlives us like a VM. */
 static void fence_start(struct fence_client *client)
 {
-    char program[PATH_MAX];
+    char beside[PATH_MAX];
+    const char *program = client->config.program;
     char log[PATH_MAX + sizeof(LOG_FILE)];
     struct err err = {0};
     const char *argv[8] = {FENCE_CLIENT_PROGRAM, "--state", client->folder, "--lease-ms",
@@ -407,7 +389,10 @@ static void fence_start(struct fence_client *client)
         argv[6] = client->config.watchdog;
     }
     client->started_ns = now_ns();
-    program_path(client, program);
+    if (program == NULL) {
+        (void)program_path_beside(FENCE_CLIENT_PROGRAM, beside); /* else by PATH */
+        program = beside;
+    }
     (void)snprintf(log, sizeof(log), "%s/" LOG_FILE, client->folder); /* fits */
     vm_process_log_trim(log);
     const struct vm_process_spec spec = {

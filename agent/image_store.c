@@ -46,6 +46,7 @@ struct image_store {
     unsigned writer_count;
     unsigned fetch_count;
     struct work_pool *fetching;
+    const char *fetcher; /* NULL: ours */
     struct work_pool *finishing;
     struct list works; /* on the threads */
     struct list parts; /* open parts */
@@ -524,6 +525,7 @@ static struct work *work_new(struct image_store *store,
         }
         work->file.size_max = store->limits.cache_bytes;
         work->file.reserve_bytes = store->limits.reserve_bytes;
+        work->file.fetcher = store->fetcher;
         (void)snprintf(work->file.final_folder, sizeof(work->file.final_folder), "%s",
                        store->folder);
     }
@@ -742,6 +744,11 @@ void image_store_fetch(struct image_store *store,
     }
     store->fetch_count++;
     work_pool_submit(store->fetching, &work->file.job, image_work_fetch, fetched);
+}
+
+void image_store_use_fetcher(struct image_store *store, const char *program)
+{
+    store->fetcher = program;
 }
 
 /* ---- parts

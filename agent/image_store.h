@@ -100,12 +100,16 @@ int image_writer_write(struct image_writer *writer,
 void image_writer_end(struct image_writer *writer, image_done *done, void *context);
 void image_writer_abort(struct image_writer *writer);
 
-/* Fetches http(s):// into the store; expected is required. done runs once. */
+/* Fetches http(s):// into the store by berth-fetch, a process without rights
+ * (agent/image_fetch.h); expected is required. done runs once. */
 void image_store_fetch(struct image_store *store,
                        const char *url,
                        const struct digest *expected,
                        image_done *done,
                        void *context);
+
+/* Another program for that than berth-fetch beside our own or in PATH; borrowed. */
+void image_store_use_fetcher(struct image_store *store, const char *program);
 
 /* A part: a file of known digest and size that arrives in order from a peer and survives
  * restarts. */

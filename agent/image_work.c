@@ -2,11 +2,10 @@
 
 #include "agent/disk_format.h"
 #include "agent/disk_room.h"
+#include "agent/image_fetch.h"
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/parse_number.h"
-
-#include <curl/curl.h>
 
 #include <errno.h>
 #include <fcntl.h>
@@ -15,10 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define HASH_BUFFER        (128u << 10) /* on the stack of the thread */
-#define FETCH_REDIRECTS    5L
-#define FETCH_SLOW_BYTES_S 1024L /* slower than this for FETCH_SLOW_S is stuck */
-#define FETCH_SLOW_S       60L
+#define HASH_BUFFER (128u << 10) /* on the stack of the thread */
 
 static struct image_work *work_of(struct work_job *job)
 {
@@ -38,7 +34,6 @@ static void work_fault(struct image_work *work, int code, const char *what)
 
 struct fetch {
     struct image_work *work;
-    CURL *curl;
     uint64_t came;
 };
 
@@ -70,95 +65,55 @@ static int fetch_check(struct fetch *fetch, uint64_t size, uint64_t more)
     return work->code;
 }
 
-static size_t fetch_write(char *data, size_t one, size_t count, void *context)
+static int on_announced(void *context, uint64_t size_bytes)
+{
+    struct fetch *fetch = context;
+    int r = fetch_check(fetch, size_bytes, size_bytes);
+    if (r < 0) {
+        fetch->work->needs_bytes = size_bytes;
+    }
+    return r;
+}
+
+static int on_came(void *context, const void *data, size_t size)
 {
     struct fetch *fetch = context;
     struct image_work *work = fetch->work;
-    curl_off_t announced = -1;
-    if (fetch->came == 0 &&
-        curl_easy_getinfo(fetch->curl, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &announced) ==
-            CURLE_OK &&
-        announced > 0 &&
-        fetch_check(fetch, (uint64_t)announced, (uint64_t)announced) < 0) {
-        work->needs_bytes = (uint64_t)announced;
-        return 0;
+    fetch->came += size;
+    if (fetch_check(fetch, fetch->came, size) < 0) {
+        return work->code;
     }
-    fetch->came += one * count;
-    if (fetch_check(fetch, fetch->came, one * count) < 0) {
-        return 0;
-    }
-    int r = fd_write_full(work->fd, data, one * count);
+    int r = fd_write_full(work->fd, data, size);
     if (r < 0) {
         work_fault(work, r, "fetch");
     }
-    return r == 0 ? one * count : 0;
+    return work->code;
 }
 
-/* Called about once a second, whatever the server does. */
-static int fetch_look(void *context,
-                      curl_off_t to_come,
-                      curl_off_t came,
-                      curl_off_t to_send,
-                      curl_off_t sent)
+static bool is_wanted(void *context)
 {
     const struct fetch *fetch = context;
-    (void)to_come;
-    (void)came;
-    (void)to_send;
-    (void)sent;
-    return work_job_cancelled(&fetch->work->job) ? 1 : 0;
-}
-
-static void fetch_options(struct fetch *fetch, char *problem)
-{
-    CURL *curl = fetch->curl;
-    curl_easy_setopt(curl, CURLOPT_URL, fetch->work->url);
-    curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
-    curl_easy_setopt(curl, CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
-    curl_easy_setopt(curl, CURLOPT_FOLLOWLOCATION, 1L);
-    curl_easy_setopt(curl, CURLOPT_MAXREDIRS, FETCH_REDIRECTS);
-    curl_easy_setopt(curl, CURLOPT_FAILONERROR, 1L);
-    curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(curl, CURLOPT_TIMEOUT, (long)IMAGE_FETCH_TIMEOUT_S);
-    curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, FETCH_SLOW_BYTES_S);
-    curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, FETCH_SLOW_S);
-    curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, problem);
-    curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, fetch_write);
-    curl_easy_setopt(curl, CURLOPT_WRITEDATA, fetch);
-    curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
-    curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, fetch_look);
-    curl_easy_setopt(curl, CURLOPT_XFERINFODATA, fetch);
+    return !work_job_cancelled(&fetch->work->job);
 }
 
 void image_work_fetch(struct work_job *job)
 {
     struct image_work *work = work_of(job);
-    struct fetch fetch = {.work = work, .curl = curl_easy_init()};
-    char problem[CURL_ERROR_SIZE] = "";
-    long status = 0;
-    if (fetch.curl == NULL) {
-        work_fault(work, -ENOMEM, "fetch");
-        return;
-    }
+    struct fetch fetch = {.work = work};
+    const struct image_fetch_events events = {.context = &fetch,
+                                              .announced = on_announced,
+                                              .came = on_came,
+                                              .is_wanted = is_wanted};
+    struct err err = {0};
     if (ftruncate(work->fd, 0) < 0 || lseek(work->fd, 0, SEEK_SET) < 0) {
         work_fault(work, -errno, "fetch");
-        curl_easy_cleanup(fetch.curl);
         return;
     }
-    fetch_options(&fetch, problem);
-    CURLcode code = curl_easy_perform(fetch.curl);
-    curl_easy_getinfo(fetch.curl, CURLINFO_RESPONSE_CODE, &status);
-    curl_easy_cleanup(fetch.curl);
-    if (code == CURLE_OK || work->code < 0) { /* the latter: ours, not the server's */
-        return;
+    int r = image_fetch(work->fetcher, work->url, IMAGE_FETCH_TIMEOUT_S, &events, &err);
+    if (r < 0 && work->code == 0) { /* else it is ours, not the server's */
+        work->code = r;
+        (void)snprintf(work->text, sizeof(work->text), "%.255s", err.text);
     }
-    if (work_job_cancelled(job)) {
-        work_fault(work, BERTH_ECLOSED, "fetch");
-        return;
-    }
-    work->code = status == 404 ? BERTH_ENOTFOUND : BERTH_EUNREACHABLE;
-    (void)snprintf(work->text, sizeof(work->text), "fetch %.100s: %.120s", work->url,
-                   problem[0] != '\0' ? problem : curl_easy_strerror(code));
 }
 
 /* ---- finishing

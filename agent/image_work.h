@@ -8,8 +8,8 @@
  * work owns its url and its descriptor; image_work_fini gives both back. Errors: in code,
  * with text: BERTH_EDISKFULL, BERTH_ETOOLARGE, BERTH_EINVALID (a
  * disk image that is not taken, agent/disk_format.h), BERTH_ECORRUPT (digest differs:
- * both are named), BERTH_ENOTFOUND, BERTH_EUNREACHABLE, -errno. Limits:
- * IMAGE_FETCH_TIMEOUT_S.
+ * both are named), BERTH_ENOTFOUND, BERTH_EUNREACHABLE, BERTH_ECHILD,
+ * -errno. Limits: IMAGE_FETCH_TIMEOUT_S.
  */
 #pragma once
 
@@ -20,7 +20,8 @@ struct image_work {
     struct work_job job;
     char tmp_path[IMAGE_PATH_SIZE];
     char final_folder[IMAGE_PATH_SIZE];
-    char *url; /* for image_work_fetch */
+    char *url;           /* for image_work_fetch */
+    const char *fetcher; /* likewise: the program, agent/image_fetch.h; borrowed */
     bool expects;
     struct digest expected;
     bool keep_bad;          /* a part: a wrong digest removes it, other faults keep it */
@@ -35,7 +36,7 @@ struct image_work {
     char text[256];
 };
 
-/* Fetches the url into the file, from its beginning. */
+/* Fetches the url into the file, from its beginning, by a process of its own. */
 void image_work_fetch(struct work_job *job);
 /* Hashes the file; when it is what was expected and no disk image that is not taken, it
  * gets its name in final_folder. */

@@ -52,6 +52,7 @@ static void store_open_reserved(uint64_t limit_bytes, uint64_t reserve_bytes)
     int r = image_store_open(&loop, dir.path, &limits, &store, &err);
     ck_assert_msg(r == 0, "%s", err.text);
     image_store_on_change(store, count_change, NULL);
+    image_store_use_fetcher(store, BERTH_BINARY_DIR "/berth-fetch");
     changes = 0;
 }
 

@@ -20,8 +20,9 @@ scheduler: model base
 net: model base
 vmm: model base
 fence: base
+fetch: base
 api: model base
-agent: api config consensus scheduler net vmm fence model base
+agent: api config consensus scheduler net vmm fence fetch model base
 cli: config model base'
 
 # header (a pattern of awk): where it may be included. A word with a dot is one file.
@@ -33,7 +34,7 @@ czmq\.h|zmq\.h|zmq_.*|czmq_.*: net
 netlink/.*: net
 microhttpd\.h: api
 gnutls/.*: api agent
-curl/.*: agent cli
+curl/.*: fetch cli
 libsmartcols/.*: cli
 linux/kvm\.h: vmm'
 

@@ -1,0 +1,34 @@
+/* Takes away from berth-fetch what a download does not need, before the first byte of a
+ * server is read.
+ *
+ * Shapes: walls, put up in the order of a table in fetch_rights.c; each must stand, but
+ * those that only newer kernels have: these are named in the answer.
+ *
+ *     limits          no file grows; CPU time, descriptors, threads, memory
+ *     user            FETCH_RIGHTS_UID, its group and no other (when started as root)
+ *     capabilities    none, in no set
+ *     no new rights   no exec or file gives any back
+ *     files           beneath what resolvers and TLS read, and only to read (Landlock;
+ *                     else what everybody may read)
+ *     system calls    no exec, no debugger, no signal to others, no namespace, no mount;
+ *                     sockets of IPv4, IPv6 and netlink only: no UNIX socket of this host
+ *     parent          its death is ours
+ *
+ * What is left is the network as the host itself has it, or nothing could be fetched.
+ * Threads: before there are any. Errors: -errno with text.
+ */
+#pragma once
+
+#include "base/err.h"
+
+/* Nobody's: Debian reserves it, and systemd and useradd give it to nobody. Not `nobody`,
+ * whom other programs run as. */
+#define FETCH_RIGHTS_UID     65528
+#define FETCH_RIGHTS_FILES   64
+#define FETCH_RIGHTS_THREADS 128 /* of all downloads on a machine; one resolver each */
+#define FETCH_RIGHTS_CPU_S   900 /* TLS of hundreds of GiB */
+#define FETCH_RIGHTS_MEMORY  (256u << 20)
+#define FETCH_MISSING_SIZE   64
+
+/* ret_missing: "files" when that does not stand here; "" when all does. */
+int fetch_rights_drop(char ret_missing[FETCH_MISSING_SIZE], struct err *err);
