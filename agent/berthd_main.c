@@ -12,6 +12,7 @@
 #include <uv.h>
 
 #include <getopt.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +25,12 @@
 #define RESERVE_DEFAULT_MIB 256
 #define LABELS_MAX          64
 #define FILES_WANTED        65536 /* sockets and pipes of many VMs */
+/* The C library's heap, left alone, takes a place of its own for each thread, and lets
+ * what is given back to the system grow to the size of the largest buffer that was ever
+ * freed (32 MiB): one snapshot, and a daemon never shrinks again. These are its first
+ * values, kept. */
+#define HEAP_PLACES_MAX  2
+#define HEAP_LARGE_BYTES (128 << 10)
 
 enum option_id {
     OPTION_STATE = 1,
@@ -423,6 +430,14 @@ static int run(const struct options *options)
     return r < 0 ? 1 : code;
 }
 
+/* Each fails only for values that the library does not know. */
+static void heap_keep_small(void)
+{
+    (void)mallopt(M_ARENA_MAX, HEAP_PLACES_MAX);
+    (void)mallopt(M_MMAP_THRESHOLD, HEAP_LARGE_BYTES);
+    (void)mallopt(M_TRIM_THRESHOLD, HEAP_LARGE_BYTES);
+}
+
 int main(int argc, char **argv)
 {
     static struct options options = {
@@ -435,6 +450,7 @@ int main(int argc, char **argv)
                    .backup_every_ms = BACKUP_KEEPER_EVERY_MS,
                    .backup_keep = BACKUP_KEEPER_KEEP},
     };
+    heap_keep_small();            /* before there are threads */
     engine_fake_main(argc, argv); /* returns unless we are a fake VM's process */
     int r = take_options(&options, argc, argv);
     if (r != 0) {

@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+_Static_assert(6 * MESH_DIALS_MAX < MESH_SOCKETS_MAX, "every dial has its sockets");
+
 /* Callbacks per loop turn; more go on after other things have had their turn. */
 #define DELIVER_BUDGET 256
 

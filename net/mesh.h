@@ -57,7 +57,7 @@
 #include <stdint.h>
 
 /* Peers that one host dials: voters, neighbours, ends of migrations. Each costs up to
- * four sockets. */
+ * six sockets, of MESH_SOCKETS_MAX. */
 #define MESH_DIALS_MAX 1024
 /* Guests that wait for an answer; one more replaces the one that has waited longest. */
 #define MESH_GUESTS_MAX 64

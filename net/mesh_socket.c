@@ -29,7 +29,7 @@ static void setup_once(void)
     zsys_handler_set(NULL);
     zsys_set_logstream(NULL);
     zsys_set_logsystem(false);
-    zsys_set_max_sockets(0); /* 0: as many as libzmq can; our own tables are the limit */
+    zsys_set_max_sockets(MESH_SOCKETS_MAX);
     zsys_set_io_threads(2);
 }
 
