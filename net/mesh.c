@@ -1,6 +1,7 @@
 #include "net/mesh.h"
 
 #include "base/cleanup.h"
+#include "base/fd.h"
 #include "base/log.h"
 #include "base/random.h"
 #include "base/require.h"
@@ -11,6 +12,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 
 _Static_assert(6 * MESH_DIALS_MAX < MESH_SOCKETS_MAX, "every dial has its sockets");
 
@@ -141,6 +143,9 @@ static void mesh_free(struct mesh *mesh)
     if (mesh->post) {
         mesh->post = loop_post_close(mesh->post);
     }
+    mesh_watch_stop(&mesh->wake_watch);
+    fd_close(&mesh->watch_set);
+    fd_close(&mesh->wake_fd);
     mesh->zap = mesh_zap_close(mesh->zap);
     mesh_key_wipe(&mesh->secret_key);
     pthread_mutex_destroy(&mesh->lock);
@@ -192,10 +197,12 @@ static int listener_open(struct mesh *mesh,
     mesh->addresses[listener] = *address;
     const int r = mesh_socket_listen(&mesh->listeners[listener], &config,
                                      &mesh->addresses[listener], err);
-    if (r == 0) {
-        mesh_address_format(&mesh->addresses[listener], mesh->address_texts[listener]);
+    if (r) {
+        return r;
     }
-    return r;
+    mesh_address_format(&mesh->addresses[listener], mesh->address_texts[listener]);
+    const int watched = mesh_socket_watch(&mesh->listeners[listener], mesh->watch_set);
+    return watched ? err_sys(err, watched, "watch %s", mesh->address_texts[listener]) : 0;
 }
 
 static int
@@ -232,6 +239,8 @@ static void mesh_init(struct mesh *mesh,
                       void *context)
 {
     mesh->loop = loop;
+    mesh->watch_set = -1;
+    mesh->wake_fd = -1;
     mesh->events = *events;
     mesh->context = context;
     mesh->secret_key = config->secret_key;
@@ -264,7 +273,16 @@ mesh_start(struct mesh *mesh, const struct mesh_config *config, struct err *err)
     if (!mesh->zap) {
         return err ? err->code : -ENOMEM;
     }
-    const int r = listeners_open(mesh, config, err);
+    mesh->watch_set = mesh_watch_set_open();
+    mesh->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (mesh->watch_set < 0 || mesh->wake_fd < 0) {
+        return err_set(err, -EMFILE, "no more descriptors");
+    }
+    int r = mesh_watch_start_fd(&mesh->wake_watch, mesh->watch_set, mesh->wake_fd);
+    if (r) {
+        return err_sys(err, r, "watch for wake-ups");
+    }
+    r = listeners_open(mesh, config, err);
     if (r) {
         return r;
     }

@@ -7,9 +7,9 @@
 #include "net/mesh_receive.h"
 #include "net/mesh_transmit.h"
 
-#include <stdlib.h>
+#include <sys/eventfd.h>
 
-#define TICK_MS           100
+#define TICK_MS           250  /* as often as the agent speaks */
 #define STALLED_RETRY_MS  2    /* a full route has no event of its own */
 #define STALL_NOTICED_MS  1000 /* a turn this long: we were stopped, not they silent */
 #define HELLO_INTERVAL_MS 1000
@@ -24,25 +24,11 @@
 /* Messages per socket and turn, so that no peer holds up the others. */
 #define CONTROL_BUDGET 64
 #define BULK_BUDGET    4
-/* Poll items before the links' own: the pipe, and of each listener the socket and the
- * monitor. */
-#define FIXED_ITEMS (1 + 2 * MESH_LISTENER_COUNT)
-
-struct turn {
-    struct mesh *mesh;
-    zsock_t *pipe;
-    zmq_pollitem_t *items;
-    size_t item_count;
-    size_t item_capacity;
-    uint64_t tick_ms; /* when the next one is due */
-    bool pipe_ended;
-};
 
 void mesh_actor_wake(struct mesh *mesh)
 {
     if (!atomic_exchange(&mesh->wake_pending, true)) {
-        (void)zmq_send(zsock_resolve(mesh->actor), "", 0,
-                       ZMQ_DONTWAIT); /* never full: one */
+        REQUIRE(eventfd_write(mesh->wake_fd, 1) == 0); /* never full: nobody adds 2^64 */
     }
 }
 
@@ -247,6 +233,11 @@ static void dirty_serve(struct mesh *mesh)
     }
 }
 
+static enum mesh_lane listener_lane(enum mesh_listener listener)
+{
+    return listener == MESH_LISTENER_BULK ? MESH_BULK : MESH_CONTROL;
+}
+
 /* --- the tick ---------------------------------------------------------------------- */
 
 static bool silent(const struct mesh *mesh, uint64_t heard_ms, uint64_t max_ms)
@@ -268,7 +259,8 @@ static void link_tick(struct mesh *mesh, struct mesh_link *link)
     }
     /* Join hosts are dialed by guests, to whom nobody talks unasked. */
     if (link->peer->id.class != MESH_JOIN_HOST) {
-        if (link->connected && mesh->now_ms - link->hello_ms >= HELLO_INTERVAL_MS) {
+        if (link->connected &&
+            mesh->now_ms - link->hello_ms >= HELLO_INTERVAL_MS - TICK_MS / 2) {
             link->hello_due = true;
         }
         if (link->up && silent(mesh, link->heard_ms, MESH_SILENCE_MAX_MS)) {
@@ -359,82 +351,37 @@ static void tick(struct mesh *mesh)
 
 /* --- the turn ---------------------------------------------------------------------- */
 
-static void turn_item_add(struct turn *turn, zsock_t *socket, int events)
+/* Something is left to do: look for signals, but do not sleep. */
+static bool work_waits(struct mesh *mesh)
 {
-    REQUIRE(turn->item_count < turn->item_capacity);
-    /* A descriptor of -1 with no socket is a place holder that never has events. */
-    turn->items[turn->item_count++] =
-        (zmq_pollitem_t){.socket = socket ? zsock_resolve(socket) : NULL,
-                         .fd = -1,
-                         .events = (short)(socket ? events : 0)};
-}
-
-/* Room for as many items as there are links; keeps the old array when out of memory. */
-static bool turn_items_reserve(struct turn *turn)
-{
-    size_t needed = FIXED_ITEMS;
-    LIST_EACH (link, &turn->mesh->links) {
-        needed += 2;
-    }
-    if (needed <= turn->item_capacity) {
-        return true;
-    }
-    zmq_pollitem_t *items = realloc(turn->items, 2 * needed * sizeof(*items));
-    if (!items) {
-        return false;
-    }
-    turn->items = items;
-    turn->item_capacity = 2 * needed;
-    return true;
-}
-
-static void turn_items_fill(struct turn *turn)
-{
-    struct mesh *mesh = turn->mesh;
-    const int reads[MESH_LANE_COUNT] = {
-        mesh_receive_paused(mesh, MESH_CONTROL) ? 0 : ZMQ_POLLIN,
-        mesh_receive_paused(mesh, MESH_BULK) ? 0 : ZMQ_POLLIN,
+    const bool reads[MESH_LANE_COUNT] = {
+        !mesh_receive_paused(mesh, MESH_CONTROL),
+        !mesh_receive_paused(mesh, MESH_BULK),
     };
-    turn->item_count = 0;
-    turn_item_add(turn, turn->pipe, ZMQ_POLLIN);
+    mesh_lock(mesh);
+    bool waits = !list_empty(&mesh->dirty);
+    mesh_unlock(mesh);
     for (unsigned i = 0; i < MESH_LISTENER_COUNT; i++) {
-        turn_item_add(turn, mesh->listeners[i].socket,
-                      reads[i == MESH_LISTENER_BULK ? MESH_BULK : MESH_CONTROL]);
-        turn_item_add(turn, mesh->listeners[i].monitor, ZMQ_POLLIN);
+        const struct mesh_socket *socket = &mesh->listeners[i];
+        waits = waits || socket->monitor_watch.due ||
+                (socket->watch.due && reads[listener_lane((enum mesh_listener)i)]);
     }
     LIST_EACH (node, &mesh->links) {
-        struct mesh_link *link = LIST_ITEM(node, struct mesh_link, link);
-        const bool write = link->hello_due || link->blocked;
-        turn_item_add(turn, link->socket.socket,
-                      reads[link->lane] | (write && link->connected ? ZMQ_POLLOUT : 0));
-        turn_item_add(turn, link->socket.monitor, ZMQ_POLLIN);
+        const struct mesh_link *link = LIST_ITEM(node, struct mesh_link, link);
+        waits = waits || link->socket.monitor_watch.due ||
+                (link->socket.watch.due && reads[link->lane]);
     }
+    return waits;
 }
 
-static long turn_timeout_ms(const struct turn *turn)
+static int turn_timeout_ms(struct mesh *mesh, uint64_t tick_ms)
 {
-    struct mesh *mesh = turn->mesh;
-    mesh_lock(mesh);
-    const bool dirty = !list_empty(&mesh->dirty);
-    mesh_unlock(mesh);
-    if (dirty || turn->tick_ms <= mesh->now_ms) {
+    if (tick_ms <= mesh->now_ms || work_waits(mesh)) {
         return 0;
     }
-    const long tick_ms = (long)(turn->tick_ms - mesh->now_ms);
-    return !list_empty(&mesh->stalled) && tick_ms > STALLED_RETRY_MS ? STALLED_RETRY_MS
-                                                                     : tick_ms;
-}
-
-static void pipe_drain(struct turn *turn)
-{
-    char byte;
-    int size;
-    while ((size = zmq_recv(zsock_resolve(turn->pipe), &byte, 1, ZMQ_DONTWAIT)) >= 0) {
-        /* A wake-up is empty; anything else is czmq telling the actor to end. */
-        turn->pipe_ended = turn->pipe_ended || size > 0;
-    }
-    /* Before the shared state is looked at: what comes later wakes again. */
-    atomic_store(&turn->mesh->wake_pending, false);
+    const int wait_ms = (int)(tick_ms - mesh->now_ms);
+    return !list_empty(&mesh->stalled) && wait_ms > STALLED_RETRY_MS ? STALLED_RETRY_MS
+                                                                     : wait_ms;
 }
 
 static void listener_events_read(struct mesh *mesh, enum mesh_listener listener)
@@ -450,50 +397,49 @@ static void listener_events_read(struct mesh *mesh, enum mesh_listener listener)
     }
 }
 
-static void turn_read_listeners(struct turn *turn, enum mesh_lane lane, unsigned budget)
+static void events_read(struct mesh *mesh)
 {
     for (unsigned i = 0; i < MESH_LISTENER_COUNT; i++) {
-        const bool is_bulk = i == MESH_LISTENER_BULK;
-        if ((turn->items[1 + 2 * i].revents & ZMQ_POLLIN) &&
-            is_bulk == (lane == MESH_BULK)) {
-            mesh_receive_listener(turn->mesh, (enum mesh_listener)i, budget);
-        }
-    }
-}
-
-static void turn_read_links(struct turn *turn, enum mesh_lane lane, unsigned budget)
-{
-    size_t index = FIXED_ITEMS;
-    LIST_EACH (node, &turn->mesh->links) {
-        struct mesh_link *link = LIST_ITEM(node, struct mesh_link, link);
-        if ((turn->items[index].revents & ZMQ_POLLIN) && link->lane == lane) {
-            mesh_receive_link(turn->mesh, link, budget);
-        }
-        index += 2;
-    }
-}
-
-static void turn_read_events(struct turn *turn)
-{
-    struct mesh *mesh = turn->mesh;
-    for (unsigned i = 0; i < MESH_LISTENER_COUNT; i++) {
-        if (turn->items[2 + 2 * i].revents & ZMQ_POLLIN) {
+        if (mesh->listeners[i].monitor_watch.due) {
             listener_events_read(mesh, (enum mesh_listener)i);
         }
     }
-    size_t index = FIXED_ITEMS;
     LIST_EACH (node, &mesh->links) {
         struct mesh_link *link = LIST_ITEM(node, struct mesh_link, link);
-        if (turn->items[index + 1].revents & ZMQ_POLLIN) {
+        if (link->socket.monitor_watch.due) {
             link_events_read(mesh, link);
         }
-        if ((turn->items[index].revents & ZMQ_POLLOUT) && link->blocked) {
+    }
+}
+
+static void lane_read(struct mesh *mesh, enum mesh_lane lane, unsigned budget)
+{
+    for (unsigned i = 0; i < MESH_LISTENER_COUNT; i++) {
+        if (mesh->listeners[i].watch.due &&
+            listener_lane((enum mesh_listener)i) == lane) {
+            mesh_receive_listener(mesh, (enum mesh_listener)i, budget);
+        }
+    }
+    LIST_EACH (node, &mesh->links) {
+        struct mesh_link *link = LIST_ITEM(node, struct mesh_link, link);
+        if (link->socket.watch.due && link->lane == lane) {
+            mesh_receive_link(mesh, link, budget);
+        }
+    }
+}
+
+/* After all reads, which may have taken the signal that there is room. */
+static void blocked_ask(struct mesh *mesh)
+{
+    LIST_EACH (node, &mesh->links) {
+        struct mesh_link *link = LIST_ITEM(node, struct mesh_link, link);
+        if (link->blocked && link->connected &&
+            mesh_watch_writable(&link->socket.watch, link->socket.socket)) {
             link->blocked = false;
             mesh_lock(mesh);
             mesh_peer_mark(mesh, link->peer);
             mesh_unlock(mesh);
         }
-        index += 2;
     }
 }
 
@@ -516,31 +462,26 @@ static void clock_read(struct mesh *mesh)
     mesh->now_ms = now_ms;
 }
 
-static void turn_run(struct turn *turn)
+static void turn_run(struct mesh *mesh, uint64_t *tick_ms)
 {
-    struct mesh *mesh = turn->mesh;
-    if (!turn_items_reserve(turn)) {
-        zclock_sleep(STALLED_RETRY_MS); /* out of memory: try again, without spinning */
-        return;
-    }
-    turn_items_fill(turn);
-    (void)zmq_poll(turn->items, (int)turn->item_count, turn_timeout_ms(turn));
+    mesh_watch_wait(mesh->watch_set, turn_timeout_ms(mesh, *tick_ms));
     clock_read(mesh);
-    pipe_drain(turn);
-    turn_read_events(turn);
-    turn_read_listeners(turn, MESH_CONTROL, CONTROL_BUDGET);
-    turn_read_links(turn, MESH_CONTROL, CONTROL_BUDGET);
-    turn_read_listeners(turn, MESH_BULK, BULK_BUDGET);
-    turn_read_links(turn, MESH_BULK, BULK_BUDGET);
-    /* From here on links come and go; up to here the poll items had to match them. */
+    /* Before the shared state is looked at: what comes later wakes again. */
+    atomic_store(&mesh->wake_pending, false);
+    events_read(mesh);
+    lane_read(mesh, MESH_CONTROL, CONTROL_BUDGET);
+    lane_read(mesh, MESH_BULK, BULK_BUDGET);
+    blocked_ask(mesh);
+    /* From here on links come and go. */
     if (atomic_exchange(&mesh->members_changed, false)) {
         members_check(mesh);
     }
     hellos_say(mesh);
     stalled_retry(mesh);
     dirty_serve(mesh);
-    if (turn->tick_ms <= mesh->now_ms) {
-        turn->tick_ms = mesh->now_ms + TICK_MS;
+    if (*tick_ms <= mesh->now_ms) {
+        /* At multiples, as the loop's timers: what they send leaves in the same turn. */
+        *tick_ms = mesh->now_ms - mesh->now_ms % TICK_MS + TICK_MS;
         tick(mesh);
     }
     if (mesh->post_due) {
@@ -563,14 +504,13 @@ static void actor_end(struct mesh *mesh)
 void mesh_actor_main(zsock_t *pipe, void *args)
 {
     struct mesh *mesh = args;
-    struct turn turn = {.mesh = mesh, .pipe = pipe};
     mesh_socket_block_signals();
     mesh->now_ms = (uint64_t)zclock_mono();
     zsock_signal(pipe, 0);
-    while (!atomic_load(&mesh->stop_wanted) && !turn.pipe_ended) {
-        turn_run(&turn);
+    uint64_t tick_ms = mesh->now_ms; /* when the next one is due */
+    while (!atomic_load(&mesh->stop_wanted)) {
+        turn_run(mesh, &tick_ms);
     }
-    free(turn.items);
     actor_end(mesh);
     atomic_store(&mesh->stopped, true);
     loop_post_send(mesh->post);

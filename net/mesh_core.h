@@ -114,7 +114,10 @@ struct mesh {
     struct mesh_address addresses[MESH_LISTENER_COUNT];
     char address_texts[MESH_LISTENER_COUNT][MESH_ADDRESS_SIZE];
 
-    atomic_bool wake_pending; /* loop -> actor */
+    int watch_set; /* what the actor sleeps on */
+    int wake_fd;   /* eventfd: loop -> actor */
+    struct mesh_watch wake_watch;
+    atomic_bool wake_pending;
     atomic_bool stop_wanted;
     atomic_bool stopped;
     atomic_bool members_changed;

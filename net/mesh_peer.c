@@ -186,6 +186,11 @@ int mesh_link_open(struct mesh *mesh, struct mesh_peer *peer, enum mesh_lane lan
     if (r) {
         return r;
     }
+    const int watched = mesh_socket_watch(&link->socket, mesh->watch_set);
+    if (watched) {
+        mesh_socket_close(&link->socket);
+        return watched;
+    }
     link->heard_ms = mesh->now_ms;
     link->hello_ms = mesh->now_ms;
     link->retry_ms = 0;

@@ -306,8 +306,11 @@ void mesh_receive_listener(struct mesh *mesh,
 {
     const enum mesh_lane lane = listener == MESH_LISTENER_BULK ? MESH_BULK : MESH_CONTROL;
     struct arrival arrival;
-    while (budget-- > 0 && !mesh_receive_paused(mesh, lane) &&
-           arrival_take(mesh->listeners[listener].socket, true, &arrival)) {
+    while (budget-- > 0 && !mesh_receive_paused(mesh, lane)) {
+        if (!arrival_take(mesh->listeners[listener].socket, true, &arrival)) {
+            mesh->listeners[listener].watch.due = false;
+            return;
+        }
         if (listener == MESH_LISTENER_JOIN) {
             guest_arrival(mesh, &arrival);
         } else {
@@ -378,8 +381,11 @@ link_arrival(struct mesh *mesh, struct mesh_link *link, struct arrival *arrival)
 void mesh_receive_link(struct mesh *mesh, struct mesh_link *link, unsigned budget)
 {
     struct arrival arrival;
-    while (budget-- > 0 && !mesh_receive_paused(mesh, link->lane) &&
-           arrival_take(link->socket.socket, false, &arrival)) {
+    while (budget-- > 0 && !mesh_receive_paused(mesh, link->lane)) {
+        if (!arrival_take(link->socket.socket, false, &arrival)) {
+            link->socket.watch.due = false;
+            return;
+        }
         link_arrival(mesh, link, &arrival);
         arrival_fini(&arrival);
     }

@@ -9,7 +9,8 @@
 
 #include "net/mesh_core.h"
 
-/* Reads at most budget messages of a listener; stops when the loop has too much to do. */
+/* Reads at most budget messages of a listener; stops when the loop has too much to do.
+ * A socket that had no more is not due any longer. */
 void mesh_receive_listener(struct mesh *mesh,
                            enum mesh_listener listener,
                            unsigned budget);

@@ -198,6 +198,12 @@ int mesh_socket_dial(struct mesh_socket *socket,
     return 0;
 }
 
+int mesh_socket_watch(struct mesh_socket *socket, int set)
+{
+    const int r = mesh_watch_start(&socket->watch, set, socket->socket);
+    return r ? r : mesh_watch_start(&socket->monitor_watch, set, socket->monitor);
+}
+
 static enum mesh_socket_event event_meaning(unsigned event)
 {
     switch (event) {
@@ -227,6 +233,7 @@ enum mesh_socket_event mesh_socket_event_take(struct mesh_socket *socket)
         zmq_msg_init(&part);
         if (zmq_msg_recv(&part, zsock_resolve(socket->monitor), ZMQ_DONTWAIT) < 0) {
             zmq_msg_close(&part);
+            socket->monitor_watch.due = false;
             return MESH_SOCKET_NOTHING;
         }
         if (index == 0 && zmq_msg_size(&part) >= sizeof(event)) {
@@ -268,6 +275,8 @@ void mesh_socket_unlisten(struct mesh_socket *socket)
 
 void mesh_socket_close(struct mesh_socket *socket)
 {
+    mesh_watch_stop(&socket->watch);
+    mesh_watch_stop(&socket->monitor_watch);
     if (socket->socket) {
         /* No events from here on: closing takes place in other threads, after this, and
          * would report to a monitor that is gone. */

@@ -26,6 +26,7 @@
 
 #include "base/err.h"
 #include "net/mesh_key.h"
+#include "net/mesh_watch.h"
 
 #include <czmq.h>
 
@@ -42,6 +43,8 @@
 struct mesh_socket {
     zsock_t *socket; /* NULL: closed */
     zsock_t *monitor;
+    struct mesh_watch watch;
+    struct mesh_watch monitor_watch;
 };
 
 struct mesh_socket_config {
@@ -81,7 +84,9 @@ int mesh_socket_listen(struct mesh_socket *socket,
 int mesh_socket_dial(struct mesh_socket *socket,
                      const struct mesh_socket_config *config,
                      const struct mesh_address *address);
-/* The next event of the monitor without waiting. */
+/* Has the set watch both halves; the socket may not move from then on. */
+int mesh_socket_watch(struct mesh_socket *socket, int set);
+/* The next event of the monitor without waiting; after NOTHING it is not due. */
 enum mesh_socket_event mesh_socket_event_take(struct mesh_socket *socket);
 /* Gives a listening port back and waits, bounded, until the kernel has it: the address
  * can be bound again right away. */

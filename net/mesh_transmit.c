@@ -19,6 +19,7 @@ static int route_send(struct mesh *mesh,
         peer->id.class == MESH_GUEST ? MESH_LISTENER_JOIN : (enum mesh_listener)lane;
     const struct mesh_route *route = &peer->routes[lane];
     zsock_t *socket = mesh->listeners[listener].socket;
+    mesh->listeners[listener].watch.due = true; /* sending may take a signal away */
     if (zmq_send(zsock_resolve(socket), route->id, route->id_size,
                  ZMQ_DONTWAIT | ZMQ_SNDMORE) < 0) {
         return -zmq_errno();
@@ -29,6 +30,7 @@ static int route_send(struct mesh *mesh,
 
 static int link_send(struct mesh_link *link, zframe_t **take_frame)
 {
+    link->socket.watch.due = true; /* as above */
     return zframe_send(take_frame, link->socket.socket, ZFRAME_DONTWAIT) ? -zmq_errno()
                                                                          : 0;
 }

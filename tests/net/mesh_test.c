@@ -69,6 +69,49 @@ START_TEST(three_hosts_that_all_dial_each_other_hear_everything_once)
 }
 END_TEST
 
+/* Each answer leaves from inside the message before it, so sends and arrivals meet on the
+ * same sockets all the time, and a signal that one of them takes away from the other
+ * costs a tick. */
+#define EXCHANGES           3000
+#define EXCHANGES_MAX_MS    (EXCHANGES * UINT64_C(5))
+#define EXCHANGES_UNDER_WAY 3
+
+static void answer_back(struct host *host, const struct host_message *message)
+{
+    struct host *other = host == &rack.hosts[0] ? &rack.hosts[1] : &rack.hosts[0];
+    if (message->type == TYPE_NUMBER && host->message_count < EXCHANGES) {
+        host->failed |= host_say(host, other, TYPE_NUMBER, "and back") != 0;
+    }
+}
+
+static void exchange(bool both_dial)
+{
+    rack_start(&rack, 2);
+    struct host *a = &rack.hosts[0];
+    struct host *b = &rack.hosts[1];
+    a->on_message = b->on_message = answer_back;
+    host_dial(a, b);
+    if (both_dial) {
+        host_dial(b, a);
+    }
+    RACK_WAIT(&rack, host_sees(a, b) && host_sees(b, a));
+    const uint64_t since_ns = uv_hrtime();
+    for (unsigned i = 0; i < EXCHANGES_UNDER_WAY; i++) {
+        ck_assert_int_eq(host_say(a, b, TYPE_NUMBER, "there"), 0);
+    }
+    RACK_WAIT(&rack, b->message_count >= EXCHANGES);
+    ck_assert_uint_lt((uv_hrtime() - since_ns) / 1000000, EXCHANGES_MAX_MS);
+    ck_assert(!a->failed && !b->failed);
+    rack_fini(&rack);
+}
+
+START_TEST(answers_do_not_wait_for_a_tick)
+{
+    exchange(false);
+    exchange(true);
+}
+END_TEST
+
 START_TEST(a_message_to_nobody_is_refused_with_the_reason)
 {
     static char large[MESH_BODY_SIZE_MAX + 1];
@@ -535,6 +578,7 @@ static Suite *suite(void)
     tcase_set_timeout(c, 60);
     tcase_add_test(c, hosts_talk_in_both_directions_over_one_connection);
     tcase_add_test(c, three_hosts_that_all_dial_each_other_hear_everything_once);
+    tcase_add_test(c, answers_do_not_wait_for_a_tick);
     tcase_add_test(c, a_message_to_nobody_is_refused_with_the_reason);
     tcase_add_test(c, empty_and_largest_bodies_arrive_whole);
     tcase_add_test(c, a_dead_peers_queue_is_bounded_and_leaves_when_it_comes);
