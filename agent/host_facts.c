@@ -205,6 +205,12 @@ int host_facts_read(struct host_facts *ret_facts, struct err *err)
  * -------------------------------------------------------------------------------------------
  */
 
+uint64_t host_disk_bytes(const char *folder)
+{
+    struct statvfs disk;
+    return statvfs(folder, &disk) == 0 ? (uint64_t)disk.f_blocks * disk.f_frsize : 0;
+}
+
 int host_usage_sample(struct host_sampler *sampler,
                       const char *folder,
                       struct host_usage *ret_usage,

@@ -49,6 +49,8 @@ int host_usage_sample(struct host_sampler *sampler,
                       const char *folder,
                       struct host_usage *ret_usage,
                       struct err *err);
+/* Of the file system that the folder is on; 0 when it cannot be asked. */
+uint64_t host_disk_bytes(const char *folder);
 
 /* The pure halves, for tests: texts of /proc/stat and /proc/meminfo. False when they hold
  * no such line. */

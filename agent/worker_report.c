@@ -33,10 +33,9 @@ int worker_status(const struct worker_config *config, struct host_status *ret_st
     ret_status->kvm = facts->kvm;
     ret_status->cores = facts->cores;
     ret_status->numa_nodes = facts->numa_nodes;
-    struct host_sampler sampler = {0};
-    struct host_usage usage;
-    if (host_usage_sample(&sampler, identity->folder, &usage, NULL) == 0) {
-        ret_status->disk_bytes = disk_for_vms(&config->disk, usage.disk_total_bytes);
+    uint64_t disk_bytes = host_disk_bytes(identity->folder);
+    if (disk_bytes > 0) {
+        ret_status->disk_bytes = disk_for_vms(&config->disk, disk_bytes);
     }
     int r = record_set_text(&ret_status->kernel, facts->kernel);
     return r < 0 ? r : record_set_text(&ret_status->version, BERTH_VERSION);

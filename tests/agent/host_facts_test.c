@@ -110,6 +110,8 @@ START_TEST(usage_is_within_what_there_is)
     ck_assert_uint_gt(usage.memory_available_bytes, 0);
     ck_assert_uint_ge(usage.disk_total_bytes, usage.disk_free_bytes);
     ck_assert_uint_gt(usage.disk_total_bytes, 0);
+    ck_assert_uint_eq(host_disk_bytes("/"), usage.disk_total_bytes);
+    ck_assert_uint_eq(host_disk_bytes("/no/such/folder"), 0);
     ck_assert_uint_gt(sampler.total_ticks, 0);
     ck_assert_int_eq(host_usage_sample(&sampler, "/no/such/folder", &usage, NULL), 0);
 

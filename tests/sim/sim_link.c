@@ -248,6 +248,14 @@ struct resource_groups *resource_groups_close(struct resource_groups *groups)
     return NULL;
 }
 
+#define DISK_BYTES (UINT64_C(100) << 30)
+
+uint64_t host_disk_bytes(const char *folder)
+{
+    (void)folder;
+    return DISK_BYTES;
+}
+
 int host_usage_sample(struct host_sampler *sampler,
                       const char *folder,
                       struct host_usage *ret_usage,
@@ -256,7 +264,7 @@ int host_usage_sample(struct host_sampler *sampler,
     (void)sampler;
     (void)folder;
     (void)err;
-    *ret_usage = (struct host_usage){.disk_total_bytes = UINT64_C(100) << 30,
+    *ret_usage = (struct host_usage){.disk_total_bytes = DISK_BYTES,
                                      .disk_free_bytes = UINT64_C(90) << 30};
     return 0;
 }
