@@ -21,7 +21,7 @@
 
 #define CONTROL_SIZE_MAX 4096
 #define LINE_SIZE        256
-#define CONSOLE_EVERY_MS 250 /* between two looks at console.log */
+#define CONSOLE_EVERY_MS 1000 /* between two looks at console.log */
 #define PROCESS_EVERY_MS 1000
 #define CRASH_STATUS     70
 #define WATCH_EVERY_MS   10 /* while the process is about to be held or to run */
