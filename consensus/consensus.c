@@ -13,7 +13,7 @@
 
 #define ROOM               "consensus"
 #define ELECTION_MS        300
-#define HEARTBEAT_MS       60 /* five in an election timeout; each one wakes every voter */
+#define HEARTBEAT_MS       100 /* three in an election timeout; each wakes every voter */
 #define SNAPSHOT_THRESHOLD 4096
 #define SNAPSHOT_TRAILING  2048
 #define RESERVE_BYTES      (UINT64_C(40) << 20) /* five segments */

@@ -97,7 +97,7 @@ struct consensus_config {
                    uint64_t id,
                    uint8_t ret_public_key[CONSENSUS_KEY_SIZE]);
     unsigned election_ms;        /* 0: 300 */
-    unsigned heartbeat_ms;       /* 0: 60 */
+    unsigned heartbeat_ms;       /* 0: 100 */
     unsigned snapshot_threshold; /* entries between snapshots; 0: 4096 */
     unsigned snapshot_trailing;  /* entries kept behind one; 0: 2048 */
     unsigned in_flight;          /* entries under way; 0: 1, which is also the fastest */
