@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Goal: a rack of three real hosts keeps its promises: a cluster without a question, VMs that answer, a daemon
-# killed under its VMs, the death of the leader's host, a host cut off, drain, and nothing left behind.
+# killed under its VMs, the death of the leader's host, a host cut off, a stopped VM's disk, drain, and nothing left
+# behind.
 # Method: three network namespaces (deploy/lib/rack.sh), a real berthd in each, QEMU guests under emulation;
 # every wait is on a fact with a bound; no check depends on how long something took.
 set -euo pipefail
@@ -100,12 +101,15 @@ check "kill -9 of a berthd does not disturb its VMs"
 name=$(vms_on h2 | head -n 1)
 pids=$(guests_in h2 | sort)
 epoch=$(vm "$name" .status.epoch)
-daemon=$(awk '{print $1}' "$RACK_RUN/h2/berthd.pid")
 ended() { ! grep -qvE '\) [ZX] ' "/proc/$daemon/stat" 2>/dev/null; }
-kill -KILL "$daemon"
-wait_for 20 "the killed berthd to be gone" ended
-berth_on h2 up </dev/null
-wait_for 30 "h2 to be ready" host_is h2 ready
+daemon_dies() { # HOST: it is killed, and started again
+    daemon=$(awk '{print $1}' "$RACK_RUN/$1/berthd.pid")
+    kill -KILL "$daemon"
+    wait_for 20 "the killed berthd to be gone" ended
+    berth_on "$1" up </dev/null
+    wait_for 30 "$1 to be ready" host_is "$1" ready
+}
+daemon_dies h2
 [ "$(guests_in h2 | sort)" = "$pids" ] || fail "the VM's process changed"
 [ "$(vm "$name" .status.epoch)" = "$epoch" ] || fail "the VM's epoch changed"
 [ "$(answers h1 "$(vm "$name" '.status.nics[0].address')")" = ok ] || fail "the VM does not answer"
@@ -150,10 +154,56 @@ rack_mend "$victim"
 wait_for 60 "$victim to be ready" host_is "$victim" ready
 wait_for 120 "three ready VMs" ready_is 3
 
-check "drain moves VMs off, undrain lets them back"
-drained=$(vms | jq -r '.items[0].status.host')
-berth_on "$api" drain "$drained" --reason test --wait
+check "a stopped VM starts with its own disk, a killed berthd between them"
+cat >"$RACK_RUN/pet.yaml" <<'YAML'
+apiVersion: berth/v1
+kind: Template
+metadata: {name: pet, tenant: shop}
+spec:
+  image: tiny
+  memory: {size: 128MiB}
+  disks: [{name: data, size: 16MiB}]
+  nics: [{name: eth0, network: front}]
+---
+apiVersion: berth/v1
+kind: VM
+metadata: {name: pet, tenant: shop}
+spec: {template: {name: pet}}
+YAML
+berth_on "$api" apply "$RACK_RUN/pet.yaml" --wait
+# script: keys go to a console from a terminal only
+console="nsenter --net=/run/netns/$RACK-$api $bin/berth --state $RACK_RUN/$api console vm/pet -t shop"
+says() { # LINE WANT: typed on the guest's console, which then says WANT (not in LINE as it is)
+    { sleep 1; printf '%s\n' "$1"; sleep 4; printf '\035'; } | timeout 20 script -qec "$console" /dev/null | grep "$2"
+}
+home=$(vm pet .status.host)
+epoch=$(vm pet .status.epoch)
+disk=$(echo "$RACK_RUN/$home/vms/$(vm pet .metadata.uid)"/disk-data.qcow2)
+inode=$(stat -c %i "$disk")
+pet_is() { [ "$(vm pet .status.phase)" = "$1" ]; }
+berth_on "$api" stop vm/pet -t shop
+wait_for 60 "the VM to be stopped" pet_is stopped
+[ "$(vm pet .status.diskHost)" = "$home" ] || fail "nobody keeps the disk"
+qemu-io -f qcow2 -c 'write -q -P 0x61 0 512' "$disk" # a mark: aaa...
+daemon_dies "$home"
+sleep 3 # longer than it takes to forget a VM
+berth_on "$api" start vm/pet -t shop --wait
+[ "$(vm pet .status.host)" = "$home" ] || fail "it started elsewhere"
+[ "$(vm pet .status.epoch)" -gt "$epoch" ] || fail "it started in an epoch that had run"
+[ "$(stat -c %i "$disk")" = "$inode" ] || fail "it has another disk"
+wait_for 120 "the guest to read the mark on its disk" says 'head -c 8 /dev/vda; echo' aaaaaaaa
+
+check "drain moves VMs off, names those that stay with their disks, and undrain lets them back"
+drained=$home
+berth_on "$api" stop vm/pet -t shop
+wait_for 60 "the VM to be stopped" pet_is stopped
+berth_on "$api" drain "$drained" --reason test --wait | tee "$RACK_RUN/drain.txt"
+grep -q "vm/pet is stopped and keeps its disks on $drained" "$RACK_RUN/drain.txt" || fail "nobody says what stays"
 [ -z "$(vms_on "$drained")" ] || fail "$drained still has VMs"
+[ -e "$disk" ] || fail "the drain has taken the disk"
+berth_on "$api" rm vm/pet -t shop --yes --wait
+disk_gone() { [ ! -e "$disk" ]; }
+wait_for 30 "the disk to go with its VM" disk_gone
 wait_for 120 "three ready VMs" ready_is 3
 berth_on "$api" undrain "$drained"
 
