@@ -209,11 +209,17 @@ static int start_checked(struct vm_entry *vm,
                        vm->uid, ENGINE_FOLDER_MAX);
     }
     memcpy(order.vm.folder, folder, strlen(folder) + 1);
-    if (order.disk_epoch != 0 &&
-        (!vm_has_run(vm) || order.disk_epoch != vm->order.vm.epoch)) {
+    if (order.disk_epoch != 0 && !vm_has_run(vm)) {
         return err_set(err, BERTH_ENOTFOUND,
                        "its disks, of epoch %" PRIu64 ", are not on this host any more",
                        order.disk_epoch);
+    }
+    if (order.disk_epoch != 0 && order.disk_epoch != vm->order.vm.epoch) {
+        /* The log says they are here, and a folder has one set of them. The numbers part
+         * when a record could not be written or the end of the log was lost. */
+        log_warn(ROOM, "VM starts with disks of another epoch than the log says",
+                 KV_STR("vm", order.vm.name), KV_U64("uid", vm->uid),
+                 KV_U64("disks", vm->order.vm.epoch), KV_U64("said", order.disk_epoch));
     }
     const struct engine_ops *ops =
         engine_choose(supervisor->engines, order.engine, &supervisor->host, &order.vm);

@@ -40,10 +40,11 @@ static void failure_set(struct worker *worker,
         return;
     }
     struct vm_report report;
-    bool here = vm_supervisor_report(worker->supervisor, vm->vm, &report) &&
-                !report.alive && report.epoch == vm->disk_epoch;
+    bool here = vm->disk_epoch != 0 &&
+                vm_supervisor_report(worker->supervisor, vm->vm, &report) &&
+                !report.alive && report.epoch <= vm->epoch;
     failure->epoch = vm->epoch;
-    failure->disk_epoch = here ? vm->disk_epoch : 0;
+    failure->disk_epoch = here ? report.epoch : 0;
     failure->phase = phase;
     failure->at_wall_ms = clock_wall_ms(worker->config.clock);
     (void)snprintf(failure->reason, sizeof(failure->reason), "%.255s", reason);

@@ -275,10 +275,10 @@ const struct cli_command cli_commands[] = {
      "KIND/NAME...",
      "remove objects, by name or as files name them",
      "On a terminal it asks first, unless --yes. With -f the objects of the files go, "
-      "those that use others first; a VM's disks go with it. A host that keeps disks of "
-      "stopped VMs stays, unless --force. One object that others use is refused at once, "
-      "with who they are; among several it waits for those that go as well, at most "
-      "--timeout. VMs take a while to end: --wait ends when all is gone.",
+     "those that use others first; a VM's disks go with it. A host that keeps disks of "
+     "stopped VMs stays, unless --force. One object that others use is refused at once, "
+     "with who they are; among several it waits for those that go as well, at most "
+     "--timeout. VMs take a while to end: --wait ends when all is gone.",
      "berth rm group/web -t shop\n"
      "berth rm -f examples/web.yaml --yes",
      0,

@@ -768,6 +768,7 @@ const struct host *state_disks_bind(const struct state *state, const struct vm *
     const struct host *host =
         vm->status.disk_host != 0 ? state_host(state, vm->status.disk_host) : NULL;
     return host != NULL && host->status.phase == HOST_PHASE_LOST &&
+                   vm->spec.group[0] != '\0' &&
                    vm->spec.machine.lifecycle.host_failure == HOST_FAILURE_RESTART
                ? NULL
                : host;

@@ -131,7 +131,7 @@ state_vm_incoming(const struct state *state, uint64_t host, size_t *cursor);
 /* VMs that are nowhere and whose disks the host keeps (by status.disk_host). */
 const struct vm *state_vm_kept(const struct state *state, uint64_t host, size_t *cursor);
 /* The only host where the VM may start, for its disks are there; NULL: any. A lost host
- * binds only those VMs whose lifecycle waits for it. */
+ * does not bind members of groups, unless their lifecycle waits for it. */
 const struct host *state_disks_bind(const struct state *state, const struct vm *vm);
 /* VMs that are on no host: pending, stopped and failed ones. A lost VM that waits for its
  * host is not among them. Cursor as above. */

@@ -44,11 +44,15 @@ static struct entry_set all_of(const struct state *state, enum kind kind)
     return entry_set_sorted(&all);
 }
 
+/* The next run of a VM that stays with its host is one with the disks of this one. */
 static void jump_epochs(struct apply *apply, uint64_t wall_ms)
 {
     struct entry_set vms = all_of(apply->state, KIND_VM);
     for (uint32_t i = 0; i < vms.count; i++) {
         struct vm *vm = vm_of(vms.items[i]);
+        if (vm->status.host != 0 && vm->status.phase != PHASE_PLACED) {
+            vm_entry_keep(vms.items[i], NULL, vm->status.epoch);
+        }
         vm->status.epoch = rebirth_jump(vm->status.epoch, wall_ms);
         vm->status.retry_wall_ms = 0;
         apply_changed(apply, vms.items[i],

@@ -184,7 +184,7 @@ static const char *place_reason(const struct vm *vm, uint64_t host)
     if (vm->status.disk_host != 0) {
         return vm->status.disk_host == host
                    ? "its disks are there"
-                   : "best fit, with new disks: its own are on a "
+                   : "fewest of its group, with new disks: its own are on a "
                      "host that is lost";
     }
     return vm->spec.group[0] != '\0' ? "fewest of its group, then best fit" : "best fit";

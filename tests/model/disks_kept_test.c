@@ -112,6 +112,7 @@ static const struct {
     {RESTART_NEVER, STOP_INTENT_NONE, PHASE_STOPPED, PHASE_STOPPED, true},
     {RESTART_ALWAYS, STOP_INTENT_NONE, PHASE_STOPPED, PHASE_STOPPED, false},
     {RESTART_ON_FAILURE, STOP_INTENT_NONE, PHASE_FAILED, PHASE_FAILED, false},
+    {RESTART_NEVER, STOP_INTENT_NONE, PHASE_FAILED, PHASE_FAILED, true},
     {RESTART_ALWAYS, STOP_INTENT_STOP, PHASE_STOPPED, PHASE_STOPPED, true},
     {RESTART_ON_FAILURE, STOP_INTENT_STOP, PHASE_FAILED, PHASE_STOPPED, true},
     {RESTART_ON_FAILURE, STOP_INTENT_MOVE, PHASE_STOPPED, PHASE_PENDING, false},
@@ -134,13 +135,38 @@ START_TEST(who_ends_a_run_and_how_says_whether_its_disks_stay)
 }
 END_TEST
 
-START_TEST(a_vm_that_restarts_on_a_drained_host_moves)
+START_TEST(a_vm_that_fails_keeps_them_where_its_owner_says_that_they_come_first)
+{
+    struct template *template = template_with_disk("loyal");
+    template->spec.lifecycle.host_failure = HOST_FAILURE_WAIT;
+    run(template);
+    ck_assert_int_eq(reports_kept(vm, PHASE_FAILED), 0);
+    assert_kept_on(h2, 1);
+}
+END_TEST
+
+START_TEST(a_vm_that_is_not_started_again_keeps_them)
+{
+    struct template *template = template_with_disk("tired");
+    template->spec.lifecycle.restart.attempts = 1;
+    run(template);
+    ck_assert_int_eq(reports_kept(vm, PHASE_FAILED), 0);
+    assert_kept_on(0, 0);
+    ck_assert_int_eq(retry(vm, 1), 0);
+    ck_assert_int_eq(place(vm, h2, 2, 0), 0);
+    ck_assert_int_eq(reports(vm, PHASE_RUNNING), 0);
+    ck_assert_int_eq(reports_kept(vm, PHASE_FAILED), 0);
+    assert_kept_on(h2, 2);
+}
+END_TEST
+
+START_TEST(a_vm_that_restarts_on_a_drained_host_waits_there)
 {
     ck_assert_int_eq(host_drain(h2, true), 0);
     ck_assert_int_eq(evict(vm, 1, STOP_INTENT_RESTART), 0);
     ck_assert_int_eq(reports_kept(vm, PHASE_STOPPED), 0);
     ck_assert_uint_eq(status()->phase, PHASE_PENDING);
-    assert_kept_on(0, 0);
+    assert_kept_on(h2, 1);
 }
 END_TEST
 
@@ -188,7 +214,8 @@ START_TEST(disks_that_a_failed_start_never_got_to_stay)
     ck_assert_int_eq(set_power(vm, POWER_ON), 0);
     ck_assert_int_eq(place(vm, h2, 2, 0), 0);
 
-    ck_assert_int_eq(report_disks(vm, h2, 2, PHASE_FAILED, 1, 1), 0);
+    /* Row 1: it says that it has none. That is no reason to make new ones unasked. */
+    ck_assert_int_eq(report_disks(vm, h2, 2, PHASE_FAILED, 1, _i == 0 ? 1 : 0), 0);
 
     ck_assert_uint_eq(status()->phase, PHASE_FAILED);
     assert_kept_on(h2, 1);
@@ -222,17 +249,41 @@ END_TEST
 
 /* ---- their host ---- */
 
-START_TEST(a_lost_host_keeps_them_and_binds_only_who_waits_for_it)
+START_TEST(a_lost_host_keeps_them_for_when_it_is_back)
 {
     stop();
     ck_assert_int_eq(host_phase(h2, HOST_PHASE_LOST), 0);
-    assert_kept_on(h2, 1); /* it may come back */
-    ck_assert_ptr_null(state_disks_bind(state, state_vm(state, vm)));
+    assert_kept_on(h2, 1);
 
     ck_assert_int_eq(set_power(vm, POWER_ON), 0);
+    ck_assert_int_eq(place(vm, h1, 2, 0), BERTH_ECONFLICT);
+    ck_assert_int_eq(set_power_at(vm, POWER_ON, true), 0);
     ck_assert_int_eq(place(vm, h1, 2, 0), 0);
     ck_assert_uint_eq(status()->disk_host, 0);
     ck_assert_uint_eq(status()->disk_epoch, 0);
+}
+END_TEST
+
+START_TEST(a_lost_host_does_not_bind_members_of_groups)
+{
+    struct vm member = *state_vm(state, vm);
+    stop();
+    member.status.disk_host = h2;
+    ck_assert_int_eq(host_phase(h2, HOST_PHASE_LOST), 0);
+    ck_assert_ptr_nonnull(state_disks_bind(state, &member));
+    set_name(member.spec.group, "web");
+    ck_assert_ptr_null(state_disks_bind(state, &member));
+    member.spec.machine.lifecycle.host_failure = HOST_FAILURE_WAIT;
+    ck_assert_ptr_nonnull(state_disks_bind(state, &member));
+}
+END_TEST
+
+START_TEST(a_vm_that_is_being_stopped_when_its_host_is_lost_keeps_them)
+{
+    ck_assert_int_eq(set_power(vm, POWER_OFF), 0);
+    ck_assert_int_eq(host_phase(h2, HOST_PHASE_LOST), 0);
+    ck_assert_uint_eq(status()->phase, PHASE_STOPPED);
+    assert_kept_on(h2, 1);
 }
 END_TEST
 
@@ -333,13 +384,18 @@ static Suite *suite(void)
     tcase_add_test(ready, disks_of_an_epoch_to_come_are_not_believed);
     tcase_add_loop_test(own, who_ends_a_run_and_how_says_whether_its_disks_stay, 0,
                         (int)(sizeof(ends) / sizeof(ends[0])));
-    tcase_add_test(ready, a_vm_that_restarts_on_a_drained_host_moves);
+    tcase_add_test(own,
+                   a_vm_that_fails_keeps_them_where_its_owner_says_that_they_come_first);
+    tcase_add_test(own, a_vm_that_is_not_started_again_keeps_them);
+    tcase_add_test(ready, a_vm_that_restarts_on_a_drained_host_waits_there);
     tcase_add_test(ready, a_start_on_the_way_to_a_stop_is_a_restart);
     tcase_add_test(ready, a_start_is_where_the_disks_are_in_a_new_epoch);
-    tcase_add_test(ready, disks_that_a_failed_start_never_got_to_stay);
+    tcase_add_loop_test(ready, disks_that_a_failed_start_never_got_to_stay, 0, 2);
     tcase_add_test(ready, disks_are_given_up_by_who_starts_anywhere);
     tcase_add_test(ready, a_vm_that_is_deleted_takes_its_disks_along);
-    tcase_add_test(ready, a_lost_host_keeps_them_and_binds_only_who_waits_for_it);
+    tcase_add_test(ready, a_lost_host_keeps_them_for_when_it_is_back);
+    tcase_add_test(ready, a_lost_host_does_not_bind_members_of_groups);
+    tcase_add_test(ready, a_vm_that_is_being_stopped_when_its_host_is_lost_keeps_them);
     tcase_add_test(own, a_vm_that_waits_for_its_host_waits_for_its_disks);
     tcase_add_test(ready, a_host_that_keeps_disks_is_removed_by_force_only);
     tcase_add_test(ready, force_removes_no_host_that_is_in_service);

@@ -162,6 +162,7 @@ START_TEST(a_vm_that_waits_on_the_survivor_is_found_there_under_its_new_epoch)
     recovered();
     ck_assert_int_eq(state_vm(state, stay)->status.phase, PHASE_LOST);
     ck_assert_uint_eq(state_vm(state, stay)->status.host, h1);
+    ck_assert_uint_eq(state_vm(state, stay)->status.disk_epoch, 1); /* if it has ended */
     ck_assert_int_eq(report(stay, h1, 1, PHASE_RUNNING, 0), BERTH_ESTALE);
     ck_assert_int_eq(reports(stay, PHASE_RUNNING), 0);
     ck_assert_int_eq(state_vm(state, stay)->status.phase, PHASE_RUNNING);

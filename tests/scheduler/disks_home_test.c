@@ -213,12 +213,17 @@ START_TEST(a_drain_leaves_stopped_vms_and_ends)
 }
 END_TEST
 
-START_TEST(disks_on_a_lost_host_hold_only_those_who_wait_for_it)
+START_TEST(disks_on_a_lost_host_hold_their_vm_until_it_starts_anywhere)
 {
     uint64_t vm = stopped_on_h2("pet");
     lose_h2();
     ck_assert_uint_eq(vm_named("db")->status.disk_host, h2); /* nobody has asked yet */
     ck_assert_int_eq(set_power(vm, POWER_ON), 0);
+    settle_all();
+    ck_assert_uint_eq(vm_named("db")->status.phase, PHASE_PENDING);
+    ck_assert_ptr_nonnull(
+        strstr(summary(), "its disks are on h2, which does not take it"));
+    ck_assert_int_eq(set_power_at(vm, POWER_ON, true), 0);
     settle_all();
     ck_assert_uint_eq(host_of_vm("db"), h1);
     ck_assert_uint_eq(vm_named("db")->status.disk_epoch, 0);
@@ -296,7 +301,7 @@ int main(void)
     tcase_add_test(tests, who_waits_for_its_home_holds_nobody_up);
     tcase_add_test(tests, a_batch_does_not_overfill_a_home);
     tcase_add_test(tests, a_drain_leaves_stopped_vms_and_ends);
-    tcase_add_test(tests, disks_on_a_lost_host_hold_only_those_who_wait_for_it);
+    tcase_add_test(tests, disks_on_a_lost_host_hold_their_vm_until_it_starts_anywhere);
     tcase_add_test(tests, who_waits_for_its_host_waits_off_it_too);
     tcase_add_test(tests, a_group_shrinks_by_its_stopped_members_first);
     tcase_add_test(tests, a_stopped_member_starts_as_what_it_was);
