@@ -68,6 +68,7 @@ struct engine_vm {
     char cmdline[ENGINE_CMDLINE_SIZE];
     struct engine_disk disks[DISKS_MAX];
     uint32_t disk_count;
+    bool disks_are_there; /* an earlier run has run with them: none may be made anew */
     struct engine_nic nics[NICS_MAX];
     uint32_t nic_count;
     char folder[ENGINE_FOLDER_MAX + 1]; /* of this VM; filled in by vm_supervisor */

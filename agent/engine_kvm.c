@@ -221,6 +221,10 @@ disk_make(const struct engine_vm *vm, const struct engine_disk *disk, struct err
     if (access(path, F_OK) == 0) {
         return 0; /* of an earlier run on this host: it is used again */
     }
+    if (vm->disks_are_there) {
+        return err_set(err, BERTH_ENOTFOUND, "that of an earlier run is gone: no file %s",
+                       path);
+    }
     if (disk->from == DISK_FROM_IMAGE) {
         base = fd_open_at(AT_FDCWD, vm->disk_path, O_RDONLY, 0, err);
         if (base < 0) {

@@ -322,6 +322,15 @@ static void disk_make(struct qemu_run *run)
     }
 }
 
+static void disk_missing(struct qemu_run *run, const char *path)
+{
+    char text[ENGINE_REASON_SIZE];
+    (void)snprintf(text, sizeof(text),
+                   "disk %.40s of an earlier run is gone: no file %.140s",
+                   run->run.vm.disks[run->disk_next].name, path);
+    engine_qmp_failed(&run->run, text);
+}
+
 /* Disks of an earlier run on this host are used again. */
 static void disks_make(struct qemu_run *run)
 {
@@ -329,7 +338,7 @@ static void disks_make(struct qemu_run *run)
         char path[ENGINE_PATH_SIZE];
         disk_path(run, "", path);
         if (access(path, F_OK) != 0) {
-            disk_make(run);
+            run->run.vm.disks_are_there ? disk_missing(run, path) : disk_make(run);
             return;
         }
     }

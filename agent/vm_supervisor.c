@@ -221,6 +221,7 @@ static int start_checked(struct vm_entry *vm,
                  KV_STR("vm", order.vm.name), KV_U64("uid", vm->uid),
                  KV_U64("disks", vm->order.vm.epoch), KV_U64("said", order.disk_epoch));
     }
+    order.vm.disks_are_there = order.disk_epoch != 0 && vm->running_wall_ms != 0;
     const struct engine_ops *ops =
         engine_choose(supervisor->engines, order.engine, &supervisor->host, &order.vm);
     if (ops == NULL) {

@@ -386,6 +386,13 @@ static void power_on(struct apply *apply, struct entry *vm, bool anywhere)
         return;
     }
     if (!was_off) {
+        if (anywhere && status->intent == STOP_INTENT_RESTART) {
+            status->intent = STOP_INTENT_MOVE;
+            apply_changed(apply, vm,
+                          &(struct change_note){.reason = SWITCHED_ON ", anywhere",
+                                                .phase_from = status->phase,
+                                                .phase_to = status->phase});
+        }
         return;
     }
     /* It is on its way to a stop, which is to be a restart now. */

@@ -490,8 +490,16 @@ START_TEST(a_guest_that_powers_itself_off_has_stopped_and_leaves_its_disk)
 
     ck_assert_str_eq(wait_phase(PHASE_STOPPED).reason, "guest shutdown");
     char *disk = temp_dir_path(&bench.dir, "vms/7/disk-data.overlay");
-    ck_assert_int_eq(access(disk, F_OK), 0);
+    ck_assert_int_eq(unlink(disk), 0);
     free(disk);
+
+    struct vm_order next = order_of(); /* with the disks of this run, or not at all */
+    next.vm.epoch = 2;
+    next.disk_epoch = 1;
+    start(&next, false);
+    struct vm_report failed = wait_phase(PHASE_FAILED);
+    ck_assert_msg(strstr(failed.reason, "of an earlier run is gone") != NULL, "%s",
+                  failed.reason);
 }
 END_TEST
 

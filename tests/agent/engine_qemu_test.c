@@ -613,6 +613,31 @@ START_TEST(a_disk_that_cannot_be_made_says_why)
 }
 END_TEST
 
+START_TEST(a_disk_of_an_earlier_run_that_is_gone_is_not_made_anew)
+{
+    struct vm_order order = order_of(UID, 1);
+    order.vm.disks[0] =
+        (struct engine_disk){.name = "data", .from = DISK_EMPTY, .size_bytes = MIB};
+    order.vm.disk_count = 1;
+    start(&order, false);
+    (void)wait_phase(UID, PHASE_RUNNING);
+    ck_assert_int_eq(vm_supervisor_kill(bench.supervisor, UID, 1, "over", NULL), 0);
+    (void)wait_phase(UID, PHASE_STOPPED);
+    char *disk = temp_dir_path(&bench.dir, "vms/7/disk-data.qcow2");
+    ck_assert_int_eq(unlink(disk), 0);
+
+    order.vm.epoch = 2;
+    order.disk_epoch = 1;
+    start(&order, false);
+    struct vm_report failed = wait_phase(UID, PHASE_FAILED);
+
+    ck_assert_msg(strstr(failed.reason, "disk data of an earlier run is gone") != NULL,
+                  "%s", failed.reason);
+    ck_assert_int_eq(access(disk, F_OK), -1);
+    free(disk);
+}
+END_TEST
+
 static struct vm_report failed_with_image(uint64_t disk_bytes, bool qcow2)
 {
     struct vm_order order = order_of(UID, 1);
@@ -921,6 +946,7 @@ static void add_real(Suite *suite)
                         sizeof(outsides) / sizeof(outsides[0]));
     tcase_add_test(tests, a_qemu_that_cannot_start_says_why);
     tcase_add_test(tests, a_disk_that_cannot_be_made_says_why);
+    tcase_add_test(tests, a_disk_of_an_earlier_run_that_is_gone_is_not_made_anew);
     tcase_add_loop_test(tests, a_disk_smaller_than_its_image_is_refused_in_words, 0, 2);
     tcase_add_test(tests, a_qcow2_image_that_is_none_is_refused);
     tcase_add_loop_test(tests, a_kill_reaches_a_vm_whose_disks_are_being_made, 0, 4);

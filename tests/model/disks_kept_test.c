@@ -182,6 +182,17 @@ START_TEST(a_start_on_the_way_to_a_stop_is_a_restart)
 }
 END_TEST
 
+START_TEST(who_starts_anywhere_on_the_way_to_a_restart_gives_them_up)
+{
+    ck_assert_int_eq(set_power(vm, POWER_OFF), 0);
+    ck_assert_int_eq(set_power(vm, POWER_ON), 0);
+    ck_assert_int_eq(set_power_at(vm, POWER_ON, true), 0);
+    ck_assert_int_eq(reports_kept(vm, PHASE_STOPPED), 0);
+    ck_assert_uint_eq(status()->phase, PHASE_PENDING);
+    assert_kept_on(0, 0);
+}
+END_TEST
+
 /* ---- the next start ---- */
 
 START_TEST(a_start_is_where_the_disks_are_in_a_new_epoch)
@@ -389,6 +400,7 @@ static Suite *suite(void)
     tcase_add_test(own, a_vm_that_is_not_started_again_keeps_them);
     tcase_add_test(ready, a_vm_that_restarts_on_a_drained_host_waits_there);
     tcase_add_test(ready, a_start_on_the_way_to_a_stop_is_a_restart);
+    tcase_add_test(ready, who_starts_anywhere_on_the_way_to_a_restart_gives_them_up);
     tcase_add_test(ready, a_start_is_where_the_disks_are_in_a_new_epoch);
     tcase_add_loop_test(ready, disks_that_a_failed_start_never_got_to_stay, 0, 2);
     tcase_add_test(ready, disks_are_given_up_by_who_starts_anywhere);
