@@ -27,10 +27,12 @@
 #define FILES_WANTED        65536 /* sockets and pipes of many VMs */
 /* The C library's heap, left alone, takes a place of its own for each thread, and lets
  * what it keeps grow to the largest buffer that was ever freed (32 MiB): one snapshot,
- * and a daemon never shrinks again. And what is this large and not yet written to, as a
- * console's ring, is no memory yet when it comes from the system. */
+ * and a daemon never shrinks again. What chunks of images pass through is smaller than
+ * HEAP_LARGE_BYTES: a buffer from the system for each would cost a hundred times more. */
 #define HEAP_PLACES_MAX  2
-#define HEAP_LARGE_BYTES (64 << 10)
+#define HEAP_LARGE_BYTES (1 << 20)
+#define HEAP_KEPT_BYTES  (2 << 20)
+#define HEAP_PAD_BYTES   (64 << 10)
 
 enum option_id {
     OPTION_STATE = 1,
@@ -435,8 +437,8 @@ static void heap_keep_small(void)
 {
     (void)mallopt(M_ARENA_MAX, HEAP_PLACES_MAX);
     (void)mallopt(M_MMAP_THRESHOLD, HEAP_LARGE_BYTES);
-    (void)mallopt(M_TRIM_THRESHOLD, HEAP_LARGE_BYTES);
-    (void)mallopt(M_TOP_PAD, HEAP_LARGE_BYTES);
+    (void)mallopt(M_TRIM_THRESHOLD, HEAP_KEPT_BYTES);
+    (void)mallopt(M_TOP_PAD, HEAP_PAD_BYTES);
 }
 
 int main(int argc, char **argv)

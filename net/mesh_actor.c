@@ -195,6 +195,10 @@ static struct mesh_peer *dirty_take(struct mesh *mesh, struct list *dirty)
 
 static void stalled_retry(struct mesh *mesh)
 {
+    if (mesh->now_ms < mesh->stalled_due_ms) {
+        return;
+    }
+    mesh->stalled_due_ms = mesh->now_ms + STALLED_RETRY_MS;
     mesh_lock(mesh);
     while (!list_empty(&mesh->stalled)) {
         struct mesh_peer *peer =
@@ -447,7 +451,7 @@ static void hellos_say(struct mesh *mesh)
 {
     LIST_EACH (node, &mesh->links) {
         struct mesh_link *link = LIST_ITEM(node, struct mesh_link, link);
-        if (link->hello_due && link->connected) {
+        if (link->hello_due && link->connected && !link->blocked) {
             mesh_transmit_hello(mesh, link);
         }
     }

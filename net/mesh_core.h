@@ -136,7 +136,8 @@ struct mesh {
     struct mesh_socket listeners[MESH_LISTENER_COUNT];
     struct list peer_list;
     struct list links;
-    struct list stalled; /* peers whose route was full; tried again shortly */
+    struct list stalled;     /* peers whose route was full; tried again shortly */
+    uint64_t stalled_due_ms; /* not before: each try makes the next turn a short one */
     uint64_t now_ms;
     uint64_t resumed_ms; /* silence before this is our own fault */
     bool post_due;       /* the inbox has news */

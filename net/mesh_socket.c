@@ -76,8 +76,8 @@ static void options_set(zsock_t *socket,
         {ZMQ_SNDHWM, hwm},
         {ZMQ_RCVHWM, hwm},
         {ZMQ_HEARTBEAT_IVL, 2000},
-        {ZMQ_HEARTBEAT_TIMEOUT, 2000},
-        {ZMQ_HEARTBEAT_TTL, 4000},
+        {ZMQ_HEARTBEAT_TIMEOUT, 4000},
+        {ZMQ_HEARTBEAT_TTL, 6000},
         {ZMQ_HANDSHAKE_IVL, 5000},
         {ZMQ_LINGER, 0},
         {ZMQ_BACKLOG, 1024},
@@ -109,8 +109,8 @@ static int monitor_open(struct mesh_socket *socket, int events)
         return -ENOMEM;
     }
     /* libzmq's I/O thread waits, for ever, when it cannot hand over an event: so the
-     * monitor has no high-water mark, is read in every turn, and goes only after its
-     * sender. */
+     * monitor has no high-water mark, is read whenever it signals, and goes only after
+     * its sender. */
     option_set_int(socket->monitor, ZMQ_RCVHWM, 0);
     return zmq_connect(zsock_resolve(socket->monitor), endpoint) ? -ENOMEM : 0;
 }

@@ -8,8 +8,8 @@
  *   does not stand before a heartbeat.
  *   HWM 64 (8 in the bulk lane): messages that a pipe holds per peer.
  *   MAXMSGSIZE: header, body limit and what CURVE adds; more ends the connection.
- *   HEARTBEAT 2000/2000/4000 ms: ends TCP connections that died without a word, within
- *   four seconds; the mesh's own HELLO has noticed them before.
+ *   HEARTBEAT 2000/4000/6000 ms: ends TCP connections that died without a word, in some
+ *   six seconds; the mesh's own HELLO has noticed them before.
  *   RECONNECT_IVL 200-399 ms (jitter from the caller), at most 5000: no storms.
  *   BACKLOG 1024, HANDSHAKE_IVL 5000, CONNECT_TIMEOUT 2000: bounds on half-open ones.
  *   IMMEDIATE: a dealer has no pipe while it is not connected: nothing stale waits there.

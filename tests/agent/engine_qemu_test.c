@@ -616,14 +616,11 @@ END_TEST
 START_TEST(a_disk_of_an_earlier_run_that_is_gone_is_not_made_anew)
 {
     struct vm_order order = order_of(UID, 1);
-    order.vm.disks[0] =
-        (struct engine_disk){.name = "data", .from = DISK_EMPTY, .size_bytes = MIB};
-    order.vm.disk_count = 1;
     start(&order, false);
-    (void)wait_phase(UID, PHASE_RUNNING);
+    (void)wait_phase(UID, PHASE_READY);
     ck_assert_int_eq(vm_supervisor_kill(bench.supervisor, UID, 1, "over", NULL), 0);
-    (void)wait_phase(UID, PHASE_STOPPED);
-    char *disk = temp_dir_path(&bench.dir, "vms/7/disk-data.qcow2");
+    (void)wait_phase(UID, PHASE_FAILED);
+    char *disk = temp_dir_path(&bench.dir, "vms/7/disk-root.qcow2");
     ck_assert_int_eq(unlink(disk), 0);
 
     order.vm.epoch = 2;
@@ -631,7 +628,7 @@ START_TEST(a_disk_of_an_earlier_run_that_is_gone_is_not_made_anew)
     start(&order, false);
     struct vm_report failed = wait_phase(UID, PHASE_FAILED);
 
-    ck_assert_msg(strstr(failed.reason, "disk data of an earlier run is gone") != NULL,
+    ck_assert_msg(strstr(failed.reason, "disk root of an earlier run is gone") != NULL,
                   "%s", failed.reason);
     ck_assert_int_eq(access(disk, F_OK), -1);
     free(disk);

@@ -398,7 +398,7 @@ START_TEST(root_of_a_worker_may_nothing_else)
     ck_assert_int_eq(get(T "/vms/none/console"), 403);
     ck_assert_int_eq(ask("POST", "/v1/join-tokens", "", "{}"), 403);
     ck_assert_int_eq(ask("POST", "/v1/tokens", "", "{\"name\":\"x\"}"), 403);
-    ck_assert_int_eq(ask("POST", "/v1/apply", "", SHOP_VM), 422);
+    ck_assert_int_eq(ask("POST", "/v1/apply", "", SHOP_VM), 403);
     ck_assert_int_eq(get("/v1/tokens"), 200);
     ck_assert_uint_eq(item_count(), 0);
     served_do(served, forwarded_by, (void *)(uintptr_t)other);

@@ -21,7 +21,7 @@ static const struct {
     {SIM_BUG_ACK_BEFORE_FSYNC, 18, false, ""},
     {SIM_BUG_NO_LEADER_WAIT, 3, true, "runs twice"},
     {SIM_BUG_NO_EPOCH_CHECK, 1, true, "has run on"},
-    {SIM_BUG_RESUME_LATE, 10, true, "runs twice"},
+    {SIM_BUG_RESUME_LATE, 10, true, "has them open on"},
     {SIM_BUG_NO_FENCE, 1, true, "runs twice"},
 };
 
