@@ -2,7 +2,7 @@
  * server is read.
  *
  * Shapes: walls, put up in the order of a table in fetch_rights.c; each must stand, but
- * those that only newer kernels have: these are named in the answer.
+ * one that the kernel does not know or has switched off: it is named in the answer.
  *
  *     limits          no file grows; CPU time, descriptors, threads, memory
  *     user            FETCH_RIGHTS_UID, its group and no other (when started as root)
@@ -10,8 +10,10 @@
  *     no new rights   no exec or file gives any back
  *     files           beneath what resolvers and TLS read, and only to read (Landlock;
  *                     else what everybody may read)
- *     system calls    no exec, no debugger, no signal to others, no namespace, no mount;
- *                     sockets of IPv4, IPv6 and netlink only: no UNIX socket of this host
+ *     system calls    threads, but no process, no exec; no debugger, signal, priority
+ *                     or limit for others; no namespace, no mount; sockets that ask
+ *                     by TCP, UDP and netlink, none that lingers: no UNIX socket of
+ *                     this host
  *     parent          its death is ours
  *
  * What is left is the network as the host itself has it, or nothing could be fetched.
