@@ -4,6 +4,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/log.h"
 #include "fetch/fetch_wire.h"
 
 #include <errno.h>
@@ -11,31 +12,67 @@
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+
+#ifndef SO_PASSRIGHTS
+#define SO_PASSRIGHTS 83 /* of Linux 6.16 */
+#endif
 
 struct fetcher {
     pid_t pid;
     int fd; /* our end of its stdin */
     const char *url;
     const struct image_fetch_events *events;
-    bool was_announced, has_data;
+    bool was_announced, has_data, has_spoken;
     uint8_t packet[FETCH_PACKET_MAX];
     struct fetch_message message;
 };
 
 /* ---- the process ---- */
 
+/* What libcurl and TLS go by; berthd's others are not a stranger's to read. */
+static const char *const passed_on[] = {
+    "http_proxy",  "https_proxy", "all_proxy", "no_proxy",      "HTTP_PROXY",
+    "HTTPS_PROXY", "ALL_PROXY",   "NO_PROXY",  "SSL_CERT_FILE", "SSL_CERT_DIR",
+};
+
+static bool is_passed_on(const char *variable)
+{
+    for (unsigned i = 0; i < ARRAY_COUNT(passed_on); i++) {
+        size_t length = strlen(passed_on[i]);
+        if (strncmp(variable, passed_on[i], length) == 0 && variable[length] == '=') {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Borrows them from environ. */
+static void environment_pick(char *ret_picked[ARRAY_COUNT(passed_on) + 1])
+{
+    unsigned count = 0;
+    for (char **at = environ; *at != NULL && count < ARRAY_COUNT(passed_on); at++) {
+        if (is_passed_on(*at)) {
+            ret_picked[count++] = *at;
+        }
+    }
+    ret_picked[count] = NULL;
+}
+
 static int spawn(struct fetcher *fetcher, const char *program, int end)
 {
     char name[] = IMAGE_FETCH_PROGRAM;
     char *const argv[] = {name, NULL};
+    char *picked[ARRAY_COUNT(passed_on) + 1];
     posix_spawn_file_actions_t files;
     posix_spawnattr_t attributes;
     sigset_t all;
     sigset_t none;
+    environment_pick(picked);
     (void)sigfillset(&all); /* these two cannot fail */
     (void)sigemptyset(&none);
     int r = -posix_spawn_file_actions_init(&files);
@@ -61,7 +98,7 @@ static int spawn(struct fetcher *fetcher, const char *program, int end)
     r = r < 0 ? r : -posix_spawnattr_setsigdefault(&attributes, &all);
     r = r < 0 ? r : -posix_spawnattr_setsigmask(&attributes, &none);
     r = r < 0 ? r
-              : -posix_spawnp(&fetcher->pid, program, &files, &attributes, argv, environ);
+              : -posix_spawnp(&fetcher->pid, program, &files, &attributes, argv, picked);
     (void)posix_spawn_file_actions_destroy(&files); /* cannot fail */
     (void)posix_spawnattr_destroy(&attributes);
     return r;
@@ -71,15 +108,27 @@ static int spawn(struct fetcher *fetcher, const char *program, int end)
 static void fetcher_end(struct fetcher *fetcher, char *ret_how, size_t size)
 {
     int status = 0;
-    fd_close(&fetcher->fd);
+    /* Before our end is closed: nothing is put into it meanwhile, and whatever closing it
+     * takes, the process is gone. */
     (void)kill(fetcher->pid, SIGKILL);
     while (waitpid(fetcher->pid, &status, 0) < 0 && errno == EINTR) {
     }
+    fd_close(&fetcher->fd);
     if (WIFSIGNALED(status)) {
         (void)snprintf(ret_how, size, "signal %d", WTERMSIG(status));
     } else {
         (void)snprintf(ret_how, size, "exit status %d", WEXITSTATUS(status));
     }
+}
+
+/* A descriptor that it sends would be closed by our thread, and the last reference of
+ * some takes its time. An older kernel lets it send them: there fetch_rights keeps those
+ * away that wait. */
+static int refuse_descriptors(int fd)
+{
+    const int none = 0;
+    int r = setsockopt(fd, SOL_SOCKET, SO_PASSRIGHTS, &none, sizeof(none));
+    return r == 0 || errno == ENOPROTOOPT ? 0 : -errno;
 }
 
 static int fetcher_start(struct fetcher *fetcher,
@@ -105,7 +154,8 @@ static int fetcher_start(struct fetcher *fetcher,
     fetcher->message = (struct fetch_message){.type = FETCH_ASK, .timeout_s = timeout_s};
     (void)snprintf(fetcher->message.url, sizeof(fetcher->message.url), "%s",
                    fetcher->url);
-    int r = fetch_wire_send(fetcher->fd, &fetcher->message); /* waits there for it */
+    int r = refuse_descriptors(fetcher->fd);
+    r = r < 0 ? r : fetch_wire_send(fetcher->fd, &fetcher->message); /* waits there */
     r = r < 0 ? r : spawn(fetcher, program, end);
     if (r < 0) {
         fd_close(&fetcher->fd);
@@ -121,6 +171,22 @@ static int broken(struct err *err)
 {
     return err_set(err, BERTH_ECHILD,
                    "fetch: " IMAGE_FETCH_PROGRAM " says what it must not; it is ended");
+}
+
+static int stranger(struct err *err)
+{
+    return err_set(err, BERTH_ECHILD,
+                   "fetch: " IMAGE_FETCH_PROGRAM " is of another build: restart berthd");
+}
+
+/* It is the kernel's lack, and the same at every download: said once. */
+static void on_missing(const char *what)
+{
+    static atomic_bool was_said;
+    if (!atomic_exchange(&was_said, true)) {
+        log_warn("agent", "this kernel lacks a wall around " IMAGE_FETCH_PROGRAM,
+                 KV_STR("missing", what));
+    }
 }
 
 static int on_end(const struct fetcher *fetcher, struct err *err)
@@ -143,6 +209,12 @@ static int on_message(struct fetcher *fetcher, struct err *err)
 {
     const struct fetch_message *message = &fetcher->message;
     const struct image_fetch_events *events = fetcher->events;
+    const bool is_first = !fetcher->has_spoken;
+    fetcher->has_spoken = true;
+    if (message->type == FETCH_MISSING && is_first) {
+        on_missing(message->text);
+        return 0;
+    }
     if (message->type == FETCH_SIZE && !fetcher->was_announced && !fetcher->has_data) {
         fetcher->was_announced = true;
         return events->announced(events->context, message->size_bytes);
@@ -181,8 +253,10 @@ static int hear(struct fetcher *fetcher, unsigned timeout_s, struct err *err)
             r = 0;
         } else if (r == 0) {
             r = on_message(fetcher, err);
-        } else if (r == BERTH_EPROTO || r == BERTH_EUNSUPPORTED) {
+        } else if (r == BERTH_EPROTO) {
             r = broken(err);
+        } else if (r == BERTH_EUNSUPPORTED) {
+            r = stranger(err);
         }
     }
     return r;

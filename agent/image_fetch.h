@@ -4,11 +4,12 @@
  * Shapes: image_fetch starts one process for one URL and hands on what comes, until it
  * has said its end, breaks the rules of fetch/fetch_wire.h, is not wanted any more, or
  * IMAGE_FETCH_TIMEOUT_S and a little are over; then the process is killed and reaped.
+ * Of our environment it has the proxies and where the authorities' certificates are.
  * Threads: blocks a thread of a pool; the events run on it. Ownership: all is borrowed
  * for the call. Errors, with text: BERTH_ENOTFOUND, BERTH_EUNREACHABLE (in libcurl's
- * words), BERTH_ECHILD (the program is missing, ended early or broke the rules),
- * BERTH_ECLOSED (not wanted), -errno, and what an event gave, for which the text is the
- * event's affair. Limits: nothing bounds what comes but the events.
+ * words), BERTH_ECHILD (the program is missing, of another build, ended early or broke
+ * the rules), BERTH_ECLOSED (not wanted), -errno, and what an event gave, for which the
+ * text is the event's affair. Limits: nothing bounds what comes but the events.
  */
 #pragma once
 

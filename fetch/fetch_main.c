@@ -49,10 +49,10 @@ static int take_ask(int fd, struct fetch_message *ret_ask)
 static void serve(int fd, struct fetch_message *ret_end)
 {
     static struct fetch_message ask;
+    static struct fetch_message note = {.type = FETCH_MISSING};
     char missing[FETCH_MISSING_SIZE];
     struct err err = {0};
-    int r =
-        fetch_rights_drop(missing, &err); /* what is missing only a newer kernel has */
+    int r = fetch_rights_drop(missing, &err);
     if (r == 0) {
         r = take_ask(fd, &ask);
         if (r < 0) {
@@ -64,6 +64,10 @@ static void serve(int fd, struct fetch_message *ret_end)
         ret_end->outcome = FETCH_UNABLE;
         (void)snprintf(ret_end->text, sizeof(ret_end->text), "%.255s", err.text);
         return;
+    }
+    if (missing[0] != '\0') {
+        (void)snprintf(note.text, sizeof(note.text), "%s", missing);
+        (void)fetch_wire_send(fd, &note); /* or the first data show that nobody hears */
     }
     fetch_http(fd, &ask, ret_end);
 }

@@ -78,6 +78,20 @@ static void end_read(struct bytes_reader *reader, struct fetch_message *message)
     message->outcome = (enum fetch_outcome)outcome;
 }
 
+static void missing_write(struct bytes_writer *writer,
+                          const struct fetch_message *message)
+{
+    bytes_write_text(writer, message->text);
+}
+
+static void missing_read(struct bytes_reader *reader, struct fetch_message *message)
+{
+    bytes_read_text(reader, message->text, sizeof(message->text));
+    if (!is_printable(message->text)) {
+        bytes_reader_fail(reader);
+    }
+}
+
 static const struct {
     void (*write)(struct bytes_writer *writer, const struct fetch_message *message);
     void (*read)(struct bytes_reader *reader, struct fetch_message *message);
@@ -86,6 +100,7 @@ static const struct {
     [FETCH_SIZE] = {size_write, size_read},
     [FETCH_DATA] = {data_write, data_read},
     [FETCH_END] = {end_write, end_read},
+    [FETCH_MISSING] = {missing_write, missing_read},
 };
 
 /* ---- packets */
@@ -94,7 +109,7 @@ size_t fetch_wire_encode(const struct fetch_message *message,
                          uint8_t ret_packet[FETCH_PACKET_MAX])
 {
     struct bytes_writer writer;
-    REQUIRE(message->type > FETCH_NONE && message->type <= FETCH_END);
+    REQUIRE(message->type > FETCH_NONE && message->type <= FETCH_MISSING);
     bytes_writer_init(&writer, FETCH_PACKET_MAX);
     bytes_write_u8(&writer, FETCH_WIRE_VERSION);
     bytes_write_u8(&writer, (uint8_t)message->type);
@@ -116,7 +131,7 @@ int fetch_wire_decode(const void *packet, size_t size, struct fetch_message *ret
     if (reader.error == 0 && version != FETCH_WIRE_VERSION) {
         return BERTH_EUNSUPPORTED;
     }
-    if (type <= FETCH_NONE || type > FETCH_END) {
+    if (type <= FETCH_NONE || type > FETCH_MISSING) {
         return BERTH_EPROTO;
     }
     kinds[type].read(&reader, ret_message);
@@ -143,7 +158,8 @@ int fetch_wire_receive(int fd,
     ssize_t size;
     ret_message->type = FETCH_NONE;
     do {
-        /* Descriptors that may come with it find no place here, and are closed. */
+        /* Descriptors that came with it find no place here, and are closed by this call:
+         * image_fetch has the kernel refuse them, fetch_rights what would wait then. */
         size = recv(fd, packet, FETCH_PACKET_MAX, MSG_DONTWAIT | MSG_TRUNC);
     } while (size < 0 && errno == EINTR);
     if (size < 0) {

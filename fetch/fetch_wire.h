@@ -2,7 +2,8 @@
  * message per packet.
  *
  * Shapes: berthd sends one ASK; berth-fetch answers with at most one SIZE (as the server
- * announced it, before any data), DATA in order, and one END. Then it ends, and so the
+ * announced it, before any data), DATA in order, and one END; before all of these at most
+ * one MISSING, when a wall does not stand here (fetch_rights.h). Then it ends, and so the
  * socket does. Encoding: u8 version, u8 type, then the fields (base/bytes.h). Threads:
  * none of its own. Ownership: a decoded message borrows the packet for its data and texts
  * are copied. Errors: BERTH_EPROTO (malformed, too long), BERTH_EUNSUPPORTED (another
@@ -15,7 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define FETCH_WIRE_VERSION 1
+#define FETCH_WIRE_VERSION 2
 #define FETCH_URL_SIZE     8192
 #define FETCH_TEXT_SIZE    256
 #define FETCH_DATA_MAX     16384 /* as much as libcurl gives at once */
@@ -27,6 +28,7 @@ enum fetch_type {
     FETCH_SIZE = 2,
     FETCH_DATA = 3,
     FETCH_END = 4,
+    FETCH_MISSING = 5,
 };
 
 enum fetch_outcome {
@@ -44,7 +46,7 @@ struct fetch_message {
     const void *data;           /* DATA: borrowed, never empty */
     size_t data_size;           /* DATA */
     enum fetch_outcome outcome; /* END */
-    char text[FETCH_TEXT_SIZE]; /* END: why; printable, "" when done */
+    char text[FETCH_TEXT_SIZE]; /* END: why, "" when done; MISSING: what; printable */
 };
 
 /* The packet's size; what does not fit or is not of the list is a bug. */

@@ -3,10 +3,12 @@
  * berth-fetch with servers on loopback, and scripts in its place that break every rule.
  */
 #include "agent/image_fetch.h"
+#include "fetch/fetch_wire.h"
 #include "support/temp_dir.h"
 #include "support/test_main.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <signal.h>
@@ -128,9 +130,10 @@ START_TEST(a_program_that_is_missing_is_named)
 }
 END_TEST
 
-#define SIZE "printf '\\1\\2\\10\\0\\0\\0\\0\\0\\0\\0' >&0\n"
-#define DATA "printf '\\1\\3content' >&0\n"
-#define DONE "printf '\\1\\4\\1\\0\\0\\0\\0' >&0\n"
+#define SIZE    "printf '\\2\\2\\10\\0\\0\\0\\0\\0\\0\\0' >&0\n"
+#define DATA    "printf '\\2\\3content' >&0\n"
+#define MISSING "printf '\\2\\5\\5\\0\\0\\0files' >&0\n"
+#define DONE    "printf '\\2\\4\\1\\0\\0\\0\\0' >&0\n"
 
 static const struct {
     const char *text;
@@ -139,22 +142,27 @@ static const struct {
     size_t came;
 } scripts[] = {
     {SIZE DATA DONE "exec sleep 60", 0, "", 7}, /* it may not stay */
+    {MISSING SIZE DATA DONE, 0, "", 7},
+    {MISSING MISSING "exec sleep 60", BERTH_ECHILD, "says what it must not", 0},
+    {DATA MISSING "exec sleep 60", BERTH_ECHILD, "says what it must not", 7},
+    {"printf '\\1\\4\\1\\0\\0\\0\\0' >&0; exec sleep 60", BERTH_ECHILD,
+     "berth-fetch is of another build: restart berthd", 0},
     {DATA "kill -KILL $$", BERTH_ECHILD, "ended too early: signal 9", 7},
     {"kill -KILL $$", BERTH_ECHILD, "ended too early: signal 9", 0},
     {DATA "exit 3", BERTH_ECHILD, "ended too early: exit status 3", 7},
     {SIZE SIZE "exec sleep 60", BERTH_ECHILD, "says what it must not", 0},
     {DATA SIZE "exec sleep 60", BERTH_ECHILD, "says what it must not", 7},
-    {"printf '\\1\\1\\1\\0\\0\\0\\1\\0\\0\\0u' >&0; exec sleep 60", BERTH_ECHILD,
+    {"printf '\\2\\1\\1\\0\\0\\0\\1\\0\\0\\0u' >&0; exec sleep 60", BERTH_ECHILD,
      "says what it must not", 0},
-    {"printf 'HTTP/1.1 200 OK' >&0; exec sleep 60", BERTH_ECHILD, "says what it must not",
-     0},
-    {"exec 5>&0; { printf '\\1\\3'; head -c 19998 /dev/zero; } | "
+    {"printf 'HTTP/1.1 200 OK' >&0; exec sleep 60", BERTH_ECHILD, "of another build", 0},
+    {"printf '\\2HTTP/1.1' >&0; exec sleep 60", BERTH_ECHILD, "says what it must not", 0},
+    {"exec 5>&0; { printf '\\2\\3'; head -c 19998 /dev/zero; } | "
      "dd bs=20000 iflag=fullblock count=1 >&5; exec sleep 60",
      BERTH_ECHILD, "says what it must not", 0},
-    {"printf '\\1\\4\\11\\0\\0\\0\\0' >&0; exec sleep 60", BERTH_ECHILD,
+    {"printf '\\2\\4\\11\\0\\0\\0\\0' >&0; exec sleep 60", BERTH_ECHILD,
      "says what it must not", 0},
-    {"printf '\\1\\4\\3\\10\\0\\0\\0no route' >&0", BERTH_EUNREACHABLE, "no route", 0},
-    {"printf '\\1\\4\\4\\10\\0\\0\\0no right' >&0", BERTH_ECHILD, "no right", 0},
+    {"printf '\\2\\4\\3\\10\\0\\0\\0no route' >&0", BERTH_EUNREACHABLE, "no route", 0},
+    {"printf '\\2\\4\\4\\10\\0\\0\\0no right' >&0", BERTH_ECHILD, "no right", 0},
 };
 
 START_TEST(whatever_it_says_there_is_an_answer_and_an_end)
@@ -167,12 +175,113 @@ START_TEST(whatever_it_says_there_is_an_answer_and_an_end)
 }
 END_TEST
 
+START_TEST(a_wall_that_is_missing_is_logged_once)
+{
+    char logged[4096];
+    int saved = dup(STDERR_FILENO);
+    char *path = temp_dir_path(&dir, "log");
+    int file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    ck_assert_int_ge(dup2(file, STDERR_FILENO), 0);
+
+    int first = fetch(script(MISSING DONE));
+    int second = fetch(script(MISSING DONE));
+
+    ck_assert_int_ge(dup2(saved, STDERR_FILENO), 0);
+    ssize_t size = pread(file, logged, sizeof(logged) - 1, 0);
+    logged[size > 0 ? size : 0] = '\0';
+    ck_assert_int_eq(first, 0);
+    ck_assert_int_eq(second, 0);
+    const char *said = strstr(logged, "missing=files");
+    ck_assert_msg(said != NULL, "%s", logged);
+    ck_assert_ptr_null(strstr(said + 1, "missing="));
+    (void)close(file);
+    (void)close(saved);
+    free(path);
+}
+END_TEST
+
+START_TEST(of_our_environment_it_has_what_a_download_needs)
+{
+    ck_assert_int_eq(setenv("BERTH_TEST_SECRET", "s", 1), 0);
+    ck_assert_int_eq(setenv("http_proxy_password", "s", 1), 0);
+    ck_assert_int_eq(setenv("https_proxy", "p", 1), 0);
+    ck_assert_int_eq(setenv("NO_PROXY", "n", 1), 0);
+    ck_assert_int_eq(setenv("SSL_CERT_DIR", "c", 1), 0);
+
+    int r = fetch(script("[ \"${BERTH_TEST_SECRET-}${http_proxy_password-}/$https_proxy"
+                         "$NO_PROXY$SSL_CERT_DIR\" = /pnc ] || exit 9\n" DONE));
+
+    ck_assert_msg(r == 0, "%s", err.text);
+}
+END_TEST
+
+/* ---- in its place: this program, taken over ---- */
+
+#ifndef SO_PASSRIGHTS
+#define SO_PASSRIGHTS 83
+#endif
+
+/* Sends a descriptor, and says how that went. */
+static int hostile_run(void)
+{
+    struct fetch_message end = {.type = FETCH_END, .outcome = FETCH_FAILED};
+    union {
+        char bytes[CMSG_SPACE(sizeof(int))];
+        struct cmsghdr aligned;
+    } control = {{0}};
+    char byte = FETCH_WIRE_VERSION;
+    struct iovec part = {.iov_base = &byte, .iov_len = 1};
+    struct msghdr message = {.msg_iov = &part,
+                             .msg_iovlen = 1,
+                             .msg_control = control.bytes,
+                             .msg_controllen = sizeof(control.bytes)};
+    const int fd = STDIN_FILENO;
+    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof(fd));
+    memcpy(CMSG_DATA(header), &fd, sizeof(fd));
+    ssize_t sent = sendmsg(STDIN_FILENO, &message, MSG_NOSIGNAL);
+    (void)snprintf(end.text, sizeof(end.text), "%s", sent < 0 ? "refused" : "taken");
+    (void)fetch_wire_send(STDIN_FILENO, &end);
+    return 0;
+}
+
+static bool is_hostile(void)
+{
+    int kind = 0;
+    socklen_t size = sizeof(kind);
+    return getsockopt(STDIN_FILENO, SOL_SOCKET, SO_TYPE, &kind, &size) == 0 &&
+           kind == SOCK_SEQPACKET;
+}
+
+START_TEST(a_descriptor_that_it_sends_is_refused)
+{
+    const int none = 0;
+    int ends[2];
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
+    bool can_refuse =
+        setsockopt(ends[0], SOL_SOCKET, SO_PASSRIGHTS, &none, sizeof(none)) == 0;
+    (void)close(ends[0]);
+    (void)close(ends[1]);
+
+    int r = fetch("/proc/self/exe");
+
+    if (can_refuse) {
+        ck_assert_int_eq(r, BERTH_EUNREACHABLE);
+        ck_assert_ptr_nonnull(strstr(err.text, "refused"));
+    } else { /* taken, and what it came with is no message */
+        ck_assert_int_eq(r, BERTH_ECHILD);
+    }
+}
+END_TEST
+
 START_TEST(a_size_that_is_refused_ends_it_before_anything_comes)
 {
     seen.announced_code = BERTH_ETOOLARGE;
 
     int r =
-        fetch(script("printf '\\1\\2\\377\\377\\377\\377\\377\\377\\377\\377' >&0\n" DATA
+        fetch(script("printf '\\2\\2\\377\\377\\377\\377\\377\\377\\377\\377' >&0\n" DATA
                      "exec sleep 60"));
 
     ck_assert_int_eq(r, BERTH_ETOOLARGE);
@@ -331,12 +440,18 @@ END_TEST
 
 int main(void)
 {
+    if (is_hostile()) {
+        return hostile_run();
+    }
     Suite *suite = suite_create("image_fetch");
     TCase *tests = tcase_create("image_fetch");
     tcase_add_checked_fixture(tests, start, stop);
     tcase_add_test(tests, a_program_that_is_missing_is_named);
     tcase_add_loop_test(tests, whatever_it_says_there_is_an_answer_and_an_end, 0,
                         (int)(sizeof(scripts) / sizeof(scripts[0])));
+    tcase_add_test(tests, a_wall_that_is_missing_is_logged_once);
+    tcase_add_test(tests, of_our_environment_it_has_what_a_download_needs);
+    tcase_add_test(tests, a_descriptor_that_it_sends_is_refused);
     tcase_add_test(tests, a_size_that_is_refused_ends_it_before_anything_comes);
     tcase_add_test(tests, more_than_was_announced_is_the_events_to_refuse);
     tcase_add_test(tests, a_url_that_is_too_long_is_refused);

@@ -68,6 +68,19 @@ START_TEST(a_size_data_and_an_end_arrive_in_order)
 }
 END_TEST
 
+START_TEST(what_is_missing_arrives)
+{
+    sent.type = FETCH_MISSING;
+    (void)strcpy(sent.text, "files");
+
+    ck_assert_int_eq(fetch_wire_send(ends[0], &sent), 0);
+
+    ck_assert_int_eq(fetch_wire_receive(ends[1], packet, &got), 0);
+    ck_assert_int_eq(got.type, FETCH_MISSING);
+    ck_assert_str_eq(got.text, "files");
+}
+END_TEST
+
 START_TEST(nothing_is_waited_for_and_an_end_is_seen)
 {
     ck_assert_int_eq(fetch_wire_receive(ends[1], packet, &got), -EAGAIN);
@@ -101,7 +114,8 @@ static const struct {
     {{V}, 1, BERTH_EPROTO},
     {{V + 1, FETCH_SIZE}, 10, BERTH_EUNSUPPORTED},
     {{V, FETCH_NONE}, 2, BERTH_EPROTO},
-    {{V, FETCH_END + 1}, 2, BERTH_EPROTO},
+    {{V, FETCH_MISSING + 1}, 2, BERTH_EPROTO},
+    {{V, FETCH_MISSING, 1, 0, 0, 0, '\n'}, 7, BERTH_EPROTO},
     {{V, FETCH_SIZE}, 9, BERTH_EPROTO},  /* cut */
     {{V, FETCH_SIZE}, 11, BERTH_EPROTO}, /* and more */
     {{V, FETCH_DATA}, 2, BERTH_EPROTO},  /* none */
@@ -126,6 +140,7 @@ int main(void)
     tcase_add_checked_fixture(tests, start, stop);
     tcase_add_test(tests, an_ask_arrives);
     tcase_add_test(tests, a_size_data_and_an_end_arrive_in_order);
+    tcase_add_test(tests, what_is_missing_arrives);
     tcase_add_test(tests, nothing_is_waited_for_and_an_end_is_seen);
     tcase_add_test(tests, what_is_longer_than_a_packet_is_refused);
     tcase_add_loop_test(tests, what_is_malformed_is_refused, 0,
