@@ -6,12 +6,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
 #include <linux/netlink.h>
+#include <linux/seccomp.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -291,11 +294,56 @@ START_TEST(nothing_is_left_but_what_a_download_needs)
 }
 END_TEST
 
+static const struct {
+    int fault;
+    bool may_be;
+} landlock_faults[] = {{ENOSYS, true},
+                       {EOPNOTSUPP, true},
+                       {EPERM, false},
+                       {EINVAL, false}};
+
+/* A kernel that answers so; 0: the walls took it rightly. */
+static int try_without_landlock(int fault, bool may_be)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_landlock_create_ruleset, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (unsigned)fault),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    const struct sock_fprog program = {.len = 4, .filter = code};
+    char missing[FETCH_MISSING_SIZE];
+    struct err err = {0};
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+        syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) != 0) {
+        return WALLS_FAULT;
+    }
+    int r = fetch_rights_drop(missing, &err);
+    return may_be ? r != 0 || strcmp(missing, "files") != 0
+                  : r == 0 || strstr(err.text, "files") == NULL;
+}
+
+START_TEST(files_stay_open_only_where_the_kernel_has_no_landlock)
+{
+    int status = 0;
+    pid_t pid = fork();
+    if (pid == 0) {
+        _exit(
+            try_without_landlock(landlock_faults[_i].fault, landlock_faults[_i].may_be));
+    }
+
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    ck_assert_int_eq(status, 0);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("fetch_rights");
     TCase *tests = tcase_create("fetch_rights");
     tcase_add_test(tests, nothing_is_left_but_what_a_download_needs);
+    tcase_add_loop_test(tests, files_stay_open_only_where_the_kernel_has_no_landlock, 0,
+                        (int)(sizeof(landlock_faults) / sizeof(landlock_faults[0])));
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
 }
