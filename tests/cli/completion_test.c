@@ -2,20 +2,26 @@
  * script in a real bash, its function called as TAB would. */
 #include "berth_fixture.h"
 
-/* What bash offers for the words, the last of which is being typed; one a line. */
-static void complete(const char *words)
+/* What bash offers for the words, the last of which is being typed; one a line. First it
+ * runs what is to come before. */
+static void complete_after(const char *before, const char *words)
 {
     static char bash[] = "/bin/bash";
     static char option[] = "-c";
     char script[4096];
     char *args[] = {bash, option, script, NULL};
     snprintf(script, sizeof(script),
-             "PATH=%s:$PATH; source <(berth completion bash); COMP_WORDS=(berth %s); "
+             "PATH=%s:$PATH; source <(berth completion bash); %s COMP_WORDS=(berth %s); "
              "COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _berth; "
              "printf '%%s\\n' \"${COMPREPLY[@]}\" | sort -u",
-             BERTH_BINARY_DIR, words);
+             BERTH_BINARY_DIR, before, words);
     struct child child = child_start(args, NULL);
     child_wait(&child);
+}
+
+static void complete(const char *words)
+{
+    complete_after("", words);
 }
 
 static const struct row {
@@ -40,6 +46,36 @@ START_TEST(bash_is_offered_what_may_follow)
 }
 END_TEST
 
+/* A server that sends what a shell would run, in the place of `timeout 1 berth ls`. */
+START_TEST(a_name_that_is_code_is_not_run)
+{
+    static const char hostile[] =
+        "timeout() { printf '%s\\n' default/h1 'default/$(echo run >&2)' "
+        "'default/`echo run >&2`' 'default/h2;echo run' 'default/h 3' 'default/-h' "
+        "default/h-4.b_c; }; ";
+    static const char *const words[] = {"drain ''", "show vm ''", "-t ''"};
+    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+        complete_after(hostile, words[i]);
+        ck_assert_msg(strstr(ran.out, "run") == NULL && ran.err[0] == '\0', "%s: %s%s",
+                      words[i], ran.out, ran.err);
+    }
+    complete_after(hostile, "drain ''");
+    ck_assert_str_eq(ran.out, "h-4.b_c\nh1\n");
+    complete_after(hostile, "show vm/");
+    ck_assert_str_eq(ran.out, "vm/h-4.b_c\nvm/h1\n");
+    ck_assert_str_eq(ran.err, "");
+}
+END_TEST
+
+/* The name of a file may hold blanks, and signs that mean something to a shell. */
+START_TEST(a_file_with_blanks_is_one_word)
+{
+    complete_after("cd \"$(mktemp -d)\"; touch 'my vms.yaml' 'my*'; ", "apply my");
+    ck_assert_str_eq(ran.out, "my vms.yaml\nmy*\n");
+    ck_assert_str_eq(ran.err, "");
+}
+END_TEST
+
 START_TEST(without_a_cluster_it_is_silent)
 {
     served_end(0);
@@ -58,6 +94,8 @@ int main(void)
     TCase *tests;
     Suite *suite = berth_suite("completion", &tests);
     tcase_add_test(tests, bash_is_offered_what_may_follow);
+    tcase_add_test(tests, a_name_that_is_code_is_not_run);
+    tcase_add_test(tests, a_file_with_blanks_is_one_word);
     tcase_add_test(tests, without_a_cluster_it_is_silent);
     return test_main_run(suite);
 }
