@@ -46,10 +46,10 @@ static void decorate_vm(const struct api_call *call,
     if (keeper != NULL) {
         json_object_set_new(status, "diskHost", json_string(keeper->meta.name));
     }
-    char waits[256];
+    char waits[384];
     if (host == NULL && control->vm_waits(control->context, vm, waits, sizeof(waits))) {
         const char *before = vm->status.reason;
-        char text[512];
+        char text[640];
         (void)snprintf(text, sizeof(text), "%s%s%.200s%s", waits,
                        before != NULL ? " (" : "", before != NULL ? before : "",
                        before != NULL ? ")" : "");

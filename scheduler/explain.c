@@ -23,6 +23,8 @@ struct findings {
     uint32_t rule_count;
     struct {
         const char *rule;
+        const char *one; /* as in struct place_refusal */
+        const char *many;
         uint32_t hosts;
     } refused[RULES_COUNT_MAX];
 };
@@ -38,17 +40,20 @@ static json_t *host_row(const struct host *host,
                      document_text(fix));
 }
 
-static void count_refusal(struct findings *findings, const char *rule)
+static void count_refusal(struct findings *findings, const struct place_refusal *refusal)
 {
     uint32_t i = 0;
-    while (i < findings->rule_count && strcmp(findings->refused[i].rule, rule) != 0) {
+    while (i < findings->rule_count &&
+           strcmp(findings->refused[i].rule, refusal->rule) != 0) {
         i++;
     }
     if (i == RULES_COUNT_MAX) {
         return;
     }
     if (i == findings->rule_count) {
-        findings->refused[findings->rule_count++].rule = rule;
+        findings->refused[findings->rule_count++].rule = refusal->rule;
+        findings->refused[i].one = refusal->one;
+        findings->refused[i].many = refusal->many;
     }
     findings->refused[i].hosts++;
 }
@@ -74,7 +79,7 @@ look_at_hosts(struct placement *placement, uint64_t here, struct findings *ret_f
             row = host_row(host, "fits", "",
                            i == best ? "best place for the next one" : "", "");
         } else {
-            count_refusal(ret_findings, refusal.rule);
+            count_refusal(ret_findings, &refusal);
             if (host->meta.uid == placement->request.home) {
                 ret_findings->home_refusal = refusal;
             }
@@ -257,34 +262,6 @@ json_t *scheduler_explain_vm(const struct scheduler *scheduler,
 
 /* ---- in a few words ---- */
 
-/* What a host that refuses is said to be: one of them, several. */
-static const struct {
-    const char *rule;
-    const char *one;
-    const char *many;
-} rule_words[] = {
-    {"up", "is not up", "are not up"},
-    {"drain", "is drained", "are drained"},
-    {"engine", "lacks the engine", "lack the engine"},
-    {"require", "fails placement.require", "fail placement.require"},
-    {"spread", "has enough of the group", "have enough of the group"},
-    {"network", "gets no address", "get no address"},
-    {"vms", "is full of VMs", "are full of VMs"},
-    {"memory", "lacks memory", "lack memory"},
-    {"cpu", "lacks CPU", "lack CPU"},
-    {"disk", "lacks disk", "lack disk"},
-};
-
-static const char *rule_word(const char *rule, bool one)
-{
-    for (size_t i = 0; i < sizeof(rule_words) / sizeof(rule_words[0]); i++) {
-        if (strcmp(rule_words[i].rule, rule) == 0) {
-            return one ? rule_words[i].one : rule_words[i].many;
-        }
-    }
-    return rule;
-}
-
 static void tell_shortly(const struct findings *findings, char *text, size_t size)
 {
     size_t used = (size_t)snprintf(text, size, "no host%s",
@@ -293,8 +270,45 @@ static void tell_shortly(const struct findings *findings, char *text, size_t siz
         uint32_t hosts = findings->refused[i].hosts;
         used += (size_t)snprintf(text + used, size - used, "%s%u of %u %s",
                                  i == 0 ? ": " : ", ", hosts, findings->hosts,
-                                 rule_word(findings->refused[i].rule, hosts == 1));
+                                 hosts == 1 ? findings->refused[i].one
+                                            : findings->refused[i].many);
     }
+}
+
+/* "its disks are on h2, which is drained: berth undrain h2, or berth start a --anywhere"
+ */
+static void tell_home_shortly(const struct vm *vm,
+                              const struct findings *findings,
+                              char *text,
+                              size_t size)
+{
+    const struct place_refusal *refusal = &findings->home_refusal;
+    (void)snprintf(text, size,
+                   "its disks are on %s, which %s: %.100s, or berth start %s "
+                   "--anywhere",
+                   findings->home, refusal->one, refusal->fix, vm->meta.name);
+}
+
+/* Looks at each host for the VM; whether none takes it. */
+static bool no_host_takes(struct placement *placement, struct findings *findings)
+{
+    const struct overlay *overlay = placement->overlay;
+    if (placement_best(placement) >= 0) { /* also looks at the addresses left */
+        return false;
+    }
+    findings->hosts = overlay->count;
+    for (uint32_t i = 0; i < overlay->count; i++) {
+        struct place_refusal refusal;
+        bool fits = placement_fits(placement, i, &refusal);
+        if (!fits) {
+            count_refusal(findings, &refusal);
+        }
+        if (!fits && overlay->hosts[i]->meta.uid == placement->request.home) {
+            findings->home = overlay->hosts[i]->meta.name;
+            findings->home_refusal = refusal;
+        }
+    }
+    return true;
 }
 
 bool scheduler_pending_reason(const struct scheduler *scheduler,
@@ -313,23 +327,16 @@ bool scheduler_pending_reason(const struct scheduler *scheduler,
         return false;
     }
     place_request_of(state, vm, &request);
-    bool looked =
-        placement_init(&placement, &request, overlay, scheduler_watch(scheduler)) == 0;
-    findings.hosts = overlay->count;
-    for (uint32_t i = 0; looked && i < overlay->count; i++) {
-        struct place_refusal refusal;
-        if (placement_fits(&placement, i, &refusal)) {
-            findings.fits++;
-        } else {
-            count_refusal(&findings, refusal.rule);
-        }
-    }
+    bool none =
+        placement_init(&placement, &request, overlay, scheduler_watch(scheduler)) == 0 &&
+        no_host_takes(&placement, &findings);
     placement_fini(&placement);
-    if (!looked || findings.fits > 0) {
-        return false;
+    if (none && findings.home != NULL) {
+        tell_home_shortly(vm, &findings, ret_text, size);
+    } else if (none) {
+        tell_shortly(&findings, ret_text, size);
     }
-    tell_shortly(&findings, ret_text, size);
-    return true;
+    return none;
 }
 
 /* ---- a group ---- */

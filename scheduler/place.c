@@ -334,22 +334,27 @@ static void disk_tell(const struct look *look, struct place_refusal *refusal)
 /* In the order in which people would ask: is it there at all, may it, can it. */
 static const struct filter {
     const char *name;
+    const char *one; /* as in struct place_refusal */
+    const char *many;
     bool of_host; /* nothing that this step decides changes it */
     bool (*passes)(const struct look *look);
     void (*tell)(const struct look *look, struct place_refusal *refusal);
 } filters[] = {
-    {"home", true, home_passes, home_tell},
-    {"up", true, up_passes, up_tell},
-    {"drain", true, drain_passes, drain_tell},
-    {"engine", true, engine_passes, engine_tell},
-    {"require", true, require_passes, require_tell},
-    {"spread", false, spread_passes, spread_tell},
-    {"network", false, network_passes, network_tell},
-    {"vms", false, vms_passes, vms_tell},
-    {"memory", false, memory_passes, memory_tell},
-    {"cpu", false, cpu_passes, cpu_tell},
-    {"disk", true, disk_left_passes, disk_left_tell},
-    {"disk", false, disk_passes, disk_tell},
+    {"home", "does not keep its disks", "do not keep its disks", true, home_passes,
+     home_tell},
+    {"up", "is not up", "are not up", true, up_passes, up_tell},
+    {"drain", "is drained", "are drained", true, drain_passes, drain_tell},
+    {"engine", "lacks the engine", "lack the engine", true, engine_passes, engine_tell},
+    {"require", "fails placement.require", "fail placement.require", true, require_passes,
+     require_tell},
+    {"spread", "has enough of the group", "have enough of the group", false,
+     spread_passes, spread_tell},
+    {"network", "gets no address", "get no address", false, network_passes, network_tell},
+    {"vms", "is full of VMs", "are full of VMs", false, vms_passes, vms_tell},
+    {"memory", "lacks memory", "lack memory", false, memory_passes, memory_tell},
+    {"cpu", "lacks CPU", "lack CPU", false, cpu_passes, cpu_tell},
+    {"disk", "lacks disk", "lack disk", true, disk_left_passes, disk_left_tell},
+    {"disk", "lacks disk", "lack disk", false, disk_passes, disk_tell},
 };
 
 static struct look look_at(const struct placement *placement, uint32_t index)
@@ -369,6 +374,8 @@ bool placement_fits(const struct placement *placement,
     for (unsigned i = 0; i < ARRAY_COUNT(filters); i++) {
         if (!filters[i].passes(&look)) {
             ret_refusal->rule = filters[i].name;
+            ret_refusal->one = filters[i].one;
+            ret_refusal->many = filters[i].many;
             filters[i].tell(&look, ret_refusal);
             return false;
         }

@@ -76,6 +76,8 @@ int64_t placement_best(struct placement *placement);
  * filter's name, reason and fix (texts of PLACE_TEXT_SIZE). */
 struct place_refusal {
     const char *rule;
+    const char *one; /* "is drained"; of several hosts: "are drained" */
+    const char *many;
     char reason[PLACE_TEXT_SIZE];
     char fix[PLACE_TEXT_SIZE];
 };

@@ -112,7 +112,8 @@ json_t *scheduler_explain_group(const struct scheduler *scheduler,
                                 const struct group *group,
                                 uint64_t now_ns);
 /* Why a VM that waits for a host has none, in a few words: "no host: 2 of 3 lack memory,
- * 1 of 3 is drained". False (and "") when it does not wait, or goes somewhere next. Cheap
+ * 1 of 3 is drained"; of one whose disks a host keeps, what that host lacks and both ways
+ * out. False (and "") when it does not wait, or goes somewhere next. Cheap
  * enough for lists: what it works out of the state is kept until the next revision. */
 bool scheduler_pending_reason(const struct scheduler *scheduler,
                               const struct state *state,

@@ -82,6 +82,14 @@ static const char *said(const char *host, const char *key)
     return "no such row";
 }
 
+static const char *waits(void)
+{
+    static char words[256];
+    (void)scheduler_pending_reason(scheduler, state, vm_named("db"), words,
+                                   sizeof(words));
+    return words;
+}
+
 static void setup(void)
 {
     cluster_start();
@@ -142,6 +150,14 @@ START_TEST(without_room_at_home_it_waits_and_says_both_ways_out)
                           "free of 512.0 MiB): free 512.0 MiB on h2, or add a host; or "
                           "give the disks up: berth start db --anywhere"));
     ck_assert_str_eq(said("h2", "rule"), "memory");
+    ck_assert_str_eq(waits(),
+                     "its disks are on h2, which lacks memory: free 512.0 MiB on "
+                     "h2, or add a host, or berth start db --anywhere");
+    ck_assert_int_eq(host_drain(h2, true), 0);
+    ck_assert_str_eq(waits(),
+                     "its disks are on h2, which is drained: berth undrain h2, or "
+                     "berth start db --anywhere");
+    ck_assert_int_eq(host_drain(h2, false), 0);
 
     ck_assert_int_eq(delete_object(KIND_VM, DEFAULT_TENANT, "a"), 0);
     settle_all();

@@ -300,50 +300,69 @@ static const struct {
     const char *rule;
     const char *reason;
     const char *fix;
+    const char *waits;
 } cases[] = {
     {make_suspect, mend_suspect, "up",
      "host is suspect: no heartbeat for 1.6 s (last heartbeat 00:16:40.000)",
-     "look after berthd and the network of h1"},
+     "look after berthd and the network of h1", "no host: 1 of 1 is not up"},
     {make_lost, mend_suspect, "up",
      "host is lost: its lease is over: silent for 6.6 s (last heartbeat 00:16:40.000)",
-     "bring h1 back, or berth rm host/h1 once it is surely off"},
+     "bring h1 back, or berth rm host/h1 once it is surely off",
+     "no host: 1 of 1 is not up"},
     {make_unheard, mend_silence, "up", "host was not heard by this leader yet",
-     "wait a moment, or look after berthd on h1"},
-    {make_drained, mend_drained, "drain", "drained: \"maintenance\"", "berth undrain h1"},
+     "wait a moment, or look after berthd on h1", "no host: 1 of 1 is not up"},
+    {make_drained, mend_drained, "drain", "drained: \"maintenance\"", "berth undrain h1",
+     "no host: 1 of 1 is drained"},
     {make_no_qemu, mend_qemu, "engine", "engine: qemu is not installed here",
-     "install qemu-system-x86 on h1"},
+     "install qemu-system-x86 on h1", "no host: 1 of 1 lacks the engine"},
     {make_no_kvm, mend_kvm, "engine",
      "engine: kvm needs native KVM, here it is: emulated",
-     "switch virtualisation on in the firmware of h1, or engine: qemu"},
+     "switch virtualisation on in the firmware of h1, or engine: qemu",
+     "no host: 1 of 1 lacks the engine"},
     {make_no_fake, mend_fake, "engine", "engine: fake is not installed here",
-     "engine: auto, or a berthd with this engine on h1"},
+     "engine: auto, or a berthd with this engine on h1",
+     "no host: 1 of 1 lacks the engine"},
     {make_zone, NULL, "require", "require: host.zone == r2 (is not set)",
-     "drop \"host.zone == r2\" from placement.require, or add a host that meets it"},
+     "drop \"host.zone == r2\" from placement.require, or add a host that meets it",
+     "no host: 1 of 1 fails placement.require"},
     {make_spread, NULL, "spread", "spread: 1 of the group is already there",
-     "spread.max: 2, or add a host"},
+     "spread.max: 2, or add a host", "no host: 1 of 1 has enough of the group"},
     {make_addresses, mend_addresses, "network", "network: tiny has no free address",
-     "remove VMs from tiny, or make a network with a larger cidr"},
+     "remove VMs from tiny, or make a network with a larger cidr",
+     "no host: 1 of 1 gets no address"},
     {make_site, mend_addresses, "network",
      "network: tiny has no free address for a further host",
-     "remove VMs from tiny, or make a network with a larger cidr"},
+     "remove VMs from tiny, or make a network with a larger cidr",
+     "no host: 1 of 2 gets no address, 1 of 2 is drained"},
     {make_many, mend_memory, "vms", "vms: 600 are there, the most one host takes",
-     "add a host"},
+     "add a host", "no host: 1 of 1 is full of VMs"},
     {make_memory, mend_memory, "memory", "memory: 128.0 MiB free of 256.0 MiB",
-     "free 128.0 MiB on h1, or add a host"},
+     "free 128.0 MiB on h1, or add a host", "no host: 1 of 1 lacks memory"},
     {make_too_large, NULL, "memory", "memory: 1.0 GiB free of 2.0 GiB",
-     "a machine of at most 1.0 GiB on h1, or a larger host"},
+     "a machine of at most 1.0 GiB on h1, or a larger host",
+     "no host: 1 of 1 lacks memory"},
     {make_cpu, NULL, "cpu", "cpu: 0.0 of 4 vCPUs free",
-     "free 4.0 vCPUs on h1, or add a host"},
+     "free 4.0 vCPUs on h1, or add a host", "no host: 1 of 1 lacks CPU"},
     {make_too_wide, NULL, "cpu", "cpu: 16.0 of 32 vCPUs free",
-     "a machine of at most 16.0 vCPUs on h1, or a larger host"},
+     "a machine of at most 16.0 vCPUs on h1, or a larger host",
+     "no host: 1 of 1 lacks CPU"},
     {make_disk, mend_memory, "disk", "disk: 3.0 GiB free of 7.0 GiB",
-     "free 4.0 GiB on h1, a larger --disk-overcommit, or add a host"},
+     "free 4.0 GiB on h1, a larger --disk-overcommit, or add a host",
+     "no host: 1 of 1 lacks disk"},
     {make_too_large_disk, NULL, "disk", "disk: 10.0 GiB free of 20.0 GiB",
-     "disks of at most 10.0 GiB on h1, or a larger --disk-overcommit"},
+     "disks of at most 10.0 GiB on h1, or a larger --disk-overcommit",
+     "no host: 1 of 1 lacks disk"},
     {make_full_disk, mend_full_disk, "disk",
      "disk: the disk of the host is full, what is kept free aside",
-     "make room on the disk of h1"},
+     "make room on the disk of h1", "no host: 1 of 1 lacks disk"},
 };
+
+static const char *waits(const char *vm)
+{
+    static char words[256];
+    (void)scheduler_pending_reason(scheduler, state, vm_named(vm), words, sizeof(words));
+    return words;
+}
 
 START_TEST(every_rule_says_why_and_what_helps)
 {
@@ -360,6 +379,7 @@ START_TEST(every_rule_says_why_and_what_helps)
     ck_assert_uint_eq(json_member_u64(answered, "fits", 9), 0);
     ck_assert_ptr_nonnull(strstr(text("summary"), "no host takes it ("));
     ck_assert_ptr_nonnull(strstr(text("summary"), cases[_i].rule));
+    ck_assert_str_eq(waits(name), cases[_i].waits);
     (void)step_once(); /* and the scheduler agrees */
     ck_assert_uint_eq(commands_of(COMMAND_PLACE_VM), 0);
     if (cases[_i].mend != NULL) {
@@ -408,13 +428,6 @@ START_TEST(a_pending_vm_counts_its_refusals_by_rule)
                      "drain). It needs cpu 1, memory 2.0 GiB.");
 }
 END_TEST
-
-static const char *waits(const char *vm)
-{
-    static char words[256];
-    (void)scheduler_pending_reason(scheduler, state, vm_named(vm), words, sizeof(words));
-    return words;
-}
 
 START_TEST(a_pending_vm_says_in_a_few_words_what_it_lacks)
 {
