@@ -11,6 +11,9 @@
 #define OBJECTS_MAX 1000
 #define PATH_SIZE   256
 #define DIFF_DEPTH  16
+/* A trial copies the state on the loop that the leader's heartbeats go out from: with
+ * more VMs than this it would take too much of the time after which others elect. */
+#define TRIAL_VMS_MAX 10000
 
 struct item {
     enum kind kind;
@@ -261,19 +264,21 @@ static void item_read(struct api_call *call,
     }
 }
 
+/* The template as it will be, or NULL. */
 static const struct template *template_for(const struct apply_context *context,
                                            const struct state *state,
-                                           const struct vm *vm)
+                                           const char *tenant,
+                                           const char *name)
 {
     for (uint32_t i = 0; i < context->count; i++) {
         const struct metadata *meta = object_meta(context->items[i].object);
         if (context->items[i].kind == KIND_TEMPLATE &&
-            strcmp(meta->name, vm->spec.template_ref.name) == 0 &&
-            strcmp(meta->tenant, vm->meta.tenant) == 0) {
+            context->items[i].result.code == 0 && strcmp(meta->name, name) == 0 &&
+            strcmp(meta->tenant, tenant) == 0) {
             return context->items[i].object;
         }
     }
-    return state_get(state, KIND_TEMPLATE, vm->meta.tenant, vm->spec.template_ref.name);
+    return state_get(state, KIND_TEMPLATE, tenant, name);
 }
 
 /* A new VM takes over its template's labels; one that is there keeps what it took. */
@@ -282,7 +287,8 @@ static void inherit_labels(const struct apply_context *context,
                            struct vm *vm,
                            const struct vm *there)
 {
-    const struct template *template = template_for(context, state, vm);
+    const struct template *template =
+        template_for(context, state, vm->meta.tenant, vm->spec.template_ref.name);
     if (there != NULL) {
         (void)labels_inherit(&vm->meta.labels, &there->meta.labels);
     } else if (template != NULL) {
@@ -376,8 +382,9 @@ struct promise {
 
 struct forecast {
     const struct api_call *call;
+    const struct apply_context *context;
     const struct state *state; /* as it is */
-    const struct state *after; /* as it would be */
+    const struct state *after; /* as it would be; NULL: not tried, quotas are not asked */
     struct promise *promises;  /* as many as there are items */
     uint32_t promise_count;
     json_t *rows;
@@ -407,7 +414,7 @@ static void forecast_add(struct forecast *forecast,
     const struct control_plane *control = forecast->call->api->control;
     uint32_t within = count;
     char text[sizeof((struct apply_result){0}.text)] = "";
-    if (counts) {
+    if (counts && forecast->after != NULL) {
         struct usage *promised = promised_to(forecast, meta->tenant);
         for (within = 0; within < count && state_quota_room(forecast->after, meta->tenant,
                                                             machine, promised, text) == 0;
@@ -432,8 +439,8 @@ static void forecast_add(struct forecast *forecast,
 static void forecast_group(struct forecast *forecast, const struct group *group)
 {
     const struct metadata *meta = &group->meta;
-    const struct template *template = state_get(
-        forecast->after, KIND_TEMPLATE, meta->tenant, group->spec.template_ref.name);
+    const struct template *template = template_for(
+        forecast->context, forecast->state, meta->tenant, group->spec.template_ref.name);
     const struct group *there =
         state_get(forecast->state, KIND_GROUP, meta->tenant, meta->name);
     uint32_t wanted =
@@ -448,20 +455,30 @@ static void forecast_group(struct forecast *forecast, const struct group *group)
 /* A VM that comes to be, or is switched on; the trial has counted its quota. */
 static void forecast_vm(struct forecast *forecast, const struct item *item)
 {
-    const struct metadata *meta = object_meta(item->object);
-    const struct vm *vm = state_get(forecast->after, KIND_VM, meta->tenant, meta->name);
-    if (item->sends && vm != NULL && vm->spec.power == POWER_ON && vm->status.host == 0) {
-        forecast_add(forecast, "vm", meta, NULL, &vm->spec.machine, 1, false);
+    const struct vm *wanted = item->object;
+    const struct metadata *meta = &wanted->meta;
+    const struct vm *there =
+        state_get(forecast->state, KIND_VM, meta->tenant, meta->name);
+    const struct template *template = template_for(
+        forecast->context, forecast->state, meta->tenant, wanted->spec.template_ref.name);
+    const struct machine_spec *machine = there != NULL      ? &there->spec.machine
+                                         : template != NULL ? &template->spec
+                                                            : NULL;
+    if (item->sends && machine != NULL && wanted->spec.power == POWER_ON &&
+        (there == NULL || there->status.host == 0)) {
+        forecast_add(forecast, "vm", meta, NULL, machine, 1, false);
     }
 }
 
-/* Where new VMs would go: of groups, and single ones. Each row by itself. */
+/* Where new VMs would go: of groups, and single ones. Each row by itself. after: the
+ * trial, or NULL. */
 static json_t *forecast_of(const struct api_call *call,
                            const struct apply_context *context,
                            const struct state *state,
                            const struct state *after)
 {
     struct forecast forecast = {.call = call,
+                                .context = context,
                                 .state = state,
                                 .after = after,
                                 .promises =
@@ -666,56 +683,70 @@ static void write_all(struct api_call *call, const struct state *state)
 
 /* ---- trying ---- */
 
-static struct state *state_copy(const struct state *state)
+static int state_copy(const struct state *state, struct state **ret_copy, struct err *err)
 {
     CLEANUP_FREE uint8_t *data = NULL;
     size_t size = 0;
-    struct err err;
     struct state *copy = state_new(NULL, NULL);
-    if (copy != NULL && (state_encode(state, &data, &size) < 0 ||
-                         state_decode(copy, data, size, &err) < 0)) {
-        copy = state_free(copy);
+    int r = copy != NULL ? state_encode(state, &data, &size) : -ENOMEM;
+    if (r < 0) {
+        r = err_sys(err, r, "copy the state for a trial");
+    } else {
+        r = state_decode(copy, data, size, err);
     }
-    return copy;
+    *ret_copy = r == 0 ? copy : state_free(copy);
+    return r;
 }
 
 /* The commands on a copy of the state, so that a trial refuses what the log would refuse,
  * in its words: references, quotas, addresses. The copy is the caller's. */
-static int
-try_all(struct apply_context *context, const struct state *state, struct state **ret_copy)
+static int try_all(struct apply_context *context,
+                   const struct state *state,
+                   struct state **ret_copy,
+                   struct err *err)
 {
     struct command *commands = NULL;
     uint32_t count = 0;
     uint32_t at = 0;
     int r = commands_make(context, state, &commands, &count);
-    struct state *copy = r == 0 ? state_copy(state) : NULL;
-    if (copy != NULL) {
-        for (uint32_t i = 0; i < context->count; i++) {
-            struct item *item = &context->items[i];
-            if (item->sends) {
-                state_apply(copy, &commands[at++], &item->result);
-                item->result.revision = 0; /* it was never written */
-            }
+    r = r == 0 ? state_copy(state, ret_copy, err) : err_sys(err, r, "try the commands");
+    for (uint32_t i = 0; i < context->count && r == 0; i++) {
+        struct item *item = &context->items[i];
+        if (item->sends) {
+            state_apply(*ret_copy, &commands[at++], &item->result);
+            item->result.revision = 0; /* it was never written */
         }
     }
     commands_free(commands, count);
-    *ret_copy = copy;
-    return copy != NULL ? 0 : -ENOMEM;
+    return r;
+}
+
+static bool sends_any(const struct apply_context *context)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < context->count && !any; i++) {
+        any = context->items[i].sends;
+    }
+    return any;
 }
 
 static void dry_run(struct api_call *call, const struct state *state, bool plan)
 {
     struct apply_context *context = call->context;
     struct state *copy = NULL;
-    int r = try_all(context, state, &copy);
+    struct err err;
+    bool any = sends_any(context);
+    bool large = any && state_count(state, KIND_VM) > TRIAL_VMS_MAX;
+    int r = any && !large ? try_all(context, state, &copy, &err) : 0;
     if (r < 0) {
-        call_fail(call, r, NULL);
+        call_fail(call, r, err.text);
         return;
     }
     json_t *errors = json_array();
     const struct item *refused = refusals_of(context, errors);
     json_t *results = results_of(context, plan);
-    json_t *forecast = plan ? forecast_of(call, context, state, copy) : NULL;
+    json_t *forecast =
+        plan ? forecast_of(call, context, state, any ? copy : state) : NULL;
     copy = state_free(copy);
     if (refused != NULL) {
         answer_refusal(call, refused, errors, results, forecast);
@@ -723,8 +754,12 @@ static void dry_run(struct api_call *call, const struct state *state, bool plan)
     }
     json_decref(errors);
     call_answer(call, 200,
-                json_pack("{s:I, s:o, s:o*}", "revision", (json_int_t)call->revision,
-                          "results", results, "forecast", forecast),
+                json_pack("{s:I, s:o, s:o*, s:s*}", "revision",
+                          (json_int_t)call->revision, "results", results, "forecast",
+                          forecast, "notTried",
+                          large ? "references and quotas: the cluster has too many VMs "
+                                  "to try the files on a copy"
+                                : NULL),
                 0);
 }
 

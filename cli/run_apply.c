@@ -158,6 +158,15 @@ static bool is_text(const struct cli *cli)
     return cli->format == FORMAT_TABLE || cli->format == FORMAT_WIDE;
 }
 
+/* What the cluster left out of a trial, if it did. */
+static void note_not_tried(struct cli *cli, const json_t *answer)
+{
+    const char *what = json_member_text(answer, "notTried", NULL);
+    if (what != NULL) {
+        cli_note(cli, "not tried: %s", what);
+    }
+}
+
 /* ---- asking ---- */
 
 /* Says what is wrong where it stands, and what became of the rest. */
@@ -293,6 +302,7 @@ int run_validate(struct cli *cli)
         unsigned objects = manifest_objects(&manifest);
         fprintf(cli->out, "%u object%s in %u file%s: valid\n", objects,
                 objects == 1 ? "" : "s", manifest.count, manifest.count == 1 ? "" : "s");
+        note_not_tried(cli, answer);
     }
     manifest_fini(&manifest);
     return code;
@@ -313,6 +323,7 @@ int run_plan(struct cli *cli)
     } else if (cli->format != FORMAT_NAME) {
         print_forecast(cli, json_object_get(answer, "forecast"));
         note_templates(cli, answer);
+        note_not_tried(cli, answer);
         cli_note(cli, changes > 0 ? "nothing was changed yet: berth apply does it"
                                   : "nothing to do");
     }

@@ -267,6 +267,27 @@ START_TEST(a_trial_refuses_what_the_log_would_and_changes_nothing)
 }
 END_TEST
 
+/* A trial takes the leader's time, the more the more VMs there are. */
+START_TEST(a_large_cluster_is_not_copied_and_the_answer_says_so)
+{
+    served_vms(served, "m", 10000);
+    (void)apply("?dryRun=plan", GROUP("web", "none", "1"));
+    assert_problem(422, "BERTH_ENOTFOUND");
+
+    served_vms(served, "n", 1);
+    ck_assert_int_eq(
+        apply("?dryRun=plan", GROUP("web", "none", "1") "," TEMPLATE(
+                                  "small", "64MiB") "," VM("v", "small", "")),
+        200);
+    ck_assert_str_eq(actions(), "Template/small created Group/web created VM/v created ");
+    ck_assert_contains(said("notTried"), "references and quotas");
+    ck_assert_uint_eq(json_array_size(json_object_get(reply.document, "forecast")), 1);
+    ck_assert_int_eq(apply("?dryRun=validate", TENANT("default")), 200);
+    ck_assert_str_eq(actions(), "Tenant/default unchanged ");
+    ck_assert_ptr_null(json_object_get(reply.document, "notTried"));
+}
+END_TEST
+
 START_TEST(a_quota_is_an_error_of_its_own)
 {
     ck_assert_int_eq(
@@ -359,6 +380,7 @@ int main(void)
     tcase_add_test(tests,
                    what_the_cluster_refuses_is_told_per_object_and_the_rest_is_done);
     tcase_add_test(tests, a_trial_refuses_what_the_log_would_and_changes_nothing);
+    tcase_add_test(tests, a_large_cluster_is_not_copied_and_the_answer_says_so);
     tcase_add_test(tests, a_quota_is_an_error_of_its_own);
     tcase_add_test(tests, an_apply_that_is_not_understood_does_nothing);
     tcase_add_test(tests, a_thousand_objects_are_taken_and_not_one_more);

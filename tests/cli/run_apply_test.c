@@ -136,6 +136,16 @@ START_TEST(a_plan_foretells_quotas_and_the_place_of_single_vms)
 }
 END_TEST
 
+START_TEST(what_was_not_tried_is_said)
+{
+    serve("vms m 10001");
+    ck_assert_int_eq(with_file("plan", "a.yaml", GROUP("1"), ""), 0);
+    ck_assert_contains(ran.err, "not tried: references and quotas");
+    ck_assert_int_eq(with_file("validate", "a.yaml", GROUP("1"), ""), 0);
+    ck_assert_contains(ran.err, "not tried: references and quotas");
+}
+END_TEST
+
 START_TEST(files_that_are_none_are_named)
 {
     assert_ran("validate /nowhere.yaml", 2);
@@ -325,6 +335,7 @@ int main(void)
     tcase_add_test(tests, what_is_in_neither_file_nor_cluster_is_told_at_its_place);
     tcase_add_test(tests, without_the_cluster_it_is_told_what_was_not_checked);
     tcase_add_test(tests, a_plan_foretells_quotas_and_the_place_of_single_vms);
+    tcase_add_test(tests, what_was_not_tried_is_said);
     tcase_add_test(tests, files_that_are_none_are_named);
     tcase_add_test(tests,
                    a_plan_shows_each_change_and_where_vms_would_go_and_does_nothing);
