@@ -169,6 +169,20 @@ static void note_not_tried(struct cli *cli, const json_t *answer)
 
 /* ---- asking ---- */
 
+static bool any_written(const json_t *results)
+{
+    size_t index;
+    json_t *result;
+    json_array_foreach(results, index, result)
+    {
+        if (is_change(result) &&
+            strcmp(json_member_text(result, "action", ""), "refused") != 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Says what is wrong where it stands, and what became of the rest. */
 static int say_refusal(struct cli *cli,
                        const struct manifest *manifest,
@@ -195,8 +209,8 @@ static int say_refusal(struct cli *cli,
     enum cli_exit code =
         remote_exit(answer->status, json_member_text(answer->document, "code", ""));
     return cli_fail(cli, code, "%zu %s; %s", count, count == 1 ? "error" : "errors",
-                    dry_run || results == NULL ? "nothing was changed"
-                                               : "the other objects were applied");
+                    dry_run || !any_written(results) ? "nothing was changed"
+                                                     : "the other objects were applied");
 }
 
 /* Sends the objects; the answer, or what it refuses (said). */

@@ -246,6 +246,7 @@ START_TEST(what_the_cluster_refuses_ends_with_the_code_of_its_class)
 {
     ck_assert_int_eq(with_file("apply", "a.yaml", GROUP("1"), ""), 2);
     ck_assert_contains(ran.err, "small");
+    ck_assert_contains(ran.err, "berth: 1 error; nothing was changed\n");
     ck_assert_int_eq(
         with_file(
             "apply", "a.yaml",
@@ -257,6 +258,7 @@ START_TEST(what_the_cluster_refuses_ends_with_the_code_of_its_class)
             ""),
         5);
     ck_assert_contains(ran.err, "quota");
+    ck_assert_contains(ran.err, "berth: 1 error; the other objects were applied\n");
 }
 END_TEST
 
