@@ -11,6 +11,9 @@
 #define OBJECTS_MAX 1000
 #define PATH_SIZE   256
 #define DIFF_DEPTH  16
+/* Rows of a forecast that say of each host why it takes no more: there are as many hosts
+ * in each. */
+#define HOST_ROWS_MAX 16
 /* A trial copies the state on the loop that the leader's heartbeats go out from: with
  * more VMs than this it would take too much of the time after which others elect. */
 #define TRIAL_VMS_MAX 10000
@@ -387,6 +390,7 @@ struct forecast {
     const struct state *after; /* as it would be; NULL: not tried, quotas are not asked */
     struct promise *promises;  /* as many as there are items */
     uint32_t promise_count;
+    uint32_t host_rows; /* that tell of each host */
     json_t *rows;
 };
 
@@ -423,6 +427,9 @@ static void forecast_add(struct forecast *forecast,
     }
     json_t *row =
         control->forecast(control->context, meta->tenant, group, machine, within);
+    if (json_object_get(row, "hosts") != NULL && forecast->host_rows++ >= HOST_ROWS_MAX) {
+        json_object_del(row, "hosts");
+    }
     if (row != NULL) {
         json_object_set_new(row, subject, json_string(meta->name));
         json_object_set_new(row, "tenant", json_string(meta->tenant));

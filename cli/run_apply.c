@@ -101,8 +101,10 @@ static void print_unplaced(struct cli *cli, const json_t *row, uint64_t unplaced
 {
     size_t index;
     json_t *host;
-    fprintf(cli->out, "             %" PRIu64 " would find no host:\n", unplaced);
-    json_array_foreach(json_object_get(row, "hosts"), index, host)
+    const json_t *hosts = json_object_get(row, "hosts"); /* of the first rows only */
+    fprintf(cli->out, "             %" PRIu64 " would find no host%s\n", unplaced,
+            hosts != NULL ? ":" : "");
+    json_array_foreach(hosts, index, host)
     {
         const char *fix = json_member_text(host, "fix", "");
         fprintf(cli->out, "               %s: %s%s%s\n",

@@ -471,7 +471,7 @@ json_t *scheduler_forecast(const struct scheduler *scheduler,
 {
     struct overlay overlay;
     struct placement placement = {0};
-    struct findings findings;
+    struct findings findings = {0};
     json_t *document = NULL;
     uint32_t placed = 0;
     const struct group *group =
@@ -485,8 +485,10 @@ json_t *scheduler_forecast(const struct scheduler *scheduler,
     if (overlay_sync(&overlay, state) == 0 &&
         placement_init(&placement, &request, &overlay, scheduler_watch(scheduler)) == 0) {
         json_t *names = place_all(&placement, &overlay, count, &placed);
-        look_at_hosts(&placement, 0, &findings);
-        document = json_pack("{s:o, s:I, s:o}", "placed", names, "unplaced",
+        if (placed < count) {
+            look_at_hosts(&placement, 0, &findings);
+        }
+        document = json_pack("{s:o, s:I, s:o*}", "placed", names, "unplaced",
                              (json_int_t)(count - placed), "hosts", findings.rows);
     }
     placement_fini(&placement);

@@ -121,8 +121,8 @@ bool scheduler_pending_reason(const struct scheduler *scheduler,
                               char *ret_text,
                               size_t size);
 /* What placing `count` more VMs of this machine in the group (NULL or not there yet: in a
- * new one) would give: {"placed":[{"host"}], "unplaced":N, "hosts":[as above]}. For plan.
- */
+ * new one) would give: {"placed":[{"host"}], "unplaced":N, "hosts":[as above]}, the hosts
+ * only when some are unplaced. For plan. */
 json_t *scheduler_forecast(const struct scheduler *scheduler,
                            const struct state *state,
                            const char *tenant,

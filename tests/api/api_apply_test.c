@@ -107,6 +107,32 @@ START_TEST(a_plan_says_where_new_vms_would_go)
 }
 END_TEST
 
+START_TEST(a_plan_tells_of_the_hosts_in_few_rows)
+{
+    char objects[8192] = "";
+    unsigned with_hosts = 0;
+    size_t index;
+    json_t *row;
+    for (unsigned i = 0; i < 20; i++) {
+        size_t used = strlen(objects);
+        snprintf(objects + used, sizeof(objects) - used,
+                 "%s" OBJECT("Group", "\"name\":\"g%u\"",
+                             ",\"spec\":{\"template\":{\"name\":\"large\"},"
+                             "\"replicas\":1}"),
+                 i > 0 ? "," : "", i);
+    }
+    ck_assert_int_eq(apply("", TEMPLATE("large", "64GiB")), 200);
+    ck_assert_int_eq(apply("?dryRun=plan", objects), 200);
+    json_array_foreach(json_object_get(reply.document, "forecast"), index, row)
+    {
+        with_hosts += json_object_get(row, "hosts") != NULL ? 1U : 0U;
+        ck_assert_uint_eq(json_member_u64(row, "unplaced", 0), 1);
+    }
+    ck_assert_uint_eq(index, 20);
+    ck_assert_uint_eq(with_hosts, 16);
+}
+END_TEST
+
 START_TEST(validate_answers_without_changes_or_forecast)
 {
     ck_assert_int_eq(apply("?dryRun=validate", TENANT("shop")), 200);
@@ -369,6 +395,7 @@ int main(void)
     tcase_add_test(tests, the_same_again_changes_nothing);
     tcase_add_test(tests, a_change_is_told_as_a_change_and_plan_says_from_what_to_what);
     tcase_add_test(tests, a_plan_says_where_new_vms_would_go);
+    tcase_add_test(tests, a_plan_tells_of_the_hosts_in_few_rows);
     tcase_add_test(tests, validate_answers_without_changes_or_forecast);
     tcase_add_test(tests,
                    one_bad_object_keeps_all_from_being_written_and_each_is_pointed_at);

@@ -629,6 +629,8 @@ START_TEST(a_plan_says_where_new_vms_would_go_and_what_is_missing)
     ck_assert_str_eq(said("h1", "rule"), "memory");
     ck_assert_str_eq(said("h2", "rule"), "memory");
     ck_assert_uint_eq(step_once(), 0); /* nothing was really taken */
+    forecast(NULL, "plain", 10);
+    ck_assert_ptr_null(json_object_get(answered, "hosts"));
 }
 END_TEST
 
