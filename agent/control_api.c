@@ -261,6 +261,14 @@ static json_t *forecast(void *context,
                       : NULL;
 }
 
+static json_t *forecast_vm(void *context, const struct vm *vm)
+{
+    struct control_api *api = context;
+    return leads(api) ? scheduler_forecast_vm(leader_scheduler(api->leader),
+                                              control_state(api->control), vm)
+                      : NULL;
+}
+
 static void metrics_log(const struct control_api *api, struct bytes_writer *writer)
 {
     struct consensus_counters counters;
@@ -551,6 +559,7 @@ int control_api_init(struct control_api *api)
         .explain_vm = explain_vm,
         .explain_group = explain_group,
         .forecast = forecast,
+        .forecast_vm = forecast_vm,
         .metrics = metrics,
         .join_token = join_token,
         .forward = forward,

@@ -407,6 +407,22 @@ static struct usage *promised_to(struct forecast *forecast, const char *tenant)
     return &forecast->promises[i].usage;
 }
 
+/* Takes the row of that group or VM; NULL: there is none. */
+static void forecast_row(struct forecast *forecast,
+                         const char *subject,
+                         const struct metadata *meta,
+                         json_t *row)
+{
+    if (json_object_get(row, "hosts") != NULL && forecast->host_rows++ >= HOST_ROWS_MAX) {
+        json_object_del(row, "hosts");
+    }
+    if (row != NULL) {
+        json_object_set_new(row, subject, json_string(meta->name));
+        json_object_set_new(row, "tenant", json_string(meta->tenant));
+        json_array_append_new(forecast->rows, row);
+    }
+}
+
 static void forecast_add(struct forecast *forecast,
                          const char *subject,
                          const struct metadata *meta,
@@ -427,19 +443,11 @@ static void forecast_add(struct forecast *forecast,
     }
     json_t *row =
         control->forecast(control->context, meta->tenant, group, machine, within);
-    if (json_object_get(row, "hosts") != NULL && forecast->host_rows++ >= HOST_ROWS_MAX) {
-        json_object_del(row, "hosts");
+    if (row != NULL && within < count) {
+        json_object_set_new(row, "overQuota", json_integer((json_int_t)(count - within)));
+        json_object_set_new(row, "quota", json_string(text));
     }
-    if (row != NULL) {
-        json_object_set_new(row, subject, json_string(meta->name));
-        json_object_set_new(row, "tenant", json_string(meta->tenant));
-        if (within < count) {
-            json_object_set_new(row, "overQuota",
-                                json_integer((json_int_t)(count - within)));
-            json_object_set_new(row, "quota", json_string(text));
-        }
-        json_array_append_new(forecast->rows, row);
-    }
+    forecast_row(forecast, subject, meta, row);
 }
 
 /* The VMs that a group does not have yet. */
@@ -468,12 +476,14 @@ static void forecast_vm(struct forecast *forecast, const struct item *item)
         state_get(forecast->state, KIND_VM, meta->tenant, meta->name);
     const struct template *template = template_for(
         forecast->context, forecast->state, meta->tenant, wanted->spec.template_ref.name);
-    const struct machine_spec *machine = there != NULL      ? &there->spec.machine
-                                         : template != NULL ? &template->spec
-                                                            : NULL;
-    if (item->sends && machine != NULL && wanted->spec.power == POWER_ON &&
-        (there == NULL || there->status.host == 0)) {
-        forecast_add(forecast, "vm", meta, NULL, machine, 1, false);
+    const struct control_plane *control = forecast->call->api->control;
+    if (!item->sends || wanted->spec.power != POWER_ON) {
+        return;
+    }
+    if (there != NULL && there->status.host == 0) {
+        forecast_row(forecast, "vm", meta, control->forecast_vm(control->context, there));
+    } else if (there == NULL && template != NULL) {
+        forecast_add(forecast, "vm", meta, NULL, &template->spec, 1, false);
     }
 }
 

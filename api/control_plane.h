@@ -66,6 +66,8 @@ struct control_plane {
                         const char *group,
                         const struct machine_spec *machine,
                         uint32_t count);
+    /* Of a VM that is there, and would be switched on. */
+    json_t *(*forecast_vm)(void *context, const struct vm *vm);
     /* Text in Prometheus' exposition format of what the agent knows (this host); caller
      * frees. */
     char *(*metrics)(void *context);

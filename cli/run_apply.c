@@ -113,21 +113,11 @@ static void print_unplaced(struct cli *cli, const json_t *row, uint64_t unplaced
     }
 }
 
-static void print_forecast_row(struct cli *cli, const json_t *row)
+static void print_placed(struct cli *cli, const char *label, const json_t *placed)
 {
-    const json_t *placed = json_object_get(row, "placed");
-    uint64_t unplaced = json_member_u64(row, "unplaced", 0);
     size_t count = json_array_size(placed);
-    uint64_t over = json_member_u64(row, "overQuota", 0);
-    const char *group = json_member_text(row, "group", NULL);
-    char label[OBJECT_LABEL_SIZE];
     size_t at;
     json_t *place;
-    if (count == 0 && unplaced == 0 && over == 0) {
-        return;
-    }
-    object_label(cli, group != NULL ? "group" : "vm", json_member_text(row, "tenant", ""),
-                 group != NULL ? group : json_member_text(row, "vm", "?"), label);
     fprintf(cli->out, "%-10s %s: %zu new VM%s", "place", label, count,
             count == 1 ? "" : "s");
     json_array_foreach(placed, at, place)
@@ -136,6 +126,28 @@ static void print_forecast_row(struct cli *cli, const json_t *row)
                 json_member_text(place, "host", "?"));
     }
     fputc('\n', cli->out);
+}
+
+static void print_forecast_row(struct cli *cli, const json_t *row)
+{
+    const json_t *placed = json_object_get(row, "placed");
+    uint64_t unplaced = json_member_u64(row, "unplaced", 0);
+    size_t count = json_array_size(placed);
+    uint64_t over = json_member_u64(row, "overQuota", 0);
+    const char *group = json_member_text(row, "group", NULL);
+    char label[OBJECT_LABEL_SIZE];
+    const char *keeper = json_member_text(row, "diskHost", NULL);
+    if (count == 0 && unplaced == 0 && over == 0) {
+        return;
+    }
+    object_label(cli, group != NULL ? "group" : "vm", json_member_text(row, "tenant", ""),
+                 group != NULL ? group : json_member_text(row, "vm", "?"), label);
+    if (keeper != NULL) {
+        fprintf(cli->out, "%-10s %s: its disks are on %s%s\n", "place", label, keeper,
+                count > 0 ? ", where it starts" : "");
+    } else {
+        print_placed(cli, label, placed);
+    }
     if (unplaced > 0) {
         print_unplaced(cli, row, unplaced);
     }

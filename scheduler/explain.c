@@ -452,13 +452,42 @@ static json_t *place_all(struct placement *placement,
     int64_t best;
     *ret_placed = 0;
     while (*ret_placed < count && (best = placement_best(placement)) >= 0 &&
-           overlay_take(overlay, (uint32_t)best, placement->request.machine, 0) == 0) {
+           (placement->request.home != 0 ? overlay_take_kept : overlay_take)(
+               overlay, (uint32_t)best, placement->request.machine, 0) == 0) {
         placement_took(placement, (uint32_t)best);
         json_array_append_new(
             names, json_pack("{s:s}", "host", overlay->hosts[best]->meta.name));
         (*ret_placed)++;
     }
     return names;
+}
+
+static json_t *forecast(const struct scheduler *scheduler,
+                        const struct state *state,
+                        const struct place_request *request,
+                        uint32_t count)
+{
+    struct overlay overlay;
+    struct placement placement = {0};
+    struct findings findings = {0};
+    json_t *document = NULL;
+    uint32_t placed = 0;
+    const struct host *home =
+        request->home != 0 ? state_host(state, request->home) : NULL;
+    overlay_init(&overlay);
+    if (overlay_sync(&overlay, state) == 0 &&
+        placement_init(&placement, request, &overlay, scheduler_watch(scheduler)) == 0) {
+        json_t *names = place_all(&placement, &overlay, count, &placed);
+        if (placed < count) {
+            look_at_hosts(&placement, 0, &findings);
+        }
+        document = json_pack("{s:o, s:I, s:o*, s:s*}", "placed", names, "unplaced",
+                             (json_int_t)(count - placed), "hosts", findings.rows,
+                             "diskHost", home != NULL ? home->meta.name : NULL);
+    }
+    placement_fini(&placement);
+    overlay_fini(&overlay);
+    return document;
 }
 
 json_t *scheduler_forecast(const struct scheduler *scheduler,
@@ -469,11 +498,6 @@ json_t *scheduler_forecast(const struct scheduler *scheduler,
                            uint32_t count,
                            uint64_t now_ns)
 {
-    struct overlay overlay;
-    struct placement placement = {0};
-    struct findings findings = {0};
-    json_t *document = NULL;
-    uint32_t placed = 0;
     const struct group *group =
         group_name != NULL ? state_get(state, KIND_GROUP, tenant, group_name) : NULL;
     const struct place_request request = {.tenant = tenant,
@@ -481,17 +505,14 @@ json_t *scheduler_forecast(const struct scheduler *scheduler,
                                           .group = group,
                                           .group_is_new = group == NULL};
     (void)now_ns;
-    overlay_init(&overlay);
-    if (overlay_sync(&overlay, state) == 0 &&
-        placement_init(&placement, &request, &overlay, scheduler_watch(scheduler)) == 0) {
-        json_t *names = place_all(&placement, &overlay, count, &placed);
-        if (placed < count) {
-            look_at_hosts(&placement, 0, &findings);
-        }
-        document = json_pack("{s:o, s:I, s:o*}", "placed", names, "unplaced",
-                             (json_int_t)(count - placed), "hosts", findings.rows);
-    }
-    placement_fini(&placement);
-    overlay_fini(&overlay);
-    return document;
+    return forecast(scheduler, state, &request, count);
+}
+
+json_t *scheduler_forecast_vm(const struct scheduler *scheduler,
+                              const struct state *state,
+                              const struct vm *vm)
+{
+    struct place_request request;
+    place_request_of(state, vm, &request);
+    return forecast(scheduler, state, &request, 1);
 }

@@ -130,3 +130,8 @@ json_t *scheduler_forecast(const struct scheduler *scheduler,
                            const struct machine_spec *machine,
                            uint32_t count,
                            uint64_t now_ns);
+/* The same of a VM that is there and would be switched on, with "diskHost" when a host
+ * keeps its disks: it starts only there. */
+json_t *scheduler_forecast_vm(const struct scheduler *scheduler,
+                              const struct state *state,
+                              const struct vm *vm);

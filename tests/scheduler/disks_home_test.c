@@ -128,6 +128,25 @@ START_TEST(a_stopped_vm_starts_where_its_disks_are)
 }
 END_TEST
 
+START_TEST(a_plan_says_that_it_starts_where_its_disks_are)
+{
+    (void)stopped_on_h2("pet");
+    json_decref(answered);
+    answered = scheduler_forecast_vm(scheduler, state, vm_named("db"));
+    const json_t *placed = json_object_get(answered, "placed");
+    ck_assert_uint_eq(json_array_size(placed), 1);
+    ck_assert_str_eq(json_member_text(json_array_get(placed, 0), "host", ""), "h2");
+    ck_assert_str_eq(json_member_text(answered, "diskHost", ""), "h2");
+
+    fill_h2();
+    json_decref(answered);
+    answered = scheduler_forecast_vm(scheduler, state, vm_named("db"));
+    ck_assert_uint_eq(json_member_u64(answered, "unplaced", 0), 1);
+    ck_assert_str_eq(said("h1", "rule"), "home");
+    ck_assert_str_eq(said("h2", "rule"), "memory");
+}
+END_TEST
+
 START_TEST(kept_disks_are_room_that_others_do_not_get)
 {
     (void)stopped_on_h2("pet");
@@ -311,6 +330,7 @@ int main(void)
     TCase *tests = tcase_create("disks_home");
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, a_stopped_vm_starts_where_its_disks_are);
+    tcase_add_test(tests, a_plan_says_that_it_starts_where_its_disks_are);
     tcase_add_test(tests, kept_disks_are_room_that_others_do_not_get);
     tcase_add_test(tests, without_room_at_home_it_waits_and_says_both_ways_out);
     tcase_add_test(tests, given_up_disks_let_it_start_elsewhere);

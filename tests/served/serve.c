@@ -413,6 +413,12 @@ static json_t *forecast(void *context,
                               count, clock_now_ns(clock_system()));
 }
 
+static json_t *forecast_vm(void *context, const struct vm *vm)
+{
+    struct served *served = context;
+    return scheduler_forecast_vm(served->scheduler, served->state, vm);
+}
+
 static char *metrics(void *context)
 {
     (void)context;
@@ -635,6 +641,7 @@ static void controls_make(struct served *served)
         .explain_vm = explain_vm,
         .explain_group = explain_group,
         .forecast = forecast,
+        .forecast_vm = forecast_vm,
         .metrics = metrics,
         .join_token = join_token,
         .forward = forward_nowhere,
