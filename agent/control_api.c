@@ -438,16 +438,24 @@ static void refuse_no_leader(struct exchange *exchange)
     exchange_end(exchange);
 }
 
-/* Waiting helps nobody here: the way back is said instead. */
-static void refuse_removed(struct exchange *exchange)
+/* Waiting may help nobody here: the way back is said, and how to be sure first, for it
+ * costs disks. */
+static void refuse_shut_out(struct exchange *exchange, const struct msg_member *by)
 {
-    static const char text[] =
-        "{\"type\":\"about:blank\",\"title\":\"No member any more\",\"status\":403,"
-        "\"code\":\"BERTH_EFORBIDDEN\",\"detail\":\"this host was removed from the "
-        "cluster: its hosts turn this one's key away\",\"hint\":\"berth down --forget "
-        "here, then berth join TOKEN; berth token join on a member makes one\"}\n";
+    char text[768];
+    int size = snprintf(
+        text, sizeof(text),
+        "{\"type\":\"about:blank\",\"title\":\"Turned away\",\"status\":403,"
+        "\"code\":\"BERTH_EFORBIDDEN\",\"detail\":\"%s turns this host's key away, and "
+        "no other host of the cluster is connected\",\"hint\":\"if `berth ls host` on a "
+        "member does not list this host, it was removed: berth down --forget here, which "
+        "ends its VMs and their disks, then berth join TOKEN; berth token join on a "
+        "member "
+        "makes one\"}\n",
+        by->name);
     exchange_head(exchange, 403, "application/problem+json", NULL, 0);
-    (void)exchange_data(exchange, text, sizeof(text) - 1); /* one small piece */
+    (void)exchange_data(exchange, text,
+                        (size_t)size); /* one small piece; a name is short */
     exchange_end(exchange);
 }
 
@@ -455,8 +463,9 @@ static void forward(void *context, struct exchange *exchange)
 {
     struct control_api *api = context;
     uint64_t host = control_api_leader(api);
-    if (api->link != NULL && link_is_shut_out(api->link)) {
-        refuse_removed(exchange);
+    const struct msg_member *by = api->link != NULL ? link_shut_out_by(api->link) : NULL;
+    if (by != NULL) {
+        refuse_shut_out(exchange, by);
     } else if (host == 0 || host == api->identity->uid || api->forward == NULL) {
         refuse_no_leader(exchange); /* between two leaders, or before the first */
     } else {

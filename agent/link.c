@@ -26,7 +26,6 @@ struct link {
     size_t dialed_count;
     struct loop_post *self_post;
     struct list self_queue;
-    bool refused; /* by a member, since one was connected last */
 };
 
 /* ---- arriving
@@ -113,8 +112,6 @@ static void peer_changed(struct link *link, const struct mesh_peer_id *peer, boo
 
 static void on_peer_up(void *context, const struct mesh_peer_id *peer)
 {
-    struct link *link = context;
-    link->refused = link->refused && peer->class != MESH_MEMBER;
     peer_changed(context, peer, true);
 }
 
@@ -125,9 +122,8 @@ static void on_peer_down(void *context, const struct mesh_peer_id *peer)
 
 static void on_peer_refused(void *context, const struct mesh_peer_id *peer)
 {
-    struct link *link = context;
     char hex[MESH_KEY_HEX_SIZE];
-    link->refused = link->refused || peer->class == MESH_MEMBER;
+    (void)context;
     mesh_key_format(&peer->key, hex);
     log_warn("link", "a host does not know our key", KV_STR("key", hex));
 }
@@ -207,15 +203,24 @@ bool link_is_up(const struct link *link, uint64_t host)
     return mesh_peer_is_up(link->mesh, &key);
 }
 
-bool link_is_shut_out(const struct link *link)
+const struct msg_member *link_shut_out_by(const struct link *link)
 {
     const struct msg_member_list *list = &link->members->list;
-    bool connected = false;
-    for (uint32_t i = 0; i < list->count && !connected; i++) {
-        connected = list->items[i].uid != link->identity->uid &&
-                    link_is_up(link, list->items[i].uid);
+    const struct msg_member *refuser = NULL;
+    for (uint32_t i = 0; i < list->count; i++) {
+        const struct msg_member *member = &list->items[i];
+        const struct mesh_key key = identity_mesh_key(&member->key);
+        if (member->uid == link->identity->uid) {
+            continue;
+        }
+        if (mesh_peer_is_up(link->mesh, &key)) {
+            return NULL;
+        }
+        if (refuser == NULL && mesh_peer_refuses(link->mesh, &key)) {
+            refuser = member;
+        }
     }
-    return link->refused && !connected;
+    return refuser;
 }
 
 int link_join(struct link *link,

@@ -56,9 +56,10 @@ int link_send(struct link *link,
               enum message_type type,
               const void *message);
 bool link_is_up(const struct link *link, uint64_t host);
-/* Whether a member has turned this host's key away and none is connected: it was removed
- * from the cluster, as far as it can tell. */
-bool link_is_shut_out(const struct link *link);
+/* A member that turns this host's key away while none is connected, or NULL: perhaps this
+ * host was removed from the cluster, perhaps that member alone is behind. Lapses when
+ * that one is gone. Until link_members_changed. */
+const struct msg_member *link_shut_out_by(const struct link *link);
 /* Asks the host with that key at that join address to let us in; the answer comes as
  * on_join_reply. */
 int link_join(struct link *link,

@@ -467,6 +467,18 @@ bool mesh_peer_is_up(struct mesh *mesh, const struct mesh_key *key)
     return up;
 }
 
+bool mesh_peer_refuses(struct mesh *mesh, const struct mesh_key *key)
+{
+    char hex[MESH_KEY_HEX_SIZE];
+    const uint64_t now_ms = (uint64_t)zclock_mono();
+    mesh_key_format(key, hex);
+    mesh_lock(mesh);
+    const struct mesh_peer *peer = mesh_peer_find(mesh, MESH_MEMBER, hex);
+    const bool refuses = peer && !peer->up && now_ms < peer->refused_until_ms;
+    mesh_unlock(mesh);
+    return refuses;
+}
+
 /* --- sending ------------------------------------------------------------------- */
 
 /* To whom a type may go; MESH_CLASS_COUNT: to nobody. */

@@ -15,8 +15,9 @@
 #define HELLO_INTERVAL_MS 1000
 #define AGE_INTERVAL_MS   1000
 /* A dialer that was turned away: libzmq does not try again, we do. */
-#define RETRY_MIN_MS 500
-#define RETRY_MAX_MS 8000
+#define RETRY_MIN_MS     500
+#define RETRY_MAX_MS     8000
+#define REFUSAL_SLACK_MS 1000
 /* And a link that has not come up for so long is dialed anew whatever the reason. */
 #define REDIAL_MS         15000
 #define BULK_IDLE_MAX_MS  60000
@@ -36,13 +37,15 @@ void mesh_actor_wake(struct mesh *mesh)
 
 static void peer_refused(struct mesh *mesh, struct mesh_peer *peer)
 {
-    if (peer->refused_told) {
-        return;
-    }
-    peer->refused_told = true;
+    /* Told again at the next dial, unless the peer is gone by then. */
+    const uint64_t next_ms = (uint64_t)RETRY_MIN_MS << peer->refusals;
     mesh_lock(mesh);
-    mesh_peer_notify(mesh, peer, MESH_ITEM_REFUSED);
+    peer->refused_until_ms = mesh->now_ms + 2 * next_ms + REFUSAL_SLACK_MS;
+    if (!peer->refused_told) {
+        mesh_peer_notify(mesh, peer, MESH_ITEM_REFUSED);
+    }
     mesh_unlock(mesh);
+    peer->refused_told = true;
 }
 
 static void link_connected(struct mesh *mesh, struct mesh_link *link)

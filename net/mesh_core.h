@@ -58,6 +58,7 @@ struct mesh_peer {
     struct mesh_address address;
     unsigned address_revision;
     bool up;
+    uint64_t refused_until_ms; /* its refusal of our key counts so long; 0: none */
     struct mesh_outbox outbox[MESH_LANE_COUNT];
     struct mesh_item notices[MESH_ITEM_KIND_COUNT]; /* [MESH_ITEM_FRAME] is not used */
     struct list dirty_link;

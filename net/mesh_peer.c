@@ -114,6 +114,7 @@ void mesh_peer_refresh(struct mesh *mesh, struct mesh_peer *peer)
     const bool changed = up != peer->up;
     if (changed) {
         peer->up = up;
+        peer->refused_until_ms = up ? 0 : peer->refused_until_ms;
         mesh_peer_mark(mesh, peer);
         if (peer->id.class != MESH_GUEST) {
             mesh_peer_notify(mesh, peer, up ? MESH_ITEM_UP : MESH_ITEM_DOWN);

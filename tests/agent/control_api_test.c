@@ -253,14 +253,14 @@ START_TEST(without_a_leader_a_request_is_refused_in_words)
 }
 END_TEST
 
-START_TEST(a_removed_host_says_so_and_tells_the_way_back)
+START_TEST(a_host_that_is_turned_away_says_by_whom_and_tells_the_way_back)
 {
     plane_start();
     struct plane *worker = plane_member("second", 2);
     host_knows(plane.hosts[0].host, 1);
     host_down(worker->host);
     host_up(worker->host);
-    RACK_WAIT(link_is_shut_out(worker->host->link));
+    RACK_WAIT(link_shut_out_by(worker->host->link) != NULL);
     api_start(worker);
     struct exchange *exchange = exchange_from(0);
 
@@ -269,7 +269,8 @@ START_TEST(a_removed_host_says_so_and_tells_the_way_back)
 
     ck_assert_int_eq(seen.status, 403);
     ck_assert(seen.ended && seen.released);
-    ck_assert_ptr_nonnull(strstr(seen.body, "was removed from the cluster"));
+    ck_assert_ptr_nonnull(strstr(seen.body, " turns this host's key away"));
+    ck_assert_ptr_nonnull(strstr(seen.body, "which ends its VMs and their disks"));
     ck_assert_ptr_nonnull(strstr(seen.body, "berth down --forget"));
     api_stop();
 }
@@ -317,7 +318,7 @@ int main(void)
     tcase_add_test(tests, metrics_tell_of_log_and_mesh);
     tcase_add_test(tests, a_host_without_a_log_says_so_later_and_knows_nothing);
     tcase_add_test(tests, without_a_leader_a_request_is_refused_in_words);
-    tcase_add_test(tests, a_removed_host_says_so_and_tells_the_way_back);
+    tcase_add_test(tests, a_host_that_is_turned_away_says_by_whom_and_tells_the_way_back);
     tcase_add_test(tests, consoles_are_given_only_on_the_word_of_hosts_that_judge);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);

@@ -118,16 +118,34 @@ START_TEST(who_is_turned_away_by_all_knows_it)
     listen_all();
     ck_assert_int_eq(ask(1, 1, 7), 0);
     RACK_WAIT(heard[0].count == 1);
-    ck_assert(!link_is_shut_out(rack.hosts[1].link));
+    ck_assert_ptr_null(link_shut_out_by(rack.hosts[1].link));
 
     host_knows(&rack.hosts[0], 1); /* h2 is out */
     host_down(&rack.hosts[1]);
     host_up(&rack.hosts[1]);
-    RACK_WAIT(link_is_shut_out(rack.hosts[1].link));
-    ck_assert(!link_is_shut_out(rack.hosts[0].link));
+    RACK_WAIT(link_shut_out_by(rack.hosts[1].link) != NULL);
+    ck_assert_uint_eq(link_shut_out_by(rack.hosts[1].link)->uid, 1);
+    ck_assert_ptr_null(link_shut_out_by(rack.hosts[0].link));
 
     host_knows(&rack.hosts[0], 2); /* and in again */
-    RACK_WAIT(!link_is_shut_out(rack.hosts[1].link));
+    RACK_WAIT(link_shut_out_by(rack.hosts[1].link) == NULL);
+    rack_stop();
+}
+END_TEST
+
+/* A member that was behind said so, and is off: its word is no longer one. */
+START_TEST(a_refusal_lapses_with_who_said_it)
+{
+    rack_start(2);
+    listen_all();
+    host_knows(&rack.hosts[0], 1);
+    host_down(&rack.hosts[1]);
+    host_up(&rack.hosts[1]);
+    RACK_WAIT(link_shut_out_by(rack.hosts[1].link) != NULL);
+
+    host_down(&rack.hosts[0]);
+    RACK_WAIT(link_shut_out_by(rack.hosts[1].link) == NULL);
+    ck_assert(!link_is_up(rack.hosts[1].link, 1));
     rack_stop();
 }
 END_TEST
@@ -220,6 +238,7 @@ int main(void)
     tcase_add_test(tests, who_is_no_member_is_not_found);
     tcase_add_test(tests, who_is_no_longer_a_member_is_not_heard);
     tcase_add_test(tests, who_is_turned_away_by_all_knows_it);
+    tcase_add_test(tests, a_refusal_lapses_with_who_said_it);
     tcase_add_test(tests, a_host_that_dies_and_comes_back_is_seen_to);
     tcase_add_test(tests, a_stranger_is_heard_where_guests_are_allowed_and_answered);
     suite_add_tcase(suite, tests);
