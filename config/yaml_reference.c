@@ -96,7 +96,8 @@ static const char introduction[] =
     "same "
     "host, with the same disks. CPU and memory are free for others meanwhile, disk and "
     "quota are not |\n"
-    "| `berth restart` | are kept |\n"
+    "| `berth restart` | are kept; on a drained host the VM waits for `berth undrain` "
+    "|\n"
     "| a start while that host is full, drained or suspect | are kept: the VM waits, "
     "`berth explain` says for what |\n"
     "| a start that fails | are kept for the next one |\n"
@@ -104,13 +105,15 @@ static const char introduction[] =
     "| a drain of its host while it is stopped | are kept: `berth drain` names the VM; "
     "`berth rm host/NAME` refuses without `--force`, which gives them up |\n"
     "| a drain while it runs under `hostDrain: restart` | are new elsewhere |\n"
-    "| its host is lost while it is stopped | are kept for when the host is back. "
-    "Started before that: new ones elsewhere (`hostFailure: restart-elsewhere`), or it "
-    "waits (`wait`) |\n"
+    "| its host is lost while it is stopped, or being stopped | are kept for when the "
+    "host is back; a start waits for that, or for `--anywhere`. A member of a group "
+    "starts elsewhere with new ones, unless it says `hostFailure: wait` |\n"
     "| its host is lost while it runs | are new elsewhere (`restart-elsewhere`) |\n"
-    "| it fails (a crash, a host that went down under `wait`), or powers off under "
-    "policy "
-    "`always` | are new at the restart, wherever that is |\n";
+    "| it fails and nothing restarts it (policy `never`, no attempt left), or it says "
+    "`hostFailure: wait` | are kept |\n"
+    "| it fails otherwise (a crash), or powers off under policy `always` | are new at "
+    "the restart, wherever that is |\n"
+    "| `berth recover` | are kept where their host is left |\n";
 
 static const char *const unit_words[] = {
     [UNIT_NONE] = "number",       [UNIT_BYTES] = "size",   [UNIT_MCPU] = "CPUs",
