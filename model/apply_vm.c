@@ -176,18 +176,13 @@ void vm_lose(struct apply *apply, struct entry *vm, const char *reason)
     vm_release(apply, vm, reason);
 }
 
-static bool has_run(const struct vm_status *status)
-{
-    return status->running_wall_ms != 0 || status->ready_wall_ms != 0;
-}
-
 void vm_release(struct apply *apply, struct entry *vm, const char *reason)
 {
     struct vm_status *status = &vm_of(vm)->status;
     REQUIRE(status->phase == PHASE_LOST);
     enum stop_intent intent = status->intent;
     struct entry *host = vm->vm.host;
-    uint64_t disk_epoch = has_run(status) ? status->epoch : status->disk_epoch;
+    uint64_t disk_epoch = vm_status_has_run(status) ? status->epoch : status->disk_epoch;
     bool stay = intent == STOP_INTENT_STOP && disk_epoch != 0;
     vm_entry_set_host(apply->state, vm, NULL);
     vm_entry_keep(vm, stay ? host : NULL, stay ? disk_epoch : 0);
@@ -653,45 +648,6 @@ static void book_restart(struct apply *apply, struct vm *vm, uint64_t at_wall_ms
     }
 }
 
-/* A run with the disks of an earlier one that never got to them. */
-static bool never_began(const struct vm_status *status)
-{
-    return status->disk_epoch != 0 && !has_run(status);
-}
-
-/* Does a VM that has ended stay bound to the disks that its host keeps? One that failed
- * had its chance there and may start anywhere, but not where nothing starts it again or
- * where its owner has said that disks come first, and not at the price of disks that this
- * run never got to. */
-static bool disks_stay(const struct vm *vm, enum phase phase)
-{
-    const struct lifecycle_spec *lifecycle = &vm->spec.machine.lifecycle;
-    const struct restart_spec *restart = &lifecycle->restart;
-    switch (vm->status.intent) {
-    case STOP_INTENT_NONE:
-        return phase == PHASE_STOPPED
-                   ? restart->policy != RESTART_ALWAYS
-                   : never_began(&vm->status) || restart->policy == RESTART_NEVER ||
-                         vm->status.restarts >= restart->attempts ||
-                         lifecycle->host_failure == HOST_FAILURE_WAIT;
-    case STOP_INTENT_STOP:
-    case STOP_INTENT_RESTART:
-        return true;
-    default:
-        return false;
-    }
-}
-
-/* The disks that are left to the next run. A host that could not start a run with kept
- * disks does not give them up for the user, even if it says that it has none. */
-static uint64_t disks_left(const struct vm_status *status,
-                           const struct cmd_vm_phase *report)
-{
-    return report->disk_epoch == 0 && report->phase == PHASE_FAILED && never_began(status)
-               ? status->disk_epoch
-               : report->disk_epoch;
-}
-
 /* Its process is gone. */
 static void
 vm_end(struct apply *apply, struct entry *vm, const struct cmd_vm_phase *report)
@@ -699,8 +655,8 @@ vm_end(struct apply *apply, struct entry *vm, const struct cmd_vm_phase *report)
     enum stop_intent intent = vm_of(vm)->status.intent;
     uint64_t at_wall_ms =
         report->at_wall_ms != 0 ? report->at_wall_ms : apply->command->wall_ms;
-    uint64_t disk_epoch = disks_left(&vm_of(vm)->status, report);
-    bool stay = disk_epoch != 0 && disks_stay(vm_of(vm), report->phase);
+    uint64_t disk_epoch = vm_disks_left(&vm_of(vm)->status, report);
+    bool stay = disk_epoch != 0 && vm_disks_stay(vm_of(vm), report->phase);
     vm_entry_set_target(vm, NULL);
     vm_entry_keep(vm, stay ? vm->vm.host : NULL, stay ? disk_epoch : 0);
     vm_entry_set_host(apply->state, vm, NULL);

@@ -231,6 +231,12 @@ void vm_remove(struct apply *apply, struct entry *vm, const char *reason);
 void vm_lose(struct apply *apply, struct entry *vm, const char *reason);
 /* A lost VM that waited for its host: the host is gone for good. */
 void vm_release(struct apply *apply, struct entry *vm, const char *reason);
+/* model/disks_kept.c: whether the run of a status got to its disks; whether a VM that
+ * ends in a phase stays bound to the host that keeps them; and the epoch of those that
+ * are left to the next run by a report of the end, 0: none. */
+bool vm_status_has_run(const struct vm_status *status);
+bool vm_disks_stay(const struct vm *vm, enum phase phase);
+uint64_t vm_disks_left(const struct vm_status *status, const struct cmd_vm_phase *report);
 /* The host that kept its disks is gone: it will start from its image. */
 void vm_disks_lose(struct apply *apply, struct entry *vm, const char *reason);
 /* Back from migrating to running where it is. */
