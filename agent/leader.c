@@ -324,7 +324,8 @@ static void take_vms(struct leader *leader,
     for (uint32_t i = 0; i < heartbeat->vms.count; i++) {
         const struct msg_vm_seen *seen = &heartbeat->vms.items[i];
         if (seen->sampled) {
-            scheduler_vm_load(leader->scheduler, seen->vm, seen->cpu_permille, now_ns);
+            scheduler_vm_load(leader->scheduler, seen->vm, seen->cpu_permille,
+                              seen->phase == PHASE_READY, now_ns);
         }
         if (may_propose) {
             phase_propose(leader, heard, seen);

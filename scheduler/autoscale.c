@@ -113,9 +113,9 @@ static struct measure measure_group(const struct load_table *loads,
     size_t cursor = 0;
     const struct vm *vm;
     while ((vm = state_vm_of_group(state, group, &cursor)) != NULL) {
-        int load = vm->status.phase == PHASE_READY
-                       ? load_table_mean(loads, vm->meta.uid, window_ns, now_ns)
-                       : -1;
+        bool works = vm->status.phase == PHASE_READY &&
+                     load_table_warm(loads, vm->meta.uid, window_ns, now_ns);
+        int load = works ? load_table_mean(loads, vm->meta.uid, window_ns, now_ns) : -1;
         if (load >= 0) {
             measure.ready++;
             measure.sum_permille += (uint32_t)load;

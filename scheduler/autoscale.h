@@ -1,10 +1,11 @@
 /* How many VMs a group should have, by measured load. Pure.
  *
  * Target tracking: wish = ceil(load / target); the largest wish of several targets wins;
- * within TOLERANCE of the target nothing changes. VMs that are coming (not ready, or not
- * measured yet) count as idle when the wish is to grow and as working at the target when
- * it is to shrink, so that neither direction runs away while they start; VMs that have
- * ended for good do no work and are wished for anew. Up: at once, step and cool-down
+ * within TOLERANCE of the target nothing changes. VMs that are coming (not ready for the
+ * target's window yet, 30 s at most, or not measured: what a guest burns to boot is no
+ * load of the group) count as idle when the wish is to grow and as working at the target
+ * when it is to shrink, so that neither direction runs away while they start; VMs that
+ * have ended for good do no work and are wished for anew. Up: at once, step and cool-down
  * limited. Down: only to the highest wish of the whole stable window, step and cool-down
  * limited, and never while a target cannot be measured. Shapes: struct autoscaler
  * remembers the wishes of each group; it is soft state, so a new leader waits a full
@@ -37,7 +38,7 @@ void autoscaler_prune(struct autoscaler *autoscaler, uint64_t now_ns);
 
 /* What one look at the load says. */
 struct autoscale_view {
-    uint32_t ready;    /* VMs that are ready and measured */
+    uint32_t ready;    /* VMs that are ready, warm and measured */
     uint32_t coming;   /* VMs that are not yet */
     uint32_t ended;    /* VMs that will not be by themselves */
     int mean_permille; /* of the ready ones, of the target that wishes most; -1: nothing

@@ -3,7 +3,6 @@
 #include "base/clock.h"
 #include "base/u64_map.h"
 
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,6 +22,8 @@ struct ring {
 struct load {
     struct ring seconds;
     struct ring minutes;
+    uint64_t ready_ns; /* of its first ready sample */
+    bool ready;        /* at the last sample */
 };
 
 struct load_table {
@@ -94,9 +95,18 @@ static void ring_add(struct ring *ring, uint64_t slot, uint32_t permille)
     ring->count++;
 }
 
+static void load_init(struct load *load, bool ready, uint64_t now_ns)
+{
+    ring_init(&load->seconds, now_ns / SECOND_NS);
+    ring_init(&load->minutes, now_ns / MINUTE_NS);
+    load->ready = ready;
+    load->ready_ns = now_ns;
+}
+
 void load_table_add(struct load_table *table,
                     uint64_t vm,
                     uint32_t permille,
+                    bool ready,
                     uint64_t now_ns)
 {
     struct load *load = u64_map_get(table->loads, vm);
@@ -106,9 +116,13 @@ void load_table_add(struct load_table *table,
             free(load);
             return;
         }
-        ring_init(&load->seconds, now_ns / SECOND_NS);
-        ring_init(&load->minutes, now_ns / MINUTE_NS);
+        load_init(load, false, now_ns);
     }
+    if (ready && !load->ready) {
+        load_init(load, true, now_ns);
+        return;
+    }
+    load->ready = ready;
     permille = permille > 1000 ? 1000 : permille;
     ring_add(&load->seconds, now_ns / SECOND_NS, permille);
     ring_add(&load->minutes, now_ns / MINUTE_NS, permille);
@@ -148,6 +162,16 @@ int load_table_mean(const struct load_table *table,
     return window_ns <= LOAD_BUCKETS * SECOND_NS
                ? ring_mean(&load->seconds, SECOND_NS, from_ns, now_ns)
                : ring_mean(&load->minutes, MINUTE_NS, from_ns, now_ns);
+}
+
+bool load_table_warm(const struct load_table *table,
+                     uint64_t vm,
+                     uint64_t window_ns,
+                     uint64_t now_ns)
+{
+    const struct load *load = u64_map_get(table->loads, vm);
+    uint64_t enough_ns = window_ns < LOAD_WARM_MAX_NS ? window_ns : LOAD_WARM_MAX_NS;
+    return load != NULL && load->ready && now_ns >= load->ready_ns + enough_ns;
 }
 
 void load_table_prune(struct load_table *table, const struct state *state)

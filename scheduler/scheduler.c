@@ -92,9 +92,10 @@ bool scheduler_may_renew(struct scheduler *scheduler,
 void scheduler_vm_load(struct scheduler *scheduler,
                        uint64_t vm,
                        uint32_t cpu_permille,
+                       bool ready,
                        uint64_t now_ns)
 {
-    load_table_add(scheduler->loads, vm, cpu_permille, now_ns);
+    load_table_add(scheduler->loads, vm, cpu_permille, ready, now_ns);
 }
 
 bool scheduler_host_seen(const struct scheduler *scheduler,

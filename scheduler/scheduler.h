@@ -68,10 +68,11 @@ bool scheduler_may_renew(struct scheduler *scheduler,
                          const struct host *host,
                          bool orders_taken);
 /* A VM's CPU use since the last sample, in permille of its vCPUs (1000 = all of them
- * busy). */
+ * busy), and whether it is ready: see load_table.h. */
 void scheduler_vm_load(struct scheduler *scheduler,
                        uint64_t vm,
                        uint32_t cpu_permille,
+                       bool ready,
                        uint64_t now_ns);
 
 /* Decides. Fills *decisions (any content before is ignored); the number of commands. */

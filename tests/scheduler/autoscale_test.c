@@ -74,7 +74,7 @@ static void teardown(void)
     fixture_stop();
 }
 
-/* VMs up to `desired`, the first `ready` of which are ready. */
+/* VMs up to `desired`, the first `ready` of which are ready, and warm. */
 static void vms_make(unsigned ready)
 {
     while (vm_count < web()->status.desired) {
@@ -88,6 +88,7 @@ static void vms_make(unsigned ready)
         if (state_vm(state, vms[i])->status.phase == PHASE_PENDING) {
             ck_assert_int_eq(place(vms[i], h1, 1, 0), 0);
             ck_assert_int_eq(reports(vms[i], PHASE_READY), 0);
+            load_table_add(loads, vms[i], 0, true, now_ns - LOAD_WARM_MAX_NS);
         }
     }
 }
@@ -108,7 +109,7 @@ static void load_all(uint32_t permille)
     for (unsigned i = 0; i < vm_count; i++) {
         if (state_vm(state, vms[i]) != NULL &&
             state_vm(state, vms[i])->status.phase == PHASE_READY) {
-            load_table_add(loads, vms[i], permille, now_ns);
+            load_table_add(loads, vms[i], permille, true, now_ns);
         }
     }
 }
@@ -188,6 +189,40 @@ START_TEST(the_wish_follows_load_and_tolerance)
     ck_assert_uint_eq(view.ready, looks[_i].ready);
     ck_assert_uint_eq(view.coming, looks[_i].desired - looks[_i].ready);
     ck_assert_int_eq(view.mean_permille, (int)looks[_i].permille);
+}
+END_TEST
+
+START_TEST(what_a_guest_burns_to_boot_is_no_load)
+{
+    desire(4);
+    vms_make(2);
+    for (unsigned i = 0; i < 20; i++) { /* the others start */
+        time_passes(1000);
+        load_all(300);
+        load_table_add(loads, vms[2], 1000, false, now_ns);
+        load_table_add(loads, vms[3], 1000, false, now_ns);
+    }
+    for (unsigned i = 2; i < 4; i++) {
+        ck_assert_int_eq(place(vms[i], h1, 1, 0), 0);
+        ck_assert_int_eq(reports(vms[i], PHASE_READY), 0);
+        load_table_add(loads, vms[i], 1000, true, now_ns); /* the end of their start */
+    }
+
+    for (unsigned i = 0; i < 9; i++) {
+        time_passes(1000);
+        load_all(300);
+        ck_assert_uint_eq(looked().ready, 2);
+        ck_assert_uint_eq(looked().coming, 2);
+        ck_assert_int_eq(looked().mean_permille, 300);
+    }
+    time_passes(1000);
+    load_all(300);
+    ck_assert_uint_eq(looked().ready, 4);
+    ck_assert_int_eq(looked().mean_permille, 300);
+
+    reports(vms[3], PHASE_FAILED); /* and begins anew */
+    load_table_add(loads, vms[3], 1000, false, now_ns);
+    ck_assert_uint_eq(looked().ready, 3);
 }
 END_TEST
 
@@ -523,6 +558,7 @@ static Suite *suite(void)
     tcase_set_timeout(tests, 60);
     tcase_add_loop_test(tests, the_wish_follows_load_and_tolerance, 0,
                         sizeof(looks) / sizeof(looks[0]));
+    tcase_add_test(tests, what_a_guest_burns_to_boot_is_no_load);
     tcase_add_test(tests, without_a_measurement_nothing_changes);
     tcase_add_test(tests, a_group_does_not_grow_without_end_while_its_vms_do_not_start);
     tcase_add_test(tests, vms_that_have_ended_for_good_are_made_up_for);

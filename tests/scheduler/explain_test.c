@@ -559,8 +559,11 @@ START_TEST(a_group_that_scales_by_load_shows_its_numbers)
     group->spec.autoscale.targets.count = list.count;
     ck_assert_int_eq(put(KIND_GROUP, group), 0);
     settle_all();
-    scheduler_vm_load(scheduler, vm_named("web-1")->meta.uid, 900, now_ns);
-    scheduler_vm_load(scheduler, vm_named("web-2")->meta.uid, 700, now_ns);
+    for (unsigned i = 0; i < 2; i++) { /* ready, and ready for its window */
+        now_ns += i * 5 * NS_PER_S;
+        scheduler_vm_load(scheduler, vm_named("web-1")->meta.uid, 900, true, now_ns);
+        scheduler_vm_load(scheduler, vm_named("web-2")->meta.uid, 700, true, now_ns);
+    }
     explain_group("web");
 
     const json_t *scale = json_object_get(answered, "autoscale");

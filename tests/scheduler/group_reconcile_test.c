@@ -306,7 +306,8 @@ START_TEST(measured_load_scales_a_group_through_the_log)
         time_passes(500);
         hear_all();
         for (const struct vm *vm; (vm = state_next(state, KIND_VM, &cursor)) != NULL;) {
-            scheduler_vm_load(scheduler, vm->meta.uid, i < 60 ? 900 : 50, now_ns);
+            scheduler_vm_load(scheduler, vm->meta.uid, i < 60 ? 900 : 50,
+                              vm->status.phase == PHASE_READY, now_ns);
         }
         settle_all();
         if (i == 59) {

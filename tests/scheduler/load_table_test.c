@@ -27,7 +27,7 @@ static void
 samples(uint64_t from_ns, uint64_t to_ns, uint64_t every_ns, uint32_t permille)
 {
     for (uint64_t now_ns = from_ns; now_ns < to_ns; now_ns += every_ns) {
-        load_table_add(table, VM, permille, now_ns);
+        load_table_add(table, VM, permille, false, now_ns);
     }
 }
 
@@ -35,7 +35,7 @@ START_TEST(a_vm_without_samples_has_no_mean)
 {
     ck_assert_int_eq(load_table_mean(table, VM, MINUTE, START), -1);
 
-    load_table_add(table, VM + 1, 500, START);
+    load_table_add(table, VM + 1, 500, false, START);
     ck_assert_int_eq(load_table_mean(table, VM, MINUTE, START), -1);
     ck_assert_int_eq(load_table_mean(table, VM + 1, MINUTE, START), 500);
 }
@@ -43,7 +43,7 @@ END_TEST
 
 START_TEST(the_first_sample_is_the_mean_at_once)
 {
-    load_table_add(table, VM, 730, START);
+    load_table_add(table, VM, 730, false, START);
 
     ck_assert_int_eq(load_table_mean(table, VM, NS_PER_S, START), 730);
     ck_assert_int_eq(load_table_mean(table, VM, 10 * MINUTE, START), 730);
@@ -53,7 +53,7 @@ END_TEST
 
 START_TEST(more_than_all_vcpus_busy_counts_as_all)
 {
-    load_table_add(table, VM, 4000000000u, START);
+    load_table_add(table, VM, 4000000000u, false, START);
 
     ck_assert_int_eq(load_table_mean(table, VM, NS_PER_S, START), 1000);
 }
@@ -64,7 +64,7 @@ START_TEST(noise_does_not_push_the_mean_down)
 {
     const uint64_t end_ns = START + 20 * MINUTE;
     for (uint64_t at = START, i = 0; at < end_ns; at += 250 * NS_PER_MS, i++) {
-        load_table_add(table, VM, i % 7 == 0 ? 997 : 401, at);
+        load_table_add(table, VM, i % 7 == 0 ? 997 : 401, false, at);
     }
     int mean = (997 + 6 * 401) / 7;
 
@@ -126,7 +126,7 @@ START_TEST(old_rounds_of_the_ring_do_not_come_back)
     static const uint64_t gaps_s[] = {59, 60, 61, 119, 120, 3600, 3660, 100000};
     samples(START, START + 30 * NS_PER_S, NS_PER_S, 1000);
     uint64_t back_ns = START + 29 * NS_PER_S + gaps_s[_i] * NS_PER_S;
-    load_table_add(table, VM, 100, back_ns);
+    load_table_add(table, VM, 100, false, back_ns);
 
     ck_assert_int_eq(load_table_mean(table, VM, 10 * NS_PER_S, back_ns), 100);
     ck_assert_int_eq(load_table_mean(table, VM, 25 * NS_PER_S, back_ns), 100);
@@ -138,8 +138,8 @@ END_TEST
 
 START_TEST(a_sample_that_comes_late_does_no_harm)
 {
-    load_table_add(table, VM, 600, START + 5 * NS_PER_S);
-    load_table_add(table, VM, 400, START);
+    load_table_add(table, VM, 600, false, START + 5 * NS_PER_S);
+    load_table_add(table, VM, 400, false, START);
 
     ck_assert_int_eq(load_table_mean(table, VM, 2 * NS_PER_S, START + 5 * NS_PER_S), 500);
     ck_assert_int_eq(load_table_mean(table, VM, MINUTE, 0),
@@ -151,9 +151,9 @@ START_TEST(prune_forgets_vms_that_are_gone_and_only_those)
 {
     fixture_start();
     uint64_t kept = admit_plain("kept");
-    load_table_add(table, kept, 300, START);
+    load_table_add(table, kept, 300, false, START);
     for (uint64_t gone = 100; gone < 1100; gone++) {
-        load_table_add(table, gone, 300, START);
+        load_table_add(table, gone, 300, false, START);
     }
 
     for (unsigned i = 0; i < 4; i++) {

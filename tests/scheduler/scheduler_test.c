@@ -55,8 +55,8 @@ static void loads(void)
     size_t cursor = 0;
     for (const struct vm *vm; (vm = state_next(state, KIND_VM, &cursor)) != NULL;) {
         uint32_t permille = (uint32_t)dice_below(1001);
-        scheduler_vm_load(scheduler, vm->meta.uid, permille, now_ns);
-        scheduler_vm_load(twin, vm->meta.uid, permille, now_ns);
+        scheduler_vm_load(scheduler, vm->meta.uid, permille, true, now_ns);
+        scheduler_vm_load(twin, vm->meta.uid, permille, true, now_ns);
     }
 }
 
@@ -505,7 +505,7 @@ START_TEST(what_hosts_say_is_shown)
     ck_assert_uint_eq(load.cpu_used_mcpu, 100);
     ck_assert(!scheduler_host_seen(scheduler, 999, &wall_ms, &load));
     ck_assert_int_eq(scheduler_vm_cpu(scheduler, 7, NS_PER_S, now_ns), -1);
-    scheduler_vm_load(scheduler, 7, 250, now_ns);
+    scheduler_vm_load(scheduler, 7, 250, false, now_ns);
     ck_assert_int_eq(scheduler_vm_cpu(scheduler, 7, NS_PER_S, now_ns), 250);
 }
 END_TEST
