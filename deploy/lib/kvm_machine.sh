@@ -10,7 +10,9 @@
 #
 # Settings: KVM_MACHINE_MEMORY (MiB), KVM_MACHINE_CPUS, KVM_MACHINE_MODULES (loaded before the script), and
 # KVM_MACHINE_QEMU, an array of further arguments for QEMU. The console is in FOLDER/console.log. The machine
-# lives in RAM alone and dies with the shell that started it. Its kernel does not check its timers: on a busy machine
+# lives in RAM alone and dies with the shell that started it. One whose pulse stops is the emulator's failure, not
+# that of what runs in it (which is a process, and may hang as it likes): it says what its CPU was at, and the script
+# runs anew in another machine, KVM_MACHINE_LIVES (3) times in all; the seconds hold for each. Its kernel does not check its timers: on a busy machine
 # an emulated one comes too late for that. It has one CPU unless told otherwise: with more, QEMU 7.2 now and then keeps
 # running a breakpoint which the kernel has already taken away again (a static key that KVM switches), for ever; and
 # with a thread for all CPUs it lets nested guests sleep for ever.
@@ -51,12 +53,53 @@ kvm_machine_pack() {
     (cd "$kvm_machine_tree" && find . | cpio -o -H newc -R 0:0 --quiet) >>"$kvm_machine_folder/initrd.img"
 }
 
+# What the CPU of a machine without a pulse was at, twice, so that a loop shows.
+kvm_machine_autopsy() {
+    local reader
+    timeout 20 cat "$kvm_machine_folder/monitor.out" >&2 &
+    reader=$!
+    printf '%s\n' 'info registers' 'info lapic' 'info pic' 'x/12i $pc' 'info registers' quit |
+        timeout 20 dd of="$kvm_machine_folder/monitor.in" status=none
+    wait "$reader"
+}
+
+# Ends when the machine has ended, or after KVM_MACHINE_STILL (60) seconds without a pulse, which it then ends.
+kvm_machine_watch() {
+    local folder=$kvm_machine_folder beats=0 now still=0
+    while [ ! -e "$folder/qemu.code" ]; do
+        sleep 1
+        now=$(stat -c %s "$folder/pulse" 2>/dev/null || echo 0)
+        # Until the first beat it boots, which the seconds of its run bound.
+        still=$((now == 0 || now != beats ? 0 : still + 1))
+        beats=$now
+        [ "$still" -lt "${KVM_MACHINE_STILL:-60}" ] && continue
+        echo "the emulated machine has no pulse any more; its CPU:" >&2
+        kvm_machine_autopsy
+        : >"$folder/still"
+        return
+    done
+}
+
 kvm_machine_run() {
-    local code folder=$kvm_machine_folder
+    local code lives=${KVM_MACHINE_LIVES:-3}
     cat >"$kvm_machine_tree/machine/run"
     echo "${KVM_MACHINE_MODULES:-$KVM_MACHINE_MODULES_DEFAULT}" >"$kvm_machine_tree/machine/modules"
     kvm_machine_pack || return 125
-    rm -f "$folder/result" "$folder/qemu.code"
+    while :; do
+        kvm_machine_live "$1" && return 0 || code=$?
+        lives=$((lives - 1))
+        [ -e "$kvm_machine_folder/still" ] && [ "$lives" -gt 0 ] || return "$code"
+        echo "-- the script runs anew in another machine"
+    done
+}
+
+# One life of the machine: its script's exit code, or 124 or 125 as kvm_machine_run.
+kvm_machine_live() {
+    local code watcher folder=$kvm_machine_folder
+    rm -f "$folder"/{result,qemu.code,pulse,still,monitor.in,monitor.out}
+    mkfifo "$folder/monitor.in" "$folder/monitor.out"
+    kvm_machine_watch &
+    watcher=$!
     {
         timeout --foreground --kill-after=5 "$1" setpriv --pdeathsig KILL qemu-system-x86_64 -name kvm-machine \
             -machine q35,smm=off,vmport=off -accel tcg,thread=multi -cpu max,+svm,+npt,-erms,-la57 \
@@ -68,10 +111,14 @@ kvm_machine_run() {
             -device virtio-serial-pci -device virtio-rng-pci \
             -chardev file,id=output,path=/dev/stdout -device virtserialport,chardev=output,name=output \
             -chardev "file,id=result,path=$folder/result" -device virtserialport,chardev=result,name=result \
+            -chardev "file,id=pulse,path=$folder/pulse" -device virtserialport,chardev=pulse,name=pulse \
+            -chardev "pipe,id=monitor,path=$folder/monitor" -mon chardev=monitor,mode=readline \
             "${KVM_MACHINE_QEMU[@]}" </dev/null 2>"$folder/qemu.log"
         echo $? >"$folder/qemu.code"
     } | cat # a pipe stays what it is when QEMU opens it again
+    wait "$watcher"
     read -r code <"$folder/qemu.code"
+    [ ! -e "$folder/still" ] || return 125
     if [ "$code" = 124 ]; then
         echo "the machine had not ended after $1 s; its console:" >&2
         tail -n 20 "$folder/console.log" >&2

@@ -30,6 +30,18 @@ said=$(echo 'echo "hello $((6 * 7))"; exit 5' | kvm_machine_run 240) && code=0 |
 [ "$code" = 5 ] || { echo "FAILED: exit code $code, not 5"; exit 1; }
 [[ $said == *"hello 42"* ]] || { echo "FAILED: it said: $said"; exit 1; }
 
+echo "-- a machine whose pulse stops is ended, says what it was at, and lives once more"
+code=0
+KVM_MACHINE_STILL=5 KVM_MACHINE_LIVES=2 kvm_machine_run 240 >"$folder/said" 2>&1 <<'EOS' || code=$?
+echo "a life"
+sleep 3
+kill -STOP "$(cat /run/pulse.pid)"
+while :; do sleep 60; done
+EOS
+[ "$code" = 125 ] || { cat "$folder/said"; echo "FAILED: exit code $code, not 125"; exit 1; }
+[ "$(grep -c '^a life' "$folder/said")" = 2 ] || { cat "$folder/said"; echo "FAILED: not two lives"; exit 1; }
+grep -q 'RIP=' "$folder/said" || { cat "$folder/said"; echo "FAILED: no word of its CPU"; exit 1; }
+
 echo "-- tier T2: ${#tests[@]} test programs on a real kvm_amd and cgroup v2"
 kvm_machine_run 600 <<EOS
 failed=0
