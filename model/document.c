@@ -1,6 +1,7 @@
 #include "model/document.h"
 
 #include "base/cleanup.h"
+#include "base/require.h"
 
 #include <sodium.h>
 
@@ -14,6 +15,7 @@
 #define API_VERSION  "berth/v1"
 #define PATH_SIZE    256
 #define MCPU_PER_CPU 1000
+#define ALL_MEMBERS  UINT64_MAX
 
 /* ---- writing ---- */
 
@@ -185,12 +187,20 @@ static json_t *member_value(const struct field *field, const void *member, bool 
                                      : formatted_value(field, member);
 }
 
-/* Adds every field of the record that is to be seen; 0 or -ENOMEM. */
-static int
-add_members(json_t *document, const struct record *record, const void *object, bool full)
+/* Adds every field of the record that is to be seen and among `members`, a bit each; 0 or
+ * -ENOMEM. */
+static int add_members(json_t *document,
+                       const struct record *record,
+                       const void *object,
+                       bool full,
+                       uint64_t members)
 {
+    REQUIRE(record->field_count <= 64); /* bits of a document_parts */
     for (unsigned i = 0; i < record->field_count; i++) {
         const struct field *field = &record->fields[i];
+        if ((members & (UINT64_C(1) << i)) == 0) {
+            continue;
+        }
         const void *member = field_at(field, object);
         bool wanted = full || (field->flags & FIELD_REQUIRED) != 0;
         if ((field->flags & FIELD_SECRET) != 0 ||
@@ -208,7 +218,8 @@ add_members(json_t *document, const struct record *record, const void *object, b
 json_t *document_of_record(const struct record *record, const void *object, bool full)
 {
     json_t *document = json_object();
-    if (document != NULL && add_members(document, record, object, full) < 0) {
+    if (document != NULL &&
+        add_members(document, record, object, full, ALL_MEMBERS) < 0) {
         json_decref(document);
         return NULL;
     }
@@ -225,9 +236,89 @@ json_t *document_of(enum kind kind, const void *object, bool full)
     }
     json_t *document =
         json_pack("{s:s, s:s}", "apiVersion", API_VERSION, "kind", info->name);
-    if (document != NULL && add_members(document, info->record, object, full) < 0) {
+    if (document != NULL &&
+        add_members(document, info->record, object, full, ALL_MEMBERS) < 0) {
         json_decref(document);
         return NULL;
+    }
+    return document;
+}
+
+/* ---- parts ---- */
+
+/* Number of the field that is named by `size` bytes of the path; the count when none is.
+ */
+static unsigned field_named(const struct record *record, const char *name, size_t size)
+{
+    unsigned i = 0;
+    while (i < record->field_count && (strncmp(record->fields[i].name, name, size) != 0 ||
+                                       record->fields[i].name[size] != '\0')) {
+        i++;
+    }
+    return i;
+}
+
+bool document_parts_add(struct document_parts *parts, enum kind kind, const char *path)
+{
+    const struct kind_info *info = kind_info(kind);
+    size_t size = strcspn(path, ".");
+    unsigned part = info != NULL ? field_named(info->record, path, size) : 0;
+    if (info == NULL || part == info->record->field_count) {
+        return false;
+    }
+    REQUIRE(info->record->field_count <= DOCUMENT_PARTS_MAX);
+    if (path[size] == '\0') {
+        parts->members[part] = ALL_MEMBERS;
+        return true;
+    }
+    const struct record *record = info->record->fields[part].record;
+    const char *member = path + size + 1;
+    unsigned i = record != NULL ? field_named(record, member, strlen(member)) : 0;
+    if (record == NULL || i == record->field_count) {
+        return false;
+    }
+    parts->members[part] |= UINT64_C(1) << i;
+    return true;
+}
+
+/* The members of one top field that are asked for; NULL when out of memory. */
+static json_t *
+part_value(const struct field *field, const void *member, bool full, uint64_t members)
+{
+    json_t *value = json_object();
+    REQUIRE(field->type == FIELD_RECORD); /* metadata, spec, status */
+    if (value != NULL && add_members(value, field->record, member, full, members) < 0) {
+        json_decref(value);
+        return NULL;
+    }
+    return value;
+}
+
+json_t *document_of_parts(enum kind kind,
+                          const void *object,
+                          bool full,
+                          const struct document_parts *parts)
+{
+    const struct kind_info *info = kind_info(kind);
+    if (info == NULL) {
+        return NULL;
+    }
+    REQUIRE(info->record->field_count <= DOCUMENT_PARTS_MAX);
+    json_t *document =
+        json_pack("{s:s, s:s}", "apiVersion", API_VERSION, "kind", info->name);
+    for (unsigned i = 0; i < info->record->field_count && document != NULL; i++) {
+        const struct field *field = &info->record->fields[i];
+        if (parts->members[i] == 0) {
+            continue;
+        }
+        json_t *value =
+            part_value(field, field_at(field, object), full, parts->members[i]);
+        if (value != NULL && json_object_size(value) == 0) {
+            json_decref(value);
+        } else if (json_object_set_new(document, field->name, value) < 0) {
+            json_decref(document);
+            document = NULL;
+        }
     }
     return document;
 }
