@@ -222,12 +222,13 @@ static json_t *host_live(void *context, const struct host *host)
     return leads(api) ? leader_host_live(api->leader, host) : NULL;
 }
 
-static bool vm_waits(void *context, const struct vm *vm, char *ret_text, size_t size)
+static bool
+vm_waits(void *context, const struct vm *vm, unsigned *looks, char *ret_text, size_t size)
 {
     struct control_api *api = context;
-    return leads(api) &&
-           scheduler_pending_reason(leader_scheduler(api->leader),
-                                    control_state(api->control), vm, ret_text, size);
+    return leads(api) && scheduler_pending_reason(leader_scheduler(api->leader),
+                                                  control_state(api->control), vm, looks,
+                                                  ret_text, size);
 }
 
 static json_t *explain_vm(void *context, const struct vm *vm)

@@ -10,12 +10,6 @@ route_handler handle_get;
 route_handler handle_put;
 route_handler handle_delete;
 route_handler handle_events;
-/* An object as the API shows it: with host names and live facts. A new reference. */
-json_t *object_document(const struct api_call *call,
-                        const struct state *state,
-                        enum kind kind,
-                        const void *object,
-                        bool full);
 
 /* api_apply.c */
 route_handler handle_apply;

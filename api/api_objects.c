@@ -1,8 +1,8 @@
 /* Objects: list, get, put, delete, and the events about them. */
 #include "api/api_handlers.h"
+#include "api/object_view.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
-#include "base/parse_number.h"
 #include "model/document.h"
 
 #include <errno.h>
@@ -13,124 +13,6 @@
 #define LIST_LIMIT     200
 #define LIST_LIMIT_MAX 1000
 #define EVENTS_LIMIT   1000
-
-/* ---- one object, with what only the leader knows
- * ------------------------------------------------------------- */
-
-static json_t *status_of(json_t *document)
-{
-    json_t *status = json_object_get(document, "status");
-    if (status == NULL) {
-        status = json_object();
-        json_object_set_new(document, "status", status);
-    }
-    return status;
-}
-
-static void decorate_vm(const struct api_call *call,
-                        const struct state *state,
-                        const struct vm *vm,
-                        json_t *document)
-{
-    json_t *status = status_of(document);
-    const struct host *host =
-        vm->status.host != 0 ? state_host(state, vm->status.host) : NULL;
-    const struct host *keeper =
-        vm->status.disk_host != 0 ? state_host(state, vm->status.disk_host) : NULL;
-    const struct control_plane *control = call->api->control;
-    json_object_set_new(status, "phase", json_string(phase_names[vm->status.phase]));
-    json_object_set_new(status, "epoch", json_integer((json_int_t)vm->status.epoch));
-    if (host != NULL) {
-        json_object_set_new(status, "host", json_string(host->meta.name));
-    }
-    if (keeper != NULL) {
-        json_object_set_new(status, "diskHost", json_string(keeper->meta.name));
-    }
-    char waits[384];
-    if (host == NULL && control->vm_waits(control->context, vm, waits, sizeof(waits))) {
-        const char *before = vm->status.reason;
-        char text[640];
-        (void)snprintf(text, sizeof(text), "%s%s%.200s%s", waits,
-                       before != NULL ? " (" : "", before != NULL ? before : "",
-                       before != NULL ? ")" : "");
-        json_object_set_new(status, "reason", json_string(text));
-    }
-    json_t *live = control->vm_live(control->context, vm);
-    if (live != NULL) {
-        json_object_set_new(status, "live", live);
-    }
-}
-
-static void
-decorate_group(const struct state *state, const struct group *group, json_t *document)
-{
-    json_t *status = status_of(document);
-    json_int_t vms = 0;
-    json_int_t ready = 0;
-    size_t cursor = 0;
-    const struct vm *vm;
-    while ((vm = state_vm_of_group(state, group, &cursor)) != NULL) {
-        vms++;
-        ready += vm->status.phase == PHASE_READY ? 1 : 0;
-    }
-    json_object_set_new(status, "desired", json_integer(group->status.desired));
-    json_object_set_new(status, "vms", json_integer(vms));
-    json_object_set_new(status, "ready", json_integer(ready));
-}
-
-static void human(json_t *live, const char *from, const char *to, bool mcpu)
-{
-    char text[NUMBER_TEXT_SIZE];
-    json_t *value = json_object_get(live, from);
-    if (value == NULL) {
-        return;
-    }
-    uint64_t number = (uint64_t)json_integer_value(value);
-    if (mcpu) {
-        format_mcpu((uint32_t)number, text);
-    } else {
-        format_bytes_human(number, text);
-    }
-    json_object_set_new(live, to, json_string(text));
-}
-
-static void
-decorate_host(const struct api_call *call, const struct host *host, json_t *document)
-{
-    const struct control_plane *control = call->api->control;
-    json_t *status = status_of(document);
-    json_object_set_new(status, "phase",
-                        json_string(host_phase_names[host->status.phase]));
-    json_object_set_new(status, "voter",
-                        json_string(voter_role_names[host->status.voter]));
-    json_t *live = control->host_live(control->context, host);
-    if (live != NULL) {
-        human(live, "cpuUsedMcpu", "cpuUsed", true);
-        human(live, "memoryUsedBytes", "memoryUsed", false);
-        human(live, "memoryPlacedBytes", "memoryPlaced", false);
-        json_object_set_new(status, "live", live);
-    }
-}
-
-json_t *object_document(const struct api_call *call,
-                        const struct state *state,
-                        enum kind kind,
-                        const void *object,
-                        bool full)
-{
-    json_t *document = document_of(kind, object, full);
-    if (document == NULL) {
-        return NULL;
-    }
-    if (kind == KIND_VM) {
-        decorate_vm(call, state, object, document);
-    } else if (kind == KIND_GROUP) {
-        decorate_group(state, object, document);
-    } else if (kind == KIND_HOST) {
-        decorate_host(call, object, document);
-    }
-    return document;
-}
 
 /* ---- list
  * ------------------------------------------------------------------------------------------------------
@@ -248,15 +130,16 @@ static bool passes(const struct filter *filter, enum kind kind, const void *obje
 void handle_list(struct api_call *call, const struct state *state)
 {
     struct filter filter;
+    struct object_view view;
     struct err err;
     CLEANUP_FREE const void **objects = NULL;
     size_t count = 0;
     enum kind kind = call->target.kind;
-    if (filter_read(call, &filter, &err) < 0) {
+    if (filter_read(call, &filter, &err) < 0 ||
+        object_view_read(&call->query, kind, &view, &err) < 0) {
         call_fail(call, BERTH_EINVALID, err.text);
         return;
     }
-    bool full = query_flag(&call->query, "full");
     if (state_list(state, kind, filter.tenant, &objects, &count) < 0) {
         call_fail(call, -ENOMEM, NULL);
         return;
@@ -277,7 +160,7 @@ void handle_list(struct api_call *call, const struct state *state)
         }
         (void)snprintf(next, sizeof(next), "%s/%s", meta->tenant, meta->name);
         json_array_append_new(items,
-                              object_document(call, state, kind, objects[i], full));
+                              object_document(call, state, kind, objects[i], &view));
     }
     json_t *answer = json_pack("{s:o, s:I}", "items", items, "revision",
                                (json_int_t)state_revision(state));
@@ -291,13 +174,17 @@ void handle_get(struct api_call *call, const struct state *state)
 {
     const void *object =
         state_get(state, call->target.kind, call->target.tenant, call->target.name);
+    struct object_view view;
+    struct err err;
     if (object == NULL) {
         call_fail_missing(call);
         return;
     }
-    call_answer(call, 200,
-                object_document(call, state, call->target.kind, object,
-                                query_flag(&call->query, "full")),
+    if (object_view_read(&call->query, call->target.kind, &view, &err) < 0) {
+        call_fail(call, BERTH_EINVALID, err.text);
+        return;
+    }
+    call_answer(call, 200, object_document(call, state, call->target.kind, object, &view),
                 object_meta(object)->modify_revision);
 }
 
@@ -316,9 +203,10 @@ static void written(struct api_call *call)
     const void *object = state != NULL ? state_get(state, call->target.kind,
                                                    call->target.tenant, call->target.name)
                                        : NULL;
+    struct object_view view = object_view_whole();
     if (object != NULL) {
         call_answer(call, 200,
-                    object_document(call, state, call->target.kind, object, false),
+                    object_document(call, state, call->target.kind, object, &view),
                     object_meta(object)->modify_revision);
     } else {
         call_answer(call, 200,

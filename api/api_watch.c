@@ -13,6 +13,7 @@
  * watch could resume: not within a listing, and on the last event of a revision.
  */
 #include "api/api_handlers.h"
+#include "api/object_view.h"
 #include "base/bytes.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
@@ -57,6 +58,8 @@ struct api_watches {
     struct api *api;
     struct list list;
     unsigned count;
+    struct object_view
+        documents; /* its reasons are for all watches until the next news */
 };
 
 static void listing_drop(struct watch *watch)
@@ -135,7 +138,8 @@ static bool send_put(struct watch *watch,
                      const void *object,
                      const char *id)
 {
-    json_t *document = object_document(&watch->view, state, kind, object, false);
+    json_t *document =
+        object_document(&watch->view, state, kind, object, &watch->watches->documents);
     CLEANUP_FREE char *text = document != NULL ? json_text(document) : NULL;
     json_decref(document);
     return text != NULL && send_event(watch, "put", id, text);
@@ -388,6 +392,7 @@ static void watch_room(void *context)
 
 void watches_feed_changed(struct api_watches *watches)
 {
+    watches->documents = object_view_whole();
     LIST_EACH_SAFE (item, &watches->list) {
         watch_pump(LIST_ITEM(item, struct watch, link));
     }
@@ -436,6 +441,7 @@ void watches_tick(struct api_watches *watches)
     const struct control_plane *control = watches->api->control;
     const struct state *state = control->state(control->context);
     uint64_t now_ms = uv_now(watches->api->loop);
+    watches->documents = object_view_whole();
     LIST_EACH_SAFE (item, &watches->list) {
         struct watch *watch = LIST_ITEM(item, struct watch, link);
         if (!watch_may_go_on(watch, state)) {
@@ -533,6 +539,7 @@ struct api_watches *watches_new(struct api *api)
     struct api_watches *watches = calloc(1, sizeof(*watches));
     if (watches != NULL) {
         watches->api = api;
+        watches->documents = object_view_whole();
         list_init(&watches->list);
     }
     return watches;

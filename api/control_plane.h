@@ -57,8 +57,13 @@ struct control_plane {
     json_t *(*host_live)(void *context,
                          const struct host *host); /* {"lastHeard","cpuUsed",...} */
     /* Why a VM that waits for a host has none, in a few words; false when it is not so.
-     */
-    bool (*vm_waits)(void *context, const struct vm *vm, char *ret_text, size_t size);
+     * *looks: placements that may be worked out for it and others; with none left, the
+     * text says whom to ask. */
+    bool (*vm_waits)(void *context,
+                     const struct vm *vm,
+                     unsigned *looks,
+                     char *ret_text,
+                     size_t size);
     json_t *(*explain_vm)(void *context, const struct vm *vm);
     json_t *(*explain_group)(void *context, const struct group *group);
     json_t *(*forecast)(void *context,

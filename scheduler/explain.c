@@ -311,32 +311,88 @@ static bool no_host_takes(struct placement *placement, struct findings *findings
     return true;
 }
 
-bool scheduler_pending_reason(const struct scheduler *scheduler,
-                              const struct state *state,
-                              const struct vm *vm,
-                              char *ret_text,
-                              size_t size)
+/* What another VM of the kind was told; -1: none was. */
+static int waits_find(struct waits *waits,
+                      const struct state *state,
+                      const struct place_request *request)
 {
-    struct overlay *overlay = scheduler_look(scheduler);
-    struct place_request request;
+    if (waits->state != state || waits->revision != state_revision(state)) {
+        waits->state = state;
+        waits->revision = state_revision(state);
+        waits->count = 0;
+    }
+    int count = (int)(waits->count < WAITS_MAX ? waits->count : WAITS_MAX);
+    for (int i = 0; i < count; i++) {
+        if (placement_is_for(&waits->rows[i].kind, request)) {
+            return i;
+        }
+    }
+    return -1;
+}
+
+static void waits_keep(struct waits *waits,
+                       const struct place_request *request,
+                       bool none,
+                       const char *text)
+{
+    uint32_t row = waits->count++ % WAITS_MAX;
+    waits->rows[row].kind = (struct placement){.request = *request};
+    waits->rows[row].none = none;
+    (void)snprintf(waits->rows[row].text, WAITS_TEXT_SIZE, "%s", text);
+}
+
+/* Whether no host takes it, and why. */
+static bool look_for_host(const struct scheduler *scheduler,
+                          const struct vm *vm,
+                          const struct place_request *request,
+                          char *ret_text,
+                          size_t size)
+{
     struct placement placement = {0};
     struct findings findings = {0};
-    ret_text[0] = '\0';
-    if (vm->status.phase != PHASE_PENDING || vm->spec.power != POWER_ON ||
-        vm->status.host != 0 || overlay_sync(overlay, state) < 0) {
-        return false;
-    }
-    place_request_of(state, vm, &request);
-    bool none =
-        placement_init(&placement, &request, overlay, scheduler_watch(scheduler)) == 0 &&
-        no_host_takes(&placement, &findings);
+    bool made = placement_init(&placement, request, scheduler_look(scheduler),
+                               scheduler_watch(scheduler)) == 0;
+    bool none = made && no_host_takes(&placement, &findings);
     placement_fini(&placement);
     if (none && findings.home != NULL) {
         tell_home_shortly(vm, &findings, ret_text, size);
     } else if (none) {
         tell_shortly(&findings, ret_text, size);
     }
+    if (made && request->home == 0) { /* the others are told of themselves */
+        waits_keep(scheduler_waits(scheduler), request, none, ret_text);
+    }
     return none;
+}
+
+bool scheduler_pending_reason(const struct scheduler *scheduler,
+                              const struct state *state,
+                              const struct vm *vm,
+                              unsigned *looks,
+                              char *ret_text,
+                              size_t size)
+{
+    struct waits *waits = scheduler_waits(scheduler);
+    struct place_request request;
+    ret_text[0] = '\0';
+    vm = state_vm(state, vm->meta.uid); /* what is kept borrows from the state alone */
+    if (vm == NULL || vm->status.phase != PHASE_PENDING || vm->spec.power != POWER_ON ||
+        vm->status.host != 0) {
+        return false;
+    }
+    place_request_of(state, vm, &request);
+    int told = waits_find(waits, state, &request);
+    if (told >= 0) {
+        (void)snprintf(ret_text, size, "%s", waits->rows[told].text);
+        return waits->rows[told].none;
+    }
+    if (*looks == 0) {
+        (void)snprintf(ret_text, size, "berth explain vm/%s says why", vm->meta.name);
+        return true;
+    }
+    (*looks)--;
+    return overlay_sync(scheduler_look(scheduler), state) == 0 &&
+           look_for_host(scheduler, vm, &request, ret_text, size);
 }
 
 /* ---- a group ---- */

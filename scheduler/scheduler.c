@@ -13,6 +13,7 @@
 struct scheduler {
     struct overlay overlay;
     struct overlay *look; /* without speculation, for questions */
+    struct waits *waits;
     struct host_watch *watch;
     struct load_table *loads;
     struct autoscaler *autoscaler;
@@ -31,14 +32,15 @@ struct scheduler *scheduler_new(void)
     }
     overlay_init(&scheduler->overlay);
     scheduler->look = calloc(1, sizeof(*scheduler->look));
+    scheduler->waits = calloc(1, sizeof(*scheduler->waits));
     scheduler->watch = host_watch_new();
     scheduler->loads = load_table_new();
     scheduler->autoscaler = autoscaler_new();
     if (scheduler->look != NULL) {
         overlay_init(scheduler->look);
     }
-    if (scheduler->look == NULL || scheduler->watch == NULL || scheduler->loads == NULL ||
-        scheduler->autoscaler == NULL) {
+    if (scheduler->look == NULL || scheduler->waits == NULL || scheduler->watch == NULL ||
+        scheduler->loads == NULL || scheduler->autoscaler == NULL) {
         return scheduler_free(scheduler);
     }
     return scheduler;
@@ -52,6 +54,7 @@ struct scheduler *scheduler_free(struct scheduler *scheduler)
             overlay_fini(scheduler->look);
         }
         free(scheduler->look);
+        free(scheduler->waits);
         host_watch_free(scheduler->watch);
         load_table_free(scheduler->loads);
         autoscaler_free(scheduler->autoscaler);
@@ -66,6 +69,7 @@ void scheduler_lead(struct scheduler *scheduler, uint64_t now_ns)
     autoscaler_forget(scheduler->autoscaler);
     overlay_forget(&scheduler->overlay);
     overlay_forget(scheduler->look);
+    scheduler->waits->state = NULL;
     scheduler->autoscale_ns = now_ns;
     scheduler->prune_ns = now_ns;
     scheduler->sweep_ns = now_ns;
@@ -79,6 +83,7 @@ int scheduler_host_heard(struct scheduler *scheduler,
                          uint64_t now_ns,
                          uint64_t wall_ms)
 {
+    scheduler->waits->state = NULL;
     return host_watch_heard(scheduler->watch, host, load, now_ns, wall_ms);
 }
 
@@ -122,6 +127,11 @@ const struct host_watch *scheduler_watch(const struct scheduler *scheduler)
 struct overlay *scheduler_look(const struct scheduler *scheduler)
 {
     return scheduler->look;
+}
+
+struct waits *scheduler_waits(const struct scheduler *scheduler)
+{
+    return scheduler->waits;
 }
 
 const struct load_table *scheduler_loads(const struct scheduler *scheduler)

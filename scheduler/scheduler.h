@@ -114,11 +114,15 @@ json_t *scheduler_explain_group(const struct scheduler *scheduler,
                                 uint64_t now_ns);
 /* Why a VM that waits for a host has none, in a few words: "no host: 2 of 3 lack memory,
  * 1 of 3 is drained"; of one whose disks a host keeps, what that host lacks and both ways
- * out. False (and "") when it does not wait, or goes somewhere next. Cheap
- * enough for lists: what it works out of the state is kept until the next revision. */
+ * out. False (and "") when it does not wait, or goes somewhere next. For lists: a
+ * placement looks at every host, so the caller says how many may be worked out (*looks,
+ * one less for each). VMs of one kind share one until the state changes or a host is
+ * heard; when none is left the text says that explain knows. The VM is looked at as the
+ * state has it: `vm` may be a copy, and older. */
 bool scheduler_pending_reason(const struct scheduler *scheduler,
                               const struct state *state,
                               const struct vm *vm,
+                              unsigned *looks,
                               char *ret_text,
                               size_t size);
 /* What placing `count` more VMs of this machine in the group (NULL or not there yet: in a

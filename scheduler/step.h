@@ -78,3 +78,19 @@ const struct host_watch *scheduler_watch(const struct scheduler *scheduler);
 const struct load_table *scheduler_loads(const struct scheduler *scheduler);
 /* The state without speculation; synced by whoever asks. */
 struct overlay *scheduler_look(const struct scheduler *scheduler);
+
+/* What kinds of VMs were told lately of why they wait: true of one state at one revision,
+ * and until a host is heard, whose disk may have filled. */
+#define WAITS_MAX       8
+#define WAITS_TEXT_SIZE 256
+struct waits {
+    const struct state *state;
+    uint64_t revision;
+    uint32_t count; /* ever; the newest WAITS_MAX are there */
+    struct {
+        struct placement kind; /* its request alone */
+        bool none;             /* no host takes it */
+        char text[WAITS_TEXT_SIZE];
+    } rows[WAITS_MAX];
+};
+struct waits *scheduler_waits(const struct scheduler *scheduler);

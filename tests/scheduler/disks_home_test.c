@@ -85,7 +85,8 @@ static const char *said(const char *host, const char *key)
 static const char *waits(void)
 {
     static char words[256];
-    (void)scheduler_pending_reason(scheduler, state, vm_named("db"), words,
+    unsigned looks = 1;
+    (void)scheduler_pending_reason(scheduler, state, vm_named("db"), &looks, words,
                                    sizeof(words));
     return words;
 }

@@ -360,7 +360,9 @@ static const struct {
 static const char *waits(const char *vm)
 {
     static char words[256];
-    (void)scheduler_pending_reason(scheduler, state, vm_named(vm), words, sizeof(words));
+    unsigned looks = 1;
+    (void)scheduler_pending_reason(scheduler, state, vm_named(vm), &looks, words,
+                                   sizeof(words));
     return words;
 }
 
@@ -390,6 +392,80 @@ START_TEST(every_rule_says_why_and_what_helps)
         settle();
         ck_assert_uint_eq(host_of_vm(name), h1);
     }
+}
+END_TEST
+
+/* Placements that were worked out to say why `vm` waits. */
+static unsigned looks_for(const char *vm, bool *ret_waits, char *ret_text, size_t size)
+{
+    unsigned looks = 5;
+    *ret_waits =
+        scheduler_pending_reason(scheduler, state, vm_named(vm), &looks, ret_text, size);
+    return 5 - looks;
+}
+
+START_TEST(vms_of_one_kind_share_a_look_until_something_changes)
+{
+    char text[256];
+    bool none = false;
+    put_machine("huge", 1, 2 * GIB, NULL);
+    (void)admit_one("a", "huge");
+    (void)admit_one("b", "huge");
+    ck_assert_uint_eq(looks_for("a", &none, text, sizeof(text)), 1);
+    ck_assert_uint_eq(looks_for("b", &none, text, sizeof(text)), 0);
+    ck_assert(none);
+    ck_assert_str_eq(text, "no host: 1 of 1 lacks memory");
+    hear(h1); /* its disk may be full now */
+    ck_assert_uint_eq(looks_for("b", &none, text, sizeof(text)), 1);
+    ck_assert_uint_eq(looks_for("a", &none, text, sizeof(text)), 0);
+    (void)make_host("h2", 2, 4000, 4 * GIB);
+    hear_all();
+    ck_assert_uint_eq(looks_for("a", &none, text, sizeof(text)), 1);
+    ck_assert_uint_eq(looks_for("b", &none, text, sizeof(text)), 0);
+    ck_assert(!none); /* they go there next */
+    ck_assert_str_eq(text, "");
+}
+END_TEST
+
+START_TEST(with_no_look_left_it_says_who_knows)
+{
+    char text[256];
+    unsigned looks = 0;
+    put_machine("huge", 1, 2 * GIB, NULL);
+    (void)admit_one("a", "huge");
+    (void)admit_plain("c");
+    ck_assert(scheduler_pending_reason(scheduler, state, vm_named("a"), &looks, text,
+                                       sizeof(text)));
+    ck_assert_str_eq(text, "berth explain vm/a says why");
+    ck_assert_uint_eq(looks, 0);
+    settle();
+    ck_assert(!scheduler_pending_reason(scheduler, state, vm_named("c"), &looks, text,
+                                        sizeof(text))); /* it does not wait */
+    ck_assert_str_eq(text, "");
+}
+END_TEST
+
+/* The change feed tells of VMs by copies, which go. */
+START_TEST(an_older_copy_of_a_vm_is_looked_at_as_it_is_now)
+{
+    char text[256];
+    unsigned looks = 5;
+    put_machine("huge", 1, 2 * GIB, NULL);
+    (void)admit_one("a", "huge");
+    (void)admit_plain("c");
+    struct vm *old = object_new(KIND_VM);
+    old->meta.uid = vm_named("a")->meta.uid;
+    ck_assert(
+        scheduler_pending_reason(scheduler, state, old, &looks, text, sizeof(text)));
+    ck_assert_str_eq(text, "no host: 1 of 1 lacks memory");
+    old->meta.uid = vm_named("c")->meta.uid;
+    settle();
+    ck_assert(
+        !scheduler_pending_reason(scheduler, state, old, &looks, text, sizeof(text)));
+    old->meta.uid = 4711;
+    ck_assert(
+        !scheduler_pending_reason(scheduler, state, old, &looks, text, sizeof(text)));
+    object_free(KIND_VM, old);
 }
 END_TEST
 
@@ -662,6 +738,9 @@ int main(void)
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_set_timeout(tests, 100);
     suite_add_tcase(suite, tests);
+    tcase_add_test(tests, vms_of_one_kind_share_a_look_until_something_changes);
+    tcase_add_test(tests, with_no_look_left_it_says_who_knows);
+    tcase_add_test(tests, an_older_copy_of_a_vm_is_looked_at_as_it_is_now);
     tcase_add_loop_test(tests, every_rule_says_why_and_what_helps, 0,
                         sizeof(cases) / sizeof(cases[0]));
     tcase_add_test(tests, a_pending_vm_is_told_where_it_goes);

@@ -382,10 +382,12 @@ static json_t *host_live(void *context, const struct host *host)
         (json_int_t)state_host_use(served->state, host->meta.uid).memory_bytes);
 }
 
-static bool vm_waits(void *context, const struct vm *vm, char *ret_text, size_t size)
+static bool
+vm_waits(void *context, const struct vm *vm, unsigned *looks, char *ret_text, size_t size)
 {
     struct served *served = context;
-    return scheduler_pending_reason(served->scheduler, served->state, vm, ret_text, size);
+    return scheduler_pending_reason(served->scheduler, served->state, vm, looks, ret_text,
+                                    size);
 }
 
 static json_t *explain_vm(void *context, const struct vm *vm)

@@ -1,0 +1,265 @@
+#include "api/object_view.h"
+
+#include "api/api_call.h"
+#include "base/cleanup.h"
+#include "base/parse_number.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define PATH_SIZE 80
+
+/* ---- what is asked for ---- */
+
+/* Members of the status that are written here, also those that the stored status has and
+ * leaves out at their default. */
+enum added {
+    ADDED_VM_PHASE = 0,
+    ADDED_VM_EPOCH,
+    ADDED_VM_HOST,
+    ADDED_VM_DISK_HOST,
+    ADDED_VM_REASON,
+    ADDED_VM_LIVE,
+    ADDED_GROUP_DESIRED,
+    ADDED_GROUP_VMS,
+    ADDED_GROUP_READY,
+    ADDED_HOST_PHASE,
+    ADDED_HOST_VOTER,
+    ADDED_HOST_LIVE,
+    ADDED_COUNT
+};
+
+static const struct {
+    enum kind kind;
+    const char *path;
+} added_paths[ADDED_COUNT] = {
+    [ADDED_VM_PHASE] = {KIND_VM, "status.phase"},
+    [ADDED_VM_EPOCH] = {KIND_VM, "status.epoch"},
+    [ADDED_VM_HOST] = {KIND_VM, "status.host"},
+    [ADDED_VM_DISK_HOST] = {KIND_VM, "status.diskHost"},
+    [ADDED_VM_REASON] = {KIND_VM, "status.reason"},
+    [ADDED_VM_LIVE] = {KIND_VM, "status.live"},
+    [ADDED_GROUP_DESIRED] = {KIND_GROUP, "status.desired"},
+    [ADDED_GROUP_VMS] = {KIND_GROUP, "status.vms"},
+    [ADDED_GROUP_READY] = {KIND_GROUP, "status.ready"},
+    [ADDED_HOST_PHASE] = {KIND_HOST, "status.phase"},
+    [ADDED_HOST_VOTER] = {KIND_HOST, "status.voter"},
+    [ADDED_HOST_LIVE] = {KIND_HOST, "status.live"},
+};
+
+struct object_view object_view_whole(void)
+{
+    return (struct object_view){.reasons = OBJECT_REASONS_MAX};
+}
+
+static bool added_take(struct object_view *view, enum kind kind, const char *path)
+{
+    bool known = strcmp(path, "status") == 0; /* also where there is none */
+    for (unsigned i = 0; i < ADDED_COUNT; i++) {
+        if (added_paths[i].kind == kind &&
+            (strcmp(path, "status") == 0 || strcmp(path, added_paths[i].path) == 0)) {
+            view->added |= UINT32_C(1) << i;
+            known = true;
+        }
+    }
+    return known;
+}
+
+static int
+path_take(struct object_view *view, enum kind kind, const char *path, struct err *err)
+{
+    bool stored = document_parts_add(&view->parts, kind, path);
+    bool added = added_take(view, kind, path);
+    return stored || added ? 0
+                           : err_set(err, BERTH_EINVALID, "fields: a %s has no \"%s\"",
+                                     kind_info(kind)->word, path);
+}
+
+int object_view_read(const struct query *query,
+                     enum kind kind,
+                     struct object_view *ret_view,
+                     struct err *err)
+{
+    struct object_view view = object_view_whole();
+    const char *fields = query_get(query, "fields");
+    int r = 0;
+    view.full = query_flag(query, "full");
+    view.thin = fields != NULL;
+    while (r == 0 && fields != NULL) {
+        char path[PATH_SIZE];
+        size_t size = strcspn(fields, ",");
+        if (size == 0 || size >= sizeof(path)) {
+            return err_set(err, BERTH_EINVALID,
+                           "fields: wanted names with commas between, such as "
+                           "metadata,status.phase");
+        }
+        memcpy(path, fields, size);
+        path[size] = '\0';
+        r = path_take(&view, kind, path, err);
+        fields = fields[size] == ',' ? fields + size + 1 : NULL;
+    }
+    if (r == 0) {
+        *ret_view = view;
+    }
+    return r;
+}
+
+/* ---- what only the leader knows ---- */
+
+static bool shows(const struct object_view *view, enum added member)
+{
+    return !view->thin || (view->added & (UINT32_C(1) << member)) != 0;
+}
+
+static void
+add(json_t *status, const struct object_view *view, enum added member, const char *text)
+{
+    const char *name = strchr(added_paths[member].path, '.') + 1;
+    if (text != NULL && shows(view, member)) {
+        json_object_set_new(status, name, document_text(text));
+    }
+}
+
+static void add_number(json_t *status,
+                       const struct object_view *view,
+                       enum added member,
+                       uint64_t number)
+{
+    const char *name = strchr(added_paths[member].path, '.') + 1;
+    if (shows(view, member)) {
+        json_object_set_new(status, name, json_integer((json_int_t)number));
+    }
+}
+
+static const char *host_name(const struct state *state, uint64_t uid)
+{
+    const struct host *host = uid != 0 ? state_host(state, uid) : NULL;
+    return host != NULL ? host->meta.name : NULL;
+}
+
+/* Why it has no host, before what the log says of it. */
+static void add_reason(const struct api_call *call,
+                       const struct vm *vm,
+                       struct object_view *view,
+                       json_t *status)
+{
+    const struct control_plane *control = call->api->control;
+    const char *before = vm->status.reason;
+    char waits[384];
+    char text[640];
+    if (shows(view, ADDED_VM_REASON) &&
+        control->vm_waits(control->context, vm, &view->reasons, waits, sizeof(waits))) {
+        (void)snprintf(text, sizeof(text), "%s%s%.200s%s", waits,
+                       before != NULL ? " (" : "", before != NULL ? before : "",
+                       before != NULL ? ")" : "");
+        add(status, view, ADDED_VM_REASON, text);
+    }
+}
+
+static void decorate_vm(const struct api_call *call,
+                        const struct state *state,
+                        const struct vm *vm,
+                        struct object_view *view,
+                        json_t *status)
+{
+    const struct control_plane *control = call->api->control;
+    const char *host = host_name(state, vm->status.host);
+    add(status, view, ADDED_VM_PHASE, phase_names[vm->status.phase]);
+    add_number(status, view, ADDED_VM_EPOCH, vm->status.epoch);
+    add(status, view, ADDED_VM_HOST, host);
+    add(status, view, ADDED_VM_DISK_HOST, host_name(state, vm->status.disk_host));
+    if (host == NULL) {
+        add_reason(call, vm, view, status);
+    }
+    json_t *live =
+        shows(view, ADDED_VM_LIVE) ? control->vm_live(control->context, vm) : NULL;
+    if (live != NULL) {
+        json_object_set_new(status, "live", live);
+    }
+}
+
+static void decorate_group(const struct state *state,
+                           const struct group *group,
+                           const struct object_view *view,
+                           json_t *status)
+{
+    uint64_t ready = 0;
+    size_t cursor = 0;
+    const struct vm *vm;
+    while (shows(view, ADDED_GROUP_READY) &&
+           (vm = state_vm_of_group(state, group, &cursor)) != NULL) {
+        ready += vm->status.phase == PHASE_READY ? 1U : 0U;
+    }
+    add_number(status, view, ADDED_GROUP_DESIRED, group->status.desired);
+    add_number(status, view, ADDED_GROUP_VMS, state_group_vms(state, group));
+    add_number(status, view, ADDED_GROUP_READY, ready);
+}
+
+static void human(json_t *live, const char *from, const char *to, bool mcpu)
+{
+    char text[NUMBER_TEXT_SIZE];
+    json_t *value = json_object_get(live, from);
+    if (value == NULL) {
+        return;
+    }
+    uint64_t number = (uint64_t)json_integer_value(value);
+    if (mcpu) {
+        format_mcpu((uint32_t)number, text);
+    } else {
+        format_bytes_human(number, text);
+    }
+    json_object_set_new(live, to, json_string(text));
+}
+
+static void decorate_host(const struct api_call *call,
+                          const struct host *host,
+                          const struct object_view *view,
+                          json_t *status)
+{
+    const struct control_plane *control = call->api->control;
+    add(status, view, ADDED_HOST_PHASE, host_phase_names[host->status.phase]);
+    add(status, view, ADDED_HOST_VOTER, voter_role_names[host->status.voter]);
+    json_t *live =
+        shows(view, ADDED_HOST_LIVE) ? control->host_live(control->context, host) : NULL;
+    if (live != NULL) {
+        human(live, "cpuUsedMcpu", "cpuUsed", true);
+        human(live, "memoryUsedBytes", "memoryUsed", false);
+        human(live, "memoryPlacedBytes", "memoryPlaced", false);
+        json_object_set_new(status, "live", live);
+    }
+}
+
+static void decorate(const struct api_call *call,
+                     const struct state *state,
+                     enum kind kind,
+                     const void *object,
+                     struct object_view *view,
+                     json_t *status)
+{
+    if (kind == KIND_VM) {
+        decorate_vm(call, state, object, view, status);
+    } else if (kind == KIND_GROUP) {
+        decorate_group(state, object, view, status);
+    } else if (kind == KIND_HOST) {
+        decorate_host(call, object, view, status);
+    }
+}
+
+json_t *object_document(const struct api_call *call,
+                        const struct state *state,
+                        enum kind kind,
+                        const void *object,
+                        struct object_view *view)
+{
+    json_t *document = view->thin
+                           ? document_of_parts(kind, object, view->full, &view->parts)
+                           : document_of(kind, object, view->full);
+    json_t *status = json_object_get(document, "status");
+    json_t *fresh = document != NULL && status == NULL ? json_object() : NULL;
+    decorate(call, state, kind, object, view, fresh != NULL ? fresh : status);
+    if (json_object_size(fresh) > 0) {
+        json_object_set(document, "status", fresh);
+    }
+    json_decref(fresh);
+    return document;
+}
