@@ -6,11 +6,11 @@
  * api_handle (api/router.h) answers it, at once or later. Streams (event-stream, 101)
  * stay open; data may also flow upwards (console input) through `input`. Back-pressure:
  * a sink takes data whenever fewer than EXCHANGE_QUEUE_MAX bytes wait in it, so one large
- * piece always fits; an answer that is no stream may grow to EXCHANGE_ANSWER_MAX. Beyond,
- * exchange_data returns BERTH_EFULL; the writer decides (a watch waits for on_room and,
- * when the feed has moved on, sends reset; a console drops to the newest bytes).
- * Lifetime: reference counted on the loop thread; whoever works on the answer holds a
- * reference. The client going away calls on_cancel once, after which answers are
+ * piece always fits: an answer that is no stream is one, as large as its page or its plan
+ * makes it. Beyond, exchange_data returns BERTH_EFULL; the writer decides (a watch waits
+ * for on_room and, when the feed has moved on, sends reset; a console drops to the newest
+ * bytes). Lifetime: reference counted on the loop thread; whoever works on the answer
+ * holds a reference. The client going away calls on_cancel once, after which answers are
  * swallowed. Threads: the loop's. Errors: BERTH_EFULL, BERTH_ECLOSED, BERTH_EPROTO
  * (decode), -ENOMEM.
  */
@@ -25,12 +25,11 @@
 
 /* A request with all its headers fits one message of the mesh (512 KiB), so that every
  * host takes the same requests. */
-#define EXCHANGE_BODY_MAX   (480u << 10)
-#define EXCHANGE_PATH_MAX   1024
-#define EXCHANGE_QUERY_MAX  8192
-#define EXCHANGE_TEXT_MAX   1024 /* each of the other texts */
-#define EXCHANGE_QUEUE_MAX  (256u << 10)
-#define EXCHANGE_ANSWER_MAX (16u << 20)
+#define EXCHANGE_BODY_MAX  (480u << 10)
+#define EXCHANGE_PATH_MAX  1024
+#define EXCHANGE_QUERY_MAX 8192
+#define EXCHANGE_TEXT_MAX  1024 /* each of the other texts */
+#define EXCHANGE_QUEUE_MAX (256u << 10)
 
 /* Who asks; filled by the transport, judged by the leader. */
 struct exchange_credentials {
