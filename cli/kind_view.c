@@ -1,6 +1,7 @@
 #include "cli/kind_view.h"
 
 #include "base/parse_number.h"
+#include "base/require.h"
 #include "cli/output.h"
 
 #include <inttypes.h>
@@ -232,19 +233,19 @@ PRINT(cell_vm_cpu)
 }
 
 static const struct view_column vm_columns[] = {
-    {"NAME", 0, false, false, cell_name},
-    {"TENANT", 0, false, false, cell_tenant},
-    {"PHASE", 0, false, true, cell_vm_phase},
-    {"HOST", 0, false, false, cell_vm_host},
-    {"ADDRESS", 0, false, false, cell_vm_address},
-    {"CPU", COLUMN_RIGHT, false, false, cell_vm_cpu},
-    {"AGE", COLUMN_RIGHT, false, false, cell_age},
-    {"TEMPLATE", 0, true, false, cell_template},
-    {"GROUP", 0, true, false, cell_group},
-    {"EPOCH", COLUMN_RIGHT, true, false, cell_epoch},
-    {"RESTARTS", COLUMN_RIGHT, true, false, cell_restarts},
-    {"LABELS", 0, true, false, cell_labels},
-    {"REASON", COLUMN_CUT, false, false, cell_reason},
+    {"NAME", 0, false, false, "metadata.name", cell_name},
+    {"TENANT", 0, false, false, "metadata.tenant", cell_tenant},
+    {"PHASE", 0, false, true, "status.phase", cell_vm_phase},
+    {"HOST", 0, false, false, "status.host,status.diskHost", cell_vm_host},
+    {"ADDRESS", 0, false, false, "status.nics", cell_vm_address},
+    {"CPU", COLUMN_RIGHT, false, false, "status.live", cell_vm_cpu},
+    {"AGE", COLUMN_RIGHT, false, false, "metadata.created", cell_age},
+    {"TEMPLATE", 0, true, false, "spec.template", cell_template},
+    {"GROUP", 0, true, false, "spec.group", cell_group},
+    {"EPOCH", COLUMN_RIGHT, true, false, "status.epoch", cell_epoch},
+    {"RESTARTS", COLUMN_RIGHT, true, false, "status.restarts", cell_restarts},
+    {"LABELS", 0, true, false, "metadata.labels", cell_labels},
+    {"REASON", COLUMN_CUT, false, false, "status.reason", cell_reason},
     {0},
 };
 
@@ -283,14 +284,16 @@ PRINT(cell_group_reason)
 }
 
 static const struct view_column group_columns[] = {
-    {"NAME", 0, false, false, cell_name},
-    {"TENANT", 0, false, false, cell_tenant},
-    {"READY", COLUMN_RIGHT, false, false, cell_group_ready},
-    {"AUTOSCALE", 0, false, false, cell_group_scale},
-    {"TEMPLATE", 0, false, false, cell_template},
-    {"AGE", COLUMN_RIGHT, false, false, cell_age},
-    {"LABELS", 0, true, false, cell_labels},
-    {"REASON", COLUMN_CUT, false, false, cell_group_reason},
+    {"NAME", 0, false, false, "metadata.name", cell_name},
+    {"TENANT", 0, false, false, "metadata.tenant", cell_tenant},
+    {"READY", COLUMN_RIGHT, false, false, "status.ready,status.desired",
+     cell_group_ready},
+    {"AUTOSCALE", 0, false, false, "spec.autoscale", cell_group_scale},
+    {"TEMPLATE", 0, false, false, "spec.template", cell_template},
+    {"AGE", COLUMN_RIGHT, false, false, "metadata.created", cell_age},
+    {"LABELS", 0, true, false, "metadata.labels", cell_labels},
+    {"REASON", COLUMN_CUT, false, false, "status.deleting,status.scaleReason",
+     cell_group_reason},
     {0},
 };
 
@@ -418,23 +421,26 @@ PRINT(cell_host_note)
 }
 
 static const struct view_column host_columns[] = {
-    {"NAME", 0, false, false, cell_name},
-    {"PHASE", 0, false, true, cell_host_phase},
-    {"ROLE", 0, false, false, cell_host_role},
-    {"ADDRESS", 0, false, false, cell_address},
-    {"VMS", COLUMN_RIGHT, false, false, cell_host_vms},
-    {"CPU USED", COLUMN_RIGHT, false, false, cell_host_cpu},
-    {"MEM USED", COLUMN_RIGHT, false, false, cell_host_memory_used},
-    {"MEM PLACED", COLUMN_RIGHT, false, false, cell_host_memory},
-    {"DISK PLACED", COLUMN_RIGHT, false, false, cell_host_disk},
-    {"HEARD", COLUMN_RIGHT, false, false, cell_host_heard},
-    {"KVM", 0, true, false, cell_host_kvm},
-    {"FENCE", 0, true, false, cell_host_fence},
-    {"KERNEL", 0, true, false, cell_kernel},
-    {"BERTHD", 0, true, false, cell_version},
-    {"AGE", COLUMN_RIGHT, true, false, cell_age},
-    {"LABELS", 0, true, false, cell_labels},
-    {"NOTE", COLUMN_CUT, false, false, cell_host_note},
+    {"NAME", 0, false, false, "metadata.name", cell_name},
+    {"PHASE", 0, false, true, "status.phase", cell_host_phase},
+    {"ROLE", 0, false, false, "status.live,status.voter", cell_host_role},
+    {"ADDRESS", 0, false, false, "status.address", cell_address},
+    {"VMS", COLUMN_RIGHT, false, false, "status.live", cell_host_vms},
+    {"CPU USED", COLUMN_RIGHT, false, false, "status.live,status.cpu", cell_host_cpu},
+    {"MEM USED", COLUMN_RIGHT, false, false, "status.live", cell_host_memory_used},
+    {"MEM PLACED", COLUMN_RIGHT, false, false, "status.live,status.memory",
+     cell_host_memory},
+    {"DISK PLACED", COLUMN_RIGHT, false, false, "status.live,status.disk",
+     cell_host_disk},
+    {"HEARD", COLUMN_RIGHT, false, false, "status.live", cell_host_heard},
+    {"KVM", 0, true, false, "status.kvm", cell_host_kvm},
+    {"FENCE", 0, true, false, "status.live", cell_host_fence},
+    {"KERNEL", 0, true, false, "status.kernel", cell_kernel},
+    {"BERTHD", 0, true, false, "status.version", cell_version},
+    {"AGE", COLUMN_RIGHT, true, false, "metadata.created", cell_age},
+    {"LABELS", 0, true, false, "metadata.labels", cell_labels},
+    {"NOTE", COLUMN_CUT, false, false,
+     "spec.drain,spec.drainReason,status.live,status.reason", cell_host_note},
     {0},
 };
 
@@ -466,16 +472,16 @@ PRINT(cell_machine_nics)
 }
 
 static const struct view_column template_columns[] = {
-    {"NAME", 0, false, false, cell_name},
-    {"TENANT", 0, false, false, cell_tenant},
-    {"IMAGE", 0, false, false, cell_image},
-    {"CPU", COLUMN_RIGHT, false, false, cell_machine_cpu},
-    {"MEMORY", COLUMN_RIGHT, false, false, cell_machine_memory},
-    {"DISKS", 0, false, false, cell_machine_disks},
-    {"NETWORKS", 0, false, false, cell_machine_nics},
-    {"VERSION", COLUMN_RIGHT, false, false, cell_version},
-    {"AGE", COLUMN_RIGHT, false, false, cell_age},
-    {"LABELS", 0, true, false, cell_labels},
+    {"NAME", 0, false, false, "metadata.name", cell_name},
+    {"TENANT", 0, false, false, "metadata.tenant", cell_tenant},
+    {"IMAGE", 0, false, false, "spec.image", cell_image},
+    {"CPU", COLUMN_RIGHT, false, false, "spec.cpu", cell_machine_cpu},
+    {"MEMORY", COLUMN_RIGHT, false, false, "spec.memory", cell_machine_memory},
+    {"DISKS", 0, false, false, "spec.disks", cell_machine_disks},
+    {"NETWORKS", 0, false, false, "spec.nics", cell_machine_nics},
+    {"VERSION", COLUMN_RIGHT, false, false, "status.version", cell_version},
+    {"AGE", COLUMN_RIGHT, false, false, "metadata.created", cell_age},
+    {"LABELS", 0, true, false, "metadata.labels", cell_labels},
     {0},
 };
 
@@ -492,14 +498,14 @@ PRINT(cell_network_hosts)
 }
 
 static const struct view_column network_columns[] = {
-    {"NAME", 0, false, false, cell_name},
-    {"TENANT", 0, false, false, cell_tenant},
-    {"CIDR", 0, false, false, cell_network_cidr},
-    {"EGRESS", 0, false, false, cell_egress},
-    {"VNI", COLUMN_RIGHT, false, false, cell_vni},
-    {"HOSTS", COLUMN_RIGHT, false, false, cell_network_hosts},
-    {"AGE", COLUMN_RIGHT, false, false, cell_age},
-    {"LABELS", 0, true, false, cell_labels},
+    {"NAME", 0, false, false, "metadata.name", cell_name},
+    {"TENANT", 0, false, false, "metadata.tenant", cell_tenant},
+    {"CIDR", 0, false, false, "spec.ipv4", cell_network_cidr},
+    {"EGRESS", 0, false, false, "spec.egress", cell_egress},
+    {"VNI", COLUMN_RIGHT, false, false, "status.vni", cell_vni},
+    {"HOSTS", COLUMN_RIGHT, false, false, "status.hosts", cell_network_hosts},
+    {"AGE", COLUMN_RIGHT, false, false, "metadata.created", cell_age},
+    {"LABELS", 0, true, false, "metadata.labels", cell_labels},
     {0},
 };
 
@@ -536,12 +542,12 @@ PRINT(cell_image_size)
 }
 
 static const struct view_column image_columns[] = {
-    {"NAME", 0, false, false, cell_name},
-    {"TENANT", 0, false, false, cell_tenant},
-    {"PARTS", 0, false, false, cell_image_parts},
-    {"SIZE", COLUMN_RIGHT, false, false, cell_image_size},
-    {"AGE", COLUMN_RIGHT, false, false, cell_age},
-    {"LABELS", 0, true, false, cell_labels},
+    {"NAME", 0, false, false, "metadata.name", cell_name},
+    {"TENANT", 0, false, false, "metadata.tenant", cell_tenant},
+    {"PARTS", 0, false, false, "spec.artifacts", cell_image_parts},
+    {"SIZE", COLUMN_RIGHT, false, false, "spec.artifacts", cell_image_size},
+    {"AGE", COLUMN_RIGHT, false, false, "metadata.created", cell_age},
+    {"LABELS", 0, true, false, "metadata.labels", cell_labels},
     {0},
 };
 
@@ -582,30 +588,30 @@ PRINT(cell_tenant_disk)
 }
 
 static const struct view_column tenant_columns[] = {
-    {"NAME", 0, false, false, cell_name},
-    {"VMS", COLUMN_RIGHT, false, false, cell_tenant_vms},
-    {"CPU", COLUMN_RIGHT, false, false, cell_tenant_cpu},
-    {"MEMORY", COLUMN_RIGHT, false, false, cell_tenant_memory},
-    {"DISK", COLUMN_RIGHT, false, false, cell_tenant_disk},
-    {"AGE", COLUMN_RIGHT, false, false, cell_age},
-    {"LABELS", 0, true, false, cell_labels},
+    {"NAME", 0, false, false, "metadata.name", cell_name},
+    {"VMS", COLUMN_RIGHT, false, false, "spec.quota,status.used", cell_tenant_vms},
+    {"CPU", COLUMN_RIGHT, false, false, "spec.quota,status.used", cell_tenant_cpu},
+    {"MEMORY", COLUMN_RIGHT, false, false, "spec.quota,status.used", cell_tenant_memory},
+    {"DISK", COLUMN_RIGHT, false, false, "spec.quota,status.used", cell_tenant_disk},
+    {"AGE", COLUMN_RIGHT, false, false, "metadata.created", cell_age},
+    {"LABELS", 0, true, false, "metadata.labels", cell_labels},
     {0},
 };
 
 static const struct view_column disk_columns[] = {
-    {"NAME", 0, false, false, cell_name},
-    {"TENANT", 0, false, false, cell_tenant},
-    {"SIZE", COLUMN_RIGHT, false, false, cell_size},
-    {"AGE", COLUMN_RIGHT, false, false, cell_age},
+    {"NAME", 0, false, false, "metadata.name", cell_name},
+    {"TENANT", 0, false, false, "metadata.tenant", cell_tenant},
+    {"SIZE", COLUMN_RIGHT, false, false, "spec.size", cell_size},
+    {"AGE", COLUMN_RIGHT, false, false, "metadata.created", cell_age},
     {0},
 };
 
 static const struct view_column token_columns[] = {
-    {"NAME", 0, false, false, cell_name},
-    {"ROLE", 0, false, false, cell_role},
-    {"TENANT", 0, false, false, cell_token_tenant},
-    {"EXPIRES", 0, false, false, cell_expires},
-    {"AGE", COLUMN_RIGHT, false, false, cell_age},
+    {"NAME", 0, false, false, "metadata.name", cell_name},
+    {"ROLE", 0, false, false, "spec.role", cell_role},
+    {"TENANT", 0, false, false, "spec.tenant", cell_token_tenant},
+    {"EXPIRES", 0, false, false, "spec.expires", cell_expires},
+    {"AGE", COLUMN_RIGHT, false, false, "metadata.created", cell_age},
     {0},
 };
 
@@ -622,16 +628,54 @@ PRINT(cell_operation_progress)
 }
 
 static const struct view_column operation_columns[] = {
-    {"NAME", 0, false, false, cell_name},
-    {"PHASE", 0, false, true, cell_operation_phase},
-    {"PROGRESS", COLUMN_RIGHT, false, false, cell_operation_progress},
-    {"AGE", COLUMN_RIGHT, false, false, cell_age},
-    {"TITLE", COLUMN_CUT, false, false, cell_title},
-    {"STEP", COLUMN_CUT, false, false, cell_step},
+    {"NAME", 0, false, false, "metadata.name", cell_name},
+    {"PHASE", 0, false, true, "status.phase", cell_operation_phase},
+    {"PROGRESS", COLUMN_RIGHT, false, false, "status.progress", cell_operation_progress},
+    {"AGE", COLUMN_RIGHT, false, false, "metadata.created", cell_age},
+    {"TITLE", COLUMN_CUT, false, false, "spec.title", cell_title},
+    {"STEP", COLUMN_CUT, false, false, "status.step", cell_step},
     {0},
 };
 
 /* ---- choosing and printing ---- */
+
+/* Adds the paths of a column that are not there yet; false when there is no room. */
+static bool fields_add(char *fields, size_t capacity, const char *paths)
+{
+    while (*paths != '\0') {
+        size_t size = strcspn(paths, ",");
+        size_t used = strlen(fields);
+        bool there = false;
+        for (const char *at = fields; *at != '\0';) {
+            size_t length = strcspn(at, ",");
+            there = there || (length == size && strncmp(at, paths, size) == 0);
+            at += length + (at[length] == ',' ? 1 : 0);
+        }
+        if (!there) {
+            int wrote = snprintf(fields + used, capacity - used, "%s%.*s",
+                                 used > 0 ? "," : "", (int)size, paths);
+            if (wrote < 0 || (size_t)wrote >= capacity - used) {
+                return false;
+            }
+        }
+        paths += size + (paths[size] == ',' ? 1 : 0);
+    }
+    return true;
+}
+
+void kind_view_fields(const struct cli *cli,
+                      const struct kind_info *info,
+                      char ret_fields[VIEW_FIELDS_SIZE])
+{
+    const struct view_column *columns[VIEW_COLUMNS_MAX];
+    unsigned count = kind_view_select(cli, info, columns);
+    bool fits = true;
+    ret_fields[0] = '\0';
+    for (unsigned i = 0; i < count && fits; i++) {
+        fits = fields_add(ret_fields, VIEW_FIELDS_SIZE, columns[i]->fields);
+    }
+    REQUIRE(fits); /* our own tables are shorter */
+}
 
 const struct view_column *kind_view(enum kind kind)
 {

@@ -171,7 +171,7 @@ int object_name_find(struct cli *cli,
     if (cli->tenant != NULL) {
         return take_part(cli, cli->tenant, strlen(cli->tenant), ret_name->tenant);
     }
-    code = remote_list(cli, ret_name->info, "", &list);
+    code = remote_list(cli, ret_name->info, "", "metadata.name,metadata.tenant", &list);
     return code == EXIT_OK ? take_owner(cli, ret_name, json_object_get(list, "items"))
                            : code;
 }
@@ -197,7 +197,7 @@ int object_get(struct cli *cli, const struct object_name *name, json_t **ret_obj
         if (name->tenant[0] != '\0') {
             (void)snprintf(query, sizeof(query), "tenant=%s", name->tenant);
         }
-        code = remote_list(cli, name->info, query, &list);
+        code = remote_list(cli, name->info, query, "metadata.name", &list);
         return code == EXIT_OK ? fail_missing(cli, name, json_object_get(list, "items"))
                                : code;
     }

@@ -101,6 +101,27 @@ int remote_problem(struct cli *cli, const struct http_answer *answer)
     return (int)code;
 }
 
+/* The document of an answer, which is used up; quiet: a 404 is not said. */
+static int take_document(struct cli *cli,
+                         const char *path,
+                         bool quiet,
+                         struct http_answer *answer,
+                         json_t **ret_document)
+{
+    int code = EXIT_OK;
+    if (answer->status >= 300) {
+        code = quiet && answer->status == 404 ? (int)EXIT_NOT_FOUND
+                                              : remote_problem(cli, answer);
+    } else if (ret_document != NULL) {
+        *ret_document = json_incref(answer->document);
+        if (*ret_document == NULL) {
+            code = cli_fail(cli, EXIT_FAILED, "%s: the answer is no JSON", path);
+        }
+    }
+    http_answer_fini(answer);
+    return code;
+}
+
 static int call(struct cli *cli,
                 const char *method,
                 const char *path,
@@ -113,18 +134,11 @@ static int call(struct cli *cli,
         *ret_document = NULL;
     }
     int code = remote_answer(cli, method, path, body, &answer);
-    if (code == EXIT_OK && answer.status >= 300) {
-        code = quiet && answer.status == 404 ? (int)EXIT_NOT_FOUND
-                                             : remote_problem(cli, &answer);
-    } else if (code == EXIT_OK && ret_document != NULL) {
-        *ret_document = json_incref(answer.document);
-        if (*ret_document == NULL) {
-            code =
-                cli_fail(cli, EXIT_FAILED, "%s %s: the answer is no JSON", method, path);
-        }
+    if (code != EXIT_OK) {
+        http_answer_fini(&answer);
+        return code;
     }
-    http_answer_fini(&answer);
-    return code;
+    return take_document(cli, path, quiet, &answer, ret_document);
 }
 
 int remote_call(struct cli *cli,
@@ -145,9 +159,43 @@ int remote_call_quiet(struct cli *cli,
     return call(cli, method, path, body, true, ret_document);
 }
 
+/* A server of before `fields`, as it says that it does not know a parameter. */
+static bool knows_no_fields(const struct http_answer *answer)
+{
+    static const char words[] = "query: fields is not known";
+    const char *detail = json_member_text(answer->document, "detail", "");
+    return answer->status == 422 && strncmp(detail, words, sizeof(words) - 1) == 0;
+}
+
+/* *fields becomes NULL when the server does not know them: nothing was answered. */
+static int list_page(struct cli *cli,
+                     const struct kind_info *info,
+                     const char *query,
+                     const char *page,
+                     const char **fields,
+                     json_t **ret_answer)
+{
+    char path[REMOTE_PATH_SIZE + REMOTE_PATH_SIZE / 2 + REMOTE_FIELDS_SIZE];
+    struct http_answer answer;
+    *ret_answer = NULL;
+    (void)snprintf(path, sizeof(path), "/v1/%s?limit=%d%s%s%s%s%s%s", info->plural,
+                   *fields != NULL ? REMOTE_PAGE_THIN : REMOTE_PAGE,
+                   *fields != NULL ? "&fields=" : "", *fields != NULL ? *fields : "",
+                   query[0] != '\0' ? "&" : "", query, page[0] != '\0' ? "&page=" : "",
+                   page);
+    int code = remote_answer(cli, "GET", path, NULL, &answer);
+    if (code != EXIT_OK || (*fields != NULL && knows_no_fields(&answer))) {
+        http_answer_fini(&answer);
+        *fields = NULL;
+        return code;
+    }
+    return take_document(cli, path, false, &answer, ret_answer);
+}
+
 int remote_list(struct cli *cli,
                 const struct kind_info *info,
                 const char *query,
+                const char *fields,
                 json_t **ret_list)
 {
     char page[REMOTE_PATH_SIZE / 2] = "";
@@ -156,12 +204,12 @@ int remote_list(struct cli *cli,
     json_object_set_new(list, "items", items);
     *ret_list = NULL;
     for (unsigned i = 0; i < REMOTE_PAGES; i++) {
-        char path[REMOTE_PATH_SIZE + sizeof(page)];
         CLEANUP_JSON json_t *answer = NULL;
-        (void)snprintf(path, sizeof(path), "/v1/%s?limit=%d%s%s%s%s", info->plural,
-                       REMOTE_PAGE, query[0] != '\0' ? "&" : "", query,
-                       page[0] != '\0' ? "&page=" : "", page);
-        int code = remote_call(cli, "GET", path, NULL, &answer);
+        const char *before = fields;
+        int code = list_page(cli, info, query, page, &fields, &answer);
+        if (code == EXIT_OK && answer == NULL && before != NULL) {
+            code = list_page(cli, info, query, page, &fields, &answer);
+        }
         if (code != EXIT_OK) {
             json_decref(list);
             return code;

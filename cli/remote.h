@@ -2,8 +2,9 @@
  *
  * Shapes: remote_call is one request with its retries (cli/http.h); a refusal is printed
  * as a person wants to read it and becomes an exit code. remote_list gathers all pages of
- * a list into one document. Ownership: documents are new references. Threads: one.
- * Limits: REMOTE_PAGE objects per page, REMOTE_PAGES pages.
+ * a list into one document, of whole objects or of the fields that are read. Ownership:
+ * documents are new references. Threads: one. Limits: REMOTE_PAGE objects per page (of
+ * some fields: REMOTE_PAGE_THIN), REMOTE_PAGES pages.
  */
 #pragma once
 
@@ -11,10 +12,12 @@
 #include "cli/http.h"
 #include "model/objects.h"
 
-#define REMOTE_PAGE  200 /* answers of some 100 KiB: no host is held up by one */
-#define REMOTE_PAGES 1000
+#define REMOTE_PAGE      200 /* answers of some 100 KiB: no host is held up by one */
+#define REMOTE_PAGE_THIN 500 /* answers of the same size */
+#define REMOTE_PAGES     1000
 
-#define REMOTE_PATH_SIZE 512
+#define REMOTE_PATH_SIZE   512
+#define REMOTE_FIELDS_SIZE 400
 
 /* body and ret_document may be NULL; the body is borrowed. */
 int remote_call(struct cli *cli,
@@ -38,10 +41,13 @@ int remote_answer(struct cli *cli,
 enum cli_exit remote_exit(int status, const char *code);
 /* Says the answer's problem and gives its exit code. */
 int remote_problem(struct cli *cli, const struct http_answer *answer);
-/* {"items": [...], "revision": N} of a kind; `query` is "" or "tenant=..&group=..". */
+/* {"items": [...], "revision": N} of a kind; `query` is "" or "tenant=..&group=..".
+ * fields: what of the objects is read, as in "metadata.name,status"; NULL: all of them. A
+ * server that does not know them yet is asked for whole objects. */
 int remote_list(struct cli *cli,
                 const struct kind_info *info,
                 const char *query,
+                const char *fields,
                 json_t **ret_list);
 /* Text for a query: everything but unreserved characters as %XX. */
 void remote_escape(const char *text, char *ret_text, size_t capacity);

@@ -281,7 +281,7 @@ static void note_template(struct cli *cli, const json_t *result)
     unsigned count = 0;
     (void)snprintf(query, sizeof(query), "tenant=%s",
                    json_member_text(result, "tenant", ""));
-    if (remote_list(cli, kind_info(KIND_VM), query, &list) != EXIT_OK) {
+    if (remote_list(cli, kind_info(KIND_VM), query, "spec.template", &list) != EXIT_OK) {
         return; /* said; what was asked for is done */
     }
     json_array_foreach(json_object_get(list, "items"), index, vm)

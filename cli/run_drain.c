@@ -11,6 +11,10 @@
 
 #define POLL_MS          300
 #define DRAIN_DEFAULT_MS UINT64_C(600000)
+/* What is read of VMs here. */
+#define VM_READ                                                                      \
+    "metadata.name,metadata.tenant,status.phase,status.host,status.diskHost,status." \
+    "reason"
 
 /* VMs that are still on the host: stopped and failed ones run nowhere. */
 static json_t *vms_on(const json_t *vms, const char *host)
@@ -41,7 +45,7 @@ static int tell_kept(struct cli *cli, const char *host)
     size_t index;
     json_t *vm;
     size_t kept = 0;
-    int code = remote_list(cli, kind_info(KIND_VM), "", &list);
+    int code = remote_list(cli, kind_info(KIND_VM), "", VM_READ, &list);
     json_array_foreach(json_object_get(list, "items"), index, vm)
     {
         char label[OBJECT_LABEL_SIZE];
@@ -111,7 +115,7 @@ static int wait_empty(struct cli *cli, const char *host, uint64_t timeout_ms)
     for (unsigned look = 0;; look++) {
         CLEANUP_JSON json_t *list = NULL;
         char span[SPAN_TEXT_SIZE];
-        int code = remote_list(cli, kind_info(KIND_VM), "", &list);
+        int code = remote_list(cli, kind_info(KIND_VM), "", VM_READ, &list);
         if (code != EXIT_OK) {
             return code;
         }

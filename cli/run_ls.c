@@ -44,12 +44,30 @@ static int query_make(struct cli *cli, const struct kind_info *info, char *ret_q
                            : cli_fail(cli, EXIT_USAGE, "more labels than a list takes");
 }
 
+/* What is printed of the objects; NULL: whole ones. */
+static const char *fields_make(const struct cli *cli,
+                               const struct kind_info *info,
+                               char ret_fields[VIEW_FIELDS_SIZE])
+{
+    if (cli->format == FORMAT_NAME) {
+        return "metadata.name,metadata.tenant";
+    }
+    if (output_is_document(cli)) {
+        return NULL;
+    }
+    kind_view_fields(cli, info, ret_fields);
+    return ret_fields;
+}
+
 static int list_get(struct cli *cli, const struct kind_info *info, json_t **ret_list)
 {
     char query[QUERY_SIZE];
+    char fields[VIEW_FIELDS_SIZE];
     *ret_list = NULL;
     int code = query_make(cli, info, query);
-    return code == EXIT_OK ? remote_list(cli, info, query, ret_list) : code;
+    return code == EXIT_OK
+               ? remote_list(cli, info, query, fields_make(cli, info, fields), ret_list)
+               : code;
 }
 
 static int list_kind(struct cli *cli, const struct kind_info *info)

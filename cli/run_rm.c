@@ -110,7 +110,7 @@ static int tell_loss(struct cli *cli, const struct object_name *name)
         return EXIT_OK;
     }
     (void)snprintf(query, sizeof(query), "tenant=%s&group=%s", name->tenant, name->name);
-    int code = remote_list(cli, kind_info(KIND_VM), query, &list);
+    int code = remote_list(cli, kind_info(KIND_VM), query, "metadata.name", &list);
     if (code == EXIT_OK) {
         fprintf(cli->err, "  %s, with %zu VMs and their disks\n", label,
                 json_array_size(json_object_get(list, "items")));

@@ -45,6 +45,7 @@ static int
 print_vms(struct cli *cli, const struct object_name *name, const struct view_time *time)
 {
     char query[REMOTE_PATH_SIZE / 2] = "";
+    char fields[VIEW_FIELDS_SIZE];
     CLEANUP_JSON json_t *list = NULL;
     CLEANUP_JSON json_t *items = json_array();
     size_t index;
@@ -53,7 +54,8 @@ print_vms(struct cli *cli, const struct object_name *name, const struct view_tim
         (void)snprintf(query, sizeof(query), "tenant=%s&group=%s", name->tenant,
                        name->name);
     }
-    int code = remote_list(cli, kind_info(KIND_VM), query, &list);
+    kind_view_fields(cli, kind_info(KIND_VM), fields);
+    int code = remote_list(cli, kind_info(KIND_VM), query, fields, &list);
     json_array_foreach(json_object_get(list, "items"), index, item)
     {
         const char *host = json_member_text(view_status(item), "host", "");

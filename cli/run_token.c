@@ -61,7 +61,10 @@ int run_token_ls(struct cli *cli)
 {
     CLEANUP_JSON json_t *list = NULL;
     struct view_time time = {.now_wall_ms = clock_wall_ms(clock_system())};
-    int code = remote_list(cli, kind_info(KIND_TOKEN), "", &list);
+    char fields[VIEW_FIELDS_SIZE];
+    kind_view_fields(cli, kind_info(KIND_TOKEN), fields);
+    int code = remote_list(cli, kind_info(KIND_TOKEN), "",
+                           output_is_document(cli) ? NULL : fields, &list);
     if (code != EXIT_OK || output_is_document(cli)) {
         return code == EXIT_OK ? output_document(cli, list) : code;
     }

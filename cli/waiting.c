@@ -189,7 +189,8 @@ static int look_at_group(struct waiting *waiting, const struct object_name *name
     (void)snprintf(query, sizeof(query), "tenant=%s&group=%s", name->tenant, name->name);
     int code = object_get(waiting->cli, name, &group);
     if (code == EXIT_OK) {
-        code = remote_list(waiting->cli, kind_info(KIND_VM), query, &list);
+        code = remote_list(waiting->cli, kind_info(KIND_VM), query,
+                           "metadata.name,metadata.tenant,status", &list);
     }
     if (code != EXIT_OK) {
         return code;

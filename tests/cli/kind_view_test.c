@@ -2,6 +2,7 @@
  * they do not. */
 #include "cli/kind_view.h"
 #include "cli_fixture.h"
+#include "model/document.h"
 
 #define NOW UINT64_C(1795425400000) /* 2026-11-23T09:16:40Z */
 
@@ -21,6 +22,11 @@ static const struct shown {
     {"ls -t shop", KIND_VM, "{'metadata':{'name':'web-1','tenant':'shop'}}",
      "NAME   PHASE    HOST  ADDRESS  CPU  AGE  REASON\n"
      "web-1  pending  -     -          -    -  -\n"},
+    {"ls -t shop", KIND_VM, /* nowhere, but its disks are on h1 */
+     "{'metadata':{'name':'web-1','tenant':'shop'},'status':{'phase':'stopped',"
+     "'diskHost':'h1'}}",
+     "NAME   PHASE    HOST  ADDRESS  CPU  AGE  REASON\n"
+     "web-1  stopped  (h1)  -          -    -  -\n"},
     {"ls -o wide", KIND_VM,
      "{'metadata':{'name':'a','tenant':'t','labels':{'app':'x','tier':'1'}},"
      "'spec':{'template':{'name':'small'}},'status':{'phase':'failed','restarts':4,"
@@ -110,6 +116,95 @@ START_TEST(a_kind_is_shown_as_its_table)
 }
 END_TEST
 
+/* Only what the fields name, as the API's `fields` does. */
+static json_t *only_fields(const json_t *document, const char *fields)
+{
+    json_t *some = json_object();
+    while (*fields != '\0') {
+        char part[32];
+        char member[32];
+        int used = 0;
+        ck_assert_int_eq(
+            sscanf(fields, "%31[a-zA-Z].%31[a-zA-Z0-9]%n", part, member, &used), 2);
+        const json_t *from = json_object_get(document, part);
+        if (json_object_get(some, part) == NULL && from != NULL) {
+            json_object_set_new(some, part, json_object());
+        }
+        json_object_set(json_object_get(some, part), member,
+                        json_object_get(from, member));
+        fields += used + (fields[used] == ',' ? 1 : 0);
+    }
+    return some;
+}
+
+static void print_one(const char *line, enum kind kind, json_t *object)
+{
+    struct view_time time = {.now_wall_ms = NOW};
+    ck_assert_int_eq(cli_given(line), EXIT_OK);
+    json_t *list = json_pack("[O]", object);
+    ck_assert_int_eq(kind_view_print(&cli, kind_info(kind), list, &time), EXIT_OK);
+    json_decref(list);
+}
+
+START_TEST(a_table_reads_no_more_than_it_asks_for)
+{
+    const struct shown *row = &showns[_i];
+    static const char *const lines[] = {"ls", "ls -o wide", "ls -t shop"};
+    json_t *whole = doc(row->object);
+    for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
+        char fields[VIEW_FIELDS_SIZE];
+        print_one(lines[i], row->kind, whole);
+        char *wanted = strdup(cli_out());
+        kind_view_fields(&cli, kind_info(row->kind), fields);
+        json_t *thin = only_fields(whole, fields);
+        print_one(lines[i], row->kind, thin);
+        ck_assert_str_eq(cli_out(), wanted);
+        json_decref(thin);
+        free(wanted);
+    }
+    json_decref(whole);
+}
+END_TEST
+
+START_TEST(the_fields_of_a_table_are_named_once_and_without_the_spec)
+{
+    char fields[VIEW_FIELDS_SIZE];
+    ck_assert_int_eq(cli_given("ls"), EXIT_OK);
+    kind_view_fields(&cli, kind_info(KIND_VM), fields);
+    ck_assert_str_eq(fields, "metadata.name,metadata.tenant,status.phase,status.host,"
+                             "status.diskHost,status.nics,status.live,metadata.created,"
+                             "status.reason");
+    kind_view_fields(&cli, kind_info(KIND_TENANT), fields);
+    ck_assert_str_eq(fields, "metadata.name,spec.quota,status.used,metadata.created");
+}
+END_TEST
+
+/* By the stored object, or by what the API adds to it. */
+static bool api_knows(enum kind kind, const char *path)
+{
+    static const char *const added[] = {"status.host", "status.diskHost", "status.live",
+                                        "status.ready"};
+    struct document_parts parts = {0};
+    bool known = document_parts_add(&parts, kind, path);
+    for (size_t i = 0; i < sizeof(added) / sizeof(added[0]); i++) {
+        known = known || strcmp(added[i], path) == 0;
+    }
+    return known;
+}
+
+START_TEST(the_api_knows_every_field_that_a_table_asks_for)
+{
+    char fields[VIEW_FIELDS_SIZE];
+    char *rest = fields;
+    const char *path;
+    ck_assert_int_eq(cli_given("ls -o wide"), EXIT_OK);
+    kind_view_fields(&cli, kind_info((enum kind)_i), fields);
+    while ((path = strsep(&rest, ",")) != NULL) {
+        ck_assert_msg(api_knows((enum kind)_i, path), "%s", path);
+    }
+}
+END_TEST
+
 /* Nothing, or what is of other types than it should be. */
 static const char *const odd[] = {
     "[{}]",
@@ -178,6 +273,11 @@ int main(void)
     Suite *suite = cli_suite("kind_view", &tests);
     tcase_add_loop_test(tests, a_kind_is_shown_as_its_table, 0,
                         sizeof(showns) / sizeof(showns[0]));
+    tcase_add_loop_test(tests, a_table_reads_no_more_than_it_asks_for, 0,
+                        sizeof(showns) / sizeof(showns[0]));
+    tcase_add_test(tests, the_fields_of_a_table_are_named_once_and_without_the_spec);
+    tcase_add_loop_test(tests, the_api_knows_every_field_that_a_table_asks_for, 1,
+                        KIND_COUNT);
     tcase_add_loop_test(tests, odd_documents_are_shown_as_dashes_in_every_kind, 0,
                         sizeof(odd) / sizeof(odd[0]));
     tcase_add_test(tests, a_cell_is_cut_not_overrun);

@@ -119,6 +119,20 @@ START_TEST(a_problem_is_read_out_and_has_its_exit_code)
 }
 END_TEST
 
+START_TEST(a_server_that_knows_no_fields_is_asked_for_whole_objects)
+{
+    const char *const texts[] = {
+        PROBLEM("422", "BERTH_EINVALID", "query: fields is not known here"),
+        ANSWER("application/json", "{\"items\":[{\"metadata\":{\"name\":\"h7\"}}]}"),
+        NULL};
+    answers_start(texts);
+    ck_assert_int_eq(berth("host ls -o name"), 0);
+    answers_stop();
+    ck_assert_contains(ran.out, "h7");
+    ck_assert_str_eq(ran.err, "");
+}
+END_TEST
+
 START_TEST(every_fault_of_a_problem_is_a_line)
 {
     const char *const texts[] = {
@@ -208,6 +222,7 @@ int main(void)
     TCase *tests = tcase_create("remote");
     tcase_add_checked_fixture(tests, folder_start, folder_stop);
     tcase_add_test(tests, a_problem_is_read_out_and_has_its_exit_code);
+    tcase_add_test(tests, a_server_that_knows_no_fields_is_asked_for_whole_objects);
     tcase_add_test(tests, every_fault_of_a_problem_is_a_line);
     tcase_add_test(tests, what_may_pass_is_asked_again);
     tcase_add_test(tests, pages_are_followed_by_what_next_says_escaped);
