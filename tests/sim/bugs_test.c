@@ -23,17 +23,16 @@ static const struct {
     {SIM_BUG_NO_EPOCH_CHECK, 1, true, "has run on"},
     {SIM_BUG_RESUME_LATE, 10, true, "has them open on"},
     {SIM_BUG_NO_FENCE, 1, true, "runs twice"},
+    {SIM_BUG_DROP_AT_RESTART, 1, true, "removes the disks of"},
+    {SIM_BUG_NO_KEEP, 1, true, "removes the disks of"},
+    {SIM_BUG_DISKS_ANEW, 1, true, "it has none such"},
+    {SIM_BUG_DISKS_FORGOTTEN, 1, true, "does not say that it has the disks"},
 };
 
 static bool is_found(uint64_t seed, enum sim_bug bug, bool rack, const char *says)
 {
-    struct sim_config config = {.seed = seed,
-                                .bug = bug,
-                                .rack = rack,
-                                .voters = seed % 4 == 0 ? 5 : 3,
-                                .hosts = rack ? 3 : 0,
-                                .clients = 3 + (unsigned)(seed % 4),
-                                .faults_ms = rack ? 20000 : 12000};
+    struct sim_config config = sim_config_of(seed, rack);
+    config.bug = bug;
     struct sim_fault_list faults;
     sim_faults_make(&config, &faults);
     struct sim *sim = sim_new(&config, &faults, UINT64_MAX);

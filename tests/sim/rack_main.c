@@ -11,10 +11,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define FAULTS_MS_LOG  12000
-#define FAULTS_MS_RACK 20000 /* leases have to end and hosts to come back */
-#define LINES_SHOWN    400
-#define JOBS_MAX       64
+#define LINES_SHOWN 400
+#define JOBS_MAX    64
 
 struct options {
     uint64_t seed;
@@ -57,6 +55,7 @@ static const char usage[] =
     "  --only I,J,...  these faults of the seed only, as a shrunk run says\n"
     "  --bug NAME      with a mistake put in: bare ack-before-fsync no-leader-wait\n"
     "                  lease-from-ack no-epoch-check resume-late no-fence\n"
+    "                  drop-at-restart no-keep disks-anew disks-forgotten\n"
     "  --trace         tell the timeline of every run\n"
     "  --no-shrink     show a failing seed as it is\n"
     "  --jobs N        runs at a time (1)\n"
@@ -67,16 +66,13 @@ static const char usage[] =
 
 static struct sim_config config_of(const struct options *options, uint64_t seed)
 {
-    struct sim_config config = {.seed = seed,
-                                .bug = options->bug,
-                                .voters = (unsigned)options->voters,
-                                .clients = 3 + (unsigned)(seed % 4),
-                                .faults_ms = options->faults_ms,
-                                .telling = options->telling};
-    config.rack = !options->log_only;
+    struct sim_config config = sim_config_of(seed, !options->log_only);
+    config.bug = options->bug;
+    config.telling = options->telling;
+    config.faults_ms = options->faults_ms;
     config.hosts = config.rack ? (unsigned)options->hosts : 0;
-    if (config.voters == 0) {
-        config.voters = seed % 4 == 0 ? 5 : 3;
+    if (options->voters != 0) {
+        config.voters = (unsigned)options->voters;
     }
     return config;
 }
@@ -335,10 +331,13 @@ static void sum_up(const struct totals *totals, double took)
         (unsigned long long)stats->acked, (unsigned long long)stats->reads,
         (unsigned long long)stats->retries, (unsigned long long)stats->unknown,
         (unsigned long long)stats->refusals_to_start);
-    printf("VMs started %llu (%llu with kept disks), frozen %llu, ended by lease %llu\n",
+    printf("VMs started %llu (%llu with kept disks), frozen %llu, ended by lease %llu; "
+           "kept disks given up %llu, disks removed %llu\n",
            (unsigned long long)stats->vm_starts,
            (unsigned long long)stats->vm_disk_starts,
-           (unsigned long long)stats->vm_freezes, (unsigned long long)stats->vm_kills);
+           (unsigned long long)stats->vm_freezes, (unsigned long long)stats->vm_kills,
+           (unsigned long long)stats->disks_given_up,
+           (unsigned long long)stats->disks_removed);
 }
 
 /* ---- many runs ---- */
@@ -409,7 +408,7 @@ int main(int argc, char **argv)
         return 2;
     }
     if (options.faults_ms == 0) {
-        options.faults_ms = options.log_only ? FAULTS_MS_LOG : FAULTS_MS_RACK;
+        options.faults_ms = options.log_only ? SIM_FAULTS_LOG_MS : SIM_FAULTS_RACK_MS;
     }
     run_all(&options, &totals);
     sum_up(&totals, cpu_seconds());

@@ -24,12 +24,7 @@ START_TEST(a_seed_keeps_every_promise)
 {
     uint64_t seed = rows[_i].seed;
     bool rack = rows[_i].rack;
-    struct sim_config config = {.seed = seed,
-                                .rack = rack,
-                                .voters = seed % 4 == 0 ? 5 : 3,
-                                .hosts = rack ? 3 : 0,
-                                .clients = 3 + (unsigned)(seed % 4),
-                                .faults_ms = rack ? 20000 : 12000};
+    struct sim_config config = sim_config_of(seed, rack);
     struct sim_fault_list faults;
     sim_faults_make(&config, &faults);
     struct sim *sim = sim_new(&config, &faults, UINT64_MAX);

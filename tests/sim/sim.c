@@ -16,8 +16,10 @@
 #define LOOK_NS     (50 * NS_PER_MS)
 
 const char *const sim_bug_names[SIM_BUG_COUNT] = {
-    "none",           "bare",           "ack-before-fsync", "no-leader-wait",
-    "lease-from-ack", "no-epoch-check", "resume-late",      "no-fence"};
+    "none",           "bare",           "ack-before-fsync",
+    "no-leader-wait", "lease-from-ack", "no-epoch-check",
+    "resume-late",    "no-fence",       "drop-at-restart",
+    "no-keep",        "disks-anew",     "disks-forgotten"};
 
 static struct sim *current;
 
@@ -114,6 +116,19 @@ static void first_join(struct first *first, struct sim_machine *machine)
     }
 }
 
+/* For VMs of a user who has them wait for a lost host. */
+static void first_waits(struct first *first)
+{
+    struct template *template = object_new(KIND_TEMPLATE);
+    REQUIRE(template != NULL);
+    (void)snprintf(template->meta.tenant, NAME_SIZE, DEFAULT_TENANT);
+    (void)snprintf(template->meta.name, NAME_SIZE, "waits");
+    (void)snprintf(template->spec.image, NAME_SIZE, "linux");
+    template->spec.memory.size_bytes = UINT64_C(3) << 30;
+    template->spec.lifecycle.host_failure = HOST_FAILURE_WAIT;
+    first_put(first, KIND_TEMPLATE, template);
+}
+
 /* A group of VMs that may be restarted elsewhere. */
 static void first_group(struct first *first)
 {
@@ -152,75 +167,25 @@ static void format(struct sim *sim)
     if (sim->config.rack) {
         first_group(&first);
     }
+    if (sim->config.rack && sim->config.own_vms) {
+        first_waits(&first);
+    }
     state_free(first.state);
 }
 
-/* ---- a user who switches VMs off and on ---- */
-
-#define USER_THINKS_NS (1200 * NS_PER_MS)
-
-static void on_switched(void *context, int code, const struct apply_result *result)
-{
-    (void)context; /* whatever came of it: the next look sees */
-    (void)code;
-    (void)result;
-}
-
-static void
-switch_power(struct sim *sim, struct sim_process *process, const struct vm *vm)
-{
-    struct command command;
-    struct world_owner *owner = &process->machine->berthd;
-    bool off = vm->spec.power == POWER_OFF;
-    command_init(&command, COMMAND_SET_POWER);
-    (void)snprintf(command.subject, sizeof(command.subject), "root");
-    command.body.set_power.vm = vm->meta.uid;
-    command.body.set_power.power = off || sim->healed ? POWER_ON : POWER_OFF;
-    world_say(&sim->world, "the user switches VM %llu %s",
-              (unsigned long long)vm->meta.uid,
-              power_names[command.body.set_power.power]);
-    (void)control_propose(process->control, &command, on_switched, NULL);
-    command_fini(&command);
-    owner->after(owner->context);
-}
-
-/* The one of that number, of those that are off when all is well again. */
-static const struct vm *vm_to_switch(struct sim *sim, const struct state *state)
-{
-    uint64_t skip = world_between(&sim->world, 0, SIM_VMS - 1);
-    size_t cursor = 0;
-    const struct vm *vm;
-    const struct vm *found = NULL;
-    while ((vm = state_next(state, KIND_VM, &cursor)) != NULL) {
-        if ((!sim->healed || vm->spec.power == POWER_OFF) &&
-            (found == NULL || skip > 0)) {
-            skip -= found != NULL ? 1 : 0;
-            found = vm;
-        }
-    }
-    return found;
-}
-
-static void on_user(void *context, uint64_t argument)
-{
-    struct sim *sim = context;
-    (void)argument;
-    for (unsigned i = 0; i < sim->machine_count; i++) {
-        struct sim_process *process = sim->machines[i].process;
-        if (sim_process_leads(process)) {
-            const struct vm *vm = vm_to_switch(sim, process->state);
-            if (vm != NULL) {
-                switch_power(sim, process, vm);
-            }
-            break;
-        }
-    }
-    uint64_t pause_ns = world_between(&sim->world, 0, USER_THINKS_NS);
-    world_at(&sim->world, sim->world.now_ns + (sim->healed ? pause_ns / 4 : pause_ns),
-             NULL, on_user, sim, 0);
-}
-
 /* ---- a run ---- */
+
+struct sim_config sim_config_of(uint64_t seed, bool rack)
+{
+    return (struct sim_config){.seed = seed,
+                               .rack = rack,
+                               .own_vms = rack && seed % 2 == 1,
+                               .voters = seed % 4 == 0 ? 5 : 3,
+                               .hosts = rack ? 3 : 0,
+                               .clients = 3 + (unsigned)(seed % 4),
+                               .faults_ms =
+                                   rack ? SIM_FAULTS_RACK_MS : SIM_FAULTS_LOG_MS};
+}
 
 static void on_power(void *context, uint64_t argument)
 {
@@ -257,7 +222,7 @@ struct sim *sim_new(const struct sim_config *config,
         sim_clients_start(sim);
     }
     if (!config->scripted && config->rack) {
-        world_at(&sim->world, 2 * NS_PER_S, NULL, on_user, sim, 0);
+        sim_user_start(sim);
     }
     if (faults != NULL) {
         sim_faults_book(sim, faults, mask);
@@ -305,9 +270,18 @@ static bool waits_for_room(const struct state *state, const struct vm *vm)
                host->status.memory_bytes;
 }
 
+/* For a machine that does not come back. */
+static bool waits_for_ever(struct sim *sim, const struct vm *vm)
+{
+    uint64_t uid = vm->status.host != 0 ? vm->status.host : vm->status.disk_host;
+    const struct sim_machine *machine = uid != 0 ? sim_machine_of_uid(sim, uid) : NULL;
+    return machine != NULL && machine->condemned &&
+           (vm->status.phase == PHASE_LOST || vm->status.phase == PHASE_PENDING);
+}
+
 /* Those whose engine failed, and whose next start is not due yet by their back-off; and
  * those that wait for the host of their disks. */
-static unsigned vms_waiting(const struct sim *sim)
+static unsigned vms_waiting(struct sim *sim)
 {
     unsigned waiting = 0;
     for (unsigned i = 0; i < sim->machine_count; i++) {
@@ -319,20 +293,35 @@ static unsigned vms_waiting(const struct sim *sim)
             bool backs_off =
                 vm->status.phase == PHASE_FAILED &&
                 vm->status.retry_wall_ms > sim_machine_wall_ms(&sim->machines[i]);
-            waiting += backs_off || waits_for_room(process->state, vm) ? 1U : 0U;
+            waiting +=
+                backs_off || waits_for_room(process->state, vm) || waits_for_ever(sim, vm)
+                    ? 1U
+                    : 0U;
         }
     }
     return waiting;
 }
 
-/* As many VMs run as the group wants. */
-static bool all_vms_run(const struct sim *sim)
+/* Those of the group, and what there is of a user's own. */
+static size_t vms_wanted(const struct sim *sim)
+{
+    size_t own = 0;
+    for (unsigned i = 0; i < sim->kept_count; i++) {
+        own += sim->kept[i].grouped ? 0U : 1U;
+    }
+    return SIM_VMS + own;
+}
+
+/* As many VMs run as are wanted. */
+static bool all_vms_run(struct sim *sim)
 {
     unsigned alive = 0;
     for (unsigned i = 0; sim->config.rack && i < sim->machine_count; i++) {
-        alive += sim_vms_alive(&sim->machines[i]);
+        if (!sim->machines[i].condemned) { /* those there wait for it, see above */
+            alive += sim_vms_alive(&sim->machines[i]);
+        }
     }
-    return !sim->config.rack || alive + vms_waiting(sim) == SIM_VMS;
+    return !sim->config.rack || alive + vms_waiting(sim) == vms_wanted(sim);
 }
 
 /* For the timeline of a run whose VMs do not all run. */

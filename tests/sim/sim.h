@@ -26,14 +26,18 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define SIM_MACHINES_MAX 12
-#define SIM_CLIENTS_MAX  8
-#define SIM_VMS          6    /* of the group, in rack runs */
-#define SIM_KEYS_MAX     8    /* registers that clients write and read */
-#define SIM_BOOKED_MAX   64   /* faults of a run */
-#define SIM_REQUEST_MARK 0x77 /* first byte of clients' request ids; then the key */
-#define SIM_PORT_RAFT    7442
-#define SIM_CLUSTER_ID   UINT64_C(0x51)
+#define SIM_MACHINES_MAX   12
+#define SIM_CLIENTS_MAX    8
+#define SIM_VMS            6  /* of the group, in rack runs */
+#define SIM_OWN_VMS        3  /* of a user, where a run has such */
+#define SIM_KEPT_MAX       64 /* VMs at a time */
+#define SIM_FAULTS_LOG_MS  12000
+#define SIM_FAULTS_RACK_MS 20000 /* leases have to end and hosts to come back */
+#define SIM_KEYS_MAX       8     /* registers that clients write and read */
+#define SIM_BOOKED_MAX     64    /* faults of a run */
+#define SIM_REQUEST_MARK   0x77  /* first byte of clients' request ids; then the key */
+#define SIM_PORT_RAFT      7442
+#define SIM_CLUSTER_ID     UINT64_C(0x51)
 
 struct raft;
 struct raft_guard;
@@ -51,6 +55,10 @@ enum sim_bug {
     SIM_BUG_NO_EPOCH_CHECK,   /* starts and resumes look at no epoch */
     SIM_BUG_RESUME_LATE,      /* frozen VMs go on after the lease has ended */
     SIM_BUG_NO_FENCE,         /* nobody fences while berthd hangs */
+    SIM_BUG_DROP_AT_RESTART,  /* no orders yet is taken for orders of nothing */
+    SIM_BUG_NO_KEEP,          /* keepers are not told of the disks that they keep */
+    SIM_BUG_DISKS_ANEW,       /* new disks in place of kept ones, without a word */
+    SIM_BUG_DISKS_FORGOTTEN,  /* hosts do not say what they keep */
     SIM_BUG_COUNT
 };
 extern const char *const sim_bug_names[SIM_BUG_COUNT];
@@ -61,11 +69,15 @@ struct sim_config {
     unsigned voters; /* 1, 3 or 5 machines with the log */
     unsigned hosts;  /* further machines; rack runs only */
     bool rack;       /* hosts run VMs; else clients write registers only */
+    bool own_vms;    /* beside the group's a user has some of their own; rack only */
     unsigned clients;
     uint64_t faults_ms; /* how long faults go on */
     bool telling;
     bool scripted; /* no faults and clients of its own: a test drives it */
 };
+
+/* What a seed is run with where nobody says otherwise. */
+struct sim_config sim_config_of(uint64_t seed, bool rack);
 
 struct sim_process {
     struct sim_machine *machine;
@@ -134,7 +146,19 @@ struct sim_booked {
 struct sim_stats {
     uint64_t acked, unknown, refused, reads, packets, crashes, faults, leaders, retries;
     uint64_t vm_starts, vm_disk_starts, vm_freezes, vm_kills, vm_double;
+    uint64_t disks_given_up, disks_removed;
     uint64_t refusals_to_start;
+};
+
+/* What the log says of one VM's disks, as of the newest command. */
+struct sim_kept {
+    uint64_t vm;
+    uint64_t host, epoch;           /* where it is, in which run */
+    uint64_t disk_host, disk_epoch; /* as in the VM's status */
+    enum stop_intent intent;
+    bool has_run;
+    bool grouped;
+    bool waits; /* for a host that is lost */
 };
 
 struct sim {
@@ -148,6 +172,8 @@ struct sim {
     struct sim_process *running; /* whose code is being run */
     struct oracle *oracle;
     struct sim_clients *clients;
+    struct sim_kept kept[SIM_KEPT_MAX];
+    unsigned kept_count;
     struct sim_stats stats;
     struct sim_booked booked[SIM_BOOKED_MAX];
     unsigned snapshot_threshold;
@@ -235,6 +261,22 @@ void sim_vms_fini(struct sim_machine *machine);
 void sim_vms_power_off(struct sim_machine *machine);
 /* How many VMs run. */
 unsigned sim_vms_alive(const struct sim_machine *machine);
+/* It has disks that a run of that epoch left, or has begun with. */
+bool sim_vms_holds(const struct sim_machine *machine, uint64_t uid, uint64_t epoch);
+
+/* ---- disks of VMs: the log's word and the hosts' (sim_kept.c) ---- */
+
+/* A command took effect that nobody has applied before. */
+void sim_kept_applied(struct sim *sim,
+                      const struct state *state,
+                      const struct command *command);
+/* A machine removes the disks of a VM, which its run of that epoch was the last to use.
+ */
+void sim_kept_removed(struct sim_machine *machine, uint64_t vm, uint64_t epoch);
+
+/* ---- a user of the VMs (sim_user.c) ---- */
+
+void sim_user_start(struct sim *sim);
 
 /* ---- the oracle (sim_oracle.c): sees everything, at once ---- */
 

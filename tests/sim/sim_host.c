@@ -167,10 +167,37 @@ void sim_host_power_off(struct sim_machine *machine)
 
 /* ---- messages ---- */
 
+/* The mistake is a host that does not say what it keeps. */
+static void disks_forget(const struct sim_process *process,
+                         struct msg_heartbeat *heartbeat)
+{
+    bool bug = process->machine->sim->config.bug == SIM_BUG_DISKS_FORGOTTEN;
+    for (uint32_t i = 0; bug && i < heartbeat->vms.count; i++) {
+        heartbeat->vms.items[i].disk_epoch = 0;
+    }
+}
+
+/* The mistake is a leader that does not name the disks to those who keep them. */
+static void keeps_forget(const struct sim_process *process, struct msg_orders *orders)
+{
+    bool bug = process->machine->sim->config.bug == SIM_BUG_NO_KEEP;
+    uint32_t count = 0;
+    for (uint32_t i = 0; bug && i < orders->vms.count; i++) {
+        struct msg_vm *order = &orders->vms.items[i];
+        if (order->order == ORDER_KEEP) {
+            record_fini(&msg_vm_record, order);
+        } else {
+            orders->vms.items[count++] = *order;
+        }
+    }
+    orders->vms.count = bug ? count : orders->vms.count;
+}
+
 static void
 on_heartbeat(struct sim_process *process, const struct msg_member *from, void *message)
 {
     if (process->leader != NULL && leader_leads(process->leader)) {
+        disks_forget(process, message);
         leader_on_heartbeat(process->leader, from, message);
         return;
     }
@@ -219,6 +246,7 @@ void sim_host_message(struct sim_process *process,
         worker_on_not_leader(process->worker, from, message);
         break;
     case MESSAGE_ORDERS:
+        keeps_forget(process, message);
         worker_on_orders(process->worker, from, message);
         break;
     default:

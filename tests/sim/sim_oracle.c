@@ -115,8 +115,11 @@ static void note_write(struct sim *sim, const struct command *command, uint64_t 
         (struct value){.revision = revision, .number = number};
 }
 
-static void
-take_slot(struct sim *sim, const struct slot *slot, const void *data, size_t size)
+static void take_slot(struct sim *sim,
+                      const struct sim_process *process,
+                      const struct slot *slot,
+                      const void *data,
+                      size_t size)
 {
     struct oracle *oracle = sim->oracle;
     const struct slot *last =
@@ -138,6 +141,9 @@ take_slot(struct sim *sim, const struct slot *slot, const void *data, size_t siz
     bytes_reader_init(&reader, data, size);
     if (slot->code == 0 && command_decode(&reader, &command) == 0) {
         note_write(sim, &command, slot->revision);
+        if (sim->config.rack) {
+            sim_kept_applied(sim, process->state, &command);
+        }
         command_fini(&command);
     }
 }
@@ -176,7 +182,7 @@ void oracle_applied(struct sim *sim,
     }
     size_t place = process->place++;
     if (place == oracle->count) {
-        take_slot(sim, &slot, data, size);
+        take_slot(sim, process, &slot, data, size);
         return;
     }
     const struct slot *known = &oracle->slots[place];

@@ -36,6 +36,7 @@ struct copy {
     bool alive;
     bool frozen;
     bool fenced;
+    uint64_t disks_from; /* the run that its disks were made for; 0: it has none here */
     enum phase phase;
     uint64_t since_wall_ms;
     uint64_t start_wall_ms;
@@ -114,8 +115,8 @@ static void check_epoch(const struct copy *copy, uint64_t epoch)
     }
 }
 
-/* Whoever starts with disks that were kept has them, and they are the newest there are:
- * no run anywhere has been after the one that left them. */
+/* Whoever starts with disks that were kept has the newest there are: no run anywhere else
+ * has been after the one that left them. */
 static void check_disks(const struct copy *copy, uint64_t disk_epoch)
 {
     struct sim *sim = copy->machine->sim;
@@ -123,7 +124,7 @@ static void check_disks(const struct copy *copy, uint64_t disk_epoch)
         const struct sim_vms *vms = sim->machines[i].vms;
         for (unsigned j = 0; vms != NULL && j < vms->count; j++) {
             const struct copy *other = &vms->copies[j];
-            if (other->uid == copy->uid && other->life > 0 &&
+            if (other != copy && other->uid == copy->uid && other->life > 0 &&
                 (other->alive || other->epoch > disk_epoch)) {
                 world_fail(
                     &sim->world,
@@ -282,6 +283,18 @@ unsigned sim_vms_alive(const struct sim_machine *machine)
     return alive;
 }
 
+bool sim_vms_holds(const struct sim_machine *machine, uint64_t uid, uint64_t epoch)
+{
+    for (unsigned i = 0; i < machine->vms->count; i++) {
+        const struct copy *copy = &machine->vms->copies[i];
+        if (copy->uid == uid) {
+            return copy->disks_from != 0 && copy->disks_from <= epoch &&
+                   epoch <= copy->epoch;
+        }
+    }
+    return false;
+}
+
 /* ---- the fence as worker knows it ---- */
 
 struct fence_client {
@@ -417,6 +430,33 @@ static int start_allowed(const struct copy *copy, uint64_t epoch)
     return copy->epoch == epoch ? BERTH_EPHASE : 0;
 }
 
+static void disks_remove(struct copy *copy)
+{
+    if (copy->disks_from != 0) {
+        sim_kept_removed(copy->machine, copy->uid, copy->epoch);
+        copy->disks_from = 0;
+    }
+}
+
+/* As the real one: whatever set of disks there is, or new ones. */
+static int disks_begin(struct copy *copy, const struct vm_order *order, struct err *err)
+{
+    if (order->disk_epoch == 0) {
+        disks_remove(copy);
+        copy->disks_from = order->vm.epoch;
+        return 0;
+    }
+    if (copy->disks_from == 0) {
+        return err_set(err, BERTH_ENOTFOUND, "its disks are not here");
+    }
+    check_disks(copy, order->disk_epoch);
+    if (has_bug(copy->machine, SIM_BUG_DISKS_ANEW)) {
+        copy->disks_from = order->vm.epoch;
+    }
+    copy->machine->sim->stats.vm_disk_starts++;
+    return 0;
+}
+
 int vm_supervisor_start(struct vm_supervisor *supervisor,
                         const struct vm_order *order,
                         bool hold,
@@ -435,13 +475,9 @@ int vm_supervisor_start(struct vm_supervisor *supervisor,
                      : 0;
     }
     check_epoch(copy, order->vm.epoch);
-    if (order->disk_epoch != 0 &&
-        (copy->name[0] == '\0' || copy->epoch != order->disk_epoch)) {
-        return err_set(err, BERTH_ENOTFOUND, "its disks are not here");
-    }
-    if (order->disk_epoch != 0) {
-        check_disks(copy, order->disk_epoch);
-        machine->sim->stats.vm_disk_starts++;
+    r = disks_begin(copy, order, err);
+    if (r != 0) {
+        return r;
     }
     copy->epoch = order->vm.epoch;
     copy->epoch_seen =
@@ -535,6 +571,7 @@ int vm_supervisor_forget(struct vm_supervisor *supervisor,
     if (copy->alive) {
         return BERTH_EPHASE;
     }
+    disks_remove(copy);
     copy->name[0] = '\0';
     return 0;
 }

@@ -2,7 +2,10 @@
  * eyes, and the places where a mistake can be put in.
  */
 #include "agent/lease.h"
+#include "agent/worker_parts.h"
 #include "base/fd.h"
+#include "base/require.h"
+#include "base/u64_map.h"
 #include "consensus/raft_guard.h"
 #include "scheduler/host_watch.h"
 #include "sim.h"
@@ -74,6 +77,9 @@ enum host_phase __wrap_host_watch_judge(struct host_watch *watch,
                                         const struct host *host,
                                         uint64_t now_ns,
                                         char *ret_reason);
+
+void __real_worker_reconcile(void *context);
+void __wrap_worker_reconcile(void *context);
 
 /* ---- the state machine, watched ---- */
 
@@ -231,6 +237,21 @@ enum host_phase __wrap_host_watch_judge(struct host_watch *watch,
         (void)__real_host_watch_judge(watch, host, now_ns - 10 * NS_PER_S, ret_reason);
     }
     return __real_host_watch_judge(watch, host, now_ns, ret_reason);
+}
+
+/* ---- disks that are kept ---- */
+
+/* The mistake is a restarted worker that acts before it has heard any orders. */
+void __wrap_worker_reconcile(void *context)
+{
+    struct worker *worker = context;
+    if (sim_current()->config.bug == SIM_BUG_DROP_AT_RESTART) {
+        worker->has_orders = true;
+        worker->orders_index =
+            worker->orders_index != NULL ? worker->orders_index : u64_map_new();
+        REQUIRE(worker->orders_index != NULL);
+    }
+    __real_worker_reconcile(context);
 }
 
 /* ---- the guard, which a run may do without ---- */
