@@ -166,6 +166,30 @@ static bool log_is_ours(const struct berthd *berthd)
     return on_disk || (self != NULL && self->voter != VOTER_NONE);
 }
 
+/* A voter has had its log; one that began anew would have forgotten what it acknowledged
+ * and whom it voted for. */
+static int log_is_there(const struct berthd *berthd, struct err *err)
+{
+    const struct msg_member *self =
+        members_by_uid(&berthd->members, berthd->identity.uid);
+    CLEANUP_FREE char *path = NULL;
+    struct stat info;
+    if (self == NULL || self->voter != VOTER_VOTER) {
+        return 0;
+    }
+    if (asprintf(&path, "%s/raft", berthd->identity.folder) < 0) {
+        return err_sys(err, -ENOMEM, "open the log");
+    }
+    if (stat(path, &info) == 0) {
+        return 0;
+    }
+    return err_set(err, BERTH_ECORRUPT,
+                   "%s is missing, and this host is a voter: put it back as it was; or, "
+                   "while other voters lead, `berth rm host %s` there, then `berth down "
+                   "--forget` and `berth join TOKEN` here; or restore a backup",
+                   path, berthd->identity.name);
+}
+
 /* ---- the worker
  * -------------------------------------------------------------------------------------
  */
@@ -704,7 +728,10 @@ static int enter(struct berthd *berthd, struct err *err)
             log_info("berthd", "this host is a member already and just starts",
                      KV_STR("name", berthd->identity.name));
         }
-        int r = log_is_ours(berthd) ? log_start(berthd, false, err) : 0;
+        int r = log_is_there(berthd, err);
+        if (r == 0 && log_is_ours(berthd)) {
+            r = log_start(berthd, false, err);
+        }
         return r == 0 ? work_start(berthd, err) : r;
     }
     if (berthd->config.bootstrap || berthd->identity.founder) {

@@ -32,11 +32,11 @@ static void cleanup_visit(void *context, const struct vm_report *report)
     struct cleanup *cleanup = context;
     if (cleanup->count < VM_SUPERVISOR_VMS_MAX) {
         cleanup->uids[cleanup->count] = report->uid;
-        cleanup->epochs[cleanup->count++] = report->epoch;
+        cleanup->epochs[cleanup->count++] = report->epoch_seen;
     }
     if (report->alive) {
         cleanup->alive++;
-        (void)vm_supervisor_kill(cleanup->supervisor, report->uid, report->epoch,
+        (void)vm_supervisor_kill(cleanup->supervisor, report->uid, report->epoch_seen,
                                  "cleanup", NULL); /* tried again at the next turn */
     }
 }

@@ -133,11 +133,14 @@ bool worker_fence_is_known(void *context, const struct fence_entry *entry)
 }
 
 /* Enough left that a start is over, or frozen in time, before anybody else may start the
- * VM; and a fence that sees to it. */
+ * VM; a fence that sees to it; and orders of the leader that grants it: a new one may
+ * grant before its orders are here, and older ones may name a VM that runs elsewhere by
+ * now. */
 bool worker_may_start(const struct worker *worker)
 {
     uint64_t now_ns = clock_now_ns(worker->config.clock);
     return (worker->fence == NULL || fence_client_ready(worker->fence)) &&
+           worker->orders.term == worker->leader_term &&
            lease_state(&worker->lease, now_ns) == LEASE_OK &&
            lease_may_run(&worker->lease, now_ns + WORKER_START_LEASE_MS * NS_PER_MS);
 }

@@ -260,7 +260,8 @@ static void stray_visit(void *context, const struct vm_report *report)
     if (order_of(strays->worker, report->uid) == NULL &&
         strays->count < VM_SUPERVISOR_VMS_MAX) {
         strays->uids[strays->count] = report->uid;
-        strays->epochs[strays->count] = report->epoch;
+        /* An order to end an earlier run may have come before the VM went elsewhere. */
+        strays->epochs[strays->count] = report->epoch_seen;
         strays->alive[strays->count] = report->alive;
         strays->count++;
     }

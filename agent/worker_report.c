@@ -150,7 +150,9 @@ void worker_heartbeat(void *context)
     record_init(&msg_heartbeat_record, &message);
     message.host = worker->config.identity->uid;
     message.boot = worker->boot;
-    message.desired_hash = worker->orders_hash;
+    /* Orders of an earlier leader are none of this one's, even if they say the same. */
+    message.desired_hash =
+        worker->orders.term == worker->leader_term ? worker->orders_hash : 0;
     message.cpu_used_mcpu = worker->usage.cpu_busy_permille * worker->config.facts->cores;
     message.memory_used_bytes = worker->usage.memory_used_bytes;
     message.disk_free_bytes =

@@ -254,6 +254,9 @@ static void upgraded(void *context,
     if (extra_size > 0) {
         exchange_input(request->exchange, extra, extra_size);
     }
+    if (request->tunnel == NULL) {
+        return; /* what it carried could not be passed on, and that ended it */
+    }
     if (request->waiting_size > request->waiting_at) {
         (void)http_tunnel_write(request->tunnel, request->waiting + request->waiting_at,
                                 request->waiting_size -
@@ -676,9 +679,10 @@ static enum MHD_Result handle(struct http_context *context,
         request = request_new(context, connection, url, method, local);
         *ret_request = request;
         if (request != NULL && request->fault.code == 0 && is_upload(request)) {
-            set_busy(context, connection, true); /* may take as long as it moves */
             upload_begin(request);
-            if (request->fault.code != 0 && announced_size(request) > REFUSED_READ_MAX) {
+            if (request->fault.code == 0) {
+                set_busy(context, connection, true); /* may take as long as it moves */
+            } else if (announced_size(request) > REFUSED_READ_MAX) {
                 return body_done(request);
             }
         }
@@ -777,7 +781,7 @@ void http_context_fini(struct http_context *context)
         struct http_request *request = LIST_ITEM(item, struct http_request, link);
         request->ended = true;
         if (request->tunnel != NULL) {
-            http_tunnel_end(request->tunnel);
+            http_tunnel_abort(request->tunnel); /* a client that stalls ends with us */
         }
         if (request->suspended && request->connection != NULL) {
             request->suspended = false;

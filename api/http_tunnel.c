@@ -152,3 +152,8 @@ void http_tunnel_end(struct http_tunnel *tunnel)
         tunnel_over(tunnel);
     }
 }
+
+void http_tunnel_abort(struct http_tunnel *tunnel)
+{
+    tunnel_over(tunnel);
+}

@@ -25,3 +25,5 @@ http_tunnel_new(uv_loop_t *loop,
 int http_tunnel_write(struct http_tunnel *tunnel, const void *data, size_t size);
 /* Writes what waits, then closes. */
 void http_tunnel_end(struct http_tunnel *tunnel);
+/* Ends it at once, whatever its client has not taken yet. */
+void http_tunnel_abort(struct http_tunnel *tunnel);
