@@ -88,7 +88,8 @@ START_TEST(a_client_that_leaves_ends_the_other_side)
 }
 END_TEST
 
-START_TEST(a_client_that_only_writes_is_held_no_more_than_the_queue)
+/* A console whose client writes on and never reads what it is answered. */
+static int console_stalled(void)
 {
     static char block[16384];
     int fd = console_open("\r\n");
@@ -97,13 +98,28 @@ START_TEST(a_client_that_only_writes_is_held_no_more_than_the_queue)
     free(hear(fd, "login: "));
     ck_assert_int_eq(setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience)),
                      0);
-    for (unsigned i = 0; i < 400; i++) { /* never reads what it is answered */
+    for (unsigned i = 0; i < 400; i++) {
         if (send(fd, block, sizeof(block), MSG_NOSIGNAL) < 0) {
             break;
         }
     }
+    return fd;
+}
+
+START_TEST(a_client_that_only_writes_is_held_no_more_than_the_queue)
+{
+    int fd = console_stalled();
     ck_assert_int_eq(get("/healthz"), 200);
     (void)close(fd);
+}
+END_TEST
+
+START_TEST(a_client_that_does_not_read_does_not_keep_the_server_from_ending)
+{
+    int fd = console_stalled();
+    fixture_stop(); /* does not return while the tunnel lives */
+    (void)close(fd);
+    fixture_start();
 }
 END_TEST
 
@@ -131,6 +147,8 @@ int main(void)
     tcase_add_test(tests, an_upgrade_of_something_else_is_an_ordinary_answer);
     tcase_add_test(tests, a_client_that_leaves_ends_the_other_side);
     tcase_add_test(tests, a_client_that_only_writes_is_held_no_more_than_the_queue);
+    tcase_add_test(tests,
+                   a_client_that_does_not_read_does_not_keep_the_server_from_ending);
     tcase_add_test(tests, a_tunnel_crosses_to_another_host);
     tcase_set_timeout(tests, 300);
     suite_add_tcase(suite, tests);
