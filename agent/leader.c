@@ -857,6 +857,7 @@ struct leader *leader_new(const struct leader_config *config)
         leader->gather == NULL || leader->more_orders == NULL || leader->book == NULL) {
         return leader_free(leader);
     }
+    loop_timer_slacken(leader->tick, LEADER_SLACK_MS);
     return leader;
 }
 

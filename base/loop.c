@@ -21,14 +21,22 @@
 
 struct loop_timer {
     uv_timer_t handle; /* data: the loop_timer; one-shot, set anew at each interval */
+    uv_check_t check;  /* likewise; begun by a slack */
+    unsigned handles;  /* still to be closed */
     uint64_t interval_ms;
+    uint64_t slack_ms; /* 0: none */
+    uint64_t due_ms;   /* with a slack: from when on any turn will do */
+    bool armed;
     void (*fn)(void *context);
     void *context;
 };
 
-static void free_handle_data(uv_handle_t *handle)
+static void timer_handle_closed(uv_handle_t *handle)
 {
-    free(handle->data);
+    struct loop_timer *timer = handle->data;
+    if (--timer->handles == 0) {
+        free(timer);
+    }
 }
 
 /* To the next multiple of the interval that is at least half of one away: what repeats
@@ -40,13 +48,34 @@ static uint64_t timer_wait_ms(const struct loop_timer *timer)
     return wait_ms < (interval_ms + 1) / 2 ? wait_ms + interval_ms : wait_ms;
 }
 
+static void timer_fired(uv_timer_t *handle);
+
+static void timer_arm(struct loop_timer *timer, uint64_t wait_ms)
+{
+    timer->due_ms = uv_now(timer->handle.loop) + wait_ms;
+    timer->armed = true;
+    REQUIRE(uv_timer_start(&timer->handle, timer_fired, wait_ms + timer->slack_ms, 0) ==
+            0);
+}
+
 static void timer_fired(uv_timer_t *handle)
 {
     struct loop_timer *timer = handle->data;
+    timer->armed = false;
     if (timer->interval_ms > 0) {
-        REQUIRE(uv_timer_start(handle, timer_fired, timer_wait_ms(timer), 0) == 0);
+        timer_arm(timer, timer->slack_ms > 0 ? timer->interval_ms : timer_wait_ms(timer));
     }
     timer->fn(timer->context); /* may close the timer */
+}
+
+/* The loop has waited, and is awake for whatever reason. */
+static void timer_checked(uv_check_t *check)
+{
+    struct loop_timer *timer = check->data;
+    if (timer->armed && uv_now(check->loop) >= timer->due_ms) {
+        (void)uv_timer_stop(&timer->handle); /* cannot fail */
+        timer_fired(&timer->handle);
+    }
 }
 
 struct loop_timer *loop_timer_new(uv_loop_t *loop,
@@ -64,6 +93,8 @@ struct loop_timer *loop_timer_new(uv_loop_t *loop,
     timer->context = context;
     REQUIRE(uv_timer_init(loop, &timer->handle) == 0);
     timer->handle.data = timer;
+    timer->check.data = timer;
+    timer->handles = 1;
     loop_timer_again(timer, first_ms, interval_ms);
     return timer;
 }
@@ -73,18 +104,104 @@ void loop_timer_again(struct loop_timer *timer, uint64_t first_ms, uint64_t inte
     /* The loop's idea of now is as old as its last step. */
     uv_update_time(timer->handle.loop);
     timer->interval_ms = interval_ms;
-    REQUIRE(uv_timer_start(&timer->handle, timer_fired, first_ms, 0) == 0);
+    timer_arm(timer, first_ms);
+}
+
+void loop_timer_slacken(struct loop_timer *timer, uint64_t slack_ms)
+{
+    REQUIRE(slack_ms > 0 && timer->slack_ms == 0);
+    REQUIRE(uv_check_init(timer->handle.loop, &timer->check) == 0);
+    REQUIRE(uv_check_start(&timer->check, timer_checked) == 0);
+    uv_unref((uv_handle_t *)&timer->check); /* the timer alone keeps the loop alive */
+    timer->handles++;
+    timer->slack_ms = slack_ms;
+    if (timer->armed) {
+        const uint64_t now_ms = uv_now(timer->handle.loop);
+        timer_arm(timer, timer->due_ms > now_ms ? timer->due_ms - now_ms : 0);
+    }
 }
 
 struct loop_timer *loop_timer_close(struct loop_timer *timer)
 {
     if (timer != NULL) {
-        uv_close((uv_handle_t *)&timer->handle, free_handle_data);
+        uv_close((uv_handle_t *)&timer->handle, timer_handle_closed);
+        if (timer->slack_ms > 0) {
+            uv_close((uv_handle_t *)&timer->check, timer_handle_closed);
+        }
+    }
+    return NULL;
+}
+
+/* ---- batch ---- */
+
+struct loop_batch {
+    uv_prepare_t prepare; /* data: the loop_batch; both active while fn is due */
+    uv_idle_t idle;   /* asked for in the prepare phase itself: the loop must not wait */
+    unsigned handles; /* still to be closed */
+    void (*fn)(void *context);
+    void *context;
+};
+
+static void batch_handle_closed(uv_handle_t *handle)
+{
+    struct loop_batch *batch = handle->data;
+    if (--batch->handles == 0) {
+        free(batch);
+    }
+}
+
+static void batch_waits(uv_idle_t *handle)
+{
+    (void)handle; /* being active is all it does */
+}
+
+static void batch_due(uv_prepare_t *handle)
+{
+    struct loop_batch *batch = handle->data;
+    (void)uv_prepare_stop(&batch->prepare); /* neither can fail */
+    (void)uv_idle_stop(&batch->idle);
+    batch->fn(batch->context); /* may close the batch */
+}
+
+struct loop_batch *
+loop_batch_new(uv_loop_t *loop, void (*fn)(void *context), void *context)
+{
+    REQUIRE(fn != NULL);
+    struct loop_batch *batch = calloc(1, sizeof(*batch));
+    if (batch == NULL) {
+        return NULL;
+    }
+    batch->fn = fn;
+    batch->context = context;
+    REQUIRE(uv_prepare_init(loop, &batch->prepare) == 0);
+    REQUIRE(uv_idle_init(loop, &batch->idle) == 0);
+    batch->prepare.data = batch->idle.data = batch;
+    batch->handles = 2;
+    return batch;
+}
+
+void loop_batch_ask(struct loop_batch *batch)
+{
+    /* Started already, both stay as they are. */
+    REQUIRE(uv_prepare_start(&batch->prepare, batch_due) == 0);
+    REQUIRE(uv_idle_start(&batch->idle, batch_waits) == 0);
+}
+
+struct loop_batch *loop_batch_close(struct loop_batch *batch)
+{
+    if (batch != NULL) {
+        uv_close((uv_handle_t *)&batch->prepare, batch_handle_closed);
+        uv_close((uv_handle_t *)&batch->idle, batch_handle_closed);
     }
     return NULL;
 }
 
 /* ---- post ---- */
+
+static void free_handle_data(uv_handle_t *handle)
+{
+    free(handle->data);
+}
 
 struct loop_post {
     uv_async_t handle; /* data: the loop_post */

@@ -1,7 +1,8 @@
 /* Small things every loop user needs on top of libuv.
  *
- * Shapes: loop_timer (repeating or one-shot, closes itself), loop_post (a function to run
- * on the loop from any thread), loop_child (a helper program with argv, stdin text and
+ * Shapes: loop_timer (repeating or one-shot, closes itself), loop_batch (a function to
+ * run before the loop waits), loop_post (a function to run on the loop from any thread),
+ * loop_child (a helper program with argv, stdin text and
  * bounded output, a deadline and one callback). House rule: no callback ever runs inside
  * the call that registered it. Threads: the loop's thread only, except loop_post_send.
  * Ownership: *_new gives an object that is freed by *_close, which may be called at any
@@ -28,8 +29,21 @@ struct loop_timer *loop_timer_new(uv_loop_t *loop,
                                   void *context);
 /* Starts anew with these times. */
 void loop_timer_again(struct loop_timer *timer, uint64_t first_ms, uint64_t interval_ms);
+/* Lets the next firings be up to so much late: the timer fires when the loop has woken
+ * for something else after it was due, and wakes the loop itself only at the end of the
+ * slack. Repeating, it counts the interval from the last firing. */
+void loop_timer_slacken(struct loop_timer *timer, uint64_t slack_ms);
 /* Accepts NULL; returns NULL. */
 struct loop_timer *loop_timer_close(struct loop_timer *timer);
+
+struct loop_batch;
+/* What is wanted many times in a turn of the loop and done once: fn runs after any number
+ * of asks, before the loop next waits. NULL when out of memory. */
+struct loop_batch *
+loop_batch_new(uv_loop_t *loop, void (*fn)(void *context), void *context);
+void loop_batch_ask(struct loop_batch *batch);
+/* Accepts NULL; returns NULL. */
+struct loop_batch *loop_batch_close(struct loop_batch *batch);
 
 struct loop_post;
 /* A wake-up: after any number of sends, fn runs once on the loop soon. */

@@ -114,6 +114,97 @@ START_TEST(a_closed_timer_does_not_fire)
 }
 END_TEST
 
+static void wake_once(uv_idle_t *idle)
+{
+    uv_close((uv_handle_t *)idle, NULL);
+}
+
+START_TEST(a_slack_timer_fires_when_the_loop_is_awake_for_something_else)
+{
+    struct ticks ticks = {0};
+    ticks.timer = loop_timer_new(&loop, 0, 0, tick, &ticks);
+    loop_timer_slacken(ticks.timer, FOREVER_MS);
+    uv_idle_t idle;
+    ck_assert_int_eq(uv_idle_init(&loop, &idle), 0);
+    ck_assert_int_eq(uv_idle_start(&idle, wake_once), 0);
+    (void)uv_run(&loop, UV_RUN_NOWAIT);
+    ck_assert_int_eq(ticks.count, 1);
+    (void)uv_run(&loop, UV_RUN_NOWAIT);
+    ck_assert_int_eq(ticks.count, 1); /* once is once */
+    (void)loop_timer_close(ticks.timer);
+}
+END_TEST
+
+START_TEST(a_slack_timer_wakes_the_loop_when_nothing_else_does)
+{
+    struct ticks ticks = {.close_at = 3};
+    ticks.timer = loop_timer_new(&loop, 0, 1, tick, &ticks);
+    loop_timer_slacken(ticks.timer, 1);
+    (void)uv_run(&loop, UV_RUN_DEFAULT);
+    ck_assert_int_eq(ticks.count, 3);
+    ck_assert_ptr_null(ticks.timer);
+}
+END_TEST
+
+struct batches {
+    struct loop_batch *batch;
+    int count;
+    bool again; /* from inside, once */
+};
+
+static void batch_done(void *context)
+{
+    struct batches *batches = context;
+    batches->count++;
+    if (batches->again) {
+        batches->again = false;
+        loop_batch_ask(batches->batch);
+    }
+}
+
+START_TEST(what_is_asked_for_many_times_is_done_once_before_the_loop_waits)
+{
+    struct batches batches = {0};
+    batches.batch = loop_batch_new(&loop, batch_done, &batches);
+    for (unsigned i = 0; i < 3; i++) {
+        loop_batch_ask(batches.batch);
+    }
+    ck_assert_int_eq(batches.count, 0);  /* never inside the call */
+    (void)uv_run(&loop, UV_RUN_DEFAULT); /* nothing else keeps it */
+    ck_assert_int_eq(batches.count, 1);
+    (void)loop_batch_close(batches.batch);
+    ck_assert_ptr_null(loop_batch_close(NULL));
+}
+END_TEST
+
+/* Then the loop has decided to wait: it must not, for ten minutes of a timer. */
+START_TEST(what_is_asked_for_while_the_loop_is_about_to_wait_is_done_all_the_same)
+{
+    struct batches batches = {.again = true};
+    struct ticks ticks = {0};
+    ticks.timer = loop_timer_new(&loop, FOREVER_MS, 0, tick, &ticks);
+    batches.batch = loop_batch_new(&loop, batch_done, &batches);
+    loop_batch_ask(batches.batch);
+    (void)uv_run(&loop, UV_RUN_ONCE);
+    ck_assert_int_eq(batches.count, 1);
+    (void)uv_run(&loop, UV_RUN_NOWAIT);
+    ck_assert_int_eq(batches.count, 2);
+    (void)loop_batch_close(batches.batch);
+    (void)loop_timer_close(ticks.timer);
+}
+END_TEST
+
+START_TEST(a_closed_batch_is_silent)
+{
+    struct batches batches = {0};
+    batches.batch = loop_batch_new(&loop, batch_done, &batches);
+    loop_batch_ask(batches.batch);
+    (void)loop_batch_close(batches.batch);
+    (void)uv_run(&loop, UV_RUN_DEFAULT);
+    ck_assert_int_eq(batches.count, 0);
+}
+END_TEST
+
 struct posts {
     struct loop_post *post;
     int count;
@@ -408,6 +499,13 @@ int main(void)
     tcase_add_test(tcase, a_one_shot_timer_fires_once_and_can_start_anew);
     tcase_add_test(tcase, timers_of_one_interval_fire_together_whenever_they_began);
     tcase_add_test(tcase, a_closed_timer_does_not_fire);
+    tcase_add_test(tcase, a_slack_timer_fires_when_the_loop_is_awake_for_something_else);
+    tcase_add_test(tcase, a_slack_timer_wakes_the_loop_when_nothing_else_does);
+    tcase_add_test(tcase,
+                   what_is_asked_for_many_times_is_done_once_before_the_loop_waits);
+    tcase_add_test(
+        tcase, what_is_asked_for_while_the_loop_is_about_to_wait_is_done_all_the_same);
+    tcase_add_test(tcase, a_closed_batch_is_silent);
     tcase_add_test(tcase, many_posts_from_a_thread_wake_the_loop);
     tcase_add_test(tcase, a_closed_post_is_silent);
     tcase_add_test(tcase, a_child_s_output_errors_and_success_are_reported_once);
