@@ -143,6 +143,7 @@ static void mesh_free(struct mesh *mesh)
     if (mesh->post) {
         mesh->post = loop_post_close(mesh->post);
     }
+    mesh->sent = loop_batch_close(mesh->sent);
     mesh_watch_stop(&mesh->wake_watch);
     fd_close(&mesh->watch_set);
     fd_close(&mesh->wake_fd);
@@ -150,6 +151,12 @@ static void mesh_free(struct mesh *mesh)
     mesh_key_wipe(&mesh->secret_key);
     pthread_mutex_destroy(&mesh->lock);
     free(mesh);
+}
+
+/* All that one turn of the loop sends: the actor wakes once for it. */
+static void on_sent(void *context)
+{
+    mesh_actor_wake(context);
 }
 
 static void mesh_posted(void *context)
@@ -287,7 +294,8 @@ mesh_start(struct mesh *mesh, const struct mesh_config *config, struct err *err)
         return r;
     }
     mesh->post = loop_post_new(mesh->loop, mesh_posted, mesh);
-    mesh->actor = mesh->post ? zactor_new(mesh_actor_main, mesh) : NULL;
+    mesh->sent = loop_batch_new(mesh->loop, on_sent, mesh);
+    mesh->actor = mesh->post && mesh->sent ? zactor_new(mesh_actor_main, mesh) : NULL;
     return mesh->actor ? 0 : err_set(err, -ENOMEM, "start the mesh's thread");
 }
 
@@ -589,7 +597,7 @@ int mesh_send(struct mesh *mesh,
         (void)mesh_item_free(item);
         return BERTH_EUNREACHABLE;
     }
-    mesh_actor_wake(mesh);
+    loop_batch_ask(mesh->sent);
     return 0;
 }
 

@@ -174,7 +174,7 @@ void mesh_join_hang_up(struct mesh *mesh, const struct mesh_key *key);
 
 /* Queues one message; never blocks. MESH_TYPE_JOIN goes to a join host,
  * MESH_TYPE_JOIN_REPLY to a guest (both MESH_CONTROL), types from MESH_TYPE_USER_MIN to a
- * member. 0 means queued, not delivered. */
+ * member. 0 means queued, not delivered: it leaves when the loop next waits. */
 int mesh_send(struct mesh *mesh,
               const struct mesh_key *key,
               enum mesh_lane lane,
@@ -201,6 +201,7 @@ bool mesh_peer_refuses(struct mesh *mesh, const struct mesh_key *key);
     X(dropped_age, "not sent: waited too long")                                \
     X(dropped_gone, "not sent: the peer was removed or is no member any more") \
     X(refused_full, "calls answered with BERTH_EFULL")                         \
+    X(turns, "times that the mesh's thread woke or looked again")              \
     X(handshakes_broken, "connections that were not CURVE, or broke off")      \
     X(handshakes_admitted, "keys let in by the ZAP handler")                   \
     X(handshakes_refused, "keys turned away by the ZAP handler")

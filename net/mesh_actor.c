@@ -473,6 +473,7 @@ static void turn_run(struct mesh *mesh, uint64_t *tick_ms)
 {
     mesh_watch_wait(mesh->watch_set, turn_timeout_ms(mesh, *tick_ms));
     clock_read(mesh);
+    mesh_count(mesh, MESH_COUNT_turns, 1);
     /* Before the shared state is looked at: what comes later wakes again. */
     atomic_store(&mesh->wake_pending, false);
     events_read(mesh);

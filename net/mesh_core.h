@@ -101,7 +101,8 @@ struct mesh {
     uv_loop_t *loop;
     struct mesh_events events;
     void *context;
-    struct loop_post *post; /* actor -> loop; sending is for any thread */
+    struct loop_post *post;  /* actor -> loop; sending is for any thread */
+    struct loop_batch *sent; /* what one turn sends wakes the actor once */
     zactor_t *actor;
     bool closing;
     void (*closed)(void *context);

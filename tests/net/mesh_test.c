@@ -428,6 +428,40 @@ START_TEST(a_receiver_that_does_not_read_holds_the_sender_back_and_loses_nothing
 }
 END_TEST
 
+/* Over a link (_i 0) and over a route (_i 1), which has no event of its own. A turn for
+ * each try, every two milliseconds, and one for each chunk sent: more is a spin. Measured
+ * against the clock only from above: a slow machine makes fewer turns, never more. */
+START_TEST(a_full_lane_does_not_keep_its_thread_awake)
+{
+    rack_start(&rack, 2);
+    struct host *from = &rack.hosts[_i];
+    struct host *to = &rack.hosts[1 - _i];
+    host_dial(&rack.hosts[0], &rack.hosts[1]);
+    RACK_WAIT(&rack, host_sees(from, to) && host_sees(to, from));
+    from->number = 1000;
+    uint64_t sent = 0;
+    /* No loop runs in here. Full is what has moved nothing for two of its ticks. */
+    for (unsigned still = 0; still < 100; still++) {
+        chunks_send(from);
+        zclock_sleep(5);
+        const uint64_t sent_now = host_stats(from).frames_sent;
+        still = sent_now != sent || sent < MESH_INBOX_BULK_MAX ? 0 : still;
+        sent = sent_now;
+    }
+    const int64_t began_ms = zclock_mono();
+    const uint64_t from_before = host_stats(from).turns;
+    const uint64_t to_before = host_stats(to).turns;
+    zclock_sleep(300);
+    const uint64_t from_turns = host_stats(from).turns - from_before;
+    const uint64_t to_turns = host_stats(to).turns - to_before;
+    const uint64_t bound = (uint64_t)(zclock_mono() - began_ms) * 2 + 64;
+    ck_assert_uint_lt(from_turns, bound);
+    ck_assert_uint_lt(to_turns, bound);
+    ck_assert_uint_gt(from->number, 0);
+    rack_fini(&rack);
+}
+END_TEST
+
 static void close_self(struct host *host, const struct host_message *message)
 {
     (void)message;
@@ -591,6 +625,7 @@ static Suite *suite(void)
     tcase_add_loop_test(c, control_gets_through_while_bulk_never_ends, 0, 2);
     tcase_add_test(c,
                    a_receiver_that_does_not_read_holds_the_sender_back_and_loses_nothing);
+    tcase_add_loop_test(c, a_full_lane_does_not_keep_its_thread_awake, 0, 2);
     tcase_add_test(c, a_mesh_closes_inside_its_own_callback_and_with_work_left);
     tcase_add_test(c, an_address_in_use_is_an_error_that_names_it);
     tcase_add_test(c, a_host_that_only_dials_joins_and_is_then_a_member);
