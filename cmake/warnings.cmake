@@ -46,3 +46,12 @@ find_program(CCACHE ccache)
 if(CCACHE)
     set(CMAKE_C_COMPILER_LAUNCHER ${CCACHE})
 endif()
+
+# Hundreds of test programs are linked: gold needs half the time of the default linker.
+if(NOT CMAKE_BUILD_TYPE STREQUAL "RelWithDebInfo")
+    include(CheckLinkerFlag)
+    check_linker_flag(C -fuse-ld=gold BERTH_HAVE_GOLD)
+    if(BERTH_HAVE_GOLD)
+        target_link_options(berth_flags INTERFACE -fuse-ld=gold)
+    endif()
+endif()

@@ -10,12 +10,15 @@
 #
 # Settings: KVM_MACHINE_MEMORY (MiB), KVM_MACHINE_CPUS, KVM_MACHINE_MODULES (loaded before the script), and
 # KVM_MACHINE_QEMU, an array of further arguments for QEMU. The console is in FOLDER/console.log. The machine
-# lives in RAM alone and dies with the shell that started it. One whose pulse stops is the emulator's failure, not
-# that of what runs in it (which is a process, and may hang as it likes): it says what its CPU was at, and the script
-# runs anew in another machine, KVM_MACHINE_LIVES (3) times in all; the seconds hold for each. Its kernel does not check its timers: on a busy machine
-# an emulated one comes too late for that. It has one CPU unless told otherwise: with more, QEMU 7.2 now and then keeps
-# running a breakpoint which the kernel has already taken away again (a static key that KVM switches), for ever; and
-# with a thread for all CPUs it lets nested guests sleep for ever.
+# lives in RAM alone and dies with the shell that started it. Its pulse stopping is the emulator's failure, not that of
+# what runs in it (which is a process, and may hang as it likes): QEMU 7.2 now and then forgets that an interrupt waits
+# in the APIC of a CPU that halts or runs a nested guest, and looks again only at the next one, of which there are none
+# without its timer. So a machine that stands still is nudged each second by a byte on a port. If that does not help
+# either, it says what its CPU was at, and the script runs anew in another machine, KVM_MACHINE_LIVES (3) times in all;
+# the seconds hold for each. Its kernel does not check its timers: on a busy machine an emulated one comes too late for
+# that. It has one CPU unless told otherwise: with more, QEMU 7.2 now and then keeps running a breakpoint which the
+# kernel has already taken away again (a static key that KVM switches), for ever; and with a thread for all CPUs it lets
+# nested guests sleep for ever.
 
 KVM_MACHINE_MODULES_DEFAULT='kvm_amd tun virtio_rng'
 
@@ -65,19 +68,24 @@ kvm_machine_autopsy() {
 
 # Ends when the machine has ended, or after KVM_MACHINE_STILL (60) seconds without a pulse, which it then ends.
 kvm_machine_watch() {
-    local folder=$kvm_machine_folder beats=0 now still=0
+    local folder=$kvm_machine_folder beats=0 now still=0 nudges=0
     while [ ! -e "$folder/qemu.code" ]; do
         sleep 1
         now=$(stat -c %s "$folder/pulse" 2>/dev/null || echo 0)
         # Until the first beat it boots, which the seconds of its run bound.
         still=$((now == 0 || now != beats ? 0 : still + 1))
         beats=$now
+        if [ "$still" -ge 3 ]; then # a busy machine may be late by less
+            printf . 1<>"$folder/nudge.in"
+            nudges=$((nudges + 1))
+        fi
         [ "$still" -lt "${KVM_MACHINE_STILL:-60}" ] && continue
         echo "the emulated machine has no pulse any more; its CPU:" >&2
         kvm_machine_autopsy
         : >"$folder/still"
-        return
+        break
     done
+    [ "$nudges" = 0 ] || echo "the emulated machine stood still; nudges: $nudges" >&2
 }
 
 kvm_machine_run() {
@@ -96,8 +104,8 @@ kvm_machine_run() {
 # One life of the machine: its script's exit code, or 124 or 125 as kvm_machine_run.
 kvm_machine_live() {
     local code watcher folder=$kvm_machine_folder
-    rm -f "$folder"/{result,qemu.code,pulse,still,monitor.in,monitor.out}
-    mkfifo "$folder/monitor.in" "$folder/monitor.out"
+    rm -f "$folder"/{result,qemu.code,pulse,still,monitor.in,monitor.out,nudge.in,nudge.out}
+    mkfifo "$folder"/{monitor,nudge}.{in,out}
     kvm_machine_watch &
     watcher=$!
     {
@@ -112,6 +120,7 @@ kvm_machine_live() {
             -chardev file,id=output,path=/dev/stdout -device virtserialport,chardev=output,name=output \
             -chardev "file,id=result,path=$folder/result" -device virtserialport,chardev=result,name=result \
             -chardev "file,id=pulse,path=$folder/pulse" -device virtserialport,chardev=pulse,name=pulse \
+            -chardev "pipe,id=nudge,path=$folder/nudge" -device virtserialport,chardev=nudge,name=nudge \
             -chardev "pipe,id=monitor,path=$folder/monitor" -mon chardev=monitor,mode=readline \
             "${KVM_MACHINE_QEMU[@]}" </dev/null 2>"$folder/qemu.log"
         echo $? >"$folder/qemu.code"
