@@ -18,6 +18,9 @@
 /* A full disk is emptied by people or by eviction: seconds do not matter, and a try in
  * vain costs the guest one failed write. */
 #define WAITING_AGAIN_MS 5000
+/* A program that is asked to end writes out what it holds of its disks, behind all that
+ * the host still has to write of them. */
+#define ENDING_MS 30000
 /* An installer resets a few times, a broken guest for ever: so many in a row, none of
  * them after a life of RESET_LIFE_MS, and it has failed. Firmware may answer a reset with
  * another one: what follows within RESET_SAME_MS is the same. */
@@ -87,6 +90,7 @@ static void run_release(struct engine_qmp_run *run)
     run->powerdown = loop_timer_close(run->powerdown);
     run->again = loop_timer_close(run->again);
     run->recheck = loop_timer_close(run->recheck);
+    run->ending = loop_timer_close(run->ending);
     run->qmp = qmp_client_close(run->qmp);
     run->link = console_link_close(run->link);
     preparation_end(run);
@@ -133,6 +137,26 @@ static void process_kill(struct engine_qmp_run *run)
     }
 }
 
+static void ending_over(void *context)
+{
+    process_kill(context);
+}
+
+/* An end in peace: what the guest wrote is to be on its disks. QEMU tells a guest that a
+ * write is done while the table that leads to it is in QEMU's own memory, until the guest
+ * flushes (sync on a bare block device does not) or QEMU ends by itself. A kill there is
+ * the loss of those writes. */
+static void process_end(struct engine_qmp_run *run)
+{
+    if (run->process == NULL || run->ending != NULL) {
+        return;
+    }
+    run->ending = loop_timer_new(run->host->loop, ENDING_MS, 0, ending_over, run);
+    if (run->ending == NULL || vm_process_signal(run->process, SIGTERM) != 0) {
+        process_kill(run);
+    }
+}
+
 void engine_qmp_failed(struct engine_qmp_run *run, const char *what)
 {
     const struct vm_process_end unknown = {-1, -1};
@@ -163,7 +187,7 @@ static void guest_ended(struct engine_qmp_run *run, bool panicked)
 {
     run->guest_off = !panicked;
     run->panicked = panicked;
-    process_kill(run);
+    process_end(run);
 }
 
 static void running(struct engine_qmp_run *run)
@@ -307,7 +331,7 @@ static void on_shutdown(struct engine_qmp_run *run, const json_t *data)
     const char *reason = json_member_text(data, "reason", "");
     if (json_is_true(json_object_get(data, "guest"))) {
         guest_ended(run, strcmp(reason, "guest-panic") == 0);
-    } else { /* it ends by itself after these */
+    } else if (run->ending == NULL) { /* it ends by itself after these */
         (void)snprintf(run->what, sizeof(run->what), "%s was ended from outside: %.60s",
                        run->kind->title, reason);
     }
@@ -626,7 +650,12 @@ void engine_qmp_kill(struct engine_run *base)
 static void grace_over(void *context)
 {
     struct engine_qmp_run *run = context;
-    engine_qmp_kill(&run->run);
+    if (run->preparing || run->process == NULL) {
+        engine_qmp_kill(&run->run);
+        return;
+    }
+    run->killed = true;
+    process_end(run);
 }
 
 void engine_qmp_stop(struct engine_run *base, uint64_t grace_ms)

@@ -63,6 +63,7 @@ struct engine_qmp_run {
     struct loop_timer *powerdown; /* asks the guest again and again */
     struct loop_timer *again;     /* connects QMP again */
     struct loop_timer *recheck;   /* while it waits: lets it try again */
+    struct loop_timer *ending;    /* it was asked to end itself: until it is killed */
     bool preparing;
     bool adopted;
     bool held_told;

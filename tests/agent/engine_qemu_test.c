@@ -566,6 +566,41 @@ START_TEST(a_guest_that_ignores_the_button_is_killed_at_the_deadline)
 }
 END_TEST
 
+/* QEMU holds tables of its disks in memory, and writes them out when it ends by itself;
+ * then it takes its sockets away, too, which one that is killed cannot. */
+static void ck_ended_by_itself(void)
+{
+    char *path = temp_dir_path(&bench.dir, "vms/7/qmp.sock");
+    ck_assert_int_eq(access(path, F_OK), -1);
+    free(path);
+}
+
+START_TEST(a_stopped_guest_leaves_a_qemu_that_writes_out_its_disks)
+{
+    (void)boot(UID);
+
+    ck_assert_int_eq(vm_supervisor_stop(bench.supervisor, UID, 1, UINT64_MAX, NULL), 0);
+    (void)wait_phase(UID, PHASE_STOPPED);
+
+    ck_ended_by_itself();
+}
+END_TEST
+
+START_TEST(a_guest_that_is_deaf_to_the_button_does_so_too_at_the_deadline)
+{
+    struct vm_order order = order_of(UID, 1);
+    write_image(writes, sizeof(writes));
+    start(&order, false);
+    wait_console(UID, "w");
+
+    ck_assert_int_eq(vm_supervisor_stop(bench.supervisor, UID, 1, 10, NULL), 0);
+    struct vm_report stopped = wait_phase(UID, PHASE_STOPPED);
+
+    ck_assert_ptr_nonnull(strstr(stopped.reason, "did not shut down in time"));
+    ck_ended_by_itself();
+}
+END_TEST
+
 struct outside {
     int signal_number;
     const char *word;
@@ -936,6 +971,8 @@ static void add_real(Suite *suite)
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, a_guest_boots_talks_listens_and_obeys_the_power_button);
     tcase_add_test(tests, a_guest_that_powers_itself_off_has_stopped);
+    tcase_add_test(tests, a_stopped_guest_leaves_a_qemu_that_writes_out_its_disks);
+    tcase_add_test(tests, a_guest_that_is_deaf_to_the_button_does_so_too_at_the_deadline);
     tcase_add_test(tests, a_guest_boots_what_a_qcow2_image_holds);
     tcase_add_test(tests, a_held_guest_does_not_run_until_it_is_told);
     tcase_add_test(tests, a_guest_that_ignores_the_button_is_killed_at_the_deadline);
