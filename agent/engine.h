@@ -41,6 +41,9 @@
 #define ENGINE_START_TIMEOUT_MS 20000 /* from release to held, on a busy host too */
 #define ENGINE_DISK_TIMEOUT_MS  30000 /* one qemu-img create */
 #define ENGINE_CALL_TIMEOUT_MS  5000  /* one QMP command */
+/* A program that is asked to end writes out what it holds of its disks, behind all that
+ * the host still has to write of them. */
+#define ENGINE_ENDING_MS 30000
 
 struct engine_nic {
     uint64_t mac;
@@ -131,6 +134,7 @@ struct engine_host {
     struct resource_groups *groups; /* may be NULL */
     enum kvm_kind kvm;              /* vmm/kvm_probe.h */
     uint32_t tsc_khz;               /* of the time stamp counter; 0: not known */
+    uint64_t ending_ms; /* for a program that is asked to end; 0: ENGINE_ENDING_MS */
 };
 
 struct engine_ops;
@@ -170,8 +174,10 @@ struct engine_ops {
      * the answer is the event. */
     int (*cont)(struct engine_run *run, struct err *err);
     int (*pause)(struct engine_run *run, struct err *err);
-    /* Asks the guest to power off; kills it after grace_ms. Repeating it may shorten the
-     * grace, never lengthen it. */
+    /* Asks the guest to power off; after grace_ms it is ended as it is. Either way its
+     * program is asked to end, so that it writes out its disks, and killed when that
+     * takes too long (ending_ms). Repeating it may shorten the grace, never lengthen it.
+     */
     void (*stop)(struct engine_run *run, uint64_t grace_ms);
     /* SIGKILL, at once; exited follows. */
     void (*kill)(struct engine_run *run);

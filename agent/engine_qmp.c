@@ -14,13 +14,10 @@
 
 #define OOM_SCORE_ADJ      300
 #define POWERDOWN_EVERY_MS 1000 /* a guest that still boots does not hear the first */
-#define QMP_AGAIN_MS       2000 /* a lost control connection is made again */
+#define QMP_AGAIN_MS       2000 /* a lost connection, or a status that was not told */
 /* A full disk is emptied by people or by eviction: seconds do not matter, and a try in
  * vain costs the guest one failed write. */
 #define WAITING_AGAIN_MS 5000
-/* A program that is asked to end writes out what it holds of its disks, behind all that
- * the host still has to write of them. */
-#define ENDING_MS 30000
 /* An installer resets a few times, a broken guest for ever: so many in a row, none of
  * them after a life of RESET_LIFE_MS, and it has failed. Firmware may answer a reset with
  * another one: what follows within RESET_SAME_MS is the same. */
@@ -151,7 +148,9 @@ static void process_end(struct engine_qmp_run *run)
     if (run->process == NULL || run->ending != NULL) {
         return;
     }
-    run->ending = loop_timer_new(run->host->loop, ENDING_MS, 0, ending_over, run);
+    uint64_t ending_ms =
+        run->host->ending_ms != 0 ? run->host->ending_ms : ENGINE_ENDING_MS;
+    run->ending = loop_timer_new(run->host->loop, ending_ms, 0, ending_over, run);
     if (run->ending == NULL || vm_process_signal(run->process, SIGTERM) != 0) {
         process_kill(run);
     }

@@ -321,6 +321,7 @@ struct bench {
     struct loop_timer *deadline;
     struct loop_timer *tick;
     struct vm_supervisor *supervisor;
+    uint64_t ending_ms; /* of the engine; 0: as always */
 };
 
 static struct bench bench;
@@ -346,7 +347,10 @@ static void open_supervisor(void)
 {
     struct err err = {0};
     const struct vm_supervisor_config config = {
-        .host = {.loop = &bench.loop, .clock = clock_system(), .kvm = KVM_NONE},
+        .host = {.loop = &bench.loop,
+                 .clock = clock_system(),
+                 .kvm = KVM_NONE,
+                 .ending_ms = bench.ending_ms},
         .folder = bench.dir.path,
         .engines = engines,
         .changed = on_changed,
@@ -556,8 +560,11 @@ END_TEST
 
 START_TEST(a_guest_that_ignores_the_button_is_killed_at_the_deadline)
 {
+    close_supervisor();
+    bench.ending_ms = 10;
+    open_supervisor();
     struct vm_report ready = boot(UID);
-    ck_assert_int_eq(kill(ready.pid, SIGSTOP), 0);
+    ck_assert_int_eq(kill(ready.pid, SIGSTOP), 0); /* deaf to SIGTERM likewise */
 
     ck_assert_int_eq(vm_supervisor_stop(bench.supervisor, UID, 1, 60000, NULL), 0);
     ck_assert_int_eq(vm_supervisor_stop(bench.supervisor, UID, 1, 10, NULL), 0);
@@ -589,6 +596,9 @@ END_TEST
 START_TEST(a_guest_that_is_deaf_to_the_button_does_so_too_at_the_deadline)
 {
     struct vm_order order = order_of(UID, 1);
+    order.vm.disks[0] = (struct engine_disk){
+        .name = "root", .from = DISK_FROM_IMAGE, .size_bytes = 4 * MIB};
+    order.vm.disk_count = 1;
     write_image(writes, sizeof(writes));
     start(&order, false);
     wait_console(UID, "w");
@@ -598,6 +608,27 @@ START_TEST(a_guest_that_is_deaf_to_the_button_does_so_too_at_the_deadline)
 
     ck_assert_ptr_nonnull(strstr(stopped.reason, "did not shut down in time"));
     ck_ended_by_itself();
+}
+END_TEST
+
+/* Not for its disks either: by the end of the lease it runs elsewhere. */
+START_TEST(a_lease_that_ends_waits_for_no_qemu_that_is_asked_to_end)
+{
+    close_supervisor();
+    bench.ending_ms = UINT64_C(3600) * 1000; /* far beyond the bench's own deadline */
+    open_supervisor();
+    struct vm_report ready = boot(UID);
+    ck_assert_int_eq(kill(ready.pid, SIGSTOP), 0);
+    ck_assert_int_eq(vm_supervisor_stop(bench.supervisor, UID, 1, 0, NULL), 0);
+    uv_run(&bench.loop, UV_RUN_ONCE); /* the grace is over, and it was asked */
+    ck_assert_int_eq(report_of(UID).phase, PHASE_STOPPING);
+
+    ck_assert_uint_eq(vm_supervisor_kill_all(bench.supervisor, "its lease is over"), 1);
+
+    while (report_of(UID).alive) {
+        uv_run(&bench.loop, UV_RUN_ONCE);
+    }
+    ck_assert_str_eq(report_of(UID).reason, "its lease is over");
 }
 END_TEST
 
@@ -973,6 +1004,7 @@ static void add_real(Suite *suite)
     tcase_add_test(tests, a_guest_that_powers_itself_off_has_stopped);
     tcase_add_test(tests, a_stopped_guest_leaves_a_qemu_that_writes_out_its_disks);
     tcase_add_test(tests, a_guest_that_is_deaf_to_the_button_does_so_too_at_the_deadline);
+    tcase_add_test(tests, a_lease_that_ends_waits_for_no_qemu_that_is_asked_to_end);
     tcase_add_test(tests, a_guest_boots_what_a_qcow2_image_holds);
     tcase_add_test(tests, a_held_guest_does_not_run_until_it_is_told);
     tcase_add_test(tests, a_guest_that_ignores_the_button_is_killed_at_the_deadline);
