@@ -296,12 +296,17 @@ static const struct {
     {"internal-error", status_internal_error},
 };
 
+static void try_again(struct engine_qmp_run *run);
+
 static void
 on_status(void *context, int code, const json_t *result, const struct err *error)
 {
     struct engine_qmp_run *run = context;
-    (void)error; /* a peer that does not answer is closed by its own rules */
+    (void)error; /* a connection that is over says why itself, and is made again */
     if (code != 0) {
+        if (code != BERTH_ECLOSED) {
+            try_again(run); /* else the end of a guest could be missed for ever */
+        }
         return;
     }
     const char *status = json_member_text(result, "status", "");
@@ -425,10 +430,24 @@ static void on_event(void *context, const char *name, const json_t *data)
 
 static int connect_qmp(struct engine_qmp_run *run, struct err *err);
 
-static void connect_again(void *context)
+/* Makes a lost connection again, or asks again what was not answered. */
+static void again(void *context)
 {
     struct engine_qmp_run *run = context;
-    if (run->qmp == NULL && connect_qmp(run, NULL) != 0) {
+    int r = run->qmp == NULL ? connect_qmp(run, NULL)
+            : qmp_client_is_ready(run->qmp)
+                ? command(run, "query-status", on_status, NULL)
+                : 0; /* asks when it is */
+    if (r != 0) {
+        try_again(run);
+    }
+}
+
+static void try_again(struct engine_qmp_run *run)
+{
+    if (run->again == NULL) {
+        run->again = loop_timer_new(run->host->loop, QMP_AGAIN_MS, 0, again, run);
+    } else {
         loop_timer_again(run->again, QMP_AGAIN_MS, 0);
     }
 }
@@ -445,11 +464,7 @@ static void on_closed(void *context, const struct err *reason)
      * frozen, hangs, or is about to end: its end is told by the process. */
     log_debug("engine", "control connection of a VM is over", KV_STR("vm", run->vm.name),
               KV_STR("why", reason->text));
-    if (run->again == NULL) {
-        run->again = loop_timer_new(run->host->loop, QMP_AGAIN_MS, 0, connect_again, run);
-    } else {
-        loop_timer_again(run->again, QMP_AGAIN_MS, 0);
-    }
+    try_again(run);
 }
 
 static int connect_qmp(struct engine_qmp_run *run, struct err *err)

@@ -61,7 +61,7 @@ struct engine_qmp_run {
     struct loop_timer *grace;     /* of a stop */
     uint64_t grace_end_ms;        /* loop time */
     struct loop_timer *powerdown; /* asks the guest again and again */
-    struct loop_timer *again;     /* connects QMP again */
+    struct loop_timer *again;     /* connects QMP, or asks for the status, again */
     struct loop_timer *recheck;   /* while it waits: lets it try again */
     struct loop_timer *ending;    /* it was asked to end itself: until it is killed */
     bool preparing;
