@@ -97,6 +97,17 @@ static int source_add(struct fence_loop *loop, int fd, enum source source, unsig
     return epoll_ctl(loop->epoll, EPOLL_CTL_ADD, fd, &event) == 0 ? 0 : -errno;
 }
 
+/* A pidfd is closed only after it has left the set: berthd may hold the same open file,
+ * where it was stopped between giving it and closing it. The set would keep it, and
+ * report the end of its process again and again, for nobody to take it out any more. */
+static void hold_close(struct fence_loop *loop, struct fence_hold *hold)
+{
+    if (hold->pidfd >= 0) {
+        (void)epoll_ctl(loop->epoll, EPOLL_CTL_DEL, hold->pidfd, NULL); /* if it is in */
+    }
+    fence_hold_close(hold);
+}
+
 static void client_accept(struct fence_loop *loop)
 {
     int fd = fence_socket_accept(loop->listener);
@@ -117,7 +128,7 @@ static void vm_remove(struct fence_loop *loop, unsigned slot)
 {
     /* A group that stays frozen would hold up this VM's next run in it. */
     (void)fence_hold_thaw(&loop->holds[slot], &loop->core.vms[slot]);
-    fence_hold_close(&loop->holds[slot]);
+    hold_close(loop, &loop->holds[slot]);
     fence_core_remove(&loop->core, slot);
 }
 
@@ -146,7 +157,7 @@ vm_watch(struct fence_loop *loop, const struct fence_watch *watch, int fds[FENCE
         return r;
     }
     if (again) { /* its group may be another one now */
-        fence_hold_close(held);
+        hold_close(loop, held);
     }
     *held = hold;
     loop->core.vms[slot].frozen = vm.frozen;

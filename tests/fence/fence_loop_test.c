@@ -342,6 +342,55 @@ START_TEST(what_a_watch_says_must_be_true)
 }
 END_TEST
 
+/* How many descriptors a process waits for by epoll, as its kernel says. */
+static unsigned epoll_count(pid_t pid)
+{
+    unsigned count = 0;
+    for (int fd = 0; fd < 64; fd++) {
+        char path[64];
+        char line[256];
+        (void)snprintf(path, sizeof(path), "/proc/%d/fdinfo/%d", (int)pid, fd);
+        FILE *file = fopen(path, "re");
+        while (file != NULL && fgets(line, sizeof(line), file) != NULL) {
+            count += strncmp(line, "tfd:", 4) == 0;
+        }
+        if (file != NULL) {
+            (void)fclose(file); /* only read */
+        }
+    }
+    return count;
+}
+
+/* A berthd that is stopped in the middle of a request keeps its copy of the pidfd. */
+START_TEST(what_has_ended_wakes_the_fence_no_more)
+{
+    struct bench bench;
+    bench_init(&bench, LONG_NS);
+    ck_assert_int_eq(bench_lease(&bench, 0), 0);
+    const unsigned before = epoll_count(bench.fence);
+    ck_assert_uint_gt(before, 0);
+    pid_t vm = bench_child();
+    struct fence_message request = {.type = FENCE_WATCH,
+                                    .body.watch = bench_watch_of(1, 1, vm)};
+    int kept[2] = {pidfd_open(vm, 0), pidfd_open(vm, 0)};
+    for (unsigned i = 0; i < 2; i++) { /* the second takes the place of the first */
+        struct fence_message message = bench_ask(&bench, request, &kept[i], 1);
+        ck_assert_uint_eq(message.body.reply.code, 0);
+        ck_assert_uint_eq(epoll_count(bench.fence), before + 1);
+    }
+
+    bench_kill(vm);
+    while (bench_state(&bench).watched > 0) {
+        bench_breathe();
+    }
+
+    ck_assert_uint_eq(epoll_count(bench.fence), before);
+    fd_close(&kept[0]);
+    fd_close(&kept[1]);
+    bench_fini(&bench);
+}
+END_TEST
+
 START_TEST(a_process_that_has_ended_is_not_watched)
 {
     struct bench bench;
@@ -723,6 +772,7 @@ static Suite *suite(void)
     tcase_add_test(tcase, a_lease_from_the_future_is_refused);
     tcase_add_test(tcase, what_a_watch_says_must_be_true);
     tcase_add_test(tcase, a_process_that_has_ended_is_not_watched);
+    tcase_add_test(tcase, what_has_ended_wakes_the_fence_no_more);
     tcase_add_test(tcase, a_reused_pid_is_not_hit);
     tcase_add_test(tcase, garbage_ends_the_connection_and_nothing_else);
     tcase_add_test(tcase, another_version_is_told_ours);
