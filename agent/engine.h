@@ -10,7 +10,8 @@
  * last adopt --> held or running --> exited
  *
  * `spawned` comes while the process still waits at the gate (vm_process.h): the owner
- * writes the identity down and returns 0 to let it through, or an error to give up.
+ * writes the identity down and returns 0 to let it through, an error to give up, or
+ * ENGINE_AT_GATE to keep it there until `release`, for ENGINE_START_TIMEOUT_MS at most.
  * Threads: the loop's. Ownership: a run belongs to its owner until close; close leaves
  * the process alone (that is how a daemon restarts). Callbacks never run inside the call
  * that caused them, and may close the run. Errors: start and adopt fill err and return
@@ -114,8 +115,11 @@ void engine_exit_describe(struct engine_exit *ret_exit,
                           const char *log_path,
                           const struct console_ring *console);
 
+/* What `spawned` may return: the process waits on. */
+#define ENGINE_AT_GATE 1
+
 struct engine_events {
-    /* At the gate: write it down. Not 0: the process is dropped and exited follows. */
+    /* At the gate: write it down. Below 0: the process is dropped and exited follows. */
     int (*spawned)(void *context, const struct vm_process_identity *identity);
     void (*held)(void *context);
     void (*running)(void *context); /* after cont, or the guest resumed */
@@ -170,6 +174,8 @@ struct engine_ops {
                                 const struct engine_events *events,
                                 void *context,
                                 struct err *err);
+    /* Lets a process through that `spawned` kept at the gate. 0, or an error: kill it. */
+    int (*release)(struct engine_run *run, struct err *err);
     /* Lets the vCPUs run: the first time after held, later after pause. 0 or an error;
      * the answer is the event. */
     int (*cont)(struct engine_run *run, struct err *err);

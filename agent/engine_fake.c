@@ -289,8 +289,9 @@ static void fake_begin(void *context)
     }
     loop_timer_again(run->begin, ENGINE_START_TIMEOUT_MS, 0);
     loop_timer_again(run->watch, WATCH_EVERY_MS, WATCH_EVERY_MS);
-    if (run->events.spawned(run->context, vm_process_identity(run->process)) != 0 ||
-        vm_process_release(run->process, &err) != 0) {
+    int r = run->events.spawned(run->context, vm_process_identity(run->process));
+    r = r == 0 ? vm_process_release(run->process, &err) : r;
+    if (r < 0) {
         run->process = vm_process_close(run->process);
         fake_exited(run, ENGINE_END_START_FAILED, &unknown, "it could not be recorded");
     }
@@ -384,6 +385,16 @@ static struct engine_run *fake_adopt(const struct engine_host *host,
     }
     run->adopted = true;
     return &run->run;
+}
+
+static int fake_release(struct engine_run *base, struct err *err)
+{
+    struct fake_run *run = fake_of(base);
+    if (run->process == NULL) {
+        return err_set(err, BERTH_EPHASE, "no process waits at the gate");
+    }
+    loop_timer_again(run->begin, ENGINE_START_TIMEOUT_MS, 0);
+    return vm_process_release(run->process, err);
 }
 
 static int fake_cont(struct engine_run *base, struct err *err)
@@ -512,6 +523,7 @@ const struct engine_ops engine_fake = {
     .check = fake_check,
     .start = fake_start,
     .adopt = fake_adopt,
+    .release = fake_release,
     .cont = fake_cont,
     .pause = fake_pause,
     .stop = fake_stop,

@@ -420,6 +420,7 @@ const struct engine_ops engine_kvm = {
     .check = kvm_check,
     .start = kvm_start,
     .adopt = kvm_adopt,
+    .release = engine_qmp_release,
     .cont = engine_qmp_cont,
     .pause = engine_qmp_pause,
     .stop = engine_qmp_stop,

@@ -461,6 +461,7 @@ const struct engine_ops engine_qemu = {
     .check = qemu_check,
     .start = qemu_start,
     .adopt = qemu_adopt,
+    .release = engine_qmp_release,
     .cont = engine_qmp_cont,
     .pause = engine_qmp_pause,
     .stop = engine_qmp_stop,

@@ -502,6 +502,20 @@ struct vm_process *engine_qmp_spawn(struct engine_qmp_run *run,
     return vm_process_spawn(run->host->loop, spec, run_ended, run, err);
 }
 
+int engine_qmp_release(struct engine_run *base, struct err *err)
+{
+    struct engine_qmp_run *run = run_of(base);
+    if (run->process == NULL) {
+        return err_set(err, BERTH_EPHASE, "no process waits at the gate");
+    }
+    int r = vm_process_release(run->process, err);
+    r = r == 0 ? connect_channels(run, err) : r;
+    if (r == 0) {
+        loop_timer_again(run->begin, ENGINE_START_TIMEOUT_MS, 0);
+    }
+    return r;
+}
+
 void engine_qmp_prepared(struct engine_qmp_run *run)
 {
     char log[ENGINE_PATH_SIZE];
@@ -519,9 +533,9 @@ void engine_qmp_prepared(struct engine_qmp_run *run)
         engine_qmp_failed(run, err.text);
         return;
     }
-    const struct vm_process_identity *identity = vm_process_identity(run->process);
-    if (run->events.spawned(run->context, identity) != 0 ||
-        vm_process_release(run->process, &err) != 0 || connect_channels(run, &err) != 0) {
+    int r = run->events.spawned(run->context, vm_process_identity(run->process));
+    r = r == 0 ? engine_qmp_release(&run->run, &err) : r;
+    if (r < 0) {
         const struct vm_process_end unknown = {-1, -1};
         process_kill(run);
         run->process = vm_process_close(run->process);

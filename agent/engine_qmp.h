@@ -115,6 +115,7 @@ void engine_qmp_path(const struct engine_qmp_run *run,
                      char ret_path[ENGINE_PATH_SIZE]);
 
 /* The rest of engine_ops, for the engines' tables. */
+int engine_qmp_release(struct engine_run *base, struct err *err);
 int engine_qmp_cont(struct engine_run *base, struct err *err);
 int engine_qmp_pause(struct engine_run *base, struct err *err);
 void engine_qmp_stop(struct engine_run *base, uint64_t grace_ms);

@@ -187,6 +187,7 @@ const struct engine_ops engine_remains = {
     .check = remains_check,
     .start = remains_start,
     .adopt = remains_adopt,
+    .release = remains_cont,
     .cont = remains_cont,
     .pause = remains_cont,
     .stop = remains_stop,

@@ -200,11 +200,38 @@ static int on_spawned(void *context, const struct vm_process_identity *identity)
         return r;
     }
     r = vm_entry_watch(vm, &err);
+    if (r != 0 && !fence_client_ready(vm->supervisor->fence)) {
+        /* Replaced, or back, in a moment: no reason to end a run. */
+        log_warn(ROOM, "VM waits at the gate: the fence is out of reach",
+                 KV_STR("vm", vm->order.vm.name), KV_STR("why", err.text));
+        vm->at_gate = true;
+        return ENGINE_AT_GATE;
+    }
     if (r != 0) {
         log_error(ROOM, "VM was not started: the fence does not watch it",
                   KV_STR("vm", vm->order.vm.name), KV_STR("why", err.text));
     }
     return r;
+}
+
+/* What cannot go on is ended, and says why. */
+static void give_up(struct vm_entry *vm, const struct err *why)
+{
+    (void)snprintf(vm->kill_reason, sizeof(vm->kill_reason), "%s", why->text);
+    vm->killed = true;
+    vm->ops->kill(vm->run);
+}
+
+void vm_entry_release(struct vm_entry *vm)
+{
+    struct err err = {0};
+    if (!vm->at_gate || vm->killed) {
+        return;
+    }
+    vm->at_gate = false;
+    if (vm->ops->release(vm->run, &err) != 0) {
+        give_up(vm, &err);
+    }
 }
 
 void vm_entry_try_cont(struct vm_entry *vm)
@@ -218,9 +245,7 @@ void vm_entry_try_cont(struct vm_entry *vm)
         vm->cont_sent = true;
         return;
     }
-    (void)snprintf(vm->kill_reason, sizeof(vm->kill_reason), "%s", err.text);
-    vm->killed = true;
-    vm->ops->kill(vm->run);
+    give_up(vm, &err);
 }
 
 static void on_held(void *context)
@@ -359,6 +384,8 @@ static void on_exited(void *context, const struct engine_exit *exit)
     const char *text = exit->reason;
     if (vm->killed && vm->kill_reason[0] != '\0') {
         text = vm->kill_reason;
+    } else if (vm->at_gate && !vm->stopping) {
+        text = "the fence of its host, which is to watch it, did not come back in time";
     } else if (exit->end == ENGINE_END_KILLED && !vm->begun) {
         text = "stopped before it ran";
     } else if (exit->end == ENGINE_END_KILLED && vm->stopping) {

@@ -44,6 +44,7 @@ struct vm_entry {
     bool begun;     /* ran at least once */
     bool stopping;  /* a stop was asked for */
     bool killed;    /* the kill was sent */
+    bool at_gate;   /* its process waits until the fence is there to watch it */
     bool frozen;
     bool adopted;
     bool waiting;     /* stands still until its host's disk has room */
@@ -103,6 +104,8 @@ void vm_entry_write_or_log(const struct vm_entry *vm);
 void vm_entry_limit(struct vm_entry *vm, pid_t pid);
 /* Has the fence watch the process, if the VM obeys the lease and there is a fence. */
 int vm_entry_watch(const struct vm_entry *vm, struct err *err);
+/* The fence watches it: lets it through the gate, if it waits there for that. */
+void vm_entry_release(struct vm_entry *vm);
 /* Lets it run when nothing holds it any more. */
 void vm_entry_try_cont(struct vm_entry *vm);
 void vm_entry_probe(struct vm_entry *vm);

@@ -110,7 +110,7 @@ static void vm_begin(struct vm_entry *vm, const struct vm_order *order, bool hol
     vm->epoch_seen = order->vm.epoch;
     vm->identity = (struct vm_process_identity){0};
     vm->hold = hold;
-    vm->cont_sent = vm->begun = vm->stopping = vm->killed = false;
+    vm->cont_sent = vm->begun = vm->stopping = vm->killed = vm->at_gate = false;
     vm->frozen = vm->adopted = vm->waiting = vm->broken = false;
     vm->start_wall_ms = now_ms;
     vm->running_wall_ms = vm->ready_wall_ms = 0;
@@ -546,10 +546,15 @@ unsigned vm_supervisor_kill_all(struct vm_supervisor *supervisor, const char *re
 void vm_supervisor_watch_all(struct vm_supervisor *supervisor)
 {
     size_t cursor = 0;
-    const struct vm_entry *vm;
+    struct vm_entry *vm;
     while ((vm = vm_entry_next(supervisor, &cursor)) != NULL) {
         struct err err = {0};
-        if (vm->run != NULL && vm->identity.pid != 0 && vm_entry_watch(vm, &err) != 0) {
+        if (vm->run == NULL || vm->identity.pid == 0) {
+            continue;
+        }
+        if (vm_entry_watch(vm, &err) == 0) {
+            vm_entry_release(vm);
+        } else {
             log_warn(ROOM, "VM is fenced by this daemon alone",
                      KV_STR("vm", vm->order.vm.name), KV_STR("why", err.text));
         }

@@ -26,7 +26,8 @@
  * reason and the last line of engine log or console).
  *
  * Self-fencing: before a VM that obeys the lease runs, the fence (fence/README.md) has
- * taken it under watch; if it does not, the VM is not started. Beside it freeze and kill
+ * taken it under watch; if it does not, the VM is not started, and where the fence is out
+ * of reach its process waits at the gate for it a while. Beside it freeze and kill
  * work by signals through pidfds, in one pass over all VMs, without a word from the
  * engines. A frozen VM is SIGSTOPped as a process; a VM that is not yet running stays
  * held until it is thawed.

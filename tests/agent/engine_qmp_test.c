@@ -1,5 +1,6 @@
-/* Goal: what a program says of its guest is learnt even when an answer is lost. Method: a
- * process that stands for the program, and a scripted peer at its control socket. */
+/* Goal: what a program says of its guest is learnt even when an answer is lost, and its
+ * process waits at the gate for as long as its owner wants. Method: a process that stands
+ * for the program, and a scripted peer at its control socket. */
 #include "agent/engine_qmp.h"
 #include "base/fd.h"
 #include "base/loop.h"
@@ -28,7 +29,7 @@ static struct console_ring *console;
 static struct engine_run *run;
 static pid_t child;
 static int listener, peer;
-static unsigned exits;
+static unsigned spawns, helds, exits;
 static enum engine_end end;
 
 static void on_tick(void *context)
@@ -41,6 +42,20 @@ static void ignore(void *context)
     (void)context;
 }
 
+static int on_spawned(void *context, const struct vm_process_identity *identity)
+{
+    (void)context;
+    (void)identity;
+    spawns++;
+    return ENGINE_AT_GATE;
+}
+
+static void on_held(void *context)
+{
+    (void)context;
+    helds++;
+}
+
 static void on_exited(void *context, const struct engine_exit *exit)
 {
     (void)context;
@@ -48,14 +63,28 @@ static void on_exited(void *context, const struct engine_exit *exit)
     end = exit->end;
 }
 
-static const struct engine_events events = {.held = ignore,
+static const struct engine_events events = {.spawned = on_spawned,
+                                            .held = on_held,
                                             .running = ignore,
                                             .paused = ignore,
                                             .exited = on_exited};
+
+/* A program that makes a file when it is let through, and sleeps. */
+static struct vm_process *
+spawn(struct engine_qmp_run *base, struct vm_process_spec *spec, struct err *err)
+{
+    static const char *const argv[] = {"sh", "-c", "touch through; exec sleep 600", NULL};
+    spec->argv = argv;
+    spec->program = "/bin/sh";
+    return engine_qmp_spawn(base, spec, err);
+}
+
 static const struct engine_ops ops = {.name = "scripted"};
 static const struct engine_qmp_kind kind = {.ops = &ops,
                                             .title = "the peer",
-                                            .run_bytes = sizeof(struct engine_qmp_run)};
+                                            .run_bytes = sizeof(struct engine_qmp_run),
+                                            .prepare = engine_qmp_prepared,
+                                            .spawn = spawn};
 
 static void peer_listen(void)
 {
@@ -63,21 +92,33 @@ static void peer_listen(void)
     char *path = temp_dir_path(&dir, "qmp.sock");
     (void)snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
     free(path);
-    peer = -1;
     listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     ck_assert_int_eq(bind(listener, (struct sockaddr *)(void *)&address, sizeof(address)),
                      0);
     ck_assert_int_eq(listen(listener, 1), 0);
 }
 
+static struct engine_vm vm;
+
 static void setup(void)
 {
-    struct engine_vm vm = {.uid = 7, .epoch = 1, .name = "web-1"};
-    struct vm_process_identity identity;
-    struct err err = {0};
     signal(SIGPIPE, SIG_IGN); /* as the daemon does */
     temp_dir_init(&dir);
-    exits = 0;
+    spawns = helds = exits = 0;
+    child = 0;
+    listener = peer = -1;
+    ck_assert_int_eq(uv_loop_init(&loop), 0);
+    tick = loop_timer_new(&loop, 5, 5, on_tick, NULL);
+    host = (struct engine_host){.loop = &loop, .clock = clock_system()};
+    console = console_ring_new();
+    vm = (struct engine_vm){.uid = 7, .epoch = 1, .name = "web-1"};
+    (void)snprintf(vm.folder, sizeof(vm.folder), "%.90s", dir.path);
+}
+
+static void adopt(void)
+{
+    struct vm_process_identity identity;
+    struct err err = {0};
     child = fork();
     if (child == 0) {
         (void)signal(SIGTERM, SIG_DFL); /* Check's own handler ends the whole test */
@@ -87,11 +128,6 @@ static void setup(void)
     }
     ck_assert_int_eq(vm_process_identify(child, &identity), 0);
     peer_listen();
-    ck_assert_int_eq(uv_loop_init(&loop), 0);
-    tick = loop_timer_new(&loop, 5, 5, on_tick, NULL);
-    host = (struct engine_host){.loop = &loop, .clock = clock_system()};
-    console = console_ring_new();
-    (void)snprintf(vm.folder, sizeof(vm.folder), "%.90s", dir.path);
     run = engine_qmp_adopt(&kind, &host, &vm, &identity, console, &events, NULL, &err);
     ck_assert_msg(run != NULL, "%s", err.text);
 }
@@ -99,8 +135,10 @@ static void setup(void)
 static void teardown(void)
 {
     run = engine_qmp_close(run);
-    (void)kill(child, SIGKILL);
-    (void)waitpid(child, NULL, 0);
+    if (child > 0) {
+        (void)kill(child, SIGKILL);
+        (void)waitpid(child, NULL, 0);
+    }
     console = console_ring_free(console);
     tick = loop_timer_close(tick);
     ck_assert_int_eq(uv_run(&loop, UV_RUN_DEFAULT), 0);
@@ -108,6 +146,13 @@ static void teardown(void)
     fd_close(&listener);
     fd_close(&peer);
     temp_dir_fini(&dir);
+}
+
+static void turn_until(const unsigned *counter)
+{
+    while (*counter == 0) {
+        uv_run(&loop, UV_RUN_ONCE);
+    }
 }
 
 static void turn_until_readable(int fd)
@@ -139,20 +184,64 @@ static void answer(const char *name, const char *key, const char *value)
     ck_assert_int_eq(fd_write_full(peer, text, (size_t)length), 0);
 }
 
-START_TEST(a_status_that_was_not_told_is_asked_again)
+static void greet(void)
 {
     turn_until_readable(listener);
     peer = accept(listener, NULL, NULL);
     ck_assert_int_eq(fd_write_full(peer, GREETING, strlen(GREETING)), 0);
     answer("qmp_capabilities", "return", "{}");
+}
+
+START_TEST(a_status_that_was_not_told_is_asked_again)
+{
+    adopt();
+    greet();
 
     answer("query-status", "error", "{\"class\": \"GenericError\", \"desc\": \"busy\"}");
     answer("query-status", "return", "{\"status\": \"shutdown\"}");
 
-    while (exits == 0) {
+    turn_until(&exits);
+    ck_assert_int_eq(end, ENGINE_END_GUEST_SHUTDOWN);
+}
+END_TEST
+
+START_TEST(a_process_waits_at_the_gate_until_it_is_released)
+{
+    struct err err = {0};
+    run = engine_qmp_start(&kind, &host, &vm, console, &events, NULL, &err);
+    ck_assert_msg(run != NULL, "%s", err.text);
+    turn_until(&spawns);
+    for (unsigned i = 0; i < 20; i++) {
         uv_run(&loop, UV_RUN_ONCE);
     }
-    ck_assert_int_eq(end, ENGINE_END_GUEST_SHUTDOWN);
+    ck_assert_uint_eq(exits, 0);
+    ck_assert_ptr_null(temp_dir_read(&dir, "through"));
+    peer_listen();
+
+    ck_assert_msg(engine_qmp_release(run, &err) == 0, "%s", err.text);
+
+    greet();
+    answer("query-status", "return", "{\"status\": \"prelaunch\"}");
+    turn_until(&helds);
+    engine_qmp_kill(run);
+    turn_until(&exits);
+    ck_assert_int_eq(end, ENGINE_END_KILLED);
+}
+END_TEST
+
+/* As when its owner does not want it any more, or the fence does not come back. */
+START_TEST(a_process_at_the_gate_can_be_killed)
+{
+    struct err err = {0};
+    run = engine_qmp_start(&kind, &host, &vm, console, &events, NULL, &err);
+    ck_assert_msg(run != NULL, "%s", err.text);
+    turn_until(&spawns);
+
+    engine_qmp_kill(run);
+
+    turn_until(&exits);
+    ck_assert_int_eq(end, ENGINE_END_KILLED);
+    ck_assert_ptr_null(temp_dir_read(&dir, "through"));
 }
 END_TEST
 
@@ -163,6 +252,8 @@ int main(void)
     tcase_set_timeout(tests, 60);
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, a_status_that_was_not_told_is_asked_again);
+    tcase_add_test(tests, a_process_waits_at_the_gate_until_it_is_released);
+    tcase_add_test(tests, a_process_at_the_gate_can_be_killed);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
 }
