@@ -518,6 +518,11 @@ bool fence_client_ready(const struct fence_client *client)
     return client->ready;
 }
 
+uint64_t fence_client_granted_ns(const struct fence_client *client)
+{
+    return client->state.granted_ns;
+}
+
 enum fence_health fence_client_health(const struct fence_client *client)
 {
     return client == NULL   ? FENCE_HEALTH_UNKNOWN

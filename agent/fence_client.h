@@ -49,6 +49,8 @@ struct fence_client *fence_client_close(struct fence_client *client);
 
 /* It is there and knows all that it should. */
 bool fence_client_ready(const struct fence_client *client);
+/* The newest grant that it went by when it last told of itself; 0: none. */
+uint64_t fence_client_granted_ns(const struct fence_client *client);
 /* UNKNOWN for NULL. */
 enum fence_health fence_client_health(const struct fence_client *client);
 /* The VM is watched once this has returned 0; the same again does no harm. */

@@ -10,9 +10,9 @@
  * 0.7 L the VMs that may be restarted elsewhere are frozen, at 0.9 L killed. The last
  * grant is kept in <state>/lease, so that a restarted berthd goes on with it and does not
  * end what it may run, and so is the newest leader's term, so that no earlier leader is
- * obeyed again. The fence (agent/fence_client.h) is told of every renewal and
- * keeps the same rule should we be unable to. Threads: the loop's. Until the first orders
- * arrive after a start nothing is ended but by the lease.
+ * obeyed again. The fence (agent/fence_client.h) is told of every renewal, keeps the same
+ * rule should we be unable to, and knows the grant should the file be lost. Threads: the
+ * loop's. Until the first orders arrive after a start nothing is ended but by the lease.
  */
 #pragma once
 

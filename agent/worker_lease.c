@@ -113,10 +113,19 @@ void worker_lease_check(void *context)
     lease_check_in_time(worker);
 }
 
+void worker_lease_find(struct worker *worker, uint64_t granted_ns)
+{
+    if (granted_ns > lease_granted_ns(&worker->lease)) {
+        lease_restore(&worker->lease, granted_ns, clock_now_ns(worker->config.clock));
+        worker->lease_found = true;
+    }
+}
+
 /* The fence is there (again): the lease comes first, for without one it would kill. */
 void worker_fence_connected(void *context)
 {
     struct worker *worker = context;
+    worker_lease_find(worker, fence_client_granted_ns(worker->fence));
     uint64_t granted_ns = lease_granted_ns(&worker->lease);
     if (granted_ns != 0) {
         fence_client_lease(worker->fence, granted_ns);
@@ -135,12 +144,13 @@ bool worker_fence_is_known(void *context, const struct fence_entry *entry)
 /* Enough left that a start is over, or frozen in time, before anybody else may start the
  * VM; a fence that sees to it; and orders of the leader that grants it: a new one may
  * grant before its orders are here, and older ones may name a VM that runs elsewhere by
- * now. */
+ * now. Whose a grant was that only the fence remembers is not known: what runs goes on
+ * under it, and nothing begins. */
 bool worker_may_start(const struct worker *worker)
 {
     uint64_t now_ns = clock_now_ns(worker->config.clock);
     return (worker->fence == NULL || fence_client_ready(worker->fence)) &&
-           worker->orders.term == worker->leader_term &&
+           worker->orders.term == worker->leader_term && !worker->lease_found &&
            lease_state(&worker->lease, now_ns) == LEASE_OK &&
            lease_may_run(&worker->lease, now_ns + WORKER_START_LEASE_MS * NS_PER_MS);
 }
@@ -167,6 +177,7 @@ void worker_on_ack(struct worker *worker,
     worker->ack_ms = clock_now_ms(worker->config.clock);
     bool was_ok = worker->lease_state == LEASE_OK;
     if (lease_ack(&worker->lease, ack->sequence)) {
+        worker->lease_found = false;
         grant_store(worker);
         if (worker->fence != NULL) {
             fence_client_lease(worker->fence, lease_granted_ns(&worker->lease));

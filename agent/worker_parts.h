@@ -28,6 +28,7 @@ struct worker {
     struct worker_config config;
     struct lease lease;
     enum lease_state lease_state;
+    bool lease_found; /* the fence told of it, and no leader has renewed it since */
     uint64_t boot;
     int lease_fd;
     char boot_id[40];
@@ -88,6 +89,9 @@ bool worker_may_start(const struct worker *worker);
 /* Written down at once: from now on nobody of an earlier term has a say here. */
 void worker_take_term(struct worker *worker, uint64_t term);
 void worker_fence_connected(void *context);
+/* The fence goes by this grant, 0: by none. It is ours, too, if nothing newer is known:
+ * an earlier berthd had it and could not write it down, or that was lost. */
+void worker_lease_find(struct worker *worker, uint64_t granted_ns);
 bool worker_fence_is_known(void *context, const struct fence_entry *entry);
 
 /* ---- worker_orders.c ---- */

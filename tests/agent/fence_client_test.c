@@ -240,7 +240,9 @@ START_TEST(a_fence_that_watches_outlives_us_and_is_found_again)
     open_client();
     wait_connected(1);
     pid_t vm = vm_new(&identity);
-    lease();
+    uint64_t granted_ns = clock_now_ns(clock_system());
+    ck_assert_uint_eq(fence_client_granted_ns(bench.client), 0);
+    fence_client_lease(bench.client, granted_ns);
     ck_assert_int_eq(fence_client_watch(bench.client, 7, 3, &identity, &err), 0);
     pid_t fence = fence_pid();
 
@@ -250,6 +252,7 @@ START_TEST(a_fence_that_watches_outlives_us_and_is_found_again)
     wait_connected(2);
 
     ck_assert_int_eq(fence_pid(), fence);
+    ck_assert_uint_eq(fence_client_granted_ns(bench.client), granted_ns);
     ck_assert_uint_eq(bench.asked, 1);
     ck_assert_uint_eq(bench.entries[0].uid, 7);
     ck_assert_uint_eq(bench.entries[0].epoch, 3);

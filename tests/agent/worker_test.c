@@ -5,7 +5,7 @@
  * tenant networks right. */
 #include "agent/disk_format.h"
 #include "agent/engine_fake.h"
-#include "agent/worker.h"
+#include "agent/worker_parts.h"
 #include "link_fixture.h"
 
 #include <net/if.h>
@@ -860,6 +860,34 @@ START_TEST(a_damaged_lease_counts_as_over)
 }
 END_TEST
 
+/* The file could not be written or is lost, but the fence was told of the grant. */
+START_TEST(a_lease_that_only_the_fence_knows_keeps_what_runs_and_starts_nothing)
+{
+    start_both();
+    pid_t pid = vm(FENCED).pid;
+    uint64_t granted_ns = lease_granted_ns(&worker->lease);
+    worker = worker_close(worker);
+    temp_dir_write(&rack.hosts[0].dir, "lease", "");
+    open_worker();
+
+    worker_lease_find(worker, granted_ns);
+
+    let_pass();
+    worker_lease_check(worker);
+    ck_assert_int_eq(vm(FENCED).pid, pid);
+    ck_assert(!vm_process_pid_is_stopped(pid));
+    give(1, &both);
+    ck_assert(!worker_may_start(worker)); /* whose orders may be obeyed by it? */
+    leader.acks = true;
+    now_ms += 1; /* so that what is sent from now on renews it */
+    RACK_WAIT(worker_may_start(worker));
+    now_ms += KILL_MS; /* and it ends when it ends */
+    leader.acks = false;
+    RACK_WAIT(is(FENCED, PHASE_FAILED));
+    stop();
+}
+END_TEST
+
 /* ---- epochs ---- */
 
 START_TEST(an_order_to_stop_ends_an_earlier_run_before_it_is_told)
@@ -947,6 +975,8 @@ int main(int argc, char **argv)
     tcase_add_test(tests, a_restarted_worker_goes_on_with_its_vms_and_its_lease);
     tcase_add_loop_test(tests, a_restarted_worker_obeys_no_earlier_leader, 0, 2);
     tcase_add_test(tests, a_damaged_lease_counts_as_over);
+    tcase_add_test(tests,
+                   a_lease_that_only_the_fence_knows_keeps_what_runs_and_starts_nothing);
     tcase_add_test(tests, an_order_to_stop_ends_an_earlier_run_before_it_is_told);
     tcase_add_test(tests,
                    a_vm_whose_record_is_damaged_is_told_failed_only_when_it_has_ended);

@@ -267,6 +267,8 @@ void sim_vms_fini(struct sim_machine *machine)
 
 void sim_vms_power_off(struct sim_machine *machine)
 {
+    const struct lease_config config = lease_config_default();
+    lease_init(&machine->vms->fence, &config, 1);
     for (unsigned i = 0; i < machine->vms->count; i++) {
         if (machine->vms->copies[i].alive) {
             end(&machine->vms->copies[i], PHASE_FAILED, "power off");
@@ -333,6 +335,11 @@ bool fence_client_ready(const struct fence_client *client)
 {
     (void)client;
     return true;
+}
+
+uint64_t fence_client_granted_ns(const struct fence_client *client)
+{
+    return lease_granted_ns(&client->process->machine->vms->fence);
 }
 
 enum fence_health fence_client_health(const struct fence_client *client)
