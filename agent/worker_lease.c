@@ -26,8 +26,9 @@ static void boot_id_read(struct worker *worker)
     }
 }
 
-/* The grant is a promise of this boot only and costs nothing to lose: no sync. The term
- * beside it keeps orders of an earlier leader from a restarted daemon. */
+/* The grant is a promise of this boot only and costs nothing to lose: no sync for that.
+ * The term beside it keeps orders of an earlier leader from a restarted daemon, and from
+ * a restarted host: a new one, which is rare, has to be on the disk. */
 static void grant_store(struct worker *worker)
 {
     char text[128];
@@ -36,8 +37,13 @@ static void grant_store(struct worker *worker)
                         (unsigned long long)worker->leader_term);
     size += snprintf(text + size, sizeof(text) - (size_t)size, "%08x\n",
                      (unsigned)crc32c(0, text, (size_t)size));
-    if (pwrite(worker->lease_fd, text, (size_t)size, 0) != size) {
-        log_warn("worker", "lease cannot be written down",
+    bool written = pwrite(worker->lease_fd, text, (size_t)size, 0) == size;
+    if (written && worker->term_synced != worker->leader_term) {
+        written = fdatasync(worker->lease_fd) == 0;
+        worker->term_synced = written ? worker->leader_term : 0;
+    }
+    if (!written) { /* tried again with the next grant */
+        log_warn("worker", "lease and term cannot be written down",
                  KV_STR("why", err_sentence(-errno)));
     }
 }
@@ -59,9 +65,12 @@ int worker_grant_load(struct worker *worker, struct err *err)
     }
     boot_id_read(worker);
     ssize_t size = fd_read_full(worker->lease_fd, text, sizeof(text) - 1);
-    int summed = 0; /* how much of it the sum is over */
-    if (size <= 0 || sscanf(text, "%36s %20llu %20llu %n%8x", boot_id, &granted_ns, &term,
-                            &summed, &sum) != 4) {
+    int summed = 0;  /* how much of it the sum is over */
+    if (size <= 0) { /* its name has to outlive a loss of power, too */
+        return fd_sync_folder(worker->config.identity->folder, err);
+    }
+    if (sscanf(text, "%36s %20llu %20llu %n%8x", boot_id, &granted_ns, &term, &summed,
+               &sum) != 4) {
         return 0; /* nothing was ever written */
     }
     if (sum != crc32c(0, text, (size_t)summed)) {

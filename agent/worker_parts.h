@@ -35,6 +35,7 @@ struct worker {
     uint64_t leader;
     uint64_t ack_ms; /* monotonic, of the last one */
     uint64_t leader_term;
+    uint64_t term_synced; /* the term that a loss of power leaves; 0: not known */
     bool has_orders;
     struct msg_orders orders;
     uint64_t orders_hash;

@@ -14,6 +14,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 
 #define L_MS     6000 /* the lease, model.md */
 #define PAUSE_MS (L_MS * 7 / 10)
@@ -44,6 +45,23 @@ static struct {
     uint64_t disk_epochs[2];
     char reasons[2][256];
 } leader;
+
+/* What the worker has made durable of its lease. */
+static struct {
+    unsigned count;
+    char text[128];
+} synced;
+
+/* In place of the C library's. */
+int fdatasync(int fd)
+{
+    if (worker != NULL && fd == worker->lease_fd) {
+        memset(synced.text, 0, sizeof(synced.text));
+        ck_assert_int_gt(pread(fd, synced.text, sizeof(synced.text) - 1, 0), 0);
+        synced.count++;
+    }
+    return (int)syscall(SYS_fdatasync, fd);
+}
 
 static uint64_t scripted_ns(void *context)
 {
@@ -888,6 +906,32 @@ START_TEST(a_lease_that_only_the_fence_knows_keeps_what_runs_and_starts_nothing)
 }
 END_TEST
 
+/* A host that lost its power has no other memory of who led last. */
+START_TEST(a_new_term_is_on_the_disk_before_it_is_obeyed)
+{
+    char text[128] = "";
+    struct wish newer = both;
+    start_both();
+    unsigned before = synced.count;
+    leader.acks = true;
+    now_ms += 1;
+    RACK_WAIT(lease_granted_ns(&worker->lease) == now_ms * NS_PER_MS);
+    ck_assert_uint_eq(synced.count, before); /* a grant is not worth it */
+    leader.acks = false;
+    let_pass();
+    before = synced.count;
+
+    newer.term = TERM + 1;
+    give(1, &newer);
+
+    ck_assert_uint_gt(synced.count, before);
+    ck_assert_int_gt(pread(worker->lease_fd, text, sizeof(text) - 1, 0), 0);
+    ck_assert_str_eq(synced.text, text);
+    ck_assert_uint_eq(worker->leader_term, TERM + 1);
+    stop();
+}
+END_TEST
+
 /* ---- epochs ---- */
 
 START_TEST(an_order_to_stop_ends_an_earlier_run_before_it_is_told)
@@ -975,6 +1019,7 @@ int main(int argc, char **argv)
     tcase_add_test(tests, a_restarted_worker_goes_on_with_its_vms_and_its_lease);
     tcase_add_loop_test(tests, a_restarted_worker_obeys_no_earlier_leader, 0, 2);
     tcase_add_test(tests, a_damaged_lease_counts_as_over);
+    tcase_add_test(tests, a_new_term_is_on_the_disk_before_it_is_obeyed);
     tcase_add_test(tests,
                    a_lease_that_only_the_fence_knows_keeps_what_runs_and_starts_nothing);
     tcase_add_test(tests, an_order_to_stop_ends_an_earlier_run_before_it_is_told);
