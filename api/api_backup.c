@@ -104,9 +104,8 @@ static struct kept *kept_find(struct api_backups *backups, const char *id)
 static void send_piece(struct api_call *call, const uint8_t *data, size_t size)
 {
     static const struct exchange_header headers[] = {{"Cache-Control", "no-store"}};
-    exchange_head(call->exchange, 200, "application/octet-stream", headers, 1);
-    (void)exchange_data(call->exchange, data, size); /* the first piece fits */
-    exchange_end(call->exchange);
+    exchange_answer(call->exchange, 200, "application/octet-stream", headers, 1, data,
+                    size);
     call_leave(call);
 }
 

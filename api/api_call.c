@@ -37,6 +37,21 @@ static unsigned common_headers(const struct exchange *exchange,
     return count;
 }
 
+/* The document as a line of text, or NULL: out of memory. */
+static char *document_line(const json_t *document, size_t *ret_size)
+{
+    char *text = document != NULL ? json_text(document) : NULL;
+    size_t size = text != NULL ? strlen(text) : 0;
+    char *line = text != NULL ? realloc(text, size + 2) : NULL;
+    if (line == NULL) {
+        free(text);
+        return NULL;
+    }
+    memcpy(line + size, "\n", 2);
+    *ret_size = size + 1;
+    return line;
+}
+
 void call_send_json(struct exchange *exchange,
                     int status,
                     json_t *take_document,
@@ -46,10 +61,20 @@ void call_send_json(struct exchange *exchange,
     struct exchange_header headers[3];
     char revision_text[24];
     char etag_text[24];
-    CLEANUP_FREE char *text = take_document != NULL ? json_text(take_document) : NULL;
+    size_t size = 0;
+    CLEANUP_FREE char *text = document_line(take_document, &size);
     json_decref(take_document);
     if (text == NULL) {
         problem_answer(exchange, &(struct problem){.code = -ENOMEM}, revision);
+        return;
+    }
+    if (size > EXCHANGE_ANSWER_MAX) {
+        problem_answer(exchange,
+                       &(struct problem){.code = BERTH_ETOOLARGE,
+                                         .detail = "the answer has more than 64 MiB",
+                                         .hint = "ask for fewer with limit=, or for less "
+                                                 "of each with fields="},
+                       revision);
         return;
     }
     unsigned count = common_headers(exchange, headers, revision_text, revision);
@@ -57,10 +82,7 @@ void call_send_json(struct exchange *exchange,
         snprintf(etag_text, sizeof(etag_text), "\"%" PRIu64 "\"", etag);
         headers[count++] = (struct exchange_header){"ETag", etag_text};
     }
-    exchange_head(exchange, status, "application/json", headers, count);
-    (void)exchange_data(exchange, text, strlen(text)); /* the first piece fits */
-    (void)exchange_data(exchange, "\n", 1);
-    exchange_end(exchange);
+    exchange_answer(exchange, status, "application/json", headers, count, text, size);
 }
 
 static void call_free(struct api_call *call)
@@ -111,9 +133,8 @@ void call_answer_text(struct api_call *call,
     char revision_text[24];
     unsigned count =
         common_headers(call->exchange, headers, revision_text, revision_now(call));
-    exchange_head(call->exchange, status, content_type, headers, count);
-    (void)exchange_data(call->exchange, text, strlen(text)); /* the first piece fits */
-    exchange_end(call->exchange);
+    exchange_answer(call->exchange, status, content_type, headers, count, text,
+                    strlen(text));
     call_leave(call);
 }
 

@@ -145,10 +145,10 @@ void problem_answer(struct exchange *exchange,
     } else if (problem->allow != NULL) {
         headers[count++] = (struct exchange_header){"Allow", problem->allow};
     }
-    exchange_head(exchange, status, "application/problem+json", headers, count);
-    if (text != NULL) {
-        (void)exchange_data(exchange, text, strlen(text)); /* the first piece fits */
-        (void)exchange_data(exchange, "\n", 1);
+    size_t size = text != NULL ? strlen(text) : 0;
+    if (size > 0) {
+        text[size++] = '\n'; /* in place of the NUL: it is a text no more */
     }
-    exchange_end(exchange);
+    exchange_answer(exchange, status, "application/problem+json", headers, count, text,
+                    size);
 }

@@ -5,11 +5,14 @@
 #include "base/require.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define REQUEST_VERSION  2
 #define REQUEST_SIZE_MAX (EXCHANGE_BODY_MAX + (16u << 10))
+
+#define ANSWER_HEADERS_MAX 6
 
 #define FLAG_LOCAL_ROOT 1u
 #define FLAG_HAS_TOKEN  2u
@@ -111,6 +114,27 @@ void exchange_end(struct exchange *exchange)
     exchange->ops->end(exchange->sink);
 }
 
+void exchange_answer(struct exchange *exchange,
+                     int status,
+                     const char *content_type,
+                     const struct exchange_header *headers,
+                     unsigned header_count,
+                     const void *data,
+                     size_t size)
+{
+    struct exchange_header all[ANSWER_HEADERS_MAX + 1];
+    char length[24];
+    REQUIRE(header_count <= ANSWER_HEADERS_MAX && size <= EXCHANGE_ANSWER_MAX);
+    (void)snprintf(length, sizeof(length), "%zu", size);
+    all[0] = (struct exchange_header){EXCHANGE_LENGTH, length};
+    for (unsigned i = 0; i < header_count; i++) {
+        all[1 + i] = headers[i];
+    }
+    exchange_head(exchange, status, content_type, all, 1 + header_count);
+    (void)exchange_data(exchange, data, size); /* else the sink misses it by the length */
+    exchange_end(exchange);
+}
+
 bool exchange_ended(const struct exchange *exchange)
 {
     return exchange->over;
@@ -159,6 +183,17 @@ void exchange_cancel(struct exchange *exchange)
     if (told != NULL) {
         told(exchange->cancel_context);
     }
+    exchange_unref(exchange);
+}
+
+void exchange_revoke(struct exchange *exchange)
+{
+    if (exchange->over) {
+        return;
+    }
+    exchange_ref(exchange); /* the handler may drop the last one */
+    exchange_cancel(exchange);
+    exchange->ops->end(exchange->sink);
     exchange_unref(exchange);
 }
 

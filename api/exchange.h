@@ -5,14 +5,15 @@
  * and a sink that takes the answer: head once, data any number of times, end once.
  * api_handle (api/router.h) answers it, at once or later. Streams (event-stream, 101)
  * stay open; data may also flow upwards (console input) through `input`. Back-pressure:
- * a sink takes data whenever fewer than EXCHANGE_QUEUE_MAX bytes wait in it, so one large
- * piece always fits: an answer that is no stream is one, as large as its page or its plan
- * makes it. Beyond, exchange_data returns BERTH_EFULL; the writer decides (a watch waits
- * for on_room and, when the feed has moved on, sends reset; a console drops to the newest
- * bytes). Lifetime: reference counted on the loop thread; whoever works on the answer
- * holds a reference. The client going away calls on_cancel once, after which answers are
- * swallowed. Threads: the loop's. Errors: BERTH_EFULL, BERTH_ECLOSED, BERTH_EPROTO
- * (decode), -ENOMEM.
+ * a sink takes data whenever fewer than EXCHANGE_QUEUE_MAX bytes wait in it. Beyond,
+ * exchange_data returns BERTH_EFULL; the writer decides (a watch waits for on_room and,
+ * when the feed has moved on, sends reset; a console drops to the newest bytes). An
+ * answer that is no stream (exchange_answer) is one piece, which always fits, and carries
+ * its length in the head: a sink takes all of it however it comes, and one that ends
+ * short of it was cut on its way and is never given out as whole. Lifetime: reference
+ * counted on the loop thread; whoever works on the answer holds a reference. The client
+ * going away calls on_cancel once, after which answers are swallowed. Threads: the
+ * loop's. Errors: BERTH_EFULL, BERTH_ECLOSED, BERTH_EPROTO (decode), -ENOMEM.
  */
 #pragma once
 
@@ -30,6 +31,10 @@
 #define EXCHANGE_QUERY_MAX 8192
 #define EXCHANGE_TEXT_MAX  1024 /* each of the other texts */
 #define EXCHANGE_QUEUE_MAX (256u << 10)
+/* An answer that is no stream: a thousand of the largest objects. */
+#define EXCHANGE_ANSWER_MAX (64u << 20)
+/* The header that carries the length of such an answer. */
+#define EXCHANGE_LENGTH "Content-Length"
 
 /* Who asks; filled by the transport, judged by the leader. */
 struct exchange_credentials {
@@ -91,6 +96,18 @@ void exchange_head(struct exchange *exchange,
                    unsigned header_count);
 int exchange_data(struct exchange *exchange, const void *data, size_t size);
 void exchange_end(struct exchange *exchange);
+/* A whole answer: head with its length, data, end. At most 6 headers and
+ * EXCHANGE_ANSWER_MAX bytes. */
+void exchange_answer(struct exchange *exchange,
+                     int status,
+                     const char *content_type,
+                     const struct exchange_header *headers,
+                     unsigned header_count,
+                     const void *data,
+                     size_t size);
+/* By who has authorised it and does not any more: the handler is told as if the client
+ * had gone away, and the client that the answer is over. */
+void exchange_revoke(struct exchange *exchange);
 /* Nothing more can be said: it was ended, or the client went away. */
 bool exchange_ended(const struct exchange *exchange);
 /* The head was given: too late for a problem document. */

@@ -23,6 +23,7 @@
  * clients that wait for `100 Continue` see before they send anything. */
 #define REFUSED_READ_MAX (1u << 20)
 #define BEARER           "Bearer "
+#define LENGTH_UNKNOWN   UINT64_MAX
 
 struct http_request {
     struct list link;
@@ -50,7 +51,10 @@ struct http_request {
     size_t waiting_size;
     size_t waiting_capacity;
     size_t waiting_at; /* taken by MHD so far */
+    uint64_t length;   /* of the whole answer; LENGTH_UNKNOWN: not told */
+    uint64_t received; /* of it so far */
     bool crowded;      /* data was refused: say when there is room again */
+    bool cut;          /* data was refused, and none has come since */
     /* an upload */
     void *blob;
     bool is_upload;
@@ -106,6 +110,12 @@ static void sink_head(void *sink,
     (void)snprintf(request->content_type, sizeof(request->content_type), "%s",
                    content_type != NULL ? content_type : "");
     for (unsigned i = 0; i < header_count && request->header_count < HEADERS_MAX; i++) {
+        if (strcasecmp(headers[i].name, EXCHANGE_LENGTH) == 0) { /* MHD says it */
+            if (parse_u64(headers[i].value, &request->length, NULL) < 0) {
+                request->length = LENGTH_UNKNOWN;
+            }
+            continue;
+        }
         char *name = strdup(headers[i].name);
         char *value = strdup(headers[i].value);
         if (name == NULL || value == NULL) {
@@ -119,6 +129,16 @@ static void sink_head(void *sink,
     resume(request);
 }
 
+/* A stream waits for its reader; an answer whose length was told is taken as it comes. */
+static bool has_room(const struct http_request *request, size_t waiting, size_t size)
+{
+    return request->length == LENGTH_UNKNOWN
+               ? waiting < EXCHANGE_QUEUE_MAX
+               : request->length <= EXCHANGE_ANSWER_MAX &&
+                     request->received <= request->length &&
+                     size <= request->length - request->received;
+}
+
 static int sink_data(void *sink, const void *data, size_t size)
 {
     struct http_request *request = sink;
@@ -129,28 +149,41 @@ static int sink_data(void *sink, const void *data, size_t size)
     if (request->connection == NULL) {
         return BERTH_ECLOSED;
     }
-    if (left >= EXCHANGE_QUEUE_MAX) {
+    if (!has_room(request, left, size)) {
         request->crowded = true;
+        request->cut = true;
         return BERTH_EFULL;
     }
-    if (request->waiting_at > 0) {
+    if (request->waiting_size + size > request->waiting_capacity &&
+        request->waiting_at > 0 &&
+        request->waiting_at >= left) { /* no byte moves often */
         memmove(request->waiting, request->waiting + request->waiting_at, left);
         request->waiting_at = 0;
         request->waiting_size = left;
     }
-    if (left + size > request->waiting_capacity) {
-        size_t capacity = left + size + left / 2;
+    if (request->waiting_size + size > request->waiting_capacity) {
+        size_t capacity = request->waiting_size + size + request->waiting_size / 2;
         uint8_t *waiting = realloc(request->waiting, capacity);
         if (waiting == NULL) {
+            request->cut = true;
             return -ENOMEM;
         }
         request->waiting = waiting;
         request->waiting_capacity = capacity;
     }
-    memcpy(request->waiting + left, data, size);
-    request->waiting_size = left + size;
+    memcpy(request->waiting + request->waiting_size, data, size);
+    request->waiting_size += size;
+    request->received += size;
+    request->cut = false;
     resume(request);
     return 0;
+}
+
+/* It ended, and not all of it has come: whoever gets it must not take it for whole. */
+static bool is_cut(const struct http_request *request)
+{
+    return request->ended && (request->cut || (request->length != LENGTH_UNKNOWN &&
+                                               request->received != request->length));
 }
 
 static void sink_end(void *sink)
@@ -194,7 +227,8 @@ static ssize_t stream_give(void *context, uint64_t at, char *data, size_t size)
         return (ssize_t)piece;
     }
     if (request->ended) {
-        return MHD_CONTENT_READER_END_OF_STREAM;
+        return is_cut(request) ? MHD_CONTENT_READER_END_WITH_ERROR
+                               : MHD_CONTENT_READER_END_OF_STREAM;
     }
     request->suspended = true;
     MHD_suspend_connection(request->connection);
@@ -279,12 +313,16 @@ static struct MHD_Response *response_make(struct http_request *request)
             size > 0 ? request->waiting + request->waiting_at : (uint8_t *)(uintptr_t) "",
             MHD_RESPMEM_MUST_COPY);
     }
-    return MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 16384, stream_give,
-                                             request, NULL);
+    return MHD_create_response_from_callback(
+        request->length != LENGTH_UNKNOWN ? request->length : MHD_SIZE_UNKNOWN, 16384,
+        stream_give, request, NULL);
 }
 
 static enum MHD_Result answer(struct http_request *request)
 {
+    if (is_cut(request)) {
+        return MHD_NO; /* ends the connection: nothing of it has gone out yet */
+    }
     struct MHD_Response *response = response_make(request);
     if (response == NULL) {
         return MHD_NO;
@@ -505,6 +543,7 @@ static struct http_request *request_new(struct http_context *context,
     request->connection = connection;
     request->local = local;
     request->released = true; /* no exchange yet */
+    request->length = LENGTH_UNKNOWN;
     list_push_back(&context->requests, &request->link);
     bytes_writer_init(&request->body, EXCHANGE_BODY_MAX);
     if (request_fill(request, url, method) < 0) {
@@ -605,10 +644,7 @@ static void upload_done(void *context,
         digest_format(digest, hex);
         int used = snprintf(text, sizeof(text), "{\"sha256\":\"%s\",\"size\":%llu}\n",
                             hex, (unsigned long long)size);
-        exchange_head(exchange, 201, "application/json", NULL, 0);
-        (void)exchange_data(exchange, text,
-                            (size_t)used); /* one small piece always fits */
-        exchange_end(exchange);
+        exchange_answer(exchange, 201, "application/json", NULL, 0, text, (size_t)used);
     }
     exchange_unref(exchange);
 }

@@ -5,7 +5,9 @@
  * exchange (api/exchange.h) and sleeps (suspended) until the exchange has something to
  * say; an answer that is complete by then goes out with its length, one that is not as a
  * stream. Uploads to /v1/blobs go straight into the image store. Back-pressure: a stream
- * holds at most EXCHANGE_QUEUE_MAX bytes beyond one piece. Threads: the loop's. Lifetime:
+ * holds at most EXCHANGE_QUEUE_MAX bytes beyond one piece, an answer whose length its
+ * head tells at most EXCHANGE_ANSWER_MAX. One that ends short of its length closes the
+ * connection: the client sees that it is not whole. Threads: the loop's. Lifetime:
  * until libmicrohttpd says completed and the exchange has let go.
  */
 #pragma once

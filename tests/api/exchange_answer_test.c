@@ -8,6 +8,8 @@
 
 static char said[64]; /* what the sink was told: h, d, e, r; c: the handler was told */
 
+static char head_said[128];
+
 static void say(const char *what)
 {
     size_t used = strlen(said);
@@ -20,7 +22,12 @@ static void told_head(void *sink,
                       const struct exchange_header *headers,
                       unsigned count)
 {
-    (void)sink, (void)status, (void)type, (void)headers, (void)count;
+    (void)sink, (void)status, (void)type;
+    for (unsigned i = 0; i < count; i++) {
+        size_t used = strlen(head_said);
+        snprintf(head_said + used, sizeof(head_said) - used, "%s: %s|", headers[i].name,
+                 headers[i].value);
+    }
     say("h");
 }
 
@@ -71,6 +78,36 @@ START_TEST(an_answer_is_one_head_then_data_then_one_end)
 }
 END_TEST
 
+START_TEST(a_whole_answer_tells_its_length_first)
+{
+    struct exchange_request request = {.method = "GET", .path = strdup("/v1/vms")};
+    struct exchange *exchange = exchange_new(&request, &ops, NULL);
+    const struct exchange_header headers[] = {{"ETag", "\"7\""}};
+
+    exchange_answer(exchange, 200, "text/plain", headers, 1, "hello", 5);
+    ck_assert(exchange_ended(exchange));
+    exchange_unref(exchange);
+    ck_assert_str_eq(said, "hder");
+    ck_assert_str_eq(head_said, "Content-Length: 5|ETag: \"7\"|");
+}
+END_TEST
+
+START_TEST(what_is_revoked_ends_for_both_sides)
+{
+    struct exchange_request request = {.method = "GET", .path = strdup("/v1/vms")};
+    struct exchange *exchange = exchange_new(&request, &ops, NULL);
+
+    exchange_on_cancel(exchange, told_cancel, exchange_ref(exchange));
+    exchange_head(exchange, 101, NULL, NULL, 0);
+    exchange_revoke(exchange);
+    exchange_revoke(exchange);
+    exchange_cancel(exchange);
+    ck_assert_int_eq(exchange_data(exchange, "x", 1), BERTH_ECLOSED);
+    exchange_unref(exchange);
+    ck_assert_str_eq(said, "hcer");
+}
+END_TEST
+
 START_TEST(a_client_that_goes_away_is_told_once_and_hears_no_more)
 {
     struct exchange_request request = {.method = "GET", .path = strdup("/v1/vms")};
@@ -117,6 +154,8 @@ int main(void)
     Suite *suite = suite_create("exchange_answer");
     TCase *tests = tcase_create("exchange_answer");
     tcase_add_test(tests, an_answer_is_one_head_then_data_then_one_end);
+    tcase_add_test(tests, a_whole_answer_tells_its_length_first);
+    tcase_add_test(tests, what_is_revoked_ends_for_both_sides);
     tcase_add_test(tests, a_client_that_goes_away_is_told_once_and_hears_no_more);
     tcase_add_test(tests, input_reaches_the_handler_until_the_end);
     suite_add_tcase(suite, tests);

@@ -2,6 +2,7 @@
  * request per row of the routes table, and some more for kinds that differ, asked by each
  * role over the socket; the grid below says who gets in. A row that is missing here fails
  * the test. */
+#include "api/exchange.h"
 #include "api/routes.h"
 #include "http_fixture.h"
 
@@ -281,6 +282,41 @@ START_TEST(a_host_that_does_not_lead_answers_as_the_leader_does)
 }
 END_TEST
 
+static void lose_after_64k(struct served *server, void *context)
+{
+    (void)context;
+    served_knobs(server)->lost_after = 65536;
+}
+
+static void lose(struct served *server, void *context)
+{
+    (void)context;
+    served_lose(server);
+}
+
+START_TEST(a_large_answer_comes_whole_through_another_host_or_is_seen_to_be_cut)
+{
+    served_vms(served, "web", 700);
+    ck_assert_int_eq(get("/v1/vms?limit=1000&full=true"), 200);
+    ck_assert_uint_gt(reply.size, 2 * EXCHANGE_QUEUE_MAX);
+    ck_assert_uint_eq(item_count(), 700);
+    ck_assert_uint_eq(strtoul(header("Content-Length"), NULL, 10), reply.size);
+
+    served_do(served, lose_after_64k, NULL);
+    int fd = connect_local();
+    ck_assert(say(fd, "GET /v1/vms?limit=1000&full=true HTTP/1.1\r\nHost: x\r\n\r\n"));
+    char *head = hear(fd, "\r\n\r\n");
+    served_do(served, lose, NULL);
+    char *rest = hear(fd, NULL); /* the connection was kept alive: it ends by the fault */
+    size_t told = strtoul(strstr(head, "Content-Length: ") + 16, NULL, 10);
+    ck_assert_uint_gt(told, 2 * EXCHANGE_QUEUE_MAX);
+    ck_assert_uint_le(strlen(head) + strlen(rest), 65536 + 1024);
+    free(head);
+    free(rest);
+    (void)close(fd);
+}
+END_TEST
+
 START_TEST(a_request_that_was_forwarded_goes_no_further)
 {
     served_do(served, follow, NULL); /* the leader has lost it meanwhile */
@@ -492,6 +528,8 @@ int main(void)
     suite_add_tcase(suite, roles);
     tcase_add_checked_fixture(front, start_front, fixture_stop);
     tcase_add_test(front, a_host_that_does_not_lead_answers_as_the_leader_does);
+    tcase_add_test(front,
+                   a_large_answer_comes_whole_through_another_host_or_is_seen_to_be_cut);
     tcase_add_test(front, a_request_that_was_forwarded_goes_no_further);
     tcase_add_test(front, who_cannot_judge_tokens_takes_no_uploads_by_token);
     tcase_add_test(front, who_cannot_judge_tokens_asks_the_leader_who_reads_metrics);

@@ -19,10 +19,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define IMAGES_MAX  (64 * MIB) /* small, so that tests can pass it */
-#define HOSTS       3
-#define PORT_TRIES  50
-#define CONSOLE_MAX 4096
+#define IMAGES_MAX     (64 * MIB) /* small, so that tests can pass it */
+#define HOSTS          3
+#define PORT_TRIES     50
+#define CONSOLE_MAX    4096
+#define CROSSING_PIECE 32768u
 
 /* One thing that is done at the loop's next turn. */
 struct later {
@@ -61,6 +62,7 @@ struct served {
     struct loop_post *post;
     struct loop_timer *heartbeat;
     unsigned forwarded;
+    struct exchange *lost; /* the first one whose answer came in part */
     /* the test's thread asks */
     pthread_t thread;
     pthread_mutex_t lock;
@@ -447,6 +449,7 @@ struct crossing {
     struct served *served;
     struct exchange *asked; /* at the host that was asked */
     struct exchange *there; /* at the host that answers; borrowed: this is its sink */
+    bool lost;              /* its end does not arrive: served_lose */
 };
 
 static void crossing_head(void *sink,
@@ -459,17 +462,37 @@ static void crossing_head(void *sink,
     exchange_head(crossing->asked, status, content_type, headers, header_count);
 }
 
+/* In pieces, as over the mesh: nobody can read between them. */
 static int crossing_data(void *sink, const void *data, size_t size)
 {
     struct crossing *crossing = sink;
-    return exchange_data(crossing->asked, data, size);
+    const struct served_knobs *knobs = &crossing->served->knobs;
+    for (size_t at = 0; at < size; at += CROSSING_PIECE) {
+        size_t piece = size - at < CROSSING_PIECE ? size - at : CROSSING_PIECE;
+        bool lost = knobs->lost_after != 0 && at + piece > knobs->lost_after;
+        int r = lost ? BERTH_ECLOSED
+                     : exchange_data(crossing->asked, (const char *)data + at, piece);
+        if (r < 0 && at == 0 && !lost) {
+            return r; /* the writer may wait for room */
+        }
+        if (r < 0) {
+            crossing->lost = true;
+            if (crossing->served->lost == NULL) {
+                crossing->served->lost = exchange_ref(crossing->asked);
+            }
+            return BERTH_ECLOSED;
+        }
+    }
+    return 0;
 }
 
 static void crossing_end(void *sink)
 {
     struct crossing *crossing = sink;
     exchange_on_cancel(crossing->asked, NULL, NULL);
-    exchange_end(crossing->asked);
+    if (!crossing->lost) {
+        exchange_end(crossing->asked);
+    }
 }
 
 static void crossing_released(void *sink)
@@ -932,6 +955,13 @@ void served_reset(struct served *served)
 void served_arrives(struct served *served, struct exchange *exchange)
 {
     api_handle(served->api, exchange, true);
+}
+
+void served_lose(struct served *served)
+{
+    REQUIRE(served->lost != NULL);
+    exchange_end(served->lost);
+    served->lost = exchange_unref(served->lost);
 }
 
 unsigned served_forwarded(const struct served *served)

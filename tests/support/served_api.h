@@ -30,6 +30,8 @@ struct served_knobs {
     bool hold_reads;       /* barriers are never passed */
     bool no_scheduler;     /* nothing is decided by itself */
     const char *forwarder; /* with a front: the host that it is; NULL: h1, which votes */
+    size_t lost_after;     /* with a front: bytes of an answer that come over before the
+                              connection is lost; 0: all */
     enum phase phase_last; /* played agents take VMs no further (PHASE_READY) */
 };
 
@@ -61,6 +63,8 @@ struct state *served_state(struct served *served);
 void served_reset(struct served *served);
 /* Inside served_do: as if that exchange had come from another host. */
 void served_arrives(struct served *served, struct exchange *exchange);
+/* Inside served_do: the host asked gives up on the answer that was lost (lost_after). */
+void served_lose(struct served *served);
 /* Requests that crossed between the two hosts so far. */
 unsigned served_forwarded(const struct served *served);
 
