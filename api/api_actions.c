@@ -160,17 +160,6 @@ void handle_explain(struct api_call *call, const struct state *state)
     call_answer(call, 200, document, state_revision(state));
 }
 
-void handle_console(struct api_call *call, const struct state *state)
-{
-    const struct control_plane *control = call->api->control;
-    const struct vm *vm = target_of(call, state);
-    if (vm == NULL) {
-        return;
-    }
-    control->console(control->context, call->exchange, vm->meta.uid);
-    call_leave(call);
-}
-
 /* ---- tokens
  * ----------------------------------------------------------------------------------------------------
  */

@@ -28,6 +28,7 @@
 #define CALLS_MAX       1024
 
 struct api_watches;
+struct api_consoles;
 struct api_backups;
 struct metrics_gate;
 
@@ -38,6 +39,7 @@ struct api {
     unsigned call_count;
     struct loop_timer *tick;
     struct api_watches *watches;
+    struct api_consoles *consoles;
     struct api_backups *backups;
     struct metrics_gate *metrics_gate;
     uint64_t requests_total;
@@ -68,6 +70,11 @@ struct api_call {
     void (*context_free)(void *context);
 };
 
+/* May the subject enter this route? 0, BERTH_EFORBIDDEN or BERTH_ENOTFOUND. */
+int route_judge(const struct route *route,
+                const struct route_target *target,
+                const struct subject *subject,
+                const struct state *state);
 /* The state as applied here, for answering after a proposal; NULL when there is none. */
 const struct state *call_state(const struct api_call *call);
 /* 200 or `status` with the document (taken; NULL is out of memory). etag 0: none. Ends

@@ -24,7 +24,6 @@ route_handler handle_undrain;
 route_handler handle_explain;
 route_handler handle_join_token;
 route_handler handle_token;
-route_handler handle_console;
 
 /* api_local.c */
 route_handler handle_health;
@@ -42,6 +41,13 @@ struct api_backups *backups_new(struct api *api);
 struct api_backups *backups_free(struct api_backups *backups);
 /* Every second: those that nobody fetches any more. */
 void backups_tick(struct api_backups *backups);
+
+/* api_console.c */
+route_handler handle_console;
+struct api_consoles *consoles_new(struct api *api);
+struct api_consoles *consoles_free(struct api_consoles *consoles);
+/* Ends those whose credentials give them no right any more. */
+void consoles_tick(struct api_consoles *consoles);
 
 /* api_watch.c */
 route_handler handle_watch;

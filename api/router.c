@@ -16,27 +16,31 @@
 /* ---- checks before the handler
  * ------------------------------------------------------------------------------ */
 
-static int may_object(const struct api_call *call, const struct state *state)
+static int judge_object(const struct route *route,
+                        const struct route_target *target,
+                        const struct subject *subject,
+                        const struct state *state)
 {
-    return subject_may(state, &call->subject, call->route->verb, call->target.kind,
-                       call->target.tenant, call->target.name);
+    return subject_may(state, subject, route->verb, target->kind, target->tenant,
+                       target->name);
 }
 
-static int may_enter(const struct api_call *call, const struct state *state)
+int route_judge(const struct route *route,
+                const struct route_target *target,
+                const struct subject *subject,
+                const struct state *state)
 {
-    const struct subject *subject = &call->subject;
-    const struct route_target *target = &call->target;
-    switch (call->route->access) {
+    switch (route->access) {
     case ROUTE_OPEN:
     case ROUTE_ANY:
         return 0;
     case ROUTE_OBJECT:
-        return may_object(call, state);
+        return judge_object(route, target, subject, state);
     case ROUTE_CONSOLE:
         return subject_is_root_under(
                    subject, state_get(state, target->kind, target->tenant, target->name))
                    ? 0
-                   : may_object(call, state);
+                   : judge_object(route, target, subject, state);
     case ROUTE_HOST:
         return subject->cluster_role == ROLE_ADMIN ||
                        subject_is_root_of(
@@ -134,7 +138,7 @@ static void enter(struct api_call *call, const struct state *state)
         int r =
             subject_authenticate(state, &exchange_request(call->exchange)->credentials,
                                  call->wall_ms, &call->subject);
-        r = r == 0 ? may_enter(call, state) : r;
+        r = r == 0 ? route_judge(call->route, &call->target, &call->subject, state) : r;
         if (r < 0) {
             refuse_subject(call, r);
             return;
@@ -303,6 +307,7 @@ static void on_tick(void *context)
         }
     }
     watches_tick(api->watches);
+    consoles_tick(api->consoles);
     backups_tick(api->backups);
 }
 
@@ -316,11 +321,12 @@ struct api *api_new(uv_loop_t *loop, const struct control_plane *control)
     api->control = control;
     list_init(&api->calls);
     api->watches = watches_new(api);
+    api->consoles = consoles_new(api);
     api->backups = backups_new(api);
     api->metrics_gate = metrics_gate_new(api, METRICS_FRESH_MS, METRICS_TRUST_MS);
     api->tick = loop_timer_new(loop, TICK_MS, TICK_MS, on_tick, api);
-    if (api->watches == NULL || api->backups == NULL || api->metrics_gate == NULL ||
-        api->tick == NULL) {
+    if (api->watches == NULL || api->consoles == NULL || api->backups == NULL ||
+        api->metrics_gate == NULL || api->tick == NULL) {
         return api_free(api);
     }
     return api;
@@ -338,6 +344,7 @@ struct api *api_free(struct api *api)
         call->api = NULL; /* goes with its last callback */
     }
     watches_free(api->watches);
+    consoles_free(api->consoles);
     backups_free(api->backups);
     metrics_gate_free(api->metrics_gate);
     free(api);

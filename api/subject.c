@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define SUBJECT_ROOT "root" /* tokens have "token:" before their name */
+
 /* What a host says of its root is as good as that host: one with a part in the log could
  * write there what it likes; another one is not to gain by what it says. */
 static int authenticate_root(const struct state *state,
@@ -15,7 +17,7 @@ static int authenticate_root(const struct state *state,
         return BERTH_EAUTH;
     }
     if (host == NULL || host->status.voter != VOTER_NONE) {
-        (void)snprintf(subject.name, sizeof(subject.name), "root");
+        (void)snprintf(subject.name, sizeof(subject.name), SUBJECT_ROOT);
         subject.cluster_role = ROLE_ADMIN;
     } else {
         (void)snprintf(subject.name, sizeof(subject.name), "root:%s", host->meta.name);
@@ -106,6 +108,11 @@ static int judge_cluster(const struct subject *subject,
 {
     enum role least = verb == ACCESS_WRITE ? ROLE_ADMIN : least_reader;
     return subject->cluster_role >= least ? 0 : BERTH_EFORBIDDEN;
+}
+
+bool subject_is_root(const struct subject *subject)
+{
+    return strcmp(subject->name, SUBJECT_ROOT) == 0;
 }
 
 bool subject_is_root_of(const struct subject *subject, const struct host *host)

@@ -46,6 +46,8 @@ int subject_may(const struct state *state,
                 enum kind kind,
                 const char *tenant,
                 const char *name);
+/* Root of a host with a part in the log: bound by no share of what all use. */
+bool subject_is_root(const struct subject *subject);
 /* Is the subject root of that host, or of the one that this VM is on? NULL: no. */
 bool subject_is_root_of(const struct subject *subject, const struct host *host);
 bool subject_is_root_under(const struct subject *subject, const struct vm *vm);
