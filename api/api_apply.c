@@ -678,6 +678,14 @@ static int commands_make(struct apply_context *context,
     return 0;
 }
 
+static void judge_all(struct api_call *call, const struct state *state)
+{
+    struct apply_context *context = call->context;
+    for (uint32_t i = 0; i < context->count; i++) {
+        item_judge(call, context, state, &context->items[i]);
+    }
+}
+
 static void write_all(struct api_call *call, const struct state *state)
 {
     struct apply_context *context = call->context;
@@ -747,11 +755,13 @@ static bool sends_any(const struct apply_context *context)
     return any;
 }
 
-static void dry_run(struct api_call *call, const struct state *state, bool plan)
+static void dry_run(struct api_call *call, const struct state *state)
 {
     struct apply_context *context = call->context;
+    bool plan = strcmp(query_get(&call->query, "dryRun"), "plan") == 0;
     struct state *copy = NULL;
     struct err err;
+    judge_all(call, state);
     bool any = sends_any(context);
     bool large = any && state_count(state, KIND_VM) > TRIAL_VMS_MAX;
     int r = any && !large ? try_all(context, state, &copy, &err) : 0;
@@ -836,12 +846,10 @@ void handle_apply(struct api_call *call, const struct state *state)
     }
     json_decref(errors);
     qsort(context->items, context->count, sizeof(context->items[0]), by_rank);
-    for (uint32_t i = 0; i < context->count; i++) {
-        item_judge(call, context, state, &context->items[i]);
-    }
-    if (mode == NULL) {
-        write_all(call, state);
+    if (mode != NULL) {
+        trials_wait(call, dry_run);
         return;
     }
-    dry_run(call, state, strcmp(mode, "plan") == 0);
+    judge_all(call, state);
+    write_all(call, state);
 }

@@ -29,6 +29,7 @@
 
 struct api_watches;
 struct api_consoles;
+struct api_trials;
 struct api_backups;
 struct metrics_gate;
 
@@ -40,6 +41,7 @@ struct api {
     struct loop_timer *tick;
     struct api_watches *watches;
     struct api_consoles *consoles;
+    struct api_trials *trials;
     struct api_backups *backups;
     struct metrics_gate *metrics_gate;
     uint64_t requests_total;

@@ -14,6 +14,14 @@ route_handler handle_events;
 /* api_apply.c */
 route_handler handle_apply;
 
+/* api_trials.c */
+struct api_trials *trials_new(struct api *api);
+struct api_trials *trials_free(struct api_trials *trials);
+/* Has the call wait for its turn to copy the state: `run` ends it, with the state of
+ * then; or it fails. */
+void trials_wait(struct api_call *call,
+                 void (*run)(struct api_call *call, const struct state *state));
+
 /* api_actions.c */
 route_handler handle_scale;
 route_handler handle_vm_start;

@@ -322,11 +322,12 @@ struct api *api_new(uv_loop_t *loop, const struct control_plane *control)
     list_init(&api->calls);
     api->watches = watches_new(api);
     api->consoles = consoles_new(api);
+    api->trials = trials_new(api);
     api->backups = backups_new(api);
     api->metrics_gate = metrics_gate_new(api, METRICS_FRESH_MS, METRICS_TRUST_MS);
     api->tick = loop_timer_new(loop, TICK_MS, TICK_MS, on_tick, api);
-    if (api->watches == NULL || api->consoles == NULL || api->backups == NULL ||
-        api->metrics_gate == NULL || api->tick == NULL) {
+    if (api->watches == NULL || api->consoles == NULL || api->trials == NULL ||
+        api->backups == NULL || api->metrics_gate == NULL || api->tick == NULL) {
         return api_free(api);
     }
     return api;
@@ -345,6 +346,7 @@ struct api *api_free(struct api *api)
     }
     watches_free(api->watches);
     consoles_free(api->consoles);
+    trials_free(api->trials);
     backups_free(api->backups);
     metrics_gate_free(api->metrics_gate);
     free(api);
