@@ -388,9 +388,13 @@ RECORD_DECLARE(vm, VM_FIELDS)
 enum egress { EGRESS_NAT = 0, EGRESS_NONE };
 extern const char *const egress_names[]; /* nat none */
 
+/* Networks of all tenants share one range of addresses, so that none may take much of it:
+ * larger ones, up to 10,000 VMs and more, are made by who has a role in the cluster. */
+#define NETWORK_TENANT_PREFIX_MIN 20
+
 #define IPV4_SPEC_FIELDS(F, S)                                              \
     F(S, 1, U64, cidr, "cidr", UNIT_CIDR, FIELD_REQUIRED, 0, UINT64_MAX, 0, \
-      "/8 to /29; unique in the cluster")                                   \
+      "/8 to /29, a tenant's own token from /20; unique in the cluster")    \
     F(S, 2, U32, gateway, "gateway", UNIT_IPV4, 0, 0, UINT32_MAX, 0,        \
       "default: the first address")
 RECORD_DECLARE(ipv4_spec, IPV4_SPEC_FIELDS)
