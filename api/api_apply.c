@@ -546,8 +546,43 @@ static const char *refusal_text(const struct apply_context *context,
                : item->result.text;
 }
 
-/* The first refusal, or NULL; each one goes into `errors` at its place. */
-static const struct item *refusals_of(const struct apply_context *context, json_t *errors)
+/* Adds what the template refers to and the state does not hold, but for what the refusal
+ * says already: apply ends at the first, and whoever mends a file wants all. In a tenant
+ * that is not there nothing is: that one fault says it. */
+static void
+lost_references(const struct item *item, const struct state *state, json_t *errors)
+{
+    const struct template *template = item->object;
+    const char *tenant = template->meta.tenant;
+    char text[sizeof(item->result.text)];
+    bool tenant_there = state_get(state, KIND_TENANT, "", tenant) != NULL;
+    if (tenant_there && state_image_for(state, tenant, template->spec.image) == NULL) {
+        (void)snprintf(text, sizeof(text),
+                       "spec.image: image %s does not exist for tenant %s: apply an "
+                       "Image first",
+                       template->spec.image, tenant);
+        if (strcmp(text, item->result.text) != 0) {
+            fault_of(errors, item->place, BERTH_ENOTFOUND, text, NULL);
+        }
+    }
+    for (uint32_t i = 0; tenant_there && i < template->spec.nics.count; i++) {
+        const char *network = template->spec.nics.items[i].network;
+        (void)snprintf(text, sizeof(text),
+                       "spec.nics[%u].network: network %s of tenant %s does not exist: "
+                       "apply a Network first",
+                       i, network, tenant);
+        if (state_get(state, KIND_NETWORK, tenant, network) == NULL &&
+            strcmp(text, item->result.text) != 0) {
+            fault_of(errors, item->place, BERTH_ENOTFOUND, text, NULL);
+        }
+    }
+}
+
+/* The first refusal, or NULL; each one goes into `errors` at its place. state: as it is
+ * after the others, or NULL. */
+static const struct item *refusals_of(const struct apply_context *context,
+                                      const struct state *state,
+                                      json_t *errors)
 {
     const struct item *first = NULL;
     for (uint32_t i = 0; i < context->count; i++) {
@@ -556,6 +591,9 @@ static const struct item *refusals_of(const struct apply_context *context, json_
             first = first != NULL ? first : item;
             fault_of(errors, item->place, item->result.code, refusal_text(context, item),
                      NULL);
+            if (state != NULL && item->kind == KIND_TEMPLATE) {
+                lost_references(item, state, errors);
+            }
         }
     }
     return first;
@@ -591,7 +629,7 @@ static void applied(struct api_call *call)
             revision = written > revision ? written : revision;
         }
     }
-    const struct item *refused = refusals_of(context, errors);
+    const struct item *refused = refusals_of(context, call_state(call), errors);
     json_t *results = results_of(context, false);
     if (refused != NULL) {
         answer_refusal(call, refused, errors, results, NULL);
@@ -770,7 +808,8 @@ static void dry_run(struct api_call *call, const struct state *state)
         return;
     }
     json_t *errors = json_array();
-    const struct item *refused = refusals_of(context, errors);
+    const struct item *refused =
+        refusals_of(context, any && copy != NULL ? copy : state, errors);
     json_t *results = results_of(context, plan);
     json_t *forecast =
         plan ? forecast_of(call, context, state, any ? copy : state) : NULL;

@@ -14,6 +14,8 @@
 struct manifest {
     struct config *configs;
     unsigned count;
+    json_t *errors; /* told so far, as -o json has them: file, line, column, code, ... */
+    json_t *warnings; /* likewise */
 };
 
 int manifest_read(struct cli *cli,
@@ -30,11 +32,37 @@ bool manifest_find(const struct manifest *manifest,
                    size_t index,
                    const struct config **ret_config,
                    unsigned *ret_object);
-/* Says a fault that the server found, at its place in the file when `pointer` ("/objects/
- * 1/spec/replicas") leads to one. */
-void manifest_print_fault(struct cli *cli,
-                          const struct manifest *manifest,
+
+/* ---- what is wrong (manifest_fault.c): said on err and kept for -o json ---- */
+
+/* A file that could not be read at all; EXIT_USAGE. */
+int manifest_fail(struct cli *cli,
+                  struct manifest *manifest,
+                  const char *file,
+                  int fault_code,
+                  const char *format,
+                  ...) __attribute__((format(printf, 5, 6)));
+/* What config_read found in a file. */
+void manifest_tell_file(struct cli *cli,
+                        struct manifest *manifest,
+                        const struct config *config);
+/* A fault at the object's `path`; fills its place. */
+void manifest_tell_at(struct cli *cli,
+                      struct manifest *manifest,
+                      const struct config *config,
+                      unsigned object,
+                      const char *path,
+                      struct config_fault *fault);
+/* A fault that the server found, at its place in the file when `pointer` ("/objects/1/
+ * spec/replicas") leads to one. */
+void manifest_tell_answer(struct cli *cli,
+                          struct manifest *manifest,
                           const json_t *fault);
-/* Notes what the files refer to and do not hold: only the cluster knows whether it is
- * there. */
-void manifest_note_references(struct cli *cli, const struct manifest *manifest);
+/* With -o json or yaml: the errors, if there are any, and what the answer (or NULL) tells
+ * beside them. EXIT_OK or EXIT_FAILED (said). */
+int manifest_output_errors(struct cli *cli,
+                           const struct manifest *manifest,
+                           const json_t *answer);
+/* Notes what the files refer to and do not hold (the first ones): only the cluster knows
+ * whether it is there. How many there are. */
+unsigned manifest_note_references(struct cli *cli, const struct manifest *manifest);

@@ -1,4 +1,5 @@
 /* validate, plan, apply: the cluster as files say. */
+#include "base/parse_number.h"
 #include "cli/kind_view.h"
 #include "cli/manifest.h"
 #include "cli/output.h"
@@ -9,6 +10,9 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* Files that are named when all are too much for one request. */
+#define LARGE_FILES_SHOWN 10
 
 /* ---- what came of it ---- */
 
@@ -199,7 +203,7 @@ static bool any_written(const json_t *results)
 
 /* Says what is wrong where it stands, and what became of the rest. */
 static int say_refusal(struct cli *cli,
-                       const struct manifest *manifest,
+                       struct manifest *manifest,
                        const struct http_answer *answer,
                        bool dry_run)
 {
@@ -218,7 +222,7 @@ static int say_refusal(struct cli *cli,
     }
     json_array_foreach(errors, index, fault)
     {
-        manifest_print_fault(cli, manifest, fault);
+        manifest_tell_answer(cli, manifest, fault);
     }
     enum cli_exit code =
         remote_exit(answer->status, json_member_text(answer->document, "code", ""));
@@ -227,11 +231,48 @@ static int say_refusal(struct cli *cli,
                                                      : "the other objects were applied");
 }
 
-/* Sends the objects; the answer, or what it refuses (said). */
-static int post(struct cli *cli,
-                const char *path,
-                const struct manifest *manifest,
-                json_t **ret_answer)
+/* More than one request may hold: which files are how large, the largest first. */
+static int say_too_large(struct cli *cli,
+                         struct manifest *manifest,
+                         const struct http_answer *answer)
+{
+    const char *detail = json_member_text(answer->document, "detail", "too large");
+    char text[NUMBER_TEXT_SIZE];
+    bool told[MANIFEST_FILES_MAX] = {false};
+    (void)manifest_fail(cli, manifest, manifest->configs[0].name, BERTH_ETOOLARGE,
+                        "%u objects of %u file%s are too much for one request: %s",
+                        manifest_objects(manifest), manifest->count,
+                        manifest->count == 1 ? "" : "s", detail);
+    for (unsigned shown = 0; shown < manifest->count && shown < LARGE_FILES_SHOWN;
+         shown++) {
+        unsigned largest = MANIFEST_FILES_MAX;
+        for (unsigned i = 0; i < manifest->count; i++) {
+            if (!told[i] &&
+                (largest == MANIFEST_FILES_MAX ||
+                 manifest->configs[i].text_size > manifest->configs[largest].text_size)) {
+                largest = i;
+            }
+        }
+        told[largest] = true;
+        format_bytes_human(manifest->configs[largest].text_size, text);
+        fprintf(cli->err, "  %s: %s, %u object%s\n", manifest->configs[largest].name,
+                text, manifest->configs[largest].object_count,
+                manifest->configs[largest].object_count == 1 ? "" : "s");
+    }
+    if (manifest->count > LARGE_FILES_SHOWN) {
+        fprintf(cli->err, "  and %u smaller files\n",
+                manifest->count - LARGE_FILES_SHOWN);
+    }
+    fprintf(cli->err, "hint: split them and give each part to a command of its own: "
+                      "tenants, images, networks and templates first, then groups and "
+                      "VMs\n");
+    return EXIT_USAGE;
+}
+
+/* Sends the objects; the answer, or what it refuses (said; the document, if there is
+ * one). */
+static int
+post(struct cli *cli, const char *path, struct manifest *manifest, json_t **ret_answer)
 {
     CLEANUP_JSON json_t *body = manifest_document(manifest);
     struct http_answer answer;
@@ -239,18 +280,20 @@ static int post(struct cli *cli,
         return cli_fail(cli, EXIT_FAILED, "out of memory");
     }
     int code = remote_answer(cli, "POST", path, body, &answer);
-    if (code == EXIT_OK && answer.status >= 300) {
+    *ret_answer = json_incref(answer.document);
+    if (code == EXIT_OK && answer.status == 413) {
+        code = say_too_large(cli, manifest, &answer);
+    } else if (code == EXIT_OK && answer.status >= 300) {
         code = say_refusal(cli, manifest, &answer, strchr(path, '?') != NULL);
     } else if (code == EXIT_OK && answer.document == NULL) {
         code = cli_fail(cli, EXIT_FAILED, "POST %s: the answer is no JSON", path);
-    } else if (code == EXIT_OK) {
-        *ret_answer = json_incref(answer.document);
     }
     http_answer_fini(&answer);
     return code;
 }
 
-/* Reads the files, brings the images in (with `send`), and asks. */
+/* Reads the files, brings the images in (with `send`), and asks. What is wrong is said,
+ * and is the output when -o wants a document. */
 static int ask(struct cli *cli,
                const char *path,
                bool send,
@@ -265,8 +308,13 @@ static int ask(struct cli *cli,
     if (code == EXIT_OK) {
         code = upload_images(cli, ret_manifest, send);
     }
-    return code != EXIT_OK || path == NULL ? code
-                                           : post(cli, path, ret_manifest, ret_answer);
+    if (code == EXIT_OK && path != NULL) {
+        code = post(cli, path, ret_manifest, ret_answer);
+    }
+    if (code != EXIT_OK) {
+        (void)manifest_output_errors(cli, ret_manifest, *ret_answer);
+    }
+    return code;
 }
 
 /* ---- templates that VMs have copies of ---- */
@@ -316,6 +364,19 @@ static void note_templates(struct cli *cli, const json_t *answer)
     }
 }
 
+static int output_valid(struct cli *cli,
+                        const struct manifest *manifest,
+                        const json_t *answer,
+                        unsigned not_checked)
+{
+    CLEANUP_JSON json_t *document = json_pack(
+        "{s:i, s:i, s:[], s:O, s:i, s:O*}", "objects", (int)manifest_objects(manifest),
+        "files", (int)manifest->count, "errors", "warnings", manifest->warnings,
+        "notChecked", (int)not_checked, "notTried", json_object_get(answer, "notTried"));
+    return document != NULL ? output_document(cli, document)
+                            : cli_fail(cli, EXIT_FAILED, "out of memory");
+}
+
 int run_validate(struct cli *cli)
 {
     struct manifest manifest;
@@ -323,10 +384,11 @@ int run_validate(struct cli *cli)
     bool local = cli_flag(cli, "local") != NULL;
     int code =
         ask(cli, local ? NULL : "/v1/apply?dryRun=validate", false, &manifest, &answer);
-    if (code == EXIT_OK && local) {
-        manifest_note_references(cli, &manifest);
-    }
-    if (code == EXIT_OK) {
+    unsigned not_checked =
+        code == EXIT_OK && local ? manifest_note_references(cli, &manifest) : 0;
+    if (code == EXIT_OK && (cli->format == FORMAT_JSON || cli->format == FORMAT_YAML)) {
+        code = output_valid(cli, &manifest, answer, not_checked);
+    } else if (code == EXIT_OK) {
         unsigned objects = manifest_objects(&manifest);
         fprintf(cli->out, "%u object%s in %u file%s: valid\n", objects,
                 objects == 1 ? "" : "s", manifest.count, manifest.count == 1 ? "" : "s");

@@ -8,10 +8,12 @@
 #include "cli/connection.h"
 #include "cli/remote.h"
 #include "cli/waiting.h"
+#include "config/yaml_reader.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdarg.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -93,6 +95,80 @@ static int file_hash(int fd, struct digest *ret_digest)
     return size < 0 ? (int)size : 0;
 }
 
+/* One file of an image, and where its file says so. */
+struct artifact_place {
+    struct manifest *manifest;
+    const struct config *config;
+    unsigned object;
+    unsigned index;
+};
+
+static int artifact_fault(struct cli *cli,
+                          const struct artifact_place *place,
+                          const char *field,
+                          const char *format,
+                          ...) __attribute__((format(printf, 4, 5)));
+static int artifact_fault(struct cli *cli,
+                          const struct artifact_place *place,
+                          const char *field,
+                          const char *format,
+                          ...)
+{
+    struct config_fault fault = {.code = config_code_text(CONFIG_FILE)};
+    char path[64];
+    va_list arguments;
+    (void)snprintf(path, sizeof(path), "spec.artifacts[%u].%s", place->index, field);
+    int used = snprintf(fault.message, sizeof(fault.message), "%s: ", path);
+    va_start(arguments, format);
+    (void)vsnprintf(fault.message + used, sizeof(fault.message) - (size_t)used, format,
+                    arguments);
+    va_end(arguments);
+    manifest_tell_at(cli, place->manifest, place->config, place->object, path, &fault);
+    return EXIT_USAGE;
+}
+
+static int artifact_hash(struct cli *cli,
+                         const struct artifact_place *place,
+                         struct artifact *artifact)
+{
+    char path[PATH_MAX];
+    char hex[DIGEST_HEX_SIZE];
+    struct digest digest;
+    uint64_t size = 0;
+    path_beside(place->config->name, artifact->file, path, sizeof(path));
+    CLEANUP_FD int fd = file_open(path, &size);
+    int r = fd < 0 ? fd : file_hash(fd, &digest);
+    if (r < 0) {
+        return artifact_fault(cli, place, "file", "%s: %s", path,
+                              strerror(-r)); // NOLINT(concurrency-mt-unsafe)
+    }
+    digest_format(&digest, hex);
+    if (!digest_is_zero(&artifact->sha256) && !digest_equal(&artifact->sha256, &digest)) {
+        return artifact_fault(cli, place, "sha256",
+                              "%s is not what this says: its sha256 is %s", path, hex);
+    }
+    artifact->sha256 = digest;
+    artifact->size_bytes = size;
+    return EXIT_OK;
+}
+
+/* The number of files that are missing or wrong, each told at its place. */
+static unsigned image_hash(struct cli *cli, struct artifact_place *place)
+{
+    struct image *image = place->config->objects[place->object].object;
+    unsigned faults = 0;
+    for (uint32_t i = 0; i < image->spec.artifacts.count; i++) {
+        place->index = i;
+        if (image->spec.artifacts.items[i].file != NULL) {
+            faults +=
+                artifact_hash(cli, place, &image->spec.artifacts.items[i]) == EXIT_OK
+                    ? 0U
+                    : 1U;
+        }
+    }
+    return faults;
+}
+
 /* ---- sending ---- */
 
 static int blob_is_there(struct cli *cli, const char *sha256, bool *ret_there)
@@ -161,35 +237,20 @@ file_bring(struct cli *cli, const char *what, int fd, uint64_t size, const char 
 static int artifact_file(struct cli *cli,
                          const struct config *config,
                          const struct image *image,
-                         struct artifact *artifact,
-                         bool send)
+                         const struct artifact *artifact)
 {
     char path[PATH_MAX];
     char what[256];
     char hex[DIGEST_HEX_SIZE];
-    struct digest digest;
     uint64_t size = 0;
     path_beside(config->name, artifact->file, path, sizeof(path));
     (void)snprintf(what, sizeof(what), "image/%s %s", image->meta.name,
                    artifact_role_names[artifact->role]);
+    digest_format(&artifact->sha256, hex);
     CLEANUP_FD int fd = file_open(path, &size);
-    int r = fd < 0 ? fd : file_hash(fd, &digest);
-    if (r < 0) {
-        return cli_fail(cli, EXIT_USAGE, "%s: %s: %s", what, path,
-                        strerror(-r)); // NOLINT(concurrency-mt-unsafe)
-    }
-    digest_format(&digest, hex);
-    if (!digest_is_zero(&artifact->sha256) && !digest_equal(&artifact->sha256, &digest)) {
-        return cli_fail(cli, EXIT_USAGE,
-                        "%s: %s is not what the YAML says: its sha256 is %s", what, path,
-                        hex);
-    }
-    artifact->sha256 = digest;
-    artifact->size_bytes = size;
-    if (record_set_text(&artifact->file, NULL) < 0) { /* means nothing to the server */
-        return cli_fail(cli, EXIT_FAILED, "out of memory");
-    }
-    return send ? file_bring(cli, what, fd, size, hex) : EXIT_OK;
+    return fd >= 0 ? file_bring(cli, what, fd, size, hex)
+                   : cli_fail(cli, EXIT_USAGE, "%s: %s: %s", what, path,
+                              strerror(-fd)); // NOLINT(concurrency-mt-unsafe)
 }
 
 /* The server fetches it; that may take longer than one call's patience. */
@@ -215,16 +276,21 @@ artifact_url(struct cli *cli, const struct image *image, struct artifact *artifa
     return code;
 }
 
+/* Brings its files in (with `send`), after which they mean nothing to the server. */
 static int
 image_bring(struct cli *cli, const struct config *config, struct image *image, bool send)
 {
     int code = EXIT_OK;
     for (uint32_t i = 0; i < image->spec.artifacts.count && code == EXIT_OK; i++) {
         struct artifact *artifact = &image->spec.artifacts.items[i];
-        if (artifact->file != NULL) {
-            code = artifact_file(cli, config, image, artifact, send);
+        if (artifact->file != NULL && send) {
+            code = artifact_file(cli, config, image, artifact);
         } else if (artifact->url != NULL && send) {
             code = artifact_url(cli, image, artifact);
+        }
+        if (code == EXIT_OK && artifact->file != NULL &&
+            record_set_text(&artifact->file, NULL) < 0) {
+            code = cli_fail(cli, EXIT_FAILED, "out of memory");
         }
     }
     return code;
@@ -232,7 +298,22 @@ image_bring(struct cli *cli, const struct config *config, struct image *image, b
 
 int upload_images(struct cli *cli, struct manifest *manifest, bool send)
 {
+    struct artifact_place place = {.manifest = manifest};
+    unsigned faults = 0;
     int code = EXIT_OK;
+    for (unsigned i = 0; i < manifest->count; i++) {
+        place.config = &manifest->configs[i];
+        for (place.object = 0; place.object < place.config->object_count;
+             place.object++) {
+            if (place.config->objects[place.object].kind == KIND_IMAGE) {
+                faults += image_hash(cli, &place);
+            }
+        }
+    }
+    if (faults > 0) {
+        return cli_fail(cli, EXIT_USAGE, "%u %s; nothing was changed", faults,
+                        faults == 1 ? "error" : "errors");
+    }
     for (unsigned i = 0; i < manifest->count && code == EXIT_OK; i++) {
         const struct config *config = &manifest->configs[i];
         for (unsigned j = 0; j < config->object_count && code == EXIT_OK; j++) {

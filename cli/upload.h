@@ -10,5 +10,6 @@
 
 #include "cli/manifest.h"
 
-/* Hashes all files; with `send` it also brings them in. */
+/* Hashes all files and tells of each that is missing or wrong at its place; with `send`
+ * it then brings them in. */
 int upload_images(struct cli *cli, struct manifest *manifest, bool send);

@@ -36,7 +36,8 @@ struct fault_list {
     X(KIND, "BE1108", "apiVersion or kind is missing or unknown")                       \
     X(MEANING, "BE1109", "values that do not fit together")                             \
     X(IGNORED, "BE1110", "a field that the server writes; it is ignored")               \
-    X(TOO_LARGE, "BE1111", "the file is larger, deeper or holds more than Berth reads")
+    X(TOO_LARGE, "BE1111", "the file is larger, deeper or holds more than Berth reads") \
+    X(FILE, "BE1112", "an image file cannot be read, or is not what its sha256 says")
 
 enum config_code {
 #define CONFIG_CODE_ENUM(NAME, text, sentence) CONFIG_##NAME,

@@ -279,6 +279,28 @@ START_TEST(what_the_cluster_refuses_is_told_per_object_and_the_rest_is_done)
 }
 END_TEST
 
+START_TEST(every_reference_that_a_template_lacks_is_told)
+{
+    static const char *const queries[] = {"?dryRun=validate", "?dryRun=plan", ""};
+    static const char *const pointers[] = {"/objects/0/spec/image",
+                                           "/objects/0/spec/nics/0/network",
+                                           "/objects/0/spec/nics/1/network"};
+    for (size_t i = 0; i < 3; i++) {
+        (void)apply(queries[i],
+                    OBJECT("Template", "\"name\":\"small\"",
+                           ",\"spec\":{\"image\":\"none\",\"memory\":{\"size\":"
+                           "\"64MiB\"},\"nics\":[{\"name\":\"a\",\"network\":\"x\"},{"
+                           "\"name\":\"b\",\"network\":\"y\"}]}"));
+        assert_problem(422, "BERTH_ENOTFOUND");
+        ck_assert_uint_eq(json_array_size(json_object_get(reply.document, "errors")), 3);
+        for (size_t j = 0; j < 3; j++) {
+            ck_assert_str_eq(json_member_text(fault_at(j), "pointer", ""), pointers[j]);
+        }
+    }
+    ck_assert_contains(json_member_text(fault_at(2), "message", ""), "network y");
+}
+END_TEST
+
 START_TEST(a_trial_refuses_what_the_log_would_and_changes_nothing)
 {
     static const char *const queries[] = {"?dryRun=validate", "?dryRun=plan"};
@@ -406,6 +428,7 @@ int main(void)
     tcase_add_test(tests, a_vm_takes_its_templates_labels_once);
     tcase_add_test(tests,
                    what_the_cluster_refuses_is_told_per_object_and_the_rest_is_done);
+    tcase_add_test(tests, every_reference_that_a_template_lacks_is_told);
     tcase_add_test(tests, a_trial_refuses_what_the_log_would_and_changes_nothing);
     tcase_add_test(tests, a_large_cluster_is_not_copied_and_the_answer_says_so);
     tcase_add_test(tests, a_quota_is_an_error_of_its_own);

@@ -81,8 +81,12 @@ START_TEST(what_is_in_neither_file_nor_cluster_is_told_at_its_place)
                            "linus does not exist");
         ck_assert_contains(ran.err, "    5 |   image: linus\n      |          ^^^^^\n");
         ck_assert_contains(ran.err,
+                           "a.yaml:8:29: error BERTH_ENOTFOUND: spec.nics[0].network: "
+                           "network lan of tenant default does not exist");
+        ck_assert_contains(ran.err,
                            "a.yaml:14:3: error BERTH_ENOTFOUND: spec.template: the "
                            "template is refused itself\n");
+        ck_assert_contains(ran.err, "berth: 3 errors; nothing was changed\n");
     }
     ck_assert_int_eq(with_file("plan", "a.yaml", GROUP("1"), ""), 2);
     ck_assert_contains(ran.err,
@@ -105,6 +109,76 @@ START_TEST(without_the_cluster_it_is_told_what_was_not_checked)
     ck_assert_ptr_null(strstr(ran.err, "template"));
     ck_assert_int_eq(with_file("validate --local", "a.yaml", GROUP("1"), ""), 0);
     ck_assert_contains(ran.err, "not checked: template small");
+}
+END_TEST
+
+/* The first rows of it, and how many there are. */
+START_TEST(what_was_not_checked_is_told_in_few_lines)
+{
+    char text[8192] = "";
+    unsigned lines = 0;
+    for (unsigned i = 0; i < 40; i++) {
+        size_t used = strlen(text);
+        snprintf(text + used, sizeof(text) - used,
+                 "---\napiVersion: berth/v1\nkind: VM\nmetadata: {name: v%u}\nspec: "
+                 "{template: {name: t}}\n",
+                 i);
+    }
+    ck_assert_int_eq(with_file("validate --local", "a.yaml", text, ""), 0);
+    for (const char *at = ran.err; (at = strchr(at, '\n')) != NULL; at++) {
+        lines++;
+    }
+    ck_assert_uint_eq(lines, 11);
+    ck_assert_contains(ran.err, "30 more references are not checked");
+}
+END_TEST
+
+START_TEST(errors_are_a_document_when_one_is_asked_for)
+{
+    json_t *document = NULL;
+    json_t *fault;
+    ck_assert_int_eq(with_file("validate -o json", "a.yaml", TEMPLATE("64"), ""), 2);
+    ck_assert_int_eq(json_parse(ran.out, strlen(ran.out), &document, NULL), 0);
+    fault = json_array_get(json_object_get(document, "errors"), 0);
+    ck_assert_str_eq(json_member_text(fault, "code", ""), "BE1107");
+    ck_assert_uint_eq(json_member_u64(fault, "line", 0), 6);
+    ck_assert_uint_eq(json_member_u64(fault, "column", 0), 18);
+    ck_assert_contains(json_member_text(fault, "file", ""), "/a.yaml");
+    ck_assert_contains(json_member_text(fault, "message", ""), "unit");
+    json_decref(document);
+    ck_assert_int_eq(with_file("validate -o json", "a.yaml", LOST_TEMPLATE, ""), 2);
+    ck_assert_int_eq(json_parse(ran.out, strlen(ran.out), &document, NULL), 0);
+    ck_assert_uint_eq(json_array_size(json_object_get(document, "errors")), 2);
+    json_decref(document);
+    ck_assert_int_eq(with_file("validate -o json", "a.yaml", TEMPLATE("64MiB"), ""), 0);
+    ck_assert_int_eq(json_parse(ran.out, strlen(ran.out), &document, NULL), 0);
+    ck_assert_uint_eq(json_member_u64(document, "objects", 0), 1);
+    ck_assert_uint_eq(json_array_size(json_object_get(document, "errors")), 0);
+    json_decref(document);
+}
+END_TEST
+
+START_TEST(what_is_too_large_is_told_with_the_limit)
+{
+    char *text = calloc(1, 900000);
+    ck_assert_ptr_nonnull(text);
+    assert_ran("validate --local /dev/zero", 2); /* has no end */
+    ck_assert_contains(ran.err, "/dev/zero:1:1: error BE1111: the file is larger than "
+                                "1024 KiB");
+    size_t used = 0;
+    for (unsigned i = 0; i < 900; i++) {
+        used += (size_t)snprintf(
+            text + used, 900000 - used,
+            "---\napiVersion: berth/v1\nkind: Tenant\nmetadata:\n  name: t%u\n  labels:\n"
+            "    app: %0500u\n",
+            i, i);
+    }
+    ck_assert_int_eq(with_file("apply", "a.yaml", text, ""), 2);
+    ck_assert_contains(ran.err, "900 objects of 1 file are too much for one request: the "
+                                "body is larger than 480 KiB\n");
+    ck_assert_contains(ran.err, "/a.yaml: ");
+    ck_assert_contains(ran.err, "hint: split them");
+    free(text);
 }
 END_TEST
 
@@ -336,6 +410,9 @@ int main(void)
     tcase_add_test(tests, what_only_the_server_knows_is_told_by_it);
     tcase_add_test(tests, what_is_in_neither_file_nor_cluster_is_told_at_its_place);
     tcase_add_test(tests, without_the_cluster_it_is_told_what_was_not_checked);
+    tcase_add_test(tests, what_was_not_checked_is_told_in_few_lines);
+    tcase_add_test(tests, errors_are_a_document_when_one_is_asked_for);
+    tcase_add_test(tests, what_is_too_large_is_told_with_the_limit);
     tcase_add_test(tests, a_plan_foretells_quotas_and_the_place_of_single_vms);
     tcase_add_test(tests, what_was_not_tried_is_said);
     tcase_add_test(tests, files_that_are_none_are_named);

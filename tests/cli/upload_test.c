@@ -37,13 +37,19 @@ END_TEST
 START_TEST(a_file_that_is_wrong_is_named_and_nothing_is_changed)
 {
     ck_assert_int_eq(apply(IMAGE("file: vmlinux")), 2);
-    ck_assert_contains(ran.err, "image/tiny kernel: ");
+    ck_assert_contains(ran.err,
+                       "image.yaml:6:28: error BE1112: spec.artifacts[0].file: ");
     ck_assert_contains(ran.err, "/vmlinux: No such file or directory");
+    ck_assert_contains(ran.err, "berth: 1 error; nothing was changed\n");
+    ck_assert_int_eq(apply(IMAGE("file: vmlinux}\n    - {role: initrd, file: initrd")),
+                     2);
+    ck_assert_contains(ran.err, "image.yaml:7:28: error BE1112: "); /* both at once */
+    ck_assert_contains(ran.err, "berth: 2 errors; nothing was changed\n");
     ck_assert_int_eq(apply(IMAGE("file: images")), 2); /* a folder */
     ck_assert_contains(ran.err, "Is a directory");
     temp_dir_write(&folder, "vmlinux", "hello");
     ck_assert_int_eq(apply(IMAGE("file: vmlinux, sha256: " OTHER)), 2);
-    ck_assert_contains(ran.err, "is not what the YAML says: its sha256 is " HELLO);
+    ck_assert_contains(ran.err, "is not what this says: its sha256 is " HELLO);
     assert_ran("ls image -o name", 0);
     ck_assert_str_eq(ran.out, "image/linux\n");
 }
