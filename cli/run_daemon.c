@@ -6,6 +6,7 @@
 #include "cli/certificate_pin.h"
 #include "cli/connection.h"
 #include "cli/daemon.h"
+#include "cli/host_flags.h"
 #include "cli/kind_view.h"
 #include "cli/output.h"
 #include "cli/remote.h"
@@ -125,21 +126,6 @@ static int state_open(struct cli *cli, struct start *start)
     return EXIT_OK;
 }
 
-/* berthd works in the root folder. */
-static int check_paths(struct cli *cli)
-{
-    static const char *const flags[] = {"backup-folder", "backup-passphrase-file"};
-    for (unsigned i = 0; i < ARRAY_COUNT(flags); i++) {
-        const char *path = cli_flag(cli, flags[i]);
-        if (path != NULL && path[0] != '/') {
-            return cli_fail(cli, EXIT_USAGE,
-                            "--%s: wanted a path from the root on, not %s", flags[i],
-                            path);
-        }
-    }
-    return EXIT_OK;
-}
-
 /* The file is checked whole before anything is begun. */
 static int add_restore(struct cli *cli, struct start *start)
 {
@@ -182,7 +168,10 @@ static int add_restore(struct cli *cli, struct start *start)
 
 static int prepare(struct cli *cli, struct start *start)
 {
-    int code = cli_flag_duration(cli, "timeout", UP_DEFAULT_MS, &start->timeout_ms);
+    int code = host_flags_check(cli);
+    if (code == EXIT_OK) {
+        code = cli_flag_duration(cli, "timeout", UP_DEFAULT_MS, &start->timeout_ms);
+    }
     if (code == EXIT_OK) {
         code = state_open(cli, start);
     }
@@ -191,7 +180,6 @@ static int prepare(struct cli *cli, struct start *start)
     add(start, "--state");
     add(start, start->state);
     add_flags(cli, start);
-    code = code == EXIT_OK ? check_paths(cli) : code;
     code = code == EXIT_OK ? add_restore(cli, start) : code;
     if (start->token[0] != '\0') {
         add(start, "--join");
@@ -410,17 +398,13 @@ int run_join(struct cli *cli)
     struct start start = {0};
     const char *token = cli->words[0];
     if (strcmp(token, "-") == 0) {
-        token = fgets(start.token, sizeof(start.token), stdin);
+        token = fgets(start.token, sizeof(start.token), stdin) != NULL ? start.token : "";
         start.token[strcspn(start.token, "\r\n")] = '\0';
     } else {
         (void)snprintf(start.token, sizeof(start.token), "%s", token);
     }
-    if (token == NULL || strncmp(start.token, "berth-join-", 11) != 0) {
-        return cli_fail(
-            cli, EXIT_USAGE,
-            "that is no join token: `berth token join` on a member makes one");
-    }
-    return bring_up(cli, &start);
+    int code = host_flags_check_token(cli, token);
+    return code == EXIT_OK ? bring_up(cli, &start) : code;
 }
 
 /* With no berthd running: its VMs and networks, and with `forget` its membership. */

@@ -1,0 +1,226 @@
+#include "cli/host_flags.h"
+
+#include "base/parse_number.h"
+#include "base/secret_box.h"
+#include "model/objects.h"
+
+#include <sodium.h>
+
+#include <limits.h>
+#include <string.h>
+#include <unistd.h>
+
+#define PORT_MAX        65534 /* the one above is for hosts that join */
+#define BACKUP_KEEP_MAX 1000
+#define LABELS_MAX      64
+#define TOKEN_PREFIX    "berth-join-"
+/* Version, address, port, key and secret: agent/join_token.h. */
+#define TOKEN_SIZE    (1 + 4 + 2 + 32 + 16)
+#define TOKEN_VERSION 1
+#define NAME_WANTED \
+    "wanted 1 to 63 of a-z, 0-9 and -, beginning with a letter, not ending with -"
+
+/* ---- one value: 0, or BERTH_EINVALID with what is wanted ---- */
+
+static int check_name(const char *text, struct err *err)
+{
+    return name_valid(text)
+               ? 0
+               : err_set(err, BERTH_EINVALID, "\"%.64s\": " NAME_WANTED, text);
+}
+
+static int check_address(const char *text, struct err *err)
+{
+    uint32_t address = 0;
+    return parse_ipv4(text, &address, err);
+}
+
+static int check_number(const char *text, uint64_t most, struct err *err)
+{
+    uint64_t value = 0;
+    return parse_u64(text, &value, NULL) < 0 || value == 0 || value > most
+               ? err_set(err, BERTH_EINVALID, "\"%.64s\": wanted a number, 1 to %u", text,
+                         (unsigned)most)
+               : 0;
+}
+
+static int check_port(const char *text, struct err *err)
+{
+    return check_number(text, PORT_MAX, err);
+}
+
+static int check_ratio(const char *text, struct err *err)
+{
+    return check_number(text, HOST_OVERCOMMIT_MAX, err);
+}
+
+static int check_count(const char *text, struct err *err)
+{
+    return check_number(text, BACKUP_KEEP_MAX, err);
+}
+
+static int check_size(const char *text, struct err *err)
+{
+    uint64_t bytes = 0;
+    return parse_bytes(text, &bytes, err);
+}
+
+static int check_duration(const char *text, struct err *err)
+{
+    uint64_t ms = 0;
+    return parse_duration_ms(text, &ms, err);
+}
+
+/* berthd works in the root folder. */
+static int check_path(const char *text, struct err *err)
+{
+    return text[0] == '/' ? 0
+                          : err_set(err, BERTH_EINVALID,
+                                    "wanted a path from the root on, not %.200s", text);
+}
+
+static int check_passphrase_file(const char *text, struct err *err)
+{
+    char passphrase[PASSPHRASE_SIZE_MAX];
+    int r = check_path(text, err);
+    if (r == 0) {
+        r = passphrase_read_file(text, passphrase, err);
+        secret_wipe(passphrase, sizeof(passphrase));
+    }
+    return r;
+}
+
+static const struct flag_row {
+    const char *flag;
+    int (*check)(const char *text, struct err *err);
+} flag_rows[] = {
+    {"name", check_name},
+    {"address", check_address},
+    {"mesh-port", check_port},
+    {"raft-port", check_port},
+    {"api-port", check_port},
+    {"reserve-memory", check_size},
+    {"reserve-disk", check_size},
+    {"cpu-overcommit", check_ratio},
+    {"disk-overcommit", check_ratio},
+    {"image-cache", check_size},
+    {"backup-every", check_duration},
+    {"backup-keep", check_count},
+    {"backup-folder", check_path},
+    {"backup-passphrase-file", check_passphrase_file},
+    {"timeout", check_duration},
+};
+
+/* ---- labels: as the cluster checks a host's ---- */
+
+struct label_check {
+    struct cli *cli;
+    unsigned faults;
+};
+
+static void
+label_fault(void *context, const char *path, const char *message, const char *hint)
+{
+    static const char labels[] = "metadata.labels";
+    struct label_check *check = context;
+    if (strncmp(path, labels, sizeof(labels) - 1) == 0) {
+        path += sizeof(labels) - 1;
+        (void)cli_fail(check->cli, EXIT_USAGE, "--label: %s%s%s%s%s",
+                       *path == '.' ? path + 1 : path, *path != '\0' ? " " : "", message,
+                       hint != NULL ? ": " : "", hint != NULL ? hint : "");
+        check->faults++;
+    }
+}
+
+static unsigned check_labels(struct cli *cli)
+{
+    struct label_check check = {.cli = cli};
+    struct host *host = object_new(KIND_HOST);
+    unsigned cursor = 0;
+    unsigned count = 0;
+    const char *label;
+    while (host != NULL && (label = cli_flag_next(cli, "label", &cursor)) != NULL) {
+        const char *equals = strchr(label, '=');
+        char key[NAME_SIZE] = "";
+        if (equals == NULL || equals == label || equals - label >= NAME_SIZE ||
+            ++count > LABELS_MAX) {
+            (void)cli_fail(cli, EXIT_USAGE, "--label: \"%.80s\": wanted KEY=VALUE%s",
+                           label, count > LABELS_MAX ? ", at most 64 of them" : "");
+            check.faults++;
+            continue;
+        }
+        memcpy(key, label, (size_t)(equals - label));
+        (void)label_set(&host->meta.labels, key,
+                        equals + 1); /* out of memory: berthd's */
+    }
+    if (host != NULL) {
+        (void)object_check(KIND_HOST, host, label_fault, &check);
+    }
+    object_free(KIND_HOST, host);
+    return check.faults;
+}
+
+/* ---- all ---- */
+
+/* Without --name the machine's is taken, at the first start. */
+static unsigned check_machine_name(struct cli *cli)
+{
+    char path[PATH_MAX];
+    char name[NAME_SIZE] = "";
+    (void)snprintf(path, sizeof(path), "%.4000s/host.json", cli->state);
+    if (cli_flag(cli, "name") != NULL || access(path, F_OK) == 0) {
+        return 0;
+    }
+    (void)gethostname(name, sizeof(name) - 1); /* "" is refused */
+    name[strcspn(name, ".")] = '\0';
+    if (name_valid(name)) {
+        return 0;
+    }
+    (void)cli_fail(
+        cli, EXIT_USAGE,
+        "this machine's name \"%s\" cannot be a host's: give --name (" NAME_WANTED ")",
+        name);
+    return 1;
+}
+
+int host_flags_check(struct cli *cli)
+{
+    unsigned faults = 0;
+    for (size_t i = 0; i < sizeof(flag_rows) / sizeof(flag_rows[0]); i++) {
+        const char *value = cli_flag(cli, flag_rows[i].flag);
+        struct err err;
+        if (value != NULL && flag_rows[i].check(value, &err) < 0) {
+            (void)cli_fail(cli, EXIT_USAGE, "--%s: %s", flag_rows[i].flag, err.text);
+            faults++;
+        }
+    }
+    faults += check_labels(cli);
+    faults += check_machine_name(cli);
+    return faults == 0 ? EXIT_OK : EXIT_USAGE;
+}
+
+int host_flags_check_token(struct cli *cli, const char *token)
+{
+    static const size_t prefix_size = sizeof(TOKEN_PREFIX) - 1;
+    unsigned char data[TOKEN_SIZE];
+    size_t size = 0;
+    if (strncmp(token, TOKEN_PREFIX, prefix_size) != 0) {
+        return cli_fail(
+            cli, EXIT_USAGE,
+            "that is no join token: `berth token join` on a member makes one");
+    }
+    if (sodium_base642bin(data, sizeof(data), token + prefix_size,
+                          strlen(token + prefix_size), NULL, &size, NULL,
+                          sodium_base64_VARIANT_URLSAFE_NO_PADDING) != 0 ||
+        size != sizeof(data)) {
+        return cli_fail(cli, EXIT_USAGE,
+                        "the join token is cut or mistyped: `berth token join` on a "
+                        "member makes one");
+    }
+    int code =
+        data[0] == TOKEN_VERSION
+            ? (int)EXIT_OK
+            : cli_fail(cli, EXIT_USAGE, "the join token is of another version of berth");
+    secret_wipe(data, sizeof(data));
+    return code;
+}
