@@ -92,6 +92,13 @@ void call_fail(struct api_call *call, int code, const char *detail);
 void call_fail_with(struct api_call *call, const struct problem *problem);
 /* 404 for the target's object. */
 void call_fail_missing(struct api_call *call);
+/* Whether the caller may ask for a list: of a kind of the cluster (KIND_NONE: several)
+ * and of a tenant (NULL: all). If not, the call has failed: an empty list would read as
+ * if there were nothing. What of tenants' objects may be seen is filtered one by one. */
+bool call_may_list(struct api_call *call,
+                   const struct state *state,
+                   enum kind kind,
+                   const char *tenant);
 /* Over without an answer from here: the exchange went elsewhere. */
 void call_leave(struct api_call *call);
 

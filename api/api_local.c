@@ -102,7 +102,12 @@ static void fetched(void *context,
     struct exchange *exchange = context;
     char hex[DIGEST_HEX_SIZE];
     if (code < 0) {
-        problem_answer(exchange, &(struct problem){.code = code, .detail = detail}, 0);
+        /* It is the URL's server that does not answer, not this cluster: no 503. */
+        problem_answer(exchange,
+                       &(struct problem){.code = code,
+                                         .status = code == BERTH_EUNREACHABLE ? 502 : 0,
+                                         .detail = detail},
+                       0);
     } else {
         digest_format(digest, hex);
         call_send_json(exchange, 201,

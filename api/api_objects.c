@@ -140,6 +140,9 @@ void handle_list(struct api_call *call, const struct state *state)
         call_fail(call, BERTH_EINVALID, err.text);
         return;
     }
+    if (!call_may_list(call, state, kind, filter.tenant)) {
+        return;
+    }
     if (state_list(state, kind, filter.tenant, &objects, &count) < 0) {
         call_fail(call, -ENOMEM, NULL);
         return;
@@ -329,6 +332,9 @@ void handle_events(struct api_call *call, const struct state *state)
     if (query_u64(&call->query, "since", 0, &since, &err) < 0 ||
         query_u64(&call->query, "limit", EVENTS_LIMIT, &limit, &err) < 0) {
         call_fail(call, BERTH_EINVALID, err.text);
+        return;
+    }
+    if (!call_may_list(call, state, KIND_NONE, query_get(&call->query, "tenant"))) {
         return;
     }
     json_t *items = json_array();

@@ -485,6 +485,17 @@ static int kinds_read(const char *text, uint32_t *ret_kinds, struct err *err)
     return 0;
 }
 
+/* The kind that is asked for when it is one; KIND_NONE: several. */
+static enum kind kind_alone(uint32_t kinds)
+{
+    for (int kind = 1; kind < KIND_COUNT; kind++) {
+        if (kinds == UINT32_C(1) << kind) {
+            return (enum kind)kind;
+        }
+    }
+    return KIND_NONE;
+}
+
 static int since_read(const struct api_call *call, uint64_t *ret_since, struct err *err)
 {
     const char *last = exchange_request(call->exchange)->last_event_id;
@@ -512,7 +523,10 @@ void handle_watch(struct api_call *call, const struct state *state)
         call_fail(call, BERTH_EINVALID, err.text);
         return;
     }
-    (void)state;
+    if (!call_may_list(call, state, kind_alone(watch->kinds), tenant)) {
+        free(watch);
+        return;
+    }
     watch->watches = watches;
     watch->exchange = exchange_ref(call->exchange);
     watch->view.api = call->api;

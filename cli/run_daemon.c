@@ -30,6 +30,7 @@
 #define TOKEN_SIZE      256
 #define PEM_SIZE_MAX    65536
 #define HOST_SIZE_MAX   65536
+#define CODE_NOT_LET_IN 3 /* of berthd: the cluster refuses the token */
 
 struct start {
     char state[PATH_MAX]; /* absolute */
@@ -266,9 +267,14 @@ static int wait_up(struct cli *cli, struct start *start, bool child, json_t **re
         if (child && waitpid(start->pid, &status, WNOHANG) == start->pid) {
             (void)snprintf(how, sizeof(how),
                            WIFSIGNALED(status) ? "died of signal %d"
-                                               : "ended with code %d",
+                           : WEXITSTATUS(status) == CODE_NOT_LET_IN
+                               ? "has ended: the cluster does not let this host in"
+                               : "ended with code %d",
                            WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
-            return fail_ended(cli, start, how);
+            int code = fail_ended(cli, start, how);
+            return WIFEXITED(status) && WEXITSTATUS(status) == CODE_NOT_LET_IN
+                       ? (int)EXIT_AUTH
+                       : code;
         }
         if (!child && daemon_find(start->state) != start->pid) {
             return fail_ended(cli, start, "has ended");

@@ -86,7 +86,8 @@ static int list_kind(struct cli *cli, const struct kind_info *info)
     }
     const json_t *items = json_object_get(list, "items");
     if (json_array_size(items) == 0) {
-        cli_note(cli, "no %s%s%s", info->plural, cli->tenant != NULL ? " in tenant " : "",
+        cli_note(cli, "no %s%s%s", info->kind == KIND_VM ? "VMs" : info->plural,
+                 cli->tenant != NULL ? " in tenant " : "",
                  cli->tenant != NULL ? cli->tenant : "");
         return EXIT_OK;
     }

@@ -106,7 +106,6 @@ static const struct narrowed {
     const char *names;
 } narrowed[] = {
     {"?tenant=shop", "shop/alpha shop/zed "},
-    {"?tenant=nobody", ""},
     {"?label=app%3Dx", "shop/alpha shop/zed "},
     {"?label=tier%3D1", "shop/zed shop-2/alpha "},
     {"?label=app%3Dx&label=tier%3D1", "shop/zed "}, /* all of them count */
