@@ -21,9 +21,9 @@ struct qmp_client {
     bool pipe_closing;
     bool greeted;
     bool ready;
-    bool over;      /* handlers->closed has run, or is about to */
-    bool closed;    /* by the owner: nothing is called any more */
-    unsigned holds; /* frames on the stack that use the client; freed by the last one */
+    bool over;   /* handlers->closed has run, or is about to */
+    bool closed; /* by the owner: nothing is called any more */
+    bool held;   /* by the loop callback under way, which frees it at its end */
     unsigned garbage;
     uv_connect_t connect;
     struct loop_timer *retry;
@@ -59,8 +59,7 @@ struct sending {
 
 static void client_free_if_done(struct qmp_client *client)
 {
-    if (client->closed && client->holds == 0 && !client->pipe_closing &&
-        !client->pipe_open) {
+    if (client->closed && !client->held && !client->pipe_closing && !client->pipe_open) {
         free(client->line);
         free(client);
     }
@@ -68,12 +67,13 @@ static void client_free_if_done(struct qmp_client *client)
 
 static void client_hold(struct qmp_client *client)
 {
-    client->holds++;
+    REQUIRE(!client->held); /* the loop runs one callback after the other */
+    client->held = true;
 }
 
 static void client_release(struct qmp_client *client)
 {
-    client->holds--;
+    client->held = false;
     client_free_if_done(client);
 }
 
@@ -96,15 +96,13 @@ static void client_close_pipe(struct qmp_client *client)
     }
 }
 
-/* Takes the command out and answers it; the client may be closed when it returns, so the
- * caller holds it. */
+/* Answers a command that is out of the list; the client may be closed when it returns. */
 static void command_finish(struct qmp_client *client,
                            struct command *command,
                            int code,
                            const json_t *result,
                            const struct err *error)
 {
-    list_remove(&command->link);
     client->command_count--;
     if (command->reply != NULL && !client->closed) {
         command->reply(command->context, code, result, error);
@@ -117,21 +115,20 @@ static void commands_drop(struct qmp_client *client, const struct err *reason)
     struct list dropped;
     list_init(&dropped);
     list_move_all(&dropped, &client->commands);
-    while (!list_empty(&dropped)) {
-        struct command *command = LIST_ITEM(dropped.next, struct command, link);
+    for (struct list *link; (link = list_pop_front(&dropped)) != NULL;) {
+        struct command *command = LIST_ITEM(link, struct command, link);
         struct err error;
         err_set(&error, BERTH_ECLOSED, "%s: %s", command->name, reason->text);
         command_finish(client, command, BERTH_ECLOSED, NULL, &error);
     }
 }
 
-/* From the loop only. */
+/* From a loop callback that holds the client. */
 static void client_fail(struct qmp_client *client, const struct err *reason)
 {
     if (client->over || client->closed) {
         return;
     }
-    client_hold(client);
     client->over = true;
     client->ready = false;
     client_close_pipe(client);
@@ -139,7 +136,6 @@ static void client_fail(struct qmp_client *client, const struct err *reason)
     if (!client->closed) {
         client->handlers.closed(client->context, reason);
     }
-    client_release(client);
 }
 
 static void client_fail_with(struct qmp_client *client, int code, const char *sentence)
@@ -211,6 +207,7 @@ static void client_answered(struct qmp_client *client, const json_t *message)
         }
         return;
     }
+    list_remove(&command->link);
     const json_t *fault = json_object_get(message, "error");
     if (fault == NULL) {
         command_finish(client, command, 0, json_object_get(message, "return"), NULL);
@@ -303,7 +300,7 @@ static void pipe_read(uv_stream_t *stream, ssize_t count, const uv_buf_t *buffer
     client_hold(client);
     if (count < 0) {
         client_fail_with(client, BERTH_ECLOSED, "the peer has gone");
-    } else if (count > 0) {
+    } else {
         client_take(client, buffer->base, (size_t)count);
     }
     client_release(client);
@@ -324,6 +321,24 @@ static void client_arm(struct qmp_client *client)
     }
 }
 
+static void commands_expire(struct qmp_client *client, uint64_t now_ms)
+{
+    struct list late;
+    list_init(&late);
+    LIST_EACH_SAFE (link, &client->commands) {
+        if (now_ms >= LIST_ITEM(link, struct command, link)->deadline_ms) {
+            list_remove(link);
+            list_push_back(&late, link);
+        }
+    }
+    for (struct list *link; (link = list_pop_front(&late)) != NULL;) {
+        struct command *command = LIST_ITEM(link, struct command, link);
+        struct err error;
+        err_set(&error, BERTH_ETIMEOUT, "%s: no answer in time", command->name);
+        command_finish(client, command, BERTH_ETIMEOUT, NULL, &error);
+    }
+}
+
 static void client_ticked(void *context)
 {
     struct qmp_client *client = context;
@@ -335,21 +350,7 @@ static void client_ticked(void *context)
                          : client->pipe_open && !client->pipe_closing ? "no greeting"
                                                                       : "cannot connect");
     }
-    struct command *late;
-    do {
-        late = NULL;
-        LIST_EACH (link, &client->commands) {
-            if (now_ms >= LIST_ITEM(link, struct command, link)->deadline_ms) {
-                late = LIST_ITEM(link, struct command, link);
-                break;
-            }
-        }
-        if (late != NULL) {
-            struct err error;
-            err_set(&error, BERTH_ETIMEOUT, "%s: no answer in time", late->name);
-            command_finish(client, late, BERTH_ETIMEOUT, NULL, &error);
-        }
-    } while (late != NULL && !client->closed);
+    commands_expire(client, now_ms);
     if (!client->closed) {
         client_arm(client);
     }
@@ -517,9 +518,9 @@ struct qmp_client *qmp_client_close(struct qmp_client *client)
     client->ready = false;
     client->retry = loop_timer_close(client->retry);
     client->tick = loop_timer_close(client->tick);
-    while (!list_empty(&client->commands)) {
-        command_finish(client, LIST_ITEM(client->commands.next, struct command, link),
-                       BERTH_ECLOSED, NULL, NULL); /* closed: replies do not run */
+    for (struct list *link; (link = list_pop_front(&client->commands)) != NULL;) {
+        command_finish(client, LIST_ITEM(link, struct command, link), BERTH_ECLOSED, NULL,
+                       NULL); /* closed: replies do not run */
     }
     client_close_pipe(client);
     client_free_if_done(client);

@@ -478,10 +478,12 @@ struct vm_process *vm_process_close(struct vm_process *process)
 
 /* ---- its log ---- */
 
-/* The end of a file, at most `keep` bytes, NUL-terminated; -errno or the count. */
+/* The end of a file, at most `keep` bytes, NUL-terminated; the count, or -errno and no
+ * text. */
 static ssize_t read_tail(int fd, char *text, size_t keep)
 {
     struct stat status;
+    text[0] = '\0';
     if (fstat(fd, &status) != 0) {
         return -errno;
     }

@@ -47,13 +47,38 @@ static inline void list_remove(struct list *item)
     list_init(item);
 }
 
+/* Takes the first item out, or gives NULL when there is none. The way to empty a list
+ * whose items are freed on the way. */
+static inline struct list *list_pop_front(struct list *head)
+{
+    struct list *first = head->next;
+    if (first == head) {
+        return NULL;
+    }
+    head->next = first->next;
+    first->next->prev = head;
+    list_init(first);
+    return first;
+}
+
+/* The same from the other end. */
+static inline struct list *list_pop_back(struct list *head)
+{
+    struct list *last = head->prev;
+    if (last == head) {
+        return NULL;
+    }
+    head->prev = last->prev;
+    last->prev->next = head;
+    list_init(last);
+    return last;
+}
+
 /* Moves every element of `from` to the end of `to`; for firing callbacks from a local
  * list. */
 static inline void list_move_all(struct list *to, struct list *from)
 {
-    while (!list_empty(from)) {
-        struct list *item = from->next;
-        list_remove(item);
+    for (struct list *item; (item = list_pop_front(from)) != NULL;) {
         list_push_back(to, item);
     }
 }

@@ -697,11 +697,9 @@ static int guard_init(struct raft_io *io, raft_id id, const char *address)
  * and reads beyond the end of it when an older answer has cut more already. */
 static void answer_withheld(struct raft_guard *guard)
 {
-    while (!list_empty(&guard->appends)) {
-        struct guard_append *append =
-            LIST_ITEM(guard->appends.prev, struct guard_append, link);
+    for (struct list *link; (link = list_pop_back(&guard->appends)) != NULL;) {
+        struct guard_append *append = LIST_ITEM(link, struct guard_append, link);
         struct raft_io_append *outer = append->outer;
-        list_remove(&append->link);
         free(append);
         outer->cb(outer, RAFT_CANCELED);
     }
