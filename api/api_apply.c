@@ -1,5 +1,6 @@
 /* Many objects at once: all checked first, then written in order. */
 #include "api/api_handlers.h"
+#include "api/object_view.h"
 #include "base/cleanup.h"
 #include "model/document.h"
 
@@ -377,6 +378,28 @@ static json_t *results_of(const struct apply_context *context, bool with_changes
     return results;
 }
 
+/* What a quota keeps back of the groups, as they are now: their VMs come later. */
+static void add_held_back(json_t *results,
+                          const struct apply_context *context,
+                          const struct state *state)
+{
+    char quota[GROUP_QUOTA_SIZE];
+    for (uint32_t i = 0; state != NULL && i < context->count; i++) {
+        const struct item *item = &context->items[i];
+        const struct metadata *meta = object_meta(item->object);
+        const struct group *group =
+            item->kind == KIND_GROUP
+                ? state_get(state, KIND_GROUP, meta->tenant, meta->name)
+                : NULL;
+        uint32_t lacks = group != NULL ? group_over_quota(state, group, quota) : 0;
+        if (lacks > 0) {
+            json_t *row = json_array_get(results, i);
+            json_object_set_new(row, "overQuota", json_integer((json_int_t)lacks));
+            json_object_set_new(row, "quota", json_string(quota));
+        }
+    }
+}
+
 /* What the groups of each tenant were promised so far in this plan. */
 struct promise {
     const char *tenant;
@@ -631,6 +654,7 @@ static void applied(struct api_call *call)
     }
     const struct item *refused = refusals_of(context, call_state(call), errors);
     json_t *results = results_of(context, false);
+    add_held_back(results, context, call_state(call));
     if (refused != NULL) {
         answer_refusal(call, refused, errors, results, NULL);
         return;
@@ -733,9 +757,11 @@ static void write_all(struct api_call *call, const struct state *state)
     if (r < 0) {
         call_fail(call, r, NULL);
     } else if (count == 0) {
+        json_t *results = results_of(context, false);
+        add_held_back(results, context, state);
         call_answer(call, 200,
                     json_pack("{s:I, s:o}", "revision", (json_int_t)call->revision,
-                              "results", results_of(context, false)),
+                              "results", results),
                     0);
     } else {
         call->numbers = context->numbers;

@@ -23,6 +23,7 @@ enum added {
     ADDED_GROUP_DESIRED,
     ADDED_GROUP_VMS,
     ADDED_GROUP_READY,
+    ADDED_GROUP_REASON,
     ADDED_HOST_PHASE,
     ADDED_HOST_VOTER,
     ADDED_HOST_LIVE,
@@ -42,6 +43,7 @@ static const struct {
     [ADDED_GROUP_DESIRED] = {KIND_GROUP, "status.desired"},
     [ADDED_GROUP_VMS] = {KIND_GROUP, "status.vms"},
     [ADDED_GROUP_READY] = {KIND_GROUP, "status.ready"},
+    [ADDED_GROUP_REASON] = {KIND_GROUP, "status.reason"},
     [ADDED_HOST_PHASE] = {KIND_HOST, "status.phase"},
     [ADDED_HOST_VOTER] = {KIND_HOST, "status.voter"},
     [ADDED_HOST_LIVE] = {KIND_HOST, "status.live"},
@@ -178,6 +180,42 @@ static void decorate_vm(const struct api_call *call,
     }
 }
 
+uint32_t group_over_quota(const struct state *state,
+                          const struct group *group,
+                          char ret_text[GROUP_QUOTA_SIZE])
+{
+    const struct template *template = state_get(state, KIND_TEMPLATE, group->meta.tenant,
+                                                group->spec.template_ref.name);
+    struct usage promised = {0};
+    uint32_t have = state_group_vms(state, group);
+    uint32_t desired = group->status.desired;
+    uint32_t lacks =
+        template == NULL || group->status.deleting || desired < have ? 0 : desired - have;
+    while (lacks > 0 && state_quota_room(state, group->meta.tenant, &template->spec,
+                                         &promised, ret_text) == 0) {
+        lacks--;
+    }
+    return lacks;
+}
+
+/* A quota alone keeps a group from having all its VMs: one without a host is a VM that
+ * says so itself. */
+static void add_group_reason(const struct state *state,
+                             const struct group *group,
+                             const struct object_view *view,
+                             json_t *status)
+{
+    char quota[GROUP_QUOTA_SIZE];
+    char text[GROUP_QUOTA_SIZE + 64];
+    uint32_t lacks =
+        shows(view, ADDED_GROUP_REASON) ? group_over_quota(state, group, quota) : 0;
+    if (lacks > 0) {
+        (void)snprintf(text, sizeof(text), "%u more VM%s held back: %s", lacks,
+                       lacks == 1 ? " is" : "s are", quota);
+        add(status, view, ADDED_GROUP_REASON, text);
+    }
+}
+
 static void decorate_group(const struct state *state,
                            const struct group *group,
                            const struct object_view *view,
@@ -193,6 +231,7 @@ static void decorate_group(const struct state *state,
     add_number(status, view, ADDED_GROUP_DESIRED, group->status.desired);
     add_number(status, view, ADDED_GROUP_VMS, state_group_vms(state, group));
     add_number(status, view, ADDED_GROUP_READY, ready);
+    add_group_reason(state, group, view, status);
 }
 
 static void human(json_t *live, const char *from, const char *to, bool mcpu)

@@ -18,6 +18,7 @@
 struct api_call;
 
 #define OBJECT_REASONS_MAX 32
+#define GROUP_QUOTA_SIZE   256
 
 struct object_view {
     bool full;                   /* also what is at its default */
@@ -39,3 +40,8 @@ json_t *object_document(const struct api_call *call,
                         enum kind kind,
                         const void *object,
                         struct object_view *view);
+/* The VMs that a group lacks and its tenant's quota has no room for; with some, ret_text
+ * says which quota. */
+uint32_t group_over_quota(const struct state *state,
+                          const struct group *group,
+                          char ret_text[GROUP_QUOTA_SIZE]);

@@ -453,6 +453,23 @@ static int wait_for_results(struct cli *cli, const json_t *answer)
     return code;
 }
 
+/* What was written is not all that will be there. */
+static void note_quotas(struct cli *cli, const json_t *answer)
+{
+    size_t index;
+    json_t *result;
+    json_array_foreach(json_object_get(answer, "results"), index, result)
+    {
+        uint64_t lacks = json_member_u64(result, "overQuota", 0);
+        char label[OBJECT_LABEL_SIZE];
+        if (lacks > 0) {
+            result_label(cli, result, label);
+            cli_note(cli, "%s: %" PRIu64 " more VM%s held back: %s", label, lacks,
+                     lacks == 1 ? " is" : "s are", json_member_text(result, "quota", ""));
+        }
+    }
+}
+
 int run_apply(struct cli *cli)
 {
     struct manifest manifest;
@@ -464,6 +481,9 @@ int run_apply(struct cli *cli)
     }
     (void)print_results(cli, answer, false);
     note_templates(cli, answer);
+    if (cli_flag(cli, "wait") == NULL) { /* who waits is told while it is so */
+        note_quotas(cli, answer);
+    }
     if (cli->format == FORMAT_JSON || cli->format == FORMAT_YAML) {
         code = output_document(cli, answer);
     }

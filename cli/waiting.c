@@ -22,8 +22,9 @@ struct waiting {
     uint64_t ready;
     uint64_t wanted;
     bool done;
-    json_t *late;                             /* VMs that are not ready */
-    char missing[2 * OBJECT_LABEL_SIZE + 96]; /* a group that lacks VMs altogether */
+    json_t *late;                              /* VMs that are not ready */
+    char missing[2 * OBJECT_LABEL_SIZE + 480]; /* a group that lacks VMs altogether */
+    bool over_quota;                           /* because a quota has no room for them */
 };
 
 /* ---- small things ---- */
@@ -177,6 +178,18 @@ static void look_at_vm(struct waiting *waiting, json_t *vm, const char *was_star
     }
 }
 
+/* Who waits may make room: the quota is told when it begins to hold the group up. */
+static void
+tell_held(struct waiting *waiting, const struct object_name *name, const char *reason)
+{
+    char label[OBJECT_LABEL_SIZE];
+    object_label(waiting->cli, "group", name->tenant, name->name, label);
+    if (reason[0] != '\0' && told_changes(waiting, label, reason)) {
+        progress_clear(waiting->cli);
+        cli_note(waiting->cli, "%s: %s", label, reason);
+    }
+}
+
 static int look_at_group(struct waiting *waiting, const struct object_name *name)
 {
     char query[REMOTE_PATH_SIZE / 2];
@@ -199,11 +212,15 @@ static int look_at_group(struct waiting *waiting, const struct object_name *name
     if (!waiting_group_done(group, vms, &ready, &wanted)) {
         waiting->done = false;
         if (json_array_size(vms) != wanted) {
+            const char *reason = json_member_text(view_status(group), "reason", "");
+            waiting->over_quota = waiting->over_quota || reason[0] != '\0';
             (void)snprintf(waiting->missing, sizeof(waiting->missing),
                            "group/%s has %zu VMs and wants %" PRIu64
-                           "; next: berth explain group/%s -t %s",
-                           name->name, json_array_size(vms), wanted, name->name,
+                           "%s%.380s; next: berth explain group/%s -t %s",
+                           name->name, json_array_size(vms), wanted,
+                           reason[0] != '\0' ? ": " : "", reason, name->name,
                            name->tenant);
+            tell_held(waiting, name, reason);
         }
     }
     waiting->ready += ready;
@@ -240,6 +257,7 @@ static int look_at_all(struct waiting *waiting,
     int code = EXIT_OK;
     json_array_clear(waiting->late);
     waiting->missing[0] = '\0';
+    waiting->over_quota = false;
     waiting->ready = 0;
     waiting->wanted = 0;
     waiting->done = true;
@@ -297,7 +315,10 @@ static int give_up(struct waiting *waiting, uint64_t timeout_ms)
     size_t index;
     json_t *vm;
     span_format(timeout_ms, span);
-    (void)cli_fail(cli, EXIT_TIMED_OUT,
+    enum cli_exit code = waiting->over_quota && json_array_size(waiting->late) == 0
+                             ? EXIT_CAPACITY
+                             : EXIT_TIMED_OUT;
+    (void)cli_fail(cli, code,
                    "after %s %" PRIu64 " of %" PRIu64
                    " VMs are ready; the cluster goes on, this command does not",
                    span, waiting->ready, waiting->wanted);
@@ -313,7 +334,7 @@ static int give_up(struct waiting *waiting, uint64_t timeout_ms)
         }
         tell_culprit(cli, vm);
     }
-    return EXIT_TIMED_OUT;
+    return (int)code;
 }
 
 /* ---- the loop ---- */

@@ -18,7 +18,8 @@ struct waiting_subject {
     char was_starting[32];   /* restart: the startingAt that is over; else "" */
 };
 
-/* EXIT_OK when all are ready, EXIT_TIMED_OUT, or a fault's code (said). */
+/* EXIT_OK when all are ready, EXIT_TIMED_OUT, EXIT_CAPACITY when by then nothing but a
+ * quota keeps VMs from being made, or a fault's code (said). */
 int waiting_run(struct cli *cli,
                 const struct waiting_subject *subjects,
                 unsigned count,

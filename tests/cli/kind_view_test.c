@@ -183,7 +183,7 @@ END_TEST
 static bool api_knows(enum kind kind, const char *path)
 {
     static const char *const added[] = {"status.host", "status.diskHost", "status.live",
-                                        "status.ready"};
+                                        "status.ready", "status.reason"};
     struct document_parts parts = {0};
     bool known = document_parts_add(&parts, kind, path);
     for (size_t i = 0; i < sizeof(added) / sizeof(added[0]); i++) {

@@ -210,6 +210,32 @@ START_TEST(a_plan_foretells_quotas_and_the_place_of_single_vms)
 }
 END_TEST
 
+START_TEST(a_quota_that_holds_a_group_back_is_told)
+{
+    static const char held[] =
+        "2 more VMs are held back: quota of tenant shop: vms 3 of 3 in use, 1 more asked";
+    char line[256];
+    ck_assert_int_eq(with_file("apply --wait", "a.yaml", SHOP("3") SHOP_GROUP("3"), ""),
+                     0);
+    ck_assert_int_eq(with_file("apply --wait --timeout 300ms", "a.yaml",
+                               SHOP("3") SHOP_GROUP("5"), ""),
+                     5);
+    snprintf(line, sizeof(line), "shop/group/web: %s\n", held);
+    ck_assert_contains(ran.err, line);
+    ck_assert_contains(ran.err, "berth: after 300 ms 3 of 5 VMs are ready");
+    snprintf(line, sizeof(line), "  group/web has 3 VMs and wants 5: %s; next:", held);
+    ck_assert_contains(ran.err, line);
+    assert_ran("ls group", 0);
+    ck_assert_contains(ran.out, held);
+    ck_assert_int_eq(with_file("apply", "a.yaml", SHOP("3") SHOP_GROUP("5"), ""), 0);
+    ck_assert_contains(ran.err, held);
+    ck_assert_int_eq(with_file("apply", "a.yaml", SHOP("3") SHOP_GROUP("3"), ""), 0);
+    ck_assert_str_eq(ran.err, "");
+    assert_ran("ls group", 0);
+    ck_assert_ptr_null(strstr(ran.out, "held back"));
+}
+END_TEST
+
 START_TEST(what_was_not_tried_is_said)
 {
     serve("vms m 10001");
@@ -414,6 +440,7 @@ int main(void)
     tcase_add_test(tests, errors_are_a_document_when_one_is_asked_for);
     tcase_add_test(tests, what_is_too_large_is_told_with_the_limit);
     tcase_add_test(tests, a_plan_foretells_quotas_and_the_place_of_single_vms);
+    tcase_add_test(tests, a_quota_that_holds_a_group_back_is_told);
     tcase_add_test(tests, what_was_not_tried_is_said);
     tcase_add_test(tests, files_that_are_none_are_named);
     tcase_add_test(tests,
