@@ -9,12 +9,20 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 /* ---- the lease
  * -------------------------------------------------------------------------------------
  */
+
+/* "BOOT_ID GRANTED_NS TERM SUM\n", each at its place. */
+#define BOOT_ID_SIZE     36
+#define LEASE_GRANTED_AT 37
+#define LEASE_TERM_AT    58
+#define LEASE_SUM_AT     79 /* the sum is over what stands before it */
+#define LEASE_SIZE       88
 
 static void boot_id_read(struct worker *worker)
 {
@@ -51,11 +59,7 @@ static void grant_store(struct worker *worker)
 int worker_grant_load(struct worker *worker, struct err *err)
 {
     CLEANUP_FREE char *path = NULL;
-    char text[128] = "";
-    char boot_id[40];
-    unsigned long long granted_ns = 0;
-    unsigned long long term = 0;
-    unsigned sum = 0;
+    char text[LEASE_SIZE + 1] = "";
     if (asprintf(&path, "%s/lease", worker->config.identity->folder) < 0) {
         return err_sys(err, -ENOMEM, "open lease");
     }
@@ -65,20 +69,19 @@ int worker_grant_load(struct worker *worker, struct err *err)
     }
     boot_id_read(worker);
     ssize_t size = fd_read_full(worker->lease_fd, text, sizeof(text) - 1);
-    int summed = 0;  /* how much of it the sum is over */
     if (size <= 0) { /* its name has to outlive a loss of power, too */
         return fd_sync_folder(worker->config.identity->folder, err);
     }
-    if (sscanf(text, "%36s %20llu %20llu %n%8x", boot_id, &granted_ns, &term, &summed,
-               &sum) != 4) {
-        return 0; /* nothing was ever written */
-    }
-    if (sum != crc32c(0, text, (size_t)summed)) {
+    if (size != LEASE_SIZE ||
+        strtoull(text + LEASE_SUM_AT, NULL, 16) != crc32c(0, text, LEASE_SUM_AT)) {
         log_warn("worker", "lease that was written down is damaged: it counts as over");
         return 0;
     }
-    worker->leader_term = term; /* the log's terms go on after a boot, unlike grants */
-    if (strcmp(boot_id, worker->boot_id) == 0 && granted_ns != 0) {
+    uint64_t granted_ns = strtoull(text + LEASE_GRANTED_AT, NULL, 10);
+    worker->leader_term =
+        strtoull(text + LEASE_TERM_AT, NULL,
+                 10); /* the log's terms go on after a boot, unlike grants */
+    if (strncmp(text, worker->boot_id, BOOT_ID_SIZE) == 0 && granted_ns != 0) {
         lease_restore(&worker->lease, granted_ns, clock_now_ns(worker->config.clock));
     }
     return 0;

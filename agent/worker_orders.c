@@ -201,18 +201,16 @@ static void vm_run(struct worker *worker, const struct msg_vm *order)
     if (failure != NULL && failure->epoch == order->epoch) {
         return;
     }
-    if (!vm_supervisor_report(worker->supervisor, order->vm, &report)) {
+    bool known = vm_supervisor_report(worker->supervisor, order->vm, &report);
+    if (!known || (report.epoch != order->epoch && !report.alive)) {
         vm_start(worker, order);
-    } else if (report.epoch == order->epoch) {
-        if (report.held && (!report.fenced || worker_may_start(worker))) {
-            (void)vm_supervisor_cont(worker->supervisor, order->vm, order->epoch,
-                                     NULL); /* reconciled again when it fails */
-        }
-    } else if (report.alive) {
+    } else if (report.epoch != order->epoch) {
         (void)vm_supervisor_kill(worker->supervisor, order->vm, order->epoch,
-                                 "an earlier run of this VM", NULL); /* likewise */
-    } else {
-        vm_start(worker, order);
+                                 "an earlier run of this VM",
+                                 NULL); /* reconciled again when it fails */
+    } else if (report.held && (!report.fenced || worker_may_start(worker))) {
+        (void)vm_supervisor_cont(worker->supervisor, order->vm, order->epoch,
+                                 NULL); /* likewise */
     }
 }
 
