@@ -78,9 +78,8 @@ int worker_grant_load(struct worker *worker, struct err *err)
         return 0;
     }
     uint64_t granted_ns = strtoull(text + LEASE_GRANTED_AT, NULL, 10);
-    worker->leader_term =
-        strtoull(text + LEASE_TERM_AT, NULL,
-                 10); /* the log's terms go on after a boot, unlike grants */
+    /* The log's terms go on after a boot, unlike grants. */
+    worker->leader_term = strtoull(text + LEASE_TERM_AT, NULL, 10);
     if (strncmp(text, worker->boot_id, BOOT_ID_SIZE) == 0 && granted_ns != 0) {
         lease_restore(&worker->lease, granted_ns, clock_now_ns(worker->config.clock));
     }
