@@ -63,28 +63,19 @@ void members_fini(struct members *members)
     *members = (struct members){0};
 }
 
-int members_set(struct members *members,
-                const struct msg_member_list *list,
-                bool *ret_changed,
-                struct err *err)
+int members_save(struct members *members, struct err *err)
 {
-    struct msg_orders old = {.members = members->list};
-    struct msg_orders new = {.members = *list};
-    *ret_changed = !record_equal(&msg_orders_record, &old, &new);
-    if (!*ret_changed) {
-        return 0;
-    }
-    struct msg_orders copy;
+    struct msg_orders orders = {.members = members->list};
     CLEANUP_FREE
     uint8_t *data = NULL;
     size_t size = 0;
-    int r = record_copy(&msg_orders_record, &new, &copy);
-    r = r < 0 ? r : message_encode(&msg_orders_record, &new, &data, &size);
+    if (!members->unsaved) {
+        return 0;
+    }
+    int r = message_encode(&msg_orders_record, &orders, &data, &size);
     if (r < 0) {
         return err_sys(err, r, "store members");
     }
-    free(members->list.items);
-    members->list = copy.members;
     uint8_t *sealed = realloc(data, size + DIGEST_SIZE);
     if (sealed == NULL) {
         return err_sys(err, -ENOMEM, "store members");
@@ -93,7 +84,31 @@ int members_set(struct members *members,
     struct digest digest;
     digest_of(data, size, &digest);
     memcpy(data + size, digest.bytes, DIGEST_SIZE);
-    return file_atomic_write(members->path, data, size + DIGEST_SIZE, 0600, err);
+    r = file_atomic_write(members->path, data, size + DIGEST_SIZE, 0600, err);
+    members->unsaved = r < 0;
+    return r;
+}
+
+int members_set(struct members *members,
+                const struct msg_member_list *list,
+                bool *ret_changed,
+                struct err *err)
+{
+    struct msg_orders old = {.members = members->list};
+    struct msg_orders new = {.members = *list};
+    struct msg_orders copy;
+    *ret_changed = !record_equal(&msg_orders_record, &old, &new);
+    if (*ret_changed) {
+        int r = record_copy(&msg_orders_record, &new, &copy);
+        if (r < 0) {
+            *ret_changed = false;
+            return err_sys(err, r, "store members");
+        }
+        free(members->list.items);
+        members->list = copy.members;
+        members->unsaved = true;
+    }
+    return members_save(members, err);
 }
 
 const struct msg_member *members_by_uid(const struct members *members, uint64_t uid)

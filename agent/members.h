@@ -17,16 +17,20 @@
 struct members {
     char *path; /* of members.bin */
     struct msg_member_list list;
+    bool unsaved; /* the file does not say so yet: it could not be written */
 };
 
 int members_open(const char *folder, struct members *ret_members, struct err *err);
 void members_fini(struct members *members);
 /* Replaces the table by a copy and stores it. *ret_changed tells whether anything
- * differed; only then is it written. */
+ * differed; only then, or when it is not stored yet, is it written. One that cannot be
+ * written is in force all the same: members_save tries again. */
 int members_set(struct members *members,
                 const struct msg_member_list *list,
                 bool *ret_changed,
                 struct err *err);
+/* Stores a table that could not be stored before; else does nothing. */
+int members_save(struct members *members, struct err *err);
 const struct msg_member *members_by_uid(const struct members *members, uint64_t uid);
 const struct msg_member *members_by_key(const struct members *members,
                                         const struct digest *key);

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define MEMBERS_RETRY_MS   2000
 #define NETWORKS_RETRY_MS  2000
 #define NETWORKS_REPAIR_MS 30000 /* what others changed in the kernel is put right */
 /* So often in a row, and a VM that still lacks its network fails: another host may have
@@ -349,6 +350,23 @@ static void networks_set(struct worker *worker)
     network_wants_free(wants, count);
 }
 
+/* Tried again by members_keep: a berthd that starts has only what is written down. */
+static void members_unsaved(struct worker *worker, const struct err *err)
+{
+    log_error("worker", "members cannot be written down", KV_STR("why", err->text));
+    worker->members_again_ms = clock_now_ms(worker->config.clock) + MEMBERS_RETRY_MS;
+}
+
+static void members_keep(struct worker *worker)
+{
+    struct err err;
+    if (worker->config.members->unsaved &&
+        clock_now_ms(worker->config.clock) >= worker->members_again_ms &&
+        members_save(worker->config.members, &err) < 0) {
+        members_unsaved(worker, &err);
+    }
+}
+
 static void starting_visit(void *context, const struct vm_report *report)
 {
     struct worker *worker = context;
@@ -370,6 +388,7 @@ void worker_reconcile(void *context)
     if (clock_now_ms(worker->config.clock) >= worker->networks_again_ms) {
         networks_set(worker);
     }
+    members_keep(worker);
     failures_prune(worker);
     strays_end(worker);
     for (uint32_t i = 0; i < worker->orders.vms.count; i++) {
@@ -425,7 +444,7 @@ static void members_take(struct worker *worker)
     struct err err;
     if (members_set(worker->config.members, &worker->orders.members, &changed, &err) <
         0) {
-        log_error("worker", "members cannot be written down", KV_STR("why", err.text));
+        members_unsaved(worker, &err);
     }
     if (changed) {
         worker->config.members_changed(worker->config.context);

@@ -43,6 +43,7 @@ struct worker {
     unsigned starting;            /* VMs between start and running */
     unsigned steps_left;          /* of this reconcile pass */
     struct vm_supervisor *supervisor;
+    uint64_t members_again_ms; /* monotonic: when to try to store them again */
     struct resource_groups *groups;
     struct fence_client *fence; /* NULL: we fence alone */
     struct network_apply *networks;

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 static struct temp_dir dir;
 
@@ -75,6 +76,38 @@ START_TEST(an_equal_table_is_no_change)
 }
 END_TEST
 
+/* A full disk: here a folder that is not there, for nobody may write into it. */
+START_TEST(a_table_that_could_not_be_written_is_written_later)
+{
+    struct msg_member items[] = {member_of(1)};
+    struct msg_member_list list = {.items = items, .count = 1};
+    struct members members;
+    struct members read;
+    struct err err;
+    bool changed = false;
+    char *away = temp_dir_path(&dir, "away");
+    ck_assert_int_eq(members_open(away, &members, &err), 0);
+    ck_assert_int_lt(members_set(&members, &list, &changed, &err), 0);
+    ck_assert(changed && members.unsaved);
+    ck_assert_int_lt(members_save(&members, &err), 0);
+    ck_assert_int_eq(mkdir(away, 0700), 0);
+
+    if (_i == 0) { /* by the next orders, or before */
+        ck_assert_int_eq(members_set(&members, &list, &changed, &err), 0);
+        ck_assert(!changed);
+    } else {
+        ck_assert_int_eq(members_save(&members, &err), 0);
+    }
+
+    ck_assert(!members.unsaved);
+    ck_assert_int_eq(members_open(away, &read, &err), 0);
+    ck_assert_uint_eq(read.list.count, 1);
+    members_fini(&read);
+    members_fini(&members);
+    free(away);
+}
+END_TEST
+
 START_TEST(a_flipped_byte_anywhere_is_told)
 {
     struct msg_member items[] = {member_of(1)};
@@ -117,6 +150,7 @@ int main(void)
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, the_table_survives_a_restart);
     tcase_add_test(tests, an_equal_table_is_no_change);
+    tcase_add_loop_test(tests, a_table_that_could_not_be_written_is_written_later, 0, 2);
     tcase_add_test(tests, a_flipped_byte_anywhere_is_told);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);

@@ -737,6 +737,24 @@ START_TEST(old_orders_and_those_of_hosts_that_cannot_lead_are_refused)
 }
 END_TEST
 
+START_TEST(members_that_could_not_be_written_down_are_later)
+{
+    start_both();
+    char *text = NULL;
+    char *path = temp_dir_path(&rack.hosts[0].dir, "members.bin");
+    (void)unlink(path);
+    rack.hosts[0].members.unsaved = true; /* as a full disk leaves it */
+
+    RACK_WAIT(!rack.hosts[0].members.unsaved);
+
+    text = temp_dir_read(&rack.hosts[0].dir, "members.bin");
+    ck_assert_ptr_nonnull(text);
+    free(text);
+    free(path);
+    stop();
+}
+END_TEST
+
 /* ---- the lease ---- */
 
 START_TEST(silence_freezes_and_then_ends_what_may_run_elsewhere)
@@ -1018,6 +1036,7 @@ int main(int argc, char **argv)
     tcase_add_test(tests, an_ack_for_another_start_of_the_daemon_renews_nothing);
     tcase_add_test(tests, a_restarted_worker_goes_on_with_its_vms_and_its_lease);
     tcase_add_loop_test(tests, a_restarted_worker_obeys_no_earlier_leader, 0, 2);
+    tcase_add_test(tests, members_that_could_not_be_written_down_are_later);
     tcase_add_test(tests, a_damaged_lease_counts_as_over);
     tcase_add_test(tests, a_new_term_is_on_the_disk_before_it_is_obeyed);
     tcase_add_test(tests,
