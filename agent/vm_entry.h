@@ -72,6 +72,7 @@ struct vm_supervisor {
     void *context;
     struct u64_map *vms;
     struct u64_map *tombstones;
+    unsigned epochs_max; /* tombstones */
     struct list dirty;
     struct loop_post *post;
     struct loop_timer *upkeep;
@@ -137,7 +138,7 @@ int vm_adopt_all(struct vm_supervisor *supervisor, struct err *err);
 
 /* ---- forgotten VMs (vm_tombstone.c) ---- */
 
-/* 0, BERTH_EFULL, -ENOMEM. */
+/* 0 or -ENOMEM; makes room among the oldest when there are too many. */
 int vm_tombstone_put(struct vm_supervisor *supervisor,
                      uint64_t uid,
                      const struct tombstone *given);

@@ -602,6 +602,8 @@ struct vm_supervisor *vm_supervisor_open(const struct vm_supervisor_config *conf
     supervisor->host = config->host;
     supervisor->engines = config->engines;
     supervisor->fence = config->fence;
+    supervisor->epochs_max =
+        config->epochs_max != 0 ? config->epochs_max : VM_SUPERVISOR_EPOCHS_MAX;
     supervisor->changed = config->changed;
     supervisor->context = config->context;
     list_init(&supervisor->dirty);

@@ -50,9 +50,11 @@
 
 #define VM_SUPERVISOR_VMS_MAX 4096u
 #define VM_SUPERVISOR_REASON  512u
-/* How long the epoch of a forgotten VM is remembered: far longer than any message lives.
- */
-#define VM_SUPERVISOR_EPOCHS_MS (UINT64_C(24) * 3600 * 1000)
+/* How long the epoch of a forgotten VM is remembered, and how many are at most (the
+ * oldest go first: at one VM a second after four hours, and each has a folder): far
+ * longer than any message lives. */
+#define VM_SUPERVISOR_EPOCHS_MS  (UINT64_C(24) * 3600 * 1000)
+#define VM_SUPERVISOR_EPOCHS_MAX 16384u
 
 struct vm_order {
     struct engine_vm vm; /* folder is filled in by the supervisor */
@@ -104,6 +106,7 @@ struct vm_supervisor_config {
     const struct engine_ops *const *engines;
     /* Watches the fenced VMs beside us, each before it runs; NULL: nobody does. */
     struct fence_client *fence;
+    unsigned epochs_max; /* 0: VM_SUPERVISOR_EPOCHS_MAX */
     /* A phase (or held, or ready) has changed. */
     void (*changed)(void *context, const struct vm_report *report);
     void *context;

@@ -11,21 +11,62 @@
 #include <string.h>
 #include <unistd.h>
 
-#define ROOM           "agent"
-#define PRUNE_MAX      256   /* of a turn: two millions a day, ten milliseconds at most */
-#define TOMBSTONES_MAX 65536 /* forgotten VMs whose epoch is remembered */
+#define ROOM       "agent"
+#define PRUNE_MAX  256 /* of a turn: two millions a day, ten milliseconds at most */
+#define ROOM_SHARE 16  /* the part of the time remembered that makes room for more */
 
 void vm_tombstone_remove(struct vm_supervisor *supervisor, uint64_t uid)
 {
     free(u64_map_remove(supervisor->tombstones, uid));
 }
 
+/* Forgets for good what was forgotten until then. */
+static void prune_until(struct vm_supervisor *supervisor, uint64_t wall_ms)
+{
+    size_t cursor = 0;
+    uint64_t uid;
+    void *value;
+    uint64_t old[PRUNE_MAX]; /* the map must not change while it is walked */
+    unsigned count = 0;
+    while (count < PRUNE_MAX &&
+           u64_map_next(supervisor->tombstones, &cursor, &uid, &value)) {
+        const struct tombstone *tombstone = value;
+        if (tombstone->since_wall_ms <= wall_ms) {
+            old[count++] = uid;
+        }
+    }
+    for (unsigned i = 0; i < count; i++) {
+        char folder[ENGINE_PATH_SIZE];
+        vm_tombstone_remove(supervisor, old[i]);
+        if (vm_entry_folder(supervisor, old[i], folder) == 0) {
+            (void)fd_remove_tree(folder, NULL); /* tried again when we are started */
+        }
+    }
+}
+
+/* The oldest go, some at a time: a host that ends many VMs remembers each for less long,
+ * and must never be unable to forget one, or to start. */
+static void make_room(struct vm_supervisor *supervisor)
+{
+    size_t cursor = 0;
+    uint64_t uid;
+    void *value;
+    uint64_t oldest_ms = UINT64_MAX;
+    uint64_t newest_ms = 0;
+    while (u64_map_next(supervisor->tombstones, &cursor, &uid, &value)) {
+        uint64_t since_ms = ((const struct tombstone *)value)->since_wall_ms;
+        oldest_ms = since_ms < oldest_ms ? since_ms : oldest_ms;
+        newest_ms = since_ms > newest_ms ? since_ms : newest_ms;
+    }
+    prune_until(supervisor, oldest_ms + (newest_ms - oldest_ms) / ROOM_SHARE);
+}
+
 int vm_tombstone_put(struct vm_supervisor *supervisor,
                      uint64_t uid,
                      const struct tombstone *given)
 {
-    if (u64_map_count(supervisor->tombstones) >= TOMBSTONES_MAX) {
-        return BERTH_EFULL;
+    if (u64_map_count(supervisor->tombstones) >= supervisor->epochs_max) {
+        make_room(supervisor);
     }
     struct tombstone *tombstone = malloc(sizeof(*tombstone));
     if (tombstone == NULL) {
@@ -102,23 +143,8 @@ int vm_entry_bury(struct vm_entry *vm, uint64_t epoch, struct err *err)
 
 void vm_tombstones_prune(struct vm_supervisor *supervisor)
 {
-    size_t cursor = 0;
-    uint64_t uid;
-    void *value;
-    uint64_t old[PRUNE_MAX]; /* the map must not change while it is walked */
-    unsigned count = 0;
-    while (count < PRUNE_MAX &&
-           u64_map_next(supervisor->tombstones, &cursor, &uid, &value)) {
-        const struct tombstone *tombstone = value;
-        if (vm_tombstone_is_old(supervisor, tombstone->since_wall_ms)) {
-            old[count++] = uid;
-        }
-    }
-    for (unsigned i = 0; i < count; i++) {
-        char folder[ENGINE_PATH_SIZE];
-        vm_tombstone_remove(supervisor, old[i]);
-        if (vm_entry_folder(supervisor, old[i], folder) == 0) {
-            (void)fd_remove_tree(folder, NULL); /* tried again when we are started */
-        }
+    uint64_t now_ms = clock_wall_ms(supervisor->host.clock);
+    if (now_ms > VM_SUPERVISOR_EPOCHS_MS) {
+        prune_until(supervisor, now_ms - VM_SUPERVISOR_EPOCHS_MS - 1);
     }
 }

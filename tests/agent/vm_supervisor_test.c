@@ -40,6 +40,7 @@ struct bench {
     const struct clock *clock;
     unsigned changes;
     struct vm_report last; /* of the last change */
+    unsigned epochs_max;
 };
 
 static struct bench bench;
@@ -69,6 +70,7 @@ static void open_supervisor(void)
         .host = {.loop = &bench.loop, .clock = bench.clock},
         .folder = bench.dir.path,
         .engines = bench.engines,
+        .epochs_max = bench.epochs_max,
         .changed = on_changed,
     };
     bench.supervisor = vm_supervisor_open(&config, &err);
@@ -494,22 +496,56 @@ static unsigned folders_left(void)
     return count;
 }
 
-START_TEST(many_old_epochs_go_in_one_turn)
+/* As an earlier daemon forgot them, VM 100 first and each later than the one before. */
+static void plant_forgotten(unsigned count)
 {
-    enum { OLD = 200 };
-    close_supervisor();
     char *folder = temp_dir_path(&bench.dir, "vms");
-    for (uint64_t uid = 100; uid < 100 + OLD; uid++) {
+    for (uint64_t uid = 100; uid < 100 + count; uid++) {
         char path[ENGINE_PATH_SIZE];
         const struct vm_record record = {.state = VM_RECORD_FORGOTTEN,
                                          .epoch_seen = 3,
                                          .order = {.vm = {.uid = uid, .epoch = 3}},
-                                         .since_wall_ms = clock_wall_ms(clock_system())};
+                                         .since_wall_ms = clock_wall_ms(clock_system()) -
+                                                          60000 + uid * 100};
         (void)snprintf(path, sizeof(path), "%.400s/%" PRIu64, folder, uid);
         ck_assert_int_eq(mkdir(path, 0700), 0);
         ck_assert_int_eq(vm_record_write(path, &record, NULL), 0);
     }
     free(folder);
+}
+
+/* However many VMs a host ends: it starts, and it can forget one more. */
+START_TEST(of_too_many_epochs_the_oldest_go)
+{
+    enum { MAX = 10, OLD = 30 };
+    close_supervisor();
+    plant_forgotten(OLD);
+    bench.epochs_max = MAX;
+    open_supervisor();
+    ck_assert_uint_le(folders_left(), MAX);
+    ck_assert_uint_gt(folders_left(), MAX / 2);
+    ck_assert_int_eq(try_start(100 + OLD - 1, 3), BERTH_EPHASE);
+
+    for (uint64_t uid = 1; uid <= MAX; uid++) {
+        start(uid, 5, false);
+        ck_assert_int_eq(vm_supervisor_kill(bench.supervisor, uid, 5, "", NULL), 0);
+        (void)wait_phase(uid, PHASE_FAILED);
+        ck_assert_int_eq(vm_supervisor_forget(bench.supervisor, uid, 5, NULL), 0);
+        ck_assert_uint_le(folders_left(), MAX);
+    }
+
+    ck_assert_int_eq(try_start(MAX, 5), BERTH_EPHASE);
+    close_supervisor();
+    open_supervisor();
+    ck_assert_int_eq(try_start(MAX, 5), BERTH_EPHASE);
+}
+END_TEST
+
+START_TEST(many_old_epochs_go_in_one_turn)
+{
+    enum { OLD = 200 };
+    close_supervisor();
+    plant_forgotten(OLD);
     bench.clock = &later;
     later_ms = 0;
     open_supervisor();
@@ -1182,6 +1218,7 @@ static void add_life(Suite *suite)
     tcase_add_test(tests, an_epoch_that_was_heard_of_is_remembered_across_restarts);
     tcase_add_test(tests, a_forgotten_vm_leaves_only_its_epoch);
     tcase_add_test(tests, many_old_epochs_go_in_one_turn);
+    tcase_add_test(tests, of_too_many_epochs_the_oldest_go);
     tcase_add_test(tests, a_vm_is_forgotten_even_when_its_disks_have_filled_the_host);
     tcase_add_test(tests, disks_are_those_of_the_run_that_is_named_or_new);
     tcase_add_test(tests, disks_that_are_not_here_start_nothing);
