@@ -146,6 +146,9 @@ int worker_open(const struct worker_config *config,
                 ? err_sys(err, -ENOMEM, "start the worker")
                 : worker_grant_load(worker, err);
     r = r == 0 ? supervisor_start(worker, err) : r;
+    if (r == 0) {
+        worker_images_keep(worker);
+    }
     r = r == 0 ? networks_start(worker, err) : r;
     r = r == 0 ? timers_start(worker, err) : r;
     if (r < 0) {

@@ -413,26 +413,45 @@ base_digest(const struct worker *worker, uint64_t vm, struct digest *ret_digest)
            digest_parse(slash + 1, ret_digest) == 0;
 }
 
-/* What the VMs here boot from, and their overlays lie on, must not be evicted. */
-static void images_keep(struct worker *worker)
+struct keep {
+    const struct worker *worker;
+    struct digest *digests;
+    unsigned count, room;
+};
+
+static void base_visit(void *context, const struct vm_report *report)
+{
+    struct keep *keep = context;
+    if (keep->count < keep->room) {
+        keep->count +=
+            base_digest(keep->worker, report->uid, &keep->digests[keep->count]);
+    }
+}
+
+/* Also before there are orders: an overlay without its base is nothing. */
+void worker_images_keep(struct worker *worker)
 {
     const struct msg_vm_list *vms = &worker->orders.vms;
-    unsigned count = 0;
-    unsigned at = 0;
+    struct keep keep = {.worker = worker, .room = VM_SUPERVISOR_VMS_MAX};
     struct err err;
     for (uint32_t i = 0; i < vms->count; i++) {
-        count += vms->items[i].image.artifacts.count + 1;
+        keep.room += vms->items[i].image.artifacts.count;
     }
-    CLEANUP_FREE struct digest *digests = calloc(count + 1, sizeof(*digests));
+    CLEANUP_FREE struct digest *digests = calloc(keep.room, sizeof(*digests));
+    keep.digests = digests;
     for (uint32_t i = 0; digests != NULL && i < vms->count; i++) {
         const struct artifact_list *artifacts = &vms->items[i].image.artifacts;
         for (uint32_t k = 0; k < artifacts->count; k++) {
-            digests[at++] = artifacts->items[k].sha256;
+            digests[keep.count++] = artifacts->items[k].sha256;
         }
-        at += base_digest(worker, vms->items[i].vm, &digests[at]) ? 1U : 0U;
     }
-    int r = digests == NULL ? err_sys(&err, -ENOMEM, "keep %u images", at)
-                            : image_store_keep(worker->config.images, digests, at, &err);
+    int r = -ENOMEM;
+    if (digests == NULL) {
+        (void)err_sys(&err, r, "keep the images of VMs");
+    } else {
+        vm_supervisor_each(worker->supervisor, base_visit, &keep);
+        r = image_store_keep(worker->config.images, digests, keep.count, &err);
+    }
     if (r < 0) {
         log_warn("worker", "images of VMs may be evicted", KV_STR("why", err.text));
     }
@@ -477,7 +496,7 @@ void worker_on_orders(struct worker *worker,
     worker->has_orders = true;
     worker_take_term(worker, worker->orders.term);
     members_take(worker);
-    images_keep(worker);
+    worker_images_keep(worker);
     image_pull_want(worker->pull, &worker->orders.blobs);
     worker->networks_failed = 0;
     networks_set(worker);

@@ -102,3 +102,6 @@ bool worker_fence_is_known(void *context, const struct fence_entry *entry);
 void worker_reconcile(void *context);
 void worker_vm_changed(void *context, const struct vm_report *report);
 void worker_images_changed(void *context);
+/* What the VMs of the orders boot from, and the overlays of all VMs here lie on, is not
+ * to be evicted. */
+void worker_images_keep(struct worker *worker);

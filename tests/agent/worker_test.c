@@ -30,8 +30,9 @@ static struct host_facts facts = {.cores = 2, .memory_bytes = 1 * GIB, .kernel =
 static struct digest kernel;
 static struct digest hostile_disk;
 static bool boots_hostile_disk; /* what add_vm orders */
-static unsigned delivered;      /* orders that have reached the worker */
-static uint64_t forgotten;      /* the VM that was, last */
+static uint64_t cache_bytes = GIB;
+static unsigned delivered; /* orders that have reached the worker */
+static uint64_t forgotten; /* the VM that was, last */
 
 /* What the leader has heard. */
 static struct {
@@ -217,7 +218,7 @@ static void open_images(void)
     struct err err = {0};
     char *folder = temp_dir_path(&rack.hosts[0].dir, "images");
     plant_hostile_disk(folder);
-    const struct image_limits limits = {.cache_bytes = GIB};
+    const struct image_limits limits = {.cache_bytes = cache_bytes};
     int r = image_store_open(&rack.loop, folder, &limits, &images, &err);
     ck_assert_msg(r == 0, "%s", err.text);
     struct image_writer *writer = image_writer_begin(images, NULL, 6, NULL);
@@ -755,6 +756,35 @@ START_TEST(members_that_could_not_be_written_down_are_later)
 }
 END_TEST
 
+/* A full cache, and no leader has said yet what is to run here. */
+START_TEST(what_disks_lie_on_is_kept_before_there_are_orders)
+{
+    enum { CACHE = 200 };
+    char target[IMAGE_PATH_SIZE];
+    cache_bytes = CACHE;
+    start_both();
+    char *link = temp_dir_path(&rack.hosts[0].dir, "vms/11/base");
+    ck_assert(image_store_path(images, &kernel, target));
+    (void)unlink(link);
+    ck_assert_int_eq(symlink(target, link), 0);
+    free(link);
+    worker = worker_close(worker);
+    ck_assert_int_eq(image_store_keep(images, NULL, 0, NULL), 0); /* as a new berthd */
+
+    open_worker();
+
+    const struct digest base = kernel; /* note_done is about to note another */
+    const uint8_t other[CACHE] = {0};
+    bool done = false;
+    struct image_writer *writer = image_writer_begin(images, NULL, CACHE, NULL);
+    ck_assert_int_eq(image_writer_write(writer, other, CACHE, NULL), 0);
+    image_writer_end(writer, note_done, &done);
+    RACK_WAIT(done);
+    ck_assert(image_store_path(images, &base, target));
+    stop();
+}
+END_TEST
+
 /* ---- the lease ---- */
 
 START_TEST(silence_freezes_and_then_ends_what_may_run_elsewhere)
@@ -1037,6 +1067,7 @@ int main(int argc, char **argv)
     tcase_add_test(tests, a_restarted_worker_goes_on_with_its_vms_and_its_lease);
     tcase_add_loop_test(tests, a_restarted_worker_obeys_no_earlier_leader, 0, 2);
     tcase_add_test(tests, members_that_could_not_be_written_down_are_later);
+    tcase_add_test(tests, what_disks_lie_on_is_kept_before_there_are_orders);
     tcase_add_test(tests, a_damaged_lease_counts_as_over);
     tcase_add_test(tests, a_new_term_is_on_the_disk_before_it_is_obeyed);
     tcase_add_test(tests,
