@@ -223,6 +223,7 @@ static int adopt_record(struct vm_supervisor *supervisor,
     vm->stopping = record->state == VM_RECORD_STOPPING;
     vm->start_wall_ms = record->start_wall_ms;
     vm->running_wall_ms = record->running_wall_ms;
+    vm->disks_used = record->disks_used;
     memcpy(vm->reason, record->reason, sizeof(vm->reason));
     if (vm->machine.state == VM_ENDED) {
         vm->end_phase = record->state == VM_RECORD_STOPPED ? PHASE_STOPPED : PHASE_FAILED;
@@ -242,7 +243,8 @@ adopt_broken(struct vm_supervisor *supervisor, uint64_t uid, const char *folder)
     }
     vm->broken = true;
     vm->order.vm.uid = uid;
-    vm->order.fenced = true; /* for all we know */
+    vm->order.fenced = true; /* for all we know, and likewise: */
+    vm->disks_used = true;   /* none of them is to be made anew in silence */
     vm->epoch_seen = vm_lock_epoch(folder);
     (void)snprintf(vm->order.vm.name, sizeof(vm->order.vm.name), "uid-%" PRIu64, uid);
     (void)snprintf(vm->order.vm.folder, sizeof(vm->order.vm.folder), "%s", folder);

@@ -134,6 +134,7 @@ int vm_entry_write(const struct vm_entry *vm, struct err *err)
         .since_wall_ms = vm->since_wall_ms,
         .start_wall_ms = vm->start_wall_ms,
         .running_wall_ms = vm->running_wall_ms,
+        .disks_used = vm->disks_used,
     };
     record.order.vm.uid = vm->uid;
     (void)snprintf(record.reason, sizeof(record.reason), "%s", vm->reason);
@@ -316,7 +317,7 @@ static void on_running(void *context)
         vm_say(vm, "goes on: the host's disk has room again");
     }
     if (!vm->begun) {
-        vm->begun = true;
+        vm->begun = vm->disks_used = true;
         vm_entry_write_or_log(vm);
     }
     if (vm->machine.state == VM_RUNNING) {

@@ -47,6 +47,7 @@ struct vm_entry {
     bool at_gate;   /* its process waits until the fence is there to watch it */
     bool frozen;
     bool adopted;
+    bool disks_used;  /* a run has run with the disks that are there, or may have */
     bool waiting;     /* stands still until its host's disk has room */
     bool broken;      /* its record cannot be read, and is left for people to look at */
     bool adopt_again; /* its process is only watched until it can be taken over */

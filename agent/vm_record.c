@@ -23,7 +23,8 @@ struct record_field {
     const char *key;
     enum field_kind kind;
     size_t offset;
-    uint64_t max; /* numbers: largest value; texts: capacity with NUL */
+    uint64_t max;  /* numbers: largest value; texts: capacity with NUL */
+    bool optional; /* records of earlier versions may lack it */
 };
 
 #define ROW(text, type, member, most)                                                \
@@ -61,6 +62,11 @@ static const struct record_field fields[] = {
     ROW("startMs", KIND_U64, start_wall_ms, INT64_MAX),
     ROW("runningMs", KIND_U64, running_wall_ms, INT64_MAX),
     ROW_TEXT("reason", reason),
+    {.key = "disksUsed",
+     .kind = KIND_BOOL,
+     .offset = offsetof(struct vm_record, disks_used),
+     .max = 1,
+     .optional = true},
 };
 
 static uint64_t number_get(const struct record_field *field, const void *at)
@@ -121,6 +127,9 @@ static uint32_t values_sum(const json_t *document)
     uint32_t sum = crc32c(0, state, strlen(state));
     for (size_t i = 0; i < ARRAY_COUNT(fields); i++) {
         const json_t *value = json_object_get(document, fields[i].key);
+        if (value == NULL && fields[i].optional) {
+            continue;
+        }
         const char *text = json_string_value(value);
         json_int_t number =
             json_is_true(value) ? 1 : json_integer_value(value); /* 0 when it is none */
@@ -193,11 +202,15 @@ static int record_decode_document(const json_t *document,
     }
     ret_record->state = (enum vm_record_state)number;
     for (size_t i = 0; i < ARRAY_COUNT(fields); i++) {
-        if (!field_decode(&fields[i], json_object_get(document, fields[i].key),
-                          ret_record)) {
+        const json_t *value = json_object_get(document, fields[i].key);
+        if (!(value == NULL && fields[i].optional) &&
+            !field_decode(&fields[i], value, ret_record)) {
             return err_set(err, BERTH_ECORRUPT, "%s: missing or out of range",
                            fields[i].key);
         }
+    }
+    if (json_object_get(document, "disksUsed") == NULL) { /* what they said then */
+        ret_record->disks_used = ret_record->running_wall_ms != 0;
     }
     if (ret_record->order.vm.uid == 0 ||
         ret_record->epoch_seen < ret_record->order.vm.epoch) {

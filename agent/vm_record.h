@@ -36,6 +36,7 @@ struct vm_record {
     uint64_t since_wall_ms;
     uint64_t start_wall_ms;
     uint64_t running_wall_ms;
+    bool disks_used; /* a run has run with the disks that are there */
     char reason[VM_SUPERVISOR_REASON];
 };
 

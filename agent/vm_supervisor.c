@@ -114,6 +114,7 @@ static void vm_begin(struct vm_entry *vm, const struct vm_order *order, bool hol
     vm->frozen = vm->adopted = vm->waiting = vm->broken = false;
     vm->start_wall_ms = now_ms;
     vm->running_wall_ms = vm->ready_wall_ms = 0;
+    vm->disks_used = vm->disks_used && order->disk_epoch != 0;
     vm->sampled_ns = 0;
     vm->kill_reason[0] = '\0';
 }
@@ -221,7 +222,7 @@ static int start_checked(struct vm_entry *vm,
                  KV_STR("vm", order.vm.name), KV_U64("uid", vm->uid),
                  KV_U64("disks", vm->order.vm.epoch), KV_U64("said", order.disk_epoch));
     }
-    order.vm.disks_are_there = order.disk_epoch != 0 && vm->running_wall_ms != 0;
+    order.vm.disks_are_there = order.disk_epoch != 0 && vm->disks_used;
     const struct engine_ops *ops =
         engine_choose(supervisor->engines, order.engine, &supervisor->host, &order.vm);
     if (ops == NULL) {

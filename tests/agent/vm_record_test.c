@@ -36,6 +36,7 @@ static struct vm_record sample(void)
         .since_wall_ms = 1,
         .start_wall_ms = 2,
         .running_wall_ms = 3,
+        .disks_used = true,
         .reason = "said \"\xff\x01\"",
     };
     return record;
@@ -62,6 +63,7 @@ START_TEST(a_record_comes_back_as_it_was_written)
     ck_assert_uint_eq(back.identity.start_ticks, 99);
     ck_assert_str_eq(back.identity.boot, "b007");
     ck_assert_uint_eq(back.running_wall_ms, 3);
+    ck_assert(back.disks_used);
     temp_dir_fini(&dir);
 }
 END_TEST
@@ -83,6 +85,8 @@ static const struct damage damages[] = {
     {"\"boot\": \"b007", "\"boot\": \"b008", "sum"},
     {"\"running\"", "\"stopped\"", "sum"},
     {"\"fenced\": true", "\"fenced\": false", "sum"},
+    {"\"disksUsed\": true", "\"disksUsed\": false", "sum"},
+    {"\"disksUsed\"", "\"disksUzed\"", "sum"},
     {"\"sum\": ", "\"sum\": 1", "sum"},
     {"\"sum\"", "\"som\"", "sum"},
     {"\"startTicks\"", "\"startTacks\"", "startTicks"},
@@ -115,6 +119,28 @@ START_TEST(a_damaged_record_is_refused_with_the_field)
 }
 END_TEST
 
+/* As berthd wrote it before it knew of this: by the run, it can be told. */
+START_TEST(a_record_without_a_word_on_its_disks_is_understood)
+{
+    static const char earlier[] =
+        "{\"version\": 2, \"state\": \"stopped\", \"uid\": 7, \"epochSeen\": 3, "
+        "\"epoch\": 3, \"name\": \"a\", \"tenant\": \"t\", \"engine\": 1, "
+        "\"fenced\": false, \"hold\": false, \"pid\": 0, \"startTicks\": 0, "
+        "\"boot\": \"\", \"cpu\": 1, \"weight\": 100, \"memory\": 1048576, "
+        "\"stopGraceMs\": 0, \"probeAddress\": 0, \"probePort\": 0, \"probePath\": \"\", "
+        "\"probeEveryMs\": 0, \"probeTimeoutMs\": 0, \"probePass\": 1, "
+        "\"probeFail\": 1, \"sinceMs\": 4, \"startMs\": 1, \"runningMs\": 2, "
+        "\"reason\": \"stopped\", \"sum\": 2599337330}";
+    struct vm_record record;
+    struct err err = {0};
+
+    int r = vm_record_decode(earlier, strlen(earlier), &record, &err);
+
+    ck_assert_msg(r == 0, "%s", err.text);
+    ck_assert(record.disks_used);
+}
+END_TEST
+
 START_TEST(no_prefix_of_a_record_is_taken_for_one)
 {
     struct vm_record record = sample();
@@ -135,6 +161,7 @@ int main(void)
     tcase_add_test(tests, a_record_comes_back_as_it_was_written);
     tcase_add_loop_test(tests, a_damaged_record_is_refused_with_the_field, 0,
                         sizeof(damages) / sizeof(damages[0]));
+    tcase_add_test(tests, a_record_without_a_word_on_its_disks_is_understood);
     tcase_add_test(tests, no_prefix_of_a_record_is_taken_for_one);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);

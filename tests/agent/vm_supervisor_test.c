@@ -436,6 +436,60 @@ START_TEST(disks_are_those_of_the_run_that_is_named_or_new)
 }
 END_TEST
 
+static bool disks_are_there; /* what the engine was told last */
+
+static int
+spy_check(const struct engine_host *host, const struct engine_vm *vm, struct err *err)
+{
+    disks_are_there = vm->disks_are_there;
+    return engine_fake.check(host, vm, err);
+}
+
+/* Before it runs. */
+static void start_in_vain(uint64_t epoch, uint64_t disk_epoch)
+{
+    struct vm_order order = order_of(UID, epoch);
+    order.disk_epoch = disk_epoch;
+    ck_assert_int_eq(vm_supervisor_start(bench.supervisor, &order, true, NULL), 0);
+    ck_assert_int_eq(vm_supervisor_kill(bench.supervisor, UID, epoch, "", NULL), 0);
+    (void)wait_phase(UID, PHASE_FAILED);
+}
+
+/* An engine makes what is missing, unless it is told that they have been used: an empty
+ * disk in the place of a lost one would be taken for the VM's own. */
+START_TEST(disks_that_were_used_once_are_never_made_anew)
+{
+    struct engine_ops spy = engine_fake;
+    const struct engine_ops *const spied[] = {&spy, NULL};
+    spy.check = spy_check;
+    close_supervisor();
+    bench.engines = spied;
+    open_supervisor();
+
+    start_in_vain(1, 0);
+    start_in_vain(2, 1);
+    ck_assert(!disks_are_there); /* nobody has, yet */
+    run_and_stop(3, 2, "");
+    start_in_vain(4, 3);
+    ck_assert(disks_are_there);
+    start_in_vain(5, 4); /* one that did not run has not changed that */
+    ck_assert(disks_are_there);
+    close_supervisor();
+    open_supervisor();
+    start_in_vain(6, 5);
+    ck_assert(disks_are_there);
+    close_supervisor();
+    temp_dir_write(&bench.dir, "vms/7/" VM_RECORD_FILE, "no record");
+    open_supervisor();
+    start_in_vain(7, 6); /* for all we know */
+    ck_assert(disks_are_there);
+    start_in_vain(8, 0);
+    start_in_vain(9, 8); /* those are new ones */
+    ck_assert(!disks_are_there);
+    close_supervisor(); /* the spy goes */
+}
+END_TEST
+
 START_TEST(disks_that_are_not_here_start_nothing)
 {
     ck_assert_int_eq(start_with(2, 1, ""), BERTH_ENOTFOUND);
@@ -1221,6 +1275,7 @@ static void add_life(Suite *suite)
     tcase_add_test(tests, of_too_many_epochs_the_oldest_go);
     tcase_add_test(tests, a_vm_is_forgotten_even_when_its_disks_have_filled_the_host);
     tcase_add_test(tests, disks_are_those_of_the_run_that_is_named_or_new);
+    tcase_add_test(tests, disks_that_were_used_once_are_never_made_anew);
     tcase_add_test(tests, disks_that_are_not_here_start_nothing);
     tcase_add_test(tests, kept_disks_name_the_image_they_were_made_on);
     suite_add_tcase(suite, tests);
