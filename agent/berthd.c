@@ -758,7 +758,8 @@ int berthd_open(uv_loop_t *loop,
     berthd->loop = loop;
     berthd->config = *config;
     berthd->clock = clock_system();
-    int r = identity_open(config->folder, &berthd->identity, err);
+    int r = rebirth_forget_resume(config->folder, berthd->clock, err);
+    r = r == 0 ? identity_open(config->folder, &berthd->identity, err) : r;
     if (r == 0) {
         r = berthd_identity_complete(&berthd->identity, config, err);
         log_set_host(berthd->identity.name);

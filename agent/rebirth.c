@@ -5,6 +5,7 @@
 #include "agent/voters.h"
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "base/file_atomic.h"
 #include "base/log.h"
 #include "base/random.h"
 #include "base/secret_box.h"
@@ -28,6 +29,10 @@
 #define LOG_FOLDER  "raft"
 #define NEW_FOLDER  "raft.new"
 #define REASON_SIZE 128
+
+#define FORGETTING   "forgetting" /* there while a cluster is being forgotten */
+#define ASIDE_PREFIX "left-"
+#define ASIDE_SIZE   64
 
 static bool is_there(const char *path)
 {
@@ -409,36 +414,95 @@ int rebirth_recover(struct identity *identity, const struct clock *clock, struct
 
 /* ---- forgetting ---- */
 
+/* The name of the folder beside, written down before anything goes there, and gone when
+ * all is done: half way, this host would be a voter that has lost its log. */
+static int aside_name(const struct identity *identity,
+                      const struct clock *clock,
+                      char ret_name[ASIDE_SIZE],
+                      struct err *err)
+{
+    CLEANUP_FREE uint8_t *text = NULL;
+    size_t size = 0;
+    char path[PATH_MAX];
+    char stamp[CLOCK_STAMP_SIZE];
+    identity_path(identity, FORGETTING, path, sizeof(path));
+    int r = fd_read_file(AT_FDCWD, path, ASIDE_SIZE - 1, &text, &size, err);
+    if (r == 0) {
+        (void)snprintf(ret_name, ASIDE_SIZE, "%s", (const char *)text);
+        return strncmp(ret_name, ASIDE_PREFIX, strlen(ASIDE_PREFIX)) == 0 &&
+                       strchr(ret_name, '/') == NULL
+                   ? 0
+                   : err_set(err, BERTH_ECORRUPT, "%s: names no folder", path);
+    }
+    if (r != -ENOENT) {
+        return r;
+    }
+    clock_stamp(clock_wall_ms(clock), stamp);
+    (void)snprintf(ret_name, ASIDE_SIZE, ASIDE_PREFIX "%s", stamp);
+    return file_atomic_write(path, ret_name, strlen(ret_name), 0600, err);
+}
+
+/* What is there already stays: it was put aside before we were interrupted, and what has
+ * its name now was made since. With `keep` it stays in its place as well. */
+static int put_aside(const struct identity *identity,
+                     const char *aside,
+                     const char *name,
+                     bool keep,
+                     struct err *err)
+{
+    char from[PATH_MAX];
+    char to[PATH_MAX + 16];
+    identity_path(identity, name, from, sizeof(from));
+    (void)snprintf(to, sizeof(to), "%s/%s", aside, name);
+    int r = is_there(to) ? 0 : keep ? link(from, to) : rename(from, to);
+    return r == 0 || errno == ENOENT ? 0 : err_sys(err, -errno, "put %s aside", from);
+}
+
 int rebirth_forget(struct identity *identity, const struct clock *clock, struct err *err)
 {
-    static const char *const moved[] = {LOG_FOLDER, NEW_FOLDER,  "members.bin",
-                                        "host.key", "host.json", "lease"};
-    char stamp[CLOCK_STAMP_SIZE];
-    char name[64];
+    static const char *const moved[] = {LOG_FOLDER, NEW_FOLDER, "members.bin", "host.key",
+                                        "lease"};
+    char name[ASIDE_SIZE];
     char aside[PATH_MAX];
-    char vms[PATH_MAX];
-    clock_stamp(clock_wall_ms(clock), stamp);
-    (void)snprintf(name, sizeof(name), "left-%s", stamp);
+    char path[PATH_MAX];
+    int r = aside_name(identity, clock, name, err);
     identity_path(identity, name, aside, sizeof(aside));
-    identity_path(identity, "vms", vms, sizeof(vms));
-    int r = fd_make_folders(aside, err);
+    r = r == 0 ? fd_make_folders(aside, err) : r;
+    r = r == 0 ? put_aside(identity, aside, "host.json", true, err) : r;
     for (size_t i = 0; i < ARRAY_COUNT(moved) && r == 0; i++) {
-        char from[PATH_MAX];
-        char to[PATH_MAX + 16];
-        identity_path(identity, moved[i], from, sizeof(from));
-        (void)snprintf(to, sizeof(to), "%s/%s", aside, moved[i]);
-        if (rename(from, to) < 0 && errno != ENOENT) {
-            r = err_sys(err, -errno, "put %s aside", from);
-        }
+        r = put_aside(identity, aside, moved[i], false, err);
     }
     /* Epochs of VMs that are another cluster's by now. */
-    r = r == 0 ? fd_remove_tree(vms, err) : r;
+    identity_path(identity, "vms", path, sizeof(path));
+    r = r == 0 ? fd_remove_tree(path, err) : r;
     if (r < 0) {
         return r;
     }
     identity->uid = 0;
     identity->cluster_id = 0;
     identity->founder = false;
-    r = identity_save(identity, err);
+    r = identity_save(identity, err); /* syncs the folder, with all that was moved */
+    identity_path(identity, FORGETTING, path, sizeof(path));
+    if (r == 0 && unlink(path) < 0) {
+        r = err_sys(err, -errno, "remove %s", path);
+    }
     return r == 0 ? fd_sync_folder(identity->folder, err) : r;
+}
+
+int rebirth_forget_resume(const char *folder, const struct clock *clock, struct err *err)
+{
+    struct identity identity;
+    char path[PATH_MAX];
+    int length = snprintf(path, sizeof(path), "%s/" FORGETTING, folder);
+    if (length < 0 || (size_t)length >= sizeof(path) || !is_there(path)) {
+        return 0;
+    }
+    int r = identity_open(folder, &identity, err);
+    if (r < 0) {
+        return r;
+    }
+    log_warn(ROOM, "this host was interrupted while it forgot its cluster, and goes on");
+    r = rebirth_forget(&identity, clock, err);
+    identity_fini(&identity);
+    return r;
 }

@@ -50,5 +50,9 @@ int rebirth_recover(struct identity *identity,
                     struct err *err);
 
 /* With the VMs of this host ended: forgets its cluster, so that it can found or join
- * another. What it had goes into a folder beside; name and address stay. */
+ * another. What it had goes into a folder beside; name and address stay. Interrupted, it
+ * goes on where it was at the next call, or by rebirth_forget_resume. */
 int rebirth_forget(struct identity *identity, const struct clock *clock, struct err *err);
+/* Before the identity of a state folder is opened to be used: a host that was interrupted
+ * while it forgot must not be a member without its log. Else does nothing. */
+int rebirth_forget_resume(const char *folder, const struct clock *clock, struct err *err);
