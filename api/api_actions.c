@@ -200,6 +200,12 @@ void handle_join_token(struct api_call *call, const struct state *state)
         call_fail(call, BERTH_EINVALID, "ttl: more than nothing, at most 24h");
         return;
     }
+    if (call->repeated) {
+        call_fail(call, BERTH_EEXISTS,
+                  "one was asked for before under this Idempotency-Key, and a secret is "
+                  "shown once: ask for another with a new key");
+        return;
+    }
     control->join_token(control->context, ttl_ms, join_token_made,
                         exchange_ref(call->exchange));
     call_leave(call);
@@ -209,12 +215,23 @@ struct minted {
     char secret[sizeof(TOKEN_PREFIX) + 2 * TOKEN_SECRET_SIZE];
 };
 
+static void fail_shown_once(struct api_call *call)
+{
+    call_fail(call, BERTH_EEXISTS,
+              "it was made before under this Idempotency-Key, and its secret is shown "
+              "once: delete it and make another");
+}
+
 static void token_made(struct api_call *call)
 {
     const struct apply_result *refusal = call_refusal(call);
     const struct minted *minted = call->context;
     if (refusal != NULL) {
         call_refuse(call, refusal);
+        return;
+    }
+    if (call->recalled) { /* and deleted since: this secret is nobody's */
+        fail_shown_once(call);
         return;
     }
     call_answer(call, 201, json_pack("{s:s}", "token", minted->secret), 0);
@@ -274,10 +291,7 @@ void handle_token(struct api_call *call, const struct state *state)
     if (call->repeated && state_get(state, KIND_TOKEN, "", name) != NULL) {
         object_free(KIND_TOKEN, token);
         free(minted);
-        call_fail(
-            call, BERTH_EEXISTS,
-            "it was made before under this Idempotency-Key, and its secret is shown "
-            "once: delete it and make another");
+        fail_shown_once(call);
         return;
     }
     int r = token == NULL || minted == NULL ? err_sys(&err, -ENOMEM, "token") : 0;

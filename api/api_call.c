@@ -7,6 +7,7 @@
 #include "base/random.h"
 #include "base/require.h"
 #include "model/document.h"
+#include "model/request_memory.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -98,6 +99,7 @@ static void call_free(struct api_call *call)
     query_fini(&call->query);
     json_decref(call->body);
     free(call->results);
+    free(call->places);
     free(call);
 }
 
@@ -164,17 +166,19 @@ void call_fail_missing(struct api_call *call)
 
 /* ---- proposals ---- */
 
-/* From subject, key and number; without a key, random. */
+/* From subject, key and number; without a key, random but for the owner's part. */
 static void
 make_request_id(struct api_call *call, uint32_t number, uint8_t ret_id[REQUEST_ID_SIZE])
 {
     const char *key = exchange_request(call->exchange)->idempotency_key;
-    if (key == NULL) {
-        random_secret(ret_id, REQUEST_ID_SIZE);
-        return;
-    }
     struct digest_stream stream;
     struct digest digest;
+    digest_of(call->subject.name, strlen(call->subject.name), &digest);
+    memcpy(ret_id, digest.bytes, REQUEST_OWNER_SIZE);
+    if (key == NULL) {
+        random_secret(ret_id + REQUEST_OWNER_SIZE, REQUEST_ID_SIZE - REQUEST_OWNER_SIZE);
+        return;
+    }
     const uint8_t bytes[4] = {(uint8_t)number, (uint8_t)(number >> 8),
                               (uint8_t)(number >> 16), (uint8_t)(number >> 24)};
     digest_start(&stream);
@@ -182,7 +186,8 @@ make_request_id(struct api_call *call, uint32_t number, uint8_t ret_id[REQUEST_I
     digest_update(&stream, key, strlen(key) + 1);
     digest_update(&stream, bytes, sizeof(bytes));
     digest_finish(&stream, &digest);
-    memcpy(ret_id, digest.bytes, REQUEST_ID_SIZE);
+    memcpy(ret_id + REQUEST_OWNER_SIZE, digest.bytes,
+           REQUEST_ID_SIZE - REQUEST_OWNER_SIZE);
 }
 
 static void
@@ -190,7 +195,7 @@ proposed(void *context, uint32_t index, int code, const struct apply_result *res
 {
     struct api_call *call = context;
     REQUIRE(call->awaited > 0 && index < call->result_count);
-    struct apply_result *slot = &call->results[index];
+    struct apply_result *slot = &call->results[call->places[index]];
     if (code == 0 && result != NULL) {
         *slot = *result;
     } else {
@@ -209,6 +214,31 @@ proposed(void *context, uint32_t index, int code, const struct apply_result *res
     }
 }
 
+/* Ids of the commands; what an earlier try of the same request was answered is taken for
+ * the answer, the others are moved to the front. Their number. */
+static uint32_t stamp(struct api_call *call, struct command *commands, uint32_t count)
+{
+    const struct state *state = call->repeated ? call_state(call) : NULL;
+    uint32_t fresh = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        struct command *command = &commands[i];
+        snprintf(command->subject, sizeof(command->subject), "%s", call->subject.name);
+        uint32_t number = call->numbers != NULL ? call->numbers[i] : call->next_command++;
+        make_request_id(call, number, command->request_id);
+        command->wall_ms = call->wall_ms;
+        if (state != NULL &&
+            state_answered(state, command->request_id, &call->results[i])) {
+            call->recalled |= i == 0;
+            continue;
+        }
+        const struct command moved = commands[fresh];
+        commands[fresh] = *command; /* who owns them frees them all, in any order */
+        *command = moved;
+        call->places[fresh++] = i;
+    }
+    return fresh;
+}
+
 void call_propose(struct api_call *call,
                   struct command *commands,
                   uint32_t count,
@@ -217,25 +247,26 @@ void call_propose(struct api_call *call,
     const struct control_plane *control = call->api->control;
     REQUIRE(count > 0 && call->awaited == 0);
     free(call->results);
+    free(call->places);
     call->results = calloc(count, sizeof(*call->results));
-    if (call->results == NULL) {
+    call->places = calloc(count, sizeof(*call->places));
+    call->recalled = false;
+    if (call->results == NULL || call->places == NULL) {
         call->result_count = 0;
         call_fail(call, -ENOMEM, NULL);
         return;
     }
-    for (uint32_t i = 0; i < count; i++) {
-        snprintf(commands[i].subject, sizeof(commands[i].subject), "%s",
-                 call->subject.name);
-        uint32_t number = call->numbers != NULL ? call->numbers[i] : call->next_command++;
-        make_request_id(call, number, commands[i].request_id);
-        commands[i].wall_ms = call->wall_ms;
-    }
+    uint32_t fresh = stamp(call, commands, count);
     call->numbers = NULL;
     call->result_count = count;
-    call->awaited = count;
+    if (fresh == 0) {
+        done(call);
+        return;
+    }
+    call->awaited = fresh;
     call->done = done;
     call->deadline_ms = uv_now(call->api->loop) + CALL_PROPOSE_MS;
-    control->propose(control->context, commands, count, proposed, call);
+    control->propose(control->context, commands, fresh, proposed, call);
 }
 
 const struct apply_result *call_refusal(const struct api_call *call)

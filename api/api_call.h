@@ -9,8 +9,10 @@
  * last callback came. Request ids: with an Idempotency-Key derived from subject, key and
  * the number of the command in the request (the guard is 0; a handler that leaves some
  * out on a retry numbers them itself), so that a retry is answered by the replicated
- * memory; a NOOP with a fingerprint of the request is the guard that goes first, so that
- * the same key with another body is refused before anything is done. Threads: the loop's.
+ * memory, whatever its commands would be by now; their first bytes are the subject's, of
+ * whom no more than a share is remembered; a NOOP with a fingerprint of the request is
+ * the guard that goes first, so that the same key with another body is refused before
+ * anything is done. Threads: the loop's.
  */
 #pragma once
 
@@ -66,6 +68,8 @@ struct api_call {
     uint32_t next_command;   /* number of the next command of this request */
     const uint32_t *numbers; /* of the commands of the next call_propose, or NULL */
     struct apply_result *results; /* of the last call_propose */
+    uint32_t *places;             /* of what was proposed of it, among the results */
+    bool recalled;                /* its first result is that of an earlier try */
     uint32_t result_count;
     void (*done)(struct api_call *call);
     void *context; /* the handler's; freed by context_free */
@@ -103,7 +107,8 @@ bool call_may_list(struct api_call *call,
 void call_leave(struct api_call *call);
 
 /* Stamps subject and request ids and proposes; `done` runs when all of call->results are
- * there (code is the transport's when that failed). The commands are borrowed. */
+ * there (code is the transport's when that failed); at once when all were answered to an
+ * earlier try. The commands are borrowed, and their order may change. */
 void call_propose(struct api_call *call,
                   struct command *commands,
                   uint32_t count,

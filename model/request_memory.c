@@ -12,6 +12,7 @@
 
 struct request_memory {
     struct remembered_request *ring; /* entry n lives at n % limit */
+    uint32_t *owners;                /* likewise, whose it is: a walk that is short */
     struct string_map *by_id;        /* hex id -> entry */
     uint32_t limit;
     uint32_t count;
@@ -28,8 +29,9 @@ struct request_memory *request_memory_new(uint32_t limit)
     }
     memory->limit = limit;
     memory->ring = calloc(limit, sizeof(*memory->ring));
+    memory->owners = calloc(limit, sizeof(*memory->owners));
     memory->by_id = string_map_new();
-    if (memory->ring == NULL || memory->by_id == NULL) {
+    if (memory->ring == NULL || memory->owners == NULL || memory->by_id == NULL) {
         return request_memory_free(memory);
     }
     return memory;
@@ -39,6 +41,7 @@ struct request_memory *request_memory_free(struct request_memory *memory)
 {
     if (memory != NULL) {
         string_map_free(memory->by_id);
+        free(memory->owners);
         free(memory->ring);
         free(memory);
     }
@@ -85,6 +88,54 @@ static void forget_oldest(struct request_memory *memory)
     memory->count--;
 }
 
+static uint32_t owner_of(const uint8_t id[REQUEST_ID_SIZE])
+{
+    uint32_t owner = 0;
+    for (size_t i = 0; i < REQUEST_OWNER_SIZE; i++) {
+        owner = owner << 8 | id[i];
+    }
+    return owner;
+}
+
+/* How many are that owner's; the oldest of them is entry *ret_oldest. */
+static uint32_t
+count_of(const struct request_memory *memory, uint32_t owner, uint64_t *ret_oldest)
+{
+    uint32_t count = 0;
+    for (uint64_t n = memory->sequence; n > memory->sequence - memory->count; n--) {
+        if (memory->owners[(n - 1) % memory->limit] == owner) {
+            *ret_oldest = n - 1;
+            count++;
+        }
+    }
+    return count;
+}
+
+/* Forgets one of the middle: the oldest of all takes its place, for entries have no gaps.
+ */
+static void forget(struct request_memory *memory, uint64_t entry)
+{
+    uint64_t oldest = memory->sequence - memory->count;
+    if (entry != oldest) {
+        struct remembered_request *from = &memory->ring[oldest % memory->limit];
+        struct remembered_request *to = &memory->ring[entry % memory->limit];
+        const struct remembered_request gone = *to;
+        char from_text[ID_TEXT_SIZE];
+        char to_text[ID_TEXT_SIZE];
+        hex_format(from->id, REQUEST_ID_SIZE, from_text);
+        hex_format(to->id, REQUEST_ID_SIZE, to_text);
+        int r = string_map_put(memory->by_id, from_text, to, NULL);
+        r = r == 0 ? string_map_put(memory->by_id, to_text, from, NULL) : r;
+        REQUIRE(r == 0); /* both are there: nothing is allocated */
+        memory->hash += entry_hash(entry, from) - entry_hash(entry, to) +
+                        entry_hash(oldest, to) - entry_hash(oldest, from);
+        *to = *from;
+        *from = gone;
+        memory->owners[entry % memory->limit] = memory->owners[oldest % memory->limit];
+    }
+    forget_oldest(memory);
+}
+
 int request_memory_add(struct request_memory *memory,
                        const struct remembered_request *request)
 {
@@ -92,7 +143,11 @@ int request_memory_add(struct request_memory *memory,
     char text[ID_TEXT_SIZE];
     hex_format(request->id, REQUEST_ID_SIZE, text);
     REQUIRE(string_map_get(memory->by_id, text) == NULL);
-    if (memory->count == memory->limit) {
+    const uint32_t owner = owner_of(request->id);
+    uint64_t own_oldest = 0;
+    if (count_of(memory, owner, &own_oldest) >= memory->limit / REQUEST_SHARES) {
+        forget(memory, own_oldest);
+    } else if (memory->count == memory->limit) {
         forget_oldest(memory);
     }
     struct remembered_request *slot = &memory->ring[memory->sequence % memory->limit];
@@ -101,6 +156,7 @@ int request_memory_add(struct request_memory *memory,
         return r;
     }
     *slot = *request;
+    memory->owners[memory->sequence % memory->limit] = owner;
     memory->hash += entry_hash(memory->sequence, slot);
     memory->sequence++;
     memory->count++;

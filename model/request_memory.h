@@ -1,13 +1,18 @@
 /* The last requests and their answers, so that a retry is answered and not done twice.
  *
  * Shapes: a ring of `limit` entries with an index by request id; the oldest is forgotten
- * first. The digest is of what was asked (type, subject, body), without the time of
- * asking. Replicated: part of the snapshot and of the state's hash. Threads: the owner's.
- * Errors: -ENOMEM.
+ * first. The first REQUEST_OWNER_SIZE bytes of an id tell whose it is: who holds its
+ * share, a part in REQUEST_SHARES of the limit, loses its own oldest, so that nobody has
+ * the others' forgotten. The digest is of what was asked (type, subject, body), without
+ * the time of asking. Replicated: part of the snapshot and of the state's hash. Threads:
+ * the owner's. Errors: -ENOMEM.
  */
 #pragma once
 
 #include "model/state.h"
+
+#define REQUEST_OWNER_SIZE 4
+#define REQUEST_SHARES     4 /* one apply of 1000 objects fits the state's share of 1024 */
 
 struct remembered_request {
     uint8_t id[REQUEST_ID_SIZE];
@@ -23,11 +28,13 @@ struct request_memory *request_memory_free(struct request_memory *memory);
 /* What was answered to this id, or NULL; valid until the next add. */
 const struct remembered_request *request_memory_find(const struct request_memory *memory,
                                                      const uint8_t id[REQUEST_ID_SIZE]);
-/* Remembers one more; the id must not be zero nor known. 0 or -ENOMEM. */
+/* Remembers one more, for which an older one may go; the id must not be zero nor known. 0
+ * or -ENOMEM. */
 int request_memory_add(struct request_memory *memory,
                        const struct remembered_request *request);
 uint32_t request_memory_count(const struct request_memory *memory);
-/* The entry by age: 0 is the oldest. */
+/* The entry by age: 0 is the oldest; one that stood in for one of the middle that went is
+ * taken for as young as that. */
 const struct remembered_request *request_memory_at(const struct request_memory *memory,
                                                    uint32_t index);
 /* How many were ever added: the sequence number of the next. */

@@ -6,7 +6,8 @@
  * revision and hash on every replica, whatever their history of snapshots. Revisions:
  * 64-bit, +1 per command that changed something. Units: wall ms come in the commands.
  * Requests: the last REQUESTS_MAX non-zero request ids are remembered with a digest of
- * the command and the result: a retry is answered, not done twice; the same id with
+ * the command and the result, a quarter of them of one owner (model/request_memory.h
+ * says how an id tells that): a retry is answered, not done twice; the same id with
  * another body is BERTH_EREUSED. Refusals are remembered as well, and remembering counts
  * as a change, so that replicas at one revision remember the same. Threads: the owner's.
  * Errors: apply never fails as a call; a refusal is in its result. Out of memory inside
@@ -69,6 +70,13 @@ struct state *state_free(struct state *state);
 void state_apply(struct state *state,
                  const struct command *command,
                  struct apply_result *ret_result);
+
+/* What a request of this id was answered, if that is remembered. For who knows by other
+ * means that it is the same request: a retry may find things changed, and its command
+ * with them. */
+bool state_answered(const struct state *state,
+                    const uint8_t id[REQUEST_ID_SIZE],
+                    struct apply_result *ret_result);
 
 uint64_t state_revision(const struct state *state);
 /* Order-independent hash of all objects, counters and remembered requests; equal on all

@@ -353,6 +353,17 @@ static void asked_digest(struct state *state,
     digest_of(scratch->data, scratch->size, ret_digest);
 }
 
+bool state_answered(const struct state *state,
+                    const uint8_t id[REQUEST_ID_SIZE],
+                    struct apply_result *ret_result)
+{
+    const struct remembered_request *known = request_memory_find(state->requests, id);
+    if (known != NULL) {
+        *ret_result = known->result;
+    }
+    return known != NULL;
+}
+
 /* True when the request was seen before; the result is then complete. */
 static bool answer_again(struct state *state,
                          const struct command *command,

@@ -133,6 +133,50 @@ START_TEST(a_retry_of_an_apply_that_was_done_changes_nothing_back)
 }
 END_TEST
 
+static uint64_t epoch_of(const char *vm)
+{
+    char path[96];
+    snprintf(path, sizeof(path), "/v1/tenants/default/vms/%s", vm);
+    ck_assert_int_eq(get(path), 200);
+    return json_member_u64(json_object_get(reply.document, "status"), "epoch", 0);
+}
+
+/* By then the VM is in another run: the command would be another one. */
+START_TEST(a_retry_of_a_restart_restarts_nothing_and_is_answered_the_same)
+{
+    served_vms(served, "vm", 1);
+    while (epoch_of("vm-00000") != 1) { /* the played agent starts it */
+    }
+    ck_assert_int_eq(
+        ask("POST", "/v1/tenants/default/vms/vm-00000:restart", KEY("k1"), NULL), 200);
+    uint64_t revision = json_member_u64(reply.document, "revision", 0);
+    while (epoch_of("vm-00000") != 2) {
+    }
+    ck_assert_int_eq(
+        ask("POST", "/v1/tenants/default/vms/vm-00000:restart", KEY("k1"), NULL), 200);
+    ck_assert_uint_eq(json_member_u64(reply.document, "revision", 0), revision);
+}
+END_TEST
+
+START_TEST(a_join_token_is_made_once_under_a_key)
+{
+    ck_assert_int_eq(ask("POST", "/v1/join-tokens", KEY("k1"), "{}"), 201);
+    (void)ask("POST", "/v1/join-tokens", KEY("k1"), "{}");
+    assert_problem(409, "BERTH_EEXISTS");
+    ck_assert_int_eq(ask("POST", "/v1/join-tokens", KEY("k2"), "{}"), 201);
+}
+END_TEST
+
+START_TEST(a_token_that_was_made_and_deleted_is_not_made_by_a_retry)
+{
+    ck_assert_int_eq(ask("POST", "/v1/tokens", KEY("k1"), "{\"name\":\"ci\"}"), 201);
+    ck_assert_int_eq(ask("DELETE", "/v1/tokens/ci", "", NULL), 200);
+    (void)ask("POST", "/v1/tokens", KEY("k1"), "{\"name\":\"ci\"}");
+    assert_problem(409, "BERTH_EEXISTS");
+    ck_assert_int_eq(get("/v1/tokens/ci"), 404);
+}
+END_TEST
+
 START_TEST(a_secret_is_shown_once_also_to_a_retry)
 {
     ck_assert_int_eq(ask("POST", "/v1/tokens", KEY("k1"), "{\"name\":\"ci\"}"), 201);
@@ -243,6 +287,9 @@ int main(void)
     tcase_add_test(tests, reading_needs_no_key_and_uses_none_up);
     tcase_add_test(tests, a_retry_of_an_apply_that_was_half_done_gets_the_same_answer);
     tcase_add_test(tests, a_retry_of_an_apply_that_was_done_changes_nothing_back);
+    tcase_add_test(tests, a_retry_of_a_restart_restarts_nothing_and_is_answered_the_same);
+    tcase_add_test(tests, a_join_token_is_made_once_under_a_key);
+    tcase_add_test(tests, a_token_that_was_made_and_deleted_is_not_made_by_a_retry);
     tcase_add_test(tests, a_secret_is_shown_once_also_to_a_retry);
     tcase_add_test(tests, an_etag_is_a_condition_for_the_next_write);
     tcase_add_test(tests, if_none_match_creates_only);

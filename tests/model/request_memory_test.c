@@ -75,6 +75,51 @@ START_TEST(a_forgotten_id_may_come_again)
 }
 END_TEST
 
+static struct remembered_request crowd(uint8_t number)
+{
+    struct remembered_request made = request(number);
+    made.id[0] = 0xaa; /* all of one owner */
+    made.id[1] = 0;
+    made.id[REQUEST_ID_SIZE - 1] = number;
+    return made;
+}
+
+START_TEST(who_asks_much_has_its_own_forgotten_and_nobody_elses)
+{
+    struct request_memory *copy = request_memory_new(LIMIT);
+    ck_assert_ptr_nonnull(copy);
+    add(memory, 1);
+    add(memory, 2);
+    for (uint8_t i = 10; i < 100; i++) {
+        struct remembered_request made = crowd(i);
+        ck_assert_int_eq(request_memory_add(memory, &made), 0);
+        if (i == 50) {
+            add(memory, 3); /* between two of the crowd */
+        }
+    }
+    ck_assert_ptr_nonnull(find(1));
+    ck_assert_ptr_nonnull(find(2));
+    ck_assert_ptr_nonnull(find(3));
+    ck_assert_uint_eq(request_memory_count(memory), 3 + LIMIT / REQUEST_SHARES);
+    for (uint8_t i = 10; i < 100; i++) {
+        const struct remembered_request *found = request_memory_find(memory, crowd(i).id);
+        ck_assert_int_eq(found != NULL, i >= 100 - LIMIT / REQUEST_SHARES);
+        ck_assert(found == NULL || found->result.revision == i);
+    }
+    ck_assert_str_eq(find(2)->result.text, "answer 2");
+
+    /* As a snapshot has it: by age, from the number of the oldest on. */
+    uint32_t count = request_memory_count(memory);
+    request_memory_start(copy, request_memory_sequence(memory) - count);
+    for (uint32_t i = 0; i < count; i++) {
+        ck_assert_int_eq(request_memory_add(copy, request_memory_at(memory, i)), 0);
+    }
+    ck_assert_uint_eq(request_memory_hash(copy), request_memory_hash(memory));
+    ck_assert_uint_eq(request_memory_count(copy), count);
+    request_memory_free(copy);
+}
+END_TEST
+
 START_TEST(the_hash_is_that_of_what_is_held)
 {
     struct request_memory *other = request_memory_new(LIMIT);
@@ -112,6 +157,7 @@ int main(void)
     tcase_add_test(tests, an_answer_is_found_by_its_id);
     tcase_add_test(tests, the_oldest_is_forgotten_first);
     tcase_add_test(tests, a_forgotten_id_may_come_again);
+    tcase_add_test(tests, who_asks_much_has_its_own_forgotten_and_nobody_elses);
     tcase_add_test(tests, the_hash_is_that_of_what_is_held);
     tcase_add_test(tests, only_the_zero_id_is_zero);
     suite_add_tcase(suite, tests);

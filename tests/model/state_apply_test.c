@@ -84,11 +84,23 @@ START_TEST(only_so_many_requests_are_remembered)
     ck_assert_int_eq(noop(1), 0);
     for (uint32_t i = 0; i < STATE_REQUESTS_MAX; i++) {
         next_request(2);
-        memcpy(&fixture_request[4], &i, sizeof(i));
+        memcpy(&fixture_request[0], &i, sizeof(i)); /* each of another owner */
+        fixture_request[9] = 1;
         ck_assert_int_eq(noop(i), 0);
     }
     next_request(1);
     ck_assert_int_eq(noop(2), 0); /* forgotten, so not reused */
+    for (uint32_t i = 0; i < STATE_REQUESTS_MAX; i++) {
+        next_request(1);
+        memcpy(&fixture_request[4], &i, sizeof(i)); /* all of one owner */
+        fixture_request[8] = 1;
+        ck_assert_int_eq(noop(i), 0);
+    }
+    next_request(2);
+    const uint32_t last = STATE_REQUESTS_MAX - 1;
+    memcpy(&fixture_request[0], &last, sizeof(last));
+    fixture_request[9] = 1;
+    ck_assert_int_eq(noop(last + 1), BERTH_EREUSED); /* another's is remembered still */
 }
 END_TEST
 
