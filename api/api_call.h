@@ -28,6 +28,7 @@
 #define CALL_READ_MS    4000 /* below the forwarding host's patience */
 #define CALL_PROPOSE_MS 8000
 #define CALLS_MAX       1024
+#define CALLS_SHARE     256 /* of one token */
 
 struct api_watches;
 struct api_consoles;

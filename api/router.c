@@ -238,6 +238,27 @@ static bool stays_here(struct api *api,
     return false;
 }
 
+/* One token holds no more than its share. Who it is is not known before the state may be
+ * read, so that the token itself is what is counted. */
+static bool has_its_share(const struct api *api,
+                          const struct exchange_credentials *credentials)
+{
+    unsigned count = 0;
+    if (!credentials->has_token || api->call_count < CALLS_SHARE) {
+        return false;
+    }
+    LIST_EACH (item, &api->calls) {
+        const struct exchange_credentials *other =
+            &exchange_request(LIST_ITEM(item, struct api_call, link)->exchange)
+                 ->credentials;
+        count +=
+            other->has_token && digest_equal(&other->token_hash, &credentials->token_hash)
+                ? 1
+                : 0;
+    }
+    return count >= CALLS_SHARE;
+}
+
 void api_handle(struct api *api, struct exchange *exchange, bool forwarded)
 {
     const struct exchange_request *request = exchange_request(exchange);
@@ -263,6 +284,12 @@ void api_handle(struct api *api, struct exchange *exchange, bool forwarded)
         return;
     }
     if (!stays_here(api, exchange, route, forwarded)) {
+        return;
+    }
+    if (has_its_share(api, &request->credentials)) {
+        refuse(api, exchange,
+               &(struct problem){.code = BERTH_EFULL,
+                                 .detail = "256 requests of this token are under way"});
         return;
     }
     struct api_call *call =

@@ -455,6 +455,7 @@ END_TEST
 
 static struct {
     int status;
+    unsigned full; /* answers that said: too much */
     bool released;
 } local;
 
@@ -469,6 +470,7 @@ static void local_head(void *sink,
     (void)headers;
     (void)header_count;
     local.status = status;
+    local.full += status == 429 ? 1 : 0;
 }
 
 static int local_data(void *sink, const void *data, size_t size)
@@ -517,6 +519,36 @@ START_TEST(what_a_host_answers_by_itself_is_not_taken_from_another_host)
 }
 END_TEST
 
+static void crowd_of(struct served *server, void *context)
+{
+    static const struct exchange_sink sink = {.head = local_head,
+                                              .data = local_data,
+                                              .end = local_end,
+                                              .released = local_released};
+    const char *secret = context;
+    served_knobs(server)->hold_reads = true;
+    for (unsigned i = 0; i < 260; i++) {
+        struct exchange_request request = {.method = "GET",
+                                           .path = strdup("/v1/vms"),
+                                           .query = strdup(""),
+                                           .credentials = {.has_token = true}};
+        digest_of(secret, strlen(secret), &request.credentials.token_hash);
+        struct exchange *exchange = exchange_new(&request, &sink, NULL);
+        served_arrives(server, exchange);
+        exchange_unref(exchange);
+    }
+}
+
+START_TEST(one_token_does_not_take_every_place)
+{
+    memset(&local, 0, sizeof(local));
+    served_do(served, crowd_of, (void *)(uintptr_t) "ana");
+    ck_assert_uint_eq(local.full, 4);
+    served_do(served, crowd_of, (void *)(uintptr_t) "bob");
+    ck_assert_uint_eq(local.full, 8); /* four of each, and no more */
+}
+END_TEST
+
 int main(void)
 {
     TCase *tests;
@@ -525,6 +557,7 @@ int main(void)
     TCase *front = tcase_create("front");
     tcase_add_test(tests, what_cannot_be_answered_now_says_when_to_come_again);
     tcase_add_test(tests, a_barrier_that_is_never_passed_is_answered_for);
+    tcase_add_test(tests, one_token_does_not_take_every_place);
     tcase_add_checked_fixture(roles, roles_start, fixture_stop);
     tcase_add_test(roles, every_role_gets_through_every_route_as_it_should);
     tcase_add_test(roles, the_grid_has_a_row_for_every_route);
