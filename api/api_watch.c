@@ -11,9 +11,13 @@
  * sent as they are by then. So each object is told once, never an older state after a
  * newer one, and the bookmark at the end is true. An event carries an id only where a
  * watch could resume: not within a listing, and on the last event of a revision.
+ *
+ * What a watch was told of and may see no more is told gone, or the watch begins anew
+ * with a reset: api/watch_sight.h.
  */
 #include "api/api_handlers.h"
 #include "api/object_view.h"
+#include "api/watch_sight.h"
 #include "base/bytes.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
@@ -25,10 +29,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BOOKMARK_MS 15000
-#define WATCHES_MAX 512
-#define EVENT_MAX   (4u << 20)
-#define LISTING_MAX (64u << 20) /* names of all objects a cell may hold */
+#define BOOKMARK_MS   15000
+#define WATCHES_MAX   512
+#define WATCHES_SHARE 64 /* of one subject, but for root */
+#define EVENT_MAX     (4u << 20)
+#define LISTING_MAX   (64u << 20) /* names of all objects a cell may hold */
 
 /* The objects whose turn is still to come: keys in order, by their place in one text. A
  * key is {kind, tenant, 0, name, 0}. */
@@ -46,6 +51,7 @@ struct watch {
     struct api_call view; /* what object_document needs: api and subject */
     uint32_t kinds;       /* bit per kind */
     char tenant[NAME_SIZE];
+    struct watch_sight sight;
     struct feed_cursor cursor;
     bool listing_due;       /* the objects as they are come first */
     bool reset_due;         /* and before them, a reset */
@@ -75,6 +81,7 @@ static void watch_free(struct watch *watch)
     list_remove(&watch->link);
     watch->watches->count--;
     listing_drop(watch);
+    sight_fini(&watch->sight);
     exchange_on_cancel(watch->exchange, NULL, NULL);
     exchange_on_room(watch->exchange, NULL, NULL);
     exchange_unref(watch->exchange);
@@ -142,7 +149,11 @@ static bool send_put(struct watch *watch,
         object_document(&watch->view, state, kind, object, &watch->watches->documents);
     CLEANUP_FREE char *text = document != NULL ? json_text(document) : NULL;
     json_decref(document);
-    return text != NULL && send_event(watch, "put", id, text);
+    const struct metadata *meta = object_meta(object);
+    if (text == NULL || sight_told(&watch->sight, kind, meta->tenant, meta->name) < 0) {
+        return false;
+    }
+    return send_event(watch, "put", id, text);
 }
 
 static bool wants(const struct watch *watch,
@@ -239,6 +250,7 @@ static bool listing_begin(struct watch *watch, const struct state *state)
         r = listing_add(watch, state, (enum kind)kind, &keys, &places);
     }
     listing_drop(watch);
+    r = r == 0 ? sight_renew(&watch->sight, state, &watch->view.subject) : r;
     if (r < 0 || keys.error != 0 || places.error != 0) {
         bytes_writer_fini(&keys);
         bytes_writer_fini(&places);
@@ -290,7 +302,8 @@ static bool more_of_revision(const struct watch *watch,
     const uint64_t revision = cursor.revision;
     const struct feed_entry *entry;
     while ((entry = feed_next(feed, &cursor)) != NULL && entry->revision == revision) {
-        if (wants(watch, state, entry->kind, entry->tenant, entry->name)) {
+        if (wants(watch, state, entry->kind, entry->tenant, entry->name) ||
+            sight_holds(&watch->sight, entry->kind, entry->tenant, entry->name)) {
             return true;
         }
     }
@@ -305,7 +318,11 @@ send_delete(struct watch *watch, const struct feed_entry *entry, const char *id)
         entry->tenant, "name", entry->name, "revision", (json_int_t)entry->revision);
     CLEANUP_FREE char *text = document != NULL ? json_text(document) : NULL;
     json_decref(document);
-    return text != NULL && send_event(watch, "delete", id, text);
+    if (text == NULL || !send_event(watch, "delete", id, text)) {
+        return false;
+    }
+    sight_untold(&watch->sight, entry->kind, entry->tenant, entry->name);
+    return true;
 }
 
 static bool send_entry(struct watch *watch,
@@ -315,8 +332,8 @@ static bool send_entry(struct watch *watch,
 {
     struct bytes_reader reader;
     const struct record *record = kind_info(entry->kind)->record;
-    if (entry->deleted) {
-        return send_delete(watch, entry, id);
+    if (entry->deleted || !wants(watch, state, entry->kind, entry->tenant, entry->name)) {
+        return send_delete(watch, entry, id); /* gone, or out of its sight */
     }
     void *object = object_new(entry->kind);
     if (object == NULL) {
@@ -330,7 +347,25 @@ static bool send_entry(struct watch *watch,
     return sent;
 }
 
-/* Says what is new; false when there was no room for all. */
+static void begin_again(struct watch *watch)
+{
+    listing_drop(watch);
+    watch->listing_due = true;
+    watch->reset_due = true;
+}
+
+/* Of the change: that it is seen, or that what was told is seen no more. */
+static bool concerns(const struct watch *watch,
+                     const struct state *state,
+                     const struct feed_entry *entry)
+{
+    const struct key key = {entry->kind, entry->tenant, entry->name};
+    return (wants(watch, state, key.kind, key.tenant, key.name) ||
+            sight_holds(&watch->sight, key.kind, key.tenant, key.name)) &&
+           !listing_holds(&watch->listing, &key);
+}
+
+/* Says what is new; false when there was no room for all, or it has to begin anew. */
 static bool
 watch_feed(struct watch *watch, const struct state *state, const struct feed *feed)
 {
@@ -338,9 +373,11 @@ watch_feed(struct watch *watch, const struct state *state, const struct feed *fe
     const struct feed_entry *entry;
     while ((entry = feed_next(feed, &next)) != NULL) {
         char id[24];
-        const struct key key = {entry->kind, entry->tenant, entry->name};
-        bool told = wants(watch, state, key.kind, key.tenant, key.name) &&
-                    !listing_holds(&watch->listing, &key);
+        if (sight_moves(&watch->sight, state, &watch->view.subject, entry)) {
+            begin_again(watch);
+            return false;
+        }
+        bool told = concerns(watch, state, entry);
         bool resumes =
             told && !watch->listing_on && !more_of_revision(watch, state, feed, next);
         (void)snprintf(id, sizeof(id), "%llu", (unsigned long long)entry->revision);
@@ -349,6 +386,7 @@ watch_feed(struct watch *watch, const struct state *state, const struct feed *fe
         }
         watch->cursor = next;
     }
+    sight_reached(&watch->sight, state, &watch->view.subject);
     return true;
 }
 
@@ -373,14 +411,16 @@ static void watch_pump(struct watch *watch)
         return; /* the next tick ends it */
     }
     if (!watch->listing_due && !feed_reaches_cursor(feed, &watch->cursor)) {
-        listing_drop(watch);
-        watch->listing_due = true;
-        watch->reset_due = true;
+        begin_again(watch);
     }
-    if (watch->listing_due && !begin_anew(watch, state)) {
-        return;
-    }
-    if (watch_feed(watch, state, feed) && watch->listing_on) {
+    bool all = false;
+    do { /* once more at most: a listing begins where the log is */
+        if (watch->listing_due && !begin_anew(watch, state)) {
+            return;
+        }
+        all = watch_feed(watch, state, feed);
+    } while (watch->listing_due);
+    if (all && watch->listing_on) {
         (void)listing_go_on(watch, state); /* what is left has its turn later */
     }
 }
@@ -402,21 +442,33 @@ void watches_reset(struct api_watches *watches)
 {
     LIST_EACH_SAFE (item, &watches->list) {
         struct watch *watch = LIST_ITEM(item, struct watch, link);
-        listing_drop(watch);
-        watch->listing_due = true;
-        watch->reset_due = true;
+        begin_again(watch);
         watch_pump(watch);
     }
 }
 
-/* Its token is still there and good, and this host still holds the state. */
-static bool watch_may_go_on(const struct watch *watch, const struct state *state)
+static bool same_rights(const struct subject *a, const struct subject *b)
+{
+    return a->cluster_role == b->cluster_role && a->tenant_role == b->tenant_role &&
+           a->host == b->host && strcmp(a->tenant, b->tenant) == 0;
+}
+
+/* Its token is still there and good, and this host still holds the state. With other
+ * rights than before (root of a host that got a part in the log) it begins anew. */
+static bool watch_may_go_on(struct watch *watch, const struct state *state)
 {
     struct subject subject;
     const struct exchange_request *request = exchange_request(watch->exchange);
-    return state != NULL &&
-           subject_authenticate(state, &request->credentials,
-                                clock_wall_ms(clock_system()), &subject) == 0;
+    if (state == NULL ||
+        subject_authenticate(state, &request->credentials, clock_wall_ms(clock_system()),
+                             &subject) < 0) {
+        return false;
+    }
+    if (!same_rights(&watch->view.subject, &subject)) {
+        begin_again(watch);
+    }
+    watch->view.subject = subject;
+    return true;
 }
 
 /* Where it stands, when all until there has been said. A place that the log has not
@@ -427,8 +479,7 @@ static void watch_bookmark(struct watch *watch, const struct state *state)
     struct feed_cursor next = watch->cursor;
     uint64_t revision = state_revision(state);
     if (watch->cursor.revision > revision) {
-        watch->listing_due = true;
-        watch->reset_due = true;
+        begin_again(watch);
         watch_pump(watch);
     } else if (!watch->listing_due && !watch->listing_on &&
                feed_next(control->feed(control->context), &next) == NULL) {
@@ -505,6 +556,23 @@ static int since_read(const struct api_call *call, uint64_t *ret_since, struct e
     return query_u64(&call->query, "since", 0, ret_since, err);
 }
 
+/* Why there is no place for one more of that subject, or NULL. */
+static const char *watches_full(const struct api_watches *watches,
+                                const struct subject *subject)
+{
+    unsigned mine = 0;
+    if (watches->count >= WATCHES_MAX) {
+        return "too many watches on this host: ask another one";
+    }
+    LIST_EACH (item, &watches->list) {
+        const struct watch *watch = LIST_ITEM(item, struct watch, link);
+        mine += strcmp(watch->view.subject.name, subject->name) == 0 ? 1 : 0;
+    }
+    return mine >= WATCHES_SHARE && !subject_is_root(subject)
+               ? "64 watches of this token are open on this host: close one"
+               : NULL;
+}
+
 void handle_watch(struct api_call *call, const struct state *state)
 {
     static const struct exchange_header headers[] = {{"Cache-Control", "no-store"}};
@@ -512,9 +580,14 @@ void handle_watch(struct api_call *call, const struct state *state)
     const char *tenant = query_get(&call->query, "tenant");
     uint64_t since = 0;
     struct err err;
-    struct watch *watch = watches->count < WATCHES_MAX ? calloc(1, sizeof(*watch)) : NULL;
+    const char *full = watches_full(watches, &call->subject);
+    if (full != NULL) {
+        call_fail(call, BERTH_EFULL, full);
+        return;
+    }
+    struct watch *watch = calloc(1, sizeof(*watch));
     if (watch == NULL) {
-        call_fail(call, BERTH_EFULL, "too many watches on this host");
+        call_fail(call, -ENOMEM, NULL);
         return;
     }
     if (kinds_read(query_get(&call->query, "kinds"), &watch->kinds, &err) < 0 ||
@@ -535,6 +608,9 @@ void handle_watch(struct api_call *call, const struct state *state)
                    tenant != NULL ? tenant : "");
     watch->listing_due = since == 0;
     watch->cursor = feed_cursor_after(since);
+    if (since != 0 && call->subject.host != 0) {
+        begin_again(watch); /* which VMs it was told of nobody knows */
+    }
     list_push_back(&watches->list, &watch->link);
     watches->count++;
     exchange_head(call->exchange, 200, "text/event-stream", headers, 1);

@@ -427,6 +427,154 @@ START_TEST(a_subject_is_told_only_what_it_may_read)
 }
 END_TEST
 
+/* ana of tenant shop is a member of these, or none. */
+static void default_has_member(bool member)
+{
+    ck_assert_int_eq(
+        ask("PUT", "/v1/tenants/default", "",
+            member ? "{\"apiVersion\":\"berth/v1\",\"kind\":\"Tenant\",\"metadata\":{"
+                     "\"name\":\"default\"},\"spec\":{\"members\":[{\"subject\":"
+                     "\"token:ana\",\"role\":\"viewer\"}]}}"
+                   : "{\"apiVersion\":\"berth/v1\",\"kind\":\"Tenant\",\"metadata\":{"
+                     "\"name\":\"default\"}}"),
+        200);
+}
+
+static void assert_anew(struct reader *reader, unsigned objects)
+{
+    ck_assert(next_event(reader));
+    ck_assert_str_eq(event.name, "reset");
+    ck_assert_uint_eq(read_listing(reader), objects);
+}
+
+START_TEST(who_is_a_member_no_more_is_told_that_the_objects_are_gone)
+{
+    struct reader reader;
+    char resumed[64];
+    put_tenant("shop");
+    served_token(served, "ana", "ana-secret", ROLE_VIEWER, "shop", 0);
+    served_do(served, quiet, NULL);
+    default_has_member(true);
+    served_vms(served, "vm", 2);
+    reader_open(&reader, "/v1/watch?kinds=vm,tenant",
+                "Authorization: Bearer ana-secret\r\n");
+    reader_head(&reader);
+    ck_assert_uint_eq(read_listing(&reader), 4); /* default, shop, two VMs */
+    snprintf(resumed, sizeof(resumed), "/v1/watch?kinds=vm,tenant&since=%s", event.id);
+
+    /* What is only used goes on without a reset. */
+    ck_assert_int_eq(ask("DELETE", "/v1/tenants/default/vms/vm-00001", "", NULL), 200);
+    do {
+        ck_assert(next_event(&reader));
+        ck_assert_str_ne(event.name, "reset");
+    } while (strcmp(event.name, "delete") != 0);
+    ck_assert_str_eq(event.object, "vm-00001");
+
+    default_has_member(false);
+    do {
+        ck_assert(next_event(&reader));
+    } while (strcmp(event.name, "reset") != 0);
+    ck_assert_uint_eq(read_listing(&reader), 1);
+    default_has_member(true);
+    assert_anew(&reader, 3);
+    reader_close(&reader);
+
+    /* Nor does one that was away in between take the place for one to go on from. */
+    reader_open(&reader, resumed, "Authorization: Bearer ana-secret\r\n");
+    reader_head(&reader);
+    do {
+        ck_assert(next_event(&reader));
+    } while (strcmp(event.name, "reset") != 0);
+    ck_assert_uint_eq(read_listing(&reader), 3);
+    reader_close(&reader);
+}
+END_TEST
+
+START_TEST(a_tenant_that_goes_is_gone_for_its_members)
+{
+    struct reader reader;
+    put_tenant("shop");
+    served_token(served, "ana", "ana-secret", ROLE_VIEWER, "shop", 0);
+    ck_assert_int_eq(ask("PUT", "/v1/tenants/bank", "",
+                         "{\"apiVersion\":\"berth/v1\",\"kind\":\"Tenant\",\"metadata\":{"
+                         "\"name\":\"bank\"},\"spec\":{\"members\":[{\"subject\":"
+                         "\"token:ana\",\"role\":\"viewer\"}]}}"),
+                     200);
+    reader_open(&reader, "/v1/watch?kinds=tenant",
+                "Authorization: Bearer ana-secret\r\n");
+    reader_head(&reader);
+    ck_assert_uint_eq(read_listing(&reader), 2);
+
+    delete_tenant("bank");
+    assert_anew(&reader, 1);
+    reader_close(&reader);
+}
+END_TEST
+
+static void from_worker(struct served *server, void *context)
+{
+    served_knobs(server)->forwarder = context;
+}
+
+static void find_host(struct served *server, void *context)
+{
+    const struct vm *vm = state_get(served_state(server), KIND_VM, "default", "vm-00000");
+    const struct host *host = state_host(served_state(server), vm->status.host);
+    snprintf(context, NAME_SIZE, "%s", host != NULL ? host->meta.name : "");
+}
+
+START_TEST(root_of_a_worker_is_told_when_its_vm_goes)
+{
+    struct reader reader;
+    char host[NAME_SIZE] = "";
+    fixture_start_with(&(struct served_config){.front = true});
+    ck_assert_int_eq(ask("POST", "/v1/hosts/h1:drain", "", NULL), 200); /* it votes */
+    served_vms(served, "vm", 1);
+    while (host[0] == '\0') {
+        served_do(served, find_host, host);
+    }
+    served_token(served, "ops", "ops", ROLE_ADMIN, "", 0);
+    served_do(served, from_worker, host);
+    reader_open(&reader, "/v1/watch?kinds=vm", "");
+    reader_head(&reader);
+    ck_assert_uint_eq(read_listing(&reader), 1);
+
+    ck_assert_int_eq(ask("DELETE", "/v1/tenants/default/vms/vm-00000",
+                         "Authorization: Bearer ops\r\n", NULL),
+                     200);
+    do {
+        ck_assert(next_event(&reader));
+    } while (strcmp(event.name, "put") == 0);
+    ck_assert_str_eq(event.name, "delete");
+    ck_assert_str_eq(event.object, "vm-00000");
+    reader_close(&reader);
+    fixture_stop();
+}
+END_TEST
+
+START_TEST(one_token_cannot_have_every_watch)
+{
+    enum { SHARE = 64 };
+    struct reader readers[SHARE];
+    served_token(served, "ana", "ana", ROLE_VIEWER, "", 0);
+    for (unsigned i = 0; i < SHARE; i++) {
+        reader_open(&readers[i], "/v1/watch?kinds=tenant",
+                    "Authorization: Bearer ana\r\n");
+        reader_head(&readers[i]);
+    }
+    (void)ask("GET", "/v1/watch", "Authorization: Bearer ana\r\n", NULL);
+    assert_problem(429, "BERTH_EFULL");
+    ck_assert_str_eq(header("Retry-After"), "1");
+    struct reader other;
+    reader_open(&other, "/v1/watch?kinds=tenant", "");
+    reader_head(&other);
+    reader_close(&other);
+    for (unsigned i = 0; i < SHARE; i++) {
+        reader_close(&readers[i]);
+    }
+}
+END_TEST
+
 START_TEST(a_token_that_is_taken_away_ends_its_stream)
 {
     struct reader reader;
@@ -543,6 +691,9 @@ int main(void)
     tcase_add_test(tests, a_revision_with_many_changes_is_resumed_before_it_or_after_it);
     tcase_add_test(tests, what_the_feed_no_longer_has_is_a_reset_and_the_objects_anew);
     tcase_add_test(tests, a_subject_is_told_only_what_it_may_read);
+    tcase_add_test(tests, who_is_a_member_no_more_is_told_that_the_objects_are_gone);
+    tcase_add_test(tests, a_tenant_that_goes_is_gone_for_its_members);
+    tcase_add_test(tests, one_token_cannot_have_every_watch);
     tcase_add_test(tests, a_token_that_is_taken_away_ends_its_stream);
     tcase_add_test(tests, a_token_that_expires_ends_its_stream);
     tcase_add_test(tests, a_host_that_is_no_voter_any_more_ends_its_streams);
@@ -553,6 +704,7 @@ int main(void)
     tcase_add_test(crowd, a_reader_that_slept_through_a_reset_is_told);
     tcase_set_timeout(crowd, 300);
     suite_add_tcase(suite, crowd);
+    tcase_add_test(front, root_of_a_worker_is_told_when_its_vm_goes);
     tcase_add_test(front, a_crowd_is_watched_through_a_host_that_only_forwards);
     tcase_set_timeout(front, 300);
     suite_add_tcase(suite, front);
