@@ -241,6 +241,11 @@ void handle_put(struct api_call *call, const struct state *state)
         } else if (kind == KIND_VM || kind == KIND_HOST || kind == KIND_TOKEN ||
                    kind == KIND_OPERATION) {
             r = err_set(&err, BERTH_EUNSUPPORTED, "this kind is not written by PUT");
+        } else if (kind ==
+                   KIND_DISK) { /* it would count in the quota, and serve nobody */
+            r = err_set(&err, BERTH_EUNSUPPORTED,
+                        "disks of their own are not supported: a VM's disks stand in its "
+                        "template");
         }
         memcpy(meta->tenant, call->target.tenant, sizeof(meta->tenant));
     }

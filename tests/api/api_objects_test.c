@@ -234,6 +234,8 @@ static const struct wrong_put {
     {"/v1/tenants/default/vms/jump",
      OBJECT("VM", "", "jump", ",\"spec\":{\"template\":{\"name\":\"plain\"}}"), 422,
      "not written by PUT"},
+    {"/v1/tenants/default/disks/data",
+     OBJECT("Disk", "", "data", ",\"spec\":{\"size\":\"1GiB\"}"), 422, "not supported"},
     {"/v1/tenants/default/groups/web",
      OBJECT("Group", "", "web", ",\"spec\":{\"template\":{\"name\":\"none\"}}"), 404,
      "none"},
