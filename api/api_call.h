@@ -25,10 +25,11 @@
 
 #include <uv.h>
 
-#define CALL_READ_MS    4000 /* below the forwarding host's patience */
-#define CALL_PROPOSE_MS 8000
-#define CALLS_MAX       1024
-#define CALLS_SHARE     256 /* of one token */
+#define CALL_READ_MS     4000 /* below the forwarding host's patience */
+#define CALL_PROPOSE_MS  8000
+#define CALLS_MAX        1024
+#define CALLS_SHARE      256 /* of one token */
+#define CALLS_HOST_SHARE 512 /* of one host that sends on what it is asked */
 
 struct api_watches;
 struct api_consoles;

@@ -238,25 +238,32 @@ static bool stays_here(struct api *api,
     return false;
 }
 
-/* One token holds no more than its share. Who it is is not known before the state may be
- * read, so that the token itself is what is counted. */
-static bool has_its_share(const struct api *api,
-                          const struct exchange_credentials *credentials)
+/* One token holds no more than its share, and so does one host that sends requests on.
+ * Who it is is not known before the state may be read, so that the token itself is what
+ * is counted. Why there is no place for one more, or NULL. */
+static const char *share_full(const struct api *api,
+                              const struct exchange_credentials *credentials)
 {
-    unsigned count = 0;
-    if (!credentials->has_token || api->call_count < CALLS_SHARE) {
-        return false;
+    unsigned by_token = 0;
+    unsigned by_host = 0;
+    if (api->call_count < CALLS_SHARE) {
+        return NULL;
     }
     LIST_EACH (item, &api->calls) {
         const struct exchange_credentials *other =
             &exchange_request(LIST_ITEM(item, struct api_call, link)->exchange)
                  ->credentials;
-        count +=
-            other->has_token && digest_equal(&other->token_hash, &credentials->token_hash)
-                ? 1
-                : 0;
+        bool same_token = credentials->has_token && other->has_token &&
+                          digest_equal(&other->token_hash, &credentials->token_hash);
+        bool same_host =
+            credentials->forwarder != 0 && other->forwarder == credentials->forwarder;
+        by_token += same_token ? 1 : 0;
+        by_host += same_host ? 1 : 0;
     }
-    return count >= CALLS_SHARE;
+    return by_token >= CALLS_SHARE ? "256 requests of this token are under way"
+           : by_host >= CALLS_HOST_SHARE
+               ? "512 requests by way of that host are under way"
+               : NULL;
 }
 
 void api_handle(struct api *api, struct exchange *exchange, bool forwarded)
@@ -286,10 +293,9 @@ void api_handle(struct api *api, struct exchange *exchange, bool forwarded)
     if (!stays_here(api, exchange, route, forwarded)) {
         return;
     }
-    if (has_its_share(api, &request->credentials)) {
-        refuse(api, exchange,
-               &(struct problem){.code = BERTH_EFULL,
-                                 .detail = "256 requests of this token are under way"});
+    const char *full = share_full(api, &request->credentials);
+    if (full != NULL) {
+        refuse(api, exchange, &(struct problem){.code = BERTH_EFULL, .detail = full});
         return;
     }
     struct api_call *call =

@@ -519,25 +519,50 @@ START_TEST(what_a_host_answers_by_itself_is_not_taken_from_another_host)
 }
 END_TEST
 
-static void crowd_of(struct served *server, void *context)
+static void crowd_by(struct served *server, const char *secret, unsigned count)
 {
     static const struct exchange_sink sink = {.head = local_head,
                                               .data = local_data,
                                               .end = local_end,
                                               .released = local_released};
-    const char *secret = context;
     served_knobs(server)->hold_reads = true;
-    for (unsigned i = 0; i < 260; i++) {
+    for (unsigned i = 0; i < count; i++) {
         struct exchange_request request = {.method = "GET",
                                            .path = strdup("/v1/vms"),
                                            .query = strdup(""),
-                                           .credentials = {.has_token = true}};
-        digest_of(secret, strlen(secret), &request.credentials.token_hash);
+                                           .credentials = {.local_root = true}};
+        if (secret != NULL) {
+            request.credentials = (struct exchange_credentials){.has_token = true};
+            digest_of(secret, strlen(secret), &request.credentials.token_hash);
+        } else {
+            request.credentials.forwarder = 7;
+        }
         struct exchange *exchange = exchange_new(&request, &sink, NULL);
         served_arrives(server, exchange);
         exchange_unref(exchange);
     }
 }
+
+static void crowd_of(struct served *server, void *context)
+{
+    crowd_by(server, context, 260);
+}
+
+static void crowd_from_a_host(struct served *server, void *context)
+{
+    (void)context;
+    crowd_by(server, NULL, 515);
+}
+
+START_TEST(one_host_does_not_take_every_place)
+{
+    memset(&local, 0, sizeof(local));
+    served_do(served, crowd_from_a_host, NULL);
+    ck_assert_uint_eq(local.full, 3);
+    served_do(served, crowd_of, (void *)(uintptr_t) "ana");
+    ck_assert_uint_eq(local.full, 3 + 4);
+}
+END_TEST
 
 START_TEST(one_token_does_not_take_every_place)
 {
@@ -558,6 +583,7 @@ int main(void)
     tcase_add_test(tests, what_cannot_be_answered_now_says_when_to_come_again);
     tcase_add_test(tests, a_barrier_that_is_never_passed_is_answered_for);
     tcase_add_test(tests, one_token_does_not_take_every_place);
+    tcase_add_test(tests, one_host_does_not_take_every_place);
     tcase_add_checked_fixture(roles, roles_start, fixture_stop);
     tcase_add_test(roles, every_role_gets_through_every_route_as_it_should);
     tcase_add_test(roles, the_grid_has_a_row_for_every_route);
