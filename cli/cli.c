@@ -2,16 +2,32 @@
 
 #include "cli/connection.h"
 #include "cli/help.h"
+#include "cli/plain_text.h"
 
 #include <stdarg.h>
+
+/* Of one message; a path may be as long as it can be. What is beyond is cut off. */
+#define MESSAGE_SIZE 8192
+
+/* What the text is about was named by others, or is a server's word. */
+__attribute__((format(printf, 2, 0))) static void
+print_plain(FILE *stream, const char *format, va_list arguments)
+{
+    char text[MESSAGE_SIZE];
+    int length = vsnprintf(text, sizeof(text), format, arguments);
+    size_t size = length < 0                      ? 0
+                  : (size_t)length < sizeof(text) ? (size_t)length
+                                                  : sizeof(text) - 1;
+    (void)fwrite(text, 1, plain_text(text, size), stream);
+    fputc('\n', stream);
+}
 
 int cli_fail(struct cli *cli, enum cli_exit code, const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);
     fputs("berth: ", cli->err);
-    (void)vfprintf(cli->err, format, arguments);
-    fputc('\n', cli->err);
+    print_plain(cli->err, format, arguments);
     va_end(arguments);
     return (int)code;
 }
@@ -23,8 +39,7 @@ void cli_note(struct cli *cli, const char *format, ...)
         return;
     }
     va_start(arguments, format);
-    (void)vfprintf(cli->err, format, arguments);
-    fputc('\n', cli->err);
+    print_plain(cli->err, format, arguments);
     va_end(arguments);
     (void)fflush(cli->err); /* progress that nobody reads is no fault */
 }

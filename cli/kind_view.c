@@ -417,6 +417,8 @@ PRINT(cell_host_note)
         CELL("drained: %s", json_member_text(spec, "drainReason", "no reason given"));
     } else if (strcmp(host_fence(object), "missing") == 0) {
         CELL("its fence is missing: VMs that may be restarted elsewhere wait");
+    } else if (strcmp(view_phase(object, KIND_HOST), "ready") == 0) {
+        CELL("-"); /* why it became ready again is an event, not its state */
     } else {
         cell_reason(object, time, ret_cell);
     }
@@ -442,7 +444,8 @@ static const struct view_column host_columns[] = {
     {"AGE", COLUMN_RIGHT, true, false, "metadata.created", cell_age},
     {"LABELS", 0, true, false, "metadata.labels", cell_labels},
     {"NOTE", COLUMN_CUT, false, false,
-     "spec.drain,spec.drainReason,status.live,status.reason", cell_host_note},
+     "status.phase,spec.drain,spec.drainReason,status.live,status.reason",
+     cell_host_note},
     {0},
 };
 

@@ -1,5 +1,6 @@
 #include "cli/manifest.h"
 #include "cli/output.h"
+#include "cli/plain_text.h"
 #include "config/config.h"
 #include "model/document.h"
 
@@ -131,6 +132,8 @@ void manifest_tell_answer(struct cli *cli, struct manifest *manifest, const json
     path_of(rest, path, sizeof(path));
     (void)snprintf(shown.message, sizeof(shown.message), "%s", message);
     (void)snprintf(shown.hint, sizeof(shown.hint), "%s", hint);
+    (void)plain_line(shown.message);
+    (void)plain_line(shown.hint);
     manifest_tell_at(cli, manifest, config, object, path, &shown);
 }
 

@@ -32,6 +32,19 @@ static void print_name(struct cli *cli, const json_t *object)
     fprintf(cli->out, "%s\n", text);
 }
 
+void output_json(struct cli *cli, const char *text)
+{
+    for (const char *at = strchr(text, '\xc2'); at != NULL; at = strchr(at + 1, '\xc2')) {
+        unsigned char second = (unsigned char)at[1];
+        if (second >= 0x80 && second <= 0x9f) {
+            (void)fwrite(text, 1, (size_t)(at - text), cli->out);
+            fprintf(cli->out, "\\u00%02x", second);
+            text = at + 2;
+        }
+    }
+    fputs(text, cli->out);
+}
+
 int output_document(struct cli *cli, const json_t *document)
 {
     const json_t *items = json_object_get(document, "items");
@@ -53,7 +66,11 @@ int output_document(struct cli *cli, const json_t *document)
     if (text == NULL) {
         return cli_fail(cli, EXIT_FAILED, "out of memory");
     }
-    fputs(text, cli->out);
+    if (cli->format == FORMAT_YAML) {
+        fputs(text, cli->out); /* written with them escaped */
+    } else {
+        output_json(cli, text);
+    }
     size_t length = strlen(text);
     if (length == 0 || text[length - 1] != '\n') {
         fputc('\n', cli->out);

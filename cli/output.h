@@ -10,6 +10,9 @@
 bool output_is_document(const struct cli *cli);
 /* One object or a list ({"items": [...]}) as json, yaml or names. */
 int output_document(struct cli *cli, const json_t *document);
+/* Text of JSON, with the C1 control characters, which JSON lets stand, as \u0080 to
+ * \u009f: a document may be read on a terminal. */
+void output_json(struct cli *cli, const char *text);
 /* "kind/name" or "tenant/kind/name" of an object's document. */
 void output_name(struct cli *cli, const json_t *object, char *ret_text, size_t capacity);
 

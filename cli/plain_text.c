@@ -49,11 +49,47 @@ static size_t sequence_end(const char *text, size_t size, size_t at)
     return size;
 }
 
-/* C1 controls are two bytes in UTF-8: C2 80 to C2 9F. */
-static bool is_c1(const char *text, size_t size, size_t at)
+/* Bytes of the character above ASCII at `at`, 0 for what is no UTF-8: a terminal that
+ * reads bytes takes 80 to 9F for C1 controls. */
+static size_t character_size(const char *text, size_t size, size_t at)
 {
-    return (unsigned char)text[at] == 0xc2 && at + 1 < size &&
-           (unsigned char)text[at + 1] >= 0x80 && (unsigned char)text[at + 1] <= 0x9f;
+    unsigned char first = (unsigned char)text[at];
+    size_t wanted = first < 0xc2   ? 0
+                    : first < 0xe0 ? 2
+                    : first < 0xf0 ? 3
+                    : first < 0xf5 ? 4
+                                   : 0;
+    if (wanted > size - at) {
+        return 0;
+    }
+    for (size_t i = 1; i < wanted; i++) {
+        if (((unsigned char)text[at + i] & 0xc0) != 0x80) {
+            return 0;
+        }
+    }
+    return wanted;
+}
+
+/* C1 controls are two bytes in UTF-8: C2 80 to C2 9F. */
+static bool is_c1(const char *text, size_t at)
+{
+    return (unsigned char)text[at] == 0xc2 && (unsigned char)text[at + 1] <= 0x9f;
+}
+
+/* The character above ASCII at *at, kept when it is no control. */
+static size_t take_character(char *text, size_t size, size_t kept, size_t *at)
+{
+    size_t count = character_size(text, size, *at);
+    if (count == 0) {
+        (*at)++;
+        return kept;
+    }
+    if (!is_c1(text, *at)) {
+        memmove(text + kept, text + *at, count);
+        kept += count;
+    }
+    *at += count;
+    return kept;
 }
 
 size_t plain_text(char *text, size_t size)
@@ -63,8 +99,8 @@ size_t plain_text(char *text, size_t size)
         unsigned char byte = (unsigned char)text[at];
         if (byte == ESC) {
             at = sequence_end(text, size, at);
-        } else if (is_c1(text, size, at)) {
-            at += 2;
+        } else if (byte >= 0x80) {
+            kept = take_character(text, size, kept, &at);
         } else {
             if ((byte >= 0x20 && byte != 0x7f) || byte == '\n' || byte == '\t') {
                 text[kept++] = text[at];
@@ -73,4 +109,13 @@ size_t plain_text(char *text, size_t size)
         }
     }
     return kept;
+}
+
+char *plain_line(char *text)
+{
+    text[plain_text(text, strlen(text))] = '\0';
+    for (char *at = text; *at != '\0'; at++) {
+        *at = *at == '\n' || *at == '\t' ? ' ' : *at;
+    }
+    return text;
 }

@@ -10,6 +10,9 @@
 
 #include <stddef.h>
 
-/* Takes control sequences and control characters out of the text, newlines and tabs
- * excepted; the new size. Borrows text for the call. */
+/* Takes control sequences, control characters (C1 among them, as UTF-8 or as a byte) and
+ * what is no UTF-8 out of the text, newlines and tabs excepted; the new size. Borrows
+ * text for the call. */
 size_t plain_text(char *text, size_t size);
+/* The same of a text of one line, which newlines and tabs must not break; returns it. */
+char *plain_line(char *text);

@@ -3,6 +3,7 @@
 #include "cli/kind_view.h"
 #include "cli/manifest.h"
 #include "cli/output.h"
+#include "cli/plain_text.h"
 #include "cli/run.h"
 #include "cli/upload.h"
 #include "cli/waiting.h"
@@ -41,6 +42,7 @@ value_print(const json_t *change, const char *key, char *ret_text, size_t size)
                    json_is_string(value) ? json_string_value(value)
                    : text != NULL        ? text
                                          : "(none)");
+    (void)plain_line(ret_text);
     free(text);
 }
 

@@ -127,6 +127,21 @@ static int state_open(struct cli *cli, struct start *start)
     return EXIT_OK;
 }
 
+/* berthd would make another key, with which the cluster does not let it in. */
+static int check_key(struct cli *cli, const struct start *start)
+{
+    char path[PATH_MAX + 16];
+    (void)snprintf(path, sizeof(path), "%s/host.key", start->state);
+    if (!start->was_member || access(path, F_OK) == 0 || errno != ENOENT) {
+        return EXIT_OK;
+    }
+    return cli_fail(cli, EXIT_FAILED,
+                    "%s is gone: the cluster knows this host by that key\n"
+                    "hint: put the file back from a copy; or berth down --forget here, "
+                    "berth rm host/NAME --force on another host, and join anew",
+                    path);
+}
+
 /* The file is checked whole before anything is begun. */
 static int add_restore(struct cli *cli, struct start *start)
 {
@@ -371,6 +386,10 @@ static int bring_up(struct cli *cli, struct start *start)
                         "berthd runs here already (pid %d); berth host ls shows its "
                         "cluster",
                         (int)start->pid);
+    }
+    code = running ? (int)EXIT_OK : check_key(cli, start);
+    if (code != EXIT_OK) {
+        return code;
     }
     if (!running && cli_flag(cli, "foreground") != NULL) {
         return run_foreground(cli, start);

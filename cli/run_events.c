@@ -77,7 +77,8 @@ static void print_items(struct cli *cli, const json_t *items, uint64_t limit)
         const json_t *event = json_array_get(items, i);
         if (output_is_document(cli)) {
             CLEANUP_FREE char *text = json_text(event);
-            fprintf(cli->out, "%s\n", text != NULL ? text : "");
+            output_json(cli, text != NULL ? text : "");
+            fputc('\n', cli->out);
         } else {
             char line[EVENT_LINE_SIZE];
             event_format(cli, event, line);

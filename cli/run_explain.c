@@ -2,9 +2,12 @@
 #include "cli/kind_view.h"
 #include "cli/object_name.h"
 #include "cli/output.h"
+#include "cli/plain_text.h"
 #include "cli/run.h"
 
 #include <inttypes.h>
+
+#define SUMMARY_SIZE 1024
 
 static int print_hosts(struct cli *cli, const json_t *rows)
 {
@@ -58,13 +61,15 @@ static void print_autoscale(struct cli *cli, const json_t *scale)
         fprintf(cli->out, ", not measured yet");
     }
     const char *reason = json_member_text(scale, "lastReason", "");
-    fprintf(cli->out, ".%s%s\n", reason[0] != '\0' ? " Last decision: " : "", reason);
+    fprintf(cli->out, ".%s%s\n",
+            reason[0] != '\0' ? " Its number of VMs was last set because: " : "", reason);
 }
 
 int run_explain(struct cli *cli)
 {
     struct object_name name;
     char path[REMOTE_PATH_SIZE];
+    char summary[SUMMARY_SIZE];
     CLEANUP_JSON json_t *answer = NULL;
     int code = object_name_find(cli, cli->words[0], KIND_NONE, &name);
     if (code != EXIT_OK) {
@@ -83,7 +88,9 @@ int run_explain(struct cli *cli)
     }
     const json_t *scale = json_object_get(answer, "autoscale");
     const json_t *hosts = json_object_get(answer, "hosts");
-    fprintf(cli->out, "%s\n", json_member_text(answer, "summary", ""));
+    (void)snprintf(summary, sizeof(summary), "%s",
+                   json_member_text(answer, "summary", ""));
+    fprintf(cli->out, "%s\n", plain_line(summary));
     if (json_array_size(hosts) > 0) {
         code = print_hosts(cli, hosts);
     }

@@ -103,7 +103,9 @@ static int tell_loss(struct cli *cli, const struct object_name *name)
     char label[OBJECT_LABEL_SIZE];
     char query[REMOTE_PATH_SIZE / 2];
     CLEANUP_JSON json_t *list = NULL;
-    label_of(cli, name, label);
+    /* With the tenant, also when -t or BERTH_TENANT says it: this is the last look. */
+    (void)snprintf(label, sizeof(label), "%s%s%s/%s", name->tenant,
+                   name->tenant[0] != '\0' ? "/" : "", name->info->word, name->name);
     if (name->info->kind != KIND_GROUP) {
         fprintf(cli->err, "  %s%s\n", label,
                 name->info->kind == KIND_VM ? ", with its disks" : "");
@@ -112,8 +114,9 @@ static int tell_loss(struct cli *cli, const struct object_name *name)
     (void)snprintf(query, sizeof(query), "tenant=%s&group=%s", name->tenant, name->name);
     int code = remote_list(cli, kind_info(KIND_VM), query, "metadata.name", &list);
     if (code == EXIT_OK) {
-        fprintf(cli->err, "  %s, with %zu VMs and their disks\n", label,
-                json_array_size(json_object_get(list, "items")));
+        size_t count = json_array_size(json_object_get(list, "items"));
+        fprintf(cli->err, "  %s, with %zu VM%s and %s disks\n", label, count,
+                count == 1 ? "" : "s", count == 1 ? "its" : "their");
     }
     return code;
 }

@@ -5,6 +5,7 @@
 #include "cli/kind_view.h"
 #include "cli/object_name.h"
 #include "cli/output.h"
+#include "cli/plain_text.h"
 #include "cli/run.h"
 #include "cli/timeline.h"
 #include "config/yaml_emit.h"
@@ -13,6 +14,18 @@
 
 #define EVENTS_SHOWN 8
 
+/* Of the longest title, so that the values of all stand below each other. */
+static int title_width(const struct kind_info *info)
+{
+    size_t width = 10;
+    for (const struct view_column *column = kind_view(info->kind); column->title != NULL;
+         column++) {
+        size_t size = strlen(column->title);
+        width = size > width ? size : width;
+    }
+    return (int)width;
+}
+
 /* "TITLE  value" for each column that says something. */
 static void print_columns(struct cli *cli,
                           const struct kind_info *info,
@@ -20,11 +33,12 @@ static void print_columns(struct cli *cli,
                           const struct view_time *time)
 {
     char cell[CELL_SIZE];
+    int width = title_width(info);
     for (const struct view_column *column = kind_view(info->kind); column->title != NULL;
          column++) {
         column->print(object, time, cell);
         if (strcmp(cell, "-") != 0) {
-            fprintf(cli->out, "%-10s %s\n", column->title, cell);
+            fprintf(cli->out, "%-*s %s\n", width, column->title, plain_line(cell));
         }
     }
 }
@@ -107,7 +121,7 @@ static int show(struct cli *cli, const struct object_name *name)
     if (name->info->kind == KIND_VM) {
         char text[TIMELINE_SIZE];
         timeline_format(object, text);
-        fprintf(cli->out, "%-10s %s\n", "BOOT", text);
+        fprintf(cli->out, "%-*s %s\n", title_width(name->info), "BOOT", text);
     }
     print_yaml(cli, object, "spec");
     if (name->info->kind == KIND_GROUP || name->info->kind == KIND_HOST) {

@@ -1,6 +1,7 @@
 #include "cli/text_table.h"
 
 #include "base/cleanup.h"
+#include "cli/plain_text.h"
 
 #include <libsmartcols/libsmartcols.h>
 
@@ -67,8 +68,10 @@ void text_table_cell(struct text_table *table, const char *text, const char *col
         return;
     }
     struct libscols_cell *cell = scols_line_get_cell(table->line, table->column);
+    CLEANUP_FREE char *plain = strdup(text);
     table->column++;
-    if (cell == NULL || scols_cell_set_data(cell, text) < 0 ||
+    if (cell == NULL || plain == NULL ||
+        scols_cell_set_data(cell, plain_line(plain)) < 0 || /* copies it */
         (color != NULL && scols_cell_set_color(cell, color) < 0)) {
         table->failed = true;
     }

@@ -4,6 +4,7 @@
 #include "cli/kind_view.h"
 #include "cli/object_name.h"
 #include "cli/output.h"
+#include "cli/plain_text.h"
 
 #include <string.h>
 
@@ -97,9 +98,5 @@ void event_format(const struct cli *cli,
     while (end > 0 && ret_line[end - 1] == ' ') {
         ret_line[--end] = '\0';
     }
-    for (size_t i = 0; i < end; i++) {
-        if ((unsigned char)ret_line[i] < ' ') {
-            ret_line[i] = ' '; /* a line stays one line */
-        }
-    }
+    (void)plain_line(ret_line);
 }

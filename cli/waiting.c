@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "cli/kind_view.h"
 #include "cli/output.h"
+#include "cli/plain_text.h"
 #include "cli/timeline.h"
 
 #include <inttypes.h>
@@ -85,7 +86,7 @@ void waiting_last_line(const char *text, char *ret_line, size_t capacity)
         if (c == '\n' || c == '\r' || c == '\0') {
             line[at] = '\0';
             if (says) {
-                (void)snprintf(ret_line, capacity, "%s", line);
+                (void)snprintf(ret_line, capacity, "%s", plain_line(line));
             }
             at = 0;
             says = false;

@@ -1,10 +1,12 @@
 /* Faults as people read them: place, code, sentence, the line with a caret, a hint. */
+#include "base/cleanup.h"
 #include "config/yaml_reader.h"
 
 #include <string.h>
 
 #define LINE_SHOWN_MAX 120 /* columns; what stands further right is cut off */
 #define LINE_SIZE_MAX  ((size_t)4 * LINE_SHOWN_MAX)
+#define PATH_SIZE_MAX  4096
 
 /* The line's text, NULL behind the last one. */
 static const char *line_at(const struct config *config, unsigned line, size_t *ret_size)
@@ -36,6 +38,61 @@ static size_t bytes_of(const char *text, size_t size, size_t columns)
     return used;
 }
 
+/* ---- how wide characters are ---- */
+
+/* Of terminals: what takes two columns, and what takes none, by blocks of Unicode. */
+static unsigned columns_of(uint32_t point)
+{
+    static const struct {
+        uint32_t first;
+        uint32_t last;
+        unsigned columns;
+    } blocks[] = {
+        {0x0300, 0x036f, 0},   {0x1100, 0x115f, 2},   {0x1ab0, 0x1aff, 0},
+        {0x1dc0, 0x1dff, 0},   {0x200b, 0x200d, 0},   {0x20d0, 0x20ff, 0},
+        {0x2e80, 0x303e, 2},   {0x3041, 0xa4cf, 2},   {0xa960, 0xa97f, 2},
+        {0xac00, 0xd7a3, 2},   {0xf900, 0xfaff, 2},   {0xfe00, 0xfe0f, 0},
+        {0xfe20, 0xfe2f, 0},   {0xfe30, 0xfe6f, 2},   {0xff00, 0xff60, 2},
+        {0xffe0, 0xffe6, 2},   {0x1f300, 0x1f64f, 2}, {0x1f680, 0x1f6ff, 2},
+        {0x1f900, 0x1f9ff, 2}, {0x20000, 0x3fffd, 2},
+    };
+    for (size_t i = 0; i < ARRAY_COUNT(blocks); i++) {
+        if (point >= blocks[i].first && point <= blocks[i].last) {
+            return blocks[i].columns;
+        }
+    }
+    return 1;
+}
+
+/* The first character; *ret_used: its bytes. What is no UTF-8 is shown as one blank. */
+static uint32_t character_at(const char *text, size_t size, size_t *ret_used)
+{
+    const unsigned char *at = (const unsigned char *)text;
+    size_t wanted = at[0] >= 0xf0 ? 4 : at[0] >= 0xe0 ? 3 : at[0] >= 0xc0 ? 2 : 1;
+    uint32_t point = wanted == 1 ? at[0] : at[0] & (0xffu >> (wanted + 1));
+    *ret_used = 1;
+    while (*ret_used < wanted && *ret_used < size && (at[*ret_used] & 0xc0) == 0x80) {
+        point = point << 6 | (at[*ret_used] & 0x3f);
+        (*ret_used)++;
+    }
+    return point;
+}
+
+/* Terminal columns of the characters from `first` on, 0-based; beyond the text each is
+ * one. */
+static unsigned width_of(const char *text, size_t size, size_t first, size_t count)
+{
+    unsigned width = 0;
+    for (size_t seen = 0; seen < first + count; seen++) {
+        size_t used = 0;
+        uint32_t point = size > 0 ? character_at(text, size, &used) : ' ';
+        width += seen >= first ? columns_of(point) : 0;
+        text += used;
+        size -= used;
+    }
+    return width;
+}
+
 static void print_line(const struct config *config, unsigned line, FILE *stream)
 {
     char shown[LINE_SIZE_MAX + 1];
@@ -57,16 +114,25 @@ static void print_line(const struct config *config, unsigned line, FILE *stream)
     (void)fprintf(stream, "%5u | %s%s\n", line, shown, used < size ? "..." : "");
 }
 
-static void print_caret(const struct config_fault *fault, FILE *stream)
+static void
+print_caret(const struct config *config, const struct config_fault *fault, FILE *stream)
 {
+    size_t size = 0;
+    const char *text = line_at(config, fault->line, &size);
+
     if (fault->column > LINE_SHOWN_MAX) {
         if (fault->hint[0] != '\0') {
             (void)fprintf(stream, "      | %s\n", fault->hint);
         }
         return;
     }
-    (void)fprintf(stream, "      | %*s", (int)(fault->column - 1), "");
-    for (unsigned i = 0; i < fault->width && fault->column + i <= LINE_SHOWN_MAX; i++) {
+    size_t before = fault->column - 1;
+    size_t marked =
+        fault->width < LINE_SHOWN_MAX - before ? fault->width : LINE_SHOWN_MAX - before;
+    size = text != NULL ? size : 0;
+    unsigned carets = width_of(text, size, before, marked);
+    (void)fprintf(stream, "      | %*s", (int)width_of(text, size, 0, before), "");
+    for (unsigned i = 0; i < carets || i == 0; i++) {
         (void)fputc('^', stream);
     }
     (void)fprintf(stream, "%s%s\n", fault->hint[0] != '\0' ? " " : "", fault->hint);
@@ -75,11 +141,10 @@ static void print_caret(const struct config_fault *fault, FILE *stream)
 static void
 print_place(const struct config *config, const struct config_fault *fault, FILE *stream)
 {
-    for (const char *at = config->name; *at != '\0'; at++) {
-        unsigned char byte = (unsigned char)*at;
-        (void)fputc(byte < 0x20 || byte == 0x7f ? '?' : byte, stream);
-    }
-    (void)fprintf(stream, ":%u:%u: %s %s: %s\n", fault->line, fault->column,
+    char name[PATH_SIZE_MAX];
+    (void)snprintf(name, sizeof(name), "%s", config->name);
+    text_make_printable(name, '?');
+    (void)fprintf(stream, "%s:%u:%u: %s %s: %s\n", name, fault->line, fault->column,
                   fault->warning ? "warning" : "error", fault->code, fault->message);
 }
 
@@ -97,7 +162,7 @@ void config_print_fault(const struct config *config,
         print_line(config, fault->line - 1, stream);
     }
     print_line(config, fault->line, stream);
-    print_caret(fault, stream);
+    print_caret(config, fault, stream);
 }
 
 void config_print_faults(const struct config *config, FILE *stream)

@@ -130,6 +130,23 @@ static int parse_cidr_u64(const char *text, uint64_t *ret_cidr, struct err *err)
     return r;
 }
 
+/* A fault names the field's own range, not that of all numbers there are. */
+static int parse_plain(const struct field *field,
+                       const char *text,
+                       uint64_t *ret_value,
+                       struct err *err)
+{
+    uint64_t top = field->type == FIELD_U64 ? UINT64_MAX : UINT32_MAX;
+    int r = parse_u64(text, ret_value, err);
+    if (r < 0 && field->max < top && err != NULL) {
+        return err_set(err, r,
+                       "\"%.40s\" is not such a number: expected a whole number from "
+                       "%" PRIu64 " to %" PRIu64,
+                       text, field->min, field->max);
+    }
+    return r;
+}
+
 static int parse_unit(const struct field *field,
                       const char *text,
                       uint64_t *ret_value,
@@ -158,7 +175,7 @@ static int parse_unit(const struct field *field,
         r = parse_ipv4(text, &narrow, err);
         break;
     default:
-        return parse_u64(text, ret_value, err);
+        return parse_plain(field, text, ret_value, err);
     }
     *ret_value = narrow;
     return r;

@@ -254,6 +254,20 @@ START_TEST(a_cell_is_cut_not_overrun)
 }
 END_TEST
 
+START_TEST(why_a_host_is_ready_again_is_no_note)
+{
+    struct view_time time = {.now_wall_ms = NOW};
+    json_t *list = doc("[{'metadata':{'name':'h1'},'status':{'phase':'ready','reason':"
+                       "'heartbeats are back'}},{'metadata':{'name':'h2'},'status':{"
+                       "'phase':'suspect','reason':'no heartbeat for 2.1 s'}}]");
+    ck_assert_int_eq(cli_given("host ls"), EXIT_OK);
+    ck_assert_int_eq(kind_view_print(&cli, kind_info(KIND_HOST), list, &time), EXIT_OK);
+    ck_assert_ptr_null(strstr(cli_out(), "heartbeats are back"));
+    ck_assert_contains(cli_out(), "no heartbeat for 2.1 s");
+    json_decref(list);
+}
+END_TEST
+
 START_TEST(sizes_are_numbers_or_texts)
 {
     json_t *object = doc("{'a':1024,'b':'1KiB','c':'x','d':null}");
@@ -281,6 +295,7 @@ int main(void)
     tcase_add_loop_test(tests, odd_documents_are_shown_as_dashes_in_every_kind, 0,
                         sizeof(odd) / sizeof(odd[0]));
     tcase_add_test(tests, a_cell_is_cut_not_overrun);
+    tcase_add_test(tests, why_a_host_is_ready_again_is_no_note);
     tcase_add_test(tests, sizes_are_numbers_or_texts);
     return test_main_run(suite);
 }

@@ -27,6 +27,11 @@ static const struct {
      "6nshown",
      "6nshown"},
     {"\x1b[12\nnext", "\nnext"},
+    {"\x9b"
+     "6nshown\x85",
+     "6nshown"},                                  /* C1 as a byte */
+    {"\xe2\x9b\xb5 sails", "\xe2\x9b\xb5 sails"}, /* the same byte in a character */
+    {"half \xe2\x9b", "half "},
 };
 
 START_TEST(what_is_written_is_left_without_controls)

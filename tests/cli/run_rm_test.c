@@ -94,7 +94,8 @@ START_TEST(a_terminal_is_asked_and_told_what_is_lost)
     ck_assert_int_eq(at_a_terminal("rm vm/jump", "\004", &text),
                      1); /* Ctrl-D is no yes */
     free(text);
-    ck_assert_int_eq(at_a_terminal("rm vm/jump", "y\n", &text), 0);
+    ck_assert_int_eq(at_a_terminal("rm vm/jump -t default", "y\n", &text), 0);
+    ck_assert_contains(text, "  default/vm/jump, with its disks"); /* which one, always */
     free(text);
     ck_assert_int_eq(at_a_terminal("rm group/web --yes", "", &text), 0);
     ck_assert_ptr_null(strstr(text, "[y/N]"));

@@ -71,7 +71,7 @@ static const struct name {
     {"show shop/host/h1", 2, "a host belongs to no tenant: host/h1"},
     {"host show vm/web-1", 2, "a host is wanted here, not a vm"},
     {"host show h4", 3, "host/h4 is not there; did you mean \"h1\"?"},
-    {"host show h1", 0, "PHASE      ready"},
+    {"host show h1", 0, "PHASE       ready"},
     {"show host/h1", 0, "10.0.0.1"},
     {"show tenant/shop", 0, "VMS        2"},
     {"show image/linux", 0, "PARTS      kernel"},
@@ -106,6 +106,8 @@ START_TEST(a_host_and_a_group_are_shown_with_their_vms)
     ck_assert_contains(ran.out, "READY      2/2\n");
     ck_assert_contains(ran.out, "\nVMs\nNAME ");
     assert_ran("host show h1", 0);
+    ck_assert_contains(ran.out, "NAME        h1\n");
+    ck_assert_contains(ran.out, "\nDISK PLACED ");
     ck_assert_contains(ran.out, "\nVMs\nNAME ");
 }
 END_TEST

@@ -67,7 +67,7 @@ static const struct line {
     {"table",
      "{'time':'2026-11-23T09:15:04.123Z','kind':'VM','name':'x','verb':'failed','reason':"
      "'two\\nlines\\u001b[31m'}",
-     "09:15:04.123  vm/x                   failed     two lines [31m"},
+     "09:15:04.123  vm/x                   failed     two lines"},
     {"table",
      "{'time':'2026-11-23T09:15:04.123Z','kind':'Spaceship','tenant':'a','name':'b','"
      "verb':'c'}",

@@ -69,6 +69,18 @@ START_TEST(long_lines_are_cut_between_characters)
 }
 END_TEST
 
+START_TEST(the_caret_stands_below_wide_characters)
+{
+    static const char text[] =
+        "apiVersion: berth/v1\nkind: Tenant\n"
+        "metadata: {\"\xe6\x9d\xb1\xe4\xba\xac\": 1, x: 2, name: a}\n";
+    CLEANUP_FREE char *printed = faults_of("a.yaml", text, strlen(text));
+    ck_assert_msg(strstr(printed, "      |            ^^^^^^ ") != NULL &&
+                      strstr(printed, "      |                       ^ ") != NULL,
+                  "%s", printed);
+}
+END_TEST
+
 /* All bytes but line ends, in the text and in the file's name. */
 START_TEST(no_control_character_is_printed)
 {
@@ -110,6 +122,7 @@ int main(void)
     tcase_add_test(tests, a_warning_alone_changes_nothing_about_the_outcome);
     tcase_add_test(tests, the_first_line_has_none_before_it);
     tcase_add_test(tests, long_lines_are_cut_between_characters);
+    tcase_add_test(tests, the_caret_stands_below_wide_characters);
     tcase_add_test(tests, no_control_character_is_printed);
     tcase_add_test(tests, a_nul_does_not_end_the_text);
     suite_add_tcase(suite, tests);
