@@ -46,6 +46,33 @@ START_TEST(bash_is_offered_what_may_follow)
 }
 END_TEST
 
+/* Bash gives an address as several words. */
+START_TEST(names_come_from_whom_the_line_asks)
+{
+    static const char told[] =
+        "timeout() { shift 2; echo \"$*\" >\"$BERTH_STATE/asked\"; }; ";
+    static const struct {
+        const char *words;
+        const char *asked;
+    } lines[] = {
+        {"drain ''", "ls host -o name -q\n"},
+        {"--server https : //h2 : 7443 drain ''",
+         "ls host -o name -q --server https://h2:7443\n"},
+        {"--server = h2 --pin sha256//x --token y console -t shop ''",
+         "ls vm -o name -q --server h2 --pin sha256//x --token y -t shop\n"},
+        {"ls -g web --state /srv/b -t ''", "ls tenant -o name -q --state /srv/b\n"},
+    };
+    for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
+        complete_after(told, lines[i].words);
+        char *asked = temp_dir_read(&folder, "asked");
+        ck_assert_str_eq(asked, lines[i].asked);
+        free(asked);
+    }
+    complete("--state /no/such/folder drain h");
+    ck_assert_str_eq(ran.out, "\n");
+}
+END_TEST
+
 /* A server that sends what a shell would run, in the place of `timeout 1 berth ls`. */
 START_TEST(a_name_that_is_code_is_not_run)
 {
@@ -94,6 +121,7 @@ int main(void)
     TCase *tests;
     Suite *suite = berth_suite("completion", &tests);
     tcase_add_test(tests, bash_is_offered_what_may_follow);
+    tcase_add_test(tests, names_come_from_whom_the_line_asks);
     tcase_add_test(tests, a_name_that_is_code_is_not_run);
     tcase_add_test(tests, a_file_with_blanks_is_one_word);
     tcase_add_test(tests, without_a_cluster_it_is_silent);
