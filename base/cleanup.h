@@ -38,4 +38,9 @@ static inline void cleanup_close_fd(int *fd)
         taken_fd;            \
     })
 
+/* Zeroed memory for a CLEANUP_FREE pointer: `count` items of `size` bytes, never NULL for
+ * want of items; NULL: there is no memory. An analyser that does not know cleanup
+ * attributes takes what it sees allocated for leaked, and this it does not see. */
+void *cleanup_new(size_t count, size_t size);
+
 #define ARRAY_COUNT(array) (sizeof(array) / sizeof((array)[0]))

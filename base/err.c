@@ -7,6 +7,12 @@
 #include <stdio.h>
 #include <string.h>
 
+#ifdef __clang_analyzer__ /* the header wraps them */
+#undef err_set
+#undef err_sys
+#undef err_wrap
+#endif
+
 /* Linux's own numbers end at 133; the search for a name stops here. */
 #define ERRNO_MAX 256
 

@@ -82,6 +82,20 @@ int err_sys(struct err *err, int code, const char *format, ...)
 int err_wrap(struct err *err, int code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+#ifdef __clang_analyzer__
+/* An analyser does not look into another file: this is what it may know of the returns.
+ */
+#define ERR_RETURNS(function, err, code, ...)           \
+    __extension__({                                     \
+        const int err_code = (code);                    \
+        (void)(function)((err), err_code, __VA_ARGS__); \
+        err_code;                                       \
+    })
+#define err_set(err, code, ...)  ERR_RETURNS(err_set, err, code, __VA_ARGS__)
+#define err_sys(err, code, ...)  ERR_RETURNS(err_sys, err, code, __VA_ARGS__)
+#define err_wrap(err, code, ...) ERR_RETURNS(err_wrap, err, code, __VA_ARGS__)
+#endif
+
 /* Symbolic name ("BERTH_ENOTLEADER", "ENOENT"), sentence and class of a code; never NULL.
  * 0 is "OK". ENOSPC, EIO and the like are ENVIRONMENT; EAGAIN, ETIMEDOUT are RETRY;
  * unknown codes are BUG. */

@@ -415,7 +415,7 @@ static char **copy_arguments(const char *const *argv)
     while (argv[count] != NULL) {
         count++;
     }
-    char **copy = calloc(count + 1, sizeof(*copy));
+    char **copy = cleanup_new(count + 1, sizeof(*copy));
     if (copy != NULL) {
         memcpy(copy, argv, count * sizeof(*copy)); /* libuv's type lacks the const */
     }

@@ -35,9 +35,9 @@ static const struct unit cpu_units[] = {{"m", 1}, {"", 1000}, {NULL, 0}};
 static const struct unit duration_units[] = {
     {"ms", 1},
     {"s", 1000},
-    {"m", 60 * 1000},
-    {"h", 60 * 60 * 1000},
-    {"d", 24 * 60 * 60 * 1000},
+    {"m", UINT64_C(60) * 1000},
+    {"h", UINT64_C(60) * 60 * 1000},
+    {"d", UINT64_C(24) * 60 * 60 * 1000},
     {NULL, 0},
 };
 
