@@ -171,6 +171,7 @@ static const struct field *unknown_field(struct walk *walk,
     char hint[128] = "";
     unsigned count = 0;
     for (unsigned i = 0; i < record->field_count && count < CANDIDATES_MAX; i++) {
+        REQUIRE(record->fields[i].name != NULL);
         if ((record->fields[i].flags & FIELD_SERVER) == 0) {
             candidates[count++] = record->fields[i].name;
         }

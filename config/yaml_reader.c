@@ -8,12 +8,12 @@
 #include <string.h>
 
 static const char *const code_texts[] = {
-#define CODE_TEXT(NAME, text, sentence) [CONFIG_##NAME] = text,
+#define CODE_TEXT(NAME, text, sentence) [CONFIG_##NAME] = (text),
     CONFIG_CODES(CODE_TEXT)
 #undef CODE_TEXT
 };
 static const char *const code_sentences[] = {
-#define CODE_SENTENCE(NAME, text, sentence) [CONFIG_##NAME] = sentence,
+#define CODE_SENTENCE(NAME, text, sentence) [CONFIG_##NAME] = (sentence),
     CONFIG_CODES(CODE_SENTENCE)
 #undef CODE_SENTENCE
 };
