@@ -43,9 +43,8 @@ void consensus_tell_proposals(struct consensus *c)
     struct list answered;
     list_init(&answered);
     list_move_all(&answered, &c->answered);
-    while (!list_empty(&answered)) {
-        struct proposal *proposal = LIST_ITEM(answered.next, struct proposal, link);
-        list_remove(&proposal->link);
+    for (struct list *link; (link = list_pop_front(&answered)) != NULL;) {
+        struct proposal *proposal = LIST_ITEM(link, struct proposal, link);
         c->queued_count--;
         c->queued_bytes -= proposal->size;
         if (proposal->done != NULL) {
@@ -61,9 +60,8 @@ void consensus_tell_waiters(struct consensus *c)
     struct list answered;
     list_init(&answered);
     list_move_all(&answered, &c->waiters_answered);
-    while (!list_empty(&answered)) {
-        struct waiter *waiter = LIST_ITEM(answered.next, struct waiter, link);
-        list_remove(&waiter->link);
+    for (struct list *link; (link = list_pop_front(&answered)) != NULL;) {
+        struct waiter *waiter = LIST_ITEM(link, struct waiter, link);
         c->reads_count -= waiter->is_read;
         if (waiter->done != NULL) {
             waiter->done(waiter->context, waiter->status);
