@@ -5,11 +5,13 @@
 #include "base/digest.h"
 #include "base/fd.h"
 #include "base/parse_number.h"
+#include "base/proc_stat.h"
 #include "base/require.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -19,10 +21,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define SMALL_FILE_MAX   65536u
-#define STOP_TIMEOUT_MS  1000
-#define LOCAL_TTL_S      5 /* names move with VMs; resolvers must not keep them long */
-#define STAT_START_FIELD 22
+#define SMALL_FILE_MAX  65536u
+#define STOP_TIMEOUT_MS 1000
+#define LOCAL_TTL_S     5 /* names move with VMs; resolvers must not keep them long */
 
 static const char *const file_names[] = {"dnsmasq.conf", "hosts", "names",
                                          "leases",       "pid",   "instance"};
@@ -353,27 +354,11 @@ static bool read_small(const char *path, char **ret_text, size_t *ret_size)
     return true;
 }
 
-/* Field 22 of /proc/<pid>/stat; the name in field 2 may hold anything, so count from its
- * last ')'. */
+/* 0 when there is no such process. */
 static uint64_t process_start_ticks(pid_t pid)
 {
-    char path[64];
-    CLEANUP_FREE char *text = NULL;
-    size_t size = 0;
-    unsigned long long ticks = 0;
-
-    (void)snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
-    if (!read_small(path, &text, &size)) {
-        return 0;
-    }
-    const char *field = strrchr(text, ')');
-    for (int i = 2; field != NULL && i < STAT_START_FIELD; i++) {
-        field = strchr(field + 1, ' ');
-    }
-    if (field == NULL || sscanf(field, " %llu", &ticks) != 1) {
-        return 0;
-    }
-    return ticks;
+    struct proc_stat stat;
+    return proc_stat_read(pid, &stat) == 0 ? stat.start_ticks : 0;
 }
 
 /* Whether the process was started with this network's configuration as an argument of its
@@ -400,6 +385,20 @@ static bool process_is_ours(const struct network_host *host, uint32_t vni, pid_t
     return false;
 }
 
+/* The number at *at, after blanks; moves *at behind it. */
+static bool number_next(const char **at, int base, uint64_t *ret_number)
+{
+    char *end;
+    errno = 0;
+    uint64_t number = strtoull(*at, &end, base);
+    if (end == *at || errno != 0) {
+        return false;
+    }
+    *at = end;
+    *ret_number = number;
+    return true;
+}
+
 static bool instance_read(const struct network_host *host,
                           uint32_t vni,
                           struct dhcp_dns_instance *ret_instance)
@@ -407,19 +406,22 @@ static bool instance_read(const struct network_host *host,
     char path[DHCP_DNS_PATH_SIZE];
     CLEANUP_FREE char *text = NULL;
     size_t size = 0;
-    int pid = 0;
-    unsigned long long values[3];
+    uint64_t pid = 0;
+    struct dhcp_dns_instance instance = {0};
 
     dhcp_dns_path(host, vni, "instance", path);
-    if (!read_small(path, &text, &size) ||
-        sscanf(text, "%d %llu %llx %llx", &pid, &values[0], &values[1], &values[2]) !=
-            4) {
+    if (!read_small(path, &text, &size)) {
         return false;
     }
-    *ret_instance = (struct dhcp_dns_instance){.pid = pid,
-                                               .start_ticks = values[0],
-                                               .config_hash = values[1],
-                                               .hosts_hash = values[2]};
+    const char *at = text;
+    if (!number_next(&at, 10, &pid) || pid > INT_MAX ||
+        !number_next(&at, 10, &instance.start_ticks) ||
+        !number_next(&at, 16, &instance.config_hash) ||
+        !number_next(&at, 16, &instance.hosts_hash)) {
+        return false;
+    }
+    instance.pid = (pid_t)pid;
+    *ret_instance = instance;
     return true;
 }
 
@@ -428,10 +430,14 @@ static pid_t pid_read(const struct network_host *host, uint32_t vni)
     char path[DHCP_DNS_PATH_SIZE];
     CLEANUP_FREE char *text = NULL;
     size_t size = 0;
-    int pid = 0;
+    uint64_t pid = 0;
 
     dhcp_dns_path(host, vni, "pid", path);
-    return read_small(path, &text, &size) && sscanf(text, "%d", &pid) == 1 ? pid : 0;
+    if (!read_small(path, &text, &size)) {
+        return 0;
+    }
+    const char *at = text;
+    return number_next(&at, 10, &pid) && pid <= INT_MAX ? (pid_t)pid : 0;
 }
 
 void dhcp_dns_find(const struct network_host *host,

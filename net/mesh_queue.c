@@ -75,23 +75,18 @@ void mesh_queue_push_front(struct mesh_queue *queue, struct mesh_item *item)
     queue_account_add(queue, item);
 }
 
-static void queue_remove(struct mesh_queue *queue, struct mesh_item *item)
+struct mesh_item *mesh_queue_pop(struct mesh_queue *queue)
 {
-    list_remove(&item->link);
+    struct list *link = list_pop_front(&queue->items);
+    if (link == NULL) {
+        return NULL;
+    }
+    struct mesh_item *item = LIST_ITEM(link, struct mesh_item, link);
     if (item->frame) {
         REQUIRE(queue->count > 0 && queue->bytes >= mesh_item_size(item));
         queue->count--;
         queue->bytes -= mesh_item_size(item);
     }
-}
-
-struct mesh_item *mesh_queue_pop(struct mesh_queue *queue)
-{
-    if (list_empty(&queue->items)) {
-        return NULL;
-    }
-    struct mesh_item *item = LIST_ITEM(queue->items.next, struct mesh_item, link);
-    queue_remove(queue, item);
     return item;
 }
 
@@ -103,8 +98,7 @@ size_t mesh_queue_drop_older(struct mesh_queue *queue, uint64_t before_ms)
         if (!item->frame || item->queued_ms >= before_ms) {
             break; /* in order of age */
         }
-        queue_remove(queue, item);
-        (void)mesh_item_free(item);
+        (void)mesh_item_free(mesh_queue_pop(queue));
         dropped++;
     }
     return dropped;

@@ -37,7 +37,7 @@
 /* In a process: with its monitor and libzmq's end of that, a dial has six at most; the
  * rest is for listeners, the ZAP handler, and what libzmq still takes down. libzmq fills
  * a table of that many places at its start: all that it could do are 800 KiB. */
-#define MESH_SOCKETS_MAX     (8 * 1024)
+#define MESH_SOCKETS_MAX     8192
 #define MESH_SOCKET_HWM      64
 #define MESH_SOCKET_BULK_HWM 8
 

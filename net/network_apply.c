@@ -188,11 +188,10 @@ fire_waiters(struct network_apply *apply, uint64_t generation, int code, struct 
     }
     /* A callback may set again or close the object, and then the rest is not called. */
     apply->ret_closed = &closed;
-    while (!closed && !list_empty(&apply->due)) {
-        struct waiter *waiter = LIST_ITEM(apply->due.next, struct waiter, link);
+    for (struct list *link; !closed && (link = list_pop_front(&apply->due)) != NULL;) {
+        struct waiter *waiter = LIST_ITEM(link, struct waiter, link);
         network_apply_done *done = waiter->done;
         void *context = waiter->context;
-        list_remove(&waiter->link);
         free(waiter);
         if (done != NULL) {
             done(context, code, code != 0 ? &err : NULL);

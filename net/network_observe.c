@@ -12,7 +12,7 @@
 
 /* Folders of networks that are looked at; more than a host carries, so that none is
  * forgotten. */
-#define SERVICES_MAX (4 * NETWORK_WANTS_MAX)
+#define SERVICES_MAX (UINT32_C(4) * NETWORK_WANTS_MAX)
 
 /* One of our links by its index, for what the lists say by index. */
 struct known_link {

@@ -13,7 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define SERVICE_LIST_MAX (4 * NETWORK_WANTS_MAX)
+#define SERVICE_LIST_MAX (UINT32_C(4) * NETWORK_WANTS_MAX)
 
 extern char **environ;
 

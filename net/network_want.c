@@ -410,7 +410,7 @@ static int want_check_standby(const struct network_want *want, struct err *err)
     int (*const compares[])(const void *, const void *) = {compare_remote_macs,
                                                            compare_remote_addresses};
     CLEANUP_FREE struct network_remote *remotes =
-        calloc(want->remote_count + 1, sizeof(*remotes));
+        cleanup_new(want->remote_count, sizeof(*remotes));
 
     if (remotes == NULL) {
         return err_set(err, -ENOMEM, "network %s: out of memory", want->name);
@@ -448,7 +448,7 @@ static int taps_check_unique(const struct network_want *wants,
                              size_t port_count,
                              struct err *err)
 {
-    CLEANUP_FREE const char **names = calloc(port_count + 1, sizeof(*names));
+    CLEANUP_FREE const char **names = cleanup_new(port_count, sizeof(*names));
     size_t used = 0;
 
     if (names == NULL) {
