@@ -114,7 +114,7 @@ static int notes_read(const struct file *file,
                        KERNEL_NOTES_MAX);
     }
     size_t size = (size_t)header->p_filesz;
-    CLEANUP_FREE uint8_t *notes = malloc(size + 1);
+    CLEANUP_FREE uint8_t *notes = cleanup_new(size, 1);
     if (notes == NULL) {
         return err_sys(err, -ENOMEM, "kernel: read its notes");
     }

@@ -362,7 +362,7 @@ static int
 table_make(int kvm_fd, enum cpu_level level, struct cpu_table *ret_table, struct err *err)
 {
     size_t size = sizeof(struct kvm_cpuid2) + sizeof(ret_table->entries);
-    CLEANUP_FREE struct kvm_cpuid2 *cpuid = calloc(1, size);
+    CLEANUP_FREE struct kvm_cpuid2 *cpuid = cleanup_new(1, size);
     if (cpuid == NULL) {
         return err_sys(err, -ENOMEM, "ask for CPUID");
     }
@@ -380,7 +380,7 @@ table_make(int kvm_fd, enum cpu_level level, struct cpu_table *ret_table, struct
 static int
 cpus_make(struct machine *machine, const struct machine_plan *plan, struct err *err)
 {
-    CLEANUP_FREE struct cpu_table *table = malloc(sizeof(*table));
+    CLEANUP_FREE struct cpu_table *table = cleanup_new(1, sizeof(*table));
     machine->first_state = calloc(plan->cpu_count, sizeof(*machine->first_state));
     if (table == NULL || machine->first_state == NULL) {
         return err_sys(err, -ENOMEM, "make vCPUs");

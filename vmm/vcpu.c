@@ -30,7 +30,7 @@
 static int cpuid_set(struct vcpu *vcpu, const struct cpu_table *table, struct err *err)
 {
     size_t size = sizeof(struct kvm_cpuid2) + table->count * sizeof(table->entries[0]);
-    CLEANUP_FREE struct kvm_cpuid2 *cpuid = calloc(1, size);
+    CLEANUP_FREE struct kvm_cpuid2 *cpuid = cleanup_new(1, size);
     if (cpuid == NULL) {
         return err_sys(err, -ENOMEM, "vCPU %u", vcpu->index);
     }

@@ -44,7 +44,7 @@ static const struct part taken[] = {
 static struct kvm_msr_list *msr_list_read(int kvm_fd, struct err *err)
 {
     struct kvm_msr_list *list =
-        calloc(1, sizeof(*list) + VCPU_MSRS_MAX * sizeof(list->indices[0]));
+        cleanup_new(1, sizeof(*list) + VCPU_MSRS_MAX * sizeof(list->indices[0]));
     if (list == NULL) {
         (void)err_sys(err, -ENOMEM, "ask for the list of MSRs");
         return NULL;
