@@ -22,7 +22,7 @@ static inline void time_passes(uint64_t ms)
     fixture_wall_ms += ms;
 }
 
-static uint64_t disk_free_bytes = UINT64_C(1) << 40; /* what all hosts say */
+static uint64_t disk_free_bytes; /* what all hosts say */
 
 static inline void hear(uint64_t host)
 {
@@ -241,6 +241,7 @@ static inline void cluster_start(void)
     ck_assert(scheduler != NULL && decisions != NULL);
     now_ns = 500 * NS_PER_S;
     silent_host = 0;
+    disk_free_bytes = UINT64_C(1) << 40;
     set_host(h1, 4000, 1 * GIB, ENGINE_BIT(ENGINE_QEMU), KVM_NONE);
     ck_assert_int_eq(network_host(front, h1, 0), 0); /* nobody needs it there yet */
     scheduler_lead(scheduler, now_ns);

@@ -20,13 +20,13 @@
 static struct state *state;
 static struct state *fixture_replica; /* gets every command too, when there is one */
 static struct apply_result answer;
-static uint64_t fixture_wall_ms = 1000000;
+static uint64_t fixture_wall_ms;
 static state_observer *fixture_also; /* is told of every change, when there is one */
 static unsigned fixture_changes;     /* the observer was called so often */
 static struct change fixture_last;   /* texts of it must not be used */
 static char fixture_trail[4096];     /* "web:placed " for each change of a VM */
 static uint8_t fixture_request[REQUEST_ID_SIZE]; /* of the next command, then zero */
-static const char *fixture_subject = "system";
+static const char *fixture_subject;
 
 static inline void fixture_observe(void *context, const struct change *change)
 {
@@ -415,8 +415,12 @@ static inline int scale(const char *group, uint32_t desired, bool by_user)
 static uint64_t h1;
 static uint64_t front;
 
+/* As if the process had just begun: tests may follow one another in one. */
 static inline void fixture_start(void)
 {
+    fixture_wall_ms = 1000000;
+    fixture_subject = "system";
+    memset(fixture_request, 0, sizeof(fixture_request));
     state = state_new(fixture_observe, NULL);
     ck_assert_ptr_nonnull(state);
     next_request(255);
