@@ -37,6 +37,7 @@ static uint64_t forgotten; /* the VM that was, last */
 /* What the leader has heard. */
 static struct {
     bool acks;
+    uint64_t ahead; /* of TERM, the term that it acks in */
     uint64_t sequence;
     uint64_t boot;
     unsigned beats;
@@ -99,8 +100,10 @@ static void worker_hears(struct rack_host *host,
 
 static void ack(uint64_t sequence)
 {
-    const struct msg_ack message = {
-        .sequence = sequence, .boot = leader.boot, .leader = 2, .term = TERM};
+    const struct msg_ack message = {.sequence = sequence,
+                                    .boot = leader.boot,
+                                    .leader = 2,
+                                    .term = TERM + leader.ahead};
     ck_assert_int_eq(link_send(rack.hosts[1].link, 1, MESSAGE_ACK, &message), 0);
 }
 
@@ -457,6 +460,29 @@ START_TEST(without_a_lease_only_what_waits_for_its_host_is_started)
     ck_assert(!known(FENCED));
 
     leader.acks = true;
+    RACK_WAIT(is(FENCED, PHASE_READY));
+    stop();
+}
+END_TEST
+
+/* Its orders may be on their way: those of before may name what runs elsewhere by now. */
+START_TEST(under_the_lease_of_a_new_leader_no_earlier_orders_start_anything)
+{
+    struct wish newer = both;
+    start();
+    leader.acks = false;
+    give(1, &both);
+    RACK_WAIT(is(WAITS, PHASE_READY));
+
+    leader.ahead = 1;
+    leader.acks = true;
+    now_ms += 1;
+    RACK_WAIT(lease_granted_ns(&worker->lease) == now_ms * NS_PER_MS);
+    let_pass();
+    ck_assert(!worker_may_start(worker) && !known(FENCED));
+
+    newer.term = TERM + 1;
+    give(1, &newer);
     RACK_WAIT(is(FENCED, PHASE_READY));
     stop();
 }
@@ -1044,6 +1070,8 @@ int main(int argc, char **argv)
     tcase_set_timeout(tests, 90);
     tcase_add_test(tests, what_is_ordered_runs_and_is_told);
     tcase_add_test(tests, without_a_lease_only_what_waits_for_its_host_is_started);
+    tcase_add_test(tests,
+                   under_the_lease_of_a_new_leader_no_earlier_orders_start_anything);
     tcase_add_test(tests, what_is_ordered_no_longer_ends_and_is_forgotten);
     tcase_add_test(tests, a_new_epoch_ends_the_old_run_first);
     tcase_add_test(tests, an_order_to_stop_is_carried_out_and_told);
