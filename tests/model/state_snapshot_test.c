@@ -114,11 +114,46 @@ START_TEST(the_same_commands_go_on_the_same)
 }
 END_TEST
 
+/* Every byte of the header and of what frames a section (type, length, sum). Inside a
+ * payload, which has one sum, each seventh stands for its neighbours, with another bit
+ * each: an attempt makes a whole state. */
+#define HEADER_SIZE    28
+#define FRAME_SIZE     8
+#define SUM_SIZE       4
+#define PAYLOAD_STRIDE 7
+
+static size_t *places_to_damage(size_t *ret_count)
+{
+    size_t *places = calloc(size, sizeof(*places));
+    size_t count = 0;
+    size_t at = 0;
+    ck_assert_ptr_nonnull(places);
+    while (at < HEADER_SIZE) {
+        places[count++] = at++;
+    }
+    while (at < size) {
+        uint32_t length;
+        memcpy(&length, data + at + 4, sizeof(length));
+        size_t payload = at + FRAME_SIZE;
+        size_t sum = payload + length;
+        while (at < sum + SUM_SIZE) {
+            places[count++] = at;
+            at += at >= payload && at + PAYLOAD_STRIDE <= sum ? PAYLOAD_STRIDE : 1;
+        }
+    }
+    ck_assert_uint_eq(at, size);
+    *ret_count = count;
+    return places;
+}
+
 START_TEST(every_flipped_byte_is_noticed_and_changes_nothing)
 {
     ck_assert_int_eq(state_decode(copy, data, size, NULL), 0);
     uint64_t hash = state_hash(copy);
-    for (size_t i = 0; i < size; i++) {
+    size_t count = 0;
+    size_t *places = places_to_damage(&count);
+    for (size_t k = 0; k < count; k++) {
+        size_t i = places[k];
         uint8_t mask = (uint8_t)(1u << (i % 8));
         data[i] ^= mask;
         struct err err = {0};
@@ -127,13 +162,17 @@ START_TEST(every_flipped_byte_is_noticed_and_changes_nothing)
         ck_assert(err.text[0] != '\0');
         data[i] ^= mask;
     }
+    free(places);
     ck_assert_uint_eq(state_hash(copy), hash);
 }
 END_TEST
 
 START_TEST(every_truncation_is_noticed)
 {
-    for (size_t length = 0; length < size; length++) {
+    size_t count = 0;
+    size_t *places = places_to_damage(&count);
+    for (size_t k = 0; k < count; k++) {
+        size_t length = places[k];
         /* On the heap, so that a sanitizer sees a read beyond it. */
         uint8_t *shorter = malloc(length + 1);
         ck_assert_ptr_nonnull(shorter);
@@ -141,6 +180,7 @@ START_TEST(every_truncation_is_noticed)
         ck_assert_int_eq(state_decode(copy, shorter, length, NULL), BERTH_ECORRUPT);
         free(shorter);
     }
+    free(places);
     ck_assert_uint_eq(state_revision(copy), 0);
 }
 END_TEST

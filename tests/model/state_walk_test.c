@@ -171,10 +171,12 @@ static void check_network(const struct network *network)
     owners[0]++;
     owners[1]++; /* the gateway */
     owners[size - 1]++;
+    bool right = true; /* an assertion costs a write, and these are thousands */
     for (uint32_t i = 0; i < size; i++) {
-        ck_assert_uint_le(owners[i], 1);
-        ck_assert(state_address_used(state, network, first + i) == (owners[i] == 1));
+        right = right && owners[i] <= 1 &&
+                state_address_used(state, network, first + i) == (owners[i] == 1);
     }
+    ck_assert(right);
 }
 
 static void check_all(void)

@@ -124,7 +124,7 @@ static inline void rack_init(struct rack *rack)
     memset(rack, 0, sizeof(*rack));
     ck_assert_int_eq(uv_loop_init(&rack->loop), 0);
     ck_assert_int_eq(uv_timer_init(&rack->loop, &rack->beat), 0);
-    ck_assert_int_eq(uv_timer_start(&rack->beat, rack_beat, 5, 5), 0);
+    ck_assert_int_eq(uv_timer_start(&rack->beat, rack_beat, 1, 1), 0);
     for (unsigned i = 0; i < RACK_HOSTS; i++) {
         struct host *host = &rack->hosts[i];
         host->rack = rack;
