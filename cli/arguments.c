@@ -268,7 +268,7 @@ static int take_global(struct cli *cli, const char *name, const char *value)
     for (unsigned i = 0; i < ARRAY_COUNT(rows); i++) {
         if (strcmp(rows[i].name, name) == 0 && rows[i].text != NULL) {
             *rows[i].text = value;
-        } else if (strcmp(rows[i].name, name) == 0) {
+        } else if (strcmp(rows[i].name, name) == 0 && rows[i].flag != NULL) {
             *rows[i].flag = true;
         }
     }
