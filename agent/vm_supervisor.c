@@ -18,7 +18,7 @@
 #include <string.h>
 
 #define ROOM      "agent"
-#define UPKEEP_MS 10000 /* between looks at log sizes and old epochs */
+#define UPKEEP_MS 10000 /* unless the configuration says another */
 
 /* ---- what an action means ---- */
 
@@ -612,8 +612,9 @@ struct vm_supervisor *vm_supervisor_open(const struct vm_supervisor_config *conf
     supervisor->tombstones = u64_map_new();
     supervisor->post =
         loop_post_new(config->host.loop, vm_entry_tell_changes, supervisor);
+    uint64_t upkeep_ms = config->upkeep_ms != 0 ? config->upkeep_ms : UPKEEP_MS;
     supervisor->upkeep =
-        loop_timer_new(config->host.loop, UPKEEP_MS, UPKEEP_MS, upkeep, supervisor);
+        loop_timer_new(config->host.loop, upkeep_ms, upkeep_ms, upkeep, supervisor);
     int r = supervisor->vms == NULL || supervisor->tombstones == NULL ||
                     supervisor->post == NULL || supervisor->upkeep == NULL
                 ? err_set(err, -ENOMEM, "VMs: out of memory")

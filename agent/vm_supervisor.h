@@ -110,6 +110,7 @@ struct vm_supervisor_config {
     /* A phase (or held, or ready) has changed. */
     void (*changed)(void *context, const struct vm_report *report);
     void *context;
+    uint64_t upkeep_ms; /* between looks at log sizes and old epochs; 0: 10 s */
 };
 
 struct vm_supervisor;

@@ -72,6 +72,7 @@ static void open_supervisor(void)
         .engines = bench.engines,
         .epochs_max = bench.epochs_max,
         .changed = on_changed,
+        .upkeep_ms = 100,
     };
     bench.supervisor = vm_supervisor_open(&config, &err);
     ck_assert_msg(bench.supervisor != NULL, "%s", err.text);
