@@ -435,10 +435,12 @@ static int run(const struct options *options)
 /* Each fails only for values that the library does not know. */
 static void heap_keep_small(void)
 {
+    /* NOLINTBEGIN(concurrency-mt-unsafe): called before there is a second thread */
     (void)mallopt(M_ARENA_MAX, HEAP_PLACES_MAX);
     (void)mallopt(M_MMAP_THRESHOLD, HEAP_LARGE_BYTES);
     (void)mallopt(M_TRIM_THRESHOLD, HEAP_KEPT_BYTES);
     (void)mallopt(M_TOP_PAD, HEAP_PAD_BYTES);
+    /* NOLINTEND(concurrency-mt-unsafe) */
 }
 
 int main(int argc, char **argv)

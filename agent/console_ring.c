@@ -273,7 +273,7 @@ static uint8_t *log_take(const char *path, uint64_t *offset, size_t *ret_size)
     }
     uint64_t end = (uint64_t)info.st_size;
     uint64_t from = end - *offset > CONSOLE_RING_SIZE ? end - CONSOLE_RING_SIZE : *offset;
-    CLEANUP_FREE uint8_t *data = malloc(end - from);
+    CLEANUP_FREE uint8_t *data = cleanup_new(end - from, 1);
     ssize_t size = data == NULL || lseek(fd, (off_t)from, SEEK_SET) < 0
                        ? -1
                        : fd_read_full(fd, data, end - from);

@@ -66,8 +66,7 @@ void members_fini(struct members *members)
 int members_save(struct members *members, struct err *err)
 {
     struct msg_orders orders = {.members = members->list};
-    CLEANUP_FREE
-    uint8_t *data = NULL;
+    CLEANUP_FREE uint8_t *data = NULL;
     size_t size = 0;
     if (!members->unsaved) {
         return 0;
@@ -76,15 +75,15 @@ int members_save(struct members *members, struct err *err)
     if (r < 0) {
         return err_sys(err, r, "store members");
     }
-    uint8_t *sealed = realloc(data, size + DIGEST_SIZE);
+    CLEANUP_FREE uint8_t *sealed = cleanup_new(size + DIGEST_SIZE, 1);
     if (sealed == NULL) {
         return err_sys(err, -ENOMEM, "store members");
     }
-    data = sealed;
     struct digest digest;
     digest_of(data, size, &digest);
-    memcpy(data + size, digest.bytes, DIGEST_SIZE);
-    r = file_atomic_write(members->path, data, size + DIGEST_SIZE, 0600, err);
+    memcpy(sealed, data, size);
+    memcpy(sealed + size, digest.bytes, DIGEST_SIZE);
+    r = file_atomic_write(members->path, sealed, size + DIGEST_SIZE, 0600, err);
     members->unsaved = r < 0;
     return r;
 }

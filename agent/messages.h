@@ -195,12 +195,12 @@ RECORD_DECLARE(msg_orders, MSG_ORDERS_FIELDS)
 
 /* ---- exchanges (api/exchange.h) on the way to another host
  * ------------------------------------------ */
-#define MSG_FORWARD_FIELDS(F, S)                                          \
-    F(S, 1, U64, id, "id", UNIT_NONE, 0, 1, UINT64_MAX, 0,                \
-      "of the exchange, by the sender")                                   \
-    F(S, 2, U64, console_vm, "console", UNIT_NONE, 0, 0, UINT64_MAX, 0,   \
-      "0, or an authorised console")                                      \
-    F(S, 3, BLOB, request, "request", none, 0, 0, RECORD_TEXT_MAX * 8, 0, \
+#define MSG_FORWARD_FIELDS(F, S)                                                    \
+    F(S, 1, U64, id, "id", UNIT_NONE, 0, 1, UINT64_MAX, 0,                          \
+      "of the exchange, by the sender")                                             \
+    F(S, 2, U64, console_vm, "console", UNIT_NONE, 0, 0, UINT64_MAX, 0,             \
+      "0, or an authorised console")                                                \
+    F(S, 3, BLOB, request, "request", none, 0, 0, UINT64_C(8) * RECORD_TEXT_MAX, 0, \
       "exchange_request_encode")
 RECORD_DECLARE(msg_forward, MSG_FORWARD_FIELDS)
 #define MSG_HEADER_FIELDS(F, S)                                    \

@@ -528,7 +528,7 @@ void vm_process_log_trim(const char *log_path)
     if (fd < 0 || fstat(fd, &status) != 0 || status.st_size <= VM_PROCESS_LOG_MAX) {
         return;
     }
-    CLEANUP_FREE char *tail = malloc(VM_PROCESS_LOG_KEEP + 1);
+    CLEANUP_FREE char *tail = cleanup_new(VM_PROCESS_LOG_KEEP + 1, 1);
     ssize_t length = tail == NULL ? 0 : read_tail(fd, tail, VM_PROCESS_LOG_KEEP);
     /* The process appends: after the cut it goes on at the new end. A line it writes in
      * between may stand before the kept tail, or be lost; it is only a log. */

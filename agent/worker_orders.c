@@ -437,7 +437,7 @@ void worker_images_keep(struct worker *worker)
     for (uint32_t i = 0; i < vms->count; i++) {
         keep.room += vms->items[i].image.artifacts.count;
     }
-    CLEANUP_FREE struct digest *digests = calloc(keep.room, sizeof(*digests));
+    CLEANUP_FREE struct digest *digests = cleanup_new(keep.room, sizeof(*digests));
     keep.digests = digests;
     for (uint32_t i = 0; digests != NULL && i < vms->count; i++) {
         const struct artifact_list *artifacts = &vms->items[i].image.artifacts;
