@@ -88,7 +88,6 @@ static const struct row {
     {"GET", "/v1/tokens", "", NULL, ADMINS},
     {"GET", "/v1/vms?tenant=shop", "", NULL, READS}, /* as a tenant that is not there */
     {"GET", "/v1/vms?tenant=none", "", NULL, NOBODY},
-    {"GET", "/v1/events?tenant=shop", "", NULL, READS},
     {"GET", "/v1/watch?tenant=none", "", NULL, NOBODY},
     {"PUT", "/v1/hosts/h1", "", "{}", ADMINS},
     {"DELETE", "/v1/hosts/h1", "If-Match: \"9999\"\r\n", NULL, ADMINS},
