@@ -10,10 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TOKEN_SECRET_SIZE 32
+#define TOKEN_SECRET_SIZE ((size_t)32)
 #define TOKEN_PREFIX      "berth-"
-#define JOIN_TTL_MS       (15 * 60 * 1000)
-#define JOIN_TTL_MAX_MS   (24 * 3600 * 1000)
+#define JOIN_TTL_MS       (UINT64_C(15) * 60 * 1000)
+#define JOIN_TTL_MAX_MS   (UINT64_C(24) * 3600 * 1000)
 
 static void acted(struct api_call *call)
 {
@@ -294,17 +294,18 @@ void handle_token(struct api_call *call, const struct state *state)
         fail_shown_once(call);
         return;
     }
-    int r = token == NULL || minted == NULL ? err_sys(&err, -ENOMEM, "token") : 0;
-    if (r == 0) {
-        random_secret(random, sizeof(random));
-        memcpy(minted->secret, TOKEN_PREFIX, sizeof(TOKEN_PREFIX));
-        hex_format(random, sizeof(random), minted->secret + strlen(TOKEN_PREFIX));
-        call->context = minted;
-        call->context_free = minted_free;
-        r = token_fill(call, token, minted->secret, &err);
-    } else {
+    if (token == NULL || minted == NULL) {
+        object_free(KIND_TOKEN, token);
         free(minted);
+        call_fail(call, -ENOMEM, NULL);
+        return;
     }
+    random_secret(random, sizeof(random));
+    memcpy(minted->secret, TOKEN_PREFIX, sizeof(TOKEN_PREFIX));
+    hex_format(random, sizeof(random), minted->secret + strlen(TOKEN_PREFIX));
+    call->context = minted;
+    call->context_free = minted_free;
+    int r = token_fill(call, token, minted->secret, &err);
     if (r == 0) {
         command_init(&command, COMMAND_PUT);
         r = command_set_put(&command, KIND_TOKEN, token, REVISION_NONE);

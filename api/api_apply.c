@@ -72,6 +72,7 @@ static int by_rank(const void *a, const void *b)
  * ---------------------------------------------------------------------------------------------
  */
 
+/* NOLINTBEGIN(misc-no-recursion): no deeper than DIFF_DEPTH */
 static void
 diff(const char *path, const json_t *from, const json_t *to, int depth, json_t *changes)
 {
@@ -99,6 +100,7 @@ diff(const char *path, const json_t *from, const json_t *to, int depth, json_t *
         }
     }
 }
+/* NOLINTEND(misc-no-recursion) */
 
 static json_t *part_of(enum kind kind, const void *object, const char *part)
 {

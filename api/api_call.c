@@ -30,27 +30,12 @@ static unsigned common_headers(const struct exchange *exchange,
 {
     const char *request_id = exchange_request(exchange)->request_id;
     unsigned count = 0;
-    snprintf(revision_text, 24, "%" PRIu64, revision);
+    (void)snprintf(revision_text, 24, "%" PRIu64, revision);
     headers[count++] = (struct exchange_header){"Berth-Revision", revision_text};
     if (request_id != NULL) {
         headers[count++] = (struct exchange_header){"X-Request-Id", request_id};
     }
     return count;
-}
-
-/* The document as a line of text, or NULL: out of memory. */
-static char *document_line(const json_t *document, size_t *ret_size)
-{
-    char *text = document != NULL ? json_text(document) : NULL;
-    size_t size = text != NULL ? strlen(text) : 0;
-    char *line = text != NULL ? realloc(text, size + 2) : NULL;
-    if (line == NULL) {
-        free(text);
-        return NULL;
-    }
-    memcpy(line + size, "\n", 2);
-    *ret_size = size + 1;
-    return line;
 }
 
 void call_send_json(struct exchange *exchange,
@@ -62,13 +47,14 @@ void call_send_json(struct exchange *exchange,
     struct exchange_header headers[3];
     char revision_text[24];
     char etag_text[24];
-    size_t size = 0;
-    CLEANUP_FREE char *text = document_line(take_document, &size);
+    CLEANUP_FREE char *text = take_document != NULL ? json_text(take_document) : NULL;
     json_decref(take_document);
     if (text == NULL) {
         problem_answer(exchange, &(struct problem){.code = -ENOMEM}, revision);
         return;
     }
+    size_t size = strlen(text);
+    text[size++] = '\n'; /* in place of the NUL: it is a text no more */
     if (size > EXCHANGE_ANSWER_MAX) {
         problem_answer(exchange,
                        &(struct problem){.code = BERTH_ETOOLARGE,
@@ -80,7 +66,7 @@ void call_send_json(struct exchange *exchange,
     }
     unsigned count = common_headers(exchange, headers, revision_text, revision);
     if (etag != 0) {
-        snprintf(etag_text, sizeof(etag_text), "\"%" PRIu64 "\"", etag);
+        (void)snprintf(etag_text, sizeof(etag_text), "\"%" PRIu64 "\"", etag);
         headers[count++] = (struct exchange_header){"ETag", etag_text};
     }
     exchange_answer(exchange, status, "application/json", headers, count, text, size);
@@ -158,9 +144,10 @@ void call_fail_missing(struct api_call *call)
 {
     char detail[2 * NAME_SIZE + 64];
     const struct kind_info *info = kind_info(call->target.kind);
-    snprintf(detail, sizeof(detail), "%s %s%s%s does not exist",
-             info != NULL ? info->word : "object", call->target.name,
-             call->target.tenant[0] != '\0' ? " of tenant " : "", call->target.tenant);
+    (void)snprintf(detail, sizeof(detail), "%s %s%s%s does not exist",
+                   info != NULL ? info->word : "object", call->target.name,
+                   call->target.tenant[0] != '\0' ? " of tenant " : "",
+                   call->target.tenant);
     call_fail(call, BERTH_ENOTFOUND, detail);
 }
 
@@ -200,7 +187,7 @@ proposed(void *context, uint32_t index, int code, const struct apply_result *res
         *slot = *result;
     } else {
         *slot = (struct apply_result){.code = code != 0 ? code : BERTH_EBUG};
-        snprintf(slot->text, sizeof(slot->text), "%s", err_sentence(slot->code));
+        (void)snprintf(slot->text, sizeof(slot->text), "%s", err_sentence(slot->code));
     }
     if (--call->awaited > 0) {
         return;
@@ -222,7 +209,8 @@ static uint32_t stamp(struct api_call *call, struct command *commands, uint32_t 
     uint32_t fresh = 0;
     for (uint32_t i = 0; i < count; i++) {
         struct command *command = &commands[i];
-        snprintf(command->subject, sizeof(command->subject), "%s", call->subject.name);
+        (void)snprintf(command->subject, sizeof(command->subject), "%s",
+                       call->subject.name);
         uint32_t number = call->numbers != NULL ? call->numbers[i] : call->next_command++;
         make_request_id(call, number, command->request_id);
         command->wall_ms = call->wall_ms;
@@ -336,7 +324,7 @@ int call_expected_revision(const struct api_call *call,
         size -= 2;
     }
     if (size > 0 && size < sizeof(digits)) {
-        memcpy(digits, text, size);
+        (void)snprintf(digits, sizeof(digits), "%.*s", (int)size, text);
     }
     int r = parse_u64(digits, ret_revision, NULL);
     if (r < 0 || *ret_revision == REVISION_NONE || *ret_revision == REVISION_ANY) {

@@ -3,6 +3,7 @@
 #include "api/object_view.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/require.h"
 #include "model/document.h"
 
 #include <errno.h>
@@ -129,7 +130,7 @@ static bool passes(const struct filter *filter, enum kind kind, const void *obje
 
 void handle_list(struct api_call *call, const struct state *state)
 {
-    struct filter filter;
+    struct filter filter = {0};
     struct object_view view;
     struct err err;
     CLEANUP_FREE const void **objects = NULL;
@@ -218,6 +219,29 @@ static void written(struct api_call *call)
     }
 }
 
+/* The object is the path's, and of a kind that is written so; it takes its tenant. */
+static int
+put_check(const struct api_call *call, enum kind kind, void *object, struct err *err)
+{
+    REQUIRE(object != NULL);
+    struct metadata *meta = object_meta(object);
+    if (kind != call->target.kind || strcmp(meta->name, call->target.name) != 0 ||
+        (meta->tenant[0] != '\0' && strcmp(meta->tenant, call->target.tenant) != 0)) {
+        return err_set(err, BERTH_EINVALID, "kind, tenant or name differ from the path");
+    }
+    if (kind == KIND_VM || kind == KIND_HOST || kind == KIND_TOKEN ||
+        kind == KIND_OPERATION) {
+        return err_set(err, BERTH_EUNSUPPORTED, "this kind is not written by PUT");
+    }
+    if (kind == KIND_DISK) { /* it would count in the quota, and serve nobody */
+        return err_set(err, BERTH_EUNSUPPORTED,
+                       "disks of their own are not supported: a VM's disks stand in its "
+                       "template");
+    }
+    memcpy(meta->tenant, call->target.tenant, sizeof(meta->tenant));
+    return 0;
+}
+
 void handle_put(struct api_call *call, const struct state *state)
 {
     struct command command;
@@ -231,23 +255,7 @@ void handle_put(struct api_call *call, const struct state *state)
                 : document_read(call->body, &kind, &object, &err);
     r = r < 0 ? r : call_expected_revision(call, &expected, &err);
     if (r == 0) {
-        struct metadata *meta = object_meta(object);
-        bool fits =
-            kind == call->target.kind && strcmp(meta->name, call->target.name) == 0 &&
-            (meta->tenant[0] == '\0' || strcmp(meta->tenant, call->target.tenant) == 0);
-        if (!fits) {
-            r = err_set(&err, BERTH_EINVALID,
-                        "kind, tenant or name differ from the path");
-        } else if (kind == KIND_VM || kind == KIND_HOST || kind == KIND_TOKEN ||
-                   kind == KIND_OPERATION) {
-            r = err_set(&err, BERTH_EUNSUPPORTED, "this kind is not written by PUT");
-        } else if (kind ==
-                   KIND_DISK) { /* it would count in the quota, and serve nobody */
-            r = err_set(&err, BERTH_EUNSUPPORTED,
-                        "disks of their own are not supported: a VM's disks stand in its "
-                        "template");
-        }
-        memcpy(meta->tenant, call->target.tenant, sizeof(meta->tenant));
+        r = put_check(call, kind, object, &err);
     }
     if (r == 0) {
         command_init(&command, COMMAND_PUT);

@@ -133,7 +133,7 @@ void problem_answer(struct exchange *exchange,
     json_t *document = problem_document(problem, request->request_id);
     CLEANUP_FREE char *text = json_text(document);
     json_decref(document);
-    snprintf(revision_text, sizeof(revision_text), "%" PRIu64, revision);
+    (void)snprintf(revision_text, sizeof(revision_text), "%" PRIu64, revision);
     headers[count++] = (struct exchange_header){"Berth-Revision", revision_text};
     if (request->request_id != NULL) {
         headers[count++] = (struct exchange_header){"X-Request-Id", request->request_id};

@@ -264,7 +264,7 @@ static bool listing_begin(struct watch *watch, const struct state *state)
         return false;
     }
     watch->listing.places = (uint32_t *)(void *)place_data;
-    watch->listing.count = (uint32_t)(size / sizeof(uint32_t));
+    watch->listing.count = place_data != NULL ? (uint32_t)(size / sizeof(uint32_t)) : 0;
     watch->listing_on = true;
     watch->listing_due = false;
     watch->cursor = feed_cursor_after(state_revision(state));

@@ -16,7 +16,7 @@ static bool decode(char *text)
         if (byte == '+') {
             byte = ' ';
         } else if (byte == '%') {
-            char pair[3] = {from[1], from[1] != '\0' ? from[2] : '\0', '\0'};
+            char pair[3] = {from[1], (char)(from[1] != '\0' ? from[2] : '\0'), '\0'};
             if (hex_parse(pair, &byte, 1) < 0 || byte == 0) {
                 return false;
             }

@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define KEY_SIZE (2 * NAME_SIZE)
+#define KEY_SIZE ((size_t)2 * NAME_SIZE)
 
 void sight_fini(struct watch_sight *sight)
 {

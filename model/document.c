@@ -60,12 +60,14 @@ json_t *document_text(const char *text)
     if (value != NULL || text == NULL) {
         return value;
     }
-    CLEANUP_FREE char *copy = strdup(text);
+    char *copy = strdup(text);
     if (copy == NULL) {
         return NULL;
     }
     replace_foreign(copy);
-    return json_string(copy);
+    value = json_string(copy);
+    free(copy);
+    return value;
 }
 
 /* 0 means "none" for these, and no address or time that could be written. */

@@ -221,9 +221,10 @@ static int quota_refusal(const struct tenant *tenant,
         row->format(row->limit, limit_text);
         row->format(row->more, more_text);
         if (ret_text != NULL) {
-            snprintf(ret_text, text_size,
-                     "quota of tenant %s: %s %s of %s in use, %s more asked",
-                     tenant->meta.name, row->name, used_text, limit_text, more_text);
+            (void)snprintf(ret_text, text_size,
+                           "quota of tenant %s: %s %s of %s in use, %s more asked",
+                           tenant->meta.name, row->name, used_text, limit_text,
+                           more_text);
         }
         return BERTH_EQUOTA;
     }

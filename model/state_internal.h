@@ -247,9 +247,9 @@ void vm_migration_end(struct apply *apply, struct entry *vm, const char *reason)
 int host_remove(struct apply *apply, struct entry *host, bool force, const char *reason);
 
 /* ---- Hosts (apply_host.c), used by state_rebirth.c ---- */
-void host_lose(struct apply *apply, struct entry *host, const char *reason);
+void host_lose(struct apply *apply, struct entry *entry, const char *reason);
 /* Migrations that come here end; VMs here are lost (those that wait stay so). */
-void host_lose_vms(struct apply *apply, struct entry *host, const char *reason);
+void host_lose_vms(struct apply *apply, struct entry *entry, const char *text);
 
 apply_function apply_put;
 apply_function apply_delete;

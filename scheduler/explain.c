@@ -249,7 +249,7 @@ json_t *scheduler_explain_vm(const struct scheduler *scheduler,
     char subject[2 * NAME_SIZE];
     char summary[SUMMARY_SIZE];
     struct place_request request;
-    struct findings findings;
+    struct findings findings = {0};
     (void)now_ns;
     place_request_of(state, vm, &request);
     if (look(scheduler, state, &request, vm->status.host, &findings) < 0) {
@@ -479,7 +479,7 @@ json_t *scheduler_explain_group(const struct scheduler *scheduler,
 {
     char subject[2 * NAME_SIZE];
     char summary[SUMMARY_SIZE];
-    struct findings findings;
+    struct findings findings = {0};
     const struct template *template = state_get(state, KIND_TEMPLATE, group->meta.tenant,
                                                 group->spec.template_ref.name);
     if (template == NULL) {

@@ -1,5 +1,4 @@
 /* VMs that ended, and VMs that wait for a place. See step.h. */
-#include "base/cleanup.h"
 #include "scheduler/step.h"
 
 #include <stdio.h>
@@ -222,8 +221,9 @@ void step_place(struct step *step)
         return; /* some of them are not there any more */
     }
     uint32_t count = 0;
-    CLEANUP_FREE const struct vm **list = pending_list(step, &count);
+    const struct vm **list = pending_list(step, &count);
     for (uint32_t i = 0; i < count && !step_full(step); i++) {
         place_vm(step, list[i]);
     }
+    free(list);
 }
