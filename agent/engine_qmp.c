@@ -136,7 +136,13 @@ static void process_kill(struct engine_qmp_run *run)
 
 static void ending_over(void *context)
 {
-    process_kill(context);
+    struct engine_qmp_run *run = context;
+    log_warn("engine", "a VM's disks were not written out in time, it is killed",
+             KV_STR("vm", run->vm.name));
+    (void)snprintf(run->what, sizeof(run->what), "%s",
+                   "killed before its disks were written out: what the guest wrote last "
+                   "and did not flush may be missing");
+    process_kill(run);
 }
 
 /* An end in peace: what the guest wrote is to be on its disks. QEMU tells a guest that a
@@ -346,7 +352,7 @@ static void on_reset(struct engine_qmp_run *run, const json_t *data)
     char text[96];
     uint64_t now_ms = uv_now(run->host->loop);
     if (!json_is_true(json_object_get(data, "guest")) || run->panicked) {
-        return; /* nobody's, or one more before our kill arrives */
+        return; /* nobody's, or one more before it has ended */
     }
     uint64_t life_ms = now_ms - run->alive_ms;
     run->alive_ms = now_ms;
@@ -403,7 +409,9 @@ static void on_stop(struct engine_qmp_run *run, const json_t *data)
     run->running = false;
     run->events.paused(run->context);
     /* Asked for, or the program met an error: the status tells. */
-    (void)command(run, "query-status", on_status, NULL);
+    if (command(run, "query-status", on_status, NULL) < 0) {
+        try_again(run);
+    }
 }
 
 static const struct {

@@ -71,7 +71,7 @@ struct engine_qmp_run {
     bool stopping;
     bool killed;
     bool frozen;
-    bool guest_off; /* the guest powered itself off; the program waits for our kill */
+    bool guest_off; /* the guest powered itself off; the program waits to be ended */
     bool panicked;
     bool disk_fault;   /* it stops, or has stopped, because a disk cannot be written */
     bool waiting;      /* told: it stands still because of that */

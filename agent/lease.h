@@ -56,8 +56,8 @@ struct lease { /* fields private */
 void lease_init(struct lease *lease,
                 const struct lease_config *config,
                 uint64_t first_sequence);
-/* Goes on with a grant that an earlier run of the daemon wrote down during this boot; a
- * grant in the future (another boot's clock) is ignored. */
+/* Goes on with a grant that an earlier run of the daemon wrote down during this boot, or
+ * that its fence was told of; a grant in the future (another boot's clock) is ignored. */
 void lease_restore(struct lease *lease, uint64_t granted_ns, uint64_t now_ns);
 /* A heartbeat is sent at now_ns: its sequence number. Call it before the message is
  * queued. */

@@ -385,7 +385,9 @@ static void on_exited(void *context, const struct engine_exit *exit)
     const char *text = exit->reason;
     if (vm->killed && vm->kill_reason[0] != '\0') {
         text = vm->kill_reason;
-    } else if (vm->at_gate && !vm->stopping) {
+    } else if (vm->at_gate && !vm->stopping && exit->process.exit_status < 0 &&
+               exit->process.signal_number <
+                   0) { /* no end of its own: the start's time is up */
         text = "the fence of its host, which is to watch it, did not come back in time";
     } else if (exit->end == ENGINE_END_KILLED && !vm->begun) {
         text = "stopped before it ran";

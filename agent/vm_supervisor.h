@@ -133,7 +133,8 @@ int vm_supervisor_cont(struct vm_supervisor *supervisor,
                        uint64_t uid,
                        uint64_t epoch,
                        struct err *err);
-/* Powerdown, then SIGKILL after grace_ms (UINT64_MAX: the order's own). */
+/* Powerdown; after grace_ms (UINT64_MAX: the order's own) the engine is asked to end and
+ * write out the disks, and killed if it does not. */
 int vm_supervisor_stop(struct vm_supervisor *supervisor,
                        uint64_t uid,
                        uint64_t epoch,

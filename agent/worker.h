@@ -34,6 +34,7 @@
     4                           /* VMs between start and running at once: a boot storm \
                                    must not starve the log, nor time out in itself */
 #define WORKER_STEPS_PER_PASS 4 /* starts and removals before the loop turns */
+#define WORKER_TERM_SYNC_MS   5000 /* a disk that failed to take a term is tried again */
 #define WORKER_START_LEASE_MS 3000 /* a start needs so much of the lease left */
 
 struct worker;

@@ -13,9 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* ---- the lease
- * -------------------------------------------------------------------------------------
- */
+/* ---- the lease ---- */
 
 /* "BOOT_ID GRANTED_NS TERM SUM\n", each at its place. */
 #define BOOT_ID_SIZE     36
@@ -34,9 +32,9 @@ static void boot_id_read(struct worker *worker)
     }
 }
 
-/* The grant is a promise of this boot only and costs nothing to lose: no sync for that.
- * The term beside it keeps orders of an earlier leader from a restarted daemon, and from
- * a restarted host: a new one, which is rare, has to be on the disk. */
+/* Kept from a restarted daemon's eyes it would be a loss: orders of an earlier leader,
+ * and a grant that others count with. A loss of power may take it: the grant is a promise
+ * of this boot only, and the term is made durable by term_sync. */
 static void grant_store(struct worker *worker)
 {
     char text[128];
@@ -45,13 +43,28 @@ static void grant_store(struct worker *worker)
                         (unsigned long long)worker->leader_term);
     size += snprintf(text + size, sizeof(text) - (size_t)size, "%08x\n",
                      (unsigned)crc32c(0, text, (size_t)size));
-    bool written = pwrite(worker->lease_fd, text, (size_t)size, 0) == size;
-    if (written && worker->term_synced != worker->leader_term) {
-        written = fdatasync(worker->lease_fd) == 0;
-        worker->term_synced = written ? worker->leader_term : 0;
-    }
-    if (!written) { /* tried again with the next grant */
+    ssize_t written = pwrite(worker->lease_fd, text, (size_t)size, 0);
+    if (written != size) { /* tried again with the next grant */
         log_warn("worker", "lease and term cannot be written down",
+                 KV_STR("why", err_sentence(written < 0 ? -errno : -EIO)));
+    }
+}
+
+/* The term keeps orders of an earlier leader from a host that comes back: nothing is
+ * started by a new one before it is on the disk. Only after the lease was renewed, since
+ * the disk may be slow, and not soon again when it fails. */
+static void term_sync(struct worker *worker)
+{
+    uint64_t now_ms = clock_now_ms(worker->config.clock);
+    if (worker->term_synced == worker->leader_term || now_ms < worker->term_sync_ms) {
+        return;
+    }
+    if (fdatasync(worker->lease_fd) == 0) {
+        worker->term_synced = worker->leader_term;
+        loop_post_send(worker->reconcile_post);
+    } else {
+        worker->term_sync_ms = now_ms + WORKER_TERM_SYNC_MS;
+        log_warn("worker", "a new leader's term cannot be made durable: no VM is started",
                  KV_STR("why", err_sentence(-errno)));
     }
 }
@@ -128,7 +141,7 @@ void worker_lease_find(struct worker *worker, uint64_t granted_ns)
 {
     if (granted_ns > lease_granted_ns(&worker->lease)) {
         lease_restore(&worker->lease, granted_ns, clock_now_ns(worker->config.clock));
-        worker->lease_found = true;
+        worker->lease_found = lease_granted_ns(&worker->lease) == granted_ns;
     }
 }
 
@@ -155,13 +168,14 @@ bool worker_fence_is_known(void *context, const struct fence_entry *entry)
 /* Enough left that a start is over, or frozen in time, before anybody else may start the
  * VM; a fence that sees to it; and orders of the leader that grants it: a new one may
  * grant before its orders are here, and older ones may name a VM that runs elsewhere by
- * now. Whose a grant was that only the fence remembers is not known: what runs goes on
- * under it, and nothing begins. */
+ * now; a loss of power must not bring those back. Whose a grant was that only the fence
+ * remembers is not known: what runs goes on under it, and nothing begins. */
 bool worker_may_start(const struct worker *worker)
 {
     uint64_t now_ns = clock_now_ns(worker->config.clock);
     return (worker->fence == NULL || fence_client_ready(worker->fence)) &&
-           worker->orders.term == worker->leader_term && !worker->lease_found &&
+           worker->orders.term == worker->leader_term &&
+           worker->term_synced == worker->leader_term && !worker->lease_found &&
            lease_state(&worker->lease, now_ns) == LEASE_OK &&
            lease_may_run(&worker->lease, now_ns + WORKER_START_LEASE_MS * NS_PER_MS);
 }
@@ -198,6 +212,7 @@ void worker_on_ack(struct worker *worker,
             loop_post_send(worker->reconcile_post);
         }
     }
+    term_sync(worker);
 }
 
 void worker_on_not_leader(struct worker *worker,

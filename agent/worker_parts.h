@@ -35,7 +35,8 @@ struct worker {
     uint64_t leader;
     uint64_t ack_ms; /* monotonic, of the last one */
     uint64_t leader_term;
-    uint64_t term_synced; /* the term that a loss of power leaves; 0: not known */
+    uint64_t term_synced;  /* the term that a loss of power leaves; 0: not known */
+    uint64_t term_sync_ms; /* monotonic: not tried again before; the disk failed */
     bool has_orders;
     struct msg_orders orders;
     uint64_t orders_hash;
@@ -85,8 +86,9 @@ void worker_sample(void *context);
 int worker_grant_load(struct worker *worker, struct err *err);
 /* Freezes, thaws and ends VMs as the lease says. */
 void worker_lease_check(void *context);
-/* Enough left that a start is over, or frozen in time, before anybody else may start the
- * VM; and a fence that sees to it. */
+/* Enough left of a lease that its leader renewed that a start is over, or frozen in time,
+ * before anybody else may start the VM; a fence that sees to it; orders of that leader;
+ * and its term on the disk. */
 bool worker_may_start(const struct worker *worker);
 /* Written down at once: from now on nobody of an earlier term has a say here. */
 void worker_take_term(struct worker *worker, uint64_t term);
