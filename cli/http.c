@@ -131,18 +131,21 @@ static void answer_fill(struct http *http,
     }
 }
 
+/* timeout_s 0: none, and a host that is gone is noticed by the connection. */
 static CURLcode call_once(struct http *http,
                           const char *method,
                           const char *path,
                           const char *body,
                           const char *key,
+                          long timeout_s,
                           struct http_answer *answer)
 {
     struct bytes_writer writer;
     struct curl_slist *headers = headers_new(http, key, TYPE_JSON, false);
     bytes_writer_init(&writer, HTTP_ANSWER_MAX);
     common(http, method, path);
-    curl_easy_setopt(http->curl, CURLOPT_TIMEOUT, CALL_TIMEOUT_S);
+    curl_easy_setopt(http->curl, CURLOPT_TIMEOUT, timeout_s);
+    curl_easy_setopt(http->curl, CURLOPT_TCP_KEEPALIVE, 1L);
     curl_easy_setopt(http->curl, CURLOPT_HTTPHEADER, headers);
     curl_easy_setopt(http->curl, CURLOPT_WRITEFUNCTION, body_take);
     curl_easy_setopt(http->curl, CURLOPT_WRITEDATA, &writer);
@@ -181,16 +184,18 @@ int http_try(struct http *http,
              struct http_answer *ret_answer)
 {
     CLEANUP_FREE char *text = body != NULL ? json_text(body) : NULL;
-    return call_once(http, method, path, text, NULL, ret_answer) == CURLE_OK
+    return call_once(http, method, path, text, NULL, CALL_TIMEOUT_S, ret_answer) ==
+                   CURLE_OK
                ? 0
                : BERTH_EUNREACHABLE;
 }
 
-int http_call(struct http *http,
-              const char *method,
-              const char *path,
-              const json_t *body,
-              struct http_answer *ret_answer)
+static int call_until_answered(struct http *http,
+                               const char *method,
+                               const char *path,
+                               const json_t *body,
+                               long timeout_s,
+                               struct http_answer *ret_answer)
 {
     uint8_t random[16];
     char key[2 * sizeof(random) + 1];
@@ -202,8 +207,8 @@ int http_call(struct http *http,
     random_secret(random, sizeof(random));
     hex_format(random, sizeof(random), key);
     for (;;) {
-        CURLcode code =
-            call_once(http, method, path, text, writes ? key : NULL, ret_answer);
+        CURLcode code = call_once(http, method, path, text, writes ? key : NULL,
+                                  timeout_s, ret_answer);
         bool again = code != CURLE_OK
                          ? !hopeless(code)
                          : ret_answer->status == 503 || (ret_answer->cut && !head);
@@ -216,6 +221,24 @@ int http_call(struct http *http,
         back_off(wait_ms / 2 + random[0] * wait_ms / 512);
         wait_ms = wait_ms * 2 > BACKOFF_MAX_MS ? BACKOFF_MAX_MS : wait_ms * 2;
     }
+}
+
+int http_call(struct http *http,
+              const char *method,
+              const char *path,
+              const json_t *body,
+              struct http_answer *ret_answer)
+{
+    return call_until_answered(http, method, path, body, CALL_TIMEOUT_S, ret_answer);
+}
+
+int http_call_long(struct http *http,
+                   const char *method,
+                   const char *path,
+                   const json_t *body,
+                   struct http_answer *ret_answer)
+{
+    return call_until_answered(http, method, path, body, 0, ret_answer);
 }
 
 void http_answer_fini(struct http_answer *answer)

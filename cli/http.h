@@ -43,6 +43,13 @@ int http_call(struct http *http,
               const char *path,
               const json_t *body,
               struct http_answer *ret_answer);
+/* As http_call, for what takes the server its time (a fetch): the answer is waited for as
+ * long as the connection stands. */
+int http_call_long(struct http *http,
+                   const char *method,
+                   const char *path,
+                   const json_t *body,
+                   struct http_answer *ret_answer);
 /* As http_call, but once: no key, no second attempt. */
 int http_try(struct http *http,
              const char *method,

@@ -35,21 +35,37 @@ static int fail_unreachable(struct cli *cli, const struct http_answer *answer)
     return EXIT_UNREACHABLE;
 }
 
-int remote_answer(struct cli *cli,
-                  const char *method,
-                  const char *path,
-                  const json_t *body,
-                  struct http_answer *ret_answer)
+typedef int http_caller(struct http *http,
+                        const char *method,
+                        const char *path,
+                        const json_t *body,
+                        struct http_answer *ret_answer);
+
+static int answer_by(http_caller *caller,
+                     struct cli *cli,
+                     const char *method,
+                     const char *path,
+                     const json_t *body,
+                     struct http_answer *ret_answer)
 {
     *ret_answer = (struct http_answer){0};
     struct http *http = connection_http(cli);
     if (http == NULL) {
         return cli->connect_code != EXIT_OK ? cli->connect_code : (int)EXIT_FAILED;
     }
-    if (http_call(http, method, path, body, ret_answer) < 0) {
+    if (caller(http, method, path, body, ret_answer) < 0) {
         return fail_unreachable(cli, ret_answer);
     }
     return EXIT_OK;
+}
+
+int remote_answer(struct cli *cli,
+                  const char *method,
+                  const char *path,
+                  const json_t *body,
+                  struct http_answer *ret_answer)
+{
+    return answer_by(http_call, cli, method, path, body, ret_answer);
 }
 
 enum cli_exit remote_exit(int status, const char *code)
@@ -122,7 +138,8 @@ static int take_document(struct cli *cli,
     return code;
 }
 
-static int call(struct cli *cli,
+static int call(http_caller *caller,
+                struct cli *cli,
                 const char *method,
                 const char *path,
                 const json_t *body,
@@ -133,7 +150,7 @@ static int call(struct cli *cli,
     if (ret_document != NULL) {
         *ret_document = NULL;
     }
-    int code = remote_answer(cli, method, path, body, &answer);
+    int code = answer_by(caller, cli, method, path, body, &answer);
     if (code != EXIT_OK) {
         http_answer_fini(&answer);
         return code;
@@ -147,7 +164,16 @@ int remote_call(struct cli *cli,
                 const json_t *body,
                 json_t **ret_document)
 {
-    return call(cli, method, path, body, false, ret_document);
+    return call(http_call, cli, method, path, body, false, ret_document);
+}
+
+int remote_call_long(struct cli *cli,
+                     const char *method,
+                     const char *path,
+                     const json_t *body,
+                     json_t **ret_document)
+{
+    return call(http_call_long, cli, method, path, body, false, ret_document);
 }
 
 int remote_call_quiet(struct cli *cli,
@@ -156,7 +182,7 @@ int remote_call_quiet(struct cli *cli,
                       const json_t *body,
                       json_t **ret_document)
 {
-    return call(cli, method, path, body, true, ret_document);
+    return call(http_call, cli, method, path, body, true, ret_document);
 }
 
 /* A server of before `fields`, as it says that it does not know a parameter. */

@@ -25,7 +25,14 @@ int remote_call(struct cli *cli,
                 const char *path,
                 const json_t *body,
                 json_t **ret_document);
-/* As above, but a 404 is silent and gives EXIT_NOT_FOUND. */
+/* As above, for what takes the server its time: the answer is waited for as long as the
+ * connection stands. */
+int remote_call_long(struct cli *cli,
+                     const char *method,
+                     const char *path,
+                     const json_t *body,
+                     json_t **ret_document);
+/* As remote_call, but a 404 is silent and gives EXIT_NOT_FOUND. */
 int remote_call_quiet(struct cli *cli,
                       const char *method,
                       const char *path,

@@ -253,7 +253,7 @@ static int artifact_file(struct cli *cli,
                               strerror(-fd)); // NOLINT(concurrency-mt-unsafe)
 }
 
-/* The server fetches it; that may take longer than one call's patience. */
+/* The server fetches it, which may take minutes. */
 static int
 artifact_url(struct cli *cli, const struct image *image, struct artifact *artifact)
 {
@@ -271,7 +271,7 @@ artifact_url(struct cli *cli, const struct image *image, struct artifact *artifa
     remote_escape(artifact->url, url, sizeof(url));
     (void)snprintf(path, sizeof(path), "/v1/blobs?url=%s&sha256=%s", url, hex);
     CLEANUP_JSON json_t *answer = NULL;
-    code = remote_call(cli, "POST", path, NULL, &answer);
+    code = remote_call_long(cli, "POST", path, NULL, &answer);
     artifact->size_bytes = json_member_u64(answer, "size", artifact->size_bytes);
     return code;
 }
