@@ -233,6 +233,21 @@ check_vm(const struct state *state, struct item *item, size_t index, json_t *err
     }
 }
 
+static void check_network(const struct api_call *call,
+                          const struct state *state,
+                          const struct network *wanted,
+                          size_t index,
+                          json_t *errors)
+{
+    struct err err;
+    const struct network *there =
+        state_get(state, KIND_NETWORK, wanted->meta.tenant, wanted->meta.name);
+    int r = subject_may_take(&call->subject, there, wanted, &err);
+    if (r < 0) {
+        fault_of(errors, index, r, err.text, NULL);
+    }
+}
+
 static void item_read(struct api_call *call,
                       const struct state *state,
                       struct item *item,
@@ -267,6 +282,8 @@ static void item_read(struct api_call *call,
         check_image(item->object, index, errors);
     } else if (item->kind == KIND_VM) {
         check_vm(state, item, index, errors);
+    } else if (item->kind == KIND_NETWORK) {
+        check_network(call, state, item->object, index, errors);
     }
 }
 

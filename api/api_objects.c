@@ -249,13 +249,17 @@ void handle_put(struct api_call *call, const struct state *state)
     enum kind kind = KIND_NONE;
     void *object = NULL;
     uint64_t expected = REVISION_ANY;
-    (void)state;
     int r = call->body == NULL
                 ? err_set(&err, BERTH_EINVALID, "the body must hold the object")
                 : document_read(call->body, &kind, &object, &err);
     r = r < 0 ? r : call_expected_revision(call, &expected, &err);
     if (r == 0) {
         r = put_check(call, kind, object, &err);
+    }
+    if (r == 0 && kind == KIND_NETWORK) {
+        r = subject_may_take(
+            &call->subject,
+            state_get(state, kind, call->target.tenant, call->target.name), object, &err);
     }
     if (r == 0) {
         command_init(&command, COMMAND_PUT);

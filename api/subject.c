@@ -1,5 +1,6 @@
 #include "api/subject.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -172,6 +173,22 @@ int subject_may(const struct state *state,
     default:
         return judge_cluster(subject, verb, ROLE_VIEWER);
     }
+}
+
+int subject_may_take(const struct subject *subject,
+                     const struct network *there,
+                     const struct network *wanted,
+                     struct err *err)
+{
+    uint64_t cidr = wanted->spec.ipv4.cidr;
+    if (subject->tenant[0] == '\0' || cidr_prefix(cidr) >= NETWORK_TENANT_PREFIX_MIN ||
+        (there != NULL && there->spec.ipv4.cidr == cidr)) {
+        return 0;
+    }
+    return err_set(err, BERTH_EFORBIDDEN,
+                   "spec.ipv4.cidr: /%" PRIu32 " is larger than /%d, the largest that a "
+                   "tenant may take: ask an administrator of the cluster",
+                   cidr_prefix(cidr), NETWORK_TENANT_PREFIX_MIN);
 }
 
 bool subject_may_upload(const struct state *state, const struct subject *subject)

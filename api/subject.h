@@ -46,6 +46,13 @@ int subject_may(const struct state *state,
                 enum kind kind,
                 const char *tenant,
                 const char *name);
+/* A tenant's own token takes no large part of all addresses: BERTH_EFORBIDDEN, said in
+ * err. there: the network as it is, whose range may stay, or NULL. Asked before the log
+ * is: a rule inside of it would change what old entries did. */
+int subject_may_take(const struct subject *subject,
+                     const struct network *there,
+                     const struct network *wanted,
+                     struct err *err);
 /* Root of a host with a part in the log: bound by no share of what all use. */
 bool subject_is_root(const struct subject *subject);
 /* Is the subject root of that host, or of the one that this VM is on? NULL: no. */

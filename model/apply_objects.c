@@ -322,7 +322,8 @@ static int network_check_overlap(struct apply *apply,
     if (strcmp(meta_of(clash)->tenant, network->meta.tenant) != 0 &&
         !asker_sees_all(apply)) {
         return apply_refuse(apply, BERTH_EEXISTS,
-                            "spec.ipv4.cidr: %s is not free: choose another range",
+                            "spec.ipv4.cidr: %s overlaps a network of another tenant: "
+                            "choose another range",
                             cidr_text);
     }
     format_cidr(cidr_address(other_cidr), cidr_prefix(other_cidr), other_text);
@@ -352,29 +353,10 @@ static int network_check_change(struct apply *apply,
     return 0;
 }
 
-/* One that is there already stays as large as it is. */
-static int network_check_size(struct apply *apply,
-                              const struct entry *old,
-                              const struct network *network)
-{
-    uint64_t cidr = network->spec.ipv4.cidr;
-    if (cidr_prefix(cidr) >= NETWORK_TENANT_PREFIX_MIN || asker_sees_all(apply) ||
-        (old != NULL && network_of(old)->spec.ipv4.cidr == cidr)) {
-        return 0;
-    }
-    return apply_refuse(apply, BERTH_EFORBIDDEN,
-                        "spec.ipv4.cidr: /%" PRIu32 " is larger than /%d, the largest "
-                        "that a tenant may take: ask an administrator of the cluster",
-                        cidr_prefix(cidr), NETWORK_TENANT_PREFIX_MIN);
-}
-
 static int network_check(struct apply *apply, const struct entry *old, const void *object)
 {
     const struct network *network = object;
-    int r = network_check_size(apply, old, network);
-    if (r == 0) {
-        r = network_check_overlap(apply, old, network);
-    }
+    int r = network_check_overlap(apply, old, network);
     if (r == 0) {
         r = network_check_change(apply, old, network);
     }

@@ -389,7 +389,8 @@ enum egress { EGRESS_NAT = 0, EGRESS_NONE };
 extern const char *const egress_names[]; /* nat none */
 
 /* Networks of all tenants share one range of addresses, so that none may take much of it:
- * larger ones, up to 10,000 VMs and more, are made by who has a role in the cluster. */
+ * larger ones, up to 10,000 VMs and more, are made by who has a role in the cluster.
+ * Judged where requests come in: what the log holds is applied. */
 #define NETWORK_TENANT_PREFIX_MIN 20
 
 #define IPV4_SPEC_FIELDS(F, S)                                              \

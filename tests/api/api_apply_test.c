@@ -223,6 +223,41 @@ START_TEST(what_the_caller_may_not_write_is_a_fault_of_that_object)
 }
 END_TEST
 
+#define NETWORK(tenant, more, cidr)                                         \
+    OBJECT("Network", "\"name\":\"lan\",\"tenant\":\"" tenant "\"" more "", \
+           ",\"spec\":{\"ipv4\":{\"cidr\":\"" cidr "\"}}")
+
+static int anas(const char *method, const char *path, const char *body)
+{
+    return ask(method, path, "Authorization: Bearer ana\r\n", body);
+}
+
+/* Else the first tenant to ask could leave nothing to the others. */
+START_TEST(a_tenant_takes_no_large_part_of_all_addresses)
+{
+    static const char large[] = NETWORK("shop", "", "10.0.0.0/19");
+    static const char path[] = "/v1/tenants/shop/networks/lan";
+    ck_assert_int_eq(apply("", TENANT("shop")), 200);
+    served_token(served, "ana", "ana", ROLE_ADMIN, "shop", 0);
+    static const char *const ways[] = {"/v1/apply", "/v1/apply?dryRun=plan",
+                                       "/v1/apply?dryRun=validate"};
+    for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
+        ck_assert_int_eq(anas("POST", ways[i], large), 403);
+        ck_assert_contains(json_member_text(fault_at(0), "message", ""),
+                           "/19 is larger than /20");
+    }
+    ck_assert_int_eq(anas("PUT", path, large), 403);
+    ck_assert_contains(said("detail"), "/19 is larger than /20");
+    ck_assert_int_eq(get(path), 404);
+
+    ck_assert_int_eq(anas("PUT", path, NETWORK("shop", "", "10.0.0.0/20")), 200);
+    ck_assert_int_eq(apply("", large), 200); /* root may, and what was given stays */
+    ck_assert_int_eq(
+        anas("PUT", path, NETWORK("shop", ",\"labels\":{\"a\":\"b\"}", "10.0.0.0/19")),
+        200);
+}
+END_TEST
+
 START_TEST(a_vm_keeps_its_template_and_its_group)
 {
     ck_assert_int_eq(apply("", TEMPLATE("small", "64MiB") "," VM(
@@ -423,6 +458,7 @@ int main(void)
                    one_bad_object_keeps_all_from_being_written_and_each_is_pointed_at);
     tcase_add_test(tests, what_may_not_be_applied_says_why);
     tcase_add_test(tests, what_the_caller_may_not_write_is_a_fault_of_that_object);
+    tcase_add_test(tests, a_tenant_takes_no_large_part_of_all_addresses);
     tcase_add_test(tests, a_vm_keeps_its_template_and_its_group);
     tcase_add_test(tests, power_is_what_a_vm_can_change);
     tcase_add_test(tests, a_vm_takes_its_templates_labels_once);

@@ -246,18 +246,17 @@ START_TEST(an_overlap_names_only_what_the_asker_may_see)
         put(KIND_NETWORK, make_network(rows[_i].tenant, "b", CIDR(0x0a000080, 25))),
         BERTH_EEXISTS);
 
-    ck_assert_contains(answer.text, rows[_i].named ? "10.0.0.128/25 overlaps"
-                                                   : "10.0.0.128/25 is not free");
+    ck_assert_contains(answer.text, "10.0.0.128/25 overlaps");
     ck_assert_int_eq(strstr(answer.text, "front") != NULL, rows[_i].named);
     ck_assert_int_eq(strstr(answer.text, "10.0.0.0/24") != NULL, rows[_i].named);
-    ck_assert_ptr_null(strstr(answer.text, "another tenant"));
+    ck_assert_int_eq(strstr(answer.text, "another tenant") == NULL, rows[_i].named);
 }
 END_TEST
 
-/* Else the first tenant to ask could leave nothing to the others. */
-START_TEST(a_tenant_takes_no_large_part_of_all_addresses)
+/* Who may have how much is judged before the log: a refusal in here would change what an
+ * entry did that is in a log already. */
+START_TEST(a_large_network_in_the_log_is_made)
 {
-    const uint64_t large = CIDR(0x0b000000, 19);
     struct token *ana = make(KIND_TOKEN, "", "ana");
     ana->spec.role = ROLE_ADMIN;
     ana->spec.hash.bytes[0] = 2;
@@ -265,18 +264,8 @@ START_TEST(a_tenant_takes_no_large_part_of_all_addresses)
     ck_assert_int_eq(put(KIND_TOKEN, ana), 0);
 
     fixture_subject = "token:ana";
-    ck_assert_int_eq(put(KIND_NETWORK, make_network(DEFAULT_TENANT, "b", large)),
-                     BERTH_EFORBIDDEN);
-    ck_assert_contains(answer.text, "/19 is larger than /20");
     ck_assert_int_eq(
-        put(KIND_NETWORK, make_network(DEFAULT_TENANT, "c", CIDR(0x0c000000, 20))), 0);
-
-    fixture_subject = "root";
-    ck_assert_int_eq(put(KIND_NETWORK, make_network(DEFAULT_TENANT, "b", large)), 0);
-    fixture_subject = "token:ana"; /* what it was given stays its own to write */
-    struct network *again = make_network(DEFAULT_TENANT, "b", large);
-    again->spec.egress = EGRESS_NONE;
-    ck_assert_int_eq(put(KIND_NETWORK, again), 0);
+        put(KIND_NETWORK, make_network(DEFAULT_TENANT, "b", CIDR(0x0b000000, 8))), 0);
 }
 END_TEST
 
@@ -574,7 +563,7 @@ int main(void)
     tcase_add_test(tests, a_template_counts_the_changes_of_its_spec);
     tcase_add_loop_test(tests, networks_do_not_overlap, 0, 5);
     tcase_add_loop_test(tests, an_overlap_names_only_what_the_asker_may_see, 0, 5);
-    tcase_add_test(tests, a_tenant_takes_no_large_part_of_all_addresses);
+    tcase_add_test(tests, a_large_network_in_the_log_is_made);
     tcase_add_test(tests, each_network_has_a_vni_of_its_own);
     tcase_add_test(tests, a_network_in_use_keeps_its_addresses);
     tcase_add_test(tests, what_is_used_is_not_deleted);
