@@ -1,5 +1,6 @@
 #include "api/exchange.h"
 
+#include "api/api_problem.h"
 #include "base/bytes.h"
 #include "base/err.h"
 #include "base/require.h"
@@ -169,11 +170,9 @@ void exchange_on_room(struct exchange *exchange, void (*fn)(void *context), void
     exchange->room_context = context;
 }
 
-void exchange_cancel(struct exchange *exchange)
+/* Without a word to the client. */
+static void handler_leaves(struct exchange *exchange)
 {
-    if (exchange->over) {
-        return;
-    }
     void (*told)(void *context) = exchange->on_cancel;
     exchange_ref(exchange); /* the handler may drop the last one */
     exchange->over = true;
@@ -186,14 +185,31 @@ void exchange_cancel(struct exchange *exchange)
     exchange_unref(exchange);
 }
 
+void exchange_cancel(struct exchange *exchange)
+{
+    if (!exchange->over) {
+        handler_leaves(exchange);
+    }
+}
+
 void exchange_revoke(struct exchange *exchange)
 {
+    const struct exchange_sink *ops = exchange->ops;
     if (exchange->over) {
         return;
     }
     exchange_ref(exchange); /* the handler may drop the last one */
-    exchange_cancel(exchange);
-    exchange->ops->end(exchange->sink);
+    handler_leaves(exchange);
+    if (exchange->begun) {
+        (ops->cut != NULL ? ops->cut : ops->end)(exchange->sink);
+    } else { /* a client that was told nothing would wait for ever */
+        exchange->over = false;
+        problem_answer(exchange,
+                       &(struct problem){.code = BERTH_EAUTH,
+                                         .detail = "the right to this was taken away "
+                                                   "before it was answered"},
+                       0);
+    }
     exchange_unref(exchange);
 }
 

@@ -75,6 +75,8 @@ struct exchange_sink {
     int (*data)(void *sink, const void *data, size_t size); /* 0 or BERTH_EFULL */
     void (*end)(void *sink);
     void (*released)(void *sink); /* the last reference is gone */
+    /* Likewise the end, for whatever the client has not taken yet; NULL: as `end`. */
+    void (*cut)(void *sink);
 };
 
 struct exchange;
@@ -106,7 +108,8 @@ void exchange_answer(struct exchange *exchange,
                      const void *data,
                      size_t size);
 /* By who has authorised it and does not any more: the handler is told as if the client
- * had gone away, and the client that the answer is over. */
+ * had gone away. The client gets BERTH_EAUTH, or, with the answer begun, no more of it,
+ * not even what it has not taken yet. */
 void exchange_revoke(struct exchange *exchange);
 /* Nothing more can be said: it was ended, or the client went away. */
 bool exchange_ended(const struct exchange *exchange);

@@ -196,6 +196,17 @@ static void sink_end(void *sink)
     resume(request);
 }
 
+static void sink_cut(void *sink)
+{
+    struct http_request *request = sink;
+    request->ended = true;
+    request->cut = true;
+    if (request->tunnel != NULL) {
+        http_tunnel_abort(request->tunnel);
+    }
+    resume(request);
+}
+
 static void sink_released(void *sink)
 {
     struct http_request *request = sink;
@@ -206,7 +217,8 @@ static void sink_released(void *sink)
 static const struct exchange_sink request_sink = {.head = sink_head,
                                                   .data = sink_data,
                                                   .end = sink_end,
-                                                  .released = sink_released};
+                                                  .released = sink_released,
+                                                  .cut = sink_cut};
 
 /* ---- answers through MHD
  * ---------------------------------------------------------------------------------- */
@@ -296,7 +308,9 @@ static void upgraded(void *context,
                                 request->waiting_size -
                                     request->waiting_at); /* an empty queue */
     }
-    if (request->ended) {
+    if (request->cut && request->ended) {
+        http_tunnel_abort(request->tunnel);
+    } else if (request->ended) {
         http_tunnel_end(request->tunnel);
     }
 }
@@ -320,7 +334,7 @@ static struct MHD_Response *response_make(struct http_request *request)
 
 static enum MHD_Result answer(struct http_request *request)
 {
-    if (is_cut(request)) {
+    if (!request->has_head || is_cut(request)) {
         return MHD_NO; /* ends the connection: nothing of it has gone out yet */
     }
     struct MHD_Response *response = response_make(request);
@@ -693,7 +707,7 @@ static enum MHD_Result body_done(struct http_request *request)
         set_busy(request->context, request->connection, true);
         dispatch(request);
     }
-    if (request->has_head) {
+    if (request->has_head || request->ended) { /* with nothing said: it never will be */
         return answer(request);
     }
     request->suspended = true;

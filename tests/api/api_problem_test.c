@@ -147,7 +147,10 @@ static void take_released(void *sink)
     (void)sink;
 }
 
-static const struct exchange_sink ops = {take_head, take_data, take_end, take_released};
+static const struct exchange_sink ops = {.head = take_head,
+                                         .data = take_data,
+                                         .end = take_end,
+                                         .released = take_released};
 
 static const struct answer {
     struct problem problem;

@@ -44,6 +44,12 @@ static void told_end(void *sink)
     say("e");
 }
 
+static void told_cut(void *sink)
+{
+    (void)sink;
+    say("x");
+}
+
 static void told_released(void *sink)
 {
     (void)sink;
@@ -56,7 +62,11 @@ static void told_cancel(void *context)
     exchange_unref(context);
 }
 
-static const struct exchange_sink ops = {told_head, told_data, told_end, told_released};
+static const struct exchange_sink ops = {.head = told_head,
+                                         .data = told_data,
+                                         .end = told_end,
+                                         .released = told_released,
+                                         .cut = told_cut};
 
 START_TEST(an_answer_is_one_head_then_data_then_one_end)
 {
@@ -104,7 +114,20 @@ START_TEST(what_is_revoked_ends_for_both_sides)
     exchange_cancel(exchange);
     ck_assert_int_eq(exchange_data(exchange, "x", 1), BERTH_ECLOSED);
     exchange_unref(exchange);
-    ck_assert_str_eq(said, "hcer");
+    ck_assert_str_eq(said, "hcxr");
+}
+END_TEST
+
+START_TEST(what_is_revoked_before_its_answer_is_refused)
+{
+    struct exchange_request request = {.method = "GET", .path = strdup("/v1/vms")};
+    struct exchange *exchange = exchange_new(&request, &ops, NULL);
+
+    exchange_on_cancel(exchange, told_cancel, exchange_ref(exchange));
+    exchange_revoke(exchange);
+    exchange_head(exchange, 101, NULL, NULL, 0); /* too late */
+    exchange_unref(exchange);
+    ck_assert_str_eq(said, "chder");
 }
 END_TEST
 
@@ -156,6 +179,7 @@ int main(void)
     tcase_add_test(tests, an_answer_is_one_head_then_data_then_one_end);
     tcase_add_test(tests, a_whole_answer_tells_its_length_first);
     tcase_add_test(tests, what_is_revoked_ends_for_both_sides);
+    tcase_add_test(tests, what_is_revoked_before_its_answer_is_refused);
     tcase_add_test(tests, a_client_that_goes_away_is_told_once_and_hears_no_more);
     tcase_add_test(tests, input_reaches_the_handler_until_the_end);
     suite_add_tcase(suite, tests);

@@ -62,6 +62,7 @@ struct served {
     struct loop_post *post;
     struct loop_timer *heartbeat;
     unsigned forwarded;
+    unsigned held_consoles;
     struct exchange *lost; /* the first one whose answer came in part */
     /* the test's thread asks */
     pthread_t thread;
@@ -591,7 +592,7 @@ static void console_gone(void *context)
 static void console(void *context, struct exchange *exchange, uint64_t vm)
 {
     static const char said[] = "boot\r\nlogin: ";
-    (void)context;
+    struct served *served = context;
     (void)vm;
     if (!exchange_request(exchange)->upgrade) {
         exchange_head(exchange, 200, "text/plain", NULL, 0);
@@ -600,9 +601,13 @@ static void console(void *context, struct exchange *exchange, uint64_t vm)
         return;
     }
     exchange_ref(exchange);
+    exchange_on_cancel(exchange, console_gone, exchange);
+    if (served->knobs.hold_consoles) {
+        served->held_consoles++;
+        return;
+    }
     exchange_head(exchange, 101, NULL, NULL, 0);
     exchange_on_input(exchange, console_input, exchange);
-    exchange_on_cancel(exchange, console_gone, exchange);
     (void)exchange_data(exchange, said, sizeof(said) - 1); /* the first piece fits */
 }
 
@@ -967,6 +972,11 @@ void served_lose(struct served *served)
 unsigned served_forwarded(const struct served *served)
 {
     return served->forwarded;
+}
+
+unsigned served_held_consoles(const struct served *served)
+{
+    return served->held_consoles;
 }
 
 struct applying {

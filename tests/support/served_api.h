@@ -28,6 +28,7 @@ struct served_knobs {
     bool no_state;         /* it is no voter */
     bool hold_proposals;   /* proposals are never answered */
     bool hold_reads;       /* barriers are never passed */
+    bool hold_consoles;    /* upgraded ones are given nothing, not even the 101 */
     bool no_scheduler;     /* nothing is decided by itself */
     const char *forwarder; /* with a front: the host that it is; NULL: h1, which votes */
     size_t lost_after;     /* with a front: bytes of an answer that come over before the
@@ -67,6 +68,8 @@ void served_arrives(struct served *served, struct exchange *exchange);
 void served_lose(struct served *served);
 /* Requests that crossed between the two hosts so far. */
 unsigned served_forwarded(const struct served *served);
+/* Inside served_do: consoles that hold_consoles has kept from being answered so far. */
+unsigned served_held_consoles(const struct served *served);
 
 /* Applies a command (consumed) and returns what apply() says. */
 struct apply_result served_apply(struct served *served, struct command *take_command);
