@@ -145,6 +145,7 @@ struct fake_run {
     struct loop_timer *watch; /* looks at the folder */
     struct loop_timer *grace; /* of a stop */
     bool adopted;
+    bool late; /* as in engine_exit */
     bool held_told, running_told;
     bool stopping, killed, frozen;
     bool paused, paused_told;
@@ -183,6 +184,7 @@ static void fake_exited(struct fake_run *run,
     run->begin = loop_timer_close(run->begin);
     fake_path(run, "engine.log", log);
     engine_exit_describe(&exit, end, process, what, log, run->console);
+    exit.late = run->late;
     run->events.exited(run->context, &exit); /* may close the run */
 }
 
@@ -242,6 +244,7 @@ static void fake_too_late(struct fake_run *run)
         (void)vm_process_signal(run->process, SIGKILL); /* or it has ended by itself */
         run->process = vm_process_close(run->process);
     }
+    run->late = true;
     fake_exited(run, ENGINE_END_START_FAILED, &unknown, "not held in time");
 }
 

@@ -103,6 +103,8 @@ static void run_exited(struct engine_qmp_run *run,
     run_release(run);
     engine_qmp_path(run, "engine.log", log);
     engine_exit_describe(&exit, end, process, what, log, run->console);
+    exit.late = run->late;
+    exit.unwritten = run->unwritten;
     run->events.exited(run->context, &exit); /* may close the run */
 }
 
@@ -139,9 +141,7 @@ static void ending_over(void *context)
     struct engine_qmp_run *run = context;
     log_warn("engine", "a VM's disks were not written out in time, it is killed",
              KV_STR("vm", run->vm.name));
-    (void)snprintf(run->what, sizeof(run->what), "%s",
-                   "killed before its disks were written out: what the guest wrote last "
-                   "and did not flush may be missing");
+    run->unwritten = true;
     process_kill(run);
 }
 
@@ -558,6 +558,7 @@ static void begin(void *context)
 {
     struct engine_qmp_run *run = context;
     if (run->process != NULL || run->preparing) {
+        run->late = true;
         engine_qmp_failed(run, "not ready to run in time");
     } else if (run->killed) {
         engine_qmp_failed(run, "killed before it began");

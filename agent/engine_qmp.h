@@ -78,7 +78,9 @@ struct engine_qmp_run {
     unsigned resets;   /* in a row, each soon after the last */
     uint64_t alive_ms; /* loop time when it began to run, or reset last */
     uint64_t reset_ms; /* loop time of the last one counted; 0: none */
-    char what[128];    /* why we ended it, or why it will end */
+    bool late;         /* as in engine_exit, both */
+    bool unwritten;
+    char what[128]; /* why we ended it, or why it will end */
 };
 
 /* ---- for engines ---- */

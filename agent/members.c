@@ -81,7 +81,9 @@ int members_save(struct members *members, struct err *err)
     }
     struct digest digest;
     digest_of(data, size, &digest);
-    memcpy(sealed, data, size);
+    if (size > 0) {
+        memcpy(sealed, data, size);
+    }
     memcpy(sealed + size, digest.bytes, DIGEST_SIZE);
     r = file_atomic_write(members->path, sealed, size + DIGEST_SIZE, 0600, err);
     members->unsaved = r < 0;

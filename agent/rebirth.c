@@ -242,6 +242,7 @@ int rebirth_look(const struct identity *identity,
                  struct err *err)
 {
     char folder[PATH_MAX];
+    char forgetting[PATH_MAX];
     char address[MESH_ADDRESS_SIZE];
     struct replay replay = {.state = state_new(NULL, NULL)};
     const struct consensus_fsm fsm = {
@@ -255,9 +256,15 @@ int rebirth_look(const struct identity *identity,
     if (replay.state == NULL) {
         return err_sys(err, -ENOMEM, "read the log");
     }
-    int r = identity->uid == 0
-                ? err_set(err, BERTH_ENOTFOUND, "this host is a member of no cluster")
-                : log_offline_read(&log, &fsm, &ret_log->facts, err);
+    identity_path(identity, FORGETTING, forgetting, sizeof(forgetting));
+    int r =
+        identity->uid == 0
+            ? err_set(err, BERTH_ENOTFOUND, "this host is a member of no cluster")
+        : is_there(forgetting)
+            ? err_set(err, BERTH_ENOTFOUND,
+                      "this host was told to forget its cluster, and was interrupted: "
+                      "berth down --forget ends that")
+            : log_offline_read(&log, &fsm, &ret_log->facts, err);
     if (replay.err.code != 0) {
         r = err_set(err, replay.err.code, "%s", replay.err.text);
     }

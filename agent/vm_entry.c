@@ -385,16 +385,18 @@ static void on_exited(void *context, const struct engine_exit *exit)
     const char *text = exit->reason;
     if (vm->killed && vm->kill_reason[0] != '\0') {
         text = vm->kill_reason;
-    } else if (vm->at_gate && !vm->stopping && exit->process.exit_status < 0 &&
-               exit->process.signal_number <
-                   0) { /* no end of its own: the start's time is up */
+    } else if (vm->at_gate && !vm->stopping && exit->late) {
         text = "the fence of its host, which is to watch it, did not come back in time";
     } else if (exit->end == ENGINE_END_KILLED && !vm->begun) {
         text = "stopped before it ran";
     } else if (exit->end == ENGINE_END_KILLED && vm->stopping) {
         text = "it did not shut down in time and was killed";
     }
-    (void)snprintf(reason, sizeof(reason), "%s", text);
+    (void)snprintf(reason, sizeof(reason), "%s%s", text,
+                   exit->unwritten
+                       ? ", before its disks were written out: what the guest "
+                         "did not flush may be missing"
+                       : "");
     vm->run = vm->ops->close(vm->run);
     vm->adopt_again = false;
     vm_entry_end(vm, clean ? PHASE_STOPPED : PHASE_FAILED, reason);

@@ -147,6 +147,10 @@ char *vm_record_encode(const struct vm_record *record)
     int r = document == NULL ? -1 : 0;
     for (size_t i = 0; i < ARRAY_COUNT(fields) && r == 0; i++) {
         const void *at = (const char *)record + fields[i].offset;
+        /* Only where it is not what its absence says: readers of before know none. */
+        if (fields[i].optional && record->disks_used == (record->running_wall_ms != 0)) {
+            continue;
+        }
         json_t *value = fields[i].kind == KIND_TEXT ? text_json(at)
                         : fields[i].kind == KIND_BOOL
                             ? json_boolean(*(const bool *)at)

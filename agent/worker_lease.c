@@ -32,9 +32,9 @@ static void boot_id_read(struct worker *worker)
     }
 }
 
-/* Kept from a restarted daemon's eyes it would be a loss: orders of an earlier leader,
- * and a grant that others count with. A loss of power may take it: the grant is a promise
- * of this boot only, and the term is made durable by term_sync. */
+/* A restarted daemon has to find both: it would lose the lease its VMs run under, or
+ * obey an earlier leader. A loss of power may take the grant, which is a promise of this
+ * boot only; the term is made durable by term_sync. */
 static void grant_store(struct worker *worker)
 {
     char text[128];
@@ -44,7 +44,9 @@ static void grant_store(struct worker *worker)
     size += snprintf(text + size, sizeof(text) - (size_t)size, "%08x\n",
                      (unsigned)crc32c(0, text, (size_t)size));
     ssize_t written = pwrite(worker->lease_fd, text, (size_t)size, 0);
-    if (written != size) { /* tried again with the next grant */
+    if (written == size) {
+        worker->term_written = worker->leader_term;
+    } else { /* tried again with the next grant */
         log_warn("worker", "lease and term cannot be written down",
                  KV_STR("why", err_sentence(written < 0 ? -errno : -EIO)));
     }
@@ -59,13 +61,13 @@ static void term_sync(struct worker *worker)
     if (worker->term_synced == worker->leader_term || now_ms < worker->term_sync_ms) {
         return;
     }
-    if (fdatasync(worker->lease_fd) == 0) {
+    if (worker->term_written == worker->leader_term && fdatasync(worker->lease_fd) == 0) {
         worker->term_synced = worker->leader_term;
         loop_post_send(worker->reconcile_post);
     } else {
         worker->term_sync_ms = now_ms + WORKER_TERM_SYNC_MS;
-        log_warn("worker", "a new leader's term cannot be made durable: no VM is started",
-                 KV_STR("why", err_sentence(-errno)));
+        log_warn("worker",
+                 "a new leader's term cannot be made durable: no VM is started");
     }
 }
 
@@ -93,6 +95,7 @@ int worker_grant_load(struct worker *worker, struct err *err)
     uint64_t granted_ns = strtoull(text + LEASE_GRANTED_AT, NULL, 10);
     /* The log's terms go on after a boot, unlike grants. */
     worker->leader_term = strtoull(text + LEASE_TERM_AT, NULL, 10);
+    worker->term_written = worker->leader_term;
     if (strncmp(text, worker->boot_id, BOOT_ID_SIZE) == 0 && granted_ns != 0) {
         lease_restore(&worker->lease, granted_ns, clock_now_ns(worker->config.clock));
     }
@@ -141,7 +144,9 @@ void worker_lease_find(struct worker *worker, uint64_t granted_ns)
 {
     if (granted_ns > lease_granted_ns(&worker->lease)) {
         lease_restore(&worker->lease, granted_ns, clock_now_ns(worker->config.clock));
-        worker->lease_found = lease_granted_ns(&worker->lease) == granted_ns;
+        if (lease_granted_ns(&worker->lease) == granted_ns) {
+            worker->lease_found = true; /* and not refused, as one of the future is */
+        }
     }
 }
 
@@ -165,6 +170,11 @@ bool worker_fence_is_known(void *context, const struct fence_entry *entry)
                                (pid_t)entry->pid);
 }
 
+bool worker_term_is_durable(const struct worker *worker)
+{
+    return worker->term_synced == worker->leader_term;
+}
+
 /* Enough left that a start is over, or frozen in time, before anybody else may start the
  * VM; a fence that sees to it; and orders of the leader that grants it: a new one may
  * grant before its orders are here, and older ones may name a VM that runs elsewhere by
@@ -174,9 +184,8 @@ bool worker_may_start(const struct worker *worker)
 {
     uint64_t now_ns = clock_now_ns(worker->config.clock);
     return (worker->fence == NULL || fence_client_ready(worker->fence)) &&
-           worker->orders.term == worker->leader_term &&
-           worker->term_synced == worker->leader_term && !worker->lease_found &&
-           lease_state(&worker->lease, now_ns) == LEASE_OK &&
+           worker->orders.term == worker->leader_term && worker_term_is_durable(worker) &&
+           !worker->lease_found && lease_state(&worker->lease, now_ns) == LEASE_OK &&
            lease_may_run(&worker->lease, now_ns + WORKER_START_LEASE_MS * NS_PER_MS);
 }
 

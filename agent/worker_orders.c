@@ -159,7 +159,8 @@ static void vm_start(struct worker *worker, const struct msg_vm *order)
     vm.vm.epoch = order->epoch;
     (void)snprintf(vm.vm.name, sizeof(vm.vm.name), "%s", order->name);
     (void)snprintf(vm.vm.tenant, sizeof(vm.vm.tenant), "%s", order->tenant);
-    if (!images_ready(worker, order, &vm.vm) || (fenced && !worker_may_start(worker))) {
+    if (!images_ready(worker, order, &vm.vm) ||
+        !(fenced ? worker_may_start(worker) : worker_term_is_durable(worker))) {
         return; /* looked at again soon */
     }
     vm.disk_epoch = order->disk_epoch;

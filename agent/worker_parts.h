@@ -35,6 +35,7 @@ struct worker {
     uint64_t leader;
     uint64_t ack_ms; /* monotonic, of the last one */
     uint64_t leader_term;
+    uint64_t term_written; /* the one that a restarted berthd finds */
     uint64_t term_synced;  /* the term that a loss of power leaves; 0: not known */
     uint64_t term_sync_ms; /* monotonic: not tried again before; the disk failed */
     bool has_orders;
@@ -90,6 +91,8 @@ void worker_lease_check(void *context);
  * before anybody else may start the VM; a fence that sees to it; orders of that leader;
  * and its term on the disk. */
 bool worker_may_start(const struct worker *worker);
+/* The leader's term is on the disk: enough for those that no lease holds. */
+bool worker_term_is_durable(const struct worker *worker);
 /* Written down at once: from now on nobody of an earlier term has a say here. */
 void worker_take_term(struct worker *worker, uint64_t term);
 void worker_fence_connected(void *context);

@@ -135,6 +135,12 @@ static int check_key(struct cli *cli, const struct start *start)
     if (!start->was_member || access(path, F_OK) == 0 || errno != ENOENT) {
         return EXIT_OK;
     }
+    /* While it forgets its cluster, which berthd ends first, the key is put aside. */
+    (void)snprintf(path, sizeof(path), "%s/forgetting", start->state);
+    if (access(path, F_OK) == 0) {
+        return EXIT_OK;
+    }
+    (void)snprintf(path, sizeof(path), "%s/host.key", start->state);
     return cli_fail(cli, EXIT_FAILED,
                     "%s is gone: the cluster knows this host by that key\n"
                     "hint: put the file back from a copy; or berth down --forget here, "

@@ -35,8 +35,8 @@ static struct vm_record sample(void)
         .identity = {.pid = 4711, .start_ticks = 99, .boot = "b007"},
         .since_wall_ms = 1,
         .start_wall_ms = 2,
-        .running_wall_ms = 3,
-        .disks_used = true,
+        .running_wall_ms = 0,
+        .disks_used = true, /* by an earlier start */
         .reason = "said \"\xff\x01\"",
     };
     return record;
@@ -62,7 +62,7 @@ START_TEST(a_record_comes_back_as_it_was_written)
     ck_assert_int_eq(back.identity.pid, 4711);
     ck_assert_uint_eq(back.identity.start_ticks, 99);
     ck_assert_str_eq(back.identity.boot, "b007");
-    ck_assert_uint_eq(back.running_wall_ms, 3);
+    ck_assert_uint_eq(back.start_wall_ms, 2);
     ck_assert(back.disks_used);
     temp_dir_fini(&dir);
 }
