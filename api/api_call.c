@@ -119,10 +119,14 @@ void call_answer_text(struct api_call *call,
 {
     struct exchange_header headers[3];
     char revision_text[24];
+    const size_t size = strlen(text);
+    if (size > EXCHANGE_ANSWER_MAX) {
+        call_fail(call, BERTH_ETOOLARGE, "the answer has more than 64 MiB");
+        return;
+    }
     unsigned count =
         common_headers(call->exchange, headers, revision_text, revision_now(call));
-    exchange_answer(call->exchange, status, content_type, headers, count, text,
-                    strlen(text));
+    exchange_answer(call->exchange, status, content_type, headers, count, text, size);
     call_leave(call);
 }
 

@@ -121,6 +121,21 @@ json_t *problem_document(const struct problem *problem, const char *request_id)
     return document;
 }
 
+/* With a newline in place of the NUL: it is a text no more. */
+static char *
+problem_line(const struct problem *problem, const char *request_id, size_t *ret_size)
+{
+    json_t *document = problem_document(problem, request_id);
+    char *text = json_text(document);
+    size_t size = text != NULL ? strlen(text) : 0;
+    json_decref(document);
+    if (size > 0) {
+        text[size++] = '\n';
+    }
+    *ret_size = size;
+    return text;
+}
+
 void problem_answer(struct exchange *exchange,
                     const struct problem *problem,
                     uint64_t revision)
@@ -130,9 +145,21 @@ void problem_answer(struct exchange *exchange,
     unsigned count = 0;
     char revision_text[24];
     int status = problem->status != 0 ? problem->status : problem_status(problem->code);
-    json_t *document = problem_document(problem, request->request_id);
-    CLEANUP_FREE char *text = json_text(document);
-    json_decref(document);
+    size_t size = 0;
+    CLEANUP_FREE char *text = problem_line(problem, request->request_id, &size);
+    if (size > EXCHANGE_ANSWER_MAX) {
+        char detail[512];
+        (void)snprintf(detail, sizeof(detail),
+                       "%.400s (all that is to be said of it has more than 64 MiB)",
+                       problem->detail != NULL ? problem->detail
+                                               : err_sentence(problem->code));
+        problem_answer(exchange,
+                       &(struct problem){.code = BERTH_ETOOLARGE,
+                                         .detail = detail,
+                                         .hint = "send fewer objects at once"},
+                       revision);
+        return;
+    }
     (void)snprintf(revision_text, sizeof(revision_text), "%" PRIu64, revision);
     headers[count++] = (struct exchange_header){"Berth-Revision", revision_text};
     if (request->request_id != NULL) {
@@ -144,10 +171,6 @@ void problem_answer(struct exchange *exchange,
         headers[count++] = (struct exchange_header){"WWW-Authenticate", "Bearer"};
     } else if (problem->allow != NULL) {
         headers[count++] = (struct exchange_header){"Allow", problem->allow};
-    }
-    size_t size = text != NULL ? strlen(text) : 0;
-    if (size > 0) {
-        text[size++] = '\n'; /* in place of the NUL: it is a text no more */
     }
     exchange_answer(exchange, status, "application/problem+json", headers, count, text,
                     size);

@@ -24,7 +24,8 @@ struct problem {
 int problem_status(int code);
 /* The document, a new reference (NULL when out of memory); takes errors and extra. */
 json_t *problem_document(const struct problem *problem, const char *request_id);
-/* Answers the exchange with it, and ends it. */
+/* Answers the exchange with it, and ends it. One that is larger than any answer says what
+ * was refused without its errors and extra, as BERTH_ETOOLARGE. */
 void problem_answer(struct exchange *exchange,
                     const struct problem *problem,
                     uint64_t revision);

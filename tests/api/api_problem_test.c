@@ -112,6 +112,7 @@ END_TEST
 
 static char head[512]; /* "status type|Name: value|..." */
 static char body[1024];
+static size_t body_size;
 static int ends;
 
 static void take_head(void *sink,
@@ -132,6 +133,7 @@ static int take_data(void *sink, const void *data, size_t size)
 {
     (void)sink;
     size_t used = strlen(body);
+    body_size += size;
     snprintf(body + used, sizeof(body) - used, "%.*s", (int)size, (const char *)data);
     return 0;
 }
@@ -192,6 +194,46 @@ START_TEST(an_answer_has_the_headers_of_its_status_and_ends)
 }
 END_TEST
 
+/* Of a refusal with so many bytes of more; the body's size. */
+static size_t answer_with(size_t more)
+{
+    struct exchange_request request = {.method = "POST", .path = strdup("/v1/apply")};
+    struct exchange *exchange = exchange_new(&request, &ops, NULL);
+    char *text = malloc(more + 1);
+    ck_assert_ptr_nonnull(text);
+    memset(text, 'x', more);
+    text[more] = '\0';
+    json_t *extra = json_object();
+    json_object_set_new(extra, "results", json_string(text));
+    free(text);
+    body[0] = '\0';
+    body_size = 0;
+    ends = 0;
+    problem_answer(
+        exchange,
+        &(struct problem){.code = BERTH_EQUOTA, .detail = "too many", .extra = extra}, 9);
+    ck_assert_int_eq(ends, 1);
+    exchange_unref(exchange);
+    return body_size;
+}
+
+/* Else a refusal that repeats large objects would end the daemon. */
+START_TEST(what_is_too_large_for_an_answer_is_said_in_short)
+{
+    size_t around = answer_with(0);
+    ck_assert_int_eq(strncmp(head, "409 ", 4), 0);
+
+    ck_assert_uint_lt(answer_with(EXCHANGE_ANSWER_MAX - around + 1), sizeof(body));
+    ck_assert_int_eq(strncmp(head, "413 ", 4), 0);
+    json_t *document = NULL;
+    ck_assert_int_eq(json_parse(body, body_size, &document, NULL), 0);
+    ck_assert_str_eq(json_member_text(document, "code", ""), "BERTH_ETOOLARGE");
+    ck_assert_ptr_nonnull(strstr(json_member_text(document, "detail", ""), "too many"));
+    ck_assert_ptr_null(json_object_get(document, "results"));
+    json_decref(document);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("api_problem");
@@ -206,6 +248,7 @@ int main(void)
     tcase_add_test(tests, foreign_bytes_do_not_cost_the_detail_its_place);
     tcase_add_loop_test(tests, an_answer_has_the_headers_of_its_status_and_ends, 0,
                         ARRAY_COUNT(answers));
+    tcase_add_test(tests, what_is_too_large_for_an_answer_is_said_in_short);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
 }
