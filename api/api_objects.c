@@ -266,6 +266,11 @@ void handle_put(struct api_call *call, const struct state *state)
             &call->subject,
             state_get(state, kind, call->target.tenant, call->target.name), object, &err);
     }
+    if (r == 0 && kind == KIND_NETWORK) {
+        r = subject_may_take(
+            &call->subject,
+            state_get(state, kind, call->target.tenant, call->target.name), object, &err);
+    }
     if (r == 0) {
         command_init(&command, COMMAND_PUT);
         r = command_set_put(&command, kind, object, expected);
