@@ -49,12 +49,12 @@ struct http_request {
     unsigned header_count;
     uint8_t *waiting;
     size_t waiting_size;
-    size_t waiting_capacity;
-    size_t waiting_at; /* taken by MHD so far */
-    uint64_t length;   /* of the whole answer; LENGTH_UNKNOWN: not told */
-    uint64_t received; /* of it so far */
-    bool crowded;      /* data was refused: say when there is room again */
-    bool cut;          /* data was refused, and none has come since */
+    size_t waiting_capacity; /* counts in the context's `held` to the end */
+    size_t waiting_at;       /* taken by MHD so far */
+    uint64_t length;         /* of the whole answer; LENGTH_UNKNOWN: not told */
+    uint64_t received;       /* of it so far */
+    bool crowded;            /* data was refused: say when there is room again */
+    bool cut;                /* data was refused, and none has come since */
     /* an upload */
     void *blob;
     bool is_upload;
@@ -75,6 +75,7 @@ static void request_free(struct http_request *request)
         return;
     }
     list_remove(&request->link);
+    request->context->held -= request->waiting_capacity;
     for (unsigned i = 0; i < request->header_count; i++) {
         free(request->headers[i].name);
         free(request->headers[i].value);
@@ -139,6 +140,28 @@ static bool has_room(const struct http_request *request, size_t waiting, size_t 
                      size <= request->length - request->received;
 }
 
+/* Room for size more bytes behind those that wait. */
+static int waiting_grow(struct http_request *request, size_t size)
+{
+    struct http_context *context = request->context;
+    size_t wanted = request->waiting_size + size;
+    uint64_t capacity = wanted + request->waiting_size / 2; /* few copies */
+    if (capacity > request->length && wanted <= request->length) {
+        capacity = request->length;
+    }
+    if (capacity - request->waiting_capacity > context->held_max - context->held) {
+        return BERTH_EFULL;
+    }
+    uint8_t *waiting = realloc(request->waiting, capacity);
+    if (waiting == NULL) {
+        return -ENOMEM;
+    }
+    context->held += capacity - request->waiting_capacity;
+    request->waiting = waiting;
+    request->waiting_capacity = capacity;
+    return 0;
+}
+
 static int sink_data(void *sink, const void *data, size_t size)
 {
     struct http_request *request = sink;
@@ -162,14 +185,12 @@ static int sink_data(void *sink, const void *data, size_t size)
         request->waiting_size = left;
     }
     if (request->waiting_size + size > request->waiting_capacity) {
-        size_t capacity = request->waiting_size + size + request->waiting_size / 2;
-        uint8_t *waiting = realloc(request->waiting, capacity);
-        if (waiting == NULL) {
+        int r = waiting_grow(request, size);
+        if (r < 0) {
+            request->crowded = true;
             request->cut = true;
-            return -ENOMEM;
+            return r;
         }
-        request->waiting = waiting;
-        request->waiting_capacity = capacity;
     }
     memcpy(request->waiting + request->waiting_size, data, size);
     request->waiting_size += size;
@@ -320,12 +341,18 @@ static struct MHD_Response *response_make(struct http_request *request)
     if (request->status == MHD_HTTP_SWITCHING_PROTOCOLS) {
         return MHD_create_response_for_upgrade(upgraded, request);
     }
-    if (request->ended) {
-        size_t size = request->waiting_size - request->waiting_at;
-        return MHD_create_response_from_buffer(
-            size,
-            size > 0 ? request->waiting + request->waiting_at : (uint8_t *)(uintptr_t) "",
-            MHD_RESPMEM_MUST_COPY);
+    if (request->ended && request->waiting_size == 0) {
+        return MHD_create_response_from_buffer(0, (uint8_t *)(uintptr_t) "",
+                                               MHD_RESPMEM_PERSISTENT);
+    }
+    if (request->ended) { /* nothing of it was taken yet: MHD has it whole */
+        struct MHD_Response *response = MHD_create_response_from_buffer(
+            request->waiting_size, request->waiting, MHD_RESPMEM_MUST_FREE);
+        if (response != NULL) {
+            request->waiting = NULL;
+            request->waiting_size = 0;
+        }
+        return response;
     }
     return MHD_create_response_from_callback(
         request->length != LENGTH_UNKNOWN ? request->length : MHD_SIZE_UNKNOWN, 16384,
@@ -813,12 +840,14 @@ void http_context_init(struct http_context *context,
                        uv_loop_t *loop,
                        struct api *api,
                        const struct control_plane *control,
+                       uint64_t held_max,
                        void (*wake)(void *context),
                        void *wake_context)
 {
     *context = (struct http_context){.loop = loop,
                                      .api = api,
                                      .control = control,
+                                     .held_max = held_max,
                                      .wake = wake,
                                      .wake_context = wake_context};
     list_init(&context->requests);

@@ -6,9 +6,10 @@
  * say; an answer that is complete by then goes out with its length, one that is not as a
  * stream. Uploads to /v1/blobs go straight into the image store. Back-pressure: a stream
  * holds at most EXCHANGE_QUEUE_MAX bytes beyond one piece, an answer whose length its
- * head tells at most EXCHANGE_ANSWER_MAX. One that ends short of its length closes the
- * connection: the client sees that it is not whole. Threads: the loop's. Lifetime:
- * until libmicrohttpd says completed and the exchange has let go.
+ * head tells at most EXCHANGE_ANSWER_MAX, and all of them together at most `held_max`:
+ * beyond, a stream waits and a whole answer is cut. One that ends short of its length
+ * closes the connection: the client sees that it is not whole. Threads: the loop's.
+ * Lifetime: until libmicrohttpd says completed and the exchange has let go.
  */
 #pragma once
 
@@ -24,6 +25,8 @@ struct http_context {
     const struct control_plane *control;
     void (*wake)(void *context); /* MHD should run soon */
     void *wake_context;
+    uint64_t held; /* bytes of answers that wait to be taken */
+    uint64_t held_max;
     struct list requests;
     struct list connections;
 };
@@ -40,6 +43,7 @@ void http_context_init(struct http_context *context,
                        uv_loop_t *loop,
                        struct api *api,
                        const struct control_plane *control,
+                       uint64_t held_max,
                        void (*wake)(void *context),
                        void *wake_context);
 /* Cancels all exchanges and resumes all connections, so that their daemons can be

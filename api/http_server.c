@@ -250,7 +250,9 @@ int http_server_open(uv_loop_t *loop,
         return err_sys(err, -ENOMEM, "open the API");
     }
     server->loop = loop;
-    http_context_init(&server->context, loop, api, control, server_wake, server);
+    http_context_init(&server->context, loop, api, control,
+                      config->held_max != 0 ? config->held_max : HTTP_HELD_MAX,
+                      server_wake, server);
     server->socket_path = strdup(config->socket_path);
     server->run = loop_post_new(loop, on_run, server);
     server->request_ms =

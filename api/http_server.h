@@ -4,7 +4,8 @@
  * Shapes: one struct http_server serves both listeners and makes an exchange
  * (api/exchange.h) of each request. Peers on the UNIX socket are root by SO_PEERCRED,
  * others need a bearer token. Limits: HTTP_CONNECTIONS_MAX, HTTP_CONNECTIONS_PER_ADDRESS,
- * HTTP_IDLE_S from one request's end to the next one's, EXCHANGE_BODY_MAX (blobs stream).
+ * HTTP_IDLE_S from one request's end to the next one's, EXCHANGE_BODY_MAX (blobs stream),
+ * HTTP_HELD_MAX.
  * Threads: the loop's; libmicrohttpd runs
  * in external epoll mode. Errors: -errno, BERTH_EINVALID with text.
  */
@@ -18,6 +19,8 @@
 #define HTTP_CONNECTIONS_MAX         512
 #define HTTP_CONNECTIONS_PER_ADDRESS 64
 #define HTTP_IDLE_S                  75
+/* Of all answers that wait for their clients: four of the largest. */
+#define HTTP_HELD_MAX (4ULL * EXCHANGE_ANSWER_MAX)
 
 struct http_server;
 
@@ -27,6 +30,7 @@ struct http_server_config {
     const char *key_pem;        /* TLS key and certificate texts */
     const char *certificate_pem;
     uint32_t request_ms; /* for a whole request to come in; 0: HTTP_IDLE_S */
+    uint64_t held_max;   /* bytes of answers that wait; 0: HTTP_HELD_MAX */
 };
 
 /* Starts listening. Config is borrowed for the call. */

@@ -194,18 +194,20 @@ START_TEST(an_answer_has_the_headers_of_its_status_and_ends)
 }
 END_TEST
 
-/* Of a refusal with so many bytes of more; the body's size. */
-static size_t answer_with(size_t more)
+/* Of a refusal that repeats so many times 64 KiB; the body's size. */
+static size_t answer_with(unsigned times)
 {
     struct exchange_request request = {.method = "POST", .path = strdup("/v1/apply")};
     struct exchange *exchange = exchange_new(&request, &ops, NULL);
-    char *text = malloc(more + 1);
-    ck_assert_ptr_nonnull(text);
-    memset(text, 'x', more);
-    text[more] = '\0';
-    json_t *extra = json_object();
-    json_object_set_new(extra, "results", json_string(text));
-    free(text);
+    static char text[(64u << 10) - 2]; /* two quotes, a comma, the NUL */
+    memset(text, 'x', sizeof(text) - 1);
+    json_t *piece = json_string(text);
+    json_t *results = json_array();
+    for (unsigned i = 0; i < times; i++) {
+        json_array_append(results, piece);
+    }
+    json_decref(piece);
+    json_t *extra = json_pack("{s:o}", "results", results);
     body[0] = '\0';
     body_size = 0;
     ends = 0;
@@ -220,10 +222,11 @@ static size_t answer_with(size_t more)
 /* Else a refusal that repeats large objects would end the daemon. */
 START_TEST(what_is_too_large_for_an_answer_is_said_in_short)
 {
-    size_t around = answer_with(0);
+    const unsigned limit = EXCHANGE_ANSWER_MAX / (64u << 10);
+    ck_assert_uint_gt(answer_with(1), 64u << 10);
     ck_assert_int_eq(strncmp(head, "409 ", 4), 0);
 
-    ck_assert_uint_lt(answer_with(EXCHANGE_ANSWER_MAX - around + 1), sizeof(body));
+    ck_assert_uint_lt(answer_with(limit), sizeof(body)); /* the rest of it is too much */
     ck_assert_int_eq(strncmp(head, "413 ", 4), 0);
     json_t *document = NULL;
     ck_assert_int_eq(json_parse(body, body_size, &document, NULL), 0);

@@ -381,6 +381,48 @@ START_TEST(a_stream_is_no_dribbler)
 }
 END_TEST
 
+static void pass(struct served *server, void *context)
+{
+    (void)server;
+    (void)context;
+}
+
+/* More than half of what the server below holds for all. */
+#define LARGE \
+    "GET /v1/vms?limit=1000&full=true HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+
+START_TEST(answers_that_nobody_takes_leave_no_room_for_more_and_are_whole)
+{
+    fixture_start_with(&(struct served_config){.held_max = 1u << 20});
+    served_vms(served, "web", 700);
+    int slow = connect_local();
+    ck_assert(say(slow, LARGE));
+    char *first = hear(slow, "\r\n\r\n");
+    size_t told = strtoul(strstr(first, "Content-Length: ") + 16, NULL, 10);
+    ck_assert_uint_gt(told, 512u << 10);
+    ck_assert_uint_lt(told, 1u << 20);
+
+    int other = connect_local();
+    ck_assert(say(other, LARGE));
+    char *nothing = hear(other, NULL);
+    ck_assert_str_eq(nothing, "");
+    free(nothing);
+    (void)close(other);
+    assert_still_serves(); /* what is small */
+
+    char *rest = hear(slow, NULL);
+    size_t head_size = (size_t)(strstr(first, "\r\n\r\n") + 4 - first);
+    ck_assert_uint_eq(strlen(first) + strlen(rest), head_size + told);
+    free(first);
+    free(rest);
+    (void)close(slow);
+    served_do(served, pass, NULL); /* it has let go of what was taken */
+    ask_raw(LARGE);
+    ck_assert_int_eq(reply.status, 200);
+    fixture_stop();
+}
+END_TEST
+
 int main(void)
 {
     TCase *tests;
@@ -402,6 +444,7 @@ int main(void)
     tcase_add_test(tests, a_body_that_is_no_object_is_refused_and_says_so);
     tcase_add_test(slow, a_client_that_dribbles_loses_its_place);
     tcase_add_test(slow, a_stream_is_no_dribbler);
+    tcase_add_test(slow, answers_that_nobody_takes_leave_no_room_for_more_and_are_whole);
     tcase_set_timeout(slow, 300);
     suite_add_tcase(suite, slow);
     return test_main_run(suite);

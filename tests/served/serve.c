@@ -788,7 +788,8 @@ static struct http_server *listen_somewhere(struct served *served, struct err *e
     struct http_server_config config = {.socket_path = served->socket_path,
                                         .key_pem = served->tls.key_pem,
                                         .certificate_pem = served->tls.certificate_pem,
-                                        .request_ms = served->config.request_ms};
+                                        .request_ms = served->config.request_ms,
+                                        .held_max = served->config.held_max};
     bool front = served->config.front;
     char address[32];
     for (unsigned i = 0; i < PORT_TRIES && server == NULL; i++) {

@@ -40,6 +40,7 @@ struct served_config {
     bool front;          /* the host asked does not lead: it forwards to one that does */
     bool tls;            /* listen on the loopback as well */
     uint32_t request_ms; /* http_server_config.request_ms; 0: as usual */
+    uint64_t held_max;   /* http_server_config.held_max; 0: as usual */
     uint64_t memory_bytes; /* of each host; 0: 1 GiB */
 };
 
