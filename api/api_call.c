@@ -278,28 +278,22 @@ bool call_may_list(struct api_call *call,
                    enum kind kind,
                    const char *tenant)
 {
-    const struct kind_info *info = kind_info(kind);
+    int r = subject_may_list(state, &call->subject, kind, tenant);
     char detail[NAME_SIZE + 64];
-    if (info != NULL && info->scope == SCOPE_CLUSTER &&
-        subject_may(state, &call->subject, ACCESS_READ, kind, "", NULL) < 0) {
-        (void)snprintf(detail, sizeof(detail), "you may not see %s", info->plural);
-        call_fail_with(call, &(struct problem){.code = BERTH_EFORBIDDEN,
-                                               .detail = detail,
-                                               .hint = "berth help roles"});
-        return false;
-    }
-    /* Root of a host sees its own VMs, whoever owns them; names do not leak to it. */
-    if (tenant != NULL && call->subject.host == 0 &&
-        (state_get(state, KIND_TENANT, "", tenant) == NULL ||
-         subject_role_in(state, &call->subject, tenant) == ROLE_NONE)) {
+    if (r == BERTH_EFORBIDDEN) {
+        (void)snprintf(detail, sizeof(detail), "you may not see %s",
+                       kind_info(kind)->plural);
+        call_fail_with(
+            call,
+            &(struct problem){.code = r, .detail = detail, .hint = "berth help roles"});
+    } else if (r < 0) {
         (void)snprintf(detail, sizeof(detail), "tenant %.64s does not exist", tenant);
         call_fail_with(
-            call, &(struct problem){.code = BERTH_ENOTFOUND,
+            call, &(struct problem){.code = r,
                                     .detail = detail,
                                     .hint = "berth ls tenant lists those you may see"});
-        return false;
     }
-    return true;
+    return r == 0;
 }
 
 /* ---- preconditions ---- */

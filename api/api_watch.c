@@ -447,13 +447,25 @@ void watches_reset(struct api_watches *watches)
     }
 }
 
+/* The kind that is asked for when it is one; KIND_NONE: several. */
+static enum kind kind_alone(uint32_t kinds)
+{
+    for (int kind = 1; kind < KIND_COUNT; kind++) {
+        if (kinds == UINT32_C(1) << kind) {
+            return (enum kind)kind;
+        }
+    }
+    return KIND_NONE;
+}
+
 static bool same_rights(const struct subject *a, const struct subject *b)
 {
     return a->cluster_role == b->cluster_role && a->tenant_role == b->tenant_role &&
            a->host == b->host && strcmp(a->tenant, b->tenant) == 0;
 }
 
-/* Its token is still there and good, and this host still holds the state. With other
+/* Its token is still there and good and may ask for as much, and this host still holds
+ * the state. With other
  * rights than before (root of a host that got a part in the log) it begins anew. */
 static bool watch_may_go_on(struct watch *watch, const struct state *state)
 {
@@ -461,7 +473,9 @@ static bool watch_may_go_on(struct watch *watch, const struct state *state)
     const struct exchange_request *request = exchange_request(watch->exchange);
     if (state == NULL ||
         subject_authenticate(state, &request->credentials, clock_wall_ms(clock_system()),
-                             &subject) < 0) {
+                             &subject) < 0 ||
+        subject_may_list(state, &subject, kind_alone(watch->kinds),
+                         watch->tenant[0] != '\0' ? watch->tenant : NULL) < 0) {
         return false;
     }
     if (!same_rights(&watch->view.subject, &subject)) {
@@ -534,17 +548,6 @@ static int kinds_read(const char *text, uint32_t *ret_kinds, struct err *err)
         text += size + (text[size] == ',' ? 1 : 0);
     }
     return 0;
-}
-
-/* The kind that is asked for when it is one; KIND_NONE: several. */
-static enum kind kind_alone(uint32_t kinds)
-{
-    for (int kind = 1; kind < KIND_COUNT; kind++) {
-        if (kinds == UINT32_C(1) << kind) {
-            return (enum kind)kind;
-        }
-    }
-    return KIND_NONE;
 }
 
 static int since_read(const struct api_call *call, uint64_t *ret_since, struct err *err)

@@ -175,6 +175,23 @@ int subject_may(const struct state *state,
     }
 }
 
+int subject_may_list(const struct state *state,
+                     const struct subject *subject,
+                     enum kind kind,
+                     const char *tenant)
+{
+    const struct kind_info *info = kind_info(kind);
+    if (info != NULL && info->scope == SCOPE_CLUSTER &&
+        subject_may(state, subject, ACCESS_READ, kind, "", NULL) < 0) {
+        return BERTH_EFORBIDDEN;
+    }
+    /* Root of a host sees its own VMs, whoever owns them; names do not leak to it. */
+    bool hidden = tenant != NULL && subject->host == 0 &&
+                  (state_get(state, KIND_TENANT, "", tenant) == NULL ||
+                   subject_role_in(state, subject, tenant) == ROLE_NONE);
+    return hidden ? BERTH_ENOTFOUND : 0;
+}
+
 int subject_may_take(const struct subject *subject,
                      const struct network *there,
                      const struct network *wanted,

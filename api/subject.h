@@ -46,6 +46,12 @@ int subject_may(const struct state *state,
                 enum kind kind,
                 const char *tenant,
                 const char *name);
+/* May the subject ask for lists of the kind (of the cluster's: BERTH_EFORBIDDEN;
+ * KIND_NONE: of several) and of the tenant (NULL: of all; BERTH_ENOTFOUND)? */
+int subject_may_list(const struct state *state,
+                     const struct subject *subject,
+                     enum kind kind,
+                     const char *tenant);
 /* A tenant's own token takes no large part of all addresses: BERTH_EFORBIDDEN, said in
  * err. there: the network as it is, whose range may stay, or NULL. Asked before the log
  * is: a rule inside of it would change what old entries did. */
