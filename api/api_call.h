@@ -64,6 +64,7 @@ struct api_call {
     uint64_t revision;       /* of the state the handler saw */
     uint64_t wall_ms;        /* when it arrived */
     uint64_t deadline_ms;    /* on the loop's clock; 0: none */
+    bool trial;              /* waits for its turn in the line of dry runs */
     bool repeated;           /* the guard had been there before: a retry */
     unsigned awaited;        /* callbacks that are still to come */
     bool over;               /* the handler is through: free when nothing is awaited */

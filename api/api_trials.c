@@ -32,6 +32,7 @@ static struct api_call *trial_take(struct api_trials *trials, struct trial *tria
     trials->count--;
     free(trial);
     call->awaited--;
+    call->trial = false;
     return call;
 }
 
@@ -48,8 +49,8 @@ static void trials_next(void *context)
     if (!list_empty(&trials->line)) {
         loop_post_send(trials->next);
     }
-    if (call->over) { /* answered by the clock */
-        call_leave(call);
+    if (call->over || exchange_ended(call->exchange)) {
+        call_leave(call); /* answered by the clock, or nobody waits for it any more */
     } else if (state == NULL) {
         call_fail(call, BERTH_ENOTLEADER, NULL);
     } else {
@@ -88,6 +89,7 @@ void trials_wait(struct api_call *call,
     list_push_back(&trials->line, &trial->link);
     trials->count++;
     call->awaited++;
+    call->trial = true;
     call->deadline_ms = uv_now(call->api->loop) + CALL_PROPOSE_MS;
     loop_post_send(trials->next);
 }

@@ -325,6 +325,17 @@ void api_handle(struct api *api, struct exchange *exchange, bool forwarded)
  * ----------------------------------------------------------------------------------------------------
  */
 
+/* Why a call got no answer, and whether it may have done anything. */
+static const char *overdue_text(const struct api_call *call)
+{
+    if (call->trial) {
+        return "the dry run's turn did not come in time; nothing was changed";
+    }
+    return call->next_command > 0
+               ? "the log did not answer in time; what was asked may still be done"
+               : "the leader could not confirm that it leads in time";
+}
+
 static void on_tick(void *context)
 {
     struct api *api = context;
@@ -332,11 +343,7 @@ static void on_tick(void *context)
     LIST_EACH_SAFE (item, &api->calls) {
         struct api_call *call = LIST_ITEM(item, struct api_call, link);
         if (!call->over && call->deadline_ms != 0 && now_ms >= call->deadline_ms) {
-            call_fail(
-                call, BERTH_ETIMEOUT,
-                call->next_command > 0
-                    ? "the log did not answer in time; what was asked may still be done"
-                    : "the leader could not confirm that it leads in time");
+            call_fail(call, BERTH_ETIMEOUT, overdue_text(call));
         }
     }
     watches_tick(api->watches);

@@ -7,10 +7,14 @@
 #define BODY                                                                         \
     "{\"objects\":[{\"apiVersion\":\"berth/v1\",\"kind\":\"Template\",\"metadata\":" \
     "{\"name\":\"small\",\"tenant\":\"default\"},\"spec\":{\"image\":\"linux\","     \
-    "\"memory\":{\"size\":\"64MiB\"}}}]}"
+    "\"memory\":{\"size\":\"64MiB\"}}},"                                             \
+    "{\"apiVersion\":\"berth/v1\",\"kind\":\"Group\",\"metadata\":"                  \
+    "{\"name\":\"web\",\"tenant\":\"default\"},\"spec\":{\"replicas\":1,"            \
+    "\"template\":{\"name\":\"small\"}}}]}"
 
 static struct {
     const char *secret; /* of the token that asks; NULL: root */
+    bool leaves;        /* no sooner than it has asked */
     unsigned sent;
     unsigned ok;
     unsigned full;
@@ -73,6 +77,9 @@ static void arrive(struct served *server, void *context)
         }
         struct exchange *exchange = exchange_new(&request, &sink, NULL);
         served_arrives(server, exchange);
+        if (crowd.leaves) {
+            exchange_cancel(exchange);
+        }
         exchange_unref(exchange);
     }
 }
@@ -83,16 +90,26 @@ static void count_released(struct served *server, void *context)
     *(unsigned *)context = crowd.released;
 }
 
-static void crowd_asks(const char *secret, unsigned count)
+static void count_forecasts(struct served *server, void *context)
+{
+    *(unsigned *)context = served_forecasts(server);
+}
+
+static void await_released(void)
 {
     unsigned released = 0;
+    while (released < crowd.sent) {
+        served_do(served, count_released, &released);
+    }
+}
+
+static void crowd_asks(const char *secret, unsigned count)
+{
     memset(&crowd, 0, sizeof(crowd));
     crowd.secret = secret;
     crowd.sent = count;
     served_do(served, arrive, NULL);
-    while (released < count) {
-        served_do(served, count_released, &released);
-    }
+    await_released();
     ck_assert_uint_eq(crowd.other, 0);
     ck_assert_uint_eq(crowd.come_again, crowd.full);
 }
@@ -118,6 +135,23 @@ START_TEST(one_token_does_not_fill_the_line)
 }
 END_TEST
 
+START_TEST(for_who_has_gone_nothing_is_tried)
+{
+    unsigned forecasts = 0;
+    memset(&crowd, 0, sizeof(crowd));
+    crowd.leaves = true;
+    crowd.sent = 8;
+    served_do(served, arrive, NULL);
+    await_released();
+    served_do(served, count_forecasts, &forecasts);
+    ck_assert_uint_eq(forecasts, 0);
+
+    crowd_asks(NULL, 1);
+    served_do(served, count_forecasts, &forecasts);
+    ck_assert_uint_eq(forecasts, 1);
+}
+END_TEST
+
 START_TEST(who_waits_in_line_at_the_end_is_answered)
 {
     memset(&crowd, 0, sizeof(crowd));
@@ -137,6 +171,7 @@ int main(void)
     Suite *suite = http_suite("api_trials", &tests);
     tcase_add_test(tests, the_line_is_short_and_who_finds_it_full_is_told_to_come_again);
     tcase_add_test(tests, one_token_does_not_fill_the_line);
+    tcase_add_test(tests, for_who_has_gone_nothing_is_tried);
     tcase_add_test(tests, who_waits_in_line_at_the_end_is_answered);
     return test_main_run(suite);
 }

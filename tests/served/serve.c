@@ -63,6 +63,7 @@ struct served {
     struct loop_timer *heartbeat;
     unsigned forwarded;
     unsigned held_consoles;
+    unsigned forecasts;
     struct exchange *lost; /* the first one whose answer came in part */
     /* the test's thread asks */
     pthread_t thread;
@@ -414,6 +415,7 @@ static json_t *forecast(void *context,
                         uint32_t count)
 {
     struct served *served = context;
+    served->forecasts++;
     return scheduler_forecast(served->scheduler, served->state, tenant, group, machine,
                               count, clock_now_ns(clock_system()));
 }
@@ -595,9 +597,7 @@ static void console(void *context, struct exchange *exchange, uint64_t vm)
     struct served *served = context;
     (void)vm;
     if (!exchange_request(exchange)->upgrade) {
-        exchange_head(exchange, 200, "text/plain", NULL, 0);
-        (void)exchange_data(exchange, said, sizeof(said) - 1); /* the first piece fits */
-        exchange_end(exchange);
+        exchange_answer(exchange, 200, "text/plain", NULL, 0, said, sizeof(said) - 1);
         return;
     }
     exchange_ref(exchange);
@@ -973,6 +973,11 @@ void served_lose(struct served *served)
 unsigned served_forwarded(const struct served *served)
 {
     return served->forwarded;
+}
+
+unsigned served_forecasts(const struct served *served)
+{
+    return served->forecasts;
 }
 
 unsigned served_held_consoles(const struct served *served)

@@ -69,6 +69,8 @@ void served_arrives(struct served *served, struct exchange *exchange);
 void served_lose(struct served *served);
 /* Requests that crossed between the two hosts so far. */
 unsigned served_forwarded(const struct served *served);
+/* Inside served_do: how often the scheduler was asked where VMs would go. */
+unsigned served_forecasts(const struct served *served);
 /* Inside served_do: consoles that hold_consoles has kept from being answered so far. */
 unsigned served_held_consoles(const struct served *served);
 
