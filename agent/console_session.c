@@ -1,5 +1,6 @@
 #include "agent/console_session.h"
 
+#include "base/cleanup.h"
 #include "base/list.h"
 #include "base/loop.h"
 
@@ -81,20 +82,6 @@ static void session_input(void *context, const void *data, size_t size)
                                       NULL); /* a full line drops keys, as real ones do */
 }
 
-static void answer_text(struct exchange *exchange, struct console_ring *ring)
-{
-    char data[8192];
-    uint64_t offset = console_ring_begin(ring);
-    size_t size;
-    exchange_head(exchange, 200, "text/plain; charset=utf-8", NULL, 0);
-    while ((size = console_ring_read(ring, &offset, data, sizeof(data))) > 0) {
-        if (exchange_data(exchange, data, size) < 0) {
-            break; /* the client went away */
-        }
-    }
-    exchange_end(exchange);
-}
-
 static void
 answer_problem(struct exchange *exchange, int status, const char *title, const char *code)
 {
@@ -103,9 +90,20 @@ answer_problem(struct exchange *exchange, int status, const char *title, const c
         text, sizeof(text),
         "{\"type\":\"about:blank\",\"title\":\"%s\",\"status\":%d,\"code\":\"%s\"}\n",
         title, status, code);
-    exchange_head(exchange, status, "application/problem+json", NULL, 0);
-    (void)exchange_data(exchange, text, (size_t)size); /* one small piece always fits */
-    exchange_end(exchange);
+    exchange_answer(exchange, status, "application/problem+json", NULL, 0, text,
+                    (size_t)size);
+}
+
+static void answer_text(struct exchange *exchange, struct console_ring *ring)
+{
+    CLEANUP_FREE char *text = malloc(CONSOLE_RING_SIZE);
+    uint64_t offset = console_ring_begin(ring);
+    if (text == NULL) {
+        answer_problem(exchange, 503, "Out of memory", "ENOMEM");
+        return;
+    }
+    size_t size = console_ring_read(ring, &offset, text, CONSOLE_RING_SIZE);
+    exchange_answer(exchange, 200, "text/plain; charset=utf-8", NULL, 0, text, size);
 }
 
 void console_sessions_begin(struct console_sessions *sessions,

@@ -433,10 +433,8 @@ static void refuse_no_leader(struct exchange *exchange)
         "\"code\":\"BERTH_ENOLEADER\",\"detail\":\"the cluster has no leader that this "
         "host can "
         "reach\",\"hint\":\"berth host ls; a majority of the voters must be up\"}\n";
-    exchange_head(exchange, 503, "application/problem+json", retry, 1);
-    (void)exchange_data(exchange, text,
-                        sizeof(text) - 1); /* one small piece always fits */
-    exchange_end(exchange);
+    exchange_answer(exchange, 503, "application/problem+json", retry, 1, text,
+                    sizeof(text) - 1);
 }
 
 /* Waiting may help nobody here: the way back is said, and how to be sure first, for it
@@ -454,10 +452,8 @@ static void refuse_shut_out(struct exchange *exchange, const struct msg_member *
         "member "
         "makes one\"}\n",
         by->name);
-    exchange_head(exchange, 403, "application/problem+json", NULL, 0);
-    (void)exchange_data(exchange, text,
-                        (size_t)size); /* one small piece; a name is short */
-    exchange_end(exchange);
+    exchange_answer(exchange, 403, "application/problem+json", NULL, 0, text,
+                    (size_t)size); /* it fits: a name is short */
 }
 
 static void forward(void *context, struct exchange *exchange)

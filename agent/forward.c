@@ -69,9 +69,8 @@ refuse(struct exchange *exchange, int status, const char *title, const char *det
                         "{\"type\":\"about:blank\",\"title\":\"%s\",\"status\":%d,"
                         "\"code\":\"BERTH_ENOLEADER\",\"detail\":\"%s\"}\n",
                         title, status, detail);
-    exchange_head(exchange, status, "application/problem+json", retry, 1);
-    (void)exchange_data(exchange, text, (size_t)size); /* one small piece always fits */
-    exchange_end(exchange);
+    exchange_answer(exchange, status, "application/problem+json", retry, 1, text,
+                    (size_t)size);
 }
 
 static void away_release(struct away *away)

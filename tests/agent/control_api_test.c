@@ -87,6 +87,7 @@ static struct {
     int status;
     char body[4096];
     size_t size;
+    size_t told; /* by the head, of the whole */
     bool ended;
     bool released;
 } seen;
@@ -99,9 +100,13 @@ static void see_head(void *sink,
 {
     (void)sink;
     (void)content_type;
-    (void)headers;
-    (void)header_count;
     seen.status = status;
+    seen.told = SIZE_MAX;
+    for (unsigned i = 0; i < header_count; i++) {
+        if (strcmp(headers[i].name, EXCHANGE_LENGTH) == 0) {
+            seen.told = strtoul(headers[i].value, NULL, 10);
+        }
+    }
 }
 
 static int see_data(void *sink, const void *data, size_t size)
@@ -116,6 +121,7 @@ static int see_data(void *sink, const void *data, size_t size)
 static void see_end(void *sink)
 {
     (void)sink;
+    ck_assert_uint_eq(seen.told, seen.size); /* each of them is a whole answer */
     seen.ended = true;
 }
 

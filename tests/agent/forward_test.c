@@ -10,7 +10,8 @@
 struct client {
     int status; /* 0: no head yet */
     char type[64];
-    char header[64];
+    char header[64]; /* the first that is not the length */
+    size_t length;   /* SIZE_MAX: not told */
     char *body;
     size_t body_size;
     size_t capacity;
@@ -48,9 +49,14 @@ static void client_head(void *sink,
     to->status = status;
     (void)snprintf(to->type, sizeof(to->type), "%s",
                    content_type != NULL ? content_type : "");
-    if (header_count > 0) {
-        (void)snprintf(to->header, sizeof(to->header), "%s: %s", headers[0].name,
-                       headers[0].value);
+    to->length = SIZE_MAX;
+    for (unsigned i = 0; i < header_count; i++) {
+        if (strcmp(headers[i].name, EXCHANGE_LENGTH) == 0) {
+            to->length = strtoul(headers[i].value, NULL, 10);
+        } else if (to->header[0] == '\0') {
+            (void)snprintf(to->header, sizeof(to->header), "%s: %s", headers[i].name,
+                           headers[i].value);
+        }
     }
 }
 
@@ -445,6 +451,7 @@ START_TEST(what_a_dead_host_should_answer_is_refused_at_once)
     ck_assert(client.ended); /* nothing is left waiting for it to come back */
     ck_assert_int_eq(client.status, 503);
     ck_assert_ptr_nonnull(strstr(client.body, "not connected"));
+    ck_assert_uint_eq(client.length, client.body_size);
     exchange_unref(exchange);
     stop();
 }
