@@ -136,7 +136,8 @@ struct mesh *mesh_open(uv_loop_t *loop,
                        void *context,
                        struct err *err);
 /* Ends it: no callback after this call but closed (may be NULL), which comes when ports
- * and threads have been given back. */
+ * and threads have been given back. What the closing turn of the loop has sent may never
+ * leave: it would have when the loop next waits. */
 void mesh_close(struct mesh *mesh, void (*closed)(void *context), void *context);
 /* Our public key and, with the ports filled in, our addresses ("" where we do not
  * listen); owned by the mesh. */

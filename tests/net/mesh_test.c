@@ -463,6 +463,28 @@ START_TEST(a_full_lane_does_not_keep_its_thread_awake)
 }
 END_TEST
 
+/* The loop does not run in between, so these are sent in one turn of it; the thread has
+ * time to wake for each. */
+START_TEST(what_one_turn_sends_wakes_the_thread_once)
+{
+    enum { SENT = 100 };
+    rack_start(&rack, 2);
+    struct host *from = &rack.hosts[0];
+    struct host *to = &rack.hosts[1];
+    host_dial(from, to);
+    RACK_WAIT(&rack, host_sees(from, to) && host_sees(to, from));
+    const uint64_t before = host_stats(from).turns;
+    for (unsigned i = 0; i < SENT; i++) {
+        ck_assert_int_eq(host_say(from, to, TYPE_TEXT, "one more"), 0);
+        zclock_sleep(1);
+    }
+    /* Its own ticks are some, four a second. */
+    ck_assert_uint_lt(host_stats(from).turns - before, SENT);
+    RACK_WAIT(&rack, to->message_count == SENT);
+    rack_fini(&rack);
+}
+END_TEST
+
 static void close_self(struct host *host, const struct host_message *message)
 {
     (void)message;
@@ -627,6 +649,7 @@ static Suite *suite(void)
     tcase_add_test(c,
                    a_receiver_that_does_not_read_holds_the_sender_back_and_loses_nothing);
     tcase_add_loop_test(c, a_full_lane_does_not_keep_its_thread_awake, 0, 2);
+    tcase_add_test(c, what_one_turn_sends_wakes_the_thread_once);
     tcase_add_test(c, a_mesh_closes_inside_its_own_callback_and_with_work_left);
     tcase_add_test(c, an_address_in_use_is_an_error_that_names_it);
     tcase_add_test(c, a_host_that_only_dials_joins_and_is_then_a_member);
