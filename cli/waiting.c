@@ -26,6 +26,7 @@ struct waiting {
     json_t *late;                              /* VMs that are not ready */
     char missing[2 * OBJECT_LABEL_SIZE + 480]; /* a group that lacks VMs altogether */
     bool over_quota;                           /* because a quota has no room for them */
+    bool lacks_more;                           /* and for another reason */
 };
 
 /* ---- small things ---- */
@@ -215,6 +216,7 @@ static int look_at_group(struct waiting *waiting, const struct object_name *name
         if (json_array_size(vms) != wanted) {
             const char *reason = json_member_text(view_status(group), "reason", "");
             waiting->over_quota = waiting->over_quota || reason[0] != '\0';
+            waiting->lacks_more = waiting->lacks_more || reason[0] == '\0';
             (void)snprintf(waiting->missing, sizeof(waiting->missing),
                            "group/%s has %zu VMs and wants %" PRIu64
                            "%s%.380s; next: berth explain group/%s -t %s",
@@ -259,6 +261,7 @@ static int look_at_all(struct waiting *waiting,
     json_array_clear(waiting->late);
     waiting->missing[0] = '\0';
     waiting->over_quota = false;
+    waiting->lacks_more = false;
     waiting->ready = 0;
     waiting->wanted = 0;
     waiting->done = true;
@@ -316,9 +319,9 @@ static int give_up(struct waiting *waiting, uint64_t timeout_ms)
     size_t index;
     json_t *vm;
     span_format(timeout_ms, span);
-    enum cli_exit code = waiting->over_quota && json_array_size(waiting->late) == 0
-                             ? EXIT_CAPACITY
-                             : EXIT_TIMED_OUT;
+    bool quota_alone = waiting->over_quota && !waiting->lacks_more &&
+                       json_array_size(waiting->late) == 0;
+    enum cli_exit code = quota_alone ? EXIT_CAPACITY : EXIT_TIMED_OUT;
     (void)cli_fail(cli, code,
                    "after %s %" PRIu64 " of %" PRIu64
                    " VMs are ready; the cluster goes on, this command does not",

@@ -190,6 +190,9 @@ END_TEST
 #define SHOP_GROUP(replicas)                                                         \
     "apiVersion: berth/v1\nkind: Group\nmetadata: {name: web, tenant: shop}\nspec: " \
     "{template: {name: t}, replicas: " replicas "}\n---\n"
+#define OTHER_GROUP                                                                 \
+    "apiVersion: berth/v1\nkind: Group\nmetadata: {name: other}\nspec: {template: " \
+    "{name: plain}, replicas: 1}\n---\n"
 #define SHOP_VM(name)                                                                  \
     "apiVersion: berth/v1\nkind: VM\nmetadata: {name: " name ", tenant: shop}\nspec: " \
     "{template: {name: t}}\n---\n"
@@ -233,6 +236,13 @@ START_TEST(a_quota_that_holds_a_group_back_is_told)
     ck_assert_str_eq(ran.err, "");
     assert_ran("ls group", 0);
     ck_assert_ptr_null(strstr(ran.out, "held back"));
+
+    /* With a group that lacks VMs for another reason, a larger quota would not do. */
+    serve("set no_scheduler");
+    ck_assert_int_eq(with_file("apply --wait --timeout 300ms", "a.yaml",
+                               SHOP("3") SHOP_GROUP("5") OTHER_GROUP, ""),
+                     7);
+    ck_assert_contains(ran.err, held);
 }
 END_TEST
 
