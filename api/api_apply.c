@@ -475,13 +475,11 @@ static void forecast_add(struct forecast *forecast,
 {
     const struct control_plane *control = forecast->call->api->control;
     uint32_t within = count;
-    char text[sizeof((struct apply_result){0}.text)] = "";
+    char text[APPLY_TEXT_SIZE] = "";
     if (counts && forecast->after != NULL) {
         struct usage *promised = promised_to(forecast, meta->tenant);
-        for (within = 0; within < count && state_quota_room(forecast->after, meta->tenant,
-                                                            machine, promised, text) == 0;
-             within++) {
-        }
+        within = state_quota_fits(forecast->after, meta->tenant, machine, count, promised,
+                                  text);
     }
     json_t *row =
         control->forecast(control->context, meta->tenant, group, machine, within);

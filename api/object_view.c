@@ -191,11 +191,10 @@ uint32_t group_over_quota(const struct state *state,
     uint32_t desired = group->status.desired;
     uint32_t lacks =
         template == NULL || group->status.deleting || desired < have ? 0 : desired - have;
-    while (lacks > 0 && state_quota_room(state, group->meta.tenant, &template->spec,
-                                         &promised, ret_text) == 0) {
-        lacks--;
-    }
-    return lacks;
+    return lacks == 0
+               ? 0
+               : lacks - state_quota_fits(state, group->meta.tenant, &template->spec,
+                                          lacks, &promised, ret_text);
 }
 
 /* A quota alone keeps a group from having all its VMs: one without a host is a VM that

@@ -18,7 +18,7 @@
 struct api_call;
 
 #define OBJECT_REASONS_MAX 32
-#define GROUP_QUOTA_SIZE   256
+#define GROUP_QUOTA_SIZE   APPLY_TEXT_SIZE
 
 struct object_view {
     bool full;                   /* also what is at its default */

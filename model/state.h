@@ -27,11 +27,13 @@
 
 struct state;
 
+#define APPLY_TEXT_SIZE 256
+
 struct apply_result {
-    int code;          /* 0 or BERTH_E* */
-    uint64_t revision; /* of the state afterwards */
-    uint64_t uid;      /* of the object made or touched, or 0 */
-    char text[256];    /* when refused: why, in words for the user */
+    int code;                   /* 0 or BERTH_E* */
+    uint64_t revision;          /* of the state afterwards */
+    uint64_t uid;               /* of the object made or touched, or 0 */
+    char text[APPLY_TEXT_SIZE]; /* when refused: why, in words for the user */
 };
 
 /* One change of one object. Given to the observer during apply (after the change), and
@@ -157,9 +159,16 @@ struct host_use {
         disk_bytes; /* the scheduler's alone: an overbooked disk runs nothing twice */
 };
 struct host_use state_host_use(const struct state *state, uint64_t host);
-/* Whether the tenant's quota has room for one more VM of this machine beside what is in
- * use and *promised, which then grows by it: 0 or BERTH_EQUOTA, as ADMIT_VM would say,
- * with the reason in ret_text (of 256 bytes, may be NULL). */
+/* Of so many more VMs of this machine, those that the tenant's quota has room for beside
+ * what is in use and *promised, which then grows by them. With fewer than count, ret_text
+ * (of APPLY_TEXT_SIZE bytes, may be NULL) says what ADMIT_VM would say of the next. */
+uint32_t state_quota_fits(const struct state *state,
+                          const char *tenant,
+                          const struct machine_spec *machine,
+                          uint32_t count,
+                          struct usage *promised,
+                          char *ret_text);
+/* Whether there is room for one: 0 or BERTH_EQUOTA; otherwise as above. */
 int state_quota_room(const struct state *state,
                      const char *tenant,
                      const struct machine_spec *machine,

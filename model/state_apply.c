@@ -175,6 +175,8 @@ static void format_cpu(uint64_t mcpu, char text[NUMBER_TEXT_SIZE])
     }
 }
 
+#define QUOTA_ROWS 6
+
 /* One resource in a quota and in a usage, widened. An unlimited one is UINT64_MAX. */
 struct quota_row {
     const char *name;
@@ -189,15 +191,13 @@ static uint64_t widen_limit(uint32_t limit)
     return limit == UNLIMITED32 ? UNLIMITED : limit;
 }
 
-/* 0, or BERTH_EQUOTA with the reason in text (may be NULL). */
-static int quota_refusal(const struct tenant *tenant,
-                         const struct usage *used,
-                         const struct usage *more,
-                         char *ret_text,
-                         size_t text_size)
+static void quota_rows(const struct tenant *tenant,
+                       const struct usage *used,
+                       const struct usage *more,
+                       struct quota_row ret_rows[QUOTA_ROWS])
 {
     const struct quota *quota = &tenant->spec.quota;
-    const struct quota_row rows[] = {
+    const struct quota_row rows[QUOTA_ROWS] = {
         {"cpu", quota->cpu_mcpu, used->cpu_mcpu, more->cpu_mcpu, format_cpu},
         {"memory", quota->memory_bytes, used->memory_bytes, more->memory_bytes,
          format_bytes},
@@ -208,7 +208,19 @@ static int quota_refusal(const struct tenant *tenant,
         {"addresses", widen_limit(quota->addresses), used->addresses, more->addresses,
          format_count},
     };
-    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+    memcpy(ret_rows, rows, sizeof(rows));
+}
+
+/* 0, or BERTH_EQUOTA with the reason in text (may be NULL). */
+static int quota_refusal(const struct tenant *tenant,
+                         const struct usage *used,
+                         const struct usage *more,
+                         char *ret_text,
+                         size_t text_size)
+{
+    struct quota_row rows[QUOTA_ROWS];
+    quota_rows(tenant, used, more, rows);
+    for (size_t i = 0; i < QUOTA_ROWS; i++) {
         const struct quota_row *row = &rows[i];
         if (row->more == 0 || (row->used <= row->limit && /* else it was lowered */
                                row->more <= row->limit - row->used)) {
@@ -239,14 +251,50 @@ int quota_check(struct apply *apply, const struct entry *tenant, const struct us
     return r != 0 ? apply_refuse(apply, BERTH_EQUOTA, "%s", text) : 0;
 }
 
-static void usage_add(struct usage *usage, const struct usage *more)
+static void usage_add(struct usage *usage, const struct usage *more, uint32_t times)
 {
-    usage->cpu_mcpu += more->cpu_mcpu;
-    usage->memory_bytes += more->memory_bytes;
-    usage->disk_bytes += more->disk_bytes;
-    usage->vms += more->vms;
-    usage->networks += more->networks;
-    usage->addresses += more->addresses;
+    usage->cpu_mcpu += more->cpu_mcpu * times;
+    usage->memory_bytes += more->memory_bytes * times;
+    usage->disk_bytes += more->disk_bytes * times;
+    usage->vms += more->vms * times;
+    usage->networks += more->networks * times;
+    usage->addresses += more->addresses * times;
+}
+
+/* How often `more` of it fits. */
+static uint64_t row_fits(const struct quota_row *row)
+{
+    if (row->more == 0) {
+        return UINT64_MAX;
+    }
+    return row->used <= row->limit ? (row->limit - row->used) / row->more : 0;
+}
+
+uint32_t state_quota_fits(const struct state *state,
+                          const char *tenant,
+                          const struct machine_spec *machine,
+                          uint32_t count,
+                          struct usage *promised,
+                          char *ret_text)
+{
+    const struct tenant *owner = state_get(state, KIND_TENANT, "", tenant);
+    REQUIRE(owner != NULL);
+    struct quota_row rows[QUOTA_ROWS];
+    const struct usage more = machine_usage(machine);
+    struct usage used = owner->status.used;
+    uint32_t fits = count;
+    usage_add(&used, promised, 1);
+    quota_rows(owner, &used, &more, rows);
+    for (size_t i = 0; i < QUOTA_ROWS; i++) {
+        uint64_t row = row_fits(&rows[i]);
+        fits = row < fits ? (uint32_t)row : fits;
+    }
+    usage_add(promised, &more, fits);
+    if (fits < count) {
+        usage_add(&used, &more, fits);
+        (void)quota_refusal(owner, &used, &more, ret_text, APPLY_TEXT_SIZE);
+    }
+    return fits;
 }
 
 int state_quota_room(const struct state *state,
@@ -255,17 +303,9 @@ int state_quota_room(const struct state *state,
                      struct usage *promised,
                      char *ret_text)
 {
-    const struct tenant *owner = state_get(state, KIND_TENANT, "", tenant);
-    REQUIRE(owner != NULL);
-    struct usage used = owner->status.used;
-    usage_add(&used, promised);
-    struct usage more = machine_usage(machine);
-    int r = quota_refusal(owner, &used, &more, ret_text,
-                          sizeof((struct apply_result){0}.text));
-    if (r == 0) {
-        usage_add(promised, &more);
-    }
-    return r;
+    return state_quota_fits(state, tenant, machine, 1, promised, ret_text) == 1
+               ? 0
+               : BERTH_EQUOTA;
 }
 
 /* The tenant is told of as changed once, when the command is through. */
@@ -280,7 +320,7 @@ static void usage_changed(struct apply *apply, struct entry *tenant)
 
 void quota_take(struct apply *apply, struct entry *tenant, const struct usage *more)
 {
-    usage_add(&tenant_of(tenant)->status.used, more);
+    usage_add(&tenant_of(tenant)->status.used, more, 1);
     usage_changed(apply, tenant);
 }
 

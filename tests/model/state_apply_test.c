@@ -212,6 +212,14 @@ START_TEST(a_quota_refuses_the_vm_that_exceeds_it)
                      BERTH_EQUOTA);
     ck_assert_str_eq(text, quotas[_i].text);
     ck_assert_uint_eq(promised.vms, 1);
+    struct usage many = {0};
+    char last[APPLY_TEXT_SIZE] = "";
+    ck_assert_uint_eq(state_quota_fits(state, "shop", &web->spec, 0, &many, last), 0);
+    ck_assert_str_eq(last, "");
+    ck_assert_uint_eq(
+        state_quota_fits(state, "shop", &web->spec, UINT32_MAX, &many, last), 1);
+    ck_assert_str_eq(last, text);
+    ck_assert_mem_eq(&many, &promised, sizeof(many));
     ck_assert_int_eq(admit("shop", "a", "web", ""), 0);
     ck_assert_int_eq(admit("shop", "b", "web", ""), BERTH_EQUOTA);
 
