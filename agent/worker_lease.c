@@ -34,7 +34,7 @@ static void boot_id_read(struct worker *worker)
 
 /* A restarted daemon has to find both: it would lose the lease its VMs run under, or
  * obey an earlier leader. A loss of power may take the grant, which is a promise of this
- * boot only; the term is made durable by term_sync. */
+ * boot only; the term is made durable by worker_term_sync. */
 static void grant_store(struct worker *worker)
 {
     char text[128];
@@ -53,13 +53,13 @@ static void grant_store(struct worker *worker)
 }
 
 /* The term keeps orders of an earlier leader from a host that comes back: nothing is
- * started by a new one before it is on the disk. Only after the lease was renewed, since
+ * started by a new one before it is on the disk. After the lease was renewed, since
  * the disk may be slow, and not soon again when it fails. */
-static void term_sync(struct worker *worker)
+bool worker_term_sync(struct worker *worker)
 {
     uint64_t now_ms = clock_now_ms(worker->config.clock);
     if (worker->term_synced == worker->leader_term || now_ms < worker->term_sync_ms) {
-        return;
+        return worker->term_synced == worker->leader_term;
     }
     if (worker->term_written == worker->leader_term && fdatasync(worker->lease_fd) == 0) {
         worker->term_synced = worker->leader_term;
@@ -69,6 +69,7 @@ static void term_sync(struct worker *worker)
         log_warn("worker",
                  "a new leader's term cannot be made durable: no VM is started");
     }
+    return worker->term_synced == worker->leader_term;
 }
 
 int worker_grant_load(struct worker *worker, struct err *err)
@@ -170,11 +171,6 @@ bool worker_fence_is_known(void *context, const struct fence_entry *entry)
                                (pid_t)entry->pid);
 }
 
-bool worker_term_is_durable(const struct worker *worker)
-{
-    return worker->term_synced == worker->leader_term;
-}
-
 /* Enough left that a start is over, or frozen in time, before anybody else may start the
  * VM; a fence that sees to it; and orders of the leader that grants it: a new one may
  * grant before its orders are here, and older ones may name a VM that runs elsewhere by
@@ -184,8 +180,9 @@ bool worker_may_start(const struct worker *worker)
 {
     uint64_t now_ns = clock_now_ns(worker->config.clock);
     return (worker->fence == NULL || fence_client_ready(worker->fence)) &&
-           worker->orders.term == worker->leader_term && worker_term_is_durable(worker) &&
-           !worker->lease_found && lease_state(&worker->lease, now_ns) == LEASE_OK &&
+           worker->orders.term == worker->leader_term &&
+           worker->term_synced == worker->leader_term && !worker->lease_found &&
+           lease_state(&worker->lease, now_ns) == LEASE_OK &&
            lease_may_run(&worker->lease, now_ns + WORKER_START_LEASE_MS * NS_PER_MS);
 }
 
@@ -221,7 +218,7 @@ void worker_on_ack(struct worker *worker,
             loop_post_send(worker->reconcile_post);
         }
     }
-    term_sync(worker);
+    (void)worker_term_sync(worker);
 }
 
 void worker_on_not_leader(struct worker *worker,

@@ -160,7 +160,7 @@ static void vm_start(struct worker *worker, const struct msg_vm *order)
     (void)snprintf(vm.vm.name, sizeof(vm.vm.name), "%s", order->name);
     (void)snprintf(vm.vm.tenant, sizeof(vm.vm.tenant), "%s", order->tenant);
     if (!images_ready(worker, order, &vm.vm) ||
-        !(fenced ? worker_may_start(worker) : worker_term_is_durable(worker))) {
+        !(fenced ? worker_may_start(worker) : worker_term_sync(worker))) {
         return; /* looked at again soon */
     }
     vm.disk_epoch = order->disk_epoch;

@@ -91,8 +91,8 @@ void worker_lease_check(void *context);
  * before anybody else may start the VM; a fence that sees to it; orders of that leader;
  * and its term on the disk. */
 bool worker_may_start(const struct worker *worker);
-/* The leader's term is on the disk: enough for those that no lease holds. */
-bool worker_term_is_durable(const struct worker *worker);
+/* Brings the leader's term to the disk, if it is not there: true when it is. */
+bool worker_term_sync(struct worker *worker);
 /* Written down at once: from now on nobody of an earlier term has a say here. */
 void worker_take_term(struct worker *worker, uint64_t term);
 void worker_fence_connected(void *context);

@@ -84,7 +84,7 @@ static bool was_written(const struct feed_entry *entry)
     return written;
 }
 
-bool sight_moves(const struct watch_sight *sight,
+bool sight_moves(struct watch_sight *sight,
                  const struct state *state,
                  const struct subject *subject,
                  const struct feed_entry *entry)
@@ -93,7 +93,14 @@ bool sight_moves(const struct watch_sight *sight,
         strcmp(entry->name, subject->tenant) == 0 || !was_written(entry)) {
         return false;
     }
-    return !sight->known || tenants_seen(state, subject) != sight->tenants;
+    if (!sight->known) {
+        return true;
+    }
+    if (sight->judged != state_revision(state)) { /* once, however many were written */
+        sight->judged = state_revision(state);
+        sight->moved = tenants_seen(state, subject) != sight->tenants;
+    }
+    return sight->moved;
 }
 
 /* ---- VMs ---- */

@@ -15,8 +15,10 @@
 #include "model/feed.h"
 
 struct watch_sight {
-    bool known;             /* `tenants` is true as of the watch's place */
-    uint64_t tenants;       /* sum over the others' that it sees */
+    bool known;       /* `tenants` is true as of the watch's place */
+    bool moved;       /* `tenants` is another one in the state of revision `judged` */
+    uint64_t judged;  /* 0: of none yet */
+    uint64_t tenants; /* sum over the others' that it sees */
     struct string_map *vms; /* of root of a host: told; NULL: nobody needs them */
 };
 
@@ -31,7 +33,7 @@ void sight_reached(struct watch_sight *sight,
                    const struct state *state,
                    const struct subject *subject);
 /* Does that change give or take the sight of a tenant, or can nobody tell? */
-bool sight_moves(const struct watch_sight *sight,
+bool sight_moves(struct watch_sight *sight,
                  const struct state *state,
                  const struct subject *subject,
                  const struct feed_entry *entry);
