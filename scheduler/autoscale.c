@@ -163,6 +163,9 @@ void autoscale_look(const struct load_table *loads,
             measure_group(loads, state, group, target->window_ms * NS_PER_MS, now_ns);
         if (measure.ready == 0) {
             blind = true;
+            if (view.target_permille == 0) { /* until one is measured */
+                view.target_permille = target->target_permille;
+            }
             continue;
         }
         uint32_t wish = wish_of(desired, &measure, target->target_permille);

@@ -43,7 +43,7 @@ struct autoscale_view {
     uint32_t ended;    /* VMs that will not be by themselves */
     int mean_permille; /* of the ready ones, of the target that wishes most; -1: nothing
                           measured */
-    uint32_t target_permille;
+    uint32_t target_permille; /* that one; the first while nothing is measured */
     uint64_t window_ms;
     uint32_t wish; /* within min and max */
 };

@@ -232,6 +232,7 @@ START_TEST(without_a_measurement_nothing_changes)
     vms_make(0);
     ck_assert_uint_eq(looked().wish, 6);
     ck_assert_int_eq(looked().mean_permille, -1);
+    ck_assert_uint_eq(looked().target_permille, 500); /* known all the same */
     ck_assert_uint_eq(decided(true), 6);
 
     vms_make(6); /* ready, and no heartbeat has told their load yet */
