@@ -88,11 +88,10 @@ START_TEST(a_snapshot_carries_the_state_over_a_restart)
     struct voter *one = voter_up(&voters, 1, true);
     VOTERS_UNTIL(&voters, one->leads);
     struct consensus_counters counters = {0};
-    for (unsigned i = 0; i < 60; i++) {
+    while (counters.snapshots < 2) { /* the disk takes them when it likes */
         voter_commit(one, "command");
+        consensus_counters(one->consensus, &counters);
     }
-    consensus_counters(one->consensus, &counters);
-    ck_assert_uint_ge(counters.snapshots, 2);
     struct ledger before = one->ledger;
     voter_close(one, false);
 
