@@ -150,6 +150,13 @@ static int disk_look(struct engine_vm *vm, struct err *err)
     return r < 0 ? err_wrap(err, r, "the image's disk") : 0;
 }
 
+/* A VM that waits for its host needs no lease, but a leader that a loss of power does not
+ * make us forget. */
+static bool may_begin(struct worker *worker, bool fenced)
+{
+    return fenced ? worker_may_start(worker) : worker_term_sync(worker);
+}
+
 static void vm_start(struct worker *worker, const struct msg_vm *order)
 {
     struct vm_order vm = {0};
@@ -159,8 +166,7 @@ static void vm_start(struct worker *worker, const struct msg_vm *order)
     vm.vm.epoch = order->epoch;
     (void)snprintf(vm.vm.name, sizeof(vm.vm.name), "%s", order->name);
     (void)snprintf(vm.vm.tenant, sizeof(vm.vm.tenant), "%s", order->tenant);
-    if (!images_ready(worker, order, &vm.vm) ||
-        !(fenced ? worker_may_start(worker) : worker_term_sync(worker))) {
+    if (!images_ready(worker, order, &vm.vm) || !may_begin(worker, fenced)) {
         return; /* looked at again soon */
     }
     vm.disk_epoch = order->disk_epoch;
@@ -210,7 +216,7 @@ static void vm_run(struct worker *worker, const struct msg_vm *order)
         (void)vm_supervisor_kill(worker->supervisor, order->vm, order->epoch,
                                  "an earlier run of this VM",
                                  NULL); /* reconciled again when it fails */
-    } else if (report.held && (!report.fenced || worker_may_start(worker))) {
+    } else if (report.held && may_begin(worker, report.fenced)) {
         (void)vm_supervisor_cont(worker->supervisor, order->vm, order->epoch,
                                  NULL); /* likewise */
     }

@@ -1,5 +1,6 @@
 /* Many objects at once: all checked first, then written in order. */
 #include "api/api_handlers.h"
+#include "api/apply_plan.h"
 #include "api/object_view.h"
 #include "base/cleanup.h"
 #include "model/document.h"
@@ -9,31 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define OBJECTS_MAX 1000
-#define PATH_SIZE   256
-#define DIFF_DEPTH  16
-/* Rows of a forecast that say of each host why it takes no more: there are as many hosts
- * in each. */
-#define HOST_ROWS_MAX 16
+#define PATH_SIZE 256
 /* A trial copies the state on the loop that the leader's heartbeats go out from: with
  * more VMs than this it would take too much of the time after which others elect. */
 #define TRIAL_VMS_MAX 10000
-
-struct item {
-    enum kind kind;
-    void *object;               /* owned */
-    const char *action;         /* created, changed, unchanged */
-    json_t *changes;            /* owned, plan only */
-    bool sends;                 /* a command goes out for it */
-    uint32_t place;             /* in the request */
-    struct apply_result result; /* of its command, or of the trial */
-};
-
-struct apply_context {
-    struct item items[OBJECTS_MAX];
-    uint32_t count;
-    uint32_t numbers[OBJECTS_MAX]; /* of the commands; see command_number */
-};
 
 static void context_free(void *pointer)
 {
@@ -57,8 +37,8 @@ static int rank_of(enum kind kind)
 
 static int by_rank(const void *a, const void *b)
 {
-    const struct item *left = a;
-    const struct item *right = b;
+    const struct apply_item *left = a;
+    const struct apply_item *right = b;
     int order = rank_of(left->kind) - rank_of(right->kind);
     order = order != 0 ? order
                        : strcmp(object_meta(left->object)->name,
@@ -66,79 +46,6 @@ static int by_rank(const void *a, const void *b)
     return order != 0 ? order
                       : strcmp(object_meta(left->object)->tenant,
                                object_meta(right->object)->tenant);
-}
-
-/* ---- differences
- * ---------------------------------------------------------------------------------------------
- */
-
-/* NOLINTBEGIN(misc-no-recursion): no deeper than DIFF_DEPTH */
-static void
-diff(const char *path, const json_t *from, const json_t *to, int depth, json_t *changes)
-{
-    char below[PATH_SIZE];
-    const char *key;
-    json_t *value;
-    if (json_equal(from, to) || (from == NULL && to == NULL)) {
-        return; /* also when neither says anything */
-    }
-    if (!json_is_object(from) || !json_is_object(to) || depth > DIFF_DEPTH) {
-        json_array_append_new(changes, json_pack("{s:s, s:O?, s:O?}", "path", path,
-                                                 "from", from, "to", to));
-        return;
-    }
-    json_object_foreach((json_t *)(uintptr_t)to, key, value)
-    {
-        (void)snprintf(below, sizeof(below), "%.180s.%.60s", path, key);
-        diff(below, json_object_get(from, key), value, depth + 1, changes);
-    }
-    json_object_foreach((json_t *)(uintptr_t)from, key, value)
-    {
-        if (json_object_get(to, key) == NULL) {
-            (void)snprintf(below, sizeof(below), "%.180s.%.60s", path, key);
-            diff(below, value, NULL, depth + 1, changes);
-        }
-    }
-}
-/* NOLINTEND(misc-no-recursion) */
-
-static json_t *part_of(enum kind kind, const void *object, const char *part)
-{
-    json_t *document = document_of(kind, object, false);
-    json_t *found = json_incref(json_object_get(document, part));
-    if (strcmp(part, "metadata") == 0 && found != NULL) {
-        static const char *const server[] = {"uid", "createRevision", "revision",
-                                             "created"};
-        for (size_t i = 0; i < ARRAY_COUNT(server); i++) {
-            json_object_del(found, server[i]);
-        }
-    }
-    json_decref(document);
-    return found;
-}
-
-static void spec_of_vm(json_t *spec)
-{
-    json_object_del(spec, "group"); /* written by the server */
-    json_object_del(spec, "machine");
-}
-
-static json_t *changes_of(enum kind kind, const void *from, const void *to)
-{
-    static const char *const parts[] = {"metadata", "spec"};
-    json_t *changes = json_array();
-    for (size_t i = 0; i < ARRAY_COUNT(parts); i++) {
-        json_t *old = from != NULL ? part_of(kind, from, parts[i]) : NULL;
-        json_t *new = part_of(kind, to, parts[i]);
-        if (kind == KIND_VM && i == 1) {
-            spec_of_vm(old);
-            spec_of_vm(new);
-        }
-        diff(parts[i], old, new, 0, changes);
-        json_decref(old);
-        json_decref(new);
-    }
-    return changes;
 }
 
 /* ---- reading and checking
@@ -219,7 +126,7 @@ static void check_image(const struct image *image, size_t index, json_t *errors)
 }
 
 static void
-check_vm(const struct state *state, struct item *item, size_t index, json_t *errors)
+check_vm(const struct state *state, struct apply_item *item, size_t index, json_t *errors)
 {
     const struct vm *wanted = item->object;
     const struct vm *there =
@@ -250,7 +157,7 @@ static void check_network(const struct api_call *call,
 
 static void item_read(struct api_call *call,
                       const struct state *state,
-                      struct item *item,
+                      struct apply_item *item,
                       const json_t *document,
                       size_t index,
                       json_t *errors)
@@ -287,23 +194,6 @@ static void item_read(struct api_call *call,
     }
 }
 
-/* The template as it will be, or NULL. */
-static const struct template *template_for(const struct apply_context *context,
-                                           const struct state *state,
-                                           const char *tenant,
-                                           const char *name)
-{
-    for (uint32_t i = 0; i < context->count; i++) {
-        const struct metadata *meta = object_meta(context->items[i].object);
-        if (context->items[i].kind == KIND_TEMPLATE &&
-            context->items[i].result.code == 0 && strcmp(meta->name, name) == 0 &&
-            strcmp(meta->tenant, tenant) == 0) {
-            return context->items[i].object;
-        }
-    }
-    return state_get(state, KIND_TEMPLATE, tenant, name);
-}
-
 /* A new VM takes over its template's labels; one that is there keeps what it took. */
 static void inherit_labels(const struct apply_context *context,
                            const struct state *state,
@@ -311,7 +201,7 @@ static void inherit_labels(const struct apply_context *context,
                            const struct vm *there)
 {
     const struct template *template =
-        template_for(context, state, vm->meta.tenant, vm->spec.template_ref.name);
+        apply_template_for(context, state, vm->meta.tenant, vm->spec.template_ref.name);
     if (there != NULL) {
         (void)labels_inherit(&vm->meta.labels, &there->meta.labels);
     } else if (template != NULL) {
@@ -349,7 +239,7 @@ fill_sizes(const struct api_call *call, struct image *image, const struct image 
 static void item_judge(const struct api_call *call,
                        const struct apply_context *context,
                        const struct state *state,
-                       struct item *item)
+                       struct apply_item *item)
 {
     const struct metadata *meta = object_meta(item->object);
     const void *there = state_get(state, item->kind, meta->tenant, meta->name);
@@ -358,7 +248,7 @@ static void item_judge(const struct api_call *call,
     } else if (item->kind == KIND_IMAGE) {
         fill_sizes(call, item->object, there);
     }
-    item->changes = changes_of(item->kind, there, item->object);
+    item->changes = apply_changes_of(item->kind, there, item->object);
     bool same = there != NULL && json_array_size(item->changes) == 0;
     item->action = there == NULL ? "created" : same ? "unchanged" : "changed";
     item->sends = !same;
@@ -368,7 +258,7 @@ static void item_judge(const struct api_call *call,
  * ---------------------------------------------------------------------------------------------------------
  */
 
-static json_t *result_row(const struct item *item, bool with_changes)
+static json_t *result_row(const struct apply_item *item, bool with_changes)
 {
     const struct metadata *meta = object_meta(item->object);
     json_t *row =
@@ -404,7 +294,7 @@ static void add_held_back(json_t *results,
 {
     char quota[GROUP_QUOTA_SIZE];
     for (uint32_t i = 0; state != NULL && i < context->count; i++) {
-        const struct item *item = &context->items[i];
+        const struct apply_item *item = &context->items[i];
         const struct metadata *meta = object_meta(item->object);
         const struct group *group =
             item->kind == KIND_GROUP
@@ -419,145 +309,11 @@ static void add_held_back(json_t *results,
     }
 }
 
-/* What the groups of each tenant were promised so far in this plan. */
-struct promise {
-    const char *tenant;
-    struct usage usage;
-};
-
-struct forecast {
-    const struct api_call *call;
-    const struct apply_context *context;
-    const struct state *state; /* as it is */
-    const struct state *after; /* as it would be; NULL: not tried, quotas are not asked */
-    struct promise *promises;  /* as many as there are items */
-    uint32_t promise_count;
-    uint32_t host_rows; /* that tell of each host */
-    json_t *rows;
-};
-
-static struct usage *promised_to(struct forecast *forecast, const char *tenant)
-{
-    uint32_t i = 0;
-    while (i < forecast->promise_count &&
-           strcmp(forecast->promises[i].tenant, tenant) != 0) {
-        i++;
-    }
-    if (i == forecast->promise_count) {
-        forecast->promises[forecast->promise_count++].tenant = tenant;
-    }
-    return &forecast->promises[i].usage;
-}
-
-/* Takes the row of that group or VM; NULL: there is none. */
-static void forecast_row(struct forecast *forecast,
-                         const char *subject,
-                         const struct metadata *meta,
-                         json_t *row)
-{
-    if (json_object_get(row, "hosts") != NULL && forecast->host_rows++ >= HOST_ROWS_MAX) {
-        json_object_del(row, "hosts");
-    }
-    if (row != NULL) {
-        json_object_set_new(row, subject, json_string(meta->name));
-        json_object_set_new(row, "tenant", json_string(meta->tenant));
-        json_array_append_new(forecast->rows, row);
-    }
-}
-
-static void forecast_add(struct forecast *forecast,
-                         const char *subject,
-                         const struct metadata *meta,
-                         const char *group,
-                         const struct machine_spec *machine,
-                         uint32_t count,
-                         bool counts)
-{
-    const struct control_plane *control = forecast->call->api->control;
-    uint32_t within = count;
-    char text[APPLY_TEXT_SIZE] = "";
-    if (counts && forecast->after != NULL) {
-        struct usage *promised = promised_to(forecast, meta->tenant);
-        within = state_quota_fits(forecast->after, meta->tenant, machine, count, promised,
-                                  text);
-    }
-    json_t *row =
-        control->forecast(control->context, meta->tenant, group, machine, within);
-    if (row != NULL && within < count) {
-        json_object_set_new(row, "overQuota", json_integer((json_int_t)(count - within)));
-        json_object_set_new(row, "quota", json_string(text));
-    }
-    forecast_row(forecast, subject, meta, row);
-}
-
-/* The VMs that a group does not have yet. */
-static void forecast_group(struct forecast *forecast, const struct group *group)
-{
-    const struct metadata *meta = &group->meta;
-    const struct template *template = template_for(
-        forecast->context, forecast->state, meta->tenant, group->spec.template_ref.name);
-    const struct group *there =
-        state_get(forecast->state, KIND_GROUP, meta->tenant, meta->name);
-    uint32_t wanted =
-        group->spec.autoscale.max > 0 ? group->spec.autoscale.min : group->spec.replicas;
-    uint32_t have = there != NULL ? state_group_vms(forecast->state, there) : 0;
-    if (template != NULL && wanted > have) {
-        forecast_add(forecast, "group", meta, there != NULL ? meta->name : NULL,
-                     &template->spec, wanted - have, true);
-    }
-}
-
-/* A VM that comes to be, or is switched on; the trial has counted its quota. */
-static void forecast_vm(struct forecast *forecast, const struct item *item)
-{
-    const struct vm *wanted = item->object;
-    const struct metadata *meta = &wanted->meta;
-    const struct vm *there =
-        state_get(forecast->state, KIND_VM, meta->tenant, meta->name);
-    const struct template *template = template_for(
-        forecast->context, forecast->state, meta->tenant, wanted->spec.template_ref.name);
-    const struct control_plane *control = forecast->call->api->control;
-    if (!item->sends || wanted->spec.power != POWER_ON) {
-        return;
-    }
-    if (there != NULL && there->status.host == 0) {
-        forecast_row(forecast, "vm", meta, control->forecast_vm(control->context, there));
-    } else if (there == NULL && template != NULL) {
-        forecast_add(forecast, "vm", meta, NULL, &template->spec, 1, false);
-    }
-}
-
-/* Where new VMs would go: of groups, and single ones. Each row by itself. after: the
- * trial, or NULL. */
-static json_t *forecast_of(const struct api_call *call,
-                           const struct apply_context *context,
-                           const struct state *state,
-                           const struct state *after)
-{
-    struct forecast forecast = {.call = call,
-                                .context = context,
-                                .state = state,
-                                .after = after,
-                                .promises =
-                                    calloc(context->count + 1, sizeof(struct promise)),
-                                .rows = json_array()};
-    for (uint32_t i = 0; forecast.promises != NULL && i < context->count; i++) {
-        const struct item *item = &context->items[i];
-        if (item->result.code == 0 && item->kind == KIND_GROUP) {
-            forecast_group(&forecast, item->object);
-        } else if (item->result.code == 0 && item->kind == KIND_VM) {
-            forecast_vm(&forecast, item);
-        }
-    }
-    free(forecast.promises);
-    return forecast.rows;
-}
-
 /* ---- refusals ---- */
 
 /* The item of the same request that this group or VM is made from, or NULL. */
-static const struct item *template_item(const struct apply_context *context,
-                                        const struct item *user)
+static const struct apply_item *template_item(const struct apply_context *context,
+                                              const struct apply_item *user)
 {
     const struct template_ref *ref =
         user->kind == KIND_GROUP
@@ -577,9 +333,9 @@ static const struct item *template_item(const struct apply_context *context,
 
 /* What is refused only because its template was says that, not that there is none. */
 static const char *refusal_text(const struct apply_context *context,
-                                const struct item *item)
+                                const struct apply_item *item)
 {
-    const struct item *template = template_item(context, item);
+    const struct apply_item *template = template_item(context, item);
     return item->result.code == BERTH_ENOTFOUND && template != NULL &&
                    template->result.code != 0
                ? "spec.template: the template is refused itself"
@@ -590,29 +346,15 @@ static const char *refusal_text(const struct apply_context *context,
  * says already: apply ends at the first, and whoever mends a file wants all. In a tenant
  * that is not there nothing is: that one fault says it. */
 static void
-lost_references(const struct item *item, const struct state *state, json_t *errors)
+lost_references(const struct apply_item *item, const struct state *state, json_t *errors)
 {
     const struct template *template = item->object;
-    const char *tenant = template->meta.tenant;
-    char text[sizeof(item->result.text)];
-    bool tenant_there = state_get(state, KIND_TENANT, "", tenant) != NULL;
-    if (tenant_there && state_image_for(state, tenant, template->spec.image) == NULL) {
-        (void)snprintf(text, sizeof(text),
-                       "spec.image: image %s does not exist for tenant %s: apply an "
-                       "Image first",
-                       template->spec.image, tenant);
+    const bool tenant_there =
+        state_get(state, KIND_TENANT, "", template->meta.tenant) != NULL;
+    char text[APPLY_TEXT_SIZE];
+    uint32_t at = 0;
+    while (tenant_there && state_template_lacks(state, template, &at, text)) {
         if (strcmp(text, item->result.text) != 0) {
-            fault_of(errors, item->place, BERTH_ENOTFOUND, text, NULL);
-        }
-    }
-    for (uint32_t i = 0; tenant_there && i < template->spec.nics.count; i++) {
-        const char *network = template->spec.nics.items[i].network;
-        (void)snprintf(text, sizeof(text),
-                       "spec.nics[%u].network: network %s of tenant %s does not exist: "
-                       "apply a Network first",
-                       i, network, tenant);
-        if (state_get(state, KIND_NETWORK, tenant, network) == NULL &&
-            strcmp(text, item->result.text) != 0) {
             fault_of(errors, item->place, BERTH_ENOTFOUND, text, NULL);
         }
     }
@@ -620,13 +362,13 @@ lost_references(const struct item *item, const struct state *state, json_t *erro
 
 /* The first refusal, or NULL; each one goes into `errors` at its place. state: as it is
  * after the others, or NULL. */
-static const struct item *refusals_of(const struct apply_context *context,
-                                      const struct state *state,
-                                      json_t *errors)
+static const struct apply_item *refusals_of(const struct apply_context *context,
+                                            const struct state *state,
+                                            json_t *errors)
 {
-    const struct item *first = NULL;
+    const struct apply_item *first = NULL;
     for (uint32_t i = 0; i < context->count; i++) {
-        const struct item *item = &context->items[i];
+        const struct apply_item *item = &context->items[i];
         if (item->result.code != 0) {
             first = first != NULL ? first : item;
             fault_of(errors, item->place, item->result.code, refusal_text(context, item),
@@ -641,7 +383,7 @@ static const struct item *refusals_of(const struct apply_context *context,
 
 /* Takes results and forecast (or NULL). */
 static void answer_refusal(struct api_call *call,
-                           const struct item *first,
+                           const struct apply_item *first,
                            json_t *errors,
                            json_t *results,
                            json_t *forecast)
@@ -669,7 +411,7 @@ static void applied(struct api_call *call)
             revision = written > revision ? written : revision;
         }
     }
-    const struct item *refused = refusals_of(context, call_state(call), errors);
+    const struct apply_item *refused = refusals_of(context, call_state(call), errors);
     json_t *results = results_of(context, false);
     add_held_back(results, context, call_state(call));
     if (refused != NULL) {
@@ -686,8 +428,9 @@ static void applied(struct api_call *call)
  * ---------------------------------------------------------------------------------------------------------
  */
 
-static int
-command_for(const struct state *state, const struct item *item, struct command *command)
+static int command_for(const struct state *state,
+                       const struct apply_item *item,
+                       struct command *command)
 {
     const struct vm *vm = item->object;
     const struct vm *there;
@@ -817,7 +560,7 @@ static int try_all(struct apply_context *context,
     int r = commands_make(context, state, &commands, &count);
     r = r == 0 ? state_copy(state, ret_copy, err) : err_sys(err, r, "try the commands");
     for (uint32_t i = 0; i < context->count && r == 0; i++) {
-        struct item *item = &context->items[i];
+        struct apply_item *item = &context->items[i];
         if (item->sends) {
             state_apply(*ret_copy, &commands[at++], &item->result);
             item->result.revision = 0; /* it was never written */
@@ -851,11 +594,11 @@ static void dry_run(struct api_call *call, const struct state *state)
         return;
     }
     json_t *errors = json_array();
-    const struct item *refused =
+    const struct apply_item *refused =
         refusals_of(context, any && copy != NULL ? copy : state, errors);
     json_t *results = results_of(context, plan);
     json_t *forecast =
-        plan ? forecast_of(call, context, state, any ? copy : state) : NULL;
+        plan ? apply_forecast_of(call, context, state, any ? copy : state) : NULL;
     copy = state_free(copy);
     if (refused != NULL) {
         answer_refusal(call, refused, errors, results, forecast);
@@ -894,7 +637,7 @@ void handle_apply(struct api_call *call, const struct state *state)
             ? json_object_get(call->body, "objects")
             : NULL;
     size_t count = list != NULL ? json_array_size(list) : 1;
-    if (call->body == NULL || count == 0 || count > OBJECTS_MAX ||
+    if (call->body == NULL || count == 0 || count > APPLY_OBJECTS_MAX ||
         (list != NULL && !json_is_array(list))) {
         call_fail(call, BERTH_EINVALID,
                   "the body must be {\"objects\": [1 to 1000 objects]}");

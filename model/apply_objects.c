@@ -179,22 +179,12 @@ template_check(struct apply *apply, const struct entry *old, const void *object)
     const struct template *template = object;
     const struct machine_spec *machine = &template->spec;
     const char *tenant = template->meta.tenant;
+    char text[APPLY_TEXT_SIZE];
+    uint32_t at = 0;
+    if (state_template_lacks(apply->state, template, &at, text)) {
+        return apply_refuse(apply, BERTH_ENOTFOUND, "%s", text);
+    }
     const struct image *image = state_image_for(apply->state, tenant, machine->image);
-    if (image == NULL) {
-        return apply_refuse(apply, BERTH_ENOTFOUND,
-                            "spec.image: image %s does not exist for tenant %s: apply an "
-                            "Image first",
-                            machine->image, tenant);
-    }
-    for (uint32_t i = 0; i < machine->nics.count; i++) {
-        const char *network = machine->nics.items[i].network;
-        if (state_entry_named(apply->state, KIND_NETWORK, tenant, network) == NULL) {
-            return apply_refuse(apply, BERTH_ENOTFOUND,
-                                "spec.nics[%" PRIu32 "].network: network %s of tenant %s "
-                                "does not exist: apply a Network first",
-                                i, network, tenant);
-        }
-    }
     return check_image_disks(apply, image, machine);
 }
 

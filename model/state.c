@@ -5,6 +5,7 @@
 #include "model/state_internal.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -650,6 +651,33 @@ state_image_for(const struct state *state, const char *tenant, const char *name)
 {
     const struct image *own = state_get(state, KIND_IMAGE, tenant, name);
     return own != NULL ? own : state_get(state, KIND_IMAGE, "", name);
+}
+
+bool state_template_lacks(const struct state *state,
+                          const struct template *template,
+                          uint32_t *at,
+                          char ret_text[APPLY_TEXT_SIZE])
+{
+    const struct machine_spec *machine = &template->spec;
+    const char *tenant = template->meta.tenant;
+    for (; *at <= machine->nics.count; (*at)++) {
+        if (*at == 0 && state_image_for(state, tenant, machine->image) == NULL) {
+            (void)snprintf(ret_text, APPLY_TEXT_SIZE,
+                           "spec.image: image %s does not exist for tenant %s: apply an "
+                           "Image first",
+                           machine->image, tenant);
+            break;
+        }
+        const char *network = *at > 0 ? machine->nics.items[*at - 1].network : NULL;
+        if (network != NULL && state_get(state, KIND_NETWORK, tenant, network) == NULL) {
+            (void)snprintf(ret_text, APPLY_TEXT_SIZE,
+                           "spec.nics[%" PRIu32 "].network: network %s of tenant %s does "
+                           "not exist: apply a Network first",
+                           *at - 1, network, tenant);
+            break;
+        }
+    }
+    return (*at)++ <= machine->nics.count;
 }
 
 size_t state_count(const struct state *state, enum kind kind)

@@ -117,6 +117,13 @@ int state_join_token(const struct state *state,
 /* An image by name as a tenant sees it: its own first, then the cluster's. */
 const struct image *
 state_image_for(const struct state *state, const char *tenant, const char *name);
+/* What the template refers to and its tenant has not, from place *at on (0 the image,
+ * then the NICs' networks): true, with a sentence for the user, and *at beyond it; else
+ * false. What apply says of the first one. */
+bool state_template_lacks(const struct state *state,
+                          const struct template *template,
+                          uint32_t *at,
+                          char ret_text[APPLY_TEXT_SIZE]);
 size_t state_count(const struct state *state, enum kind kind);
 
 /* All objects of a kind in table order (not sorted; stable while nothing is applied):
