@@ -223,6 +223,19 @@ static int fail_ended(struct cli *cli, const struct start *start, const char *ho
     return EXIT_FAILED;
 }
 
+/* A cluster without a token that is good hears nobody: it cannot say why either. */
+static const char *why_late(const struct start *start)
+{
+    if (start->healthy) {
+        return "this host is not known to the cluster";
+    }
+    return start->token[0] != '\0' && !start->was_member
+               ? "it was not let in: was the token used already, or has it expired? "
+                 "(with "
+                 "another: berth down --forget here, then berth join)"
+               : "it knows no leader: are enough other hosts up?";
+}
+
 static int fail_late(struct cli *cli, const struct start *start)
 {
     CLEANUP_FREE char *tail =
@@ -231,9 +244,7 @@ static int fail_late(struct cli *cli, const struct start *start)
     span_format(start->timeout_ms, span);
     (void)cli_fail(cli, EXIT_TIMED_OUT,
                    "berthd runs (pid %d), but after %s %s; it goes on trying",
-                   (int)start->pid, span,
-                   start->healthy ? "this host is not known to the cluster"
-                                  : "it knows no leader: are enough other hosts up?");
+                   (int)start->pid, span, why_late(start));
     fprintf(cli->err, "the end of %s:\n%s", start->log_path,
             tail != NULL ? tail : "  (nothing)\n");
     return EXIT_TIMED_OUT;
