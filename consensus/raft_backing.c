@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +25,7 @@
 #define OPEN_SPACE_MIN     (UINT64_C(24) << 20) /* for the first segments */
 #define AIO_EVENTS_PER_CPU 8                    /* what the kernel books per context */
 #define AIO_CONTEXTS       4                    /* open segments at once */
+#define CLOSING_TURNS      2                    /* see on_library_closed */
 
 struct raft_backing {
     struct raft_io io;
@@ -34,6 +36,10 @@ struct raft_backing {
     uv_loop_t *loop;
     char folder[FOLDER_MAX];
     bool io_ready; /* raft_uv_init done */
+    void (*library_close)(struct raft_io *io, raft_io_close_cb done);
+    raft_io_close_cb io_closed; /* of who closes the io */
+    uv_prepare_t turn;          /* never started: it is closed to be called back */
+    unsigned turns_left;        /* CLOSING_TURNS from when the library has closed */
     void (*abandoned)(void *context);
     void *abandoned_context;
 };
@@ -142,6 +148,49 @@ static void transport_close(struct raft_uv_transport *transport,
     channel_hub_close(backing->hub, on_hub_closed_for_library, backing);
 }
 
+/* ---- closing the library's io ---- */
+
+static struct raft_backing *backing_of(struct raft_io *io)
+{
+    return (struct raft_backing *)((char *)io - offsetof(struct raft_backing, io));
+}
+
+static void on_turn(uv_handle_t *handle)
+{
+    struct raft_backing *backing = handle->data;
+    backing->turns_left--;
+    if (backing->turns_left == 0) {
+        backing->io_closed(&backing->io);
+        return;
+    }
+    (void)uv_prepare_init(backing->loop, &backing->turn); /* cannot fail */
+    uv_close(handle, on_turn);
+}
+
+/* libraft (seen in 0.15 to 0.18) says that it has closed while handles of the segment it
+ * wrote last are still on their way to be closed: on a disk that finalizes the segment
+ * faster than the loop closes handles. Their callbacks read the io's memory, and say it
+ * once more. They have been given to the loop by now, but the loop calls back the newest
+ * of a turn first: ours is behind them one turn later. */
+static void on_library_closed(struct raft_io *io)
+{
+    struct raft_backing *backing = backing_of(io);
+    if (backing->turns_left != 0) {
+        return; /* once more */
+    }
+    backing->turns_left = CLOSING_TURNS;
+    (void)uv_prepare_init(backing->loop, &backing->turn); /* cannot fail */
+    backing->turn.data = backing;
+    uv_close((uv_handle_t *)&backing->turn, on_turn);
+}
+
+static void io_close(struct raft_io *io, raft_io_close_cb done)
+{
+    struct raft_backing *backing = backing_of(io);
+    backing->io_closed = done;
+    backing->library_close(io, on_library_closed);
+}
+
 /* ---- opening ---- */
 
 static uint64_t read_number(const char *path)
@@ -233,6 +282,8 @@ static int open_io(struct raft_backing *backing, struct err *err)
                        backing->folder, backing->io.errmsg);
     }
     backing->io_ready = true;
+    backing->library_close = backing->io.close;
+    backing->io.close = io_close;
     random_secret(&jitter, sizeof(jitter));
     raft_uv_set_auto_recovery(&backing->io,
                               false); /* it would drop entries that were promised */

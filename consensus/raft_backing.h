@@ -4,9 +4,10 @@
  * Private to the room, and the place where a simulation puts a disk and a network of its
  * own: it links other definitions of these functions (tests/sim). Shapes: opaque; the io
  * is its. Life: open -> the library closes the io -> free; or open -> abandon, when the
- * library was never given the io. Units: bytes. Threads: the loop's. Errors: a folder
- * that cannot be used, BERTH_EDISKFULL, _EFULL (the kernel's limit on asynchronous I/O),
- * those of raft_channel.h.
+ * library was never given the io. The io says that it is closed two turns of the loop
+ * after libraft does, which reads its own memory until then. Units: bytes. Threads: the
+ * loop's. Errors: a folder that cannot be used, BERTH_EDISKFULL, _EFULL (the kernel's
+ * limit on asynchronous I/O), those of raft_channel.h.
  */
 #pragma once
 

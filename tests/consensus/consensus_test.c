@@ -6,6 +6,7 @@
 #include "voters_fixture.h"
 
 #include <dirent.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 
@@ -222,6 +223,89 @@ START_TEST(closing_answers_everything_that_waits)
     ck_assert_str_eq(err_name(answers.last), "BERTH_ECLOSED");
     ck_assert_uint_eq(reads.count, 3);
     ck_assert_uint_eq(reads.ok, 0);
+}
+END_TEST
+
+/* ---- a disk that is faster than the loop ---- */
+
+#define INSTANT_MAX 64
+
+/* What libraft has its threads do, done at once; its callbacks run in the same turn of
+ * the loop, before that closes handles. */
+static struct {
+    bool on;
+    uv_check_t check; /* started before any of libraft's, so the last to be called */
+    uv_idle_t idle;   /* the loop does not wait while there are callbacks to run */
+    uv_work_t *work[INSTANT_MAX];
+    uv_after_work_cb after[INSTANT_MAX];
+    unsigned count;
+} instant;
+
+static void on_idle(uv_idle_t *idle)
+{
+    (void)idle;
+}
+
+static void on_instant(uv_check_t *check)
+{
+    (void)check;
+    unsigned count = instant.count;
+    for (unsigned i = 0; i < count; i++) {
+        instant.after[i](instant.work[i], 0);
+    }
+    instant.count -= count; /* and those that came of it */
+    memmove(instant.work, instant.work + count, instant.count * sizeof(instant.work[0]));
+    memmove(instant.after, instant.after + count,
+            instant.count * sizeof(instant.after[0]));
+    if (instant.count == 0) {
+        uv_idle_stop(&instant.idle);
+    }
+}
+
+/* In place of libuv's, for libraft too. */
+int uv_queue_work(uv_loop_t *loop,
+                  uv_work_t *work,
+                  uv_work_cb run,
+                  uv_after_work_cb after)
+{
+    static int (*real)(uv_loop_t *, uv_work_t *, uv_work_cb, uv_after_work_cb);
+    if (instant.on) {
+        ck_assert_uint_lt(instant.count, INSTANT_MAX);
+        work->loop = loop;
+        run(work);
+        instant.work[instant.count] = work;
+        instant.after[instant.count++] = after;
+        return uv_idle_start(&instant.idle, on_idle);
+    }
+    if (real == NULL) {
+        void *found = dlsym(RTLD_NEXT, "uv_queue_work");
+        ck_assert_ptr_nonnull(found);
+        memcpy(&real, &found, sizeof(real));
+    }
+    return real(loop, work, run, after);
+}
+
+/* libraft says it is closed before its last handles are. */
+START_TEST(a_voter_closes_on_a_disk_that_is_faster_than_the_loop)
+{
+    ck_assert_int_eq(uv_idle_init(&voters.loop, &instant.idle), 0);
+    ck_assert_int_eq(uv_check_init(&voters.loop, &instant.check), 0);
+    ck_assert_int_eq(uv_check_start(&instant.check, on_instant), 0);
+    instant.on = true;
+    struct voter *one = voter_up(&voters, 1, true);
+    VOTERS_UNTIL(&voters, one->leads);
+    voter_commit(one, "something that matters");
+
+    voter_close(one, false);
+    ck_assert_uint_eq(one->closed, 1);
+
+    voter_up(&voters, 1, false);
+    VOTERS_UNTIL(&voters, one->leads);
+    ck_assert_uint_eq(one->ledger.count, 1);
+    voter_close(one, false);
+    instant.on = false;
+    uv_close((uv_handle_t *)&instant.idle, NULL);
+    uv_close((uv_handle_t *)&instant.check, NULL);
 }
 END_TEST
 
@@ -692,6 +776,7 @@ static Suite *suite(void)
     tcase_add_test(single, closing_answers_everything_that_waits);
     suite_add_tcase(made, single);
 
+    tcase_add_test(single, a_voter_closes_on_a_disk_that_is_faster_than_the_loop);
     TCase *refusals = tcase_create("refusals");
     tcase_add_checked_fixture(refusals, setup, teardown);
     tcase_set_timeout(refusals, 60);
