@@ -19,6 +19,7 @@
 #include <sys/socket.h>
 
 #define UNDERLAY_MTU_DEFAULT 1500
+#define DISK_QUEUE           2 /* the term and the members, each once at a time */
 #define RECONCILE_RETRY_MS \
     500 /* what waits for an image or a network is looked at again */
 
@@ -138,11 +139,12 @@ int worker_open(const struct worker_config *config,
     worker->loads = u64_map_new();
     worker->reconcile_post = loop_post_new(config->loop, worker_reconcile, worker);
     worker->heartbeat_post = loop_post_new(config->loop, worker_heartbeat, worker);
+    worker->disk = work_pool_new(config->loop, 1, DISK_QUEUE);
     worker->pull =
         image_pull_new(config->loop, config->clock, config->images, config->link);
     int r = worker->failures == NULL || worker->loads == NULL ||
                     worker->reconcile_post == NULL || worker->heartbeat_post == NULL ||
-                    worker->pull == NULL
+                    worker->pull == NULL || worker->disk == NULL
                 ? err_sys(err, -ENOMEM, "start the worker")
                 : worker_grant_load(worker, err);
     r = r == 0 ? supervisor_start(worker, err) : r;
@@ -168,6 +170,10 @@ struct worker *worker_close(struct worker *worker)
         return NULL;
     }
     image_store_on_change(worker->config.images, NULL, NULL);
+    if (worker->disk != NULL) {
+        work_pool_drain(worker->disk); /* its jobs are parts of us */
+    }
+    work_pool_close(worker->disk);
     loop_timer_close(worker->heartbeat_timer);
     loop_timer_close(worker->sample_timer);
     loop_timer_close(worker->lease_timer);

@@ -52,24 +52,52 @@ static void grant_store(struct worker *worker)
     }
 }
 
+static void term_sync_failed(struct worker *worker)
+{
+    worker->term_sync_ms = clock_now_ms(worker->config.clock) + WORKER_TERM_SYNC_MS;
+    log_warn("worker", "a new leader's term cannot be made durable: no VM is started");
+}
+
+static void term_sync_run(struct work_job *job)
+{
+    struct worker *worker = LIST_ITEM(job, struct worker, term_job);
+    worker->term_sync_code = fdatasync(worker->lease_fd) == 0 ? 0 : -errno;
+}
+
+static void term_sync_done(struct work_job *job, int code)
+{
+    struct worker *worker = LIST_ITEM(job, struct worker, term_job);
+    worker->term_syncing = false;
+    if (code < 0 || worker->term_sync_code < 0) {
+        term_sync_failed(worker);
+        return;
+    }
+    worker->term_synced = worker->term_syncing_term;
+    if (worker_term_sync(worker)) { /* and nobody newer leads meanwhile */
+        loop_post_send(worker->reconcile_post);
+    }
+}
+
 /* The term keeps orders of an earlier leader from a host that comes back: nothing is
- * started by a new one before it is on the disk. After the lease was renewed, since
- * the disk may be slow, and not soon again when it fails. */
+ * started by a new one before it is on the disk. That may be slow: heartbeats and the
+ * lease, which is renewed before, go on. Not soon again when it fails. */
 bool worker_term_sync(struct worker *worker)
 {
-    uint64_t now_ms = clock_now_ms(worker->config.clock);
-    if (worker->term_synced == worker->leader_term || now_ms < worker->term_sync_ms) {
-        return worker->term_synced == worker->leader_term;
+    if (worker->term_synced == worker->leader_term) {
+        return true;
     }
-    if (worker->term_written == worker->leader_term && fdatasync(worker->lease_fd) == 0) {
-        worker->term_synced = worker->leader_term;
-        loop_post_send(worker->reconcile_post);
-    } else {
-        worker->term_sync_ms = now_ms + WORKER_TERM_SYNC_MS;
-        log_warn("worker",
-                 "a new leader's term cannot be made durable: no VM is started");
+    if (worker->term_syncing ||
+        clock_now_ms(worker->config.clock) < worker->term_sync_ms) {
+        return false;
     }
-    return worker->term_synced == worker->leader_term;
+    if (worker->term_written != worker->leader_term) {
+        term_sync_failed(worker);
+        return false;
+    }
+    worker->term_syncing = true;
+    worker->term_syncing_term = worker->term_written;
+    work_pool_submit(worker->disk, &worker->term_job, term_sync_run, term_sync_done);
+    return false;
 }
 
 int worker_grant_load(struct worker *worker, struct err *err)

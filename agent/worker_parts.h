@@ -10,6 +10,7 @@
 #include "agent/lease.h"
 #include "agent/worker.h"
 #include "base/u64_map.h"
+#include "base/work_pool.h"
 #include "net/network_apply.h"
 
 /* And when the lease runs out, to the millisecond. */
@@ -35,9 +36,14 @@ struct worker {
     uint64_t leader;
     uint64_t ack_ms; /* monotonic, of the last one */
     uint64_t leader_term;
-    uint64_t term_written; /* the one that a restarted berthd finds */
-    uint64_t term_synced;  /* the term that a loss of power leaves; 0: not known */
-    uint64_t term_sync_ms; /* monotonic: not tried again before; the disk failed */
+    uint64_t term_written;  /* the one that a restarted berthd finds */
+    uint64_t term_synced;   /* the term that a loss of power leaves; 0: not known */
+    uint64_t term_sync_ms;  /* monotonic: not tried again before; the disk failed */
+    struct work_pool *disk; /* one thread: what has to wait for it, in order */
+    struct work_job term_job;
+    bool term_syncing;          /* term_job is under way */
+    uint64_t term_syncing_term; /* what the file says */
+    int term_sync_code;         /* the thread's, until the job is done */
     bool has_orders;
     struct msg_orders orders;
     uint64_t orders_hash;
@@ -91,7 +97,8 @@ void worker_lease_check(void *context);
  * before anybody else may start the VM; a fence that sees to it; orders of that leader;
  * and its term on the disk. */
 bool worker_may_start(const struct worker *worker);
-/* Brings the leader's term to the disk, if it is not there: true when it is. */
+/* Is the leader's term on the disk? If not it is brought there, off the loop: a
+ * reconcile follows. */
 bool worker_term_sync(struct worker *worker);
 /* Written down at once: from now on nobody of an earlier term has a say here. */
 void worker_take_term(struct worker *worker, uint64_t term);

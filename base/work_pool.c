@@ -13,6 +13,7 @@
 struct work_pool {
     pthread_mutex_t lock; /* guards all lists and counts */
     pthread_cond_t work;  /* something waits, or the end has come */
+    pthread_cond_t over;  /* a job is finished */
     struct list waiting;
     struct list running;
     struct list finished; /* their done is still to be called */
@@ -35,6 +36,7 @@ static void finish(struct work_pool *pool, struct work_job *job, int code)
     job->code = code;
     job->waiting = false;
     list_push_back(&pool->finished, &job->link);
+    (void)pthread_cond_signal(&pool->over); /* cannot fail */
     loop_post_send(pool->post); /* under the lock: the loop frees the post without it */
 }
 
@@ -100,6 +102,7 @@ static void pool_free(struct work_pool *pool)
     }
     pool->post = loop_post_close(pool->post);
     (void)pthread_cond_destroy(&pool->work);
+    (void)pthread_cond_destroy(&pool->over);
     (void)pthread_mutex_destroy(&pool->lock);
     free(pool);
 }
@@ -113,9 +116,8 @@ static bool is_over(struct work_pool *pool)
     return over;
 }
 
-static void on_post(void *context)
+static void fire(struct work_pool *pool)
 {
-    struct work_pool *pool = context;
     struct list done;
     list_init(&done);
     pthread_mutex_lock(&pool->lock);
@@ -128,6 +130,12 @@ static void on_post(void *context)
         job->done(job, job->code); /* may free it, and close the pool */
     }
     pool->firing = false;
+}
+
+static void on_post(void *context)
+{
+    struct work_pool *pool = context;
+    fire(pool);
     if (is_over(pool)) {
         pool_free(pool);
     }
@@ -153,6 +161,7 @@ struct work_pool *work_pool_new(uv_loop_t *loop, unsigned threads_max, unsigned 
     (void)pthread_mutex_init(&pool->lock,
                              NULL); /* these cannot fail without attributes */
     (void)pthread_cond_init(&pool->work, NULL);
+    (void)pthread_cond_init(&pool->over, NULL);
     return pool;
 }
 
@@ -237,6 +246,21 @@ void work_pool_cancel(struct work_pool *pool, struct work_job *job)
 bool work_job_cancelled(const struct work_job *job)
 {
     return atomic_load(&job->cancelled);
+}
+
+void work_pool_drain(struct work_pool *pool)
+{
+    bool more = true;
+    REQUIRE(!pool->closing && !pool->firing);
+    while (more) { /* a done may submit */
+        pthread_mutex_lock(&pool->lock);
+        while (!list_empty(&pool->waiting) || !list_empty(&pool->running)) {
+            (void)pthread_cond_wait(&pool->over, &pool->lock); /* cannot fail */
+        }
+        more = !list_empty(&pool->finished);
+        pthread_mutex_unlock(&pool->lock);
+        fire(pool);
+    }
 }
 
 struct work_pool *work_pool_close(struct work_pool *pool)

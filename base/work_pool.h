@@ -10,8 +10,9 @@
  * its `done` on the loop, with 0; or `done` alone, with BERTH_EFULL (queue_max jobs wait
  * already), BERTH_ECLOSED (cancelled or closed before it began) or the reason why no
  * thread could be started. Threads: the loop's, but run and work_job_cancelled. Callbacks
- * never run inside a call. Ownership: a job belongs to the pool from submit until its
- * done, which may free it or submit it again. Limits: the two of work_pool_new.
+ * never run inside a call but that of work_pool_drain. Ownership: a job belongs to the
+ * pool from submit until its done, which may free it or submit it again. Limits: the two
+ * of work_pool_new.
  */
 #pragma once
 
@@ -51,6 +52,9 @@ void work_pool_tell(struct work_pool *pool,
 void work_pool_cancel(struct work_pool *pool, struct work_job *job);
 /* For a job's run: its result is not wanted any more. */
 bool work_job_cancelled(const struct work_job *job);
+/* Waits until all jobs are over, and calls their done inside the call: for the end of
+ * something whose last words have to be on the disk. */
+void work_pool_drain(struct work_pool *pool);
 /* Cancels all jobs. Their done is still called; the loop goes on until the last of them,
  * and so should a run that can hear work_job_cancelled not take long. Accepts NULL;
  * returns NULL. */

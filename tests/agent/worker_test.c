@@ -11,6 +11,7 @@
 #include <net/if.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -53,11 +54,44 @@ static struct {
     unsigned count;
     bool fails; /* the disk */
     char text[128];
+    /* A slow disk: it waits at the gate for a byte. */
+    bool gated;
+    int gate[2];
+    atomic_uint at_gate;
+    atomic_uint on_loop; /* came there on the loop's thread, which must not wait */
 } synced;
+
+static void gate_close(void)
+{
+    ck_assert_int_eq(pipe2(synced.gate, O_CLOEXEC), 0);
+    synced.gated = true;
+}
+
+static void gate_open(void)
+{
+    synced.gated = false;
+    ck_assert_int_eq(close(synced.gate[1]), 0);
+}
+
+static void gate_pass(void)
+{
+    char byte;
+    if (!synced.gated) {
+        return;
+    }
+    if (gettid() == getpid()) {
+        synced.on_loop++;
+        return;
+    }
+    synced.at_gate++;
+    (void)read(synced.gate[0], &byte, 1); /* until its other end is closed */
+    synced.at_gate--;
+}
 
 /* In place of the C library's. */
 int fdatasync(int fd)
 {
+    gate_pass();
     if (worker != NULL && fd == worker->lease_fd) {
         memset(synced.text, 0, sizeof(synced.text));
         ck_assert_int_gt(pread(fd, synced.text, sizeof(synced.text) - 1, 0), 0);
@@ -1028,6 +1062,33 @@ START_TEST(nothing_is_started_before_the_new_term_is_on_the_disk)
 }
 END_TEST
 
+/* The disk takes its time, the host lives on. */
+START_TEST(a_disk_that_takes_no_term_yet_stops_neither_heartbeats_nor_the_lease)
+{
+    struct wish newer = both;
+    start_both();
+    newer.term = TERM + 1;
+    leader.ahead = 1;
+    gate_close();
+    give(1, &newer);
+    RACK_WAIT(synced.at_gate == 1);
+
+    unsigned beats = leader.beats;
+    leader.acks = true;
+    now_ms += 1;
+    RACK_WAIT(leader.beats >= beats + 4 &&
+              lease_granted_ns(&worker->lease) == now_ms * NS_PER_MS);
+    ck_assert(!worker_may_start(worker));
+    ck_assert_uint_eq(synced.at_gate, 1); /* asked once */
+
+    gate_open();
+    RACK_WAIT(worker_may_start(worker));
+    ck_assert_uint_eq(synced.on_loop, 0);
+    leader.acks = false;
+    stop();
+}
+END_TEST
+
 /* ---- epochs ---- */
 
 START_TEST(an_order_to_stop_ends_an_earlier_run_before_it_is_told)
@@ -1120,6 +1181,8 @@ int main(int argc, char **argv)
     tcase_add_test(tests, what_disks_lie_on_is_kept_before_there_are_orders);
     tcase_add_test(tests, a_damaged_lease_counts_as_over);
     tcase_add_test(tests, nothing_is_started_before_the_new_term_is_on_the_disk);
+    tcase_add_test(tests,
+                   a_disk_that_takes_no_term_yet_stops_neither_heartbeats_nor_the_lease);
     tcase_add_test(tests,
                    a_lease_that_only_the_fence_knows_keeps_what_runs_and_starts_nothing);
     tcase_add_test(tests, an_order_to_stop_ends_an_earlier_run_before_it_is_told);

@@ -209,6 +209,29 @@ START_TEST(a_cancelled_job_does_not_begin)
 }
 END_TEST
 
+static void pass_again(struct work_job *job, int code)
+{
+    note(job, code);
+    work_pool_submit(pool, &jobs[JOBS - 1].job, pass, note);
+}
+
+START_TEST(a_drained_pool_has_finished_every_job_and_takes_more)
+{
+    open_pool(1, JOBS);
+    occupy(hang);
+    work_pool_submit(pool, &jobs[1].job, pass, pass_again);
+    release(1);
+
+    work_pool_drain(pool);
+
+    ck_assert_uint_eq(done_count, 3); /* without a turn of the loop */
+    ck_assert(jobs[1].ran && jobs[JOBS - 1].ran);
+    work_pool_submit(pool, &jobs[2].job, pass, note);
+    wait_for(4);
+    ck_assert(jobs[2].ran);
+}
+END_TEST
+
 START_TEST(a_closed_pool_tells_the_end_of_every_job)
 {
     open_pool(1, JOBS);
@@ -288,6 +311,7 @@ int main(void)
     tcase_add_test(tests, one_thread_keeps_the_order);
     tcase_add_test(tests, one_job_too_many_is_told_so);
     tcase_add_test(tests, a_cancelled_job_does_not_begin);
+    tcase_add_test(tests, a_drained_pool_has_finished_every_job_and_takes_more);
     tcase_add_test(tests, a_closed_pool_tells_the_end_of_every_job);
     tcase_add_test(tests, a_job_may_be_submitted_again_and_close_the_pool_from_its_done);
     tcase_add_test(tests, what_needs_no_thread_is_told_while_all_of_them_hang);

@@ -1,8 +1,9 @@
-/* base/loop.h and consensus/loop_turn.h on virtual time: the loop is a struct
- * sim_process.
+/* base/loop.h, base/work_pool.h and consensus/loop_turn.h on virtual time: the loop is a
+ * struct sim_process.
  */
 #include "base/loop.h"
 #include "base/require.h"
+#include "base/work_pool.h"
 #include "consensus/loop_turn.h"
 #include "sim.h"
 
@@ -232,4 +233,58 @@ void sim_loop_free(struct sim_process *process)
     LIST_EACH_SAFE (link, &process->posts) {
         (void)loop_post_close(LIST_ITEM(link, struct loop_post, link));
     }
+}
+
+/* ---- threads for what blocks: a turn later, in order ---- */
+
+struct work_pool {
+    struct list waiting;
+    struct loop_post *post;
+};
+
+void work_pool_drain(struct work_pool *pool)
+{
+    for (struct list *link; (link = list_pop_front(&pool->waiting)) != NULL;) {
+        struct work_job *job = LIST_ITEM(link, struct work_job, link);
+        job->run(job);
+        job->done(job, 0);
+    }
+}
+
+static void on_work(void *context)
+{
+    work_pool_drain(context);
+}
+
+struct work_pool *work_pool_new(uv_loop_t *loop, unsigned threads_max, unsigned queue_max)
+{
+    struct work_pool *pool = calloc(1, sizeof(*pool));
+    (void)threads_max;
+    (void)queue_max;
+    REQUIRE(pool != NULL);
+    list_init(&pool->waiting);
+    pool->post = loop_post_new(loop, on_work, pool);
+    return pool;
+}
+
+void work_pool_submit(struct work_pool *pool,
+                      struct work_job *job,
+                      void (*run)(struct work_job *job),
+                      void (*done)(struct work_job *job, int code))
+{
+    list_init(&job->link);
+    job->run = run;
+    job->done = done;
+    list_push_back(&pool->waiting, &job->link);
+    loop_post_send(pool->post);
+}
+
+struct work_pool *work_pool_close(struct work_pool *pool)
+{
+    if (pool != NULL) {
+        REQUIRE(list_empty(&pool->waiting)); /* drained before */
+        (void)loop_post_close(pool->post);
+        free(pool);
+    }
+    return NULL;
 }
