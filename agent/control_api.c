@@ -427,14 +427,11 @@ static void join_token(
 
 static void refuse_no_leader(struct exchange *exchange)
 {
-    static const struct exchange_header retry[] = {{"Retry-After", "1"}};
-    static const char text[] =
-        "{\"type\":\"about:blank\",\"title\":\"No leader is known\",\"status\":503,"
-        "\"code\":\"BERTH_ENOLEADER\",\"detail\":\"the cluster has no leader that this "
-        "host can "
-        "reach\",\"hint\":\"berth host ls; a majority of the voters must be up\"}\n";
-    exchange_answer(exchange, 503, "application/problem+json", retry, 1, text,
-                    sizeof(text) - 1);
+    problem_answer(exchange,
+                   &(struct problem){.code = BERTH_ENOLEADER,
+                                     .detail = "the cluster has no leader that this host "
+                                               "can reach"},
+                   0);
 }
 
 /* Waiting may help nobody here: the way back is said, and how to be sure first, for it

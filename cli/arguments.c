@@ -265,6 +265,7 @@ static int take_global(struct cli *cli, const char *name, const char *value)
         return take_format(cli, value);
     }
     cli->state_given = cli->state_given || strcmp(name, "state") == 0;
+    cli->token_from = strcmp(name, "token") == 0 ? "--token" : cli->token_from;
     for (unsigned i = 0; i < ARRAY_COUNT(rows); i++) {
         if (strcmp(rows[i].name, name) == 0 && rows[i].text != NULL) {
             *rows[i].text = value;
@@ -394,6 +395,7 @@ static void read_environment(struct cli *cli)
         const char *value = getenv(names[i]); // NOLINT(concurrency-mt-unsafe)
         if (value != NULL && value[0] != '\0') {
             *places[i] = value;
+            cli->token_from = places[i] == &cli->token ? names[i] : cli->token_from;
             cli->state_given = cli->state_given || i == 0;
         }
     }

@@ -76,8 +76,9 @@ struct cli {
     const char *state;  /* state folder of the local berthd */
     const char *server; /* as given, or NULL: the local socket */
     const char *token;
-    const char *pin;    /* of the server: one, or several joined by ; */
-    const char *tenant; /* -t, or NULL */
+    const char *token_from; /* "--token" or "BERTH_TOKEN" */
+    const char *pin;        /* of the server: one, or several joined by ; */
+    const char *tenant;     /* -t, or NULL */
     enum cli_format format;
     bool no_color;
     bool quiet;

@@ -65,6 +65,7 @@ static void context_fill(const json_t *context, struct connection *server)
                    json_member_text(row, "token", ""));
     (void)snprintf(server->pin, sizeof(server->pin), "%s",
                    json_member_text(row, "pin", ""));
+    (void)context_path(server->token_from, sizeof(server->token_from));
 }
 
 static int make_parent(const char *path, struct err *err)
@@ -170,6 +171,8 @@ choose_server(struct cli *cli, const json_t *context, struct connection *target)
     context_fill(context, target);
     if (cli->token != NULL) {
         (void)snprintf(target->token, sizeof(target->token), "%s", cli->token);
+        (void)snprintf(target->token_from, sizeof(target->token_from), "%s",
+                       cli->token_from);
     }
     if (cli->pin != NULL && code == EXIT_OK) {
         code = server_pins(cli, cli->pin, target->pin);

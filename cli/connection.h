@@ -20,6 +20,7 @@ struct connection {
     char socket_path[108]; /* "" when it is a server */
     char server[SERVER_URL_SIZE];
     char token[512];
+    char token_from[SERVER_URL_SIZE]; /* where it was found, for messages */
     char pin[PIN_LIST_SIZE];
 };
 

@@ -105,6 +105,31 @@ static bool is_json(struct http *http)
                             strncmp(type, "application/problem+json", 24) == 0);
 }
 
+static enum http_trouble trouble_of(struct http *http, CURLcode code)
+{
+    static const struct {
+        CURLcode code;
+        enum http_trouble trouble;
+    } rows[] = {
+        {CURLE_OPERATION_TIMEDOUT, HTTP_TROUBLE_SILENT},
+        {CURLE_COULDNT_RESOLVE_HOST, HTTP_TROUBLE_NO_NAME},
+        {CURLE_SSL_CONNECT_ERROR, HTTP_TROUBLE_NO_TLS},
+        {CURLE_SSL_PINNEDPUBKEYNOTMATCH, HTTP_TROUBLE_OTHER_KEY},
+        {CURLE_PEER_FAILED_VERIFICATION, HTTP_TROUBLE_UNTRUSTED},
+    };
+    long number = 0;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        if (rows[i].code == code) {
+            return rows[i].trouble;
+        }
+    }
+    if (code != CURLE_COULDNT_CONNECT ||
+        curl_easy_getinfo(http->curl, CURLINFO_OS_ERRNO, &number) != CURLE_OK) {
+        return HTTP_TROUBLE_OTHER;
+    }
+    return number == ECONNREFUSED ? HTTP_TROUBLE_REFUSED : HTTP_TROUBLE_SILENT;
+}
+
 static void answer_fill(struct http *http,
                         CURLcode code,
                         struct bytes_writer *body,
@@ -120,6 +145,7 @@ static void answer_fill(struct http *http,
     if (code != CURLE_OK) {
         (void)snprintf(answer->text, sizeof(answer->text), "%s",
                        curl_easy_strerror(code));
+        answer->trouble = trouble_of(http, code);
         return;
     }
     answer->status = (int)status;
@@ -443,6 +469,7 @@ struct http_tunnel *http_upgrade(struct http *http,
         (void)snprintf(ret_answer->text, sizeof(ret_answer->text), "%s",
                        code != CURLE_OK ? curl_easy_strerror(code)
                                         : "the connection was closed");
+        ret_answer->trouble = trouble_of(http, code);
         http_tunnel_close(tunnel);
         return NULL;
     }
@@ -512,6 +539,7 @@ char *http_certificate(struct http *http, struct http_answer *ret_answer)
     if (code != CURLE_OK) {
         (void)snprintf(ret_answer->text, sizeof(ret_answer->text), "%s",
                        curl_easy_strerror(code));
+        ret_answer->trouble = trouble_of(http, code);
         return NULL;
     }
     curl_easy_getinfo(http->curl, CURLINFO_CERTINFO, &info);

@@ -25,13 +25,26 @@ struct http_config {
     const char *pin;         /* "sha256//...", or NULL */
 };
 
+/* Why nothing came: what can be done about it differs. */
+enum http_trouble {
+    HTTP_TROUBLE_OTHER = 0,
+    HTTP_TROUBLE_REFUSED,   /* the host is there, nobody listens */
+    HTTP_TROUBLE_SILENT,    /* no answer in time, or no way there */
+    HTTP_TROUBLE_NO_NAME,   /* nobody knows that name */
+    HTTP_TROUBLE_NO_TLS,    /* who listens does not speak it */
+    HTTP_TROUBLE_OTHER_KEY, /* not the pinned one */
+    HTTP_TROUBLE_UNTRUSTED, /* no key is pinned, and no authority vouches for this one */
+    HTTP_TROUBLE_COUNT
+};
+
 struct http_answer {
     int status; /* HTTP, or 0: nothing came */
     char *body; /* NUL-terminated */
     size_t size;
-    json_t *document; /* when it is JSON */
-    bool cut;         /* it should be JSON, but is not: it did not come whole */
-    char text[256];   /* why nothing came */
+    json_t *document;          /* when it is JSON */
+    bool cut;                  /* it should be JSON, but is not: it did not come whole */
+    char text[256];            /* why nothing came */
+    enum http_trouble trouble; /* likewise */
 };
 
 struct http *http_new(const struct http_config *config);

@@ -1,39 +1,100 @@
 #include "cli/remote.h"
 
 #include "cli/connection.h"
+#include "cli/daemon.h"
 
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
 
-static int fail_unreachable(struct cli *cli, const struct http_answer *answer)
+/* ---- nobody answers ---- */
+
+/* What is wrong, and what to do; with `after` the server stands between. */
+static const struct {
+    const char *what; /* NULL: what libcurl says */
+    const char *hint;
+    const char *after;
+} troubles[HTTP_TROUBLE_COUNT] = {
+    [HTTP_TROUBLE_REFUSED] =
+        {"nobody listens there",
+         "is berthd up on that host (berth up), and is that the port "
+         "of its API?",
+         NULL},
+    [HTTP_TROUBLE_SILENT] = {"it does not answer",
+                             "is the host up, and does a firewall let its API's port "
+                             "through? Every other host of the cluster answers as well",
+                             NULL},
+    [HTTP_TROUBLE_NO_NAME] = {"that name is not known here",
+                              "another spelling, or the host's address", NULL},
+    [HTTP_TROUBLE_NO_TLS] = {"what listens there does not speak TLS",
+                             "the API's port is " SERVER_PORT
+                             ", unless --api-port said another",
+                             NULL},
+    [HTTP_TROUBLE_OTHER_KEY] = {"it shows another key than the pinned one",
+                                "if it was set up anew, berth login ",
+                                " shows the key it has now; otherwise it is not the host "
+                                "that you mean"},
+    [HTTP_TROUBLE_UNTRUSTED] = {"its key is not known here", "berth login ",
+                                " remembers the key and a token of it; a script gives "
+                                "--pin or BERTH_PIN"},
+};
+
+static int fail_server(struct cli *cli, const struct http_answer *answer)
 {
-    char name[SERVER_URL_SIZE];
-    const struct connection *target = cli->target;
-    (void)connection_name(cli, name, sizeof(name));
-    if (target != NULL && target->socket_path[0] != '\0' &&
-        access(target->socket_path, R_OK | W_OK) < 0) {
-        return errno == EACCES
-                   ? cli_fail(cli, EXIT_UNREACHABLE,
-                              "%s may be used by root only\nhint: sudo berth ..., or "
-                              "berth login https://HOST:" SERVER_PORT,
-                              name)
-                   : cli_fail(cli, EXIT_UNREACHABLE,
-                              "no berthd runs on this host: %s is not there\nhint: "
-                              "berth up starts it; berth login https://HOST:" SERVER_PORT
-                              " asks another host",
-                              target->socket_path);
-    }
-    (void)cli_fail(cli, EXIT_UNREACHABLE, "cannot reach %s: %s", name, answer->text);
-    if (target != NULL && target->server[0] != '\0') {
-        fprintf(cli->err,
-                target->pin[0] == '\0'
-                    ? "hint: berth login %s remembers the key and a token of it\n"
-                    : "hint: if its key has changed for a good reason, berth login %s\n",
-                target->server);
+    const char *server = cli->target->server;
+    const char *what = troubles[answer->trouble].what;
+    const char *after = troubles[answer->trouble].after;
+    (void)cli_fail(cli, EXIT_UNREACHABLE, "cannot reach %s: %s", server,
+                   what != NULL ? what : answer->text);
+    if (what != NULL) {
+        fprintf(cli->err, "hint: %s%s%s\n", troubles[answer->trouble].hint,
+                after != NULL ? server : "", after != NULL ? after : "");
     }
     return EXIT_UNREACHABLE;
 }
+
+/* A berthd that was killed leaves its socket behind. */
+static int fail_local(struct cli *cli, const struct http_answer *answer)
+{
+    char name[SERVER_URL_SIZE];
+    const char *path = cli->target->socket_path;
+    (void)connection_name(cli, name, sizeof(name));
+    if (access(path, R_OK | W_OK) < 0 && errno == EACCES) {
+        return cli_fail(
+            cli, EXIT_UNREACHABLE,
+            "%s may be used by root only\nhint: sudo berth ..., or berth login "
+            "https://HOST:" SERVER_PORT,
+            name);
+    }
+    if (access(path, F_OK) < 0) {
+        return cli_fail(cli, EXIT_UNREACHABLE,
+                        "no berthd runs on this host: %s is not there\nhint: berth up "
+                        "starts it; berth login https://HOST:" SERVER_PORT
+                        " asks another host",
+                        path);
+    }
+    if (answer->trouble == HTTP_TROUBLE_REFUSED && daemon_find(cli->state) == 0) {
+        return cli_fail(
+            cli, EXIT_UNREACHABLE,
+            "%s has ended, and only its socket is left\nhint: berth up starts "
+            "it again; why it ended is in %s/berthd.log, or where systemd has "
+            "it in journalctl -u berthd",
+            name, cli->state);
+    }
+    return cli_fail(
+        cli, EXIT_UNREACHABLE,
+        "cannot reach %s: %s\nhint: what it does is in %s/berthd.log, or where "
+        "systemd has it in journalctl -u berthd",
+        name, answer->text, cli->state);
+}
+
+int remote_unreachable(struct cli *cli, const struct http_answer *answer)
+{
+    return cli->target->socket_path[0] != '\0' ? fail_local(cli, answer)
+                                               : fail_server(cli, answer);
+}
+
+/* ---- asking ---- */
 
 typedef int http_caller(struct http *http,
                         const char *method,
@@ -54,7 +115,7 @@ static int answer_by(http_caller *caller,
         return cli->connect_code != EXIT_OK ? cli->connect_code : (int)EXIT_FAILED;
     }
     if (caller(http, method, path, body, ret_answer) < 0) {
-        return fail_unreachable(cli, ret_answer);
+        return remote_unreachable(cli, ret_answer);
     }
     return EXIT_OK;
 }
@@ -91,6 +152,28 @@ enum cli_exit remote_exit(int status, const char *code)
     return EXIT_FAILED;
 }
 
+/* Who sent which token: the server's hint is for those who write headers themselves. */
+static void tell_token(struct cli *cli)
+{
+    const struct connection *target = cli->target;
+    if (target->socket_path[0] != '\0') {
+        fputs("hint: the cluster does not know this host; berth login asks it with a "
+              "token\n",
+              cli->err);
+    } else if (target->token[0] == '\0') {
+        fprintf(cli->err,
+                "hint: no token was sent: BERTH_TOKEN says one, berth login %s remembers "
+                "one\n",
+                target->server);
+    } else {
+        fprintf(
+            cli->err,
+            "hint: the token of %s is of another cluster, has expired or was removed: "
+            "berth token create on a member makes one, berth login %s remembers it\n",
+            target->token_from, target->server);
+    }
+}
+
 int remote_problem(struct cli *cli, const struct http_answer *answer)
 {
     const json_t *problem = answer->document;
@@ -111,7 +194,9 @@ int remote_problem(struct cli *cli, const struct http_answer *answer)
         fprintf(cli->err, "  %s: %s%s%s\n", json_member_text(fault, "pointer", ""),
                 json_member_text(fault, "message", ""), fix[0] != '\0' ? "; " : "", fix);
     }
-    if (hint != NULL) {
+    if (answer->status == 401) {
+        tell_token(cli);
+    } else if (hint != NULL) {
         fprintf(cli->err, "hint: %s\n", hint);
     }
     return (int)code;

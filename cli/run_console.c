@@ -134,9 +134,8 @@ int run_console(struct cli *cli)
         return EXIT_UNREACHABLE;
     }
     if (tunnel == NULL) {
-        code = answer.status != 0
-                   ? remote_problem(cli, &answer)
-                   : cli_fail(cli, EXIT_UNREACHABLE, "console: %s", answer.text);
+        code = answer.status != 0 ? remote_problem(cli, &answer)
+                                  : remote_unreachable(cli, &answer);
         http_answer_fini(&answer);
         return code;
     }

@@ -11,6 +11,8 @@ static int take_token(struct cli *cli, struct connection *target)
 {
     if (cli->token != NULL) {
         (void)snprintf(target->token, sizeof(target->token), "%s", cli->token);
+        (void)snprintf(target->token_from, sizeof(target->token_from), "%s",
+                       cli->token_from);
         return EXIT_OK;
     }
     if (cli->in_tty) {
@@ -22,6 +24,8 @@ static int take_token(struct cli *cli, struct connection *target)
                         "no token: give it in BERTH_TOKEN or as a line on stdin");
     }
     target->token[strcspn(target->token, "\r\n")] = '\0';
+    (void)snprintf(target->token_from, sizeof(target->token_from), "%s",
+                   cli->in_tty ? "your answer" : "stdin");
     return target->token[0] != '\0' ? EXIT_OK
                                     : cli_fail(cli, EXIT_USAGE, "the token is empty");
 }
@@ -37,9 +41,12 @@ static int fetch_pin(struct cli *cli, const char *server, char ret_pin[PIN_TEXT_
     if (http == NULL) {
         return EXIT_FAILED;
     }
-    if (pem == NULL || certificate_pin(pem, ret_pin) < 0) {
-        return cli_fail(cli, EXIT_UNREACHABLE, "%s: %s", server,
-                        pem == NULL ? answer.text : "its certificate does not parse");
+    if (pem == NULL) {
+        return remote_unreachable(cli, &answer);
+    }
+    if (certificate_pin(pem, ret_pin) < 0) {
+        return cli_fail(cli, EXIT_UNREACHABLE, "%s: its certificate does not parse",
+                        server);
     }
     return EXIT_OK;
 }

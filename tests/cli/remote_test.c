@@ -78,7 +78,7 @@ static const struct problem {
 } problems[] = {
     {PROBLEM("400", "BERTH_EINVALID", "malformed"), 2,
      "berth: malformed\nhint: do better\n"},
-    {PROBLEM("401", "BERTH_EAUTH", "who"), 6, "berth: who\n"},
+    {PROBLEM("401", "BERTH_EAUTH", "who"), 6, "berth: who\nhint: the cluster does not "},
     {PROBLEM("403", "BERTH_EFORBIDDEN", "no"), 6, "berth: no\n"},
     {PROBLEM("409", "BERTH_EINUSE", "in use"), 4, "berth: in use\n"},
     {PROBLEM("409", "BERTH_EQUOTA", "quota"), 5, "berth: quota\n"},
@@ -208,11 +208,57 @@ START_TEST(nobody_there_is_said_with_what_to_do)
     assert_ran("ls", 9);
     ck_assert_contains(ran.err, "no berthd runs on this host");
     ck_assert_contains(ran.err, "hint: berth up starts it");
-    temp_dir_write(&folder, "berthd.sock", "");
+    temp_dir_write(&folder, "berthd.sock", ""); /* as a killed one leaves it */
     assert_ran("ls", 9);
-    ck_assert_contains(ran.err, "cannot reach the berthd of this host");
+    ck_assert_contains(ran.err, "has ended, and only its socket is left\n"
+                                "hint: berth up starts it again; why it ended is in ");
+    ck_assert_contains(ran.err, folder.path);
     assert_ran("ls --server 127.0.0.1:1 --token x", 9);
-    ck_assert_contains(ran.err, "cannot reach https://127.0.0.1:1");
+    ck_assert_contains(ran.err, "cannot reach https://127.0.0.1:1: nobody listens there\n"
+                                "hint: is berthd up on that host");
+    assert_ran("login 127.0.0.1:1 --token x", 9);
+    ck_assert_contains(ran.err, "nobody listens there\n");
+    assert_ran("ls --server nowhere.invalid --token x", 9);
+    ck_assert_contains(ran.err,
+                       "nowhere.invalid:7443: that name is not known here\nhint: ");
+    ck_assert_ptr_null(strstr(ran.err, "login"));
+}
+END_TEST
+
+/* Whose token it was, not which header to send. */
+START_TEST(a_bad_token_is_told_with_where_it_came_from)
+{
+    char context[512];
+    const char *const texts[] = {problems[1].answer, NULL};
+    answers_start(texts);
+    assert_ran("ls host", 6);
+    answers_stop();
+    ck_assert_str_eq(ran.err,
+                     "berth: who\nhint: the cluster does not know this host; berth "
+                     "login asks it with a token\n");
+    fixture_start_with("tls");
+    (void)unsetenv("BERTH_STATE");
+    snprintf(
+        context, sizeof(context),
+        "{\"current\":\"https://127.0.0.1:%u\",\"servers\":{\"https://127.0.0.1:%u\":{"
+        "\"token\":\"old\",\"pin\":\"%s\"}}}",
+        served_port, served_port, served_pin);
+    temp_dir_write(&folder, "context.json", context);
+    char *path = temp_dir_path(&folder, "context.json");
+    (void)setenv("BERTH_CONTEXT", path, 1);
+    assert_ran("ls host", 6);
+    ck_assert_contains(ran.err, "hint: the token of ");
+    ck_assert_contains(ran.err, path);
+    ck_assert_ptr_null(strstr(ran.err, "Authorization"));
+    assert_ran("ls host --token wrong", 6);
+    ck_assert_contains(ran.err, "hint: the token of --token is of another cluster, ");
+    (void)setenv("BERTH_TOKEN", "wrong", 1);
+    assert_ran("ls host", 6);
+    ck_assert_contains(ran.err, "hint: the token of BERTH_TOKEN is of ");
+    free(path);
+    (void)unsetenv("BERTH_TOKEN");
+    (void)unsetenv("BERTH_CONTEXT");
+    served_end(0);
 }
 END_TEST
 
@@ -227,6 +273,7 @@ int main(void)
     tcase_add_test(tests, what_may_pass_is_asked_again);
     tcase_add_test(tests, pages_are_followed_by_what_next_says_escaped);
     tcase_add_test(tests, nobody_there_is_said_with_what_to_do);
+    tcase_add_test(tests, a_bad_token_is_told_with_where_it_came_from);
     tcase_set_timeout(tests, 300);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);

@@ -116,8 +116,8 @@ START_TEST(a_key_that_changes_later_is_noticed)
     temp_dir_write(&folder, ".config/berth/context.json", text);
     free(text);
     assert_ran("ls vm -t default", 9);
-    ck_assert_contains(ran.err,
-                       "hint: if its key has changed for a good reason, berth login");
+    ck_assert_contains(ran.err, ": it shows another key than the pinned one\n"
+                                "hint: if it was set up anew, berth login ");
 }
 END_TEST
 
