@@ -180,8 +180,10 @@ static void item_read(struct api_call *call,
     }
     if (subject_may(state, &call->subject, ACCESS_WRITE, item->kind, meta->tenant,
                     meta->name) < 0) {
-        fault_of(errors, index, BERTH_EFORBIDDEN, "you may not write this",
-                 "berth help roles");
+        (void)snprintf(err.text, sizeof(err.text), "%s may not write this",
+                       call->subject.name);
+        fault_of(errors, index, BERTH_EFORBIDDEN, err.text,
+                 "berth help roles; an administrator makes stronger tokens");
         return;
     }
     (void)object_check(item->kind, item->object, check_report, &check);

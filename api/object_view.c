@@ -3,6 +3,7 @@
 #include "api/api_call.h"
 #include "base/cleanup.h"
 #include "base/parse_number.h"
+#include "base/plural.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -210,7 +211,7 @@ static void add_group_reason(const struct state *state,
         shows(view, ADDED_GROUP_REASON) ? group_over_quota(state, group, quota) : 0;
     if (lacks > 0) {
         (void)snprintf(text, sizeof(text), "%u more VM%s held back: %s", lacks,
-                       lacks == 1 ? " is" : "s are", quota);
+                       plural_s_are(lacks), quota);
         add(status, view, ADDED_GROUP_REASON, text);
     }
 }

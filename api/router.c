@@ -32,8 +32,9 @@ int route_judge(const struct route *route,
 {
     switch (route->access) {
     case ROUTE_OPEN:
-    case ROUTE_ANY:
         return 0;
+    case ROUTE_ANY: /* each object is judged by itself; such a root writes none */
+        return route->verb == ACCESS_WRITE && subject->host != 0 ? BERTH_EFORBIDDEN : 0;
     case ROUTE_OBJECT:
         return judge_object(route, target, subject, state);
     case ROUTE_CONSOLE:

@@ -252,7 +252,15 @@ const struct cli_command cli_commands[] = {
      "apply",
      "FILE...",
      "make the cluster look like the files say",
-     "Image files named by `file:` are uploaded first, unless the cluster has them. "
+     "All objects are checked first: when one is malformed, or you may not write it, "
+     "nothing is uploaded or changed. Then image files named by `file:` are uploaded, "
+     "unless the cluster has them, and the objects written one after the other: tenants, "
+     "images, networks, templates, groups, VMs. One that the cluster refuses only then "
+     "(a "
+     "reference that is missing, a quota, a phase) does not undo the others: the output "
+     "says of each whether it was created, changed, unchanged or refused, the exit code "
+     "is the first refusal's, and --wait waits for nothing then. `berth plan` tells "
+     "before. "
      "Applying the same files again changes nothing. VMs keep what their template said "
      "when they were made; a changed template counts for those made from then on.",
      "berth apply examples/web.yaml --wait\n"
@@ -396,7 +404,9 @@ const struct cli_command cli_commands[] = {
      "backup save",
      "FILE",
      "write the cluster's whole state at one revision into a file",
-     "Online, through any host, with every write that was answered before. It holds all "
+     "Online, through any host, with every write that was answered before. A FILE that "
+     "is "
+     "there is not replaced unless --force. It holds all "
      "objects, not the content of images and disks, and is as secret as the cluster: see "
      "docs/backup-and-recovery.md. The leader makes one by itself every few hours as "
      "well (berth up --backup-every).",
@@ -405,7 +415,9 @@ const struct cli_command cli_commands[] = {
      1,
      1,
      run_backup_save,
-     {{"encrypt", 'e', NULL, "under a passphrase"}, PASSPHRASE_FLAG}},
+     {{"encrypt", 'e', NULL, "under a passphrase"},
+      {"force", 0, NULL, "replace FILE when it is there"},
+      PASSPHRASE_FLAG}},
     {SAFETY,
      "backup verify",
      "FILE",

@@ -1,3 +1,4 @@
+#include "base/plural.h"
 #include "cli/manifest.h"
 #include "cli/output.h"
 #include "cli/plain_text.h"
@@ -242,9 +243,10 @@ unsigned manifest_note_references(struct cli *cli, const struct manifest *manife
             note_object(&notes, &manifest->configs[i], j);
         }
     }
-    if (notes.count > NOT_CHECKED_SHOWN) {
-        cli_note(cli, "%u more references are not checked: without --local all are",
-                 notes.count - NOT_CHECKED_SHOWN);
+    unsigned more = notes.count > NOT_CHECKED_SHOWN ? notes.count - NOT_CHECKED_SHOWN : 0;
+    if (more > 0) {
+        cli_note(cli, "%u more reference%s not checked: without --local all are", more,
+                 plural_s_are(more));
     }
     return notes.count;
 }

@@ -1,5 +1,6 @@
 /* validate, plan, apply: the cluster as files say. */
 #include "base/parse_number.h"
+#include "base/plural.h"
 #include "cli/kind_view.h"
 #include "cli/manifest.h"
 #include "cli/output.h"
@@ -124,8 +125,7 @@ static void print_placed(struct cli *cli, const char *label, const json_t *place
     size_t count = json_array_size(placed);
     size_t at;
     json_t *place;
-    fprintf(cli->out, "%-10s %s: %zu new VM%s", "place", label, count,
-            count == 1 ? "" : "s");
+    fprintf(cli->out, "%-10s %s: %zu new VM%s", "place", label, count, plural_s(count));
     json_array_foreach(placed, at, place)
     {
         fprintf(cli->out, "%s%s", at == 0 ? " on " : ", ",
@@ -189,18 +189,24 @@ static void note_not_tried(struct cli *cli, const json_t *answer)
 
 /* ---- asking ---- */
 
-static bool any_written(const json_t *results)
+/* Of what a real apply did: what is written, and what is not. */
+struct outcome {
+    unsigned written;
+    unsigned refused;
+};
+
+static struct outcome outcome_of(const json_t *results)
 {
+    struct outcome outcome = {0};
     size_t index;
     json_t *result;
     json_array_foreach(results, index, result)
     {
-        if (is_change(result) &&
-            strcmp(json_member_text(result, "action", ""), "refused") != 0) {
-            return true;
-        }
+        bool refused = strcmp(json_member_text(result, "action", ""), "refused") == 0;
+        outcome.refused += refused ? 1U : 0U;
+        outcome.written += !refused && is_change(result) ? 1U : 0U;
     }
-    return false;
+    return outcome;
 }
 
 /* Says what is wrong where it stands, and what became of the rest. */
@@ -228,9 +234,17 @@ static int say_refusal(struct cli *cli,
     }
     enum cli_exit code =
         remote_exit(answer->status, json_member_text(answer->document, "code", ""));
-    return cli_fail(cli, code, "%zu %s; %s", count, count == 1 ? "error" : "errors",
-                    dry_run || !any_written(results) ? "nothing was changed"
-                                                     : "the other objects were applied");
+    struct outcome outcome = outcome_of(results);
+    if (dry_run || outcome.written == 0) {
+        return cli_fail(cli, code, "%zu error%s; nothing was changed", count,
+                        plural_s(count));
+    }
+    return cli_fail(cli, code,
+                    "%zu error%s; %u object%s applied and %u refused, as listed\n"
+                    "hint: mend the files and apply them again: what is done stays as it "
+                    "is",
+                    count, plural_s(count), outcome.written,
+                    outcome.written == 1 ? " was" : "s were", outcome.refused);
 }
 
 /* More than one request may hold: which files are how large, the largest first. */
@@ -244,7 +258,7 @@ static int say_too_large(struct cli *cli,
     (void)manifest_fail(cli, manifest, manifest->configs[0].name, BERTH_ETOOLARGE,
                         "%u objects of %u file%s are too much for one request: %s",
                         manifest_objects(manifest), manifest->count,
-                        manifest->count == 1 ? "" : "s", detail);
+                        plural_s(manifest->count), detail);
     for (unsigned shown = 0; shown < manifest->count && shown < LARGE_FILES_SHOWN;
          shown++) {
         unsigned largest = MANIFEST_FILES_MAX;
@@ -259,16 +273,46 @@ static int say_too_large(struct cli *cli,
         format_bytes_human(manifest->configs[largest].text_size, text);
         fprintf(cli->err, "  %s: %s, %u object%s\n", manifest->configs[largest].name,
                 text, manifest->configs[largest].object_count,
-                manifest->configs[largest].object_count == 1 ? "" : "s");
+                plural_s(manifest->configs[largest].object_count));
     }
     if (manifest->count > LARGE_FILES_SHOWN) {
-        fprintf(cli->err, "  and %u smaller files\n",
-                manifest->count - LARGE_FILES_SHOWN);
+        unsigned more = manifest->count - LARGE_FILES_SHOWN;
+        fprintf(cli->err, "  and %u smaller file%s\n", more, plural_s(more));
     }
     fprintf(cli->err, "hint: split them and give each part to a command of its own: "
                       "tenants, images, networks and templates first, then groups and "
                       "VMs\n");
     return EXIT_USAGE;
+}
+
+/* What the server says to a request that it refuses as a whole or in part. */
+static int say_refused(struct cli *cli,
+                       struct manifest *manifest,
+                       const struct http_answer *answer,
+                       bool dry_run)
+{
+    return answer->status == 413 ? say_too_large(cli, manifest, answer)
+                                 : say_refusal(cli, manifest, answer, dry_run);
+}
+
+/* Before an image is uploaded, which may take minutes: whoever may not write, or whose
+ * files are refused before any of them is tried, learns it now. What is refused object by
+ * object is not, for the others are applied; nor is it said that dry runs are many. */
+static int check_first(struct cli *cli, struct manifest *manifest, json_t **ret_answer)
+{
+    CLEANUP_JSON json_t *body = manifest_document(manifest);
+    struct http_answer answer;
+    if (body == NULL) {
+        return cli_fail(cli, EXIT_FAILED, "out of memory");
+    }
+    int code = remote_answer(cli, "POST", "/v1/apply?dryRun=validate", body, &answer);
+    if (code == EXIT_OK && answer.status >= 300 && answer.status != 429 &&
+        json_object_get(answer.document, "results") == NULL) {
+        *ret_answer = json_incref(answer.document);
+        code = say_refused(cli, manifest, &answer, true);
+    }
+    http_answer_fini(&answer);
+    return code;
 }
 
 /* Sends the objects; the answer, or what it refuses (said; the document, if there is
@@ -283,10 +327,8 @@ post(struct cli *cli, const char *path, struct manifest *manifest, json_t **ret_
     }
     int code = remote_answer(cli, "POST", path, body, &answer);
     *ret_answer = json_incref(answer.document);
-    if (code == EXIT_OK && answer.status == 413) {
-        code = say_too_large(cli, manifest, &answer);
-    } else if (code == EXIT_OK && answer.status >= 300) {
-        code = say_refusal(cli, manifest, &answer, strchr(path, '?') != NULL);
+    if (code == EXIT_OK && answer.status >= 300) {
+        code = say_refused(cli, manifest, &answer, strchr(path, '?') != NULL);
     } else if (code == EXIT_OK && answer.document == NULL) {
         code = cli_fail(cli, EXIT_FAILED, "POST %s: the answer is no JSON", path);
     }
@@ -306,6 +348,12 @@ static int ask(struct cli *cli,
     int code = manifest_read(cli, cli->words, cli->word_count, ret_manifest);
     if (code == EXIT_OK && manifest_objects(ret_manifest) == 0) {
         code = cli_fail(cli, EXIT_USAGE, "the files hold no objects");
+    }
+    if (code == EXIT_OK) {
+        code = upload_check(cli, ret_manifest);
+    }
+    if (code == EXIT_OK && send && upload_any(ret_manifest)) {
+        code = check_first(cli, ret_manifest, ret_answer);
     }
     if (code == EXIT_OK) {
         code = upload_images(cli, ret_manifest, send);
@@ -329,16 +377,20 @@ static void note_template(struct cli *cli, const json_t *result)
     size_t index;
     json_t *vm;
     unsigned count = 0;
+    /* A plan has written nothing, so all that are there were made before. */
+    uint64_t changed = json_member_u64(result, "revision", UINT64_MAX);
     (void)snprintf(query, sizeof(query), "tenant=%s",
                    json_member_text(result, "tenant", ""));
-    if (remote_list(cli, kind_info(KIND_VM), query, "spec.template", &list) != EXIT_OK) {
+    if (remote_list(cli, kind_info(KIND_VM), query,
+                    "spec.template,metadata.createRevision", &list) != EXIT_OK) {
         return; /* said; what was asked for is done */
     }
     json_array_foreach(json_object_get(list, "items"), index, vm)
     {
         const json_t *template = json_object_get(view_spec(vm), "template");
-        count += strcmp(json_member_text(template, "name", ""),
-                        json_member_text(result, "name", "?")) == 0
+        bool before = json_member_u64(view_meta(vm), "createRevision", 0) < changed;
+        count += before && strcmp(json_member_text(template, "name", ""),
+                                  json_member_text(result, "name", "?")) == 0
                      ? 1U
                      : 0U;
     }
@@ -347,7 +399,7 @@ static void note_template(struct cli *cli, const json_t *result)
         cli_note(cli,
                  "%u VM%s made from %s before keep%s what they were made with, also when "
                  "restarted; berth rm vm/NAME has a group make a new one",
-                 count, count == 1 ? "" : "s", label, count == 1 ? "s" : "");
+                 count, plural_s(count), label, count == 1 ? "s" : "");
     }
 }
 
@@ -392,8 +444,8 @@ int run_validate(struct cli *cli)
         code = output_valid(cli, &manifest, answer, not_checked);
     } else if (code == EXIT_OK) {
         unsigned objects = manifest_objects(&manifest);
-        fprintf(cli->out, "%u object%s in %u file%s: valid\n", objects,
-                objects == 1 ? "" : "s", manifest.count, manifest.count == 1 ? "" : "s");
+        fprintf(cli->out, "%u object%s in %u file%s: valid\n", objects, plural_s(objects),
+                manifest.count, plural_s(manifest.count));
         note_not_tried(cli, answer);
     }
     manifest_fini(&manifest);
@@ -467,7 +519,7 @@ static void note_quotas(struct cli *cli, const json_t *answer)
         if (lacks > 0) {
             result_label(cli, result, label);
             cli_note(cli, "%s: %" PRIu64 " more VM%s held back: %s", label, lacks,
-                     lacks == 1 ? " is" : "s are", json_member_text(result, "quota", ""));
+                     plural_s_are(lacks), json_member_text(result, "quota", ""));
         }
     }
 }

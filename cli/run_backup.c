@@ -14,6 +14,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define ATTEMPTS 3 /* the leader may change while a backup is fetched */
 
@@ -125,14 +126,30 @@ static int write_out(struct cli *cli, const struct saved *saved, bool encrypted)
     return EXIT_OK;
 }
 
+/* The older one may be the only one: whoever means to replace it says so. A device
+ * (/dev/stdout) is no file that could be lost. */
+static int check_target(struct cli *cli)
+{
+    struct stat status;
+    const char *path = cli->words[0];
+    return cli_flag(cli, "force") == NULL && stat(path, &status) == 0 &&
+                   S_ISREG(status.st_mode)
+               ? cli_fail(cli, EXIT_CONFLICT,
+                          "%s is there already; nothing was saved\n"
+                          "hint: another name, or --force to replace it",
+                          path)
+               : EXIT_OK;
+}
+
 int run_backup_save(struct cli *cli)
 {
     struct saved saved = {0};
     char passphrase[PASSPHRASE_SIZE_MAX] = "";
     bool encrypted =
         cli_flag(cli, "encrypt") != NULL || cli_flag(cli, "passphrase-file") != NULL;
+    int code = check_target(cli);
     /* Asked first: who has to think about it holds up nothing. */
-    int code = encrypted ? passphrase_get(cli, true, passphrase) : EXIT_OK;
+    code = code == EXIT_OK && encrypted ? passphrase_get(cli, true, passphrase) : code;
     if (code != EXIT_OK) {
         return code;
     }

@@ -1,5 +1,6 @@
 /* scale, start, stop, restart. */
 #include "base/parse_number.h"
+#include "base/plural.h"
 #include "cli/kind_view.h"
 #include "cli/run.h"
 #include "cli/waiting.h"
@@ -28,7 +29,7 @@ int run_scale(struct cli *cli)
         return code;
     }
     fprintf(cli->out, "group/%s: %" PRIu64 " VM%s wanted\n", subject.name.name, replicas,
-            replicas == 1 ? "" : "s");
+            plural_s(replicas));
     return cli_flag(cli, "wait") != NULL ? waiting_run_flags(cli, &subject, 1) : EXIT_OK;
 }
 

@@ -1,5 +1,6 @@
 /* drain, undrain. */
 #include "base/clock.h"
+#include "base/plural.h"
 #include "cli/kind_view.h"
 #include "cli/object_name.h"
 #include "cli/output.h"
@@ -135,7 +136,8 @@ static int wait_empty(struct cli *cli, const char *host, uint64_t timeout_ms)
         if (past_ms >= timeout_ms) {
             return give_up(cli, here, host);
         }
-        progress_show(cli, "%s: %zu of %zu VMs left, %s", host, left, at_first, span);
+        progress_show(cli, "%s: %zu of %zu VM%s left, %s", host, left, at_first,
+                      plural_s(at_first), span);
         pause_ms(POLL_MS);
     }
 }

@@ -1,4 +1,5 @@
 /* explain: why something is where it is, host by host. */
+#include "base/plural.h"
 #include "cli/kind_view.h"
 #include "cli/object_name.h"
 #include "cli/output.h"
@@ -45,17 +46,18 @@ static void print_autoscale(struct cli *cli, const json_t *scale)
 {
     const json_t *permille = json_object_get(scale, "cpuPermille");
     uint64_t target = json_member_u64(scale, "targetPermille", 0);
+    uint64_t desired = json_member_u64(scale, "desired", 0);
+    uint64_t measured = json_member_u64(scale, "measuredVms", 0);
     fprintf(cli->out,
-            "Autoscale: %" PRIu64 " VMs, between %" PRIu64 " and %" PRIu64
+            "Autoscale: %" PRIu64 " VM%s, between %" PRIu64 " and %" PRIu64
             "; cpu target %" PRIu64 "%%",
-            json_member_u64(scale, "desired", 0), json_member_u64(scale, "min", 0),
+            desired, plural_s(desired), json_member_u64(scale, "min", 0),
             json_member_u64(scale, "max", 0), target / 10);
     if (json_is_integer(permille) && json_integer_value(permille) >= 0) {
         fprintf(cli->out,
                 ", measured %" JSON_INTEGER_FORMAT "%% on %" PRIu64
-                " VMs, which wants %" PRIu64,
-                (json_integer_value(permille) + 5) / 10,
-                json_member_u64(scale, "measuredVms", 0),
+                " VM%s, which wants %" PRIu64,
+                (json_integer_value(permille) + 5) / 10, measured, plural_s(measured),
                 json_member_u64(scale, "wish", 0));
     } else {
         fprintf(cli->out, ", not measured yet");

@@ -1,5 +1,6 @@
 /* recover: this host's log, shown, and made the cluster's only one. */
 #include "base/cleanup.h"
+#include "base/plural.h"
 #include "cli/daemon.h"
 #include "cli/output.h"
 #include "cli/run.h"
@@ -97,6 +98,10 @@ static void print_newest(struct cli *cli, const json_t *newest)
 static void print_log(struct cli *cli, const json_t *log)
 {
     const json_t *objects = json_object_get(log, "objects");
+    uint64_t hosts = json_member_u64(objects, "hosts", 0);
+    uint64_t tenants = json_member_u64(objects, "tenants", 0);
+    uint64_t groups = json_member_u64(objects, "groups", 0);
+    uint64_t vms = json_member_u64(objects, "vms", 0);
     fprintf(cli->out, "The log of %s (%s) holds\n", json_member_text(log, "host", ""),
             json_member_text(log, "folder", ""));
     fprintf(cli->out,
@@ -104,11 +109,10 @@ static void print_log(struct cli *cli, const json_t *log)
             json_member_u64(log, "lastIndex", 0), json_member_u64(log, "lastTerm", 0),
             json_member_u64(log, "term", 0));
     fprintf(cli->out,
-            "  state      revision %" PRIu64 ": %" PRIu64 " hosts, %" PRIu64
-            " tenants, %" PRIu64 " groups, %" PRIu64 " VMs\n",
-            json_member_u64(log, "revision", 0), json_member_u64(objects, "hosts", 0),
-            json_member_u64(objects, "tenants", 0), json_member_u64(objects, "groups", 0),
-            json_member_u64(objects, "vms", 0));
+            "  state      revision %" PRIu64 ": %" PRIu64 " host%s, %" PRIu64
+            " tenant%s, %" PRIu64 " group%s, %" PRIu64 " VM%s\n",
+            json_member_u64(log, "revision", 0), hosts, plural_s(hosts), tenants,
+            plural_s(tenants), groups, plural_s(groups), vms, plural_s(vms));
     print_newest(cli, json_object_get(log, "newest"));
     print_members(cli, json_object_get(log, "members"));
 }

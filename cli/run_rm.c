@@ -1,5 +1,6 @@
 /* rm: objects, by name or as files name them. */
 #include "base/clock.h"
+#include "base/plural.h"
 #include "cli/kind_view.h"
 #include "cli/manifest.h"
 #include "cli/object_name.h"
@@ -116,7 +117,7 @@ static int tell_loss(struct cli *cli, const struct object_name *name)
     if (code == EXIT_OK) {
         size_t count = json_array_size(json_object_get(list, "items"));
         fprintf(cli->err, "  %s, with %zu VM%s and %s disks\n", label, count,
-                count == 1 ? "" : "s", count == 1 ? "its" : "their");
+                plural_s(count), count == 1 ? "its" : "their");
     }
     return code;
 }

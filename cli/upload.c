@@ -5,6 +5,7 @@
 #include "base/digest.h"
 #include "base/fd.h"
 #include "base/parse_number.h"
+#include "base/plural.h"
 #include "cli/connection.h"
 #include "cli/remote.h"
 #include "cli/waiting.h"
@@ -206,8 +207,8 @@ static int file_send(struct cli *cli, struct bar *bar, int fd, const char *sha25
     }
     progress_clear(cli);
     if (code != EXIT_OK) {
-        code = cli_fail(cli, EXIT_UNREACHABLE, "%s: the upload did not work: %s",
-                        bar->what, answer.text);
+        cli_note(cli, "%s: the upload did not work", bar->what);
+        code = remote_unreachable(cli, &answer);
     } else if (answer.status >= 300) {
         code = remote_problem(cli, &answer);
     }
@@ -296,11 +297,10 @@ image_bring(struct cli *cli, const struct config *config, struct image *image, b
     return code;
 }
 
-int upload_images(struct cli *cli, struct manifest *manifest, bool send)
+int upload_check(struct cli *cli, struct manifest *manifest)
 {
     struct artifact_place place = {.manifest = manifest};
     unsigned faults = 0;
-    int code = EXIT_OK;
     for (unsigned i = 0; i < manifest->count; i++) {
         place.config = &manifest->configs[i];
         for (place.object = 0; place.object < place.config->object_count;
@@ -310,10 +310,38 @@ int upload_images(struct cli *cli, struct manifest *manifest, bool send)
             }
         }
     }
-    if (faults > 0) {
-        return cli_fail(cli, EXIT_USAGE, "%u %s; nothing was changed", faults,
-                        faults == 1 ? "error" : "errors");
+    return faults == 0 ? EXIT_OK
+                       : cli_fail(cli, EXIT_USAGE, "%u error%s; nothing was changed",
+                                  faults, plural_s(faults));
+}
+
+static bool image_has_content(const struct image *image)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < image->spec.artifacts.count; i++) {
+        const struct artifact *artifact = &image->spec.artifacts.items[i];
+        any = any || artifact->file != NULL || artifact->url != NULL;
     }
+    return any;
+}
+
+bool upload_any(const struct manifest *manifest)
+{
+    for (unsigned i = 0; i < manifest->count; i++) {
+        const struct config *config = &manifest->configs[i];
+        for (unsigned j = 0; j < config->object_count; j++) {
+            if (config->objects[j].kind == KIND_IMAGE &&
+                image_has_content(config->objects[j].object)) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+int upload_images(struct cli *cli, struct manifest *manifest, bool send)
+{
+    int code = EXIT_OK;
     for (unsigned i = 0; i < manifest->count && code == EXIT_OK; i++) {
         const struct config *config = &manifest->configs[i];
         for (unsigned j = 0; j < config->object_count && code == EXIT_OK; j++) {

@@ -10,6 +10,9 @@
 
 #include "cli/manifest.h"
 
-/* Hashes all files and tells of each that is missing or wrong at its place; with `send`
- * it then brings them in. */
+/* Hashes all files and tells of each that is missing or wrong at its place. */
+int upload_check(struct cli *cli, struct manifest *manifest);
+/* Whether there is content to bring in. */
+bool upload_any(const struct manifest *manifest);
+/* With `send` brings it in; in any case the files mean nothing to the server then. */
 int upload_images(struct cli *cli, struct manifest *manifest, bool send);

@@ -1,6 +1,7 @@
 #include "cli/waiting.h"
 
 #include "base/clock.h"
+#include "base/plural.h"
 #include "cli/kind_view.h"
 #include "cli/output.h"
 #include "cli/plain_text.h"
@@ -217,12 +218,12 @@ static int look_at_group(struct waiting *waiting, const struct object_name *name
             const char *reason = json_member_text(view_status(group), "reason", "");
             waiting->over_quota = waiting->over_quota || reason[0] != '\0';
             waiting->lacks_more = waiting->lacks_more || reason[0] == '\0';
-            (void)snprintf(waiting->missing, sizeof(waiting->missing),
-                           "group/%s has %zu VMs and wants %" PRIu64
-                           "%s%.380s; next: berth explain group/%s -t %s",
-                           name->name, json_array_size(vms), wanted,
-                           reason[0] != '\0' ? ": " : "", reason, name->name,
-                           name->tenant);
+            (void)snprintf(
+                waiting->missing, sizeof(waiting->missing),
+                "group/%s has %zu VM%s and wants %" PRIu64
+                "%s%.380s; next: berth explain group/%s -t %s",
+                name->name, json_array_size(vms), plural_s(json_array_size(vms)), wanted,
+                reason[0] != '\0' ? ": " : "", reason, name->name, name->tenant);
             tell_held(waiting, name, reason);
         }
     }
@@ -324,8 +325,8 @@ static int give_up(struct waiting *waiting, uint64_t timeout_ms)
     enum cli_exit code = quota_alone ? EXIT_CAPACITY : EXIT_TIMED_OUT;
     (void)cli_fail(cli, code,
                    "after %s %" PRIu64 " of %" PRIu64
-                   " VMs are ready; the cluster goes on, this command does not",
-                   span, waiting->ready, waiting->wanted);
+                   " VM%s ready; the cluster goes on, this command does not",
+                   span, waiting->ready, waiting->wanted, plural_s_are(waiting->wanted));
     if (waiting->missing[0] != '\0') {
         fprintf(cli->err, "  %s\n", waiting->missing);
     }
@@ -361,8 +362,8 @@ static int wait_loop(struct waiting *waiting,
             return give_up(waiting, timeout_ms);
         }
         span_format(past_ms, span);
-        progress_show(waiting->cli, "waiting: %" PRIu64 " of %" PRIu64 " VMs ready, %s",
-                      waiting->ready, waiting->wanted, span);
+        progress_show(waiting->cli, "waiting: %" PRIu64 " of %" PRIu64 " VM%s ready, %s",
+                      waiting->ready, waiting->wanted, plural_s(waiting->wanted), span);
         pause_ms(POLL_MS);
     }
 }

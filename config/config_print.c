@@ -1,5 +1,6 @@
 /* Faults as people read them: place, code, sentence, the line with a caret, a hint. */
 #include "base/cleanup.h"
+#include "base/plural.h"
 #include "config/yaml_reader.h"
 
 #include <string.h>
@@ -148,11 +149,6 @@ print_place(const struct config *config, const struct config_fault *fault, FILE 
                   fault->warning ? "warning" : "error", fault->code, fault->message);
 }
 
-static const char *plural(unsigned count)
-{
-    return count == 1 ? "" : "s";
-}
-
 void config_print_fault(const struct config *config,
                         const struct config_fault *fault,
                         FILE *stream)
@@ -176,8 +172,8 @@ void config_print_faults(const struct config *config, FILE *stream)
     }
     if (found > 0) {
         (void)fprintf(stream, "%u error%s, %u warning%s.%s\n", config->error_count,
-                      plural(config->error_count), config->warning_count,
-                      plural(config->warning_count),
+                      plural_s(config->error_count), config->warning_count,
+                      plural_s(config->warning_count),
                       config->error_count > 0 ? " Nothing was changed." : "");
     }
 }

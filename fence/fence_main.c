@@ -4,6 +4,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/parse_number.h"
+#include "base/plural.h"
 #include "base/version.h"
 #include "fence/fence_loop.h"
 #include "fence/fence_shield.h"
@@ -166,7 +167,8 @@ static void state_print(const struct fence_state *state)
     }
     printf("froze %" PRIu64 ", resumed %" PRIu64 ", killed %" PRIu64 " so far\n",
            state->froze_total, state->resumed_total, state->killed_total);
-    printf("watches %u VMs, %u frozen\n", state->watched, state->frozen);
+    printf("watches %u VM%s, %u frozen\n", state->watched, plural_s(state->watched),
+           state->frozen);
 }
 
 static int show(int fd)

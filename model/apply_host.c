@@ -1,4 +1,5 @@
 #include "base/parse_number.h"
+#include "base/plural.h"
 #include "base/require.h"
 #include "model/state_internal.h"
 
@@ -160,7 +161,7 @@ static int check_disks_go(struct apply *apply, const struct entry *host)
                         "host %s keeps the disks of %" PRIu32 " VM%s that %s not running "
                         "(vm %s of tenant %s%s): start elsewhere with berth start "
                         "--anywhere, or remove with --force; either gives the disks up",
-                        meta_of(host)->name, kept, kept == 1 ? "" : "s",
+                        meta_of(host)->name, kept, plural_s(kept),
                         kept == 1 ? "is" : "are", first->name, first->tenant,
                         kept == 1 ? "" : ", ...");
 }
@@ -176,8 +177,8 @@ int host_remove(struct apply *apply, struct entry *host, bool force, const char 
         }
         if (vms > 0) {
             return apply_refuse(apply, BERTH_EINUSE,
-                                "host %s still has %" PRIu32 " VMs: wait for its drain",
-                                name, vms);
+                                "host %s still has %" PRIu32 " VM%s: wait for its drain",
+                                name, vms, plural_s(vms));
         }
     }
     int r = force ? 0 : check_disks_go(apply, host);

@@ -1,4 +1,5 @@
 #include "base/parse_number.h"
+#include "base/plural.h"
 #include "base/require.h"
 #include "model/state_internal.h"
 
@@ -259,7 +260,7 @@ static void group_settle(struct apply *apply, const struct entry *old, void *obj
                            autoscale->min, autoscale->max);
         } else {
             (void)snprintf(reason, sizeof(reason), "its spec asks for %" PRIu32 " VM%s",
-                           desired, desired == 1 ? "" : "s");
+                           desired, plural_s(desired));
         }
         group->status.desired = desired;
         group->status.scaled_wall_ms = apply->command->wall_ms;
@@ -735,9 +736,9 @@ static int admit_check_group(struct apply *apply,
             admit->group, owner->spec.template_ref.name, admit->template_name);
     }
     if (group->owner.vms.count >= owner->status.desired) {
-        return apply_refuse(apply, BERTH_ECONFLICT,
-                            "group %s has the %" PRIu32 " VMs it wants already",
-                            admit->group, owner->status.desired);
+        return apply_refuse(
+            apply, BERTH_ECONFLICT, "group %s has the %" PRIu32 " VM%s it wants already",
+            admit->group, owner->status.desired, plural_s(owner->status.desired));
     }
     return 0;
 }

@@ -1,6 +1,7 @@
 #include "scheduler/autoscale.h"
 
 #include "base/clock.h"
+#include "base/plural.h"
 #include "base/u64_map.h"
 #include "scheduler/step.h"
 
@@ -282,8 +283,8 @@ static void
 tell(const struct autoscale_view *view, uint32_t from, uint32_t to, char *ret_reason)
 {
     (void)snprintf(ret_reason, AUTOSCALE_REASON_SIZE,
-                   "cpu %d %% of %u VMs over %llu s, target %u %%: %u -> %u",
-                   (view->mean_permille + 5) / 10, view->ready,
+                   "cpu %d %% of %u VM%s over %llu s, target %u %%: %u -> %u",
+                   (view->mean_permille + 5) / 10, view->ready, plural_s(view->ready),
                    (unsigned long long)(view->window_ms / 1000),
                    view->target_permille / 10, from, to);
 }

@@ -3,6 +3,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/parse_number.h"
+#include "base/plural.h"
 #include "model/document.h"
 #include "scheduler/step.h"
 
@@ -94,7 +95,7 @@ look_at_hosts(struct placement *placement, uint64_t here, struct findings *ret_f
 static void tell_refusals(const struct findings *findings, char *text, size_t size)
 {
     size_t used = (size_t)snprintf(text, size, "no host takes it (%u host%s",
-                                   findings->hosts, findings->hosts == 1 ? "" : "s");
+                                   findings->hosts, plural_s(findings->hosts));
     for (uint32_t i = 0; i < findings->rule_count && used < size; i++) {
         used +=
             (size_t)snprintf(text + used, size - used, "%s%u %s", i == 0 ? ": " : ", ",
@@ -458,13 +459,13 @@ static void tell_group(const struct state *state,
     if (group->status.deleting) {
         uint32_t left = state_group_vms(state, group);
         (void)snprintf(text, SUMMARY_SIZE, "%s is being deleted: %u VM%s still to go.",
-                       group->meta.name, left, left == 1 ? " is" : "s are");
+                       group->meta.name, left, plural_s_are(left));
     } else if (placed < desired) {
         uint32_t more = desired - placed;
         tell_missing(state, group, machine, findings, missing, sizeof(missing));
         (void)snprintf(
             text, SUMMARY_SIZE, "%s needs %u more VM%s (%u of %u placed), each %s: %s.",
-            group->meta.name, more, more == 1 ? "" : "s", placed, desired, need, missing);
+            group->meta.name, more, plural_s(more), placed, desired, need, missing);
     } else {
         (void)snprintf(text, SUMMARY_SIZE,
                        "%s has all its VMs (%u of %u placed, %u ready); each needs %s.",

@@ -1,5 +1,6 @@
 /* Groups: as many VMs as desired, the right ones when there are too many. See step.h. */
 #include "base/cleanup.h"
+#include "base/plural.h"
 #include "scheduler/step.h"
 
 #include <stdio.h>
@@ -162,8 +163,8 @@ shrink(struct step *step, const struct group *group, uint32_t alive, uint32_t co
         }
     }
     qsort(victims, found, sizeof(*victims), by_worth);
-    (void)snprintf(reason, sizeof(reason), "the group wants %u VMs",
-                   group->status.desired);
+    (void)snprintf(reason, sizeof(reason), "the group wants %u VM%s",
+                   group->status.desired, plural_s(group->status.desired));
     for (uint32_t i = 0; i < count && i < found && i < GROUP_CHANGES_MAX; i++) {
         evict(step, victims[i].vm, reason);
     }

@@ -246,6 +246,21 @@ START_TEST(a_quota_that_holds_a_group_back_is_told)
 }
 END_TEST
 
+/* The template is there when the VM that the quota has no room for is refused. */
+START_TEST(what_was_applied_beside_a_refusal_is_told)
+{
+    ck_assert_int_eq(with_file("apply --wait", "a.yaml", SHOP("1") SHOP_VM("v"), ""), 0);
+    ck_assert_int_eq(
+        with_file("apply --wait", "a.yaml",
+                  SHOP("1") TEMPLATE("64MiB") "---\n" SHOP_VM("v") SHOP_VM("w"), ""),
+        5);
+    assert_like(ran.out, "*created    default/template/small\n*"
+                         "unchanged  shop/vm/v\nrefused    shop/vm/w\n");
+    ck_assert_contains(ran.err, "berth: 1 error; 1 object was applied and 1 refused, as "
+                                "listed\nhint: mend the files and apply them again");
+}
+END_TEST
+
 START_TEST(what_was_not_tried_is_said)
 {
     serve("vms m 10001");
@@ -316,6 +331,22 @@ START_TEST(a_changed_template_says_which_vms_it_leaves_alone)
 }
 END_TEST
 
+START_TEST(vms_made_in_the_same_breath_are_not_from_before)
+{
+    ck_assert_int_eq(with_file("apply", "a.yaml", TEMPLATE("64MiB"), ""), 0);
+    ck_assert_int_eq(
+        with_file("apply", "a.yaml",
+                  TEMPLATE("96MiB") "---\napiVersion: berth/v1\nkind: VM\nmetadata: "
+                                    "{name: one}\nspec: {template: {name: small}}\n",
+                  ""),
+        0);
+    ck_assert_str_eq(ran.err, "");
+    ck_assert_int_eq(with_file("apply", "a.yaml", TEMPLATE("64MiB"), ""), 0);
+    ck_assert_contains(ran.err,
+                       "1 VM made from default/template/small before keeps what");
+}
+END_TEST
+
 START_TEST(applying_twice_changes_nothing_the_second_time)
 {
     ck_assert_int_eq(
@@ -368,7 +399,8 @@ START_TEST(what_the_cluster_refuses_ends_with_the_code_of_its_class)
             ""),
         5);
     ck_assert_contains(ran.err, "quota");
-    ck_assert_contains(ran.err, "berth: 1 error; the other objects were applied\n");
+    ck_assert_contains(ran.err,
+                       "berth: 1 error; 2 objects were applied and 1 refused, as");
 }
 END_TEST
 
@@ -393,7 +425,7 @@ START_TEST(waiting_that_is_over_names_the_step_the_console_and_what_to_do)
                      7);
     assert_like(
         ran.err,
-        "berth: after 300 ms 0 of 1 VMs are ready; the cluster goes on, this command "
+        "berth: after 300 ms 0 of 1 VM is ready; the cluster goes on, this command "
         "does not\n"
         "  vm/web-1 is running on h[123] for *\n"
         "    last console line: login: \n"
@@ -451,12 +483,14 @@ int main(void)
     tcase_add_test(tests, what_is_too_large_is_told_with_the_limit);
     tcase_add_test(tests, a_plan_foretells_quotas_and_the_place_of_single_vms);
     tcase_add_test(tests, a_quota_that_holds_a_group_back_is_told);
+    tcase_add_test(tests, what_was_applied_beside_a_refusal_is_told);
     tcase_add_test(tests, what_was_not_tried_is_said);
     tcase_add_test(tests, files_that_are_none_are_named);
     tcase_add_test(tests,
                    a_plan_shows_each_change_and_where_vms_would_go_and_does_nothing);
     tcase_add_test(tests, a_plan_says_what_would_find_no_host_and_why);
     tcase_add_test(tests, a_changed_template_says_which_vms_it_leaves_alone);
+    tcase_add_test(tests, vms_made_in_the_same_breath_are_not_from_before);
     tcase_add_test(tests, applying_twice_changes_nothing_the_second_time);
     tcase_add_test(tests, a_folder_and_stdin_are_files_too);
     tcase_add_test(tests, what_the_cluster_refuses_ends_with_the_code_of_its_class);

@@ -106,6 +106,20 @@ START_TEST(an_encrypted_backup_needs_its_passphrase)
 }
 END_TEST
 
+START_TEST(a_file_that_is_there_is_not_replaced_unasked)
+{
+    size_t size = 0;
+    file_put("b", "old", 3);
+    ran_with("backup save", "b", "", 4);
+    ck_assert_contains(ran.err, "/b is there already; nothing was saved\nhint: ");
+    char *bytes = file_bytes("b", &size);
+    ck_assert(size == 3 && memcmp(bytes, "old", 3) == 0);
+    free(bytes);
+    ran_with("backup save", "b", " --force", 0);
+    ran_with("backup verify", "b", "", 0);
+}
+END_TEST
+
 START_TEST(nothing_is_written_when_nothing_was_fetched)
 {
     struct stat status;
@@ -123,6 +137,7 @@ int main(void)
     tcase_add_test(tests, a_saved_backup_is_verified_and_told_about);
     tcase_add_test(tests, damage_and_foreign_files_are_refused);
     tcase_add_test(tests, an_encrypted_backup_needs_its_passphrase);
+    tcase_add_test(tests, a_file_that_is_there_is_not_replaced_unasked);
     tcase_add_test(tests, nothing_is_written_when_nothing_was_fetched);
     return test_main_run(suite);
 }

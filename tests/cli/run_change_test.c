@@ -73,7 +73,7 @@ START_TEST(waiting_for_a_restart_can_be_over_before_it)
 {
     serve("phase starting");
     assert_ran("restart jump --wait --timeout 500ms", 7);
-    ck_assert_contains(ran.err, "after 500 ms 0 of 1 VMs are ready");
+    ck_assert_contains(ran.err, "after 500 ms 0 of 1 VM is ready");
     assert_ran("restart jump --wait --timeout soon", 2);
 }
 END_TEST

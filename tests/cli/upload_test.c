@@ -55,6 +55,28 @@ START_TEST(a_file_that_is_wrong_is_named_and_nothing_is_changed)
 }
 END_TEST
 
+START_TEST(who_may_not_write_it_uploads_nothing)
+{
+    char line[512];
+    fixture_stop();
+    fixture_start_with("tls");
+    serve("token ana ana-secret operator default"); /* an image without tenant is no part
+                                                     */
+    (void)unsetenv("BERTH_STATE");
+    temp_dir_write(&folder, "vmlinux", "hello");
+    temp_dir_write(&folder, "image.yaml", IMAGE("file: vmlinux"));
+    snprintf(line, sizeof(line),
+             "apply %s/image.yaml --server 127.0.0.1:%u --token ana-secret --pin %s",
+             folder.path, served_port, served_pin);
+    assert_ran(line, 6);
+    ck_assert_contains(ran.err,
+                       "image.yaml:3:1: error BERTH_EFORBIDDEN: token:ana may not "
+                       "write this");
+    ck_assert_contains(ran.err, "berth: 1 error; nothing was changed\n");
+    ck_assert_ptr_null(strstr(ran.err, "uploaded"));
+}
+END_TEST
+
 START_TEST(validate_and_plan_hash_but_send_nothing)
 {
     char line[512];
@@ -100,6 +122,7 @@ int main(void)
     Suite *suite = berth_suite("upload", &tests);
     tcase_add_test(tests, a_file_beside_its_yaml_goes_up_once);
     tcase_add_test(tests, a_file_that_is_wrong_is_named_and_nothing_is_changed);
+    tcase_add_test(tests, who_may_not_write_it_uploads_nothing);
     tcase_add_test(tests, validate_and_plan_hash_but_send_nothing);
     tcase_add_test(tests, a_url_that_cannot_be_fetched_is_told);
     tcase_add_test(tests, a_file_that_is_too_large_is_not_sent);

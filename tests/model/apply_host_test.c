@@ -201,7 +201,7 @@ START_TEST(a_host_is_removed_when_lost_or_drained_and_empty)
     ck_assert_contains(answer.text, "drain it first");
     ck_assert_int_eq(host_drain(h2, true), 0);
     ck_assert_int_eq(delete_object(KIND_HOST, "", "h2"), BERTH_EINUSE);
-    ck_assert_contains(answer.text, "1 VMs");
+    ck_assert_contains(answer.text, "1 VM:");
     ck_assert_int_eq(set_power(vm_named("a")->meta.uid, POWER_OFF), 0);
     ck_assert_int_eq(reports(vm_named("a")->meta.uid, PHASE_STOPPED), 0);
     ck_assert_int_eq(host_phase(h2, HOST_PHASE_REMOVED), 0);
