@@ -285,7 +285,9 @@ const struct cli_command cli_commands[] = {
      "rm",
      "KIND/NAME...",
      "remove objects, by name or as files name them",
-     "On a terminal it asks first, unless --yes. With -f the objects of the files go, "
+     "On a terminal it asks first, unless --yes. A host's --force gives up disks of VMs: "
+     "those are listed, and a script has to say --yes. With -f the objects of the files "
+     "go, "
      "those that use others first; a VM's disks go with it. A host that keeps disks of "
      "stopped VMs stays, unless --force. One object that others use is refused at once, "
      "with who they are; among several it waits for those that go as well, at most "
@@ -316,10 +318,12 @@ const struct cli_command cli_commands[] = {
      "switch VMs on",
      "A VM that was stopped starts on the host that keeps its disks, with these disks. "
      "When that host has no room, is drained or does not answer, the VM waits for it: "
-     "berth explain says why, --anywhere gives the disks up. When the host is lost, a VM "
+     "berth explain says why, --anywhere gives the disks up: it lists the VMs and asks, "
+     "a "
+     "script says --yes. When the host is lost, a VM "
      "starts elsewhere from its image, unless its lifecycle says hostFailure: wait.",
      "berth start jump --wait\n"
-     "berth start jump --anywhere",
+     "berth start jump --anywhere --yes",
      1,
      ANY,
      run_start,
@@ -378,7 +382,10 @@ const struct cli_command cli_commands[] = {
      "move a host's VMs away and place no new ones there",
      "VMs that run are stopped and started elsewhere with new disks, or only stopped "
      "when "
-     "their lifecycle says hostDrain: stop. VMs that are stopped stay: their disks are "
+     "their lifecycle says hostDrain: stop. A VM for which there is no room elsewhere "
+     "runs "
+     "on until there is; when no other host takes VMs, that is said and --wait ends with "
+     "5. VMs that are stopped stay: their disks are "
      "here, and each is named.",
      "berth drain r1u04 --reason \"PSU swap\" --wait\n"
      "berth drain r1u04 && berth ls vm -w",

@@ -1,12 +1,15 @@
 /* scale, start, stop, restart. */
 #include "base/parse_number.h"
 #include "base/plural.h"
+#include "cli/asking.h"
+#include "cli/disks_lost.h"
 #include "cli/kind_view.h"
 #include "cli/run.h"
 #include "cli/waiting.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 int run_scale(struct cli *cli)
 {
@@ -33,47 +36,111 @@ int run_scale(struct cli *cli)
     return cli_flag(cli, "wait") != NULL ? waiting_run_flags(cli, &subject, 1) : EXIT_OK;
 }
 
-static int power_one(struct cli *cli,
-                     const char *word,
-                     const char *action,
-                     const char *said,
-                     struct waiting_subject *ret_subject)
+/* ---- power ---- */
+
+/* What start, stop and restart differ in. */
+struct switching {
+    const char *action;
+    const char *said;
+    bool on;
+    bool again; /* also when it is so already */
+};
+
+struct powered {
+    struct waiting_subject subject;
+    json_t *before; /* the VM as it was */
+};
+
+/* A VM that is what it shall be, so that nothing comes of it; else NULL. */
+static const char *already(const struct switching *switching, const json_t *vm)
+{
+    const char *phase = view_phase(vm, KIND_VM);
+    bool is_on = strcmp(json_member_text(view_spec(vm), "power", "on"), "on") == 0;
+    bool ended = strcmp(phase, "stopped") == 0 || strcmp(phase, "failed") == 0;
+    if (switching->again || is_on != switching->on) {
+        return NULL;
+    }
+    if (!switching->on) {
+        return strcmp(phase, "stopping") == 0 ? "stops already" : "is stopped already";
+    }
+    return ended                           ? NULL
+           : strcmp(phase, "pending") == 0 ? "is on already, and waits for a host"
+           : strcmp(phase, "ready") == 0   ? "runs already"
+                                           : "is on already";
+}
+
+static int power_find(struct cli *cli, const char *word, struct powered *ret_powered)
+{
+    struct waiting_subject *subject = &ret_powered->subject;
+    int code = object_name_find(cli, word, KIND_VM, &subject->name);
+    return code == EXIT_OK ? object_get(cli, &subject->name, &ret_powered->before) : code;
+}
+
+static int
+power_one(struct cli *cli, const struct switching *switching, struct powered *powered)
 {
     char path[REMOTE_PATH_SIZE];
-    int code = object_name_find(cli, word, KIND_VM, &ret_subject->name);
-    if (code == EXIT_OK && cli_flag(cli, "wait") != NULL && action[1] == 'r') {
-        CLEANUP_JSON json_t *before = NULL; /* ready is news only after a new start */
-        code = object_get(cli, &ret_subject->name, &before);
-        (void)snprintf(ret_subject->was_starting, sizeof(ret_subject->was_starting), "%s",
-                       json_member_text(view_status(before), "startingAt", ""));
-    }
-    if (code != EXIT_OK) {
-        return code;
-    }
+    struct waiting_subject *subject = &powered->subject;
+    const char *none = already(switching, powered->before);
     CLEANUP_JSON json_t *body =
         cli_flag(cli, "anywhere") != NULL ? json_pack("{s:b}", "anywhere", 1) : NULL;
-    object_path(&ret_subject->name, action, path);
-    code = remote_call(cli, "POST", path, body, NULL);
-    if (code == EXIT_OK) {
-        fprintf(cli->out, "vm/%s: %s\n", ret_subject->name.name, said);
+    if (switching->again) { /* ready is news only after a new start */
+        (void)snprintf(subject->was_starting, sizeof(subject->was_starting), "%s",
+                       json_member_text(view_status(powered->before), "startingAt", ""));
+    }
+    object_path(&subject->name, switching->action, path);
+    int code = remote_call(cli, "POST", path, body, NULL);
+    if (code == EXIT_OK) { /* asked for all the same: it was only a look */
+        fprintf(cli->out, "vm/%s: %s\n", subject->name.name,
+                none != NULL ? none : switching->said);
     }
     return code;
 }
 
-/* All are told before any is waited for; the first fault is the exit code. */
-static int power(struct cli *cli, const char *action, const char *said)
+/* --anywhere gives disks up: of which VMs, before any of them. */
+static int
+confirm_anywhere(struct cli *cli, const struct powered *powered, unsigned count)
+{
+    CLEANUP_JSON json_t *lost = json_array();
+    if (cli_flag(cli, "anywhere") == NULL || cli->yes) {
+        return EXIT_OK;
+    }
+    for (unsigned i = 0; i < count; i++) {
+        if (disks_lost_host(powered[i].before)[0] != '\0') {
+            json_array_append(lost, powered[i].before);
+        }
+    }
+    if (json_array_size(lost) == 0) {
+        return EXIT_OK;
+    }
+    fputs("This gives disks up, with all that they hold:\n", cli->err);
+    disks_lost_tell(cli, lost);
+    return asking_confirm(cli, "--anywhere", "nothing was started");
+}
+
+static int
+power_all(struct cli *cli, const struct switching *switching, struct powered *powered)
 {
     struct waiting_subject *subjects = calloc(cli->word_count, sizeof(*subjects));
+    unsigned found = 0;
     unsigned count = 0;
     int code = EXIT_OK;
     if (subjects == NULL) {
         return cli_fail(cli, EXIT_FAILED, "out of memory");
     }
     for (unsigned i = 0; i < cli->word_count; i++) {
-        int r = power_one(cli, cli->words[i], action, said, &subjects[count]);
+        int r = power_find(cli, cli->words[i], &powered[found]);
+        found += r == EXIT_OK ? 1U : 0U;
+        code = code == EXIT_OK ? r : code;
+    }
+    int asked = confirm_anywhere(cli, powered, found);
+    for (unsigned i = 0; i < found && asked == EXIT_OK; i++) {
+        int r = power_one(cli, switching, &powered[i]);
+        subjects[count] = powered[i].subject;
         count += r == EXIT_OK ? 1U : 0U;
         code = code == EXIT_OK ? r : code;
     }
+    code = asked == EXIT_OK ? code : asked;
     if (code == EXIT_OK && cli_flag(cli, "wait") != NULL) {
         code = waiting_run_flags(cli, subjects, count);
     }
@@ -81,17 +148,34 @@ static int power(struct cli *cli, const char *action, const char *said)
     return code;
 }
 
+/* All are told before any is waited for; the first fault is the exit code. */
+static int run_power(struct cli *cli, const struct switching *switching)
+{
+    struct powered *powered = calloc(cli->word_count, sizeof(*powered));
+    if (powered == NULL) {
+        return cli_fail(cli, EXIT_FAILED, "out of memory");
+    }
+    int code = power_all(cli, switching, powered);
+    for (unsigned i = 0; i < cli->word_count; i++) {
+        json_decref(powered[i].before);
+    }
+    free(powered);
+    return code;
+}
+
 int run_start(struct cli *cli)
 {
-    return power(cli, ":start", "starts");
+    return run_power(
+        cli, &(struct switching){.action = ":start", .said = "starts", .on = true});
 }
 
 int run_stop(struct cli *cli)
 {
-    return power(cli, ":stop", "stops");
+    return run_power(cli, &(struct switching){.action = ":stop", .said = "stops"});
 }
 
 int run_restart(struct cli *cli)
 {
-    return power(cli, ":restart", "restarts");
+    return run_power(cli, &(struct switching){
+                              .action = ":restart", .said = "restarts", .again = true});
 }

@@ -2,6 +2,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "cli/asking.h"
 #include "cli/backup_input.h"
 #include "cli/certificate_pin.h"
 #include "cli/connection.h"
@@ -479,23 +480,15 @@ static int end_vms(struct cli *cli, const struct start *start, bool forget)
 /* What it forgets cannot be had back by a command. */
 static int confirm_forget(struct cli *cli)
 {
-    char answer[16] = "";
-    if (cli_flag(cli, "forget") == NULL || cli->yes) {
+    if (cli_flag(cli, "forget") == NULL) {
         return EXIT_OK;
     }
-    if (!cli->in_tty || !cli->err_tty) {
-        return cli_fail(cli, EXIT_USAGE,
-                        "--forget needs --yes where nobody can be asked");
+    if (!cli->yes && asking_can(cli)) {
+        fputs("This host's VMs and their disks end, and it leaves its cluster without a "
+              "word.\n",
+              cli->err);
     }
-    fputs(
-        "This host's VMs and their disks end, and it leaves its cluster without a word. "
-        "Go on? [y/N] ",
-        cli->err);
-    (void)fflush(cli->err); /* the answer shows whether it was read */
-    return fgets(answer, sizeof(answer), stdin) != NULL &&
-                   (answer[0] == 'y' || answer[0] == 'Y')
-               ? EXIT_OK
-               : cli_fail(cli, EXIT_FAILED, "nothing was done");
+    return asking_confirm(cli, "--forget", "nothing was done");
 }
 
 static int stop_berthd(struct cli *cli, const struct start *start)

@@ -142,11 +142,69 @@ static int wait_empty(struct cli *cli, const char *host, uint64_t timeout_ms)
     }
 }
 
+/* Hosts that VMs of this one may move to. */
+static int count_others(struct cli *cli, const char *host, unsigned *ret_count)
+{
+    CLEANUP_JSON json_t *list = NULL;
+    size_t index;
+    json_t *other;
+    int code = remote_list(cli, kind_info(KIND_HOST), "",
+                           "metadata.name,spec.drain,status.phase", &list);
+    *ret_count = 0;
+    json_array_foreach(json_object_get(list, "items"), index, other)
+    {
+        const char *phase = view_phase(other, KIND_HOST);
+        bool serves = (strcmp(phase, "ready") == 0 || strcmp(phase, "suspect") == 0) &&
+                      !json_is_true(json_object_get(view_spec(other), "drain"));
+        *ret_count += serves && strcmp(view_name(other), host) != 0 ? 1U : 0U;
+    }
+    return code;
+}
+
+/* Those that would move and cannot; what only stops at a drain does so. */
+static int count_stuck(struct cli *cli, const char *host, size_t *ret_count)
+{
+    CLEANUP_JSON json_t *list = NULL;
+    size_t index;
+    json_t *vm;
+    int code = remote_list(cli, kind_info(KIND_VM), "", VM_READ ",spec.machine", &list);
+    CLEANUP_JSON json_t *here = vms_on(json_object_get(list, "items"), host);
+    *ret_count = 0;
+    json_array_foreach(here, index, vm)
+    {
+        const json_t *lifecycle =
+            json_object_get(json_object_get(view_spec(vm), "machine"), "lifecycle");
+        bool stops = strcmp(json_member_text(lifecycle, "hostDrain", ""), "stop") == 0;
+        *ret_count += stops ? 0U : 1U;
+    }
+    return code;
+}
+
+/* The last host that takes VMs: a wait would not end by itself. */
+static int tell_nowhere(struct cli *cli, const char *host, bool waits)
+{
+    size_t stuck = 0;
+    int code = count_stuck(cli, host, &stuck);
+    fprintf(cli->out,
+            "host/%s is drained: no new VMs; no other host takes VMs either, so %zu VM%s "
+            "there until one does\n",
+            host, stuck, stuck == 1 ? " stays" : "s stay");
+    (void)fflush(cli->out); /* before what follows; cli_main sees faults */
+    cli_note(cli,
+             "next: berth join on another host, or berth undrain one (berth host ls)");
+    if (code != EXIT_OK || !waits || stuck == 0) {
+        return code;
+    }
+    return cli_fail(cli, EXIT_CAPACITY,
+                    "there is nowhere to go: waiting alone does not empty %s", host);
+}
+
 int run_drain(struct cli *cli)
 {
     struct object_name name;
     char path[REMOTE_PATH_SIZE];
     uint64_t timeout_ms = 0;
+    unsigned others = 0;
     const char *reason = cli_flag(cli, "reason");
     int code = cli_flag_duration(cli, "timeout", DRAIN_DEFAULT_MS, &timeout_ms);
     if (code == EXIT_OK) {
@@ -164,10 +222,15 @@ int run_drain(struct cli *cli)
     if (code != EXIT_OK) {
         return code;
     }
-    fprintf(cli->out, "host/%s is drained: no new VMs, those there move away\n",
-            name.name);
-    (void)fflush(cli->out); /* before the waiting; cli_main sees faults */
-    if (cli_flag(cli, "wait") != NULL) {
+    code = count_others(cli, name.name, &others);
+    if (code == EXIT_OK && others == 0) {
+        code = tell_nowhere(cli, name.name, cli_flag(cli, "wait") != NULL);
+    } else {
+        fprintf(cli->out, "host/%s is drained: no new VMs, those there move away\n",
+                name.name);
+        (void)fflush(cli->out); /* before the waiting; cli_main sees faults */
+    }
+    if (code == EXIT_OK && cli_flag(cli, "wait") != NULL) {
         code = wait_empty(cli, name.name, timeout_ms);
     }
     return code == EXIT_OK ? tell_kept(cli, name.name) : code;

@@ -1,5 +1,6 @@
 /* login: a server, its pinned key and a token into the context file. */
 #include "base/cleanup.h"
+#include "cli/asking.h"
 #include "cli/certificate_pin.h"
 #include "cli/connection.h"
 #include "cli/remote.h"
@@ -53,19 +54,15 @@ static int fetch_pin(struct cli *cli, const char *server, char ret_pin[PIN_TEXT_
 
 static int confirm_pin(struct cli *cli, const char *server, const char *pin)
 {
-    char answer[16] = "";
     if (cli_flag(cli, "trust") != NULL) {
         return EXIT_OK;
     }
     fprintf(cli->err, "%s shows the key %s\n", server, pin);
-    if (!cli->in_tty || !cli->err_tty) {
+    if (!asking_can(cli)) {
         return cli_fail(cli, EXIT_USAGE,
                         "is that the right one? Then: --pin %s (or --trust)", pin);
     }
-    fputs("On that host, `berth up` prints its pin. Is it this one? [y/N] ", cli->err);
-    (void)fflush(cli->err); /* the answer shows whether it was read */
-    if (fgets(answer, sizeof(answer), stdin) == NULL ||
-        (answer[0] != 'y' && answer[0] != 'Y')) {
+    if (!asking_yes(cli, "On that host, `berth up` prints its pin. Is it this one?")) {
         return cli_fail(cli, EXIT_AUTH, "not trusted: nothing was remembered");
     }
     return EXIT_OK;

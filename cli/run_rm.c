@@ -1,6 +1,8 @@
 /* rm: objects, by name or as files name them. */
 #include "base/clock.h"
 #include "base/plural.h"
+#include "cli/asking.h"
+#include "cli/disks_lost.h"
 #include "cli/kind_view.h"
 #include "cli/manifest.h"
 #include "cli/object_name.h"
@@ -122,26 +124,54 @@ static int tell_loss(struct cli *cli, const struct object_name *name)
     return code;
 }
 
-static int confirm(struct cli *cli, const struct doomed *doomed)
+/* VMs whose disks are on hosts that are removed. */
+static int find_kept(struct cli *cli, const struct doomed *doomed, json_t *ret_kept)
 {
-    char answer[16] = "";
-    if (cli->yes || !cli->in_tty || !cli->err_tty) {
-        return EXIT_OK;
-    }
-    fputs("This removes:\n", cli->err);
+    CLEANUP_JSON json_t *list = NULL;
+    unsigned hosts = 0;
+    size_t index;
+    json_t *vm;
     for (unsigned i = 0; i < doomed->count; i++) {
-        int code = tell_loss(cli, &doomed->names[i]);
-        if (code != EXIT_OK) {
-            return code;
+        hosts += doomed->names[i].info->kind == KIND_HOST ? 1U : 0U;
+    }
+    int code = hosts > 0
+                   ? remote_list(cli, kind_info(KIND_VM), "", DISKS_LOST_READ, &list)
+                   : (int)EXIT_OK;
+    json_array_foreach(json_object_get(list, "items"), index, vm)
+    {
+        for (unsigned i = 0; i < doomed->count; i++) {
+            if (doomed->names[i].info->kind == KIND_HOST &&
+                strcmp(doomed->names[i].name, disks_lost_host(vm)) == 0) {
+                json_array_append(ret_kept, vm);
+            }
         }
     }
-    fputs("Go on? [y/N] ", cli->err);
-    (void)fflush(cli->err); /* the answer shows whether it was read */
-    if (fgets(answer, sizeof(answer), stdin) == NULL ||
-        (answer[0] != 'y' && answer[0] != 'Y')) {
-        return cli_fail(cli, EXIT_FAILED, "nothing was removed");
+    return code;
+}
+
+/* Scripts remove without a question, but not the disks of VMs that they did not name. */
+static int confirm(struct cli *cli, const struct doomed *doomed)
+{
+    CLEANUP_JSON json_t *kept = json_array();
+    bool force = cli_flag(cli, "force") != NULL;
+    if (cli->yes || (!asking_can(cli) && !force)) {
+        return EXIT_OK;
     }
-    return EXIT_OK;
+    int code = find_kept(cli, doomed, kept);
+    if (code != EXIT_OK || (!asking_can(cli) && json_array_size(kept) == 0)) {
+        return code;
+    }
+    fputs("This removes:\n", cli->err);
+    for (unsigned i = 0; i < doomed->count && code == EXIT_OK; i++) {
+        code = tell_loss(cli, &doomed->names[i]);
+    }
+    if (json_array_size(kept) > 0) {
+        fputs(force ? "and gives disks up, with all that they hold:\n"
+                    : "where disks are kept (--force gives them up):\n",
+              cli->err);
+        disks_lost_tell(cli, kept);
+    }
+    return code == EXIT_OK ? asking_confirm(cli, "--force", "nothing was removed") : code;
 }
 
 /* ---- removing ---- */

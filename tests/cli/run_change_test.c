@@ -37,8 +37,12 @@ START_TEST(a_vm_is_stopped_started_and_restarted)
     assert_ran("stop jump", 0);
     ck_assert_str_eq(ran.out, "vm/jump: stops\n");
     await("show vm/jump", "PHASE      stopped");
+    assert_ran("stop jump", 0);
+    ck_assert_str_eq(ran.out, "vm/jump: is stopped already\n");
     assert_ran("start jump --wait", 0);
     assert_like(ran.out, "vm/jump: starts\ndefault/vm/jump *ready after*\n");
+    assert_ran("start jump", 0);
+    ck_assert_str_eq(ran.out, "vm/jump: runs already\n");
     assert_ran("restart jump --wait", 0); /* ready before is not ready again */
     assert_like(ran.out, "vm/jump: restarts\ndefault/vm/jump *ready after*\n");
     assert_ran("show vm/jump -o json", 0);
@@ -54,7 +58,12 @@ START_TEST(a_stopped_vm_is_listed_where_its_disks_are_until_it_starts_anywhere)
     assert_like(ran.out, "*jump *stopped *(h?)*");
     assert_ran("explain vm/jump", 0);
     ck_assert_contains(ran.out, " keeps its disks; it is switched off");
-    assert_ran("start jump --anywhere --wait", 0);
+    assert_ran("start jump web-1 --anywhere", 2);
+    assert_like(ran.err,
+                "This gives disks up, with all that they hold:\n  default/vm/jump is "
+                "stopped, its disks are on h?\nberth: --anywhere needs --yes *; "
+                "nothing was started\n");
+    assert_ran("start jump --anywhere --wait --yes", 0);
     assert_ran("show vm/jump -o json", 0);
     ck_assert_ptr_null(strstr(ran.out, "diskEpoch"));
     assert_ran("stop jump --anywhere", 2);

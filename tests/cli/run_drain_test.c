@@ -36,8 +36,25 @@ START_TEST(stopped_vms_are_named_that_stay_with_their_disks)
     assert_ran("rm host/h1", 4);
     ck_assert_contains(ran.err, "host h1 keeps the disks of ");
     ck_assert_contains(ran.err, "--force");
-    assert_ran("rm host/h1 --force", 4); /* but not what carries the log */
+    assert_ran("rm host/h1 --force", 2);
+    assert_like(ran.err, "This removes:\n  host/h1\nand gives disks up, *\n  "
+                         "default/vm/vm-0000? is stopped, its disks are on h1\n*");
+    ck_assert_contains(ran.err, "berth: --force needs --yes where nobody can be asked; "
+                                "nothing was removed\n");
+    assert_ran("rm host/h1 --force --yes", 4); /* but not what carries the log */
     ck_assert_ptr_null(strstr(ran.err, "disks"));
+}
+END_TEST
+
+START_TEST(the_last_host_that_takes_vms_says_that_they_stay)
+{
+    assert_ran("drain h1 --wait", 0);
+    assert_ran("drain h2 --wait", 0);
+    assert_ran("drain h3", 0);
+    ck_assert_contains(ran.out, "host/h3 is drained: no new VMs; no other host takes VMs "
+                                "either, so 6 VMs stay there until one does\n");
+    assert_ran("drain h3 --wait", 5);
+    ck_assert_contains(ran.err, "there is nowhere to go");
 }
 END_TEST
 
@@ -66,6 +83,7 @@ int main(void)
     tcase_add_checked_fixture(tests, drain_start, fixture_stop);
     tcase_add_test(tests, draining_moves_what_is_there_and_undraining_takes_it_back);
     tcase_add_test(tests, stopped_vms_are_named_that_stay_with_their_disks);
+    tcase_add_test(tests, the_last_host_that_takes_vms_says_that_they_stay);
     tcase_add_test(tests, who_waits_too_long_is_told_what_is_left);
     tcase_add_test(tests, a_host_that_is_none_is_not_drained);
     tcase_set_timeout(tests, 300);
