@@ -233,6 +233,19 @@ struct blob_holder_pair blob_holders_of(const struct blob_holders *holders,
     return pair;
 }
 
+bool blob_holders_has(const struct blob_holders *holders,
+                      uint64_t host,
+                      const struct digest *sha256)
+{
+    const struct content *content = content_find(holders, sha256);
+    for (uint32_t i = 0; content != NULL && i < content->count; i++) {
+        if (content->hosts[i] == host) {
+            return true;
+        }
+    }
+    return false;
+}
+
 struct blob_holders *blob_holders_new(void)
 {
     struct blob_holders *holders = calloc(1, sizeof(*holders));

@@ -35,6 +35,10 @@ struct blob_holder_pair blob_holders_of(const struct blob_holders *holders,
                                         const struct digest *sha256,
                                         blob_holders_reachable *reachable,
                                         void *context);
+/* Whether the host itself has said that it holds it. */
+bool blob_holders_has(const struct blob_holders *holders,
+                      uint64_t host,
+                      const struct digest *sha256);
 /* Whom this host should ask. */
 static inline uint64_t blob_holder_for(struct blob_holder_pair pair, uint64_t asker)
 {

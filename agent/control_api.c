@@ -231,20 +231,65 @@ vm_waits(void *context, const struct vm *vm, unsigned *looks, char *ret_text, si
                                                   ret_text, size);
 }
 
+/* Only the start needs the image's content: what runs has been given it. */
+static bool vm_lacks(void *context,
+                     const struct vm *vm,
+                     char ret_missing[NAME_SIZE],
+                     char *ret_text,
+                     size_t size)
+{
+    struct control_api *api = context;
+    struct image_lack lack;
+    char text[IMAGE_LACK_TEXT_SIZE];
+    ret_missing[0] = '\0';
+    if (!leads(api) || vm->status.phase != PHASE_PLACED ||
+        !leader_image_lacks(api->leader, vm->meta.tenant, vm->spec.machine.image,
+                            vm->status.host, &lack)) {
+        return false;
+    }
+    image_lack_tell(&lack, control_state(api->control), text);
+    (void)snprintf(ret_text, size, "%s", text);
+    if (lack.from == 0) {
+        memcpy(ret_missing, lack.image, sizeof(lack.image));
+    }
+    return true;
+}
+
 static json_t *explain_vm(void *context, const struct vm *vm)
 {
     struct control_api *api = context;
+    char missing[NAME_SIZE];
+    char text[IMAGE_LACK_TEXT_SIZE];
+    const char *waits = vm_lacks(api, vm, missing, text, sizeof(text)) ? text : NULL;
     return leads(api) ? scheduler_explain_vm(leader_scheduler(api->leader),
-                                             control_state(api->control), vm,
-                                             clock_now_ns(api->clock))
+                                             control_state(api->control), vm, waits)
                       : NULL;
+}
+
+/* Of the image that its next VMs are made from. */
+static bool group_lacks(struct control_api *api,
+                        const struct group *group,
+                        char ret_text[IMAGE_LACK_TEXT_SIZE])
+{
+    const struct state *state = control_state(api->control);
+    const struct template *template = state_get(state, KIND_TEMPLATE, group->meta.tenant,
+                                                group->spec.template_ref.name);
+    struct image_lack lack;
+    if (template == NULL || !leader_image_lacks(api->leader, group->meta.tenant,
+                                                template->spec.image, 0, &lack)) {
+        return false;
+    }
+    image_lack_tell(&lack, state, ret_text);
+    return true;
 }
 
 static json_t *explain_group(void *context, const struct group *group)
 {
     struct control_api *api = context;
+    char text[IMAGE_LACK_TEXT_SIZE];
+    const char *waits = leads(api) && group_lacks(api, group, text) ? text : NULL;
     return leads(api) ? scheduler_explain_group(leader_scheduler(api->leader),
-                                                control_state(api->control), group,
+                                                control_state(api->control), group, waits,
                                                 clock_now_ns(api->clock))
                       : NULL;
 }
@@ -559,6 +604,7 @@ int control_api_init(struct control_api *api)
         .vm_live = vm_live,
         .host_live = host_live,
         .vm_waits = vm_waits,
+        .vm_lacks = vm_lacks,
         .explain_vm = explain_vm,
         .explain_group = explain_group,
         .forecast = forecast,

@@ -785,6 +785,19 @@ void leader_on_join(struct leader *leader,
 /* ---- soft facts
  * ------------------------------------------------------------------------------------ */
 
+bool leader_image_lacks(const struct leader *leader,
+                        const char *tenant,
+                        const char *image_name,
+                        uint64_t host,
+                        struct image_lack *ret_lack)
+{
+    uint64_t heard_wall_ms = 0;
+    struct host_load load;
+    return (host == 0 ||
+            scheduler_host_seen(leader->scheduler, host, &heard_wall_ms, &load)) &&
+           orders_book_lacks(leader->book, tenant, image_name, host, ret_lack);
+}
+
 json_t *leader_vm_live(const struct leader *leader, const struct vm *vm)
 {
     int cpu = scheduler_vm_cpu(leader->scheduler, vm->meta.uid, 5 * NS_PER_S,

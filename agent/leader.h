@@ -12,6 +12,7 @@
 
 #include "agent/control.h"
 #include "agent/identity.h"
+#include "agent/image_lack.h"
 #include "agent/link.h"
 #include "base/clock.h"
 #include "base/json.h"
@@ -57,6 +58,13 @@ void leader_on_join(struct leader *leader,
                     const struct mesh_key *guest,
                     const struct msg_join *join);
 
+/* What a VM that was given a host waits for of its image; with host 0, what of it is on
+ * no host that is up. False also while that host was not heard yet under this leader. */
+bool leader_image_lacks(const struct leader *leader,
+                        const char *tenant,
+                        const char *image_name,
+                        uint64_t host,
+                        struct image_lack *ret_lack);
 /* Soft facts for the API; new references or NULL. */
 json_t *leader_vm_live(const struct leader *leader, const struct vm *vm);
 json_t *leader_host_live(const struct leader *leader, const struct host *host);

@@ -653,6 +653,16 @@ uint64_t orders_book_take(struct orders_book *book)
     return part->uid;
 }
 
+bool orders_book_lacks(const struct orders_book *book,
+                       const char *tenant,
+                       const char *image_name,
+                       uint64_t host,
+                       struct image_lack *ret_lack)
+{
+    return image_lack_of(book->state, book->holders, book->reachable, book->context,
+                         tenant, image_name, host, ret_lack);
+}
+
 bool orders_book_pending(const struct orders_book *book)
 {
     return book->rebuild || book->note_count > 0 || book->holders_changed ||

@@ -19,6 +19,7 @@
 #pragma once
 
 #include "agent/blob_holders.h"
+#include "agent/image_lack.h"
 #include "agent/messages.h"
 #include "model/state.h"
 
@@ -58,6 +59,13 @@ uint64_t orders_book_take(struct orders_book *book);
 int orders_book_write(struct orders_book *book,
                       uint64_t host,
                       struct msg_orders *ret_orders);
+
+/* What the host (0: any that is up) lacks of an image, as agent/image_lack.h says. */
+bool orders_book_lacks(const struct orders_book *book,
+                       const char *tenant,
+                       const char *image_name,
+                       uint64_t host,
+                       struct image_lack *ret_lack);
 
 /* Is there anything to do for anyone? */
 bool orders_book_pending(const struct orders_book *book);

@@ -64,6 +64,14 @@ struct control_plane {
                      unsigned *looks,
                      char *ret_text,
                      size_t size);
+    /* Why a VM that has a host is not started yet, when that is for want of its image's
+     * content, in words; false when it is not so. ret_missing: the image, when no host
+     * that is up has the content; else "": it is on its way. */
+    bool (*vm_lacks)(void *context,
+                     const struct vm *vm,
+                     char ret_missing[NAME_SIZE],
+                     char *ret_text,
+                     size_t size);
     json_t *(*explain_vm)(void *context, const struct vm *vm);
     json_t *(*explain_group)(void *context, const struct group *group);
     json_t *(*forecast)(void *context,

@@ -20,6 +20,7 @@ enum added {
     ADDED_VM_HOST,
     ADDED_VM_DISK_HOST,
     ADDED_VM_REASON,
+    ADDED_VM_MISSING_IMAGE,
     ADDED_VM_LIVE,
     ADDED_GROUP_DESIRED,
     ADDED_GROUP_VMS,
@@ -40,6 +41,7 @@ static const struct {
     [ADDED_VM_HOST] = {KIND_VM, "status.host"},
     [ADDED_VM_DISK_HOST] = {KIND_VM, "status.diskHost"},
     [ADDED_VM_REASON] = {KIND_VM, "status.reason"},
+    [ADDED_VM_MISSING_IMAGE] = {KIND_VM, "status.missingImage"},
     [ADDED_VM_LIVE] = {KIND_VM, "status.live"},
     [ADDED_GROUP_DESIRED] = {KIND_GROUP, "status.desired"},
     [ADDED_GROUP_VMS] = {KIND_GROUP, "status.vms"},
@@ -159,6 +161,22 @@ static void add_reason(const struct api_call *call,
     }
 }
 
+/* What its host waits for, in place of why it was given that one. */
+static void add_lack(const struct api_call *call,
+                     const struct vm *vm,
+                     const struct object_view *view,
+                     json_t *status)
+{
+    const struct control_plane *control = call->api->control;
+    char missing[NAME_SIZE];
+    char text[640];
+    if ((shows(view, ADDED_VM_REASON) || shows(view, ADDED_VM_MISSING_IMAGE)) &&
+        control->vm_lacks(control->context, vm, missing, text, sizeof(text))) {
+        add(status, view, ADDED_VM_REASON, text);
+        add(status, view, ADDED_VM_MISSING_IMAGE, missing[0] != '\0' ? missing : NULL);
+    }
+}
+
 static void decorate_vm(const struct api_call *call,
                         const struct state *state,
                         const struct vm *vm,
@@ -173,6 +191,8 @@ static void decorate_vm(const struct api_call *call,
     add(status, view, ADDED_VM_DISK_HOST, host_name(state, vm->status.disk_host));
     if (host == NULL) {
         add_reason(call, vm, view, status);
+    } else {
+        add_lack(call, vm, view, status);
     }
     json_t *live =
         shows(view, ADDED_VM_LIVE) ? control->vm_live(control->context, vm) : NULL;

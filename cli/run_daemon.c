@@ -333,6 +333,14 @@ static void print_next(struct cli *cli, const struct start *start, const json_t 
     CLEANUP_FREE uint8_t *pem = NULL;
     size_t size = 0;
     uint64_t port = json_member_u64(view_status(host), "apiPort", 0);
+    if (start->restore[0] != '\0') {
+        cli_note(
+            cli,
+            "\nA backup has images by digest, not their content: VMs stay placed until "
+            "a host\nthat is up has it (berth ls says which). Bring it with the files "
+            "that describe\nthe images:\n"
+            "  berth apply FILE              uploads or fetches what no host has");
+    }
     cli_note(cli,
              "\nnext:\n"
              "  berth token join              for each further host: berth join TOKEN\n"

@@ -128,6 +128,15 @@ bool waiting_group_done(const json_t *group,
            *ret_ready == *ret_wanted;
 }
 
+/* It does not come up by itself: who waits is told at once. */
+static bool is_in_trouble(const json_t *vm)
+{
+    const char *phase = view_phase(vm, KIND_VM);
+    return strcmp(phase, "pending") == 0 || strcmp(phase, "failed") == 0 ||
+           strcmp(phase, "lost") == 0 ||
+           json_object_get(view_status(vm), "missingImage") != NULL;
+}
+
 /* True when `text` about this VM is new. */
 static bool told_changes(struct waiting *waiting, const char *label, const char *text)
 {
@@ -157,11 +166,9 @@ static void tell_late(struct waiting *waiting, json_t *vm, const char *label)
     const char *reason = json_member_text(view_status(vm), "reason", "");
     const char *phase = view_phase(vm, KIND_VM);
     char text[CELL_SIZE * 2];
-    bool trouble = strcmp(phase, "pending") == 0 || strcmp(phase, "failed") == 0 ||
-                   strcmp(phase, "lost") == 0;
     json_array_append(waiting->late, vm);
     (void)snprintf(text, sizeof(text), "%s: %s", phase, reason);
-    if (trouble && reason[0] != '\0' && told_changes(waiting, label, text)) {
+    if (is_in_trouble(vm) && reason[0] != '\0' && told_changes(waiting, label, text)) {
         progress_clear(waiting->cli);
         cli_note(waiting->cli, "%s is %s", label, text);
     }
@@ -310,7 +317,8 @@ static void tell_culprit(struct cli *cli, const json_t *vm)
         fprintf(cli->err, "    last console line: %s\n", line);
     }
     fprintf(cli->err, "    next: berth %s vm/%s -t %s\n",
-            host == NULL ? "explain" : "console", view_name(vm), view_tenant(vm));
+            host == NULL || is_in_trouble(vm) ? "explain" : "console", view_name(vm),
+            view_tenant(vm));
 }
 
 static int give_up(struct waiting *waiting, uint64_t timeout_ms)

@@ -211,6 +211,7 @@ tell_ended(const struct state *state, const struct vm *vm, char *text, size_t si
 static void tell_vm(const struct state *state,
                     const struct vm *vm,
                     const struct findings *findings,
+                    const char *waits,
                     char *text)
 {
     char need[96];
@@ -220,8 +221,9 @@ static void tell_vm(const struct state *state,
     need_text(&vm->spec.machine, need, sizeof(need));
     const char *reason = or_empty(vm->status.reason);
     if (host != NULL) {
+        reason = waits != NULL ? waits : reason;
         (void)snprintf(text, SUMMARY_SIZE,
-                       "%s is %s on %s (epoch %llu)%s%.200s. It needs %s.", vm->meta.name,
+                       "%s is %s on %s (epoch %llu)%s%.300s. It needs %s.", vm->meta.name,
                        phase_names[vm->status.phase], host->meta.name,
                        (unsigned long long)vm->status.epoch,
                        reason[0] != '\0' ? ": " : "", reason, need);
@@ -245,19 +247,18 @@ static void tell_vm(const struct state *state,
 json_t *scheduler_explain_vm(const struct scheduler *scheduler,
                              const struct state *state,
                              const struct vm *vm,
-                             uint64_t now_ns)
+                             const char *waits)
 {
     char subject[2 * NAME_SIZE];
     char summary[SUMMARY_SIZE];
     struct place_request request;
     struct findings findings = {0};
-    (void)now_ns;
     place_request_of(state, vm, &request);
     if (look(scheduler, state, &request, vm->status.host, &findings) < 0) {
         return NULL;
     }
     (void)snprintf(subject, sizeof(subject), "vm/%s", vm->meta.name);
-    tell_vm(state, vm, &findings, summary);
+    tell_vm(state, vm, &findings, waits, summary);
     return answer(state, subject, summary, &findings, NULL);
 }
 
@@ -476,6 +477,7 @@ static void tell_group(const struct state *state,
 json_t *scheduler_explain_group(const struct scheduler *scheduler,
                                 const struct state *state,
                                 const struct group *group,
+                                const char *waits,
                                 uint64_t now_ns)
 {
     char subject[2 * NAME_SIZE];
@@ -493,6 +495,11 @@ json_t *scheduler_explain_group(const struct scheduler *scheduler,
     }
     (void)snprintf(subject, sizeof(subject), "group/%s", group->meta.name);
     tell_group(state, group, &template->spec, &findings, summary);
+    size_t used = strlen(summary);
+    if (waits != NULL && !group->status.deleting) {
+        (void)snprintf(summary + used, sizeof(summary) - used, " None can start: %.300s.",
+                       waits);
+    }
     return answer(state, subject, summary, &findings,
                   autoscale_part(scheduler, state, group, now_ns));
 }

@@ -103,14 +103,16 @@ int scheduler_vm_cpu(const struct scheduler *scheduler,
  * "...", "fits":N, "refused":{RULE:hosts}, "hosts":[{"host","verdict":"here|fits|no",
  * "rule","reason","fix"}], "autoscale": {...} for groups, "revision"}. Rules: home, up,
  * drain, engine, require, spread, network, vms, memory, cpu. A new reference; NULL when
- * out of memory. */
+ * out of memory. waits: what the caller knows of why the host that it has does not start
+ * it (of a group: why its VMs do not start), told in the summary; or NULL. */
 json_t *scheduler_explain_vm(const struct scheduler *scheduler,
                              const struct state *state,
                              const struct vm *vm,
-                             uint64_t now_ns);
+                             const char *waits);
 json_t *scheduler_explain_group(const struct scheduler *scheduler,
                                 const struct state *state,
                                 const struct group *group,
+                                const char *waits,
                                 uint64_t now_ns);
 /* Why a VM that waits for a host has none, in a few words: "no host: 2 of 3 lack memory,
  * 1 of 3 is drained"; of one whose disks a host keeps, what that host lacks and both ways

@@ -109,6 +109,8 @@ START_TEST(it_always_knows_who_holds_what)
             }
             ck_assert_uint_eq(pair_of(i).first, wanted.first);
             ck_assert_uint_eq(pair_of(i).second, wanted.second);
+            const struct msg_blob blob = blob_of(i);
+            ck_assert(blob_holders_has(holders, host, &blob.sha256) == has[host][i]);
         }
     }
 }

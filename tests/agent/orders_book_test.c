@@ -272,6 +272,33 @@ START_TEST(a_holder_concerns_those_who_are_told_of_it)
 }
 END_TEST
 
+START_TEST(what_a_host_lacks_of_an_image_is_told_with_the_way_to_it)
+{
+    struct image_lack lack;
+    char text[IMAGE_LACK_TEXT_SIZE];
+    struct msg_blob blob = {0};
+    memset(blob.sha256.bytes, 7, DIGEST_SIZE); /* of the image linux */
+    ck_assert(orders_book_lacks(book, DEFAULT_TENANT, "linux", h1, &lack));
+    image_lack_tell(&lack, state, text);
+    ck_assert_str_eq(text, "image linux (kernel, sha256 070707070707) is on no host that "
+                           "is up: berth apply FILE, with the file that describes the "
+                           "image, brings it");
+    ck_assert(orders_book_lacks(book, DEFAULT_TENANT, "linux", 0, &lack));
+
+    orders_book_holds(book, h2, &blob, 1);
+    ck_assert(orders_book_lacks(book, DEFAULT_TENANT, "linux", h1, &lack));
+    image_lack_tell(&lack, state, text);
+    ck_assert_str_eq(text, "its host fetches image linux (kernel) from h2");
+    ck_assert(!orders_book_lacks(book, DEFAULT_TENANT, "linux", h2, &lack));
+    ck_assert(!orders_book_lacks(book, DEFAULT_TENANT, "linux", 0, &lack));
+
+    orders_book_holds(book, h2, NULL, 0);
+    ck_assert(orders_book_lacks(book, DEFAULT_TENANT, "linux", h2, &lack));
+    ck_assert_uint_eq(lack.from, 0);
+    ck_assert(!orders_book_lacks(book, DEFAULT_TENANT, "never-made", h1, &lack));
+}
+END_TEST
+
 START_TEST(more_notes_than_there_is_room_for_are_no_loss)
 {
     uint64_t vm = admit_plain("a");
@@ -318,6 +345,7 @@ int main(void)
     tcase_add_test(concerns, a_vm_in_a_network_concerns_all_hosts_of_it);
     tcase_add_test(concerns, a_new_host_concerns_all_and_its_state_none);
     tcase_add_test(concerns, a_holder_concerns_those_who_are_told_of_it);
+    tcase_add_test(concerns, what_a_host_lacks_of_an_image_is_told_with_the_way_to_it);
     tcase_add_test(concerns, more_notes_than_there_is_room_for_are_no_loss);
     tcase_add_test(concerns, a_host_is_settled_only_when_all_was_looked_at_and_taken);
     suite_add_tcase(suite, concerns);

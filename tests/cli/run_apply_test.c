@@ -433,6 +433,38 @@ START_TEST(waiting_that_is_over_names_the_step_the_console_and_what_to_do)
 }
 END_TEST
 
+#define IMAGE_GONE "image linux (kernel, sha256 "
+#define IMAGE_WAY                                                                    \
+    " is on no host that is up: berth apply FILE, with the file that describes the " \
+    "image, "                                                                        \
+    "brings it"
+
+/* As after a restore: the log knows the image, and nobody has its content. */
+START_TEST(a_vm_whose_image_is_nowhere_says_so_wherever_one_looks)
+{
+    serve("phase placed");
+    serve("set images_gone");
+    ck_assert_int_eq(with_file("apply", "a.yaml", TEMPLATE("64MiB") "---\n" GROUP("1"),
+                               "--wait --timeout 300ms"),
+                     7);
+    assert_like(ran.err,
+                "default/vm/web-1 is placed: " IMAGE_GONE "*)" IMAGE_WAY "\n"
+                "berth: after 300 ms 0 of 1 VMs are ready; the cluster goes on, this "
+                "command does not\n"
+                "  vm/web-1 is placed on h[123] for *: " IMAGE_GONE "*)" IMAGE_WAY "\n*"
+                "    next: berth explain vm/web-1 -t default\n");
+    assert_ran("ls vm", 0);
+    assert_like(ran.out, "*web-1 *placed *" IMAGE_GONE "*)" IMAGE_WAY "\n");
+    assert_ran("show vm/web-1", 0);
+    assert_like(ran.out, "*REASON*" IMAGE_GONE "*)" IMAGE_WAY "\n*");
+    assert_ran("show vm/web-1 -o yaml", 0);
+    ck_assert_contains(ran.out, "missingImage: linux\n");
+    assert_ran("explain vm/web-1", 0);
+    assert_like(ran.out, "web-1 is placed on h[123] (epoch 1): " IMAGE_GONE "*)" IMAGE_WAY
+                         ". It needs *");
+}
+END_TEST
+
 START_TEST(waiting_for_what_has_no_host_says_why_and_whom_to_ask)
 {
     ck_assert_int_eq(with_file("apply", "a.yaml", TEMPLATE("4GiB") "---\n" GROUP("1"),
@@ -496,6 +528,7 @@ int main(void)
     tcase_add_test(tests, what_the_cluster_refuses_ends_with_the_code_of_its_class);
     tcase_add_test(tests, waiting_tells_each_boot_step_by_step);
     tcase_add_test(tests, waiting_that_is_over_names_the_step_the_console_and_what_to_do);
+    tcase_add_test(tests, a_vm_whose_image_is_nowhere_says_so_wherever_one_looks);
     tcase_add_test(tests, waiting_for_what_has_no_host_says_why_and_whom_to_ask);
     tcase_add_test(tests, an_interrupt_ends_the_waiting_and_not_the_work);
     return test_main_run(suite);

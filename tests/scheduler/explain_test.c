@@ -5,11 +5,13 @@
 #include "scheduler_fixture.h"
 
 static json_t *answered;
+static const char *known_wait; /* what the caller knows */
 
 static void setup(void)
 {
     cluster_start();
     answered = NULL;
+    known_wait = NULL;
 }
 
 static void teardown(void)
@@ -21,14 +23,15 @@ static void teardown(void)
 static void explain(const char *vm)
 {
     json_decref(answered);
-    answered = scheduler_explain_vm(scheduler, state, vm_named(vm), now_ns);
+    answered = scheduler_explain_vm(scheduler, state, vm_named(vm), known_wait);
     ck_assert_ptr_nonnull(answered);
 }
 
 static void explain_group(const char *group)
 {
     json_decref(answered);
-    answered = scheduler_explain_group(scheduler, state, group_named(group), now_ns);
+    answered =
+        scheduler_explain_group(scheduler, state, group_named(group), known_wait, now_ns);
     ck_assert_ptr_nonnull(answered);
 }
 
@@ -533,6 +536,12 @@ START_TEST(a_vm_that_runs_is_shown_on_its_host)
         "a is ready on h1 (epoch 1): seen. It needs cpu 1, memory 128.0 MiB.");
     ck_assert_str_eq(said("h1", "verdict"), "here");
     ck_assert_str_eq(said("h2", "verdict"), "fits");
+
+    known_wait = "image linux is nowhere";
+    explain("a");
+    ck_assert_str_eq(text("summary"),
+                     "a is ready on h1 (epoch 1): image linux is nowhere. "
+                     "It needs cpu 1, memory 128.0 MiB.");
 }
 END_TEST
 
@@ -594,6 +603,12 @@ START_TEST(a_group_says_what_it_lacks_and_why)
     ck_assert_str_eq(text("summary"),
                      "web has all its VMs (8 of 8 placed, 8 ready); each "
                      "needs cpu 1, memory 128.0 MiB.");
+
+    known_wait = "image linux is nowhere";
+    explain_group("web");
+    ck_assert_str_eq(text("summary"),
+                     "web has all its VMs (8 of 8 placed, 8 ready); each needs cpu 1, "
+                     "memory 128.0 MiB. None can start: image linux is nowhere.");
 }
 END_TEST
 

@@ -1,3 +1,4 @@
+#include "agent/image_lack.h"
 #include "agent/image_store.h"
 #include "agent/join_token.h"
 #include "agent/tls_identity.h"
@@ -394,17 +395,43 @@ vm_waits(void *context, const struct vm *vm, unsigned *looks, char *ret_text, si
                                     size);
 }
 
+static bool vm_lacks(void *context,
+                     const struct vm *vm,
+                     char ret_missing[NAME_SIZE],
+                     char *ret_text,
+                     size_t size)
+{
+    struct served *served = context;
+    struct blob_holders *nobody = blob_holders_new();
+    struct image_lack lack;
+    char text[IMAGE_LACK_TEXT_SIZE];
+    REQUIRE(nobody != NULL);
+    bool lacks = served->knobs.images_gone && vm->status.phase == PHASE_PLACED &&
+                 image_lack_of(served->state, nobody, NULL, NULL, vm->meta.tenant,
+                               vm->spec.machine.image, vm->status.host, &lack);
+    blob_holders_free(nobody);
+    if (lacks) {
+        image_lack_tell(&lack, served->state, text);
+        (void)snprintf(ret_text, size, "%s", text);
+        memcpy(ret_missing, lack.image, sizeof(lack.image));
+    }
+    return lacks;
+}
+
 static json_t *explain_vm(void *context, const struct vm *vm)
 {
     struct served *served = context;
+    char missing[NAME_SIZE];
+    char text[IMAGE_LACK_TEXT_SIZE];
+    bool lacks = vm_lacks(served, vm, missing, text, sizeof(text));
     return scheduler_explain_vm(served->scheduler, served->state, vm,
-                                clock_now_ns(clock_system()));
+                                lacks ? text : NULL);
 }
 
 static json_t *explain_group(void *context, const struct group *group)
 {
     struct served *served = context;
-    return scheduler_explain_group(served->scheduler, served->state, group,
+    return scheduler_explain_group(served->scheduler, served->state, group, NULL,
                                    clock_now_ns(clock_system()));
 }
 
@@ -668,6 +695,7 @@ static void controls_make(struct served *served)
         .vm_live = vm_live,
         .host_live = host_live,
         .vm_waits = vm_waits,
+        .vm_lacks = vm_lacks,
         .explain_vm = explain_vm,
         .explain_group = explain_group,
         .forecast = forecast,

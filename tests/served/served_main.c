@@ -46,7 +46,7 @@ static void do_set(struct served *served, void *context)
     } rows[] = {
         {"not_leader", &knobs->not_leader},         {"no_leader", &knobs->no_leader},
         {"hold_proposals", &knobs->hold_proposals}, {"hold_reads", &knobs->hold_reads},
-        {"no_scheduler", &knobs->no_scheduler},
+        {"no_scheduler", &knobs->no_scheduler},     {"images_gone", &knobs->images_gone},
     };
     for (size_t i = 0; i < ARRAY_COUNT(rows); i++) {
         *rows[i].knob = *rows[i].knob || strcmp(rows[i].name, context) == 0;

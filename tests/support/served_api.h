@@ -30,6 +30,7 @@ struct served_knobs {
     bool hold_reads;       /* barriers are never passed */
     bool hold_consoles;    /* upgraded ones are given nothing, not even the 101 */
     bool no_scheduler;     /* nothing is decided by itself */
+    bool images_gone;      /* no host has the content of any image */
     const char *forwarder; /* with a front: the host that it is; NULL: h1, which votes */
     size_t lost_after;     /* with a front: bytes of an answer that come over before the
                               connection is lost; 0: all */
