@@ -181,8 +181,10 @@ static void default_tenant(const struct kind_info *info, void *object)
 static int read_object(struct page *page, const struct kind_info *info)
 {
     struct fault_list *faults = &page->reading->faults;
-    struct walk walk = {
-        .document = page->document, .faults = faults, .places = &page->places};
+    struct walk walk = {.document = page->document,
+                        .faults = faults,
+                        .places = &page->places,
+                        .is_printed = document_is_printed(page->document, page->root)};
     unsigned before = faults->error_count;
     void *object = object_new(info->kind);
     if (object == NULL) {
@@ -194,6 +196,7 @@ static int read_object(struct page *page, const struct kind_info *info)
         return -ENOMEM;
     }
     default_tenant(info, object);
+    object_settle(info->kind, object);
     if (faults->error_count == before) { /* else its faults would only be echoes */
         (void)object_check(info->kind, object, meaning_report, page);
     }

@@ -8,11 +8,13 @@
  * file:line:column, a caret line, a reason and a hint. What object_check says between
  * fields is told once the shape of a document is right: before, it would only be echoes.
  * A fault of syntax hides the rest of its document, not the others. `x-*` fields are
- * allowed and ignored; server-written fields (status, metadata.uid, ...) are ignored with
- * a warning. References between objects of the same file (group -> template -> image,
- * network) are left to the server, which knows what exists already. Ownership: struct
- * config is a value with owned lists; config_fini. Threads: pure but for libyaml. Errors:
- * 0, BERTH_EINVALID (faults are in the list), BERTH_ETOOLARGE, -ENOMEM.
+ * allowed and ignored; server-written fields (status, metadata.uid, ...) are ignored,
+ * with a warning unless the document is one that the server has printed (it has
+ * metadata.uid and metadata.created). References between objects of the same file (group
+ * -> template -> image, network) are left to the server, which knows what exists already.
+ * Ownership: struct config is a value with owned lists; config_fini. Threads: pure but
+ * for libyaml. Errors: 0, BERTH_EINVALID (faults are in the list), BERTH_ETOOLARGE,
+ * -ENOMEM.
  */
 #pragma once
 

@@ -5,9 +5,14 @@
 
 #include <string.h>
 
-#define LINE_SHOWN_MAX 120 /* columns; what stands further right is cut off */
-#define LINE_SIZE_MAX  ((size_t)4 * LINE_SHOWN_MAX)
-#define PATH_SIZE_MAX  4096
+#define LINE_SHOWN_MAX                                                               \
+    120                  /* columns of a line; what is left and right of them is cut \
+                          */
+#define LINE_BEFORE   40 /* of them before a place that the line's begin does not show */
+#define LINE_AFTER    20 /* shown after the place, or the window moves */
+#define LINE_SIZE_MAX ((size_t)4 * LINE_SHOWN_MAX)
+#define PATH_SIZE_MAX 4096
+#define ELLIPSIS      "..."
 
 /* The line's text, NULL behind the last one. */
 static const char *line_at(const struct config *config, unsigned line, size_t *ret_size)
@@ -94,7 +99,16 @@ static unsigned width_of(const char *text, size_t size, size_t first, size_t cou
     return width;
 }
 
-static void print_line(const struct config *config, unsigned line, FILE *stream)
+/* The columns left of the part of a line that is shown: none, unless the place is too far
+ * right. */
+static size_t columns_skipped(const struct config_fault *fault)
+{
+    return fault->column + LINE_AFTER > LINE_SHOWN_MAX ? fault->column - 1 - LINE_BEFORE
+                                                       : 0;
+}
+
+static void
+print_line(const struct config *config, unsigned line, size_t skipped, FILE *stream)
 {
     char shown[LINE_SIZE_MAX + 1];
     size_t size = 0;
@@ -102,6 +116,9 @@ static void print_line(const struct config *config, unsigned line, FILE *stream)
     if (text == NULL) {
         return;
     }
+    size_t before = bytes_of(text, size, skipped);
+    text += before;
+    size -= before;
     size_t used = bytes_of(text, size, LINE_SHOWN_MAX);
     used = used < LINE_SIZE_MAX ? used : LINE_SIZE_MAX;
     for (size_t i = 0; i < used; i++) {
@@ -112,7 +129,8 @@ static void print_line(const struct config *config, unsigned line, FILE *stream)
     }
     shown[used] = '\0';
     text_make_printable(shown, ' '); /* a tab is one column, as in the place */
-    (void)fprintf(stream, "%5u | %s%s\n", line, shown, used < size ? "..." : "");
+    (void)fprintf(stream, "%5u | %s%s%s\n", line, before > 0 ? ELLIPSIS : "", shown,
+                  used < size ? ELLIPSIS : "");
 }
 
 static void
@@ -120,19 +138,14 @@ print_caret(const struct config *config, const struct config_fault *fault, FILE 
 {
     size_t size = 0;
     const char *text = line_at(config, fault->line, &size);
-
-    if (fault->column > LINE_SHOWN_MAX) {
-        if (fault->hint[0] != '\0') {
-            (void)fprintf(stream, "      | %s\n", fault->hint);
-        }
-        return;
-    }
-    size_t before = fault->column - 1;
-    size_t marked =
-        fault->width < LINE_SHOWN_MAX - before ? fault->width : LINE_SHOWN_MAX - before;
+    size_t skipped = columns_skipped(fault);
+    size_t first = fault->column - 1;
+    size_t left = LINE_SHOWN_MAX - (first - skipped);
+    size_t marked = fault->width < left ? fault->width : left;
     size = text != NULL ? size : 0;
-    unsigned carets = width_of(text, size, before, marked);
-    (void)fprintf(stream, "      | %*s", (int)width_of(text, size, 0, before), "");
+    unsigned carets = width_of(text, size, first, marked);
+    (void)fprintf(stream, "      | %s%*s", skipped > 0 ? "   " : "",
+                  (int)width_of(text, size, skipped, first - skipped), "");
     for (unsigned i = 0; i < carets || i == 0; i++) {
         (void)fputc('^', stream);
     }
@@ -155,9 +168,9 @@ void config_print_fault(const struct config *config,
 {
     print_place(config, fault, stream);
     if (fault->line > 1) {
-        print_line(config, fault->line - 1, stream);
+        print_line(config, fault->line - 1, 0, stream);
     }
-    print_line(config, fault->line, stream);
+    print_line(config, fault->line, columns_skipped(fault), stream);
     print_caret(config, fault, stream);
 }
 

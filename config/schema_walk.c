@@ -1,5 +1,6 @@
 #include "config/schema_walk.h"
 
+#include "base/parse_number.h"
 #include "base/require.h"
 #include "model/expression.h"
 #include "model/field.h"
@@ -217,13 +218,32 @@ scalar_text(struct walk *walk, const yaml_node_t *node, const char *path)
     return text;
 }
 
+/* What the number may stand for: few are meant as GiB, many as MiB, and those in between
+ * only their writer knows. */
+static bool
+bytes_hint(const struct field *field, const char *text, char *hint, size_t size)
+{
+    enum { MIB_FROM = 64, GIB_BELOW = 2048 };
+    uint64_t number = 0;
+    if (parse_u64(text, &number, NULL) < 0 || number == 0 || number > field->max / MIB) {
+        return false;
+    }
+    bool mib = number >= MIB_FROM && number * MIB >= field->min;
+    bool gib = number < GIB_BELOW && number <= field->max / GIB;
+    (void)snprintf(hint, size, "write %s%s%s%s%s", mib ? text : "", mib ? "MiB" : "",
+                   mib && gib ? " or " : "", gib ? text : "", gib ? "GiB" : "");
+    return mib || gib;
+}
+
 static bool
 unit_hint(const struct field *field, const char *text, char *hint, size_t size)
 {
     size_t digits = strspn(text, "0123456789");
     bool bare = digits > 0 && text[digits] == '\0';
-    const char *unit = field->unit == UNIT_BYTES      ? "GiB"
-                       : field->unit == UNIT_DURATION ? "s"
+    if (bare && field->unit == UNIT_BYTES) {
+        return bytes_hint(field, text, hint, size);
+    }
+    const char *unit = field->unit == UNIT_DURATION   ? "s"
                        : field->unit == UNIT_PERMILLE ? "%"
                                                       : NULL;
     if (!bare || unit == NULL) {
@@ -581,8 +601,10 @@ walk_pair(struct walk *walk, struct mapping *mapping, const yaml_node_pair_t *pa
         return;
     }
     if ((field->flags & FIELD_SERVER) != 0) {
-        fault_add(walk->faults, CONFIG_IGNORED, key->start_mark, node_width(key), NULL,
-                  "\"%s\" is written by the server and is ignored here", text);
+        if (!walk->is_printed) {
+            fault_add(walk->faults, CONFIG_IGNORED, key->start_mark, node_width(key),
+                      NULL, "\"%s\" is written by the server and is ignored here", text);
+        }
         return;
     }
     (void)snprintf(field_path, sizeof(field_path), "%.80s%s%.40s", path,
@@ -613,6 +635,31 @@ static void find_missing(struct walk *walk, const struct mapping *mapping)
                       path, path[0] != '\0' ? "." : "", field->name, field->doc);
         }
     }
+}
+
+/* The value of a key of a mapping, or NULL. */
+static const yaml_node_t *
+value_of(yaml_document_t *document, const yaml_node_t *mapping, const char *name)
+{
+    if (mapping == NULL || mapping->type != YAML_MAPPING_NODE) {
+        return NULL;
+    }
+    for (const yaml_node_pair_t *pair = mapping->data.mapping.pairs.start;
+         pair < mapping->data.mapping.pairs.top; pair++) {
+        const yaml_node_t *key = yaml_document_get_node(document, pair->key);
+        if (key->type == YAML_SCALAR_NODE &&
+            strcmp((const char *)key->data.scalar.value, name) == 0) {
+            return yaml_document_get_node(document, pair->value);
+        }
+    }
+    return NULL;
+}
+
+bool document_is_printed(yaml_document_t *document, const yaml_node_t *root)
+{
+    const yaml_node_t *meta = value_of(document, root, "metadata");
+    return value_of(document, meta, "uid") != NULL &&
+           value_of(document, meta, "created") != NULL;
 }
 
 // NOLINTNEXTLINE(misc-no-recursion): as deep as the record tables, which is bounded

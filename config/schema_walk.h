@@ -32,8 +32,14 @@ struct walk {
     yaml_document_t *document;
     struct fault_list *faults;
     struct place_list *places;
+    bool is_printed;    /* by the server, see document_is_printed */
     bool out_of_memory; /* set by the walk */
 };
+
+/* Whether the document is one that the server has printed: it has the metadata that only
+ * the server gives. What else is the server's in it is no mistake of whoever hands it
+ * back. */
+bool document_is_printed(yaml_document_t *document, const yaml_node_t *root);
 
 /* Fills `object` (initialised) from the mapping `node`. `path` is "" at the top; keys
  * named in `skip` (NULL-terminated, or NULL) are the caller's. */

@@ -778,6 +778,7 @@ int document_read(const json_t *document,
         object_free(info->kind, object);
         return r;
     }
+    object_settle(info->kind, object);
     *ret_kind = info->kind;
     *ret_object = object;
     return 0;

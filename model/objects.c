@@ -510,9 +510,8 @@ static void check_probe(struct check *check, const struct machine_spec *machine)
         fault_at(check, "health.ready.path", "does not start with /", NULL);
     }
     if (probe->timeout_ms > probe->every_ms) {
-        fault_at(
-            check, "health.ready.timeout", "is longer than health.ready.every",
-            "a probe must end before the next one starts; it is 2s where none is given");
+        fault_at(check, "health.ready.timeout", "is longer than health.ready.every",
+                 "a probe must end before the next one starts");
     }
 }
 
@@ -735,6 +734,18 @@ static void (*const kind_checks[KIND_COUNT])(struct check *check, const void *ob
     [KIND_IMAGE] = check_image,   [KIND_DISK] = check_disk,
     [KIND_TOKEN] = check_token,
 };
+
+void object_settle(enum kind kind, void *object)
+{
+    if (kind != KIND_TEMPLATE) {
+        return;
+    }
+    struct probe_spec *probe = &((struct template *)object)->spec.health.ready;
+    if (probe->timeout_ms == PROBE_TIMEOUT_DEFAULT_MS &&
+        probe->every_ms < probe->timeout_ms) {
+        probe->timeout_ms = probe->every_ms;
+    }
+}
 
 unsigned object_check(enum kind kind,
                       const void *object,

@@ -180,18 +180,20 @@ RECORD_DECLARE(restart_spec, RESTART_SPEC_FIELDS)
     F(S, 4, U64, stop_grace_ms, "stopGrace", UNIT_DURATION, 0, 0, 3600000, 10000,     \
       "time to shut down before it is killed")
 RECORD_DECLARE(lifecycle_spec, LIFECYCLE_SPEC_FIELDS)
-#define PROBE_SPEC_FIELDS(F, S)                                             \
-    F(S, 1, U32, port, "port", UNIT_NONE, 0, 0, 65535, 0,                   \
-      "TCP port; 0: no probe, running is ready")                            \
-    F(S, 2, TEXT, path, "path", UNIT_NONE, 0, 0, 255, 0,                    \
-      "HTTP path; absent: connecting is enough")                            \
-    F(S, 3, U64, every_ms, "every", UNIT_DURATION, 0, 100, 3600000, 5000,   \
-      "between probes")                                                     \
-    F(S, 4, U64, timeout_ms, "timeout", UNIT_DURATION, 0, 100, 60000, 2000, \
-      "for one probe")                                                      \
-    F(S, 5, U32, pass, "pass", UNIT_NONE, 0, 1, 100, 1,                     \
-      "good ones in a row to be ready")                                     \
-    F(S, 6, U32, fail, "fail", UNIT_NONE, 0, 1, 100, 3,                     \
+#define PROBE_TIMEOUT_DEFAULT_MS 2000
+#define PROBE_SPEC_FIELDS(F, S)                                                   \
+    F(S, 1, U32, port, "port", UNIT_NONE, 0, 0, 65535, 0,                         \
+      "TCP port; 0: no probe, running is ready")                                  \
+    F(S, 2, TEXT, path, "path", UNIT_NONE, 0, 0, 255, 0,                          \
+      "HTTP path; absent: connecting is enough")                                  \
+    F(S, 3, U64, every_ms, "every", UNIT_DURATION, 0, 100, 3600000, 5000,         \
+      "between probes")                                                           \
+    F(S, 4, U64, timeout_ms, "timeout", UNIT_DURATION, 0, 100, 60000,             \
+      PROBE_TIMEOUT_DEFAULT_MS,                                                   \
+      "for one probe, at most every; the default is every where that is shorter") \
+    F(S, 5, U32, pass, "pass", UNIT_NONE, 0, 1, 100, 1,                           \
+      "good ones in a row to be ready")                                           \
+    F(S, 6, U32, fail, "fail", UNIT_NONE, 0, 1, 100, 3,                           \
       "bad ones in a row to be no longer ready")
 RECORD_DECLARE(probe_spec, PROBE_SPEC_FIELDS)
 #define HEALTH_SPEC_FIELDS(F, S)                            \
@@ -604,6 +606,10 @@ static inline struct metadata *object_meta(const void *object)
  * NULL). */
 void *object_new(enum kind kind);
 void object_free(enum kind kind, void *object);
+/* Fills in what depends on other fields where it is at its default; for whoever reads
+ * what a user wrote, before the check. (Apply does not: what is in the log means the same
+ * to every version.) */
+void object_settle(enum kind kind, void *object);
 /* Checks one object alone, the pure part of validation, however it was made: required
  * fields, ranges and lengths of the table (server-written fields are passed over), and
  * names by grammar, scope and tenant, min <= max, a gateway inside its cidr, unique disk

@@ -1,5 +1,6 @@
 /* Goal: one object is shown whole, by whatever name people give it, or what was perhaps
  * meant is said. (The names are cli/object_name.c's.) */
+#include "base/cleanup.h"
 #include "berth_fixture.h"
 
 #define VM(tenant, name)                                                              \
@@ -44,6 +45,21 @@ START_TEST(a_vm_is_shown_with_its_boot_its_yaml_and_its_events)
     ck_assert_str_eq(ran.out, "shop/vm/web-1\n");
     assert_ran("show vm/web-1 -o yaml", 0);
     ck_assert_int_eq(strncmp(ran.out, "apiVersion: berth/v1\n", 20), 0);
+}
+END_TEST
+
+START_TEST(what_is_shown_as_yaml_is_applied_without_a_word)
+{
+    static const char *const names[] = {"vm/web-1", "template/small", "tenant/shop"};
+    for (size_t i = 0; i < ARRAY_COUNT(names); i++) {
+        char line[128];
+        snprintf(line, sizeof(line), "show %s -t shop -o yaml", names[i]);
+        assert_ran(line, 0);
+        CLEANUP_FREE char *shown = strdup(ran.out);
+        ck_assert_int_eq(berth_fed("plan - -q", shown), 0);
+        ck_assert_contains(ran.out, "unchanged");
+        ck_assert_str_eq(ran.err, "");
+    }
 }
 END_TEST
 
@@ -117,6 +133,7 @@ int main(void)
     Suite *suite = suite_create("run_show");
     TCase *tests = tcase_create("run_show");
     tcase_add_checked_fixture(tests, show_start, fixture_stop);
+    tcase_add_test(tests, what_is_shown_as_yaml_is_applied_without_a_word);
     tcase_add_test(tests, a_vm_is_shown_with_its_boot_its_yaml_and_its_events);
     tcase_add_test(tests, names_are_found_or_explained);
     tcase_add_test(tests, a_host_and_a_group_are_shown_with_their_vms);

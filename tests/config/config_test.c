@@ -204,6 +204,27 @@ START_TEST(errors_are_kept_before_warnings)
 }
 END_TEST
 
+#define HANDWRITTEN "apiVersion: berth/v1\nkind: VM\nmetadata:\n  name: a\n  uid: 7\n"
+#define SERVERS                                                                          \
+    "spec:\n  template: {name: web}\n  group: web\n  machine: {image: linux}\nstatus:\n" \
+    "  phase: ready\n  live: {cpuPermille: 3}\n"
+
+START_TEST(what_the_server_has_printed_is_read_without_a_word)
+{
+    struct config config;
+    ck_assert_int_eq(
+        fixture_read(HANDWRITTEN "  created: 2026-11-23T09:15:04Z\n" SERVERS, &config),
+        0);
+    ck_assert_uint_eq(config.object_count, 1);
+    ck_assert_uint_eq(config.warning_count, 0);
+    ck_assert_str_eq(((const struct vm *)config.objects[0].object)->spec.group, "");
+    config_fini(&config);
+    ck_assert_int_eq(fixture_read(HANDWRITTEN SERVERS, &config), 0);
+    ck_assert_uint_eq(config.warning_count, 4);
+    config_fini(&config);
+}
+END_TEST
+
 START_TEST(bytes_behind_the_size_are_not_read)
 {
     static const char text[] = "apiVersion: berth/v1\nkind: Tenant\nmetadata: {name: a}\n"
@@ -259,6 +280,7 @@ static Suite *config_suite(void)
     tcase_add_loop_test(limits, memory_that_runs_out_is_told, 0, 2);
     tcase_add_test(limits, a_file_larger_than_the_limit_is_refused);
     tcase_add_test(limits, more_objects_than_the_limit_are_refused);
+    tcase_add_test(limits, what_the_server_has_printed_is_read_without_a_word);
     tcase_add_test(limits, errors_are_kept_before_warnings);
     tcase_add_test(limits, bytes_behind_the_size_are_not_read);
     tcase_add_test(limits, a_path_leads_to_its_place_in_its_document);

@@ -48,6 +48,8 @@ static const char *const sound[] = {
     "{'name':'b','size':'1GiB'}],'nics':[{'name':'a','network':'n'}],"
     "'placement':{'require':['host.zone in [r1, r2]']},"
     "'health':{'ready':{'port':80,'path':'/up'}}}}",
+    "{" T ",'kind':'Template','spec':{" SPEC ",'nics':[{'name':'a','network':'n'}],"
+    "'health':{'ready':{'port':80,'every':'1s'}}}}", /* the time-out follows */
     "{" T ",'kind':'Group','spec':{'template':{'name':'t'},'autoscale':{'min':1,'max':5,"
     "'targets':[{'target':'60%'}]}}}",
     "{" T ",'kind':'Group','spec':{'template':{'name':'t'},'replicas':3}}",
@@ -125,7 +127,7 @@ static const struct fault faults[] = {
     {TEMPLATE("'health':{'ready':{'port':80}}"),
      "spec.health.ready.port: cannot be probed without a NIC\n"},
     {TEMPLATE("'nics':[{'name':'a','network':'n'}],'health':{'ready':{'port':80,"
-              "'path':'up','every':'1s','timeout':'2s'}}"),
+              "'path':'up','every':'1s','timeout':'1500ms'}}"),
      "spec.health.ready.path: does not start with /\n"
      "spec.health.ready.timeout: is longer than health.ready.every\n"},
     {TEMPLATE("'cmdline':'a\\nb'"), "spec.cmdline: holds a control character\n"},
