@@ -349,6 +349,32 @@ static bool event_passes(const struct api_call *call,
                        event->name) == 0;
 }
 
+/* Whether the caller may be told anything of the tenant that is asked for: one that is
+ * there, or that was, and is still told of. Answers, if not: a misspelt one would look
+ * like one without events. */
+static bool events_may_list(struct api_call *call, const struct state *state)
+{
+    const char *tenant = query_get(&call->query, "tenant");
+    size_t cursor = 0;
+    const struct event *event;
+    while (tenant != NULL && (event = state_event_next(state, 0, &cursor)) != NULL) {
+        if (strcmp(event->tenant, tenant) == 0 &&
+            subject_may(state, &call->subject, ACCESS_READ, event->kind, event->tenant,
+                        event->name) == 0) {
+            return true;
+        }
+    }
+    return call_may_list(call, state, KIND_NONE, tenant);
+}
+
+static int events_kind_check(const struct api_call *call, struct err *err)
+{
+    const char *kind = query_get(&call->query, "kind");
+    return kind == NULL || kind_info_by_name(kind) != NULL
+               ? 0
+               : err_set(err, BERTH_EINVALID, "kind: \"%.64s\" is no kind", kind);
+}
+
 void handle_events(struct api_call *call, const struct state *state)
 {
     uint64_t since = 0;
@@ -357,8 +383,12 @@ void handle_events(struct api_call *call, const struct state *state)
     size_t cursor = 0;
     const struct event *event;
     if (query_u64(&call->query, "since", 0, &since, &err) < 0 ||
-        query_u64(&call->query, "limit", EVENTS_LIMIT, &limit, &err) < 0) {
+        query_u64(&call->query, "limit", EVENTS_LIMIT, &limit, &err) < 0 ||
+        events_kind_check(call, &err) < 0) {
         call_fail(call, BERTH_EINVALID, err.text);
+        return;
+    }
+    if (!events_may_list(call, state)) {
         return;
     }
     json_t *items = json_array();

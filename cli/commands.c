@@ -145,7 +145,8 @@ const struct cli_command cli_commands[] = {
      "ls",
      "[KIND]",
      "list objects; without a kind: groups and VMs",
-     NULL,
+     "Kinds: tenant, template, group, vm, network, image, disk, host, token, operation; "
+     "their plurals do as well.",
      "berth ls\n"
      "berth ls vm -t shop -o wide\n"
      "berth ls vm -l app=web -w\n"
@@ -193,6 +194,7 @@ const struct cli_command cli_commands[] = {
      {{"follow", 'f', NULL, "go on as events come, until Ctrl-C"},
       {"since", 0, "REVISION", "only events after this revision"},
       {"name", 0, "KIND/NAME", "only events of this object"},
+      {"kind", 0, "KIND", "only events of objects of this kind"},
       {"limit", 'n', "N", "at most so many, the newest (100; all with --since)"}}},
     {LOOK,
      "watch",
@@ -480,8 +482,9 @@ const struct cli_command cli_commands[] = {
      "help",
      "[COMMAND|TOPIC]",
      "help on a command or a topic",
-     "Topics: names, output, exit-codes, environment, waiting; `berth help topics` tells "
-     "what they are about.",
+     "Topics: names, output, exit-codes, environment, roles, waiting; `berth help "
+     "topics` "
+     "tells what they are about.",
      "berth help apply\n"
      "berth help exit-codes",
      0,

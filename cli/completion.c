@@ -2,18 +2,22 @@
 
 #include "base/cleanup.h"
 #include "cli/cli.h"
+#include "cli/help.h"
 #include "model/objects.h"
 
 #include <stdbool.h>
 #include <string.h>
+
+#define TOPICS_MAX 32
 
 /* What a command's words are, by what its usage line calls them. */
 static const struct {
     const char *argument;
     const char *action; /* of _berth_offer */
 } arguments[] = {
-    {"KIND/NAME", "object"}, {"[KIND", "kind"}, {"VM", "vm"},
-    {"GROUP", "group"},      {"HOST", "host"},  {"FILE", "file"},
+    {"KIND/NAME", "object"},     {"[KIND", "kind"}, {"VM", "vm"},
+    {"GROUP", "group"},          {"HOST", "host"},  {"FILE", "file"},
+    {"[COMMAND|TOPIC]", "help"},
 };
 
 static const char head[] =
@@ -48,6 +52,8 @@ static const char tail[] =
     "            COMPREPLY=($(compgen -S / -W \"$_berth_kinds\" -- \"$2\"))\n"
     "            compopt -o nospace 2>/dev/null\n"
     "        fi ;;\n"
+    "    help) COMPREPLY=($(compgen -W \"$(_berth_next '') $_berth_topics\" -- \"$2\")) "
+    ";;\n"
     "    file)\n"
     "        _berth_pick '' '' < <(compgen -f -- \"$2\")\n"
     "        compopt -o filenames 2>/dev/null ;;\n"
@@ -96,6 +102,7 @@ static const char tail[] =
     "    done\n"
     "    if [[ $flag_value != no ]]; then\n"
     "        case $flag_value in\n"
+    "        KIND) _berth_offer kind \"$word\" ;;\n"
     "        TENANT) _berth_offer tenant \"$word\" ;;\n"
     "        FORMAT) COMPREPLY=($(compgen -W \"$_berth_formats\" -- \"$word\")) ;;\n"
     "        ROLE) COMPREPLY=($(compgen -W 'viewer operator admin' -- \"$word\")) ;;\n"
@@ -106,6 +113,9 @@ static const char tail[] =
     "\"$word\"))\n"
     "    elif [[ -z $command ]]; then\n"
     "        COMPREPLY=($(compgen -W \"$(_berth_next \"$said\")\" -- \"$word\"))\n"
+    "    elif [[ $command == help && -n ${said#help} ]]; then\n"
+    "        COMPREPLY=($(compgen -W \"$(_berth_next \"${said#help }\")\" -- "
+    "\"$word\"))\n"
     "    else\n"
     "        _berth_offer \"$(_berth_takes \"$command\")\" \"$word\"\n"
     "    fi\n"
@@ -124,7 +134,13 @@ static void print_kinds(FILE *stream)
     for (unsigned i = 0; cli_format_names[i] != NULL; i++) {
         fprintf(stream, "%s%s", i > 0 ? " " : "", cli_format_names[i]);
     }
-    fputs("'\n", stream);
+    fputs("'\n_berth_topics='", stream);
+    const char *topics[TOPICS_MAX];
+    unsigned count = help_topic_names(topics, TOPICS_MAX);
+    for (unsigned i = 0; i < count; i++) {
+        fprintf(stream, "%s ", topics[i]);
+    }
+    fputs("topics reference'\n", stream);
 }
 
 static void print_flags(const struct cli_flag_spec *flags, FILE *stream)

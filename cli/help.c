@@ -200,6 +200,26 @@ void help_command(FILE *stream, const struct cli_command *command)
     print_flags(stream, cli_global_flags);
 }
 
+bool help_family(FILE *stream, const char *word)
+{
+    size_t length = strlen(word);
+    bool found = false;
+    for (const struct cli_command *row = cli_commands; row->name != NULL; row++) {
+        if (strncmp(row->name, word, length) == 0 && row->name[length] == ' ') {
+            char left[64];
+            (void)snprintf(left, sizeof(left), "%s%s%s", row->name,
+                           row->arguments != NULL ? " " : "",
+                           row->arguments != NULL ? row->arguments : "");
+            fprintf(stream, "  %-*s %s\n", LEFT_COLUMNS, left, row->summary);
+            found = true;
+        }
+    }
+    if (found) {
+        fprintf(stream, "\n`berth help %s WORD` has examples.\n", word);
+    }
+    return found;
+}
+
 bool help_topic(FILE *stream, const char *name)
 {
     bool all = strcmp(name, "topics") == 0;

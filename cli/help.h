@@ -9,6 +9,9 @@
 
 void help_overview(FILE *stream);
 void help_command(FILE *stream, const struct cli_command *command);
+/* The commands that begin with that word and have a second one, or false when there are
+ * none. */
+bool help_family(FILE *stream, const char *word);
 /* The topic's text, or false when there is none of that name. */
 bool help_topic(FILE *stream, const char *name);
 /* The topics' names: the count, at most max. */

@@ -91,6 +91,9 @@ int run_help(struct cli *cli)
         help_command(cli->out, command);
         return EXIT_OK;
     }
+    if (cli->word_count == 1 && help_family(cli->out, cli->words[0])) {
+        return EXIT_OK;
+    }
     if (strcmp(cli->words[0], "reference") == 0) {
         help_reference(cli->out);
         return EXIT_OK;

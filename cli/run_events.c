@@ -40,6 +40,19 @@ static int filter_make(struct cli *cli, struct asked *asked)
             (void)snprintf(tenant, sizeof(tenant), "%s", name.tenant);
         }
     }
+    const char *kind = cli_flag(cli, "kind");
+    const struct kind_info *info = kind != NULL ? object_kind(cli, kind) : NULL;
+    if (kind != NULL && info == NULL) {
+        return EXIT_USAGE;
+    }
+    if (info != NULL && text != NULL && info != name.info) {
+        return cli_fail(cli, EXIT_USAGE, "--kind %s: --name %s is a %s", info->word, text,
+                        name.info->word);
+    }
+    if (info != NULL && text == NULL) {
+        at = (size_t)snprintf(asked->filter, sizeof(asked->filter), "&kind=%s",
+                              info->word);
+    }
     if (tenant[0] != '\0') {
         (void)snprintf(asked->filter + at, sizeof(asked->filter) - at, "&tenant=%s",
                        tenant);

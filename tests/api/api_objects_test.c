@@ -301,8 +301,11 @@ START_TEST(events_are_told_in_order_narrowed_and_the_newest_ones)
     ck_assert_uint_eq(item_count(), 2);
     ck_assert_int_eq(get("/v1/events?name=alpha"), 200);
     ck_assert_uint_eq(item_count(), 2);
-    ck_assert_int_eq(get("/v1/events?kind=ship"), 200);
-    ck_assert_uint_eq(item_count(), 0);
+    ck_assert_int_eq(get("/v1/events?kind=ship"), 422);
+    assert_problem(422, "BERTH_EINVALID");
+    ck_assert_str_eq(said("detail"), "kind: \"ship\" is no kind");
+    ck_assert_int_eq(get("/v1/events?tenant=shpo"), 404);
+    ck_assert_str_eq(said("detail"), "tenant shpo does not exist");
 }
 END_TEST
 
@@ -324,6 +327,9 @@ START_TEST(events_of_others_are_not_told)
                    strcmp(kind, "Image") == 0;
         ck_assert_msg(own, "%s %s", kind, json_member_text(item, "name", ""));
     }
+    ck_assert_int_eq(
+        ask("GET", "/v1/events?tenant=a", "Authorization: Bearer ana\r\n", NULL),
+        404); /* as one that is not there */
 }
 END_TEST
 

@@ -1,6 +1,7 @@
 /* Goal: topics are told, and docs/cli.md is what the program says of itself. */
 #include "cli/help.h"
 #include "cli_fixture.h"
+#include "model/objects.h"
 
 static char *text_of(bool (*tell)(FILE *stream, const char *name), const char *name)
 {
@@ -32,6 +33,26 @@ START_TEST(each_topic_is_listed_and_told)
     ck_assert_contains(list, "reference");
     free(list);
     ck_assert(!help_topic(cli.out, "gardening"));
+}
+END_TEST
+
+/* The table's texts name what other tables have. */
+START_TEST(commands_name_all_topics_and_all_kinds)
+{
+    static const char help[] = "help";
+    static const char ls[] = "ls";
+    const char *const words[] = {help, ls};
+    const char *topics[32];
+    unsigned used;
+    unsigned count = help_topic_names(topics, 32);
+    const struct cli_command *about = cli_command_find(&words[0], 1, &used);
+    const struct cli_command *list = cli_command_find(&words[1], 1, &used);
+    for (unsigned i = 0; i < count; i++) {
+        ck_assert_contains(about->more, topics[i]);
+    }
+    for (int kind = KIND_NONE + 1; kind < KIND_COUNT; kind++) {
+        ck_assert_contains(list->more, kind_info((enum kind)kind)->word);
+    }
 }
 END_TEST
 
@@ -70,6 +91,7 @@ int main(void)
     TCase *tests;
     Suite *suite = cli_suite("help", &tests);
     tcase_add_test(tests, each_topic_is_listed_and_told);
+    tcase_add_test(tests, commands_name_all_topics_and_all_kinds);
     tcase_add_test(tests, every_exit_code_has_its_line);
     tcase_add_test(tests, the_reference_in_docs_is_the_programs);
     return test_main_run(suite);

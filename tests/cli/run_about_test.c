@@ -27,6 +27,11 @@ START_TEST(help_needs_no_server_and_guesses)
     assert_ran("apply --help", 0);
     ck_assert_contains(ran.out, "\nExamples\n  berth apply");
     assert_ran("help exit-codes", 0);
+    assert_ran("help token", 0);
+    assert_like(ran.out, "  token create NAME *\n  token join *\n  token ls *\n*");
+    assert_ran("help token rm", 2);
+    assert_ran("ls --help", 0);
+    ck_assert_contains(ran.out, "tenant, template, group, vm, network, image");
     assert_ran("help aply", 2);
     ck_assert_str_eq(ran.err, "berth: no help on \"aply\"; did you mean \"apply\"?\n");
     assert_ran("help exit-code", 2);

@@ -26,8 +26,13 @@ START_TEST(events_are_lines_in_order)
                 "*ready*\n");
     assert_ran("events -n 2", 0);
     ck_assert_uint_eq(lines(ran.out), 2);
-    assert_ran("events -t shop --name vm/vm-00000", 0);
-    ck_assert_str_eq(ran.out, "");
+    assert_ran("events -t shop --name vm/vm-00000", 3);
+    ck_assert_contains(ran.err, "tenant shop does not exist");
+    assert_ran("events --kind template --name template/plain", 0);
+    assert_like(ran.out, "*default/template/plain *created*\n");
+    assert_ran("events --kind vms", 0);
+    ck_assert_contains(ran.out, "vm/vm-00000");
+    ck_assert_ptr_null(strstr(ran.out, "template/"));
     assert_ran("events -o wide -n 1", 0);
     assert_like(ran.out, "20*-*-* *:*:*.* *\n");
 }
@@ -70,8 +75,10 @@ START_TEST(following_tells_what_comes)
 END_TEST
 
 static const char *const bads[] = {
-    "events --since soon",    "events -n 0",          "events -n many",
-    "events --name vm-00000", "events --name ship/x", "events -o name",
+    "events --since soon",  "events -n 0",
+    "events -n many",       "events --name vm-00000",
+    "events --name ship/x", "events -o name",
+    "events --kind ship",   "events --kind group --name vm/vm-00000",
 };
 
 static void what_makes_no_sense_is_refused_row(size_t i)
