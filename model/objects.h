@@ -158,7 +158,7 @@ RECORD_DECLARE(spread_spec, SPREAD_SPEC_FIELDS)
     F(S, 2, RECORD, spread, "spread", spread_spec, 0, 0, 0, 0,              \
       "how a group is spread out")                                          \
     F(S, 3, U32, priority, "priority", UNIT_NONE, 0, 0, 100, 50,            \
-      "higher is placed and restarted first")
+      "higher is placed and restarted first; of equals, who may go to few hosts")
 RECORD_DECLARE(placement_spec, PLACEMENT_SPEC_FIELDS)
 #define RESTART_SPEC_FIELDS(F, S)                                                       \
     F(S, 1, ENUM, policy, "policy", restart_policy, 0, 0, RESTART_NEVER,                \

@@ -69,14 +69,38 @@ void step_restart(struct step *step)
  * --------------------------------------------------------------------------------------
  */
 
+/* How few hosts a VM may go to: one, those that its rules leave, any. */
+enum bound { BOUND_HOME = 0, BOUND_RULES, BOUND_NOWHERE };
+
+struct pending {
+    const struct vm *vm;
+    enum bound bound;
+};
+
+static enum bound bound_of(const struct state *state, const struct vm *vm)
+{
+    struct place_request request = {0};
+    if (vm->status.disk_host != 0) { /* else there is no need to ask: many may wait */
+        place_request_of(state, vm, &request);
+    }
+    return request.home != 0                              ? BOUND_HOME
+           : vm->spec.machine.placement.require.count > 0 ? BOUND_RULES
+                                                          : BOUND_NOWHERE;
+}
+
 static int by_priority(const void *a, const void *b)
 {
-    const struct vm *left = *(const struct vm *const *)a;
-    const struct vm *right = *(const struct vm *const *)b;
+    const struct vm *left = ((const struct pending *)a)->vm;
+    const struct vm *right = ((const struct pending *)b)->vm;
     uint32_t left_priority = left->spec.machine.placement.priority;
     uint32_t right_priority = right->spec.machine.placement.priority;
+    enum bound left_bound = ((const struct pending *)a)->bound;
+    enum bound right_bound = ((const struct pending *)b)->bound;
     if (left_priority != right_priority) {
         return left_priority > right_priority ? -1 : 1;
+    }
+    if (left_bound != right_bound) {
+        return left_bound < right_bound ? -1 : 1; /* who has a choice comes after */
     }
     if (left->spec.machine.memory.size_bytes != right->spec.machine.memory.size_bytes) {
         /* Larger ones first: what is left over then fits small ones. */
@@ -89,9 +113,9 @@ static int by_priority(const void *a, const void *b)
 }
 
 /* Pending VMs that may be placed now, in a fresh array. */
-static const struct vm **pending_list(struct step *step, uint32_t *ret_count)
+static struct pending *pending_list(struct step *step, uint32_t *ret_count)
 {
-    const struct vm **list = NULL;
+    struct pending *list = NULL;
     uint32_t count = 0;
     uint32_t capacity = 0;
     size_t cursor = 0;
@@ -102,16 +126,16 @@ static const struct vm **pending_list(struct step *step, uint32_t *ret_count)
         }
         if (count == capacity) {
             capacity = capacity == 0 ? 64 : capacity * 2;
-            const struct vm **grown = realloc(list, capacity * sizeof(const struct vm *));
+            struct pending *grown = realloc(list, capacity * sizeof(*list));
             if (grown == NULL) {
                 break; /* these are enough for one step */
             }
             list = grown;
         }
-        list[count++] = vm;
+        list[count++] = (struct pending){.vm = vm, .bound = bound_of(step->state, vm)};
     }
     if (count > 1) {
-        qsort(list, count, sizeof(const struct vm *), by_priority);
+        qsort(list, count, sizeof(*list), by_priority);
     }
     *ret_count = count;
     return list;
@@ -221,9 +245,9 @@ void step_place(struct step *step)
         return; /* some of them are not there any more */
     }
     uint32_t count = 0;
-    const struct vm **list = pending_list(step, &count);
+    struct pending *list = pending_list(step, &count);
     for (uint32_t i = 0; i < count && !step_full(step); i++) {
-        place_vm(step, list[i]);
+        place_vm(step, list[i].vm);
     }
     free(list);
 }

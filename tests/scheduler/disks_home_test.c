@@ -210,6 +210,24 @@ START_TEST(who_waits_for_its_home_holds_nobody_up)
 }
 END_TEST
 
+/* Larger ones are placed first, but not where they have a choice and others have none. */
+START_TEST(who_has_a_choice_leaves_a_home_to_who_has_none)
+{
+    put_pet("pet", HOST_FAILURE_RESTART);
+    uint64_t db = stopped_on_h2("pet");
+    put_machine("large", 1, 640 * MIB, NULL);
+    ck_assert_int_eq(set_power(db, POWER_ON), 0);
+    (void)admit_one("a", "large");
+    (void)admit_one("b", "large");
+
+    settle_all();
+
+    ck_assert_uint_eq(host_of_vm("db"), h2);
+    ck_assert_uint_eq(host_of_vm("a"), h1);
+    ck_assert_uint_eq(vm_named("b")->status.phase, PHASE_PENDING);
+}
+END_TEST
+
 START_TEST(a_batch_does_not_overfill_a_home)
 {
     static const char *const names[] = {"db", "a", "b"};
@@ -336,6 +354,7 @@ int main(void)
     tcase_add_test(tests, without_room_at_home_it_waits_and_says_both_ways_out);
     tcase_add_test(tests, given_up_disks_let_it_start_elsewhere);
     tcase_add_test(tests, who_waits_for_its_home_holds_nobody_up);
+    tcase_add_test(tests, who_has_a_choice_leaves_a_home_to_who_has_none);
     tcase_add_test(tests, a_batch_does_not_overfill_a_home);
     tcase_add_test(tests, a_drain_leaves_stopped_vms_and_ends);
     tcase_add_test(tests, disks_on_a_lost_host_hold_their_vm_until_it_starts_anywhere);

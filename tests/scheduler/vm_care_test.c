@@ -62,6 +62,25 @@ START_TEST(higher_priority_goes_first_then_the_larger_then_the_older)
 }
 END_TEST
 
+START_TEST(who_may_go_to_few_hosts_goes_before_who_may_go_to_any)
+{
+    struct template *ruled = make_template(DEFAULT_TENANT, "ruled", NULL);
+    ruled->spec.memory.size_bytes = 512 * MIB;
+    ruled->spec.placement.require.items = calloc(1, sizeof(char *));
+    ruled->spec.placement.require.items[0] = strdup("host.name == h1");
+    ruled->spec.placement.require.count = 1;
+    ck_assert_int_eq(put(KIND_TEMPLATE, ruled), 0);
+    admit_priority("large-1", 50, 640 * MIB);
+    admit_priority("large-2", 50, 640 * MIB);
+    (void)admit_one("bound", "ruled");
+    settle();
+
+    ck_assert_uint_eq(host_of_vm("bound"), h1);
+    ck_assert_uint_eq(host_of_vm("large-1"), h2);
+    ck_assert_uint_eq(host_of_vm("large-2"), 0);
+}
+END_TEST
+
 START_TEST(a_vm_that_fits_nowhere_holds_nobody_up)
 {
     admit_priority("giant", 100, 512 * GIB);
@@ -359,6 +378,7 @@ int main(void)
     tcase_add_test(tests, pending_vms_are_placed_with_the_next_epoch);
     tcase_add_test(tests, what_is_switched_off_is_not_placed);
     tcase_add_test(tests, higher_priority_goes_first_then_the_larger_then_the_older);
+    tcase_add_test(tests, who_may_go_to_few_hosts_goes_before_who_may_go_to_any);
     tcase_add_test(tests, a_vm_that_fits_nowhere_holds_nobody_up);
     tcase_add_test(tests, a_batch_never_overfills_a_host);
     tcase_add_test(tests, room_promised_to_a_migration_is_not_given_away);
