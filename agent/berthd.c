@@ -3,7 +3,6 @@
 #include "agent/berthd_identity.h"
 #include "agent/control_api.h"
 #include "agent/disk_room.h"
-#include "agent/join_token.h"
 #include "agent/orders.h"
 #include "agent/rebirth.h"
 #include "agent/tls_identity.h"
@@ -12,8 +11,11 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "base/loop.h"
+#include "base/own_address.h"
 #include "base/random.h"
 #include "base/require.h"
+#include "base/state_file.h"
+#include "model/join_token.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -396,7 +398,8 @@ static void join(void *context)
     int r = status_fill(berthd, &message.status);
     if (r == 0) {
         message.labels = berthd->identity.labels; /* lent for the call */
-        r = link_join(berthd->link, &berthd->join_token.key, berthd->join_token.address,
+        const struct mesh_key key = identity_mesh_key(&berthd->join_token.key);
+        r = link_join(berthd->link, &key, berthd->join_token.address,
                       berthd->join_token.port, &message, &err);
         message.labels = (struct label_list){0};
     } else {
@@ -417,7 +420,8 @@ static void on_join_reply(void *context, struct msg_join_reply *reply)
     }
     if (reply->code == 0 && reply->uid != 0) {
         berthd->identity.cluster_id = reply->cluster_id;
-        link_join_end(berthd->link, &berthd->join_token.key);
+        const struct mesh_key key = identity_mesh_key(&berthd->join_token.key);
+        link_join_end(berthd->link, &key);
         entered(berthd, reply->uid, &reply->members);
         return;
     }
@@ -584,7 +588,7 @@ static int serve_start(struct berthd *berthd, struct err *err)
 {
     char address[MESH_ADDRESS_SIZE];
     CLEANUP_FREE char *socket_path = NULL;
-    if (asprintf(&socket_path, "%s/berthd.sock", berthd->identity.folder) < 0) {
+    if (asprintf(&socket_path, "%s/" STATE_FILE_SOCKET, berthd->identity.folder) < 0) {
         return err_sys(err, -ENOMEM, "open the API");
     }
     berthd->api = api_new(berthd->loop, &berthd->plane.plane);
@@ -763,6 +767,7 @@ int berthd_open(uv_loop_t *loop,
     if (r == 0) {
         r = berthd_identity_complete(&berthd->identity, config, err);
         log_set_host(berthd->identity.name);
+        r = r == 0 ? own_address_check(berthd->identity.address, err) : r;
         r = r == 0 ? parts_open(berthd, err) : r;
         r = r == 0 ? backups_start(berthd, err) : r;
         r = r == 0 ? enter(berthd, err) : r;

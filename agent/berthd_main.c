@@ -409,7 +409,6 @@ static int run(const struct options *options)
     }
     int r = berthd_open(&loop, &options->config, &berthd, &err);
     if (r < 0) {
-        fprintf(stderr, "berthd: %s\n", err.text);
         log_error("berthd", "start failed", KV_STR("code", err_name(r)),
                   KV_STR("why", err.text));
         if (berthd != NULL) {

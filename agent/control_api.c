@@ -1,6 +1,5 @@
 #include "agent/control_api.h"
 
-#include "agent/join_token.h"
 #include "api/api_problem.h"
 #include "base/cleanup.h"
 #include "base/list.h"
@@ -8,6 +7,7 @@
 #include "base/loop.h"
 #include "base/random.h"
 #include "base/version.h"
+#include "model/join_token.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -457,7 +457,7 @@ static void join_token(
     minting->context = done_context;
     minting->token.address = api->identity->address;
     minting->token.port = (uint16_t)(api->identity->mesh_port + LINK_JOIN_PORT_OFFSET);
-    minting->token.key = api->identity->key;
+    minting->token.key = identity_key_digest(&api->identity->key);
     random_secret(minting->token.secret, sizeof(minting->token.secret));
     if (token_command(api, ttl_ms, &minting->token, &command) < 0) {
         abort();

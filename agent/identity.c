@@ -5,6 +5,7 @@
 #include "base/file_atomic.h"
 #include "base/json.h"
 #include "base/parse_number.h"
+#include "base/state_file.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -47,7 +48,7 @@ static int pid_write(const struct identity *identity, struct err *err)
     int length = snprintf(text, sizeof(text), "%d %llu\n", (int)getpid(),
                           field != NULL ? strtoull(field, NULL, 10) : 0ULL);
     char path[PATH_MAX];
-    identity_path(identity, "berthd.pid", path, sizeof(path));
+    identity_path(identity, STATE_FILE_PID, path, sizeof(path));
     return file_atomic_write(path, text, (size_t)length, 0644, err);
 }
 
@@ -95,7 +96,7 @@ static int key_make(void *context, uint8_t **ret_data, size_t *ret_size, struct 
 static int key_load(struct identity *identity, struct err *err)
 {
     char path[PATH_MAX];
-    identity_path(identity, "host.key", path, sizeof(path));
+    identity_path(identity, STATE_FILE_KEY, path, sizeof(path));
     CLEANUP_FREE
     uint8_t *text = NULL;
     size_t size = 0;
@@ -141,7 +142,7 @@ static int labels_load(struct identity *identity, const json_t *labels)
 static int host_load(struct identity *identity, struct err *err)
 {
     char path[PATH_MAX];
-    identity_path(identity, "host.json", path, sizeof(path));
+    identity_path(identity, STATE_FILE_HOST, path, sizeof(path));
     CLEANUP_FREE
     uint8_t *text = NULL;
     size_t size = 0;
@@ -238,7 +239,7 @@ int identity_save(const struct identity *identity, struct err *err)
         return err_sys(err, -ENOMEM, "write host.json");
     }
     char path[PATH_MAX];
-    identity_path(identity, "host.json", path, sizeof(path));
+    identity_path(identity, STATE_FILE_HOST, path, sizeof(path));
     return file_atomic_write(path, text, strlen(text), 0644, err);
 }
 
@@ -246,7 +247,7 @@ void identity_fini(struct identity *identity)
 {
     if (identity->folder != NULL && identity->lock_fd >= 0) {
         char path[PATH_MAX];
-        identity_path(identity, "berthd.pid", path, sizeof(path));
+        identity_path(identity, STATE_FILE_PID, path, sizeof(path));
         (void)unlink(path); /* a stale one is told by its start time */
     }
     for (uint32_t i = 0; i < identity->labels.count; i++) {

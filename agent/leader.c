@@ -1,7 +1,6 @@
 #include "agent/leader.h"
 
 #include "agent/confirm.h"
-#include "agent/join_token.h"
 #include "agent/orders.h"
 #include "agent/orders_book.h"
 #include "agent/voters.h"
@@ -10,6 +9,7 @@
 #include "base/loop.h"
 #include "base/require.h"
 #include "base/u64_map.h"
+#include "model/join_token.h"
 
 #include <errno.h>
 #include <stdio.h>

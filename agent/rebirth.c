@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/random.h"
 #include "base/secret_box.h"
+#include "base/state_file.h"
 #include "model/backup_file.h"
 #include "model/command.h"
 #include "model/state_rebirth.h"
@@ -30,7 +31,6 @@
 #define NEW_FOLDER  "raft.new"
 #define REASON_SIZE 128
 
-#define FORGETTING   "forgetting" /* there while a cluster is being forgotten */
 #define ASIDE_PREFIX "left-"
 #define ASIDE_SIZE   64
 
@@ -256,7 +256,7 @@ int rebirth_look(const struct identity *identity,
     if (replay.state == NULL) {
         return err_sys(err, -ENOMEM, "read the log");
     }
-    identity_path(identity, FORGETTING, forgetting, sizeof(forgetting));
+    identity_path(identity, STATE_FILE_FORGETTING, forgetting, sizeof(forgetting));
     int r =
         identity->uid == 0
             ? err_set(err, BERTH_ENOTFOUND, "this host is a member of no cluster")
@@ -432,7 +432,7 @@ static int aside_name(const struct identity *identity,
     size_t size = 0;
     char path[PATH_MAX];
     char stamp[CLOCK_STAMP_SIZE];
-    identity_path(identity, FORGETTING, path, sizeof(path));
+    identity_path(identity, STATE_FILE_FORGETTING, path, sizeof(path));
     int r = fd_read_file(AT_FDCWD, path, ASIDE_SIZE - 1, &text, &size, err);
     if (r == 0) {
         (void)snprintf(ret_name, ASIDE_SIZE, "%s", (const char *)text);
@@ -467,15 +467,15 @@ static int put_aside(const struct identity *identity,
 
 int rebirth_forget(struct identity *identity, const struct clock *clock, struct err *err)
 {
-    static const char *const moved[] = {LOG_FOLDER, NEW_FOLDER, "members.bin", "host.key",
-                                        "lease"};
+    static const char *const moved[] = {LOG_FOLDER, NEW_FOLDER, "members.bin",
+                                        STATE_FILE_KEY, "lease"};
     char name[ASIDE_SIZE];
     char aside[PATH_MAX];
     char path[PATH_MAX];
     int r = aside_name(identity, clock, name, err);
     identity_path(identity, name, aside, sizeof(aside));
     r = r == 0 ? fd_make_folders(aside, err) : r;
-    r = r == 0 ? put_aside(identity, aside, "host.json", true, err) : r;
+    r = r == 0 ? put_aside(identity, aside, STATE_FILE_HOST, true, err) : r;
     for (size_t i = 0; i < ARRAY_COUNT(moved) && r == 0; i++) {
         r = put_aside(identity, aside, moved[i], false, err);
     }
@@ -489,7 +489,7 @@ int rebirth_forget(struct identity *identity, const struct clock *clock, struct 
     identity->cluster_id = 0;
     identity->founder = false;
     r = identity_save(identity, err); /* syncs the folder, with all that was moved */
-    identity_path(identity, FORGETTING, path, sizeof(path));
+    identity_path(identity, STATE_FILE_FORGETTING, path, sizeof(path));
     if (r == 0 && unlink(path) < 0) {
         r = err_sys(err, -errno, "remove %s", path);
     }
@@ -500,7 +500,7 @@ int rebirth_forget_resume(const char *folder, const struct clock *clock, struct 
 {
     struct identity identity;
     char path[PATH_MAX];
-    int length = snprintf(path, sizeof(path), "%s/" FORGETTING, folder);
+    int length = snprintf(path, sizeof(path), "%s/" STATE_FILE_FORGETTING, folder);
     if (length < 0 || (size_t)length >= sizeof(path) || !is_there(path)) {
         return 0;
     }

@@ -50,7 +50,10 @@ const struct cli_command cli_commands[] = {
      NULL,
      "start berthd on this host; the first one founds the cluster",
      "A host that is a member already is just started again. berthd runs detached and "
-     "logs to DIR/berthd.log.",
+     "logs to DIR/berthd.log. One that runs already keeps the settings that it was "
+     "started "
+     "with: those given now that it does not go by are named. Name, address, ports and "
+     "labels are remembered; the other settings are given at every start.",
      "berth up\n"
      "berth up --name r1u04 --address 10.0.0.4 --label rack=r1\n"
      "berth up --state /srv/berth --foreground\n"

@@ -3,6 +3,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/file_atomic.h"
+#include "base/state_file.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -183,7 +184,7 @@ choose_server(struct cli *cli, const json_t *context, struct connection *target)
 static int choose(struct cli *cli, struct connection *target)
 {
     int length = snprintf(target->socket_path, sizeof(target->socket_path),
-                          "%s/berthd.sock", cli->state);
+                          "%s/" STATE_FILE_SOCKET, cli->state);
     bool cut = length < 0 || (size_t)length >= sizeof(target->socket_path);
     if (cli->server == NULL &&
         (cli->state_given || (!cut && access(target->socket_path, F_OK) == 0))) {

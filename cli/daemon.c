@@ -3,6 +3,7 @@
 #include "base/bytes.h"
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "base/state_file.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -62,7 +63,7 @@ pid_t daemon_find(const char *state)
     char path[PATH_MAX];
     pid_t pid = 0;
     uint64_t start = 0;
-    (void)snprintf(path, sizeof(path), "%s/berthd.pid", state);
+    (void)snprintf(path, sizeof(path), "%s/" STATE_FILE_PID, state);
     CLEANUP_FREE char *text = file_text(path);
     if (text == NULL || !daemon_parse_pid(text, &pid, &start)) {
         return 0;

@@ -1,10 +1,11 @@
 #include "cli/host_flags.h"
 
+#include "base/own_address.h"
 #include "base/parse_number.h"
 #include "base/secret_box.h"
+#include "base/state_file.h"
+#include "model/join_token.h"
 #include "model/objects.h"
-
-#include <sodium.h>
 
 #include <limits.h>
 #include <string.h>
@@ -13,10 +14,6 @@
 #define PORT_MAX        65534 /* the one above is for hosts that join */
 #define BACKUP_KEEP_MAX 1000
 #define LABELS_MAX      64
-#define TOKEN_PREFIX    "berth-join-"
-/* Version, address, port, key and secret: agent/join_token.h. */
-#define TOKEN_SIZE    (1 + 4 + 2 + 32 + 16)
-#define TOKEN_VERSION 1
 #define NAME_WANTED \
     "wanted 1 to 63 of a-z, 0-9 and -, beginning with a letter, not ending with -"
 
@@ -32,7 +29,8 @@ static int check_name(const char *text, struct err *err)
 static int check_address(const char *text, struct err *err)
 {
     uint32_t address = 0;
-    return parse_ipv4(text, &address, err);
+    int r = parse_ipv4(text, &address, err);
+    return r == 0 ? own_address_check(address, err) : r;
 }
 
 static int check_number(const char *text, uint64_t most, struct err *err)
@@ -167,7 +165,7 @@ static unsigned check_machine_name(struct cli *cli)
 {
     char path[PATH_MAX];
     char name[NAME_SIZE] = "";
-    (void)snprintf(path, sizeof(path), "%.4000s/host.json", cli->state);
+    (void)snprintf(path, sizeof(path), "%.4000s/" STATE_FILE_HOST, cli->state);
     if (cli_flag(cli, "name") != NULL || access(path, F_OK) == 0) {
         return 0;
     }
@@ -199,28 +197,11 @@ int host_flags_check(struct cli *cli)
     return faults == 0 ? EXIT_OK : EXIT_USAGE;
 }
 
-int host_flags_check_token(struct cli *cli, const char *token)
+int host_flags_check_token(struct cli *cli, const char *text)
 {
-    static const size_t prefix_size = sizeof(TOKEN_PREFIX) - 1;
-    unsigned char data[TOKEN_SIZE];
-    size_t size = 0;
-    if (strncmp(token, TOKEN_PREFIX, prefix_size) != 0) {
-        return cli_fail(
-            cli, EXIT_USAGE,
-            "that is no join token: `berth token join` on a member makes one");
-    }
-    if (sodium_base642bin(data, sizeof(data), token + prefix_size,
-                          strlen(token + prefix_size), NULL, &size, NULL,
-                          sodium_base64_VARIANT_URLSAFE_NO_PADDING) != 0 ||
-        size != sizeof(data)) {
-        return cli_fail(cli, EXIT_USAGE,
-                        "the join token is cut or mistyped: `berth token join` on a "
-                        "member makes one");
-    }
-    int code =
-        data[0] == TOKEN_VERSION
-            ? (int)EXIT_OK
-            : cli_fail(cli, EXIT_USAGE, "the join token is of another version of berth");
-    secret_wipe(data, sizeof(data));
-    return code;
+    struct join_token token;
+    struct err err;
+    int r = join_token_parse(text, &token, &err);
+    secret_wipe(&token, sizeof(token));
+    return r == 0 ? (int)EXIT_OK : cli_fail(cli, EXIT_USAGE, "%s", err.text);
 }

@@ -13,4 +13,4 @@
  * without --name, on a host whose state folder is not there yet. */
 int host_flags_check(struct cli *cli);
 /* The form of a join token: a cut or mistyped one cannot be joined with. */
-int host_flags_check_token(struct cli *cli, const char *token);
+int host_flags_check_token(struct cli *cli, const char *text);

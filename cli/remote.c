@@ -1,5 +1,6 @@
 #include "cli/remote.h"
 
+#include "base/state_file.h"
 #include "cli/connection.h"
 #include "cli/daemon.h"
 
@@ -81,11 +82,11 @@ static int fail_local(struct cli *cli, const struct http_answer *answer)
             "it in journalctl -u berthd",
             name, cli->state);
     }
-    return cli_fail(
-        cli, EXIT_UNREACHABLE,
-        "cannot reach %s: %s\nhint: what it does is in %s/berthd.log, or where "
-        "systemd has it in journalctl -u berthd",
-        name, answer->text, cli->state);
+    return cli_fail(cli, EXIT_UNREACHABLE,
+                    "cannot reach %s: %s\nhint: what it does is in %s/" STATE_FILE_LOG
+                    ", or where "
+                    "systemd has it in journalctl -u berthd",
+                    name, answer->text, cli->state);
 }
 
 int remote_unreachable(struct cli *cli, const struct http_answer *answer)

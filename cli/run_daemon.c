@@ -2,11 +2,13 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/state_file.h"
 #include "cli/asking.h"
 #include "cli/backup_input.h"
 #include "cli/certificate_pin.h"
 #include "cli/connection.h"
 #include "cli/daemon.h"
+#include "cli/daemon_flags.h"
 #include "cli/host_flags.h"
 #include "cli/kind_view.h"
 #include "cli/output.h"
@@ -41,6 +43,7 @@ struct start {
     char restore[PATH_MAX];          /* absolute; "" when there is none */
     char input[PASSPHRASE_SIZE_MAX]; /* for berthd's stdin; "" when there is none */
     const char *arguments[DAEMON_ARGUMENTS_MAX];
+    char options[CLI_FLAGS_MAX][32]; /* "--name": what arguments borrows */
     unsigned argument_count;
     off_t log_from; /* the log is ours from here on */
     uint64_t timeout_ms;
@@ -61,31 +64,14 @@ static void add(struct start *start, const char *argument)
 
 static void add_flags(struct cli *cli, struct start *start)
 {
-    static const struct {
-        const char *flag;
-        const char *option;
-    } rows[] = {
-        {"name", "--name"},
-        {"address", "--address"},
-        {"mesh-port", "--mesh-port"},
-        {"raft-port", "--raft-port"},
-        {"api-port", "--api-port"},
-        {"reserve-memory", "--reserve-memory"},
-        {"reserve-disk", "--reserve-disk"},
-        {"cpu-overcommit", "--cpu-overcommit"},
-        {"backup-every", "--backup-every"},
-        {"backup-keep", "--backup-keep"},
-        {"backup-folder", "--backup-folder"},
-        {"backup-passphrase-file", "--backup-passphrase-file"},
-        {"disk-overcommit", "--disk-overcommit"},
-        {"image-cache", "--image-cache"},
-    };
     unsigned cursor = 0;
     const char *label;
-    for (unsigned i = 0; i < ARRAY_COUNT(rows); i++) {
-        const char *value = cli_flag(cli, rows[i].flag);
+    for (unsigned i = 0; daemon_flags[i] != NULL; i++) {
+        const char *value = cli_flag(cli, daemon_flags[i]);
         if (value != NULL) {
-            add(start, rows[i].option);
+            (void)snprintf(start->options[i], sizeof(start->options[i]), "--%s",
+                           daemon_flags[i]);
+            add(start, start->options[i]);
             add(start, value);
         }
     }
@@ -120,10 +106,10 @@ static int state_open(struct cli *cli, struct start *start)
         return cli_fail(cli, EXIT_FAILED, "%s: %s", cli->state,
                         strerror(errno)); // NOLINT(concurrency-mt-unsafe)
     }
-    (void)snprintf(start->log_path, sizeof(start->log_path), "%.4000s/berthd.log",
+    (void)snprintf(start->log_path, sizeof(start->log_path), "%.4000s/" STATE_FILE_LOG,
                    start->state);
     start->log_from = stat(start->log_path, &status) == 0 ? status.st_size : 0;
-    (void)snprintf(path, sizeof(path), "%s/host.json", start->state);
+    (void)snprintf(path, sizeof(path), "%s/" STATE_FILE_HOST, start->state);
     start->was_member = is_member(path);
     return EXIT_OK;
 }
@@ -132,16 +118,16 @@ static int state_open(struct cli *cli, struct start *start)
 static int check_key(struct cli *cli, const struct start *start)
 {
     char path[PATH_MAX + 16];
-    (void)snprintf(path, sizeof(path), "%s/host.key", start->state);
+    (void)snprintf(path, sizeof(path), "%s/" STATE_FILE_KEY, start->state);
     if (!start->was_member || access(path, F_OK) == 0 || errno != ENOENT) {
         return EXIT_OK;
     }
     /* While it forgets its cluster, which berthd ends first, the key is put aside. */
-    (void)snprintf(path, sizeof(path), "%s/forgetting", start->state);
+    (void)snprintf(path, sizeof(path), "%s/" STATE_FILE_FORGETTING, start->state);
     if (access(path, F_OK) == 0) {
         return EXIT_OK;
     }
-    (void)snprintf(path, sizeof(path), "%s/host.key", start->state);
+    (void)snprintf(path, sizeof(path), "%s/" STATE_FILE_KEY, start->state);
     return cli_fail(cli, EXIT_FAILED,
                     "%s is gone: the cluster knows this host by that key\n"
                     "hint: put the file back from a copy; or berth down --forget here, "
@@ -255,7 +241,7 @@ static struct http *local_http(struct cli *cli, const struct start *start)
 {
     struct connection target = {0};
     int length = snprintf(target.socket_path, sizeof(target.socket_path),
-                          "%s/berthd.sock", start->state);
+                          "%s/" STATE_FILE_SOCKET, start->state);
     if (length < 0 || (size_t)length >= sizeof(target.socket_path)) {
         (void)cli_fail(cli, EXIT_USAGE, "--state: %s is too long for a socket",
                        start->state);
@@ -434,6 +420,9 @@ static int bring_up(struct cli *cli, struct start *start)
     code = wait_up(cli, start, !running, &host);
     if (code == EXIT_OK) {
         print_up(cli, start, host, running);
+    }
+    if (start->was_member) { /* whoever was not up in time as well */
+        daemon_flags_tell(cli, start->state, running ? start->pid : 0);
     }
     return code;
 }

@@ -185,6 +185,11 @@ static int tell_nowhere(struct cli *cli, const char *host, bool waits)
 {
     size_t stuck = 0;
     int code = count_stuck(cli, host, &stuck);
+    if (stuck == 0) {
+        fprintf(cli->out, "host/%s is drained: no new VMs; none there has to move\n",
+                host);
+        return code;
+    }
     fprintf(cli->out,
             "host/%s is drained: no new VMs; no other host takes VMs either, so %zu VM%s "
             "there until one does\n",
@@ -192,7 +197,7 @@ static int tell_nowhere(struct cli *cli, const char *host, bool waits)
     (void)fflush(cli->out); /* before what follows; cli_main sees faults */
     cli_note(cli,
              "next: berth join on another host, or berth undrain one (berth host ls)");
-    if (code != EXIT_OK || !waits || stuck == 0) {
+    if (code != EXIT_OK || !waits) {
         return code;
     }
     return cli_fail(cli, EXIT_CAPACITY,

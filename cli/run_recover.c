@@ -1,6 +1,7 @@
 /* recover: this host's log, shown, and made the cluster's only one. */
 #include "base/cleanup.h"
 #include "base/plural.h"
+#include "base/state_file.h"
 #include "cli/daemon.h"
 #include "cli/output.h"
 #include "cli/run.h"
@@ -36,8 +37,8 @@ static int prepare(struct cli *cli, struct recovery *recovery)
             "the voters can come back, bring them back instead",
             (int)pid);
     }
-    (void)snprintf(recovery->log_path, sizeof(recovery->log_path), "%.4000s/berthd.log",
-                   recovery->state);
+    (void)snprintf(recovery->log_path, sizeof(recovery->log_path),
+                   "%.4000s/" STATE_FILE_LOG, recovery->state);
     recovery->log_from = stat(recovery->log_path, &status) == 0 ? status.st_size : 0;
     daemon_program(recovery->program, sizeof(recovery->program));
     return EXIT_OK;

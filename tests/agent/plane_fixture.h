@@ -9,10 +9,10 @@
  */
 #pragma once
 
-#include "agent/join_token.h"
 #include "agent/leader.h"
 #include "agent/orders.h"
 #include "link_fixture.h"
+#include "model/join_token.h"
 
 #include <signal.h>
 

@@ -12,7 +12,8 @@ static const struct {
 } rows[] = {
     {"name", "Bad_Name", "r1u04"},
     {"name", "h-", "h"},
-    {"address", "10.0.0.400", "10.0.0.4"},
+    {"address", "10.0.0.400", "127.0.0.2"},
+    {"address", "192.0.2.9", "127.0.0.1"}, /* RFC 5737: nobody has it */
     {"mesh-port", "65535", "65534"},
     {"raft-port", "0", "1"},
     {"api-port", "https", "7443"},

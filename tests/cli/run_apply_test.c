@@ -449,7 +449,7 @@ START_TEST(a_vm_whose_image_is_nowhere_says_so_wherever_one_looks)
                      7);
     assert_like(ran.err,
                 "default/vm/web-1 is placed: " IMAGE_GONE "*)" IMAGE_WAY "\n"
-                "berth: after 300 ms 0 of 1 VMs are ready; the cluster goes on, this "
+                "berth: after 300 ms 0 of 1 VM is ready; the cluster goes on, this "
                 "command does not\n"
                 "  vm/web-1 is placed on h[123] for *: " IMAGE_GONE "*)" IMAGE_WAY "\n*"
                 "    next: berth explain vm/web-1 -t default\n");

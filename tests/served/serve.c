@@ -1,6 +1,5 @@
 #include "agent/image_lack.h"
 #include "agent/image_store.h"
-#include "agent/join_token.h"
 #include "agent/tls_identity.h"
 #include "api/api_problem.h"
 #include "api/http_server.h"
@@ -9,6 +8,7 @@
 #include "base/loop.h"
 #include "base/require.h"
 #include "model/feed.h"
+#include "model/join_token.h"
 #include "scheduler/scheduler.h"
 #include "support/served_api.h"
 

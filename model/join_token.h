@@ -11,7 +11,6 @@
 
 #include "base/digest.h"
 #include "base/err.h"
-#include "net/mesh_key.h"
 
 #include <stdint.h>
 
@@ -21,7 +20,7 @@
 struct join_token {
     uint32_t address;
     uint16_t port;
-    struct mesh_key key;
+    struct digest key; /* public, of the host that made it; as hosts have theirs */
     uint8_t secret[JOIN_SECRET_SIZE];
 };
 

@@ -1,6 +1,6 @@
 /* Goal: a token that was copied whole is read back; one that was not is refused in words.
  */
-#include "agent/join_token.h"
+#include "model/join_token.h"
 #include "support/test_main.h"
 
 #include <string.h>

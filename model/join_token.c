@@ -1,4 +1,4 @@
-#include "agent/join_token.h"
+#include "model/join_token.h"
 
 #include "base/bytes.h"
 
@@ -9,7 +9,7 @@
 
 #define TOKEN_PREFIX  "berth-join-"
 #define TOKEN_VERSION 1
-#define TOKEN_SIZE    (1 + 4 + 2 + MESH_KEY_SIZE + JOIN_SECRET_SIZE)
+#define TOKEN_SIZE    (1 + 4 + 2 + DIGEST_SIZE + JOIN_SECRET_SIZE)
 
 void join_token_format(const struct join_token *token, char text[JOIN_TOKEN_TEXT_SIZE])
 {
@@ -34,13 +34,16 @@ int join_token_parse(const char *text, struct join_token *ret_token, struct err 
     uint8_t data[TOKEN_SIZE];
     size_t size = 0;
     if (strncmp(text, TOKEN_PREFIX, strlen(TOKEN_PREFIX)) != 0) {
-        return err_set(err, BERTH_EINVALID, "a join token begins with " TOKEN_PREFIX);
+        return err_set(err, BERTH_EINVALID,
+                       "that is no join token: `berth token join` on a member makes one");
     }
     const char *body = text + strlen(TOKEN_PREFIX);
     if (sodium_base642bin(data, sizeof(data), body, strlen(body), NULL, &size, NULL,
                           sodium_base64_VARIANT_URLSAFE_NO_PADDING) != 0 ||
         size != sizeof(data)) {
-        return err_set(err, BERTH_EINVALID, "the join token is cut or mistyped");
+        return err_set(err, BERTH_EINVALID,
+                       "the join token is cut or mistyped: `berth token join` on a "
+                       "member makes one");
     }
     struct bytes_reader reader;
     struct join_token token;
@@ -54,7 +57,9 @@ int join_token_parse(const char *text, struct join_token *ret_token, struct err 
     bytes_read_raw(&reader, token.key.bytes, sizeof(token.key.bytes));
     bytes_read_raw(&reader, token.secret, sizeof(token.secret));
     if (bytes_reader_end(&reader) < 0 || token.port == 0) {
-        return err_set(err, BERTH_EINVALID, "the join token is cut or mistyped");
+        return err_set(err, BERTH_EINVALID,
+                       "the join token is cut or mistyped: `berth token join` on a "
+                       "member makes one");
     }
     *ret_token = token;
     return 0;

@@ -1,0 +1,161 @@
+#include "cli/daemon_flags.h"
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/state_file.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define FILE_SIZE_MAX 65536
+#define LIST_SIZE     2048
+
+const char *const daemon_flags[] = {"name",
+                                    "address",
+                                    "mesh-port",
+                                    "raft-port",
+                                    "api-port",
+                                    "reserve-memory",
+                                    "reserve-disk",
+                                    "cpu-overcommit",
+                                    "backup-every",
+                                    "backup-keep",
+                                    "backup-folder",
+                                    "backup-passphrase-file",
+                                    "disk-overcommit",
+                                    "image-cache",
+                                    NULL};
+
+/* What berthd goes by. */
+struct settings {
+    json_t *host;  /* host.json, or NULL */
+    uint8_t *line; /* arguments, each ended by NUL; or NULL */
+    size_t line_size;
+};
+
+/* Members of host.json that a flag is kept in. */
+static const char *host_member(const char *flag)
+{
+    static const struct {
+        const char *flag;
+        const char *member;
+    } rows[] = {{"name", "name"},
+                {"address", "address"},
+                {"mesh-port", "meshPort"},
+                {"raft-port", "raftPort"},
+                {"api-port", "apiPort"}};
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        if (strcmp(rows[i].flag, flag) == 0) {
+            return rows[i].member;
+        }
+    }
+    return NULL;
+}
+
+static bool host_has(const json_t *host, const char *flag, const char *value)
+{
+    const char *name = host_member(flag);
+    const json_t *member = name != NULL ? json_object_get(host, name) : NULL;
+    return json_is_integer(member)
+               ? strtoll(value, NULL, 10) == json_integer_value(member)
+               : json_is_string(member) && strcmp(json_string_value(member), value) == 0;
+}
+
+static bool host_has_label(const json_t *host, const char *label)
+{
+    const char *equals = strchr(label, '='); /* checked before */
+    const char *key;
+    json_t *value;
+    json_object_foreach(json_object_get(host, "labels"), key, value)
+    {
+        if (strncmp(key, label, (size_t)(equals - label)) == 0 &&
+            key[equals - label] == '\0' && json_is_string(value)) {
+            return strcmp(json_string_value(value), equals + 1) == 0;
+        }
+    }
+    return false;
+}
+
+/* Whether it was started with "--FLAG VALUE". */
+static bool line_has(const struct settings *settings, const char *flag, const char *value)
+{
+    const char *at = (const char *)settings->line;
+    const char *end = at + settings->line_size;
+    const char *before = "";
+    while (at != NULL && at < end) {
+        if (strncmp(before, "--", 2) == 0 && strcmp(before + 2, flag) == 0 &&
+            strcmp(at, value) == 0) {
+            return true;
+        }
+        before = at;
+        at += strnlen(at, (size_t)(end - at)) + 1;
+    }
+    return false;
+}
+
+static void settings_read(const char *state, pid_t pid, struct settings *ret_settings)
+{
+    char path[PATH_MAX];
+    uint8_t *text = NULL;
+    size_t size = 0;
+    *ret_settings = (struct settings){0};
+    (void)snprintf(path, sizeof(path), "%.4000s/" STATE_FILE_HOST, state);
+    if (fd_read_file(AT_FDCWD, path, FILE_SIZE_MAX, &text, &size, NULL) == 0) {
+        (void)json_parse((const char *)text, size, &ret_settings->host,
+                         NULL); /* NULL then: berthd says so itself */
+    }
+    free(text);
+    (void)snprintf(path, sizeof(path), "/proc/%d/cmdline", (int)pid);
+    if (pid != 0) {
+        (void)fd_read_file(AT_FDCWD, path, FILE_SIZE_MAX, &ret_settings->line,
+                           &ret_settings->line_size, NULL); /* another user's: none */
+    }
+}
+
+static void list_add(char list[LIST_SIZE], const char *flag, const char *value)
+{
+    size_t used = strlen(list);
+    (void)snprintf(list + used, LIST_SIZE - used, "%s--%s %.200s", used > 0 ? ", " : "",
+                   flag, value); /* the last ones may be cut */
+}
+
+void daemon_flags_tell(struct cli *cli, const char *state, pid_t pid)
+{
+    char later[LIST_SIZE] = ""; /* those that a restart takes */
+    char never[LIST_SIZE] = "";
+    struct settings settings;
+    unsigned cursor = 0;
+    const char *label;
+    settings_read(state, pid, &settings);
+    for (unsigned i = 0; pid != 0 && daemon_flags[i] != NULL; i++) {
+        const char *flag = daemon_flags[i];
+        const char *value = cli_flag(cli, flag);
+        if (value != NULL && !host_has(settings.host, flag, value) &&
+            !line_has(&settings, flag, value)) {
+            list_add(strcmp(flag, "name") == 0 ? never : later, flag, value);
+        }
+    }
+    while ((label = cli_flag_next(cli, "label", &cursor)) != NULL) {
+        if (!host_has_label(settings.host, label)) {
+            list_add(never, "label", label);
+        }
+    }
+    if (later[0] != '\0') {
+        fprintf(
+            cli->err,
+            "berth: berthd runs already (pid %d) and does not take: %s\n"
+            "hint: berth down, then berth up with them; where systemd starts it, in its "
+            "ExecStart\n",
+            (int)pid, later);
+    }
+    if (never[0] != '\0') {
+        fprintf(cli->err,
+                "berth: not taken: %s\nhint: a host has the name and labels of its first "
+                "start; berth down --forget, then join anew with others\n",
+                never);
+    }
+    json_decref(settings.host);
+    free(settings.line);
+}

@@ -1,0 +1,96 @@
+/* Goal: settings that a running berthd does not go by are named, those that it does are
+ * not. Method: host.json by hand, and a process with a command line as berthd's. */
+#include "cli/daemon_flags.h"
+#include "cli_fixture.h"
+#include "support/temp_dir.h"
+
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define HOST                                                                            \
+    "{\"name\":\"h1\",\"uid\":7,\"address\":\"10.0.0.4\",\"apiPort\":7443,\"labels\":{" \
+    "\"rack\":\"r1\"}}"
+
+static struct temp_dir dir;
+static pid_t running;
+
+static void host_start(void)
+{
+    int ready[2];
+    char byte;
+    cli_fresh();
+    temp_dir_init(&dir);
+    temp_dir_write(&dir, "host.json", HOST);
+    ck_assert_int_eq(pipe(ready), 0);
+    running = fork();
+    ck_assert_int_ge(running, 0);
+    if (running == 0) {
+        (void)(dup2(ready[1], 1) >= 0);
+        (void)execl("/bin/sh", "sh", "-c", "echo x; kill -STOP $$", "berthd", "--state",
+                    "/x", "--backup-every", "1h", "--image-cache", "2GiB", (char *)NULL);
+        _exit(127);
+    }
+    (void)close(ready[1]);
+    ck_assert_int_eq(read(ready[0], &byte, 1), 1); /* it has its command line */
+    (void)close(ready[0]);
+}
+
+static void host_stop(void)
+{
+    (void)kill(running, SIGKILL);
+    ck_assert_int_eq(waitpid(running, NULL, 0), running);
+    temp_dir_fini(&dir);
+    cli_stop();
+}
+
+static const char *told(const char *line, pid_t pid)
+{
+    ck_assert_int_eq(cli_given(line), EXIT_OK);
+    daemon_flags_tell(&cli, dir.path, pid);
+    return cli_err();
+}
+
+START_TEST(what_it_goes_by_is_not_told)
+{
+    ck_assert_str_eq(told("up", running), "");
+    ck_assert_str_eq(told("up --name h1 --address 10.0.0.4 --api-port 7443 --label "
+                          "rack=r1 --backup-every 1h --image-cache 2GiB",
+                          running),
+                     "");
+    ck_assert_str_eq(told("up --address 10.0.0.5 --backup-every 2h", 0), "");
+}
+END_TEST
+
+START_TEST(what_it_does_not_go_by_is_told_with_how_to_set_it)
+{
+    const char *text = told("up --address 10.0.0.5 --api-port 7443 --backup-every 2GiB "
+                            "--image-cache 2GiB --backup-keep 3",
+                            running);
+    ck_assert_contains(text, "does not take: --address 10.0.0.5, --backup-every 2GiB, "
+                             "--backup-keep 3\nhint: berth down, then berth up");
+    ck_assert_ptr_null(strstr(text, "labels"));
+}
+END_TEST
+
+START_TEST(a_name_and_labels_are_those_of_the_first_start)
+{
+    const char *text = told("up --name h2 --label rack=r2 --label zone=a", running);
+    ck_assert_contains(text, "berth: not taken: --name h2, --label rack=r2, --label "
+                             "zone=a\nhint: a host has the name and labels of its first");
+    ck_assert_ptr_null(strstr(text, "does not take"));
+    ck_assert_contains(told("up --label rack=r", 0), "not taken: --label rack=r\n");
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("daemon_flags");
+    TCase *tests = tcase_create("daemon_flags");
+    tcase_add_checked_fixture(tests, host_start, host_stop);
+    tcase_add_test(tests, what_it_goes_by_is_not_told);
+    tcase_add_test(tests, what_it_does_not_go_by_is_told_with_how_to_set_it);
+    tcase_add_test(tests, a_name_and_labels_are_those_of_the_first_start);
+    suite_add_tcase(suite, tests);
+    return test_main_run(suite);
+}
