@@ -155,6 +155,43 @@ static void check_network(const struct api_call *call,
     }
 }
 
+/* tenant: NULL for any. */
+static bool is_new_network(const struct state *state,
+                           const struct apply_item *item,
+                           const char *tenant)
+{
+    if (item->kind != KIND_NETWORK || item->object == NULL) {
+        return false;
+    }
+    const struct metadata *meta = object_meta(item->object);
+    return (tenant == NULL || strcmp(meta->tenant, tenant) == 0) &&
+           state_get(state, KIND_NETWORK, meta->tenant, meta->name) == NULL;
+}
+
+/* Each new network counts the new ones of its tenant before it in the request. */
+static void check_network_counts(const struct api_call *call,
+                                 const struct apply_context *context,
+                                 const struct state *state,
+                                 json_t *errors)
+{
+    for (uint32_t i = 0; i < context->count; i++) {
+        const struct apply_item *item = &context->items[i];
+        struct err err;
+        uint32_t more = 0;
+        if (!is_new_network(state, item, NULL)) {
+            continue;
+        }
+        const char *tenant = object_meta(item->object)->tenant;
+        for (uint32_t k = 0; k < i; k++) {
+            more += is_new_network(state, &context->items[k], tenant) ? 1U : 0U;
+        }
+        int r = subject_may_make_network(state, &call->subject, tenant, more, &err);
+        if (r < 0) {
+            fault_of(errors, item->place, r, err.text, NULL);
+        }
+    }
+}
+
 static void item_read(struct api_call *call,
                       const struct state *state,
                       struct apply_item *item,
@@ -617,18 +654,25 @@ static void dry_run(struct api_call *call, const struct state *state)
                 0);
 }
 
-/* Nothing but rights is wrong: whoever has them may send the same. */
-static bool all_forbidden(const json_t *errors)
+/* What is allowed nowhere in the request, or has no room in any of it, is that; else it
+ * is not valid. */
+static int code_of_all(const json_t *errors)
 {
-    size_t index;
-    json_t *row;
-    json_array_foreach(errors, index, row)
-    {
-        if (err_code(json_member_text(row, "code", "")) != BERTH_EFORBIDDEN) {
-            return false;
+    static const int codes[] = {BERTH_EFORBIDDEN, BERTH_EQUOTA};
+    for (size_t i = 0; i < ARRAY_COUNT(codes); i++) {
+        size_t index;
+        json_t *error;
+        bool all = true;
+        json_array_foreach(errors, index, error)
+        {
+            all = all &&
+                  strcmp(json_member_text(error, "code", ""), err_name(codes[i])) == 0;
+        }
+        if (all) {
+            return codes[i];
         }
     }
-    return true;
+    return BERTH_EINVALID;
 }
 
 void handle_apply(struct api_call *call, const struct state *state)
@@ -663,12 +707,11 @@ void handle_apply(struct api_call *call, const struct state *state)
         context->items[i].place = (uint32_t)i;
         context->count++;
     }
+    check_network_counts(call, context, state, errors);
     if (json_array_size(errors) > 0) {
-        call_fail_with(call,
-                       &(struct problem){.code = all_forbidden(errors) ? BERTH_EFORBIDDEN
-                                                                       : BERTH_EINVALID,
-                                         .detail = "nothing was changed",
-                                         .errors = errors});
+        call_fail_with(call, &(struct problem){.code = code_of_all(errors),
+                                               .detail = "nothing was changed",
+                                               .errors = errors});
         return;
     }
     json_decref(errors);

@@ -257,19 +257,13 @@ void handle_put(struct api_call *call, const struct state *state)
         r = put_check(call, kind, object, &err);
     }
     if (r == 0 && kind == KIND_NETWORK) {
-        r = subject_may_take(
-            &call->subject,
-            state_get(state, kind, call->target.tenant, call->target.name), object, &err);
-    }
-    if (r == 0 && kind == KIND_NETWORK) {
-        r = subject_may_take(
-            &call->subject,
-            state_get(state, kind, call->target.tenant, call->target.name), object, &err);
-    }
-    if (r == 0 && kind == KIND_NETWORK) {
-        r = subject_may_take(
-            &call->subject,
-            state_get(state, kind, call->target.tenant, call->target.name), object, &err);
+        const struct network *there =
+            state_get(state, kind, call->target.tenant, call->target.name);
+        r = subject_may_take(&call->subject, there, object, &err);
+        if (r == 0 && there == NULL) {
+            r = subject_may_make_network(state, &call->subject, call->target.tenant, 0,
+                                         &err);
+        }
     }
     if (r == 0) {
         command_init(&command, COMMAND_PUT);

@@ -198,7 +198,8 @@ int subject_may_take(const struct subject *subject,
                      struct err *err)
 {
     uint64_t cidr = wanted->spec.ipv4.cidr;
-    if (subject->tenant[0] == '\0' || cidr_prefix(cidr) >= NETWORK_TENANT_PREFIX_MIN ||
+    if (subject->cluster_role >= ROLE_OPERATOR ||
+        cidr_prefix(cidr) >= NETWORK_TENANT_PREFIX_MIN ||
         (there != NULL && there->spec.ipv4.cidr == cidr)) {
         return 0;
     }
@@ -206,6 +207,26 @@ int subject_may_take(const struct subject *subject,
                    "spec.ipv4.cidr: /%" PRIu32 " is larger than /%d, the largest that a "
                    "tenant may take: ask an administrator of the cluster",
                    cidr_prefix(cidr), NETWORK_TENANT_PREFIX_MIN);
+}
+
+int subject_may_make_network(const struct state *state,
+                             const struct subject *subject,
+                             const char *tenant,
+                             uint32_t more,
+                             struct err *err)
+{
+    const struct tenant *there = state_get(state, KIND_TENANT, "", tenant);
+    if (there == NULL || subject->cluster_role >= ROLE_OPERATOR ||
+        there->spec.quota.networks != UNLIMITED32 ||
+        there->status.used.networks + more < NETWORK_TENANT_COUNT_MAX) {
+        return 0;
+    }
+    return err_set(
+        err, BERTH_EQUOTA,
+        "tenant %s has %d networks, as many as its own tokens make while its "
+        "quota does not say how many: ask an administrator of the cluster for a "
+        "quota.networks",
+        tenant, NETWORK_TENANT_COUNT_MAX);
 }
 
 bool subject_may_upload(const struct state *state, const struct subject *subject)

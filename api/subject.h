@@ -52,13 +52,20 @@ int subject_may_list(const struct state *state,
                      const struct subject *subject,
                      enum kind kind,
                      const char *tenant);
-/* A tenant's own token takes no large part of all addresses: BERTH_EFORBIDDEN, said in
- * err. there: the network as it is, whose range may stay, or NULL. Asked before the log
- * is: a rule inside of it would change what old entries did. */
+/* Who has no part in the cluster takes no large part of all addresses: BERTH_EFORBIDDEN,
+ * said in err. there: the network as it is, whose range may stay, or NULL. Asked before
+ * the log is: a rule inside of it would change what old entries did. */
 int subject_may_take(const struct subject *subject,
                      const struct network *there,
                      const struct network *wanted,
                      struct err *err);
+/* Nor many parts: whether it may make one more network beside `more`, where the tenant's
+ * quota does not say how many; BERTH_EQUOTA, said in err. */
+int subject_may_make_network(const struct state *state,
+                             const struct subject *subject,
+                             const char *tenant,
+                             uint32_t more,
+                             struct err *err);
 /* Root of a host with a part in the log: bound by no share of what all use. */
 bool subject_is_root(const struct subject *subject);
 /* Is the subject root of that host, or of the one that this VM is on? NULL: no. */

@@ -74,7 +74,7 @@ extern const char *const role_names[];
       "disk space")                                                                      \
     F(S, 4, U32, vms, "vms", UNIT_NONE, 0, 0, UNLIMITED32, UNLIMITED32, "VMs")           \
     F(S, 5, U32, networks, "networks", UNIT_NONE, 0, 0, UNLIMITED32, UNLIMITED32,        \
-      "networks")                                                                        \
+      "networks; without a number, a tenant's own tokens make 64")                       \
     F(S, 6, U32, addresses, "addresses", UNIT_NONE, 0, 0, UNLIMITED32, UNLIMITED32,      \
       "addresses")
 RECORD_DECLARE(quota, QUOTA_FIELDS)
@@ -394,6 +394,8 @@ extern const char *const egress_names[]; /* nat none */
  * larger ones, up to 10,000 VMs and more, are made by who has a role in the cluster.
  * Judged where requests come in: what the log holds is applied. */
 #define NETWORK_TENANT_PREFIX_MIN 20
+/* And so many of them where no quota of networks says otherwise: a 64th of 10/8. */
+#define NETWORK_TENANT_COUNT_MAX 64
 
 #define IPV4_SPEC_FIELDS(F, S)                                              \
     F(S, 1, U64, cidr, "cidr", UNIT_CIDR, FIELD_REQUIRED, 0, UINT64_MAX, 0, \

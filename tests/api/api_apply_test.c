@@ -258,6 +258,47 @@ START_TEST(a_tenant_takes_no_large_part_of_all_addresses)
 }
 END_TEST
 
+/* Networks first .. first + count - 1 of the tenant, a /24 each. */
+static int make_networks(unsigned first, unsigned count)
+{
+    static char body[1u << 16];
+    size_t used = (size_t)snprintf(body, sizeof(body), "{\"objects\":[");
+    for (unsigned i = first; i < first + count; i++) {
+        used += (size_t)snprintf(
+            body + used, sizeof(body) - used,
+            "%s{\"apiVersion\":\"berth/v1\",\"kind\":\"Network\",\"metadata\":{\"name\":"
+            "\"n%u\",\"tenant\":\"shop\"},\"spec\":{\"ipv4\":{\"cidr\":\"10.1.%u.0/"
+            "24\"}}}",
+            i > first ? "," : "", i, i);
+        ck_assert_uint_lt(used, sizeof(body) - 3);
+    }
+    memcpy(body + used, "]}", 3);
+    return anas("POST", "/v1/apply", body);
+}
+
+START_TEST(a_tenant_takes_no_large_number_of_networks_by_itself)
+{
+    static const char path[] = "/v1/tenants/shop/networks/lan";
+    ck_assert_int_eq(apply("", TENANT("shop")), 200);
+    served_token(served, "ana", "ana", ROLE_ADMIN, "shop", 0);
+    ck_assert_int_eq(make_networks(0, NETWORK_TENANT_COUNT_MAX + 1), 409);
+    assert_problem(409, "BERTH_EQUOTA");
+    ck_assert_contains(json_member_text(fault_at(0), "message", ""),
+                       "tenant shop has 64 networks");
+    ck_assert_int_eq(make_networks(0, NETWORK_TENANT_COUNT_MAX), 200);
+    ck_assert_int_eq(make_networks(0, NETWORK_TENANT_COUNT_MAX),
+                     200); /* they are there */
+    ck_assert_int_eq(make_networks(NETWORK_TENANT_COUNT_MAX, 1), 409);
+    ck_assert_int_eq(anas("PUT", path, NETWORK("shop", "", "10.2.0.0/24")), 409);
+
+    ck_assert_int_eq(apply("", OBJECT("Tenant", "\"name\":\"shop\"",
+                                      ",\"spec\":{\"quota\":{\"networks\":65}}")),
+                     200);
+    ck_assert_int_eq(anas("PUT", path, NETWORK("shop", "", "10.2.0.0/24")), 200);
+    ck_assert_int_eq(make_networks(NETWORK_TENANT_COUNT_MAX, 1), 409); /* by the log */
+}
+END_TEST
+
 START_TEST(a_vm_keeps_its_template_and_its_group)
 {
     ck_assert_int_eq(apply("", TEMPLATE("small", "64MiB") "," VM(
@@ -458,6 +499,7 @@ int main(void)
                    one_bad_object_keeps_all_from_being_written_and_each_is_pointed_at);
     tcase_add_test(tests, what_may_not_be_applied_says_why);
     tcase_add_test(tests, what_the_caller_may_not_write_is_a_fault_of_that_object);
+    tcase_add_test(tests, a_tenant_takes_no_large_number_of_networks_by_itself);
     tcase_add_test(tests, a_tenant_takes_no_large_part_of_all_addresses);
     tcase_add_test(tests, a_vm_keeps_its_template_and_its_group);
     tcase_add_test(tests, power_is_what_a_vm_can_change);
