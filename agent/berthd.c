@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #define JOIN_RETRY_MS  1000
+#define JOIN_ASKED_MAX 5 /* times that one host is asked without an answer */
 #define FOUND_RETRY_MS 200
 
 struct berthd {
@@ -43,6 +44,12 @@ struct berthd {
     struct http_server *http;
     struct loop_timer *entry; /* while founding or joining: tries again */
     struct join_token join_token;
+    struct join_target {
+        struct mesh_key key;
+        uint32_t address;
+        uint32_t port;
+        unsigned asked; /* since it answered */
+    } join_target;      /* the token's host, or the one that it names as leader */
     bool founding_under_way;
     bool restored;      /* the log begins with a backup's state */
     int founding_fault; /* as last said */
@@ -387,6 +394,28 @@ static int founding_start(struct berthd *berthd, struct err *err)
  * ----------------------------------------------------------------------------------------
  */
 
+static void join_ask_at(struct berthd *berthd, const struct join_target *target)
+{
+    link_join_end(berthd->link, &berthd->join_target.key);
+    berthd->join_target = *target;
+}
+
+static struct join_target join_token_host(const struct berthd *berthd)
+{
+    return (struct join_target){.key = identity_mesh_key(&berthd->join_token.key),
+                                .address = berthd->join_token.address,
+                                .port = berthd->join_token.port};
+}
+
+/* A leader that does not answer may lead no more: who is it now? */
+static void join_choose(struct berthd *berthd)
+{
+    const struct join_target first = join_token_host(berthd);
+    if (berthd->join_target.asked++ >= JOIN_ASKED_MAX) {
+        join_ask_at(berthd, &first);
+    }
+}
+
 static void join(void *context)
 {
     struct berthd *berthd = context;
@@ -398,9 +427,9 @@ static void join(void *context)
     int r = status_fill(berthd, &message.status);
     if (r == 0) {
         message.labels = berthd->identity.labels; /* lent for the call */
-        const struct mesh_key key = identity_mesh_key(&berthd->join_token.key);
-        r = link_join(berthd->link, &key, berthd->join_token.address,
-                      berthd->join_token.port, &message, &err);
+        join_choose(berthd);
+        r = link_join(berthd->link, &berthd->join_target.key, berthd->join_target.address,
+                      berthd->join_target.port, &message, &err);
         message.labels = (struct label_list){0};
     } else {
         (void)err_sys(&err, r, "join");
@@ -412,6 +441,16 @@ static void join(void *context)
     record_fini(&msg_join_record, &message);
 }
 
+static void join_refer(struct berthd *berthd, const struct msg_member *leader)
+{
+    const struct join_target target = {.key = identity_mesh_key(&leader->key),
+                                       .address = leader->address,
+                                       .port = leader->mesh_port + LINK_JOIN_PORT_OFFSET};
+    log_info("berthd", "another host leads and is asked to let us in",
+             KV_STR("leader", leader->name));
+    join_ask_at(berthd, &target);
+}
+
 static void on_join_reply(void *context, struct msg_join_reply *reply)
 {
     struct berthd *berthd = context;
@@ -420,12 +459,16 @@ static void on_join_reply(void *context, struct msg_join_reply *reply)
     }
     if (reply->code == 0 && reply->uid != 0) {
         berthd->identity.cluster_id = reply->cluster_id;
-        const struct mesh_key key = identity_mesh_key(&berthd->join_token.key);
-        link_join_end(berthd->link, &key);
+        link_join_end(berthd->link, &berthd->join_target.key);
         entered(berthd, reply->uid, &reply->members);
         return;
     }
     int code = -(int)reply->code;
+    berthd->join_target.asked = 0;
+    if (code == BERTH_ENOTLEADER && reply->leader.uid != 0) {
+        join_refer(berthd, &reply->leader);
+        return;
+    }
     const char *text = reply->text != NULL ? reply->text : err_sentence(code);
     if (err_class(code) == ERR_CLASS_RETRY || code == BERTH_ENOTLEADER) {
         log_warn("berthd", "the cluster could not let us in and is asked again",
@@ -447,6 +490,7 @@ static int joining_start(struct berthd *berthd, struct err *err)
     if (r < 0) {
         return r;
     }
+    berthd->join_target = join_token_host(berthd);
     berthd->entry = loop_timer_new(berthd->loop, 1, JOIN_RETRY_MS, join, berthd);
     return berthd->entry != NULL ? 0 : err_sys(err, -ENOMEM, "join the cluster");
 }

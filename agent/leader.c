@@ -581,7 +581,8 @@ static void on_tick(void *context)
     }
 }
 
-/* Join tokens open the join endpoint; without any, strangers reach nothing. */
+/* Join tokens open the join endpoint; without any, strangers reach nothing. Also where
+ * this host does not lead: a token names the host that led when it was made. */
 static void guests_follow_tokens(struct leader *leader)
 {
     const struct state *state = control_state(leader->config.control);
@@ -591,7 +592,7 @@ static void guests_follow_tokens(struct leader *leader)
     while ((token = state_next(state, KIND_TOKEN, &cursor)) != NULL) {
         open = open || token->spec.role == ROLE_JOIN;
     }
-    link_guests_allow(leader->config.link, leader->leads && open);
+    link_guests_allow(leader->config.link, open);
 }
 
 void leader_on_change(struct leader *leader, const struct change *change)
@@ -753,14 +754,51 @@ static int join_propose(struct leader *leader,
     return r;
 }
 
+static const struct host *find_leader(const struct leader *leader)
+{
+    const struct state *state = control_state(leader->config.control);
+    uint64_t raft_id = 0;
+    size_t cursor = 0;
+    const struct host *host;
+    if (!consensus_leader(control_consensus(leader->config.control), &raft_id, NULL)) {
+        return NULL;
+    }
+    while ((host = state_next(state, KIND_HOST, &cursor)) != NULL) {
+        if (identity_raft_id_of(&host->status.public_key) == raft_id) {
+            return host;
+        }
+    }
+    return NULL;
+}
+
+/* Who trusts this host's key, which stands in the token, may trust whom it names. */
+static void join_refer(struct leader *leader, const struct mesh_key *guest)
+{
+    struct msg_join_reply reply;
+    const struct host *host = find_leader(leader);
+    char text[NAME_SIZE + 32];
+    if (host == NULL || host->meta.uid == leader->config.identity->uid) {
+        join_refuse(leader, guest, BERTH_ENOLEADER,
+                    "the cluster has no leader at the moment");
+        return;
+    }
+    record_init(&msg_join_reply_record, &reply);
+    reply.code = (uint32_t)-BERTH_ENOTLEADER;
+    reply.leader = orders_member(host);
+    (void)snprintf(text, sizeof(text), "host %s leads now", host->meta.name);
+    if (record_set_text(&reply.text, text) == 0) {
+        (void)link_join_reply(leader->config.link, guest, &reply); /* it asks again */
+    }
+    record_fini(&msg_join_reply_record, &reply);
+}
+
 void leader_on_join(struct leader *leader,
                     const struct mesh_key *guest,
                     const struct msg_join *join)
 {
     struct err err;
     if (!leader->leads) {
-        join_refuse(leader, guest, BERTH_ENOTLEADER,
-                    "this host does not lead; use a newer token");
+        join_refer(leader, guest);
         return;
     }
     const struct digest key = identity_key_digest(guest);

@@ -125,13 +125,12 @@ static void on_peer_refused(void *context, const struct mesh_peer_id *peer)
     char hex[MESH_KEY_HEX_SIZE];
     (void)context;
     mesh_key_format(&peer->key, hex);
-    log_warn(
-        "link",
-        peer->class == MESH_JOIN_HOST
-            ? "the host of the join token lets nobody in: no token is good any more, "
-              "or another host leads now"
-            : "a host does not know our key",
-        KV_STR("key", hex));
+    log_warn("link",
+             peer->class == MESH_JOIN_HOST ? "the host of the join token lets nobody in: "
+                                             "was the token used already, or has "
+                                             "it expired?"
+                                           : "a host does not know our key",
+             KV_STR("key", hex));
 }
 
 static void self_deliver(void *context)

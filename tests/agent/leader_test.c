@@ -48,7 +48,7 @@ START_TEST(a_refused_host_comes_in_with_a_new_token)
     ck_assert_msg(plane_join(guest, 6) == 0, "%s", guest->reply.text);
 
     ck_assert_uint_ne(guest->reply.uid, 0);
-    ck_assert_uint_eq(guest->reply.uid, uid_of(guest));
+    RACK_WAIT(uid_of(guest) == guest->reply.uid);
     plane_stop();
 }
 END_TEST
@@ -245,6 +245,49 @@ static void three_voters(void)
     RACK_WAIT(all_recorded(3));
 }
 
+static struct plane *plane_of(uint64_t uid)
+{
+    for (unsigned i = 0; i < rack.count; i++) {
+        if (uid != 0 && plane.hosts[i].host->identity.uid == uid) {
+            return &plane.hosts[i];
+        }
+    }
+    return NULL;
+}
+
+/* A token names the host that led when it was made; any voter knows who leads now. */
+START_TEST(a_guest_of_another_voter_is_referred_to_the_leader)
+{
+    uint8_t secret[JOIN_SECRET_SIZE];
+    memset(secret, 9, sizeof(secret));
+    three_voters();
+    plane_token("more", 9, 0);
+    const struct digest hash = join_secret_hash(secret);
+    RACK_WAIT(plane_leader() != NULL);
+    struct plane *asked = &plane.hosts[plane_leader() == &plane.hosts[1] ? 2 : 1];
+    RACK_WAIT(state_token_by_hash(control_state(asked->control), &hash) != NULL);
+    struct plane *guest = plane_guest();
+    unsigned referred = 0;
+
+    do { /* a busy machine may change the leader meanwhile */
+        unsigned before = guest->reply.count;
+        plane_ask_at(guest, asked, secret);
+        RACK_WAIT(guest->reply.count > before);
+        if (guest->reply.code == BERTH_ENOTLEADER) {
+            link_join_end(guest->host->link, &asked->host->identity.key);
+            asked = plane_of(guest->reply.leader.uid);
+            ck_assert_ptr_nonnull(asked);
+            referred++;
+        } else if (guest->reply.code != 0) {
+            ck_assert_int_eq(guest->reply.code, BERTH_ENOLEADER);
+        }
+    } while (guest->reply.code != 0);
+    ck_assert_uint_gt(referred, 0);
+    RACK_WAIT(uid_of(guest) == guest->reply.uid);
+    plane_stop();
+}
+END_TEST
+
 START_TEST(a_removed_host_leaves_the_log)
 {
     three_voters();
@@ -278,6 +321,7 @@ int main(void)
     tcase_add_test(tests, a_host_whose_answer_was_lost_is_let_in_by_its_key);
     tcase_add_test(tests, a_refusal_is_not_held_against_who_asks_again);
     tcase_add_test(tests, a_host_without_a_part_in_the_log_may_not_speak_to_it);
+    tcase_add_test(tests, a_guest_of_another_voter_is_referred_to_the_leader);
     tcase_add_loop_test(tests, a_removed_host_leaves_the_log, 0, 3);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);

@@ -36,6 +36,7 @@ struct plane {
         int code;
         char text[256];
         uint64_t uid;
+        struct msg_member leader; /* who is to be asked instead */
     } reply;
 };
 
@@ -291,6 +292,7 @@ static inline void plane_hear_reply(struct rack_host *host, struct msg_join_repl
     self->reply.count++;
     self->reply.code = -(int)reply->code;
     self->reply.uid = reply->uid;
+    self->reply.leader = reply->leader;
     (void)snprintf(self->reply.text, sizeof(self->reply.text), "%s",
                    reply->text != NULL ? reply->text : "");
     if (reply->code == 0) {
@@ -402,11 +404,13 @@ static inline struct plane *plane_guest(void)
     return plane_adopt(index);
 }
 
-static inline void plane_ask(struct plane *guest, const uint8_t secret[JOIN_SECRET_SIZE])
+static inline void plane_ask_at(struct plane *guest,
+                                const struct plane *host,
+                                const uint8_t secret[JOIN_SECRET_SIZE])
 {
     struct msg_join join;
     struct err err = {0};
-    const struct identity *to = &plane.hosts[0].host->identity;
+    const struct identity *to = &host->host->identity;
     record_init(&msg_join_record, &join);
     memcpy(join.name, guest->host->identity.name, NAME_SIZE);
     memcpy(join.secret.bytes, secret, JOIN_SECRET_SIZE);
@@ -415,6 +419,11 @@ static inline void plane_ask(struct plane *guest, const uint8_t secret[JOIN_SECR
                       to->mesh_port + LINK_JOIN_PORT_OFFSET, &join, &err);
     ck_assert_msg(r == 0, "%s", err.text);
     record_fini(&msg_join_record, &join);
+}
+
+static inline void plane_ask(struct plane *guest, const uint8_t secret[JOIN_SECRET_SIZE])
+{
+    plane_ask_at(guest, &plane.hosts[0], secret);
 }
 
 /* Asks and waits for the answer: 0 or why not. */
