@@ -17,7 +17,8 @@ struct problem_row {
 static const struct problem_row rows[] = {
     {BERTH_ENOTLEADER, 503, "Another host leads now", "try again"},
     {BERTH_ENOLEADER, 503, "No leader is known",
-     "a majority of the voters must be up; `berth watch host` on one of them names them"},
+     "a majority of the voters must be up; `berth watch host` on one of them lists the "
+     "hosts"},
     {BERTH_ETIMEOUT, 504, "It took too long", "try again"},
     {BERTH_EUNKNOWN, 504, "The outcome is unknown",
      "ask again with the same Idempotency-Key: nothing is done twice"},
