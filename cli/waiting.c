@@ -14,8 +14,11 @@
 
 #define POLL_MS      200
 #define CULPRITS_MAX 5
-#define LINE_SIZE    160
-#define ESCAPE       '\033'
+#define SETTLED                                                            \
+    10 /* looks in a row, some seconds: what was just removed begins to go \
+        */
+#define LINE_SIZE 160
+#define ESCAPE    '\033'
 
 struct waiting {
     struct cli *cli;
@@ -28,6 +31,7 @@ struct waiting {
     char missing[2 * OBJECT_LABEL_SIZE + 480]; /* a group that lacks VMs altogether */
     bool over_quota;                           /* because a quota has no room for them */
     bool lacks_more;                           /* and for another reason */
+    unsigned held_up; /* VMs that something keeps from starting */
 };
 
 /* ---- small things ---- */
@@ -167,6 +171,7 @@ static void tell_late(struct waiting *waiting, json_t *vm, const char *label)
     const char *phase = view_phase(vm, KIND_VM);
     char text[CELL_SIZE * 2];
     json_array_append(waiting->late, vm);
+    waiting->held_up += trouble && reason[0] != '\0' ? 1U : 0U;
     (void)snprintf(text, sizeof(text), "%s: %s", phase, reason);
     if (is_in_trouble(vm) && reason[0] != '\0' && told_changes(waiting, label, text)) {
         progress_clear(waiting->cli);
@@ -243,6 +248,14 @@ static int look_at_group(struct waiting *waiting, const struct object_name *name
     return EXIT_OK;
 }
 
+/* As it shall be: it is not waited for. */
+static bool is_off(const json_t *vm)
+{
+    const char *phase = view_phase(vm, KIND_VM);
+    return strcmp(json_member_text(view_spec(vm), "power", "on"), "off") == 0 &&
+           (strcmp(phase, "stopped") == 0 || strcmp(phase, "pending") == 0);
+}
+
 static int look(struct waiting *waiting, const struct waiting_subject *subject)
 {
     CLEANUP_JSON json_t *vm = NULL;
@@ -250,7 +263,7 @@ static int look(struct waiting *waiting, const struct waiting_subject *subject)
         return look_at_group(waiting, &subject->name);
     }
     int code = object_get(waiting->cli, &subject->name, &vm);
-    if (code == EXIT_OK) {
+    if (code == EXIT_OK && !is_off(vm)) {
         size_t before = json_array_size(waiting->late);
         look_at_vm(waiting, vm, subject->was_starting);
         bool late = json_array_size(waiting->late) > before;
@@ -270,6 +283,7 @@ static int look_at_all(struct waiting *waiting,
     waiting->missing[0] = '\0';
     waiting->over_quota = false;
     waiting->lacks_more = false;
+    waiting->held_up = 0;
     waiting->ready = 0;
     waiting->wanted = 0;
     waiting->done = true;
@@ -277,6 +291,83 @@ static int look_at_all(struct waiting *waiting,
         code = look(waiting, &subjects[i]);
     }
     return code;
+}
+
+/* ---- a quota that nothing frees ---- */
+
+static bool quota_alone(const struct waiting *waiting)
+{
+    return waiting->over_quota && !waiting->lacks_more &&
+           json_array_size(waiting->late) == 0;
+}
+
+/* Whether a VM of the tenant is on its way out, or a group with its VMs. */
+static int look_for_room(struct waiting *waiting, const char *tenant, bool *ret_comes)
+{
+    char query[REMOTE_PATH_SIZE / 2];
+    CLEANUP_JSON json_t *vms = NULL;
+    CLEANUP_JSON json_t *groups = NULL;
+    size_t index;
+    json_t *item;
+    (void)snprintf(query, sizeof(query), "tenant=%s", tenant);
+    int code = remote_list(waiting->cli, kind_info(KIND_VM), query, "status.phase", &vms);
+    if (code == EXIT_OK) {
+        code = remote_list(waiting->cli, kind_info(KIND_GROUP), query, "status.deleting",
+                           &groups);
+    }
+    json_array_foreach(json_object_get(vms, "items"), index, item)
+    {
+        *ret_comes = *ret_comes || strcmp(view_phase(item, KIND_VM), "stopping") == 0;
+    }
+    json_array_foreach(json_object_get(groups, "items"), index, item)
+    {
+        *ret_comes =
+            *ret_comes || json_is_true(json_object_get(view_status(item), "deleting"));
+    }
+    return code;
+}
+
+static int room_comes(struct waiting *waiting,
+                      const struct waiting_subject *subjects,
+                      unsigned count,
+                      bool *ret_comes)
+{
+    const char *seen = "";
+    int code = EXIT_OK;
+    *ret_comes = false;
+    for (unsigned i = 0; i < count && code == EXIT_OK && !*ret_comes; i++) {
+        const struct object_name *name = &subjects[i].name;
+        if (strcmp(seen, name->tenant) != 0) {
+            code = look_for_room(waiting, name->tenant, ret_comes);
+            seen = name->tenant;
+        }
+    }
+    return code;
+}
+
+/* Counts the looks at which nothing but a quota was in the way, and nothing on its way
+ * that would free it. */
+static int settle(struct waiting *waiting,
+                  const struct waiting_subject *subjects,
+                  unsigned count,
+                  unsigned *settled)
+{
+    bool comes = false;
+    int code = quota_alone(waiting) ? room_comes(waiting, subjects, count, &comes)
+                                    : (int)EXIT_OK;
+    *settled = code == EXIT_OK && quota_alone(waiting) && !comes ? *settled + 1 : 0;
+    return code;
+}
+
+static int give_up_quota(struct waiting *waiting)
+{
+    (void)cli_fail(waiting->cli, EXIT_CAPACITY,
+                   "%" PRIu64 " of %" PRIu64
+                   " VM%s ready; a quota keeps back the others, and waiting alone does "
+                   "not free it: nothing of the tenant is on its way out",
+                   waiting->ready, waiting->wanted, plural_s_are(waiting->wanted));
+    fprintf(waiting->cli->err, "  %s\n", waiting->missing);
+    return EXIT_CAPACITY;
 }
 
 /* ---- giving up ---- */
@@ -328,9 +419,7 @@ static int give_up(struct waiting *waiting, uint64_t timeout_ms)
     size_t index;
     json_t *vm;
     span_format(timeout_ms, span);
-    bool quota_alone = waiting->over_quota && !waiting->lacks_more &&
-                       json_array_size(waiting->late) == 0;
-    enum cli_exit code = quota_alone ? EXIT_CAPACITY : EXIT_TIMED_OUT;
+    enum cli_exit code = quota_alone(waiting) ? EXIT_CAPACITY : EXIT_TIMED_OUT;
     (void)cli_fail(cli, code,
                    "after %s %" PRIu64 " of %" PRIu64
                    " VM%s ready; the cluster goes on, this command does not",
@@ -358,20 +447,30 @@ static int wait_loop(struct waiting *waiting,
                      uint64_t timeout_ms)
 {
     char span[SPAN_TEXT_SIZE];
+    char held[64] = "";
+    unsigned settled = 0;
     for (;;) {
         int code = look_at_all(waiting, subjects, count);
+        code = code == EXIT_OK ? settle(waiting, subjects, count, &settled) : code;
         uint64_t past_ms = clock_now_ms(clock_system()) - waiting->start_ms;
         if (code != EXIT_OK || waiting->done) {
             progress_clear(waiting->cli);
             return code;
         }
-        if (past_ms >= timeout_ms) {
+        if (past_ms >= timeout_ms || settled >= SETTLED) {
             progress_clear(waiting->cli);
-            return give_up(waiting, timeout_ms);
+            return past_ms >= timeout_ms ? give_up(waiting, timeout_ms)
+                                         : give_up_quota(waiting);
+        }
+        if (waiting->held_up > 0) { /* each was told why */
+            (void)snprintf(held, sizeof(held), "; %u held up, until a host has room",
+                           waiting->held_up);
         }
         span_format(past_ms, span);
-        progress_show(waiting->cli, "waiting: %" PRIu64 " of %" PRIu64 " VM%s ready, %s",
-                      waiting->ready, waiting->wanted, plural_s(waiting->wanted), span);
+        progress_show(waiting->cli,
+                      "waiting: %" PRIu64 " of %" PRIu64 " VM%s ready, %s%s",
+                      waiting->ready, waiting->wanted, plural_s(waiting->wanted), span,
+                      waiting->held_up > 0 ? held : "");
         pause_ms(POLL_MS);
     }
 }

@@ -18,8 +18,9 @@ struct waiting_subject {
     char was_starting[32];   /* restart: the startingAt that is over; else "" */
 };
 
-/* EXIT_OK when all are ready, EXIT_TIMED_OUT, EXIT_CAPACITY when by then nothing but a
- * quota keeps VMs from being made, or a fault's code (said). */
+/* EXIT_OK when all are ready, EXIT_TIMED_OUT, EXIT_CAPACITY when nothing but a quota
+ * keeps VMs from being made and nothing is on its way out that would free it, or a
+ * fault's code (said). */
 int waiting_run(struct cli *cli,
                 const struct waiting_subject *subjects,
                 unsigned count,

@@ -228,6 +228,12 @@ START_TEST(a_quota_that_holds_a_group_back_is_told)
     ck_assert_contains(ran.err, "berth: after 300 ms 3 of 5 VMs are ready");
     snprintf(line, sizeof(line), "  group/web has 3 VMs and wants 5: %s; next:", held);
     ck_assert_contains(ran.err, line);
+    /* Nobody makes room: its five minutes are not waited for. */
+    ck_assert_int_eq(with_file("apply --wait", "a.yaml", SHOP("3") SHOP_GROUP("5"), ""),
+                     5);
+    ck_assert_contains(ran.err, "berth: 3 of 5 VMs are ready; a quota keeps back the "
+                                "others, and waiting alone does not free it");
+    ck_assert_contains(ran.err, line);
     assert_ran("ls group", 0);
     ck_assert_contains(ran.out, held);
     ck_assert_int_eq(with_file("apply", "a.yaml", SHOP("3") SHOP_GROUP("5"), ""), 0);
@@ -327,6 +333,19 @@ START_TEST(a_changed_template_says_which_vms_it_leaves_alone)
     ck_assert_int_eq(with_file("apply", "a.yaml", TEMPLATE("96MiB"), ""), 0);
     ck_assert_contains(ran.err, "2 VMs made from default/template/small before keep");
     ck_assert_int_eq(with_file("apply", "a.yaml", TEMPLATE("96MiB"), ""), 0);
+    ck_assert_str_eq(ran.err, "");
+}
+END_TEST
+
+START_TEST(a_vm_that_shall_be_off_is_not_waited_for)
+{
+    ck_assert_int_eq(
+        with_file("apply --wait", "a.yaml",
+                  TEMPLATE("64MiB") "---\napiVersion: berth/v1\nkind: VM\nmetadata: "
+                                    "{name: off}\nspec: {template: {name: small}, "
+                                    "power: off}\n",
+                  ""),
+        0);
     ck_assert_str_eq(ran.err, "");
 }
 END_TEST
@@ -522,6 +541,7 @@ int main(void)
                    a_plan_shows_each_change_and_where_vms_would_go_and_does_nothing);
     tcase_add_test(tests, a_plan_says_what_would_find_no_host_and_why);
     tcase_add_test(tests, a_changed_template_says_which_vms_it_leaves_alone);
+    tcase_add_test(tests, a_vm_that_shall_be_off_is_not_waited_for);
     tcase_add_test(tests, vms_made_in_the_same_breath_are_not_from_before);
     tcase_add_test(tests, applying_twice_changes_nothing_the_second_time);
     tcase_add_test(tests, a_folder_and_stdin_are_files_too);
