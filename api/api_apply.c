@@ -233,7 +233,8 @@ static void item_read(struct api_call *call,
     }
 }
 
-/* A new VM takes over its template's labels; one that is there keeps what it took. */
+/* A new VM takes over its template's labels; one that is there keeps those that it has
+ * and the file does not name. */
 static void inherit_labels(const struct apply_context *context,
                            const struct state *state,
                            struct vm *vm,
@@ -467,6 +468,35 @@ static void applied(struct api_call *call)
  * ---------------------------------------------------------------------------------------------------------
  */
 
+static int labels_copy(struct label_list *to, const struct label_list *from)
+{
+    int r = 0;
+    for (uint32_t i = 0; i < from->count && r == 0; i++) {
+        r = label_set(to, from->items[i].key, from->items[i].value);
+    }
+    return r;
+}
+
+/* A VM that is there: hosts of an earlier version know the command that switches it, so
+ * that goes out unless the labels are others, too. */
+static int command_to_change(const struct vm *there,
+                             const struct vm *wanted,
+                             struct command *command)
+{
+    const struct metadata has_labels = {.labels = there->meta.labels};
+    const struct metadata wanted_labels = {.labels = wanted->meta.labels};
+    if (record_equal(&metadata_record, &has_labels, &wanted_labels)) {
+        command_init(command, COMMAND_SET_POWER);
+        command->body.set_power.vm = there->meta.uid;
+        command->body.set_power.power = wanted->spec.power;
+        return 0;
+    }
+    command_init(command, COMMAND_CHANGE_VM);
+    command->body.change_vm.vm = there->meta.uid;
+    command->body.change_vm.power = wanted->spec.power;
+    return labels_copy(&command->body.change_vm.labels, &wanted->meta.labels);
+}
+
 static int command_for(const struct state *state,
                        const struct apply_item *item,
                        struct command *command)
@@ -479,31 +509,23 @@ static int command_for(const struct state *state,
     }
     there = state_get(state, KIND_VM, vm->meta.tenant, vm->meta.name);
     if (there != NULL) {
-        command_init(command, COMMAND_SET_POWER);
-        command->body.set_power.vm = there->meta.uid;
-        command->body.set_power.power = vm->spec.power;
-        return 0;
+        return command_to_change(there, vm, command);
     }
     command_init(command, COMMAND_ADMIT_VM);
     memcpy(command->body.admit_vm.tenant, vm->meta.tenant, NAME_SIZE);
     memcpy(command->body.admit_vm.name, vm->meta.name, NAME_SIZE);
     memcpy(command->body.admit_vm.template_name, vm->spec.template_ref.name, NAME_SIZE);
     command->body.admit_vm.power = vm->spec.power;
-    for (uint32_t i = 0; i < vm->meta.labels.count; i++) {
-        int r = label_set(&command->body.admit_vm.labels, vm->meta.labels.items[i].key,
-                          vm->meta.labels.items[i].value);
-        if (r < 0) {
-            return r;
-        }
-    }
-    return 0;
+    return labels_copy(&command->body.admit_vm.labels, &vm->meta.labels);
 }
 
 /* By the object's place in the request, so that a retry, which finds some done, asks for
  * the rest under their first numbers. 0 was the guard. */
 static uint32_t command_number(uint32_t index, const struct command *command)
 {
-    return 1 + 2 * index + (command->type == COMMAND_SET_POWER ? 1 : 0);
+    return command->type == COMMAND_CHANGE_VM
+               ? 1 + 2 * APPLY_OBJECTS_MAX + index
+               : 1 + 2 * index + (command->type == COMMAND_SET_POWER);
 }
 
 static void commands_free(struct command *commands, uint32_t count)
@@ -654,8 +676,7 @@ static void dry_run(struct api_call *call, const struct state *state)
                 0);
 }
 
-/* What is allowed nowhere in the request, or has no room in any of it, is that; else it
- * is not valid. */
+/* When nothing but rights, or room, is wrong: whoever has them may send the same. */
 static int code_of_all(const json_t *errors)
 {
     static const int codes[] = {BERTH_EFORBIDDEN, BERTH_EQUOTA};
@@ -665,8 +686,7 @@ static int code_of_all(const json_t *errors)
         bool all = true;
         json_array_foreach(errors, index, error)
         {
-            all = all &&
-                  strcmp(json_member_text(error, "code", ""), err_name(codes[i])) == 0;
+            all = all && err_code(json_member_text(error, "code", "")) == codes[i];
         }
         if (all) {
             return codes[i];

@@ -325,18 +325,6 @@ static void take_status(struct host *host, const struct host_status *news)
     host->status = status;
 }
 
-static void take_labels(struct metadata *meta, const struct label_list *labels)
-{
-    /* A record with nothing but the labels is the shortest deep copy of them. */
-    struct metadata labelled = {.labels = *labels};
-    struct metadata copy;
-    int r = record_copy(&metadata_record, &labelled, &copy);
-    REQUIRE(r == 0);
-    struct metadata old = {.labels = meta->labels};
-    meta->labels = copy.labels;
-    record_fini(&metadata_record, &old);
-}
-
 /* The host itself, known by its key on the wire, needs no token. */
 static int check_return(struct apply *apply,
                         const struct cmd_host_join *join,
@@ -362,7 +350,7 @@ host_return(struct apply *apply, const struct cmd_host_join *join, struct entry 
     }
     apply->result->uid = meta_of(known)->uid;
     take_status(host_of(known), &join->status);
-    take_labels(meta_of(known), &join->labels);
+    apply_take_labels(meta_of(known), &join->labels);
     host_move(apply, known, HOST_PHASE_READY, "joined");
     return 0;
 }
@@ -397,7 +385,7 @@ static struct host *host_build(const struct cmd_host_join *join)
     REQUIRE(host != NULL);
     (void)snprintf(host->meta.name, sizeof(host->meta.name), "%s", join->name);
     take_status(host, &join->status);
-    take_labels(&host->meta, &join->labels);
+    apply_take_labels(&host->meta, &join->labels);
     host->status.public_key = join->status.public_key;
     return host;
 }

@@ -757,12 +757,7 @@ static struct vm *vm_build(const struct cmd_admit_vm *admit,
     record_fini(&machine_spec_record, &vm->spec.machine);
     int r = record_copy(&machine_spec_record, &template->spec, &vm->spec.machine);
     REQUIRE(r == 0);
-    /* A record with nothing but the labels is the shortest deep copy of them. */
-    struct metadata labelled = {.labels = admit->labels};
-    struct metadata copy;
-    r = record_copy(&metadata_record, &labelled, &copy);
-    REQUIRE(r == 0);
-    vm->meta.labels = copy.labels;
+    apply_take_labels(&vm->meta, &admit->labels);
     vm->status.template_version = template->status.version;
     return vm;
 }

@@ -402,22 +402,62 @@ static void power_on(struct apply *apply, struct entry *vm, bool anywhere)
                                         .phase_to = status->phase});
 }
 
+/* A VM that its user may change. */
+static int find_changeable(struct apply *apply,
+                           uint64_t uid,
+                           uint64_t expected_revision,
+                           struct entry **ret_vm)
+{
+    int r = find_vm(apply, uid, ret_vm);
+    if (r == 0) {
+        char what[NAME_SIZE + 8];
+        (void)snprintf(what, sizeof(what), "vm %s", meta_of(*ret_vm)->name);
+        r = apply_check_revision(apply, *ret_vm, what, expected_revision);
+    }
+    if (r == 0 && vm_of(*ret_vm)->status.intent == STOP_INTENT_DELETE) {
+        r = apply_refuse(apply, BERTH_EPHASE, "vm %s is being deleted",
+                         meta_of(*ret_vm)->name);
+    }
+    return r;
+}
+
+int apply_change_vm(struct apply *apply, const struct command *command)
+{
+    const struct cmd_change_vm *change = &command->body.change_vm;
+    struct entry *vm = NULL;
+    int r = find_changeable(apply, change->vm, change->expected_revision, &vm);
+    if (r != 0) {
+        return r;
+    }
+    apply->result->uid = change->vm;
+    const struct metadata wanted = {.labels = change->labels};
+    const struct metadata has = {.labels = meta_of(vm)->labels};
+    enum phase phase = vm_of(vm)->status.phase;
+    if (!record_equal(&metadata_record, &has, &wanted)) {
+        apply_take_labels(meta_of(vm), &change->labels);
+        apply_changed(apply, vm,
+                      &(struct change_note){.verb = "labelled",
+                                            .reason = "by its user",
+                                            .phase_from = phase,
+                                            .phase_to = phase});
+    }
+    if (vm_of(vm)->spec.power == change->power) {
+        return 0;
+    }
+    if (change->power == POWER_OFF) {
+        return vm_evict(apply, vm, STOP_INTENT_STOP, "switched off by its user");
+    }
+    power_on(apply, vm, false);
+    return 0;
+}
+
 int apply_set_power(struct apply *apply, const struct command *command)
 {
     const struct cmd_set_power *set = &command->body.set_power;
     struct entry *vm = NULL;
-    int r = find_vm(apply, set->vm, &vm);
-    if (r == 0) {
-        char what[NAME_SIZE + 8];
-        (void)snprintf(what, sizeof(what), "vm %s", meta_of(vm)->name);
-        r = apply_check_revision(apply, vm, what, set->expected_revision);
-    }
+    int r = find_changeable(apply, set->vm, set->expected_revision, &vm);
     if (r != 0) {
         return r;
-    }
-    if (vm_of(vm)->status.intent == STOP_INTENT_DELETE) {
-        return apply_refuse(apply, BERTH_EPHASE, "vm %s is being deleted",
-                            meta_of(vm)->name);
     }
     apply->result->uid = set->vm;
     if (set->power == POWER_OFF) {

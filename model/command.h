@@ -48,7 +48,7 @@
     F(S, 4, NAME, group, "group", none, 0, 0, 63, 0, "owner, or absent")              \
     F(S, 5, LABELS, labels, "labels", none, 0, 0, 64, 0, "of the VM")                 \
     F(S, 6, ENUM, power, "power", power, 0, 0, POWER_OFF, POWER_ON, "on or off")
-/* Change a user's VM: power only, for now. `anywhere` gives up the disks that a host
+/* Switch a user's VM on or off. `anywhere` gives up the disks that a host
  * keeps for it, so that it may start on any, from its image. */
 #define CMD_SET_POWER_FIELDS(F, S)                                                   \
     F(S, 1, U64, vm, "vm", UNIT_NONE, 0, 1, UINT64_MAX, 0, "uid")                    \
@@ -56,6 +56,14 @@
     F(S, 3, U64, expected_revision, "expectedRevision", UNIT_NONE, 0, 0, UINT64_MAX, \
       REVISION_ANY, "compare-and-set")                                               \
     F(S, 4, BOOL, anywhere, "anywhere", none, 0, 0, 1, 0, "with new disks")
+/* Change what is a user's of a VM that is there: its labels, whole, and its power. What
+ * runs goes on: labels are for selecting. */
+#define CMD_CHANGE_VM_FIELDS(F, S)                                                   \
+    F(S, 1, U64, vm, "vm", UNIT_NONE, 0, 1, UINT64_MAX, 0, "uid")                    \
+    F(S, 2, ENUM, power, "power", power, 0, 0, POWER_OFF, POWER_ON, "on or off")     \
+    F(S, 3, LABELS, labels, "labels", none, 0, 0, 64, 0, "in place of what it has")  \
+    F(S, 4, U64, expected_revision, "expectedRevision", UNIT_NONE, 0, 0, UINT64_MAX, \
+      REVISION_ANY, "compare-and-set")
 #define CMD_ADDRESS_FIELDS(F, S) \
     F(S, 1, U32, ipv4, "address", UNIT_IPV4, 0, 0, UINT32_MAX, 0, "one NIC's")
 /* pending -> placed on host. epoch must be the VM's epoch + 1 (compare-and-set against
@@ -158,28 +166,29 @@
     F(S, 1, U32, cookie, "cookie", UNIT_NONE, 0, 0, UINT32_MAX, 0, "any")
 
 /* X(ENUM, number, member, FIELDS): numbers are for ever. */
-#define COMMANDS(X)                                                                  \
-    X(NOOP, 1, noop, cmd_noop, CMD_NOOP_FIELDS)                                      \
-    X(PUT, 2, put, cmd_put, CMD_PUT_FIELDS)                                          \
-    X(DELETE, 3, delete, cmd_delete, CMD_DELETE_FIELDS)                              \
-    X(ADMIT_VM, 4, admit_vm, cmd_admit_vm, CMD_ADMIT_VM_FIELDS)                      \
-    X(SET_POWER, 5, set_power, cmd_set_power, CMD_SET_POWER_FIELDS)                  \
-    X(PLACE_VM, 6, place_vm, cmd_place_vm, CMD_PLACE_VM_FIELDS)                      \
-    X(EVICT_VM, 7, evict_vm, cmd_evict_vm, CMD_EVICT_VM_FIELDS)                      \
-    X(VM_PHASE, 8, vm_phase, cmd_vm_phase, CMD_VM_PHASE_FIELDS)                      \
-    X(RETRY_VM, 9, retry_vm, cmd_retry_vm, CMD_RETRY_VM_FIELDS)                      \
-    X(MIGRATE_PREPARE, 10, migrate_prepare, cmd_migrate_prepare, CMD_MIGRATE_FIELDS) \
-    X(MIGRATE_SWITCH, 11, migrate_switch, cmd_migrate_switch, CMD_MIGRATE_FIELDS)    \
-    X(MIGRATE_COMMIT, 12, migrate_commit, cmd_migrate_commit, CMD_MIGRATE_FIELDS)    \
-    X(MIGRATE_ABORT, 13, migrate_abort, cmd_migrate_abort, CMD_MIGRATE_FIELDS)       \
-    X(HOST_JOIN, 14, host_join, cmd_host_join, CMD_HOST_JOIN_FIELDS)                 \
-    X(HOST_UPDATE, 15, host_update, cmd_host_update, CMD_HOST_UPDATE_FIELDS)         \
-    X(HOST_PHASE, 16, host_phase, cmd_host_phase, CMD_HOST_PHASE_FIELDS)             \
-    X(HOST_DRAIN, 17, host_drain, cmd_host_drain, CMD_HOST_DRAIN_FIELDS)             \
-    X(HOST_VOTER, 18, host_voter, cmd_host_voter, CMD_HOST_VOTER_FIELDS)             \
-    X(GROUP_SCALE, 19, group_scale, cmd_group_scale, CMD_GROUP_SCALE_FIELDS)         \
-    X(NETWORK_HOST, 20, network_host, cmd_network_host, CMD_NETWORK_HOST_FIELDS)     \
-    X(OPERATION_STEP, 21, operation_step, cmd_operation_step, CMD_OPERATION_STEP_FIELDS)
+#define COMMANDS(X)                                                                      \
+    X(NOOP, 1, noop, cmd_noop, CMD_NOOP_FIELDS)                                          \
+    X(PUT, 2, put, cmd_put, CMD_PUT_FIELDS)                                              \
+    X(DELETE, 3, delete, cmd_delete, CMD_DELETE_FIELDS)                                  \
+    X(ADMIT_VM, 4, admit_vm, cmd_admit_vm, CMD_ADMIT_VM_FIELDS)                          \
+    X(SET_POWER, 5, set_power, cmd_set_power, CMD_SET_POWER_FIELDS)                      \
+    X(PLACE_VM, 6, place_vm, cmd_place_vm, CMD_PLACE_VM_FIELDS)                          \
+    X(EVICT_VM, 7, evict_vm, cmd_evict_vm, CMD_EVICT_VM_FIELDS)                          \
+    X(VM_PHASE, 8, vm_phase, cmd_vm_phase, CMD_VM_PHASE_FIELDS)                          \
+    X(RETRY_VM, 9, retry_vm, cmd_retry_vm, CMD_RETRY_VM_FIELDS)                          \
+    X(MIGRATE_PREPARE, 10, migrate_prepare, cmd_migrate_prepare, CMD_MIGRATE_FIELDS)     \
+    X(MIGRATE_SWITCH, 11, migrate_switch, cmd_migrate_switch, CMD_MIGRATE_FIELDS)        \
+    X(MIGRATE_COMMIT, 12, migrate_commit, cmd_migrate_commit, CMD_MIGRATE_FIELDS)        \
+    X(MIGRATE_ABORT, 13, migrate_abort, cmd_migrate_abort, CMD_MIGRATE_FIELDS)           \
+    X(HOST_JOIN, 14, host_join, cmd_host_join, CMD_HOST_JOIN_FIELDS)                     \
+    X(HOST_UPDATE, 15, host_update, cmd_host_update, CMD_HOST_UPDATE_FIELDS)             \
+    X(HOST_PHASE, 16, host_phase, cmd_host_phase, CMD_HOST_PHASE_FIELDS)                 \
+    X(HOST_DRAIN, 17, host_drain, cmd_host_drain, CMD_HOST_DRAIN_FIELDS)                 \
+    X(HOST_VOTER, 18, host_voter, cmd_host_voter, CMD_HOST_VOTER_FIELDS)                 \
+    X(GROUP_SCALE, 19, group_scale, cmd_group_scale, CMD_GROUP_SCALE_FIELDS)             \
+    X(NETWORK_HOST, 20, network_host, cmd_network_host, CMD_NETWORK_HOST_FIELDS)         \
+    X(OPERATION_STEP, 21, operation_step, cmd_operation_step, CMD_OPERATION_STEP_FIELDS) \
+    X(CHANGE_VM, 23, change_vm, cmd_change_vm, CMD_CHANGE_VM_FIELDS)
 
 RECORD_DECLARE(cmd_address, CMD_ADDRESS_FIELDS)
 #define COMMAND_DECLARE(NAME, number, member, record, FIELDS) \

@@ -373,6 +373,18 @@ static int apply_noop(struct apply *apply, const struct command *command)
     return 0;
 }
 
+void apply_take_labels(struct metadata *meta, const struct label_list *labels)
+{
+    /* A record with nothing but the labels is the shortest deep copy of them. */
+    struct metadata labelled = {.labels = *labels};
+    struct metadata copy;
+    int r = record_copy(&metadata_record, &labelled, &copy);
+    REQUIRE(r == 0);
+    struct metadata old = {.labels = meta->labels};
+    meta->labels = copy.labels;
+    record_fini(&metadata_record, &old);
+}
+
 /* One row per command; COMMANDS and this table must name the same. */
 static apply_function *const rows[COMMAND_COUNT] = {
 #define COMMAND_ROW(NAME, number, member, record, FIELDS) [number] = apply_##member,

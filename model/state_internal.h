@@ -191,6 +191,9 @@ void apply_removed(struct apply *apply,
  * apply_changed. */
 struct entry *apply_create(struct apply *apply, enum kind kind, void *take_object);
 
+/* A deep copy of the labels in place of those that it has. */
+void apply_take_labels(struct metadata *meta, const struct label_list *labels);
+
 /* The end of a command that changed something: tells of tenants whose use changed. */
 void apply_finish(struct apply *apply);
 /* Checks expected_revision against what is there (entry may be NULL). */
@@ -271,6 +274,7 @@ apply_function apply_host_voter;
 apply_function apply_group_scale;
 apply_function apply_network_host;
 apply_function apply_operation_step;
+apply_function apply_change_vm;
 
 /* ---- snapshots (state_snapshot.c) ---- */
 /* The hash of a snapshot's content, whatever its header says: for the fuzz target, which

@@ -340,6 +340,26 @@ START_TEST(a_vm_takes_its_templates_labels_once)
 }
 END_TEST
 
+START_TEST(a_vm_that_is_there_is_labelled_anew)
+{
+#define VM_LABELLED(labels)                                   \
+    OBJECT("VM", "\"name\":\"jump\",\"labels\":{" labels "}", \
+           ",\"spec\":{\"template\":{\"name\":\"small\"}}")
+    ck_assert_int_eq(apply("", LABELLED("web") "," VM("jump", "small", "")), 200);
+    ck_assert_int_eq(apply("", VM_LABELLED("\"tier\":\"one\"")), 200);
+    ck_assert_str_eq(actions(), "VM/jump changed ");
+    ck_assert_int_eq(apply("", VM_LABELLED("\"tier\":\"one\"")), 200);
+    ck_assert_str_eq(actions(), "VM/jump unchanged ");
+    ck_assert_int_eq(get("/v1/vms?label=tier=one&label=app=web"), 200); /* both */
+    ck_assert_uint_eq(item_count(), 1);
+    ck_assert_int_eq(apply("?dryRun=plan", VM_LABELLED("\"app\":\"db\"")), 200);
+    ck_assert_str_eq(actions(), "VM/jump changed ");
+    ck_assert_int_eq(apply("", VM_LABELLED("\"app\":\"db\"")), 200);
+    ck_assert_int_eq(get("/v1/vms?label=tier=one&label=app=db"), 200);
+    ck_assert_uint_eq(item_count(), 1);
+}
+END_TEST
+
 START_TEST(what_the_cluster_refuses_is_told_per_object_and_the_rest_is_done)
 {
     (void)apply(
@@ -504,6 +524,7 @@ int main(void)
     tcase_add_test(tests, a_vm_keeps_its_template_and_its_group);
     tcase_add_test(tests, power_is_what_a_vm_can_change);
     tcase_add_test(tests, a_vm_takes_its_templates_labels_once);
+    tcase_add_test(tests, a_vm_that_is_there_is_labelled_anew);
     tcase_add_test(tests,
                    what_the_cluster_refuses_is_told_per_object_and_the_rest_is_done);
     tcase_add_test(tests, every_reference_that_a_template_lacks_is_told);

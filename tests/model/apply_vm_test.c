@@ -409,6 +409,25 @@ START_TEST(a_vm_that_is_nowhere_ends_at_once)
 }
 END_TEST
 
+START_TEST(a_running_vm_is_labelled_and_goes_on)
+{
+    uint64_t vm = ready_vm("a", h1);
+    struct vm_status before = state_vm(state, vm)->status;
+    ck_assert_int_eq(change_vm(vm, POWER_ON, "app", "web"), 0);
+    ck_assert_str_eq(label_value(&state_vm(state, vm)->meta.labels, "app"), "web");
+    ck_assert(record_equal(&vm_status_record, &before, &state_vm(state, vm)->status));
+    uint64_t revision = state_revision(state);
+    ck_assert_int_eq(change_vm(vm, POWER_ON, "app", "web"), 0);
+    ck_assert_uint_eq(state_revision(state), revision); /* nothing has changed */
+    ck_assert_int_eq(change_vm(vm, POWER_OFF, NULL, NULL), 0);
+    ck_assert_uint_eq(state_vm(state, vm)->meta.labels.count, 0);
+    ck_assert_int_eq(state_vm(state, vm)->status.phase, PHASE_STOPPING);
+    ck_assert_int_eq(evict(vm, 1, STOP_INTENT_DELETE), 0);
+    ck_assert_int_eq(change_vm(vm, POWER_ON, "app", "web"), BERTH_EPHASE);
+    ck_assert_int_eq(change_vm(4711, POWER_ON, "app", "web"), BERTH_ENOTFOUND);
+}
+END_TEST
+
 START_TEST(the_stronger_wish_wins_while_a_vm_stops)
 {
     uint64_t vm = ready_vm("a", h1);
@@ -664,6 +683,7 @@ int main(void)
     tcase_add_test(tests, a_moved_vm_is_pending_again_in_its_epoch);
     tcase_add_test(tests, a_deleted_vm_goes_when_it_has_stopped_and_gives_its_quota_back);
     tcase_add_test(tests, a_vm_that_is_nowhere_ends_at_once);
+    tcase_add_test(tests, a_running_vm_is_labelled_and_goes_on);
     tcase_add_test(tests, the_stronger_wish_wins_while_a_vm_stops);
     tcase_add_test(tests, power_goes_off_and_on);
     tcase_add_test(tests, a_lost_host_sends_its_vms_elsewhere);

@@ -18,13 +18,16 @@
  * used bytes is steady. */
 #define HEAP_CACHE_RUNS 10
 
-/* Record number `index` of all kinds and commands. */
+/* Record number `index` of all kinds and commands; a command's number that was never
+ * given stands for the first one. */
 #define RECORD_ROWS (KIND_COUNT - 1 + COMMAND_COUNT - 1)
 static const struct record *record_row(int index)
 {
-    return index < KIND_COUNT - 1
-               ? kind_info((enum kind)(index + 1))->record
-               : command_record((enum command_type)(index - KIND_COUNT + 2));
+    const struct record *command =
+        command_record((enum command_type)(index - KIND_COUNT + 2));
+    return index < KIND_COUNT - 1 ? kind_info((enum kind)(index + 1))->record
+           : command != NULL      ? command
+                                  : command_record(COMMAND_NOOP);
 }
 
 static size_t encode(const struct record *record, const void *object, uint8_t **ret_data)

@@ -373,6 +373,17 @@ static inline int set_power_at(uint64_t vm, enum power power, bool anywhere)
     return send_command(&command);
 }
 
+static inline int
+change_vm(uint64_t vm, enum power power, const char *key, const char *value)
+{
+    struct command command;
+    command_init(&command, COMMAND_CHANGE_VM);
+    command.body.change_vm.vm = vm;
+    command.body.change_vm.power = power;
+    ck_assert(key == NULL || label_set(&command.body.change_vm.labels, key, value) == 0);
+    return send_command(&command);
+}
+
 static inline int set_power(uint64_t vm, enum power power)
 {
     return set_power_at(vm, power, false);

@@ -175,6 +175,13 @@ static void walk_power(void)
     set_power_at(any_uid(KIND_VM), roll(2) == 0 ? POWER_ON : POWER_OFF, roll(4) == 0);
 }
 
+static void walk_change(void)
+{
+    static const char *const values[] = {"a", "b"};
+    (void)change_vm(any_uid(KIND_VM), roll(4) == 0 ? POWER_OFF : POWER_ON,
+                    roll(4) == 0 ? NULL : "app", PICK(values));
+}
+
 static void walk_host_phase(void)
 {
     static const enum host_phase phases[] = {HOST_PHASE_READY, HOST_PHASE_READY,
@@ -222,12 +229,12 @@ static const struct {
     void (*walk)(void);
     unsigned weight;
 } steps[] = {
-    {walk_tenant, 2},   {walk_network, 3},        {walk_template, 4},
-    {walk_group, 4},    {walk_admit, 14},         {walk_place, 22},
-    {walk_report, 40},  {walk_evict, 6},          {walk_retry, 8},
-    {walk_migrate, 14}, {walk_power, 5},          {walk_host_phase, 6},
-    {walk_drain, 4},    {walk_network_host, 4},   {walk_scale, 3},
-    {walk_delete, 6},   {walk_token_and_join, 6},
+    {walk_tenant, 2},     {walk_network, 3}, {walk_template, 4},
+    {walk_group, 4},      {walk_admit, 14},  {walk_place, 22},
+    {walk_report, 40},    {walk_evict, 6},   {walk_retry, 8},
+    {walk_migrate, 14},   {walk_power, 5},   {walk_change, 3},
+    {walk_host_phase, 6}, {walk_drain, 4},   {walk_network_host, 4},
+    {walk_scale, 3},      {walk_delete, 6},  {walk_token_and_join, 6},
 };
 
 static void one_step(void)
