@@ -7,7 +7,8 @@
  *   token NAME SECRET ROLE TENANT   ("-": of the cluster)
  *   phase NAME              VMs get no further than this
  *   set KNOB                not_leader, no_leader, hold_proposals, hold_reads,
- * no_scheduler reset                   the change feed begins anew
+ * no_scheduler, images_gone
+ *   reset                   the change feed begins anew
  */
 #include "base/cleanup.h"
 #include "support/served_api.h"

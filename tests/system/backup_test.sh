@@ -190,6 +190,11 @@ diff "$RACK_RUN/before" "$RACK_RUN/after" || fail "it is not what was saved"
 [ "$(curl -sS --unix-socket "$RACK_RUN/h4/berthd.sock" -H "Authorization: Bearer $token" http://h/v1/self | jq -r .subject)" != "" ] || fail "the token is not good any more"
 refused 4 berth_on h4 up --restore "$RACK_RUN/b" --passphrase-file "$RACK_RUN/passphrase"
 
+check "its VMs wait for their image's content, and say so"
+lack_image() { [ "$(vms | jq '[.items[].status | select(.phase == "placed" and .missingImage == "nothing" and (.reason | contains("is on no host that is up: berth apply FILE")))] | length')" = "$1" ]; }
+wait_for 60 "four VMs that lack their image" lack_image 4
+berth_on h4 explain group/web -t shop | grep -q "None can start: image nothing (kernel, sha256 .* is on no host" || fail "explain does not say why"
+
 check "its VMs run again under higher epochs, and none runs twice"
 berth_on h4 apply "$RACK_RUN/vms.yaml" # brings the image's content
 start_again 4 $((epoch + 4000000000))
