@@ -56,6 +56,7 @@ void vm_entry_fill_report(const struct vm_entry *vm, struct vm_report *ret_repor
         .fenced = vm->order.fenced,
         .adopted = vm->adopted,
         .alive = vm->run != NULL,
+        .leaving = vm->leaving,
         .pid = vm->run == NULL ? 0 : vm->identity.pid,
         .since_wall_ms = vm->since_wall_ms,
         .start_wall_ms = vm->start_wall_ms,
@@ -122,9 +123,8 @@ static enum vm_record_state record_state_of(const struct vm_entry *vm)
                         : VM_RECORD_STARTING;
 }
 
-int vm_entry_write(const struct vm_entry *vm, struct err *err)
+static struct vm_record record_of(const struct vm_entry *vm)
 {
-    char folder[ENGINE_PATH_SIZE];
     struct vm_record record = {
         .state = record_state_of(vm),
         .epoch_seen = vm->epoch_seen,
@@ -138,20 +138,86 @@ int vm_entry_write(const struct vm_entry *vm, struct err *err)
     };
     record.order.vm.uid = vm->uid;
     (void)snprintf(record.reason, sizeof(record.reason), "%s", vm->reason);
+    return record;
+}
+
+int vm_entry_write(const struct vm_entry *vm, struct err *err)
+{
+    char folder[ENGINE_PATH_SIZE];
+    const struct vm_record record = record_of(vm);
+    work_pool_drain(vm->supervisor->disk); /* what was to be written before */
     int r = vm_entry_folder(vm->supervisor, vm->uid, folder);
-    if (r == 0) {
-        r = fd_make_folders(folder, err);
-    }
+    r = r != 0 ? r : fd_make_folders(folder, err);
     return r != 0 ? r : vm_record_write(folder, &record, err);
 }
 
-/* For records whose loss does no harm: the next start is refused or adopted anyway. */
+/* A record on its way to the disk. */
+struct record_job {
+    struct work_job job;
+    struct vm_supervisor *supervisor;
+    uint64_t uid;
+    uint64_t epoch; /* of the run whose process waits for it; 0: nobody waits */
+    char *text;
+    char folder[ENGINE_PATH_SIZE];
+    struct err err; /* the thread's, until the job is done */
+};
+
+static void record_run(struct work_job *job)
+{
+    struct record_job *write = LIST_ITEM(job, struct record_job, job);
+    if (fd_make_folders(write->folder, &write->err) == 0) {
+        (void)vm_record_store(write->folder, write->text, &write->err); /* err tells */
+    }
+}
+
+static void on_recorded(struct vm_entry *vm, const struct err *err);
+
+static void record_done(struct work_job *job, int code)
+{
+    struct record_job *write = LIST_ITEM(job, struct record_job, job);
+    struct vm_entry *vm = vm_entry_find(write->supervisor, write->uid);
+    if (code < 0) {
+        (void)err_sys(&write->err, code, "record of VM %" PRIu64, write->uid);
+    }
+    if (write->err.code != 0) {
+        log_error(ROOM, "record of a VM was not written", KV_U64("uid", write->uid),
+                  KV_STR("why", write->err.text));
+    }
+    if (vm != NULL && vm->recording && vm->order.vm.epoch == write->epoch) {
+        on_recorded(vm, &write->err);
+    }
+    free(write->text);
+    free(write);
+}
+
+/* waits: its process does, at the gate. */
+static int vm_record_send(const struct vm_entry *vm, bool waits)
+{
+    const struct vm_record record = record_of(vm);
+    struct record_job *write = calloc(1, sizeof(*write));
+    int r =
+        write == NULL ? -ENOMEM : vm_entry_folder(vm->supervisor, vm->uid, write->folder);
+    if (r == 0) {
+        write->text = vm_record_encode(&record);
+        r = write->text == NULL ? -ENOMEM : 0;
+    }
+    if (r != 0) {
+        free(write);
+        return r;
+    }
+    write->supervisor = vm->supervisor;
+    write->uid = vm->uid;
+    write->epoch = waits ? vm->order.vm.epoch : 0;
+    work_pool_submit(vm->supervisor->disk, &write->job, record_run, record_done);
+    return 0;
+}
+
 void vm_entry_write_or_log(const struct vm_entry *vm)
 {
-    struct err err = {0};
-    if (!vm->broken && vm_entry_write(vm, &err) != 0) {
+    int r = vm->broken ? 0 : vm_record_send(vm, false);
+    if (r != 0) {
         log_error(ROOM, "record of a VM was not written", KV_STR("vm", vm->order.vm.name),
-                  KV_U64("uid", vm->uid), KV_STR("why", err.text));
+                  KV_U64("uid", vm->uid), KV_STR("why", err_sentence(r)));
     }
 }
 
@@ -190,29 +256,17 @@ int vm_entry_watch(const struct vm_entry *vm, struct err *err)
 static int on_spawned(void *context, const struct vm_process_identity *identity)
 {
     struct vm_entry *vm = context;
-    struct err err = {0};
     vm->identity = *identity;
     fd_close(&vm->lock); /* it is the process' now */
     vm_entry_limit(vm, identity->pid);
-    int r = vm_entry_write(vm, &err);
+    int r = vm_record_send(vm, true);
     if (r != 0) {
         log_error(ROOM, "VM was not started: its record cannot be written",
-                  KV_STR("vm", vm->order.vm.name), KV_STR("why", err.text));
+                  KV_STR("vm", vm->order.vm.name), KV_STR("why", err_sentence(r)));
         return r;
     }
-    r = vm_entry_watch(vm, &err);
-    if (r != 0 && !fence_client_ready(vm->supervisor->fence)) {
-        /* Replaced, or back, in a moment: no reason to end a run. */
-        log_warn(ROOM, "VM waits at the gate: the fence is out of reach",
-                 KV_STR("vm", vm->order.vm.name), KV_STR("why", err.text));
-        vm->at_gate = true;
-        return ENGINE_AT_GATE;
-    }
-    if (r != 0) {
-        log_error(ROOM, "VM was not started: the fence does not watch it",
-                  KV_STR("vm", vm->order.vm.name), KV_STR("why", err.text));
-    }
-    return r;
+    vm->recording = vm->at_gate = true;
+    return ENGINE_AT_GATE;
 }
 
 /* What cannot go on is ended, and says why. */
@@ -226,11 +280,35 @@ static void give_up(struct vm_entry *vm, const struct err *why)
 void vm_entry_release(struct vm_entry *vm)
 {
     struct err err = {0};
-    if (!vm->at_gate || vm->killed) {
+    if (!vm->at_gate || vm->recording || vm->killed) {
         return;
     }
     vm->at_gate = false;
     if (vm->ops->release(vm->run, &err) != 0) {
+        give_up(vm, &err);
+    }
+}
+
+static void on_recorded(struct vm_entry *vm, const struct err *written)
+{
+    struct err err = {0};
+    vm->recording = false;
+    if (vm->killed) {
+        return;
+    }
+    if (written->code != 0) {
+        (void)err_set(&err, written->code, "its record cannot be written: %s",
+                      written->text);
+        give_up(vm, &err);
+    } else if (vm_entry_watch(vm, &err) == 0) {
+        vm_entry_release(vm);
+    } else if (!fence_client_ready(vm->supervisor->fence)) {
+        /* Replaced, or back, in a moment: no reason to end a run. */
+        log_warn(ROOM, "VM waits at the gate: the fence is out of reach",
+                 KV_STR("vm", vm->order.vm.name), KV_STR("why", err.text));
+    } else {
+        log_error(ROOM, "VM was not started: the fence does not watch it",
+                  KV_STR("vm", vm->order.vm.name), KV_STR("why", err.text));
         give_up(vm, &err);
     }
 }
@@ -385,6 +463,8 @@ static void on_exited(void *context, const struct engine_exit *exit)
     const char *text = exit->reason;
     if (vm->killed && vm->kill_reason[0] != '\0') {
         text = vm->kill_reason;
+    } else if (vm->recording && !vm->stopping && exit->late) {
+        text = "its record was not on the disk in time: the host's disk is slow";
     } else if (vm->at_gate && !vm->stopping && exit->late) {
         text = "the fence of its host, which is to watch it, did not come back in time";
     } else if (exit->end == ENGINE_END_KILLED && !vm->begun) {
@@ -398,7 +478,7 @@ static void on_exited(void *context, const struct engine_exit *exit)
                          "did not flush may be missing"
                        : "");
     vm->run = vm->ops->close(vm->run);
-    vm->adopt_again = false;
+    vm->adopt_again = vm->recording = false;
     vm_entry_end(vm, clean ? PHASE_STOPPED : PHASE_FAILED, reason);
 }
 

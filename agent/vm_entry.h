@@ -13,6 +13,7 @@
 #include "base/list.h"
 #include "base/state_machine.h"
 #include "base/u64_map.h"
+#include "base/work_pool.h"
 
 enum vm_state {
     VM_IDLE = 0, /* known by its epoch only */
@@ -44,7 +45,9 @@ struct vm_entry {
     bool begun;     /* ran at least once */
     bool stopping;  /* a stop was asked for */
     bool killed;    /* the kill was sent */
-    bool at_gate;   /* its process waits until the fence is there to watch it */
+    bool at_gate;   /* its process waits for its record and for the fence */
+    bool recording; /* that record is on its way to the disk */
+    bool leaving;   /* it is being forgotten: nothing of it may begin */
     bool frozen;
     bool adopted;
     bool disks_used;  /* a run has run with the disks that are there, or may have */
@@ -76,6 +79,7 @@ struct vm_supervisor {
     unsigned epochs_max; /* tombstones */
     struct list dirty;
     struct loop_post *post;
+    struct work_pool *disk; /* one thread: records and removals, in order */
     struct loop_timer *upkeep;
     struct loop_timer *adopt_again; /* NULL: nothing waits for it */
     char folder[ENGINE_PATH_SIZE];  /* <state>/vms */
@@ -100,8 +104,10 @@ void vm_entry_move(struct vm_entry *vm, enum vm_state state, const char *reason)
 int vm_entry_folder(const struct vm_supervisor *supervisor,
                     uint64_t uid,
                     char ret_path[ENGINE_PATH_SIZE]);
+/* At once, on the loop. */
 int vm_entry_write(const struct vm_entry *vm, struct err *err);
-/* For records whose loss does no harm: the next start is refused or adopted anyway. */
+/* By the disk's thread, and in the order of the calls. For records whose loss does no
+ * harm: the next start is refused or adopted anyway. */
 void vm_entry_write_or_log(const struct vm_entry *vm);
 void vm_entry_limit(struct vm_entry *vm, pid_t pid);
 /* Has the fence watch the process, if the VM obeys the lease and there is a fence. */
@@ -146,7 +152,8 @@ int vm_tombstone_put(struct vm_supervisor *supervisor,
 void vm_tombstone_remove(struct vm_supervisor *supervisor, uint64_t uid);
 bool vm_tombstone_is_old(const struct vm_supervisor *supervisor, uint64_t since_wall_ms);
 void vm_tombstones_prune(struct vm_supervisor *supervisor);
-/* Writes down what is remembered of an ended VM, and removes all else of it. */
+/* Has the disk's thread write down what is remembered of an ended VM, and remove all else
+ * of it; then it is gone from the set. When that fails it stays, as it was. */
 int vm_entry_bury(struct vm_entry *vm, uint64_t epoch, struct err *err);
-/* Everything in a VM's folder but its record; nobody may hold its lock. */
+/* Everything in a VM's folder but its record; nobody may hold its lock. Any thread. */
 void vm_folder_empty(const char *folder);

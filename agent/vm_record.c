@@ -256,13 +256,17 @@ static int record_path(const char *folder, char ret_path[ENGINE_PATH_SIZE])
 
 int vm_record_write(const char *folder, const struct vm_record *record, struct err *err)
 {
-    char path[ENGINE_PATH_SIZE];
     CLEANUP_FREE char *text = vm_record_encode(record);
-    int r = text == NULL ? -ENOMEM : record_path(folder, path);
-    if (r != 0) {
-        return err_sys(err, r, "record of a VM in %s", folder);
-    }
-    return file_atomic_write(path, text, strlen(text), 0600, err);
+    return text == NULL ? err_sys(err, -ENOMEM, "record of a VM in %s", folder)
+                        : vm_record_store(folder, text, err);
+}
+
+int vm_record_store(const char *folder, const char *text, struct err *err)
+{
+    char path[ENGINE_PATH_SIZE];
+    int r = record_path(folder, path);
+    return r != 0 ? err_sys(err, r, "record of a VM in %s", folder)
+                  : file_atomic_write(path, text, strlen(text), 0600, err);
 }
 
 int vm_record_read(const char *folder, struct vm_record *ret_record, struct err *err)

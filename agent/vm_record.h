@@ -42,6 +42,8 @@ struct vm_record {
 
 int vm_record_write(const char *folder, const struct vm_record *record, struct err *err);
 int vm_record_read(const char *folder, struct vm_record *ret_record, struct err *err);
+/* What vm_record_encode gave. */
+int vm_record_store(const char *folder, const char *text, struct err *err);
 /* The pure halves. Encoding gives text to free, NULL when out of memory. */
 char *vm_record_encode(const struct vm_record *record);
 int vm_record_decode(const char *text,

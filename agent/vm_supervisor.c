@@ -19,6 +19,8 @@
 
 #define ROOM      "agent"
 #define UPKEEP_MS 10000 /* unless the configuration says another */
+/* Records that may wait for a disk that hangs: a VM's life has five. */
+#define DISK_QUEUE (5 * VM_SUPERVISOR_VMS_MAX)
 
 /* ---- what an action means ---- */
 
@@ -71,6 +73,10 @@ int vm_order_set_machine(struct vm_order *order,
 /* May this epoch be started? 1: it is under way already. */
 static int start_allowed(const struct vm_entry *vm, uint64_t epoch, struct err *err)
 {
+    if (vm->leaving) {
+        return err_set(err, BERTH_EINUSE, "VM %" PRIu64 ": its last run is being removed",
+                       vm->uid);
+    }
     if (vm->broken && vm->run != NULL) {
         return err_set(err, BERTH_EINUSE,
                        "VM %" PRIu64 ": what still runs of it is being ended", vm->uid);
@@ -111,6 +117,7 @@ static void vm_begin(struct vm_entry *vm, const struct vm_order *order, bool hol
     vm->identity = (struct vm_process_identity){0};
     vm->hold = hold;
     vm->cont_sent = vm->begun = vm->stopping = vm->killed = vm->at_gate = false;
+    vm->recording = false;
     vm->frozen = vm->adopted = vm->waiting = vm->broken = false;
     vm->start_wall_ms = now_ms;
     vm->running_wall_ms = vm->ready_wall_ms = 0;
@@ -356,7 +363,7 @@ int vm_supervisor_forget(struct vm_supervisor *supervisor,
         return 0;
     }
     int r = vm_for_action(supervisor, uid, epoch, &vm, err);
-    if (r != 0) {
+    if (r != 0 || vm->leaving) {
         return r;
     }
     char folder[ENGINE_PATH_SIZE];
@@ -367,12 +374,7 @@ int vm_supervisor_forget(struct vm_supervisor *supervisor,
     if (supervisor->host.groups != NULL) {
         (void)resource_group_remove(supervisor->host.groups, uid); /* only a folder */
     }
-    r = vm_entry_bury(vm, epoch, err);
-    if (r == 0) {
-        (void)u64_map_remove(supervisor->vms, uid);
-        (void)vm_entry_free(vm);
-    }
-    return r;
+    return vm_entry_bury(vm, epoch, err);
 }
 
 int vm_supervisor_note_epoch(struct vm_supervisor *supervisor,
@@ -612,11 +614,13 @@ struct vm_supervisor *vm_supervisor_open(const struct vm_supervisor_config *conf
     supervisor->tombstones = u64_map_new();
     supervisor->post =
         loop_post_new(config->host.loop, vm_entry_tell_changes, supervisor);
+    supervisor->disk = work_pool_new(config->host.loop, 1, DISK_QUEUE);
     uint64_t upkeep_ms = config->upkeep_ms != 0 ? config->upkeep_ms : UPKEEP_MS;
     supervisor->upkeep =
         loop_timer_new(config->host.loop, upkeep_ms, upkeep_ms, upkeep, supervisor);
     int r = supervisor->vms == NULL || supervisor->tombstones == NULL ||
-                    supervisor->post == NULL || supervisor->upkeep == NULL
+                    supervisor->post == NULL || supervisor->upkeep == NULL ||
+                    supervisor->disk == NULL
                 ? err_set(err, -ENOMEM, "VMs: out of memory")
                 : 0;
     char *absolute = realpath(config->folder, NULL);
@@ -641,6 +645,10 @@ struct vm_supervisor *vm_supervisor_close(struct vm_supervisor *supervisor)
     if (supervisor == NULL) {
         return NULL;
     }
+    if (supervisor->disk != NULL) {
+        work_pool_drain(supervisor->disk);
+    }
+    supervisor->disk = work_pool_close(supervisor->disk);
     while (supervisor->vms != NULL &&
            u64_map_next(supervisor->vms, &cursor, &uid, &value)) {
         (void)vm_entry_free(value);

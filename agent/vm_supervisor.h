@@ -3,13 +3,15 @@
  *
  * Every VM has a folder <state>/vms/<uid>/ and in it record.json, written atomically
  * *before* a process runs: highest epoch seen, epoch of the run, engine, pid, /proc start
- * time, boot id, and what it runs. So a restarted daemon finds its VMs again: it scans
- * the folder, verifies each process, and takes it over or reports it gone. kill -9 of the
- * daemon does not disturb a VM. A VM is reported as ended only when nothing of it runs:
- * where the record is damaged, or its process has gone but others are left, those are
- * killed first (agent/engine_remains.h); until then its report says `alive`, at epoch 0
- * when that is not known. One that cannot be taken over for lack of memory or descriptors
- * is tried again, and one whose engine is not here any more stays under the lease.
+ * time, boot id, and what it runs. A thread of the supervisor's writes the records, in
+ * order: a process waits at its gate for the one that names it, the loop for none. So a
+ * restarted daemon finds its VMs again: it scans the folder, verifies each process, and
+ * takes it over or reports it gone. kill -9 of the daemon does not disturb a VM. A VM is
+ * reported as ended only when nothing of it runs: where the record is damaged, or its
+ * process has gone but others are left, those are killed first (agent/engine_remains.h);
+ * until then its report says `alive`, at epoch 0 when that is not known. One that cannot
+ * be taken over for lack of memory or descriptors is tried again, and one whose engine is
+ * not here any more stays under the lease.
  *
  * One epoch, one run: an action whose epoch is below the highest seen is BERTH_ESTALE;
  * starting an epoch that has ended here is BERTH_EPHASE; repeating an action that is
@@ -88,6 +90,7 @@ struct vm_report {
     bool fenced;
     bool adopted;           /* taken over from an earlier daemon */
     bool alive;             /* something runs, or may, or is about to */
+    bool leaving;           /* is being forgotten, and soon gone from here */
     pid_t pid;              /* 0: no process, or none that is known by name */
     uint64_t since_wall_ms; /* of this phase */
     /* Boot timeline, wall ms; 0: not yet. */
@@ -119,7 +122,8 @@ struct vm_supervisor;
  * found, from the loop. NULL with *err filled. */
 struct vm_supervisor *vm_supervisor_open(const struct vm_supervisor_config *config,
                                          struct err *err);
-/* Lets go of all VMs, which run on. Accepts NULL; returns NULL. */
+/* Lets go of all VMs, which run on, once what is to be written down is. Accepts NULL;
+ * returns NULL. */
 struct vm_supervisor *vm_supervisor_close(struct vm_supervisor *supervisor);
 
 /* Starts a VM; with `hold` it stays held until vm_supervisor_cont. With a disk_epoch its
@@ -147,7 +151,9 @@ int vm_supervisor_kill(struct vm_supervisor *supervisor,
                        const char *reason,
                        struct err *err);
 /* Removes an ended VM's disks and folder; its epoch is remembered a while, and what ran
- * is not run again. BERTH_EPHASE while a process is there. Missing is fine. */
+ * is not run again. The disk does that in its own time: until then the VM is reported, as
+ * leaving, and does not start (BERTH_EINUSE); it stays, without leaving, when that
+ * failed. BERTH_EPHASE while a process is there. Missing is fine. */
 int vm_supervisor_forget(struct vm_supervisor *supervisor,
                          uint64_t uid,
                          uint64_t epoch,

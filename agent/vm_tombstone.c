@@ -111,10 +111,54 @@ void vm_folder_empty(const char *folder)
     }
 }
 
+/* A VM on its way to be forgotten. */
+struct bury_job {
+    struct work_job job;
+    struct vm_supervisor *supervisor;
+    uint64_t uid;
+    struct tombstone tombstone;
+    char *text; /* of its last record */
+    char folder[ENGINE_PATH_SIZE];
+    struct err err; /* the thread's, until the job is done */
+};
+
+static void bury_run(struct work_job *job)
+{
+    struct bury_job *bury = LIST_ITEM(job, struct bury_job, job);
+    int r = fd_make_folders(bury->folder, &bury->err);
+    r = r != 0 ? r : vm_record_store(bury->folder, bury->text, &bury->err);
+    if (r == BERTH_EDISKFULL) { /* its disks are what it is full of */
+        vm_folder_empty(bury->folder);
+        bury->err = (struct err){0};
+        r = vm_record_store(bury->folder, bury->text, &bury->err);
+    }
+    if (r == 0) {
+        vm_folder_empty(bury->folder);
+    }
+}
+
+static void bury_done(struct work_job *job, int code)
+{
+    struct bury_job *bury = LIST_ITEM(job, struct bury_job, job);
+    struct vm_supervisor *supervisor = bury->supervisor;
+    struct vm_entry *vm = vm_entry_find(supervisor, bury->uid);
+    vm->leaving = false; /* and until now it was in the set */
+    int r = code < 0 ? code : bury->err.code;
+    r = r != 0 ? r : vm_tombstone_put(supervisor, bury->uid, &bury->tombstone);
+    if (r == 0) {
+        (void)u64_map_remove(supervisor->vms, bury->uid);
+        (void)vm_entry_free(vm);
+    } else {
+        log_warn(ROOM, "VM is not forgotten yet", KV_U64("uid", bury->uid),
+                 KV_STR("why", bury->err.code != 0 ? bury->err.text : err_sentence(r)));
+    }
+    free(bury->text);
+    free(bury);
+}
+
 int vm_entry_bury(struct vm_entry *vm, uint64_t epoch, struct err *err)
 {
     struct vm_supervisor *supervisor = vm->supervisor;
-    char folder[ENGINE_PATH_SIZE];
     const struct tombstone tombstone = {
         .epoch_seen = epoch > vm->epoch_seen ? epoch : vm->epoch_seen,
         .epoch_ended = vm->order.vm.epoch,
@@ -126,18 +170,21 @@ int vm_entry_bury(struct vm_entry *vm, uint64_t epoch, struct err *err)
         .order = {.vm = {.uid = vm->uid, .epoch = tombstone.epoch_ended}},
         .since_wall_ms = tombstone.since_wall_ms,
     };
-    int r = vm_entry_folder(supervisor, vm->uid, folder);
-    r = r != 0 ? r : fd_make_folders(folder, err);
-    r = r != 0 ? r : vm_record_write(folder, &record, err);
-    if (r == BERTH_EDISKFULL) { /* its disks are what it is full of */
-        vm_folder_empty(folder);
-        r = vm_record_write(folder, &record, err);
+    struct bury_job *bury = calloc(1, sizeof(*bury));
+    int r = bury == NULL ? -ENOMEM : vm_entry_folder(supervisor, vm->uid, bury->folder);
+    if (r == 0) {
+        bury->text = vm_record_encode(&record);
+        r = bury->text == NULL ? -ENOMEM : 0;
     }
-    r = r != 0 ? r : vm_tombstone_put(supervisor, vm->uid, &tombstone);
     if (r != 0) {
+        free(bury);
         return err_sys(err, r, "forget VM %" PRIu64, vm->uid);
     }
-    vm_folder_empty(folder);
+    bury->supervisor = supervisor;
+    bury->uid = vm->uid;
+    bury->tombstone = tombstone;
+    vm->leaving = true;
+    work_pool_submit(supervisor->disk, &bury->job, bury_run, bury_done);
     return 0;
 }
 

@@ -74,7 +74,7 @@ static struct u64_map *orders_index_new(const struct msg_orders *orders)
     return index;
 }
 
-/* Starts and removals write to the disk on the loop that also carries the log: a pass
+/* Starts and removals take their time on the loop that also carries the log: a pass
  * takes a few of them and the loop turns in between. False: at another pass. */
 static bool step_take(struct worker *worker)
 {
@@ -210,6 +210,9 @@ static void vm_run(struct worker *worker, const struct msg_vm *order)
         return;
     }
     bool known = vm_supervisor_report(worker->supervisor, order->vm, &report);
+    if (known && report.leaving) {
+        return; /* looked at again soon */
+    }
     if (!known || (report.epoch != order->epoch && !report.alive)) {
         vm_start(worker, order);
     } else if (report.epoch != order->epoch) {
@@ -263,7 +266,7 @@ struct strays {
 static void stray_visit(void *context, const struct vm_report *report)
 {
     struct strays *strays = context;
-    if (order_of(strays->worker, report->uid) == NULL &&
+    if (order_of(strays->worker, report->uid) == NULL && !report->leaving &&
         strays->count < VM_SUPERVISOR_VMS_MAX) {
         strays->uids[strays->count] = report->uid;
         /* An order to end an earlier run may have come before the VM went elsewhere. */

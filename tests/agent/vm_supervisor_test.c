@@ -17,12 +17,14 @@
 #include <inttypes.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -44,6 +46,28 @@ struct bench {
 };
 
 static struct bench bench;
+
+/* A slow disk: what is synced waits for a byte, and may not be the loop's thread. */
+static struct {
+    bool closed;
+    int pipe[2];
+    atomic_uint waiting;
+    atomic_uint on_loop;
+} gate;
+
+/* In place of the C library's. */
+int fsync(int fd)
+{
+    char byte;
+    if (gate.closed && gettid() == getpid()) {
+        gate.on_loop++;
+    } else if (gate.closed) {
+        gate.waiting++;
+        (void)!read(gate.pipe[0], &byte, 1);
+        gate.waiting--;
+    }
+    return (int)syscall(SYS_fsync, fd);
+}
 
 static void on_deadline(void *context)
 {
@@ -179,6 +203,19 @@ static struct vm_report wait_held(uint64_t uid)
     return report_of(uid);
 }
 
+/* The disk's thread writes it in its own time. */
+static void wait_record(uint64_t uid, enum vm_record_state state)
+{
+    char name[32];
+    struct vm_record record = {.state = VM_RECORD_NOTED};
+    (void)snprintf(name, sizeof(name), "vms/%" PRIu64, uid);
+    char *folder = temp_dir_path(&bench.dir, name);
+    while (vm_record_read(folder, &record, NULL) != 0 || record.state != state) {
+        uv_run(&bench.loop, UV_RUN_ONCE);
+    }
+    free(folder);
+}
+
 static void write_control(uint64_t uid, const char *text)
 {
     char name[64];
@@ -199,6 +236,16 @@ static bool is_state(pid_t pid, char want)
         (void)fclose(file);
     }
     return state == want;
+}
+
+static void forget(uint64_t uid, uint64_t epoch)
+{
+    struct vm_report report;
+    ck_assert_int_eq(vm_supervisor_forget(bench.supervisor, uid, epoch, NULL), 0);
+    while (vm_supervisor_report(bench.supervisor, uid, &report)) {
+        ck_assert(report.leaving);
+        uv_run(&bench.loop, UV_RUN_ONCE);
+    }
 }
 
 /* ---- one VM's life ---- */
@@ -226,6 +273,36 @@ START_TEST(a_vm_starts_runs_is_ready_and_stops)
     ck_assert_int_eq(kill(ready.pid, 0), -1);
     uv_run(&bench.loop, UV_RUN_NOWAIT);
     ck_assert_int_eq(bench.last.phase, PHASE_STOPPED);
+}
+END_TEST
+
+/* The promise is on the disk before the process is let go, and the loop waits for none.
+ */
+START_TEST(while_the_disk_hangs_the_loop_turns_and_nothing_passes_the_gate)
+{
+    start(UID + 1, 1, false);
+    (void)wait_phase(UID + 1, PHASE_READY);
+    wait_record(UID + 1, VM_RECORD_RUNNING);
+    ck_assert_int_eq(pipe2(gate.pipe, O_CLOEXEC), 0);
+    gate.closed = true;
+    start(UID, 1, false);
+    ck_assert_int_eq(vm_supervisor_stop(bench.supervisor, UID + 1, 1, UINT64_MAX, NULL),
+                     0);
+    (void)wait_phase(UID + 1, PHASE_STOPPED);
+    ck_assert_int_eq(vm_supervisor_forget(bench.supervisor, UID + 1, 1, NULL), 0);
+    while (gate.waiting == 0 || report_of(UID).pid == 0) {
+        uv_run(&bench.loop, UV_RUN_ONCE);
+    }
+    ck_assert_int_eq(report_of(UID).phase, PHASE_STARTING);
+    ck_assert_ptr_null(temp_dir_read(&bench.dir, "vms/7/held"));
+    ck_assert(report_of(UID + 1).leaving);
+
+    gate.closed = false;
+    ck_assert_int_eq(close(gate.pipe[1]), 0);
+    (void)wait_phase(UID, PHASE_READY);
+
+    ck_assert_uint_eq(gate.on_loop, 0);
+    forget(UID + 1, 1);
 }
 END_TEST
 
@@ -373,6 +450,8 @@ START_TEST(a_forgotten_vm_leaves_only_its_epoch)
     ck_assert_int_eq(vm_supervisor_forget(bench.supervisor, UID, 4, NULL), BERTH_ESTALE);
 
     ck_assert_int_eq(vm_supervisor_forget(bench.supervisor, UID, 5, NULL), 0);
+    ck_assert_int_eq(try_start(UID, 6), BERTH_EINUSE); /* not while it leaves */
+    forget(UID, 5);
     ck_assert_int_eq(vm_supervisor_forget(bench.supervisor, UID, 5, NULL), 0);
 
     struct vm_report report;
@@ -495,7 +574,7 @@ START_TEST(disks_that_are_not_here_start_nothing)
 {
     ck_assert_int_eq(start_with(2, 1, ""), BERTH_ENOTFOUND);
     run_and_stop(3, 0, "");
-    ck_assert_int_eq(vm_supervisor_forget(bench.supervisor, UID, 3, NULL), 0);
+    forget(UID, 3);
     ck_assert_int_eq(start_with(4, 3, ""), BERTH_ENOTFOUND);
     ck_assert(!vm_supervisor_report(bench.supervisor, UID, &(struct vm_report){0}));
 }
@@ -585,7 +664,7 @@ START_TEST(of_too_many_epochs_the_oldest_go)
         start(uid, 5, false);
         ck_assert_int_eq(vm_supervisor_kill(bench.supervisor, uid, 5, "", NULL), 0);
         (void)wait_phase(uid, PHASE_FAILED);
-        ck_assert_int_eq(vm_supervisor_forget(bench.supervisor, uid, 5, NULL), 0);
+        forget(uid, 5);
         ck_assert_uint_le(folders_left(), MAX);
     }
 
@@ -638,7 +717,7 @@ START_TEST(a_vm_is_forgotten_even_when_its_disks_have_filled_the_host)
     ck_assert_int_eq(errno, ENOSPC);
     ck_assert_int_eq(close(fd), 0);
 
-    ck_assert_int_eq(vm_supervisor_forget(bench.supervisor, UID, 5, NULL), 0);
+    forget(UID, 5);
 
     ck_assert_int_ne(access(path, F_OK), 0);
     ck_assert_int_eq(try_start(UID, 5), BERTH_EPHASE);
@@ -651,7 +730,7 @@ END_TEST
 /* ---- restarts of the daemon ---- */
 
 /* A daemon in a process of its own, which starts VMs 1..count and is killed when all are
- * in the wanted phase. */
+ * in the wanted phase and recorded so. */
 static void daemon_dies(unsigned count, bool hold)
 {
     int ready[2];
@@ -665,6 +744,7 @@ static void daemon_dies(unsigned count, bool hold)
         }
         for (uint64_t uid = 1; uid <= count; uid++) {
             (void)(hold ? wait_held(uid) : wait_phase(uid, PHASE_READY));
+            wait_record(uid, hold ? VM_RECORD_STARTING : VM_RECORD_RUNNING);
         }
         (void)!write(ready[1], "x", 1);
         for (;;) {
@@ -1262,6 +1342,8 @@ static void add_life(Suite *suite)
     tcase_set_timeout(tests, 90);
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, a_vm_starts_runs_is_ready_and_stops);
+    tcase_add_test(tests,
+                   while_the_disk_hangs_the_loop_turns_and_nothing_passes_the_gate);
     tcase_add_test(tests, a_held_vm_does_not_run_until_it_is_told);
     tcase_add_test(tests, a_held_vm_that_is_stopped_never_ran);
     tcase_add_loop_test(tests, a_vm_that_ends_by_itself_is_told_apart, 0,

@@ -1071,10 +1071,10 @@ START_TEST(a_disk_that_takes_no_term_yet_stops_neither_heartbeats_nor_the_lease)
     leader.ahead = 1;
     gate_close();
     give(1, &newer);
+    leader.acks = true;
     RACK_WAIT(synced.at_gate == 1);
 
     unsigned beats = leader.beats;
-    leader.acks = true;
     now_ms += 1;
     RACK_WAIT(leader.beats >= beats + 4 &&
               lease_granted_ns(&worker->lease) == now_ms * NS_PER_MS);
