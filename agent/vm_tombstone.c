@@ -73,6 +73,10 @@ int vm_tombstone_put(struct vm_supervisor *supervisor,
         return -ENOMEM;
     }
     *tombstone = *given;
+    uint64_t now_ms = clock_wall_ms(supervisor->host.clock);
+    if (tombstone->since_wall_ms > now_ms) { /* the clock was set back since: it would */
+        tombstone->since_wall_ms = now_ms;   /* stay until then, and push others out */
+    }
     vm_tombstone_remove(supervisor, uid);
     if (u64_map_put(supervisor->tombstones, uid, tombstone) != 0) {
         free(tombstone);

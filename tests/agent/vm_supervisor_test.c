@@ -695,6 +695,24 @@ START_TEST(many_old_epochs_go_in_one_turn)
 }
 END_TEST
 
+START_TEST(an_epoch_forgotten_in_the_future_goes_in_its_time)
+{
+    enum { OLD = 5 };
+    close_supervisor();
+    bench.clock = &later; /* it is set back after these were forgotten */
+    plant_forgotten(OLD);
+    later_ms = 0 - UINT64_C(2) * VM_SUPERVISOR_EPOCHS_MS;
+    open_supervisor();
+    ck_assert_uint_eq(folders_left(), OLD);
+    ck_assert_int_eq(try_start(100, 3), BERTH_EPHASE);
+
+    later_ms += VM_SUPERVISOR_EPOCHS_MS + 1000;
+    while (folders_left() > 0) {
+        uv_run(&bench.loop, UV_RUN_ONCE);
+    }
+}
+END_TEST
+
 START_TEST(a_vm_is_forgotten_even_when_its_disks_have_filled_the_host)
 {
     char block[4096];
@@ -1356,6 +1374,7 @@ static void add_life(Suite *suite)
     tcase_add_test(tests, a_forgotten_vm_leaves_only_its_epoch);
     tcase_add_test(tests, many_old_epochs_go_in_one_turn);
     tcase_add_test(tests, of_too_many_epochs_the_oldest_go);
+    tcase_add_test(tests, an_epoch_forgotten_in_the_future_goes_in_its_time);
     tcase_add_test(tests, a_vm_is_forgotten_even_when_its_disks_have_filled_the_host);
     tcase_add_test(tests, disks_are_those_of_the_run_that_is_named_or_new);
     tcase_add_test(tests, disks_that_were_used_once_are_never_made_anew);
