@@ -383,6 +383,14 @@ static char *metrics(void *context)
                        (unsigned long long)stats.name);
     MESH_COUNTERS(METRICS_MESH)
 #undef METRICS_MESH
+    if (api->forward != NULL) {
+        bytes_write_format(&writer,
+                           "# HELP berth_forward_refused_total Requests between hosts "
+                           "answered 503: too many were under way.\n"
+                           "# TYPE berth_forward_refused_total counter\n"
+                           "berth_forward_refused_total %llu\n",
+                           (unsigned long long)forward_turned_away(api->forward));
+    }
     if (api->worker != NULL) {
         worker_metrics(api->worker, &writer);
     }

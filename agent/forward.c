@@ -52,6 +52,7 @@ struct forward {
     unsigned away_count;
     struct list visiting;
     unsigned visiting_count;
+    uint64_t turned_away;
     struct loop_timer *tick;
     struct loop_timer *pump;
 };
@@ -60,17 +61,25 @@ struct forward {
  * --------------------------------------------------------------------------------------
  */
 
+#define REFUSAL_TYPE "application/problem+json"
+#define TOO_MANY     "Too many requests are under way"
+
+static const struct exchange_header retry_soon[] = {{"Retry-After", "1"}};
+
+static int refusal_text(char text[512], int status, const char *title, const char *detail)
+{
+    return snprintf(text, 512,
+                    "{\"type\":\"about:blank\",\"title\":\"%s\",\"status\":%d,"
+                    "\"code\":\"BERTH_ENOLEADER\",\"detail\":\"%s\"}\n",
+                    title, status, detail);
+}
+
 static void
 refuse(struct exchange *exchange, int status, const char *title, const char *detail)
 {
-    static const struct exchange_header retry[] = {{"Retry-After", "1"}};
     char text[512];
-    int size = snprintf(text, sizeof(text),
-                        "{\"type\":\"about:blank\",\"title\":\"%s\",\"status\":%d,"
-                        "\"code\":\"BERTH_ENOLEADER\",\"detail\":\"%s\"}\n",
-                        title, status, detail);
-    exchange_answer(exchange, status, "application/problem+json", retry, 1, text,
-                    (size_t)size);
+    int size = refusal_text(text, status, title, detail);
+    exchange_answer(exchange, status, REFUSAL_TYPE, retry_soon, 1, text, (size_t)size);
 }
 
 static void away_release(struct away *away)
@@ -150,7 +159,8 @@ void forward_exchange(struct forward *forward,
     if (away == NULL ||
         exchange_request_encode(exchange_request(exchange), &request, &size) < 0) {
         free(away);
-        refuse(exchange, 503, "Too many requests are under way", "try again");
+        forward->turned_away++;
+        refuse(exchange, 503, TOO_MANY, "try again");
         return;
     }
     *away = (struct away){.forward = forward,
@@ -375,13 +385,38 @@ visiting_find(struct forward *forward, const struct msg_member *from, uint64_t i
     return NULL;
 }
 
+/* Answers in the exchange's place, for which there is no room. What cannot be sent now is
+ * lost: the asker then gives up by its own deadline. */
+static void turn_away(struct forward *forward, uint64_t host, uint64_t id)
+{
+    char text[512];
+    int size = refusal_text(text, 503, TOO_MANY, "try again");
+    struct msg_header retry = {.name = (char *)(uintptr_t)retry_soon[0].name,
+                               .value = (char *)(uintptr_t)retry_soon[0].value};
+    const struct msg_forward_head head = {.id = id,
+                                          .status = 503,
+                                          .content_type = (char *)(uintptr_t)REFUSAL_TYPE,
+                                          .headers = {.items = &retry, .count = 1}};
+    const struct msg_forward_data body = {
+        .id = id, .data = {.data = (uint8_t *)text, .size = (uint32_t)size}};
+    const struct msg_forward_end end = {.id = id};
+    forward->turned_away++;
+    if (link_send(forward->link, host, MESSAGE_FORWARD_HEAD, &head) == 0 &&
+        link_send(forward->link, host, MESSAGE_FORWARD_DATA, &body) == 0) {
+        (void)link_send(forward->link, host, MESSAGE_FORWARD_END, &end); /* likewise */
+    }
+}
+
 void forward_on_request(struct forward *forward,
                         const struct msg_member *from,
                         const struct msg_forward *message)
 {
     struct exchange_request request;
-    if (forward->visiting_count >= FORWARD_MAX ||
-        visiting_find(forward, from, message->id) != NULL ||
+    if (forward->visiting_count >= FORWARD_MAX) {
+        turn_away(forward, from->uid, message->id);
+        return;
+    }
+    if (visiting_find(forward, from, message->id) != NULL ||
         exchange_request_decode(message->request.data, message->request.size, &request) <
             0) {
         log_warn("forward", "request from another host was dropped",
@@ -391,6 +426,7 @@ void forward_on_request(struct forward *forward,
     struct visiting *visiting = calloc(1, sizeof(*visiting));
     if (visiting == NULL) {
         exchange_request_fini(&request);
+        turn_away(forward, from->uid, message->id);
         return;
     }
     request.credentials.forwarder = from->uid;
@@ -540,4 +576,9 @@ struct forward *forward_free(struct forward *forward)
     }
     free(forward);
     return NULL;
+}
+
+uint64_t forward_turned_away(const struct forward *forward)
+{
+    return forward->turned_away;
 }

@@ -7,7 +7,8 @@
  * ends; it ends, too, when a piece of it was lost on the way, for a gap would be a lie.
  * What was meant for the leader and has no answer yet ends with 503 when another host
  * leads: the old one may hang with its connections up.
- * Threads: the loop's. Limits: FORWARD_MAX in each table; FORWARD_HEAD_MS until the
+ * Threads: the loop's. Limits: FORWARD_MAX in each table, one more is answered 503
+ * with Retry-After; FORWARD_HEAD_MS until the
  * answer begins; EXCHANGE_QUEUE_MAX bytes waiting per answer, one large piece excepted.
  */
 #pragma once
@@ -45,6 +46,9 @@ void forward_exchange(struct forward *forward,
                       uint64_t host,
                       struct exchange *exchange,
                       uint64_t console_vm);
+/* Requests answered 503 since the start because FORWARD_MAX were under way, here or on
+ * their way from here. */
+uint64_t forward_turned_away(const struct forward *forward);
 
 /* From the link. */
 void forward_on_request(struct forward *forward,

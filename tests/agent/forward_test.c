@@ -109,9 +109,17 @@ static void note_input(void *context, const void *data, size_t size)
                    (const char *)data);
 }
 
+static struct exchange *crowd[FORWARD_MAX]; /* answered by nobody */
+static unsigned crowd_count;
+static bool crowded;
+
 static void on_arrived(void *context, struct exchange *exchange, uint64_t console_vm)
 {
     (void)context;
+    if (crowded) {
+        crowd[crowd_count++] = exchange_ref(exchange);
+        return;
+    }
     ck_assert_uint_lt(arrived_count, 4);
     arrived[arrived_count++] = exchange_ref(exchange);
     arrived_vm = console_vm;
@@ -518,6 +526,38 @@ START_TEST(an_answer_that_has_begun_may_take_its_time)
 }
 END_TEST
 
+START_TEST(one_request_too_many_is_told_to_come_again)
+{
+    uint8_t *bytes = NULL;
+    size_t size = 0;
+    start();
+    crowded = true;
+    struct exchange *other = request("/v1/vms");
+    ck_assert_int_eq(exchange_request_encode(exchange_request(other), &bytes, &size), 0);
+    struct msg_forward message = {.request = {.data = bytes, .size = (uint32_t)size}};
+    for (message.id = 1000; crowd_count < FORWARD_MAX; message.id++) {
+        forward_on_request(forwards[1], members_by_uid(&rack.hosts[1].members, 1),
+                           &message);
+    }
+
+    struct exchange *exchange = forwarded(2, 0);
+    RACK_WAIT(client.ended);
+
+    ck_assert_int_eq(client.status, 503);
+    ck_assert_str_eq(client.header, "Retry-After: 1");
+    ck_assert_ptr_nonnull(strstr(client.body, "Too many requests"));
+    ck_assert_uint_eq(crowd_count, FORWARD_MAX);
+    ck_assert_uint_eq(forward_turned_away(forwards[1]), 1);
+    for (unsigned i = 0; i < FORWARD_MAX; i++) {
+        exchange_unref(crowd[i]);
+    }
+    exchange_unref(exchange);
+    exchange_unref(other);
+    free(bytes);
+    stop();
+}
+END_TEST
+
 START_TEST(who_is_no_member_cannot_answer)
 {
     start();
@@ -589,6 +629,7 @@ int main(void)
     tcase_add_test(tests, a_leader_that_hangs_is_not_waited_for_when_another_leads);
     tcase_add_test(tests, a_console_has_nothing_to_do_with_who_leads);
     tcase_add_test(tests, an_answer_that_has_begun_may_take_its_time);
+    tcase_add_test(tests, one_request_too_many_is_told_to_come_again);
     tcase_add_test(tests, who_is_no_member_cannot_answer);
     tcase_add_test(tests, a_host_that_goes_down_answers_what_it_has_sent_away);
     tcase_add_test(tests, another_hosts_answer_to_our_exchange_is_not_taken);
