@@ -31,8 +31,9 @@
 #define NEW_FOLDER  "raft.new"
 #define REASON_SIZE 128
 
-#define ASIDE_PREFIX "left-"
-#define ASIDE_SIZE   64
+#define ASIDE_PREFIX   "left-"
+#define ASIDE_SIZE     64
+#define ASIDE_KEPT_MAX 65536 /* host.json is some hundred bytes */
 
 static bool is_there(const char *path)
 {
@@ -449,6 +450,19 @@ static int aside_name(const struct identity *identity,
     return file_atomic_write(path, ret_name, strlen(ret_name), 0600, err);
 }
 
+/* Without links, which not every file system has: to be seen whole or not at all. */
+static int copy_aside(const char *from, const char *to, struct err *err)
+{
+    CLEANUP_FREE uint8_t *data = NULL;
+    size_t size = 0;
+    int r = fd_read_file(AT_FDCWD, from, ASIDE_KEPT_MAX, &data, &size, err);
+    if (r == -ENOENT) {
+        *err = (struct err){0};
+        return 0;
+    }
+    return r < 0 ? r : file_atomic_write(to, data, size, 0600, err);
+}
+
 /* What is there already stays: it was put aside before we were interrupted, and what has
  * its name now was made since. With `keep` it stays in its place as well. */
 static int put_aside(const struct identity *identity,
@@ -461,8 +475,16 @@ static int put_aside(const struct identity *identity,
     char to[PATH_MAX + 16];
     identity_path(identity, name, from, sizeof(from));
     (void)snprintf(to, sizeof(to), "%s/%s", aside, name);
-    int r = is_there(to) ? 0 : keep ? link(from, to) : rename(from, to);
-    return r == 0 || errno == ENOENT ? 0 : err_sys(err, -errno, "put %s aside", from);
+    if (is_there(to)) {
+        return 0;
+    }
+    if (keep) {
+        int r = copy_aside(from, to, err);
+        return r < 0 ? err_wrap(err, r, "put %s aside", from) : 0;
+    }
+    return rename(from, to) == 0 || errno == ENOENT
+               ? 0
+               : err_sys(err, -errno, "put %s aside", from);
 }
 
 int rebirth_forget(struct identity *identity, const struct clock *clock, struct err *err)
