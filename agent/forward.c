@@ -40,6 +40,7 @@ struct visiting {
     uint64_t sent; /* bytes of the answer */
     bool refused;  /* data was not taken: say when there is room again */
     bool ended;    /* send END after what waits */
+    bool cut;      /* ended because the right to it was taken away */
     bool over;     /* nothing is sent any more */
 };
 
@@ -230,10 +231,18 @@ void forward_on_end(struct forward *forward,
                     const struct msg_forward_end *message)
 {
     struct away *away = away_find(forward, from, message->id);
-    if (away != NULL) {
-        exchange_end(away->exchange);
-        away_release(away);
+    if (away == NULL) {
+        return;
     }
+    if (message->cut) {
+        struct exchange *exchange = exchange_ref(away->exchange);
+        away_release(away); /* so that nobody is told that its client has gone */
+        exchange_revoke(exchange);
+        exchange_unref(exchange);
+        return;
+    }
+    exchange_end(away->exchange);
+    away_release(away);
 }
 
 /* ---- visiting
@@ -283,7 +292,7 @@ static void visiting_pump(struct visiting *visiting)
         loop_timer_again(visiting->forward->pump, PUMP_MS, 0);
     }
     if (visiting->ended && visiting->waiting_size == 0) {
-        const struct msg_forward_end message = {.id = visiting->id};
+        const struct msg_forward_end message = {.id = visiting->id, .cut = visiting->cut};
         int r = link_send(visiting->forward->link, visiting->host, MESSAGE_FORWARD_END,
                           &message);
         if (r != BERTH_EFULL) {
@@ -357,6 +366,15 @@ static void sink_end(void *sink)
     }
 }
 
+/* Revoked: what waits here is not sent, and the asker gives out nothing more. */
+static void sink_cut(void *sink)
+{
+    struct visiting *visiting = sink;
+    visiting->cut = true;
+    visiting->waiting_size = 0;
+    sink_end(visiting);
+}
+
 static void sink_released(void *sink)
 {
     struct visiting *visiting = sink;
@@ -371,6 +389,7 @@ static void sink_released(void *sink)
 static const struct exchange_sink visiting_sink = {.head = sink_head,
                                                    .data = sink_data,
                                                    .end = sink_end,
+                                                   .cut = sink_cut,
                                                    .released = sink_released};
 
 static struct visiting *

@@ -221,8 +221,10 @@ RECORD_DECLARE(msg_forward_head, MSG_FORWARD_HEAD_FIELDS)
       "of the answer: the mesh may drop what waits too long")
 RECORD_DECLARE(msg_forward_data, MSG_FORWARD_DATA_FIELDS)
 /* downwards: the answer is complete; upwards: the client is gone */
-#define MSG_FORWARD_END_FIELDS(F, S) \
-    F(S, 1, U64, id, "id", UNIT_NONE, 0, 1, UINT64_MAX, 0, "as asked")
+#define MSG_FORWARD_END_FIELDS(F, S)                                   \
+    F(S, 1, U64, id, "id", UNIT_NONE, 0, 1, UINT64_MAX, 0, "as asked") \
+    F(S, 2, BOOL, cut, "cut", none, 0, 0, 1, 0,                        \
+      "the right to the answer was taken away: nothing more of it is given out")
 RECORD_DECLARE(msg_forward_end, MSG_FORWARD_END_FIELDS)
 
 /* ---- image contents

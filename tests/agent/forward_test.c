@@ -16,6 +16,7 @@ struct client {
     size_t body_size;
     size_t capacity;
     bool ended;
+    bool cut;
     bool released;
     bool deaf; /* takes no data any more */
 };
@@ -85,6 +86,11 @@ static void client_end(void *sink)
     to->ended = true;
 }
 
+static void client_cut(void *sink)
+{
+    ((struct client *)sink)->cut = true;
+}
+
 static void client_released(void *sink)
 {
     ((struct client *)sink)->released = true;
@@ -93,6 +99,7 @@ static void client_released(void *sink)
 static const struct exchange_sink client_sink = {.head = client_head,
                                                  .data = client_data,
                                                  .end = client_end,
+                                                 .cut = client_cut,
                                                  .released = client_released};
 
 static void note_cancel(void *context)
@@ -337,6 +344,28 @@ START_TEST(a_client_that_does_not_keep_up_loses_its_stream_not_bytes_of_it)
     RACK_WAIT(client.ended && cancelled == 1);
 
     ck_assert_str_eq(client.body, "one");
+    exchange_unref(exchange);
+    stop();
+}
+END_TEST
+
+/* A client that does not read would keep what merely ends. */
+START_TEST(a_right_taken_away_on_the_other_host_cuts_the_client_off)
+{
+    start();
+    struct exchange *exchange = forwarded_and_arrived();
+    if (_i == 1) { /* row 0: before anything was answered */
+        answer_head(0);
+        ck_assert_int_eq(exchange_data(arrived[0], "one", 3), 0);
+        RACK_WAIT(client.body_size == 3);
+    }
+
+    exchange_revoke(arrived[0]);
+    RACK_WAIT(client.cut || client.ended);
+
+    ck_assert_int_eq(client.cut, _i == 1);
+    ck_assert_int_eq(client.status, _i == 1 ? 200 : 401);
+    ck_assert_uint_eq(cancelled, 1);
     exchange_unref(exchange);
     stop();
 }
@@ -619,6 +648,8 @@ int main(void)
     tcase_add_test(tests, a_client_that_goes_away_is_told_to_the_handler);
     tcase_add_test(tests,
                    a_client_that_does_not_keep_up_loses_its_stream_not_bytes_of_it);
+    tcase_add_loop_test(tests, a_right_taken_away_on_the_other_host_cuts_the_client_off,
+                        0, 2);
     tcase_add_test(tests,
                    a_piece_lost_on_the_way_ends_the_stream_instead_of_leaving_a_gap);
     tcase_add_test(tests, a_host_that_dies_before_its_answer_is_answered_for);
