@@ -3,9 +3,12 @@
  * Shapes: a ring of `limit` entries with an index by request id; the oldest is forgotten
  * first. The first REQUEST_OWNER_SIZE bytes of an id tell whose it is: who holds its
  * share, a part in REQUEST_SHARES of the limit, loses its own oldest, so that nobody has
- * the others' forgotten. The digest is of what was asked (type, subject, body), without
- * the time of asking. Replicated: part of the snapshot and of the state's hash. Threads:
- * the owner's. Errors: -ENOMEM.
+ * the others' forgotten. That holds where all voters have shares: a version before them
+ * has the oldest of all forgotten, so that voters of both remember other requests, and
+ * hash their states differently, from when a subject has more than its share until they
+ * have the same version and a snapshot of one of them. The digest is of what was asked
+ * (type, subject, body), without the time of asking. Replicated: part of the snapshot and
+ * of the state's hash. Threads: the owner's. Errors: -ENOMEM.
  */
 #pragma once
 
