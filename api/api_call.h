@@ -111,7 +111,9 @@ void call_leave(struct api_call *call);
 
 /* Stamps subject and request ids and proposes; `done` runs when all of call->results are
  * there (code is the transport's when that failed); at once when all were answered to an
- * earlier try. The commands are borrowed, and their order may change. */
+ * earlier try, and then inside this call: `done` may end the call, so that whoever
+ * proposes touches nothing of the call's afterwards. The commands are borrowed, and their
+ * order may change. */
 void call_propose(struct api_call *call,
                   struct command *commands,
                   uint32_t count,
