@@ -10,9 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TICK_MS     250
-#define PUMP_MS     5 /* between tries when the mesh's queue is full */
-#define HEADERS_MAX 32
+#define TICK_MS       250
+#define TICK_SLACK_MS 250 /* what it looks for takes seconds, if it comes at all */
+#define PUMP_MS       5   /* between tries when the mesh's queue is full */
+#define HEADERS_MAX   32
 
 /* One that we sent away. */
 struct away {
@@ -576,6 +577,7 @@ struct forward *forward_new(uv_loop_t *loop,
     if (forward->tick == NULL || forward->pump == NULL) {
         return forward_free(forward);
     }
+    loop_timer_slacken(forward->tick, TICK_SLACK_MS);
     return forward;
 }
 

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #define TICK_MS        250
+#define TICK_SLACK_MS  50 /* the loop is awake while chunks arrive */
 #define BACKOFF_MS     1000
 #define BACKOFF_MAX_MS 30000
 #define WANTED_MAX     256 /* as many as orders can name */
@@ -392,7 +393,11 @@ struct image_pull *image_pull_new(uv_loop_t *loop,
     list_init(&pull->serving);
     pull->tick = loop_timer_new(loop, TICK_MS, TICK_MS, on_tick, pull);
     pull->reading = work_pool_new(loop, 1, SERVING_MAX);
-    return pull->tick != NULL && pull->reading != NULL ? pull : image_pull_free(pull);
+    if (pull->tick == NULL || pull->reading == NULL) {
+        return image_pull_free(pull);
+    }
+    loop_timer_slacken(pull->tick, TICK_SLACK_MS);
+    return pull;
 }
 
 struct image_pull *image_pull_free(struct image_pull *pull)

@@ -909,6 +909,7 @@ struct leader *leader_new(const struct leader_config *config)
         return leader_free(leader);
     }
     loop_timer_slacken(leader->tick, LEADER_SLACK_MS);
+    loop_timer_slacken(leader->gather, LEADER_GATHER_SLACK_MS);
     return leader;
 }
 

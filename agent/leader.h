@@ -19,8 +19,10 @@
 #include "scheduler/scheduler.h"
 
 #define LEADER_TICK_MS   100
-#define LEADER_SLACK_MS  50   /* the log wakes the loop as often: seldom used up */
-#define LEADER_GATHER_MS 20   /* heartbeats of so long are confirmed together */
+#define LEADER_SLACK_MS  50 /* the log wakes the loop as often: seldom used up */
+#define LEADER_GATHER_MS 20 /* heartbeats of so long are confirmed together */
+#define LEADER_GATHER_SLACK_MS \
+    80 /* or until the log wakes the loop: not so long that hosts repeat theirs */
 #define LEADER_ORDERS_MS 2000 /* orders that were not taken over are sent again */
 #define LEADER_ORDERS_PER_TURN                                                    \
     16 /* hosts: a quarter of a megabyte each in a cluster of a thousand, about a \

@@ -106,14 +106,18 @@ static int timers_start(struct worker *worker, struct err *err)
         loop_timer_new(loop, 1, WORKER_HEARTBEAT_MS, worker_heartbeat, worker);
     worker->sample_timer =
         loop_timer_new(loop, WORKER_SAMPLE_MS, WORKER_SAMPLE_MS, worker_sample, worker);
-    worker->lease_timer = loop_timer_new(loop, WORKER_LEASE_TICK_MS, WORKER_LEASE_TICK_MS,
-                                         worker_lease_check, worker);
+    worker->lease_timer =
+        loop_timer_new(loop, WORKER_LEASE_LOOK_MS, 0, worker_lease_check, worker);
+    worker->lease_look = loop_timer_new(loop, WORKER_LEASE_LOOK_MS, WORKER_LEASE_LOOK_MS,
+                                        worker_lease_check, worker);
     worker->retry_timer = loop_timer_new(loop, RECONCILE_RETRY_MS, RECONCILE_RETRY_MS,
                                          worker_reconcile, worker);
     if (worker->heartbeat_timer == NULL || worker->sample_timer == NULL ||
-        worker->lease_timer == NULL || worker->retry_timer == NULL) {
+        worker->lease_timer == NULL || worker->lease_look == NULL ||
+        worker->retry_timer == NULL) {
         return err_sys(err, -ENOMEM, "start the worker");
     }
+    loop_timer_slacken(worker->lease_look, WORKER_LEASE_LOOK_SLACK_MS);
     return 0;
 }
 
@@ -177,6 +181,7 @@ struct worker *worker_close(struct worker *worker)
     loop_timer_close(worker->heartbeat_timer);
     loop_timer_close(worker->sample_timer);
     loop_timer_close(worker->lease_timer);
+    loop_timer_close(worker->lease_look);
     loop_timer_close(worker->retry_timer);
     loop_post_close(worker->reconcile_post);
     loop_post_close(worker->heartbeat_post);

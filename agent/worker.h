@@ -2,7 +2,7 @@
  * orders.
  *
  * Shapes: struct worker owns the VM supervisor, the tenant networks and the pulling of
- * images. Every 250 ms, and soon after something changed, a heartbeat goes to the leader
+ * images. Every 500 ms, and soon after something changed, a heartbeat goes to the leader
  * (to all voters while nobody answers). Orders (agent/orders.h) are complete: what they
  * do not name is ended here. The way from orders to a running VM is a reconcile that can
  * be repeated at any time: image here? network ready? lease long enough? start. Lease
@@ -27,7 +27,8 @@
 
 #include <uv.h>
 
-#define WORKER_HEARTBEAT_MS 250
+#define WORKER_HEARTBEAT_MS 500  /* each wakes the leader and every voter some times */
+#define WORKER_REPEAT_MS    250  /* until the last one is acknowledged */
 #define WORKER_SILENCE_MS   800  /* without an ack for so long all voters are asked */
 #define WORKER_SAMPLE_MS    1000 /* CPU of VMs */
 #define WORKER_STARTING_PER_CORE                                                       \

@@ -131,15 +131,13 @@ int worker_grant_load(struct worker *worker, struct err *err)
     return 0;
 }
 
-/* The tick would come too late for what changes before it. */
+/* The next look may come too late for it. */
 static void lease_check_in_time(struct worker *worker)
 {
     uint64_t now_ns = clock_now_ns(worker->config.clock);
     uint64_t wait_ms =
         (lease_next_change_ns(&worker->lease, now_ns) - now_ns) / NS_PER_MS + 1;
-    if (wait_ms < WORKER_LEASE_TICK_MS) {
-        loop_timer_again(worker->lease_timer, wait_ms, WORKER_LEASE_TICK_MS);
-    }
+    loop_timer_again(worker->lease_timer, wait_ms, 0);
 }
 
 void worker_lease_check(void *context)
@@ -148,7 +146,7 @@ void worker_lease_check(void *context)
     enum lease_state state =
         lease_state(&worker->lease, clock_now_ns(worker->config.clock));
     if (state == LEASE_KILL) {
-        /* Again at every tick: a VM may have come back to life by adoption meanwhile. */
+        /* Again at every look: a VM may have come back to life by adoption meanwhile. */
         unsigned killed = vm_supervisor_kill_all(
             worker->supervisor, "the host lost contact and its lease ended");
         if (killed > 0) {
@@ -158,7 +156,7 @@ void worker_lease_check(void *context)
         log_warn("worker", "lease runs out, VMs are frozen",
                  KV_U64("vms", vm_supervisor_freeze_all(worker->supervisor)));
     } else if (state == LEASE_OK) {
-        /* At every tick: VMs taken over from an earlier run may have been frozen by it.
+        /* At every look: VMs taken over from an earlier run may have been frozen by it.
          */
         unsigned resumed = vm_supervisor_resume_all(worker->supervisor);
         if (resumed > 0) {
@@ -237,6 +235,7 @@ void worker_on_ack(struct worker *worker,
     bool was_ok = worker->lease_state == LEASE_OK;
     if (lease_ack(&worker->lease, ack->sequence)) {
         worker->lease_found = false;
+        loop_timer_defer(worker->heartbeat_timer);
         grant_store(worker);
         if (worker->fence != NULL) {
             fence_client_lease(worker->fence, lease_granted_ns(&worker->lease));

@@ -13,8 +13,11 @@
 #include "base/work_pool.h"
 #include "net/network_apply.h"
 
-/* And when the lease runs out, to the millisecond. */
-#define WORKER_LEASE_TICK_MS 250
+/* The lease is looked at so often, for the clock may have gone on while the loop's stood
+ * still; best when the loop is awake anyway, as the log wakes a voter's. And when it runs
+ * out, to the millisecond. */
+#define WORKER_LEASE_LOOK_MS       150
+#define WORKER_LEASE_LOOK_SLACK_MS 100
 
 /* A VM that could not even be started: reported as failed until its orders change. */
 struct failure {
@@ -67,7 +70,8 @@ struct worker {
     bool sampled;
     struct loop_timer *heartbeat_timer;
     struct loop_timer *sample_timer;
-    struct loop_timer *lease_timer;
+    struct loop_timer *lease_timer; /* when its state changes */
+    struct loop_timer *lease_look;
     struct loop_timer *retry_timer;
     struct loop_post *reconcile_post;
     struct loop_post *heartbeat_post;

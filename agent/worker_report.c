@@ -1,5 +1,6 @@
 /* What a host says of itself and its VMs: heartbeats, load, metrics. */
 #include "agent/worker_parts.h"
+#include "base/loop.h"
 #include "base/version.h"
 
 #include <errno.h>
@@ -126,7 +127,7 @@ static void heartbeat_send(struct worker *worker, const struct msg_heartbeat *he
     uint64_t leader = worker_leader(worker);
     if (leader != 0) {
         (void)link_send(worker->config.link, leader, MESSAGE_HEARTBEAT,
-                        heartbeat); /* the next one follows in 250 ms */
+                        heartbeat); /* the next one follows soon */
         return;
     }
     const struct msg_member_list *list = &worker->config.members->list;
@@ -147,6 +148,7 @@ void worker_heartbeat(void *context)
     struct worker *worker = context;
     struct seen_list seen = {.worker = worker};
     struct msg_heartbeat message;
+    loop_timer_again(worker->heartbeat_timer, WORKER_REPEAT_MS, WORKER_HEARTBEAT_MS);
     record_init(&msg_heartbeat_record, &message);
     message.host = worker->config.identity->uid;
     message.boot = worker->boot;

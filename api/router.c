@@ -11,7 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TICK_MS 250
+#define TICK_MS       250
+#define TICK_SLACK_MS 250 /* deadlines are seconds; rather when the loop is awake */
 
 /* ---- checks before the handler
  * ------------------------------------------------------------------------------ */
@@ -371,6 +372,7 @@ struct api *api_new(uv_loop_t *loop, const struct control_plane *control)
         api->backups == NULL || api->metrics_gate == NULL || api->tick == NULL) {
         return api_free(api);
     }
+    loop_timer_slacken(api->tick, TICK_SLACK_MS);
     return api;
 }
 

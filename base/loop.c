@@ -58,12 +58,17 @@ static void timer_arm(struct loop_timer *timer, uint64_t wait_ms)
             0);
 }
 
+static void timer_arm_again(struct loop_timer *timer)
+{
+    timer_arm(timer, timer->slack_ms > 0 ? timer->interval_ms : timer_wait_ms(timer));
+}
+
 static void timer_fired(uv_timer_t *handle)
 {
     struct loop_timer *timer = handle->data;
     timer->armed = false;
     if (timer->interval_ms > 0) {
-        timer_arm(timer, timer->slack_ms > 0 ? timer->interval_ms : timer_wait_ms(timer));
+        timer_arm_again(timer);
     }
     timer->fn(timer->context); /* may close the timer */
 }
@@ -105,6 +110,13 @@ void loop_timer_again(struct loop_timer *timer, uint64_t first_ms, uint64_t inte
     uv_update_time(timer->handle.loop);
     timer->interval_ms = interval_ms;
     timer_arm(timer, first_ms);
+}
+
+void loop_timer_defer(struct loop_timer *timer)
+{
+    REQUIRE(timer->interval_ms > 0);
+    uv_update_time(timer->handle.loop);
+    timer_arm_again(timer);
 }
 
 void loop_timer_slacken(struct loop_timer *timer, uint64_t slack_ms)

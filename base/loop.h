@@ -29,6 +29,8 @@ struct loop_timer *loop_timer_new(uv_loop_t *loop,
                                   void *context);
 /* Starts anew with these times. */
 void loop_timer_again(struct loop_timer *timer, uint64_t first_ms, uint64_t interval_ms);
+/* Puts the next firing off, as if the timer had fired now. Of a repeating one. */
+void loop_timer_defer(struct loop_timer *timer);
 /* Lets the next firings be up to so much late: the timer fires when the loop has woken
  * for something else after it was due, and wakes the loop itself only at the end of the
  * slack. Repeating, it counts the interval from the last firing. */

@@ -28,8 +28,8 @@
 #define LEASE_NS             UINT64_C(6000000000)
 #define LEASE_DRIFT_PERMILLE 10
 #define LEASE_MARGIN_NS      UINT64_C(200000000)
-#define HEARTBEAT_NS         UINT64_C(250000000)
-#define SUSPECT_NS           UINT64_C(1500000000) /* six heartbeats */
+#define HEARTBEAT_NS         UINT64_C(500000000)
+#define SUSPECT_NS           UINT64_C(1500000000) /* three heartbeats */
 #define DECISIONS_MAX        512
 
 struct scheduler;

@@ -146,6 +146,24 @@ START_TEST(a_slack_timer_wakes_the_loop_when_nothing_else_does)
 }
 END_TEST
 
+START_TEST(a_deferred_timer_fires_an_interval_later)
+{
+    struct ticks late = {0};
+    late.timer = loop_timer_new(&loop, 0, FOREVER_MS, tick, &late);
+    loop_timer_defer(late.timer); /* it was due at once */
+    struct ticks end = {.close_at = 1};
+    end.timer = loop_timer_new(&loop, 1, 0, tick, &end);
+    (void)uv_run(&loop, UV_RUN_ONCE);
+    ck_assert_int_eq(end.count, 1);
+    ck_assert_int_eq(late.count, 0);
+    loop_timer_again(late.timer, 0, 1); /* and goes on when it is told to */
+    (void)uv_run(&loop, UV_RUN_ONCE);
+    ck_assert_int_gt(late.count, 0);
+    (void)loop_timer_close(late.timer);
+    (void)uv_run(&loop, UV_RUN_DEFAULT);
+}
+END_TEST
+
 struct batches {
     struct loop_batch *batch;
     int count;
@@ -501,6 +519,7 @@ int main(void)
     tcase_add_test(tcase, a_closed_timer_does_not_fire);
     tcase_add_test(tcase, a_slack_timer_fires_when_the_loop_is_awake_for_something_else);
     tcase_add_test(tcase, a_slack_timer_wakes_the_loop_when_nothing_else_does);
+    tcase_add_test(tcase, a_deferred_timer_fires_an_interval_later);
     tcase_add_test(tcase,
                    what_is_asked_for_many_times_is_done_once_before_the_loop_waits);
     tcase_add_test(

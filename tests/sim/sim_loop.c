@@ -100,6 +100,11 @@ void loop_timer_again(struct loop_timer *timer, uint64_t first_ms, uint64_t inte
     timer_arm(timer, first_ms);
 }
 
+void loop_timer_defer(struct loop_timer *timer)
+{
+    timer_arm(timer, timer->interval_ms);
+}
+
 /* Time is free here: nothing is won by being late. */
 void loop_timer_slacken(struct loop_timer *timer, uint64_t slack_ms)
 {
