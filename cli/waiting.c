@@ -14,11 +14,9 @@
 
 #define POLL_MS      200
 #define CULPRITS_MAX 5
-#define SETTLED                                                            \
-    10 /* looks in a row, some seconds: what was just removed begins to go \
-        */
-#define LINE_SIZE 160
-#define ESCAPE    '\033'
+#define SETTLED      10 /* looks in a row: what was just removed begins to go by then */
+#define LINE_SIZE    160
+#define ESCAPE       '\033'
 
 struct waiting {
     struct cli *cli;
@@ -171,9 +169,10 @@ static void tell_late(struct waiting *waiting, json_t *vm, const char *label)
     const char *phase = view_phase(vm, KIND_VM);
     char text[CELL_SIZE * 2];
     json_array_append(waiting->late, vm);
-    waiting->held_up += trouble && reason[0] != '\0' ? 1U : 0U;
+    bool held_up = is_in_trouble(vm) && reason[0] != '\0';
+    waiting->held_up += held_up ? 1U : 0U;
     (void)snprintf(text, sizeof(text), "%s: %s", phase, reason);
-    if (is_in_trouble(vm) && reason[0] != '\0' && told_changes(waiting, label, text)) {
+    if (held_up && told_changes(waiting, label, text)) {
         progress_clear(waiting->cli);
         cli_note(waiting->cli, "%s is %s", label, text);
     }
