@@ -146,7 +146,7 @@ static size_t *places_to_damage(size_t *ret_count)
     return places;
 }
 
-START_TEST(every_flipped_byte_is_noticed_and_changes_nothing)
+START_TEST(a_flipped_byte_is_noticed_and_changes_nothing)
 {
     ck_assert_int_eq(state_decode(copy, data, size, NULL), 0);
     uint64_t hash = state_hash(copy);
@@ -167,7 +167,7 @@ START_TEST(every_flipped_byte_is_noticed_and_changes_nothing)
 }
 END_TEST
 
-START_TEST(every_truncation_is_noticed)
+START_TEST(a_truncation_is_noticed)
 {
     size_t count = 0;
     size_t *places = places_to_damage(&count);
@@ -235,8 +235,8 @@ int main(void)
     tcase_add_test(tests, indexes_are_rebuilt);
     tcase_add_test(tests, remembered_requests_and_events_survive);
     tcase_add_test(tests, the_same_commands_go_on_the_same);
-    tcase_add_test(tests, every_flipped_byte_is_noticed_and_changes_nothing);
-    tcase_add_test(tests, every_truncation_is_noticed);
+    tcase_add_test(tests, a_flipped_byte_is_noticed_and_changes_nothing);
+    tcase_add_test(tests, a_truncation_is_noticed);
     tcase_add_test(tests, what_follows_the_end_is_noticed);
     tcase_add_test(tests, another_version_is_said_to_be_one);
     tcase_add_test(tests, a_state_is_replaced_as_a_whole);

@@ -1,9 +1,10 @@
 /* The last lines of every test binary.
  *
  * `int main(void) { return test_main_run(suite); }` runs the suite in Check's fork mode
- * (CK_FORK=no for the debugger), prints a summary and the failures (CK_VERBOSITY=verbose:
- * all) and frees it. A binary that cannot run on this machine returns
- * test_main_skip("why") instead.
+ * (CK_FORK=no for the debugger; ctest sets it, too, for the pure rooms' tests, where a
+ * fork for each costs more than the test: tests/CMakeLists.txt), prints a summary and the
+ * failures (CK_VERBOSITY=verbose: all) and frees it. A binary that cannot run on this
+ * machine returns test_main_skip("why") instead.
  */
 #pragma once
 
