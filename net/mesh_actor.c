@@ -9,7 +9,7 @@
 
 #include <sys/eventfd.h>
 
-#define TICK_MS           250  /* as often as the agent speaks */
+#define TICK_MS           500  /* as often as the agent speaks */
 #define STALLED_RETRY_MS  2    /* a full route has no event of its own */
 #define STALL_NOTICED_MS  1000 /* a turn this long: we were stopped, not they silent */
 #define HELLO_INTERVAL_MS 1000
