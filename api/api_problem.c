@@ -42,6 +42,8 @@ static const struct problem_row rows[] = {
     {BERTH_EPHASE, 409, "Not in this phase", NULL},
     {BERTH_EUNSUPPORTED, 422, "Not supported", NULL},
     {BERTH_ETOOLARGE, 413, "Too large", NULL},
+    {BERTH_ELEVEL, 409, "The cluster's level does not allow it",
+     "berth version says which host holds the level back"},
     {BERTH_ECORRUPT, 422, "The content is not what was announced", NULL},
     {BERTH_EPROTO, 400, "Malformed", NULL},
     {BERTH_EDISKFULL, 507, "The host's disk is full", NULL},

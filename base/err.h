@@ -49,6 +49,7 @@ enum err_class {
     X(BERTH_EPHASE, -1031, USER, "the phase does not allow it")                  \
     X(BERTH_EUNSUPPORTED, -1032, USER, "not supported")                          \
     X(BERTH_ETOOLARGE, -1033, USER, "too large")                                 \
+    X(BERTH_ELEVEL, -1034, USER, "the cluster's level does not allow it")        \
     X(BERTH_ECORRUPT, -1050, ENVIRONMENT, "the data is corrupt")                 \
     X(BERTH_EPROTO, -1051, ENVIRONMENT, "the message is malformed")              \
     X(BERTH_EDISKFULL, -1052, ENVIRONMENT, "the disk is full")                   \

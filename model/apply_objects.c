@@ -635,7 +635,7 @@ int apply_put(struct apply *apply, const struct command *command)
                             info != NULL ? info->plural : "objects of an unknown kind");
     }
     void *object = NULL;
-    int r = command_put_object(put, &object);
+    int r = command_put_object(put, command->level, &object);
     if (r != 0) {
         return apply_refuse(apply, BERTH_EINVALID, "the %s cannot be read: %s",
                             kind_info(put->kind)->word, err_sentence(r));

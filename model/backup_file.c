@@ -57,7 +57,7 @@ int backup_encode(const struct state *state,
         bytes_writer_init(&writer, BACKUP_SIZE_MAX);
         bytes_write_raw(&writer, MAGIC, MAGIC_SIZE);
         bytes_write_u16(&writer, BACKUP_FORMAT);
-        bytes_write_u16(&writer, BACKUP_LEVEL);
+        bytes_write_u16(&writer, (uint16_t)state_level(state));
         write_info(&info, &writer);
         bytes_write_u64(&writer, content_size);
         bytes_write_raw(&writer, content, content_size);
@@ -94,14 +94,22 @@ static int check_seal(const void *data, size_t size, struct err *err)
 
 static int check_level(uint16_t format, uint16_t level, struct err *err)
 {
-    if (format == BACKUP_FORMAT && level <= BACKUP_LEVEL) {
-        return 0;
+    if (format != BACKUP_FORMAT) {
+        return err_set(
+            err, BERTH_EUNSUPPORTED,
+            "the backup is of format %u, this release reads format %d: use the "
+            "release that wrote it",
+            format, BACKUP_FORMAT);
     }
-    return err_set(
-        err, BERTH_EUNSUPPORTED,
-        "the backup is of format %u, level %u; this release reads format %d up "
-        "to level %d: use the release that wrote it, or a later one",
-        format, level, BACKUP_FORMAT, BACKUP_LEVEL);
+    const struct level_range known = level_range_up_to(0);
+    if (!level_in_range(known, level)) {
+        return err_set(
+            err, BERTH_ELEVEL,
+            "the backup is of level %u, this release reads levels %u to %u: use "
+            "the release that wrote it",
+            level, known.min, known.max);
+    }
+    return 0;
 }
 
 int backup_decode(const void *data,

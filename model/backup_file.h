@@ -1,13 +1,14 @@
 /* A backup: the whole replicated state at a revision, as one string of bytes.
  *
- * Shapes: magic, format, level, what it is of (struct backup_info), the state as
- * state_encode writes it, a SHA-256 over all that. What a backup holds and what not is in
- * docs/backup-and-recovery.md; every byte in docs/backup-format.md. Whoever wants it
- * encrypted puts the whole of it into a box (base/secret_box.h). Units: bytes, wall ms.
- * Threads: pure. Ownership: encode gives fresh memory; decode gives views into the
- * caller's bytes, and an info to be freed by record_fini. Errors: BERTH_ECORRUPT (damage
- * of any byte), BERTH_EUNSUPPORTED (no backup, or one of a later release), _ETOOLARGE,
- * -ENOMEM.
+ * Shapes: magic, format, level (the state's, model/level.h), what it is of (struct
+ * backup_info), the state as state_encode writes it, a SHA-256 over all that. What a
+ * backup holds and what not is in docs/backup-and-recovery.md; every byte in
+ * docs/backup-format.md. Whoever wants it encrypted puts the whole of it into a box
+ * (base/secret_box.h). Units: bytes, wall ms. Threads: pure. Ownership: encode gives
+ * fresh memory; decode gives views into the caller's bytes, and an info to be freed by
+ * record_fini. Errors: BERTH_ECORRUPT (damage of any byte), BERTH_EUNSUPPORTED (no
+ * backup, or one of a later format), BERTH_ELEVEL (of a level that this release does not
+ * know), _ETOOLARGE, -ENOMEM.
  */
 #pragma once
 
@@ -16,7 +17,6 @@
 #include "model/state.h"
 
 #define BACKUP_FORMAT   1
-#define BACKUP_LEVEL    1 /* of features that a reader has to know */
 #define BACKUP_SIZE_MAX (1u << 30)
 
 #define BACKUP_INFO_FIELDS(F, S)                                                       \
@@ -37,8 +37,7 @@ int backup_encode(const struct state *state,
                   uint8_t **ret_data,
                   size_t *ret_size,
                   struct err *err);
-/* Checks all of it but the state's own content. *ret_level: what a reader has to know;
- * above BACKUP_LEVEL it is BERTH_EUNSUPPORTED. */
+/* Checks all of it but the state's own content. *ret_level: what a reader has to know. */
 int backup_decode(const void *data,
                   size_t size,
                   struct backup_info *ret_info,

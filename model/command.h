@@ -4,14 +4,17 @@
  * asks, a request id that makes a retry harmless, the leader's wall time (apply() reads
  * no clock), and the body. They say what was decided, never how to decide. COMMANDS is
  * the one list: it gives the enum, the union, the codec, the printer and the fuzz target.
- * Codec: {u8 version, u16 type, u8[16] request id, u64 wall ms, text subject, body
- * record}; unknown types and versions are refused (a replica that met one must stop: it
- * cannot know what the others did). Ownership: command_fini frees the body. Limits:
- * COMMAND_SIZE_MAX encoded. Errors: BERTH_EPROTO, BERTH_EUNSUPPORTED (unknown type or
- * version), -ENOMEM.
+ * Codec: {u8 level, u16 type, u8[16] request id, u64 wall ms, text subject, body
+ * record}. The level is the cluster's when the command was proposed (model/level.h); one
+ * that this release does not know, and a type or field that does not belong to it, are
+ * refused (a replica that met one must stop: it cannot know what the others did).
+ * Ownership: command_fini frees the body. Limits: COMMAND_SIZE_MAX encoded. Errors:
+ * BERTH_ELEVEL, BERTH_EPROTO, BERTH_EUNSUPPORTED (unknown type), -ENOMEM.
  */
 #pragma once
 
+#include "base/err.h"
+#include "model/level.h"
 #include "model/objects.h"
 
 #define COMMAND_SIZE_MAX (60u << 10) /* fits one replicated entry with its framing */
@@ -165,6 +168,12 @@
 #define CMD_NOOP_FIELDS(F, S) \
     F(S, 1, U32, cookie, "cookie", UNIT_NONE, 0, 0, UINT32_MAX, 0, "any")
 
+/* The cluster's level rises (model/level.h); proposed once every host knows it. A replica
+ * that does not know it stops here. */
+#define CMD_SET_LEVEL_FIELDS(F, S)                                          \
+    F(S, 1, U32, level, "level", UNIT_NONE, 0, LEVEL_FIRST, LEVEL_LIMIT, 0, \
+      "above the one there is")
+
 /* X(ENUM, number, member, FIELDS): numbers are for ever. */
 #define COMMANDS(X)                                                                      \
     X(NOOP, 1, noop, cmd_noop, CMD_NOOP_FIELDS)                                          \
@@ -188,7 +197,10 @@
     X(GROUP_SCALE, 19, group_scale, cmd_group_scale, CMD_GROUP_SCALE_FIELDS)             \
     X(NETWORK_HOST, 20, network_host, cmd_network_host, CMD_NETWORK_HOST_FIELDS)         \
     X(OPERATION_STEP, 21, operation_step, cmd_operation_step, CMD_OPERATION_STEP_FIELDS) \
+    X(SET_LEVEL, 22, set_level, cmd_set_level, CMD_SET_LEVEL_FIELDS)                     \
     X(CHANGE_VM, 23, change_vm, cmd_change_vm, CMD_CHANGE_VM_FIELDS)
+/* X(ENUM, level): those that came after the first level, and with which. */
+#define COMMANDS_SINCE(X)
 
 RECORD_DECLARE(cmd_address, CMD_ADDRESS_FIELDS)
 #define COMMAND_DECLARE(NAME, number, member, record, FIELDS) \
@@ -205,6 +217,7 @@ enum command_type {
 
 struct command {
     enum command_type type;
+    uint32_t level;                      /* the cluster's when it was proposed */
     uint8_t request_id[REQUEST_ID_SIZE]; /* all zero: not remembered */
     uint64_t wall_ms;                    /* leader's clock when it proposed */
     char subject[SUBJECT_SIZE]; /* who asks: "system", "host:h1", "token:ci", "root" */
@@ -215,13 +228,18 @@ struct command {
     } body;
 };
 
-/* Sets type and fallback values; the rest is zero. */
+/* Sets type, the first level and fallback values; the rest is zero. */
 void command_init(struct command *command, enum command_type type);
 void command_fini(struct command *command);
 const char *command_name(enum command_type type); /* "place_vm" */
 const struct record *command_record(enum command_type type);
+unsigned command_since(enum command_type type); /* the level that it came with */
+/* Whether the command can be proposed at that level: 0, or BERTH_ELEVEL and what of it
+ * needs which; -ENOMEM. */
+int command_check_level(const struct command *command, uint32_t level, struct err *err);
 void command_encode(const struct command *command, struct bytes_writer *writer);
-/* Decodes one command that fills the reader; on error *ret_command is zeroed. */
+/* Decodes one command that fills the reader; on error *ret_command is zeroed, but for
+ * BERTH_ELEVEL, which leaves in `level` the one that this release does not know. */
 int command_decode(struct bytes_reader *reader, struct command *ret_command);
 /* One readable line. */
 void command_print(const struct command *command, struct bytes_writer *writer);
@@ -231,5 +249,5 @@ int command_set_put(struct command *command,
                     enum kind kind,
                     const void *object,
                     uint64_t expected_revision);
-/* The object inside a put, fresh (object_free). */
-int command_put_object(const struct cmd_put *put, void **ret_object);
+/* The object inside a put of that level, fresh (object_free). */
+int command_put_object(const struct cmd_put *put, uint32_t level, void **ret_object);

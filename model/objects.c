@@ -42,6 +42,7 @@ const char *const operation_phase_names[] = {"running", "done", "failed", NULL};
 
 RECORD_DEFINE(metadata, METADATA_FIELDS)
 RECORD_DEFINE(quota, QUOTA_FIELDS)
+LEVEL_NEXT(_Static_assert(sizeof(struct quota) == 40, "as other files see it");)
 RECORD_DEFINE(usage, USAGE_FIELDS)
 RECORD_DEFINE(member, MEMBER_FIELDS)
 RECORD_DEFINE(tenant_spec, TENANT_SPEC_FIELDS)

@@ -76,7 +76,9 @@ extern const char *const role_names[];
     F(S, 5, U32, networks, "networks", UNIT_NONE, 0, 0, UNLIMITED32, UNLIMITED32,        \
       "networks; without a number, a tenant's own tokens make 64")                       \
     F(S, 6, U32, addresses, "addresses", UNIT_NONE, 0, 0, UNLIMITED32, UNLIMITED32,      \
-      "addresses")
+      "addresses")                                                                       \
+    LEVEL_NEXT(F(S, 7, U32, images, "images", UNIT_NONE, FIELD_SINCE(3), 0, UNLIMITED32, \
+                 UNLIMITED32, "images"))
 RECORD_DECLARE(quota, QUOTA_FIELDS)
 #define USAGE_FIELDS(F, S)                                                             \
     F(S, 1, U64, cpu_mcpu, "cpu", UNIT_MCPU, FIELD_SERVER, 0, UINT64_MAX, 0, "in use") \

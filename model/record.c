@@ -13,7 +13,19 @@
  */
 #define ITEM_SIZE_MIN 4
 
-/* What the generic code does with one type of field. `depth` counts nested records. */
+/* On the way down into nested records. */
+struct decoding {
+    unsigned depth;
+    unsigned level; /* fields of a later one, and unknown ones, are faults; 0: skipped */
+};
+
+/* What is sought in an object's fields, and what has been found so far. */
+struct level_search {
+    unsigned level;
+    const struct field *field; /* the first that needs it */
+};
+
+/* What the generic code does with one type of field. */
 struct type_ops {
     size_t size_max; /* default limit of a length or count */
     size_t (*size)(const struct field *field);
@@ -26,18 +38,31 @@ struct type_ops {
                    struct bytes_writer *writer);
     int (*decode)(const struct field *field,
                   struct bytes_reader *reader,
-                  unsigned depth,
+                  struct decoding at,
                   void *member);
     void (*print)(const struct field *field,
                   const void *member,
                   struct bytes_writer *writer);
+    /* NULL: no fields inside. */
+    void (*search)(const struct field *field,
+                   const void *member,
+                   struct level_search *search);
 };
 
 static const struct type_ops *ops_of(const struct field *field);
 static int decode_at(const struct record *record,
                      struct bytes_reader *reader,
-                     unsigned depth,
+                     struct decoding at,
                      void *ret_object);
+
+static void search_fields(const struct record *record,
+                          const void *object,
+                          struct level_search *search);
+
+static struct decoding decoding_inside(struct decoding at)
+{
+    return (struct decoding){at.depth + 1, at.level};
+}
 
 /* The n-th record of a list. */
 static void *item_at(const struct field *field, const void *items, uint32_t index)
@@ -125,10 +150,10 @@ number_encode(const struct field *field, const void *member, struct bytes_writer
 
 static int number_decode(const struct field *field,
                          struct bytes_reader *reader,
-                         unsigned depth,
+                         struct decoding at,
                          void *member)
 {
-    (void)depth;
+    (void)at;
     uint64_t value = field->type == FIELD_BOOL  ? bytes_read_u8(reader)
                      : field->type == FIELD_U64 ? bytes_read_u64(reader)
                                                 : bytes_read_u32(reader);
@@ -171,10 +196,10 @@ name_encode(const struct field *field, const void *member, struct bytes_writer *
 
 static int name_decode(const struct field *field,
                        struct bytes_reader *reader,
-                       unsigned depth,
+                       struct decoding at,
                        void *member)
 {
-    (void)depth;
+    (void)at;
     size_t size = bytes_reader_left(reader);
     char name[NAME_SIZE] = "";
     if (size > field_count_max(field)) {
@@ -222,11 +247,11 @@ digest_encode(const struct field *field, const void *member, struct bytes_writer
 
 static int digest_decode(const struct field *field,
                          struct bytes_reader *reader,
-                         unsigned depth,
+                         struct decoding at,
                          void *member)
 {
     (void)field;
-    (void)depth;
+    (void)at;
     bytes_read_raw(reader, member, sizeof(struct digest));
     return reader->error;
 }
@@ -301,10 +326,10 @@ static int text_take(struct bytes_reader *reader, size_t size, char **ret_text)
 
 static int text_decode(const struct field *field,
                        struct bytes_reader *reader,
-                       unsigned depth,
+                       struct decoding at,
                        void *member)
 {
-    (void)depth;
+    (void)at;
     size_t size = bytes_reader_left(reader);
     return size <= field_count_max(field) ? text_take(reader, size, member)
                                           : BERTH_EPROTO;
@@ -354,16 +379,22 @@ nested_encode(const struct field *field, const void *member, struct bytes_writer
 
 static int nested_decode(const struct field *field,
                          struct bytes_reader *reader,
-                         unsigned depth,
+                         struct decoding at,
                          void *member)
 {
-    return decode_at(field->record, reader, depth + 1, member);
+    return decode_at(field->record, reader, decoding_inside(at), member);
 }
 
 static void
 nested_print(const struct field *field, const void *member, struct bytes_writer *writer)
 {
     record_print(field->record, member, writer);
+}
+
+static void
+nested_search(const struct field *field, const void *member, struct level_search *search)
+{
+    search_fields(field->record, member, search);
 }
 
 /* ---- LIST ---- */
@@ -435,7 +466,7 @@ list_encode(const struct field *field, const void *member, struct bytes_writer *
 
 static int list_decode(const struct field *field,
                        struct bytes_reader *reader,
-                       unsigned depth,
+                       struct decoding at,
                        void *member)
 {
     struct record_list *list = member;
@@ -452,7 +483,7 @@ static int list_decode(const struct field *field,
     }
     for (; list->count < count; list->count++) {
         struct bytes_reader item = bytes_read_sub(reader, bytes_read_u32(reader));
-        int r = decode_at(field->record, &item, depth + 1,
+        int r = decode_at(field->record, &item, decoding_inside(at),
                           item_at(field, list->items, list->count));
         if (r < 0) {
             return r;
@@ -471,6 +502,15 @@ list_print(const struct field *field, const void *member, struct bytes_writer *w
         record_print(field->record, item_at(field, list->items, i), writer);
     }
     bytes_write_u8(writer, ']');
+}
+
+static void
+list_search(const struct field *field, const void *member, struct level_search *search)
+{
+    const struct record_list *list = member;
+    for (uint32_t i = 0; i < list->count; i++) {
+        search_fields(field->record, item_at(field, list->items, i), search);
+    }
 }
 
 /* ---- TEXTS ---- */
@@ -559,10 +599,10 @@ texts_encode(const struct field *field, const void *member, struct bytes_writer 
 
 static int texts_decode(const struct field *field,
                         struct bytes_reader *reader,
-                        unsigned depth,
+                        struct decoding at,
                         void *member)
 {
-    (void)depth;
+    (void)at;
     struct text_list *list = member;
     uint32_t count = 0;
     if (!read_count(field, reader, &count)) {
@@ -671,10 +711,10 @@ labels_encode(const struct field *field, const void *member, struct bytes_writer
 
 static int labels_decode(const struct field *field,
                          struct bytes_reader *reader,
-                         unsigned depth,
+                         struct decoding at,
                          void *member)
 {
-    (void)depth;
+    (void)at;
     struct label_list *list = member;
     uint32_t count = 0;
     if (!read_count(field, reader, &count)) {
@@ -766,10 +806,10 @@ blob_encode(const struct field *field, const void *member, struct bytes_writer *
 
 static int blob_decode(const struct field *field,
                        struct bytes_reader *reader,
-                       unsigned depth,
+                       struct decoding at,
                        void *member)
 {
-    (void)depth;
+    (void)at;
     struct blob *blob = member;
     size_t size = bytes_reader_left(reader);
     if (size > field_count_max(field)) {
@@ -820,11 +860,17 @@ static size_t owning_size(const struct field *field)
         .absent = number_absent, .encode = number_encode, .decode = number_decode, \
         .print = field_write,                                                      \
     }
-#define OWNING_OPS(type, max)                                                    \
-    {                                                                            \
-        .size_max = (max), .size = owning_size, .fini = type##_fini,             \
-        .copy = type##_copy, .equal = type##_equal, .absent = type##_absent,     \
-        .encode = type##_encode, .decode = type##_decode, .print = type##_print, \
+#define OWNING_MEMBERS(type, max)                                                     \
+    .size_max = (max), .size = owning_size, .fini = type##_fini, .copy = type##_copy, \
+    .equal = type##_equal, .absent = type##_absent, .encode = type##_encode,          \
+    .decode = type##_decode, .print = type##_print
+#define OWNING_OPS(type, max)      \
+    {                              \
+        OWNING_MEMBERS(type, max), \
+    }
+#define NESTING_OPS(type, max)                             \
+    {                                                      \
+        OWNING_MEMBERS(type, max), .search = type##_search \
     }
 
 static const struct type_ops type_table[] = {
@@ -833,12 +879,12 @@ static const struct type_ops type_table[] = {
     [FIELD_U64] = NUMBER_OPS,
     [FIELD_ENUM] = NUMBER_OPS,
     [FIELD_NAME] = {NAME_SIZE - 1, name_size, NULL, flat_copy, name_equal, name_absent,
-                    name_encode, name_decode, name_print},
+                    name_encode, name_decode, name_print, NULL},
     [FIELD_DIGEST] = {DIGEST_SIZE, digest_size, NULL, flat_copy, digest_member_equal,
-                      digest_absent, digest_encode, digest_decode, field_write},
+                      digest_absent, digest_encode, digest_decode, field_write, NULL},
     [FIELD_TEXT] = OWNING_OPS(text, RECORD_TEXT_MAX),
-    [FIELD_RECORD] = OWNING_OPS(nested, 0),
-    [FIELD_LIST] = OWNING_OPS(list, RECORD_LIST_MAX),
+    [FIELD_RECORD] = NESTING_OPS(nested, 0),
+    [FIELD_LIST] = NESTING_OPS(list, RECORD_LIST_MAX),
     [FIELD_TEXTS] = OWNING_OPS(texts, RECORD_LIST_MAX),
     [FIELD_LABELS] = OWNING_OPS(labels, RECORD_LIST_MAX),
     [FIELD_BLOB] = OWNING_OPS(blob, RECORD_BLOB_MAX),
@@ -970,7 +1016,7 @@ void record_encode(const struct record *record,
  * the caller's to release. */
 static int decode_fields(const struct record *record,
                          struct bytes_reader *reader,
-                         unsigned depth,
+                         struct decoding at,
                          void *object)
 {
     unsigned next = 0;
@@ -985,11 +1031,15 @@ static int decode_fields(const struct record *record,
         while (next < record->field_count && record->fields[next].number < number) {
             next++;
         }
-        if (next == record->field_count || record->fields[next].number != number) {
+        bool known = next < record->field_count && record->fields[next].number == number;
+        if (at.level != 0 && (!known || field_since(&record->fields[next]) > at.level)) {
+            return BERTH_EPROTO;
+        }
+        if (!known) {
             continue; /* of a later release */
         }
         const struct field *field = &record->fields[next];
-        int r = ops_of(field)->decode(field, &value, depth, field_at(field, object));
+        int r = ops_of(field)->decode(field, &value, at, field_at(field, object));
         if (r == 0) {
             r = bytes_reader_end(&value);
         }
@@ -1002,12 +1052,12 @@ static int decode_fields(const struct record *record,
 
 static int decode_at(const struct record *record,
                      struct bytes_reader *reader,
-                     unsigned depth,
+                     struct decoding at,
                      void *ret_object)
 {
     record_init(record, ret_object);
-    int r = depth < RECORD_DEPTH_MAX ? decode_fields(record, reader, depth, ret_object)
-                                     : BERTH_EPROTO;
+    int r = at.depth < RECORD_DEPTH_MAX ? decode_fields(record, reader, at, ret_object)
+                                        : BERTH_EPROTO;
     if (r < 0) {
         record_fini(record, ret_object);
         if (r != -ENOMEM) {
@@ -1021,7 +1071,68 @@ int record_decode(const struct record *record,
                   struct bytes_reader *reader,
                   void *ret_object)
 {
-    return decode_at(record, reader, 0, ret_object);
+    return decode_at(record, reader, (struct decoding){0}, ret_object);
+}
+
+int record_decode_level(const struct record *record,
+                        struct bytes_reader *reader,
+                        unsigned level,
+                        void *ret_object)
+{
+    REQUIRE(level > 0);
+    return decode_at(record, reader, (struct decoding){.level = level}, ret_object);
+}
+
+static void search_fields(const struct record *record,
+                          const void *object,
+                          struct level_search *search)
+{
+    for (unsigned i = 0; i < record->field_count; i++) {
+        const struct field *field = &record->fields[i];
+        const void *member = field_at(field, object);
+        const struct type_ops *ops = ops_of(field);
+        if ((field_since(field) <= search->level && ops->search == NULL) ||
+            field_is_fallback(field, member)) {
+            continue;
+        }
+        if (field_since(field) > search->level) {
+            search->level = field_since(field);
+            search->field = field;
+        }
+        if (ops->search != NULL) {
+            ops->search(field, member, search);
+        }
+    }
+}
+
+unsigned record_level(const struct record *record,
+                      const void *object,
+                      const struct field **ret_field)
+{
+    struct level_search search = {.level = LEVEL_FIRST};
+    search_fields(record, object, &search);
+    *ret_field = search.field;
+    return search.level;
+}
+
+void record_limit(const struct record *record, void *object, unsigned level)
+{
+    for (unsigned i = 0; i < record->field_count; i++) {
+        const struct field *field = &record->fields[i];
+        void *member = field_at(field, object);
+        if (field_since(field) <= level) {
+            continue;
+        }
+        if (ops_of(field)->fini != NULL) {
+            ops_of(field)->fini(field, member);
+        }
+        memset(member, 0, ops_of(field)->size(field));
+        if (field->type <= FIELD_ENUM) {
+            field_set_number(field, member, field->fallback);
+        } else if (field->type == FIELD_RECORD) {
+            record_init(field->record, member);
+        }
+    }
 }
 
 void record_print(const struct record *record,

@@ -14,7 +14,9 @@
  * how people write the number (enum field_unit); in memory sizes are bytes, CPU
  * millicores, durations and instants milliseconds, ratios tenths of a percent. Codec:
  * version 1, little endian; per field {u16 number, u32 length, bytes}, fields with their
- * fallback value are left out; unknown numbers are skipped; every length is bounded.
+ * fallback value are left out; every length is bounded. Unknown numbers are skipped by
+ * record_decode, as messages between hosts want it, and refused by record_decode_level,
+ * as the replicated state wants it: skipping would make replicas differ.
  * Encoding is canonical: equal values give equal bytes. Ownership: TEXT, TEXTS, LIST and
  * LABELS memory belongs to the struct; record_free releases it. Threads: pure. Errors:
  * BERTH_EPROTO (foreign bytes), -ENOMEM.
@@ -23,6 +25,7 @@
 
 #include "base/bytes.h"
 #include "base/digest.h"
+#include "model/level.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -74,6 +77,10 @@ enum field_flag {
     FIELD_SERVER = 2,   /* written by the server only; ignored in what users send */
     FIELD_SECRET = 4,   /* never printed */
 };
+/* In flags: the level of the state (model/level.h) that the field came with, unless it is
+ * the first. */
+#define FIELD_SINCE_SHIFT  8
+#define FIELD_SINCE(level) ((unsigned)(level) << FIELD_SINCE_SHIFT)
 
 struct record;
 
@@ -241,11 +248,32 @@ int record_decode(const struct record *record,
 void record_print(const struct record *record,
                   const void *object,
                   struct bytes_writer *writer);
+/* As record_decode, for what was written at a level of the state: a field that is
+ * unknown, or that came later, is BERTH_EPROTO. */
+int record_decode_level(const struct record *record,
+                        struct bytes_reader *reader,
+                        unsigned level,
+                        void *ret_object);
+/* The least level at which the object can be written, nested records and lists included,
+ * and the first field that asks for it (NULL: none asks for more than the first level).
+ */
+unsigned record_level(const struct record *record,
+                      const void *object,
+                      const struct field **ret_field);
+/* Sets fields that came after the level to their fallbacks; not those of nested records.
+ */
+void record_limit(const struct record *record, void *object, unsigned level);
 /* Text with quotes, backslashes and control characters escaped, so that a line stays one
  * line. */
 void record_print_text(const char *text, struct bytes_writer *writer);
 /* The field by JSON name, or NULL. */
 const struct field *record_field(const struct record *record, const char *name);
+/* The level that the field came with. */
+static inline unsigned field_since(const struct field *field)
+{
+    unsigned since = field->flags >> FIELD_SINCE_SHIFT;
+    return since != 0 ? since : LEVEL_FIRST;
+}
 /* Where the field lives in the object. */
 static inline void *field_at(const struct field *field, const void *object)
 {

@@ -137,7 +137,8 @@ static void forget(struct request_memory *memory, uint64_t entry)
 }
 
 int request_memory_add(struct request_memory *memory,
-                       const struct remembered_request *request)
+                       const struct remembered_request *request,
+                       bool shares)
 {
     REQUIRE(!request_id_is_zero(request->id));
     char text[ID_TEXT_SIZE];
@@ -145,9 +146,11 @@ int request_memory_add(struct request_memory *memory,
     REQUIRE(string_map_get(memory->by_id, text) == NULL);
     const uint32_t owner = owner_of(request->id);
     uint64_t own_oldest = 0;
-    if (count_of(memory, owner, &own_oldest) >= memory->limit / REQUEST_SHARES) {
+    while (shares &&
+           count_of(memory, owner, &own_oldest) >= memory->limit / REQUEST_SHARES) {
         forget(memory, own_oldest);
-    } else if (memory->count == memory->limit) {
+    }
+    if (memory->count == memory->limit) {
         forget_oldest(memory);
     }
     struct remembered_request *slot = &memory->ring[memory->sequence % memory->limit];

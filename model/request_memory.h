@@ -1,14 +1,12 @@
 /* The last requests and their answers, so that a retry is answered and not done twice.
  *
  * Shapes: a ring of `limit` entries with an index by request id; the oldest is forgotten
- * first. The first REQUEST_OWNER_SIZE bytes of an id tell whose it is: who holds its
- * share, a part in REQUEST_SHARES of the limit, loses its own oldest, so that nobody has
- * the others' forgotten. That holds where all voters have shares: a version before them
- * has the oldest of all forgotten, so that voters of both remember other requests, and
- * hash their states differently, from when a subject has more than its share until they
- * have the same version and a snapshot of one of them. The digest is of what was asked
- * (type, subject, body), without the time of asking. Replicated: part of the snapshot and
- * of the state's hash. Threads: the owner's. Errors: -ENOMEM.
+ * first. The first REQUEST_OWNER_SIZE bytes of an id tell whose it is: with shares, who
+ * holds one, a part in REQUEST_SHARES of the limit, loses its own oldest, so that nobody
+ * has the others' forgotten. All replicas have to begin with that at the same entry of
+ * the log: LEVEL_REQUEST_SHARES (model/level.h). The digest is of what was asked (type,
+ * subject, body), without the time of asking. Replicated: part of the snapshot and of the
+ * state's hash. Threads: the owner's. Errors: -ENOMEM.
  */
 #pragma once
 
@@ -31,10 +29,12 @@ struct request_memory *request_memory_free(struct request_memory *memory);
 /* What was answered to this id, or NULL; valid until the next add. */
 const struct remembered_request *request_memory_find(const struct request_memory *memory,
                                                      const uint8_t id[REQUEST_ID_SIZE]);
-/* Remembers one more, for which an older one may go; the id must not be zero nor known. 0
- * or -ENOMEM. */
+/* Remembers one more, for which older ones may go; the id must not be zero nor known.
+ * shares: they count; what an owner holds above its share since before goes as well. 0 or
+ * -ENOMEM. */
 int request_memory_add(struct request_memory *memory,
-                       const struct remembered_request *request);
+                       const struct remembered_request *request,
+                       bool shares);
 uint32_t request_memory_count(const struct request_memory *memory);
 /* The entry by age: 0 is the oldest; one that stood in for one of the middle that went is
  * taken for as young as that. */

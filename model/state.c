@@ -530,6 +530,7 @@ struct state *state_new(state_observer *observer, void *context)
     state->observer_context = context;
     state->next_uid = 1;
     state->next_vni = 1;
+    state->level = level_range_up_to(0).min;
     bytes_writer_init(&state->scratch, ENCODING_MAX);
     bool complete = true;
     for (unsigned kind = KIND_NONE + 1; kind < KIND_COUNT; kind++) {
@@ -578,6 +579,12 @@ uint64_t state_revision(const struct state *state)
     return state->revision;
 }
 
+uint32_t state_level(const struct state *state)
+{
+    return state->level;
+}
+
+/* The first level is in no part: its hashes are those of releases without levels. */
 uint64_t state_hash(const struct state *state)
 {
     const uint64_t parts[] = {
@@ -587,7 +594,7 @@ uint64_t state_hash(const struct state *state)
         content_hash(0, state->cluster_id, sizeof(state->cluster_id)),
         state->objects_hash,
         request_memory_hash(state->requests),
-        event_ring_hash(state->events),
+        event_ring_hash(state->events) ^ (state->level - LEVEL_FIRST),
     };
     uint64_t hash = 0;
     for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {

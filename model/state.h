@@ -12,7 +12,8 @@
  * as a change, so that replicas at one revision remember the same. Threads: the owner's.
  * Errors: apply never fails as a call; a refusal is in its result. Out of memory inside
  * apply aborts: a replica that cannot apply must stop. Limits: below, each checked by
- * apply with BERTH_EFULL or BERTH_EQUOTA.
+ * apply with BERTH_EFULL or BERTH_EQUOTA. Level: the state is at one (model/level.h) and
+ * holds nothing that came later; snapshots are written at it.
  */
 #pragma once
 
@@ -84,13 +85,16 @@ uint64_t state_revision(const struct state *state);
 /* Order-independent hash of all objects, counters and remembered requests; equal on all
  * replicas at equal revision. */
 uint64_t state_hash(const struct state *state);
+/* What may be in it. */
+uint32_t state_level(const struct state *state);
 /* The cluster's identity, made by the bootstrap host_join (random comes in its request
  * id). */
 void state_cluster_id(const struct state *state, uint8_t ret_id[REQUEST_ID_SIZE]);
 
-/* Whole state as bytes (versioned, sections with length and CRC32C) and back. Decode
- * replaces the content of an existing state only when everything checked out, and does
- * not call the observer. */
+/* Whole state as bytes (of the state's level, sections with length and CRC32C) and back.
+ * Decode replaces the content of an existing state only when everything checked out, and
+ * does not call the observer. BERTH_ELEVEL: of a level that this release does not know;
+ * err says what to do. */
 int state_encode(const struct state *state, uint8_t **ret_data, size_t *ret_size);
 int state_decode(struct state *state, const void *data, size_t size, struct err *err);
 

@@ -373,6 +373,21 @@ static int apply_noop(struct apply *apply, const struct command *command)
     return 0;
 }
 
+int apply_set_level(struct apply *apply, const struct command *command)
+{
+    uint32_t level = command->body.set_level.level;
+    REQUIRE(level <= level_range_up_to(0).max); /* command_decode has seen to it */
+    if (level < apply->state->level) {
+        return apply_refuse(apply, BERTH_ELEVEL,
+                            "the cluster is at level %" PRIu32
+                            ": a level is never lowered",
+                            apply->state->level);
+    }
+    apply->changed = level != apply->state->level;
+    apply->state->level = level;
+    return 0;
+}
+
 void apply_take_labels(struct metadata *meta, const struct label_list *labels)
 {
     /* A record with nothing but the labels is the shortest deep copy of them. */
@@ -445,7 +460,8 @@ static void remember(struct state *state,
 {
     struct remembered_request request = {.asked = *asked, .result = *result};
     memcpy(request.id, command->request_id, sizeof(request.id));
-    int r = request_memory_add(state->requests, &request);
+    bool shares = state->level >= LEVEL_REQUEST_SHARES;
+    int r = request_memory_add(state->requests, &request, shares);
     REQUIRE(r == 0);
 }
 
@@ -469,7 +485,12 @@ void state_apply(struct state *state,
         .result = ret_result,
         .revision = state->revision + 1,
     };
-    int r = rows[command->type](&apply, command);
+    int r = command->level <= state->level
+                ? rows[command->type](&apply, command)
+                : apply_refuse(&apply, BERTH_ELEVEL,
+                               "the command was proposed at level %" PRIu32
+                               ", the cluster is at %" PRIu32,
+                               command->level, state->level);
     REQUIRE(r == ret_result->code);
     REQUIRE_IF(r != 0, !apply.changed); /* a refusal leaves no trace */
     apply_finish(&apply);

@@ -76,6 +76,7 @@ struct state {
     uint64_t revision;
     uint64_t next_uid;
     uint32_t next_vni;
+    uint32_t level;
     uint8_t cluster_id[REQUEST_ID_SIZE];
     uint64_t objects_hash; /* sum of the entries' hashes */
     struct table tables[KIND_COUNT];
@@ -274,6 +275,7 @@ apply_function apply_host_voter;
 apply_function apply_group_scale;
 apply_function apply_network_host;
 apply_function apply_operation_step;
+apply_function apply_set_level;
 apply_function apply_change_vm;
 
 /* ---- snapshots (state_snapshot.c) ---- */

@@ -6,19 +6,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The format, little endian:
+/* The format, little endian, at the state's level (model/level.h):
  *
- *     header   u32 magic, u16 version, u16 section count, u64 revision, u64 state hash,
+ *     header   u32 magic, u16 level, u16 section count, u64 revision, u64 state hash,
  *              u32 CRC32C of these
  *     section  u32 type, u32 length, the payload, u32 CRC32C of all that
  *
  * Sections come once each in the order of `sections` below; objects by rising uid, each
  * as u32 length and record. So equal states give equal bytes. */
-#define SNAPSHOT_MAGIC   UINT32_C(0x53545242) /* "BRTS" */
-#define SNAPSHOT_VERSION 1
-#define SNAPSHOT_MAX     (UINT32_C(2) << 30) /* what one file or one message may hold */
-#define OBJECT_SIZE_MAX  (1u << 20)
-#define COUNTER_MAX      (UINT64_C(1) << 62) /* out of reach: what lies above is damage */
+#define SNAPSHOT_MAGIC  UINT32_C(0x53545242) /* "BRTS" */
+#define SNAPSHOT_MAX    (UINT32_C(2) << 30)  /* what one file or one message may hold */
+#define OBJECT_SIZE_MAX (1u << 20)
+#define COUNTER_MAX     (UINT64_C(1) << 62) /* out of reach: what lies above is damage */
 
 enum section_type {
     SECTION_COUNTERS = 1,
@@ -29,22 +28,39 @@ enum section_type {
 
 /* Referenced kinds come before those that refer to them: each object is checked and
  * linked as it is read. */
-static const uint32_t sections[] = {
-    SECTION_COUNTERS,
-    SECTION_OBJECTS + KIND_TENANT,
-    SECTION_OBJECTS + KIND_TOKEN,
-    SECTION_OBJECTS + KIND_HOST,
-    SECTION_OBJECTS + KIND_IMAGE,
-    SECTION_OBJECTS + KIND_NETWORK,
-    SECTION_OBJECTS + KIND_DISK,
-    SECTION_OBJECTS + KIND_TEMPLATE,
-    SECTION_OBJECTS + KIND_GROUP,
-    SECTION_OBJECTS + KIND_VM,
-    SECTION_OBJECTS + KIND_OPERATION,
-    SECTION_REQUESTS,
-    SECTION_EVENTS,
+static const struct section {
+    uint32_t type;
+    uint32_t since; /* the level it came with; 0: the first */
+} sections[] = {
+    {SECTION_COUNTERS, 0},
+    {SECTION_OBJECTS + KIND_TENANT, 0},
+    {SECTION_OBJECTS + KIND_TOKEN, 0},
+    {SECTION_OBJECTS + KIND_HOST, 0},
+    {SECTION_OBJECTS + KIND_IMAGE, 0},
+    {SECTION_OBJECTS + KIND_NETWORK, 0},
+    {SECTION_OBJECTS + KIND_DISK, 0},
+    {SECTION_OBJECTS + KIND_TEMPLATE, 0},
+    {SECTION_OBJECTS + KIND_GROUP, 0},
+    {SECTION_OBJECTS + KIND_VM, 0},
+    {SECTION_OBJECTS + KIND_OPERATION, 0},
+    {SECTION_REQUESTS, 0},
+    {SECTION_EVENTS, 0},
 };
 #define SECTION_COUNT (sizeof(sections) / sizeof(sections[0]))
+
+static bool has_section(const struct state *state, const struct section *section)
+{
+    return section->since <= state->level;
+}
+
+static uint16_t section_count(const struct state *state)
+{
+    uint16_t count = 0;
+    for (size_t i = 0; i < SECTION_COUNT; i++) {
+        count = (uint16_t)(count + has_section(state, &sections[i]));
+    }
+    return count;
+}
 
 /* ---- encode ---- */
 
@@ -135,15 +151,17 @@ int state_encode(const struct state *state, uint8_t **ret_data, size_t *ret_size
     struct bytes_writer writer;
     bytes_writer_init(&writer, SNAPSHOT_MAX);
     bytes_write_u32(&writer, SNAPSHOT_MAGIC);
-    bytes_write_u16(&writer, SNAPSHOT_VERSION);
-    bytes_write_u16(&writer, SECTION_COUNT);
+    bytes_write_u16(&writer, (uint16_t)state->level);
+    bytes_write_u16(&writer, section_count(state));
     bytes_write_u64(&writer, state->revision);
     bytes_write_u64(&writer, state_hash(state));
     if (writer.error == 0) {
         bytes_write_u32(&writer, crc32c(0, writer.data, writer.size));
     }
     for (size_t i = 0; i < SECTION_COUNT; i++) {
-        encode_section(state, sections[i], &writer);
+        if (has_section(state, &sections[i])) {
+            encode_section(state, sections[i].type, &writer);
+        }
     }
     return bytes_writer_take(&writer, ret_data, ret_size);
 }
@@ -366,7 +384,9 @@ decode_object(struct decoder *decoder, enum kind kind, struct bytes_reader *read
     if (object == NULL) {
         return -ENOMEM;
     }
-    int r = reader->error != 0 ? reader->error : record_decode(table, &record, object);
+    int r = reader->error != 0
+                ? reader->error
+                : record_decode_level(table, &record, decoder->state->level, object);
     if (r < 0) {
         free(object);
         return r == -ENOMEM ? r : corrupt(decoder, "an object cannot be read");
@@ -422,7 +442,7 @@ static int decode_requests(struct decoder *decoder, struct bytes_reader *reader)
             request_memory_find(requests, request.id) != NULL) {
             return corrupt(decoder, "a remembered request is wrong");
         }
-        int r = request_memory_add(requests, &request);
+        int r = request_memory_add(requests, &request, false);
         if (r < 0) {
             return r;
         }
@@ -496,7 +516,7 @@ static int
 decode_header(struct decoder *decoder, struct bytes_reader *reader, uint64_t *ret_hash)
 {
     uint32_t magic = bytes_read_u32(reader);
-    uint16_t version = bytes_read_u16(reader);
+    uint16_t level = bytes_read_u16(reader);
     uint16_t count = bytes_read_u16(reader);
     decoder->state->revision = bytes_read_u64(reader);
     *ret_hash = bytes_read_u64(reader);
@@ -506,10 +526,15 @@ decode_header(struct decoder *decoder, struct bytes_reader *reader, uint64_t *re
         crc != crc32c(0, reader->data, size)) {
         return corrupt(decoder, "its header is damaged");
     }
-    if (version != SNAPSHOT_VERSION || count != SECTION_COUNT) {
-        return err_set(decoder->err, BERTH_EUNSUPPORTED,
-                       "snapshot: version %" PRIu16 " was written by another release",
-                       version);
+    const struct level_range known = level_range_up_to(0);
+    if (!level_in_range(known, level)) {
+        char why[256];
+        level_refusal(known, level, why);
+        return err_set(decoder->err, BERTH_ELEVEL, "snapshot: %s", why);
+    }
+    decoder->state->level = level;
+    if (count != section_count(decoder->state)) {
+        return corrupt(decoder, "its parts are not those of its level");
     }
     return 0;
 }
@@ -569,7 +594,9 @@ decode_all(struct decoder *decoder, const void *data, size_t size, uint64_t *ret
     bytes_reader_init(&reader, data, size);
     int r = decode_header(decoder, &reader, ret_hash);
     for (size_t i = 0; i < SECTION_COUNT && r == 0; i++) {
-        r = decode_section(decoder, sections[i], &reader);
+        if (has_section(decoder->state, &sections[i])) {
+            r = decode_section(decoder, sections[i].type, &reader);
+        }
     }
     if (r == 0 && bytes_reader_end(&reader) != 0) {
         r = corrupt(decoder, "something follows its end");

@@ -31,7 +31,7 @@ static struct remembered_request request(uint8_t number)
 static void add(struct request_memory *to, uint8_t number)
 {
     struct remembered_request made = request(number);
-    ck_assert_int_eq(request_memory_add(to, &made), 0);
+    ck_assert_int_eq(request_memory_add(to, &made, true), 0);
 }
 
 static const struct remembered_request *find(uint8_t number)
@@ -92,7 +92,7 @@ START_TEST(who_asks_much_has_its_own_forgotten_and_nobody_elses)
     add(memory, 2);
     for (uint8_t i = 10; i < 100; i++) {
         struct remembered_request made = crowd(i);
-        ck_assert_int_eq(request_memory_add(memory, &made), 0);
+        ck_assert_int_eq(request_memory_add(memory, &made, true), 0);
         if (i == 50) {
             add(memory, 3); /* between two of the crowd */
         }
@@ -112,11 +112,30 @@ START_TEST(who_asks_much_has_its_own_forgotten_and_nobody_elses)
     uint32_t count = request_memory_count(memory);
     request_memory_start(copy, request_memory_sequence(memory) - count);
     for (uint32_t i = 0; i < count; i++) {
-        ck_assert_int_eq(request_memory_add(copy, request_memory_at(memory, i)), 0);
+        ck_assert_int_eq(request_memory_add(copy, request_memory_at(memory, i), false),
+                         0);
     }
     ck_assert_uint_eq(request_memory_hash(copy), request_memory_hash(memory));
     ck_assert_uint_eq(request_memory_count(copy), count);
     request_memory_free(copy);
+}
+END_TEST
+
+START_TEST(what_was_held_above_a_share_goes_when_shares_begin)
+{
+    add(memory, 1);
+    for (uint8_t i = 10; i < 10 + LIMIT - 1; i++) {
+        struct remembered_request made = crowd(i);
+        ck_assert_int_eq(request_memory_add(memory, &made, false), 0);
+    }
+    ck_assert_uint_eq(request_memory_count(memory), LIMIT);
+    ck_assert_ptr_nonnull(request_memory_find(memory, crowd(10).id));
+    struct remembered_request last = crowd(50);
+    ck_assert_int_eq(request_memory_add(memory, &last, true), 0);
+    ck_assert_uint_eq(request_memory_count(memory), 1 + LIMIT / REQUEST_SHARES);
+    ck_assert_ptr_nonnull(find(1));
+    ck_assert_ptr_nonnull(request_memory_find(memory, last.id));
+    ck_assert_ptr_nonnull(request_memory_find(memory, crowd(10 + LIMIT - 2).id));
 }
 END_TEST
 
@@ -158,6 +177,7 @@ int main(void)
     tcase_add_test(tests, the_oldest_is_forgotten_first);
     tcase_add_test(tests, a_forgotten_id_may_come_again);
     tcase_add_test(tests, who_asks_much_has_its_own_forgotten_and_nobody_elses);
+    tcase_add_test(tests, what_was_held_above_a_share_goes_when_shares_begin);
     tcase_add_test(tests, the_hash_is_that_of_what_is_held);
     tcase_add_test(tests, only_the_zero_id_is_zero);
     suite_add_tcase(suite, tests);

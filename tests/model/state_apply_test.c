@@ -78,8 +78,30 @@ START_TEST(a_request_id_for_something_else_is_refused)
 }
 END_TEST
 
+static void ask_often(uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        next_request(1);
+        memcpy(&fixture_request[4], &i, sizeof(i)); /* all of one owner */
+        fixture_request[8] = 1;
+        ck_assert_int_eq(noop(i), 0);
+    }
+}
+
+START_TEST(the_first_level_knows_no_shares_of_the_memory)
+{
+    ck_assert_uint_eq(state_level(state), LEVEL_FIRST);
+    next_request(2);
+    ck_assert_int_eq(noop(1), 0);
+    ask_often(STATE_REQUESTS_MAX);
+    next_request(2);
+    ck_assert_int_eq(noop(2), 0); /* forgotten, for who asked often had it all */
+}
+END_TEST
+
 START_TEST(only_so_many_requests_are_remembered)
 {
+    ck_assert_int_eq(raise_level(LEVEL_REQUEST_SHARES), 0);
     next_request(1);
     ck_assert_int_eq(noop(1), 0);
     for (uint32_t i = 0; i < STATE_REQUESTS_MAX; i++) {
@@ -90,12 +112,7 @@ START_TEST(only_so_many_requests_are_remembered)
     }
     next_request(1);
     ck_assert_int_eq(noop(2), 0); /* forgotten, so not reused */
-    for (uint32_t i = 0; i < STATE_REQUESTS_MAX; i++) {
-        next_request(1);
-        memcpy(&fixture_request[4], &i, sizeof(i)); /* all of one owner */
-        fixture_request[8] = 1;
-        ck_assert_int_eq(noop(i), 0);
-    }
+    ask_often(STATE_REQUESTS_MAX);
     next_request(2);
     const uint32_t last = STATE_REQUESTS_MAX - 1;
     memcpy(&fixture_request[0], &last, sizeof(last));
@@ -346,6 +363,7 @@ int main(void)
     tcase_add_test(tests, a_retry_is_answered_and_not_done_twice);
     tcase_add_test(tests, a_refusal_is_remembered_too);
     tcase_add_test(tests, a_request_id_for_something_else_is_refused);
+    tcase_add_test(tests, the_first_level_knows_no_shares_of_the_memory);
     tcase_add_test(tests, only_so_many_requests_are_remembered);
     tcase_add_test(tests, expected_revisions_compare_and_set);
     tcase_add_test(tests, use_does_not_move_a_tenants_revision);

@@ -195,7 +195,7 @@ START_TEST(what_follows_the_end_is_noticed)
 }
 END_TEST
 
-START_TEST(another_version_is_said_to_be_one)
+START_TEST(another_level_is_said_to_be_one)
 {
     data[4] = 9;
     uint32_t crc = crc32c(0, data, 24);
@@ -203,8 +203,21 @@ START_TEST(another_version_is_said_to_be_one)
         data[24 + i] = (uint8_t)(crc >> (8 * i));
     }
     struct err err = {0};
-    ck_assert_int_eq(state_decode(copy, data, size, &err), BERTH_EUNSUPPORTED);
-    ck_assert_contains(err.text, "version 9");
+    ck_assert_int_eq(state_decode(copy, data, size, &err), BERTH_ELEVEL);
+    ck_assert_contains(err.text, "level 9");
+    ck_assert_contains(err.text, "install the release");
+}
+END_TEST
+
+START_TEST(a_state_comes_back_at_its_level)
+{
+    ck_assert_int_eq(raise_level(LEVEL_REQUEST_SHARES), 0);
+    free(data);
+    ck_assert_int_eq(state_encode(state, &data, &size), 0);
+    ck_assert_uint_eq(data[4], LEVEL_REQUEST_SHARES);
+    ck_assert_int_eq(state_decode(copy, data, size, NULL), 0);
+    ck_assert_uint_eq(state_level(copy), LEVEL_REQUEST_SHARES);
+    ck_assert_uint_eq(state_hash(copy), state_hash(state));
 }
 END_TEST
 
@@ -238,7 +251,8 @@ int main(void)
     tcase_add_test(tests, a_flipped_byte_is_noticed_and_changes_nothing);
     tcase_add_test(tests, a_truncation_is_noticed);
     tcase_add_test(tests, what_follows_the_end_is_noticed);
-    tcase_add_test(tests, another_version_is_said_to_be_one);
+    tcase_add_test(tests, another_level_is_said_to_be_one);
+    tcase_add_test(tests, a_state_comes_back_at_its_level);
     tcase_add_test(tests, a_state_is_replaced_as_a_whole);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);

@@ -46,6 +46,7 @@ static inline void fixture_observe(void *context, const struct change *change)
 
 static inline int send_command(struct command *command)
 {
+    command->level = state_level(state);
     command->wall_ms = fixture_wall_ms;
     memcpy(command->request_id, fixture_request, REQUEST_ID_SIZE);
     memset(fixture_request, 0, sizeof(fixture_request));
@@ -91,6 +92,14 @@ static inline void set_name(char member[NAME_SIZE], const char *name)
 }
 
 #define FIND(kind, tenant, name) state_get(state, kind, tenant, name)
+
+static inline int raise_level(uint32_t level)
+{
+    struct command command;
+    command_init(&command, COMMAND_SET_LEVEL);
+    command.body.set_level.level = level;
+    return send_command(&command);
+}
 
 /* ---- objects ---- */
 
