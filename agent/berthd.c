@@ -3,6 +3,7 @@
 #include "agent/berthd_identity.h"
 #include "agent/control_api.h"
 #include "agent/disk_room.h"
+#include "agent/level_file.h"
 #include "agent/orders.h"
 #include "agent/rebirth.h"
 #include "agent/tls_identity.h"
@@ -55,6 +56,8 @@ struct berthd {
     int founding_fault; /* as last said */
     bool feed_changed;
     struct loop_post *feed_post;
+    struct loop_post *end_post; /* ends the daemon on the loop's next turn */
+    uint32_t level_written;     /* as the state folder says */
     bool stopping;
     unsigned closing; /* asynchronous ends under way */
     int exit_code;
@@ -106,6 +109,11 @@ static void on_restored(void *context)
     }
 }
 
+static struct level_range levels_of(const struct berthd *berthd)
+{
+    return level_range_up_to(berthd->config.level_max);
+}
+
 static void on_fatal(void *context, const struct err *why)
 {
     struct berthd *berthd = context;
@@ -134,6 +142,7 @@ static int log_start(struct berthd *berthd, bool bootstrap, struct err *err)
         .cluster_id = berthd->identity.cluster_id,
         .address = address,
         .secret_key = berthd->identity.secret.bytes,
+        .levels = levels_of(berthd),
         .members = &berthd->members,
     };
     const struct control_events events = {.context = berthd,
@@ -150,7 +159,9 @@ static int log_start(struct berthd *berthd, bool bootstrap, struct err *err)
                                                 .clock = berthd->clock,
                                                 .identity = &berthd->identity,
                                                 .control = control,
-                                                .link = berthd->link};
+                                                .link = berthd->link,
+                                                .level_wait_ms =
+                                                    berthd->config.level_wait_ms};
     berthd->plane.leader = leader_new(&leader_config);
     if (berthd->plane.leader == NULL) {
         return err_sys(err, -ENOMEM, "open the log");
@@ -231,6 +242,33 @@ static void on_vm_forgotten(void *context, uint64_t vm)
     console_sessions_end(berthd->plane.consoles, vm);
 }
 
+/* Written down for the next start, which may be another release's. */
+static void on_level(void *context, uint32_t level)
+{
+    struct berthd *berthd = context;
+    char why[256];
+    struct err err;
+    if (berthd->stopping) {
+        return;
+    }
+    if (level != berthd->level_written) {
+        berthd->level_written =
+            level; /* tried once: the log and its snapshots say it too */
+        if (level_file_write(berthd->identity.folder, level, &err) < 0) {
+            log_warn("berthd", "the cluster's level cannot be written down",
+                     KV_STR("why", err.text));
+        }
+    }
+    if (level_in_range(levels_of(berthd), level)) {
+        return;
+    }
+    level_refusal(levels_of(berthd), level, why);
+    log_error("berthd", "this host takes no part in the cluster, so this daemon ends",
+              KV_STR("why", why));
+    berthd->exit_code = 1;
+    loop_post_send(berthd->end_post); /* not from within the worker, which it closes */
+}
+
 static struct worker_config worker_config_of(struct berthd *berthd)
 {
     return (struct worker_config){
@@ -250,6 +288,8 @@ static struct worker_config worker_config_of(struct berthd *berthd)
         .watchdog = berthd->config.watchdog,
         .context = berthd,
         .members_changed = on_members_changed,
+        .level_told = on_level,
+        .levels = levels_of(berthd),
         .revision = revision,
         .vm_forgotten = on_vm_forgotten,
     };
@@ -423,6 +463,9 @@ static void join(void *context)
     struct err err;
     record_init(&msg_join_record, &message);
     memcpy(message.name, berthd->identity.name, NAME_SIZE);
+    const struct level_range levels = levels_of(berthd);
+    message.level_min = levels.min;
+    message.level_max = levels.max;
     memcpy(message.secret.bytes, berthd->join_token.secret, JOIN_SECRET_SIZE);
     int r = status_fill(berthd, &message.status);
     if (r == 0) {
@@ -542,6 +585,7 @@ on_confirmed(struct berthd *berthd, const struct msg_member *from, void *message
     }
 WORKER_MESSAGE(ack)
 WORKER_MESSAGE(not_leader)
+WORKER_MESSAGE(outdated)
 WORKER_MESSAGE(orders)
 WORKER_MESSAGE(blob_ask)
 WORKER_MESSAGE(blob_chunk)
@@ -577,6 +621,7 @@ static message_fn *const message_fns[] = {
     [MESSAGE_FORWARD_CANCEL - MESSAGE_TYPE_BASE] = on_forward_cancel,
     [MESSAGE_BLOB_ASK - MESSAGE_TYPE_BASE] = on_blob_ask,
     [MESSAGE_BLOB_CHUNK - MESSAGE_TYPE_BASE] = on_blob_chunk,
+    [MESSAGE_OUTDATED - MESSAGE_TYPE_BASE] = on_outdated,
 };
 
 static void on_message(void *context,
@@ -622,6 +667,11 @@ static uint64_t who_leads(void *context)
 {
     const struct berthd *berthd = context;
     return control_api_leader(&berthd->plane);
+}
+
+static void on_end(void *context)
+{
+    berthd_stop(context);
 }
 
 /* ---- start
@@ -684,6 +734,7 @@ static int parts_open(struct berthd *berthd, struct err *err)
         return r;
     }
     berthd->feed_post = loop_post_new(berthd->loop, on_feed, berthd);
+    berthd->end_post = loop_post_new(berthd->loop, on_end, berthd);
     berthd->plane.loop = berthd->loop;
     berthd->plane.clock = berthd->clock;
     berthd->plane.identity = &berthd->identity;
@@ -694,8 +745,8 @@ static int parts_open(struct berthd *berthd, struct err *err)
         .context = berthd, .arrived = on_forwarded, .leader = who_leads};
     berthd->plane.forward =
         forward_new(berthd->loop, berthd->clock, berthd->link, &forward_events);
-    if (berthd->feed_post == NULL || berthd->plane.forward == NULL ||
-        control_api_init(&berthd->plane) < 0) {
+    if (berthd->feed_post == NULL || berthd->end_post == NULL ||
+        berthd->plane.forward == NULL || control_api_init(&berthd->plane) < 0) {
         return err_sys(err, -ENOMEM, "start berthd");
     }
     return serve_start(berthd, err);
@@ -808,6 +859,9 @@ int berthd_open(uv_loop_t *loop,
     berthd->clock = clock_system();
     int r = rebirth_forget_resume(config->folder, berthd->clock, err);
     r = r == 0 ? identity_open(config->folder, &berthd->identity, err) : r;
+    r = r == 0 ? level_file_check(berthd->identity.folder, levels_of(berthd),
+                                  &berthd->level_written, err)
+               : r;
     if (r == 0) {
         r = berthd_identity_complete(&berthd->identity, config, err);
         log_set_host(berthd->identity.name);
@@ -877,6 +931,7 @@ void berthd_stop(struct berthd *berthd)
         berthd->link = NULL;
     }
     berthd->feed_post = loop_post_close(berthd->feed_post);
+    berthd->end_post = loop_post_close(berthd->end_post);
     berthd->images = image_store_close(berthd->images);
     if (berthd->plane.later != NULL) {
         control_api_fini(&berthd->plane);

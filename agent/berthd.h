@@ -39,6 +39,8 @@ struct berthd_config {
     uint32_t backup_keep;
     const char *backup_folder;     /* NULL: <folder>/backups */
     const char *backup_passphrase; /* NULL or "": in the clear */
+    uint32_t level_max;            /* take part up to this level; 0: all that is known */
+    uint64_t level_wait_ms;        /* leading: agent/level_watch.h */
     const char *watchdog;          /* for the fence: device, "auto" or NULL */
 };
 

@@ -4,6 +4,7 @@
 #include "agent/berthd_offline.h"
 #include "agent/disk_room.h"
 #include "agent/engine_fake.h"
+#include "agent/level_watch.h"
 #include "base/log.h"
 #include "base/parse_number.h"
 #include "base/secret_box.h"
@@ -51,6 +52,8 @@ enum option_id {
     OPTION_OVERCOMMIT,
     OPTION_DISK_OVERCOMMIT,
     OPTION_WATCHDOG,
+    OPTION_LEVEL_MAX,
+    OPTION_LEVEL_WAIT,
     OPTION_LOG_JSON,
     OPTION_DEBUG,
     OPTION_CLEANUP,
@@ -98,6 +101,10 @@ static const struct option_row {
      "times the disk may be promised to VMs, whose disks are thin (1)"},
     {OPTION_WATCHDOG, "watchdog", "DEVICE",
      "let the fence feed this watchdog, or the first: auto"},
+    {OPTION_LEVEL_MAX, "level-max", "N",
+     "hold the cluster's level back at this one (all known)"},
+    {OPTION_LEVEL_WAIT, "level-wait", "TIME",
+     "while it leads: all hosts must know a level so long (1m)"},
     {OPTION_LOG_JSON, "log-json", NULL, "log one JSON object per line"},
     {OPTION_DEBUG, "debug", NULL, "log more"},
     {OPTION_CLEANUP, "cleanup", NULL,
@@ -193,6 +200,20 @@ static int take_token(struct options *options, const char *text)
         text = options->token;
     }
     options->config.join_token = text;
+    return 0;
+}
+
+static int take_level(const char *option, const char *text, uint32_t *ret_level)
+{
+    uint64_t value = 0;
+    char why[64];
+    const struct level_range known = level_range_up_to(0);
+    if (parse_u64(text, &value, NULL) < 0 || value < known.min || value > LEVEL_LIMIT) {
+        (void)snprintf(why, sizeof(why), "wanted a level, %u to %d", known.min,
+                       LEVEL_LIMIT);
+        return bad(option, why);
+    }
+    *ret_level = (uint32_t)value;
     return 0;
 }
 
@@ -292,6 +313,12 @@ take_option(struct options *options, const struct option_row *row, const char *t
     case OPTION_WATCHDOG:
         config->watchdog = text;
         return 0;
+    case OPTION_LEVEL_MAX:
+        return take_level(row->name, text, &config->level_max);
+    case OPTION_LEVEL_WAIT:
+        return parse_duration_ms(text, &config->level_wait_ms, &err) < 0
+                   ? bad(row->name, err.text)
+                   : 0;
     case OPTION_LOG_JSON:
         options->log_json = true;
         return 0;
@@ -327,7 +354,8 @@ take_option(struct options *options, const struct option_row *row, const char *t
         options->offline = berthd_forget;
         return 0;
     case OPTION_VERSION:
-        printf("berthd %s\n", BERTH_VERSION);
+        printf("berthd %s (levels %u to %u)\n", BERTH_VERSION, level_range_up_to(0).min,
+               level_range_up_to(0).max);
         return -1;
     case OPTION_HELP:
         usage(stdout);
@@ -452,7 +480,8 @@ int main(int argc, char **argv)
                    .cpu_overcommit = HOST_OVERCOMMIT,
                    .disk_overcommit = DISK_OVERCOMMIT,
                    .backup_every_ms = BACKUP_KEEPER_EVERY_MS,
-                   .backup_keep = BACKUP_KEEPER_KEEP},
+                   .backup_keep = BACKUP_KEEPER_KEEP,
+                   .level_wait_ms = LEVEL_WAIT_MS},
     };
     heap_keep_small();            /* before there are threads */
     engine_fake_main(argc, argv); /* returns unless we are a fake VM's process */

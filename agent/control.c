@@ -18,6 +18,7 @@ struct control {
     struct consensus *consensus;
     struct state *state;
     struct feed *feed;
+    bool dead; /* something was not applied: nothing that follows may be */
     void (*closed)(void *context);
     void *closed_context;
 };
@@ -37,6 +38,55 @@ static void change_seen(void *context, const struct change *change)
     control->events.on_change(control->events.context, change);
 }
 
+static void die(struct control *control, const struct err *why)
+{
+    control->dead = true;
+    control->events.on_fatal(control->events.context, why);
+}
+
+static bool takes_part(const struct control *control, uint32_t level)
+{
+    return level_in_range(control->config.levels, level);
+}
+
+static void die_outdated(struct control *control, uint32_t level)
+{
+    char text[256];
+    struct err why;
+    level_refusal(control->config.levels, level, text);
+    (void)err_set(&why, BERTH_ELEVEL, "%s", text);
+    die(control, &why);
+}
+
+/* False: it was not read, and this member has come to its end. */
+static bool read_command(struct control *control,
+                         uint64_t index,
+                         const void *data,
+                         size_t size,
+                         struct command *ret_command)
+{
+    struct bytes_reader reader;
+    bytes_reader_init(&reader, data, size);
+    int r = command_decode(&reader, ret_command);
+    uint32_t level = ret_command->level;
+    if (r == 0 && ret_command->type == COMMAND_SET_LEVEL &&
+        ret_command->body.set_level.level > level) {
+        level = ret_command->body.set_level.level;
+    }
+    if (r == BERTH_ELEVEL || (r == 0 && !takes_part(control, level))) {
+        command_fini(ret_command);
+        die_outdated(control, level);
+        return false;
+    }
+    if (r < 0) {
+        struct err why;
+        err_sys(&why, r, "log entry %llu holds a command that this berthd cannot read",
+                (unsigned long long)index);
+        die(control, &why);
+    }
+    return r == 0;
+}
+
 /* A command that this version cannot read cannot be skipped: the others may have applied
  * it. */
 static void apply(void *context,
@@ -46,23 +96,22 @@ static void apply(void *context,
                   struct consensus_result *ret_result)
 {
     struct control *control = context;
-    struct bytes_reader reader;
     struct command command;
     struct apply_result result;
-    bytes_reader_init(&reader, data, size);
-    int r = command_decode(&reader, &command);
-    if (r < 0) {
-        struct err why;
-        err_sys(&why, r, "log entry %llu holds a command that this berthd cannot read",
-                (unsigned long long)index);
-        control->events.on_fatal(control->events.context, &why);
+    if (control->dead || !read_command(control, index, data, size, &command)) {
         return;
     }
+    uint32_t level = state_level(control->state);
     state_apply(control->state, &command, &result);
     if (result.code < 0) {
         log_debug("control", "command refused",
                   KV_STR("command", command_name(command.type)),
                   KV_STR("code", err_name(result.code)), KV_STR("why", result.text));
+    }
+    if (state_level(control->state) != level) {
+        log_info("control", "the cluster's level is raised",
+                 KV_U64("level", state_level(control->state)),
+                 KV_STR("brings", level_doc(state_level(control->state))));
     }
     command_fini(&command);
     if (ret_result != NULL) {
@@ -76,7 +125,8 @@ static void apply(void *context,
 static int snapshot(void *context, uint8_t **ret_data, size_t *ret_size)
 {
     struct control *control = context;
-    return state_encode(control->state, ret_data, ret_size);
+    return control->dead ? BERTH_ECLOSED
+                         : state_encode(control->state, ret_data, ret_size);
 }
 
 static int restore(void *context, const void *data, size_t size)
@@ -86,7 +136,14 @@ static int restore(void *context, const void *data, size_t size)
     int r = state_decode(control->state, data, size, &err);
     if (r < 0) {
         log_error("control", "snapshot cannot be loaded", KV_STR("why", err.text));
+        if (r == BERTH_ELEVEL) {
+            die(control, &err);
+        }
         return r;
+    }
+    if (!takes_part(control, state_level(control->state))) {
+        die_outdated(control, state_level(control->state));
+        return BERTH_ELEVEL;
     }
     feed_reset(control->feed, state_revision(control->state));
     control->events.on_restored(control->events.context);
@@ -257,6 +314,13 @@ static void proposed(void *context, int status, const struct consensus_result *r
     free(proposal);
 }
 
+int control_check_level(const struct control *control,
+                        const struct command *command,
+                        struct err *err)
+{
+    return command_check_level(command, state_level(control->state), err);
+}
+
 int control_propose(struct control *control,
                     struct command *command,
                     void (*done)(void *context,
@@ -267,10 +331,15 @@ int control_propose(struct control *control,
     struct bytes_writer writer;
     CLEANUP_FREE uint8_t *data = NULL;
     size_t size = 0;
+    int r = control_check_level(control, command, NULL);
+    if (r < 0) {
+        return r;
+    }
+    command->level = state_level(control->state);
     command->wall_ms = clock_wall_ms(control->config.clock);
     bytes_writer_init(&writer, COMMAND_SIZE_MAX);
     command_encode(command, &writer);
-    int r = bytes_writer_take(&writer, &data, &size);
+    r = bytes_writer_take(&writer, &data, &size);
     if (r < 0) {
         return r;
     }

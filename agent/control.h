@@ -4,7 +4,9 @@
  * that its log makes, and the feed of changes. It has no opinion: agent/leader.h decides,
  * the API asks. Threads: the loop's. Ownership: pointers from control_state and
  * control_feed are borrowed and valid until the loop turns. No callback runs inside a
- * call. Errors: as consensus.h; on_fatal means that the process has to end.
+ * call. Errors: as consensus.h; on_fatal means that the process has to end. Levels
+ * (model/level.h): nothing above the state's is proposed; an entry or snapshot of one
+ * that this member takes no part in is on_fatal, with what to do.
  */
 #pragma once
 
@@ -31,6 +33,7 @@ struct control_config {
     uint64_t cluster_id;
     const char *address;           /* "ip:port" of the log's channel */
     const uint8_t *secret_key;     /* of the host, 32 bytes */
+    struct level_range levels;     /* of the state, that this member takes part in */
     const struct members *members; /* who may be called, and with a part in the log may
                                       call; borrowed, its content may change */
 };
@@ -60,13 +63,18 @@ void control_close(struct control *control,
 
 /* Proposes a command (borrowed for the call; subject and ids are the caller's, wall time
  * is stamped here). done: code 0 with the result of apply, which may be a refusal; else
- * result is NULL. A negative return: done never runs. */
+ * result is NULL. A negative return: done never runs. BERTH_ELEVEL: control_check_level
+ * says what of it the cluster's level does not allow. */
 int control_propose(struct control *control,
                     struct command *command,
                     void (*done)(void *context,
                                  int code,
                                  const struct apply_result *result),
                     void *context);
+/* 0, BERTH_ELEVEL with words, or -ENOMEM. */
+int control_check_level(const struct control *control,
+                        const struct command *command,
+                        struct err *err);
 /* done(0): the state is at least as new as anything committed before the call. */
 int control_read(struct control *control,
                  void (*done)(void *context, int code),

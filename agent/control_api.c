@@ -24,6 +24,8 @@ struct deferred {
     struct list link;
     int code;
     uint32_t index;
+    bool refused; /* proposed: code 0, with this result */
+    struct apply_result result;
     proposed_fn *proposed; /* one of the two */
     control_readable *readable;
     void *context;
@@ -55,7 +57,8 @@ static void deferred_run(void *context)
         struct deferred *deferred = LIST_ITEM(item, struct deferred, link);
         list_remove(item);
         if (deferred->proposed != NULL) {
-            deferred->proposed(deferred->context, deferred->index, deferred->code, NULL);
+            deferred->proposed(deferred->context, deferred->index, deferred->code,
+                               deferred->refused ? &deferred->result : NULL);
         } else {
             deferred->readable(deferred->context, deferred->code, NULL);
         }
@@ -148,6 +151,24 @@ static int propose_one(struct control_api *api,
     return r;
 }
 
+/* What needs a level that the cluster is not at is answered in words, with what the level
+ * waits for. */
+static void refuse_level(struct control_api *api,
+                         const struct command *command,
+                         struct deferred *deferred)
+{
+    struct err err = {0};
+    char why[256];
+    deferred->code = 0;
+    deferred->refused = true;
+    deferred->result = (struct apply_result){
+        .code = BERTH_ELEVEL, .revision = state_revision(control_state(api->control))};
+    (void)control_check_level(api->control, command, &err);
+    leader_level_waits(api->leader, why);
+    (void)snprintf(deferred->result.text, sizeof(deferred->result.text), "%.120s%s%.130s",
+                   err.text, why[0] != '\0' ? ": " : "", why);
+}
+
 static void propose(void *context,
                     const struct command *commands,
                     uint32_t count,
@@ -157,10 +178,13 @@ static void propose(void *context,
     struct control_api *api = context;
     for (uint32_t i = 0; i < count; i++) {
         int r = propose_one(api, &commands[i], i, done, done_context);
+        struct deferred answer = {
+            .code = r, .index = i, .proposed = done, .context = done_context};
+        if (r == BERTH_ELEVEL) {
+            refuse_level(api, &commands[i], &answer);
+        }
         if (r < 0) {
-            defer(api,
-                  &(struct deferred){
-                      .code = r, .index = i, .proposed = done, .context = done_context});
+            defer(api, &answer);
         }
     }
 }
@@ -220,6 +244,12 @@ static json_t *host_live(void *context, const struct host *host)
 {
     struct control_api *api = context;
     return leads(api) ? leader_host_live(api->leader, host) : NULL;
+}
+
+static json_t *level(void *context)
+{
+    struct control_api *api = context;
+    return leads(api) ? leader_level(api->leader) : NULL;
 }
 
 static bool
@@ -333,11 +363,14 @@ static void metrics_log(const struct control_api *api, struct bytes_writer *writ
         "# HELP berth_raft_proposals_total Commands this host proposed as the leader.\n"
         "# TYPE berth_raft_proposals_total counter\nberth_raft_proposals_total %llu\n"
         "# HELP berth_raft_entries_total Log entries that carried them.\n"
-        "# TYPE berth_raft_entries_total counter\nberth_raft_entries_total %llu\n",
+        "# TYPE berth_raft_entries_total counter\nberth_raft_entries_total %llu\n"
+        "# HELP berth_state_level The cluster's level, as applied here.\n"
+        "# TYPE berth_state_level gauge\nberth_state_level %u\n",
         leads(api) ? 1 : 0, (unsigned long long)consensus_term(consensus),
         (unsigned long long)consensus_applied_index(consensus),
         (unsigned long long)state_revision(control_state(api->control)),
-        (unsigned long long)counters.proposals, (unsigned long long)counters.entries);
+        (unsigned long long)counters.proposals, (unsigned long long)counters.entries,
+        state_level(control_state(api->control)));
 }
 
 static void metrics_backups(const struct control_api *api, struct bytes_writer *writer)
@@ -365,8 +398,10 @@ static char *metrics(void *context)
     bytes_write_format(
         &writer,
         "# HELP berth_build_info The version of berthd, as a label.\n"
-        "# TYPE berth_build_info gauge\nberth_build_info{version=\"%s\"} 1\n",
-        BERTH_VERSION);
+        "# TYPE berth_build_info gauge\nberth_build_info{version=\"%s\"} 1\n"
+        "# HELP berth_level_max The highest level of the state that this berthd knows.\n"
+        "# TYPE berth_level_max gauge\nberth_level_max %u\n",
+        BERTH_VERSION, level_range_up_to(0).max);
     if (api->control != NULL) {
         metrics_log(api, &writer);
     }
@@ -611,6 +646,7 @@ int control_api_init(struct control_api *api)
         .feed = feed,
         .vm_live = vm_live,
         .host_live = host_live,
+        .level = level,
         .vm_waits = vm_waits,
         .vm_lacks = vm_lacks,
         .explain_vm = explain_vm,

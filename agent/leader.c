@@ -1,6 +1,7 @@
 #include "agent/leader.h"
 
 #include "agent/confirm.h"
+#include "agent/level_watch.h"
 #include "agent/orders.h"
 #include "agent/orders_book.h"
 #include "agent/voters.h"
@@ -34,6 +35,7 @@ struct heard {
     uint64_t orders_sent_ms;
     unsigned phases_under_way;
     bool update_under_way;
+    bool outdated;      /* takes no part at the cluster's level; said once */
     bool orders_failed; /* they could not be written or sent: tried again */
 };
 
@@ -52,6 +54,9 @@ struct leader {
     struct decisions *decisions;
     uint32_t decisions_under_way;
     bool decisions_took; /* some of them was taken: what follows may be decided at once */
+    struct level_watch *levels;
+    bool raise_under_way;
+    unsigned joins_under_way; /* hosts whose levels the state does not stand for yet */
     struct orders_book *book;
     struct loop_post *more_orders; /* some hosts' were left to the next turn */
     bool caught_up;                /* all that earlier leaders decided is applied here */
@@ -95,6 +100,7 @@ static void hosts_reset(struct leader *leader)
         heard->orders_taken = 0;
         heard->orders_sent_ms = 0;
         heard->orders_failed = false;
+        heard->outdated = false;
     }
 }
 
@@ -125,10 +131,12 @@ static void acknowledge(struct leader *leader)
         if (heard->round_covers <= heard->acked || !may_renew(leader, heard)) {
             continue;
         }
-        const struct msg_ack ack = {.sequence = heard->round_covers,
-                                    .boot = heard->boot,
-                                    .leader = leader->config.identity->uid,
-                                    .term = leader->term};
+        const struct msg_ack ack = {
+            .sequence = heard->round_covers,
+            .level = state_level(control_state(leader->config.control)),
+            .boot = heard->boot,
+            .leader = leader->config.identity->uid,
+            .term = leader->term};
         if (link_send(leader->config.link, uid, MESSAGE_ACK, &ack) == 0) {
             heard->acked = heard->round_covers;
         }
@@ -356,6 +364,8 @@ static void take_status(struct leader *leader,
         record_copy(&host_status_record, &heartbeat->status, &said) < 0) {
         return;
     }
+    record_limit(&host_status_record, &said,
+                 state_level(control_state(leader->config.control)));
     said.phase = host->status.phase;
     said.voter = host->status.voter;
     said.public_key = host->status.public_key;
@@ -378,12 +388,42 @@ static void take_status(struct leader *leader,
     record_fini(&host_status_record, &said);
 }
 
+/* False for a host that takes no part at the cluster's level: its lease is not renewed,
+ * it gets no orders, and it is told why. */
+static bool level_fits(struct leader *leader,
+                       struct heard *heard,
+                       const struct msg_member *from,
+                       const struct msg_heartbeat *heartbeat)
+{
+    const struct level_range range = {heartbeat->level_min, heartbeat->level_max};
+    uint32_t level = state_level(control_state(leader->config.control));
+    if (level_watch_heard(leader->levels, from->uid, range,
+                          clock_now_ms(leader->config.clock)) < 0) {
+        return false; /* it asks again */
+    }
+    if (level_in_range(range, level)) {
+        heard->outdated = false;
+        return true;
+    }
+    if (!heard->outdated) {
+        log_warn("leader", "a host takes no part: its berthd does not know the level",
+                 KV_STR("host", from->name), KV_U64("level", level),
+                 KV_U64("knows up to", range.max));
+        heard->outdated = true;
+    }
+    const struct msg_outdated answer = {.term = leader->term, .level = level};
+    (void)link_send(leader->config.link, from->uid, MESSAGE_OUTDATED,
+                    &answer); /* the next heartbeat asks again */
+    return false;
+}
+
 void leader_on_heartbeat(struct leader *leader,
                          const struct msg_member *from,
                          const struct msg_heartbeat *heartbeat)
 {
     struct heard *heard = leader->leads ? heard_of(leader, from->uid) : NULL;
-    if (heard == NULL || heartbeat->host != from->uid) {
+    if (heard == NULL || heartbeat->host != from->uid ||
+        !level_fits(leader, heard, from, heartbeat)) {
         return;
     }
     if (heard->boot != heartbeat->boot) {
@@ -548,6 +588,58 @@ static void decide(struct leader *leader)
     decisions_fini(decisions);
 }
 
+/* ---- the level of the state
+ * -------------------------------------------------------------------------- */
+
+static void raise_proposed(void *context, int code, const struct apply_result *result)
+{
+    struct leader *leader = context;
+    leader->raise_under_way = false; /* what came of it, the next tick sees */
+    if (code == 0 && result->code < 0) {
+        log_warn("leader", "the level was not raised", KV_STR("why", result->text));
+    }
+}
+
+/* Not while a host is about to join, of which the watch does not know yet. */
+static void raise_level(struct leader *leader)
+{
+    char why[256];
+    struct command command;
+    if (!leader->caught_up || leader->raise_under_way || leader->joins_under_way > 0) {
+        return;
+    }
+    uint32_t next =
+        level_watch_next(leader->levels, control_state(leader->config.control),
+                         clock_now_ms(leader->config.clock), why);
+    if (next == 0) {
+        return;
+    }
+    command_init(&command, COMMAND_SET_LEVEL);
+    (void)snprintf(command.subject, sizeof(command.subject), "system");
+    command.body.set_level.level = next;
+    leader->raise_under_way =
+        control_propose(leader->config.control, &command, raise_proposed, leader) == 0;
+    command_fini(&command);
+}
+
+void leader_level_waits(const struct leader *leader, char ret_why[256])
+{
+    (void)level_watch_next(leader->levels, control_state(leader->config.control),
+                           clock_now_ms(leader->config.clock), ret_why);
+}
+
+json_t *leader_level(const struct leader *leader)
+{
+    char why[256];
+    leader_level_waits(leader, why);
+    return json_pack("{s:I, s:I, s:s}", "level",
+                     (json_int_t)state_level(control_state(leader->config.control)),
+                     "next",
+                     (json_int_t)level_watch_highest(
+                         leader->levels, control_state(leader->config.control)),
+                     "waits", why);
+}
+
 static void on_wake(void *context)
 {
     struct leader *leader = context;
@@ -569,6 +661,7 @@ static void on_tick(void *context)
         return;
     }
     catch_up(leader);
+    raise_level(leader);
     if (confirm_expired(&leader->confirm, now_ms) ||
         (!leader->confirm.active && anything_to_acknowledge(leader))) {
         round_begin(leader);
@@ -619,6 +712,7 @@ void leader_on_leadership(struct leader *leader, bool is_leader, uint64_t term)
     leader->caught_up = false;
     hosts_reset(leader);
     orders_book_reset(leader->book);
+    level_watch_reset(leader->levels);
     confirm_lead(&leader->confirm, term);
     voters_lead(leader->voters, is_leader);
     if (is_leader) {
@@ -677,6 +771,7 @@ static void join_proposed(void *context, int code, const struct apply_result *re
 {
     struct joining *joining = context;
     struct leader *leader = joining->leader;
+    leader->joins_under_way--;
     const struct host *host =
         code == 0 && result->code == 0
             ? state_host_by_key(control_state(leader->config.control), &joining->key)
@@ -701,11 +796,21 @@ static int join_check(const struct leader *leader,
 {
     const struct token *token;
     const struct digest hash = join_secret_hash(join->secret.bytes);
-    if (known != NULL && strcmp(known->meta.name, join->name) == 0) {
-        return 0;
+    const struct level_range range = {join->level_min, join->level_max};
+    uint32_t level = state_level(control_state(leader->config.control));
+    int r = known != NULL && strcmp(known->meta.name, join->name) == 0
+                ? 0
+                : state_join_token(control_state(leader->config.control), &hash,
+                                   clock_wall_ms(leader->config.clock), &token, err);
+    if (r == 0 && !level_in_range(range, level)) {
+        char why[256];
+        level_refusal(range, level, why);
+        return err_set(err, BERTH_ELEVEL, "%s", why);
     }
-    return state_join_token(control_state(leader->config.control), &hash,
-                            clock_wall_ms(leader->config.clock), &token, err);
+    if (r == 0 && leader->raise_under_way) {
+        return err_set(err, BERTH_EBUSY, "the cluster's level is being raised");
+    }
+    return r;
 }
 
 /* Without a request id: who asks again is known by then, and a refusal must not be
@@ -713,7 +818,8 @@ static int join_check(const struct leader *leader,
  * host that has the name is gone. */
 static int join_command(struct command *command,
                         const struct digest *key,
-                        const struct msg_join *join)
+                        const struct msg_join *join,
+                        uint32_t level)
 {
     struct cmd_host_join *body = &command->body.host_join;
     const struct msg_join labelled = {.labels = join->labels};
@@ -724,6 +830,7 @@ static int join_command(struct command *command,
     body->token_hash = join_secret_hash(join->secret.bytes);
     record_fini(&host_status_record, &body->status);
     int r = record_copy(&host_status_record, &join->status, &body->status);
+    record_limit(&host_status_record, &body->status, level);
     body->status.public_key = *key; /* the connection's, not what it says */
     body->status.voter = VOTER_NONE;
     body->status.phase = HOST_PHASE_READY;
@@ -744,12 +851,15 @@ static int join_propose(struct leader *leader,
         return -ENOMEM;
     }
     *joining = (struct joining){.leader = leader, .guest = *guest, .key = *key};
-    int r = join_command(&command, key, join);
+    int r = join_command(&command, key, join,
+                         state_level(control_state(leader->config.control)));
     r = r < 0 ? r
               : control_propose(leader->config.control, &command, join_proposed, joining);
     command_fini(&command);
     if (r < 0) {
         free(joining);
+    } else {
+        leader->joins_under_way++;
     }
     return r;
 }
@@ -868,12 +978,17 @@ json_t *leader_host_live(const struct leader *leader, const struct host *host)
     const struct heard *heard = u64_map_get(leader->hosts, host->meta.uid);
     const char *fence =
         fence_health_names[heard == NULL ? FENCE_HEALTH_UNKNOWN : heard->fence];
-    return json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:b}", "lastHeard", when,
-                     "fence", fence, "cpuUsedMcpu", (json_int_t)load.cpu_used_mcpu,
-                     "memoryUsedBytes", (json_int_t)load.memory_used_bytes,
-                     "diskFreeBytes", (json_int_t)load.disk_free_bytes, "vms", vms,
-                     "memoryPlacedBytes", (json_int_t)placed, "diskPlacedBytes",
-                     (json_int_t)disk, "leader",
+    char levels[24] = "";
+    struct level_range range;
+    if (level_watch_range(leader->levels, host->meta.uid, &range)) {
+        (void)snprintf(levels, sizeof(levels), "%u-%u", range.min, range.max);
+    }
+    return json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:b}", "lastHeard",
+                     when, "fence", fence, "levels", levels, "cpuUsedMcpu",
+                     (json_int_t)load.cpu_used_mcpu, "memoryUsedBytes",
+                     (json_int_t)load.memory_used_bytes, "diskFreeBytes",
+                     (json_int_t)load.disk_free_bytes, "vms", vms, "memoryPlacedBytes",
+                     (json_int_t)placed, "diskPlacedBytes", (json_int_t)disk, "leader",
                      host->meta.uid == leader->config.identity->uid);
 }
 
@@ -897,6 +1012,7 @@ struct leader *leader_new(const struct leader_config *config)
     leader->hosts = u64_map_new();
     leader->decisions = calloc(1, sizeof(*leader->decisions));
     leader->voters = voters_new(config->clock, config->control);
+    leader->levels = level_watch_new(config->level_wait_ms);
     leader->tick =
         loop_timer_new(config->loop, LEADER_TICK_MS, LEADER_TICK_MS, on_tick, leader);
     leader->gather = loop_timer_new(config->loop, LEADER_TICK_MS, 0, on_gathered, leader);
@@ -905,7 +1021,8 @@ struct leader *leader_new(const struct leader_config *config)
     leader->book = orders_book_new(control_state(config->control), is_reachable, leader);
     if (leader->scheduler == NULL || leader->hosts == NULL || leader->decisions == NULL ||
         leader->voters == NULL || leader->tick == NULL || leader->wake == NULL ||
-        leader->gather == NULL || leader->more_orders == NULL || leader->book == NULL) {
+        leader->gather == NULL || leader->more_orders == NULL || leader->book == NULL ||
+        leader->levels == NULL) {
         return leader_free(leader);
     }
     loop_timer_slacken(leader->tick, LEADER_SLACK_MS);
@@ -931,6 +1048,7 @@ struct leader *leader_free(struct leader *leader)
     }
     u64_map_free(leader->hosts);
     voters_free(leader->voters);
+    level_watch_free(leader->levels);
     scheduler_free(leader->scheduler);
     free(leader->decisions);
     free(leader);

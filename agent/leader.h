@@ -36,6 +36,7 @@ struct leader_config {
     const struct identity *identity;
     struct control *control;
     struct link *link;
+    uint64_t level_wait_ms; /* agent/level_watch.h */
 };
 
 struct leader *leader_new(const struct leader_config *config);
@@ -70,4 +71,9 @@ bool leader_image_lacks(const struct leader *leader,
 /* Soft facts for the API; new references or NULL. */
 json_t *leader_vm_live(const struct leader *leader, const struct vm *vm);
 json_t *leader_host_live(const struct leader *leader, const struct host *host);
+/* {level, next, waits}: the cluster's level, the highest that any host knows, and what
+ * the next one waits for ("" when nothing). New reference or NULL. */
+json_t *leader_level(const struct leader *leader);
+/* What the next level waits for, as above; "" when nothing, or when none is known. */
+void leader_level_waits(const struct leader *leader, char ret_why[256]);
 const struct scheduler *leader_scheduler(const struct leader *leader);

@@ -20,13 +20,17 @@
 /* ---- joining
  * -------------------------------------------------------------------------------------
  */
-#define MSG_JOIN_FIELDS(F, S)                                          \
-    F(S, 1, NAME, name, "name", none, 0, 1, 63, 0, "wanted host name") \
-    F(S, 2, DIGEST, secret, "secret", none, FIELD_SECRET, 0, 0, 0,     \
-      "from the join token")                                           \
-    F(S, 3, RECORD, status, "status", host_status, 0, 0, 0, 0,         \
-      "addresses, key, inventory")                                     \
-    F(S, 4, LABELS, labels, "labels", none, 0, 0, 64, 0, "of the host")
+#define MSG_JOIN_FIELDS(F, S)                                                   \
+    F(S, 1, NAME, name, "name", none, 0, 1, 63, 0, "wanted host name")          \
+    F(S, 2, DIGEST, secret, "secret", none, FIELD_SECRET, 0, 0, 0,              \
+      "from the join token")                                                    \
+    F(S, 3, RECORD, status, "status", host_status, 0, 0, 0, 0,                  \
+      "addresses, key, inventory")                                              \
+    F(S, 4, LABELS, labels, "labels", none, 0, 0, 64, 0, "of the host")         \
+    F(S, 5, U32, level_min, "levelMin", UNIT_NONE, 0, LEVEL_FIRST, LEVEL_LIMIT, \
+      LEVEL_FIRST, "the levels of the state that it takes part in")             \
+    F(S, 6, U32, level_max, "levelMax", UNIT_NONE, 0, LEVEL_FIRST, LEVEL_LIMIT, \
+      LEVEL_FIRST, "likewise; one that says nothing knows the first")
 RECORD_DECLARE(msg_join, MSG_JOIN_FIELDS)
 #define MSG_MEMBER_FIELDS(F, S)                                                      \
     F(S, 1, U64, uid, "uid", UNIT_NONE, 0, 0, UINT64_MAX, 0, "host")                 \
@@ -102,21 +106,35 @@ extern const char *const fence_health_names[]; /* unknown missing running watchd
     F(S, 11, U64, revision, "revision", UNIT_NONE, 0, 0, UINT64_MAX, 0,                  \
       "applied (voters)")                                                                \
     F(S, 12, ENUM, fence, "fence", fence_health, 0, 0, FENCE_HEALTH_WATCHDOG, 0,         \
-      "is its fence there")
+      "is its fence there")                                                              \
+    F(S, 13, U32, level_min, "levelMin", UNIT_NONE, 0, LEVEL_FIRST, LEVEL_LIMIT,         \
+      LEVEL_FIRST, "the levels of the state that it takes part in")                      \
+    F(S, 14, U32, level_max, "levelMax", UNIT_NONE, 0, LEVEL_FIRST, LEVEL_LIMIT,         \
+      LEVEL_FIRST, "likewise; one that says nothing knows the first")
 RECORD_DECLARE(msg_heartbeat, MSG_HEARTBEAT_FIELDS)
-/* Renews the lease from the moment heartbeat `sequence` was sent. */
+/* Renews the lease from the moment heartbeat `sequence` was sent; the host writes down
+ * the level, for its next start (agent/level_file.h). */
 #define MSG_ACK_FIELDS(F, S)                                                          \
     F(S, 1, U64, sequence, "sequence", UNIT_NONE, 0, 1, UINT64_MAX, 0,                \
       "the newest covered")                                                           \
     F(S, 2, U64, boot, "boot", UNIT_NONE, 0, 0, UINT64_MAX, 0, "as in the heartbeat") \
     F(S, 3, U64, leader, "leader", UNIT_NONE, 0, 0, UINT64_MAX, 0, "uid")             \
-    F(S, 4, U64, term, "term", UNIT_NONE, 0, 0, UINT64_MAX, 0, "of its leadership")
+    F(S, 4, U64, term, "term", UNIT_NONE, 0, 0, UINT64_MAX, 0, "of its leadership")   \
+    F(S, 5, U32, level, "level", UNIT_NONE, 0, LEVEL_FIRST, LEVEL_LIMIT, LEVEL_FIRST, \
+      "the cluster's")
 RECORD_DECLARE(msg_ack, MSG_ACK_FIELDS)
 /* A voter that is not the leader answers a heartbeat with whom it believes to be; 0:
  * nobody. */
 #define MSG_NOT_LEADER_FIELDS(F, S) \
     F(S, 1, U64, leader, "leader", UNIT_NONE, 0, 0, UINT64_MAX, 0, "uid or 0")
 RECORD_DECLARE(msg_not_leader, MSG_NOT_LEADER_FIELDS)
+/* The leader does not take the heartbeat: the cluster is at a level that the host takes
+ * no part in. Its daemon ends. */
+#define MSG_OUTDATED_FIELDS(F, S)                                                     \
+    F(S, 1, U64, term, "term", UNIT_NONE, 0, 0, UINT64_MAX, 0, "of its leadership")   \
+    F(S, 2, U32, level, "level", UNIT_NONE, 0, LEVEL_FIRST, LEVEL_LIMIT, LEVEL_FIRST, \
+      "the cluster's")
+RECORD_DECLARE(msg_outdated, MSG_OUTDATED_FIELDS)
 
 /* ---- leadership confirmation (a round of the paper's read index, without its log)
  * ------------------- */
@@ -258,7 +276,8 @@ RECORD_DECLARE(msg_blob_chunk, MSG_BLOB_CHUNK_FIELDS)
     X(FORWARD_INPUT, 11, msg_forward_data) \
     X(FORWARD_CANCEL, 12, msg_forward_end) \
     X(BLOB_ASK, 13, msg_blob_ask)          \
-    X(BLOB_CHUNK, 14, msg_blob_chunk)
+    X(BLOB_CHUNK, 14, msg_blob_chunk)      \
+    X(OUTDATED, 15, msg_outdated)
 
 enum message_type {
 #define MESSAGE_ENUM(NAME, number, record) MESSAGE_##NAME = MESSAGE_TYPE_BASE + (number),

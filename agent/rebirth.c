@@ -1,5 +1,6 @@
 #include "agent/rebirth.h"
 
+#include "agent/level_file.h"
 #include "agent/members.h"
 #include "agent/orders.h"
 #include "agent/voters.h"
@@ -225,6 +226,10 @@ static void replay_apply(void *context,
     if (r == 0) {
         state_apply(replay->state, &command, &result);
         command_fini(&command);
+    } else if (replay->err.code == 0 && r == BERTH_ELEVEL) {
+        char why[256];
+        level_refusal(level_range_up_to(0), command.level, why);
+        (void)err_set(&replay->err, r, "%s", why);
     } else if (replay->err.code == 0) {
         (void)err_sys(
             &replay->err, r,
@@ -490,7 +495,7 @@ static int put_aside(const struct identity *identity,
 int rebirth_forget(struct identity *identity, const struct clock *clock, struct err *err)
 {
     static const char *const moved[] = {LOG_FOLDER, NEW_FOLDER, "members.bin",
-                                        STATE_FILE_KEY, "lease"};
+                                        STATE_FILE_KEY, "lease", LEVEL_FILE};
     char name[ASIDE_SIZE];
     char aside[PATH_MAX];
     char path[PATH_MAX];

@@ -60,6 +60,10 @@ struct worker_config {
     void (*members_changed)(void *context);
     /* A VM's record and console are about to go. */
     void (*vm_forgotten)(void *context, uint64_t vm);
+    /* The cluster's level, whenever the leader says it. One outside `levels`: this berthd
+     * takes no part in it and has to end. */
+    void (*level_told)(void *context, uint32_t level);
+    struct level_range levels;           /* that it takes part in */
     uint64_t (*revision)(void *context); /* applied here; 0 without a log */
 };
 
@@ -82,6 +86,9 @@ void worker_on_ack(struct worker *worker,
 void worker_on_not_leader(struct worker *worker,
                           const struct msg_member *from,
                           const struct msg_not_leader *answer);
+void worker_on_outdated(struct worker *worker,
+                        const struct msg_member *from,
+                        const struct msg_outdated *outdated);
 void worker_on_blob_ask(struct worker *worker,
                         const struct msg_member *from,
                         const struct msg_blob_ask *ask);

@@ -232,6 +232,7 @@ void worker_on_ack(struct worker *worker,
     worker->leader = from->uid;
     worker_take_term(worker, ack->term);
     worker->ack_ms = clock_now_ms(worker->config.clock);
+    worker->config.level_told(worker->config.context, ack->level);
     bool was_ok = worker->lease_state == LEASE_OK;
     if (lease_ack(&worker->lease, ack->sequence)) {
         worker->lease_found = false;
@@ -255,6 +256,17 @@ void worker_on_not_leader(struct worker *worker,
     (void)answer; /* all voters are asked anyway while nobody leads */
     if (worker->leader == from->uid) {
         worker->leader = 0;
+    }
+}
+
+/* Believed of the leader alone, and only when it is so by our own range. */
+void worker_on_outdated(struct worker *worker,
+                        const struct msg_member *from,
+                        const struct msg_outdated *outdated)
+{
+    if (worker_may_follow(from) && outdated->term >= worker->leader_term &&
+        !level_in_range(worker->config.levels, outdated->level)) {
+        worker->config.level_told(worker->config.context, outdated->level);
     }
 }
 

@@ -162,6 +162,8 @@ void worker_heartbeat(void *context)
             ? worker->usage.disk_free_bytes - worker->config.disk.reserve_bytes
             : 0;
     message.revision = worker->config.revision(worker->config.context);
+    message.level_min = worker->config.levels.min;
+    message.level_max = worker->config.levels.max;
     message.fence = fence_client_health(worker->fence);
     vm_supervisor_each(worker->supervisor, seen_visit, &seen);
     seen_failures(&seen);

@@ -623,7 +623,12 @@ static int try_all(struct apply_context *context,
     for (uint32_t i = 0; i < context->count && r == 0; i++) {
         struct apply_item *item = &context->items[i];
         if (item->sends) {
-            state_apply(*ret_copy, &commands[at++], &item->result);
+            struct command *command = &commands[at++];
+            command->level = state_level(*ret_copy);
+            r = command_check_level(command, command->level, err);
+            if (r == 0) {
+                state_apply(*ret_copy, command, &item->result);
+            }
             item->result.revision = 0; /* it was never written */
         }
     }

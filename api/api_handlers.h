@@ -37,6 +37,7 @@ route_handler handle_token;
 route_handler handle_health;
 route_handler handle_metrics;
 route_handler handle_version;
+route_handler handle_level;
 route_handler handle_self;
 route_handler handle_blob_head;
 route_handler handle_blob_fetch;

@@ -2,6 +2,7 @@
 #include "api/api_handlers.h"
 #include "api/metrics_gate.h"
 #include "base/version.h"
+#include "model/level.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -57,12 +58,21 @@ void handle_metrics(struct api_call *call, const struct state *state)
 void handle_version(struct api_call *call, const struct state *state)
 {
     struct control_role role;
+    const struct level_range known = level_range_up_to(0);
     (void)state;
     call->api->control->role(call->api->control->context, &role);
     call_answer(call, 200,
-                json_pack("{s:s, s:s, s:s, s:s}", "version", BERTH_VERSION, "api", "v1",
-                          "host", role.host_name, "leader", role.leader_name),
+                json_pack("{s:s, s:s, s:s, s:s, s:i, s:i}", "version", BERTH_VERSION,
+                          "api", "v1", "host", role.host_name, "leader", role.leader_name,
+                          "levelMin", (int)known.min, "levelMax", (int)known.max),
                 0);
+}
+
+void handle_level(struct api_call *call, const struct state *state)
+{
+    const struct control_plane *control = call->api->control;
+    (void)state;
+    call_answer(call, 200, control->level(control->context), 0);
 }
 
 void handle_self(struct api_call *call, const struct state *state)

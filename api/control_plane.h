@@ -56,6 +56,9 @@ struct control_plane {
     json_t *(*vm_live)(void *context, const struct vm *vm); /* {"cpu": permille,...} */
     json_t *(*host_live)(void *context,
                          const struct host *host); /* {"lastHeard","cpuUsed",...} */
+    /* {level, next, waits}: the level of the state, the highest that a host knows, what
+     * it waits for; NULL unless this host leads. */
+    json_t *(*level)(void *context);
     /* Why a VM that waits for a host has none, in a few words; false when it is not so.
      * *looks: placements that may be worked out for it and others; with none left, the
      * text says whom to ask. */

@@ -16,6 +16,8 @@ static const struct route routes[] = {
      false, false, NULL},
     {"GET", "/v1/version", handle_version, ROUTE_LOCAL, ROUTE_OPEN, ACCESS_READ,
      KIND_NONE, false, false, NULL},
+    {"GET", "/v1/level", handle_level, ROUTE_LEADER, ROUTE_ANY, ACCESS_READ, KIND_NONE,
+     false, false, NULL},
     {"GET", "/v1/self", handle_self, ROUTE_LEADER, ROUTE_ANY, ACCESS_READ, KIND_NONE,
      false, false, NULL},
     {"GET", "/v1/blobs/{sha256}", handle_blob_head, ROUTE_LOCAL, ROUTE_OPEN, ACCESS_READ,

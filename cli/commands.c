@@ -39,6 +39,9 @@
          "times the disk may be promised to VMs, whose disks are thin (1)"},             \
         {"image-cache", 0, "SIZE",                                                       \
          "limit of this host's image store, and of one image file (20GiB)"},             \
+        {"level-max", 0, "N", "hold the cluster's level back at this one (all known)"},  \
+        {"level-wait", 0, "TIME",                                                        \
+         "while it leads: all hosts must know a level so long (1m)"},                    \
         {"foreground", 0, NULL, "do not detach: run berthd here until it ends"},         \
     {                                                                                    \
         "timeout", 0, "TIME", "give up waiting after this long (60s); berthd goes on"    \
@@ -473,7 +476,7 @@ const struct cli_command cli_commands[] = {
     {ABOUT,
      "version",
      NULL,
-     "versions of berth and of the berthd it talks to",
+     "versions of berth and berthd, and the cluster's level",
      NULL,
      "berth version\n"
      "berth version -o json",

@@ -26,6 +26,8 @@ const char *const daemon_flags[] = {"name",
                                     "backup-passphrase-file",
                                     "disk-overcommit",
                                     "image-cache",
+                                    "level-max",
+                                    "level-wait",
                                     NULL};
 
 /* What berthd goes by. */

@@ -52,6 +52,11 @@ static int check_ratio(const char *text, struct err *err)
     return check_number(text, HOST_OVERCOMMIT_MAX, err);
 }
 
+static int check_level(const char *text, struct err *err)
+{
+    return check_number(text, LEVEL_LIMIT, err);
+}
+
 static int check_count(const char *text, struct err *err)
 {
     return check_number(text, BACKUP_KEEP_MAX, err);
@@ -106,6 +111,8 @@ static const struct flag_row {
     {"backup-keep", check_count},
     {"backup-folder", check_path},
     {"backup-passphrase-file", check_passphrase_file},
+    {"level-max", check_level},
+    {"level-wait", check_duration},
     {"timeout", check_duration},
 };
 

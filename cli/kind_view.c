@@ -410,6 +410,14 @@ PRINT(cell_host_fence)
     CELL("%s", host_fence(object));
 }
 
+PRINT(cell_host_levels)
+{
+    (void)time;
+    const json_t *live = json_object_get(view_status(object), "live");
+    const char *levels = json_member_text(live, "levels", "");
+    CELL("%s", levels[0] != '\0' ? levels : "-");
+}
+
 PRINT(cell_host_note)
 {
     const json_t *spec = view_spec(object);
@@ -442,6 +450,7 @@ static const struct view_column host_columns[] = {
     {"FENCE", 0, true, false, "status.live", cell_host_fence},
     {"KERNEL", 0, true, false, "status.kernel", cell_kernel},
     {"BERTHD", 0, true, false, "status.version", cell_version},
+    {"LEVELS", 0, true, false, "status.live", cell_host_levels},
     {"AGE", COLUMN_RIGHT, true, false, "metadata.created", cell_age},
     {"LABELS", 0, true, false, "metadata.labels", cell_labels},
     {"NOTE", COLUMN_CUT, false, false,

@@ -34,30 +34,64 @@ int run_completion(struct cli *cli)
     return EXIT_OK;
 }
 
+/* What the server says at that path, under that name, or nothing. */
+static void ask(struct http *http, const char *path, json_t *document, const char *name)
+{
+    struct http_answer answer = {0};
+    if (http_try(http, "GET", path, NULL, &answer) == 0 && answer.status == 200) {
+        json_object_set(document, name, answer.document);
+    }
+    http_answer_fini(&answer);
+}
+
+static void print_level(struct cli *cli, const json_t *level)
+{
+    json_int_t at = json_integer_value(json_object_get(level, "level"));
+    json_int_t next = json_integer_value(json_object_get(level, "next"));
+    const char *waits = json_member_text(level, "waits", "");
+    fprintf(cli->out, "level   %" JSON_INTEGER_FORMAT, at);
+    if (next > at && waits[0] != '\0') {
+        fprintf(cli->out, "; %" JSON_INTEGER_FORMAT " waits: %s", next, waits);
+    }
+    fputc('\n', cli->out);
+}
+
+static void print_versions(struct cli *cli, const json_t *document)
+{
+    const json_t *server = json_object_get(document, "server");
+    const json_t *level = json_object_get(document, "level");
+    fprintf(cli->out, "berth   %s\n", BERTH_VERSION);
+    if (server == NULL) {
+        fputs("berthd  not reached\n", cli->out);
+        return;
+    }
+    fprintf(
+        cli->out,
+        "berthd  %s (host %s, leader %s, API %s, levels %" JSON_INTEGER_FORMAT
+        " to %" JSON_INTEGER_FORMAT ")\n",
+        json_member_text(server, "version", "?"), json_member_text(server, "host", "?"),
+        json_member_text(server, "leader", "none"), json_member_text(server, "api", "?"),
+        json_integer_value(json_object_get(server, "levelMin")),
+        json_integer_value(json_object_get(server, "levelMax")));
+    if (level != NULL) {
+        print_level(cli, level);
+    }
+}
+
 int run_version(struct cli *cli)
 {
     CLEANUP_JSON json_t *document = json_pack("{s:s}", "berth", BERTH_VERSION);
     struct http *http = cli_flag(cli, "local") == NULL ? connection_http(cli) : NULL;
-    struct http_answer answer = {0};
-    if (http != NULL && http_try(http, "GET", "/v1/version", NULL, &answer) == 0 &&
-        answer.status == 200) {
-        json_object_set(document, "server", answer.document);
+    if (http != NULL) {
+        ask(http, "/v1/version", document, "server");
     }
-    http_answer_fini(&answer);
+    if (json_object_get(document, "server") != NULL) {
+        ask(http, "/v1/level", document, "level");
+    }
     if (output_is_document(cli)) {
         return cli->format == FORMAT_NAME ? EXIT_OK : output_document(cli, document);
     }
-    const json_t *server = json_object_get(document, "server");
-    fprintf(cli->out, "berth   %s\n", BERTH_VERSION);
-    if (server != NULL) {
-        fprintf(cli->out, "berthd  %s (host %s, leader %s, API %s)\n",
-                json_member_text(server, "version", "?"),
-                json_member_text(server, "host", "?"),
-                json_member_text(server, "leader", "none"),
-                json_member_text(server, "api", "?"));
-    } else {
-        fputs("berthd  not reached\n", cli->out);
-    }
+    print_versions(cli, document);
     return EXIT_OK;
 }
 

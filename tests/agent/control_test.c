@@ -71,6 +71,7 @@ static int open_control(bool bootstrap, struct err *err)
         .cluster_id = 7,
         .address = address,
         .secret_key = identity.secret.bytes,
+        .levels = level_range_up_to(0),
         .members = &members,
     };
     int r = control_open(&config, &events, bootstrap, &control, err);

@@ -105,6 +105,67 @@ START_TEST(a_refusal_is_not_held_against_who_asks_again)
 }
 END_TEST
 
+/* ---- levels ---- */
+
+static uint32_t level(void)
+{
+    return state_level(plane_state(0));
+}
+
+START_TEST(the_level_rises_when_every_host_knows_it)
+{
+    plane_start();
+    struct plane *other = plane_member("one", 6);
+    plane.hosts[0].level_max = 2;
+    RACK_WAIT(plane.hosts[0].level_told != 0 && other->level_told != 0);
+    json_t *says = leader_level(plane.hosts[0].leader);
+    RACK_WAIT(
+        (json_decref(says), says = leader_level(plane.hosts[0].leader),
+         strstr(json_string_value(json_object_get(says, "waits")), "up to level 1")));
+    ck_assert_int_eq(json_integer_value(json_object_get(says, "next")), 2);
+    ck_assert_uint_eq(level(), 1);
+    json_decref(says);
+
+    other->level_max = 2;
+
+    RACK_WAIT(level() == 2);
+    RACK_WAIT(plane.hosts[0].level_told == 2 && other->level_told == 2);
+    plane_stop();
+}
+END_TEST
+
+START_TEST(who_does_not_know_the_level_takes_no_part)
+{
+    plane_start();
+    struct plane *other = plane_guest();
+    struct plane *late = plane_guest();
+    plane.hosts[0].level_max = 2;
+    RACK_WAIT(level() == 2);
+    plane_token("one", 6, 0);
+    uint64_t before = proposals();
+    ck_assert_int_eq(plane_join(late, 6), BERTH_ELEVEL);
+    ck_assert_ptr_nonnull(strstr(late->reply.text,
+                                 "at level 2, this berthd takes part up "
+                                 "to level 1: install the release"));
+    ck_assert_uint_eq(proposals(), before);
+
+    other->level_max = 2;
+    ck_assert_msg(plane_join(other, 6) == 0, "%s", other->reply.text);
+    link_join_end(other->host->link, &plane.hosts[0].host->identity.key);
+    link_members_changed(other->host->link);
+    other->beats = true;
+    RACK_WAIT(other->acked != 0);
+    other->level_max = 0; /* as after a restart as the release before */
+    RACK_WAIT(other->outdated == 2);
+    uint64_t acked = other->acked;
+    uint64_t sequence = other->sequence;
+    RACK_WAIT(other->sequence > sequence + 4);
+    ck_assert_uint_le(other->acked, sequence);
+    ck_assert_uint_ge(other->acked, acked);
+    plane_stop();
+}
+END_TEST
+
 /* ---- who votes ---- */
 
 static unsigned voters_of(const struct plane *self)
@@ -320,6 +381,8 @@ int main(void)
     tcase_add_test(tests, a_refused_host_comes_in_with_a_new_token);
     tcase_add_test(tests, a_host_whose_answer_was_lost_is_let_in_by_its_key);
     tcase_add_test(tests, a_refusal_is_not_held_against_who_asks_again);
+    tcase_add_test(tests, the_level_rises_when_every_host_knows_it);
+    tcase_add_test(tests, who_does_not_know_the_level_takes_no_part);
     tcase_add_test(tests, a_host_without_a_part_in_the_log_may_not_speak_to_it);
     tcase_add_test(tests, a_guest_of_another_voter_is_referred_to_the_leader);
     tcase_add_loop_test(tests, a_removed_host_leaves_the_log, 0, 3);

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TYPE_LAST MESSAGE_BLOB_CHUNK
+#define TYPE_LAST MESSAGE_OUTDATED
 
 /* Lists get one item; the depth is bounded, though messages nest less. */
 static void fill(const struct record *record, void *object, unsigned depth);

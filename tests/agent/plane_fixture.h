@@ -26,6 +26,9 @@ struct plane {
     bool deaf; /* takes no orders, and so keeps the members it was given */
     uint64_t sequence;
     uint64_t acked;             /* newest heartbeat that was acknowledged */
+    uint32_t level_told;        /* by the leader */
+    uint32_t outdated;          /* told that the cluster is at this level; 0: was not */
+    uint32_t level_max;         /* that it says it knows; 0: says nothing */
     uint64_t taken;             /* hash of the orders it follows */
     uint64_t vm;                /* one that it says it has; 0: none */
     uint64_t epoch;             /* of that one */
@@ -108,6 +111,7 @@ static inline void plane_open_log(struct plane *self, bool bootstrap)
         .cluster_id = host->identity.cluster_id,
         .address = address,
         .secret_key = host->identity.secret.bytes,
+        .levels = level_range_up_to(0),
         .members = &host->members,
     };
     int r = control_open(&config, &events, bootstrap, &self->control, &err);
@@ -259,6 +263,7 @@ static inline void plane_hear(struct rack_host *host,
     struct plane *self = host->context;
     const struct msg_confirm *question = message;
     const struct msg_ack *ack = message;
+    const struct msg_outdated *outdated = message;
     if (type == MESSAGE_HEARTBEAT && self->leader != NULL) {
         leader_on_heartbeat(self->leader, from, message);
     } else if (type == MESSAGE_CONFIRM && self->control != NULL) {
@@ -272,6 +277,9 @@ static inline void plane_hear(struct rack_host *host,
         plane_take_orders(self, message);
     } else if (type == MESSAGE_ACK) {
         self->acked = ack->sequence;
+        self->level_told = ack->level;
+    } else if (type == MESSAGE_OUTDATED) {
+        self->outdated = outdated->level;
     }
 }
 
@@ -312,6 +320,9 @@ static inline void plane_beat(struct plane *self)
     heartbeat.sequence = ++self->sequence;
     heartbeat.boot = 1;
     heartbeat.desired_hash = self->taken;
+    if (self->level_max != 0) {
+        heartbeat.level_max = self->level_max;
+    }
     heartbeat.disk_free_bytes = 90 * GIB;
     plane_status(self, &heartbeat.status);
     if (self->vm != 0) {
@@ -414,6 +425,9 @@ static inline void plane_ask_at(struct plane *guest,
     record_init(&msg_join_record, &join);
     memcpy(join.name, guest->host->identity.name, NAME_SIZE);
     memcpy(join.secret.bytes, secret, JOIN_SECRET_SIZE);
+    if (guest->level_max != 0) {
+        join.level_max = guest->level_max;
+    }
     plane_status(guest, &join.status);
     int r = link_join(guest->host->link, &to->key, to->address,
                       to->mesh_port + LINK_JOIN_PORT_OFFSET, &join, &err);

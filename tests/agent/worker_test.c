@@ -47,6 +47,7 @@ static struct {
     uint64_t epochs[2];
     uint64_t disk_epochs[2];
     char reasons[2][256];
+    uint32_t level_told;
 } leader;
 
 /* What the worker has made durable of its lease. */
@@ -134,6 +135,9 @@ static void worker_hears(struct rack_host *host,
         delivered++;
     } else if (type == MESSAGE_ACK) {
         worker_on_ack(worker, from, message);
+    } else if (type == MESSAGE_OUTDATED) {
+        worker_on_outdated(worker, from, message);
+        delivered++;
     }
 }
 
@@ -142,6 +146,7 @@ static void ack(uint64_t sequence)
     const struct msg_ack message = {.sequence = sequence,
                                     .boot = leader.boot,
                                     .leader = 2,
+                                    .level = LEVEL_FIRST,
                                     .term = TERM + leader.ahead};
     ck_assert_int_eq(link_send(rack.hosts[1].link, 1, MESSAGE_ACK, &message), 0);
 }
@@ -199,6 +204,12 @@ static void vm_forgotten(void *context, uint64_t vm)
     forgotten = vm;
 }
 
+static void level_told(void *context, uint32_t level)
+{
+    (void)context;
+    leader.level_told = level;
+}
+
 static uint64_t no_revision(void *context)
 {
     (void)context;
@@ -219,6 +230,8 @@ static void open_worker(void)
         .cpu_overcommit = HOST_OVERCOMMIT,
         .members_changed = members_changed,
         .vm_forgotten = vm_forgotten,
+        .level_told = level_told,
+        .levels = level_range_up_to(0),
         .revision = no_revision,
     };
     int r = worker_open(&config, &worker, &err);
@@ -484,6 +497,33 @@ START_TEST(what_is_ordered_runs_and_is_told)
     ck_assert_uint_eq(leader.epochs[0], 1);
     ck_assert(vm(FENCED).fenced && !vm(WAITS).fenced);
     ck_assert_uint_eq(worker_leader(worker), 2);
+    stop();
+}
+END_TEST
+
+static void say_outdated(uint64_t term, uint32_t level)
+{
+    unsigned before = delivered;
+    const struct msg_outdated message = {.term = term, .level = level};
+    leader.level_told = 0;
+    ck_assert_int_eq(link_send(rack.hosts[1].link, 1, MESSAGE_OUTDATED, &message), 0);
+    RACK_WAIT(delivered > before);
+}
+
+START_TEST(the_leaders_level_is_told_and_what_others_say_of_it_is_not)
+{
+    start();
+    RACK_WAIT(leader.level_told == LEVEL_FIRST);
+    leader.acks = false;
+    let_pass();
+    const uint32_t unknown = level_range_up_to(0).max + 1;
+
+    say_outdated(TERM, LEVEL_FIRST); /* it knows better */
+    ck_assert_uint_eq(leader.level_told, 0);
+    say_outdated(TERM - 1, unknown); /* who led before */
+    ck_assert_uint_eq(leader.level_told, 0);
+    say_outdated(TERM, unknown);
+    ck_assert_uint_eq(leader.level_told, unknown);
     stop();
 }
 END_TEST
@@ -1152,6 +1192,7 @@ int main(int argc, char **argv)
     TCase *tests = tcase_create("worker");
     tcase_set_timeout(tests, 90);
     tcase_add_test(tests, what_is_ordered_runs_and_is_told);
+    tcase_add_test(tests, the_leaders_level_is_told_and_what_others_say_of_it_is_not);
     tcase_add_test(tests, without_a_lease_only_what_waits_for_its_host_is_started);
     tcase_add_test(tests,
                    under_the_lease_of_a_new_leader_no_earlier_orders_start_anything);

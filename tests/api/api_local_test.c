@@ -54,6 +54,7 @@ START_TEST(version_and_head_are_for_everybody)
                      200);
     ck_assert_str_eq(said("api"), "v1");
     ck_assert_str_eq(said("host"), "h1");
+    ck_assert_ptr_nonnull(strstr(reply.body, "levelMax"));
     ck_assert_int_eq(ask("HEAD", "/v1/version", "", NULL), 200);
     ck_assert_uint_eq(reply.size, 0);
     ck_assert_uint_gt(strtoul(header("Content-Length"), NULL, 10), 10);

@@ -387,6 +387,13 @@ static json_t *host_live(void *context, const struct host *host)
         (json_int_t)state_host_use(served->state, host->meta.uid).memory_bytes);
 }
 
+static json_t *level(void *context)
+{
+    const struct served *served = context;
+    return json_pack("{s:I, s:I, s:s}", "level", (json_int_t)state_level(served->state),
+                     "next", (json_int_t)level_range_up_to(0).max, "waits", "");
+}
+
 static bool
 vm_waits(void *context, const struct vm *vm, unsigned *looks, char *ret_text, size_t size)
 {
@@ -694,6 +701,7 @@ static void controls_make(struct served *served)
         .feed = feed_here,
         .vm_live = vm_live,
         .host_live = host_live,
+        .level = level,
         .vm_waits = vm_waits,
         .vm_lacks = vm_lacks,
         .explain_vm = explain_vm,

@@ -62,6 +62,12 @@ static void vm_forgotten(void *context, uint64_t vm)
     (void)vm;
 }
 
+static void level_told(void *context, uint32_t level)
+{
+    (void)context;
+    REQUIRE(level_in_range(level_range_up_to(0), level)); /* all are of one release */
+}
+
 static uint64_t revision(void *context)
 {
     const struct sim_process *process = context;
@@ -112,6 +118,8 @@ void sim_host_open(struct sim_process *process)
                                          .context = process,
                                          .members_changed = members_changed,
                                          .vm_forgotten = vm_forgotten,
+                                         .level_told = level_told,
+                                         .levels = level_range_up_to(0),
                                          .revision = revision};
     REQUIRE(worker_open(&config, &process->worker, &err) == 0);
 }

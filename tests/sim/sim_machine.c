@@ -187,6 +187,7 @@ static int open_log(struct sim_process *process, struct err *err)
                    SIM_PORT_RAFT);
     const struct control_config config = {.loop = (uv_loop_t *)(void *)process,
                                           .clock = &process->clock,
+                                          .levels = level_range_up_to(0),
                                           .folder = "raft",
                                           .raft_id = machine->raft_id,
                                           .cluster_id = SIM_CLUSTER_ID,

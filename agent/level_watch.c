@@ -1,0 +1,188 @@
+#include "agent/level_watch.h"
+
+#include "base/require.h"
+#include "base/u64_map.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct said {
+    struct level_range range;
+    uint64_t since_ms; /* without a change */
+    uint64_t heard_ms;
+};
+
+struct level_watch {
+    uint64_t wait_ms;
+    struct u64_map *hosts; /* uid -> struct said */
+};
+
+struct level_watch *level_watch_new(uint64_t wait_ms)
+{
+    struct level_watch *watch = calloc(1, sizeof(*watch));
+    if (watch == NULL) {
+        return NULL;
+    }
+    watch->wait_ms = wait_ms;
+    watch->hosts = u64_map_new();
+    return watch->hosts != NULL ? watch : level_watch_free(watch);
+}
+
+static void forget_all(struct level_watch *watch)
+{
+    size_t cursor = 0;
+    uint64_t uid;
+    void *value;
+    while (watch->hosts != NULL && u64_map_next(watch->hosts, &cursor, &uid, &value)) {
+        free(value);
+    }
+    u64_map_free(watch->hosts);
+}
+
+struct level_watch *level_watch_free(struct level_watch *watch)
+{
+    if (watch != NULL) {
+        forget_all(watch);
+        free(watch);
+    }
+    return NULL;
+}
+
+void level_watch_reset(struct level_watch *watch)
+{
+    size_t cursor = 0;
+    uint64_t uid;
+    void *value;
+    while (u64_map_next(watch->hosts, &cursor, &uid, &value)) {
+        memset(value, 0, sizeof(struct said));
+    }
+}
+
+int level_watch_heard(struct level_watch *watch,
+                      uint64_t host,
+                      struct level_range range,
+                      uint64_t now_ms)
+{
+    struct said *said = u64_map_get(watch->hosts, host);
+    if (said == NULL) {
+        said = calloc(1, sizeof(*said));
+        if (said == NULL || u64_map_put(watch->hosts, host, said) < 0) {
+            free(said);
+            return -ENOMEM;
+        }
+    }
+    bool again = said->range.min == range.min && said->range.max == range.max &&
+                 now_ms - said->heard_ms < LEVEL_SILENT_MS;
+    said->since_ms = again ? said->since_ms : now_ms;
+    said->heard_ms = now_ms;
+    said->range = range;
+    return 0;
+}
+
+bool level_watch_range(const struct level_watch *watch,
+                       uint64_t host,
+                       struct level_range *ret_range)
+{
+    const struct said *said = u64_map_get(watch->hosts, host);
+    if (said == NULL || said->range.max == 0) {
+        return false;
+    }
+    *ret_range = said->range;
+    return true;
+}
+
+/* What is against the level on this host; "" when nothing is. */
+static void host_objection(const struct level_watch *watch,
+                           const struct host *host,
+                           uint32_t level,
+                           uint64_t now_ms,
+                           char ret_text[192])
+{
+    const struct said *said = u64_map_get(watch->hosts, host->meta.uid);
+    const char *name = host->meta.name;
+    ret_text[0] = '\0';
+    if (said == NULL || said->range.max == 0 || host->status.phase != HOST_PHASE_READY ||
+        now_ms - said->heard_ms >= LEVEL_SILENT_MS) {
+        (void)snprintf(ret_text, 192,
+                       "%s is not heard: bring it back, or remove it (berth rm host %s)",
+                       name, name);
+    } else if (said->range.max < level) {
+        (void)snprintf(
+            ret_text, 192, "%s takes part up to level %" PRIu32 " (berthd %.40s)", name,
+            said->range.max, host->status.version != NULL ? host->status.version : "?");
+    } else if (now_ms - said->since_ms < watch->wait_ms) {
+        (void)snprintf(ret_text, 192,
+                       "%s has said for %" PRIu64
+                       " s that it knows it, wanted are %" PRIu64 " s",
+                       name, (now_ms - said->since_ms) / 1000, watch->wait_ms / 1000);
+    }
+}
+
+/* What a host takes part in at most; 0 while it has said nothing. */
+static uint32_t highest_of(const struct level_watch *watch, const struct host *host)
+{
+    struct level_range range = {0};
+    return level_watch_range(watch, host->meta.uid, &range) ? range.max : 0;
+}
+
+uint32_t level_watch_highest(const struct level_watch *watch, const struct state *state)
+{
+    size_t cursor = 0;
+    const struct host *host;
+    uint32_t most = 0;
+    while ((host = state_next(state, KIND_HOST, &cursor)) != NULL) {
+        uint32_t highest = highest_of(watch, host);
+        most = highest > most ? highest : most;
+    }
+    return most;
+}
+
+/* What all take part in; never above what this release can say in a command. */
+static uint32_t shared_by_all(const struct level_watch *watch, const struct state *state)
+{
+    size_t cursor = 0;
+    const struct host *host;
+    uint32_t least = level_range_up_to(0).max;
+    while ((host = state_next(state, KIND_HOST, &cursor)) != NULL) {
+        uint32_t highest = highest_of(watch, host);
+        least = highest < least ? highest : least;
+    }
+    return least;
+}
+
+uint32_t level_watch_next(const struct level_watch *watch,
+                          const struct state *state,
+                          uint64_t now_ms,
+                          char ret_why[256])
+{
+    uint32_t level = state_level(state);
+    ret_why[0] = '\0';
+    if (level_watch_highest(watch, state) <= level) {
+        return 0;
+    }
+    uint32_t shared = shared_by_all(watch, state);
+    uint32_t next = shared > level ? shared : level + 1;
+    size_t cursor = 0;
+    unsigned objections = 0;
+    const struct host *host;
+    char first[192] = "";
+    while ((host = state_next(state, KIND_HOST, &cursor)) != NULL) {
+        char text[192];
+        host_objection(watch, host, next, now_ms, text);
+        if (text[0] != '\0' && objections++ == 0) {
+            memcpy(first, text, sizeof(first));
+        }
+    }
+    if (objections == 0) {
+        return level_in_range(level_range_up_to(0), next) ? next : 0;
+    }
+    if (objections == 1) {
+        (void)snprintf(ret_why, 256, "%s", first);
+    } else {
+        (void)snprintf(ret_why, 256, "%s; and %u more hosts", first, objections - 1);
+    }
+    return 0;
+}
