@@ -1,0 +1,227 @@
+#!/usr/bin/env bash
+# Goal: a rack under load is upgraded to the next release host by host, and nobody notices: no request fails for who
+# retries it with its key, no acknowledged write is lost, no VM is disturbed. What only the next release knows is
+# refused until the cluster's level is raised, which one host may hold back; from then on the release of before is
+# refused, at its start, at its join and with a backup, and what it refused is as it was.
+# Method: three voters as network namespaces (deploy/lib/rack.sh), VMs of the fake engine, real berthd of this release
+# and of the one after it (tests/CMakeLists.txt), which differ in what few files see; every wait is on a fact with a
+# bound.
+set -euo pipefail
+top=$(cd "$(dirname "$0")/../.." && pwd)
+bin=${BERTH_BIN:-$top/build/asan}
+next=$bin/next
+
+[ "$(id -u)" = 0 ] || { echo "needs root for network namespaces"; exit 77; }
+[ -x "$bin/berthd" ] && [ -x "$next/berthd" ] || { echo "no berthd in $bin or no next one in $next"; exit 1; }
+ln -f "$bin"/berth "$bin"/berth-fence "$bin"/berth-vmm "$bin"/berth-fetch "$next" # programs find each other by their folder
+
+. "$top/deploy/lib/rack.sh"
+RACK_NET=10.95.0
+rack_init berth-upgrade "$bin" /run/berth-upgrade-test
+export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=0} # ends by SIGKILL; leaks are the unit tests' business
+export BERTH_FAKE_INTERVALS=$RACK_RUN/intervals
+
+check_name=start
+check() { check_name=$*; printf -- '-- %s  (%ds)\n' "$*" $SECONDS; }
+fail() {
+    trap - ERR
+    printf 'FAILED: %s: %s\n' "$check_name" "$*"
+    local file
+    for file in "$RACK_RUN"/h?/berthd.log "$RACK_RUN/writer.log" "$BERTH_FAKE_INTERVALS"; do
+        [ -f "$file" ] && { echo "--- $file"; tail -n 20 "$file"; }
+    done
+    berth_on h1 version 2>&1 || true
+    berth_on h1 host ls -o wide 2>&1 || true
+    exit 1
+}
+writer=
+stop_writer() { [ -z "$writer" ] || { kill "$writer" 2>/dev/null && wait "$writer" || true; }; }
+trap 'fail "line $LINENO: $BASH_COMMAND"' ERR
+trap 'c=$?; trap - ERR EXIT INT TERM; stop_writer; rack_down; exit $c' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+rack_down # of an earlier run that was killed
+
+wait_for() { # SECONDS WHAT COMMAND...
+    local deadline=$((SECONDS + $1)) what=$2
+    shift 2
+    until "$@" >/dev/null 2>&1; do
+        [ $SECONDS -lt "$deadline" ] || fail "waited in vain for: $what"
+        sleep 0.1
+    done
+}
+says() { # TEXT FILE
+    grep -qF "$1" "$2" || { cat "$2"; fail "it does not say: $1"; }
+}
+# Hosts of other racks on this machine have names like h1, and a host's name is that of its control groups.
+name_of() { echo "upgraded-$1"; }
+# old H ... and new H ...: the CLI on host H, which starts the daemon of its release
+old() { berth_on "$@"; }
+new() { RACK_BIN=$next berth_on "$@"; }
+ask() { # HOST METHOD PATH [CURL ARGUMENTS...]: what it says, then the status in a line of its own
+    local host=$1 method=$2 path=$3
+    shift 3
+    curl -sS -m 10 -w '\n%{http_code}\n' -X "$method" --unix-socket "$RACK_RUN/$host/berthd.sock" "http://h$path" "$@"
+}
+level_is() { ask "$1" GET /v1/level | jq -se --argjson l "$2" '.[0].level == $l' >/dev/null; }
+voters_are() { [ "$(old "$1" ls host -o json | jq '[.items[] | select(.status.voter == "voter" and (.status.phase // "ready") == "ready")] | length')" = 3 ]; }
+# It leads or follows, has applied what was answered before, and takes part up to that level.
+is_back() { # HOST LEVEL
+    local revision
+    revision=$(ask "$1" GET /healthz | jq -s '.[0].revision') &&
+        [ "$revision" -ge "$(cat "$RACK_RUN/revision" 2>/dev/null || echo 0)" ] &&
+        old "$1" ls host -o json | jq -e --arg n "$(name_of "$1")" --arg l "1-$2" \
+            '.items[] | select(.metadata.name == $n) | .status.live.levels == $l and (.status.phase // "ready") == "ready"' >/dev/null
+}
+# restart old|new HOST LEVEL [ARGUMENTS...]
+restart() {
+    local release=$1 host=$2 level=$3
+    shift 3
+    old "$host" down
+    ! grep -A 30 'ERROR: AddressSanitizer' "$RACK_RUN/$host/berthd.log" || fail "$host did not end well"
+    "$release" "$host" up "$@" </dev/null
+    wait_for 30 "$host to be back" is_back "$host" "$level"
+}
+refused() { # COMMAND...: it fails; what it says is in $RACK_RUN/refused
+    ! "$@" </dev/null >"$RACK_RUN/refused" 2>&1 || fail "not refused: $*"
+}
+content() { find "$RACK_RUN/$1/raft" "$RACK_RUN/$1/vms" -type f -exec sha256sum {} + | sort; }
+VMS=3
+ready_are() { [ "$(old h1 ls vm -t shop -o json | jq '[.items[] | select(.status.phase == "ready")] | length')" = "$1" ]; }
+
+# Writes objects one after the other through one host after the other, each until it is answered, until it is told to
+# end: as clients do, with a key by which a second try is not a second write (which would be 412). One that is not
+# answered in 30 s, or is answered with an error that is not "try again", has failed.
+write_on() {
+    local n=0 tries code host at=0 hosts=(h1 h2 h3)
+    trap 'ended=yes' TERM
+    ended=no
+    while [ $ended = no ]; do
+        n=$((n + 1)) tries=0
+        local give_up=$((SECONDS + 30))
+        while :; do
+            host=${hosts[$((at % 3))]} tries=$((tries + 1))
+            code=$(curl -sS -m 5 -o "$RACK_RUN/wrote" -w '%{http_code}' --unix-socket "$RACK_RUN/$host/berthd.sock" \
+                -X PUT -H "Idempotency-Key: w$n" -H 'If-None-Match: *' -H 'Content-Type: application/json' \
+                -d '{"apiVersion":"berth/v1","kind":"Network","metadata":{"name":"w'$n'","tenant":"load"},"spec":{"ipv4":{"cidr":"'10.$((128 + n / 4096)).$((n / 16 % 256)).$((n % 16 * 16))'/28"}}}' \
+                "http://h/v1/tenants/load/networks/w$n" 2>>"$RACK_RUN/writer.log") || true
+            case $code in
+            200 | 201) echo "w$n $tries $host" >>"$RACK_RUN/written"; break ;;
+            000 | 502 | 503 | 504) [ $SECONDS -lt $give_up ] || { echo "w$n: $code for 30 s" >>"$RACK_RUN/failed"; break; } ;;
+            *) { echo "w$n: $code"; cat "$RACK_RUN/wrote"; } >>"$RACK_RUN/failed"; break ;;
+            esac
+            at=$((at + 1))
+            sleep 0.1
+        done
+        [ $((n % 25)) != 0 ] || at=$((at + 1))
+    done
+}
+
+check "three hosts of this release; the level is raised by itself"
+rack_up 4
+: >"$BERTH_FAKE_INTERVALS"
+echo kernel >"$RACK_RUN/kernel"
+cat >"$RACK_RUN/vms.yaml" <<'YAML'
+apiVersion: berth/v1
+kind: Tenant
+metadata: {name: load}
+---
+apiVersion: berth/v1
+kind: Tenant
+metadata: {name: shop}
+---
+apiVersion: berth/v1
+kind: Image
+metadata: {name: nothing, tenant: shop}
+spec: {artifacts: [{role: kernel, file: kernel}]}
+---
+apiVersion: berth/v1
+kind: Template
+metadata: {name: small, tenant: shop}
+spec: {image: nothing, engine: fake, memory: {size: 64MiB}}
+---
+apiVersion: berth/v1
+kind: Group
+metadata: {name: web, tenant: shop}
+spec: {template: {name: small}, replicas: 3}
+YAML
+wait=(--level-wait 1s --backup-every 0s)
+old h1 up --name "$(name_of h1)" "${wait[@]}" </dev/null
+for host in h2 h3; do
+    old $host join "$(old h1 token join)" --name "$(name_of $host)" "${wait[@]}" </dev/null
+done
+wait_for 60 "three voters" voters_are h1
+wait_for 30 "level 2" level_is h1 2
+old h1 apply "$RACK_RUN/vms.yaml"
+wait_for 60 "$VMS ready VMs" ready_are $VMS
+began=$(sort "$BERTH_FAKE_INTERVALS")
+
+check "under load, host by host, the next release; one of them holds the level back"
+write_on &
+writer=$!
+has_written() { [ "$(wc -l <"$RACK_RUN/written")" -ge "$1" ]; }
+wait_for 20 "a write" has_written 1
+restart new h3 2 --level-max 2 "${wait[@]}"
+restart new h2 3 "${wait[@]}"
+restart new h1 3 "${wait[@]}" # the leader, unless a restart has moved it
+
+check "what only the next release knows is refused before its level"
+tenant='{"apiVersion":"berth/v1","kind":"Tenant","metadata":{"name":"shop"},"spec":{"quota":{"images":7}}}'
+put_tenant() { ask h1 PUT /v1/tenants/shop -H 'Content-Type: application/json' -d "$tenant"; }
+put_tenant >"$RACK_RUN/answer"
+says BERTH_ELEVEL "$RACK_RUN/answer"
+says "images needs level 3, the cluster is at 2: $(name_of h3) takes part up to level 2" "$RACK_RUN/answer"
+old h1 version >"$RACK_RUN/answer"
+says "level   2; 3 waits: $(name_of h3) takes part up to level 2" "$RACK_RUN/answer"
+
+check "before the raise an upgrade can be taken back"
+restart old h3 2 "${wait[@]}"
+
+check "the last host comes over, and the level is raised"
+restart new h3 3 "${wait[@]}"
+wait_for 30 "level 3" level_is h1 3
+put_tenant >"$RACK_RUN/answer"
+says '"images":7' "$RACK_RUN/answer"
+
+check "no request failed, no write is lost, no VM was disturbed"
+at_end=$(($(wc -l <"$RACK_RUN/written") + 1))
+wait_for 20 "writes at the new level" has_written $at_end
+kill $writer
+wait $writer || true
+writer=
+[ ! -s "$RACK_RUN/failed" ] || { cat "$RACK_RUN/failed"; fail "requests failed"; }
+cut -d ' ' -f 1 "$RACK_RUN/written" | sort >"$RACK_RUN/wanted"
+old h2 ls network -t load -o name | sed 's|.*/||' | sort >"$RACK_RUN/there"
+comm -23 "$RACK_RUN/wanted" "$RACK_RUN/there" >"$RACK_RUN/lost"
+[ ! -s "$RACK_RUN/lost" ] || { head "$RACK_RUN/lost"; fail "acknowledged writes are lost"; }
+[ "$(sort "$BERTH_FAKE_INTERVALS")" = "$began" ] || fail "a VM began or ended"
+wait_for 10 "$VMS ready VMs" ready_are $VMS
+echo "$(wc -l <"$RACK_RUN/written") writes, $(awk '$2 > 1' "$RACK_RUN/written" | wc -l) of them with more than one try"
+
+check "the release of before is refused at its start, and touches nothing"
+old h2 down
+content h2 >"$RACK_RUN/content"
+refused old h2 up "${wait[@]}"
+says "the cluster is at level 3, this berthd takes part up to level 2" "$RACK_RUN/refused"
+diff "$RACK_RUN/content" <(content h2) || fail "its data was touched"
+
+check "nor does it go on where only the log tells it"
+rm "$RACK_RUN/h2/level"
+refused old h2 up "${wait[@]}" --timeout 20s
+wait_for 20 "it to say why" grep -q "the cluster is at level 3, this berthd takes part up to level 2" "$RACK_RUN/h2/berthd.log"
+new h2 up "${wait[@]}" </dev/null
+wait_for 30 "h2 to be back" is_back h2 3
+[ "$(old h2 ls network -t load -o name | wc -l)" -ge "$(wc -l <"$RACK_RUN/wanted")" ] || fail "writes are lost"
+
+check "nor is it let in, nor a backup of the new level read by it"
+refused old h4 join "$(old h1 token join)" --name "$(name_of h4)" "${wait[@]}" --timeout 20s
+says "the cluster is at level 3, this berthd takes part up to level 2" "$RACK_RUN/refused"
+new h1 backup save "$RACK_RUN/backup" >/dev/null
+refused old h1 backup verify "$RACK_RUN/backup"
+says "the backup is of level 3" "$RACK_RUN/refused"
+
+check "teardown leaves nothing"
+rack_down
+[ -z "$(rack_namespaces)" ] || fail "namespaces are left"
+[ ! -e "$RACK_RUN" ] || fail "$RACK_RUN is left"
+echo "upgraded under load, and nothing of it was noticed"
