@@ -171,6 +171,8 @@ int backup_load(const void *data,
     r = state_decode(state, content, content_size, err);
     if (r == 0 && state_revision(state) != ret_info->revision) {
         r = corrupt(err, "it is of another revision than it says");
+    } else if (r == 0 && state_level(state) != *ret_level) {
+        r = corrupt(err, "it is of another level than it says");
     }
     if (r < 0) {
         record_fini(&backup_info_record, ret_info);

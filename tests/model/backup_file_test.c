@@ -86,6 +86,10 @@ START_TEST(a_later_format_or_level_is_not_guessed_at)
     data[10] = (uint8_t)(level_range_up_to(0).max + 1); /* level */
     seal_again();
     ck_assert_int_eq(load(), BERTH_ELEVEL);
+    data[10] = LEVEL_FIRST + 1; /* known, and not that of the state in it */
+    seal_again();
+    ck_assert_int_eq(load(), BERTH_ECORRUPT);
+    ck_assert_ptr_nonnull(strstr(err.text, "another level"));
     data[10] = LEVEL_FIRST;
     seal_again();
     ck_assert_int_eq(load(), 0);
