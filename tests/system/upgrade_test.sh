@@ -202,7 +202,7 @@ check "the release of before is refused at its start, and touches nothing"
 old h2 down
 content h2 >"$RACK_RUN/content"
 refused old h2 up "${wait[@]}"
-says "the cluster is at level 3, this berthd takes part up to level 2" "$RACK_RUN/refused"
+says 'start failed code=BERTH_ELEVEL why="the cluster is at level 3, this berthd takes part up to level 2' "$RACK_RUN/refused"
 diff "$RACK_RUN/content" <(content h2) || fail "its data was touched"
 
 check "nor does it go on where only the log tells it"
