@@ -196,6 +196,8 @@ void handle_get(struct api_call *call, const struct state *state)
  * ------------------------------------------------------------------------------------------------------
  */
 
+/* The object as it was written: somebody else may have written it since, and whoever got
+ * that one's revision would overwrite it unseen with If-Match. */
 static void written(struct api_call *call)
 {
     const struct apply_result *refusal = call_refusal(call);
@@ -208,14 +210,14 @@ static void written(struct api_call *call)
                                                    call->target.tenant, call->target.name)
                                        : NULL;
     struct object_view view = object_view_whole();
-    if (object != NULL) {
+    uint64_t revision = call->results[0].revision;
+    if (object != NULL && object_meta(object)->modify_revision <= revision) {
         call_answer(call, 200,
                     object_document(call, state, call->target.kind, object, &view),
                     object_meta(object)->modify_revision);
     } else {
-        call_answer(call, 200,
-                    json_pack("{s:I}", "revision", (json_int_t)call->results[0].revision),
-                    0);
+        call_answer(call, 200, json_pack("{s:I}", "revision", (json_int_t)revision),
+                    revision);
     }
 }
 

@@ -208,6 +208,28 @@ START_TEST(an_etag_is_a_condition_for_the_next_write)
 }
 END_TEST
 
+/* As when somebody else's write comes between this one and its answer. */
+START_TEST(the_etag_of_a_write_is_its_own_and_not_that_of_a_later_one)
+{
+    char first[64];
+    char old[128];
+    ck_assert_int_eq(ask("PUT", "/v1/tenants/shop", KEY("k1"), SHOP("one")), 200);
+    snprintf(first, sizeof(first), "%s", header("ETag"));
+    ck_assert_int_eq(ask("PUT", "/v1/tenants/shop", "", SHOP("two")), 200);
+
+    ck_assert_int_eq(ask("PUT", "/v1/tenants/shop", KEY("k1"), SHOP("one")), 200);
+
+    ck_assert_str_eq(header("ETag"), first);
+    snprintf(old, sizeof(old), "\"%llu\"",
+             (unsigned long long)json_member_u64(reply.document, "revision", 0));
+    ck_assert_str_eq(old, first);
+    snprintf(old, sizeof(old), "If-Match: %s\r\n", first);
+    (void)ask("PUT", "/v1/tenants/shop", old, SHOP("three"));
+    assert_problem(412, "BERTH_ECONFLICT");
+    ck_assert_str_eq(label(), "two");
+}
+END_TEST
+
 START_TEST(if_none_match_creates_only)
 {
     ck_assert_int_eq(ask("PUT", "/v1/tenants/shop", "If-None-Match: *\r\n", SHOP("one")),
@@ -292,6 +314,7 @@ int main(void)
     tcase_add_test(tests, a_token_that_was_made_and_deleted_is_not_made_by_a_retry);
     tcase_add_test(tests, a_secret_is_shown_once_also_to_a_retry);
     tcase_add_test(tests, an_etag_is_a_condition_for_the_next_write);
+    tcase_add_test(tests, the_etag_of_a_write_is_its_own_and_not_that_of_a_later_one);
     tcase_add_test(tests, if_none_match_creates_only);
     tcase_add_test(tests, a_condition_that_is_not_understood_is_not_ignored);
     tcase_add_test(tests,
