@@ -83,6 +83,17 @@ static void end_if_told(char **argv)
     _exit(0);
 }
 
+/* How often a running process says so; 0: never. */
+static int beat_ms(char **argv)
+{
+    uint64_t value = 0;
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): the only thread */
+    const char *text = getenv(ENGINE_FAKE_BEAT);
+    bool wanted = argv[ARG_INTERVALS][0] != '\0' && text != NULL &&
+                  parse_u64(text, &value, NULL) == 0 && value <= PROCESS_EVERY_MS;
+    return wanted ? (int)value : 0;
+}
+
 /* SIGUSR1 is the fake's cont: the process waits for it as QEMU does with -S. Blocked
  * signals wait in a descriptor, so none is missed. */
 static _Noreturn void fake_vm(char **argv)
@@ -97,9 +108,10 @@ static _Noreturn void fake_vm(char **argv)
     REQUIRE(fd >= 0);
     append_line("held", "\n"); /* says to the agent: ready for cont */
     bool running = false;
+    int beat = beat_ms(argv);
     for (;;) {
         struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
-        int r = poll(&poll_fd, 1, PROCESS_EVERY_MS);
+        int r = poll(&poll_fd, 1, running && beat > 0 ? beat : PROCESS_EVERY_MS);
         struct signalfd_siginfo info;
         if (r > 0 && read(fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
             if (info.ssi_signo == SIGTERM) {
@@ -120,6 +132,9 @@ static _Noreturn void fake_vm(char **argv)
         }
         if (running) {
             end_if_told(argv);
+            if (beat > 0) {
+                note_interval(argv, "beat");
+            }
         }
     }
 }

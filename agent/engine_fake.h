@@ -13,6 +13,8 @@
  * With BERTH_FAKE_INTERVALS=<file> in berthd's environment each process appends a line
  * "start <vm> <epoch> <pid> <monotonic ns>" when it begins to run (after cont) and "stop
  * ..." when it ends by itself; a double-run check joins them with the processes' deaths.
+ * With BERTH_FAKE_BEAT_MS=<1 to 1000> beside it also "beat ..." so often while it runs,
+ * so that a killed or frozen one shows when it ran last.
  */
 #pragma once
 
@@ -20,6 +22,7 @@
 
 #define ENGINE_FAKE_ARGV0     "berth-fake-vm"
 #define ENGINE_FAKE_INTERVALS "BERTH_FAKE_INTERVALS"
+#define ENGINE_FAKE_BEAT      "BERTH_FAKE_BEAT_MS"
 
 extern const struct engine_ops engine_fake;
 

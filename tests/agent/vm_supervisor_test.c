@@ -1302,6 +1302,32 @@ START_TEST(the_interval_file_tells_who_ran_when)
 }
 END_TEST
 
+START_TEST(a_running_vm_says_so_again_and_again_when_it_is_asked_to)
+{
+    char *path = temp_dir_path(&bench.dir, "intervals");
+    ck_assert_int_eq(setenv(ENGINE_FAKE_INTERVALS, path, 1), 0);
+    ck_assert_int_eq(setenv(ENGINE_FAKE_BEAT, "5", 1), 0);
+    start(UID, 4, false);
+    pid_t pid = wait_phase(UID, PHASE_READY).pid;
+    char want[64];
+    (void)snprintf(want, sizeof(want), "beat 7 4 %d ", (int)pid);
+    char *text = NULL;
+    do { /* until the second beat; the test's time-out is the bound */
+        free(text);
+        uv_run(&bench.loop, UV_RUN_NOWAIT);
+        text = temp_dir_read(&bench.dir, "intervals");
+        const char *first = strstr(text, want);
+        if (first != NULL && strstr(first + 1, want) != NULL) {
+            break;
+        }
+    } while (true);
+
+    ck_assert_int_eq(strncmp(text, "start 7 4 ", 10), 0);
+    free(text);
+    free(path);
+}
+END_TEST
+
 START_TEST(an_engine_that_is_not_here_is_refused_by_name)
 {
     struct vm_order order = order_of(UID, 1);
@@ -1436,6 +1462,7 @@ static void add_rest(Suite *suite)
     tcase_add_test(tests, the_cpu_use_of_a_fake_vm_is_what_the_control_file_says);
     tcase_add_test(tests, the_console_holds_what_the_vm_says_and_takes_input);
     tcase_add_test(tests, the_interval_file_tells_who_ran_when);
+    tcase_add_test(tests, a_running_vm_says_so_again_and_again_when_it_is_asked_to);
     tcase_add_test(tests, an_engine_that_is_not_here_is_refused_by_name);
     tcase_add_test(tests, a_state_folder_that_is_too_deep_is_refused);
     tcase_add_test(tests, a_vm_whose_probe_fails_runs_but_is_not_ready);
