@@ -3,6 +3,7 @@
 #
 #   rack_init NAME BIN RUN    names everything NAME-*; programs in BIN; state folders below RUN
 #   rack_up N                 switch and hosts h1..hN (10.99.<subnet>.11 ...), nothing started in them
+#   rack_switch               the switch alone; rack_plug H N: a host of any name at it, with address .N
 #   on H COMMAND...           runs a command as if on host H
 #   berth_on H ARGS...        the CLI on host H
 #   rack_cut H / rack_mend H  takes the host's cable out, puts it back
@@ -19,8 +20,6 @@ rack_init() {
     RACK_HOSTS=()
 }
 
-rack_address() { echo "$RACK_NET.$((10 + ${1#h}))"; }
-
 on() {
     local host=$1
     shift
@@ -34,7 +33,14 @@ berth_on() {
 }
 
 rack_up() {
-    local count=$1 i host
+    local i
+    rack_switch
+    for i in $(seq 1 "$1"); do
+        rack_plug "h$i" $((10 + i))
+    done
+}
+
+rack_switch() {
     mkdir -p "$RACK_RUN"
     chmod 711 "$RACK_RUN"
     ip netns add "$RACK-switch"
@@ -42,17 +48,18 @@ rack_up() {
     ip -n "$RACK-switch" address add "$RACK_NET.1/24" dev rack0
     ip -n "$RACK-switch" link set rack0 up
     ip -n "$RACK-switch" link set lo up
-    for i in $(seq 1 "$count"); do
-        host=h$i
-        RACK_HOSTS+=("$host")
-        ip netns add "$RACK-$host"
-        ip -n "$RACK-$host" link add eth0 type veth peer name "$host" netns "$RACK-switch"
-        ip -n "$RACK-switch" link set "$host" master rack0 up
-        ip -n "$RACK-$host" link set lo up
-        ip -n "$RACK-$host" address add "$(rack_address "$host")/24" dev eth0
-        ip -n "$RACK-$host" link set eth0 up
-        ip -n "$RACK-$host" route add default via "$RACK_NET.1"
-    done
+}
+
+rack_plug() {
+    local host=$1
+    RACK_HOSTS+=("$host")
+    ip netns add "$RACK-$host"
+    ip -n "$RACK-$host" link add eth0 type veth peer name "$host" netns "$RACK-switch"
+    ip -n "$RACK-switch" link set "$host" master rack0 up
+    ip -n "$RACK-$host" link set lo up
+    ip -n "$RACK-$host" address add "$RACK_NET.$2/24" dev eth0
+    ip -n "$RACK-$host" link set eth0 up
+    ip -n "$RACK-$host" route add default via "$RACK_NET.1"
 }
 
 rack_cut() { ip -n "$RACK-switch" link set "$1" down; }

@@ -1,0 +1,99 @@
+/* The berthd that is put under faults: the real one, with five voters and little patience
+ * (CMakeLists.txt), snapshots that come often, and, when it is asked for, a mistake that
+ * the checks have to find.
+ *
+ * Small logs make a voter that was away for seconds need a snapshot, which takes hours
+ * otherwise. BERTH_CHAOS_PLANT names a mistake: `twice` (a leader that takes hosts for
+ * lost before their leases are over), `watch` (a change that watches of this host are not
+ * told), `diverge` (a command that this host applies twice).
+ */
+#include "consensus/consensus.h"
+#include "model/feed.h"
+#include "scheduler/host_watch.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define SNAPSHOT_EVERY   400
+#define SNAPSHOT_TRAIL   100
+#define MEMBER_STABLE_MS 3000
+#define PLANT_EVERY      40
+#define EARLY_NS         (UINT64_C(5) * 1000000000)
+
+int __real_consensus_open(uv_loop_t *loop,
+                          const struct consensus_config *config,
+                          const struct consensus_fsm *fsm,
+                          const struct consensus_events *events,
+                          struct consensus **ret_consensus,
+                          struct err *err);
+int __wrap_consensus_open(uv_loop_t *loop,
+                          const struct consensus_config *config,
+                          const struct consensus_fsm *fsm,
+                          const struct consensus_events *events,
+                          struct consensus **ret_consensus,
+                          struct err *err);
+void __real_feed_push(struct feed *feed, const struct change *change);
+void __wrap_feed_push(struct feed *feed, const struct change *change);
+void __real_state_apply(struct state *state,
+                        const struct command *command,
+                        struct apply_result *ret_result);
+void __wrap_state_apply(struct state *state,
+                        const struct command *command,
+                        struct apply_result *ret_result);
+enum host_phase __real_host_watch_judge(struct host_watch *watch,
+                                        const struct host *host,
+                                        uint64_t now_ns,
+                                        char *ret_reason);
+enum host_phase __wrap_host_watch_judge(struct host_watch *watch,
+                                        const struct host *host,
+                                        uint64_t now_ns,
+                                        char *ret_reason);
+
+static bool is_planted(const char *name)
+{
+    const char *planted = getenv("BERTH_CHAOS_PLANT");
+    return planted != NULL && strcmp(planted, name) == 0;
+}
+
+int __wrap_consensus_open(uv_loop_t *loop,
+                          const struct consensus_config *config,
+                          const struct consensus_fsm *fsm,
+                          const struct consensus_events *events,
+                          struct consensus **ret_consensus,
+                          struct err *err)
+{
+    struct consensus_config often = *config;
+    often.snapshot_threshold = SNAPSHOT_EVERY;
+    often.snapshot_trailing = SNAPSHOT_TRAIL;
+    often.member_stable_ms = MEMBER_STABLE_MS;
+    return __real_consensus_open(loop, &often, fsm, events, ret_consensus, err);
+}
+
+void __wrap_feed_push(struct feed *feed, const struct change *change)
+{
+    static unsigned count;
+    if (!is_planted("watch") || ++count % PLANT_EVERY != 0) {
+        __real_feed_push(feed, change);
+    }
+}
+
+void __wrap_state_apply(struct state *state,
+                        const struct command *command,
+                        struct apply_result *ret_result)
+{
+    static unsigned count;
+    __real_state_apply(state, command, ret_result);
+    if (is_planted("diverge") && ++count % PLANT_EVERY == 0) {
+        struct apply_result again;
+        __real_state_apply(state, command, &again);
+    }
+}
+
+enum host_phase __wrap_host_watch_judge(struct host_watch *watch,
+                                        const struct host *host,
+                                        uint64_t now_ns,
+                                        char *ret_reason)
+{
+    return __real_host_watch_judge(
+        watch, host, is_planted("twice") ? now_ns + EARLY_NS : now_ns, ret_reason);
+}

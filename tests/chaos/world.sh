@@ -1,0 +1,241 @@
+# The rack that tests/chaos/run puts under faults: hosts as namespaces (deploy/lib/rack.sh), each with a berthd that is
+# started again when it ends, a boot time of its own, and a disk and a wall clock that can be spoiled.
+#
+#   world_up VOTERS AGENTS    hosts v1.. and a1.., all of them in one cluster
+#   host_add H                one more, once there is a cluster
+#   host_down H / host_back H its berthd is not started (again) / is
+#   host_kill H               kill -9 to its berthd, as somebody else may: that it ends is no fault then
+#   host_off H                kill -9 to everything on it
+#   berthd_pid H              nothing when none runs
+#   health H                  what /healthz says there, as JSON; nothing when it does not answer
+#   excuse H SECONDS WORDS    within that time its berthd may end, if it says so in WORDS (a regular expression)
+#   world_end                 all daemons end in order, those whose end is a fault are told
+#   world_down                all of it is removed; safe to call at any time
+#
+# A voter's state folder is a small disk of its own (a tmpfs), so that it can be filled. Files below $W:
+#   state/H  logs/H  vms/H (intervals of its VMs)  shim/H  exits (HOST PID CODE)  killed (PIDs)  faults (found here)
+
+DISK_MIB=192
+W=/run/berth-chaos
+HOST_NUMBER=10
+
+world_init() { # BIN
+    RACK_NET=10.95.0
+    rack_init berth-chaos "$1" $W/state
+    chaos=$1/chaos
+}
+
+found() { echo "FAULT: $*" | tee -a $W/faults; }
+
+# ---- one host ----------------------------------------------------------------------------------------
+
+berthd_pid() {
+    local pid
+    pid=$(cat "$W/pids/$1" 2>/dev/null) || return 0
+    if grep -qsE '\) [^ZX] ' "/proc/$pid/stat" && [ "$(readlink "/proc/$pid/exe")" = "$(realpath "$RACK_BIN/berthd")" ]; then
+        echo "$pid"
+    fi
+}
+is_member() { jq -e '.uid > 0' "$W/state/$1/host.json" >/dev/null 2>&1; }
+
+# Each host of a real rack has its own time since boot. IN_TIME: what comes before a command.
+in_time_of() { # HOST
+    local offset
+    offset=$(awk -v h="$1" '$1 == h { print int($2 / 1000000000) }' $W/offsets 2>/dev/null) || true
+    IN_TIME=(unshare --time --fork --boottime "${offset:-0}" --monotonic "${offset:-0}")
+}
+clean_up() { # HOST: with no daemon running
+    in_time_of "$1"
+    on "$1" timeout 40 "${IN_TIME[@]}" "$RACK_BIN/berthd" --cleanup --state "$W/state/$1"
+}
+
+launch() { # HOST: runs berthd until it ends
+    local host=$1 first=()
+    in_time_of "$host"
+    is_member "$host" || first=(--name "$host" --join "$(cat "$W/join/$host" 2>/dev/null)")
+    [ "$host" != v1 ] || is_member v1 || first=(--name v1 --bootstrap)
+    on "$host" env LD_PRELOAD="$RACK_BIN/chaos_shim.so" BERTH_CHAOS_SHIM="$W/shim/$host" \
+        BERTH_FAKE_INTERVALS="$W/vms/$host" BERTH_FAKE_BEAT_MS=200 \
+        "${IN_TIME[@]}" sh -c '"$@" & echo $! >"$0"; wait $!' "$W/pids/$host" \
+        "$RACK_BIN/berthd" --state "$W/state/$host" --cpu-overcommit 256 --reserve-memory 64MiB --backup-every 0s \
+        "${first[@]}" >>"$W/logs/$host" 2>&1 </dev/null
+}
+
+excuse() { # HOST SECONDS WORDS
+    echo "$(($(date +%s) + $2)) $3" >"$W/excuse/$1"
+}
+excused() { # HOST
+    local until words
+    read -r until words 2>/dev/null <"$W/excuse/$1" || return 1
+    [ "$(date +%s)" -le "$until" ] && tail -n 8 "$W/logs/$1" | grep -qiE "$words"
+}
+
+# Its own shell beside the main one, as a supervisor is.
+keep() { # HOST
+    local host=$1 pid code
+    while [ ! -e $W/over ] && kill -0 $$ 2>/dev/null; do
+        if [ -e "$W/down/$host" ]; then
+            sleep 0.1
+            continue
+        fi
+        rm -f "$W/pids/$host"
+        code=0
+        launch "$host" 2>>"$W/logs/$host" || code=$?
+        pid=$(cat "$W/pids/$host" 2>/dev/null) || pid=0
+        [ ! -e $W/torn ] || return 0
+        echo "$host $pid $code" >>$W/exits
+        if ! grep -qx "$pid" $W/killed && ! { [ -e $W/over ] && [ $code = 0 ]; } && ! excused "$host"; then
+            found "the berthd of $host ended with code $code:" "$(tail -n 3 "$W/logs/$host")"
+        fi
+        [ -e $W/over ] || [ -e "$W/down/$host" ] || sleep 0.5
+    done
+}
+
+host_new() { # HOST: plugged, with nothing running
+    local host=$1
+    HOST_NUMBER=$((HOST_NUMBER + 1))
+    rack_plug "$host" $HOST_NUMBER
+    echo "$host $((RANDOM % 100000 + 1))000000000" >>$W/offsets
+    mkdir -p "$W/state/$host"
+    case $host in v* | x*) mount -t tmpfs -o size=${DISK_MIB}m,mode=711 berth-chaos "$W/state/$host" ;; esac
+    "$chaos" shim "$W/shim/$host" wall_s=0
+    echo "$host $RACK_NET.$HOST_NUMBER" >>$W/rack
+}
+host_start() { # HOST: its supervisor
+    keep "$1" &
+    KEEPERS+=($!)
+}
+host_down() { : >"$W/down/$1"; }
+host_back() { rm -f "$W/down/$1"; }
+host_kill() {
+    local pid
+    pid=$(berthd_pid "$1")
+    [ -n "$pid" ] || return 0
+    echo "$pid" >>$W/killed
+    kill -KILL "$pid" 2>/dev/null || true
+}
+host_off() { host_kill "$1"; rack_kill "$1"; }
+
+# ---- questions ---------------------------------------------------------------------------------------
+
+health() { curl -s -m 2 --unix-socket "$W/state/$1/berthd.sock" http://berth/healthz 2>/dev/null || true; }
+# Hosts of a role (leader, voter or agent), by what each says itself.
+hosts_of() {
+    local host
+    for host in "${RACK_HOSTS[@]}"; do
+        [ -e "$W/down/$host" ] || ! health "$host" | grep -q "\"role\":\"$1\"" || echo "$host"
+    done
+}
+leader() { # waits until there is one
+    local host
+    until host=$(hosts_of leader | head -n 1) && [ -n "$host" ]; do sleep 0.2; done
+    echo "$host"
+}
+# Asks any host that answers.
+ask() {
+    local host
+    for host in "${RACK_HOSTS[@]}"; do
+        [ -e "$W/down/$host" ] || ! timeout 12 nsenter --net="/run/netns/$RACK-$host" \
+            "$RACK_BIN/berth" --state "$W/state/$host" "$@" 2>/dev/null || return 0
+    done
+    return 1
+}
+hosts_ready() { ask ls host -o json | jq '[.items[] | select((.status.phase // "ready") == "ready")] | length'; }
+voters_count() { ask ls host -o json | jq '[.items[] | select(.status.voter == "voter")] | length'; }
+
+wait_until() { # SECONDS WHAT COMMAND...
+    local deadline=$((SECONDS + $1)) what=$2
+    shift 2
+    until "$@" >/dev/null 2>&1; do
+        if [ $SECONDS -ge "$deadline" ]; then
+            found "waited in vain for: $what"
+            return 1
+        fi
+        sleep 0.2
+    done
+}
+ready_are() { [ "$(hosts_ready)" = "$1" ]; }
+voters_are() { [ "$(voters_count)" = "$1" ]; }
+
+# ---- the whole ---------------------------------------------------------------------------------------
+
+# A token is good for one host; asked for again until there is a leader to give it.
+host_invite() {
+    until ask token join >"$W/join/$1" && [ -s "$W/join/$1" ]; do sleep 0.3; done
+}
+host_add() {
+    host_new "$1"
+    host_invite "$1"
+    host_start "$1"
+}
+
+world_up() { # VOTERS AGENTS
+    local i hosts=()
+    KEEPERS=()
+    mkdir -p $W/{state,logs,vms,shim,pids,down,excuse,join}
+    : >$W/exits; : >$W/killed; : >$W/offsets; : >$W/rack; : >$W/faults
+    chmod 711 $W
+    rack_switch
+    for i in $(seq 1 "$1"); do hosts+=("v$i"); done
+    for i in $(seq 1 "$2"); do hosts+=("a$i"); done
+    for i in "${hosts[@]}"; do host_new "$i"; done
+    host_start v1
+    wait_until 60 "v1 to lead" ready_are 1 || return 1
+    for i in "${hosts[@]:1}"; do
+        host_invite "$i"
+        host_start "$i"
+        [ "$i" != "v$1" ] || { wait_until 120 "$1 voters" voters_are "$1" || return 1; }
+    done
+    wait_until 120 "$(($1 + $2)) ready hosts" ready_are $(($1 + $2))
+}
+
+world_end() {
+    local host pid
+    : >$W/over
+    for host in "${RACK_HOSTS[@]}"; do
+        pid=$(berthd_pid "$host")
+        [ -z "$pid" ] || kill -TERM "$pid" 2>/dev/null || true
+    done
+    wait_until 60 "all daemons to end" all_ended || return 0
+    wait "${KEEPERS[@]}" || true
+}
+all_ended() {
+    local host
+    for host in "${RACK_HOSTS[@]}"; do [ -z "$(berthd_pid "$host")" ] || return 1; done
+}
+
+# What is left of hosts whose daemons have ended, once they have cleaned up: nothing may be.
+world_leftovers() {
+    local host pids group
+    for host in "${RACK_HOSTS[@]}"; do
+        [ ! -e "$W/state/$host/host.json" ] ||
+            clean_up "$host" >>"$W/logs/$host" 2>&1 ||
+            found "berthd --cleanup fails on $host: $(tail -n 2 "$W/logs/$host")"
+        pids=$(ip netns pids "$RACK-$host" 2>/dev/null | xargs)
+        [ -z "$pids" ] || found "processes are left on $host: $(ps -o pid=,args= -p "${pids// /,}" | head -n 3)"
+        group=$(find /sys/fs/cgroup -type d -path "*berth/$host/vm-*" 2>/dev/null | head -n 1)
+        [ -z "$group" ] || [ -e "$W/gone/$host" ] || found "a control group of $host is left: $group"
+    done
+}
+
+world_down() {
+    local name host mount
+    [ ! -d $W ] || : | tee $W/over >$W/torn
+    for name in $(rack_namespaces); do
+        host=${name#"$RACK-"}
+        rack_kill "$host"
+    done
+    sleep 0.2
+    for name in $(rack_namespaces); do
+        host=${name#"$RACK-"}
+        rack_kill "$host"
+        [ ! -e "$W/state/$host/host.json" ] ||
+            clean_up "$host" >/dev/null 2>&1 || true
+        ip netns delete "$name" 2>/dev/null || true
+    done
+    awk '$2 ~ "^/run/berth-chaos/state/" { print $2 }' /proc/mounts | while read -r mount; do
+        umount -l "$mount"
+    done
+    find /sys/fs/cgroup -depth -type d -regex '.*/berth/[avx][0-9]+\(/.*\)?' -exec rmdir {} + 2>/dev/null || true
+    rm -rf --one-file-system $W
+}
