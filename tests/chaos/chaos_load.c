@@ -40,8 +40,10 @@ static enum record_outcome outcome_of(long status)
                                                           : RECORD_UNKNOWN;
 }
 
-/* The last answer is the caller's. */
+/* The last answer is the caller's. A request that was given up may still be done, at any
+ * time later: who goes on as if it were not must not give up. */
 static enum record_outcome insist(struct chaos_client *client,
+                                  uint64_t patience_ns,
                                   const char *method,
                                   const char *path,
                                   const json_t *body,
@@ -49,7 +51,7 @@ static enum record_outcome insist(struct chaos_client *client,
                                   struct chaos_answer *ret_answer)
 {
     char key[64];
-    uint64_t until_ns = chaos_now_ns() + PATIENCE_NS;
+    uint64_t begin_ns = chaos_now_ns();
     enum record_outcome outcome;
     (void)snprintf(key, sizeof(key), "c%u-%" PRIu64, client->actor, client->count);
     *ret_answer = (struct chaos_answer){0};
@@ -58,7 +60,8 @@ static enum record_outcome insist(struct chaos_client *client,
         *ret_answer = chaos_call(client->wire, chaos_any_host(client), method, path, body,
                                  key, match);
         outcome = outcome_of(ret_answer->status);
-        if (outcome != RECORD_UNKNOWN || chaos_now_ns() > until_ns) {
+        if (outcome != RECORD_UNKNOWN || atomic_load(&client->load->settled) ||
+            chaos_now_ns() - begin_ns > patience_ns) {
             return outcome;
         }
         chaos_pause_ms(AGAIN_MS + random_below(&client->random, AGAIN_MS));
@@ -144,7 +147,7 @@ enum record_outcome chaos_write(struct chaos_client *client, unsigned index)
                              "engine", "fake", "memory", "size", "32MiB");
     REQUIRE(body != NULL);
     record.begin_ns = chaos_now_ns();
-    record.outcome = insist(client, "PUT", path, body, match, &answer);
+    record.outcome = insist(client, PATIENCE_NS, "PUT", path, body, match, &answer);
     record.end_ns = chaos_now_ns();
     record.revision = record.outcome == RECORD_OK ? object_revision(answer.document) : 0;
     note(client, &record);
@@ -183,25 +186,21 @@ void *chaos_read_on(void *context)
 
 /* ---- users of VMs ---- */
 
-/* Wishes are told until the answer is clear: what is asked for is the same each time. */
+/* False: refused, or the end has come before a clear answer. */
 static bool wish(struct chaos_client *client,
                  const char *method,
                  const char *path,
                  const json_t *body)
 {
     struct chaos_answer answer;
-    enum record_outcome outcome;
-    do {
-        client->count++;
-        outcome = insist(client, method, path, body, 0, &answer);
-        bool gone_already = strcmp(method, "DELETE") == 0 && answer.status == 404;
-        if (outcome == RECORD_REFUSED && !gone_already) {
-            fprintf(stderr, "%s %s was refused: %ld %s\n", method, path, answer.status,
-                    json_member_text(answer.document, "detail", ""));
-        }
-        outcome = gone_already ? RECORD_OK : outcome;
-        chaos_answer_fini(&answer);
-    } while (outcome == RECORD_UNKNOWN && !atomic_load(&client->load->settled));
+    client->count++;
+    enum record_outcome outcome =
+        insist(client, UINT64_MAX, method, path, body, 0, &answer);
+    if (outcome == RECORD_REFUSED) {
+        fprintf(stderr, "%s %s was refused: %ld %s\n", method, path, answer.status,
+                json_member_text(answer.document, "detail", ""));
+    }
+    chaos_answer_fini(&answer);
     return outcome == RECORD_OK;
 }
 

@@ -108,8 +108,14 @@ filter() {
     shift 2
     on "$host" nft -f - <<EOF
 table inet chaos_$name {
-    chain in { type filter hook input priority 0; policy accept; $1 }
-    chain out { type filter hook output priority 0; policy accept; ${2:-} }
+    chain in {
+        type filter hook input priority 0; policy accept;
+        $1
+    }
+    chain out {
+        type filter hook output priority 0; policy accept;
+        ${2:-}
+    }
 }
 EOF
 }

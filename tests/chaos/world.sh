@@ -102,7 +102,7 @@ host_new() { # HOST: plugged, with nothing running
     echo "$host $RACK_NET.$HOST_NUMBER" >>$W/rack
 }
 host_start() { # HOST: its supervisor
-    keep "$1" &
+    keep "$1" 7>&- 8>&- &
     KEEPERS+=($!)
 }
 host_down() { : >"$W/down/$1"; }
@@ -159,14 +159,29 @@ voters_are() { [ "$(voters_count)" = "$1" ]; }
 
 # ---- the whole ---------------------------------------------------------------------------------------
 
-# A token is good for one host; asked for again until there is a leader to give it.
+# A token is good for one host, and at the host that leads as it is made: when another does by then, another is needed.
 host_invite() {
     until ask token join >"$W/join/$1" && [ -s "$W/join/$1" ]; do sleep 0.3; done
+}
+hosts_join() { # HOST...: all that have been started; waits until they are members
+    local host tries waiting
+    for tries in $(seq 1 12); do
+        for waiting in $(seq 1 50); do
+            for host in "$@"; do is_member "$host" || { sleep 0.2; continue 2; }; done
+            return 0
+        done
+        for host in "$@"; do
+            is_member "$host" || { host_invite "$host"; host_kill "$host"; }
+        done
+    done
+    found "no members after a long time: $(for host in "$@"; do is_member "$host" || echo "$host"; done | xargs)"
+    return 1
 }
 host_add() {
     host_new "$1"
     host_invite "$1"
     host_start "$1"
+    hosts_join "$1"
 }
 
 world_up() { # VOTERS AGENTS
@@ -184,8 +199,9 @@ world_up() { # VOTERS AGENTS
     for i in "${hosts[@]:1}"; do
         host_invite "$i"
         host_start "$i"
-        [ "$i" != "v$1" ] || { wait_until 120 "$1 voters" voters_are "$1" || return 1; }
+        [ "$i" != "v$1" ] || { hosts_join "${hosts[@]:0:$1}" && wait_until 120 "$1 voters" voters_are "$1"; } || return 1
     done
+    hosts_join "${hosts[@]}" || return 1
     wait_until 120 "$(($1 + $2)) ready hosts" ready_are $(($1 + $2))
 }
 
@@ -218,6 +234,20 @@ world_leftovers() {
     done
 }
 
+# Control groups of hosts that did not come to clean up. What is killed while it is frozen dies when it thaws.
+groups_remove() {
+    local tries groups group
+    for tries in $(seq 1 20); do
+        mapfile -t groups < <(find /sys/fs/cgroup -depth -type d -regex '.*/berth/[avx][0-9]+\(/.*\)?' 2>/dev/null)
+        [ ${#groups[@]} -gt 0 ] || return 0
+        for group in "${groups[@]}"; do
+            [ ! -e "$group/freezer.state" ] || echo THAWED >"$group/freezer.state" 2>/dev/null || true
+            rmdir "$group" 2>/dev/null || true
+        done
+        sleep 0.2
+    done
+}
+
 world_down() {
     local name host mount
     [ ! -d $W ] || : | tee $W/over >$W/torn
@@ -236,6 +266,6 @@ world_down() {
     awk '$2 ~ "^/run/berth-chaos/state/" { print $2 }' /proc/mounts | while read -r mount; do
         umount -l "$mount"
     done
-    find /sys/fs/cgroup -depth -type d -regex '.*/berth/[avx][0-9]+\(/.*\)?' -exec rmdir {} + 2>/dev/null || true
+    groups_remove
     rm -rf --one-file-system $W
 }
