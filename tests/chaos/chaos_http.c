@@ -160,11 +160,26 @@ static size_t take_stream(char *data, size_t one, size_t count, void *context)
                                                                              : 0;
 }
 
+static int look_up(void *context,
+                   curl_off_t down_total,
+                   curl_off_t down,
+                   curl_off_t up_total,
+                   curl_off_t up)
+{
+    const atomic_bool *over = context;
+    (void)down_total;
+    (void)down;
+    (void)up_total;
+    (void)up;
+    return atomic_load(over) ? 1 : 0;
+}
+
 void chaos_stream(struct chaos_wire *wire,
                   unsigned host,
                   const char *path,
                   bool (*take)(void *context, const char *data, size_t size),
-                  void *context)
+                  void *context,
+                  const atomic_bool *over)
 {
     struct stream stream = {take, context, wire->curl};
     struct curl_slist *headers = headers_of(wire, NULL, 0);
@@ -174,6 +189,9 @@ void chaos_stream(struct chaos_wire *wire,
     curl_easy_setopt(wire->curl, CURLOPT_LOW_SPEED_TIME, CHAOS_SILENCE_S);
     curl_easy_setopt(wire->curl, CURLOPT_WRITEFUNCTION, take_stream);
     curl_easy_setopt(wire->curl, CURLOPT_WRITEDATA, &stream);
+    curl_easy_setopt(wire->curl, CURLOPT_NOPROGRESS, 0L);
+    curl_easy_setopt(wire->curl, CURLOPT_XFERINFOFUNCTION, look_up);
+    curl_easy_setopt(wire->curl, CURLOPT_XFERINFODATA, over);
     (void)curl_easy_perform(wire->curl); /* whatever ended it, the caller goes on */
     curl_slist_free_all(headers);
 }

@@ -10,6 +10,7 @@
 
 #include "base/json.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -44,9 +45,11 @@ struct chaos_answer chaos_call(struct chaos_wire *wire,
                                const char *key,
                                uint64_t match);
 void chaos_answer_fini(struct chaos_answer *answer);
-/* A stream until it ends, is silent, or take returns false. */
+/* A stream until it ends, is silent, take returns false, or *over is true (looked at
+ * about once a second). */
 void chaos_stream(struct chaos_wire *wire,
                   unsigned host,
                   const char *path,
                   bool (*take)(void *context, const char *data, size_t size),
-                  void *context);
+                  void *context,
+                  const atomic_bool *over);

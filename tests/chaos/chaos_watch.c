@@ -142,7 +142,8 @@ void *chaos_watch_on(void *context)
                            watching.place);
         }
         sse_init(&watching.sse, take_event, &watching);
-        chaos_stream(client->wire, chaos_any_host(client), path, take_bytes, &watching);
+        chaos_stream(client->wire, chaos_any_host(client), path, take_bytes, &watching,
+                     &client->load->settled);
         sse_fini(&watching.sse);
         chaos_pause_ms(AGAIN_MS);
     }
