@@ -494,8 +494,8 @@ static int put_aside(const struct identity *identity,
 
 int rebirth_forget(struct identity *identity, const struct clock *clock, struct err *err)
 {
-    static const char *const moved[] = {LOG_FOLDER, NEW_FOLDER, "members.bin",
-                                        STATE_FILE_KEY, "lease", LEVEL_FILE};
+    static const char *const moved[] = {LOG_FOLDER,     NEW_FOLDER, "members.bin",
+                                        STATE_FILE_KEY, "lease",    LEVEL_FILE};
     char name[ASIDE_SIZE];
     char aside[PATH_MAX];
     char path[PATH_MAX];

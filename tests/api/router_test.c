@@ -54,6 +54,7 @@ static const struct row {
     {"GET", "/healthz", "", NULL, EVERYBODY},
     {"GET", "/metrics", "", NULL, CLUSTER},
     {"GET", "/v1/version", "", NULL, EVERYBODY},
+    {"GET", "/v1/level", "", NULL, KNOWN},
     {"GET", "/v1/self", "", NULL, KNOWN},
     {"GET", "/v1/blobs/" SHA, "", NULL, EVERYBODY},
     {"POST", "/v1/blobs?url=x&sha256=y", "", NULL, UPLOADS},

@@ -19,6 +19,7 @@ static const struct reach {
     {"GET", "/healthz", KIND_NONE, "", ""},
     {"GET", "/metrics", KIND_NONE, "", ""},
     {"GET", "/v1/version", KIND_NONE, "", ""},
+    {"GET", "/v1/level", KIND_NONE, "", ""},
     {"GET", "/v1/self", KIND_NONE, "", ""},
     {"GET", "/v1/blobs/" SHA, KIND_NONE, "", ""},
     {"POST", "/v1/blobs", KIND_NONE, "", ""},
