@@ -1,5 +1,6 @@
 #include "agent/level_watch.h"
 
+#include "base/plural.h"
 #include "base/require.h"
 #include "base/u64_map.h"
 
@@ -94,12 +95,14 @@ bool level_watch_range(const struct level_watch *watch,
     return true;
 }
 
-/* What is against the level on this host; "" when nothing is. */
-static void host_objection(const struct level_watch *watch,
-                           const struct host *host,
-                           uint32_t level,
-                           uint64_t now_ms,
-                           char ret_text[192])
+/* What is against the level on this host, the gravest last. */
+enum objection { OBJECTION_NONE, OBJECTION_TIME, OBJECTION_SILENT, OBJECTION_RELEASE };
+
+static enum objection host_objection(const struct level_watch *watch,
+                                     const struct host *host,
+                                     uint32_t level,
+                                     uint64_t now_ms,
+                                     char ret_text[192])
 {
     const struct said *said = u64_map_get(watch->hosts, host->meta.uid);
     const char *name = host->meta.name;
@@ -109,16 +112,22 @@ static void host_objection(const struct level_watch *watch,
         (void)snprintf(ret_text, 192,
                        "%s is not heard: bring it back, or remove it (berth rm host %s)",
                        name, name);
-    } else if (said->range.max < level) {
+        return OBJECTION_SILENT;
+    }
+    if (said->range.max < level) {
         (void)snprintf(
             ret_text, 192, "%s takes part up to level %" PRIu32 " (berthd %.40s)", name,
             said->range.max, host->status.version != NULL ? host->status.version : "?");
-    } else if (now_ms - said->since_ms < watch->wait_ms) {
+        return OBJECTION_RELEASE;
+    }
+    if (now_ms - said->since_ms < watch->wait_ms) {
         (void)snprintf(ret_text, 192,
                        "%s has said for %" PRIu64
                        " s that it knows it, wanted are %" PRIu64 " s",
                        name, (now_ms - said->since_ms) / 1000, watch->wait_ms / 1000);
+        return OBJECTION_TIME;
     }
+    return OBJECTION_NONE;
 }
 
 /* What a host takes part in at most; 0 while it has said nothing. */
@@ -167,22 +176,26 @@ uint32_t level_watch_next(const struct level_watch *watch,
     uint32_t next = shared > level ? shared : level + 1;
     size_t cursor = 0;
     unsigned objections = 0;
+    enum objection gravest = OBJECTION_NONE;
     const struct host *host;
-    char first[192] = "";
+    char told[192] = "";
     while ((host = state_next(state, KIND_HOST, &cursor)) != NULL) {
         char text[192];
-        host_objection(watch, host, next, now_ms, text);
-        if (text[0] != '\0' && objections++ == 0) {
-            memcpy(first, text, sizeof(first));
+        enum objection objection = host_objection(watch, host, next, now_ms, text);
+        objections += objection != OBJECTION_NONE ? 1U : 0U;
+        if (objection > gravest) { /* what time alone does not cure is told first */
+            gravest = objection;
+            memcpy(told, text, sizeof(told));
         }
     }
     if (objections == 0) {
         return level_in_range(level_range_up_to(0), next) ? next : 0;
     }
     if (objections == 1) {
-        (void)snprintf(ret_why, 256, "%s", first);
+        (void)snprintf(ret_why, 256, "%s", told);
     } else {
-        (void)snprintf(ret_why, 256, "%s; and %u more hosts", first, objections - 1);
+        (void)snprintf(ret_why, 256, "%s; and %u more host%s", told, objections - 1,
+                       plural_s(objections - 1));
     }
     return 0;
 }

@@ -70,6 +70,18 @@ START_TEST(one_that_does_not_know_it_holds_it_back)
 }
 END_TEST
 
+START_TEST(what_time_does_not_cure_is_told_first)
+{
+    beat_for(BEAT_MS, 2, 0, 1);
+    ck_assert_uint_eq(next(), 0);
+    ck_assert_ptr_nonnull(strstr(why, "h3 takes part up to level 1"));
+    now_ms += BEAT_MS;
+    beat_for(BEAT_MS, 2, 0, 2);
+    ck_assert_uint_eq(next(), 0);
+    ck_assert_ptr_nonnull(strstr(why, "h2 is not heard"));
+}
+END_TEST
+
 START_TEST(when_nobody_knows_of_more_nothing_waits)
 {
     beat_for(3 * WAIT_MS, 1, 1, 1);
@@ -149,6 +161,7 @@ int main(void)
     Suite *suite = suite_create("level_watch");
     TCase *tests = tcase_create("level_watch");
     tcase_add_checked_fixture(tests, start, stop);
+    tcase_add_test(tests, what_time_does_not_cure_is_told_first);
     tcase_add_test(tests, it_rises_when_all_have_said_so_for_long_enough);
     tcase_add_test(tests, one_that_does_not_know_it_holds_it_back);
     tcase_add_test(tests, when_nobody_knows_of_more_nothing_waits);
