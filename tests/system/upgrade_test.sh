@@ -65,11 +65,19 @@ ask() { # HOST METHOD PATH [CURL ARGUMENTS...]: what it says, then the status in
 }
 level_is() { ask "$1" GET /v1/level | jq -se --argjson l "$2" '.[0].level == $l' >/dev/null; }
 voters_are() { [ "$(old "$1" ls host -o json | jq '[.items[] | select(.status.voter == "voter" and (.status.phase // "ready") == "ready")] | length')" = 3 ]; }
-# It leads or follows, has applied what was answered before, and takes part up to that level.
+revision_of() { ask "$1" GET /healthz | jq -se '.[0].revision'; }
+# Before a restart: who runs there, and what the rack has applied, which the next one has to come up to.
+remember() { # HOST
+    local host
+    cp "$RACK_RUN/$1/berthd.pid" "$RACK_RUN/before"
+    for host in h1 h2 h3; do revision_of $host || true; done | sort -n | tail -n 1 >"$RACK_RUN/revision"
+    [ "$(cat "$RACK_RUN/revision")" -gt 0 ] || fail "no host says what it has applied"
+}
+# Another daemon than before answers there and has applied what the rack had; and it takes part up to that level.
 is_back() { # HOST LEVEL
     local revision
-    revision=$(ask "$1" GET /healthz | jq -s '.[0].revision') &&
-        [ "$revision" -ge "$(cat "$RACK_RUN/revision" 2>/dev/null || echo 0)" ] &&
+    ! cmp -s "$RACK_RUN/before" "$RACK_RUN/$1/berthd.pid" &&
+        revision=$(revision_of "$1") && [ "$revision" -ge "$(cat "$RACK_RUN/revision")" ] &&
         old "$1" ls host -o json | jq -e --arg n "$(name_of "$1")" --arg l "1-$2" \
             '.items[] | select(.metadata.name == $n) | .status.live.levels == $l and (.status.phase // "ready") == "ready"' >/dev/null
 }
@@ -77,6 +85,7 @@ is_back() { # HOST LEVEL
 restart() {
     local release=$1 host=$2 level=$3
     shift 3
+    remember "$host"
     old "$host" down
     ! grep -A 30 'ERROR: AddressSanitizer' "$RACK_RUN/$host/berthd.log" || fail "$host did not end well"
     "$release" "$host" up "$@" </dev/null
@@ -155,6 +164,7 @@ wait_for 30 "level 2" level_is h1 2
 old h1 apply "$RACK_RUN/vms.yaml"
 wait_for 60 "$VMS ready VMs" ready_are $VMS
 began=$(sort "$BERTH_FAKE_INTERVALS")
+[ "$(grep -c '^start ' <<<"$began")" = $VMS ] || fail "$VMS VMs are ready, and others have noted that they began"
 
 check "under load, host by host, the next release; one of them holds the level back"
 write_on &
