@@ -91,6 +91,7 @@ restart() {
     "$release" "$host" up "$@" </dev/null
     wait_for 30 "$host to be back" is_back "$host" "$level"
 }
+has_ended() { ! kill -0 "$(cut -d ' ' -f 1 "$RACK_RUN/$1/berthd.pid")"; } # HOST
 refused() { # COMMAND...: it fails; what it says is in $RACK_RUN/refused
     ! "$@" </dev/null >"$RACK_RUN/refused" 2>&1 || fail "not refused: $*"
 }
@@ -209,6 +210,7 @@ wait_for 10 "$VMS ready VMs" ready_are $VMS
 echo "$(wc -l <"$RACK_RUN/written") writes, $(awk '$2 > 1' "$RACK_RUN/written" | wc -l) of them with more than one try"
 
 check "the release of before is refused at its start, and touches nothing"
+remember h2
 old h2 down
 content h2 >"$RACK_RUN/content"
 refused old h2 up "${wait[@]}"
@@ -217,8 +219,11 @@ diff "$RACK_RUN/content" <(content h2) || fail "its data was touched"
 
 check "nor does it go on where only the log tells it"
 rm "$RACK_RUN/h2/level"
+: >"$RACK_RUN/h2/berthd.log" # the check before has the same words
 refused old h2 up "${wait[@]}" --timeout 20s
 wait_for 20 "it to say why" grep -q "the cluster is at level 3, this berthd takes part up to level 2" "$RACK_RUN/h2/berthd.log"
+wait_for 20 "it to end" has_ended h2
+diff "$RACK_RUN/content" <(content h2) || fail "its data was touched"
 new h2 up "${wait[@]}" </dev/null
 wait_for 30 "h2 to be back" is_back h2 3
 [ "$(old h2 ls network -t load -o name | wc -l)" -ge "$(wc -l <"$RACK_RUN/wanted")" ] || fail "writes are lost"
