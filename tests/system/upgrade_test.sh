@@ -229,8 +229,10 @@ wait_for 30 "h2 to be back" is_back h2 3
 [ "$(old h2 ls network -t load -o name | wc -l)" -ge "$(wc -l <"$RACK_RUN/wanted")" ] || fail "writes are lost"
 
 check "nor is it let in, nor a backup of the new level read by it"
-refused old h4 join "$(old h1 token join)" --name "$(name_of h4)" "${wait[@]}" --timeout 20s
+token=$(old h1 token join)
+refused old h4 join "$token" --name "$(name_of h4)" "${wait[@]}" --timeout 20s
 says "the cluster is at level 3, this berthd takes part up to level 2" "$RACK_RUN/refused"
+new h4 join "$token" --name "$(name_of h4)" "${wait[@]}" </dev/null
 new h1 backup save "$RACK_RUN/backup" >/dev/null
 refused old h1 backup verify "$RACK_RUN/backup"
 says "the backup is of level 3" "$RACK_RUN/refused"
