@@ -246,17 +246,19 @@ faults_act() { # NAME HOST TENTHS CHANCE
 }
 
 faults_round() {
-    local row name min max who text count=$((1 + RANDOM % 2)) jobs=() met=() i host tenths
+    local row name min max who text count=$((1 + RANDOM % 2)) jobs=() met=() i host tenths one other whose chance
     for i in $(seq $count); do
+        # All of them, also for one that is skipped, and here: a subshell, as of $( ) and &, has chances of its own.
         name=${PLAN[RANDOM % ${#PLAN[@]}]}
+        one=$((RANDOM % 100)) other=$((RANDOM % 100)) whose=$RANDOM chance=$RANDOM
         [[ " ${met[*]-} " != *" $name "* ]] || continue
         row=$(grep "^$name " <<<"$FAULTS")
         read -r name min max who text <<<"$row"
         # short ones are as likely as long ones
-        tenths=$((min + (max - min) * (RANDOM % 100) * (RANDOM % 100) / 10000))
-        host=$(whom "$who" $RANDOM) || { echo "          nobody is $who for $name"; continue; }
+        tenths=$((min + (max - min) * one * other / 10000))
+        host=$(whom "$who" "$whose") || { echo "          nobody is $who for $name"; continue; }
         met+=("$name")
-        faults_act "$name" "$host" $tenths $RANDOM &
+        faults_act "$name" "$host" $tenths "$chance" &
         jobs+=($!)
     done
     [ ${#jobs[@]} = 0 ] || wait "${jobs[@]}" || true

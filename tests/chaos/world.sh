@@ -19,7 +19,8 @@ DISK_MIB=192
 W=/run/berth-chaos
 HOST_NUMBER=10
 
-world_init() { # BIN
+world_init() { # BIN SEED
+    SEED=$2
     RACK_NET=10.95.0
     rack_init berth-chaos "$1" $W/state
     chaos=$1/chaos
@@ -95,7 +96,8 @@ host_new() { # HOST: plugged, with nothing running
     local host=$1
     HOST_NUMBER=$((HOST_NUMBER + 1))
     rack_plug "$host" $HOST_NUMBER
-    echo "$host $((RANDOM % 100000 + 1))000000000" >>$W/offsets
+    # of the seed and the name, as who comes later must not shift what chance does to others
+    echo "$host $(($(cksum <<<"$SEED $host" | cut -d ' ' -f 1) % 100000 + 1))000000000" >>$W/offsets
     mkdir -p "$W/state/$host"
     case $host in v* | x*) mount -t tmpfs -o size=${DISK_MIB}m,mode=711 berth-chaos "$W/state/$host" ;; esac
     "$chaos" shim "$W/shim/$host" wall_s=0
