@@ -65,15 +65,18 @@ launch() { # HOST: runs berthd until it ends
 excuse() { # HOST SECONDS WORDS
     echo "$(($(date +%s) + $2)) $3" >"$W/excuse/$1"
 }
-excused() { # HOST
+# It gave up in order, its last error being such a one; a crash has no excuse. FROM: where its log begins.
+excused() { # HOST CODE FROM
     local until words
     read -r until words 2>/dev/null <"$W/excuse/$1" || return 1
-    [ "$(date +%s)" -le "$until" ] && tail -n 8 "$W/logs/$1" | grep -qiE "$words"
+    [ "$2" -lt 128 ] && [ "$(date +%s)" -le "$until" ] || return 1
+    ! grep -qE 'ERROR: AddressSanitizer|runtime error:|this must hold:' <(tail -c "+$3" "$W/logs/$1") || return 1
+    grep -qiE "$words" <(tail -c "+$3" "$W/logs/$1" | grep -E '^[^ ]+ error ' | tail -n 1)
 }
 
 # Its own shell beside the main one, as a supervisor is.
 keep() { # HOST
-    local host=$1 pid code
+    local host=$1 pid code from
     while [ ! -e $W/over ] && kill -0 $$ 2>/dev/null; do
         if [ -e "$W/down/$host" ]; then
             sleep 0.1
@@ -81,11 +84,12 @@ keep() { # HOST
         fi
         rm -f "$W/pids/$host"
         code=0
+        from=$(($(stat -c %s "$W/logs/$host" 2>/dev/null || echo 0) + 1))
         launch "$host" 2>>"$W/logs/$host" || code=$?
         pid=$(cat "$W/pids/$host" 2>/dev/null) || pid=0
         [ ! -e $W/torn ] || return 0
         echo "$host $pid $code" >>$W/exits
-        if ! grep -qx "$pid" $W/killed && ! { [ -e $W/over ] && [ $code = 0 ]; } && ! excused "$host"; then
+        if ! grep -qx "$pid" $W/killed && ! { [ -e $W/over ] && [ $code = 0 ]; } && ! excused "$host" $code $from; then
             found "the berthd of $host ended with code $code:" "$(tail -n 3 "$W/logs/$host")"
         fi
         [ -e $W/over ] || [ -e "$W/down/$host" ] || sleep 0.5
