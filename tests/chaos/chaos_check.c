@@ -55,6 +55,10 @@ static void part_take(struct history *history,
                       struct chaos_report *report)
 {
     struct chaos_record *record = &history->records[index];
+    if (record->outcome == RECORD_OK && record->at != record->revision) {
+        fault(report, "watch %u: an event of revision %" PRIu64 " has the id %" PRIu64,
+              record->actor, record->revision, record->at);
+    }
     for (size_t i = 0; i < part->count; i++) {
         struct chaos_record *before = &history->records[part->indexes[i]];
         if (before->revision != record->revision) {

@@ -49,16 +49,16 @@ static unsigned faults_of(const char *const *lines, size_t count)
 START_TEST(an_honest_history_has_no_fault)
 {
     ASSERT_HONEST("listing 9 1 1 ok 0 0 - -", "place 9 2 2 ok 1 0 - -",
-                  "write 1 10 20 ok 5 0 r0 a", "seen 9 21 21 ok 5 0 r0 a",
+                  "write 1 10 20 ok 5 0 r0 a", "seen 9 21 21 ok 5 5 r0 a",
                   "write 2 15 40 unknown 0 0 r0 b", /* did not happen */
                   "write 3 30 50 ok 7 0 r0 c", "read 4 55 60 ok 7 8 r0 c",
                   "seen 9 61 61 more 7 0 r0 c", "resumed 9 62 62 ok 5 0 - -",
-                  "seen 9 63 63 ok 7 0 r0 c", "write 2 70 80 unknown 0 0 r1 d", /* did */
-                  "seen 9 90 90 ok 8 0 r1 d", "write 2 91 92 refused 0 0 r1 e",
+                  "seen 9 63 63 ok 7 7 r0 c", "write 2 70 80 unknown 0 0 r1 d", /* did */
+                  "seen 9 90 90 ok 8 8 r1 d", "write 2 91 92 refused 0 0 r1 e",
                   "listing 9 93 93 ok 0 0 - -", "listed 9 94 94 more 7 0 r0 c",
                   "listed 9 94 94 more 8 0 r1 d", "place 9 95 95 ok 9 0 - -",
                   "seen 9 96 96 more 10 0 vm/a lost", /* twice in one revision */
-                  "seen 9 96 96 ok 10 0 vm/a pending", "listing 8 1 1 ok 0 0 - -",
+                  "seen 9 96 96 ok 10 10 vm/a pending", "listing 8 1 1 ok 0 0 - -",
                   "place 8 2 2 ok 1 0 - -",
                   "seen 8 96 96 more 10 0 vm/a lost"); /* and cut between them */
 }
@@ -68,30 +68,30 @@ START_TEST(an_acknowledged_write_that_is_lost_is_found)
 {
     ASSERT_FAULT("but not 5: r0 = a", "listing 9 1 1 ok 0 0 - -",
                  "place 9 2 2 ok 1 0 - -", "write 1 10 20 ok 5 0 r0 a",
-                 "seen 9 30 30 ok 6 0 r0 b");
+                 "seen 9 30 30 ok 6 6 r0 b");
 }
 END_TEST
 
 START_TEST(an_acknowledged_write_that_another_took_the_revision_of_is_found)
 {
     ASSERT_FAULT("revision 5 of r0 is told as", "write 1 10 20 ok 5 0 r0 a",
-                 "seen 9 30 30 ok 5 0 r0 b");
+                 "seen 9 30 30 ok 5 5 r0 b");
 }
 END_TEST
 
 START_TEST(a_write_that_was_done_twice_is_found)
 {
     ASSERT_FAULT("happened 2 times", "write 1 10 20 ok 5 0 r0 a",
-                 "seen 9 30 30 ok 5 0 r0 a", "seen 9 30 30 ok 8 0 r0 a");
+                 "seen 9 30 30 ok 5 5 r0 a", "seen 9 30 30 ok 8 8 r0 a");
     ASSERT_FAULT("asked for once and happened 2 times", "write 1 10 20 unknown 0 0 r0 a",
-                 "seen 9 30 30 ok 5 0 r0 a", "seen 9 30 30 ok 8 0 r0 a");
+                 "seen 9 30 30 ok 5 5 r0 a", "seen 9 30 30 ok 8 8 r0 a");
 }
 END_TEST
 
 START_TEST(a_refused_write_that_happened_is_found)
 {
     ASSERT_FAULT("was refused and happened", "write 1 10 20 refused 0 0 r0 a",
-                 "seen 9 30 30 ok 5 0 r0 a");
+                 "seen 9 30 30 ok 5 5 r0 a");
 }
 END_TEST
 
@@ -124,21 +124,28 @@ END_TEST
 START_TEST(a_watch_with_a_gap_or_twice_or_in_disorder_is_found)
 {
     ASSERT_FAULT("watch 8 was told 1 to 7 but not 6", "place 9 2 2 ok 1 0 - -",
-                 "seen 9 3 3 ok 5 0 r0 a", "seen 9 3 3 ok 6 0 r0 b",
-                 "seen 9 3 3 ok 7 0 r0 c", "listing 8 2 2 ok 0 0 - -",
-                 "place 8 2 2 ok 1 0 - -", "seen 8 3 3 ok 5 0 r0 a",
-                 "seen 8 3 3 ok 7 0 r0 c");
+                 "seen 9 3 3 ok 5 5 r0 a", "seen 9 3 3 ok 6 6 r0 b",
+                 "seen 9 3 3 ok 7 7 r0 c", "listing 8 2 2 ok 0 0 - -",
+                 "place 8 2 2 ok 1 0 - -", "seen 8 3 3 ok 5 5 r0 a",
+                 "seen 8 3 3 ok 7 7 r0 c");
     ASSERT_FAULT("but not 6", /* a bookmark promises as much */
-                 "place 9 2 2 ok 1 0 - -", "seen 9 3 3 ok 6 0 r0 b",
+                 "place 9 2 2 ok 1 0 - -", "seen 9 3 3 ok 6 6 r0 b",
                  "place 8 2 2 ok 1 0 - -", "place 8 2 2 ok 6 0 - -");
-    ASSERT_FAULT("twice", "place 9 2 2 ok 1 0 - -", "seen 9 3 3 ok 6 0 r0 b",
-                 "seen 9 3 3 ok 6 0 r0 b");
-    ASSERT_FAULT("out of order", "place 9 2 2 ok 1 0 - -", "seen 9 3 3 ok 6 0 r0 b",
-                 "seen 9 3 3 ok 5 0 r0 b");
+    ASSERT_FAULT("twice", "place 9 2 2 ok 1 0 - -", "seen 9 3 3 ok 6 6 r0 b",
+                 "seen 9 3 3 ok 6 6 r0 b");
+    ASSERT_FAULT("out of order", "place 9 2 2 ok 1 0 - -", "seen 9 3 3 ok 6 6 r0 b",
+                 "seen 9 3 3 ok 5 5 r0 b");
     ASSERT_FAULT("but not 6", /* across another connection */
-                 "place 9 2 2 ok 1 0 - -", "seen 9 3 3 ok 5 0 r0 a",
-                 "resumed 9 4 4 ok 5 0 - -", "seen 9 5 5 ok 7 0 r0 c",
+                 "place 9 2 2 ok 1 0 - -", "seen 9 3 3 ok 5 5 r0 a",
+                 "resumed 9 4 4 ok 5 0 - -", "seen 9 5 5 ok 7 7 r0 c",
                  "write 1 1 9 ok 6 0 r0 b");
+}
+END_TEST
+
+START_TEST(an_event_with_the_id_of_another_revision_is_found)
+{
+    ASSERT_FAULT("an event of revision 6 has the id 5", "place 9 2 2 ok 1 0 - -",
+                 "seen 9 3 3 ok 6 5 r0 b");
 }
 END_TEST
 
@@ -233,6 +240,7 @@ static Suite *suite(void)
     tcase_add_test(tests, a_read_that_skips_a_change_is_found);
     tcase_add_test(tests, a_write_that_goes_back_in_time_is_found);
     tcase_add_test(tests, a_watch_with_a_gap_or_twice_or_in_disorder_is_found);
+    tcase_add_test(tests, an_event_with_the_id_of_another_revision_is_found);
     tcase_add_test(tests, a_listing_that_is_no_state_is_found);
     tcase_add_test(tests, a_cut_line_is_no_record);
     tcase_add_test(tests, one_run_after_another_is_fine_whatever_the_hosts_clocks_say);

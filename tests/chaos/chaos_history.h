@@ -23,7 +23,7 @@ enum record_type {
     RECORD_LISTED,    /* within that: key is value since revision */
     RECORD_PLACE,     /* the listing is told: the watch stands behind revision */
     RECORD_RESUMED,   /* another connection, behind revision */
-    RECORD_SEEN, /* key became value at revision; OK: the last one of that revision */
+    RECORD_SEEN, /* key became value at revision; OK: the last one of it, at: its id */
     RECORD_COUNT
 };
 

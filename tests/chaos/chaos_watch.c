@@ -79,11 +79,7 @@ static void take_object(struct watching *watching,
     (void)snprintf(record.key, sizeof(record.key), "%s/%.60s", kind,
                    json_member_text(gone ? data : meta, "name", ""));
     value_of(data, gone, record.value);
-    if (has_id && !watching->listing && id != record.revision) {
-        fprintf(stderr,
-                "FAULT: an event of revision %" PRIu64 " has the id %" PRIu64 "\n",
-                record.revision, id);
-    }
+    record.at = has_id && !watching->listing ? id : 0;
     note(watching, &record);
 }
 
