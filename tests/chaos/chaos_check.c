@@ -619,13 +619,18 @@ void vm_runs_read(struct vm_runs *runs,
 {
     char line[128];
     FILE *file = fopen(path, "re");
+    bool whole = true;
     while (file != NULL && fgets(line, sizeof(line), file) != NULL) {
         struct vm_run run = {0};
         char what[16];
-        if (sscanf(line, "%15s %" SCNu64 " %" SCNu64 " %d %" SCNd64, what, &run.uid,
-                   &run.epoch, &run.pid, &run.first_ns) != 5) {
+        runs->broken += whole ? 0 : 1;
+        whole = sscanf(line, "%15s %" SCNu64 " %" SCNu64 " %d %" SCNd64, what, &run.uid,
+                       &run.epoch, &run.pid, &run.first_ns) == 5 &&
+                strchr(line, '\n') != NULL;
+        if (!whole) {
             continue;
         }
+        runs->beats += strcmp(what, "beat") == 0 ? 1 : 0;
         run.first_ns -= offset_ns;
         run.last_ns = run.first_ns;
         (void)snprintf(run.host, sizeof(run.host), "%s", host);
@@ -691,4 +696,35 @@ void vm_runs_fini(struct vm_runs *runs)
 {
     free(runs->runs);
     *runs = (struct vm_runs){0};
+}
+
+/* ---- whether there is anything to judge ---- */
+
+void chaos_check_matter(const struct history *history,
+                        const struct vm_runs *runs,
+                        struct chaos_report *report)
+{
+    size_t counts[RECORD_COUNT] = {0};
+    for (size_t i = 0; i < history->count; i++) {
+        counts[history->records[i].type]++;
+    }
+    const struct {
+        const char *what;
+        size_t count;
+    } wanted[] = {
+        {"writes", counts[RECORD_WRITE]},
+        {"reads", counts[RECORD_READ]},
+        {"changes seen by watches", counts[RECORD_SEEN]},
+        {"runs of VMs", runs->count},
+        {"beats of VMs", runs->beats},
+    };
+    for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
+        if (wanted[i].count == 0) {
+            fault(report, "there are no %s, so nothing was checked", wanted[i].what);
+        }
+    }
+    if (history->broken + runs->broken > 0) {
+        fault(report, "%zu lines of the history and %zu of VMs cannot be read",
+              history->broken, runs->broken);
+    }
 }

@@ -40,6 +40,8 @@ struct vm_run {
 struct vm_runs {
     struct vm_run *runs;
     size_t count;
+    size_t beats;
+    size_t broken; /* lines that are none, though others follow */
 };
 
 /* Adds what a host's VMs wrote; offset_ns is taken from their clocks. A file that is not
@@ -51,3 +53,8 @@ void vm_runs_read(struct vm_runs *runs,
 /* Sorts the runs. */
 void vm_runs_check(struct vm_runs *runs, struct chaos_report *report);
 void vm_runs_fini(struct vm_runs *runs);
+
+/* Whether there was something to check: before the checks, which drop records. */
+void chaos_check_matter(const struct history *history,
+                        const struct vm_runs *runs,
+                        struct chaos_report *report);

@@ -226,6 +226,58 @@ START_TEST(an_epoch_that_does_not_rise_is_found)
 }
 END_TEST
 
+static unsigned matter_faults(const char *lines, const char *vm_lines)
+{
+    struct temp_dir dir;
+    struct history history = {0};
+    struct vm_runs runs = {0};
+    size_t size;
+    free(said);
+    struct chaos_report report = {.stream = open_memstream(&said, &size)};
+    temp_dir_init(&dir);
+    temp_dir_write(&dir, "history", lines);
+    temp_dir_write(&dir, "vms", vm_lines);
+    char *path = temp_dir_path(&dir, "history");
+    char *vms = temp_dir_path(&dir, "vms");
+    history_read(&history, path);
+    vm_runs_read(&runs, vms, "h1", 0);
+    chaos_check_matter(&history, &runs, &report);
+    (void)fclose(report.stream);
+    history_fini(&history);
+    vm_runs_fini(&runs);
+    free(path);
+    free(vms);
+    temp_dir_fini(&dir);
+    return report.faults;
+}
+
+#define WRITE_LINE "write 1 10 20 ok 5 0 r0 a\n"
+#define READ_LINE  "read 2 41 50 ok 5 5 r0 a\n"
+#define SEEN_LINE  "seen 9 3 3 ok 5 5 r0 a\n"
+#define VM_LINES   "start 7 1 10 100\nbeat 7 1 10 200\n"
+
+START_TEST(a_run_of_which_nothing_was_noted_is_a_fault)
+{
+    const char *all = WRITE_LINE READ_LINE SEEN_LINE;
+    ck_assert_uint_eq(matter_faults(WRITE_LINE READ_LINE SEEN_LINE "see", VM_LINES "be"),
+                      0);
+    ck_assert_uint_eq(matter_faults(READ_LINE SEEN_LINE, VM_LINES), 1);
+    ck_assert_uint_eq(matter_faults(WRITE_LINE SEEN_LINE, VM_LINES), 1);
+    ck_assert_uint_eq(matter_faults(WRITE_LINE READ_LINE, VM_LINES), 1);
+    ck_assert_uint_eq(matter_faults(all, "start 7 1 10 100\n"), 1);
+    ck_assert_uint_eq(matter_faults(all, ""), 2);
+}
+END_TEST
+
+START_TEST(a_line_that_cannot_be_read_before_others_is_a_fault)
+{
+    const char *all = WRITE_LINE READ_LINE SEEN_LINE;
+    ck_assert_uint_eq(matter_faults("bad\n" WRITE_LINE READ_LINE SEEN_LINE, VM_LINES), 1);
+    ck_assert_ptr_nonnull(strstr(said, "1 lines of the history and 0 of VMs"));
+    ck_assert_uint_eq(matter_faults(all, "bad\n" VM_LINES), 1);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *suite = suite_create("chaos_check");
@@ -246,6 +298,8 @@ static Suite *suite(void)
     tcase_add_test(tests, one_run_after_another_is_fine_whatever_the_hosts_clocks_say);
     tcase_add_test(tests, a_vm_that_runs_twice_is_found);
     tcase_add_test(tests, an_epoch_that_does_not_rise_is_found);
+    tcase_add_test(tests, a_run_of_which_nothing_was_noted_is_a_fault);
+    tcase_add_test(tests, a_line_that_cannot_be_read_before_others_is_a_fault);
     suite_add_tcase(suite, tests);
     return suite;
 }

@@ -84,8 +84,11 @@ void history_read(struct history *history, const char *path)
     struct chaos_record record;
     FILE *file = fopen(path, "re");
     REQUIRE(file != NULL);
+    bool whole = true;
     while (fgets(line, sizeof(line), file) != NULL) {
-        if (history_parse(line, &record)) {
+        history->broken += whole ? 0 : 1;
+        whole = history_parse(line, &record);
+        if (whole) {
             history_add(history, &record);
         }
     }

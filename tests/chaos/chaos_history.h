@@ -55,6 +55,7 @@ bool history_parse(const char *line, struct chaos_record *ret_record);
 struct history {
     struct chaos_record *records;
     size_t count;
+    size_t broken; /* lines that are none, though others follow */
 };
 
 /* Adds the records of a file. */

@@ -129,6 +129,7 @@ static int check_main(const char *folder)
         vm_runs_read(&runs, path, host, offset_ns);
     }
     (void)fclose(offsets);
+    chaos_check_matter(&history, &runs, &report);
     history_check(&history, &report);
     vm_runs_check(&runs, &report);
     printf("%u faults found\n", report.faults);
