@@ -205,7 +205,7 @@ static int log_is_there(const struct berthd *berthd, struct err *err)
     }
     return err_set(err, BERTH_ECORRUPT,
                    "%s is missing, and this host is a voter: put it back as it was; or, "
-                   "while other voters lead, `berth rm host %s` there, then `berth down "
+                   "while other voters lead, `berth rm host/%s` there, then `berth down "
                    "--forget` and `berth join TOKEN` here; or restore a backup",
                    path, berthd->identity.name);
 }

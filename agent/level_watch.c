@@ -110,7 +110,7 @@ static enum objection host_objection(const struct level_watch *watch,
     if (said == NULL || said->range.max == 0 || host->status.phase != HOST_PHASE_READY ||
         now_ms - said->heard_ms >= LEVEL_SILENT_MS) {
         (void)snprintf(ret_text, 192,
-                       "%s is not heard: bring it back, or remove it (berth rm host %s)",
+                       "%s is not heard: bring it back, or remove it (berth rm host/%s)",
                        name, name);
         return OBJECTION_SILENT;
     }

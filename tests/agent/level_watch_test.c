@@ -114,7 +114,7 @@ START_TEST(a_lost_host_holds_it_back_until_it_is_removed)
     ck_assert_int_eq(host_phase(hosts[2], HOST_PHASE_LOST), 0);
     beat_for(2 * WAIT_MS, 2, 2, 2);
     ck_assert_uint_eq(next(), 0);
-    ck_assert_ptr_nonnull(strstr(why, "berth rm host h3"));
+    ck_assert_ptr_nonnull(strstr(why, "berth rm host/h3"));
     ck_assert_int_eq(host_phase(hosts[2], HOST_PHASE_REMOVED), 0);
     ck_assert_uint_eq(next(), 2);
 }
