@@ -56,6 +56,20 @@ static void print_level(struct cli *cli, const json_t *level)
     fputc('\n', cli->out);
 }
 
+/* A server that says nothing of levels is of before there were any: its state is of the
+ * first. */
+static void print_levels_known(struct cli *cli, const json_t *server)
+{
+    json_int_t most = json_integer_value(json_object_get(server, "levelMax"));
+    json_int_t least = json_integer_value(json_object_get(server, "levelMin"));
+    if (most == 0) {
+        fputs("level 1", cli->out);
+    } else {
+        fprintf(cli->out, "levels %" JSON_INTEGER_FORMAT " to %" JSON_INTEGER_FORMAT,
+                least, most);
+    }
+}
+
 static void print_versions(struct cli *cli, const json_t *document)
 {
     const json_t *server = json_object_get(document, "server");
@@ -66,13 +80,11 @@ static void print_versions(struct cli *cli, const json_t *document)
         return;
     }
     fprintf(
-        cli->out,
-        "berthd  %s (host %s, leader %s, API %s, levels %" JSON_INTEGER_FORMAT
-        " to %" JSON_INTEGER_FORMAT ")\n",
+        cli->out, "berthd  %s (host %s, leader %s, API %s, ",
         json_member_text(server, "version", "?"), json_member_text(server, "host", "?"),
-        json_member_text(server, "leader", "none"), json_member_text(server, "api", "?"),
-        json_integer_value(json_object_get(server, "levelMin")),
-        json_integer_value(json_object_get(server, "levelMax")));
+        json_member_text(server, "leader", "none"), json_member_text(server, "api", "?"));
+    print_levels_known(cli, server);
+    fputs(")\n", cli->out);
     if (level != NULL) {
         print_level(cli, level);
     }

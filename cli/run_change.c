@@ -51,22 +51,43 @@ struct powered {
     json_t *before; /* the VM as it was */
 };
 
-/* A VM that is what it shall be, so that nothing comes of it; else NULL. */
+/* A VM of which nothing comes now, since it is what it shall be or its host is lost; else
+ * NULL. */
 static const char *already(const struct switching *switching, const json_t *vm)
 {
     const char *phase = view_phase(vm, KIND_VM);
     bool is_on = strcmp(json_member_text(view_spec(vm), "power", "on"), "on") == 0;
     bool ended = strcmp(phase, "stopped") == 0 || strcmp(phase, "failed") == 0;
+    bool waits = strcmp(phase, "pending") == 0;
+    if (!switching->on && !switching->again && strcmp(phase, "lost") == 0) {
+        return "stops when its host is back; it may still run there";
+    }
     if (switching->again || is_on != switching->on) {
         return NULL;
     }
     if (!switching->on) {
-        return strcmp(phase, "stopping") == 0 ? "stops already" : "is stopped already";
+        return ended || waits ? "is stopped already" : "stops already";
     }
-    return ended                           ? NULL
-           : strcmp(phase, "pending") == 0 ? "is on already, and waits for a host"
-           : strcmp(phase, "ready") == 0   ? "runs already"
-                                           : "is on already";
+    return ended                         ? NULL
+           : waits                       ? "is on already, and waits for a host"
+           : strcmp(phase, "ready") == 0 ? "runs already"
+                                         : "is on already";
+}
+
+/* What is told of a VM of which this was asked. */
+static void tell_switched(struct cli *cli,
+                          const struct switching *switching,
+                          const struct powered *powered)
+{
+    const char *none = already(switching, powered->before);
+    const char *keeper = disks_lost_host(powered->before);
+    bool lost = strcmp(view_phase(powered->before, KIND_VM), "lost") == 0;
+    fprintf(cli->out, "vm/%s: ", powered->subject.name.name);
+    if (cli_flag(cli, "anywhere") != NULL && keeper[0] != '\0' && !lost) {
+        fprintf(cli->out, "starts anywhere; its disks on %s are given up\n", keeper);
+    } else {
+        fprintf(cli->out, "%s\n", none != NULL ? none : switching->said);
+    }
 }
 
 static int power_find(struct cli *cli, const char *word, struct powered *ret_powered)
@@ -81,7 +102,6 @@ power_one(struct cli *cli, const struct switching *switching, struct powered *po
 {
     char path[REMOTE_PATH_SIZE];
     struct waiting_subject *subject = &powered->subject;
-    const char *none = already(switching, powered->before);
     CLEANUP_JSON json_t *body =
         cli_flag(cli, "anywhere") != NULL ? json_pack("{s:b}", "anywhere", 1) : NULL;
     if (switching->again) { /* ready is news only after a new start */
@@ -91,8 +111,7 @@ power_one(struct cli *cli, const struct switching *switching, struct powered *po
     object_path(&subject->name, switching->action, path);
     int code = remote_call(cli, "POST", path, body, NULL);
     if (code == EXIT_OK) { /* asked for all the same: it was only a look */
-        fprintf(cli->out, "vm/%s: %s\n", subject->name.name,
-                none != NULL ? none : switching->said);
+        tell_switched(cli, switching, powered);
     }
     return code;
 }

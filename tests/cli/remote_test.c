@@ -1,75 +1,11 @@
 /* Goal: whatever a server does, the user reads what happened and a script gets the right
  * exit code. Method: answers written by hand on a UNIX socket, in place of a server's. */
-#include "berth_fixture.h"
-
-#include <pthread.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-
-/* A server that answers each connection's first request with the next of these bytes. */
-static const char *const *answers;
-static int listener = -1;
-static pthread_t answering;
-
-static void *answer_all(void *context)
-{
-    (void)context;
-    for (unsigned i = 0; answers[i] != NULL; i++) {
-        char request[8192];
-        int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-        if (fd < 0) {
-            return NULL;
-        }
-        (void)(recv(fd, request, sizeof(request), 0) > 0 &&
-               send(fd, answers[i], strlen(answers[i]), MSG_NOSIGNAL) >= 0);
-        (void)close(fd);
-    }
-    return NULL;
-}
-
-static void answers_start(const char *const *texts)
-{
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    answers = texts;
-    snprintf(address.sun_path, sizeof(address.sun_path), "%.80s/berthd.sock",
-             folder.path);
-    listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    ck_assert_int_ge(listener, 0);
-    ck_assert_int_eq(bind(listener, (struct sockaddr *)(void *)&address, sizeof(address)),
-                     0);
-    ck_assert_int_eq(listen(listener, 16), 0);
-    ck_assert_int_eq(pthread_create(&answering, NULL, answer_all, NULL), 0);
-}
-
-static void answers_stop(void)
-{
-    (void)shutdown(listener, SHUT_RDWR);
-    (void)close(listener);
-    char *path = temp_dir_path(&folder, "berthd.sock");
-    (void)unlink(path);
-    free(path);
-    (void)pthread_join(answering, NULL);
-}
-
-static void folder_start(void)
-{
-    temp_dir_init(&folder);
-    environment_clean();
-    (void)setenv("BERTH_STATE", folder.path, 1);
-}
-
-static void folder_stop(void)
-{
-    ran_drop();
-    temp_dir_fini(&folder);
-}
+#include "answers.h"
 
 #define PROBLEM(status, code, detail)                                                  \
     "HTTP/1.1 " status " X\r\nContent-Type: application/problem+json\r\n"              \
     "Connection: close\r\n\r\n{\"title\":\"T\",\"status\":" status ",\"code\":\"" code \
     "\",\"detail\":\"" detail "\",\"hint\":\"do better\"}"
-#define ANSWER(type, body) \
-    "HTTP/1.1 200 OK\r\nContent-Type: " type "\r\nConnection: close\r\n\r\n" body
 
 static const struct problem {
     const char *answer;
@@ -103,7 +39,7 @@ static const struct problem {
 static void a_problem_is_read_out_and_has_its_exit_code_row(size_t i)
 {
     const char *const texts[] = {problems[i].answer, NULL};
-    answers_start(texts);
+    answers_start(texts, NULL);
     int code = berth("host ls");
     answers_stop();
     ck_assert_msg(code == problems[i].code, "%d, not %d: %s%s", code, problems[i].code,
@@ -125,7 +61,7 @@ START_TEST(a_server_that_knows_no_fields_is_asked_for_whole_objects)
         PROBLEM("422", "BERTH_EINVALID", "query: fields is not known here"),
         ANSWER("application/json", "{\"items\":[{\"metadata\":{\"name\":\"h7\"}}]}"),
         NULL};
-    answers_start(texts);
+    answers_start(texts, NULL);
     ck_assert_int_eq(berth("host ls -o name"), 0);
     answers_stop();
     ck_assert_contains(ran.out, "h7");
@@ -143,7 +79,7 @@ START_TEST(every_fault_of_a_problem_is_a_line)
         "it\"},{\"pointer\":\"/objects/2\","
         "\"message\":\"worse\"}]}",
         NULL};
-    answers_start(texts);
+    answers_start(texts, NULL);
     ck_assert_int_eq(berth("ls host"), 2);
     answers_stop();
     ck_assert_str_eq(ran.err, "berth: nothing was changed\n"
@@ -169,7 +105,7 @@ static const struct hiccup {
 static void what_may_pass_is_asked_again_row(size_t i)
 {
     const char *const texts[] = {hiccups[i].first, HOSTS, NULL};
-    answers_start(texts);
+    answers_start(texts, NULL);
     int code = berth("ls host");
     answers_stop();
     ck_assert_msg(code == 0, "%s: %d %s", hiccups[i].what, code, ran.err);
@@ -193,7 +129,7 @@ START_TEST(pages_are_followed_by_what_next_says_escaped)
         ANSWER("application/json",
                "{\"items\":[{\"metadata\":{\"name\":\"h2\"}}],\"revision\":9}"),
         NULL};
-    answers_start(texts);
+    answers_start(texts, NULL);
     ck_assert_int_eq(berth("ls host -o json"), 0);
     answers_stop();
     ck_assert_contains(ran.out, "h1");
@@ -230,7 +166,7 @@ START_TEST(a_bad_token_is_told_with_where_it_came_from)
 {
     char context[512];
     const char *const texts[] = {problems[1].answer, NULL};
-    answers_start(texts);
+    answers_start(texts, NULL);
     assert_ran("ls host", 6);
     answers_stop();
     ck_assert_str_eq(ran.err,

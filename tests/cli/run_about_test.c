@@ -1,5 +1,5 @@
 /* Goal: the program tells about itself with and without a server. */
-#include "berth_fixture.h"
+#include "answers.h"
 
 START_TEST(versions_are_told_of_both)
 {
@@ -15,6 +15,22 @@ START_TEST(versions_are_told_of_both)
     served_end(0);
     assert_ran("version", 0);
     ck_assert_contains(ran.out, "berthd  not reached\n");
+}
+END_TEST
+
+START_TEST(a_server_of_before_there_were_levels_is_of_the_first)
+{
+    static const struct route table[] = {
+        {"GET /v1/version",
+         ANSWER_JSON("{\"version\":\"0.9\",\"host\":\"h1\",\"api\":\"v1\"}")},
+        {NULL, NULL}};
+    served_end(0);
+    answers_start(NULL, table);
+    int code = berth("version");
+    answers_stop();
+    ck_assert_msg(code == 0, "%d: %s", code, ran.err);
+    assert_like(ran.out,
+                "berth   *\nberthd  0.9 (host h1, leader none, API v1, level 1)\n");
 }
 END_TEST
 
@@ -51,6 +67,7 @@ int main(void)
     TCase *tests;
     Suite *suite = berth_suite("run_about", &tests);
     tcase_add_test(tests, versions_are_told_of_both);
+    tcase_add_test(tests, a_server_of_before_there_were_levels_is_of_the_first);
     tcase_add_test(tests, help_needs_no_server_and_guesses);
     return test_main_run(suite);
 }

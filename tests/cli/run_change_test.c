@@ -1,6 +1,6 @@
 /* Goal: scale, start, stop and restart do what they say to the objects named, and --wait
  * ends when it is so. */
-#include "berth_fixture.h"
+#include "answers.h"
 
 #define OBJECTS                                                                          \
     "apiVersion: berth/v1\nkind: Group\nmetadata: {name: web}\nspec: {template: {name: " \
@@ -66,6 +66,18 @@ START_TEST(a_stopped_vm_is_listed_where_its_disks_are_until_it_starts_anywhere)
     assert_ran("start jump --anywhere --wait --yes", 0);
     assert_ran("show vm/jump -o json", 0);
     ck_assert_ptr_null(strstr(ran.out, "diskEpoch"));
+
+    /* One that is on already, and waits for the host that has them. */
+    assert_ran("stop jump", 0);
+    await("show vm/jump", "PHASE      stopped");
+    serve("set no_scheduler");
+    assert_ran("start jump", 0);
+    assert_ran("start jump", 0);
+    ck_assert_str_eq(ran.out, "vm/jump: is on already, and waits for a host\n");
+    assert_ran("start jump --anywhere --yes", 0);
+    assert_like(ran.out, "vm/jump: starts anywhere; its disks on h? are given up\n");
+    assert_ran("start jump --anywhere --yes", 0); /* once */
+    ck_assert_str_eq(ran.out, "vm/jump: is on already, and waits for a host\n");
     assert_ran("stop jump --anywhere", 2);
 }
 END_TEST
@@ -87,6 +99,28 @@ START_TEST(waiting_for_a_restart_can_be_over_before_it)
 }
 END_TEST
 
+/* ---- of a host that is lost ---- */
+
+#define LOST_VM(power)                                                                 \
+    "{\"kind\":\"VM\",\"metadata\":{\"name\":\"db\",\"tenant\":\"default\"},\"spec\":" \
+    "{" power "},\"status\":{\"phase\":\"lost\",\"host\":\"h2\"}}"
+
+START_TEST(a_vm_on_a_lost_host_is_not_said_to_be_stopped)
+{
+    const char *const vms[] = {ANSWER_JSON(LOST_VM("")),
+                               ANSWER_JSON(LOST_VM("\"power\":\"off\""))};
+    const struct route table[] = {{"GET /v1/tenants/default/vms/db", vms[_i]},
+                                  {"POST /v1/tenants/default/vms/db:", vms[_i]},
+                                  {NULL, NULL}};
+    answers_start(NULL, table);
+    int code = berth("stop default/vm/db");
+    answers_stop();
+    ck_assert_msg(code == 0, "%d: %s", code, ran.err);
+    ck_assert_str_eq(ran.out,
+                     "vm/db: stops when its host is back; it may still run there\n");
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("run_change");
@@ -100,5 +134,10 @@ int main(void)
     tcase_add_test(tests, waiting_for_a_restart_can_be_over_before_it);
     tcase_set_timeout(tests, 300);
     suite_add_tcase(suite, tests);
+    TCase *lost = tcase_create("lost");
+    tcase_add_checked_fixture(lost, folder_start, folder_stop);
+    tcase_add_loop_test(lost, a_vm_on_a_lost_host_is_not_said_to_be_stopped, 0, 2);
+    tcase_set_timeout(lost, 300);
+    suite_add_tcase(suite, lost);
     return test_main_run(suite);
 }
