@@ -2,6 +2,7 @@
 #include "base/version.h"
 #include "cli/cli.h"
 
+#include <locale.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -19,6 +20,9 @@ int main(int argc, char **argv)
     cli.in_tty = isatty(STDIN_FILENO) == 1;
     cli.out_tty = isatty(STDOUT_FILENO) == 1;
     cli.err_tty = isatty(STDERR_FILENO) == 1;
-    (void)signal(SIGPIPE, SIG_DFL); /* `berth ls | head` ends quietly */
+    /* Tables print UTF-8 and know its widths, whatever the user's locale; without this
+     * one they show what is no ASCII as \xNN. */
+    (void)setlocale(LC_CTYPE, "C.UTF-8"); // NOLINT(concurrency-mt-unsafe): one thread
+    (void)signal(SIGPIPE, SIG_DFL);       /* `berth ls | head` ends quietly */
     return cli_main(&cli, argc, argv);
 }

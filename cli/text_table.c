@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <wchar.h>
 
 #define GAP           "  "
 #define ELLIPSIS      "..."
@@ -114,14 +115,34 @@ static size_t terminal_width(const struct cli *cli)
                : WIDTH_DEFAULT;
 }
 
-/* As the library writes it: what is no ASCII as \xNN. */
+/* As the library writes it: each byte of what the locale cannot print as \xNN. */
 static size_t text_width(const char *text)
 {
+    mbstate_t state = {0};
+    const char *end = text + strlen(text);
     size_t width = 0;
-    for (; *text != '\0'; text++) {
-        width += (unsigned char)*text < 0x80 ? 1 : 4;
+    while (text < end) {
+        wchar_t character = 0;
+        size_t size = mbrtowc(&character, text, (size_t)(end - text), &state);
+        if (size == 0 || size > (size_t)(end - text)) { /* or no character: negative */
+            state = (mbstate_t){0};
+            size = 1;
+            character = L'\0';
+        }
+        int columns = character != L'\0' ? wcwidth(character) : -1;
+        width += columns >= 0 ? (size_t)columns : size * strlen("\\xNN");
+        text += size;
     }
     return width;
+}
+
+/* Where the last character of text[0..at) begins. */
+static size_t character_start(const char *text, size_t at)
+{
+    do {
+        at--;
+    } while (at > 0 && ((unsigned char)text[at] & 0xc0) == 0x80);
+    return at;
 }
 
 static const char *cell_text(const struct text_table *table, size_t row, unsigned column)
@@ -209,10 +230,11 @@ static int cell_cut(struct text_table *table, size_t row, unsigned column)
     }
     size_t at = strlen(cut);
     while (at > 0 && text_width(cut) + strlen(ELLIPSIS) > width) {
-        cut[--at] = '\0';
+        at = character_start(cut, at);
+        cut[at] = '\0';
     }
-    while (at > 0 && ((unsigned char)cut[at - 1] >= 0xc0 || cut[at - 1] == ' ')) {
-        cut[--at] = '\0'; /* the beginning of a character, or a blank before "..." */
+    while (at > 0 && cut[at - 1] == ' ') {
+        cut[--at] = '\0'; /* a blank before "..." */
     }
     struct libscols_line *line = scols_table_get_line(table->table, row);
     CLEANUP_FREE char *whole = NULL;

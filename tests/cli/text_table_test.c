@@ -3,6 +3,8 @@
 #include "cli/text_table.h"
 #include "cli_fixture.h"
 
+#include <locale.h>
+
 static struct text_table *table_of(const char *const cells[][2], unsigned rows)
 {
     struct text_table *table = text_table_new(&cli);
@@ -103,6 +105,41 @@ START_TEST(a_row_fits_a_terminal_and_says_what_is_not_shown)
 }
 END_TEST
 
+/* In the locale of berth_main.c. */
+START_TEST(text_of_any_script_is_written_as_it_is_aligned_and_cut_between_characters)
+{
+    static const char *const cells[][2] = {
+        {"L\xc3\xbc"
+         "fter",
+         "\xe6\x8f\x9b\xe6\x8f\x9b\xe6\x8f\x9b\xe6\x8f\x9b\xe6\x8f\x9b"},
+        {"plain",
+         "\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4"}};
+    ck_assert_ptr_nonnull(setlocale(LC_CTYPE, "C.UTF-8"));
+    struct text_table *table = table_of(cells, 2);
+    ck_assert_int_eq(text_table_print(table), 0);
+    ck_assert_str_eq(
+        cli_out(),
+        "NAME    N  WHY\n"
+        "L\xc3\xbc"
+        "fter  7  \xe6\x8f\x9b\xe6\x8f\x9b\xe6\x8f\x9b\xe6\x8f\x9b\xe6\x8f\x9b\n"
+        "plain   7  "
+        "\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4\n");
+    (void)text_table_free(table);
+    cli_fresh();
+    cli.out_tty = true;
+    cli.no_color = true;
+    ck_assert_int_eq(setenv("COLUMNS", "19", 1), 0); /* 8 for the last */
+    table = table_of(cells, 2);
+    ck_assert_int_eq(text_table_print(table), 0);
+    ck_assert_str_eq(cli_out(),
+                     "NAME    N  WHY\n"
+                     "L\xc3\xbc"
+                     "fter  7  \xe6\x8f\x9b\xe6\x8f\x9b...\n"
+                     "plain   7  \xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4...\n");
+    (void)text_table_free(table);
+}
+END_TEST
+
 START_TEST(wide_tables_spare_no_column)
 {
     struct text_table *table = table_in("54");
@@ -166,6 +203,8 @@ int main(void)
     tcase_add_test(tests, nothing_is_cut_where_no_terminal_is);
     tcase_add_loop_test(tests, a_row_fits_a_terminal_and_says_what_is_not_shown, 0,
                         ARRAY_COUNT(fitted));
+    tcase_add_test(
+        tests, text_of_any_script_is_written_as_it_is_aligned_and_cut_between_characters);
     tcase_add_test(tests, wide_tables_spare_no_column);
     tcase_add_test(tests, colours_are_for_terminals_that_want_them);
     tcase_add_test(tests, control_characters_do_not_reach_the_terminal);
