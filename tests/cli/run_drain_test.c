@@ -10,11 +10,14 @@ static void drain_start(void)
 
 START_TEST(draining_moves_what_is_there_and_undraining_takes_it_back)
 {
-    assert_ran("drain h1 --reason 'PSU swap' --wait", 0);
+    assert_ran("drain h1 --reason 'L\xc3\xbc"
+               "fter' --wait",
+               0);
     assert_like(ran.out, "host/h1 is drained: no new VMs, those there move away\n"
                          "h1 is empty after *\n");
     assert_ran("host ls", 0);
-    ck_assert_contains(ran.out, "drained: PSU swap");
+    ck_assert_contains(ran.out, "drained: L\xc3\xbc"
+                                "fter");
     assert_ran("undrain h1", 0);
     ck_assert_str_eq(ran.out, "host/h1 takes VMs again\n");
     assert_ran("host ls", 0);
