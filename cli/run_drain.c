@@ -238,7 +238,11 @@ int run_drain(struct cli *cli)
     if (code == EXIT_OK && cli_flag(cli, "wait") != NULL) {
         code = wait_empty(cli, name.name, timeout_ms);
     }
-    return code == EXIT_OK ? tell_kept(cli, name.name) : code;
+    if (code == EXIT_OK || code == EXIT_CAPACITY) { /* there are such either way */
+        int told = tell_kept(cli, name.name);
+        code = code == EXIT_OK ? told : code;
+    }
+    return code;
 }
 
 int run_undrain(struct cli *cli)

@@ -58,6 +58,13 @@ START_TEST(the_last_host_that_takes_vms_says_that_they_stay)
                                 "either, so 6 VMs stay there until one does\n");
     assert_ran("drain h3 --wait", 5);
     ck_assert_contains(ran.err, "there is nowhere to go");
+    ck_assert_ptr_null(strstr(ran.out, "keeps its disks"));
+
+    /* Those that do not have to move are named all the same. */
+    assert_ran("stop vm/vm-00000", 0);
+    await("show vm/vm-00000", "PHASE      stopped");
+    assert_ran("drain h3 --wait", 5);
+    ck_assert_contains(ran.out, "vm/vm-00000 is stopped and keeps its disks on h3\n");
 }
 END_TEST
 
