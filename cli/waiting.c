@@ -169,6 +169,9 @@ static void tell_late(struct waiting *waiting, json_t *vm, const char *label)
     const char *phase = view_phase(vm, KIND_VM);
     char text[CELL_SIZE * 2];
     json_array_append(waiting->late, vm);
+    if (reason[0] == '\0' && strcmp(phase, "lost") == 0) {
+        reason = "its host is not heard, and it may still run there";
+    }
     bool held_up = is_in_trouble(vm) && reason[0] != '\0';
     waiting->held_up += held_up ? 1U : 0U;
     (void)snprintf(text, sizeof(text), "%s: %s", phase, reason);
@@ -247,12 +250,13 @@ static int look_at_group(struct waiting *waiting, const struct object_name *name
     return EXIT_OK;
 }
 
-/* As it shall be: it is not waited for. */
+/* As it shall be: it is not waited for. One that has failed runs no more. */
 static bool is_off(const json_t *vm)
 {
     const char *phase = view_phase(vm, KIND_VM);
     return strcmp(json_member_text(view_spec(vm), "power", "on"), "off") == 0 &&
-           (strcmp(phase, "stopped") == 0 || strcmp(phase, "pending") == 0);
+           (strcmp(phase, "stopped") == 0 || strcmp(phase, "pending") == 0 ||
+            strcmp(phase, "failed") == 0);
 }
 
 static int look(struct waiting *waiting, const struct waiting_subject *subject)
@@ -300,7 +304,15 @@ static bool quota_alone(const struct waiting *waiting)
            json_array_size(waiting->late) == 0;
 }
 
-/* Whether a VM of the tenant is on its way out, or a group with its VMs. */
+/* Whether a group's VMs are on their way out: all of them, or those that are too many. */
+static bool group_shrinks(const json_t *group)
+{
+    const json_t *status = view_status(group);
+    return json_is_true(json_object_get(status, "deleting")) ||
+           json_member_u64(status, "vms", 0) > json_member_u64(status, "desired", 0);
+}
+
+/* Whether a VM of the tenant is on its way out, or VMs of one of its groups are. */
 static int look_for_room(struct waiting *waiting, const char *tenant, bool *ret_comes)
 {
     char query[REMOTE_PATH_SIZE / 2];
@@ -311,8 +323,8 @@ static int look_for_room(struct waiting *waiting, const char *tenant, bool *ret_
     (void)snprintf(query, sizeof(query), "tenant=%s", tenant);
     int code = remote_list(waiting->cli, kind_info(KIND_VM), query, "status.phase", &vms);
     if (code == EXIT_OK) {
-        code = remote_list(waiting->cli, kind_info(KIND_GROUP), query, "status.deleting",
-                           &groups);
+        code = remote_list(waiting->cli, kind_info(KIND_GROUP), query,
+                           "status.deleting,status.vms,status.desired", &groups);
     }
     json_array_foreach(json_object_get(vms, "items"), index, item)
     {
@@ -320,8 +332,7 @@ static int look_for_room(struct waiting *waiting, const char *tenant, bool *ret_
     }
     json_array_foreach(json_object_get(groups, "items"), index, item)
     {
-        *ret_comes =
-            *ret_comes || json_is_true(json_object_get(view_status(item), "deleting"));
+        *ret_comes = *ret_comes || group_shrinks(item);
     }
     return code;
 }
@@ -462,8 +473,7 @@ static int wait_loop(struct waiting *waiting,
                                          : give_up_quota(waiting);
         }
         if (waiting->held_up > 0) { /* each was told why */
-            (void)snprintf(held, sizeof(held), "; %u held up, until a host has room",
-                           waiting->held_up);
+            (void)snprintf(held, sizeof(held), "; %u held up, as told", waiting->held_up);
         }
         span_format(past_ms, span);
         progress_show(waiting->cli,

@@ -190,6 +190,9 @@ END_TEST
 #define SHOP_GROUP(replicas)                                                         \
     "apiVersion: berth/v1\nkind: Group\nmetadata: {name: web, tenant: shop}\nspec: " \
     "{template: {name: t}, replicas: " replicas "}\n---\n"
+#define SHOP_LATER                                                                     \
+    "apiVersion: berth/v1\nkind: Group\nmetadata: {name: later, tenant: shop}\nspec: " \
+    "{template: {name: t}, replicas: 1}\n"
 #define OTHER_GROUP                                                                 \
     "apiVersion: berth/v1\nkind: Group\nmetadata: {name: other}\nspec: {template: " \
     "{name: plain}, replicas: 1}\n---\n"
@@ -249,6 +252,11 @@ START_TEST(a_quota_that_holds_a_group_back_is_told)
                                SHOP("3") SHOP_GROUP("5") OTHER_GROUP, ""),
                      7);
     ck_assert_contains(ran.err, held);
+
+    /* A group that is to shrink makes room: that is waited for, also before a VM goes. */
+    ck_assert_int_eq(with_file("apply", "a.yaml", SHOP("3") SHOP_GROUP("1"), ""), 0);
+    ck_assert_int_eq(with_file("apply --wait --timeout 4s", "a.yaml", SHOP_LATER, ""), 5);
+    ck_assert_contains(ran.err, "berth: after 4.0 s 0 of 1 VM is ready");
 }
 END_TEST
 

@@ -2,6 +2,8 @@
  * ends when it is so. */
 #include "answers.h"
 
+#include <pty.h>
+
 #define OBJECTS                                                                          \
     "apiVersion: berth/v1\nkind: Group\nmetadata: {name: web}\nspec: {template: {name: " \
     "plain}, "                                                                           \
@@ -121,6 +123,68 @@ START_TEST(a_vm_on_a_lost_host_is_not_said_to_be_stopped)
 }
 END_TEST
 
+#define VM_OFF(phase)                                                             \
+    ANSWER_JSON(                                                                  \
+        "{\"kind\":\"VM\",\"metadata\":{\"name\":\"db\",\"tenant\":\"default\"}," \
+        "\"spec\":{\"power\":\"off\"},\"status\":{\"phase\":\"" phase             \
+        "\",\"host\":\"h2\"}}")
+
+/* Its user switches it off meanwhile: what has failed runs no more, what is on a lost
+ * host may. */
+START_TEST(waiting_ends_when_one_shall_be_off_and_runs_no_more)
+{
+    static const struct {
+        const char *vm;
+        int code;
+        const char *said;
+    } rows[] = {
+        {VM_OFF("failed"), 0, ""},
+        {VM_OFF("lost"), 7,
+         "default/vm/db is lost: its host is not heard, and it may still run there\n"},
+    };
+    const struct route table[] = {{"GET /v1/tenants/default/vms/db", rows[_i].vm},
+                                  {"POST /v1/tenants/default/vms/db:", rows[_i].vm},
+                                  {NULL, NULL}};
+    answers_start(NULL, table);
+    int code = berth("start default/vm/db --wait --timeout 300ms");
+    answers_stop();
+    ck_assert_msg(code == rows[_i].code, "%d: %s", code, ran.err);
+    ck_assert_contains(ran.err, rows[_i].said);
+}
+END_TEST
+
+/* What holds a VM up is said above the progress, which gives no reason of its own. */
+START_TEST(the_progress_on_a_terminal_counts_what_is_held_up)
+{
+    static const struct route table[] = {
+        {"GET /v1/tenants/default/vms/db", VM_OFF("lost")},
+        {"POST /v1/tenants/default/vms/db:", VM_OFF("lost")},
+        {NULL, NULL}};
+    char *args[ARGS_MAX];
+    char *text = calloc(1, 1);
+    size_t size = 0;
+    int terminal = -1;
+    int status = 0;
+    answers_start(NULL, table);
+    berth_args("start default/vm/db --wait --timeout 1s", args);
+    pid_t pid = forkpty(&terminal, NULL, NULL, NULL);
+    ck_assert_int_ge(pid, 0);
+    if (pid == 0) {
+        (void)execv(args[0], args);
+        _exit(127);
+    }
+    struct pollfd wait = {.fd = terminal, .events = POLLIN};
+    while (poll(&wait, 1, RAN_MS) > 0 && gather(terminal, &text, &size)) {
+    }
+    (void)close(terminal);
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    answers_stop();
+    ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 7);
+    ck_assert_contains(text, "; 1 held up, as told");
+    free(text);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("run_change");
@@ -137,6 +201,8 @@ int main(void)
     TCase *lost = tcase_create("lost");
     tcase_add_checked_fixture(lost, folder_start, folder_stop);
     tcase_add_loop_test(lost, a_vm_on_a_lost_host_is_not_said_to_be_stopped, 0, 2);
+    tcase_add_loop_test(lost, waiting_ends_when_one_shall_be_off_and_runs_no_more, 0, 2);
+    tcase_add_test(lost, the_progress_on_a_terminal_counts_what_is_held_up);
     tcase_set_timeout(lost, 300);
     suite_add_tcase(suite, lost);
     return test_main_run(suite);
