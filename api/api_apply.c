@@ -182,6 +182,11 @@ static void check_network_counts(const struct api_call *call,
             continue;
         }
         const char *tenant = object_meta(item->object)->tenant;
+        const char *name = object_meta(item->object)->name;
+        if (subject_may(state, &call->subject, ACCESS_WRITE, KIND_NETWORK, tenant, name) <
+            0) {
+            continue; /* refused already, without a word of what another tenant has */
+        }
         for (uint32_t k = 0; k < i; k++) {
             more += is_new_network(state, &context->items[k], tenant) ? 1U : 0U;
         }
@@ -477,15 +482,30 @@ static int labels_copy(struct label_list *to, const struct label_list *from)
     return r;
 }
 
-/* A VM that is there: hosts of an earlier version know the command that switches it, so
- * that goes out unless the labels are others, too. */
+static bool label_is(const struct label_list *labels, const struct label *wanted)
+{
+    for (uint32_t i = 0; i < labels->count; i++) {
+        if (strcmp(labels->items[i].key, wanted->key) == 0) {
+            return strcmp(labels->items[i].value != NULL ? labels->items[i].value : "",
+                          wanted->value != NULL ? wanted->value : "") == 0;
+        }
+    }
+    return false;
+}
+
+/* A VM that is there. Which labels become others goes out, not all that it shall have:
+ * somebody else may be adding some. The level of a cluster's first days knows the command
+ * that switches a VM, so that goes out where the labels stay. */
 static int command_to_change(const struct vm *there,
                              const struct vm *wanted,
                              struct command *command)
 {
-    const struct metadata has_labels = {.labels = there->meta.labels};
-    const struct metadata wanted_labels = {.labels = wanted->meta.labels};
-    if (record_equal(&metadata_record, &has_labels, &wanted_labels)) {
+    const struct label_list *labels = &wanted->meta.labels;
+    uint32_t others = 0;
+    for (uint32_t i = 0; i < labels->count; i++) {
+        others += label_is(&there->meta.labels, &labels->items[i]) ? 0U : 1U;
+    }
+    if (others == 0) {
         command_init(command, COMMAND_SET_POWER);
         command->body.set_power.vm = there->meta.uid;
         command->body.set_power.power = wanted->spec.power;
@@ -494,7 +514,14 @@ static int command_to_change(const struct vm *there,
     command_init(command, COMMAND_CHANGE_VM);
     command->body.change_vm.vm = there->meta.uid;
     command->body.change_vm.power = wanted->spec.power;
-    return labels_copy(&command->body.change_vm.labels, &wanted->meta.labels);
+    int r = 0;
+    for (uint32_t i = 0; i < labels->count && r == 0; i++) {
+        if (!label_is(&there->meta.labels, &labels->items[i])) {
+            r = label_set(&command->body.change_vm.labels, labels->items[i].key,
+                          labels->items[i].value != NULL ? labels->items[i].value : "");
+        }
+    }
+    return r;
 }
 
 static int command_for(const struct state *state,

@@ -59,12 +59,13 @@
     F(S, 3, U64, expected_revision, "expectedRevision", UNIT_NONE, 0, 0, UINT64_MAX, \
       REVISION_ANY, "compare-and-set")                                               \
     F(S, 4, BOOL, anywhere, "anywhere", none, 0, 0, 1, 0, "with new disks")
-/* Change what is a user's of a VM that is there: its labels, whole, and its power. What
- * runs goes on: labels are for selecting. */
+/* Change what is a user's of a VM that is there: those of its labels that are named (so
+ * that two who name others keep both), and its power. What runs goes on: labels are for
+ * selecting. BERTH_ETOOLARGE when it would have more than LABELS_MAX. */
 #define CMD_CHANGE_VM_FIELDS(F, S)                                                   \
     F(S, 1, U64, vm, "vm", UNIT_NONE, 0, 1, UINT64_MAX, 0, "uid")                    \
     F(S, 2, ENUM, power, "power", power, 0, 0, POWER_OFF, POWER_ON, "on or off")     \
-    F(S, 3, LABELS, labels, "labels", none, 0, 0, 64, 0, "in place of what it has")  \
+    F(S, 3, LABELS, labels, "labels", none, 0, 0, 64, 0, "beside what it has")       \
     F(S, 4, U64, expected_revision, "expectedRevision", UNIT_NONE, 0, 0, UINT64_MAX, \
       REVISION_ANY, "compare-and-set")
 #define CMD_ADDRESS_FIELDS(F, S) \
@@ -200,7 +201,7 @@
     X(SET_LEVEL, 22, set_level, cmd_set_level, CMD_SET_LEVEL_FIELDS)                     \
     X(CHANGE_VM, 23, change_vm, cmd_change_vm, CMD_CHANGE_VM_FIELDS)
 /* X(ENUM, level): those that came after the first level, and with which. */
-#define COMMANDS_SINCE(X)
+#define COMMANDS_SINCE(X) X(CHANGE_VM, LEVEL_VM_LABELS)
 
 RECORD_DECLARE(cmd_address, CMD_ADDRESS_FIELDS)
 #define COMMAND_DECLARE(NAME, number, member, record, FIELDS) \

@@ -25,6 +25,7 @@
 #define LEVEL_LIMIT 255 /* commands say theirs in one byte */
 /* What apply() does since a level. */
 #define LEVEL_REQUEST_SHARES 2
+#define LEVEL_VM_LABELS      2 /* COMMAND_CHANGE_VM */
 
 /* What only the release after this one has: tests/CMakeLists.txt builds that one, too, to
  * upgrade a rack to it. Other files see structs without it: it has to fit into padding.

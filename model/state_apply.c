@@ -485,6 +485,10 @@ void state_apply(struct state *state,
         .result = ret_result,
         .revision = state->revision + 1,
     };
+    /* What a log begins at is not in it: a release that begins higher founded it. */
+    if (state->revision == 0 && command->level > state->level) {
+        state->level = command->level;
+    }
     int r = command->level <= state->level
                 ? rows[command->type](&apply, command)
                 : apply_refuse(&apply, BERTH_ELEVEL,

@@ -23,7 +23,8 @@ static void command_fill(struct command *command, int number, uint64_t seed)
     random_seed(&random, seed);
     command_init(command, command_record(type) != NULL ? type : COMMAND_NOOP);
     fixture_fill(command_record(command->type), &command->body, &random, 0);
-    if (type == COMMAND_SET_LEVEL) { /* others are refused */
+    command->level = level_range_up_to(0).max; /* which has every command */
+    if (type == COMMAND_SET_LEVEL) {           /* others are refused */
         command->body.set_level.level = level_range_up_to(0).max;
     }
     for (size_t i = 0; i < REQUEST_ID_SIZE; i++) {

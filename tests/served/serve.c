@@ -288,13 +288,17 @@ static void role_front(void *context, struct control_role *ret_role)
     *ret_role = (struct control_role){.host_name = "h2", .leader_name = "h1"};
 }
 
-/* Through the codec, as the log has it. */
-static void command_copy(const struct command *command, struct command *ret_copy)
+/* Through the codec, as the log has it, at the cluster's level. */
+static void command_copy(const struct served *served,
+                         const struct command *command,
+                         struct command *ret_copy)
 {
+    struct command proposed = *command; /* borrows all of it */
+    proposed.level = state_level(served->state);
     struct bytes_writer writer;
     struct bytes_reader reader;
     bytes_writer_init(&writer, COMMAND_SIZE_MAX);
-    command_encode(command, &writer);
+    command_encode(&proposed, &writer);
     REQUIRE(writer.error == 0);
     bytes_reader_init(&reader, writer.data, writer.size);
     int r = command_decode(&reader, ret_copy);
@@ -321,7 +325,7 @@ static void propose(void *context,
             continue;
         }
         if (!served->knobs.not_leader) {
-            command_copy(&commands[i], &later.command);
+            command_copy(served, &commands[i], &later.command);
         }
         do_later(served, &later);
     }
@@ -804,9 +808,13 @@ static void image_make(struct served *served)
 
 static void cluster_make(struct served *served)
 {
+    struct command command;
     for (unsigned i = 1; i <= HOSTS; i++) {
         host_make(served, i);
     }
+    command_init(&command, COMMAND_SET_LEVEL);
+    command.body.set_level.level = level_range_up_to(0).max;
+    must_apply(served, &command);
     image_make(served);
     struct template *template = make(KIND_TEMPLATE, DEFAULT_TENANT, "plain");
     (void)snprintf(template->spec.image, NAME_SIZE, "linux");

@@ -101,6 +101,12 @@ static inline int raise_level(uint32_t level)
     return send_command(&command);
 }
 
+/* To that level at least. */
+static inline int level_at_least(uint32_t level)
+{
+    return state_level(state) < level ? raise_level(level) : 0;
+}
+
 /* ---- objects ---- */
 
 /* Frees the object. */
@@ -386,6 +392,7 @@ static inline int
 change_vm(uint64_t vm, enum power power, const char *key, const char *value)
 {
     struct command command;
+    ck_assert_int_eq(level_at_least(LEVEL_VM_LABELS), 0);
     command_init(&command, COMMAND_CHANGE_VM);
     command.body.change_vm.vm = vm;
     command.body.change_vm.power = power;
