@@ -223,10 +223,11 @@ int subject_may_make_network(const struct state *state,
     }
     return err_set(
         err, BERTH_EQUOTA,
-        "tenant %s has %d networks, as many as its own tokens make while its "
-        "quota does not say how many: ask an administrator of the cluster for a "
-        "quota.networks",
-        tenant, NETWORK_TENANT_COUNT_MAX);
+        "tenant %s would have %" PRIu32
+        " networks with this one, and its own tokens make "
+        "%d while its quota does not say how many: ask an administrator of the cluster "
+        "for a quota.networks",
+        tenant, there->status.used.networks + more + 1, NETWORK_TENANT_COUNT_MAX);
 }
 
 bool subject_may_upload(const struct state *state, const struct subject *subject)

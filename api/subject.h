@@ -52,9 +52,10 @@ int subject_may_list(const struct state *state,
                      const struct subject *subject,
                      enum kind kind,
                      const char *tenant);
-/* Who has no part in the cluster takes no large part of all addresses: BERTH_EFORBIDDEN,
- * said in err. there: the network as it is, whose range may stay, or NULL. Asked before
- * the log is: a rule inside of it would change what old entries did. */
+/* Who is no operator or admin of the cluster takes no large part of all addresses:
+ * BERTH_EFORBIDDEN, said in err. there: the network as it is, whose range may stay, or
+ * NULL. Asked before the log is: a rule inside of it would change what old entries did.
+ */
 int subject_may_take(const struct subject *subject,
                      const struct network *there,
                      const struct network *wanted,

@@ -284,7 +284,7 @@ START_TEST(a_tenant_takes_no_large_number_of_networks_by_itself)
     ck_assert_int_eq(make_networks(0, NETWORK_TENANT_COUNT_MAX + 1), 409);
     assert_problem(409, "BERTH_EQUOTA");
     ck_assert_contains(json_member_text(fault_at(0), "message", ""),
-                       "tenant shop has 64 networks");
+                       "tenant shop would have 65 networks");
     ck_assert_int_eq(make_networks(0, NETWORK_TENANT_COUNT_MAX), 200);
     ck_assert_int_eq(make_networks(0, NETWORK_TENANT_COUNT_MAX),
                      200); /* they are there */
