@@ -38,7 +38,9 @@ static const char introduction[] =
     "applied again, else with a warning. `berth schema` prints the same tables as JSON "
     "Schema for\n"
     "editors; what each error code means is in [errors.md](errors.md).\n"
-    "\n"
+    "\n";
+
+static const char values[] =
     "## How values are written\n"
     "\n"
     "| type | written as |\n"
@@ -280,6 +282,7 @@ static void print_kind(const struct kind_info *info, FILE *stream)
 void config_reference(FILE *stream)
 {
     (void)fputs(introduction, stream);
+    (void)fputs(values, stream);
     for (int kind = 1; kind < KIND_COUNT; kind++) {
         const struct kind_info *info = kind_info((enum kind)kind);
         if (info->user_writable) {
