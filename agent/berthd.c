@@ -224,7 +224,8 @@ static void on_members_changed(void *context)
         log_error("berthd", "this host cannot take its part in the log",
                   KV_STR("why", err.text));
         berthd->exit_code = 1;
-        berthd_stop(berthd);
+        loop_post_send(
+            berthd->end_post); /* not from within the worker, which it closes */
     }
 }
 

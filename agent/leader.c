@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define GUESTS_LOOK_MS 10000
 #define PHASES_MAX                                                              \
     256 /* observed phases of one host proposed at once; the rest with the next \
            heartbeat */
@@ -43,6 +44,7 @@ struct leader {
     struct leader_config config;
     bool leads;
     uint64_t term;
+    uint64_t guests_looked_ms; /* when guests_follow_tokens did */
     struct scheduler *scheduler;
     struct voters *voters;
     struct confirm confirm;
@@ -652,11 +654,33 @@ static void on_wake(void *context)
     }
 }
 
+/* Join tokens that are still good open the join endpoint; without any, strangers reach
+ * nothing. Also where this host does not lead: a token names the host that led when it
+ * was made. */
+static void guests_follow_tokens(struct leader *leader)
+{
+    const struct state *state = control_state(leader->config.control);
+    uint64_t wall_ms = clock_wall_ms(leader->config.clock);
+    size_t cursor = 0;
+    const struct token *token;
+    bool open = false;
+    while ((token = state_next(state, KIND_TOKEN, &cursor)) != NULL) {
+        open = open ||
+               (token->spec.role == ROLE_JOIN && (token->spec.expires_wall_ms == 0 ||
+                                                  token->spec.expires_wall_ms > wall_ms));
+    }
+    leader->guests_looked_ms = clock_now_ms(leader->config.clock);
+    link_guests_allow(leader->config.link, open);
+}
+
 static void on_tick(void *context)
 {
     struct leader *leader = context;
     uint64_t now_ms = clock_now_ms(leader->config.clock);
     voters_tick(leader->voters, now_ms);
+    if (now_ms - leader->guests_looked_ms >= GUESTS_LOOK_MS) {
+        guests_follow_tokens(leader); /* one may have expired */
+    }
     if (!leader->leads) {
         return;
     }
@@ -672,20 +696,6 @@ static void on_tick(void *context)
         orders_give(leader); /* even while decisions are under way: an order may not wait
                                 for long */
     }
-}
-
-/* Join tokens open the join endpoint; without any, strangers reach nothing. Also where
- * this host does not lead: a token names the host that led when it was made. */
-static void guests_follow_tokens(struct leader *leader)
-{
-    const struct state *state = control_state(leader->config.control);
-    size_t cursor = 0;
-    const struct token *token;
-    bool open = false;
-    while ((token = state_next(state, KIND_TOKEN, &cursor)) != NULL) {
-        open = open || token->spec.role == ROLE_JOIN;
-    }
-    link_guests_allow(leader->config.link, open);
 }
 
 void leader_on_change(struct leader *leader, const struct change *change)
@@ -907,16 +917,16 @@ void leader_on_join(struct leader *leader,
                     const struct msg_join *join)
 {
     struct err err;
-    if (!leader->leads) {
-        join_refer(leader, guest);
-        return;
-    }
     const struct digest key = identity_key_digest(guest);
     const struct host *known =
         state_host_by_key(control_state(leader->config.control), &key);
     int r = join_check(leader, known, join, &err);
     if (r < 0) {
-        join_refuse(leader, guest, r, err.text);
+        join_refuse(leader, guest, r, err.text); /* and hears nothing of the cluster */
+        return;
+    }
+    if (!leader->leads) {
+        join_refer(leader, guest);
         return;
     }
     if (known != NULL && known->status.phase == HOST_PHASE_READY &&
@@ -1027,6 +1037,7 @@ struct leader *leader_new(const struct leader_config *config)
     }
     loop_timer_slacken(leader->tick, LEADER_SLACK_MS);
     loop_timer_slacken(leader->gather, LEADER_GATHER_SLACK_MS);
+    guests_follow_tokens(leader); /* those of the snapshot, if it began with one */
     return leader;
 }
 

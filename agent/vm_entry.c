@@ -280,7 +280,7 @@ static void give_up(struct vm_entry *vm, const struct err *why)
 void vm_entry_release(struct vm_entry *vm)
 {
     struct err err = {0};
-    if (!vm->at_gate || vm->recording || vm->killed) {
+    if (!vm->at_gate || vm->recording || vm->killed || vm->stopping) {
         return;
     }
     vm->at_gate = false;
@@ -293,7 +293,7 @@ static void on_recorded(struct vm_entry *vm, const struct err *written)
 {
     struct err err = {0};
     vm->recording = false;
-    if (vm->killed) {
+    if (vm->killed || vm->stopping) {
         return;
     }
     if (written->code != 0) {

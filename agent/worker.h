@@ -27,10 +27,12 @@
 
 #include <uv.h>
 
-#define WORKER_HEARTBEAT_MS 500  /* each wakes the leader and every voter some times */
-#define WORKER_REPEAT_MS    250  /* until the last one is acknowledged */
-#define WORKER_SILENCE_MS   800  /* without an ack for so long all voters are asked */
-#define WORKER_SAMPLE_MS    1000 /* CPU of VMs */
+#define WORKER_HEARTBEAT_MS 500 /* each wakes the leader and every voter some times */
+#define WORKER_REPEAT_MS    250 /* until the last one is acknowledged */
+#define WORKER_SILENCE_MS                                                \
+    1250 /* without an ack for so long all voters are asked: a heartbeat \
+            and its repeat may be lost */
+#define WORKER_SAMPLE_MS 1000 /* CPU of VMs */
 #define WORKER_STARTING_PER_CORE                                                       \
     4                           /* VMs between start and running at once: a boot storm \
                                    must not starve the log, nor time out in itself */

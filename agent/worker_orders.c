@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define LEAVING_MAX        4 /* VMs whose disks go: records of starts queue behind them */
 #define MEMBERS_RETRY_MS   2000
 #define NETWORKS_RETRY_MS  2000
 #define NETWORKS_REPAIR_MS 30000 /* what others changed in the kernel is put right */
@@ -261,11 +262,13 @@ struct strays {
     uint64_t epochs[VM_SUPERVISOR_VMS_MAX];
     bool alive[VM_SUPERVISOR_VMS_MAX];
     unsigned count;
+    unsigned leaving;
 };
 
 static void stray_visit(void *context, const struct vm_report *report)
 {
     struct strays *strays = context;
+    strays->leaving += report->leaving ? 1U : 0U;
     if (order_of(strays->worker, report->uid) == NULL && !report->leaving &&
         strays->count < VM_SUPERVISOR_VMS_MAX) {
         strays->uids[strays->count] = report->uid;
@@ -291,7 +294,8 @@ static void strays_end(struct worker *worker)
                                      strays->epochs[i],
                                      "not ordered to run here any more",
                                      NULL); /* reconciled again when it fails */
-        } else if (step_take(worker)) {
+        } else if (strays->leaving < LEAVING_MAX && step_take(worker)) {
+            strays->leaving++;
             worker->config.vm_forgotten(worker->config.context, strays->uids[i]);
             (void)vm_supervisor_forget(worker->supervisor, strays->uids[i],
                                        strays->epochs[i], NULL); /* likewise */

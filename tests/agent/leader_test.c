@@ -24,7 +24,8 @@ START_TEST(a_stranger_without_a_good_token_costs_the_log_nothing)
 {
     plane_start();
     struct plane *guest = plane_guest();
-    plane_token("old", 5, 1); /* expired long ago */
+    plane_token("old", 5, 1);   /* expired long ago */
+    plane_token("other", 8, 0); /* keeps the door open */
     uint64_t before = proposals();
 
     ck_assert_int_eq(plane_join(guest, 7), BERTH_EAUTH);
