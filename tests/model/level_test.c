@@ -54,7 +54,8 @@ static void check_fields(const struct record *record)
 
 START_TEST(nothing_comes_with_a_level_that_is_not_there)
 {
-    for (int type = COMMAND_NONE + 1; type < COMMAND_COUNT; type++) {
+    for (unsigned number = COMMAND_NONE + 1; number < COMMAND_COUNT; number++) {
+        enum command_type type = (enum command_type)number;
         ck_assert_uint_ge(command_since(type), LEVEL_FIRST);
         ck_assert_uint_le(command_since(type), LEVEL_TOP);
         check_fields(command_record(type));
