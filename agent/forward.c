@@ -242,7 +242,11 @@ void forward_on_end(struct forward *forward,
         exchange_unref(exchange);
         return;
     }
-    exchange_end(away->exchange);
+    if (away->head) {
+        exchange_end(away->exchange);
+    } else { /* nothing was begun: it was turned away */
+        refuse(away->exchange, 503, TOO_MANY, "try again");
+    }
     away_release(away);
 }
 
@@ -405,25 +409,15 @@ visiting_find(struct forward *forward, const struct msg_member *from, uint64_t i
     return NULL;
 }
 
-/* Answers in the exchange's place, for which there is no room. What cannot be sent now is
- * lost: the asker then gives up by its own deadline. */
+/* Says in one message, so that none of it can be missing, that there is no room for it.
+ */
 static void turn_away(struct forward *forward, uint64_t host, uint64_t id)
 {
-    char text[512];
-    int size = refusal_text(text, 503, TOO_MANY, "try again");
-    struct msg_header retry = {.name = (char *)(uintptr_t)retry_soon[0].name,
-                               .value = (char *)(uintptr_t)retry_soon[0].value};
-    const struct msg_forward_head head = {.id = id,
-                                          .status = 503,
-                                          .content_type = (char *)(uintptr_t)REFUSAL_TYPE,
-                                          .headers = {.items = &retry, .count = 1}};
-    const struct msg_forward_data body = {
-        .id = id, .data = {.data = (uint8_t *)text, .size = (uint32_t)size}};
     const struct msg_forward_end end = {.id = id};
     forward->turned_away++;
-    if (link_send(forward->link, host, MESSAGE_FORWARD_HEAD, &head) == 0 &&
-        link_send(forward->link, host, MESSAGE_FORWARD_DATA, &body) == 0) {
-        (void)link_send(forward->link, host, MESSAGE_FORWARD_END, &end); /* likewise */
+    if (link_send(forward->link, host, MESSAGE_FORWARD_END, &end) < 0) {
+        log_warn("forward", "a host could not be told that its request was turned away",
+                 KV_U64("host", host)); /* it gives up by its own deadline */
     }
 }
 

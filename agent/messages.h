@@ -238,7 +238,8 @@ RECORD_DECLARE(msg_forward_head, MSG_FORWARD_HEAD_FIELDS)
     F(S, 3, U64, offset, "offset", UNIT_NONE, 0, 0, UINT64_MAX, 0,       \
       "of the answer: the mesh may drop what waits too long")
 RECORD_DECLARE(msg_forward_data, MSG_FORWARD_DATA_FIELDS)
-/* downwards: the answer is complete; upwards: the client is gone */
+/* downwards: the answer is complete, or, without a head, the request was turned away;
+ * upwards: the client is gone */
 #define MSG_FORWARD_END_FIELDS(F, S)                                   \
     F(S, 1, U64, id, "id", UNIT_NONE, 0, 1, UINT64_MAX, 0, "as asked") \
     F(S, 2, BOOL, cut, "cut", none, 0, 0, 1, 0,                        \

@@ -24,24 +24,10 @@ struct page {
 
 /* ---- one document ---- */
 
-static const yaml_node_t *
-member(yaml_document_t *document, const yaml_node_t *mapping, const char *name)
-{
-    for (const yaml_node_pair_t *pair = mapping->data.mapping.pairs.start;
-         pair < mapping->data.mapping.pairs.top; pair++) {
-        const yaml_node_t *key = yaml_document_get_node(document, pair->key);
-        if (key->type == YAML_SCALAR_NODE &&
-            strcmp((const char *)key->data.scalar.value, name) == 0) {
-            return yaml_document_get_node(document, pair->value);
-        }
-    }
-    return NULL;
-}
-
 static void
 check_version(struct reading *reading, yaml_document_t *document, const yaml_node_t *root)
 {
-    const yaml_node_t *version = member(document, root, "apiVersion");
+    const yaml_node_t *version = document_member(document, root, "apiVersion");
     if (version == NULL) {
         fault_add(&reading->faults, CONFIG_KIND, root->start_mark, 1,
                   "begin the document with apiVersion: berth/v1",
@@ -91,7 +77,7 @@ static void unknown_kind(struct reading *reading, const yaml_node_t *node)
 static const struct kind_info *
 read_kind(struct reading *reading, yaml_document_t *document, const yaml_node_t *root)
 {
-    const yaml_node_t *node = member(document, root, "kind");
+    const yaml_node_t *node = document_member(document, root, "kind");
     if (node == NULL || node->type != YAML_SCALAR_NODE || node->data.scalar.length == 0) {
         fault_add(&reading->faults, CONFIG_KIND,
                   node != NULL ? node->start_mark : root->start_mark, 1,

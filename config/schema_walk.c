@@ -637,9 +637,8 @@ static void find_missing(struct walk *walk, const struct mapping *mapping)
     }
 }
 
-/* The value of a key of a mapping, or NULL. */
-static const yaml_node_t *
-value_of(yaml_document_t *document, const yaml_node_t *mapping, const char *name)
+const yaml_node_t *
+document_member(yaml_document_t *document, const yaml_node_t *mapping, const char *name)
 {
     if (mapping == NULL || mapping->type != YAML_MAPPING_NODE) {
         return NULL;
@@ -657,9 +656,9 @@ value_of(yaml_document_t *document, const yaml_node_t *mapping, const char *name
 
 bool document_is_printed(yaml_document_t *document, const yaml_node_t *root)
 {
-    const yaml_node_t *meta = value_of(document, root, "metadata");
-    return value_of(document, meta, "uid") != NULL &&
-           value_of(document, meta, "created") != NULL;
+    const yaml_node_t *meta = document_member(document, root, "metadata");
+    return document_member(document, meta, "uid") != NULL &&
+           document_member(document, meta, "created") != NULL;
 }
 
 // NOLINTNEXTLINE(misc-no-recursion): as deep as the record tables, which is bounded

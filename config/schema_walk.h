@@ -36,6 +36,9 @@ struct walk {
     bool out_of_memory; /* set by the walk */
 };
 
+/* The value of a key of a mapping; NULL when there is none, or no mapping. */
+const yaml_node_t *
+document_member(yaml_document_t *document, const yaml_node_t *mapping, const char *name);
 /* Whether the document is one that the server has printed: it has the metadata that only
  * the server gives. What else is the server's in it is no mistake of whoever hands it
  * back. */
