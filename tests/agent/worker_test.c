@@ -85,7 +85,7 @@ static void gate_pass(void)
         return;
     }
     synced.at_gate++;
-    (void)read(synced.gate[0], &byte, 1); /* until its other end is closed */
+    ck_assert_int_eq(read(synced.gate[0], &byte, 1), 0); /* its other end is closed */
     synced.at_gate--;
 }
 

@@ -241,7 +241,7 @@ fault_drain() {
 faults_act() { # NAME HOST TENTHS CHANCE
     local text
     text=$(awk -v n="$1" '$1 == n { $1 = $2 = $3 = $4 = ""; sub(/^ +/, ""); print }' <<<"$FAULTS")
-    tell "$2" "$1: $text$(hosts_of leader | grep -qx "$2" && echo ' (it leads)')"
+    tell "$2" "$1: $text$(grep -qx "$2" <<<"$(hosts_of leader)" && echo ' (it leads)')"
     "fault_$1" "$2" "$3" "$4"
 }
 

@@ -129,12 +129,12 @@ health() { curl -s -m 2 --unix-socket "$W/state/$1/berthd.sock" http://berth/hea
 hosts_of() {
     local host
     for host in "${RACK_HOSTS[@]}"; do
-        [ -e "$W/down/$host" ] || ! health "$host" | grep -q "\"role\":\"$1\"" || echo "$host"
+        [ -e "$W/down/$host" ] || ! grep -q "\"role\":\"$1\"" <<<"$(health "$host")" || echo "$host"
     done
 }
 leader() { # waits until there is one
     local host
-    until host=$(hosts_of leader | head -n 1) && [ -n "$host" ]; do sleep 0.2; done
+    until host=$(hosts_of leader | sed -n 1p) && [ -n "$host" ]; do sleep 0.2; done
     echo "$host"
 }
 # Asks any host that answers.
@@ -234,8 +234,8 @@ world_leftovers() {
             clean_up "$host" >>"$W/logs/$host" 2>&1 ||
             found "berthd --cleanup fails on $host: $(tail -n 2 "$W/logs/$host")"
         pids=$(ip netns pids "$RACK-$host" 2>/dev/null | xargs)
-        [ -z "$pids" ] || found "processes are left on $host: $(ps -o pid=,args= -p "${pids// /,}" | head -n 3)"
-        group=$(find /sys/fs/cgroup -type d -path "*berth/$host/vm-*" 2>/dev/null | head -n 1)
+        [ -z "$pids" ] || found "processes are left on $host: $(ps -o pid=,args= -p "${pids// /,}" | sed -n 1,3p)"
+        group=$(find /sys/fs/cgroup -type d -path "*berth/$host/vm-*" 2>/dev/null | sed -n 1p)
         [ -z "$group" ] || [ -e "$W/gone/$host" ] || found "a control group of $host is left: $group"
     done
 }

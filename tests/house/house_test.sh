@@ -431,7 +431,17 @@ rule_format() {
     offend_each format "$found"
 }
 
-text_rules='arrows libraries calls leftovers headers tests readmes map stems'
+# A reader that ends early ends its writer by SIGPIPE, which pipefail makes the pipe's result: sometimes.
+rule_pipes() {
+    local found
+    found=$(find . \( -name .git -o -name node_modules -o -name build \) -prune -o -type f -print0 |
+        xargs -0 -r grep -IlE 'set -[a-z]*o pipefail' | tr '\n' '\0' |
+        xargs -0 -r grep -nE '[|] *(grep -[A-Za-z]*q|head -n)' /dev/null |
+        awk -F : '{ print $1 ":" $2 "\tmay end what writes to it: grep -q WORD <<<\"$(...)\", or sed -n 1p" }')
+    offend_each pipes "$found"
+}
+
+text_rules='arrows libraries calls leftovers headers tests readmes map stems pipes'
 
 run_rules() {
     local rule status skipped=0
@@ -584,6 +594,13 @@ GOOD
 
     plant expect_red stems cli/clock.c 'clock is taken by' <<<'int x;'
     plant expect_red stems cli/signal.h 'hides the system header <signal.h>' <<<"$header"
+
+    plant expect_red pipes deploy/zz_bad 'deploy/zz_bad:2: may end' <<<'set -euo pipe''fail
+ls | gr''ep -q x'
+    plant expect_red pipes deploy/zz_bad 'deploy/zz_bad:2: may end' <<<'set -euo pipe''fail
+ls | he''ad -n 1'
+    plant expect_green pipes deploy/zz_good deploy/ <<<'set -eu
+ls | gr''ep -q x'
 
     if command -v "${CC:-cc}" >/dev/null; then
         plant expect_red alone base/zz_bad.h 'base/zz_bad.h: does not compile alone' <<<"$header

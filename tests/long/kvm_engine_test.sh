@@ -110,14 +110,14 @@ ip link set rack0 up
 ip route add default via 10.99.0.1
 berth_on up --name h1 --timeout 240s </dev/null || fail "no berthd"
 berth_on ls host -o json | jq -r '.items[0].status | .kvm, .engines' >engines
-head -n 1 engines | grep -q native || fail "KVM is not native: $(cat engines)"
+grep -q native <<<"$(head -n 1 engines)" || fail "KVM is not native: $(cat engines)"
 
 check "a template with engine: kvm becomes a berth-vmm that answers over the tenant network"
 berth_on apply vm.yaml --wait --timeout 300s || fail "it does not become ready: $(vm .status)"
 [ "$(vm .status.phase)" = ready ] || fail "$(vm .status)"
 pid=$(vmm_pid) || fail "no berth-vmm"
 ! pidof qemu-system-x86_64 || fail "there is a QEMU"
-answer | grep -q "address=$(vm '.status.nics[0].address')" || fail "no answer"
+grep -q "address=$(vm '.status.nics[0].address')" <<<"$(answer)" || fail "no answer"
 
 check "it is in its jail and in its control group"
 grep -q 'Seccomp:.*2' /proc/$pid/status || fail "no filter of system calls"
@@ -127,7 +127,7 @@ grep -q 'CapEff:.*0000000000000000' /proc/$pid/status || fail "it has capabiliti
 grep -q '/vm-' /proc/$pid/cgroup || fail "no group: $(cat /proc/$pid/cgroup)"
 ! grep walls h1/vms/*/engine.log || fail "walls are missing"
 
-says() { berth_on console web-1 -t shop --no-follow | grep -q "$1"; }
+says() { grep -q "$1" <<<"$(berth_on console web-1 -t shop --no-follow)"; }
 
 check "it has its disk, and its console is kept"
 ls h1/vms/*/disk-data.overlay || fail "no overlay"
@@ -141,7 +141,7 @@ berth_on up --timeout 240s </dev/null || fail "no berthd"
 wait_for 60 "the VM to be ready" vm_is ready
 [ "$(vmm_pid)" = "$pid" ] || fail "another process"
 [ "$(vm .status.epoch)" = "$epoch" ] || fail "another epoch"
-answer healthz | grep -q ok || fail "no answer"
+grep -q ok <<<"$(answer healthz)" || fail "no answer"
 wait_for 30 "what the console said before" says 'berth-guest: ready'
 
 check "a stop is a power button, and it starts again"
@@ -150,7 +150,7 @@ wait_for 90 "the VM to stop" vm_is stopped
 ! vmm_pid || fail "its process is still there"
 berth_on start web-1 -t shop || fail "no start"
 wait_for 240 "the VM to be ready" vm_is ready
-answer healthz | grep -q ok || fail "no answer"
+grep -q ok <<<"$(answer healthz)" || fail "no answer"
 
 check "removed, nothing of it is left"
 berth_on rm vm/web-1 -t shop --yes || fail "no rm"

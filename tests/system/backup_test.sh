@@ -29,8 +29,8 @@ fail() {
         tail -n 15 "$RACK_RUN/$host/berthd.log" || true
     done
     cat "$BERTH_FAKE_INTERVALS" || true
-    berth_on "$api" host ls 2>&1 | head -n 20 || true
-    berth_on "$api" ls -t shop 2>&1 | head -n 20 || true
+    berth_on "$api" host ls 2>&1 | sed -n 1,20p || true
+    berth_on "$api" ls -t shop 2>&1 | sed -n 1,20p || true
     exit 1
 }
 trap 'fail "line $LINENO: $BASH_COMMAND"' ERR
@@ -155,7 +155,7 @@ berth_on h1 apply "$RACK_RUN/late.yaml"
 check "backups are made by themselves, and the newest kept"
 # Each host has those it made while it led, and leadership may move on a busy machine.
 by_itself() { find "$RACK_RUN"/h?/backups -name '*.backup' -printf '%f %p\n' 2>/dev/null | sort; }
-some() { first=$(by_itself | head -n 1) && [ -n "$first" ]; }
+some() { first=$(by_itself | sed -n 1p) && [ -n "$first" ]; }
 later() { last=$(by_itself | tail -n 1) && [ "${last%%-*}" != "${first%%-*}" ]; }
 wait_for 20 "a backup that nobody asked for" some
 wait_for 20 "a later one" later
@@ -193,7 +193,7 @@ refused 4 berth_on h4 up --restore "$RACK_RUN/b" --passphrase-file "$RACK_RUN/pa
 check "its VMs wait for their image's content, and say so"
 lack_image() { [ "$(vms | jq '[.items[].status | select(.phase == "placed" and .missingImage == "nothing" and (.reason | contains("is on no host that is up: berth apply FILE")))] | length')" = "$1" ]; }
 wait_for 60 "four VMs that lack their image" lack_image 4
-berth_on h4 explain group/web -t shop | grep -q "None can start: image nothing (kernel, sha256 .* is on no host" || fail "explain does not say why"
+grep -q "None can start: image nothing (kernel, sha256 .* is on no host" <<<"$(berth_on h4 explain group/web -t shop)" || fail "explain does not say why"
 
 check "its VMs run again under higher epochs, and none runs twice"
 berth_on h4 apply "$RACK_RUN/vms.yaml" # brings the image's content
@@ -230,7 +230,7 @@ berth_on $survivor recover --show
 berth_on $survivor recover --yes
 api=$survivor
 berth_on $survivor up
-berth_on $survivor ls tenant -o name | grep -q tenant/late || fail "an acknowledged write is lost"
+grep -q tenant/late <<<"$(berth_on $survivor ls tenant -o name)" || fail "an acknowledged write is lost"
 start_again 4 $((epoch + 4000000000))
 [ "$(voters_are 1 && echo 1)" = 1 ] || fail "it does not vote alone"
 

@@ -30,7 +30,7 @@ fail() {
         fence "$host" --show || true
     done
     cat "$BERTH_FAKE_INTERVALS" || true
-    berth_on "$api" ls -t shop 2>&1 | head -n 20 || true
+    berth_on "$api" ls -t shop 2>&1 | sed -n 1,20p || true
     exit 1
 }
 trap 'fail "line $LINENO: $BASH_COMMAND"' ERR

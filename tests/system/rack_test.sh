@@ -26,7 +26,7 @@ fail() {
     for log in "$RACK_RUN"/h*/berthd.log; do
         [ -f "$log" ] && { echo "--- $log"; tail -n 25 "$log"; }
     done
-    berth_on "${api:-h1}" ls -t shop 2>&1 | head -n 20 || true
+    berth_on "${api:-h1}" ls -t shop 2>&1 | sed -n 1,20p || true
     berth_on "${api:-h1}" events --since 0 2>&1 | tail -n 30 || true
     exit 1
 }
@@ -53,9 +53,9 @@ voters_are() { [ "$(hosts | jq '[.items[] | select(.status.voter == "voter")] | 
 host_is() { [ "$(hosts | jq -r --arg n "$1" '.items[] | select(.metadata.name == $n) | .status.phase // "ready"')" = "$2" ]; }
 leader() { hosts | jq -r '.items[] | select(.status.live.leader == true) | .metadata.name'; }
 vms_on() { vms | jq -r --arg h "$1" '.items[] | select(.status.host == $h) | .metadata.name'; }
-guests_in() { ip netns pids "$RACK-$1" | while read -r p; do tr '\0' ' ' <"/proc/$p/cmdline" 2>/dev/null | grep -q '^[^ ]*qemu-system' && echo "$p"; done || true; }
+guests_in() { ip netns pids "$RACK-$1" | while read -r p; do grep -qa '^[^ ]*qemu-system' "/proc/$p/cmdline" 2>/dev/null && echo "$p"; done || true; }
 answers() { on "$1" curl -sS -m 5 "http://$2/healthz"; }
-boot_of() { on "$1" curl -sS -m 5 "http://$2/" | tr ' ' '\n' | grep '^epoch=\|^boot' | head -n 1; }
+boot_of() { on "$1" curl -sS -m 5 "http://$2/" | tr ' ' '\n' | grep '^epoch=\|^boot' | sed -n 1p; }
 
 groups() { find /sys/fs/cgroup -type d -path '*berth/h[0-9]*' 2>/dev/null | sort; }
 groups_before=$(groups) # what others on this machine have
@@ -93,12 +93,12 @@ for address in $(vms | jq -r '.items[].status.nics[0].address'); do
         [ "$(answers "$host" "$address")" = ok ] || fail "$host does not reach $address"
     done
 done
-a=$(vm "$(vms_on h1 | head -n 1)" '.status.nics[0].address')
-b=$(vm "$(vms_on h2 | head -n 1)" '.status.nics[0].address')
-on h3 curl -sS -m 10 "http://$a/fetch?url=http://$b/healthz" | grep -q ok || fail "VM $a does not reach VM $b"
+a=$(vm "$(vms_on h1 | sed -n 1p)" '.status.nics[0].address')
+b=$(vm "$(vms_on h2 | sed -n 1p)" '.status.nics[0].address')
+grep -q ok <<<"$(on h3 curl -sS -m 10 "http://$a/fetch?url=http://$b/healthz")" || fail "VM $a does not reach VM $b"
 
 check "kill -9 of a berthd does not disturb its VMs"
-name=$(vms_on h2 | head -n 1)
+name=$(vms_on h2 | sed -n 1p)
 pids=$(guests_in h2 | sort)
 epoch=$(vm "$name" .status.epoch)
 ended() { ! grep -qvE '\) [ZX] ' "/proc/$daemon/stat" 2>/dev/null; }
@@ -125,7 +125,7 @@ moved() {
 check "the leader's host dies: another leads and its VMs run elsewhere"
 victim=$(leader)
 for host in h1 h2 h3; do [ "$host" = "$victim" ] || api=$host; done
-name=$(vms_on "$victim" | head -n 1)
+name=$(vms_on "$victim" | sed -n 1p)
 [ -n "$name" ] || fail "the leader's host has no VM"
 epoch=$(vm "$name" .status.epoch)
 rack_cut "$victim"
@@ -143,7 +143,7 @@ wait_for 60 "$victim to be ready" host_is "$victim" ready
 check "a host that is only cut off ends its VMs before they start elsewhere"
 for victim in h1 h2 h3; do [ "$victim" != "$(leader)" ] && [ -n "$(vms_on "$victim")" ] && break; done
 for host in h1 h2 h3; do [ "$host" = "$victim" ] || api=$host; done
-name=$(vms_on "$victim" | head -n 1)
+name=$(vms_on "$victim" | sed -n 1p)
 epoch=$(vm "$name" .status.epoch)
 placed_elsewhere() { [ "$(vm "$name" .status.epoch)" -gt "$epoch" ]; }
 rack_cut "$victim"
@@ -211,7 +211,7 @@ check "what is deleted is gone, and so is all that it needed"
 berth_on "$api" rm group/web -t shop --yes
 gone() { [ "$(vms | jq '.items | length')" = 0 ]; }
 wait_for 60 "the group's VMs to be gone" gone
-clean_links() { ! ip -n "$RACK-$1" -o link | grep -qE ' (bb|bx|bt)[0-9a-z]+[:@]'; }
+clean_links() { ! grep -qE ' (bb|bx|bt)[0-9a-z]+[:@]' <<<"$(ip -n "$RACK-$1" -o link)"; }
 for host in h1 h2 h3; do
     wait_for 60 "links of $host to be gone" clean_links "$host"
     [ -z "$(guests_in "$host")" ] || fail "a guest is left on $host"
@@ -223,6 +223,6 @@ check "teardown leaves nothing"
 rack_down
 [ -z "$(rack_namespaces)" ] || fail "namespaces are left"
 [ ! -e "$RACK_RUN" ] || fail "$RACK_RUN is left"
-left=$(comm -13 <(echo "$groups_before") <(groups) | head -n 3)
+left=$(comm -13 <(echo "$groups_before") <(groups) | sed -n 1,3p)
 [ -z "$left" ] || fail "control groups are left: $left"
 echo "the rack kept its promises"
