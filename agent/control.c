@@ -112,6 +112,8 @@ static void apply(void *context,
         log_info("control", "the cluster's level is raised",
                  KV_U64("level", state_level(control->state)),
                  KV_STR("brings", level_doc(state_level(control->state))));
+        /* A later release may not know the level before: it begins with this. */
+        consensus_snapshot_soon(control->consensus);
     }
     command_fini(&command);
     if (ret_result != NULL) {

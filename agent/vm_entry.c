@@ -141,16 +141,6 @@ static struct vm_record record_of(const struct vm_entry *vm)
     return record;
 }
 
-int vm_entry_write(const struct vm_entry *vm, struct err *err)
-{
-    char folder[ENGINE_PATH_SIZE];
-    const struct vm_record record = record_of(vm);
-    work_pool_drain(vm->supervisor->disk); /* what was to be written before */
-    int r = vm_entry_folder(vm->supervisor, vm->uid, folder);
-    r = r != 0 ? r : fd_make_folders(folder, err);
-    return r != 0 ? r : vm_record_write(folder, &record, err);
-}
-
 /* A record on its way to the disk. */
 struct record_job {
     struct work_job job;

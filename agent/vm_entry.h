@@ -79,7 +79,8 @@ struct vm_supervisor {
     unsigned epochs_max; /* tombstones */
     struct list dirty;
     struct loop_post *post;
-    struct work_pool *disk; /* one thread: records and removals, in order */
+    struct work_pool *disk;     /* one thread: records, in order */
+    struct work_pool *removing; /* one thread: what may take long, of forgotten VMs */
     struct loop_timer *upkeep;
     struct loop_timer *adopt_again; /* NULL: nothing waits for it */
     char folder[ENGINE_PATH_SIZE];  /* <state>/vms */
@@ -104,8 +105,6 @@ void vm_entry_move(struct vm_entry *vm, enum vm_state state, const char *reason)
 int vm_entry_folder(const struct vm_supervisor *supervisor,
                     uint64_t uid,
                     char ret_path[ENGINE_PATH_SIZE]);
-/* At once, on the loop. */
-int vm_entry_write(const struct vm_entry *vm, struct err *err);
 /* By the disk's thread, and in the order of the calls. For records whose loss does no
  * harm: the next start is refused or adopted anyway. */
 void vm_entry_write_or_log(const struct vm_entry *vm);
@@ -152,8 +151,9 @@ int vm_tombstone_put(struct vm_supervisor *supervisor,
 void vm_tombstone_remove(struct vm_supervisor *supervisor, uint64_t uid);
 bool vm_tombstone_is_old(const struct vm_supervisor *supervisor, uint64_t since_wall_ms);
 void vm_tombstones_prune(struct vm_supervisor *supervisor);
-/* Has the disk's thread write down what is remembered of an ended VM, and remove all else
- * of it; then it is gone from the set. When that fails it stays, as it was. */
+/* Has the disk's thread write down what is remembered of an ended VM, and another one
+ * remove all else of it; then it is gone from the set. When that fails it stays, as it
+ * was. */
 int vm_entry_bury(struct vm_entry *vm, uint64_t epoch, struct err *err);
 /* Everything in a VM's folder but its record; nobody may hold its lock. Any thread. */
 void vm_folder_empty(const char *folder);

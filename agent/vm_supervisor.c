@@ -377,30 +377,6 @@ int vm_supervisor_forget(struct vm_supervisor *supervisor,
     return vm_entry_bury(vm, epoch, err);
 }
 
-int vm_supervisor_note_epoch(struct vm_supervisor *supervisor,
-                             uint64_t uid,
-                             uint64_t epoch,
-                             struct err *err)
-{
-    REQUIRE(uid != 0);
-    struct vm_entry *vm;
-    int r = vm_ensure(supervisor, uid, &vm, err);
-    if (r != 0) {
-        return r;
-    }
-    if (epoch > vm->epoch_seen && !vm->broken) {
-        uint64_t before = vm->epoch_seen;
-        vm->epoch_seen = epoch;
-        r = vm_entry_write(vm, err);
-        vm->epoch_seen = r == 0 ? epoch : before;
-        if (r == 0) {
-            vm_tombstone_remove(supervisor, uid);
-        }
-    }
-    vm_drop_unused(vm);
-    return r;
-}
-
 /* ---- looking ---- */
 
 bool vm_supervisor_base(const struct vm_supervisor *supervisor,
@@ -615,12 +591,13 @@ struct vm_supervisor *vm_supervisor_open(const struct vm_supervisor_config *conf
     supervisor->post =
         loop_post_new(config->host.loop, vm_entry_tell_changes, supervisor);
     supervisor->disk = work_pool_new(config->host.loop, 1, DISK_QUEUE);
+    supervisor->removing = work_pool_new(config->host.loop, 1, VM_SUPERVISOR_VMS_MAX);
     uint64_t upkeep_ms = config->upkeep_ms != 0 ? config->upkeep_ms : UPKEEP_MS;
     supervisor->upkeep =
         loop_timer_new(config->host.loop, upkeep_ms, upkeep_ms, upkeep, supervisor);
     int r = supervisor->vms == NULL || supervisor->tombstones == NULL ||
                     supervisor->post == NULL || supervisor->upkeep == NULL ||
-                    supervisor->disk == NULL
+                    supervisor->disk == NULL || supervisor->removing == NULL
                 ? err_set(err, -ENOMEM, "VMs: out of memory")
                 : 0;
     char *absolute = realpath(config->folder, NULL);
@@ -645,9 +622,12 @@ struct vm_supervisor *vm_supervisor_close(struct vm_supervisor *supervisor)
     if (supervisor == NULL) {
         return NULL;
     }
-    if (supervisor->disk != NULL) {
-        work_pool_drain(supervisor->disk);
+    if (supervisor->disk != NULL && supervisor->removing != NULL) {
+        work_pool_drain(supervisor->disk); /* may ask for removals */
+        work_pool_cancel_all(supervisor->removing);
+        work_pool_drain(supervisor->removing);
     }
+    supervisor->removing = work_pool_close(supervisor->removing);
     supervisor->disk = work_pool_close(supervisor->disk);
     while (supervisor->vms != NULL &&
            u64_map_next(supervisor->vms, &cursor, &uid, &value)) {

@@ -15,13 +15,14 @@
  *
  * One epoch, one run: an action whose epoch is below the highest seen is BERTH_ESTALE;
  * starting an epoch that has ended here is BERTH_EPHASE; repeating an action that is
- * under way or done is 0. Epochs that were only heard of (vm_supervisor_note_epoch) count
- * too.
+ * under way or done is 0.
  *
- *     IDLE -> STARTING -> HELD -> RUNNING <-> READY      HELD waits for
- * vm_supervisor_cont |          \        |          | v           v       v          v
- *               ENDED <---- STOPPING <----------+        any -> ENDED when the process
- * ends
+ *     IDLE -> STARTING -> HELD -> RUNNING <-> READY
+ *                |          |        |          |
+ *                v          v        v          v
+ *              ENDED <---- STOPPING <-----------+
+ *
+ * HELD waits for vm_supervisor_cont; any state -> ENDED when the process ends.
  *
  * The phase reported upward is the model's: STARTING (also while held), RUNNING, READY,
  * STOPPING, STOPPED (our stop, or the guest powered off), FAILED (all else, with the
@@ -158,14 +159,6 @@ int vm_supervisor_forget(struct vm_supervisor *supervisor,
                          uint64_t uid,
                          uint64_t epoch,
                          struct err *err);
-/* An epoch was seen in the log (the VM is someone else's now): lower ones are refused
- * from now on. Written down before it returns. A run of a lower epoch is not ended here:
- * kill it with the new epoch. */
-int vm_supervisor_note_epoch(struct vm_supervisor *supervisor,
-                             uint64_t uid,
-                             uint64_t epoch,
-                             struct err *err);
-
 /* The image's disk that an ended VM's disks lie on, into ret_path: it need not be what
  * its image has now. False: on none, or the VM is not known. */
 bool vm_supervisor_base(const struct vm_supervisor *supervisor,

@@ -134,16 +134,17 @@ static void bury_run(struct work_job *job)
     if (r == BERTH_EDISKFULL) { /* its disks are what it is full of */
         vm_folder_empty(bury->folder);
         bury->err = (struct err){0};
-        r = vm_record_store(bury->folder, bury->text, &bury->err);
-    }
-    if (r == 0) {
-        vm_folder_empty(bury->folder);
+        (void)vm_record_store(bury->folder, bury->text, &bury->err); /* err tells */
     }
 }
 
-static void bury_done(struct work_job *job, int code)
+static void empty_run(struct work_job *job)
 {
-    struct bury_job *bury = LIST_ITEM(job, struct bury_job, job);
+    vm_folder_empty(LIST_ITEM(job, struct bury_job, job)->folder);
+}
+
+static void bury_end(struct bury_job *bury, int code)
+{
     struct vm_supervisor *supervisor = bury->supervisor;
     struct vm_entry *vm = vm_entry_find(supervisor, bury->uid);
     vm->leaving = false; /* and until now it was in the set */
@@ -158,6 +159,23 @@ static void bury_done(struct work_job *job, int code)
     }
     free(bury->text);
     free(bury);
+}
+
+/* Closed before it began: the record says what is left to do, and the next start does
+ * it. */
+static void empty_done(struct work_job *job, int code)
+{
+    bury_end(LIST_ITEM(job, struct bury_job, job), code == BERTH_ECLOSED ? 0 : code);
+}
+
+static void bury_done(struct work_job *job, int code)
+{
+    struct bury_job *bury = LIST_ITEM(job, struct bury_job, job);
+    if (code < 0 || bury->err.code != 0) {
+        bury_end(bury, code);
+        return;
+    }
+    work_pool_submit(bury->supervisor->removing, job, empty_run, empty_done);
 }
 
 int vm_entry_bury(struct vm_entry *vm, uint64_t epoch, struct err *err)

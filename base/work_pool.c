@@ -243,6 +243,24 @@ void work_pool_cancel(struct work_pool *pool, struct work_job *job)
     pthread_mutex_unlock(&pool->lock);
 }
 
+/* Under the lock. */
+static void cancel_all(struct work_pool *pool)
+{
+    LIST_EACH_SAFE (item, &pool->waiting) {
+        cancel(pool, LIST_ITEM(item, struct work_job, link));
+    }
+    LIST_EACH (item, &pool->running) {
+        cancel(pool, LIST_ITEM(item, struct work_job, link));
+    }
+}
+
+void work_pool_cancel_all(struct work_pool *pool)
+{
+    pthread_mutex_lock(&pool->lock);
+    cancel_all(pool);
+    pthread_mutex_unlock(&pool->lock);
+}
+
 bool work_job_cancelled(const struct work_job *job)
 {
     return atomic_load(&job->cancelled);
@@ -271,12 +289,7 @@ struct work_pool *work_pool_close(struct work_pool *pool)
     pthread_mutex_lock(&pool->lock);
     REQUIRE(!pool->closing);
     pool->closing = true;
-    LIST_EACH_SAFE (item, &pool->waiting) {
-        cancel(pool, LIST_ITEM(item, struct work_job, link));
-    }
-    LIST_EACH (item, &pool->running) {
-        cancel(pool, LIST_ITEM(item, struct work_job, link));
-    }
+    cancel_all(pool);
     (void)pthread_cond_broadcast(&pool->work); /* cannot fail */
     pthread_mutex_unlock(&pool->lock);
     if (!pool->firing && is_over(pool)) {

@@ -50,6 +50,8 @@ void work_pool_tell(struct work_pool *pool,
                     void (*done)(struct work_job *job, int code));
 /* A job that waits is done soon; one that runs is asked to hurry. */
 void work_pool_cancel(struct work_pool *pool, struct work_job *job);
+/* Likewise all that wait or run now. */
+void work_pool_cancel_all(struct work_pool *pool);
 /* For a job's run: its result is not wanted any more. */
 bool work_job_cancelled(const struct work_job *job);
 /* Waits until all jobs are over, and calls their done inside the call: for the end of

@@ -636,6 +636,13 @@ uint64_t consensus_applied_index(const struct consensus *consensus)
     return view_of(consensus).applied_index;
 }
 
+void consensus_snapshot_soon(struct consensus *consensus)
+{
+    if (consensus->node != NULL) {
+        raft_node_snapshot_soon(consensus->node);
+    }
+}
+
 void consensus_drop_peer(struct consensus *consensus, uint64_t id)
 {
     if (consensus->node != NULL) {

@@ -55,7 +55,7 @@ struct consensus_fsm {
     void *context;
     /* Applies one command. Total: it cannot fail, it can only refuse, and must do the
      * same on every member. ret_result is NULL where nobody waits for it. Must not call
-     * into consensus. */
+     * into consensus, but for consensus_snapshot_soon. */
     void (*apply)(void *context,
                   uint64_t index,
                   const void *data,
@@ -200,6 +200,9 @@ bool consensus_leader(const struct consensus *consensus,
 uint64_t consensus_term(const struct consensus *consensus);
 uint64_t consensus_applied_index(const struct consensus *consensus);
 
+/* A snapshot here as soon as the entry in work, or the next one, is applied, so that what
+ * comes before need not be read any more. */
+void consensus_snapshot_soon(struct consensus *consensus);
 /* A member's key is no longer good: its channels end at once. */
 void consensus_drop_peer(struct consensus *consensus, uint64_t id);
 

@@ -95,10 +95,14 @@ fsm_apply(struct raft_fsm *fsm, const struct raft_buffer *buf, void **ret_result
     }
     node->log_bytes += buf->len;
     if (node->log_bytes > CONSENSUS_LOG_BYTES_MAX) {
-        raft_set_snapshot_threshold(node->raft,
-                                    1); /* one at once: large entries fill the memory */
+        raft_node_snapshot_soon(node); /* large entries fill the memory */
     }
     return 0;
+}
+
+void raft_node_snapshot_soon(struct raft_node *node)
+{
+    raft_set_snapshot_threshold(node->raft, 1); /* set back by the snapshot */
 }
 
 /* libraft's default heap is malloc, so that the state machine's memory can be given to

@@ -88,6 +88,9 @@ const char *raft_node_trouble(const struct raft_node *node);
 /* Makes durable progress known to the seal; call about once a second. */
 void raft_node_seal(struct raft_node *node);
 
+/* A snapshot as soon as the entry in work, or the next one, is applied. */
+void raft_node_snapshot_soon(struct raft_node *node);
+
 /* Memory for raft_node_append. */
 uint8_t *raft_node_alloc(size_t size);
 void raft_node_release(uint8_t *data);

@@ -7,6 +7,7 @@
 #include "support/temp_dir.h"
 #include "support/test_main.h"
 
+#include <glob.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -275,6 +276,40 @@ START_TEST(a_log_that_is_there_is_not_founded_again)
 }
 END_TEST
 
+static unsigned snapshot_files(bool remove_them)
+{
+    glob_t found = {0};
+    char *pattern = temp_dir_path(&dir, "raft/snapshot-*");
+    int r = glob(pattern, 0, NULL, &found);
+    ck_assert(r == 0 || r == GLOB_NOMATCH);
+    for (size_t i = 0; remove_them && i < found.gl_pathc; i++) {
+        ck_assert_int_eq(unlink(found.gl_pathv[i]), 0);
+    }
+    unsigned count = (unsigned)found.gl_pathc;
+    globfree(&found);
+    free(pattern);
+    return count;
+}
+
+/* A release that does not know the level before never reads an entry of it. */
+START_TEST(a_raised_level_is_in_a_snapshot_at_once)
+{
+    lead(true);
+    join("h1", 1);
+    ck_assert_uint_eq(snapshot_files(false), 0);
+
+    raise_level(2);
+
+    while (snapshot_files(false) < 2) { /* content and metadata */
+        (void)uv_run(&loop, UV_RUN_ONCE);
+    }
+    close_control();
+    lead(false);
+    ck_assert_uint_eq(state_level(control_state(control)), 2);
+}
+END_TEST
+
+/* Its snapshot may not have been written. */
 START_TEST(a_member_that_does_not_know_the_level_ends_at_its_entry)
 {
     struct err err = {0};
@@ -284,6 +319,7 @@ START_TEST(a_member_that_does_not_know_the_level_ends_at_its_entry)
     put_tenant("shop"); /* what follows is not applied either */
     uint64_t revision = state_revision(control_state(control));
     close_control();
+    (void)snapshot_files(true);
 
     level_max = 1;
     fatal_wanted = true;
@@ -367,6 +403,7 @@ int main(void)
     tcase_add_test(tests, a_refusal_by_the_state_is_an_answer_too);
     tcase_add_test(tests, what_was_answered_is_there_after_a_restart);
     tcase_add_test(tests, a_log_that_is_there_is_not_founded_again);
+    tcase_add_test(tests, a_raised_level_is_in_a_snapshot_at_once);
     tcase_add_test(tests, a_member_that_does_not_know_the_level_ends_at_its_entry);
     tcase_add_test(tests, a_snapshot_of_a_level_that_is_not_known_is_left_as_it_is);
     suite_add_tcase(suite, tests);

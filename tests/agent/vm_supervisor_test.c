@@ -53,20 +53,35 @@ static struct {
     int pipe[2];
     atomic_uint waiting;
     atomic_uint on_loop;
+    atomic_bool unlinks; /* removals wait, not what is synced */
 } gate;
+
+static void gate_wait(void)
+{
+    char byte;
+    gate.waiting++;
+    (void)!read(gate.pipe[0], &byte, 1);
+    gate.waiting--;
+}
 
 /* In place of the C library's. */
 int fsync(int fd)
 {
-    char byte;
     if (gate.closed && gettid() == getpid()) {
         gate.on_loop++;
     } else if (gate.closed) {
-        gate.waiting++;
-        (void)!read(gate.pipe[0], &byte, 1);
-        gate.waiting--;
+        gate_wait();
     }
     return (int)syscall(SYS_fsync, fd);
+}
+
+/* In place of the C library's. */
+int unlink(const char *path)
+{
+    if (gate.unlinks && gettid() != getpid()) {
+        gate_wait();
+    }
+    return (int)syscall(SYS_unlink, path);
 }
 
 static void on_deadline(void *context)
@@ -425,21 +440,6 @@ START_TEST(one_epoch_is_one_run)
 }
 END_TEST
 
-START_TEST(an_epoch_that_was_heard_of_is_remembered_across_restarts)
-{
-    ck_assert_int_eq(vm_supervisor_note_epoch(bench.supervisor, UID, 9, NULL), 0);
-    ck_assert_int_eq(vm_supervisor_note_epoch(bench.supervisor, UID, 8, NULL), 0);
-    struct vm_report report;
-    ck_assert(!vm_supervisor_report(bench.supervisor, UID, &report)); /* not ours */
-
-    close_supervisor();
-    open_supervisor();
-
-    ck_assert_int_eq(try_start(UID, 8), BERTH_ESTALE);
-    ck_assert_int_eq(try_start(UID, 9), 0);
-}
-END_TEST
-
 START_TEST(a_forgotten_vm_leaves_only_its_epoch)
 {
     start(UID, 5, false);
@@ -467,6 +467,43 @@ START_TEST(a_forgotten_vm_leaves_only_its_epoch)
     ck_assert_int_eq(try_start(UID, 5), BERTH_EPHASE);
     ck_assert_int_eq(try_start(UID, 6), 0);
     (void)wait_phase(UID, PHASE_READY);
+}
+END_TEST
+
+/* Removing large disks takes its time: records do not wait for it, and the end of the
+ * daemon neither, but for what is under way. */
+START_TEST(what_is_left_of_a_removal_is_removed_at_the_next_start)
+{
+    start(UID, 3, false);
+    start(UID + 1, 3, false);
+    (void)wait_phase(UID, PHASE_READY);
+    (void)wait_phase(UID + 1, PHASE_READY);
+    for (uint64_t uid = UID; uid <= UID + 1; uid++) {
+        ck_assert_int_eq(vm_supervisor_kill(bench.supervisor, uid, 3, "", NULL), 0);
+        (void)wait_phase(uid, PHASE_FAILED);
+    }
+    ck_assert_int_eq(pipe2(gate.pipe, O_CLOEXEC), 0);
+    gate.unlinks = true;
+    ck_assert_int_eq(vm_supervisor_forget(bench.supervisor, UID, 3, NULL), 0);
+    ck_assert_int_eq(vm_supervisor_forget(bench.supervisor, UID + 1, 3, NULL), 0);
+    wait_record(UID, VM_RECORD_FORGOTTEN);
+    wait_record(UID + 1, VM_RECORD_FORGOTTEN);
+    while (gate.waiting == 0) {
+        uv_run(&bench.loop, UV_RUN_ONCE);
+    }
+    ck_assert(report_of(UID).leaving && report_of(UID + 1).leaving);
+    ck_assert_int_eq(try_start(UID, 4), BERTH_EINUSE);
+    ck_assert_int_eq(write(gate.pipe[1], "1", 1), 1);
+    gate.unlinks = false; /* the removal under way goes on to its end */
+
+    close_supervisor();
+    ck_assert_ptr_null(temp_dir_read(&bench.dir, "vms/7/engine.log"));
+    open_supervisor();
+    ck_assert_ptr_null(temp_dir_read(&bench.dir, "vms/8/engine.log"));
+    ck_assert_int_eq(try_start(UID, 3), BERTH_EPHASE);
+    ck_assert_int_eq(try_start(UID + 1, 3), BERTH_EPHASE);
+    ck_assert_int_eq(close(gate.pipe[0]), 0);
+    ck_assert_int_eq(close(gate.pipe[1]), 0);
 }
 END_TEST
 
@@ -1396,8 +1433,8 @@ static void add_life(Suite *suite)
     tcase_add_test(tests, a_stop_that_is_not_heard_ends_at_its_deadline);
     tcase_add_loop_test(tests, a_kill_ends_it_for_the_reason_given, 0, 2);
     tcase_add_test(tests, one_epoch_is_one_run);
-    tcase_add_test(tests, an_epoch_that_was_heard_of_is_remembered_across_restarts);
     tcase_add_test(tests, a_forgotten_vm_leaves_only_its_epoch);
+    tcase_add_test(tests, what_is_left_of_a_removal_is_removed_at_the_next_start);
     tcase_add_test(tests, many_old_epochs_go_in_one_turn);
     tcase_add_test(tests, of_too_many_epochs_the_oldest_go);
     tcase_add_test(tests, an_epoch_forgotten_in_the_future_goes_in_its_time);

@@ -209,6 +209,28 @@ START_TEST(a_cancelled_job_does_not_begin)
 }
 END_TEST
 
+START_TEST(all_that_wait_are_cancelled_and_the_pool_takes_more)
+{
+    open_pool(1, JOBS);
+    occupy(hang_until_cancelled);
+    work_pool_submit(pool, &jobs[1].job, pass, note);
+    work_pool_submit(pool, &jobs[2].job, pass, note);
+
+    work_pool_cancel_all(pool);
+    release(1);
+    work_pool_drain(pool);
+
+    ck_assert_uint_eq(done_count, 3);
+    ck_assert_int_eq(jobs[0].code, 0); /* it had begun */
+    ck_assert_int_eq(jobs[1].code, BERTH_ECLOSED);
+    ck_assert_int_eq(jobs[2].code, BERTH_ECLOSED);
+    ck_assert(!jobs[1].ran && !jobs[2].ran);
+    work_pool_submit(pool, &jobs[3].job, pass, note);
+    wait_for(4);
+    ck_assert(jobs[3].ran);
+}
+END_TEST
+
 static void pass_again(struct work_job *job, int code)
 {
     note(job, code);
@@ -311,6 +333,7 @@ int main(void)
     tcase_add_test(tests, one_thread_keeps_the_order);
     tcase_add_test(tests, one_job_too_many_is_told_so);
     tcase_add_test(tests, a_cancelled_job_does_not_begin);
+    tcase_add_test(tests, all_that_wait_are_cancelled_and_the_pool_takes_more);
     tcase_add_test(tests, a_drained_pool_has_finished_every_job_and_takes_more);
     tcase_add_test(tests, a_closed_pool_tells_the_end_of_every_job);
     tcase_add_test(tests, a_job_may_be_submitted_again_and_close_the_pool_from_its_done);

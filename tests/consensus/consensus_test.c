@@ -105,6 +105,34 @@ START_TEST(a_snapshot_carries_the_state_over_a_restart)
 }
 END_TEST
 
+/* However few entries there are. */
+START_TEST(a_snapshot_that_is_asked_for_is_taken_and_the_next_in_its_time)
+{
+    voters.config.snapshot_threshold = 1000;
+    struct voter *one = voter_up(&voters, 1, true);
+    VOTERS_UNTIL(&voters, one->leads);
+    struct consensus_counters counters = {0};
+    voter_commit(one, "before");
+    consensus_counters(one->consensus, &counters);
+    ck_assert_uint_eq(counters.snapshots, 0);
+
+    consensus_snapshot_soon(one->consensus);
+    voter_commit(one, "the last of it");
+    consensus_counters(one->consensus, &counters);
+    ck_assert_uint_eq(counters.snapshots, 1);
+
+    for (unsigned i = 0; i < 20; i++) {
+        voter_commit(one, "after");
+    }
+    consensus_counters(one->consensus, &counters);
+    ck_assert_uint_eq(counters.snapshots, 1);
+    voter_close(one, false);
+    one = voter_up(&voters, 1, false);
+    VOTERS_UNTIL(&voters, one->leads);
+    ck_assert_uint_eq(one->ledger.restores, 1);
+}
+END_TEST
+
 START_TEST(a_read_barrier_waits_for_what_was_proposed_before_it)
 {
     struct voter *one = voter_up(&voters, 1, true);
@@ -766,6 +794,8 @@ static Suite *suite(void)
     tcase_add_test(single, every_proposal_gets_its_own_result_though_they_share_an_entry);
     tcase_add_test(single, what_was_answered_is_there_after_a_restart);
     tcase_add_test(single, a_snapshot_carries_the_state_over_a_restart);
+    tcase_add_test(single,
+                   a_snapshot_that_is_asked_for_is_taken_and_the_next_in_its_time);
     tcase_add_test(single, a_read_barrier_waits_for_what_was_proposed_before_it);
     tcase_add_test(single,
                    a_command_that_fits_no_entry_is_refused_and_the_largest_one_is_not);
