@@ -546,13 +546,12 @@ static int command_for(const struct state *state,
     return labels_copy(&command->body.admit_vm.labels, &vm->meta.labels);
 }
 
-/* By the object's place in the request, so that a retry, which finds some done, asks for
- * the rest under their first numbers. 0 was the guard. */
-static uint32_t command_number(uint32_t index, const struct command *command)
+/* By the object's place in the request and nothing else: a retry, which finds a VM that
+ * the first try has made, would change it, and is told that it was answered. 0 was the
+ * guard. */
+static uint32_t command_number(uint32_t index)
 {
-    return command->type == COMMAND_CHANGE_VM
-               ? 1 + 2 * APPLY_OBJECTS_MAX + index
-               : 1 + 2 * index + (command->type == COMMAND_SET_POWER);
+    return 1 + 2 * index;
 }
 
 static void commands_free(struct command *commands, uint32_t count)
@@ -575,7 +574,7 @@ static int commands_make(struct apply_context *context,
     for (uint32_t i = 0; i < context->count && r == 0; i++) {
         if (context->items[i].sends) {
             r = command_for(state, &context->items[i], &commands[count]);
-            context->numbers[count] = command_number(i, &commands[count]);
+            context->numbers[count] = command_number(i);
             count++;
         }
     }

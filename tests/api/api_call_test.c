@@ -133,6 +133,24 @@ START_TEST(a_retry_of_an_apply_that_was_done_changes_nothing_back)
 }
 END_TEST
 
+#define JUMP(power)                                                                     \
+    "{\"objects\":[{\"apiVersion\":\"berth/v1\",\"kind\":\"VM\",\"metadata\":{"         \
+    "\"name\":\"jump\"},\"spec\":{\"template\":{\"name\":\"plain\"},\"power\":\"" power \
+    "\"}}]}"
+
+/* The VM is there by then, so that the retry would switch it on. */
+START_TEST(a_retry_of_an_apply_that_made_a_vm_does_not_undo_what_was_done_since)
+{
+    ck_assert_int_eq(ask("POST", "/v1/apply", KEY("k1"), JUMP("on")), 200);
+    ck_assert_int_eq(ask("POST", "/v1/apply", KEY("k2"), JUMP("off")), 200);
+
+    ck_assert_int_eq(ask("POST", "/v1/apply", KEY("k1"), JUMP("on")), 200);
+
+    ck_assert_int_eq(get("/v1/tenants/default/vms/jump"), 200);
+    ck_assert_ptr_nonnull(strstr(reply.body, "\"power\":\"off\""));
+}
+END_TEST
+
 static uint64_t epoch_of(const char *vm)
 {
     char path[96];
@@ -309,6 +327,8 @@ int main(void)
     tcase_add_test(tests, reading_needs_no_key_and_uses_none_up);
     tcase_add_test(tests, a_retry_of_an_apply_that_was_half_done_gets_the_same_answer);
     tcase_add_test(tests, a_retry_of_an_apply_that_was_done_changes_nothing_back);
+    tcase_add_test(tests,
+                   a_retry_of_an_apply_that_made_a_vm_does_not_undo_what_was_done_since);
     tcase_add_test(tests, a_retry_of_a_restart_restarts_nothing_and_is_answered_the_same);
     tcase_add_test(tests, a_join_token_is_made_once_under_a_key);
     tcase_add_test(tests, a_token_that_was_made_and_deleted_is_not_made_by_a_retry);
