@@ -200,12 +200,8 @@ void handle_join_token(struct api_call *call, const struct state *state)
         call_fail(call, BERTH_EINVALID, "ttl: more than nothing, at most 24h");
         return;
     }
-    if (call->repeated) {
-        call_fail(call, BERTH_EEXISTS,
-                  "one was asked for before under this Idempotency-Key, and a secret is "
-                  "shown once: ask for another with a new key");
-        return;
-    }
+    /* A retry gets another one: the first may not have been made, and if it was, nobody
+     * has its secret, and it ends by itself. */
     control->join_token(control->context, ttl_ms, join_token_made,
                         exchange_ref(call->exchange));
     call_leave(call);
