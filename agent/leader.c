@@ -1,5 +1,6 @@
 #include "agent/leader.h"
 
+#include "agent/admission.h"
 #include "agent/confirm.h"
 #include "agent/level_watch.h"
 #include "agent/orders.h"
@@ -10,14 +11,12 @@
 #include "base/loop.h"
 #include "base/require.h"
 #include "base/u64_map.h"
-#include "model/join_token.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define GUESTS_LOOK_MS 10000
 #define PHASES_MAX                                                              \
     256 /* observed phases of one host proposed at once; the rest with the next \
            heartbeat */
@@ -44,7 +43,6 @@ struct leader {
     struct leader_config config;
     bool leads;
     uint64_t term;
-    uint64_t guests_looked_ms; /* when guests_follow_tokens did */
     struct scheduler *scheduler;
     struct voters *voters;
     struct confirm confirm;
@@ -58,7 +56,7 @@ struct leader {
     bool decisions_took; /* some of them was taken: what follows may be decided at once */
     struct level_watch *levels;
     bool raise_under_way;
-    unsigned joins_under_way; /* hosts whose levels the state does not stand for yet */
+    struct admission *admission;
     struct orders_book *book;
     struct loop_post *more_orders; /* some hosts' were left to the next turn */
     bool caught_up;                /* all that earlier leaders decided is applied here */
@@ -597,6 +595,7 @@ static void raise_proposed(void *context, int code, const struct apply_result *r
 {
     struct leader *leader = context;
     leader->raise_under_way = false; /* what came of it, the next tick sees */
+    admission_hold(leader->admission, false);
     if (code == 0 && result->code < 0) {
         log_warn("leader", "the level was not raised", KV_STR("why", result->text));
     }
@@ -607,7 +606,8 @@ static void raise_level(struct leader *leader)
 {
     char why[256];
     struct command command;
-    if (!leader->caught_up || leader->raise_under_way || leader->joins_under_way > 0) {
+    if (!leader->caught_up || leader->raise_under_way ||
+        admission_under_way(leader->admission)) {
         return;
     }
     uint32_t next =
@@ -621,6 +621,7 @@ static void raise_level(struct leader *leader)
     command.body.set_level.level = next;
     leader->raise_under_way =
         control_propose(leader->config.control, &command, raise_proposed, leader) == 0;
+    admission_hold(leader->admission, leader->raise_under_way);
     command_fini(&command);
 }
 
@@ -654,33 +655,12 @@ static void on_wake(void *context)
     }
 }
 
-/* Join tokens that are still good open the join endpoint; without any, strangers reach
- * nothing. Also where this host does not lead: a token names the host that led when it
- * was made. */
-static void guests_follow_tokens(struct leader *leader)
-{
-    const struct state *state = control_state(leader->config.control);
-    uint64_t wall_ms = clock_wall_ms(leader->config.clock);
-    size_t cursor = 0;
-    const struct token *token;
-    bool open = false;
-    while ((token = state_next(state, KIND_TOKEN, &cursor)) != NULL) {
-        open = open ||
-               (token->spec.role == ROLE_JOIN && (token->spec.expires_wall_ms == 0 ||
-                                                  token->spec.expires_wall_ms > wall_ms));
-    }
-    leader->guests_looked_ms = clock_now_ms(leader->config.clock);
-    link_guests_allow(leader->config.link, open);
-}
-
 static void on_tick(void *context)
 {
     struct leader *leader = context;
     uint64_t now_ms = clock_now_ms(leader->config.clock);
     voters_tick(leader->voters, now_ms);
-    if (now_ms - leader->guests_looked_ms >= GUESTS_LOOK_MS) {
-        guests_follow_tokens(leader); /* one may have expired */
-    }
+    admission_tick(leader->admission, now_ms);
     if (!leader->leads) {
         return;
     }
@@ -701,7 +681,7 @@ static void on_tick(void *context)
 void leader_on_change(struct leader *leader, const struct change *change)
 {
     if (change->kind == KIND_TOKEN) {
-        guests_follow_tokens(leader);
+        admission_tokens_changed(leader->admission);
     }
     if (leader->leads) {
         orders_book_note(leader->book, change->kind, change->uid);
@@ -712,7 +692,7 @@ void leader_on_change(struct leader *leader, const struct change *change)
 void leader_on_restored(struct leader *leader)
 {
     orders_book_reset(leader->book);
-    guests_follow_tokens(leader);
+    admission_tokens_changed(leader->admission);
 }
 
 void leader_on_leadership(struct leader *leader, bool is_leader, uint64_t term)
@@ -730,7 +710,7 @@ void leader_on_leadership(struct leader *leader, bool is_leader, uint64_t term)
         loop_post_send(leader->wake);
         catch_up(leader);
     }
-    guests_follow_tokens(leader);
+    admission_lead(leader->admission, is_leader);
     log_info("leader", is_leader ? "this host leads" : "this host no longer leads",
              KV_U64("term", term));
 }
@@ -740,204 +720,11 @@ bool leader_leads(const struct leader *leader)
     return leader->leads;
 }
 
-/* ---- hosts that join
- * ------------------------------------------------------------------------------- */
-
-struct joining {
-    struct leader *leader;
-    struct mesh_key guest;
-    struct digest key;
-};
-
-static void join_refuse(struct leader *leader,
-                        const struct mesh_key *guest,
-                        int code,
-                        const char *text)
-{
-    struct msg_join_reply reply;
-    record_init(&msg_join_reply_record, &reply);
-    reply.code = (uint32_t)-code;
-    if (record_set_text(&reply.text, text) == 0) {
-        (void)link_join_reply(leader->config.link, guest,
-                              &reply); /* it asks again or gives up */
-    }
-    record_fini(&msg_join_reply_record, &reply);
-}
-
-static void
-join_welcome(struct leader *leader, const struct mesh_key *guest, const struct host *host)
-{
-    struct msg_join_reply reply;
-    record_init(&msg_join_reply_record, &reply);
-    reply.uid = host->meta.uid;
-    reply.cluster_id = leader->config.identity->cluster_id;
-    if (orders_members(control_state(leader->config.control), &reply.members) == 0) {
-        (void)link_join_reply(leader->config.link, guest, &reply); /* it asks again */
-    }
-    record_fini(&msg_join_reply_record, &reply);
-}
-
-static void join_proposed(void *context, int code, const struct apply_result *result)
-{
-    struct joining *joining = context;
-    struct leader *leader = joining->leader;
-    leader->joins_under_way--;
-    const struct host *host =
-        code == 0 && result->code == 0
-            ? state_host_by_key(control_state(leader->config.control), &joining->key)
-            : NULL;
-    if (host != NULL) {
-        log_info("leader", "host joined", KV_STR("peer", host->meta.name));
-        join_welcome(leader, &joining->guest, host);
-    } else if (code == 0) {
-        join_refuse(leader, &joining->guest, result->code, result->text);
-    } else {
-        join_refuse(leader, &joining->guest, code, err_sentence(code));
-    }
-    free(joining);
-}
-
-/* Strangers reach this far, so what has no good token does not get into the log. A host
- * that is known by the key of its connection needs none (again). */
-static int join_check(const struct leader *leader,
-                      const struct host *known,
-                      const struct msg_join *join,
-                      struct err *err)
-{
-    const struct token *token;
-    const struct digest hash = join_secret_hash(join->secret.bytes);
-    const struct level_range range = {join->level_min, join->level_max};
-    uint32_t level = state_level(control_state(leader->config.control));
-    int r = known != NULL && strcmp(known->meta.name, join->name) == 0
-                ? 0
-                : state_join_token(control_state(leader->config.control), &hash,
-                                   clock_wall_ms(leader->config.clock), &token, err);
-    if (r == 0 && !level_in_range(range, level)) {
-        char why[256];
-        level_refusal(range, level, why);
-        return err_set(err, BERTH_ELEVEL, "%s", why);
-    }
-    if (r == 0 && leader->raise_under_way) {
-        return err_set(err, BERTH_EBUSY, "the cluster's level is being raised");
-    }
-    return r;
-}
-
-/* Without a request id: who asks again is known by then, and a refusal must not be
- * remembered, for the same words may be right later: with another token, or once the
- * host that has the name is gone. */
-static int join_command(struct command *command,
-                        const struct digest *key,
-                        const struct msg_join *join,
-                        uint32_t level)
-{
-    struct cmd_host_join *body = &command->body.host_join;
-    const struct msg_join labelled = {.labels = join->labels};
-    struct msg_join copy;
-    command_init(command, COMMAND_HOST_JOIN);
-    (void)snprintf(command->subject, sizeof(command->subject), "host:%.50s", join->name);
-    memcpy(body->name, join->name, sizeof(body->name));
-    body->token_hash = join_secret_hash(join->secret.bytes);
-    record_fini(&host_status_record, &body->status);
-    int r = record_copy(&host_status_record, &join->status, &body->status);
-    record_limit(&host_status_record, &body->status, level);
-    body->status.public_key = *key; /* the connection's, not what it says */
-    body->status.voter = VOTER_NONE;
-    body->status.phase = HOST_PHASE_READY;
-    if (r == 0 && (r = record_copy(&msg_join_record, &labelled, &copy)) == 0) {
-        body->labels = copy.labels;
-    }
-    return r;
-}
-
-static int join_propose(struct leader *leader,
-                        const struct mesh_key *guest,
-                        const struct digest *key,
-                        const struct msg_join *join)
-{
-    struct command command;
-    struct joining *joining = calloc(1, sizeof(*joining));
-    if (joining == NULL) {
-        return -ENOMEM;
-    }
-    *joining = (struct joining){.leader = leader, .guest = *guest, .key = *key};
-    int r = join_command(&command, key, join,
-                         state_level(control_state(leader->config.control)));
-    r = r < 0 ? r
-              : control_propose(leader->config.control, &command, join_proposed, joining);
-    command_fini(&command);
-    if (r < 0) {
-        free(joining);
-    } else {
-        leader->joins_under_way++;
-    }
-    return r;
-}
-
-static const struct host *find_leader(const struct leader *leader)
-{
-    const struct state *state = control_state(leader->config.control);
-    uint64_t raft_id = 0;
-    size_t cursor = 0;
-    const struct host *host;
-    if (!consensus_leader(control_consensus(leader->config.control), &raft_id, NULL)) {
-        return NULL;
-    }
-    while ((host = state_next(state, KIND_HOST, &cursor)) != NULL) {
-        if (identity_raft_id_of(&host->status.public_key) == raft_id) {
-            return host;
-        }
-    }
-    return NULL;
-}
-
-/* Who trusts this host's key, which stands in the token, may trust whom it names. */
-static void join_refer(struct leader *leader, const struct mesh_key *guest)
-{
-    struct msg_join_reply reply;
-    const struct host *host = find_leader(leader);
-    char text[NAME_SIZE + 32];
-    if (host == NULL || host->meta.uid == leader->config.identity->uid) {
-        join_refuse(leader, guest, BERTH_ENOLEADER,
-                    "the cluster has no leader at the moment");
-        return;
-    }
-    record_init(&msg_join_reply_record, &reply);
-    reply.code = (uint32_t)-BERTH_ENOTLEADER;
-    reply.leader = orders_member(host);
-    (void)snprintf(text, sizeof(text), "host %s leads now", host->meta.name);
-    if (record_set_text(&reply.text, text) == 0) {
-        (void)link_join_reply(leader->config.link, guest, &reply); /* it asks again */
-    }
-    record_fini(&msg_join_reply_record, &reply);
-}
-
 void leader_on_join(struct leader *leader,
                     const struct mesh_key *guest,
                     const struct msg_join *join)
 {
-    struct err err;
-    const struct digest key = identity_key_digest(guest);
-    const struct host *known =
-        state_host_by_key(control_state(leader->config.control), &key);
-    int r = join_check(leader, known, join, &err);
-    if (r < 0) {
-        join_refuse(leader, guest, r, err.text); /* and hears nothing of the cluster */
-        return;
-    }
-    if (!leader->leads) {
-        join_refer(leader, guest);
-        return;
-    }
-    if (known != NULL && known->status.phase == HOST_PHASE_READY &&
-        strcmp(known->meta.name, join->name) == 0) {
-        join_welcome(leader, guest, known); /* our answer was lost */
-        return;
-    }
-    r = join_propose(leader, guest, &key, join);
-    if (r < 0) {
-        join_refuse(leader, guest, r, err_sentence(r));
-    }
+    admission_ask(leader->admission, guest, join);
 }
 
 /* ---- soft facts
@@ -1023,6 +810,11 @@ struct leader *leader_new(const struct leader_config *config)
     leader->decisions = calloc(1, sizeof(*leader->decisions));
     leader->voters = voters_new(config->clock, config->control);
     leader->levels = level_watch_new(config->level_wait_ms);
+    leader->admission =
+        admission_new(&(struct admission_config){.clock = config->clock,
+                                                 .identity = config->identity,
+                                                 .control = config->control,
+                                                 .link = config->link});
     leader->tick =
         loop_timer_new(config->loop, LEADER_TICK_MS, LEADER_TICK_MS, on_tick, leader);
     leader->gather = loop_timer_new(config->loop, LEADER_TICK_MS, 0, on_gathered, leader);
@@ -1032,12 +824,11 @@ struct leader *leader_new(const struct leader_config *config)
     if (leader->scheduler == NULL || leader->hosts == NULL || leader->decisions == NULL ||
         leader->voters == NULL || leader->tick == NULL || leader->wake == NULL ||
         leader->gather == NULL || leader->more_orders == NULL || leader->book == NULL ||
-        leader->levels == NULL) {
+        leader->levels == NULL || leader->admission == NULL) {
         return leader_free(leader);
     }
     loop_timer_slacken(leader->tick, LEADER_SLACK_MS);
     loop_timer_slacken(leader->gather, LEADER_GATHER_SLACK_MS);
-    guests_follow_tokens(leader); /* those of the snapshot, if it began with one */
     return leader;
 }
 
@@ -1060,6 +851,7 @@ struct leader *leader_free(struct leader *leader)
     u64_map_free(leader->hosts);
     voters_free(leader->voters);
     level_watch_free(leader->levels);
+    admission_free(leader->admission);
     scheduler_free(leader->scheduler);
     free(leader->decisions);
     free(leader);

@@ -24,7 +24,7 @@ START_TEST(a_stranger_without_a_good_token_costs_the_log_nothing)
 {
     plane_start();
     struct plane *guest = plane_guest();
-    plane_token("old", 5, 1);   /* expired long ago */
+    plane_token("old", 5, clock_wall_ms(clock_system()) - 1);
     plane_token("other", 8, 0); /* keeps the door open */
     uint64_t before = proposals();
 
@@ -35,6 +35,25 @@ START_TEST(a_stranger_without_a_good_token_costs_the_log_nothing)
 
     ck_assert_uint_eq(proposals(), before);
     ck_assert_uint_eq(uid_of(guest), 0);
+    plane_stop();
+}
+END_TEST
+
+static bool has_token(const char *name)
+{
+    return state_get(plane_state(0), KIND_TOKEN, "", name) != NULL;
+}
+
+START_TEST(a_token_of_a_host_that_never_came_goes_in_its_time)
+{
+    plane_start();
+    plane_token("lately", 5, clock_wall_ms(clock_system()) - 1000);
+    plane_token("long-ago", 6, 1);
+    plane_token("longer-ago", 7, 1);
+
+    RACK_WAIT(!has_token("long-ago") && !has_token("longer-ago"));
+
+    ck_assert(has_token("lately"));
     plane_stop();
 }
 END_TEST
@@ -379,6 +398,7 @@ int main(void)
     TCase *tests = tcase_create("leader");
     tcase_set_timeout(tests, 60);
     tcase_add_test(tests, a_stranger_without_a_good_token_costs_the_log_nothing);
+    tcase_add_test(tests, a_token_of_a_host_that_never_came_goes_in_its_time);
     tcase_add_test(tests, a_refused_host_comes_in_with_a_new_token);
     tcase_add_test(tests, a_host_whose_answer_was_lost_is_let_in_by_its_key);
     tcase_add_test(tests, a_refusal_is_not_held_against_who_asks_again);
