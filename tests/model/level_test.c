@@ -163,7 +163,9 @@ END_TEST
 START_TEST(what_hosts_say_is_cut_to_the_level)
 {
     struct tenant *tenant = tenant_with_images();
-    record_limit(&quota_record, &tenant->spec.quota, LEVEL_IMAGES - 1);
+    record_limit(&tenant_spec_record, &tenant->spec, LEVEL_IMAGES);
+    ck_assert_uint_eq(tenant->spec.quota.images, 7);
+    record_limit(&tenant_spec_record, &tenant->spec, LEVEL_IMAGES - 1); /* inside, too */
     ck_assert_uint_eq(tenant->spec.quota.images, UNLIMITED32);
     object_free(KIND_TENANT, tenant);
 }
