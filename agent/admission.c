@@ -34,6 +34,9 @@ static void door_follow_tokens(struct admission *admission)
     size_t cursor = 0;
     const struct token *token;
     bool open = false;
+    if (admission->config.link == NULL) {
+        return;
+    }
     while ((token = state_next(state, KIND_TOKEN, &cursor)) != NULL) {
         open = open ||
                (token->spec.role == ROLE_JOIN && (token->spec.expires_wall_ms == 0 ||
@@ -63,8 +66,9 @@ static void token_sweep(struct admission *admission)
         return;
     }
     while ((token = state_next(state, KIND_TOKEN, &cursor)) != NULL) {
-        if (token->spec.role == ROLE_JOIN && token->spec.expires_wall_ms != 0 &&
-            wall_ms >= token->spec.expires_wall_ms + ADMISSION_TOKEN_KEPT_MS) {
+        uint64_t expires_ms = token->spec.expires_wall_ms;
+        if (token->spec.role == ROLE_JOIN && expires_ms != 0 && wall_ms > expires_ms &&
+            wall_ms - expires_ms >= ADMISSION_TOKEN_KEPT_MS) {
             break;
         }
     }
@@ -105,6 +109,16 @@ struct joining {
     struct digest key;
 };
 
+/* It asks again, so that a lost answer does no harm. */
+static void reply_send(struct admission *admission,
+                       const struct mesh_key *guest,
+                       const struct msg_join_reply *reply)
+{
+    if (admission->config.link != NULL) {
+        (void)link_join_reply(admission->config.link, guest, reply);
+    }
+}
+
 static void join_refuse(struct admission *admission,
                         const struct mesh_key *guest,
                         int code,
@@ -114,8 +128,7 @@ static void join_refuse(struct admission *admission,
     record_init(&msg_join_reply_record, &reply);
     reply.code = (uint32_t)-code;
     if (record_set_text(&reply.text, text) == 0) {
-        (void)link_join_reply(admission->config.link, guest,
-                              &reply); /* it asks again or gives up */
+        reply_send(admission, guest, &reply); /* it asks again or gives up */
     }
     record_fini(&msg_join_reply_record, &reply);
 }
@@ -129,7 +142,7 @@ static void join_welcome(struct admission *admission,
     reply.uid = host->meta.uid;
     reply.cluster_id = admission->config.identity->cluster_id;
     if (orders_members(control_state(admission->config.control), &reply.members) == 0) {
-        (void)link_join_reply(admission->config.link, guest, &reply); /* it asks again */
+        reply_send(admission, guest, &reply); /* it asks again */
     }
     record_fini(&msg_join_reply_record, &reply);
 }
@@ -265,7 +278,7 @@ static void join_refer(struct admission *admission, const struct mesh_key *guest
     reply.leader = orders_member(host);
     (void)snprintf(text, sizeof(text), "host %s leads now", host->meta.name);
     if (record_set_text(&reply.text, text) == 0) {
-        (void)link_join_reply(admission->config.link, guest, &reply); /* it asks again */
+        reply_send(admission, guest, &reply); /* it asks again */
     }
     record_fini(&msg_join_reply_record, &reply);
 }
@@ -316,6 +329,11 @@ struct admission *admission_free(struct admission *admission)
     return NULL;
 }
 
+void admission_end(struct admission *admission)
+{
+    admission->config.link = NULL;
+}
+
 void admission_lead(struct admission *admission, bool leads)
 {
     admission->leads = leads;
@@ -327,7 +345,7 @@ void admission_hold(struct admission *admission, bool raising)
     admission->raising = raising;
 }
 
-bool admission_under_way(const struct admission *admission)
+bool admission_lets_in(const struct admission *admission)
 {
     return admission->under_way > 0;
 }

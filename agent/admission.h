@@ -4,8 +4,8 @@
  * to this host's join endpoint; what they ask is answered here: by the leader, through
  * the log, or with the leader's name and key. The leader also removes tokens that have
  * long expired. Units: milliseconds. Threads: the loop's. Ownership: opaque, heap;
- * config's parts are borrowed and outlive it, and so does every proposal that is under
- * way (control_close ends those).
+ * config's parts are borrowed: the link until admission_end, the rest outlive it, and it
+ * outlives its proposals (control_close ends those).
  */
 #pragma once
 
@@ -14,8 +14,9 @@
 #include "agent/link.h"
 #include "base/clock.h"
 
-#define ADMISSION_TOKEN_KEPT_MS 3600000 /* expired join tokens, to tell who comes late \
-                                         */
+#define ADMISSION_TOKEN_KEPT_MS                            \
+    3600000 /* expired join tokens, to tell who comes late \
+             */
 
 struct admission;
 
@@ -30,6 +31,8 @@ struct admission_config {
 struct admission *admission_new(const struct admission_config *config);
 /* Accepts NULL; returns NULL. */
 struct admission *admission_free(struct admission *admission);
+/* The link is about to be closed: nobody is answered any more. */
+void admission_end(struct admission *admission);
 /* This host leads, or no longer does. */
 void admission_lead(struct admission *admission, bool leads);
 /* Call often: tokens expire without a word. */
@@ -40,7 +43,7 @@ void admission_tokens_changed(struct admission *admission);
  * who are in. */
 void admission_hold(struct admission *admission, bool raising);
 /* Somebody is about to be let in. */
-bool admission_under_way(const struct admission *admission);
+bool admission_lets_in(const struct admission *admission);
 /* A stranger with a token. Answers it, now or once the log has spoken; the log hears of
  * none without a good token. */
 void admission_ask(struct admission *admission,

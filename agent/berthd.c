@@ -907,9 +907,8 @@ void berthd_stop(struct berthd *berthd)
     if (berthd->stopping) {
         return;
     }
-    if (berthd->plane.leader != NULL && leader_leads(berthd->plane.leader)) {
-        leader_on_leadership(berthd->plane.leader, false,
-                             0); /* decides nothing any more */
+    if (berthd->plane.leader != NULL) {
+        leader_end(berthd->plane.leader);
     }
     berthd->stopping = true;
     berthd->entry = loop_timer_close(berthd->entry);

@@ -42,6 +42,7 @@ struct heard {
 struct leader {
     struct leader_config config;
     bool leads;
+    bool ended; /* the host goes */
     uint64_t term;
     struct scheduler *scheduler;
     struct voters *voters;
@@ -607,7 +608,7 @@ static void raise_level(struct leader *leader)
     char why[256];
     struct command command;
     if (!leader->caught_up || leader->raise_under_way ||
-        admission_under_way(leader->admission)) {
+        admission_lets_in(leader->admission)) {
         return;
     }
     uint32_t next =
@@ -697,6 +698,9 @@ void leader_on_restored(struct leader *leader)
 
 void leader_on_leadership(struct leader *leader, bool is_leader, uint64_t term)
 {
+    if (leader->ended) {
+        return;
+    }
     leader->leads = is_leader;
     leader->term = term;
     leader->caught_up = false;
@@ -713,6 +717,17 @@ void leader_on_leadership(struct leader *leader, bool is_leader, uint64_t term)
     admission_lead(leader->admission, is_leader);
     log_info("leader", is_leader ? "this host leads" : "this host no longer leads",
              KV_U64("term", term));
+}
+
+void leader_end(struct leader *leader)
+{
+    if (leader->leads) {
+        leader_on_leadership(leader, false, 0); /* decides nothing any more */
+    }
+    leader->ended = true;
+    leader->tick = loop_timer_close(leader->tick);
+    leader->gather = loop_timer_close(leader->gather);
+    admission_end(leader->admission);
 }
 
 bool leader_leads(const struct leader *leader)

@@ -42,6 +42,10 @@ struct leader_config {
 struct leader *leader_new(const struct leader_config *config);
 struct leader *leader_free(struct leader *leader);
 
+/* The host goes, and its link with it: it leads no more, whatever the log says from now
+ * on, and is freed once the log is closed. */
+void leader_end(struct leader *leader);
+
 /* From control's events. */
 void leader_on_leadership(struct leader *leader, bool is_leader, uint64_t term);
 void leader_on_change(struct leader *leader, const struct change *change);

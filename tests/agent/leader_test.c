@@ -125,6 +125,27 @@ START_TEST(a_refusal_is_not_held_against_who_asks_again)
 }
 END_TEST
 
+/* As a daemon ends: its link is gone at once, its log when it is handed over. */
+START_TEST(a_leader_that_ends_uses_its_link_no_more)
+{
+    plane_start();
+    struct plane *self = &plane.hosts[0];
+    bool closed = false;
+    plane_token("one", 6, 0); /* the door is looked at again */
+    leader_end(self->leader);
+    host_down(self->host);
+    uint64_t until_ms = uv_now(&rack.loop) + 3 * LEADER_TICK_MS;
+    RACK_WAIT(uv_now(&rack.loop) >= until_ms);
+
+    control_close(self->control, true, rack_closed, &closed);
+    RACK_WAIT(closed);
+
+    self->control = NULL;
+    self->leader = leader_free(self->leader);
+    plane_stop();
+}
+END_TEST
+
 /* ---- levels ---- */
 
 static uint32_t level(void)
@@ -402,6 +423,7 @@ int main(void)
     tcase_add_test(tests, a_refused_host_comes_in_with_a_new_token);
     tcase_add_test(tests, a_host_whose_answer_was_lost_is_let_in_by_its_key);
     tcase_add_test(tests, a_refusal_is_not_held_against_who_asks_again);
+    tcase_add_test(tests, a_leader_that_ends_uses_its_link_no_more);
     tcase_add_test(tests, the_level_rises_when_every_host_knows_it);
     tcase_add_test(tests, who_does_not_know_the_level_takes_no_part);
     tcase_add_test(tests, a_host_without_a_part_in_the_log_may_not_speak_to_it);

@@ -141,9 +141,7 @@ static inline void plane_log_closed(void *context)
 static inline void plane_close_log(struct plane *self)
 {
     if (self->control != NULL) {
-        if (leader_leads(self->leader)) {
-            leader_on_leadership(self->leader, false, 0);
-        }
+        leader_end(self->leader);
         control_close(self->control, false, plane_log_closed, self);
         RACK_WAIT(self->control == NULL);
     }

@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -470,6 +471,31 @@ START_TEST(a_forgotten_vm_leaves_only_its_epoch)
 }
 END_TEST
 
+/* The main thread waits for others; asked by another one. */
+static bool main_waits(void)
+{
+    char path[64];
+    char text[16] = "";
+    (void)snprintf(path, sizeof(path), "/proc/self/task/%d/syscall", (int)getpid());
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_ge(read(fd, text, sizeof(text) - 1), 0);
+    (void)close(fd);
+    return strtol(text, NULL, 10) == SYS_futex;
+}
+
+/* Lets the removal under way go on once the end of the daemon waits for it. */
+static void *open_gate_when_main_waits(void *context)
+{
+    (void)context;
+    while (!main_waits()) {
+        (void)sched_yield();
+    }
+    gate.unlinks = false;
+    ck_assert_int_eq(write(gate.pipe[1], "1", 1), 1);
+    return NULL;
+}
+
 /* Removing large disks takes its time: records do not wait for it, and the end of the
  * daemon neither, but for what is under way. */
 START_TEST(what_is_left_of_a_removal_is_removed_at_the_next_start)
@@ -493,11 +519,15 @@ START_TEST(what_is_left_of_a_removal_is_removed_at_the_next_start)
     }
     ck_assert(report_of(UID).leaving && report_of(UID + 1).leaving);
     ck_assert_int_eq(try_start(UID, 4), BERTH_EINUSE);
-    ck_assert_int_eq(write(gate.pipe[1], "1", 1), 1);
-    gate.unlinks = false; /* the removal under way goes on to its end */
+    pthread_t opener;
+    ck_assert_int_eq(pthread_create(&opener, NULL, open_gate_when_main_waits, NULL), 0);
 
     close_supervisor();
+    ck_assert_int_eq(pthread_join(opener, NULL), 0);
     ck_assert_ptr_null(temp_dir_read(&bench.dir, "vms/7/engine.log"));
+    char *left = temp_dir_read(&bench.dir, "vms/8/engine.log");
+    ck_assert_ptr_nonnull(left);
+    free(left);
     open_supervisor();
     ck_assert_ptr_null(temp_dir_read(&bench.dir, "vms/8/engine.log"));
     ck_assert_int_eq(try_start(UID, 3), BERTH_EPHASE);
