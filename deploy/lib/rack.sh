@@ -9,6 +9,8 @@
 #   rack_cut H / rack_mend H  takes the host's cable out, puts it back
 #   rack_kill H               SIGKILL to everything that runs on the host, as a power cut does
 #   rack_down                 ends and removes all of it; safe to call at any time, any number of times
+#   rack_groups               control groups of hosts called h1, h2 ..., of anybody's
+#   rack_crashes              what sanitizers and REQUIRE said in the daemons' logs; nothing is well
 #
 # nsenter, not `ip netns exec`: the latter hides the control groups behind a fresh /sys.
 
@@ -71,6 +73,13 @@ rack_kill() {
     pids=$(ip netns pids "$RACK-$1" 2>/dev/null) || return 0
     # shellcheck disable=SC2086
     [ -z "$pids" ] || kill -KILL $pids 2>/dev/null || true
+}
+
+rack_groups() { find /sys/fs/cgroup -type d -path '*berth/h[0-9]*' 2>/dev/null | sort; }
+
+rack_crashes() {
+    grep -aE 'ERROR: AddressSanitizer|ThreadSanitizer|runtime error:|: this must hold' \
+        "$RACK_RUN"/*/*.log /dev/null || true
 }
 
 rack_namespaces() { ip netns list 2>/dev/null | awk -v p="$RACK-" 'index($1, p) == 1 { print $1 }'; }

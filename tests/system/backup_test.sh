@@ -243,6 +243,10 @@ wait_for 60 "three voters" voters_are 3
 wait_for 30 "four ready VMs" ready_are 4
 check_no_twice
 
+check "no daemon has crashed"
+crashes=$(rack_crashes)
+[ -z "$crashes" ] || fail "$crashes"
+
 check "teardown leaves nothing"
 rack_down
 [ -z "$(rack_namespaces)" ] || fail "namespaces are left"

@@ -171,6 +171,10 @@ check "no epoch of any VM ever began twice"
 twice=$(awk '$1 == "start" { print $2, $3 }' "$BERTH_FAKE_INTERVALS" | sort | uniq -d)
 [ -z "$twice" ] || fail "began twice: $twice"
 
+check "no daemon has crashed"
+crashes=$(rack_crashes)
+[ -z "$crashes" ] || fail "$crashes"
+
 check "teardown leaves nothing"
 guards=$(for host in h1 h2 h3; do fence_pid "$host"; done)
 rack_down
