@@ -365,6 +365,18 @@ static void give_disks_up(struct apply *apply, struct entry *vm)
 
 #define SWITCHED_ON "switched on by its user"
 
+/* A VM on its way to a stop is switched on: it is to restart. A lost one may have stopped
+ * already, or runs still, and has to be where it is found. */
+static enum stop_intent
+intent_instead_of_stop(const struct apply *apply, enum phase phase, bool anywhere)
+{
+    if (phase != PHASE_LOST) {
+        return anywhere ? STOP_INTENT_MOVE : STOP_INTENT_RESTART;
+    }
+    return apply->state->level >= LEVEL_LOST_RESTARTS ? STOP_INTENT_RESTART
+                                                      : STOP_INTENT_NONE;
+}
+
 static void power_on(struct apply *apply, struct entry *vm, bool anywhere)
 {
     struct vm_status *status = &vm_of(vm)->status;
@@ -390,11 +402,8 @@ static void power_on(struct apply *apply, struct entry *vm, bool anywhere)
         }
         return;
     }
-    /* It is on its way to a stop, which is to be a restart now. */
     if (status->intent == STOP_INTENT_STOP) {
-        status->intent = status->phase == PHASE_LOST ? STOP_INTENT_NONE
-                         : anywhere                  ? STOP_INTENT_MOVE
-                                                     : STOP_INTENT_RESTART;
+        status->intent = intent_instead_of_stop(apply, status->phase, anywhere);
     }
     apply_changed(apply, vm,
                   &(struct change_note){.reason = SWITCHED_ON,

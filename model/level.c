@@ -11,7 +11,8 @@
 #define LEVELS(X)                                           \
     X(1, "the first")                                       \
     X(2, "each client has a share of remembered requests; " \
-         "labels of a VM that is there change")             \
+         "labels of a VM that is there change; "            \
+         "a lost VM switched off and on restarts")          \
     LEVEL_NEXT(X(3, "a tenant's quota of images"))
 
 _Static_assert(LEVEL_FIRST <= LEVEL_MIN && LEVEL_MIN <= LEVEL_MAX, "a range");

@@ -535,6 +535,26 @@ START_TEST(a_vm_switched_off_while_lost_stops_when_it_is_found)
 }
 END_TEST
 
+/* Its host had stopped it already, or finds it running; below the level it stayed off. */
+START_TEST(a_lost_vm_that_was_stopped_and_is_switched_on_starts)
+{
+    bool stopped = _i == 0;
+    ck_assert_int_eq(level_at_least(LEVEL_LOST_RESTARTS), 0);
+    uint64_t vm = lose_waiting_vm();
+    ck_assert_int_eq(set_power(vm, POWER_OFF), 0);
+    ck_assert_int_eq(set_power(vm, POWER_ON), 0);
+    ck_assert_uint_eq(status(vm)->intent, STOP_INTENT_RESTART);
+    ck_assert_int_eq(host_phase(h2, HOST_PHASE_READY), 0);
+    if (!stopped) {
+        ck_assert_int_eq(reports(vm, PHASE_RUNNING), 0);
+        ck_assert_uint_eq(status(vm)->phase, PHASE_STOPPING);
+    }
+    ck_assert_int_eq(reports(vm, PHASE_STOPPED), 0);
+    ck_assert_uint_eq(status(vm)->phase, PHASE_PENDING);
+    ck_assert_int_eq(place(vm, h2, 2, 0), 0);
+}
+END_TEST
+
 START_TEST(removing_the_lost_host_frees_the_vms_that_waited)
 {
     uint64_t vm = lose_waiting_vm();
@@ -693,6 +713,8 @@ int main(void)
     tcase_add_test(tests, a_vm_that_waits_for_its_host_is_started_nowhere_else);
     tcase_add_test(tests, a_vm_that_waited_is_found_running_when_its_host_is_back);
     tcase_add_test(tests, a_vm_switched_off_while_lost_stops_when_it_is_found);
+    tcase_add_loop_test(tests, a_lost_vm_that_was_stopped_and_is_switched_on_starts, 0,
+                        2);
     tcase_add_test(tests, removing_the_lost_host_frees_the_vms_that_waited);
     tcase_add_test(tests, a_lost_vm_can_be_deleted);
     tcase_add_test(tests, a_migration_hands_the_vm_over_in_the_log);
