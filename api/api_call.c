@@ -98,6 +98,17 @@ void call_leave(struct api_call *call)
     }
 }
 
+/* True: not yet; what has been worked out may be of a state that is not the newest. */
+static bool confirm_first(struct api_call *call)
+{
+    void (*confirm)(struct api_call *) = call->api != NULL ? call->confirm : NULL;
+    call->confirm = NULL;
+    if (confirm != NULL) {
+        confirm(call);
+    }
+    return confirm != NULL;
+}
+
 /* The newest revision that the answer can speak of. */
 static uint64_t revision_now(const struct api_call *call)
 {
@@ -108,6 +119,10 @@ static uint64_t revision_now(const struct api_call *call)
 
 void call_answer(struct api_call *call, int status, json_t *take_document, uint64_t etag)
 {
+    if (confirm_first(call)) {
+        json_decref(take_document);
+        return;
+    }
     call_send_json(call->exchange, status, take_document, revision_now(call), etag);
     call_leave(call);
 }
@@ -120,6 +135,9 @@ void call_answer_text(struct api_call *call,
     struct exchange_header headers[3];
     char revision_text[24];
     const size_t size = strlen(text);
+    if (confirm_first(call)) {
+        return;
+    }
     if (size > EXCHANGE_ANSWER_MAX) {
         call_fail(call, BERTH_ETOOLARGE, "the answer has more than 64 MiB");
         return;
@@ -132,6 +150,10 @@ void call_answer_text(struct api_call *call,
 
 void call_fail_with(struct api_call *call, const struct problem *problem)
 {
+    if (confirm_first(call)) {
+        json_decref(problem->errors);
+        return;
+    }
     if (call->api != NULL) {
         call->api->problems_total++;
     }
@@ -258,6 +280,7 @@ void call_propose(struct api_call *call,
     call->awaited = fresh;
     call->done = done;
     call->deadline_ms = uv_now(call->api->loop) + CALL_PROPOSE_MS;
+    call->confirm = NULL; /* only a leader's proposals come through */
     control->propose(control->context, commands, fresh, proposed, call);
 }
 

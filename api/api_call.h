@@ -60,10 +60,13 @@ struct api_call {
     struct route_target target;
     struct query query;
     struct subject subject;
-    json_t *body;            /* when the route reads one */
-    uint64_t revision;       /* of the state the handler saw */
-    uint64_t wall_ms;        /* when it arrived */
-    uint64_t deadline_ms;    /* on the loop's clock; 0: none */
+    json_t *body;         /* when the route reads one */
+    uint64_t revision;    /* of the state the handler saw */
+    uint64_t wall_ms;     /* when it arrived */
+    uint64_t deadline_ms; /* on the loop's clock; 0: none */
+    /* Not NULL: nothing shows yet that this host still leads. Whoever would answer calls
+       this instead: the call begins anew behind a read barrier. */
+    void (*confirm)(struct api_call *call);
     bool trial;              /* waits for its turn in the line of dry runs */
     bool repeated;           /* the guard had been there before: a retry */
     unsigned awaited;        /* callbacks that are still to come */

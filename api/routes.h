@@ -16,6 +16,8 @@ struct api_call;
 
 enum route_place {
     ROUTE_LEADER = 0, /* after a read barrier on the leader */
+    ROUTE_LOG,        /* on the leader; the log confirms what is written, and a read
+                         barrier whatever is answered without that */
     ROUTE_VOTER,      /* where the state is, as applied there */
     ROUTE_LOCAL,      /* on the host that was asked */
 };

@@ -244,6 +244,47 @@ START_TEST(a_barrier_that_is_never_passed_is_answered_for)
 }
 END_TEST
 
+#define TENANT_BODY \
+    "{\"apiVersion\":\"berth/v1\",\"kind\":\"Tenant\",\"metadata\":{\"name\":\"shop\"}}"
+
+START_TEST(a_write_needs_no_barrier_for_the_log_takes_it_from_a_leader_alone)
+{
+    served_do(served, hold_reads, NULL);
+    ck_assert_int_eq(ask("PUT", "/v1/tenants/shop", "", TENANT_BODY), 200);
+    ck_assert_int_eq(
+        ask("PUT", "/v1/tenants/shop", "Idempotency-Key: k\r\n", TENANT_BODY), 200);
+    (void)ask("PUT", "/v1/tenants/shop", "If-None-Match: *\r\n", TENANT_BODY);
+    assert_problem(412, "BERTH_EEXISTS"); /* by the log itself */
+    ck_assert_int_eq(ask("DELETE", "/v1/tenants/shop", "", NULL), 200);
+}
+END_TEST
+
+/* What is refused with no word of the log may be known better by the one who leads. */
+START_TEST(a_write_is_refused_behind_a_barrier_only)
+{
+    static const struct {
+        const char *method;
+        const char *path;
+        const char *headers;
+        const char *body;
+        int status;
+    } refused[] = {
+        {"PUT", "/v1/tenants/shop", "Authorization: Bearer none\r\n", TENANT_BODY, 401},
+        {"PUT", "/v1/tenants/other", "", TENANT_BODY, 422},
+    };
+    for (unsigned i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
+        (void)ask(refused[i].method, refused[i].path, refused[i].headers,
+                  refused[i].body);
+        ck_assert_int_eq(reply.status, refused[i].status);
+    }
+    served_do(served, hold_reads, NULL);
+    (void)ask(refused[_i].method, refused[_i].path, refused[_i].headers,
+              refused[_i].body);
+    assert_problem(504, "BERTH_ETIMEOUT");
+    ck_assert_contains(said("detail"), "could not confirm that it leads");
+}
+END_TEST
+
 START_TEST(an_unknown_parameter_is_refused_on_every_route)
 {
     unsigned count = 0;
@@ -583,6 +624,9 @@ int main(void)
     TCase *front = tcase_create("front");
     tcase_add_test(tests, what_cannot_be_answered_now_says_when_to_come_again);
     tcase_add_test(tests, a_barrier_that_is_never_passed_is_answered_for);
+    tcase_add_test(tests,
+                   a_write_needs_no_barrier_for_the_log_takes_it_from_a_leader_alone);
+    tcase_add_loop_test(tests, a_write_is_refused_behind_a_barrier_only, 0, 2);
     tcase_add_test(tests, one_token_does_not_take_every_place);
     tcase_add_test(tests, one_host_does_not_take_every_place);
     tcase_add_checked_fixture(roles, roles_start, fixture_stop);
