@@ -417,7 +417,7 @@ static int guard_send(struct raft_io *io,
     struct raft_message copy = *message;
     struct raft_append_entries_result *result = &copy.append_entries_result;
     bool answer = copy.type == RAFT_IO_APPEND_ENTRIES_RESULT;
-    if (is_silent(guard)) {
+    if (is_silent(guard) || copy.server_address == NULL) { /* G13: to nobody */
         return answer ? answer_lost(request, done) : RAFT_CANCELED;
     }
     if (answer && result->rejected == 0) {

@@ -24,6 +24,9 @@
  *       answered, newest first.
  *   G12 An answer to AppendEntries that cannot be sent at once has its entries freed
  *       twice. It counts as lost on the way instead; the leader asks again.
+ *   G13 A follower whose disk is so slow that it has stood for election and stepped down
+ *       again before a write is finished answers a leader that it knows no more, at no
+ *       address, and crashes. Such an answer is not sent.
  *   G9  Term, vote and the length of the log are sealed (log_seal.h) and compared at
  *       start.
  *

@@ -439,6 +439,33 @@ START_TEST(an_answer_that_cannot_be_sent_is_a_lost_one)
 }
 END_TEST
 
+/* Without the guard the real network crashes over the address. */
+START_TEST(a_write_that_outlasts_the_leader_is_answered_to_nobody)
+{
+    start(true, 3, OLD_TAIL, 2);
+    append_from(2, 3, 2, 2, 2);
+    tick_after(601);
+    ck_assert_int_eq(raft_state(&raft), RAFT_CANDIDATE);
+    struct raft_message ask = {.type = RAFT_IO_REQUEST_VOTE};
+    ask.request_vote.term = 9;
+    ask.request_vote.candidate_id = 3;
+    ask.request_vote.last_log_index = 9;
+    ask.request_vote.last_log_term = 4;
+    deliver(3, ask);
+    ck_assert_int_eq(raft_state(&raft), RAFT_FOLLOWER);
+    unsigned sent = fake.sent_count;
+
+    complete_writes(0);
+
+    ck_assert_uint_eq(fake.sent_count, sent);
+    ck_assert_int_eq(fatal, 0);
+    append_from(3, 9, 4, 3, 0); /* and it goes on */
+    ck_assert_uint_eq(
+        last_sent(RAFT_IO_APPEND_ENTRIES_RESULT)->append_entries_result.last_log_index,
+        4);
+}
+END_TEST
+
 START_TEST(a_vote_that_cannot_be_stored_is_not_given)
 {
     start(true, 3, OLD_TAIL, 2);
@@ -602,6 +629,7 @@ static Suite *suite(void)
                         0, 2);
     tcase_add_test(tcase, a_follower_whose_write_fails_acknowledges_nothing_and_stops);
     tcase_add_test(tcase, an_answer_that_cannot_be_sent_is_a_lost_one);
+    tcase_add_test(tcase, a_write_that_outlasts_the_leader_is_answered_to_nobody);
     tcase_add_test(tcase, a_vote_that_cannot_be_stored_is_not_given);
     tcase_add_test(
         tcase,
