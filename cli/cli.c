@@ -25,6 +25,7 @@ print_plain(FILE *stream, const char *format, va_list arguments)
 int cli_fail(struct cli *cli, enum cli_exit code, const char *format, ...)
 {
     va_list arguments;
+    (void)fflush(cli->out); /* what comes first is read first; cli_main sees faults */
     va_start(arguments, format);
     fputs("berth: ", cli->err);
     print_plain(cli->err, format, arguments);
@@ -38,10 +39,29 @@ void cli_note(struct cli *cli, const char *format, ...)
     if (cli->quiet) {
         return;
     }
+    (void)fflush(cli->out);
     va_start(arguments, format);
     print_plain(cli->err, format, arguments);
     va_end(arguments);
     (void)fflush(cli->err); /* progress that nobody reads is no fault */
+}
+
+/* Before anything is done: a script would take the silence for a document. */
+static int check_format(struct cli *cli)
+{
+    enum cli_documents documents = cli->command->documents;
+    if (cli->format < FORMAT_JSON || documents == DOCUMENTS_ALL ||
+        (documents == DOCUMENTS_UNNAMED && cli->format != FORMAT_NAME)) {
+        return EXIT_OK;
+    }
+    return documents == DOCUMENTS_NONE
+               ? cli_fail(cli, EXIT_USAGE,
+                          "berth %s gives no document: -o %s is not for it; its exit "
+                          "code says what came of it",
+                          cli->command->name, cli_format_names[cli->format])
+               : cli_fail(cli, EXIT_USAGE,
+                          "what berth %s gives has no name: -o json or yaml",
+                          cli->command->name);
 }
 
 int cli_main(struct cli *cli, int argc, char **argv)
@@ -52,10 +72,11 @@ int cli_main(struct cli *cli, int argc, char **argv)
     } else if (code == EXIT_OK && cli->help) {
         help_command(cli->out, cli->command);
     } else if (code == EXIT_OK) {
-        code = cli->command->run(cli);
+        code = check_format(cli);
+        code = code == EXIT_OK ? cli->command->run(cli) : code;
     }
     connection_close(cli);
-    if (fflush(cli->out) != 0 && code == EXIT_OK) {
+    if ((fflush(cli->out) != 0 || ferror(cli->out)) && code == EXIT_OK) {
         code = EXIT_FAILED; /* a full disk behind a pipe */
     }
     return code;

@@ -50,6 +50,13 @@ struct cli_flag_spec {
     const char *help;
 };
 
+/* What -o json, yaml and name give; a format that there is not is wrong usage. */
+enum cli_documents {
+    DOCUMENTS_ALL = 0, /* all three */
+    DOCUMENTS_UNNAMED, /* no name: it is about no object */
+    DOCUMENTS_NONE,    /* none: it prints no object of the API */
+};
+
 struct cli;
 struct cli_command {
     const char *group;     /* heading in help */
@@ -61,6 +68,7 @@ struct cli_command {
     unsigned words_min;
     unsigned words_max;
     int (*run)(struct cli *cli);
+    enum cli_documents documents;
     struct cli_flag_spec flags[CLI_FLAGS_MAX + 1]; /* ends with a NULL name */
 };
 

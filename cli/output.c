@@ -1,12 +1,14 @@
 #include "cli/output.h"
 
 #include "base/cleanup.h"
-#include "cli/object_name.h"
 #include "config/yaml_emit.h"
 
 #include <inttypes.h>
+#include <stdarg.h>
 #include <string.h>
 #include <time.h>
+
+#define SENTENCE_SIZE 8192 /* paths in it are as long as they can be */
 
 bool output_is_document(const struct cli *cli)
 {
@@ -76,6 +78,41 @@ int output_document(struct cli *cli, const json_t *document)
         fputc('\n', cli->out);
     }
     return EXIT_OK;
+}
+
+int output_objects(struct cli *cli,
+                   const struct object_name *names,
+                   unsigned count,
+                   bool many)
+{
+    CLEANUP_JSON json_t *items = json_array();
+    CLEANUP_JSON json_t *list = json_pack("{s:O?}", "items", items);
+    for (unsigned i = 0; i < count; i++) {
+        json_t *object = NULL;
+        int code = object_get(cli, &names[i], &object);
+        if (code != EXIT_OK) {
+            return code;
+        }
+        (void)json_array_append_new(items, object); /* seen below */
+    }
+    return json_array_size(items) != count
+               ? cli_fail(cli, EXIT_FAILED, "out of memory")
+               : output_document(cli, many ? list : json_array_get(items, 0));
+}
+
+void output_tell(struct cli *cli, const char *format, ...)
+{
+    char text[SENTENCE_SIZE];
+    va_list arguments;
+    va_start(arguments, format);
+    (void)vsnprintf(text, sizeof(text), format, arguments);
+    va_end(arguments);
+    if (output_is_document(cli)) {
+        cli_note(cli, "%s", text);
+        return;
+    }
+    fprintf(cli->out, "%s\n", text);
+    (void)fflush(cli->out); /* before what is waited for; cli_main sees faults */
 }
 
 void span_format(uint64_t ms, char text[SPAN_TEXT_SIZE])

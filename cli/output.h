@@ -5,11 +5,22 @@
 #pragma once
 
 #include "cli/cli.h"
+#include "cli/object_name.h"
 
 /* True when -o asks for the document itself (json, yaml or name). */
 bool output_is_document(const struct cli *cli);
 /* One object or a list ({"items": [...]}) as json, yaml or names. */
 int output_document(struct cli *cli, const json_t *document);
+/* These objects as they are now, as a document: `many` gives {"items": [...]}, however
+ * many there are, else it is the one object. */
+int output_objects(struct cli *cli,
+                   const struct object_name *names,
+                   unsigned count,
+                   bool many);
+/* A sentence, a line of its own: the result of a command that changes something. Where
+ * out has the document, it goes to err, as cli_note's do. */
+void output_tell(struct cli *cli, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 /* Text of JSON, with the C1 control characters, which JSON lets stand, as \u0080 to
  * \u009f: a document may be read on a terminal. */
 void output_json(struct cli *cli, const char *text);

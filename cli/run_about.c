@@ -18,6 +18,12 @@ int run_schema(struct cli *cli)
     if (schema == NULL) {
         return cli_fail(cli, EXIT_FAILED, "out of memory");
     }
+    if (output_is_document(cli)) {
+        CLEANUP_JSON json_t *document = NULL;
+        return json_parse(schema, strlen(schema), &document, NULL) == 0
+                   ? output_document(cli, document)
+                   : cli_fail(cli, EXIT_FAILED, "out of memory");
+    }
     fprintf(cli->out, "%s\n", schema);
     return EXIT_OK;
 }
@@ -101,7 +107,7 @@ int run_version(struct cli *cli)
         ask(http, "/v1/level", document, "level");
     }
     if (output_is_document(cli)) {
-        return cli->format == FORMAT_NAME ? EXIT_OK : output_document(cli, document);
+        return output_document(cli, document);
     }
     print_versions(cli, document);
     return EXIT_OK;

@@ -120,6 +120,14 @@ static int write_out(struct cli *cli, const struct saved *saved, bool encrypted)
     if (file_atomic_write(path, saved->data, saved->size_bytes, 0600, &err) < 0) {
         return cli_fail(cli, EXIT_FAILED, "%s", err.text);
     }
+    if (output_is_document(cli)) {
+        CLEANUP_JSON json_t *document = json_pack(
+            "{s:s, s:I, s:I, s:b}", "file", path, "revision", (json_int_t)saved->revision,
+            "sizeBytes", (json_int_t)saved->size_bytes, "encrypted", encrypted ? 1 : 0);
+        return document != NULL ? output_document(cli, document)
+                                : cli_fail(cli, EXIT_FAILED,
+                                           "%s is written; its name is not UTF-8", path);
+    }
     format_bytes_human(saved->size_bytes, size);
     fprintf(cli->out, "%s: revision %" PRIu64 ", %s, %s\n", path, saved->revision, size,
             encrypted ? "encrypted" : "not encrypted");

@@ -4,6 +4,7 @@
 #include "cli/asking.h"
 #include "cli/disks_lost.h"
 #include "cli/kind_view.h"
+#include "cli/output.h"
 #include "cli/run.h"
 #include "cli/waiting.h"
 
@@ -31,9 +32,14 @@ int run_scale(struct cli *cli)
     if (code != EXIT_OK) {
         return code;
     }
-    fprintf(cli->out, "group/%s: %" PRIu64 " VM%s wanted\n", subject.name.name, replicas,
-            plural_s(replicas));
-    return cli_flag(cli, "wait") != NULL ? waiting_run_flags(cli, &subject, 1) : EXIT_OK;
+    output_tell(cli, "group/%s: %" PRIu64 " VM%s wanted", subject.name.name, replicas,
+                plural_s(replicas));
+    code = cli_flag(cli, "wait") != NULL ? waiting_run_flags(cli, &subject, 1) : EXIT_OK;
+    if (output_is_document(cli)) { /* also what a wait gave up on */
+        int shown = output_objects(cli, &subject.name, 1, false);
+        code = code == EXIT_OK ? shown : code;
+    }
+    return code;
 }
 
 /* ---- power ---- */
@@ -82,11 +88,12 @@ static void tell_switched(struct cli *cli,
     const char *none = already(switching, powered->before);
     const char *keeper = disks_lost_host(powered->before);
     bool lost = strcmp(view_phase(powered->before, KIND_VM), "lost") == 0;
-    fprintf(cli->out, "vm/%s: ", powered->subject.name.name);
     if (cli_flag(cli, "anywhere") != NULL && keeper[0] != '\0' && !lost) {
-        fprintf(cli->out, "starts anywhere; its disks on %s are given up\n", keeper);
+        output_tell(cli, "vm/%s: starts anywhere; its disks on %s are given up",
+                    powered->subject.name.name, keeper);
     } else {
-        fprintf(cli->out, "%s\n", none != NULL ? none : switching->said);
+        output_tell(cli, "vm/%s: %s", powered->subject.name.name,
+                    none != NULL ? none : switching->said);
     }
 }
 
@@ -137,6 +144,22 @@ confirm_anywhere(struct cli *cli, const struct powered *powered, unsigned count)
     return asking_confirm(cli, "--anywhere", "nothing was started");
 }
 
+/* Those that were asked for it, as they are after the wait, if there was one. */
+static int
+show_switched(struct cli *cli, const struct waiting_subject *subjects, unsigned count)
+{
+    struct object_name *names = calloc((size_t)count + 1, sizeof(*names));
+    if (names == NULL) {
+        return cli_fail(cli, EXIT_FAILED, "out of memory");
+    }
+    for (unsigned i = 0; i < count; i++) {
+        names[i] = subjects[i].name;
+    }
+    int code = output_objects(cli, names, count, true);
+    free(names);
+    return code;
+}
+
 static int
 power_all(struct cli *cli, const struct switching *switching, struct powered *powered)
 {
@@ -162,6 +185,10 @@ power_all(struct cli *cli, const struct switching *switching, struct powered *po
     code = asked == EXIT_OK ? code : asked;
     if (code == EXIT_OK && cli_flag(cli, "wait") != NULL) {
         code = waiting_run_flags(cli, subjects, count);
+    }
+    if (output_is_document(cli) && count > 0) {
+        int shown = show_switched(cli, subjects, count);
+        code = code == EXIT_OK ? shown : code;
     }
     free(subjects);
     return code;

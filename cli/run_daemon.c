@@ -342,7 +342,7 @@ static void print_next(struct cli *cli, const struct start *start, const json_t 
     }
 }
 
-static void
+static int
 print_up(struct cli *cli, const struct start *start, const json_t *host, bool running)
 {
     const char *what = running                   ? "was up already"
@@ -351,12 +351,13 @@ print_up(struct cli *cli, const struct start *start, const json_t *host, bool ru
                        : start->restore[0] != '\0'
                            ? "is up and has founded a cluster with the backup's state"
                            : "is up and has founded a cluster";
-    fprintf(cli->out, "host/%s %s (%s, pid %d, log %s)\n", start->host, what,
-            json_member_text(view_status(host), "address", "no address"), (int)start->pid,
-            start->log_path);
+    output_tell(cli, "host/%s %s (%s, pid %d, log %s)", start->host, what,
+                json_member_text(view_status(host), "address", "no address"),
+                (int)start->pid, start->log_path);
     if (!start->was_member && start->token[0] == '\0') {
         print_next(cli, start, host);
     }
+    return output_is_document(cli) ? output_document(cli, host) : (int)EXIT_OK;
 }
 
 /* ---- commands ---- */
@@ -419,7 +420,7 @@ static int bring_up(struct cli *cli, struct start *start)
     }
     code = wait_up(cli, start, !running, &host);
     if (code == EXIT_OK) {
-        print_up(cli, start, host, running);
+        code = print_up(cli, start, host, running);
     }
     if (start->was_member) { /* whoever was not up in time as well */
         daemon_flags_tell(cli, start->state, running ? start->pid : 0);

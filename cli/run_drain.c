@@ -52,8 +52,8 @@ static int tell_kept(struct cli *cli, const char *host)
         char label[OBJECT_LABEL_SIZE];
         if (strcmp(json_member_text(view_status(vm), "diskHost", ""), host) == 0) {
             object_label(cli, "vm", view_tenant(vm), view_name(vm), label);
-            fprintf(cli->out, "%s is %s and keeps its disks on %s\n", label,
-                    view_phase(vm, KIND_VM), host);
+            output_tell(cli, "%s is %s and keeps its disks on %s", label,
+                        view_phase(vm, KIND_VM), host);
             kept++;
         }
     }
@@ -130,7 +130,7 @@ static int wait_empty(struct cli *cli, const char *host, uint64_t timeout_ms)
         uint64_t past_ms = clock_now_ms(clock_system()) - start_ms;
         span_format(past_ms, span);
         if (left == 0) {
-            fprintf(cli->out, "%s is empty after %s\n", host, span);
+            output_tell(cli, "%s is empty after %s", host, span);
             return EXIT_OK;
         }
         if (past_ms >= timeout_ms) {
@@ -186,15 +186,14 @@ static int tell_nowhere(struct cli *cli, const char *host, bool waits)
     size_t stuck = 0;
     int code = count_stuck(cli, host, &stuck);
     if (stuck == 0) {
-        fprintf(cli->out, "host/%s is drained: no new VMs; none there has to move\n",
-                host);
+        output_tell(cli, "host/%s is drained: no new VMs; none there has to move", host);
         return code;
     }
-    fprintf(cli->out,
-            "host/%s is drained: no new VMs; no other host takes VMs either, so %zu VM%s "
-            "there until one does\n",
-            host, stuck, stuck == 1 ? " stays" : "s stay");
-    (void)fflush(cli->out); /* before what follows; cli_main sees faults */
+    output_tell(
+        cli,
+        "host/%s is drained: no new VMs; no other host takes VMs either, so %zu VM%s "
+        "there until one does",
+        host, stuck, stuck == 1 ? " stays" : "s stay");
     cli_note(cli,
              "next: berth join on another host, or berth undrain one (berth host ls)");
     if (code != EXIT_OK || !waits) {
@@ -202,6 +201,16 @@ static int tell_nowhere(struct cli *cli, const char *host, bool waits)
     }
     return cli_fail(cli, EXIT_CAPACITY,
                     "there is nowhere to go: waiting alone does not empty %s", host);
+}
+
+/* As it is now, also after a wait that gave up; the code is what came before. */
+static int show_host(struct cli *cli, const struct object_name *name, int code)
+{
+    if (!output_is_document(cli)) {
+        return code;
+    }
+    int shown = output_objects(cli, name, 1, false);
+    return code == EXIT_OK ? shown : code;
 }
 
 int run_drain(struct cli *cli)
@@ -231,9 +240,8 @@ int run_drain(struct cli *cli)
     if (code == EXIT_OK && others == 0) {
         code = tell_nowhere(cli, name.name, cli_flag(cli, "wait") != NULL);
     } else {
-        fprintf(cli->out, "host/%s is drained: no new VMs, those there move away\n",
-                name.name);
-        (void)fflush(cli->out); /* before the waiting; cli_main sees faults */
+        output_tell(cli, "host/%s is drained: no new VMs, those there move away",
+                    name.name);
     }
     if (code == EXIT_OK && cli_flag(cli, "wait") != NULL) {
         code = wait_empty(cli, name.name, timeout_ms);
@@ -242,7 +250,7 @@ int run_drain(struct cli *cli)
         int told = tell_kept(cli, name.name);
         code = code == EXIT_OK ? told : code;
     }
-    return code;
+    return show_host(cli, &name, code);
 }
 
 int run_undrain(struct cli *cli)
@@ -257,7 +265,8 @@ int run_undrain(struct cli *cli)
     object_path(&name, ":undrain", path);
     code = remote_call(cli, "POST", path, body, NULL);
     if (code == EXIT_OK) {
-        fprintf(cli->out, "host/%s takes VMs again\n", name.name);
+        output_tell(cli, "host/%s takes VMs again", name.name);
+        code = show_host(cli, &name, code);
     }
     return code;
 }

@@ -116,10 +116,7 @@ int run_events(struct cli *cli)
             newest_only(items, asked.limit);
             CLEANUP_JSON json_t *list = json_pack("{s:O, s:I}", "items", items,
                                                   "revision", (json_int_t)asked.since);
-            return cli->format == FORMAT_NAME
-                       ? cli_fail(cli, EXIT_USAGE,
-                                  "events have no names: -o json or yaml")
-                       : output_document(cli, list);
+            return output_document(cli, list);
         }
         print_items(cli, items, asked.limit);
         asked.limit = LIMIT_MAX;

@@ -169,8 +169,8 @@ static void print_next(struct cli *cli, const json_t *log)
 {
     size_t index;
     json_t *member;
-    fprintf(cli->out, "%s is the only voter now; the log of before is kept beside it\n",
-            json_member_text(log, "host", ""));
+    output_tell(cli, "%s is the only voter now; the log of before is kept beside it",
+                json_member_text(log, "host", ""));
     cli_note(cli,
              "\nnext:\n  berth up                      start berthd; VMs start again");
     json_array_foreach(json_object_get(log, "members"), index, member)

@@ -20,6 +20,7 @@ struct doomed {
     struct object_name *names;
     unsigned count;
     uint64_t deadline_ms;
+    json_t *removed; /* documents, as they last were; NULL: none is wanted */
 };
 
 /* ---- gathering ---- */
@@ -195,6 +196,34 @@ static void tell_in_use(struct cli *cli,
              json_member_text(answer->document, "detail", "it is in use"), span);
 }
 
+/* What is gone can be shown only as it was. One that is not there is NULL, and said when
+ * it is to be removed. */
+static int look_before(struct cli *cli,
+                       const struct doomed *doomed,
+                       const struct object_name *name,
+                       json_t **ret_object)
+{
+    char path[REMOTE_PATH_SIZE];
+    *ret_object = NULL;
+    if (doomed->removed == NULL) {
+        return EXIT_OK;
+    }
+    object_path(name, "", path);
+    int code = remote_call_quiet(cli, "GET", path, NULL, ret_object);
+    return code == EXIT_NOT_FOUND ? EXIT_OK : code;
+}
+
+static void tell_removed(struct cli *cli,
+                         const struct doomed *doomed,
+                         json_t *before,
+                         const char *label)
+{
+    output_tell(cli, "removed    %s", label);
+    if (doomed->removed != NULL && before != NULL) {
+        (void)json_array_append(doomed->removed, before); /* its document is long sent */
+    }
+}
+
 /* With `patient`, an object in use is tried again until the deadline: what uses it goes.
  */
 static int remove_one(struct cli *cli,
@@ -204,8 +233,13 @@ static int remove_one(struct cli *cli,
 {
     char path[REMOTE_PATH_SIZE];
     char label[OBJECT_LABEL_SIZE];
+    CLEANUP_JSON json_t *before = NULL;
     bool told = false;
     label_of(cli, name, label);
+    int seen = look_before(cli, doomed, name, &before);
+    if (seen != EXIT_OK) {
+        return seen;
+    }
     bool force = cli_flag(cli, "force") != NULL && name->info->kind == KIND_HOST;
     object_path(name, force ? "?force=true" : "", path);
     for (;;) {
@@ -214,7 +248,7 @@ static int remove_one(struct cli *cli,
         bool again = code == EXIT_OK && patient && is_in_use(&answer) &&
                      clock_now_ms(clock_system()) < doomed->deadline_ms;
         if (code == EXIT_OK && answer.status < 300) {
-            fprintf(cli->out, "removed    %s\n", label);
+            tell_removed(cli, doomed, before, label);
         } else if (code == EXIT_OK && answer.status == 404) {
             cli_note(cli, "%s is not there", label);
             code = EXIT_NOT_FOUND;
@@ -296,11 +330,19 @@ int run_rm(struct cli *cli)
         code = confirm(cli, &doomed);
     }
     if (code == EXIT_OK) {
+        doomed.removed = output_is_document(cli) ? json_array() : NULL;
         code = remove_all(cli, &doomed);
     }
     if (code == EXIT_OK && cli_flag(cli, "wait") != NULL) {
         code = wait_gone(cli, &doomed);
     }
+    if (doomed.removed != NULL &&
+        (code == EXIT_OK || json_array_size(doomed.removed) > 0)) {
+        CLEANUP_JSON json_t *list = json_pack("{s:O}", "items", doomed.removed);
+        int shown = output_document(cli, list);
+        code = code == EXIT_OK ? shown : code;
+    }
+    json_decref(doomed.removed);
     free(doomed.names);
     return code;
 }

@@ -156,10 +156,9 @@ static void tell_ready(struct waiting *waiting, const json_t *vm, const char *la
     timeline_format(vm, boot);
     if (told_changes(waiting, label, boot)) {
         progress_clear(waiting->cli);
-        fprintf(waiting->cli->out, "%-20s %-10s %-15s %s\n", label,
-                json_member_text(view_status(vm), "host", "-"), view_vm_address(vm),
-                boot);
-        (void)fflush(waiting->cli->out); /* cli_main sees faults at the end */
+        output_tell(waiting->cli, "%-20s %-10s %-15s %s", label,
+                    json_member_text(view_status(vm), "host", "-"), view_vm_address(vm),
+                    boot);
     }
 }
 
