@@ -4,6 +4,7 @@
 #include "base/fd.h"
 #include "base/file_atomic.h"
 #include "base/state_file.h"
+#include "cli/remote.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -214,6 +215,8 @@ static struct http *connection_start(struct cli *cli)
         .server = local ? NULL : target->server,
         .token = target->token[0] != '\0' ? target->token : NULL,
         .pin = target->pin[0] != '\0' ? target->pin : NULL,
+        .silent = remote_silent,
+        .context = cli,
     };
     cli->http = http_new(&config);
     if (cli->http == NULL) {

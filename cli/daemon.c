@@ -77,6 +77,33 @@ pid_t daemon_find(const char *state)
     return !dead && daemon_parse_start(stat) == start ? pid : 0;
 }
 
+const char *daemon_doing(pid_t pid, bool *ret_stopped)
+{
+    static const struct {
+        char letter;
+        const char *text;
+    } rows[] = {{'R', "running"},
+                {'S', "asleep"},
+                {'D', "waiting for a disk"},
+                {'T', "stopped by a signal"},
+                {'t', "stopped by a debugger"}};
+    char path[64];
+    (void)snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+    CLEANUP_FREE char *stat = file_text(path);
+    const char *name_end = stat != NULL ? strrchr(stat, ')') : NULL;
+    char letter = '?';
+    if (name_end != NULL && name_end[1] == ' ') {
+        letter = name_end[2];
+    }
+    *ret_stopped = letter == 'T';
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        if (rows[i].letter == letter) {
+            return rows[i].text;
+        }
+    }
+    return "ending";
+}
+
 void daemon_program(char *ret_path, size_t capacity)
 {
     char path[PATH_MAX];

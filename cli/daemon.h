@@ -21,6 +21,8 @@ pid_t daemon_find(const char *state);
 bool daemon_parse_pid(const char *text, pid_t *ret_pid, uint64_t *ret_start);
 /* START of a living process, 0 when there is none. `stat` is its /proc line. */
 uint64_t daemon_parse_start(const char *stat);
+/* What a living process does, for people: "running", "stopped (SIGSTOP)", ... */
+const char *daemon_doing(pid_t pid, bool *ret_stopped);
 /* Path of berthd: beside this program, else its bare name for PATH. */
 void daemon_program(char *ret_path, size_t capacity);
 /* Starts berthd detached with these arguments (argv, NULL-terminated); `input` (may be

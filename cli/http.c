@@ -21,6 +21,7 @@
 #define BACKOFF_MAX_MS 1000
 #define CALL_TIMEOUT_S 30L
 #define CONNECT_MS     3000L
+#define PROBE_MS       1000L
 #define HEAD_MAX       16384
 #define WRITE_WAIT_MS  5000
 #define TYPE_JSON      "Content-Type: application/json"
@@ -112,6 +113,7 @@ static enum http_trouble trouble_of(struct http *http, CURLcode code)
         enum http_trouble trouble;
     } rows[] = {
         {CURLE_OPERATION_TIMEDOUT, HTTP_TROUBLE_SILENT},
+        {CURLE_ABORTED_BY_CALLBACK, HTTP_TROUBLE_DEAF},
         {CURLE_COULDNT_RESOLVE_HOST, HTTP_TROUBLE_NO_NAME},
         {CURLE_SSL_CONNECT_ERROR, HTTP_TROUBLE_NO_TLS},
         {CURLE_SSL_PINNEDPUBKEYNOTMATCH, HTTP_TROUBLE_OTHER_KEY},
@@ -157,6 +159,78 @@ static void answer_fill(struct http *http,
     }
 }
 
+/* ---- is it there at all ---- */
+
+struct patience {
+    struct http *http;
+    uint64_t start_ms;
+    bool told;
+};
+
+static size_t body_drop(char *data, size_t one, size_t count, void *context)
+{
+    (void)data;
+    (void)context;
+    return one * count;
+}
+
+/* Whether berthd answers a second connection: it then works on the first. */
+static bool answers(const struct http *http)
+{
+    CURL *curl = curl_easy_init();
+    bool answered = curl == NULL; /* not known */
+    if (curl != NULL) {
+        curl_easy_setopt(curl, CURLOPT_URL, "http://berth/healthz");
+        curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+        curl_easy_setopt(curl, CURLOPT_PROXY, "");
+        curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, http->config.socket_path);
+        curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, body_drop);
+        curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, PROBE_MS);
+        answered = curl_easy_perform(curl) == CURLE_OK;
+        curl_easy_cleanup(curl);
+    }
+    return answered;
+}
+
+/* libcurl calls it about once a second; what is not 0 ends the call. */
+static int watch_silence(void *context,
+                         curl_off_t down_total,
+                         curl_off_t down_now,
+                         curl_off_t up_total,
+                         curl_off_t up_now)
+{
+    struct patience *patience = context;
+    uint64_t past_ms = clock_now_ms(clock_system()) - patience->start_ms;
+    (void)down_total;
+    (void)up_total;
+    (void)up_now;
+    if (down_now > 0 || past_ms < HTTP_SILENT_MS ||
+        (patience->told && past_ms < HTTP_DEAF_MS)) {
+        return 0;
+    }
+    if (answers(patience->http)) {
+        patience->start_ms = clock_now_ms(clock_system());
+        return 0;
+    }
+    if (!patience->told && patience->http->config.silent != NULL) {
+        patience->http->config.silent(patience->http->config.context);
+    }
+    patience->told = true;
+    return past_ms >= HTTP_DEAF_MS ? 1 : 0;
+}
+
+/* The patience lives as long as the call. */
+static void watch_over(struct http *http, struct patience *ret_patience)
+{
+    *ret_patience =
+        (struct patience){.http = http, .start_ms = clock_now_ms(clock_system())};
+    if (http->config.socket_path != NULL) {
+        curl_easy_setopt(http->curl, CURLOPT_NOPROGRESS, 0L);
+        curl_easy_setopt(http->curl, CURLOPT_XFERINFOFUNCTION, watch_silence);
+        curl_easy_setopt(http->curl, CURLOPT_XFERINFODATA, ret_patience);
+    }
+}
+
 /* timeout_s 0: none, and a host that is gone is noticed by the connection. */
 static CURLcode call_once(struct http *http,
                           const char *method,
@@ -167,9 +241,11 @@ static CURLcode call_once(struct http *http,
                           struct http_answer *answer)
 {
     struct bytes_writer writer;
+    struct patience patience;
     struct curl_slist *headers = headers_new(http, key, TYPE_JSON, false);
     bytes_writer_init(&writer, HTTP_ANSWER_MAX);
     common(http, method, path);
+    watch_over(http, &patience);
     curl_easy_setopt(http->curl, CURLOPT_TIMEOUT, timeout_s);
     curl_easy_setopt(http->curl, CURLOPT_TCP_KEEPALIVE, 1L);
     curl_easy_setopt(http->curl, CURLOPT_HTTPHEADER, headers);
@@ -200,7 +276,7 @@ static bool hopeless(CURLcode code)
 {
     return code == CURLE_COULDNT_CONNECT || code == CURLE_SSL_PINNEDPUBKEYNOTMATCH ||
            code == CURLE_COULDNT_RESOLVE_HOST || code == CURLE_UNSUPPORTED_PROTOCOL ||
-           code == CURLE_PEER_FAILED_VERIFICATION;
+           code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_ABORTED_BY_CALLBACK;
 }
 
 int http_try(struct http *http,
@@ -518,13 +594,6 @@ void http_tunnel_close(struct http_tunnel *tunnel)
 }
 
 /* ---- certificates ---- */
-
-static size_t body_drop(char *data, size_t one, size_t count, void *context)
-{
-    (void)data;
-    (void)context;
-    return one * count;
-}
 
 char *http_certificate(struct http *http, struct http_answer *ret_answer)
 {

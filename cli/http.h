@@ -2,7 +2,9 @@
  *
  * Requests that change something carry an Idempotency-Key and are repeated with it when
  * no answer came or the cluster had no leader (503), with jittered back-off, up to
- * HTTP_PATIENCE_MS. Threads: one. Ownership: answers by http_answer_fini.
+ * HTTP_PATIENCE_MS. A berthd that takes connections by its socket and answers nothing, as
+ * one that is stopped or hangs, is told apart from one that works long: it is asked for
+ * /healthz meanwhile. Threads: one. Ownership: answers by http_answer_fini.
  */
 #pragma once
 
@@ -15,6 +17,8 @@
 
 #define HTTP_PATIENCE_MS 8000
 #define HTTP_ANSWER_MAX  (64u << 20)
+#define HTTP_SILENT_MS   2000
+#define HTTP_DEAF_MS     10000 /* so long, and no call waits on */
 
 struct http;
 
@@ -23,6 +27,10 @@ struct http_config {
     const char *server;      /* https://..., when there is no socket */
     const char *token;       /* bearer, or NULL */
     const char *pin;         /* "sha256//...", or NULL */
+    /* Over the socket: a request has got nothing for HTTP_SILENT_MS, and neither has a
+     * second one that berthd answers by itself. May be NULL. */
+    void (*silent)(void *context);
+    void *context;
 };
 
 /* Why nothing came: what can be done about it differs. */
@@ -30,6 +38,7 @@ enum http_trouble {
     HTTP_TROUBLE_OTHER = 0,
     HTTP_TROUBLE_REFUSED,   /* the host is there, nobody listens */
     HTTP_TROUBLE_SILENT,    /* no answer in time, or no way there */
+    HTTP_TROUBLE_DEAF,      /* who listens answers nobody */
     HTTP_TROUBLE_NO_NAME,   /* nobody knows that name */
     HTTP_TROUBLE_NO_TLS,    /* who listens does not speak it */
     HTTP_TROUBLE_OTHER_KEY, /* not the pinned one */

@@ -54,6 +54,40 @@ static int fail_server(struct cli *cli, const struct http_answer *answer)
     return EXIT_UNREACHABLE;
 }
 
+void remote_silent(void *context)
+{
+    struct cli *cli = context;
+    bool stopped = false;
+    pid_t pid = daemon_find(cli->state);
+    if (pid != 0) {
+        cli_note(cli, "berthd (pid %d, %s) does not answer; waiting", (int)pid,
+                 daemon_doing(pid, &stopped));
+    } else {
+        cli_note(cli, "berthd does not answer; waiting");
+    }
+}
+
+/* It takes connections, or the kernel does in its place, and says nothing. */
+static int fail_deaf(struct cli *cli, const char *name)
+{
+    bool stopped = false;
+    pid_t pid = daemon_find(cli->state);
+    const char *doing = pid != 0 ? daemon_doing(pid, &stopped) : "not found";
+    if (stopped) {
+        return cli_fail(cli, EXIT_UNREACHABLE,
+                        "%s is %s (pid %d) and answers nothing\n"
+                        "hint: kill -CONT %d lets it go on; its VMs may be running "
+                        "elsewhere since",
+                        name, doing, (int)pid, (int)pid);
+    }
+    return cli_fail(cli, EXIT_UNREACHABLE,
+                    "%s has answered nothing for %d s (pid %d, %s)\n"
+                    "hint: is the machine overloaded, or its disk? What it did last is "
+                    "in %s/" STATE_FILE_LOG ", or journalctl -u berthd; berth down and "
+                    "berth up start it anew",
+                    name, HTTP_DEAF_MS / 1000, (int)pid, doing, cli->state);
+}
+
 /* A berthd that was killed leaves its socket behind. */
 static int fail_local(struct cli *cli, const struct http_answer *answer)
 {
@@ -73,6 +107,9 @@ static int fail_local(struct cli *cli, const struct http_answer *answer)
                         "starts it; berth login https://HOST:" SERVER_PORT
                         " asks another host",
                         path);
+    }
+    if (answer->trouble == HTTP_TROUBLE_DEAF) {
+        return fail_deaf(cli, name);
     }
     if (answer->trouble == HTTP_TROUBLE_REFUSED && daemon_find(cli->state) == 0) {
         return cli_fail(

@@ -46,6 +46,8 @@ int remote_answer(struct cli *cli,
                   struct http_answer *ret_answer);
 /* Exit code of an HTTP status and the problem's code. */
 enum cli_exit remote_exit(int status, const char *code);
+/* Says that the berthd of this host (cli is the context) answers nothing so far. */
+void remote_silent(void *context);
 /* Says why no answer came, and what to do; EXIT_UNREACHABLE. */
 int remote_unreachable(struct cli *cli, const struct http_answer *answer);
 /* Says the answer's problem and gives its exit code. */

@@ -29,6 +29,7 @@
 #define UP_DEFAULT_MS   UINT64_C(60000)
 #define DOWN_DEFAULT_MS UINT64_C(30000)
 #define POLL_MS         50
+#define SHUT_OUT_MS     3000 /* a voter that starts may not know all members yet */
 #define TAIL_LINES      8
 #define TOKEN_SIZE      256
 #define PEM_SIZE_MAX    65536
@@ -49,7 +50,8 @@ struct start {
     uint64_t timeout_ms;
     pid_t pid;
     bool was_member;
-    bool healthy; /* /healthz was ok */
+    bool healthy;         /* /healthz was ok */
+    uint64_t shut_out_ms; /* since when the others turn it away; 0: they do not */
     char host[NAME_SIZE];
 };
 
@@ -273,6 +275,37 @@ static bool is_up(struct start *start, struct http *http, json_t **ret_host)
     return member;
 }
 
+/* True once a member was turned away for long enough: it was removed, or its key is not
+ * the one that the cluster knows. *ret_answer says so, and the way back. */
+static bool
+is_shut_out(struct start *start, struct http *http, struct http_answer *ret_answer)
+{
+    uint64_t now_ms = clock_now_ms(clock_system());
+    *ret_answer = (struct http_answer){0};
+    bool shut_out = start->was_member && !start->healthy &&
+                    http_try(http, "GET", "/v1/self", NULL, ret_answer) == 0 &&
+                    ret_answer->status == 403;
+    start->shut_out_ms = !shut_out                 ? 0
+                         : start->shut_out_ms == 0 ? now_ms
+                                                   : start->shut_out_ms;
+    if (!shut_out || now_ms - start->shut_out_ms < SHUT_OUT_MS) {
+        http_answer_fini(ret_answer);
+        return false;
+    }
+    return true;
+}
+
+static int
+fail_shut_out(struct cli *cli, const struct start *start, struct http_answer *answer)
+{
+    progress_clear(cli);
+    cli_note(cli, "berthd runs (pid %d) and goes on trying, but it is not let in",
+             (int)start->pid);
+    int code = remote_problem(cli, answer);
+    http_answer_fini(answer);
+    return code;
+}
+
 static int wait_up(struct cli *cli, struct start *start, bool child, json_t **ret_host)
 {
     uint64_t deadline_ms = clock_now_ms(clock_system()) + start->timeout_ms;
@@ -297,6 +330,10 @@ static int wait_up(struct cli *cli, struct start *start, bool child, json_t **re
         }
         if (!child && daemon_find(start->state) != start->pid) {
             return fail_ended(cli, start, "has ended");
+        }
+        struct http_answer answer;
+        if (is_shut_out(start, http, &answer)) {
+            return fail_shut_out(cli, start, &answer);
         }
         if (clock_now_ms(clock_system()) >= deadline_ms) {
             progress_clear(cli);

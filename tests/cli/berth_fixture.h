@@ -204,6 +204,30 @@ static inline int berth_fed(const char *line, const char *text)
 #define ck_assert_contains(text, part) \
     ck_assert_msg(strstr(text, part) != NULL, "\"%s\" is not in \"%.3000s\"", part, text)
 
+/* ---- the host ---- */
+
+/* The folder becomes that of a member, h1, whose berthd runs as that process. */
+static inline void member_write(pid_t pid)
+{
+    char path[64];
+    char text[1024] = "";
+    (void)snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+    FILE *file = fopen(path, "re");
+    ck_assert_ptr_nonnull(file);
+    ck_assert_ptr_nonnull(fgets(text, sizeof(text), file));
+    (void)fclose(file);
+    const char *field = strrchr(text, ')');
+    for (int number = 2; number < 22 && field != NULL; number++) {
+        field = strchr(field + 1, ' ');
+    }
+    ck_assert_ptr_nonnull(field);
+    unsigned long long start = strtoull(field, NULL, 10);
+    (void)snprintf(text, sizeof(text), "%d %llu\n", (int)pid, start);
+    temp_dir_write(&folder, "berthd.pid", text);
+    temp_dir_write(&folder, "host.json", "{\"uid\": 1, \"name\": \"h1\"}");
+    temp_dir_write(&folder, "tls.key", "");
+}
+
 /* ---- the server ---- */
 
 /* A line to it (see tests/served/served_main.c), and its "ok". */

@@ -53,28 +53,6 @@ static const struct row {
 };
 #define ROW_COUNT (sizeof(rows) / sizeof(rows[0]))
 
-/* What `berth up` finds running. */
-static void write_pid(void)
-{
-    char path[64];
-    char text[1024] = "";
-    (void)snprintf(path, sizeof(path), "/proc/%d/stat", (int)served_pid);
-    FILE *file = fopen(path, "re");
-    ck_assert_ptr_nonnull(file);
-    ck_assert_ptr_nonnull(fgets(text, sizeof(text), file));
-    (void)fclose(file);
-    const char *field = strrchr(text, ')');
-    for (int number = 2; number < 22 && field != NULL; number++) {
-        field = strchr(field + 1, ' ');
-    }
-    ck_assert_ptr_nonnull(field);
-    (void)snprintf(text, sizeof(text), "%d %llu\n", (int)served_pid,
-                   strtoull(field, NULL, 10));
-    temp_dir_write(&folder, "berthd.pid", text);
-    temp_dir_write(&folder, "host.json", "{\"uid\": 1, \"name\": \"h1\"}");
-    temp_dir_write(&folder, "tls.key", "");
-}
-
 static void run_row(const struct row *row, const char *format)
 {
     char line[512];
@@ -95,7 +73,7 @@ static void check_document(const struct row *row)
 START_TEST(every_command_gives_a_document_or_refuses)
 {
     temp_dir_write(&folder, "objects.yaml", OBJECTS);
-    write_pid();
+    member_write(served_pid);
     ck_assert_int_eq(chdir(folder.path), 0);
     for (size_t i = 0; i < ROW_COUNT; i++) {
         run_row(&rows[i], "json");
