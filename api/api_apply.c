@@ -149,7 +149,7 @@ static void check_network(const struct api_call *call,
     struct err err;
     const struct network *there =
         state_get(state, KIND_NETWORK, wanted->meta.tenant, wanted->meta.name);
-    int r = subject_may_take(&call->subject, there, wanted, &err);
+    int r = subject_may_take(state, &call->subject, there, wanted, &err);
     if (r < 0) {
         fault_of(errors, index, r, err.text, NULL);
     }

@@ -261,7 +261,7 @@ void handle_put(struct api_call *call, const struct state *state)
     if (r == 0 && kind == KIND_NETWORK) {
         const struct network *there =
             state_get(state, kind, call->target.tenant, call->target.name);
-        r = subject_may_take(&call->subject, there, object, &err);
+        r = subject_may_take(state, &call->subject, there, object, &err);
         if (r == 0 && there == NULL) {
             r = subject_may_make_network(state, &call->subject, call->target.tenant, 0,
                                          &err);

@@ -1,5 +1,8 @@
 #include "api/subject.h"
 
+#include "base/cleanup.h"
+#include "base/parse_number.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -192,21 +195,112 @@ int subject_may_list(const struct state *state,
     return hidden ? BERTH_ENOTFOUND : 0;
 }
 
-int subject_may_take(const struct subject *subject,
+/* Ranges that no host needs to reach anything of the world in: RFC 1918, the shared
+ * addresses of RFC 6598 and those for benchmarks of RFC 2544. A host that carries a
+ * network has a route into it, and would look for what really is there among its VMs. */
+static const struct range {
+    uint32_t address;
+    uint32_t prefix_bits;
+} tenant_ranges[] = {
+    {UINT32_C(0x0a000000), 8},  /* 10.0.0.0 */
+    {UINT32_C(0xac100000), 12}, /* 172.16.0.0 */
+    {UINT32_C(0xc0a80000), 16}, /* 192.168.0.0 */
+    {UINT32_C(0x64400000), 10}, /* 100.64.0.0 */
+    {UINT32_C(0xc6120000), 15}, /* 198.18.0.0 */
+};
+
+#define RANGES_TEXT_SIZE ((CIDR_TEXT_SIZE + 2) * ARRAY_COUNT(tenant_ranges))
+
+static void ranges_text(char text[RANGES_TEXT_SIZE])
+{
+    size_t used = 0;
+    for (size_t i = 0; i < ARRAY_COUNT(tenant_ranges); i++) {
+        char range[CIDR_TEXT_SIZE];
+        format_cidr(tenant_ranges[i].address, tenant_ranges[i].prefix_bits, range);
+        used += (size_t)snprintf(text + used, RANGES_TEXT_SIZE - used, "%s%s",
+                                 i > 0 ? ", " : "", range);
+    }
+}
+
+static bool is_for_tenants(uint64_t cidr)
+{
+    for (size_t i = 0; i < ARRAY_COUNT(tenant_ranges); i++) {
+        const struct range *range = &tenant_ranges[i];
+        uint64_t all = (uint64_t)range->address << 8 | range->prefix_bits;
+        if (cidr_prefix(cidr) >= range->prefix_bits &&
+            cidr_contains(all, cidr_address(cidr))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A host of the cell whose address is within the range, or NULL. */
+static const struct host *host_within(const struct state *state, uint64_t cidr)
+{
+    size_t cursor = 0;
+    const struct host *host;
+    while ((host = state_next(state, KIND_HOST, &cursor)) != NULL) {
+        if (host->status.address != 0 && cidr_contains(cidr, host->status.address)) {
+            return host;
+        }
+    }
+    return NULL;
+}
+
+/* Tenants do not see hosts, so these have no names for them. */
+static int refuse_hosts(const struct subject *subject,
+                        const struct host *host,
+                        const char *cidr,
+                        struct err *err)
+{
+    char address[IPV4_TEXT_SIZE];
+    if (subject->cluster_role == ROLE_NONE) {
+        return err_set(err, BERTH_EINVALID,
+                       "spec.ipv4.cidr: %s covers addresses of the cluster's hosts: take "
+                       "another range",
+                       cidr);
+    }
+    format_ipv4(host->status.address, address);
+    return err_set(err, BERTH_EINVALID,
+                   "spec.ipv4.cidr: %s covers %s, the address of host %s: take another "
+                   "range",
+                   cidr, address, host->meta.name);
+}
+
+int subject_may_take(const struct state *state,
+                     const struct subject *subject,
                      const struct network *there,
                      const struct network *wanted,
                      struct err *err)
 {
     uint64_t cidr = wanted->spec.ipv4.cidr;
-    if (subject->cluster_role >= ROLE_OPERATOR ||
-        cidr_prefix(cidr) >= NETWORK_TENANT_PREFIX_MIN ||
-        (there != NULL && there->spec.ipv4.cidr == cidr)) {
+    char text[CIDR_TEXT_SIZE];
+    if (there != NULL && there->spec.ipv4.cidr == cidr) {
         return 0;
     }
-    return err_set(err, BERTH_EFORBIDDEN,
-                   "spec.ipv4.cidr: /%" PRIu32 " is larger than /%d, the largest that a "
-                   "tenant may take: ask an administrator of the cluster",
-                   cidr_prefix(cidr), NETWORK_TENANT_PREFIX_MIN);
+    format_cidr(cidr_address(cidr), cidr_prefix(cidr), text);
+    const struct host *host = host_within(state, cidr);
+    if (host != NULL) {
+        return refuse_hosts(subject, host, text, err);
+    }
+    if (subject->cluster_role < ROLE_ADMIN && !is_for_tenants(cidr)) {
+        char ranges[RANGES_TEXT_SIZE];
+        ranges_text(ranges);
+        return err_set(
+            err, BERTH_EFORBIDDEN,
+            "spec.ipv4.cidr: %s is not private: take a range within one of %s, "
+            "or ask an administrator of the cluster",
+            text, ranges);
+    }
+    if (subject->cluster_role < ROLE_OPERATOR &&
+        cidr_prefix(cidr) < NETWORK_TENANT_PREFIX_MIN) {
+        return err_set(err, BERTH_EFORBIDDEN,
+                       "spec.ipv4.cidr: /%" PRIu32 " is larger than /%d, the largest "
+                       "that a tenant may take: ask an administrator of the cluster",
+                       cidr_prefix(cidr), NETWORK_TENANT_PREFIX_MIN);
+    }
+    return 0;
 }
 
 int subject_may_make_network(const struct state *state,

@@ -52,11 +52,14 @@ int subject_may_list(const struct state *state,
                      const struct subject *subject,
                      enum kind kind,
                      const char *tenant);
-/* Who is no operator or admin of the cluster takes no large part of all addresses:
- * BERTH_EFORBIDDEN, said in err. there: the network as it is, whose range may stay, or
+/* What range a network may have. Nobody takes one that covers the address of a host:
+ * BERTH_EINVALID. Who is no admin of the cluster takes a private one, for hosts have a
+ * route into it; and who is no operator either no large part of all addresses:
+ * BERTH_EFORBIDDEN. Said in err. there: the network as it is, whose range may stay, or
  * NULL. Asked before the log is: a rule inside of it would change what old entries did.
  */
-int subject_may_take(const struct subject *subject,
+int subject_may_take(const struct state *state,
+                     const struct subject *subject,
                      const struct network *there,
                      const struct network *wanted,
                      struct err *err);

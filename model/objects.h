@@ -401,7 +401,8 @@ extern const char *const egress_names[]; /* nat none */
 
 #define IPV4_SPEC_FIELDS(F, S)                                              \
     F(S, 1, U64, cidr, "cidr", UNIT_CIDR, FIELD_REQUIRED, 0, UINT64_MAX, 0, \
-      "/8 to /29, a tenant's own token from /20; unique in the cluster")    \
+      "/8 to /29, private, a tenant's own token from /20; unique in the "   \
+      "cluster, off its hosts")                                             \
     F(S, 2, U32, gateway, "gateway", UNIT_IPV4, 0, 0, UINT32_MAX, 0,        \
       "default: the first address")
 RECORD_DECLARE(ipv4_spec, IPV4_SPEC_FIELDS)

@@ -1,5 +1,6 @@
 /* Goal: many objects at once are all checked before any is written, written in an order
  * that works, and told what became of each. */
+#include "base/cleanup.h"
 #include "http_fixture.h"
 
 #define OBJECT(kind, meta, spec) \
@@ -235,7 +236,7 @@ static int anas(const char *method, const char *path, const char *body)
 /* Else the first tenant to ask could leave nothing to the others. */
 START_TEST(a_tenant_takes_no_large_part_of_all_addresses)
 {
-    static const char large[] = NETWORK("shop", "", "10.0.0.0/19");
+    static const char large[] = NETWORK("shop", "", "10.32.0.0/19");
     static const char path[] = "/v1/tenants/shop/networks/lan";
     ck_assert_int_eq(apply("", TENANT("shop")), 200);
     served_token(served, "ana", "ana", ROLE_ADMIN, "shop", 0);
@@ -250,11 +251,35 @@ START_TEST(a_tenant_takes_no_large_part_of_all_addresses)
     ck_assert_contains(said("detail"), "/19 is larger than /20");
     ck_assert_int_eq(get(path), 404);
 
-    ck_assert_int_eq(anas("PUT", path, NETWORK("shop", "", "10.0.0.0/20")), 200);
+    ck_assert_int_eq(anas("PUT", path, NETWORK("shop", "", "10.32.0.0/20")), 200);
     ck_assert_int_eq(apply("", large), 200); /* root may, and what was given stays */
     ck_assert_int_eq(
-        anas("PUT", path, NETWORK("shop", ",\"labels\":{\"a\":\"b\"}", "10.0.0.0/19")),
+        anas("PUT", path, NETWORK("shop", ",\"labels\":{\"a\":\"b\"}", "10.32.0.0/19")),
         200);
+}
+END_TEST
+
+/* A host that carries the network looks for what is really there among its VMs. */
+START_TEST(a_tenant_takes_no_addresses_of_the_world)
+{
+    static const char world[] = NETWORK("shop", "", "8.8.8.0/24");
+    static const char path[] = "/v1/tenants/shop/networks/lan";
+    static const char *const ways[] = {"/v1/apply", "/v1/apply?dryRun=plan",
+                                       "/v1/apply?dryRun=validate"};
+    ck_assert_int_eq(apply("", TENANT("shop")), 200);
+    served_token(served, "ana", "ana", ROLE_ADMIN, "shop", 0);
+    for (size_t i = 0; i < ARRAY_COUNT(ways); i++) {
+        ck_assert_int_eq(anas("POST", ways[i], world), 403);
+        ck_assert_str_eq(json_member_text(fault_at(0), "pointer", ""),
+                         "/objects/0/spec/ipv4/cidr");
+        ck_assert_contains(json_member_text(fault_at(0), "message", ""),
+                           "8.8.8.0/24 is not private");
+    }
+    ck_assert_int_eq(anas("PUT", path, world), 403);
+    ck_assert_contains(said("detail"), "8.8.8.0/24 is not private");
+    ck_assert_int_eq(get(path), 404);
+
+    ck_assert_int_eq(apply("", world), 200); /* root may */
 }
 END_TEST
 
@@ -521,6 +546,7 @@ int main(void)
     tcase_add_test(tests, what_the_caller_may_not_write_is_a_fault_of_that_object);
     tcase_add_test(tests, a_tenant_takes_no_large_number_of_networks_by_itself);
     tcase_add_test(tests, a_tenant_takes_no_large_part_of_all_addresses);
+    tcase_add_test(tests, a_tenant_takes_no_addresses_of_the_world);
     tcase_add_test(tests, a_vm_keeps_its_template_and_its_group);
     tcase_add_test(tests, power_is_what_a_vm_can_change);
     tcase_add_test(tests, a_vm_takes_its_templates_labels_once);

@@ -9,6 +9,8 @@
 #include <string.h>
 
 #define EXPIRES_WALL_MS 5000
+#define ck_assert_contains(text, part) \
+    ck_assert_msg(strstr(text, part) != NULL, "%s", text)
 
 static struct state *state;
 static uint64_t hosts[2]; /* h1 carries the log, h2 does not */
@@ -110,6 +112,7 @@ static uint64_t add_host(const char *name, uint8_t key, uint8_t token_hash)
     snprintf(command.body.host_join.name, NAME_SIZE, "%s", name);
     memset(command.body.host_join.token_hash.bytes, token_hash, DIGEST_SIZE);
     memset(command.body.host_join.status.public_key.bytes, key, DIGEST_SIZE);
+    command.body.host_join.status.address = UINT32_C(0x0a630000) | key; /* 10.99.0.key */
     command.body.host_join.status.cpu_mcpu = 1000;
     command.body.host_join.status.memory_bytes = GIB;
     state_apply(state, &command, &result);
@@ -271,6 +274,75 @@ START_TEST(a_token_ends_at_its_millisecond)
 }
 END_TEST
 
+/* 10.99.0.0/24 holds the hosts. p: is not private, h: covers a host, l: is large. */
+static const struct take {
+    uint32_t address;
+    uint32_t prefix_bits;
+    char root, operator, tenant;
+} takes[] = {
+    {UINT32_C(0x0a000000), 24, 'y', 'y', 'y'}, /* 10.0.0.0 */
+    {UINT32_C(0x0a000000), 19, 'y', 'y', 'l'},
+    {UINT32_C(0x0a630000), 29, 'h', 'h', 'h'}, /* 10.99.0.0 */
+    {UINT32_C(0x0a600000), 12, 'h', 'h', 'h'}, /* 10.96.0.0 */
+    {UINT32_C(0x0a630008), 29, 'y', 'y', 'y'}, /* 10.99.0.8, beside them */
+    {UINT32_C(0xac0ff000), 20, 'y', 'p', 'p'}, /* 172.15.240.0 */
+    {UINT32_C(0xac100000), 20, 'y', 'y', 'y'}, /* 172.16.0.0 */
+    {UINT32_C(0xac1ff000), 20, 'y', 'y', 'y'}, /* 172.31.240.0 */
+    {UINT32_C(0xac200000), 20, 'y', 'p', 'p'}, /* 172.32.0.0 */
+    {UINT32_C(0xac000000), 11, 'y', 'p', 'p'}, /* 172.0.0.0: partly */
+    {UINT32_C(0xc0a80000), 24, 'y', 'y', 'y'}, /* 192.168.0.0 */
+    {UINT32_C(0xc0a90000), 24, 'y', 'p', 'p'}, /* 192.169.0.0 */
+    {UINT32_C(0x64400000), 20, 'y', 'y', 'y'}, /* 100.64.0.0 */
+    {UINT32_C(0x64800000), 20, 'y', 'p', 'p'}, /* 100.128.0.0 */
+    {UINT32_C(0xc6130000), 20, 'y', 'y', 'y'}, /* 198.19.0.0 */
+    {UINT32_C(0xc6140000), 20, 'y', 'p', 'p'}, /* 198.20.0.0 */
+    {UINT32_C(0x08080800), 24, 'y', 'p', 'p'}, /* 8.8.8.0 */
+};
+
+static void assert_takes(const struct subject *subject,
+                         const struct take *take,
+                         const struct network *there,
+                         char answer)
+{
+    struct network wanted = {0};
+    struct err err = {0};
+    wanted.spec.ipv4.cidr = (uint64_t)take->address << 8 | take->prefix_bits;
+    int r = subject_may_take(state, subject, there, &wanted, &err);
+    ck_assert_int_eq(r, answer == 'y'   ? 0
+                        : answer == 'h' ? BERTH_EINVALID
+                                        : BERTH_EFORBIDDEN);
+    if (answer == 'h') {
+        ck_assert_contains(err.text, subject->cluster_role == ROLE_NONE
+                                         ? "covers addresses of the cluster's hosts"
+                                         : "covers 10.99.0.1, the address of host h1");
+    } else if (answer == 'p') {
+        ck_assert_contains(err.text, "is not private");
+        ck_assert_contains(err.text, "10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, "
+                                     "100.64.0.0/10, 198.18.0.0/15, or ask an "
+                                     "administrator of the cluster");
+    } else if (answer == 'l') {
+        ck_assert_contains(err.text, "larger than /20");
+    }
+}
+
+START_TEST(a_network_takes_no_addresses_that_hosts_need)
+{
+    const struct take *take = &takes[_i];
+    struct network there = {0};
+    struct subject root = {.name = "root", .cluster_role = ROLE_ADMIN};
+    struct subject operator= {.name = "token:o", .cluster_role = ROLE_OPERATOR};
+    struct subject tenant = {
+        .name = "token:t", .tenant = "shop", .tenant_role = ROLE_ADMIN};
+
+    assert_takes(&root, take, NULL, take->root);
+    assert_takes(&operator, take, NULL, take->operator);
+    assert_takes(&tenant, take, NULL, take->tenant);
+    assert_takes(&tenant, take, &there, take->tenant);
+    there.spec.ipv4.cidr = (uint64_t)take->address << 8 | take->prefix_bits;
+    assert_takes(&tenant, take, &there, 'y'); /* what was given stays */
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("subject");
@@ -284,6 +356,8 @@ int main(void)
                         ARRAY_COUNT(rows));
     tcase_add_test(tests, who_is_not_known_is_not_authenticated);
     tcase_add_test(tests, a_token_ends_at_its_millisecond);
+    tcase_add_loop_test(tests, a_network_takes_no_addresses_that_hosts_need, 0,
+                        ARRAY_COUNT(takes));
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
 }
