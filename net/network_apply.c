@@ -564,7 +564,7 @@ static void run_continue(struct network_apply *apply)
         if (step_start(apply, step)) {
             return;
         }
-        step_account(apply, network_step_run(apply->netlink, step, &err), &err);
+        step_account(apply, network_step_run(apply->netlink, &apply->host, step, &err), &err);
     }
     run_finish(apply);
 }

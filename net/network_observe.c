@@ -3,6 +3,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "net/dhcp_dns.h"
+#include "net/forwarding.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -208,7 +209,7 @@ static void see_fdb(void *context, const struct netlink_fdb *fdb)
     }
 }
 
-/* ---- services and switches ---- */
+/* ---- services ---- */
 
 static int see_services(const struct network_host *host,
                         struct network_observed *observed,
@@ -239,20 +240,6 @@ static int see_services(const struct network_host *host,
     return 0;
 }
 
-static bool see_forwarding(void)
-{
-    uint8_t *text = NULL;
-    size_t size = 0;
-
-    if (fd_read_file(AT_FDCWD, "/proc/sys/net/ipv4/ip_forward", 16, &text, &size, NULL) !=
-        0) {
-        return false;
-    }
-    bool on = size > 0 && text[0] == '1';
-    free(text);
-    return on;
-}
-
 static int see_kernel(struct netlink *netlink, struct observer *observer, struct err *err)
 {
     int r = netlink_links(netlink, see_link, observer, err);
@@ -278,7 +265,9 @@ int network_observe(struct netlink *netlink,
                     struct err *err)
 {
     struct observer observer = {0};
-    struct network_observed observed = {.forwarding = see_forwarding()};
+    struct network_observed observed = {.forwarding = forwarding_is_on(),
+                                        .forwarding_ours =
+                                            forwarding_is_ours(host->state_folder)};
 
     int r = see_kernel(netlink, &observer, err);
     observed.entries = observer.entries;

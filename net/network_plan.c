@@ -453,6 +453,8 @@ static void plan_forwarding(struct planner *planner)
     }
     if (needed && !planner->observed->forwarding) {
         plan_add_plain(planner, NETWORK_STEP_FORWARDING_ON, 0);
+    } else if (!needed && planner->observed->forwarding_ours) {
+        plan_add_plain(planner, NETWORK_STEP_FORWARDING_BACK, 0);
     }
 }
 
@@ -596,6 +598,9 @@ void network_step_format(const struct network_step *step, char text[NETWORK_TEXT
         break;
     case NETWORK_STEP_FORWARDING_ON:
         (void)snprintf(text, NETWORK_TEXT_SIZE, "turn IPv4 forwarding on");
+        break;
+    case NETWORK_STEP_FORWARDING_BACK:
+        (void)snprintf(text, NETWORK_TEXT_SIZE, "turn IPv4 forwarding off again");
         break;
     case NETWORK_STEP_LINK_CREATE:
         (void)snprintf(text, NETWORK_TEXT_SIZE, "create %s %s mtu %u", kind, link->name,

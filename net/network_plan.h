@@ -85,7 +85,8 @@ struct network_service {
 #define NETWORK_RULES_UNKNOWN UINT64_C(1) /* a table, but not the wanted one */
 
 struct network_observed {
-    bool forwarding; /* net.ipv4.ip_forward */
+    bool forwarding; /* net/forwarding.h */
+    bool forwarding_ours;
     uint64_t rules_hash;
     struct network_link *links;
     size_t link_count;
@@ -108,6 +109,7 @@ enum network_step_kind {
     NETWORK_STEP_LINK_DOWN,
     NETWORK_STEP_LINK_REMOVE,
     NETWORK_STEP_FORWARDING_ON,
+    NETWORK_STEP_FORWARDING_BACK, /* as it was before */
     NETWORK_STEP_LINK_CREATE,
     NETWORK_STEP_LINK_MTU,
     NETWORK_STEP_LINK_MAC,

@@ -3,6 +3,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/require.h"
+#include "net/forwarding.h"
 #include "net/tap.h"
 
 #include <errno.h>
@@ -104,6 +105,7 @@ static int entry_change(struct netlink *netlink,
 }
 
 int network_step_run(struct netlink *netlink,
+                     const struct network_host *host,
                      const struct network_step *step,
                      struct err *err)
 {
@@ -133,8 +135,9 @@ int network_step_run(struct netlink *netlink,
     case NETWORK_STEP_PORT_FLAGS:
         return netlink_port_flags(netlink, link->name, link->port_flags, err);
     case NETWORK_STEP_FORWARDING_ON:
-        r = write_switch("/proc/sys/net/ipv4/ip_forward", "1");
-        return r == 0 ? 0 : err_sys(err, r, "write /proc/sys/net/ipv4/ip_forward");
+        return forwarding_switch_on(host->state_folder, err);
+    case NETWORK_STEP_FORWARDING_BACK:
+        return forwarding_switch_back(host->state_folder, err);
     default:
         return err_set(err, BERTH_EBUG, "step %d is not done at once", (int)step->kind);
     }

@@ -13,5 +13,6 @@
 #include "net/network_plan.h"
 
 int network_step_run(struct netlink *netlink,
+                     const struct network_host *host,
                      const struct network_step *step,
                      struct err *err);

@@ -1,6 +1,7 @@
 /* Removing all tenant networks of a host, for network_apply_teardown_all. */
 #include "base/cleanup.h"
 #include "net/dhcp_dns.h"
+#include "net/forwarding.h"
 #include "net/netlink.h"
 #include "net/network_apply.h"
 #include "net/network_observe.h"
@@ -104,5 +105,7 @@ int network_apply_teardown_all(const struct network_host *host, struct err *err)
     r = nft_now("add table bridge berth; delete table bridge berth; add table ip berth; "
                 "delete table ip berth",
                 first == 0 ? err : NULL);
+    first = first != 0 ? first : r;
+    r = forwarding_switch_back(host->state_folder, first == 0 ? err : NULL);
     return first != 0 ? first : r;
 }

@@ -1482,15 +1482,19 @@ END_TEST
 
 START_TEST(what_is_unused_goes_and_teardown_leaves_nothing)
 {
+#define FORWARDS "test $(cat /proc/sys/net/ipv4/ip_forward) = %d"
     static const char no_links[] = "! ip -o link | grep -E ' (bb|bx|bt)[0-9a-z]+[:@]'";
     static const char no_tables[] = "! nft list tables | grep berth";
     struct dhcp_dns_instance instance;
 
     read_instance(&hosts[1], &instance);
+    ns_enter(hosts[1].ns);
+    run(FORWARDS, 1);
     hosts[1].wants[0] = hosts[1].wants[1]; /* network 7 has no VM here any more */
     hosts[1].wants[0].ports = hosts[1].ports[1];
     hosts[1].count = 1;
     host_set(&hosts[1]);
+    run(FORWARDS, 0); /* network 8 lets nobody out */
     ck_assert_uint_eq(if_nametoindex("bb7"), 0);
     ck_assert_uint_eq(if_nametoindex("bx7"), 0);
     ck_assert_uint_ne(if_nametoindex("bb8"), 0);
@@ -1505,6 +1509,9 @@ START_TEST(what_is_unused_goes_and_teardown_leaves_nothing)
     run("%s", no_tables);
     run("test -z \"$(ls %s/networks)\"", hosts[1].dir.path);
 
+    hosts[2].wants[0].nat = true;
+    host_set(&hosts[2]);
+    run(FORWARDS, 1);
     read_instance(&hosts[2], &instance);
     ns_enter(hosts[2].ns);
     struct err err = {0};
@@ -1512,6 +1519,7 @@ START_TEST(what_is_unused_goes_and_teardown_leaves_nothing)
     run("%s", no_links);
     run("%s", no_tables);
     run("test ! -e %s/networks", hosts[2].dir.path);
+    run(FORWARDS, 0);
     ck_assert_int_ne(kill(instance.pid, 0) == 0 &&
                          dhcp_dns_open(&hosts[2].value, 7, &instance) >= 0,
                      1);

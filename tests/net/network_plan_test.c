@@ -145,6 +145,11 @@ static void model_step(struct model *model,
         break;
     case NETWORK_STEP_FORWARDING_ON:
         observed->forwarding = true;
+        observed->forwarding_ours = true;
+        break;
+    case NETWORK_STEP_FORWARDING_BACK:
+        observed->forwarding = false;
+        observed->forwarding_ours = false;
         break;
     case NETWORK_STEP_SERVICE_STOP:
         for (size_t i = 0; i < observed->service_count; i++) {
@@ -314,7 +319,7 @@ START_TEST(what_nobody_wants_goes_altogether)
 
     scene_init(&scene);
     model_init(&model);
-    scene_add(&scene, 7);
+    scene_add(&scene, 7)->nat = true;
     scene_add_port(&scene, 0, 10);
     scene_add_remote(&scene, 0, fixture_router(7, 2));
     free(scene_play(&scene, &model));
@@ -324,7 +329,8 @@ START_TEST(what_nobody_wants_goes_altogether)
                  "remove tap bt2i\n"
                  "remove vxlan bx7\n"
                  "remove bridge bb7\n"
-                 "remove rules\n");
+                 "remove rules\n"
+                 "turn IPv4 forwarding off again\n");
     ck_assert_uint_eq(model.observed.link_count, 0);
     ck_assert_uint_eq(model.observed.entry_count, 0);
 }

@@ -59,8 +59,8 @@ static size_t play(void)
             continue;
         }
         network_step_format(&plan.steps[i], text);
-        ck_assert_msg(network_step_run(netlink, &plan.steps[i], &err) == 0, "%s: %s",
-                      text, err.text);
+        ck_assert_msg(network_step_run(netlink, &scene.host, &plan.steps[i], &err) == 0,
+                      "%s: %s", text, err.text);
         count++;
     }
     network_plan_fini(&plan);
@@ -193,7 +193,7 @@ START_TEST(a_step_of_another_kind_is_refused)
 {
     struct network_step step = {.kind = NETWORK_STEP_RULES_INSTALL};
 
-    ck_assert_int_eq(network_step_run(netlink, &step, NULL), BERTH_EBUG);
+    ck_assert_int_eq(network_step_run(netlink, &scene.host, &step, NULL), BERTH_EBUG);
 }
 END_TEST
 
