@@ -115,18 +115,25 @@ images_ready(struct worker *worker, const struct msg_vm *order, struct engine_vm
     return true;
 }
 
+/* 0: the orders do not have it. */
+static uint32_t network_vni(const struct worker *worker, uint64_t network)
+{
+    uint32_t vni = 0;
+    for (uint32_t i = 0; i < worker->orders.networks.count; i++) {
+        if (worker->orders.networks.items[i].uid == network) {
+            vni = worker->orders.networks.items[i].vni;
+        }
+    }
+    return vni;
+}
+
 static bool
 networks_ready(struct worker *worker, const struct msg_vm *order, struct engine_vm *vm)
 {
     for (uint32_t nic = 0; nic < order->nics.count; nic++) {
         struct network_port port;
         worker_network_port(order, nic, &port);
-        uint32_t vni = 0;
-        for (uint32_t i = 0; i < worker->orders.networks.count; i++) {
-            if (worker->orders.networks.items[i].uid == order->nics.items[nic].network) {
-                vni = worker->orders.networks.items[i].vni;
-            }
-        }
+        uint32_t vni = network_vni(worker, order->nics.items[nic].network);
         if (vni == 0 || worker->networks == NULL ||
             !network_apply_port_ready(worker->networks, vni, &port)) {
             return false;
@@ -136,6 +143,22 @@ networks_ready(struct worker *worker, const struct msg_vm *order, struct engine_
     }
     vm->nic_count = order->nics.count;
     return true;
+}
+
+/* What this host cannot carry it will not in a while either: another host may. */
+static bool
+network_refused(const struct worker *worker, const struct msg_vm *order, struct err *err)
+{
+    for (uint32_t nic = 0; nic < order->nics.count && worker->networks != NULL; nic++) {
+        const char *why = network_apply_refusal(
+            worker->networks, network_vni(worker, order->nics.items[nic].network));
+        if (why != NULL) {
+            (void)err_set(err, BERTH_EUNREACHABLE,
+                          "this host cannot carry the VM's network: %s", why);
+            return true;
+        }
+    }
+    return false;
 }
 
 /* Looked at again here: hosts of an earlier version took any content. */
@@ -176,7 +199,9 @@ static void vm_start(struct worker *worker, const struct msg_vm *order)
         (void)vm_supervisor_base(worker->supervisor, order->vm, vm.vm.disk_path);
     }
     if (!networks_ready(worker, order, &vm.vm)) {
-        if (worker->networks_failed >= NETWORKS_TRIES) {
+        if (network_refused(worker, order, &err)) {
+            failure_set(worker, order, PHASE_FAILED, err.text);
+        } else if (worker->networks_failed >= NETWORKS_TRIES) {
             (void)err_set(&err, BERTH_EUNREACHABLE,
                           "this host cannot make the VM's network: %s",
                           worker->networks_fault);

@@ -374,6 +374,33 @@ int netlink_addresses(struct netlink *netlink,
     return r == 0 ? 0 : err_sys(err, r, "list addresses");
 }
 
+/* Each way that a route may go has a header and attributes of its own. */
+static void parse_ways(struct netlink *netlink,
+                       const struct netlink_route *route,
+                       const struct nlattr *ways)
+{
+    uint8_t *at = nla_data(ways);
+    size_t left = (size_t)nla_len(ways);
+    struct rtnexthop way;
+
+    while (left >= sizeof(way)) {
+        struct nlattr *attributes[RTA_MAX + 1];
+        memcpy(&way, at, sizeof(way));
+        if (way.rtnh_len < sizeof(way) || way.rtnh_len > left ||
+            nla_parse(attributes, RTA_MAX, (struct nlattr *)(void *)(at + sizeof(way)),
+                      (int)(way.rtnh_len - sizeof(way)), NULL) < 0) {
+            return;
+        }
+        struct netlink_route one = *route;
+        one.link = way.rtnh_ifindex;
+        one.gateway = attribute_ipv4(attributes[RTA_GATEWAY]);
+        netlink->item->route(netlink->context, &one);
+        size_t step = (size_t)RTNH_ALIGN((int)way.rtnh_len);
+        left -= step < left ? step : left;
+        at += step;
+    }
+}
+
 static void parse_route(struct netlink *netlink, struct nlmsghdr *header)
 {
     struct nlattr *attributes[RTA_MAX + 1];
@@ -381,15 +408,19 @@ static void parse_route(struct netlink *netlink, struct nlmsghdr *header)
 
     if (header->nlmsg_type != RTM_NEWROUTE || message->rtm_family != AF_INET ||
         message->rtm_table != RT_TABLE_MAIN || message->rtm_type != RTN_UNICAST ||
-        nlmsg_parse(header, sizeof(*message), attributes, RTA_MAX, NULL) < 0 ||
-        attributes[RTA_GATEWAY] != NULL) {
+        nlmsg_parse(header, sizeof(*message), attributes, RTA_MAX, NULL) < 0) {
         return;
     }
     struct netlink_route route = {.link = (int)attribute_u32(attributes[RTA_OIF]),
+                                  .gateway = attribute_ipv4(attributes[RTA_GATEWAY]),
                                   .ipv4 = attribute_ipv4(attributes[RTA_DST]),
                                   .prefix_bits = message->rtm_dst_len,
                                   .source = attribute_ipv4(attributes[RTA_PREFSRC])};
-    netlink->item->route(netlink->context, &route);
+    if (attributes[RTA_MULTIPATH] != NULL) {
+        parse_ways(netlink, &route, attributes[RTA_MULTIPATH]);
+    } else {
+        netlink->item->route(netlink->context, &route);
+    }
 }
 
 int netlink_routes(struct netlink *netlink,

@@ -44,8 +44,11 @@ struct netlink_address {
     uint32_t prefix_bits;
 };
 
-struct netlink_route { /* of the main table */
+/* Of the main table; one that shares its packets among several ways is told once for
+ * each. */
+struct netlink_route {
     int link;
+    uint32_t gateway; /* 0: directly */
     uint32_t ipv4;
     uint32_t prefix_bits;
     uint32_t source;

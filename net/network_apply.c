@@ -10,6 +10,7 @@
 #include "net/dhcp_dns.h"
 #include "net/firewall_rules.h"
 #include "net/netlink.h"
+#include "net/network_clash.h"
 #include "net/network_observe.h"
 #include "net/network_step.h"
 
@@ -53,6 +54,8 @@ struct run {
     uint64_t generation;
     struct network_want *wants; /* owned */
     size_t count;
+    struct network_clash *clashes; /* of the wants that were left out */
+    size_t clash_count;
     char *rules_text;
     uint64_t rules_hash;
     struct dhcp_dns_texts *texts;     /* one per want */
@@ -88,6 +91,8 @@ struct network_apply {
     struct run run;
     struct network_want *applied; /* by the last finished run */
     size_t applied_count;
+    struct network_clash *refused;
+    size_t refused_count;
     uint32_t *applied_failed_vnis;
     size_t applied_failed_count;
     bool applied_halted;
@@ -109,6 +114,7 @@ static void run_fini(struct run *run)
     free(run->services);
     free(run->rules_text);
     free(run->failed_vnis);
+    free(run->clashes);
     network_plan_fini(&run->plan);
     run->wants = network_wants_free(run->wants, run->count);
     *run = (struct run){0};
@@ -208,6 +214,9 @@ static void run_remember(struct network_apply *apply)
 
     apply->applied = network_wants_free(apply->applied, apply->applied_count);
     free(apply->applied_failed_vnis);
+    free(apply->refused);
+    apply->refused = TAKE_PTR(run->clashes);
+    apply->refused_count = run->clash_count;
     apply->applied = TAKE_PTR(run->wants);
     apply->applied_count = run->count;
     apply->applied_failed_vnis = TAKE_PTR(run->failed_vnis);
@@ -564,7 +573,8 @@ static void run_continue(struct network_apply *apply)
         if (step_start(apply, step)) {
             return;
         }
-        step_account(apply, network_step_run(apply->netlink, &apply->host, step, &err), &err);
+        step_account(apply, network_step_run(apply->netlink, &apply->host, step, &err),
+                     &err);
     }
     run_finish(apply);
 }
@@ -668,6 +678,29 @@ static void run_query_rules(struct network_apply *apply)
     }
 }
 
+/* Takes out what this host cannot carry; said once, not at every look. */
+static int run_leave_out(struct network_apply *apply, struct err *err)
+{
+    struct run *run = &apply->run;
+
+    int r = network_clash_find(apply->netlink, &apply->host, run->wants, run->count,
+                               &run->clashes, &run->clash_count, err);
+    for (size_t i = 0; r == 0 && i < run->clash_count; i++) {
+        const struct network_clash *clash = &run->clashes[i];
+        size_t at = 0;
+        while (run->wants[at].vni != clash->vni) {
+            at++;
+        }
+        if (network_apply_refusal(apply, clash->vni) == NULL) {
+            log_warn(ROOM, "a network cannot be on this host",
+                     KV_STR("network", run->wants[at].name),
+                     KV_STR("tenant", run->wants[at].tenant), KV_STR("why", clash->text));
+        }
+        network_wants_drop(run->wants, &run->count, at);
+    }
+    return r;
+}
+
 static void run_begin(struct network_apply *apply)
 {
     struct err err = {0};
@@ -678,7 +711,7 @@ static void run_begin(struct network_apply *apply)
                               .wants = TAKE_PTR(apply->next),
                               .count = apply->next_count};
     apply->next_pending = false;
-    if (run_render(apply, &err) != 0) {
+    if (run_leave_out(apply, &err) != 0 || run_render(apply, &err) != 0) {
         run_abort(apply, &err);
         return;
     }
@@ -793,6 +826,16 @@ bool network_apply_port_ready(const struct network_apply *apply,
     return false;
 }
 
+const char *network_apply_refusal(const struct network_apply *apply, uint32_t vni)
+{
+    for (size_t i = 0; i < apply->refused_count; i++) {
+        if (apply->refused[i].vni == vni) {
+            return apply->refused[i].text;
+        }
+    }
+    return NULL;
+}
+
 void network_apply_stats(const struct network_apply *apply,
                          struct network_apply_stats *ret_stats)
 {
@@ -818,6 +861,7 @@ struct network_apply *network_apply_close(struct network_apply *apply)
     (void)network_wants_free(apply->next, apply->next_count);
     (void)network_wants_free(apply->applied, apply->applied_count);
     free(apply->applied_failed_vnis);
+    free(apply->refused);
     (void)netlink_close(apply->netlink);
     free(apply->state_folder);
     free(apply);

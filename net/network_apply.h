@@ -6,13 +6,14 @@
  * steps one after another. Newest state wins: sets that come while a run is under way are
  * folded into the next run. Setting the same state again looks again, and so repairs what
  * someone else has changed; with nothing to repair it takes no step. Nothing is removed
- * when the object closes: VMs go on, and the next daemon adopts everything. A failing
- * step stops its own network only; failing rules stop everything that is not up yet.
- * Threads: the loop's. Netlink requests are made on it (microseconds each, in batches);
- * nft and dnsmasq run as children. Callbacks never run inside network_apply_set.
- * Ownership: wants are copied. Errors: see network_wants_check; in done: the first step's
- * failure, with the network and step as text. Needs CAP_NET_ADMIN in its network
- * namespace, and nft and dnsmasq in PATH.
+ * when the object closes: VMs go on, and the next daemon adopts everything. A network
+ * that this host cannot carry (net/network_clash.h) is left out, and looked at again at
+ * the next set. A failing step stops its own network only; failing rules stop everything
+ * that is not up yet. Threads: the loop's. Netlink requests are made on it (microseconds
+ * each, in batches); nft and dnsmasq run as children. Callbacks never run inside
+ * network_apply_set. Ownership: wants are copied. Errors: see network_wants_check; in
+ * done: the first step's failure, with the network and step as text. Needs CAP_NET_ADMIN
+ * in its network namespace, and nft and dnsmasq in PATH.
  */
 #pragma once
 
@@ -66,6 +67,9 @@ int network_apply_set(struct network_apply *apply,
 bool network_apply_port_ready(const struct network_apply *apply,
                               uint32_t vni,
                               const struct network_port *port);
+
+/* Why the last finished run left this network out, or NULL: until the next callback. */
+const char *network_apply_refusal(const struct network_apply *apply, uint32_t vni);
 
 void network_apply_stats(const struct network_apply *apply,
                          struct network_apply_stats *ret_stats);

@@ -164,7 +164,7 @@ static void see_route(void *context, const struct netlink_route *route)
 {
     const struct network_link *bridge = find_bridge(context, route->link);
 
-    if (bridge != NULL) {
+    if (bridge != NULL && route->gateway == 0) {
         see_entry(context, &(struct network_entry){.kind = NETWORK_ENTRY_ROUTE,
                                                    .vni = bridge->vni,
                                                    .key = (uint64_t)route->ipv4 << 8 |

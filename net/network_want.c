@@ -250,10 +250,6 @@ static int remote_check(const struct network_host *host,
                        "network %s: remote %012llx is not on another host", want->name,
                        (unsigned long long)remote->mac);
     }
-    if (cidr_has(&want->cidr, remote->underlay)) {
-        return err_set(err, BERTH_EINVALID,
-                       "network %s: its range covers another host's address", want->name);
-    }
     if (!cidr_has_host(&want->cidr, remote->ipv4) || remote->ipv4 == want->gateway ||
         remote->ipv4 == want->host_address) {
         return address_refuse(want, "a remote address", remote->ipv4, err);
@@ -309,10 +305,6 @@ static int want_check(const struct network_host *host,
                        want->name);
     }
     int r = want_check_numbers(want, err);
-    if (r == 0 && cidr_has(&want->cidr, host->underlay)) {
-        r = err_set(err, BERTH_EINVALID,
-                    "network %s: its range covers this host's address", want->name);
-    }
     for (size_t i = 0; r == 0 && i < want->port_count; i++) {
         r = port_check(want, &want->ports[i], err);
     }
@@ -617,6 +609,16 @@ static void owned_free(const void *pointer)
     } array = {.borrowed = pointer};
 
     free(array.owned);
+}
+
+void network_wants_drop(struct network_want *wants, size_t *count, size_t index)
+{
+    REQUIRE(index < *count);
+    owned_free(wants[index].ports);
+    owned_free(wants[index].remotes);
+    owned_free(wants[index].names);
+    (*count)--;
+    memmove(&wants[index], &wants[index + 1], (*count - index) * sizeof(*wants));
 }
 
 struct network_want *network_wants_free(struct network_want *wants, size_t count)

@@ -112,6 +112,8 @@ int network_wants_copy(const struct network_want *wants,
                        size_t count,
                        struct network_want **ret_copy,
                        struct err *err);
+/* Takes one out of a copy. */
+void network_wants_drop(struct network_want *wants, size_t *count, size_t index);
 /* Accepts NULL; returns NULL. */
 struct network_want *network_wants_free(struct network_want *wants, size_t count);
 

@@ -1480,6 +1480,37 @@ START_TEST(a_vm_that_migrates_is_found_where_it_runs)
 }
 END_TEST
 
+START_TEST(a_network_in_the_hosts_own_range_is_left_out_until_it_is_free)
+{
+    struct network_port port = fixture_port(9, 40);
+    struct network_port good = fixture_port(7, VM_FRONT);
+    struct network_want *want = &hosts[1].wants[1];
+
+    *want = fixture_want(9, 1);
+    want->cidr = (struct network_cidr){IPV4(198, 51, 100, 0), 29};
+    want->gateway = IPV4(198, 51, 100, 2); /* the host's own */
+    want->host_address = IPV4(198, 51, 100, 3);
+    host_add_port(&hosts[1], 1, 40);
+    hosts[1].ports[1][0].ipv4 = IPV4(198, 51, 100, 4);
+    port.ipv4 = hosts[1].ports[1][0].ipv4;
+    host_set(&hosts[1]);
+    ck_assert_ptr_nonnull(network_apply_refusal(hosts[1].apply, 9));
+    ck_assert_msg(strstr(network_apply_refusal(hosts[1].apply, 9),
+                         "overlaps 198.51.100.1, an address of this host (link uplink)"),
+                  "%s", network_apply_refusal(hosts[1].apply, 9));
+    ck_assert_uint_eq(if_nametoindex("bb9"), 0);
+    ck_assert(!network_apply_port_ready(hosts[1].apply, 9, &port));
+    ck_assert(network_apply_port_ready(hosts[1].apply, 7, &good));
+    ck_assert_ptr_null(network_apply_refusal(hosts[1].apply, 7));
+    run("ip route get 198.51.100.2 | grep -q 'dev uplink'");
+
+    run("ip link del uplink");
+    host_set(&hosts[1]);
+    ck_assert_ptr_null(network_apply_refusal(hosts[1].apply, 9));
+    ck_assert(network_apply_port_ready(hosts[1].apply, 9, &port));
+}
+END_TEST
+
 START_TEST(what_is_unused_goes_and_teardown_leaves_nothing)
 {
 #define FORWARDS "test $(cat /proc/sys/net/ipv4/ip_forward) = %d"
@@ -1570,6 +1601,7 @@ static Suite *suite(void)
     tcase_add_test(c, the_same_state_again_takes_no_step_also_for_a_new_daemon);
     tcase_add_test(c, the_newest_state_wins_and_every_caller_hears);
     tcase_add_test(c, one_networks_failure_leaves_the_others_working);
+    tcase_add_test(c, a_network_in_the_hosts_own_range_is_left_out_until_it_is_free);
     tcase_add_test(c, what_is_unused_goes_and_teardown_leaves_nothing);
     suite_add_tcase(s, c);
     return s;

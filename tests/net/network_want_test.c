@@ -87,10 +87,6 @@ static void break_remote_takes_address(struct scene *s)
     scene_add_remote(s, 0, fixture_remote(7, 20, 2));
     s->remotes[0][0].ipv4 = s->ports[0][0].ipv4;
 }
-static void break_underlay_hidden(struct scene *s)
-{
-    s->host.underlay = IPV4(10, 7, 0, 9);
-}
 static void break_folder(struct scene *s)
 {
     s->host.state_folder = "/var/lib/be\nrth";
@@ -118,7 +114,6 @@ static const struct {
     {break_tap_twice, "two ports have the tap bt2i"},
     {break_remote_here, "not on another host"},
     {break_remote_takes_address, "shares its MAC or address"},
-    {break_underlay_hidden, "covers this host's address"},
     {break_folder, "state folder"},
 };
 
