@@ -13,15 +13,18 @@ struct part {
     unsigned long get;
     unsigned long set;
     size_t offset;
+    size_t size;
 };
 
-#define PART(name, field, get, set)                        \
-    {                                                      \
-        name, get, set, offsetof(struct vcpu_state, field) \
+#define PART(name, field, get, set)                         \
+    {                                                       \
+        name, get, set, offsetof(struct vcpu_state, field), \
+            sizeof(((struct vcpu_state *)NULL)->field)      \
     }
 
 /* Taken in this order: the state of waiting first, for reading it may take an INIT in;
- * events last, for they are what is left over. */
+ * events last, for they are what is left over. Written down they stand in this order,
+ * too: whoever changes it changes the section's version. */
 static const struct part taken[] = {
     PART("the MP state", mp_state, KVM_GET_MP_STATE, KVM_SET_MP_STATE),
     PART("registers", regs, KVM_GET_REGS, KVM_SET_REGS),
@@ -40,6 +43,12 @@ static const struct part taken[] = {
 
 #define MSR_TSC          0x10u
 #define MSR_TSC_DEADLINE 0x6e0u
+
+/* The timer's register of the APIC, and its mode there. */
+#define LVT_TIMER_AT      0x320u
+#define LVT_MODE_MASK     (3u << 17)
+#define LVT_MODE_DEADLINE (2u << 17)
+#define MSR_BYTES         12u /* of one, written down: index and value */
 
 static struct kvm_msr_list *msr_list_read(int kvm_fd, struct err *err)
 {
@@ -119,6 +128,31 @@ static int part_apply(const struct vcpu_state *state,
     return r < 0 ? err_wrap(err, r, "set a vCPU's state") : 0;
 }
 
+static struct kvm_msr_entry *msr_find(struct vcpu_state *state, uint32_t index)
+{
+    for (uint32_t i = 0; i < state->msr_count; i++) {
+        if (state->msrs[i].index == index) {
+            return &state->msrs[i];
+        }
+    }
+    return NULL;
+}
+
+/* A deadline that has passed while nobody ran the vCPU reads as none, and the interrupt
+ * is nowhere in the state yet. A deadline that is now makes it due; one too many does no
+ * harm. */
+static void timer_settle(struct vcpu_state *state)
+{
+    struct kvm_msr_entry *deadline = msr_find(state, MSR_TSC_DEADLINE);
+    const struct kvm_msr_entry *now = msr_find(state, MSR_TSC);
+    uint32_t timer;
+    memcpy(&timer, state->lapic.regs + LVT_TIMER_AT, sizeof(timer));
+    if ((timer & LVT_MODE_MASK) == LVT_MODE_DEADLINE && deadline != NULL && now != NULL &&
+        deadline->data == 0) {
+        deadline->data = now->data;
+    }
+}
+
 int vcpu_state_take(struct vcpu_state *ret_state,
                     int vcpu_fd,
                     int kvm_fd,
@@ -132,7 +166,11 @@ int vcpu_state_take(struct vcpu_state *ret_state,
             return err_wrap(err, r, "read a vCPU's state");
         }
     }
-    return msrs_take(ret_state, vcpu_fd, kvm_fd, err);
+    int r = msrs_take(ret_state, vcpu_fd, kvm_fd, err);
+    if (r == 0) {
+        timer_settle(ret_state);
+    }
+    return r;
 }
 
 int vcpu_state_apply(const struct vcpu_state *state, int vcpu_fd, struct err *err)
@@ -155,4 +193,49 @@ void vcpu_state_fini(struct vcpu_state *state)
     free(state->msrs);
     state->msrs = NULL;
     state->msr_count = 0;
+}
+
+void vcpu_state_write(const struct vcpu_state *state, struct bytes_writer *writer)
+{
+    for (unsigned i = 0; i < ARRAY_COUNT(taken); i++) {
+        bytes_write_block(writer, (const uint8_t *)state + taken[i].offset,
+                          taken[i].size);
+    }
+    bytes_write_u32(writer, state->msr_count);
+    for (uint32_t i = 0; i < state->msr_count; i++) {
+        bytes_write_u32(writer, state->msrs[i].index);
+        bytes_write_u64(writer, state->msrs[i].data);
+    }
+}
+
+int vcpu_state_read(struct vcpu_state *ret_state,
+                    struct bytes_reader *reader,
+                    struct err *err)
+{
+    struct vcpu_state state = {.msr_count = 0};
+    for (unsigned i = 0; i < ARRAY_COUNT(taken); i++) {
+        size_t size = 0;
+        const void *part = bytes_read_block(reader, taken[i].size, &size);
+        if (part == NULL || size != taken[i].size) {
+            return err_set(err, BERTH_ECORRUPT, "%s of a vCPU: not what they should be",
+                           taken[i].name);
+        }
+        memcpy((uint8_t *)&state + taken[i].offset, part, size);
+    }
+    const uint32_t count = bytes_read_u32(reader);
+    if (reader->error != 0 || count > VCPU_MSRS_MAX ||
+        bytes_reader_left(reader) != count * (size_t)MSR_BYTES) {
+        return err_set(err, BERTH_ECORRUPT, "MSRs of a vCPU: cut short or too many");
+    }
+    state.msrs = calloc(count + 1, sizeof(state.msrs[0]));
+    if (state.msrs == NULL) {
+        return err_sys(err, -ENOMEM, "read MSRs");
+    }
+    for (state.msr_count = 0; state.msr_count < count; state.msr_count++) {
+        struct kvm_msr_entry *entry = &state.msrs[state.msr_count];
+        entry->index = bytes_read_u32(reader);
+        entry->data = bytes_read_u64(reader);
+    }
+    *ret_state = state;
+    return 0;
 }

@@ -2,11 +2,14 @@
  *
  * Shapes: `struct vcpu_state` is a plain value but for its MSRs, which it owns. Taken
  * from a parked vCPU, applied to a parked vCPU of the same CPUID table. The order of both
- * is a table in vcpu_state.c with the reason for each place. Threads: none may run the
- * vCPU meanwhile. Errors: -errno with the step that failed. Limits: VCPU_MSRS_MAX.
+ * is a table in vcpu_state.c with the reason for each place. A timer
+ * that has gone off while the vCPU was parked is due again in the state. Threads: none
+ * may run the vCPU meanwhile. Errors: -errno with the step that failed. Limits:
+ * VCPU_MSRS_MAX.
  */
 #pragma once
 
+#include "base/bytes.h"
 #include "base/err.h"
 #include "vmm/kvm_calls.h"
 
@@ -34,3 +37,9 @@ int vcpu_state_take(struct vcpu_state *ret_state,
                     struct err *err);
 int vcpu_state_apply(const struct vcpu_state *state, int vcpu_fd, struct err *err);
 void vcpu_state_fini(struct vcpu_state *state);
+/* As a section of a saved machine (state_stream.h), and back: BERTH_ECORRUPT and nothing
+ * to fini when it does not fit. */
+void vcpu_state_write(const struct vcpu_state *state, struct bytes_writer *writer);
+int vcpu_state_read(struct vcpu_state *ret_state,
+                    struct bytes_reader *reader,
+                    struct err *err);

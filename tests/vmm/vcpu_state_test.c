@@ -85,6 +85,42 @@ START_TEST(a_state_comes_back_whole)
 }
 END_TEST
 
+static void written(const struct vcpu_state *state, struct bytes_writer *writer)
+{
+    bytes_writer_init(writer, 1u << 20);
+    vcpu_state_write(state, writer);
+    ck_assert_int_eq(writer->error, 0);
+}
+
+START_TEST(a_written_state_is_read_again_and_a_cut_one_refused)
+{
+    struct vcpu_state state;
+    struct vcpu_state again;
+    struct bytes_writer writer;
+    struct bytes_reader reader;
+    struct bytes_writer copy;
+    ck_assert_int_eq(vcpu_state_take(&state, vcpu_fd, kvm_fd, NULL), 0);
+    written(&state, &writer);
+
+    bytes_reader_init(&reader, writer.data, writer.size);
+    ck_assert_int_eq(vcpu_state_read(&again, &reader, NULL), 0);
+
+    ck_assert_int_eq(bytes_reader_end(&reader), 0);
+    written(&again, &copy);
+    ck_assert_uint_eq(copy.size, writer.size);
+    ck_assert_mem_eq(copy.data, writer.data, writer.size);
+    for (size_t size = 0; size < writer.size; size++) {
+        struct vcpu_state none;
+        bytes_reader_init(&reader, writer.data, size);
+        ck_assert_int_eq(vcpu_state_read(&none, &reader, NULL), BERTH_ECORRUPT);
+    }
+    bytes_writer_fini(&writer);
+    bytes_writer_fini(&copy);
+    vcpu_state_fini(&state);
+    vcpu_state_fini(&again);
+}
+END_TEST
+
 START_TEST(a_part_that_kvm_refuses_is_named)
 {
     struct vcpu_state state;
@@ -111,6 +147,7 @@ int main(void)
     TCase *tests = tcase_create("vcpu_state");
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, a_state_comes_back_whole);
+    tcase_add_test(tests, a_written_state_is_read_again_and_a_cut_one_refused);
     tcase_add_test(tests, a_part_that_kvm_refuses_is_named);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
