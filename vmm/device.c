@@ -15,12 +15,25 @@ void device_setup(struct device *device, const struct device_ops *ops, const cha
     pthread_mutex_init(&device->lock, NULL); /* cannot fail without attributes */
 }
 
-int device_init(struct device *device, struct err *err)
+/* Runs a verb that can fail; NULL: the device has none. */
+static int verb_try(struct device *device,
+                    int (*call)(struct device *device, struct err *err),
+                    struct err *err)
 {
     pthread_mutex_lock(&device->lock);
-    const int r = device->ops->init != NULL ? device->ops->init(device, err) : 0;
+    const int r = call != NULL ? call(device, err) : 0;
     pthread_mutex_unlock(&device->lock);
     return r < 0 ? err_wrap(err, r, "%s %s", device->ops->kind, device->name) : r;
+}
+
+int device_init(struct device *device, struct err *err)
+{
+    return verb_try(device, device->ops->init, err);
+}
+
+int device_sync(struct device *device, struct err *err)
+{
+    return verb_try(device, device->ops->sync, err);
 }
 
 /* Runs a verb that can neither fail nor be given anything. */

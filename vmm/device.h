@@ -7,7 +7,7 @@
  * machine has connected (`struct device_line`).
  *
  * Life: made by its own typed constructor (which opens nothing and starts nothing), then
- *     init -> start -> stop -> save -> start ... stop -> free
+ *     init -> start -> stop -> sync -> save -> start ... stop -> free
  * or, in a machine that comes out of a stream, init -> restore -> start. After stop no
  * work is in flight and no line is raised until start. reset may come at any time.
  *
@@ -41,6 +41,9 @@ struct device_ops {
     void (*start)(struct device *device);
     /* Drains what is in flight and holds the rest back. */
     void (*stop)(struct device *device);
+    /* Makes durable what the guest takes for written; only while stopped. 0 or an error.
+     * A state that is saved after it goes with what lies behind the device. */
+    int (*sync)(struct device *device, struct err *err);
     /* Writes the whole state; only while stopped. */
     void (*save)(struct device *device, struct bytes_writer *writer);
     /* Takes the state that a device of the same kind has written; only before start. The
@@ -93,6 +96,7 @@ int device_init(struct device *device, struct err *err);
 void device_reset(struct device *device);
 void device_start(struct device *device);
 void device_stop(struct device *device);
+int device_sync(struct device *device, struct err *err);
 /* One section of a saved machine: kind, name, version and state (state_stream.h frames
  * and checks it). device_restore refuses a section that was written by another kind. */
 void device_save(struct device *device, struct bytes_writer *writer);

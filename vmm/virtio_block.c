@@ -5,6 +5,7 @@
 #include "vmm/rate_gate.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -387,14 +388,30 @@ static void block_stop(struct virtio_device *device)
     signal_all(block);
 }
 
+/* What the guest has written and not flushed is in its own memory no more: a machine that
+ * comes back from its saved state has to find it. */
+static int block_sync(struct virtio_device *device, struct err *err)
+{
+    const int r = disk_flush(block_of(device)->disk);
+    return r < 0 ? err_sys(err, r, "flush the disk") : 0;
+}
+
 static void block_save(struct virtio_device *device, struct bytes_writer *writer)
 {
+    bytes_write_u64(writer, block_of(device)->disk->size_bytes);
     rate_limit_save(&block_of(device)->gate.limit, writer);
 }
 
 static int
 block_restore(struct virtio_device *device, struct bytes_reader *reader, struct err *err)
 {
+    const uint64_t size_bytes = bytes_read_u64(reader);
+    if (reader->error == 0 && size_bytes != block_of(device)->disk->size_bytes) {
+        return err_set(err, BERTH_EINVALID,
+                       "the disk has %" PRIu64 " bytes, and had %" PRIu64
+                       " when the machine was saved",
+                       block_of(device)->disk->size_bytes, size_bytes);
+    }
     rate_limit_restore(&block_of(device)->gate.limit, reader,
                        clock_now_ns(clock_system()));
     return reader->error != 0 ? err_set(err, BERTH_ECORRUPT, "the limits are cut short")
@@ -431,6 +448,7 @@ static const struct virtio_ops block_ops = {
     .notify = block_notify,
     .reset = block_reset,
     .stop = block_stop,
+    .sync = block_sync,
     .save = block_save,
     .restore = block_restore,
     .free = block_free,

@@ -242,6 +242,12 @@ void virtio_device_stop(struct virtio_device *device)
     device->running = false;
 }
 
+int virtio_device_sync(struct virtio_device *device, struct err *err)
+{
+    REQUIRE(!device->running);
+    return device->ops->sync != NULL ? device->ops->sync(device, err) : 0;
+}
+
 void virtio_device_save(struct virtio_device *device, struct bytes_writer *writer)
 {
     REQUIRE(!device->running);

@@ -72,6 +72,7 @@ struct virtio_ops {
     void (*reset)(struct virtio_device *device);
     void (*start)(struct virtio_device *device);
     void (*stop)(struct virtio_device *device);
+    int (*sync)(struct virtio_device *device, struct err *err);
     void (*save)(struct virtio_device *device, struct bytes_writer *writer);
     /* `version` is the transport's; after the common part has been taken. */
     int (*restore)(struct virtio_device *device,
@@ -178,6 +179,7 @@ int virtio_device_init(struct virtio_device *device, struct err *err);
 void virtio_device_reset(struct virtio_device *device);
 void virtio_device_start(struct virtio_device *device);
 void virtio_device_stop(struct virtio_device *device);
+int virtio_device_sync(struct virtio_device *device, struct err *err);
 void virtio_device_save(struct virtio_device *device, struct bytes_writer *writer);
 int virtio_device_restore(struct virtio_device *device,
                           struct bytes_reader *reader,

@@ -565,6 +565,11 @@ static void pci_stop(struct device *device)
     virtio_device_stop(pci_of(device)->virtio);
 }
 
+static int pci_sync(struct device *device, struct err *err)
+{
+    return virtio_device_sync(pci_of(device)->virtio, err);
+}
+
 static void pci_save(struct device *device, struct bytes_writer *writer)
 {
     const struct virtio_pci *pci = pci_of(device);
@@ -660,6 +665,7 @@ static const struct device_ops virtio_pci_ops = {
     .reset = pci_reset,
     .start = pci_start,
     .stop = pci_stop,
+    .sync = pci_sync,
     .save = pci_save,
     .restore = pci_restore,
     .free = pci_free,

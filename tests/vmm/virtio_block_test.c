@@ -8,6 +8,8 @@
 
 #include <check.h>
 
+#include <errno.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -385,6 +387,71 @@ START_TEST(a_restored_device_goes_on_in_the_middle_of_its_requests)
 }
 END_TEST
 
+/* A disk that counts flushes, or fails them. */
+struct flushed_disk {
+    struct virtual_disk disk;
+    unsigned flushes;
+    int result;
+};
+
+static int flushed_flush(struct virtual_disk *disk)
+{
+    struct flushed_disk *flushed = (struct flushed_disk *)(void *)disk;
+    flushed->flushes++;
+    return flushed->result;
+}
+
+static void flushed_free(struct virtual_disk *disk)
+{
+    (void)disk; /* the test's own */
+}
+
+static const struct disk_ops flushed_ops = {.kind = "flushed",
+                                            .flush = flushed_flush,
+                                            .free = flushed_free};
+
+static void attach_disk(struct virtual_disk *disk)
+{
+    struct virtio_device *device = NULL;
+    device_free(&guest.pci->device);
+    ck_assert_int_eq(virtio_block_new(&guest.place, &spec, disk, &device, NULL), 0);
+    guest_attach_stopped(&guest, device);
+}
+
+START_TEST(a_machine_that_is_saved_has_its_disks_flushed)
+{
+    struct flushed_disk flushed = {.disk = {.ops = &flushed_ops, .size_bytes = 4096}};
+    struct err err = {0};
+    attach_disk(&flushed.disk);
+
+    ck_assert_int_eq(device_sync(&guest.pci->device, &err), 0);
+    ck_assert_uint_eq(flushed.flushes, 1);
+    flushed.result = -EIO;
+    ck_assert_int_eq(device_sync(&guest.pci->device, &err), -EIO);
+
+    ck_assert_ptr_nonnull(strstr(err.text, "flush the disk"));
+}
+END_TEST
+
+START_TEST(a_disk_of_another_size_does_not_take_the_state)
+{
+    struct flushed_disk other = {.disk = {.ops = &flushed_ops, .size_bytes = 4096}};
+    struct bytes_writer writer;
+    struct bytes_reader reader;
+    struct err err = {0};
+    device_stop(&guest.pci->device);
+    bytes_writer_init(&writer, 1 << 16);
+    device_save(&guest.pci->device, &writer);
+    attach_disk(&other.disk);
+
+    bytes_reader_init(&reader, writer.data, writer.size);
+    ck_assert_int_eq(device_restore(&guest.pci->device, &reader, &err), BERTH_EINVALID);
+
+    ck_assert_ptr_nonnull(strstr(err.text, "4096 bytes, and had 1048576"));
+    bytes_writer_fini(&writer);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("virtio_block");
@@ -405,6 +472,8 @@ int main(void)
     tcase_add_test(tests, a_limited_disk_answers_late_but_answers);
     tcase_add_test(tests, reads_are_in_the_dirty_log);
     tcase_add_test(tests, a_restored_device_goes_on_in_the_middle_of_its_requests);
+    tcase_add_test(tests, a_machine_that_is_saved_has_its_disks_flushed);
+    tcase_add_test(tests, a_disk_of_another_size_does_not_take_the_state);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
 }
