@@ -369,6 +369,47 @@ int guest_memory_release(struct guest_memory *memory, uint64_t address, uint64_t
     return 0;
 }
 
+/* A clone lets go of its image: what is mapped there from then on is nobody's. */
+static int region_clear(const struct guest_region *region)
+{
+    if (region->kind == GUEST_MEMORY_SHARED) {
+        return region_release(region, 0, region->size_bytes);
+    }
+    void *host = mmap(region->host, (size_t)region->size_bytes, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+    return host == MAP_FAILED ? -errno : 0;
+}
+
+int guest_memory_clear(struct guest_memory *memory, struct err *err)
+{
+    for (unsigned i = 0; i < memory->region_count; i++) {
+        const struct guest_region *region = &memory->regions[i];
+        const int r = region_clear(region);
+        if (r < 0) {
+            return err_sys(err, r, "clear memory");
+        }
+        guest_memory_mark(memory, region->address, region->size_bytes);
+    }
+    return 0;
+}
+
+uint64_t guest_memory_content_from(const struct guest_memory *memory,
+                                   unsigned region,
+                                   uint64_t offset)
+{
+    REQUIRE(region < memory->region_count);
+    const struct guest_region *of = &memory->regions[region];
+    if (of->kind != GUEST_MEMORY_SHARED || offset >= of->size_bytes) {
+        return offset < of->size_bytes ? offset : of->size_bytes;
+    }
+    const off_t at = lseek(of->fd, (off_t)(of->fd_offset + offset), SEEK_DATA);
+    if (at < 0) { /* no more of it, or a file that cannot tell */
+        return errno == ENXIO ? of->size_bytes : offset;
+    }
+    const uint64_t found = (uint64_t)at - of->fd_offset;
+    return found < of->size_bytes ? found : of->size_bytes;
+}
+
 /* ---- the dirty log ---- */
 
 static int region_log_map(struct guest_region *region)

@@ -103,6 +103,14 @@ int guest_memory_iovec(const struct guest_memory *memory,
  * -EFAULT outside RAM, BERTH_EINVALID for parts of pages, -errno. */
 int guest_memory_release(struct guest_memory *memory, uint64_t address, uint64_t size);
 
+/* All of RAM reads as zeros afterwards, a clone's as well; its image is left alone. */
+int guest_memory_clear(struct guest_memory *memory, struct err *err);
+/* The first byte of a region, from `offset` on, that may be anything but zero; the
+ * region's size when there is none. Looks at no page. */
+uint64_t guest_memory_content_from(const struct guest_memory *memory,
+                                   unsigned region,
+                                   uint64_t offset);
+
 /* Starts with an empty log; from then on every write is marked. 0 or -ENOMEM. */
 int guest_memory_log_start(struct guest_memory *memory);
 void guest_memory_log_stop(struct guest_memory *memory);

@@ -202,6 +202,55 @@ START_TEST(a_private_clone_leaves_its_file_alone)
 }
 END_TEST
 
+START_TEST(cleared_memory_is_zeros_and_a_clone_leaves_its_image_alone)
+{
+    struct guest_memory memory;
+    uint64_t word = 0;
+    const int fd = memfd_create("image", MFD_CLOEXEC);
+    const int mine = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    ck_assert_int_eq(ftruncate(fd, (off_t)(2 * PAGE)), 0);
+    ck_assert_int_eq(pwrite(fd, "original", 8, (off_t)PAGE), 8);
+    guest_memory_init(&memory);
+    ck_assert_int_eq(
+        guest_memory_add_file(&memory, 0, 2 * PAGE, fd, 0, GUEST_MEMORY_PRIVATE, NULL),
+        0);
+    ck_assert_int_eq(guest_memory_add(&memory, FAR_AT, PAGE, NULL), 0);
+    ck_assert_int_eq(guest_memory_write(&memory, 0, "changed!", 8), 0);
+    ck_assert_int_eq(guest_memory_write(&memory, FAR_AT, "changed!", 8), 0);
+
+    ck_assert_int_eq(guest_memory_clear(&memory, NULL), 0);
+
+    for (unsigned i = 0; i < 3; i++) {
+        word = 1;
+        ck_assert_int_eq(guest_memory_read(&memory, i < 2 ? i * PAGE : FAR_AT, &word, 8),
+                         0);
+        ck_assert_uint_eq(word, 0);
+    }
+    ck_assert_int_eq(pread(mine, &word, 8, (off_t)PAGE), 8);
+    ck_assert_mem_eq(&word, "original", 8);
+    ck_assert_int_eq(guest_memory_write(&memory, PAGE, "anything", 8), 0);
+    ck_assert_int_eq(pread(mine, &word, 8, (off_t)PAGE), 8);
+    ck_assert_mem_eq(&word, "original", 8);
+    guest_memory_fini(&memory);
+    close(mine);
+}
+END_TEST
+
+START_TEST(pages_that_nobody_has_touched_are_passed_over)
+{
+    struct guest_memory memory;
+    guest_memory_init(&memory);
+    ck_assert_int_eq(guest_memory_add(&memory, 0, 8 * PAGE, NULL), 0);
+    ck_assert_int_eq(guest_memory_write(&memory, 3 * PAGE + 5, "x", 1), 0);
+
+    ck_assert_uint_eq(guest_memory_content_from(&memory, 0, 0), 3 * PAGE);
+    ck_assert_uint_eq(guest_memory_content_from(&memory, 0, 3 * PAGE + 1), 3 * PAGE + 1);
+    ck_assert_uint_eq(guest_memory_content_from(&memory, 0, 4 * PAGE), 8 * PAGE);
+    ck_assert_uint_eq(guest_memory_content_from(&memory, 0, 9 * PAGE), 8 * PAGE);
+    guest_memory_fini(&memory);
+}
+END_TEST
+
 START_TEST(every_write_is_in_the_dirty_log_once)
 {
     struct guest_memory memory;
@@ -291,6 +340,8 @@ int main(void)
     tcase_add_loop_test(tests, regions_are_whole_pages_and_never_overlap, 0,
                         sizeof(regions) / sizeof(regions[0]));
     tcase_add_test(tests, a_private_clone_leaves_its_file_alone);
+    tcase_add_test(tests, cleared_memory_is_zeros_and_a_clone_leaves_its_image_alone);
+    tcase_add_test(tests, pages_that_nobody_has_touched_are_passed_over);
     tcase_add_test(tests, every_write_is_in_the_dirty_log_once);
     tcase_add_test(tests, released_pages_cost_nothing_and_read_as_zeros);
     tcase_add_test(tests, the_bytes_beyond_ram_are_out_of_reach);
