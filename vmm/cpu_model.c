@@ -404,3 +404,97 @@ void cpu_model_place(struct cpu_table *table, unsigned index, unsigned cpu_count
         place_entry(&table->entries[i], index, cpu_count);
     }
 }
+
+/* ---- a table that comes from elsewhere */
+
+/* What has to be the same beside the words of features. */
+static const struct {
+    uint32_t leaf;
+    enum cpu_register reg;
+} identity[] = {{0, REG_EBX}, {0, REG_ECX}, {0, REG_EDX}};
+
+static uint32_t register_at(const struct cpu_table *table,
+                            uint32_t leaf,
+                            uint32_t subleaf,
+                            enum cpu_register reg)
+{
+    for (unsigned i = 0; i < table->count; i++) {
+        struct kvm_cpuid_entry2 entry = table->entries[i];
+        if (entry.function == leaf && entry.index == subleaf) {
+            return *register_of(&entry, reg);
+        }
+    }
+    return 0;
+}
+
+static int register_same(const struct cpu_table *saved,
+                         const struct cpu_table *ours,
+                         uint32_t leaf,
+                         uint32_t subleaf,
+                         enum cpu_register reg,
+                         struct err *err)
+{
+    const uint32_t was = register_at(saved, leaf, subleaf, reg);
+    const uint32_t is = register_at(ours, leaf, subleaf, reg);
+    if (was == is) {
+        return 0;
+    }
+    return err_set(err, BERTH_EUNSUPPORTED,
+                   "the guest knows another CPU: CPUID 0x%x.%u E%cX was 0x%x and would "
+                   "be 0x%x here; a named --cpu level is the same on all hosts",
+                   leaf, subleaf, "ABCD"[reg], was, is);
+}
+
+int cpu_model_same(const struct cpu_table *saved,
+                   const struct cpu_table *ours,
+                   struct err *err)
+{
+    int r = 0;
+    for (unsigned i = 0; r == 0 && i < ARRAY_COUNT(identity); i++) {
+        r = register_same(saved, ours, identity[i].leaf, 0, identity[i].reg, err);
+    }
+    for (unsigned i = 0; r == 0 && i < ARRAY_COUNT(words); i++) {
+        r = register_same(saved, ours, words[i].leaf, words[i].subleaf, words[i].reg,
+                          err);
+    }
+    for (uint32_t part = 2; r == 0 && part < 32; part++) { /* size and place of each */
+        r = register_same(saved, ours, STATE_LEAF, part, REG_EAX, err);
+        if (r == 0) {
+            r = register_same(saved, ours, STATE_LEAF, part, REG_EBX, err);
+        }
+    }
+    return r;
+}
+
+void cpu_table_write(const struct cpu_table *table, struct bytes_writer *writer)
+{
+    bytes_write_u32(writer, table->count);
+    for (unsigned i = 0; i < table->count; i++) {
+        const struct kvm_cpuid_entry2 *entry = &table->entries[i];
+        const uint32_t fields[] = {entry->function, entry->index, entry->flags,
+                                   entry->eax,      entry->ebx,   entry->ecx,
+                                   entry->edx};
+        for (unsigned field = 0; field < ARRAY_COUNT(fields); field++) {
+            bytes_write_u32(writer, fields[field]);
+        }
+    }
+}
+
+int cpu_table_read(struct cpu_table *ret_table, struct bytes_reader *reader)
+{
+    ret_table->count = bytes_read_u32(reader);
+    if (ret_table->count > CPU_ENTRIES_MAX) {
+        bytes_reader_fail(reader);
+    }
+    for (unsigned i = 0; reader->error == 0 && i < ret_table->count; i++) {
+        struct kvm_cpuid_entry2 *entry = &ret_table->entries[i];
+        *entry = (struct kvm_cpuid_entry2){.function = bytes_read_u32(reader)};
+        entry->index = bytes_read_u32(reader);
+        entry->flags = bytes_read_u32(reader);
+        entry->eax = bytes_read_u32(reader);
+        entry->ebx = bytes_read_u32(reader);
+        entry->ecx = bytes_read_u32(reader);
+        entry->edx = bytes_read_u32(reader);
+    }
+    return reader->error != 0 ? BERTH_ECORRUPT : 0;
+}

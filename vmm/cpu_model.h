@@ -13,6 +13,7 @@
  */
 #pragma once
 
+#include "base/bytes.h"
 #include "base/err.h"
 #include "vmm/kvm_calls.h"
 
@@ -32,3 +33,12 @@ int cpu_model_apply(struct cpu_table *table, enum cpu_level level, struct err *e
 /* Writes into the table which of cpu_count vCPUs this one is: one socket, one thread per
  * core, APIC ids from 0. */
 void cpu_model_place(struct cpu_table *table, unsigned index, unsigned cpu_count);
+/* Whether a guest that has seen one table can go on with the other: the same vendor, the
+ * same features, the same layout of the extended state. BERTH_EUNSUPPORTED with what
+ * differs. */
+int cpu_model_same(const struct cpu_table *saved,
+                   const struct cpu_table *ours,
+                   struct err *err);
+void cpu_table_write(const struct cpu_table *table, struct bytes_writer *writer);
+/* BERTH_ECORRUPT when it does not fit. */
+int cpu_table_read(struct cpu_table *ret_table, struct bytes_reader *reader);

@@ -1,6 +1,7 @@
 #include "vmm/machine.h"
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/require.h"
@@ -10,8 +11,10 @@
 #include "vmm/io_bus.h"
 #include "vmm/kvm_calls.h"
 #include "vmm/machine_layout.h"
+#include "vmm/machine_state.h"
 #include "vmm/pci_bus.h"
 #include "vmm/power_control.h"
+#include "vmm/ram_image.h"
 #include "vmm/vcpu_state.h"
 
 #include <errno.h>
@@ -52,8 +55,11 @@ struct machine {
     struct pci_bus *pci;
     unsigned cpu_count;
     struct vcpu vcpus[MACHINE_CPUS_MAX];
+    struct cpu_table *cpu_table;    /* what its CPUs are like; owned */
     struct vcpu_state *first_state; /* of every CPU, after power-on; owned */
     enum machine_state state;       /* the machine's thread alone */
+    struct machine_image image;     /* while awaits_state, and for lazy RAM */
+    bool awaits_state;              /* it is to be restored */
     /* between the vCPUs and the machine's thread */
     pthread_mutex_t lock;
     pthread_cond_t changed;
@@ -190,6 +196,9 @@ static void go(struct machine *machine)
     for (unsigned i = 0; i < machine->device_count; i++) {
         device_start(machine->devices[i]);
     }
+    for (unsigned i = 0; i < machine->cpu_count; i++) {
+        vcpu_resume(&machine->vcpus[i]);
+    }
     pthread_mutex_lock(&machine->lock);
     atomic_store(&machine->wants_run, true);
     pthread_cond_broadcast(&machine->changed);
@@ -206,26 +215,13 @@ static int boot(struct machine *machine, struct err *err)
     return r < 0 ? r : vcpu_enter_at(&machine->vcpus[0], &entry, err);
 }
 
-/* All memory is given back; what is read next is zeros. */
-static int memory_clear(struct machine *machine, struct err *err)
-{
-    for (unsigned i = 0; i < machine->memory.region_count; i++) {
-        const struct guest_region *region = &machine->memory.regions[i];
-        if (fallocate(region->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                      (off_t)region->fd_offset, (off_t)region->size_bytes) < 0) {
-            return err_sys(err, -errno, "clear memory");
-        }
-    }
-    return 0;
-}
-
 static int begin_anew(struct machine *machine, struct err *err)
 {
     for (unsigned i = 0; i < machine->device_count; i++) {
         device_reset(machine->devices[i]);
     }
     pci_bus_place(machine->pci);
-    int r = memory_clear(machine, err);
+    int r = guest_memory_clear(&machine->memory, err);
     for (unsigned i = 0; r == 0 && i < machine->cpu_count; i++) {
         r = vcpu_state_apply(&machine->first_state[i], machine->vcpus[i].fd, err);
     }
@@ -338,12 +334,32 @@ static int vm_make(struct machine *machine, struct err *err)
     return r < 0 ? r : 0;
 }
 
+/* Fresh, or a private view of the image: the regions follow one another there. */
+static int
+region_make(struct machine *machine, uint64_t address, uint64_t size, struct err *err)
+{
+    if (!machine->awaits_state || !machine->image.is_lazy) {
+        return guest_memory_add(&machine->memory, address, size, err);
+    }
+    const uint64_t offset = machine->image.offset + guest_memory_size(&machine->memory);
+    CLEANUP_FD int fd = fcntl(machine->image.fd, F_DUPFD_CLOEXEC, 0);
+    if (fd < 0) {
+        return err_sys(err, -errno, "map the saved RAM");
+    }
+    int r = guest_memory_add_file(&machine->memory, address, size, fd, offset,
+                                  GUEST_MEMORY_PRIVATE, err);
+    if (r == 0) {
+        (void)TAKE_FD(fd); /* the region's now */
+    }
+    return r;
+}
+
 static int memory_make(struct machine *machine, uint64_t size, struct err *err)
 {
     uint64_t low = size < LOW_RAM_MAX ? size : LOW_RAM_MAX;
-    int r = guest_memory_add(&machine->memory, 0, low, err);
+    int r = region_make(machine, 0, low, err);
     if (r == 0 && size > low) {
-        r = guest_memory_add(&machine->memory, HIGH_RAM_AT, size - low, err);
+        r = region_make(machine, HIGH_RAM_AT, size - low, err);
     }
     for (unsigned i = 0; r == 0 && i < machine->memory.region_count; i++) {
         const struct guest_region *region = &machine->memory.regions[i];
@@ -380,7 +396,8 @@ table_make(int kvm_fd, enum cpu_level level, struct cpu_table *ret_table, struct
 static int
 cpus_make(struct machine *machine, const struct machine_plan *plan, struct err *err)
 {
-    CLEANUP_FREE struct cpu_table *table = cleanup_new(1, sizeof(*table));
+    struct cpu_table *table = calloc(1, sizeof(*table));
+    machine->cpu_table = table;
     machine->first_state = calloc(plan->cpu_count, sizeof(*machine->first_state));
     if (table == NULL || machine->first_state == NULL) {
         return err_sys(err, -ENOMEM, "make vCPUs");
@@ -484,7 +501,7 @@ boot_prepare(struct machine *machine, const struct machine_plan *plan, struct er
                                          .cmdline = machine->cmdline,
                                          .acpi = machine->acpi,
                                          .acpi_size = acpi_size};
-    return boot(machine, err);
+    return machine->awaits_state ? 0 : boot(machine, err);
 }
 
 static int requests_make(struct machine *machine, struct err *err)
@@ -554,6 +571,10 @@ int machine_new(const struct machine_plan *plan,
     machine->request_watch = -1;
     machine->poller = plan->poller;
     machine->events = plan->events;
+    if (plan->image != NULL) {
+        machine->image = *plan->image;
+        machine->awaits_state = true;
+    }
     guest_memory_init(&machine->memory);
     io_bus_init(&machine->bus);
     (void)pthread_mutex_init(&machine->lock, NULL);   /* cannot fail without attributes */
@@ -597,6 +618,7 @@ struct machine *machine_free(struct machine *machine)
     (void)pthread_cond_destroy(&machine->changed);
     (void)pthread_mutex_destroy(&machine->lock);
     free(machine->first_state);
+    free(machine->cpu_table);
     free(machine->acpi);
     free(machine->cmdline);
     free(machine);
@@ -667,6 +689,9 @@ int machine_start_threads(struct machine *machine, struct err *err)
 
 int machine_run(struct machine *machine, struct err *err)
 {
+    if (machine->awaits_state) {
+        return err_set(err, BERTH_EPHASE, "the saved machine is not in yet");
+    }
     switch (machine->state) {
     case MACHINE_HELD: {
         int r = machine_start_threads(machine, err);
@@ -703,6 +728,56 @@ int machine_pause(struct machine *machine, struct err *err)
     default:
         return err_set(err, BERTH_EPHASE, "the guest has ended");
     }
+}
+
+/* ---- its state as bytes */
+
+static struct machine_parts parts_of(struct machine *machine)
+{
+    return (struct machine_parts){.kvm_fd = machine->kvm_fd,
+                                  .vm_fd = machine->vm_fd,
+                                  .memory_bytes = guest_memory_size(&machine->memory),
+                                  .cpu_table = machine->cpu_table,
+                                  .vcpus = machine->vcpus,
+                                  .cpu_count = machine->cpu_count,
+                                  .devices = machine->devices,
+                                  .device_count = machine->device_count,
+                                  .wall_ms = clock_wall_ms(clock_system())};
+}
+
+int machine_save(struct machine *machine, struct bytes_writer *stream, struct err *err)
+{
+    const struct machine_parts parts = parts_of(machine);
+    if (machine->awaits_state ||
+        (machine->state != MACHINE_HELD && machine->state != MACHINE_PAUSED)) {
+        return err_set(err, BERTH_EPHASE, "only a machine that stands still is saved");
+    }
+    return machine_state_save(&parts, stream, err);
+}
+
+static int take_ram(void *context, struct bytes_reader *section, struct err *err)
+{
+    struct machine *machine = context;
+    return machine->image.is_lazy ? ram_image_fits(&machine->memory, section, err)
+                                  : ram_image_read(&machine->memory, machine->image.fd,
+                                                   machine->image.offset, section, err);
+}
+
+int machine_restore(struct machine *machine,
+                    const void *stream,
+                    size_t size,
+                    struct err *err)
+{
+    const struct machine_parts parts = parts_of(machine);
+    REQUIRE(machine->awaits_state && machine->state == MACHINE_HELD);
+    int r = machine_state_restore(&parts, stream, size, take_ram, machine, err);
+    machine->awaits_state = r < 0;
+    return r;
+}
+
+const struct guest_memory *machine_memory(const struct machine *machine)
+{
+    return &machine->memory;
 }
 
 void machine_reset(struct machine *machine)

@@ -5,6 +5,10 @@
  *                      \--the guest ends--> ended (why: enum machine_end)
  *                      \--the guest resets--> running, from its kernel's entry again
  *
+ * A machine that is held or paused can be saved: machine_save and its RAM. Another, made
+ * from the same plan with an image and with the same devices, is held and takes it by
+ * machine_restore before it runs.
+ *
  * Shapes: opaque `struct machine`, made from a `struct machine_plan`; more PCI devices
  * may be added while it is held. Threads: the caller's, which also runs the poller given
  * with the plan; vCPUs have threads of their own. Events come from the poller. Ownership:
@@ -58,6 +62,14 @@ struct machine_events {
     void *context;
 };
 
+/* RAM of a saved machine: ram_image.h says how it is in the file. */
+struct machine_image {
+    int fd;
+    uint64_t offset;
+    bool is_lazy; /* pages are read when they are touched, unchecked: the file must stay
+                     as it is; else all is read and checked by machine_restore */
+};
+
 struct machine_plan {
     int kvm_fd;
     unsigned cpu_count;
@@ -66,6 +78,8 @@ struct machine_plan {
     int kernel_fd;
     int initrd_fd; /* -1: none */
     const char *cmdline;
+    const struct machine_image
+        *image; /* NULL: it boots; else it awaits machine_restore */
     struct poller *poller;
     struct machine_events events;
 };
@@ -95,6 +109,17 @@ int machine_start_threads(struct machine *machine, struct err *err);
 int machine_run(struct machine *machine, struct err *err);
 /* Stands still: when it returns no CPU runs and no device works. */
 int machine_pause(struct machine *machine, struct err *err);
+/* Writes a stream of its state without RAM, while it is held or paused (machine_state.h);
+ * the number of sections so far. What devices keep elsewhere is durable then. */
+int machine_save(struct machine *machine, struct bytes_writer *stream, struct err *err);
+/* Takes the state that was saved, RAM as well. After an error it is only good to be
+ * freed. */
+int machine_restore(struct machine *machine,
+                    const void *stream,
+                    size_t size,
+                    struct err *err);
+/* Its RAM, to be looked at while it is held or paused. */
+const struct guest_memory *machine_memory(const struct machine *machine);
 /* As if the guest had asked for it; the event tells when it is done. */
 void machine_reset(struct machine *machine);
 /* Presses the power button. */

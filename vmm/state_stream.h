@@ -30,6 +30,7 @@ enum state_section_id {
     STATE_VCPU = 2,    /* one for each, in order */
     STATE_KVM = 3,     /* clock and interrupt chips */
     STATE_DEVICE = 4,  /* device.h: kind, name, version, state */
+    STATE_MEMORY = 5,  /* ram_image.h: what RAM is like, checksums of it */
 };
 
 enum { STATE_OPTIONAL = 1 };

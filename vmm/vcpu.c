@@ -282,6 +282,12 @@ int vcpu_start(struct vcpu *vcpu,
     return 0;
 }
 
+void vcpu_resume(struct vcpu *vcpu)
+{
+    /* A guest that does not use KVM's clock cannot be told. */
+    (void)kvm_call_number(vcpu->fd, KVM_KVMCLOCK_CTRL, 0, "tell of a pause", NULL);
+}
+
 void vcpu_kick(struct vcpu *vcpu)
 {
     /* Either it is in the guest, and the signal ends that, or it is about to enter, and

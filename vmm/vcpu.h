@@ -80,6 +80,9 @@ int vcpu_start(struct vcpu *vcpu,
                struct io_bus *bus,
                const struct vcpu_events *events,
                struct err *err);
+/* Tells the guest's clock that it stood still, so that nobody there takes the time for a
+ * lockup. Before it runs. */
+void vcpu_resume(struct vcpu *vcpu);
 /* Makes the vCPU leave the guest and ask may_run again. */
 void vcpu_kick(struct vcpu *vcpu);
 /* Lets KVM finish the access that the last exit was about, so that the registers are

@@ -47,7 +47,7 @@ static const struct {
     {SYS_pwrite64, M | D},
     {SYS_preadv, M | D},
     {SYS_pwritev, M | D},
-    {SYS_lseek, M},
+    {SYS_lseek, M | D}, /* what of RAM is to be saved */
     {SYS_fstat, M},
     {SYS_newfstatat, M}, /* glibc's fstat */
     {SYS_fcntl, S},
@@ -105,6 +105,24 @@ static const struct {
     {(uint32_t)TUNGETIFF, S},
     {(uint32_t)TUNSETVNETHDRSZ, S},
     {(uint32_t)BLKGETSIZE64, S},
+    /* a machine that comes in */
+    {(uint32_t)KVM_SET_IRQCHIP, S},
+    {(uint32_t)KVM_SET_CLOCK, S},
+    {(uint32_t)KVM_SET_TSC_KHZ, S},
+    /* one that is saved, or goes on */
+    {(uint32_t)KVM_GET_TSC_KHZ, M},
+    {(uint32_t)KVM_GET_CLOCK, M},
+    {(uint32_t)KVM_GET_IRQCHIP, M},
+    {(uint32_t)KVM_GET_MSR_INDEX_LIST, M},
+    {(uint32_t)KVM_GET_MP_STATE, M},
+    {(uint32_t)KVM_GET_REGS, M},
+    {(uint32_t)KVM_GET_XSAVE, M},
+    {(uint32_t)KVM_GET_XCRS, M},
+    {(uint32_t)KVM_GET_DEBUGREGS, M},
+    {(uint32_t)KVM_GET_LAPIC, M},
+    {(uint32_t)KVM_GET_MSRS, M},
+    {(uint32_t)KVM_GET_VCPU_EVENTS, M},
+    {(uint32_t)KVM_KVMCLOCK_CTRL, M},
     /* a reset */
     {(uint32_t)KVM_SET_MP_STATE, M},
     {(uint32_t)KVM_SET_REGS, M},

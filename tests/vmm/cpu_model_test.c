@@ -167,6 +167,48 @@ START_TEST(each_vcpu_knows_its_place)
 }
 END_TEST
 
+START_TEST(a_table_comes_back_and_a_cut_one_is_refused)
+{
+    struct bytes_writer writer;
+    struct bytes_reader reader;
+    struct cpu_table again;
+    bytes_writer_init(&writer, 1u << 16);
+    cpu_table_write(&table, &writer);
+
+    for (size_t size = 0; size <= writer.size; size++) {
+        bytes_reader_init(&reader, writer.data, size);
+        ck_assert_int_eq(cpu_table_read(&again, &reader),
+                         size < writer.size ? BERTH_ECORRUPT : 0);
+    }
+
+    ck_assert_uint_eq(again.count, table.count);
+    ck_assert_mem_eq(again.entries, table.entries,
+                     table.count * sizeof(table.entries[0]));
+    ck_assert_int_eq(cpu_model_same(&again, &table, NULL), 0);
+    bytes_writer_fini(&writer);
+}
+END_TEST
+
+START_TEST(a_guest_does_not_go_on_with_another_cpu)
+{
+    struct cpu_table other = table;
+    struct err err = {0};
+    other.entries[0].edx = 0; /* the vendor */
+    ck_assert_int_eq(cpu_model_same(&table, &other, &err), BERTH_EUNSUPPORTED);
+    ck_assert_ptr_nonnull(strstr(err.text, "CPUID 0x0.0 EDX was"));
+    for (unsigned i = 0; i < table.count; i++) {
+        other = table;
+        if (other.entries[i].function == 7 && other.entries[i].index == 0) {
+            other.entries[i].ebx ^= 1u << 5;
+            ck_assert_int_eq(cpu_model_same(&table, &other, &err), BERTH_EUNSUPPORTED);
+            ck_assert_ptr_nonnull(strstr(err.text, "CPUID 0x7.0 EBX was"));
+            return;
+        }
+    }
+    ck_abort_msg("no leaf 7");
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("cpu_model");
@@ -180,6 +222,8 @@ int main(void)
                         CPU_LEVEL_COUNT);
     tcase_add_test(tests, the_extended_state_is_the_levels_own);
     tcase_add_test(tests, each_vcpu_knows_its_place);
+    tcase_add_test(tests, a_table_comes_back_and_a_cut_one_is_refused);
+    tcase_add_test(tests, a_guest_does_not_go_on_with_another_cpu);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
 }

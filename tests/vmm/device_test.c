@@ -46,6 +46,13 @@ static void lamp_stop(struct device *device)
     lamp->running = false;
 }
 
+static int lamp_sync(struct device *device, struct err *err)
+{
+    look_at_lock((struct lamp *)device);
+    return ((struct lamp *)device)->brightness > 100 ? err_set(err, -EIO, "too bright")
+                                                     : 0;
+}
+
 static void lamp_save(struct device *device, struct bytes_writer *writer)
 {
     look_at_lock((struct lamp *)device);
@@ -104,6 +111,7 @@ static const struct device_ops lamp_ops = {
     .reset = lamp_reset,
     .start = lamp_start,
     .stop = lamp_stop,
+    .sync = lamp_sync,
     .save = lamp_save,
     .restore = lamp_restore,
     .free = lamp_free,
@@ -135,9 +143,23 @@ START_TEST(verbs_run_under_the_lock)
 
     ck_assert(!lamp->running);
     ck_assert_uint_eq(seen, 42);
+    ck_assert_int_eq(device_sync(&lamp->device, NULL), 0);
     ck_assert(lamp->locked_always);
     device_reset(&lamp->device);
     ck_assert_uint_eq(lamp->brightness, 0);
+    device_free(&lamp->device);
+}
+END_TEST
+
+START_TEST(a_verb_that_fails_names_the_device)
+{
+    struct lamp *lamp = lamp_new("lamp0");
+    struct err err = {0};
+    lamp->brightness = 101;
+
+    ck_assert_int_eq(device_sync(&lamp->device, &err), -EIO);
+
+    ck_assert_str_eq(err.text, "lamp lamp0: too bright");
     device_free(&lamp->device);
 }
 END_TEST
@@ -225,6 +247,7 @@ int main(void)
     Suite *suite = suite_create("device");
     TCase *tests = tcase_create("device");
     tcase_add_test(tests, verbs_run_under_the_lock);
+    tcase_add_test(tests, a_verb_that_fails_names_the_device);
     tcase_add_test(tests, accesses_that_no_bus_makes_read_ones);
     tcase_add_test(tests, state_goes_to_the_same_kind_and_name_only);
     tcase_add_test(tests, the_last_two_versions_are_taken);

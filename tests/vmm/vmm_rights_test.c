@@ -209,6 +209,35 @@ static int raise_an_interrupt(void)
     return ioctl(pipes[0], KVM_SIGNAL_MSI, NULL) < 0 && errno == ENOTTY ? 0 : 1;
 }
 
+static int look_for_holes(void)
+{
+    return lseek(pipes[0], 0, SEEK_DATA) < 0 && errno == ESPIPE ? 0 : 1;
+}
+
+static int read_registers(void)
+{
+    return ioctl(pipes[0], KVM_GET_REGS, NULL) < 0 && errno == ENOTTY ? 0 : 1;
+}
+
+static int set_the_clock(void)
+{
+    return ioctl(pipes[0], KVM_SET_CLOCK, NULL) < 0 && errno == ENOTTY ? 0 : 1;
+}
+
+START_TEST(a_machine_is_saved_by_its_control_and_comes_in_before_it_runs)
+{
+    ck_assert_int_eq(behind_walls(VMM_ROLE_MAIN, read_registers), 0);
+    ck_assert_int_eq(ends_of(behind_walls(VMM_ROLE_VCPU, read_registers)), SIGSYS);
+    ck_assert_int_eq(ends_of(behind_walls(VMM_ROLE_DISK, read_registers)), SIGSYS);
+    ck_assert_int_eq(behind_walls(VMM_ROLE_DISK, look_for_holes), 0);
+    ck_assert_int_eq(ends_of(behind_walls(VMM_ROLE_VCPU, look_for_holes)), SIGSYS);
+    ck_assert_int_eq(behind_walls(0, set_the_clock), 0);
+    for (unsigned role = VMM_ROLE_MAIN; role < VMM_ROLE_START; role <<= 1) {
+        ck_assert_int_eq(ends_of(behind_walls(role, set_the_clock)), SIGSYS);
+    }
+}
+END_TEST
+
 START_TEST(a_worker_of_a_disk_reaches_its_file_and_nothing_else)
 {
     ck_assert_int_eq(behind_walls(VMM_ROLE_DISK, write_at_an_offset), 0);
@@ -248,6 +277,7 @@ int main(void)
     tcase_add_test(tests, no_memory_becomes_code);
     tcase_add_loop_test(tests, what_is_open_works_on, 0, 5);
     tcase_add_test(tests, a_worker_of_a_disk_reaches_its_file_and_nothing_else);
+    tcase_add_test(tests, a_machine_is_saved_by_its_control_and_comes_in_before_it_runs);
     tcase_add_test(tests, only_before_the_guest_are_descriptors_looked_at);
     tcase_add_test(tests, each_role_has_its_own_and_not_the_others);
     suite_add_tcase(suite, tests);

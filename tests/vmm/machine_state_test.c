@@ -1,0 +1,454 @@
+/* Goal: a guest that was saved goes on where it was, whole; a state that is cut, changed,
+ * or of another machine is refused before anything is taken. Method: streams against
+ * parts that have no KVM behind them, everywhere; a counting guest of a few bytes on a
+ * real KVM where there is one (tests/system/kvm_machine_test.sh). */
+#include "base/cleanup.h"
+#include "micro_kernel.h"
+#include "support/test_main.h"
+#include "vmm/machine.h"
+#include "vmm/machine_layout.h"
+#include "vmm/machine_state.h"
+#include "vmm/power_control.h"
+#include "vmm/ram_image.h"
+#include "vmm/serial_port.h"
+#include "vmm/state_stream.h"
+
+#include <check.h>
+
+#include <fcntl.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define MIB (UINT64_C(1) << 20)
+
+/* ---- without KVM ---- */
+
+static struct cpu_table table;
+static struct vcpu vcpu; /* its descriptor is none */
+static struct device *devices[2];
+static struct machine_parts parts;
+static struct bytes_writer stream;
+static unsigned ram_taken;
+
+static void parts_setup(void)
+{
+    struct serial_port *serial;
+    struct power_control *power;
+    ck_assert_int_eq(serial_port_new(&serial), 0);
+    ck_assert_int_eq(power_control_new(&power), 0);
+    devices[0] = &serial->device;
+    devices[1] = &power->device;
+    table =
+        (struct cpu_table){.count = 1, .entries = {{.function = 1, .ecx = 5, .edx = 6}}};
+    vcpu = (struct vcpu){.fd = -1};
+    parts = (struct machine_parts){.kvm_fd = -1,
+                                   .vm_fd = -1,
+                                   .memory_bytes = 64 * MIB,
+                                   .cpu_table = &table,
+                                   .vcpus = &vcpu,
+                                   .cpu_count = 1,
+                                   .devices = devices,
+                                   .device_count = 2};
+    bytes_writer_init(&stream, MIB);
+    ram_taken = 0;
+}
+
+static void parts_teardown(void)
+{
+    bytes_writer_fini(&stream);
+    device_free(devices[0]);
+    device_free(devices[1]);
+}
+
+static int take_ram(void *context, struct bytes_reader *section, struct err *err)
+{
+    (void)context;
+    (void)err;
+    ck_assert_uint_eq(bytes_read_u32(section), 7);
+    ram_taken++;
+    return 0;
+}
+
+static void put(enum state_section_id id, struct bytes_writer *section)
+{
+    const struct state_section put = {
+        .id = id, .version = 1, .data = section->data, .size = section->size};
+    state_stream_put(&stream, &put);
+    bytes_writer_fini(section);
+}
+
+static void put_machine(uint32_t cpus, uint64_t memory_bytes, uint32_t device_count)
+{
+    struct bytes_writer section;
+    bytes_writer_init(&section, MIB);
+    bytes_write_u32(&section, cpus);
+    bytes_write_u64(&section, memory_bytes);
+    bytes_write_u32(&section, device_count);
+    bytes_write_u32(&section, 0);
+    cpu_table_write(&table, &section);
+    put(STATE_MACHINE, &section);
+}
+
+static void put_device(struct device *device)
+{
+    struct bytes_writer section;
+    bytes_writer_init(&section, MIB);
+    device_save(device, &section);
+    put(STATE_DEVICE, &section);
+}
+
+static void put_ram(void)
+{
+    struct bytes_writer section;
+    bytes_writer_init(&section, MIB);
+    bytes_write_u32(&section, 7);
+    put(STATE_MEMORY, &section);
+}
+
+static int restored(size_t size, struct err *err)
+{
+    return machine_state_restore(&parts, stream.data, size, take_ram, NULL, err);
+}
+
+/* All that does without KVM. */
+static void put_some(void)
+{
+    state_stream_begin(&stream);
+    put_machine(1, 64 * MIB, 2);
+    put_device(devices[0]);
+    put_device(devices[1]);
+    put_ram();
+    state_stream_end(&stream, 4);
+}
+
+START_TEST(a_state_cut_anywhere_is_refused_before_anything_is_taken)
+{
+    put_some();
+    for (size_t size = 0; size < stream.size; size++) {
+        ck_assert_int_eq(restored(size, NULL), BERTH_ECORRUPT);
+        ck_assert_uint_eq(ram_taken, 0);
+    }
+}
+END_TEST
+
+START_TEST(a_state_with_any_bit_turned_is_refused_before_anything_is_taken)
+{
+    put_some();
+    for (size_t bit = 0; bit < stream.size * 8; bit++) {
+        stream.data[bit / 8] = (uint8_t)(stream.data[bit / 8] ^ 1u << bit % 8);
+        ck_assert_int_lt(restored(stream.size, NULL), 0);
+        ck_assert_uint_eq(ram_taken, 0);
+        stream.data[bit / 8] = (uint8_t)(stream.data[bit / 8] ^ 1u << bit % 8);
+    }
+}
+END_TEST
+
+START_TEST(a_state_that_lacks_a_part_is_refused)
+{
+    struct err err = {0};
+    put_some();
+
+    ck_assert_int_eq(restored(stream.size, &err), BERTH_ECORRUPT);
+
+    ck_assert_uint_eq(ram_taken, 1); /* all that was there was fine */
+    ck_assert_str_eq(err.text, "the state is not of a whole machine");
+}
+END_TEST
+
+static const struct {
+    uint32_t cpus;
+    uint64_t memory_bytes;
+    uint32_t devices;
+    const char *text;
+} shapes[] = {
+    {2, 64 * MIB, 2, "the saved machine has 2 CPUs and this one has 1"},
+    {1, 32 * MIB, 2, "the saved machine has 32 MiB of RAM and this one has 64"},
+    {1, 64 * MIB, 3, "the saved machine has 3 devices and this one has 2"},
+};
+
+START_TEST(a_machine_of_another_shape_is_refused)
+{
+    struct err err = {0};
+    state_stream_begin(&stream);
+    put_machine(shapes[_i].cpus, shapes[_i].memory_bytes, shapes[_i].devices);
+    state_stream_end(&stream, 1);
+
+    ck_assert_int_eq(restored(stream.size, &err), BERTH_EINVALID);
+
+    ck_assert_str_eq(err.text, shapes[_i].text);
+}
+END_TEST
+
+START_TEST(a_host_with_another_cpu_is_refused)
+{
+    struct err err = {0};
+    put_some();
+    table.entries[0].ecx = 4;
+
+    ck_assert_int_eq(restored(stream.size, &err), BERTH_EUNSUPPORTED);
+
+    ck_assert_ptr_nonnull(strstr(err.text, "CPUID 0x1.0 ECX was 0x5 and would be 0x4"));
+}
+END_TEST
+
+START_TEST(parts_in_the_wrong_place_are_refused)
+{
+    struct err err = {0};
+    state_stream_begin(&stream);
+    put_device(devices[0]);
+    state_stream_end(&stream, 1);
+    ck_assert_int_eq(restored(stream.size, &err), BERTH_ECORRUPT);
+    ck_assert_str_eq(err.text, "the state does not begin as it should");
+    bytes_writer_fini(&stream);
+
+    state_stream_begin(&stream);
+    put_machine(1, 64 * MIB, 2);
+    put_device(devices[1]);
+    state_stream_end(&stream, 2);
+    ck_assert_int_eq(restored(stream.size, &err), BERTH_EINVALID);
+    ck_assert_ptr_nonnull(strstr(err.text, "cannot take the state of another"));
+    bytes_writer_fini(&stream);
+
+    state_stream_begin(&stream);
+    put_machine(1, 64 * MIB, 2);
+    put_device(devices[0]);
+    put_device(devices[1]);
+    put_device(devices[1]);
+    state_stream_end(&stream, 4);
+    ck_assert_int_eq(restored(stream.size, &err), BERTH_ECORRUPT);
+    ck_assert_str_eq(err.text, "there is one device too many");
+}
+END_TEST
+
+/* ---- with KVM ---- */
+
+static int kvm_fd;
+static struct poller *poller;
+static struct machine *machine;
+static atomic_uint said_count;
+static atomic_int said_last;
+static atomic_bool said_wrong;
+static unsigned resets;
+
+/* The guest counts: each byte is one more than the one before. */
+static void on_output(void *context, uint8_t byte)
+{
+    (void)context;
+    const uint8_t last = (uint8_t)atomic_load(&said_last);
+    if (byte != (uint8_t)(last + 1)) {
+        atomic_store(&said_wrong, true);
+    }
+    atomic_store(&said_last, byte);
+    atomic_fetch_add(&said_count, 1);
+}
+
+static void on_ended(void *context, enum machine_end end, const char *reason)
+{
+    (void)context;
+    (void)end;
+    ck_abort_msg("%s", reason);
+}
+
+static void on_reset(void *context)
+{
+    (void)context;
+    resets++;
+}
+
+/* inc byte [0x200000]; mov al, [0x200000]; out 0x3f8, al; for ever. What it counts is in
+ * RAM, where to in DX. */
+static const uint8_t counting[] = {0x66, 0xba, 0xf8, 0x03,             /* mov dx, 0x3f8 */
+                                   0xfe, 0x05, 0x00, 0x00, 0x20, 0x00, /* 1: inc */
+                                   0xa0, 0x00, 0x00, 0x20, 0x00,       /* mov al */
+                                   0xee, 0xeb, 0xf2};                  /* out ; jmp 1b */
+
+static void
+machine_make(unsigned cpu_count, uint64_t mib, const struct machine_image *image)
+{
+    struct err err = {0};
+    const struct machine_plan plan = {.kvm_fd = kvm_fd,
+                                      .cpu_count = cpu_count,
+                                      .memory_bytes = mib * MIB,
+                                      .kernel_fd =
+                                          micro_kernel(counting, sizeof(counting)),
+                                      .initrd_fd = -1,
+                                      .cmdline = "",
+                                      .image = image,
+                                      .poller = poller,
+                                      .events = {.ended = on_ended, .reset = on_reset}};
+    ck_assert_msg(machine_new(&plan, &machine, &err) == 0, "%s", err.text);
+    machine_serial(machine)->output = on_output;
+}
+
+static void wait_for_more(void)
+{
+    unsigned before = atomic_load(&said_count);
+    while (atomic_load(&said_count) < before + 300) { /* once around the byte */
+        (void)sched_yield();
+    }
+}
+
+/* Saves the machine into a stream and its RAM into a file, and ends it. */
+static int save_and_end(struct bytes_writer *state)
+{
+    struct ram_progress progress = {0};
+    struct bytes_writer ram;
+    struct err err = {0};
+    int image = memfd_create("image", MFD_CLOEXEC);
+    bytes_writer_init(state, 16 * MIB);
+    bytes_writer_init(&ram, MIB);
+    int r = machine_save(machine, state, &err);
+    ck_assert_msg(r > 0, "%s", err.text);
+    ck_assert_int_eq(
+        ram_image_write(machine_memory(machine), image, 2 * MIB, &progress, &ram, NULL),
+        0);
+    ck_assert_int_eq(ftruncate(image, (off_t)(2 * MIB + machine_memory_bytes(machine))),
+                     0);
+    machine_state_finish(state, &ram, (unsigned)r);
+    ck_assert_int_eq(state->error, 0);
+    bytes_writer_fini(&ram);
+    machine = machine_free(machine);
+    return image;
+}
+
+static void kvm_setup(void)
+{
+    kvm_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+    ck_assert_int_ge(kvm_fd, 0);
+    ck_assert_int_eq(poller_new(&poller, NULL), 0);
+    machine = NULL;
+    resets = 0;
+    atomic_store(&said_count, 0);
+    atomic_store(&said_last, 0);
+    atomic_store(&said_wrong, false);
+}
+
+static void kvm_teardown(void)
+{
+    machine = machine_free(machine);
+    poller_free(poller);
+    (void)close(kvm_fd);
+}
+
+/* _i: 0 reads all of its RAM, 1 maps it. */
+START_TEST(a_guest_goes_on_where_it_was_time_and_again)
+{
+    machine_make(2, 32, NULL);
+    ck_assert_int_eq(machine_run(machine, NULL), 0);
+
+    for (unsigned round = 0; round < 5; round++) {
+        struct machine_image image = {.offset = 2 * MIB, .is_lazy = _i == 1};
+        struct bytes_writer state;
+        struct err err = {0};
+        wait_for_more();
+        ck_assert_int_eq(machine_save(machine, &stream, NULL), BERTH_EPHASE);
+        ck_assert_int_eq(machine_pause(machine, NULL), 0);
+        image.fd = save_and_end(&state);
+        machine_make(2, 32, &image);
+        ck_assert_int_eq(machine_run(machine, NULL), BERTH_EPHASE);
+        ck_assert_int_eq(machine_save(machine, &stream, NULL), BERTH_EPHASE);
+
+        ck_assert_msg(machine_restore(machine, state.data, state.size, &err) == 0, "%s",
+                      err.text);
+        ck_assert_int_eq(machine_run(machine, NULL), 0);
+
+        wait_for_more();
+        ck_assert(!atomic_load(&said_wrong));
+        bytes_writer_fini(&state);
+        (void)close(image.fd);
+    }
+}
+END_TEST
+
+START_TEST(a_reset_of_a_clone_begins_anew_and_leaves_its_image_alone)
+{
+    struct machine_image image = {.offset = 2 * MIB, .is_lazy = true};
+    struct bytes_writer state;
+    uint8_t counted;
+    machine_make(1, 32, NULL);
+    ck_assert_int_eq(machine_run(machine, NULL), 0);
+    wait_for_more();
+    ck_assert_int_eq(machine_pause(machine, NULL), 0);
+    const int last = atomic_load(&said_last);
+    image.fd = save_and_end(&state);
+    machine_make(1, 32, &image);
+    ck_assert_int_eq(machine_restore(machine, state.data, state.size, NULL), 0);
+    ck_assert_int_eq(machine_run(machine, NULL), 0);
+    wait_for_more();
+
+    machine_reset(machine);
+    while (resets == 0) {
+        ck_assert_int_ge(poller_step(poller, -1), 0);
+    }
+
+    wait_for_more(); /* its kernel is there again */
+    ck_assert_int_eq(pread(image.fd, &counted, 1, (off_t)(4 * MIB)), 1);
+    ck_assert_int_eq(counted, last);
+    bytes_writer_fini(&state);
+    (void)close(image.fd);
+}
+END_TEST
+
+START_TEST(a_machine_takes_no_other_machines_state)
+{
+    struct machine_image image = {.offset = 2 * MIB};
+    struct bytes_writer state;
+    struct err err = {0};
+    machine_make(1, 32, NULL);
+    image.fd = save_and_end(&state); /* it never ran: that is a state, too */
+
+    machine_make(1, 64, &image);
+    ck_assert_int_eq(machine_restore(machine, state.data, state.size, &err),
+                     BERTH_EINVALID);
+    ck_assert_ptr_nonnull(strstr(err.text, "32 MiB of RAM and this one has 64"));
+    ck_assert_int_eq(machine_run(machine, NULL), BERTH_EPHASE);
+    machine = machine_free(machine);
+
+    machine_make(1, 32, &image);
+    ck_assert_int_eq(pwrite(image.fd, "x", 1, (off_t)(2 * MIB + KERNEL_AT)), 1);
+    ck_assert_int_eq(machine_restore(machine, state.data, state.size, &err),
+                     BERTH_ECORRUPT);
+    ck_assert_ptr_nonnull(strstr(err.text, "the saved RAM is damaged"));
+    bytes_writer_fini(&state);
+    (void)close(image.fd);
+}
+END_TEST
+
+static TCase *kvm_tests(void)
+{
+    TCase *tests = tcase_create("with KVM");
+    tcase_set_timeout(tests, 60);
+    tcase_add_checked_fixture(tests, kvm_setup, kvm_teardown);
+    tcase_add_loop_test(tests, a_guest_goes_on_where_it_was_time_and_again, 0, 2);
+    tcase_add_test(tests, a_reset_of_a_clone_begins_anew_and_leaves_its_image_alone);
+    tcase_add_test(tests, a_machine_takes_no_other_machines_state);
+    return tests;
+}
+
+int main(void)
+{
+    Suite *suite = suite_create("machine_state");
+    TCase *plain = tcase_create("without KVM");
+    CLEANUP_FD int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+    tcase_add_checked_fixture(plain, parts_setup, parts_teardown);
+    tcase_add_test(plain, a_state_cut_anywhere_is_refused_before_anything_is_taken);
+    tcase_add_test(plain,
+                   a_state_with_any_bit_turned_is_refused_before_anything_is_taken);
+    tcase_add_test(plain, a_state_that_lacks_a_part_is_refused);
+    tcase_add_loop_test(plain, a_machine_of_another_shape_is_refused, 0,
+                        (int)ARRAY_COUNT(shapes));
+    tcase_add_test(plain, a_host_with_another_cpu_is_refused);
+    tcase_add_test(plain, parts_in_the_wrong_place_are_refused);
+    suite_add_tcase(suite, plain);
+    if (fd >= 0) {
+        suite_add_tcase(suite, kvm_tests());
+    } else {
+        (void)printf("no /dev/kvm: guests go on in tests/system/kvm_machine_test.sh\n");
+    }
+    return test_main_run(suite);
+}
