@@ -6,7 +6,6 @@
 #include "base/require.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -16,22 +15,6 @@
 #define MAGIC_BYTES 8u
 #define HEAD_BYTES  4096u
 #define SUM_AT      40u /* what it covers */
-
-int snapshot_file_check_empty(int fd, struct err *err)
-{
-    struct stat info;
-    const int flags = fcntl(fd, F_GETFL);
-    if (flags < 0 || fstat(fd, &info) < 0) {
-        return err_sys(err, -errno, "look at the snapshot's file");
-    }
-    if (!S_ISREG(info.st_mode) || info.st_size != 0 || (flags & O_ACCMODE) == O_RDONLY ||
-        (flags & O_APPEND) != 0) {
-        return err_set(err, BERTH_EINVALID,
-                       "a snapshot needs a new, empty file that is open for writing, and "
-                       "not for appending");
-    }
-    return 0;
-}
 
 static int
 write_at(int fd, uint64_t offset, const uint8_t *data, size_t size, struct err *err)
@@ -66,6 +49,27 @@ static int read_at(int fd, uint64_t offset, uint8_t *data, size_t size, struct e
         data += done;
         offset += (uint64_t)done;
         size -= (size_t)done;
+    }
+    return 0;
+}
+
+int snapshot_file_begin(int fd, struct err *err)
+{
+    const uint8_t none = 0;
+    struct stat info;
+    if (fstat(fd, &info) < 0) {
+        return err_sys(err, -errno, "look at the snapshot's file");
+    }
+    if (!S_ISREG(info.st_mode) || info.st_size != 0) {
+        return err_set(err, BERTH_EINVALID, "a snapshot needs a new, empty file");
+    }
+    int r = write_at(fd, HEAD_BYTES - 1, &none, sizeof(none), err);
+    if (r < 0) {
+        return r;
+    }
+    if (fstat(fd, &info) < 0 || info.st_size != HEAD_BYTES) {
+        return err_set(err, BERTH_EINVALID,
+                       "a snapshot's file must not be open for appending");
     }
     return 0;
 }

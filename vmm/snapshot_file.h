@@ -33,8 +33,9 @@ struct snapshot_file {
     uint64_t state_bytes;
 };
 
-/* Is it a regular, empty file, open for reading and writing? 0 or why not. */
-int snapshot_file_check_empty(int fd, struct err *err);
+/* Begins with a regular, empty file that is open for writing: makes room for the header.
+ */
+int snapshot_file_begin(int fd, struct err *err);
 /* Writes the state behind RAM that is there already, makes all durable, then the header.
  */
 int snapshot_file_finish(int fd,

@@ -1,9 +1,11 @@
 #include "vmm/vmm_control.h"
 
 #include "base/cleanup.h"
+#include "base/fd.h"
 #include "vmm/virtio_balloon.h"
 
 #include <errno.h>
+#include <string.h>
 
 /* QEMU's words for where a machine is. */
 static const char *status_word(const struct vmm_control *control)
@@ -43,6 +45,11 @@ cont(void *context, const json_t *arguments, json_t **ret_result, struct err *er
     (void)arguments;
     (void)ret_result;
     bool was_running = machine_state(control->machine) == MACHINE_RUNNING;
+    if (vmm_snapshot_is_active(control->snapshot)) {
+        return err_set(err, BERTH_EBUSY,
+                       "the machine is being saved; migrate_cancel "
+                       "ends that");
+    }
     int r = machine_run(control->machine, err);
     if (r == 0 && !was_running) {
         qmp_server_event(control->server, "RESUME", NULL);
@@ -241,6 +248,159 @@ balloon(void *context, const json_t *arguments, json_t **ret_result, struct err 
     return 0;
 }
 
+/* ---- saving it, in QEMU's terms: a migration into a file */
+
+static const char *const snapshot_words[VMM_SNAPSHOT_STATUS_COUNT] = {
+    [VMM_SNAPSHOT_NONE] = "none",           [VMM_SNAPSHOT_ACTIVE] = "active",
+    [VMM_SNAPSHOT_COMPLETED] = "completed", [VMM_SNAPSHOT_FAILED] = "failed",
+    [VMM_SNAPSHOT_CANCELLED] = "cancelled",
+};
+
+static int
+getfd(void *context, const json_t *arguments, json_t **ret_result, struct err *err)
+{
+    struct vmm_control *control = context;
+    int fd = qmp_server_take_fd(control->server);
+    (void)ret_result;
+    if (fd < 0) {
+        return err_set(err, BERTH_EINVALID, "No file descriptor supplied via SCM_RIGHTS");
+    }
+    int r = qmp_descriptors_put(&control->descriptors,
+                                json_member_text(arguments, "fdname", ""), fd, err);
+    if (r < 0) {
+        fd_close(&fd);
+    }
+    return r;
+}
+
+static int
+closefd(void *context, const json_t *arguments, json_t **ret_result, struct err *err)
+{
+    struct vmm_control *control = context;
+    (void)ret_result;
+    int fd = qmp_descriptors_take(&control->descriptors,
+                                  json_member_text(arguments, "fdname", ""), err);
+    if (fd < 0) {
+        return fd;
+    }
+    fd_close(&fd);
+    return 0;
+}
+
+static void tell_snapshot(struct vmm_control *control, enum vmm_snapshot_status status)
+{
+    qmp_server_event(control->server, "MIGRATION",
+                     json_pack("{s:s}", "status", snapshot_words[status]));
+}
+
+static void go_on(struct vmm_control *control)
+{
+    /* It stood still a moment ago: it can run. */
+    if (control->ran_before && machine_run(control->machine, NULL) == 0) {
+        qmp_server_event(control->server, "RESUME", NULL);
+    }
+}
+
+static void on_saved(void *context, enum vmm_snapshot_status status)
+{
+    struct vmm_control *control = context;
+    tell_snapshot(control, status);
+    if (status != VMM_SNAPSHOT_COMPLETED) {
+        go_on(control);
+    }
+}
+
+static int snapshot_thread_began(void *context, struct err *err)
+{
+    const struct vmm_control *control = context;
+    return control->thread_began != NULL
+               ? control->thread_began(control->thread_context, err)
+               : 0;
+}
+
+static int save_into(struct vmm_control *control, int take_fd, struct err *err)
+{
+    control->ran_before = machine_state(control->machine) == MACHINE_RUNNING;
+    int r = machine_pause(control->machine, err);
+    if (r < 0) {
+        return r;
+    }
+    if (control->ran_before) {
+        qmp_server_event(control->server, "STOP", NULL);
+    }
+    r = vmm_snapshot_begin(control->snapshot, control->machine, take_fd, err);
+    if (r < 0) {
+        go_on(control);
+        return r;
+    }
+    tell_snapshot(control, VMM_SNAPSHOT_ACTIVE);
+    return 0;
+}
+
+static int
+migrate(void *context, const json_t *arguments, json_t **ret_result, struct err *err)
+{
+    static const char scheme[] = "fd:";
+    struct vmm_control *control = context;
+    const char *uri = json_member_text(arguments, "uri", "");
+    (void)ret_result;
+    if (vmm_snapshot_is_active(control->snapshot)) {
+        return err_set(err, BERTH_EBUSY, "There's a migration process in progress");
+    }
+    if (strncmp(uri, scheme, strlen(scheme)) != 0) {
+        return err_set(err, BERTH_EINVALID,
+                       "uri: only fd:NAME, of an empty file that getfd has named");
+    }
+    int fd = qmp_descriptors_take(&control->descriptors, uri + strlen(scheme), err);
+    if (fd < 0) {
+        return fd;
+    }
+    int r = save_into(control, fd, err);
+    if (r < 0) {
+        fd_close(&fd);
+    }
+    return r;
+}
+
+static int migrate_cancel(void *context,
+                          const json_t *arguments,
+                          json_t **ret_result,
+                          struct err *err)
+{
+    struct vmm_control *control = context;
+    (void)arguments;
+    (void)ret_result;
+    (void)err;
+    vmm_snapshot_cancel(control->snapshot);
+    return 0;
+}
+
+static int query_migrate(void *context,
+                         const json_t *arguments,
+                         json_t **ret_result,
+                         struct err *err)
+{
+    struct vmm_control *control = context;
+    struct vmm_snapshot_report report;
+    (void)arguments;
+    (void)err;
+    vmm_snapshot_report(control->snapshot, &report);
+    if (report.status == VMM_SNAPSHOT_NONE) {
+        return 0; /* an empty object, as QEMU says it */
+    }
+    *ret_result =
+        json_pack("{s:s, s:I, s:{s:I, s:I, s:I}}", "status",
+                  snapshot_words[report.status], "total-time", (json_int_t)report.took_ms,
+                  "ram", "total", (json_int_t)report.total_bytes, "remaining",
+                  (json_int_t)(report.total_bytes - report.seen_bytes), "transferred",
+                  (json_int_t)report.written_bytes);
+    if (*ret_result != NULL && report.status == VMM_SNAPSHOT_FAILED) {
+        (void)json_object_set_new(*ret_result, "error-desc",
+                                  json_string(report.err.text)); /* without it */
+    }
+    return *ret_result != NULL ? 0 : -ENOMEM;
+}
+
 static const struct qmp_command commands[] = {
     {"query-status", query_status},
     {"cont", cont},
@@ -254,6 +414,11 @@ static const struct qmp_command commands[] = {
     {"query-kvm", query_kvm},
     {"query-balloon", query_balloon},
     {"balloon", balloon},
+    {"getfd", getfd},
+    {"closefd", closefd},
+    {"migrate", migrate},
+    {"migrate_cancel", migrate_cancel},
+    {"query-migrate", query_migrate},
 };
 
 int vmm_control_open(struct vmm_control *control,
@@ -263,9 +428,20 @@ int vmm_control_open(struct vmm_control *control,
                      int take_listener,
                      struct err *err)
 {
+    const struct vmm_snapshot_events events = {.thread_began = snapshot_thread_began,
+                                               .thread_context = control,
+                                               .done = on_saved,
+                                               .context = control};
     *control = (struct vmm_control){.machine = machine, .poller = poller, .name = name};
-    return qmp_server_new(poller, take_listener, commands, ARRAY_COUNT(commands), control,
-                          &control->server, err);
+    int r = vmm_snapshot_new(poller, &events, &control->snapshot, err);
+    if (r == 0) {
+        r = qmp_server_new(poller, take_listener, commands, ARRAY_COUNT(commands),
+                           control, &control->server, err);
+    }
+    if (r < 0) {
+        control->snapshot = vmm_snapshot_free(control->snapshot);
+    }
+    return r;
 }
 
 void vmm_control_ended(struct vmm_control *control,
@@ -314,4 +490,6 @@ void vmm_control_crash_loaded(struct vmm_control *control)
 void vmm_control_close(struct vmm_control *control)
 {
     control->server = qmp_server_close(control->server);
+    control->snapshot = vmm_snapshot_free(control->snapshot);
+    qmp_descriptors_clear(&control->descriptors);
 }

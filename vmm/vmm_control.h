@@ -3,22 +3,34 @@
  *
  * Shapes: `struct vmm_control` binds a machine to its QMP server. Commands are one table
  * in vmm_control.c. The machine's events go through here, so that a client hears them in
- * QEMU's order: SHUTDOWN or GUEST_PANICKED, then STOP. Threads: the poller's. Ownership:
+ * QEMU's order: SHUTDOWN or GUEST_PANICKED, then STOP. A machine is saved as QEMU's is:
+ * getfd names an empty file, migrate to fd:NAME stops the machine and writes it there,
+ * query-migrate and the event MIGRATION tell how that goes; it stays paused when it is
+ * saved, and goes on when it could not be. Threads: the poller's. Ownership:
  * borrows the machine; owns the server.
  */
 #pragma once
 
 #include "vmm/machine.h"
+#include "vmm/qmp_descriptors.h"
 #include "vmm/qmp_server.h"
 #include "vmm/virtio_device.h"
+#include "vmm/vmm_snapshot.h"
 
 struct vmm_control {
     struct machine *machine;
     struct poller *poller;
     const char *name;
     struct virtio_device *balloon; /* set by the owner after open; NULL: there is none */
-    struct qmp_server *server;     /* NULL: nobody listens */
-    enum machine_end end;          /* of a guest that has ended */
+    /* the same; the first act of a thread that saves the machine, may be NULL */
+    int (*thread_began)(void *context, struct err *err);
+    void *thread_context;
+    struct qmp_server *server; /* NULL: nobody listens */
+    enum machine_end end;      /* of a guest that has ended */
+    /* private */
+    struct vmm_snapshot *snapshot;
+    struct qmp_descriptors descriptors;
+    bool ran_before; /* the machine that is being saved */
 };
 
 /* Takes the listener on success. */

@@ -7,6 +7,7 @@
 #include "vmm/machine.h"
 #include "vmm/overlay_file.h"
 #include "vmm/poller.h"
+#include "vmm/snapshot_file.h"
 #include "vmm/vmm_control.h"
 #include "vmm/vmm_devices.h"
 #include "vmm/vmm_open.h"
@@ -15,6 +16,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -42,6 +44,8 @@ struct vmm {
     int kvm_fd;
     int kernel_fd;
     int initrd_fd;
+    int incoming_fd; /* -1: it boots */
+    struct snapshot_file incoming;
     int signal_fd;
     int serial_listener; /* these two until they are taken */
     int qmp_listener;
@@ -126,6 +130,24 @@ static bool serial_listens(const struct vmm_options *options)
     return strcmp(options->serial, "none") != 0 && strcmp(options->serial, "stdio") != 0;
 }
 
+/* Only what says where the rest is: that is read in the jail. */
+static int incoming_open(struct vmm *vmm, struct err *err)
+{
+    const struct vmm_options *options = &vmm->options;
+    int r = open_one(options->incoming, O_RDONLY, &vmm->incoming_fd, err);
+    if (r < 0 || vmm->incoming_fd < 0) {
+        return r;
+    }
+    r = snapshot_file_open(vmm->incoming_fd, &vmm->incoming, err);
+    if (r == 0 && vmm->incoming.ram_bytes != options->memory_bytes) {
+        r = err_set(err, BERTH_EINVALID,
+                    "the saved machine has %" PRIu64
+                    " MiB of RAM: --memory has to say so",
+                    vmm->incoming.ram_bytes >> 20);
+    }
+    return r < 0 ? err_wrap(err, r, "--incoming %.100s", options->incoming) : 0;
+}
+
 /* All that has a name, or was handed over. */
 static int everything_open(struct vmm *vmm, struct err *err)
 {
@@ -136,6 +158,9 @@ static int everything_open(struct vmm *vmm, struct err *err)
     }
     if (r == 0) {
         r = open_one(options->initrd, O_RDONLY, &vmm->initrd_fd, err);
+    }
+    if (r == 0) {
+        r = incoming_open(vmm, err);
     }
     if (r == 0 && serial_listens(options)) {
         vmm->serial_listener = vmm_open_listener(options->serial, err);
@@ -173,6 +198,8 @@ static int control_open(struct vmm *vmm, struct err *err)
                              vmm->qmp_listener, err);
     vmm->qmp_listener = r == 0 ? -1 : vmm->qmp_listener;
     vmm->control.balloon = vmm->devices.balloon;
+    vmm->control.thread_began = on_disk_thread;
+    vmm->control.thread_context = vmm;
     return r;
 }
 
@@ -192,12 +219,33 @@ static int jail_enter(struct vmm *vmm, struct err *err)
     return r;
 }
 
+/* The saved machine takes the place of the one that was made. */
+static int incoming_take(struct vmm *vmm, struct err *err)
+{
+    CLEANUP_FREE uint8_t *state = NULL;
+    if (vmm->incoming_fd < 0) {
+        return 0;
+    }
+    int r = snapshot_file_read_state(vmm->incoming_fd, &vmm->incoming, &state, err);
+    if (r == 0) {
+        r = machine_restore(vmm->machine, state, vmm->incoming.state_bytes, err);
+    }
+    if (r < 0) {
+        return err_wrap(err, r, "--incoming %.100s", vmm->options.incoming);
+    }
+    log_info("vmm", "the saved machine is in");
+    return 0;
+}
+
 /* What is behind devices is read in the jail, by threads that have their own rights. */
 static int machine_complete(struct vmm *vmm, struct err *err)
 {
     const struct disk_queue_threads workers = {.began = on_disk_thread, .context = vmm};
     int r =
         vmm_devices_connect(&vmm->devices, &vmm->options, vmm->machine, &workers, err);
+    if (r == 0) {
+        r = incoming_take(vmm, err);
+    }
     if (r == 0) {
         r = console_open(vmm, err);
     }
@@ -224,6 +272,8 @@ static int vmm_start(struct vmm *vmm, struct err *err)
     if (r < 0) {
         return r;
     }
+    const struct machine_image image = {
+        .fd = vmm->incoming_fd, .offset = SNAPSHOT_RAM_AT, .is_lazy = options->is_lazy};
     const struct machine_plan plan = {
         .kvm_fd = vmm->kvm_fd,
         .cpu_count = options->cpu_count <= UINT32_MAX ? (unsigned)options->cpu_count : 0,
@@ -232,6 +282,7 @@ static int vmm_start(struct vmm *vmm, struct err *err)
         .kernel_fd = vmm->kernel_fd,
         .initrd_fd = vmm->initrd_fd,
         .cmdline = options->cmdline,
+        .image = vmm->incoming_fd >= 0 ? &image : NULL,
         .poller = vmm->poller,
         .events = {.thread_began = on_vcpu_thread,
                    .ended = on_ended,
@@ -262,6 +313,7 @@ static void vmm_end(struct vmm *vmm)
     fd_close(&vmm->qmp_listener);
     fd_close(&vmm->serial_listener);
     fd_close(&vmm->signal_fd);
+    fd_close(&vmm->incoming_fd);
     fd_close(&vmm->initrd_fd);
     fd_close(&vmm->kernel_fd);
     fd_close(&vmm->kvm_fd);
@@ -299,6 +351,7 @@ int main(int argc, char *argv[])
     static struct vmm vmm = {.kvm_fd = -1,
                              .kernel_fd = -1,
                              .initrd_fd = -1,
+                             .incoming_fd = -1,
                              .signal_fd = -1,
                              .serial_listener = -1,
                              .qmp_listener = -1};

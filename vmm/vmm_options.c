@@ -58,6 +58,12 @@ static const struct option_row rows[] = {
     {"console", OPTION_TEXT, FIELD(console), "WHERE",
      "a virtio console, too: unix:PATH to connect to, or a device"},
     {"qmp", OPTION_TEXT, FIELD(qmp), "unix:PATH", "where to be controlled by QMP"},
+    {"incoming", OPTION_TEXT, FIELD(incoming), "FILE",
+     "go on with the machine that was saved there; the\n"
+     "other options are those it was started with"},
+    {"lazy", OPTION_FLAG, FIELD(is_lazy), NULL,
+     "read its RAM when it is touched, unchecked:\n"
+     "FILE must stay as it is"},
     {"kvm", OPTION_TEXT, FIELD(kvm), "DEVICE", "(default: /dev/kvm)"},
     {"make-overlay", OPTION_OVERLAY, 0, "KEY=VALUE,...",
      "makes a disk and ends:\nfile=FILE and base=FILE[,digest=HEX] or size=SIZE"},
@@ -348,6 +354,9 @@ int vmm_options_parse(int argc,
     if (options.kernel == NULL && !options.wants_help && !options.wants_probe &&
         options.make_overlay.file[0] == '\0') {
         return err_set(err, BERTH_EINVALID, "--kernel is missing; see --help");
+    }
+    if (options.is_lazy && options.incoming == NULL) {
+        return err_set(err, BERTH_EINVALID, "--lazy belongs to --incoming");
     }
     *ret_options = options;
     return 0;

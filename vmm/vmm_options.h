@@ -50,9 +50,10 @@ struct vmm_options {
     const char *kernel;
     const char *initrd; /* NULL: none */
     const char *cmdline;
-    const char *serial;  /* "stdio", "none" or a listener */
-    const char *console; /* a stream for the virtio console; NULL: none */
-    const char *qmp;     /* a listener; NULL: none */
+    const char *serial;   /* "stdio", "none" or a listener */
+    const char *console;  /* a stream for the virtio console; NULL: none */
+    const char *qmp;      /* a listener; NULL: none */
+    const char *incoming; /* a saved machine; NULL: it boots */
     struct vmm_disk_option disks[VMM_DISKS_MAX];
     struct vmm_nic_option nics[VMM_NICS_MAX];
     unsigned disk_count;
@@ -61,6 +62,7 @@ struct vmm_options {
     uint64_t memory_bytes;
     uint64_t cpu_count;
     enum cpu_level cpu_level;
+    bool is_lazy;     /* --lazy: RAM of the saved machine is read when it is touched */
     bool is_held;     /* --hold: waits for cont */
     bool keeps_end;   /* --keep-end: a guest that ended is kept until quit */
     bool has_no_jail; /* --no-jail: for debuggers */

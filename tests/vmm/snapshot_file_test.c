@@ -7,6 +7,7 @@
 
 #include <check.h>
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,7 +23,7 @@ static int fd;
 static void setup(void)
 {
     fd = memfd_create("snapshot", MFD_CLOEXEC);
-    ck_assert_int_eq(snapshot_file_check_empty(fd, NULL), 0);
+    ck_assert_int_eq(snapshot_file_begin(fd, NULL), 0);
     ck_assert_int_eq(pwrite(fd, "ram", 3, SNAPSHOT_RAM_AT), 3);
     ck_assert_int_eq(snapshot_file_finish(fd, RAM_BYTES, state, sizeof(state), NULL), 0);
 }
@@ -102,22 +103,28 @@ START_TEST(a_save_that_was_cut_off_leaves_no_snapshot)
 }
 END_TEST
 
-START_TEST(only_a_new_file_is_written_to)
+static int begun(int flags)
+{
+    char path[64];
+    (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    CLEANUP_FD int other = open(path, flags | O_CLOEXEC);
+    ck_assert_int_ge(other, 0);
+    ck_assert_int_eq(ftruncate(fd, 0), 0);
+    return snapshot_file_begin(other, NULL);
+}
+
+START_TEST(only_a_new_file_that_can_be_written_anywhere_is_begun_with)
 {
     int pipes[2];
-    char path[64];
-    ck_assert_int_eq(snapshot_file_check_empty(fd, NULL), BERTH_EINVALID); /* not empty */
-    ck_assert_int_eq(ftruncate(fd, 0), 0);
-    (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-    CLEANUP_FD int reader = open(path, O_RDONLY | O_CLOEXEC);
-    CLEANUP_FD int appender = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
     ck_assert_int_eq(pipe(pipes), 0);
 
-    ck_assert_int_eq(snapshot_file_check_empty(fd, NULL), 0);
-    ck_assert_int_eq(snapshot_file_check_empty(reader, NULL), BERTH_EINVALID);
-    ck_assert_int_eq(snapshot_file_check_empty(appender, NULL), BERTH_EINVALID);
-    ck_assert_int_eq(snapshot_file_check_empty(pipes[1], NULL), BERTH_EINVALID);
-    ck_assert_int_lt(opened(NULL), 0);
+    ck_assert_int_eq(snapshot_file_begin(fd, NULL), BERTH_EINVALID); /* not empty */
+    ck_assert_int_eq(begun(O_RDONLY), -EBADF);
+    ck_assert_int_eq(begun(O_RDWR | O_APPEND), BERTH_EINVALID);
+    ck_assert_int_eq(snapshot_file_begin(pipes[1], NULL), BERTH_EINVALID);
+    ck_assert_int_eq(begun(O_WRONLY), 0);
+
+    ck_assert_int_eq(opened(NULL), BERTH_EINVALID); /* it is none yet */
     (void)close(pipes[0]);
     (void)close(pipes[1]);
 }
@@ -133,7 +140,7 @@ int main(void)
     tcase_add_test(tests, a_file_cut_anywhere_is_refused);
     tcase_add_test(tests, a_header_with_any_bit_turned_is_refused);
     tcase_add_test(tests, a_save_that_was_cut_off_leaves_no_snapshot);
-    tcase_add_test(tests, only_a_new_file_is_written_to);
+    tcase_add_test(tests, only_a_new_file_that_can_be_written_anywhere_is_begun_with);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
 }

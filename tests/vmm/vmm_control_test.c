@@ -4,15 +4,19 @@
 #include "micro_kernel.h"
 #include "support/temp_dir.h"
 #include "support/test_main.h"
+#include "vmm/snapshot_file.h"
 #include "vmm/virtio_balloon.h"
 #include "vmm/vmm_control.h"
 
 #include <check.h>
 
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -220,6 +224,120 @@ START_TEST(the_balloon_is_asked_and_told_in_bytes_that_are_left)
 }
 END_TEST
 
+/* A command with arguments, and a descriptor with it unless that is -1. */
+static void ask_with(const char *command, const char *arguments, int descriptor)
+{
+    char text[256];
+    union {
+        struct cmsghdr part;
+        char room[CMSG_SPACE(sizeof(int))];
+    } with = {.part = {.cmsg_len = CMSG_LEN(sizeof(int)),
+                       .cmsg_level = SOL_SOCKET,
+                       .cmsg_type = SCM_RIGHTS}};
+    (void)snprintf(text, sizeof(text), "{\"execute\":\"%s\",\"arguments\":%s}", command,
+                   arguments);
+    struct iovec piece = {text, strlen(text)};
+    struct msghdr header = {.msg_iov = &piece, .msg_iovlen = 1};
+    if (descriptor >= 0) {
+        memcpy(CMSG_DATA(&with.part), &descriptor, sizeof(descriptor));
+        header.msg_control = &with;
+        header.msg_controllen = sizeof(with.room);
+    }
+    ck_assert_int_eq(sendmsg(client, &header, MSG_NOSIGNAL), (int)strlen(text));
+}
+
+static const uint8_t jump[] = {0xeb, 0xfe}; /* 1: jmp 1b */
+
+START_TEST(a_machine_is_saved_into_a_file_that_came_along)
+{
+    struct snapshot_file file;
+    int fd = memfd_create("snapshot", MFD_CLOEXEC);
+    make(jump, sizeof(jump));
+    meet();
+    ask("query-migrate");
+    hear("{\"return\":{}}");
+    ask("cont");
+    hear("\"event\":\"RESUME\"");
+
+    ask_with("getfd", "{\"fdname\":\"snap\"}", fd);
+    hear("{\"return\":{}}");
+    ask_with("migrate", "{\"uri\":\"fd:snap\"}", -1);
+
+    hear("\"event\":\"STOP\"");
+    hear("\"data\":{\"status\":\"active\"}");
+    hear("{\"return\":{}}");
+    hear("\"data\":{\"status\":\"completed\"}");
+    ask("query-migrate");
+    hear("\"status\":\"completed\",\"total-time\":");
+    hear("\"ram\":{\"total\":33554432,\"remaining\":0,");
+    ask("query-status");
+    hear("\"status\":\"paused\"");
+    ck_assert_int_eq(snapshot_file_open(fd, &file, NULL), 0);
+    ck_assert_uint_eq(file.ram_bytes, 33554432);
+    ask("cont"); /* it is free to go on */
+    hear("\"event\":\"RESUME\"");
+    (void)close(fd);
+}
+END_TEST
+
+START_TEST(what_is_no_file_for_a_machine_is_refused_and_the_guest_goes_on)
+{
+    int fd = memfd_create("snapshot", MFD_CLOEXEC);
+    ck_assert_int_eq(write(fd, "x", 1), 1);
+    make(jump, sizeof(jump));
+    meet();
+    ask("cont");
+    hear("\"event\":\"RESUME\"");
+
+    ask_with("getfd", "{\"fdname\":\"snap\"}", -1);
+    hear("No file descriptor supplied via SCM_RIGHTS");
+    ask_with("getfd", "{\"fdname\":\"1\"}", fd);
+    hear("expects a name not starting with a digit");
+    ask_with("migrate", "{\"uri\":\"fd:snap\"}", -1);
+    hear("File descriptor named 'snap' has not been found");
+    ask_with("migrate", "{\"uri\":\"exec:cat\"}", -1);
+    hear("uri: only fd:NAME");
+    ask_with("getfd", "{\"fdname\":\"snap\"}", fd);
+    hear("{\"return\":{}}");
+    ask_with("migrate", "{\"uri\":\"fd:snap\"}", -1);
+    hear("\"event\":\"RESUME\"");
+    hear("a snapshot needs a new, empty file");
+    ask_with("closefd", "{\"fdname\":\"snap\"}", -1);
+    hear("has not been found"); /* it was used up */
+    ask("query-status");
+    hear("\"status\":\"running\"");
+    (void)close(fd);
+}
+END_TEST
+
+START_TEST(a_save_that_fails_says_why_and_the_guest_goes_on)
+{
+    const struct rlimit small = {1u << 20, 1u << 20}; /* RAM begins behind it */
+    struct snapshot_file file;
+    char path[96];
+    (void)signal(SIGXFSZ, SIG_IGN);
+    (void)snprintf(path, sizeof(path), "%.80s/snapshot", dir.path);
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    make(jump, sizeof(jump));
+    meet();
+    ask("cont");
+    hear("\"event\":\"RESUME\"");
+    ask_with("getfd", "{\"fdname\":\"snap\"}", fd);
+    hear("{\"return\":{}}");
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &small), 0);
+
+    ask_with("migrate", "{\"uri\":\"fd:snap\"}", -1);
+
+    hear("\"data\":{\"status\":\"failed\"}");
+    hear("\"event\":\"RESUME\"");
+    ask("query-migrate");
+    hear("\"status\":\"failed\"");
+    hear("\"error-desc\":\"write RAM: ");
+    ck_assert_int_lt(snapshot_file_open(fd, &file, NULL), 0);
+    (void)close(fd);
+}
+END_TEST
+
 START_TEST(quit_ends_the_poller_after_it_was_answered)
 {
     static const uint8_t code[] = {0xeb, 0xfe};
@@ -251,6 +369,9 @@ int main(void)
                         sizeof(ends) / sizeof(ends[0]));
     tcase_add_test(tests, the_power_button_reaches_the_guest);
     tcase_add_test(tests, the_balloon_is_asked_and_told_in_bytes_that_are_left);
+    tcase_add_test(tests, a_machine_is_saved_into_a_file_that_came_along);
+    tcase_add_test(tests, what_is_no_file_for_a_machine_is_refused_and_the_guest_goes_on);
+    tcase_add_test(tests, a_save_that_fails_says_why_and_the_guest_goes_on);
     tcase_add_test(tests, quit_ends_the_poller_after_it_was_answered);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);

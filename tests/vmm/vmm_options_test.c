@@ -41,6 +41,19 @@ END_TEST
 
 #define HEX_64 "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
 
+START_TEST(a_saved_machine_is_named_with_the_options_it_had)
+{
+    static const char *const words[] = {"--kernel", "k",      "--incoming", "fd:9",
+                                        "--lazy",   "--hold", NULL};
+    struct vmm_options options;
+
+    ck_assert_int_eq(parse(words, &options, NULL), 0);
+
+    ck_assert_str_eq(options.incoming, "fd:9");
+    ck_assert(options.is_lazy);
+}
+END_TEST
+
 START_TEST(disks_and_nics_are_lists_of_keys_in_the_order_given)
 {
     static const char *const words[] = {
@@ -105,6 +118,8 @@ static const struct mistake_row mistakes[] = {
     {{"--kernel", "k", "--cpus", "-1"}, "--cpus: "},
     {{"--kernel", "k", "--cpu", "z80"}, "--cpu: CPU z80: not host"},
     {{"--hold"}, "--kernel is missing; see --help"},
+    {{"--kernel", "k", "--lazy"}, "--lazy belongs to --incoming"},
+    {{"--kernel", "k", "--incoming"}, "--incoming: FILE is missing"},
     {{"--disk", "name=a"}, "--disk: name=a: either raw or overlay"},
     {{"--disk", "name=a,raw=x,overlay=y"}, "--disk: name=a,raw=x,overlay=y: either"},
     {{"--disk", "raw=x"}, "--disk: raw=x: name is missing"},
@@ -167,6 +182,7 @@ int main(void)
     Suite *suite = suite_create("vmm_options");
     TCase *tests = tcase_create("vmm_options");
     tcase_add_test(tests, what_is_typed_is_taken);
+    tcase_add_test(tests, a_saved_machine_is_named_with_the_options_it_had);
     tcase_add_test(tests, disks_and_nics_are_lists_of_keys_in_the_order_given);
     tcase_add_loop_test(tests, there_is_a_most_of_disks_and_nics, 0, 2);
     tcase_add_loop_test(tests, a_mistake_is_named, 0,

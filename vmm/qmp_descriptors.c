@@ -1,0 +1,65 @@
+#include "vmm/qmp_descriptors.h"
+
+#include "base/fd.h"
+#include "base/require.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Its place, or count. */
+static unsigned place_of(const struct qmp_descriptors *descriptors, const char *name)
+{
+    unsigned i = 0;
+    while (i < descriptors->count && strcmp(descriptors->named[i].name, name) != 0) {
+        i++;
+    }
+    return i;
+}
+
+int qmp_descriptors_put(struct qmp_descriptors *descriptors,
+                        const char *name,
+                        int take_fd,
+                        struct err *err)
+{
+    REQUIRE(take_fd >= 0);
+    if (name[0] == '\0' || isdigit((unsigned char)name[0]) != 0 ||
+        strlen(name) >= QMP_NAME_SIZE) {
+        return err_set(err, BERTH_EINVALID,
+                       "Parameter 'fdname' expects a name not starting with a digit");
+    }
+    const unsigned i = place_of(descriptors, name);
+    if (i == QMP_NAMED_MAX) {
+        return err_set(err, BERTH_EFULL,
+                       "%u descriptors have names; use them, or closefd", QMP_NAMED_MAX);
+    }
+    if (i < descriptors->count) {
+        fd_close(&descriptors->named[i].fd);
+    } else {
+        descriptors->count++;
+        (void)snprintf(descriptors->named[i].name, QMP_NAME_SIZE, "%s", name);
+    }
+    descriptors->named[i].fd = take_fd;
+    return 0;
+}
+
+int qmp_descriptors_take(struct qmp_descriptors *descriptors,
+                         const char *name,
+                         struct err *err)
+{
+    const unsigned i = place_of(descriptors, name);
+    if (i == descriptors->count) {
+        return err_set(err, BERTH_ENOTFOUND,
+                       "File descriptor named '%.60s' has not been found", name);
+    }
+    const int fd = descriptors->named[i].fd;
+    descriptors->named[i] = descriptors->named[--descriptors->count];
+    return fd;
+}
+
+void qmp_descriptors_clear(struct qmp_descriptors *descriptors)
+{
+    while (descriptors->count > 0) {
+        fd_close(&descriptors->named[--descriptors->count].fd);
+    }
+}

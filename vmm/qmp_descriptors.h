@@ -1,0 +1,35 @@
+/* Descriptors that a QMP client has sent and given a name (getfd), until a command uses
+ * them or the client takes them back (closefd).
+ *
+ * Shapes: `struct qmp_descriptors`, a small table; a name that is given again replaces
+ * the descriptor, as QEMU does. Threads: the poller's. Ownership: the table owns what is
+ * in it. Errors: with QEMU's texts. Limits: QMP_NAMED_MAX; a client that wants more has
+ * forgotten something.
+ */
+#pragma once
+
+#include "base/err.h"
+
+#define QMP_NAMED_MAX 8u
+#define QMP_NAME_SIZE 64u
+
+struct qmp_descriptors {
+    unsigned count;
+    struct {
+        char name[QMP_NAME_SIZE];
+        int fd;
+    } named[QMP_NAMED_MAX];
+};
+
+/* Takes the descriptor on success. BERTH_EINVALID for a name that is empty, too long or
+ * begins with a digit, BERTH_EFULL. */
+int qmp_descriptors_put(struct qmp_descriptors *descriptors,
+                        const char *name,
+                        int take_fd,
+                        struct err *err);
+/* Out of the table; the caller's from now on. BERTH_ENOTFOUND. */
+int qmp_descriptors_take(struct qmp_descriptors *descriptors,
+                         const char *name,
+                         struct err *err);
+/* Closes all. */
+void qmp_descriptors_clear(struct qmp_descriptors *descriptors);
