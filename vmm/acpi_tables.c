@@ -242,6 +242,36 @@ static void write_panic(struct bytes_writer *writer)
     aml_close(writer, panic);
 }
 
+/* Where the guest finds 16 random bytes that are others whenever it goes on from a saved
+ * state: what it drew from its entropy before may have been drawn twice (Microsoft's
+ * Virtual Machine Generation ID; drivers look for the compatible name). */
+static void write_generation(struct bytes_writer *writer)
+{
+    struct aml_open generation = aml_device(writer, "VGEN");
+    aml_name_text(writer, "_HID", "BRTH0001");
+    aml_name_text(writer, "_CID", "VM_Gen_Counter");
+    aml_name_text(writer, "_DDN", "VM_Gen_Counter");
+    aml_name(writer, "ADDR");
+    struct aml_open address = aml_package(writer, 2);
+    aml_integer(writer, GENERATION_AT);
+    aml_integer(writer, 0); /* its upper half */
+    aml_close(writer, address);
+    aml_close(writer, generation);
+}
+
+/* On an event of this reason, tell the device. */
+static void
+write_if_reason(struct bytes_writer *writer, uint64_t reason, const char *device)
+{
+    struct aml_open if_reason = aml_if(writer);
+    aml_and(writer);
+    aml_local(writer, 0);
+    aml_integer(writer, reason);
+    aml_nowhere(writer);
+    aml_notify(writer, device, 0x80);
+    aml_close(writer, if_reason);
+}
+
 /* The power button and the generic event device that announces it: it reads why it was
  * interrupted, which also takes the reasons away, and notifies whom it concerns. */
 static void write_events(struct bytes_writer *writer)
@@ -262,13 +292,8 @@ static void write_events(struct bytes_writer *writer)
     aml_store(writer);
     aml_path(writer, "WHY");
     aml_local(writer, 0);
-    struct aml_open if_button = aml_if(writer);
-    aml_and(writer);
-    aml_local(writer, 0);
-    aml_integer(writer, POWER_EVENT_BUTTON);
-    aml_nowhere(writer);
-    aml_notify(writer, "\\_SB.PWRB", 0x80);
-    aml_close(writer, if_button);
+    write_if_reason(writer, POWER_EVENT_BUTTON, "\\_SB.PWRB");
+    write_if_reason(writer, POWER_EVENT_GENERATION, "\\_SB.VGEN");
     aml_close(writer, method);
     aml_close(writer, events);
 }
@@ -280,6 +305,7 @@ static void write_dsdt(struct bytes_writer *writer)
     write_pci(writer);
     write_serial(writer);
     write_panic(writer);
+    write_generation(writer);
     write_events(writer);
     aml_close(writer, bus);
     aml_name(writer, "\\_S5");
@@ -332,7 +358,7 @@ int acpi_tables_make(unsigned cpu_count,
     struct bytes_writer writer;
     uint64_t tables[TABLES_MAX];
     REQUIRE(cpu_count >= 1 && cpu_count <= MACHINE_CPUS_MAX);
-    bytes_writer_init(&writer, ACPI_SIZE);
+    bytes_writer_init(&writer, GENERATION_AT - ACPI_AT);
     pad(&writer, RSDP_SIZE);
     uint64_t dsdt = next_at(&writer);
     write_dsdt(&writer);

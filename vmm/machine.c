@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/random.h"
 #include "base/require.h"
 #include "vmm/acpi_tables.h"
 #include "vmm/boot_linux.h"
@@ -26,8 +27,9 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#define MEMORY_UNIT (UINT64_C(2) << 20)
-#define DEVICES_MAX (PCI_SLOTS_MAX + 4u) /* and serial port, power, PCI bridge */
+#define MEMORY_UNIT      (UINT64_C(2) << 20)
+#define GENERATION_BYTES 16u
+#define DEVICES_MAX      (PCI_SLOTS_MAX + 4u) /* and serial port, power, PCI bridge */
 
 /* What a vCPU wants of the machine's thread. One at a time: the first one stands, for it
  * stops the others. */
@@ -46,8 +48,9 @@ struct machine {
     struct poller *poller;
     struct machine_events events;
     struct boot_source boot;
-    uint8_t *acpi;                       /* owned; what boot.acpi borrows */
-    char *cmdline;                       /* owned; the same */
+    uint8_t *acpi; /* owned; what boot.acpi borrows */
+    char *cmdline; /* owned; the same */
+    uint8_t generation[GENERATION_BYTES];
     struct device *devices[DEVICES_MAX]; /* owned */
     unsigned device_count;
     struct serial_port *serial; /* these three are among the devices */
@@ -208,10 +211,21 @@ static void go(struct machine *machine)
 
 /* ---- the guest's beginning, first and again */
 
+/* A guest that restarts is of the same generation. */
+static int generation_place(struct machine *machine, struct err *err)
+{
+    int r = guest_memory_write(&machine->memory, GENERATION_AT, machine->generation,
+                               sizeof(machine->generation));
+    return r < 0 ? err_sys(err, r, "place the generation") : 0;
+}
+
 static int boot(struct machine *machine, struct err *err)
 {
     struct boot_entry entry;
     int r = boot_linux_load(&machine->memory, &machine->boot, &entry, err);
+    if (r == 0) {
+        r = generation_place(machine, err);
+    }
     return r < 0 ? r : vcpu_enter_at(&machine->vcpus[0], &entry, err);
 }
 
@@ -571,6 +585,7 @@ int machine_new(const struct machine_plan *plan,
     machine->request_watch = -1;
     machine->poller = plan->poller;
     machine->events = plan->events;
+    random_secret(machine->generation, sizeof(machine->generation));
     if (plan->image != NULL) {
         machine->image = *plan->image;
         machine->awaits_state = true;
@@ -771,8 +786,15 @@ int machine_restore(struct machine *machine,
     const struct machine_parts parts = parts_of(machine);
     REQUIRE(machine->awaits_state && machine->state == MACHINE_HELD);
     int r = machine_state_restore(&parts, stream, size, take_ram, machine, err);
-    machine->awaits_state = r < 0;
-    return r;
+    if (r == 0) {
+        r = generation_place(machine, err);
+    }
+    if (r < 0) {
+        return r;
+    }
+    power_control_renew(machine->power); /* into the interrupt controllers that came in */
+    machine->awaits_state = false;
+    return 0;
 }
 
 const struct guest_memory *machine_memory(const struct machine *machine)

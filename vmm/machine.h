@@ -112,8 +112,9 @@ int machine_pause(struct machine *machine, struct err *err);
 /* Writes a stream of its state without RAM, while it is held or paused (machine_state.h);
  * the number of sections so far. What devices keep elsewhere is durable then. */
 int machine_save(struct machine *machine, struct bytes_writer *stream, struct err *err);
-/* Takes the state that was saved, RAM as well. After an error it is only good to be
- * freed. */
+/* Takes the state that was saved, RAM as well, and tells the guest that it is another
+ * generation of itself, so that it draws fresh entropy. After an error it is only good to
+ * be freed. */
 int machine_restore(struct machine *machine,
                     const void *stream,
                     size_t size,

@@ -32,6 +32,7 @@
 #define BIOS_DATA_END   UINT64_C(0x9fc00)
 #define ACPI_AT         UINT64_C(0xe0000)
 #define ACPI_SIZE       UINT64_C(0x20000)
+#define GENERATION_AT   UINT64_C(0xfe000)  /* 16 bytes; behind the ACPI tables */
 #define RESET_VECTOR_AT UINT64_C(0xffff0)  /* where a BIOS would begin */
 #define KERNEL_AT       UINT64_C(0x100000) /* nothing of a kernel lies below */
 

@@ -38,7 +38,7 @@ static int power_restore(struct device *device,
     if (bytes_reader_end(reader) != 0) {
         return err_set(err, BERTH_ECORRUPT, "power: not one byte of reasons");
     }
-    power_of(device)->reasons = reasons & POWER_EVENT_BUTTON;
+    power_of(device)->reasons = reasons & (POWER_EVENT_BUTTON | POWER_EVENT_GENERATION);
     return 0;
 }
 
@@ -134,10 +134,20 @@ int power_control_new(struct power_control **ret_power)
     return 0;
 }
 
-void power_control_press(struct power_control *power)
+static void tell(struct power_control *power, uint8_t reason)
 {
     pthread_mutex_lock(&power->device.lock);
-    power->reasons |= POWER_EVENT_BUTTON;
+    power->reasons |= reason;
     device_line_raise(&power->events, 0);
     pthread_mutex_unlock(&power->device.lock);
+}
+
+void power_control_press(struct power_control *power)
+{
+    tell(power, POWER_EVENT_BUTTON);
+}
+
+void power_control_renew(struct power_control *power)
+{
+    tell(power, POWER_EVENT_GENERATION);
 }

@@ -26,6 +26,8 @@ enum power_register {
 #define POWER_RESET_VALUE  0x01u
 #define POWER_SLEEP_OFF    5u /* the type of S5 */
 #define POWER_EVENT_BUTTON 0x01u
+#define POWER_EVENT_GENERATION \
+    0x02u /* it goes on from a saved state: machine_layout.h, GENERATION_AT */
 #define PANIC_PANICKED     0x01u /* of pvpanic's register */
 #define PANIC_CRASH_LOADED 0x02u
 
@@ -46,3 +48,5 @@ struct power_control {
 int power_control_new(struct power_control **ret_power);
 /* Presses the power button. Takes the lock. */
 void power_control_press(struct power_control *power);
+/* Tells the guest that its generation is another. Takes the lock. */
+void power_control_renew(struct power_control *power);

@@ -164,6 +164,8 @@ START_TEST(iasl_reads_each_table_and_builds_it_again)
     if (_i == 0) {
         ck_assert_ptr_nonnull(strstr(asl, "_S5"));
         ck_assert_ptr_nonnull(strstr(asl, "Notify (\\_SB.PWRB, 0x80)"));
+        ck_assert_ptr_nonnull(strstr(asl, "Notify (\\_SB.VGEN, 0x80)"));
+        ck_assert_ptr_nonnull(strstr(asl, "Name (_CID, \"VM_Gen_Counter\")"));
         ck_assert_ptr_nonnull(strstr(asl, "ACPI0013"));
     }
     free(asl);

@@ -365,6 +365,36 @@ START_TEST(a_guest_goes_on_where_it_was_time_and_again)
 }
 END_TEST
 
+static void generation_read(uint8_t ret_bytes[16])
+{
+    ck_assert_int_eq(
+        guest_memory_read(machine_memory(machine), GENERATION_AT, ret_bytes, 16), 0);
+}
+
+START_TEST(each_copy_of_a_guest_is_another_generation)
+{
+    struct machine_image image = {.offset = 2 * MIB, .is_lazy = true};
+    struct bytes_writer state;
+    uint8_t generations[3][16];
+    machine_make(1, 32, NULL);
+    generation_read(generations[0]);
+    image.fd = save_and_end(&state);
+
+    for (unsigned i = 1; i < 3; i++) {
+        machine_make(1, 32, &image);
+        ck_assert_int_eq(machine_restore(machine, state.data, state.size, NULL), 0);
+        generation_read(generations[i]);
+        for (unsigned k = 0; k < i; k++) {
+            ck_assert_mem_ne(generations[i], generations[k], 16);
+        }
+        machine = machine_free(machine);
+    }
+
+    bytes_writer_fini(&state);
+    (void)close(image.fd);
+}
+END_TEST
+
 START_TEST(a_reset_of_a_clone_begins_anew_and_leaves_its_image_alone)
 {
     struct machine_image image = {.offset = 2 * MIB, .is_lazy = true};
@@ -425,6 +455,7 @@ static TCase *kvm_tests(void)
     tcase_set_timeout(tests, 60);
     tcase_add_checked_fixture(tests, kvm_setup, kvm_teardown);
     tcase_add_loop_test(tests, a_guest_goes_on_where_it_was_time_and_again, 0, 2);
+    tcase_add_test(tests, each_copy_of_a_guest_is_another_generation);
     tcase_add_test(tests, a_reset_of_a_clone_begins_anew_and_leaves_its_image_alone);
     tcase_add_test(tests, a_machine_takes_no_other_machines_state);
     return tests;

@@ -94,6 +94,19 @@ START_TEST(the_guest_reads_once_why_it_was_interrupted)
 }
 END_TEST
 
+START_TEST(the_guest_is_told_of_its_new_generation)
+{
+    uint8_t why = 0;
+
+    power_control_renew(power);
+    power_control_press(power);
+
+    ck_assert_uint_eq(event_count, 2);
+    device_read(&power->device, POWER_PORTS, POWER_EVENTS, &why, 1);
+    ck_assert_uint_eq(why, POWER_EVENT_BUTTON | POWER_EVENT_GENERATION);
+}
+END_TEST
+
 START_TEST(a_press_that_was_not_read_is_saved_and_restored)
 {
     struct bytes_writer writer;
@@ -122,6 +135,7 @@ int main(void)
                         sizeof(writes) / sizeof(writes[0]));
     tcase_add_test(tests, a_wide_write_is_one_of_each_register);
     tcase_add_test(tests, the_guest_reads_once_why_it_was_interrupted);
+    tcase_add_test(tests, the_guest_is_told_of_its_new_generation);
     tcase_add_test(tests, a_press_that_was_not_read_is_saved_and_restored);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
