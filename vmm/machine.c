@@ -286,14 +286,10 @@ static void carry_out(struct machine *machine,
     }
 }
 
-static void on_request(void *context, uint64_t token, unsigned poll_events)
+/* Carries out what a vCPU has asked for, if one has. */
+static void request_take(struct machine *machine)
 {
-    struct machine *machine = context;
-    uint64_t ignored;
     char reason[MACHINE_REASON_SIZE];
-    (void)token;
-    (void)poll_events;
-    (void)!read(machine->request_fd, &ignored, sizeof(ignored)); /* empties it */
     pthread_mutex_lock(&machine->lock);
     enum request request = machine->request;
     enum machine_end why = machine->request_end;
@@ -303,6 +299,16 @@ static void on_request(void *context, uint64_t token, unsigned poll_events)
     if (request != REQUEST_NONE) {
         carry_out(machine, request, why, reason);
     }
+}
+
+static void on_request(void *context, uint64_t token, unsigned poll_events)
+{
+    struct machine *machine = context;
+    uint64_t ignored;
+    (void)token;
+    (void)poll_events;
+    (void)!read(machine->request_fd, &ignored, sizeof(ignored)); /* empties it */
+    request_take(machine);
 }
 
 /* ---- making it */
@@ -763,6 +769,10 @@ static struct machine_parts parts_of(struct machine *machine)
 int machine_save(struct machine *machine, struct bytes_writer *stream, struct err *err)
 {
     const struct machine_parts parts = parts_of(machine);
+    if (machine->state == MACHINE_PAUSED) {
+        /* No state holds that the guest has asked to start over, or to end. */
+        request_take(machine);
+    }
     if (machine->awaits_state ||
         (machine->state != MACHINE_HELD && machine->state != MACHINE_PAUSED)) {
         return err_set(err, BERTH_EPHASE, "only a machine that stands still is saved");

@@ -110,7 +110,8 @@ int machine_run(struct machine *machine, struct err *err);
 /* Stands still: when it returns no CPU runs and no device works. */
 int machine_pause(struct machine *machine, struct err *err);
 /* Writes a stream of its state without RAM, while it is held or paused (machine_state.h);
- * the number of sections so far. What devices keep elsewhere is durable then. */
+ * the number of sections so far. A reset or an end that the guest has asked for comes
+ * first, with its event. What devices keep elsewhere is durable then. */
 int machine_save(struct machine *machine, struct bytes_writer *stream, struct err *err);
 /* Takes the state that was saved, RAM as well, and tells the guest that it is another
  * generation of itself, so that it draws fresh entropy. After an error it is only good to

@@ -267,15 +267,17 @@ static const uint8_t counting[] = {0x66, 0xba, 0xf8, 0x03,             /* mov dx
                                    0xa0, 0x00, 0x00, 0x20, 0x00,       /* mov al */
                                    0xee, 0xeb, 0xf2};                  /* out ; jmp 1b */
 
-static void
-machine_make(unsigned cpu_count, uint64_t mib, const struct machine_image *image)
+static void machine_code(const void *code,
+                         size_t size,
+                         unsigned cpu_count,
+                         uint64_t mib,
+                         const struct machine_image *image)
 {
     struct err err = {0};
     const struct machine_plan plan = {.kvm_fd = kvm_fd,
                                       .cpu_count = cpu_count,
                                       .memory_bytes = mib * MIB,
-                                      .kernel_fd =
-                                          micro_kernel(counting, sizeof(counting)),
+                                      .kernel_fd = micro_kernel(code, size),
                                       .initrd_fd = -1,
                                       .cmdline = "",
                                       .image = image,
@@ -283,6 +285,12 @@ machine_make(unsigned cpu_count, uint64_t mib, const struct machine_image *image
                                       .events = {.ended = on_ended, .reset = on_reset}};
     ck_assert_msg(machine_new(&plan, &machine, &err) == 0, "%s", err.text);
     machine_serial(machine)->output = on_output;
+}
+
+static void
+machine_make(unsigned cpu_count, uint64_t mib, const struct machine_image *image)
+{
+    machine_code(counting, sizeof(counting), cpu_count, mib, image);
 }
 
 static void wait_for_more(void)
@@ -424,6 +432,30 @@ START_TEST(a_reset_of_a_clone_begins_anew_and_leaves_its_image_alone)
 }
 END_TEST
 
+START_TEST(a_reset_that_was_asked_for_comes_before_the_save)
+{
+    static const uint8_t asks[] = {0x66, 0xba, 0x02, 0x06, 0xb0, 0x01, 0xee, /* reset */
+                                   0xf4, 0xeb, 0xfd};
+    struct bytes_writer state;
+    machine_code(asks, sizeof(asks), 1, 32, NULL);
+    ck_assert_int_eq(machine_run(machine, NULL), 0);
+    while (atomic_load(&machine_vcpu(machine, 0)->exit_counts[VCPU_EXIT_PORT]) == 0) {
+        (void)sched_yield();
+    }
+    ck_assert_int_eq(machine_pause(machine, NULL), 0);
+    ck_assert_uint_eq(resets, 0); /* the poller did not run */
+
+    bytes_writer_init(&state, 16 * MIB);
+    ck_assert_int_gt(machine_save(machine, &state, NULL), 0);
+
+    ck_assert_uint_eq(resets, 1);
+    ck_assert_int_eq(machine_state(machine), MACHINE_PAUSED);
+    ck_assert_int_eq(poller_step(poller, 0), 1); /* the word of it, which is old */
+    ck_assert_uint_eq(resets, 1);
+    bytes_writer_fini(&state);
+}
+END_TEST
+
 START_TEST(a_machine_takes_no_other_machines_state)
 {
     struct machine_image image = {.offset = 2 * MIB};
@@ -457,6 +489,7 @@ static TCase *kvm_tests(void)
     tcase_add_loop_test(tests, a_guest_goes_on_where_it_was_time_and_again, 0, 2);
     tcase_add_test(tests, each_copy_of_a_guest_is_another_generation);
     tcase_add_test(tests, a_reset_of_a_clone_begins_anew_and_leaves_its_image_alone);
+    tcase_add_test(tests, a_reset_that_was_asked_for_comes_before_the_save);
     tcase_add_test(tests, a_machine_takes_no_other_machines_state);
     return tests;
 }
