@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Goal: berth-vmm boots Debian's own cloud kernel, as vmlinux and as the vmlinuz that Debian ships, on one CPU and on
-# several, and the guest finds what the machine has: clock, PCI, entropy, disks, a network, consoles, a balloon, power
-# button, reset, power off.
+# several, the guest finds what the machine has: clock, PCI, entropy, disks, a network, consoles, a balloon, power
+# button, reset, power off; and it goes on where it was after it was saved, killed and restored.
 # Method: inside an emulated machine with SVM (deploy/lib/kvm_machine.sh, tier T2), on its real kvm_amd. Every wait is
 # for a line on the guest's console, with a bound; nothing depends on how long something took.
 set -eEuo pipefail
@@ -89,10 +89,15 @@ printf '%s\n' 'start 10.9.0.2' 'end 10.9.0.2' 'interface bt0' 'lease_file /root/
 : >leases
 udhcpd udhcpd.conf || fail "no DHCP server"
 
+# machine ARGUMENTS...: the one with all devices
+machine() {
+    start --kernel vmlinux --cpus 2 --memory 128MiB --qmp unix:/root/qmp.sock \
+        --disk name=root,overlay=fd:6,base=fd:7 --disk name=seed,raw=fd:8,read-only=yes --console fd:9 \
+        --nic tap=tap:bt0,mac=52:54:00:00:00:07,mtu=1400 "$@" 6<>root.overlay 7<base.img 8<seed.img 9<>loop
+}
+
 check "vmlinux boots by PVH on two CPUs"
-start --kernel vmlinux --cpus 2 --memory 128MiB --qmp unix:/root/qmp.sock \
-    --disk name=root,overlay=fd:6,base=fd:7 --disk name=seed,raw=fd:8,read-only=yes --console fd:9 \
-    --nic tap=tap:bt0,mac=52:54:00:00:00:07,mtu=1400 6<>root.overlay 7<base.img 8<seed.img 9<>loop
+machine
 await 'built-in shell' 240
 ! grep -q 'some walls of the jail' log || fail "$(grep walls log)"
 
@@ -165,15 +170,95 @@ qmp_say qmp.sock stop >answer || fail "$(cat answer)"
 qmp_say qmp.sock cont >answer || fail "$(cat answer)"
 ping -c 10 -W 1 10.9.0.2 >/dev/null || fail "no answer after the pause"
 
+# save FILE: saves the paused or running machine there, and kills it
+save() {
+    local tries=600
+    qmp_say -d 5 qmp.sock getfd '{"fdname":"saved"}' 5<>"$1" >answer || fail "$(cat answer)"
+    qmp_say qmp.sock migrate '{"uri":"fd:saved"}' >answer || fail "$(cat answer)"
+    until qmp_say qmp.sock query-migrate >answer && grep -q '"status": *"completed"' answer; do
+        tries=$((tries - 1))
+        [ $tries -gt 0 ] && ! grep -q '"failed"' answer || fail "$(cat answer)"
+        sleep 0.2
+    done
+    kill -KILL $vmm
+    wait $vmm 2>/dev/null
+    exec 3>&-
+}
+# refused FILE WORDS: the file is not taken, nothing runs, and the reason has these words
+refused() {
+    local code=0
+    machine --incoming "$1" || code=$?
+    wait $vmm || code=$?
+    exec 3>&-
+    [ $code = 1 ] || fail "$1: exit code $code, not 1"
+    [ ! -s console ] || fail "$1: something ran"
+    log_says "$2"
+}
+
+check "a machine that is paused is saved and killed"
+say 'dd if=new of=/dev/vda bs=5000 seek=500 conv=notrunc 2>/dev/null; echo mine >file; echo "then=$(date +%s)"'
+await '^then=' 60
+host_then=$(date +%s)
+guest_then=$(sed -n 's/^then=//p' console | tr -d '\r')
+qmp_say qmp.sock stop >answer || fail "$(cat answer)"
+save saved.1
+[ "$(du -k saved.1 | cut -f 1)" -lt 120000 ] || fail "pages of zeros take room: $(du -k saved.1)"
+
+check "a file that is cut, changed, or of another machine is not taken"
+head -c 100000000 saved.1 >cut
+refused cut 'the snapshot is cut short'
+cp saved.1 cut
+printf '\377' | dd of=cut bs=1 seek=$(($(stat -c %s cut) - 100)) conv=notrunc 2>/dev/null
+refused cut 'section .* of the state is damaged'
+cp saved.1 cut
+printf 'no such kernel' | dd of=cut bs=1048576 seek=4 conv=notrunc 2>/dev/null
+refused cut 'the saved RAM is damaged within'
+rm cut
+refused base.img 'this is no snapshot'
+
+check "it goes on in another process, with its RAM mapped, and then with its RAM read"
+sleep 10 # time that the guest does not see
+for how in --lazy --hold; do
+    if [ $how = --lazy ]; then
+        machine --incoming saved.1 --lazy
+    else
+        save saved.2 # of a machine that came in itself
+        machine --incoming saved.2 --hold
+        tries=300
+        until qmp_say qmp.sock cont >answer 2>&1; do
+            tries=$((tries - 1))
+            [ $tries -gt 0 ] || fail "$(cat answer log)"
+            sleep 0.2
+        done
+    fi
+    host_now=$(date +%s)
+    say 'echo "still=$(cat file) $(wc -c <new) now=$(date +%s)"'
+    await '^still=mine 3000000 now=' 60
+    log_says 'the saved machine is in'
+    ping -c 5 -W 2 10.9.0.2 >/dev/null || fail "no answer to ping ($how)"
+    wget -q -O answer http://10.9.0.2/ || fail "no answer to HTTP ($how)"
+    say 'echo 3 >/proc/sys/vm/drop_caches; dd if=/dev/vda bs=5000 skip=500 count=600 2>/dev/null | cmp - new && echo disk=same'
+    await '^disk=same' 60
+    say 'echo cpus=$(grep -c ^processor /proc/cpuinfo)'
+    await '^cpus=2' 30
+done
+
+check "its clock has gone on meanwhile"
+guest_gone=$(($(sed -n 's/^still=.*now=//p' console | tr -d '\r') - guest_then))
+[ $guest_gone -ge $((host_now - host_then - 5)) ] || fail "$guest_gone s for the guest, $((host_now - host_then)) here"
+say 'echo "now: $(sha256sum </dev/vda)"'
+await '^now: ' 60
+now_is=$(sed -n 's/^now: //p' console | tr -d '\r')
+
 check "a reboot begins anew"
 say 'reboot -f'
-await 'built-in shell' 240 2
+await 'built-in shell' 240
 log_says 'the machine begins anew'
 say 'echo again=$(grep -c ^processor /proc/cpuinfo)'
 await '^again=2' 30
 say 'modprobe virtio_blk; until [ -b /dev/vda ]; do sleep 1; done; echo "kept: $(sha256sum </dev/vda)"'
 await "^kept: $now_is" 60
-await 'ready name=.* address=10.9.0.2' 60 2
+await 'ready name=.* address=10.9.0.2' 60
 wget -q -O answer http://10.9.0.2/ || fail "no answer after the reboot"
 
 check "power off ends it cleanly, with the reason"

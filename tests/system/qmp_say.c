@@ -1,7 +1,8 @@
-/* qmp_say SOCKET COMMAND [ARGUMENTS]: one QMP command for a system test; prints the
- * answer, an object of JSON on one line, and ends with 0, or with 1 when it is an error.
- * ARGUMENTS is JSON. */
+/* qmp_say [-d FD] SOCKET COMMAND [ARGUMENTS]: one QMP command for a system test; prints
+ * the answer, an object of JSON on one line, and ends with 0, or with 1 when it is an
+ * error. ARGUMENTS is JSON. The open descriptor FD goes along with the command. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -21,12 +22,37 @@ static int answer(FILE *from, char line[LINE_MAX_BYTES])
     return 1;
 }
 
+/* Sends the text, and a descriptor with it unless that is -1. */
+static int say(int fd, char *text, int descriptor)
+{
+    union {
+        struct cmsghdr part;
+        char room[CMSG_SPACE(sizeof(int))];
+    } control = {.part = {.cmsg_len = CMSG_LEN(sizeof(int)),
+                          .cmsg_level = SOL_SOCKET,
+                          .cmsg_type = SCM_RIGHTS}};
+    struct iovec piece = {text, strlen(text)};
+    struct msghdr header = {.msg_iov = &piece, .msg_iovlen = 1};
+    if (descriptor >= 0) {
+        memcpy(CMSG_DATA(&control.part), &descriptor, sizeof(descriptor));
+        header.msg_control = &control;
+        header.msg_controllen = sizeof(control.room);
+    }
+    return sendmsg(fd, &header, MSG_NOSIGNAL) == (ssize_t)piece.iov_len ? 0 : -1;
+}
+
 int main(int argc, char *argv[])
 {
+    int descriptor = -1;
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     static char line[LINE_MAX_BYTES];
+    if (argc > 2 && strcmp(argv[1], "-d") == 0) {
+        descriptor = (int)strtol(argv[2], NULL, 10);
+        argc -= 2;
+        argv += 2;
+    }
     if (argc < 3 || strlen(argv[1]) >= sizeof(address.sun_path)) {
-        (void)fputs("usage: qmp_say SOCKET COMMAND [ARGUMENTS]\n", stderr);
+        (void)fputs("usage: qmp_say [-d FD] SOCKET COMMAND [ARGUMENTS]\n", stderr);
         return 2;
     }
     (void)snprintf(address.sun_path, sizeof(address.sun_path), "%s", argv[1]);
@@ -43,9 +69,10 @@ int main(int argc, char *argv[])
     (void)dprintf(fd, "{\"execute\":\"qmp_capabilities\"}\n");
     int code = answer(peer, line);
     if (code == 0) {
-        (void)dprintf(fd, "{\"execute\":\"%s\"%s%s}\n", argv[2],
-                      argc > 3 ? ",\"arguments\":" : "", argc > 3 ? argv[3] : "");
-        code = answer(peer, line);
+        static char text[LINE_MAX_BYTES];
+        (void)snprintf(text, sizeof(text), "{\"execute\":\"%s\"%s%s}\n", argv[2],
+                       argc > 3 ? ",\"arguments\":" : "", argc > 3 ? argv[3] : "");
+        code = say(fd, text, descriptor) == 0 ? answer(peer, line) : 2;
     }
     (void)fputs(line, stdout);
     (void)fclose(peer);
