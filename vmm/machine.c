@@ -11,6 +11,7 @@
 #include "vmm/guest_memory.h"
 #include "vmm/io_bus.h"
 #include "vmm/kvm_calls.h"
+#include "vmm/kvm_state.h"
 #include "vmm/machine_layout.h"
 #include "vmm/machine_state.h"
 #include "vmm/pci_bus.h"
@@ -60,6 +61,7 @@ struct machine {
     struct vcpu vcpus[MACHINE_CPUS_MAX];
     struct cpu_table *cpu_table;    /* what its CPUs are like; owned */
     struct vcpu_state *first_state; /* of every CPU, after power-on; owned */
+    struct kvm_state first_kvm;     /* the same of the interrupt controllers */
     enum machine_state state;       /* the machine's thread alone */
     struct machine_image image;     /* while awaits_state, and for lazy RAM */
     bool awaits_state;              /* it is to be restored */
@@ -236,6 +238,10 @@ static int begin_anew(struct machine *machine, struct err *err)
     }
     pci_bus_place(machine->pci);
     int r = guest_memory_clear(&machine->memory, err);
+    if (r == 0) {
+        /* What is latched there would hit a kernel that is not ready for it. */
+        r = kvm_state_apply_chips(&machine->first_kvm, machine->vm_fd, err);
+    }
     for (unsigned i = 0; r == 0 && i < machine->cpu_count; i++) {
         r = vcpu_state_apply(&machine->first_state[i], machine->vcpus[i].fd, err);
     }
@@ -351,7 +357,7 @@ static int vm_make(struct machine *machine, struct err *err)
         r = kvm_call_number(machine->vm_fd, KVM_CREATE_IRQCHIP, 0,
                             "make the interrupt controllers", err);
     }
-    return r < 0 ? r : 0;
+    return r < 0 ? r : kvm_state_take(&machine->first_kvm, machine->vm_fd, 0, err);
 }
 
 /* Fresh, or a private view of the image: the regions follow one another there. */

@@ -106,7 +106,6 @@ static const struct {
     {(uint32_t)TUNSETVNETHDRSZ, S},
     {(uint32_t)BLKGETSIZE64, S},
     /* a machine that comes in */
-    {(uint32_t)KVM_SET_IRQCHIP, S},
     {(uint32_t)KVM_SET_CLOCK, S},
     {(uint32_t)KVM_SET_TSC_KHZ, S},
     /* one that is saved, or goes on */
@@ -124,6 +123,7 @@ static const struct {
     {(uint32_t)KVM_GET_VCPU_EVENTS, M},
     {(uint32_t)KVM_KVMCLOCK_CTRL, M},
     /* a reset */
+    {(uint32_t)KVM_SET_IRQCHIP, M},
     {(uint32_t)KVM_SET_MP_STATE, M},
     {(uint32_t)KVM_SET_REGS, M},
     {(uint32_t)KVM_GET_SREGS, M},

@@ -190,6 +190,38 @@ START_TEST(a_reset_begins_anew_with_clean_memory_and_devices)
 }
 END_TEST
 
+/* Panics if the first PIC has an interrupt of the serial port; has one raised there, and
+ * asks for a reset. */
+START_TEST(a_reset_forgets_interrupts_that_nobody_took)
+{
+    static const uint8_t code[] = {
+        0xb0,
+        0x0a,
+        0xe6,
+        0x20, /* out 0x20, 0x0a: what was asked for */
+        0xe4,
+        0x20,
+        0xa8,
+        0x10,
+        0x75,
+        0x11,                  /* in al, 0x20 ; test al, 0x10 ; jne 1f */
+        OUT(SERIAL + 1, 0x02), /* an interrupt when it can send: now */
+        OUT(RESET, 0x01),
+        HALT,
+        OUT(PANIC, 0x01), /* 1: */
+        HALT,
+    };
+    make(code, sizeof(code), 1);
+    ck_assert_int_eq(machine_run(machine, NULL), 0);
+
+    while (resets < 3 && ended == MACHINE_END_NONE) {
+        ck_assert_int_ge(poller_step(poller, -1), 0);
+    }
+
+    ck_assert_uint_eq(resets, 3);
+}
+END_TEST
+
 /* Leaves protected mode as Linux does before it jumps to where a BIOS begins. */
 START_TEST(a_jump_to_the_bios_is_a_reset)
 {
@@ -363,6 +395,7 @@ int main(void)
     tcase_add_test(tests, a_guest_speaks_and_powers_itself_off);
     tcase_add_loop_test(tests, an_end_has_its_reason, 0, sizeof(ends) / sizeof(ends[0]));
     tcase_add_test(tests, a_reset_begins_anew_with_clean_memory_and_devices);
+    tcase_add_test(tests, a_reset_forgets_interrupts_that_nobody_took);
     tcase_add_test(tests, a_jump_to_the_bios_is_a_reset);
     tcase_add_test(tests, a_paused_guest_does_nothing_and_goes_on);
     tcase_add_test(tests, a_reset_from_outside_reaches_a_guest_that_does_not_listen);
