@@ -254,7 +254,6 @@ check "a reboot begins anew"
 say 'reboot -f'
 await 'built-in shell' 240
 log_says 'the machine begins anew'
-[ "$(grep -c 'the machine begins anew' log)" = 1 ] || fail "its kernel needed more than one start"
 say 'echo again=$(grep -c ^processor /proc/cpuinfo)'
 await '^again=2' 30
 say 'modprobe virtio_blk; until [ -b /dev/vda ]; do sleep 1; done; echo "kept: $(sha256sum </dev/vda)"'
