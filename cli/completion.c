@@ -194,13 +194,15 @@ static void print_values(FILE *stream)
 /* The words that may follow: first words for none, second words after such a first. */
 static void print_next(FILE *stream)
 {
-    fputs("_berth_next() { # WORDS\n    local name\n    for name in", stream);
+    fputs("_berth_next() { # WORDS\n    local name last=''\n    for name in", stream);
     for (const struct cli_command *row = cli_commands; row->name != NULL; row++) {
         fprintf(stream, " '%s'", row->name);
     }
     fputs("; do\n"
           "        name=\"$name \"\n"
-          "        if [[ -z $1 ]]; then echo \"${name%% *}\"\n"
+          "        if [[ -z $1 ]]; then\n"
+          "            if [[ ${name%% *} != \"$last\" ]]; then echo \"${name%% *}\"; fi\n"
+          "            last=${name%% *}\n"
           "        elif [[ $name == \"$1 \"* ]]; then echo \"${name#\"$1 \"}\"; fi\n"
           "    done\n}\n",
           stream);

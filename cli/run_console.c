@@ -1,5 +1,6 @@
 /* console: a VM's serial line on this terminal. Ctrl-] leaves. */
 #include "cli/connection.h"
+#include "cli/kind_view.h"
 #include "cli/object_name.h"
 #include "cli/plain_text.h"
 #include "cli/run.h"
@@ -114,12 +115,31 @@ static int print_kept(struct cli *cli, const char *path)
     return code;
 }
 
+/* One that has no host has no console either, and may never have one. */
+static int check_runs(struct cli *cli, const struct object_name *name)
+{
+    CLEANUP_JSON json_t *vm = NULL;
+    int code = object_get(cli, name, &vm);
+    if (code != EXIT_OK || strcmp(view_phase(vm, KIND_VM), "pending") != 0) {
+        return code;
+    }
+    return cli_fail(cli, EXIT_CONFLICT,
+                    "vm/%s does not run yet: it waits for a host (%s)\n"
+                    "hint: berth explain vm/%s -t %s says why, host by host",
+                    name->name, json_member_text(view_status(vm), "reason", "no reason"),
+                    name->name, name->tenant);
+}
+
 int run_console(struct cli *cli)
 {
     struct object_name name;
     struct http_answer answer;
     char path[REMOTE_PATH_SIZE];
     int code = object_name_find(cli, cli->words[0], KIND_VM, &name);
+    if (code != EXIT_OK) {
+        return code;
+    }
+    code = check_runs(cli, &name);
     if (code != EXIT_OK) {
         return code;
     }

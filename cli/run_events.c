@@ -40,7 +40,13 @@ static int filter_make(struct cli *cli, struct asked *asked)
             (void)snprintf(tenant, sizeof(tenant), "%s", name.tenant);
         }
     }
-    const char *kind = cli_flag(cli, "kind");
+    unsigned cursor = 0;
+    const char *kind = cli_flag_next(cli, "kind", &cursor);
+    if (kind != NULL && cli_flag_next(cli, "kind", &cursor) != NULL) {
+        return cli_fail(cli, EXIT_USAGE,
+                        "--kind is given once: events of one kind, or "
+                        "without it of all");
+    }
     const struct kind_info *info = kind != NULL ? object_kind(cli, kind) : NULL;
     if (kind != NULL && info == NULL) {
         return EXIT_USAGE;

@@ -196,8 +196,8 @@ static void tell_in_use(struct cli *cli,
              json_member_text(answer->document, "detail", "it is in use"), span);
 }
 
-/* What is gone can be shown only as it was. One that is not there is NULL, and said when
- * it is to be removed. */
+/* What is gone can be shown only as it was, and a VM may have had a group. One that is
+ * not there is NULL, and said when it is to be removed. */
 static int look_before(struct cli *cli,
                        const struct doomed *doomed,
                        const struct object_name *name,
@@ -205,7 +205,7 @@ static int look_before(struct cli *cli,
 {
     char path[REMOTE_PATH_SIZE];
     *ret_object = NULL;
-    if (doomed->removed == NULL) {
+    if (doomed->removed == NULL && name->info->kind != KIND_VM) {
         return EXIT_OK;
     }
     object_path(name, "", path);
@@ -218,7 +218,13 @@ static void tell_removed(struct cli *cli,
                          json_t *before,
                          const char *label)
 {
+    const char *group = json_member_text(view_spec(before), "group", "");
     output_tell(cli, "removed    %s", label);
+    if (group[0] != '\0') {
+        cli_note(cli,
+                 "group/%s makes a new one in its place; for fewer: berth scale %s N",
+                 group, group);
+    }
     if (doomed->removed != NULL && before != NULL) {
         (void)json_array_append(doomed->removed, before); /* its document is long sent */
     }
@@ -250,8 +256,7 @@ static int remove_one(struct cli *cli,
         if (code == EXIT_OK && answer.status < 300) {
             tell_removed(cli, doomed, before, label);
         } else if (code == EXIT_OK && answer.status == 404) {
-            cli_note(cli, "%s is not there", label);
-            code = EXIT_NOT_FOUND;
+            code = EXIT_NOT_FOUND; /* said by remove_all */
         } else if (code == EXIT_OK && !again) {
             code = remote_problem(cli, &answer);
         }
@@ -300,11 +305,20 @@ static int wait_gone(struct cli *cli, const struct doomed *doomed)
 static int remove_all(struct cli *cli, const struct doomed *doomed)
 {
     unsigned from_files = doomed->count - cli->word_count;
+    char label[OBJECT_LABEL_SIZE];
     int code = EXIT_OK;
     for (unsigned i = 0; i < doomed->count; i++) {
         int r = remove_one(cli, doomed, &doomed->names[i], doomed->count > 1);
         if (r == EXIT_NOT_FOUND && i < from_files) {
+            label_of(cli, &doomed->names[i], label);
+            cli_note(cli, "%s is not there", label);
             continue;
+        }
+        if (r == EXIT_NOT_FOUND) { /* says what was perhaps meant, or that the tenant is
+                                      not there */
+            CLEANUP_JSON json_t *back = NULL;
+            int said = object_get(cli, &doomed->names[i], &back);
+            r = said != EXIT_OK ? said : r;
         }
         if (r == EXIT_UNREACHABLE) {
             return r;

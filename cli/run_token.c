@@ -24,10 +24,24 @@ static int print_token(struct cli *cli, const json_t *answer, const char *advice
     return EXIT_OK;
 }
 
+static bool is_role(const char *text)
+{
+    for (int role = ROLE_VIEWER; role <= ROLE_ADMIN; role++) {
+        if (strcmp(role_names[role], text) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 int run_token_create(struct cli *cli)
 {
     const char *role = cli_flag(cli, "role");
     const char *ttl = cli_flag(cli, "ttl");
+    if (role != NULL && !is_role(role)) {
+        return cli_fail(cli, EXIT_USAGE,
+                        "--role: \"%s\": wanted viewer, operator or admin", role);
+    }
     CLEANUP_JSON json_t *answer = NULL;
     CLEANUP_JSON json_t *body = json_pack("{s:s, s:s}", "name", cli->words[0], "role",
                                           role != NULL ? role : role_names[ROLE_VIEWER]);

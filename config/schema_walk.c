@@ -1,5 +1,6 @@
 #include "config/schema_walk.h"
 
+#include "base/cleanup.h"
 #include "base/parse_number.h"
 #include "base/require.h"
 #include "model/expression.h"
@@ -253,6 +254,22 @@ unit_hint(const struct field *field, const char *text, char *hint, size_t size)
     return true;
 }
 
+/* What YAML calls a switch, where this field's words are on and off. */
+static const char *switch_word(const char *text)
+{
+    static const char *const on[] = {"yes", "true", "y"};
+    static const char *const off[] = {"no", "false", "n"};
+    for (size_t i = 0; i < ARRAY_COUNT(on); i++) {
+        if (strcasecmp(text, on[i]) == 0) {
+            return "on";
+        }
+        if (strcasecmp(text, off[i]) == 0) {
+            return "off";
+        }
+    }
+    return text;
+}
+
 static void
 word_hint(const struct field *field, const char *text, char *hint, size_t size)
 {
@@ -263,7 +280,12 @@ word_hint(const struct field *field, const char *text, char *hint, size_t size)
             words[count++] = field->names[i];
         }
     }
-    const char *near = nearest_word(text, words, count);
+    const char *meant = switch_word(text);
+    const char *near = NULL;
+    for (unsigned i = 0; i < count; i++) {
+        near = strcmp(words[i], meant) == 0 ? meant : near;
+    }
+    near = near != NULL ? near : nearest_word(text, words, count);
     if (near != NULL) {
         (void)snprintf(hint, size, "did you mean \"%s\"?", near);
     }

@@ -172,8 +172,13 @@ int host_remove(struct apply *apply, struct entry *host, bool force, const char 
     if (host_of(host)->status.phase != HOST_PHASE_LOST) {
         uint32_t vms = host->owner.vms.count + host->owner.incoming.count;
         if (!host_of(host)->spec.drain) {
-            return apply_refuse(apply, BERTH_EINUSE,
-                                "host %s is in service: drain it first", name);
+            return apply_refuse(
+                apply, BERTH_EINUSE,
+                state_count(apply->state, KIND_HOST) == 1
+                    ? "host %s is in service, and the only one: remove its groups and "
+                      "VMs instead, or end the cluster with berth down --forget there"
+                    : "host %s is in service: drain it first",
+                name);
         }
         if (vms > 0) {
             return apply_refuse(apply, BERTH_EINUSE,

@@ -13,7 +13,7 @@ static void complete_after(const char *before, const char *words)
     snprintf(script, sizeof(script),
              "PATH=%s:$PATH; source <(berth completion bash); %s COMP_WORDS=(berth %s); "
              "COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _berth; "
-             "printf '%%s\\n' \"${COMPREPLY[@]}\" | sort -u",
+             "printf '%%s\\n' \"${COMPREPLY[@]}\" | sort",
              BERTH_BINARY_DIR, before, words);
     struct child child = child_start(args, NULL);
     child_wait(&child);

@@ -124,6 +124,11 @@ START_TEST(a_console_that_cannot_be_is_told)
     assert_ran("console none", 3);
     ck_assert_contains(ran.err, "vm/none is not there");
     assert_ran("console vm-00000 -t shop", 3);
+    serve("set no_scheduler");
+    serve("vms late 1");
+    assert_ran("console late-00000", 4);
+    ck_assert_contains(ran.err, "vm/late-00000 does not run yet: it waits for a host");
+    ck_assert_contains(ran.err, "berth explain vm/late-00000 -t default says why");
     served_end(0);
     assert_ran("console vm-00000 -t default", 9);
 }

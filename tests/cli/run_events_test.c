@@ -75,10 +75,15 @@ START_TEST(following_tells_what_comes)
 END_TEST
 
 static const char *const bads[] = {
-    "events --since soon",  "events -n 0",
-    "events -n many",       "events --name vm-00000",
-    "events --name ship/x", "events -o name",
-    "events --kind ship",   "events --kind group --name vm/vm-00000",
+    "events --since soon",
+    "events -n 0",
+    "events -n many",
+    "events --name vm-00000",
+    "events --name ship/x",
+    "events -o name",
+    "events --kind vm --kind host",
+    "events --kind ship",
+    "events --kind group --name vm/vm-00000",
 };
 
 static void what_makes_no_sense_is_refused_row(size_t i)

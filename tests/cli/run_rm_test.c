@@ -43,6 +43,11 @@ START_TEST(what_is_in_use_or_not_there_is_told)
     ck_assert_contains(ran.err, "for its users to go (--timeout)");
     assert_ran("rm vm/none", 3);
     ck_assert_contains(ran.err, "vm/none is not there");
+    assert_ran("rm vm/jump -t other", 3);
+    ck_assert_contains(ran.err, "tenant other does not exist");
+    assert_ran("rm vm/web-1", 0);
+    ck_assert_contains(ran.err, "group/web makes a new one in its place; for fewer: "
+                                "berth scale web N");
     assert_ran("rm", 2);
     ck_assert_contains(ran.err, "berth rm needs KIND/NAME... or -f FILE");
     assert_ran("rm jump", 2);
