@@ -77,8 +77,8 @@ static void run_until_applied(unsigned machine, uint64_t index)
 
 static void cut(unsigned a, unsigned b, bool is_cut)
 {
-    sim->links[a][b].cut = is_cut;
-    sim->links[b][a].cut = is_cut;
+    sim->links[a][b].cuts = is_cut ? 1 : 0;
+    sim->links[b][a].cuts = is_cut ? 1 : 0;
 }
 
 static void isolate(unsigned machine, bool is_cut)

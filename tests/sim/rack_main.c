@@ -54,8 +54,9 @@ static const char usage[] =
     "  --log           only the log and its clients, no VMs\n"
     "  --only I,J,...  these faults of the seed only, as a shrunk run says\n"
     "  --bug NAME      with a mistake put in: bare ack-before-fsync no-leader-wait\n"
-    "                  lease-from-ack no-epoch-check resume-late no-fence\n"
-    "                  drop-at-restart no-keep disks-anew disks-forgotten\n"
+    "                  lease-from-ack old-orders old-start no-epoch-check\n"
+    "                  resume-late no-fence drop-at-restart no-keep disks-anew\n"
+    "                  disks-forgotten feed-gap resume-skips no-compare\n"
     "  --trace         tell the timeline of every run\n"
     "  --no-shrink     show a failing seed as it is\n"
     "  --jobs N        runs at a time (1)\n"
@@ -338,6 +339,12 @@ static void sum_up(const struct totals *totals, double took)
            (unsigned long long)stats->vm_freezes, (unsigned long long)stats->vm_kills,
            (unsigned long long)stats->disks_given_up,
            (unsigned long long)stats->disks_removed);
+    printf("changes told to watches %llu; watches gone on %llu, reset %llu; histories "
+           "%llu, undecided %llu\n",
+           (unsigned long long)stats->watch_events,
+           (unsigned long long)stats->watch_resumes,
+           (unsigned long long)stats->watch_resets, (unsigned long long)stats->histories,
+           (unsigned long long)stats->undecided);
 }
 
 /* ---- many runs ---- */

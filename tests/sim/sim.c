@@ -4,6 +4,7 @@
 #include "base/require.h"
 #include "consensus/entry_frame.h"
 #include "sim_fault.h"
+#include "sim_watch.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,15 +12,28 @@
 
 #define HEAL_NS (10 * NS_PER_S) /* within so much everything works again */
 #define HEAL_RACK_NS \
-    (25 * NS_PER_S)                /* leases have to run out, VMs to back off and start */
-#define LAST_ASK_NS (7 * NS_PER_S) /* after healing clients begin nothing new */
-#define LOOK_NS     (50 * NS_PER_MS)
+    (25 * NS_PER_S) /* leases have to run out, VMs to back off and start */
+#define LAST_ASK_NS  (7 * NS_PER_S) /* after healing clients begin nothing new */
+#define SIM_VM_BYTES (UINT64_C(5) << 29)
+#define LOOK_NS      (50 * NS_PER_MS)
 
-const char *const sim_bug_names[SIM_BUG_COUNT] = {
-    "none",           "bare",           "ack-before-fsync",
-    "no-leader-wait", "lease-from-ack", "no-epoch-check",
-    "resume-late",    "no-fence",       "drop-at-restart",
-    "no-keep",        "disks-anew",     "disks-forgotten"};
+const char *const sim_bug_names[SIM_BUG_COUNT] = {"none",
+                                                  "bare",
+                                                  "ack-before-fsync",
+                                                  "no-leader-wait",
+                                                  "lease-from-ack",
+                                                  "old-orders",
+                                                  "old-start",
+                                                  "no-epoch-check",
+                                                  "resume-late",
+                                                  "no-fence",
+                                                  "drop-at-restart",
+                                                  "no-keep",
+                                                  "disks-anew",
+                                                  "disks-forgotten",
+                                                  "feed-gap",
+                                                  "resume-skips",
+                                                  "no-compare"};
 
 static struct sim *current;
 
@@ -124,7 +138,7 @@ static void first_waits(struct first *first)
     (void)snprintf(template->meta.tenant, NAME_SIZE, DEFAULT_TENANT);
     (void)snprintf(template->meta.name, NAME_SIZE, "waits");
     (void)snprintf(template->spec.image, NAME_SIZE, "linux");
-    template->spec.memory.size_bytes = UINT64_C(3) << 30;
+    template->spec.memory.size_bytes = SIM_VM_BYTES;
     template->spec.lifecycle.host_failure = HOST_FAILURE_WAIT;
     first_put(first, KIND_TEMPLATE, template);
 }
@@ -147,7 +161,7 @@ static void first_group(struct first *first)
     (void)snprintf(template->meta.tenant, NAME_SIZE, DEFAULT_TENANT);
     (void)snprintf(template->meta.name, NAME_SIZE, "web");
     (void)snprintf(template->spec.image, NAME_SIZE, "linux");
-    template->spec.memory.size_bytes = UINT64_C(3) << 30; /* two a host: they spread */
+    template->spec.memory.size_bytes = SIM_VM_BYTES; /* three a host: they spread */
     first_put(first, KIND_TEMPLATE, template);
     (void)snprintf(group->meta.tenant, NAME_SIZE, DEFAULT_TENANT);
     (void)snprintf(group->meta.name, NAME_SIZE, "web");
@@ -220,6 +234,7 @@ struct sim *sim_new(const struct sim_config *config,
     }
     if (!config->scripted) {
         sim_clients_start(sim);
+        sim_watchers_start(sim);
     }
     if (!config->scripted && config->rack) {
         sim_user_start(sim);
@@ -237,6 +252,7 @@ struct sim *sim_free(struct sim *sim)
     }
     sim_net_free(sim);
     sim_clients_free(sim);
+    sim_watchers_free(sim);
     oracle_free(sim->oracle);
     world_fini(&sim->world);
     free(sim);
@@ -354,21 +370,23 @@ bool sim_run(struct sim *sim)
     uint64_t healed_ns = world->now_ns;
     sim_run_until(sim, healed_ns + LAST_ASK_NS);
     sim_clients_stop(sim);
+    sim_watchers_stop(sim);
     bool good = false;
     uint64_t patience_ns = sim->config.rack ? HEAL_RACK_NS : HEAL_NS;
     while (!good && !world->failed && world->now_ns < healed_ns + patience_ns) {
         sim_run_until(sim, world->now_ns + LOOK_NS);
         good = has_leader(sim) && sim_clients_served(sim) && oracle_all_agree(sim) &&
-               all_vms_run(sim);
+               all_vms_run(sim) && sim_watchers_current(sim);
     }
     if (!good && !world->failed) {
         say_vms(sim);
-        world_fail(world, "%u seconds after healing: %s, %s, %s, %s",
+        world_fail(world, "%u seconds after healing: %s, %s, %s, %s, %s",
                    (unsigned)(patience_ns / NS_PER_S),
                    has_leader(sim) ? "a leader" : "NO leader",
                    sim_clients_served(sim) ? "clients served" : "clients NOT served",
                    oracle_all_agree(sim) ? "states agree" : "states do NOT agree",
-                   all_vms_run(sim) ? "all VMs run" : "NOT all VMs run");
+                   all_vms_run(sim) ? "all VMs run" : "NOT all VMs run",
+                   sim_watchers_current(sim) ? "watches current" : "watches NOT current");
     }
-    return !world->failed;
+    return !world->failed && sim_clients_explained(sim);
 }

@@ -18,6 +18,7 @@
 #include "agent/identity.h"
 #include "agent/leader.h"
 #include "agent/members.h"
+#include "api/control_plane.h"
 #include "base/clock.h"
 #include "base/list.h"
 #include "sim_disk.h"
@@ -28,7 +29,7 @@
 
 #define SIM_MACHINES_MAX   12
 #define SIM_CLIENTS_MAX    8
-#define SIM_VMS            6  /* of the group, in rack runs */
+#define SIM_VMS            9  /* of the group, in rack runs */
 #define SIM_OWN_VMS        3  /* of a user, where a run has such */
 #define SIM_KEPT_MAX       64 /* VMs at a time */
 #define SIM_FAULTS_LOG_MS  12000
@@ -44,6 +45,8 @@ struct raft_guard;
 struct raft_backing;
 struct sim;
 struct oracle;
+struct sim_watchers;
+struct sim_news;
 
 /* Mistakes that can be put in, to see them found. */
 enum sim_bug {
@@ -52,6 +55,8 @@ enum sim_bug {
     SIM_BUG_ACK_BEFORE_FSYNC, /* writes are called durable before they are */
     SIM_BUG_NO_LEADER_WAIT,   /* a new leader does not wait out old leases */
     SIM_BUG_LEASE_FROM_ACK,   /* the lease counts from when the ack arrives */
+    SIM_BUG_OLD_ORDERS,       /* orders of earlier leaders are taken */
+    SIM_BUG_OLD_START,        /* VMs start by an earlier leader's orders */
     SIM_BUG_NO_EPOCH_CHECK,   /* starts and resumes look at no epoch */
     SIM_BUG_RESUME_LATE,      /* frozen VMs go on after the lease has ended */
     SIM_BUG_NO_FENCE,         /* nobody fences while berthd hangs */
@@ -59,6 +64,9 @@ enum sim_bug {
     SIM_BUG_NO_KEEP,          /* keepers are not told of the disks that they keep */
     SIM_BUG_DISKS_ANEW,       /* new disks in place of kept ones, without a word */
     SIM_BUG_DISKS_FORGOTTEN,  /* hosts do not say what they keep */
+    SIM_BUG_FEED_GAP,         /* a change now and then is missing in the feed */
+    SIM_BUG_RESUME_SKIPS,     /* a watch that goes on misses one revision */
+    SIM_BUG_NO_COMPARE,       /* what a write expects to find is not looked at */
     SIM_BUG_COUNT
 };
 extern const char *const sim_bug_names[SIM_BUG_COUNT];
@@ -105,6 +113,14 @@ struct sim_process {
     struct consensus_fsm fsm;
     size_t place; /* the oracle's next slot for us; SIZE_MAX: to be found */
     uint64_t term_led;
+    /* the API that serves watches (sim_api.c), and changes of the command being applied
+     */
+    struct control_plane plane;
+    struct api *api;
+    struct loop_post *feed_post;
+    struct list streams;
+    struct sim_news *news;
+    size_t news_count, news_capacity;
 };
 
 struct sim_machine {
@@ -123,13 +139,15 @@ struct sim_machine {
     bool tampered;               /* a fault has damaged its disk */
     bool condemned;              /* its disk is no good any more: does not come back */
     bool down;                   /* powered off until the fault ends */
+    unsigned unready;            /* faults that keep images from it */
     struct sim_process *process; /* NULL: not running */
     struct sim_vms *vms;         /* processes of VMs, and the fence */
     int lease_fd;                /* what worker wrote down of its lease */
 };
 
 struct sim_link_state {
-    bool cut;
+    unsigned cuts;          /* faults that cut it now; any: nothing gets through */
+    uint64_t held_until_ns; /* what is sent before arrives then, not lost: a stream */
     unsigned drop_permille;
     unsigned twice_permille;
     bool reorder;
@@ -141,6 +159,7 @@ struct sim_fault;
 struct sim_booked {
     struct sim *sim;
     const struct sim_fault *fault;
+    unsigned a, b; /* machines, once it has begun */
 };
 
 struct sim_stats {
@@ -148,6 +167,8 @@ struct sim_stats {
     uint64_t vm_starts, vm_disk_starts, vm_freezes, vm_kills, vm_double;
     uint64_t disks_given_up, disks_removed;
     uint64_t refusals_to_start;
+    uint64_t watch_events, watch_resumes, watch_resets;
+    uint64_t histories, undecided;
 };
 
 /* What the log says of one VM's disks, as of the newest command. */
@@ -172,6 +193,8 @@ struct sim {
     struct sim_process *running; /* whose code is being run */
     struct oracle *oracle;
     struct sim_clients *clients;
+    struct sim_watchers *watchers; /* NULL: nobody watches */
+    uint64_t connections;          /* of watchers, so far */
     struct sim_kept kept[SIM_KEPT_MAX];
     unsigned kept_count;
     struct sim_stats stats;
@@ -242,6 +265,9 @@ void sim_clients_start(struct sim *sim);
 void sim_clients_stop(struct sim *sim);
 /* Each has been served since everything healed. */
 bool sim_clients_served(const struct sim *sim);
+/* At the end: is there an order that explains what they saw? If not, it is a violation.
+ */
+bool sim_clients_explained(struct sim *sim);
 void sim_clients_free(struct sim *sim);
 
 /* For scripts: a write of a number into a register, proposed at this machine. */

@@ -8,155 +8,46 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CALM_MS    1500 /* at the start: a leader is elected */
 #define FULL_BYTES (UINT64_C(8) << 20)
 #define HOUR_MS    3600000
 
 static const char *const names[FAULT_KIND_COUNT] = {
-    "kill",      "power off", "pause",     "cut one way",  "cut",
-    "isolate",   "deaf",      "split",     "drop",         "twice",
-    "reorder",   "slow net",  "slow disk", "die at write", "disk error",
-    "disk full", "flip",      "lose tail", "wall jump",    "transfer"};
+    "kill",      "power off",    "pause",      "cut one way", "cut",     "isolate",
+    "deaf",      "split",        "drop",       "twice",       "reorder", "slow net",
+    "slow disk", "die at write", "disk error", "disk full",   "flip",    "lose tail",
+    "wall jump", "transfer",     "mute",       "hold",        "unready"};
 
 const char *sim_fault_name(enum sim_fault_kind kind)
 {
     return names[kind];
 }
 
+static void who(unsigned machine, char *text, size_t size)
+{
+    (void)snprintf(text, size, machine < SIM_MACHINES_MAX ? "m%u" : "leader", machine);
+}
+
 void sim_fault_print(const struct sim_fault *fault, char *text, size_t size)
 {
-    char who[24] = "leader";
-    if (fault->a < SIM_MACHINES_MAX) {
-        (void)snprintf(who, sizeof(who), "m%u", fault->a);
-    }
-    (void)snprintf(text, size, "at %5.2f s for %5.2f s: %s %s (m%u, %llu)",
+    char a[24];
+    char b[24];
+    who(fault->a, a, sizeof(a));
+    who(fault->b, b, sizeof(b));
+    (void)snprintf(text, size, "at %5.2f s for %5.2f s: %s %s (%s, %llu)",
                    (double)fault->at_ms / 1000, (double)fault->for_ms / 1000,
-                   names[fault->kind], who, fault->b, (unsigned long long)fault->number);
-}
-
-/* ---- making ---- */
-
-static uint64_t between(struct random *random, uint64_t low, uint64_t high)
-{
-    return low + random_below(random, high - low + 1);
-}
-
-/* Mostly short, sometimes long. */
-static uint64_t some_time(struct random *random, uint64_t max_ms)
-{
-    uint64_t ms = random_below(random, 3) == 0 ? max_ms : max_ms / 5;
-    return between(random, 1, ms);
-}
-
-static void choose(struct sim_fault *fault, struct random *random)
-{
-    switch (fault->kind) {
-    case FAULT_PAUSE:
-        fault->for_ms = some_time(random, 8000);
-        break;
-    case FAULT_DROP:
-        fault->number = between(random, 10, 300);
-        break;
-    case FAULT_TWICE:
-        fault->number = between(random, 10, 300);
-        break;
-    case FAULT_REORDER:
-    case FAULT_SLOW_NET:
-        fault->number = between(random, 5, 400);
-        break;
-    case FAULT_SLOW_DISK:
-        fault->number = some_time(random, 2000);
-        break;
-    case FAULT_DIE_AT_WRITE:
-        fault->number = between(random, 1, 60);
-        break;
-    case FAULT_DISK_ERROR:
-        fault->number = between(random, 1, 3);
-        break;
-    case FAULT_WALL_JUMP:
-        fault->number = between(random, 0, 4 * HOUR_MS);
-        break;
-    default:
-        fault->number = random_u64(random);
-        break;
-    }
-}
-
-/* Hosts that are away for longer than their lease. */
-static bool may_be_long(enum sim_fault_kind kind)
-{
-    return kind == FAULT_PAUSE || kind == FAULT_CUT_ONE_WAY || kind == FAULT_ISOLATE ||
-           kind == FAULT_DEAF || kind == FAULT_SPLIT || kind == FAULT_POWER;
-}
-
-/* A berthd that hangs while its host is cut off: what it hears afterwards is old. */
-static void add_cut_behind(struct sim_fault_list *list, struct random *random)
-{
-    struct sim_fault pause = list->items[list->count - 1];
-    if (pause.kind == FAULT_PAUSE && pause.a < SIM_MACHINES_MAX &&
-        list->count < SIM_FAULTS_MAX && random_below(random, 2) == 0) {
-        list->items[list->count - 1].for_ms = between(random, 1000, 5000);
-        list->items[list->count++] =
-            (struct sim_fault){.kind = FAULT_ISOLATE,
-                               .at_ms = pause.at_ms + between(random, 10, 900),
-                               .for_ms = between(random, 7000, 11000),
-                               .a = pause.a,
-                               .b = pause.b};
-    }
-}
-
-/* Each run has a taste of its own: some kinds, and how many. */
-void sim_faults_make(const struct sim_config *config, struct sim_fault_list *ret_list)
-{
-    struct random random;
-    unsigned machines = config->voters + config->hosts;
-    bool wanted[FAULT_KIND_COUNT];
-    random_seed(&random, config->seed * 2 + 1);
-    *ret_list = (struct sim_fault_list){0};
-    for (unsigned i = 0; i < FAULT_KIND_COUNT; i++) {
-        wanted[i] = random_below(&random, 100) < 45;
-    }
-    unsigned count = (unsigned)between(&random, 2, 26);
-    for (unsigned tries = 0; ret_list->count < count && tries < 1000; tries++) {
-        enum sim_fault_kind kind =
-            (enum sim_fault_kind)random_below(&random, FAULT_KIND_COUNT);
-        if (!wanted[kind]) {
-            continue;
-        }
-        struct sim_fault *fault = &ret_list->items[ret_list->count++];
-        fault->kind = kind;
-        fault->at_ms = CALM_MS + between(&random, 0, config->faults_ms - CALM_MS);
-        fault->for_ms = some_time(&random, 4000);
-        fault->a = random_below(&random, 2) == 0
-                       ? SIM_MACHINES_MAX
-                       : (unsigned)random_below(&random, machines);
-        fault->b = (unsigned)random_below(&random, machines);
-        choose(fault, &random);
-        if (config->rack && may_be_long(kind) && random_below(&random, 2) == 0) {
-            fault->for_ms = between(&random, 4500, 10000);
-            fault->at_ms = CALM_MS + between(&random, 0, config->faults_ms / 2);
-            if (random_below(&random, 3) > 0) { /* so that somebody leads meanwhile */
-                fault->a =
-                    config->voters + (unsigned)random_below(&random, config->hosts);
-            }
-            add_cut_behind(ret_list, &random);
-        }
-    }
+                   names[fault->kind], a, b, (unsigned long long)fault->number);
 }
 
 /* ---- applying ---- */
 
-static struct sim_machine *target_of(struct sim *sim, const struct sim_fault *fault)
+static unsigned leader_or(const struct sim *sim, unsigned other)
 {
-    if (fault->a < SIM_MACHINES_MAX) {
-        return &sim->machines[fault->a];
-    }
     for (unsigned i = 0; i < sim->machine_count; i++) {
         if (sim_process_leads(sim->machines[i].process)) {
-            return &sim->machines[i];
+            return i;
         }
     }
-    return &sim->machines[fault->b];
+    return other;
 }
 
 static unsigned places(const struct sim *sim)
@@ -168,7 +59,8 @@ static unsigned places(const struct sim *sim)
 static void cut(struct sim *sim, unsigned from, unsigned to, bool is_cut)
 {
     if (from != to) {
-        sim->links[from][to].cut = is_cut;
+        unsigned *cuts = &sim->links[from][to].cuts;
+        *cuts = is_cut ? *cuts + 1 : *cuts > 0 ? *cuts - 1 : 0;
     }
 }
 
@@ -193,6 +85,27 @@ static void split(struct sim *sim, uint64_t sides, bool on)
             if ((sides >> i & 1) != (sides >> j & 1)) {
                 cut(sim, i, j, on);
             }
+        }
+    }
+}
+
+/* Never beyond healing. */
+static void hold(const struct sim_booked *booked)
+{
+    struct sim *sim = booked->sim;
+    const struct sim_fault *fault = booked->fault;
+    unsigned a = booked->a;
+    uint64_t until_ms = fault->at_ms + fault->for_ms;
+    until_ms = until_ms < sim->config.faults_ms ? until_ms : sim->config.faults_ms;
+    for (unsigned i = 0; i < sim->machine_count; i++) {
+        if (i == a || (fault->number == HOLD_FROM && i != booked->b)) {
+            continue;
+        }
+        if (fault->number != HOLD_OUT) {
+            sim->links[i][a].held_until_ns = until_ms * NS_PER_MS;
+        }
+        if (fault->number == HOLD_OUT || fault->number == HOLD_BOTH) {
+            sim->links[a][i].held_until_ns = until_ms * NS_PER_MS;
         }
     }
 }
@@ -293,9 +206,11 @@ static void transfer(struct sim_machine *machine)
     }
 }
 
-static void
-turn_on(struct sim *sim, const struct sim_fault *fault, struct sim_machine *machine)
+static void turn_on(const struct sim_booked *booked)
 {
+    struct sim *sim = booked->sim;
+    const struct sim_fault *fault = booked->fault;
+    struct sim_machine *machine = &sim->machines[booked->a];
     struct sim_disk *disk = &machine->disk;
     switch (fault->kind) {
     case FAULT_KILL:
@@ -331,26 +246,39 @@ turn_on(struct sim *sim, const struct sim_fault *fault, struct sim_machine *mach
     case FAULT_TRANSFER:
         transfer(machine);
         break;
+    case FAULT_HOLD:
+        hold(booked);
+        break;
+    case FAULT_UNREADY:
+        machine->unready++;
+        break;
     default:
         break;
     }
 }
 
-static void set_links(struct sim *sim, const struct sim_fault *fault, unsigned a, bool on)
+static void set_links(const struct sim_booked *booked, bool on)
 {
+    struct sim *sim = booked->sim;
+    const struct sim_fault *fault = booked->fault;
+    unsigned a = booked->a;
+    unsigned b = booked->b;
     switch (fault->kind) {
     case FAULT_CUT_ONE_WAY:
-        cut(sim, a, fault->b, on);
+        cut(sim, a, b, on);
         break;
     case FAULT_CUT:
-        cut(sim, a, fault->b, on);
-        cut(sim, fault->b, a, on);
+        cut(sim, a, b, on);
+        cut(sim, b, a, on);
         break;
     case FAULT_ISOLATE:
         cut_around(sim, a, true, true, on);
         break;
     case FAULT_DEAF:
         cut_around(sim, a, true, false, on);
+        break;
+    case FAULT_MUTE:
+        cut_around(sim, a, false, true, on);
         break;
     case FAULT_SPLIT:
         split(sim, fault->number, on);
@@ -366,23 +294,26 @@ static void set_links(struct sim *sim, const struct sim_fault *fault, unsigned a
     }
 }
 
-static void on_end(void *context, uint64_t machine_index)
+static void on_end(void *context, uint64_t argument)
 {
     const struct sim_booked *booked = context;
     struct sim *sim = booked->sim;
     const struct sim_fault *fault = booked->fault;
-    struct sim_machine *machine = &sim->machines[machine_index];
+    struct sim_machine *machine = &sim->machines[booked->a];
+    (void)argument;
     if (sim->healed) {
         return;
     }
     world_say(&sim->world, "end of: %s m%u", names[fault->kind], machine->index);
-    set_links(sim, fault, machine->index, false);
+    set_links(booked, false);
     if (fault->kind == FAULT_POWER) {
         power(machine, true);
     } else if (fault->kind == FAULT_SLOW_DISK) {
         machine->disk.slow_ns = 0;
     } else if (fault->kind == FAULT_DISK_FULL) {
         machine->disk.free_bytes = UINT64_MAX;
+    } else if (fault->kind == FAULT_UNREADY) {
+        machine->unready--;
     }
 }
 
@@ -391,16 +322,17 @@ static void on_begin(void *context, uint64_t argument)
     struct sim_booked *booked = context;
     struct sim *sim = booked->sim;
     const struct sim_fault *fault = booked->fault;
-    struct sim_machine *machine = target_of(sim, fault);
     char text[128];
     (void)argument;
+    booked->a = fault->a < SIM_MACHINES_MAX ? fault->a : leader_or(sim, fault->spare);
+    booked->b = fault->b < SIM_MACHINES_MAX ? fault->b : leader_or(sim, fault->spare);
     sim_fault_print(fault, text, sizeof(text));
-    world_say(&sim->world, "fault %s -> m%u", text, machine->index);
+    world_say(&sim->world, "fault %s -> m%u, m%u", text, booked->a, booked->b);
     sim->stats.faults++;
-    turn_on(sim, fault, machine);
-    set_links(sim, fault, machine->index, true);
+    turn_on(booked);
+    set_links(booked, true);
     world_at(&sim->world, sim->world.now_ns + fault->for_ms * NS_PER_MS, NULL, on_end,
-             booked, machine->index);
+             booked, 0);
 }
 
 void sim_faults_book(struct sim *sim, const struct sim_fault_list *list, uint64_t mask)
@@ -434,6 +366,7 @@ void sim_faults_heal(struct sim *sim)
         machine->disk.fail_writes = 0;
         machine->disk.death_in = 0;
         machine->down = false;
+        machine->unready = 0;
         sim_machine_start(machine);
     }
 }

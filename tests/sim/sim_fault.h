@@ -32,15 +32,28 @@ enum sim_fault_kind {
     FAULT_LOSE_TAIL,
     FAULT_WALL_JUMP,
     FAULT_TRANSFER,
+    FAULT_MUTE,    /* hears all, is heard by nobody */
+    FAULT_HOLD,    /* what is sent arrives, but only at the end: as TCP does it */
+    FAULT_UNREADY, /* images are not there: what is ordered waits */
     FAULT_KIND_COUNT
+};
+
+/* FAULT_HOLD's number says on which ways. */
+enum sim_hold {
+    HOLD_FROM = 0, /* from b to a */
+    HOLD_IN,       /* all that goes to a */
+    HOLD_OUT,      /* all that comes from it */
+    HOLD_BOTH,
+    HOLD_COUNT
 };
 
 struct sim_fault {
     enum sim_fault_kind kind;
     uint64_t at_ms;
     uint64_t for_ms;
-    unsigned a; /* machine; SIM_MACHINES_MAX: who leads then */
-    unsigned b;
+    unsigned a;     /* machine; SIM_MACHINES_MAX: who leads then */
+    unsigned b;     /* likewise */
+    unsigned spare; /* in place of a leader, when nobody leads */
     uint64_t number;
 };
 
@@ -49,7 +62,7 @@ struct sim_fault_list {
     unsigned count;
 };
 
-/* The list that this configuration's seed stands for. */
+/* The list that this configuration's seed stands for (sim_schedule.c). */
 void sim_faults_make(const struct sim_config *config, struct sim_fault_list *ret_list);
 /* Books all faults whose bit is set in the mask. The list must live as long as the run.
  */

@@ -113,6 +113,7 @@ void sim_host_open(struct sim_process *process)
                                          .identity = &process->identity,
                                          .members = &process->members,
                                          .link = link,
+                                         .images = (struct image_store *)(void *)process,
                                          .facts = &facts,
                                          .fence = true,
                                          .context = process,

@@ -1,5 +1,6 @@
 /* agent/link.h on simulated packets, and what worker needs of the host it stands on:
- * images are there, networks are ready, groups hold everything.
+ * images are there unless a fault keeps them away, networks are ready, groups hold
+ * everything.
  */
 #include "agent/engine_fake.h"
 #include "agent/engine_qemu.h"
@@ -108,10 +109,10 @@ bool image_store_path(struct image_store *store,
                       const struct digest *digest,
                       char ret_path[IMAGE_PATH_SIZE])
 {
-    (void)store;
+    const struct sim_process *process = (const struct sim_process *)(const void *)store;
     (void)digest;
     (void)snprintf(ret_path, IMAGE_PATH_SIZE, "/image");
-    return true;
+    return process->machine->unready == 0;
 }
 
 unsigned image_store_list(const struct image_store *store,

@@ -1,5 +1,6 @@
 #include "base/require.h"
 #include "sim.h"
+#include "sim_watch.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,8 +8,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define RESTART_NS (NS_PER_S) /* of a supervisor like systemd */
-#define DOWN_TURNS 32         /* enough for all that closing tells */
+#define RESTART_NS    (NS_PER_S) /* of a supervisor like systemd */
+#define CLOCK_PPM_MAX 9990       /* a little less than d, for rounding */
+#define DOWN_TURNS    32         /* enough for all that closing tells */
 
 /* ---- clocks ---- */
 
@@ -84,12 +86,16 @@ static void on_leadership(void *context, bool is_leader, uint64_t term)
 
 static void on_change(void *context, const struct change *change)
 {
-    sim_host_change(context, change);
+    struct sim_process *process = context;
+    sim_news_seen(process, change);
+    sim_api_changed(process);
+    sim_host_change(process, change);
 }
 
 static void on_restored(void *context)
 {
     sim_host_restored(context);
+    sim_api_reset(context);
 }
 
 static void on_fatal(void *context, const struct err *why)
@@ -120,6 +126,7 @@ static void bury(struct sim_process *process)
     machine->berthd.life++;
     sim_disk_orphan(&machine->disk);
     sim_host_close(process);
+    sim_api_close(process);
     if (process->control != NULL) {
         control_close(process->control, false, ignore_closed, &closed);
     }
@@ -136,6 +143,7 @@ static void bury(struct sim_process *process)
         machine->sim->running = NULL;
     }
     members_fini(&process->members);
+    free(process->news);
     free(process);
 }
 
@@ -236,6 +244,7 @@ void sim_machine_start(struct sim_machine *machine)
     list_init(&process->posts);
     list_init(&process->turns);
     list_init(&process->closings);
+    sim_api_prepare(process);
     process->place = SIZE_MAX;
     machine->process = process;
     sim->running = process;
@@ -244,6 +253,9 @@ void sim_machine_start(struct sim_machine *machine)
     int r = machine->has_log ? open_log(process, &err) : 0;
     if (r == 0 && !process->doomed) {
         sim_host_open(process);
+    }
+    if (r == 0 && process->control != NULL) {
+        sim_api_open(process);
     }
     sim->running = NULL;
     if (r < 0) {
@@ -271,6 +283,14 @@ void sim_nothing(void *context, uint64_t argument)
     (void)argument;
 }
 
+/* Every second clock runs as wrong as is allowed. */
+static int32_t clock_error(struct sim *sim)
+{
+    int32_t ppm = (int32_t)world_between(&sim->world, 0, 2 * CLOCK_PPM_MAX);
+    bool extreme = world_chance(&sim->world, 500);
+    return !extreme ? ppm - CLOCK_PPM_MAX : ppm % 2 == 0 ? CLOCK_PPM_MAX : -CLOCK_PPM_MAX;
+}
+
 void sim_machine_init(struct sim *sim, unsigned index)
 {
     struct sim_machine *machine = &sim->machines[index];
@@ -280,7 +300,7 @@ void sim_machine_init(struct sim *sim, unsigned index)
         machine->key.bytes[i] = (uint8_t)(index * 37 + i + 1);
     }
     machine->raft_id = identity_raft_id(&machine->key);
-    machine->clock_ppm = (int32_t)world_between(&sim->world, 0, 18000) - 9000;
+    machine->clock_ppm = clock_error(sim);
     machine->clock_base_ns = (100 + world_between(&sim->world, 0, 1000000)) * NS_PER_S;
     sim_disk_init(&machine->disk, &sim->world);
     machine->disk.die = on_disk_death;

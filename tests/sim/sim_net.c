@@ -16,16 +16,17 @@ static void packet_unref(struct sim_packet *packet)
 
 bool sim_net_is_cut(const struct sim *sim, unsigned from, unsigned to)
 {
-    return from != to && sim->links[from][to].cut;
+    return from != to && sim->links[from][to].cuts > 0;
 }
 
-/* A paused process leaves the packet in its socket; a dead one has none. */
-static void on_arrival(void *context, uint64_t argument)
+/* A paused process leaves the packet in its socket, where no cut reaches it any more; a
+ * dead one has none. `socket`: the life of the process in whose socket it is; 0: under
+ * way. */
+static void on_arrival(void *context, uint64_t socket)
 {
     struct sim_packet *packet = context;
     struct sim *sim = packet->sim;
-    (void)argument;
-    if (sim_net_is_cut(sim, packet->from, packet->to)) {
+    if (socket == 0 && sim_net_is_cut(sim, packet->from, packet->to)) {
         packet_unref(packet);
         return;
     }
@@ -39,12 +40,16 @@ static void on_arrival(void *context, uint64_t argument)
         packet_unref(packet);
         return;
     }
-    if (process->machine->berthd.paused_until_ns > sim->world.now_ns) {
-        world_at(&sim->world, process->machine->berthd.paused_until_ns, NULL, on_arrival,
-                 packet, 0);
+    struct world_owner *owner = &process->machine->berthd;
+    if (socket != 0 && socket != owner->life) {
+        packet_unref(packet);
         return;
     }
-    struct world_owner *owner = &process->machine->berthd;
+    if (owner->paused_until_ns > sim->world.now_ns) {
+        world_at(&sim->world, owner->paused_until_ns, NULL, on_arrival, packet,
+                 owner->life);
+        return;
+    }
     sim->running = process;
     packet->arrive(packet, process);
     packet_unref(packet);
@@ -59,6 +64,7 @@ static void send_once(struct sim *sim, struct sim_packet *packet)
         at += world_between(&sim->world, DELAY_MIN_NS, DELAY_MAX_NS);
         at += link->slow_ns > 0 ? world_between(&sim->world, 0, link->slow_ns) : 0;
     }
+    at = at > link->held_until_ns ? at : link->held_until_ns;
     if (!link->reorder && at <= link->last_ns) {
         at = link->last_ns + 1;
     }

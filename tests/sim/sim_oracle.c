@@ -1,6 +1,7 @@
 #include "base/require.h"
 #include "model/content_hash.h"
 #include "sim.h"
+#include "sim_watch.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -116,7 +117,7 @@ static void note_write(struct sim *sim, const struct command *command, uint64_t 
 }
 
 static void take_slot(struct sim *sim,
-                      const struct sim_process *process,
+                      struct sim_process *process,
                       const struct slot *slot,
                       const void *data,
                       size_t size)
@@ -183,8 +184,10 @@ void oracle_applied(struct sim *sim,
     size_t place = process->place++;
     if (place == oracle->count) {
         take_slot(sim, process, &slot, data, size);
+        sim_news_take(sim, process);
         return;
     }
+    sim_news_drop(process);
     const struct slot *known = &oracle->slots[place];
     if (known->index != slot.index || known->content != slot.content) {
         world_fail(

@@ -299,6 +299,10 @@ static void on_append_heard(void *context, uint64_t id)
         }
         struct raft_io_append *request = pending->request;
         int status = pending->status;
+        if (status != 0) { /* only now: what was asked meanwhile stood behind it */
+            say_why(backing, "injected");
+            backing->next_index -= pending->count;
+        }
         list_remove(link);
         free(pending);
         request->cb(request, status);
@@ -312,10 +316,6 @@ static void on_appended(void *context, void *request, int status)
     struct raft_backing *backing = context;
     struct pending_append *pending = request;
     pending->status = status;
-    if (status != 0) {
-        say_why(backing, "injected");
-        backing->next_index -= pending->count;
-    }
     world_at(world_of(backing), world_of(backing)->now_ns,
              &backing->process->machine->berthd, on_append_heard, backing, pending->id);
 }

@@ -167,7 +167,8 @@ static void on_user(void *context, uint64_t argument)
     (void)argument;
     for (unsigned i = 0; i < sim->machine_count; i++) {
         struct sim_process *process = sim->machines[i].process;
-        if (!sim_process_leads(process)) {
+        if (!sim_process_leads(process) ||
+            sim->machines[i].berthd.paused_until_ns > sim->world.now_ns) {
             continue;
         }
         if (sim->config.own_vms && !sim->healed && world_chance(&sim->world, 600)) {
@@ -175,7 +176,8 @@ static void on_user(void *context, uint64_t argument)
             break;
         }
         const struct vm *vm = vm_to_switch(sim, process->state);
-        if (vm != NULL) {
+        if (vm != NULL && (vm->spec.power == POWER_OFF || sim->healed ||
+                           world_chance(&sim->world, 400))) { /* most are to run */
             bool on = vm->spec.power == POWER_OFF || sim->healed;
             set_power(process, vm, on ? POWER_ON : POWER_OFF, false);
         }

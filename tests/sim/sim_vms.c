@@ -94,7 +94,8 @@ static void check_single(const struct copy *copy)
     }
 }
 
-/* One epoch, one run: whatever starts does so in an epoch above all that have run. */
+/* One epoch, one run: whatever starts does so in an epoch above all that have run, and
+ * none of them is left, not even frozen. */
 static void check_epoch(const struct copy *copy, uint64_t epoch)
 {
     struct sim *sim = copy->machine->sim;
@@ -107,6 +108,14 @@ static void check_epoch(const struct copy *copy, uint64_t epoch)
                     &sim->world,
                     "VM %llu starts on m%u in epoch %llu, but epoch %llu has run on "
                     "m%u",
+                    (unsigned long long)copy->uid, copy->machine->index,
+                    (unsigned long long)epoch, (unsigned long long)other->epoch,
+                    other->machine->index);
+            } else if (other->uid == copy->uid && other != copy && other->alive) {
+                world_fail(
+                    &sim->world,
+                    "VM %llu starts on m%u in epoch %llu, but epoch %llu has not ended "
+                    "on m%u",
                     (unsigned long long)copy->uid, copy->machine->index,
                     (unsigned long long)epoch, (unsigned long long)other->epoch,
                     other->machine->index);

@@ -79,6 +79,19 @@ enum host_phase __wrap_host_watch_judge(struct host_watch *watch,
                                         uint64_t now_ns,
                                         char *ret_reason);
 
+bool __real_worker_may_start(const struct worker *worker);
+bool __wrap_worker_may_start(const struct worker *worker);
+void __real_worker_on_orders(struct worker *worker,
+                             const struct msg_member *from,
+                             struct msg_orders *orders);
+void __wrap_worker_on_orders(struct worker *worker,
+                             const struct msg_member *from,
+                             struct msg_orders *orders);
+void __real_feed_push(struct feed *feed, const struct change *change);
+void __wrap_feed_push(struct feed *feed, const struct change *change);
+struct feed_cursor __real_feed_cursor_after(uint64_t revision);
+struct feed_cursor __wrap_feed_cursor_after(uint64_t revision);
+uint64_t __wrap_uv_now(const uv_loop_t *loop);
 void __real_worker_reconcile(void *context);
 void __wrap_worker_reconcile(void *context);
 
@@ -245,6 +258,59 @@ enum host_phase __wrap_host_watch_judge(struct host_watch *watch,
         (void)__real_host_watch_judge(watch, host, now_ns - 10 * NS_PER_S, ret_reason);
     }
     return __real_host_watch_judge(watch, host, now_ns, ret_reason);
+}
+
+/* ---- whose orders ---- */
+
+static uint64_t larger(uint64_t one, uint64_t other)
+{
+    return one > other ? one : other;
+}
+
+/* The mistake is a host that takes whatever orders come last for the newest. */
+void __wrap_worker_on_orders(struct worker *worker,
+                             const struct msg_member *from,
+                             struct msg_orders *orders)
+{
+    if (sim_current()->config.bug == SIM_BUG_OLD_ORDERS) {
+        orders->term =
+            larger(orders->term, larger(worker->leader_term, worker->orders.term));
+        orders->revision = larger(orders->revision, worker->orders.revision);
+    }
+    __real_worker_on_orders(worker, from, orders);
+}
+
+/* The mistake is a host that has a new leader's lease and starts by what the one before
+ * had ordered. */
+bool __wrap_worker_may_start(const struct worker *worker)
+{
+    struct worker seen = *worker;
+    if (sim_current()->config.bug == SIM_BUG_OLD_START) {
+        seen.orders.term = seen.leader_term;
+    }
+    return __real_worker_may_start(&seen);
+}
+
+/* ---- watches ---- */
+
+uint64_t __wrap_uv_now(const uv_loop_t *loop)
+{
+    const struct sim_process *process = (const struct sim_process *)(const void *)loop;
+    return clock_now_ms(&process->clock);
+}
+
+void __wrap_feed_push(struct feed *feed, const struct change *change)
+{
+    struct sim *sim = sim_current();
+    if (sim->config.bug != SIM_BUG_FEED_GAP || !world_chance(&sim->world, 5)) {
+        __real_feed_push(feed, change);
+    }
+}
+
+struct feed_cursor __wrap_feed_cursor_after(uint64_t revision)
+{
+    bool skips = sim_current()->config.bug == SIM_BUG_RESUME_SKIPS;
+    return __real_feed_cursor_after(skips ? revision + 1 : revision);
 }
 
 /* ---- disks that are kept ---- */
