@@ -356,7 +356,9 @@ static void go(struct watcher *watcher)
     struct sim *sim = watcher->sim;
     struct world *world = &sim->world;
     static const char *const words[] = {"anew", "on"};
-    watcher->target = (unsigned)world_between(world, 0, sim->config.voters - 1);
+    unsigned target = (unsigned)world_between(world, 0, sim->config.voters - 1);
+    bool was_silent = target == watcher->target && watcher->pieces == 0;
+    watcher->target = was_silent ? (target + 1) % sim->config.voters : target;
     watcher->connection = ++sim->connections;
     watcher->pieces = 0;
     watcher->heard_ns = world->now_ns;
