@@ -28,6 +28,7 @@
 #define JOIN_RETRY_MS  1000
 #define JOIN_ASKED_MAX 5 /* times that one host is asked without an answer */
 #define FOUND_RETRY_MS 200
+#define LAST_WORDS_MS  100 /* for answers on their way, once another host leads */
 
 struct berthd {
     uv_loop_t *loop;
@@ -58,6 +59,8 @@ struct berthd {
     struct loop_post *feed_post;
     struct loop_post *end_post; /* ends the daemon on the loop's next turn */
     uint32_t level_written;     /* as the state folder says */
+    bool handing_over;          /* asked to stop; leads perhaps still */
+    struct loop_timer *last_words;
     bool stopping;
     unsigned closing; /* asynchronous ends under way */
     int exit_code;
@@ -664,6 +667,24 @@ static void on_forwarded(void *context, struct exchange *exchange, uint64_t cons
     }
 }
 
+static void on_undone(void *context, struct exchange *exchange)
+{
+    struct berthd *berthd = context;
+    leader_wait_add(berthd->plane.wait, exchange);
+}
+
+static bool finds_leader(void *context)
+{
+    const struct berthd *berthd = context;
+    return control_api_finds_leader(&berthd->plane);
+}
+
+static void on_waited(void *context, struct exchange *exchange)
+{
+    struct berthd *berthd = context;
+    api_handle(berthd->api, exchange, false);
+}
+
 static uint64_t who_leads(void *context)
 {
     const struct berthd *berthd = context;
@@ -742,12 +763,18 @@ static int parts_open(struct berthd *berthd, struct err *err)
     berthd->plane.members = &berthd->members;
     berthd->plane.link = berthd->link;
     berthd->plane.images = berthd->images;
-    const struct forward_events forward_events = {
-        .context = berthd, .arrived = on_forwarded, .leader = who_leads};
+    const struct forward_events forward_events = {.context = berthd,
+                                                  .arrived = on_forwarded,
+                                                  .leader = who_leads,
+                                                  .undone = on_undone};
     berthd->plane.forward =
         forward_new(berthd->loop, berthd->clock, berthd->link, &forward_events);
+    const struct leader_wait_events wait_events = {
+        .context = berthd, .ready = finds_leader, .again = on_waited};
+    berthd->plane.wait = leader_wait_new(berthd->loop, berthd->clock, &wait_events);
     if (berthd->feed_post == NULL || berthd->end_post == NULL ||
-        berthd->plane.forward == NULL || control_api_init(&berthd->plane) < 0) {
+        berthd->plane.forward == NULL || berthd->plane.wait == NULL ||
+        control_api_init(&berthd->plane) < 0) {
         return err_sys(err, -ENOMEM, "start berthd");
     }
     return serve_start(berthd, err);
@@ -902,7 +929,7 @@ static void log_closed(void *context)
     part_closed(berthd);
 }
 
-void berthd_stop(struct berthd *berthd)
+static void stop_now(struct berthd *berthd)
 {
     if (berthd->stopping) {
         return;
@@ -912,6 +939,7 @@ void berthd_stop(struct berthd *berthd)
     }
     berthd->stopping = true;
     berthd->entry = loop_timer_close(berthd->entry);
+    berthd->last_words = loop_timer_close(berthd->last_words);
     http_server_close(berthd->http);
     berthd->http = NULL;
     berthd->plane.consoles = console_sessions_free(berthd->plane.consoles);
@@ -924,6 +952,7 @@ void berthd_stop(struct berthd *berthd)
         berthd->closing++;
         control_close(control, true, log_closed, berthd);
     }
+    berthd->plane.wait = leader_wait_free(berthd->plane.wait);
     berthd->plane.forward = forward_free(berthd->plane.forward);
     if (berthd->link != NULL) {
         berthd->closing++;
@@ -937,6 +966,39 @@ void berthd_stop(struct berthd *berthd)
         control_api_fini(&berthd->plane);
     }
     api_end(berthd);
+}
+
+static void on_last_words(void *context)
+{
+    stop_now(context);
+}
+
+static void handed_over(void *context, int status)
+{
+    struct berthd *berthd = context;
+    if (berthd->stopping) {
+        return;
+    }
+    berthd->last_words = status == 0 ? loop_timer_new(berthd->loop, LAST_WORDS_MS, 0,
+                                                      on_last_words, berthd)
+                                     : NULL;
+    if (berthd->last_words == NULL) {
+        stop_now(berthd);
+    }
+}
+
+/* Others have asked this host and get their answers, or hear that another leads. */
+void berthd_stop(struct berthd *berthd)
+{
+    bool first = !berthd->handing_over;
+    berthd->handing_over = true;
+    if (!first || berthd->stopping || berthd->plane.leader == NULL ||
+        !leader_leads(berthd->plane.leader) ||
+        !control_has_heirs(berthd->plane.control) ||
+        consensus_transfer(control_consensus(berthd->plane.control), 0, handed_over,
+                           berthd) < 0) {
+        stop_now(berthd);
+    }
 }
 
 bool berthd_stopping(const struct berthd *berthd)

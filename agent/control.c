@@ -291,6 +291,17 @@ int control_open(const struct control_config *config,
     return 0;
 }
 
+bool control_has_heirs(const struct control *control)
+{
+    struct consensus_member members[CONSENSUS_MEMBERS_MAX];
+    size_t count = consensus_members(control->consensus, members, CONSENSUS_MEMBERS_MAX);
+    unsigned voters = 0;
+    for (size_t i = 0; i < count && i < CONSENSUS_MEMBERS_MAX; i++) {
+        voters += members[i].role == CONSENSUS_ROLE_VOTER;
+    }
+    return voters > 1;
+}
+
 void control_close(struct control *control,
                    bool hand_over,
                    void (*done)(void *context),

@@ -55,6 +55,8 @@ int control_open(const struct control_config *config,
                  bool bootstrap,
                  struct control **ret_control,
                  struct err *err);
+/* Another voter could lead. */
+bool control_has_heirs(const struct control *control);
 /* Ends, after handing leadership over when asked; done when everything is closed. */
 void control_close(struct control *control,
                    bool hand_over,

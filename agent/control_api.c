@@ -541,6 +541,22 @@ static void refuse_shut_out(struct exchange *exchange, const struct msg_member *
                     (size_t)size); /* it fits: a name is short */
 }
 
+static void wait_for_leader(struct control_api *api, struct exchange *exchange)
+{
+    if (api->wait != NULL) {
+        leader_wait_add(api->wait, exchange);
+    } else {
+        refuse_no_leader(exchange);
+    }
+}
+
+bool control_api_finds_leader(const struct control_api *api)
+{
+    uint64_t host = control_api_leader(api);
+    return leads(api) || (host != 0 && host != api->identity->uid && api->link != NULL &&
+                          link_is_up(api->link, host));
+}
+
 static void forward(void *context, struct exchange *exchange)
 {
     struct control_api *api = context;
@@ -548,8 +564,10 @@ static void forward(void *context, struct exchange *exchange)
     const struct msg_member *by = api->link != NULL ? link_shut_out_by(api->link) : NULL;
     if (by != NULL) {
         refuse_shut_out(exchange, by);
-    } else if (host == 0 || host == api->identity->uid || api->forward == NULL) {
-        refuse_no_leader(exchange); /* between two leaders, or before the first */
+    } else if (api->forward == NULL) {
+        refuse_no_leader(exchange);
+    } else if (host == 0 || host == api->identity->uid) {
+        wait_for_leader(api, exchange); /* between two leaders, or before the first */
     } else {
         forward_exchange(api->forward, host, exchange, 0);
     }

@@ -13,6 +13,7 @@
 #include "agent/control.h"
 #include "agent/forward.h"
 #include "agent/leader.h"
+#include "agent/leader_wait.h"
 #include "agent/worker.h"
 #include "api/control_plane.h"
 #include "base/list.h"
@@ -29,6 +30,7 @@ struct control_api {
     struct worker *worker; /* NULL until the host is a member */
     struct image_store *images;
     struct forward *forward;
+    struct leader_wait *wait; /* NULL: nothing waits for a leader */
     struct console_sessions *consoles;
     struct backup_keeper *backups; /* NULL: none are made by itself */
     struct loop_post *later;       /* private from here on */
@@ -41,5 +43,7 @@ void control_api_fini(struct control_api *api);
 /* A console of a VM here for a client of another host. Only hosts with a part in the log
  * judge who may have one; from any other host it is refused. */
 void control_api_console(struct control_api *api, struct exchange *exchange, uint64_t vm);
+/* Whether a request for the leader would find one. */
+bool control_api_finds_leader(const struct control_api *api);
 /* The host that leads as far as is known here: 0 when unknown. */
 uint64_t control_api_leader(const struct control_api *api);

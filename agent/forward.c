@@ -55,6 +55,8 @@ struct forward {
     struct list visiting;
     unsigned visiting_count;
     uint64_t turned_away;
+    uint64_t leader; /* as of the last tick */
+    uint64_t leader_since_ms;
     struct loop_timer *tick;
     struct loop_timer *pump;
 };
@@ -152,6 +154,10 @@ void forward_exchange(struct forward *forward,
     CLEANUP_FREE uint8_t *request = NULL;
     size_t size = 0;
     if (!link_is_up(forward->link, host)) { /* or it would wait for the host to return */
+        if (console_vm == 0 && forward->events.undone != NULL) {
+            forward->events.undone(forward->events.context, exchange);
+            return;
+        }
         refuse(exchange, 503, "The host that has to answer does not",
                "it is not connected");
         return;
@@ -185,6 +191,16 @@ void forward_exchange(struct forward *forward,
     }
 }
 
+static bool says_undone(const struct msg_forward_head *message)
+{
+    bool undone = false;
+    for (uint32_t i = 0; i < message->headers.count && message->status == 503; i++) {
+        const char *name = message->headers.items[i].name;
+        undone |= name != NULL && strcmp(name, EXCHANGE_UNDONE) == 0;
+    }
+    return undone;
+}
+
 void forward_on_head(struct forward *forward,
                      const struct msg_member *from,
                      const struct msg_forward_head *message)
@@ -200,6 +216,13 @@ void forward_on_head(struct forward *forward,
         if (header->name != NULL && header->value != NULL) {
             headers[count++] = (struct exchange_header){header->name, header->value};
         }
+    }
+    if (away->to_leader && forward->events.undone != NULL && says_undone(message)) {
+        struct exchange *exchange = exchange_ref(away->exchange);
+        away_release(away);
+        forward->events.undone(forward->events.context, exchange);
+        exchange_unref(exchange);
+        return;
     }
     away->head = true;
     exchange_head(away->exchange, (int)message->status, message->content_type, headers,
@@ -520,6 +543,12 @@ static void on_tick(void *context)
     struct forward *forward = context;
     uint64_t now_ms = clock_now_ms(forward->clock);
     uint64_t leader = forward->events.leader(forward->events.context);
+    if (leader != forward->leader) {
+        forward->leader = leader;
+        forward->leader_since_ms = now_ms;
+    }
+    bool settled =
+        leader != 0 && now_ms - forward->leader_since_ms >= FORWARD_OLD_LEADER_MS;
     LIST_EACH_SAFE (item, &forward->away) {
         struct away *away = LIST_ITEM(item, struct away, link);
         if (away->head) {
@@ -527,7 +556,7 @@ static void on_tick(void *context)
         }
         if (now_ms - away->sent_ms >= FORWARD_HEAD_MS) {
             away_fail(away, "no answer in time; what was asked may still have been done");
-        } else if (away->to_leader && leader != 0 && leader != away->host) {
+        } else if (away->to_leader && settled && leader != away->host) {
             away_fail(away,
                       "another host leads now; what was asked may still have been done");
         }

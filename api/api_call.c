@@ -148,10 +148,27 @@ void call_answer_text(struct api_call *call,
     call_leave(call);
 }
 
+/* This host leads no more, and nothing was done: the next leader is asked. What another
+ * host sent on goes back there, for it looks for the leader itself. */
+static bool goes_elsewhere(const struct api_call *call, const struct problem *problem)
+{
+    return call->api != NULL && call->awaited == 0 && problem_undone(problem) &&
+           (call->route->place == ROUTE_LEADER || call->route->place == ROUTE_LOG) &&
+           exchange_request(call->exchange)->credentials.forwarder == 0;
+}
+
 void call_fail_with(struct api_call *call, const struct problem *problem)
 {
     if (confirm_first(call)) {
         json_decref(problem->errors);
+        return;
+    }
+    if (goes_elsewhere(call, problem)) {
+        const struct control_plane *control = call->api->control;
+        struct exchange *exchange = exchange_ref(call->exchange);
+        call_leave(call);
+        control->forward(control->context, exchange);
+        exchange_unref(exchange);
         return;
     }
     if (call->api != NULL) {

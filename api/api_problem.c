@@ -139,16 +139,22 @@ problem_line(const struct problem *problem, const char *request_id, size_t *ret_
     return text;
 }
 
+bool problem_undone(const struct problem *problem)
+{
+    return problem->code == BERTH_ENOTLEADER && problem->errors == NULL;
+}
+
 void problem_answer(struct exchange *exchange,
                     const struct problem *problem,
                     uint64_t revision)
 {
     const struct exchange_request *request = exchange_request(exchange);
-    struct exchange_header headers[4];
+    struct exchange_header headers[5];
     unsigned count = 0;
     char revision_text[24];
     int status = problem->status != 0 ? problem->status : problem_status(problem->code);
     size_t size = 0;
+    const bool undone = problem_undone(problem);
     CLEANUP_FREE char *text = problem_line(problem, request->request_id, &size);
     if (size > EXCHANGE_ANSWER_MAX) {
         char detail[512];
@@ -162,6 +168,9 @@ void problem_answer(struct exchange *exchange,
                                          .hint = "send fewer objects at once"},
                        revision);
         return;
+    }
+    if (undone) {
+        headers[count++] = (struct exchange_header){EXCHANGE_UNDONE, "1"};
     }
     (void)snprintf(revision_text, sizeof(revision_text), "%" PRIu64, revision);
     headers[count++] = (struct exchange_header){"Berth-Revision", revision_text};

@@ -22,6 +22,8 @@ struct problem {
 
 /* HTTP status of a code. */
 int problem_status(int code);
+/* Surely nothing was done: the request may be sent to another host as it is. */
+bool problem_undone(const struct problem *problem);
 /* The document, a new reference (NULL when out of memory); takes errors and extra. */
 json_t *problem_document(const struct problem *problem, const char *request_id);
 /* Answers the exchange with it, and ends it. One that is larger than any answer says what

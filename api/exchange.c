@@ -33,6 +33,7 @@ struct exchange {
     void *input_context;
     void (*on_room)(void *context);
     void *room_context;
+    uint64_t wait_until_ms;
 };
 
 /* ---- life ---- */
@@ -73,6 +74,16 @@ struct exchange *exchange_unref(struct exchange *exchange)
     exchange_request_fini(&exchange->request);
     free(exchange);
     return NULL;
+}
+
+uint64_t exchange_wait_until(const struct exchange *exchange)
+{
+    return exchange->wait_until_ms;
+}
+
+void exchange_set_wait_until(struct exchange *exchange, uint64_t until_ms)
+{
+    exchange->wait_until_ms = until_ms;
 }
 
 const struct exchange_request *exchange_request(const struct exchange *exchange)

@@ -60,6 +60,10 @@ struct exchange_request {
     struct exchange_credentials credentials;
 };
 
+/* The header of a refusal that says that surely nothing was done: by a host that leads no
+ * more. */
+#define EXCHANGE_UNDONE "Berth-Undone"
+
 struct exchange_header {
     const char *name;
     const char *value;
@@ -115,6 +119,10 @@ void exchange_revoke(struct exchange *exchange);
 bool exchange_ended(const struct exchange *exchange);
 /* The head was given: too late for a problem document. */
 bool exchange_begun(const struct exchange *exchange);
+
+/* How long it may wait for a leader in all, for whoever has it wait; 0: not set. */
+uint64_t exchange_wait_until(const struct exchange *exchange);
+void exchange_set_wait_until(struct exchange *exchange, uint64_t until_ms);
 
 /* By the handler: told once when the client goes away, and of bytes that the client sends
  * upwards. NULL takes the function back. */

@@ -140,7 +140,21 @@ static uint64_t who_leads(void *context)
     return leads;
 }
 
+static struct exchange *undone; /* came back as surely not done */
+
+static void on_undone(void *context, struct exchange *exchange)
+{
+    (void)context;
+    ck_assert_ptr_null(undone);
+    undone = exchange_ref(exchange);
+}
+
+static bool again_elsewhere; /* undone ones are taken back */
+
 static const struct forward_events events = {.arrived = on_arrived, .leader = who_leads};
+static const struct forward_events events_again = {.arrived = on_arrived,
+                                                   .leader = who_leads,
+                                                   .undone = on_undone};
 
 static void hear(struct rack_host *host,
                  const struct msg_member *from,
@@ -187,7 +201,8 @@ static void start(void)
     now_ms = 1000;
     rack_start(2);
     for (unsigned i = 0; i < 2; i++) {
-        forwards[i] = forward_new(&rack.loop, &scripted, rack.hosts[i].link, &events);
+        forwards[i] = forward_new(&rack.loop, &scripted, rack.hosts[i].link,
+                                  again_elsewhere ? &events_again : &events);
         rack.hosts[i].context = &forwards[i];
         rack.hosts[i].hear = hear;
         rack.hosts[i].see_peer = peer;
@@ -505,12 +520,43 @@ START_TEST(a_leader_that_hangs_is_not_waited_for_when_another_leads)
     }
     ck_assert(!client.ended);
 
-    leads = 1;
+    leads = 1; /* not for long: the old one may be about to answer */
+    for (unsigned turn = 0; turn < 60; turn++) {
+        uv_run(&rack.loop, UV_RUN_ONCE);
+    }
+    ck_assert(!client.ended);
+    now_ms += FORWARD_OLD_LEADER_MS;
     RACK_WAIT(client.ended);
 
     ck_assert_int_eq(client.status, 503);
     ck_assert_ptr_nonnull(strstr(client.body, "another host leads now"));
     exchange_unref(exchange);
+    stop();
+}
+END_TEST
+
+START_TEST(what_a_leader_of_before_refuses_undone_comes_back_to_be_sent_again)
+{
+    static const struct exchange_header header = {EXCHANGE_UNDONE, "1"};
+    again_elsewhere = true;
+    start();
+    struct exchange *exchange = forwarded_and_arrived();
+    exchange_answer(arrived[0], 503, "application/problem+json", &header, 1, "{}", 2);
+    RACK_WAIT(undone != NULL);
+    ck_assert_ptr_eq(undone, exchange);
+    ck_assert_int_eq(client.status, 0);
+
+    forward_exchange(forwards[0], 2, undone, 0);
+    RACK_WAIT(arrived_count == 2);
+    ck_assert_str_eq(exchange_request(arrived[1])->path, "/v1/vms");
+    answer_head(1);
+    exchange_end(arrived[1]);
+    RACK_WAIT(client.ended);
+    ck_assert_int_eq(client.status, 200);
+    exchange_unref(undone);
+    exchange_unref(exchange);
+    undone = NULL;
+    again_elsewhere = false;
     stop();
 }
 END_TEST
@@ -658,6 +704,8 @@ int main(void)
     tcase_add_test(tests, a_host_that_never_answers_is_not_waited_for);
     tcase_add_test(tests, what_a_dead_host_should_answer_is_refused_at_once);
     tcase_add_test(tests, a_leader_that_hangs_is_not_waited_for_when_another_leads);
+    tcase_add_test(tests,
+                   what_a_leader_of_before_refuses_undone_comes_back_to_be_sent_again);
     tcase_add_test(tests, a_console_has_nothing_to_do_with_who_leads);
     tcase_add_test(tests, an_answer_that_has_begun_may_take_its_time);
     tcase_add_test(tests, one_request_too_many_is_told_to_come_again);
