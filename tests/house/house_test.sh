@@ -34,7 +34,7 @@ czmq\.h|zmq\.h|zmq_.*|czmq_.*: net
 netlink/.*: net
 microhttpd\.h: api
 gnutls/.*: api agent
-curl/.*: fetch cli
+curl/.*: fetch cli bench/api_load_bench.c
 libsmartcols/.*: cli
 linux/kvm\.h: vmm'
 
