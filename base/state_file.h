@@ -8,6 +8,7 @@
 #define STATE_FILE_FORGETTING                                                       \
     "forgetting"                        /* there while a cluster is being forgotten \
                                          */
+#define STATE_FILE_FLAGS  "up.json"     /* what the last `berth up` or `join` was given */
 #define STATE_FILE_PID    "berthd.pid"  /* who has the folder */
 #define STATE_FILE_SOCKET "berthd.sock" /* the API for root */
 #define STATE_FILE_LOG    "berthd.log"  /* of a berthd that `berth up` started */

@@ -56,7 +56,10 @@ const struct cli_command cli_commands[] = {
      "logs to DIR/berthd.log. One that runs already keeps the settings that it was "
      "started "
      "with: those given now that it does not go by are named. Name, address, ports and "
-     "labels are remembered; the other settings are given at every start.",
+     "labels are remembered; another name or label is refused before a member is "
+     "started. "
+     "The other settings are given at every start: those that the last one had, and this "
+     "one has not, are told.",
      "berth up\n"
      "berth up --name r1u04 --address 10.0.0.4 --label rack=r1\n"
      "berth up --state /srv/berth --foreground\n"

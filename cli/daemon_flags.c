@@ -2,6 +2,7 @@
 
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "base/file_atomic.h"
 #include "base/state_file.h"
 
 #include <fcntl.h>
@@ -123,27 +124,108 @@ static void list_add(char list[LIST_SIZE], const char *flag, const char *value)
                    flag, value); /* the last ones may be cut */
 }
 
+/* Those of --name and --label that host.json has otherwise. */
+static void list_never(struct cli *cli, const json_t *host, char list[LIST_SIZE])
+{
+    unsigned cursor = 0;
+    const char *name = cli_flag(cli, "name");
+    const char *label;
+    if (name != NULL && !host_has(host, "name", name)) {
+        list_add(list, "name", name);
+    }
+    while ((label = cli_flag_next(cli, "label", &cursor)) != NULL) {
+        if (!host_has_label(host, label)) {
+            list_add(list, "label", label);
+        }
+    }
+}
+
+#define NEVER_HINT                                                                   \
+    "hint: a host has the name and labels of its first start; berth down --forget, " \
+    "then "                                                                          \
+    "join anew with others"
+
+int daemon_flags_check(struct cli *cli, const char *state)
+{
+    char never[LIST_SIZE] = "";
+    struct settings settings;
+    settings_read(state, 0, &settings);
+    list_never(cli, settings.host, never);
+    json_decref(settings.host);
+    return never[0] == '\0'
+               ? (int)EXIT_OK
+               : cli_fail(cli, EXIT_CONFLICT, "nothing was started: %s %s\n" NEVER_HINT,
+                          never, "cannot be changed");
+}
+
+/* ---- from start to start ---- */
+
+static void flags_path(const char *state, char path[PATH_MAX])
+{
+    (void)snprintf(path, PATH_MAX, "%.4000s/" STATE_FILE_FLAGS, state);
+}
+
+static json_t *flags_read(const char *state)
+{
+    char path[PATH_MAX];
+    CLEANUP_FREE uint8_t *text = NULL;
+    json_t *flags = NULL;
+    size_t size = 0;
+    flags_path(state, path);
+    if (fd_read_file(AT_FDCWD, path, FILE_SIZE_MAX, &text, &size, NULL) == 0) {
+        (void)json_parse((const char *)text, size, &flags, NULL); /* NULL then */
+    }
+    return flags;
+}
+
+void daemon_flags_remember(struct cli *cli, const char *state)
+{
+    char path[PATH_MAX];
+    char other[LIST_SIZE] = "";
+    CLEANUP_JSON json_t *before = flags_read(state);
+    CLEANUP_JSON json_t *now = json_object();
+    for (unsigned i = 0; daemon_flags[i] != NULL; i++) {
+        const char *flag = daemon_flags[i];
+        const char *value = cli_flag(cli, flag);
+        const char *last = json_member_text(before, flag, NULL);
+        if (host_member(flag) != NULL) {
+            continue; /* remembered by berthd */
+        }
+        if (value != NULL) {
+            json_object_set_new(now, flag, json_string(value));
+        }
+        if (last != NULL && (value == NULL || strcmp(value, last) != 0)) {
+            list_add(other, flag, last);
+        }
+    }
+    if (other[0] != '\0') {
+        cli_note(cli,
+                 "last time it ran with %s: settings are given at every start\n"
+                 "hint: berth down, then berth up with them, if that was not meant",
+                 other);
+    }
+    CLEANUP_FREE char *text = json_text(now);
+    flags_path(state, path);
+    if (text != NULL && !json_equal(now, before)) {
+        (void)file_atomic_write(path, text, strlen(text), 0600, NULL); /* advice only */
+    }
+}
+
 void daemon_flags_tell(struct cli *cli, const char *state, pid_t pid)
 {
     char later[LIST_SIZE] = ""; /* those that a restart takes */
     char never[LIST_SIZE] = "";
     struct settings settings;
-    unsigned cursor = 0;
-    const char *label;
     settings_read(state, pid, &settings);
     for (unsigned i = 0; pid != 0 && daemon_flags[i] != NULL; i++) {
         const char *flag = daemon_flags[i];
         const char *value = cli_flag(cli, flag);
-        if (value != NULL && !host_has(settings.host, flag, value) &&
-            !line_has(&settings, flag, value)) {
-            list_add(strcmp(flag, "name") == 0 ? never : later, flag, value);
+        if (value != NULL && strcmp(flag, "name") != 0 &&
+            !host_has(settings.host, flag, value) && !line_has(&settings, flag, value)) {
+            list_add(later, flag, value);
         }
     }
-    while ((label = cli_flag_next(cli, "label", &cursor)) != NULL) {
-        if (!host_has_label(settings.host, label)) {
-            list_add(never, "label", label);
-        }
-    }
+    list_never(cli, settings.host, never);
     if (later[0] != '\0') {
         fprintf(
             cli->err,
@@ -153,10 +235,7 @@ void daemon_flags_tell(struct cli *cli, const char *state, pid_t pid)
             (int)pid, later);
     }
     if (never[0] != '\0') {
-        fprintf(cli->err,
-                "berth: not taken: %s\nhint: a host has the name and labels of its first "
-                "start; berth down --forget, then join anew with others\n",
-                never);
+        fprintf(cli->err, "berth: not taken: %s\n" NEVER_HINT "\n", never);
     }
     json_decref(settings.host);
     free(settings.line);

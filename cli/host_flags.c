@@ -68,6 +68,23 @@ static int check_size(const char *text, struct err *err)
     return parse_bytes(text, &bytes, err);
 }
 
+/* All that the machine has would be for the host: no VM is ever placed there. */
+static int check_reserve(const char *text, struct err *err)
+{
+    uint64_t bytes = 0;
+    uint64_t all = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+    char have[NUMBER_TEXT_SIZE];
+    int r = parse_bytes(text, &bytes, err);
+    if (r < 0 || bytes < all) {
+        return r;
+    }
+    format_bytes_human(all, have);
+    return err_set(err, BERTH_EINVALID,
+                   "%.64s is all of this machine's memory (%s) or more: nothing would be "
+                   "left for VMs",
+                   text, have);
+}
+
 static int check_duration(const char *text, struct err *err)
 {
     uint64_t ms = 0;
@@ -102,7 +119,7 @@ static const struct flag_row {
     {"mesh-port", check_port},
     {"raft-port", check_port},
     {"api-port", check_port},
-    {"reserve-memory", check_size},
+    {"reserve-memory", check_reserve},
     {"reserve-disk", check_size},
     {"cpu-overcommit", check_ratio},
     {"disk-overcommit", check_ratio},

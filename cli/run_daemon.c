@@ -441,6 +441,15 @@ static int bring_up(struct cli *cli, struct start *start)
     if (code != EXIT_OK) {
         return code;
     }
+    if (!running && start->was_member) {
+        code = daemon_flags_check(cli, start->state);
+    }
+    if (code != EXIT_OK) {
+        return code;
+    }
+    if (!running) {
+        daemon_flags_remember(cli, start->state);
+    }
     if (!running && cli_flag(cli, "foreground") != NULL) {
         return run_foreground(cli, start);
     }

@@ -5,6 +5,7 @@
 #include "support/temp_dir.h"
 
 #include <signal.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -83,6 +84,46 @@ START_TEST(a_name_and_labels_are_those_of_the_first_start)
 }
 END_TEST
 
+START_TEST(another_name_or_label_is_refused_before_a_start)
+{
+    ck_assert_int_eq(cli_given("up --name h1 --label rack=r1"), EXIT_OK);
+    ck_assert_int_eq(daemon_flags_check(&cli, dir.path), EXIT_OK);
+    ck_assert_str_eq(cli_err(), "");
+    ck_assert_int_eq(cli_given("up --name h2 --label zone=a"), EXIT_OK);
+    ck_assert_int_eq(daemon_flags_check(&cli, dir.path), EXIT_CONFLICT);
+    ck_assert_contains(cli_err(), "nothing was started: --name h2, --label zone=a cannot "
+                                  "be changed\nhint: ");
+}
+END_TEST
+
+static const char *remembered(const char *line)
+{
+    ck_assert_int_eq(cli_given(line), EXIT_OK);
+    daemon_flags_remember(&cli, dir.path);
+    return cli_err();
+}
+
+START_TEST(what_the_last_start_had_and_this_one_has_not_is_told)
+{
+    static const char before[] =
+        "up --address 10.0.0.5 --reserve-memory 10GiB --backup-keep 3";
+    ck_assert_str_eq(remembered(before), "");
+    ck_assert_str_eq(remembered(before), "");
+    char *path = temp_dir_path(&dir, "up.json");
+    struct stat status;
+    ck_assert_int_eq(stat(path, &status), 0);
+    ck_assert_uint_eq(status.st_mode & 0777, 0600);
+    free(path);
+    const char *text = remembered("up --backup-keep 4");
+    ck_assert_contains(text,
+                       "last time it ran with --reserve-memory 10GiB, --backup-keep "
+                       "3: settings are given at every start\nhint: berth down");
+    ck_assert_str_eq(remembered("up --backup-keep 4"), ""); /* told once */
+    temp_dir_write(&dir, "up.json", "[nonsense");
+    ck_assert_str_eq(remembered("up"), "");
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("daemon_flags");
@@ -91,6 +132,8 @@ int main(void)
     tcase_add_test(tests, what_it_goes_by_is_not_told);
     tcase_add_test(tests, what_it_does_not_go_by_is_told_with_how_to_set_it);
     tcase_add_test(tests, a_name_and_labels_are_those_of_the_first_start);
+    tcase_add_test(tests, another_name_or_label_is_refused_before_a_start);
+    tcase_add_test(tests, what_the_last_start_had_and_this_one_has_not_is_told);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
 }

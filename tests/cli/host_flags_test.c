@@ -28,6 +28,7 @@ static const struct {
     {"backup-passphrase-file", "secret", NULL},
     {"backup-passphrase-file", "/no/such/file", NULL},
     {"timeout", "soon", "60s"},
+    {"reserve-memory", "999999GiB", "64MiB"},
     {"label", "rack", "rack=r1"},
     {"label", "=r1", "rack="},
     {"label", "ra$ck=r1", "berth.dev/rack=r1"},
