@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define CPU_WINDOW_MS 5000
 #define PHASES_MAX                                                              \
     256 /* observed phases of one host proposed at once; the rest with the next \
            heartbeat */
@@ -758,10 +759,24 @@ bool leader_image_lacks(const struct leader *leader,
            orders_book_lacks(leader->book, tenant, image_name, host, ret_lack);
 }
 
+uint64_t leader_cpu_window_ns(const struct vm *vm, uint64_t now_wall_ms)
+{
+    uint64_t since_ms = vm->status.running_wall_ms;
+    if ((vm->status.phase != PHASE_RUNNING && vm->status.phase != PHASE_READY) ||
+        now_wall_ms <= since_ms) {
+        return 0;
+    }
+    uint64_t past_ms = now_wall_ms - since_ms;
+    return (past_ms < CPU_WINDOW_MS ? past_ms : CPU_WINDOW_MS) * NS_PER_MS;
+}
+
 json_t *leader_vm_live(const struct leader *leader, const struct vm *vm)
 {
-    int cpu = scheduler_vm_cpu(leader->scheduler, vm->meta.uid, 5 * NS_PER_S,
-                               clock_now_ns(leader->config.clock));
+    const struct clock *clock = leader->config.clock;
+    uint64_t window_ns = leader_cpu_window_ns(vm, clock_wall_ms(clock));
+    int cpu = window_ns > 0 ? scheduler_vm_cpu(leader->scheduler, vm->meta.uid, window_ns,
+                                               clock_now_ns(clock))
+                            : -1;
     return cpu >= 0 ? json_pack("{s:I}", "cpuPermille", (json_int_t)cpu) : NULL;
 }
 

@@ -73,6 +73,9 @@ bool leader_image_lacks(const struct leader *leader,
                         uint64_t host,
                         struct image_lack *ret_lack);
 /* Soft facts for the API; new references or NULL. */
+/* The window that a VM's CPU is the mean of; 0: it does not run. Not before this run
+ * began: what was measured of one before, maybe on another host, is not its own. */
+uint64_t leader_cpu_window_ns(const struct vm *vm, uint64_t now_wall_ms);
 json_t *leader_vm_live(const struct leader *leader, const struct vm *vm);
 json_t *leader_host_live(const struct leader *leader, const struct host *host);
 /* {level, next, waits}: the cluster's level, the highest that any host knows, and what

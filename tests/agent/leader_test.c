@@ -1,6 +1,7 @@
 /* Goal: hosts come in, get their orders and leases, and leave, as the log says. Method:
  * real logs, leaders and links of up to four hosts in this process; what the hosts say of
  * themselves is the test's. */
+#include "base/cleanup.h"
 #include "consensus/raft_channel.h"
 #include "plane_fixture.h"
 
@@ -413,11 +414,31 @@ START_TEST(a_removed_host_leaves_the_log)
 }
 END_TEST
 
+START_TEST(cpu_is_shown_of_a_vm_that_runs_and_of_this_run_only)
+{
+    struct vm vm = {.status = {.running_wall_ms = 100000}};
+    static const enum phase idle[] = {PHASE_PENDING, PHASE_PLACED,   PHASE_STARTING,
+                                      PHASE_STOPPED, PHASE_STOPPING, PHASE_FAILED,
+                                      PHASE_LOST};
+    for (size_t i = 0; i < ARRAY_COUNT(idle); i++) {
+        vm.status.phase = idle[i];
+        ck_assert_uint_eq(leader_cpu_window_ns(&vm, 200000), 0);
+    }
+    vm.status.phase = PHASE_RUNNING;
+    ck_assert_uint_eq(leader_cpu_window_ns(&vm, 99999),
+                      0); /* the host's clock is ahead */
+    ck_assert_uint_eq(leader_cpu_window_ns(&vm, 102000), 2000 * NS_PER_MS);
+    vm.status.phase = PHASE_READY;
+    ck_assert_uint_eq(leader_cpu_window_ns(&vm, 200000), 5000 * NS_PER_MS);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("leader");
     TCase *tests = tcase_create("leader");
     tcase_set_timeout(tests, 60);
+    tcase_add_test(tests, cpu_is_shown_of_a_vm_that_runs_and_of_this_run_only);
     tcase_add_test(tests, a_stranger_without_a_good_token_costs_the_log_nothing);
     tcase_add_test(tests, a_token_of_a_host_that_never_came_goes_in_its_time);
     tcase_add_test(tests, a_refused_host_comes_in_with_a_new_token);
