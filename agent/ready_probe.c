@@ -14,6 +14,7 @@
 #include <string.h>
 
 #define REASON_SIZE  128
+#define TROUBLE_SIZE (REASON_SIZE + 48)
 #define REQUEST_SIZE 512
 #define STATUS_GOOD  200 /* up to, not including, STATUS_BAD */
 #define STATUS_BAD   400
@@ -40,6 +41,8 @@ struct ready_probe {
     bool ready;
     uint32_t in_row; /* attempts in a row that speak for a change */
     char reason[REASON_SIZE];
+    uint32_t same; /* bad attempts in a row that met the reason */
+    char trouble[TROUBLE_SIZE];
     void (*changed)(void *context, bool ready, const char *reason);
     void *context;
 };
@@ -58,10 +61,25 @@ static void attempt_drop(struct ready_probe *probe)
     }
 }
 
+/* What stands is said in words. */
+static void trouble_note(struct ready_probe *probe, bool good, const char *reason)
+{
+    bool again = strncmp(probe->reason, reason, sizeof(probe->reason) - 1) == 0;
+    probe->same = good ? 0 : again ? probe->same + 1 : 1;
+    if (probe->same >= READY_PROBE_STANDS) {
+        (void)snprintf(probe->trouble, sizeof(probe->trouble),
+                       "not ready: probe %s/%u: %.*s", probe->http ? "http" : "tcp",
+                       ntohs(probe->address.sin_port), REASON_SIZE, reason);
+    } else if (good) {
+        probe->trouble[0] = '\0';
+    }
+}
+
 /* One attempt is over; the probe may be closed when this returns. */
 static void attempt_end(struct ready_probe *probe, bool good, const char *reason)
 {
     attempt_drop(probe);
+    trouble_note(probe, good, reason);
     (void)snprintf(probe->reason, sizeof(probe->reason), "%s", reason); /* may be cut */
     probe->in_row = good == probe->ready ? 0 : probe->in_row + 1;
     if (probe->in_row >= (good ? probe->pass : probe->fail) && good != probe->ready) {
@@ -269,6 +287,11 @@ ready_probe_open(uv_loop_t *loop,
 const char *ready_probe_reason(const struct ready_probe *probe)
 {
     return probe->reason;
+}
+
+const char *ready_probe_trouble(const struct ready_probe *probe)
+{
+    return !probe->ready && probe->trouble[0] != '\0' ? probe->trouble : NULL;
 }
 
 bool ready_probe_is_ready(const struct ready_probe *probe)

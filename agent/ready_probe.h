@@ -18,6 +18,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#define READY_PROBE_STANDS     5u
 #define READY_PROBE_ANSWER_MAX 512u /* the status line is in the first bytes */
 
 struct ready_probe;
@@ -34,6 +35,11 @@ ready_probe_open(uv_loop_t *loop,
                  struct err *err);
 /* What the last attempt met, for people; "not tried yet" at first. Borrowed. */
 const char *ready_probe_reason(const struct ready_probe *probe);
+/* Why it is not ready, for people, or NULL: "not ready: probe tcp/81: connect: connection
+ * refused". Only once attempts met the same READY_PROBE_STANDS times in a row, so that it
+ * does not say another thing with every attempt of a guest that boots. Borrowed, until
+ * the loop turns. */
+const char *ready_probe_trouble(const struct ready_probe *probe);
 bool ready_probe_is_ready(const struct ready_probe *probe);
 /* Accepts NULL; returns NULL. */
 struct ready_probe *ready_probe_close(struct ready_probe *probe);

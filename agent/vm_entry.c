@@ -65,7 +65,11 @@ void vm_entry_fill_report(const struct vm_entry *vm, struct vm_report *ret_repor
     };
     memcpy(ret_report->name, vm->order.vm.name, sizeof(ret_report->name));
     memcpy(ret_report->tenant, vm->order.vm.tenant, sizeof(ret_report->tenant));
-    memcpy(ret_report->reason, vm->reason, sizeof(ret_report->reason));
+    const char *trouble = vm->probe != NULL && vm->machine.state == VM_RUNNING
+                              ? ready_probe_trouble(vm->probe)
+                              : NULL;
+    (void)snprintf(ret_report->reason, sizeof(ret_report->reason), "%s",
+                   trouble != NULL ? trouble : vm->reason);
 }
 
 void vm_entry_mark(struct vm_entry *vm)

@@ -311,6 +311,31 @@ START_TEST(connecting_is_enough_without_a_path)
 }
 END_TEST
 
+START_TEST(what_it_met_again_and_again_is_said_until_it_is_ready)
+{
+    struct bench bench;
+    char text[128];
+    bench_init(&bench);
+    bench.answer = "HTTP/1.1 503 No\r\n\r\n";
+    bench_open(&bench);
+    run_until_reason(&bench, "HTTP 503");
+    ck_assert_ptr_null(ready_probe_trouble(bench.probe)); /* once is nothing yet */
+    while (ready_probe_trouble(bench.probe) == NULL) {
+        uv_run(&bench.loop, UV_RUN_ONCE);
+    }
+
+    ck_assert_uint_ge(bench.requests, READY_PROBE_STANDS);
+    (void)snprintf(text, sizeof(text), "not ready: probe http/%u: HTTP 503",
+                   bench.spec.port);
+    ck_assert_str_eq(ready_probe_trouble(bench.probe), text);
+    ck_assert_uint_eq(bench.changes, 0);
+    bench.answer = "HTTP/1.1 200 OK\r\n\r\n";
+    run_to_change(&bench, 1);
+    ck_assert_ptr_null(ready_probe_trouble(bench.probe));
+    bench_fini(&bench);
+}
+END_TEST
+
 START_TEST(it_may_be_closed_in_its_callback_or_at_any_step)
 {
     struct bench bench;
@@ -353,6 +378,7 @@ int main(void)
     tcase_add_test(tests, without_a_probe_running_is_ready);
     tcase_add_test(tests, a_get_is_sent_and_a_good_status_makes_it_ready);
     tcase_add_test(tests, good_and_bad_attempts_are_counted_in_a_row);
+    tcase_add_test(tests, what_it_met_again_and_again_is_said_until_it_is_ready);
     tcase_add_loop_test(tests, anything_else_is_not_ready, 0,
                         sizeof(bad) / sizeof(bad[0]));
     tcase_add_test(tests, an_endless_line_is_cut_off);
