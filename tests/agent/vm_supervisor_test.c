@@ -1439,11 +1439,13 @@ START_TEST(a_vm_whose_probe_fails_runs_but_is_not_ready)
     ck_assert_int_eq(vm_supervisor_start(bench.supervisor, &order, false, NULL), 0);
     (void)wait_phase(UID, PHASE_RUNNING);
 
-    for (unsigned i = 0; i < 40; i++) {
+    while (report_of(UID).reason[0] == '\0') {
         uv_run(&bench.loop, UV_RUN_ONCE);
     }
 
     ck_assert_int_eq(report_of(UID).phase, PHASE_RUNNING);
+    ck_assert_str_eq(report_of(UID).reason,
+                     "not ready: probe tcp/1: connect: connection refused");
 }
 END_TEST
 
