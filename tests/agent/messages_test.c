@@ -1,6 +1,7 @@
 /* Goal: what one host says is what the other reads, and nothing else gets in. Method:
  * every record of the table is filled by its own field list, sent, cut and lengthened. */
 #include "agent/messages.h"
+#include "support/corpus_seed.h"
 #include "support/test_main.h"
 
 #include <check.h>
@@ -120,6 +121,35 @@ END_TEST
 
 /* A cut between two fields is a shorter message; a cut anywhere else is refused, and no
  * cut is ever taken for the whole. */
+START_TEST(every_message_is_among_what_fuzzing_begins_with)
+{
+    uint16_t type = (uint16_t)(MESSAGE_TYPE_BASE + _i);
+    const struct record *record = message_record(type);
+    void *message = filled(record);
+    void *read = calloc(1, record->size_bytes);
+    uint8_t *body = NULL;
+    uint8_t *data = NULL;
+    size_t body_size = 0;
+    size_t size = 0;
+    ck_assert_int_eq(message_encode(record, message, &body, &body_size), 0);
+    uint8_t *made = malloc(1 + body_size);
+    made[0] = (uint8_t)_i;
+    memcpy(made + 1, body, body_size);
+
+    corpus_seed("agent_messages", message_name(type), made, 1 + body_size, &data, &size);
+    ck_assert_uint_ge(size, 1);
+    ck_assert_uint_eq(data[0], (unsigned)_i);
+    ck_assert_int_eq(message_decode(record, data + 1, size - 1, read), 0);
+    record_fini(record, message);
+    record_fini(record, read);
+    free(message);
+    free(read);
+    free(body);
+    free(made);
+    free(data);
+}
+END_TEST
+
 START_TEST(a_cut_message_is_never_taken_for_the_whole)
 {
     const struct record *record = record_of(_i);
@@ -233,6 +263,8 @@ int main(void)
     TCase *tests = tcase_create("messages");
     tcase_set_timeout(tests, 60);
     tcase_add_loop_test(tests, every_message_arrives_as_it_was_sent, 0, ROWS);
+    tcase_add_loop_test(tests, every_message_is_among_what_fuzzing_begins_with, 1,
+                        TYPE_LAST - MESSAGE_TYPE_BASE + 1);
     tcase_add_loop_test(tests, a_cut_message_is_never_taken_for_the_whole, 0, ROWS);
     tcase_add_test(tests, a_newer_hosts_further_field_is_skipped);
     tcase_add_test(tests, a_number_out_of_range_is_not_sent);
