@@ -260,7 +260,8 @@ int record_decode_level(const struct record *record,
 unsigned record_level(const struct record *record,
                       const void *object,
                       const struct field **ret_field);
-/* Sets fields that came after the level to their fallbacks, also inside records and lists.
+/* Sets fields that came after the level to their fallbacks, also inside records and
+ * lists.
  */
 void record_limit(const struct record *record, void *object, unsigned level);
 /* Text with quotes, backslashes and control characters escaped, so that a line stays one
