@@ -217,6 +217,13 @@ int network_apply_set(struct network_apply *apply,
     return 0;
 }
 
+const char *network_apply_refusal(const struct network_apply *apply, uint32_t vni)
+{
+    (void)apply;
+    (void)vni;
+    return NULL;
+}
+
 bool network_apply_port_ready(const struct network_apply *apply,
                               uint32_t vni,
                               const struct network_port *port)
