@@ -11,10 +11,13 @@ struct arrival {
     zframe_t *id;
     zframe_t *frame;
     bool malformed; /* more or fewer parts than one message has */
+    size_t good_bytes;
 };
 
-static void arrival_fini(struct arrival *arrival)
+/* Counted last: what is counted has been handed on. */
+static void arrival_fini(struct mesh *mesh, struct arrival *arrival)
 {
+    mesh_count(mesh, MESH_COUNT_bytes_received, arrival->good_bytes);
     zframe_destroy(&arrival->id);
     zframe_destroy(&arrival->frame);
 }
@@ -54,7 +57,7 @@ static bool arrival_take(zsock_t *socket, bool with_id, struct arrival *ret_arri
 
 /* Decodes and counts; 0 or negative when it was dropped. */
 static int arrival_decode(struct mesh *mesh,
-                          const struct arrival *arrival,
+                          struct arrival *arrival,
                           enum mesh_lane lane,
                           struct mesh_frame *ret_frame,
                           const uint8_t **ret_body)
@@ -74,7 +77,7 @@ static int arrival_decode(struct mesh *mesh,
         return r;
     }
     mesh_count(mesh, MESH_COUNT_frames_received, 1);
-    mesh_count(mesh, MESH_COUNT_bytes_received, zframe_size(arrival->frame));
+    arrival->good_bytes = zframe_size(arrival->frame);
     return 0;
 }
 
@@ -316,7 +319,7 @@ void mesh_receive_listener(struct mesh *mesh,
         } else {
             member_arrival(mesh, lane, &arrival);
         }
-        arrival_fini(&arrival);
+        arrival_fini(mesh, &arrival);
     }
 }
 
@@ -387,6 +390,6 @@ void mesh_receive_link(struct mesh *mesh, struct mesh_link *link, unsigned budge
             return;
         }
         link_arrival(mesh, link, &arrival);
-        arrival_fini(&arrival);
+        arrival_fini(mesh, &arrival);
     }
 }

@@ -357,8 +357,11 @@ static void go(struct watcher *watcher)
     struct world *world = &sim->world;
     static const char *const words[] = {"anew", "on"};
     unsigned target = (unsigned)world_between(world, 0, sim->config.voters - 1);
-    bool was_silent = target == watcher->target && watcher->pieces == 0;
-    watcher->target = was_silent ? (target + 1) % sim->config.voters : target;
+    bool was_silent = watcher->pieces == 0;
+    if (was_silent && (sim->watchers->stopped || target == watcher->target)) {
+        target = (watcher->target + 1) % sim->config.voters; /* the others in turn */
+    }
+    watcher->target = target;
     watcher->connection = ++sim->connections;
     watcher->pieces = 0;
     watcher->heard_ns = world->now_ns;

@@ -224,12 +224,12 @@ wait_for 60 "$stopped to be ready" host_is "$stopped" ready
 check "load makes the group grow, onto the host that was drained"
 burnt=-100
 burn() { # a busy machine gives the VMs little: they burn until it is enough
-    local address
+    local host address
     [ $((SECONDS - burnt)) -ge 40 ] || return 0
     burnt=$SECONDS
-    for address in $(vms | jq -r '.items[] | select(.status.phase == "ready") | .status.nics[0].address'); do
-        on h1 curl -sS -m 5 "http://$address/burn?seconds=45" >/dev/null || true
-    done
+    while read -r host address; do # from its own host: one without VMs does not have the network
+        on "$host" curl -sS -m 5 "http://$address/burn?seconds=45" </dev/null || true
+    done < <(vms | jq -r '.items[] | select(.status.phase == "ready") | "\(.status.host) \(.status.nics[0].address)"')
 }
 grown() { burn && [ -n "$(vms_on "$drained")" ] && berth_on "$api" show group/web -t shop -o json | jq -e '.status.desired > 3'; }
 wait_for 240 "a fourth VM, on $drained" grown
