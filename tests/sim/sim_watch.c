@@ -358,7 +358,7 @@ static void go(struct watcher *watcher)
     static const char *const words[] = {"anew", "on"};
     unsigned target = (unsigned)world_between(world, 0, sim->config.voters - 1);
     bool was_silent = watcher->pieces == 0;
-    if (was_silent && (sim->watchers->stopped || target == watcher->target)) {
+    if (was_silent && (sim->healed || target == watcher->target)) {
         target = (watcher->target + 1) % sim->config.voters; /* the others in turn */
     }
     watcher->target = target;
@@ -387,7 +387,7 @@ static void on_look(void *context, uint64_t argument)
     struct watcher *watcher = context;
     struct world *world = &watcher->sim->world;
     (void)argument;
-    bool stays = watcher->sim->watchers->stopped;
+    bool stays = watcher->sim->healed;
     if (watcher->connection != 0 && (world->now_ns - watcher->heard_ns > SILENCE_NS ||
                                      (!stays && world->now_ns > watcher->leave_ns))) {
         leave(watcher);
