@@ -1,0 +1,100 @@
+#include "agent/berthd_internal.h"
+#include "agent/orders.h"
+#include "base/log.h"
+#include "base/loop.h"
+#include "base/random.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define FOUND_RETRY_MS 200
+
+/* Said once: it is tried again five times a second. */
+static void founding_failed(struct berthd *berthd, int fault, const char *why)
+{
+    if (fault != berthd->founding_fault) {
+        log_warn("berthd", "founding is tried again", KV_STR("why", why));
+    }
+    berthd->founding_fault = fault;
+}
+
+static void founded(void *context, int code, const struct apply_result *result)
+{
+    struct berthd *berthd = context;
+    const struct digest key = identity_key_digest(&berthd->identity.key);
+    const struct host *host = NULL;
+    struct msg_member_list members = {0};
+    berthd->founding_under_way = false;
+    if (berthd->stopping) {
+        return;
+    }
+    if (code == 0 && result->code == 0) {
+        host = state_host_by_key(control_state(berthd->plane.control), &key);
+    }
+    if (host == NULL ||
+        orders_members(control_state(berthd->plane.control), &members) < 0) {
+        founding_failed(berthd, code < 0 ? code : result->code,
+                        code < 0 ? err_sentence(code) : result->text);
+        return;
+    }
+    berthd_entered(berthd, host->meta.uid, &members);
+    free(members.items);
+}
+
+/* The founder's own host_join, as the first command of the log; repeated until it is
+ * applied. */
+static void found(void *context)
+{
+    struct berthd *berthd = context;
+    struct command command;
+    if (berthd->founding_under_way || berthd->identity.uid != 0 ||
+        !leader_leads(berthd->plane.leader)) {
+        return;
+    }
+    command_init(&command, COMMAND_HOST_JOIN);
+    (void)snprintf(command.subject, sizeof(command.subject), "system");
+    memcpy(command.request_id, berthd->identity.key.bytes, sizeof(command.request_id));
+    memcpy(command.body.host_join.name, berthd->identity.name, NAME_SIZE);
+    command.body.host_join.status.public_key = identity_key_digest(&berthd->identity.key);
+    int r = berthd_status_fill(berthd, &command.body.host_join.status);
+    command.body.host_join.status.voter = VOTER_VOTER;
+    for (uint32_t i = 0; i < berthd->identity.labels.count && r == 0; i++) {
+        const struct label *from = &berthd->identity.labels.items[i];
+        struct label_list *to = &command.body.host_join.labels;
+        struct label *items = realloc(to->items, (to->count + 1) * sizeof(*items));
+        to->items = items != NULL ? items : to->items;
+        char *value = items != NULL ? strdup(from->value) : NULL;
+        if (value == NULL) {
+            r = -ENOMEM;
+            break;
+        }
+        memcpy(items[to->count].key, from->key, NAME_SIZE);
+        items[to->count++].value = value;
+    }
+    r = r == 0 ? control_propose(berthd->plane.control, &command, founded, berthd) : r;
+    berthd->founding_under_way = r == 0;
+    command_fini(&command);
+}
+
+int berthd_founding_start(struct berthd *berthd, struct err *err)
+{
+    if (!berthd->identity.founder) {
+        random_secret(&berthd->identity.cluster_id, sizeof(berthd->identity.cluster_id));
+        berthd->identity.founder = true;
+        int r = identity_save(&berthd->identity, err);
+        if (r < 0) {
+            return r;
+        }
+    }
+    int r = berthd_log_start(berthd, !berthd->restored, err);
+    if (r == BERTH_EEXISTS) { /* an earlier start got this far */
+        r = berthd_log_start(berthd, false, err);
+    }
+    if (r < 0) {
+        return r;
+    }
+    berthd->entry = loop_timer_new(berthd->loop, 1, FOUND_RETRY_MS, found, berthd);
+    return berthd->entry != NULL ? 0 : err_sys(err, -ENOMEM, "found the cluster");
+}

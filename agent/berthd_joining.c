@@ -1,0 +1,113 @@
+#include "agent/berthd_internal.h"
+#include "base/log.h"
+#include "base/loop.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define JOIN_RETRY_MS  1000
+#define JOIN_ASKED_MAX 5 /* times that one host is asked without an answer */
+
+static void join_ask_at(struct berthd *berthd, const struct join_target *target)
+{
+    link_join_end(berthd->link, &berthd->join_target.key);
+    berthd->join_target = *target;
+}
+
+static struct join_target join_token_host(const struct berthd *berthd)
+{
+    return (struct join_target){.key = identity_mesh_key(&berthd->join_token.key),
+                                .address = berthd->join_token.address,
+                                .port = berthd->join_token.port};
+}
+
+/* A leader that does not answer may lead no more: who is it now? */
+static void join_choose(struct berthd *berthd)
+{
+    const struct join_target first = join_token_host(berthd);
+    if (berthd->join_target.asked++ >= JOIN_ASKED_MAX) {
+        join_ask_at(berthd, &first);
+    }
+}
+
+static void join(void *context)
+{
+    struct berthd *berthd = context;
+    struct msg_join message;
+    struct err err;
+    record_init(&msg_join_record, &message);
+    memcpy(message.name, berthd->identity.name, NAME_SIZE);
+    const struct level_range levels = berthd_levels(berthd);
+    message.level_min = levels.min;
+    message.level_max = levels.max;
+    memcpy(message.secret.bytes, berthd->join_token.secret, JOIN_SECRET_SIZE);
+    int r = berthd_status_fill(berthd, &message.status);
+    if (r == 0) {
+        message.labels = berthd->identity.labels; /* lent for the call */
+        join_choose(berthd);
+        r = link_join(berthd->link, &berthd->join_target.key, berthd->join_target.address,
+                      berthd->join_target.port, &message, &err);
+        message.labels = (struct label_list){0};
+    } else {
+        (void)err_sys(&err, r, "join");
+    }
+    if (r < 0) {
+        log_warn("berthd", "asking to join did not work and is tried again",
+                 KV_STR("why", err.text));
+    }
+    record_fini(&msg_join_record, &message);
+}
+
+static void join_refer(struct berthd *berthd, const struct msg_member *leader)
+{
+    const struct join_target target = {.key = identity_mesh_key(&leader->key),
+                                       .address = leader->address,
+                                       .port = leader->mesh_port + LINK_JOIN_PORT_OFFSET};
+    log_info("berthd", "another host leads and is asked to let us in",
+             KV_STR("leader", leader->name));
+    join_ask_at(berthd, &target);
+}
+
+void berthd_on_join_reply(void *context, struct msg_join_reply *reply)
+{
+    struct berthd *berthd = context;
+    if (berthd->identity.uid != 0 || berthd->stopping) {
+        return;
+    }
+    if (reply->code == 0 && reply->uid != 0) {
+        berthd->identity.cluster_id = reply->cluster_id;
+        link_join_end(berthd->link, &berthd->join_target.key);
+        berthd_entered(berthd, reply->uid, &reply->members);
+        return;
+    }
+    int code = -(int)reply->code;
+    berthd->join_target.asked = 0;
+    if (code == BERTH_ENOTLEADER && reply->leader.uid != 0) {
+        join_refer(berthd, &reply->leader);
+        return;
+    }
+    const char *text = reply->text != NULL ? reply->text : err_sentence(code);
+    if (err_class(code) == ERR_CLASS_RETRY || code == BERTH_ENOTLEADER) {
+        log_warn("berthd", "the cluster could not let us in and is asked again",
+                 KV_STR("why", text));
+        return;
+    }
+    log_error("berthd", "the cluster does not let us in", KV_STR("why", text));
+    berthd->exit_code = 3;
+    berthd_stop(berthd);
+}
+
+int berthd_joining_start(struct berthd *berthd, struct err *err)
+{
+    int r = join_token_parse(berthd->config.join_token, &berthd->join_token, err);
+    if (r < 0) {
+        return r;
+    }
+    r = identity_save(&berthd->identity, err);
+    if (r < 0) {
+        return r;
+    }
+    berthd->join_target = join_token_host(berthd);
+    berthd->entry = loop_timer_new(berthd->loop, 1, JOIN_RETRY_MS, join, berthd);
+    return berthd->entry != NULL ? 0 : err_sys(err, -ENOMEM, "join the cluster");
+}
