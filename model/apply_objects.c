@@ -1,7 +1,7 @@
 #include "base/parse_number.h"
 #include "base/plural.h"
 #include "base/require.h"
-#include "model/state_internal.h"
+#include "model/apply_vm.h"
 
 #include <inttypes.h>
 #include <stdio.h>

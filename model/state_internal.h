@@ -217,34 +217,13 @@ void quota_give(struct apply *apply, struct entry *tenant, const struct usage *l
 /* What one VM of this machine counts for. */
 struct usage machine_usage(const struct machine_spec *machine);
 
-/* ---- VMs (apply_vm.c), used by other rows ---- */
-/* Moves by the phase table, with reason, time stamps, event. at_wall_ms 0: now. */
-void vm_move(struct apply *apply,
-             struct entry *vm,
-             enum phase phase,
-             const char *reason,
-             uint64_t at_wall_ms);
-/* Starts the way out, or ends it at once when the VM is nowhere. 0 or a refusal. */
-int vm_evict(struct apply *apply,
-             struct entry *vm,
-             enum stop_intent intent,
-             const char *reason);
-/* Gives everything back and removes it; a deleting group goes with its last VM. */
-void vm_remove(struct apply *apply, struct entry *vm, const char *reason);
-/* Its host cannot run it any more. */
-void vm_lose(struct apply *apply, struct entry *vm, const char *reason);
-/* A lost VM that waited for its host: the host is gone for good. */
-void vm_release(struct apply *apply, struct entry *vm, const char *reason);
-/* model/disks_kept.c: whether the run of a status got to its disks; whether a VM that
+/* ---- disks (disks_kept.c) ---- */
+/* Whether the run of a status got to its disks; whether a VM that
  * ends in a phase stays bound to the host that keeps them; and the epoch of those that
  * are left to the next run by a report of the end, 0: none. */
 bool vm_status_has_run(const struct vm_status *status);
 bool vm_disks_stay(const struct vm *vm, enum phase phase);
 uint64_t vm_disks_left(const struct vm_status *status, const struct cmd_vm_phase *report);
-/* The host that kept its disks is gone: it will start from its image. */
-void vm_disks_lose(struct apply *apply, struct entry *vm, const char *reason);
-/* Back from migrating to running where it is. */
-void vm_migration_end(struct apply *apply, struct entry *vm, const char *reason);
 
 /* ---- Hosts (apply_host.c), used by delete ---- */
 /* force: with the disks of stopped VMs that it keeps. */

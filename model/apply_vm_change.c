@@ -1,0 +1,161 @@
+#include "base/require.h"
+#include "model/apply_vm.h"
+
+#include <stdio.h>
+
+#define SWITCHED_ON "switched on by its user"
+
+/* Gives up disks that are kept, and tells that it now waits for any host. */
+static void give_disks_up(struct apply *apply, struct entry *vm)
+{
+    enum phase phase = vm_of(vm)->status.phase;
+    if (vm->vm.keeper == NULL) {
+        return;
+    }
+    vm_entry_keep(vm, NULL, 0);
+    apply_changed(apply, vm,
+                  &(struct change_note){.verb = "disks given up",
+                                        .reason = "started anywhere by its user",
+                                        .phase_from = phase,
+                                        .phase_to = phase});
+}
+
+/* A VM on its way to a stop is switched on: it is to restart. A lost one may have stopped
+ * already, or runs still, and has to be where it is found. */
+static enum stop_intent
+intent_instead_of_stop(const struct apply *apply, enum phase phase, bool anywhere)
+{
+    if (phase != PHASE_LOST) {
+        return anywhere ? STOP_INTENT_MOVE : STOP_INTENT_RESTART;
+    }
+    return apply->state->level >= LEVEL_LOST_RESTARTS ? STOP_INTENT_RESTART
+                                                      : STOP_INTENT_NONE;
+}
+
+static void power_on(struct apply *apply, struct entry *vm, bool anywhere)
+{
+    struct vm_status *status = &vm_of(vm)->status;
+    bool was_off = vm_of(vm)->spec.power == POWER_OFF;
+    vm_of(vm)->spec.power = POWER_ON;
+    if (status->phase == PHASE_STOPPED || status->phase == PHASE_FAILED) {
+        status->restarts = 0;
+        status->retry_wall_ms = 0;
+        char reason[128];
+        (void)snprintf(reason, sizeof(reason), SWITCHED_ON "%s%s",
+                       vm->vm.keeper != NULL ? "; its disks are on host " : "",
+                       vm->vm.keeper != NULL ? meta_of(vm->vm.keeper)->name : "");
+        vm_move(apply, vm, PHASE_PENDING, reason, 0);
+        return;
+    }
+    if (!was_off) {
+        if (anywhere && status->intent == STOP_INTENT_RESTART) {
+            status->intent = STOP_INTENT_MOVE;
+            apply_changed(apply, vm,
+                          &(struct change_note){.reason = SWITCHED_ON ", anywhere",
+                                                .phase_from = status->phase,
+                                                .phase_to = status->phase});
+        }
+        return;
+    }
+    if (status->intent == STOP_INTENT_STOP) {
+        status->intent = intent_instead_of_stop(apply, status->phase, anywhere);
+    }
+    apply_changed(apply, vm,
+                  &(struct change_note){.reason = SWITCHED_ON,
+                                        .phase_from = status->phase,
+                                        .phase_to = status->phase});
+}
+
+/* A VM that its user may change. */
+static int find_changeable(struct apply *apply,
+                           uint64_t uid,
+                           uint64_t expected_revision,
+                           struct entry **ret_vm)
+{
+    int r = apply_find_vm(apply, uid, ret_vm);
+    if (r == 0) {
+        char what[NAME_SIZE + 8];
+        (void)snprintf(what, sizeof(what), "vm %s", meta_of(*ret_vm)->name);
+        r = apply_check_revision(apply, *ret_vm, what, expected_revision);
+    }
+    if (r == 0 && vm_of(*ret_vm)->status.intent == STOP_INTENT_DELETE) {
+        r = apply_refuse(apply, BERTH_EPHASE, "vm %s is being deleted",
+                         meta_of(*ret_vm)->name);
+    }
+    return r;
+}
+
+/* What the labels are with those that are named; 0 or BERTH_ETOOLARGE. */
+static int labels_with(const struct label_list *has,
+                       const struct label_list *named,
+                       struct metadata *ret_merged)
+{
+    const struct metadata before = {.labels = *has};
+    int r = record_copy(&metadata_record, &before, ret_merged);
+    for (uint32_t i = 0; i < named->count && r == 0; i++) {
+        const char *value = named->items[i].value;
+        r = label_set(&ret_merged->labels, named->items[i].key,
+                      value != NULL ? value : "");
+    }
+    REQUIRE(r == 0 || r == BERTH_ETOOLARGE);
+    return r == 0 && ret_merged->labels.count > LABELS_MAX ? BERTH_ETOOLARGE : r;
+}
+
+int apply_change_vm(struct apply *apply, const struct command *command)
+{
+    const struct cmd_change_vm *change = &command->body.change_vm;
+    struct entry *vm = NULL;
+    int r = find_changeable(apply, change->vm, change->expected_revision, &vm);
+    if (r != 0) {
+        return r;
+    }
+    apply->result->uid = change->vm;
+    const struct metadata has = {.labels = meta_of(vm)->labels};
+    enum phase phase = vm_of(vm)->status.phase;
+    struct metadata wanted;
+    r = labels_with(&has.labels, &change->labels, &wanted);
+    if (r != 0) {
+        record_fini(&metadata_record, &wanted);
+        return apply_refuse(apply, r, "vm %s would have more than %d labels",
+                            meta_of(vm)->name, LABELS_MAX);
+    }
+    bool labelled = !record_equal(&metadata_record, &has, &wanted);
+    if (labelled) {
+        apply_take_labels(meta_of(vm), &wanted.labels);
+    }
+    record_fini(&metadata_record, &wanted);
+    if (labelled) {
+        apply_changed(apply, vm,
+                      &(struct change_note){.verb = "labelled",
+                                            .reason = "by its user",
+                                            .phase_from = phase,
+                                            .phase_to = phase});
+    }
+    if (vm_of(vm)->spec.power == change->power) {
+        return 0;
+    }
+    if (change->power == POWER_OFF) {
+        return vm_evict(apply, vm, STOP_INTENT_STOP, "switched off by its user");
+    }
+    power_on(apply, vm, false);
+    return 0;
+}
+
+int apply_set_power(struct apply *apply, const struct command *command)
+{
+    const struct cmd_set_power *set = &command->body.set_power;
+    struct entry *vm = NULL;
+    int r = find_changeable(apply, set->vm, set->expected_revision, &vm);
+    if (r != 0) {
+        return r;
+    }
+    apply->result->uid = set->vm;
+    if (set->power == POWER_OFF) {
+        return vm_evict(apply, vm, STOP_INTENT_STOP, "switched off by its user");
+    }
+    if (set->anywhere) {
+        give_disks_up(apply, vm);
+    }
+    power_on(apply, vm, set->anywhere);
+    return 0;
+}
