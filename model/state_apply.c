@@ -66,6 +66,15 @@ int apply_check_object(struct apply *apply, enum kind kind, const void *object)
     return apply->result->code;
 }
 
+int apply_check_room(struct apply *apply, enum kind kind)
+{
+    if (state_count(apply->state, kind) >= STATE_OBJECTS_MAX) {
+        return apply_refuse(apply, BERTH_EFULL, "the cluster has %d %s already",
+                            STATE_OBJECTS_MAX, kind_info(kind)->plural);
+    }
+    return 0;
+}
+
 int apply_find_tenant(struct apply *apply, const char *name, struct entry **ret_tenant)
 {
     struct entry *tenant = state_entry_named(apply->state, KIND_TENANT, "", name);

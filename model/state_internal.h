@@ -204,6 +204,8 @@ int apply_check_revision(struct apply *apply,
                          uint64_t expected_revision);
 /* Runs object_check; the first fault becomes the refusal. */
 int apply_check_object(struct apply *apply, enum kind kind, const void *object);
+/* BERTH_EFULL when there are as many of the kind as there may be. */
+int apply_check_room(struct apply *apply, enum kind kind);
 int apply_find_tenant(struct apply *apply, const char *name, struct entry **ret_tenant);
 
 /* ---- quotas ---- */
