@@ -1,5 +1,6 @@
 #include "agent/control_api.h"
 
+#include "agent/image_writer.h"
 #include "api/api_problem.h"
 #include "base/cleanup.h"
 #include "base/list.h"

@@ -1,5 +1,6 @@
 #include "agent/image_pull.h"
 
+#include "agent/image_part.h"
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/list.h"

@@ -1,9 +1,9 @@
 /* Boot material by content: files named by their SHA-256, complete or not there.
  *
  * Shapes: struct image_store keeps <folder>/<64 hex> files, mode 0400, and <folder>/tmp/
- * for what is being written. A file enters by image_writer (upload), image_store_fetch
- * (URL) or image_part (pull from a peer, agent/image_pull.h); each is hashed as it is
- * written, synced, and renamed only when its digest is what was expected. What a crash
+ * for what is being written. A file enters by agent/image_writer.h (upload),
+ * image_store_fetch (URL) or agent/image_part.h (pull from a peer); each is hashed as it
+ * is written, synced, and renamed only when its digest is what was expected. What a crash
  * leaves in tmp/ is removed at open, parts excepted: they are resumed. Cache limit: when
  * the sum of sizes passes cache_bytes the least recently used file that is not kept goes
  * (the time of a file is its last use, to the minute, so a restart knows it, too). An
@@ -14,8 +14,7 @@
  * (agent/image_work.h), never on libuv's, which the log's disk writes need. No callback
  * inside a call. Errors: BERTH_EDISKFULL, BERTH_ECORRUPT (digest differs: both
  * are named), BERTH_EINVALID (a disk image that is not taken, agent/disk_format.h),
- * BERTH_ETOOLARGE, BERTH_EFULL (uploads or fetches), -errno. Limits: below. Ownership:
- * writers belong to the caller until end or abort.
+ * BERTH_ETOOLARGE, BERTH_EFULL (fetches), -errno. Limits: below.
  */
 #pragma once
 
@@ -28,7 +27,6 @@
 #include <stdint.h>
 
 #define IMAGE_STORE_FILES_MAX   256 /* as many as a heartbeat can tell */
-#define IMAGE_STORE_WRITERS_MAX 16  /* uploads, until their end is told */
 #define IMAGE_STORE_FETCHES_MAX 16  /* under way or waiting for a thread */
 #define IMAGE_FETCH_TIMEOUT_S   3600
 #define IMAGE_PATH_SIZE         4096
@@ -84,22 +82,6 @@ typedef void image_done(void *context,
                         uint64_t size_bytes,
                         const char *text);
 
-/* An upload. expected may be NULL. size_bytes: what was announced, and is kept for it;
- * IMAGE_SIZE_UNKNOWN: room is looked for with each piece. */
-#define IMAGE_SIZE_UNKNOWN UINT64_MAX
-struct image_writer;
-struct image_writer *image_writer_begin(struct image_store *store,
-                                        const struct digest *expected,
-                                        uint64_t size_bytes,
-                                        struct err *err);
-int image_writer_write(struct image_writer *writer,
-                       const void *data,
-                       size_t size,
-                       struct err *err);
-/* Consumes the writer; done runs once. */
-void image_writer_end(struct image_writer *writer, image_done *done, void *context);
-void image_writer_abort(struct image_writer *writer);
-
 /* Fetches http(s):// into the store by berth-fetch, a process without rights
  * (agent/image_fetch.h); expected is required. done runs once. */
 void image_store_fetch(struct image_store *store,
@@ -110,26 +92,3 @@ void image_store_fetch(struct image_store *store,
 
 /* Another program for that than berth-fetch beside our own or in PATH; borrowed. */
 void image_store_use_fetcher(struct image_store *store, const char *program);
-
-/* A part: a file of known digest and size that arrives in order from a peer and survives
- * restarts. */
-struct image_part;
-/* *ret_offset: what is there already. size 0: not known, to be told before the first
- * write, and what is there already is worth nothing. One part per digest at a time, until
- * its end's done (BERTH_EBUSY). */
-struct image_part *image_part_open(struct image_store *store,
-                                   const struct digest *digest,
-                                   uint64_t size_bytes,
-                                   uint64_t *ret_offset,
-                                   struct err *err);
-int image_part_told_size(struct image_part *part, uint64_t size_bytes, struct err *err);
-/* Appends at its end; BERTH_ETOOLARGE over its size. After an error only close is left:
- * what fits is kept and found by the next open. */
-int image_part_write(struct image_part *part,
-                     const void *data,
-                     size_t size,
-                     struct err *err);
-/* Consumes the part: checks, renames. A wrong digest removes the part. */
-void image_part_end(struct image_part *part, image_done *done, void *context);
-/* Consumes the part and keeps the file for later. */
-void image_part_close(struct image_part *part);

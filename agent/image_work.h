@@ -2,7 +2,7 @@
  * and given its name.
  *
  * Shapes: struct image_work is what a thread needs to know and what it has found; the
- * store (image_store.c) fills it, submits its job (base/work_pool.h) and takes the
+ * store (image_store_work.c) fills it, submits its job (base/work_pool.h) and takes the
  * result. Threads: the two functions run on a thread of a pool while nobody else touches
  * the work; they give up soon when the job was cancelled (BERTH_ECLOSED). Ownership: the
  * work owns its url and its descriptor; image_work_fini gives both back. Errors: in code,

@@ -1,7 +1,9 @@
 /* Goal: a host gets the images it should have from those who hold them, whole, once, and
  * from where it stopped, whatever happens to the holder in the middle. Method: real image
  * stores and pulls on hosts joined by real links. */
+#include "agent/image_part.h"
 #include "agent/image_pull.h"
+#include "agent/image_writer.h"
 #include "link_fixture.h"
 
 #include <fcntl.h>

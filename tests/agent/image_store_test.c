@@ -2,7 +2,9 @@
  * stays, what is oldest goes; crashes and a full disk cost only what had not arrived.
  * Method: the real store in a real folder; HTTP by a thread on loopback that serves one
  * answer; a full disk is a small tmpfs in a mount namespace of the test's own. */
+#include "agent/image_part.h"
 #include "agent/image_store.h"
+#include "agent/image_writer.h"
 #include "support/temp_dir.h"
 #include "support/test_main.h"
 

@@ -5,6 +5,7 @@
  * tenant networks right. */
 #include "agent/disk_format.h"
 #include "agent/engine_fake.h"
+#include "agent/image_writer.h"
 #include "agent/worker_parts.h"
 #include "link_fixture.h"
 

@@ -1,5 +1,6 @@
 #include "agent/image_lack.h"
 #include "agent/image_store.h"
+#include "agent/image_writer.h"
 #include "agent/tls_identity.h"
 #include "api/api_problem.h"
 #include "api/http_server.h"

@@ -1,0 +1,87 @@
+/* The inside of the image store, for image_store*.c, image_writer.c and image_part.c
+ * only.
+ *
+ * Shapes: struct image_store; struct store_work, a file on its way in, which belongs to a
+ * writer or part while that is open, then to the store's threads until its end is told.
+ * Files: image_store.c (what is there, and room for more), image_store_work.c (the end of
+ * each way in), image_store_fetch.c, image_writer.c and image_part.c (the three ways).
+ * Threads: the loop's; of a work its threads touch `file` alone. Errors and limits: those
+ * of agent/image_store.h.
+ */
+#pragma once
+
+#include "agent/image_store.h"
+#include "agent/image_work.h"
+#include "base/list.h"
+
+#define IMAGE_PART_SUFFIX ".part"
+
+struct stored {
+    struct image_file file;
+    uint64_t used;       /* counts up with each use: the smallest is the oldest */
+    uint64_t touched_ms; /* loop time at which the file's time was set; 0: not by us */
+};
+
+struct image_store {
+    uv_loop_t *loop;
+    char *folder;
+    struct image_limits limits;
+    uint64_t promised_bytes; /* announced by uploads and parts, not written yet */
+    uint64_t use_clock;
+    struct stored files[IMAGE_STORE_FILES_MAX];
+    unsigned file_count;
+    struct digest *kept; /* not to be evicted */
+    unsigned kept_count;
+    unsigned writer_count;
+    unsigned fetch_count;
+    struct work_pool *fetching;
+    const char *fetcher; /* NULL: ours */
+    struct work_pool *finishing;
+    struct list works; /* on the threads */
+    struct list parts; /* open parts */
+    void (*changed)(void *context);
+    void *changed_context;
+};
+
+struct store_work {
+    struct image_work file; /* first: image_work.c knows only this part */
+    struct list link;
+    struct image_store *store; /* NULL: the store has been closed */
+    bool is_writer;            /* counts among the uploads until its end is told */
+    bool was_again;            /* a fetch: room was made for it */
+    bool is_part;              /* of its digest there may be no second one meanwhile */
+    image_done *done;
+    void *context;
+};
+
+/* ---- image_store.c ---- */
+/* Room on the disk for size_bytes beside what is promised to others; files that nobody
+ * keeps go for it. BERTH_EDISKFULL says how much there is. */
+int image_store_room(struct image_store *store,
+                     uint64_t size_bytes,
+                     uint64_t promised_bytes,
+                     struct err *err);
+/* BERTH_ETOOLARGE: no upload and no fetch may be that large. */
+int image_store_size_check(const struct image_store *store,
+                           uint64_t size_bytes,
+                           struct err *err);
+/* A complete file has its name: takes it into the list; BERTH_EFULL: removed again. */
+int image_store_enter(struct image_store *store,
+                      const struct digest *digest,
+                      uint64_t size_bytes);
+
+/* ---- image_store_work.c ---- */
+struct store_work *store_work_of(struct work_job *job);
+/* Without a file yet; expected, done and context may be NULL. NULL: no memory. */
+struct store_work *store_work_new(struct image_store *store,
+                                  const struct digest *expected,
+                                  image_done *done,
+                                  void *context);
+/* A file for it in tmp/: the descriptor or an error. */
+int store_work_tmp_open(struct image_store *store,
+                        char ret_path[IMAGE_PATH_SIZE],
+                        struct err *err);
+/* Consumes it: to be hashed, checked and named on a thread, then told. */
+void store_work_finish(struct store_work *work);
+/* Consumes it, in the store's list of works: what is told is its code or this one. */
+void store_work_finished(struct work_job *job, int code);

@@ -1,0 +1,85 @@
+#include "agent/image_store_internal.h"
+#include "base/fd.h"
+#include "base/random.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+struct store_work *store_work_of(struct work_job *job)
+{
+    return LIST_ITEM(job, struct store_work, file.job);
+}
+
+static void work_answer(struct store_work *work)
+{
+    const struct image_work *file = &work->file;
+    bool named = file->code < 0 && file->expects;
+    if (work->done != NULL) {
+        work->done(work->context, file->code, named ? &file->expected : &file->digest,
+                   file->size_bytes,
+                   file->code < 0 && file->text[0] == '\0' ? err_sentence(file->code)
+                                                           : file->text);
+    }
+}
+
+void store_work_finished(struct work_job *job, int code)
+{
+    struct store_work *work = store_work_of(job);
+    struct image_store *store = work->store;
+    struct image_work *file = &work->file;
+    file->code = file->code < 0 ? file->code : code;
+    image_work_fini(file);
+    if (store != NULL) {
+        list_remove(&work->link);
+        store->writer_count -= work->is_writer ? 1U : 0U;
+        if (file->code == 0) {
+            file->code = image_store_enter(store, &file->digest, file->size_bytes);
+        }
+        work_answer(work);
+    }
+    free(work);
+}
+
+struct store_work *store_work_new(struct image_store *store,
+                                  const struct digest *expected,
+                                  image_done *done,
+                                  void *context)
+{
+    struct store_work *work = calloc(1, sizeof(*work));
+    if (work != NULL) {
+        list_init(&work->link);
+        work->store = store;
+        work->done = done;
+        work->context = context;
+        work->file.fd = -1;
+        work->file.expects = expected != NULL && !digest_is_zero(expected);
+        if (work->file.expects) {
+            work->file.expected = *expected;
+        }
+        work->file.size_max = store->limits.cache_bytes;
+        work->file.reserve_bytes = store->limits.reserve_bytes;
+        work->file.fetcher = store->fetcher;
+        (void)snprintf(work->file.final_folder, sizeof(work->file.final_folder), "%s",
+                       store->folder);
+    }
+    return work;
+}
+
+void store_work_finish(struct store_work *work)
+{
+    list_push_back(&work->store->works, &work->link);
+    work_pool_submit(work->store->finishing, &work->file.job, image_work_finish,
+                     store_work_finished);
+}
+
+int store_work_tmp_open(struct image_store *store,
+                        char ret_path[IMAGE_PATH_SIZE],
+                        struct err *err)
+{
+    uint64_t number = 0;
+    random_secret(&number, sizeof(number));
+    (void)snprintf(ret_path, IMAGE_PATH_SIZE, "%s/tmp/%016llx", store->folder,
+                   (unsigned long long)number);
+    return fd_open_at(AT_FDCWD, ret_path, O_RDWR | O_CREAT | O_EXCL, 0600, err);
+}
