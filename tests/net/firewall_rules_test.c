@@ -1,7 +1,7 @@
 /* Goal: the rules are one sound transaction that nft accepts, the same for the same
  * state, and their hash tells states apart. What they let pass is shown on frames in
- * network_apply_test. Method: the text is parsed as JSON; nft itself checks and loads it
- * in a network namespace of the test's own (as root; left out otherwise). */
+ * network_isolation_test. Method: the text is parsed as JSON; nft itself checks and loads
+ * it in a network namespace of the test's own (as root; left out otherwise). */
 #include "base/cleanup.h"
 #include "base/json.h"
 #include "net/firewall_rules.h"
