@@ -1,0 +1,116 @@
+/* Goal: orders count from those who may give them, and in the order of terms and epochs.
+ * Method: a worker with a leader that the test plays (worker_fixture.h). */
+#include "worker_fixture.h"
+
+#include <signal.h>
+
+/* ---- running ---- */
+
+/* Its orders may be on their way: those of before may name what runs elsewhere by now. */
+START_TEST(under_the_lease_of_a_new_leader_no_earlier_orders_start_anything)
+{
+    struct wish newer = both;
+    start();
+    leader.acks = false;
+    give(1, &both);
+    RACK_WAIT(is(WAITS, PHASE_READY));
+
+    leader.ahead = 1;
+    leader.acks = true;
+    now_ms += 1;
+    RACK_WAIT(lease_granted_ns(&worker->lease) == now_ms * NS_PER_MS);
+    let_pass();
+    ck_assert(!worker_may_start(worker) && !known(FENCED));
+
+    newer.term = TERM + 1;
+    give(1, &newer);
+    RACK_WAIT(is(FENCED, PHASE_READY));
+    stop();
+}
+END_TEST
+
+/* ---- who may order ---- */
+
+START_TEST(old_orders_and_those_of_hosts_that_cannot_lead_are_refused)
+{
+    struct wish nothing = {.term = TERM, .revision = 11};
+    start_both();
+    pid_t pid = vm(FENCED).pid;
+    if (_i == 0) {
+        nothing.term = TERM - 1;
+    } else if (_i == 1) {
+        nothing.revision = both.revision - 1;
+    } else {
+        rack.hosts[2].voter = VOTER_NONE;
+        host_knows(&rack.hosts[0], 3);
+    }
+
+    give(_i == 2 ? 2 : 1, &nothing);
+    let_pass();
+
+    ck_assert(is(FENCED, PHASE_READY) && is(WAITS, PHASE_READY));
+    ck_assert_int_eq(vm(FENCED).pid, pid);
+    stop();
+}
+END_TEST
+
+START_TEST(members_that_could_not_be_written_down_are_later)
+{
+    start_both();
+    char *text = NULL;
+    char *path = temp_dir_path(&rack.hosts[0].dir, "members.bin");
+    (void)unlink(path);
+    rack.hosts[0].members.unsaved = true; /* as a full disk leaves it */
+
+    RACK_WAIT(!rack.hosts[0].members.unsaved);
+
+    text = temp_dir_read(&rack.hosts[0].dir, "members.bin");
+    ck_assert_ptr_nonnull(text);
+    free(text);
+    free(path);
+    stop();
+}
+END_TEST
+
+/* ---- epochs ---- */
+
+START_TEST(an_order_to_stop_ends_an_earlier_run_before_it_is_told)
+{
+    struct wish halt = both;
+    start_both();
+    pid_t pids[2] = {vm(FENCED).pid, vm(WAITS).pid};
+    halt.revision++;
+    halt.order = ORDER_STOP;
+    halt.fenced_epoch = halt.waits_epoch = 2;
+
+    give(1, &halt);
+    while (leader.phases[0] != PHASE_STOPPED || leader.phases[1] != PHASE_STOPPED) {
+        uv_run(&rack.loop, UV_RUN_ONCE);
+        for (unsigned i = 0; i < 2; i++) {
+            ck_assert(leader.phases[i] != PHASE_STOPPED || kill(pids[i], 0) != 0);
+        }
+    }
+
+    ck_assert_uint_eq(leader.epochs[0], 2);
+    stop();
+}
+END_TEST
+
+int main(int argc, char **argv)
+{
+    engine_fake_main(argc, argv);
+    if (geteuid() != 0) {
+        return test_main_skip("a network namespace of its own needs root");
+    }
+    Suite *suite = suite_create("worker_orders");
+    TCase *tests = tcase_create("worker_orders");
+    tcase_set_timeout(tests, 90);
+    tcase_add_test(tests,
+                   under_the_lease_of_a_new_leader_no_earlier_orders_start_anything);
+    tcase_add_loop_test(tests, old_orders_and_those_of_hosts_that_cannot_lead_are_refused,
+                        0, 3);
+    tcase_add_test(tests, members_that_could_not_be_written_down_are_later);
+    tcase_add_test(tests, an_order_to_stop_ends_an_earlier_run_before_it_is_told);
+    suite_add_tcase(suite, tests);
+    return test_main_run(suite);
+}

@@ -1,0 +1,161 @@
+/* Goal: what a host tells of its VMs is what is, with the reason. Method: a worker with a
+ * leader that the test plays (worker_fixture.h). */
+#include "worker_fixture.h"
+
+/* ---- running ---- */
+
+static void say_outdated(uint64_t term, uint32_t level)
+{
+    unsigned before = delivered;
+    const struct msg_outdated message = {.term = term, .level = level};
+    leader.level_told = 0;
+    ck_assert_int_eq(link_send(rack.hosts[1].link, 1, MESSAGE_OUTDATED, &message), 0);
+    RACK_WAIT(delivered > before);
+}
+
+START_TEST(the_leaders_level_is_told_and_what_others_say_of_it_is_not)
+{
+    start();
+    RACK_WAIT(leader.level_told == LEVEL_FIRST);
+    leader.acks = false;
+    let_pass();
+    const uint32_t unknown = level_range_up_to(0).max + 1;
+
+    say_outdated(TERM, LEVEL_FIRST); /* it knows better */
+    ck_assert_uint_eq(leader.level_told, 0);
+    say_outdated(TERM - 1, unknown); /* who led before */
+    ck_assert_uint_eq(leader.level_told, 0);
+    say_outdated(TERM, unknown);
+    ck_assert_uint_eq(leader.level_told, unknown);
+    stop();
+}
+END_TEST
+
+/* ---- disks from one run to the next ---- */
+
+START_TEST(a_vm_whose_disks_are_not_here_fails_with_the_reason)
+{
+    struct wish wish = both;
+    start();
+    wish.disk_epoch = 3;
+    order_both(&wish, ORDER_RUN, 4);
+    RACK_WAIT(leader.phases[1] == PHASE_FAILED);
+    ck_assert_str_eq(leader.reasons[1], "start VM vm-12: its disks, of epoch 3, are not "
+                                        "on this host any more");
+    ck_assert_uint_eq(leader.disk_epochs[1], 0);
+    stop();
+}
+END_TEST
+
+START_TEST(a_vm_that_cannot_be_started_is_told_with_the_reason)
+{
+    struct wish odd = both;
+    start();
+    odd.engine = ENGINE_KVM; /* not on this host */
+
+    give(1, &odd);
+    RACK_WAIT(leader.phases[1] == PHASE_FAILED);
+
+    ck_assert_msg(strstr(leader.reasons[1], "needs native KVM") != NULL, "%s",
+                  leader.reasons[1]);
+    stop();
+}
+END_TEST
+
+/* A file is where the folder of the networks' services has to be. */
+START_TEST(a_vm_whose_network_cannot_be_made_here_fails_with_the_reason)
+{
+    struct wish networked = both;
+    start();
+    temp_dir_write(&rack.hosts[0].dir, "networks", "in the way");
+    networked.networked = true;
+
+    give(1, &networked);
+    while (leader.phases[1] != PHASE_FAILED) { /* the tests' limit ends a wait in vain */
+        let_pass();
+        now_ms += 2000; /* the next try is due; the lease is renewed in between */
+    }
+
+    ck_assert_msg(strstr(leader.reasons[1], "cannot make the VM's network") != NULL, "%s",
+                  leader.reasons[1]);
+    ck_assert(is(FENCED, PHASE_READY)); /* it needs none */
+    stop();
+}
+END_TEST
+
+START_TEST(what_is_measured_of_vms_is_told_a_family_at_a_time)
+{
+    struct bytes_writer writer;
+    char *text = NULL;
+    start_both();
+    bytes_writer_init(&writer, SIZE_MAX);
+
+    worker_metrics(worker, &writer);
+
+    ck_assert_int_eq(bytes_writer_take_text(&writer, &text), 0);
+    ck_assert_ptr_nonnull(strstr(text, "# HELP berth_vm_state Phase of "));
+    const char *states = strstr(text, "# TYPE berth_vm_state");
+    const char *loads = strstr(text, "# TYPE berth_vm_cpu_ratio");
+    ck_assert(states != NULL && loads > states);
+    for (unsigned uid = FENCED; uid <= WAITS; uid++) {
+        char line[64];
+        (void)snprintf(line, sizeof(line), "berth_vm_state{vm=\"vm-%u\"", uid);
+        const char *at = strstr(states, line);
+        ck_assert(at != NULL && at < loads);
+    }
+    ck_assert_ptr_null(strstr(loads, "berth_vm_state"));
+    free(text);
+    stop();
+}
+END_TEST
+
+/* ---- epochs ---- */
+
+static void damage_record(uint64_t uid)
+{
+    char name[64];
+    (void)snprintf(name, sizeof(name), "vms/%u/record.json", (unsigned)uid);
+    temp_dir_write(&rack.hosts[0].dir, name, "{}");
+}
+
+START_TEST(a_vm_whose_record_is_damaged_is_told_failed_only_when_it_has_ended)
+{
+    start_both();
+    leader.acks = true;
+    pid_t pid = vm(FENCED).pid;
+    worker = worker_close(worker);
+    damage_record(FENCED);
+    memset(leader.phases, 0, sizeof(leader.phases));
+
+    open_worker();
+    give(1, &both);
+    while (leader.phases[0] != PHASE_FAILED) {
+        uv_run(&rack.loop, UV_RUN_ONCE);
+        ck_assert(leader.phases[0] != PHASE_FAILED || vm_process_pid_is_stopped(pid));
+    }
+
+    ck_assert_uint_eq(leader.epochs[0], 1);
+    ck_assert(is(WAITS, PHASE_READY));
+    stop();
+}
+END_TEST
+
+int main(int argc, char **argv)
+{
+    engine_fake_main(argc, argv);
+    if (geteuid() != 0) {
+        return test_main_skip("a network namespace of its own needs root");
+    }
+    Suite *suite = suite_create("worker_report");
+    TCase *tests = tcase_create("worker_report");
+    tcase_set_timeout(tests, 90);
+    tcase_add_test(tests, the_leaders_level_is_told_and_what_others_say_of_it_is_not);
+    tcase_add_test(tests, a_vm_whose_disks_are_not_here_fails_with_the_reason);
+    tcase_add_test(tests, a_vm_that_cannot_be_started_is_told_with_the_reason);
+    tcase_add_test(tests, what_is_measured_of_vms_is_told_a_family_at_a_time);
+    tcase_add_test(tests, a_vm_whose_network_cannot_be_made_here_fails_with_the_reason);
+    tcase_add_test(tests,
+                   a_vm_whose_record_is_damaged_is_told_failed_only_when_it_has_ended);
+    suite_add_tcase(suite, tests);
+    return test_main_run(suite);
+}
