@@ -3,8 +3,8 @@
  * What is real: consensus (libraft, guard, group commit, changes of members), the model's
  * state machine, control, leader, voters, worker, lease, confirm, orders, scheduler. What
  * is simulated, by other definitions of the same functions: disk and channels of the log
- * (sim_raft.c), the seal's file, the loop's turns and timers (sim_loop.c), messages
- * between hosts (sim_link.c), VM processes and the fence (sim_vms.c).
+ * (sim_raft*.c), the seal's file (sim_seal.c), the loop's turns and timers (sim_loop.c),
+ * messages between hosts (sim_link.c), VM processes and the fence (sim_vms.c).
  *
  * Shapes: `struct sim` is a run: machines, links between them, clients, an oracle that
  * sees everything. A machine has a disk, a clock of its own and VM processes, which
@@ -362,7 +362,7 @@ void sim_net_free(struct sim *sim);
 bool sim_net_is_under_way(const struct sim *sim, unsigned from, unsigned to);
 bool sim_net_is_cut(const struct sim *sim, unsigned from, unsigned to);
 
-/* ---- the log's disk and peers (sim_raft.c) ---- */
+/* ---- the log's disk and peers (sim_raft.c, sim_seal.c) ---- */
 
 void sim_raft_format(struct sim *sim);
 void sim_raft_format_command(struct sim *sim, const void *frame, size_t size);
