@@ -93,7 +93,7 @@ static unsigned width_of(const char *text, size_t size, size_t first, size_t cou
         size_t used = 0;
         uint32_t point = size > 0 ? character_at(text, size, &used) : ' ';
         width += seen >= first ? columns_of(point) : 0;
-        text += used;
+        text = used > 0 ? text + used : text; /* an empty file may be at NULL */
         size -= used;
     }
     return width;

@@ -179,7 +179,7 @@ static void *watch(void *context)
     while (!watcher->done) {
         if (pthread_cond_timedwait(&watcher->ended, &watcher->lock, &deadline) ==
             ETIMEDOUT) {
-            watcher->run->immediate_exit = 1;
+            __atomic_store_n(&watcher->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
             pthread_kill(watcher->vcpu_thread, SIGURG);
             break;
         }

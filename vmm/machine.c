@@ -157,7 +157,7 @@ static bool wait_to_run(struct machine *machine, struct vcpu *vcpu)
         machine->parked--;
     }
     /* Under the lock: whoever stops us from now on kicks after this. */
-    vcpu->run->immediate_exit = 0;
+    __atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
     bool run = !machine->ending;
     pthread_mutex_unlock(&machine->lock);
     return run;
@@ -166,7 +166,8 @@ static bool wait_to_run(struct machine *machine, struct vcpu *vcpu)
 static bool may_run(void *context, struct vcpu *vcpu)
 {
     struct machine *machine = context;
-    if (atomic_load(&machine->wants_run) && vcpu->run->immediate_exit == 0) {
+    if (atomic_load(&machine->wants_run) &&
+        __atomic_load_n(&vcpu->run->immediate_exit, __ATOMIC_SEQ_CST) == 0) {
         return true; /* as after nearly every exit */
     }
     vcpu_settle(vcpu); /* outside of the lock: a device may ask for something */

@@ -11,7 +11,6 @@
 #include "base/clock.h"
 #include "support/temp_dir.h"
 #include "support/test_main.h"
-#include "support/tsan_suppressions.h"
 
 #include <uv.h>
 

@@ -9,7 +9,6 @@
 
 #include "net/mesh.h"
 #include "support/test_main.h"
-#include "support/tsan_suppressions.h"
 
 #include <czmq.h>
 

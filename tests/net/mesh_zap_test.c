@@ -2,7 +2,6 @@
  * out. */
 #include "net/mesh_zap.h"
 #include "support/test_main.h"
-#include "support/tsan_suppressions.h"
 
 #include <czmq.h>
 

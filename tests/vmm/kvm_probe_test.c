@@ -80,13 +80,15 @@ START_TEST(the_probe_leaves_nothing_behind)
     struct sigaction after;
     struct kvm_probe_result result;
     ck_assert_int_eq(sigaction(SIGURG, &mine, NULL), 0);
+    kvm_probe("/dev/kvm", &result); /* a sanitizer begins a thread of its own at the first */
     unsigned fds = count_entries("/proc/self/fd");
+    unsigned threads = count_entries("/proc/self/task");
 
     kvm_probe("/dev/kvm", &result);
     kvm_probe("/dev/kvm", &result);
 
     ck_assert_uint_eq(count_entries("/proc/self/fd"), fds);
-    ck_assert_uint_eq(count_entries("/proc/self/task"), 3); /* us, "." and ".." */
+    ck_assert_uint_eq(count_entries("/proc/self/task"), threads);
     ck_assert_int_eq(sigaction(SIGURG, NULL, &after), 0);
     ck_assert(after.sa_handler == on_urgent);
 }

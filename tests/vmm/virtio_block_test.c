@@ -420,7 +420,8 @@ static void attach_disk(struct virtual_disk *disk)
 
 START_TEST(a_machine_that_is_saved_has_its_disks_flushed)
 {
-    struct flushed_disk flushed = {.disk = {.ops = &flushed_ops, .size_bytes = 4096}};
+    static struct flushed_disk flushed; /* freed with the guest, after this */
+    flushed = (struct flushed_disk){.disk = {.ops = &flushed_ops, .size_bytes = 4096}};
     struct err err = {0};
     attach_disk(&flushed.disk);
 
@@ -435,7 +436,8 @@ END_TEST
 
 START_TEST(a_disk_of_another_size_does_not_take_the_state)
 {
-    struct flushed_disk other = {.disk = {.ops = &flushed_ops, .size_bytes = 4096}};
+    static struct flushed_disk other; /* freed with the guest, after this */
+    other = (struct flushed_disk){.disk = {.ops = &flushed_ops, .size_bytes = 4096}};
     struct bytes_writer writer;
     struct bytes_reader reader;
     struct err err = {0};
