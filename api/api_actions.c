@@ -143,6 +143,55 @@ void handle_undrain(struct api_call *call, const struct state *state)
     set_drain(call, state, false);
 }
 
+/* {"rack": "r2", "zone": null}: a text is set, null takes away. */
+static int labels_read(const json_t *labels, struct cmd_label_host *body, struct err *err)
+{
+    const char *key;
+    json_t *value;
+    int r = 0;
+    if (!json_is_object(labels) || json_object_size(labels) == 0) {
+        return err_set(err, BERTH_EINVALID,
+                       "labels: wanted {KEY: TEXT to set, null to take away}");
+    }
+    json_object_foreach((json_t *)(uintptr_t)labels, key, value)
+    {
+        bool gone = json_is_null(value);
+        if (!gone && !json_is_string(value)) {
+            return err_set(err, BERTH_EINVALID, "labels.%.64s: a text, or null", key);
+        }
+        r = r != 0 ? r
+                   : label_set(gone ? &body->removed : &body->labels, key,
+                               gone ? "" : json_string_value(value));
+    }
+    if (r == BERTH_ETOOLARGE || body->labels.count > LABELS_MAX ||
+        body->removed.count > LABELS_MAX) {
+        return err_set(err, BERTH_EINVALID,
+                       "labels: keys of at most %d and values of at most %d bytes, no "
+                       "more than %d of them",
+                       NAME_SIZE - 1, LABEL_VALUE_MAX, LABELS_MAX);
+    }
+    return r < 0 ? err_sys(err, r, "read the labels") : 0;
+}
+
+void handle_host_label(struct api_call *call, const struct state *state)
+{
+    const struct host *host = target_of(call, state);
+    struct command command;
+    struct err err = {0};
+    if (host == NULL) {
+        return;
+    }
+    command_init(&command, COMMAND_LABEL_HOST);
+    struct cmd_label_host *body = &command.body.label_host;
+    body->host = host->meta.uid;
+    if (labels_read(json_object_get(call->body, "labels"), body, &err) == 0) {
+        call_propose(call, &command, 1, acted); /* the form of keys is the model's */
+    } else {
+        call_fail(call, err.code, err.text);
+    }
+    command_fini(&command);
+}
+
 void handle_explain(struct api_call *call, const struct state *state)
 {
     const struct control_plane *control = call->api->control;

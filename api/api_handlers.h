@@ -29,6 +29,7 @@ route_handler handle_vm_stop;
 route_handler handle_vm_restart;
 route_handler handle_drain;
 route_handler handle_undrain;
+route_handler handle_host_label;
 route_handler handle_explain;
 route_handler handle_join_token;
 route_handler handle_token;

@@ -44,6 +44,8 @@ static const struct route routes[] = {
      KIND_HOST, false, true, NULL},
     {"POST", "/v1/hosts/{name}:undrain", handle_undrain, ROUTE_LOG, ROUTE_HOST,
      ACCESS_WRITE, KIND_HOST, false, true, NULL},
+    {"POST", "/v1/hosts/{name}:label", handle_host_label, ROUTE_LOG, ROUTE_HOST,
+     ACCESS_WRITE, KIND_HOST, false, true, NULL},
     {"POST", "/v1/tenants/{tenant}/groups/{name}:scale", handle_scale, ROUTE_LOG,
      ROUTE_OBJECT, ACCESS_WRITE, KIND_GROUP, false, true, NULL},
     {"POST", "/v1/tenants/{tenant}/vms/{name}:start", handle_vm_start, ROUTE_LOG,

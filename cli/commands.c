@@ -412,6 +412,20 @@ const struct cli_command cli_commands[] = {
      DOCUMENTS_ALL,
      {{NULL, 0, NULL, NULL}}},
     {HOSTS,
+     "host label",
+     "HOST LABEL...",
+     "set (KEY=VALUE) or take away (KEY-) labels of a host that is there",
+     "Labels that are not named stay. They count at once for new placements (rules like "
+     "host.label.rack == \"r1\", host.zone); VMs that run stay where they are. The "
+     "--label of berth up and berth join is for a host's first start only.",
+     "berth host label r1u04 rack=r1 gen=4\n"
+     "berth host label r1u04 zone=b gen-",
+     2,
+     ANY,
+     run_host_label,
+     DOCUMENTS_ALL,
+     {{NULL, 0, NULL, NULL}}},
+    {HOSTS,
      "drain",
      "HOST",
      "move a host's VMs away and place no new ones there",

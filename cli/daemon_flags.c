@@ -140,10 +140,9 @@ static void list_never(struct cli *cli, const json_t *host, char list[LIST_SIZE]
     }
 }
 
-#define NEVER_HINT                                                                   \
-    "hint: a host has the name and labels of its first start; berth down --forget, " \
-    "then "                                                                          \
-    "join anew with others"
+#define NEVER_HINT                                                                    \
+    "hint: labels are changed by berth host label HOST KEY=VALUE; a name is that of " \
+    "the first start (berth down --forget, then join anew with another)"
 
 int daemon_flags_check(struct cli *cli, const char *state)
 {
@@ -155,7 +154,7 @@ int daemon_flags_check(struct cli *cli, const char *state)
     return never[0] == '\0'
                ? (int)EXIT_OK
                : cli_fail(cli, EXIT_CONFLICT, "nothing was started: %s %s\n" NEVER_HINT,
-                          never, "cannot be changed");
+                          never, "cannot be changed by a start");
 }
 
 /* ---- from start to start ---- */

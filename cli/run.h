@@ -35,7 +35,8 @@ int run_stop(struct cli *cli);
 int run_restart(struct cli *cli);
 int run_drain(struct cli *cli); /* [run_drain] */
 int run_undrain(struct cli *cli);
-int run_schema(struct cli *cli); /* [run_about] */
+int run_host_label(struct cli *cli); /* [run_label] */
+int run_schema(struct cli *cli);     /* [run_about] */
 int run_completion(struct cli *cli);
 int run_version(struct cli *cli);
 int run_help(struct cli *cli);

@@ -355,7 +355,9 @@ host_return(struct apply *apply, const struct cmd_host_join *join, struct entry 
     }
     apply->result->uid = meta_of(known)->uid;
     take_status(host_of(known), &join->status);
-    apply_take_labels(meta_of(known), &join->labels);
+    if (state_level(apply->state) < LEVEL_HOST_LABELS) { /* they were for ever then */
+        apply_take_labels(meta_of(known), &join->labels);
+    }
     host_move(apply, known, HOST_PHASE_READY, "joined");
     return 0;
 }
@@ -530,6 +532,29 @@ int apply_host_drain(struct apply *apply, const struct command *command)
                                         .phase_from = phase,
                                         .phase_to = phase});
     return 0;
+}
+
+int apply_label_host(struct apply *apply, const struct command *command)
+{
+    const struct cmd_label_host *change = &command->body.label_host;
+    struct entry *entry = NULL;
+    int r = find_host(apply, change->host, &entry);
+    if (r != 0) {
+        return r;
+    }
+    struct host *named = object_new(KIND_HOST);
+    REQUIRE(named != NULL);
+    memcpy(named->meta.name, meta_of(entry)->name, NAME_SIZE);
+    apply_take_labels(&named->meta, &change->labels);
+    r = apply_check_object(apply, KIND_HOST, named); /* the form of what is new */
+    object_free(KIND_HOST, named);
+    uint32_t phase = host_of(entry)->status.phase;
+    return r != 0 ? r
+                  : apply_relabel(apply, entry, &change->labels, &change->removed,
+                                  &(struct change_note){.verb = "labelled",
+                                                        .reason = command->subject,
+                                                        .phase_from = phase,
+                                                        .phase_to = phase});
 }
 
 int apply_host_voter(struct apply *apply, const struct command *command)

@@ -85,22 +85,6 @@ static int find_changeable(struct apply *apply,
     return r;
 }
 
-/* What the labels are with those that are named; 0 or BERTH_ETOOLARGE. */
-static int labels_with(const struct label_list *has,
-                       const struct label_list *named,
-                       struct metadata *ret_merged)
-{
-    const struct metadata before = {.labels = *has};
-    int r = record_copy(&metadata_record, &before, ret_merged);
-    for (uint32_t i = 0; i < named->count && r == 0; i++) {
-        const char *value = named->items[i].value;
-        r = label_set(&ret_merged->labels, named->items[i].key,
-                      value != NULL ? value : "");
-    }
-    REQUIRE(r == 0 || r == BERTH_ETOOLARGE);
-    return r == 0 && ret_merged->labels.count > LABELS_MAX ? BERTH_ETOOLARGE : r;
-}
-
 int apply_change_vm(struct apply *apply, const struct command *command)
 {
     const struct cmd_change_vm *change = &command->body.change_vm;
@@ -110,26 +94,14 @@ int apply_change_vm(struct apply *apply, const struct command *command)
         return r;
     }
     apply->result->uid = change->vm;
-    const struct metadata has = {.labels = meta_of(vm)->labels};
     enum phase phase = vm_of(vm)->status.phase;
-    struct metadata wanted;
-    r = labels_with(&has.labels, &change->labels, &wanted);
-    if (r != 0) {
-        record_fini(&metadata_record, &wanted);
-        return apply_refuse(apply, r, "vm %s would have more than %d labels",
-                            meta_of(vm)->name, LABELS_MAX);
-    }
-    bool labelled = !record_equal(&metadata_record, &has, &wanted);
-    if (labelled) {
-        apply_take_labels(meta_of(vm), &wanted.labels);
-    }
-    record_fini(&metadata_record, &wanted);
-    if (labelled) {
-        apply_changed(apply, vm,
+    r = apply_relabel(apply, vm, &change->labels, &(struct label_list){0},
                       &(struct change_note){.verb = "labelled",
                                             .reason = "by its user",
                                             .phase_from = phase,
                                             .phase_to = phase});
+    if (r != 0) {
+        return r;
     }
     if (vm_of(vm)->spec.power == change->power) {
         return 0;

@@ -140,6 +140,13 @@
     F(S, 1, U64, host, "host", UNIT_NONE, 0, 1, UINT64_MAX, 0, "uid") \
     F(S, 2, BOOL, drain, "drain", none, 0, 0, 1, 0, "or undrain")     \
     F(S, 3, TEXT, reason, "reason", UNIT_NONE, 0, 0, 255, 0, "why")
+/* Labels of a host that is there: those that are named are set or taken away, the others
+ * stay, so that two who name others are both heard. Placements from now on look at them;
+ * what runs goes on. BERTH_ETOOLARGE when it would have more than LABELS_MAX. */
+#define CMD_LABEL_HOST_FIELDS(F, S)                                            \
+    F(S, 1, U64, host, "host", UNIT_NONE, 0, 1, UINT64_MAX, 0, "uid")          \
+    F(S, 2, LABELS, labels, "labels", none, 0, 0, 64, 0, "beside what it has") \
+    F(S, 3, LABELS, removed, "removed", none, 0, 0, 64, 0, "by key, of what it has")
 #define CMD_HOST_VOTER_FIELDS(F, S)                                   \
     F(S, 1, U64, host, "host", UNIT_NONE, 0, 1, UINT64_MAX, 0, "uid") \
     F(S, 2, ENUM, voter, "voter", voter_role, 0, 0, VOTER_VOTER, 0,   \
@@ -199,9 +206,12 @@
     X(NETWORK_HOST, 20, network_host, cmd_network_host, CMD_NETWORK_HOST_FIELDS)         \
     X(OPERATION_STEP, 21, operation_step, cmd_operation_step, CMD_OPERATION_STEP_FIELDS) \
     X(SET_LEVEL, 22, set_level, cmd_set_level, CMD_SET_LEVEL_FIELDS)                     \
-    X(CHANGE_VM, 23, change_vm, cmd_change_vm, CMD_CHANGE_VM_FIELDS)
+    X(CHANGE_VM, 23, change_vm, cmd_change_vm, CMD_CHANGE_VM_FIELDS)                     \
+    X(LABEL_HOST, 24, label_host, cmd_label_host, CMD_LABEL_HOST_FIELDS)
 /* X(ENUM, level): those that came after the first level, and with which. */
-#define COMMANDS_SINCE(X) X(CHANGE_VM, LEVEL_VM_LABELS)
+#define COMMANDS_SINCE(X)         \
+    X(CHANGE_VM, LEVEL_VM_LABELS) \
+    X(LABEL_HOST, LEVEL_HOST_LABELS)
 
 RECORD_DECLARE(cmd_address, CMD_ADDRESS_FIELDS)
 #define COMMAND_DECLARE(NAME, number, member, record, FIELDS) \

@@ -8,11 +8,11 @@
 #define LEVEL_MIN 1 /* the oldest state that this release takes part in */
 #define LEVEL_MAX (2 LEVEL_NEXT(+1))
 /* X(level, what it brought): every level there is, in order. */
-#define LEVELS(X)                                           \
-    X(1, "the first")                                       \
-    X(2, "each client has a share of remembered requests; " \
-         "labels of a VM that is there change; "            \
-         "a lost VM switched off and on restarts")          \
+#define LEVELS(X)                                              \
+    X(1, "the first")                                          \
+    X(2, "each client has a share of remembered requests; "    \
+         "labels of a VM and of a host that is there change; " \
+         "a lost VM switched off and on restarts")             \
     LEVEL_NEXT(X(3, "a tenant's quota of images"))
 
 _Static_assert(LEVEL_FIRST <= LEVEL_MIN && LEVEL_MIN <= LEVEL_MAX, "a range");

@@ -373,6 +373,19 @@ int label_set(struct label_list *labels, const char *key, const char *value)
     return 0;
 }
 
+bool label_unset(struct label_list *labels, const char *key)
+{
+    struct label *label = label_find(labels, key);
+    if (label == NULL) {
+        return false;
+    }
+    free(label->value);
+    size_t after = (size_t)(labels->items + labels->count - (label + 1));
+    memmove(label, label + 1, after * sizeof(*label));
+    labels->count--;
+    return true;
+}
+
 int labels_inherit(struct label_list *labels, const struct label_list *from)
 {
     int r = 0;

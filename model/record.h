@@ -296,6 +296,8 @@ const char *label_value(const struct label_list *labels, const char *key);
 /* Sets or adds a label; 0, -ENOMEM, BERTH_ETOOLARGE (key over NAME_SIZE - 1, value over
  * LABEL_VALUE_MAX, or RECORD_LIST_MAX labels). */
 int label_set(struct label_list *labels, const char *key, const char *value);
+/* Takes a label away; false when it is not there. */
+bool label_unset(struct label_list *labels, const char *key);
 /* Adds what `from` has beyond `labels`, in order, up to LABELS_MAX: for what is made from
  * something labelled. 0 or as label_set. */
 int labels_inherit(struct label_list *labels, const struct label_list *from);

@@ -409,6 +409,45 @@ void apply_take_labels(struct metadata *meta, const struct label_list *labels)
     record_fini(&metadata_record, &old);
 }
 
+static int labels_change(struct label_list *labels,
+                         const struct label_list *named,
+                         const struct label_list *removed)
+{
+    int r = 0;
+    for (uint32_t i = 0; i < removed->count; i++) {
+        (void)label_unset(labels, removed->items[i].key); /* gone is gone */
+    }
+    for (uint32_t i = 0; i < named->count && r == 0; i++) {
+        const char *value = named->items[i].value;
+        r = label_set(labels, named->items[i].key, value != NULL ? value : "");
+    }
+    REQUIRE(r == 0 || r == BERTH_ETOOLARGE);
+    return r == 0 && labels->count > LABELS_MAX ? BERTH_ETOOLARGE : r;
+}
+
+int apply_relabel(struct apply *apply,
+                  struct entry *entry,
+                  const struct label_list *named,
+                  const struct label_list *removed,
+                  const struct change_note *note)
+{
+    const struct metadata has = {.labels = meta_of(entry)->labels};
+    struct metadata wanted;
+    int r = record_copy(&metadata_record, &has, &wanted);
+    REQUIRE(r == 0);
+    r = labels_change(&wanted.labels, named, removed);
+    bool news = !record_equal(&metadata_record, &has, &wanted);
+    if (r == 0 && news) {
+        apply_take_labels(meta_of(entry), &wanted.labels);
+        apply_changed(apply, entry, note);
+    } else if (r != 0) {
+        r = apply_refuse(apply, r, "%s %s would have more than %d labels",
+                         kind_info(entry->kind)->word, meta_of(entry)->name, LABELS_MAX);
+    }
+    record_fini(&metadata_record, &wanted);
+    return r;
+}
+
 /* One row per command; COMMANDS and this table must name the same. */
 static apply_function *const rows[COMMAND_COUNT] = {
 #define COMMAND_ROW(NAME, number, member, record, FIELDS) [number] = apply_##member,

@@ -194,6 +194,13 @@ struct entry *apply_create(struct apply *apply, enum kind kind, void *take_objec
 
 /* A deep copy of the labels in place of those that it has. */
 void apply_take_labels(struct metadata *meta, const struct label_list *labels);
+/* Sets those that are named, takes away those of `removed` by their keys, and tells of it
+ * when that is news. 0, or BERTH_ETOOLARGE when it would have more than LABELS_MAX. */
+int apply_relabel(struct apply *apply,
+                  struct entry *entry,
+                  const struct label_list *named,
+                  const struct label_list *removed,
+                  const struct change_note *note);
 
 /* The end of a command that changed something: tells of tenants whose use changed. */
 void apply_finish(struct apply *apply);
@@ -258,6 +265,7 @@ apply_function apply_network_host;
 apply_function apply_operation_step;
 apply_function apply_set_level;
 apply_function apply_change_vm;
+apply_function apply_label_host;
 
 /* ---- snapshots (state_snapshot.c) ---- */
 /* The hash of a snapshot's content, whatever its header says: for the fuzz target, which

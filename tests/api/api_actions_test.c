@@ -136,9 +136,45 @@ START_TEST(draining_is_told_with_its_reason_and_taken_back)
 }
 END_TEST
 
+START_TEST(labels_of_a_host_are_set_and_taken_away)
+{
+    ck_assert_int_eq(
+        post("/v1/hosts/h1:label", "{\"labels\":{\"rack\":\"r1\",\"zone\":\"a\"}}"), 200);
+    ck_assert_int_eq(
+        post("/v1/hosts/h1:label", "{\"labels\":{\"rack\":null,\"gen\":\"4\"}}"), 200);
+    ck_assert_int_eq(get("/v1/hosts/h1"), 200);
+    ck_assert_contains(reply.body, "\"labels\":{\"zone\":\"a\",\"gen\":\"4\"}");
+    ck_assert_int_eq(get("/v1/hosts?label=gen=4"), 200);
+    ck_assert_contains(reply.body, "\"h1\"");
+    ck_assert_int_eq(get("/v1/events?name=h1"), 200);
+    ck_assert_contains(reply.body, "labelled");
+}
+END_TEST
+
+START_TEST(labels_of_a_host_that_make_no_sense_are_refused)
+{
+    static const char *const bodies[] = {"{}",
+                                         "{\"labels\":{}}",
+                                         "{\"labels\":[\"a=b\"]}",
+                                         "{\"labels\":{\"a\":1}}",
+                                         "{\"labels\":{\"a-\":\"b\"}}",
+                                         "{\"labels\":{\"\":\"b\"}}"};
+    for (size_t i = 0; i < sizeof(bodies) / sizeof(bodies[0]); i++) {
+        (void)post("/v1/hosts/h1:label", bodies[i]);
+        assert_problem(422, "BERTH_EINVALID");
+    }
+    char body[256] = "{\"labels\":{\"";
+    memset(body + strlen(body), 'k', 64);
+    strcat(body, "\":null}}");
+    (void)post("/v1/hosts/h1:label", body);
+    assert_problem(422, "BERTH_EINVALID");
+}
+END_TEST
+
 static const char *const absent[] = {
     D "/groups/none:scale", D "/vms/none:start",    D "/vms/none:stop",
     D "/vms/none:restart",  "/v1/hosts/none:drain", "/v1/hosts/none:undrain",
+    "/v1/hosts/none:label",
 };
 
 static void an_action_on_what_is_not_there_names_it_row(size_t i)
@@ -246,6 +282,8 @@ int main(void)
     tcase_add_test(tests, a_stopped_vm_shows_who_keeps_its_disks_until_they_are_given_up);
     tcase_add_test(tests, a_host_that_keeps_disks_is_deleted_by_force_only);
     tcase_add_test(tests, draining_is_told_with_its_reason_and_taken_back);
+    tcase_add_test(tests, labels_of_a_host_are_set_and_taken_away);
+    tcase_add_test(tests, labels_of_a_host_that_make_no_sense_are_refused);
     tcase_add_test(tests, an_action_on_what_is_not_there_names_it);
     tcase_add_test(tests, explanations_have_a_verdict_per_host);
     tcase_add_test(tests, a_token_that_was_made_opens_what_its_role_allows);

@@ -68,6 +68,7 @@ static const struct row {
     {"DELETE", "/v1/backups/none", "", NULL, ADMINS},
     {"POST", "/v1/hosts/h1:drain", "", NULL, ADMINS},
     {"POST", "/v1/hosts/h1:undrain", "", NULL, ADMINS},
+    {"POST", "/v1/hosts/h1:label", "", "{}", ADMINS},
     {"POST", T "/groups/web:scale", "", "{\"replicas\":-1}", WRITES},
     {"POST", T "/vms/jump:start", "", NULL, WRITES},
     {"POST", T "/vms/jump:stop", "", NULL, WRITES},

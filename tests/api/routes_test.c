@@ -33,6 +33,7 @@ static const struct reach {
     {"DELETE", "/v1/backups/0123", KIND_NONE, "", "0123"},
     {"POST", "/v1/hosts/h1:drain", KIND_HOST, "", "h1"},
     {"POST", "/v1/hosts/h1:undrain", KIND_HOST, "", "h1"},
+    {"POST", "/v1/hosts/h1:label", KIND_HOST, "", "h1"},
     {"POST", T "/groups/web:scale", KIND_GROUP, "shop", "web"},
     {"POST", T "/vms/web-1:start", KIND_VM, "shop", "web-1"},
     {"POST", T "/vms/web-1:stop", KIND_VM, "shop", "web-1"},

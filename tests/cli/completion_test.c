@@ -28,15 +28,25 @@ static const struct row {
     const char *words;
     const char *offers;
 } rows[] = {
-    {"dra", "drain\n"},           {"ho", "host\n"},
-    {"host ''", "ls\nshow\n"},    {"-t default ls --gr", "--group\n"},
-    {"ls --tok", "--token\n"},    {"ls -o j", "json\n"},
-    {"ls netw", "network\n"},     {"show netw", "network/\n"},
-    {"drain h", "h1\nh2\nh3\n"},  {"show host/h", "host/h1\nhost/h2\nhost/h3\n"},
-    {"help exi", "exit-codes\n"}, {"help tok", "token\n"},
-    {"help token j", "join\n"},   {"help appl", "apply\n"},
-    {"help rol", "roles\n"},      {"events --kind netw", "network\n"},
-    {"rm -t def", "default\n"},   {"show template/", "template/plain\n"},
+    {"dra", "drain\n"},
+    {"ho", "host\n"},
+    {"host ''", "label\nls\nshow\n"},
+    {"host label h", "h1\nh2\nh3\n"},
+    {"-t default ls --gr", "--group\n"},
+    {"ls --tok", "--token\n"},
+    {"ls -o j", "json\n"},
+    {"ls netw", "network\n"},
+    {"show netw", "network/\n"},
+    {"drain h", "h1\nh2\nh3\n"},
+    {"show host/h", "host/h1\nhost/h2\nhost/h3\n"},
+    {"help exi", "exit-codes\n"},
+    {"help tok", "token\n"},
+    {"help token j", "join\n"},
+    {"help appl", "apply\n"},
+    {"help rol", "roles\n"},
+    {"events --kind netw", "network\n"},
+    {"rm -t def", "default\n"},
+    {"show template/", "template/plain\n"},
 };
 
 START_TEST(bash_is_offered_what_may_follow)

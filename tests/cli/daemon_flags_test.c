@@ -78,7 +78,7 @@ START_TEST(a_name_and_labels_are_those_of_the_first_start)
 {
     const char *text = told("up --name h2 --label rack=r2 --label zone=a", running);
     ck_assert_contains(text, "berth: not taken: --name h2, --label rack=r2, --label "
-                             "zone=a\nhint: a host has the name and labels of its first");
+                             "zone=a\nhint: labels are changed by berth host label");
     ck_assert_ptr_null(strstr(text, "does not take"));
     ck_assert_contains(told("up --label rack=r", 0), "not taken: --label rack=r\n");
 }
@@ -92,7 +92,7 @@ START_TEST(another_name_or_label_is_refused_before_a_start)
     ck_assert_int_eq(cli_given("up --name h2 --label zone=a"), EXIT_OK);
     ck_assert_int_eq(daemon_flags_check(&cli, dir.path), EXIT_CONFLICT);
     ck_assert_contains(cli_err(), "nothing was started: --name h2, --label zone=a cannot "
-                                  "be changed\nhint: ");
+                                  "be changed by a start\nhint: ");
 }
 END_TEST
 

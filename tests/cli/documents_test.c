@@ -32,6 +32,7 @@ static const struct row {
     {"restart", "restart jump", 0, "items"},
     {"host ls", "host ls", 0, "items"},
     {"host show", "host show h1", 0, "status"},
+    {"host label", "host label h1 rack=r1", 0, "metadata"},
     {"drain", "drain h3 --wait", 0, "spec"},
     {"undrain", "undrain h3", 0, "status"},
     {"token create", "token create ci", 0, "token"},

@@ -180,6 +180,44 @@ END_TEST
 
 /* ---- phases ---- */
 
+START_TEST(labels_of_a_host_change_one_by_one_and_outlive_its_return)
+{
+    uint64_t h2 = add_host("h2", 2);
+    ck_assert_int_eq(label_host(h2, "rack", "r1"), 0);
+    ck_assert_int_eq(label_host(h2, "zone", "a"), 0); /* beside the first */
+    ck_assert_int_eq(label_host(h2, "rack", "r2"), 0);
+    const struct label_list *labels = &host_named("h2")->meta.labels;
+    ck_assert_str_eq(label_value(labels, "rack"), "r2");
+    ck_assert_str_eq(label_value(labels, "zone"), "a");
+    uint64_t revision = state_revision(state);
+    ck_assert_int_eq(label_host(h2, "rack", "r2"), 0);
+    ck_assert_int_eq(label_host(h2, "none", NULL), 0);
+    ck_assert_uint_eq(state_revision(state), revision); /* nothing has changed */
+    ck_assert_int_eq(label_host(h2, "zone", NULL), 0);
+    ck_assert_ptr_null(label_value(&host_named("h2")->meta.labels, "zone"));
+
+    ck_assert_int_eq(host_phase(h2, HOST_PHASE_LOST), 0);
+    fixture_subject = "host:h2";
+    ck_assert_int_eq(join("h2", 2, 0), 0); /* says those of its first start */
+    ck_assert_str_eq(label_value(&host_named("h2")->meta.labels, "rack"), "r2");
+}
+END_TEST
+
+START_TEST(labels_of_a_host_that_cannot_be_are_refused)
+{
+    char key[NAME_SIZE];
+    ck_assert_int_eq(label_host(4711, "rack", "r1"), BERTH_ENOTFOUND);
+    ck_assert_int_eq(label_host(h1, "rack-", "r1"), BERTH_EINVALID);
+    ck_assert_contains(answer.text, "rack-");
+    for (unsigned i = 0; i < LABELS_MAX; i++) {
+        (void)snprintf(key, sizeof(key), "k%u", i);
+        ck_assert_int_eq(label_host(h1, key, "v"), 0);
+    }
+    ck_assert_int_eq(label_host(h1, "more", "v"), BERTH_ETOOLARGE);
+    ck_assert_uint_eq(host_named("h1")->meta.labels.count, LABELS_MAX);
+}
+END_TEST
+
 START_TEST(a_host_moves_by_its_own_table)
 {
     ck_assert_int_eq(host_phase(h1, HOST_PHASE_SUSPECT), 0);
@@ -296,6 +334,8 @@ int main(void)
     tcase_add_test(tests, a_voter_is_noted);
     tcase_add_test(tests, a_drain_has_a_reason_until_it_ends);
     tcase_add_test(tests, a_host_moves_by_its_own_table);
+    tcase_add_test(tests, labels_of_a_host_change_one_by_one_and_outlive_its_return);
+    tcase_add_test(tests, labels_of_a_host_that_cannot_be_are_refused);
     tcase_add_test(tests, a_host_is_removed_when_lost_or_drained_and_empty);
     tcase_add_test(tests, a_host_that_the_log_needs_is_not_removed);
     tcase_add_test(tests, a_host_has_one_address_in_a_network);

@@ -195,6 +195,12 @@ static void walk_drain(void)
     host_drain(any_uid(KIND_HOST), roll(3) == 0);
 }
 
+static void walk_label_host(void)
+{
+    static const char *const values[] = {"a", "b", NULL};
+    (void)label_host(any_uid(KIND_HOST), roll(2) == 0 ? "rack" : "zone", PICK(values));
+}
+
 static void walk_network_host(void)
 {
     const struct network *network = any(KIND_NETWORK);
@@ -229,12 +235,13 @@ static const struct {
     void (*walk)(void);
     unsigned weight;
 } steps[] = {
-    {walk_tenant, 2},     {walk_network, 3}, {walk_template, 4},
-    {walk_group, 4},      {walk_admit, 14},  {walk_place, 22},
-    {walk_report, 40},    {walk_evict, 6},   {walk_retry, 8},
-    {walk_migrate, 14},   {walk_power, 5},   {walk_change, 3},
-    {walk_host_phase, 6}, {walk_drain, 4},   {walk_network_host, 4},
-    {walk_scale, 3},      {walk_delete, 6},  {walk_token_and_join, 6},
+    {walk_tenant, 2},         {walk_network, 3}, {walk_template, 4},
+    {walk_group, 4},          {walk_admit, 14},  {walk_place, 22},
+    {walk_report, 40},        {walk_evict, 6},   {walk_retry, 8},
+    {walk_migrate, 14},       {walk_power, 5},   {walk_change, 3},
+    {walk_host_phase, 6},     {walk_drain, 4},   {walk_label_host, 3},
+    {walk_network_host, 4},   {walk_scale, 3},   {walk_delete, 6},
+    {walk_token_and_join, 6},
 };
 
 static void one_step(void)
