@@ -238,8 +238,9 @@ static void item_read(struct api_call *call,
     }
 }
 
-/* A new VM takes over its template's labels; one that is there keeps those that it has
- * and the file does not name. */
+/* A VM has the labels that its file names and, beside them, its template's, also one that
+ * is there: what neither says any more goes. The first level cannot change labels, so
+ * there the VM keeps what it has. */
 static void inherit_labels(const struct apply_context *context,
                            const struct state *state,
                            struct vm *vm,
@@ -247,7 +248,7 @@ static void inherit_labels(const struct apply_context *context,
 {
     const struct template *template =
         apply_template_for(context, state, vm->meta.tenant, vm->spec.template_ref.name);
-    if (there != NULL) {
+    if (there != NULL && state_level(state) < LEVEL_VM_LABELS) {
         (void)labels_inherit(&vm->meta.labels, &there->meta.labels);
     } else if (template != NULL) {
         (void)labels_inherit(&vm->meta.labels, &template->meta.labels);
@@ -482,15 +483,34 @@ static int labels_copy(struct label_list *to, const struct label_list *from)
     return r;
 }
 
-static bool label_is(const struct label_list *labels, const struct label *wanted)
+/* Those of `labels` that `has` does not have so. */
+static int labels_beyond(const struct label_list *labels,
+                         const struct label_list *has,
+                         struct label_list *others)
 {
-    for (uint32_t i = 0; i < labels->count; i++) {
-        if (strcmp(labels->items[i].key, wanted->key) == 0) {
-            return strcmp(labels->items[i].value != NULL ? labels->items[i].value : "",
-                          wanted->value != NULL ? wanted->value : "") == 0;
+    int r = 0;
+    for (uint32_t i = 0; i < labels->count && r == 0; i++) {
+        const struct label *label = &labels->items[i];
+        const char *wanted = label->value != NULL ? label->value : "";
+        const char *there = label_value(has, label->key);
+        if (there == NULL || strcmp(there, wanted) != 0) {
+            r = label_set(others, label->key, wanted);
         }
     }
-    return false;
+    return r;
+}
+
+static int labels_gone(const struct label_list *labels,
+                       const struct label_list *has,
+                       struct label_list *gone)
+{
+    int r = 0;
+    for (uint32_t i = 0; i < has->count && r == 0; i++) {
+        if (label_value(labels, has->items[i].key) == NULL) {
+            r = label_set(gone, has->items[i].key, "");
+        }
+    }
+    return r;
 }
 
 /* A VM that is there. Which labels become others goes out, not all that it shall have:
@@ -500,26 +520,19 @@ static int command_to_change(const struct vm *there,
                              const struct vm *wanted,
                              struct command *command)
 {
-    const struct label_list *labels = &wanted->meta.labels;
-    uint32_t others = 0;
-    for (uint32_t i = 0; i < labels->count; i++) {
-        others += label_is(&there->meta.labels, &labels->items[i]) ? 0U : 1U;
+    command_init(command, COMMAND_CHANGE_VM);
+    struct cmd_change_vm *change = &command->body.change_vm;
+    change->vm = there->meta.uid;
+    change->power = wanted->spec.power;
+    int r = labels_beyond(&wanted->meta.labels, &there->meta.labels, &change->labels);
+    if (r == 0) {
+        r = labels_gone(&wanted->meta.labels, &there->meta.labels, &change->removed);
     }
-    if (others == 0) {
+    if (r == 0 && change->labels.count == 0 && change->removed.count == 0) {
+        command_fini(command);
         command_init(command, COMMAND_SET_POWER);
         command->body.set_power.vm = there->meta.uid;
         command->body.set_power.power = wanted->spec.power;
-        return 0;
-    }
-    command_init(command, COMMAND_CHANGE_VM);
-    command->body.change_vm.vm = there->meta.uid;
-    command->body.change_vm.power = wanted->spec.power;
-    int r = 0;
-    for (uint32_t i = 0; i < labels->count && r == 0; i++) {
-        if (!label_is(&there->meta.labels, &labels->items[i])) {
-            r = label_set(&command->body.change_vm.labels, labels->items[i].key,
-                          labels->items[i].value != NULL ? labels->items[i].value : "");
-        }
     }
     return r;
 }

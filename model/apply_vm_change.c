@@ -95,7 +95,7 @@ int apply_change_vm(struct apply *apply, const struct command *command)
     }
     apply->result->uid = change->vm;
     enum phase phase = vm_of(vm)->status.phase;
-    r = apply_relabel(apply, vm, &change->labels, &(struct label_list){0},
+    r = apply_relabel(apply, vm, &change->labels, &change->removed,
                       &(struct change_note){.verb = "labelled",
                                             .reason = "by its user",
                                             .phase_from = phase,

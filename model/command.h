@@ -59,15 +59,16 @@
     F(S, 3, U64, expected_revision, "expectedRevision", UNIT_NONE, 0, 0, UINT64_MAX, \
       REVISION_ANY, "compare-and-set")                                               \
     F(S, 4, BOOL, anywhere, "anywhere", none, 0, 0, 1, 0, "with new disks")
-/* Change what is a user's of a VM that is there: those of its labels that are named (so
- * that two who name others keep both), and its power. What runs goes on: labels are for
+/* Change what is a user's of a VM that is there: those of its labels that are named, and
+ * its power. What runs goes on: labels are for
  * selecting. BERTH_ETOOLARGE when it would have more than LABELS_MAX. */
 #define CMD_CHANGE_VM_FIELDS(F, S)                                                   \
     F(S, 1, U64, vm, "vm", UNIT_NONE, 0, 1, UINT64_MAX, 0, "uid")                    \
     F(S, 2, ENUM, power, "power", power, 0, 0, POWER_OFF, POWER_ON, "on or off")     \
     F(S, 3, LABELS, labels, "labels", none, 0, 0, 64, 0, "beside what it has")       \
     F(S, 4, U64, expected_revision, "expectedRevision", UNIT_NONE, 0, 0, UINT64_MAX, \
-      REVISION_ANY, "compare-and-set")
+      REVISION_ANY, "compare-and-set")                                               \
+    F(S, 5, LABELS, removed, "removed", none, 0, 0, 64, 0, "by key, of what it has")
 #define CMD_ADDRESS_FIELDS(F, S) \
     F(S, 1, U32, ipv4, "address", UNIT_IPV4, 0, 0, UINT32_MAX, 0, "one NIC's")
 /* pending -> placed on host. epoch must be the VM's epoch + 1 (compare-and-set against

@@ -352,7 +352,7 @@ START_TEST(power_is_what_a_vm_can_change)
 }
 END_TEST
 
-START_TEST(a_vm_takes_its_templates_labels_once)
+START_TEST(a_vm_has_its_templates_labels_as_of_its_own_last_apply)
 {
 #define LABELLED(app)                                                         \
     OBJECT("Template", "\"name\":\"small\",\"labels\":{\"app\":\"" app "\"}", \
@@ -360,8 +360,13 @@ START_TEST(a_vm_takes_its_templates_labels_once)
     ck_assert_int_eq(apply("", LABELLED("web") "," VM("jump", "small", "")), 200);
     ck_assert_int_eq(get("/v1/vms?label=app=web"), 200);
     ck_assert_uint_eq(item_count(), 1);
-    ck_assert_int_eq(apply("", LABELLED("shop") "," VM("jump", "small", "")), 200);
-    ck_assert_str_eq(actions(), "Template/small changed VM/jump unchanged ");
+    ck_assert_int_eq(apply("", LABELLED("shop")), 200);
+    ck_assert_int_eq(get("/v1/vms?label=app=web"), 200);
+    ck_assert_uint_eq(item_count(), 1); /* which it was made with */
+    ck_assert_int_eq(apply("", VM("jump", "small", "")), 200);
+    ck_assert_str_eq(actions(), "VM/jump changed ");
+    ck_assert_int_eq(get("/v1/vms?label=app=shop"), 200);
+    ck_assert_uint_eq(item_count(), 1);
 }
 END_TEST
 
@@ -380,8 +385,64 @@ START_TEST(a_vm_that_is_there_is_labelled_anew)
     ck_assert_int_eq(apply("?dryRun=plan", VM_LABELLED("\"app\":\"db\"")), 200);
     ck_assert_str_eq(actions(), "VM/jump changed ");
     ck_assert_int_eq(apply("", VM_LABELLED("\"app\":\"db\"")), 200);
-    ck_assert_int_eq(get("/v1/vms?label=tier=one&label=app=db"), 200);
+    ck_assert_int_eq(get("/v1/vms?label=app=db"), 200);
     ck_assert_uint_eq(item_count(), 1);
+    ck_assert_ptr_null(strstr(reply.body, "\"tier\"")); /* no document names it */
+}
+END_TEST
+
+START_TEST(a_label_that_no_document_names_any_more_goes)
+{
+#define ALL_LABELLED(labels)                                                                    \
+    OBJECT("Template", "\"name\":\"small\"" labels,                                             \
+           ",\"spec\":{\"image\":\"linux\",\"memory\":{\"size\":\"64MiB\"}}")                   \
+    "," OBJECT(                                                                                 \
+        "Group", "\"name\":\"web\"" labels,                                                     \
+        ",\"spec\":{\"template\":{\"name\":\"small\"},\"replicas\":0}") "," OBJECT("VM",        \
+                                                                                   "\"n"        \
+                                                                                   "ame"        \
+                                                                                   "\":"        \
+                                                                                   "\"j"        \
+                                                                                   "ump"        \
+                                                                                   "\"" labels, \
+                                                                                   ",\""        \
+                                                                                   "spe"        \
+                                                                                   "c\""        \
+                                                                                   ":{"         \
+                                                                                   "\"t"        \
+                                                                                   "emp"        \
+                                                                                   "lat"        \
+                                                                                   "e\""        \
+                                                                                   ":{"         \
+                                                                                   "\"n"        \
+                                                                                   "ame"        \
+                                                                                   "\":"        \
+                                                                                   "\"s"        \
+                                                                                   "mal"        \
+                                                                                   "l\""        \
+                                                                                   "}}")
+    static const char *const paths[] = {"/v1/tenants/default/templates/small",
+                                        "/v1/tenants/default/groups/web",
+                                        "/v1/tenants/default/vms/jump"};
+    ck_assert_int_eq(
+        apply("", ALL_LABELLED(",\"labels\":{\"app\":\"web\",\"tier\":\"one\"}")), 200);
+    ck_assert_int_eq(
+        apply("?dryRun=plan", ALL_LABELLED(",\"labels\":{\"tier\":\"one\"}")), 200);
+    ck_assert_str_eq(actions(),
+                     "Template/small changed Group/web changed VM/jump changed ");
+    ck_assert_int_eq(apply("", ALL_LABELLED(",\"labels\":{\"tier\":\"one\"}")), 200);
+    for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++) {
+        ck_assert_int_eq(get(paths[i]), 200);
+        ck_assert_contains(reply.body, "\"labels\":{\"tier\":\"one\"}");
+    }
+    ck_assert_int_eq(apply("", ALL_LABELLED("")), 200);
+    for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++) {
+        ck_assert_int_eq(get(paths[i]), 200);
+        ck_assert_ptr_null(strstr(reply.body, "\"labels\""));
+    }
+    ck_assert_int_eq(apply("", ALL_LABELLED("")), 200);
+    ck_assert_str_eq(actions(),
+                     "Template/small unchanged Group/web unchanged VM/jump unchanged ");
 }
 END_TEST
 
@@ -549,7 +610,8 @@ int main(void)
     tcase_add_test(tests, a_tenant_takes_no_addresses_of_the_world);
     tcase_add_test(tests, a_vm_keeps_its_template_and_its_group);
     tcase_add_test(tests, power_is_what_a_vm_can_change);
-    tcase_add_test(tests, a_vm_takes_its_templates_labels_once);
+    tcase_add_test(tests, a_vm_has_its_templates_labels_as_of_its_own_last_apply);
+    tcase_add_test(tests, a_label_that_no_document_names_any_more_goes);
     tcase_add_test(tests, a_vm_that_is_there_is_labelled_anew);
     tcase_add_test(tests,
                    what_the_cluster_refuses_is_told_per_object_and_the_rest_is_done);

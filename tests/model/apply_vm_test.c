@@ -421,8 +421,10 @@ START_TEST(a_running_vm_is_labelled_and_goes_on)
     ck_assert_uint_eq(state_revision(state), revision);        /* nothing has changed */
     ck_assert_int_eq(change_vm(vm, POWER_ON, "zone", "b"), 0); /* beside the first */
     ck_assert_str_eq(label_value(&state_vm(state, vm)->meta.labels, "app"), "web");
+    ck_assert_int_eq(change_vm(vm, POWER_ON, "zone", NULL), 0); /* taken away */
+    ck_assert_ptr_null(label_value(&state_vm(state, vm)->meta.labels, "zone"));
     ck_assert_int_eq(change_vm(vm, POWER_OFF, NULL, NULL), 0);
-    ck_assert_uint_eq(state_vm(state, vm)->meta.labels.count, 2);
+    ck_assert_uint_eq(state_vm(state, vm)->meta.labels.count, 1);
     ck_assert_int_eq(state_vm(state, vm)->status.phase, PHASE_STOPPING);
     ck_assert_int_eq(evict(vm, 1, STOP_INTENT_DELETE), 0);
     ck_assert_int_eq(change_vm(vm, POWER_ON, "app", "web"), BERTH_EPHASE);

@@ -402,6 +402,7 @@ static inline int set_power_at(uint64_t vm, enum power power, bool anywhere)
     return send_command(&command);
 }
 
+/* A key without a value takes that label away. */
 static inline int
 change_vm(uint64_t vm, enum power power, const char *key, const char *value)
 {
@@ -410,7 +411,9 @@ change_vm(uint64_t vm, enum power power, const char *key, const char *value)
     command_init(&command, COMMAND_CHANGE_VM);
     command.body.change_vm.vm = vm;
     command.body.change_vm.power = power;
-    ck_assert(key == NULL || label_set(&command.body.change_vm.labels, key, value) == 0);
+    struct cmd_change_vm *body = &command.body.change_vm;
+    ck_assert(key == NULL || label_set(value != NULL ? &body->labels : &body->removed,
+                                       key, value != NULL ? value : "") == 0);
     return send_command(&command);
 }
 

@@ -177,7 +177,7 @@ static void walk_power(void)
 
 static void walk_change(void)
 {
-    static const char *const values[] = {"a", "b"};
+    static const char *const values[] = {"a", "b", NULL};
     (void)change_vm(any_uid(KIND_VM), roll(4) == 0 ? POWER_OFF : POWER_ON,
                     roll(4) == 0 ? NULL : "app", PICK(values));
 }
