@@ -187,6 +187,13 @@ static int join_check(const struct admission *admission,
         level_refusal(range, level, why);
         return err_set(err, BERTH_ELEVEL, "%s", why);
     }
+    if (r == 0 && known == NULL &&
+        (join->status.memory_bytes == 0 || join->status.cpu_mcpu == 0)) {
+        return err_set(err, BERTH_EINVALID,
+                       "host %s offers VMs no %s: no VM would ever run there; see its "
+                       "berthd's --reserve-memory",
+                       join->name, join->status.memory_bytes == 0 ? "memory" : "CPU");
+    }
     if (r == 0 && admission->raising) {
         return err_set(err, BERTH_EBUSY, "the cluster's level is being raised");
     }

@@ -234,7 +234,7 @@ static struct worker_config worker_config_of(struct berthd *berthd)
         .link = berthd->link,
         .images = berthd->images,
         .facts = &berthd->facts,
-        .memory_reserve_mib = berthd->config.memory_reserve_mib,
+        .memory_reserve_bytes = berthd->config.memory_reserve_bytes,
         .cpu_overcommit = berthd->config.cpu_overcommit,
         .disk = {.reserve_bytes = berthd->config.disk_reserve_bytes,
                  .image_bytes = berthd->config.image_cache_bytes,
@@ -381,6 +381,22 @@ static int serve_start(struct berthd *berthd, struct err *err)
                             &berthd->http, err);
 }
 
+/* What is kept for the host; one that leaves VMs nothing is a slip of the pen. */
+static int reserves_settle(struct berthd *berthd, struct err *err)
+{
+    struct berthd_config *config = &berthd->config;
+    if (config->memory_reserve_bytes == BERTHD_RESERVE_DEFAULT) {
+        config->memory_reserve_bytes = host_reserve_default(&berthd->facts);
+    }
+    if (config->disk_reserve_bytes == BERTHD_RESERVE_DEFAULT) {
+        config->disk_reserve_bytes = disk_reserve_default(berthd->identity.folder);
+    }
+    int r = host_reserve_check(&berthd->facts, config->memory_reserve_bytes, err);
+    return r < 0 ? r
+                 : disk_reserve_check(berthd->identity.folder, config->disk_reserve_bytes,
+                                      err);
+}
+
 static int parts_open(struct berthd *berthd, struct err *err)
 {
     CLEANUP_FREE char *images = NULL;
@@ -393,13 +409,14 @@ static int parts_open(struct berthd *berthd, struct err *err)
     if (asprintf(&images, "%s/images", berthd->identity.folder) < 0) {
         return err_sys(err, -ENOMEM, "open images");
     }
-    if (config->disk_reserve_bytes == BERTHD_RESERVE_DEFAULT) {
-        config->disk_reserve_bytes = disk_reserve_default(berthd->identity.folder);
+    int r = host_facts_read(&berthd->facts, err);
+    r = r == 0 ? reserves_settle(berthd, err) : r;
+    if (r < 0) {
+        return r;
     }
     const struct image_limits limits = {.cache_bytes = config->image_cache_bytes,
                                         .reserve_bytes = config->disk_reserve_bytes};
-    int r = members_open(berthd->identity.folder, &berthd->members, err);
-    r = r == 0 ? host_facts_read(&berthd->facts, err) : r;
+    r = members_open(berthd->identity.folder, &berthd->members, err);
     r = r == 0 ? image_store_open(berthd->loop, images, &limits, &berthd->images, err)
                : r;
     r = r == 0 ? link_open(berthd->loop, &berthd->identity, &berthd->members, &events,

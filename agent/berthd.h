@@ -31,8 +31,8 @@ struct berthd_config {
     const char *restore;    /* a backup file to found the cluster with, or NULL */
     const char *passphrase; /* of that, or NULL */
     uint64_t image_cache_bytes;
-    uint64_t disk_reserve_bytes; /* kept free; BERTHD_RESERVE_DEFAULT: disk_room.h's */
-    uint32_t memory_reserve_mib;
+    uint64_t disk_reserve_bytes;   /* kept free; BERTHD_RESERVE_DEFAULT: disk_room.h's */
+    uint64_t memory_reserve_bytes; /* BERTHD_RESERVE_DEFAULT: host_facts.h's */
     uint32_t cpu_overcommit;
     uint32_t disk_overcommit;
     uint64_t backup_every_ms; /* 0: none by itself */

@@ -23,7 +23,6 @@
 
 #define STATE_DEFAULT       "/var/lib/berth"
 #define IMAGE_CACHE_DEFAULT (UINT64_C(20) << 30)
-#define RESERVE_DEFAULT_MIB 256
 #define LABELS_MAX          64
 #define FILES_WANTED        65536 /* sockets and pipes of many VMs */
 /* The C library's heap, left alone, takes a place of its own for each thread, and lets
@@ -93,7 +92,7 @@ static const struct option_row {
     {OPTION_IMAGE_CACHE, "image-cache", "SIZE",
      "limit of the image store, and of one image file (20GiB)"},
     {OPTION_RESERVE, "reserve-memory", "SIZE",
-     "memory kept for the host itself (256MiB)"},
+     "memory kept for the host itself (256MiB; half of a small machine)"},
     {OPTION_RESERVE_DISK, "reserve-disk", "SIZE",
      "disk kept free for the log (a twentieth, at most 1GiB)"},
     {OPTION_OVERCOMMIT, "cpu-overcommit", "N", "vCPUs that may share one CPU (4)"},
@@ -260,7 +259,6 @@ take_option(struct options *options, const struct option_row *row, const char *t
 {
     struct berthd_config *config = &options->config;
     struct err err;
-    uint64_t bytes = 0;
     switch (row->id) {
     case OPTION_STATE:
         config->folder = text;
@@ -296,11 +294,9 @@ take_option(struct options *options, const struct option_row *row, const char *t
                    ? bad(row->name, err.text)
                    : 0;
     case OPTION_RESERVE:
-        if (parse_bytes(text, &bytes, &err) < 0) {
-            return bad(row->name, err.text);
-        }
-        config->memory_reserve_mib = (uint32_t)(bytes >> 20);
-        return 0;
+        return parse_bytes(text, &config->memory_reserve_bytes, &err) < 0
+                   ? bad(row->name, err.text)
+                   : 0;
     case OPTION_RESERVE_DISK:
         return parse_bytes(text, &config->disk_reserve_bytes, &err) < 0
                    ? bad(row->name, err.text)
@@ -476,7 +472,7 @@ int main(int argc, char **argv)
         .config = {.folder = STATE_DEFAULT,
                    .image_cache_bytes = IMAGE_CACHE_DEFAULT,
                    .disk_reserve_bytes = BERTHD_RESERVE_DEFAULT,
-                   .memory_reserve_mib = RESERVE_DEFAULT_MIB,
+                   .memory_reserve_bytes = BERTHD_RESERVE_DEFAULT,
                    .cpu_overcommit = HOST_OVERCOMMIT,
                    .disk_overcommit = DISK_OVERCOMMIT,
                    .backup_every_ms = BACKUP_KEEPER_EVERY_MS,

@@ -1,5 +1,7 @@
 #include "agent/disk_room.h"
 
+#include "base/parse_number.h"
+
 #include <sys/statvfs.h>
 
 uint64_t disk_reserve_default(const char *folder)
@@ -10,6 +12,26 @@ uint64_t disk_reserve_default(const char *folder)
     }
     uint64_t part = (uint64_t)disk.f_blocks * disk.f_frsize / DISK_RESERVE_PARTS;
     return part < DISK_RESERVE_MAX ? part : DISK_RESERVE_MAX;
+}
+
+int disk_reserve_check(const char *folder, uint64_t reserve_bytes, struct err *err)
+{
+    struct statvfs disk;
+    char wanted[NUMBER_TEXT_SIZE];
+    char have[NUMBER_TEXT_SIZE];
+    if (statvfs(folder, &disk) < 0) {
+        return 0;
+    }
+    uint64_t total_bytes = (uint64_t)disk.f_blocks * disk.f_frsize;
+    if (total_bytes == 0 || reserve_bytes < total_bytes) {
+        return 0;
+    }
+    format_bytes_human(reserve_bytes, wanted);
+    format_bytes_human(total_bytes, have);
+    return err_set(err, BERTH_EINVALID,
+                   "--reserve-disk %s is all of the disk that %.100s is on (%s) or more: "
+                   "nothing would be left for VMs and images",
+                   wanted, folder, have);
 }
 
 uint64_t disk_room(const char *folder, uint64_t reserve_bytes)

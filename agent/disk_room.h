@@ -8,6 +8,8 @@
  */
 #pragma once
 
+#include "base/err.h"
+
 #include <stdint.h>
 
 #define DISK_OVERCOMMIT                                             \
@@ -19,6 +21,9 @@
 /* What is kept free of the folder's file system when nobody says how much; 0 when it
  * cannot be looked at. */
 uint64_t disk_reserve_default(const char *folder);
+/* Whether such a reserve leaves anything of the folder's file system: 0, or
+ * BERTH_EINVALID and what there is. One that cannot be looked at leaves something. */
+int disk_reserve_check(const char *folder, uint64_t reserve_bytes, struct err *err);
 uint64_t disk_room(const char *folder, uint64_t reserve_bytes);
 
 /* How a file system is shared out. */

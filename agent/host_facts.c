@@ -3,6 +3,7 @@
 #include "agent/engine_kvm.h"
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "base/parse_number.h"
 #include "vmm/kvm_probe.h"
 
 #include <errno.h>
@@ -209,6 +210,29 @@ uint64_t host_disk_bytes(const char *folder)
 {
     struct statvfs disk;
     return statvfs(folder, &disk) == 0 ? (uint64_t)disk.f_blocks * disk.f_frsize : 0;
+}
+
+uint64_t host_reserve_default(const struct host_facts *facts)
+{
+    uint64_t half = facts->memory_bytes / 2;
+    return half < HOST_RESERVE_MAX ? half : HOST_RESERVE_MAX;
+}
+
+int host_reserve_check(const struct host_facts *facts,
+                       uint64_t reserve_bytes,
+                       struct err *err)
+{
+    char wanted[NUMBER_TEXT_SIZE];
+    char have[NUMBER_TEXT_SIZE];
+    if (reserve_bytes < facts->memory_bytes) {
+        return 0;
+    }
+    format_bytes_human(reserve_bytes, wanted);
+    format_bytes_human(facts->memory_bytes, have);
+    return err_set(err, BERTH_EINVALID,
+                   "--reserve-memory %s is all of this machine's memory (%s) or more: "
+                   "nothing would be left for VMs",
+                   wanted, have);
 }
 
 int host_usage_sample(struct host_sampler *sampler,

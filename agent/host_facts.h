@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #define HOST_FACTS_TEXT_SIZE 128
+#define HOST_RESERVE_MAX     (UINT64_C(256) << 20) /* by default */
 
 struct host_facts {
     uint32_t cores; /* online logical CPUs that we may use */
@@ -44,6 +45,14 @@ struct host_sampler { /* fields private; zero it first */
 };
 
 int host_facts_read(struct host_facts *ret_facts, struct err *err);
+/* Memory that is kept for the host when nobody says how much: half of a small machine's.
+ */
+uint64_t host_reserve_default(const struct host_facts *facts);
+/* Whether such a reserve leaves VMs any memory: 0, or BERTH_EINVALID and what there is.
+ */
+int host_reserve_check(const struct host_facts *facts,
+                       uint64_t reserve_bytes,
+                       struct err *err);
 /* The first call after zeroing gives the mean since boot. folder: whose disk. */
 int host_usage_sample(struct host_sampler *sampler,
                       const char *folder,

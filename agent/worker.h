@@ -50,9 +50,9 @@ struct worker_config {
     struct link *link;
     struct image_store *images;
     const struct host_facts *facts;
-    uint32_t memory_reserve_mib; /* kept for the host itself */
-    uint32_t cpu_overcommit;     /* vCPUs that may share one CPU */
-    struct disk_share disk;      /* of the state folder's file system, for VMs */
+    uint64_t memory_reserve_bytes; /* kept for the host itself */
+    uint32_t cpu_overcommit;       /* vCPUs that may share one CPU */
+    struct disk_share disk;        /* of the state folder's file system, for VMs */
     /* Have berth-fence watch beside us, as every host does; it goes by the machine's
      * clock, so a worker with another one fences alone. */
     bool fence;

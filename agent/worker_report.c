@@ -13,7 +13,7 @@
 
 static uint64_t memory_for_vms(const struct worker_config *config)
 {
-    uint64_t reserve = (uint64_t)config->memory_reserve_mib * MIB;
+    uint64_t reserve = config->memory_reserve_bytes;
     return config->facts->memory_bytes > reserve ? config->facts->memory_bytes - reserve
                                                  : 0;
 }

@@ -27,7 +27,8 @@
         {"raft-port", 0, "N", "between voters (7442)"},                                  \
         {"api-port", 0, "N", "HTTPS (7443)"},                                            \
         {"label", 'l', "KEY=VALUE", "label of this host, repeatable; first start only"}, \
-        {"reserve-memory", 0, "SIZE", "memory kept for the host itself (256MiB)"},       \
+        {"reserve-memory", 0, "SIZE",                                                    \
+         "memory kept for the host itself (256MiB; half of a small machine)"},           \
         {"reserve-disk", 0, "SIZE",                                                      \
          "disk kept free for the log (a twentieth of it, at most 1GiB)"},                \
         {"cpu-overcommit", 0, "N", "vCPUs that may share one CPU (4)"},                  \

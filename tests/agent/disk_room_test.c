@@ -32,6 +32,16 @@ START_TEST(the_default_reserve_is_a_part_with_a_bound)
 }
 END_TEST
 
+START_TEST(a_reserve_of_the_whole_disk_is_refused)
+{
+    struct err err;
+    ck_assert_int_eq(disk_reserve_check(dir.path, total - 1, &err), 0);
+    ck_assert_int_eq(disk_reserve_check(dir.path, total, &err), BERTH_EINVALID);
+    ck_assert_ptr_nonnull(strstr(err.text, "--reserve-disk "));
+    ck_assert_int_eq(disk_reserve_check("/nowhere/at/all", UINT64_MAX - 1, &err), 0);
+}
+END_TEST
+
 START_TEST(what_is_kept_free_is_no_room)
 {
     ck_assert_uint_le(disk_room(dir.path, 0), total);
@@ -73,6 +83,7 @@ int main(void)
     TCase *tests = tcase_create("disk_room");
     tcase_add_checked_fixture(tests, start, stop);
     tcase_add_test(tests, the_default_reserve_is_a_part_with_a_bound);
+    tcase_add_test(tests, a_reserve_of_the_whole_disk_is_refused);
     tcase_add_test(tests, what_is_kept_free_is_no_room);
     tcase_add_test(tests, what_cannot_be_looked_at_has_no_bounds);
     tcase_add_loop_test(tests, vms_are_promised_what_the_reserve_and_images_leave, 0,

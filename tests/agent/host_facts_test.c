@@ -99,6 +99,20 @@ START_TEST(without_qemu_in_the_path_its_engine_is_not_offered)
 }
 END_TEST
 
+START_TEST(a_reserve_leaves_something_for_vms)
+{
+    struct host_facts facts = {.memory_bytes = 1 * GIB};
+    struct err err;
+    ck_assert_uint_eq(host_reserve_default(&facts), HOST_RESERVE_MAX);
+    ck_assert_int_eq(host_reserve_check(&facts, 1 * GIB - 1, &err), 0);
+    ck_assert_int_eq(host_reserve_check(&facts, 1 * GIB, &err), BERTH_EINVALID);
+    ck_assert_ptr_nonnull(strstr(err.text, "--reserve-memory 1.0 GiB is all of this "));
+    ck_assert_int_eq(host_reserve_check(&facts, UINT64_MAX - 1, &err), BERTH_EINVALID);
+    facts.memory_bytes = 128 * MIB; /* a small one has a part in the cluster, too */
+    ck_assert_int_eq(host_reserve_check(&facts, host_reserve_default(&facts), &err), 0);
+}
+END_TEST
+
 START_TEST(usage_is_within_what_there_is)
 {
     struct host_sampler sampler = {0};
@@ -131,6 +145,7 @@ int main(void)
     tcase_add_test(tests, memory_is_read_by_its_names);
     tcase_add_test(tests, this_machine_has_cores_memory_and_a_kernel);
     tcase_add_test(tests, without_qemu_in_the_path_its_engine_is_not_offered);
+    tcase_add_test(tests, a_reserve_leaves_something_for_vms);
     tcase_add_test(tests, usage_is_within_what_there_is);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
