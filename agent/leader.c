@@ -685,6 +685,9 @@ void leader_on_change(struct leader *leader, const struct change *change)
     if (change->kind == KIND_TOKEN) {
         admission_tokens_changed(leader->admission);
     }
+    if (change->kind == KIND_HOST && change->object == NULL) {
+        level_watch_forget(leader->levels, change->uid);
+    }
     if (leader->leads) {
         orders_book_note(leader->book, change->kind, change->uid);
         loop_post_send(leader->wake);

@@ -37,16 +37,19 @@ static void forget_all(struct level_watch *watch)
     size_t cursor = 0;
     uint64_t uid;
     void *value;
-    while (watch->hosts != NULL && u64_map_next(watch->hosts, &cursor, &uid, &value)) {
-        free(value);
+    while (u64_map_next(watch->hosts, &cursor, &uid, &value)) {
+        level_watch_forget(watch, uid);
+        cursor = 0; /* the table is another */
     }
-    u64_map_free(watch->hosts);
 }
 
 struct level_watch *level_watch_free(struct level_watch *watch)
 {
     if (watch != NULL) {
-        forget_all(watch);
+        if (watch->hosts != NULL) {
+            forget_all(watch);
+            u64_map_free(watch->hosts);
+        }
         free(watch);
     }
     return NULL;
@@ -54,12 +57,17 @@ struct level_watch *level_watch_free(struct level_watch *watch)
 
 void level_watch_reset(struct level_watch *watch)
 {
-    size_t cursor = 0;
-    uint64_t uid;
-    void *value;
-    while (u64_map_next(watch->hosts, &cursor, &uid, &value)) {
-        memset(value, 0, sizeof(struct said));
-    }
+    forget_all(watch);
+}
+
+void level_watch_forget(struct level_watch *watch, uint64_t host)
+{
+    free(u64_map_remove(watch->hosts, host));
+}
+
+unsigned level_watch_count(const struct level_watch *watch)
+{
+    return (unsigned)u64_map_count(watch->hosts);
 }
 
 int level_watch_heard(struct level_watch *watch,

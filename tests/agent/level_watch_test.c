@@ -120,6 +120,22 @@ START_TEST(a_lost_host_holds_it_back_until_it_is_removed)
 }
 END_TEST
 
+START_TEST(of_a_removed_host_nothing_is_kept)
+{
+    beat_for(2 * WAIT_MS, 2, 2, 1);
+    ck_assert_uint_eq(level_watch_count(watch), 3);
+    ck_assert_int_eq(host_drain(hosts[2], true), 0);
+    ck_assert_int_eq(host_phase(hosts[2], HOST_PHASE_REMOVED), 0);
+    level_watch_forget(watch, hosts[2]);
+    level_watch_forget(watch, 4711); /* never heard */
+    ck_assert_uint_eq(level_watch_count(watch), 2);
+    ck_assert_uint_eq(level_watch_highest(watch, state), 2);
+    ck_assert_uint_eq(next(), 2);
+    level_watch_reset(watch);
+    ck_assert_uint_eq(level_watch_count(watch), 0);
+}
+END_TEST
+
 START_TEST(one_that_is_taken_back_begins_anew)
 {
     beat_for(WAIT_MS - BEAT_MS, 2, 2, 2);
@@ -167,6 +183,7 @@ int main(void)
     tcase_add_test(tests, when_nobody_knows_of_more_nothing_waits);
     tcase_add_test(tests, a_silent_host_holds_it_back);
     tcase_add_test(tests, a_lost_host_holds_it_back_until_it_is_removed);
+    tcase_add_test(tests, of_a_removed_host_nothing_is_kept);
     tcase_add_test(tests, one_that_is_taken_back_begins_anew);
     tcase_add_test(tests, a_new_leader_hears_all_of_it_again);
     tcase_add_test(tests, it_rises_no_further_than_this_release_knows);
