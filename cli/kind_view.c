@@ -278,10 +278,8 @@ PRINT(cell_group_reason)
     (void)time;
     if (json_is_true(json_object_get(status, "deleting"))) {
         CELL("is being deleted");
-    } else if (json_object_get(status, "reason") != NULL) {
+    } else { /* why it was scaled once is an event, not its state */
         member_print(status, "reason", ret_cell);
-    } else {
-        member_print(status, "scaleReason", ret_cell);
     }
 }
 
@@ -294,8 +292,8 @@ static const struct view_column group_columns[] = {
     {"TEMPLATE", 0, false, false, "spec.template", cell_template},
     {"AGE", COLUMN_RIGHT, false, false, "metadata.created", cell_age},
     {"LABELS", 0, true, false, "metadata.labels", cell_labels},
-    {"REASON", COLUMN_CUT, false, false,
-     "status.deleting,status.scaleReason,status.reason", cell_group_reason},
+    {"REASON", COLUMN_CUT, false, false, "status.deleting,status.reason",
+     cell_group_reason},
     {0},
 };
 

@@ -42,9 +42,12 @@ describe(const json_t *object, const struct kind_info *info, char *ret_text, siz
                        json_member_text(spec, "drainReason", ""),
                        json_member_text(status, "reason", ""));
     } else if (info->kind == KIND_GROUP) {
-        (void)snprintf(ret_text, size, "desired %" PRIu64 "  %s",
+        const char *reason = json_member_text(status, "scaleReason", "");
+        (void)snprintf(ret_text, size, "desired %" PRIu64 "%s%.20s%s%s",
                        json_member_u64(status, "desired", 0),
-                       json_member_text(status, "scaleReason", ""));
+                       reason[0] != '\0' ? "  since " : "",
+                       reason[0] != '\0' ? json_member_text(status, "scaled", "?") : "",
+                       reason[0] != '\0' ? ": " : "", reason);
     } else {
         (void)snprintf(ret_text, size, "revision %" PRIu64,
                        json_member_u64(view_meta(object), "revision", 0));

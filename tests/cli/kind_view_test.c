@@ -39,9 +39,15 @@ static const struct shown {
     {"ls", KIND_GROUP,
      "{'metadata':{'name':'web','tenant':'shop'},'spec':{'template':{'name':'small'},"
      "'autoscale':{'min':3,'max':12,'targets':[{'target':'60%'}]}},"
-     "'status':{'desired':4,'ready':3,'scaleReason':'cpu 71% of 60%'}}",
+     "'status':{'desired':4,'ready':3,'scaleReason':'cpu 71% of 60%','reason':'1 of 4 "
+     "VMs are not ready'}}",
      "NAME  TENANT  READY  AUTOSCALE        TEMPLATE  AGE  REASON\n"
-     "web   shop      3/4  3-12 at cpu 60%  small       -  cpu 71% of 60%\n"},
+     "web   shop      3/4  3-12 at cpu 60%  small       -  1 of 4 VMs are not ready\n"},
+    {"ls", KIND_GROUP, /* of long ago */
+     "{'metadata':{'name':'web','tenant':'shop'},'status':{'desired':4,'ready':4,"
+     "'scaleReason':'cpu 71% of 60%'}}",
+     "NAME  TENANT  READY  AUTOSCALE  TEMPLATE  AGE  REASON\n"
+     "web   shop      4/4  -          -           -  -\n"},
     {"ls", KIND_GROUP,
      "{'metadata':{'name':'w','tenant':'t'},'status':{'deleting':true}}",
      "NAME  TENANT  READY  AUTOSCALE  TEMPLATE  AGE  REASON\n"
