@@ -390,6 +390,22 @@ static void take_status(struct leader *leader,
     record_fini(&host_status_record, &said);
 }
 
+/* Which networks it cannot carry. Out of memory it is found out when one is made there.
+ */
+static void
+take_ranges(struct leader *leader, uint64_t host, const struct msg_taken_list *taken)
+{
+    struct host_range ranges[HOST_RANGES_MAX] = {0};
+    for (uint32_t i = 0; i < taken->count; i++) {
+        const struct msg_taken *item = &taken->items[i];
+        ranges[i].ipv4 = item->ipv4;
+        ranges[i].prefix_bits = item->prefix_bits;
+        (void)snprintf(ranges[i].text, sizeof(ranges[i].text), "%s",
+                       item->text != NULL ? item->text : "what it needs for itself");
+    }
+    (void)scheduler_host_ranges(leader->scheduler, host, ranges, taken->count);
+}
+
 /* False for a host that takes no part at the cluster's level: its lease is not renewed,
  * it gets no orders, and it is told why. */
 static bool level_fits(struct leader *leader,
@@ -446,6 +462,7 @@ void leader_on_heartbeat(struct leader *leader,
                              clock_wall_ms(leader->config.clock)) < 0) {
         return; /* a lease renewed unnoticed would be given away too soon */
     }
+    take_ranges(leader, heard->uid, &heartbeat->taken);
     heard->sequence = heartbeat->sequence;
     heard->orders_taken = heartbeat->desired_hash;
     take_vms(leader, heard, heartbeat, now_ns);

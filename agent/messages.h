@@ -11,6 +11,7 @@
 
 #include "base/err.h"
 #include "model/objects.h"
+#include "scheduler/scheduler.h"
 
 #define MESSAGE_SIZE_MAX  (1u << 20)
 #define MESSAGE_TYPE_BASE 256  /* the mesh keeps lower ones */
@@ -86,6 +87,13 @@ enum fence_health {
     FENCE_HEALTH_WATCHDOG /* it runs, and feeds a watchdog that bites in time */
 };
 extern const char *const fence_health_names[]; /* unknown missing running watchdog */
+/* A range that the host has a use of its own for: no network that it does not carry yet
+ * may overlap it. */
+#define MSG_TAKEN_FIELDS(F, S)                                                    \
+    F(S, 1, U32, ipv4, "address", UNIT_IPV4, 0, 0, UINT32_MAX, 0, "of the range") \
+    F(S, 2, U32, prefix_bits, "prefix", UNIT_NONE, 0, 0, 32, 0, "of the range")   \
+    F(S, 3, TEXT, text, "text", UNIT_NONE, 0, 0, HOST_RANGE_TEXT_SIZE - 1, 0, "in words")
+RECORD_DECLARE(msg_taken, MSG_TAKEN_FIELDS)
 #define MSG_HEARTBEAT_FIELDS(F, S)                                                       \
     F(S, 1, U64, host, "host", UNIT_NONE, 0, 1, UINT64_MAX, 0, "uid; must be the key's") \
     F(S, 2, U64, sequence, "sequence", UNIT_NONE, 0, 1, UINT64_MAX, 0,                   \
@@ -110,7 +118,9 @@ extern const char *const fence_health_names[]; /* unknown missing running watchd
     F(S, 13, U32, level_min, "levelMin", UNIT_NONE, 0, LEVEL_FIRST, LEVEL_LIMIT,         \
       LEVEL_FIRST, "the levels of the state that it takes part in")                      \
     F(S, 14, U32, level_max, "levelMax", UNIT_NONE, 0, LEVEL_FIRST, LEVEL_LIMIT,         \
-      LEVEL_FIRST, "likewise; one that says nothing knows the first")
+      LEVEL_FIRST, "likewise; one that says nothing knows the first")                    \
+    F(S, 15, LIST, taken, "taken", msg_taken, 0, 0, HOST_RANGES_MAX, 0,                  \
+      "ranges that it needs for itself")
 RECORD_DECLARE(msg_heartbeat, MSG_HEARTBEAT_FIELDS)
 /* Renews the lease from the moment heartbeat `sequence` was sent; the host writes down
  * the level, for its next start (agent/level_file.h). */

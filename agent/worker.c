@@ -161,6 +161,7 @@ int worker_open(const struct worker_config *config,
         worker_close(worker);
         return r;
     }
+    worker_taken_look(worker); /* before the first heartbeat: VMs come after it */
     (void)host_usage_sample(&worker->sampler, config->identity->folder, &worker->usage,
                             NULL); /* zeros until the first sample */
     image_store_on_change(config->images, worker_images_changed, worker);
@@ -189,6 +190,7 @@ struct worker *worker_close(struct worker *worker)
     vm_supervisor_close(worker->supervisor);
     fence_client_close(worker->fence);
     network_apply_close(worker->networks);
+    free(worker->taken);
     resource_groups_close(worker->groups);
     size_t cursor = 0;
     uint64_t uid;

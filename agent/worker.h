@@ -33,6 +33,8 @@
     1250 /* without an ack for so long all voters are asked: a heartbeat \
             and its repeat may be lost */
 #define WORKER_SAMPLE_MS 1000 /* CPU of VMs */
+#define WORKER_TAKEN_SAMPLES \
+    10 /* between looks at addresses and routes: a rack's change rarely */
 #define WORKER_STARTING_PER_CORE                                                       \
     4                           /* VMs between start and running at once: a boot storm \
                                    must not starve the log, nor time out in itself */

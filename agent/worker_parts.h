@@ -68,6 +68,9 @@ struct worker {
     struct host_usage usage;
     struct u64_map *loads; /* uid -> permille + 1, of the last sample */
     bool sampled;
+    struct network_taken *taken; /* what this host needs for itself; owned */
+    size_t taken_count;
+    unsigned taken_look; /* samples until it is looked at again */
     struct loop_timer *heartbeat_timer;
     struct loop_timer *sample_timer;
     struct loop_timer *lease_timer; /* when its state changes */
@@ -88,6 +91,8 @@ static inline bool worker_may_follow(const struct msg_member *member)
 
 /* Tells the leader how things are; context is the worker, here and below. */
 void worker_heartbeat(void *context);
+/* Now and then: which ranges this host needs for itself. */
+void worker_taken_look(struct worker *worker);
 /* Measures load, for the next heartbeat. */
 void worker_sample(void *context);
 

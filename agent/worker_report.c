@@ -121,6 +121,28 @@ static int blobs_fill(struct worker *worker, struct msg_blob_list *list)
     return 0;
 }
 
+static int taken_fill(const struct worker *worker, struct msg_taken_list *list)
+{
+    size_t count =
+        worker->taken_count < HOST_RANGES_MAX ? worker->taken_count : HOST_RANGES_MAX;
+    if (count == 0) {
+        return 0;
+    }
+    list->items = calloc(count, sizeof(*list->items));
+    if (list->items == NULL) {
+        return -ENOMEM;
+    }
+    int r = 0;
+    for (; list->count < count && r == 0; list->count++) {
+        const struct network_taken *taken = &worker->taken[list->count];
+        struct msg_taken *item = &list->items[list->count];
+        item->ipv4 = taken->range.address;
+        item->prefix_bits = taken->range.prefix_bits;
+        r = record_set_text(&item->text, taken->text);
+    }
+    return r;
+}
+
 /* To the leader that answers; to all voters while nobody does. */
 static void heartbeat_send(struct worker *worker, const struct msg_heartbeat *heartbeat)
 {
@@ -170,6 +192,7 @@ void worker_heartbeat(void *context)
     message.vms.items = seen.list.items;
     message.vms.count = seen.list.count;
     if (blobs_fill(worker, &message.blobs) == 0 &&
+        taken_fill(worker, &message.taken) == 0 &&
         worker_status(&worker->config, &message.status) == 0) {
         message.sequence =
             lease_heartbeat(&worker->lease, clock_now_ns(worker->config.clock));
@@ -193,10 +216,27 @@ static void sample_visit(void *context, const struct vm_report *report)
     }
 }
 
+void worker_taken_look(struct worker *worker)
+{
+    struct network_taken *taken = NULL;
+    size_t count = 0;
+    if (worker->networks == NULL || worker->taken_look > 0) {
+        worker->taken_look -= worker->taken_look > 0 ? 1U : 0U;
+        return;
+    }
+    worker->taken_look = WORKER_TAKEN_SAMPLES;
+    if (network_apply_taken(worker->networks, &taken, &count, NULL) == 0) {
+        free(worker->taken);
+        worker->taken = taken;
+        worker->taken_count = count;
+    } /* else what was seen last stands; a clash is found when the network is made */
+}
+
 void worker_sample(void *context)
 {
     struct worker *worker = context;
     vm_supervisor_each(worker->supervisor, sample_visit, worker);
+    worker_taken_look(worker);
     (void)host_usage_sample(&worker->sampler, worker->config.identity->folder,
                             &worker->usage, NULL); /* the old figures stand */
     worker->sampled = true;

@@ -18,6 +18,7 @@
 #pragma once
 
 #include "base/err.h"
+#include "net/network_clash.h"
 #include "net/network_plan.h"
 
 #include <uv.h>
@@ -70,6 +71,13 @@ bool network_apply_port_ready(const struct network_apply *apply,
 
 /* Why the last finished run left this network out, or NULL: until the next callback. */
 const char *network_apply_refusal(const struct network_apply *apply, uint32_t vni);
+
+/* What this host needs for itself now (net/network_clash.h): no network that is not here
+ * yet may overlap it. The caller frees *ret_taken. */
+int network_apply_taken(struct network_apply *apply,
+                        struct network_taken **ret_taken,
+                        size_t *ret_count,
+                        struct err *err);
 
 void network_apply_stats(const struct network_apply *apply,
                          struct network_apply_stats *ret_stats);

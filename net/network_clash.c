@@ -139,8 +139,7 @@ static bool covers(const struct network_want *want, uint32_t address)
 
 static void say_taken(const struct search *search,
                       const struct taken *taken,
-                      const char *range,
-                      char text[NETWORK_CLASH_SIZE])
+                      char text[NETWORK_TAKEN_SIZE])
 {
     static const char *const words[] = {[TAKEN_ADDRESS] = "an address of this host",
                                         [TAKEN_GATEWAY] = "a gateway of this host",
@@ -154,8 +153,8 @@ static void say_taken(const struct search *search,
     } else {
         format_cidr(taken->range.address, taken->range.prefix_bits, what);
     }
-    (void)snprintf(text, NETWORK_CLASH_SIZE, "its range %s overlaps %s, %s (link %s)",
-                   range, what, words[taken->kind], link != NULL ? link->name : "?");
+    (void)snprintf(text, NETWORK_TAKEN_SIZE, "%s, %s (link %s)", what, words[taken->kind],
+                   link != NULL ? link->name : "?");
 }
 
 /* True when there is something to say against the network. */
@@ -181,7 +180,10 @@ static bool judge(const struct search *search,
     }
     for (size_t i = 0; i < search->taken_count; i++) {
         if (overlaps(&want->cidr, &search->taken[i].range)) {
-            say_taken(search, &search->taken[i], range, text);
+            char what[NETWORK_TAKEN_SIZE];
+            say_taken(search, &search->taken[i], what);
+            (void)snprintf(text, NETWORK_CLASH_SIZE, "its range %s overlaps %s", range,
+                           what);
             return true;
         }
     }
@@ -201,6 +203,46 @@ static bool is_here(const struct search *search, uint32_t vni)
     return false;
 }
 
+/* search_fini in any case. */
+static int search_all(struct search *search, struct netlink *netlink, struct err *err)
+{
+    int r = netlink_links(netlink, see_link, search, err);
+    r = r != 0 ? r : netlink_addresses(netlink, see_address, search, err);
+    r = r != 0 ? r : netlink_routes(netlink, see_route, search, err);
+    return r == 0 && search->failed ? err_sys(err, -ENOMEM, "look at what is taken") : r;
+}
+
+static void search_fini(struct search *search)
+{
+    free(search->links);
+    free(search->taken);
+}
+
+int network_taken_find(struct netlink *netlink,
+                       struct network_taken **ret_taken,
+                       size_t *ret_count,
+                       struct err *err)
+{
+    struct search search = {0};
+    struct network_taken *taken = NULL;
+
+    int r = search_all(&search, netlink, err);
+    if (r == 0 && search.taken_count > 0) {
+        taken = calloc(search.taken_count, sizeof(*taken));
+        r = taken == NULL ? err_sys(err, -ENOMEM, "look at what is taken") : 0;
+    }
+    for (size_t i = 0; taken != NULL && i < search.taken_count; i++) {
+        taken[i].range = search.taken[i].range;
+        say_taken(&search, &search.taken[i], taken[i].text);
+    }
+    if (r == 0) {
+        *ret_taken = taken;
+        *ret_count = search.taken_count;
+    }
+    search_fini(&search);
+    return r;
+}
+
 int network_clash_find(struct netlink *netlink,
                        const struct network_host *host,
                        const struct network_want *wants,
@@ -213,12 +255,8 @@ int network_clash_find(struct netlink *netlink,
     struct network_clash *clashes = calloc(count + 1, sizeof(*clashes));
     size_t found = 0;
 
-    int r = clashes == NULL ? -ENOMEM : netlink_links(netlink, see_link, &search, err);
-    r = r != 0 ? r : netlink_addresses(netlink, see_address, &search, err);
-    r = r != 0 ? r : netlink_routes(netlink, see_route, &search, err);
-    if (clashes == NULL || (r == 0 && search.failed)) {
-        r = err_set(err, -ENOMEM, "look for what networks clash with: out of memory");
-    }
+    int r = clashes == NULL ? err_sys(err, -ENOMEM, "look for what networks clash with")
+                            : search_all(&search, netlink, err);
     for (size_t i = 0; r == 0 && i < count; i++) {
         clashes[found].vni = wants[i].vni;
         if (!is_here(&search, wants[i].vni) &&
@@ -226,8 +264,7 @@ int network_clash_find(struct netlink *netlink,
             found++;
         }
     }
-    free(search.links);
-    free(search.taken);
+    search_fini(&search);
     if (r != 0 || found == 0) {
         free(clashes);
         clashes = NULL;

@@ -15,11 +15,25 @@
 #include "net/network_want.h"
 
 #define NETWORK_CLASH_SIZE 192
+#define NETWORK_TAKEN_SIZE 96
 
 struct network_clash {
     uint32_t vni;
     char text[NETWORK_CLASH_SIZE]; /* which range, and what it clashes with */
 };
+
+/* A range that this host has a use of its own for, and which: "10.99.0.0/16, which this
+ * host reaches directly (link eth0)". */
+struct network_taken {
+    struct network_cidr range;
+    char text[NETWORK_TAKEN_SIZE];
+};
+
+/* All of them; the caller frees *ret_taken, which is NULL when there are none. */
+int network_taken_find(struct netlink *netlink,
+                       struct network_taken **ret_taken,
+                       size_t *ret_count,
+                       struct err *err);
 
 /* At most one per want, in their order; the caller frees *ret_clashes, which is NULL when
  * there are none. */

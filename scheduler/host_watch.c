@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define REASON_SIZE 256
 
@@ -16,6 +17,8 @@ struct heard {
     uint64_t at_ns;
     uint64_t wall_ms;
     struct host_load load;
+    struct host_range *ranges; /* owned */
+    uint32_t range_count;
 };
 
 struct host_watch {
@@ -37,8 +40,10 @@ static void forget(struct host_watch *watch)
 {
     size_t cursor = 0;
     uint64_t uid;
-    void *heard;
-    while (u64_map_next(watch->hosts, &cursor, &uid, &heard)) {
+    void *value;
+    while (u64_map_next(watch->hosts, &cursor, &uid, &value)) {
+        struct heard *heard = value;
+        free(heard->ranges);
         free(heard);
     }
     u64_map_free(watch->hosts);
@@ -61,7 +66,9 @@ void host_watch_lead(struct host_watch *watch, uint64_t now_ns)
     void *value;
     watch->leads_since_ns = now_ns;
     while (u64_map_next(watch->hosts, &cursor, &uid, &value)) {
-        *(struct heard *)value = (struct heard){0};
+        struct heard *heard = value;
+        free(heard->ranges);
+        *heard = (struct heard){0};
     }
 }
 
@@ -93,6 +100,38 @@ int host_watch_heard(struct host_watch *watch,
     heard->wall_ms = wall_ms;
     heard->load = *load;
     return 0;
+}
+
+int host_watch_set_ranges(struct host_watch *watch,
+                          uint64_t host,
+                          const struct host_range *ranges,
+                          uint32_t count)
+{
+    struct heard *heard = entry_of(watch, host);
+    if (heard == NULL) {
+        return -ENOMEM;
+    }
+    if (count == heard->range_count &&
+        (count == 0 || memcmp(heard->ranges, ranges, count * sizeof(*ranges)) == 0)) {
+        return 0; /* as with nearly every heartbeat */
+    }
+    struct host_range *copy = calloc((size_t)count + 1, sizeof(*copy));
+    if (copy == NULL) {
+        return -ENOMEM;
+    }
+    memcpy(copy, ranges, count * sizeof(*copy));
+    free(heard->ranges);
+    heard->ranges = copy;
+    heard->range_count = count;
+    return 0;
+}
+
+const struct host_range *
+host_watch_ranges(const struct host_watch *watch, uint64_t host, uint32_t *ret_count)
+{
+    const struct heard *heard = u64_map_get(watch->hosts, host);
+    *ret_count = heard != NULL ? heard->range_count : 0;
+    return heard != NULL ? heard->ranges : NULL;
 }
 
 int host_watch_give_up(struct host_watch *watch, uint64_t host)

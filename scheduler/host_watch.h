@@ -22,6 +22,14 @@ int host_watch_heard(struct host_watch *watch,
                      const struct host_load *load,
                      uint64_t now_ns,
                      uint64_t wall_ms);
+/* What it needs for itself: copied. -ENOMEM: what it said before stands. */
+int host_watch_set_ranges(struct host_watch *watch,
+                          uint64_t host,
+                          const struct host_range *ranges,
+                          uint32_t count);
+/* Borrowed until the host is heard again; NULL and 0: it has said nothing. */
+const struct host_range *
+host_watch_ranges(const struct host_watch *watch, uint64_t host, uint32_t *ret_count);
 /* It is decided that the host is lost; whatever it says from now on, its lease is not
  * renewed: it may hold orders for VMs that now start elsewhere. -ENOMEM: then it must not
  * be decided. */

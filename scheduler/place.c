@@ -149,6 +149,63 @@ static void require_tell(const struct look *look, struct place_refusal *refusal)
                    text);
 }
 
+static bool network_is_here(const struct network *network, uint64_t host)
+{
+    bool here = false;
+    for (uint32_t i = 0; i < network->status.hosts.count && !here; i++) {
+        here = network->status.hosts.items[i].host == host;
+    }
+    return here;
+}
+
+/* The range of this host's own that the network overlaps, or NULL. Where it is already,
+ * it stays. */
+static const struct host_range *range_against(const struct look *look,
+                                              const struct network *network)
+{
+    uint32_t count = 0;
+    uint64_t host = look->host->meta.uid;
+    const struct host_range *ranges =
+        look->placement->watch != NULL
+            ? host_watch_ranges(look->placement->watch, host, &count)
+            : NULL;
+    uint32_t address = cidr_address(network->spec.ipv4.cidr);
+    uint32_t prefix = cidr_prefix(network->spec.ipv4.cidr);
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t bits = ranges[i].prefix_bits < prefix ? ranges[i].prefix_bits : prefix;
+        if (bits == 0 || (ranges[i].ipv4 ^ address) >> (32 - bits) == 0) {
+            return network_is_here(network, host) ? NULL : &ranges[i];
+        }
+    }
+    return NULL;
+}
+
+static bool carry_passes(const struct look *look)
+{
+    bool carries = true;
+    for (uint32_t i = 0; i < look->placement->network_count && carries; i++) {
+        carries = range_against(look, look->placement->networks[i].network) == NULL;
+    }
+    return carries;
+}
+
+static void carry_tell(const struct look *look, struct place_refusal *refusal)
+{
+    uint32_t slot = 0;
+    char cidr[CIDR_TEXT_SIZE];
+    while (range_against(look, look->placement->networks[slot].network) == NULL) {
+        slot++;
+    }
+    const struct network *network = look->placement->networks[slot].network;
+    format_cidr(cidr_address(network->spec.ipv4.cidr),
+                cidr_prefix(network->spec.ipv4.cidr), cidr);
+    (void)snprintf(refusal->reason, PLACE_TEXT_SIZE, "network: %.63s (%s) overlaps %.95s",
+                   network->meta.name, cidr, range_against(look, network)->text);
+    (void)snprintf(refusal->fix, PLACE_TEXT_SIZE,
+                   "take that away from %s, or a network of another range",
+                   look->host->meta.name);
+}
+
 /* ---- filters of what is there ---- */
 
 static bool spread_passes(const struct look *look)
@@ -347,6 +404,8 @@ static const struct filter {
     {"engine", "lacks the engine", "lack the engine", true, engine_passes, engine_tell},
     {"require", "fails placement.require", "fail placement.require", true, require_passes,
      require_tell},
+    {"network", "cannot carry its network", "cannot carry its network", true,
+     carry_passes, carry_tell},
     {"spread", "has enough of the group", "have enough of the group", false,
      spread_passes, spread_tell},
     {"network", "gets no address", "get no address", false, network_passes, network_tell},

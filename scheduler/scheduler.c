@@ -87,6 +87,15 @@ int scheduler_host_heard(struct scheduler *scheduler,
     return host_watch_heard(scheduler->watch, host, load, now_ns, wall_ms);
 }
 
+int scheduler_host_ranges(struct scheduler *scheduler,
+                          uint64_t host,
+                          const struct host_range *ranges,
+                          uint32_t count)
+{
+    scheduler->waits->state = NULL;
+    return host_watch_set_ranges(scheduler->watch, host, ranges, count);
+}
+
 bool scheduler_may_renew(struct scheduler *scheduler,
                          const struct host *host,
                          bool orders_taken)

@@ -41,6 +41,15 @@ struct host_load {
     uint64_t disk_free_bytes;
 };
 
+/* A range of addresses that a host needs for itself, in words of the host. */
+#define HOST_RANGES_MAX      64 /* a host with more is asked for its networks one by one */
+#define HOST_RANGE_TEXT_SIZE 96
+struct host_range {
+    uint32_t ipv4;
+    uint32_t prefix_bits;
+    char text[HOST_RANGE_TEXT_SIZE];
+};
+
 struct decisions {
     struct command commands[DECISIONS_MAX]; /* subject "system", no request id */
     uint32_t count;
@@ -60,6 +69,12 @@ int scheduler_host_heard(struct scheduler *scheduler,
                          const struct host_load *load,
                          uint64_t now_ns,
                          uint64_t wall_ms);
+/* What a host that was heard needs for itself: VMs of networks that overlap it do not go
+ * there. Copied. -ENOMEM: what it said before stands. */
+int scheduler_host_ranges(struct scheduler *scheduler,
+                          uint64_t host,
+                          const struct host_range *ranges,
+                          uint32_t count);
 /* Whether its heartbeats may renew its lease (host: NULL when it was removed): not from
  * when it is decided that it is lost until it is ready again and has taken its new
  * orders, since the old ones may name VMs that run elsewhere by then. orders_taken: it

@@ -414,6 +414,44 @@ START_TEST(a_removed_host_leaves_the_log)
 }
 END_TEST
 
+/* What a plan says of the only host for a VM in network 10.0.0.0/24. */
+static bool is_foretold(const char *text)
+{
+    struct machine_spec machine;
+    record_init(&machine_spec_record, &machine);
+    struct nic_spec *nic =
+        record_list_add(&nic_spec_record, (struct record_list *)&machine.nics);
+    (void)snprintf(nic->name, sizeof(nic->name), "eth0");
+    (void)snprintf(nic->network, sizeof(nic->network), "front");
+    machine.engine = ENGINE_FAKE;
+    json_t *forecast =
+        scheduler_forecast(leader_scheduler(plane.hosts[0].leader), plane_state(0),
+                           DEFAULT_TENANT, NULL, &machine, 1, 0);
+    char *said = json_text(forecast);
+    bool found = said != NULL && strstr(said, text) != NULL;
+    free(said);
+    json_decref(forecast);
+    record_fini(&machine_spec_record, &machine);
+    return found;
+}
+
+START_TEST(a_host_takes_no_vm_of_a_network_whose_range_it_needs)
+{
+    plane_start();
+    struct network *network = object_new(KIND_NETWORK);
+    (void)snprintf(network->meta.name, NAME_SIZE, "front");
+    (void)snprintf(network->meta.tenant, NAME_SIZE, DEFAULT_TENANT);
+    network->spec.ipv4.cidr = ((uint64_t)(10U << 24) << 8) | 24;
+    ck_assert_int_eq(plane_put(KIND_NETWORK, network), 0);
+    RACK_WAIT(is_foretold("\"unplaced\":0") || is_foretold("\"unplaced\": 0"));
+    plane.hosts[0].range = "10.0.0.0/16, its own";
+    RACK_WAIT(is_foretold("network: front (10.0.0.0/24) overlaps 10.0.0.0/16, its own"));
+    plane.hosts[0].range = NULL; /* taken away */
+    RACK_WAIT(is_foretold("\"unplaced\":0") || is_foretold("\"unplaced\": 0"));
+    plane_stop();
+}
+END_TEST
+
 START_TEST(cpu_is_shown_of_a_vm_that_runs_and_of_this_run_only)
 {
     struct vm vm = {.status = {.running_wall_ms = 100000}};
@@ -439,6 +477,7 @@ int main(void)
     TCase *tests = tcase_create("leader");
     tcase_set_timeout(tests, 60);
     tcase_add_test(tests, cpu_is_shown_of_a_vm_that_runs_and_of_this_run_only);
+    tcase_add_test(tests, a_host_takes_no_vm_of_a_network_whose_range_it_needs);
     tcase_add_test(tests, a_stranger_without_a_good_token_costs_the_log_nothing);
     tcase_add_test(tests, a_token_of_a_host_that_never_came_goes_in_its_time);
     tcase_add_test(tests, a_refused_host_comes_in_with_a_new_token);

@@ -33,6 +33,7 @@ struct plane {
     uint64_t vm;                /* one that it says it has; 0: none */
     uint64_t epoch;             /* of that one */
     enum phase phase;           /* likewise */
+    const char *range;          /* 10.0.0.0/16 that it needs for itself; NULL: none */
     struct msg_vm_list ordered; /* VMs; owned */
     struct {
         unsigned count;
@@ -327,6 +328,13 @@ static inline void plane_beat(struct plane *self)
         seen.phase = self->phase;
         seen.at_wall_ms = clock_wall_ms(clock_system());
         heartbeat.vms = (struct msg_vm_seen_list){.items = &seen, .count = 1};
+    }
+    if (self->range != NULL) {
+        struct msg_taken *taken =
+            record_list_add(&msg_taken_record, (struct record_list *)&heartbeat.taken);
+        taken->ipv4 = 10U << 24;
+        taken->prefix_bits = 16;
+        ck_assert_int_eq(record_set_text(&taken->text, self->range), 0);
     }
     for (uint32_t i = 0; i < self->host->members.list.count; i++) {
         (void)link_send(self->host->link, self->host->members.list.items[i].uid,

@@ -47,6 +47,7 @@ static struct {
     uint64_t boot;
     unsigned beats;
     uint64_t taken;       /* hash of the orders that the worker says it follows */
+    unsigned own_ranges;  /* that the newest heartbeat tells of, on the loopback */
     enum phase phases[2]; /* of FENCED and WAITS; PENDING: not seen */
     uint64_t epochs[2];
     uint64_t disk_epochs[2];
@@ -115,6 +116,14 @@ static inline void leader_hears(struct rack_host *host,
     leader.sequence = heartbeat->sequence;
     leader.boot = heartbeat->boot;
     leader.taken = heartbeat->desired_hash;
+    leader.own_ranges = 0;
+    for (uint32_t i = 0; i < heartbeat->taken.count; i++) {
+        const char *text = heartbeat->taken.items[i].text;
+        leader.own_ranges +=
+            text != NULL && strstr(text, "an address of this host (link lo)") != NULL
+                ? 1U
+                : 0U;
+    }
     memset(leader.phases, 0, sizeof(leader.phases));
     for (uint32_t i = 0; i < heartbeat->vms.count; i++) {
         const struct msg_vm_seen *seen = &heartbeat->vms.items[i];

@@ -111,6 +111,15 @@ END_TEST
 
 /* ---- epochs ---- */
 
+START_TEST(a_heartbeat_tells_which_ranges_the_host_needs_for_itself)
+{
+    start();
+    let_pass();
+    ck_assert_uint_gt(leader.own_ranges, 0);
+    stop();
+}
+END_TEST
+
 static void damage_record(uint64_t uid)
 {
     char name[64];
@@ -154,6 +163,7 @@ int main(int argc, char **argv)
     tcase_add_test(tests, a_vm_that_cannot_be_started_is_told_with_the_reason);
     tcase_add_test(tests, what_is_measured_of_vms_is_told_a_family_at_a_time);
     tcase_add_test(tests, a_vm_whose_network_cannot_be_made_here_fails_with_the_reason);
+    tcase_add_test(tests, a_heartbeat_tells_which_ranges_the_host_needs_for_itself);
     tcase_add_test(tests,
                    a_vm_whose_record_is_damaged_is_told_failed_only_when_it_has_ended);
     suite_add_tcase(suite, tests);

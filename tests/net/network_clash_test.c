@@ -10,6 +10,7 @@
 
 #include <sched.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 static struct netlink *netlink;
@@ -135,6 +136,38 @@ START_TEST(networks_that_are_here_are_neither_judged_nor_in_the_way)
 }
 END_TEST
 
+static bool
+is_taken(const struct network_taken *taken, size_t taken_count, const char *text)
+{
+    bool found = false;
+    for (size_t i = 0; i < taken_count && !found; i++) {
+        found = strcmp(taken[i].text, text) == 0;
+    }
+    return found;
+}
+
+START_TEST(what_is_taken_is_told_before_there_is_a_network)
+{
+    struct network_taken *taken = NULL;
+    size_t taken_count = 0;
+    struct err err = {0};
+    run("ip link add berth-br-7 type bridge && ip link set berth-br-7 up && "
+        "ip addr add 10.50.0.1/24 dev berth-br-7");
+    ck_assert_msg(network_taken_find(netlink, &taken, &taken_count, &err) == 0, "%s",
+                  err.text);
+    ck_assert(is_taken(taken, taken_count,
+                       "10.99.0.0/16, which this host reaches directly (link eth0)"));
+    ck_assert(
+        is_taken(taken, taken_count, "10.99.0.7, an address of this host (link eth0)"));
+    ck_assert(
+        is_taken(taken, taken_count, "10.99.0.1, a gateway of this host (link eth0)"));
+    for (size_t i = 0; i < taken_count; i++) {
+        ck_assert_uint_gt(taken[i].range.prefix_bits, 0);
+    }
+    free(taken);
+}
+END_TEST
+
 int main(void)
 {
     if (geteuid() != 0) {
@@ -148,6 +181,7 @@ int main(void)
     tcase_add_test(tests, each_of_several_ways_counts);
     tcase_add_test(tests, addresses_of_hosts_are_found_without_a_route);
     tcase_add_test(tests, networks_that_are_here_are_neither_judged_nor_in_the_way);
+    tcase_add_test(tests, what_is_taken_is_told_before_there_is_a_network);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
 }

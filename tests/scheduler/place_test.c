@@ -237,6 +237,56 @@ static void vm_in_tiny(const char *name, uint64_t host, uint32_t last)
     ck_assert_int_eq(place(answer.uid, host, 1, 0x0a010000 + last), 0);
 }
 
+START_TEST(a_host_that_needs_the_range_for_itself_does_not_carry_the_network)
+{
+    const struct host_range ranges[] = {
+        {ADDRESS(0) - (1U << 16), 16, "10.255.0.0/16, elsewhere"},
+        {ADDRESS(64), 26, "10.0.0.64/26, which this host reaches directly (link eth1)"},
+    };
+    const struct host_range all = {0, 0, "0.0.0.0/0"};
+    struct host_watch *watch = host_watch_new();
+    struct place_refusal refusal;
+    for (uint32_t i = 0; i < 3; i++) {
+        const uint64_t uids[] = {h1, h2, h3};
+        ck_assert_int_eq(host_watch_heard(watch, uids[i], &(struct host_load){0}, 1, 1),
+                         0);
+    }
+    ck_assert_int_eq(host_watch_set_ranges(watch, h1, ranges, 2), 0);
+    ck_assert_int_eq(host_watch_set_ranges(watch, h2, &all, 1), 0);
+    struct place_request request = {.tenant = DEFAULT_TENANT,
+                                    .machine = machine_of("web")};
+    ck_assert_int_eq(overlay_sync(&overlay, state), 0);
+    ck_assert_int_eq(placement_init(&placement, &request, &overlay, watch), 0);
+    ck_assert_uint_eq(best_host(), h3);
+    int64_t index = overlay_index(&overlay, h1);
+    ck_assert(!placement_fits(&placement, (uint32_t)index, &refusal));
+    ck_assert_str_eq(refusal.rule, "network");
+    ck_assert_str_eq(
+        refusal.reason,
+        "network: front (10.0.0.0/24) overlaps 10.0.0.64/26, which this host "
+        "reaches directly (link eth1)");
+    placement_fini(&placement);
+
+    request.machine = machine_of("plain"); /* without a network */
+    ck_assert_int_eq(placement_init(&placement, &request, &overlay, watch), 0);
+    ck_assert_uint_eq(best_host(), h1);
+    placement_fini(&placement);
+
+    ck_assert_int_eq(host_watch_set_ranges(watch, h1, ranges, 1), 0); /* taken away */
+    request.machine = machine_of("web");
+    ck_assert_int_eq(placement_init(&placement, &request, &overlay, watch), 0);
+    ck_assert_uint_eq(best_host(), h1);
+    placement_fini(&placement);
+
+    ck_assert_int_eq(host_watch_set_ranges(watch, h1, ranges, 2), 0);
+    ck_assert_int_eq(network_host(front, h1, ADDRESS(9)), 0); /* it is there already */
+    ck_assert_int_eq(overlay_sync(&overlay, state), 0);
+    ck_assert_int_eq(placement_init(&placement, &request, &overlay, watch), 0);
+    ck_assert_uint_eq(best_host(), h1);
+    host_watch_free(watch);
+}
+END_TEST
+
 START_TEST(the_last_address_goes_to_a_vm_not_to_another_host)
 {
     put_tiny();
@@ -422,6 +472,8 @@ int main(void)
     tcase_add_test(tests, a_host_takes_no_more_vms_than_it_can_report);
     tcase_add_test(tests, a_host_without_capacity_takes_nothing);
     tcase_add_test(tests, a_host_that_this_leader_has_not_heard_is_not_trusted);
+    tcase_add_test(tests,
+                   a_host_that_needs_the_range_for_itself_does_not_carry_the_network);
     tcase_add_test(tests, the_last_address_goes_to_a_vm_not_to_another_host);
     tcase_add_test(tests, a_vm_that_keeps_its_address_needs_no_other);
     tcase_add_test(tests, addresses_given_in_this_step_count);

@@ -481,6 +481,29 @@ START_TEST(a_new_leader_places_nothing_on_hosts_it_has_not_heard)
 }
 END_TEST
 
+START_TEST(a_vm_whose_network_a_host_cannot_carry_waits_and_loses_no_try)
+{
+    const struct host_range range = {ADDRESS(0), 16, "10.0.0.0/16, its own"};
+    unsigned looks = 1;
+    char text[256];
+    ck_assert_int_eq(scheduler_host_ranges(scheduler, h1, &range, 1), 0);
+    uint64_t vm = admit_one("a", "web");
+    settle();
+    const struct vm_status *status = &state_vm(state, vm)->status;
+    ck_assert_uint_eq(status->phase, PHASE_PENDING);
+    ck_assert_uint_eq(status->restarts, 0);
+    ck_assert(scheduler_pending_reason(scheduler, state, state_vm(state, vm), &looks,
+                                       text, sizeof(text)));
+    ck_assert_str_eq(text, "no host: 1 of 1 cannot carry its network");
+
+    uint64_t h2 = make_host("h2", 2, 64000, 128 * GIB);
+    hear(h2);
+    settle();
+    ck_assert_uint_eq(host_of_vm("a"), h2);
+    ck_assert_uint_eq(state_vm(state, vm)->status.restarts, 0);
+}
+END_TEST
+
 START_TEST(a_batch_that_was_not_taken_is_decided_again_alike)
 {
     for (unsigned i = 0; i < 5; i++) {
@@ -518,6 +541,7 @@ int main(void)
     tcase_add_test(tests, an_idle_cluster_is_left_alone);
     tcase_add_test(tests, a_cluster_without_hosts_gives_no_trouble);
     tcase_add_test(tests, a_new_leader_places_nothing_on_hosts_it_has_not_heard);
+    tcase_add_test(tests, a_vm_whose_network_a_host_cannot_carry_waits_and_loses_no_try);
     tcase_add_test(tests, a_batch_that_was_not_taken_is_decided_again_alike);
     tcase_add_test(tests, what_hosts_say_is_shown);
     return test_main_run(suite);
