@@ -2,6 +2,7 @@
 
 #include "agent/orders.h"
 #include "base/log.h"
+#include "base/parse_number.h"
 #include "model/join_token.h"
 
 #include <errno.h>
@@ -167,6 +168,38 @@ static void join_proposed(void *context, int code, const struct apply_result *re
     free(joining);
 }
 
+/* What keeps a new host out whatever its token; 0 or BERTH_EINVALID, BERTH_ECONFLICT. */
+static int
+join_fits(const struct state *state, const struct msg_join *join, struct err *err)
+{
+    const struct host_status *status = &join->status;
+    size_t cursor = 0;
+    const struct network *network;
+    if (status->memory_bytes == 0 || status->cpu_mcpu == 0) {
+        return err_set(err, BERTH_EINVALID,
+                       "host %s offers VMs no %s: no VM would ever run there; see its "
+                       "berthd's --reserve-memory",
+                       join->name, status->memory_bytes == 0 ? "memory" : "CPU");
+    }
+    while ((network = state_next(state, KIND_NETWORK, &cursor)) != NULL) {
+        uint64_t cidr = network->spec.ipv4.cidr;
+        if (status->address != 0 && cidr_contains(cidr, status->address)) {
+            char address[IPV4_TEXT_SIZE];
+            char range[CIDR_TEXT_SIZE];
+            format_ipv4(status->address, address);
+            format_cidr(cidr_address(cidr), cidr_prefix(cidr), range);
+            return err_set(err, BERTH_ECONFLICT,
+                           "the address %s of host %s is in the range %s of network %s "
+                           "of tenant %s: the hosts that carry it could not reach this "
+                           "one; give the host another (--address), or that network "
+                           "another range",
+                           address, join->name, range, network->meta.name,
+                           network->meta.tenant);
+        }
+    }
+    return 0;
+}
+
 /* Strangers reach this far, so what has no good token does not get into the log. A host
  * that is known by the key of its connection needs none (again). */
 static int join_check(const struct admission *admission,
@@ -188,11 +221,8 @@ static int join_check(const struct admission *admission,
         return err_set(err, BERTH_ELEVEL, "%s", why);
     }
     if (r == 0 && known == NULL &&
-        (join->status.memory_bytes == 0 || join->status.cpu_mcpu == 0)) {
-        return err_set(err, BERTH_EINVALID,
-                       "host %s offers VMs no %s: no VM would ever run there; see its "
-                       "berthd's --reserve-memory",
-                       join->name, join->status.memory_bytes == 0 ? "memory" : "CPU");
+        (r = join_fits(control_state(admission->config.control), join, err)) < 0) {
+        return r;
     }
     if (r == 0 && admission->raising) {
         return err_set(err, BERTH_EBUSY, "the cluster's level is being raised");

@@ -165,7 +165,11 @@ static bool has_token(const char *name)
 }
 
 /* A host with that key asks with that secret. */
-static void ask_as(const char *name, uint8_t key, uint8_t secret, uint64_t memory_bytes)
+static void ask_as(const char *name,
+                   uint8_t key,
+                   uint8_t secret,
+                   uint64_t memory_bytes,
+                   uint32_t address)
 {
     struct mesh_key guest;
     struct msg_join join;
@@ -175,13 +179,14 @@ static void ask_as(const char *name, uint8_t key, uint8_t secret, uint64_t memor
     memset(join.secret.bytes, secret, sizeof(join.secret.bytes));
     join.status.cpu_mcpu = 1000;
     join.status.memory_bytes = memory_bytes;
+    join.status.address = address;
     admission_ask(admission, &guest, &join);
     record_fini(&msg_join_record, &join);
 }
 
 static void ask(const char *name, uint8_t key, uint8_t secret)
 {
-    ask_as(name, key, secret, 1 * GIB);
+    ask_as(name, key, secret, 1 * GIB, ADDRESS(0) - 1);
 }
 
 static void start(void)
@@ -398,10 +403,29 @@ END_TEST
 START_TEST(a_host_that_offers_vms_nothing_is_refused)
 {
     token_put("t", 5, 0);
-    ask_as("h2", 2, 5, 0);
+    ask_as("h2", 2, 5, 0, 0);
     ck_assert_int_eq(reply.code, BERTH_EINVALID);
     ck_assert_ptr_nonnull(strstr(reply.text, "host h2 offers VMs no memory"));
     ck_assert_uint_eq(queued_count, 0);
+}
+END_TEST
+
+START_TEST(a_host_whose_address_a_network_has_taken_is_refused)
+{
+    token_put("t", 5, 0);
+    ask_as("h2", 2, 5, 1 * GIB, ADDRESS(200)); /* front is 10.0.0.0/24 */
+    ck_assert_int_eq(reply.code, BERTH_ECONFLICT);
+    ck_assert_ptr_nonnull(strstr(reply.text,
+                                 "the address 10.0.0.200 of host h2 is in the "
+                                 "range 10.0.0.0/24 of network front"));
+    ck_assert_uint_eq(queued_count, 0);
+    ask_as("h2", 2, 6, 1 * GIB, ADDRESS(200));
+    ck_assert_int_eq(reply.code, BERTH_EAUTH); /* a stranger hears nothing of it */
+    ask_as("h2", 2, 5, 1 * GIB, ADDRESS(256));
+    log_answers(0);
+    ck_assert_int_eq(reply.code, 0);
+    ask_as("h2", 2, 5, 1 * GIB, ADDRESS(200)); /* who is in is not turned away */
+    ck_assert_int_eq(reply.code, 0);
 }
 END_TEST
 
@@ -454,6 +478,7 @@ int main(void)
     tcase_add_test(tests, a_host_with_a_good_token_is_let_in_and_again_by_its_key);
     tcase_add_test(tests, what_the_log_refuses_or_cannot_say_is_told);
     tcase_add_test(tests, a_host_that_offers_vms_nothing_is_refused);
+    tcase_add_test(tests, a_host_whose_address_a_network_has_taken_is_refused);
     tcase_add_test(tests, nobody_comes_in_while_the_level_is_raised);
     tcase_add_test(tests, who_does_not_lead_names_who_does);
     suite_add_tcase(suite, tests);
