@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 static struct {
-    bool closed;
+    atomic_bool closed;
     int pipe[2];
     atomic_uint waiting;
     atomic_uint on_loop;
