@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 
@@ -24,8 +25,9 @@ struct console_ring {
     uint64_t end; /* offset of the next byte */
     struct list readers;
     unsigned reader_count;
-    bool freed;                      /* by its owner: goes with the last reader */
-    uint8_t data[CONSOLE_RING_SIZE]; /* byte n lives at n % CONSOLE_RING_SIZE */
+    bool freed;    /* by its owner: goes with the last reader */
+    uint8_t *data; /* byte n lives at n % CONSOLE_RING_SIZE; a mapping: pages that nothing
+                      was written to cost nothing, and all go back with the VM */
 };
 
 struct console_reader {
@@ -40,18 +42,32 @@ struct console_reader {
 struct console_ring *console_ring_new(void)
 {
     struct console_ring *ring = calloc(1, sizeof(*ring));
-    if (ring != NULL) {
-        list_init(&ring->readers);
+    if (ring == NULL) {
+        return NULL;
     }
+    list_init(&ring->readers);
+    void *data = mmap(NULL, CONSOLE_RING_SIZE, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (data == MAP_FAILED) {
+        free(ring);
+        return NULL;
+    }
+    ring->data = data;
     return ring;
+}
+
+static void ring_end(struct console_ring *ring)
+{
+    REQUIRE(munmap(ring->data, CONSOLE_RING_SIZE) == 0);
+    free(ring);
 }
 
 struct console_ring *console_ring_free(struct console_ring *ring)
 {
     if (ring != NULL && ring->reader_count > 0) {
         ring->freed = true;
-    } else {
-        free(ring);
+    } else if (ring != NULL) {
+        ring_end(ring);
     }
     return NULL;
 }
@@ -195,7 +211,7 @@ struct console_reader *console_reader_close(struct console_reader *reader)
         ring->reader_count--;
         free(reader);
         if (ring->freed && ring->reader_count == 0) {
-            free(ring);
+            ring_end(ring);
         }
     }
     return NULL;
