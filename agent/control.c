@@ -34,6 +34,7 @@ struct proposal {
 static void change_seen(void *context, const struct change *change)
 {
     struct control *control = context;
+    feed_fit(control->feed, state_count_all(control->state));
     feed_push(control->feed, change);
     control->events.on_change(control->events.context, change);
 }

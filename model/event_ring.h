@@ -1,7 +1,9 @@
 /* The newest events, replicated: what `berth events` shows.
  *
  * Shapes: a ring of `limit` events, numbered for ever; the oldest goes first. Part of the
- * snapshot and of the state's hash. Threads: the owner's.
+ * snapshot and of the state's hash. Each takes what its texts need. What is asked for is
+ * shown in one place: an event is valid until the next is asked for or pushed. Threads:
+ * the owner's.
  */
 #pragma once
 

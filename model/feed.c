@@ -1,30 +1,34 @@
 #include "model/feed.h"
 
+#include "base/byte_fifo.h"
+#include "base/cleanup.h"
 #include "base/require.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define RECORD_SIZE_MAX (1u << 20) /* of one object; the log's entries are smaller */
 
 struct slot {
-    struct feed_entry entry; /* entry.record is owned */
+    struct feed_entry entry; /* its texts and record lie in data */
     uint32_t position;       /* within its revision */
+    char data[];
 };
 
 struct feed {
-    struct slot *slots;   /* a ring: slot n of all ever pushed lives at n % max */
-    uint64_t first;       /* number of the oldest held */
-    uint64_t next;        /* number of the next */
-    size_t bytes;         /* of all records held */
-    uint64_t floor;       /* every change after this revision is held, none up to it */
-    uint32_t floor_count; /* changes of revision `floor` seen; 0: not known */
+    struct slot **slots;    /* a ring: slot n of all ever pushed lives at n % max */
+    struct byte_fifo *fifo; /* their memory */
+    uint64_t limit;         /* of slots held */
+    uint64_t first;         /* number of the oldest held */
+    uint64_t next;          /* number of the next */
+    size_t bytes;           /* of all held */
+    uint64_t floor;         /* every change after this revision is held, none up to it */
+    uint32_t floor_count;   /* changes of revision `floor` seen; 0: not known */
 };
 
 static struct slot *slot_at(const struct feed *feed, uint64_t number)
 {
-    return &feed->slots[number % FEED_ENTRIES_MAX];
+    return feed->slots[number % FEED_ENTRIES_MAX];
 }
 
 struct feed *feed_new(uint64_t start_revision)
@@ -34,19 +38,30 @@ struct feed *feed_new(uint64_t start_revision)
         return NULL;
     }
     feed->floor = start_revision;
+    feed->limit = FEED_ENTRIES_MAX;
     feed->slots = calloc(FEED_ENTRIES_MAX, sizeof(*feed->slots));
-    return feed->slots != NULL ? feed : feed_free(feed);
+    feed->fifo = byte_fifo_new();
+    return feed->slots != NULL && feed->fifo != NULL ? feed : feed_free(feed);
+}
+
+static size_t texts_size(const struct feed_entry *entry)
+{
+    return strlen(entry->tenant) + strlen(entry->name) + strlen(entry->reason) + 3;
+}
+
+static size_t slot_size(const struct feed_entry *entry)
+{
+    return sizeof(struct slot) + texts_size(entry) + entry->record_size;
 }
 
 static void drop_first(struct feed *feed)
 {
     REQUIRE(feed->first < feed->next);
-    struct slot *slot = slot_at(feed, feed->first++);
+    const struct slot *slot = slot_at(feed, feed->first++);
     feed->floor = slot->entry.revision;
     feed->floor_count = slot->position + 1;
-    feed->bytes -= slot->entry.record_size;
-    free((void *)(uintptr_t)slot->entry.record); /* ours, lent as const */
-    *slot = (struct slot){0};
+    feed->bytes -= slot_size(&slot->entry);
+    byte_fifo_drop(feed->fifo);
 }
 
 /* The oldest revision as a whole: half of one is of no use to anybody. */
@@ -69,9 +84,7 @@ static void drop_all(struct feed *feed)
 struct feed *feed_free(struct feed *feed)
 {
     if (feed != NULL) {
-        if (feed->slots != NULL) {
-            drop_all(feed);
-        }
+        (void)byte_fifo_free(feed->fifo);
         free(feed->slots);
         free(feed);
     }
@@ -85,8 +98,19 @@ void feed_reset(struct feed *feed, uint64_t start_revision)
     feed->floor_count = 0;
 }
 
-/* The object as bytes; false when out of memory. */
-static bool encode_object(const struct change *change, struct feed_entry *entry)
+void feed_fit(struct feed *feed, size_t objects)
+{
+    feed->limit = objects < FEED_ENTRIES_MIN / FEED_SHARE   ? FEED_ENTRIES_MIN
+                  : objects > FEED_ENTRIES_MAX / FEED_SHARE ? FEED_ENTRIES_MAX
+                                                            : objects * FEED_SHARE;
+    while (feed->next - feed->first > feed->limit) {
+        drop_first_revision(feed);
+    }
+}
+
+/* The object as bytes, the caller's; false when out of memory. */
+static bool
+encode_object(const struct change *change, uint8_t **ret_data, size_t *ret_size)
 {
     if (change->object == NULL) {
         return true;
@@ -94,13 +118,42 @@ static bool encode_object(const struct change *change, struct feed_entry *entry)
     struct bytes_writer writer;
     bytes_writer_init(&writer, RECORD_SIZE_MAX);
     record_encode(kind_info(change->kind)->record, change->object, &writer);
-    uint8_t *data = NULL;
-    size_t size = 0;
-    if (bytes_writer_take(&writer, &data, &size) != 0) {
+    return bytes_writer_take(&writer, ret_data, ret_size) == 0;
+}
+
+/* Copies the bytes and moves the place behind them. */
+static const void *place(char **at, const void *data, size_t size)
+{
+    char *to = *at;
+    memcpy(to, data, size);
+    *at += size;
+    return to;
+}
+
+static const char *place_text(char **at, const char *text)
+{
+    return place(at, text, strlen(text) + 1);
+}
+
+/* A slot of its own for what the entry borrows; false when out of memory. */
+static bool
+slot_push(struct feed *feed, const struct feed_entry *entry, uint32_t position)
+{
+    struct slot *slot = byte_fifo_push(feed->fifo, slot_size(entry));
+    if (slot == NULL) {
         return false;
     }
-    entry->record = data;
-    entry->record_size = size;
+    char *at = slot->data;
+    slot->position = position;
+    slot->entry = *entry;
+    if (entry->record != NULL) {
+        slot->entry.record = place(&at, entry->record, entry->record_size);
+    }
+    slot->entry.tenant = place_text(&at, entry->tenant);
+    slot->entry.name = place_text(&at, entry->name);
+    slot->entry.reason = place_text(&at, entry->reason);
+    feed->slots[feed->next++ % FEED_ENTRIES_MAX] = slot;
+    feed->bytes += slot_size(entry);
     return true;
 }
 
@@ -120,36 +173,40 @@ void feed_push(struct feed *feed, const struct change *change)
         feed->floor_count = 0; /* of a revision too large to hold: nobody saw all of it */
         return;
     }
-    struct feed_entry entry = {
+    CLEANUP_FREE uint8_t *record = NULL;
+    size_t record_size = 0;
+    if (!encode_object(change, &record, &record_size)) {
+        feed_reset(feed, change->revision);
+        return;
+    }
+    const struct feed_entry entry = {
         .revision = change->revision,
         .wall_ms = change->wall_ms,
         .kind = change->kind,
         .uid = change->uid,
+        .tenant = change->tenant,
+        .name = change->name,
+        .reason = change->reason,
         .deleted = change->object == NULL,
         .created = change->created,
         .phase_from = change->phase_from,
         .phase_to = change->phase_to,
+        .record = record,
+        .record_size = record_size,
     };
-    (void)snprintf(entry.tenant, sizeof(entry.tenant), "%s", change->tenant);
-    (void)snprintf(entry.name, sizeof(entry.name), "%s", change->name);
-    (void)snprintf(entry.reason, sizeof(entry.reason), "%s", change->reason);
-    if (!encode_object(change, &entry)) {
-        feed_reset(feed, change->revision);
-        return;
-    }
     uint32_t position = next_position(feed, change->revision);
     while (feed->first < feed->next &&
-           (feed->next - feed->first >= FEED_ENTRIES_MAX ||
-            feed->bytes + entry.record_size > FEED_BYTES_MAX)) {
+           (feed->next - feed->first >= feed->limit ||
+            feed->bytes + slot_size(&entry) > FEED_BYTES_MAX)) {
         drop_first_revision(feed);
     }
     if (change->revision <= feed->floor) { /* it did not fit beside itself */
         feed->floor_count = 0;
-        free((void *)(uintptr_t)entry.record);
         return;
     }
-    *slot_at(feed, feed->next++) = (struct slot){.entry = entry, .position = position};
-    feed->bytes += entry.record_size;
+    if (!slot_push(feed, &entry, position)) {
+        feed_reset(feed, change->revision);
+    }
 }
 
 bool feed_reaches(const struct feed *feed, uint64_t revision)

@@ -3,15 +3,20 @@
  * Shapes: each entry keeps a copy of the change with the object's encoded record (as of
  * that revision). A watcher asks for what came after the revision it has; when the ring
  * no longer reaches that far it gets an explicit reset. Memory: at most FEED_ENTRIES_MAX
- * entries and FEED_BYTES_MAX bytes of records; the oldest go first, a whole revision at
- * a time. A revision with more changes than fit is dropped as a whole.
+ * entries and FEED_BYTES_MAX bytes; the oldest go first, a whole revision at a time. A
+ * revision with more changes than fit is dropped as a whole. A watcher that is reset is
+ * told all objects anew, so in a small rack (feed_fit) fewer changes are kept: to read
+ * more than FEED_SHARE for each object is worse than to begin anew.
  */
 #pragma once
 
 #include "model/state.h"
 
 #define FEED_ENTRIES_MAX 16384
-#define FEED_BYTES_MAX   (8u << 20)
+#define FEED_ENTRIES_MIN 1024 /* whatever there is: a group that is rolled, and removed \
+                               */
+#define FEED_SHARE     8      /* a VM that comes and goes makes as many */
+#define FEED_BYTES_MAX (8u << 20)
 
 struct feed;
 struct feed_entry {
@@ -19,15 +24,14 @@ struct feed_entry {
     uint64_t wall_ms;
     enum kind kind;
     uint64_t uid;
-    char tenant[NAME_SIZE];
-    char name[NAME_SIZE];
-    char reason[256];
+    const char *tenant; /* the texts and the record are borrowed until the next call */
+    const char *name;   /* that changes the feed */
+    const char *reason;
     bool deleted;
     bool created;
     uint32_t phase_from;
     uint32_t phase_to;
-    const uint8_t *
-        record; /* encoded object, borrowed until the next feed call; NULL when deleted */
+    const uint8_t *record; /* encoded object; NULL when deleted */
     size_t record_size;
 };
 
@@ -37,6 +41,9 @@ struct feed *feed_free(struct feed *feed);
 /* Copies the change in; out of memory drops everything held (watchers get a reset), never
  * a gap. */
 void feed_push(struct feed *feed, const struct change *change);
+/* Keeps as many changes as suit so many objects; before it is called, as many as there is
+ * room for. */
+void feed_fit(struct feed *feed, size_t objects);
 /* After a restore: everything before is gone. */
 void feed_reset(struct feed *feed, uint64_t start_revision);
 /* True when every change after `revision` is still held. */

@@ -693,6 +693,15 @@ size_t state_count(const struct state *state, enum kind kind)
     return state->tables[kind].count;
 }
 
+size_t state_count_all(const struct state *state)
+{
+    size_t count = 0;
+    for (enum kind kind = KIND_NONE + 1; kind < KIND_COUNT; kind++) {
+        count += state->tables[kind].count;
+    }
+    return count;
+}
+
 const void *state_next(const struct state *state, enum kind kind, size_t *cursor)
 {
     REQUIRE(kind > KIND_NONE && kind < KIND_COUNT);

@@ -129,6 +129,8 @@ bool state_template_lacks(const struct state *state,
                           uint32_t *at,
                           char ret_text[APPLY_TEXT_SIZE]);
 size_t state_count(const struct state *state, enum kind kind);
+/* Of all kinds together. */
+size_t state_count_all(const struct state *state);
 
 /* All objects of a kind in table order (not sorted; stable while nothing is applied):
  * *cursor starts at 0, NULL at the end. */

@@ -2,6 +2,7 @@
 #include "support/test_main.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #define LIMIT 8
 
@@ -55,6 +56,33 @@ START_TEST(the_newest_are_kept)
 }
 END_TEST
 
+START_TEST(an_event_says_what_was_pushed)
+{
+    struct event full = {.revision = 1, .wall_ms = 2, .kind = KIND_GROUP};
+    memset(full.tenant, 't', sizeof(full.tenant) - 1);
+    memset(full.name, 'n', sizeof(full.name) - 1);
+    memset(full.verb, 'v', sizeof(full.verb) - 1);
+    memset(full.reason, 'r', sizeof(full.reason) - 1);
+    for (unsigned i = 0; i < 3 * LIMIT; i++) {
+        event_ring_push(ring, &full);
+        push(ring, 3, "short");
+    }
+    const struct event *event = event_ring_at(ring, LIMIT - 2);
+    ck_assert_uint_eq(event->revision, 1);
+    ck_assert_uint_eq(event->wall_ms, 2);
+    ck_assert_int_eq(event->kind, KIND_GROUP);
+    ck_assert_str_eq(event->tenant, full.tenant);
+    ck_assert_str_eq(event->name, full.name);
+    ck_assert_str_eq(event->verb, full.verb);
+    ck_assert_str_eq(event->reason, full.reason);
+    event = event_ring_at(ring, LIMIT - 1);
+    ck_assert_str_eq(event->tenant, "");
+    ck_assert_str_eq(event->name, "short");
+    ck_assert_str_eq(event->verb, "ready");
+    ck_assert_str_eq(event->reason, "");
+}
+END_TEST
+
 START_TEST(the_hash_is_that_of_what_is_held)
 {
     struct event_ring *other = event_ring_new(LIMIT);
@@ -82,6 +110,7 @@ int main(void)
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, events_come_oldest_first_from_a_revision_on);
     tcase_add_test(tests, the_newest_are_kept);
+    tcase_add_test(tests, an_event_says_what_was_pushed);
     tcase_add_test(tests, the_hash_is_that_of_what_is_held);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);

@@ -74,6 +74,30 @@ START_TEST(an_entry_carries_the_object_as_it_was_then)
 }
 END_TEST
 
+/* In a small rack a listing is cheaper than many changes; in a large one it is not. */
+START_TEST(few_changes_are_kept_of_few_objects)
+{
+    for (uint64_t i = 0; i < FEED_ENTRIES_MAX; i++) {
+        push(11 + i, "x", false);
+    }
+    ck_assert(feed_reaches(feed, 10));
+
+    feed_fit(feed, FEED_ENTRIES_MAX);
+    ck_assert(feed_reaches(feed, 10));
+    feed_fit(feed, 1000);
+    ck_assert(feed_reaches(feed, 10 + FEED_ENTRIES_MAX - 1000 * FEED_SHARE));
+    ck_assert(!feed_reaches(feed, 9 + FEED_ENTRIES_MAX - 1000 * FEED_SHARE));
+    feed_fit(feed, 0);
+    ck_assert(feed_reaches(feed, 10 + FEED_ENTRIES_MAX - FEED_ENTRIES_MIN));
+    ck_assert(!feed_reaches(feed, 9 + FEED_ENTRIES_MAX - FEED_ENTRIES_MIN));
+
+    push(11 + FEED_ENTRIES_MAX, "newest", false);
+    ck_assert(!feed_reaches(feed, 10 + FEED_ENTRIES_MAX - FEED_ENTRIES_MIN));
+    struct feed_cursor cursor = feed_cursor_after(10 + FEED_ENTRIES_MAX);
+    ck_assert_str_eq(feed_next(feed, &cursor)->name, "newest");
+}
+END_TEST
+
 START_TEST(a_watcher_from_before_the_ring_is_told_so)
 {
     ck_assert(feed_reaches(feed, 10));
@@ -188,6 +212,7 @@ int main(void)
     Suite *suite = suite_create("feed");
     TCase *tests = tcase_create("feed");
     tcase_add_checked_fixture(tests, setup, teardown);
+    tcase_add_test(tests, few_changes_are_kept_of_few_objects);
     tcase_add_test(tests, a_watcher_sees_every_change_after_its_revision_in_order);
     tcase_add_test(tests, an_entry_carries_the_object_as_it_was_then);
     tcase_add_test(tests, a_watcher_from_before_the_ring_is_told_so);
