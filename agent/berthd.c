@@ -6,6 +6,7 @@
 #include "agent/level_file.h"
 #include "agent/rebirth.h"
 #include "base/cleanup.h"
+#include "base/heap.h"
 #include "base/log.h"
 #include "base/loop.h"
 #include "base/own_address.h"
@@ -16,6 +17,8 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#define HEAP_LOOK_MS 10000
 
 /* ---- feed to the API
  * -------------------------------------------------------------------------------- */
@@ -349,6 +352,12 @@ static void on_end(void *context)
     berthd_stop(context);
 }
 
+static void on_heap(void *context)
+{
+    (void)context;
+    (void)heap_give_back(); /* or nothing large has ended */
+}
+
 /* ---- start
  * ------------------------------------------------------------------------------------------
  */
@@ -427,6 +436,8 @@ static int parts_open(struct berthd *berthd, struct err *err)
     }
     berthd->feed_post = loop_post_new(berthd->loop, on_feed, berthd);
     berthd->end_post = loop_post_new(berthd->loop, on_end, berthd);
+    berthd->heap =
+        loop_timer_new(berthd->loop, HEAP_LOOK_MS, HEAP_LOOK_MS, on_heap, berthd);
     berthd->plane.loop = berthd->loop;
     berthd->plane.clock = berthd->clock;
     berthd->plane.identity = &berthd->identity;
@@ -442,7 +453,7 @@ static int parts_open(struct berthd *berthd, struct err *err)
     const struct leader_wait_events wait_events = {
         .context = berthd, .ready = finds_leader, .again = on_waited};
     berthd->plane.wait = leader_wait_new(berthd->loop, berthd->clock, &wait_events);
-    if (berthd->feed_post == NULL || berthd->end_post == NULL ||
+    if (berthd->feed_post == NULL || berthd->end_post == NULL || berthd->heap == NULL ||
         berthd->plane.forward == NULL || berthd->plane.wait == NULL ||
         control_api_init(&berthd->plane) < 0) {
         return err_sys(err, -ENOMEM, "start berthd");

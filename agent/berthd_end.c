@@ -40,6 +40,7 @@ static void stop_now(struct berthd *berthd)
     berthd->stopping = true;
     berthd->entry = loop_timer_close(berthd->entry);
     berthd->last_words = loop_timer_close(berthd->last_words);
+    berthd->heap = loop_timer_close(berthd->heap);
     http_server_close(berthd->http);
     berthd->http = NULL;
     berthd->plane.consoles = console_sessions_free(berthd->plane.consoles);

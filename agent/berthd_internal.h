@@ -48,6 +48,7 @@ struct berthd {
     uint32_t level_written;     /* as the state folder says */
     bool handing_over;          /* asked to stop; leads perhaps still */
     struct loop_timer *last_words;
+    struct loop_timer *heap; /* gives back what large things took that are over */
     bool stopping;
     unsigned closing; /* asynchronous ends under way */
     int exit_code;

@@ -5,6 +5,7 @@
 #include "agent/disk_room.h"
 #include "agent/engine_fake.h"
 #include "agent/level_watch.h"
+#include "base/heap.h"
 #include "base/log.h"
 #include "base/parse_number.h"
 #include "base/secret_box.h"
@@ -13,7 +14,6 @@
 #include <uv.h>
 
 #include <getopt.h>
-#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,14 +25,6 @@
 #define IMAGE_CACHE_DEFAULT (UINT64_C(20) << 30)
 #define LABELS_MAX          64
 #define FILES_WANTED        65536 /* sockets and pipes of many VMs */
-/* The C library's heap, left alone, takes a place of its own for each thread, and lets
- * what it keeps grow to the largest buffer that was ever freed (32 MiB): one snapshot,
- * and a daemon never shrinks again. What chunks of images pass through is smaller than
- * HEAP_LARGE_BYTES: a buffer from the system for each would cost a hundred times more. */
-#define HEAP_PLACES_MAX  2
-#define HEAP_LARGE_BYTES (1 << 20)
-#define HEAP_KEPT_BYTES  (2 << 20)
-#define HEAP_PAD_BYTES   (64 << 10)
 
 enum option_id {
     OPTION_STATE = 1,
@@ -453,17 +445,6 @@ static int run(const struct options *options)
     berthd_free(berthd);
     (void)uv_loop_close(&loop); /* the process ends here */
     return r < 0 ? 1 : code;
-}
-
-/* Each fails only for values that the library does not know. */
-static void heap_keep_small(void)
-{
-    /* NOLINTBEGIN(concurrency-mt-unsafe): called before there is a second thread */
-    (void)mallopt(M_ARENA_MAX, HEAP_PLACES_MAX);
-    (void)mallopt(M_MMAP_THRESHOLD, HEAP_LARGE_BYTES);
-    (void)mallopt(M_TRIM_THRESHOLD, HEAP_KEPT_BYTES);
-    (void)mallopt(M_TOP_PAD, HEAP_PAD_BYTES);
-    /* NOLINTEND(concurrency-mt-unsafe) */
 }
 
 int main(int argc, char **argv)

@@ -2,6 +2,7 @@
 
 #include "agent/image_store_internal.h"
 #include "base/fd.h"
+#include "base/heap.h"
 #include "base/require.h"
 
 #include <errno.h>
@@ -38,6 +39,7 @@ static void part_leave(struct image_part *part)
 {
     part->store->promised_bytes -= part->promised;
     list_remove(&part->link);
+    heap_freed(); /* what it came through: an upload's body, or chunks of another host */
 }
 
 /* Being written, or being hashed: both hold the file. */

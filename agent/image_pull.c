@@ -3,6 +3,7 @@
 #include "agent/image_part.h"
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "base/heap.h"
 #include "base/list.h"
 #include "base/log.h"
 #include "base/loop.h"
@@ -298,6 +299,7 @@ static void serving_free(struct serving *serving)
 {
     free(serving->chunk.data.data);
     free(serving);
+    heap_freed(); /* the mesh's copies of chunks will be, too: many are on their way */
 }
 
 static struct serving *serving_of(struct work_job *job)

@@ -1,6 +1,7 @@
 /* VMs that were forgotten: their epochs are remembered a while, nothing else is. */
 #include "agent/vm_entry.h"
 #include "base/fd.h"
+#include "base/heap.h"
 #include "base/log.h"
 
 #include <dirent.h>
@@ -153,6 +154,7 @@ static void bury_end(struct bury_job *bury, int code)
     if (r == 0) {
         (void)u64_map_remove(supervisor->vms, bury->uid);
         (void)vm_entry_free(vm);
+        heap_freed(); /* with its engine's run, timers and orders: many end together */
     } else {
         log_warn(ROOM, "VM is not forgotten yet", KV_U64("uid", bury->uid),
                  KV_STR("why", bury->err.code != 0 ? bury->err.text : err_sentence(r)));

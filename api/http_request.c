@@ -5,6 +5,7 @@
 #include "api/subject.h"
 #include "base/bytes.h"
 #include "base/clock.h"
+#include "base/heap.h"
 #include "base/parse_number.h"
 #include "base/random.h"
 
@@ -76,6 +77,9 @@ static void request_free(struct http_request *request)
     }
     list_remove(&request->link);
     request->context->held -= request->waiting_capacity;
+    if (request->waiting_capacity >= HEAP_FREED_MIN) {
+        heap_freed();
+    }
     for (unsigned i = 0; i < request->header_count; i++) {
         free(request->headers[i].name);
         free(request->headers[i].value);
