@@ -208,6 +208,15 @@ void image_pull_on_chunk(struct image_pull *pull,
     }
 }
 
+/* Only while something is wanted: a host that has all its images does not wake for them.
+ */
+static void tick_soon(struct image_pull *pull, uint64_t wait_ms)
+{
+    if (pull->wanted_count > 0) {
+        loop_timer_again(pull->tick, wait_ms, 0);
+    }
+}
+
 static void on_tick(void *context)
 {
     struct image_pull *pull = context;
@@ -224,6 +233,7 @@ static void on_tick(void *context)
             begin(pull, wanted);
         }
     }
+    tick_soon(pull, TICK_MS);
 }
 
 void image_pull_want(struct image_pull *pull, const struct msg_blob_list *blobs)
@@ -256,7 +266,7 @@ void image_pull_want(struct image_pull *pull, const struct msg_blob_list *blobs)
             pull->wanted[pull->wanted_count++] = (struct wanted){.blob = *blob};
         }
     }
-    loop_timer_again(pull->tick, 1, TICK_MS);
+    tick_soon(pull, 1);
 }
 
 const char *image_pull_reason(struct image_pull *pull, const struct digest *digest)
@@ -394,7 +404,7 @@ struct image_pull *image_pull_new(uv_loop_t *loop,
     pull->store = store;
     pull->link = link;
     list_init(&pull->serving);
-    pull->tick = loop_timer_new(loop, TICK_MS, TICK_MS, on_tick, pull);
+    pull->tick = loop_timer_new(loop, TICK_MS, 0, on_tick, pull);
     pull->reading = work_pool_new(loop, 1, SERVING_MAX);
     if (pull->tick == NULL || pull->reading == NULL) {
         return image_pull_free(pull);
