@@ -4,6 +4,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/random.h"
+#include "consensus/raft_pace.h"
 
 #include <raft.h>
 #include <raft/uv.h>
@@ -25,7 +26,8 @@
 #define OPEN_SPACE_MIN     (UINT64_C(24) << 20) /* for the first segments */
 #define AIO_EVENTS_PER_CPU 8                    /* what the kernel books per context */
 #define AIO_CONTEXTS       4                    /* open segments at once */
-#define CLOSING_TURNS      2                    /* see on_library_closed */
+#define LIBRARY_TICK_MS    (24u * 3600u * 1000u) /* its own tick, which does nothing */
+#define CLOSING_TURNS      2                     /* see on_library_closed */
 
 struct raft_backing {
     struct raft_io io;
@@ -36,6 +38,13 @@ struct raft_backing {
     uv_loop_t *loop;
     char folder[FOLDER_MAX];
     bool io_ready; /* raft_uv_init done */
+    int (*library_start)(struct raft_io *io,
+                         unsigned interval_ms,
+                         raft_io_tick_cb tick,
+                         raft_io_recv_cb recv);
+    const struct raft *raft; /* whose io it is */
+    raft_io_tick_cb tick;    /* of who starts the io */
+    struct raft_ticker *ticker;
     void (*library_close)(struct raft_io *io, raft_io_close_cb done);
     raft_io_close_cb io_closed; /* of who closes the io */
     uv_prepare_t turn;          /* never started: it is closed to be called back */
@@ -148,12 +157,47 @@ static void transport_close(struct raft_uv_transport *transport,
     channel_hub_close(backing->hub, on_hub_closed_for_library, backing);
 }
 
-/* ---- closing the library's io ---- */
+/* ---- the library's time ---- */
 
 static struct raft_backing *backing_of(struct raft_io *io)
 {
     return (struct raft_backing *)((char *)io - offsetof(struct raft_backing, io));
 }
+
+static bool leads(void *context)
+{
+    const struct raft_backing *backing = context;
+    return backing->raft->state == RAFT_LEADER;
+}
+
+static void on_tick(void *context)
+{
+    struct raft_backing *backing = context;
+    backing->tick(&backing->io);
+}
+
+static void no_tick(struct raft_io *io)
+{
+    (void)io; /* ours comes instead (raft_pace.h) */
+}
+
+static int io_start(struct raft_io *io,
+                    unsigned interval_ms,
+                    raft_io_tick_cb tick,
+                    raft_io_recv_cb recv)
+{
+    struct raft_backing *backing = backing_of(io);
+    int r = backing->library_start(io, LIBRARY_TICK_MS, no_tick, recv);
+    if (r != 0) {
+        return r;
+    }
+    backing->tick = tick;
+    backing->ticker =
+        raft_ticker_open(backing->loop, interval_ms, leads, on_tick, backing);
+    return backing->ticker != NULL ? 0 : RAFT_NOMEM;
+}
+
+/* ---- closing the library's io ---- */
 
 static void on_turn(uv_handle_t *handle)
 {
@@ -188,6 +232,7 @@ static void io_close(struct raft_io *io, raft_io_close_cb done)
 {
     struct raft_backing *backing = backing_of(io);
     backing->io_closed = done;
+    backing->ticker = raft_ticker_close(backing->ticker);
     backing->library_close(io, on_library_closed);
 }
 
@@ -282,6 +327,8 @@ static int open_io(struct raft_backing *backing, struct err *err)
                        backing->folder, backing->io.errmsg);
     }
     backing->io_ready = true;
+    backing->library_start = backing->io.start;
+    backing->io.start = io_start;
     backing->library_close = backing->io.close;
     backing->io.close = io_close;
     random_secret(&jitter, sizeof(jitter));
@@ -299,6 +346,7 @@ static void ignore_abandoned(void *context)
 
 int raft_backing_open(const struct consensus_config *config,
                       uv_loop_t *loop,
+                      const struct raft *raft,
                       struct raft_backing **ret_backing,
                       struct err *err)
 {
@@ -314,6 +362,7 @@ int raft_backing_open(const struct consensus_config *config,
         return err_sys(err, -ENOMEM, "raft folder %s", config->folder);
     }
     backing->loop = loop;
+    backing->raft = raft;
     (void)snprintf(backing->folder, sizeof(backing->folder), "%s", config->folder);
     r = open_hub(backing, config, err);
     if (r == 0) {

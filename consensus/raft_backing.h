@@ -18,10 +18,14 @@
 #include <stdint.h>
 
 struct raft_backing;
+struct raft;
 struct raft_io;
 
+/* raft is whose io it will be: asked whether it leads, and not before the io is started.
+ */
 int raft_backing_open(const struct consensus_config *config,
                       uv_loop_t *loop,
+                      const struct raft *raft,
                       struct raft_backing **ret_backing,
                       struct err *err);
 /* For raft_init, or for a guard around it. */

@@ -231,7 +231,7 @@ int raft_node_open(const struct consensus_config *config,
     node->threshold = config->snapshot_threshold;
     node->trailing = config->snapshot_trailing;
     (void)snprintf(node->address, sizeof(node->address), "%s", config->address);
-    int r = raft_backing_open(config, loop, &node->backing, err);
+    int r = raft_backing_open(config, loop, raft, &node->backing, err);
     if (r == 0) {
         r = log_seal_open(&node->seal, config->folder, config->id, config->cluster_id,
                           err);

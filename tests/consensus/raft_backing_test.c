@@ -32,7 +32,7 @@ static int open_in(const char *folder, struct raft_backing **ret_backing, struct
                                       .folder = folder,
                                       .secret_key = key,
                                       .election_ms = 300};
-    return raft_backing_open(&config, &loop, ret_backing, err);
+    return raft_backing_open(&config, &loop, NULL, ret_backing, err);
 }
 
 static void let_go(void *context)

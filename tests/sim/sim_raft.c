@@ -165,12 +165,14 @@ static void io_close(struct raft_io *io, raft_io_close_cb done)
 
 int raft_backing_open(const struct consensus_config *config,
                       uv_loop_t *loop,
+                      const struct raft *raft,
                       struct raft_backing **ret_backing,
                       struct err *err)
 {
     struct sim_process *process = (struct sim_process *)(void *)loop;
     struct raft_backing *backing = calloc(1, sizeof(*backing));
     (void)config;
+    (void)raft;
     (void)err;
     REQUIRE(backing != NULL);
     backing->process = process;
