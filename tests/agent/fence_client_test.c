@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 #define FENCE_PROGRAM BERTH_BINARY_DIR "/berth-fence"
-#define LEASE_NS      (UINT64_C(600) * NS_PER_S) /* nothing is due while a test runs */
+#define WATCH_NS      (UINT64_C(600) * NS_PER_S) /* nothing is due while a test runs */
 #define ENTRIES_MAX   8
 
 struct bench {
@@ -81,7 +81,7 @@ static void setup(void)
         .loop = &bench.loop,
         .folder = bench.dir.path,
         .program = FENCE_PROGRAM,
-        .lease_ns = LEASE_NS,
+        .lease_ns = WATCH_NS,
         .connected = on_connected,
         .is_known = on_is_known,
     };
@@ -296,7 +296,7 @@ START_TEST(a_fence_of_another_lease_is_replaced)
     bench.client = fence_client_close(bench.client);
     turn();
 
-    bench.config.lease_ns = LEASE_NS / 2;
+    bench.config.lease_ns = WATCH_NS / 2;
     open_client();
     wait_connected(2);
 

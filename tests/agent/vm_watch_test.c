@@ -23,7 +23,7 @@
 #include <unistd.h>
 
 #define UID      7
-#define LEASE_NS (UINT64_C(600) * NS_PER_S) /* nothing is due while a test runs */
+#define WATCH_NS (UINT64_C(600) * NS_PER_S) /* nothing is due while a test runs */
 
 static const struct engine_ops *const engines[] = {&engine_fake, NULL};
 
@@ -78,7 +78,7 @@ static void open_all(void)
         .loop = &bench.loop,
         .folder = bench.dir.path,
         .program = bench.program,
-        .lease_ns = LEASE_NS,
+        .lease_ns = WATCH_NS,
         .connected = on_connected,
         .is_known = on_is_known,
     };

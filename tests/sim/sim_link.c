@@ -217,6 +217,18 @@ int network_apply_set(struct network_apply *apply,
     return 0;
 }
 
+int network_apply_taken(struct network_apply *apply,
+                        struct network_taken **ret_taken,
+                        size_t *ret_count,
+                        struct err *err)
+{
+    (void)apply;
+    (void)err;
+    *ret_taken = NULL;
+    *ret_count = 0;
+    return 0;
+}
+
 const char *network_apply_refusal(const struct network_apply *apply, uint32_t vni)
 {
     (void)apply;
