@@ -124,24 +124,34 @@ moved() {
         jq -e '.phase == "running" or .phase == "ready"' <<<"$now" >/dev/null
 }
 
-check "the leader's host dies: another leads and its VMs run elsewhere"
-victim=$(leader)
-for host in h1 h2 h3; do [ "$host" = "$victim" ] || api=$host; done
-name=$(vms_on "$victim" | sed -n 1p)
-[ -n "$name" ] || fail "the leader's host has no VM"
-epoch=$(vm "$name" .status.epoch)
-rack_cut "$victim"
-rack_kill "$victim"
-wait_for 60 "$name to run elsewhere" moved "$name" "$victim" "$epoch"
-[ "$(leader)" != "$victim" ] || fail "the dead host still leads"
-wait_for 120 "three ready VMs" ready_is 3
-
-check "the host comes back and takes part again"
-rack_mend "$victim"
-berth_on "$victim" up </dev/null
-wait_for 60 "$victim to be ready" host_is "$victim" ready
+# host_dies HOST: power and cable at once; its VMs run elsewhere, and it comes back without them.
+host_dies() {
+    local name epoch
+    victim=$1
+    for host in h1 h2 h3; do [ "$host" = "$victim" ] || api=$host; done
+    name=$(vms_on "$victim" | sed -n 1p)
+    [ -n "$name" ] || fail "$victim has no VM"
+    epoch=$(vm "$name" .status.epoch)
+    rack_cut "$victim"
+    rack_kill "$victim"
+    wait_for 60 "$name to run elsewhere" moved "$name" "$victim" "$epoch"
+    [ "$(leader)" != "$victim" ] || fail "the dead host still leads"
+    wait_for 120 "three ready VMs" ready_is 3
+    rack_mend "$victim"
+    berth_on "$victim" up </dev/null
+    wait_for 60 "$victim to be ready" host_is "$victim" ready
+    wait_for 60 "$victim to run its own VMs and no stale ones" only_its_own
+}
 only_its_own() { [ "$(guests_in "$victim" | wc -l)" = "$(vms_on "$victim" | wc -l)" ]; }
-wait_for 60 "$victim to run its own VMs and no stale ones" only_its_own
+
+check "the leader's host dies: another leads, its VMs run elsewhere, and it takes part again"
+host_dies "$(leader)"
+
+check "the host of a follower dies: the leader stays, its VMs run elsewhere, and it takes part again"
+led=$(leader)
+for host in h1 h2 h3; do [ "$host" != "$led" ] && [ -n "$(vms_on "$host")" ] && follower=$host; done
+host_dies "$follower"
+[ "$(leader)" = "$led" ] || fail "the death of a follower's host changed the leader"
 
 check "a host that is only cut off ends its VMs before they start elsewhere"
 for victim in h1 h2 h3; do [ "$victim" != "$(leader)" ] && [ -n "$(vms_on "$victim")" ] && break; done

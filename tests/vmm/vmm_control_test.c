@@ -312,7 +312,8 @@ END_TEST
 
 START_TEST(a_save_that_fails_says_why_and_the_guest_goes_on)
 {
-    const struct rlimit small = {1u << 20, 1u << 20}; /* RAM begins behind it */
+    const struct rlimit small = {1u << 20, RLIM_INFINITY}; /* RAM begins behind it */
+    struct rlimit usual;
     struct snapshot_file file;
     char path[96];
     (void)signal(SIGXFSZ, SIG_IGN);
@@ -324,6 +325,7 @@ START_TEST(a_save_that_fails_says_why_and_the_guest_goes_on)
     hear("\"event\":\"RESUME\"");
     ask_with("getfd", "{\"fdname\":\"snap\"}", fd);
     hear("{\"return\":{}}");
+    ck_assert_int_eq(getrlimit(RLIMIT_FSIZE, &usual), 0);
     ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &small), 0);
 
     ask_with("migrate", "{\"uri\":\"fd:snap\"}", -1);
@@ -333,6 +335,7 @@ START_TEST(a_save_that_fails_says_why_and_the_guest_goes_on)
     ask("query-migrate");
     hear("\"status\":\"failed\"");
     hear("\"error-desc\":\"write RAM: ");
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &usual), 0);
     ck_assert_int_lt(snapshot_file_open(fd, &file, NULL), 0);
     (void)close(fd);
 }
