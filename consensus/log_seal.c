@@ -85,6 +85,64 @@ static int read_slots(struct log_seal *seal, struct err *err)
     return 0;
 }
 
+/* The other slot than the newest one. On any thread. */
+static int write_next(const struct log_seal *seal,
+                      const struct log_seal_state *state,
+                      struct err *err)
+{
+    uint8_t block[SLOT_SIZE];
+    uint64_t sequence = seal->sequence + 1;
+    slot_write(block, sequence, state);
+    return seal_file_write(seal->file, sequence % SLOT_COUNT, block, err);
+}
+
+static int written(struct log_seal *seal, const struct log_seal_state *state, int r)
+{
+    if (r == 0) {
+        seal->sequence++;
+        seal->state = *state;
+    }
+    return r;
+}
+
+/* ---- a write under way ---- */
+
+static void write_run(struct work_job *job)
+{
+    struct log_seal *seal = LIST_ITEM(job, struct log_seal, job);
+    seal->write_err = (struct err){0};
+    (void)write_next(seal, &seal->next, &seal->write_err); /* told by its err */
+}
+
+static void write_done(struct work_job *job, int code)
+{
+    struct log_seal *seal = LIST_ITEM(job, struct log_seal, job);
+    if (code < 0) {
+        write_run(job); /* without a thread: the loop waits */
+    }
+    seal->pool = NULL;
+    (void)written(seal, &seal->next, seal->write_err.code);
+    if (seal->write_err.code < 0 && seal->failed != NULL) {
+        seal->failed(seal->failed_context, &seal->write_err);
+    }
+}
+
+/* 0, or why the write that was under way did not work. */
+static int wait_for_write(struct log_seal *seal, struct err *err)
+{
+    if (seal->pool == NULL) {
+        return 0;
+    }
+    seal->failed = NULL;
+    work_pool_drain(seal->pool);
+    if (seal->write_err.code < 0 && err != NULL) {
+        *err = seal->write_err;
+    }
+    return seal->write_err.code;
+}
+
+/* ---- opening ---- */
+
 int log_seal_open(struct log_seal *seal,
                   const char *folder,
                   uint64_t node_id,
@@ -114,6 +172,7 @@ int log_seal_open(struct log_seal *seal,
 
 void log_seal_close(struct log_seal *seal)
 {
+    (void)wait_for_write(seal, NULL); /* what is not there is not promised */
     seal_file_close(seal->file);
     *seal = (struct log_seal){0};
 }
@@ -191,24 +250,19 @@ create(struct log_seal *seal, const struct log_seal_state *state, struct err *er
 static int
 store(struct log_seal *seal, const struct log_seal_state *state, struct err *err)
 {
-    uint8_t block[SLOT_SIZE];
-    if (!seal->present) {
-        return create(seal, state, err);
-    }
-    uint64_t sequence = seal->sequence + 1;
-    slot_write(block, sequence, state);
-    int r = seal_file_write(seal->file, sequence % SLOT_COUNT, block, err);
-    if (r < 0) {
-        return r;
-    }
-    seal->sequence = sequence;
-    seal->state = *state;
-    return 0;
+    return seal->present ? written(seal, state, write_next(seal, state, err))
+                         : create(seal, state, err);
 }
+
+/* ---- promises ---- */
 
 int log_seal_intend(struct log_seal *seal, uint64_t term, uint64_t vote, struct err *err)
 {
+    int r = wait_for_write(seal, err);
     struct log_seal_state state = seal->state;
+    if (r < 0) {
+        return r;
+    }
     state.old_term = seal->state.term;
     state.old_vote = seal->state.vote;
     state.term = term;
@@ -216,20 +270,47 @@ int log_seal_intend(struct log_seal *seal, uint64_t term, uint64_t vote, struct 
     return store(seal, &state, err);
 }
 
-int log_seal_settle(struct log_seal *seal,
+/* False: the seal says so already. */
+static bool settled(const struct log_seal *seal,
                     uint64_t index,
                     uint64_t index_term,
-                    struct err *err)
+                    struct log_seal_state *ret_state)
 {
     struct log_seal_state state = seal->state;
     state.old_term = state.term;
     state.old_vote = state.vote;
     state.index = index;
     state.index_term = index_term;
-    if (seal->present && memcmp(&state, &seal->state, sizeof(state)) == 0) {
-        return 0;
+    *ret_state = state;
+    return !seal->present || memcmp(&state, &seal->state, sizeof(state)) != 0;
+}
+
+int log_seal_settle(struct log_seal *seal,
+                    uint64_t index,
+                    uint64_t index_term,
+                    struct err *err)
+{
+    struct log_seal_state state;
+    int r = wait_for_write(seal, err);
+    return r == 0 && settled(seal, index, index_term, &state) ? store(seal, &state, err)
+                                                              : r;
+}
+
+void log_seal_settle_later(struct log_seal *seal,
+                           struct work_pool *pool,
+                           uint64_t index,
+                           uint64_t index_term,
+                           void (*failed)(void *context, const struct err *err),
+                           void *context)
+{
+    REQUIRE(seal->present);
+    if (seal->pool != NULL || !settled(seal, index, index_term, &seal->next)) {
+        return;
     }
-    return store(seal, &state, err);
+    seal->pool = pool;
+    seal->failed = failed;
+    seal->failed_context = context;
+    work_pool_submit(pool, &seal->job, write_run, write_done);
 }
 
 int log_seal_lower(struct log_seal *seal,
@@ -237,8 +318,9 @@ int log_seal_lower(struct log_seal *seal,
                    uint64_t index_term,
                    struct err *err)
 {
-    if (!seal->present || seal->state.index <= index) {
-        return 0;
+    int r = wait_for_write(seal, err);
+    if (r < 0 || !seal->present || seal->state.index <= index) {
+        return r;
     }
     struct log_seal_state state = seal->state;
     state.index = index;

@@ -11,12 +11,15 @@
  * at any start term and vote must be one of the recorded pairs, and the log must
  * reach the recorded index with the recorded term.
  * Units: indexes and terms of the log. Threads: the loop's; each write waits for the
- * disk (one block, O_DSYNC, O_DIRECT where the file system has it).
+ * disk (one block, O_DSYNC, O_DIRECT where the file system has it), but that of
+ * log_seal_settle_later, which a thread of the caller's pool does. One write is under way
+ * at a time: every other call waits for it first, so that the slots stay in turn.
  * Errors: BERTH_ECORRUPT when the seal and the log disagree; -errno.
  */
 #pragma once
 
 #include "base/err.h"
+#include "base/work_pool.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -41,6 +44,13 @@ struct log_seal {
     bool present;           /* the folder has a seal */
     uint64_t sequence;      /* of the newest slot */
     struct log_seal_state state;
+    /* private: the write under way */
+    struct work_pool *pool; /* NULL: none */
+    struct work_job job;
+    struct log_seal_state next; /* what it says */
+    struct err write_err;       /* the thread's, until the job is done */
+    void (*failed)(void *context, const struct err *err);
+    void *failed_context;
 };
 
 /* Reads the folder's seal if there is one; it must be of this node and cluster. On error
@@ -50,7 +60,7 @@ int log_seal_open(struct log_seal *seal,
                   uint64_t node_id,
                   uint64_t cluster_id,
                   struct err *err);
-/* Harmless for a zeroed seal. */
+/* Harmless for a zeroed seal. Waits for a write under way. */
 void log_seal_close(struct log_seal *seal);
 
 /* Compares with what the log says at start, and goes on from there: its term and vote,
@@ -72,6 +82,16 @@ int log_seal_settle(struct log_seal *seal,
                     uint64_t index,
                     uint64_t index_term,
                     struct err *err);
+/* Likewise, on a thread of the pool, whose only jobs these are: the seal says it once it
+ * is there. Nothing while one is under way: the next call will say more. What could not
+ * be written is told by the next call that waits for it, else by `failed`, on the loop.
+ */
+void log_seal_settle_later(struct log_seal *seal,
+                           struct work_pool *pool,
+                           uint64_t index,
+                           uint64_t index_term,
+                           void (*failed)(void *context, const struct err *err),
+                           void *context);
 /* Everything behind index is about to go. Writes nothing when less is promised anyway. */
 int log_seal_lower(struct log_seal *seal,
                    uint64_t index,

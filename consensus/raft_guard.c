@@ -717,10 +717,38 @@ static void on_closed(struct raft_io *inner)
     guard->close(&guard->outer);
 }
 
+static void seal_failed(void *context, const struct err *err)
+{
+    raft_guard_halt(context, err->code, err->text);
+}
+
+/* disk NULL: it is written when the call returns. */
+static void write_seal(struct raft_guard *guard, struct work_pool *disk)
+{
+    struct raft *raft = guard->raft;
+    struct err err;
+    if (is_silent(guard) || !guard->seal->present || raft->snapshot.put.data != NULL) {
+        return;
+    }
+    uint64_t term = raft_guard_term_of(guard, raft->last_stored);
+    if (term == 0) {
+        return; /* nothing stored yet */
+    }
+    if (disk != NULL) {
+        log_seal_settle_later(guard->seal, disk, raft->last_stored, term, seal_failed,
+                              guard);
+        return;
+    }
+    int r = log_seal_settle(guard->seal, raft->last_stored, term, &err);
+    if (r < 0) {
+        raft_guard_halt(guard, r, err.text);
+    }
+}
+
 static void guard_close(struct raft_io *io, raft_io_close_cb done)
 {
     struct raft_guard *guard = guard_of(io);
-    raft_guard_seal(guard);
+    write_seal(guard, NULL);
     guard->closing = true;
     guard->close = done;
     guard->inner->close(guard->inner, on_closed);
@@ -740,19 +768,7 @@ static int guard_random(struct raft_io *io, int min, int max)
 
 void raft_guard_seal(struct raft_guard *guard)
 {
-    struct raft *raft = guard->raft;
-    struct err err;
-    if (is_silent(guard) || !guard->seal->present || raft->snapshot.put.data != NULL) {
-        return;
-    }
-    uint64_t term = raft_guard_term_of(guard, raft->last_stored);
-    if (term == 0) {
-        return; /* nothing stored yet */
-    }
-    int r = log_seal_settle(guard->seal, raft->last_stored, term, &err);
-    if (r < 0) {
-        raft_guard_halt(guard, r, err.text);
-    }
+    write_seal(guard, guard->hooks.disk);
 }
 
 void raft_guard_started(struct raft_guard *guard)

@@ -48,6 +48,7 @@
 struct raft;
 struct raft_io;
 struct raft_guard;
+struct work_pool;
 
 struct raft_guard_hooks {
     void *context;
@@ -59,6 +60,7 @@ struct raft_guard_hooks {
     void (*changed)(void *context);
     void *space_context;
     uint64_t (*free_bytes)(void *space_context); /* of the log's disk */
+    struct work_pool *disk; /* for raft_guard_seal alone; NULL: it waits in the call */
 };
 
 /* Wraps `inner` for `raft`, which has not been initialised yet. Both and the seal are
@@ -79,7 +81,8 @@ void raft_guard_halt(struct raft_guard *guard, int code, const char *text);
 bool raft_guard_halted(const struct raft_guard *guard);
 /* This voter leads and everything from before its term is applied. */
 bool raft_guard_ready(const struct raft_guard *guard);
-/* Writes the seal when more has become durable since; cheap when not. */
+/* Writes the seal when more has become durable since; cheap when not. On a thread: halts
+ * later when that fails. */
 void raft_guard_seal(struct raft_guard *guard);
 /* The term of a log entry or of the snapshot's last one; 0 when neither knows it. */
 uint64_t raft_guard_term_of(const struct raft_guard *guard, uint64_t index);

@@ -23,6 +23,7 @@ struct raft_node {
     struct raft_backing *backing;
     struct raft_guard *guard;
     struct log_seal seal;
+    struct work_pool *disk; /* one thread: where the seal waits for the disk */
     struct raft_node_hooks hooks;
     uint64_t id;
     char address[CONSENSUS_ADDRESS_SIZE];
@@ -180,7 +181,8 @@ static int open_library(struct raft_node *node,
                                      .fatal = node->hooks.fatal,
                                      .changed = node->hooks.changed,
                                      .space_context = node,
-                                     .free_bytes = free_bytes};
+                                     .free_bytes = free_bytes,
+                                     .disk = node->disk};
     node->guard =
         raft_guard_new(node->raft, raft_backing_io(node->backing), &node->seal, &hooks);
     if (node->guard == NULL) {
@@ -236,6 +238,9 @@ int raft_node_open(const struct consensus_config *config,
         r = log_seal_open(&node->seal, config->folder, config->id, config->cluster_id,
                           err);
     }
+    if (r == 0 && (node->disk = work_pool_new(loop, 1, 1)) == NULL) {
+        r = err_sys(err, -ENOMEM, "raft folder %s", config->folder);
+    }
     if (r == 0) {
         r = open_library(node, config, err);
     }
@@ -286,7 +291,8 @@ static void node_free(struct raft_node *node)
     void *context = node->closed_context;
     raft_backing_free(node->backing);
     raft_guard_free(node->guard);
-    log_seal_close(&node->seal);
+    log_seal_close(&node->seal); /* with the last job of the pool */
+    work_pool_close(node->disk);
     free(node->raft);
     free(node);
     closed(context);

@@ -1,9 +1,9 @@
 /* The seal's file: blocks that are written in place, each durable when the call returns.
  *
  * Private to the room, and the place where a simulation puts a file of its own
- * (tests/sim). Units: bytes, blocks of SEAL_FILE_BLOCK. Threads: the loop's; every write
- * waits for the disk (O_DSYNC, O_DIRECT where the file system has it). Ownership: opaque,
- * heap. Errors: -errno with the path.
+ * (tests/sim). Units: bytes, blocks of SEAL_FILE_BLOCK. Threads: any, one at a time;
+ * every write waits for the disk (O_DSYNC, O_DIRECT where the file system has it).
+ * Ownership: opaque, heap. Errors: -errno with the path.
  */
 #pragma once
 

@@ -9,6 +9,8 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
+#include <sys/syscall.h>
 
 static struct voters voters;
 
@@ -229,6 +231,58 @@ START_TEST(a_disk_that_is_nearly_full_refuses_proposals_and_loses_nothing)
     ck_assert_str_eq(err_name(answers.last), "BERTH_EDISKFULL");
     ck_assert_uint_eq(one->ledger.count, 1);
     ck_assert_int_eq(one->fatal.code, 0);
+}
+END_TEST
+
+/* A disk on which the seal hangs: what another thread than the loop's writes to it waits
+ * for a byte. */
+static struct {
+    atomic_bool closed;
+    int pipe[2];
+    atomic_uint waiting;
+    atomic_uint on_loop;
+} seal_gate;
+
+static bool is_seal(int fd)
+{
+    char link[64];
+    char path[600] = "";
+    (void)snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+    return readlink(link, path, sizeof(path) - 1) > 0 &&
+           strstr(path, "/berth-seal") != NULL;
+}
+
+/* In place of the C library's. */
+ssize_t pwrite(int fd, const void *data, size_t size, off_t at)
+{
+    char byte;
+    if (seal_gate.closed && is_seal(fd)) {
+        if (gettid() == getpid()) {
+            seal_gate.on_loop++;
+        } else {
+            seal_gate.waiting++;
+            (void)!read(seal_gate.pipe[0], &byte, 1);
+        }
+    }
+    return syscall(SYS_pwrite64, fd, data, size, at);
+}
+
+START_TEST(a_voter_commits_while_its_seal_waits_for_the_disk)
+{
+    struct voter *one = voter_up(&voters, 1, true);
+    VOTERS_UNTIL(&voters, one->leads);
+    ck_assert_int_eq(pipe2(seal_gate.pipe, O_CLOEXEC), 0);
+    seal_gate.closed = true;
+    voter_commit(one, "first");
+    VOTERS_UNTIL(&voters, seal_gate.waiting > 0 || seal_gate.on_loop > 0);
+    ck_assert_uint_eq(seal_gate.on_loop, 0);
+
+    voter_commit(one, "second");
+
+    ck_assert_uint_eq(one->ledger.count, 2);
+    ck_assert_uint_eq(seal_gate.waiting, 1);
+    seal_gate.closed = false;
+    ck_assert_int_eq(write(seal_gate.pipe[1], "1", 1), 1);
 }
 END_TEST
 
@@ -803,6 +857,7 @@ static Suite *suite(void)
     tcase_add_test(single, a_queue_that_is_full_of_bytes_says_so);
     tcase_add_test(single,
                    a_disk_that_is_nearly_full_refuses_proposals_and_loses_nothing);
+    tcase_add_test(single, a_voter_commits_while_its_seal_waits_for_the_disk);
     tcase_add_test(single, closing_answers_everything_that_waits);
     suite_add_tcase(made, single);
 

@@ -3,13 +3,49 @@
 #include "support/temp_dir.h"
 #include "support/test_main.h"
 
+#include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 static struct temp_dir dir;
 static struct log_seal seal;
+static uv_loop_t loop;
+static struct work_pool *pool;
+
+/* A slow disk, or a broken one: what another thread than the loop's writes waits for a
+ * byte. */
+static struct {
+    atomic_bool closed;
+    int pipe[2];
+    atomic_uint waiting;
+    atomic_uint on_loop;
+    atomic_bool fails;
+} gate;
+
+/* In place of the C library's. */
+ssize_t pwrite(int fd, const void *data, size_t size, off_t at)
+{
+    char byte;
+    if (gate.closed && gettid() == getpid()) {
+        gate.on_loop++;
+    } else if (gate.closed) {
+        gate.waiting++;
+        (void)!read(gate.pipe[0], &byte, 1);
+        gate.waiting--;
+    }
+    if (gate.fails) {
+        errno = EIO;
+        return -1;
+    }
+    return syscall(SYS_pwrite64, fd, data, size, at);
+}
 
 static void setup(void)
 {
@@ -170,6 +206,175 @@ START_TEST(the_seal_of_another_node_or_cluster_is_refused)
 }
 END_TEST
 
+/* ---- off the loop ---- */
+
+static struct err told;
+static unsigned told_count;
+
+static void note_failed(void *context, const struct err *err)
+{
+    (void)context;
+    told = *err;
+    told_count++;
+}
+
+static void setup_pool(void)
+{
+    setup();
+    told_count = 0;
+    ck_assert_int_eq(uv_loop_init(&loop), 0);
+    pool = work_pool_new(&loop, 1, 1);
+    ck_assert_ptr_nonnull(pool);
+    ck_assert_int_eq(pipe2(gate.pipe, O_CLOEXEC), 0);
+    ck_assert_int_eq(log_seal_intend(&seal, 4, 0, NULL), 0);
+}
+
+static void teardown_pool(void)
+{
+    teardown();
+    work_pool_close(pool);
+    (void)uv_run(&loop, UV_RUN_DEFAULT);
+    ck_assert_int_eq(uv_loop_close(&loop), 0);
+}
+
+static void gate_open(void)
+{
+    gate.closed = false;
+    ck_assert_int_eq(write(gate.pipe[1], "1", 1), 1);
+}
+
+START_TEST(what_is_durable_is_sealed_while_the_loop_turns)
+{
+    gate.closed = true;
+
+    log_seal_settle_later(&seal, pool, 10, 4, note_failed, NULL);
+    while (gate.waiting == 0) {
+        (void)uv_run(&loop, UV_RUN_NOWAIT);
+    }
+    log_seal_settle_later(&seal, pool, 11, 4, note_failed, NULL); /* not now */
+    ck_assert_uint_eq(seal.state.index, 0); /* not promised before it is there */
+    gate_open();
+    while (seal.state.index == 0) {
+        (void)uv_run(&loop, UV_RUN_ONCE);
+    }
+
+    ck_assert_uint_eq(gate.on_loop, 0);
+    ck_assert_int_eq(reopen(NULL), 0);
+    ck_assert_uint_eq(seal.state.index, 10);
+    ck_assert_uint_eq(told_count, 0);
+}
+END_TEST
+
+static bool main_waits(void)
+{
+    char path[64];
+    char text[16] = "";
+    (void)snprintf(path, sizeof(path), "/proc/self/task/%d/syscall", (int)getpid());
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_ge(read(fd, text, sizeof(text) - 1), 0);
+    (void)close(fd);
+    return strtol(text, NULL, 10) == SYS_futex;
+}
+
+static void *open_gate_when_main_waits(void *context)
+{
+    const atomic_bool *over = context;
+    while (!main_waits() && !*over) {
+        (void)sched_yield();
+    }
+    gate_open();
+    return NULL;
+}
+
+static int change_term(void)
+{
+    return log_seal_intend(&seal, 5, 0, NULL);
+}
+
+static int cut(void)
+{
+    return log_seal_lower(&seal, 5, 4, NULL);
+}
+
+static int settle(void)
+{
+    return log_seal_settle(&seal, 12, 4, NULL);
+}
+
+static int end(void)
+{
+    log_seal_close(&seal);
+    return 0;
+}
+
+static const struct {
+    int (*change)(void);
+    uint64_t term;
+    uint64_t index;
+} changes[] = {{change_term, 5, 10}, {cut, 4, 5}, {settle, 4, 12}, {end, 4, 10}};
+
+/* Both slots would be under way at once: a loss of power could tear both. */
+START_TEST(every_change_waits_for_the_write_under_way)
+{
+    pthread_t opener;
+    atomic_bool over = false;
+    gate.closed = true;
+    log_seal_settle_later(&seal, pool, 10, 4, note_failed, NULL);
+    while (gate.waiting == 0) {
+        (void)sched_yield();
+    }
+    ck_assert_int_eq(pthread_create(&opener, NULL, open_gate_when_main_waits, &over), 0);
+
+    int r = changes[_i].change();
+
+    bool waited = !gate.closed;
+    over = true;
+    ck_assert_int_eq(pthread_join(opener, NULL), 0);
+    ck_assert(waited);
+    ck_assert_int_eq(r, 0);
+    ck_assert_int_eq(reopen(NULL), 0);
+    ck_assert_uint_eq(seal.state.term, changes[_i].term);
+    ck_assert_uint_eq(seal.state.index, changes[_i].index);
+}
+END_TEST
+
+START_TEST(what_cannot_be_written_is_told_and_not_promised)
+{
+    gate.fails = true;
+
+    log_seal_settle_later(&seal, pool, 10, 4, note_failed, NULL);
+    while (told_count == 0) {
+        (void)uv_run(&loop, UV_RUN_ONCE);
+    }
+
+    ck_assert_int_eq(told.code, -EIO);
+    ck_assert_ptr_nonnull(strstr(told.text, LOG_SEAL_FILE));
+    ck_assert_uint_eq(seal.state.index, 0);
+    gate.fails = false;
+    ck_assert_int_eq(log_seal_settle(&seal, 10, 4, NULL), 0);
+    ck_assert_int_eq(reopen(NULL), 0);
+    ck_assert_uint_eq(seal.state.index, 10);
+}
+END_TEST
+
+START_TEST(a_change_hears_that_the_write_it_waited_for_has_failed)
+{
+    struct err err = {0};
+    gate.fails = true;
+    log_seal_settle_later(&seal, pool, 10, 4, note_failed, NULL);
+
+    ck_assert_int_eq(log_seal_intend(&seal, 5, 0, &err), -EIO);
+
+    ck_assert_int_eq(err.code, -EIO);
+    gate.fails = false;
+    (void)uv_run(&loop, UV_RUN_NOWAIT);
+    ck_assert_uint_eq(told_count, 0); /* once is enough */
+    ck_assert_int_eq(reopen(NULL), 0);
+    ck_assert_uint_eq(seal.state.term, 4);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *made = suite_create("log_seal");
@@ -186,6 +391,13 @@ static Suite *suite(void)
     tcase_add_test(tcase, two_damaged_halves_and_a_short_file_are_refused);
     tcase_add_test(tcase, the_seal_of_another_node_or_cluster_is_refused);
     suite_add_tcase(made, tcase);
+    TCase *later = tcase_create("off the loop");
+    tcase_add_checked_fixture(later, setup_pool, teardown_pool);
+    tcase_add_test(later, what_is_durable_is_sealed_while_the_loop_turns);
+    tcase_add_loop_test(later, every_change_waits_for_the_write_under_way, 0, 4);
+    tcase_add_test(later, what_cannot_be_written_is_told_and_not_promised);
+    tcase_add_test(later, a_change_hears_that_the_write_it_waited_for_has_failed);
+    suite_add_tcase(made, later);
     return made;
 }
 

@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define SENT_MAX   256
 #define WRITES_MAX 64
@@ -42,6 +43,7 @@ static struct raft raft;
 static struct raft_fsm fsm;
 static struct raft_guard *guard;
 static struct log_seal seal;
+static struct work_pool *disk; /* of the seal; NULL: it waits */
 static struct temp_dir dir;
 static unsigned applied;
 static int fatal;
@@ -233,7 +235,7 @@ static void start(bool guarded, unsigned voters, const raft_term *terms, unsigne
                                .random = fake_random};
     fsm = (struct raft_fsm){.version = 1, .apply = fsm_apply};
     struct raft_guard_hooks hooks = {
-        .fatal = on_fatal, .changed = on_changed, .free_bytes = free_bytes};
+        .fatal = on_fatal, .changed = on_changed, .free_bytes = free_bytes, .disk = disk};
     ck_assert_int_eq(log_seal_open(&seal, dir.path, 1, 0, NULL), 0);
     ck_assert_int_eq(log_seal_intend(&seal, fake.term, 0, NULL), 0);
     struct raft_io *io = &fake.io;
@@ -616,6 +618,32 @@ START_TEST(cutting_the_log_lowers_the_seal_first)
 }
 END_TEST
 
+START_TEST(a_seal_that_is_written_off_the_loop_halts_when_it_cannot_be)
+{
+    static const raft_term terms[] = {1, 1, 1};
+    uv_loop_t loop;
+    ck_assert_int_eq(uv_loop_init(&loop), 0);
+    disk = work_pool_new(&loop, 1, 1);
+    start(true, 3, terms, 3);
+    char *path = temp_dir_path(&dir, LOG_SEAL_FILE);
+    ck_assert_int_eq(unlink(path), 0);
+
+    raft_guard_seal(guard);
+    ck_assert_int_eq(fatal, 0); /* under way */
+    while (fatal == 0) {
+        (void)uv_run(&loop, UV_RUN_ONCE);
+    }
+
+    ck_assert_int_eq(fatal, -ENOENT);
+    ck_assert(raft_guard_halted(guard));
+    ck_assert_uint_eq(seal.state.index, 0);
+    work_pool_close(disk);
+    (void)uv_run(&loop, UV_RUN_DEFAULT);
+    ck_assert_int_eq(uv_loop_close(&loop), 0);
+    free(path);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *made = suite_create("raft_guard");
@@ -642,6 +670,7 @@ static Suite *suite(void)
     tcase_add_test(tcase, a_leader_closes_unharmed_with_several_writes_under_way);
     tcase_add_test(tcase, a_log_shorter_than_the_seal_does_not_start);
     tcase_add_test(tcase, cutting_the_log_lowers_the_seal_first);
+    tcase_add_test(tcase, a_seal_that_is_written_off_the_loop_halts_when_it_cannot_be);
     suite_add_tcase(made, tcase);
     return made;
 }
