@@ -93,7 +93,8 @@ static int add_folder(struct cli *cli, struct manifest *manifest, const char *fo
     }
     for (int i = 0; i < count; i++) {
         char path[PATH_MAX];
-        (void)snprintf(path, sizeof(path), "%s/%s", folder, entries[i]->d_name);
+        (void)snprintf(path, sizeof(path), "%s%s%s", folder,
+                       folder[strlen(folder) - 1] == '/' ? "" : "/", entries[i]->d_name);
         int r = add_file(cli, manifest, path);
         code = r != EXIT_OK ? r : code;
         free(entries[i]);
@@ -125,6 +126,10 @@ int manifest_read(struct cli *cli,
         int r = folder ? add_folder(cli, ret_manifest, paths[i])
                        : add_file(cli, ret_manifest, paths[i]);
         code = r != EXIT_OK ? r : code;
+    }
+    if (ret_manifest->located) { /* a file that is not there says so in one line */
+        config_print_sum(ret_manifest->error_count, ret_manifest->warning_count,
+                         cli->err);
     }
     return code;
 }

@@ -15,9 +15,13 @@ struct manifest {
     struct config *configs;
     unsigned count;
     json_t *errors; /* told so far, as -o json has them: file, line, column, code, ... */
-    json_t *warnings; /* likewise */
+    json_t *warnings;       /* likewise */
+    bool located;           /* some stand at a place in a file */
+    unsigned error_count;   /* of what was read, also of those not told */
+    unsigned warning_count; /* likewise */
 };
 
+/* Tells what is wrong with any of them, and their sum. */
 int manifest_read(struct cli *cli,
                   const char *const *paths,
                   unsigned path_count,

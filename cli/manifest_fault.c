@@ -47,6 +47,7 @@ int manifest_fail(struct cli *cli,
     (void)vsnprintf(fault.message, sizeof(fault.message), format, arguments);
     va_end(arguments);
     keep(manifest, file, &fault);
+    manifest->error_count++;
     return cli_fail(cli, EXIT_USAGE, "%s", fault.message);
 }
 
@@ -54,9 +55,10 @@ void manifest_tell_file(struct cli *cli,
                         struct manifest *manifest,
                         const struct config *config)
 {
-    if (config->fault_count > 0) {
-        config_print_faults(config, cli->err);
-    }
+    config_print_each(config, cli->err);
+    manifest->located = manifest->located || config->fault_count > 0;
+    manifest->error_count += config->error_count;
+    manifest->warning_count += config->warning_count;
     for (unsigned i = 0; i < config->fault_count; i++) {
         keep(manifest, config->name, &config->faults[i]);
     }
@@ -244,9 +246,10 @@ unsigned manifest_note_references(struct cli *cli, const struct manifest *manife
         }
     }
     unsigned more = notes.count > NOT_CHECKED_SHOWN ? notes.count - NOT_CHECKED_SHOWN : 0;
-    if (more > 0) {
-        cli_note(cli, "%u more reference%s not checked: without --local all are", more,
-                 plural_s_are(more));
+    if (notes.count > 0) {
+        cli_note(cli, "%u reference%s not checked%s: without --local all are",
+                 notes.count, plural_s_are(notes.count),
+                 more > 0 ? ", the first of which are listed" : "");
     }
     return notes.count;
 }

@@ -67,8 +67,10 @@ int config_read(const char *name,
                 size_t size,
                 struct config *ret_config);
 void config_fini(struct config *config);
-/* Prints the faults as people read them, with caret lines, and the closing count. */
-void config_print_faults(const struct config *config, FILE *stream);
+/* Prints the faults as people read them, with caret lines. */
+void config_print_each(const struct config *config, FILE *stream);
+/* Prints the closing count, of one file or of several, if there is anything. */
+void config_print_sum(unsigned errors, unsigned warnings, FILE *stream);
 /* Prints one fault in the same form, without a count. */
 void config_print_fault(const struct config *config,
                         const struct config_fault *fault,

@@ -174,7 +174,7 @@ void config_print_fault(const struct config *config,
     print_caret(config, fault, stream);
 }
 
-void config_print_faults(const struct config *config, FILE *stream)
+void config_print_each(const struct config *config, FILE *stream)
 {
     unsigned found = config->error_count + config->warning_count;
     for (unsigned i = 0; i < config->fault_count; i++) {
@@ -183,10 +183,13 @@ void config_print_faults(const struct config *config, FILE *stream)
     if (found > config->fault_count) {
         (void)fprintf(stream, "%u more are not shown.\n", found - config->fault_count);
     }
-    if (found > 0) {
-        (void)fprintf(stream, "%u error%s, %u warning%s.%s\n", config->error_count,
-                      plural_s(config->error_count), config->warning_count,
-                      plural_s(config->warning_count),
-                      config->error_count > 0 ? " Nothing was changed." : "");
+}
+
+void config_print_sum(unsigned errors, unsigned warnings, FILE *stream)
+{
+    if (errors + warnings > 0) {
+        (void)fprintf(stream, "%u error%s, %u warning%s.%s\n", errors, plural_s(errors),
+                      warnings, plural_s(warnings),
+                      errors > 0 ? " Nothing was changed." : "");
     }
 }

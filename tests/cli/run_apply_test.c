@@ -52,6 +52,30 @@ START_TEST(all_faults_of_all_files_are_told_at_once)
     ck_assert_int_eq(berth(line), 2);
     ck_assert_contains(ran.err, "a.yaml:6");
     ck_assert_contains(ran.err, "b.yaml:2");
+    const char *sum = strstr(ran.err, "errors, ");
+    ck_assert_ptr_nonnull(sum); /* one, at the end */
+    ck_assert_str_eq(sum - 2, "2 errors, 0 warnings. Nothing was changed.\n");
+    ck_assert_ptr_null(strstr(ran.err, "1 error"));
+    snprintf(line, sizeof(line), "validate %s/a.yaml %s/none.yaml --local", folder.path,
+             folder.path);
+    ck_assert_int_eq(berth(line), 2);
+    ck_assert_contains(ran.err, "\n2 errors, 0 warnings. Nothing was changed.\n");
+}
+END_TEST
+
+/* In whatever order the files are named. */
+START_TEST(references_from_file_to_file_are_followed)
+{
+    char line[1024];
+    temp_dir_write(&folder, "a.yaml", GROUP("1"));
+    temp_dir_write(&folder, "b.yaml", TEMPLATE("64MiB"));
+    snprintf(line, sizeof(line), "validate --local %s/", folder.path);
+    ck_assert_int_eq(berth(line), 0);
+    ck_assert_str_eq(ran.out, "2 objects in 2 files: valid\n");
+    ck_assert_ptr_null(strstr(ran.err, "template"));
+    ck_assert_contains(ran.err, "/b.yaml:5:10: not checked: image linux");
+    ck_assert_ptr_null(strstr(ran.err, "//"));
+    ck_assert_contains(ran.err, "1 reference is not checked");
 }
 END_TEST
 
@@ -129,7 +153,7 @@ START_TEST(what_was_not_checked_is_told_in_few_lines)
         lines++;
     }
     ck_assert_uint_eq(lines, 11);
-    ck_assert_contains(ran.err, "30 more references are not checked");
+    ck_assert_contains(ran.err, "40 references are not checked, the first of which");
 }
 END_TEST
 
@@ -534,6 +558,7 @@ int main(void)
     Suite *suite = berth_suite("run_apply", &tests);
     tcase_add_test(tests, a_fault_has_its_place_a_caret_and_a_hint);
     tcase_add_test(tests, all_faults_of_all_files_are_told_at_once);
+    tcase_add_test(tests, references_from_file_to_file_are_followed);
     tcase_add_test(tests, what_only_the_server_knows_is_told_by_it);
     tcase_add_test(tests, what_is_in_neither_file_nor_cluster_is_told_at_its_place);
     tcase_add_test(tests, without_the_cluster_it_is_told_what_was_not_checked);

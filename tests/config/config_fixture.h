@@ -39,7 +39,8 @@ static inline char *fixture_faults(const struct config *config)
     char *text = NULL;
     size_t size = 0;
     FILE *stream = open_memstream(&text, &size);
-    config_print_faults(config, stream);
+    config_print_each(config, stream);
+    config_print_sum(config->error_count, config->warning_count, stream);
     ck_assert_int_eq(fclose(stream), 0);
     return text;
 }

@@ -37,7 +37,8 @@ static void check_printed(const struct config *config)
     size_t size = 0;
     FILE *stream = open_memstream(&text, &size);
     REQUIRE(stream != NULL);
-    config_print_faults(config, stream);
+    config_print_each(config, stream);
+    config_print_sum(config->error_count, config->warning_count, stream);
     REQUIRE(fclose(stream) == 0);
     for (size_t i = 0; i < size; i++) {
         unsigned char byte = (unsigned char)text[i];
