@@ -58,7 +58,7 @@ void call_send_json(struct exchange *exchange,
     if (size > EXCHANGE_ANSWER_MAX) {
         problem_answer(exchange,
                        &(struct problem){.code = BERTH_ETOOLARGE,
-                                         .detail = "the answer has more than 64 MiB",
+                                         .detail = "the answer has more than 64MiB",
                                          .hint = "ask for fewer with limit=, or for less "
                                                  "of each with fields="},
                        revision);
@@ -139,7 +139,7 @@ void call_answer_text(struct api_call *call,
         return;
     }
     if (size > EXCHANGE_ANSWER_MAX) {
-        call_fail(call, BERTH_ETOOLARGE, "the answer has more than 64 MiB");
+        call_fail(call, BERTH_ETOOLARGE, "the answer has more than 64MiB");
         return;
     }
     unsigned count =

@@ -159,7 +159,7 @@ void problem_answer(struct exchange *exchange,
     if (size > EXCHANGE_ANSWER_MAX) {
         char detail[512];
         (void)snprintf(detail, sizeof(detail),
-                       "%.400s (all that is to be said of it has more than 64 MiB)",
+                       "%.400s (all that is to be said of it has more than 64MiB)",
                        problem->detail != NULL ? problem->detail
                                                : err_sentence(problem->code));
         problem_answer(exchange,

@@ -725,7 +725,7 @@ static enum MHD_Result body_done(struct http_request *request)
     size_t size = 0;
     if (request->exchange == NULL) {
         if (request->body.error != 0) {
-            fault_set(request, BERTH_ETOOLARGE, 0, "the body is larger than %d KiB",
+            fault_set(request, BERTH_ETOOLARGE, 0, "the body is larger than %dKiB",
                       EXCHANGE_BODY_MAX / 1024);
             bytes_writer_fini(&request->body);
         } else if (bytes_writer_take(&request->body, &request->request.body, &size) ==

@@ -272,7 +272,7 @@ void format_bytes_human(uint64_t bytes, char text[NUMBER_TEXT_SIZE])
 {
     static const char *const names[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
     if (bytes < 1024) {
-        (void)snprintf(text, NUMBER_TEXT_SIZE, "%" PRIu64 " B", bytes);
+        (void)snprintf(text, NUMBER_TEXT_SIZE, "%" PRIu64 "B", bytes);
         return;
     }
     size_t name = 1;
@@ -288,8 +288,12 @@ void format_bytes_human(uint64_t bytes, char text[NUMBER_TEXT_SIZE])
         whole++;
         tenths = 0;
     }
-    (void)snprintf(text, NUMBER_TEXT_SIZE, "%" PRIu64 ".%" PRIu64 " %s", whole, tenths,
-                   names[name]);
+    if (tenths == 0) {
+        (void)snprintf(text, NUMBER_TEXT_SIZE, "%" PRIu64 "%s", whole, names[name]);
+    } else {
+        (void)snprintf(text, NUMBER_TEXT_SIZE, "%" PRIu64 ".%" PRIu64 "%s", whole, tenths,
+                       names[name]);
+    }
 }
 
 /* One number, not above value_max, without leading zeros (some programs read

@@ -24,7 +24,8 @@ void format_bytes(uint64_t bytes, char text[NUMBER_TEXT_SIZE]);
 void format_mcpu(uint32_t mcpu, char text[NUMBER_TEXT_SIZE]);
 void format_duration_ms(uint64_t ms, char text[NUMBER_TEXT_SIZE]);
 void format_permille(uint32_t permille, char text[NUMBER_TEXT_SIZE]);
-/* For people: one decimal, binary unit ("3.2 GiB"). Not parseable. */
+/* For people: at most one decimal, rounded ("3.2GiB"), in the notation of format_bytes: a
+ * round size reads alike wherever it stands ("384MiB"). */
 void format_bytes_human(uint64_t bytes, char text[NUMBER_TEXT_SIZE]);
 
 /* IPv4 as host-order u32, CIDR, MAC. 0 or BERTH_EINVALID with text. */

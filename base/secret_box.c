@@ -65,7 +65,7 @@ static int derive(const char *passphrase,
         crypto_pwhash_argon2id(ret_key, KEY_SIZE, passphrase, strlen(passphrase), salt,
                                cost->passes, (size_t)cost->memory_kib << 10,
                                crypto_pwhash_argon2id_ALG_ARGON2ID13) != 0) {
-        return err_sys(err, -ENOMEM, "derive a key with %u MiB of memory",
+        return err_sys(err, -ENOMEM, "derive a key with %uMiB of memory",
                        cost->memory_kib >> 10);
     }
     return 0;
@@ -192,7 +192,7 @@ head_read(const void *box, size_t box_size, struct box_head *ret_head, struct er
     return cost_is_sane(&ret_head->cost)
                ? 0
                : err_set(err, BERTH_ECORRUPT,
-                         "the encrypted file asks for %u passes over %u KiB: refused",
+                         "the encrypted file asks for %u passes over %uKiB: refused",
                          ret_head->cost.passes, ret_head->cost.memory_kib);
 }
 

@@ -260,7 +260,7 @@ static int read_text(struct reading *reading, size_t size)
     struct fault_list *faults = &reading->faults;
     if (size > CONFIG_SIZE_MAX) {
         fault_add(faults, CONFIG_TOO_LARGE, top, 1, "split it into several files",
-                  "the file is larger than %u KiB", CONFIG_SIZE_MAX >> 10);
+                  "the file is larger than %uKiB", CONFIG_SIZE_MAX >> 10);
         return BERTH_ETOOLARGE;
     }
     int r = read_documents(reading);

@@ -453,7 +453,7 @@ static void on_appended(struct raft_io_append *request, int status)
 static bool has_space(struct raft_guard *guard)
 {
     if (guard->hooks.free_bytes(guard->hooks.space_context) < APPEND_SPACE_MIN) {
-        raft_guard_halt(guard, BERTH_EDISKFULL, "less than 16 MiB left for the log");
+        raft_guard_halt(guard, BERTH_EDISKFULL, "less than 16MiB left for the log");
         return false;
     }
     return true;

@@ -116,7 +116,7 @@ static int load_kernel(struct guest_memory *memory,
         if (!guest_memory_holds(memory, piece->address, piece->memory_bytes)) {
             return err_set(err, BERTH_EINVALID,
                            "kernel: needs memory from 0x%llx to 0x%llx, of which the VM "
-                           "has %llu MiB",
+                           "has %lluMiB",
                            (unsigned long long)piece->address,
                            (unsigned long long)piece->address + piece->memory_bytes,
                            (unsigned long long)(guest_memory_size(memory) >> 20));
@@ -153,7 +153,7 @@ static int load_initrd(struct guest_memory *memory,
         return err_sys(err, -errno, "initrd");
     }
     if (!S_ISREG(status.st_mode) || (uint64_t)status.st_size > INITRD_MAX) {
-        return err_set(err, BERTH_EINVALID, "initrd: not a file of at most 1 GiB");
+        return err_set(err, BERTH_EINVALID, "initrd: not a file of at most 1GiB");
     }
     uint64_t size = (uint64_t)status.st_size;
     uint64_t end = low_ram_end(memory) - INITRD_SLACK;
@@ -162,7 +162,7 @@ static int load_initrd(struct guest_memory *memory,
     }
     if (size > end || (end - size) / INITRD_ALIGN * INITRD_ALIGN < image->end) {
         return err_set(err, BERTH_EINVALID,
-                       "initrd: %llu MiB do not fit beside the kernel in %llu MiB",
+                       "initrd: %lluMiB do not fit beside the kernel in %lluMiB",
                        (unsigned long long)(size >> 20),
                        (unsigned long long)(guest_memory_size(memory) >> 20));
     }

@@ -266,7 +266,7 @@ int kernel_image_read(int fd, struct kernel_image *ret_image, struct err *err)
     }
     const struct file file = {fd, (uint64_t)status.st_size};
     if (!S_ISREG(status.st_mode) || file.size > FILE_MAX) {
-        return err_set(err, BERTH_EINVALID, "kernel: not a file below 4 GiB");
+        return err_set(err, BERTH_EINVALID, "kernel: not a file below 4GiB");
     }
     int r = read_at(&file, 0, magic, sizeof(magic));
     if (r < 0) {

@@ -554,8 +554,7 @@ static int plan_check(const struct machine_plan *plan, struct err *err)
         plan->memory_bytes > MACHINE_MEMORY_MAX ||
         plan->memory_bytes % MEMORY_UNIT != 0) {
         return err_set(err, BERTH_EINVALID,
-                       "memory: %" PRIu64
-                       " bytes, not 32 MiB to 256 GiB in steps of 2 MiB",
+                       "memory: %" PRIu64 " bytes, not 32MiB to 256GiB in steps of 2MiB",
                        plan->memory_bytes);
     }
     return kvm_check(plan->kvm_fd, err);

@@ -26,9 +26,9 @@ static const struct {
     const char *says;
     int code;
 } rows[] = {
-    {"--reserve-memory 100000TiB", "--reserve-memory 100000.0 TiB is all of this machine", 1},
+    {"--reserve-memory 100000TiB", "--reserve-memory 97.7PiB is all", 1},
     {"--reserve-memory 4096TiB", "nothing would be left for VMs", 1},
-    {"--reserve-disk 100000TiB", "--reserve-disk 100000.0 TiB is all of the disk", 1},
+    {"--reserve-disk 100000TiB", "--reserve-disk 97.7PiB is all", 1},
     {"--reserve-memory much", "--reserve-memory", 2},
 };
 

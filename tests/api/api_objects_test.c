@@ -188,7 +188,7 @@ START_TEST(an_object_is_shown_with_what_the_leader_knows)
     ck_assert_str_eq(json_member_text(json_object_get(status, "live"), "cpuUsed", ""),
                      "500m");
     ck_assert_str_eq(json_member_text(json_object_get(status, "live"), "memoryUsed", ""),
-                     "64.0 MiB");
+                     "64MiB");
 }
 END_TEST
 

@@ -207,17 +207,17 @@ struct human_row {
 };
 
 static const struct human_row human_rows[] = {
-    {0, "0 B"},
-    {1023, "1023 B"},
-    {1024, "1.0 KiB"},
-    {1536, "1.5 KiB"},
-    {UINT64_C(3435973837), "3.2 GiB"},
-    {(1 << 20) - 1, "1.0 MiB"},
-    {1023 * 1024, "1023.0 KiB"},
-    {UINT64_MAX, "16.0 EiB"},
+    {0, "0B"},
+    {1023, "1023B"},
+    {1024, "1KiB"},
+    {1536, "1.5KiB"},
+    {UINT64_C(3435973837), "3.2GiB"},
+    {(1 << 20) - 1, "1MiB"},
+    {1023 * 1024, "1023KiB"},
+    {UINT64_MAX, "16EiB"},
 };
 
-START_TEST(sizes_for_people_have_one_decimal)
+START_TEST(sizes_for_people_have_a_decimal_at_most)
 {
     char text[NUMBER_TEXT_SIZE];
     format_bytes_human(human_rows[_i].bytes, text);
@@ -310,7 +310,7 @@ int main(void)
     tcase_add_loop_test(tcase, numbers_print_as_the_shortest_exact_text, 0,
                         ARRAY_COUNT(format_rows));
     tcase_add_test(tcase, every_print_leads_back_to_its_number);
-    tcase_add_loop_test(tcase, sizes_for_people_have_one_decimal, 0,
+    tcase_add_loop_test(tcase, sizes_for_people_have_a_decimal_at_most, 0,
                         ARRAY_COUNT(human_rows));
     tcase_add_test(tcase, addresses_are_read_and_printed);
     tcase_add_loop_test(tcase, bad_addresses_are_refused, 0, ARRAY_COUNT(bad_addresses));

@@ -60,16 +60,16 @@ static const struct shown {
      "'memoryUsedBytes':536870912,'memoryPlacedBytes':1073741824,'diskPlacedBytes':"
      "21474836480,'lastHeard':'2026-11-"
      "23T09:16:38.000Z'}}}",
-     "NAME  PHASE    ROLE    ADDRESS   VMS  CPU USED   MEM USED        MEM PLACED        "
+     "NAME  PHASE    ROLE    ADDRESS   VMS  CPU USED  MEM USED  MEM PLACED  "
      "DISK PLACED  HEARD  NOTE\n"
-     "h1    suspect  leader  10.0.0.1    7    2.4/16  512.0 MiB  1.0 GiB/64.0 GiB  "
-     "20.0 GiB/80.0 GiB  2.0 s  -\n"},
+     "h1    suspect  leader  10.0.0.1    7    2.4/16    512MiB  1GiB/64GiB  "
+     "20GiB/80GiB  2.0 s  -\n"},
     {"host ls", KIND_HOST,
      "{'metadata':{'name':'h2'},'spec':{'drain':true,'drainReason':'PSU swap'},'status':{"
      "'cpu':'8','memory':'1GiB'}}",
-     "NAME  PHASE  ROLE  ADDRESS  VMS  CPU USED  MEM USED   MEM PLACED  DISK PLACED  "
+     "NAME  PHASE  ROLE  ADDRESS  VMS  CPU USED  MEM USED  MEM PLACED  DISK PLACED  "
      "HEARD  NOTE\n"
-     "h2    ready  none  -          -       -/8         -  0 B/1.0 GiB            -      "
+     "h2    ready  none  -          -       -/8         -     0B/1GiB            -      "
      "-  drained: PSU swap\n"},
     {"ls", KIND_TEMPLATE,
      "{'metadata':{'name':'small','tenant':'t'},'spec':{'image':'tiny','memory':{'size':"
@@ -85,8 +85,8 @@ static const struct shown {
     {"ls", KIND_IMAGE,
      "{'metadata':{'name':'tiny'},'spec':{'artifacts':[{'role':'kernel','size':1048576},"
      "{'role':'initrd','size':'1MiB'}]}}",
-     "NAME  TENANT  PARTS              SIZE  AGE\n"
-     "tiny  -       kernel, initrd  2.0 MiB    -\n"},
+     "NAME  TENANT  PARTS           SIZE  AGE\n"
+     "tiny  -       kernel, initrd  2MiB    -\n"},
     {"ls", KIND_TENANT,
      "{'metadata':{'name':'shop'},'spec':{'quota':{'vms':20,'cpu':'16'}},'status':{'used'"
      ":{"

@@ -188,7 +188,7 @@ START_TEST(what_is_too_large_is_told_with_the_limit)
     ck_assert_ptr_nonnull(text);
     assert_ran("validate --local /dev/zero", 2); /* has no end */
     ck_assert_contains(ran.err, "/dev/zero:1:1: error BE1111: the file is larger than "
-                                "1024 KiB");
+                                "1024KiB");
     size_t used = 0;
     for (unsigned i = 0; i < 900; i++) {
         used += (size_t)snprintf(
@@ -199,7 +199,7 @@ START_TEST(what_is_too_large_is_told_with_the_limit)
     }
     ck_assert_int_eq(with_file("apply", "a.yaml", text, ""), 2);
     ck_assert_contains(ran.err, "900 objects of 1 file are too much for one request: the "
-                                "body is larger than 480 KiB\n");
+                                "body is larger than 480KiB\n");
     ck_assert_contains(ran.err, "/a.yaml: ");
     ck_assert_contains(ran.err, "hint: split them");
     free(text);

@@ -62,7 +62,7 @@ START_TEST(hosts_are_listed_with_what_they_carry)
         ran.out,
         "NAME  PHASE  ROLE *ADDRESS   VMS *CPU USED *MEM USED *MEM PLACED *DISK PLACED "
         "*HEARD  NOTE\n"
-        "h1    ready  * 10.0.0.1  *0.5/64  64.0 MiB  0 B/1.0 GiB  0 B/100.0 GiB *\n"
+        "h1    ready  * 10.0.0.1  *0.5/64 *64MiB *0B/1GiB *0B/100GiB *\n"
         "h2    ready  * 10.0.0.2  *\n"
         "h3    ready  * 10.0.0.3  *\n");
     assert_ran("host ls -o name", 0);

@@ -112,8 +112,8 @@ START_TEST(a_stopped_vm_starts_where_its_disks_are)
     uint64_t vm = stopped_on_h2("pet");
     ck_assert_str_eq(summary(),
                      "db is stopped (seen): h2 keeps its disks; it is switched "
-                     "off: berth start db. It needs cpu 1, memory 512.0 MiB, "
-                     "disk 6.0 GiB.");
+                     "off: berth start db. It needs cpu 1, memory 512MiB, "
+                     "disk 6GiB.");
     ck_assert_int_eq(set_power(vm, POWER_ON), 0);
     ck_assert_ptr_nonnull(strstr(summary(), "it goes to h2 next"));
     ck_assert_str_eq(said("h1", "rule"), "home");
@@ -166,13 +166,12 @@ START_TEST(without_room_at_home_it_waits_and_says_both_ways_out)
     ck_assert_uint_eq(settle(), 0);
     ck_assert_uint_eq(vm_named("db")->status.phase, PHASE_PENDING);
     ck_assert_ptr_nonnull(
-        strstr(summary(), "its disks are on h2, which does not take it now (memory: 0 B "
-                          "free of 512.0 MiB): free 512.0 MiB on h2, or add a host; or "
+        strstr(summary(), "its disks are on h2, which does not take it now (memory: 0B "
+                          "free of 512MiB): free 512MiB on h2, or add a host; or "
                           "give the disks up: berth start db --anywhere"));
     ck_assert_str_eq(said("h2", "rule"), "memory");
-    ck_assert_str_eq(waits(),
-                     "its disks are on h2, which lacks memory: free 512.0 MiB on "
-                     "h2, or add a host, or berth start db --anywhere");
+    ck_assert_str_eq(waits(), "its disks are on h2, which lacks memory: free 512MiB on "
+                              "h2, or add a host, or berth start db --anywhere");
     ck_assert_int_eq(host_drain(h2, true), 0);
     ck_assert_str_eq(waits(),
                      "its disks are on h2, which is drained: berth undrain h2, or "

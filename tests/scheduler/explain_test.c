@@ -339,21 +339,20 @@ static const struct {
      "no host: 1 of 2 gets no address, 1 of 2 is drained"},
     {make_many, mend_memory, "vms", "vms: 600 are there, the most one host takes",
      "add a host", "no host: 1 of 1 is full of VMs"},
-    {make_memory, mend_memory, "memory", "memory: 128.0 MiB free of 256.0 MiB",
-     "free 128.0 MiB on h1, or add a host", "no host: 1 of 1 lacks memory"},
-    {make_too_large, NULL, "memory", "memory: 1.0 GiB free of 2.0 GiB",
-     "a machine of at most 1.0 GiB on h1, or a larger host",
-     "no host: 1 of 1 lacks memory"},
+    {make_memory, mend_memory, "memory", "memory: 128MiB free of 256MiB",
+     "free 128MiB on h1, or add a host", "no host: 1 of 1 lacks memory"},
+    {make_too_large, NULL, "memory", "memory: 1GiB free of 2GiB",
+     "a machine of at most 1GiB on h1, or a larger host", "no host: 1 of 1 lacks memory"},
     {make_cpu, NULL, "cpu", "cpu: 0.0 of 4 vCPUs free",
      "free 4.0 vCPUs on h1, or add a host", "no host: 1 of 1 lacks CPU"},
     {make_too_wide, NULL, "cpu", "cpu: 16.0 of 32 vCPUs free",
      "a machine of at most 16.0 vCPUs on h1, or a larger host",
      "no host: 1 of 1 lacks CPU"},
-    {make_disk, mend_memory, "disk", "disk: 3.0 GiB free of 7.0 GiB",
-     "free 4.0 GiB on h1, a larger --disk-overcommit, or add a host",
+    {make_disk, mend_memory, "disk", "disk: 3GiB free of 7GiB",
+     "free 4GiB on h1, a larger --disk-overcommit, or add a host",
      "no host: 1 of 1 lacks disk"},
-    {make_too_large_disk, NULL, "disk", "disk: 10.0 GiB free of 20.0 GiB",
-     "disks of at most 10.0 GiB on h1, or a larger --disk-overcommit",
+    {make_too_large_disk, NULL, "disk", "disk: 10GiB free of 20GiB",
+     "disks of at most 10GiB on h1, or a larger --disk-overcommit",
      "no host: 1 of 1 lacks disk"},
     {make_full_disk, mend_full_disk, "disk",
      "disk: the disk of the host is full, what is kept free aside",
@@ -482,9 +481,8 @@ START_TEST(a_pending_vm_is_told_where_it_goes)
     explain("a");
 
     ck_assert_str_eq(text("subject"), "vm/a");
-    ck_assert_str_eq(
-        text("summary"),
-        "a is pending: it goes to h1 next. It needs cpu 1, memory 128.0 MiB.");
+    ck_assert_str_eq(text("summary"),
+                     "a is pending: it goes to h1 next. It needs cpu 1, memory 128MiB.");
     ck_assert_str_eq(said("h1", "reason"), "best place for the next one");
     ck_assert_str_eq(said("h2", "verdict"), "fits");
     ck_assert_str_eq(said("h2", "reason"), "");
@@ -504,7 +502,7 @@ START_TEST(a_pending_vm_counts_its_refusals_by_rule)
 
     ck_assert_str_eq(text("summary"),
                      "a is pending: no host takes it (3 hosts: 2 memory, 1 "
-                     "drain). It needs cpu 1, memory 2.0 GiB.");
+                     "drain). It needs cpu 1, memory 2GiB.");
 }
 END_TEST
 
@@ -531,9 +529,8 @@ START_TEST(a_vm_that_runs_is_shown_on_its_host)
     (void)ready_vm("a", h1);
     explain("a");
 
-    ck_assert_str_eq(
-        text("summary"),
-        "a is ready on h1 (epoch 1): seen. It needs cpu 1, memory 128.0 MiB.");
+    ck_assert_str_eq(text("summary"),
+                     "a is ready on h1 (epoch 1): seen. It needs cpu 1, memory 128MiB.");
     ck_assert_str_eq(said("h1", "verdict"), "here");
     ck_assert_str_eq(said("h2", "verdict"), "fits");
 
@@ -541,7 +538,7 @@ START_TEST(a_vm_that_runs_is_shown_on_its_host)
     explain("a");
     ck_assert_str_eq(text("summary"),
                      "a is ready on h1 (epoch 1): image linux is nowhere. "
-                     "It needs cpu 1, memory 128.0 MiB.");
+                     "It needs cpu 1, memory 128MiB.");
 }
 END_TEST
 
@@ -594,7 +591,7 @@ START_TEST(a_group_says_what_it_lacks_and_why)
     ck_assert_str_eq(text("subject"), "group/web");
     ck_assert_str_eq(
         text("summary"),
-        "web needs 2 more VMs (8 of 10 placed), each cpu 1, memory 128.0 MiB: no "
+        "web needs 2 more VMs (8 of 10 placed), each cpu 1, memory 128MiB: no "
         "host takes it (1 host: 1 memory).");
 
     ck_assert_int_eq(scale("web", 8, true), 0);
@@ -602,13 +599,13 @@ START_TEST(a_group_says_what_it_lacks_and_why)
     explain_group("web");
     ck_assert_str_eq(text("summary"),
                      "web has all its VMs (8 of 8 placed, 8 ready); each "
-                     "needs cpu 1, memory 128.0 MiB.");
+                     "needs cpu 1, memory 128MiB.");
 
     known_wait = "image linux is nowhere";
     explain_group("web");
     ck_assert_str_eq(text("summary"),
                      "web has all its VMs (8 of 8 placed, 8 ready); each needs cpu 1, "
-                     "memory 128.0 MiB. None can start: image linux is nowhere.");
+                     "memory 128MiB. None can start: image linux is nowhere.");
 }
 END_TEST
 

@@ -139,7 +139,7 @@ START_TEST(an_initrd_without_room_is_refused_with_numbers)
 
     ck_assert_int_eq(load(&err), BERTH_EINVALID);
 
-    ck_assert_str_eq(err.text, "initrd: 32 MiB do not fit beside the kernel in 32 MiB");
+    ck_assert_str_eq(err.text, "initrd: 32MiB do not fit beside the kernel in 32MiB");
 }
 END_TEST
 
@@ -154,7 +154,7 @@ START_TEST(a_kernel_without_room_is_refused_with_numbers)
 
     ck_assert_int_eq(load(&err), BERTH_EINVALID);
 
-    ck_assert_msg(strstr(err.text, "has 64 MiB") != NULL, "%s", err.text);
+    ck_assert_msg(strstr(err.text, "has 64MiB") != NULL, "%s", err.text);
 }
 END_TEST
 
