@@ -44,6 +44,7 @@ struct raft_backing {
                          raft_io_recv_cb recv);
     const struct raft *raft; /* whose io it is */
     raft_io_tick_cb tick;    /* of who starts the io */
+    raft_io_recv_cb recv;    /* likewise */
     struct raft_ticker *ticker;
     void (*library_close)(struct raft_io *io, raft_io_close_cb done);
     raft_io_close_cb io_closed; /* of who closes the io */
@@ -181,19 +182,31 @@ static void no_tick(struct raft_io *io)
     (void)io; /* ours comes instead (raft_pace.h) */
 }
 
+static void on_recv(struct raft_io *io, struct raft_message *message)
+{
+    struct raft_backing *backing = backing_of(io);
+    if (message->type == RAFT_IO_APPEND_ENTRIES && backing->ticker != NULL) {
+        raft_ticker_heard(backing->ticker);
+    }
+    backing->recv(io, message);
+}
+
 static int io_start(struct raft_io *io,
                     unsigned interval_ms,
                     raft_io_tick_cb tick,
                     raft_io_recv_cb recv)
 {
     struct raft_backing *backing = backing_of(io);
-    int r = backing->library_start(io, LIBRARY_TICK_MS, no_tick, recv);
+    uint64_t own_ms = 0;
+    backing->tick = tick;
+    backing->recv = recv;
+    int r = backing->library_start(io, LIBRARY_TICK_MS, no_tick, on_recv);
     if (r != 0) {
         return r;
     }
-    backing->tick = tick;
-    backing->ticker =
-        raft_ticker_open(backing->loop, interval_ms, leads, on_tick, backing);
+    random_secret(&own_ms, sizeof(own_ms));
+    backing->ticker = raft_ticker_open(backing->loop, interval_ms, own_ms % interval_ms,
+                                       leads, on_tick, backing);
     return backing->ticker != NULL ? 0 : RAFT_NOMEM;
 }
 

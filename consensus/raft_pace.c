@@ -8,8 +8,18 @@
  * time, as timers do, and a network has its ups and downs. */
 #define EARLY_PART 20
 #define LATE_PART  7
+/* And what has to have passed before the first is ridden on. */
+#define FIRST_PART 4
 
 /* ---- the pace ---- */
+
+static uint64_t own_time_after(const struct raft_pace *pace, uint64_t time_ms)
+{
+    const uint64_t interval_ms = pace->interval_ms;
+    const uint64_t since_ms =
+        (time_ms + interval_ms - pace->own_ms % interval_ms) % interval_ms;
+    return time_ms - since_ms + interval_ms;
+}
 
 struct raft_pace_window raft_pace_next(const struct raft_pace *pace, bool leads)
 {
@@ -22,29 +32,24 @@ struct raft_pace_window raft_pace_next(const struct raft_pace *pace, bool leads)
         window.from_ms -= pace->interval_ms / EARLY_PART;
         window.until_ms += pace->interval_ms / LATE_PART;
     } else {
-        window.from_ms -= pace->interval_ms / 2;
+        window.from_ms = pace->last_ms + pace->interval_ms / FIRST_PART;
+        window.until_ms = own_time_after(pace, pace->last_ms);
     }
     return window;
 }
 
-void raft_pace_ticked(struct raft_pace *pace,
-                      const struct raft_pace_window *window,
-                      uint64_t now_ms)
+void raft_pace_ticked(struct raft_pace *pace, uint64_t now_ms, bool heard)
 {
-    const bool exact = window->from_ms == window->until_ms;
-    pace->rides = !exact && now_ms < window->until_ms;
-    /* Late for having waited, the next is in time again. Late for other reasons nothing
-     * is made up for; and a leader's must never come early, for it would send nothing. */
-    const bool in_rhythm =
-        !exact && !pace->rides && now_ms < window->until_ms + pace->interval_ms / 2;
-    pace->last_ms = in_rhythm ? pace->last_ms + pace->interval_ms : now_ms;
+    pace->rides = heard;
+    pace->last_ms = now_ms;
 }
 
 /* ---- the ticker ---- */
 
 struct raft_ticker {
     uv_timer_t timer; /* data of both: the ticker; until_ms */
-    uv_check_t check; /* wake-ups */
+    uv_check_t check; /* the end of a turn in which heartbeats came */
+    bool heard;       /* one has come in this turn */
     unsigned handles; /* still to be closed */
     struct raft_pace pace;
     struct raft_pace_window window;
@@ -64,28 +69,36 @@ static void ticker_arm(struct raft_ticker *ticker)
                            until_ms > now_ms ? until_ms - now_ms : 0, 0) == 0);
 }
 
-static void ticker_tick(struct raft_ticker *ticker)
+static void ticker_tick(struct raft_ticker *ticker, bool heard)
 {
-    raft_pace_ticked(&ticker->pace, &ticker->window, uv_now(ticker->timer.loop));
+    raft_pace_ticked(&ticker->pace, uv_now(ticker->timer.loop), heard);
     ticker_arm(ticker);
     ticker->tick(ticker->context); /* may close the ticker */
 }
 
 static void timer_over(uv_timer_t *timer)
 {
-    ticker_tick(timer->data);
+    ticker_tick(timer->data, false);
 }
 
-static void loop_woke(uv_check_t *check)
+static void turn_over(uv_check_t *check)
 {
     struct raft_ticker *ticker = check->data;
-    if (uv_now(check->loop) >= ticker->window.from_ms) {
-        ticker_tick(ticker);
+    const bool heard = ticker->heard;
+    ticker->heard = false;
+    if (heard && uv_now(check->loop) >= ticker->window.from_ms) {
+        ticker_tick(ticker, true);
     }
+}
+
+void raft_ticker_heard(struct raft_ticker *ticker)
+{
+    ticker->heard = true;
 }
 
 struct raft_ticker *raft_ticker_open(uv_loop_t *loop,
                                      uint64_t interval_ms,
+                                     uint64_t own_ms,
                                      bool (*leads)(void *context),
                                      void (*tick)(void *context),
                                      void *context)
@@ -97,7 +110,8 @@ struct raft_ticker *raft_ticker_open(uv_loop_t *loop,
     }
     uv_update_time(loop);
     const uint64_t now_ms = uv_now(loop);
-    ticker->pace = (struct raft_pace){.interval_ms = interval_ms, .last_ms = now_ms};
+    ticker->pace = (struct raft_pace){
+        .interval_ms = interval_ms, .own_ms = own_ms, .last_ms = now_ms};
     ticker->window = (struct raft_pace_window){.from_ms = now_ms, .until_ms = now_ms};
     ticker->leads = leads;
     ticker->tick = tick;
@@ -107,7 +121,7 @@ struct raft_ticker *raft_ticker_open(uv_loop_t *loop,
     REQUIRE(uv_timer_init(loop, &ticker->timer) == 0);
     REQUIRE(uv_check_init(loop, &ticker->check) == 0);
     REQUIRE(uv_timer_start(&ticker->timer, timer_over, 0, 0) == 0);
-    REQUIRE(uv_check_start(&ticker->check, loop_woke) == 0);
+    REQUIRE(uv_check_start(&ticker->check, turn_over) == 0);
     return ticker;
 }
 
