@@ -60,6 +60,27 @@ void handle_scale(struct api_call *call, const struct state *state)
     command_fini(&command);
 }
 
+/* A lost VM may still run where it is: nothing starts it elsewhere, and its disks are not
+ * given up, before its host is back or gone for good. True: that is answered. */
+static bool
+refuse_lost(struct api_call *call, const struct state *state, const struct vm *vm)
+{
+    const struct host *host = state_host(state, vm->status.host);
+    const char *name = host != NULL ? host->meta.name : "its host";
+    char text[512];
+    if (vm->status.phase != PHASE_LOST) {
+        return false;
+    }
+    (void)snprintf(
+        text, sizeof(text),
+        "vm %s may still run on lost host %s, so nothing was done and its disks "
+        "are as they were: bring %s back, or remove it once it is surely off "
+        "(berth rm host/%s), and the VM starts elsewhere with new disks",
+        vm->meta.name, name, name, name);
+    call_fail(call, BERTH_EPHASE, text);
+    return true;
+}
+
 static void set_power(struct api_call *call,
                       const struct state *state,
                       enum power power,
@@ -67,7 +88,7 @@ static void set_power(struct api_call *call,
 {
     const struct vm *vm = target_of(call, state);
     struct command command;
-    if (vm == NULL) {
+    if (vm == NULL || (anywhere && refuse_lost(call, state, vm))) {
         return;
     }
     command_init(&command, COMMAND_SET_POWER);
@@ -99,7 +120,7 @@ void handle_vm_restart(struct api_call *call, const struct state *state)
     const struct vm *vm = target_of(call, state);
     struct command command;
     char reason[128];
-    if (vm == NULL) {
+    if (vm == NULL || refuse_lost(call, state, vm)) {
         return;
     }
     command_init(&command, COMMAND_EVICT_VM);

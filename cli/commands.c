@@ -355,8 +355,11 @@ const struct cli_command cli_commands[] = {
      "When that host has no room, is drained or does not answer, the VM waits for it: "
      "berth explain says why, --anywhere gives the disks up: it lists the VMs and asks, "
      "a "
-     "script says --yes. When the host is lost, a VM "
-     "starts elsewhere from its image, unless its lifecycle says hostFailure: wait.",
+     "script says --yes. That holds for a host that is lost, too: its disks may come "
+     "back "
+     "with it. A VM that was lost while it ran may run there still, under hostFailure: "
+     "wait: it goes on when the host is back, and starts elsewhere, with new disks, once "
+     "the host is removed (berth rm host/NAME).",
      "berth start jump --wait\n"
      "berth start jump --anywhere --yes",
      1,

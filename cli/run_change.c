@@ -57,6 +57,11 @@ struct powered {
     json_t *before; /* the VM as it was */
 };
 
+static bool is_lost(const json_t *vm)
+{
+    return strcmp(view_phase(vm, KIND_VM), "lost") == 0;
+}
+
 /* A VM of which nothing comes now, since it is what it shall be or its host is lost; else
  * NULL. */
 static const char *already(const struct switching *switching, const json_t *vm)
@@ -65,8 +70,10 @@ static const char *already(const struct switching *switching, const json_t *vm)
     bool is_on = strcmp(json_member_text(view_spec(vm), "power", "on"), "on") == 0;
     bool ended = strcmp(phase, "stopped") == 0 || strcmp(phase, "failed") == 0;
     bool waits = strcmp(phase, "pending") == 0;
-    if (!switching->on && !switching->again && strcmp(phase, "lost") == 0) {
-        return "stops when its host is back; it may still run there";
+    if (!switching->again && is_lost(vm)) {
+        return !switching->on ? "stops when its host is back; it may still run there"
+               : is_on ? "is on already, but its host is lost: it may still run there"
+                       : "starts when its host is back; it may still run there";
     }
     if (switching->again || is_on != switching->on) {
         return NULL;
@@ -80,20 +87,54 @@ static const char *already(const struct switching *switching, const json_t *vm)
                                          : "is on already";
 }
 
+/* The host that keeps its disks cannot take it now: what it waits for, and both ways out,
+ * as the cluster says. False when it starts there, or there is none. */
+static bool tell_waits(struct cli *cli, const struct powered *powered)
+{
+    static const char home[] = "its disks are on ";
+    CLEANUP_JSON json_t *vm = NULL;
+    if (disks_lost_host(powered->before)[0] == '\0' ||
+        object_get(cli, &powered->subject.name, &vm) != EXIT_OK) {
+        return false;
+    }
+    const char *reason = json_member_text(view_status(vm), "reason", "");
+    const char *before = strstr(reason, " ("); /* why it is pending */
+    if (strcmp(view_phase(vm, KIND_VM), "pending") != 0 ||
+        strncmp(reason, home, sizeof(home) - 1) != 0) {
+        return false;
+    }
+    output_tell(cli, "vm/%s: is on and waits: %.*s", powered->subject.name.name,
+                (int)(before != NULL ? (size_t)(before - reason) : strlen(reason)),
+                reason);
+    cli_note(cli, "--anywhere gives its disks up, with all that they hold");
+    return true;
+}
+
 /* What is told of a VM of which this was asked. */
 static void tell_switched(struct cli *cli,
                           const struct switching *switching,
                           const struct powered *powered)
 {
-    const char *none = already(switching, powered->before);
-    const char *keeper = disks_lost_host(powered->before);
-    bool lost = strcmp(view_phase(powered->before, KIND_VM), "lost") == 0;
-    if (cli_flag(cli, "anywhere") != NULL && keeper[0] != '\0' && !lost) {
+    const json_t *vm = powered->before;
+    const char *none = already(switching, vm);
+    const char *keeper = disks_lost_host(vm);
+    bool anywhere = cli_flag(cli, "anywhere") != NULL;
+    if (anywhere && keeper[0] != '\0' && !is_lost(vm)) {
         output_tell(cli, "vm/%s: starts anywhere; its disks on %s are given up",
                     powered->subject.name.name, keeper);
-    } else {
-        output_tell(cli, "vm/%s: %s", powered->subject.name.name,
-                    none != NULL ? none : switching->said);
+        return;
+    }
+    if (switching->on && !anywhere && !is_lost(vm) && tell_waits(cli, powered)) {
+        return;
+    }
+    output_tell(cli, "vm/%s: %s", powered->subject.name.name,
+                none != NULL ? none : switching->said);
+    if (switching->on && is_lost(vm)) {
+        const char *host = json_member_text(view_status(vm), "host", "NAME");
+        cli_note(cli,
+                 "next: bring %s back, or berth rm host/%s once it is surely off: the VM "
+                 "then starts elsewhere, with new disks",
+                 host, host);
     }
 }
 
@@ -132,7 +173,8 @@ confirm_anywhere(struct cli *cli, const struct powered *powered, unsigned count)
         return EXIT_OK;
     }
     for (unsigned i = 0; i < count; i++) {
-        if (disks_lost_host(powered[i].before)[0] != '\0') {
+        if (disks_lost_host(powered[i].before)[0] != '\0' &&
+            !is_lost(powered[i].before)) { /* which is refused: it may still run */
             json_array_append(lost, powered[i].before);
         }
     }

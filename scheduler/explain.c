@@ -222,11 +222,18 @@ static void tell_vm(const struct state *state,
     const char *reason = or_empty(vm->status.reason);
     if (host != NULL) {
         reason = waits != NULL ? waits : reason;
+        if (vm->status.phase == PHASE_LOST) {
+            (void)snprintf(
+                next, sizeof(next),
+                "; it may still run there: bring %s back, or berth rm host/%s "
+                "once it is surely off, and it starts elsewhere with new disks",
+                host->meta.name, host->meta.name);
+        }
         (void)snprintf(text, SUMMARY_SIZE,
-                       "%s is %s on %s (epoch %llu)%s%.300s. It needs %s.", vm->meta.name,
-                       phase_names[vm->status.phase], host->meta.name,
+                       "%s is %s on %s (epoch %llu)%s%.255s%.255s. It needs %s.",
+                       vm->meta.name, phase_names[vm->status.phase], host->meta.name,
                        (unsigned long long)vm->status.epoch,
-                       reason[0] != '\0' ? ": " : "", reason, need);
+                       reason[0] != '\0' ? ": " : "", reason, next, need);
         return;
     }
     if (vm->status.phase != PHASE_PENDING) {

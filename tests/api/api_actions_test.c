@@ -99,6 +99,58 @@ START_TEST(a_stopped_vm_shows_who_keeps_its_disks_until_they_are_given_up)
 }
 END_TEST
 
+static void lose_host(struct served *server, void *context)
+{
+    static const enum host_phase phases[] = {HOST_PHASE_SUSPECT, HOST_PHASE_LOST};
+    served_knobs(server)->no_scheduler = true; /* which would hear it again */
+    for (size_t i = 0; i < sizeof(phases) / sizeof(phases[0]); i++) {
+        const struct host *host = state_get(served_state(server), KIND_HOST, "", context);
+        struct command command;
+        struct apply_result result;
+        command_init(&command, COMMAND_HOST_PHASE);
+        command.level = 1;
+        command.body.host_phase.host = host->meta.uid;
+        command.body.host_phase.phase = phases[i];
+        state_apply(served_state(server), &command, &result);
+        command_fini(&command);
+        ck_assert_int_eq(result.code, 0);
+    }
+}
+
+START_TEST(of_a_lost_vm_no_disks_are_given_up_and_it_is_told_what_to_do)
+{
+    static const char *const actions[] = {"start", "restart"};
+    char host[8];
+    ck_assert_int_eq(
+        post("/v1/apply",
+             "{\"objects\":[{\"apiVersion\":\"berth/v1\",\"kind\":\"Template\","
+             "\"metadata\":{\"name\":\"pet\"},\"spec\":{\"image\":\"linux\",\"memory\":{"
+             "\"size\":\"64MiB\"},\"lifecycle\":{\"hostFailure\":\"wait\"}}},{"
+             "\"apiVersion\":\"berth/v1\",\"kind\":\"VM\",\"metadata\":{\"name\":\"db\"},"
+             "\"spec\":{\"template\":{\"name\":\"pet\"}}}]}"),
+        200);
+    await(D "/vms/db", "\"phase\":\"ready\"");
+    (void)snprintf(
+        host, sizeof(host), "%s",
+        json_member_text(json_object_get(reply.document, "status"), "host", ""));
+    served_do(served, lose_host, host);
+    await(D "/vms/db", "\"phase\":\"lost\"");
+    for (size_t i = 0; i < sizeof(actions) / sizeof(actions[0]); i++) {
+        char path[64];
+        char way[64];
+        (void)snprintf(path, sizeof(path), D "/vms/db:%s", actions[i]);
+        (void)snprintf(way, sizeof(way), "(berth rm host/%s)", host);
+        (void)post(path, "{\"anywhere\":true}");
+        assert_problem(409, "BERTH_EPHASE");
+        ck_assert_contains(said("detail"), "vm db may still run on lost host");
+        ck_assert_contains(said("detail"), way);
+    }
+    ck_assert_int_eq(post(D "/vms/db:start", NULL), 200); /* it is on */
+    ck_assert_int_eq(get(D "/vms/db/explain"), 200);
+    ck_assert_contains(said("summary"), "it may still run there: bring h");
+}
+END_TEST
+
 START_TEST(a_host_that_keeps_disks_is_deleted_by_force_only)
 {
     await(D "/vms/jump", "\"phase\":\"ready\"");
@@ -280,6 +332,7 @@ int main(void)
     tcase_add_test(tests, a_scale_that_is_no_number_is_refused);
     tcase_add_test(tests, power_actions_move_a_vm);
     tcase_add_test(tests, a_stopped_vm_shows_who_keeps_its_disks_until_they_are_given_up);
+    tcase_add_test(tests, of_a_lost_vm_no_disks_are_given_up_and_it_is_told_what_to_do);
     tcase_add_test(tests, a_host_that_keeps_disks_is_deleted_by_force_only);
     tcase_add_test(tests, draining_is_told_with_its_reason_and_taken_back);
     tcase_add_test(tests, labels_of_a_host_are_set_and_taken_away);
