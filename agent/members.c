@@ -63,19 +63,20 @@ void members_fini(struct members *members)
     *members = (struct members){0};
 }
 
-int members_save(struct members *members, struct err *err)
+/* What the file is to hold. */
+static int members_encode(const struct members *members,
+                          uint8_t **ret_data,
+                          size_t *ret_size,
+                          struct err *err)
 {
     struct msg_orders orders = {.members = members->list};
     CLEANUP_FREE uint8_t *data = NULL;
     size_t size = 0;
-    if (!members->unsaved) {
-        return 0;
-    }
     int r = message_encode(&msg_orders_record, &orders, &data, &size);
     if (r < 0) {
         return err_sys(err, r, "store members");
     }
-    CLEANUP_FREE uint8_t *sealed = cleanup_new(size + DIGEST_SIZE, 1);
+    uint8_t *sealed = cleanup_new(size + DIGEST_SIZE, 1);
     if (sealed == NULL) {
         return err_sys(err, -ENOMEM, "store members");
     }
@@ -85,15 +86,69 @@ int members_save(struct members *members, struct err *err)
         memcpy(sealed, data, size);
     }
     memcpy(sealed + size, digest.bytes, DIGEST_SIZE);
-    r = file_atomic_write(members->path, sealed, size + DIGEST_SIZE, 0600, err);
-    members->unsaved = r < 0;
+    *ret_data = sealed;
+    *ret_size = size + DIGEST_SIZE;
+    return 0;
+}
+
+int members_write_begin(const struct members *members,
+                        struct members_write *ret_write,
+                        struct err *err)
+{
+    struct members_write write = {.version = members->version};
+    write.path = strdup(members->path);
+    if (write.path == NULL) {
+        return err_sys(err, -ENOMEM, "store members");
+    }
+    int r = members_encode(members, &write.data, &write.size, err);
+    if (r < 0) {
+        free(write.path);
+        return r;
+    }
+    *ret_write = write;
+    return 0;
+}
+
+void members_write_run(struct members_write *write)
+{
+    write->code =
+        file_atomic_write(write->path, write->data, write->size, 0600, &write->err);
+}
+
+int members_write_end(struct members *members,
+                      struct members_write *write,
+                      struct err *err)
+{
+    int r = write->code;
+    if (r < 0 && err != NULL) {
+        *err = write->err;
+    }
+    if (write->version == members->version) { /* else there is a newer one */
+        members->unsaved = r < 0;
+    }
+    free(write->path);
+    free(write->data);
     return r;
 }
 
-int members_set(struct members *members,
-                const struct msg_member_list *list,
-                bool *ret_changed,
-                struct err *err)
+int members_save(struct members *members, struct err *err)
+{
+    struct members_write write;
+    if (!members->unsaved) {
+        return 0;
+    }
+    int r = members_write_begin(members, &write, err);
+    if (r < 0) {
+        return r;
+    }
+    members_write_run(&write);
+    return members_write_end(members, &write, err);
+}
+
+int members_replace(struct members *members,
+                    const struct msg_member_list *list,
+                    bool *ret_changed,
+                    struct err *err)
 {
     struct msg_orders old = {.members = members->list};
     struct msg_orders new = {.members = *list};
@@ -108,8 +163,18 @@ int members_set(struct members *members,
         free(members->list.items);
         members->list = copy.members;
         members->unsaved = true;
+        members->version++;
     }
-    return members_save(members, err);
+    return 0;
+}
+
+int members_set(struct members *members,
+                const struct msg_member_list *list,
+                bool *ret_changed,
+                struct err *err)
+{
+    int r = members_replace(members, list, ret_changed, err);
+    return r == 0 ? members_save(members, err) : r;
 }
 
 const struct msg_member *members_by_uid(const struct members *members, uint64_t uid)

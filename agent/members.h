@@ -3,8 +3,10 @@
  * Shapes: struct members is a small table, replaced as a whole from orders (or, on
  * voters, from the state) and kept in `members.bin` of the state folder, so that a
  * restarted host knows whom to call and a restarted voter whom to trust. Pointers into it
- * are valid until the next members_set. Threads: the loop's. Errors: BERTH_ECORRUPT names
- * the file; it is never guessed around.
+ * are valid until the table is replaced. Who must not wait for the disk replaces it first
+ * and has a thread write it: begin and end are the loop's, and a table that is replaced
+ * meanwhile stays unsaved. Threads: the loop's, but members_write_run. Errors:
+ * BERTH_ECORRUPT names the file; it is never guessed around.
  */
 #pragma once
 
@@ -17,20 +19,44 @@
 struct members {
     char *path; /* of members.bin */
     struct msg_member_list list;
-    bool unsaved; /* the file does not say so yet: it could not be written */
+    bool unsaved;     /* the file does not say so yet */
+    uint64_t version; /* private: counts tables */
 };
 
 int members_open(const char *folder, struct members *ret_members, struct err *err);
 void members_fini(struct members *members);
-/* Replaces the table by a copy and stores it. *ret_changed tells whether anything
- * differed; only then, or when it is not stored yet, is it written. One that cannot be
- * written is in force all the same: members_save tries again. */
+/* Replaces the table by a copy, in memory: from now on it is in force. *ret_changed tells
+ * whether anything differed; only then is it unsaved. */
+int members_replace(struct members *members,
+                    const struct msg_member_list *list,
+                    bool *ret_changed,
+                    struct err *err);
+/* Likewise, and stores it. One that cannot be written is in force all the same:
+ * members_save tries again. */
 int members_set(struct members *members,
                 const struct msg_member_list *list,
                 bool *ret_changed,
                 struct err *err);
 /* Stores a table that could not be stored before; else does nothing. */
 int members_save(struct members *members, struct err *err);
+/* The same in three steps, for a thread to wait for the disk. One at a time. */
+struct members_write { /* fields private */
+    char *path;
+    uint8_t *data;
+    size_t size;
+    uint64_t version;
+    int code;
+    struct err err;
+};
+int members_write_begin(const struct members *members,
+                        struct members_write *ret_write,
+                        struct err *err);
+/* On any thread; it does not touch the table. */
+void members_write_run(struct members_write *write);
+/* 0, or why it is not written. */
+int members_write_end(struct members *members,
+                      struct members_write *write,
+                      struct err *err);
 const struct msg_member *members_by_uid(const struct members *members, uint64_t uid);
 const struct msg_member *members_by_key(const struct members *members,
                                         const struct digest *key);

@@ -19,7 +19,7 @@
 #include <sys/socket.h>
 
 #define UNDERLAY_MTU_DEFAULT 1500
-#define DISK_QUEUE           2 /* the term, once at a time */
+#define DISK_QUEUE           2 /* the term and the members, each once at a time */
 #define RECONCILE_RETRY_MS \
     500 /* what waits for an image or a network is looked at again */
 

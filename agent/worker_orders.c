@@ -389,21 +389,49 @@ static void networks_set(struct worker *worker)
     network_wants_free(wants, count);
 }
 
-/* Tried again by members_keep: a berthd that starts has only what is written down. */
+/* Tried again by members_store: a berthd that starts has only what is written down. */
 static void members_unsaved(struct worker *worker, const struct err *err)
 {
     log_error("worker", "members cannot be written down", KV_STR("why", err->text));
     worker->members_again_ms = clock_now_ms(worker->config.clock) + MEMBERS_RETRY_MS;
 }
 
-static void members_keep(struct worker *worker)
+static void members_run(struct work_job *job)
 {
+    members_write_run(&LIST_ITEM(job, struct worker, members_job)->members_write);
+}
+
+static void members_store(struct worker *worker);
+
+static void members_stored(struct work_job *job, int code)
+{
+    struct worker *worker = LIST_ITEM(job, struct worker, members_job);
     struct err err;
-    if (worker->config.members->unsaved &&
-        clock_now_ms(worker->config.clock) >= worker->members_again_ms &&
-        members_save(worker->config.members, &err) < 0) {
+    if (code < 0) {
+        members_run(job); /* without a thread: the loop waits */
+    }
+    worker->members_writing = false;
+    if (members_write_end(worker->config.members, &worker->members_write, &err) < 0) {
         members_unsaved(worker, &err);
     }
+    members_store(worker); /* what has come meanwhile */
+}
+
+/* Off the loop: nobody is told that they are written down, and a disk that hangs must not
+ * hold up heartbeats. */
+static void members_store(struct worker *worker)
+{
+    struct err err;
+    if (!worker->config.members->unsaved || worker->members_writing ||
+        clock_now_ms(worker->config.clock) < worker->members_again_ms) {
+        return;
+    }
+    if (members_write_begin(worker->config.members, &worker->members_write, &err) < 0) {
+        members_unsaved(worker, &err);
+        return;
+    }
+    worker->members_writing = true;
+    work_pool_submit(worker->disk, &worker->members_job, members_run, members_stored);
 }
 
 static void starting_visit(void *context, const struct vm_report *report)
@@ -427,7 +455,7 @@ void worker_reconcile(void *context)
     if (clock_now_ms(worker->config.clock) >= worker->networks_again_ms) {
         networks_set(worker);
     }
-    members_keep(worker);
+    members_store(worker);
     failures_prune(worker);
     strays_end(worker);
     for (uint32_t i = 0; i < worker->orders.vms.count; i++) {
@@ -500,10 +528,11 @@ static void members_take(struct worker *worker)
 {
     bool changed = false;
     struct err err;
-    if (members_set(worker->config.members, &worker->orders.members, &changed, &err) <
+    if (members_replace(worker->config.members, &worker->orders.members, &changed, &err) <
         0) {
-        members_unsaved(worker, &err);
+        log_error("worker", "members cannot be taken", KV_STR("why", err.text));
     }
+    members_store(worker);
     if (changed) {
         worker->config.members_changed(worker->config.context);
     }

@@ -55,6 +55,9 @@ struct worker {
     unsigned steps_left;          /* of this reconcile pass */
     struct vm_supervisor *supervisor;
     uint64_t members_again_ms; /* monotonic: when to try to store them again */
+    struct work_job members_job;
+    struct members_write members_write; /* of members_job */
+    bool members_writing;               /* it is under way */
     struct resource_groups *groups;
     struct fence_client *fence; /* NULL: we fence alone */
     struct network_apply *networks;

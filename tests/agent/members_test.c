@@ -108,6 +108,38 @@ START_TEST(a_table_that_could_not_be_written_is_written_later)
 }
 END_TEST
 
+START_TEST(what_is_replaced_while_it_is_written_is_written_again)
+{
+    struct msg_member items[] = {member_of(1), member_of(2)};
+    struct msg_member_list list = {.items = items, .count = 1};
+    struct members members;
+    struct members read;
+    struct members_write write;
+    struct err err;
+    bool changed = false;
+    ck_assert_int_eq(members_open(dir.path, &members, &err), 0);
+    ck_assert_int_eq(members_replace(&members, &list, &changed, &err), 0);
+    ck_assert(changed && members.unsaved);
+    ck_assert_int_eq(members_write_begin(&members, &write, &err), 0);
+    list.count = 2;
+    ck_assert_int_eq(members_replace(&members, &list, &changed, &err), 0);
+
+    members_write_run(&write);
+    ck_assert_int_eq(members_write_end(&members, &write, &err), 0);
+
+    ck_assert(members.unsaved);
+    ck_assert_int_eq(members_open(dir.path, &read, &err), 0);
+    ck_assert_uint_eq(read.list.count, 1);
+    members_fini(&read);
+    ck_assert_int_eq(members_save(&members, &err), 0);
+    ck_assert(!members.unsaved);
+    ck_assert_int_eq(members_open(dir.path, &read, &err), 0);
+    ck_assert_uint_eq(read.list.count, 2);
+    members_fini(&read);
+    members_fini(&members);
+}
+END_TEST
+
 START_TEST(a_flipped_byte_anywhere_is_told)
 {
     struct msg_member items[] = {member_of(1)};
@@ -150,6 +182,7 @@ int main(void)
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, the_table_survives_a_restart);
     tcase_add_test(tests, an_equal_table_is_no_change);
+    tcase_add_test(tests, what_is_replaced_while_it_is_written_is_written_again);
     tcase_add_loop_test(tests, a_table_that_could_not_be_written_is_written_later, 0, 2);
     tcase_add_test(tests, a_flipped_byte_anywhere_is_told);
     suite_add_tcase(suite, tests);

@@ -1,5 +1,6 @@
 /* Goal: orders count from those who may give them, and in the order of terms and epochs.
  * Method: a worker with a leader that the test plays (worker_fixture.h). */
+#include "disk_gate_fixture.h"
 #include "worker_fixture.h"
 
 #include <signal.h>
@@ -50,6 +51,37 @@ START_TEST(old_orders_and_those_of_hosts_that_cannot_lead_are_refused)
 
     ck_assert(is(FENCED, PHASE_READY) && is(WAITS, PHASE_READY));
     ck_assert_int_eq(vm(FENCED).pid, pid);
+    stop();
+}
+END_TEST
+
+START_TEST(members_are_in_force_while_the_disk_still_waits)
+{
+    struct wish wish = both;
+    struct members read;
+    start_both();
+    RACK_WAIT(!rack.hosts[0].members.unsaved);
+    ck_assert_int_eq(pipe2(gate.pipe, O_CLOEXEC), 0);
+    gate.closed = true;
+    rack.hosts[2].identity.raft_port++;
+    wish.revision++;
+
+    give(1, &wish);
+    RACK_WAIT(gate.waiting > 0 || gate.on_loop > 0);
+    unsigned beats = leader.beats;
+    RACK_WAIT(leader.beats > beats + 1);
+
+    ck_assert_uint_eq(gate.on_loop, 0);
+    ck_assert(rack.hosts[0].members.unsaved);
+    ck_assert_uint_eq(members_by_uid(&rack.hosts[0].members, 3)->raft_port,
+                      rack.hosts[2].identity.raft_port);
+    gate.closed = false;
+    ck_assert_int_eq(close(gate.pipe[1]), 0);
+    RACK_WAIT(!rack.hosts[0].members.unsaved);
+    ck_assert_int_eq(members_open(rack.hosts[0].dir.path, &read, NULL), 0);
+    ck_assert_uint_eq(members_by_uid(&read, 3)->raft_port,
+                      rack.hosts[2].identity.raft_port);
+    members_fini(&read);
     stop();
 }
 END_TEST
@@ -109,6 +141,7 @@ int main(int argc, char **argv)
                    under_the_lease_of_a_new_leader_no_earlier_orders_start_anything);
     tcase_add_loop_test(tests, old_orders_and_those_of_hosts_that_cannot_lead_are_refused,
                         0, 3);
+    tcase_add_test(tests, members_are_in_force_while_the_disk_still_waits);
     tcase_add_test(tests, members_that_could_not_be_written_down_are_later);
     tcase_add_test(tests, an_order_to_stop_ends_an_earlier_run_before_it_is_told);
     suite_add_tcase(suite, tests);

@@ -62,10 +62,10 @@ int __wrap_fd_open_at(int folder,
                       int flags,
                       mode_t mode,
                       struct err *err);
-int __wrap_members_set(struct members *members,
-                       const struct msg_member_list *list,
-                       bool *ret_changed,
-                       struct err *err);
+int __wrap_members_replace(struct members *members,
+                           const struct msg_member_list *list,
+                           bool *ret_changed,
+                           struct err *err);
 bool __real_lease_ack(struct lease *lease, uint64_t sequence);
 bool __wrap_lease_ack(struct lease *lease, uint64_t sequence);
 void __real_host_watch_lead(struct host_watch *watch, uint64_t now_ns);
@@ -217,10 +217,10 @@ int __wrap_fd_sync_folder(const char *path, struct err *err)
     return 0;
 }
 
-int __wrap_members_set(struct members *members,
-                       const struct msg_member_list *list,
-                       bool *ret_changed,
-                       struct err *err)
+int __wrap_members_replace(struct members *members,
+                           const struct msg_member_list *list,
+                           bool *ret_changed,
+                           struct err *err)
 {
     (void)members; /* never change here */
     (void)list;
