@@ -218,39 +218,20 @@ uint32_t group_over_quota(const struct state *state,
                                           lacks, &promised, ret_text);
 }
 
-/* What a group lacks now; nothing when it has what it wants, whatever became of it
- * before. A VM without a host says why itself. */
+/* A quota alone keeps a group from having all its VMs: one without a host is a VM that
+ * says so itself. */
 static void add_group_reason(const struct state *state,
                              const struct group *group,
-                             uint32_t ready,
                              const struct object_view *view,
                              json_t *status)
 {
     char quota[GROUP_QUOTA_SIZE];
-    char text[GROUP_QUOTA_SIZE + 64] = "";
-    uint32_t desired = group->status.desired;
-    uint32_t have = state_group_vms(state, group);
-    if (!shows(view, ADDED_GROUP_REASON)) {
-        return;
-    }
-    uint32_t lacks = group_over_quota(state, group, quota);
+    char text[GROUP_QUOTA_SIZE + 64];
+    uint32_t lacks =
+        shows(view, ADDED_GROUP_REASON) ? group_over_quota(state, group, quota) : 0;
     if (lacks > 0) {
         (void)snprintf(text, sizeof(text), "%u more VM%s held back: %s", lacks,
                        plural_s_are(lacks), quota);
-    } else if (group->status.deleting) {
-        (void)snprintf(text, sizeof(text), "%u VM%s left to end", have,
-                       plural_s_are(have));
-    } else if (have < desired) {
-        (void)snprintf(text, sizeof(text), "%u of %u VM%s still to be made",
-                       desired - have, desired, plural_s_are(desired));
-    } else if (have > desired) {
-        (void)snprintf(text, sizeof(text), "%u more VM%s there than wanted",
-                       have - desired, plural_s_are(have - desired));
-    } else if (ready < have) {
-        (void)snprintf(text, sizeof(text), "%u of %u VM%s not ready", have - ready, have,
-                       plural_s_are(have));
-    }
-    if (text[0] != '\0') {
         add(status, view, ADDED_GROUP_REASON, text);
     }
 }
@@ -260,17 +241,17 @@ static void decorate_group(const struct state *state,
                            const struct object_view *view,
                            json_t *status)
 {
-    uint32_t ready = 0;
+    uint64_t ready = 0;
     size_t cursor = 0;
     const struct vm *vm;
-    bool counts = shows(view, ADDED_GROUP_READY) || shows(view, ADDED_GROUP_REASON);
-    while (counts && (vm = state_vm_of_group(state, group, &cursor)) != NULL) {
+    while (shows(view, ADDED_GROUP_READY) &&
+           (vm = state_vm_of_group(state, group, &cursor)) != NULL) {
         ready += vm->status.phase == PHASE_READY ? 1U : 0U;
     }
     add_number(status, view, ADDED_GROUP_DESIRED, group->status.desired);
     add_number(status, view, ADDED_GROUP_VMS, state_group_vms(state, group));
     add_number(status, view, ADDED_GROUP_READY, ready);
-    add_group_reason(state, group, ready, view, status);
+    add_group_reason(state, group, view, status);
 }
 
 static void human(json_t *live, const char *from, const char *to, bool mcpu)

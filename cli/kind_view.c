@@ -1,6 +1,7 @@
 #include "cli/kind_view.h"
 
 #include "base/parse_number.h"
+#include "base/plural.h"
 #include "base/require.h"
 #include "cli/output.h"
 
@@ -272,14 +273,29 @@ PRINT(cell_group_scale)
          json_member_u64(autoscale, "max", 0), json_member_text(target, "target", "?"));
 }
 
+/* What it lacks now; why it was scaled once is an event, not its state. */
 PRINT(cell_group_reason)
 {
     const json_t *status = view_status(object);
+    uint64_t desired = json_member_u64(status, "desired", 0);
+    uint64_t have = json_member_u64(status, "vms", desired);
+    uint64_t ready = json_member_u64(status, "ready", 0);
     (void)time;
     if (json_is_true(json_object_get(status, "deleting"))) {
         CELL("is being deleted");
-    } else { /* why it was scaled once is an event, not its state */
+    } else if (json_object_get(status, "reason") != NULL) {
         member_print(status, "reason", ret_cell);
+    } else if (have < desired) {
+        CELL("%" PRIu64 " of %" PRIu64 " VM%s still to be made", desired - have, desired,
+             plural_s_are(desired));
+    } else if (have > desired) {
+        CELL("%" PRIu64 " more VM%s there than wanted", have - desired,
+             plural_s_are(have - desired));
+    } else if (ready < have) {
+        CELL("%" PRIu64 " of %" PRIu64 " VM%s not ready", have - ready, have,
+             plural_s_are(have));
+    } else {
+        CELL("-");
     }
 }
 
@@ -292,7 +308,8 @@ static const struct view_column group_columns[] = {
     {"TEMPLATE", 0, false, false, "spec.template", cell_template},
     {"AGE", COLUMN_RIGHT, false, false, "metadata.created", cell_age},
     {"LABELS", 0, true, false, "metadata.labels", cell_labels},
-    {"REASON", COLUMN_CUT, false, false, "status.deleting,status.reason",
+    {"REASON", COLUMN_CUT, false, false,
+     "status.deleting,status.reason,status.desired,status.vms,status.ready",
      cell_group_reason},
     {0},
 };

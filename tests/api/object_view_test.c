@@ -151,48 +151,11 @@ START_TEST(an_answer_looks_at_the_hosts_for_few_kinds)
 }
 END_TEST
 
-static const char *group_reason(void)
-{
-    ck_assert_int_eq(get("/v1/tenants/default/groups/web"), 200);
-    return json_member_text(json_object_get(reply.document, "status"), "reason", "");
-}
-
-static void knob_no_scheduler(struct served *server, void *context)
-{
-    served_knobs(server)->no_scheduler = *(const bool *)context;
-}
-
-START_TEST(a_group_says_what_it_lacks_now_and_not_why_it_was_scaled)
-{
-    bool still = true;
-    apply(
-        "{\"apiVersion\":\"berth/v1\",\"kind\":\"Group\",\"metadata\":{\"name\":\"web\"}"
-        ",\"spec\":{\"template\":{\"name\":\"plain\"},\"replicas\":1}}");
-    while (strcmp(group_reason(), "") != 0) { /* until it is ready */
-    }
-    served_do(served, knob_no_scheduler, &still);
-    ck_assert_int_eq(
-        ask("POST", "/v1/tenants/default/groups/web:scale", "", "{\"replicas\":3}"), 200);
-    ck_assert_str_eq(group_reason(), "2 of 3 VMs are still to be made");
-    ck_assert_int_eq(
-        ask("POST", "/v1/tenants/default/groups/web:scale", "", "{\"replicas\":0}"), 200);
-    ck_assert_str_eq(group_reason(), "1 more VM is there than wanted");
-    still = false;
-    served_do(served, knob_no_scheduler, &still);
-    while (strcmp(group_reason(), "") != 0) {
-    }
-    ck_assert_contains(reply.body, "scaled by root"); /* the last time, with its time */
-    ck_assert_int_eq(get("/v1/events?name=web"), 200);
-    ck_assert_contains(reply.body, "1 to 3 VMs: scaled by root");
-}
-END_TEST
-
 int main(void)
 {
     TCase *tests;
     Suite *suite = http_suite("object_view", &tests);
     tcase_add_test(tests, what_is_asked_for_is_shown_alone);
-    tcase_add_test(tests, a_group_says_what_it_lacks_now_and_not_why_it_was_scaled);
     tcase_add_test(tests, a_whole_part_is_as_in_the_whole_document);
     tcase_add_test(tests, fields_that_are_not_there_are_refused);
     tcase_add_test(tests, many_of_one_kind_that_wait_all_say_why);

@@ -39,10 +39,21 @@ static const struct shown {
     {"ls", KIND_GROUP,
      "{'metadata':{'name':'web','tenant':'shop'},'spec':{'template':{'name':'small'},"
      "'autoscale':{'min':3,'max':12,'targets':[{'target':'60%'}]}},"
-     "'status':{'desired':4,'ready':3,'scaleReason':'cpu 71% of 60%','reason':'1 of 4 "
-     "VMs are not ready'}}",
+     "'status':{'desired':4,'vms':4,'ready':3,'scaleReason':'cpu 71% of 60%'}}",
      "NAME  TENANT  READY  AUTOSCALE        TEMPLATE  AGE  REASON\n"
      "web   shop      3/4  3-12 at cpu 60%  small       -  1 of 4 VMs are not ready\n"},
+    {"ls", KIND_GROUP,
+     "{'metadata':{'name':'web'},'status':{'desired':4,'vms':3,'ready':3}}",
+     "NAME  TENANT  READY  AUTOSCALE  TEMPLATE  AGE  REASON\n"
+     "web   -         3/4  -          -           -  1 of 4 VMs are still to be made\n"},
+    {"ls", KIND_GROUP,
+     "{'metadata':{'name':'web'},'status':{'desired':0,'vms':1,'ready':1}}",
+     "NAME  TENANT  READY  AUTOSCALE  TEMPLATE  AGE  REASON\n"
+     "web   -         1/0  -          -           -  1 more VM is there than wanted\n"},
+    {"ls", KIND_GROUP,
+     "{'metadata':{'name':'web'},'status':{'desired':1,'vms':0,'reason':'a quota'}}",
+     "NAME  TENANT  READY  AUTOSCALE  TEMPLATE  AGE  REASON\n"
+     "web   -         0/1  -          -           -  a quota\n"},
     {"ls", KIND_GROUP, /* of long ago */
      "{'metadata':{'name':'web','tenant':'shop'},'status':{'desired':4,'ready':4,"
      "'scaleReason':'cpu 71% of 60%'}}",
@@ -188,8 +199,9 @@ END_TEST
 /* By the stored object, or by what the API adds to it. */
 static bool api_knows(enum kind kind, const char *path)
 {
-    static const char *const added[] = {"status.host", "status.diskHost", "status.live",
-                                        "status.ready", "status.reason"};
+    static const char *const added[] = {"status.host", "status.diskHost",
+                                        "status.live", "status.ready",
+                                        "status.vms",  "status.reason"};
     struct document_parts parts = {0};
     bool known = document_parts_add(&parts, kind, path);
     for (size_t i = 0; i < sizeof(added) / sizeof(added[0]); i++) {
