@@ -200,23 +200,15 @@ static void on_vm_forgotten(void *context, uint64_t vm)
     console_sessions_end(berthd->plane.consoles, vm);
 }
 
-/* Written down for the next start, which may be another release's. */
 static void on_level(void *context, uint32_t level)
 {
     struct berthd *berthd = context;
     char why[256];
-    struct err err;
     if (berthd->stopping) {
         return;
     }
-    if (level != berthd->level_written) {
-        berthd->level_written =
-            level; /* tried once: the log and its snapshots say it too */
-        if (level_file_write(berthd->identity.folder, level, &err) < 0) {
-            log_warn("berthd", "the cluster's level cannot be written down",
-                     KV_STR("why", err.text));
-        }
-    }
+    /* For the next start, which may be another release's. */
+    level_keeper_tell(berthd->level_keeper, level);
     if (level_in_range(berthd_levels(berthd), level)) {
         return;
     }
@@ -434,6 +426,8 @@ static int parts_open(struct berthd *berthd, struct err *err)
     if (r < 0) {
         return r;
     }
+    berthd->level_keeper =
+        level_keeper_new(berthd->loop, berthd->identity.folder, berthd->level_at_start);
     berthd->feed_post = loop_post_new(berthd->loop, on_feed, berthd);
     berthd->end_post = loop_post_new(berthd->loop, on_end, berthd);
     berthd->heap =
@@ -453,7 +447,8 @@ static int parts_open(struct berthd *berthd, struct err *err)
     const struct leader_wait_events wait_events = {
         .context = berthd, .ready = finds_leader, .again = on_waited};
     berthd->plane.wait = leader_wait_new(berthd->loop, berthd->clock, &wait_events);
-    if (berthd->feed_post == NULL || berthd->end_post == NULL || berthd->heap == NULL ||
+    if (berthd->level_keeper == NULL || berthd->feed_post == NULL ||
+        berthd->end_post == NULL || berthd->heap == NULL ||
         berthd->plane.forward == NULL || berthd->plane.wait == NULL ||
         control_api_init(&berthd->plane) < 0) {
         return err_sys(err, -ENOMEM, "start berthd");
@@ -569,7 +564,7 @@ int berthd_open(uv_loop_t *loop,
     int r = rebirth_forget_resume(config->folder, berthd->clock, err);
     r = r == 0 ? identity_open(config->folder, &berthd->identity, err) : r;
     r = r == 0 ? level_file_check(berthd->identity.folder, berthd_levels(berthd),
-                                  &berthd->level_written, err)
+                                  &berthd->level_at_start, err)
                : r;
     if (r == 0) {
         r = berthd_identity_complete(&berthd->identity, config, err);

@@ -45,6 +45,7 @@ static void stop_now(struct berthd *berthd)
     berthd->http = NULL;
     berthd->plane.consoles = console_sessions_free(berthd->plane.consoles);
     berthd->plane.worker = worker_close(berthd->plane.worker);
+    berthd->level_keeper = level_keeper_close(berthd->level_keeper);
     berthd->plane.backups = backup_keeper_close(berthd->plane.backups);
     if (berthd->plane.control != NULL) {
         /* Waiting proposals are answered while it closes, so leader and API outlive it.

@@ -11,6 +11,7 @@
 
 #include "agent/berthd.h"
 #include "agent/control_api.h"
+#include "agent/level_keeper.h"
 #include "agent/tls_identity.h"
 #include "api/http_server.h"
 #include "model/join_token.h"
@@ -45,8 +46,9 @@ struct berthd {
     bool feed_changed;
     struct loop_post *feed_post;
     struct loop_post *end_post; /* ends the daemon on the loop's next turn */
-    uint32_t level_written;     /* as the state folder says */
-    bool handing_over;          /* asked to stop; leads perhaps still */
+    uint32_t level_at_start;    /* as the state folder said */
+    struct level_keeper *level_keeper;
+    bool handing_over; /* asked to stop; leads perhaps still */
     struct loop_timer *last_words;
     struct loop_timer *heap; /* gives back what large things took that are over */
     bool stopping;

@@ -6,8 +6,13 @@
  */
 #pragma once
 
+#include "support/test_main.h"
+
+#include <fcntl.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -45,4 +50,17 @@ int unlink(const char *path)
         gate_wait();
     }
     return (int)syscall(SYS_unlink, path);
+}
+
+/* The main thread waits for another one, not for the disk. */
+static inline bool gate_main_waits(void)
+{
+    char path[64];
+    char text[16] = "";
+    (void)snprintf(path, sizeof(path), "/proc/self/task/%d/syscall", (int)getpid());
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_ge(read(fd, text, sizeof(text) - 1), 0);
+    (void)close(fd);
+    return strtol(text, NULL, 10) == SYS_futex;
 }

@@ -77,23 +77,11 @@ START_TEST(a_forgotten_vm_leaves_only_its_epoch)
 END_TEST
 
 /* The main thread waits for others; asked by another one. */
-static bool main_waits(void)
-{
-    char path[64];
-    char text[16] = "";
-    (void)snprintf(path, sizeof(path), "/proc/self/task/%d/syscall", (int)getpid());
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ck_assert_int_ge(fd, 0);
-    ck_assert_int_ge(read(fd, text, sizeof(text) - 1), 0);
-    (void)close(fd);
-    return strtol(text, NULL, 10) == SYS_futex;
-}
-
 /* Lets the removal under way go on once the end of the daemon waits for it. */
 static void *open_gate_when_main_waits(void *context)
 {
     (void)context;
-    while (!main_waits()) {
+    while (!gate_main_waits()) {
         (void)sched_yield();
     }
     gate.unlinks = false;
