@@ -14,7 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define HASH_BUFFER (128u << 10) /* on the stack of the thread */
+#define HASH_BUFFER (32u << 10) /* on the stack of the thread, which keeps it */
 
 static struct image_work *work_of(struct work_job *job)
 {

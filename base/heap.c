@@ -5,7 +5,7 @@
 
 /* What chunks of images pass through is smaller than LARGE_BYTES: a buffer from the
  * system for each would cost a hundred times more. */
-#define PLACES_MAX  2
+#define PLACES_MAX  1 /* what another keeps at its end is never given back */
 #define LARGE_BYTES (1 << 20)
 #define KEPT_BYTES  (2 << 20)
 #define PAD_BYTES   (64 << 10)

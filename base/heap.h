@@ -1,19 +1,21 @@
 /* The C library's heap, kept small in a daemon that runs for months.
  *
- * Left alone it takes a place of its own for each thread, lets what it keeps grow to the
- * largest buffer that was ever freed, and gives back only what lies at its end: what an
- * image passed through, or a hundred VMs lived in, stays because something small came
- * after it. So whoever ends something large says so (heap_freed), and a little later,
- * when what it had under way has gone as well, the pages between what lives are given
- * back (heap_give_back), once for all that ended meanwhile. Threads: heap_freed any; the
- * others one, heap_keep_small before there is a second. Errors: none.
+ * Left alone it takes a place of its own for each thread, of which only the first is ever
+ * given back whole; lets what it keeps grow to the largest buffer that was ever freed;
+ * and gives back only what lies at its end: what an image passed through, or a hundred
+ * VMs lived in, stays because something small came after it. So whoever ends something
+ * large says so (heap_freed), and a little later, when what it had under way has gone as
+ * well, the pages between what lives are given back (heap_give_back), once for all that
+ * ended meanwhile. Threads: heap_freed any; the others one, heap_keep_small before there
+ * is a second. Errors: none.
  */
 #pragma once
 
 #include <stdbool.h>
 
-#define HEAP_FREED_MIN (256u << 10) /* less is taken again soon, and not worth telling \
-                                     */
+#define HEAP_FREED_MIN                                              \
+    (256u << 10) /* less is taken again soon, and not worth telling \
+                  */
 
 /* At the start of the program. */
 void heap_keep_small(void);
