@@ -13,10 +13,9 @@
 #include "model/state.h"
 
 #define FEED_ENTRIES_MAX 16384
-#define FEED_ENTRIES_MIN 1024 /* whatever there is: a group that is rolled, and removed \
-                               */
-#define FEED_SHARE     8      /* a VM that comes and goes makes as many */
-#define FEED_BYTES_MAX (8u << 20)
+#define FEED_ENTRIES_MIN 1024 /* whatever there is: a group is rolled, and removed */
+#define FEED_SHARE       8    /* a VM that comes and goes makes as many */
+#define FEED_BYTES_MAX   (8u << 20)
 
 struct feed;
 struct feed_entry {

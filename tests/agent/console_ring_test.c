@@ -8,6 +8,7 @@
 #include <check.h>
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -38,6 +39,43 @@ START_TEST(what_was_appended_is_read_from_any_offset)
     ck_assert_str_eq(read_all(ring, &beyond), "");
     ck_assert_uint_eq(beyond, 11);
     console_ring_free(ring);
+}
+END_TEST
+
+#define RINGS 64
+
+static size_t resident_bytes(void)
+{
+    FILE *file = fopen("/proc/self/statm", "r");
+    size_t pages = 0;
+    ck_assert(file != NULL && fscanf(file, "%*u %zu", &pages) == 1);
+    (void)fclose(file);
+    return pages * (size_t)sysconf(_SC_PAGESIZE);
+}
+
+/* Also where noisy VMs have been: of theirs nothing is left. */
+START_TEST(a_vm_that_says_little_takes_little)
+{
+    static char noise[CONSOLE_RING_SIZE];
+    struct console_ring *rings[RINGS];
+    memset(noise, 'x', sizeof(noise));
+    const size_t before = resident_bytes();
+    for (unsigned i = 0; i < RINGS; i++) {
+        rings[i] = console_ring_new();
+        console_ring_append(rings[i], noise, sizeof(noise));
+    }
+    ck_assert_uint_gt(resident_bytes(), before + RINGS * sizeof(noise) / 2);
+    for (unsigned i = 0; i < RINGS; i++) {
+        console_ring_free(rings[i]);
+    }
+    for (unsigned i = 0; i < RINGS; i++) {
+        rings[i] = console_ring_new();
+        console_ring_append(rings[i], "hello", 5);
+    }
+    ck_assert_uint_lt(resident_bytes(), before + RINGS * sizeof(noise) / 4);
+    for (unsigned i = 0; i < RINGS; i++) {
+        console_ring_free(rings[i]);
+    }
 }
 END_TEST
 
@@ -388,6 +426,7 @@ int main(void)
 {
     Suite *suite = suite_create("console_ring");
     TCase *ring = tcase_create("ring");
+    tcase_add_test(ring, a_vm_that_says_little_takes_little);
     tcase_add_test(ring, what_was_appended_is_read_from_any_offset);
     tcase_add_test(ring, a_slow_reader_is_told_of_the_gap);
     tcase_add_loop_test(ring, the_last_line_is_fit_for_people, 0,
