@@ -37,7 +37,8 @@ START_TEST(what_it_has_the_kernel_confirms)
     char *score = read_whole("/proc/self/oom_score_adj");
     ck_assert_int_eq(strcmp(score, "-1000\n") == 0, (had & FENCE_HAS_OOM_SHIELD) != 0);
     free(score);
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) /* they lock nothing */
+#if !defined(__SANITIZE_ADDRESS__) && \
+    !defined(__SANITIZE_THREAD__) /* they lock nothing */
     char *status = read_whole("/proc/self/status");
     bool locked = strstr(status, "VmLck:\t       0 kB") == NULL;
     ck_assert_int_eq(locked, (had & FENCE_HAS_LOCKED_MEMORY) != 0);

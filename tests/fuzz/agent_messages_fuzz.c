@@ -42,8 +42,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     void *second = decoded(record, bytes, length);
     REQUIRE(second != NULL && record_equal(record, first, second));
     REQUIRE(message_encode(record, second, &again, &length_again) == 0);
-    REQUIRE(length_again == length &&
-            (length == 0 || memcmp(bytes, again, length) == 0));
+    REQUIRE(length_again == length && (length == 0 || memcmp(bytes, again, length) == 0));
     free(bytes);
     free(again);
     message_free(record, first);

@@ -80,7 +80,8 @@ START_TEST(the_probe_leaves_nothing_behind)
     struct sigaction after;
     struct kvm_probe_result result;
     ck_assert_int_eq(sigaction(SIGURG, &mine, NULL), 0);
-    kvm_probe("/dev/kvm", &result); /* a sanitizer begins a thread of its own at the first */
+    kvm_probe("/dev/kvm",
+              &result); /* a sanitizer begins a thread of its own at the first */
     unsigned fds = count_entries("/proc/self/fd");
     unsigned threads = count_entries("/proc/self/task");
 
