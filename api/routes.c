@@ -44,7 +44,8 @@ static const struct route routes[] = {
      KIND_HOST, false, true, NULL},
     {"POST", "/v1/hosts/{name}:undrain", handle_undrain, ROUTE_LOG, ROUTE_HOST,
      ACCESS_WRITE, KIND_HOST, false, true, NULL},
-    {"POST", "/v1/hosts/{name}:label", handle_host_label, ROUTE_LOG, ROUTE_HOST,
+    /* Not root of the host: placements trust what a label says of it. */
+    {"POST", "/v1/hosts/{name}:label", handle_host_label, ROUTE_LOG, ROUTE_CLUSTER_ADMIN,
      ACCESS_WRITE, KIND_HOST, false, true, NULL},
     {"POST", "/v1/tenants/{tenant}/groups/{name}:scale", handle_scale, ROUTE_LOG,
      ROUTE_OBJECT, ACCESS_WRITE, KIND_GROUP, false, true, NULL},

@@ -424,8 +424,9 @@ const struct cli_command cli_commands[] = {
      "HOST LABEL...",
      "set (KEY=VALUE) or take away (KEY-) labels of a host that is there",
      "Labels that are not named stay. They count at once for new placements (rules like "
-     "host.label.rack == \"r1\", host.zone); VMs that run stay where they are. The "
-     "--label of berth up and berth join is for a host's first start only.",
+     "host.label.rack == \"r1\", host.zone); VMs that run stay where they are. An admin "
+     "of the cluster labels hosts, since placements trust labels: root of a worker may "
+     "not. The --label of berth up and berth join is for a host's first start only.",
      "berth host label r1u04 rack=r1 gen=4\n"
      "berth host label r1u04 zone=b gen-",
      2,

@@ -470,9 +470,13 @@ END_TEST
 
 START_TEST(root_of_a_worker_may_nothing_else)
 {
+    char path[64];
     placed_on_a_worker();
     const char *other = strcmp(vm_host, "h2") == 0 ? "h3" : "h2";
     served_do(served, forwarded_by, (void *)(uintptr_t)vm_host);
+
+    snprintf(path, sizeof(path), "/v1/hosts/%s:label", vm_host); /* VMs go by labels */
+    ck_assert_int_eq(ask("POST", path, "", "{\"labels\":{\"secure\":\"yes\"}}"), 403);
 
     ck_assert_int_eq(ask("POST", T "/vms/jump:stop", "", NULL), 403);
     assert_problem(403, "BERTH_EFORBIDDEN");
