@@ -205,7 +205,8 @@ void handle_host_label(struct api_call *call, const struct state *state)
     command_init(&command, COMMAND_LABEL_HOST);
     struct cmd_label_host *body = &command.body.label_host;
     body->host = host->meta.uid;
-    if (labels_read(json_object_get(call->body, "labels"), body, &err) == 0) {
+    if (labels_read(json_object_get(call->body, "labels"), body, &err) == 0 &&
+        call_expected_revision(call, &body->expected_revision, &err) == 0) {
         call_propose(call, &command, 1, acted); /* the form of keys is the model's */
     } else {
         call_fail(call, err.code, err.text);

@@ -538,7 +538,12 @@ int apply_label_host(struct apply *apply, const struct command *command)
 {
     const struct cmd_label_host *change = &command->body.label_host;
     struct entry *entry = NULL;
+    char what[NAME_SIZE + 8];
     int r = find_host(apply, change->host, &entry);
+    if (r == 0) {
+        (void)snprintf(what, sizeof(what), "host %s", meta_of(entry)->name);
+        r = apply_check_revision(apply, entry, what, change->expected_revision);
+    }
     if (r != 0) {
         return r;
     }

@@ -144,10 +144,12 @@
 /* Labels of a host that is there: those that are named are set or taken away, the others
  * stay, so that two who name others are both heard. Placements from now on look at them;
  * what runs goes on. BERTH_ETOOLARGE when it would have more than LABELS_MAX. */
-#define CMD_LABEL_HOST_FIELDS(F, S)                                            \
-    F(S, 1, U64, host, "host", UNIT_NONE, 0, 1, UINT64_MAX, 0, "uid")          \
-    F(S, 2, LABELS, labels, "labels", none, 0, 0, 64, 0, "beside what it has") \
-    F(S, 3, LABELS, removed, "removed", none, 0, 0, 64, 0, "by key, of what it has")
+#define CMD_LABEL_HOST_FIELDS(F, S)                                                  \
+    F(S, 1, U64, host, "host", UNIT_NONE, 0, 1, UINT64_MAX, 0, "uid")                \
+    F(S, 2, LABELS, labels, "labels", none, 0, 0, 64, 0, "beside what it has")       \
+    F(S, 3, LABELS, removed, "removed", none, 0, 0, 64, 0, "by key, of what it has") \
+    F(S, 4, U64, expected_revision, "expectedRevision", UNIT_NONE, 0, 0, UINT64_MAX, \
+      REVISION_ANY, "compare-and-set")
 #define CMD_HOST_VOTER_FIELDS(F, S)                                   \
     F(S, 1, U64, host, "host", UNIT_NONE, 0, 1, UINT64_MAX, 0, "uid") \
     F(S, 2, ENUM, voter, "voter", voter_role, 0, 0, VOTER_VOTER, 0,   \

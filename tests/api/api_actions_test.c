@@ -203,6 +203,23 @@ START_TEST(labels_of_a_host_are_set_and_taken_away)
 }
 END_TEST
 
+START_TEST(labels_of_a_host_that_has_changed_since_it_was_seen_stay)
+{
+    char seen[64];
+    ck_assert_int_eq(get("/v1/hosts/h1"), 200);
+    snprintf(seen, sizeof(seen), "If-Match: %s\r\n", header("ETag"));
+    ck_assert_int_eq(
+        ask("POST", "/v1/hosts/h1:label", seen, "{\"labels\":{\"rack\":\"r1\"}}"), 200);
+    (void)ask("POST", "/v1/hosts/h1:label", seen, "{\"labels\":{\"rack\":\"r2\"}}");
+    assert_problem(412, "BERTH_ECONFLICT");
+    (void)ask("POST", "/v1/hosts/h1:label", "If-Match: soon\r\n",
+              "{\"labels\":{\"rack\":\"r2\"}}");
+    assert_problem(422, "BERTH_EINVALID");
+    ck_assert_int_eq(get("/v1/hosts/h1"), 200);
+    ck_assert_contains(reply.body, "\"rack\":\"r1\"");
+}
+END_TEST
+
 START_TEST(labels_of_a_host_that_make_no_sense_are_refused)
 {
     static const char *const bodies[] = {"{}",
@@ -336,6 +353,7 @@ int main(void)
     tcase_add_test(tests, a_host_that_keeps_disks_is_deleted_by_force_only);
     tcase_add_test(tests, draining_is_told_with_its_reason_and_taken_back);
     tcase_add_test(tests, labels_of_a_host_are_set_and_taken_away);
+    tcase_add_test(tests, labels_of_a_host_that_has_changed_since_it_was_seen_stay);
     tcase_add_test(tests, labels_of_a_host_that_make_no_sense_are_refused);
     tcase_add_test(tests, an_action_on_what_is_not_there_names_it);
     tcase_add_test(tests, explanations_have_a_verdict_per_host);

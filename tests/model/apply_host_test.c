@@ -203,6 +203,19 @@ START_TEST(labels_of_a_host_change_one_by_one_and_outlive_its_return)
 }
 END_TEST
 
+START_TEST(labels_of_a_host_are_changed_only_at_the_revision_that_was_seen)
+{
+    uint64_t h2 = add_host("h2", 2);
+    uint64_t seen = host_named("h2")->meta.modify_revision;
+    ck_assert_int_eq(label_host_at(h2, "rack", "r1", seen), 0);
+    ck_assert_int_eq(label_host_at(h2, "rack", "r2", seen), BERTH_ECONFLICT);
+    ck_assert_contains(answer.text, "host h2 has changed");
+    ck_assert_str_eq(label_value(&host_named("h2")->meta.labels, "rack"), "r1");
+    ck_assert_int_eq(
+        label_host_at(h2, "rack", "r2", host_named("h2")->meta.modify_revision), 0);
+}
+END_TEST
+
 START_TEST(labels_of_a_host_that_cannot_be_are_refused)
 {
     char key[NAME_SIZE];
@@ -335,6 +348,8 @@ int main(void)
     tcase_add_test(tests, a_drain_has_a_reason_until_it_ends);
     tcase_add_test(tests, a_host_moves_by_its_own_table);
     tcase_add_test(tests, labels_of_a_host_change_one_by_one_and_outlive_its_return);
+    tcase_add_test(tests,
+                   labels_of_a_host_are_changed_only_at_the_revision_that_was_seen);
     tcase_add_test(tests, labels_of_a_host_that_cannot_be_are_refused);
     tcase_add_test(tests, a_host_is_removed_when_lost_or_drained_and_empty);
     tcase_add_test(tests, a_host_that_the_log_needs_is_not_removed);

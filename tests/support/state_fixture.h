@@ -262,17 +262,24 @@ static inline int host_phase(uint64_t host, enum host_phase phase)
 }
 
 /* "KEY" alone takes that label away. */
-static inline int label_host(uint64_t host, const char *key, const char *value)
+static inline int
+label_host_at(uint64_t host, const char *key, const char *value, uint64_t revision)
 {
     struct command command;
     ck_assert_int_eq(level_at_least(LEVEL_HOST_LABELS), 0);
     command_init(&command, COMMAND_LABEL_HOST);
     struct cmd_label_host *body = &command.body.label_host;
     body->host = host;
+    body->expected_revision = revision;
     ck_assert_int_eq(label_set(value != NULL ? &body->labels : &body->removed, key,
                                value != NULL ? value : ""),
                      0);
     return send_command(&command);
+}
+
+static inline int label_host(uint64_t host, const char *key, const char *value)
+{
+    return label_host_at(host, key, value, REVISION_ANY);
 }
 
 static inline int host_drain(uint64_t host, bool drain)
