@@ -67,16 +67,23 @@ refuse_lost(struct api_call *call, const struct state *state, const struct vm *v
 {
     const struct host *host = state_host(state, vm->status.host);
     const char *name = host != NULL ? host->meta.name : "its host";
-    char text[512];
+    char then[2 * NAME_SIZE + 64] = "the VM then starts elsewhere with new disks";
+    char text[640];
     if (vm->status.phase != PHASE_LOST) {
         return false;
+    }
+    if (vm->status.intent == STOP_INTENT_STOP) { /* as vm_release() has it */
+        (void)snprintf(then, sizeof(then),
+                       "the VM is switched off and stays so, and berth start %s then "
+                       "starts it elsewhere with new disks",
+                       vm->meta.name);
     }
     (void)snprintf(
         text, sizeof(text),
         "vm %s may still run on lost host %s, so nothing was done and its disks "
         "are as they were: bring %s back, or remove it once it is surely off "
-        "(berth rm host/%s), and the VM starts elsewhere with new disks",
-        vm->meta.name, name, name, name);
+        "(berth rm host/%s): %s",
+        vm->meta.name, name, name, name, then);
     call_fail(call, BERTH_EPHASE, text);
     return true;
 }

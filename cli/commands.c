@@ -359,7 +359,8 @@ const struct cli_command cli_commands[] = {
      "back "
      "with it. A VM that was lost while it ran may run there still, under hostFailure: "
      "wait: it goes on when the host is back, and starts elsewhere, with new disks, once "
-     "the host is removed (berth rm host/NAME).",
+     "the host is removed (berth rm host/NAME). If it is switched off meanwhile it stays "
+     "off then, until berth start.",
      "berth start jump --wait\n"
      "berth start jump --anywhere --yes",
      1,

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/parse_number.h"
 #include "base/plural.h"
+#include "base/require.h"
 #include "model/document.h"
 #include "scheduler/step.h"
 
@@ -11,7 +12,7 @@
 #include <string.h>
 
 #define RULES_COUNT_MAX 16 /* more than there are filters */
-#define SUMMARY_SIZE    768
+#define SUMMARY_SIZE    1024
 
 /* What a look at all hosts found. */
 struct findings {
@@ -208,6 +209,25 @@ tell_ended(const struct state *state, const struct vm *vm, char *text, size_t si
     }
 }
 
+/* What frees it from its lost host, and what becomes of it then. */
+static void tell_lost(const struct vm *vm, const char *host, char *text, size_t size)
+{
+    int used = snprintf(text, size,
+                        "; it may still run there: bring %s back, or berth rm host/%s "
+                        "once it is surely off",
+                        host, host);
+    REQUIRE(used > 0 && (size_t)used < size);
+    if (vm->status.intent == STOP_INTENT_STOP) { /* as vm_release() has it */
+        (void)snprintf(text + used, size - (size_t)used,
+                       "; it is switched off and stays so: berth start %s then starts "
+                       "it elsewhere with new disks",
+                       vm->meta.name);
+    } else {
+        (void)snprintf(text + used, size - (size_t)used,
+                       ", and it starts elsewhere with new disks");
+    }
+}
+
 static void tell_vm(const struct state *state,
                     const struct vm *vm,
                     const struct findings *findings,
@@ -215,7 +235,7 @@ static void tell_vm(const struct state *state,
                     char *text)
 {
     char need[96];
-    char next[384] = "";
+    char next[512] = "";
     const struct host *host =
         vm->status.host != 0 ? state_host(state, vm->status.host) : NULL;
     need_text(&vm->spec.machine, need, sizeof(need));
@@ -223,14 +243,10 @@ static void tell_vm(const struct state *state,
     if (host != NULL) {
         reason = waits != NULL ? waits : reason;
         if (vm->status.phase == PHASE_LOST) {
-            (void)snprintf(
-                next, sizeof(next),
-                "; it may still run there: bring %s back, or berth rm host/%s "
-                "once it is surely off, and it starts elsewhere with new disks",
-                host->meta.name, host->meta.name);
+            tell_lost(vm, host->meta.name, next, sizeof(next));
         }
         (void)snprintf(text, SUMMARY_SIZE,
-                       "%s is %s on %s (epoch %llu)%s%.255s%.255s. It needs %s.",
+                       "%s is %s on %s (epoch %llu)%s%.255s%.383s. It needs %s.",
                        vm->meta.name, phase_names[vm->status.phase], host->meta.name,
                        (unsigned long long)vm->status.epoch,
                        reason[0] != '\0' ? ": " : "", reason, next, need);

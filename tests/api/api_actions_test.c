@@ -144,8 +144,14 @@ START_TEST(of_a_lost_vm_no_disks_are_given_up_and_it_is_told_what_to_do)
         assert_problem(409, "BERTH_EPHASE");
         ck_assert_contains(said("detail"), "vm db may still run on lost host");
         ck_assert_contains(said("detail"), way);
+        ck_assert_contains(said("detail"), "the VM then starts elsewhere");
     }
     ck_assert_int_eq(post(D "/vms/db:start", NULL), 200); /* it is on */
+    ck_assert_int_eq(post(D "/vms/db:stop", NULL), 200);
+    (void)post(D "/vms/db:start", "{\"anywhere\":true}");
+    assert_problem(409, "BERTH_EPHASE");
+    ck_assert_contains(said("detail"), "stays so, and berth start db then starts it");
+    ck_assert_int_eq(post(D "/vms/db:start", NULL), 200);
     ck_assert_int_eq(get(D "/vms/db/explain"), 200);
     ck_assert_contains(said("summary"), "it may still run there: bring h");
 }

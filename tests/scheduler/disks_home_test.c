@@ -283,6 +283,31 @@ START_TEST(disks_on_a_lost_host_hold_their_vm_until_it_starts_anywhere)
 }
 END_TEST
 
+START_TEST(of_a_lost_vm_it_is_told_whether_it_starts_when_its_host_is_removed)
+{
+    static const char stays[] = "it is switched off and stays so: berth start db then";
+    static const char starts[] = "and it starts elsewhere with new disks";
+    uint64_t vm = admit_one("db", "loyal");
+    ck_assert_int_eq(host_drain(h1, true), 0);
+    settle_all();
+    ck_assert_int_eq(host_drain(h1, false), 0);
+    lose_h2();
+    ck_assert_uint_eq(vm_named("db")->status.phase, PHASE_LOST);
+    ck_assert_ptr_nonnull(strstr(summary(), starts));
+    ck_assert_ptr_null(strstr(summary(), stays));
+    ck_assert_int_eq(set_power(vm, POWER_OFF), 0);
+    ck_assert_ptr_nonnull(strstr(summary(), stays));
+    ck_assert_ptr_null(strstr(summary(), starts));
+
+    ck_assert_int_eq(delete_object(KIND_HOST, "", "h2"), 0);
+    settle_all();
+    ck_assert_uint_eq(vm_named("db")->status.phase, PHASE_STOPPED); /* as was told */
+    ck_assert_int_eq(set_power(vm, POWER_ON), 0);
+    settle_all();
+    ck_assert_uint_eq(host_of_vm("db"), h1);
+}
+END_TEST
+
 START_TEST(who_waits_for_its_host_waits_off_it_too)
 {
     uint64_t vm = stopped_on_h2("loyal");
@@ -356,6 +381,8 @@ int main(void)
     tcase_add_test(tests, who_has_a_choice_leaves_a_home_to_who_has_none);
     tcase_add_test(tests, a_batch_does_not_overfill_a_home);
     tcase_add_test(tests, a_drain_leaves_stopped_vms_and_ends);
+    tcase_add_test(tests,
+                   of_a_lost_vm_it_is_told_whether_it_starts_when_its_host_is_removed);
     tcase_add_test(tests, disks_on_a_lost_host_hold_their_vm_until_it_starts_anywhere);
     tcase_add_test(tests, who_waits_for_its_host_waits_off_it_too);
     tcase_add_test(tests, a_group_shrinks_by_its_stopped_members_first);
