@@ -26,6 +26,21 @@ struct watching {
     bool connected;    /* something has come, ever */
 };
 
+/* "desired 3  since 2026-10-01 12:00:00: scaled by root" */
+static void describe_group(const json_t *status, char *ret_text, size_t size)
+{
+    const char *reason = json_member_text(status, "scaleReason", "");
+    uint64_t scaled_ms = instant_parse(json_member_text(status, "scaled", ""));
+    char since[INSTANT_TEXT_SIZE] = "?";
+    if (scaled_ms != 0) {
+        instant_format_local(scaled_ms, since);
+    }
+    (void)snprintf(ret_text, size, "desired %" PRIu64 "%s%.19s%s%s",
+                   json_member_u64(status, "desired", 0),
+                   reason[0] != '\0' ? "  since " : "", reason[0] != '\0' ? since : "",
+                   reason[0] != '\0' ? ": " : "", reason);
+}
+
 /* "PHASE on HOST" and the like, in one short text per kind. */
 static void
 describe(const json_t *object, const struct kind_info *info, char *ret_text, size_t size)
@@ -42,12 +57,7 @@ describe(const json_t *object, const struct kind_info *info, char *ret_text, siz
                        json_member_text(spec, "drainReason", ""),
                        json_member_text(status, "reason", ""));
     } else if (info->kind == KIND_GROUP) {
-        const char *reason = json_member_text(status, "scaleReason", "");
-        (void)snprintf(ret_text, size, "desired %" PRIu64 "%s%.20s%s%s",
-                       json_member_u64(status, "desired", 0),
-                       reason[0] != '\0' ? "  since " : "",
-                       reason[0] != '\0' ? json_member_text(status, "scaled", "?") : "",
-                       reason[0] != '\0' ? ": " : "", reason);
+        describe_group(status, ret_text, size);
     } else {
         (void)snprintf(ret_text, size, "revision %" PRIu64,
                        json_member_u64(view_meta(object), "revision", 0));

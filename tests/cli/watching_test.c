@@ -1,6 +1,6 @@
 /* Goal: a watch prints a line per change, goes on after the server was away, and ends by
  * a signal. */
-#include "berth_fixture.h"
+#include "answers.h"
 
 static struct child child;
 static char *text;
@@ -41,6 +41,26 @@ START_TEST(it_begins_with_what_is_there_and_tells_each_change)
     assert_ran("rm vm/vm-00000", 0);
     expect("default/vm/vm-00000      gone\n");
     leave(SIGINT, 128 + SIGINT);
+}
+END_TEST
+
+START_TEST(a_group_that_was_scaled_says_since_when_in_local_time)
+{
+    static const char object[] =
+        "{\"kind\":\"Group\",\"metadata\":{\"name\":\"web\",\"tenant\":\"default\"},"
+        "\"status\":{\"desired\":3,\"scaleReason\":\"scaled by root\","
+        "\"scaled\":\"2026-11-27T23:53:39.123Z\"}}";
+    static char answer[1024];
+    const char *const all[] = {answer, NULL};
+    (void)snprintf(answer, sizeof(answer), ANSWER("text/event-stream", "%s%s\n\n"),
+                   "id: 7\nevent: put\ndata: ", object);
+    served_end(0);
+    ck_assert_int_eq(setenv("TZ", "XXX-2", 1), 0); /* two hours before UTC */
+    answers_start(all, NULL);
+    watch("watch group");
+    expect("desired 3  since 2026-11-28 01:53:39: scaled by root\n");
+    leave(SIGINT, 128 + SIGINT);
+    answers_stop();
 }
 END_TEST
 
@@ -109,6 +129,7 @@ int main(void)
     TCase *tests;
     Suite *suite = berth_suite("watching", &tests);
     tcase_add_test(tests, it_begins_with_what_is_there_and_tells_each_change);
+    tcase_add_test(tests, a_group_that_was_scaled_says_since_when_in_local_time);
     tcase_add_test(tests, a_list_goes_on_as_a_watch);
     tcase_add_test(tests, json_is_one_document_a_line);
     tcase_add_test(tests, a_server_that_comes_back_is_watched_on);
