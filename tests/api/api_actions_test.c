@@ -226,6 +226,17 @@ START_TEST(labels_of_a_host_that_has_changed_since_it_was_seen_stay)
 }
 END_TEST
 
+START_TEST(labels_of_a_host_need_their_level)
+{
+    fixture_stop();
+    fixture_start_with(&(struct served_config){.level = LEVEL_HOST_LABELS - 1});
+    (void)post("/v1/hosts/h1:label", "{\"labels\":{\"rack\":\"r1\"}}");
+    assert_problem(409, "BERTH_ELEVEL");
+    ck_assert_int_eq(get("/v1/hosts/h1"), 200);
+    ck_assert_ptr_null(strstr(reply.body, "\"rack\""));
+}
+END_TEST
+
 START_TEST(labels_of_a_host_that_make_no_sense_are_refused)
 {
     static const char *const bodies[] = {"{}",
@@ -360,6 +371,7 @@ int main(void)
     tcase_add_test(tests, draining_is_told_with_its_reason_and_taken_back);
     tcase_add_test(tests, labels_of_a_host_are_set_and_taken_away);
     tcase_add_test(tests, labels_of_a_host_that_has_changed_since_it_was_seen_stay);
+    tcase_add_test(tests, labels_of_a_host_need_their_level);
     tcase_add_test(tests, labels_of_a_host_that_make_no_sense_are_refused);
     tcase_add_test(tests, an_action_on_what_is_not_there_names_it);
     tcase_add_test(tests, explanations_have_a_verdict_per_host);

@@ -391,56 +391,66 @@ START_TEST(a_vm_that_is_there_is_labelled_anew)
 }
 END_TEST
 
+START_TEST(a_vm_keeps_its_labels_until_the_level_that_can_change_them)
+{
+    fixture_stop();
+    fixture_start_with(&(struct served_config){.level = LEVEL_VM_LABELS - 1});
+    ck_assert_int_eq(apply("", LABELLED("web") "," VM_LABELLED("\"tier\":\"one\"")), 200);
+    ck_assert_int_eq(apply("", LABELLED("shop") "," VM("jump", "small", "")), 200);
+    ck_assert_str_eq(actions(), "Template/small changed VM/jump unchanged ");
+    ck_assert_int_eq(get("/v1/vms?label=tier=one&label=app=web"), 200);
+    ck_assert_uint_eq(item_count(), 1);
+    ck_assert_int_eq(apply("", VM("jump", "small", ",\"power\":\"off\"")), 200);
+    ck_assert_str_eq(actions(), "VM/jump changed "); /* what is not labels may change */
+    (void)apply("", VM_LABELLED("\"tier\":\"two\""));
+    assert_problem(409, "BERTH_ELEVEL");
+    ck_assert_int_eq(get("/v1/vms?label=tier=one&label=app=web"), 200);
+    ck_assert_uint_eq(item_count(), 1);
+}
+END_TEST
+
+/* All three with these labels, or without any. */
+static int apply_labelled(const char *query, const char *labels)
+{
+    char objects[1024];
+    (void)snprintf(objects, sizeof(objects),
+                   OBJECT("Template", "\"name\":\"small\"%s",
+                          ",\"spec\":{\"image\":\"linux\",\"memory\":{\"size\":\"64MiB\"}"
+                          "}") "," OBJECT("Group", "\"name\":\"web\"%s",
+                                          ",\"spec\":{\"template\":{\"name\":\"small\"},"
+                                          "\"replicas\":0}") "," OBJECT("VM",
+                                                                        "\"name\":"
+                                                                        "\"jump\"%s",
+                                                                        ",\"spec\":{"
+                                                                        "\"template\":{"
+                                                                        "\"name\":"
+                                                                        "\"small\"}}"),
+                   labels, labels, labels);
+    return apply(query, objects);
+}
+
 START_TEST(a_label_that_no_document_names_any_more_goes)
 {
-#define ALL_LABELLED(labels)                                                                    \
-    OBJECT("Template", "\"name\":\"small\"" labels,                                             \
-           ",\"spec\":{\"image\":\"linux\",\"memory\":{\"size\":\"64MiB\"}}")                   \
-    "," OBJECT(                                                                                 \
-        "Group", "\"name\":\"web\"" labels,                                                     \
-        ",\"spec\":{\"template\":{\"name\":\"small\"},\"replicas\":0}") "," OBJECT("VM",        \
-                                                                                   "\"n"        \
-                                                                                   "ame"        \
-                                                                                   "\":"        \
-                                                                                   "\"j"        \
-                                                                                   "ump"        \
-                                                                                   "\"" labels, \
-                                                                                   ",\""        \
-                                                                                   "spe"        \
-                                                                                   "c\""        \
-                                                                                   ":{"         \
-                                                                                   "\"t"        \
-                                                                                   "emp"        \
-                                                                                   "lat"        \
-                                                                                   "e\""        \
-                                                                                   ":{"         \
-                                                                                   "\"n"        \
-                                                                                   "ame"        \
-                                                                                   "\":"        \
-                                                                                   "\"s"        \
-                                                                                   "mal"        \
-                                                                                   "l\""        \
-                                                                                   "}}")
     static const char *const paths[] = {"/v1/tenants/default/templates/small",
                                         "/v1/tenants/default/groups/web",
                                         "/v1/tenants/default/vms/jump"};
-    ck_assert_int_eq(
-        apply("", ALL_LABELLED(",\"labels\":{\"app\":\"web\",\"tier\":\"one\"}")), 200);
-    ck_assert_int_eq(
-        apply("?dryRun=plan", ALL_LABELLED(",\"labels\":{\"tier\":\"one\"}")), 200);
+    ck_assert_int_eq(apply_labelled("", ",\"labels\":{\"app\":\"web\",\"tier\":\"one\"}"),
+                     200);
+    ck_assert_int_eq(apply_labelled("?dryRun=plan", ",\"labels\":{\"tier\":\"one\"}"),
+                     200);
     ck_assert_str_eq(actions(),
                      "Template/small changed Group/web changed VM/jump changed ");
-    ck_assert_int_eq(apply("", ALL_LABELLED(",\"labels\":{\"tier\":\"one\"}")), 200);
+    ck_assert_int_eq(apply_labelled("", ",\"labels\":{\"tier\":\"one\"}"), 200);
     for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++) {
         ck_assert_int_eq(get(paths[i]), 200);
         ck_assert_contains(reply.body, "\"labels\":{\"tier\":\"one\"}");
     }
-    ck_assert_int_eq(apply("", ALL_LABELLED("")), 200);
+    ck_assert_int_eq(apply_labelled("", ""), 200);
     for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++) {
         ck_assert_int_eq(get(paths[i]), 200);
         ck_assert_ptr_null(strstr(reply.body, "\"labels\""));
     }
-    ck_assert_int_eq(apply("", ALL_LABELLED("")), 200);
+    ck_assert_int_eq(apply_labelled("", ""), 200);
     ck_assert_str_eq(actions(),
                      "Template/small unchanged Group/web unchanged VM/jump unchanged ");
 }
@@ -610,6 +620,7 @@ int main(void)
     tcase_add_test(tests, a_tenant_takes_no_addresses_of_the_world);
     tcase_add_test(tests, a_vm_keeps_its_template_and_its_group);
     tcase_add_test(tests, power_is_what_a_vm_can_change);
+    tcase_add_test(tests, a_vm_keeps_its_labels_until_the_level_that_can_change_them);
     tcase_add_test(tests, a_vm_has_its_templates_labels_as_of_its_own_last_apply);
     tcase_add_test(tests, a_label_that_no_document_names_any_more_goes);
     tcase_add_test(tests, a_vm_that_is_there_is_labelled_anew);

@@ -203,6 +203,22 @@ START_TEST(labels_of_a_host_change_one_by_one_and_outlive_its_return)
 }
 END_TEST
 
+/* Below the level at which they can be changed, a host that comes back says them. */
+START_TEST(labels_of_a_host_that_comes_back_are_its_joins_below_their_level)
+{
+    uint64_t h2 = add_host("h2", 2);
+    ck_assert_uint_lt(state_level(state), LEVEL_HOST_LABELS);
+    ck_assert_int_eq(host_phase(h2, HOST_PHASE_LOST), 0);
+    fixture_subject = "host:h2";
+    ck_assert_int_eq(join_labelled("h2", 2, 0, "rack", "r7"), 0);
+    ck_assert_str_eq(label_value(&host_named("h2")->meta.labels, "rack"), "r7");
+    ck_assert_int_eq(host_phase(h2, HOST_PHASE_LOST), 0);
+    ck_assert_int_eq(level_at_least(LEVEL_HOST_LABELS), 0);
+    ck_assert_int_eq(join_labelled("h2", 2, 0, "rack", "r8"), 0);
+    ck_assert_str_eq(label_value(&host_named("h2")->meta.labels, "rack"), "r7");
+}
+END_TEST
+
 START_TEST(labels_of_a_host_are_changed_only_at_the_revision_that_was_seen)
 {
     uint64_t h2 = add_host("h2", 2);
@@ -348,6 +364,8 @@ int main(void)
     tcase_add_test(tests, a_drain_has_a_reason_until_it_ends);
     tcase_add_test(tests, a_host_moves_by_its_own_table);
     tcase_add_test(tests, labels_of_a_host_change_one_by_one_and_outlive_its_return);
+    tcase_add_test(tests,
+                   labels_of_a_host_that_comes_back_are_its_joins_below_their_level);
     tcase_add_test(tests,
                    labels_of_a_host_are_changed_only_at_the_revision_that_was_seen);
     tcase_add_test(tests, labels_of_a_host_that_cannot_be_are_refused);

@@ -190,9 +190,11 @@ void serve_cluster_make(struct served *served)
     for (unsigned i = 1; i <= HOSTS; i++) {
         host_make(served, i);
     }
-    command_init(&command, COMMAND_SET_LEVEL);
-    command.body.set_level.level = level_range_up_to(0).max;
-    serve_must_apply(served, &command);
+    if (served->config.level != LEVEL_FIRST) {
+        command_init(&command, COMMAND_SET_LEVEL);
+        command.body.set_level.level = level_range_up_to(served->config.level).max;
+        serve_must_apply(served, &command);
+    }
     image_make(served);
     struct template *template = serve_make(KIND_TEMPLATE, DEFAULT_TENANT, "plain");
     (void)snprintf(template->spec.image, NAME_SIZE, "linux");

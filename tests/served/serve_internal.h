@@ -25,6 +25,7 @@ struct later {
     void (*fn)(struct later *later);
     struct served *served;
     struct command command;
+    struct err refusal; /* of a command that is none of the cluster's level */
     uint32_t index;
     void (*proposed)(void *context,
                      uint32_t index,

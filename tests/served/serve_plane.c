@@ -69,6 +69,15 @@ static void refuse_later(struct later *later)
     later->proposed(later->context, later->index, BERTH_ENOTLEADER, NULL);
 }
 
+/* As who leads refuses what the cluster's level does not know. */
+static void refuse_level_later(struct later *later)
+{
+    struct apply_result result = {.code = BERTH_ELEVEL,
+                                  .revision = state_revision(later->served->state)};
+    (void)snprintf(result.text, sizeof(result.text), "%.250s", later->refusal.text);
+    later->proposed(later->context, later->index, 0, &result);
+}
+
 static void read_later(struct later *later)
 {
     bool leads = !later->served->knobs.not_leader && !later->served->stopping;
@@ -94,7 +103,11 @@ static void propose(void *context,
             serve_later_in(served, &served->held, &later);
             continue;
         }
-        if (!served->knobs.not_leader) {
+        if (later.fn == apply_later &&
+            command_check_level(&commands[i], state_level(served->state),
+                                &later.refusal) < 0) {
+            later.fn = refuse_level_later;
+        } else if (later.fn == apply_later) {
             command_copy(served, &commands[i], &later.command);
         }
         serve_later(served, &later);

@@ -43,6 +43,7 @@ struct served_config {
     uint32_t request_ms; /* http_server_config.request_ms; 0: as usual */
     uint64_t held_max;   /* http_server_config.held_max; 0: as usual */
     uint64_t memory_bytes; /* of each host; 0: 1 GiB */
+    uint32_t level;        /* of the cluster; 0: the newest */
 };
 
 /* folder: an existing one that is removed by the test. config may be NULL. */

@@ -226,8 +226,12 @@ static inline int delete_object(enum kind kind, const char *tenant, const char *
 /* ---- hosts ---- */
 
 /* A host with 1 GiB for VMs, key made of `key` bytes and a token of `token` bytes (0:
- * none). */
-static inline int join(const char *name, uint8_t key, uint8_t token)
+ * none), and the label it says of itself (or NULL). */
+static inline int join_labelled(const char *name,
+                                uint8_t key,
+                                uint8_t token,
+                                const char *label,
+                                const char *value)
 {
     struct command command;
     command_init(&command, COMMAND_HOST_JOIN);
@@ -238,7 +242,15 @@ static inline int join(const char *name, uint8_t key, uint8_t token)
     body->status.cpu_mcpu = 4000;
     body->status.memory_bytes = 1 * GIB;
     body->status.disk_bytes = 10 * GIB;
+    if (label != NULL) {
+        ck_assert_int_eq(label_set(&body->labels, label, value), 0);
+    }
     return send_command(&command);
+}
+
+static inline int join(const char *name, uint8_t key, uint8_t token)
+{
+    return join_labelled(name, key, token, NULL, NULL);
 }
 
 /* A further host, let in by a token of its own. */
