@@ -289,11 +289,9 @@ const struct cli_command cli_commands[] = {
      "is the first refusal's, and --wait waits for nothing then. `berth plan` tells "
      "before. "
      "Applying the same files again changes nothing. VMs keep what their template said "
-     "when they were made; a changed template counts for those made from then on. A "
-     "label "
-     "that an object's file does not name any more is taken away; a VM has its "
-     "template's "
-     "beside its own.",
+     "when they were made, except labels; a changed template counts for those made from "
+     "then on. A label that an object's file does not name any more is taken away; a VM "
+     "whose file is applied has its template's labels of that moment beside its own.",
      "berth apply examples/web.yaml --wait\n"
      "cat web.yaml | berth apply - --timeout 2m --wait",
      1,
