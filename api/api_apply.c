@@ -1,5 +1,6 @@
 /* Many objects at once: all checked first, then written in order. */
 #include "api/api_handlers.h"
+#include "api/apply_commands.h"
 #include "api/apply_plan.h"
 #include "api/object_view.h"
 #include "base/cleanup.h"
@@ -238,23 +239,6 @@ static void item_read(struct api_call *call,
     }
 }
 
-/* A VM has the labels that its file names and, beside them, its template's, also one that
- * is there: what neither says any more goes. The first level cannot change labels, so
- * there the VM keeps what it has. */
-static void inherit_labels(const struct apply_context *context,
-                           const struct state *state,
-                           struct vm *vm,
-                           const struct vm *there)
-{
-    const struct template *template =
-        apply_template_for(context, state, vm->meta.tenant, vm->spec.template_ref.name);
-    if (there != NULL && state_level(state) < LEVEL_VM_LABELS) {
-        (void)labels_inherit(&vm->meta.labels, &there->meta.labels);
-    } else if (template != NULL) {
-        (void)labels_inherit(&vm->meta.labels, &template->meta.labels);
-    }
-}
-
 static const struct artifact *same_artifact(const struct image *image,
                                             const struct digest *sha256)
 {
@@ -282,15 +266,19 @@ fill_sizes(const struct api_call *call, struct image *image, const struct image 
     }
 }
 
-static void item_judge(const struct api_call *call,
-                       const struct apply_context *context,
-                       const struct state *state,
-                       struct apply_item *item)
+/* 0, or -ENOMEM: of labels of which some are missing, the others would be taken away. */
+static int item_judge(const struct api_call *call,
+                      const struct apply_context *context,
+                      const struct state *state,
+                      struct apply_item *item)
 {
     const struct metadata *meta = object_meta(item->object);
     const void *there = state_get(state, item->kind, meta->tenant, meta->name);
     if (item->kind == KIND_VM) {
-        inherit_labels(context, state, item->object, there);
+        int r = apply_labels_inherit(context, state, item->object, there);
+        if (r < 0) {
+            return r;
+        }
     } else if (item->kind == KIND_IMAGE) {
         fill_sizes(call, item->object, there);
     }
@@ -298,6 +286,7 @@ static void item_judge(const struct api_call *call,
     bool same = there != NULL && json_array_size(item->changes) == 0;
     item->action = there == NULL ? "created" : same ? "unchanged" : "changed";
     item->sends = !same;
+    return 0;
 }
 
 /* ---- answers
@@ -474,138 +463,14 @@ static void applied(struct api_call *call)
  * ---------------------------------------------------------------------------------------------------------
  */
 
-static int labels_copy(struct label_list *to, const struct label_list *from)
-{
-    int r = 0;
-    for (uint32_t i = 0; i < from->count && r == 0; i++) {
-        r = label_set(to, from->items[i].key, from->items[i].value);
-    }
-    return r;
-}
-
-/* Those of `labels` that `has` does not have so. */
-static int labels_beyond(const struct label_list *labels,
-                         const struct label_list *has,
-                         struct label_list *others)
-{
-    int r = 0;
-    for (uint32_t i = 0; i < labels->count && r == 0; i++) {
-        const struct label *label = &labels->items[i];
-        const char *wanted = label->value != NULL ? label->value : "";
-        const char *there = label_value(has, label->key);
-        if (there == NULL || strcmp(there, wanted) != 0) {
-            r = label_set(others, label->key, wanted);
-        }
-    }
-    return r;
-}
-
-static int labels_gone(const struct label_list *labels,
-                       const struct label_list *has,
-                       struct label_list *gone)
-{
-    int r = 0;
-    for (uint32_t i = 0; i < has->count && r == 0; i++) {
-        if (label_value(labels, has->items[i].key) == NULL) {
-            r = label_set(gone, has->items[i].key, "");
-        }
-    }
-    return r;
-}
-
-/* A VM that is there. Which labels become others goes out, not all that it shall have:
- * somebody else may be adding some. The level of a cluster's first days knows the command
- * that switches a VM, so that goes out where the labels stay. */
-static int command_to_change(const struct vm *there,
-                             const struct vm *wanted,
-                             struct command *command)
-{
-    command_init(command, COMMAND_CHANGE_VM);
-    struct cmd_change_vm *change = &command->body.change_vm;
-    change->vm = there->meta.uid;
-    change->power = wanted->spec.power;
-    int r = labels_beyond(&wanted->meta.labels, &there->meta.labels, &change->labels);
-    if (r == 0) {
-        r = labels_gone(&wanted->meta.labels, &there->meta.labels, &change->removed);
-    }
-    if (r == 0 && change->labels.count == 0 && change->removed.count == 0) {
-        command_fini(command);
-        command_init(command, COMMAND_SET_POWER);
-        command->body.set_power.vm = there->meta.uid;
-        command->body.set_power.power = wanted->spec.power;
-    }
-    return r;
-}
-
-static int command_for(const struct state *state,
-                       const struct apply_item *item,
-                       struct command *command)
-{
-    const struct vm *vm = item->object;
-    const struct vm *there;
-    if (item->kind != KIND_VM) {
-        command_init(command, COMMAND_PUT);
-        return command_set_put(command, item->kind, item->object, REVISION_ANY);
-    }
-    there = state_get(state, KIND_VM, vm->meta.tenant, vm->meta.name);
-    if (there != NULL) {
-        return command_to_change(there, vm, command);
-    }
-    command_init(command, COMMAND_ADMIT_VM);
-    memcpy(command->body.admit_vm.tenant, vm->meta.tenant, NAME_SIZE);
-    memcpy(command->body.admit_vm.name, vm->meta.name, NAME_SIZE);
-    memcpy(command->body.admit_vm.template_name, vm->spec.template_ref.name, NAME_SIZE);
-    command->body.admit_vm.power = vm->spec.power;
-    return labels_copy(&command->body.admit_vm.labels, &vm->meta.labels);
-}
-
-/* By the object's place in the request and nothing else: a retry, which finds a VM that
- * the first try has made, would change it, and is told that it was answered. 0 was the
- * guard. */
-static uint32_t command_number(uint32_t index)
-{
-    return 1 + 2 * index;
-}
-
-static void commands_free(struct command *commands, uint32_t count)
-{
-    for (uint32_t i = 0; i < count; i++) {
-        command_fini(&commands[i]);
-    }
-    free(commands);
-}
-
-/* One command per item that sends; 0 or -ENOMEM. */
-static int commands_make(struct apply_context *context,
-                         const struct state *state,
-                         struct command **ret_commands,
-                         uint32_t *ret_count)
-{
-    struct command *commands = calloc(context->count + 1, sizeof(*commands));
-    uint32_t count = 0;
-    int r = commands == NULL ? -ENOMEM : 0;
-    for (uint32_t i = 0; i < context->count && r == 0; i++) {
-        if (context->items[i].sends) {
-            r = command_for(state, &context->items[i], &commands[count]);
-            context->numbers[count] = command_number(i);
-            count++;
-        }
-    }
-    if (r < 0) {
-        commands_free(commands, count);
-        return r;
-    }
-    *ret_commands = commands;
-    *ret_count = count;
-    return 0;
-}
-
-static void judge_all(struct api_call *call, const struct state *state)
+static int judge_all(struct api_call *call, const struct state *state)
 {
     struct apply_context *context = call->context;
-    for (uint32_t i = 0; i < context->count; i++) {
-        item_judge(call, context, state, &context->items[i]);
+    int r = 0;
+    for (uint32_t i = 0; i < context->count && r == 0; i++) {
+        r = item_judge(call, context, state, &context->items[i]);
     }
+    return r;
 }
 
 static void write_all(struct api_call *call, const struct state *state)
@@ -613,7 +478,7 @@ static void write_all(struct api_call *call, const struct state *state)
     struct apply_context *context = call->context;
     struct command *commands = NULL;
     uint32_t count = 0;
-    int r = commands_make(context, state, &commands, &count);
+    int r = apply_commands_make(context, state, &commands, &count);
     if (r < 0) {
         call_fail(call, r, NULL);
     } else if (count == 0) {
@@ -627,7 +492,7 @@ static void write_all(struct api_call *call, const struct state *state)
         call->numbers = context->numbers;
         call_propose(call, commands, count, applied);
     }
-    commands_free(commands, count);
+    apply_commands_free(commands, count);
 }
 
 /* ---- trying ---- */
@@ -657,7 +522,7 @@ static int try_all(struct apply_context *context,
     struct command *commands = NULL;
     uint32_t count = 0;
     uint32_t at = 0;
-    int r = commands_make(context, state, &commands, &count);
+    int r = apply_commands_make(context, state, &commands, &count);
     r = r == 0 ? state_copy(state, ret_copy, err) : err_sys(err, r, "try the commands");
     for (uint32_t i = 0; i < context->count && r == 0; i++) {
         struct apply_item *item = &context->items[i];
@@ -671,7 +536,7 @@ static int try_all(struct apply_context *context,
             item->result.revision = 0; /* it was never written */
         }
     }
-    commands_free(commands, count);
+    apply_commands_free(commands, count);
     return r;
 }
 
@@ -690,10 +555,14 @@ static void dry_run(struct api_call *call, const struct state *state)
     bool plan = strcmp(query_get(&call->query, "dryRun"), "plan") == 0;
     struct state *copy = NULL;
     struct err err;
-    judge_all(call, state);
+    int r = judge_all(call, state);
+    if (r < 0) {
+        call_fail(call, r, NULL);
+        return;
+    }
     bool any = sends_any(context);
     bool large = any && state_count(state, KIND_VM) > TRIAL_VMS_MAX;
-    int r = any && !large ? try_all(context, state, &copy, &err) : 0;
+    r = any && !large ? try_all(context, state, &copy, &err) : 0;
     if (r < 0) {
         call_fail(call, r, err.text);
         return;
@@ -784,6 +653,10 @@ void handle_apply(struct api_call *call, const struct state *state)
         trials_wait(call, dry_run);
         return;
     }
-    judge_all(call, state);
+    int r = judge_all(call, state);
+    if (r < 0) {
+        call_fail(call, r, NULL);
+        return;
+    }
     write_all(call, state);
 }
