@@ -1,4 +1,5 @@
 /* host label. */
+#include "cli/kind_view.h"
 #include "cli/object_name.h"
 #include "cli/output.h"
 #include "cli/run.h"
@@ -29,15 +30,40 @@ static int add_label(struct cli *cli, const char *word, json_t *labels)
     return EXIT_OK;
 }
 
+/* What became of the host, which had these labels before. */
+static const char *change_told(const json_t *before, json_t *labels)
+{
+    const char *key;
+    json_t *value;
+    bool sets = false;
+    bool takes = false;
+    bool names = false;
+    json_object_foreach(labels, key, value)
+    {
+        const char *had = json_member_text(before, key, NULL);
+        bool gone = json_is_null(value);
+        names = names || !gone;
+        takes = takes || (gone && had != NULL);
+        sets = sets ||
+               (!gone && (had == NULL || strcmp(had, json_string_value(value)) != 0));
+    }
+    return sets    ? "is labelled; VMs that run stay where they are"
+           : takes ? "has lost labels; VMs that run stay where they are"
+           : names ? "has these labels already"
+                   : "has no such label";
+}
+
 int run_host_label(struct cli *cli)
 {
     struct object_name name;
     char path[REMOTE_PATH_SIZE];
+    CLEANUP_JSON json_t *before = NULL;
     CLEANUP_JSON json_t *labels = json_object();
     int code = object_name_find(cli, cli->words[0], KIND_HOST, &name);
     for (unsigned i = 1; i < cli->word_count && code == EXIT_OK; i++) {
         code = add_label(cli, cli->words[i], labels);
     }
+    code = code == EXIT_OK ? object_get(cli, &name, &before) : code;
     if (code != EXIT_OK) {
         return code;
     }
@@ -47,6 +73,7 @@ int run_host_label(struct cli *cli)
     if (code != EXIT_OK) {
         return code;
     }
-    output_tell(cli, "host/%s is labelled; VMs that run stay where they are", name.name);
+    output_tell(cli, "host/%s %s", name.name,
+                change_told(json_object_get(view_meta(before), "labels"), labels));
     return output_is_document(cli) ? output_objects(cli, &name, 1, false) : EXIT_OK;
 }

@@ -17,6 +17,28 @@ START_TEST(labels_are_set_and_taken_away_and_seen)
 }
 END_TEST
 
+START_TEST(it_is_told_what_became_of_the_host)
+{
+    static const struct {
+        const char *line;
+        const char *told;
+    } rows[] = {
+        {"host label h1 rack=r1 zone=a",
+         "host/h1 is labelled; VMs that run stay where they are\n"},
+        {"host label h1 rack=r1 none-", "host/h1 has these labels already\n"},
+        {"host label h1 rack=r2 zone=a",
+         "host/h1 is labelled; VMs that run stay where they are\n"},
+        {"host label h1 rack=r2 zone-",
+         "host/h1 has lost labels; VMs that run stay where they are\n"},
+        {"host label h1 zone- none-", "host/h1 has no such label\n"},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        assert_ran(rows[i].line, 0);
+        ck_assert_str_eq(ran.out, rows[i].told);
+    }
+}
+END_TEST
+
 START_TEST(a_placement_goes_by_the_label_that_was_just_set)
 {
     assert_ran("host label h3 disk=fast", 0);
@@ -66,6 +88,7 @@ int main(void)
     TCase *tests = tcase_create("run_label");
     tcase_add_checked_fixture(tests, fixture_start, fixture_stop);
     tcase_add_test(tests, labels_are_set_and_taken_away_and_seen);
+    tcase_add_test(tests, it_is_told_what_became_of_the_host);
     tcase_add_test(tests, a_placement_goes_by_the_label_that_was_just_set);
     tcase_add_test(tests, what_is_no_label_is_told_before_anything_is_asked);
     tcase_set_timeout(tests, 300);
