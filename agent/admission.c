@@ -178,7 +178,7 @@ join_fits(const struct state *state, const struct msg_join *join, struct err *er
     if (status->memory_bytes == 0 || status->cpu_mcpu == 0) {
         return err_set(err, BERTH_EINVALID,
                        "host %s offers VMs no %s: no VM would ever run there; see its "
-                       "berthd's --reserve-memory",
+                       "berthd's --reserve-memory (where no VM is wanted, leave 1MiB)",
                        join->name, status->memory_bytes == 0 ? "memory" : "CPU");
     }
     while ((network = state_next(state, KIND_NETWORK, &cursor)) != NULL) {

@@ -382,7 +382,21 @@ static int serve_start(struct berthd *berthd, struct err *err)
                             &berthd->http, err);
 }
 
-/* What is kept for the host; one that leaves VMs nothing is a slip of the pen. */
+/* A reserve that leaves VMs nothing is a slip of the pen where a host is new. A member
+ * may have less memory or a smaller disk than before, or have been let in like that by an
+ * earlier release: its vote and the lease of its VMs stand on this daemon, so it starts
+ * and offers nothing. */
+static int reserve_judge(const struct berthd *berthd, int code, const struct err *why)
+{
+    if (code == 0 || berthd->identity.uid == 0) {
+        return code;
+    }
+    log_warn("berthd", "this host offers VMs nothing, and starts since it is a member",
+             KV_STR("why", why->text));
+    return 0;
+}
+
+/* What is kept for the host. */
 static int reserves_settle(struct berthd *berthd, struct err *err)
 {
     struct berthd_config *config = &berthd->config;
@@ -393,9 +407,12 @@ static int reserves_settle(struct berthd *berthd, struct err *err)
         config->disk_reserve_bytes = disk_reserve_default(berthd->identity.folder);
     }
     int r = host_reserve_check(&berthd->facts, config->memory_reserve_bytes, err);
-    return r < 0 ? r
-                 : disk_reserve_check(berthd->identity.folder, config->disk_reserve_bytes,
-                                      err);
+    r = reserve_judge(berthd, r, err);
+    if (r < 0) {
+        return r;
+    }
+    r = disk_reserve_check(berthd->identity.folder, config->disk_reserve_bytes, err);
+    return reserve_judge(berthd, r, err);
 }
 
 static int parts_open(struct berthd *berthd, struct err *err)

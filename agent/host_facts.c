@@ -231,7 +231,7 @@ int host_reserve_check(const struct host_facts *facts,
     format_bytes_human(facts->memory_bytes, have);
     return err_set(err, BERTH_EINVALID,
                    "--reserve-memory %s is all of this machine's memory (%s) or more: "
-                   "nothing would be left for VMs",
+                   "nothing would be left for VMs; where none is wanted, leave 1MiB",
                    wanted, have);
 }
 

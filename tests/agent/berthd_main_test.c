@@ -1,5 +1,7 @@
 /* Goal: a berthd that cannot serve ends before it has begun, with the reason. Method: the
  * real program, in a folder of its own. */
+#include "agent/identity.h"
+#include "agent/members.h"
 #include "base/cleanup.h"
 #include "support/temp_dir.h"
 #include "support/test_main.h"
@@ -32,23 +34,79 @@ static const struct {
     {"--reserve-memory much", "--reserve-memory", 2},
 };
 
-START_TEST(a_reserve_that_leaves_nothing_is_refused_at_the_start)
+static char said[65536];
+
+/* Its exit code; what it said is in `said`. */
+static int berthd(const char *settings)
 {
     char line[1024];
-    char said[65536];
     (void)snprintf(line, sizeof(line),
-                   BERTH_BINARY_DIR "/berthd --bootstrap --name h1 --no-https --state %s "
-                                    "%s 2>&1",
-                   dir.path, rows[_i].settings);
+                   BERTH_BINARY_DIR "/berthd --name h1 --no-https --state %s %s 2>&1",
+                   dir.path, settings);
     FILE *output = popen(line, "re"); /* NOLINT(cert-env33-c): our own words */
     ck_assert_ptr_nonnull(output);
     said[fread(said, 1, sizeof(said) - 1, output)] = '\0';
     int status = pclose(output);
-    ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == rows[_i].code, "%s", said);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+START_TEST(a_reserve_that_leaves_nothing_is_refused_at_the_start)
+{
+    char settings[128];
+    (void)snprintf(settings, sizeof(settings), "--bootstrap %s", rows[_i].settings);
+    ck_assert_msg(berthd(settings) == rows[_i].code, "%s", said);
     ck_assert_msg(strstr(said, rows[_i].says) != NULL, "%s", said);
     char *log = temp_dir_path(&dir, "raft");
     ck_assert_int_ne(access(log, F_OK), 0); /* nothing was founded */
     free(log);
+}
+END_TEST
+
+/* A voter whose log was taken away: its daemon gets as far as to miss it. */
+static void member_put(void)
+{
+    struct identity identity;
+    struct members members;
+    struct err err = {0};
+    bool changed;
+    struct msg_member self = {.uid = 7, .name = "h1", .voter = VOTER_VOTER};
+    const struct msg_member_list list = {.items = &self, .count = 1};
+    ck_assert_msg(identity_open(dir.path, &identity, &err) == 0, "%s", err.text);
+    identity.uid = 7;
+    identity.cluster_id = 9;
+    identity.address = 0x7f000001;
+    (void)snprintf(identity.name, NAME_SIZE, "h1");
+    self.key = identity_key_digest(&identity.key);
+    self.address = identity.address;
+    ck_assert_msg(identity_save(&identity, &err) == 0, "%s", err.text);
+    ck_assert_msg(members_open(dir.path, &members, &err) == 0, "%s", err.text);
+    ck_assert_msg(members_set(&members, &list, &changed, &err) == 0, "%s", err.text);
+    members_fini(&members);
+    identity_fini(&identity);
+}
+
+static const struct {
+    const char *settings;
+    const char *why;
+} members_rows[] = {
+    {"--reserve-memory 4096TiB", "--reserve-memory 4PiB is all of this"},
+    {"--reserve-disk 4096TiB", "--reserve-disk 4PiB is all of the disk"},
+};
+
+START_TEST(a_member_starts_with_a_reserve_that_leaves_nothing_and_says_so)
+{
+    char settings[160];
+    member_put();
+    (void)snprintf(settings, sizeof(settings),
+                   "--mesh-port %d --raft-port %d --address 127.0.0.1 %s",
+                   10000 + 2 * (getpid() % 10000), 10001 + 2 * (getpid() % 10000),
+                   members_rows[_i].settings);
+    ck_assert_msg(berthd(settings) == 1, "%s", said);
+    ck_assert_msg(strstr(said, "this host offers VMs nothing, and starts") != NULL, "%s",
+                  said);
+    ck_assert_msg(strstr(said, members_rows[_i].why) != NULL, "%s", said);
+    ck_assert_msg(strstr(said, "/raft is missing, and this host is a voter") != NULL,
+                  "%s", said);
 }
 END_TEST
 
@@ -59,6 +117,9 @@ int main(void)
     tcase_add_checked_fixture(tests, start, stop);
     tcase_add_loop_test(tests, a_reserve_that_leaves_nothing_is_refused_at_the_start, 0,
                         ARRAY_COUNT(rows));
+    tcase_add_loop_test(tests,
+                        a_member_starts_with_a_reserve_that_leaves_nothing_and_says_so, 0,
+                        ARRAY_COUNT(members_rows));
     tcase_set_timeout(tests, 100);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
