@@ -119,7 +119,9 @@ int host_watch_set_ranges(struct host_watch *watch,
     if (copy == NULL) {
         return -ENOMEM;
     }
-    memcpy(copy, ranges, count * sizeof(*copy));
+    if (count > 0) {
+        memcpy(copy, ranges, count * sizeof(*copy));
+    }
     free(heard->ranges);
     heard->ranges = copy;
     heard->range_count = count;

@@ -180,7 +180,7 @@ static const struct host_range *range_against(const struct look *look,
     return NULL;
 }
 
-static bool carry_passes(const struct look *look)
+static bool range_passes(const struct look *look)
 {
     bool carries = true;
     for (uint32_t i = 0; i < look->placement->network_count && carries; i++) {
@@ -189,7 +189,7 @@ static bool carry_passes(const struct look *look)
     return carries;
 }
 
-static void carry_tell(const struct look *look, struct place_refusal *refusal)
+static void range_tell(const struct look *look, struct place_refusal *refusal)
 {
     uint32_t slot = 0;
     char cidr[CIDR_TEXT_SIZE];
@@ -199,7 +199,7 @@ static void carry_tell(const struct look *look, struct place_refusal *refusal)
     const struct network *network = look->placement->networks[slot].network;
     format_cidr(cidr_address(network->spec.ipv4.cidr),
                 cidr_prefix(network->spec.ipv4.cidr), cidr);
-    (void)snprintf(refusal->reason, PLACE_TEXT_SIZE, "network: %.63s (%s) overlaps %.95s",
+    (void)snprintf(refusal->reason, PLACE_TEXT_SIZE, "range: %.63s (%s) overlaps %.95s",
                    network->meta.name, cidr, range_against(look, network)->text);
     (void)snprintf(refusal->fix, PLACE_TEXT_SIZE,
                    "take that away from %s, or a network of another range",
@@ -404,8 +404,8 @@ static const struct filter {
     {"engine", "lacks the engine", "lack the engine", true, engine_passes, engine_tell},
     {"require", "fails placement.require", "fail placement.require", true, require_passes,
      require_tell},
-    {"network", "cannot carry its network", "cannot carry its network", true,
-     carry_passes, carry_tell},
+    {"range", "uses its network's range itself", "use their network's range themselves",
+     true, range_passes, range_tell},
     {"spread", "has enough of the group", "have enough of the group", false,
      spread_passes, spread_tell},
     {"network", "gets no address", "get no address", false, network_passes, network_tell},

@@ -117,9 +117,10 @@ int scheduler_vm_cpu(const struct scheduler *scheduler,
  * rule that refuses it, reason, nearest fix. Document: {"subject":"group/web", "summary":
  * "...", "fits":N, "refused":{RULE:hosts}, "hosts":[{"host","verdict":"here|fits|no",
  * "rule","reason","fix"}], "autoscale": {...} for groups, "revision"}. Rules: home, up,
- * drain, engine, require, spread, network, vms, memory, cpu. A new reference; NULL when
- * out of memory. waits: what the caller knows of why the host that it has does not start
- * it (of a group: why its VMs do not start), told in the summary; or NULL. */
+ * drain, engine, require, range, spread, network, vms, memory, cpu, disk. A new
+ * reference; NULL when out of memory. waits: what the caller knows of why the host that
+ * it has does not start it (of a group: why its VMs do not start), told in the summary;
+ * or NULL. */
 json_t *scheduler_explain_vm(const struct scheduler *scheduler,
                              const struct state *state,
                              const struct vm *vm,

@@ -445,7 +445,7 @@ START_TEST(a_host_takes_no_vm_of_a_network_whose_range_it_needs)
     ck_assert_int_eq(plane_put(KIND_NETWORK, network), 0);
     RACK_WAIT(is_foretold("\"unplaced\":0") || is_foretold("\"unplaced\": 0"));
     plane.hosts[0].range = "10.0.0.0/16, its own";
-    RACK_WAIT(is_foretold("network: front (10.0.0.0/24) overlaps 10.0.0.0/16, its own"));
+    RACK_WAIT(is_foretold("range: front (10.0.0.0/24) overlaps 10.0.0.0/16, its own"));
     plane.hosts[0].range = NULL; /* taken away */
     RACK_WAIT(is_foretold("\"unplaced\":0") || is_foretold("\"unplaced\": 0"));
     plane_stop();

@@ -200,6 +200,25 @@ static void mend_addresses(void)
     hosts_work();
 }
 
+static void take_range(const char *host)
+{
+    const struct host_range range = {0, 0, "0.0.0.0/0, all of it"};
+    const struct host *taker = FIND(KIND_HOST, "", host);
+    ck_assert_int_eq(scheduler_host_ranges(scheduler, taker->meta.uid, &range, 1), 0);
+}
+
+static void make_range(void)
+{
+    put_tiny();
+    take_range("h1");
+    (void)admit_one("a", "small");
+}
+
+static void mend_range(void)
+{
+    ck_assert_int_eq(scheduler_host_ranges(scheduler, h1, NULL, 0), 0);
+}
+
 static void make_site(void)
 {
     uint64_t h2 = make_host("h2", 2, 4000, 1 * GIB);
@@ -330,6 +349,10 @@ static const struct {
      "no host: 1 of 1 fails placement.require"},
     {make_spread, NULL, "spread", "spread: 1 of the group is already there",
      "spread.max: 2, or add a host", "no host: 1 of 1 has enough of the group"},
+    {make_range, mend_range, "range",
+     "range: tiny (10.1.0.0/29) overlaps 0.0.0.0/0, all of it",
+     "take that away from h1, or a network of another range",
+     "no host: 1 of 1 uses its network's range itself"},
     {make_addresses, mend_addresses, "network", "network: tiny has no free address",
      "remove VMs from tiny, or make a network with a larger cidr",
      "no host: 1 of 1 gets no address"},
@@ -394,6 +417,27 @@ START_TEST(every_rule_says_why_and_what_helps)
         settle();
         ck_assert_uint_eq(host_of_vm(name), h1);
     }
+}
+END_TEST
+
+START_TEST(a_taken_range_and_used_up_addresses_are_told_apart)
+{
+    make_addresses();
+    (void)make_host("h2", 2, 4000, 1 * GIB);
+    (void)make_host("h3", 3, 4000, 1 * GIB);
+    hear_all();
+    (void)step_and_apply(); /* that they are there */
+    take_range("h2");
+    take_range("h3");
+    explain("a");
+
+    ck_assert_str_eq(said("h1", "rule"), "network");
+    ck_assert_str_eq(said("h2", "rule"), "range");
+    const json_t *refused = json_object_get(answered, "refused");
+    ck_assert_uint_eq(json_member_u64(refused, "network", 0), 1);
+    ck_assert_uint_eq(json_member_u64(refused, "range", 0), 2);
+    ck_assert_str_eq(waits("a"), "no host: 1 of 3 gets no address, 2 of 3 use their "
+                                 "network's range themselves");
 }
 END_TEST
 
@@ -750,6 +794,7 @@ int main(void)
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_set_timeout(tests, 100);
     suite_add_tcase(suite, tests);
+    tcase_add_test(tests, a_taken_range_and_used_up_addresses_are_told_apart);
     tcase_add_test(tests, vms_of_one_kind_share_a_look_until_something_changes);
     tcase_add_test(tests, with_no_look_left_it_says_who_knows);
     tcase_add_test(tests, an_older_copy_of_a_vm_is_looked_at_as_it_is_now);

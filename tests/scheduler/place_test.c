@@ -260,11 +260,10 @@ START_TEST(a_host_that_needs_the_range_for_itself_does_not_carry_the_network)
     ck_assert_uint_eq(best_host(), h3);
     int64_t index = overlay_index(&overlay, h1);
     ck_assert(!placement_fits(&placement, (uint32_t)index, &refusal));
-    ck_assert_str_eq(refusal.rule, "network");
-    ck_assert_str_eq(
-        refusal.reason,
-        "network: front (10.0.0.0/24) overlaps 10.0.0.64/26, which this host "
-        "reaches directly (link eth1)");
+    ck_assert_str_eq(refusal.rule, "range");
+    ck_assert_str_eq(refusal.reason,
+                     "range: front (10.0.0.0/24) overlaps 10.0.0.64/26, which this host "
+                     "reaches directly (link eth1)");
     placement_fini(&placement);
 
     request.machine = machine_of("plain"); /* without a network */

@@ -494,7 +494,7 @@ START_TEST(a_vm_whose_network_a_host_cannot_carry_waits_and_loses_no_try)
     ck_assert_uint_eq(status->restarts, 0);
     ck_assert(scheduler_pending_reason(scheduler, state, state_vm(state, vm), &looks,
                                        text, sizeof(text)));
-    ck_assert_str_eq(text, "no host: 1 of 1 cannot carry its network");
+    ck_assert_str_eq(text, "no host: 1 of 1 uses its network's range itself");
 
     uint64_t h2 = make_host("h2", 2, 64000, 128 * GIB);
     hear(h2);
