@@ -121,26 +121,26 @@ static int blobs_fill(struct worker *worker, struct msg_blob_list *list)
     return 0;
 }
 
-static int taken_fill(const struct worker *worker, struct msg_taken_list *list)
+_Static_assert(NETWORK_TAKEN_SIZE <= HOST_RANGE_TEXT_SIZE,
+               "a heartbeat with longer words would not be sent, and the host be lost");
+
+/* As many as there is memory for: without them a clash is found when the network is
+ * made, while a host that says nothing is given up. */
+static void taken_fill(const struct worker *worker, struct msg_taken_list *list)
 {
     size_t count =
         worker->taken_count < HOST_RANGES_MAX ? worker->taken_count : HOST_RANGES_MAX;
-    if (count == 0) {
-        return 0;
-    }
-    list->items = calloc(count, sizeof(*list->items));
+    list->items = count > 0 ? calloc(count, sizeof(*list->items)) : NULL;
     if (list->items == NULL) {
-        return -ENOMEM;
+        return;
     }
-    int r = 0;
-    for (; list->count < count && r == 0; list->count++) {
+    for (; list->count < count; list->count++) {
         const struct network_taken *taken = &worker->taken[list->count];
         struct msg_taken *item = &list->items[list->count];
         item->ipv4 = taken->range.address;
         item->prefix_bits = taken->range.prefix_bits;
-        r = record_set_text(&item->text, taken->text);
+        (void)record_set_text(&item->text, taken->text); /* the range is what counts */
     }
-    return r;
 }
 
 /* To the leader that answers; to all voters while nobody does. */
@@ -192,8 +192,8 @@ void worker_heartbeat(void *context)
     message.vms.items = seen.list.items;
     message.vms.count = seen.list.count;
     if (blobs_fill(worker, &message.blobs) == 0 &&
-        taken_fill(worker, &message.taken) == 0 &&
         worker_status(&worker->config, &message.status) == 0) {
+        taken_fill(worker, &message.taken);
         message.sequence =
             lease_heartbeat(&worker->lease, clock_now_ns(worker->config.clock));
         heartbeat_send(worker, &message);

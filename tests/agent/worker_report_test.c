@@ -1,5 +1,6 @@
 /* Goal: what a host tells of its VMs is what is, with the reason. Method: a worker with a
  * leader that the test plays (worker_fixture.h). */
+#include "support/fault_heap.h"
 #include "worker_fixture.h"
 
 /* ---- running ---- */
@@ -120,6 +121,38 @@ START_TEST(a_heartbeat_tells_which_ranges_the_host_needs_for_itself)
 }
 END_TEST
 
+/* How many allocations a heartbeat has to have. */
+static long heartbeat_needs(void)
+{
+    long count = 0;
+    for (bool sent = false; !sent; count += sent ? 0 : 1) {
+        uint64_t sequence = worker->lease.sequence;
+        fault_heap_after(count);
+        worker_heartbeat(worker);
+        fault_heap_off();
+        sent = worker->lease.sequence != sequence;
+    }
+    return count;
+}
+
+START_TEST(a_heartbeat_goes_out_without_ranges_when_there_is_no_memory_for_them)
+{
+    start();
+    let_pass();
+    worker->leader = 0; /* nobody is sent to: only what is composed is looked at */
+    rack.hosts[0].members.list.count = 0;
+    size_t ranges = worker->taken_count;
+    ck_assert_uint_gt(ranges, 0);
+    long needs = heartbeat_needs();
+    worker->taken_count = 0;
+    ck_assert_int_eq(needs, heartbeat_needs());
+    ck_assert(!FAULT_HEAP_WORKS || needs > 0);
+    worker->taken_count = ranges;
+    rack.hosts[0].members.list.count = 3;
+    stop();
+}
+END_TEST
+
 static void damage_record(uint64_t uid)
 {
     char name[64];
@@ -164,6 +197,8 @@ int main(int argc, char **argv)
     tcase_add_test(tests, what_is_measured_of_vms_is_told_a_family_at_a_time);
     tcase_add_test(tests, a_vm_whose_network_cannot_be_made_here_fails_with_the_reason);
     tcase_add_test(tests, a_heartbeat_tells_which_ranges_the_host_needs_for_itself);
+    tcase_add_test(tests,
+                   a_heartbeat_goes_out_without_ranges_when_there_is_no_memory_for_them);
     tcase_add_test(tests,
                    a_vm_whose_record_is_damaged_is_told_failed_only_when_it_has_ended);
     suite_add_tcase(suite, tests);

@@ -1,9 +1,10 @@
 /* Memory that runs out on purpose: include in exactly the test file that needs it.
  *
- * `fault_heap_after(n)` lets n allocations succeed and fails every later one of this
- * process until fault_heap_off(). The header replaces malloc, calloc and realloc of the
+ * `fault_heap_after(n)` lets n allocations of this thread succeed and fails every later
+ * one until fault_heap_off(). The header replaces malloc, calloc and realloc of the
  * test binary; strdup and asprintf reach them too. A sanitizer owns the heap: then
- * FAULT_HEAP_WORKS is 0 and nothing fails, and a sweep must be skipped. Threads: none.
+ * FAULT_HEAP_WORKS is 0 and nothing fails, and a sweep must be skipped. Threads: each has
+ * its own count; others are let alone.
  *
  * The sweep: for (n = 0;; n++) { fault_heap_after(n); r = call(); fault_heap_off(); if (r
  * == 0) break; assert that r is -ENOMEM and that nothing has changed }.
@@ -23,7 +24,8 @@
 #define FAULT_HEAP_WORKS 1
 #endif
 
-static long fault_heap_left = -1; /* allocations that still succeed; -1: all */
+static _Thread_local long fault_heap_left =
+    -1; /* allocations that still succeed; -1: all */
 
 static inline void fault_heap_after(long count)
 {
