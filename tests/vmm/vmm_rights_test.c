@@ -13,6 +13,8 @@
 #include <linux/if_tun.h>
 #include <signal.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
@@ -21,7 +23,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define SET_UP 's' /* what a try says before it tries */
+#define SET_UP    's' /* what a try says before it tries */
+#define TRY_MAX_S 50  /* one that hangs is ended by SIGALRM */
 
 static int pipes[2];
 
@@ -33,10 +36,12 @@ static int behind_walls(unsigned role, int (*try)(void))
     char reached = '\0';
     int status = 0;
     ck_assert_int_eq(pipe(pipes), 0);
+    (void)fflush(NULL); /* what Check has said: once is enough */
     pid_t pid = fork();
     ck_assert_int_ge(pid, 0);
     if (pid == 0) {
         const char set_up = SET_UP;
+        (void)alarm(TRY_MAX_S);
         if (vmm_rights_drop(missing, NULL) != 0 ||
             (role != 0 && vmm_rights_thread((enum vmm_role)role, NULL) != 0) ||
             write(pipes[1], &set_up, 1) != 1) {
@@ -184,6 +189,17 @@ START_TEST(what_is_open_works_on)
 }
 END_TEST
 
+static int end_as_main_does(void)
+{
+    exit(0); /* not _exit: with all that is to be done at the end of a program */
+}
+
+START_TEST(a_program_ends_behind_its_walls)
+{
+    ck_assert_int_eq(behind_walls((unsigned)_i, end_as_main_does), 0);
+}
+END_TEST
+
 static int run_a_vcpu(void)
 {
     return ioctl(pipes[0], KVM_RUN, 0UL) < 0 && errno == ENOTTY ? 0 : 1;
@@ -276,6 +292,7 @@ int main(void)
     tcase_add_test(tests, no_path_can_be_opened);
     tcase_add_test(tests, no_memory_becomes_code);
     tcase_add_loop_test(tests, what_is_open_works_on, 0, 5);
+    tcase_add_loop_test(tests, a_program_ends_behind_its_walls, 0, VMM_ROLE_MAIN + 1);
     tcase_add_test(tests, a_worker_of_a_disk_reaches_its_file_and_nothing_else);
     tcase_add_test(tests, a_machine_is_saved_by_its_control_and_comes_in_before_it_runs);
     tcase_add_test(tests, only_before_the_guest_are_descriptors_looked_at);
