@@ -16,13 +16,6 @@ static void actions_start(void)
     ck_assert_int_eq(ask("POST", "/v1/apply", "", OBJECTS), 200);
 }
 
-static void await(const char *path, const char *text)
-{
-    do {
-        ck_assert_int_eq(get(path), 200);
-    } while (strstr(reply.body, text) == NULL);
-}
-
 static int post(const char *path, const char *body)
 {
     return ask("POST", path, "", body);

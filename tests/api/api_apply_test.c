@@ -456,6 +456,27 @@ START_TEST(a_label_that_no_document_names_any_more_goes)
 }
 END_TEST
 
+/* It would be gone a moment later, and who applied it would wait for it. */
+START_TEST(what_is_on_its_way_out_is_refused_though_it_looks_the_same)
+{
+    served_knobs(served)->never_stopped = true;
+    const char *both = TEMPLATE("small", "64MiB") "," GROUP("web", "small", "1") "," VM(
+        "jump", "small", "");
+    ck_assert_int_eq(apply("", both), 200);
+    await("/v1/tenants/default/vms/jump", "\"phase\":\"ready\"");
+    await("/v1/tenants/default/vms/web-1", "\"phase\":\"ready\"");
+    ck_assert_int_eq(ask("DELETE", "/v1/tenants/default/groups/web", "", NULL), 200);
+    ck_assert_int_eq(ask("DELETE", "/v1/tenants/default/vms/jump", "", NULL), 200);
+
+    (void)apply("", both);
+
+    assert_problem(409, "BERTH_EPHASE");
+    ck_assert_str_eq(actions(),
+                     "Template/small unchanged Group/web refused VM/jump refused ");
+    ck_assert_contains(said("detail"), "is being deleted");
+}
+END_TEST
+
 START_TEST(what_the_cluster_refuses_is_told_per_object_and_the_rest_is_done)
 {
     (void)apply(
@@ -624,6 +645,7 @@ int main(void)
     tcase_add_test(tests, a_vm_has_its_templates_labels_as_of_its_own_last_apply);
     tcase_add_test(tests, a_label_that_no_document_names_any_more_goes);
     tcase_add_test(tests, a_vm_that_is_there_is_labelled_anew);
+    tcase_add_test(tests, what_is_on_its_way_out_is_refused_though_it_looks_the_same);
     tcase_add_test(tests,
                    what_the_cluster_refuses_is_told_per_object_and_the_rest_is_done);
     tcase_add_test(tests, every_reference_that_a_template_lacks_is_told);

@@ -231,6 +231,14 @@ static inline int get(const char *path)
     return ask("GET", path, "", NULL);
 }
 
+/* Asks until the object says so. */
+static inline void await(const char *path, const char *text)
+{
+    do {
+        ck_assert_int_eq(get(path), 200);
+    } while (strstr(reply.body, text) == NULL);
+}
+
 /* A text member of the answer, or "". */
 static inline const char *said(const char *key)
 {

@@ -22,7 +22,8 @@ static bool report(struct served *served, const struct vm *vm)
     enum phase now = vm->status.phase;
     struct command command;
     struct apply_result result;
-    if (next[now] == 0 || (now != PHASE_STOPPING && now >= served->knobs.phase_last)) {
+    if (next[now] == 0 || (now == PHASE_STOPPING ? served->knobs.never_stopped
+                                                 : now >= served->knobs.phase_last)) {
         return false;
     }
     command_init(&command, COMMAND_VM_PHASE);

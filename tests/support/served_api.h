@@ -35,6 +35,7 @@ struct served_knobs {
     size_t lost_after;     /* with a front: bytes of an answer that come over before the
                               connection is lost; 0: all */
     enum phase phase_last; /* played agents take VMs no further (PHASE_READY) */
+    bool never_stopped;    /* VMs that are to stop go on and on */
 };
 
 struct served_config {
