@@ -31,7 +31,9 @@ struct item_functions {
 struct netlink {
     struct nl_sock *socket;
     struct nl_cb *callbacks;
-    int error; /* of the exchange under way */
+    int error;     /* of the exchange under way */
+    uint64_t left; /* items of a list that are still wanted */
+    bool cut;      /* there were more */
     void (*parse)(struct netlink *netlink,
                   struct nlmsghdr *header); /* of a list under way */
     const struct item_functions *item;      /* the caller's */
@@ -54,9 +56,15 @@ static int on_message(struct nl_msg *message, void *context)
 {
     struct netlink *netlink = context;
 
-    if (netlink->parse != NULL) {
-        netlink->parse(netlink, nlmsg_hdr(message));
+    if (netlink->parse == NULL) {
+        return NL_OK;
     }
+    if (netlink->left == 0) {
+        netlink->cut = true;
+        return NL_STOP;
+    }
+    netlink->left--;
+    netlink->parse(netlink, nlmsg_hdr(message));
     return NL_OK;
 }
 
@@ -65,6 +73,19 @@ static int on_finish(struct nl_msg *message, void *context)
     (void)message;
     (void)context;
     return NL_STOP;
+}
+
+static int socket_connect(struct netlink *netlink)
+{
+    int r = nl_connect(netlink->socket, NETLINK_ROUTE);
+    if (r < 0) {
+        return r;
+    }
+    /* Lists of a large network come in many parts; a big buffer keeps them from being
+     * dropped. */
+    (void)nl_socket_set_buffer_size(netlink->socket, 1 << 20, 1 << 16);
+    nl_socket_disable_auto_ack(netlink->socket); /* asked for per request */
+    return 0;
 }
 
 int netlink_open(struct netlink **ret_netlink, struct err *err)
@@ -80,15 +101,11 @@ int netlink_open(struct netlink **ret_netlink, struct err *err)
         (void)netlink_close(netlink);
         return err_set(err, -ENOMEM, "open netlink: out of memory");
     }
-    int r = nl_connect(netlink->socket, NETLINK_ROUTE);
+    int r = socket_connect(netlink);
     if (r < 0) {
         (void)netlink_close(netlink);
         return err_set(err, -EIO, "open netlink: %s", nl_geterror(r));
     }
-    /* Lists of a large network come in many parts; a big buffer keeps them from being
-     * dropped. */
-    (void)nl_socket_set_buffer_size(netlink->socket, 1 << 20, 1 << 16);
-    nl_socket_disable_auto_ack(netlink->socket); /* asked for per request */
     nl_cb_err(netlink->callbacks, NL_CB_CUSTOM, on_kernel_error, netlink);
     nl_cb_set(netlink->callbacks, NL_CB_VALID, NL_CB_CUSTOM, on_message, netlink);
     nl_cb_set(netlink->callbacks, NL_CB_ACK, NL_CB_CUSTOM, on_finish, netlink);
@@ -115,7 +132,9 @@ static int exchange(struct netlink *netlink, struct nl_msg *message)
         return -ENOMEM;
     }
     netlink->error = 0;
-    int r = nl_send_auto(netlink->socket, message);
+    int r =
+        nl_socket_get_fd(netlink->socket) < 0 ? socket_connect(netlink) : 0; /* a cut */
+    r = r < 0 ? r : nl_send_auto(netlink->socket, message);
     nlmsg_free(message);
     if (r >= 0) {
         r = nl_recvmsgs(netlink->socket, netlink->callbacks);
@@ -236,6 +255,31 @@ static void put_nest_end(struct nl_msg *message, struct nlattr *nest)
 
 /* ---- lists ---- */
 
+/* What is left of a list that is cut goes with the socket. */
+static int list_some(struct netlink *netlink,
+                     uint64_t max,
+                     int type,
+                     const void *header,
+                     size_t size,
+                     void (*parse)(struct netlink *, struct nlmsghdr *),
+                     struct item_functions functions,
+                     void *context)
+{
+    netlink->left = max;
+    netlink->cut = false;
+    netlink->parse = parse;
+    netlink->item = &functions;
+    netlink->context = context;
+    int r = exchange(netlink, request_new(type, NLM_F_DUMP, header, size));
+    netlink->parse = NULL;
+    netlink->item = NULL;
+    netlink->context = NULL;
+    if (netlink->cut) {
+        nl_close(netlink->socket);
+    }
+    return r;
+}
+
 static int list(struct netlink *netlink,
                 int type,
                 const void *header,
@@ -244,14 +288,7 @@ static int list(struct netlink *netlink,
                 struct item_functions functions,
                 void *context)
 {
-    netlink->parse = parse;
-    netlink->item = &functions;
-    netlink->context = context;
-    int r = exchange(netlink, request_new(type, NLM_F_DUMP, header, size));
-    netlink->parse = NULL;
-    netlink->item = NULL;
-    netlink->context = NULL;
-    return r;
+    return list_some(netlink, UINT64_MAX, type, header, size, parse, functions, context);
 }
 
 static const struct {
@@ -423,16 +460,30 @@ static void parse_route(struct netlink *netlink, struct nlmsghdr *header)
     }
 }
 
+int netlink_routes_some(struct netlink *netlink,
+                        uint64_t max,
+                        void (*item)(void *context, const struct netlink_route *route),
+                        void *context,
+                        bool *ret_cut,
+                        struct err *err)
+{
+    struct rtmsg header = {.rtm_family = AF_INET};
+    int r = list_some(netlink, max, RTM_GETROUTE, &header, sizeof(header), parse_route,
+                      (struct item_functions){.route = item}, context);
+
+    if (r == 0) {
+        *ret_cut = netlink->cut;
+    }
+    return r == 0 ? 0 : err_sys(err, r, "list routes");
+}
+
 int netlink_routes(struct netlink *netlink,
                    void (*item)(void *context, const struct netlink_route *route),
                    void *context,
                    struct err *err)
 {
-    struct rtmsg header = {.rtm_family = AF_INET};
-    int r = list(netlink, RTM_GETROUTE, &header, sizeof(header), parse_route,
-                 (struct item_functions){.route = item}, context);
-
-    return r == 0 ? 0 : err_sys(err, r, "list routes");
+    bool cut;
+    return netlink_routes_some(netlink, UINT64_MAX, item, context, &cut, err);
 }
 
 static void parse_neighbour(struct netlink *netlink, struct nlmsghdr *header)

@@ -81,6 +81,14 @@ int netlink_routes(struct netlink *netlink,
                    void (*item)(void *context, const struct netlink_route *route),
                    void *context,
                    struct err *err);
+/* Ends after max entries of any of the kernel's tables, and says whether there were more.
+ */
+int netlink_routes_some(struct netlink *netlink,
+                        uint64_t max,
+                        void (*item)(void *context, const struct netlink_route *route),
+                        void *context,
+                        bool *ret_cut,
+                        struct err *err);
 int netlink_neighbours(struct netlink *netlink,
                        void (*item)(void *context,
                                     const struct netlink_neighbour *neighbour),

@@ -218,6 +218,40 @@ START_TEST(a_route_of_someone_else_is_not_taken_over)
 }
 END_TEST
 
+static void count_route(void *context, const struct netlink_route *route)
+{
+    (void)route;
+    ++*(unsigned *)context;
+}
+
+/* More than the kernel puts into one answer. */
+START_TEST(a_list_that_is_cut_leaves_nothing_for_the_next)
+{
+    const unsigned all = 1500;
+    unsigned count = 0;
+    bool cut = false;
+    ck_assert_int_eq(netlink_link_up(netlink, "bb7", true, NULL), 0);
+    for (unsigned i = 0; i < all; i++) {
+        ck_assert_int_eq(
+            netlink_route_set(netlink, "bb7", IPV4(10, 8, 0, 0) + i, 32, 0, true, NULL),
+            0);
+    }
+    for (int round = 0; round < 2; round++) {
+        count = 0;
+        ck_assert_int_eq(
+            netlink_routes_some(netlink, 10, count_route, &count, &cut, NULL), 0);
+        ck_assert(cut);
+        ck_assert_uint_le(count, 10);
+        EXPECT(netlink_addresses, on_address, 0, 0, 0);
+    }
+    count = 0;
+    ck_assert_int_eq(
+        netlink_routes_some(netlink, UINT64_MAX, count_route, &count, &cut, NULL), 0);
+    ck_assert(!cut);
+    ck_assert_uint_eq(count, all);
+}
+END_TEST
+
 START_TEST(refusals_name_the_link)
 {
     struct err err = {0};
@@ -244,6 +278,7 @@ static Suite *suite(void)
     tcase_add_test(c, links_change_as_they_are_told);
     tcase_add_test(c, entries_are_set_replaced_and_removed);
     tcase_add_test(c, a_route_of_someone_else_is_not_taken_over);
+    tcase_add_test(c, a_list_that_is_cut_leaves_nothing_for_the_next);
     tcase_add_test(c, refusals_name_the_link);
     suite_add_tcase(s, c);
     return s;
