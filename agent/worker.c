@@ -190,7 +190,7 @@ struct worker *worker_close(struct worker *worker)
     vm_supervisor_close(worker->supervisor);
     fence_client_close(worker->fence);
     network_apply_close(worker->networks);
-    free(worker->taken);
+    network_taken_fini(&worker->taken);
     resource_groups_close(worker->groups);
     size_t cursor = 0;
     uint64_t uid;

@@ -71,9 +71,9 @@ struct worker {
     struct host_usage usage;
     struct u64_map *loads; /* uid -> permille + 1, of the last sample */
     bool sampled;
-    struct network_taken *taken; /* what this host needs for itself; owned */
-    size_t taken_count;
-    unsigned taken_look; /* samples until it is looked at again */
+    struct network_taken_look taken; /* what this host needs for itself; owned */
+    bool taken_cut;                  /* it was said that there is more */
+    unsigned taken_look;             /* samples until it is looked at again */
     struct loop_timer *heartbeat_timer;
     struct loop_timer *sample_timer;
     struct loop_timer *lease_timer; /* when its state changes */

@@ -1,5 +1,6 @@
 /* What a host says of itself and its VMs: heartbeats, load, metrics. */
 #include "agent/worker_parts.h"
+#include "base/log.h"
 #include "base/loop.h"
 #include "base/version.h"
 
@@ -123,19 +124,19 @@ static int blobs_fill(struct worker *worker, struct msg_blob_list *list)
 
 _Static_assert(NETWORK_TAKEN_SIZE <= HOST_RANGE_TEXT_SIZE,
                "a heartbeat with longer words would not be sent, and the host be lost");
+_Static_assert(NETWORK_TAKEN_MAX <= HOST_RANGES_MAX, "likewise with more of them");
 
 /* As many as there is memory for: without them a clash is found when the network is
  * made, while a host that says nothing is given up. */
 static void taken_fill(const struct worker *worker, struct msg_taken_list *list)
 {
-    size_t count =
-        worker->taken_count < HOST_RANGES_MAX ? worker->taken_count : HOST_RANGES_MAX;
+    size_t count = worker->taken.count;
     list->items = count > 0 ? calloc(count, sizeof(*list->items)) : NULL;
     if (list->items == NULL) {
         return;
     }
     for (; list->count < count; list->count++) {
-        const struct network_taken *taken = &worker->taken[list->count];
+        const struct network_taken *taken = &worker->taken.ranges[list->count];
         struct msg_taken *item = &list->items[list->count];
         item->ipv4 = taken->range.address;
         item->prefix_bits = taken->range.prefix_bits;
@@ -218,18 +219,24 @@ static void sample_visit(void *context, const struct vm_report *report)
 
 void worker_taken_look(struct worker *worker)
 {
-    struct network_taken *taken = NULL;
-    size_t count = 0;
+    struct network_taken_look look;
     if (worker->networks == NULL || worker->taken_look > 0) {
         worker->taken_look -= worker->taken_look > 0 ? 1U : 0U;
         return;
     }
     worker->taken_look = WORKER_TAKEN_SAMPLES;
-    if (network_apply_taken(worker->networks, &taken, &count, NULL) == 0) {
-        free(worker->taken);
-        worker->taken = taken;
-        worker->taken_count = count;
-    } /* else what was seen last stands; a clash is found when the network is made */
+    if (network_apply_taken(worker->networks, &look, NULL) < 0) {
+        return; /* what was seen last stands; a clash is found when the network is made */
+    }
+    if (!look.complete && !worker->taken_cut) {
+        log_warn("worker",
+                 "this host has more ranges of its own than it tells: VMs whose network "
+                 "overlaps another one come here and fail",
+                 KV_U64("told", look.count));
+    }
+    worker->taken_cut = !look.complete;
+    network_taken_fini(&worker->taken);
+    worker->taken = look;
 }
 
 void worker_sample(void *context)

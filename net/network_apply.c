@@ -837,11 +837,10 @@ const char *network_apply_refusal(const struct network_apply *apply, uint32_t vn
 }
 
 int network_apply_taken(struct network_apply *apply,
-                        struct network_taken **ret_taken,
-                        size_t *ret_count,
+                        struct network_taken_look *ret_look,
                         struct err *err)
 {
-    return network_taken_find(apply->netlink, ret_taken, ret_count, err);
+    return network_taken_find(apply->netlink, ret_look, err);
 }
 
 void network_apply_stats(const struct network_apply *apply,

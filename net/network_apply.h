@@ -73,10 +73,9 @@ bool network_apply_port_ready(const struct network_apply *apply,
 const char *network_apply_refusal(const struct network_apply *apply, uint32_t vni);
 
 /* What this host needs for itself now (net/network_clash.h): no network that is not here
- * yet may overlap it. The caller frees *ret_taken. */
+ * yet may overlap it. The caller's: network_taken_fini. */
 int network_apply_taken(struct network_apply *apply,
-                        struct network_taken **ret_taken,
-                        size_t *ret_count,
+                        struct network_taken_look *ret_look,
                         struct err *err);
 
 void network_apply_stats(const struct network_apply *apply,

@@ -15,21 +15,22 @@ enum taken_kind { TAKEN_ADDRESS = 0, TAKEN_GATEWAY, TAKEN_ON_LINK };
 /* A range that is somewhere else already. */
 struct taken {
     enum taken_kind kind;
-    struct network_cidr range;
+    struct network_cidr range; /* begins where it says */
     int link;
 };
 
 struct own_link {
     int index;
-    bool bridge; /* of a tenant network */
+    bool bridge; /* of a tenant network: */
+    uint32_t vni;
     char name[NETWORK_IFNAME_SIZE];
 };
 
 struct search {
-    struct own_link *links;
+    struct own_link *links; /* by index, once all are seen */
     size_t link_count;
     size_t link_capacity;
-    struct taken *taken;
+    struct taken *taken; /* by address, none within another, once all are seen */
     size_t taken_count;
     size_t taken_capacity;
     bool failed; /* out of memory, sticky */
@@ -51,9 +52,8 @@ static void see_link(void *context, const struct netlink_link *seen)
     struct search *search = context;
     struct own_link link = {.index = seen->index};
     enum network_link_kind kind;
-    uint32_t vni;
 
-    link.bridge = network_name_parse(seen->name, &kind, &vni) &&
+    link.bridge = network_name_parse(seen->name, &kind, &link.vni) &&
                   kind == NETWORK_LINK_BRIDGE && strcmp(seen->kind, "bridge") == 0;
     memcpy(link.name, seen->name, sizeof(link.name));
     void *links = grown(search->links, search->link_count, &search->link_capacity,
@@ -66,44 +66,92 @@ static void see_link(void *context, const struct netlink_link *seen)
     search->links[search->link_count++] = link;
 }
 
-static const struct own_link *link_of(const struct search *search, int index)
+static int by_index(const void *left, const void *right)
 {
-    for (size_t i = 0; i < search->link_count; i++) {
-        if (search->links[i].index == index) {
-            return &search->links[i];
-        }
-    }
-    return NULL;
+    const struct own_link *a = left;
+    const struct own_link *b = right;
+
+    return (a->index > b->index) - (a->index < b->index);
 }
 
-/* Many routes share few gateways and links: each is kept once. */
-static bool is_kept(const struct search *search, const struct taken *taken)
+static const struct own_link *link_of(const struct search *search, int index)
 {
+    const struct own_link key = {.index = index};
+
+    return search->link_count > 0 ? bsearch(&key, search->links, search->link_count,
+                                            sizeof(*search->links), by_index)
+                                  : NULL;
+}
+
+static bool overlaps(const struct network_cidr *a, const struct network_cidr *b)
+{
+    uint32_t bits = a->prefix_bits < b->prefix_bits ? a->prefix_bits : b->prefix_bits;
+    return bits == 0 || (a->address ^ b->address) >> (32 - bits) == 0;
+}
+
+static int compare_u32(uint32_t a, uint32_t b)
+{
+    return (a > b) - (a < b);
+}
+
+/* A range comes before those within it. */
+static int by_address(const void *left, const void *right)
+{
+    const struct taken *a = left;
+    const struct taken *b = right;
+    int r = compare_u32(a->range.address, b->range.address);
+
+    r = r != 0 ? r : compare_u32(a->range.prefix_bits, b->range.prefix_bits);
+    r = r != 0 ? r : compare_u32(a->kind, b->kind);
+    return r != 0 ? r : (a->link > b->link) - (a->link < b->link);
+}
+
+/* Each range once, and none within another: what overlaps the one overlaps the other. */
+static void condense(struct search *search)
+{
+    size_t kept = 0;
+
+    if (search->taken_count > 0) {
+        qsort(search->taken, search->taken_count, sizeof(*search->taken), by_address);
+    }
     for (size_t i = 0; i < search->taken_count; i++) {
-        const struct taken *kept = &search->taken[i];
-        if (kept->kind == taken->kind && kept->link == taken->link &&
-            kept->range.address == taken->range.address &&
-            kept->range.prefix_bits == taken->range.prefix_bits) {
-            return true;
+        if (kept == 0 ||
+            !overlaps(&search->taken[kept - 1].range, &search->taken[i].range)) {
+            search->taken[kept++] = search->taken[i];
         }
     }
-    return false;
+    search->taken_count = kept;
+}
+
+/* Many routes share few gateways and links: before more memory is taken, what is there
+ * twice goes. */
+static bool has_room(struct search *search)
+{
+    if (search->taken_count < search->taken_capacity) {
+        return true;
+    }
+    condense(search);
+    if (search->taken_capacity > 0 && search->taken_count < search->taken_capacity / 2) {
+        return true; /* for as many as that cost the sorting of */
+    }
+    void *items = grown(search->taken, search->taken_capacity, &search->taken_capacity,
+                        sizeof(*search->taken));
+    search->taken = items != NULL ? items : search->taken;
+    return items != NULL;
 }
 
 static void keep(struct search *search, struct taken taken)
 {
     const struct own_link *link = link_of(search, taken.link);
-    if ((link != NULL && link->bridge) || is_kept(search, &taken)) {
+
+    if (link != NULL && link->bridge) {
         return;
     }
-    void *items = grown(search->taken, search->taken_count, &search->taken_capacity,
-                        sizeof(*search->taken));
-    if (items == NULL) {
+    if (has_room(search)) {
+        search->taken[search->taken_count++] = taken;
+    } else {
         search->failed = true;
-        return;
     }
-    search->taken = items;
-    search->taken[search->taken_count++] = taken;
 }
 
 static void see_address(void *context, const struct netlink_address *address)
@@ -124,12 +172,6 @@ static void see_route(void *context, const struct netlink_route *route)
                                      .range = {route->ipv4, route->prefix_bits},
                                      .link = route->link});
     }
-}
-
-static bool overlaps(const struct network_cidr *a, const struct network_cidr *b)
-{
-    uint32_t bits = a->prefix_bits < b->prefix_bits ? a->prefix_bits : b->prefix_bits;
-    return bits == 0 || (a->address ^ b->address) >> (32 - bits) == 0;
 }
 
 static bool covers(const struct network_want *want, uint32_t address)
@@ -192,23 +234,36 @@ static bool judge(const struct search *search,
 
 static bool is_here(const struct search *search, uint32_t vni)
 {
-    char name[NETWORK_IFNAME_SIZE];
+    bool here = false;
 
-    network_bridge_name(vni, name);
-    for (size_t i = 0; i < search->link_count; i++) {
-        if (search->links[i].bridge && strcmp(search->links[i].name, name) == 0) {
-            return true;
-        }
+    for (size_t i = 0; i < search->link_count && !here; i++) {
+        here = search->links[i].bridge && search->links[i].vni == vni;
     }
-    return false;
+    return here;
 }
 
-/* search_fini in any case. */
-static int search_all(struct search *search, struct netlink *netlink, struct err *err)
+static int search_links(struct search *search, struct netlink *netlink, struct err *err)
 {
     int r = netlink_links(netlink, see_link, search, err);
-    r = r != 0 ? r : netlink_addresses(netlink, see_address, search, err);
-    r = r != 0 ? r : netlink_routes(netlink, see_route, search, err);
+
+    if (search->link_count > 0) {
+        qsort(search->links, search->link_count, sizeof(*search->links), by_index);
+    }
+    return r;
+}
+
+/* Once the links are known; search_fini in any case. */
+static int search_taken(struct search *search,
+                        struct netlink *netlink,
+                        uint64_t routes_max,
+                        bool *ret_cut,
+                        struct err *err)
+{
+    int r = netlink_addresses(netlink, see_address, search, err);
+    r = r != 0
+            ? r
+            : netlink_routes_some(netlink, routes_max, see_route, search, ret_cut, err);
+    condense(search);
     return r == 0 && search->failed ? err_sys(err, -ENOMEM, "look at what is taken") : r;
 }
 
@@ -218,29 +273,62 @@ static void search_fini(struct search *search)
     free(search->taken);
 }
 
+static int by_width(const void *left, const void *right)
+{
+    const struct taken *a = left;
+    const struct taken *b = right;
+    int r = compare_u32(a->range.prefix_bits, b->range.prefix_bits);
+
+    return r != 0 ? r : by_address(left, right);
+}
+
+/* The widest of them, in words. */
+static int
+tell_taken(struct search *search, struct network_taken_look *ret_look, struct err *err)
+{
+    size_t count =
+        search->taken_count < NETWORK_TAKEN_MAX ? search->taken_count : NETWORK_TAKEN_MAX;
+    struct network_taken *ranges = calloc(count + 1, sizeof(*ranges));
+
+    if (ranges == NULL) {
+        return err_sys(err, -ENOMEM, "look at what is taken");
+    }
+    if (count > 0) {
+        qsort(search->taken, search->taken_count, sizeof(*search->taken), by_width);
+    }
+    for (size_t i = 0; i < count; i++) {
+        ranges[i].range = search->taken[i].range;
+        say_taken(search, &search->taken[i], ranges[i].text);
+    }
+    ret_look->ranges = ranges;
+    ret_look->count = count;
+    ret_look->complete = ret_look->complete && count == search->taken_count;
+    return 0;
+}
+
 int network_taken_find(struct netlink *netlink,
-                       struct network_taken **ret_taken,
-                       size_t *ret_count,
+                       struct network_taken_look *ret_look,
                        struct err *err)
 {
     struct search search = {0};
-    struct network_taken *taken = NULL;
+    struct network_taken_look look = {0};
+    bool cut = false;
 
-    int r = search_all(&search, netlink, err);
-    if (r == 0 && search.taken_count > 0) {
-        taken = calloc(search.taken_count, sizeof(*taken));
-        r = taken == NULL ? err_sys(err, -ENOMEM, "look at what is taken") : 0;
-    }
-    for (size_t i = 0; taken != NULL && i < search.taken_count; i++) {
-        taken[i].range = search.taken[i].range;
-        say_taken(&search, &search.taken[i], taken[i].text);
-    }
-    if (r == 0) {
-        *ret_taken = taken;
-        *ret_count = search.taken_count;
-    }
+    int r = search_links(&search, netlink, err);
+    r = r != 0 ? r : search_taken(&search, netlink, NETWORK_TAKEN_ROUTES_MAX, &cut, err);
+    look.complete = !cut;
+    r = r != 0 ? r : tell_taken(&search, &look, err);
     search_fini(&search);
+    if (r == 0) {
+        *ret_look = look;
+    }
     return r;
+}
+
+void network_taken_fini(struct network_taken_look *look)
+{
+    free(look->ranges);
+    *look = (struct network_taken_look){0};
 }
 
 int network_clash_find(struct netlink *netlink,
@@ -254,10 +342,18 @@ int network_clash_find(struct netlink *netlink,
     struct search search = {0};
     struct network_clash *clashes = calloc(count + 1, sizeof(*clashes));
     size_t found = 0;
+    size_t here = 0;
+    bool cut;
 
     int r = clashes == NULL ? err_sys(err, -ENOMEM, "look for what networks clash with")
-                            : search_all(&search, netlink, err);
-    for (size_t i = 0; r == 0 && i < count; i++) {
+                            : search_links(&search, netlink, err);
+    while (r == 0 && here < count && is_here(&search, wants[here].vni)) {
+        here++;
+    }
+    if (r == 0 && here < count) { /* there is one to judge */
+        r = search_taken(&search, netlink, UINT64_MAX, &cut, err);
+    }
+    for (size_t i = here; r == 0 && i < count; i++) {
         clashes[found].vni = wants[i].vni;
         if (!is_here(&search, wants[i].vni) &&
             judge(&search, host, &wants[i], clashes[found].text)) {

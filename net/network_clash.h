@@ -16,6 +16,10 @@
 
 #define NETWORK_CLASH_SIZE 192
 #define NETWORK_TAKEN_SIZE 96
+#define NETWORK_TAKEN_MAX  64 /* that a look tells: a host of a rack has some ten */
+#define NETWORK_TAKEN_ROUTES_MAX                                                         \
+    32768 /* that a look reads, some 1 us each: it is made on the loop that keeps leases \
+           */
 
 struct network_clash {
     uint32_t vni;
@@ -29,11 +33,18 @@ struct network_taken {
     char text[NETWORK_TAKEN_SIZE];
 };
 
-/* All of them; the caller frees *ret_taken, which is NULL when there are none. */
+struct network_taken_look {
+    struct network_taken *ranges; /* the widest first, none within another */
+    size_t count;
+    bool complete; /* there are no more ranges, and no route was left unread */
+};
+
+/* The caller's: network_taken_fini. What it does not tell is found out when a network is
+ * made (network_clash_find), which reads all. */
 int network_taken_find(struct netlink *netlink,
-                       struct network_taken **ret_taken,
-                       size_t *ret_count,
+                       struct network_taken_look *ret_look,
                        struct err *err);
+void network_taken_fini(struct network_taken_look *look);
 
 /* At most one per want, in their order; the caller frees *ret_clashes, which is NULL when
  * there are none. */

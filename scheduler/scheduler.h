@@ -42,7 +42,8 @@ struct host_load {
 };
 
 /* A range of addresses that a host needs for itself, in words of the host. */
-#define HOST_RANGES_MAX      64 /* a host with more is asked for its networks one by one */
+#define HOST_RANGES_MAX \
+    64 /* the widest: of a further one it is found out when its network is made there */
 #define HOST_RANGE_TEXT_SIZE 96
 struct host_range {
     uint32_t ipv4;

@@ -48,6 +48,7 @@ static struct {
     unsigned beats;
     uint64_t taken;       /* hash of the orders that the worker says it follows */
     unsigned own_ranges;  /* that the newest heartbeat tells of, on the loopback */
+    unsigned on_link;     /* likewise, that the host reaches directly */
     enum phase phases[2]; /* of FENCED and WAITS; PENDING: not seen */
     uint64_t epochs[2];
     uint64_t disk_epochs[2];
@@ -117,12 +118,16 @@ static inline void leader_hears(struct rack_host *host,
     leader.boot = heartbeat->boot;
     leader.taken = heartbeat->desired_hash;
     leader.own_ranges = 0;
+    leader.on_link = 0;
     for (uint32_t i = 0; i < heartbeat->taken.count; i++) {
         const char *text = heartbeat->taken.items[i].text;
         leader.own_ranges +=
             text != NULL && strstr(text, "an address of this host (link lo)") != NULL
                 ? 1U
                 : 0U;
+        leader.on_link +=
+            text != NULL && strstr(text, "which this host reaches directly") != NULL ? 1U
+                                                                                     : 0U;
     }
     memset(leader.phases, 0, sizeof(leader.phases));
     for (uint32_t i = 0; i < heartbeat->vms.count; i++) {

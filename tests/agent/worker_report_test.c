@@ -121,6 +121,23 @@ START_TEST(a_heartbeat_tells_which_ranges_the_host_needs_for_itself)
 }
 END_TEST
 
+/* The kernel lists addresses first. */
+START_TEST(of_more_ranges_than_a_heartbeat_carries_the_widest_are_told)
+{
+    start();
+    ck_assert_int_eq(system("for i in $(seq 1 100); do "
+                            "echo addr add 10.$i.0.1/32 dev lo; done | ip -batch - && "
+                            "ip link add eth0 type bridge && ip link set eth0 up && "
+                            "ip addr add 172.18.0.1/24 dev eth0"),
+                     0);
+    worker->taken_look = 0;
+    worker_taken_look(worker);
+    let_pass();
+    ck_assert_uint_eq(leader.on_link, 1);
+    stop();
+}
+END_TEST
+
 /* How many allocations a heartbeat has to have. */
 static long heartbeat_needs(void)
 {
@@ -141,13 +158,13 @@ START_TEST(a_heartbeat_goes_out_without_ranges_when_there_is_no_memory_for_them)
     let_pass();
     worker->leader = 0; /* nobody is sent to: only what is composed is looked at */
     rack.hosts[0].members.list.count = 0;
-    size_t ranges = worker->taken_count;
+    size_t ranges = worker->taken.count;
     ck_assert_uint_gt(ranges, 0);
     long needs = heartbeat_needs();
-    worker->taken_count = 0;
+    worker->taken.count = 0;
     ck_assert_int_eq(needs, heartbeat_needs());
     ck_assert(!FAULT_HEAP_WORKS || needs > 0);
-    worker->taken_count = ranges;
+    worker->taken.count = ranges;
     rack.hosts[0].members.list.count = 3;
     stop();
 }
@@ -197,6 +214,7 @@ int main(int argc, char **argv)
     tcase_add_test(tests, what_is_measured_of_vms_is_told_a_family_at_a_time);
     tcase_add_test(tests, a_vm_whose_network_cannot_be_made_here_fails_with_the_reason);
     tcase_add_test(tests, a_heartbeat_tells_which_ranges_the_host_needs_for_itself);
+    tcase_add_test(tests, of_more_ranges_than_a_heartbeat_carries_the_widest_are_told);
     tcase_add_test(tests,
                    a_heartbeat_goes_out_without_ranges_when_there_is_no_memory_for_them);
     tcase_add_test(tests,

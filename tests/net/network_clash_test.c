@@ -73,9 +73,9 @@ START_TEST(what_the_host_reaches_directly_is_its_own)
     expect(IPV4(10, 99, 64, 0), 24,
            "its range 10.99.64.0/24 overlaps 10.99.0.0/16, which this host reaches "
            "directly (link eth0)");
-    expect(
-        IPV4(10, 0, 0, 0), 8,
-        "its range 10.0.0.0/8 overlaps 10.99.0.7, an address of this host (link eth0)");
+    expect(IPV4(10, 0, 0, 0), 8,
+           "its range 10.0.0.0/8 overlaps 10.99.0.0/16, which this host reaches directly "
+           "(link eth0)");
     expect(IPV4(10, 98, 0, 0), 16, NULL);
     expect(IPV4(10, 100, 0, 0), 16, NULL);
     expect(IPV4(203, 0, 113, 0), 24, NULL); /* where half a default route leads */
@@ -136,35 +136,76 @@ START_TEST(networks_that_are_here_are_neither_judged_nor_in_the_way)
 }
 END_TEST
 
-static bool
-is_taken(const struct network_taken *taken, size_t taken_count, const char *text)
+static struct network_taken_look look_at_taken(void)
 {
-    bool found = false;
-    for (size_t i = 0; i < taken_count && !found; i++) {
-        found = strcmp(taken[i].text, text) == 0;
-    }
-    return found;
+    struct network_taken_look taken = {0};
+    struct err err = {0};
+    ck_assert_msg(network_taken_find(netlink, &taken, &err) == 0, "%s", err.text);
+    return taken;
 }
 
 START_TEST(what_is_taken_is_told_before_there_is_a_network)
 {
-    struct network_taken *taken = NULL;
-    size_t taken_count = 0;
-    struct err err = {0};
-    run("ip link add berth-br-7 type bridge && ip link set berth-br-7 up && "
-        "ip addr add 10.50.0.1/24 dev berth-br-7");
-    ck_assert_msg(network_taken_find(netlink, &taken, &taken_count, &err) == 0, "%s",
-                  err.text);
-    ck_assert(is_taken(taken, taken_count,
-                       "10.99.0.0/16, which this host reaches directly (link eth0)"));
-    ck_assert(
-        is_taken(taken, taken_count, "10.99.0.7, an address of this host (link eth0)"));
-    ck_assert(
-        is_taken(taken, taken_count, "10.99.0.1, a gateway of this host (link eth0)"));
-    for (size_t i = 0; i < taken_count; i++) {
-        ck_assert_uint_gt(taken[i].range.prefix_bits, 0);
-    }
-    free(taken);
+    run("ip link add bb7 type bridge && ip link set bb7 up && "
+        "ip addr add 10.50.0.1/24 dev bb7 && ip addr add 192.0.2.9/32 dev eth0 && "
+        "ip route add 172.20.0.0/16 via 172.16.0.1 dev eth0 onlink");
+    struct network_taken_look taken = look_at_taken();
+    ck_assert(taken.complete);
+    ck_assert_uint_eq(taken.count, 4); /* the network is here: it is none of them */
+    ck_assert_str_eq(taken.ranges[0].text,
+                     "10.99.0.0/16, which this host reaches directly (link eth0)");
+    ck_assert_uint_eq(taken.ranges[0].range.address, IPV4(10, 99, 0, 0));
+    ck_assert_uint_eq(taken.ranges[0].range.prefix_bits, 16);
+    ck_assert_str_eq(taken.ranges[1].text,
+                     "127.0.0.1, an address of this host (link lo)");
+    ck_assert_str_eq(taken.ranges[2].text,
+                     "172.16.0.1, a gateway of this host (link eth0)");
+    ck_assert_str_eq(taken.ranges[3].text,
+                     "192.0.2.9, an address of this host (link eth0)");
+    network_taken_fini(&taken);
+}
+END_TEST
+
+/* The kernel lists addresses first, and of routes the lower ones. */
+START_TEST(of_many_ranges_the_widest_are_told)
+{
+    run("ip link add eth1 type bridge && ip link set eth1 up && "
+        "ip addr add 172.18.0.1/24 dev eth1 && "
+        "for i in $(seq 0 255); do "
+        "echo addr add 10.98.$i.1/32 dev eth0; echo addr add 10.99.$i.9/32 dev eth0; "
+        "echo route add 10.97.$i.0/30 dev eth0; done | ip -batch -");
+    struct network_taken_look taken = look_at_taken();
+    ck_assert(!taken.complete);
+    ck_assert_uint_eq(taken.count, NETWORK_TAKEN_MAX);
+    ck_assert_str_eq(taken.ranges[0].text,
+                     "10.99.0.0/16, which this host reaches directly (link eth0)");
+    ck_assert_str_eq(taken.ranges[1].text,
+                     "172.18.0.0/24, which this host reaches directly (link eth1)");
+    ck_assert_str_eq(taken.ranges[2].text,
+                     "10.97.0.0/30, which this host reaches directly (link eth0)");
+    network_taken_fini(&taken);
+    expect(IPV4(10, 98, 255, 0), 24,
+           "its range 10.98.255.0/24 overlaps 10.98.255.1, an address of this host (link "
+           "eth0)");
+    expect(IPV4(10, 97, 1, 8), 29, NULL);
+}
+END_TEST
+
+/* A router's table: more routes than are read on a loop that keeps leases. */
+START_TEST(a_look_at_what_is_taken_ends_and_a_network_is_judged_by_all)
+{
+    run("seq 0 40000 | awk '{ printf \"route add 11.%d.%d.%d/32 via 10.99.0.2\\n\", "
+        "$1 / 65536, $1 / 256 % 256, $1 % 256 }' | ip -batch - && "
+        "ip link add eth1 type bridge && ip link set eth1 up && "
+        "ip addr add 172.18.0.1/24 dev eth1 noprefixroute && "
+        "ip route add 172.19.0.0/24 dev eth1");
+    struct network_taken_look taken = look_at_taken();
+    ck_assert(!taken.complete);
+    ck_assert_uint_lt(taken.count, 8); /* those routes share a gateway */
+    network_taken_fini(&taken);
+    expect(IPV4(172, 19, 0, 0), 24,
+           "its range 172.19.0.0/24 overlaps 172.19.0.0/24, which this host reaches "
+           "directly (link eth1)");
 }
 END_TEST
 
@@ -181,6 +222,8 @@ int main(void)
     tcase_add_test(tests, each_of_several_ways_counts);
     tcase_add_test(tests, addresses_of_hosts_are_found_without_a_route);
     tcase_add_test(tests, networks_that_are_here_are_neither_judged_nor_in_the_way);
+    tcase_add_test(tests, of_many_ranges_the_widest_are_told);
+    tcase_add_test(tests, a_look_at_what_is_taken_ends_and_a_network_is_judged_by_all);
     tcase_add_test(tests, what_is_taken_is_told_before_there_is_a_network);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);

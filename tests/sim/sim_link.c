@@ -218,15 +218,18 @@ int network_apply_set(struct network_apply *apply,
 }
 
 int network_apply_taken(struct network_apply *apply,
-                        struct network_taken **ret_taken,
-                        size_t *ret_count,
+                        struct network_taken_look *ret_look,
                         struct err *err)
 {
     (void)apply;
     (void)err;
-    *ret_taken = NULL;
-    *ret_count = 0;
+    *ret_look = (struct network_taken_look){.complete = true};
     return 0;
+}
+
+void network_taken_fini(struct network_taken_look *look)
+{
+    (void)look; /* it is empty */
 }
 
 const char *network_apply_refusal(const struct network_apply *apply, uint32_t vni)
