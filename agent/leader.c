@@ -392,9 +392,12 @@ static void take_status(struct leader *leader,
 
 /* Which networks it cannot carry. Out of memory it is found out when one is made there.
  */
-static void
-take_ranges(struct leader *leader, uint64_t host, const struct msg_taken_list *taken)
+static void take_ranges(struct leader *leader,
+                        uint64_t host,
+                        const struct msg_taken_list *taken,
+                        const struct msg_carried_list *carried)
 {
+    uint32_t vnis[HOST_CARRIED_MAX];
     struct host_range ranges[HOST_RANGES_MAX] = {0};
     for (uint32_t i = 0; i < taken->count; i++) {
         const struct msg_taken *item = &taken->items[i];
@@ -404,6 +407,10 @@ take_ranges(struct leader *leader, uint64_t host, const struct msg_taken_list *t
                        item->text != NULL ? item->text : "what it needs for itself");
     }
     (void)scheduler_host_ranges(leader->scheduler, host, ranges, taken->count);
+    for (uint32_t i = 0; i < carried->count; i++) {
+        vnis[i] = carried->items[i].vni;
+    }
+    (void)scheduler_host_carries(leader->scheduler, host, vnis, carried->count);
 }
 
 /* False for a host that takes no part at the cluster's level: its lease is not renewed,
@@ -462,7 +469,7 @@ void leader_on_heartbeat(struct leader *leader,
                              clock_wall_ms(leader->config.clock)) < 0) {
         return; /* a lease renewed unnoticed would be given away too soon */
     }
-    take_ranges(leader, heard->uid, &heartbeat->taken);
+    take_ranges(leader, heard->uid, &heartbeat->taken, &heartbeat->carried);
     heard->sequence = heartbeat->sequence;
     heard->orders_taken = heartbeat->desired_hash;
     take_vms(leader, heard, heartbeat, now_ns);

@@ -94,6 +94,10 @@ extern const char *const fence_health_names[]; /* unknown missing running watchd
     F(S, 2, U32, prefix_bits, "prefix", UNIT_NONE, 0, 0, 32, 0, "of the range")   \
     F(S, 3, TEXT, text, "text", UNIT_NONE, 0, 0, HOST_RANGE_TEXT_SIZE - 1, 0, "in words")
 RECORD_DECLARE(msg_taken, MSG_TAKEN_FIELDS)
+/* A network that the host carries although it overlaps one of these. */
+#define MSG_CARRIED_FIELDS(F, S) \
+    F(S, 1, U32, vni, "vni", UNIT_NONE, 0, 0, 0xffffff, 0, "of the network")
+RECORD_DECLARE(msg_carried, MSG_CARRIED_FIELDS)
 #define MSG_HEARTBEAT_FIELDS(F, S)                                                       \
     F(S, 1, U64, host, "host", UNIT_NONE, 0, 1, UINT64_MAX, 0, "uid; must be the key's") \
     F(S, 2, U64, sequence, "sequence", UNIT_NONE, 0, 1, UINT64_MAX, 0,                   \
@@ -120,7 +124,9 @@ RECORD_DECLARE(msg_taken, MSG_TAKEN_FIELDS)
     F(S, 14, U32, level_max, "levelMax", UNIT_NONE, 0, LEVEL_FIRST, LEVEL_LIMIT,         \
       LEVEL_FIRST, "likewise; one that says nothing knows the first")                    \
     F(S, 15, LIST, taken, "taken", msg_taken, 0, 0, HOST_RANGES_MAX, 0,                  \
-      "ranges that it needs for itself")
+      "ranges that it needs for itself")                                                 \
+    F(S, 16, LIST, carried, "carried", msg_carried, 0, 0, HOST_CARRIED_MAX, 0,           \
+      "networks that it carries all the same")
 RECORD_DECLARE(msg_heartbeat, MSG_HEARTBEAT_FIELDS)
 /* Renews the lease from the moment heartbeat `sequence` was sent; the host writes down
  * the level, for its next start (agent/level_file.h). */

@@ -200,6 +200,7 @@ static void vm_start(struct worker *worker, const struct msg_vm *order)
     }
     if (!networks_ready(worker, order, &vm.vm)) {
         if (network_refused(worker, order, &err)) {
+            worker_taken_look_again(worker); /* or the VM would be sent here again */
             failure_set(worker, order, PHASE_FAILED, err.text);
         } else if (worker->networks_failed >= NETWORKS_TRIES) {
             (void)err_set(&err, BERTH_EUNREACHABLE,

@@ -96,6 +96,8 @@ static inline bool worker_may_follow(const struct msg_member *member)
 void worker_heartbeat(void *context);
 /* Now and then: which ranges this host needs for itself. */
 void worker_taken_look(struct worker *worker);
+/* They are not what was said last: for the next heartbeat. At most once per sample. */
+void worker_taken_look_again(struct worker *worker);
 /* Measures load, for the next heartbeat. */
 void worker_sample(void *context);
 

@@ -144,6 +144,17 @@ static void taken_fill(const struct worker *worker, struct msg_taken_list *list)
     }
 }
 
+_Static_assert(NETWORK_CARRIED_MAX <= HOST_CARRIED_MAX, "and here");
+
+static void carried_fill(const struct worker *worker, struct msg_carried_list *list)
+{
+    size_t count = worker->taken.carried_count;
+    list->items = count > 0 ? calloc(count, sizeof(*list->items)) : NULL;
+    for (; list->items != NULL && list->count < count; list->count++) {
+        list->items[list->count].vni = worker->taken.carried[list->count];
+    }
+}
+
 /* To the leader that answers; to all voters while nobody does. */
 static void heartbeat_send(struct worker *worker, const struct msg_heartbeat *heartbeat)
 {
@@ -195,6 +206,7 @@ void worker_heartbeat(void *context)
     if (blobs_fill(worker, &message.blobs) == 0 &&
         worker_status(&worker->config, &message.status) == 0) {
         taken_fill(worker, &message.taken);
+        carried_fill(worker, &message.carried);
         message.sequence =
             lease_heartbeat(&worker->lease, clock_now_ns(worker->config.clock));
         heartbeat_send(worker, &message);
@@ -237,6 +249,14 @@ void worker_taken_look(struct worker *worker)
     worker->taken_cut = !look.complete;
     network_taken_fini(&worker->taken);
     worker->taken = look;
+}
+
+void worker_taken_look_again(struct worker *worker)
+{
+    if (worker->taken_look < WORKER_TAKEN_SAMPLES) {
+        worker->taken_look = 0;
+        worker_taken_look(worker);
+    }
 }
 
 void worker_sample(void *context)

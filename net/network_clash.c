@@ -26,14 +26,20 @@ struct own_link {
     char name[NETWORK_IFNAME_SIZE];
 };
 
+/* By address and none within another, once all are seen. */
+struct taken_set {
+    struct taken *items;
+    size_t count;
+    size_t capacity;
+};
+
 struct search {
     struct own_link *links; /* by index, once all are seen */
     size_t link_count;
     size_t link_capacity;
-    struct taken *taken; /* by address, none within another, once all are seen */
-    size_t taken_count;
-    size_t taken_capacity;
-    bool failed; /* out of memory, sticky */
+    struct taken_set taken;    /* for the host itself */
+    struct taken_set networks; /* by tenant networks that are here */
+    bool failed;               /* out of memory, sticky */
 };
 
 static void *grown(void *items, size_t count, size_t *capacity, size_t size)
@@ -107,48 +113,45 @@ static int by_address(const void *left, const void *right)
 }
 
 /* Each range once, and none within another: what overlaps the one overlaps the other. */
-static void condense(struct search *search)
+static void condense(struct taken_set *set)
 {
     size_t kept = 0;
 
-    if (search->taken_count > 0) {
-        qsort(search->taken, search->taken_count, sizeof(*search->taken), by_address);
+    if (set->count > 0) {
+        qsort(set->items, set->count, sizeof(*set->items), by_address);
     }
-    for (size_t i = 0; i < search->taken_count; i++) {
-        if (kept == 0 ||
-            !overlaps(&search->taken[kept - 1].range, &search->taken[i].range)) {
-            search->taken[kept++] = search->taken[i];
+    for (size_t i = 0; i < set->count; i++) {
+        if (kept == 0 || !overlaps(&set->items[kept - 1].range, &set->items[i].range)) {
+            set->items[kept++] = set->items[i];
         }
     }
-    search->taken_count = kept;
+    set->count = kept;
 }
 
 /* Many routes share few gateways and links: before more memory is taken, what is there
  * twice goes. */
-static bool has_room(struct search *search)
+static bool has_room(struct taken_set *set)
 {
-    if (search->taken_count < search->taken_capacity) {
+    if (set->count < set->capacity) {
         return true;
     }
-    condense(search);
-    if (search->taken_capacity > 0 && search->taken_count < search->taken_capacity / 2) {
+    condense(set);
+    if (set->capacity > 0 && set->count < set->capacity / 2) {
         return true; /* for as many as that cost the sorting of */
     }
-    void *items = grown(search->taken, search->taken_capacity, &search->taken_capacity,
-                        sizeof(*search->taken));
-    search->taken = items != NULL ? items : search->taken;
+    void *items = grown(set->items, set->capacity, &set->capacity, sizeof(*set->items));
+    set->items = items != NULL ? items : set->items;
     return items != NULL;
 }
 
 static void keep(struct search *search, struct taken taken)
 {
     const struct own_link *link = link_of(search, taken.link);
+    struct taken_set *set =
+        link != NULL && link->bridge ? &search->networks : &search->taken;
 
-    if (link != NULL && link->bridge) {
-        return;
-    }
-    if (has_room(search)) {
-        search->taken[search->taken_count++] = taken;
+    if (has_room(set)) {
+        set->items[set->count++] = taken;
     } else {
         search->failed = true;
     }
@@ -220,10 +223,10 @@ static bool judge(const struct search *search,
             return true;
         }
     }
-    for (size_t i = 0; i < search->taken_count; i++) {
-        if (overlaps(&want->cidr, &search->taken[i].range)) {
+    for (size_t i = 0; i < search->taken.count; i++) {
+        if (overlaps(&want->cidr, &search->taken.items[i].range)) {
             char what[NETWORK_TAKEN_SIZE];
-            say_taken(search, &search->taken[i], what);
+            say_taken(search, &search->taken.items[i], what);
             (void)snprintf(text, NETWORK_CLASH_SIZE, "its range %s overlaps %s", range,
                            what);
             return true;
@@ -263,14 +266,16 @@ static int search_taken(struct search *search,
     r = r != 0
             ? r
             : netlink_routes_some(netlink, routes_max, see_route, search, ret_cut, err);
-    condense(search);
+    condense(&search->taken);
+    condense(&search->networks);
     return r == 0 && search->failed ? err_sys(err, -ENOMEM, "look at what is taken") : r;
 }
 
 static void search_fini(struct search *search)
 {
     free(search->links);
-    free(search->taken);
+    free(search->taken.items);
+    free(search->networks.items);
 }
 
 static int by_width(const void *left, const void *right)
@@ -282,27 +287,49 @@ static int by_width(const void *left, const void *right)
     return r != 0 ? r : by_address(left, right);
 }
 
+/* Networks that are here although their range is taken: both sets are in order. */
+static void tell_carried(const struct search *search, struct network_taken_look *ret_look)
+{
+    size_t at = 0;
+
+    for (size_t i = 0; i < search->networks.count && at < search->taken.count;) {
+        const struct taken *network = &search->networks.items[i];
+        const struct taken *taken = &search->taken.items[at];
+        if (!overlaps(&network->range, &taken->range)) {
+            bool before = network->range.address < taken->range.address;
+            i += before ? 1U : 0U;
+            at += before ? 0U : 1U;
+            continue;
+        }
+        const struct own_link *link = link_of(search, network->link);
+        if (link != NULL && ret_look->carried_count < NETWORK_CARRIED_MAX) {
+            ret_look->carried[ret_look->carried_count++] = link->vni;
+        }
+        i++;
+    }
+}
+
 /* The widest of them, in words. */
 static int
 tell_taken(struct search *search, struct network_taken_look *ret_look, struct err *err)
 {
-    size_t count =
-        search->taken_count < NETWORK_TAKEN_MAX ? search->taken_count : NETWORK_TAKEN_MAX;
+    struct taken_set *set = &search->taken;
+    size_t count = set->count < NETWORK_TAKEN_MAX ? set->count : NETWORK_TAKEN_MAX;
     struct network_taken *ranges = calloc(count + 1, sizeof(*ranges));
 
     if (ranges == NULL) {
         return err_sys(err, -ENOMEM, "look at what is taken");
     }
     if (count > 0) {
-        qsort(search->taken, search->taken_count, sizeof(*search->taken), by_width);
+        qsort(set->items, set->count, sizeof(*set->items), by_width);
     }
     for (size_t i = 0; i < count; i++) {
-        ranges[i].range = search->taken[i].range;
-        say_taken(search, &search->taken[i], ranges[i].text);
+        ranges[i].range = set->items[i].range;
+        say_taken(search, &set->items[i], ranges[i].text);
     }
     ret_look->ranges = ranges;
     ret_look->count = count;
-    ret_look->complete = ret_look->complete && count == search->taken_count;
+    ret_look->complete = ret_look->complete && count == set->count;
     return 0;
 }
 
@@ -317,6 +344,7 @@ int network_taken_find(struct netlink *netlink,
     int r = search_links(&search, netlink, err);
     r = r != 0 ? r : search_taken(&search, netlink, NETWORK_TAKEN_ROUTES_MAX, &cut, err);
     look.complete = !cut;
+    tell_carried(&search, &look);
     r = r != 0 ? r : tell_taken(&search, &look, err);
     search_fini(&search);
     if (r == 0) {

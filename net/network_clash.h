@@ -33,10 +33,14 @@ struct network_taken {
     char text[NETWORK_TAKEN_SIZE];
 };
 
+#define NETWORK_CARRIED_MAX 64 /* that a look tells: there is none, mostly */
 struct network_taken_look {
     struct network_taken *ranges; /* the widest first, none within another */
     size_t count;
     bool complete; /* there are no more ranges, and no route was left unread */
+    uint32_t
+        carried[NETWORK_CARRIED_MAX]; /* VNIs of networks that are here all the same */
+    size_t carried_count;
 };
 
 /* The caller's: network_taken_fini. What it does not tell is found out when a network is

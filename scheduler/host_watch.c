@@ -19,6 +19,8 @@ struct heard {
     struct host_load load;
     struct host_range *ranges; /* owned */
     uint32_t range_count;
+    uint32_t carried[HOST_CARRIED_MAX]; /* VNIs */
+    uint32_t carried_count;
 };
 
 struct host_watch {
@@ -134,6 +136,32 @@ host_watch_ranges(const struct host_watch *watch, uint64_t host, uint32_t *ret_c
     const struct heard *heard = u64_map_get(watch->hosts, host);
     *ret_count = heard != NULL ? heard->range_count : 0;
     return heard != NULL ? heard->ranges : NULL;
+}
+
+int host_watch_set_carried(struct host_watch *watch,
+                           uint64_t host,
+                           const uint32_t *vnis,
+                           uint32_t count)
+{
+    struct heard *heard = entry_of(watch, host);
+    if (heard == NULL) {
+        return -ENOMEM;
+    }
+    heard->carried_count = count < HOST_CARRIED_MAX ? count : HOST_CARRIED_MAX;
+    for (uint32_t i = 0; i < heard->carried_count; i++) {
+        heard->carried[i] = vnis[i];
+    }
+    return 0;
+}
+
+bool host_watch_carries(const struct host_watch *watch, uint64_t host, uint32_t vni)
+{
+    const struct heard *heard = u64_map_get(watch->hosts, host);
+    bool carries = false;
+    for (uint32_t i = 0; heard != NULL && i < heard->carried_count && !carries; i++) {
+        carries = heard->carried[i] == vni;
+    }
+    return carries;
 }
 
 int host_watch_give_up(struct host_watch *watch, uint64_t host)

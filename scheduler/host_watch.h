@@ -30,6 +30,13 @@ int host_watch_set_ranges(struct host_watch *watch,
 /* Borrowed until the host is heard again; NULL and 0: it has said nothing. */
 const struct host_range *
 host_watch_ranges(const struct host_watch *watch, uint64_t host, uint32_t *ret_count);
+/* The networks (VNIs) that it carries although they overlap one of its ranges: at most
+ * HOST_CARRIED_MAX count. Copied. -ENOMEM: likewise. */
+int host_watch_set_carried(struct host_watch *watch,
+                           uint64_t host,
+                           const uint32_t *vnis,
+                           uint32_t count);
+bool host_watch_carries(const struct host_watch *watch, uint64_t host, uint32_t vni);
 /* It is decided that the host is lost; whatever it says from now on, its lease is not
  * renewed: it may hold orders for VMs that now start elsewhere. -ENOMEM: then it must not
  * be decided. */

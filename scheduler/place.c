@@ -149,17 +149,9 @@ static void require_tell(const struct look *look, struct place_refusal *refusal)
                    text);
 }
 
-static bool network_is_here(const struct network *network, uint64_t host)
-{
-    bool here = false;
-    for (uint32_t i = 0; i < network->status.hosts.count && !here; i++) {
-        here = network->status.hosts.items[i].host == host;
-    }
-    return here;
-}
-
-/* The range of this host's own that the network overlaps, or NULL. Where it is already,
- * it stays. */
+/* The range of this host's own that the network overlaps, or NULL. Where it really is
+ * already, it stays: by the host's word, for the log has a host in a network from when a
+ * VM is placed there, also if the host then refuses to start it. */
 static const struct host_range *range_against(const struct look *look,
                                               const struct network *network)
 {
@@ -174,7 +166,9 @@ static const struct host_range *range_against(const struct look *look,
     for (uint32_t i = 0; i < count; i++) {
         uint32_t bits = ranges[i].prefix_bits < prefix ? ranges[i].prefix_bits : prefix;
         if (bits == 0 || (ranges[i].ipv4 ^ address) >> (32 - bits) == 0) {
-            return network_is_here(network, host) ? NULL : &ranges[i];
+            return host_watch_carries(look->placement->watch, host, network->status.vni)
+                       ? NULL
+                       : &ranges[i];
         }
     }
     return NULL;

@@ -96,6 +96,15 @@ int scheduler_host_ranges(struct scheduler *scheduler,
     return host_watch_set_ranges(scheduler->watch, host, ranges, count);
 }
 
+int scheduler_host_carries(struct scheduler *scheduler,
+                           uint64_t host,
+                           const uint32_t *vnis,
+                           uint32_t count)
+{
+    scheduler->waits->state = NULL;
+    return host_watch_set_carried(scheduler->watch, host, vnis, count);
+}
+
 bool scheduler_may_renew(struct scheduler *scheduler,
                          const struct host *host,
                          bool orders_taken)

@@ -45,6 +45,7 @@ struct host_load {
 #define HOST_RANGES_MAX \
     64 /* the widest: of a further one it is found out when its network is made there */
 #define HOST_RANGE_TEXT_SIZE 96
+#define HOST_CARRIED_MAX     64 /* of a further one it gets no more VMs */
 struct host_range {
     uint32_t ipv4;
     uint32_t prefix_bits;
@@ -76,6 +77,14 @@ int scheduler_host_ranges(struct scheduler *scheduler,
                           uint64_t host,
                           const struct host_range *ranges,
                           uint32_t count);
+/* The networks (VNIs) that it carries although they overlap one of those: they got there
+ * before, and VMs still go there. What the log says does not count: it has a host in a
+ * network from when a VM is placed, also where none can start. Copied. -ENOMEM: likewise.
+ */
+int scheduler_host_carries(struct scheduler *scheduler,
+                           uint64_t host,
+                           const uint32_t *vnis,
+                           uint32_t count);
 /* Whether its heartbeats may renew its lease (host: NULL when it was removed): not from
  * when it is decided that it is lost until it is ready again and has taken its new
  * orders, since the old ones may name VMs that run elsewhere by then. orders_taken: it

@@ -446,6 +446,10 @@ START_TEST(a_host_takes_no_vm_of_a_network_whose_range_it_needs)
     RACK_WAIT(is_foretold("\"unplaced\":0") || is_foretold("\"unplaced\": 0"));
     plane.hosts[0].range = "10.0.0.0/16, its own";
     RACK_WAIT(is_foretold("range: front (10.0.0.0/24) overlaps 10.0.0.0/16, its own"));
+    plane.hosts[0].carried = 1; /* of the first network that there is */
+    RACK_WAIT(is_foretold("\"unplaced\":0") || is_foretold("\"unplaced\": 0"));
+    plane.hosts[0].carried = 0;
+    RACK_WAIT(is_foretold("range: front (10.0.0.0/24) overlaps 10.0.0.0/16, its own"));
     plane.hosts[0].range = NULL; /* taken away */
     RACK_WAIT(is_foretold("\"unplaced\":0") || is_foretold("\"unplaced\": 0"));
     plane_stop();

@@ -34,6 +34,7 @@ struct plane {
     uint64_t epoch;             /* of that one */
     enum phase phase;           /* likewise */
     const char *range;          /* 10.0.0.0/16 that it needs for itself; NULL: none */
+    uint32_t carried;           /* a network that it carries all the same, or 0 */
     struct msg_vm_list ordered; /* VMs; owned */
     struct {
         unsigned count;
@@ -335,6 +336,9 @@ static inline void plane_beat(struct plane *self)
         taken->ipv4 = 10U << 24;
         taken->prefix_bits = 16;
         ck_assert_int_eq(record_set_text(&taken->text, self->range), 0);
+        struct msg_carried *carried = record_list_add(
+            &msg_carried_record, (struct record_list *)&heartbeat.carried);
+        carried->vni = self->carried;
     }
     for (uint32_t i = 0; i < self->host->members.list.count; i++) {
         (void)link_send(self->host->link, self->host->members.list.items[i].uid,

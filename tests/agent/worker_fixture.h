@@ -49,6 +49,7 @@ static struct {
     uint64_t taken;       /* hash of the orders that the worker says it follows */
     unsigned own_ranges;  /* that the newest heartbeat tells of, on the loopback */
     unsigned on_link;     /* likewise, that the host reaches directly */
+    uint32_t carried;     /* a network that is there all the same, or 0 */
     enum phase phases[2]; /* of FENCED and WAITS; PENDING: not seen */
     uint64_t epochs[2];
     uint64_t disk_epochs[2];
@@ -119,6 +120,7 @@ static inline void leader_hears(struct rack_host *host,
     leader.taken = heartbeat->desired_hash;
     leader.own_ranges = 0;
     leader.on_link = 0;
+    leader.carried = heartbeat->carried.count > 0 ? heartbeat->carried.items[0].vni : 0;
     for (uint32_t i = 0; i < heartbeat->taken.count; i++) {
         const char *text = heartbeat->taken.items[i].text;
         leader.own_ranges +=

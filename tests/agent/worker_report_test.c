@@ -138,6 +138,47 @@ START_TEST(of_more_ranges_than_a_heartbeat_carries_the_widest_are_told)
 }
 END_TEST
 
+static void take_range(void)
+{
+    ck_assert_int_eq(system("ip link add eth0 type bridge && ip link set eth0 up && "
+                            "ip addr add 10.9.200.1/16 dev eth0"),
+                     0);
+}
+
+START_TEST(a_network_that_was_here_before_its_range_was_taken_is_told)
+{
+    start();
+    take_range();
+    ck_assert_int_eq(system("ip link add bb7 type bridge && ip link set bb7 up && "
+                            "ip addr add 10.9.0.2/24 dev bb7"),
+                     0);
+    worker->taken_look = 0;
+    worker_taken_look(worker);
+    let_pass();
+    ck_assert_uint_eq(leader.on_link, 1);
+    ck_assert_uint_eq(leader.carried, 7);
+    stop();
+}
+END_TEST
+
+/* The range is taken between two looks. */
+START_TEST(a_refusal_comes_with_the_range_that_is_taken)
+{
+    struct wish networked = both;
+    networked.networked = true;
+    start();
+    let_pass();
+    take_range();
+    worker->taken_look = WORKER_TAKEN_SAMPLES - 1;
+    give(1, &networked);
+    RACK_WAIT(leader.phases[1] == PHASE_FAILED);
+    ck_assert_ptr_nonnull(strstr(leader.reasons[1], "this host cannot carry the VM's"));
+    ck_assert_uint_eq(leader.on_link, 1);
+    ck_assert_uint_eq(leader.carried, 0);
+    stop();
+}
+END_TEST
+
 /* How many allocations a heartbeat has to have. */
 static long heartbeat_needs(void)
 {
@@ -215,6 +256,8 @@ int main(int argc, char **argv)
     tcase_add_test(tests, a_vm_whose_network_cannot_be_made_here_fails_with_the_reason);
     tcase_add_test(tests, a_heartbeat_tells_which_ranges_the_host_needs_for_itself);
     tcase_add_test(tests, of_more_ranges_than_a_heartbeat_carries_the_widest_are_told);
+    tcase_add_test(tests, a_network_that_was_here_before_its_range_was_taken_is_told);
+    tcase_add_test(tests, a_refusal_comes_with_the_range_that_is_taken);
     tcase_add_test(tests,
                    a_heartbeat_goes_out_without_ranges_when_there_is_no_memory_for_them);
     tcase_add_test(tests,

@@ -166,6 +166,22 @@ START_TEST(what_is_taken_is_told_before_there_is_a_network)
 }
 END_TEST
 
+START_TEST(networks_that_are_here_all_the_same_are_told)
+{
+    run("for i in 1 7 9 200; do ip link add bb$i type bridge; ip link set bb$i up; done "
+        "&& "
+        "ip addr add 10.50.0.1/24 dev bb1 && ip addr add 10.99.7.1/24 dev bb7 && "
+        "ip addr add 10.99.8.1/24 dev bb9 && ip addr add 192.0.2.1/24 dev bb200 && "
+        "ip addr add 192.0.2.200/32 dev eth0 && ip addr add 192.0.2.201/32 dev eth0");
+    struct network_taken_look taken = look_at_taken();
+    ck_assert_uint_eq(taken.carried_count, 3);
+    ck_assert_uint_eq(taken.carried[0], 7);
+    ck_assert_uint_eq(taken.carried[1], 9);
+    ck_assert_uint_eq(taken.carried[2], 200);
+    network_taken_fini(&taken);
+}
+END_TEST
+
 /* The kernel lists addresses first, and of routes the lower ones. */
 START_TEST(of_many_ranges_the_widest_are_told)
 {
@@ -222,6 +238,7 @@ int main(void)
     tcase_add_test(tests, each_of_several_ways_counts);
     tcase_add_test(tests, addresses_of_hosts_are_found_without_a_route);
     tcase_add_test(tests, networks_that_are_here_are_neither_judged_nor_in_the_way);
+    tcase_add_test(tests, networks_that_are_here_all_the_same_are_told);
     tcase_add_test(tests, of_many_ranges_the_widest_are_told);
     tcase_add_test(tests, a_look_at_what_is_taken_ends_and_a_network_is_judged_by_all);
     tcase_add_test(tests, what_is_taken_is_told_before_there_is_a_network);

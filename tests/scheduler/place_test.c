@@ -278,8 +278,15 @@ START_TEST(a_host_that_needs_the_range_for_itself_does_not_carry_the_network)
     placement_fini(&placement);
 
     ck_assert_int_eq(host_watch_set_ranges(watch, h1, ranges, 2), 0);
-    ck_assert_int_eq(network_host(front, h1, ADDRESS(9)), 0); /* it is there already */
+    ck_assert_int_eq(network_host(front, h1, ADDRESS(9)), 0); /* a VM was placed there */
     ck_assert_int_eq(overlay_sync(&overlay, state), 0);
+    ck_assert_int_eq(placement_init(&placement, &request, &overlay, watch), 0);
+    ck_assert_uint_eq(best_host(), h3);
+    placement_fini(&placement);
+
+    const struct network *network = FIND(KIND_NETWORK, DEFAULT_TENANT, "front");
+    const uint32_t vni = network->status.vni;
+    ck_assert_int_eq(host_watch_set_carried(watch, h1, &vni, 1), 0); /* it is there */
     ck_assert_int_eq(placement_init(&placement, &request, &overlay, watch), 0);
     ck_assert_uint_eq(best_host(), h1);
     host_watch_free(watch);
