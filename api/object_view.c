@@ -20,6 +20,7 @@ enum added {
     ADDED_VM_HOST,
     ADDED_VM_DISK_HOST,
     ADDED_VM_REASON,
+    ADDED_VM_WAITS,
     ADDED_VM_MISSING_IMAGE,
     ADDED_VM_LIVE,
     ADDED_GROUP_DESIRED,
@@ -41,6 +42,7 @@ static const struct {
     [ADDED_VM_HOST] = {KIND_VM, "status.host"},
     [ADDED_VM_DISK_HOST] = {KIND_VM, "status.diskHost"},
     [ADDED_VM_REASON] = {KIND_VM, "status.reason"},
+    [ADDED_VM_WAITS] = {KIND_VM, "status.waits"},
     [ADDED_VM_MISSING_IMAGE] = {KIND_VM, "status.missingImage"},
     [ADDED_VM_LIVE] = {KIND_VM, "status.live"},
     [ADDED_GROUP_DESIRED] = {KIND_GROUP, "status.desired"},
@@ -142,7 +144,7 @@ static const char *host_name(const struct state *state, uint64_t uid)
     return host != NULL ? host->meta.name : NULL;
 }
 
-/* Why it has no host, before what the log says of it. */
+/* Why it has no host: alone, for programs, and before what the log says of it. */
 static void add_reason(const struct api_call *call,
                        const struct vm *vm,
                        struct object_view *view,
@@ -152,12 +154,13 @@ static void add_reason(const struct api_call *call,
     const char *before = vm->status.reason;
     char waits[384];
     char text[640];
-    if (shows(view, ADDED_VM_REASON) &&
+    if ((shows(view, ADDED_VM_REASON) || shows(view, ADDED_VM_WAITS)) &&
         control->vm_waits(control->context, vm, &view->reasons, waits, sizeof(waits))) {
         (void)snprintf(text, sizeof(text), "%s%s%.200s%s", waits,
                        before != NULL ? " (" : "", before != NULL ? before : "",
                        before != NULL ? ")" : "");
         add(status, view, ADDED_VM_REASON, text);
+        add(status, view, ADDED_VM_WAITS, waits);
     }
 }
 

@@ -88,24 +88,21 @@ static const char *already(const struct switching *switching, const json_t *vm)
 }
 
 /* The host that keeps its disks cannot take it now: what it waits for, and both ways out,
- * as the cluster says. False when it starts there, or there is none. */
+ * as the cluster says. False when it starts there, there is none, or the cluster is of a
+ * release that does not say it apart. */
 static bool tell_waits(struct cli *cli, const struct powered *powered)
 {
-    static const char home[] = "its disks are on ";
     CLEANUP_JSON json_t *vm = NULL;
     if (disks_lost_host(powered->before)[0] == '\0' ||
         object_get(cli, &powered->subject.name, &vm) != EXIT_OK) {
         return false;
     }
-    const char *reason = json_member_text(view_status(vm), "reason", "");
-    const char *before = strstr(reason, " ("); /* why it is pending */
-    if (strcmp(view_phase(vm, KIND_VM), "pending") != 0 ||
-        strncmp(reason, home, sizeof(home) - 1) != 0) {
+    const char *waits = json_member_text(view_status(vm), "waits", "");
+    if (strcmp(view_phase(vm, KIND_VM), "pending") != 0 || waits[0] == '\0' ||
+        json_member_text(view_status(vm), "diskHost", "")[0] == '\0') {
         return false;
     }
-    output_tell(cli, "vm/%s: is on and waits: %.*s", powered->subject.name.name,
-                (int)(before != NULL ? (size_t)(before - reason) : strlen(reason)),
-                reason);
+    output_tell(cli, "vm/%s: is on and waits: %s", powered->subject.name.name, waits);
     cli_note(cli, "--anywhere gives its disks up, with all that they hold");
     return true;
 }

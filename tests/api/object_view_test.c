@@ -74,6 +74,8 @@ START_TEST(what_is_asked_for_is_shown_alone)
     assert_item(0, HEAD "}"); /* it has none */
     ck_assert_int_eq(get("/v1/vms?fields=status.reason"), 200);
     ck_assert_uint_eq(reasons_like("no host: 3 of 3 lack memory"), 2);
+    ck_assert_int_eq(get("/v1/vms?fields=status.waits"), 200); /* without "admitted" */
+    assert_item(0, HEAD ",\"status\":{\"waits\":\"no host: 3 of 3 lack memory\"}}");
     ck_assert_int_eq(get("/v1/tenants/default/vms/vm-000-1?fields=spec.power&full=true"),
                      200);
     ck_assert_contains(reply.body, HEAD ",\"spec\":{\"power\":\"on\"}}");

@@ -108,6 +108,38 @@ START_TEST(a_start_says_what_the_host_of_its_disks_lacks)
 }
 END_TEST
 
+/* It goes by members, not by how the cluster words its reason. */
+START_TEST(what_a_start_waits_for_is_told_in_the_clusters_words)
+{
+    static const struct {
+        const char *status;
+        const char *said;
+    } rows[] = {
+        {"\"diskHost\":\"h2\",\"waits\":\"h2 (which has them) is full\",\"reason\":\"x\"",
+         "vm/db: is on and waits: h2 (which has them) is full\n"},
+        {"\"diskHost\":\"h2\",\"reason\":\"its disks are on h2, as ever\"",
+         "vm/db: starts\n"},
+        {"\"waits\":\"no host: 3 of 3 are full\"", "vm/db: starts\n"},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        char vm[512];
+        (void)snprintf(vm, sizeof(vm),
+                       ANSWER_JSON("{\"kind\":\"VM\",\"metadata\":{\"name\":\"db\","
+                                   "\"tenant\":\"default\"},\"spec\":{\"power\":\"off\"},"
+                                   "\"status\":{\"phase\":\"pending\",%s}}"),
+                       rows[i].status);
+        const struct route table[] = {{"GET /v1/tenants/default/vms/db", vm},
+                                      {"POST /v1/tenants/default/vms/db:", vm},
+                                      {NULL, NULL}};
+        answers_start(NULL, table);
+        int code = berth("start default/vm/db");
+        answers_stop();
+        ck_assert_msg(code == 0, "%d: %s", code, ran.err);
+        ck_assert_str_eq(ran.out, rows[i].said);
+    }
+}
+END_TEST
+
 START_TEST(of_many_the_first_fault_is_the_exit_code_and_the_rest_is_done)
 {
     assert_ran("stop none jump", 3);
@@ -260,6 +292,7 @@ int main(void)
     tcase_add_loop_test(lost, a_vm_on_a_lost_host_is_not_said_to_be_stopped, 0, 2);
     tcase_add_loop_test(lost, of_a_vm_on_a_lost_host_it_is_told_what_starts_it, 0, 3);
     tcase_add_loop_test(lost, waiting_ends_when_one_shall_be_off_and_runs_no_more, 0, 2);
+    tcase_add_test(lost, what_a_start_waits_for_is_told_in_the_clusters_words);
     tcase_add_test(lost, the_progress_on_a_terminal_counts_what_is_held_up);
     tcase_set_timeout(lost, 300);
     suite_add_tcase(suite, lost);
