@@ -297,7 +297,7 @@ static int check_folder(const char *folder, struct err *err)
         return err_sys(err, -errno, "raft folder %s", folder);
     }
     if ((uint64_t)fs.f_bavail * fs.f_frsize < OPEN_SPACE_MIN) {
-        return err_set(err, BERTH_EDISKFULL, "raft folder %s: less than %llu MiB free",
+        return err_set(err, BERTH_EDISKFULL, "raft folder %s: less than %lluMiB free",
                        folder, (unsigned long long)(OPEN_SPACE_MIN >> 20));
     }
     return 0;

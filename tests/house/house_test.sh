@@ -450,7 +450,18 @@ rule_pipes() {
     offend_each pipes "$found"
 }
 
-text_rules='arrows libraries calls leftovers headers tests readmes map stems pipes'
+# What a user reads says sizes as a user gives them: in texts of the programs and in docs/.
+rule_sizes() {
+    local unit='([KMGT]iB|B)([^A-Za-z0-9_]|$)' found
+    found=$({
+        c_files | grep -v '^tests/\|^bench/' |
+            xargs -d '\n' -r grep -nE "^([^\"]*\"[^\"]*\")*[^\"]*\"[^\"]*([0-9]|%[a-z0-9.*]+) $unit" /dev/null
+        find docs README.md -maxdepth 1 -name '*.md' -exec grep -nE "[0-9] $unit" /dev/null {} +
+    } 2>/dev/null | awk -F : '{ print $1 ":" $2 "\ta size with a blank in it: 64MiB, as files and flags take it" }')
+    offend_each sizes "$found"
+}
+
+text_rules='arrows libraries calls leftovers headers tests readmes map stems pipes sizes'
 
 run_rules() {
     local rule status skipped=0
@@ -577,6 +588,10 @@ GOOD
         plant expect_red leftovers cli/zz_bad.c 'cli/zz_bad.c:1' <<<"/* $word: later */"
         plant expect_red leftovers docs/zz_bad.md 'docs/zz_bad.md:1' <<<"$word"
     done
+    plant expect_red sizes cli/zz_bad.c 'cli/zz_bad.c:1' <<<'puts("more than 64 MiB");'
+    plant expect_red sizes cli/zz_bad.c 'cli/zz_bad.c:1' <<<'printf("less than %llu KiB free", free);'
+    plant expect_red sizes docs/zz_bad.md 'docs/zz_bad.md:1' <<<'uploaded 7 B'
+    plant expect_green sizes cli/zz_good.c cli/zz_good.c <<<'puts("64MiB"); /* of 64 MiB */ puts("2 Blobs");'
     plant expect_green leftovers cli/zz_good.c cli/zz_good.c <<<'mkdtemp("a-XXXXXX"); TODOS; "X.XXX.X"'
 
     plant expect_red headers cli/zz_bad.h 'needs #pragma once' <<<'/* prose */'
