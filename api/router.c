@@ -67,8 +67,9 @@ static void refuse_subject(struct api_call *call, int code)
         call_fail_with(
             call, &(struct problem){
                       .code = code,
-                      .detail = "root of a host that has no part in the log sees hosts "
-                                "and its own VMs, and may drain its own host",
+                      .detail = "root of a host that has no part in the log sees hosts, "
+                                "sees its own VMs and has their consoles, and may drain "
+                                "and undrain its own host",
                       .hint = "`berth login` with a token, or run berth on a voter "
                               "(`berth ls host`)"});
     } else {

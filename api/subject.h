@@ -9,7 +9,7 @@
  * cluster by everybody. What a subject may not even read is BERTH_ENOTFOUND, so that
  * names do not leak. Root of a host that has a part in the log may all, for it could
  * rewrite the log; root of another host may what that machine shows or can do anyway:
- * read hosts and the VMs on its own, watch their consoles, drain its own host; the rest
+ * read hosts and the VMs on its own, use their consoles, drain and undrain it; the rest
  * is BERTH_EFORBIDDEN, whether it is there or not (docs/security.md). Threads: pure.
  * Errors: BERTH_EAUTH, BERTH_ENOTFOUND, BERTH_EFORBIDDEN.
  */

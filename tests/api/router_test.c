@@ -477,6 +477,7 @@ START_TEST(root_of_a_worker_may_nothing_else)
 
     snprintf(path, sizeof(path), "/v1/hosts/%s:label", vm_host); /* VMs go by labels */
     ck_assert_int_eq(ask("POST", path, "", "{\"labels\":{\"secure\":\"yes\"}}"), 403);
+    ck_assert_contains(said("detail"), "may drain and undrain its own host");
 
     ck_assert_int_eq(ask("POST", T "/vms/jump:stop", "", NULL), 403);
     assert_problem(403, "BERTH_EFORBIDDEN");
