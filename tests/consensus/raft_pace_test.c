@@ -1,10 +1,11 @@
 /* Goal: a leader ticks in time, and a follower with its leader's heartbeats as long as
  * they come. Method: the pace is a value; heartbeats of a thousand beats are played to
- * it, and each tick is made where the ticker would. The ticker runs on a real loop as
- * well. */
+ * it, and each tick is made where the ticker would. The ticker itself runs on a real
+ * loop, and on one whose time, timer and turns are played. */
 #include "consensus/raft_pace.h"
 #include "support/test_main.h"
 
+#include <dlfcn.h>
 #include <stdint.h>
 
 #define INTERVAL 100
@@ -136,14 +137,177 @@ static void on_tick(void *context)
 
 START_TEST(a_ticker_ticks_until_it_is_closed)
 {
-    uv_loop_t loop;
-    ck_assert_int_eq(uv_loop_init(&loop), 0);
-    ticker = raft_ticker_open(&loop, 5, 3, follows, on_tick, NULL);
+    uv_loop_t real;
+    ck_assert_int_eq(uv_loop_init(&real), 0);
+    ticker = raft_ticker_open(&real, 5, 3, follows, on_tick, NULL);
     ck_assert_ptr_nonnull(ticker);
     ck_assert_uint_eq(seen, 0);
-    ck_assert_int_eq(uv_run(&loop, UV_RUN_DEFAULT), 0);
+    ck_assert_int_eq(uv_run(&real, UV_RUN_DEFAULT), 0);
     ck_assert_uint_eq(seen, 3);
+    ck_assert_int_eq(uv_loop_close(&real), 0);
+}
+END_TEST
+
+/* ---- a loop that is played ---- */
+
+/* What the ticker knows of its loop, where `on`; else the real one's. */
+static struct {
+    bool on;
+    uint64_t now_ms;
+    uint64_t due_ms;
+    uv_timer_t *timer;
+    uv_timer_cb over;
+    uv_check_t *check;
+    uv_check_cb turned;
+} played;
+
+uint64_t uv_now(const uv_loop_t *loop)
+{
+    return played.on ? played.now_ms : loop->time;
+}
+
+int uv_timer_start(uv_timer_t *timer, uv_timer_cb over, uint64_t after_ms, uint64_t again)
+{
+    int (*real)(uv_timer_t *, uv_timer_cb, uint64_t, uint64_t) = NULL;
+    if (!played.on) {
+        *(void **)&real = dlsym(RTLD_NEXT, "uv_timer_start");
+        return real(timer, over, after_ms, again);
+    }
+    ck_assert_uint_eq(again, 0);
+    played.timer = timer;
+    played.over = over;
+    played.due_ms = played.now_ms + after_ms;
+    return 0;
+}
+
+int uv_check_start(uv_check_t *check, uv_check_cb turned)
+{
+    int (*real)(uv_check_t *, uv_check_cb) = NULL;
+    if (!played.on) {
+        *(void **)&real = dlsym(RTLD_NEXT, "uv_check_start");
+        return real(check, turned);
+    }
+    played.check = check;
+    played.turned = turned;
+    return 0;
+}
+
+static uv_loop_t loop;
+static bool leads;
+static unsigned ticks;
+
+static bool is_leader(void *context)
+{
+    (void)context;
+    return leads;
+}
+
+static void count_tick(void *context)
+{
+    (void)context;
+    ticks++;
+}
+
+/* Time passes, up to a turn of the loop in which messages come. */
+static void play_turn(uint64_t now_ms, unsigned heartbeats_heard)
+{
+    while (played.due_ms < now_ms) {
+        played.now_ms = played.due_ms;
+        played.over(played.timer);
+        played.turned(played.check);
+    }
+    played.now_ms = now_ms;
+    for (unsigned i = 0; i < heartbeats_heard; i++) {
+        raft_ticker_heard(ticker);
+    }
+    played.turned(played.check);
+}
+
+static void setup_played(void)
+{
+    ck_assert_int_eq(uv_loop_init(&loop), 0);
+    played.on = true;
+    played.now_ms = 1000;
+    leads = false;
+    ticker = raft_ticker_open(&loop, INTERVAL, 0, is_leader, count_tick, NULL);
+    ck_assert_ptr_nonnull(ticker);
+    ck_assert_uint_eq(played.due_ms, 1000);
+    ticks = 0;
+}
+
+static void teardown_played(void)
+{
+    played.on = false;
+    ticker = raft_ticker_close(ticker);
+    ck_assert_int_eq(uv_run(&loop, UV_RUN_DEFAULT), 0);
     ck_assert_int_eq(uv_loop_close(&loop), 0);
+}
+
+/* It rides since 1050, where its timer stands at 1164. */
+static void ride(void)
+{
+    play_turn(1050, 1);
+    ck_assert_uint_eq(ticks, 2); /* the first one, and this */
+    ck_assert_uint_eq(played.due_ms, 1164);
+    ticks = 0;
+}
+
+static const struct {
+    uint64_t after_ms;
+    bool ticks;
+} heard_after[] = {{1, false}, {94, false}, {95, true}, {100, true}, {114, true}};
+
+START_TEST(a_ticker_ticks_with_a_heartbeat_that_comes_in_its_time)
+{
+    const uint64_t heard_ms = 1050 + heard_after[_i].after_ms;
+    ride();
+
+    play_turn(heard_ms, 1);
+
+    ck_assert_uint_eq(ticks, heard_after[_i].ticks ? 1 : 0);
+    ck_assert_uint_eq(played.due_ms, heard_after[_i].ticks ? heard_ms + 114 : 1164);
+}
+END_TEST
+
+START_TEST(a_ticker_whose_heartbeat_is_late_has_ticked_by_itself)
+{
+    ride();
+
+    play_turn(1165, 1);
+
+    ck_assert_uint_eq(ticks, 1);
+    ck_assert_uint_eq(played.due_ms, 1200); /* its own time again */
+}
+END_TEST
+
+START_TEST(a_turn_ticks_once_and_only_for_what_came_in_it)
+{
+    ride();
+
+    play_turn(1150, 3);
+    ck_assert_uint_eq(ticks, 1);
+    play_turn(1200, 1); /* too early to count, also later */
+    play_turn(1250, 0);
+
+    ck_assert_uint_eq(ticks, 1);
+}
+END_TEST
+
+/* As in an election that it has won between two heartbeats of its own. */
+START_TEST(a_ticker_that_leads_hears_nothing_and_is_exact)
+{
+    ride();
+    leads = true;
+    play_turn(1150, 1);
+    ck_assert_uint_eq(ticks, 1);
+    ck_assert_uint_eq(played.due_ms, 1250);
+
+    play_turn(1245, 1);
+    ck_assert_uint_eq(ticks, 1);
+    play_turn(1251, 0);
+
+    ck_assert_uint_eq(ticks, 2);
+    ck_assert_uint_eq(played.due_ms, 1350);
 }
 END_TEST
 
@@ -157,5 +321,13 @@ int main(void)
     tcase_add_test(tests, a_leader_rides_on_nothing_and_is_never_early);
     tcase_add_test(tests, a_ticker_ticks_until_it_is_closed);
     suite_add_tcase(suite, tests);
+    TCase *plays = tcase_create("a loop that is played");
+    tcase_add_checked_fixture(plays, setup_played, teardown_played);
+    tcase_add_loop_test(plays, a_ticker_ticks_with_a_heartbeat_that_comes_in_its_time, 0,
+                        (int)(sizeof(heard_after) / sizeof(heard_after[0])));
+    tcase_add_test(plays, a_ticker_whose_heartbeat_is_late_has_ticked_by_itself);
+    tcase_add_test(plays, a_turn_ticks_once_and_only_for_what_came_in_it);
+    tcase_add_test(plays, a_ticker_that_leads_hears_nothing_and_is_exact);
+    suite_add_tcase(suite, plays);
     return test_main_run(suite);
 }
