@@ -6,6 +6,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+/* What a timer of the loop is late by: never early, whatever the clock's rate rounds to.
+ */
+#define TIMER_LATE_MIN_NS (NS_PER_MS / 10)
+#define TIMER_LATE_MAX_NS NS_PER_MS
+
 void sim_backing_say_why(struct raft_backing *backing, const char *why)
 {
     (void)snprintf(backing->io.errmsg, sizeof(backing->io.errmsg), "%s", why);
@@ -13,37 +18,71 @@ void sim_backing_say_why(struct raft_backing *backing, const char *why)
 
 /* ---- ticks, time, chance ---- */
 
-static void on_tick(void *context, uint64_t argument)
+static uint64_t loop_now_ms(const struct raft_backing *backing)
+{
+    return sim_machine_clock_ns(sim_backing_machine(backing)) / NS_PER_MS;
+}
+
+static void on_timer(void *context, uint64_t timer);
+
+static void timer_start(struct raft_backing *backing, uint64_t until_ms)
+{
+    const struct sim_machine *machine = sim_backing_machine(backing);
+    struct world *world = sim_backing_world(backing);
+    const uint64_t clock_ns = sim_machine_clock_ns(machine);
+    const uint64_t until_ns = until_ms * NS_PER_MS;
+    const uint64_t wait_ns = until_ns > clock_ns ? until_ns - clock_ns : 0;
+    const uint64_t late_ns = world_between(world, TIMER_LATE_MIN_NS, TIMER_LATE_MAX_NS);
+    world_at(world, world->now_ns + sim_machine_true_ns(machine, wait_ns) + late_ns,
+             &backing->process->machine->berthd, on_timer, backing, ++backing->timer);
+}
+
+/* As the ticker of consensus/raft_pace.c does. */
+static void tick(struct raft_backing *backing, bool heard)
+{
+    raft_pace_ticked(&backing->pace, loop_now_ms(backing), heard);
+    backing->window = raft_pace_next(&backing->pace, backing->raft->state == RAFT_LEADER);
+    timer_start(backing, backing->window.until_ms);
+    backing->tick(&backing->io);
+}
+
+static void on_timer(void *context, uint64_t timer)
 {
     struct raft_backing *backing = context;
-    (void)argument;
-    world_at(sim_backing_world(backing),
-             sim_backing_world(backing)->now_ns +
-                 sim_machine_true_ns(sim_backing_machine(backing),
-                                     backing->tick_ms * NS_PER_MS),
-             &backing->process->machine->berthd, on_tick, backing, 0);
-    backing->tick(&backing->io);
+    if (timer == backing->timer) {
+        tick(backing, false);
+    }
+}
+
+void sim_backing_heard(struct raft_backing *backing)
+{
+    if (!sim_backing_is_dead(backing) &&
+        loop_now_ms(backing) >= backing->window.from_ms) {
+        tick(backing, true);
+    }
 }
 
 static int io_start(struct raft_io *io,
                     unsigned interval_ms,
-                    raft_io_tick_cb tick,
+                    raft_io_tick_cb tick_cb,
                     raft_io_recv_cb recv)
 {
     struct raft_backing *backing = sim_backing_of(io);
-    backing->tick = tick;
+    const uint64_t now_ms = loop_now_ms(backing);
+    backing->tick = tick_cb;
     backing->recv = recv;
-    backing->tick_ms = interval_ms;
-    world_at(sim_backing_world(backing),
-             sim_backing_world(backing)->now_ns +
-                 world_between(sim_backing_world(backing), 0, NS_PER_MS),
-             &backing->process->machine->berthd, on_tick, backing, 0);
+    backing->pace = (struct raft_pace){
+        .interval_ms = interval_ms,
+        .own_ms = world_between(sim_backing_world(backing), 0, interval_ms - 1),
+        .last_ms = now_ms};
+    backing->window = (struct raft_pace_window){.from_ms = now_ms, .until_ms = now_ms};
+    timer_start(backing, now_ms);
     return 0;
 }
 
 static raft_time io_time(struct raft_io *io)
 {
-    return sim_machine_clock_ns(sim_backing_machine(sim_backing_of(io))) / NS_PER_MS;
+    return loop_now_ms(sim_backing_of(io));
 }
 
 static int io_random(struct raft_io *io, int min, int max)
@@ -172,10 +211,10 @@ int raft_backing_open(const struct consensus_config *config,
     struct sim_process *process = (struct sim_process *)(void *)loop;
     struct raft_backing *backing = calloc(1, sizeof(*backing));
     (void)config;
-    (void)raft;
     (void)err;
     REQUIRE(backing != NULL);
     backing->process = process;
+    backing->raft = raft;
     backing->next_index = sim_disk_last_index(&process->machine->disk) + 1;
     list_init(&backing->sends);
     list_init(&backing->appends);

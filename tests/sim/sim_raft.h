@@ -9,6 +9,7 @@
 #pragma once
 
 #include "consensus/raft_backing.h"
+#include "consensus/raft_pace.h"
 #include "sim.h"
 
 #include <raft.h>
@@ -18,7 +19,10 @@ struct raft_backing {
     struct sim_process *process;
     raft_io_tick_cb tick;
     raft_io_recv_cb recv;
-    uint64_t tick_ms;
+    const struct raft *raft; /* whose io it is */
+    struct raft_pace pace;   /* of the ticks */
+    struct raft_pace_window window;
+    uint64_t timer; /* of the tick that counts; others are stale */
     uint64_t ids;
     uint64_t next_index;
     struct list sends;                /* struct pending_send */
@@ -71,6 +75,8 @@ static inline bool sim_backing_is_dead(const struct raft_backing *backing)
 }
 
 /* ---- sim_raft.c ---- */
+/* A heartbeat has come, and what it says has been done. */
+void sim_backing_heard(struct raft_backing *backing);
 void sim_backing_say_why(struct raft_backing *backing, const char *why);
 /* Whether what is written at once is written: 0, or why not. NULL: formatting. */
 int sim_backing_write_now(struct raft_backing *backing);

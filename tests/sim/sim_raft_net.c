@@ -86,6 +86,9 @@ static void raft_packet_arrive(struct sim_packet *packet, struct sim_process *pr
         unpack_snapshot(copy, &message.install_snapshot);
     }
     backing->recv(&backing->io, &message);
+    if (copy->message.type == RAFT_IO_APPEND_ENTRIES) {
+        sim_backing_heard(backing);
+    }
 }
 
 static struct raft_packet *pack(const struct raft_message *message)
