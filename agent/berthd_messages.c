@@ -8,7 +8,8 @@ on_heartbeat(struct berthd *berthd, const struct msg_member *from, void *message
         leader_on_heartbeat(berthd->plane.leader, from, message);
         return;
     }
-    const struct msg_not_leader answer = {.leader = control_api_leader(&berthd->plane)};
+    struct msg_not_leader answer;
+    control_api_not_leader(&berthd->plane, &answer);
     (void)link_send(berthd->link, from->uid, MESSAGE_NOT_LEADER,
                     &answer); /* the next heartbeat asks again */
 }

@@ -1,6 +1,7 @@
 #include "agent/control_api.h"
 
 #include "agent/image_writer.h"
+#include "agent/orders.h"
 #include "api/api_problem.h"
 #include "base/cleanup.h"
 #include "base/list.h"
@@ -95,6 +96,36 @@ uint64_t control_api_leader(const struct control_api *api)
         return member != NULL ? member->uid : 0;
     }
     return api->worker != NULL ? worker_leader(api->worker) : 0;
+}
+
+static const struct host *host_by_raft_id(const struct state *state, uint64_t raft_id)
+{
+    size_t cursor = 0;
+    const struct host *host;
+    while ((host = state_next(state, KIND_HOST, &cursor)) != NULL &&
+           (host->status.phase == HOST_PHASE_REMOVED ||
+            identity_raft_id_of(&host->status.public_key) != raft_id)) {
+    }
+    return host;
+}
+
+void control_api_not_leader(const struct control_api *api,
+                            struct msg_not_leader *ret_answer)
+{
+    uint64_t raft_id = 0;
+    const struct consensus *consensus =
+        api->control != NULL ? control_consensus(api->control) : NULL;
+    *ret_answer = (struct msg_not_leader){.leader = control_api_leader(api)};
+    if (consensus == NULL || !consensus_leader(consensus, &raft_id, NULL)) {
+        return;
+    }
+    /* The state, not the members: those this host has from orders, as the asker has. */
+    const struct host *host = host_by_raft_id(control_state(api->control), raft_id);
+    if (host != NULL) {
+        ret_answer->leader = host->meta.uid;
+        ret_answer->term = consensus_term(consensus);
+        ret_answer->member = orders_member(host);
+    }
 }
 
 /* A replaced voter that is back has its old log still, in which nothing happens. */

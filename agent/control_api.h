@@ -47,3 +47,7 @@ void control_api_console(struct control_api *api, struct exchange *exchange, uin
 bool control_api_finds_leader(const struct control_api *api);
 /* The host that leads as far as is known here: 0 when unknown. */
 uint64_t control_api_leader(const struct control_api *api);
+/* The same for a host that asks: with its term and its record, if this host's log and
+ * state have them. Nothing to free. */
+void control_api_not_leader(const struct control_api *api,
+                            struct msg_not_leader *ret_answer);

@@ -11,8 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The file is an encoded msg_orders with nothing but members, and its SHA-256 behind it.
- */
+/* The file is an encoded msg_orders with nothing but members and their term (which files
+ * of earlier releases lack), and its SHA-256 behind it. */
 static int members_load(struct members *members, struct err *err)
 {
     CLEANUP_FREE
@@ -36,6 +36,7 @@ static int members_load(struct members *members, struct err *err)
         return err_set(err, BERTH_ECORRUPT, "%s is damaged", members->path);
     }
     members->list = orders.members;
+    members->term = orders.term;
     orders.members = (struct msg_member_list){0};
     record_fini(&msg_orders_record, &orders);
     return 0;
@@ -69,7 +70,7 @@ static int members_encode(const struct members *members,
                           size_t *ret_size,
                           struct err *err)
 {
-    struct msg_orders orders = {.members = members->list};
+    struct msg_orders orders = {.members = members->list, .term = members->term};
     CLEANUP_FREE uint8_t *data = NULL;
     size_t size = 0;
     int r = message_encode(&msg_orders_record, &orders, &data, &size);
@@ -154,6 +155,11 @@ int members_replace(struct members *members,
     struct msg_orders new = {.members = *list};
     struct msg_orders copy;
     *ret_changed = !record_equal(&msg_orders_record, &old, &new);
+    if (members->learned > 0) { /* now it is from orders: the file is to have it */
+        members->learned = 0;
+        members->unsaved = true;
+        members->version++;
+    }
     if (*ret_changed) {
         int r = record_copy(&msg_orders_record, &new, &copy);
         if (r < 0) {
@@ -175,6 +181,62 @@ int members_set(struct members *members,
 {
     int r = members_replace(members, list, ret_changed, err);
     return r == 0 ? members_save(members, err) : r;
+}
+
+static int learn_check(const struct members *members,
+                       const struct msg_member *leader,
+                       uint64_t term,
+                       struct err *err)
+{
+    const struct msg_member *by_uid = members_by_uid(members, leader->uid);
+    const struct msg_member *by_key = members_by_key(members, &leader->key);
+    if (term < members->term) {
+        return err_set(err, BERTH_ESTALE,
+                       "%s led in term %llu, and the members known are of term %llu",
+                       leader->name, (unsigned long long)term,
+                       (unsigned long long)members->term);
+    }
+    if (leader->uid == 0 || digest_is_zero(&leader->key) || leader->voter == VOTER_NONE) {
+        return err_set(err, BERTH_EINVALID, "%s cannot lead", leader->name);
+    }
+    if (by_uid != by_key) {
+        return err_set(err, BERTH_EINVALID,
+                       "%s is known with another key, or its key as another host's",
+                       leader->name);
+    }
+    return 0;
+}
+
+int members_learn(struct members *members,
+                  const struct msg_member *leader,
+                  uint64_t term,
+                  bool *ret_changed,
+                  struct err *err)
+{
+    *ret_changed = false;
+    int r = learn_check(members, leader, term, err);
+    const struct msg_member *known = members_by_uid(members, leader->uid);
+    if (r < 0 || (known != NULL && known->voter != VOTER_NONE)) {
+        return r;
+    }
+    if (members->learned == MEMBERS_LEARNED_MAX ||
+        (known == NULL && members->list.count == MEMBERS_MAX)) {
+        return err_set(err, BERTH_EFULL, "%s: too many new leaders without orders",
+                       leader->name);
+    }
+    if (known == NULL) {
+        struct msg_member *grown = reallocarray(
+            members->list.items, (size_t)members->list.count + 1, sizeof(*grown));
+        if (grown == NULL) {
+            return err_sys(err, -ENOMEM, "learn who leads");
+        }
+        members->list.items = grown;
+        known = &grown[members->list.count++];
+    }
+    members->list.items[known - members->list.items] = *leader;
+    members->learned++;
+    *ret_changed = true;
+    return 0;
 }
 
 const struct msg_member *members_by_uid(const struct members *members, uint64_t uid)

@@ -1,12 +1,13 @@
 /* The hosts of the cluster as this host knows them: keys, addresses, who votes.
  *
- * Shapes: struct members is a small table, replaced as a whole from orders (or, on
- * voters, from the state) and kept in `members.bin` of the state folder, so that a
- * restarted host knows whom to call and a restarted voter whom to trust. Pointers into it
- * are valid until the table is replaced. Who must not wait for the disk replaces it first
- * and has a thread write it: begin and end are the loop's, and a table that is replaced
- * meanwhile stays unsaved. Threads: the loop's, but members_write_run. Errors:
- * BERTH_ECORRUPT names the file; it is never guessed around.
+ * Shapes: struct members is a small table, replaced as a whole from orders (a founder's,
+ * and one that is recovered, from its state) and kept in `members.bin` of the state
+ * folder, so that a restarted host knows whom to call and a restarted voter whom to
+ * trust. Between orders a voter's answer may add the leader to it (members_learn).
+ * Pointers into it are valid until the table is replaced. Who must not wait for the disk
+ * replaces it first and has a thread write it: begin and end are the loop's, and a table
+ * that is replaced meanwhile stays unsaved. Threads: the loop's, but members_write_run.
+ * Errors: BERTH_ECORRUPT names the file; it is never guessed around.
  */
 #pragma once
 
@@ -16,11 +17,18 @@
 
 #include <stdbool.h>
 
+#define MEMBERS_LEARNED_MAX 8 /* leaders that follow each other before one gives orders \
+                               */
+
 struct members {
     char *path; /* of members.bin */
     struct msg_member_list list;
-    bool unsaved;     /* the file does not say so yet */
-    uint64_t version; /* private: counts tables */
+    uint64_t term; /* of the leader whose orders brought the table; 0: nobody's did. Set
+                      before members_replace, and kept in the file */
+    bool unsaved;  /* the file does not say so yet */
+    /* private from here on */
+    uint64_t version; /* counts tables */
+    unsigned learned; /* of the list: not from orders */
 };
 
 int members_open(const char *folder, struct members *ret_members, struct err *err);
@@ -37,6 +45,26 @@ int members_set(struct members *members,
                 const struct msg_member_list *list,
                 bool *ret_changed,
                 struct err *err);
+/* A voter's word for the leader of `term`: a host that was away while another one was
+ * promoted and elected would neither call it nor follow it, and so never get the orders
+ * that say so. Changes the table in memory only, until the next one; *ret_changed tells
+ * whether it did. The caller takes the word from none but those who may give orders: who
+ * lies here could send a whole table instead, and gains nothing. One that is behind must
+ * not undo what is known:
+ * - a term below the table's is refused (BERTH_ESTALE): who led then may be removed by
+ *   now, and this table may be what says so. In the table's term, or later, the host was
+ *   elected by those who vote, whatever the table says of it;
+ * - a host that the table knows to vote stays as it is, nothing has to be learned;
+ * - a key is one host's for ever: BERTH_EINVALID when the table has the uid with another
+ *   key, or the key with another uid;
+ * - BERTH_EINVALID, too, for a record that cannot be a leader's: no uid, no key, no part
+ *   in the log;
+ * - BERTH_EFULL after MEMBERS_LEARNED_MAX of them. */
+int members_learn(struct members *members,
+                  const struct msg_member *leader,
+                  uint64_t term,
+                  bool *ret_changed,
+                  struct err *err);
 /* Stores a table that could not be stored before; else does nothing. */
 int members_save(struct members *members, struct err *err);
 /* The same in three steps, for a thread to wait for the disk. One at a time. */

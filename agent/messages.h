@@ -140,9 +140,14 @@ RECORD_DECLARE(msg_heartbeat, MSG_HEARTBEAT_FIELDS)
       "the cluster's")
 RECORD_DECLARE(msg_ack, MSG_ACK_FIELDS)
 /* A voter that is not the leader answers a heartbeat with whom it believes to be; 0:
- * nobody. */
-#define MSG_NOT_LEADER_FIELDS(F, S) \
-    F(S, 1, U64, leader, "leader", UNIT_NONE, 0, 0, UINT64_MAX, 0, "uid or 0")
+ * nobody. To a host that was away the leader may be new: members_learn says what is
+ * believed of that. */
+#define MSG_NOT_LEADER_FIELDS(F, S)                                            \
+    F(S, 1, U64, leader, "leader", UNIT_NONE, 0, 0, UINT64_MAX, 0, "uid or 0") \
+    F(S, 2, U64, term, "term", UNIT_NONE, 0, 0, UINT64_MAX, 0,                 \
+      "of that leadership, as the log has it; 0: not known")                   \
+    F(S, 3, RECORD, member, "member", msg_member, 0, 0, 0, 0,                  \
+      "the leader, as the state has it; no uid: not known")
 RECORD_DECLARE(msg_not_leader, MSG_NOT_LEADER_FIELDS)
 /* The leader does not take the heartbeat: the cluster is at a level that the host takes
  * no part in. Its daemon ends. */

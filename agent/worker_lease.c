@@ -249,14 +249,47 @@ void worker_on_ack(struct worker *worker,
     (void)worker_term_sync(worker);
 }
 
+/* Who leads, when it is one that this host would not follow: it has been away, or its
+ * table was not on the disk yet. From the next heartbeat on that one is asked, too. The
+ * rules are members_learn's, and two more: the newest leader known here may be newer than
+ * the table, and nobody has to tell us of ourselves. The term is not taken over: that is
+ * left to the leader's own word. */
+static void leader_learn(struct worker *worker,
+                         const struct msg_member *from,
+                         const struct msg_not_leader *answer)
+{
+    bool changed = false;
+    struct err err;
+    if (answer->leader == 0 || answer->member.uid != answer->leader ||
+        answer->leader == worker->config.identity->uid ||
+        answer->term < worker->leader_term) {
+        return;
+    }
+    if (members_learn(worker->config.members, &answer->member, answer->term, &changed,
+                      &err) < 0 &&
+        worker->refused_term != answer->term) {
+        worker->refused_term = answer->term;
+        log_warn("worker", "a voter's word for who leads was refused",
+                 KV_STR("from", from->name), KV_STR("why", err.text));
+    }
+    if (changed) {
+        log_info("worker", "a voter says who leads: it is not known here as one that may",
+                 KV_STR("from", from->name), KV_STR("leader", answer->member.name),
+                 KV_U64("term", answer->term));
+        worker->config.members_changed(worker->config.context);
+    }
+}
+
 void worker_on_not_leader(struct worker *worker,
                           const struct msg_member *from,
                           const struct msg_not_leader *answer)
 {
-    (void)answer; /* all voters are asked anyway while nobody leads */
     if (worker->leader == from->uid) {
         worker->leader = 0;
     }
+    if (worker_leader(worker) == 0 && worker_may_follow(from)) {
+        leader_learn(worker, from, answer);
+    } /* else the leader itself says more, or the answer is nobody's that may lead */
 }
 
 /* Believed of the leader alone, and only when it is so by our own range. */

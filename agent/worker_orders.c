@@ -529,6 +529,7 @@ static void members_take(struct worker *worker)
 {
     bool changed = false;
     struct err err;
+    worker->config.members->term = worker->orders.term;
     if (members_replace(worker->config.members, &worker->orders.members, &changed, &err) <
         0) {
         log_error("worker", "members cannot be taken", KV_STR("why", err.text));

@@ -47,6 +47,7 @@ struct worker {
     bool term_syncing;          /* term_job is under way */
     uint64_t term_syncing_term; /* what the file says */
     int term_sync_code;         /* the thread's, until the job is done */
+    uint64_t refused_term; /* of the last leader that nobody's word made one: told once */
     bool has_orders;
     struct msg_orders orders;
     uint64_t orders_hash;

@@ -213,10 +213,42 @@ START_TEST(metrics_tell_of_log_and_mesh)
 }
 END_TEST
 
+/* A voter whose own members, from orders, may be as old as the asker's. */
+START_TEST(a_voter_tells_who_leads_out_of_its_state)
+{
+    struct msg_not_leader answer;
+    plane_start();
+    struct plane *second = plane_member("second", 2);
+    (void)plane_member("third", 3);
+    RACK_WAIT(second->control != NULL);
+    api_start(second);
+    struct consensus *consensus = control_consensus(second->control);
+    const struct rack_host *founder = plane.hosts[0].host;
+    uint64_t raft_id = 0;
+    RACK_WAIT(plane.hosts[0].leader != NULL && leader_leads(plane.hosts[0].leader) &&
+              consensus_leader(consensus, &raft_id, NULL) &&
+              state_host(plane_state(1), founder->identity.uid) != NULL);
+    second->deaf = true;
+    host_knows(second->host, 0);
+
+    control_api_not_leader(&api, &answer);
+
+    ck_assert_uint_eq(answer.leader, founder->identity.uid);
+    ck_assert_uint_eq(answer.term, consensus_term(consensus));
+    ck_assert_uint_eq(answer.member.uid, founder->identity.uid);
+    const struct digest key = identity_key_digest(&founder->identity.key);
+    ck_assert(digest_equal(&answer.member.key, &key));
+    ck_assert_uint_eq(answer.member.mesh_port, founder->identity.mesh_port);
+    ck_assert_int_eq(answer.member.voter, VOTER_VOTER);
+    api_stop();
+}
+END_TEST
+
 /* ---- a host that has no log ---- */
 
 START_TEST(a_host_without_a_log_says_so_later_and_knows_nothing)
 {
+    struct msg_not_leader answer;
     struct control_role role;
     plane_start();
     struct plane *worker = plane_member("second", 2);
@@ -231,6 +263,8 @@ START_TEST(a_host_without_a_log_says_so_later_and_knows_nothing)
     ck_assert_ptr_null(got.state);
     ck_assert_ptr_null(api.plane.state(&api));
     ck_assert_ptr_null(api.plane.feed(&api));
+    control_api_not_leader(&api, &answer);
+    ck_assert(answer.leader == 0 && answer.term == 0 && answer.member.uid == 0);
     api.plane.role(&api, &role);
     ck_assert(!role.leader && !role.voter);
     ck_assert_str_eq(role.leader_name, ""); /* it has no worker that would know */
@@ -323,6 +357,7 @@ int main(void)
     tcase_add_test(tests, the_leader_writes_and_reads);
     tcase_add_test(tests, a_join_token_lets_a_host_in);
     tcase_add_test(tests, metrics_tell_of_log_and_mesh);
+    tcase_add_test(tests, a_voter_tells_who_leads_out_of_its_state);
     tcase_add_test(tests, a_host_without_a_log_says_so_later_and_knows_nothing);
     tcase_add_test(tests, without_a_leader_a_request_is_refused_in_words);
     tcase_add_test(tests, a_host_that_is_turned_away_says_by_whom_and_tells_the_way_back);

@@ -87,6 +87,8 @@ static inline void worker_hears(struct rack_host *host,
         delivered++;
     } else if (type == MESSAGE_ACK) {
         worker_on_ack(worker, from, message);
+    } else if (type == MESSAGE_NOT_LEADER) {
+        worker_on_not_leader(worker, from, message);
     } else if (type == MESSAGE_OUTDATED) {
         worker_on_outdated(worker, from, message);
         delivered++;

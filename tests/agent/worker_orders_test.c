@@ -55,6 +55,102 @@ START_TEST(old_orders_and_those_of_hosts_that_cannot_lead_are_refused)
 }
 END_TEST
 
+/* ---- a leader that is new to a host that was away ---- */
+
+static struct {
+    unsigned asked;   /* heartbeats that the voter answered */
+    uint64_t term;    /* it says that the third host leads in */
+    uint64_t unknown; /* heartbeats that the new leader has heard */
+} word;
+
+static void voter_hears(struct rack_host *host,
+                        const struct msg_member *from,
+                        enum message_type type,
+                        void *message)
+{
+    const struct msg_not_leader answer = {
+        .leader = 3, .term = word.term, .member = host_member(&rack.hosts[2])};
+    (void)message;
+    if (type == MESSAGE_HEARTBEAT) {
+        word.asked++;
+        (void)link_send(host->link, from->uid, MESSAGE_NOT_LEADER, &answer);
+    }
+}
+
+static void new_leader_hears(struct rack_host *host,
+                             const struct msg_member *from,
+                             enum message_type type,
+                             void *message)
+{
+    const struct msg_heartbeat *heartbeat = message;
+    const struct msg_ack answer = {.sequence = heartbeat->sequence,
+                                   .boot = heartbeat->boot,
+                                   .leader = 3,
+                                   .level = LEVEL_FIRST,
+                                   .term = TERM + 1};
+    if (type == MESSAGE_HEARTBEAT) {
+        word.unknown++;
+        (void)link_send(host->link, from->uid, MESSAGE_ACK, &answer);
+    }
+}
+
+/* The third host does not vote, as far as this one knows, or is no member at all. */
+static void be_away(bool is_member)
+{
+    memset(&word, 0, sizeof(word));
+    rack.hosts[2].voter = VOTER_NONE;
+    host_knows(&rack.hosts[0], is_member ? 3 : 2);
+    rack.hosts[2].voter = VOTER_VOTER;
+    rack.hosts[1].hear = voter_hears;
+    rack.hosts[2].hear = new_leader_hears;
+    now_ms += WORKER_SILENCE_MS + 1;
+}
+
+START_TEST(a_host_that_was_away_finds_the_leader_that_a_voter_names)
+{
+    start();
+    leader.acks = false;
+    be_away(_i == 0);
+    word.term = TERM + 1;
+
+    RACK_WAIT(worker_leader(worker) == 3 || word.asked >= 20);
+
+    ck_assert_uint_eq(worker_leader(worker), 3);
+    ck_assert_uint_eq(lease_granted_ns(&worker->lease), now_ms * NS_PER_MS);
+    ck_assert_uint_eq(worker->leader_term, TERM + 1);
+    rack.hosts[2].hear = NULL;
+    stop();
+}
+END_TEST
+
+/* A voter that is behind, or one that is none any more. */
+START_TEST(no_leader_is_found_by_a_word_that_is_stale_or_no_voters)
+{
+    start();
+    give(1, &both);
+    leader.acks = false;
+    let_pass();
+    be_away(false);
+    word.term = TERM - 1;
+    if (_i == 2) {
+        rack.hosts[0].members.term = 0; /* the table is older than what led since */
+    } else if (_i == 1) {
+        word.term = TERM + 1;
+        /* All are asked when nobody votes. */
+        rack.hosts[0].voter = rack.hosts[1].voter = VOTER_NONE;
+        host_knows(&rack.hosts[0], 2);
+    }
+
+    RACK_WAIT(word.asked >= 6 || word.unknown > 0);
+
+    ck_assert_ptr_null(members_by_uid(&rack.hosts[0].members, 3));
+    ck_assert_uint_eq(worker_leader(worker), 0);
+    ck_assert_uint_eq(word.unknown, 0);
+    rack.hosts[2].hear = NULL;
+    stop();
+}
+END_TEST
+
 START_TEST(members_are_in_force_while_the_disk_still_waits)
 {
     struct wish wish = both;
@@ -141,6 +237,10 @@ int main(int argc, char **argv)
                    under_the_lease_of_a_new_leader_no_earlier_orders_start_anything);
     tcase_add_loop_test(tests, old_orders_and_those_of_hosts_that_cannot_lead_are_refused,
                         0, 3);
+    tcase_add_loop_test(tests, a_host_that_was_away_finds_the_leader_that_a_voter_names,
+                        0, 2);
+    tcase_add_loop_test(tests, no_leader_is_found_by_a_word_that_is_stale_or_no_voters, 0,
+                        3);
     tcase_add_test(tests, members_are_in_force_while_the_disk_still_waits);
     tcase_add_test(tests, members_that_could_not_be_written_down_are_later);
     tcase_add_test(tests, an_order_to_stop_ends_an_earlier_run_before_it_is_told);
