@@ -414,12 +414,14 @@ static void members_stored(struct work_job *job, int code)
     worker->members_writing = false;
     if (members_write_end(worker->config.members, &worker->members_write, &err) < 0) {
         members_unsaved(worker, &err);
+    } else if (!worker->config.members->unsaved) {
+        loop_post_send(worker->heartbeat_post); /* now the orders are taken over */
     }
     members_store(worker); /* what has come meanwhile */
 }
 
-/* Off the loop: nobody is told that they are written down, and a disk that hangs must not
- * hold up heartbeats. */
+/* Off the loop: a disk that hangs must not hold up heartbeats. Until it is done they do
+ * not say that the orders are taken over. */
 static void members_store(struct worker *worker)
 {
     struct err err;

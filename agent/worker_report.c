@@ -155,6 +155,14 @@ static void carried_fill(const struct worker *worker, struct msg_carried_list *l
     }
 }
 
+/* Orders of an earlier leader are none of this one's, even if they say the same. And the
+ * hosts that they name have to be found again after a start: who would not know the next
+ * leader then has not taken them over. */
+static bool orders_are_taken(const struct worker *worker)
+{
+    return worker->orders.term == worker->leader_term && !worker->config.members->unsaved;
+}
+
 /* To the leader that answers; to all voters while nobody does. */
 static void heartbeat_send(struct worker *worker, const struct msg_heartbeat *heartbeat)
 {
@@ -186,9 +194,7 @@ void worker_heartbeat(void *context)
     record_init(&msg_heartbeat_record, &message);
     message.host = worker->config.identity->uid;
     message.boot = worker->boot;
-    /* Orders of an earlier leader are none of this one's, even if they say the same. */
-    message.desired_hash =
-        worker->orders.term == worker->leader_term ? worker->orders_hash : 0;
+    message.desired_hash = orders_are_taken(worker) ? worker->orders_hash : 0;
     message.cpu_used_mcpu = worker->usage.cpu_busy_permille * worker->config.facts->cores;
     message.memory_used_bytes = worker->usage.memory_used_bytes;
     message.disk_free_bytes =

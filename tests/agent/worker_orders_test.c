@@ -169,11 +169,13 @@ START_TEST(members_are_in_force_while_the_disk_still_waits)
 
     ck_assert_uint_eq(gate.on_loop, 0);
     ck_assert(rack.hosts[0].members.unsaved);
+    ck_assert_uint_eq(leader.taken, 0); /* the leader is to send them again */
     ck_assert_uint_eq(members_by_uid(&rack.hosts[0].members, 3)->raft_port,
                       rack.hosts[2].identity.raft_port);
     gate.closed = false;
     ck_assert_int_eq(close(gate.pipe[1]), 0);
     RACK_WAIT(!rack.hosts[0].members.unsaved);
+    RACK_WAIT(leader.taken == worker->orders_hash);
     ck_assert_int_eq(members_open(rack.hosts[0].dir.path, &read, NULL), 0);
     ck_assert_uint_eq(members_by_uid(&read, 3)->raft_port,
                       rack.hosts[2].identity.raft_port);
