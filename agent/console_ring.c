@@ -13,7 +13,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 
@@ -233,12 +235,18 @@ struct console_link {
     uint64_t deadline_ms; /* loop time */
     struct console_ring *ring;
     char path[sizeof(((struct sockaddr_un *)NULL)->sun_path)];
-    char log[PATH_MAX];   /* "": nothing to catch up with */
-    uint64_t log_offset;  /* what the ring has of it */
-    size_t pending_bytes; /* handed to libuv, not written yet */
-    size_t early_count;   /* typed before the link was up */
+    char log[PATH_MAX];      /* "": nothing to catch up with */
+    uint64_t log_offset;     /* what the ring has of it */
+    struct log_watch *watch; /* of the log; NULL: none */
+    size_t pending_bytes;    /* handed to libuv, not written yet */
+    size_t early_count;      /* typed before the link was up */
     uint8_t early[CONSOLE_INPUT_MAX];
     uint8_t chunk[READ_CHUNK];
+};
+
+/* Memory of its own: its handle may close after the link. */
+struct log_watch {
+    uv_fs_event_t event; /* data: the link, then this */
 };
 
 struct link_write {
@@ -301,20 +309,105 @@ static uint8_t *log_take(const char *path, uint64_t *offset, size_t *ret_size)
     return TAKE_PTR(data);
 }
 
-/* Engines write to the log after the socket or before it: the log's end may be the
- * beginning of what has just come. */
+static void log_watch_closed(uv_handle_t *handle)
+{
+    free(handle->data);
+}
+
+static struct log_watch *log_watch_close(struct log_watch *watch)
+{
+    if (watch != NULL) {
+        watch->event.data = watch;
+        uv_close((uv_handle_t *)&watch->event, log_watch_closed);
+    }
+    return NULL;
+}
+
+/* How much has come over the socket that was not read yet. */
+static size_t link_waiting(const struct console_link *link)
+{
+    int fd = -1;
+    int size = 0;
+    return link->pipe_open && uv_fileno((const uv_handle_t *)&link->pipe, &fd) == 0 &&
+                   ioctl(fd, FIONREAD, &size) == 0 && size > 0
+               ? (size_t)size
+               : 0;
+}
+
+/* What has come over the socket: the chunk that was read and what waits behind it. */
+static uint8_t *link_said(const struct console_link *link,
+                          const void *chunk,
+                          size_t size,
+                          size_t *ret_size)
+{
+    size_t waiting = link_waiting(link);
+    uint8_t *said = malloc(size + waiting);
+    int fd = -1;
+    if (said == NULL) {
+        return NULL;
+    }
+    memcpy(said, chunk, size);
+    *ret_size = size;
+    if (waiting > 0 && uv_fileno((const uv_handle_t *)&link->pipe, &fd) == 0) {
+        ssize_t count = recv(fd, said + size, waiting, MSG_PEEK | MSG_DONTWAIT);
+        *ret_size += count > 0 ? (size_t)count : 0;
+    }
+    return said;
+}
+
+/* The socket is all from here on. The end of the log may be the beginning of what comes
+ * over it; seen after the log, that has all the log has of it. */
 static void link_close_gap(struct console_link *link, const void *chunk, size_t size)
 {
     size_t gained = 0;
+    size_t same = 0;
     CLEANUP_FREE uint8_t *data = log_take(link->log, &link->log_offset, &gained);
+    CLEANUP_FREE uint8_t *said =
+        data == NULL ? NULL : link_said(link, chunk, size, &same);
     link->log[0] = '\0';
-    size_t same = gained < size ? gained : size;
-    while (same > 0 && memcmp(data + gained - same, chunk, same) != 0) {
+    link->watch = log_watch_close(link->watch);
+    same = gained < same ? gained : same;
+    while (same > 0 && memcmp(data + gained - same, said, same) != 0) {
         same--;
     }
     if (gained > same) {
         console_ring_append(link->ring, data, gained - same);
     }
+}
+
+/* What a guest says before its engine takes our connection is in the log alone, and a
+ * guest that is silent then (its prompt waits) sends nothing that would close the gap. */
+static void log_changed(uv_fs_event_t *event, const char *name, int events, int status)
+{
+    struct console_link *link = event->data;
+    uint64_t offset = link->log_offset;
+    size_t size = 0;
+    (void)name;
+    (void)events;
+    (void)status; /* the log itself tells */
+    CLEANUP_FREE uint8_t *data = log_take(link->log, &offset, &size);
+    if (data == NULL || link_waiting(link) > 0) {
+        return; /* the socket has some of it: link_read knows how much */
+    }
+    link->log_offset = offset;
+    console_ring_append(link->ring, data, size);
+}
+
+/* NULL: what the log gains comes with the guest's next word. */
+static struct log_watch *log_watch_new(struct console_link *link)
+{
+    struct log_watch *watch = calloc(1, sizeof(*watch));
+    if (watch == NULL) {
+        return NULL;
+    }
+    if (uv_fs_event_init(link->loop, &watch->event) != 0) {
+        free(watch);
+        return NULL;
+    }
+    watch->event.data = link;
+    return uv_fs_event_start(&watch->event, log_changed, link->log, 0) == 0
+               ? watch
+               : log_watch_close(watch);
 }
 
 void console_link_refill(struct console_link *link, const char *log)
@@ -324,6 +417,7 @@ void console_link_refill(struct console_link *link, const char *log)
         link->log[0] = '\0'; /* nothing has such a path */
         return;
     }
+    link->watch = log_watch_new(link); /* first: it tells what is not in yet */
     CLEANUP_FREE uint8_t *data = log_take(link->log, &link->log_offset, &size);
     if (size > 0) {
         console_ring_append(link->ring, data, size);
@@ -460,6 +554,7 @@ struct console_link *console_link_close(struct console_link *link)
         return NULL;
     }
     link->retry = loop_timer_close(link->retry);
+    link->watch = log_watch_close(link->watch);
     link->closed = true;
     if (link->pipe_open) {
         link_close_pipe(link);

@@ -63,9 +63,9 @@ struct console_link *console_link_open(uv_loop_t *loop,
                                        struct console_ring *ring,
                                        struct err *err);
 /* What the VM said while nobody listened: its engine appends everything to the file log,
- * too. The end of it goes into the ring now; what it gains until the first bytes come
- * over the socket goes before them. For a link just opened; a file that is not there is
- * fine. */
+ * too, what goes over the socket after it went there. The end of it goes into the ring
+ * now, and what it gains until the first bytes come over the socket as soon as it is
+ * there. Once, for a link just opened; a file that is not there is fine. */
 void console_link_refill(struct console_link *link, const char *log);
 /* Sends input to the VM; queued while the link is not up yet. 0, BERTH_EFULL (take less,
  * later) or BERTH_ECLOSED. */

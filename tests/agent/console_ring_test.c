@@ -358,7 +358,7 @@ START_TEST(a_link_can_be_closed_at_any_step)
 }
 END_TEST
 
-/* The log grows to `gained` before the first bytes, `chunk`, come over the socket. */
+/* The log grows to `gained` when the first bytes, `chunk`, have come over the socket. */
 static const struct {
     const char *before, *gained, *chunk, *want;
 } gaps[] = {
@@ -383,13 +383,13 @@ START_TEST(a_refilled_console_has_everything_once)
 
     console_link_refill(link, log);
     ck_assert_str_eq(read_all(peer.ring, &offset), gaps[_i].before);
-    temp_dir_write(&peer.dir, "serial.log", gaps[_i].gained);
     while (!console_link_connected(link)) {
         uv_run(&peer.loop, UV_RUN_ONCE);
     }
     peer.fd = accept(peer.listener, NULL, NULL);
     ck_assert_int_eq(write(peer.fd, gaps[_i].chunk, strlen(gaps[_i].chunk)),
                      (ssize_t)strlen(gaps[_i].chunk));
+    temp_dir_write(&peer.dir, "serial.log", gaps[_i].gained);
     while (console_ring_end(peer.ring) < size) {
         uv_run(&peer.loop, UV_RUN_ONCE);
     }
@@ -401,6 +401,96 @@ START_TEST(a_refilled_console_has_everything_once)
         uv_run(&peer.loop, UV_RUN_ONCE);
     }
     ck_assert_str_eq(read_all(peer.ring, &offset), "!");
+    console_link_close(link);
+    free(log);
+    peer_fini(&peer);
+}
+END_TEST
+
+static void wait_ring(struct peer *peer, const char *want)
+{
+    uint64_t offset = 0;
+    while (console_ring_end(peer->ring) < strlen(want)) {
+        uv_run(&peer->loop, UV_RUN_ONCE);
+    }
+    ck_assert_str_eq(read_all(peer->ring, &offset), want);
+}
+
+/* A prompt, of which the log had a part when it was read. Row 0: nobody listens on the
+ * socket; 1: who listens there has not taken the connection; 2: it has. */
+START_TEST(what_the_log_gains_is_there_though_the_guest_is_silent)
+{
+    struct peer peer;
+    peer_init(&peer);
+    temp_dir_write(&peer.dir, "serial.log", "lo");
+    char *log = temp_dir_path(&peer.dir, "serial.log");
+    struct console_link *link = console_link_open(&peer.loop, peer.path, peer.ring, NULL);
+    console_link_refill(link, log);
+    wait_ring(&peer, "lo");
+    if (_i > 0) {
+        peer_listen(&peer);
+        while (!console_link_connected(link)) {
+            uv_run(&peer.loop, UV_RUN_ONCE);
+        }
+    }
+    peer.fd = _i > 1 ? accept(peer.listener, NULL, NULL) : -1;
+
+    temp_dir_write(&peer.dir, "serial.log", "login");
+    wait_ring(&peer, "login");
+    temp_dir_write(&peer.dir, "serial.log", "login:");
+    wait_ring(&peer, "login:");
+
+    if (_i > 0) { /* no end of the log is taken for what comes now */
+        peer.fd = peer.fd < 0 ? accept(peer.listener, NULL, NULL) : peer.fd;
+        ck_assert_int_eq(write(peer.fd, ":-)", 3), 3);
+        temp_dir_write(&peer.dir, "serial.log", "login::-)");
+        wait_ring(&peer, "login::-)");
+    }
+    console_link_close(link);
+    free(log);
+    peer_fini(&peer);
+}
+END_TEST
+
+/* More at once than one read takes, byte by byte as a serial port has it and in one. */
+START_TEST(what_a_guest_says_in_one_breath_is_there_once)
+{
+    static char log_text[20000];
+    static char said[sizeof(log_text)];
+    const size_t burst = _i == 0 ? 150 : 15000;
+    const size_t piece = _i == 0 ? 1 : burst;
+    struct peer peer;
+    uint64_t offset = 0;
+    peer_init(&peer);
+    peer_listen(&peer);
+    temp_dir_write(&peer.dir, "serial.log", "");
+    char *log = temp_dir_path(&peer.dir, "serial.log");
+    struct console_link *link = console_link_open(&peer.loop, peer.path, peer.ring, NULL);
+    console_link_refill(link, log);
+    while (!console_link_connected(link)) {
+        uv_run(&peer.loop, UV_RUN_ONCE);
+    }
+    peer.fd = accept(peer.listener, NULL, NULL);
+    memcpy(log_text, "missed ", 7);
+    for (size_t i = 0; i < burst; i++) {
+        log_text[7 + i] = (char)('A' + (i + i / 26) % 26);
+    }
+    log_text[7 + burst] = '\0';
+
+    for (size_t at = 0; at < burst; at += piece) {
+        ck_assert_int_eq(write(peer.fd, log_text + 7 + at, piece), (ssize_t)piece);
+    }
+    temp_dir_write(&peer.dir, "serial.log", log_text);
+    ck_assert_int_eq(write(peer.fd, "!", 1), 1);
+    do {
+        uv_run(&peer.loop, UV_RUN_ONCE);
+        offset = console_ring_end(peer.ring) - (console_ring_end(peer.ring) > 0);
+    } while (strcmp(read_all(peer.ring, &offset), "!") != 0);
+
+    offset = 0;
+    said[console_ring_read(peer.ring, &offset, said, sizeof(said) - 1)] = '\0';
+    ck_assert_uint_eq(console_ring_end(peer.ring), 7 + burst + 1);
+    ck_assert(strcmp(said, strcat(log_text, "!")) == 0); /* long for a message */
     console_link_close(link);
     free(log);
     peer_fini(&peer);
@@ -442,6 +532,9 @@ int main(void)
     tcase_add_loop_test(link, a_link_can_be_closed_at_any_step, 0, 5);
     tcase_add_loop_test(link, a_refilled_console_has_everything_once, 0,
                         sizeof(gaps) / sizeof(gaps[0]));
+    tcase_add_loop_test(link, what_the_log_gains_is_there_though_the_guest_is_silent, 0,
+                        3);
+    tcase_add_loop_test(link, what_a_guest_says_in_one_breath_is_there_once, 0, 2);
     tcase_add_test(link, a_path_too_long_for_a_socket_is_refused);
     suite_add_tcase(suite, link);
     return test_main_run(suite);
