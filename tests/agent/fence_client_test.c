@@ -436,5 +436,8 @@ static Suite *suite(void)
 
 int main(void)
 {
+    if (!test_main_finds(FENCE_PROGRAM)) {
+        return 1;
+    }
     return test_main_run(suite());
 }

@@ -440,6 +440,9 @@ END_TEST
 
 int main(void)
 {
+    if (!test_main_finds(FETCHER)) {
+        return 1;
+    }
     if (is_hostile()) {
         return hostile_run();
     }

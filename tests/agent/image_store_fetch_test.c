@@ -262,6 +262,9 @@ END_TEST
 
 int main(void)
 {
+    if (!test_main_finds(BERTH_BINARY_DIR "/berth-fetch")) {
+        return 1;
+    }
     Suite *suite = suite_create("image_store_fetch");
     TCase *tests = tcase_create("image_store_fetch");
     tcase_add_checked_fixture(tests, start, stop);

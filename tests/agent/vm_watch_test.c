@@ -425,5 +425,8 @@ static Suite *suite(void)
 int main(int argc, char **argv)
 {
     engine_fake_main(argc, argv);
+    if (!test_main_finds(BERTH_BINARY_DIR "/berth-fence")) {
+        return 1;
+    }
     return test_main_run(suite());
 }

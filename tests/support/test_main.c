@@ -3,6 +3,7 @@
 #include <check.h>
 
 #include <stdio.h>
+#include <unistd.h>
 
 int test_main_run(Suite *suite)
 {
@@ -21,4 +22,13 @@ int test_main_skip(const char *reason)
 {
     printf("skipped: %s\n", reason);
     return TEST_MAIN_SKIPPED;
+}
+
+bool test_main_finds(const char *program)
+{
+    if (access(program, X_OK) == 0) {
+        return true;
+    }
+    fprintf(stderr, "%s is not there: build it first, these tests run it\n", program);
+    return false;
 }
