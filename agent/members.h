@@ -17,8 +17,9 @@
 
 #include <stdbool.h>
 
-#define MEMBERS_LEARNED_MAX 8 /* leaders that follow each other before one gives orders \
-                               */
+#define MEMBERS_LEARNED_MAX                                     \
+    8 /* leaders that follow each other before one gives orders \
+       */
 
 struct members {
     char *path; /* of members.bin */
