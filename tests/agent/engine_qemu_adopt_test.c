@@ -10,6 +10,19 @@
 
 /* ---- the daemon goes and comes back ---- */
 
+/* It goes to the disk beside the loop; a daemon that dies before has let nothing run, as
+ * far as the next one knows. */
+static void wait_recorded(void)
+{
+    struct vm_record record = {.state = VM_RECORD_STARTING};
+    char folder[ENGINE_PATH_SIZE];
+    (void)snprintf(folder, sizeof(folder), "%s/vms/%d", bench.dir.path, UID);
+    while (record.state != VM_RECORD_RUNNING) {
+        uv_run(&bench.loop, UV_RUN_ONCE);
+        ck_assert_int_eq(vm_record_read(folder, &record, NULL), 0);
+    }
+}
+
 static void daemon_dies(void)
 {
     int ready[2];
@@ -21,6 +34,7 @@ static void daemon_dies(void)
         open_loop();
         open_supervisor();
         (void)boot(UID);
+        wait_recorded();
         (void)!write(ready[1], "x", 1);
         for (;;) {
             uv_run(&bench.loop, UV_RUN_ONCE);
