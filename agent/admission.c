@@ -168,36 +168,48 @@ static void join_proposed(void *context, int code, const struct apply_result *re
     free(joining);
 }
 
+bool admission_address_clash(const struct state *state,
+                             const char *name,
+                             uint32_t address,
+                             char ret_text[ADMISSION_CLASH_SIZE])
+{
+    size_t cursor = 0;
+    const struct network *network;
+    char address_text[IPV4_TEXT_SIZE];
+    char range[CIDR_TEXT_SIZE];
+    while (address != 0 && (network = state_next(state, KIND_NETWORK, &cursor)) != NULL) {
+        uint64_t cidr = network->spec.ipv4.cidr;
+        if (cidr_contains(cidr, address)) {
+            format_ipv4(address, address_text);
+            format_cidr(cidr_address(cidr), cidr_prefix(cidr), range);
+            (void)snprintf(ret_text, ADMISSION_CLASH_SIZE,
+                           "the address %s of host %s is in the range %s of network %s "
+                           "of tenant %s: the hosts that carry it could not reach this "
+                           "one; give the host another (--address), or that network "
+                           "another range",
+                           address_text, name, range, network->meta.name,
+                           network->meta.tenant);
+            return true;
+        }
+    }
+    return false;
+}
+
 /* What keeps a new host out whatever its token; 0 or BERTH_EINVALID, BERTH_ECONFLICT. */
 static int
 join_fits(const struct state *state, const struct msg_join *join, struct err *err)
 {
     const struct host_status *status = &join->status;
-    size_t cursor = 0;
-    const struct network *network;
+    char clash[ADMISSION_CLASH_SIZE];
     if (status->memory_bytes == 0 || status->cpu_mcpu == 0) {
         return err_set(err, BERTH_EINVALID,
                        "host %s offers VMs no %s: no VM would ever run there; see its "
                        "berthd's --reserve-memory (where no VM is wanted, leave 1MiB)",
                        join->name, status->memory_bytes == 0 ? "memory" : "CPU");
     }
-    while ((network = state_next(state, KIND_NETWORK, &cursor)) != NULL) {
-        uint64_t cidr = network->spec.ipv4.cidr;
-        if (status->address != 0 && cidr_contains(cidr, status->address)) {
-            char address[IPV4_TEXT_SIZE];
-            char range[CIDR_TEXT_SIZE];
-            format_ipv4(status->address, address);
-            format_cidr(cidr_address(cidr), cidr_prefix(cidr), range);
-            return err_set(err, BERTH_ECONFLICT,
-                           "the address %s of host %s is in the range %s of network %s "
-                           "of tenant %s: the hosts that carry it could not reach this "
-                           "one; give the host another (--address), or that network "
-                           "another range",
-                           address, join->name, range, network->meta.name,
-                           network->meta.tenant);
-        }
-    }
-    return 0;
+    return admission_address_clash(state, join->name, status->address, clash)
+               ? err_set(err, BERTH_ECONFLICT, "%s", clash)
+               : 0;
 }
 
 /* Strangers reach this far, so what has no good token does not get into the log. A host

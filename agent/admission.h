@@ -42,6 +42,13 @@ void admission_tokens_changed(struct admission *admission);
 /* While the cluster's level is being raised, nobody comes in: the level holds for those
  * who are in. */
 void admission_hold(struct admission *admission, bool raising);
+/* Whether a host's address is in the range of a tenant network, and of which, in words. A
+ * new host is refused for that; one that is in may come back with such an address. */
+#define ADMISSION_CLASH_SIZE 448
+bool admission_address_clash(const struct state *state,
+                             const char *name,
+                             uint32_t address,
+                             char ret_text[ADMISSION_CLASH_SIZE]);
 /* Somebody is about to be let in. */
 bool admission_lets_in(const struct admission *admission);
 /* A stranger with a token. Answers it, now or once the log has spoken; the log hears of

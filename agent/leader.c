@@ -353,6 +353,20 @@ static void update_proposed(void *context, int code, const struct apply_result *
     }
 }
 
+/* It is in and stays in: people have to hear of it, also in leader_host_live. */
+static void address_warn(const struct leader *leader,
+                         const struct host *host,
+                         const struct host_status *said)
+{
+    char clash[ADMISSION_CLASH_SIZE];
+    if (said->address != host->status.address &&
+        admission_address_clash(control_state(leader->config.control), host->meta.name,
+                                said->address, clash)) {
+        log_warn("leader", "a host came back with an address that a network has taken",
+                 KV_STR("host", host->meta.name), KV_STR("why", clash));
+    }
+}
+
 /* Addresses and inventory as the host says now; phase, key and role are not its to say.
  */
 static void take_status(struct leader *leader,
@@ -383,6 +397,7 @@ static void take_status(struct leader *leader,
                 0 &&
             control_propose(leader->config.control, &command, update_proposed, heard) ==
                 0) {
+            address_warn(leader, host, &said);
             heard->update_under_way = true;
         }
         command_fini(&command);
@@ -837,12 +852,16 @@ json_t *leader_host_live(const struct leader *leader, const struct host *host)
     if (level_watch_range(leader->levels, host->meta.uid, &range)) {
         (void)snprintf(levels, sizeof(levels), "%u-%u", range.min, range.max);
     }
-    return json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:b}", "lastHeard",
-                     when, "fence", fence, "levels", levels, "cpuUsedMcpu",
-                     (json_int_t)load.cpu_used_mcpu, "memoryUsedBytes",
-                     (json_int_t)load.memory_used_bytes, "diskFreeBytes",
-                     (json_int_t)load.disk_free_bytes, "vms", vms, "memoryPlacedBytes",
-                     (json_int_t)placed, "diskPlacedBytes", (json_int_t)disk, "leader",
+    char clash[ADMISSION_CLASH_SIZE];
+    bool clashes = admission_address_clash(control_state(leader->config.control),
+                                           host->meta.name, host->status.address, clash);
+    return json_pack("{s:s, s:s*, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:b}",
+                     "lastHeard", when, "clash", clashes ? clash : NULL, "fence", fence,
+                     "levels", levels, "cpuUsedMcpu", (json_int_t)load.cpu_used_mcpu,
+                     "memoryUsedBytes", (json_int_t)load.memory_used_bytes,
+                     "diskFreeBytes", (json_int_t)load.disk_free_bytes, "vms", vms,
+                     "memoryPlacedBytes", (json_int_t)placed, "diskPlacedBytes",
+                     (json_int_t)disk, "leader",
                      host->meta.uid == leader->config.identity->uid);
 }
 

@@ -436,8 +436,11 @@ PRINT(cell_host_levels)
 PRINT(cell_host_note)
 {
     const json_t *spec = view_spec(object);
+    const json_t *live = json_object_get(view_status(object), "live");
     if (json_is_true(json_object_get(spec, "drain"))) {
         CELL("drained: %s", json_member_text(spec, "drainReason", "no reason given"));
+    } else if (json_object_get(live, "clash") != NULL) {
+        member_print(live, "clash", ret_cell);
     } else if (strcmp(host_fence(object), "missing") == 0) {
         CELL("its fence is missing: VMs that may be restarted elsewhere wait");
     } else if (strcmp(view_phase(object, KIND_HOST), "ready") == 0) {

@@ -435,6 +435,52 @@ static bool is_foretold(const char *text)
     return found;
 }
 
+/* What people are told of the address of the host; "": nothing. */
+static const char *clash_of(const struct host *host)
+{
+    static char text[512];
+    json_t *live = leader_host_live(plane.hosts[0].leader, host);
+    (void)snprintf(text, sizeof(text), "%s", json_member_text(live, "clash", ""));
+    json_decref(live);
+    return text;
+}
+
+static const struct host *first_host(void)
+{
+    return state_host(plane_state(0), uid_of(&plane.hosts[0]));
+}
+
+/* Networks that cover a host are refused by the API; the host came back with another
+ * address. */
+START_TEST(a_host_that_is_in_with_an_address_in_a_network_is_told_of)
+{
+    plane_start();
+    struct identity *identity = &plane.hosts[0].host->identity;
+    uint32_t address = identity->address;
+    uint64_t wall_ms;
+    struct host_load load;
+    RACK_WAIT(plane.hosts[0].leader != NULL &&
+              scheduler_host_seen(leader_scheduler(plane.hosts[0].leader), identity->uid,
+                                  &wall_ms, &load));
+    struct network *network = object_new(KIND_NETWORK);
+    (void)snprintf(network->meta.name, NAME_SIZE, "front");
+    (void)snprintf(network->meta.tenant, NAME_SIZE, DEFAULT_TENANT);
+    network->spec.ipv4.cidr = ((uint64_t)(10U << 24) << 8) | 24;
+    ck_assert_int_eq(plane_put(KIND_NETWORK, network), 0);
+    ck_assert_str_eq(clash_of(first_host()), "");
+
+    identity->address = (10U << 24) + 5;
+    RACK_WAIT(first_host()->status.address == identity->address);
+    ck_assert_ptr_nonnull(
+        strstr(clash_of(first_host()), "the address 10.0.0.5 of host "));
+    ck_assert_ptr_nonnull(strstr(
+        clash_of(first_host()),
+        " is in the range 10.0.0.0/24 of network front of tenant " DEFAULT_TENANT ": "));
+    identity->address = address;
+    plane_stop();
+}
+END_TEST
+
 START_TEST(a_host_takes_no_vm_of_a_network_whose_range_it_needs)
 {
     plane_start();
@@ -481,6 +527,7 @@ int main(void)
     TCase *tests = tcase_create("leader");
     tcase_set_timeout(tests, 60);
     tcase_add_test(tests, cpu_is_shown_of_a_vm_that_runs_and_of_this_run_only);
+    tcase_add_test(tests, a_host_that_is_in_with_an_address_in_a_network_is_told_of);
     tcase_add_test(tests, a_host_takes_no_vm_of_a_network_whose_range_it_needs);
     tcase_add_test(tests, a_stranger_without_a_good_token_costs_the_log_nothing);
     tcase_add_test(tests, a_token_of_a_host_that_never_came_goes_in_its_time);

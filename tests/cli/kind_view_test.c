@@ -82,6 +82,13 @@ static const struct shown {
      "HEARD  NOTE\n"
      "h2    ready  none  -          -       -/8         -     0B/1GiB            -      "
      "-  drained: PSU swap\n"},
+    {"host ls", KIND_HOST,
+     "{'metadata':{'name':'h2'},'status':{'cpu':'8','memory':'1GiB','live':{'clash':"
+     "'its address is in a network'}}}",
+     "NAME  PHASE  ROLE  ADDRESS  VMS  CPU USED  MEM USED  MEM PLACED  DISK PLACED  "
+     "HEARD  NOTE\n"
+     "h2    ready  none  -          -       -/8         -     0B/1GiB            -      "
+     "-  its address is in a network\n"},
     {"ls", KIND_TEMPLATE,
      "{'metadata':{'name':'small','tenant':'t'},'spec':{'image':'tiny','memory':{'size':"
      "'128MiB'},'disks':[{'size':'1GiB'},{'size':'2GiB'}],'nics':[{'network':'front'}]},"
