@@ -8,7 +8,11 @@
  * same moment, for then each would vote for itself.
  * Shapes: `struct raft_pace` is a plain value and decides; `struct raft_ticker` is a
  * timer of the loop that keeps to it. Units: milliseconds of the loop's clock. Threads:
- * the loop's. Ownership: open gives, close takes, at any time; no tick comes after it.
+ * the loop's. Ownership: open gives, close takes, at any time, its own tick included; no
+ * tick comes after it. Errors: none but that there is no memory to open a ticker. Limits:
+ * the interval is at least 1 ms, and own_ms below it; a heartbeat is ridden on from a
+ * twentieth of the interval early to a seventh late (docs/decisions/0014), so below 7 ms
+ * it has to come on the millisecond. Times are far from the end of 64 bits.
  */
 #pragma once
 
