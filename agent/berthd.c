@@ -347,7 +347,7 @@ static void on_end(void *context)
 static void on_heap(void *context)
 {
     (void)context;
-    (void)heap_give_back(); /* or nothing large has ended */
+    (void)heap_give_back(); /* or nothing large has ended, or more may follow */
 }
 
 /* ---- start

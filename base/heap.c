@@ -11,6 +11,7 @@
 #define PAD_BYTES   (64 << 10)
 
 static atomic_bool told;
+static unsigned looks; /* in a row that found something told, and not given back yet */
 
 /* Each fails only for values that the library does not know. */
 void heap_keep_small(void)
@@ -30,9 +31,12 @@ void heap_freed(void)
 
 bool heap_give_back(void)
 {
-    if (!atomic_exchange_explicit(&told, false, memory_order_relaxed)) {
+    bool more = atomic_exchange_explicit(&told, false, memory_order_relaxed);
+    looks += more ? 1U : 0U;
+    if (looks == 0 || (more && looks < HEAP_LOOKS_MAX)) {
         return false;
     }
+    looks = 0;
     (void)malloc_trim(PAD_BYTES); /* or there was nothing to give back */
     return true;
 }

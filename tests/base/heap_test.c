@@ -4,6 +4,8 @@
 #include "support/fault_heap.h"
 #include "support/test_main.h"
 
+#include <malloc.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,6 +49,8 @@ START_TEST(what_a_large_thing_took_goes_back_when_it_was_told)
     ck_assert(!heap_give_back()); /* nothing was told */
     ck_assert_uint_gt(resident_bytes(), before + much / 2);
     heap_freed();
+    ck_assert(!heap_give_back()); /* copies may be on their way still */
+    ck_assert_uint_gt(resident_bytes(), before + much / 2);
     ck_assert(heap_give_back());
     ck_assert_uint_lt(resident_bytes(), before + much / 8);
     ck_assert(!heap_give_back()); /* once */
@@ -54,14 +58,63 @@ START_TEST(what_a_large_thing_took_goes_back_when_it_was_told)
 }
 END_TEST
 
+/* As an image on its way, each chunk of which says so. */
+START_TEST(what_goes_on_is_waited_for_but_not_for_ever)
+{
+    for (unsigned i = 0; i < HEAP_LOOKS_MAX - 1; i++) {
+        heap_freed();
+        ck_assert(!heap_give_back());
+    }
+    if (_i == 0) { /* it ends */
+        ck_assert(heap_give_back());
+    } else {
+        heap_freed();
+        ck_assert(heap_give_back());
+        heap_freed();
+        ck_assert(!heap_give_back()); /* counted anew */
+    }
+}
+END_TEST
+
+static void *allocate(void *context)
+{
+    (void)context;
+    void *memory = malloc(100);
+    ck_assert_ptr_nonnull(memory);
+    return memory;
+}
+
+/* What another place keeps at its end is never given back. */
+START_TEST(a_second_thread_takes_from_the_same_place)
+{
+    pthread_t thread;
+    char *text = NULL;
+    size_t size = 0;
+    void *lives = NULL;
+    heap_keep_small();
+
+    ck_assert_int_eq(pthread_create(&thread, NULL, allocate, NULL), 0);
+    ck_assert_int_eq(pthread_join(thread, &lives), 0);
+
+    FILE *file = open_memstream(&text, &size);
+    ck_assert(file != NULL && malloc_info(0, file) == 0);
+    ck_assert_int_eq(fclose(file), 0);
+    ck_assert_ptr_nonnull(strstr(text, "<heap nr=\"0\">"));
+    ck_assert_ptr_null(strstr(text, "<heap nr=\"1\">"));
+    free(text);
+    free(lives);
+}
+END_TEST
+
 int main(void)
 {
-    if (!FAULT_HEAP_WORKS) {
-        return 77; /* a sanitizer owns the heap, and gives nothing back */
-    }
     Suite *suite = suite_create("heap");
     TCase *tests = tcase_create("heap");
-    tcase_add_test(tests, what_a_large_thing_took_goes_back_when_it_was_told);
+    tcase_add_loop_test(tests, what_goes_on_is_waited_for_but_not_for_ever, 0, 2);
+    if (FAULT_HEAP_WORKS) { /* else a sanitizer owns the heap, and gives nothing back */
+        tcase_add_test(tests, what_a_large_thing_took_goes_back_when_it_was_told);
+        tcase_add_test(tests, a_second_thread_takes_from_the_same_place);
+    }
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
 }
