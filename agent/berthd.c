@@ -208,7 +208,7 @@ static void on_level(void *context, uint32_t level)
         return;
     }
     /* For the next start, which may be another release's. */
-    level_keeper_tell(berthd->level_keeper, level);
+    level_keeper_tell(berthd->level_keeper, level, clock_now_ms(berthd->clock));
     if (level_in_range(berthd_levels(berthd), level)) {
         return;
     }

@@ -10,7 +10,9 @@
 
 struct level_keeper {
     char *folder;
-    uint32_t level; /* the newest that was told */
+    uint32_t told;     /* the newest */
+    uint32_t written;  /* what the file says, as far as is known; 0: nothing */
+    uint64_t again_ms; /* monotonic: job_level is not tried again before; it failed */
     struct work_pool *disk;
     struct work_job job;
     bool writing; /* the job is under way */
@@ -26,7 +28,7 @@ level_keeper_new(uv_loop_t *loop, const char *folder, uint32_t written)
         (keeper->disk = work_pool_new(loop, 1, 1)) == NULL) {
         return level_keeper_close(keeper);
     }
-    keeper->level = written;
+    keeper->told = keeper->written = written;
     return keeper;
 }
 
@@ -40,18 +42,17 @@ static void write_level(struct work_job *job)
 
 static void submit(struct level_keeper *keeper);
 
-static void written(struct work_job *job, int code)
+static void write_done(struct work_job *job, int code)
 {
     struct level_keeper *keeper = LIST_ITEM(job, struct level_keeper, job);
-    if (code < 0) {
-        write_level(job); /* without a thread: the loop waits */
-    }
-    if (keeper->job_err.code < 0) {
+    keeper->writing = false;
+    if (work_job_make_up(job, code) == 0 && keeper->job_err.code == 0) {
+        keeper->written = keeper->job_level;
+    } else if (code != BERTH_ECLOSED) {
         log_warn("berthd", "the cluster's level cannot be written down",
                  KV_STR("why", keeper->job_err.text));
     }
-    keeper->writing = false;
-    if (keeper->job_level != keeper->level) {
+    if (keeper->job_level != keeper->told) {
         submit(keeper); /* another came meanwhile */
     }
 }
@@ -59,19 +60,19 @@ static void written(struct work_job *job, int code)
 static void submit(struct level_keeper *keeper)
 {
     keeper->writing = true;
-    keeper->job_level = keeper->level;
-    work_pool_submit(keeper->disk, &keeper->job, write_level, written);
+    keeper->job_level = keeper->told;
+    work_pool_submit(keeper->disk, &keeper->job, write_level, write_done);
 }
 
-void level_keeper_tell(struct level_keeper *keeper, uint32_t level)
+void level_keeper_tell(struct level_keeper *keeper, uint32_t level, uint64_t now_ms)
 {
-    if (level == keeper->level) {
+    bool failed_lately = level == keeper->job_level && now_ms < keeper->again_ms;
+    keeper->told = level;
+    if (level == keeper->written || keeper->writing || failed_lately) {
         return;
     }
-    keeper->level = level;
-    if (!keeper->writing) {
-        submit(keeper);
-    }
+    keeper->again_ms = now_ms + LEVEL_KEEPER_RETRY_MS;
+    submit(keeper);
 }
 
 struct level_keeper *level_keeper_close(struct level_keeper *keeper)
@@ -81,6 +82,10 @@ struct level_keeper *level_keeper_close(struct level_keeper *keeper)
     }
     if (keeper->disk != NULL) {
         work_pool_drain(keeper->disk);
+        if (keeper->told != keeper->written) {
+            submit(keeper); /* the disk may have room by now */
+            work_pool_drain(keeper->disk);
+        }
     }
     work_pool_close(keeper->disk);
     free(keeper->folder);

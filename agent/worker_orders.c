@@ -408,8 +408,8 @@ static void members_stored(struct work_job *job, int code)
 {
     struct worker *worker = LIST_ITEM(job, struct worker, members_job);
     struct err err;
-    if (code < 0) {
-        members_run(job); /* without a thread: the loop waits */
+    if (work_job_make_up(job, code) < 0) { /* never run; not at an end, which drains */
+        worker->members_write.code = BERTH_ECLOSED;
     }
     worker->members_writing = false;
     if (members_write_end(worker->config.members, &worker->members_write, &err) < 0) {

@@ -16,6 +16,7 @@
  */
 #pragma once
 
+#include "base/err.h"
 #include "base/list.h"
 
 #include <uv.h>
@@ -54,6 +55,17 @@ void work_pool_cancel(struct work_pool *pool, struct work_job *job);
 void work_pool_cancel_all(struct work_pool *pool);
 /* For a job's run: its result is not wanted any more. */
 bool work_job_cancelled(const struct work_job *job);
+/* For a done whose run must not be left out because there was no thread or no room for
+ * it: runs it now, on the loop, which waits. Returns 0: it has run, here or there; or
+ * BERTH_ECLOSED: it was not to run any more. */
+static inline int work_job_make_up(struct work_job *job, int code)
+{
+    if (code < 0 && code != BERTH_ECLOSED) {
+        job->run(job);
+        code = 0;
+    }
+    return code;
+}
 /* Waits until all jobs are over, and calls their done inside the call: for the end of
  * something whose last words have to be on the disk. */
 void work_pool_drain(struct work_pool *pool);

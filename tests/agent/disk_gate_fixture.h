@@ -2,12 +2,14 @@
  *
  * The test makes the pipe and closes the gate; each byte that it writes, or its closing,
  * lets one through. What the loop's own thread syncs does not wait, and is counted: it
- * must not. Replaces fsync and unlink of the C library in the program that includes it.
+ * must not. A disk that is full fails what the other threads sync, so many times.
+ * Replaces fsync and unlink of the C library in the program that includes it.
  */
 #pragma once
 
 #include "support/test_main.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -22,6 +24,8 @@ static struct {
     atomic_uint waiting;
     atomic_uint on_loop;
     atomic_bool unlinks; /* removals wait, not what is synced */
+    atomic_uint full;    /* so many fail from now on */
+    atomic_uint failed;
 } gate;
 
 static inline void gate_wait(void)
@@ -39,6 +43,12 @@ int fsync(int fd)
         gate.on_loop++;
     } else if (gate.closed) {
         gate_wait();
+    }
+    if (gate.full > 0 && gettid() != getpid()) {
+        gate.full--;
+        gate.failed++;
+        errno = ENOSPC;
+        return -1;
     }
     return (int)syscall(SYS_fsync, fd);
 }

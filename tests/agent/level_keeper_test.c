@@ -5,6 +5,7 @@
 #include "disk_gate_fixture.h"
 #include "support/temp_dir.h"
 
+#include <limits.h>
 #include <pthread.h>
 #include <sched.h>
 
@@ -46,12 +47,12 @@ static void gate_open(void)
 START_TEST(the_newest_level_is_written_while_the_loop_turns)
 {
     gate.closed = true;
-    level_keeper_tell(keeper, 3);
+    level_keeper_tell(keeper, 3, 0);
     while (gate.waiting == 0 && gate.on_loop == 0) {
         (void)uv_run(&loop, UV_RUN_NOWAIT);
     }
-    level_keeper_tell(keeper, 4);
-    level_keeper_tell(keeper, 5);
+    level_keeper_tell(keeper, 4, 0);
+    level_keeper_tell(keeper, 5, 0);
     ck_assert_uint_eq(in_file(), 0);
 
     gate_open();
@@ -78,11 +79,11 @@ START_TEST(the_end_waits_until_it_is_written)
     pthread_t opener;
     atomic_bool over = false;
     gate.closed = true;
-    level_keeper_tell(keeper, 3);
+    level_keeper_tell(keeper, 3, 0);
     while (gate.waiting == 0) {
         (void)sched_yield();
     }
-    level_keeper_tell(keeper, 4);
+    level_keeper_tell(keeper, 4, 0);
     ck_assert_int_eq(pthread_create(&opener, NULL, open_when_main_waits, &over), 0);
 
     keeper = level_keeper_close(keeper);
@@ -99,22 +100,55 @@ START_TEST(what_the_file_says_is_not_written_again)
     keeper = level_keeper_close(keeper);
     keeper = level_keeper_new(&loop, dir.path, 3);
 
-    level_keeper_tell(keeper, 3);
+    level_keeper_tell(keeper, 3, 0);
     keeper = level_keeper_close(keeper);
 
     ck_assert_uint_eq(in_file(), 0);
 }
 END_TEST
 
-START_TEST(a_level_that_cannot_be_written_ends_nothing)
+/* A host without a log has nothing else that says it. */
+START_TEST(a_level_that_could_not_be_written_is_tried_again_in_time)
 {
-    char *away = temp_dir_path(&dir, "away");
-    keeper = level_keeper_close(keeper);
-    keeper = level_keeper_new(&loop, away, 0);
-    level_keeper_tell(keeper, 3);
-    keeper = level_keeper_close(keeper);
-    ck_assert_int_eq(access(away, F_OK), -1);
-    free(away);
+    gate.full = 1;
+    level_keeper_tell(keeper, 3, 1000);
+    while (gate.failed == 0) {
+        (void)uv_run(&loop, UV_RUN_NOWAIT);
+    }
+
+    if (_i == 0) { /* told again and again, as leaders do */
+        while (in_file() != 3) {
+            level_keeper_tell(keeper, 3, 1000 + LEVEL_KEEPER_RETRY_MS);
+            (void)uv_run(&loop, UV_RUN_NOWAIT);
+        }
+    } else if (_i == 1) { /* another one does not wait */
+        while (in_file() != 4) {
+            level_keeper_tell(keeper, 4, 1001);
+            (void)uv_run(&loop, UV_RUN_NOWAIT);
+        }
+    } else { /* the last words */
+        keeper = level_keeper_close(keeper);
+        ck_assert_uint_eq(in_file(), 3);
+    }
+}
+END_TEST
+
+START_TEST(a_full_disk_is_not_asked_at_every_word)
+{
+    gate.full = UINT_MAX;
+
+    for (unsigned i = 0; i < 1000; i++) {
+        level_keeper_tell(keeper, 3, 1000 + LEVEL_KEEPER_RETRY_MS - 1);
+        while (gate.failed == 0) {
+            (void)sched_yield();
+        }
+        (void)uv_run(&loop, UV_RUN_NOWAIT);
+    }
+
+    ck_assert_uint_eq(gate.failed, 1);
+    keeper = level_keeper_close(keeper); /* which tries once more */
+    ck_assert_uint_eq(gate.failed, 2);
+    ck_assert_uint_eq(in_file(), 0);
 }
 END_TEST
 
@@ -127,7 +161,9 @@ int main(void)
     tcase_add_test(tests, the_newest_level_is_written_while_the_loop_turns);
     tcase_add_test(tests, the_end_waits_until_it_is_written);
     tcase_add_test(tests, what_the_file_says_is_not_written_again);
-    tcase_add_test(tests, a_level_that_cannot_be_written_ends_nothing);
+    tcase_add_loop_test(tests, a_level_that_could_not_be_written_is_tried_again_in_time,
+                        0, 3);
+    tcase_add_test(tests, a_full_disk_is_not_asked_at_every_word);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
 }

@@ -188,6 +188,36 @@ START_TEST(one_job_too_many_is_told_so)
 }
 END_TEST
 
+static void note_made_up(struct work_job *job, int code)
+{
+    note(job, work_job_make_up(job, code));
+}
+
+/* Refused for want of room, or cancelled; a run that a thread had is not repeated. */
+START_TEST(what_found_no_room_runs_on_the_loop_and_what_was_cancelled_does_not)
+{
+    open_pool(1, 1);
+    work_pool_submit(pool, &jobs[0].job, hang, note_made_up);
+    ck_assert_int_eq(sem_wait(&begun), 0);
+    work_pool_submit(pool, &jobs[1].job, pass, note_made_up); /* waits */
+    work_pool_submit(pool, &jobs[2].job, pass, note_made_up); /* one too many */
+    ck_assert(!jobs[2].ran && jobs[2].done == 0);
+
+    wait_for(1);
+    ck_assert(jobs[2].ran && jobs[2].done == 1);
+    ck_assert_int_eq(jobs[2].code, 0);
+    work_pool_cancel(pool, &jobs[1].job);
+    wait_for(2);
+    ck_assert(!jobs[1].ran && jobs[1].done == 1);
+    ck_assert_int_eq(jobs[1].code, BERTH_ECLOSED);
+
+    release(1);
+    wait_for(3);
+    ck_assert_int_eq(jobs[0].code, 0);
+    ck_assert_int_eq(sem_trywait(&begun), -1); /* it hung once */
+}
+END_TEST
+
 START_TEST(a_cancelled_job_does_not_begin)
 {
     open_pool(1, JOBS);
@@ -332,6 +362,8 @@ int main(void)
     tcase_add_test(tests, jobs_that_hang_leave_libuvs_threads_to_the_others);
     tcase_add_test(tests, one_thread_keeps_the_order);
     tcase_add_test(tests, one_job_too_many_is_told_so);
+    tcase_add_test(tests,
+                   what_found_no_room_runs_on_the_loop_and_what_was_cancelled_does_not);
     tcase_add_test(tests, a_cancelled_job_does_not_begin);
     tcase_add_test(tests, all_that_wait_are_cancelled_and_the_pool_takes_more);
     tcase_add_test(tests, a_drained_pool_has_finished_every_job_and_takes_more);
