@@ -177,6 +177,8 @@ struct worker *worker_close(struct worker *worker)
     image_store_on_change(worker->config.images, NULL, NULL);
     if (worker->disk != NULL) {
         work_pool_drain(worker->disk); /* its jobs are parts of us */
+        /* The last attempt; after it the next leader's orders, or a voter's word. */
+        (void)members_save(worker->config.members, NULL);
     }
     work_pool_close(worker->disk);
     loop_timer_close(worker->heartbeat_timer);

@@ -536,6 +536,9 @@ static void members_take(struct worker *worker)
         0) {
         log_error("worker", "members cannot be taken", KV_STR("why", err.text));
     }
+    if (changed) {
+        worker->members_again_ms = 0; /* it is not that one which failed */
+    }
     members_store(worker);
     if (changed) {
         worker->config.members_changed(worker->config.context);
