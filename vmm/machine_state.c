@@ -158,7 +158,7 @@ static int shape_check(const struct machine_parts *parts,
     if (memory_bytes != parts->memory_bytes) {
         return err_set(err, BERTH_EINVALID,
                        "the saved machine has %" PRIu64
-                       "MiB of RAM and this one has %" PRIu64,
+                       "MiB of RAM and this one has %" PRIu64 "MiB",
                        memory_bytes >> 20, parts->memory_bytes >> 20);
     }
     if (devices != parts->device_count) {

@@ -167,7 +167,7 @@ static const struct {
     const char *text;
 } shapes[] = {
     {2, 64 * MIB, 2, "the saved machine has 2 CPUs and this one has 1"},
-    {1, 32 * MIB, 2, "the saved machine has 32MiB of RAM and this one has 64"},
+    {1, 32 * MIB, 2, "the saved machine has 32MiB of RAM and this one has 64MiB"},
     {1, 64 * MIB, 3, "the saved machine has 3 devices and this one has 2"},
 };
 
@@ -467,7 +467,7 @@ START_TEST(a_machine_takes_no_other_machines_state)
     machine_make(1, 64, &image);
     ck_assert_int_eq(machine_restore(machine, state.data, state.size, &err),
                      BERTH_EINVALID);
-    ck_assert_ptr_nonnull(strstr(err.text, "32MiB of RAM and this one has 64"));
+    ck_assert_ptr_nonnull(strstr(err.text, "32MiB of RAM and this one has 64MiB"));
     ck_assert_int_eq(machine_run(machine, NULL), BERTH_EPHASE);
     machine = machine_free(machine);
 
