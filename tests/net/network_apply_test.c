@@ -139,9 +139,11 @@ START_TEST(a_network_in_the_hosts_own_range_is_left_out_until_it_is_free)
     port.ipv4 = hosts[1].ports[1][0].ipv4;
     host_set(&hosts[1]);
     ck_assert_ptr_nonnull(network_apply_refusal(hosts[1].apply, 9));
-    ck_assert_msg(strstr(network_apply_refusal(hosts[1].apply, 9),
-                         "overlaps 198.51.100.1, an address of this host (link uplink)"),
-                  "%s", network_apply_refusal(hosts[1].apply, 9));
+    ck_assert_msg(
+        strstr(network_apply_refusal(hosts[1].apply, 9),
+               "overlaps 198.51.100.0/24, which this host reaches directly (link "
+               "uplink)"),
+        "%s", network_apply_refusal(hosts[1].apply, 9));
     ck_assert_uint_eq(if_nametoindex("bb9"), 0);
     ck_assert(!network_apply_port_ready(hosts[1].apply, 9, &port));
     ck_assert(network_apply_port_ready(hosts[1].apply, 7, &good));
