@@ -56,7 +56,7 @@ static const char usage[] =
     "  --bug NAME      with a mistake put in: bare ack-before-fsync no-leader-wait\n"
     "                  lease-from-ack old-orders old-start no-epoch-check\n"
     "                  resume-late no-fence drop-at-restart no-keep disks-anew\n"
-    "                  disks-forgotten feed-gap resume-skips no-compare\n"
+    "                  disks-forgotten feed-gap resume-skips no-compare seal-unwaited\n"
     "  --trace         tell the timeline of every run\n"
     "  --no-shrink     show a failing seed as it is\n"
     "  --jobs N        runs at a time (1)\n"

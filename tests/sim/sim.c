@@ -33,7 +33,8 @@ const char *const sim_bug_names[SIM_BUG_COUNT] = {"none",
                                                   "disks-forgotten",
                                                   "feed-gap",
                                                   "resume-skips",
-                                                  "no-compare"};
+                                                  "no-compare",
+                                                  "seal-unwaited"};
 
 static struct sim *current;
 

@@ -67,6 +67,7 @@ enum sim_bug {
     SIM_BUG_FEED_GAP,         /* a change now and then is missing in the feed */
     SIM_BUG_RESUME_SKIPS,     /* a watch that goes on misses one revision */
     SIM_BUG_NO_COMPARE,       /* what a write expects to find is not looked at */
+    SIM_BUG_SEAL_UNWAITED,    /* the seal's writes overtake one that is under way */
     SIM_BUG_COUNT
 };
 extern const char *const sim_bug_names[SIM_BUG_COUNT];
@@ -87,6 +88,9 @@ struct sim_config {
 /* What a seed is run with where nobody says otherwise. */
 struct sim_config sim_config_of(uint64_t seed, bool rack);
 
+/* What the end of a process makes of a write that a thread is waiting for. */
+enum sim_cut { SIM_CUT_NONE = 0, SIM_CUT_TORN, SIM_CUT_WHOLE };
+
 struct sim_process {
     struct sim_machine *machine;
     struct clock clock;
@@ -94,6 +98,9 @@ struct sim_process {
     struct list posts;  /* struct loop_post */
     struct list turns;  /* struct loop_turn */
     struct list closings;
+    struct list pools; /* struct work_pool */
+    bool on_thread;    /* what runs is a job: nobody but it waits for the disk */
+    enum sim_cut cut;
     uint64_t ids;
     bool doomed; /* nothing it does has an effect any more */
     bool fatal;
@@ -130,9 +137,10 @@ struct sim_machine {
     uint64_t raft_id;
     struct mesh_key key;
     struct sim_disk disk;
-    struct world_owner berthd; /* of the process's events; outlives it */
-    int32_t clock_ppm;         /* rate error */
-    uint64_t clock_base_ns;    /* its clock at true time 0 */
+    struct world_owner berthd;       /* of the process's events; outlives it */
+    struct world_owner disk_threads; /* likewise: they go on while the loop is held up */
+    int32_t clock_ppm;               /* rate error */
+    uint64_t clock_base_ns;          /* its clock at true time 0 */
     int64_t wall_offset_ms;
     bool has_log;
     bool muted;                  /* nobody hears that it asks for votes (scripted) */
@@ -230,6 +238,8 @@ void sim_machine_start(struct sim_machine *machine);
 void sim_machine_kill(struct sim_machine *machine, const char *why, uint64_t restart_ns);
 /* Called from inside the process: it dies when its present event is over. */
 void sim_process_doom(struct sim_process *process, const char *why);
+/* Its loop waits for something until then. */
+void sim_process_hold(struct sim_process *process, uint64_t until_ns);
 uint64_t sim_machine_clock_ns(const struct sim_machine *machine);
 /* True time that passes while the machine's clock passes so much. */
 uint64_t sim_machine_true_ns(const struct sim_machine *machine, uint64_t clock_ns);
@@ -342,6 +352,10 @@ void sim_loop_turn(struct sim_process *process);
 void sim_loop_later(struct sim_process *process,
                     void (*fn)(void *context),
                     void *context);
+/* One of its threads waits for the disk. */
+bool sim_loop_thread_waits(const struct sim_process *process);
+/* The process dies: what its threads do now is done, or half done, or not at all. */
+void sim_loop_cut(struct sim_process *process);
 void sim_loop_free(struct sim_process *process);
 
 /* ---- packets (sim_net.c) ---- */

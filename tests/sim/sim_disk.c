@@ -180,7 +180,7 @@ static bool dies_here(struct sim_disk *disk)
     return disk->death_in > 0 && --disk->death_in == 0;
 }
 
-static uint64_t duration(struct sim_disk *disk)
+uint64_t sim_disk_duration_ns(struct sim_disk *disk)
 {
     uint64_t ns = world_between(disk->world, WRITE_MIN_NS, WRITE_MAX_NS);
     if (world_chance(disk->world, WRITE_TAIL_PERMILLE)) {
@@ -241,8 +241,8 @@ static void begin_next(struct sim_disk *disk)
         return;
     }
     disk->busy = true;
-    world_at(disk->world, disk->world->now_ns + duration(disk), NULL, on_written, disk,
-             disk->life);
+    world_at(disk->world, disk->world->now_ns + sim_disk_duration_ns(disk), NULL,
+             on_written, disk, disk->life);
 }
 
 static void on_lied(void *context, uint64_t life)

@@ -106,6 +106,8 @@ void sim_disk_write(struct sim_disk *disk, struct sim_write *take_write);
 /* A write that is done at once: true when it may be carried out, and then it is durable.
  * ret_alive false: the process dies with it. */
 bool sim_disk_write_now(struct sim_disk *disk, bool *ret_alive);
+/* How long one write takes, by chance. */
+uint64_t sim_disk_duration_ns(struct sim_disk *disk);
 /* Nobody waits for what is on its way any more; it goes on. */
 void sim_disk_orphan(struct sim_disk *disk);
 /* The process (or the machine) has died: part of what is on its way is durable, the rest

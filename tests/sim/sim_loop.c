@@ -240,35 +240,107 @@ void sim_loop_free(struct sim_process *process)
     }
 }
 
-/* ---- threads for what blocks: a turn later, in order ---- */
+/* ---- threads for what blocks ---- */
 
+/* One thread, which waits for the disk: a job is begun, its run has happened when the
+ * disk is done, whatever the loop does meanwhile, and the loop hears of it when it gets
+ * there.
+ */
 struct work_pool {
-    struct list waiting;
+    struct list link;
+    struct sim_process *process;
+    struct list waiting;  /* the first is under way while busy */
+    struct list finished; /* their done is still to be called */
+    bool busy;
+    uint64_t ends_ns; /* of the job under way, or of the last one */
+    uint64_t id;      /* of the event that ends it; others are stale */
     struct loop_post *post;
 };
 
-void work_pool_drain(struct work_pool *pool)
+static void on_disk_done(void *context, uint64_t id);
+
+static void begin_next(struct work_pool *pool)
 {
-    for (struct list *link; (link = list_pop_front(&pool->waiting)) != NULL;) {
+    struct sim_machine *machine = pool->process->machine;
+    struct world *world = &machine->sim->world;
+    if (pool->busy || list_empty(&pool->waiting)) {
+        return;
+    }
+    uint64_t begins_ns = pool->ends_ns > world->now_ns ? pool->ends_ns : world->now_ns;
+    pool->busy = true;
+    pool->ends_ns = begins_ns + sim_disk_duration_ns(&machine->disk);
+    world_at(world, pool->ends_ns, &machine->disk_threads, on_disk_done, pool,
+             ++pool->id);
+}
+
+static void end_first(struct work_pool *pool)
+{
+    struct work_job *job = LIST_ITEM(pool->waiting.next, struct work_job, link);
+    pool->process->on_thread = true;
+    job->run(job);
+    pool->process->on_thread = false;
+    list_remove(&job->link);
+    list_push_back(&pool->finished, &job->link);
+    pool->busy = false;
+    pool->id++;
+}
+
+static void on_disk_done(void *context, uint64_t id)
+{
+    struct work_pool *pool = context;
+    if (id != pool->id) {
+        return; /* the loop has waited for it */
+    }
+    end_first(pool);
+    loop_post_send(pool->post);
+    begin_next(pool);
+}
+
+static void tell_finished(void *context)
+{
+    struct work_pool *pool = context;
+    struct list finished;
+    list_init(&finished);
+    list_move_all(&finished, &pool->finished);
+    for (struct list *link; (link = list_pop_front(&finished)) != NULL;) {
         struct work_job *job = LIST_ITEM(link, struct work_job, link);
-        job->run(job);
         job->done(job, 0);
     }
 }
 
-static void on_work(void *context)
+/* The mistake is a seal that does not wait for its write under way. */
+static bool waits_for_nothing(const struct work_pool *pool)
 {
-    work_pool_drain(context);
+    const struct sim_process *process = pool->process;
+    return process->machine->sim->config.bug == SIM_BUG_SEAL_UNWAITED && !process->doomed;
+}
+
+/* The loop is held up until the end of the last job, which it does not see happen. */
+void work_pool_drain(struct work_pool *pool)
+{
+    if (waits_for_nothing(pool)) {
+        return;
+    }
+    while (!list_empty(&pool->waiting) || !list_empty(&pool->finished)) {
+        while (!list_empty(&pool->waiting)) {
+            begin_next(pool);
+            end_first(pool);
+            sim_process_hold(pool->process, pool->ends_ns);
+        }
+        tell_finished(pool);
+    }
 }
 
 struct work_pool *work_pool_new(uv_loop_t *loop, unsigned threads_max, unsigned queue_max)
 {
     struct work_pool *pool = calloc(1, sizeof(*pool));
-    (void)threads_max;
     (void)queue_max;
-    REQUIRE(pool != NULL);
+    REQUIRE(pool != NULL && threads_max == 1);
+    pool->process = process_of(loop);
     list_init(&pool->waiting);
-    pool->post = loop_post_new(loop, on_work, pool);
+    list_init(&pool->finished);
+    list_push_back(&pool->process->pools, &pool->link);
+    pool->post = loop_post_new(loop, tell_finished, pool);
     return pool;
 }
 
@@ -281,15 +353,42 @@ void work_pool_submit(struct work_pool *pool,
     job->run = run;
     job->done = done;
     list_push_back(&pool->waiting, &job->link);
-    loop_post_send(pool->post);
+    begin_next(pool);
 }
 
 struct work_pool *work_pool_close(struct work_pool *pool)
 {
     if (pool != NULL) {
-        REQUIRE(list_empty(&pool->waiting)); /* drained before */
+        REQUIRE(list_empty(&pool->waiting) && list_empty(&pool->finished)); /* drained */
+        list_remove(&pool->link);
         (void)loop_post_close(pool->post);
         free(pool);
     }
     return NULL;
+}
+
+bool sim_loop_thread_waits(const struct sim_process *process)
+{
+    LIST_EACH (link, &process->pools) {
+        if (LIST_ITEM(link, struct work_pool, link)->busy) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void sim_loop_cut(struct sim_process *process)
+{
+    struct world *world = &process->machine->sim->world;
+    LIST_EACH (link, &process->pools) {
+        struct work_pool *pool = LIST_ITEM(link, struct work_pool, link);
+        if (pool->busy) {
+            process->cut =
+                (enum sim_cut)world_between(world, SIM_CUT_NONE, SIM_CUT_WHOLE);
+        }
+        if (process->cut != SIM_CUT_NONE) {
+            end_first(pool);
+            process->cut = SIM_CUT_NONE;
+        }
+    }
 }

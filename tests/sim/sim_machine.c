@@ -122,8 +122,10 @@ static void bury(struct sim_process *process)
 {
     struct sim_machine *machine = process->machine;
     bool closed = process->control == NULL;
+    sim_loop_cut(process);
     process->doomed = true;
     machine->berthd.life++;
+    machine->disk_threads.life++;
     sim_disk_orphan(&machine->disk);
     sim_host_close(process);
     sim_api_close(process);
@@ -138,6 +140,7 @@ static void bury(struct sim_process *process)
     sim_loop_free(process);
     sim_disk_crash(&machine->disk);
     machine->berthd.life++; /* what closing has booked dies, too */
+    machine->disk_threads.life++;
     machine->process = NULL;
     if (machine->sim->running == process) {
         machine->sim->running = NULL;
@@ -160,6 +163,13 @@ void sim_machine_kill(struct sim_machine *machine, const char *why, uint64_t res
         world_at(&sim->world, sim->world.now_ns + restart_ns, NULL, on_restart, machine,
                  0);
     }
+}
+
+void sim_process_hold(struct sim_process *process, uint64_t until_ns)
+{
+    struct world_owner *owner = &process->machine->berthd;
+    owner->paused_until_ns =
+        until_ns > owner->paused_until_ns ? until_ns : owner->paused_until_ns;
 }
 
 void sim_process_doom(struct sim_process *process, const char *why)
@@ -244,6 +254,7 @@ void sim_machine_start(struct sim_machine *machine)
     list_init(&process->posts);
     list_init(&process->turns);
     list_init(&process->closings);
+    list_init(&process->pools);
     sim_api_prepare(process);
     process->place = SIZE_MAX;
     machine->process = process;

@@ -109,7 +109,7 @@ static int io_members_not_here(struct raft_io *io,
 
 /* ---- term and vote ---- */
 
-/* A slow disk holds the whole loop up here. */
+/* A slow disk holds the whole loop up here, but for what a thread writes. */
 int sim_backing_write_now(struct raft_backing *backing)
 {
     if (backing == NULL) {
@@ -126,11 +126,9 @@ int sim_backing_write_now(struct raft_backing *backing)
         sim_backing_say_why(backing, "injected");
         return disk->fail_status;
     }
-    if (disk->slow_ns > 0) {
-        uint64_t until = world->now_ns + world_between(world, 0, disk->slow_ns);
-        struct world_owner *owner = &backing->process->machine->berthd;
-        owner->paused_until_ns =
-            until > owner->paused_until_ns ? until : owner->paused_until_ns;
+    if (disk->slow_ns > 0 && !backing->process->on_thread) {
+        sim_process_hold(backing->process,
+                         world->now_ns + world_between(world, 0, disk->slow_ns));
     }
     bool written = sim_disk_write_now(disk, &alive);
     return written ? 0 : RAFT_IOERR;

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define TORN_SIZE 40 /* of a block: up to a field without which the rest says nothing */
+
 /* ---- the seal's file ---- */
 
 struct seal_file {
@@ -77,6 +79,11 @@ int seal_file_create(struct seal_file *file,
 }
 
 /* When the process dies in the middle half a block is there. */
+static void put_block(uint8_t *at, const uint8_t block[SEAL_FILE_BLOCK], bool torn)
+{
+    memcpy(at, block, torn ? TORN_SIZE : SEAL_FILE_BLOCK);
+}
+
 int seal_file_write(struct seal_file *file,
                     uint64_t index,
                     const uint8_t block[SEAL_FILE_BLOCK],
@@ -85,14 +92,18 @@ int seal_file_write(struct seal_file *file,
     struct sim_process *process = file->process;
     struct sim_disk *disk = &process->machine->disk;
     bool was_doomed = process->doomed;
-    int r = sim_backing_write_now(process->backing);
     uint8_t *at = disk->seal + index * SEAL_FILE_BLOCK;
+    if (process->cut != SIM_CUT_NONE) { /* nobody hears of it any more */
+        put_block(at, block, process->cut == SIM_CUT_TORN);
+        return 0;
+    }
+    int r = sim_backing_write_now(process->backing);
     if (r == 0) {
-        memcpy(at, block, SEAL_FILE_BLOCK);
+        put_block(at, block, false);
         return 0;
     }
     if (process->doomed && !was_doomed && world_chance(disk->world, 500)) {
-        memcpy(at, block, 40);
+        put_block(at, block, true);
     }
     return err_set(err, -EIO, "write the seal: injected");
 }
