@@ -16,7 +16,7 @@ struct block {
 };
 
 struct byte_fifo {
-    struct list blocks; /* the oldest first; each holds a piece, or is the only one */
+    struct list blocks; /* the oldest first; each holds a piece */
     size_t bytes;
 };
 

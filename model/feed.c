@@ -21,7 +21,6 @@ struct feed {
     uint64_t limit;         /* of slots held */
     uint64_t first;         /* number of the oldest held */
     uint64_t next;          /* number of the next */
-    size_t bytes;           /* of all held */
     uint64_t floor;         /* every change after this revision is held, none up to it */
     uint32_t floor_count;   /* changes of revision `floor` seen; 0: not known */
 };
@@ -60,7 +59,6 @@ static void drop_first(struct feed *feed)
     const struct slot *slot = slot_at(feed, feed->first++);
     feed->floor = slot->entry.revision;
     feed->floor_count = slot->position + 1;
-    feed->bytes -= slot_size(&slot->entry);
     byte_fifo_drop(feed->fifo);
 }
 
@@ -153,7 +151,6 @@ slot_push(struct feed *feed, const struct feed_entry *entry, uint32_t position)
     slot->entry.name = place_text(&at, entry->name);
     slot->entry.reason = place_text(&at, entry->reason);
     feed->slots[feed->next++ % FEED_ENTRIES_MAX] = slot;
-    feed->bytes += slot_size(entry);
     return true;
 }
 
@@ -197,7 +194,9 @@ void feed_push(struct feed *feed, const struct change *change)
     uint32_t position = next_position(feed, change->revision);
     while (feed->first < feed->next &&
            (feed->next - feed->first >= feed->limit ||
-            feed->bytes + slot_size(&entry) > FEED_BYTES_MAX)) {
+            /* It may be the first of a block. */
+            byte_fifo_bytes(feed->fifo) + BYTE_FIFO_BLOCK + slot_size(&entry) >
+                FEED_BYTES_MAX)) {
         drop_first_revision(feed);
     }
     if (change->revision <= feed->floor) { /* it did not fit beside itself */

@@ -3,10 +3,11 @@
  * Shapes: each entry keeps a copy of the change with the object's encoded record (as of
  * that revision). A watcher asks for what came after the revision it has; when the ring
  * no longer reaches that far it gets an explicit reset. Memory: at most FEED_ENTRIES_MAX
- * entries and FEED_BYTES_MAX bytes; the oldest go first, a whole revision at a time. A
- * revision with more changes than fit is dropped as a whole. A watcher that is reset is
- * told all objects anew, so in a small rack (feed_fit) fewer changes are kept: to read
- * more than FEED_SHARE for each object is worse than to begin anew.
+ * entries and FEED_BYTES_MAX bytes, with the room around them; the oldest go first, a
+ * whole revision at a time. A revision with more changes than fit is dropped as a whole.
+ * A watcher that is reset is told all objects anew, so in a small rack (feed_fit) fewer
+ * changes are kept: to read more than FEED_SHARE for each object is worse than to begin
+ * anew.
  */
 #pragma once
 

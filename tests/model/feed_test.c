@@ -1,3 +1,4 @@
+#include "base/byte_fifo.h"
 #include "model/feed.h"
 #include "support/test_main.h"
 
@@ -126,6 +127,29 @@ START_TEST(a_revision_goes_as_a_whole)
 }
 END_TEST
 
+/* Each has a block of the fifo for itself, nearly half of which nobody can use. */
+START_TEST(the_room_around_the_entries_counts_too)
+{
+    static char reason[BYTE_FIFO_BLOCK / 2 + 1];
+    struct change change = {
+        .kind = KIND_TENANT, .uid = 5, .tenant = "", .name = "x", .reason = reason};
+    memset(reason, 'r', sizeof(reason) - 1);
+
+    for (uint64_t i = 0; i < 2 * FEED_BYTES_MAX / BYTE_FIFO_BLOCK; i++) {
+        change.revision = 11 + i;
+        feed_push(feed, &change);
+    }
+
+    struct feed_cursor cursor = feed_cursor_after(0);
+    unsigned held = 0;
+    while (feed_next(feed, &cursor) != NULL) {
+        held++;
+    }
+    ck_assert_uint_le(held, FEED_BYTES_MAX / BYTE_FIFO_BLOCK);
+    ck_assert_uint_ge(held, FEED_BYTES_MAX / BYTE_FIFO_BLOCK - 2);
+}
+END_TEST
+
 START_TEST(a_revision_that_is_too_large_resets_its_watchers)
 {
     struct feed_cursor cursor = feed_cursor_after(10);
@@ -217,6 +241,7 @@ int main(void)
     tcase_add_test(tests, an_entry_carries_the_object_as_it_was_then);
     tcase_add_test(tests, a_watcher_from_before_the_ring_is_told_so);
     tcase_add_test(tests, a_revision_goes_as_a_whole);
+    tcase_add_test(tests, the_room_around_the_entries_counts_too);
     tcase_add_test(tests, a_revision_that_is_too_large_resets_its_watchers);
     tcase_add_test(tests, a_cursor_that_saw_all_of_a_dropped_revision_goes_on);
     tcase_add_test(tests, records_are_bounded_in_bytes);
