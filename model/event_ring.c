@@ -79,7 +79,8 @@ static char *pack_text(char *to, const char *text)
 }
 
 /* Like any object of the state that finds no memory, an event that does is the end of the
- * process: the others have it. */
+ * process: the others have it. One in a hundred or so begins a block of the fifo; the
+ * rest take nothing. */
 static struct packed *pack(struct event_ring *ring, const struct event *event)
 {
     const size_t size = strlen(event->tenant) + strlen(event->name) +

@@ -3,7 +3,9 @@
  * Shapes: a ring of `limit` events, numbered for ever; the oldest goes first. Part of the
  * snapshot and of the state's hash. Each takes what its texts need. What is asked for is
  * shown in one place: an event is valid until the next is asked for or pushed. Threads:
- * the owner's.
+ * the owner's. Errors: none; a push that finds no memory ends the process. It is an
+ * exception to the rule that applying takes none after the start: room for `limit` events
+ * of any length would be some megabytes that hardly any rack needs.
  */
 #pragma once
 
