@@ -54,6 +54,9 @@ struct console_ring *console_ring_new(void)
         free(ring);
         return NULL;
     }
+    /* Or the first byte takes 2 MiB, where huge pages are always given; a kernel without
+     * them does not know the word. */
+    (void)madvise(data, CONSOLE_RING_SIZE, MADV_NOHUGEPAGE);
     ring->data = data;
     return ring;
 }

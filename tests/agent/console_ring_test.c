@@ -24,6 +24,38 @@ static const char *read_all(const struct console_ring *ring, uint64_t *offset)
     return reply;
 }
 
+/* Of this process, in mappings that get no huge pages ("nh"). */
+static size_t small_paged_kib(void)
+{
+    char line[512];
+    size_t mapping = 0;
+    size_t sum = 0;
+    FILE *file = fopen("/proc/self/smaps", "re");
+    ck_assert_ptr_nonnull(file);
+    while (fgets(line, sizeof(line), file) != NULL) {
+        (void)sscanf(line, "Size: %zu kB", &mapping);
+        sum += strncmp(line, "VmFlags:", 8) == 0 && strstr(line, " nh") != NULL ? mapping
+                                                                                : 0;
+    }
+    (void)fclose(file);
+    return sum;
+}
+
+/* Where the system gives them always, a line of text would take 2 MiB. */
+START_TEST(a_ring_gets_no_huge_pages)
+{
+    if (access("/sys/kernel/mm/transparent_hugepage", F_OK) != 0) {
+        return; /* nobody gets any */
+    }
+    const size_t before = small_paged_kib();
+    struct console_ring *ring = console_ring_new();
+
+    ck_assert_uint_ge(small_paged_kib(), before + CONSOLE_RING_SIZE / 1024);
+
+    console_ring_free(ring);
+}
+END_TEST
+
 START_TEST(what_was_appended_is_read_from_any_offset)
 {
     struct console_ring *ring = console_ring_new();
@@ -517,6 +549,7 @@ int main(void)
     Suite *suite = suite_create("console_ring");
     TCase *ring = tcase_create("ring");
     tcase_add_test(ring, a_vm_that_says_little_takes_little);
+    tcase_add_test(ring, a_ring_gets_no_huge_pages);
     tcase_add_test(ring, what_was_appended_is_read_from_any_offset);
     tcase_add_test(ring, a_slow_reader_is_told_of_the_gap);
     tcase_add_loop_test(ring, the_last_line_is_fit_for_people, 0,
