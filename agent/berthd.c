@@ -257,7 +257,6 @@ static int work_start(struct berthd *berthd, struct err *err)
     return berthd->plane.consoles != NULL ? 0 : err_sys(err, -ENOMEM, "start the worker");
 }
 
-/* The host has become a member: writes that down and begins to work. */
 void berthd_entered(struct berthd *berthd,
                     uint64_t uid,
                     const struct msg_member_list *members)

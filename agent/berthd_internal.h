@@ -43,7 +43,6 @@ struct berthd {
     bool founding_under_way;
     bool restored;      /* the log begins with a backup's state */
     int founding_fault; /* as last said */
-    bool feed_changed;
     struct loop_post *feed_post;
     struct loop_post *end_post; /* ends the daemon on the loop's next turn */
     uint32_t level_at_start;    /* as the state folder said */

@@ -65,11 +65,6 @@ void level_watch_forget(struct level_watch *watch, uint64_t host)
     free(u64_map_remove(watch->hosts, host));
 }
 
-unsigned level_watch_count(const struct level_watch *watch)
-{
-    return (unsigned)u64_map_count(watch->hosts);
-}
-
 int level_watch_heard(struct level_watch *watch,
                       uint64_t host,
                       struct level_range range,

@@ -23,8 +23,6 @@ struct level_watch *level_watch_free(struct level_watch *watch);
 void level_watch_reset(struct level_watch *watch);
 /* That host is removed, and is not heard again: its uid is never given anew. */
 void level_watch_forget(struct level_watch *watch, uint64_t host);
-/* Hosts that it remembers something of. */
-unsigned level_watch_count(const struct level_watch *watch);
 /* A heartbeat. */
 int level_watch_heard(struct level_watch *watch,
                       uint64_t host,
