@@ -1,6 +1,7 @@
 /* Goal: a part goes on where it stopped, over restarts and a full disk, and is in the
  * store whole or not at all. Method: the real store in a real folder, on a real full
  * disk, too. */
+#include "base/heap.h"
 #include "image_store_fixture.h"
 
 #include <stdlib.h>
@@ -26,6 +27,26 @@ START_TEST(a_part_goes_on_after_a_restart_where_it_stopped)
     ck_assert_int_eq(answer.code, 0);
     ck_assert(has("0123456789"));
     ck_assert_uint_eq(leftovers(), 0);
+}
+END_TEST
+
+/* What it came through goes back to the system, whether it is whole or not. */
+START_TEST(the_end_of_a_part_is_told_to_the_heap)
+{
+    struct image_part *part = part_open("0123456789", 10, 0);
+    (void)heap_give_back();
+    (void)heap_give_back();
+    ck_assert(!heap_give_back());
+
+    if (_i == 0) {
+        ck_assert_int_eq(image_part_write(part, "0123456789", 10, NULL), 0);
+        image_part_end(part, take_answer, NULL);
+        wait_for_answer();
+    } else {
+        image_part_close(part);
+    }
+
+    ck_assert(heap_give_back() || heap_give_back()); /* the second look, nothing new */
 }
 END_TEST
 
@@ -141,6 +162,7 @@ int main(void)
     tcase_add_checked_fixture(tests, start, stop);
     tcase_set_timeout(tests, 60);
     tcase_add_test(tests, a_part_goes_on_after_a_restart_where_it_stopped);
+    tcase_add_loop_test(tests, the_end_of_a_part_is_told_to_the_heap, 0, 2);
     tcase_add_test(tests, a_part_of_another_content_is_refused_and_begins_anew);
     tcase_add_test(tests, a_part_has_one_writer_until_its_end_is_told);
     tcase_add_test(tests, a_part_never_grows_over_its_size);

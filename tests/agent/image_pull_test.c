@@ -149,6 +149,50 @@ static void assert_whole(unsigned index)
     free(path);
 }
 
+/* ---- when there is nothing to do ---- */
+
+static unsigned looks; /* of the idle pull at its clock */
+
+static uint64_t counted_ns(void *context)
+{
+    (void)context;
+    looks++;
+    return clock_now_ns(clock_system());
+}
+
+static const struct clock counted = {.now_ns = counted_ns};
+
+static void count_timer(uv_handle_t *handle, void *context)
+{
+    *(unsigned *)context +=
+        uv_handle_get_type(handle) == UV_TIMER && uv_is_active(handle) ? 1U : 0U;
+}
+
+/* That will wake the loop. */
+static unsigned timers_running(void)
+{
+    unsigned count = 0;
+    uv_walk(&rack.loop, count_timer, &count);
+    return count;
+}
+
+START_TEST(a_host_that_wants_nothing_does_not_wake)
+{
+    start(1);
+    sites[0].pull = image_pull_free(sites[0].pull);
+    const unsigned before = timers_running();
+    looks = 0;
+
+    sites[0].pull =
+        image_pull_new(&rack.loop, &counted, sites[0].store, rack.hosts[0].link);
+    ck_assert_ptr_nonnull(sites[0].pull);
+    RACK_WAIT(looks > 0); /* one look, at what there is at the start */
+
+    ck_assert_uint_eq(timers_running(), before);
+    stop();
+}
+END_TEST
+
 /* ---- when all goes well ---- */
 
 START_TEST(an_image_comes_whole_from_its_holder)
@@ -365,6 +409,7 @@ int main(void)
     Suite *suite = suite_create("image_pull");
     TCase *tests = tcase_create("image_pull");
     tcase_set_timeout(tests, 90);
+    tcase_add_test(tests, a_host_that_wants_nothing_does_not_wake);
     tcase_add_loop_test(tests, an_image_comes_whole_from_its_holder, 0, 2);
     tcase_add_test(tests, a_part_is_pulled_on_from_where_it_stopped);
     tcase_add_test(tests, a_part_that_is_complete_needs_no_holder);
