@@ -1,8 +1,8 @@
 /* Goal: a VM goes through its states as it is told and as its process does, on a slow
  * disk, too, and stands still while it is fenced. Method: real processes of the fake
  * engine (supervisor_fixture.h). */
-#include "disk_gate_fixture.h"
 #include "supervisor_fixture.h"
+#include "support/disk_gate.h"
 
 #include <fcntl.h>
 #include <signal.h>

@@ -1,6 +1,6 @@
 /* Goal: orders count from those who may give them, and in the order of terms and epochs.
  * Method: a worker with a leader that the test plays (worker_fixture.h). */
-#include "disk_gate_fixture.h"
+#include "support/disk_gate.h"
 #include "worker_fixture.h"
 
 #include <signal.h>
