@@ -74,12 +74,14 @@ static int vm_end_remains(struct vm_entry *vm, enum phase phase, const char *rea
 static int vm_gone(struct vm_entry *vm, const struct vm_record *record)
 {
     char path[ENGINE_PATH_SIZE];
-    char line[128];
+    char line[128] = "";
     char reason[VM_SUPERVISOR_REASON];
     enum phase phase = record->state == VM_RECORD_STOPPING ? PHASE_STOPPED : PHASE_FAILED;
     (void)snprintf(path, sizeof(path), "%.*s/engine.log", ENGINE_FOLDER_MAX,
                    vm->order.vm.folder);
-    vm_process_log_last_line(path, line, sizeof(line));
+    if (record->identity.pid != 0) { /* else the log may still be of the run before */
+        vm_process_log_last_line(path, line, sizeof(line));
+    }
     (void)snprintf(reason, sizeof(reason), "%s%s%s", gone_reason(record),
                    line[0] == '\0' ? "" : "; engine log: ", line);
     if (is_of_another_boot(record)) { /* then nothing can be left */

@@ -17,6 +17,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#define LOG_BEGIN       "---- next run ----"
 #define ARGUMENTS_MAX   256
 #define GATE_GRANTED    'g'
 #define EXIT_NO_PROGRAM 127 /* as shells say it */
@@ -496,6 +497,16 @@ static ssize_t read_tail(int fd, char *text, size_t keep)
     return count;
 }
 
+void vm_process_log_begin(const char *log_path)
+{
+    CLEANUP_FD int fd = fd_open_at(AT_FDCWD, log_path, O_WRONLY | O_APPEND, 0, NULL);
+    struct stat status;
+    if (fd >= 0 && fstat(fd, &status) == 0 && status.st_size > 0) {
+        /* without it a reason may quote the run before: no cause not to start */
+        (void)fd_write_full(fd, LOG_BEGIN "\n", sizeof(LOG_BEGIN "\n") - 1);
+    }
+}
+
 void vm_process_log_last_line(const char *log_path, char *ret_text, size_t size)
 {
     char tail[1025];
@@ -514,6 +525,9 @@ void vm_process_log_last_line(const char *log_path, char *ret_text, size_t size)
     }
     const char *line = strrchr(tail, '\n');
     line = line == NULL ? tail : line + 1;
+    if (strcmp(line, LOG_BEGIN) == 0) {
+        return;
+    }
     size_t used = 0;
     for (; *line != '\0' && used + 1 < size; line++) {
         ret_text[used++] = isprint((unsigned char)*line) ? *line : '?';

@@ -100,8 +100,11 @@ int vm_process_identify(pid_t pid, struct vm_process_identity *ret_identity);
 int vm_process_usage(const struct vm_process *process,
                      uint64_t *ret_cpu_ns,
                      uint64_t *ret_memory_bytes);
-/* The last line of text of a log file, printable and cut to size; "" when there is none.
- */
+/* A line in the log, unless it is empty or not there, that the next run begins here: what
+ * stands above was said by an earlier one. */
+void vm_process_log_begin(const char *log_path);
+/* The last line of text of this run in a log file, printable and cut to size; "" when
+ * there is none. */
 void vm_process_log_last_line(const char *log_path, char *ret_text, size_t size);
 /* Cuts a log that has grown over VM_PROCESS_LOG_MAX to its tail. */
 void vm_process_log_trim(const char *log_path);

@@ -143,6 +143,7 @@ static int vm_launch(struct vm_entry *vm,
                      struct err *err)
 {
     struct vm_supervisor *supervisor = vm->supervisor;
+    char log[ENGINE_PATH_SIZE];
     CLEANUP_FD int lock = vm_lock_take(order->vm.folder, order->vm.epoch, err);
     if (lock < 0) {
         return lock;
@@ -152,6 +153,9 @@ static int vm_launch(struct vm_entry *vm,
     if (r < 0) {
         return r;
     }
+    (void)snprintf(log, sizeof(log), "%.*s/engine.log", ENGINE_FOLDER_MAX,
+                   order->vm.folder);
+    vm_process_log_begin(log);
     struct engine_run *run =
         ops->start(&supervisor->host, &order->vm, vm->console, &vm_entry_events, vm, err);
     if (run == NULL) {

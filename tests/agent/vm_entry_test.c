@@ -130,6 +130,27 @@ START_TEST(a_process_killed_by_somebody_else_is_a_failure)
 }
 END_TEST
 
+START_TEST(a_failure_quotes_nothing_that_an_earlier_run_said)
+{
+    start(UID, 1, false);
+    (void)wait_phase(UID, PHASE_READY);
+    write_control(UID, "end=crash");
+    (void)wait_phase(UID, PHASE_FAILED);
+    write_control(UID, "");
+    start(UID, 2, false);
+    struct vm_report ready = wait_phase(UID, PHASE_READY);
+
+    ck_assert_int_eq(kill(ready.pid, SIGKILL), 0);
+    struct vm_report failed = wait_phase(UID, PHASE_FAILED);
+
+    ck_assert_ptr_null(strstr(failed.reason, "the fake guest crashed"));
+    ck_assert_msg(strstr(failed.reason, "SIGKILL") != NULL, "%s", failed.reason);
+    char *log = temp_dir_read(&bench.dir, "vms/7/engine.log"); /* who looks sees both */
+    ck_assert_ptr_nonnull(strstr(log, "the fake guest crashed"));
+    free(log);
+}
+END_TEST
+
 START_TEST(a_stop_that_is_not_heard_ends_at_its_deadline)
 {
     start(UID, 1, false);
@@ -231,6 +252,7 @@ static void add_life(Suite *suite)
     tcase_add_loop_test(tests, a_vm_that_ends_by_itself_is_told_apart, 0,
                         sizeof(ends) / sizeof(ends[0]));
     tcase_add_test(tests, a_process_killed_by_somebody_else_is_a_failure);
+    tcase_add_test(tests, a_failure_quotes_nothing_that_an_earlier_run_said);
     tcase_add_test(tests, a_stop_that_is_not_heard_ends_at_its_deadline);
     tcase_add_loop_test(tests, a_kill_ends_it_for_the_reason_given, 0, 2);
     suite_add_tcase(suite, tests);
