@@ -1,6 +1,7 @@
 /* Many objects at once: all checked first, then written in order. */
 #include "api/api_handlers.h"
 #include "api/apply_commands.h"
+#include "api/apply_memory.h"
 #include "api/apply_plan.h"
 #include "api/object_view.h"
 #include "base/cleanup.h"
@@ -195,6 +196,26 @@ static void check_network_counts(const struct api_call *call,
         if (r < 0) {
             fault_of(errors, item->place, r, err.text, NULL);
         }
+    }
+}
+
+struct memory_check {
+    const struct api_call *call;
+    const struct state *state;
+    json_t *errors;
+};
+
+/* Whoever may not write the object is not told of what it refers to either. */
+static void
+memory_lacks(void *context, uint32_t index, const char *message, const char *hint)
+{
+    const struct memory_check *check = context;
+    const struct apply_context *apply = check->call->context;
+    const struct apply_item *item = &apply->items[index];
+    const struct metadata *meta = object_meta(item->object);
+    if (subject_may(check->state, &check->call->subject, ACCESS_WRITE, item->kind,
+                    meta->tenant, meta->name) == 0) {
+        fault(check->errors, item->place, message, hint);
     }
 }
 
@@ -650,6 +671,8 @@ void handle_apply(struct api_call *call, const struct state *state)
         context->count++;
     }
     check_network_counts(call, context, state, errors);
+    apply_memory_check(state, context->items, context->count, memory_lacks,
+                       &(struct memory_check){call, state, errors});
     if (json_array_size(errors) > 0) {
         call_fail_with(call, &(struct problem){.code = code_of_all(errors),
                                                .detail = "nothing was changed",

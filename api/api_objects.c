@@ -1,5 +1,6 @@
 /* Objects: list, get, put, delete, and the events about them. */
 #include "api/api_handlers.h"
+#include "api/apply_memory.h"
 #include "api/object_view.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
@@ -244,6 +245,23 @@ put_check(const struct api_call *call, enum kind kind, void *object, struct err 
     return 0;
 }
 
+static void
+memory_lacks(void *context, uint32_t index, const char *message, const char *hint)
+{
+    (void)index;
+    (void)err_set(context, BERTH_EINVALID, "%s: %s", message, hint);
+}
+
+/* As in an apply of this object alone. */
+static int
+memory_check(const struct state *state, enum kind kind, void *object, struct err *err)
+{
+    const struct apply_item item = {.kind = kind, .object = object};
+    err->code = 0;
+    apply_memory_check(state, &item, 1, memory_lacks, err);
+    return err->code;
+}
+
 void handle_put(struct api_call *call, const struct state *state)
 {
     struct command command;
@@ -266,6 +284,9 @@ void handle_put(struct api_call *call, const struct state *state)
             r = subject_may_make_network(state, &call->subject, call->target.tenant, 0,
                                          &err);
         }
+    }
+    if (r == 0) {
+        r = memory_check(state, kind, object, &err);
     }
     if (r == 0) {
         command_init(&command, COMMAND_PUT);

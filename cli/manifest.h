@@ -67,6 +67,9 @@ void manifest_tell_answer(struct cli *cli,
 int manifest_output_errors(struct cli *cli,
                            const struct manifest *manifest,
                            const json_t *answer);
+/* Tells of templates with less memory than an image of the files needs, as the API does
+ * with what is there, too. EXIT_OK or EXIT_USAGE. */
+int manifest_check_memory(struct cli *cli, struct manifest *manifest);
 /* Notes what the files refer to and do not hold (the first ones): only the cluster knows
  * whether it is there. How many there are. */
 unsigned manifest_note_references(struct cli *cli, const struct manifest *manifest);

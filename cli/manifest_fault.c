@@ -155,8 +155,10 @@ struct reference {
     char path[64];
 };
 
-static bool is_there(const struct manifest *manifest, const struct reference *wanted)
+/* The object of the files, or NULL: an image of the tenant's own before one of all. */
+static const void *find(const struct manifest *manifest, const struct reference *wanted)
 {
+    const void *found = NULL;
     for (unsigned i = 0; i < manifest->count; i++) {
         const struct config *config = &manifest->configs[i];
         for (unsigned j = 0; j < config->object_count; j++) {
@@ -164,12 +166,52 @@ static bool is_there(const struct manifest *manifest, const struct reference *wa
             bool shared = wanted->kind == KIND_IMAGE && meta->tenant[0] == '\0';
             if (config->objects[j].kind == wanted->kind &&
                 strcmp(meta->name, wanted->name) == 0 &&
-                (shared || strcmp(meta->tenant, wanted->tenant) == 0)) {
-                return true;
+                (shared ? found == NULL : strcmp(meta->tenant, wanted->tenant) == 0)) {
+                found = config->objects[j].object;
             }
         }
     }
+    return found;
+}
+
+static bool check_template_memory(struct cli *cli,
+                                  struct manifest *manifest,
+                                  unsigned file,
+                                  unsigned object)
+{
+    const struct config *config = &manifest->configs[file];
+    const struct template *template = config->objects[object].object;
+    struct config_fault fault = {.code = err_name(BERTH_EINVALID)};
+    char message[IMAGE_LACKS_SIZE];
+    char hint[IMAGE_HINT_SIZE];
+    const struct image *image =
+        find(manifest, &(struct reference){.kind = KIND_IMAGE,
+                                           .tenant = template->meta.tenant,
+                                           .name = template->spec.image});
+    if (image == NULL || !image_memory_lacks(image, &template->spec, message, hint)) {
+        return true;
+    }
+    (void)snprintf(fault.message, sizeof(fault.message), "%s", message);
+    (void)snprintf(fault.hint, sizeof(fault.hint), "%s", hint);
+    manifest_tell_at(cli, manifest, config, object, "spec.memory.size", &fault);
+    manifest->error_count++;
     return false;
+}
+
+int manifest_check_memory(struct cli *cli, struct manifest *manifest)
+{
+    bool all = true;
+    for (unsigned i = 0; i < manifest->count; i++) {
+        for (unsigned j = 0; j < manifest->configs[i].object_count; j++) {
+            if (manifest->configs[i].objects[j].kind == KIND_TEMPLATE) {
+                all = check_template_memory(cli, manifest, i, j) && all;
+            }
+        }
+    }
+    if (!all) {
+        config_print_sum(manifest->error_count, manifest->warning_count, cli->err);
+    }
+    return all ? EXIT_OK : EXIT_USAGE;
 }
 
 static void note_reference(struct notes *notes,
@@ -178,7 +220,7 @@ static void note_reference(struct notes *notes,
                            const struct reference *reference)
 {
     struct config_fault place = {0};
-    if (reference->name[0] == '\0' || is_there(notes->manifest, reference) ||
+    if (reference->name[0] == '\0' || find(notes->manifest, reference) != NULL ||
         ++notes->count > NOT_CHECKED_SHOWN) {
         return;
     }

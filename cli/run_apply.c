@@ -438,6 +438,10 @@ int run_validate(struct cli *cli)
     bool local = cli_flag(cli, "local") != NULL;
     int code =
         ask(cli, local ? NULL : "/v1/apply?dryRun=validate", false, &manifest, &answer);
+    if (code == EXIT_OK && local) {
+        code = manifest_check_memory(cli, &manifest);
+        (void)manifest_output_errors(cli, &manifest, NULL);
+    }
     unsigned not_checked =
         code == EXIT_OK && local ? manifest_note_references(cli, &manifest) : 0;
     if (code == EXIT_OK && (cli->format == FORMAT_JSON || cli->format == FORMAT_YAML)) {

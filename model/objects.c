@@ -157,7 +157,6 @@ bool name_valid(const char *name)
     return strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-") == size;
 }
 
-/* 52 is a locally administered unicast prefix; 54 + NIC, then the uid's low 32 bits. */
 uint64_t machine_disk_bytes(const struct machine_spec *machine)
 {
     uint64_t sum = 0;
@@ -167,6 +166,30 @@ uint64_t machine_disk_bytes(const struct machine_spec *machine)
     return sum;
 }
 
+bool image_memory_lacks(const struct image *image,
+                        const struct machine_spec *machine,
+                        char ret_message[IMAGE_LACKS_SIZE],
+                        char ret_hint[IMAGE_HINT_SIZE])
+{
+    char need[NUMBER_TEXT_SIZE];
+    char has[NUMBER_TEXT_SIZE];
+    if (machine->memory.size_bytes >= image->spec.memory_bytes) {
+        return false;
+    }
+    format_bytes(image->spec.memory_bytes, need);
+    format_bytes(machine->memory.size_bytes, has);
+    (void)snprintf(ret_message, IMAGE_LACKS_SIZE,
+                   "spec.memory.size: %s is less than image %s needs to boot: its "
+                   "spec.minMemory is %s",
+                   has, image->meta.name, need);
+    (void)snprintf(ret_hint, IMAGE_HINT_SIZE,
+                   "size: %s or more, or a smaller minMemory where the image boots with "
+                   "it",
+                   need);
+    return true;
+}
+
+/* 52 is a locally administered unicast prefix; 54 + NIC, then the uid's low 32 bits. */
 uint64_t vm_mac(uint64_t uid, unsigned nic)
 {
     return UINT64_C(0x52) << 40 | (uint64_t)((0x54 + nic) & 0xff) << 32 |

@@ -634,6 +634,14 @@ bool name_valid(const char *name);
 /* All disks of a machine at their full size: what they may grow to. An image's disk that
  * nobody asked for counts nothing. */
 uint64_t machine_disk_bytes(const struct machine_spec *machine);
+/* Has the machine less memory than the image needs to boot? Then what is wrong, from the
+ * template's field on, and what helps; else false, and the texts stay as they were. */
+#define IMAGE_LACKS_SIZE 320
+#define IMAGE_HINT_SIZE  128
+bool image_memory_lacks(const struct image *image,
+                        const struct machine_spec *machine,
+                        char ret_message[IMAGE_LACKS_SIZE],
+                        char ret_hint[IMAGE_HINT_SIZE]);
 /* MAC of a VM's NIC: locally administered, from uid and NIC number; unique while uid <
  * 2^32. */
 uint64_t vm_mac(uint64_t uid, unsigned nic);

@@ -136,6 +136,31 @@ START_TEST(without_the_cluster_it_is_told_what_was_not_checked)
 }
 END_TEST
 
+#define SMALL_TEMPLATE                                                              \
+    "apiVersion: berth/v1\nkind: Template\nmetadata: {name: small}\nspec:\n"        \
+    "  image: big\n  memory:\n    size: 64MiB\n---\napiVersion: berth/v1\n"         \
+    "kind: Image\nmetadata: {name: big}\nspec:\n  minMemory: 96MiB\n  artifacts:\n" \
+    "    - {role: kernel, url: \"https://x/k\", sha256: "                           \
+    "1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a}\n"
+
+START_TEST(a_template_with_less_memory_than_its_image_needs_is_told_at_its_place)
+{
+    static const char *const commands[] = {"validate", "plan", "validate --local"};
+    for (size_t i = 0; i < 3; i++) {
+        ck_assert_int_eq(with_file(commands[i], "a.yaml", SMALL_TEMPLATE, ""), 2);
+        ck_assert_contains(ran.err,
+                           "a.yaml:7:11: error BERTH_EINVALID: spec.memory.size: 64MiB "
+                           "is less than image big needs to boot: its spec.minMemory is "
+                           "96MiB");
+        ck_assert_contains(ran.err, "size: 96MiB or more");
+        ck_assert_contains(ran.err, "1 error");
+    }
+    ck_assert_int_eq(with_file("validate --local -o json", "a.yaml", SMALL_TEMPLATE, ""),
+                     2);
+    ck_assert_contains(ran.out, "needs to boot");
+}
+END_TEST
+
 /* The first rows of it, and how many there are. */
 START_TEST(what_was_not_checked_is_told_in_few_lines)
 {
@@ -562,6 +587,8 @@ int main(void)
     tcase_add_test(tests, what_only_the_server_knows_is_told_by_it);
     tcase_add_test(tests, what_is_in_neither_file_nor_cluster_is_told_at_its_place);
     tcase_add_test(tests, without_the_cluster_it_is_told_what_was_not_checked);
+    tcase_add_test(tests,
+                   a_template_with_less_memory_than_its_image_needs_is_told_at_its_place);
     tcase_add_test(tests, what_was_not_checked_is_told_in_few_lines);
     tcase_add_test(tests, errors_are_a_document_when_one_is_asked_for);
     tcase_add_test(tests, what_is_too_large_is_told_with_the_limit);
