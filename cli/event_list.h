@@ -12,3 +12,10 @@ int event_list_get(struct cli *cli,
                    const char *filter,
                    uint64_t *since,
                    json_t **ret_items);
+/* The same for who follows: when nobody answers, `patient` makes it EXIT_OK with
+ * *ret_items NULL, and nothing is said. */
+int event_list_follow(struct cli *cli,
+                      const char *filter,
+                      uint64_t *since,
+                      bool patient,
+                      json_t **ret_items);

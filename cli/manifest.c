@@ -103,6 +103,89 @@ static int add_folder(struct cli *cli, struct manifest *manifest, const char *fo
     return code;
 }
 
+/* ---- the same object in two of them ---- */
+
+#define CODE_TWICE "BE1102" /* as within one file */
+
+struct standing {
+    const struct config *config;
+    unsigned object;
+    unsigned place; /* among all */
+};
+
+static int by_object(const void *a, const void *b)
+{
+    const struct standing *left = a;
+    const struct standing *right = b;
+    const struct config_object *one = &left->config->objects[left->object];
+    const struct config_object *other = &right->config->objects[right->object];
+    int order = (int)one->kind - (int)other->kind;
+    order = order != 0 ? order
+                       : strcmp(object_meta(one->object)->name,
+                                object_meta(other->object)->name);
+    return order != 0 ? order
+                      : strcmp(object_meta(one->object)->tenant,
+                               object_meta(other->object)->tenant);
+}
+
+static int by_object_and_place(const void *a, const void *b)
+{
+    const struct standing *left = a;
+    const struct standing *right = b;
+    int order = by_object(a, b);
+    return order != 0 ? order
+                      : (left->place > right->place) - (left->place < right->place);
+}
+
+static void tell_twice(struct cli *cli,
+                       struct manifest *manifest,
+                       const struct standing *first,
+                       const struct standing *again)
+{
+    const struct config_object *object = &again->config->objects[again->object];
+    struct config_fault place = {0};
+    struct config_fault fault = {.code = CODE_TWICE};
+    config_locate(first->config, first->object, "metadata.name", &place);
+    (void)snprintf(fault.message, sizeof(fault.message),
+                   "%s \"%s\" stands in %.200s:%u:%u already",
+                   kind_info(object->kind)->name, object_meta(object->object)->name,
+                   first->config->name, place.line, place.column);
+    (void)snprintf(fault.hint, sizeof(fault.hint), "keep one of the two");
+    manifest->located = true;
+    manifest->error_count++;
+    manifest_tell_at(cli, manifest, again->config, again->object, "metadata.name",
+                     &fault);
+}
+
+/* Which of the two is meant nobody knows. Within one file config_read tells it. */
+static int find_twice(struct cli *cli, struct manifest *manifest)
+{
+    unsigned count = 0;
+    int code = EXIT_OK;
+    struct standing *all = calloc(manifest_objects(manifest) + 1, sizeof(*all));
+    if (all == NULL) {
+        return cli_fail(cli, EXIT_FAILED, "out of memory");
+    }
+    for (unsigned i = 0; i < manifest->count; i++) {
+        for (unsigned j = 0; j < manifest->configs[i].object_count; j++) {
+            all[count] = (struct standing){&manifest->configs[i], j, count};
+            count++;
+        }
+    }
+    qsort(all, count, sizeof(*all), by_object_and_place);
+    for (unsigned i = 1; i < count; i++) {
+        const struct metadata *meta =
+            object_meta(all[i].config->objects[all[i].object].object);
+        if (meta->name[0] != '\0' && all[i].config != all[i - 1].config &&
+            by_object(&all[i - 1], &all[i]) == 0) {
+            tell_twice(cli, manifest, &all[i - 1], &all[i]);
+            code = EXIT_USAGE;
+        }
+    }
+    free(all);
+    return code;
+}
+
 /* ---- all of them ---- */
 
 int manifest_read(struct cli *cli,
@@ -127,6 +210,8 @@ int manifest_read(struct cli *cli,
                        : add_file(cli, ret_manifest, paths[i]);
         code = r != EXIT_OK ? r : code;
     }
+    int twice = find_twice(cli, ret_manifest);
+    code = code == EXIT_OK ? twice : code;
     if (ret_manifest->located) { /* a file that is not there says so in one line */
         config_print_sum(ret_manifest->error_count, ret_manifest->warning_count,
                          cli->err);

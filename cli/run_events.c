@@ -1,11 +1,13 @@
 /* events: what happened, one line each. */
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/parse_number.h"
 #include "cli/event_list.h"
 #include "cli/object_name.h"
 #include "cli/output.h"
 #include "cli/run.h"
 #include "cli/timeline.h"
+#include "cli/watching.h"
 
 #include <inttypes.h>
 #include <time.h>
@@ -106,32 +108,54 @@ static void print_items(struct cli *cli, const json_t *items, uint64_t limit)
     }
 }
 
+/* A berthd that restarts, or a cluster that elects, is waited for as long as a watch
+ * waits: what happened meanwhile is told then. */
+static int follow(struct cli *cli, struct asked *asked)
+{
+    struct timespec pause = {.tv_nsec = FOLLOW_MS * 1000000L};
+    uint64_t heard_ms = 0; /* 0: never */
+    bool told = false;
+    for (;;) {
+        CLEANUP_JSON json_t *items = NULL;
+        uint64_t now_ms = clock_now_ms(clock_system());
+        bool patient = heard_ms != 0 && now_ms - heard_ms < WATCHING_PATIENCE_MS;
+        int code = event_list_follow(cli, asked->filter, &asked->since, patient, &items);
+        if (code != EXIT_OK) {
+            return code;
+        }
+        if (items != NULL) {
+            heard_ms = clock_now_ms(clock_system());
+            print_items(cli, items, asked->limit);
+            asked->limit = LIMIT_MAX;
+        } else if (!told) {
+            cli_note(cli, "no answer; waiting for one");
+        }
+        told = items == NULL;
+        if (fflush(cli->out) != 0) {
+            return EXIT_OK; /* cli_main sees faults of it */
+        }
+        (void)nanosleep(&pause, NULL); /* a signal ends the program or the pause */
+    }
+}
+
 int run_events(struct cli *cli)
 {
     struct asked asked;
-    struct timespec pause = {.tv_nsec = FOLLOW_MS * 1000000L};
-    bool follow = cli_flag(cli, "follow") != NULL;
+    CLEANUP_JSON json_t *items = NULL;
     int code = asked_read(cli, &asked);
     if (code != EXIT_OK) {
         return code;
     }
-    do {
-        CLEANUP_JSON json_t *items = NULL;
-        code = event_list_get(cli, asked.filter, &asked.since, &items);
-        if (code == EXIT_OK && !follow && output_is_document(cli)) {
-            newest_only(items, asked.limit);
-            CLEANUP_JSON json_t *list = json_pack("{s:O, s:I}", "items", items,
-                                                  "revision", (json_int_t)asked.since);
-            return output_document(cli, list);
-        }
-        print_items(cli, items, asked.limit);
-        asked.limit = LIMIT_MAX;
-        if (follow && (code != EXIT_OK || fflush(cli->out) != 0)) {
-            break;
-        }
-        if (follow) {
-            (void)nanosleep(&pause, NULL); /* a signal ends the program or the pause */
-        }
-    } while (follow);
+    if (cli_flag(cli, "follow") != NULL) {
+        return follow(cli, &asked);
+    }
+    code = event_list_get(cli, asked.filter, &asked.since, &items);
+    if (code == EXIT_OK && output_is_document(cli)) {
+        newest_only(items, asked.limit);
+        CLEANUP_JSON json_t *list =
+            json_pack("{s:O, s:I}", "items", items, "revision", (json_int_t)asked.since);
+        return output_document(cli, list);
+    }
+    print_items(cli, items, asked.limit);
     return code;
 }

@@ -16,8 +16,15 @@
 #define GONE_DEFAULT_MS UINT64_C(120000)
 #define POLL_MS         300
 
+struct victim {
+    struct object_name name;
+    unsigned place; /* in which it was named */
+    bool from_file; /* gone already is as it should be */
+    json_t *uid;    /* as it was before it was removed; NULL: not asked for */
+};
+
 struct doomed {
-    struct object_name *names;
+    struct victim *victims;
     unsigned count;
     uint64_t deadline_ms;
     json_t *removed; /* documents, as they last were; NULL: none is wanted */
@@ -41,16 +48,25 @@ static int rank(enum kind kind)
 
 static int by_rank(const void *a, const void *b)
 {
-    const struct object_name *left = a;
-    const struct object_name *right = b;
-    return rank(left->info->kind) - rank(right->info->kind);
+    const struct victim *left = a;
+    const struct victim *right = b;
+    int order = rank(left->name.info->kind) - rank(right->name.info->kind);
+    return order != 0 ? order : (int)left->place - (int)right->place;
+}
+
+static struct object_name *add(struct doomed *doomed, bool from_file)
+{
+    struct victim *victim = &doomed->victims[doomed->count];
+    victim->place = doomed->count++;
+    victim->from_file = from_file;
+    return &victim->name;
 }
 
 static void gather_config(struct doomed *doomed, const struct config *config)
 {
     for (unsigned i = 0; i < config->object_count; i++) {
         const struct metadata *meta = object_meta(config->objects[i].object);
-        struct object_name *name = &doomed->names[doomed->count++];
+        struct object_name *name = add(doomed, true);
         name->info = kind_info(config->objects[i].kind);
         memcpy(name->tenant, meta->tenant, sizeof(name->tenant));
         memcpy(name->name, meta->name, sizeof(name->name));
@@ -74,21 +90,20 @@ static int gather(struct cli *cli, struct doomed *doomed)
     struct manifest manifest;
     int code = gather_files(cli, &manifest);
     if (code == EXIT_OK) {
-        doomed->names = calloc(manifest_objects(&manifest) + cli->word_count + 1,
-                               sizeof(*doomed->names));
-        code = doomed->names != NULL ? (int)EXIT_OK
-                                     : cli_fail(cli, EXIT_FAILED, "out of memory");
+        doomed->victims = calloc(manifest_objects(&manifest) + cli->word_count + 1,
+                                 sizeof(*doomed->victims));
+        code = doomed->victims != NULL ? (int)EXIT_OK
+                                       : cli_fail(cli, EXIT_FAILED, "out of memory");
     }
     for (unsigned i = 0; code == EXIT_OK && i < manifest.count; i++) {
         gather_config(doomed, &manifest.configs[i]);
     }
     manifest_fini(&manifest);
-    if (code == EXIT_OK) { /* names keep the order in which they were given */
-        qsort(doomed->names, doomed->count, sizeof(*doomed->names), by_rank);
-    }
     for (unsigned i = 0; code == EXIT_OK && i < cli->word_count; i++) {
-        code = object_name_find(cli, cli->words[i], KIND_NONE,
-                                &doomed->names[doomed->count++]);
+        code = object_name_find(cli, cli->words[i], KIND_NONE, add(doomed, false));
+    }
+    if (code == EXIT_OK) { /* one that waits for another would wait for ever */
+        qsort(doomed->victims, doomed->count, sizeof(*doomed->victims), by_rank);
     }
     return code;
 }
@@ -133,7 +148,7 @@ static int find_kept(struct cli *cli, const struct doomed *doomed, json_t *ret_k
     size_t index;
     json_t *vm;
     for (unsigned i = 0; i < doomed->count; i++) {
-        hosts += doomed->names[i].info->kind == KIND_HOST ? 1U : 0U;
+        hosts += doomed->victims[i].name.info->kind == KIND_HOST ? 1U : 0U;
     }
     int code = hosts > 0
                    ? remote_list(cli, kind_info(KIND_VM), "", DISKS_LOST_READ, &list)
@@ -141,8 +156,8 @@ static int find_kept(struct cli *cli, const struct doomed *doomed, json_t *ret_k
     json_array_foreach(json_object_get(list, "items"), index, vm)
     {
         for (unsigned i = 0; i < doomed->count; i++) {
-            if (doomed->names[i].info->kind == KIND_HOST &&
-                strcmp(doomed->names[i].name, disks_lost_host(vm)) == 0) {
+            if (doomed->victims[i].name.info->kind == KIND_HOST &&
+                strcmp(doomed->victims[i].name.name, disks_lost_host(vm)) == 0) {
                 json_array_append(ret_kept, vm);
             }
         }
@@ -164,7 +179,7 @@ static int confirm(struct cli *cli, const struct doomed *doomed)
     }
     fputs("This removes:\n", cli->err);
     for (unsigned i = 0; i < doomed->count && code == EXIT_OK; i++) {
-        code = tell_loss(cli, &doomed->names[i]);
+        code = tell_loss(cli, &doomed->victims[i].name);
     }
     if (json_array_size(kept) > 0) {
         fputs(force ? "and gives disks up, with all that they hold:\n"
@@ -181,6 +196,49 @@ static bool is_in_use(const struct http_answer *answer)
 {
     return answer->status == 409 &&
            strcmp(json_member_text(answer->document, "code", ""), "BERTH_EINUSE") == 0;
+}
+
+static bool is_doomed(const struct doomed *doomed, enum kind kind, const char *name)
+{
+    for (unsigned i = 0; i < doomed->count; i++) {
+        if (doomed->victims[i].name.info->kind == kind &&
+            strcmp(doomed->victims[i].name.name, name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A token of a tenant goes only when somebody removes it: told before anything is
+ * removed, for a tenant is the last to go. */
+static int check_tokens(struct cli *cli, const struct doomed *doomed)
+{
+    CLEANUP_JSON json_t *list = NULL;
+    unsigned tenants = 0;
+    unsigned kept = 0;
+    size_t index;
+    json_t *token;
+    for (unsigned i = 0; i < doomed->count; i++) {
+        tenants += doomed->victims[i].name.info->kind == KIND_TENANT ? 1U : 0U;
+    }
+    if (tenants == 0 || doomed->count == 1) { /* one alone does not wait */
+        return EXIT_OK;
+    }
+    int code =
+        remote_list(cli, kind_info(KIND_TOKEN), "", "metadata.name,spec.tenant", &list);
+    json_array_foreach(json_object_get(list, "items"), index, token)
+    {
+        const char *tenant = json_member_text(view_spec(token), "tenant", "");
+        const char *name = json_member_text(view_meta(token), "name", "");
+        if (is_doomed(doomed, KIND_TENANT, tenant) &&
+            !is_doomed(doomed, KIND_TOKEN, name)) {
+            code = cli_fail(cli, EXIT_CONFLICT, "tenant %s is used by token %s", tenant,
+                            name);
+            fprintf(cli->err, "hint: berth rm token/%s\n", name);
+            kept++;
+        }
+    }
+    return kept > 0 ? cli_fail(cli, EXIT_CONFLICT, "nothing was removed") : code;
 }
 
 /* By whom, and what is done about it: once, before the waiting. */
@@ -200,16 +258,18 @@ static void tell_in_use(struct cli *cli,
  * not there is NULL, and said when it is to be removed. */
 static int look_before(struct cli *cli,
                        const struct doomed *doomed,
-                       const struct object_name *name,
+                       struct victim *victim,
                        json_t **ret_object)
 {
     char path[REMOTE_PATH_SIZE];
     *ret_object = NULL;
-    if (doomed->removed == NULL && name->info->kind != KIND_VM) {
+    if (doomed->removed == NULL && victim->name.info->kind != KIND_VM &&
+        cli_flag(cli, "wait") == NULL) {
         return EXIT_OK;
     }
-    object_path(name, "", path);
+    object_path(&victim->name, "", path);
     int code = remote_call_quiet(cli, "GET", path, NULL, ret_object);
+    victim->uid = json_incref(json_object_get(view_meta(*ret_object), "uid"));
     return code == EXIT_NOT_FOUND ? EXIT_OK : code;
 }
 
@@ -234,15 +294,16 @@ static void tell_removed(struct cli *cli,
  */
 static int remove_one(struct cli *cli,
                       const struct doomed *doomed,
-                      const struct object_name *name,
+                      struct victim *victim,
                       bool patient)
 {
+    const struct object_name *name = &victim->name;
     char path[REMOTE_PATH_SIZE];
     char label[OBJECT_LABEL_SIZE];
     CLEANUP_JSON json_t *before = NULL;
     bool told = false;
     label_of(cli, name, label);
-    int seen = look_before(cli, doomed, name, &before);
+    int seen = look_before(cli, doomed, victim, &before);
     if (seen != EXIT_OK) {
         return seen;
     }
@@ -274,15 +335,31 @@ static int remove_one(struct cli *cli,
     }
 }
 
+/* Whether that one is there still: a group makes a new VM of the same name. EXIT_OK,
+ * EXIT_NOT_FOUND, or a fault (said). */
+static int look_again(struct cli *cli, const struct victim *victim)
+{
+    char path[REMOTE_PATH_SIZE];
+    CLEANUP_JSON json_t *object = NULL;
+    object_path(&victim->name, "", path);
+    int code = remote_call_quiet(cli, "GET", path, NULL, &object);
+    return code == EXIT_OK &&
+                   !json_equal(json_object_get(view_meta(object), "uid"), victim->uid)
+               ? (int)EXIT_NOT_FOUND
+               : code;
+}
+
 static int wait_gone(struct cli *cli, const struct doomed *doomed)
 {
     for (unsigned i = 0; i < doomed->count; i++) {
-        char path[REMOTE_PATH_SIZE];
+        const struct victim *victim = &doomed->victims[i];
         char label[OBJECT_LABEL_SIZE];
         int code = EXIT_OK;
-        object_path(&doomed->names[i], "", path);
-        label_of(cli, &doomed->names[i], label);
-        while ((code = remote_call_quiet(cli, "GET", path, NULL, NULL)) == EXIT_OK) {
+        label_of(cli, &victim->name, label);
+        if (victim->uid == NULL) {
+            continue; /* it was gone before */
+        }
+        while ((code = look_again(cli, victim)) == EXIT_OK) {
             if (clock_now_ms(clock_system()) >= doomed->deadline_ms) {
                 progress_clear(cli);
                 return cli_fail(cli, EXIT_TIMED_OUT,
@@ -304,20 +381,20 @@ static int wait_gone(struct cli *cli, const struct doomed *doomed)
 /* Objects of files that are gone already are as they should be. */
 static int remove_all(struct cli *cli, const struct doomed *doomed)
 {
-    unsigned from_files = doomed->count - cli->word_count;
     char label[OBJECT_LABEL_SIZE];
     int code = EXIT_OK;
     for (unsigned i = 0; i < doomed->count; i++) {
-        int r = remove_one(cli, doomed, &doomed->names[i], doomed->count > 1);
-        if (r == EXIT_NOT_FOUND && i < from_files) {
-            label_of(cli, &doomed->names[i], label);
+        struct victim *victim = &doomed->victims[i];
+        int r = remove_one(cli, doomed, victim, doomed->count > 1);
+        if (r == EXIT_NOT_FOUND && victim->from_file) {
+            label_of(cli, &victim->name, label);
             cli_note(cli, "%s is not there", label);
             continue;
         }
         if (r == EXIT_NOT_FOUND) { /* says what was perhaps meant, or that the tenant is
                                       not there */
             CLEANUP_JSON json_t *back = NULL;
-            int said = object_get(cli, &doomed->names[i], &back);
+            int said = object_get(cli, &victim->name, &back);
             r = said != EXIT_OK ? said : r;
         }
         if (r == EXIT_UNREACHABLE) {
@@ -326,6 +403,15 @@ static int remove_all(struct cli *cli, const struct doomed *doomed)
         code = code == EXIT_OK ? r : code;
     }
     return code;
+}
+
+static void doomed_fini(struct doomed *doomed)
+{
+    for (unsigned i = 0; i < doomed->count; i++) {
+        json_decref(doomed->victims[i].uid);
+    }
+    free(doomed->victims);
+    json_decref(doomed->removed);
 }
 
 int run_rm(struct cli *cli)
@@ -339,6 +425,9 @@ int run_rm(struct cli *cli)
     doomed.deadline_ms = clock_now_ms(clock_system()) + timeout_ms;
     if (code == EXIT_OK) {
         code = gather(cli, &doomed);
+    }
+    if (code == EXIT_OK) {
+        code = check_tokens(cli, &doomed);
     }
     if (code == EXIT_OK) {
         code = confirm(cli, &doomed);
@@ -356,7 +445,6 @@ int run_rm(struct cli *cli)
         int shown = output_document(cli, list);
         code = code == EXIT_OK ? shown : code;
     }
-    json_decref(doomed.removed);
-    free(doomed.names);
+    doomed_fini(&doomed);
     return code;
 }

@@ -74,6 +74,32 @@ START_TEST(following_tells_what_comes)
 }
 END_TEST
 
+START_TEST(following_goes_on_after_the_server_was_away)
+{
+    struct child child = berth_start("events -f -n 1");
+    char *text = calloc(1, 1);
+    char *said = calloc(1, 1);
+    size_t size = 0;
+    size_t said_size = 0;
+    while (strstr(text, "\n") == NULL && gather(child.out, &text, &size)) {
+    }
+    served_end(SIGKILL);
+    while (strstr(said, "waiting") == NULL && gather(child.err, &said, &said_size)) {
+    }
+    ck_assert_contains(said, "no answer; waiting for one");
+    fixture_start();
+    serve("vms zz 30"); /* it counts anew: what comes after the revision that was told */
+    while (strstr(text, "zz-000") == NULL && gather(child.out, &text, &size)) {
+    }
+    ck_assert_contains(text, "zz-000");
+    free(text);
+    free(said);
+    ck_assert_int_eq(kill(child.pid, SIGINT), 0);
+    child_wait(&child);
+    ck_assert_int_eq(ran.code, 128 + SIGINT);
+}
+END_TEST
+
 static const char *const bads[] = {
     "events --since soon",
     "events -n 0",
@@ -108,6 +134,7 @@ int main(void)
     tcase_add_test(tests, events_are_lines_in_order);
     tcase_add_test(tests, documents_have_the_revision_to_go_on_from);
     tcase_add_test(tests, following_tells_what_comes);
+    tcase_add_test(tests, following_goes_on_after_the_server_was_away);
     tcase_add_test(tests, what_makes_no_sense_is_refused);
     tcase_set_timeout(tests, 300);
     suite_add_tcase(suite, tests);

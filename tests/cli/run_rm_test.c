@@ -119,6 +119,57 @@ START_TEST(waiting_for_the_end_can_be_over_before_it)
 }
 END_TEST
 
+START_TEST(waiting_ends_when_that_very_one_is_gone)
+{
+    assert_ran("show vm/web-1 -o json", 0);
+    char *before = strdup(ran.out);
+    assert_ran("rm vm/web-1 --wait", 0); /* its group makes another web-1 */
+    await("show vm/web-1 -o json", "\"uid\"");
+    ck_assert_str_ne(ran.out, before);
+    free(before);
+}
+END_TEST
+
+#define TENANT "apiVersion: berth/v1\nkind: Tenant\nmetadata: {name: shop}\n"
+
+START_TEST(a_token_that_keeps_its_tenant_is_told_before_anything_is_removed)
+{
+    char line[1024];
+    temp_dir_write(&folder, "b.yaml", TENANT "---\n" OBJECTS);
+    snprintf(line, sizeof(line), "apply %s/b.yaml", folder.path);
+    assert_ran(line, 0);
+    serve("token deploy abc operator shop");
+    snprintf(line, sizeof(line), "rm -f %s/b.yaml --wait --timeout 1s", folder.path);
+    assert_ran(line, 4);
+    ck_assert_contains(ran.err, "tenant shop is used by token deploy\n"
+                                "hint: berth rm token/deploy\n");
+    ck_assert_contains(ran.err, "nothing was removed");
+    assert_ran("ls vm -o name", 0);
+    ck_assert_contains(ran.out, "vm/jump");
+    snprintf(line, sizeof(line), "rm -f %s/b.yaml token/deploy --wait", folder.path);
+    assert_ran(line, 0); /* in whatever order they are named */
+    assert_ran("show tenant/shop", 3);
+}
+END_TEST
+
+START_TEST(an_object_of_two_files_is_not_removed_twice)
+{
+    char line[1024];
+    char wanted[1024];
+    temp_dir_write(&folder, "b.yaml", OBJECTS);
+    snprintf(line, sizeof(line), "rm -f %s/a.yaml -f %s/b.yaml", folder.path,
+             folder.path);
+    assert_ran(line, 2);
+    snprintf(wanted, sizeof(wanted),
+             "%s/b.yaml:3:18: error BE1102: Template \"small\" "
+             "stands in %s/a.yaml:3:18 already",
+             folder.path, folder.path);
+    ck_assert_contains(ran.err, wanted);
+    ck_assert_contains(ran.err, "3 errors, 0 warnings. Nothing was changed.");
+    ck_assert_str_eq(ran.out, "");
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("run_rm");
@@ -128,6 +179,10 @@ int main(void)
     tcase_add_test(tests, what_is_in_use_or_not_there_is_told);
     tcase_add_test(tests, a_terminal_is_asked_and_told_what_is_lost);
     tcase_add_test(tests, waiting_for_the_end_can_be_over_before_it);
+    tcase_add_test(tests, waiting_ends_when_that_very_one_is_gone);
+    tcase_add_test(tests,
+                   a_token_that_keeps_its_tenant_is_told_before_anything_is_removed);
+    tcase_add_test(tests, an_object_of_two_files_is_not_removed_twice);
     tcase_set_timeout(tests, 300);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
