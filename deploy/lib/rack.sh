@@ -9,7 +9,8 @@
 #   rack_cut H / rack_mend H  takes the host's cable out, puts it back
 #   rack_kill H               SIGKILL to everything that runs on the host, as a power cut does
 #   rack_down                 ends and removes all of it; safe to call at any time, any number of times
-#   rack_groups               control groups of hosts called h1, h2 ..., of anybody's
+#   rack_groups H...          control groups of hosts of these names, of anybody's
+#   rack_groups_idle          of such names on stdin, those in which nothing runs: another rack's are in use
 #   rack_crashes              what sanitizers and REQUIRE said in the daemons' logs; nothing is well
 #
 # nsenter, not `ip netns exec`: the latter hides the control groups behind a fresh /sys.
@@ -75,7 +76,19 @@ rack_kill() {
     [ -z "$pids" ] || kill -KILL $pids 2>/dev/null || true
 }
 
-rack_groups() { find /sys/fs/cgroup -type d -path '*berth/h[0-9]*' 2>/dev/null | sort; }
+rack_groups() {
+    local host
+    for host in "$@"; do
+        find /sys/fs/cgroup -type d \( -path "*/berth/$host" -o -path "*/berth/$host/*" \) 2>/dev/null || true
+    done | sort
+}
+
+rack_groups_idle() {
+    local group
+    while read -r group; do
+        if [ -z "$(find "$group" -name cgroup.procs -exec cat {} + 2>/dev/null)" ]; then echo "$group"; fi
+    done
+}
 
 rack_crashes() {
     grep -aE 'ERROR: AddressSanitizer|ThreadSanitizer|runtime error:|: this must hold' \

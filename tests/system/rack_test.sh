@@ -57,7 +57,7 @@ guests_in() { ip netns pids "$RACK-$1" | while read -r p; do grep -qa '^[^ ]*qem
 answers() { on "$1" curl -sS -m 5 "http://$2/healthz"; }
 boot_of() { on "$1" curl -sS -m 5 "http://$2/" | tr ' ' '\n' | grep '^epoch=\|^boot' | sed -n 1p; }
 
-groups_before=$(rack_groups) # what others on this machine have
+groups_before=$(rack_groups h1 h2 h3) # what others on this machine have
 
 check "the guest image builds"
 "$top/deploy/guest/build-guest" "$top/build/guest" >/dev/null
@@ -265,6 +265,6 @@ check "teardown leaves nothing"
 rack_down
 [ -z "$(rack_namespaces)" ] || fail "namespaces are left"
 [ ! -e "$RACK_RUN" ] || fail "$RACK_RUN is left"
-left=$(comm -13 <(echo "$groups_before") <(rack_groups) | sed -n 1,3p)
+left=$(comm -13 <(echo "$groups_before") <(rack_groups h1 h2 h3 | rack_groups_idle) | sed -n 1,3p)
 [ -z "$left" ] || fail "control groups are left: $left"
 echo "the rack kept its promises"
