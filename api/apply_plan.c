@@ -15,9 +15,33 @@
 
 /* ---- differences ---- */
 
+/* A value as the documents with all fields have it: what is at its fallback is not in the
+ * others. */
+struct sides {
+    const json_t *from;
+    const json_t *to;
+};
+
+static struct sides sides_below(struct sides sides, const char *key)
+{
+    return (struct sides){json_object_get(sides.from, key),
+                          json_object_get(sides.to, key)};
+}
+
+static const json_t *or_fallback(const json_t *value, const json_t *fallback)
+{
+    bool says = json_is_integer(fallback) || json_is_boolean(fallback) ||
+                (json_is_string(fallback) && json_string_length(fallback) > 0);
+    return value != NULL || !says ? value : fallback;
+}
+
 /* NOLINTBEGIN(misc-no-recursion): no deeper than DIFF_DEPTH */
-static void
-diff(const char *path, const json_t *from, const json_t *to, int depth, json_t *changes)
+static void diff(const char *path,
+                 const json_t *from,
+                 const json_t *to,
+                 struct sides full,
+                 int depth,
+                 json_t *changes)
 {
     char below[PATH_SIZE];
     const char *key;
@@ -27,19 +51,21 @@ diff(const char *path, const json_t *from, const json_t *to, int depth, json_t *
     }
     if (!json_is_object(from) || !json_is_object(to) || depth > DIFF_DEPTH) {
         json_array_append_new(changes, json_pack("{s:s, s:O?, s:O?}", "path", path,
-                                                 "from", from, "to", to));
+                                                 "from", or_fallback(from, full.from),
+                                                 "to", or_fallback(to, full.to)));
         return;
     }
     json_object_foreach((json_t *)(uintptr_t)to, key, value)
     {
         (void)snprintf(below, sizeof(below), "%.180s.%.60s", path, key);
-        diff(below, json_object_get(from, key), value, depth + 1, changes);
+        diff(below, json_object_get(from, key), value, sides_below(full, key), depth + 1,
+             changes);
     }
     json_object_foreach((json_t *)(uintptr_t)from, key, value)
     {
         if (json_object_get(to, key) == NULL) {
             (void)snprintf(below, sizeof(below), "%.180s.%.60s", path, key);
-            diff(below, value, NULL, depth + 1, changes);
+            diff(below, value, NULL, sides_below(full, key), depth + 1, changes);
         }
     }
 }
@@ -70,6 +96,9 @@ json_t *apply_changes_of(enum kind kind, const void *from, const void *to)
 {
     static const char *const parts[] = {"metadata", "spec"};
     json_t *changes = json_array();
+    json_t *from_full = from != NULL ? document_of(kind, from, true) : NULL;
+    json_t *to_full = from != NULL ? document_of(kind, to, true) : NULL;
+    const struct sides full = {from_full, to_full};
     for (size_t i = 0; i < ARRAY_COUNT(parts); i++) {
         json_t *old = from != NULL ? part_of(kind, from, parts[i]) : NULL;
         json_t *new = part_of(kind, to, parts[i]);
@@ -77,10 +106,12 @@ json_t *apply_changes_of(enum kind kind, const void *from, const void *to)
             spec_of_vm(old);
             spec_of_vm(new);
         }
-        diff(parts[i], old, new, 0, changes);
+        diff(parts[i], old, new, sides_below(full, parts[i]), 0, changes);
         json_decref(old);
         json_decref(new);
     }
+    json_decref(from_full);
+    json_decref(to_full);
     return changes;
 }
 
@@ -173,6 +204,27 @@ static void forecast_add(struct forecast *forecast,
     forecast_row(forecast, subject, meta, row);
 }
 
+/* VMs that a group has too many, or is about to: they go with their disks. Which ones is
+ * decided when it is so. */
+static void forecast_removed(struct forecast *forecast,
+                             const struct group *wanted,
+                             const struct group *there)
+{
+    uint32_t most = wanted->spec.autoscale.max > 0 ? wanted->spec.autoscale.max
+                                                   : wanted->spec.replicas;
+    uint32_t alive = 0;
+    size_t cursor = 0;
+    const struct vm *vm;
+    while ((vm = state_vm_of_group(forecast->state, there, &cursor)) != NULL) {
+        alive += vm->status.intent != STOP_INTENT_DELETE ? 1U : 0U;
+    }
+    if (alive > most) {
+        forecast_row(forecast, "group", &there->meta,
+                     json_pack("{s:I, s:I}", "removed", (json_int_t)(alive - most), "of",
+                               (json_int_t)alive));
+    }
+}
+
 /* The VMs that a group does not have yet. */
 static void forecast_group(struct forecast *forecast, const struct group *group)
 {
@@ -187,6 +239,9 @@ static void forecast_group(struct forecast *forecast, const struct group *group)
     if (template != NULL && wanted > have) {
         forecast_add(forecast, "group", meta, there != NULL ? meta->name : NULL,
                      &template->spec, wanted - have, true);
+    }
+    if (there != NULL) {
+        forecast_removed(forecast, group, there);
     }
 }
 

@@ -36,7 +36,7 @@ static void
 value_print(const json_t *change, const char *key, char *ret_text, size_t size)
 {
     const json_t *value = json_object_get(change, key);
-    char *text = value == NULL || json_is_string(value)
+    char *text = value == NULL || json_is_null(value) || json_is_string(value)
                      ? NULL
                      : json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY);
     (void)snprintf(ret_text, size, "%s",
@@ -134,6 +134,15 @@ static void print_placed(struct cli *cli, const char *label, const json_t *place
     fputc('\n', cli->out);
 }
 
+static void print_removed(struct cli *cli, const json_t *row, const char *label)
+{
+    uint64_t removed = json_member_u64(row, "removed", 0);
+    uint64_t all = json_member_u64(row, "of", 0);
+    fprintf(cli->out, "%-10s %s: %" PRIu64 " of its %" PRIu64 " VM%s, with %s disks\n",
+            "remove", label, removed, all, all == 1 ? "" : "s",
+            removed == 1 ? "its" : "their");
+}
+
 static void print_forecast_row(struct cli *cli, const json_t *row)
 {
     const json_t *placed = json_object_get(row, "placed");
@@ -143,11 +152,16 @@ static void print_forecast_row(struct cli *cli, const json_t *row)
     const char *group = json_member_text(row, "group", NULL);
     char label[OBJECT_LABEL_SIZE];
     const char *keeper = json_member_text(row, "diskHost", NULL);
-    if (count == 0 && unplaced == 0 && over == 0) {
+    bool removes = json_member_u64(row, "removed", 0) > 0;
+    if (count == 0 && unplaced == 0 && over == 0 && !removes) {
         return;
     }
     object_label(cli, group != NULL ? "group" : "vm", json_member_text(row, "tenant", ""),
                  group != NULL ? group : json_member_text(row, "vm", "?"), label);
+    if (removes) {
+        print_removed(cli, row, label);
+        return;
+    }
     if (keeper != NULL) {
         fprintf(cli->out, "%-10s %s: its disks are on %s%s\n", "place", label, keeper,
                 count > 0 ? ", where it starts" : "");

@@ -108,6 +108,26 @@ START_TEST(a_plan_says_where_new_vms_would_go)
 }
 END_TEST
 
+/* 1 is what a group has that says nothing: it is said of a change all the same. */
+START_TEST(a_plan_says_how_many_vms_go)
+{
+    ck_assert_int_eq(apply("", TEMPLATE("small", "64MiB") "," GROUP("web", "small", "3")),
+                     200);
+    await("/v1/tenants/default/vms/web-3", "\"phase\":\"ready\"");
+    ck_assert_int_eq(apply("?dryRun=plan", GROUP("web", "small", "1")), 200);
+    json_t *row = json_array_get(json_object_get(reply.document, "results"), 0);
+    json_t *change = json_array_get(json_object_get(row, "changes"), 0);
+    ck_assert_str_eq(json_member_text(change, "path", ""), "spec.replicas");
+    ck_assert_uint_eq(json_member_u64(change, "from", 0), 3);
+    ck_assert_uint_eq(json_member_u64(change, "to", 0), 1);
+    json_t *forecast = json_object_get(reply.document, "forecast");
+    ck_assert_uint_eq(json_array_size(forecast), 1);
+    ck_assert_str_eq(json_member_text(json_array_get(forecast, 0), "group", ""), "web");
+    ck_assert_uint_eq(json_member_u64(json_array_get(forecast, 0), "removed", 0), 2);
+    ck_assert_uint_eq(json_member_u64(json_array_get(forecast, 0), "of", 0), 3);
+}
+END_TEST
+
 START_TEST(a_plan_tells_of_the_hosts_in_few_rows)
 {
     char objects[8192] = "";
@@ -630,6 +650,7 @@ int main(void)
     tcase_add_test(tests, the_same_again_changes_nothing);
     tcase_add_test(tests, a_change_is_told_as_a_change_and_plan_says_from_what_to_what);
     tcase_add_test(tests, a_plan_says_where_new_vms_would_go);
+    tcase_add_test(tests, a_plan_says_how_many_vms_go);
     tcase_add_test(tests, a_plan_tells_of_the_hosts_in_few_rows);
     tcase_add_test(tests, validate_answers_without_changes_or_forecast);
     tcase_add_test(tests,

@@ -64,6 +64,29 @@ START_TEST(all_faults_of_all_files_are_told_at_once)
 END_TEST
 
 /* In whatever order the files are named. */
+START_TEST(an_object_of_two_files_is_an_error)
+{
+    static const char *const commands[] = {"apply", "plan", "validate",
+                                           "validate --local"};
+    char line[1024];
+    char wanted[1024];
+    temp_dir_write(&folder, "a.yaml", TEMPLATE("64MiB"));
+    temp_dir_write(&folder, "b.yaml", GROUP("1") "---\n" TEMPLATE("96MiB"));
+    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
+        snprintf(line, sizeof(line), "%s %s/a.yaml %s/b.yaml", commands[i], folder.path,
+                 folder.path);
+        ck_assert_int_eq(berth(line), 2);
+        snprintf(wanted, sizeof(wanted),
+                 "%s/b.yaml:10:18: error BE1102: Template \"small\" stands in "
+                 "%s/a.yaml:3:18 already",
+                 folder.path, folder.path);
+        ck_assert_contains(ran.err, wanted);
+        ck_assert_contains(ran.err, "^^^^^ keep one of the two");
+        ck_assert_contains(ran.err, "1 error, 0 warnings. Nothing was changed.");
+    }
+}
+END_TEST
+
 START_TEST(references_from_file_to_file_are_followed)
 {
     char line[1024];
@@ -369,6 +392,17 @@ START_TEST(a_plan_shows_each_change_and_where_vms_would_go_and_does_nothing)
 }
 END_TEST
 
+START_TEST(a_plan_says_that_vms_and_their_disks_go)
+{
+    ck_assert_int_eq(
+        with_file("apply", "a.yaml", TEMPLATE("64MiB") "---\n" GROUP("2"), "--wait"), 0);
+    ck_assert_int_eq(with_file("plan", "a.yaml", GROUP("1"), ""), 0);
+    assert_like(ran.out,
+                "change     default/group/web\n             spec.replicas: 2 -> 1\n"
+                "remove     default/group/web: 1 of its 2 VMs, with its disks\n");
+}
+END_TEST
+
 START_TEST(a_plan_says_what_would_find_no_host_and_why)
 {
     ck_assert_int_eq(
@@ -583,6 +617,7 @@ int main(void)
     Suite *suite = berth_suite("run_apply", &tests);
     tcase_add_test(tests, a_fault_has_its_place_a_caret_and_a_hint);
     tcase_add_test(tests, all_faults_of_all_files_are_told_at_once);
+    tcase_add_test(tests, an_object_of_two_files_is_an_error);
     tcase_add_test(tests, references_from_file_to_file_are_followed);
     tcase_add_test(tests, what_only_the_server_knows_is_told_by_it);
     tcase_add_test(tests, what_is_in_neither_file_nor_cluster_is_told_at_its_place);
@@ -599,6 +634,7 @@ int main(void)
     tcase_add_test(tests, files_that_are_none_are_named);
     tcase_add_test(tests,
                    a_plan_shows_each_change_and_where_vms_would_go_and_does_nothing);
+    tcase_add_test(tests, a_plan_says_that_vms_and_their_disks_go);
     tcase_add_test(tests, a_plan_says_what_would_find_no_host_and_why);
     tcase_add_test(tests, a_changed_template_says_which_vms_it_leaves_alone);
     tcase_add_test(tests, a_vm_that_shall_be_off_is_not_waited_for);
