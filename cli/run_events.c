@@ -138,6 +138,24 @@ static int follow(struct cli *cli, struct asked *asked)
     }
 }
 
+/* Of what was never there nothing can have happened. With --since that is no news of it.
+ */
+static int check_name(struct cli *cli)
+{
+    const char *text = cli_flag(cli, "name");
+    CLEANUP_JSON json_t *object = NULL;
+    struct object_name name;
+    if (text == NULL || cli_flag(cli, "since") != NULL) {
+        return EXIT_OK;
+    }
+    int code = object_name_find(cli, text, KIND_NONE, &name);
+    code = code == EXIT_OK ? object_get(cli, &name, &object) : code;
+    if (code == EXIT_OK) {
+        cli_note(cli, "no event of %s is remembered", text);
+    }
+    return code;
+}
+
 int run_events(struct cli *cli)
 {
     struct asked asked;
@@ -150,6 +168,9 @@ int run_events(struct cli *cli)
         return follow(cli, &asked);
     }
     code = event_list_get(cli, asked.filter, &asked.since, &items);
+    if (code == EXIT_OK && json_array_size(items) == 0) {
+        code = check_name(cli);
+    }
     if (code == EXIT_OK && output_is_document(cli)) {
         newest_only(items, asked.limit);
         CLEANUP_JSON json_t *list =

@@ -10,6 +10,46 @@
 
 #define QUERY_SIZE 400
 
+/* Characters of the label at `text`: a comma ends it where another KEY= follows. A value
+ * may hold one. */
+static size_t label_size(const char *text)
+{
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                  "0123456789-_./";
+    size_t size = strcspn(text, ",");
+    while (text[size] == ',') {
+        const char *next = text + size + 1;
+        size_t key = strspn(next, letters);
+        if (key > 0 && next[key] == '=') {
+            return size;
+        }
+        size += 1 + strcspn(next, ",");
+    }
+    return size;
+}
+
+/* Adds what one --label says: KEY=VALUE, or several divided by commas. */
+static int
+query_add_labels(struct cli *cli, const char *labels, char *query, size_t *used)
+{
+    while (*labels != '\0') {
+        char label[QUERY_SIZE];
+        char text[QUERY_SIZE];
+        size_t size = label_size(labels);
+        (void)snprintf(label, sizeof(label), "%.*s", (int)size, labels);
+        if (strchr(label, '=') == NULL || size >= sizeof(label)) {
+            return cli_fail(cli, EXIT_USAGE, "--label: wanted KEY=VALUE, not \"%s\"",
+                            label);
+        }
+        remote_escape(label, text, sizeof(text));
+        *used +=
+            (size_t)snprintf(query + *used, *used < QUERY_SIZE ? QUERY_SIZE - *used : 0,
+                             "%slabel=%s", *used > 0 ? "&" : "", text);
+        labels += size + (labels[size] == ',' ? 1 : 0);
+    }
+    return EXIT_OK;
+}
+
 /* tenant=, label=, group= as asked; EXIT_USAGE (said) when they do not fit. */
 static int query_make(struct cli *cli, const struct kind_info *info, char *ret_query)
 {
@@ -24,14 +64,12 @@ static int query_make(struct cli *cli, const struct kind_info *info, char *ret_q
         at += (size_t)snprintf(ret_query, QUERY_SIZE, "tenant=%s", tenant);
     }
     while ((label = cli_flag_next(cli, "label", &cursor)) != NULL) {
-        char text[QUERY_SIZE];
-        if (strchr(label, '=') == NULL) {
-            return cli_fail(cli, EXIT_USAGE, "--label: wanted KEY=VALUE, not \"%s\"",
-                            label);
+        int code = label[0] != '\0'
+                       ? query_add_labels(cli, label, ret_query, &at)
+                       : cli_fail(cli, EXIT_USAGE, "--label: wanted KEY=VALUE");
+        if (code != EXIT_OK) {
+            return code;
         }
-        remote_escape(label, text, sizeof(text));
-        at += (size_t)snprintf(ret_query + at, at < QUERY_SIZE ? QUERY_SIZE - at : 0,
-                               "%slabel=%s", at > 0 ? "&" : "", text);
     }
     if (group != NULL && info->kind == KIND_VM) {
         char text[NAME_SIZE * 3];
@@ -70,6 +108,38 @@ static int list_get(struct cli *cli, const struct kind_info *info, json_t **ret_
                : code;
 }
 
+/* Of a group that is not there no VMs is not the whole truth. */
+static int check_group(struct cli *cli, const struct kind_info *info)
+{
+    const char *text = cli_flag(cli, "group");
+    CLEANUP_JSON json_t *list = NULL;
+    struct object_name name;
+    char query[NAME_SIZE + 8] = "";
+    size_t index;
+    json_t *group;
+    if (text == NULL || info->kind != KIND_VM) {
+        return EXIT_OK;
+    }
+    int code = object_name_parse(cli, text, KIND_GROUP, &name);
+    if (code == EXIT_OK && cli->tenant != NULL && name.tenant[0] == '\0') {
+        (void)snprintf(name.tenant, sizeof(name.tenant), "%s", cli->tenant);
+    }
+    if (code == EXIT_OK && name.tenant[0] != '\0') {
+        (void)snprintf(query, sizeof(query), "tenant=%s", name.tenant);
+    }
+    code = code == EXIT_OK ? remote_list(cli, name.info, query,
+                                         "metadata.name,metadata.tenant", &list)
+                           : code;
+    json_array_foreach(json_object_get(list, "items"), index, group)
+    {
+        if (strcmp(view_name(group), name.name) == 0) {
+            return EXIT_OK; /* in some tenant */
+        }
+    }
+    CLEANUP_JSON json_t *none = NULL;
+    return code == EXIT_OK ? object_get(cli, &name, &none) : code;
+}
+
 static int list_kind(struct cli *cli, const struct kind_info *info)
 {
     CLEANUP_JSON json_t *list = NULL;
@@ -78,13 +148,16 @@ static int list_kind(struct cli *cli, const struct kind_info *info)
         return watching_run(cli, &info, 1, 0);
     }
     int code = list_get(cli, info, &list);
+    const json_t *items = json_object_get(list, "items");
+    if (code == EXIT_OK && json_array_size(items) == 0) {
+        code = check_group(cli, info);
+    }
     if (code != EXIT_OK) {
         return code;
     }
     if (output_is_document(cli)) {
         return output_document(cli, list);
     }
-    const json_t *items = json_object_get(list, "items");
     if (json_array_size(items) == 0) {
         cli_note(cli, "no %s%s%s", info->kind == KIND_VM ? "VMs" : info->plural,
                  cli->tenant != NULL ? " in tenant " : "",

@@ -28,6 +28,11 @@ START_TEST(events_are_lines_in_order)
     ck_assert_uint_eq(lines(ran.out), 2);
     assert_ran("events -t shop --name vm/vm-00000", 3);
     ck_assert_contains(ran.err, "tenant shop does not exist");
+    assert_ran("events --name vm/vm-0000", 3);
+    ck_assert_contains(ran.err, "vm/vm-0000 is not there; did you mean \"vm-0000");
+    assert_ran("rm vm/vm-00001 --wait", 0);
+    assert_ran("events --name vm/vm-00001", 0); /* it is gone, what happened is told */
+    ck_assert_contains(ran.out, "vm/vm-00001");
     assert_ran("events --kind template --name template/plain", 0);
     assert_like(ran.out, "*default/template/plain *created*\n");
     assert_ran("events --kind vms", 0);

@@ -29,6 +29,10 @@ START_TEST(an_empty_cluster_says_what_comes_next)
 }
 END_TEST
 
+#define LABELLED                                                                        \
+    "apiVersion: berth/v1\nkind: Group\nmetadata: {name: both, labels: {app: x, tier: " \
+    "y, note: \"a,b\"}}\nspec: {template: {name: plain}, replicas: 0}\n"
+
 START_TEST(the_overview_has_groups_and_vms)
 {
     ck_assert_int_eq(berth_fed("apply - --wait", GROUP), 0);
@@ -46,10 +50,19 @@ START_TEST(the_overview_has_groups_and_vms)
     ck_assert_str_eq(ran.out, "default/group/web\ndefault/vm/web-1\ndefault/vm/web-2\n");
     assert_ran("ls vm -g web -t default -o name", 0);
     ck_assert_str_eq(ran.out, "vm/web-1\nvm/web-2\n");
-    assert_ran("ls vm -g group/none -o name", 0);
-    ck_assert_str_eq(ran.out, "");
+    assert_ran("ls vm -g group/none -o name", 3);
+    ck_assert_contains(ran.err, "group/none is not there; berth ls group");
+    assert_ran("ls vm -g wep -t default", 3);
+    ck_assert_contains(ran.err, "did you mean \"web\"?");
     assert_ran("ls group -l app=x -l app=y", 0); /* all labels count */
     ck_assert_str_eq(ran.err, "no groups\n");
+    ck_assert_int_eq(berth_fed("apply -", LABELLED), 0);
+    assert_ran("ls group -l app=x,tier=y -o name", 0);
+    ck_assert_str_eq(ran.out, "default/group/both\n");
+    assert_ran("ls group -l app=x,tier=z -o name", 0);
+    ck_assert_str_eq(ran.out, "");
+    assert_ran("ls group -l note=a,b -o name", 0); /* a value may hold one */
+    ck_assert_str_eq(ran.out, "default/group/both\n");
     assert_ran("ls group -l app", 2);
     ck_assert_str_eq(ran.err, "berth: --label: wanted KEY=VALUE, not \"app\"\n");
 }
