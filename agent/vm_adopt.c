@@ -226,6 +226,7 @@ static int adopt_record(struct vm_supervisor *supervisor,
     vm->start_wall_ms = record->start_wall_ms;
     vm->running_wall_ms = record->running_wall_ms;
     vm->disks_used = record->disks_used;
+    vm->diskless = record->diskless;
     memcpy(vm->reason, record->reason, sizeof(vm->reason));
     if (vm->machine.state == VM_ENDED) {
         vm->end_phase = record->state == VM_RECORD_STOPPED ? PHASE_STOPPED : PHASE_FAILED;

@@ -54,6 +54,7 @@ void vm_entry_fill_report(const struct vm_entry *vm, struct vm_report *ret_repor
         .held = vm->machine.state == VM_HELD && vm->hold,
         .frozen = vm->frozen,
         .fenced = vm->order.fenced,
+        .diskless = vm->diskless,
         .adopted = vm->adopted,
         .alive = vm->run != NULL,
         .leaving = vm->leaving,
@@ -139,6 +140,7 @@ static struct vm_record record_of(const struct vm_entry *vm)
         .start_wall_ms = vm->start_wall_ms,
         .running_wall_ms = vm->running_wall_ms,
         .disks_used = vm->disks_used,
+        .diskless = vm->diskless,
     };
     record.order.vm.uid = vm->uid;
     (void)snprintf(record.reason, sizeof(record.reason), "%s", vm->reason);

@@ -50,6 +50,7 @@ struct vm_entry {
     bool leaving;   /* it is being forgotten: nothing of it may begin */
     bool frozen;
     bool adopted;
+    bool diskless;    /* the run has none: nothing of it is to be kept */
     bool disks_used;  /* a run has run with the disks that are there, or may have */
     bool waiting;     /* stands still until its host's disk has room */
     bool broken;      /* its record cannot be read, and is left for people to look at */

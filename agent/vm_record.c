@@ -157,6 +157,9 @@ char *vm_record_encode(const struct vm_record *record)
                             : json_integer((json_int_t)number_get(&fields[i], at));
         r = json_object_set_new(document, fields[i].key, value);
     }
+    if (r == 0 && record->diskless) { /* not in the sum: readers of before know no such */
+        r = json_object_set_new(document, "diskless", json_true());
+    }
     if (r == 0) {
         r = json_object_set_new(document, "sum", json_integer(values_sum(document)));
     }
@@ -216,6 +219,7 @@ static int record_decode_document(const json_t *document,
     if (json_object_get(document, "disksUsed") == NULL) { /* what they said then */
         ret_record->disks_used = ret_record->running_wall_ms != 0;
     }
+    ret_record->diskless = json_is_true(json_object_get(document, "diskless"));
     if (ret_record->order.vm.uid == 0 ||
         ret_record->epoch_seen < ret_record->order.vm.epoch) {
         return err_set(err, BERTH_ECORRUPT, "uid or epochs make no sense");

@@ -37,6 +37,7 @@ struct vm_record {
     uint64_t start_wall_ms;
     uint64_t running_wall_ms;
     bool disks_used; /* a run has run with the disks that are there */
+    bool diskless;   /* the run had none; not said: it may have had some */
     char reason[VM_SUPERVISOR_REASON];
 };
 

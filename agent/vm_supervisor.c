@@ -112,6 +112,9 @@ static int start_allowed(const struct vm_entry *vm, uint64_t epoch, struct err *
 static void vm_begin(struct vm_entry *vm, const struct vm_order *order, bool hold)
 {
     uint64_t now_ms = clock_wall_ms(vm->supervisor->host.clock);
+    /* One that goes on with what an earlier run left has disks if that one had. */
+    vm->diskless = (order->disk_epoch == 0 || vm->diskless) &&
+                   order->vm.disk_count == 0 && order->vm.disk_path[0] == '\0';
     vm->order = *order;
     vm->epoch_seen = order->vm.epoch;
     vm->identity = (struct vm_process_identity){0};

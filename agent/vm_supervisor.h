@@ -89,6 +89,7 @@ struct vm_report {
     bool held;   /* waits for vm_supervisor_cont */
     bool frozen; /* by freeze */
     bool fenced;
+    bool diskless;          /* the run has, or had, no disk of its own */
     bool adopted;           /* taken over from an earlier daemon */
     bool alive;             /* something runs, or may, or is about to */
     bool leaving;           /* is being forgotten, and soon gone from here */

@@ -72,7 +72,7 @@ static void seen_visit(void *context, const struct vm_report *report)
     item->at_wall_ms = report->since_wall_ms;
     item->starting_wall_ms = report->start_wall_ms;
     item->running_wall_ms = report->running_wall_ms;
-    item->disk_epoch = vm_has_ended(report) ? report->epoch : 0;
+    item->disk_epoch = vm_has_ended(report) && !report->diskless ? report->epoch : 0;
     char reason[256];
     (void)snprintf(reason, sizeof(reason), "%.255s", report->reason);
     (void)record_set_text(&item->reason, reason[0] != '\0' ? reason : NULL);

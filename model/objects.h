@@ -457,7 +457,7 @@ RECORD_DECLARE(artifact, ARTIFACT_FIELDS)
       "the files")                                                                       \
     F(S, 2, TEXT, cmdline, "cmdline", UNIT_NONE, 0, 0, 1024, 0, "kernel command line")   \
     F(S, 3, U64, memory_bytes, "minMemory", UNIT_BYTES, 0, 0, 4 * TIB, 0,                \
-      "least memory to boot")
+      "least memory to boot: templates with less are refused")
 RECORD_DECLARE(image_spec, IMAGE_SPEC_FIELDS)
 #define IMAGE_FIELDS(F, S)                                               \
     F(S, 1, RECORD, meta, "metadata", metadata, FIELD_REQUIRED, 0, 0, 0, \

@@ -141,6 +141,38 @@ START_TEST(a_record_without_a_word_on_its_disks_is_understood)
 }
 END_TEST
 
+static uint64_t sum_of(const struct vm_record *record)
+{
+    char *text = vm_record_encode(record);
+    ck_assert_ptr_nonnull(text);
+    char *sum = strstr(text, "\"sum\":");
+    ck_assert_ptr_nonnull(sum);
+    uint64_t number = strtoull(sum + 6, NULL, 10);
+    free(text);
+    return number;
+}
+
+/* Releases of before sum up the fields that they know: the same record is theirs, too. */
+START_TEST(a_record_of_a_vm_without_disks_says_so_and_is_understood_by_older_ones)
+{
+    struct vm_record record = sample();
+    uint64_t sum = sum_of(&record);
+    record.diskless = true;
+    struct vm_record back;
+    struct err err = {0};
+
+    char *text = vm_record_encode(&record);
+    ck_assert_ptr_nonnull(text);
+    int r = vm_record_decode(text, strlen(text), &back, &err);
+
+    ck_assert_msg(r == 0, "%s", err.text);
+    ck_assert(back.diskless);
+    ck_assert_uint_gt(sum, 0);
+    ck_assert_uint_eq(sum_of(&record), sum);
+    free(text);
+}
+END_TEST
+
 START_TEST(no_prefix_of_a_record_is_taken_for_one)
 {
     struct vm_record record = sample();
@@ -162,6 +194,8 @@ int main(void)
     tcase_add_loop_test(tests, a_damaged_record_is_refused_with_the_field, 0,
                         sizeof(damages) / sizeof(damages[0]));
     tcase_add_test(tests, a_record_without_a_word_on_its_disks_is_understood);
+    tcase_add_test(
+        tests, a_record_of_a_vm_without_disks_says_so_and_is_understood_by_older_ones);
     tcase_add_test(tests, no_prefix_of_a_record_is_taken_for_one);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);

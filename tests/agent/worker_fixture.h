@@ -35,6 +35,7 @@ static struct host_facts facts = {.cores = 2, .memory_bytes = 1 * GIB, .kernel =
 static struct digest kernel;
 static struct digest hostile_disk;
 static bool boots_hostile_disk; /* what add_vm orders */
+static bool orders_no_disks;    /* likewise */
 static uint64_t cache_bytes = GIB;
 static unsigned delivered; /* orders that have reached the worker */
 static uint64_t forgotten; /* the VM that was, last */
@@ -314,6 +315,7 @@ static inline void add_vm(struct record_list *list,
                           uint64_t disk_epoch)
 {
     struct record_list artifacts = {0};
+    struct record_list disks = {0};
     struct msg_vm *vm = record_list_add(&msg_vm_record, list);
     ck_assert_ptr_nonnull(vm);
     vm->vm = uid;
@@ -326,6 +328,14 @@ static inline void add_vm(struct record_list *list,
     vm->machine.engine = engine;
     vm->machine.lifecycle.host_failure =
         uid == WAITS ? HOST_FAILURE_WAIT : HOST_FAILURE_RESTART;
+    struct disk_spec *disk =
+        orders_no_disks ? NULL : record_list_add(&disk_spec_record, &disks);
+    if (disk != NULL) {
+        (void)snprintf(disk->name, NAME_SIZE, "data");
+        disk->size_bytes = MIB;
+    }
+    vm->machine.disks.items = disks.items;
+    vm->machine.disks.count = disks.count;
     struct artifact *artifact = record_list_add(&artifact_record, &artifacts);
     ck_assert_ptr_nonnull(artifact);
     artifact->role = boots_hostile_disk ? ARTIFACT_DISK : ARTIFACT_KERNEL;

@@ -135,6 +135,25 @@ START_TEST(what_is_kept_stays_over_restarts_and_is_what_the_next_run_finds)
 }
 END_TEST
 
+START_TEST(of_a_vm_without_disks_nothing_is_kept)
+{
+    struct wish wish = both;
+    orders_no_disks = true;
+    start_both();
+    order_both(&wish, ORDER_STOP, 1);
+    RACK_WAIT(leader.phases[1] == PHASE_STOPPED);
+    ck_assert_uint_eq(leader.disk_epochs[1], 0);
+
+    restart(); /* nor by who only finds its record */
+    order_both(&wish, ORDER_STOP, 1);
+    leader.phases[1] = PHASE_PENDING;
+    leader.disk_epochs[1] = 7;
+    RACK_WAIT(leader.phases[1] == PHASE_STOPPED);
+    ck_assert_uint_eq(leader.disk_epochs[1], 0);
+    stop();
+}
+END_TEST
+
 START_TEST(a_run_with_new_disks_finds_none)
 {
     struct wish wish = both;
@@ -252,6 +271,7 @@ int main(int argc, char **argv)
     tcase_add_test(tests,
                    what_is_kept_stays_over_restarts_and_is_what_the_next_run_finds);
     tcase_add_test(tests, a_run_with_new_disks_finds_none);
+    tcase_add_test(tests, of_a_vm_without_disks_nothing_is_kept);
     tcase_add_test(tests, disks_that_a_start_did_not_get_to_are_still_told_of);
     tcase_add_test(tests, what_runs_while_only_its_disks_are_to_be_kept_is_ended);
     tcase_add_test(tests,
