@@ -268,7 +268,10 @@ void format_permille(uint32_t permille, char text[NUMBER_TEXT_SIZE])
     }
 }
 
-void format_bytes_human(uint64_t bytes, char text[NUMBER_TEXT_SIZE])
+enum rounding { ROUND_NEAREST = 0, ROUND_DOWN, ROUND_UP };
+
+static void
+bytes_rounded(uint64_t bytes, enum rounding rounding, char text[NUMBER_TEXT_SIZE])
 {
     static const char *const names[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
     if (bytes < 1024) {
@@ -278,12 +281,19 @@ void format_bytes_human(uint64_t bytes, char text[NUMBER_TEXT_SIZE])
     size_t name = 1;
     uint64_t unit = 1024;
     /* Up one unit as soon as the rounded number would read 1024.0. */
-    while (name + 1 < ARRAY_COUNT(names) && bytes >= unit * 1024 - unit / 20) {
+    uint64_t below = rounding == ROUND_DOWN ? 0 : rounding == ROUND_UP ? 10 : 20;
+    while (name + 1 < ARRAY_COUNT(names) &&
+           bytes >= unit * 1024 - (below > 0 ? unit / below : 0)) {
         unit *= 1024;
         name++;
     }
+    uint64_t part = unit / 1024; /* of which 1024 are a unit: no overflow */
+    uint64_t rest = bytes % unit;
+    uint64_t parts = rest / part;
+    bool more = rounding == ROUND_UP && rest % part != 0;
+    uint64_t add = rounding == ROUND_NEAREST ? 512 : rounding == ROUND_DOWN ? 0 : 1023;
     uint64_t whole = bytes / unit;
-    uint64_t tenths = ((bytes % unit) / (unit / 1024) * 10 + 512) / 1024;
+    uint64_t tenths = (parts * 10 + (more ? 1 : 0) + add) / 1024;
     if (tenths == 10) {
         whole++;
         tenths = 0;
@@ -294,6 +304,21 @@ void format_bytes_human(uint64_t bytes, char text[NUMBER_TEXT_SIZE])
         (void)snprintf(text, NUMBER_TEXT_SIZE, "%" PRIu64 ".%" PRIu64 "%s", whole, tenths,
                        names[name]);
     }
+}
+
+void format_bytes_human(uint64_t bytes, char text[NUMBER_TEXT_SIZE])
+{
+    bytes_rounded(bytes, ROUND_NEAREST, text);
+}
+
+void format_bytes_floor(uint64_t bytes, char text[NUMBER_TEXT_SIZE])
+{
+    bytes_rounded(bytes, ROUND_DOWN, text);
+}
+
+void format_bytes_ceiling(uint64_t bytes, char text[NUMBER_TEXT_SIZE])
+{
+    bytes_rounded(bytes, ROUND_UP, text);
 }
 
 /* One number, not above value_max, without leading zeros (some programs read

@@ -27,6 +27,10 @@ void format_permille(uint32_t permille, char text[NUMBER_TEXT_SIZE]);
 /* For people: at most one decimal, rounded ("3.2GiB"), in the notation of format_bytes: a
  * round size reads alike wherever it stands ("384MiB"). */
 void format_bytes_human(uint64_t bytes, char text[NUMBER_TEXT_SIZE]);
+/* The same, never more than there is ("free"), or never less ("needed"): of two numbers
+ * side by side the smaller does not read as the larger. */
+void format_bytes_floor(uint64_t bytes, char text[NUMBER_TEXT_SIZE]);
+void format_bytes_ceiling(uint64_t bytes, char text[NUMBER_TEXT_SIZE]);
 
 /* IPv4 as host-order u32, CIDR, MAC. 0 or BERTH_EINVALID with text. */
 #define IPV4_TEXT_SIZE 16

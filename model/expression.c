@@ -624,6 +624,23 @@ bool expression_holds(const struct expression *expression, const struct host *ho
     return (stack & 1) != 0;
 }
 
+bool expression_wants_label(const struct expression *expression,
+                            const char **ret_key,
+                            const char **ret_value)
+{
+    const struct expression_step *first = &expression->steps[0];
+    bool wants = expression->step_count > 0 && first->op == STEP_EQUAL &&
+                 first->fact == FACT_LABEL;
+    for (uint32_t i = 1; i < expression->step_count && wants; i++) {
+        wants = expression->steps[i].op == STEP_OR_EQUAL; /* in [...] */
+    }
+    if (wants) {
+        *ret_key = expression->texts + first->number;
+        *ret_value = expression->texts + first->text;
+    }
+    return wants;
+}
+
 /* ---- explanation ---- */
 
 /* Whether an earlier step asks for the same fact. */

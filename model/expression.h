@@ -39,6 +39,11 @@ int expression_compile(const char *text,
                        struct err *err);
 /* True when the host meets the rule. A missing label is unequal to everything. */
 bool expression_holds(const struct expression *expression, const struct host *host);
+/* Is it one label that has to have a value? Then key and value (of a list the first one),
+ * inside the expression. */
+bool expression_wants_label(const struct expression *expression,
+                            const char **ret_key,
+                            const char **ret_value);
 /* "host.zone in [r1, r2] (is r3)" : why it does not hold, for explain. */
 void expression_explain(const struct expression *expression,
                         const char *text,

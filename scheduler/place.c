@@ -9,6 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* What a fix shows of a rule, and of a command for a label. */
+#define RULE_FIX_MAX   64
+#define LABEL_FIX_SIZE 112
+
 struct look {
     const struct placement *placement;
     const struct machine_spec *machine;
@@ -142,11 +146,22 @@ static void require_tell(const struct look *look, struct place_refusal *refusal)
     uint32_t rule = rule_failing(look);
     const char *text = look->machine->placement.require.items[rule];
     char why[PLACE_TEXT_SIZE - 16];
+    const char *key = NULL;
+    const char *value = NULL;
+    char label[LABEL_FIX_SIZE] = "";
     expression_explain(&look->placement->rules[rule], text, look->host, why, sizeof(why));
     (void)snprintf(refusal->reason, PLACE_TEXT_SIZE, "require: %s", why);
-    (void)snprintf(refusal->fix, PLACE_TEXT_SIZE,
-                   "drop \"%.120s\" from placement.require, or add a host that meets it",
-                   text);
+    if (expression_wants_label(&look->placement->rules[rule], &key, &value)) {
+        int size =
+            snprintf(label, sizeof(label), "berth host label %s %s=%s where that is so, ",
+                     look->host->meta.name, key, value);
+        label[size < (int)sizeof(label) ? size : 0] = '\0'; /* half a command is none */
+    }
+    (void)snprintf(
+        refusal->fix, PLACE_TEXT_SIZE,
+        "%sdrop the rule %.*s from placement.require, or add a host that meets "
+        "it",
+        label, RULE_FIX_MAX, text);
 }
 
 /* The range of this host's own that the network overlaps, or NULL. Where it really is
@@ -280,6 +295,17 @@ static int64_t need_bytes(const struct machine_spec *machine)
     return (int64_t)machine->memory.size_bytes;
 }
 
+/* The most that a host ever takes, or what has to become free. */
+static void
+room_text(bool too_large, int64_t most, int64_t lacks, char ret_text[NUMBER_TEXT_SIZE])
+{
+    if (too_large) {
+        format_bytes_floor((uint64_t)most, ret_text);
+    } else {
+        format_bytes_ceiling((uint64_t)lacks, ret_text);
+    }
+}
+
 static bool memory_passes(const struct look *look)
 {
     return look->overlay->free_bytes[look->index] >= need_bytes(look->machine);
@@ -294,9 +320,9 @@ static void memory_tell(const struct look *look, struct place_refusal *refusal)
     int64_t cap_bytes = look->overlay->cap_bytes[look->index];
     int64_t need = need_bytes(look->machine);
     bool too_large = need > cap_bytes;
-    format_bytes_human(free_bytes > 0 ? (uint64_t)free_bytes : 0, free_text);
-    format_bytes_human((uint64_t)need, need_text);
-    format_bytes_human((uint64_t)(too_large ? cap_bytes : need - free_bytes), other_text);
+    format_bytes_floor(free_bytes > 0 ? (uint64_t)free_bytes : 0, free_text);
+    format_bytes_ceiling((uint64_t)need, need_text);
+    room_text(too_large, cap_bytes, need - free_bytes, other_text);
     (void)snprintf(refusal->reason, PLACE_TEXT_SIZE, "memory: %s free of %s", free_text,
                    need_text);
     (void)snprintf(refusal->fix, PLACE_TEXT_SIZE,
@@ -371,9 +397,9 @@ static void disk_tell(const struct look *look, struct place_refusal *refusal)
     int64_t cap_bytes = look->overlay->cap_disk[look->index];
     int64_t need = need_disk(&look->placement->request);
     bool too_large = need > cap_bytes;
-    format_bytes_human(free_bytes > 0 ? (uint64_t)free_bytes : 0, free_text);
-    format_bytes_human((uint64_t)need, need_text);
-    format_bytes_human((uint64_t)(too_large ? cap_bytes : need - free_bytes), other_text);
+    format_bytes_floor(free_bytes > 0 ? (uint64_t)free_bytes : 0, free_text);
+    format_bytes_ceiling((uint64_t)need, need_text);
+    room_text(too_large, cap_bytes, need - free_bytes, other_text);
     (void)snprintf(refusal->reason, PLACE_TEXT_SIZE, "disk: %s free of %s", free_text,
                    need_text);
     (void)snprintf(refusal->fix, PLACE_TEXT_SIZE,
@@ -388,26 +414,29 @@ static const struct filter {
     const char *one; /* as in struct place_refusal */
     const char *many;
     bool of_host; /* nothing that this step decides changes it */
+    bool of_room; /* who lacks this may lack more, and is told of all */
     bool (*passes)(const struct look *look);
     void (*tell)(const struct look *look, struct place_refusal *refusal);
 } filters[] = {
-    {"home", "does not keep its disks", "do not keep its disks", true, home_passes,
+    {"home", "does not keep its disks", "do not keep its disks", true, false, home_passes,
      home_tell},
-    {"up", "is not up", "are not up", true, up_passes, up_tell},
-    {"drain", "is drained", "are drained", true, drain_passes, drain_tell},
-    {"engine", "lacks the engine", "lack the engine", true, engine_passes, engine_tell},
-    {"require", "fails placement.require", "fail placement.require", true, require_passes,
-     require_tell},
+    {"up", "is not up", "are not up", true, false, up_passes, up_tell},
+    {"drain", "is drained", "are drained", true, false, drain_passes, drain_tell},
+    {"engine", "lacks the engine", "lack the engine", true, false, engine_passes,
+     engine_tell},
+    {"require", "fails placement.require", "fail placement.require", true, false,
+     require_passes, require_tell},
     {"range", "uses its network's range itself", "use their network's range themselves",
-     true, range_passes, range_tell},
-    {"spread", "has enough of the group", "have enough of the group", false,
+     true, false, range_passes, range_tell},
+    {"spread", "has enough of the group", "have enough of the group", false, false,
      spread_passes, spread_tell},
-    {"network", "gets no address", "get no address", false, network_passes, network_tell},
-    {"vms", "is full of VMs", "are full of VMs", false, vms_passes, vms_tell},
-    {"memory", "lacks memory", "lack memory", false, memory_passes, memory_tell},
-    {"cpu", "lacks CPU", "lack CPU", false, cpu_passes, cpu_tell},
-    {"disk", "lacks disk", "lack disk", true, disk_left_passes, disk_left_tell},
-    {"disk", "lacks disk", "lack disk", false, disk_passes, disk_tell},
+    {"network", "gets no address", "get no address", false, false, network_passes,
+     network_tell},
+    {"vms", "is full of VMs", "are full of VMs", false, false, vms_passes, vms_tell},
+    {"memory", "lacks memory", "lack memory", false, true, memory_passes, memory_tell},
+    {"cpu", "lacks CPU", "lack CPU", false, true, cpu_passes, cpu_tell},
+    {"disk", "lacks disk", "lack disk", true, true, disk_left_passes, disk_left_tell},
+    {"disk", "lacks disk", "lack disk", false, true, disk_passes, disk_tell},
 };
 
 static struct look look_at(const struct placement *placement, uint32_t index)
@@ -417,6 +446,28 @@ static struct look look_at(const struct placement *placement, uint32_t index)
                          .overlay = placement->overlay,
                          .index = index,
                          .host = placement->overlay->hosts[index]};
+}
+
+/* Adds what else there is no room for. */
+static void
+tell_room(const struct look *look, unsigned from, struct place_refusal *refusal)
+{
+    const char *rule = refusal->rule;
+    for (unsigned i = from; i < ARRAY_COUNT(filters); i++) {
+        struct place_refusal other;
+        if (!filters[i].of_room || strcmp(filters[i].name, rule) == 0 ||
+            filters[i].passes(look)) {
+            continue;
+        }
+        rule = filters[i].name;
+        filters[i].tell(look, &other);
+        size_t used = strlen(refusal->reason);
+        (void)snprintf(refusal->reason + used, PLACE_TEXT_SIZE - used, "; %s",
+                       other.reason);
+        used = strlen(refusal->fix);
+        (void)snprintf(refusal->fix + used, PLACE_TEXT_SIZE - used, "; and %s",
+                       other.fix);
+    }
 }
 
 bool placement_fits(const struct placement *placement,
@@ -430,6 +481,9 @@ bool placement_fits(const struct placement *placement,
             ret_refusal->one = filters[i].one;
             ret_refusal->many = filters[i].many;
             filters[i].tell(&look, ret_refusal);
+            if (filters[i].of_room) {
+                tell_room(&look, i + 1, ret_refusal);
+            }
             return false;
         }
     }

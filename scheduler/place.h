@@ -73,7 +73,8 @@ bool placement_is_for(const struct placement *placement,
 /* The best host's index, or -1 when none fits. */
 int64_t placement_best(struct placement *placement);
 /* Whether it fits there, as of the last placement_best. When not: the first failing
- * filter's name, reason and fix (texts of PLACE_TEXT_SIZE). */
+ * filter's name, reason and fix (texts of PLACE_TEXT_SIZE); of one that is about room the
+ * texts tell of the others that are, too. */
 struct place_refusal {
     const char *rule;
     const char *one; /* "is drained"; of several hosts: "are drained" */

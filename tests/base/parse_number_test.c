@@ -204,17 +204,21 @@ END_TEST
 struct human_row {
     uint64_t bytes;
     const char *text;
+    const char *floor; /* NULL: as text */
+    const char *ceiling;
 };
 
 static const struct human_row human_rows[] = {
-    {0, "0B"},
-    {1023, "1023B"},
-    {1024, "1KiB"},
-    {1536, "1.5KiB"},
-    {UINT64_C(3435973837), "3.2GiB"},
-    {(1 << 20) - 1, "1MiB"},
-    {1023 * 1024, "1023KiB"},
-    {UINT64_MAX, "16EiB"},
+    {0, "0B", NULL, NULL},
+    {1023, "1023B", NULL, NULL},
+    {1024, "1KiB", NULL, NULL},
+    {1025, "1KiB", NULL, "1.1KiB"},
+    {1536, "1.5KiB", NULL, NULL},
+    {UINT64_C(3435973837), "3.2GiB", "3.1GiB", NULL}, /* just below */
+    {UINT64_C(24421940) << 10, "23.3GiB", "23.2GiB", "23.3GiB"},
+    {(1 << 20) - 1, "1MiB", "1023.9KiB", "1MiB"},
+    {1023 * 1024, "1023KiB", NULL, NULL},
+    {UINT64_MAX, "16EiB", "15.9EiB", "16EiB"},
 };
 
 START_TEST(sizes_for_people_have_a_decimal_at_most)
@@ -222,6 +226,12 @@ START_TEST(sizes_for_people_have_a_decimal_at_most)
     char text[NUMBER_TEXT_SIZE];
     format_bytes_human(human_rows[_i].bytes, text);
     ck_assert_str_eq(text, human_rows[_i].text);
+    format_bytes_floor(human_rows[_i].bytes, text);
+    ck_assert_str_eq(text, human_rows[_i].floor != NULL ? human_rows[_i].floor
+                                                        : human_rows[_i].text);
+    format_bytes_ceiling(human_rows[_i].bytes, text);
+    ck_assert_str_eq(text, human_rows[_i].ceiling != NULL ? human_rows[_i].ceiling
+                                                          : human_rows[_i].text);
 }
 END_TEST
 

@@ -164,6 +164,42 @@ static void make_zone(void)
     (void)admit_one("a", "z");
 }
 
+static void make_cores(void)
+{
+    put_rule("c", "host.cpu.cores >= 1000");
+    (void)admit_one("a", "c");
+}
+
+static void make_quotes(void)
+{
+    put_rule("q", "host.label.disk == \"ssd\"");
+    (void)admit_one("a", "q");
+}
+
+static void make_all_too_large(void)
+{
+    struct template *template = make_template(DEFAULT_TENANT, "huge", NULL);
+    struct record_list disks = {0};
+    struct disk_spec *disk = record_list_add(&disk_spec_record, &disks);
+    ck_assert_ptr_nonnull(disk);
+    set_name(disk->name, "data");
+    disk->size_bytes = 60 * GIB;
+    template->spec.disks.items = disks.items;
+    template->spec.disks.count = disks.count;
+    template->spec.cpu.count = 64;
+    template->spec.memory.size_bytes = 2 * TIB;
+    ck_assert_int_eq(put(KIND_TEMPLATE, template), 0);
+    (void)admit_one("a", "huge");
+}
+
+/* Of what there is no more is said than there is, of what is needed no less. */
+static void make_just_too_large(void)
+{
+    set_host(h1, 4000, 1 * GIB + 280 * MIB, ENGINE_BIT(ENGINE_QEMU), KVM_NONE);
+    put_machine("large", 1, 1 * GIB + 290 * MIB, NULL);
+    (void)admit_one("a", "large");
+}
+
 static void make_spread(void)
 {
     struct template *template = make_template(DEFAULT_TENANT, "apart", NULL);
@@ -345,8 +381,26 @@ static const struct {
      "engine: auto, or a berthd with this engine on h1",
      "no host: 1 of 1 lacks the engine"},
     {make_zone, NULL, "require", "require: host.zone == r2 (is not set)",
-     "drop \"host.zone == r2\" from placement.require, or add a host that meets it",
+     "berth host label h1 zone=r2 where that is so, drop the rule host.zone == r2 from "
+     "placement.require, or add a host that meets it",
      "no host: 1 of 1 fails placement.require"},
+    {make_cores, NULL, "require", "require: host.cpu.cores >= 1000 (is 0)",
+     "drop the rule host.cpu.cores >= 1000 from placement.require, or add a host that "
+     "meets it",
+     "no host: 1 of 1 fails placement.require"},
+    {make_quotes, NULL, "require", "require: host.label.disk == \"ssd\" (is not set)",
+     "berth host label h1 disk=ssd where that is so, drop the rule host.label.disk == "
+     "\"ssd\" from placement.require, or add a host that meets it",
+     "no host: 1 of 1 fails placement.require"},
+    {make_all_too_large, NULL, "memory",
+     "memory: 1GiB free of 2TiB; cpu: 16.0 of 64 vCPUs free; disk: 10GiB free of 60GiB",
+     "a machine of at most 1GiB on h1, or a larger host; and a machine of at most 16.0 "
+     "vCPUs on h1, or a larger host; and disks of at most 10GiB on h1, or a larger "
+     "--disk-overcommit",
+     "no host: 1 of 1 lacks memory"},
+    {make_just_too_large, NULL, "memory", "memory: 1.2GiB free of 1.3GiB",
+     "a machine of at most 1.2GiB on h1, or a larger host",
+     "no host: 1 of 1 lacks memory"},
     {make_spread, NULL, "spread", "spread: 1 of the group is already there",
      "spread.max: 2, or add a host", "no host: 1 of 1 has enough of the group"},
     {make_range, mend_range, "range",
