@@ -144,8 +144,9 @@ static const char *host_name(const struct state *state, uint64_t uid)
     return host != NULL ? host->meta.name : NULL;
 }
 
-/* Why it has no host: alone, for programs, and before what the log says of it. */
-static void add_reason(const struct api_call *call,
+/* Why it has no host, or cannot leave the drained one that it has: alone, for programs,
+ * and before what the log says of it. False when there is nothing to say. */
+static bool add_reason(const struct api_call *call,
                        const struct vm *vm,
                        struct object_view *view,
                        json_t *status)
@@ -154,14 +155,17 @@ static void add_reason(const struct api_call *call,
     const char *before = vm->status.reason;
     char waits[384];
     char text[640];
-    if ((shows(view, ADDED_VM_REASON) || shows(view, ADDED_VM_WAITS)) &&
-        control->vm_waits(control->context, vm, &view->reasons, waits, sizeof(waits))) {
+    bool waits_for =
+        (shows(view, ADDED_VM_REASON) || shows(view, ADDED_VM_WAITS)) &&
+        control->vm_waits(control->context, vm, &view->reasons, waits, sizeof(waits));
+    if (waits_for) {
         (void)snprintf(text, sizeof(text), "%s%s%.200s%s", waits,
                        before != NULL ? " (" : "", before != NULL ? before : "",
                        before != NULL ? ")" : "");
         add(status, view, ADDED_VM_REASON, text);
         add(status, view, ADDED_VM_WAITS, waits);
     }
+    return waits_for;
 }
 
 /* What its host waits for, in place of why it was given that one. */
@@ -192,9 +196,7 @@ static void decorate_vm(const struct api_call *call,
     add_number(status, view, ADDED_VM_EPOCH, vm->status.epoch);
     add(status, view, ADDED_VM_HOST, host);
     add(status, view, ADDED_VM_DISK_HOST, host_name(state, vm->status.disk_host));
-    if (host == NULL) {
-        add_reason(call, vm, view, status);
-    } else {
+    if (!add_reason(call, vm, view, status) && host != NULL) {
         add_lack(call, vm, view, status);
     }
     json_t *live =

@@ -60,9 +60,11 @@ static void count_refusal(struct findings *findings, const struct place_refusal 
     findings->refused[i].hosts++;
 }
 
-/* A row per host; here (uid or 0) is where it is. */
-static void
-look_at_hosts(struct placement *placement, uint64_t here, struct findings *ret_findings)
+/* A row per host; here (uid or 0) is where it is, and leaves whether it is to go. */
+static void look_at_hosts(struct placement *placement,
+                          uint64_t here,
+                          bool leaves,
+                          struct findings *ret_findings)
 {
     const struct overlay *overlay = placement->overlay;
     int64_t best = placement_best(placement);
@@ -75,7 +77,10 @@ look_at_hosts(struct placement *placement, uint64_t here, struct findings *ret_f
             ret_findings->home = host->meta.name;
         }
         if (host->meta.uid == here) {
-            row = host_row(host, "here", "", "it is there", "");
+            row = host_row(host, "here", "",
+                           leaves ? "it is there, and is to leave: the host is drained"
+                                  : "it is there",
+                           "");
         } else if (placement_fits(placement, i, &refusal)) {
             ret_findings->fits++;
             row = host_row(host, "fits", "",
@@ -121,6 +126,7 @@ static int look(const struct scheduler *scheduler,
                 const struct state *state,
                 const struct place_request *request,
                 uint64_t here,
+                bool leaves,
                 struct findings *ret_findings)
 {
     struct overlay overlay;
@@ -131,7 +137,7 @@ static int look(const struct scheduler *scheduler,
         r = placement_init(&placement, request, &overlay, scheduler_watch(scheduler));
     }
     if (r == 0) {
-        look_at_hosts(&placement, here, ret_findings);
+        look_at_hosts(&placement, here, leaves, ret_findings);
     }
     placement_fini(&placement);
     overlay_fini(&overlay);
@@ -169,6 +175,41 @@ static const char *or_empty(const char *text)
 }
 
 /* ---- a VM ---- */
+
+/* Its host is drained, and it goes as soon as another takes it (host_care.c). */
+static bool vm_leaves(const struct state *state, const struct vm *vm)
+{
+    const struct host *host =
+        vm->status.host != 0 ? state_host(state, vm->status.host) : NULL;
+    return host != NULL && host->spec.drain && vm_phase_on_host(vm->status.phase) &&
+           vm->status.phase != PHASE_STOPPING &&
+           vm->spec.machine.lifecycle.host_drain == HOST_DRAIN_RESTART;
+}
+
+/* Where it goes from its drained host, or why it does not. */
+static void tell_leaving(const struct host *host,
+                         const struct findings *findings,
+                         char *text,
+                         size_t size)
+{
+    int used = snprintf(text, size, "; it is to leave %s, which is drained, and ",
+                        host->meta.name);
+    REQUIRE(used > 0 && (size_t)used < size);
+    if (findings->best != NULL) {
+        (void)snprintf(text + used, size - (size_t)used, "goes to %s next",
+                       findings->best);
+        return;
+    }
+    size_t at = (size_t)used;
+    at += (size_t)snprintf(text + at, size - at, "no other host takes it");
+    for (uint32_t i = 0; i < findings->rule_count && at < size; i++) {
+        uint32_t hosts = findings->refused[i].hosts;
+        at += (size_t)snprintf(text + at, size - at, "%s%u of %u %s",
+                               i == 0 ? ": " : ", ", hosts, findings->hosts - 1,
+                               hosts == 1 ? findings->refused[i].one
+                                          : findings->refused[i].many);
+    }
+}
 
 /* What keeps a pending VM from its disks, and both ways out. */
 static void
@@ -244,6 +285,8 @@ static void tell_vm(const struct state *state,
         reason = waits != NULL ? waits : reason;
         if (vm->status.phase == PHASE_LOST) {
             tell_lost(vm, host->meta.name, next, sizeof(next));
+        } else if (vm_leaves(state, vm)) {
+            tell_leaving(host, findings, next, sizeof(next));
         }
         (void)snprintf(text, SUMMARY_SIZE,
                        "%s is %s on %s (epoch %llu)%s%.255s%.383s. It needs %s.",
@@ -277,7 +320,8 @@ json_t *scheduler_explain_vm(const struct scheduler *scheduler,
     struct place_request request;
     struct findings findings = {0};
     place_request_of(state, vm, &request);
-    if (look(scheduler, state, &request, vm->status.host, &findings) < 0) {
+    if (look(scheduler, state, &request, vm->status.host, vm_leaves(state, vm),
+             &findings) < 0) {
         return NULL;
     }
     (void)snprintf(subject, sizeof(subject), "vm/%s", vm->meta.name);
@@ -390,21 +434,16 @@ static bool look_for_host(const struct scheduler *scheduler,
     return none;
 }
 
-bool scheduler_pending_reason(const struct scheduler *scheduler,
-                              const struct state *state,
-                              const struct vm *vm,
-                              unsigned *looks,
-                              char *ret_text,
-                              size_t size)
+/* Whether no host takes the VM, and why. */
+static bool wait_reason(const struct scheduler *scheduler,
+                        const struct state *state,
+                        const struct vm *vm,
+                        unsigned *looks,
+                        char *ret_text,
+                        size_t size)
 {
     struct waits *waits = scheduler_waits(scheduler);
     struct place_request request;
-    ret_text[0] = '\0';
-    vm = state_vm(state, vm->meta.uid); /* what is kept borrows from the state alone */
-    if (vm == NULL || vm->status.phase != PHASE_PENDING || vm->spec.power != POWER_ON ||
-        vm->status.host != 0) {
-        return false;
-    }
     place_request_of(state, vm, &request);
     int told = waits_find(waits, state, &request);
     if (told >= 0) {
@@ -418,6 +457,33 @@ bool scheduler_pending_reason(const struct scheduler *scheduler,
     (*looks)--;
     return overlay_sync(scheduler_look(scheduler), state) == 0 &&
            look_for_host(scheduler, vm, &request, ret_text, size);
+}
+
+bool scheduler_pending_reason(const struct scheduler *scheduler,
+                              const struct state *state,
+                              const struct vm *vm,
+                              unsigned *looks,
+                              char *ret_text,
+                              size_t size)
+{
+    size_t used = 0;
+    ret_text[0] = '\0';
+    vm = state_vm(state, vm->meta.uid); /* what is kept borrows from the state alone */
+    bool leaves = vm != NULL && vm_leaves(state, vm);
+    if (vm == NULL || (!leaves && (vm->status.phase != PHASE_PENDING ||
+                                   vm->spec.power != POWER_ON || vm->status.host != 0))) {
+        return false;
+    }
+    if (leaves) {
+        int length = snprintf(ret_text, size, "is to leave %s, which is drained; ",
+                              state_host(state, vm->status.host)->meta.name);
+        used = length > 0 && (size_t)length < size ? (size_t)length : 0;
+    }
+    bool none = wait_reason(scheduler, state, vm, looks, ret_text + used, size - used);
+    if (!none) {
+        ret_text[0] = '\0';
+    }
+    return none;
 }
 
 /* ---- a group ---- */
@@ -513,7 +579,7 @@ json_t *scheduler_explain_group(const struct scheduler *scheduler,
     }
     const struct place_request request = {
         .tenant = group->meta.tenant, .machine = &template->spec, .group = group};
-    if (look(scheduler, state, &request, 0, &findings) < 0) {
+    if (look(scheduler, state, &request, 0, false, &findings) < 0) {
         return NULL;
     }
     (void)snprintf(subject, sizeof(subject), "group/%s", group->meta.name);
@@ -566,7 +632,7 @@ static json_t *forecast(const struct scheduler *scheduler,
         placement_init(&placement, request, &overlay, scheduler_watch(scheduler)) == 0) {
         json_t *names = place_all(&placement, &overlay, count, &placed);
         if (placed < count) {
-            look_at_hosts(&placement, 0, &findings);
+            look_at_hosts(&placement, 0, false, &findings);
         }
         document = json_pack("{s:o, s:I, s:o*, s:s*}", "placed", names, "unplaced",
                              (json_int_t)(count - placed), "hosts", findings.rows,

@@ -141,7 +141,8 @@ json_t *scheduler_explain_group(const struct scheduler *scheduler,
                                 const char *waits,
                                 uint64_t now_ns);
 /* Why a VM that waits for a host has none, in a few words: "no host: 2 of 3 lack memory,
- * 1 of 3 is drained"; of one whose disks a host keeps, what that host lacks and both ways
+ * 1 of 3 is drained"; of one that is to leave a drained host that, and the same of why it
+ * is still there; of one whose disks a host keeps, what that host lacks and both ways
  * out. False (and "") when it does not wait, or goes somewhere next. For lists: a
  * placement looks at every host, so the caller says how many may be worked out (*looks,
  * one less for each). VMs of one kind share one until the state changes or a host is

@@ -445,6 +445,37 @@ static const char *waits(const char *vm)
     return words;
 }
 
+START_TEST(a_vm_that_cannot_leave_a_drained_host_says_why)
+{
+    put_rule("here", "host.name == h1");
+    (void)admit_one("a", "here");
+    settle_all();
+    ck_assert_uint_eq(host_of_vm("a"), h1);
+    (void)make_host("h2", 2, 4000, 1 * GIB);
+    (void)make_host("h3", 3, 4000, 1 * GIB);
+    hear_all();
+    ck_assert_str_eq(waits("a"), "");
+
+    ck_assert_int_eq(host_drain(h1, true), 0);
+    settle();
+    explain("a");
+
+    ck_assert_uint_eq(host_of_vm("a"), h1);
+    ck_assert_str_eq(said("h1", "verdict"), "here");
+    ck_assert_str_eq(said("h1", "reason"),
+                     "it is there, and is to leave: the host is drained");
+    ck_assert_ptr_nonnull(strstr(
+        text("summary"), "; it is to leave h1, which is drained, and no other "
+                         "host takes it: 2 of 2 fail placement.require. It needs"));
+    ck_assert_str_eq(waits("a"), "is to leave h1, which is drained; no host: 1 of 3 is "
+                                 "drained, 2 of 3 fail placement.require");
+    ck_assert_int_eq(host_drain(h1, false), 0);
+    explain("a");
+    ck_assert_str_eq(said("h1", "reason"), "it is there");
+    ck_assert_str_eq(waits("a"), "");
+}
+END_TEST
+
 START_TEST(every_rule_says_why_and_what_helps)
 {
     cases[_i].make();
@@ -852,6 +883,7 @@ int main(void)
     tcase_add_test(tests, vms_of_one_kind_share_a_look_until_something_changes);
     tcase_add_test(tests, with_no_look_left_it_says_who_knows);
     tcase_add_test(tests, an_older_copy_of_a_vm_is_looked_at_as_it_is_now);
+    tcase_add_test(tests, a_vm_that_cannot_leave_a_drained_host_says_why);
     tcase_add_loop_test(tests, every_rule_says_why_and_what_helps, 0,
                         sizeof(cases) / sizeof(cases[0]));
     tcase_add_test(tests, a_pending_vm_is_told_where_it_goes);
