@@ -15,7 +15,7 @@
 /* What is read of VMs here. */
 #define VM_READ                                                                      \
     "metadata.name,metadata.tenant,status.phase,status.host,status.diskHost,status." \
-    "reason"
+    "reason,status.waits"
 
 /* VMs that are still on the host: stopped and failed ones run nowhere. */
 static json_t *vms_on(const json_t *vms, const char *host)
@@ -77,33 +77,51 @@ static int give_up(struct cli *cli, const json_t *here, const char *host)
                    host, json_array_size(here));
     json_array_foreach(here, index, vm)
     {
-        fprintf(cli->err, "  %s is %s: %s; next: berth explain vm/%s -t %s\n",
-                view_name(vm), view_phase(vm, KIND_VM),
-                json_member_text(view_status(vm), "reason", ""), view_name(vm),
-                view_tenant(vm));
+        /* Why it cannot leave, or else what came last of it. */
+        const char *reason = json_member_text(
+            view_status(vm), "waits", json_member_text(view_status(vm), "reason", ""));
+        fprintf(cli->err, "  %s is %s%s%s; next: berth explain vm/%s -t %s\n",
+                view_name(vm), view_phase(vm, KIND_VM), reason[0] != '\0' ? ": " : "",
+                reason, view_name(vm), view_tenant(vm));
     }
     return EXIT_TIMED_OUT;
 }
 
-/* Names what has gone since the look before. */
-static void tell_moved(struct cli *cli, const json_t *before, const json_t *here)
+static const json_t *find_same(const json_t *vms, const json_t *vm)
+{
+    size_t index;
+    json_t *other;
+    json_array_foreach(vms, index, other)
+    {
+        if (strcmp(view_name(vm), view_name(other)) == 0 &&
+            strcmp(view_tenant(vm), view_tenant(other)) == 0) {
+            return other;
+        }
+    }
+    return NULL;
+}
+
+/* Names what has gone since the look before; what has stopped and keeps its disks there
+ * has not. */
+static void tell_moved(struct cli *cli,
+                       const json_t *before,
+                       const json_t *here,
+                       const json_t *all,
+                       const char *host)
 {
     size_t index;
     json_t *vm;
     json_array_foreach(before, index, vm)
     {
-        bool still = false;
-        size_t i;
-        json_t *other;
-        json_array_foreach(here, i, other)
-        {
-            still = still || (strcmp(view_name(vm), view_name(other)) == 0 &&
-                              strcmp(view_tenant(vm), view_tenant(other)) == 0);
-        }
-        if (!still) {
+        if (find_same(here, vm) == NULL) {
+            const json_t *now = find_same(all, vm);
+            bool keeps =
+                now != NULL &&
+                strcmp(json_member_text(view_status(now), "diskHost", ""), host) == 0;
             char label[OBJECT_LABEL_SIZE];
             object_label(cli, "vm", view_tenant(vm), view_name(vm), label);
-            cli_note(cli, "%s has left", label);
+            cli_note(cli, keeps ? "%s has stopped; its disks stay there" : "%s has left",
+                     label);
         }
     }
 }
@@ -120,11 +138,12 @@ static int wait_empty(struct cli *cli, const char *host, uint64_t timeout_ms)
         if (code != EXIT_OK) {
             return code;
         }
-        json_t *here = vms_on(json_object_get(list, "items"), host);
+        const json_t *all = json_object_get(list, "items");
+        json_t *here = vms_on(all, host);
         size_t left = json_array_size(here);
         at_first = look == 0 ? left : at_first;
         progress_clear(cli);
-        tell_moved(cli, before, here);
+        tell_moved(cli, before, here, all, host);
         json_decref(before);
         before = here;
         uint64_t past_ms = clock_now_ms(clock_system()) - start_ms;
@@ -246,7 +265,8 @@ int run_drain(struct cli *cli)
     if (code == EXIT_OK && cli_flag(cli, "wait") != NULL) {
         code = wait_empty(cli, name.name, timeout_ms);
     }
-    if (code == EXIT_OK || code == EXIT_CAPACITY) { /* there are such either way */
+    if (code == EXIT_OK || code == EXIT_CAPACITY ||
+        code == EXIT_TIMED_OUT) { /* there are such either way */
         int told = tell_kept(cli, name.name);
         code = code == EXIT_OK ? told : code;
     }

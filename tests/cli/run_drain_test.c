@@ -77,6 +77,49 @@ START_TEST(who_waits_too_long_is_told_what_is_left)
 }
 END_TEST
 
+/* Two that no other host takes. */
+#define PINNED                                                                 \
+    "apiVersion: berth/v1\nkind: Template\nmetadata: {name: here}\nspec:\n"    \
+    "  image: linux\n  memory: {size: 64MiB}\n"                                \
+    "  placement: {require: [host.name == h1]}\n---\napiVersion: berth/v1\n"   \
+    "kind: VM\nmetadata: {name: pin}\nspec: {template: {name: here}}\n---\n"   \
+    "apiVersion: berth/v1\nkind: VM\nmetadata: {name: old}\nspec: {template: " \
+    "{name: here}}\n"
+
+START_TEST(who_waits_too_long_is_told_why_and_what_stays_with_its_disks)
+{
+    ck_assert_int_eq(berth_fed("apply - --wait", PINNED), 0);
+    assert_ran("stop vm/old", 0);
+    await("show vm/old", "PHASE      stopped");
+
+    assert_ran("drain h1 --wait --timeout 500ms", 7);
+
+    ck_assert_contains(ran.err, "  pin is ready: is to leave h1, which is drained; no "
+                                "host: 1 of 3 is drained, 2 of 3 fail placement.require;"
+                                " next: berth explain vm/pin");
+    ck_assert_contains(ran.out, "vm/old is stopped and keeps its disks on h1\n");
+}
+END_TEST
+
+/* It is stopping when the drain begins, and stays where it is. */
+START_TEST(what_stops_during_a_drain_has_not_left)
+{
+    ck_assert_int_eq(berth_fed("apply - --wait", PINNED), 0);
+    serve("set never_stopped");
+    assert_ran("stop vm/pin vm/old", 0);
+    struct child child = berth_start("drain h1 --wait");
+    await("host ls", "drained");
+    await("show vm/old", "PHASE      stopping");
+    serve("clear never_stopped");
+    child_wait(&child);
+
+    ck_assert_int_eq(ran.code, 0);
+    ck_assert_ptr_null(strstr(ran.err, "vm/pin has left"));
+    ck_assert_ptr_null(strstr(ran.err, "vm/old has left"));
+    ck_assert_contains(ran.out, "vm/old is stopped and keeps its disks on h1\n");
+}
+END_TEST
+
 START_TEST(a_host_that_is_none_is_not_drained)
 {
     assert_ran("drain h9", 3);
@@ -95,6 +138,8 @@ int main(void)
     tcase_add_test(tests, stopped_vms_are_named_that_stay_with_their_disks);
     tcase_add_test(tests, the_last_host_that_takes_vms_says_that_they_stay);
     tcase_add_test(tests, who_waits_too_long_is_told_what_is_left);
+    tcase_add_test(tests, who_waits_too_long_is_told_why_and_what_stays_with_its_disks);
+    tcase_add_test(tests, what_stops_during_a_drain_has_not_left);
     tcase_add_test(tests, a_host_that_is_none_is_not_drained);
     tcase_set_timeout(tests, 300);
     suite_add_tcase(suite, tests);

@@ -38,6 +38,11 @@ static void do_phase(struct served *served, void *context)
     }
 }
 
+struct setting {
+    const char *name;
+    bool on;
+};
+
 static void do_set(struct served *served, void *context)
 {
     struct served_knobs *knobs = served_knobs(served);
@@ -48,9 +53,13 @@ static void do_set(struct served *served, void *context)
         {"not_leader", &knobs->not_leader},         {"no_leader", &knobs->no_leader},
         {"hold_proposals", &knobs->hold_proposals}, {"hold_reads", &knobs->hold_reads},
         {"no_scheduler", &knobs->no_scheduler},     {"images_gone", &knobs->images_gone},
+        {"never_stopped", &knobs->never_stopped},
     };
+    const struct setting *setting = context;
     for (size_t i = 0; i < ARRAY_COUNT(rows); i++) {
-        *rows[i].knob = *rows[i].knob || strcmp(rows[i].name, context) == 0;
+        if (strcmp(rows[i].name, setting->name) == 0) {
+            *rows[i].knob = setting->on;
+        }
     }
 }
 
@@ -74,7 +83,9 @@ static bool carry_out(struct served *served, const char *line)
     } else if (strcmp(verb, "phase") == 0 && count == 2) {
         served_do(served, do_phase, words[0]);
     } else if (strcmp(verb, "set") == 0 && count == 2) {
-        served_do(served, do_set, words[0]);
+        served_do(served, do_set, &(struct setting){words[0], true});
+    } else if (strcmp(verb, "clear") == 0 && count == 2) {
+        served_do(served, do_set, &(struct setting){words[0], false});
     } else if (strcmp(verb, "reset") == 0) {
         served_do(served, do_reset, NULL);
     } else {
