@@ -832,7 +832,6 @@ json_t *leader_host_live(const struct leader *leader, const struct host *host)
     char when[CLOCK_TEXT_SIZE];
     clock_format(heard_wall_ms, when);
     uint64_t placed = 0;
-    uint64_t disk = 0;
     json_int_t vms = 0;
     size_t cursor = 0;
     const struct vm *vm;
@@ -840,10 +839,12 @@ json_t *leader_host_live(const struct leader *leader, const struct host *host)
                                   &cursor)) != NULL) {
         if (vm_phase_on_host(vm->status.phase)) {
             placed += vm->spec.machine.memory.size_bytes;
-            disk += machine_disk_bytes(&vm->spec.machine);
             vms++;
         }
     }
+    /* Kept disks of VMs that have stopped, too: their place is taken. */
+    uint64_t disk =
+        state_host_use(control_state(leader->config.control), host->meta.uid).disk_bytes;
     const struct heard *heard = u64_map_get(leader->hosts, host->meta.uid);
     const char *fence =
         fence_health_names[heard == NULL ? FENCE_HEALTH_UNKNOWN : heard->fence];

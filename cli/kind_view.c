@@ -380,7 +380,7 @@ PRINT(cell_host_memory)
     bytes = bytes != 0 ? bytes : view_bytes(live, "memoryPlaced");
     format_bytes_human(bytes, placed);
     format_bytes_human(view_bytes(status, "memory"), capacity);
-    CELL("%s/%s", placed, capacity);
+    CELL("%s/%s", live != NULL ? placed : "-", capacity); /* not heard yet: not known */
 }
 
 /* Placed, of what may be; the sizes that VMs asked for. */
@@ -397,7 +397,7 @@ PRINT(cell_host_disk)
     if (bytes == 0) { /* not known */
         CELL("-");
     } else {
-        CELL("%s/%s", placed, capacity);
+        CELL("%s/%s", live != NULL ? placed : "-", capacity);
     }
 }
 

@@ -54,7 +54,7 @@ static void print_yaml(struct cli *cli, const json_t *object, const char *key)
     fprintf(cli->out, "\n%s", text != NULL ? text : "");
 }
 
-/* VMs that belong to a group or run on a host. */
+/* VMs that belong to a group, or run on a host or have their disks there. */
 static int
 print_vms(struct cli *cli, const struct object_name *name, const struct view_time *time)
 {
@@ -73,7 +73,9 @@ print_vms(struct cli *cli, const struct object_name *name, const struct view_tim
     json_array_foreach(json_object_get(list, "items"), index, item)
     {
         const char *host = json_member_text(view_status(item), "host", "");
-        if (name->info->kind == KIND_GROUP || strcmp(host, name->name) == 0) {
+        const char *keeper = json_member_text(view_status(item), "diskHost", "");
+        if (name->info->kind == KIND_GROUP || strcmp(host, name->name) == 0 ||
+            strcmp(keeper, name->name) == 0) {
             json_array_append(items, item);
         }
     }

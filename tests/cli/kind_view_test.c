@@ -80,7 +80,7 @@ static const struct shown {
      "'cpu':'8','memory':'1GiB'}}",
      "NAME  PHASE  ROLE  ADDRESS  VMS  CPU USED  MEM USED  MEM PLACED  DISK PLACED  "
      "HEARD  NOTE\n"
-     "h2    ready  none  -          -       -/8         -     0B/1GiB            -      "
+     "h2    ready  none  -          -       -/8         -      -/1GiB            -      "
      "-  drained: PSU swap\n"},
     {"host ls", KIND_HOST,
      "{'metadata':{'name':'h2'},'status':{'cpu':'8','memory':'1GiB','live':{'clash':"

@@ -125,6 +125,17 @@ START_TEST(a_host_and_a_group_are_shown_with_their_vms)
     ck_assert_contains(ran.out, "NAME        h1\n");
     ck_assert_contains(ran.out, "\nDISK PLACED ");
     ck_assert_contains(ran.out, "\nVMs\nNAME ");
+
+    /* One that runs no more, and has its disks there. */
+    assert_ran("stop vm/web-1 -t shop", 0);
+    await("show vm/web-1 -t shop", "PHASE      stopped");
+    assert_ran("show vm/web-1 -t shop", 0);
+    const char *keeper = strstr(ran.out, "HOST       (h");
+    ck_assert_ptr_nonnull(keeper);
+    char line[64];
+    snprintf(line, sizeof(line), "host show %.2s", keeper + strlen("HOST       ("));
+    assert_ran(line, 0);
+    assert_like(ran.out, "*\nVMs\nNAME *\nweb-1 *stopped *");
 }
 END_TEST
 
