@@ -41,6 +41,21 @@ static void describe_group(const json_t *status, char *ret_text, size_t size)
                    reason[0] != '\0' ? ": " : "", reason);
 }
 
+/* Why it is not ready, and that it is drained; why it became ready again was said when it
+ * did, and is no reason of what comes later. */
+static void describe_host(const json_t *object, char *ret_text, size_t size)
+{
+    const json_t *spec = view_spec(object);
+    const char *phase = view_phase(object, KIND_HOST);
+    const char *why = json_member_text(spec, "drainReason", "");
+    bool drained = json_is_true(json_object_get(spec, "drain"));
+    bool ready = strcmp(phase, "ready") == 0;
+    (void)snprintf(ret_text, size, "%-9s %s%s%s%s%s", phase, drained ? "drained" : "",
+                   drained && why[0] != '\0' ? ": " : "", drained ? why : "",
+                   drained && !ready ? "; " : "",
+                   ready ? "" : json_member_text(view_status(object), "reason", ""));
+}
+
 /* "PHASE on HOST" and the like, in one short text per kind. */
 static void
 describe(const json_t *object, const struct kind_info *info, char *ret_text, size_t size)
@@ -51,11 +66,7 @@ describe(const json_t *object, const struct kind_info *info, char *ret_text, siz
                        json_member_text(status, "host", "-"), view_vm_address(object),
                        json_member_text(status, "reason", ""));
     } else if (info->kind == KIND_HOST) {
-        const json_t *spec = view_spec(object);
-        (void)snprintf(ret_text, size, "%-9s %s%s %s", view_phase(object, KIND_HOST),
-                       json_is_true(json_object_get(spec, "drain")) ? "drained: " : "",
-                       json_member_text(spec, "drainReason", ""),
-                       json_member_text(status, "reason", ""));
+        describe_host(object, ret_text, size);
     } else if (info->kind == KIND_GROUP) {
         describe_group(status, ret_text, size);
     } else {

@@ -64,6 +64,31 @@ START_TEST(a_group_that_was_scaled_says_since_when_in_local_time)
 }
 END_TEST
 
+#define HOST_AS(spec, status)                                                     \
+    "id: 7\nevent: put\ndata: {\"kind\":\"Host\",\"metadata\":{\"name\":\"h1\"}," \
+    "\"spec\":{" spec "},\"status\":{" status "}}\n\n"
+
+START_TEST(a_host_says_that_it_is_drained_and_why_it_is_not_ready_and_nothing_of_before)
+{
+    static char answer[2048];
+    const char *const all[] = {answer, NULL};
+    (void)snprintf(
+        answer, sizeof(answer), ANSWER("text/event-stream", "%s"),
+        HOST_AS("\"drain\":true", "\"phase\":\"ready\",\"reason\":\"it is back\"")
+            HOST_AS("\"drain\":true,\"drainReason\":\"PSU\"",
+                    "\"phase\":\"suspect\",\"reason\":\"no heartbeat\"")
+                HOST_AS("", "\"phase\":\"ready\",\"reason\":\"it is back\""));
+    served_end(0);
+    answers_start(all, NULL);
+    watch("watch host");
+    expect("  ready     drained\n");
+    expect("  suspect   drained: PSU; no heartbeat\n");
+    expect("  ready\n");
+    leave(SIGINT, 128 + SIGINT);
+    answers_stop();
+}
+END_TEST
+
 START_TEST(a_list_goes_on_as_a_watch)
 {
     watch("ls vm -w -t default -o name");
@@ -131,6 +156,9 @@ int main(void)
     tcase_add_test(tests, it_begins_with_what_is_there_and_tells_each_change);
     tcase_add_test(tests, a_group_that_was_scaled_says_since_when_in_local_time);
     tcase_add_test(tests, a_list_goes_on_as_a_watch);
+    tcase_add_test(
+        tests,
+        a_host_says_that_it_is_drained_and_why_it_is_not_ready_and_nothing_of_before);
     tcase_add_test(tests, json_is_one_document_a_line);
     tcase_add_test(tests, a_server_that_comes_back_is_watched_on);
     tcase_add_test(tests, a_reset_is_told_and_the_objects_follow);
