@@ -100,12 +100,37 @@ static void talk(struct cli *cli, struct http_tunnel *tunnel)
     }
 }
 
-static int print_kept(struct cli *cli, const char *path)
+/* Why there is no console: of a VM that has ended (vm: as it was just before) there will
+ * be none by itself. */
+static int fail_console(struct cli *cli,
+                        const struct object_name *name,
+                        const json_t *vm,
+                        const struct http_answer *answer)
+{
+    char label[OBJECT_LABEL_SIZE];
+    const char *phase = view_phase(vm, KIND_VM);
+    const char *reason = json_member_text(view_status(vm), "reason", "");
+    bool ended = strcmp(phase, "stopped") == 0 || strcmp(phase, "failed") == 0;
+    if (answer->status != 404 || !ended) {
+        return remote_problem(cli, answer);
+    }
+    object_label(cli, "vm", name->tenant, name->name, label);
+    return cli_fail(cli, EXIT_CONFLICT,
+                    "%s is %s%s%s%s: it has a console when it runs\n"
+                    "hint: berth start %s; berth events --name %s says what happened",
+                    label, phase, reason[0] != '\0' ? " (" : "", reason,
+                    reason[0] != '\0' ? ")" : "", label, label);
+}
+
+static int print_kept(struct cli *cli,
+                      const struct object_name *name,
+                      const json_t *vm,
+                      const char *path)
 {
     struct http_answer answer;
     int code = remote_answer(cli, "GET", path, NULL, &answer);
     if (code == EXIT_OK && answer.status >= 300) {
-        code = remote_problem(cli, &answer);
+        code = fail_console(cli, name, vm, &answer);
     } else if (code == EXIT_OK && answer.body != NULL) {
         /* A file gets what the guest wrote; a terminal nothing that acts on it. */
         size_t size = cli->out_tty ? plain_text(answer.body, answer.size) : answer.size;
@@ -116,10 +141,10 @@ static int print_kept(struct cli *cli, const char *path)
 }
 
 /* One that has no host has no console either, and may never have one. */
-static int check_runs(struct cli *cli, const struct object_name *name)
+static int check_runs(struct cli *cli, const struct object_name *name, json_t **ret_vm)
 {
-    CLEANUP_JSON json_t *vm = NULL;
-    int code = object_get(cli, name, &vm);
+    int code = object_get(cli, name, ret_vm);
+    const json_t *vm = *ret_vm;
     if (code != EXIT_OK || strcmp(view_phase(vm, KIND_VM), "pending") != 0) {
         return code;
     }
@@ -134,18 +159,19 @@ int run_console(struct cli *cli)
 {
     struct object_name name;
     struct http_answer answer;
+    CLEANUP_JSON json_t *vm = NULL;
     char path[REMOTE_PATH_SIZE];
     int code = object_name_find(cli, cli->words[0], KIND_VM, &name);
     if (code != EXIT_OK) {
         return code;
     }
-    code = check_runs(cli, &name);
+    code = check_runs(cli, &name, &vm);
     if (code != EXIT_OK) {
         return code;
     }
     object_path(&name, "/console", path);
     if (cli_flag(cli, "no-follow") != NULL) {
-        return print_kept(cli, path);
+        return print_kept(cli, &name, vm, path);
     }
     struct http *http = connection_http(cli);
     struct http_tunnel *tunnel =
@@ -154,7 +180,7 @@ int run_console(struct cli *cli)
         return EXIT_UNREACHABLE;
     }
     if (tunnel == NULL) {
-        code = answer.status != 0 ? remote_problem(cli, &answer)
+        code = answer.status != 0 ? fail_console(cli, &name, vm, &answer)
                                   : remote_unreachable(cli, &answer);
         http_answer_fini(&answer);
         return code;

@@ -1,6 +1,6 @@
 /* Goal: a console is raw bytes both ways on a terminal, leaves at Ctrl-], and gives the
  * terminal back; in a pipe it only tells. */
-#include "berth_fixture.h"
+#include "answers.h"
 
 #include <pty.h>
 #include <termios.h>
@@ -134,6 +134,32 @@ START_TEST(a_console_that_cannot_be_is_told)
 }
 END_TEST
 
+START_TEST(of_a_stopped_vm_it_is_told_how_it_starts)
+{
+    static const struct route table[] = {
+        {"GET /v1/tenants/default/vms/jump/console",
+         "HTTP/1.1 404 X\r\nContent-Type: application/problem+json\r\nConnection: "
+         "close\r\n\r\n{\"title\": \"The VM has no console on this host yet\"}"},
+        {"GET /v1/tenants/default/vms/jump ",
+         ANSWER_JSON(
+             "{\"status\": {\"phase\": \"stopped\", \"reason\": \"switched off by "
+             "its user\"}}")},
+        {NULL, NULL},
+    };
+    static const char *const ways[] = {"console default/vm/jump",
+                                       "console default/vm/jump --no-follow"};
+    served_end(0);
+    answers_start(NULL, table);
+    for (size_t i = 0; i < 2; i++) {
+        assert_ran(ways[i], 4);
+        ck_assert_contains(ran.err, "default/vm/jump is stopped (switched off by its "
+                                    "user): it has a console when it runs");
+        ck_assert_contains(ran.err, "hint: berth start default/vm/jump");
+    }
+    answers_stop();
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("run_console");
@@ -144,6 +170,7 @@ int main(void)
     tcase_add_test(tests, a_terminal_is_given_back_also_by_a_signal);
     tcase_add_test(tests, a_pipe_is_told_and_never_asks);
     tcase_add_test(tests, a_console_that_cannot_be_is_told);
+    tcase_add_test(tests, of_a_stopped_vm_it_is_told_how_it_starts);
     tcase_set_timeout(tests, 300);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
