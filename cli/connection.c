@@ -3,6 +3,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/file_atomic.h"
+#include "base/parse_number.h"
 #include "base/state_file.h"
 #include "cli/remote.h"
 
@@ -112,6 +113,19 @@ int context_save(struct cli *cli, const struct connection *server)
 
 /* ---- choosing ---- */
 
+/* ":7443", to the end of `length` characters of the host. */
+static bool port_valid(const char *port, const char *end)
+{
+    char text[8];
+    uint64_t number = 0;
+    size_t size = (size_t)(end - port) - 1;
+    if (size >= sizeof(text)) {
+        return false;
+    }
+    (void)snprintf(text, sizeof(text), "%.*s", (int)size, port + 1);
+    return parse_u64(text, &number, NULL) == 0 && number > 0 && number <= UINT16_MAX;
+}
+
 int server_url(struct cli *cli, const char *text, char ret_url[SERVER_URL_SIZE])
 {
     const char *host = text;
@@ -131,6 +145,10 @@ int server_url(struct cli *cli, const char *text, char ret_url[SERVER_URL_SIZE])
                         "\"%s\" is no server: wanted HOST, HOST:PORT or "
                         "https://HOST:PORT",
                         text);
+    }
+    if (port != NULL && !port_valid(port, host + length)) {
+        return cli_fail(cli, EXIT_USAGE, "\"%s\": the port is a number from 1 to %d",
+                        text, UINT16_MAX);
     }
     (void)snprintf(ret_url, SERVER_URL_SIZE, "https://%.*s%s", (int)length, host,
                    port != NULL ? "" : ":" SERVER_PORT);

@@ -120,6 +120,13 @@ static enum http_trouble trouble_of(struct http *http, CURLcode code)
         {CURLE_PEER_FAILED_VERIFICATION, HTTP_TROUBLE_UNTRUSTED},
     };
     long number = 0;
+    curl_off_t found_us = 0;
+    if (code == CURLE_OPERATION_TIMEDOUT &&
+        curl_easy_getinfo(http->curl, CURLINFO_NAMELOOKUP_TIME_T, &found_us) ==
+            CURLE_OK &&
+        found_us == 0) { /* the time was over before anybody was asked */
+        return HTTP_TROUBLE_NO_NAME;
+    }
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         if (rows[i].code == code) {
             return rows[i].trouble;
