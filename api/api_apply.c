@@ -396,15 +396,22 @@ static const struct apply_item *template_item(const struct apply_context *contex
     return NULL;
 }
 
-/* What is refused only because its template was says that, not that there is none. */
-static const char *refusal_text(const struct apply_context *context,
-                                const struct apply_item *item)
+/* What is refused only because its template was says that, not that there is none. That
+ * there is no such tenant stands where the tenant does. */
+static void refusal_text(const struct apply_context *context,
+                         const struct apply_item *item,
+                         char ret_text[APPLY_TEXT_SIZE + 32])
 {
+    static const char tenant[] = "tenant ";
     const struct apply_item *template = template_item(context, item);
-    return item->result.code == BERTH_ENOTFOUND && template != NULL &&
-                   template->result.code != 0
-               ? "spec.template: the template is refused itself"
-               : item->result.text;
+    bool missing = item->result.code == BERTH_ENOTFOUND;
+    bool echo = missing && template != NULL && template->result.code != 0;
+    bool tenantless =
+        missing && strncmp(item->result.text, tenant, sizeof(tenant) - 1) == 0;
+    (void)snprintf(ret_text, APPLY_TEXT_SIZE + 32, "%s%s",
+                   tenantless && !echo ? "metadata.tenant: " : "",
+                   echo ? "spec.template: the template is refused itself"
+                        : item->result.text);
 }
 
 /* Adds what the template refers to and the state does not hold, but for what the refusal
@@ -436,8 +443,9 @@ static const struct apply_item *refusals_of(const struct apply_context *context,
         const struct apply_item *item = &context->items[i];
         if (item->result.code != 0) {
             first = first != NULL ? first : item;
-            fault_of(errors, item->place, item->result.code, refusal_text(context, item),
-                     NULL);
+            char text[APPLY_TEXT_SIZE + 32];
+            refusal_text(context, item, text);
+            fault_of(errors, item->place, item->result.code, text, NULL);
             if (state != NULL && item->kind == KIND_TEMPLATE) {
                 lost_references(item, state, errors);
             }

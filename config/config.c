@@ -190,10 +190,17 @@ static int read_object(struct page *page, const struct kind_info *info)
     return keep(page, info, object);
 }
 
+/* An object that begins at `root`: a document, or an item of a list. */
 static int
-read_document(struct reading *reading, yaml_document_t *document, yaml_node_t *root)
+read_root(struct reading *reading, yaml_document_t *document, yaml_node_t *root)
 {
     struct page page = {.reading = reading, .document = document, .root = root};
+    if (reading->config->object_count == CONFIG_OBJECTS_MAX) {
+        fault_add(&reading->faults, CONFIG_TOO_LARGE, root->start_mark, 1,
+                  "split it into several files", "more than %d objects",
+                  CONFIG_OBJECTS_MAX);
+        return 0;
+    }
     if (root->type != YAML_MAPPING_NODE) {
         fault_add(&reading->faults, CONFIG_SHAPE, root->start_mark, node_width(root),
                   "begin with apiVersion: berth/v1", "a document must be a mapping");
@@ -203,6 +210,56 @@ read_document(struct reading *reading, yaml_document_t *document, yaml_node_t *r
     const struct kind_info *info = read_kind(reading, document, root);
     int r = info != NULL ? read_object(&page, info) : 0;
     place_list_fini(&page.places);
+    return r;
+}
+
+/* The items of what `berth ls -o yaml` prints: {items: [...], revision: N}. NULL when it
+ * is no such list. */
+static const yaml_node_t *list_items(yaml_document_t *document, const yaml_node_t *root)
+{
+    const yaml_node_t *items =
+        root->type == YAML_MAPPING_NODE ? document_member(document, root, "items") : NULL;
+    return items != NULL && items->type == YAML_SEQUENCE_NODE &&
+                   document_member(document, root, "kind") == NULL
+               ? items
+               : NULL;
+}
+
+/* What else stands beside the items is nobody's. */
+static void
+check_list(struct reading *reading, yaml_document_t *document, const yaml_node_t *root)
+{
+    const yaml_node_pair_t *pair = root->data.mapping.pairs.start;
+    for (; pair < root->data.mapping.pairs.top; pair++) {
+        const yaml_node_t *key = yaml_document_get_node(document, pair->key);
+        const char *name = key != NULL && key->type == YAML_SCALAR_NODE
+                               ? (const char *)key->data.scalar.value
+                               : "";
+        if (key != NULL && strcmp(name, "items") != 0 && strcmp(name, "revision") != 0) {
+            fault_add(&reading->faults, CONFIG_UNKNOWN, key->start_mark, node_width(key),
+                      "a list has items, and nothing else", "unknown field \"%.40s\"",
+                      name);
+        }
+    }
+}
+
+static int
+read_document(struct reading *reading, yaml_document_t *document, yaml_node_t *root)
+{
+    const yaml_node_t *items = list_items(document, root);
+    int r = 0;
+    if (items == NULL) {
+        return read_root(reading, document, root);
+    }
+    check_list(reading, document, root);
+    const yaml_node_item_t *item = items->data.sequence.items.start;
+    for (; item < items->data.sequence.items.top && r == 0; item++) {
+        bool full = reading->config->object_count == CONFIG_OBJECTS_MAX;
+        r = read_root(reading, document, yaml_document_get_node(document, *item));
+        if (full) {
+            break; /* told once */
+        }
+    }
     return r;
 }
 

@@ -2,7 +2,8 @@
  *
  * Shapes: config_read walks libyaml's nodes by the record tables of model/record.h: one
  * table decodes, validates, and prints the JSON Schema. A file may hold several documents
- * (`---`). Rules: YAML 1.2 core without anchors, aliases, merge keys and tags; duplicate
+ * (`---`), and a document may be a list, as `berth ls -o yaml` prints it ({items:
+ * [...]}). Rules: YAML 1.2 core without anchors, aliases, merge keys and tags; duplicate
  * keys, unknown fields, wrong types and units, ranges, missing fields and object_check's
  * faults are errors, all of a file at once (CONFIG_FAULTS_MAX), each with
  * file:line:column, a caret line, a reason and a hint. What object_check says between

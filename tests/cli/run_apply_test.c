@@ -64,6 +64,34 @@ START_TEST(all_faults_of_all_files_are_told_at_once)
 END_TEST
 
 /* In whatever order the files are named. */
+START_TEST(what_ls_prints_is_applied)
+{
+    ck_assert_int_eq(
+        with_file("apply", "a.yaml", TEMPLATE("64MiB") "---\n" GROUP("0"), "--wait"), 0);
+    assert_ran("ls template -o yaml", 0);
+    char *printed = strdup(ran.out);
+    ck_assert_int_eq(berth_fed("validate --local - -q", printed), 0);
+    ck_assert_str_eq(ran.out, "2 objects in 1 file: valid\n");
+    ck_assert_ptr_null(strstr(ran.err, "error"));
+    ck_assert_int_eq(berth_fed("apply -", printed), 0);
+    ck_assert_contains(ran.out, "unchanged  default/template/small\n");
+    free(printed);
+}
+END_TEST
+
+START_TEST(a_missing_tenant_is_told_where_it_stands)
+{
+    ck_assert_int_eq(with_file("apply", "a.yaml",
+                               "apiVersion: berth/v1\nkind: Network\n"
+                               "metadata: {name: lan, tenant: shop}\n"
+                               "spec: {ipv4: {cidr: 10.9.0.0/24}}\n",
+                               ""),
+                     2);
+    ck_assert_contains(ran.err, "a.yaml:3:32: error BERTH_ENOTFOUND: metadata.tenant: "
+                                "tenant shop does not exist: apply a Tenant first");
+}
+END_TEST
+
 START_TEST(an_object_of_two_files_is_an_error)
 {
     static const char *const commands[] = {"apply", "plan", "validate",
@@ -617,6 +645,8 @@ int main(void)
     Suite *suite = berth_suite("run_apply", &tests);
     tcase_add_test(tests, a_fault_has_its_place_a_caret_and_a_hint);
     tcase_add_test(tests, all_faults_of_all_files_are_told_at_once);
+    tcase_add_test(tests, what_ls_prints_is_applied);
+    tcase_add_test(tests, a_missing_tenant_is_told_where_it_stands);
     tcase_add_test(tests, an_object_of_two_files_is_an_error);
     tcase_add_test(tests, references_from_file_to_file_are_followed);
     tcase_add_test(tests, what_only_the_server_knows_is_told_by_it);

@@ -178,6 +178,33 @@ START_TEST(more_objects_than_the_limit_are_refused)
 }
 END_TEST
 
+#define ITEM(name) "- {apiVersion: berth/v1, kind: Tenant, metadata: {name: " name "}}\n"
+
+START_TEST(a_list_of_objects_is_what_its_items_are)
+{
+    struct config config;
+    ck_assert_int_eq(fixture_read("items:\n" ITEM("a") ITEM("b") "revision: 7\n---\n"
+                                                                 "items: []\n",
+                                  &config),
+                     0);
+    ck_assert_uint_eq(config.object_count, 2);
+    ck_assert_str_eq(object_meta(config.objects[1].object)->name, "b");
+    ck_assert_uint_eq(config.objects[1].line, 3);
+    config_fini(&config);
+    ck_assert_int_eq(
+        fixture_read("items:\n" ITEM("a") ITEM("a") "- 7\nship: 1\n", &config),
+        BERTH_EINVALID);
+    ck_assert_uint_eq(config.fault_count, 3);
+    ck_assert_uint_eq(config.faults[0].line, 3); /* twice */
+    ck_assert_str_eq(config.faults[0].code, "BE1102");
+    ck_assert_uint_eq(config.faults[1].line, 4); /* no mapping */
+    ck_assert_str_eq(config.faults[1].code, "BE1105");
+    ck_assert_uint_eq(config.faults[2].line, 5);
+    ck_assert_str_eq(config.faults[2].code, "BE1103");
+    config_fini(&config);
+}
+END_TEST
+
 START_TEST(errors_are_kept_before_warnings)
 {
     struct config config;
@@ -281,6 +308,7 @@ static Suite *config_suite(void)
     tcase_add_test(limits, a_file_larger_than_the_limit_is_refused);
     tcase_add_test(limits, more_objects_than_the_limit_are_refused);
     tcase_add_test(limits, what_the_server_has_printed_is_read_without_a_word);
+    tcase_add_test(limits, a_list_of_objects_is_what_its_items_are);
     tcase_add_test(limits, errors_are_kept_before_warnings);
     tcase_add_test(limits, bytes_behind_the_size_are_not_read);
     tcase_add_test(limits, a_path_leads_to_its_place_in_its_document);
