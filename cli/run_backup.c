@@ -198,18 +198,40 @@ static json_t *counts_document(const struct state *state)
     return counts;
 }
 
+/* What a restored cluster has to be given again, unless its hosts have it. */
+static json_t *images_document(const struct state *state)
+{
+    json_t *images = json_array();
+    size_t cursor = 0;
+    const struct image *image;
+    while ((image = state_next(state, KIND_IMAGE, &cursor)) != NULL) {
+        for (uint32_t i = 0; i < image->spec.artifacts.count; i++) {
+            const struct artifact *artifact = &image->spec.artifacts.items[i];
+            char hex[DIGEST_HEX_SIZE];
+            digest_format(&artifact->sha256, hex);
+            json_array_append_new(
+                images, json_pack("{s:s, s:s, s:s, s:I, s:s}", "tenant",
+                                  image->meta.tenant, "name", image->meta.name, "role",
+                                  artifact_role_names[artifact->role], "size",
+                                  (json_int_t)artifact->size_bytes, "sha256", hex));
+        }
+    }
+    return images;
+}
+
 static json_t *verify_document(const struct backup_input *input)
 {
     char when[CLOCK_TEXT_SIZE];
     clock_format(input->info.saved_wall_ms, when);
-    return json_pack("{s:s, s:s, s:s, s:s, s:I, s:i, s:i, s:b, s:I, s:o}", "saved", when,
-                     "host", input->info.host, "version",
+    return json_pack("{s:s, s:s, s:s, s:s, s:I, s:i, s:i, s:b, s:I, s:o, s:o}", "saved",
+                     when, "host", input->info.host, "version",
                      input->info.version != NULL ? input->info.version : "", "cluster",
                      input->info.cluster != NULL ? input->info.cluster : "", "revision",
                      (json_int_t)input->info.revision, "format", BACKUP_FORMAT, "level",
                      (int)input->level, "encrypted", input->encrypted, "size",
                      (json_int_t)input->size_bytes, "objects",
-                     counts_document(input->state));
+                     counts_document(input->state), "images",
+                     images_document(input->state));
 }
 
 /* "3 hosts", "1 VM"; those that there are none of are left out. */

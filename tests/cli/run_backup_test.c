@@ -56,6 +56,10 @@ START_TEST(a_saved_backup_is_verified_and_told_about)
     ck_assert_int_eq(json_parse(ran.out, strlen(ran.out), &document, NULL), 0);
     ck_assert_uint_eq(json_member_u64(json_object_get(document, "objects"), "hosts", 0),
                       3);
+    const json_t *image = json_array_get(json_object_get(document, "images"), 0);
+    ck_assert_str_eq(json_member_text(image, "name", ""), "linux");
+    ck_assert_str_eq(json_member_text(image, "role", ""), "kernel");
+    ck_assert_uint_eq(strlen(json_member_text(image, "sha256", "")), 64);
     json_decref(document);
 }
 END_TEST
