@@ -338,7 +338,9 @@ static int walk_all(struct cli *cli, struct walk *walk, const struct cli_command
         const char *text = walk->argv[walk->at];
         if (flags && strcmp(text, "--") == 0) {
             flags = false;
-        } else if (flags && text[0] == '-' && text[1] != '\0') {
+        } else if (flags && text[0] == '-' && text[1] != '\0' &&
+                   (text[1] < '0' ||
+                    text[1] > '9')) { /* -1 is a number, if a wrong one */
             int code = walk_flag(cli, walk, command);
             if (code != EXIT_OK) {
                 return code;

@@ -172,7 +172,8 @@ const struct cli_command cli_commands[] = {
      1,
      run_ls,
      DOCUMENTS_ALL,
-     {{"label", 'l', "KEY=VALUE", "only objects with this label"},
+     {{"label", 'l', "KEY=VALUE",
+       "only objects with this label, or KEY=VALUE,KEY=VALUE with all of them"},
       {"group", 'g', "NAME", "only VMs of this group"},
       {"watch", 'w', NULL, "go on with a line for each change"}}},
     {LOOK,
@@ -204,7 +205,8 @@ const struct cli_command cli_commands[] = {
      "events",
      NULL,
      "what happened: one line per event",
-     NULL,
+     "--follow goes on where it was after the server was away, or the cluster had no "
+     "leader, for a minute at most.",
      "berth events -f\n"
      "berth events --since 0 -t shop\n"
      "berth events --name vm/web-1",
@@ -264,7 +266,7 @@ const struct cli_command cli_commands[] = {
     {DECLARE,
      "plan",
      "FILE...",
-     "what apply would change, and where new VMs would go",
+     "what apply would change, where new VMs would go, and how many go away",
      "The cluster tries the files on a copy of its state: it refuses what apply would "
      "refuse, with the place in the file, and tells which VMs a quota or the hosts have "
      "no room for. Each group and VM is foretold by itself.",
@@ -286,8 +288,8 @@ const struct cli_command cli_commands[] = {
      "(a "
      "reference that is missing, a quota, a phase) does not undo the others: the output "
      "says of each whether it was created, changed, unchanged or refused, the exit code "
-     "is the first refusal's, and --wait waits for nothing then. `berth plan` tells "
-     "before. "
+     "is the first refusal's (2 for a missing reference: the files are not valid then), "
+     "and --wait waits for nothing then. `berth plan` tells before. "
      "Applying the same files again changes nothing. VMs keep what their template said "
      "when they were made, except labels; a changed template counts for those made from "
      "then on. A label that an object's file does not name any more is taken away; a VM "
@@ -322,7 +324,8 @@ const struct cli_command cli_commands[] = {
      "those that use others first; a VM's disks go with it. A host that keeps disks of "
      "stopped VMs stays, unless --force. One object that others use is refused at once, "
      "with who they are; among several it waits for those that go as well, at most "
-     "--timeout. VMs take a while to end: --wait ends when all is gone.",
+     "--timeout; a tenant's tokens that are not named are told before anything goes. VMs "
+     "take a while to end: --wait ends when all is gone.",
      "berth rm group/web -t shop\n"
      "berth rm -f examples/web.yaml --yes",
      0,
@@ -404,7 +407,8 @@ const struct cli_command cli_commands[] = {
      0,
      run_host_ls,
      DOCUMENTS_ALL,
-     {{"label", 'l', "KEY=VALUE", "only hosts with this label"},
+     {{"label", 'l', "KEY=VALUE",
+       "only hosts with this label, or KEY=VALUE,KEY=VALUE with all of them"},
       {"watch", 'w', NULL, "go on with a line for each change"}}},
     {HOSTS,
      "host show",

@@ -31,6 +31,11 @@ const struct kind_info *object_kind(struct cli *cli, const char *text)
     return NULL;
 }
 
+const char *kind_article(const struct kind_info *info)
+{
+    return strchr("aeio", info->word[0]) != NULL ? "an" : "a";
+}
+
 static int take_part(struct cli *cli, const char *text, size_t length, char *ret_part)
 {
     if (length == 0 || length >= NAME_SIZE) {
@@ -59,8 +64,9 @@ static int take_kind(struct cli *cli,
         return EXIT_USAGE;
     }
     if (wanted != KIND_NONE && name->info->kind != wanted) {
-        return cli_fail(cli, EXIT_USAGE, "a %s is wanted here, not a %s",
-                        kind_info(wanted)->word, name->info->word);
+        return cli_fail(cli, EXIT_USAGE, "%s %s is wanted here, not %s %s",
+                        kind_article(kind_info(wanted)), kind_info(wanted)->word,
+                        kind_article(name->info), name->info->word);
     }
     return EXIT_OK;
 }
@@ -151,8 +157,8 @@ static int take_owner(struct cli *cli, struct object_name *name, json_t *items)
     }
     if (owners > 1) {
         return cli_fail(cli, EXIT_USAGE,
-                        "%u tenants have a %s \"%s\": choose with -t (%s)", owners,
-                        name->info->word, name->name, list);
+                        "%u tenants have %s %s \"%s\": choose with -t (%s)", owners,
+                        kind_article(name->info), name->info->word, name->name, list);
     }
     return owners == 1 ? EXIT_OK : fail_missing(cli, name, items);
 }

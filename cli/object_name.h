@@ -18,6 +18,8 @@ struct object_name {
 
 /* A kind by name, word or plural, or NULL (said, with "did you mean"). */
 const struct kind_info *object_kind(struct cli *cli, const char *text);
+/* "a" or "an". */
+const char *kind_article(const struct kind_info *info);
 /* `kind` is the kind of bare names, KIND_NONE when they need to say theirs; a name of
  * another kind is refused then. */
 int object_name_parse(struct cli *cli,

@@ -281,11 +281,19 @@ int run_undrain(struct cli *cli)
     if (code != EXIT_OK) {
         return code;
     }
+    CLEANUP_JSON json_t *before = NULL;
+    code = object_get(cli, &name, &before);
+    if (code != EXIT_OK) {
+        return code;
+    }
     CLEANUP_JSON json_t *body = json_object();
     object_path(&name, ":undrain", path);
     code = remote_call(cli, "POST", path, body, NULL);
     if (code == EXIT_OK) {
-        output_tell(cli, "host/%s takes VMs again", name.name);
+        output_tell(cli, "host/%s %s", name.name,
+                    json_is_true(json_object_get(view_spec(before), "drain"))
+                        ? "takes VMs again"
+                        : "was not drained: nothing is changed");
         code = show_host(cli, &name, code);
     }
     return code;

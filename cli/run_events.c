@@ -54,8 +54,8 @@ static int filter_make(struct cli *cli, struct asked *asked)
         return EXIT_USAGE;
     }
     if (info != NULL && text != NULL && info != name.info) {
-        return cli_fail(cli, EXIT_USAGE, "--kind %s: --name %s is a %s", info->word, text,
-                        name.info->word);
+        return cli_fail(cli, EXIT_USAGE, "--kind %s: --name %s is %s %s", info->word,
+                        text, kind_article(name.info), name.info->word);
     }
     if (info != NULL && text == NULL) {
         at = (size_t)snprintf(asked->filter, sizeof(asked->filter), "&kind=%s",

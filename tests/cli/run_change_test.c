@@ -22,6 +22,8 @@ START_TEST(a_group_is_scaled_up_and_down)
     assert_like(ran.out,
                 "group/web: 3 VMs wanted\n*web-1 *ready after*\n*web-2 *ready after*\n"
                 "*web-3 *ready after*\n");
+    assert_ran("scale web -1", 2);
+    ck_assert_contains(ran.err, "\"-1\": wanted a number of VMs, 0 to ");
     assert_ran("scale default/group/web 1", 0);
     ck_assert_str_eq(ran.out, "group/web: 1 VM wanted\n");
     assert_ran("scale web 1 --wait", 0);

@@ -20,6 +20,8 @@ START_TEST(draining_moves_what_is_there_and_undraining_takes_it_back)
                                 "fter");
     assert_ran("undrain h1", 0);
     ck_assert_str_eq(ran.out, "host/h1 takes VMs again\n");
+    assert_ran("undrain h1", 0);
+    ck_assert_str_eq(ran.out, "host/h1 was not drained: nothing is changed\n");
     assert_ran("host ls", 0);
     ck_assert_ptr_null(strstr(ran.out, "drained"));
 }
