@@ -321,7 +321,10 @@ static void walk_scalar(struct walk *walk,
         wrong_value(walk, node, path, value_hint(field, text, hint, sizeof(hint)),
                     r == -ENOMEM ? "out of memory" : err.text);
     } else if (field->type == FIELD_NAME && text[0] != '\0' && !name_valid(text)) {
-        wrong_value(walk, node, path, NAME_HINT, "is not a valid name");
+        char message[64];
+        (void)snprintf(message, sizeof(message), "\"%.30s%s\" is not a valid name", text,
+                       strlen(text) > 30 ? "..." : "");
+        wrong_value(walk, node, path, NAME_HINT, message);
     }
 }
 

@@ -233,6 +233,36 @@ static const struct {
      "begin it with a line ---", false},
 };
 
+/* What stands at a mark; `end` when that is behind all. */
+static const char *text_at(const char *text, const char *end, yaml_mark_t mark)
+{
+    size_t broken = 0;
+    for (size_t line = 0; line < mark.line && text < end; line++) {
+        size_t used = yaml_line_size(text, (size_t)(end - text), &broken);
+        text += used + broken;
+    }
+    for (size_t column = 0; column < mark.column && text < end; column++) {
+        do { /* columns count characters */
+            text++;
+        } while (text < end && ((unsigned char)*text & 0xc0) == 0x80);
+    }
+    return text;
+}
+
+/* The bracket behind a text that stands in a list or mapping on one line, and so ends
+ * there, which hardly anybody means; or NUL. */
+static char bracket_in_text(const char *text, size_t size, yaml_mark_t mark)
+{
+    const char *end = text + size;
+    const char *at = text_at(text, end, mark);
+    const char *before = at;
+    while (before > text && before[-1] == ' ') {
+        before--;
+    }
+    bool is_text = before > text && strchr("]},[{:\"'\n", before[-1]) == NULL;
+    return at < end && is_text && (*at == '[' || *at == '{') ? *at : '\0';
+}
+
 /* libyaml has one text for every character that cannot begin a value. */
 static void token_fault(const char *text,
                         size_t size,
@@ -269,6 +299,15 @@ static void syntax_fault(const char *text,
     yaml_mark_t mark = parser->error == YAML_READER_ERROR
                            ? mark_of(text, size, parser->problem_offset)
                            : parser->problem_mark;
+    char bracket = strstr(problem, "did not find expected ',' or") != NULL
+                       ? bracket_in_text(text, size, mark)
+                       : '\0';
+    if (bracket != '\0') {
+        fault_add(faults, CONFIG_SYNTAX, mark, 1,
+                  "quote it, or write one item a line, as: - host.zone in [a, b]",
+                  "a text in a list or mapping on one line has a %c in it", bracket);
+        return;
+    }
     if (strstr(problem, "cannot start any token") != NULL) {
         token_fault(text, size, parser, faults);
         return;
