@@ -22,6 +22,7 @@ enum added {
     ADDED_VM_REASON,
     ADDED_VM_WAITS,
     ADDED_VM_MISSING_IMAGE,
+    ADDED_VM_TEMPLATE_CHANGED,
     ADDED_VM_LIVE,
     ADDED_GROUP_DESIRED,
     ADDED_GROUP_VMS,
@@ -44,6 +45,7 @@ static const struct {
     [ADDED_VM_REASON] = {KIND_VM, "status.reason"},
     [ADDED_VM_WAITS] = {KIND_VM, "status.waits"},
     [ADDED_VM_MISSING_IMAGE] = {KIND_VM, "status.missingImage"},
+    [ADDED_VM_TEMPLATE_CHANGED] = {KIND_VM, "status.templateChanged"},
     [ADDED_VM_LIVE] = {KIND_VM, "status.live"},
     [ADDED_GROUP_DESIRED] = {KIND_GROUP, "status.desired"},
     [ADDED_GROUP_VMS] = {KIND_GROUP, "status.vms"},
@@ -184,6 +186,16 @@ static void add_lack(const struct api_call *call,
     }
 }
 
+/* Whether its template says something else by now than the VM was made with. */
+static bool template_changed(const struct state *state, const struct vm *vm)
+{
+    const struct field *spec = record_field(kind_info(KIND_TEMPLATE)->record, "spec");
+    const struct template *template =
+        state_get(state, KIND_TEMPLATE, vm->meta.tenant, vm->spec.template_ref.name);
+    return template != NULL && spec != NULL &&
+           !record_equal(spec->record, &template->spec, &vm->spec.machine);
+}
+
 static void decorate_vm(const struct api_call *call,
                         const struct state *state,
                         const struct vm *vm,
@@ -198,6 +210,9 @@ static void decorate_vm(const struct api_call *call,
     add(status, view, ADDED_VM_DISK_HOST, host_name(state, vm->status.disk_host));
     if (!add_reason(call, vm, view, status) && host != NULL) {
         add_lack(call, vm, view, status);
+    }
+    if (shows(view, ADDED_VM_TEMPLATE_CHANGED) && template_changed(state, vm)) {
+        json_object_set_new(status, "templateChanged", json_true());
     }
     json_t *live =
         shows(view, ADDED_VM_LIVE) ? control->vm_live(control->context, vm) : NULL;

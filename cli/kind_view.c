@@ -233,6 +233,15 @@ PRINT(cell_vm_cpu)
     }
 }
 
+PRINT(cell_vm_template)
+{
+    (void)time;
+    bool changed = json_is_true(json_object_get(view_status(object), "templateChanged"));
+    CELL("%s%s",
+         json_member_text(json_object_get(view_spec(object), "template"), "name", "-"),
+         changed ? " (changed since)" : "");
+}
+
 static const struct view_column vm_columns[] = {
     {"NAME", 0, false, false, "metadata.name", cell_name},
     {"TENANT", 0, false, false, "metadata.tenant", cell_tenant},
@@ -241,7 +250,8 @@ static const struct view_column vm_columns[] = {
     {"ADDRESS", 0, false, false, "status.nics", cell_vm_address},
     {"CPU", COLUMN_RIGHT, false, false, "status.live", cell_vm_cpu},
     {"AGE", COLUMN_RIGHT, false, false, "metadata.created", cell_age},
-    {"TEMPLATE", 0, true, false, "spec.template", cell_template},
+    {"TEMPLATE", 0, true, false, "spec.template,status.templateChanged",
+     cell_vm_template},
     {"GROUP", 0, true, false, "spec.group", cell_group},
     {"EPOCH", COLUMN_RIGHT, true, false, "status.epoch", cell_epoch},
     {"RESTARTS", COLUMN_RIGHT, true, false, "status.restarts", cell_restarts},

@@ -308,12 +308,16 @@ int remote_call_quiet(struct cli *cli,
     return call(http_call, cli, method, path, body, true, ret_document);
 }
 
-/* A server of before `fields`, as it says that it does not know a parameter. */
+/* A server of before `fields`, or of before one of those that are asked for, as it says
+ * that it does not know them. */
 static bool knows_no_fields(const struct http_answer *answer)
 {
-    static const char words[] = "query: fields is not known";
+    static const char none[] = "query: fields is not known";
+    static const char one[] = "fields: a ";
     const char *detail = json_member_text(answer->document, "detail", "");
-    return answer->status == 422 && strncmp(detail, words, sizeof(words) - 1) == 0;
+    return answer->status == 422 && (strncmp(detail, none, sizeof(none) - 1) == 0 ||
+                                     (strncmp(detail, one, sizeof(one) - 1) == 0 &&
+                                      strstr(detail, " has no \"") != NULL));
 }
 
 /* *fields becomes NULL when the server does not know them: nothing was answered. */

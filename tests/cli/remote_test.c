@@ -60,11 +60,17 @@ START_TEST(a_server_that_knows_no_fields_is_asked_for_whole_objects)
     const char *const texts[] = {
         PROBLEM("422", "BERTH_EINVALID", "query: fields is not known here"),
         ANSWER("application/json", "{\"items\":[{\"metadata\":{\"name\":\"h7\"}}]}"),
+        PROBLEM("422", "BERTH_EINVALID",
+                "fields: a vm has no \\\"status.templateChanged\\\""),
+        ANSWER("application/json", "{\"items\":[{\"metadata\":{\"name\":\"old-1\"}}]}"),
         NULL};
     answers_start(texts, NULL);
     ck_assert_int_eq(berth("host ls -o name"), 0);
-    answers_stop();
     ck_assert_contains(ran.out, "h7");
+    ck_assert_str_eq(ran.err, "");
+    ck_assert_int_eq(berth("ls vm -o wide"), 0); /* it knows others than are asked for */
+    answers_stop();
+    ck_assert_contains(ran.out, "old-1");
     ck_assert_str_eq(ran.err, "");
 }
 END_TEST

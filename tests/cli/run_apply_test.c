@@ -64,6 +64,23 @@ START_TEST(all_faults_of_all_files_are_told_at_once)
 END_TEST
 
 /* In whatever order the files are named. */
+START_TEST(a_vm_says_that_its_template_has_changed)
+{
+    ck_assert_int_eq(
+        with_file("apply", "a.yaml", TEMPLATE("64MiB") "---\n" GROUP("1"), "--wait"), 0);
+    assert_ran("ls vm -o wide", 0);
+    ck_assert_contains(ran.out, "  small  ");
+    ck_assert_int_eq(with_file("apply", "a.yaml", TEMPLATE("96MiB"), ""), 0);
+    assert_ran("ls vm -o wide", 0);
+    ck_assert_contains(ran.out, "  small (changed since)  ");
+    assert_ran("show vm/web-1", 0);
+    ck_assert_contains(ran.out, "small (changed since)\n");
+    ck_assert_int_eq(with_file("apply", "a.yaml", TEMPLATE("64MiB"), ""), 0);
+    assert_ran("show vm/web-1 -o json", 0); /* as it was made */
+    ck_assert_ptr_null(strstr(ran.out, "templateChanged"));
+}
+END_TEST
+
 START_TEST(what_ls_prints_is_applied)
 {
     ck_assert_int_eq(
@@ -87,7 +104,7 @@ START_TEST(a_missing_tenant_is_told_where_it_stands)
                                "spec: {ipv4: {cidr: 10.9.0.0/24}}\n",
                                ""),
                      2);
-    ck_assert_contains(ran.err, "a.yaml:3:32: error BERTH_ENOTFOUND: metadata.tenant: "
+    ck_assert_contains(ran.err, "a.yaml:3:31: error BERTH_ENOTFOUND: metadata.tenant: "
                                 "tenant shop does not exist: apply a Tenant first");
 }
 END_TEST
@@ -645,6 +662,7 @@ int main(void)
     Suite *suite = berth_suite("run_apply", &tests);
     tcase_add_test(tests, a_fault_has_its_place_a_caret_and_a_hint);
     tcase_add_test(tests, all_faults_of_all_files_are_told_at_once);
+    tcase_add_test(tests, a_vm_says_that_its_template_has_changed);
     tcase_add_test(tests, what_ls_prints_is_applied);
     tcase_add_test(tests, a_missing_tenant_is_told_where_it_stands);
     tcase_add_test(tests, an_object_of_two_files_is_an_error);
