@@ -67,6 +67,52 @@ static void print_autoscale(struct cli *cli, const json_t *scale)
             reason[0] != '\0' ? " Its number of VMs was last set because: " : "", reason);
 }
 
+/* The VM, or those of the group, as {"items": [...]}. */
+static int get_vms(struct cli *cli, const struct object_name *name, json_t **ret_list)
+{
+    CLEANUP_JSON json_t *vm = NULL;
+    char query[REMOTE_PATH_SIZE / 2];
+    if (name->info->kind == KIND_VM) {
+        int code = object_get(cli, name, &vm);
+        *ret_list = json_pack("{s:[O*]}", "items", vm);
+        return code;
+    }
+    (void)snprintf(query, sizeof(query), "tenant=%s&group=%s", name->tenant, name->name);
+    return remote_list(cli, kind_info(KIND_VM), query,
+                       "spec.template,status.templateChanged", ret_list);
+}
+
+/* VMs that their template made before it was changed: restarts do not change them. */
+static int print_older(struct cli *cli, const struct object_name *name)
+{
+    CLEANUP_JSON json_t *list = NULL;
+    const char *template = "";
+    uint64_t older = 0;
+    size_t index;
+    json_t *vm;
+    int code = get_vms(cli, name, &list);
+    json_array_foreach(json_object_get(list, "items"), index, vm)
+    {
+        if (json_is_true(json_object_get(view_status(vm), "templateChanged"))) {
+            template =
+                json_member_text(json_object_get(view_spec(vm), "template"), "name", "?");
+            older++;
+        }
+    }
+    if (older > 0) {
+        fprintf(cli->out,
+                "Template %s has changed since %" PRIu64 " VM%s made from it: %s what %s "
+                "made with; %s.\n",
+                template, older, older == 1 ? " was" : "s were",
+                older == 1 ? "it keeps" : "they keep",
+                older == 1 ? "it was" : "they were",
+                name->info->kind == KIND_GROUP
+                    ? "berth rm vm/NAME has the group make a new one"
+                    : "a new one is as the template says");
+    }
+    return code;
+}
+
 int run_explain(struct cli *cli)
 {
     struct object_name name;
@@ -99,5 +145,5 @@ int run_explain(struct cli *cli)
     if (scale != NULL) {
         print_autoscale(cli, scale);
     }
-    return code;
+    return code == EXIT_OK ? print_older(cli, &name) : code;
 }

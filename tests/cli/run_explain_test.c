@@ -29,10 +29,39 @@ START_TEST(every_host_has_its_verdict_reason_and_fix)
 }
 END_TEST
 
+#define LARGER                                                                      \
+    "apiVersion: berth/v1\nkind: Template\nmetadata: {name: small}\nspec: {image: " \
+    "linux, memory: {size: %s}}\n"
+#define OF_SMALL                                                                       \
+    "---\napiVersion: berth/v1\nkind: Group\nmetadata: {name: web}\nspec: {template: " \
+    "{name: small}, replicas: 2}\n"
+
+START_TEST(vms_that_are_older_than_their_template_are_told)
+{
+    char text[1024];
+    snprintf(text, sizeof(text), LARGER OF_SMALL, "64MiB");
+    ck_assert_int_eq(berth_fed("apply - --wait", text), 0);
+    assert_ran("explain group/web", 0);
+    ck_assert_ptr_null(strstr(ran.out, "has changed"));
+    snprintf(text, sizeof(text), LARGER, "96MiB");
+    ck_assert_int_eq(berth_fed("apply -", text), 0);
+    assert_ran("explain group/web", 0);
+    ck_assert_contains(ran.out,
+                       "Template small has changed since 2 VMs were made from it: "
+                       "they keep what they were made with; berth rm vm/NAME has "
+                       "the group make a new one.\n");
+    assert_ran("explain vm/web-1", 0);
+    ck_assert_contains(ran.out,
+                       "Template small has changed since 1 VM was made from it: it "
+                       "keeps what it was made with;");
+}
+END_TEST
+
 int main(void)
 {
     TCase *tests;
     Suite *suite = berth_suite("run_explain", &tests);
     tcase_add_test(tests, every_host_has_its_verdict_reason_and_fix);
+    tcase_add_test(tests, vms_that_are_older_than_their_template_are_told);
     return test_main_run(suite);
 }
