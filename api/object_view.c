@@ -8,7 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#define PATH_SIZE 80
+#define PATH_SIZE       80
+#define BEFORE_SIZE_MAX 200 /* of a reason that stands in brackets */
 
 /* ---- what is asked for ---- */
 
@@ -146,6 +147,20 @@ static const char *host_name(const struct state *state, uint64_t uid)
     return host != NULL ? host->meta.name : NULL;
 }
 
+/* Bytes of why it is pending, without that a host keeps its disks where that is what it
+ * waits for: once is enough. */
+static int before_size(const char *before, const char *waits)
+{
+    static const char disks[] = "its disks are on ";
+    const char *kept = before != NULL && strncmp(waits, disks, sizeof(disks) - 1) == 0
+                           ? strstr(before, "; its disks are on ")
+                           : NULL;
+    size_t size = kept != NULL     ? (size_t)(kept - before)
+                  : before != NULL ? strlen(before)
+                                   : 0;
+    return size > BEFORE_SIZE_MAX ? BEFORE_SIZE_MAX : (int)size;
+}
+
 /* Why it has no host, or cannot leave the drained one that it has: alone, for programs,
  * and before what the log says of it. False when there is nothing to say. */
 static bool add_reason(const struct api_call *call,
@@ -161,9 +176,9 @@ static bool add_reason(const struct api_call *call,
         (shows(view, ADDED_VM_REASON) || shows(view, ADDED_VM_WAITS)) &&
         control->vm_waits(control->context, vm, &view->reasons, waits, sizeof(waits));
     if (waits_for) {
-        (void)snprintf(text, sizeof(text), "%s%s%.200s%s", waits,
-                       before != NULL ? " (" : "", before != NULL ? before : "",
-                       before != NULL ? ")" : "");
+        int size = before_size(before, waits);
+        (void)snprintf(text, sizeof(text), "%s%s%.*s%s", waits, size > 0 ? " (" : "",
+                       size, before != NULL ? before : "", size > 0 ? ")" : "");
         add(status, view, ADDED_VM_REASON, text);
         add(status, view, ADDED_VM_WAITS, waits);
     }

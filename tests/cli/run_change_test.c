@@ -105,6 +105,9 @@ START_TEST(a_start_says_what_the_host_of_its_disks_lacks)
         host, host);
     ck_assert_str_eq(ran.out, line);
     ck_assert_str_eq(ran.err, "--anywhere gives its disks up, with all that they hold\n");
+    assert_ran("show vm/jump -o json", 0); /* whose disks those are is said once */
+    ck_assert_contains(ran.out, "start jump --anywhere (switched on by its user)\"");
+    ck_assert_ptr_null(strstr(ran.out, "its disks are on host"));
     assert_ran("start jump", 0); /* asked again */
     ck_assert_str_eq(ran.out, line);
 }
