@@ -252,7 +252,8 @@ const struct cli_command cli_commands[] = {
      "check YAML files without changing anything",
      "All faults of all files are told at once. The server is asked about what only it "
      "knows (references, rights, quotas) unless --local, which says what it could not "
-     "check. A folder stands for its *.yaml files, - for stdin. With -o json or yaml the "
+     "check. A folder stands for its *.yaml files, - for stdin; what `berth ls -o yaml` "
+     "prints is taken as well. With -o json or yaml the "
      "errors (file, line, column, code, message) are a document on stdout too, also "
      "those "
      "of plan and apply.",
