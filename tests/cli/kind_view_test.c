@@ -206,10 +206,9 @@ END_TEST
 /* By the stored object, or by what the API adds to it. */
 static bool api_knows(enum kind kind, const char *path)
 {
-    static const char *const added[] = {"status.host", "status.diskHost",
-                                        "status.live", "status.ready",
-                                        "status.vms",  "status.reason",
-                                        "status.templateChanged"};
+    static const char *const added[] = {
+        "status.host", "status.diskHost", "status.live",           "status.ready",
+        "status.vms",  "status.reason",   "status.templateChanged"};
     struct document_parts parts = {0};
     bool known = document_parts_add(&parts, kind, path);
     for (size_t i = 0; i < sizeof(added) / sizeof(added[0]); i++) {
