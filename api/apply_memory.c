@@ -46,24 +46,31 @@ image_for(const struct request *request, const char *tenant, const char *name)
     return own != NULL ? own : find(request, KIND_IMAGE, "", name);
 }
 
-static void check_template(const struct request *request, uint32_t index)
-{
-    const struct template *template = request->items[index].object;
-    const struct image *image =
-        image_for(request, template->meta.tenant, template->spec.image);
-    char message[IMAGE_LACKS_SIZE];
-    char hint[IMAGE_HINT_SIZE];
-    if (image != NULL && image_memory_lacks(image, &template->spec, message, hint)) {
-        request->report(request->context, index, message, hint);
-    }
-}
-
 /* Did the template get too little before? Then it is not this request's fault. */
 static bool lacked_before(const struct request *request, const struct template *template)
 {
     const struct image *before =
         state_image_for(request->state, template->meta.tenant, template->spec.image);
     return before != NULL && before->spec.memory_bytes > template->spec.memory.size_bytes;
+}
+
+static void check_template(const struct request *request, uint32_t index)
+{
+    const struct template *template = request->items[index].object;
+    const struct image *image =
+        image_for(request, template->meta.tenant, template->spec.image);
+    const struct template *there = state_get(request->state, KIND_TEMPLATE,
+                                             template->meta.tenant, template->meta.name);
+    char message[IMAGE_LACKS_SIZE];
+    char hint[IMAGE_HINT_SIZE];
+    if (there != NULL && lacked_before(request, there) &&
+        strcmp(there->spec.image, template->spec.image) == 0 &&
+        there->spec.memory.size_bytes <= template->spec.memory.size_bytes) {
+        return;
+    }
+    if (image != NULL && image_memory_lacks(image, &template->spec, message, hint)) {
+        request->report(request->context, index, message, hint);
+    }
 }
 
 /* The first template that is there and would lack memory; one is enough to refuse. */

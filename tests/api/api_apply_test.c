@@ -476,10 +476,16 @@ START_TEST(a_label_that_no_document_names_any_more_goes)
 }
 END_TEST
 
+static void let_none_stop(struct served *server, void *context)
+{
+    (void)context;
+    served_knobs(server)->never_stopped = true;
+}
+
 /* It would be gone a moment later, and who applied it would wait for it. */
 START_TEST(what_is_on_its_way_out_is_refused_though_it_looks_the_same)
 {
-    served_knobs(served)->never_stopped = true;
+    served_do(served, let_none_stop, NULL);
     const char *both = TEMPLATE("small", "64MiB") "," GROUP("web", "small", "1") "," VM(
         "jump", "small", "");
     ck_assert_int_eq(apply("", both), 200);

@@ -88,6 +88,40 @@ START_TEST(the_image_of_the_tenant_itself_counts)
 }
 END_TEST
 
+/* As a release did that does not ask. */
+static void image_wants_more(struct served *server, void *context)
+{
+    struct state *state = served_state(server);
+    struct image *image = object_new(KIND_IMAGE);
+    struct command command;
+    struct apply_result result;
+    (void)context;
+    ck_assert_int_eq(record_copy(kind_info(KIND_IMAGE)->record,
+                                 state_get(state, KIND_IMAGE, "", "big"), image),
+                     0);
+    image->spec.memory_bytes = UINT64_C(96) << 20;
+    command_init(&command, COMMAND_PUT);
+    (void)snprintf(command.subject, sizeof(command.subject), "system");
+    ck_assert_int_eq(command_set_put(&command, KIND_IMAGE, image, REVISION_ANY), 0);
+    object_free(KIND_IMAGE, image);
+    state_apply(state, &command, &result);
+    ck_assert_msg(result.code == 0, "%s", result.text);
+    command_fini(&command);
+}
+
+/* As after a release that did not ask: nobody's other changes wait for it. */
+START_TEST(a_template_that_lacks_already_is_in_nobodys_way)
+{
+    ck_assert_int_eq(apply("", IMAGE("32MiB") "," TEMPLATE("64MiB")), 200);
+    served_do(served, image_wants_more, NULL);
+
+    ck_assert_int_eq(apply("", TEMPLATE("64MiB")), 200);
+    ck_assert_int_eq(apply("", TEMPLATE("80MiB")), 200);
+    (void)apply("", TEMPLATE("64MiB"));
+    assert_problem(422, "BERTH_EINVALID");
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("apply_memory");
@@ -99,6 +133,7 @@ int main(void)
     tcase_add_test(tests, a_template_meets_the_image_that_is_there);
     tcase_add_test(tests, an_image_meets_the_templates_that_are_there);
     tcase_add_test(tests, the_image_of_the_tenant_itself_counts);
+    tcase_add_test(tests, a_template_that_lacks_already_is_in_nobodys_way);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
 }
