@@ -174,6 +174,12 @@ int host_watch_give_up(struct host_watch *watch, uint64_t host)
     return 0;
 }
 
+bool host_watch_given_up(const struct host_watch *watch, uint64_t host)
+{
+    const struct heard *heard = u64_map_get(watch->hosts, host);
+    return heard != NULL && heard->given_up;
+}
+
 bool host_watch_may_renew(struct host_watch *watch,
                           const struct host *host,
                           bool orders_taken)

@@ -41,6 +41,8 @@ bool host_watch_carries(const struct host_watch *watch, uint64_t host, uint32_t 
  * renewed: it may hold orders for VMs that now start elsewhere. -ENOMEM: then it must not
  * be decided. */
 int host_watch_give_up(struct host_watch *watch, uint64_t host);
+/* It was, and has no lease since: nothing that is placed there could start. */
+bool host_watch_given_up(const struct host_watch *watch, uint64_t host);
 /* Whether a heartbeat of the host may renew its lease. A host that was given up, by this
  * leader or in the log, is renewed again once it is ready in the log and has taken the
  * orders that follow from it (orders_taken: and no decision is under way). NULL: a host

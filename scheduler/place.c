@@ -31,6 +31,13 @@ static bool heard(const struct look *look)
            host_watch_seen(look->placement->watch, look->host->meta.uid, &wall_ms, &load);
 }
 
+/* One that was given up is given no lease before it has taken its orders over. */
+static bool settled(const struct look *look)
+{
+    return look->placement->watch == NULL ||
+           !host_watch_given_up(look->placement->watch, look->host->meta.uid);
+}
+
 static bool home_passes(const struct look *look)
 {
     uint64_t home = look->placement->request.home;
@@ -49,13 +56,22 @@ static void home_tell(const struct look *look, struct place_refusal *refusal)
 
 static bool up_passes(const struct look *look)
 {
-    return look->host->status.phase == HOST_PHASE_READY && heard(look);
+    return look->host->status.phase == HOST_PHASE_READY && heard(look) && settled(look);
 }
 
 static void up_tell(const struct look *look, struct place_refusal *refusal)
 {
     const struct host_status *status = &look->host->status;
     const char *name = look->host->meta.name;
+    if (status->phase == HOST_PHASE_READY && heard(look)) {
+        (void)snprintf(refusal->reason, PLACE_TEXT_SIZE,
+                       "host is back, and has not taken its orders over");
+        (void)snprintf(refusal->fix, PLACE_TEXT_SIZE,
+                       "wait a moment, or look after the disk of %s: its berthd cannot "
+                       "write them down",
+                       name);
+        return;
+    }
     if (status->phase == HOST_PHASE_READY) {
         (void)snprintf(refusal->reason, PLACE_TEXT_SIZE,
                        "host was not heard by this leader yet");

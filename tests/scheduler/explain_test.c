@@ -107,6 +107,25 @@ static void make_lost(void)
     settle();
 }
 
+static void make_given_up(void)
+{
+    make_lost();
+    hear(h1);
+    (void)step_and_apply(); /* it is back in the log, with no word of its orders */
+}
+
+static void mend_given_up(void)
+{
+    ck_assert(scheduler_may_renew(scheduler, state_host(state, h1), true));
+}
+
+static void mend_lost(void)
+{
+    hear(h1);
+    (void)step_and_apply();
+    mend_given_up();
+}
+
 static void make_unheard(void)
 {
     (void)admit_plain("a");
@@ -363,9 +382,13 @@ static const struct {
     {make_suspect, mend_suspect, "up",
      "host is suspect: no heartbeat for 1.6 s (last heartbeat 00:16:40.000)",
      "look after berthd and the network of h1", "no host: 1 of 1 is not up"},
-    {make_lost, mend_suspect, "up",
+    {make_lost, mend_lost, "up",
      "host is lost: its lease is over: silent for 6.6 s (last heartbeat 00:16:40.000)",
      "bring h1 back, or berth rm host/h1 once it is surely off",
+     "no host: 1 of 1 is not up"},
+    {make_given_up, mend_given_up, "up",
+     "host is back, and has not taken its orders over",
+     "wait a moment, or look after the disk of h1: its berthd cannot write them down",
      "no host: 1 of 1 is not up"},
     {make_unheard, mend_silence, "up", "host was not heard by this leader yet",
      "wait a moment, or look after berthd on h1", "no host: 1 of 1 is not up"},
