@@ -322,6 +322,9 @@ START_TEST(who_waits_for_its_host_waits_off_it_too)
     ck_assert_int_eq(host_phase(h2, HOST_PHASE_READY), 0);
     hear_all();
     settle_all();
+    ck_assert_uint_eq(vm_named("db")->status.phase, PHASE_PENDING); /* it has no lease */
+    ck_assert(scheduler_may_renew(scheduler, state_host(state, h2), true));
+    settle_all();
     ck_assert_uint_eq(host_of_vm("db"), h2);
     ck_assert_uint_eq(vm_named("db")->status.disk_epoch, 1);
 }
