@@ -1,0 +1,260 @@
+/* What hosts say of themselves and their VMs, taken into the log and the scheduler. */
+#include "agent/leader_internal.h"
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "base/require.h"
+
+#include <stdio.h>
+
+#define PHASES_MAX                                                              \
+    256 /* observed phases of one host proposed at once; the rest with the next \
+           heartbeat */
+
+static void phase_proposed(void *context, int code, const struct apply_result *result)
+{
+    struct heard *heard = context;
+    (void)code;   /* whatever came of it: */
+    (void)result; /* the next heartbeat shows whether it is still wanted */
+    REQUIRE(heard->phases_under_way > 0);
+    heard->phases_under_way--;
+}
+
+/* Phases on the way up are reported one by one, so that the boot timeline has them all.
+ */
+static enum phase next_phase(enum phase from, enum phase seen)
+{
+    static const enum phase up[] = {PHASE_PLACED, PHASE_STARTING, PHASE_RUNNING,
+                                    PHASE_READY};
+    for (unsigned i = 0; i + 1 < ARRAY_COUNT(up); i++) {
+        if (from == up[i] && seen > from && seen <= PHASE_READY) {
+            return up[i + 1];
+        }
+    }
+    return seen;
+}
+
+static int phase_propose_one(struct leader *leader,
+                             struct heard *heard,
+                             const struct msg_vm_seen *seen,
+                             enum phase to)
+{
+    struct command command;
+    command_init(&command, COMMAND_VM_PHASE);
+    (void)snprintf(command.subject, sizeof(command.subject), "system");
+    command.body.vm_phase.vm = seen->vm;
+    command.body.vm_phase.host = heard->uid;
+    command.body.vm_phase.epoch = seen->epoch;
+    command.body.vm_phase.phase = to;
+    command.body.vm_phase.at_wall_ms =
+        to == PHASE_STARTING && seen->starting_wall_ms != 0 ? seen->starting_wall_ms
+        : to == PHASE_RUNNING && seen->running_wall_ms != 0 ? seen->running_wall_ms
+                                                            : seen->at_wall_ms;
+    command.body.vm_phase.disk_epoch =
+        to == PHASE_STOPPED || to == PHASE_FAILED ? seen->disk_epoch : 0;
+    if (to == (enum phase)seen->phase && seen->reason != NULL) {
+        (void)record_set_text(&command.body.vm_phase.reason, seen->reason);
+    }
+    int r = control_propose(leader->config.control, &command, phase_proposed, heard);
+    command_fini(&command);
+    heard->phases_under_way += r < 0 ? 0U : 1U;
+    return r;
+}
+
+static void
+phase_propose(struct leader *leader, struct heard *heard, const struct msg_vm_seen *seen)
+{
+    const struct vm *vm = state_vm(control_state(leader->config.control), seen->vm);
+    if (vm == NULL || vm->status.host != heard->uid || vm->status.epoch != seen->epoch) {
+        return; /* not its VM any more: its orders say so */
+    }
+    enum phase from = vm->status.phase;
+    enum phase last = seen->phase;
+    if (vm_reason_is_news(vm, last, seen->reason) &&
+        heard->phases_under_way < PHASES_MAX) {
+        (void)phase_propose_one(leader, heard, seen, last); /* the next heartbeat again */
+    }
+    while (from != last && heard->phases_under_way < PHASES_MAX) {
+        enum phase to = next_phase(from, last);
+        if (!vm_phase_allowed(from, to) ||
+            phase_propose_one(leader, heard, seen, to) < 0) {
+            return;
+        }
+        from = to;
+    }
+}
+
+static void take_vms(struct leader *leader,
+                     struct heard *heard,
+                     const struct msg_heartbeat *heartbeat,
+                     uint64_t now_ns)
+{
+    bool may_propose = heard->phases_under_way == 0;
+    for (uint32_t i = 0; i < heartbeat->vms.count; i++) {
+        const struct msg_vm_seen *seen = &heartbeat->vms.items[i];
+        if (seen->sampled) {
+            scheduler_vm_load(leader->scheduler, seen->vm, seen->cpu_permille,
+                              seen->phase == PHASE_READY, now_ns);
+        }
+        if (may_propose) {
+            phase_propose(leader, heard, seen);
+        }
+    }
+}
+
+static void update_proposed(void *context, int code, const struct apply_result *result)
+{
+    struct heard *heard = context;
+    heard->update_under_way = false;
+    if (code == 0 && result->code < 0) {
+        log_warn("leader", "host's news were refused", KV_U64("host", heard->uid),
+                 KV_STR("why", result->text));
+    }
+}
+
+/* It is in and stays in: people have to hear of it, also in leader_host_live. */
+static void address_warn(const struct leader *leader,
+                         const struct host *host,
+                         const struct host_status *said)
+{
+    char clash[ADMISSION_CLASH_SIZE];
+    if (said->address != host->status.address &&
+        admission_address_clash(control_state(leader->config.control), host->meta.name,
+                                said->address, clash)) {
+        log_warn("leader", "a host came back with an address that a network has taken",
+                 KV_STR("host", host->meta.name), KV_STR("why", clash));
+    }
+}
+
+/* Addresses and inventory as the host says now; phase, key and role are not its to say.
+ */
+static void take_status(struct leader *leader,
+                        struct heard *heard,
+                        const struct msg_heartbeat *heartbeat)
+{
+    const struct host *host =
+        state_host(control_state(leader->config.control), heard->uid);
+    struct host_status said;
+    if (host == NULL || heard->update_under_way || heartbeat->status.address == 0 ||
+        record_copy(&host_status_record, &heartbeat->status, &said) < 0) {
+        return;
+    }
+    record_limit(&host_status_record, &said,
+                 state_level(control_state(leader->config.control)));
+    said.phase = host->status.phase;
+    said.voter = host->status.voter;
+    said.public_key = host->status.public_key;
+    bool same_reason = record_set_text(&said.reason, host->status.reason) == 0;
+    if (same_reason && !record_equal(&host_status_record, &said, &host->status)) {
+        struct command command;
+        command_init(&command, COMMAND_HOST_UPDATE);
+        (void)snprintf(command.subject, sizeof(command.subject), "host:%.50s",
+                       host->meta.name);
+        command.body.host_update.host = heard->uid;
+        record_fini(&host_status_record, &command.body.host_update.status);
+        if (record_copy(&host_status_record, &said, &command.body.host_update.status) ==
+                0 &&
+            control_propose(leader->config.control, &command, update_proposed, heard) ==
+                0) {
+            address_warn(leader, host, &said);
+            heard->update_under_way = true;
+        }
+        command_fini(&command);
+    }
+    record_fini(&host_status_record, &said);
+}
+
+/* Which networks it cannot carry. Out of memory it is found out when one is made there.
+ */
+static void take_ranges(struct leader *leader,
+                        uint64_t host,
+                        const struct msg_taken_list *taken,
+                        const struct msg_carried_list *carried)
+{
+    uint32_t vnis[HOST_CARRIED_MAX];
+    struct host_range ranges[HOST_RANGES_MAX] = {0};
+    for (uint32_t i = 0; i < taken->count; i++) {
+        const struct msg_taken *item = &taken->items[i];
+        ranges[i].ipv4 = item->ipv4;
+        ranges[i].prefix_bits = item->prefix_bits;
+        (void)snprintf(ranges[i].text, sizeof(ranges[i].text), "%s",
+                       item->text != NULL ? item->text : "what it needs for itself");
+    }
+    (void)scheduler_host_ranges(leader->scheduler, host, ranges, taken->count);
+    for (uint32_t i = 0; i < carried->count; i++) {
+        vnis[i] = carried->items[i].vni;
+    }
+    (void)scheduler_host_carries(leader->scheduler, host, vnis, carried->count);
+}
+
+/* False for a host that takes no part at the cluster's level: its lease is not renewed,
+ * it gets no orders, and it is told why. */
+static bool level_fits(struct leader *leader,
+                       struct heard *heard,
+                       const struct msg_member *from,
+                       const struct msg_heartbeat *heartbeat)
+{
+    const struct level_range range = {heartbeat->level_min, heartbeat->level_max};
+    uint32_t level = state_level(control_state(leader->config.control));
+    if (level_watch_heard(leader->levels, from->uid, range,
+                          clock_now_ms(leader->config.clock)) < 0) {
+        return false; /* it asks again */
+    }
+    if (level_in_range(range, level)) {
+        heard->outdated = false;
+        return true;
+    }
+    if (!heard->outdated) {
+        log_warn("leader", "a host takes no part: its berthd does not know the level",
+                 KV_STR("host", from->name), KV_U64("level", level),
+                 KV_U64("knows up to", range.max));
+        heard->outdated = true;
+    }
+    const struct msg_outdated answer = {.term = leader->term, .level = level};
+    (void)link_send(leader->config.link, from->uid, MESSAGE_OUTDATED,
+                    &answer); /* the next heartbeat asks again */
+    return false;
+}
+
+void leader_on_heartbeat(struct leader *leader,
+                         const struct msg_member *from,
+                         const struct msg_heartbeat *heartbeat)
+{
+    struct heard *heard = leader->leads ? leader_heard_of(leader, from->uid) : NULL;
+    if (heard == NULL || heartbeat->host != from->uid ||
+        !level_fits(leader, heard, from, heartbeat)) {
+        return;
+    }
+    if (heard->boot != heartbeat->boot) {
+        heard->boot = heartbeat->boot;
+        heard->sequence = 0;
+        heard->round_covers = 0;
+        heard->acked = 0;
+        heard->orders_hash = 0;
+    }
+    if (heartbeat->sequence <= heard->sequence) {
+        return;
+    }
+    uint64_t now_ns = clock_now_ns(leader->config.clock);
+    const struct host_load load = {.cpu_used_mcpu = heartbeat->cpu_used_mcpu,
+                                   .memory_used_bytes = heartbeat->memory_used_bytes,
+                                   .disk_free_bytes = heartbeat->disk_free_bytes};
+    if (scheduler_host_heard(leader->scheduler, from->uid, &load, now_ns,
+                             clock_wall_ms(leader->config.clock)) < 0) {
+        return; /* a lease renewed unnoticed would be given away too soon */
+    }
+    take_ranges(leader, heard->uid, &heartbeat->taken, &heartbeat->carried);
+    heard->sequence = heartbeat->sequence;
+    heard->orders_taken = heartbeat->desired_hash;
+    take_vms(leader, heard, heartbeat, now_ns);
+    take_status(leader, heard, heartbeat);
+    orders_book_holds(leader->book, heard->uid, heartbeat->blobs.items,
+                      heartbeat->blobs.count); /* others may fetch from there now */
+    heard->fence = heartbeat->fence;
+    if (heard->orders_hash == 0 && !heard->orders_failed) {
+        orders_book_touch(leader->book, heard->uid);
+        loop_post_send(leader->wake);
+    }
+    if (!leader->confirm.active) {
+        leader_round_gather(leader);
+    }
+}

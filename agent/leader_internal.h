@@ -1,0 +1,65 @@
+/* What the files of leader.h share: the leader's books.
+ *
+ * Private to leader.c (leases, orders, decisions, life), leader_heartbeat.c (what hosts
+ * say) and leader_facts.c (what people are told beyond the log). Shapes, threads and
+ * limits: leader.h. Ownership: struct leader owns its hosts, which live as long as it,
+ * since proposals under way point at them.
+ */
+#pragma once
+
+#include "agent/admission.h"
+#include "agent/confirm.h"
+#include "agent/leader.h"
+#include "agent/level_watch.h"
+#include "agent/orders_book.h"
+#include "agent/voters.h"
+#include "base/loop.h"
+#include "base/u64_map.h"
+
+/* What the leader knows of a host beyond the log. */
+struct heard {
+    struct leader *leader;
+    uint64_t uid;
+    uint64_t boot;
+    uint32_t fence;        /* enum fence_health, as it last said */
+    uint64_t sequence;     /* newest heartbeat */
+    uint64_t round_covers; /* newest heartbeat that the running round will confirm */
+    uint64_t acked;
+    uint64_t orders_hash;  /* of what it was sent last; 0: nothing */
+    uint64_t orders_taken; /* as it says */
+    uint64_t orders_sent_ms;
+    unsigned phases_under_way;
+    bool update_under_way;
+    bool outdated;      /* takes no part at the cluster's level; said once */
+    bool orders_failed; /* they could not be written or sent: tried again */
+};
+
+struct leader {
+    struct leader_config config;
+    bool leads;
+    bool ended; /* the host goes */
+    uint64_t term;
+    struct scheduler *scheduler;
+    struct voters *voters;
+    struct confirm confirm;
+    struct u64_map *hosts; /* uid -> struct heard */
+    struct loop_timer *tick;
+    struct loop_timer *gather; /* ends in a round of confirm */
+    bool gathering;
+    struct loop_post *wake; /* something changed: decide and give orders */
+    struct decisions *decisions;
+    uint32_t decisions_under_way;
+    bool decisions_took; /* some of them was taken: what follows may be decided at once */
+    struct level_watch *levels;
+    bool raise_under_way;
+    struct admission *admission;
+    struct orders_book *book;
+    struct loop_post *more_orders; /* some hosts' were left to the next turn */
+    bool caught_up;                /* all that earlier leaders decided is applied here */
+    uint64_t catch_term;           /* of the read under way that will tell; 0: none is */
+};
+
+/* The host's entry, made when there is none; NULL: out of memory. */
+struct heard *leader_heard_of(struct leader *leader, uint64_t uid);
+/* A round that confirms what was heard begins soon. */
+void leader_round_gather(struct leader *leader);
