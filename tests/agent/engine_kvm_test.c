@@ -6,11 +6,7 @@
 #include "agent/argument_list.h"
 #include "agent/engine_kvm.h"
 #include "agent/engine_qemu.h"
-#include "agent/vm_record.h"
-#include "agent/vm_supervisor.h"
-#include "base/loop.h"
-#include "support/temp_dir.h"
-#include "support/test_main.h"
+#include "supervisor_bench.h"
 
 #include <check.h>
 
@@ -25,8 +21,6 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#define UID 7
 
 static const struct engine_host native = {.kvm = KVM_NATIVE};
 
@@ -274,14 +268,6 @@ struct micro_elf {
 #define KERNEL_AT 0x100000u
 #define CODE_AT   0x1000u
 
-static struct {
-    struct temp_dir dir;
-    uv_loop_t loop;
-    struct loop_timer *deadline;
-    struct loop_timer *tick;
-    struct vm_supervisor *supervisor;
-} bench;
-
 /* An ELF file with a PVH note around the code. */
 static void write_kernel(const uint8_t *code, size_t size)
 {
@@ -315,169 +301,46 @@ static void write_kernel(const uint8_t *code, size_t size)
     free(path);
 }
 
-static void on_deadline(void *context)
-{
-    (void)context;
-    ck_abort_msg("the loop waited too long");
-}
-
-static void on_tick(void *context)
-{
-    (void)context;
-}
-
-static void on_changed(void *context, const struct vm_report *report)
-{
-    (void)context;
-    (void)report;
-}
-
-static void open_supervisor(void)
-{
-    static const struct engine_ops *const engines[] = {&engine_kvm, &engine_qemu, NULL};
-    struct err err = {0};
-    const struct vm_supervisor_config config = {
-        .host = {.loop = &bench.loop, .clock = clock_system(), .kvm = KVM_NATIVE},
-        .folder = bench.dir.path,
-        .engines = engines,
-        .changed = on_changed,
-    };
-    bench.supervisor = vm_supervisor_open(&config, &err);
-    ck_assert_msg(bench.supervisor != NULL, "%s", err.text);
-}
-
-static void close_supervisor(void)
-{
-    bench.supervisor = vm_supervisor_close(bench.supervisor);
-    uv_run(&bench.loop, UV_RUN_NOWAIT);
-}
-
-static void open_loop(void)
-{
-    ck_assert_int_eq(uv_loop_init(&bench.loop), 0);
-    bench.deadline = loop_timer_new(&bench.loop, 120000, 0, on_deadline, NULL);
-    bench.tick = loop_timer_new(&bench.loop, 5, 5, on_tick, NULL);
-}
-
 static void setup(void)
 {
-    memset(&bench, 0, sizeof(bench));
-    signal(SIGPIPE, SIG_IGN);
-    temp_dir_init_guarded(&bench.dir);
+    static const struct engine_ops *const engines[] = {&engine_kvm, &engine_qemu, NULL};
+    bench_init(engines, 120000);
+    bench.kvm = KVM_NATIVE;
     write_kernel(talks, sizeof(talks));
     open_loop();
     open_supervisor();
 }
 
-static void kill_one(void *context, const struct vm_report *report)
-{
-    (void)context;
-    if (report->pid > 0) {
-        (void)kill(report->pid, SIGKILL);
-    }
-}
-
-static void teardown(void)
-{
-    vm_supervisor_each(bench.supervisor, kill_one, NULL);
-    close_supervisor();
-    bench.deadline = loop_timer_close(bench.deadline);
-    bench.tick = loop_timer_close(bench.tick);
-    uv_run(&bench.loop, UV_RUN_DEFAULT);
-    ck_assert_int_eq(uv_loop_close(&bench.loop), 0);
-    temp_dir_fini(&bench.dir);
-}
-
 static struct vm_order order_of(void)
 {
-    struct vm_order order = {
-        .vm = {.uid = UID,
-               .epoch = 1,
-               .name = "web-1",
-               .tenant = "shop",
-               .cpu_count = 1,
-               .cpu_weight = 100,
-               .memory_bytes = 32 * MIB,
-               .disks = {{.name = "data", .from = DISK_EMPTY, .size_bytes = MIB}},
-               .disk_count = 1},
-        .engine = ENGINE_AUTO,
-        .fenced = true,
-        .stop_grace_ms = 60000,
-        .probe_pass = 1,
-        .probe_fail = 1,
-    };
+    struct vm_order order = bench_order(UID, 1, ENGINE_AUTO);
+    order.vm.memory_bytes = 32 * MIB;
+    order.vm.disks[0] =
+        (struct engine_disk){.name = "data", .from = DISK_EMPTY, .size_bytes = MIB};
+    order.vm.disk_count = 1;
     (void)snprintf(order.vm.kernel_path, sizeof(order.vm.kernel_path), "%s/kernel",
                    bench.dir.path);
     return order;
 }
 
-static void start(const struct vm_order *order, bool hold)
-{
-    struct err err = {0};
-    int r = vm_supervisor_start(bench.supervisor, order, hold, &err);
-    ck_assert_msg(r == 0, "%s", err.text);
-}
-
-static struct vm_report report_of(void)
-{
-    struct vm_report report;
-    ck_assert(vm_supervisor_report(bench.supervisor, UID, &report));
-    return report;
-}
-
-static struct vm_report wait_phase(enum phase phase)
-{
-    while (report_of().phase != phase) {
-        ck_assert_msg(phase == PHASE_FAILED || report_of().phase != PHASE_FAILED, "%s",
-                      report_of().reason);
-        uv_run(&bench.loop, UV_RUN_ONCE);
-    }
-    return report_of();
-}
-
-static void console_text(char *ret_text, size_t size)
-{
-    uint64_t offset = 0;
-    size_t count = console_ring_read(vm_supervisor_console(bench.supervisor, UID),
-                                     &offset, ret_text, size - 1);
-    ret_text[count] = '\0';
-}
-
-static void wait_console(const char *want)
-{
-    char text[4096];
-    for (console_text(text, sizeof(text)); strstr(text, want) == NULL;
-         console_text(text, sizeof(text))) {
-        uv_run(&bench.loop, UV_RUN_ONCE);
-    }
-}
-
-static void type(const char *text)
-{
-    while (vm_supervisor_console_write(bench.supervisor, UID, text, strlen(text), NULL) !=
-           0) {
-        uv_run(&bench.loop, UV_RUN_ONCE);
-    }
-}
-
 static struct vm_report boot(void)
 {
     struct vm_order order = order_of();
-    start(&order, false);
-    wait_console("hi\n");
-    return wait_phase(PHASE_READY);
+    start_order(&order, false);
+    wait_console(UID, "hi\n");
+    return wait_phase(UID, PHASE_READY);
 }
 
 START_TEST(a_guest_boots_talks_listens_and_obeys_the_power_button)
 {
     struct vm_report ready = boot();
     ck_assert_int_gt(ready.pid, 0);
-    type("abc");
-    wait_console("abc");
+    type(UID, "abc");
+    wait_console(UID, "abc");
 
     ck_assert_int_eq(vm_supervisor_stop(bench.supervisor, UID, 1, UINT64_MAX, NULL), 0);
 
-    ck_assert_str_eq(wait_phase(PHASE_STOPPED).reason, "stopped");
+    ck_assert_str_eq(wait_phase(UID, PHASE_STOPPED).reason, "stopped");
     ck_assert_int_eq(kill(ready.pid, 0), -1);
 }
 END_TEST
@@ -486,9 +349,9 @@ START_TEST(a_guest_that_powers_itself_off_has_stopped_and_leaves_its_disk)
 {
     (void)boot();
 
-    type("q");
+    type(UID, "q");
 
-    ck_assert_str_eq(wait_phase(PHASE_STOPPED).reason, "guest shutdown");
+    ck_assert_str_eq(wait_phase(UID, PHASE_STOPPED).reason, "guest shutdown");
     char *disk = temp_dir_path(&bench.dir, "vms/7/disk-data.overlay");
     ck_assert_int_eq(unlink(disk), 0);
     free(disk);
@@ -496,8 +359,8 @@ START_TEST(a_guest_that_powers_itself_off_has_stopped_and_leaves_its_disk)
     struct vm_order next = order_of(); /* with the disks of this run, or not at all */
     next.vm.epoch = 2;
     next.disk_epoch = 1;
-    start(&next, false);
-    struct vm_report failed = wait_phase(PHASE_FAILED);
+    start_order(&next, false);
+    struct vm_report failed = wait_phase(UID, PHASE_FAILED);
     ck_assert_msg(strstr(failed.reason, "of an earlier run is gone") != NULL, "%s",
                   failed.reason);
 }
@@ -506,15 +369,13 @@ END_TEST
 START_TEST(a_held_guest_does_not_run_until_it_is_told)
 {
     struct vm_order order = order_of();
-    start(&order, true);
-    while (!report_of().held) {
-        uv_run(&bench.loop, UV_RUN_ONCE);
-    }
+    start_order(&order, true);
+    (void)wait_held(UID);
     ck_assert_uint_eq(console_ring_end(vm_supervisor_console(bench.supervisor, UID)), 0);
 
     ck_assert_int_eq(vm_supervisor_cont(bench.supervisor, UID, 1, NULL), 0);
 
-    wait_console("hi\n");
+    wait_console(UID, "hi\n");
 }
 END_TEST
 
@@ -535,9 +396,9 @@ START_TEST(a_guest_that_fails_has_failed_with_a_reason)
 {
     struct vm_order order = order_of();
     write_kernel(bad[_i].code, bad[_i].size);
-    start(&order, false);
+    start_order(&order, false);
 
-    struct vm_report failed = wait_phase(PHASE_FAILED);
+    struct vm_report failed = wait_phase(UID, PHASE_FAILED);
 
     ck_assert_msg(strstr(failed.reason, bad[_i].reason) != NULL, "%s", failed.reason);
 }
@@ -556,9 +417,9 @@ START_TEST(what_cannot_start_says_why)
         word = "kernel: ";
     }
 
-    start(&order, false);
+    start_order(&order, false);
 
-    struct vm_report failed = wait_phase(PHASE_FAILED);
+    struct vm_report failed = wait_phase(UID, PHASE_FAILED);
     ck_assert_msg(strstr(failed.reason, word) != NULL, "%s", failed.reason);
 }
 END_TEST
@@ -569,7 +430,7 @@ START_TEST(one_ended_from_outside_is_a_failure_not_a_shutdown)
 
     ck_assert_int_eq(kill(ready.pid, _i == 0 ? SIGKILL : SIGTERM), 0);
 
-    struct vm_report failed = wait_phase(PHASE_FAILED);
+    struct vm_report failed = wait_phase(UID, PHASE_FAILED);
     ck_assert_msg(
         strstr(failed.reason, _i == 0 ? "crashed: ended by SIGKILL"
                                       : "was ended from outside: host-signal") != NULL,
@@ -577,63 +438,31 @@ START_TEST(one_ended_from_outside_is_a_failure_not_a_shutdown)
 }
 END_TEST
 
-/* It goes to the disk beside the loop; a daemon that dies before has let nothing run, as
- * far as the next one knows. */
-static void wait_recorded(void)
+static void boot_and_talk(void)
 {
-    struct vm_record record = {.state = VM_RECORD_STARTING};
-    char folder[ENGINE_PATH_SIZE];
-    (void)snprintf(folder, sizeof(folder), "%s/vms/%d", bench.dir.path, UID);
-    while (record.state != VM_RECORD_RUNNING) {
-        uv_run(&bench.loop, UV_RUN_ONCE);
-        ck_assert_int_eq(vm_record_read(folder, &record, NULL), 0);
-    }
-}
-
-static void daemon_dies(void)
-{
-    int ready[2];
-    char byte;
-    ck_assert_int_eq(pipe(ready), 0);
-    close_supervisor();
-    pid_t daemon = fork();
-    if (daemon == 0) {
-        open_loop();
-        open_supervisor();
-        (void)boot();
-        type("before, ");
-        wait_console("before, ");
-        wait_recorded();
-        (void)!write(ready[1], "x", 1);
-        for (;;) {
-            uv_run(&bench.loop, UV_RUN_ONCE);
-        }
-    }
-    close(ready[1]);
-    ck_assert_int_eq((int)read(ready[0], &byte, 1), 1);
-    close(ready[0]);
-    ck_assert_int_eq(kill(daemon, SIGKILL), 0);
-    ck_assert_int_eq(waitpid(daemon, NULL, 0), daemon);
+    (void)boot();
+    type(UID, "before, ");
+    wait_console(UID, "before, ");
 }
 
 START_TEST(a_guest_outlives_its_daemon_and_is_taken_over_with_its_console)
 {
     char text[256];
-    daemon_dies();
+    daemon_dies_after(boot_and_talk);
     open_supervisor();
-    struct vm_report report = report_of();
+    struct vm_report report = report_of(UID);
     ck_assert(report.adopted);
     ck_assert_int_eq(report.phase, PHASE_RUNNING);
     ck_assert_int_eq(kill(report.pid, 0), 0);
 
-    wait_console("before, "); /* it says all again */
-    type("after");
-    wait_console("after");
-    console_text(text, sizeof(text));
+    wait_console(UID, "before, "); /* it says all again */
+    type(UID, "after");
+    wait_console(UID, "after");
+    console_text(UID, text, sizeof(text));
     ck_assert_str_eq(text, "hi\nbefore, after");
 
     ck_assert_int_eq(vm_supervisor_stop(bench.supervisor, UID, 1, UINT64_MAX, NULL), 0);
-    ck_assert_str_eq(wait_phase(PHASE_STOPPED).reason, "stopped");
+    ck_assert_str_eq(wait_phase(UID, PHASE_STOPPED).reason, "stopped");
 }
 END_TEST
 
@@ -647,8 +476,8 @@ START_TEST(a_frozen_guest_says_nothing_and_goes_on_when_it_is_thawed)
     }
     ck_assert_uint_eq(vm_supervisor_resume_all(bench.supervisor), 1);
 
-    type("thawed");
-    wait_console("thawed");
+    type(UID, "thawed");
+    wait_console(UID, "thawed");
 }
 END_TEST
 

@@ -10,41 +10,14 @@
 
 /* ---- the daemon goes and comes back ---- */
 
-/* It goes to the disk beside the loop; a daemon that dies before has let nothing run, as
- * far as the next one knows. */
-static void wait_recorded(void)
+static void boot_it(void)
 {
-    struct vm_record record = {.state = VM_RECORD_STARTING};
-    char folder[ENGINE_PATH_SIZE];
-    (void)snprintf(folder, sizeof(folder), "%s/vms/%d", bench.dir.path, UID);
-    while (record.state != VM_RECORD_RUNNING) {
-        uv_run(&bench.loop, UV_RUN_ONCE);
-        ck_assert_int_eq(vm_record_read(folder, &record, NULL), 0);
-    }
+    (void)boot(UID);
 }
 
 static void daemon_dies(void)
 {
-    int ready[2];
-    char byte;
-    ck_assert_int_eq(pipe(ready), 0);
-    close_supervisor();
-    pid_t daemon = fork();
-    if (daemon == 0) {
-        open_loop();
-        open_supervisor();
-        (void)boot(UID);
-        wait_recorded();
-        (void)!write(ready[1], "x", 1);
-        for (;;) {
-            uv_run(&bench.loop, UV_RUN_ONCE);
-        }
-    }
-    close(ready[1]);
-    ck_assert_int_eq((int)read(ready[0], &byte, 1), 1);
-    close(ready[0]);
-    ck_assert_int_eq(kill(daemon, SIGKILL), 0);
-    ck_assert_int_eq(waitpid(daemon, NULL, 0), daemon);
+    daemon_dies_after(boot_it);
 }
 
 START_TEST(a_guest_outlives_its_daemon_and_is_taken_over_with_its_console)

@@ -23,7 +23,7 @@ START_TEST(a_guest_boots_what_a_qcow2_image_holds)
                    bench.dir.path);
     ck_assert_int_eq(system(command), 0);
     order.vm.disk_is_qcow2 = true;
-    start(&order, false);
+    start_order(&order, false);
 
     wait_console(UID, "boot sector");
     ck_assert_int_eq(wait_phase(UID, PHASE_READY).phase, PHASE_READY);
@@ -41,7 +41,7 @@ START_TEST(a_qemu_that_cannot_start_says_why)
     (void)snprintf(order.vm.kernel_path, sizeof(order.vm.kernel_path), "/no/such/kernel");
     order.vm.disk_path[0] = '\0';
 
-    start(&order, false);
+    start_order(&order, false);
     struct vm_report failed = wait_phase(UID, PHASE_FAILED);
 
     ck_assert_msg(strstr(failed.reason, "/no/such/kernel") != NULL, "%s", failed.reason);
@@ -53,7 +53,7 @@ START_TEST(a_disk_that_cannot_be_made_says_why)
     struct vm_order order = order_of(UID, 1);
     (void)snprintf(order.vm.disk_path, sizeof(order.vm.disk_path), "/no/such/disk");
 
-    start(&order, false);
+    start_order(&order, false);
     struct vm_report failed = wait_phase(UID, PHASE_FAILED);
 
     ck_assert_msg(strstr(failed.reason, "make disk root") != NULL, "%s", failed.reason);
@@ -64,7 +64,7 @@ END_TEST
 START_TEST(a_disk_of_an_earlier_run_that_is_gone_is_not_made_anew)
 {
     struct vm_order order = order_of(UID, 1);
-    start(&order, false);
+    start_order(&order, false);
     (void)wait_phase(UID, PHASE_READY);
     ck_assert_int_eq(vm_supervisor_kill(bench.supervisor, UID, 1, "over", NULL), 0);
     (void)wait_phase(UID, PHASE_FAILED);
@@ -73,7 +73,7 @@ START_TEST(a_disk_of_an_earlier_run_that_is_gone_is_not_made_anew)
 
     order.vm.epoch = 2;
     order.disk_epoch = 1;
-    start(&order, false);
+    start_order(&order, false);
     struct vm_report failed = wait_phase(UID, PHASE_FAILED);
 
     ck_assert_msg(strstr(failed.reason, "disk root of an earlier run is gone") != NULL,
@@ -90,7 +90,7 @@ static struct vm_report failed_with_image(uint64_t disk_bytes, bool qcow2)
         .name = "root", .from = DISK_FROM_IMAGE, .size_bytes = disk_bytes};
     order.vm.disk_count = 1;
     order.vm.disk_is_qcow2 = qcow2;
-    start(&order, false);
+    start_order(&order, false);
     return wait_phase(UID, PHASE_FAILED);
 }
 
@@ -126,7 +126,7 @@ END_TEST
 START_TEST(a_kill_reaches_a_vm_whose_disks_are_being_made)
 {
     struct vm_order order = order_of(UID, 1);
-    start(&order, false);
+    start_order(&order, false);
     for (int turn = 0; turn < _i; turn++) {
         uv_run(&bench.loop, UV_RUN_NOWAIT);
     }
@@ -151,7 +151,7 @@ START_TEST(a_guest_waits_on_a_full_disk_and_goes_on_when_there_is_room)
     ck_assert_int_eq(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
     ck_assert_int_eq(mkdir(folder, 0700), 0);
     ck_assert_int_eq(mount("small", folder, "tmpfs", 0, "size=1m"), 0);
-    start(&order, false);
+    start_order(&order, false);
 
     wait_reason(UID, "the host's disk is full");
     ck_assert_int_eq(report_of(UID).phase, PHASE_RUNNING);

@@ -51,7 +51,7 @@ END_TEST
 START_TEST(a_held_guest_does_not_run_until_it_is_told)
 {
     struct vm_order order = order_of(UID, 1);
-    start(&order, true);
+    start_order(&order, true);
     while (!report_of(UID).held) {
         uv_run(&bench.loop, UV_RUN_ONCE);
     }
@@ -106,7 +106,7 @@ START_TEST(a_guest_that_is_deaf_to_the_button_does_so_too_at_the_deadline)
         .name = "root", .from = DISK_FROM_IMAGE, .size_bytes = 4 * MIB};
     order.vm.disk_count = 1;
     write_image(writes, sizeof(writes));
-    start(&order, false);
+    start_order(&order, false);
     wait_console(UID, "w");
 
     ck_assert_int_eq(vm_supervisor_stop(bench.supervisor, UID, 1, 10, NULL), 0);
@@ -165,7 +165,7 @@ START_TEST(a_guest_that_resets_again_and_again_has_failed)
 {
     struct vm_order order = order_of(UID, 1);
     write_image(resets, sizeof(resets));
-    start(&order, false);
+    start_order(&order, false);
 
     struct vm_report failed = wait_phase(UID, PHASE_FAILED);
 
@@ -178,7 +178,7 @@ START_TEST(a_guest_that_says_it_panicked_has_failed)
 {
     struct vm_order order = order_of(UID, 1);
     write_image(panics, sizeof(panics));
-    start(&order, false);
+    start_order(&order, false);
 
     struct vm_report failed = wait_phase(UID, PHASE_FAILED);
 
@@ -190,7 +190,7 @@ START_TEST(a_guest_that_resets_twice_is_told_of_and_goes_on)
 {
     struct vm_order order = order_of(UID, 1);
     write_image(resets_twice, sizeof(resets_twice));
-    start(&order, false);
+    start_order(&order, false);
 
     wait_reason(UID, "times in a row");
 

@@ -2,26 +2,13 @@
  *
  * Its guest is a boot sector that talks on the serial port, echoes, powers off on 'q' and
  * on the power button: no kernel, no network, nothing to install but QEMU, without which
- * a main skips (qemu_is_here). `setup` and `teardown` are a test's checked fixture;
- * wait_* turn the loop until what they name is there, bounded by the fixture's deadline.
+ * a main skips (qemu_is_here). `setup` and `teardown` are a test's checked fixture; the
+ * rest is supervisor_bench.h's.
  */
 #pragma once
 
 #include "agent/engine_qemu.h"
-#include "agent/vm_record.h"
-#include "agent/vm_supervisor.h"
-#include "base/loop.h"
-#include "support/temp_dir.h"
-#include "support/test_main.h"
-
-#include <check.h>
-
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#define UID 7
+#include "supervisor_bench.h"
 
 /* Says "boot sector", enables the power button, then: echoes what the serial port gets,
  * powers off (q35's port 0x604) on 'q' and when the button's bit shows in port 0x600. */
@@ -46,63 +33,6 @@ static const uint8_t writes[] = {
 
 static const struct engine_ops *const engines[] = {&engine_qemu, NULL};
 
-struct bench {
-    struct temp_dir dir;
-    uv_loop_t loop;
-    struct loop_timer *deadline;
-    struct loop_timer *tick;
-    struct vm_supervisor *supervisor;
-    uint64_t ending_ms; /* of the engine; 0: as always */
-};
-
-static struct bench bench;
-
-static inline void on_deadline(void *context)
-{
-    (void)context;
-    ck_abort_msg("the loop waited too long");
-}
-
-static inline void on_tick(void *context)
-{
-    (void)context;
-}
-
-static inline void on_changed(void *context, const struct vm_report *report)
-{
-    (void)context;
-    (void)report;
-}
-
-static inline void open_supervisor(void)
-{
-    struct err err = {0};
-    const struct vm_supervisor_config config = {
-        .host = {.loop = &bench.loop,
-                 .clock = clock_system(),
-                 .kvm = KVM_NONE,
-                 .ending_ms = bench.ending_ms},
-        .folder = bench.dir.path,
-        .engines = engines,
-        .changed = on_changed,
-    };
-    bench.supervisor = vm_supervisor_open(&config, &err);
-    ck_assert_msg(bench.supervisor != NULL, "%s", err.text);
-}
-
-static inline void close_supervisor(void)
-{
-    bench.supervisor = vm_supervisor_close(bench.supervisor);
-    uv_run(&bench.loop, UV_RUN_NOWAIT);
-}
-
-static inline void open_loop(void)
-{
-    ck_assert_int_eq(uv_loop_init(&bench.loop), 0);
-    bench.deadline = loop_timer_new(&bench.loop, 80000, 0, on_deadline, NULL);
-    bench.tick = loop_timer_new(&bench.loop, 5, 5, on_tick, NULL);
-}
-
 static inline void write_image(const uint8_t *sector, size_t size)
 {
     static uint8_t image[MIB];
@@ -120,107 +50,24 @@ static inline void write_image(const uint8_t *sector, size_t size)
 
 static inline void setup(void)
 {
-    memset(&bench, 0, sizeof(bench));
-    signal(SIGPIPE, SIG_IGN);
-    temp_dir_init_guarded(&bench.dir);
+    bench_init(engines, 80000);
     write_image(boot_sector, sizeof(boot_sector));
     open_loop();
     open_supervisor();
 }
 
-static inline void kill_one(void *context, const struct vm_report *report)
-{
-    (void)context;
-    if (report->pid > 0) {
-        (void)kill(report->pid, SIGKILL);
-    }
-}
-
-static inline void teardown(void)
-{
-    if (bench.supervisor != NULL) {
-        vm_supervisor_each(bench.supervisor, kill_one, NULL);
-    }
-    close_supervisor();
-    bench.deadline = loop_timer_close(bench.deadline);
-    bench.tick = loop_timer_close(bench.tick);
-    uv_run(&bench.loop, UV_RUN_DEFAULT);
-    ck_assert_int_eq(uv_loop_close(&bench.loop), 0);
-    temp_dir_fini(&bench.dir);
-}
-
 static inline struct vm_order order_of(uint64_t uid, uint64_t epoch)
 {
-    struct vm_order order = {
-        .vm = {.uid = uid,
-               .epoch = epoch,
-               .name = "web-1",
-               .tenant = "shop",
-               .cpu_count = 1,
-               .cpu_weight = 100,
-               .memory_bytes = 64 * MIB},
-        .engine = ENGINE_AUTO,
-        .fenced = true,
-        .stop_grace_ms = 60000,
-        .probe_pass = 1,
-        .probe_fail = 1,
-    };
+    struct vm_order order = bench_order(uid, epoch, ENGINE_AUTO);
     (void)snprintf(order.vm.disk_path, sizeof(order.vm.disk_path), "%s/image.raw",
                    bench.dir.path);
     return order;
 }
 
-static inline void start(const struct vm_order *order, bool hold)
-{
-    struct err err = {0};
-    int r = vm_supervisor_start(bench.supervisor, order, hold, &err);
-    ck_assert_msg(r == 0, "%s", err.text);
-}
-
-static inline struct vm_report report_of(uint64_t uid)
-{
-    struct vm_report report;
-    ck_assert(vm_supervisor_report(bench.supervisor, uid, &report));
-    return report;
-}
-
-static inline struct vm_report wait_phase(uint64_t uid, enum phase phase)
-{
-    while (report_of(uid).phase != phase) {
-        ck_assert_msg(phase == PHASE_FAILED || report_of(uid).phase != PHASE_FAILED, "%s",
-                      report_of(uid).reason);
-        uv_run(&bench.loop, UV_RUN_ONCE);
-    }
-    return report_of(uid);
-}
-
-static inline void wait_console(uint64_t uid, const char *want)
-{
-    char text[4096];
-    for (;;) {
-        uint64_t offset = 0;
-        size_t count = console_ring_read(vm_supervisor_console(bench.supervisor, uid),
-                                         &offset, text, sizeof(text) - 1);
-        text[count] = '\0';
-        if (strstr(text, want) != NULL) {
-            return;
-        }
-        uv_run(&bench.loop, UV_RUN_ONCE);
-    }
-}
-
-static inline void type(uint64_t uid, const char *text)
-{
-    while (vm_supervisor_console_write(bench.supervisor, uid, text, strlen(text), NULL) !=
-           0) {
-        uv_run(&bench.loop, UV_RUN_ONCE);
-    }
-}
-
 static inline struct vm_report boot(uint64_t uid)
 {
     struct vm_order order = order_of(uid, 1);
-    start(&order, false);
+    start_order(&order, false);
     wait_console(uid, "boot sector");
     return wait_phase(uid, PHASE_READY);
 }
