@@ -418,6 +418,12 @@ int parse_mac(const char *text, uint64_t *ret_mac, struct err *err)
     return 0;
 }
 
+bool ipv4_ranges_overlap(uint32_t a, uint32_t a_bits, uint32_t b, uint32_t b_bits)
+{
+    uint32_t bits = a_bits < b_bits ? a_bits : b_bits;
+    return bits == 0 || (a ^ b) >> (32 - bits) == 0;
+}
+
 void format_ipv4(uint32_t address, char text[IPV4_TEXT_SIZE])
 {
     (void)snprintf(text, IPV4_TEXT_SIZE, "%u.%u.%u.%u", address >> 24,

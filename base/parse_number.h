@@ -9,6 +9,7 @@
 
 #include "base/err.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 int parse_u64(const char *text, uint64_t *ret_value, struct err *err);
@@ -43,6 +44,8 @@ int parse_cidr(const char *text,
                uint32_t *ret_prefix_bits,
                struct err *err);
 int parse_mac(const char *text, uint64_t *ret_mac, struct err *err);
+/* Whether two ranges have an address in common; bits beyond a prefix do not count. */
+bool ipv4_ranges_overlap(uint32_t a, uint32_t a_bits, uint32_t b, uint32_t b_bits);
 void format_ipv4(uint32_t address, char text[IPV4_TEXT_SIZE]);
 void format_cidr(uint32_t address, uint32_t prefix_bits, char text[CIDR_TEXT_SIZE]);
 void format_mac(uint64_t mac, char text[MAC_TEXT_SIZE]);

@@ -251,8 +251,9 @@ static int network_check_overlap(struct apply *apply,
     for (uint32_t i = 0; i < table->count; i++) {
         const struct entry *other = table->items[i];
         uint64_t other_cidr = network_of(other)->spec.ipv4.cidr;
-        bool overlaps = cidr_contains(cidr, cidr_address(other_cidr)) ||
-                        cidr_contains(other_cidr, cidr_address(cidr));
+        bool overlaps =
+            ipv4_ranges_overlap(cidr_address(cidr), cidr_prefix(cidr),
+                                cidr_address(other_cidr), cidr_prefix(other_cidr));
         if (other != old && overlaps &&
             (clash == NULL || meta_of(other)->uid < meta_of(clash)->uid)) {
             clash = other;

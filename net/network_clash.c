@@ -91,8 +91,7 @@ static const struct own_link *link_of(const struct search *search, int index)
 
 static bool overlaps(const struct network_cidr *a, const struct network_cidr *b)
 {
-    uint32_t bits = a->prefix_bits < b->prefix_bits ? a->prefix_bits : b->prefix_bits;
-    return bits == 0 || (a->address ^ b->address) >> (32 - bits) == 0;
+    return ipv4_ranges_overlap(a->address, a->prefix_bits, b->address, b->prefix_bits);
 }
 
 static int compare_u32(uint32_t a, uint32_t b)

@@ -145,7 +145,7 @@ static bool cidr_has_host(const struct network_cidr *cidr, uint32_t address)
 
 static bool cidr_overlap(const struct network_cidr *a, const struct network_cidr *b)
 {
-    return cidr_has(a, b->address) || cidr_has(b, a->address);
+    return ipv4_ranges_overlap(a->address, a->prefix_bits, b->address, b->prefix_bits);
 }
 
 static bool mac_is_host(uint64_t mac)

@@ -195,8 +195,7 @@ static const struct host_range *range_against(const struct look *look,
     uint32_t address = cidr_address(network->spec.ipv4.cidr);
     uint32_t prefix = cidr_prefix(network->spec.ipv4.cidr);
     for (uint32_t i = 0; i < count; i++) {
-        uint32_t bits = ranges[i].prefix_bits < prefix ? ranges[i].prefix_bits : prefix;
-        if (bits == 0 || (ranges[i].ipv4 ^ address) >> (32 - bits) == 0) {
+        if (ipv4_ranges_overlap(ranges[i].ipv4, ranges[i].prefix_bits, address, prefix)) {
             return host_watch_carries(look->placement->watch, host, network->status.vni)
                        ? NULL
                        : &ranges[i];

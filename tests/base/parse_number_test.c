@@ -257,6 +257,25 @@ START_TEST(addresses_are_read_and_printed)
 }
 END_TEST
 
+START_TEST(ranges_overlap_when_one_holds_the_other)
+{
+    static const struct {
+        uint32_t a, a_bits, b, b_bits;
+        bool overlap;
+    } rows[] = {
+        {0x0a000000, 8, 0x0a010200, 24, true},   {0x0a010200, 24, 0x0a000000, 8, true},
+        {0x0a010200, 24, 0x0a010300, 24, false}, {0x0a010203, 24, 0x0a010209, 32, true},
+        {0x0a010200, 32, 0x0a010201, 32, false}, {0x0a010200, 31, 0x0a010201, 32, true},
+        {0xffffffff, 32, 0x00000000, 0, true},   {0x0a000000, 9, 0x0a800000, 9, false},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        ck_assert_msg(ipv4_ranges_overlap(rows[i].a, rows[i].a_bits, rows[i].b,
+                                          rows[i].b_bits) == rows[i].overlap,
+                      "row %zu", i);
+    }
+}
+END_TEST
+
 static const char *const bad_addresses[] = {
     "",
     "10.0.0",
@@ -323,6 +342,7 @@ int main(void)
     tcase_add_loop_test(tcase, sizes_for_people_have_a_decimal_at_most, 0,
                         ARRAY_COUNT(human_rows));
     tcase_add_test(tcase, addresses_are_read_and_printed);
+    tcase_add_test(tcase, ranges_overlap_when_one_holds_the_other);
     tcase_add_loop_test(tcase, bad_addresses_are_refused, 0, ARRAY_COUNT(bad_addresses));
     tcase_add_test(tcase, a_host_given_as_a_network_is_told_the_network);
     suite_add_tcase(suite, tcase);
