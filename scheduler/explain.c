@@ -181,8 +181,7 @@ static bool vm_leaves(const struct state *state, const struct vm *vm)
 {
     const struct host *host =
         vm->status.host != 0 ? state_host(state, vm->status.host) : NULL;
-    return host != NULL && host->spec.drain && vm_phase_on_host(vm->status.phase) &&
-           vm->status.phase != PHASE_STOPPING &&
+    return host != NULL && host_sends_away(host, vm) &&
            vm->spec.machine.lifecycle.host_drain == HOST_DRAIN_RESTART;
 }
 

@@ -51,6 +51,17 @@ static bool is_leaving(const struct step *step, uint64_t vm)
     return false;
 }
 
+static bool is_drained(const struct host *host)
+{
+    return host->spec.drain && host->status.phase == HOST_PHASE_READY;
+}
+
+bool host_sends_away(const struct host *host, const struct vm *vm)
+{
+    return is_drained(host) && vm_phase_on_host(vm->status.phase) &&
+           vm->status.phase != PHASE_STOPPING;
+}
+
 static bool drain_vm(struct step *step, const struct host *host, const struct vm *vm)
 {
     bool moves = vm->spec.machine.lifecycle.host_drain == HOST_DRAIN_RESTART;
@@ -86,7 +97,7 @@ static void drain_host(struct step *step, const struct host *host)
     const struct vm *vm;
     while (stopping < DRAIN_AT_ONCE &&
            (vm = state_vm_on_host(step->state, host->meta.uid, &cursor)) != NULL) {
-        if (vm_phase_on_host(vm->status.phase) && vm->status.phase != PHASE_STOPPING) {
+        if (host_sends_away(host, vm)) {
             stopping += drain_vm(step, host, vm) ? 1U : 0U;
         }
     }
@@ -109,7 +120,7 @@ static void each_drained(struct step *step,
 {
     for (uint32_t i = 0; i < step->overlay->count && !step_full(step); i++) {
         const struct host *host = step->overlay->hosts[i];
-        if (host->spec.drain && host->status.phase == HOST_PHASE_READY) {
+        if (is_drained(host)) {
             visit(step, host);
         }
     }

@@ -64,6 +64,9 @@ bool vm_restarts(const struct vm *vm);
  * was written by another clock, and counts for nothing. */
 bool vm_backoff_over(const struct vm *vm, uint64_t wall_ms);
 
+/* The host is drained and up, and the VM on it: it stops there or goes elsewhere. */
+bool host_sends_away(const struct host *host, const struct vm *vm);
+
 void step_watch_hosts(struct step *step);
 void step_keep_room(struct step *step);
 void step_restart(struct step *step);
