@@ -60,22 +60,14 @@ static void found(void *context)
     command.body.host_join.status.public_key = identity_key_digest(&berthd->identity.key);
     int r = berthd_status_fill(berthd, &command.body.host_join.status);
     command.body.host_join.status.voter = VOTER_VOTER;
-    for (uint32_t i = 0; i < berthd->identity.labels.count && r == 0; i++) {
-        const struct label *from = &berthd->identity.labels.items[i];
-        struct label_list *to = &command.body.host_join.labels;
-        struct label *items = realloc(to->items, (to->count + 1) * sizeof(*items));
-        to->items = items != NULL ? items : to->items;
-        char *value = items != NULL ? strdup(from->value) : NULL;
-        if (value == NULL) {
-            r = -ENOMEM;
-            break;
-        }
-        memcpy(items[to->count].key, from->key, NAME_SIZE);
-        items[to->count++].value = value;
-    }
+    r = r == 0 ? labels_inherit(&command.body.host_join.labels, &berthd->identity.labels)
+               : r;
     r = r == 0 ? control_propose(berthd->plane.control, &command, founded, berthd) : r;
     berthd->founding_under_way = r == 0;
     command_fini(&command);
+    if (r < 0) {
+        founding_failed(berthd, r, err_sentence(r));
+    }
 }
 
 int berthd_founding_start(struct berthd *berthd, struct err *err)
