@@ -18,15 +18,6 @@ int apply_labels_inherit(const struct apply_context *context,
                             : 0;
 }
 
-static int labels_copy(struct label_list *to, const struct label_list *from)
-{
-    int r = 0;
-    for (uint32_t i = 0; i < from->count && r == 0; i++) {
-        r = label_set(to, from->items[i].key, from->items[i].value);
-    }
-    return r;
-}
-
 /* Those of `labels` that `has` does not have so. */
 static int labels_beyond(const struct label_list *labels,
                          const struct label_list *has,
@@ -100,7 +91,7 @@ static int command_for(const struct state *state,
     memcpy(command->body.admit_vm.name, vm->meta.name, NAME_SIZE);
     memcpy(command->body.admit_vm.template_name, vm->spec.template_ref.name, NAME_SIZE);
     command->body.admit_vm.power = vm->spec.power;
-    return labels_copy(&command->body.admit_vm.labels, &vm->meta.labels);
+    return labels_inherit(&command->body.admit_vm.labels, &vm->meta.labels);
 }
 
 /* By the object's place in the request and nothing else: a retry, which finds a VM that

@@ -117,9 +117,7 @@ static void write_run(struct work_job *job)
 static void write_done(struct work_job *job, int code)
 {
     struct log_seal *seal = LIST_ITEM(job, struct log_seal, job);
-    if (code < 0) {
-        write_run(job); /* without a thread: the loop waits */
-    }
+    (void)work_job_make_up(job, code); /* nobody cancels it */
     seal->pool = NULL;
     (void)written(seal, &seal->next, seal->write_err.code);
     if (seal->write_err.code < 0 && seal->failed != NULL) {
