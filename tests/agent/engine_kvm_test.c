@@ -525,6 +525,9 @@ static void find_programs_of_the_build(void)
 int main(void)
 {
     bool real = access(ENGINE_KVM_DEVICE, R_OK | W_OK) == 0;
+#ifdef __SANITIZE_THREAD__
+    real = false; /* its runtime calls what berth-vmm's walls keep out */
+#endif
     if (real) {
         find_programs_of_the_build();
     }
