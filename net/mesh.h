@@ -183,8 +183,9 @@ int mesh_send(struct mesh *mesh,
               const void *body,
               size_t size);
 bool mesh_peer_is_up(struct mesh *mesh, const struct mesh_key *key);
-/* Whether the member that we dial turns our key away. Each dial asks anew; what a peer
- * has said that is gone since lapses within seconds. */
+/* Whether the member that we dial turns our key away, twice in a row at least: it may be
+ * yet to hear of a host that has just joined. Each dial asks anew; what a peer has said
+ * that is gone since lapses within seconds. */
 bool mesh_peer_refuses(struct mesh *mesh, const struct mesh_key *key);
 
 /* Counters since mesh_open, for metrics. X(name, sentence) */

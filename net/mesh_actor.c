@@ -40,8 +40,11 @@ static void peer_refused(struct mesh *mesh, struct mesh_peer *peer)
     /* Told again at the next dial, unless the peer is gone by then. */
     const uint64_t next_ms = (uint64_t)RETRY_MIN_MS << peer->refusals;
     mesh_lock(mesh);
-    peer->refused_until_ms = mesh->now_ms + 2 * next_ms + REFUSAL_SLACK_MS;
-    if (!peer->refused_told) {
+    if (peer->refused_told) {
+        peer->refused_until_ms = mesh->now_ms + 2 * next_ms + REFUSAL_SLACK_MS;
+    } else {
+        /* Once may be only early: a host that has just joined dials hosts that are yet to
+         * hear of it. */
         mesh_peer_notify(mesh, peer, MESH_ITEM_REFUSED);
     }
     mesh_unlock(mesh);

@@ -280,6 +280,7 @@ START_TEST(without_a_leader_a_request_is_refused_in_words)
 {
     plane_start();
     struct plane *worker = plane_member("second", 2);
+    RACK_WAIT(link_is_up(worker->host->link, plane.hosts[0].host->identity.uid));
     api_start(worker);
     struct exchange *exchange = exchange_from(0);
 
