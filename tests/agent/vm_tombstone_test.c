@@ -1,6 +1,7 @@
 /* Goal: one epoch is one run, whatever is asked, also when the VM has long been removed.
  * Method: real processes of the fake engine, folders of VMs that were, and a clock that
  * goes ahead (supervisor_fixture.h). */
+#include "base/work_pool.h"
 #include "supervisor_fixture.h"
 #include "support/disk_gate.h"
 
@@ -8,8 +9,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <pthread.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -76,17 +75,23 @@ START_TEST(a_forgotten_vm_leaves_only_its_epoch)
 }
 END_TEST
 
-/* The main thread waits for others; asked by another one. */
-/* Lets the removal under way go on once the end of the daemon waits for it. */
-static void *open_gate_when_main_waits(void *context)
+static struct {
+    bool opens_gate;
+    unsigned count; /* then */
+} drains;
+
+void __real_work_pool_drain(struct work_pool *pool);
+void __wrap_work_pool_drain(struct work_pool *pool);
+
+/* In place of work_pool_drain (the linker's --wrap). The end of a supervisor waits for
+ * records, and then for removals: from there on the one under way may go on. */
+void __wrap_work_pool_drain(struct work_pool *pool)
 {
-    (void)context;
-    while (!gate_main_waits()) {
-        (void)sched_yield();
+    if (drains.opens_gate && ++drains.count == 2) {
+        gate.unlinks = false;
+        ck_assert_int_eq(write(gate.pipe[1], "1", 1), 1);
     }
-    gate.unlinks = false;
-    ck_assert_int_eq(write(gate.pipe[1], "1", 1), 1);
-    return NULL;
+    __real_work_pool_drain(pool);
 }
 
 /* Removing large disks takes its time: records do not wait for it, and the end of the
@@ -112,11 +117,10 @@ START_TEST(what_is_left_of_a_removal_is_removed_at_the_next_start)
     }
     ck_assert(report_of(UID).leaving && report_of(UID + 1).leaving);
     ck_assert_int_eq(try_start(UID, 4), BERTH_EINUSE);
-    pthread_t opener;
-    ck_assert_int_eq(pthread_create(&opener, NULL, open_gate_when_main_waits, NULL), 0);
+    drains.opens_gate = true;
 
     close_supervisor();
-    ck_assert_int_eq(pthread_join(opener, NULL), 0);
+    drains.opens_gate = false;
     ck_assert_ptr_null(temp_dir_read(&bench.dir, "vms/7/engine.log"));
     char *left = temp_dir_read(&bench.dir, "vms/8/engine.log");
     ck_assert_ptr_nonnull(left);
