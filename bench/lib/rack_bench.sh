@@ -1,6 +1,6 @@
 # What the benches on a rack of three hosts share. Sourced, with $top set; needs root and a release build.
 #
-#   bench_begin               hosts h1..h3 (deploy/lib/rack.sh), nothing started; all of it goes when the shell ends
+#   bench_begin [N]           hosts h1..h3 or ..hN (deploy/lib/rack.sh), nothing started; all of it goes when the shell ends
 #   bench_cluster             a cluster of the three, all of them voters, with image `none` and template `fake`
 #   wait_for SECONDS COMMAND  until it succeeds; gives up with words
 #   stats VALUE...            "p50 a, p99 b, max c, n d"
@@ -10,7 +10,8 @@
 #   health H                  what it says of itself, as JSON
 #   header TITLE WORDS        the head of a results file
 #
-# State folders are below $RACK_RUN, which is on a disk: BENCH_FOLDER, else /var/tmp.
+# State folders are below $RACK_RUN, which is on a disk: BENCH_FOLDER, else /var/tmp. $bench_name and $bench_net, set
+# before bench_begin, keep a bench apart from another that runs beside it.
 
 bin=${BERTH_BIN:-$top/build/release}
 load=$bin/bench/api_load_bench
@@ -56,14 +57,14 @@ bench_begin() {
     [ -x "$bin/berthd" ] && [ -x "$load" ] ||
         { echo "build it first: cmake --preset release && cmake --build --preset release --target berth berthd berth-fence api_load_bench" >&2; exit 1; }
     . "$top/deploy/lib/rack.sh"
-    RACK_NET=10.97.0
-    rack_init berth-bench "$bin" "${BENCH_FOLDER:-/var/tmp}/berth-bench"
+    RACK_NET=${bench_net:-10.97.0}
+    rack_init "${bench_name:-berth-bench}" "$bin" "${BENCH_FOLDER:-/var/tmp}/${bench_name:-berth-bench}"
     bench_files=$(mktemp -d)
     trap bench_end EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM
     rack_down
-    rack_up 3
+    rack_up "${1:-3}"
 }
 
 bench_cluster() {
