@@ -49,7 +49,7 @@ static const struct {
     size_t size;
     size_t older;
 } fixed_sizes[MESSAGE_COUNT] = {
-    [MESSAGE_ANSWER] = {24, 24},
+    [MESSAGE_ANSWER] = {32, 24}, /* 0.18 says what it is capable of */
     [MESSAGE_VOTE_REQUEST] = {40, 32},
     [MESSAGE_VOTE] = {24, 16},
     [MESSAGE_TIMEOUT_NOW] = {24, 24},

@@ -4,6 +4,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/random.h"
+#include "consensus/raft_library.h"
 #include "consensus/raft_pace.h"
 
 #include <raft.h>
@@ -333,6 +334,7 @@ static int open_io(struct raft_backing *backing, struct err *err)
                                                     .listen = transport_listen,
                                                     .connect = transport_connect,
                                                     .close = transport_close};
+    raft_library_fit_transport(&backing->transport);
     int r =
         raft_uv_init(&backing->io, backing->loop, backing->folder, &backing->transport);
     if (r != 0) {

@@ -3,6 +3,7 @@
 #include "base/list.h"
 #include "base/log.h"
 #include "base/require.h"
+#include "consensus/raft_library.h"
 
 #include <raft.h>
 
@@ -14,7 +15,6 @@
 #define ROOM "consensus"
 #define APPEND_SPACE_MIN \
     (UINT64_C(16) << 20)      /* two segments: with less libraft crashes */
-#define PROGRESS_SNAPSHOT   2 /* the library's value, in no header */
 #define SNAPSHOT_LOST_TIMES 2 /* election timeouts; a rejection is older before that */
 #define TEXT_SIZE           (RAFT_ERRMSG_BUF_SIZE + 128)
 
@@ -65,34 +65,19 @@ static int result_of(struct raft_guard *guard, int r)
 
 /* ---- the log, read ---- */
 
-static const struct raft_entry *entry_at(const struct raft_log *log, uint64_t index)
-{
-    size_t count = log->back >= log->front ? log->back - log->front
-                                           : log->size - log->front + log->back;
-    if (log->entries == NULL || index <= log->offset || index > log->offset + count) {
-        return NULL;
-    }
-    return &log->entries[(log->front + (index - 1 - log->offset)) % log->size];
-}
-
 uint64_t raft_guard_term_of(const struct raft_guard *guard, uint64_t index)
 {
-    const struct raft_log *log = &guard->raft->log;
-    const struct raft_entry *entry = entry_at(log, index);
-    if (entry != NULL) {
-        return entry->term;
-    }
-    return index != 0 && index == log->snapshot.last_index ? log->snapshot.last_term : 0;
+    return raft_library_term_of(guard->raft, index);
 }
 
 unsigned raft_guard_tail_count(const struct raft_guard *guard, size_t bytes_max)
 {
-    const struct raft_log *log = &guard->raft->log;
+    const struct raft *raft = guard->raft;
     uint64_t index = raft_last_index(guard->raft);
     size_t bytes = 0;
     unsigned count = 0;
-    for (const struct raft_entry *entry = entry_at(log, index); entry != NULL;
-         entry = entry_at(log, --index)) {
+    for (const struct raft_entry *entry = raft_library_entry(raft, index); entry != NULL;
+         entry = raft_library_entry(raft, --index)) {
         bytes += entry->buf.len;
         if (bytes > bytes_max) {
             break;
@@ -202,9 +187,9 @@ static void notice_lost_snapshot(struct raft_guard *guard, struct raft_message *
         return;
     }
     for (unsigned i = 0; i < raft->configuration.n; i++) {
-        const struct raft_progress *progress = &raft->leader_state.progress[i];
-        if (raft->configuration.servers[i].id == message->server_id &&
-            progress->state == PROGRESS_SNAPSHOT &&
+        const raft_library_progress *progress = raft_library_progress_of(raft, i);
+        if (raft->configuration.servers[i].id == message->server_id && progress != NULL &&
+            progress->state == RAFT_LIBRARY_PROGRESS_SNAPSHOT &&
             raft->io->time(raft->io) - progress->snapshot_last_send >=
                 (raft_time)raft->election_timeout * SNAPSHOT_LOST_TIMES) {
             result->rejected = progress->snapshot_index;
@@ -255,14 +240,14 @@ static void remember_members(struct raft_guard *guard)
 {
     struct raft *raft = guard->raft;
     if (raft->configuration_uncommitted_index != 0 ||
-        raft->configuration_index == guard->members_index) {
+        raft_library_members_index(raft) == guard->members_index) {
         return;
     }
     if (copy_members(&raft->configuration, &guard->members) != 0) {
         raft_guard_halt(guard, -ENOMEM, "no memory to remember the members");
         return;
     }
-    guard->members_index = raft->configuration_index;
+    guard->members_index = raft_library_members_index(raft);
 }
 
 /* The first index at which the request contradicts our log; 0 when it does not. */
@@ -282,9 +267,9 @@ static uint64_t conflict_of(const struct raft_guard *guard,
     return 0;
 }
 
-/* libraft rolls back by reading the entry at configuration_index; when a snapshot has
- * removed that entry the roll back is done here, so that libraft finds nothing left to
- * do. */
+/* libraft rolls back by reading the entry of the last committed members; when a snapshot
+ * has removed that entry the roll back is done here, so that libraft finds nothing left
+ * to do. */
 static void roll_back_members(struct raft_guard *guard,
                               const struct raft_append_entries *args)
 {
@@ -294,10 +279,10 @@ static void roll_back_members(struct raft_guard *guard,
     }
     uint64_t conflict = conflict_of(guard, args);
     if (conflict == 0 || raft->configuration_uncommitted_index < conflict ||
-        entry_at(&raft->log, raft->configuration_index) != NULL) {
+        raft_library_entry(raft, raft_library_members_index(raft)) != NULL) {
         return;
     }
-    if (guard->members_index != raft->configuration_index ||
+    if (guard->members_index != raft_library_members_index(raft) ||
         copy_members(&guard->members, &raft->configuration) != 0) {
         raft_guard_halt(guard, BERTH_EBUG, "a change of members cannot be rolled back");
         return;

@@ -5,6 +5,7 @@
 #include "consensus/log_seal.h"
 #include "consensus/raft_backing.h"
 #include "consensus/raft_guard.h"
+#include "consensus/raft_library.h"
 #include "consensus/snapshot_frame.h"
 
 #include <raft.h>
@@ -394,20 +395,21 @@ size_t raft_node_members(const struct raft_node *node,
                          size_t max)
 {
     const struct raft *raft = node->raft;
-    bool leads =
-        state_of(node) == RAFT_NODE_LEADER && raft->leader_state.progress != NULL;
+    const bool leads = state_of(node) == RAFT_NODE_LEADER;
     for (size_t i = 0; i < raft->configuration.n && i < max; i++) {
         const struct raft_server *server = &raft->configuration.servers[i];
         struct consensus_member *member = &ret_members[i];
         *member =
             (struct consensus_member){.id = server->id, .role = role_of(server->role)};
         (void)snprintf(member->address, sizeof(member->address), "%s", server->address);
-        if (leads && server->id == node->id) {
+        const raft_library_progress *progress =
+            leads ? raft_library_progress_of(raft, (unsigned)i) : NULL;
+        if (progress != NULL && server->id == node->id) {
             member->matched_index = raft->last_stored;
             member->recent = true;
-        } else if (leads) {
-            member->matched_index = raft->leader_state.progress[i].match_index;
-            member->recent = raft->leader_state.progress[i].recent_recv;
+        } else if (progress != NULL) {
+            member->matched_index = progress->match_index;
+            member->recent = progress->recent_recv;
         }
     }
     return raft->configuration.n;

@@ -4,6 +4,7 @@
 #include "base/cleanup.h"
 #include "consensus/entry_frame.h"
 #include "consensus/log_seal.h"
+#include "consensus/raft_library.h"
 #include "consensus/snapshot_frame.h"
 
 #include <raft.h>
@@ -115,6 +116,7 @@ static int disk_open(struct disk *disk, const struct log_offline *log, struct er
         return err_sys(err, -ENOMEM, "open the log in %s", log->folder);
     }
     disk->loop_ready = true;
+    raft_library_fit_transport(&disk->transport);
     int r = raft_uv_init(&disk->io, &disk->loop, log->folder, &disk->transport);
     if (r != 0) {
         return fail(disk, log->folder, r, err);

@@ -111,6 +111,9 @@ START_TEST(good_messages_pass_in_pieces_of_any_size)
         put(2);
         put(24);
         put_zeros(24);
+        put(2); /* of a newer library */
+        put(32);
+        put_zeros(32);
         put(3);
         put(40);
         put_zeros(40);

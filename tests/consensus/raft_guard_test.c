@@ -7,6 +7,7 @@
  * library has been repaired and the guard's part can go.
  */
 #include "consensus/raft_guard.h"
+#include "consensus/raft_library.h"
 #include "support/temp_dir.h"
 #include "support/test_main.h"
 
@@ -289,7 +290,7 @@ static void elect(void)
         struct raft_message vote = {.type = RAFT_IO_REQUEST_VOTE_RESULT};
         vote.request_vote_result.term = raft.current_term;
         vote.request_vote_result.vote_granted = true;
-        vote.request_vote_result.pre_vote = raft_tribool_false;
+        vote.request_vote_result.pre_vote = RAFT_LIBRARY_REAL_VOTE;
         deliver(id, vote);
     }
     ck_assert_int_eq(raft_state(&raft), RAFT_LEADER);
@@ -353,12 +354,14 @@ START_TEST(an_entry_of_an_old_term_is_not_committed_by_counting)
                 so */
 
     if (guarded) {
-        ck_assert_uint_eq(fake.writes_count, 1); /* the barrier goes out at once */
+        ck_assert_uint_eq(fake.writes_count,
+                          1 + RAFT_LIBRARY_OPENING); /* the barrier goes out at once */
     }
     acknowledge(2, 2);
 
-    ck_assert_uint_eq(raft.commit_index >= 2, !guarded);
-    ck_assert_uint_eq(applied, guarded ? 0 : 1);
+    const bool counted = !guarded && RAFT_LIBRARY_OPENING == 0;
+    ck_assert_uint_eq(raft.commit_index >= 2, counted);
+    ck_assert_uint_eq(applied, counted ? 1 : 0);
 }
 END_TEST
 
@@ -368,9 +371,9 @@ START_TEST(with_the_barrier_of_its_own_term_everything_before_is_committed)
     elect();
     ck_assert(!raft_guard_ready(guard));
     complete_writes(0);
-    acknowledge(2, 3);
+    acknowledge(2, 3 + RAFT_LIBRARY_OPENING);
 
-    ck_assert_uint_eq(raft.commit_index, 3);
+    ck_assert_uint_eq(raft.commit_index, 3 + RAFT_LIBRARY_OPENING);
     ck_assert_uint_eq(applied, 1);
     ck_assert(raft_guard_ready(guard));
 }
@@ -401,6 +404,8 @@ START_TEST(after_a_failed_write_of_the_leader_no_index_is_used_twice)
         acknowledge(2, sent_as);
         ck_assert_uint_eq(fake.sent_count, sent); /* and says nothing more */
         ck_assert_uint_eq(applied, 1);
+    } else if (!RAFT_LIBRARY_IGNORES_WRITES) {
+        ck_assert_int_eq(raft_state(&raft), RAFT_FOLLOWER);
     } else {
         struct raft_buffer y = {.base = raft_calloc(1, 8), .len = 8};
         ck_assert_int_eq(raft_apply(&raft, &requests[1], &y, 1, NULL), 0);
@@ -447,6 +452,10 @@ START_TEST(a_write_that_outlasts_the_leader_is_answered_to_nobody)
     start(true, 3, OLD_TAIL, 2);
     append_from(2, 3, 2, 2, 2);
     tick_after(601);
+    if (!RAFT_LIBRARY_IGNORES_WRITES) {
+        ck_assert_int_eq(raft_state(&raft), RAFT_FOLLOWER); /* it waits for the write */
+        return;
+    }
     ck_assert_int_eq(raft_state(&raft), RAFT_CANDIDATE);
     struct raft_message ask = {.type = RAFT_IO_REQUEST_VOTE};
     ask.request_vote.term = 9;
@@ -570,7 +579,7 @@ START_TEST(a_leader_closes_unharmed_with_several_writes_under_way)
         struct raft_buffer buf = {.base = raft_calloc(1, 8), .len = 8};
         ck_assert_int_eq(raft_apply(&raft, &requests[i], &buf, 1, NULL), 0);
     }
-    ck_assert_uint_eq(fake.writes_count, 3);
+    ck_assert_uint_eq(fake.writes_count, 3 + RAFT_LIBRARY_OPENING);
 
     raft_close(&raft, NULL);
 
