@@ -20,6 +20,7 @@
 #include <string.h>
 #include <sys/pidfd.h>
 #include <time.h>
+#include <unistd.h>
 
 #define ROOM          "agent"
 #define RETRY_MS      100  /* between two attempts to reach it */
@@ -36,7 +37,6 @@ struct connection {
     uv_poll_t poll; /* data: the connection */
     struct fence_client *client;
     int fd;
-    pid_t pid; /* of the fence */
 };
 
 struct fence_client {
@@ -44,6 +44,7 @@ struct fence_client {
     char folder[PATH_MAX];
     char lease_text[24];           /* arguments of the program */
     struct connection *connection; /* NULL: not there */
+    int pidfd;                     /* of the last one that was connected; -1: none */
     struct vm_process *process;    /* started by us and alive */
     struct loop_timer *timer;      /* attempts, then checks */
     struct fence_state state;      /* as it last said */
@@ -250,14 +251,21 @@ void fence_client_lease(struct fence_client *client, uint64_t granted_ns)
 
 /* ---- reaching it ---- */
 
-/* What runs there, if it is the fence: the pid is the listener's, and it listens still.
- */
-static void fence_signal(pid_t pid, int number)
+static void fence_signal(const struct fence_client *client, int number)
 {
-    CLEANUP_FD int pidfd = pidfd_open(pid, 0);
-    if (pidfd >= 0 && pid > 1 && pid != getpid()) {
-        (void)pidfd_send_signal(pidfd, number, NULL, 0); /* or it has ended by itself */
+    if (client->pidfd >= 0) {
+        (void)pidfd_send_signal(client->pidfd, number, NULL,
+                                0); /* or it has ended by itself */
     }
+}
+
+/* Ends it, so that another is started. */
+static void fence_replace(struct fence_client *client, int number, int why)
+{
+    log_error(ROOM, "the fence does not answer and is replaced",
+              KV_STR("why", err_sentence(why)));
+    fence_signal(client, number);
+    client->silences = 0;
 }
 
 static bool watchdog_fits(const struct fence_client *client)
@@ -327,15 +335,11 @@ static int hello(struct fence_client *client)
     struct fence_message message = {.type = FENCE_HELLO};
     struct fence_message answer;
     REQUIRE(client->connection != NULL);
-    const pid_t pid = client->connection->pid; /* a fault ends the connection */
     int r = ask(client, &message, NULL, 0, FENCE_STATE, &answer);
     if (r == 0) {
         client->state = answer.body.state;
     } else if (client->silences >= SILENCES_MAX || r == BERTH_EUNSUPPORTED) {
-        log_error(ROOM, "the fence does not answer and is replaced", KV_I64("pid", pid),
-                  KV_STR("why", err_sentence(r)));
-        fence_signal(pid, r == BERTH_EUNSUPPORTED ? SIGTERM : SIGKILL);
-        client->silences = 0;
+        fence_replace(client, r == BERTH_EUNSUPPORTED ? SIGTERM : SIGKILL, r);
     }
     return r;
 }
@@ -348,7 +352,7 @@ static void greet(struct fence_client *client)
     if (!fits(client)) {
         log_info(ROOM, "the fence has other rules than this daemon and is replaced",
                  KV_U64("lease_ms", client->state.length_ns / NS_PER_MS));
-        fence_signal(client->connection->pid, SIGTERM);
+        fence_signal(client, SIGTERM);
         disconnect(client, "it has other rules");
         return;
     }
@@ -419,7 +423,8 @@ static int connect_to(struct fence_client *client, struct err *err)
     if (connection == NULL) {
         return err_sys(err, -ENOMEM, "reach the fence");
     }
-    connection->fd = fence_socket_connect(client->folder, &connection->pid, err);
+    pid_t pid = 0;
+    connection->fd = fence_socket_connect(client->folder, &pid, err);
     int r = connection->fd < 0
                 ? connection->fd
                 : uv_poll_init(client->config.loop, &connection->poll, connection->fd);
@@ -431,6 +436,9 @@ static int connect_to(struct fence_client *client, struct err *err)
     connection->poll.data = connection;
     connection->client = client;
     client->connection = connection;
+    fd_close(&client->pidfd);
+    /* The pid is the listener's, and it listens still. */
+    client->pidfd = pid > 1 && pid != getpid() ? pidfd_open(pid, 0) : -1;
     REQUIRE(uv_poll_start(&connection->poll, UV_READABLE, on_readable) == 0);
     return 0;
 }
@@ -442,6 +450,9 @@ static void attempt(struct fence_client *client)
     if (r == 0) {
         greet(client);
         return;
+    }
+    if (r == -EAGAIN && ++client->silences >= SILENCES_MAX) {
+        fence_replace(client, SIGKILL, r); /* so many wait for it that no more may */
     }
     if (r != -ENOENT && r != -ECONNREFUSED && client->was_ready) {
         log_error(ROOM, "the fence cannot be reached", KV_STR("why", err.text));
@@ -478,6 +489,7 @@ struct fence_client *fence_client_open(const struct fence_client_config *config,
         return NULL;
     }
     client->config = *config;
+    client->pidfd = -1;
     (void)snprintf(client->lease_text, sizeof(client->lease_text), "%" PRIu64,
                    config->lease_ns / NS_PER_MS);
     if (realpath(config->folder, client->folder) == NULL) {
@@ -509,6 +521,7 @@ struct fence_client *fence_client_close(struct fence_client *client)
     }
     client->process = vm_process_close(client->process);
     client->timer = loop_timer_close(client->timer);
+    fd_close(&client->pidfd);
     free(client);
     return NULL;
 }

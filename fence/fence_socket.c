@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
-#define BACKLOG 8
+#define BACKLOG 128 /* as many daemons in a row may ask one that hangs, and end it */
 
 static int
 address_of(const char *folder, struct sockaddr_un *ret_address, struct err *err)

@@ -210,6 +210,26 @@ START_TEST(a_fence_that_hangs_is_replaced)
 }
 END_TEST
 
+/* Whoever knocks at one that hangs stays in its queue, also when he has gone. */
+START_TEST(a_fence_that_hangs_is_replaced_when_its_queue_is_full_too)
+{
+    pid_t pid = 0;
+    int fd;
+    open_client();
+    wait_connected(1);
+    pid_t first = fence_pid();
+
+    ck_assert_int_eq(kill(first, SIGSTOP), 0);
+    while ((fd = fence_socket_connect(bench.dir.path, &pid, NULL)) >= 0) {
+        ck_assert_int_eq(close(fd), 0);
+    }
+    ck_assert_int_eq(fd, -EAGAIN);
+    wait_connected(2);
+
+    ck_assert_int_ne(fence_pid(), first);
+}
+END_TEST
+
 START_TEST(a_request_that_is_not_answered_fails_and_the_next_waits_for_nothing)
 {
     struct vm_process_identity identity;
@@ -421,6 +441,7 @@ static Suite *suite(void)
     tcase_add_test(tcase, a_process_that_is_gone_or_another_is_not_handed_over);
     tcase_add_test(tcase, a_fence_that_dies_is_started_again_and_told_again);
     tcase_add_test(tcase, a_fence_that_hangs_is_replaced);
+    tcase_add_test(tcase, a_fence_that_hangs_is_replaced_when_its_queue_is_full_too);
     tcase_add_test(tcase,
                    a_request_that_is_not_answered_fails_and_the_next_waits_for_nothing);
     tcase_add_test(tcase, a_fence_that_watches_outlives_us_and_is_found_again);
