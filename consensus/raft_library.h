@@ -7,13 +7,15 @@
  * there (src/log.h and src/progress.h of 0.18.1, the last release). Other versions do not
  * compile: read in those what is below, and the guard's list (raft_guard.h), first.
  *
- * Threads: the loop's. Errors: none.
+ * Threads: the loop's. Errors: none; a library that is another one at run time is for the
+ * caller to refuse.
  */
 #pragma once
 
 #include <raft.h>
 #include <raft/uv.h>
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -33,6 +35,12 @@
 static inline void raft_library_fit_transport(struct raft_uv_transport *transport)
 {
     (void)transport;
+}
+
+/* Whether the library that was found at run time is the one that this was built for. */
+static inline bool raft_library_is_known(void)
+{
+    return true; /* another one has another name: its soname */
 }
 
 typedef struct raft_log raft_library_log;
@@ -58,6 +66,12 @@ static inline uint64_t raft_library_members_index(const struct raft *raft)
 static inline void raft_library_fit_transport(struct raft_uv_transport *transport)
 {
     transport->version = 1; /* the methods that it has are those of this one */
+}
+
+/* 0.17 has the same soname, and other structs. */
+static inline bool raft_library_is_known(void)
+{
+    return raft_version_number() == RAFT_VERSION_NUMBER;
 }
 
 typedef struct {

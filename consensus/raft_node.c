@@ -178,6 +178,12 @@ static int open_library(struct raft_node *node,
                         const struct consensus_config *config,
                         struct err *err)
 {
+    if (!raft_library_is_known()) {
+        return err_set(
+            err, BERTH_EUNSUPPORTED,
+            "the libraft that is installed is not the one that berthd was built "
+            "for");
+    }
     struct raft_guard_hooks hooks = {.context = node->hooks.context,
                                      .fatal = node->hooks.fatal,
                                      .changed = node->hooks.changed,

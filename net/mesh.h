@@ -183,7 +183,7 @@ int mesh_send(struct mesh *mesh,
               const void *body,
               size_t size);
 bool mesh_peer_is_up(struct mesh *mesh, const struct mesh_key *key);
-/* Whether the member that we dial turns our key away, twice in a row at least: it may be
+/* Whether the member that we dial turns our key away, and has for some seconds: it may be
  * yet to hear of a host that has just joined. Each dial asks anew; what a peer has said
  * that is gone since lapses within seconds. */
 bool mesh_peer_refuses(struct mesh *mesh, const struct mesh_key *key);

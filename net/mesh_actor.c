@@ -18,6 +18,9 @@
 #define RETRY_MIN_MS     500
 #define RETRY_MAX_MS     8000
 #define REFUSAL_SLACK_MS 1000
+/* It counts when it has lasted: a host that has just joined dials hosts that are yet to
+ * hear of it. */
+#define REFUSAL_LASTS_MS 3000
 /* And a link that has not come up for so long is dialed anew whatever the reason. */
 #define REDIAL_MS         15000
 #define BULK_IDLE_MAX_MS  60000
@@ -39,12 +42,14 @@ static void peer_refused(struct mesh *mesh, struct mesh_peer *peer)
 {
     /* Told again at the next dial, unless the peer is gone by then. */
     const uint64_t next_ms = (uint64_t)RETRY_MIN_MS << peer->refusals;
+    if (!peer->refused_told) {
+        peer->refused_since_ms = mesh->now_ms;
+    }
     mesh_lock(mesh);
-    if (peer->refused_told) {
+    if (mesh->now_ms - peer->refused_since_ms >= REFUSAL_LASTS_MS) {
         peer->refused_until_ms = mesh->now_ms + 2 * next_ms + REFUSAL_SLACK_MS;
-    } else {
-        /* Once may be only early: a host that has just joined dials hosts that are yet to
-         * hear of it. */
+    }
+    if (!peer->refused_told) {
         mesh_peer_notify(mesh, peer, MESH_ITEM_REFUSED);
     }
     mesh_unlock(mesh);

@@ -76,7 +76,8 @@ struct mesh_peer {
     uint64_t session_before;
     uint64_t received[MESH_LANE_COUNT]; /* the last sequence */
     bool refused_told;
-    unsigned refusals; /* in a row */
+    uint64_t refused_since_ms; /* without a break; refused_told says whether */
+    unsigned refusals;         /* in a row */
     struct list stalled_link;
     struct list bulk_link; /* in the list of this turn's second pass */
     uint64_t aged_ms; /* when the outboxes were last looked through for old messages */
