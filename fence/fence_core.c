@@ -10,6 +10,7 @@
 #define LENGTH_MAX UINT64_C(3600000000000) /* 1 h */
 #define ERROR_MAX  100u                    /* a clock that is 10 % off is broken */
 #define LATE_SHARE 8u /* of the way to L(1-d): for renewals that are late */
+#define PET_SHARE  5u /* a watchdog is fed this often within its timeout */
 
 struct fence_rules fence_rules_default(uint64_t length_ns)
 {
@@ -127,6 +128,21 @@ bool fence_core_may_pet(const struct fence_core *core,
     }
     uint64_t end_ns = after_grant(core, PERMILLE - core->rules.clock_error_permille);
     return core->held && now_ns <= end_ns && end_ns - now_ns >= timeout_ns;
+}
+
+uint64_t fence_core_next_pet_ns(const struct fence_core *core,
+                                uint64_t timeout_ns,
+                                uint64_t fed_ns)
+{
+    uint64_t next_ns = fed_ns + timeout_ns / PET_SHARE;
+    if (core->count == 0 || !core->held ||
+        !fence_core_watchdog_in_time(core, timeout_ns)) {
+        return next_ns;
+    }
+    uint64_t end_ns = after_grant(core, PERMILLE - core->rules.clock_error_permille);
+    uint64_t used_ns = timeout_ns + FENCE_RETRY_NS; /* who wakes late is in time yet */
+    uint64_t last_ns = end_ns > used_ns ? end_ns - used_ns : 0;
+    return fed_ns < last_ns && last_ns < next_ns ? last_ns : next_ns;
 }
 
 /* ---- the table ---- */

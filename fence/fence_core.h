@@ -88,5 +88,12 @@ uint64_t fence_core_next_ns(const struct fence_core *core, uint64_t now_ns);
 bool fence_core_may_pet(const struct fence_core *core,
                         uint64_t timeout_ns,
                         uint64_t now_ns);
+/* When one that was last fed at fed_ns is to be fed again: five times within its timeout,
+ * and just before the last moment at which it may be. Else it could bite between the
+ * moment at which VMs are killed and their end, on a host that did all it had promised.
+ */
+uint64_t fence_core_next_pet_ns(const struct fence_core *core,
+                                uint64_t timeout_ns,
+                                uint64_t fed_ns);
 /* Is that watchdog quick enough to bite by L(1-d), with some room for late renewals? */
 bool fence_core_watchdog_in_time(const struct fence_core *core, uint64_t timeout_ns);

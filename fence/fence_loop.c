@@ -24,7 +24,6 @@
 #define ROOM          "fence"
 #define EVENTS_MAX    64
 #define MESSAGES_TURN 32 /* of one connection, before deadlines are looked at again */
-#define PET_SHARE     5  /* a watchdog is fed this often within its timeout */
 
 /* What a descriptor in the epoll set is; the rest of the word is its index. */
 enum source {
@@ -380,14 +379,14 @@ static uint64_t watchdog_tend(struct fence_loop *loop, uint64_t now_ns)
         return UINT64_MAX;
     }
     uint64_t timeout_ns = loop->watchdog.timeout_ms * NS_PER_MS;
-    uint64_t every_ns = timeout_ns / PET_SHARE;
-    if (now_ns - loop->pet_ns < every_ns) {
-        return loop->pet_ns + every_ns;
+    uint64_t next_ns = fence_core_next_pet_ns(&loop->core, timeout_ns, loop->pet_ns);
+    if (now_ns < next_ns) {
+        return next_ns;
     }
     if (fence_core_may_pet(&loop->core, timeout_ns, now_ns)) {
         fence_watchdog_feed(&loop->watchdog);
         loop->pet_ns = now_ns;
-        return now_ns + every_ns;
+        return fence_core_next_pet_ns(&loop->core, timeout_ns, now_ns);
     }
     if (!fence_core_watchdog_in_time(&loop->core, timeout_ns)) {
         fence_watchdog_starve(&loop->watchdog); /* the sooner the better */

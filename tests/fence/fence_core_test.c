@@ -172,6 +172,31 @@ START_TEST(a_quick_watchdog_always_bites_in_time)
 }
 END_TEST
 
+/* Whenever renewals stop: fed as it is told to be, it does not bite before what was
+ * killed had time to end, nor later than it must. */
+START_TEST(a_quick_watchdog_leaves_time_for_the_kill)
+{
+    uint64_t room_ns = 400 * NS_PER_MS;
+    for (uint64_t timeout_ns = SECOND; timeout_ns <= 5 * SECOND; timeout_ns += SECOND) {
+        for (uint64_t fed_ns = 0; fed_ns <= SECOND; fed_ns += 10 * NS_PER_MS) {
+            struct fence_core *core = core_with(6 * SECOND);
+            ck_assert_int_eq(fence_core_lease(core, SECOND, SECOND), 1);
+            ck_assert_int_eq(watch(core, 1, 1, 100), 0);
+            uint64_t last_ns = fed_ns;
+            uint64_t next_ns;
+            while (next_ns = fence_core_next_pet_ns(core, timeout_ns, last_ns),
+                   fence_core_may_pet(core, timeout_ns, next_ns)) {
+                ck_assert_uint_gt(next_ns, last_ns);
+                last_ns = next_ns;
+            }
+            ck_assert_uint_ge(last_ns + timeout_ns, SECOND + 5400 * NS_PER_MS + room_ns);
+            ck_assert_uint_le(last_ns + timeout_ns, SECOND + 5940 * NS_PER_MS);
+            free(core);
+        }
+    }
+}
+END_TEST
+
 START_TEST(a_slow_watchdog_is_fed_until_vms_are_overdue)
 {
     struct fence_core *core = core_with(6 * SECOND);
@@ -227,6 +252,7 @@ static Suite *suite(void)
     tcase_add_test(tcase, nonsense_is_not_watched);
     tcase_add_test(tcase, the_table_has_a_bound_and_free_slots_are_used_again);
     tcase_add_test(tcase, a_quick_watchdog_always_bites_in_time);
+    tcase_add_test(tcase, a_quick_watchdog_leaves_time_for_the_kill);
     tcase_add_test(tcase, a_slow_watchdog_is_fed_until_vms_are_overdue);
     tcase_add_test(tcase, a_host_that_was_never_leased_feeds_only_while_it_runs_nothing);
     tcase_add_test(tcase, rules_that_could_not_be_kept_are_not_valid);
