@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Goal: a VM never runs twice, also when its host's berthd hangs, is killed and stays away, or loses its fence.
+# Goal: a VM never runs twice, also when its host's berthd hangs, is killed and stays away, loses its fence, or is taken
+# by the out-of-memory killer while the fence is left without memory, too.
 # Method: three hosts as network namespaces (deploy/lib/rack.sh), a real berthd and berth-fence in each, VMs of the
 # fake engine, which write down when they begin to run. Whenever a new epoch of a VM has begun, the process of the
 # one before must be gone: looked at every 20 ms, in that order, so that a slow machine cannot make it fail.
-set -euo pipefail
+set -eEuo pipefail
 top=$(cd "$(dirname "$0")/../.." && pwd)
 bin=${BERTH_BIN:-$top/build/release}
 
@@ -34,11 +35,48 @@ fail() {
     exit 1
 }
 trap 'fail "line $LINENO: $BASH_COMMAND"' ERR
-trap 'c=$?; trap - ERR EXIT INT TERM; resume_stopped; rack_down; exit $c' EXIT
+trap 'c=$?; trap - ERR EXIT INT TERM; resume_stopped; pressed_down; rack_down; exit $c' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 stopped= # a berthd that we stopped: it could not be ended in order
 resume_stopped() { [ -z "$stopped" ] || kill -CONT "$stopped" 2>/dev/null || true; stopped=; }
+
+# A control group that is short of memory: who presses fills it, and is taken by the out-of-memory killer and begins
+# again, for there is something in it that has to be taken before. It has a limit of its own should it ever get out.
+PRESSED_BYTES=$((256 << 20))
+pressed= pressed_limit= presser=
+pressed_up() { # false: there is no such control group to be had
+    local root=/sys/fs/cgroup
+    if grep -qsw memory $root/cgroup.controllers && echo +memory 2>/dev/null >$root/cgroup.subtree_control; then
+        pressed_limit=memory.max
+    elif [ -w $root/memory/memory.limit_in_bytes ]; then
+        root=$root/memory pressed_limit=memory.limit_in_bytes
+    else
+        return 1
+    fi
+    pressed=$root/berth-fence-test
+    mkdir -p $pressed/who $pressed/presses && echo $PRESSED_BYTES >$pressed/$pressed_limit
+}
+press() {
+    {
+        trap - ERR EXIT
+        echo $BASHPID >$pressed/presses/cgroup.procs
+        ulimit -v $((2 << 20))
+        until [ -e "$RACK_RUN/pressed" ]; do tail /dev/zero || true; done
+    } 2>/dev/null &
+    presser=$!
+}
+pressed_down() {
+    [ -z "$presser" ] || { : >"$RACK_RUN/pressed" && wait $presser; } || true
+    presser=
+    local group pid
+    for group in ${pressed:+$pressed/who $pressed/presses $pressed}; do
+        while read -r pid; do echo "$pid" >"${pressed%/*}/cgroup.procs"; done <"$group/cgroup.procs" 2>/dev/null || true
+        rmdir "$group" 2>/dev/null || true
+    done
+    pressed=
+}
+taken() { cat $pressed/who/memory.{events,oom_control} 2>/dev/null | awk '$1 == "oom_kill" { print $2 }'; } # by the killer
 rack_down # of an earlier run that was killed
 
 wait_for() { # SECONDS WHAT COMMAND...
@@ -166,6 +204,27 @@ never_twice
 berth_on "$host" up </dev/null
 wait_for 40 "$host to be ready again" host_is "$host" ready
 wait_for 40 "its fence" fence_is "$host" running
+
+check "a berthd and its fence that are short of memory: the VM is dead before it starts elsewhere"
+if ! pressed_up; then
+    echo "left out: no control group of memory is to be had here"
+else
+    pick_victim
+    starved=$(berthd_of "$host") guard=$(fence_pid "$host")
+    echo "$starved" >$pressed/who/cgroup.procs
+    echo "$guard" >$pressed/who/cgroup.procs
+    echo 1000 >"/proc/$starved/oom_score_adj" # first of all; the fence has its shield, or is small
+    press
+    wait_for 60 "the out-of-memory killer to take berthd" gone "$starved"
+    [ "$(taken)" = 1 ] || fail "berthd has ended, and not for want of memory"
+    never_twice
+    alive $presser || fail "nothing presses any more"
+    [ "$(taken)" = 1 ] || fail "the fence was taken, too"
+    pressed_down
+    berth_on "$host" up </dev/null
+    wait_for 40 "$host to be ready again" host_is "$host" ready
+    wait_for 60 "three ready VMs" ready_are 3
+fi
 
 check "no epoch of any VM ever began twice"
 twice=$(awk '$1 == "start" { print $2, $3 }' "$BERTH_FAKE_INTERVALS" | sort | uniq -d)
