@@ -1,6 +1,6 @@
-/* The berthd that is put under faults: the real one, with five voters and little patience
- * (CMakeLists.txt), snapshots that come often, and, when it is asked for, a mistake that
- * the checks have to find.
+/* The berthd that is put under faults: the real one, with as many voters as are asked for
+ * and little patience (CMakeLists.txt), snapshots that come often, and, when it is asked
+ * for, a mistake that the checks have to find.
  *
  * Elections wait longer, for some thirty daemons share one machine. Small logs make a
  * voter that was away for seconds need a snapshot, which takes hours otherwise.
@@ -8,6 +8,8 @@
  * their leases are over), `watch` (a change that watches of this host are not told),
  * `diverge` (a command whose time is another one on each host).
  */
+#include "base/parse_number.h"
+#include "chaos_voters.h"
 #include "consensus/consensus.h"
 #include "model/feed.h"
 #include "scheduler/host_watch.h"
@@ -16,6 +18,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#define VOTERS           5
 #define SNAPSHOT_EVERY   400
 #define SNAPSHOT_TRAIL   100
 #define MEMBER_STABLE_MS 3000
@@ -56,6 +59,14 @@ static bool is_planted(const char *name)
 {
     const char *planted = getenv("BERTH_CHAOS_PLANT");
     return planted != NULL && strcmp(planted, name) == 0;
+}
+
+unsigned chaos_voters(void)
+{
+    const char *wanted = getenv("BERTH_CHAOS_VOTERS");
+    uint64_t count = 0;
+    bool good = wanted != NULL && parse_u64(wanted, &count, NULL) == 0 && count > 0;
+    return good && count < CONSENSUS_MEMBERS_MAX ? (unsigned)count : VOTERS;
 }
 
 int __wrap_consensus_open(uv_loop_t *loop,

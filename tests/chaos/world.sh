@@ -132,9 +132,12 @@ hosts_of() {
         [ -e "$W/down/$host" ] || ! grep -q "\"role\":\"$1\"" <<<"$(health "$host")" || echo "$host"
     done
 }
-leader() { # waits until there is one
-    local host
-    until host=$(hosts_of leader | sed -n 1p) && [ -n "$host" ]; do sleep 0.2; done
+leader() { # SECONDS: waits until there is one
+    local host deadline=$((SECONDS + $1))
+    until host=$(hosts_of leader | sed -n 1p) && [ -n "$host" ]; do
+        [ $SECONDS -lt $deadline ] || { found "no host has led for $1 s" >&2; return 1; }
+        sleep 0.2
+    done
     echo "$host"
 }
 # Asks any host that answers.
