@@ -216,7 +216,7 @@ else
     echo 1000 >"/proc/$starved/oom_score_adj" # first of all; the fence has its shield, or is small
     press
     wait_for 60 "the out-of-memory killer to take berthd" gone "$starved"
-    [ "$(taken)" = 1 ] || fail "berthd has ended, and not for want of memory"
+    [ "$(taken)" -ge 1 ] || fail "berthd has ended, and not for want of memory"
     never_twice
     alive $presser || fail "nothing presses any more"
     [ "$(taken)" = 1 ] || fail "the fence was taken, too"

@@ -3,10 +3,12 @@
 # retries it with its key, no acknowledged write is lost, no VM is disturbed. What only the next release knows is
 # refused until the cluster's level is raised, which one host may hold back; from then on the release of before is
 # refused, at its start, at its join and with a backup, and what it refused is as it was.
-# Method: three voters as network namespaces (deploy/lib/rack.sh), VMs of the fake engine, real berthd of this release
-# and of the one after it (tests/CMakeLists.txt), which differ in what few files see; every wait is on a fact with a
-# bound.
-set -euo pipefail
+# A worker is upgraded as the voters are, and while the rack is mixed it gets a removed voter's part in the log, by way
+# of standby; the removed host joins again with the next release.
+# Method: three voters and a worker as network namespaces (deploy/lib/rack.sh), VMs of the fake engine, real berthd of
+# this release and of the one after it (tests/CMakeLists.txt), which differ in what few files see; every wait is on a
+# fact with a bound.
+set -eEuo pipefail
 top=$(cd "$(dirname "$0")/../.." && pwd)
 bin=${BERTH_BIN:-$top/build/asan}
 next=$bin/next
@@ -64,20 +66,31 @@ ask() { # HOST METHOD PATH [CURL ARGUMENTS...]: what it says, then the status in
     curl -sS -m 10 -w '\n%{http_code}\n' -X "$method" --unix-socket "$RACK_RUN/$host/berthd.sock" "http://h$path" "$@"
 }
 level_is() { ask "$1" GET /v1/level | jq -se --argjson l "$2" '.[0].level == $l' >/dev/null; }
-voters_are() { [ "$(old "$1" ls host -o json | jq '[.items[] | select(.status.voter == "voter" and (.status.phase // "ready") == "ready")] | length')" = 3 ]; }
-revision_of() { ask "$1" GET /healthz | jq -se '.[0].revision'; }
+# HOST HOST...: these and no others have a vote, says the first, and are ready
+voters_are() {
+    local asked=$1
+    [ "$(old "$asked" ls host -o json | jq -r '.items[] | select(.status.voter == "voter" and (.status.phase // "ready") == "ready") | .metadata.name' | sort | xargs)" = \
+        "$(for host in "$@"; do name_of "$host"; done | sort | xargs)" ]
+}
+revision_of() { ask "$1" GET /healthz | jq -se '.[0].revision'; } # fails for a worker, which has none
+role_of() { ask "$1" GET /healthz | jq -sr '.[0].role'; }
 # Before a restart: who runs there, and what the rack has applied, which the next one has to come up to.
 remember() { # HOST
     local host
     cp "$RACK_RUN/$1/berthd.pid" "$RACK_RUN/before"
-    for host in h1 h2 h3; do revision_of $host || true; done | sort -n | tail -n 1 >"$RACK_RUN/revision"
+    role_of "$1" >"$RACK_RUN/role"
+    for host in h1 h2 h3 h4; do revision_of $host || true; done | sort -n | tail -n 1 >"$RACK_RUN/revision"
     [ "$(cat "$RACK_RUN/revision")" -gt 0 ] || fail "no host says what it has applied"
 }
-# Another daemon than before answers there and has applied what the rack had; and it takes part up to that level.
-is_back() { # HOST LEVEL
+has_applied() { # HOST
     local revision
-    ! cmp -s "$RACK_RUN/before" "$RACK_RUN/$1/berthd.pid" &&
-        revision=$(revision_of "$1") && [ "$revision" -ge "$(cat "$RACK_RUN/revision")" ] &&
+    [ "$(cat "$RACK_RUN/role")" = agent ] ||
+        { revision=$(revision_of "$1") && [ "$revision" -ge "$(cat "$RACK_RUN/revision")" ]; }
+}
+# Another daemon than before answers there and has applied what the rack had, if it is a voter; and it takes part up to
+# that level.
+is_back() { # HOST LEVEL
+    ! cmp -s "$RACK_RUN/before" "$RACK_RUN/$1/berthd.pid" && has_applied "$1" &&
         old "$1" ls host -o json | jq -e --arg n "$(name_of "$1")" --arg l "1-$2" \
             '.items[] | select(.metadata.name == $n) | .status.live.levels == $l and (.status.phase // "ready") == "ready"' >/dev/null
 }
@@ -97,13 +110,15 @@ refused() { # COMMAND...: it fails; what it says is in $RACK_RUN/refused
 }
 content() { find "$RACK_RUN/$1/raft" "$RACK_RUN/$1/vms" -type f -exec sha256sum {} + | sort; }
 VMS=3
+# What a worker has of the log: nothing.
+has_no_log() { [ ! -e "$RACK_RUN/$1/raft" ] && [ "$(role_of "$1")" = agent ]; }
 ready_are() { [ "$(old h1 ls vm -t shop -o json | jq '[.items[] | select(.status.phase == "ready")] | length')" = "$1" ]; }
 
-# Writes objects one after the other through one host after the other, each until it is answered, until it is told to
+# Writes objects one after the other through voters and the worker in turn, each until it is answered, until it is told to
 # end: as clients do, with a key by which a second try is not a second write (which would be 412). One that is not
 # answered in 30 s, or is answered with an error that is not "try again", has failed.
 write_on() {
-    local n=0 tries code host at=0 hosts=(h1 h2 h3)
+    local n=0 tries code host at=0 hosts=(h1 h3 h4)
     trap 'ended=yes' TERM
     ended=no
     while [ $ended = no ]; do
@@ -112,7 +127,7 @@ write_on() {
         while :; do
             host=${hosts[$((at % 3))]} tries=$((tries + 1))
             code=$(curl -sS -m 5 -o "$RACK_RUN/wrote" -w '%{http_code}' --unix-socket "$RACK_RUN/$host/berthd.sock" \
-                -X PUT -H "Idempotency-Key: w$n" -H 'If-None-Match: *' -H 'Content-Type: application/json' \
+                -X PUT -H "Authorization: Bearer $token" -H "Idempotency-Key: w$n" -H 'If-None-Match: *' -H 'Content-Type: application/json' \
                 -d '{"apiVersion":"berth/v1","kind":"Network","metadata":{"name":"w'$n'","tenant":"load"},"spec":{"ipv4":{"cidr":"'10.$((128 + n / 4096)).$((n / 16 % 256)).$((n % 16 * 16))'/28"}}}' \
                 "http://h/v1/tenants/load/networks/w$n" 2>>"$RACK_RUN/writer.log") || true
             case $code in
@@ -127,8 +142,8 @@ write_on() {
     done
 }
 
-check "three hosts of this release; the level is raised by itself"
-rack_up 4
+check "three voters and a worker of this release; the level is raised by itself"
+rack_up 5
 : >"$BERTH_FAKE_INTERVALS"
 echo kernel >"$RACK_RUN/kernel"
 cat >"$RACK_RUN/vms.yaml" <<'YAML'
@@ -148,7 +163,7 @@ spec: {artifacts: [{role: kernel, file: kernel}]}
 apiVersion: berth/v1
 kind: Template
 metadata: {name: small, tenant: shop}
-spec: {image: nothing, engine: fake, memory: {size: 64MiB}}
+spec: {image: nothing, engine: fake, memory: {size: 64MiB}, placement: {require: [host.label.work == yes], spread: {by: host}}}
 ---
 apiVersion: berth/v1
 kind: Group
@@ -156,11 +171,13 @@ metadata: {name: web, tenant: shop}
 spec: {template: {name: small}, replicas: 3}
 YAML
 wait=(--level-wait 1s --backup-every 0s)
-old h1 up --name "$(name_of h1)" "${wait[@]}" </dev/null
+old h1 up --name "$(name_of h1)" --label work=yes "${wait[@]}" </dev/null
 for host in h2 h3; do
-    old $host join "$(old h1 token join)" --name "$(name_of $host)" "${wait[@]}" </dev/null
+    old $host join "$(old h1 token join)" --name "$(name_of $host)" --label work=$([ $host = h2 ] && echo no || echo yes) "${wait[@]}" </dev/null
 done
-wait_for 60 "three voters" voters_are h1
+wait_for 60 "three voters" voters_are h1 h2 h3
+old h4 join "$(old h1 token join)" --name "$(name_of h4)" --label work=yes "${wait[@]}" </dev/null
+has_no_log h4 || fail "h4 has a part in the log"
 wait_for 30 "level 2" level_is h1 2
 old h1 apply "$RACK_RUN/vms.yaml"
 wait_for 60 "$VMS ready VMs" ready_are $VMS
@@ -168,12 +185,27 @@ began=$(sort "$BERTH_FAKE_INTERVALS")
 [ "$(grep -c '^start ' <<<"$began")" = $VMS ] || fail "$VMS VMs are ready, and others have noted that they began"
 
 check "under load, host by host, the next release; one of them holds the level back"
+token=$(old h1 token create writer --role admin -o json | jq -r .token) # root of a worker alone may not
 write_on &
 writer=$!
 has_written() { [ "$(wc -l <"$RACK_RUN/written")" -ge "$1" ]; }
 wait_for 20 "a write" has_written 1
 restart new h3 2 --level-max 2 "${wait[@]}"
-restart new h2 3 "${wait[@]}"
+restart new h4 3 "${wait[@]}"
+has_no_log h4 || fail "h4 has a part in the log"
+
+check "a voter of this release is removed: the worker of the next gets its vote, and it joins again with the next release"
+old h1 drain "$(name_of h2)" --wait
+old h1 rm "host/$(name_of h2)" --yes
+wait_for 60 "h4 to have a vote" voters_are h1 h3 h4
+cat "$RACK_RUN"/h?/berthd.log >"$RACK_RUN/logs"
+says "host becomes standby of the log" "$RACK_RUN/logs"
+old h2 down --forget --yes
+new h2 join "$(old h1 token join)" --name "$(name_of h2)" --label work=no "${wait[@]}" </dev/null
+has_no_log h2 || fail "h2 has a part in the log"
+voters_are h1 h3 h4 || fail "others than h1, h3 and h4 vote"
+
+check "the last one of this release is upgraded"
 restart new h1 3 "${wait[@]}" # the leader, unless a restart has moved it
 
 check "what only the next release knows is refused before its level"
@@ -202,7 +234,7 @@ wait $writer || true
 writer=
 [ ! -s "$RACK_RUN/failed" ] || { cat "$RACK_RUN/failed"; fail "requests failed"; }
 cut -d ' ' -f 1 "$RACK_RUN/written" | sort >"$RACK_RUN/wanted"
-old h2 ls network -t load -o name | sed 's|.*/||' | sort >"$RACK_RUN/there"
+old h4 ls network -t load -o name | sed 's|.*/||' | sort >"$RACK_RUN/there"
 comm -23 "$RACK_RUN/wanted" "$RACK_RUN/there" >"$RACK_RUN/lost"
 [ ! -s "$RACK_RUN/lost" ] || { head "$RACK_RUN/lost"; fail "acknowledged writes are lost"; }
 [ "$(sort "$BERTH_FAKE_INTERVALS")" = "$began" ] || fail "a VM began or ended"
@@ -210,29 +242,29 @@ wait_for 10 "$VMS ready VMs" ready_are $VMS
 echo "$(wc -l <"$RACK_RUN/written") writes, $(awk '$2 > 1' "$RACK_RUN/written" | wc -l) of them with more than one try"
 
 check "the release of before is refused at its start, and touches nothing"
-remember h2
-old h2 down
-content h2 >"$RACK_RUN/content"
-refused old h2 up "${wait[@]}"
+remember h4
+old h4 down
+content h4 >"$RACK_RUN/content"
+refused old h4 up "${wait[@]}"
 says 'start failed code=BERTH_ELEVEL why="the cluster is at level 3, this berthd takes part up to level 2' "$RACK_RUN/refused"
-diff "$RACK_RUN/content" <(content h2) || fail "its data was touched"
+diff "$RACK_RUN/content" <(content h4) || fail "its data was touched"
 
 check "nor does it go on where only the log tells it"
-rm "$RACK_RUN/h2/level"
-: >"$RACK_RUN/h2/berthd.log" # the check before has the same words
-refused old h2 up "${wait[@]}" --timeout 20s
-wait_for 20 "it to say why" grep -q "the cluster is at level 3, this berthd takes part up to level 2" "$RACK_RUN/h2/berthd.log"
-wait_for 20 "it to end" has_ended h2
-diff "$RACK_RUN/content" <(content h2) || fail "its data was touched"
-new h2 up "${wait[@]}" </dev/null
-wait_for 30 "h2 to be back" is_back h2 3
-[ "$(old h2 ls network -t load -o name | wc -l)" -ge "$(wc -l <"$RACK_RUN/wanted")" ] || fail "writes are lost"
+rm "$RACK_RUN/h4/level"
+: >"$RACK_RUN/h4/berthd.log" # the check before has the same words
+refused old h4 up "${wait[@]}" --timeout 20s
+wait_for 20 "it to say why" grep -q "the cluster is at level 3, this berthd takes part up to level 2" "$RACK_RUN/h4/berthd.log"
+wait_for 20 "it to end" has_ended h4
+diff "$RACK_RUN/content" <(content h4) || fail "its data was touched"
+new h4 up "${wait[@]}" </dev/null
+wait_for 30 "h4 to be back" is_back h4 3
+[ "$(old h4 ls network -t load -o name | wc -l)" -ge "$(wc -l <"$RACK_RUN/wanted")" ] || fail "writes are lost"
 
 check "nor is it let in, nor a backup of the new level read by it"
 token=$(old h1 token join)
-refused old h4 join "$token" --name "$(name_of h4)" "${wait[@]}" --timeout 20s
+refused old h5 join "$token" --name "$(name_of h5)" "${wait[@]}" --timeout 20s
 says "the cluster is at level 3, this berthd takes part up to level 2" "$RACK_RUN/refused"
-new h4 join "$token" --name "$(name_of h4)" "${wait[@]}" </dev/null
+new h5 join "$token" --name "$(name_of h5)" "${wait[@]}" </dev/null
 new h1 backup save "$RACK_RUN/backup" >/dev/null
 refused old h1 backup verify "$RACK_RUN/backup"
 says "the backup is of level 3" "$RACK_RUN/refused"
