@@ -149,7 +149,7 @@ fault_split() {
 # How much is left decides what fails: nothing at all, the next segment of the log, or only what is refused early.
 fault_full() {
     local left_mib=$(($3 % 4 * 12)) free_mib
-    excuse "$1" $(($2 / 10 + 20)) 'disk|space|MiB (free|left)'
+    excuse "$1" $(($2 / 10 + 60)) 'disk|space|MiB (free|left)'
     free_mib=$(($(stat -f -c '%a * %S' "$W/state/$1") / 1048576))
     [ $free_mib -le $left_mib ] || fallocate -l $((free_mib - left_mib))M "$W/state/$1/balloon" 2>/dev/null || true
     [ $left_mib -gt 0 ] || cat /dev/zero >"$W/state/$1/filler" 2>/dev/null || true
@@ -159,7 +159,7 @@ fault_full() {
     tell "$1" "its disk has room again"
 }
 fault_eio() {
-    excuse "$1" $(($2 / 10 + 20)) 'input/output|no space|disk|I/O'
+    excuse "$1" $(($2 / 10 + 60)) 'input/output|no space|disk|I/O'
     "$chaos" shim "$W/shim/$1" fail=$(($3 % 3 == 0 ? 28 : 5))
     hold "$2"
     "$chaos" shim "$W/shim/$1" fail=0
