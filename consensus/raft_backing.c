@@ -349,6 +349,9 @@ static int open_io(struct raft_backing *backing, struct err *err)
     random_secret(&jitter, sizeof(jitter));
     raft_uv_set_auto_recovery(&backing->io,
                               false); /* it would drop entries that were promised */
+    /* A damaged one could be unpacked without an end. That turning it off may fail is for
+     * the other way. */
+    (void)raft_uv_set_snapshot_compression(&backing->io, false);
     raft_uv_set_connect_retry_delay(
         &backing->io, RETRY_MIN_MS + (unsigned)jitter * RETRY_JITTER_MS / 256);
     return 0;

@@ -123,6 +123,7 @@ static int disk_open(struct disk *disk, const struct log_offline *log, struct er
     }
     disk->io_ready = true;
     raft_uv_set_auto_recovery(&disk->io, false); /* it would drop what was promised */
+    (void)raft_uv_set_snapshot_compression(&disk->io, false); /* as raft_backing.c */
     r = disk->io.init(&disk->io, log->id, log->address);
     if (r != 0) {
         return fail(disk, log->folder, r, err);
