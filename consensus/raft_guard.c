@@ -352,6 +352,44 @@ static bool is_dropped(struct raft_guard *guard, struct raft_message *message)
     }
 }
 
+/* ---- G14: votes of those who are being promoted ---- */
+
+static struct raft_server *standby_self(const struct raft *raft)
+{
+    for (unsigned i = 0; i < raft->configuration.n; i++) {
+        struct raft_server *server = &raft->configuration.servers[i];
+        if (server->id == raft->id) {
+            return server->role == RAFT_STANDBY ? server : NULL;
+        }
+    }
+    return NULL;
+}
+
+/* libraft's standbys believe in their last leader for ever. */
+static void forget_silent_leader(struct raft_guard *guard)
+{
+    struct raft *raft = guard->raft;
+    raft_time now = guard->inner->time(guard->inner);
+    if (raft->state == RAFT_FOLLOWER &&
+        now - raft->election_timer_start >= raft->election_timeout) {
+        raft->follower_state.current_leader.id = 0;
+    }
+}
+
+/* Whether the vote counts is the candidate's to say: it asks nobody but voters. */
+static void answer_candidate(struct raft_guard *guard, struct raft_message *message)
+{
+    struct raft_server *self = standby_self(guard->raft);
+    if (self != NULL) {
+        forget_silent_leader(guard);
+        self->role = RAFT_VOTER;
+    }
+    guard->recv(&guard->outer, message);
+    if (self != NULL) { /* a request for a vote changes no members */
+        self->role = RAFT_STANDBY;
+    }
+}
+
 static void after_event(struct raft_guard *guard)
 {
     if (!is_silent(guard)) {
@@ -370,7 +408,11 @@ static void on_recv(struct raft_io *inner, struct raft_message *message)
         discard(message);
         return;
     }
-    guard->recv(&guard->outer, message);
+    if (message->type == RAFT_IO_REQUEST_VOTE) {
+        answer_candidate(guard, message);
+    } else {
+        guard->recv(&guard->outer, message);
+    }
     after_event(guard);
 }
 
@@ -393,6 +435,16 @@ static int answer_lost(struct raft_io_send *request, raft_io_send_cb done)
     return 0;
 }
 
+/* G15: a refusal names the term that stands in the way. */
+static void name_term(const struct raft_guard *guard,
+                      struct raft_request_vote_result *result)
+{
+    if (result->pre_vote == RAFT_LIBRARY_PRE_VOTE && !result->vote_granted &&
+        result->term < guard->raft->current_term) {
+        result->term = guard->raft->current_term;
+    }
+}
+
 static int guard_send(struct raft_io *io,
                       struct raft_io_send *request,
                       const struct raft_message *message,
@@ -410,6 +462,9 @@ static int guard_send(struct raft_io *io,
             guard->verified_term == result->term ? guard->verified_index : 0;
         result->last_log_index =
             result->last_log_index < verified ? result->last_log_index : verified;
+    }
+    if (copy.type == RAFT_IO_REQUEST_VOTE_RESULT) {
+        name_term(guard, &copy.request_vote_result);
     }
     int r = guard->inner->send(guard->inner, request, &copy, done);
     return r != 0 && answer ? answer_lost(request, done) : result_of(guard, r);

@@ -27,6 +27,13 @@
  *   G13 A follower whose disk is so slow that it has stood for election and stepped down
  *       again before a write is finished answers a leader that it knows no more, at no
  *       address, and crashes. Such an answer is not sent.
+ *   G14 A standby votes for nobody, not even for the leader that has just promoted it and
+ *       lost touch before it could say so: of two voters neither was elected again, ever.
+ *       Whoever is asked for its vote counts as a voter; and a standby that has heard no
+ *       leader for an election timeout believes in none.
+ *   G15 A refused pre-vote repeats the candidate's term. Where one voter has the longer
+ *       log and another, which nobody heard for a while, the higher term, neither learns
+ *       anything and nobody is ever elected. The refusal says the refuser's own term.
  *   G9  Term, vote and the length of the log are sealed (log_seal.h) and compared at
  *       start.
  *

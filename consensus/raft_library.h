@@ -24,8 +24,10 @@
 
 #ifndef RAFT_VERSION_NUMBER /* 0.15 and 0.16 do not say */
 
-/* What a vote's answer says that is not one to a question ahead of an election. */
+/* What a vote's answer says that is not one to a question ahead of an election, and what
+ * one says that is. */
 #define RAFT_LIBRARY_REAL_VOTE raft_tribool_false
+#define RAFT_LIBRARY_PRE_VOTE  raft_tribool_true
 /* How many entries a leader begins its term with by itself; the guard adds its own. */
 #define RAFT_LIBRARY_OPENING 0
 /* Whether a write that fails leaves a leader one (G2), and a write under way does not
@@ -60,6 +62,7 @@ static inline uint64_t raft_library_members_index(const struct raft *raft)
 #elif RAFT_VERSION_NUMBER >= 1800 && RAFT_VERSION_NUMBER < 1900
 
 #define RAFT_LIBRARY_REAL_VOTE      false
+#define RAFT_LIBRARY_PRE_VOTE       true
 #define RAFT_LIBRARY_OPENING        1
 #define RAFT_LIBRARY_IGNORES_WRITES 0
 

@@ -46,6 +46,7 @@ static struct raft_guard *guard;
 static struct log_seal seal;
 static struct work_pool *disk; /* of the seal; NULL: it waits */
 static struct temp_dir dir;
+static bool standby; /* this one, in the members */
 static unsigned applied;
 static int fatal;
 
@@ -87,7 +88,8 @@ static int fake_load(struct raft_io *io,
     raft_configuration_init(&members);
     for (unsigned id = 1; id <= fake.voters; id++) {
         char address[8] = {(char)('0' + id)};
-        ck_assert_int_eq(raft_configuration_add(&members, id, address, RAFT_VOTER), 0);
+        int role = id == 1 && standby ? RAFT_STANDBY : RAFT_VOTER;
+        ck_assert_int_eq(raft_configuration_add(&members, id, address, role), 0);
     }
     struct raft_entry *entries = raft_calloc(fake.loaded, sizeof(*entries));
     for (unsigned i = 0; i < fake.loaded; i++) {
@@ -255,6 +257,7 @@ static void setup(void)
 {
     temp_dir_init(&dir);
     guard = NULL;
+    standby = false;
     applied = 0;
     fatal = 0;
 }
@@ -568,6 +571,64 @@ START_TEST(the_target_of_a_transfer_gets_no_second_vote_in_one_term)
 }
 END_TEST
 
+/* ---- G14 ---- */
+
+/* As when 2 has promoted this one and could not tell. */
+START_TEST(a_standby_that_hears_no_leader_any_more_votes_when_it_is_asked)
+{
+    bool guarded = _i == 1;
+    standby = true;
+    start(guarded, 2, OLD_TAIL, 2);
+    append_from(2, 3, 2, 2, 0);
+    struct raft_message ask = {.type = RAFT_IO_REQUEST_VOTE};
+    ask.request_vote.term = 4;
+    ask.request_vote.candidate_id = 2;
+    ask.request_vote.last_log_index = 3;
+    ask.request_vote.last_log_term = 3;
+    tick_after(299);
+    deliver(2, ask);
+    ck_assert_uint_eq(fake.vote, 0); /* it has a leader */
+
+    tick_after(1);
+    deliver(2, ask);
+
+    ck_assert_uint_eq(fake.vote, guarded ? 2 : 0);
+    ck_assert_uint_eq(raft.voted_for, fake.vote);
+    ck_assert_int_eq(raft.configuration.servers[0].role, RAFT_STANDBY);
+    tick_after(1000);
+    ck_assert_int_eq(raft_state(&raft),
+                     RAFT_FOLLOWER); /* and stands for nothing itself */
+}
+END_TEST
+
+/* ---- G15 ---- */
+
+START_TEST(who_is_refused_a_pre_vote_for_its_term_learns_of_the_higher_one)
+{
+    bool guarded = _i == 1;
+    start(guarded, 3, OLD_TAIL, 2);
+    struct raft_message ask = {.type = RAFT_IO_REQUEST_VOTE};
+    ask.request_vote.term = 9;
+    ask.request_vote.candidate_id = 3; /* whose log is short */
+    ask.request_vote.last_log_index = 1;
+    ask.request_vote.last_log_term = 1;
+    deliver(3, ask);
+    ck_assert_uint_eq(raft.current_term, 9);
+
+    ask.request_vote.term = 5;
+    ask.request_vote.candidate_id = 2;
+    ask.request_vote.last_log_index = 7;
+    ask.request_vote.last_log_term = 4;
+    ask.request_vote.pre_vote = true;
+    deliver(2, ask);
+
+    const struct raft_request_vote_result *result =
+        &last_sent(RAFT_IO_REQUEST_VOTE_RESULT)->request_vote_result;
+    ck_assert(!result->vote_granted);
+    ck_assert_uint_eq(result->term, guarded ? 9 : 5);
+}
+END_TEST
+
 /* ---- the end ---- */
 
 START_TEST(a_leader_closes_unharmed_with_several_writes_under_way)
@@ -676,6 +737,10 @@ static Suite *suite(void)
     tcase_add_test(tcase, what_the_leader_sent_and_the_disk_has_is_acknowledged);
     tcase_add_loop_test(tcase, the_target_of_a_transfer_gets_no_second_vote_in_one_term,
                         0, 2);
+    tcase_add_loop_test(
+        tcase, a_standby_that_hears_no_leader_any_more_votes_when_it_is_asked, 0, 2);
+    tcase_add_loop_test(
+        tcase, who_is_refused_a_pre_vote_for_its_term_learns_of_the_higher_one, 0, 2);
     tcase_add_test(tcase, a_leader_closes_unharmed_with_several_writes_under_way);
     tcase_add_test(tcase, a_log_shorter_than_the_seal_does_not_start);
     tcase_add_test(tcase, cutting_the_log_lowers_the_seal_first);
