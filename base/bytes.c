@@ -3,12 +3,14 @@
 #include "base/err.h"
 #include "base/require.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#define FORMAT_SIZE  160
 #define CAPACITY_MIN 256 /* most messages fit without growing */
 
 void bytes_reader_init(struct bytes_reader *reader, const void *data, size_t size)
@@ -29,14 +31,14 @@ static const uint8_t *reader_step(struct bytes_reader *reader, size_t size)
 }
 
 /* A little-endian number of size bytes; 0 on fault. */
-static uint64_t reader_number(struct bytes_reader *reader, size_t size)
+static inline uint64_t reader_number(struct bytes_reader *reader, size_t size)
 {
     const uint8_t *here = reader_step(reader, size);
-    uint64_t value = 0;
-    for (size_t i = 0; here != NULL && i < size; i++) {
-        value |= (uint64_t)here[i] << (8 * i);
+    uint64_t little = 0;
+    if (here != NULL) {
+        memcpy(&little, here, size);
     }
-    return value;
+    return le64toh(little);
 }
 
 uint8_t bytes_read_u8(struct bytes_reader *reader)
@@ -143,8 +145,27 @@ void bytes_writer_fini(struct bytes_writer *writer)
     bytes_writer_init(writer, writer->size_max);
 }
 
+static bool writer_grow(struct bytes_writer *writer, size_t needed)
+{
+    size_t capacity = writer->capacity * 2;
+    if (capacity < CAPACITY_MIN) {
+        capacity = CAPACITY_MIN;
+    }
+    if (capacity < needed) {
+        capacity = needed;
+    }
+    uint8_t *data = realloc(writer->data, capacity);
+    if (data == NULL) {
+        writer->error = -ENOMEM;
+        return false;
+    }
+    writer->data = data;
+    writer->capacity = capacity;
+    return true;
+}
+
 /* Makes size more bytes writable, and one beyond for a NUL; NULL on fault. */
-static uint8_t *writer_reserve(struct bytes_writer *writer, size_t size)
+static inline uint8_t *writer_reserve(struct bytes_writer *writer, size_t size)
 {
     if (writer->error != 0) {
         return NULL;
@@ -154,33 +175,19 @@ static uint8_t *writer_reserve(struct bytes_writer *writer, size_t size)
         return NULL;
     }
     size_t needed = writer->size + size + 1;
-    if (needed > writer->capacity) {
-        size_t capacity = writer->capacity * 2;
-        if (capacity < CAPACITY_MIN) {
-            capacity = CAPACITY_MIN;
-        }
-        if (capacity < needed) {
-            capacity = needed;
-        }
-        uint8_t *data = realloc(writer->data, capacity);
-        if (data == NULL) {
-            writer->error = -ENOMEM;
-            return NULL;
-        }
-        writer->data = data;
-        writer->capacity = capacity;
+    if (needed > writer->capacity && !writer_grow(writer, needed)) {
+        return NULL;
     }
     return writer->data + writer->size;
 }
 
-static void number_store(uint8_t *place, uint64_t value, size_t size)
+static inline void number_store(uint8_t *place, uint64_t value, size_t size)
 {
-    for (size_t i = 0; i < size; i++) {
-        place[i] = (uint8_t)(value >> (8 * i));
-    }
+    const uint64_t little = htole64(value);
+    memcpy(place, &little, size);
 }
 
-static void writer_number(struct bytes_writer *writer, uint64_t value, size_t size)
+static inline void writer_number(struct bytes_writer *writer, uint64_t value, size_t size)
 {
     uint8_t *place = writer_reserve(writer, size);
     if (place != NULL) {
@@ -242,10 +249,14 @@ void bytes_write_format(struct bytes_writer *writer, const char *format, ...)
     va_list again;
     va_start(arguments, format);
     va_copy(again, arguments);
-    int length = vsnprintf(NULL, 0, format, arguments);
+    char text[FORMAT_SIZE]; /* most are as short: formatted once */
+    int length = vsnprintf(text, sizeof(text), format, arguments);
     REQUIRE(length >= 0);
     uint8_t *place = writer_reserve(writer, (size_t)length);
-    if (place != NULL) {
+    if (place != NULL && (size_t)length < sizeof(text)) {
+        memcpy(place, text, (size_t)length);
+        writer->size += (size_t)length;
+    } else if (place != NULL) {
         (void)vsnprintf((char *)place, (size_t)length + 1, format, again); /* fits */
         writer->size += (size_t)length;
     }

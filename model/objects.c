@@ -252,6 +252,23 @@ static size_t path_enter(struct check *check, const char *format, ...)
     return before;
 }
 
+/* Likewise, to a member: each member of each object comes by here. */
+static size_t path_enter_member(struct check *check, const char *member)
+{
+    size_t before = check->path_size;
+    size_t room = sizeof(check->path) - 1 - before;
+    char *to = check->path + before;
+    if (before > 0 && room > 0) {
+        *to++ = '.';
+        room--;
+    }
+    size_t length = strnlen(member, room);
+    memcpy(to, member, length);
+    to[length] = '\0';
+    check->path_size = (size_t)(to + length - check->path);
+    return before;
+}
+
 static void path_leave(struct check *check, size_t before)
 {
     check->path_size = before;
@@ -269,7 +286,7 @@ static void fault_here(struct check *check, const char *message, const char *hin
 static void
 fault_at(struct check *check, const char *member, const char *message, const char *hint)
 {
-    size_t before = path_enter(check, "%s%s", check->path_size > 0 ? "." : "", member);
+    size_t before = path_enter_member(check, member);
     fault_here(check, message, hint);
     path_leave(check, before);
 }
@@ -455,8 +472,7 @@ static void check_record(struct check *check, const struct record *record, const
     for (unsigned i = 0; i < record->field_count; i++) {
         const struct field *field = &record->fields[i];
         if ((field->flags & FIELD_SERVER) == 0) {
-            size_t before =
-                path_enter(check, "%s%s", check->path_size > 0 ? "." : "", field->name);
+            size_t before = path_enter_member(check, field->name);
             check_member(check, field, field_at(field, at));
             path_leave(check, before);
         }

@@ -2,6 +2,7 @@
 
 #include "base/require.h"
 #include "base/string_map.h"
+#include "base/u64_map.h"
 #include "model/content_hash.h"
 
 #include <errno.h>
@@ -14,6 +15,7 @@ struct request_memory {
     struct remembered_request *ring; /* entry n lives at n % limit */
     uint32_t *owners;                /* likewise, whose it is: a walk that is short */
     struct string_map *by_id;        /* hex id -> entry */
+    struct u64_map *held;            /* owner + 1 -> how many are its, as a pointer */
     uint32_t limit;
     uint32_t count;
     uint64_t sequence; /* of the next entry */
@@ -31,7 +33,9 @@ struct request_memory *request_memory_new(uint32_t limit)
     memory->ring = calloc(limit, sizeof(*memory->ring));
     memory->owners = calloc(limit, sizeof(*memory->owners));
     memory->by_id = string_map_new();
-    if (memory->ring == NULL || memory->owners == NULL || memory->by_id == NULL) {
+    memory->held = u64_map_new();
+    if (memory->ring == NULL || memory->owners == NULL || memory->by_id == NULL ||
+        memory->held == NULL) {
         return request_memory_free(memory);
     }
     return memory;
@@ -41,6 +45,7 @@ struct request_memory *request_memory_free(struct request_memory *memory)
 {
     if (memory != NULL) {
         string_map_free(memory->by_id);
+        u64_map_free(memory->held);
         free(memory->owners);
         free(memory->ring);
         free(memory);
@@ -76,17 +81,7 @@ static uint64_t entry_hash(uint64_t sequence, const struct remembered_request *r
     return hash;
 }
 
-static void forget_oldest(struct request_memory *memory)
-{
-    uint64_t oldest = memory->sequence - memory->count;
-    struct remembered_request *request = &memory->ring[oldest % memory->limit];
-    char text[ID_TEXT_SIZE];
-    hex_format(request->id, REQUEST_ID_SIZE, text);
-    void *removed = string_map_remove(memory->by_id, text);
-    REQUIRE(removed == request);
-    memory->hash -= entry_hash(oldest, request);
-    memory->count--;
-}
+/* ---- whose entries they are ---- */
 
 static uint32_t owner_of(const uint8_t id[REQUEST_ID_SIZE])
 {
@@ -97,18 +92,54 @@ static uint32_t owner_of(const uint8_t id[REQUEST_ID_SIZE])
     return owner;
 }
 
-/* How many are that owner's; the oldest of them is entry *ret_oldest. */
-static uint32_t
-count_of(const struct request_memory *memory, uint32_t owner, uint64_t *ret_oldest)
+static uint32_t held_by(const struct request_memory *memory, uint32_t owner)
 {
-    uint32_t count = 0;
-    for (uint64_t n = memory->sequence; n > memory->sequence - memory->count; n--) {
-        if (memory->owners[(n - 1) % memory->limit] == owner) {
-            *ret_oldest = n - 1;
-            count++;
-        }
+    return (uint32_t)(uintptr_t)u64_map_get(memory->held, (uint64_t)owner + 1);
+}
+
+/* -ENOMEM at the first one only. */
+static int hold(struct request_memory *memory, uint32_t owner)
+{
+    uintptr_t count = held_by(memory, owner) + (uintptr_t)1;
+    return u64_map_put(memory->held, (uint64_t)owner + 1, (void *)count);
+}
+
+static void let_go(struct request_memory *memory, uint32_t owner)
+{
+    uintptr_t count = held_by(memory, owner);
+    REQUIRE(count > 0);
+    if (count == 1) {
+        (void)u64_map_remove(memory->held, (uint64_t)owner + 1);
+    } else { /* it is there: nothing is allocated */
+        (void)u64_map_put(memory->held, (uint64_t)owner + 1, (void *)(count - 1));
     }
-    return count;
+}
+
+/* Of an owner that has some. */
+static uint64_t oldest_of(const struct request_memory *memory, uint32_t owner)
+{
+    uint64_t entry = memory->sequence - memory->count;
+    uint64_t at = entry % memory->limit;
+    while (memory->owners[at] != owner) {
+        REQUIRE(++entry < memory->sequence);
+        at = at + 1 < memory->limit ? at + 1 : 0;
+    }
+    return entry;
+}
+
+/* ---- forgetting ---- */
+
+static void forget_oldest(struct request_memory *memory)
+{
+    uint64_t oldest = memory->sequence - memory->count;
+    struct remembered_request *request = &memory->ring[oldest % memory->limit];
+    char text[ID_TEXT_SIZE];
+    hex_format(request->id, REQUEST_ID_SIZE, text);
+    void *removed = string_map_remove(memory->by_id, text);
+    REQUIRE(removed == request);
+    memory->hash -= entry_hash(oldest, request);
+    memory->count--;
+    let_go(memory, memory->owners[oldest % memory->limit]);
 }
 
 /* Forgets one of the middle: the oldest of all takes its place, for entries have no gaps.
@@ -131,7 +162,8 @@ static void forget(struct request_memory *memory, uint64_t entry)
                         entry_hash(oldest, to) - entry_hash(oldest, from);
         *to = *from;
         *from = gone;
-        memory->owners[entry % memory->limit] = memory->owners[oldest % memory->limit];
+        memory->owners[entry % memory->limit] = owner_of(to->id);
+        memory->owners[oldest % memory->limit] = owner_of(from->id);
     }
     forget_oldest(memory);
 }
@@ -145,17 +177,20 @@ int request_memory_add(struct request_memory *memory,
     hex_format(request->id, REQUEST_ID_SIZE, text);
     REQUIRE(string_map_get(memory->by_id, text) == NULL);
     const uint32_t owner = owner_of(request->id);
-    uint64_t own_oldest = 0;
-    while (shares &&
-           count_of(memory, owner, &own_oldest) >= memory->limit / REQUEST_SHARES) {
-        forget(memory, own_oldest);
+    while (shares && held_by(memory, owner) >= memory->limit / REQUEST_SHARES) {
+        forget(memory, oldest_of(memory, owner));
     }
     if (memory->count == memory->limit) {
         forget_oldest(memory);
     }
     struct remembered_request *slot = &memory->ring[memory->sequence % memory->limit];
-    int r = string_map_put(memory->by_id, text, slot, NULL);
+    int r = hold(memory, owner);
     if (r < 0) {
+        return r;
+    }
+    r = string_map_put(memory->by_id, text, slot, NULL);
+    if (r < 0) {
+        let_go(memory, owner);
         return r;
     }
     *slot = *request;

@@ -121,6 +121,35 @@ START_TEST(who_asks_much_has_its_own_forgotten_and_nobody_elses)
 }
 END_TEST
 
+/* Of three owners at random: none holds more than its share, or less than it may. */
+START_TEST(whoever_asks_each_holds_its_share)
+{
+    unsigned asked[4] = {0};
+    uint32_t draw = 7;
+    for (unsigned n = 0; n < 300; n++) {
+        draw = draw * 1103515245 + 12345;
+        const uint8_t asks = (uint8_t)(1 + (draw >> 16) % 3);
+        const struct remembered_request made = {
+            .id = {0, 0, 0, asks, (uint8_t)(1 + n / 256), (uint8_t)n}};
+        ck_assert_int_eq(request_memory_add(memory, &made, true), 0);
+        asked[asks]++;
+
+        unsigned held[4] = {0};
+        ck_assert_ptr_nonnull(request_memory_find(memory, made.id));
+        for (uint32_t i = 0; i < request_memory_count(memory); i++) {
+            const uint8_t *id = request_memory_at(memory, i)->id;
+            held[id[3]]++;
+            ck_assert_ptr_eq(request_memory_find(memory, id),
+                             request_memory_at(memory, i));
+        }
+        for (unsigned owner = 1; owner <= 3; owner++) {
+            const unsigned share = LIMIT / REQUEST_SHARES;
+            ck_assert_uint_eq(held[owner], asked[owner] < share ? asked[owner] : share);
+        }
+    }
+}
+END_TEST
+
 START_TEST(what_was_held_above_a_share_goes_when_shares_begin)
 {
     add(memory, 1);
@@ -176,6 +205,7 @@ int main(void)
     tcase_add_test(tests, an_answer_is_found_by_its_id);
     tcase_add_test(tests, the_oldest_is_forgotten_first);
     tcase_add_test(tests, a_forgotten_id_may_come_again);
+    tcase_add_test(tests, whoever_asks_each_holds_its_share);
     tcase_add_test(tests, who_asks_much_has_its_own_forgotten_and_nobody_elses);
     tcase_add_test(tests, what_was_held_above_a_share_goes_when_shares_begin);
     tcase_add_test(tests, the_hash_is_that_of_what_is_held);
