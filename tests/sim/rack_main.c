@@ -28,6 +28,8 @@ struct options {
     uint64_t voters; /* 0: by the seed */
     uint64_t hosts;
     bool log_only;
+    bool members; /* change, whatever the seed */
+    bool late;    /* likewise, hosts come back with old orders */
     enum sim_bug bug;
 };
 
@@ -47,16 +49,19 @@ static const char usage[] =
     "\n"
     "  --seed N        the first seed (1)\n"
     "  --runs K        how many (1)\n"
-    "  --faults-ms T   how long faults go on in each (20000, log 12000); then they "
-    "recover\n"
+    "  --faults-ms T   how long faults go on in each (20000, log 12000, members 32000);\n"
+    "                  then they recover\n"
     "  --voters N      1, 3 or 5 (default: by the seed)\n"
     "  --hosts N       hosts without the log (3)\n"
     "  --log           only the log and its clients, no VMs\n"
+    "  --members       members change in every seed, not in each third\n"
+    "  --late          hosts come back with old orders in every seed, not in some\n"
     "  --only I,J,...  these faults of the seed only, as a shrunk run says\n"
     "  --bug NAME      with a mistake put in: bare ack-before-fsync no-leader-wait\n"
     "                  lease-from-ack old-orders old-start no-epoch-check\n"
     "                  resume-late no-fence drop-at-restart no-keep disks-anew\n"
     "                  disks-forgotten feed-gap resume-skips no-compare seal-unwaited\n"
+    "                  log-anew early-voter two-at-once standby-counts\n"
     "  --trace         tell the timeline of every run\n"
     "  --no-shrink     show a failing seed as it is\n"
     "  --jobs N        runs at a time (1)\n"
@@ -67,11 +72,17 @@ static const char usage[] =
 
 static struct sim_config config_of(const struct options *options, uint64_t seed)
 {
-    struct sim_config config = sim_config_of(seed, !options->log_only);
+    struct sim_config config = options->members ? sim_config_changing(seed)
+                               : options->late  ? sim_config_late(seed)
+                                                : sim_config_of(seed, !options->log_only);
     config.bug = options->bug;
     config.telling = options->telling;
-    config.faults_ms = options->faults_ms;
+    if (options->faults_ms != 0) {
+        config.faults_ms = options->faults_ms;
+    }
     config.hosts = config.rack ? (unsigned)options->hosts : 0;
+    config.members = config.members && config.hosts > 0;
+    config.spares = config.members ? config.spares : 0;
     if (options->voters != 0) {
         config.voters = (unsigned)options->voters;
     }
@@ -193,7 +204,11 @@ static void print_again(const struct job *job, uint64_t mask)
         }
     }
     printf(
-        "again: rack --seed %llu --faults-ms %llu --voters %u --bug %s --trace --only ",
+        "again: rack%s --seed %llu --faults-ms %llu --voters %u --bug %s --trace --only ",
+        !config->rack     ? " --log"
+        : config->members ? " --members"
+        : config->late    ? " --late"
+                          : "",
         (unsigned long long)config->seed, (unsigned long long)config->faults_ms,
         config->voters, sim_bug_names[config->bug]);
     const char *comma = "";
@@ -288,6 +303,10 @@ static bool parse(struct options *options, int argc, char **argv)
             options->telling = true;
         } else if (strcmp(argv[i], "--log") == 0) {
             options->log_only = true;
+        } else if (strcmp(argv[i], "--members") == 0) {
+            options->members = true;
+        } else if (strcmp(argv[i], "--late") == 0) {
+            options->late = true;
         } else if (strcmp(argv[i], "--quiet") == 0) {
             options->quiet = true;
         } else if (strcmp(argv[i], "--until-failure") == 0) {
@@ -345,6 +364,11 @@ static void sum_up(const struct totals *totals, double took)
            (unsigned long long)stats->watch_resumes,
            (unsigned long long)stats->watch_resets, (unsigned long long)stats->histories,
            (unsigned long long)stats->undecided);
+    printf(
+        "machines or logs gone %llu, machines joined %llu, changes of voters %llu (%llu "
+        "new ones)\n",
+        (unsigned long long)stats->gone, (unsigned long long)stats->joined,
+        (unsigned long long)stats->changes, (unsigned long long)stats->replaced);
 }
 
 /* ---- many runs ---- */
@@ -401,8 +425,21 @@ static void run_all(const struct options *options, struct totals *totals)
     }
 }
 
+/* A run takes and gives back small pieces of memory all the time: with more of them at
+ * hand it takes a tenth less. What malloc is told so, it reads at a program's start. */
+static void start_with_larger_caches(char **argv)
+{
+    static const char tunables[] =
+        "glibc.malloc.tcache_count=1000:glibc.malloc.mmap_threshold=67108864:"
+        "glibc.malloc.trim_threshold=268435456:glibc.malloc.top_pad=16777216";
+    if (getenv("GLIBC_TUNABLES") == NULL && setenv("GLIBC_TUNABLES", tunables, 1) == 0) {
+        (void)execv("/proc/self/exe", argv); /* without it runs are slower */
+    }
+}
+
 int main(int argc, char **argv)
 {
+    start_with_larger_caches(argv);
     struct options options = {
         .seed = 1, .runs = 1, .jobs = 1, .hosts = 3, .shrinks = true, .faults_ms = 0};
     struct totals totals = {0};
@@ -413,9 +450,6 @@ int main(int argc, char **argv)
     if (!parse(&options, argc, argv)) {
         fputs(usage, stderr);
         return 2;
-    }
-    if (options.faults_ms == 0) {
-        options.faults_ms = options.log_only ? SIM_FAULTS_LOG_MS : SIM_FAULTS_RACK_MS;
     }
     run_all(&options, &totals);
     sum_up(&totals, cpu_seconds());

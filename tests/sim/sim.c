@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "base/require.h"
 #include "consensus/entry_frame.h"
+#include "model/join_token.h"
 #include "sim_fault.h"
 #include "sim_watch.h"
 
@@ -13,9 +14,11 @@
 #define HEAL_NS (10 * NS_PER_S) /* within so much everything works again */
 #define HEAL_RACK_NS \
     (25 * NS_PER_S) /* leases have to run out, VMs to back off and start */
-#define LAST_ASK_NS  (7 * NS_PER_S) /* after healing clients begin nothing new */
-#define SIM_VM_BYTES (UINT64_C(5) << 29)
-#define LOOK_NS      (50 * NS_PER_MS)
+#define HEAL_MEMBERS_NS (60 * NS_PER_S) /* hosts to be lost, voters replaced in turn */
+#define CALM_NS         (2 * NS_PER_S)  /* then nobody stands for election any more */
+#define LAST_ASK_NS     (7 * NS_PER_S)  /* after healing clients begin nothing new */
+#define SIM_VM_BYTES    (UINT64_C(5) << 29)
+#define LOOK_NS         (50 * NS_PER_MS)
 
 const char *const sim_bug_names[SIM_BUG_COUNT] = {"none",
                                                   "bare",
@@ -34,7 +37,11 @@ const char *const sim_bug_names[SIM_BUG_COUNT] = {"none",
                                                   "feed-gap",
                                                   "resume-skips",
                                                   "no-compare",
-                                                  "seal-unwaited"};
+                                                  "seal-unwaited",
+                                                  "log-anew",
+                                                  "early-voter",
+                                                  "two-at-once",
+                                                  "standby-counts"};
 
 static struct sim *current;
 
@@ -96,18 +103,30 @@ static struct digest token_hash(unsigned index)
     return hash;
 }
 
+static void first_token(struct first *first, struct digest hash, unsigned index)
+{
+    struct token *token = object_new(KIND_TOKEN);
+    REQUIRE(token != NULL);
+    (void)snprintf(token->meta.name, sizeof(token->meta.name), "join-%u", index);
+    token->spec.role = ROLE_JOIN;
+    token->spec.hash = hash;
+    token->spec.uses_left = 1;
+    first_put(first, KIND_TOKEN, token);
+}
+
+/* Of the secret that it will come with (sim_host.c). */
+static struct digest spare_hash(const struct sim_machine *machine)
+{
+    uint8_t secret[JOIN_SECRET_SIZE];
+    memset(secret, (int)machine->index + 1, sizeof(secret));
+    return join_secret_hash(secret);
+}
+
 static void first_join(struct first *first, struct sim_machine *machine)
 {
     struct command command;
     if (machine->index > 0) {
-        struct token *token = object_new(KIND_TOKEN);
-        REQUIRE(token != NULL);
-        (void)snprintf(token->meta.name, sizeof(token->meta.name), "join-%u",
-                       machine->index);
-        token->spec.role = ROLE_JOIN;
-        token->spec.hash = token_hash(machine->index);
-        token->spec.uses_left = 1;
-        first_put(first, KIND_TOKEN, token);
+        first_token(first, token_hash(machine->index), machine->index);
     }
     command_init(&command, COMMAND_HOST_JOIN);
     struct cmd_host_join *body = &command.body.host_join;
@@ -177,8 +196,13 @@ static void format(struct sim *sim)
     REQUIRE(first.state != NULL);
     sim_raft_format(sim);
     for (unsigned i = 0; i < sim->machine_count; i++) {
-        first_join(&first, &sim->machines[i]);
+        if (sim->machines[i].joined) {
+            first_join(&first, &sim->machines[i]);
+        } else {
+            first_token(&first, spare_hash(&sim->machines[i]), i);
+        }
     }
+    sim_host_format(sim);
     if (sim->config.rack) {
         first_group(&first);
     }
@@ -190,16 +214,39 @@ static void format(struct sim *sim)
 
 /* ---- a run ---- */
 
-struct sim_config sim_config_of(uint64_t seed, bool rack)
+static struct sim_config config_of(uint64_t seed, bool rack, bool members)
 {
     return (struct sim_config){.seed = seed,
                                .rack = rack,
+                               .members = members,
+                               .late = rack && !members && seed % 4 == 1,
                                .own_vms = rack && seed % 2 == 1,
-                               .voters = seed % 4 == 0 ? 5 : 3,
+                               .voters = members && seed % 5 == 0 ? 1
+                                         : seed % 4 == 0          ? 5
+                                                                  : 3,
                                .hosts = rack ? 3 : 0,
+                               .spares = members ? SIM_SPARES : 0,
                                .clients = 3 + (unsigned)(seed % 4),
-                               .faults_ms =
-                                   rack ? SIM_FAULTS_RACK_MS : SIM_FAULTS_LOG_MS};
+                               .faults_ms = members ? SIM_FAULTS_MEMBERS_MS
+                                            : rack  ? SIM_FAULTS_RACK_MS
+                                                    : SIM_FAULTS_LOG_MS};
+}
+
+struct sim_config sim_config_of(uint64_t seed, bool rack)
+{
+    return config_of(seed, rack, rack && seed % 3 == 0);
+}
+
+struct sim_config sim_config_late(uint64_t seed)
+{
+    struct sim_config config = config_of(seed, true, false);
+    config.late = true;
+    return config;
+}
+
+struct sim_config sim_config_changing(uint64_t seed)
+{
+    return config_of(seed, true, true);
 }
 
 static void on_power(void *context, uint64_t argument)
@@ -214,11 +261,11 @@ struct sim *sim_new(const struct sim_config *config,
 {
     struct sim *sim = calloc(1, sizeof(*sim));
     REQUIRE(sim != NULL);
-    REQUIRE(config->voters + config->hosts <= SIM_MACHINES_MAX);
+    REQUIRE(config->voters + config->hosts + config->spares <= SIM_MACHINES_MAX);
     current = sim;
     log_setup(LOG_LEVEL_ERROR + 1, false);
     sim->config = *config;
-    sim->machine_count = config->voters + config->hosts;
+    sim->machine_count = config->voters + config->hosts + config->spares;
     list_init(&sim->packets);
     world_init(&sim->world, config->seed, config->telling);
     sim->oracle = oracle_new();
@@ -227,6 +274,9 @@ struct sim *sim_new(const struct sim_config *config,
     for (unsigned i = 0; i < sim->machine_count; i++) {
         sim_machine_init(sim, i);
         sim->machines[i].has_log = i < config->voters;
+        sim->machines[i].joined = i < config->voters + config->hosts;
+        sim->machines[i].down = !sim->machines[i].joined;
+        sim->machines[i].uid = UINT64_MAX - i; /* until the state has named it */
     }
     format(sim);
     for (unsigned i = 0; i < sim->machine_count; i++) {
@@ -360,6 +410,29 @@ static void say_vms(struct sim *sim)
     }
 }
 
+static uint64_t highest_term(const struct sim *sim)
+{
+    uint64_t highest = 0;
+    for (unsigned i = 0; i < sim->machine_count; i++) {
+        uint64_t term = sim_raft_term(sim->machines[i].process);
+        highest = term > highest ? term : highest;
+    }
+    return highest;
+}
+
+/* Whoever has no vote any more, and a log from when it had one, disturbs nobody. */
+static void stay_calm(struct sim *sim)
+{
+    uint64_t term = highest_term(sim);
+    sim_run_until(sim, sim->world.now_ns + CALM_NS);
+    if (!sim->world.failed && highest_term(sim) != term) {
+        world_fail(&sim->world,
+                   "all is well, and yet somebody is elected again: from term %llu it "
+                   "has come to %llu",
+                   (unsigned long long)term, (unsigned long long)highest_term(sim));
+    }
+}
+
 bool sim_run(struct sim *sim)
 {
     struct world *world = &sim->world;
@@ -373,21 +446,27 @@ bool sim_run(struct sim *sim)
     sim_clients_stop(sim);
     sim_watchers_stop(sim);
     bool good = false;
-    uint64_t patience_ns = sim->config.rack ? HEAL_RACK_NS : HEAL_NS;
+    uint64_t patience_ns = sim->config.members ? HEAL_MEMBERS_NS
+                           : sim->config.rack  ? HEAL_RACK_NS
+                                               : HEAL_NS;
     while (!good && !world->failed && world->now_ns < healed_ns + patience_ns) {
         sim_run_until(sim, world->now_ns + LOOK_NS);
         good = has_leader(sim) && sim_clients_served(sim) && oracle_all_agree(sim) &&
-               all_vms_run(sim) && sim_watchers_current(sim);
+               all_vms_run(sim) && sim_watchers_current(sim) && sim_members_settled(sim);
     }
     if (!good && !world->failed) {
         say_vms(sim);
-        world_fail(world, "%u seconds after healing: %s, %s, %s, %s, %s",
+        world_fail(world, "%u seconds after healing: %s, %s, %s, %s, %s, %s",
                    (unsigned)(patience_ns / NS_PER_S),
                    has_leader(sim) ? "a leader" : "NO leader",
                    sim_clients_served(sim) ? "clients served" : "clients NOT served",
                    oracle_all_agree(sim) ? "states agree" : "states do NOT agree",
                    all_vms_run(sim) ? "all VMs run" : "NOT all VMs run",
-                   sim_watchers_current(sim) ? "watches current" : "watches NOT current");
+                   sim_watchers_current(sim) ? "watches current" : "watches NOT current",
+                   sim_members_settled(sim) ? "voters settled" : "voters NOT settled");
+    }
+    if (sim->config.members && !world->failed) {
+        stay_calm(sim);
     }
     return !world->failed && sim_clients_explained(sim);
 }

@@ -27,18 +27,21 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define SIM_MACHINES_MAX   12
-#define SIM_CLIENTS_MAX    8
-#define SIM_VMS            9  /* of the group, in rack runs */
-#define SIM_OWN_VMS        3  /* of a user, where a run has such */
-#define SIM_KEPT_MAX       64 /* VMs at a time */
-#define SIM_FAULTS_LOG_MS  12000
-#define SIM_FAULTS_RACK_MS 20000 /* leases have to end and hosts to come back */
-#define SIM_KEYS_MAX       8     /* registers that clients write and read */
-#define SIM_BOOKED_MAX     64    /* faults of a run */
-#define SIM_REQUEST_MARK   0x77  /* first byte of clients' request ids; then the key */
-#define SIM_PORT_RAFT      7442
-#define SIM_CLUSTER_ID     UINT64_C(0x51)
+#define SIM_MACHINES_MAX      12
+#define SIM_CLIENTS_MAX       8
+#define SIM_VMS               9  /* of the group, in rack runs */
+#define SIM_OWN_VMS           3  /* of a user, where a run has such */
+#define SIM_KEPT_MAX          64 /* VMs at a time */
+#define SIM_FAULTS_LOG_MS     12000
+#define SIM_FAULTS_RACK_MS    20000 /* leases have to end and hosts to come back */
+#define SIM_FAULTS_MEMBERS_MS 32000 /* and voters to be replaced */
+#define SIM_SPARES            2     /* machines that join later, where members change */
+#define SIM_VOTES             64    /* terms of which votes are remembered */
+#define SIM_KEYS_MAX          8     /* registers that clients write and read */
+#define SIM_BOOKED_MAX        64    /* faults of a run */
+#define SIM_REQUEST_MARK      0x77  /* first byte of clients' request ids; then the key */
+#define SIM_PORT_RAFT         7442
+#define SIM_CLUSTER_ID        UINT64_C(0x51)
 
 struct raft;
 struct raft_guard;
@@ -68,6 +71,10 @@ enum sim_bug {
     SIM_BUG_RESUME_SKIPS,     /* a watch that goes on misses one revision */
     SIM_BUG_NO_COMPARE,       /* what a write expects to find is not looked at */
     SIM_BUG_SEAL_UNWAITED,    /* the seal's writes overtake one that is under way */
+    SIM_BUG_LOG_ANEW,         /* a voter without its log begins a new one */
+    SIM_BUG_EARLY_VOTER,      /* a standby gets its vote before it has caught up */
+    SIM_BUG_TWO_AT_ONCE,      /* who is removed is replaced in the same entry */
+    SIM_BUG_STANDBY_COUNTS,   /* acks of those who do not vote count as votes' */
     SIM_BUG_COUNT
 };
 extern const char *const sim_bug_names[SIM_BUG_COUNT];
@@ -77,8 +84,11 @@ struct sim_config {
     enum sim_bug bug;
     unsigned voters; /* 1, 3 or 5 machines with the log */
     unsigned hosts;  /* further machines; rack runs only */
+    unsigned spares; /* that join later */
     bool rack;       /* hosts run VMs; else clients write registers only */
-    bool own_vms;    /* beside the group's a user has some of their own; rack only */
+    bool members;    /* who votes changes: machines are lost, others join; rack only */
+    bool late; /* hosts come back with old orders while the leader changes; rack only */
+    bool own_vms; /* beside the group's a user has some of their own; rack only */
     unsigned clients;
     uint64_t faults_ms; /* how long faults go on */
     bool telling;
@@ -87,6 +97,11 @@ struct sim_config {
 
 /* What a seed is run with where nobody says otherwise. */
 struct sim_config sim_config_of(uint64_t seed, bool rack);
+/* Likewise, and its members change, as they do in every third seed. */
+struct sim_config sim_config_changing(uint64_t seed);
+/* Likewise, and hosts come back with old orders, as they do in every fourth one of the
+ * other seeds. */
+struct sim_config sim_config_late(uint64_t seed);
 
 /* What the end of a process makes of a write that a thread is waiting for. */
 enum sim_cut { SIM_CUT_NONE = 0, SIM_CUT_TORN, SIM_CUT_WHOLE };
@@ -107,6 +122,8 @@ struct sim_process {
     char why[256];
     struct members members;
     struct identity identity;
+    struct loop_timer *entry; /* asks to be let in */
+    unsigned ask_at;          /* that machine */
     struct control *control;
     struct leader *leader;
     struct leader *leader_doomed; /* until the log is closed */
@@ -120,6 +137,14 @@ struct sim_process {
     struct consensus_fsm fsm;
     size_t place; /* the oracle's next slot for us; SIZE_MAX: to be found */
     uint64_t term_led;
+    /* what the oracle has seen of it as leader (sim_members.c) */
+    uint64_t commit_seen;
+    uint64_t commit_led;  /* when it was elected */
+    unsigned voters_seen; /* a bit a machine */
+    unsigned logs_seen;   /* likewise, with standbys */
+    /* of the log: the life of the process at the other end, as of when it was opened;
+     * 0: none */
+    uint64_t channels[SIM_MACHINES_MAX];
     /* the API that serves watches (sim_api.c), and changes of the command being applied
      */
     struct control_plane plane;
@@ -130,19 +155,31 @@ struct sim_process {
     size_t news_count, news_capacity;
 };
 
+/* A small file that is written as a whole. */
+struct sim_file {
+    uint8_t *data; /* NULL: none */
+    size_t size;
+};
+
 struct sim_machine {
     struct sim *sim;
     unsigned index;
     uint64_t uid; /* of the host in the state */
     uint64_t raft_id;
     struct mesh_key key;
+    char address[CONSENSUS_ADDRESS_SIZE]; /* in the log */
     struct sim_disk disk;
     struct world_owner berthd;       /* of the process's events; outlives it */
     struct world_owner disk_threads; /* likewise: they go on while the loop is held up */
     int32_t clock_ppm;               /* rate error */
     uint64_t clock_base_ns;          /* its clock at true time 0 */
     int64_t wall_offset_ms;
-    bool has_log;
+    bool has_log; /* a folder of it, to be exact */
+    bool joined;  /* the cluster; else it asks to be let in */
+    struct sim_file members_file;
+    struct {
+        uint64_t term, id;
+    } votes[SIM_VOTES];          /* by term */
     bool muted;                  /* nobody hears that it asks for votes (scripted) */
     bool tampered;               /* a fault has damaged its disk */
     bool condemned;              /* its disk is no good any more: does not come back */
@@ -168,6 +205,9 @@ struct sim_booked {
     struct sim *sim;
     const struct sim_fault *fault;
     unsigned a, b; /* machines, once it has begun */
+    bool armed;    /* waits for a change of members */
+    bool changing; /* one is under way, of that machine: */
+    unsigned changed;
 };
 
 struct sim_stats {
@@ -177,6 +217,7 @@ struct sim_stats {
     uint64_t refusals_to_start;
     uint64_t watch_events, watch_resumes, watch_resets;
     uint64_t histories, undecided;
+    uint64_t gone, joined, changes, replaced;
 };
 
 /* What the log says of one VM's disks, as of the newest command. */
@@ -247,14 +288,19 @@ uint64_t sim_machine_wall_ms(const struct sim_machine *machine);
 struct sim_machine *sim_machine_of_uid(struct sim *sim, uint64_t uid);
 struct sim_machine *sim_machine_of_raft(struct sim *sim, uint64_t raft_id);
 bool sim_process_leads(const struct sim_process *process);
+/* Its disk tells it of its death. */
+void sim_machine_watch_disk(struct sim_machine *machine);
 /* An event that only wakes its owner. */
 void sim_nothing(void *context, uint64_t argument);
 
 /* ---- what a berthd does beyond its log (sim_host.c) ---- */
 
-/* Before the log opens: whom it may call. */
+/* What every machine of the cluster begins with: whom it may call. */
+void sim_host_format(struct sim *sim);
+/* Reads that, before anything else. */
 void sim_host_prepare(struct sim_process *process);
-void sim_host_open(struct sim_process *process);
+/* The rest: its part in the log, if it has one, and its work; or it asks to be let in. */
+int sim_host_open(struct sim_process *process, struct err *err);
 /* Before the log is closed, and after. */
 void sim_host_close(struct sim_process *process);
 void sim_host_closed(struct sim_process *process);
@@ -266,9 +312,28 @@ void sim_host_leadership(struct sim_process *process, bool is_leader, uint64_t t
 void sim_host_change(struct sim_process *process, const struct change *change);
 void sim_host_restored(struct sim_process *process);
 void sim_host_power_off(struct sim_machine *machine);
+/* Somebody else's answer to sim_host_open's question, and the question. */
+void sim_host_join_ask(struct sim_process *process,
+                       const struct sim_machine *guest,
+                       const struct msg_join *message);
+void sim_host_join_reply(struct sim_process *process, struct msg_join_reply *reply);
+/* By its members, or where there are none, it has a part in the log that goes on. */
+bool sim_host_has_part(const struct sim_process *process);
+/* The log is opened; the host's part of it. */
+int sim_machine_open_log(struct sim_process *process, struct err *err);
 void sim_host_describe(const struct sim_machine *machine, struct host_status *ret_status);
 
+/* ---- messages between hosts (sim_link.c) ---- */
+
+/* A stranger asks to be let in. */
+void sim_link_join(struct sim_process *guest,
+                   const struct sim_machine *to,
+                   const struct msg_join *message);
+
 /* ---- clients (sim_client.c) ---- */
+
+/* So many machines, from the first on, may be asked. */
+unsigned sim_asked_count(const struct sim *sim);
 
 void sim_clients_start(struct sim *sim);
 /* Nothing new is begun. */
@@ -289,6 +354,28 @@ void sim_write(struct sim_machine *machine,
                unsigned key,
                uint64_t number,
                struct sim_answer *ret_answer);
+
+/* ---- who is in the log (sim_members.c) ---- */
+
+/* Bit i is machine i. */
+unsigned sim_members_voters(const struct sim_process *process);
+unsigned sim_members_with_log(const struct sim_process *process); /* and standbys */
+/* May be lost for good: under every configuration that anybody has, a majority is left.
+ */
+bool sim_members_can_spare(struct sim *sim, const struct sim_machine *machine);
+/* It is gone, with its disks. */
+void sim_members_lose(struct sim_machine *machine);
+/* Its log is gone, the rest is not. */
+void sim_members_lose_log(struct sim_machine *machine);
+/* A machine without a log begins one. */
+void sim_members_begin(struct sim_machine *machine);
+/* Votes are cast; a leader is elected, has more committed, may have changed members. */
+void sim_members_voted(struct sim_machine *machine, uint64_t term, uint64_t id);
+void sim_members_elected(struct sim_process *process);
+void sim_members_committed(struct sim_process *process);
+void sim_members_look(struct sim_process *process);
+/* As many voters as there should be, all well, and recorded as what they are. */
+bool sim_members_settled(struct sim *sim);
 
 /* ---- VM processes and the fence (sim_vms.c) ---- */
 

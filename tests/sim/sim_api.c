@@ -33,7 +33,7 @@ static void role(void *context, struct control_role *ret_role)
 {
     const struct sim_process *process = context;
     *ret_role = (struct control_role){.leader = sim_process_leads(process),
-                                      .voter = process->control != NULL,
+                                      .voter = sim_host_has_part(process),
                                       .host_name = process->identity.name,
                                       .leader_name = ""};
 }

@@ -185,6 +185,11 @@ bool sim_clients_explained(struct sim *sim)
 
 /* ---- the client's end ---- */
 
+unsigned sim_asked_count(const struct sim *sim)
+{
+    return sim->config.members ? sim->machine_count : sim->config.voters;
+}
+
 static void check_write(struct client *client, const struct answer *answer)
 {
     struct sim *sim = client->sim;
@@ -282,7 +287,7 @@ static void on_silence(void *context, uint64_t attempt)
 {
     struct client *client = context;
     if (client->busy && client->attempt == attempt) {
-        client->target = (client->target + 1) % client->sim->config.voters;
+        client->target = (client->target + 1) % sim_asked_count(client->sim);
         on_again(client, attempt);
     }
 }
@@ -327,7 +332,7 @@ static void answer_arrive(struct sim_packet *packet, struct sim_process *process
     client->target =
         answer->leader >= 0
             ? (unsigned)answer->leader
-            : (unsigned)world_between(&sim->world, 0, sim->config.voters - 1);
+            : (unsigned)world_between(&sim->world, 0, sim_asked_count(sim) - 1);
     world_at(&sim->world, sim->world.now_ns + BACK_OFF_NS, NULL, on_again, client,
              client->attempt);
 }

@@ -15,7 +15,8 @@ static const char *const names[FAULT_KIND_COUNT] = {
     "kill",      "power off",    "pause",      "cut one way", "cut",     "isolate",
     "deaf",      "split",        "drop",       "twice",       "reorder", "slow net",
     "slow disk", "die at write", "disk error", "disk full",   "flip",    "lose tail",
-    "wall jump", "transfer",     "mute",       "hold",        "unready"};
+    "wall jump", "transfer",     "mute",       "hold",        "unready", "gone",
+    "log gone",  "join"};
 
 const char *sim_fault_name(enum sim_fault_kind kind)
 {
@@ -24,7 +25,11 @@ const char *sim_fault_name(enum sim_fault_kind kind)
 
 static void who(unsigned machine, char *text, size_t size)
 {
-    (void)snprintf(text, size, machine < SIM_MACHINES_MAX ? "m%u" : "leader", machine);
+    (void)snprintf(text, size,
+                   machine < SIM_MACHINES_MAX    ? "m%u"
+                   : machine == SIM_MACHINES_MAX ? "leader"
+                                                 : "whoever changes",
+                   machine);
 }
 
 void sim_fault_print(const struct sim_fault *fault, char *text, size_t size)
@@ -33,9 +38,11 @@ void sim_fault_print(const struct sim_fault *fault, char *text, size_t size)
     char b[24];
     who(fault->a, a, sizeof(a));
     who(fault->b, b, sizeof(b));
-    (void)snprintf(text, size, "at %5.2f s for %5.2f s: %s %s (%s, %llu)",
-                   (double)fault->at_ms / 1000, (double)fault->for_ms / 1000,
-                   names[fault->kind], a, b, (unsigned long long)fault->number);
+    (void)snprintf(text, size, "at %5.2f s%s for %5.2f s: %s %s (%s, %llu)",
+                   (double)fault->at_ms / 1000,
+                   fault->at_change ? " or when members change," : "",
+                   (double)fault->for_ms / 1000, names[fault->kind], a, b,
+                   (unsigned long long)fault->number);
 }
 
 /* ---- applying ---- */
@@ -95,7 +102,7 @@ static void hold(const struct sim_booked *booked)
     struct sim *sim = booked->sim;
     const struct sim_fault *fault = booked->fault;
     unsigned a = booked->a;
-    uint64_t until_ms = fault->at_ms + fault->for_ms;
+    uint64_t until_ms = sim->world.now_ns / NS_PER_MS + fault->for_ms;
     until_ms = until_ms < sim->config.faults_ms ? until_ms : sim->config.faults_ms;
     for (unsigned i = 0; i < sim->machine_count; i++) {
         if (i == a || (fault->number == HOLD_FROM && i != booked->b)) {
@@ -135,16 +142,29 @@ static void all_links(struct sim *sim, const struct sim_fault *fault, bool on)
 }
 
 /* Damaged disks have to stay a minority: with more of them no promise can be kept. */
-static bool may_tamper(const struct sim *sim, const struct sim_machine *machine)
+static bool may_tamper(struct sim *sim, const struct sim_machine *machine)
 {
-    unsigned tampered = 0;
-    if (machine->tampered || !machine->has_log || sim->config.voters < 3) {
-        return false;
+    return machine->has_log && sim_members_can_spare(sim, machine);
+}
+
+/* One is as much as there is room for its VMs elsewhere. */
+static void lose(struct sim *sim, struct sim_machine *machine, enum sim_fault_kind kind)
+{
+    const struct msg_member *self;
+    if (sim->stats.gone > 0 || !machine->joined || !sim_members_can_spare(sim, machine)) {
+        return;
     }
-    for (unsigned i = 0; i < sim->machine_count; i++) {
-        tampered += sim->machines[i].tampered ? 1U : 0U;
+    if (kind == FAULT_GONE) {
+        sim_members_lose(machine);
+        return;
     }
-    return tampered < (sim->config.voters - 1) / 2;
+    /* Whoever is not on record as voter begins anew, see docs/reliability.md. */
+    self = machine->process != NULL
+               ? members_by_uid(&machine->process->members, machine->uid)
+               : NULL;
+    if (machine->has_log && self != NULL && self->voter == VOTER_VOTER) {
+        sim_members_lose_log(machine);
+    }
 }
 
 /* What lies behind the sealed index may be lost without a trace: no fault of this kind is
@@ -252,6 +272,13 @@ static void turn_on(const struct sim_booked *booked)
     case FAULT_UNREADY:
         machine->unready++;
         break;
+    case FAULT_GONE:
+    case FAULT_LOG_GONE:
+        lose(sim, machine, fault->kind);
+        break;
+    case FAULT_JOIN:
+        power(machine, true);
+        break;
     default:
         break;
     }
@@ -324,7 +351,16 @@ static void on_begin(void *context, uint64_t argument)
     const struct sim_fault *fault = booked->fault;
     char text[128];
     (void)argument;
-    booked->a = fault->a < SIM_MACHINES_MAX ? fault->a : leader_or(sim, fault->spare);
+    if (sim->healed) {
+        return;
+    }
+    if (fault->at_change && !booked->changing) {
+        booked->armed = true;
+        return;
+    }
+    booked->a = fault->a < SIM_MACHINES_MAX    ? fault->a
+                : fault->a == FAULT_OF_CHANGED ? booked->changed
+                                               : leader_or(sim, fault->spare);
     booked->b = fault->b < SIM_MACHINES_MAX ? fault->b : leader_or(sim, fault->spare);
     sim_fault_print(fault, text, sizeof(text));
     world_say(&sim->world, "fault %s -> m%u, m%u", text, booked->a, booked->b);
@@ -333,6 +369,26 @@ static void on_begin(void *context, uint64_t argument)
     set_links(booked, true);
     world_at(&sim->world, sim->world.now_ns + fault->for_ms * NS_PER_MS, NULL, on_end,
              booked, 0);
+}
+
+/* Some before the change is committed, some after; every second one waits for a vote that
+ * is given or taken. */
+void sim_faults_changing(struct sim *sim, unsigned machine, bool votes)
+{
+    for (unsigned i = 0; i < SIM_BOOKED_MAX; i++) {
+        struct sim_booked *booked = &sim->booked[i];
+        if (!booked->armed || (booked->fault->number / 2 % 2 == 1 && !votes)) {
+            continue;
+        }
+        booked->armed = false;
+        booked->changing = true;
+        booked->changed = machine;
+        uint64_t after_ns =
+            booked->fault->number % 4 * (booked->fault->number % 100) * NS_PER_MS;
+        world_at(&sim->world, sim->world.now_ns + after_ns / 2, NULL, on_begin, booked,
+                 0);
+        break;
+    }
 }
 
 void sim_faults_book(struct sim *sim, const struct sim_fault_list *list, uint64_t mask)

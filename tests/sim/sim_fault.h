@@ -35,6 +35,11 @@ enum sim_fault_kind {
     FAULT_MUTE,    /* hears all, is heard by nobody */
     FAULT_HOLD,    /* what is sent arrives, but only at the end: as TCP does it */
     FAULT_UNREADY, /* images are not there: what is ordered waits */
+    FAULT_USUAL_COUNT,
+    /* only where members change, and in their stories */
+    FAULT_GONE = FAULT_USUAL_COUNT, /* the machine, for good */
+    FAULT_LOG_GONE,                 /* its log's folder alone */
+    FAULT_JOIN,                     /* a machine that was bought is switched on */
     FAULT_KIND_COUNT
 };
 
@@ -51,11 +56,14 @@ struct sim_fault {
     enum sim_fault_kind kind;
     uint64_t at_ms;
     uint64_t for_ms;
-    unsigned a;     /* machine; SIM_MACHINES_MAX: who leads then */
+    unsigned a;     /* machine; SIM_MACHINES_MAX: who leads then; one more: see below */
     unsigned b;     /* likewise */
     unsigned spare; /* in place of a leader, when nobody leads */
     uint64_t number;
+    bool at_change; /* not before members change; `a` may be the one that does */
 };
+
+#define FAULT_OF_CHANGED (SIM_MACHINES_MAX + 1)
 
 struct sim_fault_list {
     struct sim_fault items[SIM_FAULTS_MAX];
@@ -67,6 +75,9 @@ void sim_faults_make(const struct sim_config *config, struct sim_fault_list *ret
 /* Books all faults whose bit is set in the mask. The list must live as long as the run.
  */
 void sim_faults_book(struct sim *sim, const struct sim_fault_list *list, uint64_t mask);
+/* A leader has changed that machine's role, perhaps its vote: what waits for that begins
+ * soon. */
+void sim_faults_changing(struct sim *sim, unsigned machine, bool votes);
 /* Ends all that is still wrong. */
 void sim_faults_heal(struct sim *sim);
 void sim_fault_print(const struct sim_fault *fault, char *text, size_t size);

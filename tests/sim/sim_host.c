@@ -1,10 +1,13 @@
 /* What a berthd does beyond its log: leader and worker, as agent/berthd.c wires them. */
 #include "agent/host_facts.h"
 #include "agent/orders.h"
+#include "agent/voters.h"
 #include "agent/worker.h"
+#include "base/loop.h"
 #include "base/require.h"
 #include "model/objects.h"
 #include "sim.h"
+#include "sim_watch.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,32 +33,118 @@ void sim_host_describe(const struct sim_machine *machine, struct host_status *re
     ret_status->numa_nodes = facts.numa_nodes;
 }
 
-/* Each machine knows the others from the start. */
-static void members_fill(struct sim_process *process)
+/* ---- the members' table and its file ---- */
+
+static void member_fill(const struct sim_machine *machine, struct msg_member *member)
 {
-    struct sim *sim = process->machine->sim;
-    struct msg_member_list *list = &process->members.list;
-    list->items = calloc(sim->machine_count, sizeof(*list->items));
-    REQUIRE(list->items != NULL);
-    list->count = sim->machine_count;
+    member->uid = machine->uid;
+    (void)snprintf(member->name, sizeof(member->name), "m%u", machine->index);
+    member->key = identity_key_digest(&machine->key);
+    member->address = UINT32_C(0x0a000001) + machine->index;
+    member->mesh_port = 7440;
+    member->raft_port = SIM_PORT_RAFT;
+    member->voter = machine->has_log ? VOTER_VOTER : VOTER_NONE;
+}
+
+void sim_host_format(struct sim *sim)
+{
+    struct msg_member items[SIM_MACHINES_MAX] = {0};
+    struct msg_member_list list = {.items = items};
     for (unsigned i = 0; i < sim->machine_count; i++) {
-        const struct sim_machine *machine = &sim->machines[i];
-        struct msg_member *member = &list->items[i];
-        member->uid = machine->uid;
-        (void)snprintf(member->name, sizeof(member->name), "m%u", i);
-        member->key = identity_key_digest(&machine->key);
-        member->address = UINT32_C(0x0a000001) + i;
-        member->mesh_port = 7440;
-        member->raft_port = SIM_PORT_RAFT;
-        member->voter = machine->has_log ? VOTER_VOTER : VOTER_NONE;
+        if (sim->machines[i].joined) {
+            member_fill(&sim->machines[i], &items[list.count++]);
+        }
+    }
+    for (unsigned i = 0; i < sim->machine_count; i++) {
+        struct members members = {0};
+        char folder[16];
+        bool changed;
+        (void)snprintf(folder, sizeof(folder), "m%u", i);
+        REQUIRE(!sim->machines[i].joined ||
+                (members_open(folder, &members, NULL) == 0 &&
+                 members_set(&members, &list, &changed, NULL) == 0));
+        members_fini(&members);
     }
 }
 
-static void members_changed(void *context)
+void sim_host_prepare(struct sim_process *process)
 {
-    (void)context; /* keys and addresses never change here */
+    struct err err;
+    (void)snprintf(process->folder, sizeof(process->folder), "m%u",
+                   process->machine->index);
+    REQUIRE(members_open(process->folder, &process->members, &err) == 0);
 }
 
+static const struct msg_member *self_of(const struct sim_process *process)
+{
+    return members_by_uid(&process->members, process->machine->uid);
+}
+
+/* As in agent/berthd.c. */
+static bool log_is_ours(const struct sim_process *process)
+{
+    const struct msg_member *self = self_of(process);
+    return process->machine->has_log || (self != NULL && self->voter != VOTER_NONE);
+}
+
+/* Likewise; the mistake is a voter that does not mind. */
+static int log_is_there(const struct sim_process *process, struct err *err)
+{
+    const struct sim_machine *machine = process->machine;
+    const struct msg_member *self = self_of(process);
+    if (machine->has_log || self == NULL || self->voter != VOTER_VOTER ||
+        machine->sim->config.bug == SIM_BUG_LOG_ANEW) {
+        return 0;
+    }
+    return err_set(err, BERTH_ECORRUPT, "the log is missing, and this host is a voter");
+}
+
+/* As in agent/control_api.c. */
+bool sim_host_has_part(const struct sim_process *process)
+{
+    const struct msg_member *self = self_of(process);
+    return process->control != NULL &&
+           (sim_process_leads(process) || self == NULL || self->voter != VOTER_NONE);
+}
+
+static void leader_open(struct sim_process *process)
+{
+    struct consensus *consensus = control_consensus(process->control);
+    const struct leader_config config = {.loop = (uv_loop_t *)(void *)process,
+                                         .clock = &process->clock,
+                                         .identity = &process->identity,
+                                         .control = process->control,
+                                         .link = (struct link *)(void *)process};
+    process->leader = leader_new(&config);
+    REQUIRE(process->leader != NULL);
+    if (consensus_is_leader(consensus)) {
+        leader_on_leadership(process->leader, true, consensus_term(consensus));
+    }
+}
+
+static int log_open(struct sim_process *process, struct err *err)
+{
+    int r = sim_machine_open_log(process, err);
+    if (r < 0 || process->doomed) {
+        return r;
+    }
+    if (process->machine->sim->config.rack) {
+        leader_open(process);
+    }
+    sim_api_open(process);
+    return 0;
+}
+
+/* A part in the log is taken as soon as the orders name one. */
+static void members_changed(void *context)
+{
+    struct sim_process *process = context;
+    struct err err = {0};
+    if (process->control == NULL && !process->doomed && log_is_ours(process) &&
+        log_open(process, &err) < 0) {
+        sim_process_doom(process, err.text);
+    }
+}
 static void vm_forgotten(void *context, uint64_t vm)
 {
     (void)context;
@@ -86,28 +175,13 @@ static void identity_fill(struct sim_process *process)
     process->identity.raft_port = SIM_PORT_RAFT;
     (void)snprintf(process->identity.name, sizeof(process->identity.name), "m%u",
                    machine->index);
-    (void)snprintf(process->folder, sizeof(process->folder), "m%u", machine->index);
 }
 
-void sim_host_open(struct sim_process *process)
+static void work_open(struct sim_process *process)
 {
-    const struct sim_machine *machine = process->machine;
-    if (!machine->sim->config.rack) {
-        return;
-    }
     uv_loop_t *loop = (uv_loop_t *)(void *)process;
     struct link *link = (struct link *)(void *)process;
     struct err err = {0};
-    identity_fill(process);
-    if (process->control != NULL) {
-        const struct leader_config config = {.loop = loop,
-                                             .clock = &process->clock,
-                                             .identity = &process->identity,
-                                             .control = process->control,
-                                             .link = link};
-        process->leader = leader_new(&config);
-        REQUIRE(process->leader != NULL);
-    }
     const struct worker_config config = {.loop = loop,
                                          .clock = &process->clock,
                                          .identity = &process->identity,
@@ -125,13 +199,90 @@ void sim_host_open(struct sim_process *process)
     REQUIRE(worker_open(&config, &process->worker, &err) == 0);
 }
 
-void sim_host_prepare(struct sim_process *process)
+/* ---- coming in, as agent/berthd_joining.c does ---- */
+
+#define JOIN_RETRY_MS 1000
+
+static void ask_in(void *context)
 {
-    members_fill(process);
+    struct sim_process *process = context;
+    struct sim *sim = process->machine->sim;
+    struct msg_join message;
+    const struct level_range levels = level_range_up_to(0);
+    record_init(&msg_join_record, &message);
+    (void)snprintf(message.name, sizeof(message.name), "m%u", process->machine->index);
+    message.level_min = levels.min;
+    message.level_max = levels.max;
+    memset(message.secret.bytes, (int)process->machine->index + 1,
+           sizeof(message.secret.bytes));
+    sim_host_describe(process->machine, &message.status);
+    sim_link_join(process, &sim->machines[process->ask_at], &message);
+    record_fini(&msg_join_record, &message);
+    /* Until one refers to another. */
+    process->ask_at = (unsigned)world_between(&sim->world, 0,
+                                              sim->config.voters + sim->config.hosts - 1);
+}
+
+void sim_host_join_ask(struct sim_process *process,
+                       const struct sim_machine *guest,
+                       const struct msg_join *message)
+{
+    if (process->leader != NULL) {
+        leader_on_join(process->leader, &guest->key, message);
+    }
+}
+
+void sim_host_join_reply(struct sim_process *process, struct msg_join_reply *reply)
+{
+    struct sim_machine *machine = process->machine;
+    struct err err = {0};
+    bool changed = false;
+    const struct sim_machine *leader;
+    if (machine->joined) {
+        return;
+    }
+    if (reply->code == 0 && reply->uid != 0) {
+        machine->uid = reply->uid;
+        process->identity.uid = reply->uid;
+        if (members_set(&process->members, &reply->members, &changed, &err) < 0) {
+            sim_process_doom(process, err.text);
+            return;
+        }
+        machine->joined = true;
+        machine->sim->stats.joined++;
+        world_say(&machine->sim->world, "m%u has joined", machine->index);
+        process->entry = loop_timer_close(process->entry);
+        work_open(process);
+    } else if (reply->leader.uid != 0 &&
+               (leader = sim_machine_of_uid(machine->sim, reply->leader.uid)) != NULL) {
+        process->ask_at = leader->index;
+    }
+}
+
+/* ---- life ---- */
+
+int sim_host_open(struct sim_process *process, struct err *err)
+{
+    const struct sim_machine *machine = process->machine;
+    identity_fill(process);
+    if (!machine->joined) {
+        process->entry = loop_timer_new((uv_loop_t *)(void *)process, 1, JOIN_RETRY_MS,
+                                        ask_in, process);
+        return 0;
+    }
+    int r = log_is_there(process, err);
+    if (r == 0 && log_is_ours(process)) {
+        r = log_open(process, err);
+    }
+    if (r == 0 && !process->doomed && machine->sim->config.rack) {
+        work_open(process);
+    }
+    return r;
 }
 
 void sim_host_close(struct sim_process *process)
 {
+    process->entry = loop_timer_close(process->entry);
     process->worker = worker_close(process->worker);
     if (process->leader != NULL) {
         process->leader_doomed = process->leader;
@@ -202,6 +353,30 @@ static void keeps_forget(const struct sim_process *process, struct msg_orders *o
     orders->vms.count = bug ? count : orders->vms.count;
 }
 
+/* As in agent/control_api.c. */
+static void not_leader(const struct sim_process *process,
+                       struct msg_not_leader *ret_answer)
+{
+    uint64_t raft_id = 0;
+    const struct msg_member *member;
+    const struct host *host;
+    *ret_answer = (struct msg_not_leader){.leader = 0};
+    if (process->control == NULL ||
+        !consensus_leader(control_consensus(process->control), &raft_id, NULL)) {
+        ret_answer->leader =
+            process->control == NULL ? worker_leader(process->worker) : 0;
+        return;
+    }
+    member = members_by_raft_id(&process->members, raft_id);
+    ret_answer->leader = member != NULL ? member->uid : 0;
+    host = voters_find_host(process->state, raft_id);
+    if (host != NULL && host->status.phase != HOST_PHASE_REMOVED) {
+        ret_answer->leader = host->meta.uid;
+        ret_answer->term = consensus_term(control_consensus(process->control));
+        ret_answer->member = orders_member(host);
+    }
+}
+
 static void
 on_heartbeat(struct sim_process *process, const struct msg_member *from, void *message)
 {
@@ -210,7 +385,8 @@ on_heartbeat(struct sim_process *process, const struct msg_member *from, void *m
         leader_on_heartbeat(process->leader, from, message);
         return;
     }
-    const struct msg_not_leader answer = {.leader = 0};
+    struct msg_not_leader answer;
+    not_leader(process, &answer);
     (void)link_send((struct link *)(void *)process, from->uid, MESSAGE_NOT_LEADER,
                     &answer);
 }

@@ -52,18 +52,14 @@ static void packet_arrive(struct sim_packet *packet, struct sim_process *process
     free(message);
 }
 
-int link_send(struct link *link,
-              uint64_t host,
-              enum message_type type,
-              const void *message)
+static void packet_send(struct sim_process *process,
+                        const struct sim_machine *to,
+                        enum message_type type,
+                        const struct record *record,
+                        const void *message,
+                        void (*arrive)(struct sim_packet *packet,
+                                       struct sim_process *process))
 {
-    struct sim_process *process = process_of(link);
-    struct sim *sim = process->machine->sim;
-    const struct sim_machine *to = sim_machine_of_uid(sim, host);
-    const struct record *record = message_record((uint16_t)type);
-    if (to == NULL || process->doomed) {
-        return BERTH_ENOTFOUND;
-    }
     struct link_packet *copy = calloc(1, sizeof(*copy) + record->size_bytes);
     REQUIRE(copy != NULL);
     copy->type = type;
@@ -71,9 +67,24 @@ int link_send(struct link *link,
     REQUIRE(record_copy(record, message, copy->body) == 0);
     copy->packet.from = process->machine->index;
     copy->packet.to = to->index;
-    copy->packet.arrive = packet_arrive;
+    copy->packet.arrive = arrive;
     copy->packet.fini = packet_fini;
-    sim_net_send(sim, &copy->packet);
+    sim_net_send(process->machine->sim, &copy->packet);
+}
+
+int link_send(struct link *link,
+              uint64_t host,
+              enum message_type type,
+              const void *message)
+{
+    struct sim_process *process = process_of(link);
+    const struct sim_machine *to = sim_machine_of_uid(process->machine->sim, host);
+    const struct record *record = message_record((uint16_t)type);
+    if (to == NULL || process->doomed ||
+        members_by_uid(&process->members, host) == NULL) {
+        return BERTH_ENOTFOUND;
+    }
+    packet_send(process, to, type, record, message, packet_arrive);
     return 0;
 }
 
@@ -90,13 +101,42 @@ void link_guests_allow(struct link *link, bool allow)
     (void)allow;
 }
 
+/* ---- strangers ---- */
+
+static void join_arrive(struct sim_packet *packet, struct sim_process *process)
+{
+    const struct link_packet *copy = (const struct link_packet *)packet;
+    sim_host_join_ask(process, &packet->sim->machines[packet->from],
+                      (const struct msg_join *)(const void *)copy->body);
+}
+
+static void reply_arrive(struct sim_packet *packet, struct sim_process *process)
+{
+    struct link_packet *copy = (struct link_packet *)packet;
+    sim_host_join_reply(process, (struct msg_join_reply *)(void *)copy->body);
+}
+
+void sim_link_join(struct sim_process *guest,
+                   const struct sim_machine *to,
+                   const struct msg_join *message)
+{
+    packet_send(guest, to, 0, &msg_join_record, message, join_arrive);
+}
+
 int link_join_reply(struct link *link,
                     const struct mesh_key *guest,
                     const struct msg_join_reply *reply)
 {
-    (void)link; /* nobody joins */
-    (void)guest;
-    (void)reply;
+    struct sim_process *process = process_of(link);
+    const struct digest key = identity_key_digest(guest);
+    for (unsigned i = 0; !process->doomed && i < process->machine->sim->machine_count;
+         i++) {
+        const struct sim_machine *machine = &process->machine->sim->machines[i];
+        const struct digest its = identity_key_digest(&machine->key);
+        if (digest_equal(&key, &its)) {
+            packet_send(process, machine, 0, &msg_join_reply_record, reply, reply_arrive);
+        }
+    }
     return 0;
 }
 

@@ -190,6 +190,7 @@ static void after_event(void *context)
     }
     if (!process->doomed) {
         oracle_look(sim, process);
+        sim_members_look(process);
     }
     if (process->doomed) {
         sim_machine_kill(process->machine, process->why,
@@ -197,19 +198,19 @@ static void after_event(void *context)
     }
 }
 
-static int open_log(struct sim_process *process, struct err *err)
+int sim_machine_open_log(struct sim_process *process, struct err *err)
 {
     struct sim_machine *machine = process->machine;
-    char address[CONSENSUS_ADDRESS_SIZE];
-    (void)snprintf(address, sizeof(address), "10.0.0.%u:%d", machine->index + 1,
-                   SIM_PORT_RAFT);
+    if (!machine->has_log) {
+        sim_members_begin(machine);
+    }
     const struct control_config config = {.loop = (uv_loop_t *)(void *)process,
                                           .clock = &process->clock,
                                           .levels = level_range_up_to(0),
                                           .folder = "raft",
                                           .raft_id = machine->raft_id,
                                           .cluster_id = SIM_CLUSTER_ID,
-                                          .address = address,
+                                          .address = machine->address,
                                           .secret_key = machine->key.bytes,
                                           .members = &process->members};
     const struct control_events events = {.context = process,
@@ -261,13 +262,7 @@ void sim_machine_start(struct sim_machine *machine)
     sim->running = process;
     world_say(&sim->world, "m%u berthd starts", machine->index);
     sim_host_prepare(process);
-    int r = machine->has_log ? open_log(process, &err) : 0;
-    if (r == 0 && !process->doomed) {
-        sim_host_open(process);
-    }
-    if (r == 0 && process->control != NULL) {
-        sim_api_open(process);
-    }
+    int r = sim_host_open(process, &err);
     sim->running = NULL;
     if (r < 0) {
         refuse(process, &err);
@@ -286,6 +281,12 @@ static void on_disk_death(void *context)
         world_at(&machine->sim->world, machine->sim->world.now_ns,
                  &machine->process->machine->berthd, sim_nothing, NULL, 0);
     }
+}
+
+void sim_machine_watch_disk(struct sim_machine *machine)
+{
+    machine->disk.die = on_disk_death;
+    machine->disk.die_context = machine;
 }
 
 void sim_nothing(void *context, uint64_t argument)
@@ -311,11 +312,12 @@ void sim_machine_init(struct sim *sim, unsigned index)
         machine->key.bytes[i] = (uint8_t)(index * 37 + i + 1);
     }
     machine->raft_id = identity_raft_id(&machine->key);
+    (void)snprintf(machine->address, sizeof(machine->address), "10.0.0.%u:%d", index + 1,
+                   SIM_PORT_RAFT);
     machine->clock_ppm = clock_error(sim);
     machine->clock_base_ns = (100 + world_between(&sim->world, 0, 1000000)) * NS_PER_S;
     sim_disk_init(&machine->disk, &sim->world);
-    machine->disk.die = on_disk_death;
-    machine->disk.die_context = machine;
+    sim_machine_watch_disk(machine);
     if (sim->config.rack) {
         sim_vms_init(machine);
     }
@@ -333,5 +335,6 @@ void sim_machine_fini(struct sim_machine *machine)
     if (machine->lease_fd >= 0) {
         close(machine->lease_fd);
     }
+    free(machine->members_file.data);
     sim_disk_fini(&machine->disk);
 }

@@ -89,6 +89,7 @@ void oracle_look(struct sim *sim, struct sim_process *process)
                    process->machine->index, (unsigned long long)term);
     }
     oracle->leaders[term] = process->machine->index + 1;
+    sim_members_elected(process);
 }
 
 /* ---- state agreement ---- */
@@ -222,9 +223,15 @@ bool oracle_all_agree(struct sim *sim)
 {
     const struct oracle *oracle = sim->oracle;
     uint64_t hash = oracle->count > 0 ? oracle->slots[oracle->count - 1].hash : 0;
+    unsigned members = 0;
+    for (unsigned i = 0; i < sim->machine_count; i++) {
+        if (sim_process_leads(sim->machines[i].process)) {
+            members |= sim_members_with_log(sim->machines[i].process);
+        }
+    }
     for (unsigned i = 0; i < sim->machine_count; i++) {
         const struct sim_machine *machine = &sim->machines[i];
-        if (!machine->has_log || machine->condemned) {
+        if ((members >> i & 1) == 0 || machine->condemned) {
             continue;
         }
         if (machine->process == NULL || machine->process->state == NULL ||
@@ -232,7 +239,7 @@ bool oracle_all_agree(struct sim *sim)
             return false;
         }
     }
-    return true;
+    return members != 0;
 }
 
 size_t oracle_count(const struct oracle *oracle)

@@ -151,7 +151,9 @@ static int io_set_vote(struct raft_io *io, raft_id id)
     struct raft_backing *backing = sim_backing_of(io);
     int r = sim_backing_write_now(backing);
     if (r == 0) {
-        sim_backing_machine(backing)->disk.vote = id;
+        struct sim_machine *machine = sim_backing_machine(backing);
+        machine->disk.vote = id;
+        sim_members_voted(machine, machine->disk.term, id);
     }
     return r;
 }
@@ -208,9 +210,9 @@ int raft_backing_open(const struct consensus_config *config,
 {
     struct sim_process *process = (struct sim_process *)(void *)loop;
     struct raft_backing *backing = calloc(1, sizeof(*backing));
-    (void)config;
     (void)err;
     REQUIRE(backing != NULL);
+    backing->config = *config;
     backing->process = process;
     backing->raft = raft;
     backing->next_index = sim_disk_last_index(&process->machine->disk) + 1;
@@ -258,8 +260,14 @@ const struct channel_counters *raft_backing_channels(const struct raft_backing *
 
 void raft_backing_drop_peer(struct raft_backing *backing, uint64_t id)
 {
-    (void)backing;
-    (void)id;
+    struct sim_process *process = backing->process;
+    struct sim_machine *peer = sim_machine_of_raft(process->machine->sim, id);
+    if (peer != NULL) {
+        process->channels[peer->index] = 0;
+    }
+    if (peer != NULL && peer->process != NULL) {
+        peer->process->channels[process->machine->index] = 0;
+    }
 }
 
 void raft_backing_abandon(struct raft_backing *backing,

@@ -19,8 +19,9 @@ struct raft_backing {
     struct sim_process *process;
     raft_io_tick_cb tick;
     raft_io_recv_cb recv;
-    const struct raft *raft; /* whose io it is */
-    struct raft_pace pace;   /* of the ticks */
+    const struct raft *raft;        /* whose io it is */
+    struct consensus_config config; /* of it, whom it may talk to */
+    struct raft_pace pace;          /* of the ticks */
     struct raft_pace_window window;
     uint64_t timer; /* of the tick that counts; others are stale */
     uint64_t ids;
@@ -114,4 +115,3 @@ int sim_raft_send(struct raft_io *io,
                   struct raft_io_send *request,
                   const struct raft_message *message,
                   raft_io_send_cb done);
-void sim_raft_address(unsigned machine, char address[CONSENSUS_ADDRESS_SIZE]);

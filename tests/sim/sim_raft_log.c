@@ -129,9 +129,11 @@ static void on_append_heard(void *context, uint64_t id)
             sim_backing_say_why(backing, "injected");
             backing->next_index -= pending->count;
         }
+        struct sim_process *process = backing->process;
         list_remove(link);
         free(pending);
         request->cb(request, status);
+        sim_members_committed(process);
         return;
     }
 }

@@ -1,5 +1,6 @@
 /* Messages of the log between simulated machines: a packet holds a copy of each. */
 #include "base/require.h"
+#include "consensus/raft_library.h"
 #include "sim_raft.h"
 
 #include <stdio.h>
@@ -62,10 +63,71 @@ static void unpack_snapshot(const struct raft_packet *copy,
     memcpy(args->data.base, copy->data->data, copy->data->size);
 }
 
-void sim_raft_address(unsigned machine, char address[CONSENSUS_ADDRESS_SIZE])
+/* ---- channels: between processes that let each other in when they were opened ---- */
+
+static bool is_open(const struct sim_process *from, const struct sim_machine *to)
 {
-    (void)snprintf(address, CONSENSUS_ADDRESS_SIZE, "10.0.0.%u:%d", machine + 1,
-                   SIM_PORT_RAFT);
+    return to->process != NULL && from->channels[to->index] == to->berthd.life;
+}
+
+static bool is_open_from(const struct sim_process *to, unsigned from)
+{
+    const struct sim_process *process = to->machine->sim->machines[from].process;
+    return from == to->machine->index ||
+           (process != NULL && is_open(process, to->machine));
+}
+
+/* The caller has to know the other one's key, that one has to take the caller's for a
+ * member's. */
+static bool open_channel(struct sim_process *from, const struct sim_machine *to)
+{
+    const struct consensus_config *ours = &from->backing->config;
+    uint8_t key[CONSENSUS_KEY_SIZE];
+    uint64_t id = 0;
+    if (to->index == from->machine->index || is_open(from, to)) {
+        return true;
+    }
+    if (to->process == NULL || to->process->backing == NULL || to->process->doomed) {
+        return false;
+    }
+    const struct consensus_config *theirs = &to->process->backing->config;
+    if (!ours->key_of(ours->key_context, to->raft_id, key) ||
+        memcmp(key, to->key.bytes, sizeof(key)) != 0 ||
+        !theirs->peer_of(theirs->key_context, from->machine->key.bytes, &id) ||
+        id != from->machine->raft_id) {
+        return false;
+    }
+    from->channels[to->index] = to->berthd.life;
+    return true;
+}
+
+/* The mistake is a leader that does not look whether who has something may vote: it
+ * counts it, and the voter that has least with it. */
+static bool is_mistaken_for_voter(const struct sim_process *process,
+                                  struct raft_message *message)
+{
+    const struct raft *raft = process->raft;
+    const struct raft_configuration *members = &raft->configuration;
+    uint64_t least = UINT64_MAX;
+    raft_id voter = 0;
+    if (process->machine->sim->config.bug != SIM_BUG_STANDBY_COUNTS ||
+        raft->state != RAFT_LEADER) {
+        return false;
+    }
+    for (unsigned i = 0; i < members->n; i++) {
+        const raft_library_progress *progress = raft_library_progress_of(raft, i);
+        bool votes = members->servers[i].role == RAFT_VOTER;
+        if (votes && members->servers[i].id == message->server_id) {
+            return false;
+        }
+        if (votes && progress != NULL && members->servers[i].id != raft->id &&
+            progress->match_index < least) {
+            least = progress->match_index;
+            voter = members->servers[i].id;
+        }
+    }
+    message->server_id = voter;
+    return voter != 0;
 }
 
 static void raft_packet_arrive(struct sim_packet *packet, struct sim_process *process)
@@ -73,19 +135,23 @@ static void raft_packet_arrive(struct sim_packet *packet, struct sim_process *pr
     const struct raft_packet *copy = (const struct raft_packet *)packet;
     struct raft_backing *backing = process->backing;
     struct raft_message message = copy->message;
-    char address[CONSENSUS_ADDRESS_SIZE];
-    if (backing == NULL || backing->recv == NULL || sim_backing_is_dead(backing)) {
+    if (backing == NULL || backing->recv == NULL || sim_backing_is_dead(backing) ||
+        !is_open_from(process, packet->from)) {
         return;
     }
-    sim_raft_address(packet->from, address);
     message.server_id = copy->from_id;
-    message.server_address = address;
+    message.server_address = packet->sim->machines[packet->from].address;
     if (message.type == RAFT_IO_APPEND_ENTRIES && message.append_entries.n_entries > 0) {
         unpack_entries(copy, &message.append_entries);
     } else if (message.type == RAFT_IO_INSTALL_SNAPSHOT) {
         unpack_snapshot(copy, &message.install_snapshot);
     }
     backing->recv(&backing->io, &message);
+    if (message.type == RAFT_IO_APPEND_ENTRIES_RESULT &&
+        is_mistaken_for_voter(process, &message)) {
+        backing->recv(&backing->io, &message);
+    }
+    sim_members_committed(process);
     if (copy->message.type == RAFT_IO_APPEND_ENTRIES) {
         sim_backing_heard(backing);
     }
@@ -145,7 +211,8 @@ int sim_raft_send(struct raft_io *io,
              &backing->process->machine->berthd, on_sent, backing, pending->id);
     bool muted =
         sim_backing_machine(backing)->muted && message->type == RAFT_IO_REQUEST_VOTE;
-    if (to != NULL && !muted && !sim_backing_is_dead(backing)) {
+    if (to != NULL && !muted && !sim_backing_is_dead(backing) &&
+        open_channel(backing->process, to)) {
         struct raft_packet *copy = pack(message);
         copy->from_id = sim_backing_machine(backing)->raft_id;
         copy->packet.from = sim_backing_machine(backing)->index;

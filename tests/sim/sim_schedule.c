@@ -274,13 +274,104 @@ static void tell_story(struct taste *taste, struct sim_fault_list *list)
     }
 }
 
+/* ---- orders that come too late ---- */
+
+static struct sim_fault *add(struct taste *taste,
+                             struct sim_fault_list *list,
+                             enum sim_fault_kind kind,
+                             uint64_t at_ms,
+                             uint64_t for_ms)
+{
+    struct sim_fault *fault =
+        &list->items[list->count < SIM_FAULTS_MAX ? list->count++ : SIM_FAULTS_MAX - 1];
+    *fault = (struct sim_fault){.kind = kind};
+    place(taste, fault);
+    choose(taste, fault);
+    fault->at_ms = at_ms;
+    fault->for_ms = for_ms;
+    return fault;
+}
+
+/* Two hosts (or one) have orders for VMs and no images, are away until those run
+ * elsewhere, and come back with the images and those orders; the leader that had given
+ * them up dies before its new ones get there, and the next one's are lost on the way when
+ * its leases are not. */
+static void come_back_late(struct taste *taste, struct sim_fault_list *list)
+{
+    uint64_t away_ms = CALM_MS + between(taste, 0, 1500);
+    uint64_t back_ms = away_ms + between(taste, 9000, AWAY_MAX);
+    for (unsigned i = 0; i < 2; i++) {
+        unsigned host = some_host(taste);
+        add(taste, list, FAULT_UNREADY, 0, between(taste, away_ms, back_ms))->a = host;
+        add(taste, list, FAULT_ISOLATE, away_ms, back_ms - away_ms)->a = host;
+    }
+    add(taste, list, FAULT_DROP, back_ms - 100, between(taste, 1500, 4000))->number =
+        between(taste, 250, 500);
+    add(taste, list, FAULT_KILL, back_ms + between(taste, 50, 1500),
+        between(taste, 500, 3000))
+        ->a = NOBODY;
+}
+
+/* ---- changes of members ---- */
+
+static unsigned some_voter(struct taste *taste)
+{
+    return (unsigned)random_below(&taste->random, taste->config->voters);
+}
+
+/* A voter is away for so long that it is replaced, and comes back with its old disk; or
+ * is lost for good, or its log is. */
+static void lose_voter(struct taste *taste, struct sim_fault_list *list)
+{
+    static const enum sim_fault_kind kinds[] = {FAULT_POWER, FAULT_ISOLATE, FAULT_GONE,
+                                                FAULT_GONE, FAULT_LOG_GONE};
+    enum sim_fault_kind kind =
+        kinds[random_below(&taste->random, sizeof(kinds) / sizeof(kinds[0]))];
+    uint64_t at_ms = CALM_MS + between(taste, 0, taste->config->faults_ms / 3);
+    struct sim_fault *fault = add(taste, list, kind, at_ms, between(taste, 9500, 18000));
+    fault->a = chance(taste, 30) ? NOBODY : some_voter(taste);
+}
+
+/* What hits those who change members, in the middle of it. */
+static void hit_change(struct taste *taste, struct sim_fault_list *list)
+{
+    static const enum sim_fault_kind kinds[] = {
+        FAULT_KILL,     FAULT_KILL,  FAULT_ISOLATE, FAULT_MUTE,         FAULT_DEAF,
+        FAULT_TRANSFER, FAULT_PAUSE, FAULT_POWER,   FAULT_DIE_AT_WRITE, FAULT_DISK_ERROR,
+        FAULT_SPLIT,    FAULT_CUT,   FAULT_HOLD,    FAULT_SLOW_DISK};
+    enum sim_fault_kind kind =
+        kinds[random_below(&taste->random, sizeof(kinds) / sizeof(kinds[0]))];
+    struct sim_fault *fault = add(taste, list, kind, 0, some_time(taste, 4000));
+    fault->at_change = true;
+    fault->a = chance(taste, 60)   ? NOBODY
+               : chance(taste, 60) ? FAULT_OF_CHANGED
+                                   : some_machine(taste);
+    fault->b = chance(taste, 50) ? NOBODY : some_machine(taste);
+}
+
+static void change_members(struct taste *taste, struct sim_fault_list *list)
+{
+    unsigned first = taste->config->voters + taste->config->hosts;
+    for (unsigned i = 0; i < taste->config->spares; i++) {
+        uint64_t at_ms = CALM_MS + between(taste, 0, taste->config->faults_ms / 2);
+        add(taste, list, FAULT_JOIN, at_ms, 1)->a = first + i;
+    }
+    lose_voter(taste, list);
+    if (chance(taste, 50)) {
+        lose_voter(taste, list);
+    }
+    for (uint64_t hits = between(taste, 0, 3); hits > 0; hits--) {
+        hit_change(taste, list);
+    }
+}
+
 void sim_faults_make(const struct sim_config *config, struct sim_fault_list *ret_list)
 {
     struct taste taste = {
         .config = config, .machines = config->voters + config->hosts, .victim = NOBODY};
     random_seed(&taste.random, config->seed * 2 + 1);
     *ret_list = (struct sim_fault_list){0};
-    for (unsigned i = 0; i < FAULT_KIND_COUNT; i++) {
+    for (unsigned i = 0; i < FAULT_USUAL_COUNT; i++) {
         taste.wanted[i] = chance(&taste, 45);
     }
     if (chance(&taste, 50)) {
@@ -291,7 +382,7 @@ void sim_faults_make(const struct sim_config *config, struct sim_fault_list *ret
     unsigned count = (unsigned)between(&taste, 2, story && chance(&taste, 70) ? 5 : 26);
     for (unsigned tries = 0; ret_list->count < count && tries < 1000; tries++) {
         enum sim_fault_kind kind =
-            (enum sim_fault_kind)random_below(&taste.random, FAULT_KIND_COUNT);
+            (enum sim_fault_kind)random_below(&taste.random, FAULT_USUAL_COUNT);
         if (!taste.wanted[kind]) {
             continue;
         }
@@ -304,5 +395,10 @@ void sim_faults_make(const struct sim_config *config, struct sim_fault_list *ret
     }
     if (story) {
         tell_story(&taste, ret_list);
+    }
+    if (config->members) {
+        change_members(&taste, ret_list);
+    } else if (config->late && config->hosts > 0) {
+        come_back_late(&taste, ret_list);
     }
 }

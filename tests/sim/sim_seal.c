@@ -143,10 +143,8 @@ void sim_raft_format(struct sim *sim)
     struct raft_buffer buf;
     raft_configuration_init(&members);
     for (unsigned i = 0; i < sim->config.voters; i++) {
-        char address[CONSENSUS_ADDRESS_SIZE];
-        sim_raft_address(i, address);
-        REQUIRE(raft_configuration_add(&members, sim->machines[i].raft_id, address,
-                                       RAFT_VOTER) == 0);
+        REQUIRE(raft_configuration_add(&members, sim->machines[i].raft_id,
+                                       sim->machines[i].address, RAFT_VOTER) == 0);
     }
     REQUIRE(raft_configuration_encode(&members, &buf) == 0);
     for (unsigned i = 0; i < sim->config.voters; i++) {

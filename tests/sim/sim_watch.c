@@ -54,12 +54,11 @@ void sim_news_seen(struct sim_process *process, const struct change *change)
 {
     struct sim_news *news =
         push(&process->news, &process->news_count, &process->news_capacity);
-    *news = (struct sim_news){.revision = change->revision,
-                              .at_ns = process->machine->sim->world.now_ns,
-                              .kind = change->kind,
-                              .deleted = change->object == NULL};
-    (void)snprintf(news->tenant, sizeof(news->tenant), "%s", change->tenant);
-    (void)snprintf(news->name, sizeof(news->name), "%s", change->name);
+    news->revision = change->revision;
+    news->at_ns = process->machine->sim->world.now_ns;
+    news->kind = change->kind;
+    news->deleted = change->object == NULL;
+    memcpy(news->name, change->name, strlen(change->name) + 1);
 }
 
 void sim_news_take(struct sim *sim, struct sim_process *process)
@@ -356,10 +355,10 @@ static void go(struct watcher *watcher)
     struct sim *sim = watcher->sim;
     struct world *world = &sim->world;
     static const char *const words[] = {"anew", "on"};
-    unsigned target = (unsigned)world_between(world, 0, sim->config.voters - 1);
+    unsigned target = (unsigned)world_between(world, 0, sim_asked_count(sim) - 1);
     bool was_silent = watcher->pieces == 0;
     if (was_silent && (sim->healed || target == watcher->target)) {
-        target = (watcher->target + 1) % sim->config.voters; /* the others in turn */
+        target = (watcher->target + 1) % sim_asked_count(sim); /* the others in turn */
     }
     watcher->target = target;
     watcher->connection = ++sim->connections;

@@ -17,7 +17,6 @@ struct sim_news {
     uint64_t at_ns;
     enum kind kind;
     bool deleted;
-    char tenant[NAME_SIZE];
     char name[NAME_SIZE];
 };
 

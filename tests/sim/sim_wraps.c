@@ -7,12 +7,16 @@
 #include "base/require.h"
 #include "base/u64_map.h"
 #include "consensus/raft_guard.h"
+#include "consensus/raft_library.h"
 #include "scheduler/host_watch.h"
 #include "sim.h"
+#include "sim_raft.h"
 
 #include <raft.h>
 
+#include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -62,10 +66,29 @@ int __wrap_fd_open_at(int folder,
                       int flags,
                       mode_t mode,
                       struct err *err);
-int __wrap_members_replace(struct members *members,
-                           const struct msg_member_list *list,
-                           bool *ret_changed,
-                           struct err *err);
+int __wrap_file_atomic_write(const char *path,
+                             const void *data,
+                             size_t size,
+                             mode_t mode,
+                             struct err *err);
+int __real_raft_assign(struct raft *r,
+                       struct raft_change *req,
+                       raft_id id,
+                       int role,
+                       raft_change_cb cb);
+int __wrap_raft_assign(struct raft *r,
+                       struct raft_change *req,
+                       raft_id id,
+                       int role,
+                       raft_change_cb cb);
+int __real_raft_remove(struct raft *r,
+                       struct raft_change *req,
+                       raft_id id,
+                       raft_change_cb cb);
+int __wrap_raft_remove(struct raft *r,
+                       struct raft_change *req,
+                       raft_id id,
+                       raft_change_cb cb);
 bool __real_lease_ack(struct lease *lease, uint64_t sequence);
 bool __wrap_lease_ack(struct lease *lease, uint64_t sequence);
 void __real_host_watch_lead(struct host_watch *watch, uint64_t now_ns);
@@ -170,7 +193,75 @@ void __wrap_random_secret(void *ret_data, size_t size)
     }
 }
 
-/* ---- files of worker: the boot's name, and its lease ---- */
+/* ---- files of worker: the boot's name, its lease, the members ---- */
+
+/* Whose members' file it is; NULL: it is another one. */
+static struct sim_machine *machine_of(const char *path)
+{
+    unsigned index = 0;
+    struct sim *sim = sim_current();
+    return sscanf(path, "m%u/members.bin", &index) == 1 && index < sim->machine_count &&
+                   strstr(path, "members.bin") != NULL
+               ? &sim->machines[index]
+               : NULL;
+}
+
+static int members_read(const struct sim_machine *machine,
+                        uint8_t **ret_data,
+                        size_t *ret_size,
+                        struct err *err)
+{
+    const struct sim_file *file = &machine->members_file;
+    if (file->data == NULL) {
+        return err_set(err, -ENOENT, "no members yet");
+    }
+    *ret_data = malloc(file->size);
+    REQUIRE(*ret_data != NULL);
+    memcpy(*ret_data, file->data, file->size);
+    *ret_size = file->size;
+    return 0;
+}
+
+static bool is_written(struct sim_machine *machine)
+{
+    const struct sim_process *process = machine->process;
+    struct sim_disk *disk = &machine->disk;
+    bool alive = true;
+    if (process == NULL) {
+        return true; /* formatting */
+    }
+    if (process->cut != SIM_CUT_NONE) { /* nobody hears of it any more */
+        return process->cut == SIM_CUT_WHOLE;
+    }
+    if (process->doomed) {
+        return false;
+    }
+    if (disk->fail_writes > 0) {
+        disk->fail_writes--;
+        return false;
+    }
+    return sim_disk_write_now(disk, &alive);
+}
+
+int __wrap_file_atomic_write(const char *path,
+                             const void *data,
+                             size_t size,
+                             mode_t mode,
+                             struct err *err)
+{
+    struct sim_machine *machine = machine_of(path);
+    (void)mode;
+    REQUIRE(machine != NULL);
+    if (!is_written(machine)) {
+        return err_set(err, -EIO, "write %s: injected", path);
+    }
+    free(machine->members_file.data);
+    machine->members_file.data = malloc(size);
+    REQUIRE(machine->members_file.data != NULL);
+    memcpy(machine->members_file.data, data, size);
+    machine->members_file.size = size;
+    return 0;
+}
 
 int __wrap_fd_read_file(int folder,
                         const char *path,
@@ -180,11 +271,13 @@ int __wrap_fd_read_file(int folder,
                         struct err *err)
 {
     const struct sim_process *process = sim_current()->running;
+    const struct sim_machine *machine = machine_of(path);
     char text[64];
     (void)folder;
-    (void)path;
     (void)size_max;
-    (void)err;
+    if (machine != NULL) {
+        return members_read(machine, ret_data, ret_size, err);
+    }
     int size = snprintf(text, sizeof(text), "boot-of-%u", process->machine->index);
     *ret_data = (uint8_t *)strdup(text);
     *ret_size = (size_t)size;
@@ -214,18 +307,6 @@ int __wrap_fd_sync_folder(const char *path, struct err *err)
 {
     (void)path;
     (void)err;
-    return 0;
-}
-
-int __wrap_members_replace(struct members *members,
-                           const struct msg_member_list *list,
-                           bool *ret_changed,
-                           struct err *err)
-{
-    (void)members; /* never change here */
-    (void)list;
-    (void)err;
-    *ret_changed = false;
     return 0;
 }
 
@@ -289,6 +370,55 @@ bool __wrap_worker_may_start(const struct worker *worker)
         seen.orders.term = seen.leader_term;
     }
     return __real_worker_may_start(&seen);
+}
+
+/* ---- changes of members ---- */
+
+/* The mistake is a library that believes that the newcomer has everything. */
+int __wrap_raft_assign(struct raft *r,
+                       struct raft_change *req,
+                       raft_id id,
+                       int role,
+                       raft_change_cb cb)
+{
+    raft_index match = 0;
+    unsigned at = 0;
+    bool bug = sim_current()->config.bug == SIM_BUG_EARLY_VOTER && role == RAFT_VOTER &&
+               r->state == RAFT_LEADER;
+    while (bug && at < r->configuration.n && r->configuration.servers[at].id != id) {
+        at++;
+    }
+    if (!bug || at == r->configuration.n) {
+        return __real_raft_assign(r, req, id, role, cb);
+    }
+    raft_library_progress *progress =
+        (raft_library_progress *)(void *)r->leader_state.progress + at;
+    match = progress->match_index;
+    progress->match_index = raft_last_index(r);
+    int rv = __real_raft_assign(r, req, id, role, cb);
+    progress = (raft_library_progress *)(void *)r->leader_state.progress + at; /* anew */
+    progress->match_index = match;
+    return rv;
+}
+
+/* The mistake is a change of two voters in one entry: somebody else gets the vote. */
+int __wrap_raft_remove(struct raft *r,
+                       struct raft_change *req,
+                       raft_id id,
+                       raft_change_cb cb)
+{
+    struct sim *sim = sim_current();
+    for (unsigned i = 0; sim->config.bug == SIM_BUG_TWO_AT_ONCE &&
+                         r->state == RAFT_LEADER && i < sim->machine_count;
+         i++) {
+        const struct sim_machine *machine = &sim->machines[i];
+        if (machine->joined && !machine->condemned && machine->raft_id != id &&
+            raft_configuration_add(&r->configuration, machine->raft_id, machine->address,
+                                   RAFT_VOTER) == 0) {
+            break;
+        }
+    }
+    return __real_raft_remove(r, req, id, cb);
 }
 
 /* ---- watches ---- */
