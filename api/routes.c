@@ -186,21 +186,25 @@ static bool method_fits(const struct route *route, const char *method)
             !route->stream);
 }
 
-int routes_match(const char *method,
-                 const char *path,
-                 const struct route **ret_route,
-                 struct route_target *ret_target,
-                 char ret_allow[ROUTE_ALLOW_SIZE])
+static const struct route *
+match(const char *method, const char *path, struct route_target *ret_target)
 {
-    bool known = false;
-    ret_allow[0] = '\0';
     for (unsigned i = 0; i < ARRAY_COUNT(routes); i++) {
-        if (!path_fits(&routes[i], path, ret_target)) {
-            continue;
+        if (method_fits(&routes[i], method) && path_fits(&routes[i], path, ret_target)) {
+            return &routes[i];
         }
-        if (method_fits(&routes[i], method)) {
-            *ret_route = &routes[i];
-            return 0;
+    }
+    return NULL;
+}
+
+/* Which methods the path knows; false: none. */
+static bool allowed(const char *path, char ret_allow[ROUTE_ALLOW_SIZE])
+{
+    struct route_target target;
+    bool known = false;
+    for (unsigned i = 0; i < ARRAY_COUNT(routes); i++) {
+        if (!path_fits(&routes[i], path, &target)) {
+            continue;
         }
         known = true;
         if (strstr(ret_allow, routes[i].method) == NULL) {
@@ -209,5 +213,22 @@ int routes_match(const char *method,
                            used > 0 ? ", " : "", routes[i].method);
         }
     }
-    return known ? BERTH_EUNSUPPORTED : BERTH_ENOTFOUND;
+    return known;
+}
+
+/* By the method first: most rows are of another one, and each request comes through here.
+ */
+int routes_match(const char *method,
+                 const char *path,
+                 const struct route **ret_route,
+                 struct route_target *ret_target,
+                 char ret_allow[ROUTE_ALLOW_SIZE])
+{
+    const struct route *route = match(method, path, ret_target);
+    ret_allow[0] = '\0';
+    if (route != NULL) {
+        *ret_route = route;
+        return 0;
+    }
+    return allowed(path, ret_allow) ? BERTH_EUNSUPPORTED : BERTH_ENOTFOUND;
 }
