@@ -22,9 +22,11 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define LISTEN_BACKLOG    128
-#define CONNECTION_MEMORY 65536 /* request head and MHD's buffers, per connection */
-#define SWEEPS            4     /* looks per time that a request may take to come in */
+#define LISTEN_BACKLOG 128
+/* Request head and MHD's buffers, per connection: the longest path and query and some
+ * more headers. MHD clears all of it for every request, so that each KiB costs. */
+#define CONNECTION_MEMORY 24576
+#define SWEEPS            4 /* looks per time that a request may take to come in */
 
 /* One of the two daemons, driven by the loop. */
 struct listener {
