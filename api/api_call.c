@@ -197,8 +197,9 @@ void call_fail_missing(struct api_call *call)
 /* ---- proposals ---- */
 
 /* From subject, key and number; without a key, random but for the owner's part. */
-static void
-make_request_id(struct api_call *call, uint32_t number, uint8_t ret_id[REQUEST_ID_SIZE])
+void call_request_id(const struct api_call *call,
+                     uint32_t number,
+                     uint8_t ret_id[REQUEST_ID_SIZE])
 {
     const char *key = exchange_request(call->exchange)->idempotency_key;
     struct digest_stream stream;
@@ -220,17 +221,32 @@ make_request_id(struct api_call *call, uint32_t number, uint8_t ret_id[REQUEST_I
            REQUEST_ID_SIZE - REQUEST_OWNER_SIZE);
 }
 
-static void
-proposed(void *context, uint32_t index, int code, const struct apply_result *result)
+/* What became of the command at that place. */
+static void take_result(struct api_call *call,
+                        uint32_t place,
+                        int code,
+                        const struct apply_result *result)
 {
-    struct api_call *call = context;
-    REQUIRE(call->awaited > 0 && index < call->result_count);
-    struct apply_result *slot = &call->results[call->places[index]];
+    REQUIRE(place < call->result_count);
+    struct apply_result *slot = &call->results[call->places[place]];
     if (code == 0 && result != NULL) {
         *slot = *result;
     } else {
         *slot = (struct apply_result){.code = code != 0 ? code : BERTH_EBUG};
         (void)snprintf(slot->text, sizeof(slot->text), "%s", err_sentence(slot->code));
+    }
+}
+
+static void
+proposed(void *context, uint32_t index, int code, const struct apply_result *result)
+{
+    struct api_call *call = context;
+    REQUIRE(call->awaited > 0);
+    if (code == BERTH_EUNKNOWN && call->keyed && call->api != NULL) {
+        call->api->doubts++;
+    }
+    if (index >= call->guards_ahead) { /* of the guard itself the command says enough */
+        take_result(call, index - call->guards_ahead, code, result);
     }
     if (--call->awaited > 0) {
         return;
@@ -255,7 +271,7 @@ static uint32_t stamp(struct api_call *call, struct command *commands, uint32_t 
         (void)snprintf(command->subject, sizeof(command->subject), "%s",
                        call->subject.name);
         uint32_t number = call->numbers != NULL ? call->numbers[i] : call->next_command++;
-        make_request_id(call, number, command->request_id);
+        call_request_id(call, number, command->request_id);
         command->wall_ms = call->wall_ms;
         if (state != NULL &&
             state_answered(state, command->request_id, &call->results[i])) {
@@ -268,6 +284,35 @@ static uint32_t stamp(struct api_call *call, struct command *commands, uint32_t 
         call->places[fresh++] = i;
     }
     return fresh;
+}
+
+void call_guard(const struct api_call *call, struct command *ret_command)
+{
+    command_init(ret_command, COMMAND_NOOP);
+    ret_command->body.noop.cookie = call->fingerprint;
+}
+
+/* In front of them goes the guard. The key is nobody's so far, so that it is not refused;
+ * and whatever keeps it out of the log keeps out what is larger and comes later. */
+static int
+propose_guarded(struct api_call *call, struct command *commands, uint32_t count)
+{
+    const struct control_plane *control = call->api->control;
+    struct command *all = calloc((size_t)count + 1, sizeof(*all));
+    if (all == NULL) {
+        return -ENOMEM;
+    }
+    call_guard(call, &all[0]);
+    (void)snprintf(all[0].subject, sizeof(all[0].subject), "%s", call->subject.name);
+    memcpy(all[0].request_id, call->guard_id, REQUEST_ID_SIZE);
+    all[0].wall_ms = call->wall_ms;
+    memcpy(&all[1], commands, count * sizeof(*all)); /* still the caller's */
+    call->guards_ahead = 1;
+    call->awaited = count + 1;
+    control->propose(control->context, all, count + 1, proposed, call);
+    command_fini(&all[0]);
+    free(all);
+    return 0;
 }
 
 void call_propose(struct api_call *call,
@@ -287,8 +332,10 @@ void call_propose(struct api_call *call,
         call_fail(call, -ENOMEM, NULL);
         return;
     }
+    call->next_command += call->leads_guard ? 1 : 0; /* the guard's */
     uint32_t fresh = stamp(call, commands, count);
     call->numbers = NULL;
+    call->guards_ahead = 0;
     call->result_count = count;
     if (fresh == 0) {
         done(call);
@@ -298,7 +345,15 @@ void call_propose(struct api_call *call,
     call->done = done;
     call->deadline_ms = uv_now(call->api->loop) + CALL_PROPOSE_MS;
     call->confirm = NULL; /* only a leader's proposals come through */
-    control->propose(control->context, commands, fresh, proposed, call);
+    if (!call->leads_guard) {
+        control->propose(control->context, commands, fresh, proposed, call);
+        return;
+    }
+    call->leads_guard = false;
+    if (propose_guarded(call, commands, fresh) < 0) {
+        call->awaited = 0;
+        call_fail(call, -ENOMEM, NULL);
+    }
 }
 
 const struct apply_result *call_refusal(const struct api_call *call)

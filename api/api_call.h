@@ -12,7 +12,9 @@
  * memory, whatever its commands would be by now; their first bytes are the subject's, of
  * whom no more than a share is remembered; a NOOP with a fingerprint of the request is
  * the guard that goes first, so that the same key with another body is refused before
- * anything is done. Threads: the loop's.
+ * anything is done. Of a key that nobody has used, guard and command go into the log
+ * together, one behind the other: the leader has applied all that was there before it
+ * led, and knows what is under way since (is_first in router.c). Threads: the loop's.
  */
 #pragma once
 
@@ -22,6 +24,7 @@
 #include "api/routes.h"
 #include "base/list.h"
 #include "base/loop.h"
+#include "model/command.h"
 
 #include <uv.h>
 
@@ -50,6 +53,10 @@ struct api {
     struct metrics_gate *metrics_gate;
     uint64_t requests_total;
     uint64_t problems_total;
+    /* Commands of requests with a key whose outcome is unknown: they may be in the log
+       still, under way without a call. Those before the last barrier are not. */
+    uint64_t doubts;
+    uint64_t doubts_settled;
 };
 
 struct api_call {
@@ -67,8 +74,15 @@ struct api_call {
     /* Not NULL: nothing shows yet that this host still leads. Whoever would answer calls
        this instead: the call begins anew behind a read barrier. */
     void (*confirm)(struct api_call *call);
-    bool trial;              /* waits for its turn in the line of dry runs */
-    bool repeated;           /* the guard had been there before: a retry */
+    bool trial;    /* waits for its turn in the line of dry runs */
+    bool repeated; /* the guard had been there before: a retry */
+    bool keyed;    /* has a key, with the guard's id */
+    bool first;    /* of its key, as far as is known here */
+    uint8_t guard_id[REQUEST_ID_SIZE];
+    uint32_t fingerprint;    /* what the guard says */
+    bool leads_guard;        /* the next call_propose puts the guard in front */
+    unsigned guards_ahead;   /* 1: the last one did */
+    uint64_t doubts;         /* of the API, when the read barrier began */
     unsigned awaited;        /* callbacks that are still to come */
     bool over;               /* the handler is through: free when nothing is awaited */
     uint32_t next_command;   /* number of the next command of this request */
@@ -121,6 +135,12 @@ void call_propose(struct api_call *call,
                   struct command *commands,
                   uint32_t count,
                   void (*done)(struct api_call *call));
+/* The id of the call's command of that number: for its key, or a new one. */
+void call_request_id(const struct api_call *call,
+                     uint32_t number,
+                     uint8_t ret_id[REQUEST_ID_SIZE]);
+/* The command that is the guard, without its id. */
+void call_guard(const struct api_call *call, struct command *ret_command);
 /* The first result that failed, or NULL. */
 const struct apply_result *call_refusal(const struct api_call *call);
 /* If-Match and If-None-Match as expected_revision of a command; BERTH_EINVALID. */

@@ -110,6 +110,24 @@ static uint32_t fingerprint(const struct exchange_request *request)
            (uint32_t)digest.bytes[2] << 16 | (uint32_t)digest.bytes[3] << 24;
 }
 
+/* Its key has been used by nobody: the state does not know it, nor is anything with it on
+ * the way there. */
+static bool is_first(const struct api_call *call, const struct state *state)
+{
+    struct apply_result known;
+    if (state_answered(state, call->guard_id, &known)) {
+        return false;
+    }
+    LIST_EACH (item, &call->api->calls) {
+        const struct api_call *other = LIST_ITEM(item, struct api_call, link);
+        if (other != call && other->keyed &&
+            memcmp(other->guard_id, call->guard_id, REQUEST_ID_SIZE) == 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static void guarded(struct api_call *call)
 {
     const struct apply_result *result = &call->results[0];
@@ -122,8 +140,8 @@ static void guarded(struct api_call *call)
         call_fail(call, BERTH_ENOTLEADER, NULL);
         return;
     }
-    /* A first answer is newer than the state that the barrier gave. */
-    call->repeated = result->revision <= call->revision;
+    /* A first answer is newer than the state that there was before. */
+    call->repeated = !call->first || result->revision <= call->revision;
     call->revision = state_revision(state);
     call->deadline_ms = 0;
     call->route->handler(call, state);
@@ -133,10 +151,32 @@ static void guarded(struct api_call *call)
 static void guard(struct api_call *call)
 {
     struct command command;
-    command_init(&command, COMMAND_NOOP);
-    command.body.noop.cookie = fingerprint(exchange_request(call->exchange));
+    call_guard(call, &command);
     call_propose(call, &command, 1, guarded);
     command_fini(&command);
+}
+
+static void confirm(struct api_call *call);
+
+/* With a key. Its first command for the log takes the guard with it, when it surely is
+ * the key's first; a handler that answers by what it sees begins anew, behind the guard.
+ */
+static void enter_keyed(struct api_call *call, const struct state *state)
+{
+    call->fingerprint = fingerprint(exchange_request(call->exchange));
+    call_request_id(call, 0, call->guard_id);
+    call->first = state != NULL && is_first(call, state);
+    call->keyed = true;
+    call->leads_guard = false;
+    if (!call->first || call->confirm == NULL) { /* the route needs the newest state */
+        guard(call);
+    } else if (call->api->doubts != call->api->doubts_settled) {
+        call->confirm = NULL;
+        confirm(call);
+    } else {
+        call->leads_guard = true;
+        call->route->handler(call, state);
+    }
 }
 
 static void enter(struct api_call *call, const struct state *state)
@@ -164,7 +204,7 @@ static void enter(struct api_call *call, const struct state *state)
     if (place_leads(call->route->place) && call->route->verb == ACCESS_WRITE &&
         strcmp(call->route->method, "GET") != 0 &&
         exchange_request(call->exchange)->idempotency_key != NULL) {
-        guard(call);
+        enter_keyed(call, state);
     } else {
         call->route->handler(call, state);
     }
@@ -182,6 +222,9 @@ static void readable(void *context, int code, const struct state *state)
         call_fail(call, code, NULL);
     } else {
         call->deadline_ms = 0;
+        if (call->doubts > call->api->doubts_settled) {
+            call->api->doubts_settled = call->doubts; /* the barrier came behind them */
+        }
         enter(call, state);
     }
 }
@@ -192,6 +235,7 @@ static void confirm(struct api_call *call)
     const struct control_plane *control = call->api->control;
     json_decref(call->body);
     call->body = NULL;
+    call->doubts = call->api->doubts;
     call->deadline_ms = uv_now(call->api->loop) + CALL_READ_MS;
     call->awaited = 1;
     control->read(control->context, readable, call);

@@ -83,6 +83,116 @@ START_TEST(a_key_is_good_for_one_request_only)
 }
 END_TEST
 
+START_TEST(a_first_write_with_a_key_takes_one_round_of_the_log)
+{
+    unsigned before = served_rounds(served);
+    ck_assert_int_eq(ask("PUT", "/v1/tenants/shop", KEY("k1"), SHOP("one")), 200);
+
+    ck_assert_uint_eq(served_rounds(served) - before, 1);
+}
+END_TEST
+
+/* What is answered by what the handler saw has not been in the log. */
+START_TEST(a_key_is_used_up_by_what_is_refused_before_the_log_too)
+{
+    (void)ask("PUT", "/v1/tenants/other", KEY("k1"), SHOP("one"));
+    assert_problem(422, "BERTH_EINVALID");
+    (void)ask("PUT", "/v1/tenants/shop", KEY("k1"), SHOP("one"));
+    assert_problem(422, "BERTH_EREUSED");
+    ck_assert_int_eq(get("/v1/tenants/shop"), 404);
+}
+END_TEST
+
+static void slow_proposals(struct served *server, void *context)
+{
+    (void)context;
+    served_knobs(server)->slow_proposals = true;
+}
+
+static void count_slow(struct served *server, void *context)
+{
+    unsigned *count = context;
+    *count = served_slow_proposals(server);
+}
+
+static void log_goes_on(struct served *server, void *context)
+{
+    (void)context;
+    served_log_goes_on(server);
+}
+
+static int put_unheard(const char *key, const char *body)
+{
+    char text[1024];
+    int fd = connect_local();
+    snprintf(text, sizeof(text),
+             "PUT /v1/tenants/shop HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+             "Idempotency-Key: %s\r\nContent-Length: %zu\r\n\r\n%s",
+             key, strlen(body), body);
+    ck_assert(say(fd, text));
+    return fd;
+}
+
+static void wait_for_slow(unsigned wanted)
+{
+    unsigned count = 0;
+    while (count < wanted) {
+        served_do(served, count_slow, &count);
+    }
+    ck_assert_uint_eq(count, wanted);
+}
+
+static void assert_hears(int fd, const char *status)
+{
+    char *text = hear(fd, NULL);
+    ck_assert_msg(strstr(text, status) != NULL, "%.300s", text);
+    free(text);
+    (void)close(fd);
+}
+
+START_TEST(of_two_requests_with_one_key_at_once_the_second_is_not_done)
+{
+    served_do(served, slow_proposals, NULL);
+    int first = put_unheard("k1", SHOP("one"));
+    wait_for_slow(2); /* the guard and the command */
+    int second = put_unheard("k1", SHOP("two"));
+    wait_for_slow(3); /* its guard alone: the key is on its way */
+    int again = put_unheard("k1", SHOP("one"));
+    wait_for_slow(4);
+    served_do(served, log_goes_on, NULL);
+
+    assert_hears(first, " 200 ");
+    assert_hears(second, " 422 ");
+    assert_hears(again, " 200 ");
+    ck_assert_str_eq(label(), "one");
+}
+END_TEST
+
+static void lose_proposals(struct served *server, void *context)
+{
+    const bool *lose = context;
+    served_knobs(server)->lose_proposals = *lose;
+}
+
+/* The log may still have its guard under way, which the state does not show. */
+START_TEST(a_key_whose_first_outcome_is_unknown_is_not_taken_for_a_new_one)
+{
+    bool lose = true;
+    served_do(served, lose_proposals, &lose);
+    (void)ask("POST", "/v1/apply", KEY("k1"), SHOP("one"));
+    assert_problem(504, "BERTH_EUNKNOWN");
+    lose = false;
+    served_do(served, lose_proposals, &lose);
+
+    (void)ask("PUT", "/v1/tenants/shop", KEY("k1"), SHOP("two"));
+    assert_problem(422, "BERTH_EREUSED");
+    ck_assert_int_eq(get("/v1/tenants/shop"), 404);
+    unsigned before = served_rounds(served);
+    ck_assert_int_eq(ask("PUT", "/v1/tenants/shop", KEY("k2"), SHOP("two")), 200);
+    ck_assert_uint_eq(served_rounds(served) - before, 1);
+}
+END_TEST
+
 START_TEST(keys_of_two_subjects_are_two_keys)
 {
     served_token(served, "ana", "ana", ROLE_ADMIN, "", 0);
@@ -322,6 +432,11 @@ int main(void)
     tcase_add_test(tests, a_retry_of_what_was_refused_is_refused_again);
     tcase_add_test(tests, a_condition_that_was_met_counts_for_the_retry_too);
     tcase_add_test(tests, a_key_is_good_for_one_request_only);
+    tcase_add_test(tests, a_first_write_with_a_key_takes_one_round_of_the_log);
+    tcase_add_test(tests, a_key_is_used_up_by_what_is_refused_before_the_log_too);
+    tcase_add_test(tests, of_two_requests_with_one_key_at_once_the_second_is_not_done);
+    tcase_add_test(tests,
+                   a_key_whose_first_outcome_is_unknown_is_not_taken_for_a_new_one);
     tcase_add_test(tests, keys_of_two_subjects_are_two_keys);
     tcase_add_test(tests, reading_needs_no_key_and_uses_none_up);
     tcase_add_test(tests, a_retry_of_an_apply_that_was_half_done_gets_the_same_answer);

@@ -45,6 +45,13 @@ void serve_later(struct served *served, const struct later *what)
     loop_post_send(served->post);
 }
 
+void serve_slow(struct served *served)
+{
+    list_move_all(&served->laters, &served->slow);
+    served->slow_count = 0;
+    loop_post_send(served->post);
+}
+
 /* What they add has its turn later. */
 static void run_laters(struct list *list)
 {
@@ -146,6 +153,7 @@ static void close_all(struct served *served)
     served->front_api = api_free(served->front_api);
     served->images = image_store_close(served->images);
     run_laters(&served->laters);
+    run_laters(&served->slow);
     run_laters(&served->held);
     served->post = loop_post_close(served->post);
 }
@@ -175,6 +183,7 @@ struct served *served_start(const char *folder, const struct served_config *conf
     served->config = config != NULL ? *config : (struct served_config){0};
     served->knobs.phase_last = PHASE_READY;
     list_init(&served->laters);
+    list_init(&served->slow);
     list_init(&served->held);
     (void)snprintf(served->folder, sizeof(served->folder), "%s", folder);
     (void)snprintf(served->socket_path, sizeof(served->socket_path), "%s/berthd.sock",
@@ -269,6 +278,22 @@ void served_lose(struct served *served)
     REQUIRE(served->lost != NULL);
     exchange_end(served->lost);
     served->lost = exchange_unref(served->lost);
+}
+
+unsigned served_rounds(const struct served *served)
+{
+    return served->rounds;
+}
+
+unsigned served_slow_proposals(const struct served *served)
+{
+    return served->slow_count;
+}
+
+void served_log_goes_on(struct served *served)
+{
+    served->knobs.slow_proposals = false;
+    serve_slow(served);
 }
 
 unsigned served_forwarded(const struct served *served)

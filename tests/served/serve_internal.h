@@ -54,6 +54,9 @@ struct served {
     struct http_server *server;
     struct list laters;
     struct list held; /* what the knobs keep from being answered, until the end */
+    struct list slow; /* what the log has not got to yet */
+    unsigned slow_count;
+    unsigned rounds;
     struct loop_post *post;
     struct loop_timer *heartbeat;
     unsigned forwarded;
@@ -75,6 +78,8 @@ struct served {
 void serve_later(struct served *served, const struct later *what);
 /* Into a list of things to be done another time. */
 void serve_later_in(struct served *served, struct list *list, const struct later *what);
+/* What the log has not got to yet is for its next turn, before anything else. */
+void serve_slow(struct served *served);
 /* Consumes the command. */
 void serve_apply(struct served *served,
                  struct command *command,

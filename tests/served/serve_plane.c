@@ -64,6 +64,17 @@ static void apply_later(struct later *later)
     later->proposed(later->context, later->index, 0, &result);
 }
 
+static void apply_unheard(struct later *later)
+{
+    struct apply_result result;
+    serve_apply(later->served, &later->command, &result);
+}
+
+static void lose_later(struct later *later)
+{
+    later->proposed(later->context, later->index, BERTH_EUNKNOWN, NULL);
+}
+
 static void refuse_later(struct later *later)
 {
     later->proposed(later->context, later->index, BERTH_ENOTLEADER, NULL);
@@ -95,9 +106,25 @@ static void propose(void *context,
                     void *done_context)
 {
     struct served *served = context;
+    served->rounds++;
+    if (!served->knobs.slow_proposals && !served->knobs.lose_proposals) {
+        serve_slow(served);
+    }
     for (uint32_t i = 0; i < count; i++) {
         struct later later = {.index = i, .proposed = done, .context = done_context};
         later.fn = served->knobs.not_leader ? refuse_later : apply_later;
+        if (served->knobs.lose_proposals) {
+            const struct later answer = {
+                .fn = lose_later, .index = i, .proposed = done, .context = done_context};
+            serve_later(served, &answer);
+            later.fn = apply_unheard;
+        }
+        if (served->knobs.lose_proposals || served->knobs.slow_proposals) {
+            command_copy(served, &commands[i], &later.command);
+            serve_later_in(served, &served->slow, &later);
+            served->slow_count++;
+            continue;
+        }
         if (served->knobs.hold_proposals) {
             later.fn = refuse_later;
             serve_later_in(served, &served->held, &later);
@@ -123,6 +150,7 @@ static void read_state(void *context, control_readable *readable, void *readable
     if (served->knobs.hold_reads) {
         serve_later_in(served, &served->held, &later);
     } else {
+        serve_slow(served);
         serve_later(served, &later);
     }
 }

@@ -27,6 +27,9 @@ struct served_knobs {
     bool no_leader;        /* ... and knows no leader */
     bool no_state;         /* it is no voter */
     bool hold_proposals;   /* proposals are never answered */
+    bool slow_proposals;   /* they wait until served_log_goes_on */
+    bool lose_proposals;   /* they end with an unknown outcome, and are in the log: done
+                              before what comes behind them */
     bool hold_reads;       /* barriers are never passed */
     bool hold_consoles;    /* upgraded ones are given nothing, not even the 101 */
     bool no_scheduler;     /* nothing is decided by itself */
@@ -74,6 +77,12 @@ void served_lose(struct served *served);
 unsigned served_forwarded(const struct served *served);
 /* Inside served_do: how often the scheduler was asked where VMs would go. */
 unsigned served_forecasts(const struct served *served);
+/* How often the log was given something to do: each is a round of it. */
+unsigned served_rounds(const struct served *served);
+/* Inside served_do: proposals that slow_proposals has kept so far. */
+unsigned served_slow_proposals(const struct served *served);
+/* Inside served_do: what slow_proposals has kept is done, and the knob is off. */
+void served_log_goes_on(struct served *served);
 /* Inside served_do: consoles that hold_consoles has kept from being answered so far. */
 unsigned served_held_consoles(const struct served *served);
 
