@@ -34,6 +34,7 @@ struct raft_guard {
     bool put_withheld;                      /* it has failed, libraft must not know */
     bool halted;
     bool closing;
+    bool applying_early;    /* G16: what libraft answers meanwhile is not sent */
     uint64_t barrier_term;  /* of the last election barrier */
     uint64_t ready_term;    /* its barrier is applied */
     uint64_t verified_term; /* G3: what this term's leader has shown to match */
@@ -401,6 +402,27 @@ static void after_event(struct raft_guard *guard)
     }
 }
 
+/* G16. The commit index that came with entries, for those before them: as a heartbeat of
+ * its own, which the leader might have sent as well. */
+static void apply_early(struct raft_guard *guard, const struct raft_message *message)
+{
+    const struct raft *raft = guard->raft;
+    struct raft_message beat = *message;
+    struct raft_append_entries *args = &beat.append_entries;
+    args->entries = NULL;
+    args->n_entries = 0;
+    if (args->leader_commit > args->prev_log_index) {
+        args->leader_commit = args->prev_log_index;
+    }
+    if (is_silent(guard) || raft->state != RAFT_FOLLOWER ||
+        args->term != raft->current_term || args->leader_commit <= raft->commit_index) {
+        return;
+    }
+    guard->applying_early = true;
+    guard->recv(&guard->outer, &beat);
+    guard->applying_early = false;
+}
+
 static void on_recv(struct raft_io *inner, struct raft_message *message)
 {
     struct raft_guard *guard = inner->data;
@@ -408,10 +430,15 @@ static void on_recv(struct raft_io *inner, struct raft_message *message)
         discard(message);
         return;
     }
-    if (message->type == RAFT_IO_REQUEST_VOTE) {
+    const struct raft_message head =
+        *message; /* its entries are libraft's from here on */
+    if (head.type == RAFT_IO_REQUEST_VOTE) {
         answer_candidate(guard, message);
     } else {
         guard->recv(&guard->outer, message);
+    }
+    if (head.type == RAFT_IO_APPEND_ENTRIES && head.append_entries.n_entries > 0) {
+        apply_early(guard, &head);
     }
     after_event(guard);
 }
@@ -456,6 +483,9 @@ static int guard_send(struct raft_io *io,
     bool answer = copy.type == RAFT_IO_APPEND_ENTRIES_RESULT;
     if (is_silent(guard) || copy.server_address == NULL) { /* G13: to nobody */
         return answer ? answer_lost(request, done) : RAFT_CANCELED;
+    }
+    if (answer && guard->applying_early) {
+        return answer_lost(request, done); /* nobody has asked */
     }
     if (answer && result->rejected == 0) {
         uint64_t verified =

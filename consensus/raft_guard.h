@@ -34,6 +34,9 @@
  *   G15 A refused pre-vote repeats the candidate's term. Where one voter has the longer
  *       log and another, which nobody heard for a while, the higher term, neither learns
  *       anything and nobody is ever elected. The refusal says the refuser's own term.
+ *   G16 A follower applies what was committed before only once its disk has the new
+ *       entries, and answers after that: each commit waits for the applying of the last
+ *       one. It is applied while the disk writes.
  *   G9  Term, vote and the length of the log are sealed (log_seal.h) and compared at
  *       start.
  *

@@ -309,15 +309,17 @@ static void acknowledge(raft_id from, raft_index last)
 
 /* Entries of `term` from prev on, as a leader sends them; each eight bytes in one batch.
  */
-static void append_from(raft_id leader,
-                        raft_term term,
-                        raft_index prev,
-                        raft_term prev_term,
-                        unsigned count)
+static void append_committed(raft_id leader,
+                             raft_term term,
+                             raft_index prev,
+                             raft_term prev_term,
+                             unsigned count,
+                             raft_index commit)
 {
     struct raft_message message = {.type = RAFT_IO_APPEND_ENTRIES};
     struct raft_append_entries *args = &message.append_entries;
     args->term = term;
+    args->leader_commit = commit;
     args->prev_log_index = prev;
     args->prev_log_term = prev_term;
     args->n_entries = count;
@@ -333,6 +335,24 @@ static void append_from(raft_id leader,
         }
     }
     deliver(leader, message);
+}
+
+static void append_from(raft_id leader,
+                        raft_term term,
+                        raft_index prev,
+                        raft_term prev_term,
+                        unsigned count)
+{
+    append_committed(leader, term, prev, prev_term, count, 0);
+}
+
+static unsigned count_sent(unsigned short type)
+{
+    unsigned count = 0;
+    for (unsigned i = 0; i < fake.sent_count; i++) {
+        count += fake.sent[i].type == type;
+    }
+    return count;
 }
 
 static const struct raft_message *last_sent(unsigned short type)
@@ -544,6 +564,53 @@ START_TEST(what_the_leader_sent_and_the_disk_has_is_acknowledged)
 }
 END_TEST
 
+/* ---- G16 ---- */
+
+START_TEST(what_was_committed_before_is_applied_while_the_disk_writes)
+{
+    bool guarded = _i == 1;
+    start(guarded, 3, OLD_TAIL, 2);
+    append_from(2, 3, 2, 2, 1);
+    complete_writes(0);
+    unsigned answers = count_sent(RAFT_IO_APPEND_ENTRIES_RESULT);
+
+    append_committed(2, 3, 3, 3, 1, 3); /* the leader has committed entry 3 */
+    ck_assert_uint_eq(raft.last_applied, guarded ? 3 : 1);
+    ck_assert_uint_eq(count_sent(RAFT_IO_APPEND_ENTRIES_RESULT), answers);
+
+    complete_writes(0);
+    ck_assert_uint_eq(raft.last_applied, 3);
+    ck_assert_uint_eq(count_sent(RAFT_IO_APPEND_ENTRIES_RESULT), answers + 1);
+    ck_assert_uint_eq(
+        last_sent(RAFT_IO_APPEND_ENTRIES_RESULT)->append_entries_result.last_log_index,
+        4);
+}
+END_TEST
+
+START_TEST(nothing_is_applied_that_the_leader_has_not_shown_to_match)
+{
+    start(true, 3, STALE_TAIL, 4);      /* entries 3 and 4 were never committed */
+    append_committed(2, 3, 2, 2, 2, 4); /* others are, in their place */
+    ck_assert_uint_eq(raft.last_applied, 2);
+
+    complete_writes(0);
+    ck_assert_uint_eq(raft.last_applied, 4);
+    ck_assert_uint_eq(raft_guard_term_of(guard, 4), 3);
+}
+END_TEST
+
+START_TEST(a_leader_that_does_not_match_has_nothing_applied)
+{
+    start(true, 3, STALE_TAIL, 4);
+    append_committed(2, 3, 4, 3, 1, 4); /* its entry 4 is of term 3 */
+
+    ck_assert_uint_eq(raft.last_applied, 1);
+    ck_assert_uint_eq(count_sent(RAFT_IO_APPEND_ENTRIES_RESULT), 1);
+    ck_assert_uint_eq(
+        last_sent(RAFT_IO_APPEND_ENTRIES_RESULT)->append_entries_result.rejected, 4);
+}
+END_TEST
+
 /* ---- G4 ---- */
 
 START_TEST(the_target_of_a_transfer_gets_no_second_vote_in_one_term)
@@ -735,6 +802,10 @@ static Suite *suite(void)
     tcase_add_loop_test(tcase, a_tail_that_the_leader_did_not_send_is_not_acknowledged, 0,
                         2);
     tcase_add_test(tcase, what_the_leader_sent_and_the_disk_has_is_acknowledged);
+    tcase_add_loop_test(tcase, what_was_committed_before_is_applied_while_the_disk_writes,
+                        0, 2);
+    tcase_add_test(tcase, nothing_is_applied_that_the_leader_has_not_shown_to_match);
+    tcase_add_test(tcase, a_leader_that_does_not_match_has_nothing_applied);
     tcase_add_loop_test(tcase, the_target_of_a_transfer_gets_no_second_vote_in_one_term,
                         0, 2);
     tcase_add_loop_test(
