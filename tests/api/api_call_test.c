@@ -85,10 +85,10 @@ END_TEST
 
 START_TEST(a_first_write_with_a_key_takes_one_round_of_the_log)
 {
-    unsigned before = served_rounds(served);
+    unsigned before = counted(served_rounds);
     ck_assert_int_eq(ask("PUT", "/v1/tenants/shop", KEY("k1"), SHOP("one")), 200);
 
-    ck_assert_uint_eq(served_rounds(served) - before, 1);
+    ck_assert_uint_eq(counted(served_rounds) - before, 1);
 }
 END_TEST
 
@@ -109,12 +109,6 @@ static void slow_proposals(struct served *server, void *context)
     served_knobs(server)->slow_proposals = true;
 }
 
-static void count_slow(struct served *server, void *context)
-{
-    unsigned *count = context;
-    *count = served_slow_proposals(server);
-}
-
 static void log_goes_on(struct served *server, void *context)
 {
     (void)context;
@@ -133,15 +127,6 @@ static int put_unheard(const char *key, const char *body)
     return fd;
 }
 
-static void wait_for_slow(unsigned wanted)
-{
-    unsigned count = 0;
-    while (count < wanted) {
-        served_do(served, count_slow, &count);
-    }
-    ck_assert_uint_eq(count, wanted);
-}
-
 static void assert_hears(int fd, const char *status)
 {
     char *text = hear(fd, NULL);
@@ -154,11 +139,11 @@ START_TEST(of_two_requests_with_one_key_at_once_the_second_is_not_done)
 {
     served_do(served, slow_proposals, NULL);
     int first = put_unheard("k1", SHOP("one"));
-    wait_for_slow(2); /* the guard and the command */
+    await_counted(served_slow_proposals, 2); /* the guard and the command */
     int second = put_unheard("k1", SHOP("two"));
-    wait_for_slow(3); /* its guard alone: the key is on its way */
+    await_counted(served_slow_proposals, 3); /* its guard alone: the key is on its way */
     int again = put_unheard("k1", SHOP("one"));
-    wait_for_slow(4);
+    await_counted(served_slow_proposals, 4);
     served_do(served, log_goes_on, NULL);
 
     assert_hears(first, " 200 ");
@@ -187,9 +172,9 @@ START_TEST(a_key_whose_first_outcome_is_unknown_is_not_taken_for_a_new_one)
     (void)ask("PUT", "/v1/tenants/shop", KEY("k1"), SHOP("two"));
     assert_problem(422, "BERTH_EREUSED");
     ck_assert_int_eq(get("/v1/tenants/shop"), 404);
-    unsigned before = served_rounds(served);
+    unsigned before = counted(served_rounds);
     ck_assert_int_eq(ask("PUT", "/v1/tenants/shop", KEY("k2"), SHOP("two")), 200);
-    ck_assert_uint_eq(served_rounds(served) - before, 1);
+    ck_assert_uint_eq(counted(served_rounds) - before, 1);
 }
 END_TEST
 

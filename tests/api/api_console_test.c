@@ -90,21 +90,13 @@ static void hold(struct served *server, void *context)
     served_knobs(server)->hold_consoles = true;
 }
 
-static void count_held(struct served *server, void *context)
-{
-    *(unsigned *)context = served_held_consoles(server);
-}
-
 /* Its host has not answered yet, and never will: its handler was told to stop. */
 static void assert_refused_unopened(void)
 {
-    unsigned held = 0;
     served_token(served, "ana", "ana", ROLE_OPERATOR, "default", 0);
     served_do(served, hold, NULL);
     int ana = console_open("Authorization: Bearer ana\r\nConnection: close\r\n");
-    while (held == 0) {
-        served_do(served, count_held, &held);
-    }
+    await_counted(served_held_consoles, 1);
     ck_assert_int_eq(ask("DELETE", "/v1/tokens/ana", "", NULL), 200);
     char *text = hear(ana, "taken away");
     ck_assert_contains(text, "HTTP/1.1 401 ");

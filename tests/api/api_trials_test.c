@@ -84,23 +84,15 @@ static void arrive(struct served *server, void *context)
     }
 }
 
-static void count_released(struct served *server, void *context)
+static unsigned count_released(const struct served *server)
 {
     (void)server;
-    *(unsigned *)context = crowd.released;
-}
-
-static void count_forecasts(struct served *server, void *context)
-{
-    *(unsigned *)context = served_forecasts(server);
+    return crowd.released;
 }
 
 static void await_released(void)
 {
-    unsigned released = 0;
-    while (released < crowd.sent) {
-        served_do(served, count_released, &released);
-    }
+    await_counted(count_released, crowd.sent);
 }
 
 static void crowd_asks(const char *secret, unsigned count)
@@ -137,18 +129,15 @@ END_TEST
 
 START_TEST(for_who_has_gone_nothing_is_tried)
 {
-    unsigned forecasts = 0;
     memset(&crowd, 0, sizeof(crowd));
     crowd.leaves = true;
     crowd.sent = 8;
     served_do(served, arrive, NULL);
     await_released();
-    served_do(served, count_forecasts, &forecasts);
-    ck_assert_uint_eq(forecasts, 0);
+    ck_assert_uint_eq(counted(served_forecasts), 0);
 
     crowd_asks(NULL, 1);
-    served_do(served, count_forecasts, &forecasts);
-    ck_assert_uint_eq(forecasts, 1);
+    ck_assert_uint_eq(counted(served_forecasts), 1);
 }
 END_TEST
 

@@ -2,11 +2,13 @@
  *
  * fixture_start serves a cluster (support/served_api.h) in a fresh folder; ask() sends a
  * request over the UNIX socket and leaves the answer, taken apart, in `reply`. What is
- * less than a request is sent by connect_local, say and hear. Waiting has a bound
- * (REPLY_MS), after which the test fails.
+ * less than a request is sent by connect_local, say and hear; counted() is one of the
+ * server's counters (support/served_api.h), await_counted() waits for it. Waiting has a
+ * bound (REPLY_MS), after which the test fails.
  */
 #pragma once
 
+#include "base/clock.h"
 #include "base/json.h"
 #include "support/served_api.h"
 #include "support/temp_dir.h"
@@ -243,6 +245,39 @@ static inline void await(const char *path, const char *text)
 static inline const char *said(const char *key)
 {
     return json_member_text(reply.document, key, "");
+}
+
+/* ---- counters ---- */
+
+struct counting {
+    unsigned (*counter)(const struct served *server);
+    unsigned count;
+};
+
+static inline void count_inside(struct served *server, void *context)
+{
+    struct counting *counting = context;
+    counting->count = counting->counter(server);
+}
+
+static inline unsigned counted(unsigned (*counter)(const struct served *server))
+{
+    struct counting counting = {.counter = counter};
+    served_do(served, count_inside, &counting);
+    return counting.count;
+}
+
+/* Asks until there are so many. */
+static inline void await_counted(unsigned (*counter)(const struct served *server),
+                                 unsigned wanted)
+{
+    const uint64_t late_ns = clock_now_ns(clock_system()) + REPLY_MS * UINT64_C(1000000);
+    unsigned count = 0;
+    while ((count = counted(counter)) < wanted) {
+        ck_assert_msg(clock_now_ns(clock_system()) < late_ns,
+                      "%u of %u came within %d ms", count, wanted, REPLY_MS);
+    }
+    ck_assert_uint_eq(count, wanted);
 }
 
 static inline size_t item_count(void)

@@ -280,13 +280,20 @@ void served_lose(struct served *served)
     served->lost = exchange_unref(served->lost);
 }
 
+static void require_inside(const struct served *served)
+{
+    REQUIRE(pthread_equal(pthread_self(), served->thread));
+}
+
 unsigned served_rounds(const struct served *served)
 {
+    require_inside(served);
     return served->rounds;
 }
 
 unsigned served_slow_proposals(const struct served *served)
 {
+    require_inside(served);
     return served->slow_count;
 }
 
@@ -298,16 +305,19 @@ void served_log_goes_on(struct served *served)
 
 unsigned served_forwarded(const struct served *served)
 {
+    require_inside(served);
     return served->forwarded;
 }
 
 unsigned served_forecasts(const struct served *served)
 {
+    require_inside(served);
     return served->forecasts;
 }
 
 unsigned served_held_consoles(const struct served *served)
 {
+    require_inside(served);
     return served->held_consoles;
 }
 

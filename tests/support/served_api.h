@@ -6,7 +6,8 @@
  * are up, and their agents are played: what is placed there is reported starting, running
  * and ready. The test speaks to it over its UNIX socket (the test's user counts as root
  * when it is) and over TLS on the loopback. Threads: the server's loop has its own; a
- * test touches the state only inside served_do. Errors: the test aborts with a sentence.
+ * test touches the state only inside served_do, and counters that are read elsewhere
+ * abort. Errors: the test aborts with a sentence.
  * Limits: one at a time in a process.
  */
 #pragma once
@@ -73,11 +74,12 @@ void served_reset(struct served *served);
 void served_arrives(struct served *served, struct exchange *exchange);
 /* Inside served_do: the host asked gives up on the answer that was lost (lost_after). */
 void served_lose(struct served *served);
-/* Requests that crossed between the two hosts so far. */
+/* Inside served_do: requests that crossed between the two hosts so far. */
 unsigned served_forwarded(const struct served *served);
 /* Inside served_do: how often the scheduler was asked where VMs would go. */
 unsigned served_forecasts(const struct served *served);
-/* How often the log was given something to do: each is a round of it. */
+/* Inside served_do: how often the log was given something to do: each is a round of it.
+ */
 unsigned served_rounds(const struct served *served);
 /* Inside served_do: proposals that slow_proposals has kept so far. */
 unsigned served_slow_proposals(const struct served *served);
