@@ -221,6 +221,23 @@ void call_request_id(const struct api_call *call,
            REQUEST_ID_SIZE - REQUEST_OWNER_SIZE);
 }
 
+bool call_shares_key(const struct api_call *call, const struct api_call *other)
+{
+    return other != call && call->keyed && other->keyed &&
+           memcmp(call->guard_id, other->guard_id, REQUEST_ID_SIZE) == 0;
+}
+
+/* It may be in the log still, without a call: for who comes later, and for those with its
+ * key that have come already, as no barrier of theirs need be behind it. */
+static void doubt(const struct api_call *call)
+{
+    call->api->doubts++;
+    LIST_EACH (item, &call->api->calls) {
+        struct api_call *other = LIST_ITEM(item, struct api_call, link);
+        other->doubted |= call_shares_key(call, other);
+    }
+}
+
 /* What became of the command at that place. */
 static void take_result(struct api_call *call,
                         uint32_t place,
@@ -243,7 +260,7 @@ proposed(void *context, uint32_t index, int code, const struct apply_result *res
     struct api_call *call = context;
     REQUIRE(call->awaited > 0);
     if (code == BERTH_EUNKNOWN && call->keyed && call->api != NULL) {
-        call->api->doubts++;
+        doubt(call);
     }
     if (index >= call->guards_ahead) { /* of the guard itself the command says enough */
         take_result(call, index - call->guards_ahead, code, result);

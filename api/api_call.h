@@ -78,6 +78,8 @@ struct api_call {
     bool repeated; /* the guard had been there before: a retry */
     bool keyed;    /* has a key, with the guard's id */
     bool first;    /* of its key, as far as is known here */
+    bool settles;  /* waits behind a barrier for doubts about other keys */
+    bool doubted;  /* of another with its key the outcome is unknown since it came */
     uint8_t guard_id[REQUEST_ID_SIZE];
     uint32_t fingerprint;    /* what the guard says */
     bool leads_guard;        /* the next call_propose puts the guard in front */
@@ -139,6 +141,8 @@ void call_propose(struct api_call *call,
 void call_request_id(const struct api_call *call,
                      uint32_t number,
                      uint8_t ret_id[REQUEST_ID_SIZE]);
+/* Both have the same key, and they are two. */
+bool call_shares_key(const struct api_call *call, const struct api_call *other);
 /* The command that is the guard, without its id. */
 void call_guard(const struct api_call *call, struct command *ret_command);
 /* The first result that failed, or NULL. */

@@ -115,13 +115,11 @@ static uint32_t fingerprint(const struct exchange_request *request)
 static bool is_first(const struct api_call *call, const struct state *state)
 {
     struct apply_result known;
-    if (state_answered(state, call->guard_id, &known)) {
+    if (call->doubted || state_answered(state, call->guard_id, &known)) {
         return false;
     }
     LIST_EACH (item, &call->api->calls) {
-        const struct api_call *other = LIST_ITEM(item, struct api_call, link);
-        if (other != call && other->keyed &&
-            memcmp(other->guard_id, call->guard_id, REQUEST_ID_SIZE) == 0) {
+        if (call_shares_key(call, LIST_ITEM(item, struct api_call, link))) {
             return false;
         }
     }
@@ -160,17 +158,21 @@ static void confirm(struct api_call *call);
 
 /* With a key. Its first command for the log takes the guard with it, when it surely is
  * the key's first; a handler that answers by what it sees begins anew, behind the guard.
- */
+ * From a barrier for doubts about other keys it goes on as if there had been none. */
 static void enter_keyed(struct api_call *call, const struct state *state)
 {
+    const bool settled = call->settles;
+    call->settles = false;
+    call->confirm = settled ? confirm : call->confirm;
     call->fingerprint = fingerprint(exchange_request(call->exchange));
     call_request_id(call, 0, call->guard_id);
-    call->first = state != NULL && is_first(call, state);
     call->keyed = true;
+    call->first = state != NULL && is_first(call, state);
     call->leads_guard = false;
     if (!call->first || call->confirm == NULL) { /* the route needs the newest state */
         guard(call);
-    } else if (call->api->doubts != call->api->doubts_settled) {
+    } else if (!settled && call->api->doubts != call->api->doubts_settled) {
+        call->settles = true;
         call->confirm = NULL;
         confirm(call);
     } else {

@@ -1,6 +1,7 @@
 /* Goal: a request is done once however often it is sent, under the conditions it names,
  * or is answered in time for being late. Method: the same requests over the socket again,
  * with the world changed in between. */
+#include "api/exchange.h"
 #include "http_fixture.h"
 
 #define SHOP(label)                                                                     \
@@ -159,15 +160,23 @@ static void lose_proposals(struct served *server, void *context)
     served_knobs(server)->lose_proposals = *lose;
 }
 
-/* The log may still have its guard under way, which the state does not show. */
-START_TEST(a_key_whose_first_outcome_is_unknown_is_not_taken_for_a_new_one)
+/* An unknown outcome, which leaves a doubt. */
+static void leave_a_doubt(const char *key)
 {
+    char header_line[64];
     bool lose = true;
+    snprintf(header_line, sizeof(header_line), "Idempotency-Key: %s\r\n", key);
     served_do(served, lose_proposals, &lose);
-    (void)ask("POST", "/v1/apply", KEY("k1"), SHOP("one"));
+    (void)ask("POST", "/v1/apply", header_line, SHOP("lost"));
     assert_problem(504, "BERTH_EUNKNOWN");
     lose = false;
     served_do(served, lose_proposals, &lose);
+}
+
+/* The log may still have its guard under way, which the state does not show. */
+START_TEST(a_key_whose_first_outcome_is_unknown_is_not_taken_for_a_new_one)
+{
+    leave_a_doubt("k1");
 
     (void)ask("PUT", "/v1/tenants/shop", KEY("k1"), SHOP("two"));
     assert_problem(422, "BERTH_EREUSED");
@@ -175,6 +184,113 @@ START_TEST(a_key_whose_first_outcome_is_unknown_is_not_taken_for_a_new_one)
     unsigned before = counted(served_rounds);
     ck_assert_int_eq(ask("PUT", "/v1/tenants/shop", KEY("k2"), SHOP("two")), 200);
     ck_assert_uint_eq(counted(served_rounds) - before, 1);
+}
+END_TEST
+
+START_TEST(an_unknown_outcome_costs_other_keys_no_round_of_the_log)
+{
+    leave_a_doubt("k1");
+    unsigned before = counted(served_rounds);
+    ck_assert_int_eq(ask("PUT", "/v1/tenants/shop", KEY("k2"), SHOP("two")), 200);
+    ck_assert_uint_eq(counted(served_rounds) - before, 1);
+}
+END_TEST
+
+START_TEST(a_key_is_used_up_without_the_log_also_with_an_outcome_unknown)
+{
+    leave_a_doubt("k1");
+    (void)ask("PUT", "/v1/tenants/other", KEY("k2"), SHOP("one"));
+    assert_problem(422, "BERTH_EINVALID");
+    (void)ask("PUT", "/v1/tenants/shop", KEY("k2"), SHOP("one"));
+    assert_problem(422, "BERTH_EREUSED");
+    ck_assert_int_eq(get("/v1/tenants/shop"), 404);
+}
+END_TEST
+
+/* ---- two that come in one turn of the loop ---- */
+
+static struct twin {
+    int status;
+    bool released;
+} twins[2];
+
+static void twin_head(void *sink,
+                      int status,
+                      const char *content_type,
+                      const struct exchange_header *headers,
+                      unsigned header_count)
+{
+    struct twin *twin = sink;
+    (void)content_type;
+    (void)headers;
+    (void)header_count;
+    twin->status = status;
+}
+
+static int twin_data(void *sink, const void *data, size_t size)
+{
+    (void)sink;
+    (void)data;
+    (void)size;
+    return 0;
+}
+
+static void twin_end(void *sink)
+{
+    (void)sink;
+}
+
+static void twin_released(void *sink)
+{
+    struct twin *twin = sink;
+    twin->released = true;
+}
+
+static unsigned twins_released(const struct served *server)
+{
+    (void)server;
+    return (unsigned)twins[0].released + (unsigned)twins[1].released;
+}
+
+static void twin_arrives(struct served *server, struct twin *twin, const char *body)
+{
+    static const struct exchange_sink sink = {
+        .head = twin_head, .data = twin_data, .end = twin_end, .released = twin_released};
+    struct exchange_request request = {.method = "PUT",
+                                       .path = strdup("/v1/tenants/shop"),
+                                       .query = strdup(""),
+                                       .idempotency_key = strdup("k2"),
+                                       .body = (uint8_t *)strdup(body),
+                                       .body_size = strlen(body),
+                                       .credentials = {.local_root = true}};
+    struct exchange *exchange = exchange_new(&request, &sink, twin);
+    served_arrives(server, exchange);
+    exchange_unref(exchange);
+}
+
+/* The barrier of the first comes before what the log gets of the second, and is passed
+ * when that has been given up. */
+static void twins_arrive(struct served *server, void *context)
+{
+    (void)context;
+    served_knobs(server)->hold_reads = true;
+    twin_arrives(server, &twins[0], SHOP("one"));
+    served_knobs(server)->lose_proposals = true;
+    twin_arrives(server, &twins[1], SHOP("two"));
+    served_knobs(server)->lose_proposals = false;
+    served_reads_go_on(server);
+}
+
+START_TEST(a_key_that_is_in_doubt_since_its_barrier_began_is_not_taken_for_a_new_one)
+{
+    leave_a_doubt("k1");
+    memset(twins, 0, sizeof(twins));
+    served_do(served, twins_arrive, NULL);
+    await_counted(twins_released, 2);
+
+    ck_assert_int_eq(twins[1].status, 504);
+    ck_assert_int_eq(twins[0].status, 422);
+    ck_assert_int_eq(get("/v1/tenants/shop"), 404);
 }
 END_TEST
 
@@ -422,6 +538,10 @@ int main(void)
     tcase_add_test(tests, of_two_requests_with_one_key_at_once_the_second_is_not_done);
     tcase_add_test(tests,
                    a_key_whose_first_outcome_is_unknown_is_not_taken_for_a_new_one);
+    tcase_add_test(tests, an_unknown_outcome_costs_other_keys_no_round_of_the_log);
+    tcase_add_test(tests, a_key_is_used_up_without_the_log_also_with_an_outcome_unknown);
+    tcase_add_test(
+        tests, a_key_that_is_in_doubt_since_its_barrier_began_is_not_taken_for_a_new_one);
     tcase_add_test(tests, keys_of_two_subjects_are_two_keys);
     tcase_add_test(tests, reading_needs_no_key_and_uses_none_up);
     tcase_add_test(tests, a_retry_of_an_apply_that_was_half_done_gets_the_same_answer);

@@ -155,6 +155,7 @@ static void close_all(struct served *served)
     run_laters(&served->laters);
     run_laters(&served->slow);
     run_laters(&served->held);
+    run_laters(&served->held_reads);
     served->post = loop_post_close(served->post);
 }
 
@@ -185,6 +186,7 @@ struct served *served_start(const char *folder, const struct served_config *conf
     list_init(&served->laters);
     list_init(&served->slow);
     list_init(&served->held);
+    list_init(&served->held_reads);
     (void)snprintf(served->folder, sizeof(served->folder), "%s", folder);
     (void)snprintf(served->socket_path, sizeof(served->socket_path), "%s/berthd.sock",
                    folder);
@@ -301,6 +303,13 @@ void served_log_goes_on(struct served *served)
 {
     served->knobs.slow_proposals = false;
     serve_slow(served);
+}
+
+void served_reads_go_on(struct served *served)
+{
+    served->knobs.hold_reads = false;
+    list_move_all(&served->laters, &served->held_reads);
+    loop_post_send(served->post);
 }
 
 unsigned served_forwarded(const struct served *served)

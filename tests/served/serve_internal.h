@@ -54,6 +54,7 @@ struct served {
     struct http_server *server;
     struct list laters;
     struct list held; /* what the knobs keep from being answered, until the end */
+    struct list held_reads;
     struct list slow; /* what the log has not got to yet */
     unsigned slow_count;
     unsigned rounds;

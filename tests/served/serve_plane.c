@@ -148,7 +148,7 @@ static void read_state(void *context, control_readable *readable, void *readable
     const struct later later = {
         .fn = read_later, .readable = readable, .context = readable_context};
     if (served->knobs.hold_reads) {
-        serve_later_in(served, &served->held, &later);
+        serve_later_in(served, &served->held_reads, &later);
     } else {
         serve_slow(served);
         serve_later(served, &later);

@@ -31,7 +31,7 @@ struct served_knobs {
     bool slow_proposals;   /* they wait until served_log_goes_on */
     bool lose_proposals;   /* they end with an unknown outcome, and are in the log: done
                               before what comes behind them */
-    bool hold_reads;       /* barriers are never passed */
+    bool hold_reads;       /* barriers are not passed until served_reads_go_on */
     bool hold_consoles;    /* upgraded ones are given nothing, not even the 101 */
     bool no_scheduler;     /* nothing is decided by itself */
     bool images_gone;      /* no host has the content of any image */
@@ -85,6 +85,8 @@ unsigned served_rounds(const struct served *served);
 unsigned served_slow_proposals(const struct served *served);
 /* Inside served_do: what slow_proposals has kept is done, and the knob is off. */
 void served_log_goes_on(struct served *served);
+/* Inside served_do: what hold_reads has kept is answered, and the knob is off. */
+void served_reads_go_on(struct served *served);
 /* Inside served_do: consoles that hold_consoles has kept from being answered so far. */
 unsigned served_held_consoles(const struct served *served);
 
