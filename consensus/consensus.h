@@ -130,7 +130,8 @@ void consensus_close(struct consensus *consensus,
 
 /* Proposes one command (copied). A negative return: done never runs. Else done runs with
  * status 0 and the result of apply, or with BERTH_ETIMEOUT, _ENOTLEADER, _EDISKFULL,
- * _ECLOSED (surely not applied and never will be) or BERTH_EUNKNOWN. */
+ * _EFULL, _ECLOSED (surely not applied and never will be) or BERTH_EUNKNOWN. What the log
+ * does not take keeps out all that was proposed behind it and waits with it. */
 int consensus_propose(struct consensus *consensus,
                       const void *data,
                       size_t size,

@@ -149,12 +149,11 @@ static int send_batch(struct consensus *c, struct batch *batch, size_t size)
     return 0;
 }
 
-static void flush_one_batch(struct consensus *c)
+static int flush_one_batch(struct consensus *c)
 {
     struct batch *batch = calloc(1, sizeof(*batch));
     if (batch == NULL) {
-        consensus_answer_all(c, &c->queue, BERTH_EFULL);
-        return;
+        return BERTH_EFULL;
     }
     batch->consensus = c;
     list_init(&batch->proposals);
@@ -164,10 +163,11 @@ static void flush_one_batch(struct consensus *c)
     if (r < 0) {
         consensus_answer_all(c, &batch->proposals, r);
         free(batch);
-        return;
+        return r;
     }
     list_push_back(&c->batches, &batch->link);
     c->in_flight++;
+    return 0;
 }
 
 void consensus_flush_batches(struct consensus *c)
@@ -180,8 +180,12 @@ void consensus_flush_batches(struct consensus *c)
         consensus_answer_all(c, &c->queue, BERTH_EDISKFULL);
         return;
     }
-    while (c->in_flight < c->in_flight_max && !list_empty(&c->queue)) {
-        flush_one_batch(c);
+    int r = 0;
+    while (r == 0 && c->in_flight < c->in_flight_max && !list_empty(&c->queue)) {
+        r = flush_one_batch(c);
+    }
+    if (r < 0) { /* what was proposed behind it may count on it */
+        consensus_answer_all(c, &c->queue, r);
     }
 }
 
