@@ -4,6 +4,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/random.h"
+#include "consensus/log_space.h"
 #include "consensus/raft_library.h"
 #include "consensus/raft_pace.h"
 
@@ -347,6 +348,7 @@ static int open_io(struct raft_backing *backing, struct err *err)
     backing->library_close = backing->io.close;
     backing->io.close = io_close;
     random_secret(&jitter, sizeof(jitter));
+    raft_uv_set_segment_size(&backing->io, log_space_segment());
     raft_uv_set_auto_recovery(&backing->io,
                               false); /* it would drop entries that were promised */
     /* A damaged one could be unpacked without an end. That turning it off may fail is for
