@@ -14,6 +14,7 @@
 
 #define API_VERSION  "berth/v1"
 #define PATH_SIZE    256
+#define KEY_SHOWN    64
 #define MCPU_PER_CPU 1000
 #define ALL_MEMBERS  UINT64_MAX
 
@@ -333,8 +334,17 @@ struct place {
     char text[PATH_SIZE];
 };
 
-/* Goes one step down; the size to give to place_leave. A key of the user's may hold
- * anything: it ends up in a terminal. */
+/* A key of the user's may hold anything: it ends up in a terminal. */
+static void place_clean(struct place *place, size_t from)
+{
+    for (size_t i = from; i < place->size; i++) {
+        if ((unsigned char)place->text[i] < ' ' || place->text[i] == 0x7f) {
+            place->text[i] = '?';
+        }
+    }
+}
+
+/* Goes one step down; the size to give to place_leave. */
 static size_t place_enter(struct place *place, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 static size_t place_enter(struct place *place, const char *format, ...)
@@ -348,17 +358,24 @@ static size_t place_enter(struct place *place, const char *format, ...)
     if (length > 0) {
         place->size += (size_t)length < left ? (size_t)length : left - 1;
     }
-    for (size_t i = before; i < place->size; i++) {
-        if ((unsigned char)place->text[i] < ' ' || place->text[i] == 0x7f) {
-            place->text[i] = '?';
-        }
-    }
+    place_clean(place, before);
     return before;
 }
 
+/* Without printf: every member of every document comes by here. */
 static size_t place_enter_key(struct place *place, const char *key)
 {
-    return place_enter(place, "%s%.64s", place->size > 0 ? "." : "", key);
+    size_t before = place->size;
+    size_t left = sizeof(place->text) - 1 - before;
+    size_t dot = before > 0 && left > 0 ? 1 : 0;
+    size_t size = strnlen(key, left - dot < KEY_SHOWN ? left - dot : KEY_SHOWN);
+    char *at = place->text + before;
+    memcpy(at, ".", dot);
+    memcpy(at + dot, key, size);
+    at[dot + size] = '\0';
+    place->size += dot + size;
+    place_clean(place, before);
+    return before;
 }
 
 static void place_leave(struct place *place, size_t before)
