@@ -201,6 +201,12 @@ static void refuse_level(struct control_api *api,
                    err.text, why[0] != '\0' ? ": " : "", why);
 }
 
+/* It says nothing of the commands beside it. */
+static bool is_of_command(int refusal)
+{
+    return refusal == BERTH_ELEVEL || refusal == BERTH_ETOOLARGE;
+}
+
 static void propose(void *context,
                     const struct command *commands,
                     uint32_t count,
@@ -208,8 +214,10 @@ static void propose(void *context,
                     void *done_context)
 {
     struct control_api *api = context;
+    int full = 0; /* what the log has refused one with, and with it those behind it */
     for (uint32_t i = 0; i < count; i++) {
-        int r = propose_one(api, &commands[i], i, done, done_context);
+        int r = full < 0 ? full : propose_one(api, &commands[i], i, done, done_context);
+        full = r < 0 && !is_of_command(r) ? r : 0;
         struct deferred answer = {
             .code = r, .index = i, .proposed = done, .context = done_context};
         if (r == BERTH_ELEVEL) {

@@ -37,7 +37,8 @@ struct control_plane {
     void *context;
     void (*role)(void *context, struct control_role *ret_role);
     /* Proposes commands one after the other in one batch; done is called once per
-     * command, in order, with its index. */
+     * command, in order, with its index. What the log does not take keeps out those
+     * behind it. */
     void (*propose)(void *context,
                     const struct command *commands,
                     uint32_t count,

@@ -65,16 +65,21 @@ static void take_token(void *context, int code, const char *token, const char *d
     (void)snprintf(got.token, sizeof(got.token), "%s", token != NULL ? token : "");
 }
 
+static void tenant_command(const char *name, struct command *ret_command)
+{
+    struct tenant *tenant = object_new(KIND_TENANT);
+    (void)snprintf(tenant->meta.name, NAME_SIZE, "%s", name);
+    command_init(ret_command, COMMAND_PUT);
+    (void)snprintf(ret_command->subject, sizeof(ret_command->subject), "root");
+    ck_assert_int_eq(command_set_put(ret_command, KIND_TENANT, tenant, REVISION_ANY), 0);
+    object_free(KIND_TENANT, tenant);
+}
+
 static void put_tenant(const char *name)
 {
     struct command command;
-    struct tenant *tenant = object_new(KIND_TENANT);
     unsigned before = got.count;
-    (void)snprintf(tenant->meta.name, NAME_SIZE, "%s", name);
-    command_init(&command, COMMAND_PUT);
-    (void)snprintf(command.subject, sizeof(command.subject), "root");
-    ck_assert_int_eq(command_set_put(&command, KIND_TENANT, tenant, REVISION_ANY), 0);
-    object_free(KIND_TENANT, tenant);
+    tenant_command(name, &command);
     api.plane.propose(&api, &command, 1, take_proposed, NULL);
     ck_assert_uint_eq(got.count, before); /* never inside the call */
     command_fini(&command);
@@ -167,6 +172,52 @@ START_TEST(the_leader_writes_and_reads)
     ck_assert(role.leader && role.voter);
     ck_assert_str_eq(role.leader_name, "h1");
     ck_assert_uint_eq(role.revision, state_revision(got.state));
+    api_stop();
+}
+END_TEST
+
+#define BULK      400 /* of them the log's queue holds fewer, in bytes */
+#define BULK_SIZE 50000
+
+static struct {
+    unsigned count;
+    int codes[BULK + 1];
+} bulk;
+
+static void
+take_bulk(void *context, uint32_t index, int code, const struct apply_result *result)
+{
+    (void)context;
+    ck_assert_uint_le(index, BULK);
+    bulk.count++;
+    bulk.codes[index] = code < 0 ? code : result->code;
+}
+
+/* The last one is small, and would have had room; it may count on those before it. */
+START_TEST(what_the_log_has_no_room_for_keeps_out_those_behind_it)
+{
+    static struct command commands[BULK + 1];
+    memset(&bulk, 0, sizeof(bulk));
+    plane_start();
+    api_start(&plane.hosts[0]);
+    for (unsigned i = 0; i < BULK; i++) { /* the state refuses them */
+        command_init(&commands[i], COMMAND_PUT);
+        commands[i].body.put.kind = KIND_TENANT;
+        commands[i].body.put.document =
+            (struct blob){.data = calloc(1, BULK_SIZE), .size = BULK_SIZE};
+    }
+    tenant_command("shop", &commands[BULK]);
+
+    api.plane.propose(&api, commands, BULK + 1, take_bulk, NULL);
+    for (unsigned i = 0; i < BULK + 1; i++) {
+        command_fini(&commands[i]);
+    }
+    RACK_WAIT(bulk.count == BULK + 1);
+
+    ck_assert_int_ne(bulk.codes[0], BERTH_EFULL);
+    ck_assert_int_eq(bulk.codes[BULK - 1], BERTH_EFULL);
+    ck_assert_int_eq(bulk.codes[BULK], BERTH_EFULL);
+    ck_assert_ptr_null(state_get(plane_state(0), KIND_TENANT, "", "shop"));
     api_stop();
 }
 END_TEST
@@ -356,6 +407,7 @@ int main(void)
     TCase *tests = tcase_create("control_api");
     tcase_set_timeout(tests, 60);
     tcase_add_test(tests, the_leader_writes_and_reads);
+    tcase_add_test(tests, what_the_log_has_no_room_for_keeps_out_those_behind_it);
     tcase_add_test(tests, a_join_token_lets_a_host_in);
     tcase_add_test(tests, metrics_tell_of_log_and_mesh);
     tcase_add_test(tests, a_voter_tells_who_leads_out_of_its_state);
