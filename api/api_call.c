@@ -238,20 +238,35 @@ static void doubt(const struct api_call *call)
     }
 }
 
-/* What became of the command at that place. */
+static void
+result_set(struct apply_result *ret_slot, int code, const struct apply_result *result)
+{
+    if (code == 0 && result != NULL) {
+        *ret_slot = *result;
+    } else {
+        *ret_slot = (struct apply_result){.code = code != 0 ? code : BERTH_EBUG};
+        (void)snprintf(ret_slot->text, sizeof(ret_slot->text), "%s",
+                       err_sentence(ret_slot->code));
+    }
+}
+
+/* What became of the command at that place, or of the guard ahead of all. Behind a guard
+ * that was refused nothing counts as done: the key may be another request's. What has not
+ * come through the log either says so by itself. */
 static void take_result(struct api_call *call,
-                        uint32_t place,
+                        uint32_t index,
                         int code,
                         const struct apply_result *result)
 {
-    REQUIRE(place < call->result_count);
-    struct apply_result *slot = &call->results[call->places[place]];
-    if (code == 0 && result != NULL) {
-        *slot = *result;
-    } else {
-        *slot = (struct apply_result){.code = code != 0 ? code : BERTH_EBUG};
-        (void)snprintf(slot->text, sizeof(slot->text), "%s", err_sentence(slot->code));
+    if (index < call->guards_ahead) {
+        result_set(&call->guard, code, result);
+        return;
     }
+    uint32_t place = index - call->guards_ahead;
+    bool unguarded = code == 0 && call->guards_ahead > 0 && call->guard.code != 0;
+    REQUIRE(place < call->result_count);
+    result_set(&call->results[call->places[place]], code,
+               unguarded ? &call->guard : result);
 }
 
 static void
@@ -262,9 +277,7 @@ proposed(void *context, uint32_t index, int code, const struct apply_result *res
     if (code == BERTH_EUNKNOWN && call->keyed && call->api != NULL) {
         doubt(call);
     }
-    if (index >= call->guards_ahead) { /* of the guard itself the command says enough */
-        take_result(call, index - call->guards_ahead, code, result);
-    }
+    take_result(call, index, code, result);
     if (--call->awaited > 0) {
         return;
     }
@@ -310,7 +323,7 @@ void call_guard(const struct api_call *call, struct command *ret_command)
 }
 
 /* In front of them goes the guard. The key is nobody's so far, so that it is not refused;
- * and whatever keeps it out of the log keeps out what is larger and comes later. */
+ * and whatever keeps it out of the log keeps out what comes behind it. */
 static int
 propose_guarded(struct api_call *call, struct command *commands, uint32_t count)
 {
@@ -325,6 +338,7 @@ propose_guarded(struct api_call *call, struct command *commands, uint32_t count)
     all[0].wall_ms = call->wall_ms;
     memcpy(&all[1], commands, count * sizeof(*all)); /* still the caller's */
     call->guards_ahead = 1;
+    call->guard = (struct apply_result){0};
     call->awaited = count + 1;
     control->propose(control->context, all, count + 1, proposed, call);
     command_fini(&all[0]);

@@ -81,14 +81,15 @@ struct api_call {
     bool settles;  /* waits behind a barrier for doubts about other keys */
     bool doubted;  /* of another with its key the outcome is unknown since it came */
     uint8_t guard_id[REQUEST_ID_SIZE];
-    uint32_t fingerprint;    /* what the guard says */
-    bool leads_guard;        /* the next call_propose puts the guard in front */
-    unsigned guards_ahead;   /* 1: the last one did */
-    uint64_t doubts;         /* of the API, when the read barrier began */
-    unsigned awaited;        /* callbacks that are still to come */
-    bool over;               /* the handler is through: free when nothing is awaited */
-    uint32_t next_command;   /* number of the next command of this request */
-    const uint32_t *numbers; /* of the commands of the next call_propose, or NULL */
+    uint32_t fingerprint;      /* what the guard says */
+    bool leads_guard;          /* the next call_propose puts the guard in front */
+    unsigned guards_ahead;     /* 1: the last one did */
+    struct apply_result guard; /* what became of that guard */
+    uint64_t doubts;           /* of the API, when the read barrier began */
+    unsigned awaited;          /* callbacks that are still to come */
+    bool over;                 /* the handler is through: free when nothing is awaited */
+    uint32_t next_command;     /* number of the next command of this request */
+    const uint32_t *numbers;   /* of the commands of the next call_propose, or NULL */
     struct apply_result *results; /* of the last call_propose */
     uint32_t *places;             /* of what was proposed of it, among the results */
     bool recalled;                /* its first result is that of an earlier try */

@@ -207,6 +207,20 @@ START_TEST(a_key_is_used_up_without_the_log_also_with_an_outcome_unknown)
 }
 END_TEST
 
+static void lose_first(struct served *server, void *context)
+{
+    (void)context;
+    served_knobs(server)->lose_first = true;
+}
+
+START_TEST(what_came_through_without_its_guard_is_not_told_as_done)
+{
+    served_do(served, lose_first, NULL);
+    (void)ask("PUT", "/v1/tenants/shop", KEY("k1"), SHOP("one"));
+    assert_problem(429, "BERTH_EFULL");
+}
+END_TEST
+
 /* ---- two that come in one turn of the loop ---- */
 
 static struct twin {
@@ -540,6 +554,7 @@ int main(void)
                    a_key_whose_first_outcome_is_unknown_is_not_taken_for_a_new_one);
     tcase_add_test(tests, an_unknown_outcome_costs_other_keys_no_round_of_the_log);
     tcase_add_test(tests, a_key_is_used_up_without_the_log_also_with_an_outcome_unknown);
+    tcase_add_test(tests, what_came_through_without_its_guard_is_not_told_as_done);
     tcase_add_test(
         tests, a_key_that_is_in_doubt_since_its_barrier_began_is_not_taken_for_a_new_one);
     tcase_add_test(tests, keys_of_two_subjects_are_two_keys);

@@ -75,6 +75,11 @@ static void lose_later(struct later *later)
     later->proposed(later->context, later->index, BERTH_EUNKNOWN, NULL);
 }
 
+static void full_later(struct later *later)
+{
+    later->proposed(later->context, later->index, BERTH_EFULL, NULL);
+}
+
 static void refuse_later(struct later *later)
 {
     later->proposed(later->context, later->index, BERTH_ENOTLEADER, NULL);
@@ -113,6 +118,9 @@ static void propose(void *context,
     for (uint32_t i = 0; i < count; i++) {
         struct later later = {.index = i, .proposed = done, .context = done_context};
         later.fn = served->knobs.not_leader ? refuse_later : apply_later;
+        if (served->knobs.lose_first && i == 0) {
+            later.fn = full_later;
+        }
         if (served->knobs.lose_proposals) {
             const struct later answer = {
                 .fn = lose_later, .index = i, .proposed = done, .context = done_context};

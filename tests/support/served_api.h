@@ -31,6 +31,8 @@ struct served_knobs {
     bool slow_proposals;   /* they wait until served_log_goes_on */
     bool lose_proposals;   /* they end with an unknown outcome, and are in the log: done
                               before what comes behind them */
+    bool lose_first;       /* of each lot the first is refused for want of room, and only
+                              that one: what no log does */
     bool hold_reads;       /* barriers are not passed until served_reads_go_on */
     bool hold_consoles;    /* upgraded ones are given nothing, not even the 101 */
     bool no_scheduler;     /* nothing is decided by itself */
