@@ -410,13 +410,18 @@ void http_connection_notify(void *context,
     }
 }
 
+struct http_connection *http_connection_of(struct MHD_Connection *connection)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    return info != NULL ? info->socket_context : NULL;
+}
+
 /* A request is whole, or none is under way. */
 static void
 set_busy(const struct http_context *context, struct MHD_Connection *connection, bool busy)
 {
-    const union MHD_ConnectionInfo *info =
-        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
-    struct http_connection *place = info != NULL ? info->socket_context : NULL;
+    struct http_connection *place = http_connection_of(connection);
     if (place != NULL) {
         place->busy = busy;
         place->since_ms = uv_now(context->loop);
@@ -538,6 +543,7 @@ static int request_fill(struct http_request *request, const char *url, const cha
 {
     struct exchange_request *fill = &request->request;
     struct MHD_Connection *connection = request->connection;
+    const struct http_connection *place = http_connection_of(connection);
     struct bytes_writer query;
     const char *upgrade =
         MHD_lookup_connection_value(connection, MHD_HEADER_KIND, "Upgrade");
@@ -545,10 +551,11 @@ static int request_fill(struct http_request *request, const char *url, const cha
     fill->path = strndup(url, EXCHANGE_PATH_MAX);
     bytes_writer_init(&query, EXCHANGE_QUERY_MAX);
     (void)MHD_get_connection_values(connection, MHD_GET_ARGUMENT_KIND, query_add, &query);
-    if (strlen(url) > EXCHANGE_PATH_MAX || query.error != 0) {
+    if (strlen(url) > EXCHANGE_PATH_MAX || query.error != 0 ||
+        (place != NULL && place->url_long)) {
         fault_set(request, BERTH_ETOOLARGE, 414,
-                  "a path has at most %d bytes, a query %d", EXCHANGE_PATH_MAX,
-                  EXCHANGE_QUERY_MAX);
+                  "a path has at most %d bytes, a query %d, as they are sent",
+                  EXCHANGE_PATH_MAX, EXCHANGE_QUERY_MAX);
     }
     if (query.error != 0) {
         bytes_writer_fini(&query);

@@ -37,6 +37,7 @@ struct http_connection {
     int fd;            /* MHD's */
     uint64_t since_ms; /* when it came, or its last request began or ended */
     bool busy;         /* a whole request is being answered, or an upload comes in */
+    bool url_long;     /* of its request path or query are, as they came */
 };
 
 void http_context_init(struct http_context *context,
@@ -55,6 +56,8 @@ void http_connection_notify(void *context,
                             struct MHD_Connection *connection,
                             void **ret_socket_context,
                             enum MHD_ConnectionNotificationCode code);
+/* NULL when it is not watched. */
+struct http_connection *http_connection_of(struct MHD_Connection *connection);
 /* Ends connections that have not come to a whole request for so long: whoever sends a
  * byte now and then holds a place no longer than whoever sends nothing. */
 void http_connections_sweep(struct http_context *context, uint64_t request_ms);

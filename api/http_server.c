@@ -1,7 +1,9 @@
 #include "api/http_server.h"
 
 #include "api/api_problem.h"
+#include "api/exchange.h"
 #include "api/http_request.h"
+#include "api/query.h"
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/list.h"
@@ -23,10 +25,18 @@
 #include <unistd.h>
 
 #define LISTEN_BACKLOG 128
-/* Request head and MHD's buffers, per connection: the longest path and query and some
- * more headers. MHD clears all of it for every request, so that each KiB costs. */
-#define CONNECTION_MEMORY 24576
-#define SWEEPS            4 /* looks per time that a request may take to come in */
+#define SWEEPS         4 /* looks per time that a request may take to come in */
+
+/* What MHD needs for the longest request that is taken, per connection: its head as it
+ * comes, a record for each parameter and header, and what it reads beyond and writes
+ * meanwhile. It clears all of it for every request, so that each KiB costs. */
+#define LINE_BYTES  64   /* of the first line beside path and query */
+#define RECORD_SIZE 64   /* of MHD's record, as its memory is cut */
+#define SPARE       3008 /* bytes of the body that come along, and the head of the answer */
+#define CONNECTION_MEMORY                                                       \
+    (LINE_BYTES + EXCHANGE_PATH_MAX + EXCHANGE_QUERY_MAX + HTTP_HEADERS_BYTES + \
+     (QUERY_ITEMS_MAX + HTTP_HEADERS_MAX) * RECORD_SIZE + SPARE)
+_Static_assert(CONNECTION_MEMORY <= 24576, "64 connections fit a core's cache");
 
 /* One of the two daemons, driven by the loop. */
 struct listener {
@@ -101,6 +111,20 @@ static void server_wake(void *context)
 {
     struct http_server *server = context;
     loop_post_send(server->run);
+}
+
+/* Before MHD decodes it. The request is told later (NULL: none yet). */
+static void *on_url(void *context, const char *url, struct MHD_Connection *connection)
+{
+    struct http_connection *place = http_connection_of(connection);
+    const size_t path_size = strcspn(url, "?");
+    (void)context;
+    if (place != NULL) {
+        place->url_long =
+            path_size > EXCHANGE_PATH_MAX ||
+            (url[path_size] == '?' && strlen(url + path_size + 1) > EXCHANGE_QUERY_MAX);
+    }
+    return NULL;
 }
 
 __attribute__((format(printf, 2, 0))) static void
@@ -186,14 +210,15 @@ static int tcp_listen(const char *text, struct err *err)
     return TAKE_FD(fd);
 }
 
-#define COMMON_OPTIONS(listen_fd)                                                       \
-    MHD_OPTION_LISTEN_SOCKET, (MHD_socket)(listen_fd), MHD_OPTION_CONNECTION_LIMIT,     \
-        (unsigned int)HTTP_CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT,              \
-        (unsigned int)HTTP_IDLE_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT,                  \
-        (size_t)CONNECTION_MEMORY, MHD_OPTION_NOTIFY_COMPLETED, http_request_completed, \
-        &server->context, MHD_OPTION_NOTIFY_CONNECTION, http_connection_notify,         \
-        &server->context, MHD_OPTION_UNESCAPE_CALLBACK, http_unescape, NULL,            \
-        MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_EXTERNAL_LOGGER, mhd_log, NULL
+#define COMMON_OPTIONS(listen_fd)                                                        \
+    MHD_OPTION_LISTEN_SOCKET, (MHD_socket)(listen_fd), MHD_OPTION_CONNECTION_LIMIT,      \
+        (unsigned int)HTTP_CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT,               \
+        (unsigned int)HTTP_IDLE_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT,                   \
+        (size_t)CONNECTION_MEMORY, MHD_OPTION_NOTIFY_COMPLETED, http_request_completed,  \
+        &server->context, MHD_OPTION_NOTIFY_CONNECTION, http_connection_notify,          \
+        &server->context, MHD_OPTION_URI_LOG_CALLBACK, on_url, NULL,                     \
+        MHD_OPTION_UNESCAPE_CALLBACK, http_unescape, NULL, MHD_OPTION_STRICT_FOR_CLIENT, \
+        1, MHD_OPTION_EXTERNAL_LOGGER, mhd_log, NULL
 
 static int local_start(struct http_server *server,
                        const struct http_server_config *config,

@@ -19,6 +19,9 @@
 #define HTTP_CONNECTIONS_MAX         512
 #define HTTP_CONNECTIONS_PER_ADDRESS 64
 #define HTTP_IDLE_S                  75
+/* Of a request: room for them there is beside the longest path and query. */
+#define HTTP_HEADERS_MAX   32
+#define HTTP_HEADERS_BYTES 8192
 /* Of all answers that wait for their clients: four of the largest. */
 #define HTTP_HELD_MAX (4ULL * EXCHANGE_ANSWER_MAX)
 

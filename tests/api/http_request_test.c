@@ -1,6 +1,9 @@
 /* Goal: whatever bytes a client sends, it gets an answer that says what is wrong, or
  * loses its connection, and nobody else notices. Method: raw bytes on the real server's
  * socket; after each ill treatment another client is served. */
+#include "api/exchange.h"
+#include "api/http_server.h"
+#include "api/query.h"
 #include "http_fixture.h"
 
 #define OBJECT                                                                 \
@@ -207,6 +210,67 @@ START_TEST(a_path_or_query_over_its_limit_is_refused_not_cut)
     text[2010] = '\0';
     (void)get(text);
     assert_problem(414, "BERTH_ETOOLARGE");
+}
+END_TEST
+
+/* `size` bytes of a URL, encoded as far as they go: "%61%61a". */
+static char *encode_a(char *to, size_t size)
+{
+    for (; size >= 3; size -= 3) {
+        to = stpcpy(to, "%61");
+    }
+    return stpcpy(to, &"aa"[2 - size]);
+}
+
+/* A path and a query of so many bytes as they are sent, in as many parameters as there
+ * may be. */
+static void longest_make(char *to, size_t path_size, size_t query_size)
+{
+    static const char path[] = "/v1/hosts/";
+    to = encode_a(stpcpy(to, path), path_size - strlen(path));
+    to = stpcpy(to, "?");
+    for (unsigned i = 1; i < QUERY_ITEMS_MAX; i++) {
+        to = stpcpy(to, "a&");
+    }
+    *encode_a(to, query_size - 2 * (QUERY_ITEMS_MAX - 1)) = '\0';
+}
+
+/* As many headers, and as long ones, as there is room for beside the longest URL. */
+static void headers_make(char *to)
+{
+    const size_t each = HTTP_HEADERS_BYTES / HTTP_HEADERS_MAX;
+    for (unsigned i = 0; i < HTTP_HEADERS_MAX - 3; i++) { /* the others are ask()'s */
+        int used = sprintf(to, "X-%u: ", i);
+        memset(to + used, 'x', each - (size_t)used - 2);
+        to = stpcpy(to + each - 2, "\r\n");
+    }
+}
+
+static const struct longest {
+    size_t path;
+    size_t query;
+    int status;
+    const char *code;
+} longest[] = {
+    {EXCHANGE_PATH_MAX, EXCHANGE_QUERY_MAX, 404, "BERTH_ENOTFOUND"},
+    {EXCHANGE_PATH_MAX + 1, EXCHANGE_QUERY_MAX, 414, "BERTH_ETOOLARGE"},
+    {EXCHANGE_PATH_MAX, EXCHANGE_QUERY_MAX + 1, 414, "BERTH_ETOOLARGE"},
+};
+
+START_TEST(the_longest_path_and_query_are_taken_however_they_are_encoded)
+{
+    static char url[EXCHANGE_PATH_MAX + EXCHANGE_QUERY_MAX + 3];
+    static char headers[HTTP_HEADERS_BYTES + 1];
+    static char body[EXCHANGE_BODY_MAX + 1];
+    const struct longest *row = &longest[_i];
+    longest_make(url, row->path, row->query);
+    headers_make(headers);
+    memset(body, ' ', EXCHANGE_BODY_MAX);
+
+    (void)ask("PUT", url, headers, body);
+    assert_problem(row->status, row->code);
+    (void)ask("GET", url, headers, NULL);
+    assert_problem(row->status, row->code);
 }
 END_TEST
 
@@ -438,6 +502,9 @@ int main(void)
     tcase_add_test(tests, headers_beyond_the_connections_memory_are_refused);
     tcase_add_test(tests, a_body_over_its_limit_is_refused_with_the_limit);
     tcase_add_test(tests, a_path_or_query_over_its_limit_is_refused_not_cut);
+    tcase_add_loop_test(tests,
+                        the_longest_path_and_query_are_taken_however_they_are_encoded, 0,
+                        sizeof(longest) / sizeof(longest[0]));
     tcase_add_test(tests, a_header_over_its_limit_is_refused_not_cut);
     tcase_add_test(tests, a_strange_path_names_nothing_else);
     tcase_add_test(tests, a_method_that_nobody_knows_is_refused_with_those_that_are);
