@@ -44,6 +44,21 @@ void guest_memory_init(struct guest_memory *memory)
 {
     memset(memory, 0, sizeof(*memory));
     atomic_init(&memory->logging, false);
+    atomic_init(&memory->filler, NULL);
+}
+
+void guest_memory_fill_by(struct guest_memory *memory,
+                          const struct guest_memory_filler *filler)
+{
+    atomic_store_explicit(&memory->filler, filler, memory_order_release);
+}
+
+/* Whether this, which is RAM, is there; it is waited for. */
+static bool is_there(const struct guest_memory *memory, uint64_t address, uint64_t size)
+{
+    const struct guest_memory_filler *filler =
+        atomic_load_explicit(&memory->filler, memory_order_acquire);
+    return filler == NULL || filler->bring(filler->context, address, size) == 0;
 }
 
 void guest_memory_fini(struct guest_memory *memory)
@@ -243,7 +258,7 @@ int guest_memory_read(const struct guest_memory *memory,
     if (size == 0) {
         return 0;
     }
-    if (!guest_memory_holds(memory, address, size)) {
+    if (!guest_memory_holds(memory, address, size) || !is_there(memory, address, size)) {
         return -EFAULT;
     }
     while (size > 0) {
@@ -267,7 +282,7 @@ int guest_memory_write(struct guest_memory *memory,
     if (size == 0) {
         return 0;
     }
-    if (!guest_memory_holds(memory, address, size)) {
+    if (!guest_memory_holds(memory, address, size) || !is_there(memory, address, size)) {
         return -EFAULT;
     }
     const uint64_t first = address;
@@ -291,7 +306,8 @@ int guest_memory_load_u16(const struct guest_memory *memory,
 {
     uint8_t *host = NULL;
     if (address % sizeof(uint16_t) != 0 ||
-        piece_at(memory, address, sizeof(uint16_t), &host) != sizeof(uint16_t)) {
+        piece_at(memory, address, sizeof(uint16_t), &host) != sizeof(uint16_t) ||
+        !is_there(memory, address, sizeof(uint16_t))) {
         return -EFAULT;
     }
     *ret_value = __atomic_load_n((uint16_t *)(void *)host, __ATOMIC_ACQUIRE);
@@ -302,7 +318,8 @@ int guest_memory_store_u16(struct guest_memory *memory, uint64_t address, uint16
 {
     uint8_t *host = NULL;
     if (address % sizeof(uint16_t) != 0 ||
-        piece_at(memory, address, sizeof(uint16_t), &host) != sizeof(uint16_t)) {
+        piece_at(memory, address, sizeof(uint16_t), &host) != sizeof(uint16_t) ||
+        !is_there(memory, address, sizeof(uint16_t))) {
         return -EFAULT;
     }
     __atomic_store_n((uint16_t *)(void *)host, value, __ATOMIC_RELEASE);
@@ -318,7 +335,7 @@ int guest_memory_iovec(const struct guest_memory *memory,
 {
     unsigned count = 0;
     uint8_t *host = NULL;
-    if (!guest_memory_holds(memory, address, size)) {
+    if (!guest_memory_holds(memory, address, size) || !is_there(memory, address, size)) {
         return -EFAULT;
     }
     while (size > 0) {
@@ -352,7 +369,7 @@ int guest_memory_release(struct guest_memory *memory, uint64_t address, uint64_t
     if (address % GUEST_PAGE_BYTES != 0 || size % GUEST_PAGE_BYTES != 0) {
         return BERTH_EINVALID;
     }
-    if (!guest_memory_holds(memory, address, size)) {
+    if (!guest_memory_holds(memory, address, size) || !is_there(memory, address, size)) {
         return -EFAULT;
     }
     while (size > 0) {
@@ -399,7 +416,8 @@ uint64_t guest_memory_content_from(const struct guest_memory *memory,
 {
     REQUIRE(region < memory->region_count);
     const struct guest_region *of = &memory->regions[region];
-    if (of->kind != GUEST_MEMORY_SHARED || offset >= of->size_bytes) {
+    if (of->kind != GUEST_MEMORY_SHARED || offset >= of->size_bytes ||
+        atomic_load_explicit(&memory->filler, memory_order_acquire) != NULL) {
         return offset < of->size_bytes ? offset : of->size_bytes;
     }
     const off_t at = lseek(of->fd, (off_t)(of->fd_offset + offset), SEEK_DATA);

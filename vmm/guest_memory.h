@@ -7,12 +7,14 @@
  * around. A copy in is a copy: the guest may change its bytes afterwards, what was read
  * stays as it was read. Writes of devices are marked in the dirty log while it is on
  * (KVM's own log covers the vCPUs); a transfer that the kernel makes into an iovec is
- * marked by its owner when it is done.
+ * marked by its owner when it is done. RAM may still be on its way in (ram_loader.h):
+ * then each call waits for what it touches.
  *
  * Units: guest physical addresses and bytes; the log counts pages of GUEST_PAGE_BYTES.
  * Threads: regions are added and removed while no vCPU and no device runs; all other
  * calls from any thread. Ownership: regions own mapping and descriptor. Errors: -EFAULT
- * for an address outside RAM; nothing is half done then.
+ * for an address outside RAM, or for RAM whose bytes cannot be had; nothing is half done
+ * then.
  */
 #pragma once
 
@@ -46,13 +48,25 @@ struct guest_region {
     _Atomic uint64_t *dirty; /* one bit per page, NULL until the log is first started */
 };
 
+/* Whoever brings RAM in while it is in use. */
+struct guest_memory_filler {
+    /* Waits until all of this, which is RAM, is there; -EFAULT when it cannot be had. */
+    int (*bring)(void *context, uint64_t address, uint64_t size);
+    void *context;
+};
+
 struct guest_memory {
     struct guest_region regions[GUEST_MEMORY_REGIONS_MAX]; /* by address, disjoint */
     unsigned region_count;
     atomic_bool logging;
+    _Atomic(const struct guest_memory_filler *) filler; /* NULL: RAM is whole */
 };
 
 void guest_memory_init(struct guest_memory *memory);
+/* From now on this one is asked; NULL when all is there. The last one must stay valid
+ * until nobody uses the memory. */
+void guest_memory_fill_by(struct guest_memory *memory,
+                          const struct guest_memory_filler *filler);
 /* Unmaps and closes everything. */
 void guest_memory_fini(struct guest_memory *memory);
 /* Adds fresh zeroed RAM on a memfd of its own. BERTH_EINVALID for a region that is

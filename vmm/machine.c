@@ -17,6 +17,7 @@
 #include "vmm/pci_bus.h"
 #include "vmm/power_control.h"
 #include "vmm/ram_image.h"
+#include "vmm/ram_loader.h"
 #include "vmm/vcpu_state.h"
 
 #include <errno.h>
@@ -63,7 +64,9 @@ struct machine {
     struct vcpu_state *first_state; /* of every CPU, after power-on; owned */
     struct kvm_state first_kvm;     /* the same of the interrupt controllers */
     enum machine_state state;       /* the machine's thread alone */
-    struct machine_image image;     /* while awaits_state, and for lazy RAM */
+    struct machine_image image;     /* where its RAM comes from */
+    struct ram_loader *loader;      /* of lazy RAM; owned */
+    atomic_bool is_damaged;         /* the loader could not have all of it */
     bool awaits_state;              /* it is to be restored */
     /* between the vCPUs and the machine's thread */
     pthread_mutex_t lock;
@@ -142,6 +145,23 @@ static void on_broken(void *context, struct vcpu *vcpu, const char *reason)
     log_error("vmm", "a vCPU cannot go on", KV_U64("cpu", vcpu->index),
               KV_STR("why", reason));
     ask(context, REQUEST_END, MACHINE_END_BROKEN, reason);
+}
+
+/* On the loader's thread; who waits for what is lost is let go after this. */
+static void on_lost(void *context, const char *reason)
+{
+    struct machine *machine = context;
+    atomic_store(&machine->is_damaged, true);
+    log_error("vmm", "the machine cannot go on", KV_STR("why", reason));
+    ask(machine, REQUEST_END, MACHINE_END_BROKEN, reason);
+}
+
+static int on_loader_thread(void *context, struct err *err)
+{
+    const struct machine *machine = context;
+    return machine->events.loader_began != NULL
+               ? machine->events.loader_began(machine->events.context, err)
+               : 0;
 }
 
 /* Parks until the machine runs. */
@@ -238,6 +258,7 @@ static int begin_anew(struct machine *machine, struct err *err)
         device_reset(machine->devices[i]);
     }
     pci_bus_place(machine->pci);
+    ram_loader_drop(machine->loader); /* before what it still brings is cleared */
     int r = guest_memory_clear(&machine->memory, err);
     if (r == 0) {
         /* What is latched there would hit a kernel that is not ready for it. */
@@ -365,7 +386,7 @@ static int vm_make(struct machine *machine, struct err *err)
 static int
 region_make(struct machine *machine, uint64_t address, uint64_t size, struct err *err)
 {
-    if (!machine->awaits_state || !machine->image.is_lazy) {
+    if (machine->image.ram != MACHINE_RAM_MAPPED) {
         return guest_memory_add(&machine->memory, address, size, err);
     }
     const uint64_t offset = machine->image.offset + guest_memory_size(&machine->memory);
@@ -379,6 +400,19 @@ region_make(struct machine *machine, uint64_t address, uint64_t size, struct err
         (void)TAKE_FD(fd); /* the region's now */
     }
     return r;
+}
+
+/* A host that does not allow it reads all first: that is as good, only later. */
+static void loader_make(struct machine *machine)
+{
+    const struct ram_loader_events events = {
+        .thread_began = on_loader_thread, .failed = on_lost, .context = machine};
+    struct err err = {0};
+    if (machine->image.ram == MACHINE_RAM_LAZY &&
+        ram_loader_new(&machine->memory, machine->image.fd, machine->image.offset,
+                       &events, &machine->loader, &err) < 0) {
+        log_warn("vmm", "all of the saved RAM is read first", KV_STR("why", err.text));
+    }
 }
 
 static int memory_make(struct machine *machine, uint64_t size, struct err *err)
@@ -561,7 +595,7 @@ static int plan_check(const struct machine_plan *plan, struct err *err)
 }
 
 static int
-machine_fill(struct machine *machine, const struct machine_plan *plan, struct err *err)
+parts_make(struct machine *machine, const struct machine_plan *plan, struct err *err)
 {
     int r = requests_make(machine, err);
     if (r == 0) {
@@ -571,6 +605,7 @@ machine_fill(struct machine *machine, const struct machine_plan *plan, struct er
         r = memory_make(machine, plan->memory_bytes, err);
     }
     if (r == 0) {
+        loader_make(machine);
         r = cpus_make(machine, plan, err);
     }
     if (r == 0) {
@@ -607,7 +642,7 @@ int machine_new(const struct machine_plan *plan,
     (void)pthread_mutex_init(&machine->lock, NULL);   /* cannot fail without attributes */
     (void)pthread_cond_init(&machine->changed, NULL); /* the same */
     vcpu_signal_setup();
-    r = machine_fill(machine, plan, err);
+    r = parts_make(machine, plan, err);
     if (r < 0) {
         machine_free(machine);
         return r;
@@ -631,6 +666,7 @@ struct machine *machine_free(struct machine *machine)
     for (unsigned i = machine->device_count; i > 0; i--) {
         device_free(machine->devices[i - 1]);
     }
+    machine->loader = ram_loader_free(machine->loader);
     for (unsigned i = 0; i < machine->cpu_count; i++) {
         vcpu_close(&machine->vcpus[i]);
         vcpu_state_fini(&machine->first_state[i]);
@@ -719,6 +755,9 @@ int machine_run(struct machine *machine, struct err *err)
     if (machine->awaits_state) {
         return err_set(err, BERTH_EPHASE, "the saved machine is not in yet");
     }
+    if (atomic_load(&machine->is_damaged)) {
+        return err_set(err, BERTH_ECORRUPT, "the saved RAM is damaged");
+    }
     switch (machine->state) {
     case MACHINE_HELD: {
         int r = machine_start_threads(machine, err);
@@ -789,9 +828,12 @@ int machine_save(struct machine *machine, struct bytes_writer *stream, struct er
 static int take_ram(void *context, struct bytes_reader *section, struct err *err)
 {
     struct machine *machine = context;
-    return machine->image.is_lazy ? ram_image_fits(&machine->memory, section, err)
-                                  : ram_image_read(&machine->memory, machine->image.fd,
-                                                   machine->image.offset, section, err);
+    if (machine->image.ram == MACHINE_RAM_MAPPED) {
+        return ram_image_fits(&machine->memory, section, err);
+    }
+    return machine->loader != NULL ? ram_loader_begin(machine->loader, section, err)
+                                   : ram_image_read(&machine->memory, machine->image.fd,
+                                                    machine->image.offset, section, err);
 }
 
 int machine_restore(struct machine *machine,
@@ -811,6 +853,17 @@ int machine_restore(struct machine *machine,
     power_control_renew(machine->power); /* into the interrupt controllers that came in */
     machine->awaits_state = false;
     return 0;
+}
+
+void machine_fill(const struct machine *machine, struct machine_fill *ret_fill)
+{
+    struct ram_loader_progress progress = {0};
+    if (machine->loader != NULL) {
+        ram_loader_progress(machine->loader, &progress);
+    }
+    *ret_fill = (struct machine_fill){.total_bytes = progress.total_bytes,
+                                      .done_bytes = progress.done_bytes,
+                                      .is_damaged = atomic_load(&machine->is_damaged)};
 }
 
 const struct guest_memory *machine_memory(const struct machine *machine)

@@ -53,6 +53,8 @@ struct machine_events {
     /* The first act of each vCPU's thread, on it: 0 or what makes the guest end. May be
      * NULL. */
     int (*thread_began)(void *context, struct err *err);
+    /* The same of the thread that fills RAM. */
+    int (*loader_began)(void *context, struct err *err);
     /* It is at its end; its CPUs stand still. The reason is one line. */
     void (*ended)(void *context, enum machine_end end, const char *reason);
     /* It has begun anew. */
@@ -62,12 +64,28 @@ struct machine_events {
     void *context;
 };
 
+/* When RAM of a saved machine is read. */
+enum machine_ram {
+    MACHINE_RAM_FIRST = 0, /* all of it, by machine_restore */
+    MACHINE_RAM_LAZY,      /* while it runs, what is touched first (ram_loader.h); checked
+                              before it is seen. Where that is not allowed: as above */
+    MACHINE_RAM_MAPPED,    /* what is touched, and unchecked: the file must stay as it is.
+                              Clones share what none of them has written */
+    MACHINE_RAM_COUNT
+};
+
 /* RAM of a saved machine: ram_image.h says how it is in the file. */
 struct machine_image {
     int fd;
     uint64_t offset;
-    bool is_lazy; /* pages are read when they are touched, unchecked: the file must stay
-                     as it is; else all is read and checked by machine_restore */
+    enum machine_ram ram;
+};
+
+/* How much of its RAM a machine that came in has by now. */
+struct machine_fill {
+    uint64_t total_bytes; /* 0: it was not lazy */
+    uint64_t done_bytes;
+    bool is_damaged; /* the rest does not come: the machine has ended */
 };
 
 struct machine_plan {
@@ -120,6 +138,8 @@ int machine_restore(struct machine *machine,
                     const void *stream,
                     size_t size,
                     struct err *err);
+/* How far lazy RAM has come. */
+void machine_fill(const struct machine *machine, struct machine_fill *ret_fill);
 /* Its RAM, to be looked at while it is held or paused. */
 const struct guest_memory *machine_memory(const struct machine *machine);
 /* As if the guest had asked for it; the event tells when it is done. */

@@ -50,9 +50,20 @@ static bool chunk_next(const struct guest_memory *memory, struct chunk *chunk)
     return true;
 }
 
-static uint64_t chunk_in_file(const struct chunk *chunk, uint64_t offset)
+/* The address of one that there is. */
+static uint64_t chunk_address(const struct guest_memory *memory, uint32_t index)
 {
-    return offset + chunk->index * RAM_CHUNK_BYTES;
+    uint64_t before = index * RAM_CHUNK_BYTES;
+    unsigned region = 0;
+    while (before >= memory->regions[region].size_bytes) {
+        before -= memory->regions[region++].size_bytes;
+    }
+    return memory->regions[region].address + before;
+}
+
+static uint64_t chunk_in_file(uint32_t index, uint64_t offset)
+{
+    return offset + index * RAM_CHUNK_BYTES;
 }
 
 /* The checksum of what is not zeros; 0 and no pages when all is. */
@@ -70,21 +81,25 @@ static void sum_page(struct chunk_sum *sum, uint32_t number, const uint8_t *page
     sum->pages++;
 }
 
-/* The next run of pages that hold something, from *page on; its length in pages, 0 at the
- * end. Each is added to the sum. */
-static uint32_t run_next(const uint8_t *bytes, uint32_t *page, struct chunk_sum *sum)
+uint32_t ram_image_run(const uint8_t *bytes, uint32_t *page)
 {
     uint32_t length = 0;
     while (*page < CHUNK_PAGES && page_is_zeros(bytes + *page * GUEST_PAGE_BYTES)) {
         ++*page;
     }
-    while (*page + length < CHUNK_PAGES) {
-        const uint8_t *at = bytes + (*page + length) * GUEST_PAGE_BYTES;
-        if (length > 0 && page_is_zeros(at)) {
-            break;
-        }
-        sum_page(sum, *page + length, at);
+    while (*page + length < CHUNK_PAGES &&
+           (length == 0 || !page_is_zeros(bytes + (*page + length) * GUEST_PAGE_BYTES))) {
         length++;
+    }
+    return length;
+}
+
+/* The same; each page of it is added to the sum. */
+static uint32_t run_next(const uint8_t *bytes, uint32_t *page, struct chunk_sum *sum)
+{
+    const uint32_t length = ram_image_run(bytes, page);
+    for (uint32_t i = 0; i < length; i++) {
+        sum_page(sum, *page + i, bytes + (*page + i) * GUEST_PAGE_BYTES);
     }
     return length;
 }
@@ -139,6 +154,41 @@ int ram_image_fits(const struct guest_memory *memory,
     return r;
 }
 
+int ram_sums_read(struct ram_sums *ret_sums,
+                  const struct guest_memory *memory,
+                  struct bytes_reader *section,
+                  struct err *err)
+{
+    struct ram_sums sums = {.count = chunks_of(memory)};
+    uint32_t left = 0;
+    int r = shape_read(memory, section, &left, err);
+    if (r < 0) {
+        return r;
+    }
+    sums.chunks = calloc(sums.count, sizeof(*sums.chunks));
+    if (sums.chunks == NULL) {
+        return err_sys(err, -ENOMEM, "read the list of RAM");
+    }
+    for (uint32_t next = 0; left > 0; left--) {
+        const uint32_t index = bytes_read_u32(section);
+        const uint32_t crc = bytes_read_u32(section);
+        if (index < next || index >= sums.count) {
+            ram_sums_fini(&sums);
+            return err_set(err, BERTH_ECORRUPT, "the list of RAM is damaged");
+        }
+        sums.chunks[index] = (struct ram_sum){.crc = crc, .holds_content = true};
+        next = index + 1;
+    }
+    *ret_sums = sums;
+    return 0;
+}
+
+void ram_sums_fini(struct ram_sums *sums)
+{
+    free(sums->chunks);
+    *sums = (struct ram_sums){0};
+}
+
 /* ---- writing ---- */
 
 static int
@@ -170,7 +220,9 @@ static int chunk_write(const struct guest_memory *memory,
 {
     struct iovec piece;
     int r = guest_memory_iovec(memory, chunk->address, RAM_CHUNK_BYTES, &piece, 1);
-    REQUIRE(r == 1); /* it lies in one region */
+    if (r < 0) { /* it lies in one region, but may not have come in itself */
+        return err_sys(err, r, "read RAM at 0x%" PRIx64, chunk->address);
+    }
     const uint8_t *bytes = piece.iov_base;
     uint32_t length;
     for (uint32_t page = 0; (length = run_next(bytes, &page, sum)) > 0; page += length) {
@@ -204,7 +256,7 @@ int ram_image_write(const struct guest_memory *memory,
         }
         const uint64_t end = chunk.in_region + RAM_CHUNK_BYTES;
         if (guest_memory_content_from(memory, chunk.region, chunk.in_region) < end) {
-            int r = chunk_write(memory, &chunk, fd, chunk_in_file(&chunk, offset),
+            int r = chunk_write(memory, &chunk, fd, chunk_in_file(chunk.index, offset),
                                 progress, &sum, err);
             if (r < 0) {
                 return r;
@@ -251,15 +303,41 @@ chunk_load(int fd, uint64_t at, uint8_t *bytes, bool *ret_hole, struct err *err)
     return 0;
 }
 
-static void chunk_place(struct guest_memory *memory,
-                        const struct chunk *chunk,
-                        const uint8_t *bytes,
-                        struct chunk_sum *sum)
+int ram_image_read_chunk(const struct ram_sums *sums,
+                         const struct guest_memory *memory,
+                         int fd,
+                         uint64_t offset,
+                         uint32_t index,
+                         uint8_t *ret_bytes,
+                         struct err *err)
+{
+    struct chunk_sum sum = {0};
+    bool hole = false;
+    uint32_t length;
+    REQUIRE(index < sums->count);
+    int r = chunk_load(fd, chunk_in_file(index, offset), ret_bytes, &hole, err);
+    if (r < 0) {
+        return r;
+    }
+    for (uint32_t page = 0; !hole && (length = run_next(ret_bytes, &page, &sum)) > 0;
+         page += length) {
+    }
+    const struct ram_sum *wanted = &sums->chunks[index];
+    return wanted->holds_content == (sum.pages > 0) && wanted->crc == sum.crc
+               ? 0
+               : err_set(err, BERTH_ECORRUPT,
+                         "the saved RAM is damaged within %" PRIu64
+                         " MiB from 0x%" PRIx64,
+                         RAM_CHUNK_BYTES >> 20, chunk_address(memory, index));
+}
+
+static void
+chunk_place(struct guest_memory *memory, uint64_t address, const uint8_t *bytes)
 {
     uint32_t length;
-    for (uint32_t page = 0; (length = run_next(bytes, &page, sum)) > 0; page += length) {
+    for (uint32_t page = 0; (length = ram_image_run(bytes, &page)) > 0; page += length) {
         const uint64_t from = page * GUEST_PAGE_BYTES;
-        int r = guest_memory_write(memory, chunk->address + from, bytes + from,
+        int r = guest_memory_write(memory, address + from, bytes + from,
                                    length * GUEST_PAGE_BYTES);
         REQUIRE(r == 0); /* it is RAM */
     }
@@ -272,37 +350,15 @@ int ram_image_read(struct guest_memory *memory,
                    struct err *err)
 {
     CLEANUP_FREE uint8_t *bytes = malloc(RAM_CHUNK_BYTES);
-    struct chunk chunk;
-    uint32_t left = 0;
+    struct ram_sums sums = {0};
     int r = bytes == NULL ? err_sys(err, -ENOMEM, "read RAM")
-                          : shape_read(memory, section, &left, err);
-    if (r < 0) {
-        return r;
-    }
-    uint32_t next = left > 0 ? bytes_read_u32(section) : UINT32_MAX;
-    for (bool more = chunk_first(memory, &chunk); more;
-         more = chunk_next(memory, &chunk)) {
-        struct chunk_sum sum = {0};
-        bool hole = false;
-        r = chunk_load(fd, chunk_in_file(&chunk, offset), bytes, &hole, err);
-        if (r < 0) {
-            return r;
-        }
-        if (!hole) {
-            chunk_place(memory, &chunk, bytes, &sum);
-        }
-        const bool is_listed = left > 0 && next == chunk.index;
-        const uint32_t crc = is_listed ? bytes_read_u32(section) : 0;
-        if (is_listed != (sum.pages > 0) || crc != sum.crc) {
-            return err_set(err, BERTH_ECORRUPT,
-                           "the saved RAM is damaged within %" PRIu64
-                           " MiB from 0x%" PRIx64,
-                           RAM_CHUNK_BYTES >> 20, chunk.address);
-        }
-        if (is_listed) {
-            left--;
-            next = left > 0 ? bytes_read_u32(section) : UINT32_MAX;
+                          : ram_sums_read(&sums, memory, section, err);
+    for (uint32_t i = 0; r == 0 && i < sums.count; i++) {
+        r = ram_image_read_chunk(&sums, memory, fd, offset, i, bytes, err);
+        if (r == 0 && sums.chunks[i].holds_content) {
+            chunk_place(memory, chunk_address(memory, i), bytes);
         }
     }
-    return left == 0 ? 0 : err_set(err, BERTH_ECORRUPT, "the list of RAM is damaged");
+    ram_sums_fini(&sums);
+    return r;
 }

@@ -45,6 +45,36 @@ int ram_image_read(struct guest_memory *memory,
                    uint64_t offset,
                    struct bytes_reader *section,
                    struct err *err);
+/* What each chunk of RAM has to be, of which one after the other is read as it is needed.
+ */
+struct ram_sum {
+    uint32_t crc;
+    bool holds_content; /* else it is all zeros */
+};
+
+struct ram_sums {
+    struct ram_sum *chunks; /* owned */
+    uint32_t count;
+};
+
+/* All of the section; BERTH_ECORRUPT when it cannot be that of any file. */
+int ram_sums_read(struct ram_sums *ret_sums,
+                  const struct guest_memory *memory,
+                  struct bytes_reader *section,
+                  struct err *err);
+void ram_sums_fini(struct ram_sums *sums);
+/* Reads one chunk, RAM_CHUNK_BYTES, and compares it. One without content is found to be
+ * so, and leaves nothing in ret_bytes that could be used. */
+int ram_image_read_chunk(const struct ram_sums *sums,
+                         const struct guest_memory *memory,
+                         int fd,
+                         uint64_t offset,
+                         uint32_t index,
+                         uint8_t *ret_bytes,
+                         struct err *err);
+/* The next run of pages of a chunk that hold something, from *page on: its length in
+ * pages, 0 at the end. */
+uint32_t ram_image_run(const uint8_t *bytes, uint32_t *page);
 /* For memory that is a mapping of the file: only whether the section is that of RAM of
  * this shape. */
 int ram_image_fits(const struct guest_memory *memory,

@@ -375,6 +375,18 @@ static int migrate_cancel(void *context,
     return 0;
 }
 
+/* A machine that came in before all of its RAM: QEMU has a word for that. */
+static json_t *fill_pack(const struct machine_fill *fill)
+{
+    const uint64_t left = fill->total_bytes - fill->done_bytes;
+    return json_pack("{s:s, s:{s:I, s:I, s:I}}", "status",
+                     fill->is_damaged ? "failed"
+                     : left > 0       ? "postcopy-active"
+                                      : "completed",
+                     "ram", "total", (json_int_t)fill->total_bytes, "remaining",
+                     (json_int_t)left, "transferred", (json_int_t)fill->done_bytes);
+}
+
 static int query_migrate(void *context,
                          const json_t *arguments,
                          json_t **ret_result,
@@ -386,7 +398,13 @@ static int query_migrate(void *context,
     (void)err;
     vmm_snapshot_report(control->snapshot, &report);
     if (report.status == VMM_SNAPSHOT_NONE) {
-        return 0; /* an empty object, as QEMU says it */
+        struct machine_fill fill;
+        machine_fill(control->machine, &fill);
+        if (fill.total_bytes == 0) {
+            return 0; /* an empty object, as QEMU says it */
+        }
+        *ret_result = fill_pack(&fill);
+        return *ret_result != NULL ? 0 : -ENOMEM;
     }
     *ret_result =
         json_pack("{s:s, s:I, s:{s:I, s:I, s:I}}", "status",

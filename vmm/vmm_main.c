@@ -92,6 +92,12 @@ static int on_disk_thread(void *context, struct err *err)
     return vmm->options.has_no_jail ? 0 : vmm_rights_thread(VMM_ROLE_DISK, err);
 }
 
+static int on_loader_thread(void *context, struct err *err)
+{
+    struct vmm *vmm = context;
+    return vmm->options.has_no_jail ? 0 : vmm_rights_thread(VMM_ROLE_LOAD, err);
+}
+
 static void on_signal(void *context, uint64_t token, unsigned events)
 {
     struct vmm *vmm = context;
@@ -259,6 +265,13 @@ static int machine_complete(struct vmm *vmm, struct err *err)
                                                : r;
 }
 
+static enum machine_ram incoming_ram(const struct vmm_options *options)
+{
+    return options->is_mapped ? MACHINE_RAM_MAPPED
+           : options->is_lazy ? MACHINE_RAM_LAZY
+                              : MACHINE_RAM_FIRST;
+}
+
 static int vmm_start(struct vmm *vmm, struct err *err)
 {
     const struct vmm_options *options = &vmm->options;
@@ -273,7 +286,7 @@ static int vmm_start(struct vmm *vmm, struct err *err)
         return r;
     }
     const struct machine_image image = {
-        .fd = vmm->incoming_fd, .offset = SNAPSHOT_RAM_AT, .is_lazy = options->is_lazy};
+        .fd = vmm->incoming_fd, .offset = SNAPSHOT_RAM_AT, .ram = incoming_ram(options)};
     const struct machine_plan plan = {
         .kvm_fd = vmm->kvm_fd,
         .cpu_count = options->cpu_count <= UINT32_MAX ? (unsigned)options->cpu_count : 0,
@@ -285,6 +298,7 @@ static int vmm_start(struct vmm *vmm, struct err *err)
         .image = vmm->incoming_fd >= 0 ? &image : NULL,
         .poller = vmm->poller,
         .events = {.thread_began = on_vcpu_thread,
+                   .loader_began = on_loader_thread,
                    .ended = on_ended,
                    .reset = on_reset,
                    .crash_loaded = on_crash_loaded,

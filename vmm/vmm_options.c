@@ -62,8 +62,11 @@ static const struct option_row rows[] = {
      "go on with the machine that was saved there; the\n"
      "other options are those it was started with"},
     {"lazy", OPTION_FLAG, FIELD(is_lazy), NULL,
-     "read its RAM when it is touched, unchecked:\n"
-     "FILE must stay as it is"},
+     "it runs at once: its RAM is read and checked when\n"
+     "it is touched, and the rest in between"},
+    {"mapped", OPTION_FLAG, FIELD(is_mapped), NULL,
+     "its RAM is that of FILE, unchecked, and shared\n"
+     "with its other clones: FILE must stay as it is"},
     {"kvm", OPTION_TEXT, FIELD(kvm), "DEVICE", "(default: /dev/kvm)"},
     {"make-overlay", OPTION_OVERLAY, 0, "KEY=VALUE,...",
      "makes a disk and ends:\nfile=FILE and base=FILE[,digest=HEX] or size=SIZE"},
@@ -355,8 +358,12 @@ int vmm_options_parse(int argc,
         options.make_overlay.file[0] == '\0') {
         return err_set(err, BERTH_EINVALID, "--kernel is missing; see --help");
     }
-    if (options.is_lazy && options.incoming == NULL) {
-        return err_set(err, BERTH_EINVALID, "--lazy belongs to --incoming");
+    if ((options.is_lazy || options.is_mapped) && options.incoming == NULL) {
+        return err_set(err, BERTH_EINVALID, "%s belongs to --incoming",
+                       options.is_lazy ? "--lazy" : "--mapped");
+    }
+    if (options.is_lazy && options.is_mapped) {
+        return err_set(err, BERTH_EINVALID, "--lazy or --mapped, not both");
     }
     *ret_options = options;
     return 0;

@@ -62,7 +62,8 @@ struct vmm_options {
     uint64_t memory_bytes;
     uint64_t cpu_count;
     enum cpu_level cpu_level;
-    bool is_lazy;     /* --lazy: RAM of the saved machine is read when it is touched */
+    bool is_lazy;     /* --lazy: RAM of the saved machine is read while it runs */
+    bool is_mapped;   /* --mapped: RAM of the saved machine is its file's */
     bool is_held;     /* --hold: waits for cont */
     bool keeps_end;   /* --keep-end: a guest that ended is kept until quit */
     bool has_no_jail; /* --no-jail: for debuggers */

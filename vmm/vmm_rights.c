@@ -11,6 +11,7 @@
 #include <linux/if_tun.h>
 #include <linux/landlock.h>
 #include <linux/seccomp.h>
+#include <linux/userfaultfd.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -38,6 +39,7 @@
 #define V VMM_ROLE_VCPU
 #define D VMM_ROLE_DISK
 #define S VMM_ROLE_START
+#define L VMM_ROLE_LOAD
 
 /* Who may call what. */
 static const struct {
@@ -45,27 +47,28 @@ static const struct {
     unsigned roles;
 } calls[] = {
     /* memory of our own */
-    {SYS_brk, M | V | D},
-    {SYS_munmap, M | V | D},
-    {SYS_mremap, M | V | D},
-    {SYS_madvise, M | V | D},
+    {SYS_brk, M | V | D | L},
+    {SYS_munmap, M | V | D | L},
+    {SYS_mremap, M | V | D | L},
+    {SYS_madvise, M | V | D | L},
     {SYS_fallocate, M | V | D}, /* a reset, a balloon; a hole in a disk */
     /* descriptors that are open */
-    {SYS_read, M | V},
-    {SYS_write, M | V | D},
+    {SYS_read, M | V | L},
+    {SYS_write, M | V | D | L},
     {SYS_readv, M | V},
     {SYS_writev, M | V},
-    {SYS_pread64, M | D},
+    {SYS_pread64, M | D | L},
     {SYS_pwrite64, M | D},
     {SYS_preadv, M | D},
     {SYS_pwritev, M | D},
-    {SYS_lseek, M | D}, /* what of RAM is to be saved */
+    {SYS_lseek, M | D | L}, /* what of RAM is to be saved */
     {SYS_fstat, M},
     {SYS_newfstatat, M}, /* glibc's fstat */
     {SYS_fcntl, S},
     {SYS_fsync, M | D},
     {SYS_fdatasync, M | D},
-    {SYS_close, M | V},
+    {SYS_close, M | V | L},
+    {SYS_poll, L},
     {SYS_epoll_wait, M},
     {SYS_epoll_pwait, M},
     {SYS_epoll_ctl, M | V},
@@ -79,27 +82,27 @@ static const struct {
     {SYS_sendmsg, M},
     {SYS_sendto, M | V}, /* the guest's console, too */
     /* threads, signals, time */
-    {SYS_futex, M | V | D},
+    {SYS_futex, M | V | D | L},
     {SYS_clone, M},
     {SYS_clone3, M},
-    {SYS_set_robust_list, M | V | D},
-    {SYS_rseq, M | V | D},
-    {SYS_gettid, M | V | D},
-    {SYS_getpid, M | V | D},
-    {SYS_tgkill, M | V | D},
-    {SYS_sched_yield, M | V | D},
-    {SYS_sched_getaffinity, M | V | D}, /* the C library, of its own threads */
+    {SYS_set_robust_list, M | V | D | L},
+    {SYS_rseq, M | V | D | L},
+    {SYS_gettid, M | V | D | L},
+    {SYS_getpid, M | V | D | L},
+    {SYS_tgkill, M | V | D | L},
+    {SYS_sched_yield, M | V | D | L},
+    {SYS_sched_getaffinity, M | V | D | L}, /* the C library, of its own threads */
     {SYS_rt_sigaction, M},
-    {SYS_rt_sigprocmask, M | V | D},
-    {SYS_rt_sigreturn, M | V | D},
-    {SYS_sigaltstack, M | V | D},
-    {SYS_restart_syscall, M | V | D},
-    {SYS_clock_gettime, M | V | D},
-    {SYS_clock_nanosleep, M | V | D},
-    {SYS_getrandom, M | V | D},
-    {SYS_exit, M | V | D},
-    {SYS_exit_group, M | V | D},
-    {SYS_seccomp, M | V | D}, /* a thread narrows itself */
+    {SYS_rt_sigprocmask, M | V | D | L},
+    {SYS_rt_sigreturn, M | V | D | L},
+    {SYS_sigaltstack, M | V | D | L},
+    {SYS_restart_syscall, M | V | D | L},
+    {SYS_clock_gettime, M | V | D | L},
+    {SYS_clock_nanosleep, M | V | D | L},
+    {SYS_getrandom, M | V | D | L},
+    {SYS_exit, M | V | D | L},
+    {SYS_exit_group, M | V | D | L},
+    {SYS_seccomp, M | V | D | L}, /* a thread narrows itself */
 };
 
 /* ioctl by request. */
@@ -118,6 +121,11 @@ static const struct {
     {(uint32_t)TUNSETVNETHDRSZ, S},
     {(uint32_t)BLKGETSIZE64, S},
     /* a machine that comes in */
+    {(uint32_t)UFFDIO_REGISTER, S},
+    {(uint32_t)UFFDIO_COPY, L},
+    {(uint32_t)UFFDIO_ZEROPAGE, L},
+    {(uint32_t)UFFDIO_WAKE, L},
+    {(uint32_t)UFFDIO_UNREGISTER, M | L},
     {(uint32_t)KVM_SET_CLOCK, S},
     {(uint32_t)KVM_SET_TSC_KHZ, S},
     /* one that is saved, or goes on */
@@ -352,7 +360,7 @@ int vmm_rights_drop(char ret_missing[VMM_MISSING_SIZE], struct err *err)
                                        "%s%s", length > 0 ? ", " : "", walls[i].name);
         }
     }
-    return filter_install(M | V | D | S, err);
+    return filter_install(M | V | D | S | L, err);
 }
 
 int vmm_rights_thread(enum vmm_role role, struct err *err)

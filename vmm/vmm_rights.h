@@ -30,6 +30,7 @@ enum vmm_role {
     VMM_ROLE_VCPU = 2,  /* the exit loop, and what devices do in answer to a register */
     VMM_ROLE_DISK = 4,  /* a worker of a disk; who writes a snapshot */
     VMM_ROLE_START = 8, /* devices are being connected; no thread keeps it */
+    VMM_ROLE_LOAD = 16, /* fills RAM of a saved machine */
 };
 
 #define VMM_MISSING_SIZE 160

@@ -213,17 +213,27 @@ refused cut 'section .* of the state is damaged'
 cp saved.1 cut
 printf 'no such kernel' | dd of=cut bs=1048576 seek=4 conv=notrunc 2>/dev/null
 refused cut 'the saved RAM is damaged within'
+machine --incoming cut --lazy || true
+wait $vmm && code=0 || code=$?
+exec 3>&-
+case $code in 1 | 5) ;; *) fail "damaged lazy RAM: exit code $code, not 1 or 5" ;; esac
+log_says 'the saved RAM is damaged within'
 rm cut
 refused base.img 'this is no snapshot'
 
-check "it goes on in another process, with its RAM mapped, and then with its RAM read"
+check "it goes on in another process: with its RAM to come, with its RAM mapped, and with its RAM read"
 sleep 10 # time that the guest does not see
-for how in --lazy --hold; do
+for how in --lazy --mapped --hold; do
     if [ $how = --lazy ]; then
         machine --incoming saved.1 --lazy
-    else
+    elif [ $how = --mapped ]; then
         save saved.2 # of a machine that came in itself
-        machine --incoming saved.2 --hold
+        rm saved.1
+        machine --incoming saved.2 --mapped
+    else
+        save saved.3
+        rm saved.2
+        machine --incoming saved.3 --hold
         tries=300
         until qmp_say qmp.sock cont >answer 2>&1; do
             tries=$((tries - 1))
@@ -231,6 +241,12 @@ for how in --lazy --hold; do
             sleep 0.2
         done
     fi
+    tries=300
+    until [ $how != --lazy ] || { qmp_say qmp.sock query-migrate >answer && grep -q '"completed"' answer; }; do
+        tries=$((tries - 1))
+        [ $tries -gt 0 ] || fail "not all of its RAM comes in: $(cat answer log)"
+        sleep 0.2
+    done
     host_now=$(date +%s)
     say 'echo "still=$(cat file) $(wc -c <new) now=$(date +%s)"'
     await '^still=mine 3000000 now=' 60

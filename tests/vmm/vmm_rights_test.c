@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if_tun.h>
+#include <linux/userfaultfd.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -254,6 +255,30 @@ START_TEST(a_machine_is_saved_by_its_control_and_comes_in_before_it_runs)
 }
 END_TEST
 
+static int fill_a_page(void)
+{
+    return ioctl(pipes[0], UFFDIO_COPY, NULL) < 0 && errno == ENOTTY ? 0 : 1;
+}
+
+static int read_at_an_offset(void)
+{
+    char byte;
+    return pread(pipes[0], &byte, 1, 0) < 0 && errno == ESPIPE ? 0 : 1;
+}
+
+START_TEST(who_fills_ram_reads_its_image_and_nothing_else)
+{
+    ck_assert_int_eq(behind_walls(VMM_ROLE_LOAD, fill_a_page), 0);
+    ck_assert_int_eq(behind_walls(VMM_ROLE_LOAD, read_at_an_offset), 0);
+    ck_assert_int_eq(ends_of(behind_walls(VMM_ROLE_LOAD, write_at_an_offset)), SIGSYS);
+    ck_assert_int_eq(ends_of(behind_walls(VMM_ROLE_LOAD, run_a_vcpu)), SIGSYS);
+    ck_assert_int_eq(ends_of(behind_walls(VMM_ROLE_LOAD, accept_a_client)), SIGSYS);
+    for (unsigned role = VMM_ROLE_MAIN; role <= VMM_ROLE_DISK; role <<= 1) {
+        ck_assert_int_eq(ends_of(behind_walls(role, fill_a_page)), SIGSYS);
+    }
+}
+END_TEST
+
 START_TEST(a_worker_of_a_disk_reaches_its_file_and_nothing_else)
 {
     ck_assert_int_eq(behind_walls(VMM_ROLE_DISK, write_at_an_offset), 0);
@@ -293,6 +318,7 @@ int main(void)
     tcase_add_test(tests, no_memory_becomes_code);
     tcase_add_loop_test(tests, what_is_open_works_on, 0, 5);
     tcase_add_loop_test(tests, a_program_ends_behind_its_walls, 0, VMM_ROLE_MAIN + 1);
+    tcase_add_test(tests, who_fills_ram_reads_its_image_and_nothing_else);
     tcase_add_test(tests, a_worker_of_a_disk_reaches_its_file_and_nothing_else);
     tcase_add_test(tests, a_machine_is_saved_by_its_control_and_comes_in_before_it_runs);
     tcase_add_test(tests, only_before_the_guest_are_descriptors_looked_at);

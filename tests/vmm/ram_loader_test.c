@@ -1,0 +1,394 @@
+/* Goal: RAM that comes in while it is used is that which was saved, or is told to be
+ * none; nobody waits for ever, and nobody sees a byte that was not checked. Method: two
+ * regions and files in memory, each kind of harm by hand; the loader's thread is held at
+ * its beginning where a test needs that nothing is there yet. What touches RAM as KVM
+ * does it is the kernel itself, by write(2). */
+#include "base/cleanup.h"
+#include "support/test_main.h"
+#include "vmm/ram_image.h"
+#include "vmm/ram_loader.h"
+
+#include <check.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define PAGE   GUEST_PAGE_BYTES
+#define CHUNK  RAM_CHUNK_BYTES
+#define FAR_AT (UINT64_C(1) << 32)
+#define FROM   (2 * CHUNK) /* where it begins in the file */
+
+/* What RAM holds, and where that is in the file. */
+static const struct {
+    uint64_t address;
+    uint64_t in_file;
+} written[] = {
+    {3 * PAGE, FROM + 3 * PAGE},
+    {CHUNK - PAGE, FROM + CHUNK - PAGE},
+    {CHUNK, FROM + CHUNK},
+    {FAR_AT + CHUNK + 7 * PAGE, FROM + 4 * CHUNK + 7 * PAGE},
+};
+
+#define LAST (ARRAY_COUNT(written) - 1)
+
+static struct guest_memory saved;
+static struct guest_memory memory;
+static struct bytes_writer section;
+static struct ram_loader *loader;
+static int file;
+static atomic_bool is_held;
+static atomic_bool has_failed;
+static char reason[200];
+
+static void memory_make(struct guest_memory *ret_memory)
+{
+    guest_memory_init(ret_memory);
+    ck_assert_int_eq(guest_memory_add(ret_memory, 0, 3 * CHUNK, NULL), 0);
+    ck_assert_int_eq(guest_memory_add(ret_memory, FAR_AT, 2 * CHUNK, NULL), 0);
+}
+
+static int began(void *context, struct err *err)
+{
+    (void)context;
+    (void)err;
+    while (atomic_load(&is_held)) {
+        (void)sched_yield();
+    }
+    return 0;
+}
+
+static void failed(void *context, const char *why)
+{
+    (void)context;
+    (void)snprintf(reason, sizeof(reason), "%s", why);
+    atomic_store(&has_failed, true);
+}
+
+static void setup(void)
+{
+    struct ram_progress progress = {0};
+    const struct ram_loader_events events = {.thread_began = began, .failed = failed};
+    struct err err = {0};
+    memory_make(&saved);
+    for (unsigned i = 0; i < ARRAY_COUNT(written); i++) {
+        uint8_t page[PAGE];
+        memset(page, (int)i + 1, sizeof(page));
+        ck_assert_int_eq(
+            guest_memory_write(&saved, written[i].address, page, sizeof(page)), 0);
+    }
+    bytes_writer_init(&section, 1u << 16);
+    file = memfd_create("image", MFD_CLOEXEC);
+    ck_assert_int_eq(ram_image_write(&saved, file, FROM, &progress, &section, NULL), 0);
+    ck_assert_int_eq(ftruncate(file, (off_t)(FROM + 5 * CHUNK)), 0);
+    memory_make(&memory);
+    atomic_store(&is_held, false);
+    atomic_store(&has_failed, false);
+    ck_assert_msg(ram_loader_new(&memory, file, FROM, &events, &loader, &err) == 0, "%s",
+                  err.text);
+}
+
+static void teardown(void)
+{
+    loader = ram_loader_free(loader);
+    guest_memory_fini(&memory);
+    guest_memory_fini(&saved);
+    bytes_writer_fini(&section);
+    (void)close(file);
+}
+
+static int begin(struct err *err)
+{
+    struct bytes_reader reader;
+    bytes_reader_init(&reader, section.data, section.size);
+    int r = ram_loader_begin(loader, &reader, err);
+    return r < 0 ? r : bytes_reader_end(&reader);
+}
+
+static void begin_held(void)
+{
+    atomic_store(&is_held, true);
+    ck_assert_int_eq(begin(NULL), 0);
+}
+
+static uint64_t done_bytes(void)
+{
+    struct ram_loader_progress progress;
+    ram_loader_progress(loader, &progress);
+    ck_assert_uint_eq(progress.total_bytes, 5 * CHUNK);
+    return progress.done_bytes;
+}
+
+static void await_whole(void)
+{
+    while (done_bytes() < 5 * CHUNK) {
+        (void)sched_yield();
+    }
+}
+
+/* As a vCPU would: 0 or -errno. */
+static int kernel_reads(uint64_t address, uint8_t *ret_byte)
+{
+    int ends[2];
+    const struct guest_region *region = &memory.regions[address >= FAR_AT];
+    ck_assert_int_eq(pipe(ends), 0);
+    const ssize_t r = write(ends[1], region->host + (address - region->address), 1);
+    const int error = r < 0 ? -errno : 0;
+    ck_assert(r < 0 || read(ends[0], ret_byte, 1) == 1);
+    (void)close(ends[0]);
+    (void)close(ends[1]);
+    return error;
+}
+
+static int device_reads(uint64_t address, uint8_t *ret_byte)
+{
+    return guest_memory_read(&memory, address, ret_byte, 1);
+}
+
+START_TEST(all_of_ram_comes_in_by_itself_and_zeros_take_no_room)
+{
+    struct stat info;
+
+    ck_assert_int_eq(begin(NULL), 0);
+    await_whole();
+
+    ck_assert_int_eq(fstat(memory.regions[0].fd, &info), 0);
+    ck_assert_int_eq(info.st_blocks * 512, (int)(3 * PAGE));
+    ram_loader_drop(loader); /* so that pages of zeros are anybody's */
+    for (unsigned i = 0; i < memory.region_count; i++) {
+        ck_assert_mem_eq(memory.regions[i].host, saved.regions[i].host,
+                         saved.regions[i].size_bytes);
+    }
+    ck_assert(!atomic_load(&has_failed));
+}
+END_TEST
+
+START_TEST(what_was_looked_at_before_it_began_comes_in_all_the_same)
+{
+    uint8_t byte = 1;
+    for (unsigned i = 0; i < ARRAY_COUNT(written); i++) {
+        ck_assert_int_eq(device_reads(written[i].address, &byte), 0);
+        ck_assert_uint_eq(byte, 0);
+    }
+
+    ck_assert_int_eq(begin(NULL), 0);
+
+    for (unsigned i = 0; i < ARRAY_COUNT(written); i++) {
+        ck_assert_int_eq(kernel_reads(written[i].address, &byte), 0);
+        ck_assert_uint_eq(byte, i + 1);
+    }
+}
+END_TEST
+
+struct toucher {
+    int (*reads)(uint64_t address, uint8_t *ret_byte);
+    uint64_t address;
+    pthread_t thread;
+    int result;
+    uint8_t byte;
+};
+
+static void *touch(void *context)
+{
+    struct toucher *toucher = context;
+    toucher->result = toucher->reads(toucher->address, &toucher->byte);
+    return NULL;
+}
+
+/* Touches while nothing is there, and lets it come. */
+static void touched(struct toucher *toucher)
+{
+    ck_assert_int_eq(pthread_create(&toucher->thread, NULL, touch, toucher), 0);
+    atomic_store(&is_held, false);
+    ck_assert_int_eq(pthread_join(toucher->thread, NULL), 0);
+}
+
+/* _i: a device, or the kernel. */
+static int (*const readers[])(uint64_t, uint8_t *) = {device_reads, kernel_reads};
+
+START_TEST(what_is_touched_before_it_is_there_is_waited_for)
+{
+    struct toucher toucher = {.reads = readers[_i], .address = written[LAST].address};
+    begin_held();
+    ck_assert_uint_eq(done_bytes(), 0);
+
+    touched(&toucher);
+
+    ck_assert_int_eq(toucher.result, 0);
+    ck_assert_uint_eq(toucher.byte, LAST + 1);
+    for (uint64_t address = 0; address < 3 * CHUNK; address += PAGE) { /* zeros as well */
+        ck_assert_int_eq(readers[_i](address, &toucher.byte), 0);
+        ck_assert_uint_eq(toucher.byte, saved.regions[0].host[address]);
+    }
+}
+END_TEST
+
+START_TEST(damage_is_told_before_anybody_goes_on)
+{
+    struct toucher toucher = {.reads = readers[_i % 2], .address = written[LAST].address};
+    uint8_t byte = 0;
+    begin_held();
+    if (_i < 2) {
+        ck_assert_int_eq(pwrite(file, "x", 1, (off_t)written[LAST].in_file + 99), 1);
+    } else { /* cut short after it began */
+        ck_assert_int_eq(ftruncate(file, (off_t)(FROM + 4 * CHUNK + 8 * PAGE)), 0);
+    }
+
+    touched(&toucher);
+
+    ck_assert(atomic_load(&has_failed));
+    ck_assert_int_eq(toucher.result, -EFAULT);
+    ck_assert_str_eq(reason,
+                     _i < 2 ? "the saved RAM is damaged within 2 MiB from 0x100200000"
+                            : "the saved RAM is cut short");
+    ck_assert_int_eq(device_reads(written[0].address, &byte), 0); /* the rest is good */
+    ck_assert_uint_eq(byte, 1);
+    ck_assert_int_eq(kernel_reads(written[LAST].address, &byte), -EFAULT);
+    ck_assert_int_eq(device_reads(written[LAST].address, &byte), -EFAULT);
+    ck_assert_uint_lt(done_bytes(), 5 * CHUNK);
+}
+END_TEST
+
+START_TEST(a_chunk_that_cannot_be_read_any_more_is_told)
+{
+    struct toucher toucher = {.reads = device_reads, .address = written[LAST].address};
+    int null = memfd_create("", MFD_CLOEXEC);
+    begin_held();
+    /* The same number, and what is behind it holds nothing. */
+    ck_assert_int_eq(dup3(null, file, O_CLOEXEC), file);
+
+    touched(&toucher);
+
+    ck_assert_int_eq(toucher.result, -EFAULT);
+    ck_assert(atomic_load(&has_failed));
+    (void)close(null);
+}
+END_TEST
+
+static void *save_again(void *context)
+{
+    struct ram_progress progress = {0};
+    struct err *err = context;
+    int to = memfd_create("again", MFD_CLOEXEC);
+    struct bytes_writer list;
+    bytes_writer_init(&list, 1u << 16);
+    err->code = ram_image_write(&memory, to, FROM, &progress, &list, err);
+    if (err->code == 0) {
+        ck_assert_uint_eq(list.size, section.size);
+        ck_assert_mem_eq(list.data, section.data, list.size); /* its checksums, too */
+    }
+    bytes_writer_fini(&list);
+    (void)close(to);
+    return NULL;
+}
+
+/* _i: whether it is damaged. */
+START_TEST(ram_that_is_not_there_is_saved_as_what_it_will_be)
+{
+    pthread_t thread;
+    struct err err = {0};
+    begin_held();
+    if (_i == 1) {
+        ck_assert_int_eq(pwrite(file, "x", 1, (off_t)written[LAST].in_file), 1);
+    }
+
+    ck_assert_int_eq(pthread_create(&thread, NULL, save_again, &err), 0);
+    atomic_store(&is_held, false);
+    ck_assert_int_eq(pthread_join(thread, NULL), 0);
+
+    ck_assert_int_eq(err.code, _i == 1 ? -EFAULT : 0);
+}
+END_TEST
+
+START_TEST(what_was_given_back_does_not_come_in_again)
+{
+    uint8_t byte = 1;
+    ck_assert_int_eq(begin(NULL), 0);
+
+    ck_assert_int_eq(guest_memory_release(&memory, written[LAST].address, PAGE), 0);
+
+    for (unsigned i = 0; i < 2; i++) {
+        ck_assert_int_eq(readers[i](written[LAST].address, &byte), 0);
+        ck_assert_uint_eq(byte, 0);
+    }
+    await_whole();
+    ck_assert_int_eq(device_reads(written[LAST].address, &byte), 0);
+    ck_assert_uint_eq(byte, 0);
+}
+END_TEST
+
+START_TEST(what_is_dropped_keeps_nobody_waiting)
+{
+    uint8_t byte = 1;
+    ck_assert_int_eq(begin(NULL), 0);
+    ck_assert_int_eq(device_reads(written[0].address, &byte), 0);
+
+    ram_loader_drop(loader);
+
+    for (unsigned i = 0; i < 2; i++) {
+        ck_assert_int_eq(readers[i](written[0].address, &byte), 0);
+        ck_assert_uint_eq(byte, 1);
+        ck_assert_int_eq(readers[i](written[LAST].address, &byte), 0);
+        ck_assert(byte == LAST + 1 || byte == 0); /* it was there by then, or is not */
+    }
+    ram_loader_drop(loader); /* once more does no harm */
+}
+END_TEST
+
+START_TEST(the_list_of_another_machine_is_refused)
+{
+    struct bytes_reader reader;
+    struct guest_memory other;
+    struct ram_loader *second = NULL;
+    const struct ram_loader_events events = {.failed = failed};
+    struct err err = {0};
+    guest_memory_init(&other);
+    ck_assert_int_eq(guest_memory_add(&other, 0, 5 * CHUNK, NULL), 0);
+    ck_assert_int_eq(ram_loader_new(&other, file, FROM, &events, &second, NULL), 0);
+    bytes_reader_init(&reader, section.data, section.size);
+
+    ck_assert_int_eq(ram_loader_begin(second, &reader, &err), BERTH_EINVALID);
+
+    ck_assert_str_eq(err.text, "the saved RAM is that of another machine");
+    ram_loader_free(second);
+    guest_memory_fini(&other);
+    section.data[section.size - 8] = 0xff; /* a number no chunk has */
+    ck_assert_int_eq(begin(&err), BERTH_ECORRUPT);
+    ck_assert_str_eq(err.text, "the list of RAM is damaged");
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("ram_loader");
+    TCase *tests = tcase_create("all");
+    struct guest_memory none;
+    const struct ram_loader_events events = {.failed = failed};
+    struct err err = {0};
+    guest_memory_init(&none);
+    if (ram_loader_new(&none, -1, 0, &events, &loader, &err) < 0) {
+        (void)printf("%s\n", err.text);
+        return 77;
+    }
+    loader = ram_loader_free(loader);
+    tcase_add_checked_fixture(tests, setup, teardown);
+    tcase_add_test(tests, all_of_ram_comes_in_by_itself_and_zeros_take_no_room);
+    tcase_add_test(tests, what_was_looked_at_before_it_began_comes_in_all_the_same);
+    tcase_add_loop_test(tests, what_is_touched_before_it_is_there_is_waited_for, 0, 2);
+    tcase_add_loop_test(tests, damage_is_told_before_anybody_goes_on, 0, 4);
+    tcase_add_test(tests, a_chunk_that_cannot_be_read_any_more_is_told);
+    tcase_add_loop_test(tests, ram_that_is_not_there_is_saved_as_what_it_will_be, 0, 2);
+    tcase_add_test(tests, what_was_given_back_does_not_come_in_again);
+    tcase_add_test(tests, what_is_dropped_keeps_nobody_waiting);
+    tcase_add_test(tests, the_list_of_another_machine_is_refused);
+    suite_add_tcase(suite, tests);
+    return test_main_run(suite);
+}
