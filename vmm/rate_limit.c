@@ -2,6 +2,12 @@
 
 #include "base/clock.h"
 
+bool rate_specs_valid(const struct rate_specs *specs)
+{
+    return (specs->operations.burst == 0 || specs->operations.rate != 0) &&
+           (specs->bytes.burst == 0 || specs->bytes.rate != 0);
+}
+
 static int64_t burst_of(const struct rate_spec *spec)
 {
     const uint64_t burst = spec->burst != 0 ? spec->burst : spec->rate;

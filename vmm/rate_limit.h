@@ -12,11 +12,17 @@
 
 #include "base/bytes.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct rate_spec {
     uint64_t rate;  /* per second; 0: no limit */
     uint64_t burst; /* 0: as much as one second gives */
+};
+
+struct rate_specs {
+    struct rate_spec operations;
+    struct rate_spec bytes;
 };
 
 struct rate_bucket {
@@ -30,6 +36,8 @@ struct rate_limit {
     struct rate_bucket bytes;
 };
 
+/* A burst without a rate would let everything through: false. */
+bool rate_specs_valid(const struct rate_specs *specs);
 /* Both full. Also changes the limits of a running device. */
 void rate_limit_init(struct rate_limit *limit,
                      const struct rate_spec *operations,

@@ -422,7 +422,7 @@ int virtio_net_new(const struct virtio_place *place,
 
 void virtio_net_limit(struct virtio_device *device,
                       enum virtio_net_queue queue,
-                      const struct virtio_net_limits *limits)
+                      const struct rate_specs *limits)
 {
     REQUIRE(device->ops == &net_ops);
     virtio_device_enter(device);

@@ -36,15 +36,10 @@
 
 enum virtio_net_queue { VIRTIO_NET_RECEIVE = 0, VIRTIO_NET_TRANSMIT };
 
-struct virtio_net_limits {
-    struct rate_spec operations;
-    struct rate_spec bytes;
-};
-
 struct virtio_net_spec {
     uint8_t mac[6];
-    uint16_t mtu;                       /* 68..VIRTIO_NET_MTU_MAX */
-    struct virtio_net_limits limits[2]; /* by queue */
+    uint16_t mtu;                /* 68..VIRTIO_NET_MTU_MAX */
+    struct rate_specs limits[2]; /* by queue */
 };
 
 struct virtio_net_counters {
@@ -61,7 +56,7 @@ int virtio_net_new(const struct virtio_place *place,
 /* New limits of one direction for a running device. */
 void virtio_net_limit(struct virtio_device *device,
                       enum virtio_net_queue queue,
-                      const struct virtio_net_limits *limits);
+                      const struct rate_specs *limits);
 void virtio_net_count(struct virtio_device *device,
                       enum virtio_net_queue queue,
                       struct virtio_net_counters *ret_counters);

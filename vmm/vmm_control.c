@@ -248,6 +248,52 @@ balloon(void *context, const json_t *arguments, json_t **ret_result, struct err 
     return 0;
 }
 
+/* ---- limits of disks, in QEMU's terms, and of NICs ---- */
+
+static int throttle_find(const struct vmm_control *control, struct err *err)
+{
+    return control->throttle != NULL
+               ? 0
+               : err_set(err, BERTH_EUNSUPPORTED, "the machine has no disks and no NICs");
+}
+
+static int block_set_io_throttle(void *context,
+                                 const json_t *arguments,
+                                 json_t **ret_result,
+                                 struct err *err)
+{
+    struct vmm_control *control = context;
+    (void)ret_result;
+    int r = throttle_find(control, err);
+    return r < 0 ? r : vmm_throttle_disk(control->throttle, arguments, err);
+}
+
+static int nic_set_throttle(void *context,
+                            const json_t *arguments,
+                            json_t **ret_result,
+                            struct err *err)
+{
+    struct vmm_control *control = context;
+    (void)ret_result;
+    int r = throttle_find(control, err);
+    return r < 0 ? r : vmm_throttle_nic(control->throttle, arguments, err);
+}
+
+static int query_throttle(void *context,
+                          const json_t *arguments,
+                          json_t **ret_result,
+                          struct err *err)
+{
+    const struct vmm_control *control = context;
+    (void)arguments;
+    int r = throttle_find(control, err);
+    if (r < 0) {
+        return r;
+    }
+    *ret_result = vmm_throttle_list(control->throttle);
+    return *ret_result != NULL ? 0 : -ENOMEM;
+}
+
 /* ---- saving it, in QEMU's terms: a migration into a file */
 
 static const char *const snapshot_words[VMM_SNAPSHOT_STATUS_COUNT] = {
@@ -432,6 +478,9 @@ static const struct qmp_command commands[] = {
     {"query-kvm", query_kvm},
     {"query-balloon", query_balloon},
     {"balloon", balloon},
+    {"block_set_io_throttle", block_set_io_throttle},
+    {"x-nic-set-throttle", nic_set_throttle},
+    {"x-query-throttle", query_throttle},
     {"getfd", getfd},
     {"closefd", closefd},
     {"migrate", migrate},

@@ -16,12 +16,14 @@
 #include "vmm/qmp_server.h"
 #include "vmm/virtio_device.h"
 #include "vmm/vmm_snapshot.h"
+#include "vmm/vmm_throttle.h"
 
 struct vmm_control {
     struct machine *machine;
     struct poller *poller;
     const char *name;
     struct virtio_device *balloon; /* set by the owner after open; NULL: there is none */
+    struct vmm_throttle *throttle; /* the same */
     /* the same; the first act of a thread that saves the machine, may be NULL */
     int (*thread_began)(void *context, struct err *err);
     void *thread_context;

@@ -25,6 +25,7 @@
 void vmm_devices_init(struct vmm_devices *devices)
 {
     devices->balloon = NULL;
+    devices->throttle.count = 0;
     for (unsigned i = 0; i < VMM_DISKS_MAX; i++) {
         devices->disks[i] = devices->bases[i] = -1;
     }
@@ -158,7 +159,10 @@ static int disk_connect(struct vmm_devices *devices,
                         struct err *err)
 {
     const struct virtio_place place = machine_place(machine);
-    struct virtio_block_spec spec = {.queue_count = 1, .threads = *threads};
+    struct virtio_block_spec spec = {.queue_count = 1,
+                                     .operations = option->limits.operations,
+                                     .bytes = option->limits.bytes,
+                                     .threads = *threads};
     struct virtio_device *device;
     struct virtual_disk *disk = NULL;
     char name[DEVICE_NAME_SIZE];
@@ -178,7 +182,11 @@ static int disk_connect(struct vmm_devices *devices,
         return err_wrap(err, r, "disk %s", option->name);
     }
     (void)snprintf(name, sizeof(name), "disk%u", i);
-    return add(machine, device, name, err);
+    r = add(machine, device, name, err);
+    if (r == 0) {
+        vmm_throttle_add_disk(&devices->throttle, option->name, device, &option->limits);
+    }
+    return r;
 }
 
 /* A tap has to put the header before each packet that the device expects there. */
@@ -204,7 +212,8 @@ static int nic_connect(struct vmm_devices *devices,
                        struct err *err)
 {
     const struct virtio_place place = machine_place(machine);
-    struct virtio_net_spec spec = {.mtu = (uint16_t)option->mtu};
+    struct virtio_net_spec spec = {.mtu = (uint16_t)option->mtu,
+                                   .limits = {option->limits[0], option->limits[1]}};
     struct virtio_device *device;
     char name[DEVICE_NAME_SIZE];
     for (unsigned at = 0; at < sizeof(spec.mac); at++) {
@@ -219,7 +228,11 @@ static int nic_connect(struct vmm_devices *devices,
         return err_wrap(err, r, "%s", name);
     }
     devices->taps[i] = -1; /* the device's now */
-    return add(machine, device, name, err);
+    r = add(machine, device, name, err);
+    if (r == 0) {
+        vmm_throttle_add_nic(&devices->throttle, name, device, option->limits);
+    }
+    return r;
 }
 
 static int

@@ -14,9 +14,11 @@
 #include "vmm/disk_queue.h"
 #include "vmm/machine.h"
 #include "vmm/vmm_options.h"
+#include "vmm/vmm_throttle.h"
 
 struct vmm_devices {
     struct virtio_device *balloon; /* the machine's; NULL before connect */
+    struct vmm_throttle throttle;  /* its disks and NICs */
     /* private: -1 or on their way */
     int disks[VMM_DISKS_MAX];
     int bases[VMM_DISKS_MAX];

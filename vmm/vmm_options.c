@@ -2,6 +2,7 @@
 
 #include "base/cleanup.h"
 #include "base/parse_number.h"
+#include "vmm/virtio_net.h"
 
 #include <stddef.h>
 #include <string.h>
@@ -50,9 +51,12 @@ static const struct option_row rows[] = {
      "host, x86-64-v2, x86-64-v3 or x86-64-v4 (default: host)"},
     {"disk", OPTION_DISK, 0, "KEY=VALUE,...",
      "name=NAME and raw=FILE[,read-only=yes]\n"
-     "or overlay=FILE[,base=FILE,digest=HEX]; may be repeated"},
+     "or overlay=FILE[,base=FILE,digest=HEX]; may be repeated\n"
+     "[,bps=SIZE,iops=N,bps-max=SIZE,iops-max=N]: a second, and at once"},
     {"nic", OPTION_NIC, 0, "KEY=VALUE,...",
-     "tap=tap:NAME,mac=MAC[,mtu=N]; may be repeated"},
+     "tap=tap:NAME,mac=MAC[,mtu=N]; may be repeated\n"
+     "[,rx-bps=SIZE,rx-pps=N,rx-bps-max=SIZE,rx-pps-max=N], tx as well:\n"
+     "what it may receive and send a second, and at once"},
     {"serial", OPTION_TEXT, FIELD(serial), "WHERE",
      "stdio, none or unix:PATH (default: stdio)"},
     {"console", OPTION_TEXT, FIELD(console), "WHERE",
@@ -80,6 +84,8 @@ static const struct option_row rows[] = {
 
 #define DISK_FIELD(field) offsetof(struct vmm_disk_option, field)
 #define NIC_FIELD(field)  offsetof(struct vmm_nic_option, field)
+#define RX                VIRTIO_NET_RECEIVE
+#define TX                VIRTIO_NET_TRANSMIT
 
 static const struct option_row disk_rows[] = {
     {"name", OPTION_NAME, DISK_FIELD(name), "NAME", NULL},
@@ -88,12 +94,24 @@ static const struct option_row disk_rows[] = {
     {"base", OPTION_WHERE, DISK_FIELD(base), "FILE", NULL},
     {"digest", OPTION_DIGEST, DISK_FIELD(digest), "HEX", NULL},
     {"read-only", OPTION_FLAG, DISK_FIELD(is_read_only), "yes", NULL},
+    {"bps", OPTION_BYTES, DISK_FIELD(limits.bytes.rate), "SIZE", NULL},
+    {"bps-max", OPTION_BYTES, DISK_FIELD(limits.bytes.burst), "SIZE", NULL},
+    {"iops", OPTION_NUMBER, DISK_FIELD(limits.operations.rate), "N", NULL},
+    {"iops-max", OPTION_NUMBER, DISK_FIELD(limits.operations.burst), "N", NULL},
 };
 
 static const struct option_row nic_rows[] = {
     {"tap", OPTION_WHERE, NIC_FIELD(tap), "TAP", NULL},
     {"mac", OPTION_MAC, NIC_FIELD(mac), "MAC", NULL},
     {"mtu", OPTION_NUMBER, NIC_FIELD(mtu), "N", NULL},
+    {"rx-bps", OPTION_BYTES, NIC_FIELD(limits[RX].bytes.rate), "SIZE", NULL},
+    {"rx-bps-max", OPTION_BYTES, NIC_FIELD(limits[RX].bytes.burst), "SIZE", NULL},
+    {"rx-pps", OPTION_NUMBER, NIC_FIELD(limits[RX].operations.rate), "N", NULL},
+    {"rx-pps-max", OPTION_NUMBER, NIC_FIELD(limits[RX].operations.burst), "N", NULL},
+    {"tx-bps", OPTION_BYTES, NIC_FIELD(limits[TX].bytes.rate), "SIZE", NULL},
+    {"tx-bps-max", OPTION_BYTES, NIC_FIELD(limits[TX].bytes.burst), "SIZE", NULL},
+    {"tx-pps", OPTION_NUMBER, NIC_FIELD(limits[TX].operations.rate), "N", NULL},
+    {"tx-pps-max", OPTION_NUMBER, NIC_FIELD(limits[TX].operations.burst), "N", NULL},
 };
 
 #define OVERLAY_FIELD(field) offsetof(struct vmm_overlay_option, field)
@@ -223,6 +241,12 @@ static int list_set(void *target,
     return 0;
 }
 
+static const char *limits_fault(const struct rate_specs *limits)
+{
+    return rate_specs_valid(limits) ? NULL
+                                    : "what may come at once belongs to a limit a second";
+}
+
 static const char *disk_fault(const struct vmm_options *options,
                               const struct vmm_disk_option *disk)
 {
@@ -245,7 +269,7 @@ static const char *disk_fault(const struct vmm_options *options,
     }
     return !digest_is_zero(&disk->digest) && disk->base[0] == '\0'
                ? "digest belongs to a base"
-               : NULL;
+               : limits_fault(&disk->limits);
 }
 
 static int disk_add(struct vmm_options *options, const char *list, struct err *err)
@@ -277,6 +301,10 @@ static int nic_add(struct vmm_options *options, const char *list, struct err *er
     }
     if (r == 0 && (nic.mtu < MTU_MIN || nic.mtu > MTU_MAX)) {
         return err_set(err, BERTH_EINVALID, "mtu: not %u to %u", MTU_MIN, MTU_MAX);
+    }
+    for (unsigned i = 0; r == 0 && i < ARRAY_COUNT(nic.limits); i++) {
+        const char *fault = limits_fault(&nic.limits[i]);
+        r = fault != NULL ? err_set(err, BERTH_EINVALID, "%.80s: %s", list, fault) : 0;
     }
     if (r == 0) {
         options->nics[options->nic_count++] = nic;

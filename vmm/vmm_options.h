@@ -12,6 +12,7 @@
 #include "base/err.h"
 #include "model/objects.h"
 #include "vmm/cpu_model.h"
+#include "vmm/rate_limit.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -28,12 +29,14 @@ struct vmm_disk_option {
     char base[VMM_WHERE_SIZE];    /* of the overlay; "": zeros */
     struct digest digest;         /* what the overlay calls its base */
     bool is_read_only;            /* a raw disk alone can be */
+    struct rate_specs limits;
 };
 
 struct vmm_nic_option {
     char tap[VMM_WHERE_SIZE];
     uint64_t mac;
     uint64_t mtu;
+    struct rate_specs limits[2]; /* by enum virtio_net_queue */
 };
 
 /* An overlay to be made. */

@@ -233,7 +233,7 @@ END_TEST
 
 START_TEST(a_limited_guest_gets_its_packets_late)
 {
-    const struct virtio_net_limits slow = {.operations = {.rate = 200, .burst = 1}};
+    const struct rate_specs slow = {.operations = {.rate = 200, .burst = 1}};
     virtio_net_limit(guest.pci->virtio, VIRTIO_NET_RECEIVE, &slow);
     for (unsigned i = 0; i < 5; i++) {
         (void)post_receive(2048);

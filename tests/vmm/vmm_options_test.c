@@ -105,6 +105,39 @@ START_TEST(there_is_a_most_of_disks_and_nics)
 }
 END_TEST
 
+START_TEST(disks_and_nics_have_limits)
+{
+    static const char *const words[] = {
+        "--kernel",
+        "k",
+        "--disk",
+        "name=root,raw=x,bps=10MiB,iops=500,bps-max=1MiB,iops-max=20",
+        "--nic",
+        "mac=52:54:00:00:00:07,tap=fd:8,rx-bps=2MiB,rx-pps=3,rx-bps-max=4B,"
+        "rx-pps-max=5",
+        "--nic",
+        "mac=52:54:00:00:00:08,tap=fd:9,tx-bps=2MiB,tx-pps=3,tx-bps-max=4B,"
+        "tx-pps-max=5",
+        NULL};
+    struct vmm_options options;
+
+    ck_assert_int_eq(parse(words, &options, NULL), 0);
+
+    ck_assert_uint_eq(options.disks[0].limits.bytes.rate, 10u << 20);
+    ck_assert_uint_eq(options.disks[0].limits.bytes.burst, 1u << 20);
+    ck_assert_uint_eq(options.disks[0].limits.operations.rate, 500);
+    ck_assert_uint_eq(options.disks[0].limits.operations.burst, 20);
+    for (unsigned i = 0; i < 2; i++) { /* each limits one direction, and not the other */
+        const struct rate_specs *limits = &options.nics[i].limits[i];
+        ck_assert_uint_eq(limits->bytes.rate, 2u << 20);
+        ck_assert_uint_eq(limits->operations.rate, 3);
+        ck_assert_uint_eq(limits->bytes.burst, 4);
+        ck_assert_uint_eq(limits->operations.burst, 5);
+        ck_assert_uint_eq(options.nics[i].limits[1 - i].bytes.rate, 0);
+    }
+}
+END_TEST
+
 struct mistake_row {
     const char *words[WORDS_MAX];
     const char *text;
@@ -134,6 +167,10 @@ static const struct mistake_row mistakes[] = {
     {{"--disk", "name=A,raw=x"}, "--disk: name: A: not a name"},
     {{"--disk", "name=a,raw="}, "--disk: raw: not 1 to 255 bytes"},
     {{"--disk", "name=a,bogus=1"}, "--disk: bogus: no such key"},
+    {{"--disk", "name=a,raw=x,bps-max=5B"},
+     "--disk: name=a,raw=x,bps-max=5B: what may come at once belongs to a limit"},
+    {{"--nic", "tap=tap:x,mac=52:54:00:00:00:07,tx-pps-max=5"},
+     "--nic: tap=tap:x,mac=52:54:00:00:00:07,tx-pps-max=5: what may come at once"},
     {{"--disk", "name"}, "--disk: name: not key=value"},
     {{"--disk", "name=a,raw=x", "--disk", "name=a,raw=y"},
      "--disk: name=a,raw=y: there is another disk of this name"},
@@ -186,6 +223,7 @@ int main(void)
     TCase *tests = tcase_create("vmm_options");
     tcase_add_test(tests, what_is_typed_is_taken);
     tcase_add_test(tests, a_saved_machine_is_named_with_the_options_it_had);
+    tcase_add_test(tests, disks_and_nics_have_limits);
     tcase_add_test(tests, disks_and_nics_are_lists_of_keys_in_the_order_given);
     tcase_add_loop_test(tests, there_is_a_most_of_disks_and_nics, 0, 2);
     tcase_add_loop_test(tests, a_mistake_is_named, 0,
