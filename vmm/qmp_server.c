@@ -145,13 +145,20 @@ static const struct qmp_command *command_find(const struct qmp_server *server,
     return NULL;
 }
 
+static void name_add(json_t *names, const char *name)
+{
+    (void)json_array_append_new(names, json_pack("{s:s}", "name", name)); /* one less */
+}
+
+/* With those that are ours: a client may look there before it says the first one again.
+ */
 static json_t *command_names(const struct qmp_server *server)
 {
     json_t *names = json_array();
+    name_add(names, "qmp_capabilities");
+    name_add(names, "query-commands");
     for (unsigned i = 0; i < server->command_count; i++) {
-        (void)json_array_append_new(
-            names,
-            json_pack("{s:s}", "name", server->commands[i].name)); /* a shorter list */
+        name_add(names, server->commands[i].name);
     }
     return names;
 }

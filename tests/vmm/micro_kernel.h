@@ -2,7 +2,7 @@
  * memfd. Entered in 32-bit mode with EBX at the start info, as PVH says. */
 #pragma once
 
-#include <check.h>
+#include "base/require.h"
 
 #include <elf.h>
 #include <stddef.h>
@@ -52,9 +52,9 @@ static inline int
 micro_kernel_file(const struct micro_elf *elf, const void *code, size_t code_size)
 {
     int fd = memfd_create("micro-kernel", MFD_CLOEXEC);
-    ck_assert_int_ge(fd, 0);
-    ck_assert_int_eq(pwrite(fd, elf, sizeof(*elf), 0), (int)sizeof(*elf));
-    ck_assert_int_eq(pwrite(fd, code, code_size, MICRO_CODE_AT), (int)code_size);
+    REQUIRE(fd >= 0);
+    REQUIRE(pwrite(fd, elf, sizeof(*elf), 0) == (ssize_t)sizeof(*elf));
+    REQUIRE(pwrite(fd, code, code_size, MICRO_CODE_AT) == (ssize_t)code_size);
     return fd;
 }
 

@@ -133,6 +133,19 @@ START_TEST(it_greets_and_wants_capabilities_agreed_first)
 }
 END_TEST
 
+START_TEST(all_commands_are_listed_its_own_as_well)
+{
+    say("{\"execute\":\"query-commands\"}");
+
+    const char *said = hear();
+    ck_assert_ptr_nonnull(strstr(said, "{\"name\":\"qmp_capabilities\"}"));
+    ck_assert_ptr_nonnull(strstr(said, "{\"name\":\"query-commands\"}"));
+    for (unsigned i = 0; i < 3; i++) {
+        ck_assert_ptr_nonnull(strstr(said, commands[i].name));
+    }
+}
+END_TEST
+
 struct word_row {
     const char *words;
     const char *answer;
@@ -287,6 +300,7 @@ int main(void)
     tcase_add_test(first, it_greets_and_wants_capabilities_agreed_first);
     tcase_add_loop_test(tests, each_message_has_its_answer, 0,
                         sizeof(words) / sizeof(words[0]));
+    tcase_add_test(tests, all_commands_are_listed_its_own_as_well);
     tcase_add_test(tests, a_message_may_come_byte_by_byte);
     tcase_add_test(tests, what_is_no_json_is_refused_or_ends_the_connection);
     tcase_add_test(tests, a_message_without_end_ends_the_connection);
