@@ -133,6 +133,10 @@ static void bus_write(struct device *device,
 static void doorbell_set(struct pci_slot *slot, unsigned queue, uint64_t address)
 {
     struct kvm_ioeventfd doorbell = {.len = DOORBELL_BYTES, .fd = slot->doorbells[queue]};
+    if (slot->doorbell_at[queue] == address) {
+        return; /* each change waits until no CPU is looking: milliseconds on some hosts
+                 */
+    }
     if (slot->doorbell_at[queue] != 0) {
         doorbell.addr = slot->doorbell_at[queue];
         doorbell.flags = KVM_IOEVENTFD_FLAG_DEASSIGN;
@@ -159,12 +163,14 @@ static void on_moved(void *context, unsigned number)
                              .device = &slot->function->device,
                              .region = VIRTIO_PCI_BAR};
     (void)number;
-    if (slot->is_mapped) {
+    const bool is_decoded =
+        pci_function_bar(&slot->function->function, VIRTIO_PCI_BAR_INDEX, &range.start) &&
+        range.start != 0;
+    if (slot->is_mapped && (!is_decoded || slot->mapped_at != range.start)) {
         io_bus_remove(slot->pci->bus, IO_MEMORY, slot->mapped_at);
         slot->is_mapped = false;
     }
-    if (pci_function_bar(&slot->function->function, VIRTIO_PCI_BAR_INDEX, &range.start) &&
-        range.start != 0 && io_bus_add(slot->pci->bus, &range, NULL) == 0) {
+    if (is_decoded && !slot->is_mapped && io_bus_add(slot->pci->bus, &range, NULL) == 0) {
         slot->is_mapped = true;
         slot->mapped_at = range.start;
     }
@@ -233,7 +239,7 @@ static void slot_free(struct pci_slot *slot)
 {
     for (unsigned i = 0; i < slot->queue_count; i++) {
         poller_remove(slot->pci->poller, slot->watches[i]);
-        doorbell_set(slot, i, 0);
+        /* What KVM still watches goes with the VM: the bus lives as long. */
         fd_close(&slot->doorbells[i]);
     }
     slot->queue_count = 0;

@@ -153,9 +153,18 @@ static uint64_t get_status(struct virtio_pci *pci)
     return pci->virtio->status;
 }
 
+static bool is_driven(const struct virtio_pci *pci)
+{
+    return (pci->virtio->status & VIRTIO_DRIVER_OK) != 0;
+}
+
 static void set_status(struct virtio_pci *pci, uint64_t value)
 {
+    const bool was_driven = is_driven(pci);
     virtio_device_write_status(pci->virtio, (uint8_t)value);
+    if (is_driven(pci) != was_driven) {
+        device_line_raise(&pci->function.moved, 0);
+    }
     if ((uint8_t)value == 0) {
         registers_reset(pci);
     }
@@ -622,7 +631,11 @@ static int pci_restore(struct device *device,
     if (msix_restore(&pci->msix, reader) < 0) {
         return err_set(err, BERTH_ECORRUPT, "the interrupt vectors make no sense");
     }
-    return virtio_device_restore(pci->virtio, reader, err);
+    int r = virtio_device_restore(pci->virtio, reader, err);
+    if (r == 0 && is_driven(pci)) {
+        device_line_raise(&pci->function.moved, 0);
+    }
+    return r;
 }
 
 static void pci_free(struct device *device)
@@ -698,7 +711,7 @@ bool virtio_pci_doorbell(const struct virtio_pci *pci,
                          uint64_t *ret_address)
 {
     uint64_t bar;
-    if (queue >= pci->virtio->queue_count ||
+    if (queue >= pci->virtio->queue_count || !is_driven(pci) ||
         !pci_function_bar(&pci->function, VIRTIO_PCI_BAR_INDEX, &bar)) {
         return false;
     }

@@ -4,7 +4,8 @@
  * of it. `struct virtio_pci` is the machine's device: region VIRTIO_PCI_CONFIG is the
  * function's configuration space, region VIRTIO_PCI_BAR the BAR. What the machine
  * connects, before device_init:
- *     function.moved   the BAR moved or is (not) decoded: map it, and the doorbells
+ *     function.moved   the BAR moved or is (not) decoded: map it, and the doorbells; or a
+ *                      driver came or went, and its doorbells with it
  *     msix.deliver     vector n is due: irqfd or KVM_SIGNAL_MSI
  *     msix.changed     vector n has another message or mask: a route can follow
  * All are raised with the device's lock held and must not call back into the device,
@@ -50,7 +51,8 @@ struct virtio_pci {
 int virtio_pci_new(struct virtio_device *take_virtio,
                    const char *name,
                    struct virtio_pci **ret_pci);
-/* The guest physical address that notifies the queue; false while it is not decoded. */
+/* The guest physical address that notifies the queue; false while it is not decoded, and
+ * while no driver may use it. */
 bool virtio_pci_doorbell(const struct virtio_pci *pci,
                          unsigned queue,
                          uint64_t *ret_address);

@@ -230,9 +230,68 @@ START_TEST(every_offset_and_width_of_the_bar_answers)
 }
 END_TEST
 
+static void on_moved(void *context, unsigned number)
+{
+    (void)number;
+    ++*(unsigned *)context;
+}
+
+START_TEST(doorbells_come_and_go_with_the_driver)
+{
+    unsigned moved = 0;
+    uint64_t address = 0;
+    guest.pci->function.moved = (struct device_line){on_moved, &moved};
+    ck_assert(!virtio_pci_doorbell(guest.pci, 0, &address));
+
+    guest_drive(&guest, 0);
+    ck_assert_uint_eq(moved, 1);
+    ck_assert(virtio_pci_doorbell(guest.pci, 0, &address));
+    guest_set(&guest, GUEST_STATUS, 1, guest_get(&guest, GUEST_STATUS, 1));
+    ck_assert_uint_eq(moved, 1);
+    guest_set(&guest, GUEST_STATUS, 1, 0);
+
+    ck_assert_uint_eq(moved, 2);
+    ck_assert(!virtio_pci_doorbell(guest.pci, 0, &address));
+}
+END_TEST
+
+/* What a bus would make of the last word. */
+static void on_moved_look(void *context, unsigned number)
+{
+    uint64_t address;
+    *(bool *)context = virtio_pci_doorbell(guest.pci, number, &address);
+}
+
+START_TEST(a_restored_driver_has_its_doorbells)
+{
+    struct bytes_writer writer;
+    struct bytes_reader reader;
+    struct virtio_device *device = NULL;
+    bool rings = false;
+    uint64_t address = 0;
+    guest_drive(&guest, 0);
+    device_stop(&guest.pci->device);
+    bytes_writer_init(&writer, 1 << 16);
+    device_save(&guest.pci->device, &writer);
+    device_free(&guest.pci->device);
+    ck_assert_int_eq(virtio_random_new(&guest.place, &device), 0);
+    guest_attach_stopped(&guest, device);
+    guest.pci->function.moved = (struct device_line){on_moved_look, &rings};
+
+    bytes_reader_init(&reader, writer.data, writer.size);
+    ck_assert_int_eq(device_restore(&guest.pci->device, &reader, NULL), 0);
+
+    ck_assert(rings);
+    ck_assert(virtio_pci_doorbell(guest.pci, 0, &address));
+    ck_assert_uint_eq(address, GUEST_BAR_AT + UINT64_C(0x3000));
+    bytes_writer_fini(&writer);
+}
+END_TEST
+
 START_TEST(doorbells_follow_the_bar)
 {
     uint64_t address = 0;
+    guest_drive(&guest, 0);
     ck_assert(virtio_pci_doorbell(guest.pci, 0, &address));
     ck_assert_uint_eq(address, GUEST_BAR_AT + UINT64_C(0x3000));
     ck_assert(!virtio_pci_doorbell(guest.pci, 1, &address));
@@ -275,6 +334,8 @@ int main(void)
     tcase_add_test(tests, the_isr_is_cleared_by_reading_it);
     tcase_add_test(tests, the_window_reaches_the_bar_and_no_further);
     tcase_add_test(tests, every_offset_and_width_of_the_bar_answers);
+    tcase_add_test(tests, doorbells_come_and_go_with_the_driver);
+    tcase_add_test(tests, a_restored_driver_has_its_doorbells);
     tcase_add_test(tests, doorbells_follow_the_bar);
     tcase_add_test(tests, a_reset_of_the_machine_forgets_everything);
     suite_add_tcase(suite, tests);
