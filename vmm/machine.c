@@ -226,7 +226,8 @@ static void go(struct machine *machine)
         vcpu_resume(&machine->vcpus[i]);
     }
     pthread_mutex_lock(&machine->lock);
-    atomic_store(&machine->wants_run, true);
+    /* What was lost before this has asked for the end, which nobody may overtake. */
+    atomic_store(&machine->wants_run, !atomic_load(&machine->is_damaged));
     pthread_cond_broadcast(&machine->changed);
     pthread_mutex_unlock(&machine->lock);
     machine->state = MACHINE_RUNNING;
@@ -738,7 +739,7 @@ int machine_start_threads(struct machine *machine, struct err *err)
                                        .broken = on_broken,
                                        .context = machine,
                                        .began_context = machine->events.context};
-    if (machine->vcpus[0].thread_runs) {
+    if (atomic_load(&machine->vcpus[0].thread_runs)) {
         return 0;
     }
     for (unsigned i = 0; i < machine->cpu_count; i++) {

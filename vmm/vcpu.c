@@ -278,7 +278,7 @@ int vcpu_start(struct vcpu *vcpu,
     if (r != 0) {
         return err_sys(err, -r, "start the thread of vCPU %u", vcpu->index);
     }
-    vcpu->thread_runs = true;
+    atomic_store(&vcpu->thread_runs, true); /* with the thread's name before it */
     return 0;
 }
 
@@ -293,7 +293,7 @@ void vcpu_kick(struct vcpu *vcpu)
     /* Either it is in the guest, and the signal ends that, or it is about to enter, and
      * this makes it return at once. */
     __atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
-    if (vcpu->thread_runs) {
+    if (atomic_load(&vcpu->thread_runs)) {
         (void)pthread_kill(vcpu->thread, VCPU_KICK_SIGNAL);
     }
 }
@@ -309,10 +309,10 @@ void vcpu_settle(struct vcpu *vcpu)
 
 void vcpu_end(struct vcpu *vcpu)
 {
-    if (vcpu->thread_runs) {
+    if (atomic_load(&vcpu->thread_runs)) {
         vcpu_kick(vcpu);
         (void)pthread_join(vcpu->thread, NULL);
-        vcpu->thread_runs = false;
+        atomic_store(&vcpu->thread_runs, false);
     }
 }
 

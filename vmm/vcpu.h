@@ -59,8 +59,8 @@ struct vcpu {
     struct io_bus *bus;
     struct vcpu_events events;
     pthread_t thread;
-    bool thread_runs;
-    atomic_int thread_id; /* of the kernel; 0 before it began */
+    atomic_bool thread_runs; /* whoever kicks may be another thread */
+    atomic_int thread_id;    /* of the kernel; 0 before it began */
     atomic_ullong exit_counts[VCPU_EXIT_COUNT];
 };
 
