@@ -40,7 +40,8 @@ static inline struct micro_elf micro_elf_make(size_t code_size)
                      {.p_type = PT_NOTE,
                       .p_offset = offsetof(struct micro_elf, note),
                       .p_filesz =
-                          sizeof(struct micro_elf) - offsetof(struct micro_elf, note)}},
+                          sizeof(struct micro_elf) - offsetof(struct micro_elf, note),
+                      .p_align = 4}}, /* QEMU divides by it */
         .note = {4, 4, 18},
         .note_owner = "Xen",
         .entry = MICRO_KERNEL_AT + MICRO_CODE_AT,

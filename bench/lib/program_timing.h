@@ -1,0 +1,114 @@
+/* Programs that are started and timed by what they write, for benches of berth-vmm.
+ *
+ * Shapes: `struct timed` is a child with a pipe on its standard output; what it says on
+ * the other stream goes to /dev/null. Times are from before the fork, in nanoseconds of
+ * the monotonic clock. Threads: one. Errors: whatever goes wrong ends the bench with
+ * words. */
+#pragma once
+
+#include "base/require.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+struct timed {
+    pid_t pid;
+    int output;
+    uint64_t began_ns;
+};
+
+static inline uint64_t timing_now_ns(void)
+{
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
+}
+
+static inline void timed_start(struct timed *timed, char *const argv[])
+{
+    int ends[2];
+    REQUIRE(pipe2(ends, O_CLOEXEC) == 0);
+    timed->began_ns = timing_now_ns();
+    timed->pid = fork();
+    REQUIRE(timed->pid >= 0);
+    if (timed->pid == 0) {
+        const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+        (void)dup2(null, STDIN_FILENO);
+        (void)dup2(ends[1], STDOUT_FILENO);
+        if (getenv("BENCH_LOUD") == NULL) {
+            (void)dup2(null, STDERR_FILENO);
+        }
+        (void)execv(argv[0], argv);
+        _exit(127);
+    }
+    (void)close(ends[1]);
+    timed->output = ends[0];
+}
+
+/* How long until it has written this byte; what comes before is passed over. */
+static inline uint64_t timed_await(const struct timed *timed, char byte)
+{
+    char buffer[256];
+    for (;;) {
+        const ssize_t got = read(timed->output, buffer, sizeof(buffer));
+        if (got < 0 && errno == EINTR) {
+            continue;
+        }
+        if (got <= 0) {
+            (void)fprintf(stderr, "a program ended without a word (BENCH_LOUD=1)\n");
+            exit(1);
+        }
+        if (memchr(buffer, byte, (size_t)got) != NULL) {
+            return timing_now_ns() - timed->began_ns;
+        }
+    }
+}
+
+static inline void timed_kill(struct timed *timed)
+{
+    int status;
+    (void)kill(timed->pid, SIGKILL);
+    (void)waitpid(timed->pid, &status, 0);
+    (void)close(timed->output);
+}
+
+static inline int timing_rising(const void *a, const void *b)
+{
+    const uint64_t x = *(const uint64_t *)a;
+    const uint64_t y = *(const uint64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* Of sorted samples; share in thousandths. */
+static inline uint64_t
+timing_quantile(const uint64_t *sorted, unsigned count, unsigned thousandths)
+{
+    const unsigned rank = (count * thousandths + 999) / 1000;
+    return sorted[rank > 0 ? rank - 1 : 0];
+}
+
+/* One line of a table, in milliseconds; the median is returned. */
+static inline double timing_row(const char *what, uint64_t *samples, unsigned count)
+{
+    qsort(samples, count, sizeof(samples[0]), timing_rising);
+    const double p50 = (double)timing_quantile(samples, count, 500) / 1e6;
+    (void)printf("| %s | %.1f | %.1f | %u |\n", what, p50,
+                 (double)timing_quantile(samples, count, 990) / 1e6, count);
+    return p50;
+}
+
+/* As QEMU and berth-vmm see it: which tier of tests this machine is. */
+static inline const char *timing_tier(const char *kvm_kind)
+{
+    return strcmp(kvm_kind, "native") == 0
+               ? "T2 (native KVM)"
+               : "T1 (an emulated KVM: it interprets the guest's kernel mode)";
+}
