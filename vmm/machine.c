@@ -33,13 +33,14 @@
 #define GENERATION_BYTES 16u
 #define DEVICES_MAX      (PCI_SLOTS_MAX + 4u) /* and serial port, power, PCI bridge */
 
-/* What a vCPU wants of the machine's thread. One at a time: the first one stands, for it
- * stops the others. */
+/* What a vCPU or the loader wants of the machine's thread. One at a time: the first one
+ * stands, for it stops the others; only an end comes before what is none. */
 enum request {
     REQUEST_NONE = 0,
     REQUEST_RESET,
     REQUEST_CRASH_LOADED,
-    REQUEST_END, /* with the enum machine_end beside it */
+    REQUEST_END,  /* with the enum machine_end beside it */
+    REQUEST_LOST, /* the same, of RAM that cannot be had: a reset needs it no more */
 };
 
 struct machine {
@@ -97,15 +98,20 @@ static void ask(struct machine *machine,
 {
     const uint64_t one = 1;
     pthread_mutex_lock(&machine->lock);
-    bool first = machine->request == REQUEST_NONE && !machine->ending;
-    if (first) {
+    const bool first = machine->request == REQUEST_NONE ||
+                       (machine->request < REQUEST_END && request >= REQUEST_END);
+    const bool taken = first && !machine->ending;
+    if (request == REQUEST_LOST) {
+        atomic_store(&machine->is_damaged, true);
+    }
+    if (taken) {
         machine->request = request;
         machine->request_end = end;
         (void)snprintf(machine->reason, sizeof(machine->reason), "%s", reason);
         atomic_store(&machine->wants_run, false);
     }
     pthread_mutex_unlock(&machine->lock);
-    if (first) {
+    if (taken) {
         kick_all(machine);
         /* Cannot block or fail: the counter is far from full. */
         (void)!write(machine->request_fd, &one, sizeof(one));
@@ -150,10 +156,8 @@ static void on_broken(void *context, struct vcpu *vcpu, const char *reason)
 /* On the loader's thread; who waits for what is lost is let go after this. */
 static void on_lost(void *context, const char *reason)
 {
-    struct machine *machine = context;
-    atomic_store(&machine->is_damaged, true);
     log_error("vmm", "the machine cannot go on", KV_STR("why", reason));
-    ask(machine, REQUEST_END, MACHINE_END_BROKEN, reason);
+    ask(context, REQUEST_LOST, MACHINE_END_BROKEN, reason);
 }
 
 static int on_loader_thread(void *context, struct err *err)
@@ -253,13 +257,25 @@ static int boot(struct machine *machine, struct err *err)
     return r < 0 ? r : vcpu_enter_at(&machine->vcpus[0], &entry, err);
 }
 
+/* RAM that begins anew is whole, whatever could not be had of the old. */
+static void ram_forget(struct machine *machine)
+{
+    ram_loader_drop(machine->loader); /* nothing is lost from here on */
+    pthread_mutex_lock(&machine->lock);
+    atomic_store(&machine->is_damaged, false);
+    if (machine->request == REQUEST_LOST) {
+        machine->request = REQUEST_NONE;
+    }
+    pthread_mutex_unlock(&machine->lock);
+}
+
 static int begin_anew(struct machine *machine, struct err *err)
 {
     for (unsigned i = 0; i < machine->device_count; i++) {
         device_reset(machine->devices[i]);
     }
     pci_bus_place(machine->pci);
-    ram_loader_drop(machine->loader); /* before what it still brings is cleared */
+    ram_forget(machine); /* before what still comes in is cleared */
     int r = guest_memory_clear(&machine->memory, err);
     if (r == 0) {
         /* What is latched there would hit a kernel that is not ready for it. */
@@ -293,6 +309,7 @@ static void carry_out(struct machine *machine,
     }
     switch (request) {
     case REQUEST_END:
+    case REQUEST_LOST:
         end(machine, why, reason);
         return;
     case REQUEST_RESET:

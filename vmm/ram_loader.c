@@ -173,6 +173,13 @@ static int chunk_place(struct ram_loader *loader, uint32_t chunk, struct err *er
     return 0;
 }
 
+static void chunk_protect(const struct ram_loader *loader, uint32_t chunk, int rights)
+{
+    /* Cannot fail but for want of mappings: then who touches it reads zeros, and the
+     * machine is at its end already. */
+    (void)mprotect(chunk_host(loader->memory, chunk), RAM_CHUNK_BYTES, rights);
+}
+
 /* Whoever waits for it goes on only when it can be touched no more, and when the machine
  * knows. */
 static void chunk_lose(struct ram_loader *loader, uint32_t chunk, const char *reason)
@@ -182,7 +189,7 @@ static void chunk_lose(struct ram_loader *loader, uint32_t chunk, const char *re
         loader->events.failed(loader->events.context, reason);
     }
     /* Without it, a vCPU that is there would ask for it until it has stopped. */
-    (void)mprotect(chunk_host(loader->memory, chunk), RAM_CHUNK_BYTES, PROT_NONE);
+    chunk_protect(loader, chunk, PROT_NONE);
     state_set(loader, chunk, CHUNK_LOST);
 }
 
@@ -477,6 +484,12 @@ void ram_loader_drop(struct ram_loader *loader)
     (void)pthread_join(loader->thread, NULL);
     loader->thread_runs = false;
     over(loader);
+    for (uint32_t i = 0; i < loader->sums.count; i++) {
+        if (state_of(loader, i) == CHUNK_LOST) {
+            chunk_protect(loader, i, PROT_READ | PROT_WRITE);
+        }
+    }
+    atomic_store(&loader->done_chunks, loader->sums.count); /* no more is to come */
 }
 
 void ram_loader_progress(const struct ram_loader *loader,

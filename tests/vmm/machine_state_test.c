@@ -3,6 +3,7 @@
  * parts that have no KVM behind them, everywhere; a counting guest of a few bytes on a
  * real KVM where there is one (tests/system/kvm_machine_test.sh). */
 #include "base/cleanup.h"
+#include "image_gate.h"
 #include "micro_kernel.h"
 #include "support/test_main.h"
 #include "vmm/machine.h"
@@ -16,12 +17,14 @@
 #include <check.h>
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define MIB (UINT64_C(1) << 20)
@@ -234,6 +237,7 @@ static atomic_uint said_count;
 static atomic_int said_last;
 static atomic_bool said_wrong;
 static unsigned resets;
+static unsigned crashes;
 static bool may_break; /* else an end is a failure */
 static char broke[MACHINE_REASON_SIZE];
 
@@ -262,6 +266,12 @@ static void on_reset(void *context)
     resets++;
 }
 
+static void on_crash(void *context)
+{
+    (void)context;
+    crashes++;
+}
+
 /* inc byte [0x200000]; mov al, [0x200000]; out 0x3f8, al; for ever. What it counts is in
  * RAM, where to in DX. */
 static const uint8_t counting[] = {0x66, 0xba, 0xf8, 0x03,             /* mov dx, 0x3f8 */
@@ -276,15 +286,16 @@ static void machine_code(const void *code,
                          const struct machine_image *image)
 {
     struct err err = {0};
-    const struct machine_plan plan = {.kvm_fd = kvm_fd,
-                                      .cpu_count = cpu_count,
-                                      .memory_bytes = mib * MIB,
-                                      .kernel_fd = micro_kernel(code, size),
-                                      .initrd_fd = -1,
-                                      .cmdline = "",
-                                      .image = image,
-                                      .poller = poller,
-                                      .events = {.ended = on_ended, .reset = on_reset}};
+    const struct machine_plan plan = {
+        .kvm_fd = kvm_fd,
+        .cpu_count = cpu_count,
+        .memory_bytes = mib * MIB,
+        .kernel_fd = micro_kernel(code, size),
+        .initrd_fd = -1,
+        .cmdline = "",
+        .image = image,
+        .poller = poller,
+        .events = {.ended = on_ended, .reset = on_reset, .crash_loaded = on_crash}};
     ck_assert_msg(machine_new(&plan, &machine, &err) == 0, "%s", err.text);
     machine_serial(machine)->output = on_output;
 }
@@ -333,6 +344,7 @@ static void kvm_setup(void)
     ck_assert_int_eq(poller_new(&poller, NULL), 0);
     machine = NULL;
     resets = 0;
+    crashes = 0;
     may_break = false;
     broke[0] = '\0';
     atomic_store(&said_count, 0);
@@ -487,6 +499,111 @@ START_TEST(a_guest_never_sees_lazy_ram_that_is_damaged)
 }
 END_TEST
 
+/* Ask for a reset, or tell of a crash that dumps itself; then stand. */
+static const uint8_t asks[][10] = {
+    {0x66, 0xba, 0x02, 0x06, 0xb0, 0x01, 0xee, 0xf4, 0xeb, 0xfd},
+    {0x66, 0xba, 0x05, 0x05, 0xb0, 0x02, 0xee, 0xf4, 0xeb, 0xfd},
+};
+
+static void mark_far(void)
+{
+    struct guest_memory *memory =
+        (struct guest_memory *)(uintptr_t)machine_memory(machine);
+    ck_assert_int_eq(guest_memory_write(memory, 31 * MIB, "far", 3), 0);
+}
+
+static void wait_for_damage(void)
+{
+    struct machine_fill fill;
+    do {
+        (void)sched_yield();
+        machine_fill(machine, &fill);
+    } while (!fill.is_damaged);
+}
+
+/* _i: what the guest asks for. */
+START_TEST(damage_ends_a_machine_whose_guest_asks_for_something_else)
+{
+    struct machine_image image = {.offset = 2 * MIB, .ram = MACHINE_RAM_LAZY};
+    struct bytes_writer state;
+    machine_code(asks[_i], sizeof(asks[_i]), 1, 32, NULL);
+    mark_far();
+    image.fd = save_and_end(&state);
+    image_harm(image.fd, DAMAGE_FAR);
+    may_break = true;
+    image_gate_close(2 * MIB + 30 * MIB, 2 * MIB + 32 * MIB);
+    machine_code(asks[_i], sizeof(asks[_i]), 1, 32, &image);
+    ck_assert_int_eq(machine_restore(machine, state.data, state.size, NULL), 0);
+    ck_assert_int_eq(machine_run(machine, NULL), 0);
+    while (atomic_load(&machine_vcpu(machine, 0)->exit_counts[VCPU_EXIT_PORT]) == 0) {
+        (void)sched_yield();
+    }
+
+    image_gate_open(); /* nobody has looked at what the guest wants by now */
+    wait_for_damage();
+    while (broke[0] == '\0') {
+        ck_assert_int_ge(poller_step(poller, -1), 0);
+    }
+
+    ck_assert_int_eq(machine_state(machine), MACHINE_ENDED);
+    ck_assert_uint_eq(resets + crashes, 0);
+    bytes_writer_fini(&state);
+    (void)close(image.fd);
+}
+END_TEST
+
+/* Once the main thread waits for another one. */
+static void *open_late(void *context)
+{
+    char path[64];
+    char text[16] = "";
+    (void)snprintf(path, sizeof(path), "/proc/self/task/%d/syscall", (int)getpid());
+    while (strtol(text, NULL, 10) != SYS_futex) {
+        CLEANUP_FD int fd = open(path, O_RDONLY | O_CLOEXEC);
+        if (fd < 0 || read(fd, text, sizeof(text) - 1) < 0) {
+            break; /* not everywhere may it see that: then the order is any */
+        }
+    }
+    image_gate_open();
+    return context;
+}
+
+START_TEST(a_reset_does_not_need_what_was_lost)
+{
+    struct machine_image image = {.offset = 2 * MIB, .ram = MACHINE_RAM_LAZY};
+    struct bytes_writer state;
+    struct machine_fill fill;
+    pthread_t opener;
+    machine_make(1, 32, NULL);
+    ck_assert_int_eq(machine_run(machine, NULL), 0);
+    wait_for_more();
+    ck_assert_int_eq(machine_pause(machine, NULL), 0);
+    image.fd = save_and_end(&state);
+    image_harm(image.fd, DAMAGE_COUNTER);
+    image_gate_close(4 * MIB, 6 * MIB);
+    machine_make(1, 32, &image);
+    ck_assert_int_eq(machine_restore(machine, state.data, state.size, NULL), 0);
+    ck_assert_int_eq(machine_run(machine, NULL), 0);
+    image_gate_await(); /* the guest goes nowhere without it */
+
+    machine_reset(machine);
+    ck_assert_int_eq(pthread_create(&opener, NULL, open_late, NULL), 0);
+    while (resets == 0) {
+        ck_assert_int_ge(poller_step(poller, -1), 0);
+    }
+
+    wait_for_more();                     /* where it was lost */
+    while (poller_step(poller, 0) > 0) { /* and nobody asks for an end */
+    }
+    machine_fill(machine, &fill);
+    ck_assert(!fill.is_damaged);
+    ck_assert_uint_eq(fill.done_bytes, fill.total_bytes);
+    ck_assert_int_eq(pthread_join(opener, NULL), 0);
+    bytes_writer_fini(&state);
+    (void)close(image.fd);
+}
+END_TEST
+
 /* Something in each MiB, which the guest itself leaves alone. */
 static void ram_mark(void)
 {
@@ -590,10 +707,8 @@ END_TEST
 
 START_TEST(a_reset_that_was_asked_for_comes_before_the_save)
 {
-    static const uint8_t asks[] = {0x66, 0xba, 0x02, 0x06, 0xb0, 0x01, 0xee, /* reset */
-                                   0xf4, 0xeb, 0xfd};
     struct bytes_writer state;
-    machine_code(asks, sizeof(asks), 1, 32, NULL);
+    machine_code(asks[0], sizeof(asks[0]), 1, 32, NULL);
     ck_assert_int_eq(machine_run(machine, NULL), 0);
     while (atomic_load(&machine_vcpu(machine, 0)->exit_counts[VCPU_EXIT_PORT]) == 0) {
         (void)sched_yield();
@@ -650,6 +765,9 @@ static TCase *kvm_tests(void)
                         0, MACHINE_RAM_COUNT);
     tcase_add_loop_test(tests, a_guest_never_sees_lazy_ram_that_is_damaged, 0,
                         DAMAGE_COUNT);
+    tcase_add_loop_test(tests, damage_ends_a_machine_whose_guest_asks_for_something_else,
+                        0, (int)ARRAY_COUNT(asks));
+    tcase_add_test(tests, a_reset_does_not_need_what_was_lost);
     tcase_add_test(tests, a_machine_that_is_not_whole_is_saved_whole);
     tcase_add_test(tests, a_machine_that_is_not_whole_can_be_stopped_and_ended);
     tcase_add_test(tests, a_host_without_userfaultfd_reads_ram_first);
