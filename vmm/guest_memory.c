@@ -410,22 +410,42 @@ int guest_memory_clear(struct guest_memory *memory, struct err *err)
     return 0;
 }
 
+/* As lseek finds it in a region's file, within the region; `unknown` when the file cannot
+ * tell. */
+static uint64_t region_seek(const struct guest_region *region,
+                            uint64_t offset,
+                            int whence,
+                            uint64_t unknown)
+{
+    if (region->kind != GUEST_MEMORY_SHARED) {
+        return unknown;
+    }
+    const off_t at = lseek(region->fd, (off_t)(region->fd_offset + offset), whence);
+    if (at < 0) { /* no more of it, or a file that cannot tell */
+        return errno == ENXIO ? region->size_bytes : unknown;
+    }
+    const uint64_t found = (uint64_t)at - region->fd_offset;
+    return found < region->size_bytes ? found : region->size_bytes;
+}
+
 uint64_t guest_memory_content_from(const struct guest_memory *memory,
                                    unsigned region,
                                    uint64_t offset)
 {
     REQUIRE(region < memory->region_count);
     const struct guest_region *of = &memory->regions[region];
-    if (of->kind != GUEST_MEMORY_SHARED || offset >= of->size_bytes ||
-        atomic_load_explicit(&memory->filler, memory_order_acquire) != NULL) {
-        return offset < of->size_bytes ? offset : of->size_bytes;
-    }
-    const off_t at = lseek(of->fd, (off_t)(of->fd_offset + offset), SEEK_DATA);
-    if (at < 0) { /* no more of it, or a file that cannot tell */
-        return errno == ENXIO ? of->size_bytes : offset;
-    }
-    const uint64_t found = (uint64_t)at - of->fd_offset;
-    return found < of->size_bytes ? found : of->size_bytes;
+    return offset < of->size_bytes ? region_seek(of, offset, SEEK_DATA, offset)
+                                   : of->size_bytes;
+}
+
+uint64_t guest_memory_content_end(const struct guest_memory *memory,
+                                  unsigned region,
+                                  uint64_t offset)
+{
+    REQUIRE(region < memory->region_count);
+    const struct guest_region *of = &memory->regions[region];
+    return offset < of->size_bytes ? region_seek(of, offset, SEEK_HOLE, of->size_bytes)
+                                   : of->size_bytes;
 }
 
 /* ---- the dirty log ---- */

@@ -120,10 +120,15 @@ int guest_memory_release(struct guest_memory *memory, uint64_t address, uint64_t
 /* All of RAM reads as zeros afterwards, a clone's as well; its image is left alone. */
 int guest_memory_clear(struct guest_memory *memory, struct err *err);
 /* The first byte of a region, from `offset` on, that may be anything but zero; the
- * region's size when there is none. Looks at no page. */
+ * region's size when there is none. Looks at no page, for that would make one. Of RAM
+ * that is on its way in it counts what is there. */
 uint64_t guest_memory_content_from(const struct guest_memory *memory,
                                    unsigned region,
                                    uint64_t offset);
+/* Where such content, which begins at `offset` or before, ends at the latest. */
+uint64_t guest_memory_content_end(const struct guest_memory *memory,
+                                  unsigned region,
+                                  uint64_t offset);
 
 /* Starts with an empty log; from then on every write is marked. 0 or -ENOMEM. */
 int guest_memory_log_start(struct guest_memory *memory);

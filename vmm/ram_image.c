@@ -81,23 +81,30 @@ static void sum_page(struct chunk_sum *sum, uint32_t number, const uint8_t *page
     sum->pages++;
 }
 
-uint32_t ram_image_run(const uint8_t *bytes, uint32_t *page)
+/* The next run of pages that hold something, before `end`. */
+static uint32_t run_within(const uint8_t *bytes, uint32_t *page, uint32_t end)
 {
     uint32_t length = 0;
-    while (*page < CHUNK_PAGES && page_is_zeros(bytes + *page * GUEST_PAGE_BYTES)) {
+    while (*page < end && page_is_zeros(bytes + *page * GUEST_PAGE_BYTES)) {
         ++*page;
     }
-    while (*page + length < CHUNK_PAGES &&
+    while (*page + length < end &&
            (length == 0 || !page_is_zeros(bytes + (*page + length) * GUEST_PAGE_BYTES))) {
         length++;
     }
     return length;
 }
 
-/* The same; each page of it is added to the sum. */
-static uint32_t run_next(const uint8_t *bytes, uint32_t *page, struct chunk_sum *sum)
+uint32_t ram_image_run(const uint8_t *bytes, uint32_t *page)
 {
-    const uint32_t length = ram_image_run(bytes, page);
+    return run_within(bytes, page, CHUNK_PAGES);
+}
+
+/* The same; each page of it is added to the sum. */
+static uint32_t
+run_next(const uint8_t *bytes, uint32_t *page, uint32_t end, struct chunk_sum *sum)
+{
+    const uint32_t length = run_within(bytes, page, end);
     for (uint32_t i = 0; i < length; i++) {
         sum_page(sum, *page + i, bytes + (*page + i) * GUEST_PAGE_BYTES);
     }
@@ -210,11 +217,54 @@ file_write(int fd, uint64_t offset, const uint8_t *data, size_t size, struct err
     return 0;
 }
 
+/* The next pages of a chunk that may hold something, from *page on: their end, or *page
+ * itself when there are no more. What nobody has written is not looked at: reading it
+ * would make a page of it. */
+static uint32_t
+pages_next(const struct guest_memory *memory, const struct chunk *chunk, uint32_t *page)
+{
+    const uint64_t chunk_end = chunk->in_region + RAM_CHUNK_BYTES;
+    const uint64_t from = guest_memory_content_from(
+        memory, chunk->region, chunk->in_region + *page * GUEST_PAGE_BYTES);
+    if (from >= chunk_end) {
+        return *page;
+    }
+    const uint64_t end = guest_memory_content_end(memory, chunk->region, from);
+    *page = (uint32_t)((from - chunk->in_region) / GUEST_PAGE_BYTES);
+    return end >= chunk_end ? CHUNK_PAGES
+                            : (uint32_t)((end - chunk->in_region) / GUEST_PAGE_BYTES);
+}
+
+/* Where the chunk, which is there by now, goes to. */
+struct chunk_target {
+    int fd;
+    uint64_t at;
+    struct ram_progress *progress;
+};
+
+static int pages_write(const uint8_t *bytes,
+                       uint32_t page,
+                       uint32_t end,
+                       const struct chunk_target *target,
+                       struct chunk_sum *sum,
+                       struct err *err)
+{
+    uint32_t length;
+    for (; (length = run_next(bytes, &page, end, sum)) > 0; page += length) {
+        const uint64_t from = page * GUEST_PAGE_BYTES;
+        const int r = file_write(target->fd, target->at + from, bytes + from,
+                                 length * GUEST_PAGE_BYTES, err);
+        if (r < 0) {
+            return r;
+        }
+        atomic_fetch_add(&target->progress->written_bytes, length * GUEST_PAGE_BYTES);
+    }
+    return 0;
+}
+
 static int chunk_write(const struct guest_memory *memory,
                        const struct chunk *chunk,
-                       int fd,
-                       uint64_t at,
-                       struct ram_progress *progress,
+                       const struct chunk_target *target,
                        struct chunk_sum *sum,
                        struct err *err)
 {
@@ -223,17 +273,12 @@ static int chunk_write(const struct guest_memory *memory,
     if (r < 0) { /* it lies in one region, but may not have come in itself */
         return err_sys(err, r, "read RAM at 0x%" PRIx64, chunk->address);
     }
-    const uint8_t *bytes = piece.iov_base;
-    uint32_t length;
-    for (uint32_t page = 0; (length = run_next(bytes, &page, sum)) > 0; page += length) {
-        const uint64_t from = page * GUEST_PAGE_BYTES;
-        r = file_write(fd, at + from, bytes + from, length * GUEST_PAGE_BYTES, err);
-        if (r < 0) {
-            return r;
-        }
-        atomic_fetch_add(&progress->written_bytes, length * GUEST_PAGE_BYTES);
+    uint32_t page = 0;
+    uint32_t end;
+    for (r = 0; r == 0 && (end = pages_next(memory, chunk, &page)) > page; page = end) {
+        r = pages_write(piece.iov_base, page, end, target, sum, err);
     }
-    return 0;
+    return r;
 }
 
 int ram_image_write(const struct guest_memory *memory,
@@ -254,13 +299,11 @@ int ram_image_write(const struct guest_memory *memory,
         if (atomic_load(&progress->wants_stop)) {
             return err_set(err, BERTH_ECLOSED, "it was cancelled");
         }
-        const uint64_t end = chunk.in_region + RAM_CHUNK_BYTES;
-        if (guest_memory_content_from(memory, chunk.region, chunk.in_region) < end) {
-            int r = chunk_write(memory, &chunk, fd, chunk_in_file(chunk.index, offset),
-                                progress, &sum, err);
-            if (r < 0) {
-                return r;
-            }
+        const struct chunk_target target = {fd, chunk_in_file(chunk.index, offset),
+                                            progress};
+        const int r = chunk_write(memory, &chunk, &target, &sum, err);
+        if (r < 0) {
+            return r;
         }
         if (sum.pages > 0) {
             bytes_write_u32(section, chunk.index);
@@ -319,7 +362,8 @@ int ram_image_read_chunk(const struct ram_sums *sums,
     if (r < 0) {
         return r;
     }
-    for (uint32_t page = 0; !hole && (length = run_next(ret_bytes, &page, &sum)) > 0;
+    for (uint32_t page = 0;
+         !hole && (length = run_next(ret_bytes, &page, CHUNK_PAGES, &sum)) > 0;
          page += length) {
     }
     const struct ram_sum *wanted = &sums->chunks[index];

@@ -247,6 +247,8 @@ START_TEST(pages_that_nobody_has_touched_are_passed_over)
     ck_assert_uint_eq(guest_memory_content_from(&memory, 0, 3 * PAGE + 1), 3 * PAGE + 1);
     ck_assert_uint_eq(guest_memory_content_from(&memory, 0, 4 * PAGE), 8 * PAGE);
     ck_assert_uint_eq(guest_memory_content_from(&memory, 0, 9 * PAGE), 8 * PAGE);
+    ck_assert_uint_eq(guest_memory_content_end(&memory, 0, 3 * PAGE + 1), 4 * PAGE);
+    ck_assert_uint_eq(guest_memory_content_end(&memory, 0, 9 * PAGE), 8 * PAGE);
     guest_memory_fini(&memory);
 }
 END_TEST
