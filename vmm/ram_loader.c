@@ -24,10 +24,14 @@
 
 #define FAULTS_MAX  16u /* taken from the kernel at a time; what is left comes again */
 #define REASON_SIZE 200u
+/* What opening chunks here and there may split RAM's mappings into: a quarter of what
+ * Linux gives a process (vm.max_map_count), which malloc and threads need as well. */
+#define MAPPINGS_MAX 16384
 
 enum chunk_state {
     CHUNK_MISSING = 0,
     CHUNK_THERE, /* its pages of zeros are not: they come one by one, when touched */
+    CHUNK_OPEN,  /* the same without us: the kernel makes them, as in any RAM */
     CHUNK_LOST,
 };
 
@@ -58,6 +62,7 @@ struct ram_loader {
     /* the thread's own */
     uint8_t *bytes; /* of one chunk */
     uint32_t next;  /* what is filled in between, in order */
+    int mappings;   /* more than there were, by what is open */
     bool has_failed;
 };
 
@@ -113,6 +118,11 @@ static uint32_t chunk_at_host(const struct guest_memory *memory, uint64_t host)
 }
 
 /* ---- its thread: one chunk ---- */
+
+static bool is_in(enum chunk_state state)
+{
+    return state == CHUNK_THERE || state == CHUNK_OPEN;
+}
 
 static enum chunk_state state_of(const struct ram_loader *loader, uint32_t chunk)
 {
@@ -193,6 +203,32 @@ static void chunk_lose(struct ram_loader *loader, uint32_t chunk, const char *re
     state_set(loader, chunk, CHUNK_LOST);
 }
 
+static bool neighbour_is_open(const struct ram_loader *loader, uint32_t chunk, int side)
+{
+    const uint32_t other = chunk + (uint32_t)side;
+    const ptrdiff_t distance = side * (ptrdiff_t)RAM_CHUNK_BYTES;
+    return other < loader->sums.count && state_of(loader, other) == CHUNK_OPEN &&
+           chunk_host(loader->memory, other) - chunk_host(loader->memory, chunk) ==
+               distance;
+}
+
+/* Lets go of a chunk that is there: its first touches need nobody then, least of all a
+ * thread that reads another chunk. Those next to each other become one mapping; when
+ * there are too many, it waits until the fill comes by. */
+static void chunk_open(struct ram_loader *loader, uint32_t chunk)
+{
+    const int more = 2 - (neighbour_is_open(loader, chunk, -1) ? 2 : 0) -
+                     (neighbour_is_open(loader, chunk, 1) ? 2 : 0);
+    struct uffdio_range range = {.start = (uintptr_t)chunk_host(loader->memory, chunk),
+                                 .len = RAM_CHUNK_BYTES};
+    if (loader->mappings + more > MAPPINGS_MAX ||
+        ioctl(loader->fault_fd, UFFDIO_UNREGISTER, &range) < 0) {
+        return;
+    }
+    loader->mappings += more;
+    atomic_store_explicit(&loader->states[chunk], CHUNK_OPEN, memory_order_release);
+}
+
 static void chunk_bring(struct ram_loader *loader, uint32_t chunk)
 {
     struct err err = {0};
@@ -209,6 +245,7 @@ static void chunk_bring(struct ram_loader *loader, uint32_t chunk)
         return;
     }
     state_set(loader, chunk, CHUNK_THERE);
+    chunk_open(loader, chunk);
     atomic_fetch_add(&loader->done_chunks, 1);
 }
 
@@ -233,6 +270,7 @@ static void fault_serve(struct ram_loader *loader, uint64_t host)
     case CHUNK_THERE:
         page_zero(loader, host & ~(GUEST_PAGE_BYTES - 1));
         break;
+    case CHUNK_OPEN:
     case CHUNK_LOST:
     default:
         wake(loader, host & ~(GUEST_PAGE_BYTES - 1), GUEST_PAGE_BYTES);
@@ -274,6 +312,9 @@ static bool next_bring(struct ram_loader *loader)
 {
     while (loader->next < loader->sums.count &&
            state_of(loader, loader->next) != CHUNK_MISSING) {
+        if (state_of(loader, loader->next) == CHUNK_THERE) {
+            chunk_open(loader, loader->next);
+        }
         loader->next++;
     }
     if (loader->next == loader->sums.count || loader->has_failed) {
@@ -357,7 +398,7 @@ static bool chunk_await(struct ram_loader *loader, uint32_t chunk)
             break;
         }
     }
-    const bool is_there = state_of(loader, chunk) == CHUNK_THERE;
+    const bool is_there = is_in(state_of(loader, chunk));
     pthread_mutex_unlock(&loader->lock);
     return is_there;
 }
@@ -367,7 +408,7 @@ static int bring(void *context, uint64_t address, uint64_t size)
     struct ram_loader *loader = context;
     const uint32_t last = chunk_at_address(loader->memory, address + size - 1);
     for (uint32_t i = chunk_at_address(loader->memory, address); i <= last; i++) {
-        if (state_of(loader, i) != CHUNK_THERE && !chunk_await(loader, i)) {
+        if (!is_in(state_of(loader, i)) && !chunk_await(loader, i)) {
             return -EFAULT;
         }
     }

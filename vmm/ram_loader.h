@@ -7,11 +7,12 @@
  * Shapes: opaque `struct ram_loader`, for fresh shared memory and a file as ram_image.h
  * says. RAM is registered with userfaultfd: a vCPU that touches a page that is not there
  * waits until one thread has read its chunk, compared it with its checksum and put it in
- * place as a whole. Devices ask first (guest_memory.h's filler), so that what they wait
- * for can be refused. Nobody ever sees a byte that was not checked. A chunk whose bytes
- * are not those that were saved, or that the file does not have any more, cannot be
- * touched from then on: `failed` comes before whoever waits for it goes on, so that the
- * machine can be stopped, and devices get -EFAULT for it.
+ * place as a whole; from then on the chunk is RAM as any other. Devices ask first
+ * (guest_memory.h's filler), so that what they wait for can be refused. Nobody ever sees
+ * a byte that was not checked. A chunk whose bytes are not those that were saved, or that
+ * the file does not have any more, cannot be touched from then on: `failed` comes before
+ * whoever waits for it goes on, so that the machine can be stopped, and devices get
+ * -EFAULT for it.
  *
  * Threads: one of its own; new, begin, drop and free from the machine's thread, drop and
  * free while no vCPU runs and no device works; the progress from any. Events come on the

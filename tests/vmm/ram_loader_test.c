@@ -4,6 +4,7 @@
  * its beginning where a test needs that nothing is there yet. What touches RAM as KVM
  * does it is the kernel itself, by write(2). */
 #include "base/cleanup.h"
+#include "image_gate.h"
 #include "support/test_main.h"
 #include "vmm/ram_image.h"
 #include "vmm/ram_loader.h"
@@ -240,6 +241,25 @@ START_TEST(what_is_touched_before_it_is_there_is_waited_for)
 }
 END_TEST
 
+START_TEST(a_chunk_that_is_there_needs_the_loader_no_more)
+{
+    uint8_t byte;
+    image_gate_close(FROM + 4 * CHUNK, FROM + 5 * CHUNK);
+    ck_assert_int_eq(begin(NULL), 0);
+    image_gate_await(); /* it is busy with the last one */
+
+    for (uint64_t address = 0; address < 3 * CHUNK; address += PAGE) {
+        ck_assert_int_eq(kernel_reads(address, &byte), 0);
+        ck_assert_uint_eq(byte, saved.regions[0].host[address]);
+    }
+
+    image_gate_open();
+    await_whole();
+    ck_assert_int_eq(kernel_reads(written[LAST].address, &byte), 0);
+    ck_assert_uint_eq(byte, LAST + 1);
+}
+END_TEST
+
 START_TEST(damage_is_told_before_anybody_goes_on)
 {
     struct toucher toucher = {.reads = readers[_i % 2], .address = written[LAST].address};
@@ -393,6 +413,7 @@ int main(void)
     tcase_add_test(tests, all_of_ram_comes_in_by_itself_and_zeros_take_no_room);
     tcase_add_test(tests, what_was_looked_at_before_it_began_comes_in_all_the_same);
     tcase_add_loop_test(tests, what_is_touched_before_it_is_there_is_waited_for, 0, 2);
+    tcase_add_test(tests, a_chunk_that_is_there_needs_the_loader_no_more);
     tcase_add_loop_test(tests, damage_is_told_before_anybody_goes_on, 0, 4);
     tcase_add_test(tests, a_chunk_that_cannot_be_read_any_more_is_told);
     tcase_add_loop_test(tests, ram_that_is_not_there_is_saved_as_what_it_will_be, 0, 2);
