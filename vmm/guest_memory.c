@@ -369,8 +369,13 @@ int guest_memory_release(struct guest_memory *memory, uint64_t address, uint64_t
     if (address % GUEST_PAGE_BYTES != 0 || size % GUEST_PAGE_BYTES != 0) {
         return BERTH_EINVALID;
     }
-    if (!guest_memory_holds(memory, address, size) || !is_there(memory, address, size)) {
+    if (!guest_memory_holds(memory, address, size)) {
         return -EFAULT;
+    }
+    const struct guest_memory_filler *filler =
+        atomic_load_explicit(&memory->filler, memory_order_acquire);
+    if (filler != NULL && !filler->has(filler->context, address, size)) {
+        return -EAGAIN;
     }
     while (size > 0) {
         const struct guest_region *region = region_of(memory, address);

@@ -52,6 +52,8 @@ struct guest_region {
 struct guest_memory_filler {
     /* Waits until all of this, which is RAM, is there; -EFAULT when it cannot be had. */
     int (*bring)(void *context, uint64_t address, uint64_t size);
+    /* Whether all of it is there already. */
+    bool (*has)(void *context, uint64_t address, uint64_t size);
     void *context;
 };
 
@@ -113,7 +115,8 @@ int guest_memory_iovec(const struct guest_memory *memory,
                        unsigned capacity);
 
 /* Gives whole pages back to the host: until they are written again they read as zeros, or
- * in a clone as its image.
+ * in a clone as its image. -EAGAIN and nothing while any of it is on its way in: nobody
+ * waits for what is to be thrown away.
  * -EFAULT outside RAM, BERTH_EINVALID for parts of pages, -errno. */
 int guest_memory_release(struct guest_memory *memory, uint64_t address, uint64_t size);
 

@@ -415,6 +415,17 @@ static int bring(void *context, uint64_t address, uint64_t size)
     return 0;
 }
 
+static bool has(void *context, uint64_t address, uint64_t size)
+{
+    const struct ram_loader *loader = context;
+    const uint32_t last = chunk_at_address(loader->memory, address + size - 1);
+    uint32_t chunk = chunk_at_address(loader->memory, address);
+    while (chunk <= last && is_in(state_of(loader, chunk))) {
+        chunk++;
+    }
+    return chunk > last;
+}
+
 /* ---- its owner's side ---- */
 
 /* Faults within the kernel count, for KVM's are those: root may have them, and who may
@@ -451,7 +462,7 @@ int ram_loader_new(struct guest_memory *memory,
     loader->fd = fd;
     loader->offset = offset;
     loader->events = *events;
-    loader->filler = (struct guest_memory_filler){bring, loader};
+    loader->filler = (struct guest_memory_filler){bring, has, loader};
     (void)pthread_mutex_init(&loader->lock, NULL);   /* cannot fail without attributes */
     (void)pthread_cond_init(&loader->changed, NULL); /* the same */
     loader->call_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
