@@ -1,6 +1,7 @@
 #include "vmm/ram_loader.h"
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/require.h"
@@ -20,13 +21,15 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #define FAULTS_MAX  16u /* taken from the kernel at a time; what is left comes again */
 #define REASON_SIZE 200u
 /* What opening chunks here and there may split RAM's mappings into: a quarter of what
  * Linux gives a process (vm.max_map_count), which malloc and threads need as well. */
-#define MAPPINGS_MAX 16384
+#define MAPPINGS_MAX  16384
+#define WORD_AFTER_MS 1000u /* that a device waits is said then */
 
 enum chunk_state {
     CHUNK_MISSING = 0,
@@ -43,7 +46,8 @@ struct wish {
 
 struct ram_loader {
     struct guest_memory *memory;
-    int fd; /* borrowed */
+    struct guest_memory shape; /* its regions, for a thread that outlives it */
+    int fd;                    /* borrowed */
     uint64_t offset;
     struct ram_loader_events events;
     int fault_fd; /* the userfaultfd */
@@ -51,19 +55,21 @@ struct ram_loader {
     struct guest_memory_filler filler;
     struct ram_sums sums;
     _Atomic(uint8_t) *states; /* of each chunk; written by the thread */
+    atomic_uint refs;         /* its owner's, and its thread's */
     pthread_t thread;
     bool thread_runs;
     atomic_bool wants_end;
     atomic_ullong done_chunks;
     pthread_mutex_t lock;
-    pthread_cond_t changed; /* a chunk's state */
+    pthread_cond_t changed; /* a chunk's state, or that the thread is at its end */
     struct wish *wishes;    /* guarded by lock */
     bool is_over;           /* guarded by lock: nothing comes in any more */
+    bool has_ended;         /* guarded by lock: the thread does nothing any more */
+    atomic_bool has_failed;
     /* the thread's own */
     uint8_t *bytes; /* of one chunk */
     uint32_t next;  /* what is filled in between, in order */
     int mappings;   /* more than there were, by what is open */
-    bool has_failed;
 };
 
 static void call(struct ram_loader *loader)
@@ -135,13 +141,15 @@ static void wake(const struct ram_loader *loader, uint64_t host, uint64_t size)
     (void)ioctl(loader->fault_fd, UFFDIO_WAKE, &range); /* nobody waits: fine */
 }
 
-static void state_set(struct ram_loader *loader, uint32_t chunk, enum chunk_state state)
+/* Under the lock. What is no longer missing stays as it is: false. */
+static bool state_set(struct ram_loader *loader, uint32_t chunk, enum chunk_state state)
 {
-    pthread_mutex_lock(&loader->lock);
+    if (loader->is_over || state_of(loader, chunk) != CHUNK_MISSING) {
+        return false;
+    }
     atomic_store_explicit(&loader->states[chunk], (uint8_t)state, memory_order_release);
     pthread_cond_broadcast(&loader->changed);
-    pthread_mutex_unlock(&loader->lock);
-    wake(loader, (uintptr_t)chunk_host(loader->memory, chunk), RAM_CHUNK_BYTES);
+    return true;
 }
 
 static int pages_copy(const struct ram_loader *loader,
@@ -169,7 +177,7 @@ static int pages_copy(const struct ram_loader *loader,
 
 static int chunk_place(struct ram_loader *loader, uint32_t chunk, struct err *err)
 {
-    uint8_t *host = chunk_host(loader->memory, chunk);
+    uint8_t *host = chunk_host(&loader->shape, chunk);
     uint32_t length;
     for (uint32_t page = 0; (length = ram_image_run(loader->bytes, &page)) > 0;
          page += length) {
@@ -187,20 +195,35 @@ static void chunk_protect(const struct ram_loader *loader, uint32_t chunk, int r
 {
     /* Cannot fail but for want of mappings: then who touches it reads zeros, and the
      * machine is at its end already. */
-    (void)mprotect(chunk_host(loader->memory, chunk), RAM_CHUNK_BYTES, rights);
+    (void)mprotect(chunk_host(&loader->shape, chunk), RAM_CHUNK_BYTES, rights);
 }
 
-/* Whoever waits for it goes on only when it can be touched no more, and when the machine
- * knows. */
-static void chunk_lose(struct ram_loader *loader, uint32_t chunk, const char *reason)
+/* Under the lock. Whoever waits for it goes on only when it can be touched no more, and
+ * when the machine knows. */
+static void lose_locked(struct ram_loader *loader, uint32_t chunk, const char *reason)
 {
-    if (!loader->has_failed) {
-        loader->has_failed = true;
+    if (loader->is_over || state_of(loader, chunk) != CHUNK_MISSING) {
+        return; /* nobody wants it any more, or it has come after all */
+    }
+    if (!atomic_exchange(&loader->has_failed, true)) {
         loader->events.failed(loader->events.context, reason);
     }
     /* Without it, a vCPU that is there would ask for it until it has stopped. */
     chunk_protect(loader, chunk, PROT_NONE);
-    state_set(loader, chunk, CHUNK_LOST);
+    (void)state_set(loader, chunk, CHUNK_LOST);
+}
+
+static void chunk_wake(const struct ram_loader *loader, uint32_t chunk)
+{
+    wake(loader, (uintptr_t)chunk_host(&loader->shape, chunk), RAM_CHUNK_BYTES);
+}
+
+static void chunk_lose(struct ram_loader *loader, uint32_t chunk, const char *reason)
+{
+    pthread_mutex_lock(&loader->lock);
+    lose_locked(loader, chunk, reason);
+    pthread_mutex_unlock(&loader->lock);
+    chunk_wake(loader, chunk);
 }
 
 static bool neighbour_is_open(const struct ram_loader *loader, uint32_t chunk, int side)
@@ -208,7 +231,7 @@ static bool neighbour_is_open(const struct ram_loader *loader, uint32_t chunk, i
     const uint32_t other = chunk + (uint32_t)side;
     const ptrdiff_t distance = side * (ptrdiff_t)RAM_CHUNK_BYTES;
     return other < loader->sums.count && state_of(loader, other) == CHUNK_OPEN &&
-           chunk_host(loader->memory, other) - chunk_host(loader->memory, chunk) ==
+           chunk_host(&loader->shape, other) - chunk_host(&loader->shape, chunk) ==
                distance;
 }
 
@@ -219,7 +242,7 @@ static void chunk_open(struct ram_loader *loader, uint32_t chunk)
 {
     const int more = 2 - (neighbour_is_open(loader, chunk, -1) ? 2 : 0) -
                      (neighbour_is_open(loader, chunk, 1) ? 2 : 0);
-    struct uffdio_range range = {.start = (uintptr_t)chunk_host(loader->memory, chunk),
+    struct uffdio_range range = {.start = (uintptr_t)chunk_host(&loader->shape, chunk),
                                  .len = RAM_CHUNK_BYTES};
     if (loader->mappings + more > MAPPINGS_MAX ||
         ioctl(loader->fault_fd, UFFDIO_UNREGISTER, &range) < 0) {
@@ -235,8 +258,11 @@ static void chunk_bring(struct ram_loader *loader, uint32_t chunk)
     if (state_of(loader, chunk) != CHUNK_MISSING) {
         return;
     }
-    int r = ram_image_read_chunk(&loader->sums, loader->memory, loader->fd,
+    int r = ram_image_read_chunk(&loader->sums, &loader->shape, loader->fd,
                                  loader->offset, chunk, loader->bytes, &err);
+    if (atomic_load(&loader->wants_end)) {
+        return; /* RAM may be another machine's by now */
+    }
     if (r == 0 && loader->sums.chunks[chunk].holds_content) {
         r = chunk_place(loader, chunk, &err);
     }
@@ -244,9 +270,14 @@ static void chunk_bring(struct ram_loader *loader, uint32_t chunk)
         chunk_lose(loader, chunk, err.text);
         return;
     }
-    state_set(loader, chunk, CHUNK_THERE);
-    chunk_open(loader, chunk);
-    atomic_fetch_add(&loader->done_chunks, 1);
+    pthread_mutex_lock(&loader->lock);
+    const bool is_news = state_set(loader, chunk, CHUNK_THERE);
+    pthread_mutex_unlock(&loader->lock);
+    chunk_wake(loader, chunk);
+    if (is_news) { /* else somebody could not wait any longer */
+        chunk_open(loader, chunk);
+        atomic_fetch_add(&loader->done_chunks, 1);
+    }
 }
 
 /* ---- its thread: who waits ---- */
@@ -262,7 +293,7 @@ static void page_zero(const struct ram_loader *loader, uint64_t host)
 
 static void fault_serve(struct ram_loader *loader, uint64_t host)
 {
-    const uint32_t chunk = chunk_at_host(loader->memory, host);
+    const uint32_t chunk = chunk_at_host(&loader->shape, host);
     switch (state_of(loader, chunk)) {
     case CHUNK_MISSING:
         chunk_bring(loader, chunk);
@@ -317,7 +348,7 @@ static bool next_bring(struct ram_loader *loader)
         }
         loader->next++;
     }
-    if (loader->next == loader->sums.count || loader->has_failed) {
+    if (loader->next == loader->sums.count || atomic_load(&loader->has_failed)) {
         return false;
     }
     chunk_bring(loader, loader->next);
@@ -350,6 +381,22 @@ static void await(const struct ram_loader *loader)
     }
 }
 
+/* The last one of its owner and its thread frees it. */
+static void unref(struct ram_loader *loader)
+{
+    if (atomic_fetch_sub(&loader->refs, 1) != 1) {
+        return;
+    }
+    fd_close(&loader->fault_fd);
+    fd_close(&loader->call_fd);
+    (void)pthread_cond_destroy(&loader->changed);
+    (void)pthread_mutex_destroy(&loader->lock);
+    ram_sums_fini(&loader->sums);
+    free(loader->states);
+    free(loader->bytes);
+    free(loader);
+}
+
 static void *fill_thread(void *context)
 {
     struct ram_loader *loader = context;
@@ -357,7 +404,7 @@ static void *fill_thread(void *context)
     (void)pthread_setname_np(pthread_self(), "fill RAM"); /* for people */
     if (loader->events.thread_began != NULL &&
         loader->events.thread_began(loader->events.context, &err) < 0) {
-        loader->has_failed = true;
+        atomic_store(&loader->has_failed, true);
         loader->events.failed(loader->events.context, err.text);
     }
     while (!atomic_load(&loader->wants_end)) {
@@ -373,10 +420,47 @@ static void *fill_thread(void *context)
         }
         await(loader);
     }
+    pthread_mutex_lock(&loader->lock);
+    loader->has_ended = true;
+    pthread_cond_broadcast(&loader->changed);
+    pthread_mutex_unlock(&loader->lock);
+    unref(loader);
     return NULL;
 }
 
 /* ---- devices ---- */
+
+/* As `changed` counts time. */
+static struct timespec after_ms(uint64_t ms)
+{
+    struct timespec now = {0};
+    (void)clock_gettime(CLOCK_MONOTONIC, &now); /* cannot fail */
+    const uint64_t ns = (uint64_t)now.tv_nsec + ms * NS_PER_MS;
+    return (struct timespec){.tv_sec = now.tv_sec + (time_t)(ns / NS_PER_S),
+                             .tv_nsec = (long)(ns % NS_PER_S)};
+}
+
+/* Under the lock. */
+static void chunk_await_locked(struct ram_loader *loader, uint32_t chunk)
+{
+    const uint64_t patience_ms = loader->events.patience_ms;
+    const struct timespec soon = after_ms(WORD_AFTER_MS);
+    const struct timespec late = after_ms(patience_ms);
+    bool has_told = patience_ms <= WORD_AFTER_MS;
+    while (state_of(loader, chunk) == CHUNK_MISSING && !loader->is_over) {
+        if (pthread_cond_timedwait(&loader->changed, &loader->lock,
+                                   has_told ? &late : &soon) != ETIMEDOUT) {
+            continue;
+        }
+        if (has_told) {
+            lose_locked(loader, chunk, "the storage of the saved RAM does not answer");
+            return;
+        }
+        has_told = true;
+        log_warn("vmm", "a device waits for saved RAM", KV_U64("chunk", chunk),
+                 KV_U64("so_far_ms", WORD_AFTER_MS), KV_U64("at_most_ms", patience_ms));
+    }
+}
 
 /* False when it is lost, or nobody brings it any more. */
 static bool chunk_await(struct ram_loader *loader, uint32_t chunk)
@@ -388,9 +472,7 @@ static bool chunk_await(struct ram_loader *loader, uint32_t chunk)
         loader->wishes = &wish;
         call(loader);
     }
-    while (state_of(loader, chunk) == CHUNK_MISSING && !loader->is_over) {
-        pthread_cond_wait(&loader->changed, &loader->lock);
-    }
+    chunk_await_locked(loader, chunk);
     /* The wish may still be in the list, if a fault was faster. */
     for (struct wish **at = &loader->wishes; *at != NULL; at = &(*at)->next) {
         if (*at == &wish) {
@@ -400,14 +482,17 @@ static bool chunk_await(struct ram_loader *loader, uint32_t chunk)
     }
     const bool is_there = is_in(state_of(loader, chunk));
     pthread_mutex_unlock(&loader->lock);
+    if (!is_there) {
+        chunk_wake(loader, chunk); /* it may be we who have lost it */
+    }
     return is_there;
 }
 
 static int bring(void *context, uint64_t address, uint64_t size)
 {
     struct ram_loader *loader = context;
-    const uint32_t last = chunk_at_address(loader->memory, address + size - 1);
-    for (uint32_t i = chunk_at_address(loader->memory, address); i <= last; i++) {
+    const uint32_t last = chunk_at_address(&loader->shape, address + size - 1);
+    for (uint32_t i = chunk_at_address(&loader->shape, address); i <= last; i++) {
         if (!is_in(state_of(loader, i)) && !chunk_await(loader, i)) {
             return -EFAULT;
         }
@@ -418,8 +503,8 @@ static int bring(void *context, uint64_t address, uint64_t size)
 static bool has(void *context, uint64_t address, uint64_t size)
 {
     const struct ram_loader *loader = context;
-    const uint32_t last = chunk_at_address(loader->memory, address + size - 1);
-    uint32_t chunk = chunk_at_address(loader->memory, address);
+    const uint32_t last = chunk_at_address(&loader->shape, address + size - 1);
+    uint32_t chunk = chunk_at_address(&loader->shape, address);
     while (chunk <= last && is_in(state_of(loader, chunk))) {
         chunk++;
     }
@@ -446,6 +531,16 @@ static int fault_open(struct err *err)
                : TAKE_FD(fd);
 }
 
+/* Time that is put forward or back shortens no wait. */
+static void changed_init(pthread_cond_t *changed)
+{
+    pthread_condattr_t attributes;
+    (void)pthread_condattr_init(&attributes); /* none of the four can fail with this */
+    (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    (void)pthread_cond_init(changed, &attributes);
+    (void)pthread_condattr_destroy(&attributes);
+}
+
 int ram_loader_new(struct guest_memory *memory,
                    int fd,
                    uint64_t offset,
@@ -458,13 +553,17 @@ int ram_loader_new(struct guest_memory *memory,
         return err_sys(err, -ENOMEM, "prepare to fill RAM");
     }
     loader->memory = memory;
+    atomic_init(&loader->refs, 1);
     loader->fault_fd = -1;
     loader->fd = fd;
     loader->offset = offset;
     loader->events = *events;
+    if (events->patience_ms == 0) {
+        loader->events.patience_ms = RAM_LOADER_PATIENCE_MS;
+    }
     loader->filler = (struct guest_memory_filler){bring, has, loader};
-    (void)pthread_mutex_init(&loader->lock, NULL);   /* cannot fail without attributes */
-    (void)pthread_cond_init(&loader->changed, NULL); /* the same */
+    (void)pthread_mutex_init(&loader->lock, NULL); /* cannot fail without attributes */
+    changed_init(&loader->changed);
     loader->call_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     int r = loader->call_fd < 0 ? err_sys(err, -errno, "prepare to fill RAM") : 0;
     loader->bytes = malloc(RAM_CHUNK_BYTES);
@@ -503,6 +602,9 @@ int ram_loader_begin(struct ram_loader *loader,
                      struct err *err)
 {
     REQUIRE(!loader->thread_runs && loader->sums.chunks == NULL);
+    guest_memory_init(&loader->shape);
+    memcpy(loader->shape.regions, loader->memory->regions, sizeof(loader->shape.regions));
+    loader->shape.region_count = loader->memory->region_count;
     int r = ram_sums_read(&loader->sums, loader->memory, section, err);
     if (r < 0) {
         return r;
@@ -521,9 +623,34 @@ int ram_loader_begin(struct ram_loader *loader,
         return r;
     }
     guest_memory_fill_by(loader->memory, &loader->filler);
+    atomic_fetch_add(&loader->refs, 1);
     r = -pthread_create(&loader->thread, NULL, fill_thread, loader);
     loader->thread_runs = r == 0;
-    return r < 0 ? err_sys(err, r, "start a thread that fills RAM") : 0;
+    if (r < 0) {
+        unref(loader);
+        return err_sys(err, r, "start a thread that fills RAM");
+    }
+    return 0;
+}
+
+/* One that hangs in a read is left to itself: it finds that it is over. */
+static void thread_end(struct ram_loader *loader)
+{
+    const struct timespec late = after_ms(loader->events.patience_ms);
+    int r = 0;
+    pthread_mutex_lock(&loader->lock);
+    while (!loader->has_ended && r != ETIMEDOUT) {
+        r = pthread_cond_timedwait(&loader->changed, &loader->lock, &late);
+    }
+    const bool has_ended = loader->has_ended;
+    pthread_mutex_unlock(&loader->lock);
+    if (has_ended) {
+        (void)pthread_join(loader->thread, NULL);
+    } else {
+        log_warn("vmm", "the storage of the saved RAM does not answer: it is left alone");
+        (void)pthread_detach(loader->thread);
+    }
+    loader->thread_runs = false;
 }
 
 void ram_loader_drop(struct ram_loader *loader)
@@ -533,8 +660,7 @@ void ram_loader_drop(struct ram_loader *loader)
     }
     atomic_store(&loader->wants_end, true);
     call(loader);
-    (void)pthread_join(loader->thread, NULL);
-    loader->thread_runs = false;
+    thread_end(loader);
     over(loader);
     for (uint32_t i = 0; i < loader->sums.count; i++) {
         if (state_of(loader, i) == CHUNK_LOST) {
@@ -559,13 +685,6 @@ struct ram_loader *ram_loader_free(struct ram_loader *loader)
     }
     ram_loader_drop(loader);
     guest_memory_fill_by(loader->memory, NULL);
-    fd_close(&loader->fault_fd);
-    fd_close(&loader->call_fd);
-    (void)pthread_cond_destroy(&loader->changed);
-    (void)pthread_mutex_destroy(&loader->lock);
-    ram_sums_fini(&loader->sums);
-    free(loader->states);
-    free(loader->bytes);
-    free(loader);
+    unref(loader);
     return NULL;
 }

@@ -14,12 +14,17 @@
  * whoever waits for it goes on, so that the machine can be stopped, and devices get
  * -EFAULT for it.
  *
+ * Storage may hang. A device waits RAM_LOADER_PATIENCE_MS; then the chunk is lost as if
+ * it were damaged. Nor does a drop wait longer for the thread, which is left to itself
+ * then: what it still reads goes nowhere.
+ *
  * Threads: one of its own; new, begin, drop and free from the machine's thread, drop and
- * free while no vCPU runs and no device works; the progress from any. Events come on the
- * loader's thread. Ownership: memory and descriptor are borrowed until it is freed; the
- * file may go when it is whole. Errors: -errno with text, of new when this process may
- * not have userfaultfd for what the kernel touches; of begin as ram_image_read. Limits:
- * reads RAM_CHUNK_BYTES at a time.
+ * free while no vCPU runs and no device works; the progress from any. `failed` comes on
+ * the loader's thread or on that of a device that has waited; it may not call the loader.
+ * Ownership: memory and descriptor are borrowed until it is freed; the file may go when
+ * it is whole. Errors: -errno with text, of new when this process may not have
+ * userfaultfd for what the kernel touches; of begin as ram_image_read. Limits: reads
+ * RAM_CHUNK_BYTES at a time.
  */
 #pragma once
 
@@ -29,6 +34,10 @@
 
 #include <stdint.h>
 
+/* Longer than another path to the storage takes to be found; shorter than what people, or
+ * who asks by QMP, take for a machine that is gone. */
+#define RAM_LOADER_PATIENCE_MS 30000u
+
 struct ram_loader_events {
     /* The first act of its thread: 0, or RAM is not filled and `failed` says why. May be
      * NULL. */
@@ -36,6 +45,7 @@ struct ram_loader_events {
     /* Part of RAM cannot be had; once. */
     void (*failed)(void *context, const char *reason);
     void *context;
+    unsigned patience_ms; /* 0: RAM_LOADER_PATIENCE_MS */
 };
 
 struct ram_loader_progress {

@@ -283,6 +283,64 @@ START_TEST(damage_is_told_before_anybody_goes_on)
     ck_assert_int_eq(kernel_reads(written[LAST].address, &byte), -EFAULT);
     ck_assert_int_eq(device_reads(written[LAST].address, &byte), -EFAULT);
     ck_assert_uint_lt(done_bytes(), 5 * CHUNK);
+
+    ram_loader_drop(loader); /* then it is RAM as any other */
+    ck_assert_uint_eq(done_bytes(), 5 * CHUNK);
+    ck_assert_int_eq(kernel_reads(written[LAST].address, &byte), 0);
+    ck_assert_uint_eq(byte, 0);
+    ck_assert_int_eq(guest_memory_write(&memory, written[LAST].address, "y", 1), 0);
+}
+END_TEST
+
+/* Storage that hangs, and a machine that has waited for long enough. */
+static void loader_renew(unsigned patience_ms)
+{
+    const struct ram_loader_events events = {
+        .thread_began = began, .failed = failed, .patience_ms = patience_ms};
+    loader = ram_loader_free(loader);
+    ck_assert_int_eq(ram_loader_new(&memory, file, FROM, &events, &loader, NULL), 0);
+}
+
+START_TEST(a_device_does_not_wait_for_ever)
+{
+    uint8_t byte = 0;
+    loader_renew(1);
+    image_gate_close(FROM + 4 * CHUNK, FROM + 5 * CHUNK);
+    ck_assert_int_eq(begin(NULL), 0);
+    image_gate_await();
+
+    ck_assert_int_eq(device_reads(written[LAST].address, &byte), -EFAULT);
+
+    ck_assert(atomic_load(&has_failed));
+    ck_assert_str_eq(reason, "the storage of the saved RAM does not answer");
+    ck_assert_int_eq(kernel_reads(written[LAST].address, &byte), -EFAULT);
+    image_gate_open(); /* too late: nobody is to see it any more */
+    loader = ram_loader_free(loader);
+    ck_assert_int_eq(device_reads(written[LAST].address, &byte), 0);
+}
+END_TEST
+
+START_TEST(a_thread_that_hangs_is_left_to_itself)
+{
+    uint8_t byte = 1;
+    loader_renew(1);
+    image_gate_close(FROM, FROM + CHUNK);
+    ck_assert_int_eq(begin(NULL), 0);
+    image_gate_await();
+
+    ram_loader_drop(loader);
+
+    ck_assert_uint_eq(done_bytes(), 5 * CHUNK);
+    ck_assert_int_eq(kernel_reads(written[0].address, &byte), 0);
+    ck_assert_uint_eq(byte, 0);
+    loader = ram_loader_free(loader);
+    image_gate_open();
+    while (atomic_load(&image_gate.waiting) > 0) {
+        (void)sched_yield();
+    }
+    ck_assert(!atomic_load(&has_failed));
+    ck_assert_int_eq(device_reads(written[0].address, &byte), 0);
+    ck_assert_uint_eq(byte, 0);
 }
 END_TEST
 
@@ -433,6 +491,8 @@ int main(void)
     tcase_add_loop_test(tests, what_is_touched_before_it_is_there_is_waited_for, 0, 2);
     tcase_add_test(tests, a_chunk_that_is_there_needs_the_loader_no_more);
     tcase_add_loop_test(tests, damage_is_told_before_anybody_goes_on, 0, 4);
+    tcase_add_test(tests, a_device_does_not_wait_for_ever);
+    tcase_add_test(tests, a_thread_that_hangs_is_left_to_itself);
     tcase_add_test(tests, a_chunk_that_cannot_be_read_any_more_is_told);
     tcase_add_loop_test(tests, ram_that_is_not_there_is_saved_as_what_it_will_be, 0, 2);
     tcase_add_test(tests, nobody_waits_for_what_is_given_back);
