@@ -73,12 +73,13 @@ struct machine {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     atomic_bool wants_run;
-    bool ending;                      /* guarded by lock */
-    unsigned parked;                  /* guarded by lock */
-    enum request request;             /* guarded by lock */
-    enum machine_end request_end;     /* guarded by lock */
-    char reason[MACHINE_REASON_SIZE]; /* guarded by lock */
-    int request_fd;                   /* an eventfd: there is a request */
+    bool ending;                        /* guarded by lock */
+    unsigned parked;                    /* guarded by lock */
+    enum request request;               /* guarded by lock */
+    enum machine_end request_end;       /* guarded by lock */
+    char reason[MACHINE_REASON_SIZE];   /* guarded by lock */
+    char lost_why[MACHINE_REASON_SIZE]; /* guarded by lock; of is_damaged */
+    int request_fd;                     /* an eventfd: there is a request */
     int request_watch;
 };
 
@@ -103,6 +104,7 @@ static void ask(struct machine *machine,
     const bool taken = first && !machine->ending;
     if (request == REQUEST_LOST) {
         atomic_store(&machine->is_damaged, true);
+        (void)snprintf(machine->lost_why, sizeof(machine->lost_why), "%s", reason);
     }
     if (taken) {
         machine->request = request;
@@ -774,7 +776,11 @@ int machine_run(struct machine *machine, struct err *err)
         return err_set(err, BERTH_EPHASE, "the saved machine is not in yet");
     }
     if (atomic_load(&machine->is_damaged)) {
-        return err_set(err, BERTH_ECORRUPT, "the saved RAM is damaged");
+        pthread_mutex_lock(&machine->lock);
+        const int r = err_set(err, BERTH_ECORRUPT, "the saved RAM cannot be had: %s",
+                              machine->lost_why);
+        pthread_mutex_unlock(&machine->lock);
+        return r;
     }
     switch (machine->state) {
     case MACHINE_HELD: {

@@ -28,8 +28,9 @@
 #define REASON_SIZE 200u
 /* What opening chunks here and there may split RAM's mappings into: a quarter of what
  * Linux gives a process (vm.max_map_count), which malloc and threads need as well. */
-#define MAPPINGS_MAX  16384
-#define WORD_AFTER_MS 1000u /* that a device waits is said then */
+#define MAPPINGS_MAX       16384
+#define WORD_AFTER_MS      1000u /* that a device waits is said then */
+#define NO_MEMORY_PAUSE_MS 10    /* for the host to find some */
 
 enum chunk_state {
     CHUNK_MISSING = 0,
@@ -67,9 +68,10 @@ struct ram_loader {
     bool has_ended;         /* guarded by lock: the thread does nothing any more */
     atomic_bool has_failed;
     /* the thread's own */
-    uint8_t *bytes; /* of one chunk */
-    uint32_t next;  /* what is filled in between, in order */
-    int mappings;   /* more than there were, by what is open */
+    uint8_t *bytes;    /* of one chunk */
+    bool may_not_read; /* it is not what it has to be */
+    uint32_t next;     /* what is filled in between, in order */
+    int mappings;      /* more than there were, by what is open */
 };
 
 static void call(struct ram_loader *loader)
@@ -152,19 +154,39 @@ static bool state_set(struct ram_loader *loader, uint32_t chunk, enum chunk_stat
     return true;
 }
 
+/* The host's memory may be short for a moment: true when it is worth another try. */
+static bool pages_retry(const struct ram_loader *loader, int error, uint64_t *waited_ms)
+{
+    const struct timespec pause = {.tv_nsec = NO_MEMORY_PAUSE_MS * (long)NS_PER_MS};
+    if (error == EAGAIN) {
+        return true;
+    }
+    if (error != ENOMEM || *waited_ms >= loader->events.patience_ms ||
+        atomic_load(&loader->wants_end)) {
+        return false;
+    }
+    (void)clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL); /* shorter is fine */
+    *waited_ms += NO_MEMORY_PAUSE_MS;
+    return true;
+}
+
 static int pages_copy(const struct ram_loader *loader,
                       uint8_t *to,
                       const uint8_t *from,
                       uint64_t size,
                       struct err *err)
 {
+    uint64_t waited_ms = 0;
     while (size > 0) {
         struct uffdio_copy copy = {.dst = (uintptr_t)to,
                                    .src = (uintptr_t)from,
                                    .len = size,
                                    .mode = UFFDIO_COPY_MODE_DONTWAKE};
-        if (ioctl(loader->fault_fd, UFFDIO_COPY, &copy) < 0 && errno != EAGAIN) {
-            return err_sys(err, -errno, "place the saved RAM");
+        if (ioctl(loader->fault_fd, UFFDIO_COPY, &copy) < 0) {
+            const int error = errno;
+            if (!pages_retry(loader, error, &waited_ms)) {
+                return err_sys(err, -error, "place the saved RAM");
+            }
         }
         if (copy.copy > 0) { /* all of it, or what was done when it was disturbed */
             to += copy.copy;
@@ -256,6 +278,10 @@ static void chunk_bring(struct ram_loader *loader, uint32_t chunk)
 {
     struct err err = {0};
     if (state_of(loader, chunk) != CHUNK_MISSING) {
+        return;
+    }
+    if (loader->may_not_read) {
+        chunk_lose(loader, chunk, "its thread could not begin");
         return;
     }
     int r = ram_image_read_chunk(&loader->sums, &loader->shape, loader->fd,
@@ -404,8 +430,10 @@ static void *fill_thread(void *context)
     (void)pthread_setname_np(pthread_self(), "fill RAM"); /* for people */
     if (loader->events.thread_began != NULL &&
         loader->events.thread_began(loader->events.context, &err) < 0) {
-        atomic_store(&loader->has_failed, true);
-        loader->events.failed(loader->events.context, err.text);
+        loader->may_not_read = true;
+        if (!atomic_exchange(&loader->has_failed, true)) {
+            loader->events.failed(loader->events.context, err.text);
+        }
     }
     while (!atomic_load(&loader->wants_end)) {
         bool served = wishes_serve(loader);

@@ -16,7 +16,8 @@
  *
  * Storage may hang. A device waits RAM_LOADER_PATIENCE_MS; then the chunk is lost as if
  * it were damaged. Nor does a drop wait longer for the thread, which is left to itself
- * then: what it still reads goes nowhere.
+ * then: what it still reads goes nowhere. So long, too, it waits for the host to have
+ * memory.
  *
  * Threads: one of its own; new, begin, drop and free from the machine's thread, drop and
  * free while no vCPU runs and no device works; the progress from any. `failed` comes on
@@ -39,8 +40,8 @@
 #define RAM_LOADER_PATIENCE_MS 30000u
 
 struct ram_loader_events {
-    /* The first act of its thread: 0, or RAM is not filled and `failed` says why. May be
-     * NULL. */
+    /* The first act of its thread: 0, or nothing is read: `failed` says why, and what is
+     * touched is lost. May be NULL. */
     int (*thread_began)(void *context, struct err *err);
     /* Part of RAM cannot be had; once. */
     void (*failed)(void *context, const char *reason);

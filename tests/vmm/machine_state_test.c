@@ -469,6 +469,7 @@ START_TEST(a_guest_never_sees_lazy_ram_that_is_damaged)
     struct machine_image image = {.offset = 2 * MIB, .ram = MACHINE_RAM_LAZY};
     struct bytes_writer state;
     struct machine_fill fill;
+    struct err err = {0};
     machine_make(2, 32, NULL);
     ck_assert_int_eq(machine_run(machine, NULL), 0);
     wait_for_more();
@@ -489,6 +490,8 @@ START_TEST(a_guest_never_sees_lazy_ram_that_is_damaged)
     ck_assert_int_eq(machine_state(machine), MACHINE_ENDED);
     machine_fill(machine, &fill);
     ck_assert(fill.is_damaged);
+    ck_assert_int_eq(machine_run(machine, &err), BERTH_ECORRUPT);
+    ck_assert_ptr_nonnull(strstr(err.text, broke)); /* it still says why */
     ck_assert_uint_lt(fill.done_bytes, fill.total_bytes);
     ck_assert(!atomic_load(&said_wrong));
     if (_i != DAMAGE_FAR) { /* it may have been stopped between the inc and the out */

@@ -13,14 +13,19 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <sched.h>
+#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define PAGE   GUEST_PAGE_BYTES
@@ -47,6 +52,8 @@ static struct bytes_writer section;
 static struct ram_loader *loader;
 static int file;
 static atomic_bool is_held;
+static bool is_unfit;
+static atomic_uint no_memory; /* so many pieces cannot be placed */
 static atomic_bool has_failed;
 static char reason[200];
 
@@ -60,11 +67,25 @@ static void memory_make(struct guest_memory *ret_memory)
 static int began(void *context, struct err *err)
 {
     (void)context;
-    (void)err;
     while (atomic_load(&is_held)) {
         (void)sched_yield();
     }
-    return 0;
+    return is_unfit ? err_set(err, -EPERM, "it may not") : 0;
+}
+
+/* In place of the C library's: a host that is short of memory. */
+int ioctl(int fd, unsigned long request, ...)
+{
+    va_list list;
+    va_start(list, request);
+    void *argument = va_arg(list, void *);
+    va_end(list);
+    if (request == UFFDIO_COPY && atomic_load(&no_memory) > 0) {
+        atomic_fetch_sub(&no_memory, 1);
+        errno = ENOMEM;
+        return -1;
+    }
+    return (int)syscall(SYS_ioctl, fd, request, argument);
 }
 
 static void failed(void *context, const char *why)
@@ -93,6 +114,8 @@ static void setup(void)
     memory_make(&memory);
     atomic_store(&is_held, false);
     atomic_store(&has_failed, false);
+    atomic_store(&no_memory, 0);
+    is_unfit = false;
     ck_assert_msg(ram_loader_new(&memory, file, FROM, &events, &loader, &err) == 0, "%s",
                   err.text);
 }
@@ -344,6 +367,44 @@ START_TEST(a_thread_that_hangs_is_left_to_itself)
 }
 END_TEST
 
+/* _i: how often. */
+static const struct {
+    unsigned times;
+    bool is_fine;
+} shortages[] = {{3, true}, {UINT_MAX, false}};
+
+START_TEST(a_host_that_is_short_of_memory_gets_time)
+{
+    uint8_t byte = 0;
+    loader_renew(shortages[_i].is_fine ? 0 : 1);
+    atomic_store(&no_memory, shortages[_i].times);
+
+    ck_assert_int_eq(begin(NULL), 0);
+
+    ck_assert_int_eq(kernel_reads(written[LAST].address, &byte),
+                     shortages[_i].is_fine ? 0 : -EFAULT);
+    ck_assert_int_ne(atomic_load(&has_failed), shortages[_i].is_fine);
+    if (!shortages[_i].is_fine) {
+        ck_assert_str_eq(reason, "place the saved RAM: Cannot allocate memory");
+    }
+}
+END_TEST
+
+START_TEST(a_thread_that_may_not_read_reads_nothing)
+{
+    uint8_t byte = 0;
+    is_unfit = true;
+
+    ck_assert_int_eq(begin(NULL), 0);
+
+    for (unsigned i = 0; i < 2; i++) {
+        ck_assert_int_eq(readers[i](written[LAST * i].address, &byte), -EFAULT);
+    }
+    ck_assert_str_eq(reason, "it may not");
+    ck_assert_uint_eq(done_bytes(), 0);
+}
+END_TEST
+
 START_TEST(a_chunk_that_cannot_be_read_any_more_is_told)
 {
     struct toucher toucher = {.reads = device_reads, .address = written[LAST].address};
@@ -493,6 +554,9 @@ int main(void)
     tcase_add_loop_test(tests, damage_is_told_before_anybody_goes_on, 0, 4);
     tcase_add_test(tests, a_device_does_not_wait_for_ever);
     tcase_add_test(tests, a_thread_that_hangs_is_left_to_itself);
+    tcase_add_loop_test(tests, a_host_that_is_short_of_memory_gets_time, 0,
+                        (int)ARRAY_COUNT(shortages));
+    tcase_add_test(tests, a_thread_that_may_not_read_reads_nothing);
     tcase_add_test(tests, a_chunk_that_cannot_be_read_any_more_is_told);
     tcase_add_loop_test(tests, ram_that_is_not_there_is_saved_as_what_it_will_be, 0, 2);
     tcase_add_test(tests, nobody_waits_for_what_is_given_back);
