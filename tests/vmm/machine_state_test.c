@@ -11,6 +11,7 @@
 #include "vmm/machine_state.h"
 #include "vmm/power_control.h"
 #include "vmm/ram_image.h"
+#include "vmm/ram_loader.h"
 #include "vmm/serial_port.h"
 #include "vmm/state_stream.h"
 
@@ -278,6 +279,18 @@ static const uint8_t counting[] = {0x66, 0xba, 0xf8, 0x03,             /* mov dx
                                    0xfe, 0x05, 0x00, 0x00, 0x20, 0x00, /* 1: inc */
                                    0xa0, 0x00, 0x00, 0x20, 0x00,       /* mov al */
                                    0xee, 0xeb, 0xf2};                  /* out ; jmp 1b */
+
+/* Whether lazy RAM is: not every host or user has what it needs. */
+static bool may_be_lazy(void)
+{
+    struct guest_memory none;
+    struct ram_loader *loader = NULL;
+    const struct ram_loader_events events = {0};
+    guest_memory_init(&none);
+    const int r = ram_loader_new(&none, -1, 0, &events, &loader, NULL);
+    ram_loader_free(loader);
+    return r == 0;
+}
 
 static void machine_code(const void *code,
                          size_t size,
@@ -695,12 +708,13 @@ START_TEST(a_host_without_userfaultfd_reads_ram_first)
     const uid_t user = geteuid(); /* not root: it may not have it in the first place */
     ck_assert(user != 0 || setresuid(65534, 65534, 0) == 0);
 
+    const bool has_it = may_be_lazy(); /* there are hosts where all have */
     machine_make(1, 32, &image);
     ck_assert(user != 0 || setresuid(0, 0, 0) == 0);
     ck_assert_int_eq(machine_restore(machine, state.data, state.size, NULL), 0);
 
     machine_fill(machine, &fill);
-    ck_assert_uint_eq(fill.total_bytes, 0);
+    ck_assert_uint_eq(fill.total_bytes, has_it ? 32 * MIB : 0);
     ck_assert_int_eq(machine_run(machine, NULL), 0);
     wait_for_more();
     bytes_writer_fini(&state);
@@ -766,16 +780,20 @@ static TCase *kvm_tests(void)
                         MACHINE_RAM_COUNT);
     tcase_add_loop_test(tests, a_reset_of_a_clone_begins_anew_and_leaves_its_image_alone,
                         0, MACHINE_RAM_COUNT);
-    tcase_add_loop_test(tests, a_guest_never_sees_lazy_ram_that_is_damaged, 0,
-                        DAMAGE_COUNT);
-    tcase_add_loop_test(tests, damage_ends_a_machine_whose_guest_asks_for_something_else,
-                        0, (int)ARRAY_COUNT(asks));
-    tcase_add_test(tests, a_reset_does_not_need_what_was_lost);
     tcase_add_test(tests, a_machine_that_is_not_whole_is_saved_whole);
     tcase_add_test(tests, a_machine_that_is_not_whole_can_be_stopped_and_ended);
     tcase_add_test(tests, a_host_without_userfaultfd_reads_ram_first);
     tcase_add_test(tests, a_reset_that_was_asked_for_comes_before_the_save);
     tcase_add_test(tests, a_machine_takes_no_other_machines_state);
+    if (!may_be_lazy()) {
+        (void)printf("no userfaultfd: damage is always found before a guest runs\n");
+        return tests;
+    }
+    tcase_add_loop_test(tests, a_guest_never_sees_lazy_ram_that_is_damaged, 0,
+                        DAMAGE_COUNT);
+    tcase_add_loop_test(tests, damage_ends_a_machine_whose_guest_asks_for_something_else,
+                        0, (int)ARRAY_COUNT(asks));
+    tcase_add_test(tests, a_reset_does_not_need_what_was_lost);
     return tests;
 }
 
