@@ -36,6 +36,7 @@ struct net {
     int watch;
     struct rate_gate gates[2]; /* by queue */
     bool held[2];              /* its gate has said no */
+    size_t paid_bytes[2];      /* by queue: the packet that waits is through its gate */
     bool gone;                 /* nothing will ever come from the other side */
     bool no_buffers;           /* the guest has none for what waits */
     bool other_side_full;      /* a packet of the guest waits for it */
@@ -69,6 +70,18 @@ static void count(struct net *net, enum virtio_net_queue queue, size_t size)
 {
     net->counters[queue].packets++;
     net->counters[queue].bytes += size - VIRTIO_NET_HEADER_SIZE;
+}
+
+/* Once for each packet, however often it is tried. A guest may change one that waits:
+ * more than it was costs anew. */
+static bool pay(struct net *net, enum virtio_net_queue queue, size_t size)
+{
+    if (net->paid_bytes[queue] >= size) {
+        return true;
+    }
+    net->held[queue] = !rate_gate_pass(&net->gates[queue], size);
+    net->paid_bytes[queue] = net->held[queue] ? 0 : size;
+    return !net->held[queue];
 }
 
 /* ---- to the guest ---- */
@@ -147,20 +160,17 @@ static bool receive_one(struct net *net)
     if (!virtio_device_active(device) || !fetch(net)) {
         return false;
     }
-    if (!rate_gate_pass(&net->gates[VIRTIO_NET_RECEIVE], net->waiting_bytes)) {
-        net->held[VIRTIO_NET_RECEIVE] = true;
+    if (!pay(net, VIRTIO_NET_RECEIVE, net->waiting_bytes)) {
         return false;
     }
-    if (!deliver(net)) {
-        /* Armed before the last look, so that a buffer cannot slip in unheard. */
-        if (virtio_queue_arm(ring, device->place.memory) && deliver(net)) {
-            net->waiting_bytes = 0;
-            return true;
-        }
+    /* Armed before the last look, so that a buffer cannot slip in unheard. */
+    if (!deliver(net) &&
+        !(virtio_queue_arm(ring, device->place.memory) && deliver(net))) {
         net->no_buffers = true;
         return false;
     }
     net->waiting_bytes = 0;
+    net->paid_bytes[VIRTIO_NET_RECEIVE] = 0;
     return true;
 }
 
@@ -193,8 +203,7 @@ transmit_one(struct virtio_device *device, unsigned queue, struct virtio_chain *
                                  PIECES_MAX)
             : BERTH_EINVALID;
     if (pieces_count > 0) {
-        if (!rate_gate_pass(&net->gates[VIRTIO_NET_TRANSMIT], size)) {
-            net->held[VIRTIO_NET_TRANSMIT] = true;
+        if (!pay(net, VIRTIO_NET_TRANSMIT, size)) {
             return VIRTIO_WAIT;
         }
         if (writev(net->fd, pieces, pieces_count) >= 0) {
@@ -208,6 +217,7 @@ transmit_one(struct virtio_device *device, unsigned queue, struct virtio_chain *
     } else {
         net->counters[VIRTIO_NET_TRANSMIT].dropped++;
     }
+    net->paid_bytes[VIRTIO_NET_TRANSMIT] = 0;
     virtio_device_give(device, queue, chain->head, 0);
     return VIRTIO_TAKEN;
 }
@@ -311,6 +321,8 @@ static void net_reset(struct virtio_device *device)
     net->other_side_full = false;
     net->held[VIRTIO_NET_RECEIVE] = false;
     net->held[VIRTIO_NET_TRANSMIT] = false;
+    net->paid_bytes[VIRTIO_NET_RECEIVE] = 0;
+    net->paid_bytes[VIRTIO_NET_TRANSMIT] = 0;
     if (net->watch >= 0) {
         poller_change(device->place.poller, net->watch, 0);
     }

@@ -247,6 +247,59 @@ START_TEST(a_limited_guest_gets_its_packets_late)
 }
 END_TEST
 
+/* Two packets of 50 bytes, and no more for a long time. */
+static const struct rate_specs once = {.bytes = {.rate = 1, .burst = 60}};
+
+START_TEST(a_packet_that_waits_for_buffers_pays_once)
+{
+    virtio_net_limit(guest.pci->virtio, VIRTIO_NET_RECEIVE, &once);
+    wire_send(50, 1);
+    wire_send(50, 2);
+    for (unsigned i = 0; i < 5; i++) {
+        guest_kick(&guest, RX); /* there is room for neither */
+        guest_settle(&guest);
+    }
+
+    (void)post_receive(2048);
+    (void)post_receive(2048);
+    guest_kick(&guest, RX);
+
+    ck_assert_uint_eq(guest_wait(&guest, RX), 50);
+    ck_assert_uint_eq(guest_wait(&guest, RX), 50);
+}
+END_TEST
+
+START_TEST(a_packet_that_waits_for_the_other_side_pays_once)
+{
+    static uint8_t packet[50];
+    uint8_t got[50];
+    unsigned posted = 0;
+    const uint64_t at = guest_put(&guest, packet, sizeof(packet));
+    const struct virtio_queue *ring = &guest.pci->virtio->queues[TX];
+    do { /* until one of them stands */
+        guest_post(&guest, TX, &(struct guest_buffer){at, sizeof(packet), false}, 1);
+        guest_kick(&guest, TX);
+        guest_settle(&guest);
+        posted++;
+        if (ring->next_available == posted) {
+            (void)guest_wait(&guest, TX);
+        }
+    } while (ring->next_available == posted);
+    virtio_net_limit(guest.pci->virtio, VIRTIO_NET_TRANSMIT, &once);
+    for (unsigned i = 0; i < 5; i++) {
+        guest_kick(&guest, TX);
+        guest_settle(&guest);
+    }
+
+    for (unsigned i = 0; i < posted - 1; i++) {
+        ck_assert_int_eq(recv(wire, got, sizeof(got), 0), (ssize_t)sizeof(got));
+    }
+
+    (void)guest_wait(&guest, TX);
+    ck_assert_uint_eq(ring->next_available, posted);
+}
+END_TEST
+
 START_TEST(a_vanished_wire_does_not_spin)
 {
     close(wire);
@@ -313,6 +366,8 @@ int main(void)
     tcase_add_test(tests, what_is_no_packet_is_dropped);
     tcase_add_test(tests, a_full_other_side_holds_the_guest_back);
     tcase_add_test(tests, a_limited_guest_gets_its_packets_late);
+    tcase_add_test(tests, a_packet_that_waits_for_buffers_pays_once);
+    tcase_add_test(tests, a_packet_that_waits_for_the_other_side_pays_once);
     tcase_add_test(tests, a_vanished_wire_does_not_spin);
     tcase_add_test(tests, the_configuration_says_address_and_mtu);
     tcase_add_test(tests, a_restored_device_goes_on);
