@@ -15,7 +15,7 @@ void rate_gate_setup(struct rate_gate *gate,
                      const struct rate_spec *bytes)
 {
     *gate = (struct rate_gate){.timer_fd = -1, .watch = -1};
-    rate_gate_change(gate, operations, bytes);
+    rate_limit_init(&gate->limit, operations, bytes, clock_now_ns(clock_system()));
 }
 
 int rate_gate_init(struct rate_gate *gate,
@@ -47,7 +47,7 @@ void rate_gate_change(struct rate_gate *gate,
                       const struct rate_spec *operations,
                       const struct rate_spec *bytes)
 {
-    rate_limit_init(&gate->limit, operations, bytes, clock_now_ns(clock_system()));
+    rate_limit_change(&gate->limit, operations, bytes, clock_now_ns(clock_system()));
 }
 
 bool rate_gate_pass(struct rate_gate *gate, uint64_t bytes)

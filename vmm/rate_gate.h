@@ -29,7 +29,7 @@ int rate_gate_init(struct rate_gate *gate,
                    void *context,
                    uint64_t token);
 void rate_gate_fini(struct rate_gate *gate);
-/* Other limits from now on. */
+/* Other limits from now on; the same ones change nothing. */
 void rate_gate_change(struct rate_gate *gate,
                       const struct rate_spec *operations,
                       const struct rate_spec *bytes);

@@ -30,6 +30,23 @@ void rate_limit_init(struct rate_limit *limit,
     bucket_init(&limit->bytes, bytes, now_ns);
 }
 
+static void
+bucket_change(struct rate_bucket *bucket, const struct rate_spec *spec, uint64_t now_ns)
+{
+    if (bucket->spec.rate != spec->rate || bucket->spec.burst != spec->burst) {
+        bucket_init(bucket, spec, now_ns);
+    }
+}
+
+void rate_limit_change(struct rate_limit *limit,
+                       const struct rate_spec *operations,
+                       const struct rate_spec *bytes,
+                       uint64_t now_ns)
+{
+    bucket_change(&limit->operations, operations, now_ns);
+    bucket_change(&limit->bytes, bytes, now_ns);
+}
+
 /* Adds what has come since the last time, in whole tokens; the rest of the time is kept.
  */
 static void bucket_fill(struct rate_bucket *bucket, uint64_t now_ns)

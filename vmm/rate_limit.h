@@ -38,11 +38,17 @@ struct rate_limit {
 
 /* A burst without a rate would let everything through: false. */
 bool rate_specs_valid(const struct rate_specs *specs);
-/* Both full. Also changes the limits of a running device. */
+/* Both full. */
 void rate_limit_init(struct rate_limit *limit,
                      const struct rate_spec *operations,
                      const struct rate_spec *bytes,
                      uint64_t now_ns);
+/* Other limits for a device that works: a bucket whose spec is the same keeps what it
+ * has, so that who says it again and again gives nothing away; another one is full. */
+void rate_limit_change(struct rate_limit *limit,
+                       const struct rate_spec *operations,
+                       const struct rate_spec *bytes,
+                       uint64_t now_ns);
 /* Takes one operation of that many bytes: 0, or how many ns to wait before asking again
  * (then nothing was taken). */
 uint64_t rate_limit_take(struct rate_limit *limit, uint64_t bytes, uint64_t now_ns);

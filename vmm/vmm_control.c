@@ -250,13 +250,6 @@ balloon(void *context, const json_t *arguments, json_t **ret_result, struct err 
 
 /* ---- limits of disks, in QEMU's terms, and of NICs ---- */
 
-static int throttle_find(const struct vmm_control *control, struct err *err)
-{
-    return control->throttle != NULL
-               ? 0
-               : err_set(err, BERTH_EUNSUPPORTED, "the machine has no disks and no NICs");
-}
-
 static int block_set_io_throttle(void *context,
                                  const json_t *arguments,
                                  json_t **ret_result,
@@ -264,8 +257,7 @@ static int block_set_io_throttle(void *context,
 {
     struct vmm_control *control = context;
     (void)ret_result;
-    int r = throttle_find(control, err);
-    return r < 0 ? r : vmm_throttle_disk(control->throttle, arguments, err);
+    return vmm_throttle_disk(control->throttle, arguments, err);
 }
 
 static int nic_set_throttle(void *context,
@@ -275,8 +267,7 @@ static int nic_set_throttle(void *context,
 {
     struct vmm_control *control = context;
     (void)ret_result;
-    int r = throttle_find(control, err);
-    return r < 0 ? r : vmm_throttle_nic(control->throttle, arguments, err);
+    return vmm_throttle_nic(control->throttle, arguments, err);
 }
 
 static int query_throttle(void *context,
@@ -286,10 +277,7 @@ static int query_throttle(void *context,
 {
     const struct vmm_control *control = context;
     (void)arguments;
-    int r = throttle_find(control, err);
-    if (r < 0) {
-        return r;
-    }
+    (void)err;
     *ret_result = vmm_throttle_list(control->throttle);
     return *ret_result != NULL ? 0 : -ENOMEM;
 }

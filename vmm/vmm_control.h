@@ -23,8 +23,8 @@ struct vmm_control {
     struct poller *poller;
     const char *name;
     struct virtio_device *balloon; /* set by the owner after open; NULL: there is none */
-    struct vmm_throttle *throttle; /* the same */
-    /* the same; the first act of a thread that saves the machine, may be NULL */
+    struct vmm_throttle *throttle; /* set by the owner before the poller runs */
+    /* set by the owner; the first act of a thread that saves the machine, may be NULL */
     int (*thread_began)(void *context, struct err *err);
     void *thread_context;
     struct qmp_server *server; /* NULL: nobody listens */

@@ -8,7 +8,10 @@
  * changed as QEMU's are, by all six numbers of block_set_io_throttle, of which those for
  * one direction alone have to be 0; NICs, which QEMU has no word for, are changed one
  * direction at a time, and keep what is not named. What is refused changes nothing. A
- * limit that is changed begins with nothing owed.
+ * limit that is changed begins with nothing owed; one that is said again goes on as it
+ * was. What QMP has set is the process' own: a machine that is saved and goes on
+ * elsewhere has the limits of the command line there, and who has set others sets them
+ * again.
  *
  * Threads: the main one. Ownership: devices are the machine's, names are copied. Errors:
  * BERTH_EINVALID, BERTH_ENOTFOUND with text. Limits: as many as a machine can have.

@@ -118,6 +118,24 @@ START_TEST(debts_survive_a_restore_within_reason)
 }
 END_TEST
 
+START_TEST(the_same_limit_again_gives_nothing)
+{
+    const struct rate_spec one = {.rate = 1, .burst = 1};
+    const struct rate_spec other = {.rate = 1, .burst = 2};
+    struct rate_limit limit;
+    rate_limit_init(&limit, &one, &one, 0);
+    ck_assert_uint_eq(rate_limit_take(&limit, 9, 0), 0);
+
+    rate_limit_change(&limit, &one, &one, 0);
+    ck_assert_uint_gt(rate_limit_take(&limit, 9, 0), 8 * NS_PER_S);
+    rate_limit_change(&limit, &other, &one, 0);
+    ck_assert_uint_gt(rate_limit_take(&limit, 9, 0), 8 * NS_PER_S);
+
+    rate_limit_change(&limit, &one, &other, 0); /* another one begins with nothing owed */
+    ck_assert_uint_eq(rate_limit_take(&limit, 9, 0), 0);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("rate_limit");
@@ -128,6 +146,7 @@ int main(void)
     tcase_add_test(tests, a_long_pause_fills_the_burst_and_no_more);
     tcase_add_test(tests, a_clock_that_stands_or_goes_back_gives_nothing);
     tcase_add_test(tests, debts_survive_a_restore_within_reason);
+    tcase_add_test(tests, the_same_limit_again_gives_nothing);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
 }
