@@ -26,6 +26,7 @@
 #define FADT_HW_REDUCED     (1u << 20)
 /* FADT boot architecture */
 #define FADT_NO_VGA 0x04u
+#define FADT_NO_RTC 0x20u /* without it Linux polls for one, 10,000 times */
 
 #define SPACE_PORTS 1u
 
@@ -87,8 +88,8 @@ static void write_port_register(struct bytes_writer *writer, uint64_t port)
 static void write_fadt(struct bytes_writer *writer, uint64_t dsdt)
 {
     size_t start = table_open(writer, "FACP", 6);
-    pad(writer, 109 - 36);                /* what reduced hardware has not */
-    bytes_write_u16(writer, FADT_NO_VGA); /* 109: boot architecture */
+    pad(writer, 109 - 36); /* what reduced hardware has not */
+    bytes_write_u16(writer, FADT_NO_VGA | FADT_NO_RTC); /* 109: boot architecture */
     bytes_write_u8(writer, 0);
     bytes_write_u32(writer, FADT_WBINVD | FADT_C1 | FADT_SLEEP_BUTTON |
                                 FADT_RESET_REGISTER | FADT_HW_REDUCED);
