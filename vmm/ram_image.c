@@ -144,7 +144,7 @@ static int shape_read(const struct guest_memory *memory,
     }
     *ret_count = bytes_read_u32(section);
     if (section->error != 0 || *ret_count > chunks_of(memory) ||
-        bytes_reader_left(section) != *ret_count * 2 * sizeof(uint32_t)) {
+        bytes_reader_left(section) != *ret_count * UINT64_C(8)) {
         return err_set(err, BERTH_ECORRUPT, "the list of RAM is damaged");
     }
     return 0;
@@ -393,7 +393,7 @@ int ram_image_read(struct guest_memory *memory,
                    struct bytes_reader *section,
                    struct err *err)
 {
-    CLEANUP_FREE uint8_t *bytes = malloc(RAM_CHUNK_BYTES);
+    CLEANUP_FREE uint8_t *bytes = cleanup_new(1, RAM_CHUNK_BYTES);
     struct ram_sums sums = {0};
     int r = bytes == NULL ? err_sys(err, -ENOMEM, "read RAM")
                           : ram_sums_read(&sums, memory, section, err);

@@ -177,7 +177,7 @@ int vmm_throttle_nic(struct vmm_throttle *throttle,
     } else if (r == 0 && strcmp(word, directions[VIRTIO_NET_RECEIVE]) != 0) {
         r = err_set(err, BERTH_EINVALID, "direction: receive or transmit");
     }
-    if (r < 0) {
+    if (r < 0 || device == NULL) {
         return r;
     }
     struct rate_specs limits = device->limits[queue];
