@@ -170,7 +170,7 @@ static uint64_t resident_kib(pid_t pid)
         if (strncmp(line, "Size:", 5) == 0) {
             size_kib = strtoull(line + 5, NULL, 10);
         } else if (strncmp(line, "Rss:", 4) == 0) {
-            const bool is_guest = size_kib == MEMORY_MIB * 1024u;
+            const bool is_guest = size_kib == MEMORY_MIB * UINT64_C(1024);
             found = found || is_guest;
             sum_kib += is_guest ? 0 : strtoull(line + 4, NULL, 10);
         }
