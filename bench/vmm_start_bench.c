@@ -263,7 +263,7 @@ static void crowds(unsigned rounds, unsigned vms)
     for (unsigned rival = 0; rival < RIVALS; rival++) {
         p50[rival] = timing_row(rivals[rival].name, took_ns[rival], rounds);
     }
-    (void)printf("\n%.1fx as many a second (goal: at least 5x): %.0f against %.0f.\n",
+    (void)printf("\n%.1fx as many a second (goal: at least 5x): %.1f against %.1f.\n",
                  p50[1] / p50[0], vms * 1e3 / p50[0], vms * 1e3 / p50[1]);
     (void)fflush(stdout);
 }

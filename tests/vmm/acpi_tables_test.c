@@ -117,7 +117,7 @@ START_TEST(the_fadt_is_of_reduced_hardware)
 
     ck_assert_uint_eq(size, 276);
     ck_assert_uint_ne(number(fadt + 112, 4) & (1u << 20), 0);
-    ck_assert_uint_ne(number(fadt + 109, 2) & (1u << 5), 0); /* and has no CMOS clock */
+    ck_assert_uint_ne(number(fadt + 109, 2) & (1u << 5), 0);   /* and has no CMOS clock */
     ck_assert_uint_eq(number(fadt + 120, 8), POWER_PORT + 2u); /* the reset register */
 }
 END_TEST
