@@ -240,7 +240,7 @@ static void headers_make(char *to)
 {
     const size_t each = HTTP_HEADERS_BYTES / HTTP_HEADERS_MAX;
     for (unsigned i = 0; i < HTTP_HEADERS_MAX - 3; i++) { /* the others are ask()'s */
-        int used = sprintf(to, "X-%u: ", i);
+        int used = snprintf(to, each, "X-%u: ", i);
         memset(to + used, 'x', each - (size_t)used - 2);
         to = stpcpy(to + each - 2, "\r\n");
     }

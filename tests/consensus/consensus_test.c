@@ -5,8 +5,6 @@
 #include "support/test_main.h"
 #include "voters_fixture.h"
 
-#include <raft.h>
-
 #include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
@@ -213,81 +211,6 @@ START_TEST(a_queue_that_is_full_of_bytes_says_so)
     ck_assert_uint_eq(sent, CONSENSUS_QUEUE_BYTES / sizeof(data));
     VOTERS_UNTIL(&voters, answers.count == sent);
     ck_assert_uint_eq(answers.ok, sent);
-}
-END_TEST
-
-/* No memory for one entry of that size; 0: there is. */
-static size_t entry_refused;
-
-static void *thin_malloc(void *data, size_t size)
-{
-    (void)data;
-    if (size == entry_refused) {
-        entry_refused = 0;
-        return NULL;
-    }
-    return malloc(size);
-}
-
-static void thin_free(void *data, void *memory)
-{
-    (void)data;
-    free(memory);
-}
-
-static void *thin_calloc(void *data, size_t count, size_t size)
-{
-    (void)data;
-    return calloc(count, size);
-}
-
-static void *thin_realloc(void *data, void *memory, size_t size)
-{
-    (void)data;
-    return realloc(memory, size);
-}
-
-static void *thin_aligned_alloc(void *data, size_t alignment, size_t size)
-{
-    (void)data;
-    return aligned_alloc(alignment, size);
-}
-
-static void thin_aligned_free(void *data, size_t alignment, void *memory)
-{
-    (void)data;
-    (void)alignment;
-    free(memory);
-}
-
-/* What is proposed behind another may count on it: the guard of a request's key. */
-START_TEST(what_comes_behind_an_entry_that_the_log_does_not_take_is_not_done_either)
-{
-    static struct raft_heap thin = {.malloc = thin_malloc,
-                                    .free = thin_free,
-                                    .calloc = thin_calloc,
-                                    .realloc = thin_realloc,
-                                    .aligned_alloc = thin_aligned_alloc,
-                                    .aligned_free = thin_aligned_free};
-    static char first[CONSENSUS_COMMAND_MAX]; /* fills an entry */
-    struct answers ahead = {0};
-    struct answers behind = {0};
-    struct voter *one = voter_up(&voters, 1, true);
-    VOTERS_UNTIL(&voters, one->leads);
-    raft_heap_set(&thin);
-    entry_refused = ENTRY_FRAME_SIZE_MAX;
-
-    ck_assert_int_eq(consensus_propose(one->consensus, first, sizeof(first),
-                                       VOTERS_WAIT_MS, on_result, &ahead),
-                     0);
-    ck_assert_int_eq(voter_propose(one, "behind", &behind), 0);
-    VOTERS_UNTIL(&voters, ahead.count == 1 && behind.count == 1);
-
-    ck_assert_uint_eq(entry_refused, 0);
-    ck_assert_str_eq(err_name(ahead.last), "BERTH_EFULL");
-    ck_assert_str_eq(err_name(behind.last), "BERTH_EFULL");
-    voter_commit(one, "after");
-    ck_assert_uint_eq(one->ledger.count, 1);
 }
 END_TEST
 
@@ -932,8 +855,6 @@ static Suite *suite(void)
                    a_command_that_fits_no_entry_is_refused_and_the_largest_one_is_not);
     tcase_add_test(single, a_full_queue_says_so_and_works_again_when_it_has_drained);
     tcase_add_test(single, a_queue_that_is_full_of_bytes_says_so);
-    tcase_add_test(
-        single, what_comes_behind_an_entry_that_the_log_does_not_take_is_not_done_either);
     tcase_add_test(single,
                    a_disk_that_is_nearly_full_refuses_proposals_and_loses_nothing);
     tcase_add_test(single, a_voter_commits_while_its_seal_waits_for_the_disk);
