@@ -111,10 +111,10 @@ static void ask(struct machine *machine,
         machine->request_end = end;
         (void)snprintf(machine->reason, sizeof(machine->reason), "%s", reason);
         atomic_store(&machine->wants_run, false);
+        kick_all(machine); /* under the lock: who ends them says so first */
     }
     pthread_mutex_unlock(&machine->lock);
     if (taken) {
-        kick_all(machine);
         /* Cannot block or fail: the counter is far from full. */
         (void)!write(machine->request_fd, &one, sizeof(one));
     }

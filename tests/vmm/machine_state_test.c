@@ -17,6 +17,8 @@
 
 #include <check.h>
 
+#include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
@@ -584,6 +586,78 @@ static void *open_late(void *context)
     return context;
 }
 
+/* A thread that is about to kick a vCPU stands at a gate until the main thread can go no
+ * further, with the vCPU there or gone. */
+static struct {
+    atomic_bool closed;
+    atomic_bool reached;
+    atomic_bool is_too_late;
+    int vcpu_thread;
+} kick_gate;
+
+#define STANDS_LOOKS 10000u /* in a row; a thread that is told to end needs far fewer */
+
+static void kick_wait(void)
+{
+    unsigned stands = 0;
+    char path[64];
+    char text[16] = "";
+    (void)snprintf(path, sizeof(path), "/proc/self/task/%d/syscall", (int)getpid());
+    atomic_store(&kick_gate.reached, true);
+    while (stands < STANDS_LOOKS && !atomic_load(&kick_gate.is_too_late)) {
+        CLEANUP_FD int fd = open(path, O_RDONLY | O_CLOEXEC);
+        if (fd < 0 || read(fd, text, sizeof(text) - 1) < 0) {
+            return; /* not everywhere may it see that */
+        }
+        stands = strtol(text, NULL, 10) == SYS_futex ? stands + 1 : 0;
+        if (syscall(SYS_tgkill, getpid(), kick_gate.vcpu_thread, 0) < 0) {
+            atomic_store(&kick_gate.is_too_late, true);
+        }
+    }
+}
+
+/* In place of the C library's. */
+int pthread_kill(pthread_t thread, int number)
+{
+    static int (*real)(pthread_t, int);
+    *(void **)&real = dlsym(RTLD_NEXT, "pthread_kill");
+    if (gettid() != getpid() && atomic_exchange(&kick_gate.closed, false)) {
+        kick_wait();
+        if (atomic_load(&kick_gate.is_too_late)) {
+            return ESRCH;
+        }
+    }
+    return real(thread, number);
+}
+
+START_TEST(no_vcpu_is_kicked_that_has_ended)
+{
+    struct machine_image image = {.offset = 2 * MIB, .ram = MACHINE_RAM_LAZY};
+    struct bytes_writer state;
+    machine_make(1, 32, NULL);
+    mark_far();
+    image.fd = save_and_end(&state);
+    image_harm(image.fd, DAMAGE_FAR);
+    image_gate_close(2 * MIB + 30 * MIB, 2 * MIB + 32 * MIB);
+    machine_make(1, 32, &image);
+    ck_assert_int_eq(machine_restore(machine, state.data, state.size, NULL), 0);
+    ck_assert_int_eq(machine_run(machine, NULL), 0);
+    wait_for_more();
+    kick_gate.vcpu_thread = atomic_load(&machine_vcpu(machine, 0)->thread_id);
+    atomic_store(&kick_gate.closed, true);
+    image_gate_open();
+    while (!atomic_load(&kick_gate.reached)) { /* the loader wants the end */
+        (void)sched_yield();
+    }
+
+    machine = machine_free(machine);
+
+    ck_assert(!atomic_load(&kick_gate.is_too_late));
+    bytes_writer_fini(&state);
+    (void)close(image.fd);
+}
+END_TEST
+
 START_TEST(a_reset_does_not_need_what_was_lost)
 {
     struct machine_image image = {.offset = 2 * MIB, .ram = MACHINE_RAM_LAZY};
@@ -793,6 +867,7 @@ static TCase *kvm_tests(void)
                         DAMAGE_COUNT);
     tcase_add_loop_test(tests, damage_ends_a_machine_whose_guest_asks_for_something_else,
                         0, (int)ARRAY_COUNT(asks));
+    tcase_add_test(tests, no_vcpu_is_kicked_that_has_ended);
     tcase_add_test(tests, a_reset_does_not_need_what_was_lost);
     return tests;
 }
