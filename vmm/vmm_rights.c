@@ -124,7 +124,7 @@ static const struct {
     {(uint32_t)UFFDIO_REGISTER, S},
     {(uint32_t)UFFDIO_COPY, L},
     {(uint32_t)UFFDIO_ZEROPAGE, L},
-    {(uint32_t)UFFDIO_WAKE, L},
+    {(uint32_t)UFFDIO_WAKE, M | V | D | L}, /* who gives up on RAM lets go who waits */
     {(uint32_t)UFFDIO_UNREGISTER, M | L},
     {(uint32_t)KVM_SET_CLOCK, S},
     {(uint32_t)KVM_SET_TSC_KHZ, S},

@@ -279,6 +279,25 @@ START_TEST(who_fills_ram_reads_its_image_and_nothing_else)
 }
 END_TEST
 
+static int give_up_on_ram(void)
+{
+    void *page =
+        mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return page != MAP_FAILED && mprotect(page, 4096, PROT_NONE) == 0 &&
+                   ioctl(pipes[0], UFFDIO_WAKE, NULL) < 0 && errno == ENOTTY
+               ? 0
+               : 1;
+}
+
+START_TEST(whoever_waits_for_ram_may_give_it_up)
+{
+    for (unsigned role = VMM_ROLE_MAIN; role <= VMM_ROLE_DISK; role <<= 1) {
+        ck_assert_int_eq(behind_walls(role, give_up_on_ram), 0);
+    }
+    ck_assert_int_eq(behind_walls(VMM_ROLE_LOAD, give_up_on_ram), 0);
+}
+END_TEST
+
 START_TEST(a_worker_of_a_disk_reaches_its_file_and_nothing_else)
 {
     ck_assert_int_eq(behind_walls(VMM_ROLE_DISK, write_at_an_offset), 0);
@@ -319,6 +338,7 @@ int main(void)
     tcase_add_loop_test(tests, what_is_open_works_on, 0, 5);
     tcase_add_loop_test(tests, a_program_ends_behind_its_walls, 0, VMM_ROLE_MAIN + 1);
     tcase_add_test(tests, who_fills_ram_reads_its_image_and_nothing_else);
+    tcase_add_test(tests, whoever_waits_for_ram_may_give_it_up);
     tcase_add_test(tests, a_worker_of_a_disk_reaches_its_file_and_nothing_else);
     tcase_add_test(tests, a_machine_is_saved_by_its_control_and_comes_in_before_it_runs);
     tcase_add_test(tests, only_before_the_guest_are_descriptors_looked_at);
