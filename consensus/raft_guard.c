@@ -353,7 +353,8 @@ static bool is_dropped(struct raft_guard *guard, struct raft_message *message)
     }
 }
 
-/* ---- G14: votes of those who are being promoted ---- */
+/* ---- G14, G17: votes of those who are being promoted, and of those without a leader
+ * ---- */
 
 static struct raft_server *standby_self(const struct raft *raft)
 {
@@ -366,7 +367,8 @@ static struct raft_server *standby_self(const struct raft *raft)
     return NULL;
 }
 
-/* libraft's standbys believe in their last leader for ever. */
+/* libraft's standbys believe in their last leader for ever, its voters until their own
+ * time is up. */
 static void forget_silent_leader(struct raft_guard *guard)
 {
     struct raft *raft = guard->raft;
@@ -381,8 +383,8 @@ static void forget_silent_leader(struct raft_guard *guard)
 static void answer_candidate(struct raft_guard *guard, struct raft_message *message)
 {
     struct raft_server *self = standby_self(guard->raft);
+    forget_silent_leader(guard);
     if (self != NULL) {
-        forget_silent_leader(guard);
         self->role = RAFT_VOTER;
     }
     guard->recv(&guard->outer, message);

@@ -34,6 +34,10 @@
  *   G15 A refused pre-vote repeats the candidate's term. Where one voter has the longer
  *       log and another, which nobody heard for a while, the higher term, neither learns
  *       anything and nobody is ever elected. The refusal says the refuser's own term.
+ *   G17 A voter refuses its vote until its own time is up, by chance up to two election
+ *       timeouts after the leader fell silent, so that an election waits for the slower
+ *       of two followers, and for the first one's second time. One election timeout is
+ *       what counts (Ongaro's dissertation, 4.2.3 and 9.6).
  *   G16 A follower applies what was committed before only once its disk has the new
  *       entries, and answers after that: each commit waits for the applying of the last
  *       one. It is applied while the disk writes.

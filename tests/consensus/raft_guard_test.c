@@ -668,6 +668,31 @@ START_TEST(a_standby_that_hears_no_leader_any_more_votes_when_it_is_asked)
 }
 END_TEST
 
+/* ---- G17 ---- */
+
+START_TEST(a_voter_that_heard_no_leader_for_an_election_timeout_gives_its_vote)
+{
+    bool guarded = _i == 1;
+    start(guarded, 3, OLD_TAIL, 2);
+    append_from(2, 3, 2, 2, 0);
+    struct raft_message ask = {.type = RAFT_IO_REQUEST_VOTE};
+    ask.request_vote.term = 4;
+    ask.request_vote.candidate_id = 3;
+    ask.request_vote.last_log_index = 3;
+    ask.request_vote.last_log_term = 3;
+    tick_after(299);
+    deliver(3, ask);
+    ck_assert_uint_eq(fake.vote, 0); /* it has a leader */
+
+    raft.follower_state.randomized_election_timeout = 600;
+    tick_after(1);
+    deliver(3, ask);
+
+    ck_assert_int_eq(raft_state(&raft), RAFT_FOLLOWER);
+    ck_assert_uint_eq(fake.vote, guarded ? 3 : 0);
+}
+END_TEST
+
 /* ---- G15 ---- */
 
 START_TEST(who_is_refused_a_pre_vote_for_its_term_learns_of_the_higher_one)
@@ -810,6 +835,8 @@ static Suite *suite(void)
                         0, 2);
     tcase_add_loop_test(
         tcase, a_standby_that_hears_no_leader_any_more_votes_when_it_is_asked, 0, 2);
+    tcase_add_loop_test(
+        tcase, a_voter_that_heard_no_leader_for_an_election_timeout_gives_its_vote, 0, 2);
     tcase_add_loop_test(
         tcase, who_is_refused_a_pre_vote_for_its_term_learns_of_the_higher_one, 0, 2);
     tcase_add_test(tcase, a_leader_closes_unharmed_with_several_writes_under_way);
