@@ -217,28 +217,44 @@ file_write(int fd, uint64_t offset, const uint8_t *data, size_t size, struct err
     return 0;
 }
 
+/* A piece of a region that may hold something. It is looked for once: to find the end of
+ * a long one from each of its chunks would be quadratic. More may come in behind it
+ * meanwhile, which the next look finds; within, nothing goes while RAM stands still. */
+struct extent {
+    unsigned region;
+    uint64_t from;
+    uint64_t end; /* 0: none is known */
+};
+
 /* The next pages of a chunk that may hold something, from *page on: their end, or *page
  * itself when there are no more. What nobody has written is not looked at: reading it
  * would make a page of it. */
-static uint32_t
-pages_next(const struct guest_memory *memory, const struct chunk *chunk, uint32_t *page)
+static uint32_t pages_next(const struct guest_memory *memory,
+                           const struct chunk *chunk,
+                           struct extent *extent,
+                           uint32_t *page)
 {
+    const uint64_t at = chunk->in_region + *page * GUEST_PAGE_BYTES;
     const uint64_t chunk_end = chunk->in_region + RAM_CHUNK_BYTES;
-    const uint64_t from = guest_memory_content_from(
-        memory, chunk->region, chunk->in_region + *page * GUEST_PAGE_BYTES);
-    if (from >= chunk_end) {
-        return *page;
+    if (extent->region != chunk->region || at < extent->from || at >= extent->end) {
+        const uint64_t from = guest_memory_content_from(memory, chunk->region, at);
+        if (from >= chunk_end) {
+            return *page;
+        }
+        *extent = (struct extent){chunk->region, from,
+                                  guest_memory_content_end(memory, chunk->region, from)};
     }
-    const uint64_t end = guest_memory_content_end(memory, chunk->region, from);
+    const uint64_t from = at > extent->from ? at : extent->from;
+    const uint64_t end = extent->end < chunk_end ? extent->end : chunk_end;
     *page = (uint32_t)((from - chunk->in_region) / GUEST_PAGE_BYTES);
-    return end >= chunk_end ? CHUNK_PAGES
-                            : (uint32_t)((end - chunk->in_region) / GUEST_PAGE_BYTES);
+    return (uint32_t)((end - chunk->in_region) / GUEST_PAGE_BYTES);
 }
 
 /* Where the chunk, which is there by now, goes to. */
 struct chunk_target {
     int fd;
     uint64_t at;
+    struct extent *extent;
     struct ram_progress *progress;
 };
 
@@ -275,7 +291,8 @@ static int chunk_write(const struct guest_memory *memory,
     }
     uint32_t page = 0;
     uint32_t end;
-    for (r = 0; r == 0 && (end = pages_next(memory, chunk, &page)) > page; page = end) {
+    for (r = 0; r == 0 && (end = pages_next(memory, chunk, target->extent, &page)) > page;
+         page = end) {
         r = pages_write(piece.iov_base, page, end, target, sum, err);
     }
     return r;
@@ -289,6 +306,7 @@ int ram_image_write(const struct guest_memory *memory,
                     struct err *err)
 {
     struct chunk chunk;
+    struct extent extent = {0};
     uint32_t count = 0;
     shape_write(memory, section);
     const size_t count_at = section->size;
@@ -300,7 +318,7 @@ int ram_image_write(const struct guest_memory *memory,
             return err_set(err, BERTH_ECLOSED, "it was cancelled");
         }
         const struct chunk_target target = {fd, chunk_in_file(chunk.index, offset),
-                                            progress};
+                                            &extent, progress};
         const int r = chunk_write(memory, &chunk, &target, &sum, err);
         if (r < 0) {
             return r;

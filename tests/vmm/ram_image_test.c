@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define PAGE   GUEST_PAGE_BYTES
@@ -34,6 +35,15 @@ static struct guest_memory memory;
 static struct bytes_writer section;
 static struct ram_progress progress;
 static int file;
+
+static unsigned looks; /* for the end of what a file holds */
+
+/* In place of the C library's. */
+off_t lseek(int fd, off_t at, int whence)
+{
+    looks += whence == SEEK_HOLE;
+    return syscall(SYS_lseek, fd, at, whence);
+}
 
 static void memory_make(struct guest_memory *ret_memory)
 {
@@ -90,6 +100,22 @@ START_TEST(ram_comes_back_and_zeros_take_no_room)
                          memory.regions[i].size_bytes);
     }
     guest_memory_fini(&again);
+}
+END_TEST
+
+START_TEST(the_end_of_what_ram_holds_is_looked_for_once)
+{
+    static uint8_t full[3 * CHUNK];
+    struct bytes_writer again;
+    memset(full, 1, sizeof(full));
+    ck_assert_int_eq(guest_memory_write(&memory, 0, full, sizeof(full)), 0);
+    bytes_writer_init(&again, 1u << 16);
+    looks = 0;
+
+    ck_assert_int_eq(ram_image_write(&memory, file, FROM, &progress, &again, NULL), 0);
+
+    ck_assert_uint_eq(looks, 2); /* and one page far away */
+    bytes_writer_fini(&again);
 }
 END_TEST
 
@@ -236,6 +262,7 @@ int main(void)
     tcase_set_timeout(tests, 60);
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, ram_comes_back_and_zeros_take_no_room);
+    tcase_add_test(tests, the_end_of_what_ram_holds_is_looked_for_once);
     tcase_add_test(tests, ram_that_was_read_holds_no_more_pages_than_it_has);
     tcase_add_loop_test(tests, one_bit_is_found_wherever_it_is, 0,
                         (int)ARRAY_COUNT(flips));
