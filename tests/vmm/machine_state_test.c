@@ -617,7 +617,7 @@ static void kick_wait(void)
 }
 
 /* In place of the C library's. */
-int pthread_kill(pthread_t thread, int number)
+int pthread_kill(pthread_t threadid, int signo)
 {
     static int (*real)(pthread_t, int);
     *(void **)&real = dlsym(RTLD_NEXT, "pthread_kill");
@@ -627,7 +627,7 @@ int pthread_kill(pthread_t thread, int number)
             return ESRCH;
         }
     }
-    return real(thread, number);
+    return real(threadid, signo);
 }
 
 START_TEST(no_vcpu_is_kicked_that_has_ended)

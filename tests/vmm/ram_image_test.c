@@ -39,10 +39,10 @@ static int file;
 static unsigned looks; /* for the end of what a file holds */
 
 /* In place of the C library's. */
-off_t lseek(int fd, off_t at, int whence)
+off_t lseek(int fd, off_t offset, int whence)
 {
     looks += whence == SEEK_HOLE;
-    return syscall(SYS_lseek, fd, at, whence);
+    return syscall(SYS_lseek, fd, offset, whence);
 }
 
 static void memory_make(struct guest_memory *ret_memory)

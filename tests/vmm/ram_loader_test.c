@@ -266,7 +266,7 @@ END_TEST
 
 START_TEST(a_chunk_that_is_there_needs_the_loader_no_more)
 {
-    uint8_t byte;
+    uint8_t byte = 0;
     image_gate_close(FROM + 4 * CHUNK, FROM + 5 * CHUNK);
     ck_assert_int_eq(begin(NULL), 0);
     image_gate_await(); /* it is busy with the last one */
