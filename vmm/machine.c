@@ -13,6 +13,7 @@
 #include "vmm/kvm_calls.h"
 #include "vmm/kvm_state.h"
 #include "vmm/machine_layout.h"
+#include "vmm/machine_memory.h"
 #include "vmm/machine_state.h"
 #include "vmm/pci_bus.h"
 #include "vmm/power_control.h"
@@ -21,7 +22,6 @@
 #include "vmm/vcpu_state.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -402,26 +402,6 @@ static int vm_make(struct machine *machine, struct err *err)
     return r < 0 ? r : kvm_state_take(&machine->first_kvm, machine->vm_fd, 0, err);
 }
 
-/* Fresh, or a private view of the image: the regions follow one another there. */
-static int
-region_make(struct machine *machine, uint64_t address, uint64_t size, struct err *err)
-{
-    if (machine->image.ram != MACHINE_RAM_MAPPED) {
-        return guest_memory_add(&machine->memory, address, size, err);
-    }
-    const uint64_t offset = machine->image.offset + guest_memory_size(&machine->memory);
-    CLEANUP_FD int fd = fcntl(machine->image.fd, F_DUPFD_CLOEXEC, 0);
-    if (fd < 0) {
-        return err_sys(err, -errno, "map the saved RAM");
-    }
-    int r = guest_memory_add_file(&machine->memory, address, size, fd, offset,
-                                  GUEST_MEMORY_PRIVATE, err);
-    if (r == 0) {
-        (void)TAKE_FD(fd); /* the region's now */
-    }
-    return r;
-}
-
 /* A host that does not allow it reads all first: that is as good, only later. */
 static void loader_make(struct machine *machine)
 {
@@ -433,26 +413,6 @@ static void loader_make(struct machine *machine)
                        &events, &machine->loader, &err) < 0) {
         log_warn("vmm", "all of the saved RAM is read first", KV_STR("why", err.text));
     }
-}
-
-static int memory_make(struct machine *machine, uint64_t size, struct err *err)
-{
-    uint64_t low = size < LOW_RAM_MAX ? size : LOW_RAM_MAX;
-    int r = region_make(machine, 0, low, err);
-    if (r == 0 && size > low) {
-        r = region_make(machine, HIGH_RAM_AT, size - low, err);
-    }
-    for (unsigned i = 0; r == 0 && i < machine->memory.region_count; i++) {
-        const struct guest_region *region = &machine->memory.regions[i];
-        const struct kvm_userspace_memory_region slot = {
-            .slot = i,
-            .guest_phys_addr = region->address,
-            .memory_size = region->size_bytes,
-            .userspace_addr = (uint64_t)(uintptr_t)region->host};
-        r = kvm_call(machine->vm_fd, KVM_SET_USER_MEMORY_REGION, &slot,
-                     "give the VM memory", err);
-    }
-    return r < 0 ? r : 0;
 }
 
 static int
@@ -622,7 +582,8 @@ parts_make(struct machine *machine, const struct machine_plan *plan, struct err 
         r = vm_make(machine, err);
     }
     if (r == 0) {
-        r = memory_make(machine, plan->memory_bytes, err);
+        r = machine_memory_make(&machine->memory, machine->vm_fd, plan->memory_bytes,
+                                &machine->image, err);
     }
     if (r == 0) {
         loader_make(machine);

@@ -1,0 +1,21 @@
+/* A machine's RAM: where machine_layout.h has it, made, and given to KVM.
+ *
+ * Shapes: a region below the 32-bit hole and one above it when there is more, each a slot
+ * of the VM. Units: bytes. Threads: the machine's, before any vCPU. Ownership: the
+ * regions are the memory's, the image's descriptor is borrowed. Errors: -errno with text;
+ * what has been added by then stays for guest_memory_fini.
+ */
+#pragma once
+
+#include "base/err.h"
+#include "vmm/guest_memory.h"
+#include "vmm/machine.h"
+
+#include <stdint.h>
+
+/* Fresh memory, or a private view of the image when its RAM is to be mapped. */
+int machine_memory_make(struct guest_memory *memory,
+                        int vm_fd,
+                        uint64_t size,
+                        const struct machine_image *image,
+                        struct err *err);
