@@ -38,7 +38,8 @@ struct control_plane {
     void (*role)(void *context, struct control_role *ret_role);
     /* Proposes commands one after the other in one batch; done is called once per
      * command, in order, with its index. What the log does not take keeps out those
-     * behind it. */
+     * behind it; only a command that the cluster's level has not, or that is too large,
+     * is refused by itself, perhaps before those in front of it. */
     void (*propose)(void *context,
                     const struct command *commands,
                     uint32_t count,

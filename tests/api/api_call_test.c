@@ -430,6 +430,18 @@ START_TEST(a_secret_is_shown_once_also_to_a_retry)
 }
 END_TEST
 
+/* Nobody is told to delete somebody else's. */
+START_TEST(a_retry_is_told_of_a_token_that_another_request_made)
+{
+    ck_assert_int_eq(ask("POST", "/v1/tokens", KEY("k0"), "{\"name\":\"ci\"}"), 201);
+    for (unsigned i = 0; i < 2; i++) {
+        (void)ask("POST", "/v1/tokens", KEY("k1"), "{\"name\":\"ci\"}");
+        assert_problem(409, "BERTH_EEXISTS");
+        ck_assert_ptr_null(strstr(said("detail"), "under this Idempotency-Key"));
+    }
+}
+END_TEST
+
 /* ---- conditions ---- */
 
 START_TEST(an_etag_is_a_condition_for_the_next_write)
@@ -567,6 +579,7 @@ int main(void)
     tcase_add_test(tests, a_join_token_that_is_asked_for_again_is_another);
     tcase_add_test(tests, a_token_that_was_made_and_deleted_is_not_made_by_a_retry);
     tcase_add_test(tests, a_secret_is_shown_once_also_to_a_retry);
+    tcase_add_test(tests, a_retry_is_told_of_a_token_that_another_request_made);
     tcase_add_test(tests, an_etag_is_a_condition_for_the_next_write);
     tcase_add_test(tests, the_etag_of_a_write_is_its_own_and_not_that_of_a_later_one);
     tcase_add_test(tests, if_none_match_creates_only);
