@@ -42,11 +42,12 @@ static void write_zeros(int fd, off_t size)
 {
     static const uint8_t zeros[PIECE];
     for (off_t at = 0; at < size;) {
-        ssize_t written = pwrite(fd, zeros, PIECE, at);
-        if (written <= 0) {
-            return;
+        const size_t left = (size_t)(size - at);
+        ssize_t written = pwrite(fd, zeros, left < PIECE ? left : PIECE, at);
+        if (written <= 0 && !(written < 0 && errno == EINTR)) {
+            return; /* it is allocated all the same */
         }
-        at += written;
+        at += written > 0 ? written : 0;
     }
     /* Direct writes do not get by what is in the page cache without waiting. */
     (void)posix_fadvise(fd, 0, size, POSIX_FADV_DONTNEED);

@@ -11,7 +11,9 @@
  *
  * Shapes: none. Threads: any; it waits for the disk. Ownership: the descriptor is the
  * caller's. Errors: as posix_fallocate; zeros that cannot be written are no error, for
- * the space is there: whatever is wrong, the log's own writes will tell.
+ * the space is there: whatever is wrong, the log's own writes will tell. Limits: where
+ * each write goes to a new place (btrfs) the zeros use the space up that was set aside,
+ * and help nothing: the log belongs on ext4 or xfs.
  */
 #pragma once
 

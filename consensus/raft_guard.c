@@ -420,6 +420,11 @@ static void apply_early(struct raft_guard *guard, const struct raft_message *mes
         args->term != raft->current_term || args->leader_commit <= raft->commit_index) {
         return;
     }
+    /* A snapshot's barrier must not wait for the write: libraft has room for one. */
+    if (args->leader_commit - raft_library_log_of(raft)->snapshot.last_index >=
+        raft->snapshot.threshold) {
+        return;
+    }
     guard->applying_early = true;
     guard->recv(&guard->outer, &beat);
     guard->applying_early = false;

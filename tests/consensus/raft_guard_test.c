@@ -587,6 +587,19 @@ START_TEST(what_was_committed_before_is_applied_while_the_disk_writes)
 }
 END_TEST
 
+/* Taking it waits for the write under way, and libraft has room for one such wait. */
+START_TEST(what_makes_a_snapshot_due_is_applied_when_the_disk_has_written)
+{
+    start(true, 3, OLD_TAIL, 2);
+    raft_set_snapshot_threshold(&raft, 3);
+    append_from(2, 3, 2, 2, 1);
+    complete_writes(0);
+
+    append_committed(2, 3, 3, 3, 1, 3);
+    ck_assert_uint_eq(raft.last_applied, 1);
+}
+END_TEST
+
 START_TEST(nothing_is_applied_that_the_leader_has_not_shown_to_match)
 {
     start(true, 3, STALE_TAIL, 4);      /* entries 3 and 4 were never committed */
@@ -829,6 +842,7 @@ static Suite *suite(void)
     tcase_add_test(tcase, what_the_leader_sent_and_the_disk_has_is_acknowledged);
     tcase_add_loop_test(tcase, what_was_committed_before_is_applied_while_the_disk_writes,
                         0, 2);
+    tcase_add_test(tcase, what_makes_a_snapshot_due_is_applied_when_the_disk_has_written);
     tcase_add_test(tcase, nothing_is_applied_that_the_leader_has_not_shown_to_match);
     tcase_add_test(tcase, a_leader_that_does_not_match_has_nothing_applied);
     tcase_add_loop_test(tcase, the_target_of_a_transfer_gets_no_second_vote_in_one_term,
