@@ -142,7 +142,11 @@ static int snapshot(void *context, uint8_t **ret_data, size_t *ret_size)
 static int restore(void *context, const void *data, size_t size)
 {
     struct sim_process *process = context;
+    struct sim *sim = process->machine->sim;
+    struct sim_process *before = sim->running; /* the disk's events name nobody */
+    sim->running = process; /* the state that is made on the way is none of theirs */
     int r = process->fsm.restore(process->fsm.context, data, size);
+    sim->running = before;
     if (r == 0) {
         oracle_restored(process->machine->sim, process);
     }
