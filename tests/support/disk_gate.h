@@ -17,6 +17,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -27,6 +28,7 @@ static struct {
     atomic_uint on_loop;
     atomic_bool unlinks; /* removals wait, not what is synced */
     atomic_uint full;    /* so many fail from now on */
+    const char *full_of; /* only what has this in its path; NULL: all */
     atomic_uint failed;
     atomic_bool broken;
 } gate;
@@ -39,8 +41,17 @@ static inline void gate_wait(void)
     gate.waiting--;
 }
 
+static inline bool gate_is_full_of(int fd)
+{
+    char link[64];
+    char path[4096] = "";
+    (void)snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+    return gate.full_of == NULL || (readlink(link, path, sizeof(path) - 1) > 0 &&
+                                    strstr(path, gate.full_of) != NULL);
+}
+
 /* False: it fails. */
-static inline bool gate_pass(void)
+static inline bool gate_pass(int fd)
 {
     if (gate.closed && gettid() == getpid()) {
         gate.on_loop++;
@@ -51,7 +62,7 @@ static inline bool gate_pass(void)
         errno = EIO;
         return false;
     }
-    if (gate.full > 0 && gettid() != getpid()) {
+    if (gate.full > 0 && gettid() != getpid() && gate_is_full_of(fd)) {
         gate.full--;
         gate.failed++;
         errno = ENOSPC;
@@ -71,7 +82,7 @@ static inline void gate_open(void)
 /* In place of the C library's. */
 ssize_t pwrite(int fd, const void *data, size_t size, off_t at)
 {
-    return gate_pass() ? syscall(SYS_pwrite64, fd, data, size, at) : -1;
+    return gate_pass(fd) ? syscall(SYS_pwrite64, fd, data, size, at) : -1;
 }
 
 #else
@@ -79,7 +90,7 @@ ssize_t pwrite(int fd, const void *data, size_t size, off_t at)
 /* In place of the C library's. */
 int fsync(int fd)
 {
-    return gate_pass() ? (int)syscall(SYS_fsync, fd) : -1;
+    return gate_pass(fd) ? (int)syscall(SYS_fsync, fd) : -1;
 }
 
 /* In place of the C library's. */
