@@ -3,8 +3,8 @@
  * A configuration is a set of machines, one bit each. Checked with everything in sight:
  * who is elected has the votes of a majority of those whom it counts; what a leader calls
  * committed is on the disks of a majority of them; a configuration differs from the one
- * before by one voter, and is not made before that one is committed; who gets a vote has
- * caught up. What follows from a breach (two leaders, lost writes, a rack that stands
+ * before by one voter (whether that one was committed is not looked at); who gets a vote
+ * has caught up. What follows from a breach (two leaders, lost writes, a rack that stands
  * still) the oracle sees, too, but seldom.
  */
 #include "base/require.h"
