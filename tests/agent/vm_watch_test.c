@@ -167,6 +167,18 @@ static int start(uint64_t epoch, bool fenced, struct err *err)
     return vm_supervisor_start(bench.supervisor, &order, false, err);
 }
 
+/* As a worker asks: a child that was forked meanwhile for something else, as the fence,
+ * holds the lock of the last run too until it has closed what is not its own. */
+static void start_when_free(uint64_t epoch, bool fenced)
+{
+    struct err err = {0};
+    int r;
+    while ((r = start(epoch, fenced, &err)) == BERTH_EINUSE) {
+        turn();
+    }
+    ck_assert_msg(r == 0, "%s", err.text);
+}
+
 static struct vm_report wait_phase(enum phase phase)
 {
     struct vm_report report;
@@ -249,7 +261,7 @@ START_TEST(without_a_fence_only_a_vm_that_needs_none_runs)
     ck_assert_ptr_null(
         temp_dir_read(&bench.dir, "vms/7/held")); /* it never got through */
 
-    ck_assert_int_eq(start(4, false, NULL), 0);
+    start_when_free(4, false);
     (void)wait_phase(PHASE_READY);
 }
 END_TEST
