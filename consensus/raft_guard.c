@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/require.h"
 #include "consensus/raft_library.h"
+#include "consensus/raft_votes.h"
 
 #include <raft.h>
 
@@ -320,16 +321,6 @@ static void check_entries(struct raft_guard *guard,
     roll_back_members(guard, args);
 }
 
-/* G4: in one term one vote, also for the target of a transfer. */
-static bool is_second_vote(const struct raft_guard *guard,
-                           const struct raft_request_vote *args)
-{
-    const struct raft *raft = guard->raft;
-    return !args->pre_vote && raft->transfer != NULL &&
-           args->term == raft->current_term && raft->voted_for != 0 &&
-           raft->voted_for != args->candidate_id;
-}
-
 static bool is_dropped(struct raft_guard *guard, struct raft_message *message)
 {
     switch (message->type) {
@@ -341,7 +332,7 @@ static bool is_dropped(struct raft_guard *guard, struct raft_message *message)
         notice_lost_snapshot(guard, message);
         return false;
     case RAFT_IO_REQUEST_VOTE:
-        return is_second_vote(guard, &message->request_vote);
+        return raft_votes_is_second(guard->raft, &message->request_vote);
     case RAFT_IO_INSTALL_SNAPSHOT:
         if (message->install_snapshot.term >= guard->raft->current_term) {
             note_verified(guard, message->install_snapshot.term,
@@ -350,46 +341,6 @@ static bool is_dropped(struct raft_guard *guard, struct raft_message *message)
         return false;
     default:
         return false;
-    }
-}
-
-/* ---- G14, G17: votes of those who are being promoted, and of those without a leader
- * ---- */
-
-static struct raft_server *standby_self(const struct raft *raft)
-{
-    for (unsigned i = 0; i < raft->configuration.n; i++) {
-        struct raft_server *server = &raft->configuration.servers[i];
-        if (server->id == raft->id) {
-            return server->role == RAFT_STANDBY ? server : NULL;
-        }
-    }
-    return NULL;
-}
-
-/* libraft's standbys believe in their last leader for ever, its voters until their own
- * time is up. */
-static void forget_silent_leader(struct raft_guard *guard)
-{
-    struct raft *raft = guard->raft;
-    raft_time now = guard->inner->time(guard->inner);
-    if (raft->state == RAFT_FOLLOWER &&
-        now - raft->election_timer_start >= raft->election_timeout) {
-        raft->follower_state.current_leader.id = 0;
-    }
-}
-
-/* Whether the vote counts is the candidate's to say: it asks nobody but voters. */
-static void answer_candidate(struct raft_guard *guard, struct raft_message *message)
-{
-    struct raft_server *self = standby_self(guard->raft);
-    forget_silent_leader(guard);
-    if (self != NULL) {
-        self->role = RAFT_VOTER;
-    }
-    guard->recv(&guard->outer, message);
-    if (self != NULL) { /* a request for a vote changes no members */
-        self->role = RAFT_STANDBY;
     }
 }
 
@@ -430,6 +381,12 @@ static void apply_early(struct raft_guard *guard, const struct raft_message *mes
     guard->applying_early = false;
 }
 
+static void pass_on(void *context, struct raft_message *message)
+{
+    struct raft_guard *guard = context;
+    guard->recv(&guard->outer, message);
+}
+
 static void on_recv(struct raft_io *inner, struct raft_message *message)
 {
     struct raft_guard *guard = inner->data;
@@ -440,9 +397,10 @@ static void on_recv(struct raft_io *inner, struct raft_message *message)
     const struct raft_message head =
         *message; /* its entries are libraft's from here on */
     if (head.type == RAFT_IO_REQUEST_VOTE) {
-        answer_candidate(guard, message);
+        raft_votes_answer(guard->raft, guard->inner->time(guard->inner), pass_on, guard,
+                          message);
     } else {
-        guard->recv(&guard->outer, message);
+        pass_on(guard, message);
     }
     if (head.type == RAFT_IO_APPEND_ENTRIES && head.append_entries.n_entries > 0) {
         apply_early(guard, &head);
@@ -469,16 +427,6 @@ static int answer_lost(struct raft_io_send *request, raft_io_send_cb done)
     return 0;
 }
 
-/* G15: a refusal names the term that stands in the way. */
-static void name_term(const struct raft_guard *guard,
-                      struct raft_request_vote_result *result)
-{
-    if (result->pre_vote == RAFT_LIBRARY_PRE_VOTE && !result->vote_granted &&
-        result->term < guard->raft->current_term) {
-        result->term = guard->raft->current_term;
-    }
-}
-
 static int guard_send(struct raft_io *io,
                       struct raft_io_send *request,
                       const struct raft_message *message,
@@ -501,7 +449,7 @@ static int guard_send(struct raft_io *io,
             result->last_log_index < verified ? result->last_log_index : verified;
     }
     if (copy.type == RAFT_IO_REQUEST_VOTE_RESULT) {
-        name_term(guard, &copy.request_vote_result);
+        raft_votes_name_term(guard->raft, &copy.request_vote_result);
     }
     int r = guard->inner->send(guard->inner, request, &copy, done);
     return r != 0 && answer ? answer_lost(request, done) : result_of(guard, r);
