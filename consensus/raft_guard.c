@@ -1,8 +1,8 @@
 #include "consensus/raft_guard.h"
 
-#include "base/list.h"
 #include "base/log.h"
 #include "base/require.h"
+#include "consensus/raft_appends.h"
 #include "consensus/raft_library.h"
 #include "consensus/raft_votes.h"
 
@@ -28,7 +28,7 @@ struct raft_guard {
     raft_io_tick_cb tick;
     raft_io_recv_cb recv;
     raft_io_close_cb close;
-    struct list appends;                    /* struct guard_append */
+    struct raft_appends appends;
     struct raft_io_snapshot_put put;        /* libraft has one at a time */
     struct raft_io_snapshot_put *put_outer; /* NULL: none under way */
     bool put_received;                      /* from the leader; else taken here */
@@ -42,14 +42,6 @@ struct raft_guard {
     uint64_t verified_index;
     struct raft_configuration members; /* G6: the last committed ones */
     uint64_t members_index;
-};
-
-/* One write on its way to the disk. */
-struct guard_append {
-    struct list link;
-    struct raft_io_append inner;
-    struct raft_guard *guard;
-    struct raft_io_append *outer;
 };
 
 static struct raft_guard *guard_of(struct raft_io *io)
@@ -457,21 +449,22 @@ static int guard_send(struct raft_io *io,
 
 /* ---- the disk (G2) ---- */
 
-static void on_appended(struct raft_io_append *request, int status)
+static bool goes_on(void *context)
 {
-    struct guard_append *append = request->data;
-    struct raft_guard *guard = append->guard;
-    struct raft_io_append *outer = append->outer;
-    if (status != 0 || is_silent(guard)) {
-        if (status != 0 && !guard->closing) {
-            halt_io(guard, "append to the log", status);
-        }
-        return; /* withheld until the real io is closed */
+    return !is_silent(context);
+}
+
+static void append_failed(void *context, int status)
+{
+    struct raft_guard *guard = context;
+    if (!guard->closing) {
+        halt_io(guard, "append to the log", status);
     }
-    list_remove(&append->link);
-    free(append);
-    outer->cb(outer, status);
-    after_event(guard);
+}
+
+static void append_answered(void *context)
+{
+    after_event(context);
 }
 
 /* With no room for the next segment libraft's own handling crashes: stop before. */
@@ -491,23 +484,13 @@ static int guard_append(struct raft_io *io,
                         raft_io_append_cb done)
 {
     struct raft_guard *guard = guard_of(io);
-    struct guard_append *append = calloc(1, sizeof(*append));
-    if (append == NULL) {
-        raft_guard_halt(guard, -ENOMEM, "no memory to append to the log");
-        return RAFT_NOMEM;
-    }
-    append->guard = guard;
-    append->inner.data = append;
-    append->outer = request;
-    request->cb = done;
-    list_push_back(&guard->appends, &append->link);
-    if (is_silent(guard) || !has_space(guard)) {
-        return 0; /* withheld */
-    }
-    int r =
-        guard->inner->append(guard->inner, &append->inner, entries, count, on_appended);
+    int r = raft_appends_add(&guard->appends, request, entries, count, done);
     if (r != 0) {
-        halt_io(guard, "append to the log", r);
+        raft_guard_halt(guard, -ENOMEM, "no memory to append to the log");
+        return r;
+    }
+    if (!is_silent(guard) && has_space(guard)) {
+        raft_appends_begin(&guard->appends);
     }
     return 0;
 }
@@ -525,6 +508,7 @@ static int guard_truncate(struct raft_io *io, raft_index index)
         raft_guard_halt(guard, r, err.text);
         return 0;
     }
+    raft_appends_flush(&guard->appends);
     r = guard->inner->truncate(guard->inner, index);
     if (r != 0) {
         halt_io(guard, "truncate the log", r);
@@ -625,6 +609,7 @@ static int guard_snapshot_put(struct raft_io *io,
         raft_guard_halt(guard, err.code, err.text);
         return RAFT_IOERR;
     }
+    raft_appends_flush(&guard->appends);
     log_info(ROOM, guard->put_received ? "snapshot received" : "snapshot taken",
              KV_U64("index", snapshot->index));
     guard->put.data = guard;
@@ -718,16 +703,10 @@ static int guard_init(struct raft_io *io, raft_id id, const char *address)
 }
 
 /* libraft is unavailable by now, so that the answers change nothing and only free what it
- * holds. The newest first: told that an append has failed, a leader cuts its log there,
- * and reads beyond the end of it when an older answer has cut more already. */
+ * holds. */
 static void answer_withheld(struct raft_guard *guard)
 {
-    for (struct list *link; (link = list_pop_back(&guard->appends)) != NULL;) {
-        struct guard_append *append = LIST_ITEM(link, struct guard_append, link);
-        struct raft_io_append *outer = append->outer;
-        free(append);
-        outer->cb(outer, RAFT_CANCELED);
-    }
+    raft_appends_cancel(&guard->appends);
     if (guard->put_withheld) {
         struct raft_io_snapshot_put *outer = guard->put_outer;
         guard->put_outer = NULL;
@@ -814,7 +793,8 @@ struct raft_guard *raft_guard_new(struct raft *raft,
     guard->raft = raft;
     guard->seal = seal;
     guard->hooks = *hooks;
-    list_init(&guard->appends);
+    raft_appends_init(&guard->appends, inner, guard, goes_on, append_failed,
+                      append_answered);
     raft_configuration_init(&guard->members);
     inner->data = guard;
     guard->outer = (struct raft_io){

@@ -21,7 +21,7 @@
  *       it looks at that follower again. A rejection well after it was sent ends that.
  *   G11 Told at the end that several appends are cancelled, oldest first, a leader reads
  *       beyond the end of its log. The real io is closed first, then libraft is
- *       answered, newest first.
+ *       answered, newest first (raft_appends.h).
  *   G12 An answer to AppendEntries that cannot be sent at once has its entries freed
  *       twice. It counts as lost on the way instead; the leader asks again.
  *   G13 A follower whose disk is so slow that it has stood for election and stepped down
@@ -43,6 +43,9 @@
  *       one. It is applied while the disk writes.
  *   G9  Term, vote and the length of the log are sealed (log_seal.h) and compared at
  *       start.
+ *   G18 Damage is taken for a torn write, and dropped. One write is under way at a time,
+ *       of one batch (raft_appends.h), so that the two can be told apart before libraft
+ *       loads the log (log_check.h).
  *
  * Known to be left: a change of members that was not committed when the process
  * stopped counts as committed after the restart (libraft forgets which it was); a

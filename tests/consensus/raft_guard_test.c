@@ -29,7 +29,9 @@ struct fake_io {
     struct raft_message sent[SENT_MAX];
     unsigned sent_count;
     struct raft_io_append *writes[WRITES_MAX];
+    unsigned write_entries[WRITES_MAX]; /* so many in each */
     unsigned writes_count;
+    unsigned writes_at_cut; /* under way when the log was cut */
     unsigned loaded;        /* entries in the log at start */
     const raft_term *terms; /* their terms */
     unsigned voters;
@@ -163,9 +165,9 @@ static int fake_append(struct raft_io *io,
 {
     (void)io;
     (void)entries;
-    (void)count;
     ck_assert_uint_lt(fake.writes_count, WRITES_MAX);
     request->cb = done;
+    fake.write_entries[fake.writes_count] = count;
     fake.writes[fake.writes_count++] = request;
     return 0;
 }
@@ -174,6 +176,7 @@ static int fake_truncate(struct raft_io *io, raft_index index)
 {
     (void)io;
     (void)index;
+    fake.writes_at_cut = fake.writes_count;
     return 0;
 }
 
@@ -734,9 +737,69 @@ START_TEST(who_is_refused_a_pre_vote_for_its_term_learns_of_the_higher_one)
 }
 END_TEST
 
+/* ---- G18 ---- */
+
+START_TEST(what_is_appended_during_a_write_goes_with_the_next_in_one_batch)
+{
+    bool guarded = _i == 1;
+    start(guarded, 3, OLD_TAIL, 2);
+    append_from(2, 3, 2, 2, 1);
+    append_from(2, 3, 3, 3, 2);
+    append_from(2, 3, 5, 3, 1);
+    ck_assert_uint_eq(fake.writes_count, guarded ? 1 : 3);
+    ck_assert_uint_eq(count_sent(RAFT_IO_APPEND_ENTRIES_RESULT), 0);
+
+    complete_writes(0);
+
+    ck_assert_uint_eq(fake.writes_count, guarded ? 1 : 0);
+    ck_assert_uint_eq(fake.write_entries[0], guarded ? 3 : 1);
+    ck_assert_uint_eq(count_sent(RAFT_IO_APPEND_ENTRIES_RESULT), guarded ? 1 : 3);
+    complete_writes(0);
+    ck_assert_uint_eq(fake.writes_count, 0);
+    ck_assert_uint_eq(raft.last_stored, 6);
+    ck_assert_uint_eq(count_sent(RAFT_IO_APPEND_ENTRIES_RESULT), 3);
+}
+END_TEST
+
+/* What waits stands in front of what cuts it off. */
+START_TEST(the_log_is_cut_behind_what_was_to_be_written_before)
+{
+    start(true, 3, OLD_TAIL, 2);
+    append_from(2, 3, 2, 2, 1);
+    append_from(2, 3, 3, 3, 1);
+    append_from(2, 3, 4, 3, 1);
+    ck_assert_uint_eq(fake.writes_count, 1);
+
+    append_from(3, 4, 3, 3, 1); /* a later leader has another entry 4 */
+
+    ck_assert_uint_eq(fake.writes_at_cut, 2);
+    ck_assert_uint_eq(fake.write_entries[1], 2);
+    ck_assert_uint_eq(fake.writes_count, 2); /* its own waits for both */
+    complete_writes(0);
+    ck_assert_uint_eq(fake.writes_count, 1);
+    complete_writes(0);
+    ck_assert_uint_eq(raft_guard_term_of(guard, 4), 4);
+    ck_assert_uint_eq(raft.last_stored, 4);
+}
+END_TEST
+
+START_TEST(what_waits_is_not_written_after_a_write_that_failed)
+{
+    start(true, 3, OLD_TAIL, 2);
+    append_from(2, 3, 2, 2, 1);
+    append_from(2, 3, 3, 3, 1);
+
+    complete_writes(RAFT_IOERR);
+
+    ck_assert_int_eq(fatal, -EIO);
+    ck_assert_uint_eq(fake.writes_count, 0);
+    ck_assert_uint_eq(count_sent(RAFT_IO_APPEND_ENTRIES_RESULT), 0);
+}
+END_TEST
+
 /* ---- the end ---- */
 
-START_TEST(a_leader_closes_unharmed_with_several_writes_under_way)
+START_TEST(a_leader_closes_unharmed_with_several_appends_under_way)
 {
     static struct raft_apply requests[2]; /* in the library until the end */
     start(true, 3, OLD_TAIL, 2);
@@ -745,7 +808,7 @@ START_TEST(a_leader_closes_unharmed_with_several_writes_under_way)
         struct raft_buffer buf = {.base = raft_calloc(1, 8), .len = 8};
         ck_assert_int_eq(raft_apply(&raft, &requests[i], &buf, 1, NULL), 0);
     }
-    ck_assert_uint_eq(fake.writes_count, 3 + RAFT_LIBRARY_OPENING);
+    ck_assert_uint_eq(fake.writes_count, 1); /* the others wait for it */
 
     raft_close(&raft, NULL);
 
@@ -853,7 +916,11 @@ static Suite *suite(void)
         tcase, a_voter_that_heard_no_leader_for_an_election_timeout_gives_its_vote, 0, 2);
     tcase_add_loop_test(
         tcase, who_is_refused_a_pre_vote_for_its_term_learns_of_the_higher_one, 0, 2);
-    tcase_add_test(tcase, a_leader_closes_unharmed_with_several_writes_under_way);
+    tcase_add_loop_test(
+        tcase, what_is_appended_during_a_write_goes_with_the_next_in_one_batch, 0, 2);
+    tcase_add_test(tcase, the_log_is_cut_behind_what_was_to_be_written_before);
+    tcase_add_test(tcase, what_waits_is_not_written_after_a_write_that_failed);
+    tcase_add_test(tcase, a_leader_closes_unharmed_with_several_appends_under_way);
     tcase_add_test(tcase, a_log_shorter_than_the_seal_does_not_start);
     tcase_add_test(tcase, cutting_the_log_lowers_the_seal_first);
     tcase_add_test(tcase, a_seal_that_is_written_off_the_loop_halts_when_it_cannot_be);
