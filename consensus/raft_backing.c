@@ -4,6 +4,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/random.h"
+#include "consensus/log_files.h"
 #include "consensus/log_space.h"
 #include "consensus/raft_library.h"
 #include "consensus/raft_pace.h"
@@ -44,6 +45,13 @@ struct raft_backing {
                          unsigned interval_ms,
                          raft_io_tick_cb tick,
                          raft_io_recv_cb recv);
+    int (*library_load)(struct raft_io *io,
+                        raft_term *ret_term,
+                        raft_id *ret_vote,
+                        struct raft_snapshot **ret_snapshot,
+                        raft_index *ret_start,
+                        struct raft_entry **ret_entries,
+                        size_t *ret_count);
     const struct raft *raft; /* whose io it is */
     raft_io_tick_cb tick;    /* of who starts the io */
     raft_io_recv_cb recv;    /* likewise */
@@ -212,6 +220,31 @@ static int io_start(struct raft_io *io,
     return backing->ticker != NULL ? 0 : RAFT_NOMEM;
 }
 
+/* ---- loading ---- */
+
+/* The library changes what it finds, and drops what it cannot read. */
+static int io_load(struct raft_io *io,
+                   raft_term *ret_term,
+                   raft_id *ret_vote,
+                   struct raft_snapshot **ret_snapshot,
+                   raft_index *ret_start,
+                   struct raft_entry **ret_entries,
+                   size_t *ret_count)
+{
+    struct raft_backing *backing = backing_of(io);
+    struct err err = {0};
+    int r = log_files_check(backing->folder, &err);
+    if (r < 0) {
+        (void)snprintf(io->errmsg, sizeof(io->errmsg), "%.*s", RAFT_ERRMSG_BUF_SIZE - 1,
+                       err.text);
+        return r == -ENOMEM          ? RAFT_NOMEM
+               : r == BERTH_ECORRUPT ? RAFT_CORRUPT
+                                     : RAFT_IOERR;
+    }
+    return backing->library_load(io, ret_term, ret_vote, ret_snapshot, ret_start,
+                                 ret_entries, ret_count);
+}
+
 /* ---- closing the library's io ---- */
 
 static void on_turn(uv_handle_t *handle)
@@ -345,6 +378,8 @@ static int open_io(struct raft_backing *backing, struct err *err)
     backing->io_ready = true;
     backing->library_start = backing->io.start;
     backing->io.start = io_start;
+    backing->library_load = backing->io.load;
+    backing->io.load = io_load;
     backing->library_close = backing->io.close;
     backing->io.close = io_close;
     random_secret(&jitter, sizeof(jitter));

@@ -3,6 +3,7 @@
 #include "base/bytes.h"
 #include "base/cleanup.h"
 #include "consensus/entry_frame.h"
+#include "consensus/log_files.h"
 #include "consensus/log_seal.h"
 #include "consensus/raft_library.h"
 #include "consensus/snapshot_frame.h"
@@ -294,12 +295,19 @@ static uint64_t term_at(const struct loaded *loaded, uint64_t index)
                : 0;
 }
 
-static int load(struct disk *disk, struct loaded *ret_loaded, struct err *err)
+static int load(struct disk *disk,
+                const struct log_offline *log,
+                struct loaded *ret_loaded,
+                struct err *err)
 {
     struct loaded loaded = {0};
     raft_term term = 0;
-    int r = disk->io.load(&disk->io, &term, &loaded.vote, &loaded.snapshot, &loaded.start,
-                          &loaded.entries, &loaded.count);
+    int r = log_files_check(log->folder, err);
+    if (r < 0) {
+        return err_wrap(err, r, "load the log");
+    }
+    r = disk->io.load(&disk->io, &term, &loaded.vote, &loaded.snapshot, &loaded.start,
+                      &loaded.entries, &loaded.count);
     if (r != 0) {
         return fail(disk, "load the log", r, err);
     }
@@ -324,7 +332,7 @@ int log_offline_read(const struct log_offline *log,
     if (r == 0 && !disk.seal.present) {
         r = err_set(err, BERTH_ENOTFOUND, "there is no log in %s", log->folder);
     }
-    r = r == 0 ? load(&disk, &loaded, err) : r;
+    r = r == 0 ? load(&disk, log, &loaded, err) : r;
     if (r == 0) {
         uint64_t last = loaded.start + loaded.count - 1;
         r = log_seal_check(&disk.seal, loaded.term, loaded.vote, last,
@@ -369,7 +377,7 @@ static int make(struct disk *disk,
                 struct err *err)
 {
     struct loaded loaded = {0};
-    int r = load(disk, &loaded, err);
+    int r = load(disk, log, &loaded, err);
     bool pristine = loaded.term == 0 && loaded.snapshot == NULL && loaded.count == 0 &&
                     !disk->seal.present;
     loaded_free(&loaded);

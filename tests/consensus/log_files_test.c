@@ -1,0 +1,211 @@
+/* Goal: what a voter had stored before it was killed is served by the next start, or that
+ * start refuses, whichever byte was damaged meanwhile, in files that libraft itself has
+ * written. Method: the folder of a voter that runs is copied, which is what a kill
+ * leaves, and put in place of its own once it has closed. */
+#include "base/fd.h"
+#include "consensus/log_files.h"
+#include "support/test_main.h"
+#include "voters_fixture.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+
+#define COMMITS   10
+#define PATH_SIZE (TEMP_DIR_PATH_SIZE + 320)
+
+static struct voters voters;
+static char killed[TEMP_DIR_PATH_SIZE + 16];
+static struct err err;
+
+static void copy_file(const char *from, const char *to)
+{
+    uint8_t *data = NULL;
+    size_t size = 0;
+    ck_assert_msg(fd_read_file(AT_FDCWD, from, 64u << 20, &data, &size, &err) == 0, "%s",
+                  err.text);
+    int fd = open(to, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(write(fd, data, size), (ssize_t)size);
+    (void)close(fd);
+    free(data);
+}
+
+static void copy_folder(const char *from, const char *to)
+{
+    DIR *stream = opendir(from);
+    ck_assert_ptr_nonnull(stream);
+    ck_assert(mkdir(to, 0700) == 0 || errno == EEXIST);
+    for (struct dirent *item = readdir(stream); item != NULL; item = readdir(stream)) {
+        char source[PATH_SIZE];
+        char target[PATH_SIZE];
+        if (item->d_name[0] == '.' || strncmp(item->d_name, "tmp", 3) == 0) {
+            continue;
+        }
+        (void)snprintf(source, sizeof(source), "%s/%s", from, item->d_name);
+        (void)snprintf(target, sizeof(target), "%s/%s", to, item->d_name);
+        copy_file(source, target);
+    }
+    (void)closedir(stream);
+}
+
+static struct voter *one(void)
+{
+    return &voters.voter[1];
+}
+
+/* As the kill left it. */
+static void put_back(void)
+{
+    ck_assert_int_eq(fd_remove_tree(one()->folder, &err), 0);
+    copy_folder(killed, one()->folder);
+}
+
+static void setup(void)
+{
+    voters_init(&voters);
+    (void)snprintf(killed, sizeof(killed), "%s/killed", voters.dir.path);
+    struct voter *voter = voter_up(&voters, 1, true);
+    VOTERS_UNTIL(&voters, voter->leads);
+    for (unsigned i = 0; i < COMMITS; i++) {
+        voter_commit(voter, "something that matters");
+    }
+    copy_folder(voter->folder, killed);
+    voter_close(voter, false);
+    put_back();
+}
+
+static void teardown(void)
+{
+    voters_fini(&voters);
+}
+
+static void path_of(const char *name, char path[PATH_SIZE])
+{
+    (void)snprintf(path, PATH_SIZE, "%s/%s", one()->folder, name);
+}
+
+static void flip_bit(const char *name, size_t bit)
+{
+    char path[PATH_SIZE];
+    uint8_t byte = 0;
+    path_of(name, path);
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(pread(fd, &byte, 1, (off_t)(bit / 8)), 1);
+    byte ^= (uint8_t)(1u << bit % 8);
+    ck_assert_int_eq(pwrite(fd, &byte, 1, (off_t)(bit / 8)), 1);
+    (void)close(fd);
+}
+
+static size_t used_of(const char *name)
+{
+    char path[PATH_SIZE];
+    uint8_t *data = NULL;
+    size_t size = 0;
+    path_of(name, path);
+    ck_assert_int_eq(fd_read_file(AT_FDCWD, path, 64u << 20, &data, &size, &err), 0);
+    while (size > 0 && data[size - 1] == 0) {
+        size--;
+    }
+    free(data);
+    return size;
+}
+
+static void serves_all(void)
+{
+    (void)voter_up(&voters, 1, false);
+    VOTERS_UNTIL(&voters, one()->leads);
+    ck_assert_uint_eq(one()->ledger.count, COMMITS);
+}
+
+START_TEST(without_damage_all_of_it_is_served)
+{
+    ck_assert_msg(log_files_check(one()->folder, &err) == 0, "%s", err.text);
+    serves_all();
+}
+END_TEST
+
+START_TEST(damage_anywhere_in_the_open_file_is_a_refusal_to_start)
+{
+    const size_t used = used_of("open-1");
+    ck_assert_uint_gt(used, 600);
+    for (size_t bit = 0; bit < used * 8; bit += 37) {
+        flip_bit("open-1", bit);
+        ck_assert_msg(log_files_check(one()->folder, &err) == BERTH_ECORRUPT, "bit %zu",
+                      bit);
+        flip_bit("open-1", bit);
+    }
+    flip_bit("open-1", used / 2 * 8);
+
+    struct err refusal = voter_refusal(&voters, 1);
+
+    ck_assert_int_eq(refusal.code, BERTH_ECORRUPT);
+    ck_assert_msg(strstr(refusal.text, "open-1: the entries at byte") != NULL, "%s",
+                  refusal.text);
+    flip_bit("open-1", used / 2 * 8); /* nothing has been changed by the attempt */
+    serves_all();
+}
+END_TEST
+
+/* libraft would take what the second holds for what the first has lost. */
+START_TEST(files_are_looked_at_in_the_order_of_their_numbers)
+{
+    char second[PATH_SIZE];
+    char tenth[PATH_SIZE];
+    path_of("open-2", second);
+    ck_assert_int_eq(truncate(second, 0), 0); /* the log ends here */
+    path_of("open-10", tenth);
+    ck_assert_int_eq(log_files_check(one()->folder, &err), 0);
+    path_of("open-1", second);
+    copy_file(second, tenth);
+
+    ck_assert_int_eq(log_files_check(one()->folder, &err), BERTH_ECORRUPT);
+
+    ck_assert_msg(strstr(err.text, "open-10 holds entries, but open-") != NULL, "%s",
+                  err.text);
+}
+END_TEST
+
+START_TEST(a_folder_without_open_files_has_nothing_wrong)
+{
+    ck_assert_int_eq(fd_remove_tree(one()->folder, &err), 0);
+    ck_assert_int_eq(log_files_check(one()->folder, &err), -ENOENT);
+    ck_assert_int_eq(mkdir(one()->folder, 0700), 0);
+    ck_assert_int_eq(log_files_check(one()->folder, &err), 0);
+}
+END_TEST
+
+START_TEST(more_open_files_than_there_can_be_are_refused)
+{
+    for (unsigned i = 100; i < 101 + LOG_FILES_OPEN_MAX; i++) {
+        char path[PATH_SIZE];
+        char name[32];
+        (void)snprintf(name, sizeof(name), "open-%u", i);
+        path_of(name, path);
+        int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+        ck_assert_int_ge(fd, 0);
+        (void)close(fd);
+    }
+    ck_assert_int_eq(log_files_check(one()->folder, &err), BERTH_EFULL);
+}
+END_TEST
+
+static Suite *suite(void)
+{
+    Suite *made = suite_create("log_files");
+    TCase *tcase = tcase_create("log_files");
+    tcase_set_timeout(tcase, 60);
+    tcase_add_checked_fixture(tcase, setup, teardown);
+    tcase_add_test(tcase, without_damage_all_of_it_is_served);
+    tcase_add_test(tcase, damage_anywhere_in_the_open_file_is_a_refusal_to_start);
+    tcase_add_test(tcase, files_are_looked_at_in_the_order_of_their_numbers);
+    tcase_add_test(tcase, a_folder_without_open_files_has_nothing_wrong);
+    tcase_add_test(tcase, more_open_files_than_there_can_be_are_refused);
+    suite_add_tcase(made, tcase);
+    return made;
+}
+
+int main(void)
+{
+    return test_main_run(suite());
+}
