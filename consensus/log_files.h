@@ -11,8 +11,9 @@
 
 #include "base/err.h"
 
-#define LOG_FILES_OPEN_MAX 64 /* a few are usual: two made ready, those not closed yet \
-                               */
+#define LOG_FILES_OPEN_MAX                                      \
+    64 /* a few are usual: two made ready, those not closed yet \
+        */
 /* They have 8 MiB; one that took entries which together are larger has grown. */
 #define LOG_FILES_SIZE_MAX (256u << 20)
 
