@@ -61,7 +61,7 @@ static const char usage[] =
     "                  lease-from-ack old-orders old-start no-epoch-check\n"
     "                  resume-late no-fence drop-at-restart no-keep disks-anew\n"
     "                  disks-forgotten feed-gap resume-skips no-compare seal-unwaited\n"
-    "                  log-anew early-voter two-at-once standby-counts\n"
+    "                  damage-as-torn log-anew early-voter two-at-once standby-counts\n"
     "  --trace         tell the timeline of every run\n"
     "  --no-shrink     show a failing seed as it is\n"
     "  --jobs N        runs at a time (1)\n"

@@ -71,6 +71,7 @@ enum sim_bug {
     SIM_BUG_RESUME_SKIPS,     /* a watch that goes on misses one revision */
     SIM_BUG_NO_COMPARE,       /* what a write expects to find is not looked at */
     SIM_BUG_SEAL_UNWAITED,    /* the seal's writes overtake one that is under way */
+    SIM_BUG_DAMAGE_AS_TORN,   /* the log's end is dropped where it does not read */
     SIM_BUG_LOG_ANEW,         /* a voter without its log begins a new one */
     SIM_BUG_EARLY_VOTER,      /* a standby gets its vote before it has caught up */
     SIM_BUG_TWO_AT_ONCE,      /* who is removed is replaced in the same entry */

@@ -110,6 +110,7 @@ static void
 put_entries(struct sim_disk *disk, const struct sim_write *write, unsigned count)
 {
     uint64_t index = write->index;
+    disk->torn = 0; /* written over */
     if (disk->count == 0 && index > disk->start) {
         disk->start = index; /* behind a snapshot */
     }
@@ -301,6 +302,7 @@ void sim_disk_crash(struct sim_disk *disk)
         } else if (write->kind == SIM_WRITE_APPEND) { /* up to a torn entry */
             put_entries(disk, write,
                         (unsigned)world_between(disk->world, 0, write->count));
+            disk->torn = world_between(disk->world, 1, UINT32_MAX);
             break;
         } else {
             break;

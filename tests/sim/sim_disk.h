@@ -5,9 +5,9 @@
  * snapshot, and the seal's two blocks. Writes of the log wait in a queue and become
  * durable one after another; each ends in a callback. Term, vote and seal are written at
  * once. When the machine's process dies, a random part of what is on its way has made it
- * (the last entry of that part may be torn: then it has not).
- * Faults: slow, failing or full for a while; the n-th write from now kills the process
- * before, in the middle or after it; a byte of something durable turns over.
+ * (the last entry of that part may be torn: then it has not, but something of it is
+ * there). Faults: slow, failing or full for a while; the n-th write from now kills the
+ * process before, in the middle or after it; a byte of something durable turns over.
  * Threads: one. Ownership: payloads are counted and shared. Units: bytes, ns.
  */
 #pragma once
@@ -37,7 +37,7 @@ void sim_blob_unref(struct sim_blob *blob);
 struct sim_entry {
     uint64_t term;
     unsigned short type;
-    bool rotten;
+    uint64_t rotten; /* not 0: which of its bits has turned over */
     struct sim_blob *data;
 };
 
@@ -80,6 +80,7 @@ struct sim_disk {
     struct sim_snapshot snapshot;
     uint8_t seal[SIM_SEAL_SIZE];
     bool has_seal;
+    uint64_t torn; /* not 0: which part of a write a crash has left behind the log */
     /* on its way */
     struct list queue; /* struct sim_write */
     bool busy;

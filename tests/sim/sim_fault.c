@@ -167,8 +167,8 @@ static void lose(struct sim *sim, struct sim_machine *machine, enum sim_fault_ki
     }
 }
 
-/* What lies behind the sealed index may be lost without a trace: no fault of this kind is
- * put there, see docs/reliability.md. */
+/* What lies behind the sealed index may be lost without a trace: no tail is cut off
+ * there, see docs/reliability.md. A bit that turns over is noticed there, too. */
 static void
 tamper(struct sim *sim, struct sim_machine *machine, const struct sim_fault *fault)
 {
@@ -181,12 +181,16 @@ tamper(struct sim *sim, struct sim_machine *machine, const struct sim_fault *fau
     sim_machine_kill(machine, "power failed", (1 + fault->number % 3) * NS_PER_S);
     sealed = sim_raft_sealed_index(machine);
     uint64_t at = disk->start + fault->number % (sealed - disk->start + 1);
+    if (fault->kind == FAULT_FLIP && fault->number % 2 == 1 &&
+        sim_disk_last_index(disk) > sealed) {
+        at = sealed + 1 + fault->number / 2 % (sim_disk_last_index(disk) - sealed);
+    }
     if (fault->kind == FAULT_LOSE_TAIL) {
         sim_disk_lose_tail(disk, at);
     } else if (fault->number % 5 == 0) {
         disk->vote ^= fault->number | 1;
     } else if (at - disk->start < disk->count) {
-        disk->log[at - disk->start].rotten = true;
+        disk->log[at - disk->start].rotten = fault->number;
     }
 }
 

@@ -2,7 +2,8 @@
  *
  * Shapes: struct raft_backing is what stands in for consensus' own; what it has been
  * asked for and has not answered is in its lists. Files: sim_raft.c (time, term and vote,
- * the end), sim_raft_log.c (entries and snapshots), sim_raft_net.c (messages), sim_seal.c
+ * the end), sim_raft_log.c (entries and snapshots), sim_raft_rot.c
+ * (its damaged end), sim_raft_net.c (messages), sim_seal.c
  * (the seal's file). Ownership: requests are libraft's until they are answered. Errors:
  * libraft's codes; memory aborts.
  */
@@ -109,6 +110,11 @@ void sim_raft_members_decode(const struct sim_blob *blob,
                              struct raft_configuration *ret_members);
 struct sim_entry *sim_raft_copy_entries(const struct raft_entry *entries, unsigned count);
 struct sim_blob *sim_raft_join_bufs(const struct raft_buffer *bufs, unsigned count);
+
+/* ---- sim_raft_rot.c ---- */
+/* Whether damage is told from a torn write; `rotten`: the first entry that is, or the
+ * number of them. */
+bool sim_raft_is_lost(const struct sim_disk *disk, size_t rotten);
 
 /* ---- sim_raft_net.c ---- */
 int sim_raft_send(struct raft_io *io,

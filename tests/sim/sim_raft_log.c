@@ -59,18 +59,31 @@ static struct raft_snapshot *load_snapshot(const struct sim_snapshot *from)
     return snapshot;
 }
 
-/* How many entries a loader finds: a bad one in the open segment looks like a torn write;
- * elsewhere it is noticed. */
-static int count_sound(struct sim_disk *disk)
+/* A bad entry in the open segment looks like a torn write to the library's loader;
+ * elsewhere it is noticed. What stands in front of the loader looks closer, and has to
+ * find all that had been stored, but nothing that a crash has left. */
+static int count_sound(struct sim_machine *machine)
 {
-    for (size_t i = 0; i < disk->count; i++) {
-        if (disk->log[i].rotten) {
-            if (i + OPEN_TAIL < disk->count) {
-                return RAFT_CORRUPT;
-            }
-            sim_disk_lose_tail(disk, disk->start + i);
-            break;
+    struct sim_disk *disk = &machine->disk;
+    bool blind = machine->sim->config.bug == SIM_BUG_DAMAGE_AS_TORN;
+    size_t rotten = 0;
+    while (rotten < disk->count && disk->log[rotten].rotten == 0) {
+        rotten++;
+    }
+    bool closed = rotten + OPEN_TAIL < disk->count;
+    bool looked = rotten < disk->count || disk->torn != 0;
+    if (closed || (looked && !blind && sim_raft_is_lost(disk, rotten))) {
+        return RAFT_CORRUPT;
+    }
+    disk->torn = 0;
+    if (rotten < disk->count) {
+        uint64_t index = disk->start + rotten;
+        if (index > sim_raft_sealed_index(machine)) {
+            world_fail(&machine->sim->world,
+                       "m%u drops entry %llu, which it had stored, without a word",
+                       machine->index, (unsigned long long)index);
         }
+        sim_disk_lose_tail(disk, index);
     }
     return 0;
 }
@@ -85,7 +98,7 @@ int sim_raft_load(struct raft_io *io,
 {
     struct raft_backing *backing = sim_backing_of(io);
     struct sim_disk *disk = &sim_backing_machine(backing)->disk;
-    if (count_sound(disk) != 0 || disk->snapshot.rotten) {
+    if (count_sound(sim_backing_machine(backing)) != 0 || disk->snapshot.rotten) {
         sim_backing_say_why(backing, "a segment's or snapshot's checksum is wrong");
         return RAFT_CORRUPT;
     }
