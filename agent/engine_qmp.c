@@ -266,36 +266,47 @@ static void stands_still(struct engine_qmp_run *run)
                                       "itself when there is room");
 }
 
-static void status_shutdown(struct engine_qmp_run *run)
+static void status_running(struct engine_qmp_run *run, const json_t *status)
 {
+    (void)status;
+    running(run);
+}
+
+static void status_shutdown(struct engine_qmp_run *run, const json_t *status)
+{
+    (void)status;
     guest_ended(run, false);
 }
 
-static void status_panicked(struct engine_qmp_run *run)
+static void status_panicked(struct engine_qmp_run *run, const json_t *status)
 {
+    (void)status;
     guest_ended(run, true);
 }
 
-static void status_io_error(struct engine_qmp_run *run)
+static void status_io_error(struct engine_qmp_run *run, const json_t *status)
 {
+    (void)status;
     running(run); /* while we were away */
     run->disk_fault = true;
     stands_still(run);
 }
 
-static void status_internal_error(struct engine_qmp_run *run)
+/* Berth's own program says why. */
+static void status_internal_error(struct engine_qmp_run *run, const json_t *status)
 {
-    (void)snprintf(run->what, sizeof(run->what), "%s met an internal error",
-                   run->kind->title);
+    const char *reason = json_member_text(status, "reason", "");
+    (void)snprintf(run->what, sizeof(run->what), "%s met an internal error%s%.160s",
+                   run->kind->title, reason[0] != '\0' ? ": " : "", reason);
     process_kill(run);
 }
 
 /* RunState of QEMU's QMP reference; whatever is not here stands at its beginning. */
 static const struct {
     const char *status;
-    void (*take)(struct engine_qmp_run *run);
+    void (*take)(struct engine_qmp_run *run, const json_t *status);
 } statuses[] = {
-    {"running", running},
+    {"running", status_running},
     {"shutdown", status_shutdown},
     {"guest-panicked", status_panicked},
     {"io-error", status_io_error},
@@ -318,7 +329,7 @@ on_status(void *context, int code, const json_t *result, const struct err *error
     const char *status = json_member_text(result, "status", "");
     for (size_t i = 0; i < ARRAY_COUNT(statuses); i++) {
         if (strcmp(statuses[i].status, status) == 0) {
-            statuses[i].take(run);
+            statuses[i].take(run, result);
             return;
         }
     }

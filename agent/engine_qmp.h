@@ -80,7 +80,7 @@ struct engine_qmp_run {
     uint64_t reset_ms; /* loop time of the last one counted; 0: none */
     bool late;         /* as in engine_exit, both */
     bool unwritten;
-    char what[128]; /* why we ended it, or why it will end */
+    char what[224]; /* why we ended it, or why it will end */
 };
 
 /* ---- for engines ---- */

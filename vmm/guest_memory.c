@@ -374,8 +374,8 @@ int guest_memory_release(struct guest_memory *memory, uint64_t address, uint64_t
     }
     const struct guest_memory_filler *filler =
         atomic_load_explicit(&memory->filler, memory_order_acquire);
-    if (filler != NULL && !filler->has(filler->context, address, size)) {
-        return -EAGAIN;
+    if (filler != NULL) {
+        filler->forgo(filler->context, address, size); /* before it is punched out */
     }
     while (size > 0) {
         const struct guest_region *region = region_of(memory, address);

@@ -54,6 +54,8 @@ struct guest_memory_filler {
     int (*bring)(void *context, uint64_t address, uint64_t size);
     /* Whether all of it is there already. */
     bool (*has)(void *context, uint64_t address, uint64_t size);
+    /* Whole pages that nobody wants as they were: they do not come any more. */
+    void (*forgo)(void *context, uint64_t address, uint64_t size);
     void *context;
 };
 
@@ -115,9 +117,8 @@ int guest_memory_iovec(const struct guest_memory *memory,
                        unsigned capacity);
 
 /* Gives whole pages back to the host: until they are written again they read as zeros, or
- * in a clone as its image. -EAGAIN and nothing while any of it is on its way in: nobody
- * waits for what is to be thrown away.
- * -EFAULT outside RAM, BERTH_EINVALID for parts of pages, -errno. */
+ * in a clone as its image. What is on its way in does not come: nobody waits for what is
+ * to be thrown away. -EFAULT outside RAM, BERTH_EINVALID for parts of pages, -errno. */
 int guest_memory_release(struct guest_memory *memory, uint64_t address, uint64_t size);
 
 /* All of RAM reads as zeros afterwards, a clone's as well; its image is left alone. */

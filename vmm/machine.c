@@ -207,12 +207,14 @@ static void wait_parked(struct machine *machine)
     pthread_mutex_lock(&machine->lock);
     atomic_store(&machine->wants_run, false);
     pthread_mutex_unlock(&machine->lock);
+    ram_loader_hurry(machine->loader, true); /* one may wait for RAM, deaf to kicks */
     kick_all(machine);
     pthread_mutex_lock(&machine->lock);
     while (machine->parked < machine->cpu_count) {
         pthread_cond_wait(&machine->changed, &machine->lock);
     }
     pthread_mutex_unlock(&machine->lock);
+    ram_loader_hurry(machine->loader, false);
 }
 
 static void stand_still(struct machine *machine)
@@ -305,6 +307,9 @@ static void carry_out(struct machine *machine,
     bool was_running = machine->state == MACHINE_RUNNING;
     if (machine->state == MACHINE_ENDED) {
         return;
+    }
+    if (request != REQUEST_CRASH_LOADED) {
+        ram_loader_abandon(machine->loader); /* nobody goes on with what it was */
     }
     if (was_running) {
         stand_still(machine);
@@ -637,6 +642,7 @@ struct machine *machine_free(struct machine *machine)
     if (machine == NULL) {
         return NULL;
     }
+    ram_loader_abandon(machine->loader); /* no vCPU is joined that waits for it */
     pthread_mutex_lock(&machine->lock);
     machine->ending = true;
     pthread_cond_broadcast(&machine->changed);
@@ -778,6 +784,15 @@ int machine_pause(struct machine *machine, struct err *err)
     case MACHINE_STATE_COUNT:
     default:
         return err_set(err, BERTH_EPHASE, "the guest has ended");
+    }
+}
+
+void machine_halt(struct machine *machine)
+{
+    ram_loader_abandon(machine->loader);
+    if (machine->state == MACHINE_RUNNING) {
+        stand_still(machine);
+        machine->state = MACHINE_PAUSED;
     }
 }
 

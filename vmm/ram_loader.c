@@ -24,13 +24,18 @@
 #include <time.h>
 #include <unistd.h>
 
-#define FAULTS_MAX  16u /* taken from the kernel at a time; what is left comes again */
-#define REASON_SIZE 200u
+#define FAULTS_MAX 16u /* taken from the kernel at a time; what is left comes again */
+/* The patience, in turns of the watch: what is stopped as a whole (its host sleeps, its
+ * group is frozen) takes a turn at most for it. */
+#define PATIENCE_TURNS 30u
+#define CHUNK_PAGES    ((uint32_t)(RAM_CHUNK_BYTES / GUEST_PAGE_BYTES))
+#define WORD_PAGES     64u
+#define CHUNK_WORDS    (CHUNK_PAGES / WORD_PAGES)
 /* What opening chunks here and there may split RAM's mappings into: a quarter of what
  * Linux gives a process (vm.max_map_count), which malloc and threads need as well. */
 #define MAPPINGS_MAX       16384
-#define WORD_AFTER_MS      1000u /* that a device waits is said then */
-#define NO_MEMORY_PAUSE_MS 10    /* for the host to find some */
+#define NO_MEMORY_PAUSE_MS 10 /* for the host to find some */
+#define PLACING            "place the saved RAM"
 
 enum chunk_state {
     CHUNK_MISSING = 0,
@@ -43,12 +48,15 @@ enum chunk_state {
 struct wish {
     struct wish *next;
     uint32_t chunk;
+    uint64_t until_turn; /* of the watch */
+    bool is_taken;       /* the thread has seen it */
+    bool is_told;
 };
 
 struct ram_loader {
     struct guest_memory *memory;
     struct guest_memory shape; /* its regions, for a thread that outlives it */
-    int fd;                    /* borrowed */
+    int fd;                    /* owned: a thread that hangs may outlive the image's */
     uint64_t offset;
     struct ram_loader_events events;
     int fault_fd; /* the userfaultfd */
@@ -63,15 +71,26 @@ struct ram_loader {
     atomic_ullong done_chunks;
     pthread_mutex_t lock;
     pthread_cond_t changed; /* a chunk's state, or that the thread is at its end */
-    struct wish *wishes;    /* guarded by lock */
+    struct wish *wishes;    /* guarded by lock; of who waits */
+    uint64_t *forgone;      /* guarded by lock: a bit for each page; owned */
+    bool is_reading;        /* guarded by lock: the thread is in the file */
     bool is_over;           /* guarded by lock: nothing comes in any more */
     bool has_ended;         /* guarded by lock: the thread does nothing any more */
-    atomic_bool has_failed;
+    atomic_bool has_failed; /* written under the lock: what was missing is lost */
+    /* the watch: guarded by lock but for its thread */
+    pthread_t watch;
+    bool watch_runs;
+    pthread_cond_t watched; /* it is over */
+    uint64_t turn;
+    unsigned still_turns; /* since something has come in */
+    uint64_t hurry_turn;  /* until when who is to stand still may wait; 0: nobody is */
+    bool has_moved;       /* something came in during this turn */
+    atomic_bool is_abandoned;
+    bool is_short; /* the host has no memory for what was read */
     /* the thread's own */
-    uint8_t *bytes;    /* of one chunk */
-    bool may_not_read; /* it is not what it has to be */
-    uint32_t next;     /* what is filled in between, in order */
-    int mappings;      /* more than there were, by what is open */
+    uint8_t *bytes; /* of one chunk */
+    uint32_t next;  /* what is filled in between, in order */
+    int mappings;   /* more than there were, by what is open */
 };
 
 static void call(struct ram_loader *loader)
@@ -154,44 +173,155 @@ static bool state_set(struct ram_loader *loader, uint32_t chunk, enum chunk_stat
     return true;
 }
 
-/* The host's memory may be short for a moment: true when it is worth another try. */
-static bool pages_retry(const struct ram_loader *loader, int error, uint64_t *waited_ms)
+/* ---- what does not come */
+
+static void wake_all(const struct ram_loader *loader)
 {
-    const struct timespec pause = {.tv_nsec = NO_MEMORY_PAUSE_MS * (long)NS_PER_MS};
-    if (error == EAGAIN) {
-        return true;
+    for (unsigned i = 0; i < loader->shape.region_count; i++) {
+        wake(loader, (uintptr_t)loader->shape.regions[i].host,
+             loader->shape.regions[i].size_bytes);
     }
-    if (error != ENOMEM || *waited_ms >= loader->events.patience_ms ||
-        atomic_load(&loader->wants_end)) {
-        return false;
-    }
-    (void)clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL); /* shorter is fine */
-    *waited_ms += NO_MEMORY_PAUSE_MS;
-    return true;
 }
 
-static int pages_copy(const struct ram_loader *loader,
-                      uint8_t *to,
-                      const uint8_t *from,
-                      uint64_t size,
-                      struct err *err)
+static void
+unregister(const struct ram_loader *loader, const uint8_t *host, uint64_t size)
 {
-    uint64_t waited_ms = 0;
-    while (size > 0) {
-        struct uffdio_copy copy = {.dst = (uintptr_t)to,
-                                   .src = (uintptr_t)from,
-                                   .len = size,
-                                   .mode = UFFDIO_COPY_MODE_DONTWAKE};
-        if (ioctl(loader->fault_fd, UFFDIO_COPY, &copy) < 0) {
-            const int error = errno;
-            if (!pages_retry(loader, error, &waited_ms)) {
-                return err_sys(err, -error, "place the saved RAM");
-            }
+    struct uffdio_range range = {.start = (uintptr_t)host, .len = size};
+    (void)ioctl(loader->fault_fd, UFFDIO_UNREGISTER, &range); /* wakes who waits */
+}
+
+/* How many chunks from this one on are in its state and next to it in this process. */
+static uint32_t run_of(const struct ram_loader *loader, uint32_t chunk)
+{
+    const enum chunk_state state = state_of(loader, chunk);
+    const uint8_t *host = chunk_host(&loader->shape, chunk);
+    uint32_t length = 1;
+    while (chunk + length < loader->sums.count &&
+           state_of(loader, chunk + length) == state &&
+           chunk_host(&loader->shape, chunk + length) ==
+               host + length * RAM_CHUNK_BYTES) {
+        length++;
+    }
+    return length;
+}
+
+/* All chunks in this state; as few calls, and so mappings, as there are gaps. */
+static void
+protect_all(const struct ram_loader *loader, enum chunk_state state, int rights)
+{
+    for (uint32_t chunk = 0, length; chunk < loader->sums.count; chunk += length) {
+        uint8_t *host = chunk_host(&loader->shape, chunk);
+        length = run_of(loader, chunk);
+        if (state_of(loader, chunk) == state &&
+            mprotect(host, length * RAM_CHUNK_BYTES, rights) < 0) {
+            /* For want of mappings. Who touches it reads zeros instead, in a machine
+             * that is at its end already. */
+            unregister(loader, host, length * RAM_CHUNK_BYTES);
         }
-        if (copy.copy > 0) { /* all of it, or what was done when it was disturbed */
-            to += copy.copy;
-            from += copy.copy;
-            size -= (uint64_t)copy.copy;
+    }
+}
+
+/* Under the lock, on a thread that may take RAM's mappings apart: the first loss is that
+ * of all that is missing. Whoever waits for any of it goes on only when it can be touched
+ * no more, and when the machine knows; a reason of NULL: it does. */
+static void lose_locked(struct ram_loader *loader, const char *reason)
+{
+    if (loader->is_over || atomic_load(&loader->wants_end) ||
+        atomic_load(&loader->has_failed)) {
+        return; /* nobody wants it any more, or it is known */
+    }
+    if (reason != NULL) {
+        loader->events.failed(loader->events.context, reason);
+    }
+    /* Without it, a vCPU that is there would ask for it until it has stopped. */
+    protect_all(loader, CHUNK_MISSING, PROT_NONE);
+    for (uint32_t i = 0; i < loader->sums.count; i++) {
+        (void)state_set(loader, i, CHUNK_LOST);
+    }
+    atomic_store(&loader->has_failed, true);
+    wake_all(loader);
+}
+
+static void lose(struct ram_loader *loader, const char *reason)
+{
+    pthread_mutex_lock(&loader->lock);
+    lose_locked(loader, reason);
+    pthread_mutex_unlock(&loader->lock);
+}
+
+/* ---- its thread: one chunk ---- */
+
+static uint64_t *
+forgone_word(const struct ram_loader *loader, uint32_t chunk, uint32_t page)
+{
+    return &loader->forgone[(size_t)chunk * CHUNK_WORDS + page / WORD_PAGES];
+}
+
+/* Under the lock. */
+static bool is_forgone(const struct ram_loader *loader, uint32_t chunk, uint32_t page)
+{
+    return (*forgone_word(loader, chunk, page) >> page % WORD_PAGES & 1) != 0;
+}
+
+/* Whether there is no page of it that anybody wants. */
+static bool chunk_is_forgone(struct ram_loader *loader, uint32_t chunk)
+{
+    bool is_all = true;
+    pthread_mutex_lock(&loader->lock);
+    for (uint32_t page = 0; is_all && page < CHUNK_PAGES; page += WORD_PAGES) {
+        is_all = *forgone_word(loader, chunk, page) == UINT64_MAX;
+    }
+    pthread_mutex_unlock(&loader->lock);
+    return is_all;
+}
+
+/* Places pages from *page on until `end`, or fewer: whoever gives one back meanwhile does
+ * so before, and it does not come, or after, and takes it away again. 0 or -errno. */
+static int
+pages_copy(struct ram_loader *loader, uint32_t chunk, uint32_t *page, uint32_t end)
+{
+    struct uffdio_copy copy = {.mode = UFFDIO_COPY_MODE_DONTWAKE};
+    uint32_t stop;
+    int r = 0;
+    pthread_mutex_lock(&loader->lock);
+    while (*page < end && is_forgone(loader, chunk, *page)) {
+        (*page)++;
+    }
+    for (stop = *page; stop < end && !is_forgone(loader, chunk, stop);) {
+        stop++;
+    }
+    if (state_of(loader, chunk) != CHUNK_MISSING || loader->is_over) {
+        *page = stop = end; /* nobody is to see it any more */
+    }
+    if (*page < stop) {
+        const uint64_t at = *page * GUEST_PAGE_BYTES;
+        copy.dst = (uintptr_t)chunk_host(&loader->shape, chunk) + at;
+        copy.src = (uintptr_t)loader->bytes + at;
+        copy.len = (stop - *page) * GUEST_PAGE_BYTES;
+        r = ioctl(loader->fault_fd, UFFDIO_COPY, &copy) < 0 ? -errno : 0;
+        loader->is_short = r == -ENOMEM;
+    }
+    pthread_mutex_unlock(&loader->lock);
+    if (copy.copy > 0) { /* all of it, or what was done when it was disturbed */
+        *page += (uint32_t)((uint64_t)copy.copy / GUEST_PAGE_BYTES);
+    }
+    return r;
+}
+
+/* The host's memory may be short for a moment; the watch ends that. */
+static int run_place(struct ram_loader *loader,
+                     uint32_t chunk,
+                     uint32_t page,
+                     uint32_t end,
+                     struct err *err)
+{
+    const struct timespec pause = {.tv_nsec = NO_MEMORY_PAUSE_MS * (long)NS_PER_MS};
+    while (page < end && !atomic_load(&loader->wants_end)) {
+        const int r = pages_copy(loader, chunk, &page, end);
+        if (r == -ENOMEM) {
+            (void)clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL); /* shorter is fine */
+        } else if (r < 0 && r != -EAGAIN) {
+            return err_sys(err, r, PLACING);
         }
     }
     return 0;
@@ -199,13 +329,10 @@ static int pages_copy(const struct ram_loader *loader,
 
 static int chunk_place(struct ram_loader *loader, uint32_t chunk, struct err *err)
 {
-    uint8_t *host = chunk_host(&loader->shape, chunk);
     uint32_t length;
     for (uint32_t page = 0; (length = ram_image_run(loader->bytes, &page)) > 0;
          page += length) {
-        const uint64_t from = page * GUEST_PAGE_BYTES;
-        int r = pages_copy(loader, host + from, loader->bytes + from,
-                           length * GUEST_PAGE_BYTES, err);
+        int r = run_place(loader, chunk, page, page + length, err);
         if (r < 0) {
             return r;
         }
@@ -213,39 +340,9 @@ static int chunk_place(struct ram_loader *loader, uint32_t chunk, struct err *er
     return 0;
 }
 
-static void chunk_protect(const struct ram_loader *loader, uint32_t chunk, int rights)
-{
-    /* Cannot fail but for want of mappings: then who touches it reads zeros, and the
-     * machine is at its end already. */
-    (void)mprotect(chunk_host(&loader->shape, chunk), RAM_CHUNK_BYTES, rights);
-}
-
-/* Under the lock. Whoever waits for it goes on only when it can be touched no more, and
- * when the machine knows. */
-static void lose_locked(struct ram_loader *loader, uint32_t chunk, const char *reason)
-{
-    if (loader->is_over || state_of(loader, chunk) != CHUNK_MISSING) {
-        return; /* nobody wants it any more, or it has come after all */
-    }
-    if (!atomic_exchange(&loader->has_failed, true)) {
-        loader->events.failed(loader->events.context, reason);
-    }
-    /* Without it, a vCPU that is there would ask for it until it has stopped. */
-    chunk_protect(loader, chunk, PROT_NONE);
-    (void)state_set(loader, chunk, CHUNK_LOST);
-}
-
 static void chunk_wake(const struct ram_loader *loader, uint32_t chunk)
 {
     wake(loader, (uintptr_t)chunk_host(&loader->shape, chunk), RAM_CHUNK_BYTES);
-}
-
-static void chunk_lose(struct ram_loader *loader, uint32_t chunk, const char *reason)
-{
-    pthread_mutex_lock(&loader->lock);
-    lose_locked(loader, chunk, reason);
-    pthread_mutex_unlock(&loader->lock);
-    chunk_wake(loader, chunk);
 }
 
 static bool neighbour_is_open(const struct ram_loader *loader, uint32_t chunk, int side)
@@ -274,30 +371,46 @@ static void chunk_open(struct ram_loader *loader, uint32_t chunk)
     atomic_store_explicit(&loader->states[chunk], CHUNK_OPEN, memory_order_release);
 }
 
+/* False when nothing is to be read any more. */
+static bool reading_set(struct ram_loader *loader, bool is_reading)
+{
+    pthread_mutex_lock(&loader->lock);
+    const bool goes_on = !atomic_load(&loader->wants_end);
+    loader->is_reading = is_reading && goes_on;
+    pthread_mutex_unlock(&loader->lock);
+    return goes_on;
+}
+
+static int chunk_read(struct ram_loader *loader, uint32_t chunk, struct err *err)
+{
+    if (chunk_is_forgone(loader, chunk) || !reading_set(loader, true)) {
+        return 0;
+    }
+    int r = ram_image_read_chunk(&loader->sums, &loader->shape, loader->fd,
+                                 loader->offset, chunk, loader->bytes, err);
+    const bool goes_on = reading_set(loader, false);
+    return r == 0 && goes_on && loader->sums.chunks[chunk].holds_content
+               ? chunk_place(loader, chunk, err)
+               : r;
+}
+
 static void chunk_bring(struct ram_loader *loader, uint32_t chunk)
 {
     struct err err = {0};
     if (state_of(loader, chunk) != CHUNK_MISSING) {
         return;
     }
-    if (loader->may_not_read) {
-        chunk_lose(loader, chunk, "its thread could not begin");
+    const int r = chunk_read(loader, chunk, &err);
+    if (atomic_load(&loader->wants_end)) {
         return;
     }
-    int r = ram_image_read_chunk(&loader->sums, &loader->shape, loader->fd,
-                                 loader->offset, chunk, loader->bytes, &err);
-    if (atomic_load(&loader->wants_end)) {
-        return; /* RAM may be another machine's by now */
-    }
-    if (r == 0 && loader->sums.chunks[chunk].holds_content) {
-        r = chunk_place(loader, chunk, &err);
-    }
     if (r < 0) {
-        chunk_lose(loader, chunk, err.text);
+        lose(loader, err.text);
         return;
     }
     pthread_mutex_lock(&loader->lock);
     const bool is_news = state_set(loader, chunk, CHUNK_THERE);
+    loader->has_moved = true;
     pthread_mutex_unlock(&loader->lock);
     chunk_wake(loader, chunk);
     if (is_news) { /* else somebody could not wait any longer */
@@ -347,21 +460,31 @@ static bool faults_serve(struct ram_loader *loader)
     return got > 0;
 }
 
+/* The first wish that was not looked at; false when there is none. */
+static bool wish_take(struct ram_loader *loader, uint32_t *ret_chunk)
+{
+    pthread_mutex_lock(&loader->lock);
+    struct wish *wish = loader->wishes;
+    while (wish != NULL && wish->is_taken) {
+        wish = wish->next;
+    }
+    if (wish != NULL) {
+        wish->is_taken = true;
+        *ret_chunk = wish->chunk;
+    }
+    pthread_mutex_unlock(&loader->lock);
+    return wish != NULL; /* it is its waiter's */
+}
+
 static bool wishes_serve(struct ram_loader *loader)
 {
+    uint32_t chunk;
     bool any = false;
-    for (;;) {
-        pthread_mutex_lock(&loader->lock);
-        struct wish *wish = loader->wishes;
-        const uint32_t chunk = wish != NULL ? wish->chunk : 0;
-        loader->wishes = wish != NULL ? wish->next : NULL; /* it is its waiter's */
-        pthread_mutex_unlock(&loader->lock);
-        if (wish == NULL) {
-            return any;
-        }
+    while (wish_take(loader, &chunk)) {
         chunk_bring(loader, chunk);
         any = true;
     }
+    return any;
 }
 
 /* The next chunk that nobody has asked for; false when there is none. */
@@ -381,20 +504,22 @@ static bool next_bring(struct ram_loader *loader)
     return true;
 }
 
-/* Nothing more comes from here: pages that are not there are zeros, as in any RAM. */
+/* Nothing more comes from here: pages that are not there are zeros, as in any RAM. Its
+ * owner may have said so already; then RAM may be gone. */
 static void over(struct ram_loader *loader)
 {
-    const struct guest_memory *memory = loader->memory;
-    guest_memory_fill_by(loader->memory, NULL);
     pthread_mutex_lock(&loader->lock);
-    loader->is_over = true;
-    pthread_cond_broadcast(&loader->changed);
-    pthread_mutex_unlock(&loader->lock);
-    for (unsigned i = 0; i < memory->region_count; i++) {
-        struct uffdio_range range = {.start = (uintptr_t)memory->regions[i].host,
-                                     .len = memory->regions[i].size_bytes};
-        (void)ioctl(loader->fault_fd, UFFDIO_UNREGISTER, &range); /* wakes who waits */
+    if (!loader->is_over) {
+        guest_memory_fill_by(loader->memory, NULL);
+        loader->is_over = true;
+        pthread_cond_broadcast(&loader->changed);
+        pthread_cond_signal(&loader->watched);
+        for (unsigned i = 0; i < loader->shape.region_count; i++) {
+            unregister(loader, loader->shape.regions[i].host,
+                       loader->shape.regions[i].size_bytes);
+        }
     }
+    pthread_mutex_unlock(&loader->lock);
 }
 
 static void await(const struct ram_loader *loader)
@@ -413,28 +538,34 @@ static void unref(struct ram_loader *loader)
     if (atomic_fetch_sub(&loader->refs, 1) != 1) {
         return;
     }
+    fd_close(&loader->fd);
     fd_close(&loader->fault_fd);
     fd_close(&loader->call_fd);
+    (void)pthread_cond_destroy(&loader->watched);
     (void)pthread_cond_destroy(&loader->changed);
     (void)pthread_mutex_destroy(&loader->lock);
     ram_sums_fini(&loader->sums);
+    free(loader->forgone);
     free(loader->states);
     free(loader->bytes);
     free(loader);
 }
 
+/* A thread's first act. */
+static void thread_begin(struct ram_loader *loader, const char *name)
+{
+    struct err err = {0};
+    (void)pthread_setname_np(pthread_self(), name); /* for people */
+    if (loader->events.thread_began != NULL &&
+        loader->events.thread_began(loader->events.context, &err) < 0) {
+        lose(loader, err.text); /* before it reads anything */
+    }
+}
+
 static void *fill_thread(void *context)
 {
     struct ram_loader *loader = context;
-    struct err err = {0};
-    (void)pthread_setname_np(pthread_self(), "fill RAM"); /* for people */
-    if (loader->events.thread_began != NULL &&
-        loader->events.thread_began(loader->events.context, &err) < 0) {
-        loader->may_not_read = true;
-        if (!atomic_exchange(&loader->has_failed, true)) {
-            loader->events.failed(loader->events.context, err.text);
-        }
-    }
+    thread_begin(loader, "fill RAM");
     while (!atomic_load(&loader->wants_end)) {
         bool served = wishes_serve(loader);
         served = faults_serve(loader) || served;
@@ -456,9 +587,9 @@ static void *fill_thread(void *context)
     return NULL;
 }
 
-/* ---- devices ---- */
+/* ---- the watch: nobody waits for ever ---- */
 
-/* As `changed` counts time. */
+/* As its condition counts time. */
 static struct timespec after_ms(uint64_t ms)
 {
     struct timespec now = {0};
@@ -468,40 +599,66 @@ static struct timespec after_ms(uint64_t ms)
                              .tv_nsec = (long)(ns % NS_PER_S)};
 }
 
-/* Under the lock. */
-static void chunk_await_locked(struct ram_loader *loader, uint32_t chunk)
+/* Under the lock: whether a device, or who is to stand still, has waited for too long. */
+static bool is_late(struct ram_loader *loader)
 {
-    const uint64_t patience_ms = loader->events.patience_ms;
-    const struct timespec soon = after_ms(WORD_AFTER_MS);
-    const struct timespec late = after_ms(patience_ms);
-    bool has_told = patience_ms <= WORD_AFTER_MS;
-    while (state_of(loader, chunk) == CHUNK_MISSING && !loader->is_over) {
-        if (pthread_cond_timedwait(&loader->changed, &loader->lock,
-                                   has_told ? &late : &soon) != ETIMEDOUT) {
-            continue;
+    bool late = loader->still_turns >= PATIENCE_TURNS ||
+                (loader->hurry_turn != 0 && loader->turn >= loader->hurry_turn);
+    for (struct wish *wish = loader->wishes; wish != NULL; wish = wish->next) {
+        late = late || loader->turn >= wish->until_turn;
+        if (!wish->is_told && wish->until_turn - loader->turn < PATIENCE_TURNS - 1) {
+            wish->is_told = true;
+            log_warn("vmm", "a device waits for saved RAM", KV_U64("chunk", wish->chunk),
+                     KV_U64("at_most_ms", loader->events.patience_ms));
         }
-        if (has_told) {
-            lose_locked(loader, chunk, "the storage of the saved RAM does not answer");
-            return;
-        }
-        has_told = true;
-        log_warn("vmm", "a device waits for saved RAM", KV_U64("chunk", chunk),
-                 KV_U64("so_far_ms", WORD_AFTER_MS), KV_U64("at_most_ms", patience_ms));
+    }
+    return late;
+}
+
+/* Under the lock. */
+static void turn_take(struct ram_loader *loader)
+{
+    loader->turn++;
+    loader->still_turns = loader->has_moved ? 0 : loader->still_turns + 1;
+    loader->has_moved = false;
+    if (is_late(loader)) {
+        lose_locked(loader, loader->is_short
+                                ? PLACING ": Cannot allocate memory"
+                                : "the storage of the saved RAM does not answer in time");
     }
 }
 
-/* False when it is lost, or nobody brings it any more. */
-static bool chunk_await(struct ram_loader *loader, uint32_t chunk)
+static void *watch_thread(void *context)
 {
-    struct wish wish = {.chunk = chunk};
+    struct ram_loader *loader = context;
+    const uint64_t turn_ms = (loader->events.patience_ms - 1) / PATIENCE_TURNS + 1;
+    thread_begin(loader, "watch RAM");
+    pthread_mutex_lock(&loader->lock);
+    while (!loader->is_over) {
+        const struct timespec late = after_ms(turn_ms);
+        if (pthread_cond_timedwait(&loader->watched, &loader->lock, &late) == ETIMEDOUT) {
+            turn_take(loader);
+        }
+    }
+    pthread_mutex_unlock(&loader->lock);
+    return NULL;
+}
+
+/* ---- devices ---- */
+
+/* False when it is lost, or nobody brings it any more. */
+static bool chunk_await(struct ram_loader *loader, uint32_t chunk, uint64_t until_turn)
+{
+    struct wish wish = {.chunk = chunk, .until_turn = until_turn};
     pthread_mutex_lock(&loader->lock);
     if (state_of(loader, chunk) == CHUNK_MISSING && !loader->is_over) {
         wish.next = loader->wishes;
         loader->wishes = &wish;
         call(loader);
     }
-    chunk_await_locked(loader, chunk);
-    /* The wish may still be in the list, if a fault was faster. */
+    while (state_of(loader, chunk) == CHUNK_MISSING && !loader->is_over) {
+        pthread_cond_wait(&loader->changed, &loader->lock);
+    }
     for (struct wish **at = &loader->wishes; *at != NULL; at = &(*at)->next) {
         if (*at == &wish) {
             *at = wish.next;
@@ -510,22 +667,53 @@ static bool chunk_await(struct ram_loader *loader, uint32_t chunk)
     }
     const bool is_there = is_in(state_of(loader, chunk));
     pthread_mutex_unlock(&loader->lock);
-    if (!is_there) {
-        chunk_wake(loader, chunk); /* it may be we who have lost it */
-    }
     return is_there;
+}
+
+static uint64_t patience_end(struct ram_loader *loader)
+{
+    pthread_mutex_lock(&loader->lock);
+    const uint64_t turn = loader->turn + PATIENCE_TURNS;
+    pthread_mutex_unlock(&loader->lock);
+    return turn;
 }
 
 static int bring(void *context, uint64_t address, uint64_t size)
 {
     struct ram_loader *loader = context;
     const uint32_t last = chunk_at_address(&loader->shape, address + size - 1);
+    uint64_t until_turn = 0;
     for (uint32_t i = chunk_at_address(&loader->shape, address); i <= last; i++) {
-        if (!is_in(state_of(loader, i)) && !chunk_await(loader, i)) {
+        if (is_in(state_of(loader, i))) {
+            continue;
+        }
+        until_turn = until_turn == 0 ? patience_end(loader) : until_turn; /* for all */
+        if (!chunk_await(loader, i, until_turn)) {
             return -EFAULT;
         }
     }
     return 0;
+}
+
+/* Whole pages. What comes in later comes without them. */
+static void forgo(void *context, uint64_t address, uint64_t size)
+{
+    struct ram_loader *loader = context;
+    const uint64_t end = address + size;
+    pthread_mutex_lock(&loader->lock);
+    while (address < end) {
+        const uint32_t chunk = chunk_at_address(&loader->shape, address);
+        const uint32_t first = (uint32_t)(address / GUEST_PAGE_BYTES % CHUNK_PAGES);
+        const uint64_t left = (end - address) / GUEST_PAGE_BYTES;
+        const uint32_t stop =
+            left < CHUNK_PAGES - first ? first + (uint32_t)left : CHUNK_PAGES;
+        for (uint32_t page = first;
+             state_of(loader, chunk) == CHUNK_MISSING && page < stop; page++) {
+            *forgone_word(loader, chunk, page) |= UINT64_C(1) << page % WORD_PAGES;
+        }
+        address += (stop - first) * GUEST_PAGE_BYTES;
+    }
+    pthread_mutex_unlock(&loader->lock);
 }
 
 static bool has(void *context, uint64_t address, uint64_t size)
@@ -560,12 +748,12 @@ static int fault_open(struct err *err)
 }
 
 /* Time that is put forward or back shortens no wait. */
-static void changed_init(pthread_cond_t *changed)
+static void condition_init(pthread_cond_t *condition)
 {
     pthread_condattr_t attributes;
     (void)pthread_condattr_init(&attributes); /* none of the four can fail with this */
     (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    (void)pthread_cond_init(changed, &attributes);
+    (void)pthread_cond_init(condition, &attributes);
     (void)pthread_condattr_destroy(&attributes);
 }
 
@@ -583,17 +771,22 @@ int ram_loader_new(struct guest_memory *memory,
     loader->memory = memory;
     atomic_init(&loader->refs, 1);
     loader->fault_fd = -1;
-    loader->fd = fd;
+    loader->fd = -1;
     loader->offset = offset;
     loader->events = *events;
     if (events->patience_ms == 0) {
         loader->events.patience_ms = RAM_LOADER_PATIENCE_MS;
     }
-    loader->filler = (struct guest_memory_filler){bring, has, loader};
+    loader->filler = (struct guest_memory_filler){bring, has, forgo, loader};
     (void)pthread_mutex_init(&loader->lock, NULL); /* cannot fail without attributes */
-    changed_init(&loader->changed);
+    condition_init(&loader->changed);
+    condition_init(&loader->watched);
     loader->call_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     int r = loader->call_fd < 0 ? err_sys(err, -errno, "prepare to fill RAM") : 0;
+    if (r == 0 && fd >= 0) { /* none: only to see whether it may be had */
+        loader->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+        r = loader->fd < 0 ? err_sys(err, -errno, "keep the saved RAM") : 0;
+    }
     loader->bytes = malloc(RAM_CHUNK_BYTES);
     if (r == 0 && loader->bytes == NULL) {
         r = err_sys(err, -ENOMEM, "prepare to fill RAM");
@@ -615,6 +808,7 @@ static int memory_register(const struct ram_loader *loader, struct err *err)
 {
     for (unsigned i = 0; i < loader->memory->region_count; i++) {
         const struct guest_region *region = &loader->memory->regions[i];
+        REQUIRE(region->address % RAM_CHUNK_BYTES == 0); /* forgo counts on it */
         struct uffdio_register range = {
             .range = {.start = (uintptr_t)region->host, .len = region->size_bytes},
             .mode = UFFDIO_REGISTER_MODE_MISSING};
@@ -638,7 +832,9 @@ int ram_loader_begin(struct ram_loader *loader,
         return r;
     }
     loader->states = calloc(loader->sums.count, sizeof(*loader->states));
-    if (loader->states == NULL) {
+    loader->forgone =
+        calloc((size_t)loader->sums.count * CHUNK_WORDS, sizeof(*loader->forgone));
+    if (loader->states == NULL || loader->forgone == NULL) {
         return err_sys(err, -ENOMEM, "prepare to fill RAM");
     }
     /* Whoever has looked at a page by now (KVM does, for its clock) has made one of zeros
@@ -651,51 +847,72 @@ int ram_loader_begin(struct ram_loader *loader,
         return r;
     }
     guest_memory_fill_by(loader->memory, &loader->filler);
-    atomic_fetch_add(&loader->refs, 1);
-    r = -pthread_create(&loader->thread, NULL, fill_thread, loader);
-    loader->thread_runs = r == 0;
-    if (r < 0) {
-        unref(loader);
-        return err_sys(err, r, "start a thread that fills RAM");
+    r = -pthread_create(&loader->watch, NULL, watch_thread, loader);
+    loader->watch_runs = r == 0;
+    if (r == 0) {
+        atomic_fetch_add(&loader->refs, 1);
+        r = -pthread_create(&loader->thread, NULL, fill_thread, loader);
+        loader->thread_runs = r == 0;
+        if (r < 0) {
+            unref(loader);
+        }
     }
-    return 0;
+    return r < 0 ? err_sys(err, r, "start a thread that fills RAM") : 0;
 }
 
-/* One that hangs in a read is left to itself: it finds that it is over. */
+/* One that is in a read, where it may hang, is left to itself: it finds that it is over,
+ * and touches nothing but what is the loader's. */
 static void thread_end(struct ram_loader *loader)
 {
-    const struct timespec late = after_ms(loader->events.patience_ms);
-    int r = 0;
+    if (!loader->thread_runs) {
+        return;
+    }
     pthread_mutex_lock(&loader->lock);
-    while (!loader->has_ended && r != ETIMEDOUT) {
-        r = pthread_cond_timedwait(&loader->changed, &loader->lock, &late);
+    while (!loader->has_ended && !loader->is_reading) {
+        pthread_cond_wait(&loader->changed, &loader->lock);
     }
     const bool has_ended = loader->has_ended;
     pthread_mutex_unlock(&loader->lock);
-    if (has_ended) {
-        (void)pthread_join(loader->thread, NULL);
-    } else {
-        log_warn("vmm", "the storage of the saved RAM does not answer: it is left alone");
-        (void)pthread_detach(loader->thread);
-    }
+    (void)(has_ended ? pthread_join(loader->thread, NULL)
+                     : pthread_detach(loader->thread));
     loader->thread_runs = false;
 }
 
 void ram_loader_drop(struct ram_loader *loader)
 {
-    if (loader == NULL || !loader->thread_runs) {
+    if (loader == NULL || !loader->watch_runs) {
         return;
     }
     atomic_store(&loader->wants_end, true);
     call(loader);
     thread_end(loader);
     over(loader);
-    for (uint32_t i = 0; i < loader->sums.count; i++) {
-        if (state_of(loader, i) == CHUNK_LOST) {
-            chunk_protect(loader, i, PROT_READ | PROT_WRITE);
-        }
-    }
+    (void)pthread_join(loader->watch, NULL);
+    loader->watch_runs = false;
+    protect_all(loader, CHUNK_LOST, PROT_READ | PROT_WRITE);
     atomic_store(&loader->done_chunks, loader->sums.count); /* no more is to come */
+}
+
+void ram_loader_hurry(struct ram_loader *loader, bool is_wanted)
+{
+    if (loader != NULL) {
+        const uint64_t turn = is_wanted ? patience_end(loader) : 0;
+        pthread_mutex_lock(&loader->lock);
+        loader->hurry_turn = turn;
+        pthread_mutex_unlock(&loader->lock);
+    }
+}
+
+void ram_loader_abandon(struct ram_loader *loader)
+{
+    if (loader != NULL && loader->watch_runs) {
+        pthread_mutex_lock(&loader->lock);
+        if (!atomic_load(&loader->has_failed)) {
+            atomic_store(&loader->is_abandoned, true);
+            lose_locked(loader, NULL);
+        }
+        pthread_mutex_unlock(&loader->lock);
+    }
 }
 
 void ram_loader_progress(const struct ram_loader *loader,
@@ -703,7 +920,9 @@ void ram_loader_progress(const struct ram_loader *loader,
 {
     *ret_progress = (struct ram_loader_progress){
         .total_bytes = guest_memory_size(loader->memory),
-        .done_bytes = atomic_load(&loader->done_chunks) * RAM_CHUNK_BYTES};
+        .done_bytes = atomic_load(&loader->is_abandoned)
+                          ? guest_memory_size(loader->memory) /* no more is to come */
+                          : atomic_load(&loader->done_chunks) * RAM_CHUNK_BYTES};
 }
 
 struct ram_loader *ram_loader_free(struct ram_loader *loader)

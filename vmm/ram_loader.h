@@ -10,22 +10,26 @@
  * place as a whole; from then on the chunk is RAM as any other. Devices ask first
  * (guest_memory.h's filler), so that what they wait for can be refused. Nobody ever sees
  * a byte that was not checked. A chunk whose bytes are not those that were saved, or that
- * the file does not have any more, cannot be touched from then on: `failed` comes before
- * whoever waits for it goes on, so that the machine can be stopped, and devices get
- * -EFAULT for it.
+ * the file does not have any more, is lost, and with it all that is still missing: none
+ * of it can be touched from then on. `failed` comes before whoever waits for it goes on,
+ * so that the machine can be stopped, and devices get -EFAULT for it.
  *
- * Storage may hang. A device waits RAM_LOADER_PATIENCE_MS; then the chunk is lost as if
- * it were damaged. Nor does a drop wait longer for the thread, which is left to itself
- * then: what it still reads goes nowhere. So long, too, it waits for the host to have
- * memory.
+ * Storage may hang, or be so slow that it makes no difference, and a vCPU that waits for
+ * a page cannot be called back: not every kernel lets a signal end that. So a watch
+ * counts. When nothing has come in for RAM_LOADER_PATIENCE_MS, or a device has waited for
+ * so long with all of one access, or whoever has hurried, then what is missing is lost as
+ * if it were damaged. So long, too, it waits for the host to have memory. A drop does not
+ * wait for a thread that reads: it is left to itself, and what it reads goes nowhere.
  *
- * Threads: one of its own; new, begin, drop and free from the machine's thread, drop and
- * free while no vCPU runs and no device works; the progress from any. `failed` comes on
- * the loader's thread or on that of a device that has waited; it may not call the loader.
- * Ownership: memory and descriptor are borrowed until it is freed; the file may go when
- * it is whole. Errors: -errno with text, of new when this process may not have
- * userfaultfd for what the kernel touches; of begin as ram_image_read. Limits: reads
- * RAM_CHUNK_BYTES at a time.
+ * What a guest gives back before it is there does not come in.
+ *
+ * Threads: two of its own; new, begin, hurry, abandon, drop and free from the machine's
+ * thread, drop and free while no vCPU runs and no device works; the progress from any.
+ * `failed` comes on one of the loader's threads; it may not call the loader.
+ * Ownership: memory is borrowed until it is freed, the descriptor is for new alone.
+ * Errors: -errno with text, of new when this process may not have userfaultfd for what
+ * the kernel touches; of begin as ram_image_read. Limits: reads RAM_CHUNK_BYTES at a
+ * time.
  */
 #pragma once
 
@@ -33,6 +37,7 @@
 #include "base/err.h"
 #include "vmm/guest_memory.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* Longer than another path to the storage takes to be found; shorter than what people, or
@@ -40,8 +45,8 @@
 #define RAM_LOADER_PATIENCE_MS 30000u
 
 struct ram_loader_events {
-    /* The first act of its thread: 0, or nothing is read: `failed` says why, and what is
-     * touched is lost. May be NULL. */
+    /* The first act of each thread of its own: 0, or nothing is read: `failed` says why,
+     * and what is touched is lost. May be NULL. */
     int (*thread_began)(void *context, struct err *err);
     /* Part of RAM cannot be had; once. */
     void (*failed)(void *context, const char *reason);
@@ -68,7 +73,14 @@ int ram_loader_new(struct guest_memory *memory,
 int ram_loader_begin(struct ram_loader *loader,
                      struct bytes_reader *section,
                      struct err *err);
-/* What is missing is not wanted any more. NULL is fine. */
+/* While it is wanted, nobody may wait longer than the patience from its beginning on,
+ * even if the storage answers now and then: before vCPUs are to stand still. NULL is
+ * fine. */
+void ram_loader_hurry(struct ram_loader *loader, bool is_wanted);
+/* What is missing is lost at once, without `failed`: nobody waits for it any more. Before
+ * vCPUs that are not to go on are waited for. NULL is fine. */
+void ram_loader_abandon(struct ram_loader *loader);
+/* What is missing is not wanted any more: RAM is as any other. NULL is fine. */
 void ram_loader_drop(struct ram_loader *loader);
 void ram_loader_progress(const struct ram_loader *loader,
                          struct ram_loader_progress *ret_progress);

@@ -35,6 +35,10 @@ query_status(void *context, const json_t *arguments, json_t **ret_result, struct
     *ret_result =
         json_pack("{s:s, s:b, s:b}", "status", status_word(control), "running",
                   machine_state(control->machine) == MACHINE_RUNNING, "singlestep", 0);
+    if (*ret_result != NULL && control->end == MACHINE_END_BROKEN) {
+        (void)json_object_set_new(*ret_result, "reason",
+                                  json_string(control->reason)); /* without it */
+    }
     return *ret_result != NULL ? 0 : -ENOMEM;
 }
 
@@ -504,6 +508,7 @@ void vmm_control_ended(struct vmm_control *control,
                        const char *reason)
 {
     control->end = end;
+    (void)snprintf(control->reason, sizeof(control->reason), "%s", reason);
     switch (end) {
     case MACHINE_END_OFF:
         qmp_server_event(control->server, "SHUTDOWN",

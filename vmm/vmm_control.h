@@ -6,7 +6,8 @@
  * QEMU's order: SHUTDOWN or GUEST_PANICKED, then STOP. A machine is saved as QEMU's is:
  * getfd names an empty file, migrate to fd:NAME stops the machine and writes it there,
  * query-migrate and the event MIGRATION tell how that goes; it stays paused when it is
- * saved, and goes on when it could not be. Threads: the poller's. Ownership:
+ * saved, and goes on when it could not be. What QEMU does not say: query-status of a
+ * machine that could not go on has a `reason`. Threads: the poller's. Ownership:
  * borrows the machine; owns the server.
  */
 #pragma once
@@ -29,6 +30,7 @@ struct vmm_control {
     void *thread_context;
     struct qmp_server *server; /* NULL: nobody listens */
     enum machine_end end;      /* of a guest that has ended */
+    char reason[MACHINE_REASON_SIZE];
     /* private */
     struct vmm_snapshot *snapshot;
     struct qmp_descriptors descriptors;

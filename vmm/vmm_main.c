@@ -317,8 +317,8 @@ static int vmm_start(struct vmm *vmm, struct err *err)
 
 static void vmm_end(struct vmm *vmm)
 {
-    if (vmm->machine != NULL && machine_state(vmm->machine) == MACHINE_RUNNING) {
-        (void)machine_pause(vmm->machine, NULL); /* it runs: it can be paused */
+    if (vmm->machine != NULL) {
+        machine_halt(vmm->machine);
     }
     vmm_control_close(&vmm->control);
     vmm->console = console_port_close(vmm->console);

@@ -31,6 +31,7 @@ static pid_t child;
 static int listener, peer;
 static unsigned spawns, helds, exits;
 static enum engine_end end;
+static char why[ENGINE_REASON_SIZE];
 
 static void on_tick(void *context)
 {
@@ -61,6 +62,7 @@ static void on_exited(void *context, const struct engine_exit *exit)
     (void)context;
     exits++;
     end = exit->end;
+    (void)snprintf(why, sizeof(why), "%s", exit->reason);
 }
 
 static const struct engine_events events = {.spawned = on_spawned,
@@ -205,6 +207,20 @@ START_TEST(a_status_that_was_not_told_is_asked_again)
 }
 END_TEST
 
+START_TEST(a_program_that_cannot_go_on_says_why)
+{
+    adopt();
+    greet();
+
+    answer("query-status", "return",
+           "{\"status\": \"internal-error\", \"reason\": \"its storage hangs\"}");
+
+    turn_until(&exits);
+    ck_assert_int_eq(end, ENGINE_END_CRASHED);
+    ck_assert_ptr_nonnull(strstr(why, "met an internal error: its storage hangs"));
+}
+END_TEST
+
 START_TEST(a_process_waits_at_the_gate_until_it_is_released)
 {
     struct err err = {0};
@@ -252,6 +268,7 @@ int main(void)
     tcase_set_timeout(tests, 60);
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, a_status_that_was_not_told_is_asked_again);
+    tcase_add_test(tests, a_program_that_cannot_go_on_says_why);
     tcase_add_test(tests, a_process_waits_at_the_gate_until_it_is_released);
     tcase_add_test(tests, a_process_at_the_gate_can_be_killed);
     suite_add_tcase(suite, tests);

@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include <errno.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -18,6 +19,8 @@ static struct {
     uint64_t from; /* of the file */
     uint64_t to;
     atomic_uint waiting;
+    atomic_uint passes; /* for one who waits, each */
+    atomic_bool breaks; /* whoever has waited gets an error */
 } image_gate;
 
 static inline void image_gate_close(uint64_t from, uint64_t to)
@@ -30,6 +33,15 @@ static inline void image_gate_close(uint64_t from, uint64_t to)
 static inline void image_gate_open(void)
 {
     atomic_store(&image_gate.closed, false);
+}
+
+/* The gate stays closed for the next one. */
+static inline void image_gate_let_one(void)
+{
+    atomic_fetch_add(&image_gate.passes, 1);
+    while (atomic_load(&image_gate.passes) > 0) {
+        (void)sched_yield();
+    }
 }
 
 /* Until somebody stands there. */
@@ -45,10 +57,15 @@ ssize_t pread(int fd, void *data, size_t size, off_t at)
 {
     if ((uint64_t)at < image_gate.to && (uint64_t)at + size > image_gate.from) {
         atomic_fetch_add(&image_gate.waiting, 1);
-        while (atomic_load(&image_gate.closed)) {
+        while (atomic_load(&image_gate.closed) && atomic_load(&image_gate.passes) == 0) {
             (void)sched_yield();
         }
         atomic_fetch_sub(&image_gate.waiting, 1);
+        atomic_store(&image_gate.passes, 0);
+        if (atomic_load(&image_gate.breaks)) {
+            errno = EIO;
+            return -1;
+        }
     }
     return syscall(SYS_pread64, fd, data, size, at);
 }

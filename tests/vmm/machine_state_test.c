@@ -14,6 +14,7 @@
 #include "vmm/ram_loader.h"
 #include "vmm/serial_port.h"
 #include "vmm/state_stream.h"
+#include "watch_turns.h"
 
 #include <check.h>
 
@@ -694,6 +695,45 @@ START_TEST(a_reset_does_not_need_what_was_lost)
 }
 END_TEST
 
+/* _i: the machine ends by itself, or is told to; the storage hangs on. */
+START_TEST(storage_that_hangs_ends_the_machine_and_nobody_waits_for_it)
+{
+    struct machine_image image = {.offset = 2 * MIB, .ram = MACHINE_RAM_LAZY};
+    struct bytes_writer state;
+    struct machine_fill fill;
+    machine_make(1, 32, NULL);
+    ck_assert_int_eq(machine_run(machine, NULL), 0);
+    wait_for_more();
+    ck_assert_int_eq(machine_pause(machine, NULL), 0);
+    image.fd = save_and_end(&state);
+    may_break = true;
+    watch_turns_own();
+    image_gate_close(4 * MIB, 6 * MIB);
+    machine_make(1, 32, &image);
+    ck_assert_int_eq(machine_restore(machine, state.data, state.size, NULL), 0);
+    ck_assert_int_eq(machine_run(machine, NULL), 0);
+    image_gate_await(); /* the guest goes nowhere without it */
+
+    watch_turns_give(_i == 0 ? 32 : 0);
+    while (_i == 0 && broke[0] == '\0') {
+        ck_assert_int_ge(poller_step(poller, -1), 0);
+    }
+    machine_halt(machine);
+
+    machine_fill(machine, &fill);
+    ck_assert_int_eq(fill.is_damaged, _i == 0);
+    if (_i == 0) {
+        ck_assert_str_eq(broke, "the storage of the saved RAM does not answer in time");
+        ck_assert_int_eq(machine_state(machine), MACHINE_ENDED);
+    }
+    machine = machine_free(machine);
+    ck_assert_uint_eq(atomic_load(&image_gate.waiting), 1);
+    image_gate_open();
+    bytes_writer_fini(&state);
+    (void)close(image.fd);
+}
+END_TEST
+
 /* Something in each MiB, which the guest itself leaves alone. */
 static void ram_mark(void)
 {
@@ -863,6 +903,8 @@ static TCase *kvm_tests(void)
         (void)printf("no userfaultfd: damage is always found before a guest runs\n");
         return tests;
     }
+    tcase_add_loop_test(
+        tests, storage_that_hangs_ends_the_machine_and_nobody_waits_for_it, 0, 2);
     tcase_add_loop_test(tests, a_guest_never_sees_lazy_ram_that_is_damaged, 0,
                         DAMAGE_COUNT);
     tcase_add_loop_test(tests, damage_ends_a_machine_whose_guest_asks_for_something_else,

@@ -8,6 +8,7 @@
 #include "support/test_main.h"
 #include "vmm/ram_image.h"
 #include "vmm/ram_loader.h"
+#include "watch_turns.h"
 
 #include <check.h>
 
@@ -301,8 +302,7 @@ START_TEST(damage_is_told_before_anybody_goes_on)
     ck_assert_str_eq(reason,
                      _i < 2 ? "the saved RAM is damaged within 2 MiB from 0x100200000"
                             : "the saved RAM is cut short");
-    ck_assert_int_eq(device_reads(written[0].address, &byte), 0); /* the rest is good */
-    ck_assert_uint_eq(byte, 1);
+
     ck_assert_int_eq(kernel_reads(written[LAST].address, &byte), -EFAULT);
     ck_assert_int_eq(device_reads(written[LAST].address, &byte), -EFAULT);
     ck_assert_uint_lt(done_bytes(), 5 * CHUNK);
@@ -335,7 +335,7 @@ START_TEST(a_device_does_not_wait_for_ever)
     ck_assert_int_eq(device_reads(written[LAST].address, &byte), -EFAULT);
 
     ck_assert(atomic_load(&has_failed));
-    ck_assert_str_eq(reason, "the storage of the saved RAM does not answer");
+    ck_assert_str_eq(reason, "the storage of the saved RAM does not answer in time");
     ck_assert_int_eq(kernel_reads(written[LAST].address, &byte), -EFAULT);
     image_gate_open(); /* too late: nobody is to see it any more */
     loader = ram_loader_free(loader);
@@ -408,16 +408,16 @@ END_TEST
 START_TEST(a_chunk_that_cannot_be_read_any_more_is_told)
 {
     struct toucher toucher = {.reads = device_reads, .address = written[LAST].address};
-    int null = memfd_create("", MFD_CLOEXEC);
     begin_held();
-    /* The same number, and what is behind it holds nothing. */
-    ck_assert_int_eq(dup3(null, file, O_CLOEXEC), file);
+    image_gate_close(FROM + 4 * CHUNK, FROM + 5 * CHUNK);
+    image_gate_open();
+    atomic_store(&image_gate.breaks, true);
 
     touched(&toucher);
 
     ck_assert_int_eq(toucher.result, -EFAULT);
     ck_assert(atomic_load(&has_failed));
-    (void)close(null);
+    ck_assert_ptr_nonnull(strstr(reason, strerror(EIO)));
 }
 END_TEST
 
@@ -460,15 +460,138 @@ END_TEST
 START_TEST(nobody_waits_for_what_is_given_back)
 {
     const uint64_t address = written[LAST].address;
-    uint8_t byte = 0;
+    uint8_t byte = 1;
     begin_held();
 
-    ck_assert_int_eq(guest_memory_release(&memory, address, PAGE), -EAGAIN);
+    ck_assert_int_eq(guest_memory_release(&memory, address, PAGE), 0);
+    ck_assert_int_eq(guest_memory_release(&memory, 3 * PAGE, PAGE), 0); /* of a chunk */
 
     atomic_store(&is_held, false);
     await_whole();
+    ck_assert_int_eq(pages_there(), (int)ARRAY_COUNT(written) - 2);
     ck_assert_int_eq(device_reads(address, &byte), 0);
-    ck_assert_uint_eq(byte, LAST + 1);
+    ck_assert_uint_eq(byte, 0);
+    ck_assert_int_eq(device_reads(CHUNK - PAGE, &byte), 0);
+    ck_assert_uint_eq(byte, 2);
+}
+END_TEST
+
+START_TEST(a_chunk_that_was_given_back_whole_is_not_read)
+{
+    uint8_t byte = 1;
+    image_gate_close(FROM + 4 * CHUNK, FROM + 5 * CHUNK);
+    begin_held();
+
+    ck_assert_int_eq(guest_memory_release(&memory, FAR_AT + CHUNK, CHUNK), 0);
+
+    atomic_store(&is_held, false);
+    await_whole(); /* with the gate closed */
+    ck_assert_int_eq(device_reads(written[LAST].address, &byte), 0);
+    ck_assert_uint_eq(byte, 0);
+}
+END_TEST
+
+/* Gives a page back at the moment when it was read and is not placed yet, or just was. */
+static void *give_back(void *context)
+{
+    (void)context;
+    (void)guest_memory_release(&memory, written[LAST].address, PAGE);
+    return NULL;
+}
+
+START_TEST(what_is_given_back_while_it_is_placed_is_gone)
+{
+    pthread_t giver;
+    uint8_t byte = 1;
+    atomic_store(&no_memory, UINT_MAX);
+    begin_held();
+    ck_assert_int_eq(guest_memory_release(&memory, 0, 3 * CHUNK), 0);
+    atomic_store(&is_held, false);
+    while (atomic_load(&no_memory) == UINT_MAX) { /* it was read, and waits for memory */
+        (void)sched_yield();
+    }
+
+    ck_assert_int_eq(pthread_create(&giver, NULL, give_back, NULL), 0);
+    ck_assert_int_eq(pthread_join(giver, NULL), 0);
+    atomic_store(&no_memory, 0);
+
+    await_whole();
+    ck_assert_int_eq(pages_there(), 0);
+    ck_assert_int_eq(device_reads(written[LAST].address, &byte), 0);
+    ck_assert_uint_eq(byte, 0);
+}
+END_TEST
+
+/* Waits for the gate as the kernel of a vCPU does that cannot be called back. */
+static void touch_hung(struct toucher *toucher)
+{
+    image_gate_close(FROM + CHUNK, FROM + 5 * CHUNK);
+    ck_assert_int_eq(begin(NULL), 0);
+    image_gate_await();
+    watch_turns_give(1); /* in which something came in */
+    ck_assert_int_eq(pthread_create(&toucher->thread, NULL, touch, toucher), 0);
+}
+
+/* _i: a device, or the kernel. */
+START_TEST(storage_that_hangs_loses_all_that_is_missing_at_once)
+{
+    struct toucher toucher = {.reads = readers[_i], .address = written[LAST].address};
+    uint8_t byte = 0;
+    watch_turns_own();
+    touch_hung(&toucher);
+
+    watch_turns_give(28);
+    ck_assert(!atomic_load(&has_failed));
+    watch_turns_give(2);
+
+    ck_assert_int_eq(pthread_join(toucher.thread, NULL), 0);
+    ck_assert_int_eq(toucher.result, -EFAULT);
+    ck_assert_str_eq(reason, "the storage of the saved RAM does not answer in time");
+    ck_assert_int_eq(device_reads(2 * CHUNK, &byte), -EFAULT);
+    ck_assert_int_eq(kernel_reads(FAR_AT, &byte), -EFAULT);
+    ck_assert_int_eq(kernel_reads(3 * PAGE, &byte), 0); /* it was there before */
+    ck_assert_uint_eq(byte, 1);
+    ram_loader_drop(loader);
+    image_gate_open();
+}
+END_TEST
+
+/* _i: whether somebody is to stand still meanwhile. */
+START_TEST(who_is_to_stand_still_does_not_wait_for_storage_that_is_slow)
+{
+    struct toucher toucher = {.reads = kernel_reads, .address = written[LAST].address};
+    watch_turns_own();
+    touch_hung(&toucher);
+    ram_loader_hurry(loader, _i == 1);
+
+    watch_turns_give(28);
+    image_gate_let_one(); /* it answers, and hangs at another */
+    image_gate_await();
+    watch_turns_give(4); /* what the last but one does is done */
+
+    ck_assert_int_eq(atomic_load(&has_failed), _i == 1);
+    image_gate_open();
+    ck_assert_int_eq(pthread_join(toucher.thread, NULL), 0);
+    ck_assert_int_eq(toucher.result, _i == 1 ? -EFAULT : 0);
+}
+END_TEST
+
+START_TEST(what_is_abandoned_keeps_nobody_waiting)
+{
+    struct toucher toucher = {.reads = kernel_reads, .address = written[LAST].address};
+    watch_turns_own();
+    touch_hung(&toucher);
+
+    ram_loader_abandon(loader); /* the storage hangs on */
+
+    ck_assert_int_eq(pthread_join(toucher.thread, NULL), 0);
+    ck_assert_int_eq(toucher.result, -EFAULT);
+    ck_assert(!atomic_load(&has_failed));
+    ck_assert_uint_eq(done_bytes(), 5 * CHUNK);
+    ram_loader_drop(loader);
+    ck_assert_int_eq(kernel_reads(written[LAST].address, &toucher.byte), 0);
+    ck_assert_uint_eq(toucher.byte, 0);
+    image_gate_open();
 }
 END_TEST
 
@@ -560,6 +683,13 @@ int main(void)
     tcase_add_test(tests, a_chunk_that_cannot_be_read_any_more_is_told);
     tcase_add_loop_test(tests, ram_that_is_not_there_is_saved_as_what_it_will_be, 0, 2);
     tcase_add_test(tests, nobody_waits_for_what_is_given_back);
+    tcase_add_test(tests, a_chunk_that_was_given_back_whole_is_not_read);
+    tcase_add_test(tests, what_is_given_back_while_it_is_placed_is_gone);
+    tcase_add_loop_test(tests, storage_that_hangs_loses_all_that_is_missing_at_once, 0,
+                        2);
+    tcase_add_loop_test(
+        tests, who_is_to_stand_still_does_not_wait_for_storage_that_is_slow, 0, 2);
+    tcase_add_test(tests, what_is_abandoned_keeps_nobody_waiting);
     tcase_add_test(tests, what_was_given_back_does_not_come_in_again);
     tcase_add_test(tests, what_is_dropped_keeps_nobody_waiting);
     tcase_add_test(tests, the_list_of_another_machine_is_refused);
