@@ -223,10 +223,12 @@ static void stand_still(struct machine *machine)
     for (unsigned i = 0; i < machine->device_count; i++) {
         device_stop(machine->devices[i]);
     }
+    pci_bus_hold(machine->pci);
 }
 
 static void go(struct machine *machine)
 {
+    pci_bus_go(machine->pci);
     for (unsigned i = 0; i < machine->device_count; i++) {
         device_start(machine->devices[i]);
     }

@@ -1,5 +1,6 @@
 #include "vmm/pci_bus.h"
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "vmm/kvm_calls.h"
 #include "vmm/machine_layout.h"
@@ -195,14 +196,9 @@ static void on_deliver(void *context, unsigned vector)
 {
     struct pci_slot *slot = context;
     struct msix_message message;
-    if (!msix_message(&slot->function->msix, vector, &message)) {
-        return;
+    if (msix_message(&slot->function->msix, vector, &message)) {
+        msi_router_send(slot->pci->router, slot->first_vector + vector, &message);
     }
-    const struct kvm_msi msi = {.address_lo = (uint32_t)message.address,
-                                .address_hi = (uint32_t)(message.address >> 32),
-                                .data = message.data};
-    /* A message that reaches no CPU is what the guest asked for. */
-    (void)kvm_call(slot->pci->vm_fd, KVM_SIGNAL_MSI, &msi, "deliver a message", NULL);
 }
 
 /* ---- the device's verbs */
@@ -251,6 +247,7 @@ static void bus_free(struct device *device)
     for (unsigned i = 0; i < pci->slot_count; i++) {
         slot_free(&pci->slots[i]);
     }
+    pci->router = msi_router_free(pci->router);
     free(pci);
 }
 
@@ -274,6 +271,10 @@ int pci_bus_new(struct io_bus *bus,
         .vendor = BRIDGE_VENDOR, .device = BRIDGE_DEVICE, .class_code = BRIDGE_CLASS};
     struct pci_bus *pci = calloc(1, sizeof(*pci));
     if (pci == NULL) {
+        return -ENOMEM;
+    }
+    if (msi_router_new(vm_fd, clock_system(), &pci->router) < 0) {
+        free(pci);
         return -ENOMEM;
     }
     device_setup(&pci->device, &bus_ops, "pci");
@@ -316,7 +317,9 @@ int pci_bus_plug(struct pci_bus *pci, struct virtio_pci *function, struct err *e
     struct pci_slot *slot = &pci->slots[pci->slot_count];
     slot->pci = pci;
     slot->function = function;
-    int r = doorbells_make(slot, err);
+    int r = msi_router_add(pci->router, function->msix.vector_count, err);
+    slot->first_vector = r < 0 ? 0 : (unsigned)r;
+    r = r < 0 ? r : doorbells_make(slot, err);
     if (r < 0) {
         slot_free(slot);
         return r;
@@ -325,6 +328,16 @@ int pci_bus_plug(struct pci_bus *pci, struct virtio_pci *function, struct err *e
     function->msix.deliver = (struct device_line){on_deliver, slot};
     pci->slot_count++;
     return 0;
+}
+
+void pci_bus_hold(struct pci_bus *pci)
+{
+    msi_router_hold(pci->router);
+}
+
+void pci_bus_go(struct pci_bus *pci)
+{
+    msi_router_go(pci->router);
 }
 
 void pci_bus_place(struct pci_bus *pci)

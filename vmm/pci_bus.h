@@ -6,7 +6,7 @@
  * virtio device is function 0 of a slot of its own. When a function's BAR moves, its
  * range on the io_bus and its doorbells (ioeventfds, one per queue) move with it; what
  * rings there is told to the device from the poller. MSI-X vectors are delivered by
- * KVM_SIGNAL_MSI.
+ * msi_router.h.
  *
  * Threads: as device.h says; a function's lines are raised with its own lock held, which
  * is taken inside the bus' own. Ownership: the machine owns bus and functions, and frees
@@ -16,6 +16,7 @@
 
 #include "vmm/device.h"
 #include "vmm/io_bus.h"
+#include "vmm/msi_router.h"
 #include "vmm/pci_function.h"
 #include "vmm/poller.h"
 #include "vmm/virtio_pci.h"
@@ -34,6 +35,7 @@ struct pci_slot {
     struct virtio_pci *function; /* NULL: the slot is empty */
     bool is_mapped;
     uint64_t mapped_at;
+    unsigned first_vector; /* of the router */
     unsigned queue_count;
     int doorbells[VIRTIO_QUEUES_MAX]; /* eventfds */
     int watches[VIRTIO_QUEUES_MAX];
@@ -45,7 +47,8 @@ struct pci_bus {
     struct io_bus *bus;
     struct poller *poller;
     int vm_fd;
-    uint32_t port_address; /* what was written to 0xcf8 */
+    struct msi_router *router; /* owned */
+    uint32_t port_address;     /* what was written to 0xcf8 */
     struct pci_function bridge;
     unsigned slot_count;
     struct pci_slot slots[PCI_SLOTS_MAX]; /* slot n is device n + 1 */
@@ -59,6 +62,10 @@ bool pci_bus_is_full(const struct pci_bus *pci);
 /* Connects a function that is not initialised yet to the next slot; borrowed. 0 or
  * -errno: no descriptors are left for its doorbells. */
 int pci_bus_plug(struct pci_bus *pci, struct virtio_pci *function, struct err *err);
+/* No interrupt is on its way any more, and none takes one: after devices have stopped,
+ * and as it begins; and the end of that, before they start. */
+void pci_bus_hold(struct pci_bus *pci);
+void pci_bus_go(struct pci_bus *pci);
 /* Places all BARs and switches decoding on, as firmware would have: after the functions'
  * init and after each reset. */
 void pci_bus_place(struct pci_bus *pci);

@@ -113,6 +113,8 @@ static const struct {
     {(uint32_t)KVM_RUN, V},
     {(uint32_t)KVM_IRQ_LINE, M | V},
     {(uint32_t)KVM_SIGNAL_MSI, M | V},
+    {(uint32_t)KVM_SET_GSI_ROUTING, M | V},
+    {(uint32_t)KVM_IRQFD, M | V},
     {(uint32_t)KVM_IOEVENTFD, M | V},
     /* what a driver takes of a tap's offloads */
     {(uint32_t)TUNSETOFFLOAD, M | V},

@@ -35,6 +35,18 @@ static inline void image_gate_open(void)
     atomic_store(&image_gate.closed, false);
 }
 
+/* Nobody stands there any more: as it was at first. */
+static inline void image_gate_reset(void)
+{
+    image_gate_open();
+    while (atomic_load(&image_gate.waiting) > 0) {
+        (void)sched_yield();
+    }
+    image_gate.from = 0;
+    image_gate.to = 0;
+    atomic_store(&image_gate.breaks, false);
+}
+
 /* The gate stays closed for the next one. */
 static inline void image_gate_let_one(void)
 {

@@ -370,6 +370,8 @@ static void kvm_setup(void)
 
 static void kvm_teardown(void)
 {
+    watch_turns_disown();
+    image_gate_reset();
     machine = machine_free(machine);
     poller_free(poller);
     (void)close(kvm_fd);

@@ -123,6 +123,8 @@ static void setup(void)
 
 static void teardown(void)
 {
+    watch_turns_disown();
+    image_gate_reset();
     loader = ram_loader_free(loader);
     guest_memory_fini(&memory);
     guest_memory_fini(&saved);

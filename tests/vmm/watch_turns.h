@@ -26,6 +26,11 @@ static inline void watch_turns_own(void)
     atomic_store(&watch_turns.is_ours, true);
 }
 
+static inline void watch_turns_disown(void)
+{
+    atomic_store(&watch_turns.is_ours, false);
+}
+
 /* Until they were taken; what the last one does may not be done yet. */
 static inline void watch_turns_give(unsigned count)
 {
