@@ -2,6 +2,7 @@
 
 #include "agent/argument_list.h"
 #include "agent/engine_qmp.h"
+#include "agent/kernel_unpack.h"
 #include "agent/program_path.h"
 #include "base/cleanup.h"
 #include "base/digest.h"
@@ -141,6 +142,19 @@ static int gift_file(struct gift *gift, const char *path, int flags, struct err 
     return gift_add(gift, fd_open_at(AT_FDCWD, path, flags, 0, err));
 }
 
+/* What was in it, if it was unpacked: that starts faster. */
+static int gift_kernel(struct gift *gift, const char *path, struct err *err)
+{
+    char unpacked[ENGINE_PATH_SIZE];
+    if (kernel_unpacked_path(path, unpacked, sizeof(unpacked))) {
+        const int fd = fd_open_at(AT_FDCWD, unpacked, O_RDONLY, 0, NULL);
+        if (fd >= 0) {
+            return gift_add(gift, fd);
+        }
+    }
+    return gift_file(gift, path, O_RDONLY, err);
+}
+
 static int gift_listener(struct gift *gift,
                          const struct engine_qmp_run *run,
                          const char *name,
@@ -190,7 +204,7 @@ static int gift_make(struct gift *gift, const struct engine_qmp_run *run, struct
 {
     const struct engine_vm *vm = &run->vm;
     int r = gift_file(gift, ENGINE_KVM_DEVICE, O_RDWR, err);
-    r = r < 0 ? r : gift_file(gift, vm->kernel_path, O_RDONLY, err);
+    r = r < 0 ? r : gift_kernel(gift, vm->kernel_path, err);
     if (r == 0 && vm->initrd_path[0] != '\0') {
         r = gift_file(gift, vm->initrd_path, O_RDONLY, err);
     }

@@ -3,9 +3,11 @@
  * For what boots a kernel: firmware, and so images that are a disk alone, are qemu's.
  * berth-vmm opens nothing itself: KVM, kernel, initrd, disks with their bases, taps and
  * the two listening sockets are opened here and handed over at exec, in the order of
- * engine_kvm_arguments' numbers; then it goes into its jail. Files in the VM's folder:
- * qmp.sock, console.sock, engine.log, disk-<name>.overlay. Disks are berth's own overlays
- * (vmm/disk_overlay.h) over the content-addressed raw image; they stay when the VM stops.
+ * engine_kvm_arguments' numbers; then it goes into its jail. Of a packed kernel what was
+ * within it is handed over, where it was unpacked (agent/kernel_unpack.h). Files in the
+ * VM's folder: qmp.sock, console.sock, engine.log, disk-<name>.overlay. Disks are berth's
+ * own overlays (vmm/disk_overlay.h) over the content-addressed raw image; they stay when
+ * the VM stops.
  *
  * Which engine `auto` means is decided by `check`, first kvm's, then qemu's: kvm runs
  * what boots a kernel on a host with native KVM, has no qcow2 beneath it and no disk in

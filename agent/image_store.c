@@ -2,6 +2,7 @@
 
 #include "agent/disk_room.h"
 #include "agent/image_store_internal.h"
+#include "agent/kernel_unpack.h"
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/log.h"
@@ -33,6 +34,26 @@ static void path_of(const struct image_store *store,
     char hex[DIGEST_HEX_SIZE];
     digest_format(digest, hex);
     (void)snprintf(path, size, "%s/%s", store->folder, hex); /* cut paths fail to open */
+}
+
+/* What was in a packed kernel. */
+static void unpacked_path_of(const struct image_store *store,
+                             const struct digest *digest,
+                             char *path,
+                             size_t size)
+{
+    char hex[DIGEST_HEX_SIZE];
+    digest_format(digest, hex);
+    (void)snprintf(path, size, "%s/" KERNEL_UNPACK_FOLDER "/%s", store->folder, hex);
+}
+
+static uint64_t unpacked_bytes(const struct image_store *store,
+                               const struct digest *digest)
+{
+    char path[IMAGE_PATH_SIZE];
+    struct stat info;
+    unpacked_path_of(store, digest, path, sizeof(path));
+    return lstat(path, &info) == 0 ? (uint64_t)info.st_size : 0; /* most have none */
 }
 
 static struct stored *stored_of(const struct image_store *store,
@@ -73,6 +94,8 @@ static void drop(struct image_store *store, struct stored *stored)
         log_warn("images", "file cannot be removed", KV_STR("sha256", hex),
                  KV_STR("why", err_sentence(-errno)));
     }
+    unpacked_path_of(store, &stored->file.digest, path, sizeof(path));
+    (void)unlink(path); /* most have none; else the next start removes it */
     log_info("images", "file was evicted", KV_STR("sha256", hex),
              KV_U64("bytes", stored->file.size_bytes));
     *stored = store->files[--store->file_count];
@@ -96,7 +119,7 @@ static uint64_t total_bytes(const struct image_store *store)
 {
     uint64_t sum = 0;
     for (unsigned i = 0; i < store->file_count; i++) {
-        sum += store->files[i].file.size_bytes;
+        sum += store->files[i].file.size_bytes + store->files[i].unpacked_bytes;
     }
     return sum;
 }
@@ -117,7 +140,9 @@ static uint64_t evictable_bytes(const struct image_store *store)
     uint64_t sum = 0;
     for (unsigned i = 0; i < store->file_count; i++) {
         const struct image_file *file = &store->files[i].file;
-        sum += is_kept(store, &file->digest) ? 0 : file->size_bytes;
+        sum += is_kept(store, &file->digest)
+                   ? 0
+                   : file->size_bytes + store->files[i].unpacked_bytes;
     }
     return sum;
 }
@@ -203,6 +228,7 @@ int image_store_enter(struct image_store *store,
         stored = &store->files[store->file_count++];
         *stored = (struct stored){.file = {.digest = *digest, .size_bytes = size_bytes}};
     }
+    stored->unpacked_bytes = unpacked_bytes(store, digest);
     mark_used(store, stored);
     changed(store);
     return 0;
@@ -267,8 +293,24 @@ static void load_found(struct image_store *store, struct found_list *list)
         if (store->file_count == IMAGE_STORE_FILES_MAX) {
             drop(store, oldest(store));
         }
-        store->files[store->file_count++] =
-            (struct stored){.file = list->items[i].file, .used = ++store->use_clock};
+        store->files[store->file_count++] = (struct stored){
+            .file = list->items[i].file,
+            .unpacked_bytes = unpacked_bytes(store, &list->items[i].file.digest),
+            .used = ++store->use_clock};
+    }
+}
+
+/* Whose kernel is gone. */
+static void unpacked_entry(void *context, const char *name)
+{
+    const struct image_store *store = context;
+    struct digest digest;
+    char path[IMAGE_PATH_SIZE];
+    if (name[0] != '.' &&
+        (digest_parse(name, &digest) != 0 || stored_of(store, &digest) == NULL)) {
+        (void)snprintf(path, sizeof(path), "%s/" KERNEL_UNPACK_FOLDER "/%s",
+                       store->folder, name);
+        (void)unlink(path); /* tried again at the next start */
     }
 }
 
@@ -324,9 +366,11 @@ int image_store_open(uv_loop_t *loop,
                      struct err *err)
 {
     CLEANUP_FREE char *tmp = NULL;
+    CLEANUP_FREE char *unpacked = NULL;
     struct image_store *store = calloc(1, sizeof(*store));
     if (store == NULL || (store->folder = strdup(folder)) == NULL ||
-        asprintf(&tmp, "%s/tmp", folder) < 0) {
+        asprintf(&tmp, "%s/tmp", folder) < 0 ||
+        asprintf(&unpacked, "%s/" KERNEL_UNPACK_FOLDER, folder) < 0) {
         image_store_close(store);
         return err_sys(err, -ENOMEM, "open the image store");
     }
@@ -341,7 +385,9 @@ int image_store_open(uv_loop_t *loop,
         return err_sys(err, -ENOMEM, "open the image store");
     }
     int r = fd_make_folders(tmp, err);
+    r = r < 0 ? r : fd_make_folders(unpacked, err);
     r = r < 0 ? r : load(store, err);
+    r = r < 0 ? r : scan(unpacked, unpacked_entry, store, err);
     r = r < 0 ? r : scan(tmp, clean_entry, store, err);
     if (r < 0) {
         image_store_close(store);
@@ -425,6 +471,11 @@ void image_store_on_change(struct image_store *store,
 void image_store_use_fetcher(struct image_store *store, const char *program)
 {
     store->fetcher = program;
+}
+
+void image_store_use_unpacker(struct image_store *store, const char *program)
+{
+    store->unpacker = program;
 }
 
 /* ---- end ---- */

@@ -8,13 +8,14 @@
  * the sum of sizes passes cache_bytes the least recently used file that is not kept goes
  * (the time of a file is its last use, to the minute, so a restart knows it, too). An
  * upload or fetch may be as large as that limit; what a VM here needs is pulled whatever
- * its size. All of them stop where less than reserve_bytes of the disk would be free: at
- * once when their size is known, else on the way.
- * Threads: the loop's; fetching, hashing and syncing run on threads of the store's own
- * (agent/image_work.h), never on libuv's, which the log's disk writes need. No callback
- * inside a call. Errors: BERTH_EDISKFULL, BERTH_ECORRUPT (digest differs: both
- * are named), BERTH_EINVALID (a disk image that is not taken, agent/disk_format.h),
- * BERTH_ETOOLARGE, BERTH_EFULL (fetches), -errno. Limits: below.
+ * its size. What is in a packed kernel is kept beside it, in <folder>/unpacked/
+ * (agent/kernel_unpack.h), as long as it is there, and counts with it. All of them stop
+ * where less than reserve_bytes of the disk would be free: at once when their size is
+ * known, else on the way. Threads: the loop's; fetching, hashing and syncing run on
+ * threads of the store's own (agent/image_work.h), never on libuv's, which the log's disk
+ * writes need. No callback inside a call. Errors: BERTH_EDISKFULL, BERTH_ECORRUPT (digest
+ * differs: both are named), BERTH_EINVALID (a disk image that is not taken,
+ * agent/disk_format.h), BERTH_ETOOLARGE, BERTH_EFULL (fetches), -errno. Limits: below.
  */
 #pragma once
 
@@ -92,3 +93,5 @@ void image_store_fetch(struct image_store *store,
 
 /* Another program for that than berth-fetch beside our own or in PATH; borrowed. */
 void image_store_use_fetcher(struct image_store *store, const char *program);
+/* The same of berth-unpack. */
+void image_store_use_unpacker(struct image_store *store, const char *program);

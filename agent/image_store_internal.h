@@ -18,7 +18,8 @@
 
 struct stored {
     struct image_file file;
-    uint64_t used;       /* counts up with each use: the smallest is the oldest */
+    uint64_t unpacked_bytes; /* of what was in it */
+    uint64_t used;           /* counts up with each use: the smallest is the oldest */
     uint64_t touched_ms; /* loop time at which the file's time was set; 0: not by us */
 };
 
@@ -35,7 +36,8 @@ struct image_store {
     unsigned writer_count;
     unsigned fetch_count;
     struct work_pool *fetching;
-    const char *fetcher; /* NULL: ours */
+    const char *fetcher;  /* NULL: ours */
+    const char *unpacker; /* the same */
     struct work_pool *finishing;
     struct list works; /* on the threads */
     struct list parts; /* open parts */

@@ -60,6 +60,7 @@ struct store_work *store_work_new(struct image_store *store,
         work->file.size_max = store->limits.cache_bytes;
         work->file.reserve_bytes = store->limits.reserve_bytes;
         work->file.fetcher = store->fetcher;
+        work->file.unpacker = store->unpacker;
         (void)snprintf(work->file.final_folder, sizeof(work->file.final_folder), "%s",
                        store->folder);
     }

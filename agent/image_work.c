@@ -3,8 +3,10 @@
 #include "agent/disk_format.h"
 #include "agent/disk_room.h"
 #include "agent/image_fetch.h"
+#include "agent/kernel_unpack.h"
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "base/log.h"
 #include "base/parse_number.h"
 
 #include <errno.h>
@@ -185,6 +187,33 @@ static bool is_harmless(struct image_work *work)
     return r == 0;
 }
 
+static bool unpack_is_wanted(void *context)
+{
+    const struct image_work *work = context;
+    return !work_job_cancelled(&work->job);
+}
+
+static void unpack(struct image_work *work)
+{
+    char hex[DIGEST_HEX_SIZE];
+    char tmp_path[IMAGE_PATH_SIZE + sizeof(".elf")];
+    struct err err = {0};
+    digest_format(&work->digest, hex);
+    (void)snprintf(tmp_path, sizeof(tmp_path), "%s.elf", work->tmp_path);
+    const struct kernel_unpack unpack = {.program = work->unpacker,
+                                         .fd = work->fd,
+                                         .folder = work->final_folder,
+                                         .name = hex,
+                                         .tmp_path = tmp_path,
+                                         .reserve_bytes = work->reserve_bytes,
+                                         .is_wanted = unpack_is_wanted,
+                                         .context = work};
+    if (kernel_unpack_fits(work->fd) && kernel_unpack(&unpack, &err) < 0) {
+        log_warn("images", "a kernel will be unpacked by each VM itself",
+                 KV_STR("sha256", hex), KV_STR("why", err.text));
+    }
+}
+
 void image_work_finish(struct work_job *job)
 {
     struct image_work *work = work_of(job);
@@ -199,7 +228,9 @@ void image_work_finish(struct work_job *job)
     r = give_name(work);
     if (r < 0) {
         work_fault(work, r, "keep the file");
+        return;
     }
+    unpack(work);
 }
 
 void image_work_fini(struct image_work *work)

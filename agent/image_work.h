@@ -20,8 +20,9 @@ struct image_work {
     struct work_job job;
     char tmp_path[IMAGE_PATH_SIZE];
     char final_folder[IMAGE_PATH_SIZE];
-    char *url;           /* for image_work_fetch */
-    const char *fetcher; /* likewise: the program, agent/image_fetch.h; borrowed */
+    char *url;            /* for image_work_fetch */
+    const char *unpacker; /* agent/kernel_unpack.h's program; borrowed */
+    const char *fetcher;  /* likewise: the program, agent/image_fetch.h; borrowed */
     bool expects;
     struct digest expected;
     bool keep_bad;          /* a part: a wrong digest removes it, other faults keep it */
@@ -39,7 +40,8 @@ struct image_work {
 /* Fetches the url into the file, from its beginning, by a process of its own. */
 void image_work_fetch(struct work_job *job);
 /* Hashes the file; when it is what was expected and no disk image that is not taken, it
- * gets its name in final_folder. */
+ * gets its name in final_folder. Of a packed kernel what is in it is kept as well
+ * (agent/kernel_unpack.h); one that cannot be unpacked is as good as it came. */
 void image_work_finish(struct work_job *job);
 /* Closes the file; removes it when it did not become what it should and is not to be
  * kept. */

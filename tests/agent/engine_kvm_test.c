@@ -345,6 +345,23 @@ START_TEST(a_guest_boots_talks_listens_and_obeys_the_power_button)
 }
 END_TEST
 
+START_TEST(what_was_in_a_kernel_is_booted_in_its_place)
+{
+    char *path = temp_dir_path(&bench.dir, "kernel");
+    char *folder = temp_dir_path(&bench.dir, "unpacked");
+    char *within = temp_dir_path(&bench.dir, "unpacked/kernel");
+    ck_assert_int_eq(mkdir(folder, 0700), 0);
+    ck_assert_int_eq(rename(path, within), 0);
+    temp_dir_write(&bench.dir, "kernel", "what nobody can boot");
+
+    (void)boot();
+
+    free(within);
+    free(folder);
+    free(path);
+}
+END_TEST
+
 START_TEST(a_guest_that_powers_itself_off_has_stopped_and_leaves_its_disk)
 {
     (void)boot();
@@ -500,6 +517,7 @@ static void add_real(Suite *suite)
     tcase_set_timeout(tests, 150);
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, a_guest_boots_talks_listens_and_obeys_the_power_button);
+    tcase_add_test(tests, what_was_in_a_kernel_is_booted_in_its_place);
     tcase_add_test(tests, a_guest_that_powers_itself_off_has_stopped_and_leaves_its_disk);
     tcase_add_test(tests, a_held_guest_does_not_run_until_it_is_told);
     tcase_add_loop_test(tests, a_guest_that_fails_has_failed_with_a_reason, 0,

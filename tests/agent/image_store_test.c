@@ -1,15 +1,19 @@
 /* Goal: what is in use stays, what is oldest goes; crashes and a full disk cost only what
  * had not arrived. Method: the real store in a real folder, on a real full disk, too. */
+#include "base/cleanup.h"
 #include "image_store_fixture.h"
 
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
 /* ---- arranging ---- */
+
+static struct temp_dir programs;
 
 static void use(const char *text)
 {
@@ -40,6 +44,90 @@ START_TEST(a_store_closed_in_the_middle_gives_no_answer)
     store_open(LIMIT); /* the file counts now, or is gone: never in between */
     ck_assert_uint_eq(leftovers(), 0);
     ck_assert_uint_eq(files_in(dir.path), has("whole") ? 1 : 0);
+}
+END_TEST
+
+/* ---- packed kernels ---- */
+
+#define KERNEL_MAGIC_AT 0x202
+
+/* Begins as a bzImage does; the program that stands for berth-unpack writes "within". */
+static const char *kernel_text(char last)
+{
+    static char text[KERNEL_MAGIC_AT + 6];
+    CLEANUP_FREE char *script = temp_dir_path(&programs, "unpack");
+    static char program[256];
+    memset(text, 'k', KERNEL_MAGIC_AT);
+    memcpy(text + KERNEL_MAGIC_AT, "HdrS", 4);
+    text[KERNEL_MAGIC_AT + 4] = last;
+    temp_dir_write(&programs, "unpack", "#!/bin/sh\nprintf within\n");
+    ck_assert_int_eq(chmod(script, 0700), 0);
+    (void)snprintf(program, sizeof(program), "%s", script);
+    image_store_use_unpacker(store, program);
+    return text;
+}
+
+static bool has_within(const char *text)
+{
+    char name[DIGEST_HEX_SIZE + sizeof("unpacked/")];
+    char hex[DIGEST_HEX_SIZE];
+    struct digest digest = digest_of_text(text);
+    digest_format(&digest, hex);
+    (void)snprintf(name, sizeof(name), "unpacked/%s", hex);
+    CLEANUP_FREE char *within = temp_dir_read(&dir, name);
+    return within != NULL && strcmp(within, "within") == 0;
+}
+
+START_TEST(what_is_in_a_kernel_stays_as_long_as_the_kernel)
+{
+    temp_dir_init(&programs);
+    store_close();
+    store_open(KERNEL_MAGIC_AT + 5 + 12);
+
+    ck_assert_int_eq(upload(kernel_text('1'), NULL), 0);
+    ck_assert(has_within(kernel_text('1')));
+    ck_assert_uint_eq(leftovers(), 0);
+    store_close();
+    store_open(KERNEL_MAGIC_AT + 5 + 12);
+    ck_assert(has_within(kernel_text('1')));
+
+    ck_assert_int_eq(upload("seven..", NULL), 0); /* with what is within it is too much */
+    ck_assert(!has(kernel_text('1')) && !has_within(kernel_text('1')));
+    temp_dir_fini(&programs);
+}
+END_TEST
+
+START_TEST(what_was_in_a_kernel_that_is_gone_is_removed_at_the_start)
+{
+    temp_dir_init(&programs);
+    store_close();
+    store_open(2000);
+    const char *text = kernel_text('2');
+    ck_assert_int_eq(upload(text, NULL), 0);
+    store_close();
+    CLEANUP_FREE char *path = stored_path(text);
+    ck_assert_int_eq(unlink(path), 0);
+
+    store_open(LIMIT);
+
+    ck_assert(!has_within(text));
+    temp_dir_fini(&programs);
+}
+END_TEST
+
+START_TEST(a_kernel_that_cannot_be_unpacked_is_kept_as_it_came)
+{
+    temp_dir_init(&programs);
+    store_close();
+    store_open(2000);
+    const char *text = kernel_text('3');
+    image_store_use_unpacker(store, "/bin/false");
+
+    ck_assert_int_eq(upload(text, NULL), 0);
+
+    ck_assert(has(text) && !has_within(text));
+    ck_assert_uint_eq(leftovers(), 0);
+    temp_dir_fini(&programs);
 }
 END_TEST
 
@@ -246,6 +334,9 @@ int main(void)
     tcase_add_checked_fixture(tests, start, stop);
     tcase_set_timeout(tests, 60);
     tcase_add_test(tests, a_store_closed_in_the_middle_gives_no_answer);
+    tcase_add_test(tests, what_is_in_a_kernel_stays_as_long_as_the_kernel);
+    tcase_add_test(tests, what_was_in_a_kernel_that_is_gone_is_removed_at_the_start);
+    tcase_add_test(tests, a_kernel_that_cannot_be_unpacked_is_kept_as_it_came);
     tcase_add_test(tests, the_least_recently_used_goes_when_the_limit_is_passed);
     tcase_add_test(tests, what_is_kept_stays_over_the_limit_until_it_is_not_kept);
     tcase_add_test(tests, of_many_kept_the_last_one_counts_too);

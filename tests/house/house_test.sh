@@ -21,6 +21,7 @@ net: model base
 vmm: model base
 fence: base
 fetch: base
+unpack: vmm base
 api: model base
 agent: api config consensus scheduler net vmm fence fetch model base
 cli: config model base'
@@ -35,6 +36,7 @@ netlink/.*: net
 microhttpd\.h: api
 gnutls/.*: api agent
 curl/.*: fetch cli bench/api_load_bench.c
+zlib\.h|lz4\.h|zstd\.h|lzma\.h: unpack
 libsmartcols/.*: cli
 linux/kvm\.h: vmm'
 

@@ -15,7 +15,7 @@ next=$bin/next
 
 [ "$(id -u)" = 0 ] || { echo "needs root for network namespaces"; exit 77; }
 [ -x "$bin/berthd" ] && [ -x "$next/berthd" ] || { echo "no berthd in $bin or no next one in $next"; exit 1; }
-ln -f "$bin"/berth "$bin"/berth-fence "$bin"/berth-vmm "$bin"/berth-fetch "$next" # programs find each other by their folder
+ln -f "$bin"/berth "$bin"/berth-fence "$bin"/berth-vmm "$bin"/berth-fetch "$bin"/berth-unpack "$next" # programs find each other by their folder
 
 . "$top/deploy/lib/rack.sh"
 RACK_NET=10.95.0

@@ -1,0 +1,213 @@
+#include "agent/kernel_unpack.h"
+
+#include "agent/disk_room.h"
+#include "agent/program_path.h"
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/fd.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define MAGIC_AT     0x202 /* of every bzImage */
+#define WORDS_SIZE   160
+#define EXIT_NOTHING 3 /* of berth-unpack: there is nothing to unpack */
+
+bool kernel_unpack_fits(int fd)
+{
+    char magic[4];
+    return pread(fd, magic, sizeof(magic), MAGIC_AT) == sizeof(magic) &&
+           memcmp(magic, "HdrS", sizeof(magic)) == 0;
+}
+
+bool kernel_unpacked_path(const char *kernel_path, char *ret_path, size_t size)
+{
+    const char *slash = strrchr(kernel_path, '/');
+    const int length = slash == NULL
+                           ? -1
+                           : snprintf(ret_path, size, "%.*s/" KERNEL_UNPACK_FOLDER "%s",
+                                      (int)(slash - kernel_path), kernel_path, slash);
+    return length >= 0 && (size_t)length < size;
+}
+
+/* ---- the process ---- */
+
+static int files_set(posix_spawn_file_actions_t *files, int from, int to, int words)
+{
+    /* Above what they are to become: none is overwritten before it has moved. */
+    int r = -posix_spawn_file_actions_adddup2(files, from, STDIN_FILENO);
+    r = r < 0 ? r : -posix_spawn_file_actions_adddup2(files, to, STDOUT_FILENO);
+    r = r < 0 ? r : -posix_spawn_file_actions_adddup2(files, words, STDERR_FILENO);
+    return r < 0 ? r : -posix_spawn_file_actions_addclosefrom_np(files, 3);
+}
+
+static int attributes_set(posix_spawnattr_t *attributes)
+{
+    sigset_t all;
+    sigset_t none;
+    (void)sigfillset(&all); /* these two cannot fail */
+    (void)sigemptyset(&none);
+    int r = -posix_spawnattr_setflags(
+        attributes, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSID);
+    r = r < 0 ? r : -posix_spawnattr_setsigdefault(attributes, &all);
+    return r < 0 ? r : -posix_spawnattr_setsigmask(attributes, &none);
+}
+
+static int spawn(const char *program, int from, int to, int words, pid_t *ret_pid)
+{
+    char name[] = KERNEL_UNPACK_PROGRAM;
+    char *const argv[] = {name, NULL};
+    char *const environment[] = {NULL};
+    posix_spawn_file_actions_t files;
+    posix_spawnattr_t attributes;
+    int r = -posix_spawn_file_actions_init(&files);
+    if (r < 0) {
+        return r;
+    }
+    r = -posix_spawnattr_init(&attributes);
+    if (r < 0) {
+        (void)posix_spawn_file_actions_destroy(&files); /* cannot fail */
+        return r;
+    }
+    r = files_set(&files, from, to, words);
+    r = r < 0 ? r : attributes_set(&attributes);
+    r = r < 0 ? r
+              : -posix_spawnp(ret_pid, program, &files, &attributes, argv, environment);
+    (void)posix_spawn_file_actions_destroy(&files); /* cannot fail */
+    (void)posix_spawnattr_destroy(&attributes);
+    return r;
+}
+
+/* Until it has closed its words, which its end does: 0, or why it is to be ended. */
+static int hear(const struct kernel_unpack *unpack, int words, char *ret_words)
+{
+    const uint64_t end_ms = clock_now_ms(clock_system()) + KERNEL_UNPACK_MS;
+    size_t length = 0;
+    for (;;) {
+        struct pollfd wait = {.fd = words, .events = POLLIN};
+        char rest[WORDS_SIZE];
+        if (unpack->is_wanted != NULL && !unpack->is_wanted(unpack->context)) {
+            return BERTH_ECLOSED;
+        }
+        if (clock_now_ms(clock_system()) >= end_ms) {
+            return BERTH_ETIMEOUT;
+        }
+        if (poll(&wait, 1, KERNEL_UNPACK_LOOK_MS) <= 0) {
+            continue; /* a fault shows at the next look */
+        }
+        const ssize_t got = read(words, rest, sizeof(rest));
+        if (got <= 0) {
+            return 0;
+        }
+        const size_t room = WORDS_SIZE - 1 - length;
+        const size_t taken = (size_t)got < room ? (size_t)got : room;
+        memcpy(ret_words + length, rest, taken);
+        length += taken;
+        ret_words[length] = '\0';
+    }
+}
+
+static int ended(int status, const char *words, struct err *err)
+{
+    if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_NOTHING) {
+        return 0;
+    }
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
+        return 1;
+    }
+    return WIFEXITED(status) && words[0] != '\0'
+               ? err_set(err, BERTH_EINVALID, "unpack: %s", words)
+               : err_set(err, BERTH_ECHILD,
+                         "unpack: " KERNEL_UNPACK_PROGRAM " ended by %s %d",
+                         WIFSIGNALED(status) ? "signal" : "exit status",
+                         WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+}
+
+/* 1: it is in the file. */
+static int process_run(const struct kernel_unpack *unpack, int to, struct err *err)
+{
+    char beside[PATH_MAX];
+    char words[WORDS_SIZE] = "";
+    const char *program = unpack->program;
+    int pipe_ends[2];
+    pid_t pid;
+    int status = 0;
+    if (program == NULL) {
+        (void)program_path_beside(KERNEL_UNPACK_PROGRAM, beside); /* else by PATH */
+        program = beside;
+    }
+    if (lseek(unpack->fd, 0, SEEK_SET) < 0 || pipe2(pipe_ends, O_CLOEXEC) < 0) {
+        return err_sys(err, -errno, "unpack");
+    }
+    CLEANUP_FD int heard = pipe_ends[0];
+    int r = spawn(program, unpack->fd, to, pipe_ends[1], &pid);
+    (void)close(pipe_ends[1]); /* the process has its own */
+    if (r < 0) {
+        return err_set(err, BERTH_ECHILD, "unpack: start %.100s: %s", program,
+                       err_sentence(r));
+    }
+    r = hear(unpack, heard, words);
+    (void)kill(pid, SIGKILL); /* it has ended, or is to */
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+    }
+    return r < 0 ? err_sys(err, r, "unpack") : ended(status, words, err);
+}
+
+/* ---- the file ---- */
+
+/* Durable first, so that the name never stands for less. */
+static int give_name(const struct kernel_unpack *unpack, int to, struct err *err)
+{
+    CLEANUP_FREE char *folder = NULL;
+    CLEANUP_FREE char *path = NULL;
+    if (asprintf(&folder, "%s/" KERNEL_UNPACK_FOLDER, unpack->folder) < 0 ||
+        asprintf(&path, "%s/%s", folder, unpack->name) < 0) {
+        return err_sys(err, -ENOMEM, "unpack");
+    }
+    int r = fd_make_folders(folder, err);
+    if (r < 0) {
+        return r;
+    }
+    if (fchmod(to, 0400) < 0 || fsync(to) < 0 || rename(unpack->tmp_path, path) < 0) {
+        return err_sys(err, -errno, "unpack: keep it");
+    }
+    return fd_sync_folder(folder, err);
+}
+
+static int room_check(const struct kernel_unpack *unpack, struct err *err)
+{
+    struct stat status;
+    if (fstat(unpack->fd, &status) < 0) {
+        return err_sys(err, -errno, "unpack");
+    }
+    return disk_room(unpack->folder, unpack->reserve_bytes) / KERNEL_UNPACK_RATIO <
+                   (uint64_t)status.st_size
+               ? err_set(err, BERTH_EDISKFULL, "unpack: the disk has too little room")
+               : 0;
+}
+
+int kernel_unpack(const struct kernel_unpack *unpack, struct err *err)
+{
+    int r = room_check(unpack, err);
+    if (r < 0) {
+        return r;
+    }
+    CLEANUP_FD int to =
+        fd_open_at(AT_FDCWD, unpack->tmp_path, O_RDWR | O_CREAT | O_EXCL, 0600, err);
+    if (to < 0) {
+        return to;
+    }
+    r = process_run(unpack, to, err);
+    r = r == 1 ? give_name(unpack, to, err) : r;
+    (void)unlink(unpack->tmp_path); /* gone already when it has its name */
+    return r;
+}
