@@ -33,16 +33,13 @@ struct msi_router {
     struct rate_limit routes; /* guarded by lock */
     unsigned count;
     struct vector vectors[MSI_VECTORS_MAX];
-    struct { /* guarded by lock: as KVM takes it */
-        struct kvm_irq_routing head;
-        struct kvm_irq_routing_entry entries[LINES + MSI_VECTORS_MAX];
-    } table;
     int route_at[MSI_VECTORS_MAX]; /* in the table; -1: none yet */
+    struct kvm_irq_routing *table; /* owned; guarded by lock: as KVM takes it */
 };
 
 static void line_add(struct msi_router *router, uint32_t gsi, uint32_t chip, uint32_t pin)
 {
-    router->table.entries[router->table.head.nr++] = (struct kvm_irq_routing_entry){
+    router->table->entries[router->table->nr++] = (struct kvm_irq_routing_entry){
         .gsi = gsi,
         .type = KVM_IRQ_ROUTING_IRQCHIP,
         .u.irqchip = {.irqchip = chip, .pin = pin},
@@ -70,6 +67,13 @@ int msi_router_new(int vm_fd, const struct clock *clock, struct msi_router **ret
     if (router == NULL) {
         return -ENOMEM;
     }
+    router->table =
+        calloc(1, sizeof(*router->table) +
+                      (LINES + MSI_VECTORS_MAX) * sizeof(router->table->entries[0]));
+    if (router->table == NULL) {
+        free(router);
+        return -ENOMEM;
+    }
     router->vm_fd = vm_fd;
     router->clock = clock;
     router->is_held = true;
@@ -89,6 +93,7 @@ struct msi_router *msi_router_free(struct msi_router *router)
         fd_close(&router->vectors[i].fd);
     }
     (void)pthread_mutex_destroy(&router->lock);
+    free(router->table);
     free(router);
     return NULL;
 }
@@ -140,20 +145,20 @@ static bool
 table_set(struct msi_router *router, unsigned vector, const struct msix_message *message)
 {
     const int had = router->route_at[vector];
-    const unsigned at = had < 0 ? router->table.head.nr : (unsigned)had;
-    const struct kvm_irq_routing_entry before = router->table.entries[at];
-    router->table.entries[at] = (struct kvm_irq_routing_entry){
+    const unsigned at = had < 0 ? router->table->nr : (unsigned)had;
+    const struct kvm_irq_routing_entry before = router->table->entries[at];
+    router->table->entries[at] = (struct kvm_irq_routing_entry){
         .gsi = FIRST_GSI + vector,
         .type = KVM_IRQ_ROUTING_MSI,
         .u.msi = {.address_lo = (uint32_t)message->address,
                   .address_hi = (uint32_t)(message->address >> 32),
                   .data = message->data},
     };
-    router->table.head.nr += had < 0;
-    if (kvm_call(router->vm_fd, KVM_SET_GSI_ROUTING, &router->table, "route interrupts",
+    router->table->nr += had < 0;
+    if (kvm_call(router->vm_fd, KVM_SET_GSI_ROUTING, router->table, "route interrupts",
                  NULL) < 0) {
-        router->table.entries[at] = before;
-        router->table.head.nr -= had < 0;
+        router->table->entries[at] = before;
+        router->table->nr -= had < 0;
         return false;
     }
     router->route_at[vector] = (int)at;
@@ -168,7 +173,7 @@ route_make(struct msi_router *router, unsigned vector, const struct msix_message
         rate_limit_take(&router->routes, 0, clock_now_ns(router->clock)) != 0) {
         return;
     }
-    if ((at < 0 || !entry_says(&router->table.entries[at], message)) &&
+    if ((at < 0 || !entry_says(&router->table->entries[at], message)) &&
         !table_set(router, vector, message)) {
         return;
     }
