@@ -68,7 +68,17 @@ static void submit(struct disk_queue *queue, struct io_run *run, struct slot *sl
     disk_queue_submit(queue, &slot->request);
 }
 
-/* Waits as the poller does, and reaps as the device does. */
+static bool any_is_done(const struct io_run *run)
+{
+    for (unsigned i = 0; i < run->pattern->depth; i++) {
+        if (slots[i].is_done) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Waits as the poller does, pushes and reaps as the device does. */
 static void
 queued(struct disk_queue *queue, const char *who, struct io_run *run, uint64_t budget_ns)
 {
@@ -79,8 +89,11 @@ queued(struct disk_queue *queue, const char *who, struct io_run *run, uint64_t b
         submit(queue, run, &slots[i]);
     }
     while (now_ns - start_ns < budget_ns) {
-        REQUIRE(poll(&event, 1, -1) == 1);
-        disk_queue_reap(queue);
+        disk_queue_push(queue);
+        if (!any_is_done(run)) {
+            REQUIRE(poll(&event, 1, -1) == 1);
+            disk_queue_reap(queue);
+        }
         now_ns = io_now_ns();
         for (unsigned i = 0; i < run->pattern->depth; i++) {
             if (slots[i].is_done) {
@@ -93,9 +106,10 @@ queued(struct disk_queue *queue, const char *who, struct io_run *run, uint64_t b
     disk_queue_drain(queue);
 }
 
-static struct disk_queue *queue_open(const char *path, struct virtual_disk **ret_disk)
+static struct disk_queue *
+queue_open(const char *path, bool has_no_ring, struct virtual_disk **ret_disk)
 {
-    static const struct disk_queue_threads threads = {.count = 4};
+    const struct disk_queue_threads threads = {.count = 4, .has_no_ring = has_no_ring};
     struct disk_queue *queue = NULL;
     struct disk_file *file = NULL;
     REQUIRE(disk_file_new(open(path, O_RDWR | O_CLOEXEC), &file, NULL) == 0);
@@ -123,10 +137,15 @@ int main(int argc, char *argv[])
     const uint64_t budget_ns = strtoull(argv[3], NULL, 10) * 1000000;
     const unsigned rounds = (unsigned)strtoul(argv[4], NULL, 10);
     const int fd = open(argv[1], O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    struct virtual_disk *disk = NULL;
+    struct virtual_disk *disks[2];
     REQUIRE(fd >= 0 && bytes > 0);
     file_fill(fd, bytes);
-    struct disk_queue *threads = queue_open(argv[1], &disk);
+    struct disk_queue *ring = queue_open(argv[1], false, &disks[0]);
+    struct disk_queue *threads = queue_open(argv[1], true, &disks[1]);
+    if (!disk_queue_has_ring(ring)) {
+        (void)fprintf(stderr, "vmm_disk_bench: the kernel gives no ring\n");
+        return 1;
+    }
     for (unsigned round = 0; round < rounds; round++) {
         for (unsigned i = 0; i < IO_CASES; i++) {
             io_run_begin(&run, &io_cases[i], bytes);
@@ -134,11 +153,15 @@ int main(int argc, char *argv[])
                 plain(fd, &run, budget_ns);
             }
             io_run_begin(&run, &io_cases[i], bytes);
+            queued(ring, "ring", &run, budget_ns);
+            io_run_begin(&run, &io_cases[i], bytes);
             queued(threads, "threads", &run, budget_ns);
         }
     }
+    disk_queue_free(ring);
     disk_queue_free(threads);
-    disk_free(disk);
+    disk_free(disks[0]);
+    disk_free(disks[1]);
     (void)close(fd);
     (void)unlink(argv[1]);
     return 0;

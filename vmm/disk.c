@@ -98,6 +98,31 @@ void disk_free(struct virtual_disk *disk)
     }
 }
 
+unsigned disk_files(const struct virtual_disk *disk, int ret_fds[DISK_FILES_MAX])
+{
+    return disk->ops->files == NULL ? 0 : disk->ops->files(disk, ret_fds);
+}
+
+int disk_direct_begin(struct virtual_disk *disk,
+                      bool is_write,
+                      uint64_t offset,
+                      uint64_t size)
+{
+    if (!inside(disk, offset, size) || size == 0 || (is_write && disk->read_only)) {
+        return -1; /* the verbs say what is wrong with it */
+    }
+    return disk->ops->direct_begin(disk, is_write, offset, size);
+}
+
+void disk_direct_end(struct virtual_disk *disk,
+                     bool is_write,
+                     uint64_t offset,
+                     uint64_t size,
+                     bool is_done)
+{
+    disk->ops->direct_end(disk, is_write, offset, size, is_done);
+}
+
 static bool is_zero(const uint8_t *data, uint64_t size)
 {
     return data[0] == 0 && memcmp(data, data + 1, (size_t)size - 1) == 0;

@@ -7,10 +7,13 @@
  * keeps what was written before a flush that returned 0; of what was written since, any
  * part may be missing after a crash, by sectors.
  *
+ * A read or write that is one of a single file, at the same offset, may also be made by
+ * whoever holds the descriptors (disk_files), between disk_direct_begin and _end.
+ *
  * Units: bytes. Threads: all verbs but free from any number of threads at once; they
- * block. Errors: -errno or BERTH_E*; after an error the content of the range that was
- * written is old or new, by sectors. Ownership: descriptors are taken; a disk owns what
- * lies beneath it.
+ * block, but for the direct ones. Errors: -errno or BERTH_E*; after an error the content
+ * of the range that was written is old or new, by sectors. Ownership: descriptors are
+ * taken; a disk owns what lies beneath it.
  */
 #pragma once
 
@@ -23,6 +26,7 @@
 #define DISK_SECTOR_BYTES UINT64_C(512)
 #define DISK_SIZE_MAX     (UINT64_C(64) << 40)
 #define DISK_PIECES_MAX   1024u /* IOV_MAX: what one call of the kernel takes */
+#define DISK_FILES_MAX    2u    /* an overlay and its base */
 
 /* ---- the file beneath ---- */
 
@@ -44,6 +48,8 @@ struct disk_file_ops {
     int (*zero)(struct disk_file *file, uint64_t offset, uint64_t size);
     /* What was written before is durable. */
     int (*sync)(struct disk_file *file);
+    /* The descriptor that reads and writes may also go to. NULL: there is none. */
+    int (*descriptor)(const struct disk_file *file);
     void (*free)(struct disk_file *file);
 };
 
@@ -84,6 +90,17 @@ struct disk_ops {
     /* The content is not needed any more: old or zeros afterwards. */
     int (*discard)(struct virtual_disk *disk, uint64_t offset, uint64_t size);
     void (*free)(struct virtual_disk *disk);
+    /* The three of disk_files; NULL: nothing is direct. */
+    unsigned (*files)(const struct virtual_disk *disk, int ret_fds[DISK_FILES_MAX]);
+    int (*direct_begin)(struct virtual_disk *disk,
+                        bool is_write,
+                        uint64_t offset,
+                        uint64_t size);
+    void (*direct_end)(struct virtual_disk *disk,
+                       bool is_write,
+                       uint64_t offset,
+                       uint64_t size,
+                       bool is_done);
 };
 
 struct virtual_disk {
@@ -107,6 +124,22 @@ int disk_flush(struct virtual_disk *disk);
 int disk_zero(struct virtual_disk *disk, uint64_t offset, uint64_t size);
 int disk_discard(struct virtual_disk *disk, uint64_t offset, uint64_t size);
 void disk_free(struct virtual_disk *disk); /* NULL is fine */
+/* The descriptors that direct requests go to, which are the disk's; their number, 0 when
+ * there are none. */
+unsigned disk_files(const struct virtual_disk *disk, int ret_fds[DISK_FILES_MAX]);
+/* Whether this read or write, now, is one of a single file at the same offset: which of
+ * disk_files, or -1, and then the verbs are for it. Never waits. What has begun has to
+ * end, on any thread, soon: a change of the same blocks may wait for it. */
+int disk_direct_begin(struct virtual_disk *disk,
+                      bool is_write,
+                      uint64_t offset,
+                      uint64_t size);
+/* is_done: all bytes were read or written; else the verb is still to be called. */
+void disk_direct_end(struct virtual_disk *disk,
+                     bool is_write,
+                     uint64_t offset,
+                     uint64_t size,
+                     bool is_done);
 /* Copies the whole content into a file of at least that size and syncs it; zeros become
  * holes. */
 int disk_export(struct virtual_disk *disk, struct disk_file *file, struct err *err);

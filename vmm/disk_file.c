@@ -98,6 +98,11 @@ static int file_sync(struct disk_file *file)
     return fdatasync(fd_of(file)) < 0 ? -errno : 0;
 }
 
+static int file_descriptor(const struct disk_file *file)
+{
+    return ((const struct descriptor_file *)file)->fd;
+}
+
 static void file_free(struct disk_file *file)
 {
     fd_close(&((struct descriptor_file *)file)->fd);
@@ -109,6 +114,7 @@ static const struct disk_file_ops descriptor_ops = {
     .write = file_write,
     .zero = file_zero,
     .sync = file_sync,
+    .descriptor = file_descriptor,
     .free = file_free,
 };
 

@@ -2,6 +2,7 @@
 
 #include "base/bytes.h"
 #include "base/require.h"
+#include "vmm/copy_gate.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -44,9 +45,8 @@ struct overlay {
     struct page *pages;
     atomic_bool failed;         /* a sync failed */
     pthread_mutex_t flush_lock; /* one flush at a time */
-    /* Held shared for every change of whole blocks or of our own, exclusively for a
-     * copy-up: nobody writes into a block while its rest is being fetched. */
-    pthread_rwlock_t copy_lock;
+    /* Every change of whole blocks or of our own passes it, a copy-up alone. */
+    struct copy_gate gate;
 };
 
 static struct overlay *overlay_of(struct virtual_disk *disk)
@@ -216,6 +216,12 @@ static void blocks_take(struct overlay *overlay, uint64_t first, uint64_t end)
     }
 }
 
+/* After the bytes of a change: a reader sees the old block or the whole new one. */
+static void range_take(struct overlay *overlay, uint64_t offset, uint64_t size)
+{
+    blocks_take(overlay, offset / BLOCK, (offset + size + BLOCK - 1) / BLOCK);
+}
+
 bool disk_overlay_holds(const struct virtual_disk *disk, uint64_t offset)
 {
     REQUIRE(offset < disk->size_bytes);
@@ -285,7 +291,7 @@ static int overlay_read(struct virtual_disk *disk,
 /* ---- changes ---- */
 
 /* Makes the block that holds `offset` our own, with the base's bytes. Under the exclusive
- * lock. */
+ * gate. */
 static int block_copy_up(struct overlay *overlay, uint64_t offset)
 {
     uint8_t data[BLOCK];
@@ -309,14 +315,14 @@ static int edges_copy_up(struct overlay *overlay, uint64_t offset, uint64_t size
 {
     const uint64_t end = offset + size;
     int r = 0;
-    pthread_rwlock_wrlock(&overlay->copy_lock);
+    copy_gate_begin_copy(&overlay->gate);
     if (offset % BLOCK != 0) {
         r = block_copy_up(overlay, offset);
     }
     if (r == 0 && end % BLOCK != 0) {
         r = block_copy_up(overlay, end - 1);
     }
-    pthread_rwlock_unlock(&overlay->copy_lock);
+    copy_gate_end_copy(&overlay->gate);
     return r;
 }
 
@@ -346,13 +352,13 @@ static int change(struct overlay *overlay,
     if (r < 0) {
         return r;
     }
-    pthread_rwlock_rdlock(&overlay->copy_lock);
+    copy_gate_enter(&overlay->gate);
     r = pieces != NULL ? file->ops->write(file, offset, pieces, piece_count, size)
                        : file->ops->zero(file, offset, size);
-    if (r == 0) { /* after its bytes: a reader sees the old block or the whole new one */
-        blocks_take(overlay, offset / BLOCK, (offset + size + BLOCK - 1) / BLOCK);
+    if (r == 0) {
+        range_take(overlay, offset, size);
     }
-    pthread_rwlock_unlock(&overlay->copy_lock);
+    copy_gate_leave(&overlay->gate);
     return r;
 }
 
@@ -377,6 +383,77 @@ static int overlay_discard(struct virtual_disk *disk, uint64_t offset, uint64_t 
     const uint64_t end = (offset + size) / BLOCK * BLOCK;
     return first < end ? change(overlay_of(disk), first, NULL, 0, end - first) : 0;
 }
+
+/* ---- direct requests ---- */
+
+enum { FILE_OWN = 0, FILE_BASE };
+
+static unsigned overlay_files(const struct virtual_disk *disk,
+                              int ret_fds[DISK_FILES_MAX])
+{
+    const struct overlay *overlay = (const struct overlay *)disk;
+    if (overlay->file->ops->descriptor == NULL) {
+        return 0;
+    }
+    int base_fds[DISK_FILES_MAX];
+    ret_fds[FILE_OWN] = overlay->file->ops->descriptor(overlay->file);
+    if (overlay->base == NULL || disk_files(overlay->base, base_fds) != 1) {
+        return 1;
+    }
+    ret_fds[FILE_BASE] = base_fds[0];
+    return 2;
+}
+
+/* Which file holds all of the range. */
+static int direct_read(const struct overlay *overlay, uint64_t offset, uint64_t size)
+{
+    const bool held = block_held(overlay, offset / BLOCK);
+    int fds[DISK_FILES_MAX];
+    if (run_length(overlay, offset, size, held) != size) {
+        return -1;
+    }
+    if (held) {
+        return FILE_OWN;
+    }
+    return offset + size <= overlay->base_bytes && disk_files(overlay->base, fds) == 1
+               ? FILE_BASE
+               : -1;
+}
+
+/* What has to copy up, or comes while one does, waits on a thread. */
+static int overlay_direct_begin(struct virtual_disk *disk,
+                                bool is_write,
+                                uint64_t offset,
+                                uint64_t size)
+{
+    struct overlay *overlay = overlay_of(disk);
+    if (!is_write) {
+        return direct_read(overlay, offset, size);
+    }
+    if (atomic_load(&overlay->failed) || edge_missing(overlay, offset, size) ||
+        !copy_gate_try(&overlay->gate)) {
+        return -1;
+    }
+    return FILE_OWN;
+}
+
+static void overlay_direct_end(struct virtual_disk *disk,
+                               bool is_write,
+                               uint64_t offset,
+                               uint64_t size,
+                               bool is_done)
+{
+    struct overlay *overlay = overlay_of(disk);
+    if (!is_write) {
+        return;
+    }
+    if (is_done) {
+        range_take(overlay, offset, size);
+    }
+    copy_gate_leave(&overlay->gate);
+}
+
+/* ---- flush ---- */
 
 /* Dirty pages as they were before a sync. */
 struct snapshot {
@@ -455,7 +532,7 @@ static void overlay_free(struct virtual_disk *disk)
     disk_file_free(overlay->file);
     disk_free(overlay->base);
     pthread_mutex_destroy(&overlay->flush_lock);
-    pthread_rwlock_destroy(&overlay->copy_lock);
+    copy_gate_fini(&overlay->gate);
     free(overlay->pages);
     free(overlay);
 }
@@ -468,6 +545,9 @@ static const struct disk_ops overlay_ops = {
     .zero = overlay_zero,
     .discard = overlay_discard,
     .free = overlay_free,
+    .files = overlay_files,
+    .direct_begin = overlay_direct_begin,
+    .direct_end = overlay_direct_end,
 };
 
 int disk_overlay_create(struct disk_file *file,
@@ -571,7 +651,7 @@ int disk_overlay_open(struct disk_file *take_file,
         }
     }
     pthread_mutex_init(&overlay->flush_lock, NULL); /* cannot fail without attributes */
-    pthread_rwlock_init(&overlay->copy_lock, NULL);
+    copy_gate_init(&overlay->gate);
     *ret_disk = &overlay->disk;
     return 0;
 

@@ -2,12 +2,18 @@
 
 #include "base/fd.h"
 #include "base/require.h"
+#include "vmm/io_ring.h"
 
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
+
+/* What is in memory is copied within the push, on the thread that all devices share: what
+ * a guest can have copied there at a time is bounded, and the rest is for the threads. */
+#define RING_REQUEST_MAX (UINT64_C(256) << 10)
+#define RING_BYTES_MAX   (UINT64_C(4) << 20)
 
 #define STACK_BYTES (256u << 10) /* a copied-up block and two piece lists fit well */
 
@@ -22,6 +28,11 @@ struct disk_queue {
     unsigned thread_count;
     pthread_t threads[DISK_QUEUE_THREADS_MAX];
     struct disk_queue_threads plan;
+    /* Under the caller's lock. */
+    struct io_ring *ring; /* NULL: there is none */
+    unsigned in_ring;
+    uint64_t in_ring_bytes;
+    uint64_t by_ring;
     pthread_mutex_t lock; /* guards all below */
     pthread_cond_t work;
     pthread_cond_t idle;  /* also: a worker has begun */
@@ -201,6 +212,16 @@ static int threads_start(struct disk_queue *queue)
     return r;
 }
 
+/* One that the kernel does not give us is no error: the threads do everything. */
+static void ring_open(struct disk_queue *queue)
+{
+    int fds[DISK_FILES_MAX];
+    const unsigned count = queue->plan.has_no_ring ? 0 : disk_files(queue->disk, fds);
+    if (count > 0) {
+        (void)io_ring_new(fds, count, queue->event_fd, &queue->ring, NULL);
+    }
+}
+
 int disk_queue_new(struct virtual_disk *disk,
                    const struct disk_queue_threads *threads,
                    struct disk_queue **ret_queue,
@@ -225,6 +246,9 @@ int disk_queue_new(struct virtual_disk *disk,
     } else {
         r = threads_await(queue, err);
     }
+    if (r == 0) {
+        ring_open(queue);
+    }
     if (r < 0) {
         disk_queue_free(queue);
         return r;
@@ -238,6 +262,8 @@ void disk_queue_free(struct disk_queue *queue)
     if (queue == NULL) {
         return;
     }
+    REQUIRE(queue->in_ring == 0);
+    io_ring_free(queue->ring);
     threads_end(queue);
     fd_close(&queue->event_fd);
     pthread_cond_destroy(&queue->work);
@@ -251,14 +277,93 @@ int disk_queue_fd(const struct disk_queue *queue)
     return queue->event_fd;
 }
 
-void disk_queue_submit(struct disk_queue *queue, struct disk_request *request)
+bool disk_queue_has_ring(const struct disk_queue *queue)
 {
-    REQUIRE(request->operation < DISK_OPERATION_COUNT && request->done != NULL);
+    return queue->ring != NULL;
+}
+
+uint64_t disk_queue_by_ring(const struct disk_queue *queue)
+{
+    return queue->by_ring;
+}
+
+static void thread_submit(struct disk_queue *queue, struct disk_request *request)
+{
     pthread_mutex_lock(&queue->lock);
     list_put(&queue->waiting, request);
     queue->busy++;
     pthread_cond_signal(&queue->work);
     pthread_mutex_unlock(&queue->lock);
+}
+
+/* ---- the ring ---- */
+
+static void
+direct_end(struct disk_queue *queue, const struct disk_request *request, bool is_done)
+{
+    disk_direct_end(queue->disk, request->operation == DISK_WRITE, request->range.offset,
+                    request->range.size, is_done);
+}
+
+/* False: it is for the threads. */
+static bool ring_submit(struct disk_queue *queue, struct disk_request *request)
+{
+    const bool is_write = request->operation == DISK_WRITE;
+    const uint64_t size = request->range.size;
+    if (queue->ring == NULL || (!is_write && request->operation != DISK_READ) ||
+        size > RING_REQUEST_MAX || queue->in_ring_bytes + size > RING_BYTES_MAX) {
+        return false;
+    }
+    const int file =
+        disk_direct_begin(queue->disk, is_write, request->range.offset, size);
+    if (file < 0) {
+        return false;
+    }
+    const struct io_ring_request entry = {.file = (unsigned)file,
+                                          .is_write = is_write,
+                                          .offset = request->range.offset,
+                                          .pieces = request->pieces,
+                                          .piece_count = request->piece_count,
+                                          .context = request};
+    if (!io_ring_put(queue->ring, &entry)) {
+        direct_end(queue, request, false);
+        return false;
+    }
+    queue->in_ring++;
+    queue->in_ring_bytes += size;
+    return true;
+}
+
+/* Takes what is done out of the ring, to the end of the list; what did not go well begins
+ * anew on a thread. */
+static void ring_reap(struct disk_queue *queue, struct request_list *done)
+{
+    struct disk_request *request;
+    int result;
+    while (queue->ring != NULL &&
+           (request = io_ring_take(queue->ring, &result)) != NULL) {
+        const bool is_done = result >= 0 && (uint64_t)result == request->range.size;
+        queue->in_ring--;
+        queue->in_ring_bytes -= request->range.size;
+        direct_end(queue, request, is_done);
+        if (is_done) {
+            request->result = 0;
+            queue->by_ring++;
+            list_put(done, request);
+        } else {
+            thread_submit(queue, request);
+        }
+    }
+}
+
+/* ---- */
+
+void disk_queue_submit(struct disk_queue *queue, struct disk_request *request)
+{
+    REQUIRE(request->operation < DISK_OPERATION_COUNT && request->done != NULL);
+    if (!ring_submit(queue, request)) {
+        thread_submit(queue, request);
+    }
 }
 
 /* Callbacks fire from a list of their own: they may submit again. */
@@ -274,16 +379,38 @@ static void fire(struct disk_request *request)
 void disk_queue_reap(struct disk_queue *queue)
 {
     uint64_t count;
+    struct request_list done;
     pthread_mutex_lock(&queue->lock);
+    /* Before we look: what is done later is told again. */
     (void)!read(queue->event_fd, &count, sizeof(count)); /* empty: nothing is done */
-    struct disk_request *done = queue->finished.first;
+    done = queue->finished;
+    if (done.first == NULL) {
+        list_clear(&done); /* its end was the queue's own */
+    }
     list_clear(&queue->finished);
     pthread_mutex_unlock(&queue->lock);
-    fire(done);
+    ring_reap(queue, &done);
+    fire(done.first);
+}
+
+void disk_queue_push(struct disk_queue *queue)
+{
+    if (queue->in_ring > 0) {
+        io_ring_push(queue->ring);
+        disk_queue_reap(queue);
+    }
 }
 
 void disk_queue_drain(struct disk_queue *queue)
 {
+    struct request_list done;
+    list_clear(&done);
+    disk_queue_push(queue);
+    while (queue->in_ring > 0) { /* first: a thread may wait for one of these to end */
+        io_ring_wait(queue->ring);
+        ring_reap(queue, &done);
+    }
+    fire(done.first);
     pthread_mutex_lock(&queue->lock);
     while (queue->busy > 0) {
         pthread_cond_wait(&queue->idle, &queue->lock);

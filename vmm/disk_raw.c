@@ -42,6 +42,40 @@ static int raw_zero(struct virtual_disk *disk, uint64_t offset, uint64_t size)
     return file_of(disk)->ops->zero(file_of(disk), offset, size);
 }
 
+static unsigned raw_files(const struct virtual_disk *disk, int ret_fds[DISK_FILES_MAX])
+{
+    const struct disk_file *file = ((const struct raw *)disk)->file;
+    if (file->ops->descriptor == NULL) {
+        return 0;
+    }
+    ret_fds[0] = file->ops->descriptor(file);
+    return 1;
+}
+
+/* Always. */
+static int
+raw_direct_begin(struct virtual_disk *disk, bool is_write, uint64_t offset, uint64_t size)
+{
+    (void)disk;
+    (void)is_write;
+    (void)offset;
+    (void)size;
+    return 0;
+}
+
+static void raw_direct_end(struct virtual_disk *disk,
+                           bool is_write,
+                           uint64_t offset,
+                           uint64_t size,
+                           bool is_done)
+{
+    (void)disk;
+    (void)is_write;
+    (void)offset;
+    (void)size;
+    (void)is_done;
+}
+
 static void raw_free(struct virtual_disk *disk)
 {
     disk_file_free(file_of(disk));
@@ -56,6 +90,9 @@ static const struct disk_ops raw_ops = {
     .zero = raw_zero,
     .discard = raw_zero,
     .free = raw_free,
+    .files = raw_files,
+    .direct_begin = raw_direct_begin,
+    .direct_end = raw_direct_end,
 };
 
 int disk_raw_new(struct disk_file *take_file,

@@ -373,7 +373,10 @@ static int block_init(struct virtio_device *device, struct err *err)
 
 static void block_notify(struct virtio_device *device, unsigned queue)
 {
+    struct block *block = block_of(device);
     virtio_device_serve(device, queue, handle);
+    disk_queue_push(block->disk_queue);
+    signal_all(block);
 }
 
 static void block_reset(struct virtio_device *device)
@@ -514,6 +517,12 @@ int virtio_block_new(const struct virtio_place *place,
     config_fill(block);
     *ret_device = &block->device;
     return 0;
+}
+
+bool virtio_block_has_ring(struct virtio_device *device)
+{
+    REQUIRE(device->ops == &block_ops);
+    return disk_queue_has_ring(block_of(device)->disk_queue);
 }
 
 void virtio_block_limit(struct virtio_device *device,

@@ -1,11 +1,12 @@
 /* The block device (virtio 1.2, 5.2) in front of a disk.
  *
  * Requests are read, write, flush, discard, write zeroes and get-id, on one to
- * VIRTIO_BLOCK_QUEUES_MAX queues; the disk's threads carry them out, straight into and
- * out of guest memory. What a request gets wrong (bounds, sizes, flags) is answered with
- * an I/O error in its status byte; one that has no place for a status takes the device
- * out of service. A driver that does not negotiate FLUSH gets every write made durable
- * before it is answered. Rate limits hold requests back in the guest's ring.
+ * VIRTIO_BLOCK_QUEUES_MAX queues; a ring or the disk's threads (disk_queue.h) carry them
+ * out, straight into and out of guest memory. What a request gets wrong (bounds, sizes,
+ * flags) is answered with an I/O error in its status byte; one that has no place for a
+ * status takes the device out of service. A driver that does not negotiate FLUSH gets
+ * every write made durable before it is answered. Rate limits hold requests back in the
+ * guest's ring.
  *
  * Ownership: takes the disk. Limits: VIRTIO_BLOCK_REQUEST_MAX bytes in one request.
  */
@@ -42,6 +43,8 @@ int virtio_block_new(const struct virtio_place *place,
                      struct virtual_disk *take_disk,
                      struct virtio_device **ret_device,
                      struct err *err);
+/* Whether it needs the right to enter a ring (disk_queue.h). */
+bool virtio_block_has_ring(struct virtio_device *device);
 /* New limits for a running device. */
 void virtio_block_limit(struct virtio_device *device,
                         const struct rate_spec *operations,

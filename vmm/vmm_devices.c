@@ -26,6 +26,7 @@ void vmm_devices_init(struct vmm_devices *devices)
 {
     devices->balloon = NULL;
     devices->throttle.count = 0;
+    devices->has_ring = false;
     for (unsigned i = 0; i < VMM_DISKS_MAX; i++) {
         devices->disks[i] = devices->bases[i] = -1;
     }
@@ -181,6 +182,7 @@ static int disk_connect(struct vmm_devices *devices,
         disk_free(disk);
         return err_wrap(err, r, "disk %s", option->name);
     }
+    devices->has_ring = devices->has_ring || virtio_block_has_ring(device);
     (void)snprintf(name, sizeof(name), "disk%u", i);
     r = add(machine, device, name, err);
     if (r == 0) {

@@ -19,6 +19,7 @@
 struct vmm_devices {
     struct virtio_device *balloon; /* the machine's; NULL before connect */
     struct vmm_throttle throttle;  /* its disks and NICs */
+    bool has_ring;                 /* a disk has one: see VMM_ROLE_RING */
     /* private: -1 or on their way */
     int disks[VMM_DISKS_MAX];
     int bases[VMM_DISKS_MAX];

@@ -80,10 +80,18 @@ static void on_crash_loaded(void *context)
     vmm_control_crash_loaded(&vmm->control);
 }
 
+/* For a thread that may ask a device for something. */
+static int
+device_thread_narrow(const struct vmm *vmm, enum vmm_role role, struct err *err)
+{
+    const unsigned ring = vmm->devices.has_ring ? VMM_ROLE_RING : 0;
+    return vmm->options.has_no_jail ? 0 : vmm_rights_thread(role | ring, err);
+}
+
 static int on_vcpu_thread(void *context, struct err *err)
 {
-    struct vmm *vmm = context;
-    return vmm->options.has_no_jail ? 0 : vmm_rights_thread(VMM_ROLE_VCPU, err);
+    const struct vmm *vmm = context;
+    return device_thread_narrow(vmm, VMM_ROLE_VCPU, err);
 }
 
 static int on_disk_thread(void *context, struct err *err)
@@ -262,8 +270,7 @@ static int machine_complete(struct vmm *vmm, struct err *err)
     if (r == 0) {
         r = machine_start_threads(vmm->machine, err);
     }
-    return r == 0 && !vmm->options.has_no_jail ? vmm_rights_thread(VMM_ROLE_MAIN, err)
-                                               : r;
+    return r == 0 ? device_thread_narrow(vmm, VMM_ROLE_MAIN, err) : r;
 }
 
 static enum machine_ram incoming_ram(const struct vmm_options *options)

@@ -40,6 +40,7 @@
 #define D VMM_ROLE_DISK
 #define S VMM_ROLE_START
 #define L VMM_ROLE_LOAD
+#define R VMM_ROLE_RING
 
 /* Who may call what. */
 static const struct {
@@ -67,6 +68,10 @@ static const struct {
     {SYS_fcntl, S},
     {SYS_fsync, M | D},
     {SYS_fdatasync, M | D},
+    /* a disk's ring: once made, it takes no other files and no other work */
+    {SYS_io_uring_setup, S},
+    {SYS_io_uring_register, S},
+    {SYS_io_uring_enter, R},
     {SYS_close, M | V | L},
     {SYS_poll, L},
     {SYS_epoll_wait, M},
@@ -362,10 +367,10 @@ int vmm_rights_drop(char ret_missing[VMM_MISSING_SIZE], struct err *err)
                                        "%s%s", length > 0 ? ", " : "", walls[i].name);
         }
     }
-    return filter_install(M | V | D | S | L, err);
+    return filter_install(M | V | D | S | L | R, err);
 }
 
-int vmm_rights_thread(enum vmm_role role, struct err *err)
+int vmm_rights_thread(unsigned roles, struct err *err)
 {
-    return filter_install(role, err);
+    return filter_install(roles, err);
 }

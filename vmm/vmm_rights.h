@@ -31,11 +31,13 @@ enum vmm_role {
     VMM_ROLE_DISK = 4,  /* a worker of a disk; who writes a snapshot */
     VMM_ROLE_START = 8, /* devices are being connected; no thread keeps it */
     VMM_ROLE_LOAD = 16, /* fills RAM of a saved machine */
+    VMM_ROLE_RING =
+        32, /* beside one of the first two: enters a disk's ring (io_ring.h) */
 };
 
 #define VMM_MISSING_SIZE 160
 
 /* ret_missing: "files, world" of what does not stand; "" when all does. */
 int vmm_rights_drop(char ret_missing[VMM_MISSING_SIZE], struct err *err);
-/* Narrows the calling thread to its role. */
-int vmm_rights_thread(enum vmm_role role, struct err *err);
+/* Narrows the calling thread to its role, or to several. */
+int vmm_rights_thread(unsigned roles, struct err *err);

@@ -72,8 +72,11 @@ static void memory_free(struct disk_file *file)
     (void)file; /* lives on the stack of its user */
 }
 
-static const struct disk_file_ops memory_ops = {memory_read, memory_write, memory_zero,
-                                                memory_sync, memory_free};
+static const struct disk_file_ops memory_ops = {.read = memory_read,
+                                                .write = memory_write,
+                                                .zero = memory_zero,
+                                                .sync = memory_sync,
+                                                .free = memory_free};
 
 static void patch(struct memory_file *memory, struct bytes_reader *reader)
 {

@@ -127,7 +127,11 @@ static inline void power_free(struct disk_file *file)
 }
 
 static const struct disk_file_ops power_ops = {
-    power_read, power_write, power_zero, power_sync, power_free,
+    .read = power_read,
+    .write = power_write,
+    .zero = power_zero,
+    .sync = power_sync,
+    .free = power_free,
 };
 
 static inline void

@@ -44,7 +44,7 @@ static int behind_walls(unsigned role, int (*try)(void))
         const char set_up = SET_UP;
         (void)alarm(TRY_MAX_S);
         if (vmm_rights_drop(missing, NULL) != 0 ||
-            (role != 0 && vmm_rights_thread((enum vmm_role)role, NULL) != 0) ||
+            (role != 0 && vmm_rights_thread(role, NULL) != 0) ||
             write(pipes[1], &set_up, 1) != 1) {
             _exit(99);
         }
@@ -309,6 +309,39 @@ START_TEST(a_worker_of_a_disk_reaches_its_file_and_nothing_else)
 }
 END_TEST
 
+static int make_a_ring(void)
+{
+    return syscall(SYS_io_uring_setup, 0U, NULL) < 0 && errno != EPERM ? 0 : 1;
+}
+
+static int enter_a_ring(void)
+{
+    const long r = syscall(SYS_io_uring_enter, pipes[0], 0U, 0U, 0U, NULL, (size_t)0);
+    return r < 0 && errno != EPERM ? 0 : 1;
+}
+
+static int change_a_ring(void)
+{
+    const long r = syscall(SYS_io_uring_register, pipes[0], 0U, NULL, 0U);
+    return r < 0 && errno != EPERM ? 0 : 1;
+}
+
+START_TEST(a_ring_is_made_before_the_guest_and_entered_where_a_disk_has_one)
+{
+    ck_assert_int_eq(behind_walls(0, make_a_ring), 0);
+    ck_assert_int_eq(behind_walls(0, change_a_ring), 0);
+    for (unsigned role = VMM_ROLE_MAIN; role < VMM_ROLE_START; role <<= 1) {
+        ck_assert_int_eq(ends_of(behind_walls(role | VMM_ROLE_RING, make_a_ring)),
+                         SIGSYS);
+        ck_assert_int_eq(ends_of(behind_walls(role | VMM_ROLE_RING, change_a_ring)),
+                         SIGSYS);
+        ck_assert_int_eq(ends_of(behind_walls(role, enter_a_ring)), SIGSYS);
+    }
+    ck_assert_int_eq(behind_walls(VMM_ROLE_MAIN | VMM_ROLE_RING, enter_a_ring), 0);
+    ck_assert_int_eq(behind_walls(VMM_ROLE_VCPU | VMM_ROLE_RING, enter_a_ring), 0);
+}
+END_TEST
+
 START_TEST(only_before_the_guest_are_descriptors_looked_at)
 {
     ck_assert_int_eq(behind_walls(0, look_at_a_tap), 0);
@@ -341,6 +374,8 @@ int main(void)
     tcase_add_test(tests, whoever_waits_for_ram_may_give_it_up);
     tcase_add_test(tests, a_worker_of_a_disk_reaches_its_file_and_nothing_else);
     tcase_add_test(tests, a_machine_is_saved_by_its_control_and_comes_in_before_it_runs);
+    tcase_add_test(tests,
+                   a_ring_is_made_before_the_guest_and_entered_where_a_disk_has_one);
     tcase_add_test(tests, only_before_the_guest_are_descriptors_looked_at);
     tcase_add_test(tests, each_role_has_its_own_and_not_the_others);
     suite_add_tcase(suite, tests);
