@@ -78,12 +78,12 @@ static inline void answers_start(const char *const *texts, const struct route *t
 
 static inline void answers_stop(void)
 {
-    (void)shutdown(listener, SHUT_RDWR);
+    (void)shutdown(listener, SHUT_RDWR); /* it accepts no more, and ends */
+    (void)pthread_join(answering, NULL);
     (void)close(listener);
     char *path = temp_dir_path(&folder, "berthd.sock");
     (void)unlink(path);
     free(path);
-    (void)pthread_join(answering, NULL);
 }
 
 static inline void folder_start(void)

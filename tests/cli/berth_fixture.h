@@ -45,7 +45,7 @@ struct child {
     pid_t pid;
     int in; /* -1: closed */
     int out;
-    int err;
+    int err; /* -1: none of its own */
 };
 
 /* Arguments from a line; the line is changed. */
@@ -69,14 +69,16 @@ static inline unsigned split(char *line, char **args, unsigned count)
     return count;
 }
 
-static inline struct child child_start(char **args, const char *stdin_path)
+/* own_err: what it says on stderr is for us, else for who reads the test's. */
+static inline struct child
+child_start_with(char **args, const char *stdin_path, bool own_err)
 {
     int in[2];
     int out[2];
-    int err[2];
+    int err[2] = {-1, -1};
     ck_assert_int_eq(pipe2(in, O_CLOEXEC), 0);
     ck_assert_int_eq(pipe2(out, O_CLOEXEC), 0);
-    ck_assert_int_eq(pipe2(err, O_CLOEXEC), 0);
+    ck_assert(!own_err || pipe2(err, O_CLOEXEC) == 0);
     pid_t pid = fork();
     ck_assert_int_ge(pid, 0);
     if (pid == 0) {
@@ -85,14 +87,22 @@ static inline struct child child_start(char **args, const char *stdin_path)
             FILE *file = fopen(stdin_path, "r");
             from = file != NULL ? fileno(file) : -1;
         }
-        (void)(dup2(from, 0) >= 0 && dup2(out[1], 1) >= 0 && dup2(err[1], 2) >= 0);
+        (void)(dup2(from, 0) >= 0 && dup2(out[1], 1) >= 0 &&
+               (!own_err || dup2(err[1], 2) >= 0));
         (void)execv(args[0], args);
         _exit(127);
     }
     (void)close(in[0]);
     (void)close(out[1]);
-    (void)close(err[1]);
+    if (own_err) {
+        (void)close(err[1]);
+    }
     return (struct child){.pid = pid, .in = in[1], .out = out[0], .err = err[0]};
+}
+
+static inline struct child child_start(char **args, const char *stdin_path)
+{
+    return child_start_with(args, stdin_path, true);
 }
 
 /* What has come on a descriptor is added; false at its end. */
@@ -254,11 +264,10 @@ static inline void fixture_start_with(const char *options)
     ck_assert_int_eq(setenv("BERTH_STATE", folder.path, 1), 0);
     snprintf(copy, sizeof(copy), "%s", options);
     (void)split(copy, args, 2);
-    struct child child = child_start(args, NULL);
+    struct child child = child_start_with(args, NULL, false);
     served_pid = child.pid;
     served_in = fdopen(child.in, "w");
     served_out = fdopen(child.out, "r");
-    (void)close(child.err);
     ck_assert(served_in != NULL && served_out != NULL);
     ck_assert_ptr_nonnull(fgets(line, sizeof(line), served_out));
     ck_assert_int_ge(sscanf(line, "ready %u %95s", &served_port, served_pin), 1);
@@ -281,7 +290,7 @@ static inline void served_end(int number)
     (void)fclose(served_in);
     (void)fclose(served_out);
     ck_assert_int_eq(waitpid(served_pid, &status, 0), served_pid);
-    ck_assert(number != 0 || (WIFEXITED(status) && WEXITSTATUS(status) == 0));
+    ck_assert_msg(number != 0 || status == 0, "served ended with status %#x", status);
     served_pid = 0;
 }
 

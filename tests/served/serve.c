@@ -4,6 +4,7 @@
 #include "scheduler/scheduler.h"
 #include "serve_internal.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -183,6 +184,7 @@ struct served *served_start(const char *folder, const struct served_config *conf
     REQUIRE(served != NULL);
     served->config = config != NULL ? *config : (struct served_config){0};
     served->knobs.phase_last = PHASE_READY;
+    (void)signal(SIGPIPE, SIG_IGN); /* as the daemon does */
     list_init(&served->laters);
     list_init(&served->slow);
     list_init(&served->held);
@@ -228,9 +230,9 @@ void served_do(struct served *served,
     (void)pthread_mutex_lock(&served->lock);
     served->asked_context = context;
     served->asked = fn;
-    (void)pthread_mutex_unlock(&served->lock);
+    /* Under the lock: a turn that something else has asked for may do it at once, and
+     * what it does may close the post. */
     loop_post_send(served->post);
-    (void)pthread_mutex_lock(&served->lock);
     while (served->asked != NULL) {
         (void)pthread_cond_wait(&served->changed, &served->lock);
     }
