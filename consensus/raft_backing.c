@@ -175,10 +175,11 @@ static struct raft_backing *backing_of(struct raft_io *io)
     return (struct raft_backing *)((char *)io - offsetof(struct raft_backing, io));
 }
 
-static bool leads(void *context)
+static struct raft_pace_state state_of(void *context)
 {
     const struct raft_backing *backing = context;
-    return backing->raft->state == RAFT_LEADER;
+    return (struct raft_pace_state){.leads = backing->raft->state == RAFT_LEADER,
+                                    .due_ms = raft_library_election_due(backing->raft)};
 }
 
 static void on_tick(void *context)
@@ -216,7 +217,7 @@ static int io_start(struct raft_io *io,
     }
     random_secret(&own_ms, sizeof(own_ms));
     backing->ticker = raft_ticker_open(backing->loop, interval_ms, own_ms % interval_ms,
-                                       leads, on_tick, backing);
+                                       state_of, on_tick, backing);
     return backing->ticker != NULL ? 0 : RAFT_NOMEM;
 }
 

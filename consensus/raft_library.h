@@ -148,3 +148,15 @@ static inline uint64_t raft_library_term_of(const struct raft *raft, uint64_t in
     }
     return index != 0 && index == log->snapshot.last_index ? log->snapshot.last_term : 0;
 }
+
+/* When it will stand for election unless it hears of a leader, on the io's clock; 0: it
+ * leads, or is not available. */
+static inline uint64_t raft_library_election_due(const struct raft *raft)
+{
+    const unsigned short state = raft->state;
+    const unsigned wait_ms =
+        state == RAFT_FOLLOWER    ? raft->follower_state.randomized_election_timeout
+        : state == RAFT_CANDIDATE ? raft->candidate_state.randomized_election_timeout
+                                  : 0;
+    return wait_ms != 0 ? raft->election_timer_start + wait_ms : 0;
+}

@@ -21,11 +21,12 @@ static uint64_t own_time_after(const struct raft_pace *pace, uint64_t time_ms)
     return time_ms - since_ms + interval_ms;
 }
 
-struct raft_pace_window raft_pace_next(const struct raft_pace *pace, bool leads)
+struct raft_pace_window raft_pace_next(const struct raft_pace *pace,
+                                       struct raft_pace_state state)
 {
     const uint64_t exact_ms = pace->last_ms + pace->interval_ms;
     struct raft_pace_window window = {.from_ms = exact_ms, .until_ms = exact_ms};
-    if (leads) {
+    if (state.leads) {
         return window;
     }
     if (pace->rides) {
@@ -34,6 +35,10 @@ struct raft_pace_window raft_pace_next(const struct raft_pace *pace, bool leads)
     } else {
         window.from_ms = pace->last_ms + pace->interval_ms / FIRST_PART;
         window.until_ms = own_time_after(pace, pace->last_ms);
+    }
+    /* What is due by now is done in the tick that has come, or not at all. */
+    if (state.due_ms > pace->last_ms && state.due_ms < window.until_ms) {
+        window.until_ms = state.due_ms;
     }
     return window;
 }
@@ -53,7 +58,7 @@ struct raft_ticker {
     unsigned handles; /* still to be closed */
     struct raft_pace pace;
     struct raft_pace_window window;
-    bool (*leads)(void *context);
+    struct raft_pace_state (*state)(void *context);
     void (*tick)(void *context);
     void *context;
 };
@@ -63,7 +68,7 @@ static void timer_over(uv_timer_t *timer);
 static void ticker_arm(struct raft_ticker *ticker)
 {
     const uint64_t now_ms = uv_now(ticker->timer.loop);
-    ticker->window = raft_pace_next(&ticker->pace, ticker->leads(ticker->context));
+    ticker->window = raft_pace_next(&ticker->pace, ticker->state(ticker->context));
     const uint64_t until_ms = ticker->window.until_ms;
     REQUIRE(uv_timer_start(&ticker->timer, timer_over,
                            until_ms > now_ms ? until_ms - now_ms : 0, 0) == 0);
@@ -99,7 +104,7 @@ void raft_ticker_heard(struct raft_ticker *ticker)
 struct raft_ticker *raft_ticker_open(uv_loop_t *loop,
                                      uint64_t interval_ms,
                                      uint64_t own_ms,
-                                     bool (*leads)(void *context),
+                                     struct raft_pace_state (*state)(void *context),
                                      void (*tick)(void *context),
                                      void *context)
 {
@@ -113,7 +118,7 @@ struct raft_ticker *raft_ticker_open(uv_loop_t *loop,
     ticker->pace = (struct raft_pace){
         .interval_ms = interval_ms, .own_ms = own_ms, .last_ms = now_ms};
     ticker->window = (struct raft_pace_window){.from_ms = now_ms, .until_ms = now_ms};
-    ticker->leads = leads;
+    ticker->state = state;
     ticker->tick = tick;
     ticker->context = context;
     ticker->timer.data = ticker->check.data = ticker;

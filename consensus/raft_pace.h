@@ -5,7 +5,9 @@
  * and need not wake the loop for that while heartbeats do as often: it is made when one
  * has come, a little early or late. As soon as none comes it is made at times of its own:
  * followers that have all heard the same last heartbeat must not find it missing at the
- * same moment, for then each would vote for itself.
+ * same moment, for then each would vote for itself. And it is made the moment the leader
+ * has been silent for too long, not at the next of these times: that is the time in which
+ * nothing is written.
  * Shapes: `struct raft_pace` is a plain value and decides; `struct raft_ticker` is a
  * timer of the loop that keeps to it. Units: milliseconds of the loop's clock. Threads:
  * the loop's. Ownership: open gives, close takes, at any time, its own tick included; no
@@ -34,17 +36,25 @@ struct raft_pace_window {
     uint64_t until_ms;
 };
 
-struct raft_pace_window raft_pace_next(const struct raft_pace *pace, bool leads);
+/* What the library is at, as far as its time goes. */
+struct raft_pace_state {
+    bool leads;
+    uint64_t due_ms; /* when it stands for election by itself; 0: it does not */
+};
+
+struct raft_pace_window raft_pace_next(const struct raft_pace *pace,
+                                       struct raft_pace_state state);
 /* There was one; heard: because a heartbeat had come. */
 void raft_pace_ticked(struct raft_pace *pace, uint64_t now_ms, bool heard);
 
 struct raft_ticker;
 
-/* Ticks soon, and then in this pace; NULL when out of memory. own_ms is best random. */
+/* Ticks soon, and then in this pace; NULL when out of memory. own_ms is best random. What
+ * state says is asked for before each tick, and may have grown later since. */
 struct raft_ticker *raft_ticker_open(uv_loop_t *loop,
                                      uint64_t interval_ms,
                                      uint64_t own_ms,
-                                     bool (*leads)(void *context),
+                                     struct raft_pace_state (*state)(void *context),
                                      void (*tick)(void *context),
                                      void *context);
 /* A heartbeat has come: when the time is right, a tick follows in this turn of the loop.

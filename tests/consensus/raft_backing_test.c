@@ -77,7 +77,7 @@ struct raft_ticker {
     uint64_t interval_ms;
     uint64_t own_ms;
     unsigned heard;
-    bool (*leads)(void *context);
+    struct raft_pace_state (*state)(void *context);
     void (*tick)(void *context);
     void *context;
 };
@@ -87,7 +87,7 @@ static struct raft_ticker ticker;
 struct raft_ticker *raft_ticker_open(uv_loop_t *on,
                                      uint64_t interval_ms,
                                      uint64_t own_ms,
-                                     bool (*leads)(void *context),
+                                     struct raft_pace_state (*state)(void *context),
                                      void (*tick)(void *context),
                                      void *context)
 {
@@ -95,7 +95,7 @@ struct raft_ticker *raft_ticker_open(uv_loop_t *on,
     ticker = (struct raft_ticker){.open = true,
                                   .interval_ms = interval_ms,
                                   .own_ms = own_ms,
-                                  .leads = leads,
+                                  .state = state,
                                   .tick = tick,
                                   .context = context};
     return &ticker;
@@ -230,12 +230,22 @@ START_TEST(the_ticker_hears_of_heartbeats_and_of_nothing_else)
 }
 END_TEST
 
-START_TEST(the_ticker_knows_who_leads)
+START_TEST(the_ticker_knows_who_leads_and_when_a_follower_stands_for_it)
 {
     struct raft_backing *backing = backing_started();
+    raft.election_timer_start = 1000;
     for (unsigned short state = 0; state <= RAFT_LEADER; state++) {
         raft.state = state;
-        ck_assert(ticker.leads(ticker.context) == (state == RAFT_LEADER));
+        if (state == RAFT_FOLLOWER) {
+            raft.follower_state.randomized_election_timeout = 444;
+        } else if (state == RAFT_CANDIDATE) {
+            raft.candidate_state.randomized_election_timeout = 555;
+        }
+        const struct raft_pace_state told = ticker.state(ticker.context);
+        ck_assert(told.leads == (state == RAFT_LEADER));
+        ck_assert_uint_eq(told.due_ms, state == RAFT_FOLLOWER    ? 1444
+                                       : state == RAFT_CANDIDATE ? 1555
+                                                                 : 0);
     }
     backing_end(backing);
 }
@@ -250,7 +260,7 @@ static Suite *suite(void)
     tcase_add_test(tcase, a_backing_that_the_library_never_got_is_let_go_of);
     tcase_add_test(tcase, the_library_is_told_of_time_by_the_ticker_alone);
     tcase_add_test(tcase, the_ticker_hears_of_heartbeats_and_of_nothing_else);
-    tcase_add_test(tcase, the_ticker_knows_who_leads);
+    tcase_add_test(tcase, the_ticker_knows_who_leads_and_when_a_follower_stands_for_it);
     suite_add_tcase(made, tcase);
     return made;
 }

@@ -10,6 +10,9 @@
 
 #define INTERVAL 100
 
+static const struct raft_pace_state FOLLOWS = {.leads = false};
+static const struct raft_pace_state LEADS = {.leads = true};
+
 struct follower {
     struct raft_pace pace;
     unsigned ticks;
@@ -27,7 +30,7 @@ static void tick_at(struct follower *follower, uint64_t now_ms, bool heard)
 static void silence_until(struct follower *follower, uint64_t until_ms)
 {
     uint64_t end_ms;
-    while ((end_ms = raft_pace_next(&follower->pace, false).until_ms) <= until_ms) {
+    while ((end_ms = raft_pace_next(&follower->pace, FOLLOWS).until_ms) <= until_ms) {
         tick_at(follower, end_ms, false);
     }
 }
@@ -35,7 +38,7 @@ static void silence_until(struct follower *follower, uint64_t until_ms)
 static void heartbeat_at(struct follower *follower, uint64_t now_ms)
 {
     silence_until(follower, now_ms - 1);
-    if (now_ms >= raft_pace_next(&follower->pace, false).from_ms) {
+    if (now_ms >= raft_pace_next(&follower->pace, FOLLOWS).from_ms) {
         tick_at(follower, now_ms, true);
     }
 }
@@ -78,7 +81,7 @@ START_TEST(without_heartbeats_it_has_times_of_its_own)
     ck_assert_uint_eq(follower.pace.last_ms, heard_ms);
     uint64_t before_ms = heard_ms;
     for (unsigned i = 0; i < 20; i++) {
-        const uint64_t next_ms = raft_pace_next(&follower.pace, false).until_ms;
+        const uint64_t next_ms = raft_pace_next(&follower.pace, FOLLOWS).until_ms;
         ck_assert_uint_gt(next_ms, before_ms);
         ck_assert_uint_le(next_ms, before_ms + INTERVAL + (i == 0 ? INTERVAL / 5 : 0));
         ck_assert(i == 0 || next_ms % INTERVAL == (uint64_t)_i);
@@ -109,7 +112,7 @@ START_TEST(a_leader_rides_on_nothing_and_is_never_early)
 {
     struct raft_pace pace = {.interval_ms = INTERVAL, .last_ms = 1000, .rides = true};
     for (unsigned i = 0; i < 50; i++) {
-        const struct raft_pace_window window = raft_pace_next(&pace, true);
+        const struct raft_pace_window window = raft_pace_next(&pace, LEADS);
         ck_assert_uint_eq(window.from_ms, pace.last_ms + INTERVAL);
         ck_assert_uint_eq(window.until_ms, window.from_ms);
         raft_pace_ticked(&pace, window.until_ms + i % 7, false); /* late as the loop is */
@@ -117,13 +120,35 @@ START_TEST(a_leader_rides_on_nothing_and_is_never_early)
 }
 END_TEST
 
+/* Of what it is due for, it is told the moment it is; what has been due stays so where
+ * nothing comes of it, and is no reason to tick again. */
+START_TEST(a_follower_ticks_when_its_election_is_due)
+{
+    static const struct {
+        bool rides;
+        uint64_t due_ms;
+        uint64_t until_ms;
+    } rows[] = {{false, 1037, 1037}, {false, 1061, 1060}, {false, 1000, 1060},
+                {false, 1, 1060},    {true, 1037, 1037},  {true, 1113, 1113},
+                {true, 1115, 1114},  {true, 1000, 1114}};
+    const struct raft_pace pace = {
+        .interval_ms = INTERVAL, .own_ms = 60, .last_ms = 1000, .rides = rows[_i].rides};
+
+    const struct raft_pace_window window = raft_pace_next(
+        &pace, (struct raft_pace_state){.leads = false, .due_ms = rows[_i].due_ms});
+
+    ck_assert_uint_eq(window.until_ms, rows[_i].until_ms);
+    ck_assert_uint_eq(window.from_ms, rows[_i].rides ? 1095 : 1025);
+}
+END_TEST
+
 static struct raft_ticker *ticker;
 static unsigned seen;
 
-static bool follows(void *context)
+static struct raft_pace_state follows(void *context)
 {
     (void)context;
-    return false;
+    return FOLLOWS;
 }
 
 static void on_tick(void *context)
@@ -193,13 +218,13 @@ int uv_check_start(uv_check_t *check, uv_check_cb turned)
 }
 
 static uv_loop_t loop;
-static bool leads;
+static struct raft_pace_state state;
 static unsigned ticks;
 
-static bool is_leader(void *context)
+static struct raft_pace_state state_now(void *context)
 {
     (void)context;
-    return leads;
+    return state;
 }
 
 static void count_tick(void *context)
@@ -228,8 +253,8 @@ static void setup_played(void)
     ck_assert_int_eq(uv_loop_init(&loop), 0);
     played.on = true;
     played.now_ms = 1000;
-    leads = false;
-    ticker = raft_ticker_open(&loop, INTERVAL, 0, is_leader, count_tick, NULL);
+    state = FOLLOWS;
+    ticker = raft_ticker_open(&loop, INTERVAL, 0, state_now, count_tick, NULL);
     ck_assert_ptr_nonnull(ticker);
     ck_assert_uint_eq(played.due_ms, 1000);
     ticks = 0;
@@ -297,7 +322,7 @@ END_TEST
 START_TEST(a_ticker_that_leads_hears_nothing_and_is_exact)
 {
     ride();
-    leads = true;
+    state = LEADS;
     play_turn(1150, 1);
     ck_assert_uint_eq(ticks, 1);
     ck_assert_uint_eq(played.due_ms, 1250);
@@ -311,6 +336,22 @@ START_TEST(a_ticker_that_leads_hears_nothing_and_is_exact)
 }
 END_TEST
 
+/* Its leader is silent since 1050; asked anew at each tick, it stands at 1377. */
+START_TEST(a_ticker_ticks_when_its_election_is_due)
+{
+    state.due_ms = 1377;
+    ride();
+    play_turn(1376, 0);
+    ck_assert_uint_eq(ticks, 3); /* 1164, 1200, 1300 */
+    ck_assert_uint_eq(played.due_ms, 1377);
+
+    play_turn(1378, 0);
+
+    ck_assert_uint_eq(ticks, 4);
+    ck_assert_uint_eq(played.due_ms, 1400);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("raft_pace");
@@ -319,6 +360,7 @@ int main(void)
     tcase_add_loop_test(tests, without_heartbeats_it_has_times_of_its_own, 0, INTERVAL);
     tcase_add_test(tests, followers_of_the_same_heartbeats_part_when_they_end);
     tcase_add_test(tests, a_leader_rides_on_nothing_and_is_never_early);
+    tcase_add_loop_test(tests, a_follower_ticks_when_its_election_is_due, 0, 8);
     tcase_add_test(tests, a_ticker_ticks_until_it_is_closed);
     suite_add_tcase(suite, tests);
     TCase *plays = tcase_create("a loop that is played");
@@ -327,6 +369,7 @@ int main(void)
                         (int)(sizeof(heard_after) / sizeof(heard_after[0])));
     tcase_add_test(plays, a_ticker_whose_heartbeat_is_late_has_ticked_by_itself);
     tcase_add_test(plays, a_turn_ticks_once_and_only_for_what_came_in_it);
+    tcase_add_test(plays, a_ticker_ticks_when_its_election_is_due);
     tcase_add_test(plays, a_ticker_that_leads_hears_nothing_and_is_exact);
     suite_add_tcase(suite, plays);
     return test_main_run(suite);

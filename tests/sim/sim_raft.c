@@ -2,6 +2,7 @@
 #include "sim_raft.h"
 
 #include "base/require.h"
+#include "consensus/raft_library.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,7 +42,10 @@ static void timer_start(struct raft_backing *backing, uint64_t until_ms)
 static void tick(struct raft_backing *backing, bool heard)
 {
     raft_pace_ticked(&backing->pace, loop_now_ms(backing), heard);
-    backing->window = raft_pace_next(&backing->pace, backing->raft->state == RAFT_LEADER);
+    backing->window = raft_pace_next(
+        &backing->pace,
+        (struct raft_pace_state){.leads = backing->raft->state == RAFT_LEADER,
+                                 .due_ms = raft_library_election_due(backing->raft)});
     timer_start(backing, backing->window.until_ms);
     backing->tick(&backing->io);
 }
