@@ -30,6 +30,24 @@ static const struct unit byte_units[] = {
     {NULL, 0},
 };
 
+/* Where both are as short, lines are spoken of in bits. */
+static const struct unit rate_units[] = {
+    {"B/s", 1},
+    {"kB/s", UINT64_C(1000)},
+    {"MB/s", UINT64_C(1000000)},
+    {"GB/s", UINT64_C(1000000000)},
+    {"TB/s", UINT64_C(1000000000000)},
+    {"kbit/s", UINT64_C(125)},
+    {"Mbit/s", UINT64_C(125000)},
+    {"Gbit/s", UINT64_C(125000000)},
+    {"Tbit/s", UINT64_C(125000000000)},
+    {"KiB/s", UINT64_C(1) << 10},
+    {"MiB/s", UINT64_C(1) << 20},
+    {"GiB/s", UINT64_C(1) << 30},
+    {"TiB/s", UINT64_C(1) << 40},
+    {NULL, 0},
+};
+
 static const struct unit cpu_units[] = {{"m", 1}, {"", 1000}, {NULL, 0}};
 
 static const struct unit duration_units[] = {
@@ -53,6 +71,11 @@ struct number_kind {
 static const struct number_kind bytes_kind = {
     byte_units, UINT64_MAX,
     "a size with a unit, such as 4GiB (B, kB, MB, GB, TB, KiB, MiB, GiB, TiB)"};
+static const struct number_kind rate_kind = {
+    rate_units, UINT64_MAX,
+    "a rate with a unit, such as 400MiB/s or 1Gbit/s (the units of sizes, and kbit, "
+    "Mbit, "
+    "Gbit, Tbit, with /s)"};
 static const struct number_kind cpu_kind = {cpu_units, UINT32_MAX,
                                             "a number of CPUs, such as 2, 0.5 or 1500m"};
 static const struct number_kind duration_kind = {
@@ -202,6 +225,11 @@ int parse_bytes(const char *text, uint64_t *ret_bytes, struct err *err)
     return parse_scaled(text, &bytes_kind, ret_bytes, err);
 }
 
+int parse_rate(const char *text, uint64_t *ret_rate, struct err *err)
+{
+    return parse_scaled(text, &rate_kind, ret_rate, err);
+}
+
 int parse_mcpu(const char *text, uint32_t *ret_mcpu, struct err *err)
 {
     return parse_scaled_u32(text, &cpu_kind, ret_mcpu, err);
@@ -246,6 +274,11 @@ static void format_scaled(uint64_t value,
 void format_bytes(uint64_t bytes, char text[NUMBER_TEXT_SIZE])
 {
     format_scaled(bytes, byte_units, "B", text);
+}
+
+void format_rate(uint64_t rate, char text[NUMBER_TEXT_SIZE])
+{
+    format_scaled(rate, rate_units, "B/s", text);
 }
 
 void format_mcpu(uint32_t mcpu, char text[NUMBER_TEXT_SIZE])

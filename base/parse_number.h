@@ -1,9 +1,10 @@
-/* Numbers with units, in and out: "4GiB", "1500m", "30s", "60%".
+/* Numbers with units, in and out: "4GiB", "400MiB/s", "1500m", "30s", "60%".
  *
- * Units: bytes (B, kB MB GB TB, KiB MiB GiB TiB), CPU in millicores ("2", "0.5",
- * "1500m"), durations in milliseconds (ms s m h d), percent as tenths of a percent ("60%"
- * is 600). A unit is required on sizes and durations. Overflow and trailing text are
- * errors. Errors: BERTH_EINVALID with a text that says what was expected.
+ * Units: bytes (B, kB MB GB TB, KiB MiB GiB TiB), rates in bytes a second (those and
+ * kbit Mbit Gbit Tbit, with /s), CPU in millicores ("2", "0.5", "1500m"), durations in
+ * milliseconds (ms s m h d), percent as tenths of a percent ("60%" is 600). A unit is
+ * required on sizes, rates and durations. Overflow and trailing text are errors. Errors:
+ * BERTH_EINVALID with a text that says what was expected.
  */
 #pragma once
 
@@ -14,6 +15,8 @@
 
 int parse_u64(const char *text, uint64_t *ret_value, struct err *err);
 int parse_bytes(const char *text, uint64_t *ret_bytes, struct err *err);
+/* Bytes a second. */
+int parse_rate(const char *text, uint64_t *ret_rate, struct err *err);
 int parse_mcpu(const char *text, uint32_t *ret_mcpu, struct err *err);
 int parse_duration_ms(const char *text, uint64_t *ret_ms, struct err *err);
 int parse_permille(const char *text, uint32_t *ret_permille, struct err *err);
@@ -22,6 +25,7 @@ int parse_permille(const char *text, uint32_t *ret_permille, struct err *err);
  * gives the value back. */
 #define NUMBER_TEXT_SIZE 32
 void format_bytes(uint64_t bytes, char text[NUMBER_TEXT_SIZE]);
+void format_rate(uint64_t rate, char text[NUMBER_TEXT_SIZE]);
 void format_mcpu(uint32_t mcpu, char text[NUMBER_TEXT_SIZE]);
 void format_duration_ms(uint64_t ms, char text[NUMBER_TEXT_SIZE]);
 void format_permille(uint32_t permille, char text[NUMBER_TEXT_SIZE]);

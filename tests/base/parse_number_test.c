@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-enum kind { PLAIN, BYTES, CPU, DURATION, PERCENT, KIND_COUNT };
+enum kind { PLAIN, BYTES, RATE, CPU, DURATION, PERCENT, KIND_COUNT };
 
 static int parse(enum kind kind, const char *text, uint64_t *ret_value, struct err *err)
 {
@@ -16,6 +16,8 @@ static int parse(enum kind kind, const char *text, uint64_t *ret_value, struct e
         return parse_u64(text, ret_value, err);
     case BYTES:
         return parse_bytes(text, ret_value, err);
+    case RATE:
+        return parse_rate(text, ret_value, err);
     case DURATION:
         return parse_duration_ms(text, ret_value, err);
     case CPU:
@@ -35,6 +37,8 @@ static void format(enum kind kind, uint64_t value, char text[NUMBER_TEXT_SIZE])
 {
     if (kind == BYTES) {
         format_bytes(value, text);
+    } else if (kind == RATE) {
+        format_rate(value, text);
     } else if (kind == DURATION) {
         format_duration_ms(value, text);
     } else if (kind == CPU) {
@@ -64,6 +68,13 @@ static const struct good_row good_rows[] = {
     {BYTES, "400MiB", UINT64_C(400) << 20},
     {BYTES, "16777215TiB", UINT64_C(16777215) << 40},
     {BYTES, "18446744073709551615B", UINT64_MAX},
+    {RATE, "0B/s", 0},
+    {RATE, "400MiB/s", UINT64_C(400) << 20},
+    {RATE, "1.5MB/s", 1500000},
+    {RATE, "1kbit/s", 125},
+    {RATE, "2.4Mbit/s", 300000},
+    {RATE, "5Gbit/s", 625000000},
+    {RATE, "1Tbit/s", UINT64_C(125000000000)},
     {CPU, "2", 2000},
     {CPU, "0.5", 500},
     {CPU, "0.25", 250},
@@ -115,6 +126,9 @@ static const struct bad_row bad_rows[] = {
     {BYTES, "1.0000001GiB", "digits after its point"},
     {BYTES, "16777216TiB", "too large"},
     {BYTES, "18446744073709551616B", "is too large"},
+    {RATE, "400MiB", "such as 400MiB/s or 1Gbit/s"},
+    {RATE, "1Gb/s", "unknown unit"},
+    {RATE, "1bit/s", "unknown unit"},
     {CPU, "2 cores", "such as 2, 0.5 or 1500m"},
     {CPU, "0.0001", "finer"},
     {CPU, "4294967296m", "too large"},
@@ -158,6 +172,9 @@ static const struct good_row format_rows[] = {
     {BYTES, "1536MiB", UINT64_C(3) << 29},
     {BYTES, "1MB", 1000000},
     {BYTES, "1001B", 1001},
+    {RATE, "400MiB/s", UINT64_C(400) << 20},
+    {RATE, "1Gbit/s", 125000000},
+    {RATE, "100MB/s", 100000000},
     {CPU, "0", 0},
     {CPU, "2", 2000},
     {CPU, "1500m", 1500},

@@ -19,6 +19,10 @@ static void check_scaled(const char *text)
         REQUIRE(parse_bytes(print, &again, NULL) == 0 && again == value);
         format_bytes_human(value, print);
     }
+    if (parse_rate(text, &value, NULL) == 0) {
+        format_rate(value, print);
+        REQUIRE(parse_rate(print, &again, NULL) == 0 && again == value);
+    }
     if (parse_duration_ms(text, &value, NULL) == 0) {
         format_duration_ms(value, print);
         REQUIRE(parse_duration_ms(print, &again, NULL) == 0 && again == value);
