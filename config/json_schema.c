@@ -23,6 +23,8 @@ static const struct {
     const char *example;
 } units[] = {
     [UNIT_BYTES] = {"^" DECIMAL "(B|kB|MB|GB|TB|KiB|MiB|GiB|TiB)$", "4GiB"},
+    [UNIT_RATE] = {"^" DECIMAL "(B|kB|MB|GB|TB|KiB|MiB|GiB|TiB|kbit|Mbit|Gbit|Tbit)/s$",
+                   "400MiB/s"},
     [UNIT_MCPU] = {"^(" DECIMAL "|[0-9]+m)$", "1500m"},
     [UNIT_DURATION] = {"^" DECIMAL "(ms|s|m|h|d)$", "30s"},
     [UNIT_INSTANT] = {"^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}",

@@ -49,6 +49,7 @@ static const char values[] =
     "`-` |\n"
     "| size | a number and a unit: `128MiB`, `1.5GiB`, `20GB` (B, kB, MB, GB, TB, KiB, "
     "MiB, GiB, TiB) |\n"
+    "| rate | a size or kbit, Mbit, Gbit, Tbit, a second: `400MiB/s`, `1Gbit/s` |\n"
     "| CPUs | `2`, `0.5`, `1500m` (thousandths) |\n"
     "| duration | a number and a unit: `500ms`, `30s`, `5m`, `1h`, `1d` |\n"
     "| percent | `60%`, `12.5%` |\n"
@@ -95,6 +96,31 @@ static const char values[] =
     "    - host.kvm == native and host.memory >= 64GiB\n"
     "```\n"
     "\n"
+    "## Rate limits\n"
+    "\n"
+    "`limit` holds a disk to operations and bytes a second, and a NIC to packets and "
+    "bytes a second each way. What is\n"
+    "not named has no limit. A burst is what may come at once after a rest; it is no "
+    "less than what a second gives,\n"
+    "which it is when it is left out.\n"
+    "\n"
+    "```yaml\n"
+    "disks: [{name: data, size: 20GiB, limit: {iops: 2000, bandwidth: 100MiB/s}}]\n"
+    "nics: [{name: eth0, network: front, limit: {bandwidth: 1Gbit/s, burst: 250MB}}]\n"
+    "```\n"
+    "\n"
+    "A template that is applied with other limits changes them for all VMs that are made "
+    "of it, at once and while they\n"
+    "run; all else of a VM stays as its template was when it was made. VMs follow the "
+    "disks and NICs that they have by\n"
+    "the same name. Engines kvm and qemu hold a disk to its limits, and kvm a NIC: what "
+    "is too much waits. What is too\n"
+    "much for a NIC under engine qemu is dropped by its host, which counts anew whenever "
+    "its rules change. A limit that\n"
+    "an engine refuses is told of in the VM's reason; a VM that would begin without its "
+    "limits does not begin. Limits\n"
+    "need level 2 of the cluster (`berth version`).\n"
+    "\n"
     "## What becomes of a VM's disks\n"
     "\n"
     "The disks of `spec.disks`, and that of an image that boots one, are files on the "
@@ -134,10 +160,10 @@ static const char values[] =
     "| `berth recover` | are kept where their host is left |\n";
 
 static const char *const unit_words[] = {
-    [UNIT_NONE] = "number",       [UNIT_BYTES] = "size",   [UNIT_MCPU] = "CPUs",
-    [UNIT_DURATION] = "duration", [UNIT_INSTANT] = "time", [UNIT_PERMILLE] = "percent",
-    [UNIT_IPV4] = "address",      [UNIT_CIDR] = "network", [UNIT_MAC] = "MAC address",
-    [UNIT_EXPRESSION] = "rule",
+    [UNIT_NONE] = "number",      [UNIT_BYTES] = "size",        [UNIT_MCPU] = "CPUs",
+    [UNIT_RATE] = "rate",        [UNIT_DURATION] = "duration", [UNIT_INSTANT] = "time",
+    [UNIT_PERMILLE] = "percent", [UNIT_IPV4] = "address",      [UNIT_CIDR] = "network",
+    [UNIT_MAC] = "MAC address",  [UNIT_EXPRESSION] = "rule",
 };
 
 static const char *type_word(const struct field *field)

@@ -122,6 +122,9 @@ static void put_store(struct apply *apply,
     }
     apply->result->uid = meta_of(entry)->uid;
     apply_changed(apply, entry, &note);
+    if (old != NULL && object_rule(kind)->spread != NULL) {
+        object_rule(kind)->spread(apply, entry);
+    }
 }
 
 /* Frees the object unless it was stored. */

@@ -395,6 +395,8 @@ static const char *unit_example(const struct field *field)
     switch (field->unit) {
     case UNIT_BYTES:
         return "expected a size in quotes, such as \"4GiB\"";
+    case UNIT_RATE:
+        return "expected a rate in quotes, such as \"400MiB/s\"";
     case UNIT_MCPU:
         return "expected a number of CPUs, such as 2 or \"1500m\"";
     case UNIT_DURATION:

@@ -157,6 +157,8 @@ static int parse_unit(const struct field *field,
     switch (field->unit) {
     case UNIT_BYTES:
         return parse_bytes(text, ret_value, err);
+    case UNIT_RATE:
+        return parse_rate(text, ret_value, err);
     case UNIT_DURATION:
         return parse_duration_ms(text, ret_value, err);
     case UNIT_INSTANT:
@@ -207,6 +209,9 @@ write_unit(const struct field *field, uint64_t value, struct bytes_writer *write
     switch (field->unit) {
     case UNIT_BYTES:
         format_bytes(value, text);
+        break;
+    case UNIT_RATE:
+        format_rate(value, text);
         break;
     case UNIT_MCPU: /* may be a sum over the cluster, beyond what format_mcpu takes */
         bytes_write_format(writer,

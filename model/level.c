@@ -12,7 +12,8 @@
     X(1, "the first")                                          \
     X(2, "each client has a share of remembered requests; "    \
          "labels of a VM and of a host that is there change; " \
-         "a lost VM switched off and on restarts")             \
+         "a lost VM switched off and on restarts; "            \
+         "rate limits of disks and NICs")                      \
     LEVEL_NEXT(X(3, "a tenant's quota of images"))
 
 _Static_assert(LEVEL_FIRST <= LEVEL_MIN && LEVEL_MIN <= LEVEL_MAX, "a range");

@@ -27,6 +27,7 @@
 #define LEVEL_REQUEST_SHARES 2
 #define LEVEL_VM_LABELS      2 /* COMMAND_CHANGE_VM */
 #define LEVEL_LOST_RESTARTS  2 /* a lost VM that is switched off and on */
+#define LEVEL_LIMITS         2 /* VMs follow the rates that their template sets */
 #define LEVEL_HOST_LABELS    2 /* COMMAND_LABEL_HOST; a host that comes back keeps them */
 
 /* What only the release after this one has: tests/CMakeLists.txt builds that one, too, to

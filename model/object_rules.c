@@ -436,6 +436,7 @@ static const struct object_rule rules[KIND_COUNT] = {
     [KIND_TEMPLATE] = {.putable = true,
                        .check = template_check,
                        .settle = template_settle,
+                       .spread = template_spread_limits,
                        .in_use = template_in_use},
     [KIND_GROUP] = {.putable = true, .check = group_check, .settle = group_settle},
     [KIND_NETWORK] = {.putable = true,

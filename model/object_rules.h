@@ -3,8 +3,8 @@
  * Shapes: struct object_rule, in which `old` is what is there, or NULL; VMs and hosts,
  * which are written and removed by other rows, have an empty one. Errors: check and
  * in_use give 0 or a refusal with its text (apply_refuse) and change nothing; settle
- * cannot fail. Refusals name the user with the lowest uid, so that every replica says the
- * same.
+ * and spread cannot fail. Refusals name the user with the lowest uid, so that every
+ * replica says the same.
  */
 #pragma once
 
@@ -18,6 +18,8 @@ struct object_rule {
     int (*check)(struct apply *apply, const struct entry *old, const void *object);
     /* Writes the status of the new object, whose status is that of the old (or fresh). */
     void (*settle)(struct apply *apply, const struct entry *old, void *object);
+    /* What its change means for others; NULL: nothing. */
+    void (*spread)(struct apply *apply, const struct entry *entry);
     /* Refuses a delete while somebody needs it. */
     int (*in_use)(struct apply *apply, const struct entry *entry);
     /* What it counts for in its tenant's quota. */

@@ -50,6 +50,8 @@ RECORD_DEFINE(tenant_status, TENANT_STATUS_FIELDS)
 RECORD_DEFINE(tenant, TENANT_FIELDS)
 RECORD_DEFINE(cpu_spec, CPU_SPEC_FIELDS)
 RECORD_DEFINE(memory_spec, MEMORY_SPEC_FIELDS)
+RECORD_DEFINE(disk_limit, DISK_LIMIT_FIELDS)
+RECORD_DEFINE(nic_limit, NIC_LIMIT_FIELDS)
 RECORD_DEFINE(disk_spec, DISK_SPEC_FIELDS)
 RECORD_DEFINE(nic_spec, NIC_SPEC_FIELDS)
 RECORD_DEFINE(spread_spec, SPREAD_SPEC_FIELDS)
@@ -533,6 +535,61 @@ static void check_machine_disks(struct check *check, const struct machine_spec *
     }
 }
 
+/* The words of a rate and of its burst. */
+struct rate_words {
+    const char *rate;
+    const char *burst;
+    uint64_t least;
+    const char *least_hint;
+    const char *missing_hint;
+};
+
+#define BYTES_LEAST      "64KiB/s or more; without it there is no limit"
+#define OPERATIONS_LEAST "10 or more; without it there is no limit"
+
+static const struct rate_words bandwidth_words = {"bandwidth", "burst", LIMIT_BYTES_LEAST,
+                                                  BYTES_LEAST, "give bandwidth, too"};
+static const struct rate_words iops_words = {"iops", "iopsBurst", LIMIT_OPERATIONS_LEAST,
+                                             OPERATIONS_LEAST, "give iops, too"};
+static const struct rate_words packets_words = {"packets", "packetsBurst",
+                                                LIMIT_OPERATIONS_LEAST, OPERATIONS_LEAST,
+                                                "give packets, too"};
+
+static void check_rate(struct check *check,
+                       const struct rate_words *words,
+                       uint64_t rate,
+                       uint64_t burst)
+{
+    if (rate != 0 && rate < words->least) {
+        fault_at(check, words->rate, "is so little that a guest would give the device up",
+                 words->least_hint);
+    }
+    if (burst != 0 && rate == 0) {
+        fault_at(check, words->burst, "has no rate to go with it", words->missing_hint);
+    } else if (burst != 0 && burst < rate) {
+        fault_at(check, words->burst, "is less than its rate gives in a second",
+                 "give more, or leave it out");
+    }
+}
+
+static void check_limits(struct check *check, const struct machine_spec *machine)
+{
+    for (uint32_t i = 0; i < machine->disks.count; i++) {
+        const struct disk_limit *limit = &machine->disks.items[i].limit;
+        size_t before = path_enter(check, ".disks[%" PRIu32 "].limit", i);
+        check_rate(check, &iops_words, limit->operations, limit->operations_burst);
+        check_rate(check, &bandwidth_words, limit->bytes, limit->bytes_burst);
+        path_leave(check, before);
+    }
+    for (uint32_t i = 0; i < machine->nics.count; i++) {
+        const struct nic_limit *limit = &machine->nics.items[i].limit;
+        size_t before = path_enter(check, ".nics[%" PRIu32 "].limit", i);
+        check_rate(check, &packets_words, limit->operations, limit->operations_burst);
+        check_rate(check, &bandwidth_words, limit->bytes, limit->bytes_burst);
+        path_leave(check, before);
+    }
+}
+
 static void check_probe(struct check *check, const struct machine_spec *machine)
 {
     const struct probe_spec *probe = &machine->health.ready;
@@ -566,6 +623,7 @@ static void check_machine(struct check *check, const struct machine_spec *machin
         fault_at(check, "memory.size", "is not a whole number of MiB", "use MiB or GiB");
     }
     check_machine_disks(check, machine);
+    check_limits(check, machine);
     if (restart->backoff_ms > restart->backoff_max_ms) {
         fault_at(check, "lifecycle.restart.backoff",
                  "is longer than lifecycle.restart.maxBackoff", NULL);

@@ -136,17 +136,50 @@ RECORD_DECLARE(cpu_spec, CPU_SPEC_FIELDS)
     F(S, 1, U64, size_bytes, "size", UNIT_BYTES, FIELD_REQUIRED, 32 * MIB, 4 * TIB, 0, \
       "guest memory")
 RECORD_DECLARE(memory_spec, MEMORY_SPEC_FIELDS)
+/* What a device may do. 0: no limit. A burst is what may come at once after a rest; 0: as
+ * much as a second gives. Not so little that a guest takes its device for broken, and no
+ * number that an engine does not take. */
+#define LIMIT_BYTES_LEAST      (64 * KIB)
+#define LIMIT_OPERATIONS_LEAST 10
+#define LIMIT_BYTES_MAX        (256 * TIB)
+#define LIMIT_OPERATIONS_MAX   UINT64_C(1000000000)
+
+#define DISK_LIMIT_FIELDS(F, S)                                                        \
+    F(S, 1, U64, operations, "iops", UNIT_NONE, 0, 0, LIMIT_OPERATIONS_MAX, 0,         \
+      "reads and writes a second, together; absent: no limit")                         \
+    F(S, 2, U64, operations_burst, "iopsBurst", UNIT_NONE, 0, 0, LIMIT_OPERATIONS_MAX, \
+      0, "of them at once after a rest; absent: what a second gives")                  \
+    F(S, 3, U64, bytes, "bandwidth", UNIT_RATE, 0, 0, LIMIT_BYTES_MAX, 0,              \
+      "read and written, together; absent: no limit")                                  \
+    F(S, 4, U64, bytes_burst, "burst", UNIT_BYTES, 0, 0, LIMIT_BYTES_MAX, 0,           \
+      "of that at once after a rest; absent: what a second gives")
+RECORD_DECLARE(disk_limit, DISK_LIMIT_FIELDS)
+#define NIC_LIMIT_FIELDS(F, S)                                                    \
+    F(S, 1, U64, operations, "packets", UNIT_NONE, 0, 0, LIMIT_OPERATIONS_MAX, 0, \
+      "a second, each way; absent: no limit")                                     \
+    F(S, 2, U64, operations_burst, "packetsBurst", UNIT_NONE, 0, 0,               \
+      LIMIT_OPERATIONS_MAX, 0,                                                    \
+      "of them at once after a rest; absent: what a second gives")                \
+    F(S, 3, U64, bytes, "bandwidth", UNIT_RATE, 0, 0, LIMIT_BYTES_MAX, 0,         \
+      "each way; absent: no limit")                                               \
+    F(S, 4, U64, bytes_burst, "burst", UNIT_BYTES, 0, 0, LIMIT_BYTES_MAX, 0,      \
+      "of that at once after a rest; absent: what a second gives")
+RECORD_DECLARE(nic_limit, NIC_LIMIT_FIELDS)
 #define DISK_SPEC_FIELDS(F, S)                                                         \
     F(S, 1, NAME, name, "name", none, FIELD_REQUIRED, 1, 63, 0, "name inside the VM")  \
     F(S, 2, ENUM, from, "from", disk_source, 0, 0, DISK_EMPTY, DISK_EMPTY,             \
       "image: starts as the image's disk; empty: starts as zeros")                     \
     F(S, 3, U64, size_bytes, "size", UNIT_BYTES, FIELD_REQUIRED, 1 * MIB, 64 * TIB, 0, \
-      "size")
+      "size")                                                                          \
+    F(S, 4, RECORD, limit, "limit", disk_limit, FIELD_SINCE(LEVEL_LIMITS), 0, 0, 0,    \
+      "how fast it may be; a change reaches running VMs")
 RECORD_DECLARE(disk_spec, DISK_SPEC_FIELDS)
 #define NIC_SPEC_FIELDS(F, S)                                                         \
     F(S, 1, NAME, name, "name", none, FIELD_REQUIRED, 1, 63, 0, "name inside the VM") \
     F(S, 2, NAME, network, "network", none, FIELD_REQUIRED, 1, 63, 0,                 \
-      "network of the same tenant")
+      "network of the same tenant")                                                   \
+    F(S, 3, RECORD, limit, "limit", nic_limit, FIELD_SINCE(LEVEL_LIMITS), 0, 0, 0,    \
+      "how fast it may be; a change reaches running VMs")
 RECORD_DECLARE(nic_spec, NIC_SPEC_FIELDS)
 #define SPREAD_SPEC_FIELDS(F, S)                                          \
     F(S, 1, ENUM, by, "by", spread_scope, 0, 0, SPREAD_HOST, SPREAD_NONE, \

@@ -62,6 +62,7 @@ enum field_type {
 enum field_unit {
     UNIT_NONE = 0,
     UNIT_BYTES,      /* "4GiB" */
+    UNIT_RATE,       /* "400MiB/s", "1Gbit/s": bytes a second inside */
     UNIT_MCPU,       /* "2", "1500m" */
     UNIT_DURATION,   /* "30s", milliseconds inside */
     UNIT_INSTANT,    /* RFC 3339 text, wall milliseconds inside */

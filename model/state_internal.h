@@ -234,6 +234,10 @@ bool vm_status_has_run(const struct vm_status *status);
 bool vm_disks_stay(const struct vm *vm, enum phase phase);
 uint64_t vm_disks_left(const struct vm_status *status, const struct cmd_vm_phase *report);
 
+/* ---- rate limits (template_limits.c) ---- */
+/* Has the VMs of a template that was changed follow the limits of its disks and NICs. */
+void template_spread_limits(struct apply *apply, const struct entry *template);
+
 /* ---- Hosts (apply_host.c), used by delete ---- */
 /* force: with the disks of stopped VMs that it keeps. */
 int host_remove(struct apply *apply, struct entry *host, bool force, const char *reason);

@@ -130,6 +130,17 @@ static const struct fault faults[] = {
               "'path':'up','every':'1s','timeout':'1500ms'}}"),
      "spec.health.ready.path: does not start with /\n"
      "spec.health.ready.timeout: is longer than health.ready.every\n"},
+    {TEMPLATE("'disks':[{'name':'a','size':'1MiB','limit':{'iops':9,'burst':'1MiB'}}]"),
+     "spec.disks[0].limit.iops: is so little that a guest would give the device up\n"
+     "spec.disks[0].limit.burst: has no rate to go with it\n"},
+    {TEMPLATE("'nics':[{'name':'a','network':'n','limit':{'packets':100,'packetsBurst':"
+              "99,'bandwidth':'1kbit/s'}}]"),
+     "spec.nics[0].limit.packetsBurst: is less than its rate gives in a second\n"
+     "spec.nics[0].limit.bandwidth: is so little that a guest would give the device "
+     "up\n"},
+    {TEMPLATE("'disks':[{'name':'a','size':'1MiB','limit':{'iops':10,'iopsBurst':10,"
+              "'bandwidth':'64KiB/s','burst':'1MiB'}}]"),
+     ""},
     {TEMPLATE("'cmdline':'a\\nb'"), "spec.cmdline: holds a control character\n"},
     /* Group */
     {GROUP("'autoscale':{'min':5,'max':4,'targets':[{'target':'60%'}]}"),
