@@ -48,6 +48,10 @@
  * helper. */
 #define DHCP_RATE "{\"limit\":{\"rate\":20,\"burst\":20,\"per\":\"second\"}}"
 
+/* The kernel counts nanoseconds times rate and burst in 64 bits, and a burst has 32; no
+ * tap carries so much. */
+#define RATE_MAX (UINT64_MAX / 1000000000 - UINT32_MAX)
+
 struct rules {
     struct bytes_writer writer;
     bool started; /* a comma is due */
@@ -125,6 +129,41 @@ static void rules_end(struct rules *rules)
 
 /* ---- bridge berth ---- */
 
+static bool port_is_limited(const struct network_port *port)
+{
+    const struct network_limit *limit = &port->limit;
+    return limit->packets != 0 || (limit->bytes != 0 && limit->bytes < RATE_MAX);
+}
+
+static unsigned u32_at_most(uint64_t value)
+{
+    return value < UINT32_MAX ? (unsigned)value : UINT32_MAX;
+}
+
+/* Drops what is beyond the port's rates. A bucket of bytes holds what a second gives and
+ * the burst beside it, one of packets the burst. */
+static void
+limit_rules(struct rules *rules, const char *chain, const struct network_limit *limit)
+{
+    if (limit->packets != 0) {
+        const uint64_t burst = limit->packets_burst;
+        RULE(
+            rules, BRIDGE, chain,
+            "{\"limit\":{\"rate\":%llu,\"burst\":%u,\"per\":\"second\",\"inv\":true}}" AND
+                DROP,
+            (unsigned long long)limit->packets,
+            u32_at_most(burst != 0 ? burst : limit->packets));
+    }
+    if (limit->bytes != 0 && limit->bytes < RATE_MAX) {
+        const uint64_t burst = limit->bytes_burst;
+        RULE(rules, BRIDGE, chain,
+             "{\"limit\":{\"rate\":%llu,\"rate_unit\":\"bytes\",\"burst\":%u,"
+             "\"burst_unit\":\"bytes\",\"per\":\"second\",\"inv\":true}}" AND DROP,
+             (unsigned long long)limit->bytes,
+             u32_at_most(burst > limit->bytes ? burst - limit->bytes : 0));
+    }
+}
+
 /* Frames from one tap. The order is the point: layer 2 identity, then ARP, then DHCP,
  * then what no guest may say at all, and only then the one accept for IPv4. */
 static void port_rules(struct rules *rules,
@@ -143,6 +182,7 @@ static void port_rules(struct rules *rules,
     format_ipv4(want->gateway, gateway);
     format_ipv4(want->host_address, host);
 
+    limit_rules(rules, chain, &port->limit);
     RULE(rules, BRIDGE, chain, MATCH("!=", FIELD("ether", "saddr"), TEXT("%s")) AND DROP,
          mac);
     /* Read from the frame, tag included: VLAN and QinQ frames have another type here. */
@@ -423,6 +463,41 @@ bridge_hooks(struct rules *rules, const struct network_want *wants, size_t count
     dispatch_end(&output);
 }
 
+/* Towards limited ports, from wherever. */
+static void
+bridge_limits(struct rules *rules, const struct network_want *wants, size_t count)
+{
+    bool any = false;
+    for (size_t w = 0; w < count; w++) {
+        for (size_t i = 0; i < wants[w].port_count; i++) {
+            const struct network_port *port = &wants[w].ports[i];
+            char chain[NETWORK_TEXT_SIZE];
+            if (port_is_limited(port)) {
+                (void)snprintf(chain, sizeof(chain), "limit_%s", port->tap);
+                rules_chain(rules, BRIDGE, "%s", chain);
+                limit_rules(rules, chain, &port->limit);
+                any = true;
+            }
+        }
+    }
+    if (!any) {
+        return;
+    }
+    rules_hook(rules, BRIDGE, "postrouting", "filter", -200);
+    struct dispatch limits = dispatch_begin(rules, BRIDGE, "postrouting", "oifname");
+    for (size_t w = 0; w < count; w++) {
+        for (size_t i = 0; i < wants[w].port_count; i++) {
+            const struct network_port *port = &wants[w].ports[i];
+            char chain[NETWORK_TEXT_SIZE];
+            if (port_is_limited(port)) {
+                (void)snprintf(chain, sizeof(chain), "limit_%s", port->tap);
+                dispatch_add(&limits, port->tap, chain);
+            }
+        }
+    }
+    dispatch_end(&limits);
+}
+
 static void
 bridge_table(struct rules *rules, const struct network_want *wants, size_t count)
 {
@@ -441,6 +516,7 @@ bridge_table(struct rules *rules, const struct network_want *wants, size_t count
         }
     }
     bridge_hooks(rules, wants, count);
+    bridge_limits(rules, wants, count);
 }
 
 /* ---- ip berth ---- */

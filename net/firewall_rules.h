@@ -10,9 +10,11 @@
  * other, hosts of the cell or guarded ranges; egress and masquerading where wanted; VXLAN
  * is taken from known hosts only. Drops come before accepts, and an accept names
  * everything it lets pass: a frame too short or too odd for a match falls through to the
- * drop at the end. Both tables hold an empty chain named after the text's hash, by which
- * the kernel's state is recognised. Threads: any. Ownership: the caller frees texts.
- * Errors: -ENOMEM, BERTH_ETOOLARGE. Limits: FIREWALL_TEXT_MAX.
+ * drop at the end. A port with a limit drops what is
+ * beyond it, each way, and a new text begins with full buckets. Both tables hold an empty
+ * chain named after the text's hash, by which the kernel's state is recognised. Threads:
+ * any. Ownership: the caller frees texts. Errors: -ENOMEM, BERTH_ETOOLARGE. Limits:
+ * FIREWALL_TEXT_MAX.
  */
 #pragma once
 

@@ -37,6 +37,15 @@ struct network_cidr {
     uint32_t prefix_bits;
 };
 
+/* What may pass a port each way: a second, and at once (0: as much as a second gives).
+ * Rate 0: no limit. */
+struct network_limit {
+    uint64_t packets;
+    uint64_t packets_burst;
+    uint64_t bytes;
+    uint64_t bytes_burst;
+};
+
 /* A NIC of a VM that runs (or is about to run) on this host. */
 struct network_port {
     uint64_t vm_uid;
@@ -44,6 +53,7 @@ struct network_port {
     uint64_t mac;
     uint32_t ipv4;
     char tap[NETWORK_IFNAME_SIZE]; /* by network_tap_name */
+    struct network_limit limit;    /* that the firewall holds it to */
 };
 
 /* A NIC of a VM on another host, or (is_host) that host's own bridge address in the

@@ -176,6 +176,39 @@ START_TEST(nft_accepts_and_loads_the_text_again_and_again)
 }
 END_TEST
 
+/* Every number is at its largest somewhere: nft must still take it. */
+START_TEST(a_port_with_limits_drops_what_is_beyond_them_each_way)
+{
+    uint64_t hash = 0;
+    uint64_t plain_hash = 0;
+    CLEANUP_FREE char *plain = render(2, &plain_hash);
+    ck_assert_ptr_null(strstr(plain, "\"limit_"));
+    ports[0].limit =
+        (struct network_limit){.packets = 1000, .bytes = 125000, .bytes_burst = 1000000};
+    ports[1].limit = (struct network_limit){UINT64_C(1000000000), UINT64_MAX,
+                                            UINT64_C(14151776777), UINT64_MAX};
+
+    CLEANUP_FREE char *text = render(2, &hash);
+
+    ck_assert_uint_ne(hash, plain_hash);
+    static const char *const parts[] = {
+        "{\"limit\":{\"rate\":1000,\"burst\":1000,\"per\":\"second\",\"inv\":true}},"
+        "{\"drop\":null}",
+        "{\"limit\":{\"rate\":125000,\"rate_unit\":\"bytes\",\"burst\":875000,"
+        "\"burst_unit\":\"bytes\",\"per\":\"second\",\"inv\":true}},{\"drop\":null}",
+    };
+    for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+        const char *once = strstr(text, parts[i]);
+        ck_assert_msg(once != NULL, "%s", text);
+        ck_assert_ptr_nonnull(strstr(once + 1, parts[i])); /* and the other way */
+    }
+    if (can_load) {
+        ck_assert_int_eq(unshare(CLONE_NEWNET), 0);
+        ck_assert_int_eq(nft(text, nft_load), 0);
+    }
+}
+END_TEST
+
 START_TEST(a_full_hosts_rules_fit_and_load)
 {
     enum { PORTS = 200, REMOTES = 4000 };
@@ -212,6 +245,7 @@ static Suite *suite(void)
     TCase *c = tcase_create("firewall_rules");
     tcase_add_checked_fixture(c, setup, NULL);
     tcase_set_timeout(c, 60);
+    tcase_add_test(c, a_port_with_limits_drops_what_is_beyond_them_each_way);
     tcase_add_test(c, the_text_is_json_that_replaces_both_tables);
     tcase_add_test(c, the_hash_follows_the_state_and_nothing_else);
     tcase_add_test(c, a_ports_chain_begins_with_drops_and_ends_with_one);
