@@ -2,8 +2,10 @@
 
 #include "base/log.h"
 #include "base/require.h"
+#include "consensus/raft_acks.h"
 #include "consensus/raft_appends.h"
 #include "consensus/raft_library.h"
+#include "consensus/raft_resends.h"
 #include "consensus/raft_votes.h"
 
 #include <raft.h>
@@ -35,10 +37,12 @@ struct raft_guard {
     bool put_withheld;                      /* it has failed, libraft must not know */
     bool halted;
     bool closing;
-    bool applying_early;    /* G16: what libraft answers meanwhile is not sent */
-    uint64_t barrier_term;  /* of the last election barrier */
-    uint64_t ready_term;    /* its barrier is applied */
-    uint64_t verified_term; /* G3: what this term's leader has shown to match */
+    bool applying_early;         /* G16: what libraft answers meanwhile is not sent */
+    uint64_t barrier_term;       /* of the last election barrier */
+    uint64_t ready_term;         /* its barrier is applied */
+    struct raft_acks early;      /* G1: heard when the barrier is stored */
+    struct raft_resends resends; /* G19 */
+    uint64_t verified_term;      /* G3: what this term's leader has shown to match */
     uint64_t verified_index;
     struct raft_configuration members; /* G6: the last committed ones */
     uint64_t members_index;
@@ -88,7 +92,7 @@ void raft_guard_halt(struct raft_guard *guard, int code, const char *text)
     if (guard->halted || guard->closing) {
         return;
     }
-    guard->halted = true;
+    guard->halted = guard->resends.ended = true;
     log_error(ROOM, "raft halted", KV_STR("error", err_name(code)), KV_STR("why", text));
     guard->hooks.fatal(guard->hooks.context, code, text);
 }
@@ -154,15 +158,44 @@ bool raft_guard_ready(const struct raft_guard *guard)
            guard->ready_term == guard->raft->current_term;
 }
 
-/* Hides acknowledgements as long as counting them could commit an old term's entry. */
+/* Whether counting acknowledgements could commit an old term's entry. */
+static bool is_early(const struct raft_guard *guard)
+{
+    const struct raft *raft = guard->raft;
+    return raft_guard_term_of(guard, raft->last_stored) != raft->current_term;
+}
+
+/* Hides acknowledgements, and keeps them, as long as they come too early. */
 static void hide_early_acks(struct raft_guard *guard, struct raft_message *message)
 {
     struct raft *raft = guard->raft;
     struct raft_append_entries_result *result = &message->append_entries_result;
     if (raft->state == RAFT_LEADER && result->rejected == 0 &&
-        result->term == raft->current_term &&
-        raft_guard_term_of(guard, raft->last_stored) != raft->current_term) {
+        result->term == raft->current_term && is_early(guard)) {
+        raft_acks_keep(&guard->early,
+                       (struct raft_ack){.from = message->server_id,
+                                         .term = result->term,
+                                         .last_index = result->last_log_index});
         result->last_log_index = 0;
+    }
+}
+
+/* The barrier is stored: what came before it is heard now. The first message to each
+ * follower, which it answers, is one without entries, and libraft sends the next one only
+ * when it knows the answer, or a heartbeat is due. */
+static void hear_early_acks(struct raft_guard *guard)
+{
+    struct raft *raft = guard->raft;
+    struct raft_ack ack;
+    while (raft->state == RAFT_LEADER && !guard->halted && !is_early(guard) &&
+           raft_acks_take(&guard->early, raft->current_term, &ack)) {
+        struct raft_message message = {
+            .type = RAFT_IO_APPEND_ENTRIES_RESULT,
+            .server_id = ack.from,
+            .server_address = "",
+            .append_entries_result = {.term = ack.term,
+                                      .last_log_index = ack.last_index}};
+        guard->recv(&guard->outer, &message);
     }
 }
 
@@ -443,6 +476,9 @@ static int guard_send(struct raft_io *io,
     if (copy.type == RAFT_IO_REQUEST_VOTE_RESULT) {
         raft_votes_name_term(guard->raft, &copy.request_vote_result);
     }
+    if (copy.type == RAFT_IO_REQUEST_VOTE || copy.type == RAFT_IO_REQUEST_VOTE_RESULT) {
+        return result_of(guard, raft_resends_send(&guard->resends, request, &copy, done));
+    }
     int r = guard->inner->send(guard->inner, request, &copy, done);
     return r != 0 && answer ? answer_lost(request, done) : result_of(guard, r);
 }
@@ -464,6 +500,7 @@ static void append_failed(void *context, int status)
 
 static void append_answered(void *context)
 {
+    hear_early_acks(context);
     after_event(context);
 }
 
@@ -753,7 +790,7 @@ static void guard_close(struct raft_io *io, raft_io_close_cb done)
 {
     struct raft_guard *guard = guard_of(io);
     write_seal(guard, NULL);
-    guard->closing = true;
+    guard->closing = guard->resends.ended = true;
     guard->close = done;
     guard->inner->close(guard->inner, on_closed);
 }
@@ -795,6 +832,7 @@ struct raft_guard *raft_guard_new(struct raft *raft,
     guard->hooks = *hooks;
     raft_appends_init(&guard->appends, inner, guard, goes_on, append_failed,
                       append_answered);
+    guard->resends.io = inner;
     raft_configuration_init(&guard->members);
     inner->data = guard;
     guard->outer = (struct raft_io){

@@ -8,7 +8,8 @@
  *   G1  Entries of an old term are committed by counting. While the last stored
  *       entry is of an old term, the leader is not shown that followers have
  *       anything; and it appends a barrier, an entry of its own term, the moment it
- *       is elected. raft_guard_ready says that the barrier is applied.
+ *       is elected. When that is stored it hears what it was not shown (raft_acks.h).
+ *       raft_guard_ready says that the barrier is applied.
  *   G2  After a failed write libraft goes on with a log that differs from the disk.
  *       Any failed append, truncate, term, vote or received snapshot halts: libraft
  *       hears nothing more, not even of the failure; hooks.fatal runs.
@@ -43,9 +44,11 @@
  *       one. It is applied while the disk writes.
  *   G9  Term, vote and the length of the log are sealed (log_seal.h) and compared at
  *       start.
- *   G18 Damage is taken for a torn write, and dropped. One write is under way at a time,
- *       of one batch (raft_appends.h), so that the two can be told apart before libraft
- *       loads the log (log_check.h).
+ *   G18 Damage is taken for a torn write, and dropped. One write is under way at a
+ *       time, of one batch (raft_appends.h), so that the two can be told apart before
+ *       libraft loads the log (log_check.h).
+ *   G19 A vote, or a request for one, that finds its channel ended is lost, and with
+ *       it an election timeout. It is sent once more (raft_resends.h).
  *
  * Known to be left: a change of members that was not committed when the process
  * stopped counts as committed after the restart (libraft forgets which it was); a

@@ -39,6 +39,8 @@ struct fake_io {
     raft_id vote;
     int set_vote_status;
     int send_status;
+    raft_id
+        broken_id; /* the channel to it has ended, and is made anew for what follows */
 };
 
 static struct fake_io fake;
@@ -148,6 +150,11 @@ static int fake_send(struct raft_io *io,
     (void)io;
     if (fake.send_status != 0) {
         return fake.send_status;
+    }
+    if (message->server_id == fake.broken_id) {
+        fake.broken_id = 0;
+        done(request, RAFT_IOERR);
+        return 0;
     }
     ck_assert_uint_lt(fake.sent_count, SENT_MAX);
     fake.sent[fake.sent_count++] = *message;
@@ -402,6 +409,47 @@ START_TEST(with_the_barrier_of_its_own_term_everything_before_is_committed)
     ck_assert_uint_eq(raft.commit_index, 3 + RAFT_LIBRARY_OPENING);
     ck_assert_uint_eq(applied, 1);
     ck_assert(raft_guard_ready(guard));
+}
+END_TEST
+
+/* It may not count the answer to its first message, which says that nothing lies between
+ * it and the barrier: without it the barrier waited for a heartbeat that is due. */
+START_TEST(a_follower_that_answered_early_gets_the_barrier_as_soon_as_it_is_stored)
+{
+    start(true, 3, OLD_TAIL, 2);
+    elect();
+    acknowledge(2, 2);
+    ck_assert_uint_eq(raft.commit_index, 1);
+    const unsigned sent = count_sent(RAFT_IO_APPEND_ENTRIES);
+
+    complete_writes(0);
+
+    const struct raft_message *message = last_sent(RAFT_IO_APPEND_ENTRIES);
+    ck_assert_uint_eq(count_sent(RAFT_IO_APPEND_ENTRIES), sent + 1);
+    ck_assert_uint_eq(message->server_id, 2);
+    ck_assert_uint_eq(message->append_entries.prev_log_index, 2);
+    ck_assert_uint_eq(message->append_entries.n_entries, 1 + RAFT_LIBRARY_OPENING);
+    ck_assert_uint_eq(raft.commit_index, 1); /* what it has of old terms is not counted */
+    ck_assert_uint_eq(applied, 0);
+    acknowledge(2, 3 + RAFT_LIBRARY_OPENING);
+    ck_assert(raft_guard_ready(guard));
+}
+END_TEST
+
+/* Who is deposed before its barrier is stored hears nothing of its own time. */
+START_TEST(what_was_said_to_a_leader_of_before_is_not_heard)
+{
+    start(true, 3, OLD_TAIL, 2);
+    elect();
+    acknowledge(2, 2);
+    append_from(3, 9, 1, 1, 0);
+    ck_assert_int_eq(raft_state(&raft), RAFT_FOLLOWER);
+    const unsigned sent = count_sent(RAFT_IO_APPEND_ENTRIES);
+
+    complete_writes(0);
+
+    ck_assert_uint_eq(count_sent(RAFT_IO_APPEND_ENTRIES), sent);
+    ck_assert_int_eq(fatal, 0);
 }
 END_TEST
 
@@ -709,6 +757,24 @@ START_TEST(a_voter_that_heard_no_leader_for_an_election_timeout_gives_its_vote)
 }
 END_TEST
 
+/* ---- G18 ---- */
+
+/* The peer's process is another one than the channel led to. */
+START_TEST(a_request_for_a_vote_whose_channel_has_ended_is_sent_once_more)
+{
+    bool guarded = _i == 1;
+    start(guarded, 3, OLD_TAIL, 2);
+    fake.broken_id = 2;
+    raft_set_pre_vote(&raft, true);
+
+    tick_after(601);
+
+    ck_assert_int_eq(raft_state(&raft), RAFT_CANDIDATE);
+    ck_assert_uint_eq(count_sent(RAFT_IO_REQUEST_VOTE), guarded ? 2 : 1);
+    ck_assert_uint_eq(fake.broken_id, 0);
+}
+END_TEST
+
 /* ---- G15 ---- */
 
 START_TEST(who_is_refused_a_pre_vote_for_its_term_learns_of_the_higher_one)
@@ -891,6 +957,11 @@ static Suite *suite(void)
                         2);
     tcase_add_test(tcase,
                    with_the_barrier_of_its_own_term_everything_before_is_committed);
+    tcase_add_test(
+        tcase, a_follower_that_answered_early_gets_the_barrier_as_soon_as_it_is_stored);
+    tcase_add_test(tcase, what_was_said_to_a_leader_of_before_is_not_heard);
+    tcase_add_loop_test(
+        tcase, a_request_for_a_vote_whose_channel_has_ended_is_sent_once_more, 0, 2);
     tcase_add_loop_test(tcase, after_a_failed_write_of_the_leader_no_index_is_used_twice,
                         0, 2);
     tcase_add_test(tcase, a_follower_whose_write_fails_acknowledges_nothing_and_stops);

@@ -46,6 +46,7 @@ struct pending_send {
     uint64_t id;
     struct raft_io_send *request;
     raft_io_send_cb done;
+    int status;
 };
 
 struct pending_append {

@@ -77,6 +77,17 @@ static bool is_open_from(const struct sim_process *to, unsigned from)
            (process != NULL && is_open(process, to->machine));
 }
 
+/* As libraft's: a channel that has ended is found so by the message that is lost with it,
+ * and made anew for the next. */
+static bool has_ended(struct sim_process *from, const struct sim_machine *to)
+{
+    bool ended = from->channels[to->index] != 0 && !is_open(from, to);
+    if (ended) {
+        from->channels[to->index] = 0;
+    }
+    return ended;
+}
+
 /* The caller has to know the other one's key, that one has to take the caller's for a
  * member's. */
 static bool open_channel(struct sim_process *from, const struct sim_machine *to)
@@ -185,10 +196,11 @@ static void on_sent(void *context, uint64_t id)
         }
         struct raft_io_send *request = pending->request;
         raft_io_send_cb done = pending->done;
+        const int status = pending->status;
         list_remove(link);
         free(pending);
         if (done != NULL) {
-            done(request, 0);
+            done(request, status);
         }
         return;
     }
@@ -209,6 +221,10 @@ int sim_raft_send(struct raft_io *io,
     list_push_back(&backing->sends, &pending->link);
     world_at(sim_backing_world(backing), sim_backing_world(backing)->now_ns,
              &backing->process->machine->berthd, on_sent, backing, pending->id);
+    if (to != NULL && has_ended(backing->process, to)) {
+        pending->status = RAFT_IOERR;
+        return 0;
+    }
     bool muted =
         sim_backing_machine(backing)->muted && message->type == RAFT_IO_REQUEST_VOTE;
     if (to != NULL && !muted && !sim_backing_is_dead(backing) &&
