@@ -5,6 +5,57 @@
 #include <stdio.h>
 #include <string.h>
 
+void engine_limits_of(const struct machine_spec *machine,
+                      struct engine_limits *ret_limits)
+{
+    *ret_limits = (struct engine_limits){.disk_count = 0};
+    for (uint32_t i = 0; i < machine->disks.count && i < DISKS_MAX; i++) {
+        const struct disk_spec *disk = &machine->disks.items[i];
+        struct engine_disk_limit *to = &ret_limits->disks[ret_limits->disk_count++];
+        memcpy(to->name, disk->name, sizeof(to->name));
+        to->limit =
+            (struct engine_limit){disk->limit.operations, disk->limit.operations_burst,
+                                  disk->limit.bytes, disk->limit.bytes_burst};
+    }
+    for (uint32_t i = 0; i < machine->nics.count && i < NICS_MAX; i++) {
+        const struct nic_limit *limit = &machine->nics.items[i].limit;
+        ret_limits->nics[ret_limits->nic_count++] = (struct engine_limit){
+            limit->operations, limit->operations_burst, limit->bytes, limit->bytes_burst};
+    }
+}
+
+static bool limit_equal(const struct engine_limit *a, const struct engine_limit *b)
+{
+    return a->operations == b->operations && a->operations_burst == b->operations_burst &&
+           a->bytes == b->bytes && a->bytes_burst == b->bytes_burst;
+}
+
+bool engine_limits_equal(const struct engine_limits *a, const struct engine_limits *b)
+{
+    bool equal = a->disk_count == b->disk_count && a->nic_count == b->nic_count;
+    for (uint32_t i = 0; equal && i < a->disk_count; i++) {
+        equal = strcmp(a->disks[i].name, b->disks[i].name) == 0 &&
+                limit_equal(&a->disks[i].limit, &b->disks[i].limit);
+    }
+    for (uint32_t i = 0; equal && i < a->nic_count; i++) {
+        equal = limit_equal(&a->nics[i], &b->nics[i]);
+    }
+    return equal;
+}
+
+bool engine_limits_are_none(const struct engine_limits *limits)
+{
+    static const struct engine_limit none;
+    bool limited = false;
+    for (uint32_t i = 0; i < limits->disk_count; i++) {
+        limited = limited || !limit_equal(&limits->disks[i].limit, &none);
+    }
+    for (uint32_t i = 0; i < limits->nic_count; i++) {
+        limited = limited || !limit_equal(&limits->nics[i], &none);
+    }
+    return !limited;
+}
+
 int engine_vm_set_machine(struct engine_vm *vm,
                           const struct machine_spec *machine,
                           const char *image_cmdline,
@@ -33,6 +84,7 @@ int engine_vm_set_machine(struct engine_vm *vm,
         vm->disks[i].from = disk->from;
         vm->disks[i].size_bytes = disk->size_bytes;
     }
+    engine_limits_of(machine, &vm->limits);
     return 0;
 }
 

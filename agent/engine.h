@@ -46,6 +46,27 @@
  * the host still has to write of them. */
 #define ENGINE_ENDING_MS 30000
 
+/* A device's rates a second, and what may come at once; 0: no limit, a second's worth. */
+struct engine_limit {
+    uint64_t operations;
+    uint64_t operations_burst;
+    uint64_t bytes;
+    uint64_t bytes_burst;
+};
+
+struct engine_disk_limit {
+    char name[NAME_SIZE];
+    struct engine_limit limit;
+};
+
+/* Of a VM's disks by name, of its NICs by place, each way. */
+struct engine_limits {
+    struct engine_disk_limit disks[DISKS_MAX];
+    uint32_t disk_count;
+    struct engine_limit nics[NICS_MAX];
+    uint32_t nic_count;
+};
+
 struct engine_nic {
     uint64_t mac;
     char tap[IFNAMSIZ]; /* exists already, named by net */
@@ -75,6 +96,7 @@ struct engine_vm {
     bool disks_are_there; /* an earlier run has run with them: none may be made anew */
     struct engine_nic nics[NICS_MAX];
     uint32_t nic_count;
+    struct engine_limits limits;
     char folder[ENGINE_FOLDER_MAX + 1]; /* of this VM; filled in by vm_supervisor */
     int lock; /* of the folder, for the process to hold; likewise; borrowed; 0: none */
 };
@@ -86,6 +108,12 @@ int engine_vm_set_machine(struct engine_vm *vm,
                           const struct machine_spec *machine,
                           const char *image_cmdline,
                           struct err *err);
+
+/* What a template says of rates. */
+void engine_limits_of(const struct machine_spec *machine,
+                      struct engine_limits *ret_limits);
+bool engine_limits_equal(const struct engine_limits *a, const struct engine_limits *b);
+bool engine_limits_are_none(const struct engine_limits *limits);
 
 /* Why a VM is no longer there. */
 enum engine_end {
@@ -183,6 +211,10 @@ struct engine_ops {
      * the answer is the event. */
     int (*cont)(struct engine_run *run, struct err *err);
     int (*pause)(struct engine_run *run, struct err *err);
+    /* Other limits for a VM that is there: at once, or as soon as its process can be
+     * told, in place of those it was started with. What its process refuses is `noted`.
+     */
+    void (*limit)(struct engine_run *run, const struct engine_limits *limits);
     /* Asks the guest to power off; after grace_ms it is ended as it is. Either way its
      * program is asked to end, so that it writes out its disks, and killed when that
      * takes too long (ending_ms). Repeating it may shorten the grace, never lengthen it.

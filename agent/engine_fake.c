@@ -451,6 +451,21 @@ static int fake_pause(struct engine_run *base, struct err *err)
     return 0;
 }
 
+/* A test's file, as its other ones: what the VM was told. */
+static void fake_limit(struct engine_run *base, const struct engine_limits *limits)
+{
+    struct fake_run *run = fake_of(base);
+    char path[ENGINE_PATH_SIZE];
+    char line[LINE_SIZE];
+    fake_path(run, "limits", path);
+    for (uint32_t i = 0; i < limits->disk_count; i++) {
+        const struct engine_disk_limit *disk = &limits->disks[i];
+        (void)snprintf(line, sizeof(line), "%s %" PRIu64 " %" PRIu64 "\n", disk->name,
+                       disk->limit.operations, disk->limit.bytes);
+        append_line(path, line);
+    }
+}
+
 static void fake_kill(struct engine_run *base)
 {
     struct fake_run *run = fake_of(base);
@@ -544,6 +559,7 @@ const struct engine_ops engine_fake = {
     .release = fake_release,
     .cont = fake_cont,
     .pause = fake_pause,
+    .limit = fake_limit,
     .stop = fake_stop,
     .kill = fake_kill,
     .freeze = fake_freeze,

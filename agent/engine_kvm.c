@@ -8,6 +8,7 @@
 #include "base/digest.h"
 #include "base/fd.h"
 #include "base/parse_number.h"
+#include "base/require.h"
 #include "net/tap.h"
 #include "vmm/machine_layout.h"
 #include "vmm/overlay_file.h"
@@ -31,6 +32,10 @@
 /* Added to every kernel command line. */
 #define CMDLINE_ALWAYS "console=ttyS0 panic=-1"
 
+#define LIMIT_TEXT                                                       \
+    160 /* four words of a device's limit, with a number of 64 bits each \
+         */
+
 /* ---- what berth-vmm is told ---- */
 
 /* The image's files are named by their content. */
@@ -38,6 +43,39 @@ static bool image_digest(const char *path, struct digest *ret_digest)
 {
     const char *slash = strrchr(path, '/');
     return slash != NULL && digest_parse(slash + 1, ret_digest) == 0;
+}
+
+/* ",bps=1B,bps-max=2B,iops=3,iops-max=4" of what is limited, each word with a prefix */
+static size_t add_limit(char *text,
+                        size_t size,
+                        const char *prefix,
+                        const char *operations,
+                        const struct engine_limit *limit)
+{
+    const struct {
+        const char *prefix;
+        const char *word;
+        const char *tail;
+        uint64_t value;
+        const char *unit;
+    } parts[] = {
+        {prefix, "bps", "", limit->bytes, "B"},
+        {prefix, "bps", "-max", limit->bytes_burst, "B"},
+        {prefix, operations, "", limit->operations, ""},
+        {prefix, operations, "-max", limit->operations_burst, ""},
+    };
+    size_t used = 0;
+    text[0] = '\0';
+    for (size_t i = 0; i < ARRAY_COUNT(parts); i++) {
+        if (parts[i].value != 0) {
+            int length = snprintf(text + used, size - used, ",%s%s%s=%" PRIu64 "%s",
+                                  parts[i].prefix, parts[i].word, parts[i].tail,
+                                  parts[i].value, parts[i].unit);
+            REQUIRE(length > 0 && (size_t)length < size - used); /* see LIMIT_TEXT */
+            used += (size_t)length;
+        }
+    }
+    return used;
 }
 
 static void
@@ -56,16 +94,31 @@ add_disk(struct argument_list *list, const struct engine_vm *vm, uint32_t i, int
                        named ? ",digest=" : "", named ? hex : ""); /* fits */
     }
     argument_list_add(list, "--disk");
-    argument_list_add(list, "name=%s,overlay=fd:%d%s", vm->disks[i].name, file, base);
+    char limit[LIMIT_TEXT] = "";
+    if (i < vm->limits.disk_count) {
+        (void)add_limit(limit, sizeof(limit), "", "iops", &vm->limits.disks[i].limit);
+    }
+    argument_list_add(list, "name=%s,overlay=fd:%d%s%s", vm->disks[i].name, file, base,
+                      limit);
 }
 
-static void
-add_nic(struct argument_list *list, const struct engine_nic *nic, uint32_t mtu, int *at)
+static void add_nic(struct argument_list *list,
+                    const struct engine_vm *vm,
+                    uint32_t i,
+                    uint32_t mtu,
+                    int *at)
 {
     char mac[MAC_TEXT_SIZE];
-    format_mac(nic->mac, mac);
+    char limit[2 * LIMIT_TEXT] = "";
+    format_mac(vm->nics[i].mac, mac);
+    if (i < vm->limits.nic_count) {
+        const struct engine_limit *each = &vm->limits.nics[i];
+        size_t used = add_limit(limit, LIMIT_TEXT, "rx-", "pps", each);
+        (void)add_limit(limit + used, LIMIT_TEXT, "tx-", "pps", each);
+    }
     argument_list_add(list, "--nic");
-    argument_list_add(list, "tap=fd:%d,mac=%s,mtu=%" PRIu32, (*at)++, mac, mtu);
+    argument_list_add(list, "tap=fd:%d,mac=%s,mtu=%" PRIu32 "%s", (*at)++, mac, mtu,
+                      limit);
 }
 
 static void add_descriptor(struct argument_list *list, const char *option, int *at)
@@ -102,7 +155,7 @@ char **engine_kvm_arguments(const struct engine_vm *vm, const uint32_t *mtus)
         add_disk(&list, vm, i, &at);
     }
     for (uint32_t i = 0; i < vm->nic_count; i++) {
-        add_nic(&list, &vm->nics[i], mtus[i], &at);
+        add_nic(&list, vm, i, mtus[i], &at);
     }
     return argument_list_take(&list);
 }
@@ -310,6 +363,8 @@ kvm_spawn(struct engine_qmp_run *run, struct vm_process_spec *spec, struct err *
 static const struct engine_qmp_kind kvm_kind = {
     .ops = &engine_kvm,
     .title = ENGINE_KVM_PROGRAM,
+    .begins_limited = true,
+    .limits_nics = true,
     .run_bytes = sizeof(struct engine_qmp_run),
     .prepare = kvm_prepare,
     .abandon = kvm_abandon,
@@ -437,6 +492,7 @@ const struct engine_ops engine_kvm = {
     .release = engine_qmp_release,
     .cont = engine_qmp_cont,
     .pause = engine_qmp_pause,
+    .limit = engine_qmp_limit,
     .stop = engine_qmp_stop,
     .kill = engine_qmp_kill,
     .freeze = engine_qmp_freeze,

@@ -1,5 +1,6 @@
 #include "agent/engine_qmp.h"
 
+#include "agent/qmp_limits.h"
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "base/require.h"
@@ -166,7 +167,9 @@ void engine_qmp_failed(struct engine_qmp_run *run, const char *what)
 {
     const struct vm_process_end unknown = {-1, -1};
     if (run->process != NULL) {
-        (void)snprintf(run->what, sizeof(run->what), "%s", what);
+        if (run->what[0] == '\0') { /* what follows from the first fault is no news */
+            (void)snprintf(run->what, sizeof(run->what), "%s", what);
+        }
         process_kill(run); /* its end tells */
         return;
     }
@@ -336,13 +339,112 @@ on_status(void *context, int code, const json_t *result, const struct err *error
     held(run);
 }
 
-static void on_ready(void *context)
+static void status_ask(struct engine_qmp_run *run)
 {
-    struct engine_qmp_run *run = context;
     if (command(run, "query-status", on_status, NULL) < 0) {
         engine_qmp_failed(run, "its control connection does not answer");
     } else if (run->stopping) {
         powerdown(run);
+    }
+}
+
+/* ---- limits ---- */
+
+/* A VM that would begin without its limits does not begin. */
+static void limit_refused(struct engine_qmp_run *run, const struct err *why)
+{
+    char text[ENGINE_REASON_SIZE];
+    (void)snprintf(text, sizeof(text), "a limit is not in force: %.160s", why->text);
+    log_warn("engine", "a limit of a VM is not in force", KV_STR("vm", run->vm.name),
+             KV_STR("why", why->text));
+    if (!run->held_told && !run->adopted) {
+        engine_qmp_failed(run, text);
+    } else {
+        run->events.noted(run->context, text);
+    }
+}
+
+static void
+on_limited(void *context, int code, const json_t *result, const struct err *error)
+{
+    struct engine_qmp_run *run = context;
+    (void)result;
+    if (code == BERTH_ECLOSED || code == BERTH_ETIMEOUT) { /* who knows what was done */
+        run->limits_due = true;
+        try_again(run);
+    } else if (code != 0) {
+        limit_refused(run, error);
+    }
+}
+
+static void limits_tell(struct engine_qmp_run *run, const json_t *blocks)
+{
+    struct err err = {0};
+    run->limits_due = false;
+    int r = qmp_limits_tell(run->qmp, &run->limits, blocks, run->kind->limits_nics,
+                            on_limited, run, &err);
+    if (r == BERTH_EFULL || r == -ENOMEM) {
+        run->limits_due = true;
+        try_again(run);
+    } else if (r < 0) {
+        limit_refused(run, &err);
+    }
+}
+
+static void
+on_disks(void *context, int code, const json_t *result, const struct err *error)
+{
+    struct engine_qmp_run *run = context;
+    bool status_due = run->status_due;
+    if (code == BERTH_ECLOSED) {
+        return; /* all is asked again when the connection is back */
+    }
+    run->disks_asked = run->status_due = false;
+    if (code == BERTH_ETIMEOUT) {
+        try_again(run);
+    } else if (code != 0) {
+        limit_refused(run, error);
+    } else {
+        limits_tell(run, result);
+    }
+    if (status_due) {
+        status_ask(run);
+    }
+}
+
+/* Tells what is due, if it can be told now. */
+static void limits_care(struct engine_qmp_run *run)
+{
+    if (!run->limits_due || run->disks_asked || run->qmp == NULL ||
+        !qmp_client_is_ready(run->qmp)) {
+        return;
+    }
+    if (!run->kind->finds_disks) {
+        limits_tell(run, NULL);
+    } else if (command(run, "query-block", on_disks, NULL) == 0) {
+        run->disks_asked = true;
+    } else {
+        try_again(run);
+    }
+}
+
+void engine_qmp_limit(struct engine_run *base, const struct engine_limits *limits)
+{
+    struct engine_qmp_run *run = run_of(base);
+    run->limits = *limits;
+    run->limits_due = true;
+    limits_care(run);
+}
+
+/* Behind the limits: a VM that is held, and may be let run, has them. */
+static void on_ready(void *context)
+{
+    struct engine_qmp_run *run = context;
+    limits_care(run);
+    if (run->disks_asked) {
+        run->status_due = true;
+    } else {
+        status_ask(run);
     }
 }
 
@@ -453,6 +555,7 @@ static int connect_qmp(struct engine_qmp_run *run, struct err *err);
 static void again(void *context)
 {
     struct engine_qmp_run *run = context;
+    limits_care(run);
     int r = run->qmp == NULL ? connect_qmp(run, NULL)
             : qmp_client_is_ready(run->qmp)
                 ? command(run, "query-status", on_status, NULL)
@@ -475,6 +578,7 @@ static void on_closed(void *context, const struct err *reason)
 {
     struct engine_qmp_run *run = context;
     run->qmp = qmp_client_close(run->qmp);
+    run->disks_asked = run->status_due = false;
     if (!run->held_told && !run->adopted) {
         engine_qmp_failed(run, reason->text);
         return;
@@ -622,6 +726,8 @@ struct engine_run *engine_qmp_start(const struct engine_qmp_kind *kind,
         engine_qmp_path(run, old_files[i], path);
         (void)unlink(path); /* of an earlier run, if there was one */
     }
+    run->limits = vm->limits;
+    run->limits_due = !kind->begins_limited && !engine_limits_are_none(&vm->limits);
     run->begin = loop_timer_new(host->loop, 0, 0, begin, run);
     if (run->begin == NULL) {
         (void)err_set(err, -ENOMEM, "%s: out of memory", kind->title);

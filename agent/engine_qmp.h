@@ -34,6 +34,9 @@ struct engine_qmp_kind {
     /* The program appends all that its console says to ENGINE_SERIAL_LOG; else it keeps
      * the last of it and says it again to who connects. */
     bool has_serial_log;
+    bool finds_disks;    /* by their files, for they have no names in QMP */
+    bool begins_limited; /* spawn gives the limits; else they are told before `held` */
+    bool limits_nics;
     /* Makes what the process needs. Ends, at once or later, with engine_qmp_prepared or
      * engine_qmp_failed. */
     void (*prepare)(struct engine_qmp_run *run);
@@ -80,7 +83,11 @@ struct engine_qmp_run {
     uint64_t reset_ms; /* loop time of the last one counted; 0: none */
     bool late;         /* as in engine_exit, both */
     bool unwritten;
-    char what[224]; /* why we ended it, or why it will end */
+    struct engine_limits limits; /* as the process has them, or is to be told */
+    bool limits_due;             /* it is */
+    bool disks_asked;            /* for that; the answer is on its way */
+    bool status_due;             /* is asked for behind it */
+    char what[224];              /* why we ended it, or why it will end */
 };
 
 /* ---- for engines ---- */
@@ -120,6 +127,7 @@ void engine_qmp_path(const struct engine_qmp_run *run,
 int engine_qmp_release(struct engine_run *base, struct err *err);
 int engine_qmp_cont(struct engine_run *base, struct err *err);
 int engine_qmp_pause(struct engine_run *base, struct err *err);
+void engine_qmp_limit(struct engine_run *base, const struct engine_limits *limits);
 void engine_qmp_stop(struct engine_run *base, uint64_t grace_ms);
 void engine_qmp_kill(struct engine_run *base);
 int engine_qmp_freeze(struct engine_run *base, bool frozen);

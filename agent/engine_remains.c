@@ -160,6 +160,13 @@ static void remains_stop(struct engine_run *base, uint64_t grace_ms)
     }
 }
 
+/* Nobody here speaks its engine's language. */
+static void remains_limit(struct engine_run *base, const struct engine_limits *limits)
+{
+    (void)base;
+    (void)limits;
+}
+
 static int remains_freeze(struct engine_run *base, bool frozen)
 {
     int r = remains_signal(remains_of(base), frozen ? SIGSTOP : SIGCONT);
@@ -190,6 +197,7 @@ const struct engine_ops engine_remains = {
     .release = remains_cont,
     .cont = remains_cont,
     .pause = remains_cont,
+    .limit = remains_limit,
     .stop = remains_stop,
     .kill = remains_kill,
     .freeze = remains_freeze,

@@ -51,6 +51,7 @@ void vm_entry_fill_report(const struct vm_entry *vm, struct vm_report *ret_repor
         .epoch = vm->order.vm.epoch,
         .epoch_seen = vm->epoch_seen,
         .phase = vm_phase(vm),
+        .engine = vm->order.engine,
         .held = vm->machine.state == VM_HELD && vm->hold,
         .frozen = vm->frozen,
         .fenced = vm->order.fenced,

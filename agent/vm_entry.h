@@ -33,8 +33,10 @@ struct vm_entry {
     struct vm_order order; /* of the run; uid 0 in it: never run here */
     uint64_t uid;
     uint64_t epoch_seen;
-    uint64_t epoch_ended;   /* of the newest run that was forgotten; 0: none */
-    struct engine_run *run; /* NULL: no process */
+    uint64_t epoch_ended;        /* of the newest run that was forgotten; 0: none */
+    struct engine_run *run;      /* NULL: no process */
+    struct engine_limits limits; /* that the run was told; of no meaning unless known */
+    bool limits_known;           /* not of a process that was taken over */
     const struct engine_ops *ops;
     struct vm_process_identity identity; /* pid 0: not spawned */
     int lock; /* of its folder, until the process has it; -1: none */

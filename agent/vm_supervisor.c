@@ -116,6 +116,8 @@ static void vm_begin(struct vm_entry *vm, const struct vm_order *order, bool hol
     vm->diskless = (order->disk_epoch == 0 || vm->diskless) &&
                    order->vm.disk_count == 0 && order->vm.disk_path[0] == '\0';
     vm->order = *order;
+    vm->limits = order->vm.limits;
+    vm->limits_known = true;
     vm->epoch_seen = order->vm.epoch;
     vm->identity = (struct vm_process_identity){0};
     vm->hold = hold;
@@ -305,6 +307,33 @@ int vm_supervisor_cont(struct vm_supervisor *supervisor,
         vm_entry_mark(vm);
     }
     vm_entry_try_cont(vm);
+    return 0;
+}
+
+int vm_supervisor_limit(struct vm_supervisor *supervisor,
+                        uint64_t uid,
+                        uint64_t epoch,
+                        const struct machine_spec *machine,
+                        struct err *err)
+{
+    struct vm_entry *vm;
+    struct engine_limits limits;
+    int r = vm_for_action(supervisor, uid, epoch, &vm, err);
+    if (r != 0) {
+        return r;
+    }
+    engine_limits_of(machine, &limits);
+    if (epoch != vm->order.vm.epoch || vm->run == NULL ||
+        (vm->limits_known && engine_limits_equal(&limits, &vm->limits))) {
+        return 0;
+    }
+    if (vm->limits_known) { /* else they are those that it has, as far as we know */
+        log_info(ROOM, "VM has other limits", KV_STR("vm", vm->order.vm.name),
+                 KV_U64("uid", vm->uid));
+    }
+    vm->limits = limits;
+    vm->limits_known = true;
+    vm->ops->limit(vm->run, &limits);
     return 0;
 }
 

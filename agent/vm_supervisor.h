@@ -86,8 +86,9 @@ struct vm_report {
     uint64_t epoch; /* of the run (or of the last one) */
     uint64_t epoch_seen;
     enum phase phase;
-    bool held;   /* waits for vm_supervisor_cont */
-    bool frozen; /* by freeze */
+    enum engine engine; /* of the run */
+    bool held;          /* waits for vm_supervisor_cont */
+    bool frozen;        /* by freeze */
     bool fenced;
     bool diskless;          /* the run has, or had, no disk of its own */
     bool adopted;           /* taken over from an earlier daemon */
@@ -139,6 +140,13 @@ int vm_supervisor_cont(struct vm_supervisor *supervisor,
                        uint64_t uid,
                        uint64_t epoch,
                        struct err *err);
+/* The limits of its disks and NICs are those of this machine from now on, as soon as its
+ * process can be told; nothing happens where they are already. */
+int vm_supervisor_limit(struct vm_supervisor *supervisor,
+                        uint64_t uid,
+                        uint64_t epoch,
+                        const struct machine_spec *machine,
+                        struct err *err);
 /* Powerdown; after grace_ms (UINT64_MAX: the order's own) the engine is asked to end and
  * write out the disks, and killed if it does not. */
 int vm_supervisor_stop(struct vm_supervisor *supervisor,

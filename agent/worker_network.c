@@ -16,8 +16,20 @@ void worker_network_port(const struct msg_vm *vm,
     network_tap_name(vm->vm, nic, ret_port->tap);
 }
 
-static int
-ports_fill(struct network_want *want, const struct msg_orders *orders, uint64_t network)
+/* NICs have the order of the template's. */
+static void limit_fill(struct network_port *port, const struct msg_vm *vm, unsigned nic)
+{
+    if (nic < vm->machine.nics.count) {
+        const struct nic_limit *limit = &vm->machine.nics.items[nic].limit;
+        port->limit = (struct network_limit){limit->operations, limit->operations_burst,
+                                             limit->bytes, limit->bytes_burst};
+    }
+}
+
+static int ports_fill(struct network_want *want,
+                      const struct msg_orders *orders,
+                      const struct worker_network_asker *asker,
+                      uint64_t network)
 {
     struct network_port *ports = calloc(orders->vms.count * NICS_MAX + 1, sizeof(*ports));
     if (ports == NULL) {
@@ -27,7 +39,11 @@ ports_fill(struct network_want *want, const struct msg_orders *orders, uint64_t 
         const struct msg_vm *vm = &orders->vms.items[i];
         for (uint32_t nic = 0; nic < vm->nics.count; nic++) {
             if (vm->nics.items[nic].network == network) {
-                worker_network_port(vm, nic, &ports[want->port_count++]);
+                struct network_port *port = &ports[want->port_count++];
+                worker_network_port(vm, nic, port);
+                if (asker->limits_nics(asker->context, vm->vm)) {
+                    limit_fill(port, vm, nic);
+                }
             }
         }
     }
@@ -70,6 +86,7 @@ static int neighbours_fill(struct network_want *want,
 
 static int want_fill(struct network_want *want,
                      const struct msg_orders *orders,
+                     const struct worker_network_asker *asker,
                      const struct msg_network *network,
                      uint64_t self,
                      uint32_t underlay_mtu)
@@ -84,11 +101,12 @@ static int want_fill(struct network_want *want,
     want->mtu = network->mtu != 0 ? network->mtu : underlay_mtu - WORKER_VXLAN_OVERHEAD;
     want->nat = network->nat;
     (void)snprintf(want->zone, sizeof(want->zone), "%s.berth", network->tenant);
-    int r = ports_fill(want, orders, network->uid);
+    int r = ports_fill(want, orders, asker, network->uid);
     return r < 0 ? r : neighbours_fill(want, network, self);
 }
 
 int worker_network_wants(const struct msg_orders *orders,
+                         const struct worker_network_asker *asker,
                          uint64_t self,
                          uint32_t underlay_mtu,
                          struct network_want **ret_wants,
@@ -99,8 +117,8 @@ int worker_network_wants(const struct msg_orders *orders,
         return -ENOMEM;
     }
     for (uint32_t i = 0; i < orders->networks.count; i++) {
-        int r =
-            want_fill(&wants[i], orders, &orders->networks.items[i], self, underlay_mtu);
+        int r = want_fill(&wants[i], orders, asker, &orders->networks.items[i], self,
+                          underlay_mtu);
         if (r < 0) {
             network_wants_free(wants, orders->networks.count);
             return r;

@@ -181,6 +181,13 @@ static bool may_begin(struct worker *worker, bool fenced)
     return fenced ? worker_may_start(worker) : worker_term_sync(worker);
 }
 
+static bool has_nic_limits(const struct engine_limits *limits)
+{
+    struct engine_limits nics = *limits;
+    nics.disk_count = 0;
+    return !engine_limits_are_none(&nics);
+}
+
 static void vm_start(struct worker *worker, const struct msg_vm *order)
 {
     struct vm_order vm = {0};
@@ -221,6 +228,10 @@ static void vm_start(struct worker *worker, const struct msg_vm *order)
         vm.probe_address = order->nics.count > 0 ? order->nics.items[0].ipv4 : 0;
         r = vm_supervisor_start(worker->supervisor, &vm, false, &err);
     }
+    if (r == 0 && has_nic_limits(&vm.vm.limits)) { /* now it is known who holds it to */
+        worker->networks_again_ms = 0;
+        loop_post_send(worker->reconcile_post);
+    }
     if (r == BERTH_EFULL || r == BERTH_EINUSE) {
         return; /* nothing has failed yet; looked at again soon */
     }
@@ -242,11 +253,17 @@ static void vm_run(struct worker *worker, const struct msg_vm *order)
     }
     if (!known || (report.epoch != order->epoch && !report.alive)) {
         vm_start(worker, order);
-    } else if (report.epoch != order->epoch) {
+        return;
+    }
+    if (report.epoch != order->epoch) {
         (void)vm_supervisor_kill(worker->supervisor, order->vm, order->epoch,
                                  "an earlier run of this VM",
                                  NULL); /* reconciled again when it fails */
-    } else if (report.held && may_begin(worker, report.fenced)) {
+        return;
+    }
+    (void)vm_supervisor_limit(worker->supervisor, order->vm, order->epoch,
+                              &order->machine, NULL); /* likewise */
+    if (report.held && may_begin(worker, report.fenced)) {
         (void)vm_supervisor_cont(worker->supervisor, order->vm, order->epoch,
                                  NULL); /* likewise */
     }
@@ -370,13 +387,23 @@ static void networks_applied(void *context, int code, const struct err *err)
     loop_post_send(worker->reconcile_post);
 }
 
+/* QEMU has no word for it. */
+static bool host_limits_nics(void *context, uint64_t vm)
+{
+    struct worker *worker = context;
+    struct vm_report report;
+    return vm_supervisor_report(worker->supervisor, vm, &report) && report.alive &&
+           report.engine == ENGINE_QEMU;
+}
+
 static void networks_set(struct worker *worker)
 {
     struct network_want *wants = NULL;
     size_t count = 0;
     struct err err;
     worker->networks_again_ms = clock_now_ms(worker->config.clock) + NETWORKS_REPAIR_MS;
-    int r = worker_network_wants(&worker->orders, worker->config.identity->uid,
+    const struct worker_network_asker asker = {host_limits_nics, worker};
+    int r = worker_network_wants(&worker->orders, &asker, worker->config.identity->uid,
                                  worker->underlay_mtu, &wants, &count);
     if (r == 0) {
         r = network_apply_set(worker->networks, wants, count, networks_applied, worker,

@@ -6,6 +6,7 @@
 #include "agent/argument_list.h"
 #include "agent/engine_kvm.h"
 #include "agent/engine_qemu.h"
+#include "qmp_ask.h"
 #include "supervisor_bench.h"
 
 #include <check.h>
@@ -95,6 +96,38 @@ START_TEST(everything_is_handed_over_by_number)
 }
 END_TEST
 
+START_TEST(a_vm_begins_with_the_limits_of_its_devices)
+{
+    static const char *const want[] = {HEAD,
+                                       "console=ttyS0 panic=-1 quiet",
+                                       "--kvm",
+                                       "fd:5",
+                                       "--kernel",
+                                       "fd:6",
+                                       "--qmp",
+                                       "fd:7",
+                                       "--serial",
+                                       "fd:8",
+                                       "--disk",
+                                       "name=data,overlay=fd:9,bps=1048576B,"
+                                       "bps-max=2097152B,iops=500,iops-max=600",
+                                       "--nic",
+                                       "tap=fd:10,mac=52:54:00:00:00:07,mtu=1450,"
+                                       "rx-bps=125000B,rx-pps=70,"
+                                       "tx-bps=125000B,tx-pps=70",
+                                       NULL};
+    struct engine_vm vm = kernel_vm();
+    const uint32_t mtus[] = {1450};
+    vm.initrd_path[0] = '\0';
+    vm.disks[0] = vm.disks[1];
+    vm.disk_count = vm.limits.disk_count = vm.limits.nic_count = 1;
+    vm.limits.disks[0] = (struct engine_disk_limit){"data", {500, 600, MIB, 2 * MIB}};
+    vm.limits.nics[0] = (struct engine_limit){.operations = 70, .bytes = 125000};
+
+    ck_arguments(engine_kvm_arguments(&vm, mtus), want);
+}
+END_TEST
+
 START_TEST(without_initrd_and_devices_the_numbers_close_up)
 {
     static const char *const want[] = {HEAD,       "console=ttyS0 panic=-1",
@@ -113,11 +146,18 @@ END_TEST
 
 START_TEST(the_largest_vm_fits_the_argument_list_and_the_descriptors)
 {
+    const struct engine_limit most = {UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX};
     struct engine_vm vm = kernel_vm();
     const uint32_t mtus[NICS_MAX] = {0};
     for (vm.disk_count = 0; vm.disk_count < DISKS_MAX; vm.disk_count++) {
         (void)snprintf(vm.disks[vm.disk_count].name, NAME_SIZE, "d%u", vm.disk_count);
         vm.disks[vm.disk_count].from = DISK_FROM_IMAGE;
+        vm.limits.disks[vm.disk_count].limit = most;
+    }
+    vm.limits.disk_count = DISKS_MAX;
+    vm.limits.nic_count = NICS_MAX;
+    for (unsigned i = 0; i < NICS_MAX; i++) {
+        vm.limits.nics[i] = most;
     }
     for (vm.nic_count = 0; vm.nic_count < NICS_MAX; vm.nic_count++) {
         vm.nics[vm.nic_count] = vm.nics[0];
@@ -483,6 +523,48 @@ START_TEST(a_guest_outlives_its_daemon_and_is_taken_over_with_its_console)
 }
 END_TEST
 
+/* What the process itself says of its disk's limits. */
+static void limits_in_force(uint64_t *ret_iops, uint64_t *ret_bps)
+{
+    char *path = temp_dir_path(&bench.dir, "vms/7/qmp.sock");
+    close_supervisor();
+    json_t *limits = qmp_ask(path, "x-query-throttle");
+    *ret_iops = json_member_u64(json_array_get(limits, 0), "iops", UINT64_MAX);
+    *ret_bps = json_member_u64(json_array_get(limits, 0), "bps", UINT64_MAX);
+    json_decref(limits);
+    free(path);
+    open_supervisor();
+}
+
+/* The second one is of no disk that it has: by the refusal the first is in force. */
+START_TEST(limits_are_in_force_from_the_start_and_when_they_change)
+{
+    struct vm_order order = order_of();
+    struct disk_spec disks[] = {
+        {.name = "data", .limit = {.operations = 900, .bytes = MIB}},
+        {.name = "other", .limit = {.operations = 900}}};
+    const struct machine_spec machine = {.disks = {disks, 2}};
+    uint64_t iops = 0;
+    uint64_t bps = 0;
+    order.vm.limits.disk_count = 1;
+    order.vm.limits.disks[0] = (struct engine_disk_limit){"data", {.operations = 500}};
+    start_order(&order, false);
+    wait_console(UID, "hi\n");
+    limits_in_force(&iops, &bps);
+    ck_assert_uint_eq(iops, 500);
+    ck_assert_uint_eq(bps, 0);
+
+    ck_assert_int_eq(vm_supervisor_limit(bench.supervisor, UID, 1, &machine, NULL), 0);
+    while (strstr(report_of(UID).reason, "a limit is not in force") == NULL) {
+        uv_run(&bench.loop, UV_RUN_ONCE);
+    }
+    limits_in_force(&iops, &bps);
+
+    ck_assert_uint_eq(iops, 900);
+    ck_assert_uint_eq(bps, MIB);
+}
+END_TEST
+
 START_TEST(a_frozen_guest_says_nothing_and_goes_on_when_it_is_thawed)
 {
     struct vm_report ready = boot();
@@ -525,6 +607,7 @@ static void add_real(Suite *suite)
     tcase_add_loop_test(tests, what_cannot_start_says_why, 0, 2);
     tcase_add_loop_test(tests, one_ended_from_outside_is_a_failure_not_a_shutdown, 0, 2);
     tcase_add_test(tests, a_guest_outlives_its_daemon_and_is_taken_over_with_its_console);
+    tcase_add_test(tests, limits_are_in_force_from_the_start_and_when_they_change);
     tcase_add_test(tests, a_frozen_guest_says_nothing_and_goes_on_when_it_is_thawed);
     tcase_add_test(tests, auto_means_kvm_for_a_kernel_and_its_choice_is_kept);
     suite_add_tcase(suite, tests);
@@ -557,6 +640,7 @@ int main(void)
     Suite *suite = suite_create("engine_kvm");
     TCase *tests = tcase_create("arguments");
     tcase_add_test(tests, everything_is_handed_over_by_number);
+    tcase_add_test(tests, a_vm_begins_with_the_limits_of_its_devices);
     tcase_add_test(tests, without_initrd_and_devices_the_numbers_close_up);
     tcase_add_test(tests, the_largest_vm_fits_the_argument_list_and_the_descriptors);
     tcase_add_loop_test(tests, what_it_cannot_run_is_refused_in_words, 0,

@@ -1,6 +1,7 @@
 /* Goal: QEMU's VMs live and end as they are told and as their guests do, and are reported
  * so. Method: real QEMU (qemu_fixture.h). */
 #include "qemu_fixture.h"
+#include "qmp_ask.h"
 
 #include <signal.h>
 #include <stdlib.h>
@@ -61,6 +62,66 @@ START_TEST(a_held_guest_does_not_run_until_it_is_told)
 
     wait_console(UID, "boot sector");
     ck_assert_int_eq(report_of(UID).phase, PHASE_READY);
+}
+END_TEST
+
+static uint64_t iops_in_force(void)
+{
+    char *path = temp_dir_path(&bench.dir, "vms/7/qmp.sock");
+    uint64_t iops = UINT64_MAX;
+    close_supervisor();
+    json_t *disks = qmp_ask(path, "query-block");
+    for (size_t i = 0; i < json_array_size(disks); i++) {
+        const json_t *disk = json_array_get(disks, i);
+        const json_t *inserted = json_object_get(disk, "inserted");
+        if (strstr(json_member_text(inserted, "file", ""), "disk-data") != NULL) {
+            iops = json_member_u64(inserted, "iops", UINT64_MAX);
+        }
+    }
+    json_decref(disks);
+    free(path);
+    open_supervisor();
+    return iops;
+}
+
+/* The second one is refused by QEMU: by then the first is in force. */
+START_TEST(a_guest_runs_with_its_limits_and_takes_on_others)
+{
+    struct vm_order order = order_of(UID, 1);
+    struct disk_spec disks[] = {
+        {.name = "data", .limit = {.operations = 900}},
+        {.name = "root", .limit = {.operations = 900, .operations_burst = 100}}};
+    const struct machine_spec machine = {.disks = {disks, 2}};
+    order.vm.disks[order.vm.disk_count++] =
+        (struct engine_disk){.name = "data", .from = DISK_EMPTY, .size_bytes = MIB};
+    order.vm.limits.disk_count = 1;
+    order.vm.limits.disks[0] =
+        (struct engine_disk_limit){"data", {500, 600, MIB, 2 * MIB}};
+    start_order(&order, true);
+    (void)wait_held(UID); /* before it runs */
+    ck_assert_uint_eq(iops_in_force(), 500);
+
+    ck_assert_int_eq(vm_supervisor_cont(bench.supervisor, UID, 1, NULL), 0);
+    wait_console(UID, "boot sector");
+    ck_assert_int_eq(vm_supervisor_limit(bench.supervisor, UID, 1, &machine, NULL), 0);
+    wait_reason(UID, "a limit is not in force");
+
+    ck_assert_uint_eq(iops_in_force(), 900);
+    ck_assert_int_eq(report_of(UID).phase, PHASE_RUNNING);
+}
+END_TEST
+
+START_TEST(a_limit_that_cannot_be_in_force_starts_nothing)
+{
+    struct vm_order order = order_of(UID, 1);
+    order.vm.limits.disk_count = 1;
+    order.vm.limits.disks[0] = (struct engine_disk_limit){"other", {.operations = 500}};
+    start_order(&order, false);
+
+    struct vm_report failed = wait_phase(UID, PHASE_FAILED);
+
+    ck_assert_msg(strstr(failed.reason, "a limit is not in force") != NULL, "%s",
+                  failed.reason);
 }
 END_TEST
 
@@ -211,6 +272,8 @@ static void add_real(Suite *suite)
     tcase_add_test(tests, a_guest_that_is_deaf_to_the_button_does_so_too_at_the_deadline);
     tcase_add_test(tests, a_lease_that_ends_waits_for_no_qemu_that_is_asked_to_end);
     tcase_add_test(tests, a_held_guest_does_not_run_until_it_is_told);
+    tcase_add_test(tests, a_guest_runs_with_its_limits_and_takes_on_others);
+    tcase_add_test(tests, a_limit_that_cannot_be_in_force_starts_nothing);
     tcase_add_test(tests, a_guest_that_ignores_the_button_is_killed_at_the_deadline);
     tcase_add_loop_test(tests, a_qemu_ended_from_outside_is_a_failure_not_a_shutdown, 0,
                         sizeof(outsides) / sizeof(outsides[0]));

@@ -29,7 +29,8 @@ static struct console_ring *console;
 static struct engine_run *run;
 static pid_t child;
 static int listener, peer;
-static unsigned spawns, helds, exits;
+static unsigned spawns, helds, exits, notes;
+static char note[256];
 static enum engine_end end;
 static char why[ENGINE_REASON_SIZE];
 
@@ -65,10 +66,18 @@ static void on_exited(void *context, const struct engine_exit *exit)
     (void)snprintf(why, sizeof(why), "%s", exit->reason);
 }
 
+static void on_noted(void *context, const char *what)
+{
+    (void)context;
+    notes++;
+    (void)snprintf(note, sizeof(note), "%s", what);
+}
+
 static const struct engine_events events = {.spawned = on_spawned,
                                             .held = on_held,
                                             .running = ignore,
                                             .paused = ignore,
+                                            .noted = on_noted,
                                             .exited = on_exited};
 
 /* A program that makes a file when it is let through, and sleeps. */
@@ -106,7 +115,7 @@ static void setup(void)
 {
     signal(SIGPIPE, SIG_IGN); /* as the daemon does */
     temp_dir_init(&dir);
-    spawns = helds = exits = 0;
+    spawns = helds = exits = notes = 0;
     child = 0;
     listener = peer = -1;
     ck_assert_int_eq(uv_loop_init(&loop), 0);
@@ -261,6 +270,44 @@ START_TEST(a_process_at_the_gate_can_be_killed)
 }
 END_TEST
 
+static struct engine_limits limits_of_root(uint64_t iops)
+{
+    return (struct engine_limits){.disks = {{"root", {.operations = iops}}},
+                                  .disk_count = 1};
+}
+
+/* A connection that is lost before the answer came: who knows what was done. */
+START_TEST(limits_whose_answer_is_lost_are_told_again)
+{
+    const struct engine_limits limits = limits_of_root(500);
+    adopt();
+    engine_qmp_limit(run, &limits); /* before there is a connection */
+    greet();
+    turn_until_readable(peer);
+    fd_close(&peer);
+
+    greet();
+    answer("block_set_io_throttle", "return", "{}");
+}
+END_TEST
+
+START_TEST(a_limit_that_is_refused_is_noted_and_harms_nothing)
+{
+    const struct engine_limits limits = limits_of_root(500);
+    adopt();
+    greet();
+    answer("query-status", "return", "{\"status\": \"running\"}");
+
+    engine_qmp_limit(run, &limits);
+    answer("block_set_io_throttle", "error",
+           "{\"class\": \"GenericError\", \"desc\": \"Device 'root' not found\"}");
+
+    turn_until(&notes);
+    ck_assert_msg(strstr(note, "Device 'root' not found") != NULL, "%s", note);
+    ck_assert_uint_eq(exits, 0);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("engine_qmp");
@@ -271,6 +318,8 @@ int main(void)
     tcase_add_test(tests, a_program_that_cannot_go_on_says_why);
     tcase_add_test(tests, a_process_waits_at_the_gate_until_it_is_released);
     tcase_add_test(tests, a_process_at_the_gate_can_be_killed);
+    tcase_add_test(tests, limits_whose_answer_is_lost_are_told_again);
+    tcase_add_test(tests, a_limit_that_is_refused_is_noted_and_harms_nothing);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
 }

@@ -236,6 +236,54 @@ START_TEST(a_running_vm_says_so_again_and_again_when_it_is_asked_to)
 }
 END_TEST
 
+static void ck_limits_told(const char *want)
+{
+    CLEANUP_FREE char *text = temp_dir_read(&bench.dir, "vms/7/limits");
+    ck_assert_str_eq(text == NULL ? "" : text, want);
+}
+
+START_TEST(limits_are_told_once_and_again_to_a_process_that_was_taken_over)
+{
+    struct vm_order order = order_of(UID, 1);
+    struct disk_spec disk = {.name = "data", .limit = {.operations = 500}};
+    const struct machine_spec machine = {.disks = {&disk, 1}};
+    engine_limits_of(&machine, &order.vm.limits);
+    start_order(&order, false);
+    (void)wait_phase(UID, PHASE_READY);
+    ck_assert_int_eq(vm_supervisor_limit(bench.supervisor, UID, 1, &machine, NULL), 0);
+    ck_limits_told(""); /* it has begun with them */
+
+    disk.limit.operations = 900;
+    ck_assert_int_eq(vm_supervisor_limit(bench.supervisor, UID, 1, &machine, NULL), 0);
+    ck_assert_int_eq(vm_supervisor_limit(bench.supervisor, UID, 1, &machine, NULL), 0);
+    ck_limits_told("data 900 0\n");
+
+    wait_record(UID, VM_RECORD_RUNNING);
+    close_supervisor();
+    open_supervisor();
+    ck_assert_int_eq(vm_supervisor_limit(bench.supervisor, UID, 1, &machine, NULL), 0);
+    ck_assert_int_eq(vm_supervisor_limit(bench.supervisor, UID, 1, &machine, NULL), 0);
+    ck_limits_told("data 900 0\ndata 900 0\n");
+}
+END_TEST
+
+START_TEST(limits_of_another_epoch_are_not_told)
+{
+    struct disk_spec disk = {.name = "data", .limit = {.operations = 500}};
+    const struct machine_spec machine = {.disks = {&disk, 1}};
+    start(UID, 2, false);
+    (void)wait_phase(UID, PHASE_READY);
+
+    ck_assert_int_eq(vm_supervisor_limit(bench.supervisor, UID, 1, &machine, NULL),
+                     BERTH_ESTALE);
+    ck_assert_int_eq(vm_supervisor_limit(bench.supervisor, UID, 3, &machine, NULL), 0);
+    ck_assert_int_eq(vm_supervisor_limit(bench.supervisor, 99, 1, &machine, NULL),
+                     BERTH_ENOTFOUND);
+
+    ck_limits_told("");
+}
+END_TEST
+
 START_TEST(an_engine_that_is_not_here_is_refused_by_name)
 {
     struct vm_order order = order_of(UID, 1);
@@ -311,6 +359,9 @@ static void add_rest(Suite *suite)
     tcase_add_test(tests, the_console_holds_what_the_vm_says_and_takes_input);
     tcase_add_test(tests, the_interval_file_tells_who_ran_when);
     tcase_add_test(tests, a_running_vm_says_so_again_and_again_when_it_is_asked_to);
+    tcase_add_test(tests,
+                   limits_are_told_once_and_again_to_a_process_that_was_taken_over);
+    tcase_add_test(tests, limits_of_another_epoch_are_not_told);
     tcase_add_test(tests, an_engine_that_is_not_here_is_refused_by_name);
     tcase_add_test(tests, a_state_folder_that_is_too_deep_is_refused);
     tcase_add_test(tests, a_vm_whose_probe_fails_runs_but_is_not_ready);

@@ -36,6 +36,7 @@ static struct digest kernel;
 static struct digest hostile_disk;
 static bool boots_hostile_disk; /* what add_vm orders */
 static bool orders_no_disks;    /* likewise */
+static uint64_t orders_iops;    /* of the disks, likewise */
 static uint64_t cache_bytes = GIB;
 static unsigned delivered; /* orders that have reached the worker */
 static uint64_t forgotten; /* the VM that was, last */
@@ -333,6 +334,7 @@ static inline void add_vm(struct record_list *list,
     if (disk != NULL) {
         (void)snprintf(disk->name, NAME_SIZE, "data");
         disk->size_bytes = MIB;
+        disk->limit.operations = orders_iops;
     }
     vm->machine.disks.items = disks.items;
     vm->machine.disks.count = disks.count;

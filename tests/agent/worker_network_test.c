@@ -60,10 +60,20 @@ static const struct msg_orders all = {.host = SELF,
 static struct network_want *wants;
 static size_t want_count;
 
+static uint64_t limited_by_host; /* a VM */
+
+static bool limits_nics(void *context, uint64_t vm)
+{
+    (void)context;
+    return vm == limited_by_host;
+}
+
+static const struct worker_network_asker asker = {.limits_nics = limits_nics};
+
 static void wants_make(void)
 {
-    ck_assert_int_eq(worker_network_wants(&all, SELF, UNDERLAY_MTU, &wants, &want_count),
-                     0);
+    ck_assert_int_eq(
+        worker_network_wants(&all, &asker, SELF, UNDERLAY_MTU, &wants, &want_count), 0);
     ck_assert_uint_eq(want_count, 2);
 }
 
@@ -151,7 +161,8 @@ START_TEST(the_same_orders_read_by_the_other_host_are_mirrored)
     struct network_want *theirs;
     size_t count;
 
-    ck_assert_int_eq(worker_network_wants(&all, OTHER, UNDERLAY_MTU, &theirs, &count), 0);
+    ck_assert_int_eq(
+        worker_network_wants(&all, &asker, OTHER, UNDERLAY_MTU, &theirs, &count), 0);
 
     ck_assert_uint_eq(theirs[0].remote_count, 2);
     ck_assert_uint_eq(theirs[0].remotes[0].mac, 0x52);
@@ -167,10 +178,37 @@ START_TEST(orders_without_networks_want_nothing)
     struct network_want *empty = NULL;
     size_t count = 7;
 
-    ck_assert_int_eq(worker_network_wants(&none, SELF, UNDERLAY_MTU, &empty, &count), 0);
+    ck_assert_int_eq(
+        worker_network_wants(&none, &asker, SELF, UNDERLAY_MTU, &empty, &count), 0);
 
     ck_assert_uint_eq(count, 0);
     network_wants_free(empty, count);
+}
+END_TEST
+
+START_TEST(a_port_has_the_limit_that_no_engine_holds)
+{
+    struct nic_spec nics[2] = {{.name = "eth0"},
+                               {.name = "eth1", .limit = {500, 600, 125000, 250000}}};
+    struct msg_vm one = vms[0];
+    struct msg_vm two = vms[1];
+    vms[0].machine.nics = vms[1].machine.nics = (struct nic_spec_list){nics, 2};
+    limited_by_host = 2;
+    wants_drop();
+    wants_make();
+
+    const struct network_port *other = &wants[0].ports[0];
+    const struct network_port *port = &wants[0].ports[1];
+    ck_assert_uint_eq(other->vm_uid, 1);
+    ck_assert_uint_eq(other->limit.packets + other->limit.bytes, 0);
+    ck_assert_uint_eq(port->vm_uid, 2); /* whose second NIC it is */
+    ck_assert_uint_eq(port->limit.packets, 500);
+    ck_assert_uint_eq(port->limit.packets_burst, 600);
+    ck_assert_uint_eq(port->limit.bytes, 125000);
+    ck_assert_uint_eq(port->limit.bytes_burst, 250000);
+    limited_by_host = 0;
+    vms[0] = one;
+    vms[1] = two;
 }
 END_TEST
 
@@ -186,6 +224,7 @@ int main(void)
     tcase_add_test(tests, what_is_on_other_hosts_is_remote_and_only_that);
     tcase_add_test(tests, vms_have_names_wherever_they_are_and_hosts_have_none);
     tcase_add_test(tests, the_same_orders_read_by_the_other_host_are_mirrored);
+    tcase_add_test(tests, a_port_has_the_limit_that_no_engine_holds);
     tcase_add_test(tests, orders_without_networks_want_nothing);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);

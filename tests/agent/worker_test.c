@@ -54,6 +54,28 @@ START_TEST(what_is_ordered_no_longer_ends_and_is_forgotten)
 }
 END_TEST
 
+START_TEST(other_limits_reach_the_run_that_is_there)
+{
+    struct wish next = both;
+    start_both();
+    pid_t pid = vm(FENCED).pid;
+    char path[64];
+    char *text = NULL;
+    next.revision++;
+    orders_iops = 900;
+
+    give(1, &next);
+    (void)snprintf(path, sizeof(path), "vms/%u/limits", FENCED);
+    RACK_WAIT((text = temp_dir_read(&rack.hosts[0].dir, path)) != NULL);
+
+    ck_assert_str_eq(text, "data 900 0\n");
+    ck_assert_int_eq(vm(FENCED).pid, pid);
+    ck_assert(is(FENCED, PHASE_READY));
+    free(text);
+    stop();
+}
+END_TEST
+
 START_TEST(a_new_epoch_ends_the_old_run_first)
 {
     struct wish next = both;
@@ -266,6 +288,7 @@ int main(int argc, char **argv)
     tcase_add_test(tests, what_is_ordered_runs_and_is_told);
     tcase_add_test(tests, without_a_lease_only_what_waits_for_its_host_is_started);
     tcase_add_test(tests, what_is_ordered_no_longer_ends_and_is_forgotten);
+    tcase_add_test(tests, other_limits_reach_the_run_that_is_there);
     tcase_add_test(tests, a_new_epoch_ends_the_old_run_first);
     tcase_add_test(tests, an_order_to_stop_is_carried_out_and_told);
     tcase_add_test(tests,

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Goal: `engine: kvm` runs a tenant's VM by berth-vmm: placed because this host can, reached over the tenant network,
-# with a disk of its own, in its jail and control group; a berthd that is killed finds it again with its console; a
+# with a disk of its own, in its jail and control group, held to the limits of its template from its start and, while it
+# runs, to those that are applied later; a berthd that is killed finds it again with its console; a
 # stop is a power button; removed, nothing of it is left. What a guest reads and writes is berth_vmm_test.sh's.
 # Method: a real berthd on one host with a real kvm_amd, which is an emulated machine with SVM
 # (deploy/lib/kvm_machine.sh, tier T2). Every wait is on a fact, with a bound.
@@ -23,7 +24,8 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 
 kvm_machine_new "$artifacts" "$folder"
-kvm_machine_put "$bin/berthd" "$bin/berth" "$bin/berth-fence" "$bin/berth-vmm" ip nft dnsmasq curl jq
+kvm_machine_put "$bin/berthd" "$bin/berth" "$bin/berth-fence" "$bin/berth-vmm" "$bin/tests/qmp_say" \
+    ip nft dnsmasq curl jq
 for file in vmlinux initrd.img; do
     kvm_machine_file "$artifacts/$file" "/root/$file"
 done
@@ -57,9 +59,9 @@ spec:
   engine: kvm
   memory: {size: 128MiB}
   disks:
-    - {name: data, from: empty, size: 64MiB}
+    - {name: data, from: empty, size: 64MiB, limit: {iops: 500, bandwidth: 20MiB/s}}
   nics:
-    - {name: eth0, network: front}
+    - {name: eth0, network: front, limit: {bandwidth: 80Mbit/s}}
   lifecycle: {stopGrace: 60s}
   health:
     ready: {port: 80, path: /healthz, every: 5s, timeout: 5s}
@@ -108,9 +110,12 @@ ip link add rack0 type bridge
 ip address add 10.99.0.11/24 dev rack0
 ip link set rack0 up
 ip route add default via 10.99.0.1
-berth_on up --name h1 --timeout 240s </dev/null || fail "no berthd"
+berth_on up --name h1 --level-wait 1s --timeout 240s </dev/null || fail "no berthd"
 berth_on ls host -o json | jq -r '.items[0].status | .kvm, .engines' >engines
 grep -q native <<<"$(head -n 1 engines)" || fail "KVM is not native: $(cat engines)"
+
+check "limits wait for the level that brought them"
+wait_for 120 "level 2" sh -c 'berth --state /root/h1 version | grep -q "^level *2"'
 
 check "a template with engine: kvm becomes a berth-vmm that answers over the tenant network"
 berth_on apply vm.yaml --wait --timeout 300s || fail "it does not become ready: $(vm .status)"
@@ -133,10 +138,27 @@ check "it has its disk, and its console is kept"
 ls h1/vms/*/disk-data.overlay || fail "no overlay"
 says 'berth-guest: ready' || fail "the console is empty"
 
-check "a berthd that is killed finds it again, with its console"
+# What berth-vmm itself says, of which berthd is the one client while it lives.
+limits() { qmp_say h1/vms/*/qmp.sock x-query-throttle | jq -c '[.return[] | [.id, .direction, .iops, .bps, .bps_max]]'; }
+
+check "a template with other limits changes them in the VM that runs"
 epoch=$(vm .status.epoch)
+sed 's/iops: 500/iops: 900, iopsBurst: 1800/; s/80Mbit/40Mbit/' vm.yaml >faster.yaml
+berth_on plan faster.yaml >plan || fail "no plan"
+grep -q 'spec.disks' plan || fail "the plan does not say what changes: $(cat plan)"
+berth_on apply faster.yaml || fail "no apply"
+vm '.spec.machine.disks[0].limit' | grep -q 900 || fail "$(vm .spec)"
+wait_for 30 "the host to tell the VM" grep -q 'VM has other limits' h1/berthd.log
+[ "$(vmm_pid)" = "$pid" ] || fail "another process"
+[ "$(vm .status.epoch)" = "$epoch" ] || fail "another epoch"
+
+check "a berthd that is killed finds it again, with its console"
 kill -KILL "$(cut -d' ' -f1 h1/berthd.pid)"
 sleep 1
+said=$(limits)
+for want in '["data",null,900,20971520,0]' '["nic0","receive",0,5000000,0]' '["nic0","transmit",0,5000000,0]'; do
+    [[ $said == *"$want"* ]] || fail "limits: $said"
+done
 berth_on up --timeout 240s </dev/null || fail "no berthd"
 wait_for 60 "the VM to be ready" vm_is ready
 [ "$(vmm_pid)" = "$pid" ] || fail "another process"
