@@ -406,6 +406,24 @@ static void apply_early(struct raft_guard *guard, const struct raft_message *mes
     guard->applying_early = false;
 }
 
+static int guard_set_term(struct raft_io *io, raft_term term);
+static int guard_set_vote(struct raft_io *io, raft_id id);
+
+/* G19. */
+static void begin_term_alone(struct raft_guard *guard)
+{
+    struct raft *raft = guard->raft;
+    if (!raft_votes_is_alone(raft)) {
+        return;
+    }
+    (void)guard_set_term(&guard->outer, raft->current_term + 1);
+    (void)guard_set_vote(&guard->outer, raft->id); /* both tell by halting */
+    if (!guard->halted) {
+        raft->current_term++;
+        raft->voted_for = raft->id;
+    }
+}
+
 static void pass_on(void *context, struct raft_message *message)
 {
     struct raft_guard *guard = context;
@@ -436,6 +454,12 @@ static void on_recv(struct raft_io *inner, struct raft_message *message)
 static void on_tick(struct raft_io *inner)
 {
     struct raft_guard *guard = inner->data;
+    const struct raft *raft = guard->raft;
+    if (!is_silent(guard) && raft->state == RAFT_FOLLOWER &&
+        inner->time(inner) - raft->election_timer_start >=
+            raft->follower_state.randomized_election_timeout) {
+        begin_term_alone(guard);
+    }
     if (!is_silent(guard)) {
         guard->tick(&guard->outer);
     }
@@ -721,6 +745,7 @@ static int guard_load(struct raft_io *io,
     return 0;
 }
 
+/* Once libraft has loaded, and before it leads. */
 static int guard_start(struct raft_io *io,
                        unsigned interval_ms,
                        raft_io_tick_cb tick,
@@ -729,6 +754,10 @@ static int guard_start(struct raft_io *io,
     struct raft_guard *guard = guard_of(io);
     guard->tick = tick;
     guard->recv = recv;
+    begin_term_alone(guard);
+    if (guard->halted) {
+        return RAFT_IOERR;
+    }
     return result_of(guard,
                      guard->inner->start(guard->inner, interval_ms, on_tick, on_recv));
 }

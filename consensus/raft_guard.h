@@ -42,6 +42,10 @@
  *   G16 A follower applies what was committed before only once its disk has the new
  *       entries, and answers after that: each commit waits for the applying of the last
  *       one. It is applied while the disk writes.
+ *   G19 The only voter leads again in the term that it led before: at an index that it
+ *       had not stored yet, but sent to a standby, it puts something else of the same
+ *       term, and the standby keeps and applies what it has. It begins a term of its own
+ *       and votes for itself in it, as an election would.
  *   G9  Term, vote and the length of the log are sealed (log_seal.h) and compared at
  *       start.
  *   G18 Damage is taken for a torn write, and dropped. One write is under way at a

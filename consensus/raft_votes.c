@@ -52,6 +52,18 @@ void raft_votes_answer(struct raft *raft,
     }
 }
 
+bool raft_votes_is_alone(const struct raft *raft)
+{
+    unsigned others = 0;
+    bool votes = false;
+    for (unsigned i = 0; i < raft->configuration.n; i++) {
+        const struct raft_server *server = &raft->configuration.servers[i];
+        votes = votes || (server->id == raft->id && server->role == RAFT_VOTER);
+        others += server->id != raft->id && server->role == RAFT_VOTER;
+    }
+    return votes && others == 0;
+}
+
 void raft_votes_name_term(const struct raft *raft,
                           struct raft_request_vote_result *result)
 {

@@ -1,5 +1,5 @@
 /* Votes, where libraft gives or refuses them otherwise than Raft does: the guard's rules
- * G4, G14, G15 and G17 (raft_guard.h says what each is for).
+ * G4, G14, G15, G17 and G19 (raft_guard.h says what each is for).
  *
  * Private to the room. Shapes: libraft's own; what is asked is the public `struct raft`
  * of a voter, and answers are changed in place. Units: times of the raft's io, terms.
@@ -24,6 +24,8 @@ void raft_votes_answer(struct raft *raft,
                        void (*answer)(void *context, struct raft_message *message),
                        void *context,
                        struct raft_message *message);
+/* G19: this one is the only voter, and about to lead when nobody leads. */
+bool raft_votes_is_alone(const struct raft *raft);
 /* G15: a refusal of a pre-vote names the term that stands in the way. */
 void raft_votes_name_term(const struct raft *raft,
                           struct raft_request_vote_result *result);

@@ -702,6 +702,34 @@ START_TEST(the_target_of_a_transfer_gets_no_second_vote_in_one_term)
 }
 END_TEST
 
+/* ---- G19 ---- */
+
+START_TEST(the_only_voter_begins_a_term_of_its_own_at_each_start)
+{
+    bool guarded = _i == 1;
+    static const raft_term terms[] = {1, 4};
+    start(guarded, 1, terms, 2);
+    ck_assert_int_eq(raft_state(&raft), RAFT_LEADER);
+    ck_assert_uint_eq(raft.current_term, guarded ? 5 : 4);
+    ck_assert_uint_eq(fake.term, guarded ? 5 : 4);
+    ck_assert_uint_eq(fake.vote, guarded ? 1 : 0);
+}
+END_TEST
+
+START_TEST(the_only_voter_leads_in_no_term_that_another_may_lead_in)
+{
+    bool guarded = _i == 1;
+    static const raft_term terms[] = {1, 4};
+    start(guarded, 1, terms, 2);
+    append_from(2, 9, 2, 4, 0); /* somebody of a later term */
+    ck_assert_int_eq(raft_state(&raft), RAFT_FOLLOWER);
+    tick_after(601);
+    ck_assert_int_eq(raft_state(&raft), RAFT_LEADER);
+    ck_assert_uint_eq(raft.current_term, guarded ? 10 : 9);
+    ck_assert_uint_eq(fake.vote, guarded ? 1 : 0);
+}
+END_TEST
+
 /* ---- G14 ---- */
 
 /* As when 2 has promoted this one and could not tell. */
@@ -987,6 +1015,10 @@ static Suite *suite(void)
         tcase, a_voter_that_heard_no_leader_for_an_election_timeout_gives_its_vote, 0, 2);
     tcase_add_loop_test(
         tcase, who_is_refused_a_pre_vote_for_its_term_learns_of_the_higher_one, 0, 2);
+    tcase_add_loop_test(tcase, the_only_voter_begins_a_term_of_its_own_at_each_start, 0,
+                        2);
+    tcase_add_loop_test(tcase, the_only_voter_leads_in_no_term_that_another_may_lead_in,
+                        0, 2);
     tcase_add_loop_test(
         tcase, what_is_appended_during_a_write_goes_with_the_next_in_one_batch, 0, 2);
     tcase_add_test(tcase, the_log_is_cut_behind_what_was_to_be_written_before);
