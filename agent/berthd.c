@@ -4,6 +4,7 @@
 #include "agent/berthd_internal.h"
 #include "agent/disk_room.h"
 #include "agent/level_file.h"
+#include "agent/log_mark.h"
 #include "agent/rebirth.h"
 #include "base/cleanup.h"
 #include "base/heap.h"
@@ -87,7 +88,11 @@ int berthd_log_start(struct berthd *berthd, bool bootstrap, struct err *err)
     CLEANUP_FREE char *folder = NULL;
     char address[MESH_ADDRESS_SIZE];
     struct control *control = NULL;
-    if (asprintf(&folder, "%s/raft", berthd->identity.folder) < 0) {
+    int r = log_mark_begin(berthd->identity.folder, berthd->identity.name, err);
+    if (r < 0) {
+        return r;
+    }
+    if (asprintf(&folder, "%s/" LOG_MARK_FOLDER, berthd->identity.folder) < 0) {
         return err_sys(err, -ENOMEM, "open the log");
     }
     identity_address_text(berthd->identity.address, berthd->identity.raft_port, address);
@@ -107,7 +112,7 @@ int berthd_log_start(struct berthd *berthd, bool bootstrap, struct err *err)
                                           .on_change = on_change,
                                           .on_restored = on_restored,
                                           .on_fatal = on_fatal};
-    int r = control_open(&config, &events, bootstrap, &control, err);
+    r = control_open(&config, &events, bootstrap, &control, err);
     if (r < 0) {
         return r;
     }
@@ -138,13 +143,14 @@ static bool log_is_ours(const struct berthd *berthd)
         members_by_uid(&berthd->members, berthd->identity.uid);
     CLEANUP_FREE char *path = NULL;
     struct stat info;
-    bool on_disk = asprintf(&path, "%s/raft", berthd->identity.folder) >= 0 &&
+    bool on_disk = asprintf(&path, "%s/" LOG_MARK_FOLDER, berthd->identity.folder) >= 0 &&
                    stat(path, &info) == 0;
     return on_disk || (self != NULL && self->voter != VOTER_NONE);
 }
 
 /* A voter has had its log; one that began anew would have forgotten what it acknowledged
- * and whom it voted for. */
+ * and whom it voted for. Where the mark is lost as well (log_mark.h), the members' table
+ * still tells. */
 static int log_is_there(const struct berthd *berthd, struct err *err)
 {
     const struct msg_member *self =
@@ -154,17 +160,13 @@ static int log_is_there(const struct berthd *berthd, struct err *err)
     if (self == NULL || self->voter != VOTER_VOTER) {
         return 0;
     }
-    if (asprintf(&path, "%s/raft", berthd->identity.folder) < 0) {
+    if (asprintf(&path, "%s/" LOG_MARK_FOLDER, berthd->identity.folder) < 0) {
         return err_sys(err, -ENOMEM, "open the log");
     }
     if (stat(path, &info) == 0) {
         return 0;
     }
-    return err_set(err, BERTH_ECORRUPT,
-                   "%s is missing, and this host is a voter: put it back as it was; or, "
-                   "while other voters lead, `berth rm host/%s` there, then `berth down "
-                   "--forget` and `berth join TOKEN` here; or restore a backup",
-                   path, berthd->identity.name);
+    return log_mark_lost(berthd->identity.folder, berthd->identity.name, err);
 }
 
 /* ---- the worker

@@ -1,6 +1,7 @@
 #include "agent/rebirth.h"
 
 #include "agent/level_file.h"
+#include "agent/log_mark.h"
 #include "agent/members.h"
 #include "agent/orders.h"
 #include "agent/voters.h"
@@ -28,7 +29,7 @@
 #include <unistd.h>
 
 #define ROOM        "rebirth"
-#define LOG_FOLDER  "raft"
+#define LOG_FOLDER  LOG_MARK_FOLDER
 #define NEW_FOLDER  "raft.new"
 #define REASON_SIZE 128
 
@@ -494,8 +495,9 @@ static int put_aside(const struct identity *identity,
 
 int rebirth_forget(struct identity *identity, const struct clock *clock, struct err *err)
 {
-    static const char *const moved[] = {LOG_FOLDER,     NEW_FOLDER, "members.bin",
-                                        STATE_FILE_KEY, "lease",    LEVEL_FILE};
+    static const char *const moved[] = {LOG_MARK_FILE, LOG_FOLDER,     NEW_FOLDER,
+                                        "members.bin", STATE_FILE_KEY, "lease",
+                                        LEVEL_FILE};
     char name[ASIDE_SIZE];
     char aside[PATH_MAX];
     char path[PATH_MAX];

@@ -275,6 +275,7 @@ struct sim *sim_new(const struct sim_config *config,
     for (unsigned i = 0; i < sim->machine_count; i++) {
         sim_machine_init(sim, i);
         sim->machines[i].has_log = i < config->voters;
+        sim->machines[i].log_begun = i < config->voters;
         sim->machines[i].joined = i < config->voters + config->hosts;
         sim->machines[i].down = !sim->machines[i].joined;
         sim->machines[i].uid = UINT64_MAX - i; /* until the state has named it */

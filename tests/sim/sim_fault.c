@@ -150,7 +150,6 @@ static bool may_tamper(struct sim *sim, const struct sim_machine *machine)
 /* One is as much as there is room for its VMs elsewhere. */
 static void lose(struct sim *sim, struct sim_machine *machine, enum sim_fault_kind kind)
 {
-    const struct msg_member *self;
     if (sim->stats.gone > 0 || !machine->joined || !sim_members_can_spare(sim, machine)) {
         return;
     }
@@ -158,11 +157,7 @@ static void lose(struct sim *sim, struct sim_machine *machine, enum sim_fault_ki
         sim_members_lose(machine);
         return;
     }
-    /* Whoever is not on record as voter begins anew, see docs/reliability.md. */
-    self = machine->process != NULL
-               ? members_by_uid(&machine->process->members, machine->uid)
-               : NULL;
-    if (machine->has_log && self != NULL && self->voter == VOTER_VOTER) {
+    if (machine->has_log) {
         sim_members_lose_log(machine);
     }
 }

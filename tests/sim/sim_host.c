@@ -87,16 +87,17 @@ static bool log_is_ours(const struct sim_process *process)
     return process->machine->has_log || (self != NULL && self->voter != VOTER_NONE);
 }
 
-/* Likewise; the mistake is a voter that does not mind. */
+/* As in agent/log_mark.c; the mistake is to go by what the orders have said. */
 static int log_is_there(const struct sim_process *process, struct err *err)
 {
     const struct sim_machine *machine = process->machine;
     const struct msg_member *self = self_of(process);
-    if (machine->has_log || self == NULL || self->voter != VOTER_VOTER ||
-        machine->sim->config.bug == SIM_BUG_LOG_ANEW) {
-        return 0;
-    }
-    return err_set(err, BERTH_ECORRUPT, "the log is missing, and this host is a voter");
+    bool minds = machine->sim->config.bug == SIM_BUG_LOG_ANEW
+                     ? self != NULL && self->voter == VOTER_VOTER
+                     : machine->log_begun;
+    return machine->has_log || !minds
+               ? 0
+               : err_set(err, BERTH_ECORRUPT, "the log was begun, and is missing");
 }
 
 /* As in agent/control_api.c. */
@@ -141,7 +142,7 @@ static void members_changed(void *context)
     struct sim_process *process = context;
     struct err err = {0};
     if (process->control == NULL && !process->doomed && log_is_ours(process) &&
-        log_open(process, &err) < 0) {
+        (log_is_there(process, &err) < 0 || log_open(process, &err) < 0)) {
         sim_process_doom(process, err.text);
     }
 }
@@ -270,9 +271,10 @@ int sim_host_open(struct sim_process *process, struct err *err)
                                         ask_in, process);
         return 0;
     }
-    int r = log_is_there(process, err);
-    if (r == 0 && log_is_ours(process)) {
-        r = log_open(process, err);
+    int r = 0;
+    if (log_is_ours(process)) {
+        r = log_is_there(process, err);
+        r = r == 0 ? log_open(process, err) : r;
     }
     if (r == 0 && !process->doomed && machine->sim->config.rack) {
         work_open(process);

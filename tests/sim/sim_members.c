@@ -138,6 +138,7 @@ void sim_members_begin(struct sim_machine *machine)
 {
     struct sim *sim = machine->sim;
     machine->has_log = true;
+    machine->log_begun = true;
     for (unsigned i = 0; i < sim->machine_count; i++) {
         if (sim->machines[i].has_log &&
             is_in(voters_on_disk(&sim->machines[i]), machine)) {
