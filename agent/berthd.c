@@ -233,6 +233,7 @@ static struct worker_config worker_config_of(struct berthd *berthd)
         .facts = &berthd->facts,
         .memory_reserve_bytes = berthd->config.memory_reserve_bytes,
         .cpu_overcommit = berthd->config.cpu_overcommit,
+        .vm_uids = berthd->config.vm_uids,
         .disk = {.reserve_bytes = berthd->config.disk_reserve_bytes,
                  .image_bytes = berthd->config.image_cache_bytes,
                  .overcommit = berthd->config.disk_overcommit},

@@ -35,6 +35,7 @@ struct berthd_config {
     uint64_t memory_reserve_bytes; /* BERTHD_RESERVE_DEFAULT: host_facts.h's */
     uint32_t cpu_overcommit;
     uint32_t disk_overcommit;
+    uint32_t vm_uids; /* BERTHD_VM_UIDS: the first of VMs' own users; 0: they have none */
     uint64_t backup_every_ms; /* 0: none by itself */
     uint32_t backup_keep;
     const char *backup_folder;     /* NULL: <folder>/backups */
@@ -45,9 +46,11 @@ struct berthd_config {
 };
 
 #define BERTHD_RESERVE_DEFAULT UINT64_MAX
-#define BERTHD_MESH_PORT       7440 /* and 7441 for hosts that join */
-#define BERTHD_RAFT_PORT       7442
-#define BERTHD_API_PORT        7443
+/* Behind what systemd gives to containers, and below 2^31: on Debian nobody's. */
+#define BERTHD_VM_UIDS   0x70000000u
+#define BERTHD_MESH_PORT 7440 /* and 7441 for hosts that join */
+#define BERTHD_RAFT_PORT 7442
+#define BERTHD_API_PORT  7443
 
 int berthd_open(uv_loop_t *loop,
                 const struct berthd_config *config,

@@ -10,6 +10,7 @@
 #include "base/parse_number.h"
 #include "base/secret_box.h"
 #include "base/version.h"
+#include "model/objects.h"
 
 #include <uv.h>
 
@@ -41,6 +42,7 @@ enum option_id {
     OPTION_RESERVE,
     OPTION_RESERVE_DISK,
     OPTION_OVERCOMMIT,
+    OPTION_VM_UIDS,
     OPTION_DISK_OVERCOMMIT,
     OPTION_WATCHDOG,
     OPTION_LEVEL_MAX,
@@ -90,6 +92,8 @@ static const struct option_row {
     {OPTION_OVERCOMMIT, "cpu-overcommit", "N", "vCPUs that may share one CPU (4)"},
     {OPTION_DISK_OVERCOMMIT, "disk-overcommit", "N",
      "times the disk may be promised to VMs, whose disks are thin (1)"},
+    {OPTION_VM_UIDS, "vm-uids", "N",
+     "VMs of engine kvm run as users from N on, one each (1879048192); 0: as root"},
     {OPTION_WATCHDOG, "watchdog", "DEVICE",
      "let the fence feed this watchdog, or the first: auto"},
     {OPTION_LEVEL_MAX, "level-max", "N",
@@ -160,6 +164,19 @@ static int take_port(const char *option, const char *text, uint32_t *ret_port)
         return bad(option, "wanted a port number, 1 to 65534");
     }
     *ret_port = (uint32_t)value;
+    return 0;
+}
+
+static int take_uids(const char *option, const char *text, uint32_t *ret_first)
+{
+    uint64_t value = 0;
+    struct err err;
+    if (parse_u64(text, &value, &err) < 0 || value > HOST_VM_UIDS_MAX) {
+        char why[64];
+        (void)snprintf(why, sizeof(why), "wanted a number, 0 to %u", HOST_VM_UIDS_MAX);
+        return bad(option, why);
+    }
+    *ret_first = (uint32_t)value;
     return 0;
 }
 
@@ -296,6 +313,8 @@ take_option(struct options *options, const struct option_row *row, const char *t
     case OPTION_OVERCOMMIT:
         return take_overcommit(row->name, " of vCPUs per CPU", text,
                                &config->cpu_overcommit);
+    case OPTION_VM_UIDS:
+        return take_uids(row->name, text, &config->vm_uids);
     case OPTION_DISK_OVERCOMMIT:
         return take_overcommit(row->name, "", text, &config->disk_overcommit);
     case OPTION_WATCHDOG:
@@ -456,6 +475,7 @@ int main(int argc, char **argv)
                    .memory_reserve_bytes = BERTHD_RESERVE_DEFAULT,
                    .cpu_overcommit = HOST_OVERCOMMIT,
                    .disk_overcommit = DISK_OVERCOMMIT,
+                   .vm_uids = BERTHD_VM_UIDS,
                    .backup_every_ms = BACKUP_KEEPER_EVERY_MS,
                    .backup_keep = BACKUP_KEEPER_KEEP,
                    .level_wait_ms = LEVEL_WAIT_MS},

@@ -169,6 +169,7 @@ struct engine_host {
     struct resource_groups *groups; /* may be NULL */
     enum kvm_kind kvm;              /* vmm/kvm_probe.h */
     uint32_t tsc_khz;               /* of the time stamp counter; 0: not known */
+    uint32_t first_uid;             /* of VMs' own users; 0: they have none */
     uint64_t ending_ms; /* for a program that is asked to end; 0: ENGINE_ENDING_MS */
 };
 

@@ -127,7 +127,9 @@ static void add_descriptor(struct argument_list *list, const char *option, int *
     argument_list_add(list, "fd:%d", (*at)++);
 }
 
-char **engine_kvm_arguments(const struct engine_vm *vm, const uint32_t *mtus)
+char **engine_kvm_arguments(const struct engine_host *host,
+                            const struct engine_vm *vm,
+                            const uint32_t *mtus)
 {
     struct argument_list list;
     int at = VM_PROCESS_GIVEN_AT;
@@ -144,6 +146,10 @@ char **engine_kvm_arguments(const struct engine_vm *vm, const uint32_t *mtus)
     argument_list_add(&list, "--cmdline");
     argument_list_add(&list, "%s%s%s", CMDLINE_ALWAYS, vm->cmdline[0] != '\0' ? " " : "",
                       vm->cmdline);
+    if (host->first_uid != 0) {
+        argument_list_add(&list, "--uids");
+        argument_list_add(&list, "%" PRIu32, host->first_uid);
+    }
     add_descriptor(&list, "--kvm", &at);
     add_descriptor(&list, "--kernel", &at);
     if (vm->initrd_path[0] != '\0') {
@@ -343,7 +349,7 @@ kvm_spawn(struct engine_qmp_run *run, struct vm_process_spec *spec, struct err *
     char program[PATH_MAX];
     char **arguments = NULL;
     if (gift_make(&gift, run, err) == 0) {
-        arguments = engine_kvm_arguments(&run->vm, gift.mtus);
+        arguments = engine_kvm_arguments(run->host, &run->vm, gift.mtus);
         if (arguments == NULL) {
             (void)err_set(err, -ENOMEM, "out of memory");
         }

@@ -31,7 +31,10 @@ bool engine_kvm_is_here(void);
 /* The argument vector, NULL-terminated, all in fresh memory, for descriptors that are
  * handed over from VM_PROCESS_GIVEN_AT on: KVM, kernel, initrd (if any), QMP's and the
  * console's listener, then each disk with its base (if from the image), then each NIC's
- * tap. mtus: of the taps. Free with engine_kvm_arguments_free. NULL when out of memory.
+ * tap. mtus: of the taps. host: whose users VMs run as. Free with
+ * engine_kvm_arguments_free. NULL when out of memory.
  */
-char **engine_kvm_arguments(const struct engine_vm *vm, const uint32_t *mtus);
+char **engine_kvm_arguments(const struct engine_host *host,
+                            const struct engine_vm *vm,
+                            const uint32_t *mtus);
 char **engine_kvm_arguments_free(char **arguments);

@@ -54,6 +54,7 @@ struct worker_config {
     const struct host_facts *facts;
     uint64_t memory_reserve_bytes; /* kept for the host itself */
     uint32_t cpu_overcommit;       /* vCPUs that may share one CPU */
+    uint32_t vm_uids;              /* the first of VMs' own users; 0: they have none */
     struct disk_share disk;        /* of the state folder's file system, for VMs */
     /* Have berth-fence watch beside us, as every host does; it goes by the machine's
      * clock, so a worker with another one fences alone. */

@@ -38,6 +38,7 @@
         {"backup-passphrase-file", 0, "FILE", "encrypt them: its first line"},           \
         {"disk-overcommit", 0, "N",                                                      \
          "times the disk may be promised to VMs, whose disks are thin (1)"},             \
+        {"vm-uids", 0, "N", "VMs run as users from N on, one each; 0: as root"},         \
         {"image-cache", 0, "SIZE",                                                       \
          "limit of this host's image store, and of one image file (20GiB)"},             \
         {"level-max", 0, "N", "hold the cluster's level back at this one (all known)"},  \

@@ -29,6 +29,7 @@ const char *const daemon_flags[] = {"name",
                                     "image-cache",
                                     "level-max",
                                     "level-wait",
+                                    "vm-uids",
                                     NULL};
 
 /* What berthd goes by. */

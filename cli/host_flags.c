@@ -52,6 +52,15 @@ static int check_ratio(const char *text, struct err *err)
     return check_number(text, HOST_OVERCOMMIT_MAX, err);
 }
 
+static int check_uids(const char *text, struct err *err)
+{
+    uint64_t first = 0;
+    int r = parse_u64(text, &first, err);
+    return r == 0 && first > HOST_VM_UIDS_MAX
+               ? err_set(err, BERTH_EINVALID, "at most %u", HOST_VM_UIDS_MAX)
+               : r;
+}
+
 static int check_level(const char *text, struct err *err)
 {
     return check_number(text, LEVEL_LIMIT, err);
@@ -130,6 +139,7 @@ static const struct flag_row {
     {"backup-passphrase-file", check_passphrase_file},
     {"level-max", check_level},
     {"level-wait", check_duration},
+    {"vm-uids", check_uids},
     {"timeout", check_duration},
 };
 

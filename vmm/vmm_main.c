@@ -226,7 +226,7 @@ static int jail_enter(struct vmm *vmm, struct err *err)
         log_warn("vmm", "there is no jail: a guest that breaks out has all our rights");
         return 0;
     }
-    int r = vmm_rights_drop(missing, err);
+    int r = vmm_rights_drop((unsigned)vmm->options.first_uid, missing, err);
     if (r == 0 && missing[0] != '\0') {
         log_warn("vmm", "some walls of the jail do not stand here",
                  KV_STR("missing", missing));

@@ -2,6 +2,7 @@
 
 #include "base/cleanup.h"
 #include "base/parse_number.h"
+#include "model/objects.h"
 #include "vmm/virtio_net.h"
 
 #include <stddef.h>
@@ -77,6 +78,9 @@ static const struct option_row rows[] = {
     {"hold", OPTION_FLAG, FIELD(is_held), NULL, "do not run before QMP says cont"},
     {"keep-end", OPTION_FLAG, FIELD(keeps_end), NULL,
      "keep a guest that has ended until QMP says quit"},
+    {"uids", OPTION_NUMBER, FIELD(first_uid), "N",
+     "run as user N and its pid, in a group of that number:\n"
+     "so no two machines are of one user (default: as it is)"},
     {"no-jail", OPTION_FLAG, FIELD(has_no_jail), NULL, "keep all rights (for debuggers)"},
     {"probe", OPTION_FLAG, FIELD(wants_probe), NULL, "say what KVM is worth here"},
     {"help", OPTION_FLAG, FIELD(wants_help), NULL, "this text"},
@@ -385,6 +389,9 @@ int vmm_options_parse(int argc,
     if (options.kernel == NULL && !options.wants_help && !options.wants_probe &&
         options.make_overlay.file[0] == '\0') {
         return err_set(err, BERTH_EINVALID, "--kernel is missing; see --help");
+    }
+    if (options.first_uid > HOST_VM_UIDS_MAX) {
+        return err_set(err, BERTH_EINVALID, "--uids: at most %u", HOST_VM_UIDS_MAX);
     }
     if ((options.is_lazy || options.is_mapped) && options.incoming == NULL) {
         return err_set(err, BERTH_EINVALID, "%s belongs to --incoming",

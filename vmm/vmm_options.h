@@ -65,11 +65,12 @@ struct vmm_options {
     uint64_t memory_bytes;
     uint64_t cpu_count;
     enum cpu_level cpu_level;
-    bool is_lazy;     /* --lazy: RAM of the saved machine is read while it runs */
-    bool is_mapped;   /* --mapped: RAM of the saved machine is its file's */
-    bool is_held;     /* --hold: waits for cont */
-    bool keeps_end;   /* --keep-end: a guest that ended is kept until quit */
-    bool has_no_jail; /* --no-jail: for debuggers */
+    bool is_lazy;       /* --lazy: RAM of the saved machine is read while it runs */
+    bool is_mapped;     /* --mapped: RAM of the saved machine is its file's */
+    bool is_held;       /* --hold: waits for cont */
+    bool keeps_end;     /* --keep-end: a guest that ended is kept until quit */
+    uint64_t first_uid; /* 0: it stays who it is */
+    bool has_no_jail;   /* --no-jail: for debuggers */
     bool wants_help;
     bool wants_probe; /* --probe: says what KVM is worth here */
 };

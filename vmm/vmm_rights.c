@@ -4,6 +4,7 @@
 #include "vmm/kvm_calls.h"
 
 #include <errno.h>
+#include <grp.h>
 #include <linux/audit.h>
 #include <linux/capability.h>
 #include <linux/filter.h>
@@ -289,8 +290,9 @@ static int filter_install(unsigned roles, struct err *err)
 
 /* ---- the other walls: true when they stand */
 
-static bool capabilities_drop(void)
+static bool capabilities_drop(unsigned first_uid)
 {
+    (void)first_uid;
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
     const struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {{0}};
     for (int capability = 0; capability <= CAP_LAST_CAP; capability++) {
@@ -301,8 +303,9 @@ static bool capabilities_drop(void)
 }
 
 /* Handles every access to files that this kernel knows, and allows none. */
-static bool files_close(void)
+static bool files_close(unsigned first_uid)
 {
+    (void)first_uid;
     static const uint64_t by_version[] = {0, 0x1fff, 0x3fff, 0x7fff};
     long version =
         syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
@@ -328,8 +331,9 @@ static bool root_become(void)
 }
 
 /* An empty root nobody can write to, no network but what is open. */
-static bool world_leave(void)
+static bool world_leave(unsigned first_uid)
 {
+    (void)first_uid;
     return unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) == 0 &&
            mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
            mount("empty", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC,
@@ -337,8 +341,18 @@ static bool world_leave(void)
            chdir("/tmp") == 0 && root_become();
 }
 
-static bool core_dumps_off(void)
+/* Nobody keeps a list of who is which: a pid is its process' alone as long as that lives,
+ * and so is the user. What it has open stays open. */
+static bool user_become(unsigned first_uid)
 {
+    const unsigned id = first_uid + (unsigned)getpid();
+    return first_uid == 0 || (setgroups(0, NULL) == 0 && setresgid(id, id, id) == 0 &&
+                              setresuid(id, id, id) == 0);
+}
+
+static bool core_dumps_off(unsigned first_uid)
+{
+    (void)first_uid;
     const struct rlimit none = {0, 0};
     return setrlimit(RLIMIT_CORE, &none) == 0 && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0;
 }
@@ -346,15 +360,18 @@ static bool core_dumps_off(void)
 /* In this order: leaving the world needs what the next ones take away. */
 static const struct {
     const char *name;
-    bool (*put_up)(void);
+    bool (*put_up)(unsigned first_uid);
 } walls[] = {
     {"world", world_leave},
-    {"core dumps", core_dumps_off},
+    {"user", user_become},
+    {"core dumps", core_dumps_off}, /* a change of user says anew who may */
     {"capabilities", capabilities_drop},
     {"files", files_close},
 };
 
-int vmm_rights_drop(char ret_missing[VMM_MISSING_SIZE], struct err *err)
+int vmm_rights_drop(unsigned first_uid,
+                    char ret_missing[VMM_MISSING_SIZE],
+                    struct err *err)
 {
     size_t length = 0;
     ret_missing[0] = '\0';
@@ -362,7 +379,7 @@ int vmm_rights_drop(char ret_missing[VMM_MISSING_SIZE], struct err *err)
         return err_sys(err, -errno, "take no new rights");
     }
     for (unsigned i = 0; i < ARRAY_COUNT(walls); i++) {
-        if (!walls[i].put_up()) {
+        if (!walls[i].put_up(first_uid)) {
             length += (size_t)snprintf(ret_missing + length, VMM_MISSING_SIZE - length,
                                        "%s%s", length > 0 ? ", " : "", walls[i].name);
         }

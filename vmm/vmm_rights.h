@@ -10,6 +10,8 @@
  * vmm_rights.c.
  *
  *     no new rights   no exec or file gives any back
+ *     user            one of its own, where uids are given: no other process is of it,
+ *                     for its number is the first one's and that of the process
  *     capabilities    none, in no set
  *     files           no path can be opened (Landlock, and the list below)
  *     world           mounts, network, IPC and host name of its own, all empty
@@ -24,6 +26,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 enum vmm_role {
     VMM_ROLE_MAIN = 1,  /* the poller, devices, control; may still start threads */
@@ -37,7 +40,10 @@ enum vmm_role {
 
 #define VMM_MISSING_SIZE 160
 
-/* ret_missing: "files, world" of what does not stand; "" when all does. */
-int vmm_rights_drop(char ret_missing[VMM_MISSING_SIZE], struct err *err);
+/* first_uid: 0: it stays who it is. ret_missing: "files, world" of what does not stand;
+ * "" when all does. */
+int vmm_rights_drop(unsigned first_uid,
+                    char ret_missing[VMM_MISSING_SIZE],
+                    struct err *err);
 /* Narrows the calling thread to its role, or to several. */
 int vmm_rights_thread(unsigned roles, struct err *err);

@@ -23,6 +23,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#define FIRST_UID 2000000000u
+
 static const struct engine_host native = {.kvm = KVM_NATIVE};
 
 static struct engine_vm kernel_vm(void)
@@ -92,7 +94,7 @@ START_TEST(everything_is_handed_over_by_number)
     const struct engine_vm vm = kernel_vm();
     const uint32_t mtus[] = {1450};
 
-    ck_arguments(engine_kvm_arguments(&vm, mtus), want);
+    ck_arguments(engine_kvm_arguments(&native, &vm, mtus), want);
 }
 END_TEST
 
@@ -130,7 +132,9 @@ END_TEST
 
 START_TEST(without_initrd_and_devices_the_numbers_close_up)
 {
+    const struct engine_host host = {.kvm = KVM_NATIVE, .first_uid = 2000000000};
     static const char *const want[] = {HEAD,       "console=ttyS0 panic=-1",
+                                       "--uids",   "2000000000",
                                        "--kvm",    "fd:5",
                                        "--kernel", "fd:6",
                                        "--qmp",    "fd:7",
@@ -140,7 +144,7 @@ START_TEST(without_initrd_and_devices_the_numbers_close_up)
     vm.initrd_path[0] = vm.cmdline[0] = '\0';
     vm.disk_count = vm.nic_count = 0;
 
-    ck_arguments(engine_kvm_arguments(&vm, NULL), want);
+    ck_arguments(engine_kvm_arguments(&host, &vm, NULL), want);
 }
 END_TEST
 
@@ -164,7 +168,7 @@ START_TEST(the_largest_vm_fits_the_argument_list_and_the_descriptors)
     }
     memset(vm.cmdline, 'x', sizeof(vm.cmdline) - 1);
 
-    char **arguments = engine_kvm_arguments(&vm, mtus);
+    char **arguments = engine_kvm_arguments(&native, &vm, mtus);
 
     ck_assert_ptr_nonnull(arguments);
     argument_list_free(arguments);
@@ -346,6 +350,7 @@ static void setup(void)
     static const struct engine_ops *const engines[] = {&engine_kvm, &engine_qemu, NULL};
     bench_init(engines, 120000);
     bench.kvm = KVM_NATIVE;
+    bench.first_uid = geteuid() == 0 ? FIRST_UID : 0;
     write_kernel(talks, sizeof(talks));
     open_loop();
     open_supervisor();
@@ -382,6 +387,27 @@ START_TEST(a_guest_boots_talks_listens_and_obeys_the_power_button)
 
     ck_assert_str_eq(wait_phase(UID, PHASE_STOPPED).reason, "stopped");
     ck_assert_int_eq(kill(ready.pid, 0), -1);
+}
+END_TEST
+
+START_TEST(a_guest_runs_as_a_user_of_its_own)
+{
+    char path[64];
+    char want[32];
+    char text[4096];
+    struct vm_report ready = boot();
+    const uint32_t id =
+        bench.first_uid == 0 ? geteuid() : FIRST_UID + (uint32_t)ready.pid;
+    (void)snprintf(path, sizeof(path), "/proc/%d/status", ready.pid);
+    (void)snprintf(want, sizeof(want), "Uid:\t%" PRIu32 "\t", id);
+
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    const ssize_t got = read(fd, text, sizeof(text) - 1);
+    (void)close(fd);
+
+    ck_assert_int_gt(got, 0);
+    text[got] = '\0';
+    ck_assert_msg(strstr(text, want) != NULL, "%s", text);
 }
 END_TEST
 
@@ -599,6 +625,7 @@ static void add_real(Suite *suite)
     tcase_set_timeout(tests, 150);
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, a_guest_boots_talks_listens_and_obeys_the_power_button);
+    tcase_add_test(tests, a_guest_runs_as_a_user_of_its_own);
     tcase_add_test(tests, what_was_in_a_kernel_is_booted_in_its_place);
     tcase_add_test(tests, a_guest_that_powers_itself_off_has_stopped_and_leaves_its_disk);
     tcase_add_test(tests, a_held_guest_does_not_run_until_it_is_told);

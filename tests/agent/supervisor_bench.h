@@ -37,6 +37,7 @@ struct bench {
     const struct engine_ops *const *engines;
     const struct clock *clock;
     enum kvm_kind kvm;
+    uint32_t first_uid; /* of VMs */
     uint64_t deadline_ms;
     uint64_t ending_ms; /* of the engine; 0: as always */
     uint64_t upkeep_ms; /* 0: as always */
@@ -70,6 +71,7 @@ static inline void open_supervisor(void)
         .host = {.loop = &bench.loop,
                  .clock = bench.clock,
                  .kvm = bench.kvm,
+                 .first_uid = bench.first_uid,
                  .ending_ms = bench.ending_ms},
         .folder = bench.dir.path,
         .engines = bench.engines,

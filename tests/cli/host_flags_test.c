@@ -28,6 +28,8 @@ static const struct {
     {"backup-passphrase-file", "secret", NULL},
     {"backup-passphrase-file", "/no/such/file", NULL},
     {"timeout", "soon", "60s"},
+    {"vm-uids", "4294967295", "0"},
+    {"vm-uids", "root", "1000000"},
     {"reserve-memory", "999999GiB", "64MiB"},
     {"label", "rack", "rack=r1"},
     {"label", "=r1", "rack="},
