@@ -189,10 +189,13 @@ static bool fire(struct poller *poller, const struct epoll_event *event)
 int poller_step(struct poller *poller, int timeout_ms)
 {
     struct epoll_event events[EVENTS_PER_STEP];
-    const int count = epoll_wait(poller->epoll_fd, events, EVENTS_PER_STEP, timeout_ms);
     int fired = 0;
+    int count;
+    do { /* a ring's work is done on this thread, and interrupts it without a signal */
+        count = epoll_wait(poller->epoll_fd, events, EVENTS_PER_STEP, timeout_ms);
+    } while (count < 0 && errno == EINTR);
     if (count < 0) {
-        return errno == EINTR ? 0 : -errno;
+        return -errno;
     }
     for (int i = 0; i < count; i++) {
         if (events[i].data.u64 != WAKE_KEY && fire(poller, &events[i])) {
