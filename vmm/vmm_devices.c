@@ -9,6 +9,7 @@
 #include "vmm/virtio_console.h"
 #include "vmm/virtio_net.h"
 #include "vmm/virtio_random.h"
+#include "vmm/virtio_vsock.h"
 #include "vmm/vmm_open.h"
 
 #include <errno.h>
@@ -33,7 +34,7 @@ void vmm_devices_init(struct vmm_devices *devices)
     for (unsigned i = 0; i < VMM_NICS_MAX; i++) {
         devices->taps[i] = -1;
     }
-    devices->console = -1;
+    devices->console = devices->vsock_listener = devices->vsock_dialer = -1;
 }
 
 void vmm_devices_close(struct vmm_devices *devices)
@@ -46,6 +47,8 @@ void vmm_devices_close(struct vmm_devices *devices)
         fd_close(&devices->taps[i]);
     }
     fd_close(&devices->console);
+    fd_close(&devices->vsock_listener);
+    fd_close(&devices->vsock_dialer);
 }
 
 /* ---- descriptors ---- */
@@ -75,6 +78,23 @@ static int disk_open(struct vmm_devices *devices,
     return r;
 }
 
+/* Who dials comes last: it is a process that keeps nothing of what was opened before. */
+static int vsock_open(struct vmm_devices *devices,
+                      const struct vmm_vsock_option *vsock,
+                      struct err *err)
+{
+    int r = 0;
+    if (vsock->listen[0] != '\0') {
+        r = keep(vmm_open_listener(vsock->listen, err), &devices->vsock_listener, "vsock",
+                 vsock->listen, err);
+    }
+    if (r == 0 && vsock->dial[0] != '\0') {
+        r = keep(vmm_open_dialer(vsock->dial, err), &devices->vsock_dialer, "vsock",
+                 vsock->dial, err);
+    }
+    return r;
+}
+
 int vmm_devices_open(struct vmm_devices *devices,
                      const struct vmm_options *options,
                      struct err *err)
@@ -91,7 +111,7 @@ int vmm_devices_open(struct vmm_devices *devices,
         r = keep(vmm_open_stream(options->console, err), &devices->console, "console",
                  options->console, err);
     }
-    return r;
+    return r < 0 ? r : vsock_open(devices, &options->vsock, err);
 }
 
 /* ---- devices ---- */
@@ -250,6 +270,23 @@ console_connect(struct vmm_devices *devices, struct machine *machine, struct err
     return add(machine, device, "console0", err);
 }
 
+static int vsock_connect(struct vmm_devices *devices,
+                         uint64_t cid,
+                         struct machine *machine,
+                         struct err *err)
+{
+    const struct virtio_place place = machine_place(machine);
+    const struct virtio_vsock_spec spec = {cid, devices->vsock_listener,
+                                           devices->vsock_dialer};
+    struct virtio_device *device;
+    int r = virtio_vsock_new(&place, &spec, &device, err);
+    if (r < 0) {
+        return err_wrap(err, r, "vsock0");
+    }
+    devices->vsock_listener = devices->vsock_dialer = -1; /* the device's now */
+    return add(machine, device, "vsock0", err);
+}
+
 /* What every machine has. */
 static int
 common_connect(struct vmm_devices *devices, struct machine *machine, struct err *err)
@@ -288,6 +325,9 @@ int vmm_devices_connect(struct vmm_devices *devices,
     }
     if (r == 0 && devices->console >= 0) {
         r = console_connect(devices, machine, err);
+    }
+    if (r == 0 && options->vsock.cid != 0) {
+        r = vsock_connect(devices, options->vsock.cid, machine, err);
     }
     return r;
 }

@@ -25,6 +25,8 @@ struct vmm_devices {
     int bases[VMM_DISKS_MAX];
     int taps[VMM_NICS_MAX];
     int console;
+    int vsock_listener;
+    int vsock_dialer;
 };
 
 /* All empty. */

@@ -3,6 +3,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/parse_number.h"
+#include "vmm/vsock_dialer.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -101,6 +102,18 @@ int vmm_open_stream(const char *where, struct err *err)
         return err_sys(err, -errno, "connect to %s", address.sun_path);
     }
     return TAKE_FD(fd);
+}
+
+int vmm_open_dialer(const char *where, struct err *err)
+{
+    if (starts(where, "fd:")) {
+        return inherited(where, err);
+    }
+    if (!starts(where, "unix:")) {
+        return err_set(err, BERTH_EINVALID, "%.100s: neither fd:N nor unix: and a path",
+                       where);
+    }
+    return vsock_dialer_start(where + strlen("unix:"), err);
 }
 
 int vmm_open_tap(const char *where, struct err *err)

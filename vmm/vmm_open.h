@@ -20,5 +20,8 @@ int vmm_open_listener(const char *where, struct err *err);
 /* The host's end of a tap, one frame at a time with virtio's header of 12 bytes before
  * it: "fd:N" or "tap:NAME". A datagram socket takes part, too (for tests and tunnels). */
 int vmm_open_tap(const char *where, struct err *err);
+/* Whom to ask for connections to sockets of this host (vsock_dialer.h): "fd:N", or
+ * "unix:PATH" to start a process that makes them, for PATH_PORT. */
+int vmm_open_dialer(const char *where, struct err *err);
 /* Bytes both ways: "fd:N", "unix:PATH" to connect to, or a path. */
 int vmm_open_stream(const char *where, struct err *err);

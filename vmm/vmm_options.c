@@ -4,7 +4,9 @@
 #include "base/parse_number.h"
 #include "model/objects.h"
 #include "vmm/virtio_net.h"
+#include "vmm/vsock_packet.h"
 
+#include <inttypes.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -21,6 +23,7 @@ enum option_kind {
     OPTION_DISK,
     OPTION_NIC,
     OPTION_OVERLAY,
+    OPTION_VSOCK,
     /* in lists */
     OPTION_NAME,
     OPTION_WHERE,
@@ -58,6 +61,11 @@ static const struct option_row rows[] = {
      "tap=tap:NAME,mac=MAC[,mtu=N]; may be repeated\n"
      "[,rx-bps=SIZE,rx-pps=N,rx-bps-max=SIZE,rx-pps-max=N], tx as well:\n"
      "what it may receive and send a second, and at once"},
+    {"vsock", OPTION_VSOCK, 0, "KEY=VALUE,...",
+     "cid=N[,listen=unix:PATH][,dial=unix:PATH]: sockets between\n"
+     "guest and host. Who connects to the first and says\n"
+     "CONNECT PORT reaches a port of the guest; its port P of the\n"
+     "host (CID 2) is what listens at PATH_P of the second"},
     {"serial", OPTION_TEXT, FIELD(serial), "WHERE",
      "stdio, none or unix:PATH (default: stdio)"},
     {"console", OPTION_TEXT, FIELD(console), "WHERE",
@@ -116,6 +124,14 @@ static const struct option_row nic_rows[] = {
     {"tx-bps-max", OPTION_BYTES, NIC_FIELD(limits[TX].bytes.burst), "SIZE", NULL},
     {"tx-pps", OPTION_NUMBER, NIC_FIELD(limits[TX].operations.rate), "N", NULL},
     {"tx-pps-max", OPTION_NUMBER, NIC_FIELD(limits[TX].operations.burst), "N", NULL},
+};
+
+#define VSOCK_FIELD(field) offsetof(struct vmm_vsock_option, field)
+
+static const struct option_row vsock_rows[] = {
+    {"cid", OPTION_NUMBER, VSOCK_FIELD(cid), "N", NULL},
+    {"listen", OPTION_WHERE, VSOCK_FIELD(listen), "WHERE", NULL},
+    {"dial", OPTION_WHERE, VSOCK_FIELD(dial), "WHERE", NULL},
 };
 
 #define OVERLAY_FIELD(field) offsetof(struct vmm_overlay_option, field)
@@ -316,6 +332,28 @@ static int nic_add(struct vmm_options *options, const char *list, struct err *er
     return r;
 }
 
+static int vsock_take(struct vmm_options *options, const char *list, struct err *err)
+{
+    struct vmm_vsock_option vsock = {0};
+    if (options->vsock.cid != 0) {
+        return err_set(err, BERTH_EINVALID, "there is one already");
+    }
+    const int r = list_set(&vsock, vsock_rows, ARRAY_COUNT(vsock_rows), list, err);
+    if (r == 0 && (vsock.cid < VSOCK_CID_MIN || vsock.cid > VSOCK_CID_MAX)) {
+        return err_set(err, BERTH_EINVALID,
+                       "%.80s: cid has to be %" PRIu64 " to %" PRIu64, list,
+                       VSOCK_CID_MIN, VSOCK_CID_MAX);
+    }
+    if (r == 0 && vsock.listen[0] == '\0' && vsock.dial[0] == '\0') {
+        return err_set(err, BERTH_EINVALID, "%.80s: both listen and dial are missing",
+                       list);
+    }
+    if (r == 0) {
+        options->vsock = vsock;
+    }
+    return r;
+}
+
 static int overlay_take(struct vmm_options *options, const char *list, struct err *err)
 {
     struct vmm_overlay_option overlay = {0};
@@ -353,6 +391,7 @@ static int value_set(struct vmm_options *options,
         [OPTION_DISK] = disk_add,
         [OPTION_NIC] = nic_add,
         [OPTION_OVERLAY] = overlay_take,
+        [OPTION_VSOCK] = vsock_take,
     };
     int r = takers[row->kind] != NULL
                 ? takers[row->kind](options, value, err)

@@ -39,6 +39,12 @@ struct vmm_nic_option {
     struct rate_specs limits[2]; /* by enum virtio_net_queue */
 };
 
+struct vmm_vsock_option {
+    uint64_t cid; /* 0: there is no vsock */
+    char listen[VMM_WHERE_SIZE];
+    char dial[VMM_WHERE_SIZE];
+};
+
 /* An overlay to be made. */
 struct vmm_overlay_option {
     char file[VMM_WHERE_SIZE]; /* "": none is to be made */
@@ -59,6 +65,7 @@ struct vmm_options {
     const char *incoming; /* a saved machine; NULL: it boots */
     struct vmm_disk_option disks[VMM_DISKS_MAX];
     struct vmm_nic_option nics[VMM_NICS_MAX];
+    struct vmm_vsock_option vsock;
     unsigned disk_count;
     unsigned nic_count;
     struct vmm_overlay_option make_overlay; /* --make-overlay: does that and ends */

@@ -86,7 +86,8 @@ static const struct {
     {SYS_recvmsg, M},
     {SYS_recvfrom, M},
     {SYS_sendmsg, M},
-    {SYS_sendto, M | V}, /* the guest's console, too */
+    {SYS_sendto, M | V},   /* the guest's console, too */
+    {SYS_shutdown, M | V}, /* a guest that ends one direction of a connection */
     /* threads, signals, time */
     {SYS_futex, M | V | D | L},
     {SYS_clone, M},

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Goal: berth-vmm boots Debian's own cloud kernel, as vmlinux and as the vmlinuz that Debian ships, on one CPU and on
-# several, the guest finds what the machine has: clock, PCI, entropy, disks, a network, consoles, a balloon, power
-# button, reset, power off; and it goes on where it was after it was saved, killed and restored.
+# several, the guest finds what the machine has: clock, PCI, entropy, disks, a network, consoles, sockets, a balloon,
+# power button, reset, power off; and it goes on where it was after it was saved, killed and restored.
 # Method: inside an emulated machine with SVM (deploy/lib/kvm_machine.sh, tier T2), on its real kvm_amd. Every wait is
 # for a line on the guest's console, with a bound; nothing depends on how long something took.
 set -eEuo pipefail
@@ -21,10 +21,15 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 
 kvm_machine_new "$artifacts" "$folder"
-kvm_machine_put "$bin/berth-vmm" "$bin/tests/qmp_say"
-for file in vmlinux vmlinuz initrd.img; do
+mkdir -p "$folder/guest/bin"
+cc -std=c17 -D_GNU_SOURCE -O2 -static -o "$folder/guest/bin/vsock_say" "$top/tests/system/vsock_say.c"
+cp "$artifacts/initrd.img" "$folder/initrd-guest.img"
+(cd "$folder/guest" && find . | cpio -o -H newc -R 0:0 --quiet) >>"$folder/initrd-guest.img"
+kvm_machine_put "$bin/berth-vmm" "$bin/tests/qmp_say" "$folder/guest/bin/vsock_say"
+for file in vmlinux vmlinuz; do
     kvm_machine_file "$artifacts/$file" "/root/$file"
 done
+kvm_machine_file "$folder/initrd-guest.img" /root/initrd.img
 
 KVM_MACHINE_MEMORY=1536 kvm_machine_run 800 <<'EOS'
 export ASAN_OPTIONS=detect_leaks=0
@@ -93,7 +98,8 @@ udhcpd udhcpd.conf || fail "no DHCP server"
 machine() {
     start --kernel vmlinux --cpus 2 --memory 128MiB --qmp unix:/root/qmp.sock \
         --disk name=root,overlay=fd:6,base=fd:7 --disk name=seed,raw=fd:8,read-only=yes --console fd:9 \
-        --nic tap=tap:bt0,mac=52:54:00:00:00:07,mtu=1400 "$@" 6<>root.overlay 7<base.img 8<seed.img 9<>loop
+        --nic tap=tap:bt0,mac=52:54:00:00:00:07,mtu=1400 \
+        --vsock cid=5,listen=unix:/root/vsock,dial=unix:/root/vsock "$@" 6<>root.overlay 7<base.img 8<seed.img 9<>loop
 }
 
 check "vmlinux boots by PVH on two CPUs"
@@ -150,6 +156,40 @@ check "a virtio console carries bytes both ways"
 say '(stty raw -echo <&4; echo over-and-back >&4; read line <&4; echo "hvc=$line") 4<>/dev/hvc0'
 await 'hvc=over-and-back' 30
 
+# host_listens PORT: who connects there from the guest hears what it says
+host_listens() {
+    : >listens
+    vsock_say unix-listen "vsock_$1" echo 2>listens &
+    listener=$!
+    local tries=150
+    until grep -q listening listens; do
+        tries=$((tries - 1))
+        [ $tries -gt 0 ] || fail "nobody listens at port $1: $(cat listens)"
+        sleep 0.2
+    done
+}
+# vsock_both NAME: bytes both ways, by connections that either side begins, and what nobody listens to
+vsock_both() {
+    say "(vsock_say listen 1000 echo; echo; echo vsock=ended-$1) 2>listens &"
+    say "until grep -q listening listens; do sleep 0.2; done; echo vsock=listens-$1"
+    await "^vsock=listens-$1" 60
+    vsock_say unix-connect vsock 1000 <seed.img >back || fail "no connection into the guest"
+    cmp seed.img back || fail "the guest sent something else back"
+    await "^vsock=ended-$1" 60
+    host_listens 2000
+    say "vsock_say connect 2000 <new | cmp - new && echo vsock=same-$1"
+    await "^vsock=same-$1" 60
+    wait $listener || fail "the host's listener: exit code $?"
+    ! vsock_say unix-connect vsock 1001 </dev/null >back 2>&1 || fail "nobody listens at port 1001"
+    say "vsock_say connect 2001 </dev/null 2>&1 | sed s/^/$1:/"
+    await "^$1:.*connect: Connection reset" 60
+}
+
+check "sockets join the guest and its host"
+say 'modprobe vmw_vsock_virtio_transport; echo vsock=$?'
+await '^vsock=0' 30
+vsock_both first
+
 check "the balloon takes and gives"
 qmp_say qmp.sock query-balloon >balloon || fail "$(cat balloon)"
 grep -q '"actual": *134217728' balloon || fail "$(cat balloon)"
@@ -194,6 +234,11 @@ refused() {
     [ ! -s console ] || fail "$1: something ran"
     log_says "$2"
 }
+
+check "a connection of the guest's is there when the machine is saved"
+host_listens 2000
+say 'mkfifo hangs; (echo; echo vsock=holds; sleep 100000) >hangs & (vsock_say connect 2000 <hangs; echo; echo vsock=gone) &'
+await '^vsock=holds' 60
 
 check "a machine that is paused is saved and killed"
 say 'dd if=new of=/dev/vda bs=5000 seek=500 conv=notrunc 2>/dev/null; echo mine >file; echo "then=$(date +%s)"'
@@ -250,6 +295,8 @@ for how in --lazy --mapped --hold; do
     host_now=$(date +%s)
     say 'echo "still=$(cat file) $(wc -c <new) now=$(date +%s)"'
     await '^still=mine 3000000 now=' 60
+    [ $how != --lazy ] || await '^vsock=gone' 60
+    vsock_both "after$how"
     log_says 'the saved machine is in'
     ping -c 5 -W 2 10.9.0.2 >/dev/null || fail "no answer to ping ($how)"
     wget -q -O answer http://10.9.0.2/ || fail "no answer to HTTP ($how)"

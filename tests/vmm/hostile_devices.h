@@ -8,9 +8,14 @@
 #include "vmm/virtio_console.h"
 #include "vmm/virtio_net.h"
 #include "vmm/virtio_random.h"
+#include "vmm/virtio_vsock.h"
+#include "vmm/vsock_dialer.h"
+#include "vmm/vsock_packet.h"
 
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 /* ---- entropy ---- */
@@ -188,6 +193,191 @@ static inline void hostile_balloon_behind(struct hostile *hostile)
     virtio_balloon_state(hostile->guest.pci->virtio, &state);
 }
 
+/* ---- vsock: clients, and who dials, on this side ---- */
+
+enum { HOSTILE_DIALER = 0, HOSTILE_CLIENT, HOSTILE_SERVER, HOSTILE_LISTENER };
+
+#define HOSTILE_CID 3u
+
+static inline void hostile_fd_set(struct hostile *hostile, unsigned at, int fd)
+{
+    if (hostile->fds[at] >= 0) {
+        close(hostile->fds[at]);
+    }
+    hostile->fds[at] = fd;
+}
+
+static inline struct virtio_device *hostile_vsock_make(struct hostile *hostile)
+{
+    const struct sockaddr_un any = {.sun_family = AF_UNIX};
+    struct virtio_device *device = NULL;
+    int ends[2];
+    const int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    (void)signal(SIGPIPE, SIG_IGN); /* as the program does */
+    REQUIRE(bind(listener, (const struct sockaddr *)&any, sizeof(sa_family_t)) == 0);
+    REQUIRE(listen(listener, 8) == 0);
+    REQUIRE(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) == 0);
+    hostile_fd_set(hostile, HOSTILE_DIALER, ends[1]);
+    hostile_fd_set(hostile, HOSTILE_LISTENER, dup(listener));
+    const struct virtio_vsock_spec spec = {HOSTILE_CID, listener, ends[0]};
+    REQUIRE(virtio_vsock_new(&hostile->guest.place, &spec, &device, NULL) == 0);
+    return device;
+}
+
+/* A packet that may fit a connection: a few ports, mostly the right type and CIDs. */
+static inline unsigned
+hostile_vsock_header(struct hostile *hostile, unsigned queue, uint8_t *ret_bytes)
+{
+    const bool is_odd = hostile_choose(hostile, 16) == 0;
+    const struct vsock_header header = {
+        .source_cid = is_odd ? hostile_number(hostile) : HOSTILE_CID,
+        .target_cid = is_odd ? hostile_number(hostile) : VSOCK_HOST_CID,
+        .source_port = (uint32_t)hostile_choose(hostile, 4),
+        .target_port = (uint32_t)hostile_choose(hostile, 4) +
+                       (hostile_choose(hostile, 2) == 0 ? 0 : 0x40000000),
+        .size = is_odd ? (uint32_t)hostile_number(hostile)
+                       : (uint32_t)hostile_choose(hostile, 20),
+        .type = is_odd ? (uint16_t)hostile_number(hostile) : VSOCK_STREAM,
+        .operation = (uint16_t)hostile_choose(hostile, VSOCK_OPERATION_COUNT + 1),
+        .flags = (uint32_t)hostile_choose(hostile, 5),
+        .buffer_bytes = (uint32_t)hostile_number(hostile),
+        .forwarded_bytes = (uint32_t)hostile_number(hostile)};
+    (void)queue;
+    memcpy(ret_bytes, &header, sizeof(header));
+    return (unsigned)sizeof(header) + (unsigned)hostile_choose(hostile, 20);
+}
+
+/* Answers who is asked for, mostly, by a pair of sockets. */
+static inline void hostile_vsock_dial(struct hostile *hostile)
+{
+    struct vsock_dial_request request;
+    union {
+        struct cmsghdr align;
+        char room[CMSG_SPACE(sizeof(int))];
+    } control = {0};
+    int ends[2];
+    if (recv(hostile->fds[HOSTILE_DIALER], &request, sizeof(request), MSG_DONTWAIT) !=
+        (ssize_t)sizeof(request)) {
+        return;
+    }
+    struct vsock_dial_answer answer = {.id = request.id};
+    struct iovec piece = {&answer, sizeof(answer)};
+    struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1};
+    REQUIRE(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) ==
+            0);
+    if (hostile_choose(hostile, 4) != 0) {
+        message.msg_control = &control;
+        message.msg_controllen = sizeof(control);
+        struct cmsghdr *part = CMSG_FIRSTHDR(&message);
+        part->cmsg_level = SOL_SOCKET;
+        part->cmsg_type = SCM_RIGHTS;
+        part->cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(part), &ends[0], sizeof(ends[0]));
+    }
+    (void)!sendmsg(hostile->fds[HOSTILE_DIALER], &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    close(ends[0]);
+    hostile_fd_set(hostile, HOSTILE_SERVER, ends[1]);
+}
+
+static inline void hostile_vsock_client(struct hostile *hostile)
+{
+    struct sockaddr_un address;
+    socklen_t size = sizeof(address);
+    char greeting[32];
+    const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    REQUIRE(getsockname(hostile->fds[HOSTILE_LISTENER], (struct sockaddr *)&address,
+                        &size) == 0);
+    (void)!connect(fd, (const struct sockaddr *)&address, size); /* it may be full */
+    const int length = snprintf(greeting, sizeof(greeting), "CONNECT %u\n%s",
+                                (unsigned)hostile_choose(hostile, 4),
+                                hostile_choose(hostile, 2) == 0 ? "" : "hello");
+    (void)!send(fd, greeting, (size_t)length - hostile_choose(hostile, 4), MSG_NOSIGNAL);
+    hostile_fd_set(hostile, HOSTILE_CLIENT, fd);
+}
+
+static inline void hostile_vsock_say(struct hostile *hostile,
+                                     const struct vsock_header *header)
+{
+    struct guest *guest = &hostile->guest;
+    const uint64_t at = GUEST_HEAP_AT + 64 * hostile_choose(hostile, 64);
+    REQUIRE(guest_memory_write(&guest->memory, at, header, sizeof(*header)) == 0);
+    guest_post(guest, VIRTIO_VSOCK_RECEIVE,
+               &(struct guest_buffer){GUEST_HEAP_AT + (1 << 15), 1 << 12, true}, 1);
+    guest_post(
+        guest, VIRTIO_VSOCK_TRANSMIT,
+        (const struct guest_buffer[]){
+            {at, sizeof(*header), false},
+            {GUEST_HEAP_AT, 1 + (uint32_t)hostile_choose(hostile, 1 << 16), false}},
+        2);
+    guest_kick(guest, VIRTIO_VSOCK_RECEIVE);
+    guest_kick(guest, VIRTIO_VSOCK_TRANSMIT);
+    hostile_let_work(hostile);
+}
+
+/* A driver that means it, nearly: else no connection would live long enough. */
+static inline void hostile_vsock_connect(struct hostile *hostile)
+{
+    static const enum vsock_operation operations[] = {
+        VSOCK_RW,      VSOCK_RW, VSOCK_RW, VSOCK_CREDIT_UPDATE, VSOCK_CREDIT_REQUEST,
+        VSOCK_SHUTDOWN};
+    uint8_t bytes[4096] = {0};
+    struct vsock_header header = {.source_cid = HOSTILE_CID,
+                                  .target_cid = VSOCK_HOST_CID,
+                                  .source_port = (uint32_t)hostile_choose(hostile, 4),
+                                  .target_port = (uint32_t)hostile_choose(hostile, 4),
+                                  .type = VSOCK_STREAM,
+                                  .operation = VSOCK_REQUEST,
+                                  .buffer_bytes = 1 << 20};
+    guest_drive(&hostile->guest, 0);
+    hostile_vsock_say(hostile, &header);
+    hostile_vsock_dial(hostile);
+    hostile_let_work(hostile);
+    for (uint64_t steps = hostile_choose(hostile, 40); steps > 0; steps--) {
+        header.operation =
+            (uint16_t)operations[hostile_choose(hostile, ARRAY_COUNT(operations))];
+        header.size =
+            header.operation == VSOCK_RW ? (uint32_t)hostile_choose(hostile, 1 << 15) : 0;
+        header.flags = hostile_choose(hostile, 8) == 0 ? VSOCK_NOTHING : 0;
+        header.forwarded_bytes =
+            hostile_choose(hostile, 8) == 0 ? (uint32_t)hostile_number(hostile) : 0;
+        hostile_vsock_say(hostile, &header);
+        if (hostile_choose(hostile, 2) == 0) {
+            (void)!send(hostile->fds[HOSTILE_SERVER], bytes, sizeof(bytes),
+                        MSG_DONTWAIT | MSG_NOSIGNAL);
+        }
+        if (hostile_choose(hostile, 8) == 0) {
+            (void)!recv(hostile->fds[HOSTILE_SERVER], bytes, sizeof(bytes), MSG_DONTWAIT);
+        }
+    }
+}
+
+static inline void hostile_vsock_behind(struct hostile *hostile)
+{
+    uint8_t bytes[4096] = {0};
+    const int fd = hostile->fds[HOSTILE_CLIENT + hostile_choose(hostile, 2)];
+    switch (hostile_choose(hostile, 8)) {
+    case 0:
+        hostile_vsock_client(hostile);
+        break;
+    case 1:
+        hostile_vsock_dial(hostile);
+        break;
+    case 2:
+        hostile_vsock_connect(hostile);
+        break;
+    case 3:
+        (void)shutdown(fd, (int)hostile_choose(hostile, 3));
+        break;
+    case 4:
+    case 5:
+        (void)!send(fd, bytes, hostile_choose(hostile, sizeof(bytes)),
+                    MSG_DONTWAIT | MSG_NOSIGNAL);
+        break;
+    default:
+        (void)!recv(fd, bytes, hostile_choose(hostile, sizeof(bytes)), MSG_DONTWAIT);
+    }
+}
+
 static const struct hostile_device hostile_random = {"random", hostile_random_make,
                                                      hostile_random_header, NULL, NULL};
 static const struct hostile_device hostile_block = {
@@ -202,6 +392,11 @@ static const struct hostile_device hostile_balloon = {"balloon", hostile_balloon
                                                       hostile_balloon_header,
                                                       hostile_balloon_behind, NULL};
 
+static const struct hostile_device hostile_vsock = {
+    "vsock", hostile_vsock_make, hostile_vsock_header, hostile_vsock_behind,
+    hostile_close_fds};
+
 static const struct hostile_device *const hostile_devices[] = {
-    &hostile_random, &hostile_block, &hostile_net, &hostile_console, &hostile_balloon,
+    &hostile_random,  &hostile_block,   &hostile_net,
+    &hostile_console, &hostile_balloon, &hostile_vsock,
 };

@@ -36,7 +36,7 @@ static int open_file(const char *at, struct err *err)
 }
 
 static opener *const openers[] = {open_file, vmm_open_listener, vmm_open_tap,
-                                  vmm_open_stream};
+                                  vmm_open_stream, vmm_open_dialer};
 #define OPENERS (sizeof(openers) / sizeof(openers[0]))
 
 START_TEST(what_is_handed_over_is_taken_as_it_is_and_once)
@@ -67,8 +67,10 @@ START_TEST(a_descriptor_that_is_none_is_refused)
 }
 END_TEST
 
-static const char *const nameless[OPENERS] = {"/no/such/file", "unix:/no/such/folder/s",
-                                              "tap:no-such-tap", "unix:/no/such/socket"};
+static const char *const nameless[OPENERS] = {
+    "/no/such/file", "unix:/no/such/folder/s", "tap:no-such-tap", "unix:/no/such/socket",
+    "unix:/a-path-that-leaves-no-room-for-a-port-behind-it/a"
+    "nd-goes-on-until-it-has-97-bytes---------------"};
 
 START_TEST(a_name_that_is_not_there_is_named)
 {
@@ -109,6 +111,7 @@ START_TEST(a_name_of_the_wrong_kind_is_refused)
     ck_assert_int_eq(vmm_open_listener(name, &err), BERTH_EINVALID);
     ck_assert_int_eq(vmm_open_tap("eth0", &err), BERTH_EINVALID);
     ck_assert_int_eq(vmm_open_tap("tap:", &err), BERTH_EINVALID);
+    ck_assert_int_eq(vmm_open_dialer("/x/v", &err), BERTH_EINVALID);
     ck_assert_int_eq(vmm_open_tap("tap:longer-than-a-name-of-one", &err), BERTH_EINVALID);
 }
 END_TEST

@@ -83,6 +83,20 @@ START_TEST(disks_and_nics_are_lists_of_keys_in_the_order_given)
 }
 END_TEST
 
+START_TEST(a_vsock_has_a_number_and_one_side_at_least)
+{
+    static const char *const words[] = {
+        "--kernel", "k", "--vsock", "cid=4294967294,listen=fd:6,dial=unix:/x/v", NULL};
+    struct vmm_options options;
+
+    ck_assert_int_eq(parse(words, &options, NULL), 0);
+
+    ck_assert_uint_eq(options.vsock.cid, 4294967294u);
+    ck_assert_str_eq(options.vsock.listen, "fd:6");
+    ck_assert_str_eq(options.vsock.dial, "unix:/x/v");
+}
+END_TEST
+
 START_TEST(there_is_a_most_of_disks_and_nics)
 {
     char text[VMM_DISKS_MAX + 1][32];
@@ -179,6 +193,15 @@ static const struct mistake_row mistakes[] = {
     {{"--make-overlay", "base=x"}, "--make-overlay: base=x: file, or both"},
     {{"--make-overlay", "file=x,size=big"}, "--make-overlay: size: "},
     {{"--nic", "tap=tap:x"}, "--nic: tap=tap:x: tap or mac is missing"},
+    {{"--vsock", "cid=2,listen=x"},
+     "--vsock: cid=2,listen=x: cid has to be 3 to 4294967294"},
+    {{"--vsock", "cid=4294967295,dial=x"},
+     "--vsock: cid=4294967295,dial=x: cid has to be"},
+    {{"--vsock", "listen=x"}, "--vsock: listen=x: cid has to be"},
+    {{"--vsock", "cid=3"}, "--vsock: cid=3: both listen and dial are missing"},
+    {{"--vsock", "cid=3,port=4"}, "--vsock: port: no such key"},
+    {{"--vsock", "cid=3,listen=x", "--vsock", "cid=3,listen=x"},
+     "--vsock: there is one already"},
     {{"--nic", "mac=52:54:00:00:00:07"}, "--nic: mac=52:54:00:00:00:07: tap or mac"},
     {{"--nic", "tap=tap:x,mac=nobody"}, "--nic: mac: "},
     {{"--nic", "tap=tap:x,mac=52:54:00:00:00:07,mtu=67"}, "--nic: mtu: not 68 to 65535"},
@@ -226,6 +249,7 @@ int main(void)
     tcase_add_test(tests, a_saved_machine_is_named_with_the_options_it_had);
     tcase_add_test(tests, disks_and_nics_have_limits);
     tcase_add_test(tests, disks_and_nics_are_lists_of_keys_in_the_order_given);
+    tcase_add_test(tests, a_vsock_has_a_number_and_one_side_at_least);
     tcase_add_loop_test(tests, there_is_a_most_of_disks_and_nics, 0, 2);
     tcase_add_loop_test(tests, a_mistake_is_named, 0,
                         sizeof(mistakes) / sizeof(mistakes[0]));

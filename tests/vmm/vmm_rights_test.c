@@ -351,6 +351,19 @@ START_TEST(only_before_the_guest_are_descriptors_looked_at)
 }
 END_TEST
 
+static int end_one_direction(void)
+{
+    return shutdown(pipes[0], SHUT_WR) < 0 && errno == ENOTSOCK ? 0 : 1;
+}
+
+START_TEST(who_serves_devices_ends_connections)
+{
+    ck_assert_int_eq(behind_walls(VMM_ROLE_MAIN, end_one_direction), 0);
+    ck_assert_int_eq(behind_walls(VMM_ROLE_VCPU, end_one_direction), 0);
+    ck_assert_int_eq(ends_of(behind_walls(VMM_ROLE_DISK, end_one_direction)), SIGSYS);
+}
+END_TEST
+
 START_TEST(each_role_has_its_own_and_not_the_others)
 {
     ck_assert_int_eq(behind_walls(VMM_ROLE_VCPU, run_a_vcpu), 0);
@@ -433,6 +446,7 @@ int main(void)
     tcase_add_test(tests,
                    a_ring_is_made_before_the_guest_and_entered_where_a_disk_has_one);
     tcase_add_test(tests, only_before_the_guest_are_descriptors_looked_at);
+    tcase_add_test(tests, who_serves_devices_ends_connections);
     tcase_add_test(tests, each_role_has_its_own_and_not_the_others);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);

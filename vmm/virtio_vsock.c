@@ -1,0 +1,1008 @@
+#include "vmm/virtio_vsock.h"
+
+#include "base/fd.h"
+#include "base/parse_number.h"
+#include "base/require.h"
+#include "vmm/vsock_dialer.h"
+#include "vmm/vsock_packet.h"
+#include "vmm/vsock_stream.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define PCI_CLASS_OTHER 0xff0000u /* no class fits */
+#define HEADER_BYTES    ((uint32_t)sizeof(struct vsock_header))
+#define HOST_PORT_FIRST 0x40000000u /* of connections from the host */
+#define GREETING_MAX    32u         /* "CONNECT 4294967295\n" fits */
+#define PIECES_MAX      (VIRTIO_QUEUE_SIZE_MAX + GUEST_MEMORY_REGIONS_MAX)
+#define TOKEN_LISTENER  (UINT64_C(1) << 32)
+#define TOKEN_DIALER    (UINT64_C(2) << 32)
+
+/* A connection:
+ *
+ *     FREE -> GREETING -> REQUESTED -> OPEN -> CLOSING -> RESETTING -> FREE   host's
+ *     FREE -> DIALING ---------------> OPEN -> CLOSING -> RESETTING -> FREE   guest's
+ *
+ * and from everywhere to RESETTING (a fault: the guest is told) or to FREE (it knows). */
+enum link_state {
+    LINK_FREE = 0,
+    LINK_GREETING,  /* a host's client has not said yet what it wants */
+    LINK_REQUESTED, /* the guest has not answered yet */
+    LINK_DIALING,   /* nor has who dials */
+    LINK_OPEN,
+    LINK_CLOSING,   /* the guest is done; what waits goes to the host first */
+    LINK_RESETTING, /* nothing is left but to tell the guest */
+};
+
+/* Packets that the guest is to get, by bit; bytes come last. */
+enum {
+    SEND_RST = 1,
+    SEND_REQUEST = 2,
+    SEND_RESPONSE = 4,
+    SEND_CREDIT_UPDATE = 8,
+    SEND_CREDIT_REQUEST = 16,
+    SEND_BYTES = 32, /* the socket may have some */
+    SEND_SHUTDOWN = 64,
+};
+
+struct link {
+    enum link_state state;
+    uint32_t generation; /* one more with each connection */
+    uint32_t host_port;
+    uint32_t guest_port;
+    unsigned to_send;
+    bool host_ended;    /* the socket brings nothing more */
+    bool guest_ended;   /* nor does the guest */
+    bool guest_is_deaf; /* it takes nothing more */
+    bool has_no_credit; /* bytes wait until the guest takes some */
+    int fd;             /* -1: none */
+    int watch;          /* -1: none */
+    struct vsock_stream stream;
+    unsigned greeting_size;
+    char greeting[GREETING_MAX]; /* of a client of the host, until it is whole */
+};
+
+struct address_pair {
+    uint32_t host_port;
+    uint32_t guest_port;
+};
+
+struct vsock {
+    struct virtio_device device;
+    uint64_t guest_cid;
+    int listener;
+    int listener_watch;
+    int dialer;
+    int dialer_watch;
+    uint32_t next_port;
+    bool listener_rests;  /* until a connection has ended */
+    bool must_tell_reset; /* the machine has come out of a file */
+    bool transmit_waits;  /* for room among the resets */
+    unsigned turn;        /* which link sends next */
+    unsigned reset_first;
+    unsigned reset_count;
+    struct address_pair resets[VSOCK_RESETS_MAX]; /* to packets of nobody */
+    struct virtio_vsock_counters counters;
+    struct link links[VSOCK_LINKS_MAX];
+};
+
+static struct vsock *vsock_of(struct virtio_device *device)
+{
+    return (struct vsock *)device;
+}
+
+/* ---- links ---- */
+
+static void on_link(void *context, uint64_t token, unsigned events);
+
+static unsigned link_events(const struct link *link)
+{
+    unsigned events = 0;
+    if (link->state == LINK_GREETING ||
+        (link->state == LINK_OPEN && !link->host_ended && !link->guest_is_deaf &&
+         !link->has_no_credit && (link->to_send & SEND_BYTES) == 0)) {
+        events |= POLLER_READABLE;
+    }
+    if ((link->state == LINK_OPEN || link->state == LINK_CLOSING) &&
+        vsock_stream_waiting(&link->stream) > 0) {
+        events |= POLLER_WRITABLE;
+    }
+    return events;
+}
+
+static void link_watch(struct vsock *vsock, const struct link *link)
+{
+    if (link->watch >= 0) {
+        poller_change(vsock->device.place.poller, link->watch,
+                      virtio_device_active(&vsock->device) ? link_events(link) : 0);
+    }
+}
+
+static void link_close(struct vsock *vsock, struct link *link)
+{
+    if (link->watch >= 0) {
+        poller_remove(vsock->device.place.poller, link->watch);
+        link->watch = -1;
+    }
+    fd_close(&link->fd);
+    vsock_stream_fini(&link->stream);
+}
+
+static void link_free(struct vsock *vsock, struct link *link)
+{
+    link_close(vsock, link);
+    link->state = LINK_FREE;
+    link->to_send = 0;
+    vsock->listener_rests = false;
+    REQUIRE(vsock->counters.links > 0);
+    vsock->counters.links--;
+}
+
+/* Ends it; the guest is told. */
+static void link_reset(struct vsock *vsock, struct link *link)
+{
+    vsock->counters.refused +=
+        link->state == LINK_REQUESTED || link->state == LINK_DIALING ? 1 : 0;
+    link_close(vsock, link);
+    link->state = LINK_RESETTING;
+    link->to_send = SEND_RST;
+}
+
+/* A free one, or NULL. */
+static struct link *link_new(struct vsock *vsock, enum link_state state)
+{
+    for (unsigned i = 0; i < VSOCK_LINKS_MAX; i++) {
+        struct link *link = &vsock->links[i];
+        if (link->state == LINK_FREE) {
+            *link = (struct link){.state = state,
+                                  .generation = link->generation + 1,
+                                  .fd = -1,
+                                  .watch = -1};
+            vsock_stream_init(&link->stream);
+            vsock->counters.links++;
+            return link;
+        }
+    }
+    return NULL;
+}
+
+/* The connection of these ports, if there is one that the guest may know of. */
+static struct link *
+link_find(struct vsock *vsock, uint32_t host_port, uint32_t guest_port)
+{
+    for (unsigned i = 0; i < VSOCK_LINKS_MAX; i++) {
+        struct link *link = &vsock->links[i];
+        if (link->state != LINK_FREE && link->state != LINK_GREETING &&
+            link->host_port == host_port && link->guest_port == guest_port) {
+            return link;
+        }
+    }
+    return NULL;
+}
+
+/* Has the descriptor watched. */
+static int link_take(struct vsock *vsock, struct link *link, int fd)
+{
+    link->fd = fd;
+    link->watch =
+        poller_add(vsock->device.place.poller, fd, 0, on_link, vsock,
+                   (uint64_t)(link - vsock->links) | (uint64_t)link->generation << 32);
+    return link->watch < 0 ? link->watch : 0;
+}
+
+/* ---- to the guest ---- */
+
+static void reset_put(struct vsock *vsock, uint32_t host_port, uint32_t guest_port)
+{
+    REQUIRE(vsock->reset_count < VSOCK_RESETS_MAX);
+    vsock->resets[(vsock->reset_first + vsock->reset_count++) % VSOCK_RESETS_MAX] =
+        (struct address_pair){host_port, guest_port};
+}
+
+static struct vsock_header
+header_make(const struct vsock *vsock, uint32_t host_port, uint32_t guest_port)
+{
+    return (struct vsock_header){.source_cid = VSOCK_HOST_CID,
+                                 .target_cid = vsock->guest_cid,
+                                 .source_port = host_port,
+                                 .target_port = guest_port,
+                                 .type = VSOCK_STREAM};
+}
+
+static void header_give(struct vsock *vsock,
+                        const struct virtio_chain *chain,
+                        const struct vsock_header *header)
+{
+    struct virtio_device *device = &vsock->device;
+    (void)virtio_chain_write(chain, device->place.memory, 0, header, HEADER_BYTES);
+    virtio_device_give(device, VIRTIO_VSOCK_RECEIVE, chain->head,
+                       HEADER_BYTES + header->size);
+    vsock->counters.resets += header->operation == VSOCK_RST ? 1 : 0;
+}
+
+/* The packet of a link with its credit. */
+static void link_give(struct vsock *vsock,
+                      struct link *link,
+                      const struct virtio_chain *chain,
+                      enum vsock_operation operation,
+                      uint32_t flags,
+                      uint32_t size)
+{
+    struct vsock_header header = header_make(vsock, link->host_port, link->guest_port);
+    header.operation = (uint16_t)operation;
+    header.flags = flags;
+    header.size = size;
+    header.buffer_bytes = VSOCK_BUFFER_BYTES;
+    header.forwarded_bytes = link->stream.forwarded;
+    link->stream.told = link->stream.forwarded;
+    link->to_send &= ~(unsigned)SEND_CREDIT_UPDATE;
+    header_give(vsock, chain, &header);
+}
+
+/* Bytes from the socket, straight into the guest's buffer. False: it brought none, and
+ * the buffer is still free. */
+static bool bytes_give(struct vsock *vsock, struct link *link, struct virtio_chain *chain)
+{
+    struct iovec pieces[PIECES_MAX];
+    struct guest_memory *memory = vsock->device.place.memory;
+    uint64_t size = chain->writable_bytes - HEADER_BYTES;
+    const uint32_t room = vsock_stream_room(&link->stream);
+    size = size < room ? size : room;
+    size = size < VSOCK_BUFFER_BYTES ? size : VSOCK_BUFFER_BYTES;
+    if (room == 0) {
+        link->has_no_credit = true;
+        link->to_send = (link->to_send & ~(unsigned)SEND_BYTES) | SEND_CREDIT_REQUEST;
+        return false;
+    }
+    const int count =
+        virtio_chain_iovec(chain, memory, true, HEADER_BYTES, size, pieces, PIECES_MAX);
+    REQUIRE(count > 0); /* the chain has so many bytes, all in RAM */
+    const ssize_t got = readv(link->fd, pieces, count);
+    if (got > 0) {
+        virtio_chain_mark(chain, memory, HEADER_BYTES + (uint64_t)got);
+        link->to_send &= (uint64_t)got < size ? ~(unsigned)SEND_BYTES : ~0u;
+        link->stream.sent += (uint32_t)got;
+        vsock->counters.received_bytes += (uint64_t)got;
+        link_give(vsock, link, chain, VSOCK_RW, 0, (uint32_t)got);
+        return true;
+    }
+    link->to_send &= ~(unsigned)SEND_BYTES;
+    if (got == 0) {
+        link->host_ended = true;
+        link->to_send |= SEND_SHUTDOWN;
+    } else if (errno != EAGAIN && errno != EINTR) {
+        link_reset(vsock, link);
+    }
+    return false;
+}
+
+static const struct {
+    unsigned bit;
+    enum vsock_operation operation;
+    uint32_t flags;
+} small_packets[] = {
+    {SEND_REQUEST, VSOCK_REQUEST, 0},
+    {SEND_RESPONSE, VSOCK_RESPONSE, 0},
+    {SEND_CREDIT_UPDATE, VSOCK_CREDIT_UPDATE, 0},
+    {SEND_CREDIT_REQUEST, VSOCK_CREDIT_REQUEST, 0},
+    {SEND_SHUTDOWN, VSOCK_SHUTDOWN, VSOCK_NO_SEND},
+};
+
+/* The next packet of a link into the buffer; false: it has none after all. */
+static bool link_send(struct vsock *vsock, struct link *link, struct virtio_chain *chain)
+{
+    if ((link->to_send & SEND_RST) != 0) {
+        link_give(vsock, link, chain, VSOCK_RST, 0, 0);
+        link_free(vsock, link);
+        return true;
+    }
+    for (unsigned i = 0; i < sizeof(small_packets) / sizeof(small_packets[0]); i++) {
+        if ((link->to_send & small_packets[i].bit) != 0) {
+            link->to_send &= ~small_packets[i].bit;
+            link_give(vsock, link, chain, small_packets[i].operation,
+                      small_packets[i].flags, 0);
+            return true;
+        }
+    }
+    return (link->to_send & SEND_BYTES) != 0 && bytes_give(vsock, link, chain);
+}
+
+/* Each link has its turn; one that has nothing after all may have a word instead. */
+static bool any_link_send(struct vsock *vsock, struct virtio_chain *chain)
+{
+    for (unsigned i = 0; i < VSOCK_LINKS_MAX; i++) {
+        struct link *link = &vsock->links[vsock->turn];
+        vsock->turn = (vsock->turn + 1) % VSOCK_LINKS_MAX;
+        bool is_sent = false;
+        for (unsigned tries = 0; !is_sent && link->to_send != 0 && tries < 2; tries++) {
+            is_sent = link_send(vsock, link, chain);
+        }
+        if (link->state != LINK_FREE) {
+            link_watch(vsock, link);
+        }
+        if (is_sent) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static enum virtio_handled
+receive_one(struct virtio_device *device, unsigned queue, struct virtio_chain *chain)
+{
+    struct vsock *vsock = vsock_of(device);
+    if (chain->writable_bytes <=
+        HEADER_BYTES) { /* no packet fits: it costs this buffer */
+        virtio_device_give(device, queue, chain->head, 0);
+        return VIRTIO_TAKEN;
+    }
+    if (vsock->reset_count > 0) {
+        const struct address_pair *pair = &vsock->resets[vsock->reset_first];
+        struct vsock_header header =
+            header_make(vsock, pair->host_port, pair->guest_port);
+        header.operation = VSOCK_RST;
+        vsock->reset_first = (vsock->reset_first + 1) % VSOCK_RESETS_MAX;
+        vsock->reset_count--;
+        header_give(vsock, chain, &header);
+        if (vsock->transmit_waits) {
+            vsock->transmit_waits = false;
+            virtio_device_again(device, VIRTIO_VSOCK_TRANSMIT);
+        }
+        return VIRTIO_TAKEN;
+    }
+    return any_link_send(vsock, chain) ? VIRTIO_TAKEN : VIRTIO_WAIT;
+}
+
+static bool anything_to_send(const struct vsock *vsock)
+{
+    bool any = vsock->reset_count > 0;
+    for (unsigned i = 0; !any && i < VSOCK_LINKS_MAX; i++) {
+        any = vsock->links[i].to_send != 0;
+    }
+    return any;
+}
+
+static void receive(struct vsock *vsock)
+{
+    if (anything_to_send(vsock)) {
+        virtio_device_serve(&vsock->device, VIRTIO_VSOCK_RECEIVE, receive_one);
+    }
+}
+
+/* ---- from the guest ---- */
+
+/* After bytes have left the buffer, or the guest has said that it is done. */
+static void link_settle(struct vsock *vsock, struct link *link)
+{
+    const bool is_empty = vsock_stream_waiting(&link->stream) == 0;
+    if (is_empty && link->state == LINK_CLOSING) {
+        link_reset(vsock, link); /* 5.10.6.5: that is how both know */
+    } else if (is_empty && link->guest_ended && link->state == LINK_OPEN) {
+        (void)shutdown(link->fd, SHUT_WR); /* it may have gone: then its end says so */
+    }
+    if (link->state == LINK_OPEN && vsock_stream_must_tell(&link->stream)) {
+        link->to_send |= SEND_CREDIT_UPDATE;
+    }
+}
+
+/* Asks for a connection to that port of the host. */
+static void guest_request(struct vsock *vsock, const struct vsock_header *header)
+{
+    struct link *link = vsock->dialer < 0 ? NULL : link_new(vsock, LINK_DIALING);
+    if (link == NULL) {
+        vsock->counters.refused++;
+        reset_put(vsock, header->target_port, header->source_port);
+        return;
+    }
+    link->host_port = header->target_port;
+    link->guest_port = header->source_port;
+    vsock_stream_hear(&link->stream, header->buffer_bytes, header->forwarded_bytes);
+    const struct vsock_dial_request request = {.id = (uint64_t)(link - vsock->links) |
+                                                     (uint64_t)link->generation << 32,
+                                               .port = link->host_port};
+    if (send(vsock->dialer, &request, sizeof(request), MSG_NOSIGNAL | MSG_DONTWAIT) !=
+        (ssize_t)sizeof(request)) {
+        link_reset(vsock, link);
+    }
+}
+
+static void guest_response(struct vsock *vsock,
+                           struct link *link,
+                           const struct vsock_header *header,
+                           const struct virtio_chain *chain)
+{
+    char answer[GREETING_MAX];
+    (void)header;
+    (void)chain;
+    const int size =
+        snprintf(answer, sizeof(answer), "OK %" PRIu32 "\n", link->host_port);
+    if (link->state != LINK_REQUESTED ||
+        write(link->fd, answer, (size_t)size) != (ssize_t)size) {
+        link_reset(vsock, link);
+        return;
+    }
+    link->state = LINK_OPEN;
+    vsock->counters.opened++;
+}
+
+static void guest_rst(struct vsock *vsock,
+                      struct link *link,
+                      const struct vsock_header *header,
+                      const struct virtio_chain *chain)
+{
+    (void)header;
+    (void)chain;
+    vsock->counters.refused += link->state == LINK_REQUESTED ? 1 : 0;
+    link_free(vsock, link);
+}
+
+static void guest_shutdown(struct vsock *vsock,
+                           struct link *link,
+                           const struct vsock_header *header,
+                           const struct virtio_chain *chain)
+{
+    (void)chain;
+    if (link->state != LINK_OPEN) {
+        link_reset(vsock, link);
+        return;
+    }
+    link->guest_is_deaf = link->guest_is_deaf || (header->flags & VSOCK_NO_RECEIVE) != 0;
+    link->guest_ended = link->guest_ended || (header->flags & VSOCK_NO_SEND) != 0;
+    if (link->guest_is_deaf) {
+        link->to_send &= ~(unsigned)(SEND_BYTES | SEND_CREDIT_REQUEST);
+    }
+    if (link->guest_is_deaf && link->guest_ended) {
+        link->state = LINK_CLOSING;
+    }
+    link_settle(vsock, link);
+}
+
+static void guest_bytes(struct vsock *vsock,
+                        struct link *link,
+                        const struct vsock_header *header,
+                        const struct virtio_chain *chain)
+{
+    struct iovec pieces[PIECES_MAX];
+    if (link->state != LINK_OPEN || link->guest_ended ||
+        header->size > VSOCK_BUFFER_BYTES) {
+        link_reset(vsock, link);
+        return;
+    }
+    const int count =
+        header->size == 0
+            ? 0
+            : virtio_chain_iovec(chain, vsock->device.place.memory, false, HEADER_BYTES,
+                                 header->size, pieces, PIECES_MAX);
+    if (count < 0 || vsock_stream_take(&link->stream, link->fd, pieces, (unsigned)count,
+                                       header->size) < 0) {
+        link_reset(vsock, link);
+        return;
+    }
+    vsock->counters.sent_bytes += header->size;
+    link_settle(vsock, link);
+}
+
+/* What it said of its buffer was heard already. */
+static void guest_credit(struct vsock *vsock,
+                         struct link *link,
+                         const struct vsock_header *header,
+                         const struct virtio_chain *chain)
+{
+    (void)chain;
+    if (link->state != LINK_OPEN && link->state != LINK_CLOSING) {
+        link_reset(vsock, link);
+    } else if (header->operation == VSOCK_CREDIT_REQUEST) {
+        link->to_send |= SEND_CREDIT_UPDATE;
+    }
+}
+
+static void (*const guest_words[VSOCK_OPERATION_COUNT])(
+    struct vsock *vsock,
+    struct link *link,
+    const struct vsock_header *header,
+    const struct virtio_chain *chain) = {
+    [VSOCK_RESPONSE] = guest_response,    [VSOCK_RST] = guest_rst,
+    [VSOCK_SHUTDOWN] = guest_shutdown,    [VSOCK_RW] = guest_bytes,
+    [VSOCK_CREDIT_UPDATE] = guest_credit, [VSOCK_CREDIT_REQUEST] = guest_credit,
+};
+
+static void link_hear(struct vsock *vsock,
+                      struct link *link,
+                      const struct vsock_header *header,
+                      const struct virtio_chain *chain)
+{
+    vsock_stream_hear(&link->stream, header->buffer_bytes, header->forwarded_bytes);
+    if (link->has_no_credit && vsock_stream_room(&link->stream) > 0) {
+        link->has_no_credit = false;
+        link->to_send |= link->guest_is_deaf ? 0 : SEND_BYTES;
+    }
+    guest_words[header->operation](vsock, link, header, chain);
+    if (link->state != LINK_FREE) {
+        link_watch(vsock, link);
+    }
+}
+
+/* Whether the packet is one of this guest's to this host at all. */
+static bool header_sound(const struct vsock *vsock,
+                         const struct vsock_header *header,
+                         const struct virtio_chain *chain)
+{
+    return header->source_cid == vsock->guest_cid &&
+           header->target_cid == VSOCK_HOST_CID && header->type == VSOCK_STREAM &&
+           header->operation < VSOCK_OPERATION_COUNT &&
+           (guest_words[header->operation] != NULL ||
+            header->operation == VSOCK_REQUEST) &&
+           header->size <= chain->readable_bytes - HEADER_BYTES;
+}
+
+static void packet_take(struct vsock *vsock,
+                        const struct vsock_header *header,
+                        const struct virtio_chain *chain)
+{
+    struct link *link = link_find(vsock, header->target_port, header->source_port);
+    const bool is_sound = header_sound(vsock, header, chain);
+    if (link != NULL && link->state == LINK_RESETTING) {
+        if (is_sound && header->operation == VSOCK_RST) {
+            link_free(vsock, link); /* both said so */
+        }
+        return; /* its answer is on the way */
+    }
+    if (link != NULL && is_sound && header->operation != VSOCK_REQUEST) {
+        link_hear(vsock, link, header, chain);
+    } else if (link != NULL) {
+        link_reset(vsock, link);
+    } else if (is_sound && header->operation == VSOCK_REQUEST) {
+        guest_request(vsock, header);
+    } else if (header->operation != VSOCK_RST) {
+        reset_put(vsock, header->target_port, header->source_port);
+    }
+}
+
+static enum virtio_handled
+transmit_one(struct virtio_device *device, unsigned queue, struct virtio_chain *chain)
+{
+    struct vsock *vsock = vsock_of(device);
+    struct vsock_header header;
+    if (vsock->reset_count == VSOCK_RESETS_MAX) {
+        vsock->transmit_waits = true;
+        return VIRTIO_WAIT;
+    }
+    if (virtio_chain_read(chain, device->place.memory, 0, &header, HEADER_BYTES) ==
+        HEADER_BYTES) {
+        packet_take(vsock, &header, chain);
+    } /* else it names nobody that could be told */
+    virtio_device_give(device, queue, chain->head, 0);
+    return VIRTIO_TAKEN;
+}
+
+/* ---- from the host ---- */
+
+/* Takes what has come of "CONNECT PORT\n", and no byte more: 1 when it is whole, 0 when
+ * not yet, or an error. */
+static int greeting_take(struct link *link)
+{
+    char *at = link->greeting + link->greeting_size;
+    const ssize_t there =
+        recv(link->fd, at, GREETING_MAX - link->greeting_size, MSG_PEEK);
+    if (there <= 0) {
+        return there < 0 && (errno == EAGAIN || errno == EINTR) ? 0 : -ECONNRESET;
+    }
+    const char *end = memchr(at, '\n', (size_t)there);
+    const size_t size = end != NULL ? (size_t)(end - at) + 1 : (size_t)there;
+    if (recv(link->fd, at, size, 0) != (ssize_t)size) {
+        return BERTH_EPROTO;
+    }
+    link->greeting_size += (unsigned)size;
+    if (end == NULL) {
+        return link->greeting_size < GREETING_MAX ? 0 : BERTH_EPROTO;
+    }
+    link->greeting[link->greeting_size - 1] = '\0';
+    return 1;
+}
+
+static int greeting_read(const char *greeting, uint32_t *ret_port)
+{
+    static const char word[] = "CONNECT ";
+    uint64_t port = 0;
+    if (strncmp(greeting, word, strlen(word)) != 0 ||
+        parse_u64(greeting + strlen(word), &port, NULL) < 0 || port > UINT32_MAX) {
+        return BERTH_EPROTO;
+    }
+    *ret_port = (uint32_t)port;
+    return 1;
+}
+
+/* A port of the host's that this port of the guest is not connected with. */
+static uint32_t port_choose(struct vsock *vsock, uint32_t guest_port)
+{
+    do { /* at most once for each link */
+        vsock->next_port =
+            vsock->next_port == UINT32_MAX ? HOST_PORT_FIRST : vsock->next_port + 1;
+    } while (link_find(vsock, vsock->next_port, guest_port) != NULL);
+    return vsock->next_port;
+}
+
+static void link_greet(struct vsock *vsock, struct link *link)
+{
+    uint32_t port = 0;
+    int r = greeting_take(link);
+    r = r > 0 ? greeting_read(link->greeting, &port) : r;
+    if (r < 0) {
+        vsock->counters.refused++;
+        link_free(vsock, link); /* the guest has not heard of it */
+    } else if (r > 0) {
+        link->host_port = port_choose(vsock, port);
+        link->guest_port = port;
+        link->state = LINK_REQUESTED;
+        link->to_send = SEND_REQUEST;
+    }
+}
+
+static void listener_watch(struct vsock *vsock)
+{
+    const bool wanted =
+        virtio_device_active(&vsock->device) && vsock->counters.links < VSOCK_LINKS_MAX;
+    if (vsock->listener_watch >= 0) {
+        poller_change(vsock->device.place.poller, vsock->listener_watch,
+                      wanted ? POLLER_READABLE : 0);
+    }
+}
+
+static void listener_accept(struct vsock *vsock)
+{
+    struct link *link = link_new(vsock, LINK_GREETING);
+    const int fd =
+        link == NULL ? -1
+                     : accept4(vsock->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (link == NULL) {
+        return;
+    }
+    const bool is_full =
+        fd < 0 && errno != EAGAIN && errno != EINTR && errno != ECONNABORTED;
+    if (fd < 0 || link_take(vsock, link, fd) < 0) {
+        link_free(vsock, link);
+        vsock->listener_rests = is_full && vsock->counters.links > 0;
+        return; /* it left again; or this process has no room for it now */
+    }
+    link_watch(vsock, link);
+}
+
+/* ---- who dials ---- */
+
+static void dialer_forget(struct vsock *vsock)
+{
+    poller_remove(vsock->device.place.poller, vsock->dialer_watch);
+    vsock->dialer_watch = -1;
+    fd_close(&vsock->dialer);
+    for (unsigned i = 0; i < VSOCK_LINKS_MAX; i++) {
+        if (vsock->links[i].state == LINK_DIALING) {
+            link_reset(vsock, &vsock->links[i]);
+        }
+    }
+}
+
+static void
+answer_take(struct vsock *vsock, const struct vsock_dial_answer *answer, int fd)
+{
+    const uint64_t index = answer->id & UINT32_MAX;
+    struct link *link = index < VSOCK_LINKS_MAX ? &vsock->links[index] : NULL;
+    if (link == NULL || link->state != LINK_DIALING ||
+        link->generation != (uint32_t)(answer->id >> 32)) {
+        fd_close(&fd); /* the guest has given up meanwhile */
+        return;
+    }
+    if (fd < 0 || answer->result < 0) {
+        fd_close(&fd);
+        link_reset(vsock, link);
+        return;
+    }
+    if (link_take(vsock, link, fd) < 0) {
+        link_reset(vsock, link);
+        return;
+    }
+    link->state = LINK_OPEN;
+    link->to_send = SEND_RESPONSE;
+    vsock->counters.opened++;
+    link_watch(vsock, link);
+}
+
+static void dialer_read(struct vsock *vsock)
+{
+    union {
+        struct cmsghdr align;
+        char room[CMSG_SPACE(sizeof(int))];
+    } control;
+    struct vsock_dial_answer answer;
+    struct iovec piece = {&answer, sizeof(answer)};
+    struct msghdr message = {.msg_iov = &piece,
+                             .msg_iovlen = 1,
+                             .msg_control = &control,
+                             .msg_controllen = sizeof(control)};
+    const ssize_t size =
+        recvmsg(vsock->dialer, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    int fd = -1;
+    if (size < 0 && (errno == EAGAIN || errno == EINTR)) {
+        return;
+    }
+    const struct cmsghdr *part = size > 0 ? CMSG_FIRSTHDR(&message) : NULL;
+    if (part != NULL && part->cmsg_level == SOL_SOCKET && part->cmsg_type == SCM_RIGHTS &&
+        part->cmsg_len == CMSG_LEN(sizeof(int))) {
+        memcpy(&fd, CMSG_DATA(part), sizeof(fd));
+    }
+    if (size == (ssize_t)sizeof(answer)) {
+        answer_take(vsock, &answer, fd);
+    } else {
+        fd_close(&fd);
+        dialer_forget(vsock); /* it has ended, or talks of something else */
+    }
+}
+
+/* ---- callbacks ---- */
+
+static void hush(struct vsock *vsock)
+{
+    for (unsigned i = 0; i < VSOCK_LINKS_MAX; i++) {
+        if (vsock->links[i].watch >= 0) {
+            poller_change(vsock->device.place.poller, vsock->links[i].watch, 0);
+        }
+    }
+    if (vsock->listener_watch >= 0) {
+        poller_change(vsock->device.place.poller, vsock->listener_watch, 0);
+    }
+    if (vsock->dialer_watch >= 0) {
+        poller_change(vsock->device.place.poller, vsock->dialer_watch, 0);
+    }
+}
+
+static void watch_all(struct vsock *vsock)
+{
+    for (unsigned i = 0; i < VSOCK_LINKS_MAX; i++) {
+        if (vsock->links[i].state != LINK_FREE) {
+            link_watch(vsock, &vsock->links[i]);
+        }
+    }
+    if (vsock->dialer_watch >= 0) {
+        poller_change(vsock->device.place.poller, vsock->dialer_watch, POLLER_READABLE);
+    }
+    listener_watch(vsock);
+}
+
+static void link_turn(struct vsock *vsock, struct link *link, unsigned events)
+{
+    if (link->state == LINK_GREETING) {
+        link_greet(vsock, link);
+    } else if ((events & POLLER_WRITABLE) != 0 &&
+               vsock_stream_drain(&link->stream, link->fd) < 0) {
+        link_reset(vsock, link);
+    } else {
+        link->to_send |=
+            (events & link_events(link) & POLLER_READABLE) != 0 ? SEND_BYTES : 0;
+        link_settle(vsock, link);
+    }
+    if (link->state != LINK_FREE) {
+        link_watch(vsock, link);
+    }
+}
+
+/* Lets what has happened lead to packets; the device's own end of a callback. */
+static void callback_end(struct vsock *vsock)
+{
+    receive(vsock);
+    if (virtio_device_active(&vsock->device)) {
+        listener_watch(vsock);
+    } else {
+        hush(vsock); /* it has failed: what waits would come for ever */
+    }
+    virtio_device_leave(&vsock->device);
+}
+
+static void on_link(void *context, uint64_t token, unsigned events)
+{
+    struct vsock *vsock = context;
+    struct link *link = &vsock->links[token & UINT32_MAX];
+    virtio_device_enter(&vsock->device);
+    if (virtio_device_active(&vsock->device) &&
+        link->generation == (uint32_t)(token >> 32) && link->watch >= 0) {
+        link_turn(vsock, link, events);
+    }
+    callback_end(vsock);
+}
+
+static void on_other(void *context, uint64_t token, unsigned events)
+{
+    struct vsock *vsock = context;
+    (void)events;
+    virtio_device_enter(&vsock->device);
+    if (virtio_device_active(&vsock->device)) {
+        if (token == TOKEN_LISTENER) {
+            listener_accept(vsock);
+        } else if (vsock->dialer >= 0) {
+            dialer_read(vsock);
+        }
+    }
+    callback_end(vsock);
+}
+
+/* ---- the verbs ---- */
+
+static int
+watch_add(struct vsock *vsock, int fd, uint64_t token, int *ret_watch, struct err *err)
+{
+    if (fd < 0) {
+        return 0;
+    }
+    *ret_watch = poller_add(vsock->device.place.poller, fd, 0, on_other, vsock, token);
+    return *ret_watch < 0 ? err_sys(err, *ret_watch, "watch a socket") : 0;
+}
+
+static int vsock_init(struct virtio_device *device, struct err *err)
+{
+    struct vsock *vsock = vsock_of(device);
+    const int r =
+        watch_add(vsock, vsock->listener, TOKEN_LISTENER, &vsock->listener_watch, err);
+    return r < 0
+               ? r
+               : watch_add(vsock, vsock->dialer, TOKEN_DIALER, &vsock->dialer_watch, err);
+}
+
+static enum virtio_handled
+event_one(struct virtio_device *device, unsigned queue, struct virtio_chain *chain)
+{
+    static const uint32_t transport_reset; /* 0 */
+    struct vsock *vsock = vsock_of(device);
+    if (!vsock->must_tell_reset) {
+        return VIRTIO_WAIT;
+    }
+    const size_t written = virtio_chain_write(chain, device->place.memory, 0,
+                                              &transport_reset, sizeof(transport_reset));
+    vsock->must_tell_reset = false;
+    virtio_device_give(device, queue, chain->head, (uint32_t)written);
+    return VIRTIO_TAKEN;
+}
+
+static void vsock_notify(struct virtio_device *device, unsigned queue)
+{
+    struct vsock *vsock = vsock_of(device);
+    if (queue == VIRTIO_VSOCK_EVENT) {
+        virtio_device_serve(device, queue, event_one);
+        return;
+    }
+    if (queue == VIRTIO_VSOCK_TRANSMIT) {
+        virtio_device_serve(device, queue, transmit_one);
+    }
+    receive(vsock);
+    listener_watch(vsock);
+}
+
+static void vsock_update(struct virtio_device *device)
+{
+    watch_all(vsock_of(device));
+}
+
+static void vsock_reset(struct virtio_device *device)
+{
+    struct vsock *vsock = vsock_of(device);
+    for (unsigned i = 0; i < VSOCK_LINKS_MAX; i++) {
+        if (vsock->links[i].state != LINK_FREE) {
+            link_free(vsock, &vsock->links[i]);
+        }
+    }
+    vsock->reset_count = 0;
+    vsock->transmit_waits = false;
+    vsock->must_tell_reset = false;
+    hush(vsock);
+}
+
+static void vsock_stop(struct virtio_device *device)
+{
+    hush(vsock_of(device));
+}
+
+/* Ports are not given twice within a guest's memory. */
+static void vsock_save(struct virtio_device *device, struct bytes_writer *writer)
+{
+    bytes_write_u32(writer, vsock_of(device)->next_port);
+}
+
+static int
+vsock_restore(struct virtio_device *device, struct bytes_reader *reader, struct err *err)
+{
+    struct vsock *vsock = vsock_of(device);
+    const uint32_t next_port = bytes_read_u32(reader);
+    if (reader->error != 0 || next_port < HOST_PORT_FIRST) {
+        return err_set(err, BERTH_ECORRUPT, "the vsock's state makes no sense");
+    }
+    vsock->next_port = next_port;
+    vsock->must_tell_reset = (device->status & VIRTIO_DRIVER_OK) != 0;
+    return 0;
+}
+
+static void vsock_free(struct virtio_device *device)
+{
+    struct vsock *vsock = vsock_of(device);
+    for (unsigned i = 0; i < VSOCK_LINKS_MAX; i++) {
+        if (vsock->links[i].state != LINK_FREE) {
+            link_close(vsock, &vsock->links[i]);
+        }
+    }
+    if (vsock->listener_watch >= 0) {
+        poller_remove(device->place.poller, vsock->listener_watch);
+    }
+    if (vsock->dialer_watch >= 0) {
+        poller_remove(device->place.poller, vsock->dialer_watch);
+    }
+    fd_close(&vsock->listener);
+    fd_close(&vsock->dialer);
+    free(vsock);
+}
+
+static void vsock_config_read(struct virtio_device *device,
+                              uint64_t offset,
+                              void *ret_data,
+                              unsigned size)
+{
+    const struct vsock *vsock = vsock_of(device);
+    virtio_config_read(&vsock->guest_cid, sizeof(vsock->guest_cid), offset, ret_data,
+                       size);
+}
+
+static const struct virtio_ops vsock_ops = {
+    .kind = "virtio-vsock",
+    .type = VIRTIO_TYPE_VSOCK,
+    .pci_class = PCI_CLASS_OTHER,
+    .init = vsock_init,
+    .activate = vsock_update,
+    .notify = vsock_notify,
+    .reset = vsock_reset,
+    .start = vsock_update,
+    .stop = vsock_stop,
+    .save = vsock_save,
+    .restore = vsock_restore,
+    .free = vsock_free,
+    .config_read = vsock_config_read,
+};
+
+int virtio_vsock_new(const struct virtio_place *place,
+                     const struct virtio_vsock_spec *spec,
+                     struct virtio_device **ret_device,
+                     struct err *err)
+{
+    const int fds[] = {spec->take_listener, spec->take_dialer};
+    REQUIRE(spec->guest_cid >= VSOCK_CID_MIN && spec->guest_cid <= VSOCK_CID_MAX);
+    for (unsigned i = 0; i < sizeof(fds) / sizeof(fds[0]); i++) {
+        const int r = fds[i] < 0 ? 0 : fd_set_nonblocking(fds[i]);
+        if (r < 0) {
+            return err_sys(err, r, "use a socket's descriptor");
+        }
+    }
+    struct vsock *vsock = calloc(1, sizeof(*vsock));
+    if (vsock == NULL) {
+        return err_sys(err, -ENOMEM, "make a vsock");
+    }
+    virtio_device_setup(&vsock->device, &vsock_ops, place, 0, VIRTIO_VSOCK_QUEUE_COUNT,
+                        VIRTIO_QUEUE_SIZE_MAX);
+    vsock->guest_cid = spec->guest_cid;
+    vsock->listener = spec->take_listener;
+    vsock->dialer = spec->take_dialer;
+    vsock->listener_watch = vsock->dialer_watch = -1;
+    vsock->next_port = HOST_PORT_FIRST;
+    for (unsigned i = 0; i < VSOCK_LINKS_MAX; i++) {
+        vsock->links[i].fd = vsock->links[i].watch = -1;
+    }
+    *ret_device = &vsock->device;
+    return 0;
+}
+
+void virtio_vsock_count(struct virtio_device *device,
+                        struct virtio_vsock_counters *ret_counters)
+{
+    REQUIRE(device->ops == &vsock_ops);
+    virtio_device_enter(device);
+    *ret_counters = vsock_of(device)->counters;
+    virtio_device_leave(device);
+}
