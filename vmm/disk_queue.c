@@ -1,6 +1,7 @@
 #include "vmm/disk_queue.h"
 
 #include "base/fd.h"
+#include "base/log.h"
 #include "base/require.h"
 #include "vmm/io_ring.h"
 
@@ -217,8 +218,9 @@ static void ring_open(struct disk_queue *queue)
 {
     int fds[DISK_FILES_MAX];
     const unsigned count = queue->plan.has_no_ring ? 0 : disk_files(queue->disk, fds);
-    if (count > 0) {
-        (void)io_ring_new(fds, count, queue->event_fd, &queue->ring, NULL);
+    struct err err = {0};
+    if (count > 0 && io_ring_new(fds, count, queue->event_fd, &queue->ring, &err) < 0) {
+        log_info("vmm", "a disk is served by threads alone", KV_STR("reason", err.text));
     }
 }
 

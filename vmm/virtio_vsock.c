@@ -83,11 +83,12 @@ struct vsock {
     bool listener_rests;  /* until a connection has ended */
     bool must_tell_reset; /* the machine has come out of a file */
     bool transmit_waits;  /* for room among the resets */
-    unsigned turn;        /* which link sends next */
+    unsigned turn;        /* which link has sent last */
     unsigned reset_first;
     unsigned reset_count;
     struct address_pair resets[VSOCK_RESETS_MAX]; /* to packets of nobody */
     struct virtio_vsock_counters counters;
+    unsigned link_end; /* from here on all are free */
     struct link links[VSOCK_LINKS_MAX];
 };
 
@@ -141,6 +142,9 @@ static void link_free(struct vsock *vsock, struct link *link)
     vsock->listener_rests = false;
     REQUIRE(vsock->counters.links > 0);
     vsock->counters.links--;
+    while (vsock->link_end > 0 && vsock->links[vsock->link_end - 1].state == LINK_FREE) {
+        vsock->link_end--;
+    }
 }
 
 /* Ends it; the guest is told. */
@@ -165,6 +169,7 @@ static struct link *link_new(struct vsock *vsock, enum link_state state)
                                   .watch = -1};
             vsock_stream_init(&link->stream);
             vsock->counters.links++;
+            vsock->link_end = vsock->link_end > i ? vsock->link_end : i + 1;
             return link;
         }
     }
@@ -175,7 +180,7 @@ static struct link *link_new(struct vsock *vsock, enum link_state state)
 static struct link *
 link_find(struct vsock *vsock, uint32_t host_port, uint32_t guest_port)
 {
-    for (unsigned i = 0; i < VSOCK_LINKS_MAX; i++) {
+    for (unsigned i = 0; i < vsock->link_end; i++) {
         struct link *link = &vsock->links[i];
         if (link->state != LINK_FREE && link->state != LINK_GREETING &&
             link->host_port == host_port && link->guest_port == guest_port) {
@@ -315,9 +320,10 @@ static bool link_send(struct vsock *vsock, struct link *link, struct virtio_chai
 /* Each link has its turn; one that has nothing after all may have a word instead. */
 static bool any_link_send(struct vsock *vsock, struct virtio_chain *chain)
 {
-    for (unsigned i = 0; i < VSOCK_LINKS_MAX; i++) {
+    const unsigned count = vsock->link_end; /* as it is now: one may go */
+    for (unsigned i = 0; i < count; i++) {
+        vsock->turn = vsock->turn + 1 < count ? vsock->turn + 1 : 0;
         struct link *link = &vsock->links[vsock->turn];
-        vsock->turn = (vsock->turn + 1) % VSOCK_LINKS_MAX;
         bool is_sent = false;
         for (unsigned tries = 0; !is_sent && link->to_send != 0 && tries < 2; tries++) {
             is_sent = link_send(vsock, link, chain);
@@ -361,7 +367,7 @@ receive_one(struct virtio_device *device, unsigned queue, struct virtio_chain *c
 static bool anything_to_send(const struct vsock *vsock)
 {
     bool any = vsock->reset_count > 0;
-    for (unsigned i = 0; !any && i < VSOCK_LINKS_MAX; i++) {
+    for (unsigned i = 0; !any && i < vsock->link_end; i++) {
         any = vsock->links[i].to_send != 0;
     }
     return any;
