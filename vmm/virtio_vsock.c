@@ -56,6 +56,7 @@ struct link {
     uint32_t host_port;
     uint32_t guest_port;
     unsigned to_send;
+    bool host_hurries;  /* a client speaks before the guest has answered */
     bool host_ended;    /* the socket brings nothing more */
     bool guest_ended;   /* nor does the guest */
     bool guest_is_deaf; /* it takes nothing more */
@@ -105,6 +106,7 @@ static unsigned link_events(const struct link *link)
 {
     unsigned events = 0;
     if (link->state == LINK_GREETING ||
+        (link->state == LINK_REQUESTED && !link->host_hurries) ||
         (link->state == LINK_OPEN && !link->host_ended && !link->guest_is_deaf &&
          !link->has_no_credit && (link->to_send & SEND_BYTES) == 0)) {
         events |= POLLER_READABLE;
@@ -649,6 +651,18 @@ static void link_greet(struct vsock *vsock, struct link *link)
     }
 }
 
+/* A client that waits for the guest's answer has gone, or cannot wait. */
+static void link_impatience(struct vsock *vsock, struct link *link)
+{
+    char byte;
+    const ssize_t there = recv(link->fd, &byte, sizeof(byte), MSG_PEEK);
+    if (there > 0) {
+        link->host_hurries = true; /* what it says is read when there is an answer */
+    } else if (there == 0 || (errno != EAGAIN && errno != EINTR)) {
+        link_reset(vsock, link);
+    }
+}
+
 static void listener_watch(struct vsock *vsock)
 {
     const bool wanted =
@@ -782,6 +796,8 @@ static void link_turn(struct vsock *vsock, struct link *link, unsigned events)
 {
     if (link->state == LINK_GREETING) {
         link_greet(vsock, link);
+    } else if (link->state == LINK_REQUESTED) {
+        link_impatience(vsock, link);
     } else if ((events & POLLER_WRITABLE) != 0 &&
                vsock_stream_drain(&link->stream, link->fd) < 0) {
         link_reset(vsock, link);

@@ -317,6 +317,19 @@ START_TEST(a_guest_that_does_not_want_it_ends_the_client)
 }
 END_TEST
 
+START_TEST(a_client_that_does_not_wait_for_the_guest_ends_the_request)
+{
+    const int fd = client("CONNECT 9\n");
+    const struct vsock_header request = expect(VSOCK_REQUEST);
+
+    (void)close(fd);
+
+    ck_assert_uint_eq(expect(VSOCK_RST).source_port, request.source_port);
+    ck_assert_uint_eq(counters().links, 0);
+    ck_assert_uint_eq(counters().refused, 1);
+}
+END_TEST
+
 static const char *const greetings[] = {
     "CONNECT\n",
     "CONNECT \n",
@@ -831,6 +844,7 @@ int main(void)
     tcase_add_test(tests, the_configuration_is_the_guests_number);
     tcase_add_test(tests, a_client_of_the_host_reaches_a_port_of_the_guest);
     tcase_add_test(tests, a_guest_that_does_not_want_it_ends_the_client);
+    tcase_add_test(tests, a_client_that_does_not_wait_for_the_guest_ends_the_request);
     tcase_add_loop_test(tests, a_client_that_says_something_else_is_sent_away, 0,
                         (int)ARRAY_COUNT(greetings));
     tcase_add_test(tests, a_greeting_may_come_in_pieces);
