@@ -3,6 +3,7 @@
 #include "agent/identity.h"
 #include "agent/members.h"
 #include "base/cleanup.h"
+#include "support/own_loopback.h"
 #include "support/temp_dir.h"
 #include "support/test_main.h"
 
@@ -74,7 +75,7 @@ static void member_put(void)
     ck_assert_msg(identity_open(dir.path, &identity, &err) == 0, "%s", err.text);
     identity.uid = 7;
     identity.cluster_id = 9;
-    identity.address = 0x7f000001;
+    identity.address = own_loopback(1);
     (void)snprintf(identity.name, NAME_SIZE, "h1");
     self.key = identity_key_digest(&identity.key);
     self.address = identity.address;
@@ -96,10 +97,11 @@ static const struct {
 START_TEST(a_member_starts_with_a_reserve_that_leaves_nothing_and_says_so)
 {
     char settings[160];
+    char address[OWN_LOOPBACK_TEXT_SIZE];
     member_put();
+    own_loopback_text(1, 0, address)[strcspn(address, ":")] = '\0';
     (void)snprintf(settings, sizeof(settings),
-                   "--mesh-port %d --raft-port %d --address 127.0.0.1 %s",
-                   10000 + 2 * (getpid() % 10000), 10001 + 2 * (getpid() % 10000),
+                   "--mesh-port 17440 --raft-port 17442 --address %s %s", address,
                    members_rows[_i].settings);
     ck_assert_msg(berthd(settings) == 1, "%s", said);
     ck_assert_msg(strstr(said, "this host offers VMs nothing, and starts") != NULL, "%s",

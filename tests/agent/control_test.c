@@ -4,6 +4,7 @@
 #include "agent/identity.h"
 #include "agent/members.h"
 #include "consensus/raft_offline.h"
+#include "support/own_loopback.h"
 #include "support/temp_dir.h"
 #include "support/test_main.h"
 
@@ -64,18 +65,12 @@ static void on_fatal(void *context, const struct err *why)
     ck_abort_msg("the log stopped: %s", why->text);
 }
 
-static void address_of_test(char ret_address[64])
-{
-    uint32_t pid = (uint32_t)getpid(); /* tests run side by side */
-    (void)snprintf(ret_address, 64, "127.%u.%u.9:17442", 1 + (pid >> 8 & 0x7f),
-                   pid & 0xff);
-}
+#define LOG_PORT 17442
 
 static int open_control(bool bootstrap, struct err *err)
 {
     char *folder = temp_dir_path(&dir, "raft");
-    char address[64];
-    address_of_test(address);
+    char address[OWN_LOOPBACK_TEXT_SIZE];
     const struct control_events events = {.on_leadership = on_leadership,
                                           .on_change = on_change,
                                           .on_restored = on_restored,
@@ -86,7 +81,7 @@ static int open_control(bool bootstrap, struct err *err)
         .folder = folder,
         .raft_id = identity_raft_id(&identity.key),
         .cluster_id = 7,
-        .address = address,
+        .address = own_loopback_text(1, LOG_PORT, address),
         .secret_key = identity.secret.bytes,
         .levels = level_range_up_to(level_max),
         .members = &members,
@@ -348,7 +343,7 @@ static void make_log_with_snapshot(void)
     struct apply_result result;
     uint8_t *data = NULL;
     size_t size = 0;
-    char address[64];
+    char address[OWN_LOOPBACK_TEXT_SIZE];
     char *folder = temp_dir_path(&dir, "raft");
     struct state *state = state_new(NULL, NULL);
     ck_assert_ptr_nonnull(state);
@@ -357,11 +352,10 @@ static void make_log_with_snapshot(void)
     state_apply(state, &command, &result);
     ck_assert_int_eq(result.code, 0);
     ck_assert_int_eq(state_encode(state, &data, &size), 0);
-    address_of_test(address);
     const struct log_offline log = {.folder = folder,
                                     .id = identity_raft_id(&identity.key),
                                     .cluster_id = 7,
-                                    .address = address};
+                                    .address = own_loopback_text(1, LOG_PORT, address)};
     ck_assert_int_eq(mkdir(folder, 0700), 0);
     int r = log_offline_make(&log, 3, 10, data, size, &err);
     ck_assert_msg(r == 0, "%s", err.text);

@@ -9,6 +9,7 @@
 
 #include "agent/link.h"
 #include "base/clock.h"
+#include "support/own_loopback.h"
 #include "support/temp_dir.h"
 #include "support/test_main.h"
 
@@ -18,7 +19,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define RACK_HOSTS_MAX 4
 #define RACK_MESH_PORT 17440
@@ -161,7 +161,6 @@ static inline void host_knows(struct rack_host *host, unsigned count)
 static inline void host_init(struct rack_host *host, unsigned number)
 {
     struct err err = {0};
-    uint32_t pid = (uint32_t)getpid(); /* tests run side by side */
     temp_dir_init_guarded(&host->dir);
     int r = identity_open(host->dir.path, &host->identity, &err);
     r = r < 0 ? r : members_open(host->dir.path, &host->members, &err);
@@ -170,8 +169,7 @@ static inline void host_init(struct rack_host *host, unsigned number)
     host->identity.uid = number;
     host->identity.cluster_id = 1;
     host->voter = VOTER_VOTER;
-    host->identity.address =
-        0x7f000000u | (pid & 0x7fff) << 8 | (pid >> 15 & 0x1f) << 3 | number;
+    host->identity.address = own_loopback(number); /* tests run side by side */
     host->identity.mesh_port = RACK_MESH_PORT;
     host->identity.raft_port = RACK_MESH_PORT + 2;
 }
