@@ -5,11 +5,14 @@
 #include "support/test_main.h"
 #include "voters_fixture.h"
 
+#include <arpa/inet.h>
 #include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <stdatomic.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 
 static struct voters voters;
@@ -107,6 +110,18 @@ START_TEST(a_snapshot_carries_the_state_over_a_restart)
 }
 END_TEST
 
+static unsigned snapshot_files(const struct voter *voter)
+{
+    unsigned count = 0;
+    DIR *dir = opendir(voter->folder);
+    ck_assert_ptr_nonnull(dir);
+    for (const struct dirent *item = readdir(dir); item != NULL; item = readdir(dir)) {
+        count += strncmp(item->d_name, "snapshot-", 9) == 0 ? 1U : 0U;
+    }
+    closedir(dir);
+    return count;
+}
+
 /* However few entries there are. */
 START_TEST(a_snapshot_that_is_asked_for_is_taken_and_the_next_in_its_time)
 {
@@ -128,6 +143,7 @@ START_TEST(a_snapshot_that_is_asked_for_is_taken_and_the_next_in_its_time)
     }
     consensus_counters(one->consensus, &counters);
     ck_assert_uint_eq(counters.snapshots, 1);
+    VOTERS_UNTIL(&voters, snapshot_files(one) >= 2); /* content and metadata */
     voter_close(one, false);
     one = voter_up(&voters, 1, false);
     VOTERS_UNTIL(&voters, one->leads);
@@ -144,8 +160,8 @@ START_TEST(a_read_barrier_waits_for_what_was_proposed_before_it)
 
     voter_commit(one, "x");
     for (unsigned i = 0; i < 10; i++) {
-        ck_assert_int_eq(consensus_read_barrier(one->consensus, 1000, on_answer, &reads),
-                         0);
+        ck_assert_int_eq(
+            consensus_read_barrier(one->consensus, VOTERS_WAIT_MS, on_answer, &reads), 0);
     }
     VOTERS_UNTIL(&voters, reads.count == 10);
 
@@ -166,8 +182,8 @@ START_TEST(a_command_that_fits_no_entry_is_refused_and_the_largest_one_is_not)
     ck_assert_int_eq(consensus_propose(one->consensus, data, CONSENSUS_COMMAND_MAX + 1,
                                        1000, on_result, &answers),
                      BERTH_ETOOLARGE);
-    ck_assert_int_eq(consensus_propose(one->consensus, data, CONSENSUS_COMMAND_MAX, 1000,
-                                       on_result, &answers),
+    ck_assert_int_eq(consensus_propose(one->consensus, data, CONSENSUS_COMMAND_MAX,
+                                       VOTERS_WAIT_MS, on_result, &answers),
                      0);
     VOTERS_UNTIL(&voters, answers.count == 1);
 
@@ -295,8 +311,8 @@ START_TEST(closing_answers_everything_that_waits)
 
     for (unsigned i = 0; i < 3; i++) {
         ck_assert_int_eq(voter_propose(one, "x", &answers), 0);
-        ck_assert_int_eq(consensus_read_barrier(one->consensus, 1000, on_answer, &reads),
-                         0);
+        ck_assert_int_eq(
+            consensus_read_barrier(one->consensus, VOTERS_WAIT_MS, on_answer, &reads), 0);
     }
     voter_close(one, false);
 
@@ -570,6 +586,7 @@ END_TEST
 
 START_TEST(three_voters_apply_the_same)
 {
+    voters_calm(&voters);
     struct voter *one = voters_up(&voters, 3);
     struct consensus_member members[VOTERS_MAX];
     struct answers answers = {0};
@@ -594,6 +611,7 @@ END_TEST
 
 START_TEST(a_follower_refuses_and_names_the_leader)
 {
+    voters_calm(&voters);
     struct voter *one = voters_up(&voters, 3);
     struct voter *two = &voters.voter[2];
     struct answers answers = {0};
@@ -614,6 +632,7 @@ END_TEST
 
 START_TEST(when_the_leader_dies_another_leads_and_nothing_is_lost)
 {
+    voters.config.election_ms = 1000; /* who leads then goes on to */
     struct voter *one = voters_up(&voters, 3);
     for (unsigned i = 0; i < 20; i++) {
         voter_commit(one, "before");
@@ -636,6 +655,7 @@ END_TEST
 
 START_TEST(without_a_majority_nothing_is_answered_with_yes)
 {
+    voters.config.election_ms = 2000; /* it leads until it has been asked */
     struct voter *one = voters_up(&voters, 3);
     voter_commit(one, "x");
     voter_close(&voters.voter[2], false);
@@ -657,16 +677,20 @@ END_TEST
 
 START_TEST(a_proposal_under_way_whose_time_is_up_is_unknown)
 {
+    voters_calm(&voters);
     struct voter *one = voters_up(&voters, 3);
     voter_close(&voters.voter[2], false);
     voter_close(&voters.voter[3], false);
     struct answers under_way = {0};
     struct answers waiting = {0};
+    struct consensus_counters before;
+    struct consensus_counters now;
 
-    ck_assert_int_eq(consensus_propose(one->consensus, "a", 1, 50, on_result, &under_way),
-                     0);
-    uv_run(&voters.loop, UV_RUN_NOWAIT);
-    uv_run(&voters.loop, UV_RUN_NOWAIT);
+    consensus_counters(one->consensus, &before);
+    ck_assert_int_eq(
+        consensus_propose(one->consensus, "a", 1, 1000, on_result, &under_way), 0);
+    VOTERS_UNTIL(&voters, (consensus_counters(one->consensus, &now),
+                           now.entries > before.entries || under_way.count > 0));
     int r = consensus_propose(one->consensus, "b", 1, 50, on_result, &waiting);
     ck_assert_int_eq(r, 0);
     VOTERS_UNTIL(&voters, under_way.count == 1 && waiting.count == 1);
@@ -678,6 +702,7 @@ END_TEST
 
 START_TEST(leadership_moves_on_request_without_a_failed_proposal)
 {
+    voters_calm(&voters);
     struct voter *one = voters_up(&voters, 3);
     struct answers transfer = {0};
     struct answers answers = {0};
@@ -701,6 +726,7 @@ END_TEST
 
 START_TEST(a_leader_that_closes_hands_over_first)
 {
+    voters_calm(&voters);
     struct voter *one = voters_up(&voters, 3);
     voter_commit(one, "x");
     uint64_t term = consensus_term(one->consensus);
@@ -715,6 +741,7 @@ END_TEST
 
 START_TEST(a_member_far_behind_gets_a_snapshot)
 {
+    voters_calm(&voters);
     voters.config.snapshot_threshold = 16;
     voters.config.snapshot_trailing = 2;
     struct voter *one = voters_up(&voters, 2);
@@ -741,6 +768,7 @@ END_TEST
 
 START_TEST(a_removed_member_is_no_longer_needed)
 {
+    voters_calm(&voters);
     struct voter *one = voters_up(&voters, 3);
     struct answers answers = {0};
     voter_close(&voters.voter[3], false);
@@ -762,6 +790,8 @@ END_TEST
 
 START_TEST(members_are_not_changed_while_a_voter_lags)
 {
+    voters_calm(&voters);
+    voters.config.member_wait_ms = 2000;
     struct voter *one = voters_up(&voters, 3);
     struct answers answers = {0};
     voter_close(&voters.voter[3], false);
@@ -781,6 +811,7 @@ END_TEST
 
 START_TEST(a_member_with_a_wrong_key_is_refused)
 {
+    voters.config.member_wait_ms = 2000;
     struct voter *one = voter_up(&voters, 1, true);
     VOTERS_UNTIL(&voters, one->leads);
     struct answers answers = {0};
@@ -806,7 +837,7 @@ END_TEST
 
 static int connect_to(const struct voter *voter)
 {
-    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr = {htonl(own_loopback(1))}};
     at.sin_port = htons((uint16_t)strtoul(strchr(voter->address, ':') + 1, NULL, 10));
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     ck_assert_int_ge(fd, 0);

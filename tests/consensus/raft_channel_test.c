@@ -3,6 +3,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "consensus/raft_channel.h"
+#include "support/own_loopback.h"
 #include "support/test_main.h"
 
 #include <uv.h>
@@ -16,16 +17,17 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define WAIT_MS  20000
+#define WAIT_MS  200000
 #define BULK     (8 << 20) /* much more than all buffers on the way */
 #define MEMBERS  3
 #define CLUSTER  5
 #define STALL_MS 2000
+#define PORT     17500 /* of member 0 */
 
 struct side {
     struct channel_hub *hub;
     uint64_t id;
-    char address[64];
+    char address[OWN_LOOPBACK_TEXT_SIZE];
     int in; /* the accepted channel's end, -1 */
     uint64_t in_from;
     unsigned accepted;
@@ -103,22 +105,11 @@ static void on_late(uv_timer_t *timer)
         ck_assert_msg(held, "never came true: %s", #condition); \
     } while (0)
 
-static unsigned free_port(void)
-{
-    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
-    socklen_t size = sizeof(at);
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    ck_assert_int_eq(bind(fd, (struct sockaddr *)&at, sizeof(at)), 0);
-    ck_assert_int_eq(getsockname(fd, (struct sockaddr *)&at, &size), 0);
-    close(fd);
-    return ntohs(at.sin_port);
-}
-
 static void
 open_side(struct side *side, uint64_t id, const uint8_t *secret, uint64_t cluster)
 {
     *side = (struct side){.id = id, .in = -1, .out = -1};
-    (void)snprintf(side->address, sizeof(side->address), "127.0.0.1:%u", free_port());
+    (void)own_loopback_text(1, PORT + (unsigned)id, side->address);
     struct channel_hub_config config = {.loop = &loop,
                                         .id = id,
                                         .cluster_id = cluster,
@@ -308,16 +299,15 @@ END_TEST
 
 START_TEST(where_nobody_listens_the_call_fails)
 {
-    char address[64];
-    (void)snprintf(address, sizeof(address), "127.0.0.1:%u", free_port());
-    call(&one, 2, address);
+    char address[OWN_LOOPBACK_TEXT_SIZE];
+    call(&one, 2, own_loopback_text(1, PORT, address)); /* nobody is member 0 */
     ck_assert_str_eq(err_name(one.status), "BERTH_EUNREACHABLE");
 }
 END_TEST
 
 static int connect_to(const struct side *side)
 {
-    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr = {htonl(own_loopback(1))}};
     at.sin_port = htons((uint16_t)strtoul(strchr(side->address, ':') + 1, NULL, 10));
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     ck_assert_int_eq(connect(fd, (struct sockaddr *)&at, sizeof(at)), 0);
