@@ -73,7 +73,8 @@ static inline int bench_connect(struct bench *bench)
     return fd;
 }
 
-static inline void bench_fence_start(struct bench *bench)
+/* A fence that nobody is connected to yet. */
+static inline void bench_fence_fork(struct bench *bench)
 {
     bench->config.folder = bench->dir.path;
     bench->fence = fork();
@@ -83,6 +84,11 @@ static inline void bench_fence_start(struct bench *bench)
         _exit(fence_loop_run(&bench->config, &err) == 0 ? 0 : 1);
     }
     ck_assert_int_gt(bench->fence, 0);
+}
+
+static inline void bench_fence_start(struct bench *bench)
+{
+    bench_fence_fork(bench);
     bench->client = bench_connect(bench);
 }
 
