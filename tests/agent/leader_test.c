@@ -394,8 +394,9 @@ END_TEST
 START_TEST(a_removed_host_leaves_the_log)
 {
     three_voters();
-    struct plane *gone = &plane.hosts[_i]; /* 0: the one that leads */
-    ck_assert(_i != 0 || plane_leader() == gone);
+    RACK_WAIT(plane_leader() != NULL);
+    /* 0: the one that leads, which on a busy machine need not be the founder. */
+    struct plane *gone = &plane.hosts[(plane_leader() - plane.hosts + _i) % 3];
 
     ck_assert_int_eq(drain_and_remove(gone), 0);
 
