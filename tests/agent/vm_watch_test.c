@@ -109,7 +109,7 @@ static void setup(void)
     temp_dir_init_guarded(&bench.dir);
     bench.program = BERTH_BINARY_DIR "/berth-fence";
     ck_assert_int_eq(uv_loop_init(&bench.loop), 0);
-    bench.deadline = loop_timer_new(&bench.loop, 50000, 0, on_deadline, NULL);
+    bench.deadline = loop_timer_new(&bench.loop, 200000, 0, on_deadline, NULL);
     bench.tick = loop_timer_new(&bench.loop, 5, 5, on_tick, NULL);
 }
 
@@ -229,7 +229,9 @@ START_TEST(a_vm_that_runs_is_watched_and_one_that_ended_is_not)
 
     ck_assert_int_eq(vm_supervisor_kill(bench.supervisor, UID, 3, "test", NULL), 0);
     (void)wait_phase(PHASE_FAILED);
-    ck_assert_uint_eq(watched().count, 0);
+    while (watched().count > 0) { /* a fence that is slow to answer sees it by itself */
+        turn();
+    }
 }
 END_TEST
 
@@ -329,9 +331,17 @@ START_TEST(a_restarted_daemon_finds_its_vms_watched)
 }
 END_TEST
 
+/* The last that a process lets go is not its folder: that it has ended is seen later. */
 static bool is_over(pid_t pid)
 {
     return waitpid(pid, NULL, WNOHANG) == pid;
+}
+
+static void wait_over(pid_t pid)
+{
+    while (!is_over(pid)) {
+        turn();
+    }
 }
 
 START_TEST(a_process_whose_record_is_lost_keeps_its_folder_to_itself)
@@ -353,12 +363,11 @@ START_TEST(a_process_whose_record_is_lost_keeps_its_folder_to_itself)
     /* It is being killed: until it is gone, nobody else gets in. */
     struct err err = {0};
     int started = start(4, true, &err);
-    ck_assert(started == BERTH_EINUSE || (started == 0 && is_over(running.pid)));
-    if (started == 0) {
-        return;
+    ck_assert(started == BERTH_EINUSE || started == 0);
+    if (started == BERTH_EINUSE) {
+        ck_assert_uint_eq(wait_phase(PHASE_FAILED).epoch, 3);
     }
-    ck_assert_uint_eq(wait_phase(PHASE_FAILED).epoch, 3);
-    ck_assert(is_over(running.pid));
+    wait_over(running.pid);
 }
 END_TEST
 
@@ -380,9 +389,7 @@ START_TEST(a_process_of_an_unknown_vm_is_ended_by_the_fence)
     while (watched().count > 0) {
         turn();
     }
-    while (!is_over(running.pid)) {
-        turn();
-    }
+    wait_over(running.pid);
 }
 END_TEST
 
