@@ -123,7 +123,7 @@ static void bench_init(struct bench *bench)
                      0);
     ck_assert_int_eq(uv_listen((uv_stream_t *)&bench->server, 16, on_connection), 0);
     uv_tcp_getsockname(&bench->server, (struct sockaddr *)(void *)&address, &size);
-    bench->deadline = loop_timer_new(&bench->loop, 30000, 0, on_deadline, NULL);
+    bench->deadline = loop_timer_new(&bench->loop, 200000, 0, on_deadline, NULL);
     bench->spec = (struct probe_spec){
         .port = ntohs(address.sin_port),
         .path = root,

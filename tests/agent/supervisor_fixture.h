@@ -14,7 +14,7 @@ static const struct engine_ops *const engines[] = {&engine_fake, NULL};
 
 static inline void setup(void)
 {
-    bench_init(engines, 40000);
+    bench_init(engines, 200000);
     bench.upkeep_ms = 100;
     open_loop();
     open_supervisor();

@@ -48,7 +48,7 @@ static void bench_init(struct bench *bench)
     temp_dir_init_guarded(&bench->dir);
     bench->log = temp_dir_path(&bench->dir, "log");
     ck_assert_int_eq(uv_loop_init(&bench->loop), 0);
-    bench->deadline = loop_timer_new(&bench->loop, 30000, 0, on_deadline, NULL);
+    bench->deadline = loop_timer_new(&bench->loop, 200000, 0, on_deadline, NULL);
 }
 
 static void bench_fini(struct bench *bench)
