@@ -55,8 +55,11 @@ static void reader_more(struct reader *reader)
         reader->text = realloc(reader->text, reader->capacity);
         ck_assert_ptr_nonnull(reader->text);
     }
-    ssize_t got = recv(reader->fd, reader->text + reader->size,
-                       reader->capacity - reader->size - 1, 0);
+    ssize_t got;
+    do { /* a child of the server may end: it lives in this process */
+        got = recv(reader->fd, reader->text + reader->size,
+                   reader->capacity - reader->size - 1, 0);
+    } while (got < 0 && errno == EINTR);
     ck_assert_msg(got >= 0, "nothing came within %d ms", REPLY_MS);
     reader->ended = got == 0;
     reader->size += (size_t)got;
@@ -232,6 +235,15 @@ START_TEST(it_resumes_after_any_id_without_a_gap_or_a_repetition)
 }
 END_TEST
 
+static unsigned times_in(const char *text, const char *part)
+{
+    unsigned times = 0;
+    for (const char *at = strstr(text, part); at != NULL; at = strstr(at + 1, part)) {
+        times++;
+    }
+    return times;
+}
+
 START_TEST(a_revision_with_many_changes_is_resumed_before_it_or_after_it)
 {
     struct reader reader;
@@ -241,8 +253,7 @@ START_TEST(a_revision_with_many_changes_is_resumed_before_it_or_after_it)
     served_vms(served, "vm", 6);
     do {
         ck_assert_int_eq(get("/v1/vms?limit=1000"), 200);
-    } while (strstr(reply.body, "\"phase\":\"ready\"") == NULL ||
-             strstr(reply.body, "\"phase\":\"running\"") != NULL);
+    } while (times_in(reply.body, "\"phase\":\"ready\"") < 6);
     served_do(served, quiet, NULL);
     ck_assert_int_eq(get("/v1/vms"), 200);
     json_t *vm = json_array_get(json_object_get(reply.document, "items"), 0);
@@ -610,23 +621,39 @@ START_TEST(a_token_that_is_taken_away_ends_its_stream)
 }
 END_TEST
 
-START_TEST(a_token_that_expires_ends_its_stream)
+/* False when the listing had not come before the token's end. */
+static bool streams_until_it_expires(const char *name, uint64_t in_ms)
 {
     struct reader reader;
     struct timeval now;
+    char headers[64];
+    bool listed = false;
     (void)gettimeofday(&now, NULL);
-    uint64_t soon = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_usec / 1000 + 1500;
-    served_token(served, "ana", "ana-secret", ROLE_VIEWER, "", soon);
-    reader_open(&reader, "/v1/watch?kinds=tenant",
-                "Authorization: Bearer ana-secret\r\n");
-    reader_head(&reader);
-    (void)read_listing(&reader);
-
-    while (next_event(&reader)) {
+    uint64_t soon = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_usec / 1000 + in_ms;
+    served_token(served, name, name, ROLE_VIEWER, "", soon);
+    snprintf(headers, sizeof(headers), "Authorization: Bearer %s\r\n", name);
+    reader_open(&reader, "/v1/watch?kinds=tenant", headers);
+    const char *head = reader_block(&reader, "\r\n\r\n");
+    ck_assert_ptr_nonnull(head);
+    if (strstr(head, " 200 ") != NULL) {
+        while (next_event(&reader)) {
+            listed = listed || strcmp(event.name, "bookmark") == 0;
+        }
     }
-    ck_assert_int_eq(ask("GET", "/v1/self", "Authorization: Bearer ana-secret\r\n", NULL),
-                     401);
+    ck_assert_int_eq(ask("GET", "/v1/self", headers, NULL), 401);
     reader_close(&reader);
+    return listed;
+}
+
+/* A machine may be too busy to begin a stream in so little time: then with more of it. */
+START_TEST(a_token_that_expires_ends_its_stream)
+{
+    char name[16] = "ana-0";
+    uint64_t in_ms = 1500;
+    while (!streams_until_it_expires(name, in_ms)) {
+        name[4]++;
+        in_ms *= 4;
+    }
 }
 END_TEST
 

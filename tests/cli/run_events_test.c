@@ -6,6 +6,7 @@ static void events_start(void)
     fixture_start();
     serve("vms vm 2");
     await("ls vm", "ready");
+    await("show vm/vm-00000", "PHASE      ready");
     await("show vm/vm-00001", "PHASE      ready");
 }
 
