@@ -461,7 +461,14 @@ static void on_tick(struct raft_io *inner)
         begin_term_alone(guard);
     }
     if (!is_silent(guard)) {
+        const bool followed = raft->state == RAFT_FOLLOWER;
+        const raft_time heard = raft->election_timer_start;
         guard->tick(&guard->outer);
+        if (followed && raft->state == RAFT_CANDIDATE) {
+            log_info(ROOM, "no leader is heard: standing for election",
+                     KV_U64("term", raft->current_term),
+                     KV_U64("silent_ms", inner->time(inner) - heard));
+        }
     }
     after_event(guard);
 }
