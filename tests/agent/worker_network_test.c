@@ -188,7 +188,7 @@ END_TEST
 
 START_TEST(a_port_has_the_limit_that_no_engine_holds)
 {
-    struct nic_spec nics[2] = {{.name = "eth0"},
+    struct nic_spec nics[2] = {{.name = "eth0", .limit = {.operations = 70}},
                                {.name = "eth1", .limit = {500, 600, 125000, 250000}}};
     struct msg_vm one = vms[0];
     struct msg_vm two = vms[1];

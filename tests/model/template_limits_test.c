@@ -1,5 +1,7 @@
 /* Goal: VMs follow the rate limits of their template, and nothing else of it; under the
  * level before nobody has any. Method: commands on a small cluster, and a replica. */
+#include "base/cleanup.h"
+#include "support/corpus_seed.h"
 #include "support/state_fixture.h"
 
 #define LIMITED_IOPS 500
@@ -161,6 +163,37 @@ START_TEST(before_its_level_there_is_no_limit)
 }
 END_TEST
 
+START_TEST(a_put_of_limits_is_among_what_fuzzing_begins_with)
+{
+    struct template *template = make_limited(DEFAULT_TENANT, LIMITED_IOPS, MIB);
+    struct command command;
+    struct bytes_writer writer;
+    struct bytes_reader reader;
+    CLEANUP_FREE uint8_t *data = NULL;
+    size_t size = 0;
+    void *back = NULL;
+    template->spec.disks.items[0].limit.operations_burst = 2 * LIMITED_IOPS;
+    template->spec.nics.items[0].limit.bytes_burst = 2 * MIB;
+    command_init(&command, COMMAND_PUT);
+    command.level = LEVEL_LIMITS;
+    ck_assert_int_eq(command_set_put(&command, KIND_TEMPLATE, template, REVISION_ANY), 0);
+    bytes_writer_init(&writer, COMMAND_SIZE_MAX);
+    command_encode(&command, &writer);
+    command_fini(&command);
+
+    corpus_seed("model_command", "put_limits", writer.data, writer.size, &data, &size);
+
+    bytes_reader_init(&reader, data, size);
+    ck_assert_int_eq(command_decode(&reader, &command), 0);
+    ck_assert_int_eq(command_put_object(&command.body.put, LEVEL_LIMITS, &back), 0);
+    ck_assert(record_equal(&template_record, template, back));
+    object_free(KIND_TEMPLATE, template);
+    object_free(KIND_TEMPLATE, back);
+    command_fini(&command);
+    bytes_writer_fini(&writer);
+}
+END_TEST
+
 int main(void)
 {
     TCase *tests;
@@ -170,5 +203,6 @@ int main(void)
     tcase_add_test(tests, all_else_stays_as_the_vm_was_made);
     tcase_add_test(tests, vms_of_others_and_of_the_same_limits_are_left_alone);
     tcase_add_test(tests, before_its_level_there_is_no_limit);
+    tcase_add_test(tests, a_put_of_limits_is_among_what_fuzzing_begins_with);
     return test_main_run(suite);
 }

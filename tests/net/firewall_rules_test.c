@@ -206,6 +206,12 @@ START_TEST(a_port_with_limits_drops_what_is_beyond_them_each_way)
         ck_assert_int_eq(unshare(CLONE_NEWNET), 0);
         ck_assert_int_eq(nft(text, nft_load), 0);
     }
+
+    /* More than can be counted, and than a tap can carry: no limit. */
+    ports[0].limit = (struct network_limit){.bytes = UINT64_C(14151776778)};
+    ports[1].limit = (struct network_limit){0};
+    CLEANUP_FREE char *unlimited = render(2, &hash);
+    ck_assert_str_eq(unlimited, plain);
 }
 END_TEST
 
