@@ -350,16 +350,22 @@ static void status_ask(struct engine_qmp_run *run)
 
 /* ---- limits ---- */
 
-/* A VM that would begin without its limits does not begin. */
+static bool is_fresh(const struct engine_qmp_run *run)
+{
+    return !run->held_told && !run->adopted;
+}
+
+/* A VM that would begin without its limits does not begin. A process that was taken over
+ * and has to know of none may be of a release that has no word for them: no news. */
 static void limit_refused(struct engine_qmp_run *run, const struct err *why)
 {
     char text[ENGINE_REASON_SIZE];
     (void)snprintf(text, sizeof(text), "a limit is not in force: %.160s", why->text);
     log_warn("engine", "a limit of a VM is not in force", KV_STR("vm", run->vm.name),
              KV_STR("why", why->text));
-    if (!run->held_told && !run->adopted) {
+    if (is_fresh(run)) {
         engine_qmp_failed(run, text);
-    } else {
+    } else if (!engine_limits_are_none(&run->limits)) {
         run->events.noted(run->context, text);
     }
 }
@@ -369,8 +375,8 @@ on_limited(void *context, int code, const json_t *result, const struct err *erro
 {
     struct engine_qmp_run *run = context;
     (void)result;
-    if (code == BERTH_ECLOSED || code == BERTH_ETIMEOUT) { /* who knows what was done */
-        run->limits_due = true;
+    if (code == BERTH_ECLOSED || (code == BERTH_ETIMEOUT && !is_fresh(run))) {
+        run->limits_due = true; /* who knows what was done */
         try_again(run);
     } else if (code != 0) {
         limit_refused(run, error);
@@ -383,7 +389,7 @@ static void limits_tell(struct engine_qmp_run *run, const json_t *blocks)
     run->limits_due = false;
     int r = qmp_limits_tell(run->qmp, &run->limits, blocks, run->kind->limits_nics,
                             on_limited, run, &err);
-    if (r == BERTH_EFULL || r == -ENOMEM) {
+    if (r == BERTH_EFULL && !is_fresh(run)) {
         run->limits_due = true;
         try_again(run);
     } else if (r < 0) {
@@ -395,19 +401,21 @@ static void
 on_disks(void *context, int code, const json_t *result, const struct err *error)
 {
     struct engine_qmp_run *run = context;
-    bool status_due = run->status_due;
     if (code == BERTH_ECLOSED) {
         return; /* all is asked again when the connection is back */
     }
-    run->disks_asked = run->status_due = false;
+    run->disks_asked = false;
     if (code == BERTH_ETIMEOUT) {
-        try_again(run);
-    } else if (code != 0) {
+        try_again(run); /* and for the status behind it */
+        return;
+    }
+    if (code != 0) {
         limit_refused(run, error);
     } else {
         limits_tell(run, result);
     }
-    if (status_due) {
+    if (run->status_due && run->what[0] == '\0') {
+        run->status_due = false;
         status_ask(run);
     }
 }
@@ -556,6 +564,9 @@ static void again(void *context)
 {
     struct engine_qmp_run *run = context;
     limits_care(run);
+    if (run->disks_asked && run->status_due) {
+        return; /* it is asked for behind that */
+    }
     int r = run->qmp == NULL ? connect_qmp(run, NULL)
             : qmp_client_is_ready(run->qmp)
                 ? command(run, "query-status", on_status, NULL)

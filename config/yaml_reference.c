@@ -95,7 +95,9 @@ static const char values[] =
     "    - host.zone in [r1, r2]\n"
     "    - host.kvm == native and host.memory >= 64GiB\n"
     "```\n"
-    "\n"
+    "\n";
+
+static const char limits[] =
     "## Rate limits\n"
     "\n"
     "`limit` holds a disk to operations and bytes a second, and a NIC to packets and "
@@ -120,7 +122,9 @@ static const char values[] =
     "an engine refuses is told of in the VM's reason; a VM that would begin without its "
     "limits does not begin. Limits\n"
     "need level 2 of the cluster (`berth version`).\n"
-    "\n"
+    "\n";
+
+static const char disks[] =
     "## What becomes of a VM's disks\n"
     "\n"
     "The disks of `spec.disks`, and that of an image that boots one, are files on the "
@@ -318,6 +322,8 @@ void config_reference(FILE *stream)
 {
     (void)fputs(introduction, stream);
     (void)fputs(values, stream);
+    (void)fputs(limits, stream);
+    (void)fputs(disks, stream);
     for (int kind = 1; kind < KIND_COUNT; kind++) {
         const struct kind_info *info = kind_info((enum kind)kind);
         if (info->user_writable) {
