@@ -101,7 +101,8 @@ struct consensus_config {
     unsigned snapshot_threshold; /* entries between snapshots; 0: 4096 */
     unsigned snapshot_trailing;  /* entries kept behind one; 0: 2048 */
     unsigned in_flight;          /* entries under way; 0: 1, which is also the fastest */
-    uint64_t reserve_bytes;      /* with less free disk proposals fail; 0: 40 MiB */
+    uint64_t reserve_bytes;      /* with less free disk, the next snapshot not counted,
+                                    proposals fail; 0: 40 MiB */
     uint64_t member_stable_ms;   /* leads so long before it changes members; 0: 30 s */
     uint64_t member_wait_ms;     /* given to a voter or newcomer to catch up; 0: 10 s */
 };

@@ -104,9 +104,13 @@ static void on_barrier_done(void *context, int status)
     consensus_answer_waiters(c, &c->reads_under_way, status < 0 ? BERTH_ENOTLEADER : 0);
 }
 
+/* Two snapshots are kept, and the next is written beside them: without room for it the
+ * log grows until nothing is left for anything. */
 static bool has_room_on_disk(const struct consensus *c)
 {
-    return raft_node_free_bytes(c->node) >= c->reserve_bytes;
+    uint64_t free_bytes = raft_node_free_bytes(c->node);
+    uint64_t snapshot = raft_node_snapshot_bytes(c->node);
+    return free_bytes >= snapshot && free_bytes - snapshot >= c->reserve_bytes;
 }
 
 /* Moves as many waiting proposals into the batch as one entry holds; the entry's size. */

@@ -17,6 +17,7 @@
 
 #define ROOM           "consensus"
 #define TAIL_BYTES_MAX (32u << 20) /* entries kept behind a snapshot */
+#define HELD_ENTRIES   128         /* between two attempts, the first of which failed */
 
 struct raft_node {
     struct raft *raft; /* owned; apart, so that a const node can ask the library */
@@ -30,8 +31,10 @@ struct raft_node {
     char address[CONSENSUS_ADDRESS_SIZE];
     unsigned threshold;
     unsigned trailing;
-    size_t log_bytes; /* applied since the last snapshot */
-    bool raft_ready;  /* raft_init done */
+    size_t log_bytes;        /* applied since the last snapshot */
+    bool raft_ready;         /* raft_init done */
+    uint64_t snapshot_tried; /* the index of the last attempt */
+    size_t snapshot_bytes;   /* of the newest state that was stored or restored */
     struct raft_transfer transfer;
     raft_node_done *transfer_done;
     void *transfer_context;
@@ -107,6 +110,16 @@ void raft_node_snapshot_soon(struct raft_node *node)
     raft_set_snapshot_threshold(node->raft, 1); /* set back by the snapshot */
 }
 
+/* To encode the state costs milliseconds and as much memory again, and the library would
+ * try after each entry. Whatever became of the last attempt: a snapshot that was stored
+ * is the log's. */
+static bool is_held_back(const struct raft_node *node)
+{
+    const struct raft *raft = node->raft;
+    return node->snapshot_tried > raft_library_log_of(raft)->snapshot.last_index &&
+           raft->last_applied < node->snapshot_tried + HELD_ENTRIES;
+}
+
 /* libraft's default heap is malloc, so that the state machine's memory can be given to
  * it. */
 static int
@@ -115,6 +128,10 @@ fsm_snapshot(struct raft_fsm *fsm, struct raft_buffer *ret_bufs[], unsigned *ret
     struct raft_node *node = fsm->data;
     uint8_t *data = NULL;
     size_t size = 0;
+    if (is_held_back(node)) {
+        return RAFT_BUSY;
+    }
+    node->snapshot_tried = node->raft->last_applied;
     int r = node->hooks.snapshot(node->hooks.context, &data, &size);
     if (r == 0 && size > SNAPSHOT_SIZE_MAX) {
         r = BERTH_ETOOLARGE;
@@ -123,7 +140,7 @@ fsm_snapshot(struct raft_fsm *fsm, struct raft_buffer *ret_bufs[], unsigned *ret
     if (r < 0) {
         log_error(ROOM, "no snapshot", KV_STR("error", err_name(r)),
                   KV_U64("bytes", size));
-        return RAFT_BUSY; /* tried again after the next entry */
+        return RAFT_BUSY; /* tried again after some more entries */
     }
     uint8_t *header = raft_malloc(SNAPSHOT_FRAME_SIZE);
     struct raft_buffer *bufs = raft_calloc(2, sizeof(*bufs));
@@ -133,6 +150,7 @@ fsm_snapshot(struct raft_fsm *fsm, struct raft_buffer *ret_bufs[], unsigned *ret
         free(data);
         return RAFT_BUSY;
     }
+    node->snapshot_bytes = size;
     snapshot_frame_make(data, size, header);
     bufs[0] = (struct raft_buffer){.base = header, .len = SNAPSHOT_FRAME_SIZE};
     bufs[1] = (struct raft_buffer){.base = data, .len = size};
@@ -161,6 +179,7 @@ static int fsm_restore(struct raft_fsm *fsm, struct raft_buffer *buf)
         raft_guard_halt(node->guard, r, "a snapshot cannot be restored");
         return RAFT_CORRUPT;
     }
+    node->snapshot_bytes = size;
     raft_free(buf->base);
     node->log_bytes = 0;
     return 0;
@@ -434,6 +453,11 @@ void raft_node_drop_peer(struct raft_node *node, uint64_t id)
 uint64_t raft_node_free_bytes(const struct raft_node *node)
 {
     return raft_backing_free_bytes(node->backing);
+}
+
+uint64_t raft_node_snapshot_bytes(const struct raft_node *node)
+{
+    return node->snapshot_bytes;
 }
 
 const char *raft_node_trouble(const struct raft_node *node)

@@ -83,6 +83,9 @@ const struct channel_counters *raft_node_channels(const struct raft_node *node);
 void raft_node_drop_peer(struct raft_node *node, uint64_t id);
 /* Disk space left for the log. */
 uint64_t raft_node_free_bytes(const struct raft_node *node);
+/* What the newest snapshot takes of it: the next one has to fit beside it. 0: none yet.
+ */
+uint64_t raft_node_snapshot_bytes(const struct raft_node *node);
 /* The library's words on why it is down. */
 const char *raft_node_trouble(const struct raft_node *node);
 /* Makes durable progress known to the seal; call about once a second. */

@@ -13,6 +13,7 @@
 #include <netinet/in.h>
 #include <stdatomic.h>
 #include <sys/socket.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 
 static struct voters voters;
@@ -148,6 +149,68 @@ START_TEST(a_snapshot_that_is_asked_for_is_taken_and_the_next_in_its_time)
     one = voter_up(&voters, 1, false);
     VOTERS_UNTIL(&voters, one->leads);
     ck_assert_uint_eq(one->ledger.restores, 1);
+}
+END_TEST
+
+/* It would cost a state that is encoded for each entry. */
+START_TEST(a_snapshot_that_cannot_be_made_is_not_tried_at_each_entry)
+{
+    voters.config.snapshot_threshold = 16;
+    voters.config.snapshot_trailing = 4;
+    struct voter *one = voter_up(&voters, 1, true);
+    VOTERS_UNTIL(&voters, one->leads);
+    one->snapshot_code = -ENOMEM;
+    for (unsigned i = 0; i < 100; i++) {
+        voter_commit(one, "command");
+    }
+    ck_assert_uint_eq(one->snapshots_asked, 1);
+
+    one->snapshot_code = 0;
+    for (unsigned i = 0; i < 100 && one->snapshots_asked < 2; i++) {
+        voter_commit(one, "command");
+    }
+    ck_assert_uint_eq(one->snapshots_asked, 2);
+    unsigned commits = 0;
+    while (one->snapshots_asked < 4 && commits++ < 100) { /* this one was stored */
+        voter_commit(one, "command");
+    }
+    ck_assert_uint_eq(one->snapshots_asked, 4);
+}
+END_TEST
+
+static uint64_t disk_free; /* 0: what there is */
+
+/* In place of the C library's. */
+int statvfs(const char *path, struct statvfs *ret_fs)
+{
+    int (*real)(const char *, struct statvfs *) = NULL;
+    *(void **)&real = dlsym(RTLD_NEXT, "statvfs");
+    int r = real(path, ret_fs);
+    if (r == 0 && disk_free != 0) {
+        ret_fs->f_bavail = disk_free / ret_fs->f_frsize;
+    }
+    return r;
+}
+
+START_TEST(a_disk_without_room_for_the_next_snapshot_refuses_proposals)
+{
+    voters.config.reserve_bytes = (uint64_t)40 << 20;
+    disk_free = (uint64_t)41 << 20;
+    struct voter *one = voter_up(&voters, 1, true);
+    VOTERS_UNTIL(&voters, one->leads);
+    voter_commit(one, "fits");
+    one->snapshot_pad = (size_t)2 << 20;
+    consensus_snapshot_soon(one->consensus);
+    voter_commit(one, "the last of it");
+    ck_assert_uint_eq(one->snapshots_asked, 1);
+    struct answers answers = {0};
+
+    ck_assert_int_eq(voter_propose(one, "x", &answers), 0);
+    VOTERS_UNTIL(&voters, answers.count == 1);
+
+    ck_assert_str_eq(err_name(answers.last), "BERTH_EDISKFULL");
+    disk_free = (uint64_t)43 << 20;
+    voter_commit(one, "fits again");
 }
 END_TEST
 
@@ -881,6 +944,8 @@ static Suite *suite(void)
     tcase_add_test(single, a_snapshot_carries_the_state_over_a_restart);
     tcase_add_test(single,
                    a_snapshot_that_is_asked_for_is_taken_and_the_next_in_its_time);
+    tcase_add_test(single, a_snapshot_that_cannot_be_made_is_not_tried_at_each_entry);
+    tcase_add_test(single, a_disk_without_room_for_the_next_snapshot_refuses_proposals);
     tcase_add_test(single, a_read_barrier_waits_for_what_was_proposed_before_it);
     tcase_add_test(single,
                    a_command_that_fits_no_entry_is_refused_and_the_largest_one_is_not);

@@ -129,7 +129,8 @@ START_TEST(damage_anywhere_in_the_open_file_is_a_refusal_to_start)
 {
     const size_t used = used_of("open-1");
     ck_assert_uint_gt(used, 600);
-    for (size_t bit = 0; bit < used * 8; bit += 37) {
+    for (size_t bit = 0; bit < used * 8;
+         bit += used / 3) { /* the rest: log_check_test.c */
         flip_bit("open-1", bit);
         ck_assert_msg(log_files_check(one()->folder, &err) == BERTH_ECORRUPT, "bit %zu",
                       bit);
@@ -153,7 +154,9 @@ START_TEST(files_are_looked_at_in_the_order_of_their_numbers)
     char second[PATH_SIZE];
     char tenth[PATH_SIZE];
     path_of("open-2", second);
-    ck_assert_int_eq(truncate(second, 0), 0); /* the log ends here */
+    int fd = open(second, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    ck_assert_int_ge(fd, 0); /* the log ends here */
+    (void)close(fd);
     path_of("open-10", tenth);
     ck_assert_int_eq(log_files_check(one()->folder, &err), 0);
     path_of("open-1", second);

@@ -55,6 +55,9 @@ struct voter {
     uint64_t leader_id;
     struct err fatal;
     unsigned closed;
+    int snapshot_code;   /* not 0: why no snapshot can be made */
+    size_t snapshot_pad; /* a snapshot is larger by so much */
+    unsigned snapshots_asked;
 };
 
 struct voters {
@@ -109,13 +112,17 @@ static inline void ledger_apply(void *context,
 static inline int ledger_snapshot(void *context, uint8_t **ret_data, size_t *ret_size)
 {
     struct voter *voter = context;
-    struct ledger *copy = malloc(sizeof(*copy));
+    voter->snapshots_asked++;
+    if (voter->snapshot_code != 0) {
+        return voter->snapshot_code;
+    }
+    uint8_t *copy = calloc(1, sizeof(voter->ledger) + voter->snapshot_pad);
     if (copy == NULL) {
         return -ENOMEM;
     }
-    *copy = voter->ledger;
-    *ret_data = (uint8_t *)copy;
-    *ret_size = sizeof(*copy);
+    memcpy(copy, &voter->ledger, sizeof(voter->ledger));
+    *ret_data = copy;
+    *ret_size = sizeof(voter->ledger) + voter->snapshot_pad;
     return 0;
 }
 
@@ -123,10 +130,10 @@ static inline int ledger_restore(void *context, const void *data, size_t size)
 {
     struct voter *voter = context;
     uint32_t restores = voter->ledger.restores;
-    if (size != sizeof(struct ledger)) {
+    if (size != sizeof(struct ledger) + voter->snapshot_pad) {
         return BERTH_ECORRUPT;
     }
-    memcpy(&voter->ledger, data, size);
+    memcpy(&voter->ledger, data, sizeof(struct ledger));
     voter->ledger.restores = restores + 1;
     return 0;
 }
