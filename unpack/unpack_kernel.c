@@ -40,9 +40,11 @@ struct packed {
 
 static int give(struct packed *packed, const void *data, size_t size)
 {
-    if (size > UNPACK_BYTES_MAX - packed->came) {
+    const uint64_t most =
+        packed->sink->bytes_max != 0 ? packed->sink->bytes_max : UNPACK_BYTES_MAX;
+    if (size > most - packed->came) {
         return err_set(packed->err, BERTH_ETOOLARGE, "it unpacks to more than %lluMiB",
-                       (unsigned long long)(UNPACK_BYTES_MAX >> 20));
+                       (unsigned long long)(most >> 20));
     }
     packed->came += size;
     return size == 0 ? 0 : packed->sink->came(packed->sink->context, data, size);

@@ -26,6 +26,7 @@
 struct unpack_sink {
     int (*came)(void *context, const void *data, size_t size);
     void *context;
+    uint64_t bytes_max; /* 0: UNPACK_BYTES_MAX */
 };
 
 int unpack_kernel(const void *file,
