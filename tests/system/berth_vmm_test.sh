@@ -171,8 +171,8 @@ host_listens() {
 }
 # vsock_both NAME: bytes both ways, by connections that either side begins, and what nobody listens to
 vsock_both() {
-    say "(vsock_say listen 1000 echo; echo; echo vsock=ended-$1) 2>listens &"
-    say "until grep -q listening listens; do sleep 0.2; done; echo vsock=listens-$1"
+    say "(vsock_say listen 1000 echo; echo; echo vsock=ended-$1) 2>listens-$1 &"
+    say "until grep -q listening listens-$1 2>/dev/null; do sleep 0.2; done; echo vsock=listens-$1"
     await "^vsock=listens-$1" 60
     vsock_say unix-connect vsock 1000 <seed.img >back || fail "no connection into the guest"
     cmp seed.img back || fail "the guest sent something else back"
