@@ -101,7 +101,7 @@ rack_down() {
     local name host tries
     for name in $(rack_namespaces); do
         host=${name#"$RACK-"}
-        for tries in 1 2 3 4 5; do
+        for tries in $(seq 100); do # they end at once, but for a machine that has other things to do
             rack_kill "$host"
             [ -n "$(ip netns pids "$name" 2>/dev/null)" ] || break
             sleep 0.1

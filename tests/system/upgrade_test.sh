@@ -44,8 +44,8 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 rack_down # of an earlier run that was killed
 
-wait_for() { # SECONDS WHAT COMMAND...
-    local deadline=$((SECONDS + $1)) what=$2
+wait_for() { # SECONDS WHAT COMMAND...: so long on a machine of one's own; several times that on one that others use too
+    local deadline=$((SECONDS + 4 * $1)) what=$2
     shift 2
     until "$@" >/dev/null 2>&1; do
         [ $SECONDS -lt "$deadline" ] || fail "waited in vain for: $what"
@@ -211,11 +211,12 @@ restart new h1 3 "${wait[@]}" # the leader, unless a restart has moved it
 check "what only the next release knows is refused before its level"
 tenant='{"apiVersion":"berth/v1","kind":"Tenant","metadata":{"name":"shop"},"spec":{"quota":{"images":7}}}'
 put_tenant() { ask h1 PUT /v1/tenants/shop -H 'Content-Type: application/json' -d "$tenant"; }
-put_tenant >"$RACK_RUN/answer"
+# Who leads only now has to hear of every host first.
+waits_for_h3() { put_tenant >"$RACK_RUN/answer" && grep -qF "images needs level 3, the cluster is at 2: $(name_of h3) takes part up to level 2" "$RACK_RUN/answer"; }
+wait_for 20 "the refusal to say what it waits for" waits_for_h3
 says BERTH_ELEVEL "$RACK_RUN/answer"
-says "images needs level 3, the cluster is at 2: $(name_of h3) takes part up to level 2" "$RACK_RUN/answer"
-old h1 version >"$RACK_RUN/answer"
-says "level   2; 3 waits: $(name_of h3) takes part up to level 2" "$RACK_RUN/answer"
+says_waits() { old h1 version >"$RACK_RUN/answer" && grep -qF "level   2; 3 waits: $(name_of h3) takes part up to level 2" "$RACK_RUN/answer"; }
+wait_for 20 "the version to say what the level waits for" says_waits
 
 check "before the raise an upgrade can be taken back"
 restart old h3 2 "${wait[@]}"
@@ -252,7 +253,7 @@ diff "$RACK_RUN/content" <(content h4) || fail "its data was touched"
 check "nor does it go on where only the log tells it"
 rm "$RACK_RUN/h4/level"
 : >"$RACK_RUN/h4/berthd.log" # the check before has the same words
-refused old h4 up "${wait[@]}" --timeout 20s
+refused old h4 up "${wait[@]}" --timeout 60s
 wait_for 20 "it to say why" grep -q "the cluster is at level 3, this berthd takes part up to level 2" "$RACK_RUN/h4/berthd.log"
 wait_for 20 "it to end" has_ended h4
 diff "$RACK_RUN/content" <(content h4) || fail "its data was touched"
@@ -262,7 +263,7 @@ wait_for 30 "h4 to be back" is_back h4 3
 
 check "nor is it let in, nor a backup of the new level read by it"
 token=$(old h1 token join)
-refused old h5 join "$token" --name "$(name_of h5)" "${wait[@]}" --timeout 20s
+refused old h5 join "$token" --name "$(name_of h5)" "${wait[@]}" --timeout 60s
 says "the cluster is at level 3, this berthd takes part up to level 2" "$RACK_RUN/refused"
 new h5 join "$token" --name "$(name_of h5)" "${wait[@]}" </dev/null
 new h1 backup save "$RACK_RUN/backup" >/dev/null
