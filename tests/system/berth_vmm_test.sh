@@ -31,7 +31,7 @@ for file in vmlinux vmlinuz; do
 done
 kvm_machine_file "$folder/initrd-guest.img" /root/initrd.img
 
-KVM_MACHINE_MEMORY=1536 kvm_machine_run 800 <<'EOS'
+KVM_MACHINE_MEMORY=1536 kvm_machine_run 1500 <<'EOS'
 export ASAN_OPTIONS=detect_leaks=0
 cmdline="console=ttyS0 panic=-1 loglevel=3 mitigations=off"
 name=

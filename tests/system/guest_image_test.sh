@@ -114,13 +114,19 @@ page_has '/fetch?url=http://10.0.2.15/healthz' ok
 page_has '/fetch?url=http%3A%2F%2F10.0.2.15%2F' 'name=web-1'
 
 check "it burns CPU when told, still answers, and stops when told"
-cpu_used_over 2
-idle_cs=$used_cs
+for try in {1..20}; do # until its boot is over
+    cpu_used_over 2
+    idle_cs=$used_cs
+    [ "$idle_cs" -ge 100 ] || break
+done
 page_has '/burn?seconds=300' 'burning for 300 s'
 page_has /healthz ok
 page_has / 'burning=yes'
-cpu_used_over 2
-[ $used_cs -gt $((idle_cs + 20)) ] || fail "QEMU used $used_cs cs in 2 s while burning, $idle_cs before"
+for try in {1..20}; do # a busy machine may give it little for a while
+    cpu_used_over 2
+    [ $used_cs -le $((idle_cs + 20)) ] || break
+    [ "$try" -lt 20 ] || fail "QEMU used $used_cs cs in 2 s while burning, $idle_cs before"
+done
 page_has '/burn?seconds=0' 'burning for 0 s'
 for try in {1..50}; do
     [[ $(guest_get /) != *burning=no* ]] || break

@@ -44,11 +44,11 @@ EOS
 grep -q 'RIP=' "$folder/said" || { cat "$folder/said"; echo "FAILED: no word of its CPU"; exit 1; }
 
 echo "-- tier T2: ${#tests[@]} test programs on a real kvm_amd and cgroup v2"
-kvm_machine_run 600 <<EOS
+kvm_machine_run 1500 <<EOS
 failed=0
 [ -c /dev/kvm ] || { echo "FAILED: no /dev/kvm"; exit 1; }
 for test in ${tests[*]}; do
-    ASAN_OPTIONS=detect_leaks=0 \$test >/tmp/log 2>&1
+    ASAN_OPTIONS=detect_leaks=0 CK_DEFAULT_TIMEOUT=60 CK_TIMEOUT_MULTIPLIER=4 \$test >/tmp/log 2>&1
     code=\$?
     echo "\$test: exit code \$code"
     [ \$code = 0 ] || { cat /tmp/log; failed=1; }
