@@ -21,7 +21,7 @@ static const struct {
     {SIM_BUG_ACK_BEFORE_FSYNC, 1, LOG, ""},
     {SIM_BUG_NO_LEADER_WAIT, 2, RACK, "has not ended on"},
     {SIM_BUG_LEASE_FROM_ACK, 164, RACK, "has not ended on"},
-    {SIM_BUG_OLD_ORDERS, 23, RACK, "removes the disks of"},
+    {SIM_BUG_OLD_ORDERS, 668, RACK, "removes the disks of"},
     {SIM_BUG_NO_EPOCH_CHECK, 2, RACK, "has run on"},
     {SIM_BUG_RESUME_LATE, 1, RACK, "has not ended on"},
     {SIM_BUG_NO_FENCE, 2, RACK, "has not ended on"},
