@@ -1,5 +1,7 @@
 #include "base/json.h"
 
+#include "base/bytes.h"
+
 #define PRETTY_INDENT 2
 
 /* Jansson repeats a piece of the document in its texts: keep its control characters from
@@ -30,14 +32,34 @@ int json_parse(const char *text, size_t size, json_t **ret_document, struct err 
     return 0;
 }
 
+static int write_piece(const char *piece, size_t size, void *context)
+{
+    struct bytes_writer *writer = context;
+    bytes_write_raw(writer, piece, size);
+    return writer->error == 0 ? 0 : -1;
+}
+
+/* Jansson's own buffer begins with 16 bytes, and each time that it grows is a copy. */
+static char *text_written(const json_t *document, size_t flags)
+{
+    struct bytes_writer writer;
+    char *text = NULL;
+    bytes_writer_init(&writer, SIZE_MAX - 1);
+    if (json_dump_callback(document, write_piece, &writer, flags | JSON_ENCODE_ANY) < 0) {
+        bytes_writer_fini(&writer);
+        return NULL;
+    }
+    return bytes_writer_take_text(&writer, &text) == 0 ? text : NULL;
+}
+
 char *json_text(const json_t *document)
 {
-    return json_dumps(document, JSON_COMPACT | JSON_ENCODE_ANY);
+    return text_written(document, JSON_COMPACT);
 }
 
 char *json_text_pretty(const json_t *document)
 {
-    return json_dumps(document, JSON_INDENT(PRETTY_INDENT) | JSON_ENCODE_ANY);
+    return text_written(document, JSON_INDENT(PRETTY_INDENT));
 }
 
 const char *json_member_text(const json_t *object, const char *key, const char *fallback)

@@ -78,8 +78,29 @@ static bool zero_is_absent(const struct field *field)
            field->unit == UNIT_MAC || field->unit == UNIT_INSTANT;
 }
 
+/* What is a text as it is; NULL: it has to be written first. */
+static const char *text_of(const struct field *field, const void *member)
+{
+    uint64_t value = 0;
+    switch (field->type) {
+    case FIELD_ENUM:
+        value = field_number(field, member);
+        return value <= field->max ? field->names[value] : NULL;
+    case FIELD_NAME:
+        return memchr(member, '\0', NAME_SIZE) != NULL ? member : NULL;
+    case FIELD_TEXT:
+        return *(char *const *)member;
+    default:
+        return NULL;
+    }
+}
+
 static json_t *formatted_value(const struct field *field, const void *member)
 {
+    const char *as_is = text_of(field, member);
+    if (as_is != NULL) {
+        return document_text(as_is);
+    }
     CLEANUP_FREE char *text = field_format(field, member);
     return text != NULL ? document_text(text) : NULL;
 }
@@ -117,11 +138,7 @@ static json_t *labels_value(const struct label_list *labels)
         const struct label *label = &labels->items[i];
         char key[NAME_SIZE];
         memcpy(key, label->key, sizeof(key));
-        json_t *probe = json_string(key);
-        if (probe == NULL) {
-            replace_foreign(key);
-        }
-        json_decref(probe);
+        replace_foreign(key);
         if (json_object_set_new(object, key, document_text(label->value)) < 0) {
             json_decref(object);
             return NULL;
