@@ -126,7 +126,7 @@ START_TEST(a_vm_begins_with_the_limits_of_its_devices)
     vm.limits.disks[0] = (struct engine_disk_limit){"data", {500, 600, MIB, 2 * MIB}};
     vm.limits.nics[0] = (struct engine_limit){.operations = 70, .bytes = 125000};
 
-    ck_arguments(engine_kvm_arguments(&vm, mtus), want);
+    ck_arguments(engine_kvm_arguments(&native, &vm, mtus), want);
 }
 END_TEST
 

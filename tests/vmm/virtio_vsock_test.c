@@ -72,6 +72,7 @@ static void rx_post(unsigned count)
 
 static void set_up(void)
 {
+    (void)signal(SIGPIPE, SIG_IGN); /* as the program does */
     guest_init(&guest);
     memset(rx_buffers, 0, sizeof(rx_buffers));
     rx_posted = 0;
@@ -839,7 +840,6 @@ int main(void)
 {
     Suite *suite = suite_create("virtio_vsock");
     TCase *tests = tcase_create("virtio_vsock");
-    (void)signal(SIGPIPE, SIG_IGN); /* as the program does */
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_test(tests, the_configuration_is_the_guests_number);
     tcase_add_test(tests, a_client_of_the_host_reaches_a_port_of_the_guest);

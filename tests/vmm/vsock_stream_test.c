@@ -18,6 +18,7 @@ static int ends[2];
 
 static void set_up(void)
 {
+    (void)signal(SIGPIPE, SIG_IGN); /* as the program does */
     vsock_stream_init(&stream);
     ck_assert_int_eq(
         socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends), 0);
@@ -173,7 +174,6 @@ int main(void)
 {
     Suite *suite = suite_create("vsock_stream");
     TCase *tests = tcase_create("vsock_stream");
-    (void)signal(SIGPIPE, SIG_IGN); /* as the program does */
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_loop_test(tests, what_the_socket_does_not_take_waits_and_comes_in_order, 0,
                         2);
