@@ -87,14 +87,11 @@ static bool log_is_ours(const struct sim_process *process)
     return process->machine->has_log || (self != NULL && self->voter != VOTER_NONE);
 }
 
-/* As in agent/log_mark.c; the mistake is to go by what the orders have said. */
+/* As in agent/log_mark.c; the mistake is not to mind. */
 static int log_is_there(const struct sim_process *process, struct err *err)
 {
     const struct sim_machine *machine = process->machine;
-    const struct msg_member *self = self_of(process);
-    bool minds = machine->sim->config.bug == SIM_BUG_LOG_ANEW
-                     ? self != NULL && self->voter == VOTER_VOTER
-                     : machine->log_begun;
+    bool minds = machine->log_begun && machine->sim->config.bug != SIM_BUG_LOG_ANEW;
     return machine->has_log || !minds
                ? 0
                : err_set(err, BERTH_ECORRUPT, "the log was begun, and is missing");
