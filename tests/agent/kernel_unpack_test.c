@@ -37,6 +37,7 @@ static struct small_elf elf;
 static uint8_t file[HEAD + sizeof(struct small_elf)];
 static char tmp_path[TEMP_DIR_PATH_SIZE + 16];
 static bool is_wanted;
+static unsigned looks; /* at whether it is still wanted */
 
 static bool wanted(void *context)
 {
@@ -75,6 +76,7 @@ static void setup(void)
     memcpy(file + 0x248, &offset, 4);
     memcpy(file + 0x24c, &length, 4);
     is_wanted = true;
+    looks = 0;
     (void)snprintf(tmp_path, sizeof(tmp_path), "%s/tmp.elf", dir.path);
 }
 
@@ -175,7 +177,6 @@ static const struct {
 
 static bool wanted_for_a_while(void *context)
 {
-    static unsigned looks;
     (void)context;
     return looks++ < 3;
 }
