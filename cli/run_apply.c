@@ -391,29 +391,35 @@ static void note_template(struct cli *cli, const json_t *result)
     size_t index;
     json_t *vm;
     unsigned count = 0;
-    /* A plan has written nothing, so all that are there were made before. */
+    /* A plan has written nothing, so all that are there were made before. What an apply
+     * has written some of them may have followed: limits. */
     uint64_t changed = json_member_u64(result, "revision", UINT64_MAX);
+    bool written = changed != UINT64_MAX;
     (void)snprintf(query, sizeof(query), "tenant=%s",
                    json_member_text(result, "tenant", ""));
     if (remote_list(cli, kind_info(KIND_VM), query,
-                    "spec.template,metadata.createRevision", &list) != EXIT_OK) {
+                    "spec.template,metadata.createRevision,status.templateChanged",
+                    &list) != EXIT_OK) {
         return; /* said; what was asked for is done */
     }
     json_array_foreach(json_object_get(list, "items"), index, vm)
     {
         const json_t *template = json_object_get(view_spec(vm), "template");
         bool before = json_member_u64(view_meta(vm), "createRevision", 0) < changed;
-        count += before && strcmp(json_member_text(template, "name", ""),
-                                  json_member_text(result, "name", "?")) == 0
+        bool differs = json_is_true(json_object_get(view_status(vm), "templateChanged"));
+        count += before && (differs || !written) &&
+                         strcmp(json_member_text(template, "name", ""),
+                                json_member_text(result, "name", "?")) == 0
                      ? 1U
                      : 0U;
     }
     result_label(cli, result, label);
     if (count > 0) {
-        cli_note(cli,
-                 "%u VM%s made from %s before keep%s what they were made with, also when "
-                 "restarted; berth rm vm/NAME has a group make a new one",
-                 count, plural_s(count), label, count == 1 ? "s" : "");
+        cli_note(
+            cli,
+            "%u VM%s made from %s before keep%s what they were made with but for "
+            "limits, also when restarted; berth rm vm/NAME has a group make a new one",
+            count, plural_s(count), label, count == 1 ? "s" : "");
     }
 }
 

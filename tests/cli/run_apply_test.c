@@ -473,6 +473,28 @@ START_TEST(a_changed_template_says_which_vms_it_leaves_alone)
 }
 END_TEST
 
+#define LIMITED(limit)                                                         \
+    TEMPLATE("64MiB")                                                          \
+    "  disks:\n    - {name: data, size: 1MiB, limit: {" limit "}}\n---\n"      \
+    "apiVersion: berth/v1\nkind: VM\nmetadata: {name: one}\nspec: {template: " \
+    "{name: small}, power: off}\n"
+
+START_TEST(vms_that_follow_a_changed_limit_are_not_said_to_be_left_alone)
+{
+    ck_assert_int_eq(with_file("apply", "a.yaml", LIMITED("iops: 500"), ""), 0);
+    ck_assert_int_eq(with_file("plan", "a.yaml", LIMITED("iops: 900"), ""), 0);
+    ck_assert_contains(ran.out, "limit");
+    ck_assert_contains(ran.err, "what they were made with but for limits");
+
+    ck_assert_int_eq(with_file("apply", "a.yaml", LIMITED("iops: 900"), ""), 0);
+
+    ck_assert_contains(ran.out, "changed    default/template/small");
+    ck_assert_str_eq(ran.err, "");
+    assert_ran("show vm/one -o yaml", 0);
+    ck_assert_contains(ran.out, "iops: 900");
+}
+END_TEST
+
 START_TEST(a_vm_that_shall_be_off_is_not_waited_for)
 {
     ck_assert_int_eq(
@@ -685,6 +707,7 @@ int main(void)
     tcase_add_test(tests, a_plan_says_that_vms_and_their_disks_go);
     tcase_add_test(tests, a_plan_says_what_would_find_no_host_and_why);
     tcase_add_test(tests, a_changed_template_says_which_vms_it_leaves_alone);
+    tcase_add_test(tests, vms_that_follow_a_changed_limit_are_not_said_to_be_left_alone);
     tcase_add_test(tests, a_vm_that_shall_be_off_is_not_waited_for);
     tcase_add_test(tests, vms_made_in_the_same_breath_are_not_from_before);
     tcase_add_test(tests, applying_twice_changes_nothing_the_second_time);

@@ -62,7 +62,7 @@ spec:
     - {name: data, from: empty, size: 64MiB, limit: {iops: 500, bandwidth: 20MiB/s}}
   nics:
     - {name: eth0, network: front, limit: {bandwidth: 80Mbit/s}}
-  lifecycle: {stopGrace: 60s}
+  lifecycle: {stopGrace: 60s, hostFailure: wait} # emulated, a daemon is away for longer than a lease
   health:
     ready: {port: 80, path: /healthz, every: 5s, timeout: 5s}
 ---
@@ -146,7 +146,8 @@ epoch=$(vm .status.epoch)
 sed 's/iops: 500/iops: 900, iopsBurst: 1800/; s/80Mbit/40Mbit/' vm.yaml >faster.yaml
 berth_on plan faster.yaml >plan || fail "no plan"
 grep -q 'spec.disks' plan || fail "the plan does not say what changes: $(cat plan)"
-berth_on apply faster.yaml || fail "no apply"
+berth_on apply faster.yaml >applied 2>&1 || fail "no apply: $(cat applied)"
+! grep 'made with' applied || fail "the VM follows, and is said not to"
 [ "$(vm '.spec.machine.disks[0].limit.iops')" = 900 ] || fail "$(vm .spec)"
 wait_for 30 "the host to tell the VM" grep -q 'VM has other limits' h1/berthd.log
 [ "$(vmm_pid)" = "$pid" ] || fail "another process"
