@@ -276,7 +276,7 @@ START_TEST(a_promise_that_is_being_written_is_not_lowered_meanwhile)
     ck_assert(has_entry(&sim->machines[0].disk, tail, term));
     ck_assert(elect(1, WAIT_MAX));
     ck_assert(leads_ready(1));
-    sim->machines[0].disk.slow_ns = LONG;
+    sim->machines[0].disk.slow_ns = 2 * LONG; /* chance says how much of it */
 
     run_while_thread_waits(0, false);
     sim->machines[0].disk.slow_ns = 0;
