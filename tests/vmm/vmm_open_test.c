@@ -69,8 +69,8 @@ END_TEST
 
 static const char *const nameless[OPENERS] = {
     "/no/such/file", "unix:/no/such/folder/s", "tap:no-such-tap", "unix:/no/such/socket",
-    "unix:/a-path-that-leaves-no-room-for-a-port-behind-it/a"
-    "nd-goes-on-until-it-has-97-bytes---------------"};
+    ("unix:/a-path-that-leaves-no-room-for-a-port-behind-it/a"
+     "nd-goes-on-until-it-has-97-bytes---------------")};
 
 START_TEST(a_name_that_is_not_there_is_named)
 {
