@@ -117,6 +117,13 @@ int berthd_log_start(struct berthd *berthd, bool bootstrap, struct err *err)
         return r;
     }
     berthd->plane.control = control;
+    r = log_mark_sealed(berthd->identity.folder, err); /* nothing was sent yet */
+    if (r < 0) {
+        return r;
+    }
+    log_info("berthd", "the log is open",
+             KV_U64("term", consensus_term(control_consensus(control))),
+             KV_U64("revision", state_revision(control_state(control))));
     const struct leader_config leader_config = {.loop = berthd->loop,
                                                 .clock = berthd->clock,
                                                 .identity = &berthd->identity,
@@ -141,11 +148,8 @@ static bool log_is_ours(const struct berthd *berthd)
 {
     const struct msg_member *self =
         members_by_uid(&berthd->members, berthd->identity.uid);
-    CLEANUP_FREE char *path = NULL;
-    struct stat info;
-    bool on_disk = asprintf(&path, "%s/" LOG_MARK_FOLDER, berthd->identity.folder) >= 0 &&
-                   stat(path, &info) == 0;
-    return on_disk || (self != NULL && self->voter != VOTER_NONE);
+    return log_mark_is_there(berthd->identity.folder) ||
+           (self != NULL && self->voter != VOTER_NONE);
 }
 
 /* A voter has had its log; one that began anew would have forgotten what it acknowledged

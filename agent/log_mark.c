@@ -2,6 +2,7 @@
 
 #include "base/fd.h"
 #include "base/file_atomic.h"
+#include "consensus/log_seal.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -33,6 +34,41 @@ static int is_there(const char *path, struct err *err)
     return errno == ENOENT ? 0 : err_sys(err, -errno, "open the log: %s", path);
 }
 
+/* Its seal is there, if it has had one. */
+static int log_is_whole(const struct mark_paths *paths,
+                        const char *state_folder,
+                        const char *name,
+                        struct err *err)
+{
+    struct stat info;
+    char seal[PATH_MAX + sizeof(LOG_SEAL_FILE) + 1];
+    if (stat(paths->mark, &info) < 0) {
+        return err_sys(err, -errno, "open the log: %s", paths->mark);
+    }
+    (void)snprintf(seal, sizeof(seal), "%s/" LOG_SEAL_FILE, paths->folder); /* fits */
+    int r = info.st_size == 0 ? 1 : is_there(seal, err);
+    return r > 0 ? 0 : r == 0 ? log_mark_lost(state_folder, name, err) : r;
+}
+
+bool log_mark_is_there(const char *state_folder)
+{
+    struct mark_paths paths;
+    return paths_of(state_folder, &paths, NULL) < 0 ||
+           is_there(paths.folder, NULL) != 0 || is_there(paths.mark, NULL) != 0;
+}
+
+int log_mark_sealed(const char *state_folder, struct err *err)
+{
+    struct mark_paths paths;
+    struct stat info;
+    int r = paths_of(state_folder, &paths, err);
+    if (r < 0 || (stat(paths.mark, &info) == 0 && info.st_size > 0)) {
+        return r;
+    }
+    return file_atomic_write(paths.mark, LOG_MARK_SEALED, sizeof(LOG_MARK_SEALED) - 1,
+                             0600, err);
+}
+
 int log_mark_begin(const char *state_folder, const char *name, struct err *err)
 {
     struct mark_paths paths;
@@ -42,8 +78,11 @@ int log_mark_begin(const char *state_folder, const char *name, struct err *err)
     if (mark < 0) {
         return mark;
     }
+    if (mark > 0 && folder > 0) {
+        return log_is_whole(&paths, state_folder, name, err);
+    }
     if (mark > 0) {
-        return folder > 0 ? 0 : log_mark_lost(state_folder, name, err);
+        return log_mark_lost(state_folder, name, err);
     }
     r = fd_make_folders(paths.folder, err);
     r = r == 0 ? fd_sync_folder(state_folder, err) : r;
@@ -53,7 +92,8 @@ int log_mark_begin(const char *state_folder, const char *name, struct err *err)
 int log_mark_lost(const char *state_folder, const char *name, struct err *err)
 {
     return err_set(err, BERTH_ECORRUPT,
-                   "%s/" LOG_MARK_FOLDER " is missing, and this host is a voter, or was "
+                   "%s/" LOG_MARK_FOLDER
+                   " is missing or was emptied, and this host is a voter, or was "
                    "to become one: put it back as it was; or, while other voters lead, "
                    "`berth rm host/%s` there, then `berth down --forget` and `berth join "
                    "TOKEN` here; or restore a backup",

@@ -337,11 +337,11 @@ json_t *rebirth_log_document(const struct identity *identity,
                             json_integer((json_int_t)state_count(log->state, kind)));
     }
     return json_pack(
-        "{s:s, s:s, s:I, s:I, s:I, s:I, s:o, s:o, s:o}", "host", identity->name, "folder",
-        identity->folder, "term", (json_int_t)log->facts.term, "lastIndex",
+        "{s:s, s:s, s:I, s:I, s:I, s:s, s:I, s:o, s:o, s:o}", "host", identity->name,
+        "folder", identity->folder, "term", (json_int_t)log->facts.term, "lastIndex",
         (json_int_t)log->facts.last_index, "lastTerm", (json_int_t)log->facts.last_term,
-        "revision", (json_int_t)state_revision(log->state), "members",
-        members_document(identity, log), "objects", counts, "newest",
+        "damage", log->facts.damage, "revision", (json_int_t)state_revision(log->state),
+        "members", members_document(identity, log), "objects", counts, "newest",
         newest_document(log->state));
 }
 

@@ -109,6 +109,10 @@ static void print_log(struct cli *cli, const json_t *log)
             "  entries    up to %" PRIu64 " of term %" PRIu64 "; term now %" PRIu64 "\n",
             json_member_u64(log, "lastIndex", 0), json_member_u64(log, "lastTerm", 0),
             json_member_u64(log, "term", 0));
+    if (json_member_text(log, "damage", "")[0] != '\0') {
+        fprintf(cli->out, "  damage     %s\n             what stood behind it is lost\n",
+                json_member_text(log, "damage", ""));
+    }
     fprintf(cli->out,
             "  state      revision %" PRIu64 ": %" PRIu64 " host%s, %" PRIu64
             " tenant%s, %" PRIu64 " group%s, %" PRIu64 " VM%s\n",

@@ -169,7 +169,8 @@ static enum batch_state look(struct image *image, size_t start, size_t *ret_end)
         return BATCH_SOUND;
     }
     bool whole = image->used > end || is_written(image, start, end, start, end) ||
-                 is_one_bit(crc ^ batch.data_crc, batch.data_size);
+                 (batch.data_size <= LOG_CHECK_ONE_BIT_MAX &&
+                  is_one_bit(crc ^ batch.data_crc, batch.data_size));
     return whole ? BATCH_DAMAGED : BATCH_TORN;
 }
 
@@ -192,7 +193,7 @@ static int lost(struct err *err, const char *name, size_t at)
 {
     return err_set(err, BERTH_ECORRUPT,
                    "%s: the entries at byte %zu are damaged, and had been stored: "
-                   "entries were lost; wipe the folder and join under a new id",
+                   "entries were lost; " LOG_CHECK_HELP,
                    name, at);
 }
 
@@ -220,7 +221,7 @@ int log_check_file(struct log_check *check,
     if (image.used > 0 && check->ended_in[0] != '\0') {
         return err_set(err, BERTH_ECORRUPT,
                        "%s holds entries, but %s before it ends too early: entries were "
-                       "lost; wipe the folder and join under a new id",
+                       "lost; " LOG_CHECK_HELP,
                        name, check->ended_in);
     }
     if (image.used > 0 && (size < FORMAT_SIZE || !is_zero(data + 1, FORMAT_SIZE - 1) ||

@@ -9,8 +9,8 @@
  *   - only the last batch of the last file that holds anything can be torn: behind it are
  *     zeros, in that file and in all later ones;
  *   - what is missing of it is whole sectors, which still hold zeros. A batch that has
- *     something in each of its sectors was written whole, and one whose checksum is wrong
- *     by a single bit was not torn.
+ *     something in each of its sectors was written whole, and one of at most
+ *     LOG_CHECK_ONE_BIT_MAX whose checksum is wrong by a single bit was not torn.
  *
  * Everything else was stored, may have been acknowledged and has been damaged since. What
  * cannot be told from a torn write: damage to the very last batch by which, or beside
@@ -37,7 +37,17 @@
 #define LOG_CHECK_BATCH_HEAD 16  /* checksums and count */
 #define LOG_CHECK_ENTRY_HEAD 16
 #define LOG_CHECK_FORMAT     1
-#define LOG_CHECK_WORK_MAX   (UINT64_C(1) << 28) /* bytes looked at: a second or so */
+/* Of larger batches a torn write looks too often as if one bit had turned over: 8 * size
+ * of 2^32, so one of 8,000 at this size. */
+#define LOG_CHECK_ONE_BIT_MAX (64u << 10)
+#define LOG_CHECK_WORK_MAX    (UINT64_C(1) << 28) /* bytes looked at: a second or so */
+
+/* What is to be done about a log that has lost entries; short, libraft keeps 255 bytes.
+ */
+#define LOG_CHECK_HELP                                                              \
+    "`berth rm host/NAME` at another voter, then `berth down --forget` and `berth " \
+    "join` "                                                                        \
+    "here; or restore a backup"
 
 struct log_check {
     char ended_in[LOG_CHECK_NAME_SIZE]; /* the log ends in that file; "": not yet */

@@ -2,6 +2,7 @@
 
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "base/file_atomic.h"
 #include "consensus/log_check.h"
 
 #include <dirent.h>
@@ -12,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 struct numbers {
     unsigned long long of[LOG_FILES_OPEN_MAX];
@@ -62,11 +64,43 @@ static int list(const char *folder, struct numbers *ret_numbers, struct err *err
     return 0;
 }
 
+/* 1: the mark is there, 0: it is not. */
+static int is_marked(const char *folder, struct err *err)
+{
+    CLEANUP_FREE char *path = NULL;
+    if (asprintf(&path, "%s/" LOG_FILES_MARK, folder) < 0) {
+        path = NULL;
+        return err_sys(err, -ENOMEM, "read the log in %s", folder);
+    }
+    if (access(path, F_OK) == 0) {
+        return 1;
+    }
+    return errno == ENOENT ? 0 : err_sys(err, -errno, "read the log: %s", path);
+}
+
+int log_files_mark(const char *folder, struct err *err)
+{
+    CLEANUP_FREE char *path = NULL;
+    int r = is_marked(folder, err);
+    if (r != 0) {
+        return r < 0 ? r : 0;
+    }
+    if (asprintf(&path, "%s/" LOG_FILES_MARK, folder) < 0) {
+        path = NULL;
+        return err_sys(err, -ENOMEM, "mark the log in %s", folder);
+    }
+    return file_atomic_write(path, "", 0, 0600, err);
+}
+
 int log_files_check(const char *folder, struct err *err)
 {
     struct numbers numbers;
     struct log_check check = {0};
-    int r = list(folder, &numbers, err);
+    int r = is_marked(folder, err);
+    if (r <= 0) {
+        return r;
+    }
+    r = list(folder, &numbers, err);
     for (size_t i = 0; i < numbers.count && r == 0; i++) {
         char name[LOG_CHECK_NAME_SIZE];
         CLEANUP_FREE char *path = NULL;

@@ -4,6 +4,7 @@
 #include "base/cleanup.h"
 #include "base/digest.h"
 #include "base/require.h"
+#include "consensus/log_check.h"
 #include "consensus/seal_file.h"
 
 #include <errno.h>
@@ -210,7 +211,7 @@ int log_seal_check(struct log_seal *seal,
         return err_set(
             err, BERTH_ECORRUPT,
             "the log ends at index %llu, but index %llu had been stored: entries were "
-            "lost; wipe the folder and join under a new id",
+            "lost; " LOG_CHECK_HELP,
             (unsigned long long)last_index, (unsigned long long)state->index);
     }
     if (term_at_sealed_index != 0 && term_at_sealed_index != state->index_term) {

@@ -234,7 +234,13 @@ static int io_load(struct raft_io *io,
 {
     struct raft_backing *backing = backing_of(io);
     struct err err = {0};
+    int loaded = 0;
     int r = log_files_check(backing->folder, &err);
+    if (r == 0) {
+        loaded = backing->library_load(io, ret_term, ret_vote, ret_snapshot, ret_start,
+                                       ret_entries, ret_count);
+        r = loaded == 0 ? log_files_mark(backing->folder, &err) : 0;
+    }
     if (r < 0) {
         (void)snprintf(io->errmsg, sizeof(io->errmsg), "%.*s", RAFT_ERRMSG_BUF_SIZE - 1,
                        err.text);
@@ -242,8 +248,7 @@ static int io_load(struct raft_io *io,
                : r == BERTH_ECORRUPT ? RAFT_CORRUPT
                                      : RAFT_IOERR;
     }
-    return backing->library_load(io, ret_term, ret_vote, ret_snapshot, ret_start,
-                                 ret_entries, ret_count);
+    return loaded;
 }
 
 /* ---- closing the library's io ---- */

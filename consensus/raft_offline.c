@@ -298,14 +298,18 @@ static uint64_t term_at(const struct loaded *loaded, uint64_t index)
 static int load(struct disk *disk,
                 const struct log_offline *log,
                 struct loaded *ret_loaded,
+                struct log_facts *ret_facts,
                 struct err *err)
 {
     struct loaded loaded = {0};
     raft_term term = 0;
-    int r = log_files_check(log->folder, err);
-    if (r < 0) {
-        return err_wrap(err, r, "load the log");
+    struct err damage = {0};
+    int r = log_files_check(log->folder, &damage);
+    if (r < 0 && r != BERTH_ECORRUPT) {
+        return err_set(err, r, "load the log: %s", damage.text);
     }
+    (void)snprintf(ret_facts->damage, sizeof(ret_facts->damage), "%.*s",
+                   (int)sizeof(ret_facts->damage) - 1, damage.text);
     r = disk->io.load(&disk->io, &term, &loaded.vote, &loaded.snapshot, &loaded.start,
                       &loaded.entries, &loaded.count);
     if (r != 0) {
@@ -332,7 +336,7 @@ int log_offline_read(const struct log_offline *log,
     if (r == 0 && !disk.seal.present) {
         r = err_set(err, BERTH_ENOTFOUND, "there is no log in %s", log->folder);
     }
-    r = r == 0 ? load(&disk, log, &loaded, err) : r;
+    r = r == 0 ? load(&disk, log, &loaded, &facts, err) : r;
     if (r == 0) {
         uint64_t last = loaded.start + loaded.count - 1;
         r = log_seal_check(&disk.seal, loaded.term, loaded.vote, last,
@@ -377,7 +381,8 @@ static int make(struct disk *disk,
                 struct err *err)
 {
     struct loaded loaded = {0};
-    int r = load(disk, log, &loaded, err);
+    struct log_facts facts = {0};
+    int r = load(disk, log, &loaded, &facts, err);
     bool pristine = loaded.term == 0 && loaded.snapshot == NULL && loaded.count == 0 &&
                     !disk->seal.present;
     loaded_free(&loaded);

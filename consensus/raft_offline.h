@@ -30,6 +30,7 @@ struct log_facts {
     uint64_t last_term; /* of the entry at last_index */
     size_t member_count;
     struct consensus_member members[CONSENSUS_MEMBERS_MAX]; /* by the newest list of it */
+    char damage[256]; /* what stood behind it is lost (log_check.h); "": none was found */
 };
 
 /* Gives the log's content to the state machine, whose snapshot is not asked for. */

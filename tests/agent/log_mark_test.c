@@ -116,6 +116,36 @@ START_TEST(a_log_of_an_earlier_release_is_marked_when_it_is_opened)
 }
 END_TEST
 
+START_TEST(a_log_that_was_open_is_not_begun_anew_in_a_folder_that_was_emptied)
+{
+    ck_assert_int_eq(begin(), 0);
+    ck_assert_int_eq(begin(), 0); /* died before it was open */
+    FILE *seal = fopen(in_dir("raft/berth-seal"), "w");
+    ck_assert_ptr_nonnull(seal);
+    (void)fclose(seal);
+    ck_assert_int_eq(log_mark_sealed(dir.path, &err), 0);
+    ck_assert_int_eq(begin(), 0);
+    ck_assert_int_eq(log_mark_sealed(dir.path, &err), 0);
+    ck_assert_int_eq(unlink(in_dir("raft/berth-seal")), 0);
+
+    ck_assert_int_eq(begin(), BERTH_ECORRUPT);
+
+    ck_assert_ptr_nonnull(strstr(err.text, "was emptied"));
+}
+END_TEST
+
+START_TEST(a_log_is_there_by_its_folder_or_by_its_mark)
+{
+    ck_assert(!log_mark_is_there(dir.path));
+    ck_assert_int_eq(begin(), 0);
+    ck_assert(log_mark_is_there(dir.path));
+    ck_assert_int_eq(rmdir(in_dir("raft")), 0);
+    ck_assert(log_mark_is_there(dir.path));
+    ck_assert_int_eq(unlink(in_dir(LOG_MARK_FILE)), 0);
+    ck_assert(!log_mark_is_there(dir.path));
+}
+END_TEST
+
 START_TEST(the_folder_is_durable_before_it_is_marked)
 {
     ck_assert_int_eq(begin(), 0);
@@ -158,6 +188,9 @@ static Suite *suite(void)
     tcase_add_checked_fixture(tcase, setup, teardown);
     tcase_add_test(tcase, a_log_is_begun_once);
     tcase_add_test(tcase, a_log_of_an_earlier_release_is_marked_when_it_is_opened);
+    tcase_add_test(tcase,
+                   a_log_that_was_open_is_not_begun_anew_in_a_folder_that_was_emptied);
+    tcase_add_test(tcase, a_log_is_there_by_its_folder_or_by_its_mark);
     tcase_add_test(tcase, the_folder_is_durable_before_it_is_marked);
     tcase_add_loop_test(tcase, who_dies_between_any_two_steps_can_go_on, 0, 2);
     suite_add_tcase(made, tcase);

@@ -4,6 +4,7 @@
  * leaves, and put in place of its own once it has closed. */
 #include "base/fd.h"
 #include "consensus/log_files.h"
+#include "consensus/raft_offline.h"
 #include "support/test_main.h"
 #include "voters_fixture.h"
 
@@ -172,9 +173,51 @@ END_TEST
 START_TEST(a_folder_without_open_files_has_nothing_wrong)
 {
     ck_assert_int_eq(fd_remove_tree(one()->folder, &err), 0);
-    ck_assert_int_eq(log_files_check(one()->folder, &err), -ENOENT);
+    ck_assert_int_eq(log_files_check(one()->folder, &err), 0);
     ck_assert_int_eq(mkdir(one()->folder, 0700), 0);
     ck_assert_int_eq(log_files_check(one()->folder, &err), 0);
+}
+END_TEST
+
+/* It wrote several batches at a time, of which a crash leaves what damage does. */
+START_TEST(a_log_of_an_earlier_release_is_judged_from_the_next_start_on)
+{
+    char mark[PATH_SIZE];
+    path_of(LOG_FILES_MARK, mark);
+    flip_bit("open-1", used_of("open-1") / 2 * 8);
+    ck_assert_int_eq(unlink(mark), 0);
+
+    ck_assert_int_eq(log_files_check(one()->folder, &err), 0);
+    ck_assert_int_eq(log_files_mark(one()->folder, &err), 0);
+
+    ck_assert_int_eq(log_files_check(one()->folder, &err), BERTH_ECORRUPT);
+    put_back();
+    ck_assert_int_eq(unlink(mark), 0);
+    serves_all();
+    ck_assert_int_eq(access(mark, F_OK), 0);
+}
+END_TEST
+
+/* For disasters: what is whole is worth more than nothing. */
+START_TEST(a_damaged_log_is_read_offline_as_far_as_it_is_whole)
+{
+    static struct voter reader;
+    const struct consensus_fsm fsm = {.context = &reader,
+                                      .apply = ledger_apply,
+                                      .snapshot = ledger_snapshot,
+                                      .restore = ledger_restore};
+    const struct log_offline log = {.folder = one()->folder,
+                                    .id = 1,
+                                    .cluster_id = voters.config.cluster_id,
+                                    .address = one()->address};
+    struct log_facts facts;
+    flip_bit("open-1", (used_of("open-1") - 1) * 8);
+
+    ck_assert_msg(log_offline_read(&log, &fsm, &facts, &err) == 0, "%s", err.text);
+
+    ck_assert_uint_eq(reader.ledger.count, COMMITS - 1);
+    ck_assert_msg(strstr(facts.damage, "open-1: the entries at byte") != NULL, "%s",
+                  facts.damage);
 }
 END_TEST
 
@@ -203,6 +246,8 @@ static Suite *suite(void)
     tcase_add_test(tcase, damage_anywhere_in_the_open_file_is_a_refusal_to_start);
     tcase_add_test(tcase, files_are_looked_at_in_the_order_of_their_numbers);
     tcase_add_test(tcase, a_folder_without_open_files_has_nothing_wrong);
+    tcase_add_test(tcase, a_log_of_an_earlier_release_is_judged_from_the_next_start_on);
+    tcase_add_test(tcase, a_damaged_log_is_read_offline_as_far_as_it_is_whole);
     tcase_add_test(tcase, more_open_files_than_there_can_be_are_refused);
     suite_add_tcase(made, tcase);
     return made;
