@@ -103,24 +103,12 @@ unsigned disk_files(const struct virtual_disk *disk, int ret_fds[DISK_FILES_MAX]
     return disk->ops->files == NULL ? 0 : disk->ops->files(disk, ret_fds);
 }
 
-int disk_direct_begin(struct virtual_disk *disk,
-                      bool is_write,
-                      uint64_t offset,
-                      uint64_t size)
+int disk_direct_read(const struct virtual_disk *disk, uint64_t offset, uint64_t size)
 {
-    if (!inside(disk, offset, size) || size == 0 || (is_write && disk->read_only)) {
-        return -1; /* the verbs say what is wrong with it */
+    if (!inside(disk, offset, size) || size == 0) {
+        return -1; /* the verb says what is wrong with it */
     }
-    return disk->ops->direct_begin(disk, is_write, offset, size);
-}
-
-void disk_direct_end(struct virtual_disk *disk,
-                     bool is_write,
-                     uint64_t offset,
-                     uint64_t size,
-                     bool is_done)
-{
-    disk->ops->direct_end(disk, is_write, offset, size, is_done);
+    return disk->ops->direct_read(disk, offset, size);
 }
 
 static bool is_zero(const uint8_t *data, uint64_t size)

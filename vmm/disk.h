@@ -7,11 +7,11 @@
  * keeps what was written before a flush that returned 0; of what was written since, any
  * part may be missing after a crash, by sectors.
  *
- * A read or write that is one of a single file, at the same offset, may also be made by
- * whoever holds the descriptors (disk_files), between disk_direct_begin and _end.
+ * A read that is one of a single file, at the same offset, may also be made by whoever
+ * holds the descriptors (disk_files), when disk_direct_read says so.
  *
  * Units: bytes. Threads: all verbs but free from any number of threads at once; they
- * block, but for the direct ones. Errors: -errno or BERTH_E*; after an error the content
+ * block, but for the direct one. Errors: -errno or BERTH_E*; after an error the content
  * of the range that was written is old or new, by sectors. Ownership: descriptors are
  * taken; a disk owns what lies beneath it.
  */
@@ -90,17 +90,9 @@ struct disk_ops {
     /* The content is not needed any more: old or zeros afterwards. */
     int (*discard)(struct virtual_disk *disk, uint64_t offset, uint64_t size);
     void (*free)(struct virtual_disk *disk);
-    /* The three of disk_files; NULL: nothing is direct. */
+    /* The two of disk_files; NULL: nothing is direct. */
     unsigned (*files)(const struct virtual_disk *disk, int ret_fds[DISK_FILES_MAX]);
-    int (*direct_begin)(struct virtual_disk *disk,
-                        bool is_write,
-                        uint64_t offset,
-                        uint64_t size);
-    void (*direct_end)(struct virtual_disk *disk,
-                       bool is_write,
-                       uint64_t offset,
-                       uint64_t size,
-                       bool is_done);
+    int (*direct_read)(const struct virtual_disk *disk, uint64_t offset, uint64_t size);
 };
 
 struct virtual_disk {
@@ -124,22 +116,14 @@ int disk_flush(struct virtual_disk *disk);
 int disk_zero(struct virtual_disk *disk, uint64_t offset, uint64_t size);
 int disk_discard(struct virtual_disk *disk, uint64_t offset, uint64_t size);
 void disk_free(struct virtual_disk *disk); /* NULL is fine */
-/* The descriptors that direct requests go to, which are the disk's; their number, 0 when
+/* The descriptors that direct reads go to, which are the disk's; their number, 0 when
  * there are none. */
 unsigned disk_files(const struct virtual_disk *disk, int ret_fds[DISK_FILES_MAX]);
-/* Whether this read or write, now, is one of a single file at the same offset: which of
- * disk_files, or -1, and then the verbs are for it. Never waits. What has begun has to
- * end, on any thread, soon: a change of the same blocks may wait for it. */
-int disk_direct_begin(struct virtual_disk *disk,
-                      bool is_write,
-                      uint64_t offset,
-                      uint64_t size);
-/* is_done: all bytes were read or written; else the verb is still to be called. */
-void disk_direct_end(struct virtual_disk *disk,
-                     bool is_write,
-                     uint64_t offset,
-                     uint64_t size,
-                     bool is_done);
+/* Whether this read, now, is one of a single file at the same offset: which of
+ * disk_files, or -1, and then the verb is for it. Never waits. The answer stays good
+ * while the read is made: what is changed meanwhile reads as old or new, as by the verb.
+ */
+int disk_direct_read(const struct virtual_disk *disk, uint64_t offset, uint64_t size);
 /* Copies the whole content into a file of at least that size and syncs it; zeros become
  * holes. */
 int disk_export(struct virtual_disk *disk, struct disk_file *file, struct err *err);

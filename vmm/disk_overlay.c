@@ -2,7 +2,6 @@
 
 #include "base/bytes.h"
 #include "base/require.h"
-#include "vmm/copy_gate.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -45,8 +44,10 @@ struct overlay {
     struct page *pages;
     atomic_bool failed;         /* a sync failed */
     pthread_mutex_t flush_lock; /* one flush at a time */
-    /* Every change of whole blocks or of our own passes it, a copy-up alone. */
-    struct copy_gate gate;
+    /* Held shared for every change of whole blocks or of our own, exclusively for a
+     * copy-up: nobody changes a block while its rest is being fetched. Reads need none:
+     * the base never changes, and a block is ours after its bytes are. */
+    pthread_rwlock_t copy_lock;
 };
 
 static struct overlay *overlay_of(struct virtual_disk *disk)
@@ -291,7 +292,7 @@ static int overlay_read(struct virtual_disk *disk,
 /* ---- changes ---- */
 
 /* Makes the block that holds `offset` our own, with the base's bytes. Under the exclusive
- * gate. */
+ * lock. */
 static int block_copy_up(struct overlay *overlay, uint64_t offset)
 {
     uint8_t data[BLOCK];
@@ -315,14 +316,14 @@ static int edges_copy_up(struct overlay *overlay, uint64_t offset, uint64_t size
 {
     const uint64_t end = offset + size;
     int r = 0;
-    copy_gate_begin_copy(&overlay->gate);
+    pthread_rwlock_wrlock(&overlay->copy_lock);
     if (offset % BLOCK != 0) {
         r = block_copy_up(overlay, offset);
     }
     if (r == 0 && end % BLOCK != 0) {
         r = block_copy_up(overlay, end - 1);
     }
-    copy_gate_end_copy(&overlay->gate);
+    pthread_rwlock_unlock(&overlay->copy_lock);
     return r;
 }
 
@@ -352,13 +353,13 @@ static int change(struct overlay *overlay,
     if (r < 0) {
         return r;
     }
-    copy_gate_enter(&overlay->gate);
+    pthread_rwlock_rdlock(&overlay->copy_lock);
     r = pieces != NULL ? file->ops->write(file, offset, pieces, piece_count, size)
                        : file->ops->zero(file, offset, size);
     if (r == 0) {
         range_take(overlay, offset, size);
     }
-    copy_gate_leave(&overlay->gate);
+    pthread_rwlock_unlock(&overlay->copy_lock);
     return r;
 }
 
@@ -384,7 +385,7 @@ static int overlay_discard(struct virtual_disk *disk, uint64_t offset, uint64_t 
     return first < end ? change(overlay_of(disk), first, NULL, 0, end - first) : 0;
 }
 
-/* ---- direct requests ---- */
+/* ---- direct reads ---- */
 
 enum { FILE_OWN = 0, FILE_BASE };
 
@@ -404,9 +405,12 @@ static unsigned overlay_files(const struct virtual_disk *disk,
     return 2;
 }
 
-/* Which file holds all of the range. */
-static int direct_read(const struct overlay *overlay, uint64_t offset, uint64_t size)
+/* Which file holds all of the range: of a block that is copied up or written right now,
+ * still the base, or ours with all of its bytes. */
+static int
+overlay_direct_read(const struct virtual_disk *disk, uint64_t offset, uint64_t size)
 {
+    const struct overlay *overlay = (const struct overlay *)disk;
     const bool held = block_held(overlay, offset / BLOCK);
     int fds[DISK_FILES_MAX];
     if (run_length(overlay, offset, size, held) != size) {
@@ -418,39 +422,6 @@ static int direct_read(const struct overlay *overlay, uint64_t offset, uint64_t 
     return offset + size <= overlay->base_bytes && disk_files(overlay->base, fds) == 1
                ? FILE_BASE
                : -1;
-}
-
-/* What has to copy up, or comes while one does, waits on a thread. */
-static int overlay_direct_begin(struct virtual_disk *disk,
-                                bool is_write,
-                                uint64_t offset,
-                                uint64_t size)
-{
-    struct overlay *overlay = overlay_of(disk);
-    if (!is_write) {
-        return direct_read(overlay, offset, size);
-    }
-    if (atomic_load(&overlay->failed) || edge_missing(overlay, offset, size) ||
-        !copy_gate_try(&overlay->gate)) {
-        return -1;
-    }
-    return FILE_OWN;
-}
-
-static void overlay_direct_end(struct virtual_disk *disk,
-                               bool is_write,
-                               uint64_t offset,
-                               uint64_t size,
-                               bool is_done)
-{
-    struct overlay *overlay = overlay_of(disk);
-    if (!is_write) {
-        return;
-    }
-    if (is_done) {
-        range_take(overlay, offset, size);
-    }
-    copy_gate_leave(&overlay->gate);
 }
 
 /* ---- flush ---- */
@@ -532,7 +503,7 @@ static void overlay_free(struct virtual_disk *disk)
     disk_file_free(overlay->file);
     disk_free(overlay->base);
     pthread_mutex_destroy(&overlay->flush_lock);
-    copy_gate_fini(&overlay->gate);
+    pthread_rwlock_destroy(&overlay->copy_lock);
     free(overlay->pages);
     free(overlay);
 }
@@ -546,8 +517,7 @@ static const struct disk_ops overlay_ops = {
     .discard = overlay_discard,
     .free = overlay_free,
     .files = overlay_files,
-    .direct_begin = overlay_direct_begin,
-    .direct_end = overlay_direct_end,
+    .direct_read = overlay_direct_read,
 };
 
 int disk_overlay_create(struct disk_file *file,
@@ -619,6 +589,17 @@ static int header_load(struct disk_file *file,
     return 0;
 }
 
+/* A copy-up that waits holds later changes back: a stream of them cannot starve it. */
+static void copy_lock_init(pthread_rwlock_t *lock)
+{
+    pthread_rwlockattr_t attributes; /* none of these can fail */
+    (void)pthread_rwlockattr_init(&attributes);
+    (void)pthread_rwlockattr_setkind_np(&attributes,
+                                        PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+    (void)pthread_rwlock_init(lock, &attributes);
+    (void)pthread_rwlockattr_destroy(&attributes);
+}
+
 int disk_overlay_open(struct disk_file *take_file,
                       struct virtual_disk *take_base,
                       const struct digest *base_digest,
@@ -651,7 +632,7 @@ int disk_overlay_open(struct disk_file *take_file,
         }
     }
     pthread_mutex_init(&overlay->flush_lock, NULL); /* cannot fail without attributes */
-    copy_gate_init(&overlay->gate);
+    copy_lock_init(&overlay->copy_lock);
     *ret_disk = &overlay->disk;
     return 0;
 

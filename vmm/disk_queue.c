@@ -31,6 +31,7 @@ struct disk_queue {
     struct disk_queue_threads plan;
     /* Under the caller's lock. */
     struct io_ring *ring; /* NULL: there is none */
+    bool ring_is_useless; /* a file cannot read without waiting */
     unsigned in_ring;
     uint64_t in_ring_bytes;
     uint64_t by_ring;
@@ -281,7 +282,7 @@ int disk_queue_fd(const struct disk_queue *queue)
 
 bool disk_queue_has_ring(const struct disk_queue *queue)
 {
-    return queue->ring != NULL;
+    return queue->ring != NULL && !queue->ring_is_useless;
 }
 
 uint64_t disk_queue_by_ring(const struct disk_queue *queue)
@@ -300,35 +301,25 @@ static void thread_submit(struct disk_queue *queue, struct disk_request *request
 
 /* ---- the ring ---- */
 
-static void
-direct_end(struct disk_queue *queue, const struct disk_request *request, bool is_done)
-{
-    disk_direct_end(queue->disk, request->operation == DISK_WRITE, request->range.offset,
-                    request->range.size, is_done);
-}
-
-/* False: it is for the threads. */
+/* False: it is for the threads. Writes are: the kernel gives those of a regular file to
+ * threads of its own, one at a time for each file. */
 static bool ring_submit(struct disk_queue *queue, struct disk_request *request)
 {
-    const bool is_write = request->operation == DISK_WRITE;
     const uint64_t size = request->range.size;
-    if (queue->ring == NULL || (!is_write && request->operation != DISK_READ) ||
+    if (!disk_queue_has_ring(queue) || request->operation != DISK_READ ||
         size > RING_REQUEST_MAX || queue->in_ring_bytes + size > RING_BYTES_MAX) {
         return false;
     }
-    const int file =
-        disk_direct_begin(queue->disk, is_write, request->range.offset, size);
+    const int file = disk_direct_read(queue->disk, request->range.offset, size);
     if (file < 0) {
         return false;
     }
     const struct io_ring_request entry = {.file = (unsigned)file,
-                                          .is_write = is_write,
                                           .offset = request->range.offset,
                                           .pieces = request->pieces,
                                           .piece_count = request->piece_count,
                                           .context = request};
     if (!io_ring_put(queue->ring, &entry)) {
-        direct_end(queue, request, false);
         return false;
     }
     queue->in_ring++;
@@ -347,7 +338,7 @@ static void ring_reap(struct disk_queue *queue, struct request_list *done)
         const bool is_done = result >= 0 && (uint64_t)result == request->range.size;
         queue->in_ring--;
         queue->in_ring_bytes -= request->range.size;
-        direct_end(queue, request, is_done);
+        queue->ring_is_useless = queue->ring_is_useless || result == -EOPNOTSUPP;
         if (is_done) {
             request->result = 0;
             queue->by_ring++;
@@ -403,20 +394,34 @@ void disk_queue_push(struct disk_queue *queue)
     }
 }
 
-void disk_queue_drain(struct disk_queue *queue)
+static void threads_idle_await(struct disk_queue *queue)
 {
-    struct request_list done;
-    list_clear(&done);
-    disk_queue_push(queue);
-    while (queue->in_ring > 0) { /* first: a thread may wait for one of these to end */
-        io_ring_wait(queue->ring);
-        ring_reap(queue, &done);
-    }
-    fire(done.first);
     pthread_mutex_lock(&queue->lock);
     while (queue->busy > 0) {
         pthread_cond_wait(&queue->idle, &queue->lock);
     }
     pthread_mutex_unlock(&queue->lock);
-    disk_queue_reap(queue);
+}
+
+/* Nothing is in flight, and nothing done waits for its callback. */
+static bool is_empty(struct disk_queue *queue)
+{
+    pthread_mutex_lock(&queue->lock);
+    const bool is_empty =
+        queue->in_ring == 0 && queue->busy == 0 && queue->finished.first == NULL;
+    pthread_mutex_unlock(&queue->lock);
+    return is_empty;
+}
+
+/* Callbacks may submit again, to either: until none did. */
+void disk_queue_drain(struct disk_queue *queue)
+{
+    do {
+        if (queue->in_ring > 0) {
+            io_ring_wait(queue->ring);
+        } else {
+            threads_idle_await(queue);
+        }
+        disk_queue_reap(queue);
+    } while (!is_empty(queue));
 }

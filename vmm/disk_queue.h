@@ -8,10 +8,11 @@
  * something can be reaped, the queue's event (disk_queue_fd) becomes readable. Requests
  * may overtake each other: what must be durable first is flushed and waited for first.
  *
- * Reads and writes that are one of a single file go into the ring (io_ring.h), where the
- * kernel gives us one; all else, what is large (256 KiB; 4 MiB at a time), what came back
- * from the ring short or with an error, and everything where there is none, is done by
- * the threads, which say how it ended.
+ * Reads that are one of a single file go into the ring (io_ring.h), where the kernel
+ * gives us one; all else, what is large (256 KiB; 4 MiB at a time), what came back from
+ * the ring short or with an error (not in memory, say), and everything where there is
+ * none, is done by the threads, which say how it ended. A disk on files that cannot be
+ * read without waiting gives its ring up at the first read.
  *
  * Threads: submit, push, reap and drain under the caller's one lock; `began` is each
  * worker's first act, on it, and a worker that it refuses never touches the disk.
@@ -66,7 +67,8 @@ int disk_queue_new(struct virtual_disk *disk,
 /* Nothing may be in flight; NULL is fine. */
 void disk_queue_free(struct disk_queue *queue);
 int disk_queue_fd(const struct disk_queue *queue);
-/* Whether there is a ring: who pushes, drains or reaps needs the right to enter it. */
+/* Whether there is a ring of use: who pushes, drains or reaps needs the right to enter
+ * it. */
 bool disk_queue_has_ring(const struct disk_queue *queue);
 /* How many requests the ring has done. */
 uint64_t disk_queue_by_ring(const struct disk_queue *queue);
@@ -76,5 +78,5 @@ void disk_queue_submit(struct disk_queue *queue, struct disk_request *request);
 void disk_queue_push(struct disk_queue *queue);
 /* Fires the callbacks of what is done. */
 void disk_queue_reap(struct disk_queue *queue);
-/* Waits until nothing is in flight, then reaps. */
+/* Reaps until nothing is in flight, nor submitted by a callback. */
 void disk_queue_drain(struct disk_queue *queue);

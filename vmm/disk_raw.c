@@ -54,26 +54,12 @@ static unsigned raw_files(const struct virtual_disk *disk, int ret_fds[DISK_FILE
 
 /* Always. */
 static int
-raw_direct_begin(struct virtual_disk *disk, bool is_write, uint64_t offset, uint64_t size)
+raw_direct_read(const struct virtual_disk *disk, uint64_t offset, uint64_t size)
 {
     (void)disk;
-    (void)is_write;
     (void)offset;
     (void)size;
     return 0;
-}
-
-static void raw_direct_end(struct virtual_disk *disk,
-                           bool is_write,
-                           uint64_t offset,
-                           uint64_t size,
-                           bool is_done)
-{
-    (void)disk;
-    (void)is_write;
-    (void)offset;
-    (void)size;
-    (void)is_done;
 }
 
 static void raw_free(struct virtual_disk *disk)
@@ -91,8 +77,7 @@ static const struct disk_ops raw_ops = {
     .discard = raw_zero,
     .free = raw_free,
     .files = raw_files,
-    .direct_begin = raw_direct_begin,
-    .direct_end = raw_direct_end,
+    .direct_read = raw_direct_read,
 };
 
 int disk_raw_new(struct disk_file *take_file,

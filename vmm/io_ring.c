@@ -59,7 +59,6 @@ static int ring_limit(int fd, const int *fds, unsigned fd_count, int event_fd)
 {
     static const struct io_uring_restriction walls[] = {
         {.opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_READV},
-        {.opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_WRITEV},
         {.opcode = IORING_RESTRICTION_SQE_FLAGS_REQUIRED, .sqe_flags = IOSQE_FIXED_FILE},
     };
     const unsigned workers[2] = {IO_RING_WORKERS, 1};
@@ -196,7 +195,8 @@ bool io_ring_put(struct io_ring *ring, const struct io_ring_request *request)
     }
     struct io_uring_sqe *entry = &ring->todo[*ring->todo_tail & ring->todo_mask];
     memset(entry, 0, sizeof(*entry));
-    entry->opcode = request->is_write ? IORING_OP_WRITEV : IORING_OP_READV;
+    entry->opcode = IORING_OP_READV;
+    entry->rw_flags = RWF_NOWAIT;
     entry->flags = IOSQE_FIXED_FILE;
     entry->fd = (int)request->file;
     entry->off = request->offset;
@@ -262,6 +262,7 @@ void *io_ring_take(struct io_ring *ring, int *ret_result)
 void io_ring_wait(struct io_ring *ring)
 {
     REQUIRE(ring->in_flight > 0);
+    io_ring_push(ring);
     while (*ring->done_head == load(ring->done_tail) && !ring->refused) {
         const int r = enter(ring, 0, 1);
         REQUIRE(r >= 0 || r == -EINTR || r == -EAGAIN || r == -EBUSY);

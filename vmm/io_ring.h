@@ -1,11 +1,15 @@
-/* Reads and writes of a few files by a ring shared with the kernel (io_uring): a request
- * costs no thread of ours, and what is in memory already is there when the call returns.
+/* Reads of a few files by a ring shared with the kernel (io_uring): a request costs no
+ * thread of ours, and what is in memory already is there when the call returns.
  *
  * Shapes: a ring is made for some descriptors and can reach nothing else, nor do anything
- * but read and write them: the kernel holds it to that (restrictions), and a kernel that
- * cannot gets no ring. io_ring_put fills an entry, io_ring_push hands all of them over in
- * one call, io_ring_take brings back what is done, which makes the event descriptor
- * readable.
+ * but read them: the kernel holds it to that (restrictions), and a kernel that cannot
+ * gets no ring. io_ring_put fills an entry, io_ring_push hands all of them over in one
+ * call, io_ring_take brings back what is done, which makes the event descriptor readable.
+ *
+ * No read waits for storage: what is not in memory comes back at once with -EAGAIN, or
+ * with less, and what a file cannot read this way with -EOPNOTSUPP. The kernel would
+ * otherwise give it to threads that belong to whoever pushed, and that all rings pushed
+ * by one thread share: a storage that hangs would stall the disks beside it.
  *
  * Units: results are bytes, or -errno; fewer bytes than asked for are no error here.
  * Threads: any, under the caller's one lock; a thread that pushed must not end while its
@@ -13,7 +17,8 @@
  * pieces and what they point to are the kernel's until the request came back. Errors:
  * io_ring_new alone has some, and then there is another way (disk_queue.h). Limits:
  * IO_RING_ENTRIES before a push, twice as many in flight, IO_RING_FILES_MAX,
- * IO_RING_WORKERS threads of the kernel's own for what would have to wait.
+ * IO_RING_WORKERS threads of the kernel's own for a thread that pushes entries which
+ * another hand than ours made.
  */
 #pragma once
 
@@ -25,13 +30,12 @@
 
 #define IO_RING_ENTRIES   256u /* a queue of a device */
 #define IO_RING_FILES_MAX 2u   /* an overlay and its base */
-#define IO_RING_WORKERS   4u   /* as many as a disk had threads */
+#define IO_RING_WORKERS   1u   /* the fewest; our own entries need none */
 
 struct io_ring;
 
 struct io_ring_request {
     unsigned file; /* index of a descriptor */
-    bool is_write;
     uint64_t offset;
     const struct iovec *pieces;
     unsigned piece_count;
@@ -51,5 +55,5 @@ void io_ring_push(struct io_ring *ring);
 /* The next one that is done, or that the kernel would not take (-EAGAIN, only after a
  * push): its context, or NULL. */
 void *io_ring_take(struct io_ring *ring, int *ret_result);
-/* Waits until there is one to take; something must be in flight. */
+/* Pushes, and waits until there is one to take; something must be in flight. */
 void io_ring_wait(struct io_ring *ring);
