@@ -291,14 +291,23 @@ static int filter_install(unsigned roles, struct err *err)
 
 /* ---- the other walls: true when they stand */
 
+/* What no program could get back. A kernel may know fewer than we do. */
+static bool bounds_drop(unsigned first_uid)
+{
+    bool any = false;
+    (void)first_uid;
+    for (int capability = 0; capability <= CAP_LAST_CAP; capability++) {
+        (void)prctl(PR_CAPBSET_DROP, capability, 0, 0, 0);
+        any |= prctl(PR_CAPBSET_READ, capability, 0, 0, 0) > 0;
+    }
+    return !any;
+}
+
 static bool capabilities_drop(unsigned first_uid)
 {
     (void)first_uid;
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
     const struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {{0}};
-    for (int capability = 0; capability <= CAP_LAST_CAP; capability++) {
-        (void)prctl(PR_CAPBSET_DROP, capability, 0, 0, 0); /* needs one: may be gone */
-    }
     (void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
     return syscall(SYS_capset, &header, none) == 0;
 }
@@ -364,6 +373,7 @@ static const struct {
     bool (*put_up)(unsigned first_uid);
 } walls[] = {
     {"world", world_leave},
+    {"bounding set", bounds_drop}, /* takes a capability that a change of user ends */
     {"user", user_become},
     {"core dumps", core_dumps_off}, /* a change of user says anew who may */
     {"capabilities", capabilities_drop},

@@ -12,6 +12,7 @@
  *     no new rights   no exec or file gives any back
  *     user            one of its own, where uids are given: no other process is of it,
  *                     for its number is the first one's and that of the process
+ *     bounding set    empty: dropped before the user changes, as that takes a capability
  *     capabilities    none, in no set
  *     files           no path can be opened (Landlock, and the list below)
  *     world           mounts, network, IPC and host name of its own, all empty

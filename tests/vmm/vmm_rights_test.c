@@ -419,6 +419,7 @@ START_TEST(a_machine_has_a_user_of_its_own_when_there_are_some)
     ck_assert_msg(strstr(text, want) != NULL, "%s", text);
     ck_assert_ptr_nonnull(strstr(text, "Groups:\t \n"));
     ck_assert_ptr_nonnull(strstr(text, "CapEff:\t0000000000000000"));
+    ck_assert_msg(strstr(text, "CapBnd:\t0000000000000000") != NULL, "%s", text);
     ck_assert_int_eq(kill(pid, SIGKILL), 0);
     ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
     for (unsigned i = 0; i < 2; i++) {
