@@ -81,7 +81,8 @@ struct vsock {
     int dialer;
     int dialer_watch;
     uint32_t next_port;
-    bool listener_rests;  /* until a connection has ended */
+    bool listener_rests;  /* no descriptor for a client: until one of ours is closed, or
+                           * the guest says a word */
     bool must_tell_reset; /* the machine has come out of a file */
     bool transmit_waits;  /* for room among the resets */
     unsigned turn;        /* which link has sent last */
@@ -133,6 +134,7 @@ static void link_close(struct vsock *vsock, struct link *link)
         link->watch = -1;
     }
     fd_close(&link->fd);
+    vsock->listener_rests = false;
     vsock_stream_fini(&link->stream);
 }
 
@@ -141,7 +143,6 @@ static void link_free(struct vsock *vsock, struct link *link)
     link_close(vsock, link);
     link->state = LINK_FREE;
     link->to_send = 0;
-    vsock->listener_rests = false;
     REQUIRE(vsock->counters.links > 0);
     vsock->counters.links--;
     while (vsock->link_end > 0 && vsock->links[vsock->link_end - 1].state == LINK_FREE) {
@@ -665,8 +666,8 @@ static void link_impatience(struct vsock *vsock, struct link *link)
 
 static void listener_watch(struct vsock *vsock)
 {
-    const bool wanted =
-        virtio_device_active(&vsock->device) && vsock->counters.links < VSOCK_LINKS_MAX;
+    const bool wanted = virtio_device_active(&vsock->device) && !vsock->listener_rests &&
+                        vsock->counters.links < VSOCK_LINKS_MAX;
     if (vsock->listener_watch >= 0) {
         poller_change(vsock->device.place.poller, vsock->listener_watch,
                       wanted ? POLLER_READABLE : 0);
@@ -686,7 +687,8 @@ static void listener_accept(struct vsock *vsock)
         fd < 0 && errno != EAGAIN && errno != EINTR && errno != ECONNABORTED;
     if (fd < 0 || link_take(vsock, link, fd) < 0) {
         link_free(vsock, link);
-        vsock->listener_rests = is_full && vsock->counters.links > 0;
+        vsock->listener_rests = is_full; /* the client stays there: it would be tried
+                                          * again without an end */
         return; /* it left again; or this process has no room for it now */
     }
     link_watch(vsock, link);
@@ -890,6 +892,7 @@ event_one(struct virtio_device *device, unsigned queue, struct virtio_chain *cha
 static void vsock_notify(struct virtio_device *device, unsigned queue)
 {
     struct vsock *vsock = vsock_of(device);
+    vsock->listener_rests = false;
     if (queue == VIRTIO_VSOCK_EVENT) {
         virtio_device_serve(device, queue, event_one);
         return;
@@ -903,6 +906,7 @@ static void vsock_notify(struct virtio_device *device, unsigned queue)
 
 static void vsock_update(struct virtio_device *device)
 {
+    vsock_of(device)->listener_rests = false;
     watch_all(vsock_of(device));
 }
 

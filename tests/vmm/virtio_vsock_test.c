@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -836,6 +837,57 @@ START_TEST(a_guest_that_comes_in_is_told_that_its_connections_are_gone)
 }
 END_TEST
 
+/* Lets the process have new descriptors, or none. */
+static void descriptors_allow(bool allowed)
+{
+    static struct rlimit before;
+    if (!allowed) {
+        ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &before), 0);
+    }
+    const struct rlimit now = {allowed ? before.rlim_cur : 0, before.rlim_max};
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &now), 0);
+}
+
+/* A client that cannot be accepted is tried once, not with each step. */
+static int client_that_waits(const char *greeting)
+{
+    int fired = 0;
+    guest_settle(&guest);
+    const int fd = client(greeting);
+    descriptors_allow(false);
+    for (unsigned i = 0; i < 16; i++) {
+        fired += poller_step(guest.poller, 0);
+    }
+    descriptors_allow(true);
+    ck_assert_int_eq(fired, 1);
+    return fd;
+}
+
+START_TEST(without_descriptors_a_client_waits_for_the_guests_next_word)
+{
+    const int fd = client_that_waits("CONNECT 9\n");
+    ck_assert_uint_eq(counters().links, 0);
+
+    guest_kick(&guest, RX);
+
+    ck_assert_uint_eq(expect(VSOCK_REQUEST).target_port, 9);
+    (void)close(fd);
+}
+END_TEST
+
+START_TEST(without_descriptors_a_client_waits_for_the_end_of_another)
+{
+    const int other = client("CON");
+    const int fd = client_that_waits("CONNECT 9\n");
+    ck_assert_uint_eq(counters().links, 1);
+
+    (void)close(other);
+
+    ck_assert_uint_eq(expect(VSOCK_REQUEST).target_port, 9);
+    (void)close(fd);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("virtio_vsock");
@@ -868,6 +920,8 @@ int main(void)
     tcase_add_test(tests,
                    while_the_machine_stands_still_nothing_moves_and_nothing_is_lost);
     tcase_add_test(tests, a_guest_that_comes_in_is_told_that_its_connections_are_gone);
+    tcase_add_test(tests, without_descriptors_a_client_waits_for_the_guests_next_word);
+    tcase_add_test(tests, without_descriptors_a_client_waits_for_the_end_of_another);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
 }
