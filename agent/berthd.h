@@ -46,8 +46,9 @@ struct berthd_config {
 };
 
 #define BERTHD_RESERVE_DEFAULT UINT64_MAX
-/* Behind what systemd gives to containers, and below 2^31: on Debian nobody's. */
-#define BERTHD_VM_UIDS   0x70000000u
+/* Behind what systemd gives to containers and SSSD to users of a directory; with each pid
+ * of Linux (2^22) on top below 2^31: on Debian nobody's. */
+#define BERTHD_VM_UIDS   0x7f000000u
 #define BERTHD_MESH_PORT 7440 /* and 7441 for hosts that join */
 #define BERTHD_RAFT_PORT 7442
 #define BERTHD_API_PORT  7443

@@ -93,7 +93,7 @@ static const struct option_row {
     {OPTION_DISK_OVERCOMMIT, "disk-overcommit", "N",
      "times the disk may be promised to VMs, whose disks are thin (1)"},
     {OPTION_VM_UIDS, "vm-uids", "N",
-     "VMs of engine kvm run as users from N on, one each (1879048192); 0: as root"},
+     "VMs of engine kvm run as users from N on, one each (2130706432); 0: as root"},
     {OPTION_WATCHDOG, "watchdog", "DEVICE",
      "let the fence feed this watchdog, or the first: auto"},
     {OPTION_LEVEL_MAX, "level-max", "N",
@@ -171,9 +171,11 @@ static int take_uids(const char *option, const char *text, uint32_t *ret_first)
 {
     uint64_t value = 0;
     struct err err;
-    if (parse_u64(text, &value, &err) < 0 || value > HOST_VM_UIDS_MAX) {
+    if (parse_u64(text, &value, &err) < 0 || value > HOST_VM_UIDS_MAX ||
+        (value != 0 && value < HOST_VM_UIDS_MIN)) {
         char why[64];
-        (void)snprintf(why, sizeof(why), "wanted a number, 0 to %u", HOST_VM_UIDS_MAX);
+        (void)snprintf(why, sizeof(why), "wanted 0, or a number from %u to %u",
+                       HOST_VM_UIDS_MIN, HOST_VM_UIDS_MAX);
         return bad(option, why);
     }
     *ret_first = (uint32_t)value;

@@ -56,6 +56,9 @@ static int check_uids(const char *text, struct err *err)
 {
     uint64_t first = 0;
     int r = parse_u64(text, &first, err);
+    if (r == 0 && first != 0 && first < HOST_VM_UIDS_MIN) {
+        return err_set(err, BERTH_EINVALID, "0, or at least %u", HOST_VM_UIDS_MIN);
+    }
     return r == 0 && first > HOST_VM_UIDS_MAX
                ? err_set(err, BERTH_EINVALID, "at most %u", HOST_VM_UIDS_MAX)
                : r;

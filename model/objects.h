@@ -527,7 +527,9 @@ enum kvm_kind { KVM_NONE = 0, KVM_EMULATED, KVM_NATIVE };
 extern const char *const kvm_kind_names[]; /* none emulated native */
 #define HOST_OVERCOMMIT     4              /* what a host takes when it is not told */
 #define HOST_OVERCOMMIT_MAX 256
-/* The first of VMs' own users: behind it each pid of Linux fits. */
+/* The first of VMs' own users: beyond a host's own accounts, and behind it each pid of
+ * Linux fits. */
+#define HOST_VM_UIDS_MIN   100000u
 #define HOST_VM_UIDS_MAX   (UINT32_MAX - 2u - (1u << 22))
 #define ENGINE_BIT(engine) (UINT32_C(1) << (engine))
 

@@ -429,6 +429,10 @@ int vmm_options_parse(int argc,
         options.make_overlay.file[0] == '\0') {
         return err_set(err, BERTH_EINVALID, "--kernel is missing; see --help");
     }
+    if (options.first_uid != 0 && options.first_uid < HOST_VM_UIDS_MIN) {
+        return err_set(err, BERTH_EINVALID, "--uids: 0, or at least %u",
+                       HOST_VM_UIDS_MIN);
+    }
     if (options.first_uid > HOST_VM_UIDS_MAX) {
         return err_set(err, BERTH_EINVALID, "--uids: at most %u", HOST_VM_UIDS_MAX);
     }

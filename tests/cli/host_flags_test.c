@@ -29,6 +29,7 @@ static const struct {
     {"backup-passphrase-file", "/no/such/file", NULL},
     {"timeout", "soon", "60s"},
     {"vm-uids", "4294967295", "0"},
+    {"vm-uids", "99999", "100000"},
     {"vm-uids", "root", "1000000"},
     {"reserve-memory", "999999GiB", "64MiB"},
     {"label", "rack", "rack=r1"},

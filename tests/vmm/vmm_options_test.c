@@ -162,6 +162,7 @@ static const struct mistake_row mistakes[] = {
     {{"kernel"}, "kernel: no such option; see --help"},
     {{"--kernel"}, "--kernel: FILE is missing"},
     {{"--kernel", "k", "--memory", "many"}, "--memory: "},
+    {{"--kernel", "k", "--uids", "99999"}, "--uids: 0, or at least 100000"},
     {{"--kernel", "k", "--uids", "4294967295"}, "--uids: at most 4290772989"},
     {{"--kernel", "k", "--cpus", "-1"}, "--cpus: "},
     {{"--kernel", "k", "--cpu", "z80"}, "--cpu: CPU z80: not host"},
