@@ -145,11 +145,16 @@ static int process_run(const struct kernel_unpack *unpack, int to, struct err *e
         (void)program_path_beside(KERNEL_UNPACK_PROGRAM, beside); /* else by PATH */
         program = beside;
     }
-    if (lseek(unpack->fd, 0, SEEK_SET) < 0 || pipe2(pipe_ends, O_CLOEXEC) < 0) {
+    /* The file is the store's: the process reads it by itself and cannot write. */
+    CLEANUP_FD int from = fd_reopen(unpack->fd, O_RDONLY, err);
+    if (from < 0) {
+        return from;
+    }
+    if (pipe2(pipe_ends, O_CLOEXEC) < 0) {
         return err_sys(err, -errno, "unpack");
     }
     CLEANUP_FD int heard = pipe_ends[0];
-    int r = spawn(program, unpack->fd, to, pipe_ends[1], &pid);
+    int r = spawn(program, from, to, pipe_ends[1], &pid);
     (void)close(pipe_ends[1]); /* the process has its own */
     if (r < 0) {
         return err_set(err, BERTH_ECHILD, "unpack: start %.100s: %s", program,

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -21,6 +22,14 @@ int fd_open_at(int folder, const char *path, int flags, mode_t mode, struct err 
 {
     int fd = openat(folder, path, flags | O_CLOEXEC | O_NOFOLLOW, mode);
     return fd >= 0 ? fd : err_sys(err, -errno, "open %s", path);
+}
+
+int fd_reopen(int fd, int flags, struct err *err)
+{
+    char path[64];
+    (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd); /* fits; a link, meant */
+    int again = openat(AT_FDCWD, path, flags | O_CLOEXEC);
+    return again >= 0 ? again : err_sys(err, -errno, "open descriptor %d again", fd);
 }
 
 void fd_close(int *fd)

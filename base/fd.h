@@ -13,6 +13,9 @@
 /* open(2) with O_CLOEXEC | O_NOFOLLOW added, at a folder descriptor or AT_FDCWD; the
  * descriptor or -errno with text. */
 int fd_open_at(int folder, const char *path, int flags, mode_t mode, struct err *err);
+/* The same file once more, with other flags and a position of its own; O_CLOEXEC added.
+ */
+int fd_reopen(int fd, int flags, struct err *err);
 /* Closes *fd when it is not -1 and sets it to -1. */
 void fd_close(int *fd);
 /* Reads until `size` bytes or end of file; the count or -errno. Retries EINTR. */

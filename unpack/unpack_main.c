@@ -8,6 +8,7 @@
 #include "vmm/kernel_image.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,7 +25,8 @@ enum exit_code {
 static int usage(FILE *out, int code)
 {
     (void)fprintf(out, "usage: berth-unpack [--version | --help]\n\n"
-                       "Writes the kernel within a packed one (a regular file as stdin) "
+                       "Writes the kernel within a packed one (a regular file as stdin, "
+                       "to read only) "
                        "to an empty\nregular file, stdout, for berthd, which starts it. "
                        "Runs as a user of its own, without rights.\n");
     return code;
@@ -73,7 +75,8 @@ int main(int argc, char **argv)
     if (argc == 2 && strcmp(argv[1], "--help") == 0) {
         return usage(stdout, 0);
     }
-    if (argc != 1 || fstat(STDIN_FILENO, &from) != 0 || !S_ISREG(from.st_mode) ||
+    if (argc != 1 || (fcntl(STDIN_FILENO, F_GETFL) & O_ACCMODE) != O_RDONLY ||
+        fstat(STDIN_FILENO, &from) != 0 || !S_ISREG(from.st_mode) ||
         fstat(STDOUT_FILENO, &to) != 0 || !S_ISREG(to.st_mode) || to.st_size != 0) {
         return usage(stderr, EXIT_USAGE);
     }

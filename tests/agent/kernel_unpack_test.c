@@ -169,6 +169,8 @@ static const struct {
     const char *words;
 } faults[] = {
     {"#!/bin/sh\nexit 7\n", BERTH_ECHILD, "berth-unpack ended by exit status 7"},
+    {"#!/bin/sh\n{ printf x >&0; } 2>/dev/null && exit 9\nexit 7\n", BERTH_ECHILD,
+     "berth-unpack ended by exit status 7"}, /* the store's file is not its to write */
     {"#!/bin/sh\nkill -11 $$\n", BERTH_ECHILD, "berth-unpack ended by signal 11"},
     {"#!/bin/sh\necho half\nprintf 'its disk is full' >&2\nexit 1\n", BERTH_EINVALID,
      "unpack: its disk is full"},
@@ -189,7 +191,7 @@ START_TEST(a_program_that_misbehaves_costs_nothing)
     kernel_write();
     temp_dir_write(&dir, "script", faults[_i].script);
     ck_assert_int_eq(chmod(script, 0700), 0);
-    CLEANUP_FD int fd = open(kernel, O_RDONLY | O_CLOEXEC);
+    CLEANUP_FD int fd = open(kernel, O_RDWR | O_CLOEXEC);
     const struct kernel_unpack unpack = {.program = script,
                                          .fd = fd,
                                          .folder = dir.path,

@@ -36,6 +36,24 @@ START_TEST(descriptors_are_closed_on_exec)
 }
 END_TEST
 
+START_TEST(a_file_that_is_opened_again_is_read_from_its_begin_and_not_written)
+{
+    char byte = 0;
+    temp_dir_write(&dir, "file", "text");
+    int fd = fd_open_at(AT_FDCWD, "file", O_RDWR, 0, NULL);
+    ck_assert_int_eq(read(fd, &byte, 1), 1);
+    int again = fd_reopen(fd, O_RDONLY, NULL);
+    ck_assert_int_ge(again, 0);
+    ck_assert_int_eq(fcntl(again, F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
+    ck_assert_int_eq(write(again, "x", 1), -1);
+    ck_assert_int_eq(read(again, &byte, 1), 1);
+    ck_assert_int_eq(byte, 't');
+    fd_close(&again);
+    fd_close(&fd);
+    ck_assert_int_eq(fd_reopen(fd, O_RDONLY, NULL), -ENOENT);
+}
+END_TEST
+
 START_TEST(a_missing_file_and_a_link_are_refused_with_words)
 {
     struct err err = {0};
@@ -224,6 +242,8 @@ int main(void)
     TCase *tcase = tcase_create("fd");
     tcase_add_checked_fixture(tcase, setup, teardown);
     tcase_add_test(tcase, descriptors_are_closed_on_exec);
+    tcase_add_test(tcase,
+                   a_file_that_is_opened_again_is_read_from_its_begin_and_not_written);
     tcase_add_test(tcase, a_missing_file_and_a_link_are_refused_with_words);
     tcase_add_test(tcase, whole_reads_and_writes_outlast_a_pipe_s_pieces);
     tcase_add_test(tcase, an_empty_nonblocking_pipe_says_again);
