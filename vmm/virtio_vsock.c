@@ -1,9 +1,9 @@
 #include "vmm/virtio_vsock.h"
 
 #include "base/fd.h"
-#include "base/parse_number.h"
 #include "base/require.h"
 #include "vmm/vsock_dialer.h"
+#include "vmm/vsock_links.h"
 #include "vmm/vsock_packet.h"
 #include "vmm/vsock_stream.h"
 
@@ -18,55 +18,10 @@
 #define PCI_CLASS_OTHER 0xff0000u /* no class fits */
 #define HEADER_BYTES    ((uint32_t)sizeof(struct vsock_header))
 #define HOST_PORT_FIRST 0x40000000u /* of connections from the host */
-#define GREETING_MAX    32u         /* "CONNECT 4294967295\n" fits */
+#define ANSWER_SIZE     32u         /* "OK 4294967295\n" fits */
 #define PIECES_MAX      (VIRTIO_QUEUE_SIZE_MAX + GUEST_MEMORY_REGIONS_MAX)
 #define TOKEN_LISTENER  (UINT64_C(1) << 32)
 #define TOKEN_DIALER    (UINT64_C(2) << 32)
-
-/* A connection:
- *
- *     FREE -> GREETING -> REQUESTED -> OPEN -> CLOSING -> RESETTING -> FREE   host's
- *     FREE -> DIALING ---------------> OPEN -> CLOSING -> RESETTING -> FREE   guest's
- *
- * and from everywhere to RESETTING (a fault: the guest is told) or to FREE (it knows). */
-enum link_state {
-    LINK_FREE = 0,
-    LINK_GREETING,  /* a host's client has not said yet what it wants */
-    LINK_REQUESTED, /* the guest has not answered yet */
-    LINK_DIALING,   /* nor has who dials */
-    LINK_OPEN,
-    LINK_CLOSING,   /* the guest is done; what waits goes to the host first */
-    LINK_RESETTING, /* nothing is left but to tell the guest */
-};
-
-/* Packets that the guest is to get, by bit; bytes come last. */
-enum {
-    SEND_RST = 1,
-    SEND_REQUEST = 2,
-    SEND_RESPONSE = 4,
-    SEND_CREDIT_UPDATE = 8,
-    SEND_CREDIT_REQUEST = 16,
-    SEND_BYTES = 32, /* the socket may have some */
-    SEND_SHUTDOWN = 64,
-};
-
-struct link {
-    enum link_state state;
-    uint32_t generation; /* one more with each connection */
-    uint32_t host_port;
-    uint32_t guest_port;
-    unsigned to_send;
-    bool host_hurries;  /* a client speaks before the guest has answered */
-    bool host_ended;    /* the socket brings nothing more */
-    bool guest_ended;   /* nor does the guest */
-    bool guest_is_deaf; /* it takes nothing more */
-    bool has_no_credit; /* bytes wait until the guest takes some */
-    int fd;             /* -1: none */
-    int watch;          /* -1: none */
-    struct vsock_stream stream;
-    unsigned greeting_size;
-    char greeting[GREETING_MAX]; /* of a client of the host, until it is whole */
-};
 
 struct address_pair {
     uint32_t host_port;
@@ -90,8 +45,7 @@ struct vsock {
     unsigned reset_count;
     struct address_pair resets[VSOCK_RESETS_MAX]; /* to packets of nobody */
     struct virtio_vsock_counters counters;
-    unsigned link_end; /* from here on all are free */
-    struct link links[VSOCK_LINKS_MAX];
+    struct vsock_links links;
 };
 
 static struct vsock *vsock_of(struct virtio_device *device)
@@ -99,108 +53,28 @@ static struct vsock *vsock_of(struct virtio_device *device)
     return (struct vsock *)device;
 }
 
-/* ---- links ---- */
+/* ---- links: vsock_links.h, and what the device makes of it ---- */
 
-static void on_link(void *context, uint64_t token, unsigned events);
-
-static unsigned link_events(const struct link *link)
+static void link_watch(struct vsock *vsock, const struct vsock_link *link)
 {
-    unsigned events = 0;
-    if (link->state == LINK_GREETING ||
-        (link->state == LINK_REQUESTED && !link->host_hurries) ||
-        (link->state == LINK_OPEN && !link->host_ended && !link->guest_is_deaf &&
-         !link->has_no_credit && (link->to_send & SEND_BYTES) == 0)) {
-        events |= POLLER_READABLE;
-    }
-    if ((link->state == LINK_OPEN || link->state == LINK_CLOSING) &&
-        vsock_stream_waiting(&link->stream) > 0) {
-        events |= POLLER_WRITABLE;
-    }
-    return events;
+    vsock_link_watch(&vsock->links, link, virtio_device_active(&vsock->device));
 }
 
-static void link_watch(struct vsock *vsock, const struct link *link)
+static void link_free(struct vsock *vsock, struct vsock_link *link)
 {
-    if (link->watch >= 0) {
-        poller_change(vsock->device.place.poller, link->watch,
-                      virtio_device_active(&vsock->device) ? link_events(link) : 0);
-    }
-}
-
-static void link_close(struct vsock *vsock, struct link *link)
-{
-    if (link->watch >= 0) {
-        poller_remove(vsock->device.place.poller, link->watch);
-        link->watch = -1;
-    }
-    fd_close(&link->fd);
+    vsock_link_free(&vsock->links, link);
     vsock->listener_rests = false;
-    vsock_stream_fini(&link->stream);
-}
-
-static void link_free(struct vsock *vsock, struct link *link)
-{
-    link_close(vsock, link);
-    link->state = LINK_FREE;
-    link->to_send = 0;
-    REQUIRE(vsock->counters.links > 0);
-    vsock->counters.links--;
-    while (vsock->link_end > 0 && vsock->links[vsock->link_end - 1].state == LINK_FREE) {
-        vsock->link_end--;
-    }
 }
 
 /* Ends it; the guest is told. */
-static void link_reset(struct vsock *vsock, struct link *link)
+static void link_reset(struct vsock *vsock, struct vsock_link *link)
 {
     vsock->counters.refused +=
         link->state == LINK_REQUESTED || link->state == LINK_DIALING ? 1 : 0;
-    link_close(vsock, link);
+    vsock_link_close(&vsock->links, link);
+    vsock->listener_rests = false;
     link->state = LINK_RESETTING;
     link->to_send = SEND_RST;
-}
-
-/* A free one, or NULL. */
-static struct link *link_new(struct vsock *vsock, enum link_state state)
-{
-    for (unsigned i = 0; i < VSOCK_LINKS_MAX; i++) {
-        struct link *link = &vsock->links[i];
-        if (link->state == LINK_FREE) {
-            *link = (struct link){.state = state,
-                                  .generation = link->generation + 1,
-                                  .fd = -1,
-                                  .watch = -1};
-            vsock_stream_init(&link->stream);
-            vsock->counters.links++;
-            vsock->link_end = vsock->link_end > i ? vsock->link_end : i + 1;
-            return link;
-        }
-    }
-    return NULL;
-}
-
-/* The connection of these ports, if there is one that the guest may know of. */
-static struct link *
-link_find(struct vsock *vsock, uint32_t host_port, uint32_t guest_port)
-{
-    for (unsigned i = 0; i < vsock->link_end; i++) {
-        struct link *link = &vsock->links[i];
-        if (link->state != LINK_FREE && link->state != LINK_GREETING &&
-            link->host_port == host_port && link->guest_port == guest_port) {
-            return link;
-        }
-    }
-    return NULL;
-}
-
-/* Has the descriptor watched. */
-static int link_take(struct vsock *vsock, struct link *link, int fd)
-{
-    link->fd = fd;
-    link->watch =
-        poller_add(vsock->device.place.poller, fd, 0, on_link, vsock,
-                   (uint64_t)(link - vsock->links) | (uint64_t)link->generation << 32);
-    return link->watch < 0 ? link->watch : 0;
 }
 
 /* ---- to the guest ---- */
@@ -235,7 +109,7 @@ static void header_give(struct vsock *vsock,
 
 /* The packet of a link with its credit. */
 static void link_give(struct vsock *vsock,
-                      struct link *link,
+                      struct vsock_link *link,
                       const struct virtio_chain *chain,
                       enum vsock_operation operation,
                       uint32_t flags,
@@ -254,7 +128,8 @@ static void link_give(struct vsock *vsock,
 
 /* Bytes from the socket, straight into the guest's buffer. False: it brought none, and
  * the buffer is still free. */
-static bool bytes_give(struct vsock *vsock, struct link *link, struct virtio_chain *chain)
+static bool
+bytes_give(struct vsock *vsock, struct vsock_link *link, struct virtio_chain *chain)
 {
     struct iovec pieces[PIECES_MAX];
     struct guest_memory *memory = vsock->device.place.memory;
@@ -302,7 +177,8 @@ static const struct {
 };
 
 /* The next packet of a link into the buffer; false: it has none after all. */
-static bool link_send(struct vsock *vsock, struct link *link, struct virtio_chain *chain)
+static bool
+link_send(struct vsock *vsock, struct vsock_link *link, struct virtio_chain *chain)
 {
     if ((link->to_send & SEND_RST) != 0) {
         link_give(vsock, link, chain, VSOCK_RST, 0, 0);
@@ -323,10 +199,10 @@ static bool link_send(struct vsock *vsock, struct link *link, struct virtio_chai
 /* Each link has its turn; one that has nothing after all may have a word instead. */
 static bool any_link_send(struct vsock *vsock, struct virtio_chain *chain)
 {
-    const unsigned count = vsock->link_end; /* as it is now: one may go */
+    const unsigned count = vsock->links.end; /* as it is now: one may go */
     for (unsigned i = 0; i < count; i++) {
         vsock->turn = vsock->turn + 1 < count ? vsock->turn + 1 : 0;
-        struct link *link = &vsock->links[vsock->turn];
+        struct vsock_link *link = &vsock->links.links[vsock->turn];
         bool is_sent = false;
         for (unsigned tries = 0; !is_sent && link->to_send != 0 && tries < 2; tries++) {
             is_sent = link_send(vsock, link, chain);
@@ -370,8 +246,8 @@ receive_one(struct virtio_device *device, unsigned queue, struct virtio_chain *c
 static bool anything_to_send(const struct vsock *vsock)
 {
     bool any = vsock->reset_count > 0;
-    for (unsigned i = 0; !any && i < vsock->link_end; i++) {
-        any = vsock->links[i].to_send != 0;
+    for (unsigned i = 0; !any && i < vsock->links.end; i++) {
+        any = vsock->links.links[i].to_send != 0;
     }
     return any;
 }
@@ -386,7 +262,7 @@ static void receive(struct vsock *vsock)
 /* ---- from the guest ---- */
 
 /* After bytes have left the buffer, or the guest has said that it is done. */
-static void link_settle(struct vsock *vsock, struct link *link)
+static void link_settle(struct vsock *vsock, struct vsock_link *link)
 {
     const bool is_empty = vsock_stream_waiting(&link->stream) == 0;
     if (is_empty && link->state == LINK_CLOSING) {
@@ -402,7 +278,8 @@ static void link_settle(struct vsock *vsock, struct link *link)
 /* Asks for a connection to that port of the host. */
 static void guest_request(struct vsock *vsock, const struct vsock_header *header)
 {
-    struct link *link = vsock->dialer < 0 ? NULL : link_new(vsock, LINK_DIALING);
+    struct vsock_link *link =
+        vsock->dialer < 0 ? NULL : vsock_links_new(&vsock->links, LINK_DIALING);
     if (link == NULL) {
         vsock->counters.refused++;
         reset_put(vsock, header->target_port, header->source_port);
@@ -411,8 +288,7 @@ static void guest_request(struct vsock *vsock, const struct vsock_header *header
     link->host_port = header->target_port;
     link->guest_port = header->source_port;
     vsock_stream_hear(&link->stream, header->buffer_bytes, header->forwarded_bytes);
-    const struct vsock_dial_request request = {.id = (uint64_t)(link - vsock->links) |
-                                                     (uint64_t)link->generation << 32,
+    const struct vsock_dial_request request = {.id = vsock_link_id(&vsock->links, link),
                                                .port = link->host_port};
     if (send(vsock->dialer, &request, sizeof(request), MSG_NOSIGNAL | MSG_DONTWAIT) !=
         (ssize_t)sizeof(request)) {
@@ -421,11 +297,11 @@ static void guest_request(struct vsock *vsock, const struct vsock_header *header
 }
 
 static void guest_response(struct vsock *vsock,
-                           struct link *link,
+                           struct vsock_link *link,
                            const struct vsock_header *header,
                            const struct virtio_chain *chain)
 {
-    char answer[GREETING_MAX];
+    char answer[ANSWER_SIZE];
     (void)header;
     (void)chain;
     const int size =
@@ -440,7 +316,7 @@ static void guest_response(struct vsock *vsock,
 }
 
 static void guest_rst(struct vsock *vsock,
-                      struct link *link,
+                      struct vsock_link *link,
                       const struct vsock_header *header,
                       const struct virtio_chain *chain)
 {
@@ -451,7 +327,7 @@ static void guest_rst(struct vsock *vsock,
 }
 
 static void guest_shutdown(struct vsock *vsock,
-                           struct link *link,
+                           struct vsock_link *link,
                            const struct vsock_header *header,
                            const struct virtio_chain *chain)
 {
@@ -472,7 +348,7 @@ static void guest_shutdown(struct vsock *vsock,
 }
 
 static void guest_bytes(struct vsock *vsock,
-                        struct link *link,
+                        struct vsock_link *link,
                         const struct vsock_header *header,
                         const struct virtio_chain *chain)
 {
@@ -498,7 +374,7 @@ static void guest_bytes(struct vsock *vsock,
 
 /* What it said of its buffer was heard already. */
 static void guest_credit(struct vsock *vsock,
-                         struct link *link,
+                         struct vsock_link *link,
                          const struct vsock_header *header,
                          const struct virtio_chain *chain)
 {
@@ -512,7 +388,7 @@ static void guest_credit(struct vsock *vsock,
 
 static void (*const guest_words[VSOCK_OPERATION_COUNT])(
     struct vsock *vsock,
-    struct link *link,
+    struct vsock_link *link,
     const struct vsock_header *header,
     const struct virtio_chain *chain) = {
     [VSOCK_RESPONSE] = guest_response,    [VSOCK_RST] = guest_rst,
@@ -521,7 +397,7 @@ static void (*const guest_words[VSOCK_OPERATION_COUNT])(
 };
 
 static void link_hear(struct vsock *vsock,
-                      struct link *link,
+                      struct vsock_link *link,
                       const struct vsock_header *header,
                       const struct virtio_chain *chain)
 {
@@ -553,7 +429,8 @@ static void packet_take(struct vsock *vsock,
                         const struct vsock_header *header,
                         const struct virtio_chain *chain)
 {
-    struct link *link = link_find(vsock, header->target_port, header->source_port);
+    struct vsock_link *link =
+        vsock_links_find(&vsock->links, header->target_port, header->source_port);
     const bool is_sound = header_sound(vsock, header, chain);
     if (link != NULL && link->state == LINK_RESETTING) {
         if (is_sound && header->operation == VSOCK_RST) {
@@ -591,56 +468,20 @@ transmit_one(struct virtio_device *device, unsigned queue, struct virtio_chain *
 
 /* ---- from the host ---- */
 
-/* Takes what has come of "CONNECT PORT\n", and no byte more: 1 when it is whole, 0 when
- * not yet, or an error. */
-static int greeting_take(struct link *link)
-{
-    char *at = link->greeting + link->greeting_size;
-    const ssize_t there =
-        recv(link->fd, at, GREETING_MAX - link->greeting_size, MSG_PEEK);
-    if (there <= 0) {
-        return there < 0 && (errno == EAGAIN || errno == EINTR) ? 0 : -ECONNRESET;
-    }
-    const char *end = memchr(at, '\n', (size_t)there);
-    const size_t size = end != NULL ? (size_t)(end - at) + 1 : (size_t)there;
-    if (recv(link->fd, at, size, 0) != (ssize_t)size) {
-        return BERTH_EPROTO;
-    }
-    link->greeting_size += (unsigned)size;
-    if (end == NULL) {
-        return link->greeting_size < GREETING_MAX ? 0 : BERTH_EPROTO;
-    }
-    link->greeting[link->greeting_size - 1] = '\0';
-    return 1;
-}
-
-static int greeting_read(const char *greeting, uint32_t *ret_port)
-{
-    static const char word[] = "CONNECT ";
-    uint64_t port = 0;
-    if (strncmp(greeting, word, strlen(word)) != 0 ||
-        parse_u64(greeting + strlen(word), &port, NULL) < 0 || port > UINT32_MAX) {
-        return BERTH_EPROTO;
-    }
-    *ret_port = (uint32_t)port;
-    return 1;
-}
-
 /* A port of the host's that this port of the guest is not connected with. */
 static uint32_t port_choose(struct vsock *vsock, uint32_t guest_port)
 {
     do { /* at most once for each link */
         vsock->next_port =
             vsock->next_port == UINT32_MAX ? HOST_PORT_FIRST : vsock->next_port + 1;
-    } while (link_find(vsock, vsock->next_port, guest_port) != NULL);
+    } while (vsock_links_find(&vsock->links, vsock->next_port, guest_port) != NULL);
     return vsock->next_port;
 }
 
-static void link_greet(struct vsock *vsock, struct link *link)
+static void link_greet(struct vsock *vsock, struct vsock_link *link)
 {
     uint32_t port = 0;
-    int r = greeting_take(link);
-    r = r > 0 ? greeting_read(link->greeting, &port) : r;
+    const int r = vsock_greeting_take(&link->greeting, link->fd, &port);
     if (r < 0) {
         vsock->counters.refused++;
         link_free(vsock, link); /* the guest has not heard of it */
@@ -653,7 +494,7 @@ static void link_greet(struct vsock *vsock, struct link *link)
 }
 
 /* A client that waits for the guest's answer has gone, or cannot wait. */
-static void link_impatience(struct vsock *vsock, struct link *link)
+static void link_impatience(struct vsock *vsock, struct vsock_link *link)
 {
     char byte;
     const ssize_t there = recv(link->fd, &byte, sizeof(byte), MSG_PEEK);
@@ -667,7 +508,7 @@ static void link_impatience(struct vsock *vsock, struct link *link)
 static void listener_watch(struct vsock *vsock)
 {
     const bool wanted = virtio_device_active(&vsock->device) && !vsock->listener_rests &&
-                        vsock->counters.links < VSOCK_LINKS_MAX;
+                        vsock->links.count < VSOCK_LINKS_MAX;
     if (vsock->listener_watch >= 0) {
         poller_change(vsock->device.place.poller, vsock->listener_watch,
                       wanted ? POLLER_READABLE : 0);
@@ -676,7 +517,7 @@ static void listener_watch(struct vsock *vsock)
 
 static void listener_accept(struct vsock *vsock)
 {
-    struct link *link = link_new(vsock, LINK_GREETING);
+    struct vsock_link *link = vsock_links_new(&vsock->links, LINK_GREETING);
     const int fd =
         link == NULL ? -1
                      : accept4(vsock->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
@@ -685,7 +526,7 @@ static void listener_accept(struct vsock *vsock)
     }
     const bool is_full =
         fd < 0 && errno != EAGAIN && errno != EINTR && errno != ECONNABORTED;
-    if (fd < 0 || link_take(vsock, link, fd) < 0) {
+    if (fd < 0 || vsock_link_take(&vsock->links, link, fd) < 0) {
         link_free(vsock, link);
         vsock->listener_rests = is_full; /* the client stays there: it would be tried
                                           * again without an end */
@@ -702,8 +543,8 @@ static void dialer_forget(struct vsock *vsock)
     vsock->dialer_watch = -1;
     fd_close(&vsock->dialer);
     for (unsigned i = 0; i < VSOCK_LINKS_MAX; i++) {
-        if (vsock->links[i].state == LINK_DIALING) {
-            link_reset(vsock, &vsock->links[i]);
+        if (vsock->links.links[i].state == LINK_DIALING) {
+            link_reset(vsock, &vsock->links.links[i]);
         }
     }
 }
@@ -711,10 +552,8 @@ static void dialer_forget(struct vsock *vsock)
 static void
 answer_take(struct vsock *vsock, const struct vsock_dial_answer *answer, int fd)
 {
-    const uint64_t index = answer->id & UINT32_MAX;
-    struct link *link = index < VSOCK_LINKS_MAX ? &vsock->links[index] : NULL;
-    if (link == NULL || link->state != LINK_DIALING ||
-        link->generation != (uint32_t)(answer->id >> 32)) {
+    struct vsock_link *link = vsock_links_of(&vsock->links, answer->id);
+    if (link == NULL || link->state != LINK_DIALING) {
         fd_close(&fd); /* the guest has given up meanwhile */
         return;
     }
@@ -723,7 +562,7 @@ answer_take(struct vsock *vsock, const struct vsock_dial_answer *answer, int fd)
         link_reset(vsock, link);
         return;
     }
-    if (link_take(vsock, link, fd) < 0) {
+    if (vsock_link_take(&vsock->links, link, fd) < 0) {
         link_reset(vsock, link);
         return;
     }
@@ -769,8 +608,8 @@ static void dialer_read(struct vsock *vsock)
 static void hush(struct vsock *vsock)
 {
     for (unsigned i = 0; i < VSOCK_LINKS_MAX; i++) {
-        if (vsock->links[i].watch >= 0) {
-            poller_change(vsock->device.place.poller, vsock->links[i].watch, 0);
+        if (vsock->links.links[i].watch >= 0) {
+            poller_change(vsock->device.place.poller, vsock->links.links[i].watch, 0);
         }
     }
     if (vsock->listener_watch >= 0) {
@@ -784,8 +623,8 @@ static void hush(struct vsock *vsock)
 static void watch_all(struct vsock *vsock)
 {
     for (unsigned i = 0; i < VSOCK_LINKS_MAX; i++) {
-        if (vsock->links[i].state != LINK_FREE) {
-            link_watch(vsock, &vsock->links[i]);
+        if (vsock->links.links[i].state != LINK_FREE) {
+            link_watch(vsock, &vsock->links.links[i]);
         }
     }
     if (vsock->dialer_watch >= 0) {
@@ -794,7 +633,7 @@ static void watch_all(struct vsock *vsock)
     listener_watch(vsock);
 }
 
-static void link_turn(struct vsock *vsock, struct link *link, unsigned events)
+static void link_turn(struct vsock *vsock, struct vsock_link *link, unsigned events)
 {
     if (link->state == LINK_GREETING) {
         link_greet(vsock, link);
@@ -805,7 +644,7 @@ static void link_turn(struct vsock *vsock, struct link *link, unsigned events)
         link_reset(vsock, link);
     } else {
         link->to_send |=
-            (events & link_events(link) & POLLER_READABLE) != 0 ? SEND_BYTES : 0;
+            (events & vsock_link_events(link) & POLLER_READABLE) != 0 ? SEND_BYTES : 0;
         link_settle(vsock, link);
     }
     if (link->state != LINK_FREE) {
@@ -828,10 +667,9 @@ static void callback_end(struct vsock *vsock)
 static void on_link(void *context, uint64_t token, unsigned events)
 {
     struct vsock *vsock = context;
-    struct link *link = &vsock->links[token & UINT32_MAX];
     virtio_device_enter(&vsock->device);
-    if (virtio_device_active(&vsock->device) &&
-        link->generation == (uint32_t)(token >> 32) && link->watch >= 0) {
+    struct vsock_link *link = vsock_links_of(&vsock->links, token);
+    if (virtio_device_active(&vsock->device) && link != NULL && link->watch >= 0) {
         link_turn(vsock, link, events);
     }
     callback_end(vsock);
@@ -914,8 +752,8 @@ static void vsock_reset(struct virtio_device *device)
 {
     struct vsock *vsock = vsock_of(device);
     for (unsigned i = 0; i < VSOCK_LINKS_MAX; i++) {
-        if (vsock->links[i].state != LINK_FREE) {
-            link_free(vsock, &vsock->links[i]);
+        if (vsock->links.links[i].state != LINK_FREE) {
+            link_free(vsock, &vsock->links.links[i]);
         }
     }
     vsock->reset_count = 0;
@@ -952,8 +790,8 @@ static void vsock_free(struct virtio_device *device)
 {
     struct vsock *vsock = vsock_of(device);
     for (unsigned i = 0; i < VSOCK_LINKS_MAX; i++) {
-        if (vsock->links[i].state != LINK_FREE) {
-            link_close(vsock, &vsock->links[i]);
+        if (vsock->links.links[i].state != LINK_FREE) {
+            vsock_link_close(&vsock->links, &vsock->links.links[i]);
         }
     }
     if (vsock->listener_watch >= 0) {
@@ -1017,9 +855,7 @@ int virtio_vsock_new(const struct virtio_place *place,
     vsock->dialer = spec->take_dialer;
     vsock->listener_watch = vsock->dialer_watch = -1;
     vsock->next_port = HOST_PORT_FIRST;
-    for (unsigned i = 0; i < VSOCK_LINKS_MAX; i++) {
-        vsock->links[i].fd = vsock->links[i].watch = -1;
-    }
+    vsock_links_init(&vsock->links, place->poller, on_link, vsock);
     *ret_device = &vsock->device;
     return 0;
 }
@@ -1030,5 +866,6 @@ void virtio_vsock_count(struct virtio_device *device,
     REQUIRE(device->ops == &vsock_ops);
     virtio_device_enter(device);
     *ret_counters = vsock_of(device)->counters;
+    ret_counters->links = vsock_of(device)->links.count;
     virtio_device_leave(device);
 }

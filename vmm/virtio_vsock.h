@@ -20,8 +20,8 @@
 #pragma once
 
 #include "vmm/virtio_device.h"
+#include "vmm/vsock_links.h"
 
-#define VSOCK_LINKS_MAX  256u
 #define VSOCK_RESETS_MAX 64u
 
 enum virtio_vsock_queue {
