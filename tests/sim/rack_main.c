@@ -35,6 +35,7 @@ struct options {
 
 struct totals {
     uint64_t runs, failed, virtual_ns, events;
+    uint64_t traces; /* of all, in any order */
     struct sim_stats stats;
 };
 
@@ -94,6 +95,7 @@ struct outcome {
     bool good;
     uint64_t virtual_ns;
     uint64_t events;
+    uint64_t trace;
     struct sim_stats stats;
     char failure[WORLD_FAILURE_MAX];
 };
@@ -116,6 +118,7 @@ static void add_outcome(struct totals *totals, const struct outcome *outcome)
     totals->failed += outcome->good ? 0U : 1U;
     totals->virtual_ns += outcome->virtual_ns;
     totals->events += outcome->events;
+    totals->traces += outcome->trace;
 }
 
 static struct outcome *outcome_new(void)
@@ -137,6 +140,7 @@ static void run_here(const struct job *job, uint64_t mask, unsigned lines)
     outcome->virtual_ns = sim->world.now_ns;
     outcome->events = sim->world.events_run;
     outcome->stats = sim->stats;
+    outcome->trace = sim_trace(sim);
     (void)snprintf(outcome->failure, sizeof(outcome->failure), "%s", sim->world.failure);
     world_print(&sim->world, lines);
     sim_free(sim);
@@ -343,6 +347,8 @@ static void sum_up(const struct totals *totals, double took)
            (unsigned long long)totals->runs, (unsigned long long)totals->failed,
            virtual_s, took, virtual_s / took, (double)totals->runs / took,
            (double)totals->events / took);
+    printf("trace of all %016llx: the same seeds give the same\n",
+           (unsigned long long)totals->traces);
     printf(
         "faults %llu, deaths %llu, leaders %llu, packets %llu; writes acked %llu, reads "
         "%llu, retries %llu, unknown %llu, logs refused %llu\n",

@@ -319,6 +319,21 @@ void sim_run_until(struct sim *sim, uint64_t at_ns)
     }
 }
 
+uint64_t sim_trace(struct sim *sim)
+{
+    struct world *world = &sim->world;
+    const uint64_t *counted = (const uint64_t *)&sim->stats;
+    oracle_note(sim, world);
+    for (size_t i = 0; i < sizeof(sim->stats) / sizeof(uint64_t); i++) {
+        world_note(world, counted[i]);
+    }
+    for (size_t i = 0; i < sizeof(world->random.state) / sizeof(uint64_t); i++) {
+        world_note(world, world->random.state[i]);
+    }
+    world_note(world, world->now_ns);
+    return world->trace;
+}
+
 static bool has_leader(const struct sim *sim)
 {
     for (unsigned i = 0; i < sim->machine_count; i++) {

@@ -266,6 +266,9 @@ struct sim *sim_new(const struct sim_config *config,
 bool sim_run(struct sim *sim);
 /* For scripts: runs until then, or a violation. */
 void sim_run_until(struct sim *sim, uint64_t at_ns);
+/* A number for all that has happened: every event, chance and command, and what was
+ * counted. Two runs of one seed have the same; so do builds whose racks behave alike. */
+uint64_t sim_trace(struct sim *sim);
 struct sim *sim_free(struct sim *sim);
 /* The run whose code runs: definitions that stand in for real ones find their process. */
 struct sim *sim_current(void);
@@ -421,6 +424,8 @@ void oracle_restored(struct sim *sim, struct sim_process *process);
 void oracle_condemned(struct sim *sim, const struct sim_machine *machine);
 /* How many commands are known; the newest revision. */
 size_t oracle_count(const struct oracle *oracle);
+/* The one order, for sim_trace. */
+void oracle_note(const struct sim *sim, struct world *world);
 /* After everything has healed: everybody alike. */
 bool oracle_all_agree(struct sim *sim);
 

@@ -247,6 +247,18 @@ size_t oracle_count(const struct oracle *oracle)
     return oracle->count;
 }
 
+void oracle_note(const struct sim *sim, struct world *world)
+{
+    const struct oracle *oracle = sim->oracle;
+    for (size_t i = 0; i < oracle->count; i++) {
+        const struct slot *slot = &oracle->slots[i];
+        world_note(world, slot->index);
+        world_note(world, slot->content);
+        world_note(world, slot->hash);
+        world_note(world, slot->machine);
+    }
+}
+
 /* ---- registers ---- */
 
 uint64_t oracle_value_at(const struct oracle *oracle, unsigned key, uint64_t revision)

@@ -35,6 +35,13 @@ void world_fini(struct world *world)
     *world = (struct world){0};
 }
 
+void world_note(struct world *world, uint64_t number)
+{
+    const uint64_t odd = UINT64_C(0x9e3779b97f4a7c15);
+    world->trace = (world->trace << 5 | world->trace >> 59) ^ number;
+    world->trace *= odd;
+}
+
 /* ---- the queue ---- */
 
 static bool is_before(const struct world_event *a, const struct world_event *b)
@@ -115,6 +122,8 @@ bool world_step(struct world *world, uint64_t until_ns)
             continue;
         }
         world->events_run++;
+        world_note(world, event.at_ns);
+        world_note(world, event.argument);
         event.fn(event.context, event.argument);
         if (owner != NULL && owner->after != NULL && owner->life == event.life) {
             owner->after(owner->context);

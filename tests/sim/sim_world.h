@@ -34,6 +34,7 @@ struct world_event;
 struct world { /* fields private, but for reading */
     uint64_t now_ns;
     uint64_t events_run;
+    uint64_t trace; /* of all events so far: when, and with what */
     struct random random;
     bool failed;
     uint64_t failed_ns;
@@ -60,6 +61,9 @@ void world_at(struct world *world,
 /* Runs the next event if it is due by then; false when there is none, or after a failure.
  * When false, time stands at until_ns. */
 bool world_step(struct world *world, uint64_t until_ns);
+
+/* What else tells two runs apart goes into the trace. */
+void world_note(struct world *world, uint64_t number);
 
 /* A random number in [low, high]. */
 uint64_t world_between(struct world *world, uint64_t low, uint64_t high);
