@@ -1,5 +1,6 @@
 #include "vmm/virtio_vsock.h"
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/require.h"
 #include "vmm/vsock_dialer.h"
@@ -13,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #define PCI_CLASS_OTHER 0xff0000u /* no class fits */
@@ -22,6 +24,7 @@
 #define PIECES_MAX      (VIRTIO_QUEUE_SIZE_MAX + GUEST_MEMORY_REGIONS_MAX)
 #define TOKEN_LISTENER  (UINT64_C(1) << 32)
 #define TOKEN_DIALER    (UINT64_C(2) << 32)
+#define TOKEN_TIMER     (UINT64_C(3) << 32)
 
 struct address_pair {
     uint32_t host_port;
@@ -35,6 +38,9 @@ struct vsock {
     int listener_watch;
     int dialer;
     int dialer_watch;
+    int timer; /* of the client that has to greet next */
+    int timer_watch;
+    unsigned greeting_ms;
     uint32_t next_port;
     bool listener_rests;  /* no descriptor for a client: until one of ours is closed, or
                            * the guest says a word */
@@ -505,6 +511,57 @@ static void link_impatience(struct vsock *vsock, struct vsock_link *link)
     }
 }
 
+/* The timer is of the client that came first of those that have not greeted; without one
+ * it rests. */
+static void greeting_timer_set(struct vsock *vsock)
+{
+    uint64_t first_ms = 0;
+    for (unsigned i = 0; i < vsock->links.end; i++) {
+        const struct vsock_link *link = &vsock->links.links[i];
+        if (link->state == LINK_GREETING &&
+            (first_ms == 0 || link->greet_by_ms < first_ms)) {
+            first_ms = link->greet_by_ms;
+        }
+    }
+    const struct itimerspec when = {
+        .it_value = {.tv_sec = (time_t)(first_ms / MS_PER_S),
+                     .tv_nsec = (long)(first_ms % MS_PER_S * NS_PER_MS)}};
+    (void)timerfd_settime(vsock->timer, TFD_TIMER_ABSTIME, &when,
+                          NULL); /* in range: cannot fail */
+}
+
+/* Who has not greeted by now makes room. */
+static void greetings_end(struct vsock *vsock)
+{
+    uint64_t count;
+    const uint64_t now_ms = clock_now_ms(clock_system());
+    (void)!read(vsock->timer, &count, sizeof(count)); /* empty: it was set anew */
+    for (unsigned i = 0; i < vsock->links.end; i++) {
+        struct vsock_link *link = &vsock->links.links[i];
+        const bool is_late = link->state == LINK_GREETING && link->greet_by_ms <= now_ms;
+        if (is_late) {
+            link_greet(vsock, link); /* we may be what was slow */
+        }
+        if (is_late && link->state == LINK_GREETING) {
+            vsock->counters.refused++;
+            link_free(vsock, link);
+        } else if (is_late && link->state != LINK_FREE) {
+            link_watch(vsock, link);
+        }
+    }
+    greeting_timer_set(vsock);
+}
+
+/* A machine that stood still has read nothing: they have their time anew. */
+static void greetings_begin(struct vsock *vsock)
+{
+    const uint64_t by_ms = clock_now_ms(clock_system()) + vsock->greeting_ms;
+    for (unsigned i = 0; i < vsock->links.end; i++) {
+        vsock->links.links[i].greet_by_ms = by_ms;
+    }
+    greeting_timer_set(vsock);
+}
+
 static void listener_watch(struct vsock *vsock)
 {
     const bool wanted = virtio_device_active(&vsock->device) && !vsock->listener_rests &&
@@ -532,6 +589,8 @@ static void listener_accept(struct vsock *vsock)
                                           * again without an end */
         return; /* it left again; or this process has no room for it now */
     }
+    link->greet_by_ms = clock_now_ms(clock_system()) + vsock->greeting_ms;
+    greeting_timer_set(vsock);
     link_watch(vsock, link);
 }
 
@@ -618,6 +677,9 @@ static void hush(struct vsock *vsock)
     if (vsock->dialer_watch >= 0) {
         poller_change(vsock->device.place.poller, vsock->dialer_watch, 0);
     }
+    if (vsock->timer_watch >= 0) {
+        poller_change(vsock->device.place.poller, vsock->timer_watch, 0);
+    }
 }
 
 static void watch_all(struct vsock *vsock)
@@ -629,6 +691,10 @@ static void watch_all(struct vsock *vsock)
     }
     if (vsock->dialer_watch >= 0) {
         poller_change(vsock->device.place.poller, vsock->dialer_watch, POLLER_READABLE);
+    }
+    if (vsock->timer_watch >= 0 && virtio_device_active(&vsock->device)) {
+        greetings_begin(vsock);
+        poller_change(vsock->device.place.poller, vsock->timer_watch, POLLER_READABLE);
     }
     listener_watch(vsock);
 }
@@ -683,6 +749,8 @@ static void on_other(void *context, uint64_t token, unsigned events)
     if (virtio_device_active(&vsock->device)) {
         if (token == TOKEN_LISTENER) {
             listener_accept(vsock);
+        } else if (token == TOKEN_TIMER) {
+            greetings_end(vsock);
         } else if (vsock->dialer >= 0) {
             dialer_read(vsock);
         }
@@ -705,8 +773,15 @@ watch_add(struct vsock *vsock, int fd, uint64_t token, int *ret_watch, struct er
 static int vsock_init(struct virtio_device *device, struct err *err)
 {
     struct vsock *vsock = vsock_of(device);
-    const int r =
-        watch_add(vsock, vsock->listener, TOKEN_LISTENER, &vsock->listener_watch, err);
+    vsock->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    if (vsock->timer < 0) {
+        return err_sys(err, -errno, "make the timer of greetings");
+    }
+    int r = watch_add(vsock, vsock->timer, TOKEN_TIMER, &vsock->timer_watch, err);
+    if (r == 0) {
+        r = watch_add(vsock, vsock->listener, TOKEN_LISTENER, &vsock->listener_watch,
+                      err);
+    }
     return r < 0
                ? r
                : watch_add(vsock, vsock->dialer, TOKEN_DIALER, &vsock->dialer_watch, err);
@@ -800,6 +875,10 @@ static void vsock_free(struct virtio_device *device)
     if (vsock->dialer_watch >= 0) {
         poller_remove(device->place.poller, vsock->dialer_watch);
     }
+    if (vsock->timer_watch >= 0) {
+        poller_remove(device->place.poller, vsock->timer_watch);
+    }
+    fd_close(&vsock->timer);
     fd_close(&vsock->listener);
     fd_close(&vsock->dialer);
     free(vsock);
@@ -854,6 +933,8 @@ int virtio_vsock_new(const struct virtio_place *place,
     vsock->listener = spec->take_listener;
     vsock->dialer = spec->take_dialer;
     vsock->listener_watch = vsock->dialer_watch = -1;
+    vsock->timer = vsock->timer_watch = -1;
+    vsock->greeting_ms = spec->greeting_ms != 0 ? spec->greeting_ms : VSOCK_GREETING_MS;
     vsock->next_port = HOST_PORT_FIRST;
     vsock_links_init(&vsock->links, place->poller, on_link, vsock);
     *ret_device = &vsock->device;

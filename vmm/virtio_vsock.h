@@ -2,7 +2,8 @@
  * this host, without a network.
  *
  * From the host: a client connects to the listener, writes "CONNECT PORT\n", and reads
- * "OK PORT\n" when the guest has accepted; then the socket is the connection. From the
+ * "OK PORT\n" when the guest has accepted; then the socket is the connection. A client
+ * that has not said so VSOCK_GREETING_MS after it came is sent away. From the
  * guest: a connection to port P of the host (CID 2) is asked of whoever dials for us
  * (vsock_dialer.h), and becomes the descriptor that comes back. Streams only. Either
  * direction can end alone. A packet that fits no connection, or says what it may not,
@@ -23,6 +24,8 @@
 #include "vmm/vsock_links.h"
 
 #define VSOCK_RESETS_MAX 64u
+/* Long for a program that greets; a place is not held by one that has forgotten it. */
+#define VSOCK_GREETING_MS 10000u
 
 enum virtio_vsock_queue {
     VIRTIO_VSOCK_RECEIVE = 0,
@@ -35,6 +38,7 @@ struct virtio_vsock_spec {
     uint64_t guest_cid; /* VSOCK_CID_MIN..VSOCK_CID_MAX */
     int take_listener;
     int take_dialer;
+    unsigned greeting_ms; /* 0: VSOCK_GREETING_MS */
 };
 
 struct virtio_vsock_counters {

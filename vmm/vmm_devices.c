@@ -276,8 +276,9 @@ static int vsock_connect(struct vmm_devices *devices,
                          struct err *err)
 {
     const struct virtio_place place = machine_place(machine);
-    const struct virtio_vsock_spec spec = {cid, devices->vsock_listener,
-                                           devices->vsock_dialer};
+    const struct virtio_vsock_spec spec = {.guest_cid = cid,
+                                           .take_listener = devices->vsock_listener,
+                                           .take_dialer = devices->vsock_dialer};
     struct virtio_device *device;
     int r = virtio_vsock_new(&place, &spec, &device, err);
     if (r < 0) {

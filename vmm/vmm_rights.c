@@ -42,6 +42,7 @@
 #define S VMM_ROLE_START
 #define L VMM_ROLE_LOAD
 #define R VMM_ROLE_RING
+#define C VMM_ROLE_DIAL
 
 /* Who may call what. */
 static const struct {
@@ -73,7 +74,7 @@ static const struct {
     {SYS_io_uring_setup, S},
     {SYS_io_uring_register, S},
     {SYS_io_uring_enter, R},
-    {SYS_close, M | V | L},
+    {SYS_close, M | V | L | C},
     {SYS_poll, L},
     {SYS_epoll_wait, M},
     {SYS_epoll_pwait, M},
@@ -84,10 +85,13 @@ static const struct {
     /* clients of the console and of QMP */
     {SYS_accept4, M},
     {SYS_recvmsg, M},
-    {SYS_recvfrom, M},
-    {SYS_sendmsg, M},
+    {SYS_recvfrom, M | C},
+    {SYS_sendmsg, M | C},
     {SYS_sendto, M | V},   /* the guest's console, too */
     {SYS_shutdown, M | V}, /* a guest that ends one direction of a connection */
+    /* who makes connections for the guest */
+    {SYS_socket, C},
+    {SYS_connect, C},
     /* threads, signals, time */
     {SYS_futex, M | V | D | L},
     {SYS_clone, M},
@@ -108,7 +112,7 @@ static const struct {
     {SYS_clock_nanosleep, M | V | D | L},
     {SYS_getrandom, M | V | D | L},
     {SYS_exit, M | V | D | L},
-    {SYS_exit_group, M | V | D | L},
+    {SYS_exit_group, M | V | D | L | C},
     {SYS_seccomp, M | V | D | L}, /* a thread narrows itself */
 };
 
@@ -291,11 +295,16 @@ static int filter_install(unsigned roles, struct err *err)
 
 /* ---- the other walls: true when they stand */
 
+struct stay {
+    unsigned first_uid; /* 0: it stays who it is */
+    bool keeps_folder;  /* the one that it is in is its world */
+};
+
 /* What no program could get back. A kernel may know fewer than we do. */
-static bool bounds_drop(unsigned first_uid)
+static bool bounds_drop(const struct stay *stay)
 {
     bool any = false;
-    (void)first_uid;
+    (void)stay;
     for (int capability = 0; capability <= CAP_LAST_CAP; capability++) {
         (void)prctl(PR_CAPBSET_DROP, capability, 0, 0, 0);
         any |= prctl(PR_CAPBSET_READ, capability, 0, 0, 0) > 0;
@@ -303,9 +312,9 @@ static bool bounds_drop(unsigned first_uid)
     return !any;
 }
 
-static bool capabilities_drop(unsigned first_uid)
+static bool capabilities_drop(const struct stay *stay)
 {
-    (void)first_uid;
+    (void)stay;
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
     const struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {{0}};
     (void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
@@ -313,9 +322,9 @@ static bool capabilities_drop(unsigned first_uid)
 }
 
 /* Handles every access to files that this kernel knows, and allows none. */
-static bool files_close(unsigned first_uid)
+static bool files_close(const struct stay *stay)
 {
-    (void)first_uid;
+    (void)stay;
     static const uint64_t by_version[] = {0, 0x1fff, 0x3fff, 0x7fff};
     long version =
         syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
@@ -340,29 +349,32 @@ static bool root_become(void)
            chdir("/") == 0;
 }
 
-/* An empty root nobody can write to, no network but what is open. */
-static bool world_leave(unsigned first_uid)
+/* An empty root nobody can write to or the folder that is kept, no network but what is
+ * open. */
+static bool world_leave(const struct stay *stay)
 {
-    (void)first_uid;
     return unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) == 0 &&
            mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
-           mount("empty", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC,
-                 "size=4k,mode=555") == 0 &&
+           (stay->keeps_folder
+                ? mount(".", "/tmp", NULL, MS_BIND, NULL)
+                : mount("empty", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC,
+                        "size=4k,mode=555")) == 0 &&
            chdir("/tmp") == 0 && root_become();
 }
 
 /* Nobody keeps a list of who is which: a pid is its process' alone as long as that lives,
  * and so is the user. What it has open stays open. */
-static bool user_become(unsigned first_uid)
+static bool user_become(const struct stay *stay)
 {
-    const unsigned id = first_uid + (unsigned)getpid();
-    return first_uid == 0 || (setgroups(0, NULL) == 0 && setresgid(id, id, id) == 0 &&
-                              setresuid(id, id, id) == 0);
+    const unsigned id = stay->first_uid + (unsigned)getpid();
+    return stay->first_uid == 0 ||
+           (setgroups(0, NULL) == 0 && setresgid(id, id, id) == 0 &&
+            setresuid(id, id, id) == 0);
 }
 
-static bool core_dumps_off(unsigned first_uid)
+static bool core_dumps_off(const struct stay *stay)
 {
-    (void)first_uid;
+    (void)stay;
     const struct rlimit none = {0, 0};
     return setrlimit(RLIMIT_CORE, &none) == 0 && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0;
 }
@@ -370,7 +382,7 @@ static bool core_dumps_off(unsigned first_uid)
 /* In this order: leaving the world needs what the next ones take away. */
 static const struct {
     const char *name;
-    bool (*put_up)(unsigned first_uid);
+    bool (*put_up)(const struct stay *stay);
 } walls[] = {
     {"world", world_leave},
     {"bounding set", bounds_drop}, /* takes a capability that a change of user ends */
@@ -380,9 +392,8 @@ static const struct {
     {"files", files_close},
 };
 
-int vmm_rights_drop(unsigned first_uid,
-                    char ret_missing[VMM_MISSING_SIZE],
-                    struct err *err)
+static int
+walls_put_up(const struct stay *stay, char ret_missing[VMM_MISSING_SIZE], struct err *err)
 {
     size_t length = 0;
     ret_missing[0] = '\0';
@@ -390,12 +401,27 @@ int vmm_rights_drop(unsigned first_uid,
         return err_sys(err, -errno, "take no new rights");
     }
     for (unsigned i = 0; i < ARRAY_COUNT(walls); i++) {
-        if (!walls[i].put_up(first_uid)) {
+        if (!walls[i].put_up(stay)) {
             length += (size_t)snprintf(ret_missing + length, VMM_MISSING_SIZE - length,
                                        "%s%s", length > 0 ? ", " : "", walls[i].name);
         }
     }
-    return filter_install(M | V | D | S | L | R, err);
+    return 0;
+}
+
+int vmm_rights_drop(unsigned first_uid,
+                    char ret_missing[VMM_MISSING_SIZE],
+                    struct err *err)
+{
+    const struct stay stay = {.first_uid = first_uid};
+    const int r = walls_put_up(&stay, ret_missing, err);
+    return r < 0 ? r : filter_install(M | V | D | S | L | R, err);
+}
+
+int vmm_rights_keep_folder(char ret_missing[VMM_MISSING_SIZE], struct err *err)
+{
+    const struct stay stay = {.keeps_folder = true};
+    return walls_put_up(&stay, ret_missing, err);
 }
 
 int vmm_rights_thread(unsigned roles, struct err *err)

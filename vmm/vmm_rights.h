@@ -37,6 +37,7 @@ enum vmm_role {
     VMM_ROLE_LOAD = 16, /* fills RAM of a saved machine */
     VMM_ROLE_RING =
         32, /* beside one of the first two: enters a disk's ring (io_ring.h) */
+    VMM_ROLE_DIAL = 64, /* another process: connects to sockets (vsock_dialer.h) */
 };
 
 #define VMM_MISSING_SIZE 160
@@ -46,5 +47,8 @@ enum vmm_role {
 int vmm_rights_drop(unsigned first_uid,
                     char ret_missing[VMM_MISSING_SIZE],
                     struct err *err);
+/* The walls without the limit of system calls, for a process beside the machine's that
+ * looks for names in the folder that it is in: that folder is its world. */
+int vmm_rights_keep_folder(char ret_missing[VMM_MISSING_SIZE], struct err *err);
 /* Narrows the calling thread to its role, or to several. */
 int vmm_rights_thread(unsigned roles, struct err *err);

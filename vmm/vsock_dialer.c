@@ -1,8 +1,12 @@
 #include "vmm/vsock_dialer.h"
 
 #include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "vmm/vmm_rights.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -67,26 +71,64 @@ void vsock_dialer_serve(int fd, const char *path)
     }
 }
 
-/* In the new process. */
-static _Noreturn void dialer_be(int fd, const char *path, pid_t parent)
+/* Names are looked up in the folder, and nowhere else from now on. */
+static int walls_put_up(int folder, struct err *err)
 {
+    char missing[VMM_MISSING_SIZE];
+    if (fchdir(folder) < 0) {
+        return err_sys(err, -errno, "enter the folder of the vsock's sockets");
+    }
+    const int r = vmm_rights_keep_folder(missing, err);
+    if (r == 0 && missing[0] != '\0') {
+        log_warn("vmm", "some walls around who dials for the guest do not stand here",
+                 KV_STR("missing", missing));
+    }
+    return r;
+}
+
+/* In the new process. */
+static _Noreturn void dialer_be(int fd, int folder, const char *name, pid_t parent)
+{
+    struct err err = {0};
     (void)prctl(PR_SET_NAME, "vsock-dialer", 0, 0, 0);
-    (void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-    (void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-    if (getppid() != parent || dup2(fd, STDIN_FILENO) < 0 ||
-        syscall(SYS_close_range, 1U, UINT32_MAX, 0U) != 0) {
+    if (walls_put_up(folder, &err) < 0) {
+        log_error("vmm", "nobody dials for the guest", KV_STR("why", err.text));
         _exit(1);
     }
-    vsock_dialer_serve(STDIN_FILENO, path);
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0); /* after what may clear it */
+    if (getppid() != parent || dup2(fd, STDIN_FILENO) < 0 ||
+        syscall(SYS_close_range, 1U, UINT32_MAX, 0U) != 0 ||
+        vmm_rights_thread(VMM_ROLE_DIAL, &err) < 0) {
+        _exit(1);
+    }
+    vsock_dialer_serve(STDIN_FILENO, name);
     _exit(0);
+}
+
+/* The folder of the path, and the name in it. */
+static int folder_open(const char *path, const char **ret_name, struct err *err)
+{
+    char folder[VSOCK_DIAL_PATH_MAX + 1] = ".";
+    const char *slash = strrchr(path, '/');
+    if (slash != NULL) {
+        (void)snprintf(folder, sizeof(folder), "%.*s",
+                       slash == path ? 1 : (int)(slash - path), path);
+    }
+    *ret_name = slash != NULL ? slash + 1 : path;
+    return fd_open_at(AT_FDCWD, folder, O_PATH | O_DIRECTORY, 0, err);
 }
 
 int vsock_dialer_start(const char *path, struct err *err)
 {
     int ends[2];
+    const char *name;
     if (strlen(path) > VSOCK_DIAL_PATH_MAX) {
         return err_set(err, BERTH_EINVALID, "%.100s...: more than %u bytes", path,
                        VSOCK_DIAL_PATH_MAX);
+    }
+    CLEANUP_FD int folder = folder_open(path, &name, err);
+    if (folder < 0) {
+        return folder;
     }
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0) {
         return err_sys(err, -errno, "make a socket pair");
@@ -99,7 +141,7 @@ int vsock_dialer_start(const char *path, struct err *err)
         return err_sys(err, -errno, "start who dials for the guest");
     }
     if (pid == 0) {
-        dialer_be(theirs, path, parent);
+        dialer_be(theirs, folder, name, parent);
     }
     return TAKE_FD(ours);
 }

@@ -58,6 +58,7 @@ struct vsock_link {
     int watch;          /* -1: none */
     struct vsock_stream stream;
     struct vsock_greeting greeting; /* of a client of the host */
+    uint64_t greet_by_ms; /* until when it waits for that, on a monotonic clock */
 };
 
 struct vsock_links {

@@ -219,7 +219,7 @@ static inline struct virtio_device *hostile_vsock_make(struct hostile *hostile)
     REQUIRE(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) == 0);
     hostile_fd_set(hostile, HOSTILE_DIALER, ends[1]);
     hostile_fd_set(hostile, HOSTILE_LISTENER, dup(listener));
-    const struct virtio_vsock_spec spec = {HOSTILE_CID, listener, ends[0]};
+    const struct virtio_vsock_spec spec = {HOSTILE_CID, listener, ends[0], 1};
     REQUIRE(virtio_vsock_new(&hostile->guest.place, &spec, &device, NULL) == 0);
     return device;
 }

@@ -36,6 +36,7 @@ static socklen_t listener_address_size;
 static int dial_end; /* the test's */
 static uint64_t rx_buffers[GUEST_QUEUE_SIZE];
 static unsigned rx_posted;
+static unsigned greeting_ms; /* 0: as in the program */
 
 static struct virtio_device *vsock_make(void)
 {
@@ -53,7 +54,7 @@ static struct virtio_device *vsock_make(void)
     ck_assert_int_eq(listen(listener, 300), 0);
     ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
     dial_end = ends[1];
-    const struct virtio_vsock_spec spec = {CID, listener, ends[0]};
+    const struct virtio_vsock_spec spec = {CID, listener, ends[0], greeting_ms};
     ck_assert_int_eq(virtio_vsock_new(&guest.place, &spec, &device, NULL), 0);
     return device;
 }
@@ -80,6 +81,12 @@ static void set_up(void)
     guest_attach(&guest, vsock_make());
     guest_drive(&guest, 0);
     rx_post(32);
+}
+
+static void set_up_hasty(void)
+{
+    greeting_ms = 20;
+    set_up();
 }
 
 static void tear_down(void)
@@ -756,6 +763,51 @@ START_TEST(connections_are_bounded_and_come_back)
 }
 END_TEST
 
+/* Lets the device work until the client is sent away. */
+static void wait_end(int fd)
+{
+    char byte;
+    while (recv(fd, &byte, 1, MSG_DONTWAIT) < 0 && errno == EAGAIN) {
+        ck_assert_int_gt(poller_step(guest.poller, GUEST_WAIT_MS), 0);
+    }
+}
+
+START_TEST(a_client_that_never_greets_gives_its_place_back)
+{
+    const int silent = client("CONN");
+    const int other = client("CONNECT 5\n");
+    const struct vsock_header request = expect(VSOCK_REQUEST);
+
+    wait_end(silent);
+
+    ck_assert_uint_eq(counters().links, 1);
+    ck_assert_uint_eq(counters().refused, 1);
+    send_packet(VSOCK_RESPONSE, 5, request.source_port); /* who greeted stays */
+    expect_text(other, "OK ");
+    (void)close(silent);
+    (void)close(other);
+}
+END_TEST
+
+START_TEST(a_machine_that_stood_still_gives_clients_their_time_anew)
+{
+    const int first = client("CONN");
+    guest_settle(&guest);
+    device_stop(&guest.pci->device);
+    ck_assert_int_eq(write(first, "ECT 5\n", 6), 6);
+    const int second = client("CONN");
+    ck_assert_int_eq(poller_step(guest.poller, 40), 0); /* it is late, and nobody looks */
+
+    device_start(&guest.pci->device);
+
+    (void)expect(VSOCK_REQUEST);
+    wait_end(second);
+    ck_assert_uint_eq(counters().links, 1);
+    (void)close(first);
+    (void)close(second);
+}
+END_TEST
+
 START_TEST(a_reset_of_the_device_ends_all_connections)
 {
     const int fd = guest_connects(10, 20);
@@ -922,6 +974,11 @@ int main(void)
     tcase_add_test(tests, a_guest_that_comes_in_is_told_that_its_connections_are_gone);
     tcase_add_test(tests, without_descriptors_a_client_waits_for_the_guests_next_word);
     tcase_add_test(tests, without_descriptors_a_client_waits_for_the_end_of_another);
+    TCase *hasty = tcase_create("virtio_vsock_hasty");
+    tcase_add_checked_fixture(hasty, set_up_hasty, tear_down);
+    tcase_add_test(hasty, a_client_that_never_greets_gives_its_place_back);
+    tcase_add_test(hasty, a_machine_that_stood_still_gives_clients_their_time_anew);
+    suite_add_tcase(suite, hasty);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
 }

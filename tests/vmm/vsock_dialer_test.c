@@ -7,6 +7,7 @@
 #include <check.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -126,6 +127,92 @@ START_TEST(it_holds_no_other_descriptor)
 }
 END_TEST
 
+/* The process that was started last; its number is in the kernel's list of our children.
+ */
+static long child_of_ours(void)
+{
+    char where[64];
+    long pid = 0;
+    (void)snprintf(where, sizeof(where), "/proc/self/task/%d/children", (int)getpid());
+    FILE *list = fopen(where, "re");
+    ck_assert_ptr_nonnull(list);
+    ck_assert_int_eq(fscanf(list, "%ld", &pid), 1);
+    (void)fclose(list);
+    return pid;
+}
+
+/* A line of its status. */
+static void status_of(long pid, const char *word, char *ret_value, size_t size)
+{
+    char where[64];
+    char line[256];
+    (void)snprintf(where, sizeof(where), "/proc/%ld/status", pid);
+    FILE *status = fopen(where, "re");
+    ck_assert_ptr_nonnull(status);
+    ret_value[0] = '\0';
+    while (fgets(line, sizeof(line), status) != NULL) {
+        if (strncmp(line, word, strlen(word)) == 0) {
+            (void)snprintf(ret_value, size, "%s", line + strlen(word));
+            ret_value[strcspn(ret_value, "\n")] = '\0';
+        }
+    }
+    (void)fclose(status);
+}
+
+START_TEST(it_has_no_rights_but_to_connect)
+{
+    char value[64];
+    int connected;
+    const int fd = vsock_dialer_start(path, NULL);
+    (void)ask(fd, 1, 1, &connected); /* it is at work */
+    const long pid = child_of_ours();
+
+    status_of(pid, "Seccomp:\t", value, sizeof(value));
+    ck_assert_str_eq(value, "2"); /* a filter */
+    status_of(pid, "NoNewPrivs:\t", value, sizeof(value));
+    ck_assert_str_eq(value, "1");
+    status_of(pid, "CapEff:\t", value, sizeof(value));
+    ck_assert_str_eq(value, "0000000000000000");
+    status_of(pid, "CapPrm:\t", value, sizeof(value));
+    ck_assert_str_eq(value, "0000000000000000");
+
+    (void)close(fd);
+    (void)wait(NULL);
+}
+END_TEST
+
+START_TEST(a_folder_that_is_not_there_is_an_error)
+{
+    struct err err = {0};
+    ck_assert_int_eq(vsock_dialer_start("/nowhere/v", &err), -ENOENT);
+    ck_assert_ptr_nonnull(strstr(err.text, "/nowhere"));
+}
+END_TEST
+
+/* Where this process may leave its world, the other has none but the folder. */
+START_TEST(its_world_is_the_folder)
+{
+    char where[64];
+    char root[sizeof(folder.path) + 8] = "";
+    int connected;
+    if (geteuid() != 0) {
+        return;
+    }
+    const int fd = vsock_dialer_start(path, NULL);
+    (void)ask(fd, 1, 1, &connected);
+    (void)snprintf(where, sizeof(where), "/proc/%ld/root/%s", child_of_ours(), "mark");
+    (void)snprintf(root, sizeof(root), "%s/mark", folder.path);
+    const int mark = open(root, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+    ck_assert_int_ge(mark, 0);
+    (void)close(mark);
+
+    ck_assert_int_eq(access(where, F_OK), 0);
+
+    (void)close(fd);
+    (void)wait(NULL);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("vsock_dialer");
@@ -134,6 +221,9 @@ int main(void)
     tcase_add_test(tests, it_connects_to_the_port_and_says_when_it_cannot);
     tcase_add_test(tests, a_path_that_leaves_no_room_for_a_port_is_refused);
     tcase_add_test(tests, it_holds_no_other_descriptor);
+    tcase_add_test(tests, it_has_no_rights_but_to_connect);
+    tcase_add_test(tests, a_folder_that_is_not_there_is_an_error);
+    tcase_add_test(tests, its_world_is_the_folder);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
 }
