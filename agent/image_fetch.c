@@ -1,6 +1,6 @@
 #include "agent/image_fetch.h"
 
-#include "agent/program_path.h"
+#include "agent/program_spawn.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/fd.h"
@@ -8,10 +8,8 @@
 #include "fetch/fetch_wire.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -63,45 +61,18 @@ static void environment_pick(char *ret_picked[ARRAY_COUNT(passed_on) + 1])
     ret_picked[count] = NULL;
 }
 
-static int spawn(struct fetcher *fetcher, const char *program, int end)
+static int spawn(struct fetcher *fetcher, const char *path, int end, struct err *err)
 {
     char name[] = IMAGE_FETCH_PROGRAM;
     char *const argv[] = {name, NULL};
     char *picked[ARRAY_COUNT(passed_on) + 1];
-    posix_spawn_file_actions_t files;
-    posix_spawnattr_t attributes;
-    sigset_t all;
-    sigset_t none;
+    const struct program_spawn program = {.name = name,
+                                          .path = path,
+                                          .argv = argv,
+                                          .environment = picked,
+                                          .fds = {end, -1, -1}};
     environment_pick(picked);
-    (void)sigfillset(&all); /* these two cannot fail */
-    (void)sigemptyset(&none);
-    int r = -posix_spawn_file_actions_init(&files);
-    if (r < 0) {
-        return r;
-    }
-    r = -posix_spawnattr_init(&attributes);
-    if (r < 0) {
-        (void)posix_spawn_file_actions_destroy(&files); /* cannot fail */
-        return r;
-    }
-    r = -posix_spawn_file_actions_adddup2(&files, end, STDIN_FILENO);
-    r = r < 0 ? r
-              : -posix_spawn_file_actions_addopen(&files, STDOUT_FILENO, "/dev/null",
-                                                  O_WRONLY, 0);
-    r = r < 0 ? r
-              : -posix_spawn_file_actions_adddup2(&files, STDOUT_FILENO, STDERR_FILENO);
-    r = r < 0 ? r : -posix_spawn_file_actions_addclosefrom_np(&files, STDERR_FILENO + 1);
-    r = r < 0 ? r
-              : -posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF |
-                                                           POSIX_SPAWN_SETSIGMASK |
-                                                           POSIX_SPAWN_SETSID);
-    r = r < 0 ? r : -posix_spawnattr_setsigdefault(&attributes, &all);
-    r = r < 0 ? r : -posix_spawnattr_setsigmask(&attributes, &none);
-    r = r < 0 ? r
-              : -posix_spawnp(&fetcher->pid, program, &files, &attributes, argv, picked);
-    (void)posix_spawn_file_actions_destroy(&files); /* cannot fail */
-    (void)posix_spawnattr_destroy(&attributes);
-    return r;
+    return program_spawn(&program, &fetcher->pid, err);
 }
 
 /* By pid, which is its own until it is reaped. How it ended, when it did so by itself. */
@@ -136,12 +107,7 @@ static int fetcher_start(struct fetcher *fetcher,
                          unsigned timeout_s,
                          struct err *err)
 {
-    char path[PATH_MAX];
     int ends[2];
-    if (program == NULL) {
-        (void)program_path_beside(IMAGE_FETCH_PROGRAM, path); /* else by PATH */
-        program = path;
-    }
     if (strlen(fetcher->url) >= sizeof(fetcher->message.url)) {
         return err_set(err, BERTH_EINVALID, "fetch: a URL has at most %d characters",
                        FETCH_URL_SIZE - 1);
@@ -156,11 +122,11 @@ static int fetcher_start(struct fetcher *fetcher,
                    fetcher->url);
     int r = refuse_descriptors(fetcher->fd);
     r = r < 0 ? r : fetch_wire_send(fetcher->fd, &fetcher->message); /* waits there */
-    r = r < 0 ? r : spawn(fetcher, program, end);
+    r = r < 0 ? err_sys(err, r, "say what is asked for")
+              : spawn(fetcher, program, end, err);
     if (r < 0) {
         fd_close(&fetcher->fd);
-        return err_set(err, BERTH_ECHILD, "fetch: start %.100s: %s", program,
-                       err_sentence(r));
+        return err_wrap(err, r, "fetch");
     }
     return 0;
 }

@@ -1,7 +1,7 @@
 #include "agent/kernel_unpack.h"
 
 #include "agent/disk_room.h"
-#include "agent/program_path.h"
+#include "agent/program_spawn.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/fd.h"
@@ -11,7 +11,6 @@
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -41,50 +40,18 @@ bool kernel_unpacked_path(const char *kernel_path, char *ret_path, size_t size)
 
 /* ---- the process ---- */
 
-static int files_set(posix_spawn_file_actions_t *files, int from, int to, int words)
-{
-    /* Above what they are to become: none is overwritten before it has moved. */
-    int r = -posix_spawn_file_actions_adddup2(files, from, STDIN_FILENO);
-    r = r < 0 ? r : -posix_spawn_file_actions_adddup2(files, to, STDOUT_FILENO);
-    r = r < 0 ? r : -posix_spawn_file_actions_adddup2(files, words, STDERR_FILENO);
-    return r < 0 ? r : -posix_spawn_file_actions_addclosefrom_np(files, 3);
-}
-
-static int attributes_set(posix_spawnattr_t *attributes)
-{
-    sigset_t all;
-    sigset_t none;
-    (void)sigfillset(&all); /* these two cannot fail */
-    (void)sigemptyset(&none);
-    int r = -posix_spawnattr_setflags(
-        attributes, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSID);
-    r = r < 0 ? r : -posix_spawnattr_setsigdefault(attributes, &all);
-    return r < 0 ? r : -posix_spawnattr_setsigmask(attributes, &none);
-}
-
-static int spawn(const char *program, int from, int to, int words, pid_t *ret_pid)
+static int
+spawn(const char *path, int from, int to, int words, pid_t *ret_pid, struct err *err)
 {
     char name[] = KERNEL_UNPACK_PROGRAM;
     char *const argv[] = {name, NULL};
     char *const environment[] = {NULL};
-    posix_spawn_file_actions_t files;
-    posix_spawnattr_t attributes;
-    int r = -posix_spawn_file_actions_init(&files);
-    if (r < 0) {
-        return r;
-    }
-    r = -posix_spawnattr_init(&attributes);
-    if (r < 0) {
-        (void)posix_spawn_file_actions_destroy(&files); /* cannot fail */
-        return r;
-    }
-    r = files_set(&files, from, to, words);
-    r = r < 0 ? r : attributes_set(&attributes);
-    r = r < 0 ? r
-              : -posix_spawnp(ret_pid, program, &files, &attributes, argv, environment);
-    (void)posix_spawn_file_actions_destroy(&files); /* cannot fail */
-    (void)posix_spawnattr_destroy(&attributes);
-    return r;
+    const struct program_spawn program = {.name = name,
+                                          .path = path,
+                                          .argv = argv,
+                                          .environment = environment,
+                                          .fds = {from, to, words}};
+    return program_spawn(&program, ret_pid, err);
 }
 
 /* Until it has closed its words, which its end does: 0, or why it is to be ended. */
@@ -135,16 +102,10 @@ static int ended(int status, const char *words, struct err *err)
 /* 1: it is in the file. */
 static int process_run(const struct kernel_unpack *unpack, int to, struct err *err)
 {
-    char beside[PATH_MAX];
     char words[WORDS_SIZE] = "";
-    const char *program = unpack->program;
     int pipe_ends[2];
     pid_t pid;
     int status = 0;
-    if (program == NULL) {
-        (void)program_path_beside(KERNEL_UNPACK_PROGRAM, beside); /* else by PATH */
-        program = beside;
-    }
     /* The file is the store's: the process reads it by itself and cannot write. */
     CLEANUP_FD int from = fd_reopen(unpack->fd, O_RDONLY, err);
     if (from < 0) {
@@ -154,11 +115,10 @@ static int process_run(const struct kernel_unpack *unpack, int to, struct err *e
         return err_sys(err, -errno, "unpack");
     }
     CLEANUP_FD int heard = pipe_ends[0];
-    int r = spawn(program, from, to, pipe_ends[1], &pid);
+    int r = spawn(unpack->program, from, to, pipe_ends[1], &pid, err);
     (void)close(pipe_ends[1]); /* the process has its own */
     if (r < 0) {
-        return err_set(err, BERTH_ECHILD, "unpack: start %.100s: %s", program,
-                       err_sentence(r));
+        return err_wrap(err, r, "unpack");
     }
     r = hear(unpack, heard, words);
     (void)kill(pid, SIGKILL); /* it has ended, or is to */
