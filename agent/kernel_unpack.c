@@ -44,13 +44,15 @@ static int
 spawn(const char *path, int from, int to, int words, pid_t *ret_pid, struct err *err)
 {
     char name[] = KERNEL_UNPACK_PROGRAM;
-    char *const argv[] = {name, NULL};
+    char parent[16];
+    char *const argv[] = {name, parent, NULL};
     char *const environment[] = {NULL};
     const struct program_spawn program = {.name = name,
                                           .path = path,
                                           .argv = argv,
                                           .environment = environment,
                                           .fds = {from, to, words}};
+    (void)snprintf(parent, sizeof(parent), "%d", (int)getpid());
     return program_spawn(&program, ret_pid, err);
 }
 

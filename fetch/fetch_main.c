@@ -35,6 +35,14 @@ static bool is_ours(int fd)
            kind == SOCK_SEQPACKET;
 }
 
+/* Who has made the socket has started us. */
+static pid_t parent_of(int fd)
+{
+    struct ucred maker;
+    socklen_t size = sizeof(maker);
+    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &maker, &size) == 0 ? maker.pid : -1;
+}
+
 static int take_ask(int fd, struct fetch_message *ret_ask)
 {
     static uint8_t packet[FETCH_PACKET_MAX];
@@ -52,7 +60,7 @@ static void serve(int fd, struct fetch_message *ret_end)
     static struct fetch_message note = {.type = FETCH_MISSING};
     char missing[FETCH_MISSING_SIZE];
     struct err err = {0};
-    int r = fetch_rights_drop(missing, &err);
+    int r = fetch_rights_drop(parent_of(fd), missing, &err);
     if (r == 0) {
         r = take_ask(fd, &ask);
         if (r < 0) {

@@ -1,117 +1,26 @@
 #include "fetch/fetch_rights.h"
 
 #include "base/cleanup.h"
-#include "base/fd.h"
+#include "base/process_rights.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <linux/audit.h>
-#include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/landlock.h>
 #include <linux/seccomp.h>
 #include <netinet/in.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
-#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-
-/* A sanitizer maps terabytes for itself. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define MEMORY_MAX RLIM_INFINITY
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define MEMORY_MAX RLIM_INFINITY
-#endif
-#endif
-#ifndef MEMORY_MAX
-#define MEMORY_MAX FETCH_RIGHTS_MEMORY
-#endif
-
-/* ---- limits */
-
-static int limits_set(void)
-{
-    static const struct {
-        int what;
-        rlim_t most;
-    } limits[] = {
-        {RLIMIT_FSIZE, 0},
-        {RLIMIT_CORE, 0},
-        {RLIMIT_CPU, FETCH_RIGHTS_CPU_S},
-        {RLIMIT_NOFILE, FETCH_RIGHTS_FILES},
-        {RLIMIT_NPROC, FETCH_RIGHTS_THREADS},
-        {RLIMIT_DATA, MEMORY_MAX},
-    };
-    for (unsigned i = 0; i < ARRAY_COUNT(limits); i++) {
-        struct rlimit limit;
-        if (getrlimit((__rlimit_resource_t)limits[i].what, &limit) != 0) {
-            return -errno;
-        }
-        limit.rlim_max =
-            limit.rlim_max < limits[i].most ? limit.rlim_max : limits[i].most;
-        limit.rlim_cur = limit.rlim_max;
-        if (setrlimit((__rlimit_resource_t)limits[i].what, &limit) != 0) {
-            return -errno;
-        }
-    }
-    return 0;
-}
-
-/* ---- who we are */
-
-/* While we may: raising the bounds of what is killed first needs nobody's leave. */
-static int user_become(void)
-{
-    CLEANUP_FD int fd =
-        fd_open_at(AT_FDCWD, "/proc/self/oom_score_adj", O_WRONLY, 0, NULL);
-    if (fd >= 0) {
-        (void)fd_write_full(fd, "1000", 4); /* only who goes first when memory is out */
-    }
-    if (geteuid() != 0) {
-        return 0; /* nobody's rights to begin with */
-    }
-    for (int capability = 0; capability <= CAP_LAST_CAP; capability++) {
-        (void)prctl(PR_CAPBSET_DROP, capability, 0, 0, 0); /* needs one: may be gone */
-    }
-    return setgroups(0, NULL) == 0 &&
-                   setresgid(FETCH_RIGHTS_UID, FETCH_RIGHTS_UID, FETCH_RIGHTS_UID) == 0 &&
-                   setresuid(FETCH_RIGHTS_UID, FETCH_RIGHTS_UID, FETCH_RIGHTS_UID) == 0
-               ? 0
-               : -errno;
-}
-
-static int capabilities_drop(void)
-{
-    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
-    const struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {{0}};
-    (void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); /* capset does, too */
-    return syscall(SYS_capset, &header, none) == 0 ? 0 : -errno;
-}
-
-static int rights_refuse(void)
-{
-    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
-                   prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0
-               ? 0
-               : -errno;
-}
-
-/* After the change of user, which forgets it. */
-static int parent_follow(void)
-{
-    return prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) == 0 ? 0 : -errno;
-}
 
 /* ---- files */
 
@@ -359,35 +268,38 @@ static int calls_limit(void)
 
 /* ---- all of them */
 
-/* In this order: each needs what the next ones take away. */
-static const struct {
-    const char *name;
-    int (*put_up)(void);
-    bool is_newer; /* older kernels have it not, or not switched on */
-} walls[] = {
-    {"limits", limits_set, false},
-    {"user", user_become, false},
-    {"capabilities", capabilities_drop, false},
-    {"no new rights", rights_refuse, false},
-    {"parent", parent_follow, false},
-    {"files", files_close, true},
-    {"system calls", calls_limit, false},
-};
+static int common_drop(pid_t parent, struct err *err)
+{
+    static const struct process_limit limits[] = {
+        {RLIMIT_FSIZE, 0},
+        {RLIMIT_CORE, 0},
+        {RLIMIT_CPU, FETCH_RIGHTS_CPU_S},
+        {RLIMIT_NOFILE, FETCH_RIGHTS_FILES},
+        {RLIMIT_NPROC, FETCH_RIGHTS_THREADS},
+        {RLIMIT_DATA, FETCH_RIGHTS_MEMORY},
+    };
+    const struct process_rights rights = {.limits = limits,
+                                          .limit_count = ARRAY_COUNT(limits),
+                                          .uid = FETCH_RIGHTS_UID,
+                                          .parent = parent};
+    return process_rights_drop(&rights, err);
+}
 
-int fetch_rights_drop(char ret_missing[FETCH_MISSING_SIZE], struct err *err)
+int fetch_rights_drop(pid_t parent, char ret_missing[FETCH_MISSING_SIZE], struct err *err)
 {
     ret_missing[0] = '\0';
-    for (unsigned i = 0; i < ARRAY_COUNT(walls); i++) {
-        int r = walls[i].put_up();
-        bool is_missing = walls[i].is_newer && (r == -ENOSYS || r == -EOPNOTSUPP);
-        if (r < 0 && !is_missing) {
-            return err_sys(err, r, "give up rights: %s", walls[i].name);
-        }
-        if (is_missing) {
-            size_t length = strlen(ret_missing);
-            (void)snprintf(ret_missing + length, FETCH_MISSING_SIZE - length, "%s%s",
-                           length > 0 ? ", " : "", walls[i].name);
-        }
+    int r = common_drop(parent, err);
+    if (r < 0) {
+        return r;
     }
-    return 0;
+    r = files_close();
+    if (r == -ENOSYS || r == -EOPNOTSUPP) { /* an older kernel, or not switched on */
+        (void)snprintf(ret_missing, FETCH_MISSING_SIZE, "files");
+        r = 0;
+    }
+    if (r < 0) {
+        return err_sys(err, r, "give up rights: files");
+    }
+    r = calls_limit(); /* last: it takes what the others need */
+    return r < 0 ? err_sys(err, r, "give up rights: system calls") : 0;
 }

@@ -1,20 +1,17 @@
 /* Takes away from berth-fetch what a download does not need, before the first byte of a
  * server is read.
  *
- * Shapes: walls, put up in the order of a table in fetch_rights.c; each must stand, but
- * one that the kernel does not know or has switched off: it is named in the answer.
+ * Shapes: walls, and each must stand, but one that the kernel does not know or has
+ * switched off: it is named in the answer. Those of base/process_rights.h, as
+ * FETCH_RIGHTS_UID with limits (no file grows; CPU time, descriptors, threads, memory);
+ * then
  *
- *     limits          no file grows; CPU time, descriptors, threads, memory
- *     user            FETCH_RIGHTS_UID, its group and no other (when started as root)
- *     capabilities    none, in no set
- *     no new rights   no exec or file gives any back
  *     files           beneath what resolvers and TLS read, and only to read (Landlock;
  *                     else what everybody may read)
  *     system calls    threads, but no process, no exec; no debugger, signal, priority
  *                     or limit for others; no namespace, no mount; sockets that ask
  *                     by TCP, UDP and netlink, none that lingers: no UNIX socket of
  *                     this host
- *     parent          its death is ours
  *
  * What is left is the network as the host itself has it, or nothing could be fetched.
  * Threads: before there are any. Errors: -errno with text.
@@ -22,6 +19,8 @@
 #pragma once
 
 #include "base/err.h"
+
+#include <sys/types.h>
 
 /* Nobody's: Debian reserves it, and systemd and useradd give it to nobody. Not `nobody`,
  * whom other programs run as. */
@@ -32,5 +31,8 @@
 #define FETCH_RIGHTS_MEMORY  (256u << 20)
 #define FETCH_MISSING_SIZE   64
 
-/* ret_missing: "files" when that does not stand here; "" when all does. */
-int fetch_rights_drop(char ret_missing[FETCH_MISSING_SIZE], struct err *err);
+/* parent: who started us, by its own word. ret_missing: "files" when that does not stand
+ * here; "" when all does. */
+int fetch_rights_drop(pid_t parent,
+                      char ret_missing[FETCH_MISSING_SIZE],
+                      struct err *err);

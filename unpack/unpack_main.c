@@ -2,6 +2,7 @@
  * for berthd, which starts it. See unpack/README.md. */
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "base/parse_number.h"
 #include "base/version.h"
 #include "unpack/unpack_kernel.h"
 #include "unpack/unpack_rights.h"
@@ -24,11 +25,13 @@ enum exit_code {
 
 static int usage(FILE *out, int code)
 {
-    (void)fprintf(out, "usage: berth-unpack [--version | --help]\n\n"
-                       "Writes the kernel within a packed one (a regular file as stdin, "
-                       "to read only) "
-                       "to an empty\nregular file, stdout, for berthd, which starts it. "
-                       "Runs as a user of its own, without rights.\n");
+    (void)fprintf(out,
+                  "usage: berth-unpack PARENT\n"
+                  "       berth-unpack --version | --help\n\n"
+                  "Writes the kernel within a packed one (a regular file as stdin, "
+                  "to read only) "
+                  "to an empty\nregular file, stdout, for berthd, which starts it and is "
+                  "process PARENT.\nRuns as a user of its own, without rights.\n");
     return code;
 }
 
@@ -66,6 +69,7 @@ static int unpack(uint64_t size, struct err *err)
 int main(int argc, char **argv)
 {
     struct err err = {0};
+    uint64_t parent;
     struct stat from;
     struct stat to;
     if (argc == 2 && strcmp(argv[1], "--version") == 0) {
@@ -75,12 +79,13 @@ int main(int argc, char **argv)
     if (argc == 2 && strcmp(argv[1], "--help") == 0) {
         return usage(stdout, 0);
     }
-    if (argc != 1 || (fcntl(STDIN_FILENO, F_GETFL) & O_ACCMODE) != O_RDONLY ||
+    if (argc != 2 || parse_u64(argv[1], &parent, NULL) < 0 || parent > INT32_MAX ||
+        (fcntl(STDIN_FILENO, F_GETFL) & O_ACCMODE) != O_RDONLY ||
         fstat(STDIN_FILENO, &from) != 0 || !S_ISREG(from.st_mode) ||
         fstat(STDOUT_FILENO, &to) != 0 || !S_ISREG(to.st_mode) || to.st_size != 0) {
         return usage(stderr, EXIT_USAGE);
     }
-    int r = unpack_rights_drop(&err);
+    int r = unpack_rights_drop((pid_t)parent, &err);
     if (r == 0) {
         r = (uint64_t)from.st_size > UNPACK_FILE_MAX
                 ? err_set(&err, BERTH_ETOOLARGE, "a kernel file of over %lluMiB",

@@ -265,7 +265,7 @@ static int try_all(void)
         (void)fprintf(stderr, "no sibling\n");
         return WALLS_FAULT;
     }
-    if (fetch_rights_drop(missing, &err) < 0) {
+    if (fetch_rights_drop(getppid(), missing, &err) < 0) {
         (void)fprintf(stderr, "%s\n", err.text);
         return WALLS_FAULT;
     }
@@ -318,7 +318,7 @@ static int try_without_landlock(int fault, bool may_be)
         syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) != 0) {
         return WALLS_FAULT;
     }
-    int r = fetch_rights_drop(missing, &err);
+    int r = fetch_rights_drop(getppid(), missing, &err);
     return may_be ? r != 0 || strcmp(missing, "files") != 0
                   : r == 0 || strstr(err.text, "files") == NULL;
 }

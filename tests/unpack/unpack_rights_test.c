@@ -76,7 +76,7 @@ static int child_status(void (*child)(void))
     int status = 0;
     const pid_t pid = fork();
     if (pid == 0) {
-        if (unpack_rights_drop(NULL) < 0) {
+        if (unpack_rights_drop(getppid(), NULL) < 0) {
             _exit(WALLS_FAULT);
         }
         child();
@@ -121,7 +121,7 @@ START_TEST(it_is_nobody_with_limits)
     ck_assert_int_eq(pipe(wait), 0);
     const pid_t pid = fork();
     if (pid == 0) {
-        if (unpack_rights_drop(NULL) < 0) {
+        if (unpack_rights_drop(getppid(), NULL) < 0) {
             _exit(WALLS_FAULT);
         }
         char never;
