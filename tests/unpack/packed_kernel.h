@@ -55,8 +55,12 @@ static inline size_t pack_lz4(const uint8_t *data, size_t size, uint8_t *to, siz
 
 static inline size_t pack_zstd(const uint8_t *data, size_t size, uint8_t *to, size_t room)
 {
-    const size_t used = ZSTD_compress(to, room, data, size, 3);
+    ZSTD_CCtx *packer = ZSTD_createCCtx();
+    REQUIRE(packer != NULL);
+    REQUIRE(!ZSTD_isError(ZSTD_CCtx_setParameter(packer, ZSTD_c_checksumFlag, 1)));
+    const size_t used = ZSTD_compress2(packer, to, room, data, size); /* as zstd does */
     REQUIRE(!ZSTD_isError(used));
+    (void)ZSTD_freeCCtx(packer); /* only frees */
     return used;
 }
 
