@@ -40,19 +40,24 @@ bool kernel_unpacked_path(const char *kernel_path, char *ret_path, size_t size)
 
 /* ---- the process ---- */
 
-static int
-spawn(const char *path, int from, int to, int words, pid_t *ret_pid, struct err *err)
+static int spawn(const char *path,
+                 uint64_t room,
+                 const int fds[PROGRAM_SPAWN_FDS],
+                 pid_t *ret_pid,
+                 struct err *err)
 {
     char name[] = KERNEL_UNPACK_PROGRAM;
     char parent[16];
-    char *const argv[] = {name, parent, NULL};
+    char most[24];
+    char *const argv[] = {name, parent, most, NULL};
     char *const environment[] = {NULL};
     const struct program_spawn program = {.name = name,
                                           .path = path,
                                           .argv = argv,
                                           .environment = environment,
-                                          .fds = {from, to, words}};
+                                          .fds = {fds[0], fds[1], fds[2]}};
     (void)snprintf(parent, sizeof(parent), "%d", (int)getpid());
+    (void)snprintf(most, sizeof(most), "%llu", (unsigned long long)room);
     return program_spawn(&program, ret_pid, err);
 }
 
@@ -102,7 +107,8 @@ static int ended(int status, const char *words, struct err *err)
 }
 
 /* 1: it is in the file. */
-static int process_run(const struct kernel_unpack *unpack, int to, struct err *err)
+static int
+process_run(const struct kernel_unpack *unpack, uint64_t room, int to, struct err *err)
 {
     char words[WORDS_SIZE] = "";
     int pipe_ends[2];
@@ -117,7 +123,8 @@ static int process_run(const struct kernel_unpack *unpack, int to, struct err *e
         return err_sys(err, -errno, "unpack");
     }
     CLEANUP_FD int heard = pipe_ends[0];
-    int r = spawn(unpack->program, from, to, pipe_ends[1], &pid, err);
+    const int fds[PROGRAM_SPAWN_FDS] = {from, to, pipe_ends[1]};
+    int r = spawn(unpack->program, room, fds, &pid, err);
     (void)close(pipe_ends[1]); /* the process has its own */
     if (r < 0) {
         return err_wrap(err, r, "unpack");
@@ -150,21 +157,23 @@ static int give_name(const struct kernel_unpack *unpack, int to, struct err *err
     return fd_sync_folder(folder, err);
 }
 
-static int room_check(const struct kernel_unpack *unpack, struct err *err)
+static int
+room_find(const struct kernel_unpack *unpack, uint64_t *ret_room, struct err *err)
 {
     struct stat status;
     if (fstat(unpack->fd, &status) < 0) {
         return err_sys(err, -errno, "unpack");
     }
-    return disk_room(unpack->folder, unpack->reserve_bytes) / KERNEL_UNPACK_RATIO <
-                   (uint64_t)status.st_size
+    *ret_room = disk_room(unpack->folder, unpack->reserve_bytes);
+    return *ret_room / KERNEL_UNPACK_RATIO < (uint64_t)status.st_size
                ? err_set(err, BERTH_EDISKFULL, "unpack: the disk has too little room")
                : 0;
 }
 
 int kernel_unpack(const struct kernel_unpack *unpack, struct err *err)
 {
-    int r = room_check(unpack, err);
+    uint64_t room = 0;
+    int r = room_find(unpack, &room, err);
     if (r < 0) {
         return r;
     }
@@ -173,7 +182,7 @@ int kernel_unpack(const struct kernel_unpack *unpack, struct err *err)
     if (to < 0) {
         return to;
     }
-    r = process_run(unpack, to, err);
+    r = process_run(unpack, room, to, err);
     r = r == 1 ? give_name(unpack, to, err) : r;
     (void)unlink(unpack->tmp_path); /* gone already when it has its name */
     return r;

@@ -7,8 +7,8 @@
  * thread of a pool. Ownership: all is borrowed for the call. Errors, with text:
  * BERTH_EINVALID (berth-unpack refuses the file, in its words), BERTH_ECHILD (it is
  * missing, or ended otherwise), BERTH_EDISKFULL (no room for what it may be),
- * BERTH_ECLOSED (not wanted any more), -errno. Limits: KERNEL_UNPACK_MS, and
- * unpack/unpack_kernel.h's.
+ * BERTH_ECLOSED (not wanted any more), -errno. Limits: KERNEL_UNPACK_MS, the
+ * room that the disk has when it begins, and unpack/unpack_kernel.h's.
  */
 #pragma once
 

@@ -1,6 +1,7 @@
 #include "unpack/unpack_kernel.h"
 
 #include "base/cleanup.h"
+#include "base/parse_number.h"
 
 #include <elf.h>
 #include <errno.h>
@@ -40,11 +41,13 @@ struct packed {
 
 static int give(struct packed *packed, const void *data, size_t size)
 {
-    const uint64_t most =
-        packed->sink->bytes_max != 0 ? packed->sink->bytes_max : UNPACK_BYTES_MAX;
+    const uint64_t room = packed->sink->bytes_max;
+    const uint64_t most = room != 0 && room < UNPACK_BYTES_MAX ? room : UNPACK_BYTES_MAX;
+    char text[NUMBER_TEXT_SIZE];
     if (size > most - packed->came) {
-        return err_set(packed->err, BERTH_ETOOLARGE, "it unpacks to more than %lluMiB",
-                       (unsigned long long)(most >> 20));
+        format_bytes_human(most, text);
+        return err_set(packed->err, BERTH_ETOOLARGE, "it unpacks to more than %s%s", text,
+                       most == room ? ", which is the room that there is" : "");
     }
     packed->came += size;
     return size == 0 ? 0 : packed->sink->came(packed->sink->context, data, size);

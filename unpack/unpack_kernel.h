@@ -6,7 +6,7 @@
  * unpack_kernel.c has the kinds. Units: bytes. Threads: any. Ownership: all is borrowed
  * for the call. Errors, with text: BERTH_EINVALID (damaged, or cut short),
  * BERTH_EUNSUPPORTED (packed with something else), BERTH_ETOOLARGE (more than
- * UNPACK_BYTES_MAX), -ENOMEM, and what `came` gave. Limits: below; a library that wants
+ * bytes_max), -ENOMEM, and what `came` gave. Limits: below; a library that wants
  * more memory is refused.
  */
 #pragma once
@@ -26,7 +26,7 @@
 struct unpack_sink {
     int (*came)(void *context, const void *data, size_t size);
     void *context;
-    uint64_t bytes_max; /* 0: UNPACK_BYTES_MAX */
+    uint64_t bytes_max; /* 0, or more than it: UNPACK_BYTES_MAX */
 };
 
 int unpack_kernel(const void *file,

@@ -10,6 +10,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,12 +28,13 @@ enum exit_code {
 static int usage(FILE *out, int code)
 {
     (void)fprintf(out,
-                  "usage: berth-unpack PARENT\n"
+                  "usage: berth-unpack PARENT ROOM\n"
                   "       berth-unpack --version | --help\n\n"
                   "Writes the kernel within a packed one (a regular file as stdin, "
                   "to read only) "
-                  "to an empty\nregular file, stdout, for berthd, which starts it and is "
-                  "process PARENT.\nRuns as a user of its own, without rights.\n");
+                  "to an empty\nregular file, stdout, of at most ROOM bytes, for berthd, "
+                  "which starts it and is process\nPARENT. Runs as a user of its own, "
+                  "without rights.\n");
     return code;
 }
 
@@ -41,9 +44,9 @@ static int came(void *context, const void *data, size_t size)
     return fd_write_full(STDOUT_FILENO, data, size);
 }
 
-static int unpack(uint64_t size, struct err *err)
+static int unpack(uint64_t size, uint64_t room, struct err *err)
 {
-    const struct unpack_sink sink = {.came = came};
+    const struct unpack_sink sink = {.came = came, .bytes_max = room};
     struct kernel_image image;
     CLEANUP_FREE uint8_t *file = cleanup_new((size_t)size + 1, 1);
     if (file == NULL) {
@@ -66,10 +69,18 @@ static int unpack(uint64_t size, struct err *err)
                : r;
 }
 
+/* PARENT and ROOM. */
+static bool takes_words(char **argv, uint64_t *ret_parent, uint64_t *ret_room)
+{
+    return parse_u64(argv[1], ret_parent, NULL) == 0 && *ret_parent <= INT32_MAX &&
+           parse_u64(argv[2], ret_room, NULL) == 0 && *ret_room > 0;
+}
+
 int main(int argc, char **argv)
 {
     struct err err = {0};
     uint64_t parent;
+    uint64_t room;
     struct stat from;
     struct stat to;
     if (argc == 2 && strcmp(argv[1], "--version") == 0) {
@@ -79,18 +90,18 @@ int main(int argc, char **argv)
     if (argc == 2 && strcmp(argv[1], "--help") == 0) {
         return usage(stdout, 0);
     }
-    if (argc != 2 || parse_u64(argv[1], &parent, NULL) < 0 || parent > INT32_MAX ||
+    if (argc != 3 || !takes_words(argv, &parent, &room) ||
         (fcntl(STDIN_FILENO, F_GETFL) & O_ACCMODE) != O_RDONLY ||
         fstat(STDIN_FILENO, &from) != 0 || !S_ISREG(from.st_mode) ||
         fstat(STDOUT_FILENO, &to) != 0 || !S_ISREG(to.st_mode) || to.st_size != 0) {
         return usage(stderr, EXIT_USAGE);
     }
-    int r = unpack_rights_drop((pid_t)parent, &err);
+    int r = unpack_rights_drop((pid_t)parent, room, &err);
     if (r == 0) {
         r = (uint64_t)from.st_size > UNPACK_FILE_MAX
                 ? err_set(&err, BERTH_ETOOLARGE, "a kernel file of over %lluMiB",
                           (unsigned long long)(UNPACK_FILE_MAX >> 20))
-                : unpack((uint64_t)from.st_size, &err);
+                : unpack((uint64_t)from.st_size, room, &err);
     }
     if (r < 0) {
         (void)fd_write_full(STDERR_FILENO, err.text, strlen(err.text)); /* or unsaid */

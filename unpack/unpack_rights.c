@@ -75,10 +75,10 @@ static int calls_limit(void)
     return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) == 0 ? 0 : -errno;
 }
 
-int unpack_rights_drop(pid_t parent, struct err *err)
+int unpack_rights_drop(pid_t parent, uint64_t bytes_max, struct err *err)
 {
-    static const struct process_limit limits[] = {
-        {RLIMIT_FSIZE, UNPACK_BYTES_MAX},
+    const struct process_limit limits[] = {
+        {RLIMIT_FSIZE, bytes_max < UNPACK_BYTES_MAX ? bytes_max : UNPACK_BYTES_MAX},
         {RLIMIT_CPU, UNPACK_RIGHTS_CPU_S},
         {RLIMIT_DATA, UNPACK_RIGHTS_MEMORY},
         {RLIMIT_NOFILE, 3},

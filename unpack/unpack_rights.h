@@ -14,6 +14,7 @@
 
 #include "base/err.h"
 
+#include <stdint.h>
 #include <sys/types.h>
 
 /* Nobody's, next to berth-fetch's. */
@@ -21,5 +22,6 @@
 #define UNPACK_RIGHTS_CPU_S  60
 #define UNPACK_RIGHTS_MEMORY (512u << 20)
 
-/* parent: who started us, by its own word. */
-int unpack_rights_drop(pid_t parent, struct err *err);
+/* parent: who started us, by its own word. bytes_max: what it may write, at most
+ * UNPACK_BYTES_MAX. */
+int unpack_rights_drop(pid_t parent, uint64_t bytes_max, struct err *err);

@@ -171,6 +171,8 @@ static const struct {
     {"#!/bin/sh\nexit 7\n", BERTH_ECHILD, "berth-unpack ended by exit status 7"},
     {"#!/bin/sh\n{ printf x >&0; } 2>/dev/null && exit 9\nexit 7\n", BERTH_ECHILD,
      "berth-unpack ended by exit status 7"}, /* the store's file is not its to write */
+    {"#!/bin/sh\n[ $1 = $PPID ] && [ $2 -gt 4096 ] && printf 'told' >&2; exit 1\n",
+     BERTH_EINVALID, "unpack: told"}, /* who has started it, and the disk's room */
     {"#!/bin/sh\nkill -11 $$\n", BERTH_ECHILD, "berth-unpack ended by signal 11"},
     {"#!/bin/sh\necho half\nprintf 'its disk is full' >&2\nexit 1\n", BERTH_EINVALID,
      "unpack: its disk is full"},

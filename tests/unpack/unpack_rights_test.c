@@ -76,7 +76,7 @@ static int child_status(void (*child)(void))
     int status = 0;
     const pid_t pid = fork();
     if (pid == 0) {
-        if (unpack_rights_drop(getppid(), NULL) < 0) {
+        if (unpack_rights_drop(getppid(), UINT64_MAX, NULL) < 0) {
             _exit(WALLS_FAULT);
         }
         child();
@@ -111,6 +111,10 @@ START_TEST(unpacking_works_behind_the_walls)
 }
 END_TEST
 
+static const struct {
+    uint64_t room, most;
+} rooms[] = {{UINT64_MAX, UNPACK_BYTES_MAX}, {12345, 12345}};
+
 /* What is asked before the last wall is up is told by its result. */
 START_TEST(it_is_nobody_with_limits)
 {
@@ -121,7 +125,7 @@ START_TEST(it_is_nobody_with_limits)
     ck_assert_int_eq(pipe(wait), 0);
     const pid_t pid = fork();
     if (pid == 0) {
-        if (unpack_rights_drop(getppid(), NULL) < 0) {
+        if (unpack_rights_drop(getppid(), rooms[_i].room, NULL) < 0) {
             _exit(WALLS_FAULT);
         }
         char never;
@@ -151,7 +155,7 @@ START_TEST(it_is_nobody_with_limits)
     ck_assert_int_gt(read(fd, text, sizeof(text) - 1), 0);
     (void)close(fd);
     (void)snprintf(path, sizeof(path), "Max file size             %llu",
-                   (unsigned long long)UNPACK_BYTES_MAX);
+                   (unsigned long long)rooms[_i].most);
     ck_assert_ptr_nonnull(strstr(text, path));
     (void)snprintf(path, sizeof(path), "Max cpu time              %d",
                    UNPACK_RIGHTS_CPU_S);
@@ -175,7 +179,7 @@ int main(void)
     }
     tcase_add_loop_test(tests, what_is_not_unpacking_ends_it, 0, (int)ARRAY_COUNT(tries));
     tcase_add_test(tests, unpacking_works_behind_the_walls);
-    tcase_add_test(tests, it_is_nobody_with_limits);
+    tcase_add_loop_test(tests, it_is_nobody_with_limits, 0, (int)ARRAY_COUNT(rooms));
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
 }
