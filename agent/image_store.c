@@ -84,18 +84,26 @@ static void changed(struct image_store *store)
     }
 }
 
-static void drop(struct image_store *store, struct stored *stored)
+/* And what was in it. 0, or why the file itself is still there. */
+static int files_unlink(const struct image_store *store, const struct digest *digest)
 {
     char path[IMAGE_PATH_SIZE];
-    char hex[DIGEST_HEX_SIZE];
-    path_of(store, &stored->file.digest, path, sizeof(path));
-    digest_format(&stored->file.digest, hex);
-    if (unlink(path) < 0 && errno != ENOENT) {
-        log_warn("images", "file cannot be removed", KV_STR("sha256", hex),
-                 KV_STR("why", err_sentence(-errno)));
-    }
-    unpacked_path_of(store, &stored->file.digest, path, sizeof(path));
+    path_of(store, digest, path, sizeof(path));
+    const int r = unlink(path) == 0 || errno == ENOENT ? 0 : -errno;
+    unpacked_path_of(store, digest, path, sizeof(path));
     (void)unlink(path); /* most have none; else the next start removes it */
+    return r;
+}
+
+static void drop(struct image_store *store, struct stored *stored)
+{
+    char hex[DIGEST_HEX_SIZE];
+    const int r = files_unlink(store, &stored->file.digest);
+    digest_format(&stored->file.digest, hex);
+    if (r < 0) {
+        log_warn("images", "file cannot be removed", KV_STR("sha256", hex),
+                 KV_STR("why", err_sentence(r)));
+    }
     log_info("images", "file was evicted", KV_STR("sha256", hex),
              KV_U64("bytes", stored->file.size_bytes));
     *stored = store->files[--store->file_count];
@@ -217,18 +225,17 @@ int image_store_enter(struct image_store *store,
                       uint64_t size_bytes)
 {
     struct stored *stored = stored_of(store, digest);
+    const uint64_t within = unpacked_bytes(store, digest);
     if (stored == NULL) {
-        evict_for(store, size_bytes);
+        evict_for(store, size_bytes + within);
         if (store->file_count == IMAGE_STORE_FILES_MAX) {
-            char path[IMAGE_PATH_SIZE];
-            path_of(store, digest, path, sizeof(path));
-            (void)unlink(path); /* or it would lie there unlisted */
+            (void)files_unlink(store, digest); /* or it would lie there unlisted */
             return BERTH_EFULL;
         }
         stored = &store->files[store->file_count++];
         *stored = (struct stored){.file = {.digest = *digest, .size_bytes = size_bytes}};
     }
-    stored->unpacked_bytes = unpacked_bytes(store, digest);
+    stored->unpacked_bytes = within;
     mark_used(store, stored);
     changed(store);
     return 0;

@@ -97,6 +97,42 @@ START_TEST(what_is_in_a_kernel_stays_as_long_as_the_kernel)
 }
 END_TEST
 
+START_TEST(what_is_in_a_kernel_that_comes_in_needs_room_too)
+{
+    temp_dir_init(&programs);
+    store_close();
+    store_open(KERNEL_MAGIC_AT + 5 + 12);
+    ck_assert_int_eq(upload("seven..", NULL), 0);
+
+    ck_assert_int_eq(upload(kernel_text('4'), NULL), 0);
+
+    ck_assert(has_within(kernel_text('4')));
+    ck_assert(!has("seven.."));
+    temp_dir_fini(&programs);
+}
+END_TEST
+
+START_TEST(a_kernel_that_is_not_taken_leaves_nothing_of_what_is_in_it)
+{
+    struct digest digests[IMAGE_STORE_FILES_MAX];
+    temp_dir_init(&programs);
+    store_close();
+    store_open((uint64_t)1 << 30);
+    for (unsigned i = 0; i < IMAGE_STORE_FILES_MAX; i++) {
+        char text[16];
+        (void)snprintf(text, sizeof(text), "%u", i);
+        digests[i] = digest_of_text(text);
+        ck_assert_int_eq(upload(text, NULL), 0);
+    }
+    ck_assert_int_eq(image_store_keep(store, digests, IMAGE_STORE_FILES_MAX, NULL), 0);
+
+    ck_assert_int_eq(upload(kernel_text('5'), NULL), BERTH_EFULL);
+
+    ck_assert(!has_within(kernel_text('5')));
+    temp_dir_fini(&programs);
+}
+END_TEST
+
 START_TEST(what_was_in_a_kernel_that_is_gone_is_removed_at_the_start)
 {
     temp_dir_init(&programs);
@@ -336,6 +372,8 @@ int main(void)
     tcase_add_test(tests, a_store_closed_in_the_middle_gives_no_answer);
     tcase_add_test(tests, what_is_in_a_kernel_stays_as_long_as_the_kernel);
     tcase_add_test(tests, what_was_in_a_kernel_that_is_gone_is_removed_at_the_start);
+    tcase_add_test(tests, what_is_in_a_kernel_that_comes_in_needs_room_too);
+    tcase_add_test(tests, a_kernel_that_is_not_taken_leaves_nothing_of_what_is_in_it);
     tcase_add_test(tests, a_kernel_that_cannot_be_unpacked_is_kept_as_it_came);
     tcase_add_test(tests, the_least_recently_used_goes_when_the_limit_is_passed);
     tcase_add_test(tests, what_is_kept_stays_over_the_limit_until_it_is_not_kept);
