@@ -173,9 +173,11 @@ static void balloon_save(struct virtio_device *device, struct bytes_writer *writ
 }
 
 static int balloon_restore(struct virtio_device *device,
+                           uint16_t version,
                            struct bytes_reader *reader,
                            struct err *err)
 {
+    (void)version; /* the same in both */
     struct balloon *balloon = balloon_of(device);
     balloon->config.num_pages = bytes_read_u32(reader);
     balloon->config.actual = bytes_read_u32(reader);

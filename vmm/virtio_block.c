@@ -405,9 +405,12 @@ static void block_save(struct virtio_device *device, struct bytes_writer *writer
     rate_limit_save(&block_of(device)->gate.limit, writer);
 }
 
-static int
-block_restore(struct virtio_device *device, struct bytes_reader *reader, struct err *err)
+static int block_restore(struct virtio_device *device,
+                         uint16_t version,
+                         struct bytes_reader *reader,
+                         struct err *err)
 {
+    (void)version; /* the same in both */
     const uint64_t size_bytes = bytes_read_u64(reader);
     if (reader->error == 0 && size_bytes != block_of(device)->disk->size_bytes) {
         return err_set(err, BERTH_EINVALID,

@@ -272,6 +272,7 @@ static bool status_sound(uint8_t status)
 }
 
 int virtio_device_restore(struct virtio_device *device,
+                          uint16_t version,
                           struct bytes_reader *reader,
                           struct err *err)
 {
@@ -301,7 +302,9 @@ int virtio_device_restore(struct virtio_device *device,
                            i);
         }
     }
-    return device->ops->restore != NULL ? device->ops->restore(device, reader, err) : 0;
+    return device->ops->restore != NULL
+               ? device->ops->restore(device, version, reader, err)
+               : 0;
 }
 
 void virtio_device_free(struct virtio_device *device)

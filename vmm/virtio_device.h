@@ -76,6 +76,7 @@ struct virtio_ops {
     void (*save)(struct virtio_device *device, struct bytes_writer *writer);
     /* `version` is the transport's; after the common part has been taken. */
     int (*restore)(struct virtio_device *device,
+                   uint16_t version,
                    struct bytes_reader *reader,
                    struct err *err);
     void (*free)(struct virtio_device *device);
@@ -182,6 +183,7 @@ void virtio_device_stop(struct virtio_device *device);
 int virtio_device_sync(struct virtio_device *device, struct err *err);
 void virtio_device_save(struct virtio_device *device, struct bytes_writer *writer);
 int virtio_device_restore(struct virtio_device *device,
+                          uint16_t version,
                           struct bytes_reader *reader,
                           struct err *err);
 void virtio_device_free(struct virtio_device *device);

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <linux/if_tun.h>
+#include <net/if.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -29,20 +30,43 @@ struct net_config {
     uint16_t mtu;
 };
 
+/* 5.1.6.5: what the driver says on the control queue. */
+#define CONTROL_MQ     4u
+#define CONTROL_MQ_SET 0u
+#define CONTROL_OK     0u
+#define CONTROL_ERROR  1u
+
+/* How often the tap's queues come and go: each time all of the host's networking waits
+ * for a moment, which no guest may ask for without an end. */
+#define STEERINGS_PER_S 4u
+#define STEERINGS_BURST 16u
+
+/* One pair of queues and the tap's queue that it is connected with. */
+struct net_pair {
+    struct net *net;
+    unsigned number;
+    int fd;
+    int watch;
+    bool is_attached;     /* the tap gives it packets */
+    bool held[2];         /* by direction: its gate has said no */
+    size_t paid_bytes[2]; /* by direction: the packet that waits is through its gate */
+    bool gone;            /* nothing will ever come from the other side */
+    bool no_buffers;      /* the guest has none for what waits */
+    bool other_side_full; /* a packet of the guest waits for it */
+    size_t waiting_bytes; /* of the packet, 0: there is none */
+    uint8_t waiting[VIRTIO_NET_PACKET_MAX];
+};
+
 struct net {
     struct virtio_device device;
     struct net_config config;
-    int fd;
-    int watch;
-    struct rate_gate gates[2]; /* by queue */
-    bool held[2];              /* its gate has said no */
-    size_t paid_bytes[2];      /* by queue: the packet that waits is through its gate */
-    bool gone;                 /* nothing will ever come from the other side */
-    bool no_buffers;           /* the guest has none for what waits */
-    bool other_side_full;      /* a packet of the guest waits for it */
-    struct virtio_net_counters counters[2]; /* by queue */
-    size_t waiting_bytes;                   /* of the packet, 0: there is none */
-    uint8_t waiting[VIRTIO_NET_PACKET_MAX];
+    struct rate_gate gates[2];              /* by direction, of all pairs together */
+    struct virtio_net_counters counters[2]; /* the same */
+    struct rate_gate steering;
+    unsigned first[2];     /* by direction: the pair that is served first */
+    unsigned active_count; /* pairs that the driver uses */
+    unsigned pair_count;
+    struct net_pair pairs[];
 };
 
 static struct net *net_of(struct virtio_device *device)
@@ -50,48 +74,61 @@ static struct net *net_of(struct virtio_device *device)
     return (struct net *)device;
 }
 
-/* What we want to hear of the other side, from all that can stand in the way. */
-static void watch_update(struct net *net)
+static unsigned queue_of(const struct net_pair *pair, enum virtio_net_queue direction)
 {
-    const bool active = virtio_device_active(&net->device);
+    return 2 * pair->number + direction;
+}
+
+static bool is_active(const struct net_pair *pair)
+{
+    return virtio_device_active(&pair->net->device) &&
+           pair->number < pair->net->active_count;
+}
+
+/* What we want to hear of the other side, from all that can stand in the way. */
+static void watch_update(struct net_pair *pair)
+{
+    const bool active = is_active(pair) && pair->is_attached;
     unsigned events = 0;
-    if (active && !net->gone && !net->no_buffers && !net->held[VIRTIO_NET_RECEIVE]) {
+    if (active && !pair->gone && !pair->no_buffers && !pair->held[VIRTIO_NET_RECEIVE]) {
         events |= POLLER_READABLE;
     }
-    if (active && net->other_side_full) {
+    if (active && pair->other_side_full) {
         events |= POLLER_WRITABLE;
     }
-    if (net->watch >= 0) {
-        poller_change(net->device.place.poller, net->watch, events);
+    if (pair->watch >= 0) {
+        poller_change(pair->net->device.place.poller, pair->watch, events);
     }
 }
 
-static void count(struct net *net, enum virtio_net_queue queue, size_t size)
+static void count(struct net *net, enum virtio_net_queue direction, size_t size)
 {
-    net->counters[queue].packets++;
-    net->counters[queue].bytes += size - VIRTIO_NET_HEADER_SIZE;
+    net->counters[direction].packets++;
+    net->counters[direction].bytes += size - VIRTIO_NET_HEADER_SIZE;
 }
 
 /* Once for each packet, however often it is tried. A guest may change one that waits:
  * more than it was costs anew. */
-static bool pay(struct net *net, enum virtio_net_queue queue, size_t size)
+static bool pay(struct net_pair *pair, enum virtio_net_queue direction, size_t size)
 {
-    if (net->paid_bytes[queue] >= size) {
+    if (pair->paid_bytes[direction] >= size) {
         return true;
     }
-    net->held[queue] = !rate_gate_pass(&net->gates[queue], size);
-    net->paid_bytes[queue] = net->held[queue] ? 0 : size;
-    return !net->held[queue];
+    pair->held[direction] = !rate_gate_pass(&pair->net->gates[direction], size);
+    pair->paid_bytes[direction] = pair->held[direction] ? 0 : size;
+    return !pair->held[direction];
 }
 
 /* ---- to the guest ---- */
 
 /* Copies the packet that waits into the guest's buffers. True when it is gone, false when
  * the guest has too few. */
-static bool deliver(struct net *net)
+static bool deliver(struct net_pair *pair)
 {
+    struct net *net = pair->net;
     struct virtio_device *device = &net->device;
-    struct virtio_queue *ring = &device->queues[VIRTIO_NET_RECEIVE];
+    const unsigned queue = queue_of(pair, VIRTIO_NET_RECEIVE);
+    struct virtio_queue *ring = &device->queues[queue];
     struct virtio_chain first = {0};
     struct virtio_chain chain;
     uint16_t heads[MERGE_MAX];
@@ -100,11 +137,11 @@ static bool deliver(struct net *net)
         virtio_device_has(device, VIRTIO_NET_F_MRG_RXBUF) ? MERGE_MAX : 1;
     uint16_t taken = 0;
     size_t done = 0;
-    while (done < net->waiting_bytes && taken < most &&
-           virtio_device_next(device, VIRTIO_NET_RECEIVE, &chain) == 1) {
+    while (done < pair->waiting_bytes && taken < most &&
+           virtio_device_next(device, queue, &chain) == 1) {
         const size_t size =
-            virtio_chain_write(&chain, device->place.memory, 0, net->waiting + done,
-                               net->waiting_bytes - done);
+            virtio_chain_write(&chain, device->place.memory, 0, pair->waiting + done,
+                               pair->waiting_bytes - done);
         if (taken == 0) {
             first = chain;
         }
@@ -112,7 +149,7 @@ static bool deliver(struct net *net)
         sizes[taken++] = (uint32_t)size;
         done += size;
     }
-    if (done < net->waiting_bytes) {
+    if (done < pair->waiting_bytes) {
         const bool hopeless = taken == most;
         while (taken > 0) {
             virtio_queue_unget(ring, heads[--taken]);
@@ -127,66 +164,67 @@ static bool deliver(struct net *net)
         virtio_queue_stage(ring, device->place.memory, heads[i], sizes[i]);
     }
     virtio_queue_publish(ring, device->place.memory);
-    count(net, VIRTIO_NET_RECEIVE, net->waiting_bytes);
+    count(net, VIRTIO_NET_RECEIVE, pair->waiting_bytes);
     return true;
 }
 
 /* Reads the next packet unless one waits. False when there is none. */
-static bool fetch(struct net *net)
+static bool fetch(struct net_pair *pair)
 {
-    while (net->waiting_bytes == 0) {
-        const ssize_t size = read(net->fd, net->waiting, sizeof(net->waiting));
+    while (pair->waiting_bytes == 0) {
+        const ssize_t size = read(pair->fd, pair->waiting, sizeof(pair->waiting));
         if (size < 0) {
-            net->gone = errno != EAGAIN && errno != EINTR;
+            pair->gone = errno != EAGAIN && errno != EINTR;
             return false;
         }
         if (size >= (ssize_t)(VIRTIO_NET_HEADER_SIZE + ETHERNET_HEADER)) {
-            net->waiting_bytes = (size_t)size;
+            pair->waiting_bytes = (size_t)size;
         } else if (size == 0) {
-            net->gone = true; /* the other end of a socket */
+            pair->gone = true; /* the other end of a socket */
             return false;
         } else {
-            net->counters[VIRTIO_NET_RECEIVE].dropped++;
+            pair->net->counters[VIRTIO_NET_RECEIVE].dropped++;
         }
     }
     return true;
 }
 
 /* One packet. False when it is time to stop, and why is noted. */
-static bool receive_one(struct net *net)
+static bool receive_one(struct net_pair *pair)
 {
-    struct virtio_device *device = &net->device;
-    struct virtio_queue *ring = &device->queues[VIRTIO_NET_RECEIVE];
-    if (!virtio_device_active(device) || !fetch(net)) {
+    struct virtio_device *device = &pair->net->device;
+    struct virtio_queue *ring = &device->queues[queue_of(pair, VIRTIO_NET_RECEIVE)];
+    if (!is_active(pair) || !pair->is_attached || !fetch(pair)) {
         return false;
     }
-    if (!pay(net, VIRTIO_NET_RECEIVE, net->waiting_bytes)) {
+    if (!pay(pair, VIRTIO_NET_RECEIVE, pair->waiting_bytes)) {
         return false;
     }
     /* Armed before the last look, so that a buffer cannot slip in unheard. */
-    if (!deliver(net) &&
-        !(virtio_queue_arm(ring, device->place.memory) && deliver(net))) {
-        net->no_buffers = true;
+    if (!deliver(pair) &&
+        !(virtio_queue_arm(ring, device->place.memory) && deliver(pair))) {
+        pair->no_buffers = true;
         return false;
     }
-    net->waiting_bytes = 0;
-    net->paid_bytes[VIRTIO_NET_RECEIVE] = 0;
+    pair->waiting_bytes = 0;
+    pair->paid_bytes[VIRTIO_NET_RECEIVE] = 0;
     return true;
 }
 
-static void receive(struct net *net)
+static void receive(struct net_pair *pair)
 {
+    struct virtio_device *device = &pair->net->device;
     unsigned left = PACKETS_PER_TURN;
-    net->no_buffers = false;
-    net->held[VIRTIO_NET_RECEIVE] = false;
-    while (left > 0 && receive_one(net)) {
+    pair->no_buffers = false;
+    pair->held[VIRTIO_NET_RECEIVE] = false;
+    while (left > 0 && receive_one(pair)) {
         left--;
     }
-    if (left == 0 && net->waiting_bytes > 0) {
-        virtio_device_again(&net->device, VIRTIO_NET_RECEIVE);
+    if (left == 0 && pair->waiting_bytes > 0) {
+        virtio_device_again(device, queue_of(pair, VIRTIO_NET_RECEIVE));
     }
-    virtio_device_signal(&net->device, VIRTIO_NET_RECEIVE);
-    watch_update(net);
+    virtio_device_signal(device, queue_of(pair, VIRTIO_NET_RECEIVE));
+    watch_update(pair);
 }
 
 /* ---- from the guest ---- */
@@ -195,6 +233,7 @@ static enum virtio_handled
 transmit_one(struct virtio_device *device, unsigned queue, struct virtio_chain *chain)
 {
     struct net *net = net_of(device);
+    struct net_pair *pair = &net->pairs[queue / 2];
     struct iovec pieces[PIECES_MAX];
     const uint64_t size = chain->readable_bytes;
     const int pieces_count =
@@ -203,13 +242,15 @@ transmit_one(struct virtio_device *device, unsigned queue, struct virtio_chain *
                                  PIECES_MAX)
             : BERTH_EINVALID;
     if (pieces_count > 0) {
-        if (!pay(net, VIRTIO_NET_TRANSMIT, size)) {
+        if (!pay(pair, VIRTIO_NET_TRANSMIT, size)) {
             return VIRTIO_WAIT;
         }
-        if (writev(net->fd, pieces, pieces_count) >= 0) {
+        /* One that is not with the tap yet goes out by the first, which always is. */
+        const int fd = pair->is_attached ? pair->fd : net->pairs[0].fd;
+        if (writev(fd, pieces, pieces_count) >= 0) {
             count(net, VIRTIO_NET_TRANSMIT, (size_t)size);
-        } else if (errno == EAGAIN) {
-            net->other_side_full = true;
+        } else if (errno == EAGAIN && pair->is_attached) {
+            pair->other_side_full = true;
             return VIRTIO_WAIT;
         } else { /* a header that makes no sense, or nobody there */
             net->counters[VIRTIO_NET_TRANSMIT].dropped++;
@@ -217,48 +258,162 @@ transmit_one(struct virtio_device *device, unsigned queue, struct virtio_chain *
     } else {
         net->counters[VIRTIO_NET_TRANSMIT].dropped++;
     }
-    net->paid_bytes[VIRTIO_NET_TRANSMIT] = 0;
+    pair->paid_bytes[VIRTIO_NET_TRANSMIT] = 0;
     virtio_device_give(device, queue, chain->head, 0);
     return VIRTIO_TAKEN;
 }
 
-static void transmit(struct net *net)
+static void transmit(struct net_pair *pair)
 {
-    net->other_side_full = false;
-    net->held[VIRTIO_NET_TRANSMIT] = false;
-    virtio_device_serve(&net->device, VIRTIO_NET_TRANSMIT, transmit_one);
-    watch_update(net);
+    pair->other_side_full = false;
+    pair->held[VIRTIO_NET_TRANSMIT] = false;
+    virtio_device_serve(&pair->net->device, queue_of(pair, VIRTIO_NET_TRANSMIT),
+                        transmit_one);
+    watch_update(pair);
 }
 
-static void (*const turns[2])(struct net *net) = {
+static void (*const turns[2])(struct net_pair *pair) = {
     [VIRTIO_NET_RECEIVE] = receive,
     [VIRTIO_NET_TRANSMIT] = transmit,
 };
+
+/* All pairs have had to wait for the same; another is the first each time. */
+static void direction_notify(struct net *net, enum virtio_net_queue direction)
+{
+    const unsigned first = net->first[direction]++;
+    for (unsigned i = 0; i < net->active_count; i++) {
+        const struct net_pair *pair = &net->pairs[(first + i) % net->active_count];
+        virtio_device_notify(&net->device, queue_of(pair, direction));
+    }
+}
+
+/* ---- which pairs are used ---- */
+
+static void pair_empty(struct net_pair *pair)
+{
+    pair->waiting_bytes = 0;
+    pair->no_buffers = false;
+    pair->other_side_full = false;
+    for (unsigned i = 0; i < 2; i++) {
+        pair->held[i] = false;
+        pair->paid_bytes[i] = 0;
+    }
+}
+
+/* Tells the tap which of its queues get packets. A socket is its own tap: it always
+ * does. */
+static void pair_attach(struct net_pair *pair, bool attached)
+{
+    struct ifreq request = {.ifr_flags =
+                                (short)(attached ? IFF_ATTACH_QUEUE : IFF_DETACH_QUEUE)};
+    if (ioctl(pair->fd, TUNSETQUEUE, &request) == 0) {
+        pair->is_attached = attached;
+    }
+}
+
+/* The tap's queues are to be those of the pairs that are used, soon. */
+static void steer(struct net *net)
+{
+    bool any = false;
+    for (unsigned i = 1; i < net->pair_count; i++) {
+        any = any || net->pairs[i].is_attached != (i < net->active_count);
+    }
+    if (!any || !rate_gate_pass(&net->steering, 0)) {
+        return;
+    }
+    for (unsigned i = 1; i < net->pair_count; i++) {
+        struct net_pair *pair = &net->pairs[i];
+        watch_update(pair); /* one that is not attached reports an error without an end */
+        if (pair->is_attached != (i < net->active_count)) {
+            pair_attach(pair, i < net->active_count);
+        }
+        watch_update(pair);
+    }
+}
+
+static void active_set(struct net *net, unsigned count)
+{
+    net->active_count = count;
+    for (unsigned i = 0; i < net->pair_count; i++) {
+        struct net_pair *pair = &net->pairs[i];
+        if (i >= count) {
+            pair_empty(pair);
+        }
+        watch_update(pair);
+    }
+    steer(net);
+}
+
+static bool is_control(struct net *net, unsigned queue)
+{
+    const bool has_pairs = virtio_device_has(&net->device, VIRTIO_NET_F_MQ);
+    return virtio_device_has(&net->device, VIRTIO_NET_F_CTRL_VQ) &&
+           queue == (has_pairs ? 2 * net->pair_count : 2); /* 5.1.2 */
+}
+
+static enum virtio_handled
+control_one(struct virtio_device *device, unsigned queue, struct virtio_chain *chain)
+{
+    struct net *net = net_of(device);
+    struct {
+        uint8_t class;
+        uint8_t command;
+        uint16_t pairs;
+    } word;
+    const bool is_whole = virtio_chain_read(chain, device->place.memory, 0, &word,
+                                            sizeof(word)) == sizeof(word);
+    const bool is_sound = is_whole && word.class == CONTROL_MQ &&
+                          word.command == CONTROL_MQ_SET &&
+                          virtio_device_has(device, VIRTIO_NET_F_MQ) && word.pairs >= 1 &&
+                          word.pairs <= net->pair_count;
+    const uint8_t answer = (uint8_t)(is_sound ? CONTROL_OK : CONTROL_ERROR);
+    if (is_sound) {
+        active_set(net, word.pairs);
+        for (unsigned i = 0; i < 2u * word.pairs; i++) {
+            virtio_device_again(device, i); /* what waits in those that were not used */
+        }
+    }
+    const size_t size =
+        virtio_chain_write(chain, device->place.memory, 0, &answer, sizeof(answer));
+    virtio_device_give(device, queue, chain->head, (uint32_t)size);
+    return VIRTIO_TAKEN;
+}
 
 /* ---- callbacks ---- */
 
 static void on_packet(void *context, uint64_t token, unsigned events)
 {
     struct net *net = context;
-    (void)token;
+    struct net_pair *pair = &net->pairs[token];
     virtio_device_enter(&net->device);
     if (events & POLLER_READABLE) {
-        receive(net);
+        receive(pair);
     }
-    if (events & POLLER_WRITABLE) {
-        virtio_device_notify(&net->device, VIRTIO_NET_TRANSMIT);
+    if ((events & POLLER_WRITABLE) && is_active(pair)) {
+        virtio_device_notify(&net->device, queue_of(pair, VIRTIO_NET_TRANSMIT));
     }
-    watch_update(net);
+    watch_update(pair);
     virtio_device_leave(&net->device);
 }
 
-static void on_limit_due(void *context, uint64_t queue, unsigned events)
+static void on_limit_due(void *context, uint64_t direction, unsigned events)
 {
     struct net *net = context;
     (void)events;
     virtio_device_enter(&net->device);
-    rate_gate_due(&net->gates[queue]);
-    virtio_device_notify(&net->device, (unsigned)queue);
+    rate_gate_due(&net->gates[direction]);
+    direction_notify(net, (enum virtio_net_queue)direction);
+    virtio_device_leave(&net->device);
+}
+
+static void on_steering_due(void *context, uint64_t token, unsigned events)
+{
+    struct net *net = context;
+    (void)token;
+    (void)events;
+    virtio_device_enter(&net->device);
+    rate_gate_due(&net->steering);
+    steer(net);
     virtio_device_leave(&net->device);
 }
 
@@ -281,94 +436,116 @@ static void offloads_apply(const struct net *net)
             flags |= offloads[i].flag;
         }
     }
-    (void)ioctl(net->fd, TUNSETOFFLOAD,
+    (void)ioctl(net->pairs[0].fd, TUNSETOFFLOAD,
                 (unsigned long)flags); /* not a tap: no offloads */
 }
 
 static int net_init(struct virtio_device *device, struct err *err)
 {
     struct net *net = net_of(device);
-    net->watch = poller_add(device->place.poller, net->fd, 0, on_packet, net, 0);
-    if (net->watch < 0) {
-        return err_sys(err, net->watch, "watch the tap");
-    }
-    for (unsigned i = 0; i < 2; i++) {
-        const int r =
-            rate_gate_init(&net->gates[i], device->place.poller, on_limit_due, net, i);
-        if (r < 0) {
-            return err_sys(err, r, "make the rate limit's timer");
+    struct poller *poller = device->place.poller;
+    for (unsigned i = 0; i < net->pair_count; i++) {
+        struct net_pair *pair = &net->pairs[i];
+        pair->watch = poller_add(poller, pair->fd, 0, on_packet, net, i);
+        if (pair->watch < 0) {
+            return err_sys(err, pair->watch, "watch the tap");
         }
     }
+    int r = rate_gate_init(&net->steering, poller, on_steering_due, net, 0);
+    for (unsigned i = 0; r == 0 && i < 2; i++) {
+        r = rate_gate_init(&net->gates[i], poller, on_limit_due, net, i);
+    }
+    if (r < 0) {
+        return err_sys(err, r, "make the rate limit's timer");
+    }
+    steer(net);
     return 0;
 }
 
-static void net_activate(struct virtio_device *device)
+/* Also what a restored machine finds: another tap. */
+static void net_update(struct virtio_device *device)
 {
-    offloads_apply(net_of(device));
-    watch_update(net_of(device));
+    struct net *net = net_of(device);
+    offloads_apply(net);
+    active_set(net, net->active_count);
 }
 
 static void net_notify(struct virtio_device *device, unsigned queue)
 {
-    turns[queue](net_of(device));
-}
-
-static void net_reset(struct virtio_device *device)
-{
     struct net *net = net_of(device);
-    net->waiting_bytes = 0;
-    net->no_buffers = false;
-    net->other_side_full = false;
-    net->held[VIRTIO_NET_RECEIVE] = false;
-    net->held[VIRTIO_NET_TRANSMIT] = false;
-    net->paid_bytes[VIRTIO_NET_RECEIVE] = 0;
-    net->paid_bytes[VIRTIO_NET_TRANSMIT] = 0;
-    if (net->watch >= 0) {
-        poller_change(device->place.poller, net->watch, 0);
+    if (is_control(net, queue)) {
+        virtio_device_serve(device, queue, control_one);
+    } else if (queue / 2 < net->active_count) {
+        turns[queue % 2](&net->pairs[queue / 2]);
     }
 }
 
-static void net_start(struct virtio_device *device)
+static void pairs_hush(struct net *net)
 {
-    offloads_apply(net_of(device)); /* a restored machine has another tap */
-    watch_update(net_of(device));
+    for (unsigned i = 0; i < net->pair_count; i++) {
+        if (net->pairs[i].watch >= 0) {
+            poller_change(net->device.place.poller, net->pairs[i].watch, 0);
+        }
+    }
+}
+
+/* The tap follows when there is a driver again. */
+static void net_reset(struct virtio_device *device)
+{
+    struct net *net = net_of(device);
+    for (unsigned i = 0; i < net->pair_count; i++) {
+        pair_empty(&net->pairs[i]);
+    }
+    net->active_count = 1;
+    pairs_hush(net);
 }
 
 static void net_stop(struct virtio_device *device)
 {
-    if (net_of(device)->watch >= 0) {
-        poller_change(device->place.poller, net_of(device)->watch, 0);
-    }
+    pairs_hush(net_of(device));
 }
 
 static void net_save(struct virtio_device *device, struct bytes_writer *writer)
 {
+    bytes_write_u16(writer, (uint16_t)net_of(device)->active_count);
     for (unsigned i = 0; i < 2; i++) {
         rate_limit_save(&net_of(device)->gates[i].limit, writer);
     }
 }
 
-/* The packet that waited is lost, as packets are. */
-static int
-net_restore(struct virtio_device *device, struct bytes_reader *reader, struct err *err)
+/* The packets that waited are lost, as packets are. Before version 2 there was one pair.
+ */
+static int net_restore(struct virtio_device *device,
+                       uint16_t version,
+                       struct bytes_reader *reader,
+                       struct err *err)
 {
+    struct net *net = net_of(device);
+    const unsigned active_count = version >= 2 ? bytes_read_u16(reader) : 1;
     for (unsigned i = 0; i < 2; i++) {
-        rate_limit_restore(&net_of(device)->gates[i].limit, reader,
-                           clock_now_ns(clock_system()));
+        rate_limit_restore(&net->gates[i].limit, reader, clock_now_ns(clock_system()));
     }
-    return reader->error != 0 ? err_set(err, BERTH_ECORRUPT, "the limits are cut short")
-                              : 0;
+    if (reader->error != 0 || active_count < 1 || active_count > net->pair_count ||
+        (active_count > 1 && !virtio_device_has(device, VIRTIO_NET_F_MQ))) {
+        return err_set(err, BERTH_ECORRUPT, "its pairs and limits make no sense");
+    }
+    net->active_count = active_count;
+    return 0;
 }
 
 static void net_free(struct virtio_device *device)
 {
     struct net *net = net_of(device);
-    if (net->watch >= 0) {
-        poller_remove(device->place.poller, net->watch);
+    for (unsigned i = 0; i < net->pair_count; i++) {
+        struct net_pair *pair = &net->pairs[i];
+        if (pair->watch >= 0) {
+            poller_remove(device->place.poller, pair->watch);
+        }
+        fd_close(&pair->fd);
     }
     rate_gate_fini(&net->gates[0]);
     rate_gate_fini(&net->gates[1]);
-    fd_close(&net->fd);
+    rate_gate_fini(&net->steering);
     free(net);
 }
 
@@ -386,10 +563,10 @@ static const struct virtio_ops net_ops = {
     .type = VIRTIO_TYPE_NET,
     .pci_class = PCI_CLASS_ETHERNET,
     .init = net_init,
-    .activate = net_activate,
+    .activate = net_update,
     .notify = net_notify,
     .reset = net_reset,
-    .start = net_start,
+    .start = net_update,
     .stop = net_stop,
     .save = net_save,
     .restore = net_restore,
@@ -399,56 +576,75 @@ static const struct virtio_ops net_ops = {
 
 int virtio_net_new(const struct virtio_place *place,
                    const struct virtio_net_spec *spec,
-                   int take_fd,
+                   const int *take_fds,
+                   unsigned pair_count,
                    struct virtio_device **ret_device,
                    struct err *err)
 {
+    const struct rate_spec steering = {STEERINGS_PER_S, STEERINGS_BURST};
+    const struct rate_spec none = {0, 0};
     const uint64_t features = VIRTIO_NET_F_CSUM | VIRTIO_NET_F_GUEST_CSUM |
                               VIRTIO_NET_F_MTU | VIRTIO_NET_F_MAC |
                               VIRTIO_NET_F_GUEST_TSO4 | VIRTIO_NET_F_GUEST_TSO6 |
                               VIRTIO_NET_F_HOST_TSO4 | VIRTIO_NET_F_HOST_TSO6 |
                               VIRTIO_NET_F_MRG_RXBUF | VIRTIO_NET_F_STATUS;
-    REQUIRE(spec->mtu >= 68);
-    const int r = fd_set_nonblocking(take_fd);
-    if (r < 0) {
-        return err_sys(err, r, "use the tap");
+    const bool has_more = pair_count > 1;
+    REQUIRE(spec->mtu >= 68 && pair_count >= 1 && pair_count <= VIRTIO_NET_PAIRS_MAX);
+    for (unsigned i = 0; i < pair_count; i++) {
+        const int r = fd_set_nonblocking(take_fds[i]);
+        if (r < 0) {
+            return err_sys(err, r, "use the tap");
+        }
     }
-    struct net *net = calloc(1, sizeof(*net));
+    struct net *net = calloc(1, sizeof(*net) + pair_count * sizeof(net->pairs[0]));
     if (net == NULL) {
         return err_sys(err, -ENOMEM, "make a network device");
     }
-    virtio_device_setup(&net->device, &net_ops, place, features, 2,
-                        VIRTIO_QUEUE_SIZE_MAX);
-    net->config = (struct net_config){
-        .status = STATUS_LINK_UP, .max_virtqueue_pairs = 1, .mtu = spec->mtu};
+    virtio_device_setup(&net->device, &net_ops, place,
+                        features |
+                            (has_more ? VIRTIO_NET_F_MQ | VIRTIO_NET_F_CTRL_VQ : 0),
+                        2 * pair_count + (has_more ? 1 : 0), VIRTIO_QUEUE_SIZE_MAX);
+    net->config = (struct net_config){.status = STATUS_LINK_UP,
+                                      .max_virtqueue_pairs = (uint16_t)pair_count,
+                                      .mtu = spec->mtu};
     memcpy(net->config.mac, spec->mac, sizeof(net->config.mac));
-    net->fd = take_fd;
-    net->watch = -1;
+    net->active_count = 1;
+    net->pair_count = pair_count;
+    for (unsigned i = 0; i < pair_count; i++) {
+        struct net_pair *pair = &net->pairs[i];
+        pair->net = net;
+        pair->number = i;
+        pair->fd = take_fds[i];
+        pair->watch = -1;
+        pair->is_attached = true;
+    }
     for (unsigned i = 0; i < 2; i++) {
         rate_gate_setup(&net->gates[i], &spec->limits[i].operations,
                         &spec->limits[i].bytes);
     }
+    rate_gate_setup(&net->steering, &steering, &none);
     *ret_device = &net->device;
     return 0;
 }
 
 void virtio_net_limit(struct virtio_device *device,
-                      enum virtio_net_queue queue,
+                      enum virtio_net_queue direction,
                       const struct rate_specs *limits)
 {
     REQUIRE(device->ops == &net_ops);
     virtio_device_enter(device);
-    rate_gate_change(&net_of(device)->gates[queue], &limits->operations, &limits->bytes);
-    virtio_device_notify(device, queue);
+    rate_gate_change(&net_of(device)->gates[direction], &limits->operations,
+                     &limits->bytes);
+    direction_notify(net_of(device), direction);
     virtio_device_leave(device);
 }
 
 void virtio_net_count(struct virtio_device *device,
-                      enum virtio_net_queue queue,
+                      enum virtio_net_queue direction,
                       struct virtio_net_counters *ret_counters)
 {
     REQUIRE(device->ops == &net_ops);
     virtio_device_enter(device);
-    *ret_counters = net_of(device)->counters[queue];
+    *ret_counters = net_of(device)->counters[direction];
     virtio_device_leave(device);
 }

@@ -24,6 +24,8 @@
 #define MSIX_TABLE_AT     0x4000u
 #define MSIX_PENDING_AT   0x5000u
 
+#define STATE_VERSION 2u /* 2: a NIC has several pairs of queues */
+
 #define CAPABILITY_VENDOR 0x09u
 enum { CFG_COMMON = 1, CFG_NOTIFY, CFG_ISR, CFG_DEVICE, CFG_PCI };
 #define ISR_QUEUE  1u
@@ -616,7 +618,6 @@ static int pci_restore(struct device *device,
 {
     struct virtio_pci *pci = pci_of(device);
     char kind[DEVICE_NAME_SIZE];
-    (void)version; /* there has been one so far */
     bytes_read_text(reader, kind, sizeof(kind));
     if (reader->error != 0 || strcmp(kind, pci->virtio->ops->kind) != 0) {
         return err_set(err, BERTH_EINVALID, "it is not a %s", pci->virtio->ops->kind);
@@ -631,7 +632,7 @@ static int pci_restore(struct device *device,
     if (msix_restore(&pci->msix, reader) < 0) {
         return err_set(err, BERTH_ECORRUPT, "the interrupt vectors make no sense");
     }
-    int r = virtio_device_restore(pci->virtio, reader, err);
+    int r = virtio_device_restore(pci->virtio, version, reader, err);
     if (r == 0 && is_driven(pci)) {
         device_line_raise(&pci->function.moved, 0);
     }
@@ -673,7 +674,7 @@ static void pci_write(struct device *device,
 
 static const struct device_ops virtio_pci_ops = {
     .kind = "virtio-pci",
-    .state_version = 1,
+    .state_version = STATE_VERSION,
     .init = pci_init,
     .reset = pci_reset,
     .start = pci_start,

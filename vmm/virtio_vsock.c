@@ -848,9 +848,12 @@ static void vsock_save(struct virtio_device *device, struct bytes_writer *writer
     bytes_write_u32(writer, vsock_of(device)->next_port);
 }
 
-static int
-vsock_restore(struct virtio_device *device, struct bytes_reader *reader, struct err *err)
+static int vsock_restore(struct virtio_device *device,
+                         uint16_t version,
+                         struct bytes_reader *reader,
+                         struct err *err)
 {
+    (void)version; /* the same in both */
     struct vsock *vsock = vsock_of(device);
     const uint32_t next_port = bytes_read_u32(reader);
     if (reader->error != 0 || next_port < HOST_PORT_FIRST) {

@@ -32,7 +32,9 @@ void vmm_devices_init(struct vmm_devices *devices)
         devices->disks[i] = devices->bases[i] = -1;
     }
     for (unsigned i = 0; i < VMM_NICS_MAX; i++) {
-        devices->taps[i] = -1;
+        for (unsigned at = 0; at < VIRTIO_NET_PAIRS_MAX; at++) {
+            devices->taps[i][at] = -1;
+        }
     }
     devices->console = devices->vsock_listener = devices->vsock_dialer = -1;
 }
@@ -44,7 +46,9 @@ void vmm_devices_close(struct vmm_devices *devices)
         fd_close(&devices->bases[i]);
     }
     for (unsigned i = 0; i < VMM_NICS_MAX; i++) {
-        fd_close(&devices->taps[i]);
+        for (unsigned at = 0; at < VIRTIO_NET_PAIRS_MAX; at++) {
+            fd_close(&devices->taps[i][at]);
+        }
     }
     fd_close(&devices->console);
     fd_close(&devices->vsock_listener);
@@ -79,6 +83,19 @@ static int disk_open(struct vmm_devices *devices,
 }
 
 /* Who dials comes last: it is a process that keeps nothing of what was opened before. */
+static int nic_open(struct vmm_devices *devices,
+                    unsigned i,
+                    const struct vmm_nic_option *nic,
+                    struct err *err)
+{
+    int r = 0;
+    for (unsigned at = 0; r == 0 && at < nic->queues; at++) {
+        r = keep(vmm_open_tap(nic->tap, at, (unsigned)nic->queues, err),
+                 &devices->taps[i][at], "NIC", nic->tap, err);
+    }
+    return r;
+}
+
 static int vsock_open(struct vmm_devices *devices,
                       const struct vmm_vsock_option *vsock,
                       struct err *err)
@@ -104,8 +121,7 @@ int vmm_devices_open(struct vmm_devices *devices,
         r = disk_open(devices, i, &options->disks[i], err);
     }
     for (unsigned i = 0; r == 0 && i < options->nic_count; i++) {
-        r = keep(vmm_open_tap(options->nics[i].tap, err), &devices->taps[i], "NIC",
-                 options->nics[i].tap, err);
+        r = nic_open(devices, i, &options->nics[i], err);
     }
     if (r == 0 && options->console != NULL) {
         r = keep(vmm_open_stream(options->console, err), &devices->console, "console",
@@ -242,14 +258,17 @@ static int nic_connect(struct vmm_devices *devices,
         spec.mac[at] = (uint8_t)(option->mac >> (8 * (sizeof(spec.mac) - 1 - at)));
     }
     (void)snprintf(name, sizeof(name), "nic%u", i);
-    int r = tap_prepare(devices->taps[i], err);
+    int r = tap_prepare(devices->taps[i][0], err); /* its queues have one setting */
     if (r == 0) {
-        r = virtio_net_new(&place, &spec, devices->taps[i], &device, err);
+        r = virtio_net_new(&place, &spec, devices->taps[i], (unsigned)option->queues,
+                           &device, err);
     }
     if (r < 0) {
         return err_wrap(err, r, "%s", name);
     }
-    devices->taps[i] = -1; /* the device's now */
+    for (unsigned at = 0; at < option->queues; at++) {
+        devices->taps[i][at] = -1; /* the device's now */
+    }
     r = add(machine, device, name, err);
     if (r == 0) {
         vmm_throttle_add_nic(&devices->throttle, name, device, option->limits);

@@ -13,6 +13,7 @@
 #include "base/err.h"
 #include "vmm/disk_queue.h"
 #include "vmm/machine.h"
+#include "vmm/virtio_net.h"
 #include "vmm/vmm_options.h"
 #include "vmm/vmm_throttle.h"
 
@@ -23,7 +24,7 @@ struct vmm_devices {
     /* private: -1 or on their way */
     int disks[VMM_DISKS_MAX];
     int bases[VMM_DISKS_MAX];
-    int taps[VMM_NICS_MAX];
+    int taps[VMM_NICS_MAX][VIRTIO_NET_PAIRS_MAX];
     int console;
     int vsock_listener;
     int vsock_dialer;

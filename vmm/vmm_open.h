@@ -17,9 +17,13 @@ int vmm_open_file(const char *where, int flags, struct err *err);
 /* A listening stream socket: "fd:N", or "unix:PATH", which is made; what an earlier run
  * left there goes. */
 int vmm_open_listener(const char *where, struct err *err);
-/* The host's end of a tap, one frame at a time with virtio's header of 12 bytes before
- * it: "fd:N" or "tap:NAME". A datagram socket takes part, too (for tests and tunnels). */
-int vmm_open_tap(const char *where, struct err *err);
+/* A queue of the host's end of a tap, one frame at a time with virtio's header of 12
+ * bytes before it: "tap:NAME", or "fd:N", which is the first queue of those that follow
+ * each other. A datagram socket takes part, too (for tests and tunnels). */
+int vmm_open_tap(const char *where,
+                 unsigned queue,
+                 unsigned queue_count,
+                 struct err *err);
 /* Whom to ask for connections to sockets of this host (vsock_dialer.h): "fd:N", or
  * "unix:PATH" to start a process that makes them, for PATH_PORT. */
 int vmm_open_dialer(const char *where, struct err *err);

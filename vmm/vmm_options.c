@@ -58,7 +58,9 @@ static const struct option_row rows[] = {
      "or overlay=FILE[,base=FILE,digest=HEX]; may be repeated\n"
      "[,bps=SIZE,iops=N,bps-max=SIZE,iops-max=N]: a second, and at once"},
     {"nic", OPTION_NIC, 0, "KEY=VALUE,...",
-     "tap=tap:NAME,mac=MAC[,mtu=N]; may be repeated\n"
+     "tap=tap:NAME,mac=MAC[,mtu=N][,queues=N]; may be repeated.\n"
+     "Pairs of queues, 1 to 8: one for each CPU is best; as\n"
+     "descriptors they follow each other\n"
      "[,rx-bps=SIZE,rx-pps=N,rx-bps-max=SIZE,rx-pps-max=N], tx as well:\n"
      "what it may receive and send a second, and at once"},
     {"vsock", OPTION_VSOCK, 0, "KEY=VALUE,...",
@@ -116,6 +118,7 @@ static const struct option_row nic_rows[] = {
     {"tap", OPTION_WHERE, NIC_FIELD(tap), "TAP", NULL},
     {"mac", OPTION_MAC, NIC_FIELD(mac), "MAC", NULL},
     {"mtu", OPTION_NUMBER, NIC_FIELD(mtu), "N", NULL},
+    {"queues", OPTION_NUMBER, NIC_FIELD(queues), "N", NULL},
     {"rx-bps", OPTION_BYTES, NIC_FIELD(limits[RX].bytes.rate), "SIZE", NULL},
     {"rx-bps-max", OPTION_BYTES, NIC_FIELD(limits[RX].bytes.burst), "SIZE", NULL},
     {"rx-pps", OPTION_NUMBER, NIC_FIELD(limits[RX].operations.rate), "N", NULL},
@@ -311,7 +314,7 @@ static int disk_add(struct vmm_options *options, const char *list, struct err *e
 
 static int nic_add(struct vmm_options *options, const char *list, struct err *err)
 {
-    struct vmm_nic_option nic = {.mtu = MTU_DEFAULT};
+    struct vmm_nic_option nic = {.mtu = MTU_DEFAULT, .queues = 1};
     if (options->nic_count == VMM_NICS_MAX) {
         return err_set(err, BERTH_EINVALID, "more than %d NICs", VMM_NICS_MAX);
     }
@@ -321,6 +324,9 @@ static int nic_add(struct vmm_options *options, const char *list, struct err *er
     }
     if (r == 0 && (nic.mtu < MTU_MIN || nic.mtu > MTU_MAX)) {
         return err_set(err, BERTH_EINVALID, "mtu: not %u to %u", MTU_MIN, MTU_MAX);
+    }
+    if (r == 0 && (nic.queues < 1 || nic.queues > VIRTIO_NET_PAIRS_MAX)) {
+        return err_set(err, BERTH_EINVALID, "queues: not 1 to %u", VIRTIO_NET_PAIRS_MAX);
     }
     for (unsigned i = 0; r == 0 && i < ARRAY_COUNT(nic.limits); i++) {
         const char *fault = limits_fault(&nic.limits[i]);

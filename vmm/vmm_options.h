@@ -36,6 +36,7 @@ struct vmm_nic_option {
     char tap[VMM_WHERE_SIZE];
     uint64_t mac;
     uint64_t mtu;
+    uint64_t queues; /* 1..VIRTIO_NET_PAIRS_MAX; descriptors follow each other */
     struct rate_specs limits[2]; /* by enum virtio_net_queue */
 };
 

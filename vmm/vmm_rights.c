@@ -127,8 +127,9 @@ static const struct {
     {(uint32_t)KVM_SET_GSI_ROUTING, M | V},
     {(uint32_t)KVM_IRQFD, M | V},
     {(uint32_t)KVM_IOEVENTFD, M | V},
-    /* what a driver takes of a tap's offloads */
+    /* what a driver takes of a tap's offloads and queues */
     {(uint32_t)TUNSETOFFLOAD, M | V},
+    {(uint32_t)TUNSETQUEUE, M | V},
     /* what is behind a device */
     {(uint32_t)TUNGETIFF, S},
     {(uint32_t)TUNSETVNETHDRSZ, S},

@@ -94,26 +94,48 @@ static inline void hostile_close_fds(struct hostile *hostile)
     }
 }
 
-/* ---- net: a datagram socket for a wire ---- */
+/* ---- net: datagram sockets for the queues of a wire ---- */
+
+#define HOSTILE_PAIRS 3u
+
+static inline void hostile_fd_set(struct hostile *hostile, unsigned at, int fd)
+{
+    if (hostile->fds[at] >= 0) {
+        close(hostile->fds[at]);
+    }
+    hostile->fds[at] = fd;
+}
 
 static inline struct virtio_device *hostile_net_make(struct hostile *hostile)
 {
     static const struct virtio_net_spec spec = {.mac = {2}, .mtu = 1500};
     struct virtio_device *device = NULL;
-    int ends[2];
-    REQUIRE(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, ends) == 0);
-    if (hostile->fds[0] >= 0) {
-        close(hostile->fds[0]);
+    int ours[HOSTILE_PAIRS];
+    for (unsigned i = 0; i < HOSTILE_PAIRS; i++) {
+        int ends[2];
+        REQUIRE(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, ends) == 0);
+        ours[i] = ends[0];
+        hostile_fd_set(hostile, i, ends[1]);
     }
-    hostile->fds[0] = ends[1];
-    REQUIRE(virtio_net_new(&hostile->guest.place, &spec, ends[0], &device, NULL) == 0);
+    REQUIRE(virtio_net_new(&hostile->guest.place, &spec, ours, HOSTILE_PAIRS, &device,
+                           NULL) == 0);
     return device;
 }
 
+/* A packet's header, or what may be said on the control queue. */
 static inline unsigned
 hostile_net_header(struct hostile *hostile, unsigned queue, uint8_t *ret_bytes)
 {
-    (void)queue;
+    if (queue >= 2 * HOSTILE_PAIRS || queue == 2) {
+        ret_bytes[0] =
+            (uint8_t)(hostile_choose(hostile, 4) == 0 ? hostile_choose(hostile, 256) : 4);
+        ret_bytes[1] = hostile_choose(hostile, 8) == 0;
+        ret_bytes[2] = (uint8_t)hostile_choose(hostile, HOSTILE_PAIRS + 2);
+        ret_bytes[3] = (uint8_t)(hostile_choose(hostile, 8) == 0);
+        return (unsigned)hostile_choose(hostile, 16) == 0
+                   ? (unsigned)hostile_choose(hostile, 4)
+                   : 4;
+    }
     for (unsigned i = 0; i < 8; i++) { /* flags, segmentation, offsets */
         ret_bytes[i] = (uint8_t)hostile_choose(hostile, 256);
     }
@@ -124,13 +146,14 @@ hostile_net_header(struct hostile *hostile, unsigned queue, uint8_t *ret_bytes)
 static inline void hostile_net_behind(struct hostile *hostile)
 {
     static uint8_t packet[VIRTIO_NET_PACKET_MAX + 64];
+    const int fd = hostile->fds[hostile_choose(hostile, HOSTILE_PAIRS)];
     if (hostile_choose(hostile, 2) == 0) {
         const size_t size = hostile_choose(hostile, 8) == 0
                                 ? hostile_choose(hostile, sizeof(packet))
                                 : hostile_choose(hostile, 2000);
-        (void)!send(hostile->fds[0], packet, size, MSG_DONTWAIT);
+        (void)!send(fd, packet, size, MSG_DONTWAIT);
     } else {
-        while (recv(hostile->fds[0], packet, sizeof(packet), MSG_DONTWAIT) > 0) {
+        while (recv(fd, packet, sizeof(packet), MSG_DONTWAIT) > 0) {
         }
     }
 }
@@ -198,14 +221,6 @@ static inline void hostile_balloon_behind(struct hostile *hostile)
 enum { HOSTILE_DIALER = 0, HOSTILE_CLIENT, HOSTILE_SERVER, HOSTILE_LISTENER };
 
 #define HOSTILE_CID 3u
-
-static inline void hostile_fd_set(struct hostile *hostile, unsigned at, int fd)
-{
-    if (hostile->fds[at] >= 0) {
-        close(hostile->fds[at]);
-    }
-    hostile->fds[at] = fd;
-}
 
 static inline struct virtio_device *hostile_vsock_make(struct hostile *hostile)
 {

@@ -70,7 +70,7 @@ START_TEST(frames_pass_a_tap_whole_in_both_directions)
     uint8_t packet[HEADER + 1000] = {0};
     uint8_t got[2048];
     guest_init(&guest);
-    ck_assert_int_eq(virtio_net_new(&guest.place, &spec, tap, &device, NULL), 0);
+    ck_assert_int_eq(virtio_net_new(&guest.place, &spec, &tap, 1, &device, NULL), 0);
     guest_attach(&guest, device);
     guest_drive(&guest, VIRTIO_NET_F_MRG_RXBUF | VIRTIO_NET_F_CSUM |
                             VIRTIO_NET_F_GUEST_CSUM | VIRTIO_NET_F_GUEST_TSO4);
@@ -109,6 +109,113 @@ START_TEST(frames_pass_a_tap_whole_in_both_directions)
 }
 END_TEST
 
+/* ---- a tap of several queues ---- */
+
+#define QUEUES 3u
+
+static int queues[QUEUES];
+
+static int queues_make(void)
+{
+    struct ifreq request = {.ifr_flags =
+                                IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE};
+    const int header_size = HEADER;
+    for (unsigned i = 0; i < QUEUES; i++) { /* of the tap that the first call has named */
+        queues[i] = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+        if (queues[i] < 0 || ioctl(queues[i], TUNSETIFF, &request) < 0) {
+            return -1;
+        }
+    }
+    const int r = ioctl(queues[0], TUNSETVNETHDRSZ, &header_size);
+    const int control = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    request.ifr_flags = IFF_UP;
+    const int up = ioctl(control, SIOCSIFFLAGS, &request);
+    (void)close(control);
+    return r < 0 || up < 0 ? -1 : 0;
+}
+
+static bool is_attached(int fd)
+{
+    struct ifreq request = {0};
+    ck_assert_int_eq(ioctl(fd, TUNGETIFF, &request), 0);
+    return (request.ifr_flags & IFF_DETACH_QUEUE) == 0;
+}
+
+static void pairs_say(struct guest *guest, uint8_t count)
+{
+    const uint8_t word[4] = {4, 0, count, 0};
+    const uint64_t at = guest_put(guest, word, sizeof(word));
+    const uint64_t answer_at = guest_alloc(guest, 1);
+    uint8_t answer = 0xee;
+    guest_post(guest, 2 * QUEUES,
+               (struct guest_buffer[]){{at, sizeof(word), false}, {answer_at, 1, true}},
+               2);
+    guest_kick(guest, 2 * QUEUES);
+    (void)guest_wait(guest, 2 * QUEUES);
+    ck_assert_int_eq(guest_memory_read(&guest->memory, answer_at, &answer, 1), 0);
+    ck_assert_uint_eq(answer, 0);
+}
+
+static unsigned attached_count(void)
+{
+    unsigned count = 0;
+    for (unsigned i = 0; i < QUEUES; i++) {
+        count += is_attached(queues[i]);
+    }
+    return count;
+}
+
+START_TEST(the_tap_has_the_queues_that_the_driver_uses)
+{
+    const struct virtio_net_spec spec = {.mac = {2, 2, 2, 2, 2, 2}, .mtu = 1500};
+    struct guest guest;
+    struct virtio_device *device = NULL;
+    ck_assert_int_eq(queues_make(), 0);
+    guest_init(&guest);
+    ck_assert_int_eq(virtio_net_new(&guest.place, &spec, queues, QUEUES, &device, NULL),
+                     0);
+    guest_attach(&guest, device);
+    ck_assert_uint_eq(attached_count(), 1); /* before a driver there is one */
+
+    guest_drive(&guest, VIRTIO_NET_F_MQ | VIRTIO_NET_F_CTRL_VQ);
+    pairs_say(&guest, 3);
+    ck_assert_uint_eq(attached_count(), 3);
+    pairs_say(&guest, 2);
+    ck_assert_uint_eq(attached_count(), 2);
+    guest_drive(&guest, 0); /* one that knows nothing of it */
+    ck_assert_uint_eq(attached_count(), 1);
+    guest_fini(&guest);
+}
+END_TEST
+
+/* Each change lets all of the host's networking wait: a guest that asks for one after
+ * another gets some, and the last word in the end. */
+START_TEST(a_guest_that_changes_its_mind_all_the_time_is_slowed)
+{
+    const struct virtio_net_spec spec = {.mac = {2, 2, 2, 2, 2, 2}, .mtu = 1500};
+    struct guest guest;
+    struct virtio_device *device = NULL;
+    unsigned changes = 0;
+    ck_assert_int_eq(queues_make(), 0);
+    guest_init(&guest);
+    ck_assert_int_eq(virtio_net_new(&guest.place, &spec, queues, QUEUES, &device, NULL),
+                     0);
+    guest_attach(&guest, device);
+    guest_drive(&guest, VIRTIO_NET_F_MQ | VIRTIO_NET_F_CTRL_VQ);
+    for (unsigned i = 0; i < 200; i++) {
+        const unsigned before = attached_count();
+        pairs_say(&guest, i % 2 == 0 ? 3 : 1);
+        changes += attached_count() != before;
+    }
+    ck_assert_uint_lt(changes, 150);
+    pairs_say(&guest, 2);
+    while (attached_count() != 2) {
+        ck_assert_int_gt(poller_step(guest.poller, GUEST_WAIT_MS), 0);
+    }
+    guest_fini(&guest);
+}
+END_TEST
+
 int main(void)
 {
     if (tap_make() < 0) {
@@ -118,6 +225,8 @@ int main(void)
     TCase *tests = tcase_create("virtio_net_tap");
     tcase_set_timeout(tests, 60);
     tcase_add_test(tests, frames_pass_a_tap_whole_in_both_directions);
+    tcase_add_test(tests, the_tap_has_the_queues_that_the_driver_uses);
+    tcase_add_test(tests, a_guest_that_changes_its_mind_all_the_time_is_slowed);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
 }

@@ -25,7 +25,7 @@ static struct virtio_device *net_new(void)
     struct virtio_device *device = NULL;
     int ends[2];
     ck_assert_int_eq(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, ends), 0);
-    ck_assert_int_eq(virtio_net_new(&guest.place, &spec, ends[0], &device, NULL), 0);
+    ck_assert_int_eq(virtio_net_new(&guest.place, &spec, &ends[0], 1, &device, NULL), 0);
     wire = ends[1];
     return device;
 }
@@ -351,6 +351,302 @@ START_TEST(a_restored_device_goes_on)
 }
 END_TEST
 
+/* ---- several pairs ---- */
+
+#define PAIRS   3u
+#define CONTROL (2 * PAIRS)
+#define MQ      (VIRTIO_NET_F_MQ | VIRTIO_NET_F_CTRL_VQ)
+
+static int wires[PAIRS];
+
+static struct virtio_device *pairs_new(void)
+{
+    struct virtio_device *device = NULL;
+    int ours[PAIRS];
+    for (unsigned i = 0; i < PAIRS; i++) {
+        int ends[2];
+        ck_assert_int_eq(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, ends), 0);
+        ours[i] = ends[0];
+        wires[i] = ends[1];
+    }
+    ck_assert_int_eq(virtio_net_new(&guest.place, &spec, ours, PAIRS, &device, NULL), 0);
+    return device;
+}
+
+static void set_up_pairs(void)
+{
+    guest_init(&guest);
+    guest_attach(&guest, pairs_new());
+    guest_drive(&guest, VIRTIO_NET_F_MRG_RXBUF | MQ);
+}
+
+static void tear_down_pairs(void)
+{
+    guest_fini(&guest);
+    for (unsigned i = 0; i < PAIRS; i++) {
+        close(wires[i]);
+    }
+}
+
+/* Says it on this queue; the answer, or 0xee when there was no room for one. */
+static uint8_t say(unsigned queue, const void *word, uint32_t size, uint32_t room)
+{
+    uint8_t answer = 0xee;
+    const uint64_t at = guest_put(&guest, word, size);
+    const uint64_t answer_at = guest_put(&guest, &answer, sizeof(answer));
+    guest_post(&guest, queue,
+               (struct guest_buffer[]){{at, size, false},
+                                       {answer_at, room > 0 ? room : 1, true}},
+               room > 0 ? 2 : 1);
+    guest_kick(&guest, queue);
+    ck_assert_uint_eq(guest_wait(&guest, queue), room);
+    ck_assert_int_eq(guest_memory_read(&guest.memory, answer_at, &answer, 1), 0);
+    return answer;
+}
+
+static uint8_t pairs_use(uint16_t count)
+{
+    const uint8_t word[4] = {4, 0, (uint8_t)count, (uint8_t)(count >> 8)};
+    return say(CONTROL, word, sizeof(word), 1);
+}
+
+static void pair_send(unsigned pair, size_t size, uint8_t mark)
+{
+    static uint8_t packet[VIRTIO_NET_PACKET_MAX];
+    packet_fill(packet, size, mark);
+    ck_assert_int_eq(send(wires[pair], packet, size, 0), (ssize_t)size);
+}
+
+static void pair_post(unsigned pair)
+{
+    const uint64_t at = guest_alloc(&guest, 2048);
+    guest_post(&guest, 2 * pair, &(struct guest_buffer){at, 2048, true}, 1);
+    guest_kick(&guest, 2 * pair);
+}
+
+static ssize_t pair_transmit(unsigned pair)
+{
+    static uint8_t got[2048];
+    uint8_t packet[100];
+    packet_fill(packet, sizeof(packet), 1);
+    const uint64_t at = guest_put(&guest, packet, sizeof(packet));
+    guest_post(&guest, 2 * pair + 1, &(struct guest_buffer){at, sizeof(packet), false},
+               1);
+    guest_kick(&guest, 2 * pair + 1);
+    guest_settle(&guest);
+    return recv(wires[pair], got, sizeof(got), MSG_DONTWAIT);
+}
+
+START_TEST(a_device_with_one_pair_has_no_control_queue)
+{
+    ck_assert_uint_eq(guest_get(&guest, GUEST_QUEUES, 2), 2);
+    ck_assert_uint_eq(guest_features_offered(&guest) & MQ, 0);
+}
+END_TEST
+
+START_TEST(the_configuration_says_how_many_pairs_there_are)
+{
+    ck_assert_uint_eq(guest_features_offered(&guest) & MQ, MQ);
+    ck_assert_uint_eq(guest_get(&guest, GUEST_QUEUES, 2), 2 * PAIRS + 1);
+    ck_assert_uint_eq(guest_get(&guest, GUEST_DEVICE_CONFIG + 8, 2), PAIRS);
+}
+END_TEST
+
+START_TEST(each_pair_is_the_drivers_after_it_said_so)
+{
+    for (unsigned i = 0; i < PAIRS; i++) {
+        pair_post(i);
+        pair_send(i, 100, (uint8_t)i);
+    }
+    guest_settle(&guest);
+    ck_assert_uint_eq(guest_wait(&guest, 0), 100);
+    ck_assert_int_eq(pair_transmit(0), 100);
+    ck_assert_int_lt(pair_transmit(1), 0); /* not in use yet: it waits there */
+    ck_assert_uint_eq(guest.pci->virtio->queues[2].next_available, 0);
+
+    ck_assert_uint_eq(pairs_use(PAIRS), 0);
+
+    for (unsigned i = 1; i < PAIRS; i++) {
+        ck_assert_uint_eq(guest_wait(&guest, 2 * i), 100);
+    }
+    (void)guest_wait(&guest, 3);
+    ck_assert_int_eq(pair_transmit(1), 100); /* the one that waited */
+    ck_assert_int_eq(pair_transmit(2), 100);
+    ck_assert_uint_gt(guest.interrupts[1 + 2], 0); /* each by its own vector */
+    ck_assert_uint_gt(guest.interrupts[1 + 4], 0);
+    ck_assert_uint_eq(pairs_use(1), 0);
+    ck_assert_int_lt(pair_transmit(2), 0);
+}
+END_TEST
+
+static const struct {
+    uint8_t bytes[5];
+    uint32_t size;
+} words[] = {
+    {{4, 0, 0, 0}, 4},         /* no pair */
+    {{4, 0, PAIRS + 1, 0}, 4}, /* more than there are */
+    {{4, 0, 1, 1}, 4},         /* 257 */
+    {{4, 1, 1, 0}, 4},         /* another command of the same class */
+    {{0, 0, 1, 0}, 4},         /* another class */
+    {{4, 0, 1}, 3},            /* half a number */
+    {{4}, 1},
+};
+
+START_TEST(what_makes_no_sense_on_the_control_queue_changes_nothing)
+{
+    ck_assert_uint_eq(pairs_use(2), 0);
+
+    ck_assert_uint_eq(say(CONTROL, words[_i].bytes, words[_i].size, 1), 1);
+
+    ck_assert_int_eq(pair_transmit(1), 100);
+    ck_assert_int_lt(pair_transmit(2), 0);
+    ck_assert(!guest_needs_reset(&guest));
+}
+END_TEST
+
+START_TEST(a_word_without_room_for_an_answer_is_taken)
+{
+    const uint8_t word[4] = {4, 0, 2, 0};
+    ck_assert_uint_eq(say(CONTROL, word, sizeof(word), 0), 0xee);
+    ck_assert_int_eq(pair_transmit(1), 100);
+}
+END_TEST
+
+START_TEST(a_driver_without_the_feature_finds_the_control_queue_third)
+{
+    const uint8_t word[4] = {4, 0, 1, 0};
+    guest_drive(&guest, VIRTIO_NET_F_CTRL_VQ);
+    ck_assert_uint_eq(say(2, word, sizeof(word), 1), 1); /* there is one pair for it */
+    pair_post(0);
+    pair_send(0, 100, 1);
+    ck_assert_uint_eq(guest_wait(&guest, 0), 100);
+}
+END_TEST
+
+START_TEST(a_reset_leaves_one_pair)
+{
+    ck_assert_uint_eq(pairs_use(PAIRS), 0);
+
+    guest_drive(&guest, VIRTIO_NET_F_MRG_RXBUF | MQ);
+
+    ck_assert_int_eq(pair_transmit(0), 100);
+    ck_assert_int_lt(pair_transmit(1), 0);
+}
+END_TEST
+
+START_TEST(one_limit_is_for_all_pairs)
+{
+    const struct rate_specs two = {.operations = {.rate = 200, .burst = 2}};
+    ck_assert_uint_eq(pairs_use(PAIRS), 0);
+    virtio_net_limit(guest.pci->virtio, VIRTIO_NET_RECEIVE, &two);
+    for (unsigned i = 0; i < PAIRS; i++) {
+        pair_post(i);
+        pair_post(i);
+        pair_send(i, 100, 1);
+        pair_send(i, 100, 2);
+    }
+    for (unsigned i = 0; i < PAIRS; i++) { /* none of them is forgotten */
+        ck_assert_uint_eq(guest_wait(&guest, 2 * i), 100);
+        ck_assert_uint_eq(guest_wait(&guest, 2 * i), 100);
+    }
+    struct virtio_net_counters counters;
+    virtio_net_count(guest.pci->virtio, VIRTIO_NET_RECEIVE, &counters);
+    ck_assert_uint_eq(counters.packets, 2 * PAIRS);
+}
+END_TEST
+
+/* Saves, and takes the state into a new device; what device_restore said. */
+static int move_state(struct bytes_writer *writer, struct err *err)
+{
+    struct bytes_reader reader;
+    device_free(&guest.pci->device);
+    for (unsigned i = 0; i < PAIRS; i++) {
+        close(wires[i]);
+    }
+    guest_attach_stopped(&guest, pairs_new());
+    bytes_reader_init(&reader, writer->data, writer->size);
+    return device_restore(&guest.pci->device, &reader, err);
+}
+
+START_TEST(a_restored_device_has_the_pairs_that_were_used)
+{
+    struct bytes_writer writer;
+    struct err err = {0};
+    ck_assert_uint_eq(pairs_use(2), 0);
+    pair_post(1);
+    device_stop(&guest.pci->device);
+    bytes_writer_init(&writer, 1 << 16);
+    device_save(&guest.pci->device, &writer);
+
+    ck_assert_msg(move_state(&writer, &err) == 0, "%s", err.text);
+    device_start(&guest.pci->device);
+
+    pair_send(1, 120, 2);
+    ck_assert_uint_eq(guest_wait(&guest, 2), 120);
+    ck_assert_int_lt(pair_transmit(2), 0);
+    ck_assert_uint_eq(pairs_use(PAIRS), 0); /* and the control queue goes on */
+    ck_assert_int_eq(pair_transmit(2), 100);
+    bytes_writer_fini(&writer);
+}
+END_TEST
+
+/* The state's last part: pairs, and two limits. */
+static size_t limits_size(void)
+{
+    struct bytes_writer writer;
+    struct rate_limit limit = {0};
+    bytes_writer_init(&writer, 1 << 10);
+    rate_limit_save(&limit, &writer);
+    rate_limit_save(&limit, &writer);
+    const size_t size = writer.size;
+    bytes_writer_fini(&writer);
+    return size;
+}
+
+START_TEST(a_state_with_pairs_that_cannot_be_is_refused)
+{
+    static const uint8_t counts[] = {0, PAIRS + 1};
+    struct bytes_writer writer;
+    struct err err = {0};
+    device_stop(&guest.pci->device);
+    bytes_writer_init(&writer, 1 << 16);
+    device_save(&guest.pci->device, &writer);
+    writer.data[writer.size - limits_size() - 2] = counts[_i];
+
+    ck_assert_int_eq(move_state(&writer, &err), BERTH_ECORRUPT);
+
+    ck_assert_ptr_nonnull(strstr(err.text, "pairs"));
+    bytes_writer_fini(&writer);
+}
+END_TEST
+
+/* A device of the release before has saved no number of pairs: it had one. */
+START_TEST(a_state_of_the_version_before_is_taken)
+{
+    struct bytes_writer writer;
+    struct bytes_reader reader;
+    struct err err = {0};
+    (void)post_receive(2048);
+    device_stop(&guest.pci->device);
+    bytes_writer_init(&writer, 1 << 16);
+    virtio_device_save(guest.pci->virtio, &writer);
+    const size_t limits = limits_size();
+    uint8_t *pairs = writer.data + writer.size - limits - 2;
+    memmove(pairs, pairs + 2, limits);
+    virtio_device_reset(guest.pci->virtio);
+
+    bytes_reader_init(&reader, writer.data, writer.size - 2);
+    ck_assert_msg(virtio_device_restore(guest.pci->virtio, 1, &reader, &err) == 0, "%s",
+                  err.text);
+    ck_assert_uint_eq(bytes_reader_left(&reader), 0);
+    device_start(&guest.pci->device);
+    wire_send(120, 2);
+
+    ck_assert_uint_eq(guest_wait(&guest, RX), 120);
+    bytes_writer_fini(&writer);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("virtio_net");
@@ -371,6 +667,22 @@ int main(void)
     tcase_add_test(tests, a_vanished_wire_does_not_spin);
     tcase_add_test(tests, the_configuration_says_address_and_mtu);
     tcase_add_test(tests, a_restored_device_goes_on);
+    tcase_add_test(tests, a_device_with_one_pair_has_no_control_queue);
+    tcase_add_test(tests, a_state_of_the_version_before_is_taken);
     suite_add_tcase(suite, tests);
+    TCase *pairs = tcase_create("virtio_net_pairs");
+    tcase_set_timeout(pairs, 60);
+    tcase_add_checked_fixture(pairs, set_up_pairs, tear_down_pairs);
+    tcase_add_test(pairs, the_configuration_says_how_many_pairs_there_are);
+    tcase_add_test(pairs, each_pair_is_the_drivers_after_it_said_so);
+    tcase_add_loop_test(pairs, what_makes_no_sense_on_the_control_queue_changes_nothing,
+                        0, (int)ARRAY_COUNT(words));
+    tcase_add_test(pairs, a_word_without_room_for_an_answer_is_taken);
+    tcase_add_test(pairs, a_driver_without_the_feature_finds_the_control_queue_third);
+    tcase_add_test(pairs, a_reset_leaves_one_pair);
+    tcase_add_test(pairs, one_limit_is_for_all_pairs);
+    tcase_add_test(pairs, a_restored_device_has_the_pairs_that_were_used);
+    tcase_add_loop_test(pairs, a_state_with_pairs_that_cannot_be_is_refused, 0, 2);
+    suite_add_tcase(suite, pairs);
     return test_main_run(suite);
 }

@@ -35,8 +35,13 @@ static int open_file(const char *at, struct err *err)
     return vmm_open_file(at, O_RDONLY, err);
 }
 
-static opener *const openers[] = {open_file, vmm_open_listener, vmm_open_tap,
-                                  vmm_open_stream, vmm_open_dialer};
+static int open_tap(const char *place, struct err *err)
+{
+    return vmm_open_tap(place, 0, 1, err);
+}
+
+static opener *const openers[] = {open_file, vmm_open_listener, open_tap, vmm_open_stream,
+                                  vmm_open_dialer};
 #define OPENERS (sizeof(openers) / sizeof(openers[0]))
 
 START_TEST(what_is_handed_over_is_taken_as_it_is_and_once)
@@ -109,10 +114,27 @@ START_TEST(a_name_of_the_wrong_kind_is_refused)
 
     ck_assert_int_eq(vmm_open_listener("/tmp/x", &err), BERTH_EINVALID);
     ck_assert_int_eq(vmm_open_listener(name, &err), BERTH_EINVALID);
-    ck_assert_int_eq(vmm_open_tap("eth0", &err), BERTH_EINVALID);
-    ck_assert_int_eq(vmm_open_tap("tap:", &err), BERTH_EINVALID);
+    ck_assert_int_eq(open_tap("eth0", &err), BERTH_EINVALID);
+    ck_assert_int_eq(open_tap("tap:", &err), BERTH_EINVALID);
     ck_assert_int_eq(vmm_open_dialer("/x/v", &err), BERTH_EINVALID);
-    ck_assert_int_eq(vmm_open_tap("tap:longer-than-a-name-of-one", &err), BERTH_EINVALID);
+    ck_assert_int_eq(open_tap("tap:longer-than-a-name-of-one", &err), BERTH_EINVALID);
+}
+END_TEST
+
+START_TEST(the_queues_of_a_tap_are_descriptors_that_follow_each_other)
+{
+    struct err err = {0};
+    int pipes[2];
+    ck_assert_int_eq(pipe(pipes), 0); /* two that are free, one behind the other */
+    ck_assert_int_eq(pipes[1], pipes[0] + 1);
+    (void)snprintf(where, sizeof(where), "fd:%d", pipes[0]);
+
+    ck_assert_int_eq(vmm_open_tap(where, 0, 3, &err), pipes[0]);
+    ck_assert_int_eq(vmm_open_tap(where, 1, 3, &err), pipes[1]);
+    ck_assert_int_eq(vmm_open_tap(where, 2, 3, &err), BERTH_EINVALID);
+    ck_assert_ptr_nonnull(strstr(err.text, "not open"));
+    ck_assert_int_eq(vmm_open_tap(where, 1, 3, &err), BERTH_EINVALID);
+    ck_assert_ptr_nonnull(strstr(err.text, "used twice"));
 }
 END_TEST
 
@@ -128,6 +150,7 @@ int main(void)
     tcase_add_loop_test(tests, a_name_that_is_not_there_is_named, 0, OPENERS);
     tcase_add_test(tests, a_listener_is_connected_to_by_its_name_again_and_again);
     tcase_add_test(tests, a_name_of_the_wrong_kind_is_refused);
+    tcase_add_test(tests, the_queues_of_a_tap_are_descriptors_that_follow_each_other);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
 }

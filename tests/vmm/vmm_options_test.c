@@ -59,7 +59,7 @@ START_TEST(disks_and_nics_are_lists_of_keys_in_the_order_given)
     static const char *const words[] = {
         "--kernel", "fd:5",
         "--disk",   "name=root,overlay=fd:6,base=fd:7,digest=" HEX_64,
-        "--nic",    "mac=52:54:00:00:00:07,tap=fd:8,mtu=1450",
+        "--nic",    "mac=52:54:00:00:00:07,tap=fd:8,mtu=1450,queues=4",
         "--disk",   "read-only=yes,raw=/x/y=z,name=seed",
         NULL};
     struct vmm_options options;
@@ -80,6 +80,7 @@ START_TEST(disks_and_nics_are_lists_of_keys_in_the_order_given)
     ck_assert_uint_eq(options.nics[0].mac, UINT64_C(0x525400000007));
     ck_assert_uint_eq(options.nics[0].mtu, 1450);
     ck_assert_str_eq(options.nics[0].tap, "fd:8");
+    ck_assert_uint_eq(options.nics[0].queues, 4);
 }
 END_TEST
 
@@ -206,6 +207,8 @@ static const struct mistake_row mistakes[] = {
     {{"--nic", "mac=52:54:00:00:00:07"}, "--nic: mac=52:54:00:00:00:07: tap or mac"},
     {{"--nic", "tap=tap:x,mac=nobody"}, "--nic: mac: "},
     {{"--nic", "tap=tap:x,mac=52:54:00:00:00:07,mtu=67"}, "--nic: mtu: not 68 to 65535"},
+    {{"--nic", "tap=tap:x,mac=52:54:00:00:00:07,queues=9"}, "--nic: queues: not 1 to 8"},
+    {{"--nic", "tap=tap:x,mac=52:54:00:00:00:07,queues=0"}, "--nic: queues: not 1 to 8"},
 };
 
 START_TEST(a_mistake_is_named)

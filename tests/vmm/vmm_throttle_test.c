@@ -51,7 +51,7 @@ static void nic_set_up(void)
     int ends[2];
     guest_init(&guest);
     ck_assert_int_eq(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, ends), 0);
-    ck_assert_int_eq(virtio_net_new(&guest.place, &spec, ends[0], &device, NULL), 0);
+    ck_assert_int_eq(virtio_net_new(&guest.place, &spec, &ends[0], 1, &device, NULL), 0);
     wire = ends[1];
     guest_attach(&guest, device);
     guest_drive(&guest, VIRTIO_NET_F_MRG_RXBUF | VIRTIO_NET_F_MAC | VIRTIO_F_EVENT_IDX);
