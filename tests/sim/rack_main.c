@@ -431,21 +431,8 @@ static void run_all(const struct options *options, struct totals *totals)
     }
 }
 
-/* A run takes and gives back small pieces of memory all the time: with more of them at
- * hand it takes a tenth less. What malloc is told so, it reads at a program's start. */
-static void start_with_larger_caches(char **argv)
-{
-    static const char tunables[] =
-        "glibc.malloc.tcache_count=1000:glibc.malloc.mmap_threshold=67108864:"
-        "glibc.malloc.trim_threshold=268435456:glibc.malloc.top_pad=16777216";
-    if (getenv("GLIBC_TUNABLES") == NULL && setenv("GLIBC_TUNABLES", tunables, 1) == 0) {
-        (void)execv("/proc/self/exe", argv); /* without it runs are slower */
-    }
-}
-
 int main(int argc, char **argv)
 {
-    start_with_larger_caches(argv);
     struct options options = {
         .seed = 1, .runs = 1, .jobs = 1, .hosts = 3, .shrinks = true, .faults_ms = 0};
     struct totals totals = {0};
