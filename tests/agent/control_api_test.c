@@ -264,6 +264,23 @@ START_TEST(metrics_tell_of_log_and_mesh)
 }
 END_TEST
 
+/* Which of the two knows of the other, as a voter, that it leads; NULL: neither, now. */
+static struct plane *follower_of(struct plane *one, struct plane *other)
+{
+    const struct plane *leads =
+        plane_leader(); /* the founder, unless the machine is busy */
+    struct plane *follower = leads == one ? other : one;
+    uint64_t raft_id = 0;
+    if (leads == NULL || follower->control == NULL ||
+        !consensus_leader(control_consensus(follower->control), &raft_id, NULL) ||
+        raft_id != identity_raft_id(&leads->host->identity.key)) {
+        return NULL;
+    }
+    const struct host *record =
+        state_host(control_state(follower->control), leads->host->identity.uid);
+    return record != NULL && record->status.voter == VOTER_VOTER ? follower : NULL;
+}
+
 /* A voter whose own members, from orders, may be as old as the asker's. */
 START_TEST(a_voter_tells_who_leads_out_of_its_state)
 {
@@ -272,22 +289,17 @@ START_TEST(a_voter_tells_who_leads_out_of_its_state)
     struct plane *second = plane_member("second", 2);
     (void)plane_member("third", 3);
     RACK_WAIT(second->control != NULL);
-    api_start(second);
-    struct consensus *consensus = control_consensus(second->control);
-    const struct plane *leads = NULL; /* the founder, unless the machine is busy */
-    uint64_t raft_id = 0;
-    RACK_WAIT((leads = plane_leader()) != NULL && leads != second &&
-              consensus_leader(consensus, &raft_id, NULL) &&
-              raft_id == identity_raft_id(&leads->host->identity.key) &&
-              state_host(plane_state(1), leads->host->identity.uid) != NULL);
-    const struct rack_host *leader = leads->host;
-    second->deaf = true;
-    host_knows(second->host, 0);
+    struct plane *follower = NULL;
+    RACK_WAIT((follower = follower_of(&plane.hosts[0], second)) != NULL);
+    const struct rack_host *leader = plane_leader()->host;
+    api_start(follower);
+    follower->deaf = true;
+    host_knows(follower->host, 0);
 
     control_api_not_leader(&api, &answer);
 
     ck_assert_uint_eq(answer.leader, leader->identity.uid);
-    ck_assert_uint_eq(answer.term, consensus_term(consensus));
+    ck_assert_uint_eq(answer.term, consensus_term(control_consensus(follower->control)));
     ck_assert_uint_eq(answer.member.uid, leader->identity.uid);
     const struct digest key = identity_key_digest(&leader->identity.key);
     ck_assert(digest_equal(&answer.member.key, &key));
