@@ -44,10 +44,10 @@ resume_stopped() { [ -z "$stopped" ] || kill -CONT "$stopped" 2>/dev/null || tru
 # A control group that is short of memory: who presses fills it, and is taken by the out-of-memory killer and begins
 # again, for there is something in it that has to be taken before. It has a limit of its own should it ever get out.
 PRESSED_BYTES=$((256 << 20))
-pressed= pressed_limit= presser=
+pressed= pressed_limit= pressed_handed= presser=
 pressed_up() { # false: there is no such control group to be had
     local root=/sys/fs/cgroup
-    if grep -qsw memory $root/cgroup.controllers && echo +memory 2>/dev/null >$root/cgroup.subtree_control; then
+    if grep -qsw memory $root/cgroup.controllers && hand_out_memory $root/cgroup.subtree_control; then
         pressed_limit=memory.max
     elif [ -w $root/memory/memory.limit_in_bytes ]; then
         root=$root/memory pressed_limit=memory.limit_in_bytes
@@ -59,6 +59,10 @@ pressed_up() { # false: there is no such control group to be had
     # None of it goes to a disk instead. Where swap is not counted there is no such file.
     { [ ! -e $pressed/memory.swap.max ] || echo 0 >$pressed/memory.swap.max; } &&
         { [ ! -e $pressed/memory.memsw.limit_in_bytes ] || echo $PRESSED_BYTES >$pressed/memory.memsw.limit_in_bytes; }
+}
+hand_out_memory() { # SUBTREE_CONTROL: and keeps in mind whether it did not before
+    ! grep -qsw memory "$1" || return 0
+    echo +memory 2>/dev/null >"$1" && pressed_handed=$1
 }
 press() {
     {
@@ -77,7 +81,9 @@ pressed_down() {
         while read -r pid; do echo "$pid" >"${pressed%/*}/cgroup.procs"; done <"$group/cgroup.procs" 2>/dev/null || true
         rmdir "$group" 2>/dev/null || true
     done
-    pressed=
+    # Somebody else may count on it by now: then it is busy, and stays.
+    [ -z "$pressed_handed" ] || echo -memory 2>/dev/null >"$pressed_handed" || true
+    pressed= pressed_handed=
 }
 taken() { cat $pressed/who/memory.{events,oom_control} 2>/dev/null | awk '$1 == "oom_kill" { print $2 }'; } # by the killer
 rack_down # of an earlier run that was killed
