@@ -38,30 +38,28 @@ static unsigned common_headers(const struct exchange *exchange,
     return count;
 }
 
-void call_send_json(struct exchange *exchange,
-                    int status,
-                    json_t *take_document,
-                    uint64_t revision,
-                    uint64_t etag)
+/* The writer is empty afterwards. */
+static void send_written(struct exchange *exchange,
+                         int status,
+                         struct bytes_writer *take_text,
+                         uint64_t revision,
+                         uint64_t etag)
 {
     struct exchange_header headers[3];
     char revision_text[24];
     char etag_text[24];
-    CLEANUP_FREE char *text = take_document != NULL ? json_text(take_document) : NULL;
-    json_decref(take_document);
-    if (text == NULL) {
-        problem_answer(exchange, &(struct problem){.code = -ENOMEM}, revision);
-        return;
-    }
-    size_t size = strlen(text);
-    text[size++] = '\n'; /* in place of the NUL: it is a text no more */
-    if (size > EXCHANGE_ANSWER_MAX) {
-        problem_answer(exchange,
-                       &(struct problem){.code = BERTH_ETOOLARGE,
-                                         .detail = "the answer has more than 64MiB",
-                                         .hint = "ask for fewer with limit=, or for less "
-                                                 "of each with fields="},
-                       revision);
+    bytes_write_u8(take_text, '\n');
+    if (take_text->error != 0) {
+        bool large = take_text->error == BERTH_ETOOLARGE;
+        problem_answer(
+            exchange,
+            &(struct problem){.code = take_text->error,
+                              .detail = large ? "the answer has more than 64MiB" : NULL,
+                              .hint = large ? "ask for fewer with limit=, or for less "
+                                              "of each with fields="
+                                            : NULL},
+            revision);
+        bytes_writer_fini(take_text);
         return;
     }
     unsigned count = common_headers(exchange, headers, revision_text, revision);
@@ -69,7 +67,29 @@ void call_send_json(struct exchange *exchange,
         (void)snprintf(etag_text, sizeof(etag_text), "\"%" PRIu64 "\"", etag);
         headers[count++] = (struct exchange_header){"ETag", etag_text};
     }
-    exchange_answer(exchange, status, "application/json", headers, count, text, size);
+    exchange_answer(exchange, status, "application/json", headers, count, take_text->data,
+                    take_text->size);
+    bytes_writer_fini(take_text);
+}
+
+void call_json_begin(struct bytes_writer *text, struct json_writer *ret_writer)
+{
+    bytes_writer_init(text, EXCHANGE_ANSWER_MAX);
+    json_writer_init(ret_writer, text);
+}
+
+void call_send_json(struct exchange *exchange,
+                    int status,
+                    json_t *take_document,
+                    uint64_t revision,
+                    uint64_t etag)
+{
+    struct bytes_writer text;
+    struct json_writer writer;
+    call_json_begin(&text, &writer);
+    json_write_tree(&writer, take_document);
+    json_decref(take_document);
+    send_written(exchange, status, &text, revision, etag);
 }
 
 static void call_free(struct api_call *call)
@@ -124,6 +144,19 @@ void call_answer(struct api_call *call, int status, json_t *take_document, uint6
         return;
     }
     call_send_json(call->exchange, status, take_document, revision_now(call), etag);
+    call_leave(call);
+}
+
+void call_answer_written(struct api_call *call,
+                         int status,
+                         struct bytes_writer *take_text,
+                         uint64_t etag)
+{
+    if (confirm_first(call)) {
+        bytes_writer_fini(take_text);
+        return;
+    }
+    send_written(call->exchange, status, take_text, revision_now(call), etag);
     call_leave(call);
 }
 

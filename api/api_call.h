@@ -22,6 +22,7 @@
 #include "api/control_plane.h"
 #include "api/query.h"
 #include "api/routes.h"
+#include "base/json_writer.h"
 #include "base/list.h"
 #include "base/loop.h"
 #include "model/command.h"
@@ -109,6 +110,13 @@ const struct state *call_state(const struct api_call *call);
 /* 200 or `status` with the document (taken; NULL is out of memory). etag 0: none. Ends
  * the call. */
 void call_answer(struct api_call *call, int status, json_t *take_document, uint64_t etag);
+/* Begins the JSON of an answer, for call_answer_written: bounded as answers are. */
+void call_json_begin(struct bytes_writer *text, struct json_writer *ret_writer);
+/* As call_answer with the JSON that was written, which may have failed. */
+void call_answer_written(struct api_call *call,
+                         int status,
+                         struct bytes_writer *take_text,
+                         uint64_t etag);
 /* As above with a text of any type. */
 void call_answer_text(struct api_call *call,
                       int status,

@@ -149,9 +149,15 @@ void handle_list(struct api_call *call, const struct state *state)
         call_fail(call, -ENOMEM, NULL);
         return;
     }
-    json_t *items = json_array();
+    struct bytes_writer text;
+    struct json_writer answer;
     char next[2 * NAME_SIZE] = "";
+    uint64_t shown = 0;
     bool more = false;
+    call_json_begin(&text, &answer);
+    json_write_begin(&answer, '{');
+    json_write_key(&answer, "items");
+    json_write_begin(&answer, '[');
     for (size_t i = 0; i < count; i++) {
         const struct metadata *meta = object_meta(objects[i]);
         if (!passes(&filter, kind, objects[i]) ||
@@ -159,20 +165,35 @@ void handle_list(struct api_call *call, const struct state *state)
                         meta->name) < 0) {
             continue;
         }
-        if (json_array_size(items) == filter.limit) {
+        if (shown == filter.limit) {
             more = true;
             break;
         }
+        shown++;
         (void)snprintf(next, sizeof(next), "%s/%s", meta->tenant, meta->name);
-        json_array_append_new(items,
-                              object_document(call, state, kind, objects[i], &view));
+        object_write(call, state, kind, objects[i], &view, &answer);
     }
-    json_t *answer = json_pack("{s:o, s:I}", "items", items, "revision",
-                               (json_int_t)state_revision(state));
+    json_write_end(&answer, ']');
+    json_write_key(&answer, "revision");
+    json_write_u64(&answer, state_revision(state));
     if (more) {
-        json_object_set_new(answer, "next", json_string(next));
+        json_write_key(&answer, "next");
+        json_write_text(&answer, next);
     }
-    call_answer(call, 200, answer, state_revision(state));
+    json_write_end(&answer, '}');
+    call_answer_written(call, 200, &text, state_revision(state));
+}
+
+static void answer_object(struct api_call *call,
+                          const struct state *state,
+                          const void *object,
+                          struct object_view *view)
+{
+    struct bytes_writer text;
+    struct json_writer answer;
+    call_json_begin(&text, &answer);
+    object_write(call, state, call->target.kind, object, view, &answer);
+    call_answer_written(call, 200, &text, object_meta(object)->modify_revision);
 }
 
 void handle_get(struct api_call *call, const struct state *state)
@@ -189,8 +210,7 @@ void handle_get(struct api_call *call, const struct state *state)
         call_fail(call, BERTH_EINVALID, err.text);
         return;
     }
-    call_answer(call, 200, object_document(call, state, call->target.kind, object, &view),
-                object_meta(object)->modify_revision);
+    answer_object(call, state, object, &view);
 }
 
 /* ---- write
@@ -213,9 +233,7 @@ static void written(struct api_call *call)
     struct object_view view = object_view_whole();
     uint64_t revision = call->results[0].revision;
     if (object != NULL && object_meta(object)->modify_revision <= revision) {
-        call_answer(call, 200,
-                    object_document(call, state, call->target.kind, object, &view),
-                    object_meta(object)->modify_revision);
+        answer_object(call, state, object, &view);
     } else {
         call_answer(call, 200, json_pack("{s:I}", "revision", (json_int_t)revision),
                     revision);

@@ -22,7 +22,6 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/parse_number.h"
-#include "model/document.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -48,7 +47,7 @@ struct watch {
     struct list link;
     struct api_watches *watches;
     struct exchange *exchange;
-    struct api_call view; /* what object_document needs: api and subject */
+    struct api_call view; /* what object_write needs: api and subject */
     uint32_t kinds;       /* bit per kind */
     char tenant[NAME_SIZE];
     struct watch_sight sight;
@@ -145,12 +144,15 @@ static bool send_put(struct watch *watch,
                      const void *object,
                      const char *id)
 {
-    json_t *document =
-        object_document(&watch->view, state, kind, object, &watch->watches->documents);
-    CLEANUP_FREE char *text = document != NULL ? json_text(document) : NULL;
-    json_decref(document);
+    struct bytes_writer written;
+    struct json_writer writer;
+    CLEANUP_FREE char *text = NULL;
+    bytes_writer_init(&written, EVENT_MAX);
+    json_writer_init(&writer, &written);
+    object_write(&watch->view, state, kind, object, &watch->watches->documents, &writer);
     const struct metadata *meta = object_meta(object);
-    if (text == NULL || sight_told(&watch->sight, kind, meta->tenant, meta->name) < 0) {
+    if (bytes_writer_take_text(&written, &text) < 0 ||
+        sight_told(&watch->sight, kind, meta->tenant, meta->name) < 0) {
         return false;
     }
     return send_event(watch, "put", id, text);

@@ -4,6 +4,7 @@
 #include "base/cleanup.h"
 #include "base/parse_number.h"
 #include "base/plural.h"
+#include "model/document.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -339,21 +340,31 @@ static void decorate(const struct api_call *call,
     }
 }
 
-json_t *object_document(const struct api_call *call,
-                        const struct state *state,
-                        enum kind kind,
-                        const void *object,
-                        struct object_view *view)
+/* NULL when there is nothing of it to add. */
+static json_t *added_status(const struct api_call *call,
+                            const struct state *state,
+                            enum kind kind,
+                            const void *object,
+                            struct object_view *view)
 {
-    json_t *document = view->thin
-                           ? document_of_parts(kind, object, view->full, &view->parts)
-                           : document_of(kind, object, view->full);
-    json_t *status = json_object_get(document, "status");
-    json_t *fresh = document != NULL && status == NULL ? json_object() : NULL;
-    decorate(call, state, kind, object, view, fresh != NULL ? fresh : status);
-    if (json_object_size(fresh) > 0) {
-        json_object_set(document, "status", fresh);
+    bool adds = kind == KIND_VM || kind == KIND_GROUP || kind == KIND_HOST;
+    json_t *status = adds ? json_object() : NULL;
+    if (status != NULL) {
+        decorate(call, state, kind, object, view, status);
     }
-    json_decref(fresh);
-    return document;
+    return status;
+}
+
+void object_write(const struct api_call *call,
+                  const struct state *state,
+                  enum kind kind,
+                  const void *object,
+                  struct object_view *view,
+                  struct json_writer *writer)
+{
+    json_t *status = added_status(call, state, kind, object, view);
+    const struct document_view shown = {
+        .full = view->full, .parts = view->thin ? &view->parts : NULL, .status = status};
+    document_write(kind, object, &shown, writer);
+    json_decref(status);
 }

@@ -6,13 +6,13 @@
  * why a VM waits, ...) are worked out only when they are to be seen, and why VMs wait for
  * at most OBJECT_REASONS_MAX placements in one answer: each looks at every host, on the
  * loop that the leader's heartbeats go out from. VMs of one kind share a placement;
- * beyond the bound the reason says whom to ask. Ownership: documents are new references.
+ * beyond the bound the reason says whom to ask. Ownership: all is borrowed.
  * Threads: the loop's. Errors: BERTH_EINVALID for fields that the kind does not have.
  */
 #pragma once
 
 #include "api/query.h"
-#include "model/document.h"
+#include "model/document_write.h"
 #include "model/state.h"
 
 struct api_call;
@@ -34,12 +34,12 @@ int object_view_read(const struct query *query,
                      enum kind kind,
                      struct object_view *ret_view,
                      struct err *err);
-/* NULL when out of memory. */
-json_t *object_document(const struct api_call *call,
-                        const struct state *state,
-                        enum kind kind,
-                        const void *object,
-                        struct object_view *view);
+void object_write(const struct api_call *call,
+                  const struct state *state,
+                  enum kind kind,
+                  const void *object,
+                  struct object_view *view,
+                  struct json_writer *writer);
 /* The VMs that a group lacks and its tenant's quota has no room for; with some, ret_text
  * says which quota. */
 uint32_t group_over_quota(const struct state *state,

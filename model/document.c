@@ -12,335 +12,61 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define API_VERSION  "berth/v1"
 #define PATH_SIZE    256
 #define KEY_SHOWN    64
 #define MCPU_PER_CPU 1000
-#define ALL_MEMBERS  UINT64_MAX
 
-/* ---- writing ---- */
+/* ---- trees ---- */
 
-/* Bytes of the UTF-8 character that begins the text (RFC 3629), 0: none does. */
-static size_t character_size(const char *text)
+static json_t *tree_of(struct bytes_writer *text)
 {
-    const unsigned char *byte = (const unsigned char *)text;
-    size_t size = byte[0] < 0x80                       ? 1
-                  : byte[0] >= 0xc2 && byte[0] <= 0xdf ? 2
-                  : byte[0] >= 0xe0 && byte[0] <= 0xef ? 3
-                  : byte[0] >= 0xf0 && byte[0] <= 0xf4 ? 4
-                                                       : 0;
-    for (size_t i = 1; i < size; i++) {
-        if ((byte[i] & 0xc0) != 0x80) {
-            return 0;
-        }
-    }
-    bool overlong =
-        (byte[0] == 0xe0 && byte[1] < 0xa0) || (byte[0] == 0xf0 && byte[1] < 0x90);
-    bool outside =
-        (byte[0] == 0xed && byte[1] > 0x9f) || (byte[0] == 0xf4 && byte[1] > 0x8f);
-    return overlong || outside ? 0 : size;
+    json_t *tree = text->error == 0
+                       ? json_loadb((const char *)text->data, text->size, 0, NULL)
+                       : NULL;
+    bytes_writer_fini(text);
+    return tree;
 }
 
-static void replace_foreign(char *text)
+json_t *document_of(enum kind kind, const void *object, bool full)
 {
-    while (*text != '\0') {
-        size_t size = character_size(text);
-        if (size == 0) {
-            *text = '?';
-            size = 1;
-        }
-        text += size;
-    }
-}
-
-/* Text as a JSON string. Reasons may hold whatever a kernel or guest said: what is no
- * UTF-8 is shown as question marks. */
-json_t *document_text(const char *text)
-{
-    json_t *value = json_string(text != NULL ? text : "");
-    if (value != NULL || text == NULL) {
-        return value;
-    }
-    char *copy = strdup(text);
-    if (copy == NULL) {
+    struct bytes_writer text;
+    struct json_writer writer;
+    const struct document_view view = {.full = full};
+    if (kind_info(kind) == NULL) {
         return NULL;
     }
-    replace_foreign(copy);
-    value = json_string(copy);
-    free(copy);
-    return value;
-}
-
-/* 0 means "none" for these, and no address or time that could be written. */
-static bool zero_is_absent(const struct field *field)
-{
-    return field->unit == UNIT_IPV4 || field->unit == UNIT_CIDR ||
-           field->unit == UNIT_MAC || field->unit == UNIT_INSTANT;
-}
-
-/* What is a text as it is; NULL: it has to be written first. */
-static const char *text_of(const struct field *field, const void *member)
-{
-    uint64_t value = 0;
-    switch (field->type) {
-    case FIELD_ENUM:
-        value = field_number(field, member);
-        return value <= field->max ? field->names[value] : NULL;
-    case FIELD_NAME:
-        return memchr(member, '\0', NAME_SIZE) != NULL ? member : NULL;
-    case FIELD_TEXT:
-        return *(char *const *)member;
-    default:
-        return NULL;
-    }
-}
-
-static json_t *formatted_value(const struct field *field, const void *member)
-{
-    const char *as_is = text_of(field, member);
-    if (as_is != NULL) {
-        return document_text(as_is);
-    }
-    CLEANUP_FREE char *text = field_format(field, member);
-    return text != NULL ? document_text(text) : NULL;
-}
-
-static json_t *number_value(const struct field *field, const void *member)
-{
-    uint64_t value = field_number(field, member);
-    if (value == 0 && zero_is_absent(field)) {
-        return json_null();
-    }
-    /* JSON's integers end at 2^63 - 1 in jansson; beyond, digits in a text. */
-    if (field->unit != UNIT_NONE || field_is_unlimited(field, value) ||
-        value > INT64_MAX) {
-        return formatted_value(field, member);
-    }
-    return json_integer((json_int_t)value);
-}
-
-static json_t *texts_value(const struct text_list *list)
-{
-    json_t *array = json_array();
-    for (uint32_t i = 0; i < list->count; i++) {
-        if (json_array_append_new(array, document_text(list->items[i])) < 0) {
-            json_decref(array);
-            return NULL;
-        }
-    }
-    return array;
-}
-
-static json_t *labels_value(const struct label_list *labels)
-{
-    json_t *object = json_object();
-    for (uint32_t i = 0; i < labels->count; i++) {
-        const struct label *label = &labels->items[i];
-        char key[NAME_SIZE];
-        memcpy(key, label->key, sizeof(key));
-        replace_foreign(key);
-        if (json_object_set_new(object, key, document_text(label->value)) < 0) {
-            json_decref(object);
-            return NULL;
-        }
-    }
-    return object;
-}
-
-static json_t *blob_value(const struct blob *blob)
-{
-    size_t capacity =
-        sodium_base64_encoded_len(blob->size, sodium_base64_VARIANT_ORIGINAL);
-    char *text = malloc(capacity);
-    if (text == NULL) {
-        return NULL;
-    }
-    sodium_bin2base64(text, capacity, blob->data, blob->size,
-                      sodium_base64_VARIANT_ORIGINAL);
-    json_t *value = json_string(text);
-    free(text);
-    return value;
-}
-
-/* NOLINTBEGIN(misc-no-recursion): as deep as our own tables are nested */
-static json_t *
-list_value(const struct field *field, const struct record_list *list, bool full)
-{
-    json_t *array = json_array();
-    for (uint32_t i = 0; i < list->count; i++) {
-        const char *item =
-            (const char *)list->items + (size_t)i * field->record->size_bytes;
-        json_t *value = document_of_record(field->record, item, full);
-        if (json_array_append_new(array, value) < 0) {
-            json_decref(array);
-            return NULL;
-        }
-    }
-    return array;
-}
-
-static json_t *member_value(const struct field *field, const void *member, bool full)
-{
-    switch (field->type) {
-    case FIELD_BOOL:
-        return json_boolean(*(const bool *)member);
-    case FIELD_U32:
-    case FIELD_U64:
-        return number_value(field, member);
-    case FIELD_RECORD:
-        return document_of_record(field->record, member, full);
-    case FIELD_LIST:
-        return list_value(field, member, full);
-    case FIELD_TEXTS:
-        return texts_value(member);
-    case FIELD_LABELS:
-        return labels_value(member);
-    case FIELD_ENUM:
-        return formatted_value(field, member);
-    default:
-        break;
-    }
-    if (field_is_fallback(field, member)) {
-        return json_null();
-    }
-    return field->type == FIELD_BLOB ? blob_value(member)
-                                     : formatted_value(field, member);
-}
-
-/* Adds every field of the record that is to be seen and among `members`, a bit each; 0 or
- * -ENOMEM. */
-static int add_members(json_t *document,
-                       const struct record *record,
-                       const void *object,
-                       bool full,
-                       uint64_t members)
-{
-    REQUIRE(record->field_count <= 64); /* bits of a document_parts */
-    for (unsigned i = 0; i < record->field_count; i++) {
-        const struct field *field = &record->fields[i];
-        if ((members & (UINT64_C(1) << i)) == 0) {
-            continue;
-        }
-        const void *member = field_at(field, object);
-        bool wanted = full || (field->flags & FIELD_REQUIRED) != 0;
-        if ((field->flags & FIELD_SECRET) != 0 ||
-            (!wanted && field_is_fallback(field, member))) {
-            continue;
-        }
-        json_t *value = member_value(field, member, full);
-        if (json_object_set_new(document, field->name, value) < 0) {
-            return -ENOMEM;
-        }
-    }
-    return 0;
+    bytes_writer_init(&text, SIZE_MAX - 1);
+    json_writer_init(&writer, &text);
+    document_write(kind, object, &view, &writer);
+    return tree_of(&text);
 }
 
 json_t *document_of_record(const struct record *record, const void *object, bool full)
 {
-    json_t *document = json_object();
-    if (document != NULL &&
-        add_members(document, record, object, full, ALL_MEMBERS) < 0) {
-        json_decref(document);
-        return NULL;
-    }
-    return document;
+    struct bytes_writer text;
+    struct json_writer writer;
+    bytes_writer_init(&text, SIZE_MAX - 1);
+    json_writer_init(&writer, &text);
+    document_write_record(record, object, full, &writer);
+    return tree_of(&text);
 }
 
-/* NOLINTEND(misc-no-recursion) */
-
-json_t *document_of(enum kind kind, const void *object, bool full)
+json_t *document_text(const char *text)
 {
-    const struct kind_info *info = kind_info(kind);
-    if (info == NULL) {
-        return NULL;
+    struct bytes_writer written;
+    struct json_writer writer;
+    json_t *value = json_string(text != NULL ? text : "");
+    if (value != NULL) {
+        return value;
     }
-    json_t *document =
-        json_pack("{s:s, s:s}", "apiVersion", API_VERSION, "kind", info->name);
-    if (document != NULL &&
-        add_members(document, info->record, object, full, ALL_MEMBERS) < 0) {
-        json_decref(document);
-        return NULL;
-    }
-    return document;
-}
-
-/* ---- parts ---- */
-
-/* Number of the field that is named by `size` bytes of the path; the count when none is.
- */
-static unsigned field_named(const struct record *record, const char *name, size_t size)
-{
-    unsigned i = 0;
-    while (i < record->field_count && (strncmp(record->fields[i].name, name, size) != 0 ||
-                                       record->fields[i].name[size] != '\0')) {
-        i++;
-    }
-    return i;
-}
-
-bool document_parts_add(struct document_parts *parts, enum kind kind, const char *path)
-{
-    const struct kind_info *info = kind_info(kind);
-    size_t size = strcspn(path, ".");
-    unsigned part = info != NULL ? field_named(info->record, path, size) : 0;
-    if (info == NULL || part == info->record->field_count) {
-        return false;
-    }
-    REQUIRE(info->record->field_count <= DOCUMENT_PARTS_MAX);
-    if (path[size] == '\0') {
-        parts->members[part] = ALL_MEMBERS;
-        return true;
-    }
-    const struct record *record = info->record->fields[part].record;
-    const char *member = path + size + 1;
-    unsigned i = record != NULL ? field_named(record, member, strlen(member)) : 0;
-    if (record == NULL || i == record->field_count) {
-        return false;
-    }
-    parts->members[part] |= UINT64_C(1) << i;
-    return true;
-}
-
-/* The members of one top field that are asked for; NULL when out of memory. */
-static json_t *
-part_value(const struct field *field, const void *member, bool full, uint64_t members)
-{
-    json_t *value = json_object();
-    REQUIRE(field->type == FIELD_RECORD); /* metadata, spec, status */
-    if (value != NULL && add_members(value, field->record, member, full, members) < 0) {
-        json_decref(value);
-        return NULL;
-    }
+    bytes_writer_init(&written, SIZE_MAX - 1);
+    json_writer_init(&writer, &written);
+    json_write_text(&writer, text);
+    value = written.error == 0 ? json_loadb((const char *)written.data, written.size,
+                                            JSON_DECODE_ANY, NULL)
+                               : NULL;
+    bytes_writer_fini(&written);
     return value;
-}
-
-json_t *document_of_parts(enum kind kind,
-                          const void *object,
-                          bool full,
-                          const struct document_parts *parts)
-{
-    const struct kind_info *info = kind_info(kind);
-    if (info == NULL) {
-        return NULL;
-    }
-    REQUIRE(info->record->field_count <= DOCUMENT_PARTS_MAX);
-    json_t *document =
-        json_pack("{s:s, s:s}", "apiVersion", API_VERSION, "kind", info->name);
-    for (unsigned i = 0; i < info->record->field_count && document != NULL; i++) {
-        const struct field *field = &info->record->fields[i];
-        if (parts->members[i] == 0) {
-            continue;
-        }
-        json_t *value =
-            part_value(field, field_at(field, object), full, parts->members[i]);
-        if (value != NULL && json_object_size(value) == 0) {
-            json_decref(value);
-        } else if (json_object_set_new(document, field->name, value) < 0) {
-            json_decref(document);
-            document = NULL;
-        }
-    }
-    return document;
 }
 
 /* ---- reading ---- */
@@ -782,8 +508,9 @@ static const struct kind_info *read_heading(const json_t *document, struct err *
     }
     const char *version = json_member_text(document, "apiVersion", NULL);
     const char *name = json_member_text(document, "kind", NULL);
-    if (version == NULL || strcmp(version, API_VERSION) != 0) {
-        (void)err_set(err, BERTH_EINVALID, "apiVersion: expected \"" API_VERSION "\"");
+    if (version == NULL || strcmp(version, DOCUMENT_API_VERSION) != 0) {
+        (void)err_set(err, BERTH_EINVALID,
+                      "apiVersion: expected \"" DOCUMENT_API_VERSION "\"");
         return NULL;
     }
     const struct kind_info *info = name != NULL ? kind_info_by_name(name) : NULL;

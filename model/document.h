@@ -1,7 +1,7 @@
-/* Objects as JSON documents and back: the API's and the CLI's one shape.
+/* JSON documents as trees, and back to objects: the API's and the CLI's one shape.
  *
- * {apiVersion, kind, metadata, spec, status}; keys in table order; sizes, durations,
- * addresses as people write them ("128MiB", "30s"); secrets left out. Walks the record
+ * A tree is for who changes or searches it; it is read from the text that
+ * model/document_write.h writes, so that there is one writer. Reading walks the record
  * tables, so a new field needs nothing here. (base/json.h brings jansson.) Errors:
  * BERTH_EINVALID with the path of the fault ("spec.memory.size: ...").
  */
@@ -9,27 +9,11 @@
 
 #include "base/err.h"
 #include "base/json.h"
-#include "model/field.h"
-#include "model/objects.h"
+#include "model/document_write.h"
 
 /* A new reference, NULL when out of memory. With `full`, fields at their fallback are
  * shown too. */
 json_t *document_of(enum kind kind, const void *object, bool full);
-/* The parts of a kind's documents that are asked for: per top field (metadata, spec,
- * status) a bit for each of its members. Zeroed: none. */
-#define DOCUMENT_PARTS_MAX 4
-struct document_parts {
-    uint64_t members[DOCUMENT_PARTS_MAX];
-};
-/* Adds what a path names: a top field ("metadata"), or a member of one ("spec.group").
- * False when the kind has no such. */
-bool document_parts_add(struct document_parts *parts, enum kind kind, const char *path);
-/* document_of with those parts alone; nothing else is rendered. apiVersion and kind are
- * always there; a part that would be empty is left out. */
-json_t *document_of_parts(enum kind kind,
-                          const void *object,
-                          bool full,
-                          const struct document_parts *parts);
 /* One record (a spec, a status) alone. */
 json_t *document_of_record(const struct record *record, const void *object, bool full);
 /* Reads a document strictly (unknown fields, wrong types, units, ranges are faults;

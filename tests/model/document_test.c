@@ -81,61 +81,6 @@ START_TEST(any_object_can_be_shown)
 }
 END_TEST
 
-START_TEST(parts_are_the_document_without_the_rest)
-{
-    const struct kind_info *info = kind_info((enum kind)_i);
-    static const char *const names[] = {"metadata", "spec", "status"};
-    for (uint64_t seed = 0; seed < SEEDS; seed++) {
-        struct random random;
-        CLEANUP_FREE void *object = malloc(info->record->size_bytes);
-        random_seed(&random, seed);
-        fixture_fill(info->record, object, &random, 0);
-        json_t *whole = document_of(info->kind, object, seed % 2 == 0);
-        for (unsigned wanted = 0; wanted < 8; wanted++) {
-            struct document_parts parts = {0};
-            json_t *some = json_deep_copy(whole);
-            for (unsigned i = 0; i < 3; i++) {
-                if ((wanted & (1U << i)) == 0 ||
-                    !document_parts_add(&parts, info->kind, names[i])) {
-                    json_object_del(some, names[i]);
-                }
-            }
-            json_t *made = document_of_parts(info->kind, object, seed % 2 == 0, &parts);
-            ck_assert(json_equal(made, some));
-            json_decref(made);
-            json_decref(some);
-        }
-        json_decref(whole);
-        record_fini(info->record, object);
-    }
-}
-END_TEST
-
-START_TEST(members_are_asked_for_by_their_path)
-{
-    struct document_parts parts = {0};
-    struct template *template = object_new(KIND_TEMPLATE);
-    strcpy(template->meta.name, "web");
-    strcpy(template->meta.tenant, "shop");
-    strcpy(template->spec.image, "debian");
-    ck_assert(document_parts_add(&parts, KIND_TEMPLATE, "metadata.name"));
-    ck_assert(document_parts_add(&parts, KIND_TEMPLATE, "spec.engine"));
-    ck_assert(!document_parts_add(&parts, KIND_TEMPLATE, "spec.replicas"));
-    ck_assert(!document_parts_add(&parts, KIND_TEMPLATE, "spec.memory.size"));
-    ck_assert(!document_parts_add(&parts, KIND_TEMPLATE, "spec."));
-    ck_assert(!document_parts_add(&parts, KIND_TEMPLATE, "spe"));
-    ck_assert(!document_parts_add(&parts, KIND_TEMPLATE, ""));
-    ck_assert(!document_parts_add(&parts, KIND_NONE, "metadata"));
-    json_t *made = document_of_parts(KIND_TEMPLATE, template, false, &parts);
-    CLEANUP_FREE char *text = json_text(made);
-    CLEANUP_FREE char *wanted = fixture_quotes(
-        "{'apiVersion':'berth/v1','kind':'Template','metadata':{'name':'web'}}");
-    ck_assert_str_eq(text, wanted); /* the engine is at its default */
-    json_decref(made);
-    object_free(KIND_TEMPLATE, template);
-}
-END_TEST
-
 START_TEST(a_document_is_read_field_by_field)
 {
     struct template *template = read_object(
@@ -519,8 +464,6 @@ int main(void)
     tcase_add_test(tcase, text_that_is_no_utf8_is_shown_with_marks);
     tcase_add_loop_test(tcase, text_keeps_what_is_utf8, 0,
                         sizeof(foreign) / sizeof(foreign[0]));
-    tcase_add_loop_test(tcase, parts_are_the_document_without_the_rest, 1, KIND_COUNT);
-    tcase_add_test(tcase, members_are_asked_for_by_their_path);
     suite_add_tcase(suite, tcase);
 
     tcase = tcase_create("read");
