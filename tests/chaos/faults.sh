@@ -3,9 +3,15 @@
 #   faults_plan LIST             the table's rows that are wanted (names with commas between; empty: all)
 #   faults_round                 one fault, or two at a time, by chance (RANDOM); returns when they are over
 #   faults_act NAME HOST TENTHS X   one of them, begun and ended; X is a chance of its own (0 to 32767)
+#   voters, settle               how many are to vote, and the seconds that the rack has to come right in
 #
 # A row: name, shortest and longest time in tenths of a second, whom it may meet, what the timeline says.
 # Whom: any host, a voter, the leader, a follower (a voter that does not lead), all of them.
+#
+# What may meet what: anything may, twice, too, but for one rule, as the rack promises nothing without it: a majority of
+# voters has to be possible once the faults of the moment are over. Of these only `lost` leaves something behind. So it
+# comes only when as many hosts vote as are to and none of them is lost (before_lost). Should the rack not get there, it
+# has not replaced the one that was lost before: that is a fault that is found.
 FAULTS='
 kill       0 150  any       berthd is killed
 power      0 150  any       everything on the host is killed
@@ -71,7 +77,7 @@ whom() { # WHO CHANCE
 }
 alive() {
     local host
-    for host in "${RACK_HOSTS[@]}"; do [ -e "$W/down/$host" ] || echo "$host"; done
+    for host in "${RACK_HOSTS[@]}"; do ! is_up "$host" || echo "$host"; done
 }
 
 # ---- each --------------------------------------------------------------------------------------------
@@ -149,6 +155,7 @@ fault_split() {
 # How much is left decides what fails: nothing at all, the next segment of the log, or only what is refused early.
 fault_full() {
     local left_mib=$(($3 % 4 * 12)) free_mib
+    mountpoint -q "$W/state/$1" || return 0 # it was lost meanwhile
     excuse "$1" $(($2 / 10 + 60)) 'disk|space|MiB (free|left)'
     free_mib=$(($(stat -f -c '%a * %S' "$W/state/$1") / 1048576))
     [ $free_mib -le $left_mib ] || fallocate -l $((free_mib - left_mib))M "$W/state/$1/balloon" 2>/dev/null || true
@@ -200,12 +207,11 @@ fault_blackout() {
     tell all "are started again"
 }
 # Its vote is given to another by the leader itself; an operator takes the host out, and plugs a new one in.
+before_lost() { wait_until "$settle" "$voters voters, the lost ones replaced" voters_are "$voters"; }
 fault_lost() {
     local new until
-    host_down "$1"
+    host_gone "$1"
     host_off "$1"
-    mkdir -p $W/gone
-    : >"$W/gone/$1"
     until [ -z "$(berthd_pid "$1")" ]; do sleep 0.1; done
     umount -l "$W/state/$1"
     hold "$2"
@@ -254,6 +260,7 @@ faults_round() {
         [[ " ${met[*]-} " != *" $name "* ]] || continue
         row=$(grep "^$name " <<<"$FAULTS")
         read -r name min max who text <<<"$row"
+        ! declare -F "before_$name" >/dev/null || "before_$name" || continue
         # short ones are as likely as long ones
         tenths=$((min + (max - min) * one * other / 10000))
         host=$(whom "$who" "$whose") || { echo "          nobody is $who for $name"; continue; }

@@ -4,6 +4,8 @@
 #   world_up VOTERS AGENTS    hosts v1.. and a1.., all of them in one cluster
 #   host_add H                one more, once there is a cluster
 #   host_down H / host_back H its berthd is not started (again) / is
+#   host_gone H               nothing is started on it ever again
+#   is_up H                   neither of both
 #   host_kill H               kill -9 to its berthd, as somebody else may: that it ends is no fault then
 #   host_off H                kill -9 to everything on it
 #   berthd_pid H              nothing when none runs
@@ -12,7 +14,7 @@
 #   world_end                 all daemons end in order, those whose end is a fault are told
 #   world_down                all of it is removed; safe to call at any time
 #
-# A voter's state folder is a small disk of its own (a tmpfs), so that it can be filled. Files below $W:
+# A state folder is a small disk of its own (a tmpfs), so that it can be filled. Files below $W:
 #   state/H  logs/H  vms/H (intervals of its VMs)  shim/H  exits (HOST PID CODE)  killed (PIDs)  faults (found here)
 
 DISK_MIB=192
@@ -78,7 +80,7 @@ excused() { # HOST CODE FROM
 keep() { # HOST
     local host=$1 pid code from
     while [ ! -e $W/over ] && kill -0 $$ 2>/dev/null; do
-        if [ -e "$W/down/$host" ]; then
+        if ! is_up "$host"; then
             sleep 0.1
             continue
         fi
@@ -92,7 +94,7 @@ keep() { # HOST
         if ! grep -qx "$pid" $W/killed && ! { [ -e $W/over ] && [ $code = 0 ]; } && ! excused "$host" $code $from; then
             found "the berthd of $host ended with code $code:" "$(tail -n 3 "$W/logs/$host")"
         fi
-        [ -e $W/over ] || [ -e "$W/down/$host" ] || sleep 0.5
+        [ -e $W/over ] || ! is_up "$host" || sleep 0.5
     done
 }
 
@@ -103,7 +105,7 @@ host_new() { # HOST: plugged, with nothing running
     # of the seed and the name, as who comes later must not shift what chance does to others
     echo "$host $(($(cksum <<<"$SEED $host" | cut -d ' ' -f 1) % 100000 + 1))000000000" >>$W/offsets
     mkdir -p "$W/state/$host"
-    case $host in v* | x*) mount -t tmpfs -o size=${DISK_MIB}m,mode=711 berth-chaos "$W/state/$host" ;; esac
+    mount -t tmpfs -o size=${DISK_MIB}m,mode=711 berth-chaos "$W/state/$host"
     "$chaos" shim "$W/shim/$host" wall_s=0
     echo "$host $RACK_NET.$HOST_NUMBER" >>$W/rack
 }
@@ -113,6 +115,8 @@ host_start() { # HOST: its supervisor
 }
 host_down() { : >"$W/down/$1"; }
 host_back() { rm -f "$W/down/$1"; }
+host_gone() { : >"$W/gone/$1"; }
+is_up() { [ ! -e "$W/down/$1" ] && [ ! -e "$W/gone/$1" ]; }
 host_kill() {
     local pid
     pid=$(berthd_pid "$1")
@@ -129,7 +133,7 @@ health() { curl -s -m 2 --unix-socket "$W/state/$1/berthd.sock" http://berth/hea
 hosts_of() {
     local host
     for host in "${RACK_HOSTS[@]}"; do
-        [ -e "$W/down/$host" ] || ! grep -q "\"role\":\"$1\"" <<<"$(health "$host")" || echo "$host"
+        ! is_up "$host" || ! grep -q "\"role\":\"$1\"" <<<"$(health "$host")" || echo "$host"
     done
 }
 leader() { # SECONDS: waits until there is one
@@ -144,13 +148,20 @@ leader() { # SECONDS: waits until there is one
 ask() {
     local host
     for host in "${RACK_HOSTS[@]}"; do
-        [ -e "$W/down/$host" ] || ! timeout 12 nsenter --net="/run/netns/$RACK-$host" \
+        ! is_up "$host" || ! timeout 12 nsenter --net="/run/netns/$RACK-$host" \
             "$RACK_BIN/berth" --state "$W/state/$host" "$@" 2>/dev/null || return 0
     done
     return 1
 }
 hosts_ready() { ask ls host -o json | jq '[.items[] | select((.status.phase // "ready") == "ready")] | length'; }
-voters_count() { ask ls host -o json | jq '[.items[] | select(.status.voter == "voter")] | length'; }
+# Those that are not gone; who is, and still votes, keeps another from becoming one.
+voters_count() {
+    local host count=0
+    for host in $(ask ls host -o json | jq -r '.items[] | select(.status.voter == "voter") | .metadata.name'); do
+        [ -e "$W/gone/$host" ] || count=$((count + 1))
+    done
+    echo $count
+}
 
 wait_until() { # SECONDS WHAT COMMAND...
     local deadline=$((SECONDS + $1)) what=$2
@@ -196,7 +207,7 @@ host_add() {
 world_up() { # VOTERS AGENTS
     local i hosts=()
     KEEPERS=()
-    mkdir -p $W/{state,logs,vms,shim,pids,down,excuse,join}
+    mkdir -p $W/{state,logs,vms,shim,pids,down,gone,excuse,join}
     : >$W/exits; : >$W/killed; : >$W/offsets; : >$W/rack; : >$W/faults
     chmod 711 $W
     rack_switch
