@@ -355,27 +355,22 @@ static int add(struct voters *voters, const struct host *host)
 {
     char address[MESH_ADDRESS_SIZE];
     identity_address_text(host->status.address, host->status.raft_port, address);
-    log_info("voters", "host becomes standby of the log",
-             KV_STR("peer", host->meta.name));
     return consensus_add_standby(control_consensus(voters->control), raft_id_of(host),
                                  address, change_done, voters);
 }
 
 /* host is NULL for a stranger, of whom only the log knows. */
-static int take_step(struct voters *voters,
-                     enum voters_step step,
-                     uint64_t raft_id,
-                     const struct host *host)
+static int begin_step(struct voters *voters,
+                      enum voters_step step,
+                      uint64_t raft_id,
+                      const struct host *host)
 {
     struct consensus *consensus = control_consensus(voters->control);
-    const char *name = host != NULL ? host->meta.name : "(removed)";
     if (host == NULL && step != VOTERS_STEP_REMOVE && step != VOTERS_STEP_HAND_OVER) {
         return BERTH_ENOTFOUND;
     }
     switch (step) {
     case VOTERS_STEP_REMOVE:
-        log_warn("voters", "host leaves the log: it is removed, drained or lost for good",
-                 KV_STR("peer", name), KV_U64("raft_id", raft_id));
         return consensus_remove(consensus, raft_id, change_done, voters);
     case VOTERS_STEP_RECORD_NONE:
         return record_role(voters, host, VOTER_NONE);
@@ -386,14 +381,35 @@ static int take_step(struct voters *voters,
     case VOTERS_STEP_ADD:
         return add(voters, host);
     case VOTERS_STEP_PROMOTE:
-        log_info("voters", "host becomes voter", KV_STR("peer", name));
         return consensus_promote(consensus, raft_id, change_done, voters);
     case VOTERS_STEP_HAND_OVER:
-        log_warn("voters", "this host is to leave the log and hands leadership over",
-                 KV_STR("peer", name));
         return consensus_transfer(consensus, raft_id, change_done, voters);
     default:
         return 0;
+    }
+}
+
+/* Of what has begun: a leader that is too young is refused several times a second. */
+static void log_step(enum voters_step step, uint64_t raft_id, const struct host *host)
+{
+    const char *name = host != NULL ? host->meta.name : "(removed)";
+    switch (step) {
+    case VOTERS_STEP_REMOVE:
+        log_warn("voters", "host leaves the log: it is removed, drained or lost for good",
+                 KV_STR("peer", name), KV_U64("raft_id", raft_id));
+        return;
+    case VOTERS_STEP_ADD:
+        log_info("voters", "host becomes standby of the log", KV_STR("peer", name));
+        return;
+    case VOTERS_STEP_PROMOTE:
+        log_info("voters", "host becomes voter", KV_STR("peer", name));
+        return;
+    case VOTERS_STEP_HAND_OVER:
+        log_warn("voters", "this host is to leave the log and hands leadership over",
+                 KV_STR("peer", name));
+        return;
+    default: /* what is recorded, the log itself shows */
+        return;
     }
 }
 
@@ -544,10 +560,13 @@ void voters_tick(struct voters *voters, uint64_t now_ms)
     if (step == VOTERS_STEP_NONE) {
         return;
     }
-    int r = take_step(voters, step, voters->changing, host_of(voters, voters->changing));
+    const struct host *host = host_of(voters, voters->changing);
+    int r = begin_step(voters, step, voters->changing, host);
     voters->under_way = r == 0;
     if (r < 0) {
         change_done(voters, r);
+    } else {
+        log_step(step, voters->changing, host);
     }
 }
 
