@@ -3,6 +3,7 @@
 #include "base/clock.h"
 
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -22,7 +23,7 @@ struct line {
 static struct {
     enum log_level level;
     bool json;
-    const char *host;
+    _Atomic(const char *) host; /* set when there are threads */
 } settings = {.level = LOG_LEVEL_INFO};
 
 static const char *const level_names[] = {"debug", "info", "warn", "error"};
@@ -230,8 +231,9 @@ void log_line(enum log_level level,
         put_text(&line, ": ");
         put_text(&line, sentence);
     }
-    if (settings.host != NULL) {
-        put_field(&line, &KV_STR("host", settings.host));
+    const char *host = settings.host;
+    if (host != NULL) {
+        put_field(&line, &KV_STR("host", host));
     }
     for (unsigned i = 0; i < kv_count && !line.cut; i++) {
         put_field(&line, &kvs[i]);

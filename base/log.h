@@ -36,7 +36,8 @@ struct log_kv {
 /* Lines below level are dropped; json chooses one JSON object per line. Call before
  * threads start. */
 void log_setup(enum log_level level, bool json);
-/* Fixed field on every line (the host's name); borrowed for ever; NULL to remove. */
+/* Fixed field on every line (the host's name); borrowed for ever; NULL to remove. From
+ * any thread. */
 void log_set_host(const char *host);
 bool log_enabled(enum log_level level);
 void log_line(enum log_level level,
