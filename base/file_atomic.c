@@ -4,6 +4,7 @@
 #include "base/digest.h"
 #include "base/fd.h"
 #include "base/random.h"
+#include "base/where.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -65,6 +66,7 @@ int file_atomic_write(const char *path,
                       mode_t mode,
                       struct err *err)
 {
+    WHERE("write a file and wait for the disk");
     char folder_path[PATH_MAX];
     const char *name = NULL;
     int r = split(path, folder_path, &name);

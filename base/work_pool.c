@@ -3,6 +3,7 @@
 #include "base/err.h"
 #include "base/loop.h"
 #include "base/require.h"
+#include "base/where.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -268,6 +269,7 @@ bool work_job_cancelled(const struct work_job *job)
 
 void work_pool_drain(struct work_pool *pool)
 {
+    WHERE("wait for what a thread is at");
     bool more = true;
     REQUIRE(!pool->closing && !pool->firing);
     while (more) { /* a done may submit */

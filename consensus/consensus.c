@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "base/require.h"
+#include "base/where.h"
 #include "consensus/consensus_parts.h"
 #include "consensus/entry_frame.h"
 
@@ -60,6 +61,7 @@ on_apply(void *context, uint64_t index, const uint8_t *data, size_t size, struct
         (void)err_wrap(err, r, "apply index %llu", (unsigned long long)index);
         return false;
     }
+    WHERE("apply an entry of the log");
     /* An entry at the index of a batch of ours is that batch: losing the leadership in
      * between would have answered and removed it. */
     struct batch *batch = batch_at(c, index);
@@ -81,12 +83,14 @@ static int on_snapshot(void *context, uint8_t **ret_data, size_t *ret_size)
 {
     struct consensus *c = context;
     c->counters.snapshots++;
+    WHERE("encode the state for a snapshot");
     return c->fsm.snapshot(c->fsm.context, ret_data, ret_size);
 }
 
 static int on_restore(void *context, const uint8_t *data, size_t size)
 {
     struct consensus *c = context;
+    WHERE("take a snapshot in");
     return c->fsm.restore(c->fsm.context, data, size);
 }
 

@@ -4,6 +4,7 @@
 #include "base/cleanup.h"
 #include "base/digest.h"
 #include "base/require.h"
+#include "base/where.h"
 #include "consensus/log_check.h"
 #include "consensus/seal_file.h"
 
@@ -93,6 +94,7 @@ static int write_next(const struct log_seal *seal,
 {
     uint8_t block[SLOT_SIZE];
     uint64_t sequence = seal->sequence + 1;
+    WHERE("write the seal of the log");
     slot_write(block, sequence, state);
     return seal_file_write(seal->file, sequence % SLOT_COUNT, block, err);
 }
@@ -133,6 +135,7 @@ static int wait_for_write(struct log_seal *seal, struct err *err)
         return 0;
     }
     seal->failed = NULL;
+    WHERE("wait for the seal, which a thread writes");
     work_pool_drain(seal->pool);
     if (seal->write_err.code < 0 && err != NULL) {
         *err = seal->write_err;

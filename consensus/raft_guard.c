@@ -2,9 +2,11 @@
 
 #include "base/log.h"
 #include "base/require.h"
+#include "base/where.h"
 #include "consensus/raft_acks.h"
 #include "consensus/raft_appends.h"
 #include "consensus/raft_library.h"
+#include "consensus/raft_refusals.h"
 #include "consensus/raft_resends.h"
 #include "consensus/raft_votes.h"
 
@@ -42,7 +44,8 @@ struct raft_guard {
     uint64_t ready_term;         /* its barrier is applied */
     struct raft_acks early;      /* G1: heard when the barrier is stored */
     struct raft_resends resends; /* G19 */
-    uint64_t verified_term;      /* G3: what this term's leader has shown to match */
+    struct raft_refusals refusals;
+    uint64_t verified_term; /* G3: what this term's leader has shown to match */
     uint64_t verified_index;
     struct raft_configuration members; /* G6: the last committed ones */
     uint64_t members_index;
@@ -483,6 +486,20 @@ static int answer_lost(struct raft_io_send *request, raft_io_send_cb done)
     return 0;
 }
 
+static void note_refusal(struct raft_guard *guard,
+                         const struct raft_append_entries_result *result)
+{
+    uint64_t ms = 0;
+    if (raft_refusals_note(&guard->refusals, result->rejected != 0,
+                           guard->inner->time(guard->inner), &ms)) {
+        log_warn(ROOM, "this log takes nothing of what its leader sends",
+                 KV_U64("term", guard->raft->current_term), KV_U64("ms", ms),
+                 KV_U64("refused", guard->refusals.count),
+                 KV_U64("asked_for", result->rejected),
+                 KV_U64("last", raft_last_index(guard->raft)));
+    }
+}
+
 static int guard_send(struct raft_io *io,
                       struct raft_io_send *request,
                       const struct raft_message *message,
@@ -497,6 +514,9 @@ static int guard_send(struct raft_io *io,
     }
     if (answer && guard->applying_early) {
         return answer_lost(request, done); /* nobody has asked */
+    }
+    if (answer) {
+        note_refusal(guard, result);
     }
     if (answer && result->rejected == 0) {
         uint64_t verified =
@@ -577,6 +597,7 @@ static int guard_truncate(struct raft_io *io, raft_index index)
         return 0;
     }
     raft_appends_flush(&guard->appends);
+    WHERE("cut the log");
     r = guard->inner->truncate(guard->inner, index);
     if (r != 0) {
         halt_io(guard, "truncate the log", r);
@@ -600,6 +621,7 @@ static int guard_set_term(struct raft_io *io, raft_term term)
     if (is_silent(guard) || !intend(guard, term, 0)) {
         return 0;
     }
+    WHERE("write the log's term");
     int r = guard->inner->set_term(guard->inner, term);
     if (r != 0) {
         halt_io(guard, "store the term", r);
@@ -613,6 +635,7 @@ static int guard_set_vote(struct raft_io *io, raft_id id)
     if (is_silent(guard) || !intend(guard, guard->seal->state.term, id)) {
         return 0;
     }
+    WHERE("write the log's vote");
     int r = guard->inner->set_vote(guard->inner, id);
     if (r != 0) {
         halt_io(guard, "store the vote", r);
@@ -731,6 +754,7 @@ static int guard_load(struct raft_io *io,
                       size_t *ret_count)
 {
     struct raft_guard *guard = guard_of(io);
+    WHERE("read the log");
     int r = guard->inner->load(guard->inner, ret_term, ret_vote, ret_snapshot, ret_start,
                                ret_entries, ret_count);
     if (r != 0) {
