@@ -12,6 +12,7 @@
 #include "base/loop.h"
 #include "base/own_address.h"
 #include "base/state_file.h"
+#include "base/where.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -88,6 +89,7 @@ int berthd_log_start(struct berthd *berthd, bool bootstrap, struct err *err)
     CLEANUP_FREE char *folder = NULL;
     char address[MESH_ADDRESS_SIZE];
     struct control *control = NULL;
+    WHERE("open the log");
     int r = log_mark_begin(berthd->identity.folder, berthd->identity.name, err);
     if (r < 0) {
         return r;
@@ -255,6 +257,7 @@ static struct worker_config worker_config_of(struct berthd *berthd)
 static int work_start(struct berthd *berthd, struct err *err)
 {
     const struct worker_config config = worker_config_of(berthd);
+    WHERE("find the VMs that run here");
     int r = worker_open(&config, &berthd->plane.worker, err);
     if (r < 0) {
         return r;
@@ -433,6 +436,7 @@ static int parts_open(struct berthd *berthd, struct err *err)
     if (asprintf(&images, "%s/images", berthd->identity.folder) < 0) {
         return err_sys(err, -ENOMEM, "open images");
     }
+    where_phase("look at what this host has");
     int r = host_facts_read(&berthd->facts, err);
     r = r == 0 ? reserves_settle(berthd, err) : r;
     if (r < 0) {
@@ -440,6 +444,7 @@ static int parts_open(struct berthd *berthd, struct err *err)
     }
     const struct image_limits limits = {.cache_bytes = config->image_cache_bytes,
                                         .reserve_bytes = config->disk_reserve_bytes};
+    where_phase("open the store of images, and what goes to other hosts");
     r = members_open(berthd->identity.folder, &berthd->members, err);
     r = r == 0 ? image_store_open(berthd->loop, images, &limits, &berthd->images, err)
                : r;
@@ -476,6 +481,7 @@ static int parts_open(struct berthd *berthd, struct err *err)
         control_api_init(&berthd->plane) < 0) {
         return err_sys(err, -ENOMEM, "start berthd");
     }
+    where_phase("open the API");
     return serve_start(berthd, err);
 }
 
@@ -542,6 +548,7 @@ static int backups_start(struct berthd *berthd, struct err *err)
 
 static int enter(struct berthd *berthd, struct err *err)
 {
+    where_phase("find this host's part in a cluster");
     if (berthd->config.restore != NULL) {
         int r = restore(berthd, err);
         if (r < 0) {
@@ -584,6 +591,7 @@ int berthd_open(uv_loop_t *loop,
     berthd->loop = loop;
     berthd->config = *config;
     berthd->clock = clock_system();
+    where_phase("read what the state folder says of this host");
     int r = rebirth_forget_resume(config->folder, berthd->clock, err);
     r = r == 0 ? identity_open(config->folder, &berthd->identity, err) : r;
     r = r == 0 ? level_file_check(berthd->identity.folder, berthd_levels(berthd),
@@ -597,6 +605,7 @@ int berthd_open(uv_loop_t *loop,
         r = r == 0 ? backups_start(berthd, err) : r;
         r = r == 0 ? enter(berthd, err) : r;
     }
+    where_phase(NULL);
     *ret_berthd = berthd; /* half-built too: berthd_stop and berthd_free end it */
     return r;
 }

@@ -7,6 +7,7 @@
 #include "agent/level_watch.h"
 #include "base/heap.h"
 #include "base/log.h"
+#include "base/loop_watch.h"
 #include "base/parse_number.h"
 #include "base/secret_box.h"
 #include "base/version.h"
@@ -444,6 +445,10 @@ static int run(const struct options *options)
         fprintf(stderr, "berthd: the event loop cannot be made\n");
         return 1;
     }
+    struct loop_watch *watch = loop_watch_open(&loop, 0);
+    if (watch == NULL) {
+        log_warn("berthd", "nobody watches whether this daemon comes on: out of memory");
+    }
     int r = berthd_open(&loop, &options->config, &berthd, &err);
     if (r < 0) {
         log_error("berthd", "start failed", KV_STR("code", err_name(r)),
@@ -462,6 +467,8 @@ static int run(const struct options *options)
         uv_prepare_start(&prepare, watch_stop);
     }
     uv_run(&loop, UV_RUN_DEFAULT);
+    loop_watch_close(watch);
+    uv_run(&loop, UV_RUN_DEFAULT); /* it is freed */
     int code = berthd != NULL ? berthd_exit_code(berthd) : 1;
     berthd_free(berthd);
     (void)uv_loop_close(&loop); /* the process ends here */

@@ -1,12 +1,14 @@
 #include "agent/disk_room.h"
 
 #include "base/parse_number.h"
+#include "base/where.h"
 
 #include <sys/statvfs.h>
 
 uint64_t disk_reserve_default(const char *folder)
 {
     struct statvfs disk;
+    WHERE("ask how full the disk is");
     if (statvfs(folder, &disk) < 0) {
         return 0;
     }
@@ -17,6 +19,7 @@ uint64_t disk_reserve_default(const char *folder)
 int disk_reserve_check(const char *folder, uint64_t reserve_bytes, struct err *err)
 {
     struct statvfs disk;
+    WHERE("ask how full the disk is");
     char wanted[NUMBER_TEXT_SIZE];
     char have[NUMBER_TEXT_SIZE];
     if (statvfs(folder, &disk) < 0) {
@@ -37,6 +40,7 @@ int disk_reserve_check(const char *folder, uint64_t reserve_bytes, struct err *e
 uint64_t disk_room(const char *folder, uint64_t reserve_bytes)
 {
     struct statvfs disk;
+    WHERE("ask how full the disk is");
     if (statvfs(folder, &disk) < 0) {
         return UINT64_MAX;
     }

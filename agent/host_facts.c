@@ -4,6 +4,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/parse_number.h"
+#include "base/where.h"
 #include "vmm/kvm_probe.h"
 
 #include <errno.h>
@@ -126,6 +127,7 @@ static void qemu_version_read(char version[HOST_FACTS_TEXT_SIZE])
     char text[256] = "";
     int pipe_fds[2];
     pid_t pid;
+    WHERE("ask qemu-system-x86_64 for its version");
     version[0] = '\0';
     if (pipe2(pipe_fds, O_CLOEXEC) < 0) {
         return;
@@ -209,6 +211,7 @@ int host_facts_read(struct host_facts *ret_facts, struct err *err)
 uint64_t host_disk_bytes(const char *folder)
 {
     struct statvfs disk;
+    WHERE("ask how full the disk is");
     return statvfs(folder, &disk) == 0 ? (uint64_t)disk.f_blocks * disk.f_frsize : 0;
 }
 
@@ -245,6 +248,7 @@ int host_usage_sample(struct host_sampler *sampler,
     uint64_t total = 0;
     uint64_t memory = 0;
     struct statvfs disk;
+    WHERE("ask how full the disk is");
     CLEANUP_FREE char *stat = proc_read("/proc/stat");
     CLEANUP_FREE char *meminfo = proc_read("/proc/meminfo");
     if (stat == NULL || !host_facts_parse_stat(stat, &busy, &total)) {

@@ -4,6 +4,7 @@
 #include "agent/orders.h"
 #include "base/log.h"
 #include "base/require.h"
+#include "base/where.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -230,6 +231,7 @@ static int orders_send(struct leader *leader, struct heard *heard, uint64_t now_
 static void orders_give(struct leader *leader)
 {
     uint64_t now_ms = clock_now_ms(leader->config.clock);
+    WHERE("write orders for hosts");
     if (orders_book_refresh(leader->book) < 0) {
         log_error("leader", "out of memory, no host gets orders; tried again soon");
         return; /* at the next tick */
@@ -304,6 +306,7 @@ static void decide(struct leader *leader)
         return;
     }
     struct decisions *decisions = leader->decisions;
+    WHERE("decide where VMs run");
     leader->decisions_took = false;
     uint32_t count =
         scheduler_step(leader->scheduler, control_state(leader->config.control),

@@ -4,6 +4,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/require.h"
+#include "base/where.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -50,6 +51,7 @@ struct resource_groups {
 static int write_text(const char *folder, const char *file, const char *text)
 {
     char path[FILE_PATH_MAX];
+    WHERE("write to a control group");
     (void)snprintf(path, sizeof(path), "%s/%s", folder, file); /* fits */
     CLEANUP_FD int fd = fd_open_at(AT_FDCWD, path, O_WRONLY, 0, NULL);
     if (fd < 0) {

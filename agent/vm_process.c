@@ -4,6 +4,7 @@
 #include "base/fd.h"
 #include "base/proc_stat.h"
 #include "base/require.h"
+#include "base/where.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -333,6 +334,7 @@ static void set_oom_score(pid_t pid, int score)
 
 static void end_unwatched(pid_t pid)
 {
+    WHERE("wait for the end of a process that was not to run");
     (void)kill(pid, SIGKILL); /* our own child, not reaped: the pid is still its */
     (void)waitpid(pid, NULL, 0);
 }
@@ -464,6 +466,7 @@ struct vm_process *vm_process_close(struct vm_process *process)
 {
     if (process != NULL) {
         if (process->child && process->gate >= 0) { /* held: it has run nothing */
+            WHERE("wait for the end of a process that was not to run");
             (void)vm_process_signal(process, SIGKILL);
             /* By pid, which is its own until we have reaped it: libuv has made the pidfd
              * one that does not block. */

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/random.h"
 #include "base/require.h"
+#include "base/where.h"
 #include "net/mesh_actor.h"
 #include "net/mesh_core.h"
 #include "net/mesh_peer.h"
@@ -166,6 +167,7 @@ static void mesh_posted(void *context)
         if (atomic_load(&mesh->stopped)) {
             void (*closed)(void *) = mesh->closed;
             void *closed_context = mesh->closed_context;
+            WHERE("end the thread of the mesh");
             zactor_destroy(&mesh->actor);
             mesh_free(mesh);
             if (closed) {
@@ -295,6 +297,7 @@ mesh_start(struct mesh *mesh, const struct mesh_config *config, struct err *err)
     }
     mesh->post = loop_post_new(mesh->loop, mesh_posted, mesh);
     mesh->sent = loop_batch_new(mesh->loop, on_sent, mesh);
+    WHERE("start the thread of the mesh");
     mesh->actor = mesh->post && mesh->sent ? zactor_new(mesh_actor_main, mesh) : NULL;
     return mesh->actor ? 0 : err_set(err, -ENOMEM, "start the mesh's thread");
 }
