@@ -96,14 +96,66 @@ static uint32_t crc_by_table(uint32_t crc, const uint8_t *data, size_t size)
 }
 
 #if defined(__x86_64__)
+/* The processor begins a CRC of eight bytes each cycle and is three cycles at it: three
+ * lanes side by side take no longer than one. A lane's CRC as if so many zeros followed
+ * is one of 4 x 256, by its bytes. */
+#define LANE_BYTES 256U
+#define LANE_WORDS (LANE_BYTES / sizeof(uint64_t))
+
+static uint32_t lane_table[4][256];
+
+static void lane_table_fill(void)
+{
+    static const uint8_t zeros[LANE_BYTES];
+    uint32_t of_bit[32];
+    for (unsigned bit = 0; bit < 32; bit++) {
+        of_bit[bit] = crc_by_table(UINT32_C(1) << bit, zeros, sizeof(zeros));
+    }
+    for (unsigned i = 0; i < 4 * 256; i++) {
+        for (unsigned bit = 0; bit < 8; bit++) {
+            lane_table[i / 256][i % 256] ^=
+                (i >> bit & 1) != 0 ? of_bit[i / 256 * 8 + bit] : 0;
+        }
+    }
+}
+
+static uint32_t lane_shift(uint64_t crc)
+{
+    return lane_table[0][crc & 0xff] ^ lane_table[1][crc >> 8 & 0xff] ^
+           lane_table[2][crc >> 16 & 0xff] ^ lane_table[3][crc >> 24 & 0xff];
+}
+
+static uint64_t word_at(const uint8_t *data, size_t index)
+{
+    uint64_t word;
+    memcpy(&word, data + index * sizeof(word), sizeof(word));
+    return word;
+}
+
+__attribute__((target("sse4.2"))) static uint32_t
+crc_of_lanes(uint32_t crc, const uint8_t *data, size_t count)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    REQUIRE(pthread_once(&once, lane_table_fill) == 0);
+    for (; count > 0; count--, data += 3 * (size_t)LANE_BYTES) {
+        uint64_t lanes[3] = {crc, 0, 0};
+        for (size_t i = 0; i < LANE_WORDS; i++) {
+            lanes[0] = __builtin_ia32_crc32di(lanes[0], word_at(data, i));
+            lanes[1] = __builtin_ia32_crc32di(lanes[1], word_at(data, LANE_WORDS + i));
+            lanes[2] =
+                __builtin_ia32_crc32di(lanes[2], word_at(data, 2 * LANE_WORDS + i));
+        }
+        crc = lane_shift(lane_shift(lanes[0]) ^ lanes[1]) ^ (uint32_t)lanes[2];
+    }
+    return crc;
+}
+
 __attribute__((target("sse4.2"))) static uint32_t
 crc_of_words(uint32_t crc, const uint8_t *data, size_t word_count)
 {
     uint64_t wide = crc;
     for (size_t i = 0; i < word_count; i++) {
-        uint64_t word;
-        memcpy(&word, data + i * sizeof(word), sizeof(word));
-        wide = __builtin_ia32_crc32di(wide, word);
+        wide = __builtin_ia32_crc32di(wide, word_at(data, i));
     }
     return (uint32_t)wide;
 }
@@ -116,8 +168,12 @@ uint32_t crc32c(uint32_t crc, const void *data, size_t size)
     crc = ~crc;
 #if defined(__x86_64__)
     if (__builtin_cpu_supports("sse4.2")) {
-        done = size / sizeof(uint64_t) * sizeof(uint64_t);
-        crc = crc_of_words(crc, bytes, size / sizeof(uint64_t));
+        const size_t blocks = size / (3 * (size_t)LANE_BYTES);
+        const size_t words = size % (3 * (size_t)LANE_BYTES) / sizeof(uint64_t);
+        done = blocks * 3 * LANE_BYTES;
+        crc = blocks > 0 ? crc_of_lanes(crc, bytes, blocks) : crc;
+        crc = crc_of_words(crc, bytes + done, words);
+        done += words * sizeof(uint64_t);
     }
 #endif
     if (done < size) {
