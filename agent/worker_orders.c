@@ -325,11 +325,13 @@ static void stray_visit(void *context, const struct vm_report *report)
 /* VMs that the orders do not name belong to somebody else by now, or to nobody. */
 static void strays_end(struct worker *worker)
 {
-    struct strays *strays = calloc(1, sizeof(*strays));
+    struct strays *strays = malloc(sizeof(*strays)); /* most of it is not needed */
     if (strays == NULL) {
         return;
     }
     strays->worker = worker;
+    strays->count = 0;
+    strays->leaving = 0;
     vm_supervisor_each(worker->supervisor, stray_visit, strays);
     for (unsigned i = 0; i < strays->count; i++) {
         if (strays->alive[i]) {

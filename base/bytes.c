@@ -164,6 +164,19 @@ static bool writer_grow(struct bytes_writer *writer, size_t needed)
     return true;
 }
 
+void bytes_writer_expect(struct bytes_writer *writer, size_t size)
+{
+    const size_t wanted = size < writer->size_max ? size : writer->size_max;
+    if (wanted < writer->capacity || writer->error != 0) {
+        return;
+    }
+    uint8_t *data = realloc(writer->data, wanted + 1);
+    if (data != NULL) { /* else it grows as it is written */
+        writer->data = data;
+        writer->capacity = wanted + 1;
+    }
+}
+
 /* Makes size more bytes writable, and one beyond for a NUL; NULL on fault. */
 static inline uint8_t *writer_reserve(struct bytes_writer *writer, size_t size)
 {
@@ -181,17 +194,11 @@ static inline uint8_t *writer_reserve(struct bytes_writer *writer, size_t size)
     return writer->data + writer->size;
 }
 
-static inline void number_store(uint8_t *place, uint64_t value, size_t size)
-{
-    const uint64_t little = htole64(value);
-    memcpy(place, &little, size);
-}
-
 static inline void writer_number(struct bytes_writer *writer, uint64_t value, size_t size)
 {
     uint8_t *place = writer_reserve(writer, size);
     if (place != NULL) {
-        number_store(place, value, size);
+        (void)bytes_put(place, value, size);
         writer->size += size;
     }
 }
@@ -226,6 +233,13 @@ void bytes_write_raw(struct bytes_writer *writer, const void *data, size_t size)
         memcpy(place, data, size);
         writer->size += size;
     }
+}
+
+uint8_t *bytes_write_space(struct bytes_writer *writer, size_t size)
+{
+    uint8_t *place = writer_reserve(writer, size);
+    writer->size += place != NULL ? size : 0;
+    return place;
 }
 
 void bytes_write_block(struct bytes_writer *writer, const void *data, size_t size)
@@ -282,7 +296,7 @@ void bytes_writer_patch_length(struct bytes_writer *writer, size_t hole)
         writer->error = BERTH_ETOOLARGE;
         return;
     }
-    number_store(writer->data + hole, length, sizeof(uint32_t));
+    (void)bytes_put(writer->data + hole, length, sizeof(uint32_t));
 }
 
 int bytes_writer_take(struct bytes_writer *writer, uint8_t **ret_data, size_t *ret_size)

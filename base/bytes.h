@@ -10,9 +10,11 @@
  */
 #pragma once
 
+#include <endian.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 struct bytes_reader {
     const uint8_t *data; /* borrowed */
@@ -56,12 +58,24 @@ struct bytes_writer {
 
 void bytes_writer_init(struct bytes_writer *writer, size_t size_max);
 /* Frees the buffer; the writer is empty and usable again. */
+/* A hint: about so much will be written. */
+void bytes_writer_expect(struct bytes_writer *writer, size_t size);
 void bytes_writer_fini(struct bytes_writer *writer);
 void bytes_write_u8(struct bytes_writer *writer, uint8_t value);
 void bytes_write_u16(struct bytes_writer *writer, uint16_t value);
 void bytes_write_u32(struct bytes_writer *writer, uint32_t value);
 void bytes_write_u64(struct bytes_writer *writer, uint64_t value);
 void bytes_write_raw(struct bytes_writer *writer, const void *data, size_t size);
+/* The next size bytes (> 0), for the caller to fill before anything else is written; NULL
+ * on fault. For what is written often: several numbers with one look at the room. */
+uint8_t *bytes_write_space(struct bytes_writer *writer, size_t size);
+/* A number there, in so many bytes; what follows it. */
+static inline uint8_t *bytes_put(uint8_t *place, uint64_t value, size_t size)
+{
+    const uint64_t little = htole64(value);
+    memcpy(place, &little, size);
+    return place + size;
+}
 /* u32 length, then the bytes. */
 void bytes_write_block(struct bytes_writer *writer, const void *data, size_t size);
 /* u32 length, then the text without its NUL; NULL writes length 0. */

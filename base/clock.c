@@ -53,6 +53,14 @@ uint64_t clock_wall_ms(const struct clock *clock)
     return clock->wall_ms(clock->context);
 }
 
+static char *put_digits(char *at, unsigned value, unsigned digits)
+{
+    for (unsigned i = digits; i > 0; i--, value /= 10) {
+        at[i - 1] = (char)('0' + value % 10);
+    }
+    return at + digits;
+}
+
 void clock_format(uint64_t wall_ms, char text[CLOCK_TEXT_SIZE])
 {
     if (wall_ms > WALL_MS_MAX) {
@@ -61,12 +69,21 @@ void clock_format(uint64_t wall_ms, char text[CLOCK_TEXT_SIZE])
     time_t seconds = (time_t)(wall_ms / MS_PER_S);
     struct tm parts;
     REQUIRE(gmtime_r(&seconds, &parts) != NULL);
-    char digits[64]; /* wider than the text, so that the compiler sees that nothing is cut
-                      */
-    (void)snprintf(digits, sizeof(digits), "%04d-%02d-%02dT%02d:%02d:%02d.%03uZ",
-                   parts.tm_year + 1900, parts.tm_mon + 1, parts.tm_mday, parts.tm_hour,
-                   parts.tm_min, parts.tm_sec, (unsigned)(wall_ms % MS_PER_S));
-    memcpy(text, digits, CLOCK_TEXT_SIZE);
+    const struct {
+        unsigned value, digits;
+        char after;
+    } items[] = {
+        {(unsigned)parts.tm_year + 1900, 4, '-'}, {(unsigned)parts.tm_mon + 1, 2, '-'},
+        {(unsigned)parts.tm_mday, 2, 'T'},        {(unsigned)parts.tm_hour, 2, ':'},
+        {(unsigned)parts.tm_min, 2, ':'},         {(unsigned)parts.tm_sec, 2, '.'},
+        {(unsigned)(wall_ms % MS_PER_S), 3, 'Z'}};
+    char *at = text; /* by hand: each instant of each document that is shown */
+    for (size_t i = 0; i < sizeof(items) / sizeof(items[0]); i++) {
+        at = put_digits(at, items[i].value, items[i].digits);
+        *at++ = items[i].after;
+    }
+    *at = '\0';
+    REQUIRE(at == text + CLOCK_TEXT_SIZE - 1);
 }
 
 void clock_stamp(uint64_t wall_ms, char text[CLOCK_STAMP_SIZE])

@@ -1,19 +1,20 @@
 #include "model/event_ring.h"
 
 #include "base/byte_fifo.h"
+#include "base/bytes.h"
 #include "base/require.h"
 #include "model/content_hash.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* An event without the room that its texts do not need: most say little. */
+/* An event as it is in a snapshot: u64 revision, u64 time, u32 kind, and tenant, name,
+ * verb and reason, each as u32 length and text. */
 struct packed {
-    uint64_t revision;
-    uint64_t wall_ms;
-    enum kind kind;
-    char texts[]; /* tenant, name, verb, reason; each ends in a NUL */
+    uint32_t size;
+    uint8_t bytes[];
 };
+#define TEXTS_AT (2 * sizeof(uint64_t) + sizeof(uint32_t))
 
 struct event_ring {
     struct packed **events; /* event n lives at n % limit */
@@ -69,56 +70,55 @@ static struct packed *event_numbered(const struct event_ring *ring, uint64_t num
     return ring->events[number % ring->limit];
 }
 
-/* Appends the text with its NUL. */
-static char *pack_text(char *to, const char *text)
-{
-    const size_t size = strlen(text) + 1;
-    memcpy(to, text, size);
-    return to + size;
-}
-
 /* Like any object of the state that finds no memory, an event that does is the end of the
  * process: the others have it. One in a hundred or so begins a block of the fifo; the
  * rest take nothing. */
 static struct packed *pack(struct event_ring *ring, const struct event *event)
 {
-    const size_t size = strlen(event->tenant) + strlen(event->name) +
-                        strlen(event->verb) + strlen(event->reason) + 4;
+    const char *const texts[] = {event->tenant, event->name, event->verb, event->reason};
+    size_t lengths[sizeof(texts) / sizeof(texts[0])];
+    size_t size = TEXTS_AT;
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+        lengths[i] = strlen(texts[i]);
+        size += sizeof(uint32_t) + lengths[i];
+    }
     struct packed *packed = byte_fifo_push(ring->fifo, sizeof(*packed) + size);
     REQUIRE(packed != NULL);
-    packed->revision = event->revision;
-    packed->wall_ms = event->wall_ms;
-    packed->kind = event->kind;
-    char *end = pack_text(packed->texts, event->tenant);
-    end = pack_text(end, event->name);
-    end = pack_text(end, event->verb);
-    end = pack_text(end, event->reason);
-    REQUIRE(end == packed->texts + size);
+    packed->size = (uint32_t)size;
+    uint8_t *at = bytes_put(packed->bytes, event->revision, sizeof(uint64_t));
+    at = bytes_put(at, event->wall_ms, sizeof(uint64_t));
+    at = bytes_put(at, event->kind, sizeof(uint32_t));
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+        at = bytes_put(at, lengths[i], sizeof(uint32_t));
+        memcpy(at, texts[i], lengths[i]);
+        at += lengths[i];
+    }
+    REQUIRE(at == packed->bytes + size);
     return packed;
-}
-
-/* Takes one text out; where the next begins. */
-static const char *unpack_text(const char *from, char *ret_text, size_t size)
-{
-    size_t all = strlen(from) + 1;
-    REQUIRE(all <= size); /* it came out of as much room */
-    memcpy(ret_text, from, all);
-    return from + all;
 }
 
 static const struct event *show(const struct event_ring *ring, uint64_t number)
 {
     const struct packed *packed = event_numbered(ring, number);
     struct event *event = ring->shown;
-    event->revision = packed->revision;
-    event->wall_ms = packed->wall_ms;
-    event->kind = packed->kind;
-    const char *texts = packed->texts;
-    texts = unpack_text(texts, event->tenant, sizeof(event->tenant));
-    texts = unpack_text(texts, event->name, sizeof(event->name));
-    texts = unpack_text(texts, event->verb, sizeof(event->verb));
-    (void)unpack_text(texts, event->reason, sizeof(event->reason)); /* the last */
+    struct bytes_reader reader;
+    bytes_reader_init(&reader, packed->bytes, packed->size);
+    event->revision = bytes_read_u64(&reader);
+    event->wall_ms = bytes_read_u64(&reader);
+    event->kind = bytes_read_u32(&reader);
+    bytes_read_text(&reader, event->tenant, sizeof(event->tenant));
+    bytes_read_text(&reader, event->name, sizeof(event->name));
+    bytes_read_text(&reader, event->verb, sizeof(event->verb));
+    bytes_read_text(&reader, event->reason, sizeof(event->reason));
+    REQUIRE(bytes_reader_end(&reader) == 0); /* they came out of as much room */
     return event;
+}
+
+static uint64_t revision_of(const struct packed *packed)
+{
+    struct bytes_reader reader;
+    bytes_reader_init(&reader, packed->bytes, packed->size);
+    return bytes_read_u64(&reader);
 }
 
 void event_ring_push(struct event_ring *ring, const struct event *event)
@@ -146,6 +146,16 @@ const struct event *event_ring_at(const struct event_ring *ring, uint32_t index)
     return show(ring, ring->sequence - ring->count + index);
 }
 
+void event_ring_encode(const struct event_ring *ring,
+                       uint32_t index,
+                       struct bytes_writer *writer)
+{
+    REQUIRE(index < ring->count);
+    const struct packed *packed =
+        event_numbered(ring, ring->sequence - ring->count + index);
+    bytes_write_raw(writer, packed->bytes, packed->size);
+}
+
 /* The number of the first event after `since`; revisions never fall. */
 static uint64_t first_after(const struct event_ring *ring, uint64_t since)
 {
@@ -153,7 +163,7 @@ static uint64_t first_after(const struct event_ring *ring, uint64_t since)
     uint64_t high = ring->sequence;
     while (low < high) {
         uint64_t middle = low + (high - low) / 2;
-        if (event_numbered(ring, middle)->revision > since) {
+        if (revision_of(event_numbered(ring, middle)) > since) {
             high = middle;
         } else {
             low = middle + 1;

@@ -9,6 +9,7 @@
  */
 #pragma once
 
+#include "base/bytes.h"
 #include "model/state.h"
 
 struct event_ring;
@@ -20,6 +21,10 @@ void event_ring_push(struct event_ring *ring, const struct event *event);
 uint32_t event_ring_count(const struct event_ring *ring);
 /* The event by age: 0 is the oldest held. */
 const struct event *event_ring_at(const struct event_ring *ring, uint32_t index);
+/* Likewise, written as a snapshot has it (model/state_snapshot.c); nothing is shown. */
+void event_ring_encode(const struct event_ring *ring,
+                       uint32_t index,
+                       struct bytes_writer *writer);
 /* Events with revision > since, oldest first; *cursor starts at 0. */
 const struct event *
 event_ring_next(const struct event_ring *ring, uint64_t since, size_t *cursor);

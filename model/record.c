@@ -123,6 +123,26 @@ bool record_equal(const struct record *record, const void *a, const void *b)
     return true;
 }
 
+/* A number with its head in one piece: most fields are such. */
+static void
+encode_number(const struct field *field, const void *member, struct bytes_writer *writer)
+{
+    const uint64_t value = field_number(field, member);
+    if (value == field->fallback) {
+        return;
+    }
+    if (value < field->min || value > field->max) {
+        writer_refuse(writer, BERTH_EINVALID);
+    }
+    const size_t size = type_ops_of(field)->size(field);
+    uint8_t *at = bytes_write_space(writer, sizeof(uint16_t) + sizeof(uint32_t) + size);
+    if (at != NULL) {
+        at = bytes_put(at, field->number, sizeof(uint16_t));
+        at = bytes_put(at, size, sizeof(uint32_t));
+        (void)bytes_put(at, value, size);
+    }
+}
+
 void record_encode(const struct record *record,
                    const void *object,
                    struct bytes_writer *writer)
@@ -130,6 +150,10 @@ void record_encode(const struct record *record,
     for (unsigned i = 0; i < record->field_count; i++) {
         const struct field *field = &record->fields[i];
         const void *member = field_at(field, object);
+        if (field->type <= FIELD_ENUM) {
+            encode_number(field, member, writer);
+            continue;
+        }
         if (field_is_fallback(field, member)) {
             continue;
         }

@@ -30,8 +30,9 @@ struct request_memory *request_memory_new(uint32_t limit)
         return NULL;
     }
     memory->limit = limit;
-    memory->ring = calloc(limit, sizeof(*memory->ring));
-    memory->owners = calloc(limit, sizeof(*memory->owners));
+    /* What is not held is not read: a megabyte that need not be touched. */
+    memory->ring = reallocarray(NULL, limit, sizeof(*memory->ring));
+    memory->owners = reallocarray(NULL, limit, sizeof(*memory->owners));
     memory->by_id = string_map_new();
     memory->held = u64_map_new();
     if (memory->ring == NULL || memory->owners == NULL || memory->by_id == NULL ||

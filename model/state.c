@@ -60,7 +60,12 @@ struct entry_set entry_set_sorted(const struct entry_set *set)
 
 static void name_key(const char *tenant, const char *name, char key[NAME_KEY_SIZE])
 {
-    (void)snprintf(key, NAME_KEY_SIZE, "%s/%s", tenant, name);
+    const size_t tenant_length = strnlen(tenant, NAME_SIZE - 1);
+    const size_t name_length = strnlen(name, NAME_SIZE - 1);
+    memcpy(key, tenant, tenant_length);
+    key[tenant_length] = '/';
+    memcpy(key + tenant_length + 1, name, name_length);
+    key[tenant_length + 1 + name_length] = '\0';
 }
 
 static void

@@ -88,6 +88,14 @@ int apply_find_tenant(struct apply *apply, const char *name, struct entry **ret_
 
 /* ---- changes ---- */
 
+/* As much of it as there is room for. */
+static void take_text(char *ret_text, size_t size, const char *text)
+{
+    const size_t length = strnlen(text, size - 1);
+    memcpy(ret_text, text, length);
+    ret_text[length] = '\0';
+}
+
 static void write_event(struct apply *apply,
                         const struct entry *entry,
                         const struct change_note *note)
@@ -101,11 +109,11 @@ static void write_event(struct apply *apply,
         .wall_ms = apply->command->wall_ms,
         .kind = entry->kind,
     };
-    (void)snprintf(event.tenant, sizeof(event.tenant), "%s", meta->tenant);
-    (void)snprintf(event.name, sizeof(event.name), "%s", meta->name);
-    (void)snprintf(event.verb, sizeof(event.verb), "%s", note->verb);
-    (void)snprintf(event.reason, sizeof(event.reason), "%s",
-                   note->reason != NULL ? note->reason : "");
+    take_text(event.tenant, sizeof(event.tenant), meta->tenant);
+    take_text(event.name, sizeof(event.name), meta->name);
+    take_text(event.verb, sizeof(event.verb), note->verb);
+    take_text(event.reason, sizeof(event.reason),
+              note->reason != NULL ? note->reason : "");
     event_ring_push(apply->state->events, &event);
 }
 

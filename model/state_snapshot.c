@@ -14,10 +14,13 @@
  *
  * Sections come once each in the order of `sections` below; objects by rising uid, each
  * as u32 length and record. So equal states give equal bytes. */
-#define SNAPSHOT_MAGIC  UINT32_C(0x53545242) /* "BRTS" */
-#define SNAPSHOT_MAX    (UINT32_C(2) << 30)  /* what one file or one message may hold */
-#define OBJECT_SIZE_MAX (1u << 20)
-#define COUNTER_MAX     (UINT64_C(1) << 62) /* out of reach: what lies above is damage */
+#define SNAPSHOT_MAGIC     UINT32_C(0x53545242) /* "BRTS" */
+#define SNAPSHOT_MAX       (UINT32_C(2) << 30) /* what one file or one message may hold */
+#define OBJECT_SIZE_MAX    (1u << 20)
+#define OBJECT_SIZE_GUESS  512
+#define REQUEST_SIZE_GUESS 96
+#define EVENT_SIZE_GUESS   96
+#define COUNTER_MAX        (UINT64_C(1) << 62) /* out of reach: what lies above is damage */
 
 enum section_type {
     SECTION_COUNTERS = 1,
@@ -86,6 +89,27 @@ encode_objects(const struct state *state, enum kind kind, struct bytes_writer *w
     entry_set_fini(&sorted);
 }
 
+static void encode_request(const struct remembered_request *request,
+                           struct bytes_writer *writer)
+{
+    const struct apply_result *result = &request->result;
+    const size_t length = strlen(result->text);
+    uint8_t *at =
+        bytes_write_space(writer, sizeof(request->id) + sizeof(request->asked.bytes) +
+                                      3 * sizeof(uint64_t) + length);
+    if (at != NULL) {
+        memcpy(at, request->id, sizeof(request->id));
+        at += sizeof(request->id);
+        memcpy(at, request->asked.bytes, sizeof(request->asked.bytes));
+        at += sizeof(request->asked.bytes);
+        at = bytes_put(at, (uint32_t)result->code, sizeof(uint32_t));
+        at = bytes_put(at, result->revision, sizeof(uint64_t));
+        at = bytes_put(at, result->uid, sizeof(uint64_t));
+        at = bytes_put(at, length, sizeof(uint32_t));
+        memcpy(at, result->text, length);
+    }
+}
+
 static void encode_requests(const struct state *state, struct bytes_writer *writer)
 {
     const struct request_memory *requests = state->requests;
@@ -94,12 +118,7 @@ static void encode_requests(const struct state *state, struct bytes_writer *writ
     bytes_write_u32(writer, count);
     for (uint32_t i = 0; i < count; i++) {
         const struct remembered_request *request = request_memory_at(requests, i);
-        bytes_write_raw(writer, request->id, sizeof(request->id));
-        bytes_write_raw(writer, request->asked.bytes, sizeof(request->asked.bytes));
-        bytes_write_u32(writer, (uint32_t)request->result.code);
-        bytes_write_u64(writer, request->result.revision);
-        bytes_write_u64(writer, request->result.uid);
-        bytes_write_text(writer, request->result.text);
+        encode_request(request, writer);
     }
 }
 
@@ -109,14 +128,7 @@ static void encode_events(const struct state *state, struct bytes_writer *writer
     bytes_write_u64(writer, event_ring_sequence(state->events) - count);
     bytes_write_u32(writer, count);
     for (uint32_t i = 0; i < count; i++) {
-        const struct event *event = event_ring_at(state->events, i);
-        bytes_write_u64(writer, event->revision);
-        bytes_write_u64(writer, event->wall_ms);
-        bytes_write_u32(writer, event->kind);
-        bytes_write_text(writer, event->tenant);
-        bytes_write_text(writer, event->name);
-        bytes_write_text(writer, event->verb);
-        bytes_write_text(writer, event->reason);
+        event_ring_encode(state->events, i, writer);
     }
 }
 
@@ -146,10 +158,23 @@ encode_section(const struct state *state, uint32_t type, struct bytes_writer *wr
     }
 }
 
+/* About what the snapshot takes: it is not moved as often while it grows. */
+static size_t size_guess(const struct state *state)
+{
+    size_t objects = 0;
+    for (size_t kind = 0; kind < KIND_COUNT; kind++) {
+        objects += state->tables[kind].count;
+    }
+    return OBJECT_SIZE_GUESS * objects +
+           REQUEST_SIZE_GUESS * request_memory_count(state->requests) +
+           EVENT_SIZE_GUESS * event_ring_count(state->events);
+}
+
 int state_encode(const struct state *state, uint8_t **ret_data, size_t *ret_size)
 {
     struct bytes_writer writer;
     bytes_writer_init(&writer, SNAPSHOT_MAX);
+    bytes_writer_expect(&writer, size_guess(state));
     bytes_write_u32(&writer, SNAPSHOT_MAGIC);
     bytes_write_u16(&writer, (uint16_t)state->level);
     bytes_write_u16(&writer, section_count(state));
