@@ -9,7 +9,6 @@
 #include <string.h>
 
 struct world_event {
-    uint64_t at_ns;
     uint64_t order;
     struct world_owner *owner;
     uint64_t life;
@@ -30,7 +29,9 @@ void world_init(struct world *world, uint64_t seed, bool telling)
 
 void world_fini(struct world *world)
 {
-    free(world->heap);
+    free(world->keys);
+    free(world->events);
+    free(world->places);
     free(world->lines);
     *world = (struct world){0};
 }
@@ -44,50 +45,74 @@ void world_note(struct world *world, uint64_t number)
 
 /* ---- the queue ---- */
 
-static bool is_before(const struct world_event *a, const struct world_event *b)
+/* A heap of four branches; what an event is stays where it is while its key moves. Orders
+ * differ, so that there is one next event. */
+struct world_key {
+    uint64_t at_ns;
+    uint64_t order;
+    uint32_t place; /* in events */
+};
+
+#define BRANCHES 4
+
+static bool is_before(const struct world_key *a, const struct world_key *b)
 {
     return a->at_ns != b->at_ns ? a->at_ns < b->at_ns : a->order < b->order;
 }
 
-static void push(struct world *world, struct world_event event)
+static void grow(struct world *world)
+{
+    size_t capacity = world->capacity == 0 ? 1024 : world->capacity * 2;
+    world->keys = reallocarray(world->keys, capacity, sizeof(*world->keys));
+    world->events = reallocarray(world->events, capacity, sizeof(*world->events));
+    world->places = reallocarray(world->places, capacity, sizeof(*world->places));
+    REQUIRE(world->keys != NULL && world->events != NULL && world->places != NULL);
+    for (size_t i = world->capacity; i < capacity; i++) {
+        world->places[i] = (uint32_t)i;
+    }
+    world->capacity = capacity;
+}
+
+static void sift_up(struct world *world, size_t at, struct world_key key)
+{
+    while (at > 0 && is_before(&key, &world->keys[(at - 1) / BRANCHES])) {
+        world->keys[at] = world->keys[(at - 1) / BRANCHES];
+        at = (at - 1) / BRANCHES;
+    }
+    world->keys[at] = key;
+}
+
+static void push(struct world *world, uint64_t at_ns, const struct world_event *event)
 {
     if (world->count == world->capacity) {
-        world->capacity = world->capacity == 0 ? 1024 : world->capacity * 2;
-        world->heap = realloc(world->heap, world->capacity * sizeof(*world->heap));
-        REQUIRE(world->heap != NULL);
+        grow(world);
     }
-    size_t at = world->count++;
-    while (at > 0 && is_before(&event, &world->heap[(at - 1) / 2])) {
-        world->heap[at] = world->heap[(at - 1) / 2];
-        at = (at - 1) / 2;
-    }
-    world->heap[at] = event;
+    uint32_t place = world->places[world->count];
+    world->events[place] = *event;
+    sift_up(world, world->count++,
+            (struct world_key){.at_ns = at_ns, .order = event->order, .place = place});
 }
 
 static struct world_event pop(struct world *world)
 {
-    struct world_event first = world->heap[0];
-    struct world_event last = world->heap[--world->count];
+    const struct world_key first = world->keys[0];
+    const struct world_key last = world->keys[--world->count];
     size_t at = 0;
-    for (;;) {
-        size_t child = 2 * at + 1;
-        if (child >= world->count) {
+    world->places[world->count] = first.place; /* free again */
+    for (size_t child; (child = BRANCHES * at + 1) < world->count;) {
+        size_t end = child + BRANCHES < world->count ? child + BRANCHES : world->count;
+        size_t least = child;
+        for (size_t i = child + 1; i < end; i++) {
+            least = is_before(&world->keys[i], &world->keys[least]) ? i : least;
+        }
+        if (!is_before(&world->keys[least], &last)) {
             break;
         }
-        if (child + 1 < world->count &&
-            is_before(&world->heap[child + 1], &world->heap[child])) {
-            child++;
-        }
-        if (!is_before(&world->heap[child], &last)) {
-            break;
-        }
-        world->heap[at] = world->heap[child];
-        at = child;
+        world->keys[at] = world->keys[least];
+        at = least;
     }
-    if (world->count > 0) {
-        world->heap[at] = last;
-    }
-    return first;
+    world->keys[at] = last;
+    return world->events[first.place];
 }
 
 void world_at(struct world *world,
@@ -97,32 +122,30 @@ void world_at(struct world *world,
               void *context,
               uint64_t argument)
 {
-    push(world,
-         (struct world_event){.at_ns = at_ns > world->now_ns ? at_ns : world->now_ns,
-                              .order = world->order++,
-                              .owner = owner,
-                              .life = owner != NULL ? owner->life : 0,
-                              .fn = fn,
-                              .context = context,
-                              .argument = argument});
+    push(world, at_ns > world->now_ns ? at_ns : world->now_ns,
+         &(struct world_event){.order = world->order++,
+                               .owner = owner,
+                               .life = owner != NULL ? owner->life : 0,
+                               .fn = fn,
+                               .context = context,
+                               .argument = argument});
 }
 
 bool world_step(struct world *world, uint64_t until_ns)
 {
-    while (!world->failed && world->count > 0 && world->heap[0].at_ns <= until_ns) {
-        struct world_event event = pop(world);
+    while (!world->failed && world->count > 0 && world->keys[0].at_ns <= until_ns) {
+        world->now_ns = world->keys[0].at_ns;
+        const struct world_event event = pop(world);
         struct world_owner *owner = event.owner;
-        world->now_ns = event.at_ns;
         if (owner != NULL && owner->life != event.life) {
             continue;
         }
         if (owner != NULL && owner->paused_until_ns > world->now_ns) {
-            event.at_ns = owner->paused_until_ns; /* keeps its place among the others */
-            push(world, event);
+            push(world, owner->paused_until_ns, &event); /* keeps its order */
             continue;
         }
         world->events_run++;
-        world_note(world, event.at_ns);
+        world_note(world, world->now_ns);
         world_note(world, event.argument);
         event.fn(event.context, event.argument);
         if (owner != NULL && owner->after != NULL && owner->life == event.life) {

@@ -30,6 +30,7 @@ struct world_owner {
 typedef void world_fn(void *context, uint64_t argument);
 
 struct world_event;
+struct world_key;
 
 struct world { /* fields private, but for reading */
     uint64_t now_ns;
@@ -39,8 +40,10 @@ struct world { /* fields private, but for reading */
     bool failed;
     uint64_t failed_ns;
     char failure[WORLD_FAILURE_MAX];
-    bool telling; /* keep a timeline */
-    struct world_event *heap;
+    bool telling;           /* keep a timeline */
+    struct world_key *keys; /* of those due, a heap */
+    struct world_event *events;
+    uint32_t *places; /* those from count on are free */
     size_t count;
     size_t capacity;
     uint64_t order;
