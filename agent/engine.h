@@ -69,7 +69,8 @@ struct engine_limits {
 
 struct engine_nic {
     uint64_t mac;
-    char tap[IFNAMSIZ]; /* exists already, named by net */
+    char tap[IFNAMSIZ];  /* exists already, named by net */
+    bool tap_has_queues; /* several: found out when the engine starts */
 };
 
 struct engine_disk {

@@ -12,6 +12,7 @@
 #include "net/tap.h"
 #include "vmm/machine_layout.h"
 #include "vmm/overlay_file.h"
+#include "vmm/virtio_net.h"
 #include "vmm/vmm_open.h"
 
 #include <errno.h>
@@ -105,7 +106,7 @@ add_disk(struct argument_list *list, const struct engine_vm *vm, uint32_t i, int
 static void add_nic(struct argument_list *list,
                     const struct engine_vm *vm,
                     uint32_t i,
-                    uint32_t mtu,
+                    const struct engine_kvm_tap *tap,
                     int *at)
 {
     char mac[MAC_TEXT_SIZE];
@@ -117,8 +118,13 @@ static void add_nic(struct argument_list *list,
         (void)add_limit(limit + used, LIMIT_TEXT, "tx-", "pps", each);
     }
     argument_list_add(list, "--nic");
-    argument_list_add(list, "tap=fd:%d,mac=%s,mtu=%" PRIu32 "%s", (*at)++, mac, mtu,
-                      limit);
+    char queues[32] = "";
+    if (tap->queues > 1) {
+        (void)snprintf(queues, sizeof(queues), ",queues=%" PRIu32, tap->queues);
+    }
+    argument_list_add(list, "tap=fd:%d,mac=%s,mtu=%" PRIu32 "%s%s", *at, mac, tap->mtu,
+                      queues, limit);
+    *at += (int)tap->queues;
 }
 
 static void add_descriptor(struct argument_list *list, const char *option, int *at)
@@ -127,9 +133,16 @@ static void add_descriptor(struct argument_list *list, const char *option, int *
     argument_list_add(list, "fd:%d", (*at)++);
 }
 
+uint32_t engine_kvm_queues(uint32_t cpu_count)
+{
+    return cpu_count < 1                      ? 1
+           : cpu_count > VIRTIO_NET_PAIRS_MAX ? VIRTIO_NET_PAIRS_MAX
+                                              : cpu_count;
+}
+
 char **engine_kvm_arguments(const struct engine_host *host,
                             const struct engine_vm *vm,
-                            const uint32_t *mtus)
+                            const struct engine_kvm_tap *taps)
 {
     struct argument_list list;
     int at = VM_PROCESS_GIVEN_AT;
@@ -161,7 +174,7 @@ char **engine_kvm_arguments(const struct engine_host *host,
         add_disk(&list, vm, i, &at);
     }
     for (uint32_t i = 0; i < vm->nic_count; i++) {
-        add_nic(&list, vm, i, mtus[i], &at);
+        add_nic(&list, vm, i, &taps[i], &at);
     }
     return argument_list_take(&list);
 }
@@ -171,7 +184,7 @@ char **engine_kvm_arguments(const struct engine_host *host,
 struct gift {
     int fds[VM_PROCESS_GIVEN_MAX];
     unsigned count;
-    uint32_t mtus[NICS_MAX];
+    struct engine_kvm_tap taps[NICS_MAX];
 };
 
 static void gift_close(struct gift *gift)
@@ -259,6 +272,23 @@ static uint32_t mtu_of(const char *tap)
                : MTU_DEFAULT;
 }
 
+static int
+gift_tap(struct gift *gift, const struct engine_vm *vm, uint32_t i, struct err *err)
+{
+    int fds[VIRTIO_NET_PAIRS_MAX];
+    const char *tap = vm->nics[i].tap;
+    const int count = tap_open_fds(tap, fds, engine_kvm_queues(vm->cpu_count), err);
+    int r = count < 0 ? count : 0;
+    for (int at = 0; at < count; at++) {
+        const int added = gift_add(gift, fds[at]); /* takes it in any case */
+        r = r < 0 ? r : added;
+    }
+    if (r == 0) {
+        gift->taps[i] = (struct engine_kvm_tap){mtu_of(tap), (uint32_t)count};
+    }
+    return r;
+}
+
 static int gift_make(struct gift *gift, const struct engine_qmp_run *run, struct err *err)
 {
     const struct engine_vm *vm = &run->vm;
@@ -273,8 +303,7 @@ static int gift_make(struct gift *gift, const struct engine_qmp_run *run, struct
         r = gift_disk(gift, vm, &vm->disks[i], err);
     }
     for (uint32_t i = 0; r == 0 && i < vm->nic_count; i++) {
-        gift->mtus[i] = mtu_of(vm->nics[i].tap);
-        r = gift_add(gift, tap_open_fd(vm->nics[i].tap, err));
+        r = gift_tap(gift, vm, i, err);
     }
     return r;
 }
@@ -349,7 +378,7 @@ kvm_spawn(struct engine_qmp_run *run, struct vm_process_spec *spec, struct err *
     char program[PATH_MAX];
     char **arguments = NULL;
     if (gift_make(&gift, run, err) == 0) {
-        arguments = engine_kvm_arguments(run->host, &run->vm, gift.mtus);
+        arguments = engine_kvm_arguments(run->host, &run->vm, gift.taps);
         if (arguments == NULL) {
             (void)err_set(err, -ENOMEM, "out of memory");
         }

@@ -28,13 +28,21 @@ extern const struct engine_ops engine_kvm;
 /* Whether berth-vmm is there: beside our own program, or in PATH. */
 bool engine_kvm_is_here(void);
 
+/* What is found out of a NIC's tap when it is opened. */
+struct engine_kvm_tap {
+    uint32_t mtu;
+    uint32_t queues; /* each a descriptor */
+};
+
+/* How many pairs of queues a NIC of a VM with so many CPUs is to have. */
+uint32_t engine_kvm_queues(uint32_t cpu_count);
+
 /* The argument vector, NULL-terminated, all in fresh memory, for descriptors that are
  * handed over from VM_PROCESS_GIVEN_AT on: KVM, kernel, initrd (if any), QMP's and the
- * console's listener, then each disk with its base (if from the image), then each NIC's
- * tap. mtus: of the taps. host: whose users VMs run as. Free with
- * engine_kvm_arguments_free. NULL when out of memory.
+ * console's listener, then each disk with its base (if from the image), then the queues
+ * of each NIC's tap. taps: of the NICs. host: whose users VMs run as. Free with
+ * argument_list_free. NULL when out of memory.
  */
 char **engine_kvm_arguments(const struct engine_host *host,
                             const struct engine_vm *vm,
-                            const uint32_t *mtus);
-char **engine_kvm_arguments_free(char **arguments);
+                            const struct engine_kvm_tap *taps);

@@ -8,6 +8,7 @@
 #include "base/loop.h"
 #include "base/parse_number.h"
 #include "base/require.h"
+#include "net/tap.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -120,14 +121,16 @@ static void add_nics(struct argument_list *arguments,
                      const struct engine_vm *vm,
                      const struct platform *platform)
 {
+    /* A tap of several queues is opened as one alone by whom wants more than one; the
+     * guest sees the first. */
     for (uint32_t i = 0; i < vm->nic_count; i++) {
         char mac[MAC_TEXT_SIZE];
         format_mac(vm->nics[i].mac, mac);
         argument_list_add(arguments, "-netdev");
-        argument_list_add(arguments,
-                          "tap,id=net%" PRIu32
-                          ",ifname=%s,script=no,downscript=no,vhost=off",
-                          i, vm->nics[i].tap);
+        argument_list_add(
+            arguments,
+            "tap,id=net%" PRIu32 ",ifname=%s,script=no,downscript=no,vhost=off%s", i,
+            vm->nics[i].tap, vm->nics[i].tap_has_queues ? ",queues=2" : "");
         argument_list_add(arguments, "-device");
         argument_list_add(arguments, "virtio-net-%s,netdev=net%" PRIu32 ",mac=%s",
                           bus(platform), i, mac);
@@ -359,6 +362,9 @@ static void qemu_abandon(struct engine_qmp_run *base)
 static struct vm_process *
 qemu_spawn(struct engine_qmp_run *run, struct vm_process_spec *spec, struct err *err)
 {
+    for (uint32_t i = 0; i < run->vm.nic_count; i++) {
+        run->vm.nics[i].tap_has_queues = tap_has_queues(run->vm.nics[i].tap);
+    }
     char **arguments =
         engine_qemu_arguments(&run->vm, run->host->kvm, run->host->tsc_khz);
     if (arguments == NULL) {

@@ -34,9 +34,9 @@
 #define VM_PROCESS_LOG_MAX   (1u << 20) /* above this the log is cut to its tail */
 #define VM_PROCESS_LOG_KEEP  (64u << 10)
 #define VM_PROCESS_BOOT_SIZE 40
-#define VM_PROCESS_LOCK_AT   4  /* where a process has its lock */
-#define VM_PROCESS_GIVEN_AT  5  /* the first descriptor that is given, in the process */
-#define VM_PROCESS_GIVEN_MAX 64 /* a VM's disks with their bases, NICs and channels */
+#define VM_PROCESS_LOCK_AT   4   /* where a process has its lock */
+#define VM_PROCESS_GIVEN_AT  5   /* the first descriptor that is given, in the process */
+#define VM_PROCESS_GIVEN_MAX 192 /* disks with bases, the queues of NICs, channels */
 
 struct vm_process_identity {
     pid_t pid;

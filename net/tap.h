@@ -1,18 +1,25 @@
-/* Persistent tap devices: made for a VM's NIC before its engine starts, opened as a
- * descriptor later.
+/* Persistent tap devices: made for a VM's NIC before its engine starts, opened as
+ * descriptors later.
  *
- * Shapes: tap_create leaves a down, unattached, persistent device; tap_open_fd gives the
- * engine's end of it, with virtio-net headers in front of the frames. One descriptor at a
- * time (no multiqueue). Threads: any. Ownership: the caller owns the descriptor. Errors:
- * -errno with text; -EBUSY when another process holds the device open.
+ * Shapes: tap_create leaves a down, unattached, persistent device of several queues;
+ * tap_open_fds gives the engine's end of them, with virtio-net headers in front of the
+ * frames. One that an earlier release has made has one queue. One holder at a time.
+ * Threads: any. Ownership: the caller owns the descriptors. Errors: -errno with text;
+ * -EBUSY when another process holds the device open. Limits: the kernel's queues of a
+ * tap, 256.
  */
 #pragma once
 
 #include "base/err.h"
 
+#include <stdbool.h>
+
 /* Makes the device (once made, it stays until its link is removed). */
 int tap_create(const char *name, struct err *err);
 
-/* Opens the device's other end, close-on-exec and non-blocking; the descriptor or -errno.
- */
-int tap_open_fd(const char *name, struct err *err);
+/* Whether it is one of several queues; false for what is not there. */
+bool tap_has_queues(const char *name);
+
+/* Opens up to `most` queues of the device's other end, close-on-exec and non-blocking:
+ * their number, which is 1 for a device of one queue, or -errno. */
+int tap_open_fds(const char *name, int *ret_fds, unsigned most, struct err *err);

@@ -92,9 +92,9 @@ START_TEST(everything_is_handed_over_by_number)
         "tap=fd:13,mac=52:54:00:00:00:07,mtu=1450",
         NULL};
     const struct engine_vm vm = kernel_vm();
-    const uint32_t mtus[] = {1450};
+    const struct engine_kvm_tap taps[] = {{1450, 1}};
 
-    ck_arguments(engine_kvm_arguments(&native, &vm, mtus), want);
+    ck_arguments(engine_kvm_arguments(&native, &vm, taps), want);
 }
 END_TEST
 
@@ -119,14 +119,40 @@ START_TEST(a_vm_begins_with_the_limits_of_its_devices)
                                        "tx-bps=125000B,tx-pps=70",
                                        NULL};
     struct engine_vm vm = kernel_vm();
-    const uint32_t mtus[] = {1450};
+    const struct engine_kvm_tap taps[] = {{1450, 1}};
     vm.initrd_path[0] = '\0';
     vm.disks[0] = vm.disks[1];
     vm.disk_count = vm.limits.disk_count = vm.limits.nic_count = 1;
     vm.limits.disks[0] = (struct engine_disk_limit){"data", {500, 600, MIB, 2 * MIB}};
     vm.limits.nics[0] = (struct engine_limit){.operations = 70, .bytes = 125000};
 
-    ck_arguments(engine_kvm_arguments(&native, &vm, mtus), want);
+    ck_arguments(engine_kvm_arguments(&native, &vm, taps), want);
+}
+END_TEST
+
+START_TEST(the_queues_of_a_tap_follow_each_other)
+{
+    const struct engine_kvm_tap taps[] = {{1450, 3}, {1500, 1}};
+    struct engine_vm vm = kernel_vm();
+    vm.disk_count = 0;
+    vm.nics[vm.nic_count++] = (struct engine_nic){.mac = 0x525400000008, .tap = "bt8"};
+    char **arguments = engine_kvm_arguments(&native, &vm, taps);
+    unsigned found = 0;
+    for (size_t i = 0; arguments[i] != NULL; i++) {
+        found += strcmp(arguments[i],
+                        "tap=fd:10,mac=52:54:00:00:00:07,mtu=1450,queues=3") == 0;
+        found += strcmp(arguments[i], "tap=fd:13,mac=52:54:00:00:00:08,mtu=1500") == 0;
+    }
+    ck_assert_uint_eq(found, 2);
+    argument_list_free(arguments);
+}
+END_TEST
+
+START_TEST(there_are_as_many_queues_as_cpus_up_to_eight)
+{
+    ck_assert_uint_eq(engine_kvm_queues(1), 1);
+    ck_assert_uint_eq(engine_kvm_queues(3), 3);
+    ck_assert_uint_eq(engine_kvm_queues(64), 8);
 }
 END_TEST
 
@@ -152,7 +178,7 @@ START_TEST(the_largest_vm_fits_the_argument_list_and_the_descriptors)
 {
     const struct engine_limit most = {UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX};
     struct engine_vm vm = kernel_vm();
-    const uint32_t mtus[NICS_MAX] = {0};
+    const struct engine_kvm_tap taps[NICS_MAX] = {{0, 1}};
     for (vm.disk_count = 0; vm.disk_count < DISKS_MAX; vm.disk_count++) {
         (void)snprintf(vm.disks[vm.disk_count].name, NAME_SIZE, "d%u", vm.disk_count);
         vm.disks[vm.disk_count].from = DISK_FROM_IMAGE;
@@ -168,7 +194,7 @@ START_TEST(the_largest_vm_fits_the_argument_list_and_the_descriptors)
     }
     memset(vm.cmdline, 'x', sizeof(vm.cmdline) - 1);
 
-    char **arguments = engine_kvm_arguments(&native, &vm, mtus);
+    char **arguments = engine_kvm_arguments(&native, &vm, taps);
 
     ck_assert_ptr_nonnull(arguments);
     argument_list_free(arguments);
@@ -669,6 +695,8 @@ int main(void)
     tcase_add_test(tests, everything_is_handed_over_by_number);
     tcase_add_test(tests, a_vm_begins_with_the_limits_of_its_devices);
     tcase_add_test(tests, without_initrd_and_devices_the_numbers_close_up);
+    tcase_add_test(tests, the_queues_of_a_tap_follow_each_other);
+    tcase_add_test(tests, there_are_as_many_queues_as_cpus_up_to_eight);
     tcase_add_test(tests, the_largest_vm_fits_the_argument_list_and_the_descriptors);
     tcase_add_loop_test(tests, what_it_cannot_run_is_refused_in_words, 0,
                         sizeof(breaks) / sizeof(breaks[0]));

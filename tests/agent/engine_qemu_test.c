@@ -89,6 +89,22 @@ START_TEST(an_emulated_kernel_boots_on_microvm_and_is_told_its_clock)
 }
 END_TEST
 
+START_TEST(a_tap_of_several_queues_is_opened_as_one)
+{
+    struct engine_vm vm = kernel_vm();
+    vm.nics[0].tap_has_queues = true;
+    char **arguments = engine_qemu_arguments(&vm, KVM_NATIVE, 0);
+    bool found = false;
+    for (size_t i = 0; arguments[i] != NULL; i++) {
+        found = found ||
+                strcmp(arguments[i], "tap,id=net0,ifname=bt7,script=no,downscript=no,"
+                                     "vhost=off,queues=2") == 0;
+    }
+    ck_assert(found);
+    argument_list_free(arguments);
+}
+END_TEST
+
 START_TEST(a_kernel_on_hardware_boots_on_microvm)
 {
     static const char *const want[] = {
@@ -269,6 +285,7 @@ static void add_arguments(Suite *suite)
     tcase_add_loop_test(arguments,
                         an_emulated_kernel_boots_on_microvm_and_is_told_its_clock, 0, 2);
     tcase_add_test(arguments, a_kernel_on_hardware_boots_on_microvm);
+    tcase_add_test(arguments, a_tap_of_several_queues_is_opened_as_one);
     tcase_add_test(arguments, an_emulated_kernel_without_a_known_clock_gets_a_q35);
     tcase_add_test(arguments,
                    a_disk_image_boots_on_q35_from_overlays_with_explicit_formats);

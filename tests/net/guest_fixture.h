@@ -50,7 +50,8 @@ vm_open_port(struct host *host, uint32_t vni, const struct network_port *port)
     ck_assert(network_apply_port_ready(host->apply, vni, port));
     struct vm vm = {
         .vni = vni, .uid = port->vm_uid, .mac = port->mac, .ipv4 = port->ipv4};
-    vm.fd = tap_open_fd(port->tap, &err);
+    vm.fd = -1;
+    (void)tap_open_fds(port->tap, &vm.fd, 1, &err);
     ck_assert_msg(vm.fd >= 0, "%s", err.text);
     run("for i in $(seq 1000); do "
         "bridge link show dev %s | grep -q 'state forwarding' && exit 0; done; exit 1",

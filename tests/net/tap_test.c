@@ -1,4 +1,5 @@
-/* Goal: a tap made for a VM stays, is opened with virtio headers, and by one at a time.
+/* Goal: a tap made for a VM stays, is opened with virtio headers, and by one at a time,
+ * who may have several of its queues.
  * Method: in a network namespace of each test's own (root). */
 #include "base/cleanup.h"
 #include "net/netlink.h"
@@ -13,12 +14,31 @@
 #include <net/if.h>
 #include <sched.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
 static void setup(void)
 {
     ck_assert_int_eq(unshare(CLONE_NEWNET), 0);
+}
+
+static int open_one(const char *name, struct err *err)
+{
+    int fd = -1;
+    const int r = tap_open_fds(name, &fd, 1, err);
+    ck_assert(r < 0 || r == 1);
+    return r < 0 ? r : fd;
+}
+
+/* As an earlier release has made them. */
+static void old_tap_make(const char *name)
+{
+    struct ifreq request = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
+    CLEANUP_FD int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+    (void)snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", name);
+    ck_assert_int_eq(ioctl(fd, TUNSETIFF, &request), 0);
+    ck_assert_int_eq(ioctl(fd, TUNSETPERSIST, 1), 0);
 }
 
 START_TEST(a_tap_stays_when_nobody_holds_it)
@@ -36,7 +56,7 @@ START_TEST(an_engine_gets_frames_with_virtio_headers)
     struct ifreq request = {0};
 
     ck_assert_int_eq(tap_create("bt1", NULL), 0);
-    int fd = tap_open_fd("bt1", NULL);
+    int fd = open_one("bt1", NULL);
     ck_assert_int_ge(fd, 0);
     ck_assert_int_eq(ioctl(fd, TUNGETIFF, &request), 0);
     ck_assert_str_eq(request.ifr_name, "bt1");
@@ -53,16 +73,55 @@ START_TEST(a_second_holder_is_refused)
     struct err err = {0};
 
     ck_assert_int_eq(tap_create("bt1", NULL), 0);
-    int fd = tap_open_fd("bt1", NULL);
-    ck_assert_int_eq(tap_open_fd("bt1", &err), -EBUSY);
+    int fd = open_one("bt1", NULL);
+    ck_assert_int_eq(open_one("bt1", &err), -EBUSY);
     ck_assert_str_eq(err.text, "open tap bt1: Device or resource busy");
     (void)close(fd);
 }
 END_TEST
 
+START_TEST(one_holder_may_have_several_queues)
+{
+    int fds[4];
+    int more[2];
+    struct err err = {0};
+    ck_assert_int_eq(tap_create("bt1", NULL), 0);
+    ck_assert(tap_has_queues("bt1"));
+
+    ck_assert_msg(tap_open_fds("bt1", fds, 4, &err) == 4, "%s", err.text);
+
+    struct ifreq detach = {.ifr_flags = IFF_DETACH_QUEUE};
+    ck_assert_int_eq(tap_open_fds("bt1", more, 2, NULL), -EBUSY);
+    for (unsigned i = 0; i < 4; i++) { /* a queue that gets nothing is held, too */
+        ck_assert_int_eq(ioctl(fds[i], TUNSETQUEUE, &detach), 0);
+    }
+    ck_assert_int_eq(tap_open_fds("bt1", more, 2, NULL), -EBUSY);
+    for (unsigned i = 0; i < 4; i++) {
+        (void)close(fds[i]);
+    }
+    ck_assert_int_eq(tap_open_fds("bt1", more, 2, NULL), 2);
+    (void)close(more[0]);
+    (void)close(more[1]);
+}
+END_TEST
+
+START_TEST(a_tap_of_the_release_before_has_one_queue)
+{
+    int fds[4];
+    old_tap_make("bt1");
+    ck_assert(!tap_has_queues("bt1"));
+    ck_assert_int_eq(tap_create("bt1", NULL), 0); /* it is taken as it is */
+
+    ck_assert_int_eq(tap_open_fds("bt1", fds, 4, NULL), 1);
+
+    ck_assert_int_eq(open_one("bt1", NULL), -EBUSY);
+    (void)close(fds[0]);
+}
+END_TEST
+
 START_TEST(opening_what_is_not_there_makes_nothing)
 {
-    ck_assert_int_eq(tap_open_fd("bt2", NULL), -ENODEV);
+    ck_assert_int_eq(open_one("bt2", NULL), -ENODEV);
     ck_assert_uint_eq(if_nametoindex("bt2"), 0);
 }
 END_TEST
@@ -75,6 +134,8 @@ static Suite *suite(void)
     tcase_add_test(c, a_tap_stays_when_nobody_holds_it);
     tcase_add_test(c, an_engine_gets_frames_with_virtio_headers);
     tcase_add_test(c, a_second_holder_is_refused);
+    tcase_add_test(c, one_holder_may_have_several_queues);
+    tcase_add_test(c, a_tap_of_the_release_before_has_one_queue);
     tcase_add_test(c, opening_what_is_not_there_makes_nothing);
     suite_add_tcase(s, c);
     return s;
