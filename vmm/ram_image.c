@@ -50,17 +50,6 @@ static bool chunk_next(const struct guest_memory *memory, struct chunk *chunk)
     return true;
 }
 
-/* The address of one that there is. */
-static uint64_t chunk_address(const struct guest_memory *memory, uint32_t index)
-{
-    uint64_t before = index * RAM_CHUNK_BYTES;
-    unsigned region = 0;
-    while (before >= memory->regions[region].size_bytes) {
-        before -= memory->regions[region++].size_bytes;
-    }
-    return memory->regions[region].address + before;
-}
-
 static uint64_t chunk_in_file(uint32_t index, uint64_t offset)
 {
     return offset + index * RAM_CHUNK_BYTES;
@@ -113,11 +102,6 @@ run_next(const uint8_t *bytes, uint32_t *page, uint32_t end, struct chunk_sum *s
 
 /* ---- the section ---- */
 
-static uint32_t chunks_of(const struct guest_memory *memory)
-{
-    return (uint32_t)(guest_memory_size(memory) / RAM_CHUNK_BYTES);
-}
-
 static void shape_write(const struct guest_memory *memory, struct bytes_writer *section)
 {
     bytes_write_u32(section, memory->region_count);
@@ -143,7 +127,7 @@ static int shape_read(const struct guest_memory *memory,
         return err_set(err, BERTH_EINVALID, "the saved RAM is that of another machine");
     }
     *ret_count = bytes_read_u32(section);
-    if (section->error != 0 || *ret_count > chunks_of(memory) ||
+    if (section->error != 0 || *ret_count > ram_chunks_count(memory) ||
         bytes_reader_left(section) != *ret_count * UINT64_C(8)) {
         return err_set(err, BERTH_ECORRUPT, "the list of RAM is damaged");
     }
@@ -166,7 +150,7 @@ int ram_sums_read(struct ram_sums *ret_sums,
                   struct bytes_reader *section,
                   struct err *err)
 {
-    struct ram_sums sums = {.count = chunks_of(memory)};
+    struct ram_sums sums = {.count = ram_chunks_count(memory)};
     uint32_t left = 0;
     int r = shape_read(memory, section, &left, err);
     if (r < 0) {
@@ -390,7 +374,7 @@ int ram_image_read_chunk(const struct ram_sums *sums,
                : err_set(err, BERTH_ECORRUPT,
                          "the saved RAM is damaged within %" PRIu64
                          " MiB from 0x%" PRIx64,
-                         RAM_CHUNK_BYTES >> 20, chunk_address(memory, index));
+                         RAM_CHUNK_BYTES >> 20, ram_chunk_address(memory, index));
 }
 
 static void
@@ -418,7 +402,7 @@ int ram_image_read(struct guest_memory *memory,
     for (uint32_t i = 0; r == 0 && i < sums.count; i++) {
         r = ram_image_read_chunk(&sums, memory, fd, offset, i, bytes, err);
         if (r == 0 && sums.chunks[i].holds_content) {
-            chunk_place(memory, chunk_address(memory, i), bytes);
+            chunk_place(memory, ram_chunk_address(memory, i), bytes);
         }
     }
     ram_sums_fini(&sums);

@@ -18,12 +18,11 @@
 #include "base/bytes.h"
 #include "base/err.h"
 #include "vmm/guest_memory.h"
+#include "vmm/ram_chunks.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
-
-#define RAM_CHUNK_BYTES (UINT64_C(2) << 20)
 
 /* How far it is, for whoever watches from another thread. */
 struct ram_progress {

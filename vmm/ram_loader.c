@@ -5,7 +5,10 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/require.h"
+#include "vmm/ram_chunks.h"
+#include "vmm/ram_faults.h"
 #include "vmm/ram_image.h"
+#include "vmm/ram_watch.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -18,19 +21,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
-#define FAULTS_MAX 16u /* taken from the kernel at a time; what is left comes again */
-/* The patience, in turns of the watch: what is stopped as a whole (its host sleeps, its
- * group is frozen) takes a turn at most for it. */
-#define PATIENCE_TURNS 30u
-#define CHUNK_PAGES    ((uint32_t)(RAM_CHUNK_BYTES / GUEST_PAGE_BYTES))
-#define WORD_PAGES     64u
-#define CHUNK_WORDS    (CHUNK_PAGES / WORD_PAGES)
+#define FAULTS_MAX  16u /* taken from the kernel at a time; what is left comes again */
+#define CHUNK_PAGES ((uint32_t)(RAM_CHUNK_BYTES / GUEST_PAGE_BYTES))
+#define WORD_PAGES  64u
+#define CHUNK_WORDS (CHUNK_PAGES / WORD_PAGES)
 /* What opening chunks here and there may split RAM's mappings into: a quarter of what
  * Linux gives a process (vm.max_map_count), which malloc and threads need as well. */
 #define MAPPINGS_MAX       16384
@@ -77,14 +75,7 @@ struct ram_loader {
     bool is_over;           /* guarded by lock: nothing comes in any more */
     bool has_ended;         /* guarded by lock: the thread does nothing any more */
     atomic_bool has_failed; /* written under the lock: what was missing is lost */
-    /* the watch: guarded by lock but for its thread */
-    pthread_t watch;
-    bool watch_runs;
-    pthread_cond_t watched; /* it is over */
-    uint64_t turn;
-    unsigned still_turns; /* since something has come in */
-    uint64_t hurry_turn;  /* until when who is to stand still may wait; 0: nobody is */
-    bool has_moved;       /* something came in during this turn */
+    struct ram_watch watch;
     atomic_bool is_abandoned;
     bool is_short; /* the host has no memory for what was read */
     /* the thread's own */
@@ -100,50 +91,6 @@ static void call(struct ram_loader *loader)
     (void)!write(loader->call_fd, &one, sizeof(one));
 }
 
-/* ---- where a chunk is ---- */
-
-/* Chunks are counted over all regions, in their order. */
-static uint32_t
-chunk_of(const struct guest_memory *memory, unsigned region, uint64_t in_region)
-{
-    uint64_t before = 0;
-    for (unsigned i = 0; i < region; i++) {
-        before += memory->regions[i].size_bytes;
-    }
-    return (uint32_t)((before + in_region) / RAM_CHUNK_BYTES);
-}
-
-static uint8_t *chunk_host(const struct guest_memory *memory, uint32_t chunk)
-{
-    uint64_t before = chunk * RAM_CHUNK_BYTES;
-    unsigned region = 0;
-    while (before >= memory->regions[region].size_bytes) {
-        before -= memory->regions[region++].size_bytes;
-    }
-    return memory->regions[region].host + before;
-}
-
-static uint32_t chunk_at_address(const struct guest_memory *memory, uint64_t address)
-{
-    unsigned region = memory->region_count - 1;
-    while (memory->regions[region].address > address) {
-        region--;
-    }
-    return chunk_of(memory, region, address - memory->regions[region].address);
-}
-
-static uint32_t chunk_at_host(const struct guest_memory *memory, uint64_t host)
-{
-    unsigned region = 0;
-    while (host < (uintptr_t)memory->regions[region].host ||
-           host - (uintptr_t)memory->regions[region].host >=
-               memory->regions[region].size_bytes) {
-        region++;
-        REQUIRE(region < memory->region_count); /* only RAM is registered */
-    }
-    return chunk_of(memory, region, host - (uintptr_t)memory->regions[region].host);
-}
-
 /* ---- its thread: one chunk ---- */
 
 static bool is_in(enum chunk_state state)
@@ -154,12 +101,6 @@ static bool is_in(enum chunk_state state)
 static enum chunk_state state_of(const struct ram_loader *loader, uint32_t chunk)
 {
     return atomic_load_explicit(&loader->states[chunk], memory_order_acquire);
-}
-
-static void wake(const struct ram_loader *loader, uint64_t host, uint64_t size)
-{
-    struct uffdio_range range = {.start = host, .len = size};
-    (void)ioctl(loader->fault_fd, UFFDIO_WAKE, &range); /* nobody waits: fine */
 }
 
 /* Under the lock. What is no longer missing stays as it is: false. */
@@ -178,27 +119,20 @@ static bool state_set(struct ram_loader *loader, uint32_t chunk, enum chunk_stat
 static void wake_all(const struct ram_loader *loader)
 {
     for (unsigned i = 0; i < loader->shape.region_count; i++) {
-        wake(loader, (uintptr_t)loader->shape.regions[i].host,
-             loader->shape.regions[i].size_bytes);
+        ram_faults_wake(loader->fault_fd, loader->shape.regions[i].host,
+                        loader->shape.regions[i].size_bytes);
     }
-}
-
-static void
-unregister(const struct ram_loader *loader, const uint8_t *host, uint64_t size)
-{
-    struct uffdio_range range = {.start = (uintptr_t)host, .len = size};
-    (void)ioctl(loader->fault_fd, UFFDIO_UNREGISTER, &range); /* wakes who waits */
 }
 
 /* How many chunks from this one on are in its state and next to it in this process. */
 static uint32_t run_of(const struct ram_loader *loader, uint32_t chunk)
 {
     const enum chunk_state state = state_of(loader, chunk);
-    const uint8_t *host = chunk_host(&loader->shape, chunk);
+    const uint8_t *host = ram_chunk_host(&loader->shape, chunk);
     uint32_t length = 1;
     while (chunk + length < loader->sums.count &&
            state_of(loader, chunk + length) == state &&
-           chunk_host(&loader->shape, chunk + length) ==
+           ram_chunk_host(&loader->shape, chunk + length) ==
                host + length * RAM_CHUNK_BYTES) {
         length++;
     }
@@ -210,13 +144,13 @@ static void
 protect_all(const struct ram_loader *loader, enum chunk_state state, int rights)
 {
     for (uint32_t chunk = 0, length; chunk < loader->sums.count; chunk += length) {
-        uint8_t *host = chunk_host(&loader->shape, chunk);
+        uint8_t *host = ram_chunk_host(&loader->shape, chunk);
         length = run_of(loader, chunk);
         if (state_of(loader, chunk) == state &&
             mprotect(host, length * RAM_CHUNK_BYTES, rights) < 0) {
             /* For want of mappings. Who touches it reads zeros instead, in a machine
              * that is at its end already. */
-            unregister(loader, host, length * RAM_CHUNK_BYTES);
+            ram_faults_unregister(loader->fault_fd, host, length * RAM_CHUNK_BYTES);
         }
     }
 }
@@ -280,7 +214,7 @@ static bool chunk_is_forgone(struct ram_loader *loader, uint32_t chunk)
 static int
 pages_copy(struct ram_loader *loader, uint32_t chunk, uint32_t *page, uint32_t end)
 {
-    struct uffdio_copy copy = {.mode = UFFDIO_COPY_MODE_DONTWAKE};
+    uint64_t done = 0;
     uint32_t stop;
     int r = 0;
     pthread_mutex_lock(&loader->lock);
@@ -295,16 +229,12 @@ pages_copy(struct ram_loader *loader, uint32_t chunk, uint32_t *page, uint32_t e
     }
     if (*page < stop) {
         const uint64_t at = *page * GUEST_PAGE_BYTES;
-        copy.dst = (uintptr_t)chunk_host(&loader->shape, chunk) + at;
-        copy.src = (uintptr_t)loader->bytes + at;
-        copy.len = (stop - *page) * GUEST_PAGE_BYTES;
-        r = ioctl(loader->fault_fd, UFFDIO_COPY, &copy) < 0 ? -errno : 0;
+        r = ram_faults_copy(loader->fault_fd, ram_chunk_host(&loader->shape, chunk) + at,
+                            loader->bytes + at, (stop - *page) * GUEST_PAGE_BYTES, &done);
         loader->is_short = r == -ENOMEM;
     }
     pthread_mutex_unlock(&loader->lock);
-    if (copy.copy > 0) { /* all of it, or what was done when it was disturbed */
-        *page += (uint32_t)((uint64_t)copy.copy / GUEST_PAGE_BYTES);
-    }
+    *page += (uint32_t)(done / GUEST_PAGE_BYTES);
     return r;
 }
 
@@ -342,7 +272,8 @@ static int chunk_place(struct ram_loader *loader, uint32_t chunk, struct err *er
 
 static void chunk_wake(const struct ram_loader *loader, uint32_t chunk)
 {
-    wake(loader, (uintptr_t)chunk_host(&loader->shape, chunk), RAM_CHUNK_BYTES);
+    ram_faults_wake(loader->fault_fd, ram_chunk_host(&loader->shape, chunk),
+                    RAM_CHUNK_BYTES);
 }
 
 static bool neighbour_is_open(const struct ram_loader *loader, uint32_t chunk, int side)
@@ -350,7 +281,8 @@ static bool neighbour_is_open(const struct ram_loader *loader, uint32_t chunk, i
     const uint32_t other = chunk + (uint32_t)side;
     const ptrdiff_t distance = side * (ptrdiff_t)RAM_CHUNK_BYTES;
     return other < loader->sums.count && state_of(loader, other) == CHUNK_OPEN &&
-           chunk_host(&loader->shape, other) - chunk_host(&loader->shape, chunk) ==
+           ram_chunk_host(&loader->shape, other) -
+                   ram_chunk_host(&loader->shape, chunk) ==
                distance;
 }
 
@@ -361,10 +293,9 @@ static void chunk_open(struct ram_loader *loader, uint32_t chunk)
 {
     const int more = 2 - (neighbour_is_open(loader, chunk, -1) ? 2 : 0) -
                      (neighbour_is_open(loader, chunk, 1) ? 2 : 0);
-    struct uffdio_range range = {.start = (uintptr_t)chunk_host(&loader->shape, chunk),
-                                 .len = RAM_CHUNK_BYTES};
     if (loader->mappings + more > MAPPINGS_MAX ||
-        ioctl(loader->fault_fd, UFFDIO_UNREGISTER, &range) < 0) {
+        ram_faults_try_unregister(loader->fault_fd, ram_chunk_host(&loader->shape, chunk),
+                                  RAM_CHUNK_BYTES) < 0) {
         return;
     }
     loader->mappings += more;
@@ -410,7 +341,7 @@ static void chunk_bring(struct ram_loader *loader, uint32_t chunk)
     }
     pthread_mutex_lock(&loader->lock);
     const bool is_news = state_set(loader, chunk, CHUNK_THERE);
-    loader->has_moved = true;
+    ram_watch_moved(&loader->watch);
     pthread_mutex_unlock(&loader->lock);
     chunk_wake(loader, chunk);
     if (is_news) { /* else somebody could not wait any longer */
@@ -421,29 +352,23 @@ static void chunk_bring(struct ram_loader *loader, uint32_t chunk)
 
 /* ---- its thread: who waits ---- */
 
-/* A page that nobody has written is zeros, as it would be without us. */
-static void page_zero(const struct ram_loader *loader, uint64_t host)
-{
-    struct uffdio_zeropage zero = {.range = {.start = host, .len = GUEST_PAGE_BYTES}};
-    while (ioctl(loader->fault_fd, UFFDIO_ZEROPAGE, &zero) < 0 && errno == EAGAIN) {
-    }
-    wake(loader, host, GUEST_PAGE_BYTES); /* it was there by now */
-}
-
 static void fault_serve(struct ram_loader *loader, uint64_t host)
 {
-    const uint32_t chunk = chunk_at_host(&loader->shape, host);
+    const uint32_t chunk = ram_chunk_at_host(&loader->shape, host);
+    uint8_t *base = ram_chunk_host(&loader->shape, chunk);
+    const uint8_t *page = base + ((host - (uintptr_t)base) & ~(GUEST_PAGE_BYTES - 1));
     switch (state_of(loader, chunk)) {
     case CHUNK_MISSING:
         chunk_bring(loader, chunk);
         break;
     case CHUNK_THERE:
-        page_zero(loader, host & ~(GUEST_PAGE_BYTES - 1));
+        /* A page that nobody has written is zeros, as it would be without us. */
+        ram_faults_zero(loader->fault_fd, page, GUEST_PAGE_BYTES);
         break;
     case CHUNK_OPEN:
     case CHUNK_LOST:
     default:
-        wake(loader, host & ~(GUEST_PAGE_BYTES - 1), GUEST_PAGE_BYTES);
+        ram_faults_wake(loader->fault_fd, page, GUEST_PAGE_BYTES);
         break;
     }
 }
@@ -513,10 +438,10 @@ static void over(struct ram_loader *loader)
         guest_memory_fill_by(loader->memory, NULL);
         loader->is_over = true;
         pthread_cond_broadcast(&loader->changed);
-        pthread_cond_signal(&loader->watched);
+        ram_watch_end(&loader->watch);
         for (unsigned i = 0; i < loader->shape.region_count; i++) {
-            unregister(loader, loader->shape.regions[i].host,
-                       loader->shape.regions[i].size_bytes);
+            ram_faults_unregister(loader->fault_fd, loader->shape.regions[i].host,
+                                  loader->shape.regions[i].size_bytes);
         }
     }
     pthread_mutex_unlock(&loader->lock);
@@ -541,7 +466,7 @@ static void unref(struct ram_loader *loader)
     fd_close(&loader->fd);
     fd_close(&loader->fault_fd);
     fd_close(&loader->call_fd);
-    (void)pthread_cond_destroy(&loader->watched);
+    ram_watch_fini(&loader->watch);
     (void)pthread_cond_destroy(&loader->changed);
     (void)pthread_mutex_destroy(&loader->lock);
     ram_sums_fini(&loader->sums);
@@ -589,24 +514,13 @@ static void *fill_thread(void *context)
 
 /* ---- the watch: nobody waits for ever ---- */
 
-/* As its condition counts time. */
-static struct timespec after_ms(uint64_t ms)
+/* Under the lock: whether a device has waited for too long. */
+static bool wish_is_late(struct ram_loader *loader)
 {
-    struct timespec now = {0};
-    (void)clock_gettime(CLOCK_MONOTONIC, &now); /* cannot fail */
-    const uint64_t ns = (uint64_t)now.tv_nsec + ms * NS_PER_MS;
-    return (struct timespec){.tv_sec = now.tv_sec + (time_t)(ns / NS_PER_S),
-                             .tv_nsec = (long)(ns % NS_PER_S)};
-}
-
-/* Under the lock: whether a device, or who is to stand still, has waited for too long. */
-static bool is_late(struct ram_loader *loader)
-{
-    bool late = loader->still_turns >= PATIENCE_TURNS ||
-                (loader->hurry_turn != 0 && loader->turn >= loader->hurry_turn);
+    bool late = false;
     for (struct wish *wish = loader->wishes; wish != NULL; wish = wish->next) {
-        late = late || loader->turn >= wish->until_turn;
-        if (!wish->is_told && wish->until_turn - loader->turn < PATIENCE_TURNS - 1) {
+        late = late || ram_watch_is_over(&loader->watch, wish->until_turn);
+        if (!wish->is_told && ram_watch_is_long(&loader->watch, wish->until_turn)) {
             wish->is_told = true;
             log_warn("vmm", "a device waits for saved RAM", KV_U64("chunk", wish->chunk),
                      KV_U64("at_most_ms", loader->events.patience_ms));
@@ -615,33 +529,19 @@ static bool is_late(struct ram_loader *loader)
     return late;
 }
 
-/* Under the lock. */
-static void turn_take(struct ram_loader *loader)
+static void on_turn(void *context, bool is_late)
 {
-    loader->turn++;
-    loader->still_turns = loader->has_moved ? 0 : loader->still_turns + 1;
-    loader->has_moved = false;
-    if (is_late(loader)) {
+    struct ram_loader *loader = context;
+    if (wish_is_late(loader) || is_late) {
         lose_locked(loader, loader->is_short
                                 ? PLACING ": Cannot allocate memory"
                                 : "the storage of the saved RAM does not answer in time");
     }
 }
 
-static void *watch_thread(void *context)
+static void on_watch_thread(void *context)
 {
-    struct ram_loader *loader = context;
-    const uint64_t turn_ms = (loader->events.patience_ms - 1) / PATIENCE_TURNS + 1;
-    thread_begin(loader, "watch RAM");
-    pthread_mutex_lock(&loader->lock);
-    while (!loader->is_over) {
-        const struct timespec late = after_ms(turn_ms);
-        if (pthread_cond_timedwait(&loader->watched, &loader->lock, &late) == ETIMEDOUT) {
-            turn_take(loader);
-        }
-    }
-    pthread_mutex_unlock(&loader->lock);
-    return NULL;
+    thread_begin(context, "watch RAM");
 }
 
 /* ---- devices ---- */
@@ -673,7 +573,7 @@ static bool chunk_await(struct ram_loader *loader, uint32_t chunk, uint64_t unti
 static uint64_t patience_end(struct ram_loader *loader)
 {
     pthread_mutex_lock(&loader->lock);
-    const uint64_t turn = loader->turn + PATIENCE_TURNS;
+    const uint64_t turn = ram_watch_patience_end(&loader->watch);
     pthread_mutex_unlock(&loader->lock);
     return turn;
 }
@@ -681,9 +581,9 @@ static uint64_t patience_end(struct ram_loader *loader)
 static int bring(void *context, uint64_t address, uint64_t size)
 {
     struct ram_loader *loader = context;
-    const uint32_t last = chunk_at_address(&loader->shape, address + size - 1);
+    const uint32_t last = ram_chunk_at_address(&loader->shape, address + size - 1);
     uint64_t until_turn = 0;
-    for (uint32_t i = chunk_at_address(&loader->shape, address); i <= last; i++) {
+    for (uint32_t i = ram_chunk_at_address(&loader->shape, address); i <= last; i++) {
         if (is_in(state_of(loader, i))) {
             continue;
         }
@@ -702,7 +602,7 @@ static void forgo(void *context, uint64_t address, uint64_t size)
     const uint64_t end = address + size;
     pthread_mutex_lock(&loader->lock);
     while (address < end) {
-        const uint32_t chunk = chunk_at_address(&loader->shape, address);
+        const uint32_t chunk = ram_chunk_at_address(&loader->shape, address);
         const uint32_t first = (uint32_t)(address / GUEST_PAGE_BYTES % CHUNK_PAGES);
         const uint64_t left = (end - address) / GUEST_PAGE_BYTES;
         const uint32_t stop =
@@ -719,8 +619,8 @@ static void forgo(void *context, uint64_t address, uint64_t size)
 static bool has(void *context, uint64_t address, uint64_t size)
 {
     const struct ram_loader *loader = context;
-    const uint32_t last = chunk_at_address(&loader->shape, address + size - 1);
-    uint32_t chunk = chunk_at_address(&loader->shape, address);
+    const uint32_t last = ram_chunk_at_address(&loader->shape, address + size - 1);
+    uint32_t chunk = ram_chunk_at_address(&loader->shape, address);
     while (chunk <= last && is_in(state_of(loader, chunk))) {
         chunk++;
     }
@@ -728,34 +628,6 @@ static bool has(void *context, uint64_t address, uint64_t size)
 }
 
 /* ---- its owner's side ---- */
-
-/* Faults within the kernel count, for KVM's are those: root may have them, and who may
- * open the device. */
-static int fault_open(struct err *err)
-{
-    struct uffdio_api api = {.api = UFFD_API, .features = UFFD_FEATURE_MISSING_SHMEM};
-    CLEANUP_FD int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0) {
-        CLEANUP_FD int device = fd_open_at(AT_FDCWD, "/dev/userfaultfd", O_RDWR, 0, err);
-        if (device < 0) {
-            return device;
-        }
-        fd = ioctl(device, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK);
-    }
-    return fd < 0 || ioctl(fd, UFFDIO_API, &api) < 0
-               ? err_sys(err, -errno, "ask for userfaultfd")
-               : TAKE_FD(fd);
-}
-
-/* Time that is put forward or back shortens no wait. */
-static void condition_init(pthread_cond_t *condition)
-{
-    pthread_condattr_t attributes;
-    (void)pthread_condattr_init(&attributes); /* none of the four can fail with this */
-    (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    (void)pthread_cond_init(condition, &attributes);
-    (void)pthread_condattr_destroy(&attributes);
-}
 
 int ram_loader_new(struct guest_memory *memory,
                    int fd,
@@ -779,8 +651,9 @@ int ram_loader_new(struct guest_memory *memory,
     }
     loader->filler = (struct guest_memory_filler){bring, has, forgo, loader};
     (void)pthread_mutex_init(&loader->lock, NULL); /* cannot fail without attributes */
-    condition_init(&loader->changed);
-    condition_init(&loader->watched);
+    (void)pthread_cond_init(&loader->changed, NULL);
+    const struct ram_watch_events watch = {on_watch_thread, on_turn, loader};
+    ram_watch_setup(&loader->watch, &loader->lock, loader->events.patience_ms, &watch);
     loader->call_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     int r = loader->call_fd < 0 ? err_sys(err, -errno, "prepare to fill RAM") : 0;
     if (r == 0 && fd >= 0) { /* none: only to see whether it may be had */
@@ -791,7 +664,7 @@ int ram_loader_new(struct guest_memory *memory,
     if (r == 0 && loader->bytes == NULL) {
         r = err_sys(err, -ENOMEM, "prepare to fill RAM");
     }
-    loader->fault_fd = r == 0 ? fault_open(err) : -1;
+    loader->fault_fd = r == 0 ? ram_faults_open(err) : -1;
     if (r == 0 && loader->fault_fd < 0) {
         r = loader->fault_fd;
         loader->fault_fd = -1;
@@ -809,11 +682,10 @@ static int memory_register(const struct ram_loader *loader, struct err *err)
     for (unsigned i = 0; i < loader->memory->region_count; i++) {
         const struct guest_region *region = &loader->memory->regions[i];
         REQUIRE(region->address % RAM_CHUNK_BYTES == 0); /* forgo counts on it */
-        struct uffdio_register range = {
-            .range = {.start = (uintptr_t)region->host, .len = region->size_bytes},
-            .mode = UFFDIO_REGISTER_MODE_MISSING};
-        if (ioctl(loader->fault_fd, UFFDIO_REGISTER, &range) < 0) {
-            return err_sys(err, -errno, "watch RAM at 0x%" PRIx64, region->address);
+        const int r =
+            ram_faults_register(loader->fault_fd, region->host, region->size_bytes);
+        if (r < 0) {
+            return err_sys(err, r, "watch RAM at 0x%" PRIx64, region->address);
         }
     }
     return 0;
@@ -847,8 +719,7 @@ int ram_loader_begin(struct ram_loader *loader,
         return r;
     }
     guest_memory_fill_by(loader->memory, &loader->filler);
-    r = -pthread_create(&loader->watch, NULL, watch_thread, loader);
-    loader->watch_runs = r == 0;
+    r = ram_watch_start(&loader->watch);
     if (r == 0) {
         atomic_fetch_add(&loader->refs, 1);
         r = -pthread_create(&loader->thread, NULL, fill_thread, loader);
@@ -880,15 +751,14 @@ static void thread_end(struct ram_loader *loader)
 
 void ram_loader_drop(struct ram_loader *loader)
 {
-    if (loader == NULL || !loader->watch_runs) {
+    if (loader == NULL || !loader->watch.runs) {
         return;
     }
     atomic_store(&loader->wants_end, true);
     call(loader);
     thread_end(loader);
     over(loader);
-    (void)pthread_join(loader->watch, NULL);
-    loader->watch_runs = false;
+    ram_watch_join(&loader->watch);
     protect_all(loader, CHUNK_LOST, PROT_READ | PROT_WRITE);
     atomic_store(&loader->done_chunks, loader->sums.count); /* no more is to come */
 }
@@ -896,16 +766,15 @@ void ram_loader_drop(struct ram_loader *loader)
 void ram_loader_hurry(struct ram_loader *loader, bool is_wanted)
 {
     if (loader != NULL) {
-        const uint64_t turn = is_wanted ? patience_end(loader) : 0;
         pthread_mutex_lock(&loader->lock);
-        loader->hurry_turn = turn;
+        ram_watch_hurry(&loader->watch, is_wanted);
         pthread_mutex_unlock(&loader->lock);
     }
 }
 
 void ram_loader_abandon(struct ram_loader *loader)
 {
-    if (loader != NULL && loader->watch_runs) {
+    if (loader != NULL && loader->watch.runs) {
         pthread_mutex_lock(&loader->lock);
         if (!atomic_load(&loader->has_failed)) {
             atomic_store(&loader->is_abandoned, true);
