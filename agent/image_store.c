@@ -23,6 +23,10 @@
 #define FETCH_THREADS  4
 #define FINISH_THREADS 2
 #define FINISH_QUEUE   64 /* more than the writers, fetches and pulls there may be */
+/* Together half of the uploads that there may be; a kernel that finds no room boots as it
+ * came. */
+#define UNPACK_THREADS 2
+#define UNPACK_QUEUE   6
 
 /* ---- files ---- */
 
@@ -387,7 +391,8 @@ int image_store_open(uv_loop_t *loop,
     list_init(&store->parts);
     store->fetching = work_pool_new(loop, FETCH_THREADS, IMAGE_STORE_FETCHES_MAX);
     store->finishing = work_pool_new(loop, FINISH_THREADS, FINISH_QUEUE);
-    if (store->fetching == NULL || store->finishing == NULL) {
+    store->unpacking = work_pool_new(loop, UNPACK_THREADS, UNPACK_QUEUE);
+    if (store->fetching == NULL || store->finishing == NULL || store->unpacking == NULL) {
         image_store_close(store);
         return err_sys(err, -ENOMEM, "open the image store");
     }
@@ -501,6 +506,7 @@ struct image_store *image_store_close(struct image_store *store)
     }
     work_pool_close(store->fetching);
     work_pool_close(store->finishing);
+    work_pool_close(store->unpacking);
     free(store->kept);
     free(store->folder);
     free(store);

@@ -12,10 +12,11 @@
  * (agent/kernel_unpack.h), as long as it is there, and counts with it. All of them stop
  * where less than reserve_bytes of the disk would be free: at once when their size is
  * known, else on the way. Threads: the loop's; fetching, hashing and syncing run on
- * threads of the store's own (agent/image_work.h), never on libuv's, which the log's disk
- * writes need. No callback inside a call. Errors: BERTH_EDISKFULL, BERTH_ECORRUPT (digest
- * differs: both are named), BERTH_EINVALID (a disk image that is not taken,
- * agent/disk_format.h), BERTH_ETOOLARGE, BERTH_EFULL (fetches), -errno. Limits: below.
+ * threads of the store's own (agent/image_work.h), unpacking on others, never on libuv's,
+ * which the log's disk writes need. No callback inside a call. Errors: BERTH_EDISKFULL,
+ * BERTH_ECORRUPT (digest differs: both are named), BERTH_EINVALID (a disk image that is
+ * not taken, agent/disk_format.h), BERTH_ETOOLARGE, BERTH_EFULL (fetches), -errno.
+ * Limits: below.
  */
 #pragma once
 

@@ -39,8 +39,7 @@ static void fetched(struct work_job *job, int code)
     if (work->store == NULL || work->file.code < 0) {
         store_work_finished(job, work->file.code);
     } else {
-        work_pool_submit(work->store->finishing, job, image_work_finish,
-                         store_work_finished);
+        store_work_name(work);
     }
 }
 

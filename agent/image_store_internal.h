@@ -39,8 +39,9 @@ struct image_store {
     const char *fetcher;  /* NULL: ours */
     const char *unpacker; /* the same */
     struct work_pool *finishing;
-    struct list works; /* on the threads */
-    struct list parts; /* open parts */
+    struct work_pool *unpacking; /* of its own: a kernel that is slow holds up kernels */
+    struct list works;           /* on the threads */
+    struct list parts;           /* open parts */
     void (*changed)(void *context);
     void *changed_context;
 };
@@ -83,7 +84,10 @@ struct store_work *store_work_new(struct image_store *store,
 int store_work_tmp_open(struct image_store *store,
                         char ret_path[IMAGE_PATH_SIZE],
                         struct err *err);
-/* Consumes it: to be hashed, checked and named on a thread, then told. */
+/* Consumes it: to be hashed, checked and named on a thread, a packed kernel unpacked on
+ * another, then told. */
 void store_work_finish(struct store_work *work);
+/* The same of one that is in the store's list of works already. */
+void store_work_name(struct store_work *work);
 /* Consumes it, in the store's list of works: what is told is its code or this one. */
 void store_work_finished(struct work_job *job, int code);

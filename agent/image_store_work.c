@@ -41,6 +41,32 @@ void store_work_finished(struct work_job *job, int code)
     free(work);
 }
 
+static void unpacked(struct work_job *job, int code)
+{
+    if (code < 0) {
+        image_work_unpack_missed(&store_work_of(job)->file,
+                                 code == BERTH_EFULL ? "others are being unpacked already"
+                                                     : err_sentence(code));
+    }
+    store_work_finished(job, 0);
+}
+
+static void named(struct work_job *job, int code)
+{
+    struct store_work *work = store_work_of(job);
+    if (code == 0 && work->file.code == 0 && work->file.is_packed &&
+        work->store != NULL) {
+        work_pool_submit(work->store->unpacking, job, image_work_unpack, unpacked);
+    } else {
+        store_work_finished(job, code);
+    }
+}
+
+void store_work_name(struct store_work *work)
+{
+    work_pool_submit(work->store->finishing, &work->file.job, image_work_finish, named);
+}
+
 struct store_work *store_work_new(struct image_store *store,
                                   const struct digest *expected,
                                   image_done *done,
@@ -70,8 +96,7 @@ struct store_work *store_work_new(struct image_store *store,
 void store_work_finish(struct store_work *work)
 {
     list_push_back(&work->store->works, &work->link);
-    work_pool_submit(work->store->finishing, &work->file.job, image_work_finish,
-                     store_work_finished);
+    store_work_name(work);
 }
 
 int store_work_tmp_open(struct image_store *store,

@@ -187,33 +187,6 @@ static bool is_harmless(struct image_work *work)
     return r == 0;
 }
 
-static bool unpack_is_wanted(void *context)
-{
-    const struct image_work *work = context;
-    return !work_job_cancelled(&work->job);
-}
-
-static void unpack(struct image_work *work)
-{
-    char hex[DIGEST_HEX_SIZE];
-    char tmp_path[IMAGE_PATH_SIZE + sizeof(".elf")];
-    struct err err = {0};
-    digest_format(&work->digest, hex);
-    (void)snprintf(tmp_path, sizeof(tmp_path), "%s.elf", work->tmp_path);
-    const struct kernel_unpack unpack = {.program = work->unpacker,
-                                         .fd = work->fd,
-                                         .folder = work->final_folder,
-                                         .name = hex,
-                                         .tmp_path = tmp_path,
-                                         .reserve_bytes = work->reserve_bytes,
-                                         .is_wanted = unpack_is_wanted,
-                                         .context = work};
-    if (kernel_unpack_fits(work->fd) && kernel_unpack(&unpack, &err) < 0) {
-        log_warn("images", "a kernel will be unpacked by each VM itself",
-                 KV_STR("sha256", hex), KV_STR("why", err.text));
-    }
-}
-
 void image_work_finish(struct work_job *job)
 {
     struct image_work *work = work_of(job);
@@ -230,7 +203,46 @@ void image_work_finish(struct work_job *job)
         work_fault(work, r, "keep the file");
         return;
     }
-    unpack(work);
+    work->is_packed = kernel_unpack_fits(work->fd);
+}
+
+/* ---- what is in a packed kernel
+ * --------------------------------------------------------------------------------------
+ */
+
+static bool unpack_is_wanted(void *context)
+{
+    const struct image_work *work = context;
+    return !work_job_cancelled(&work->job);
+}
+
+void image_work_unpack_missed(const struct image_work *work, const char *why)
+{
+    char hex[DIGEST_HEX_SIZE];
+    digest_format(&work->digest, hex);
+    log_warn("images", "a kernel will be unpacked by each VM itself",
+             KV_STR("sha256", hex), KV_STR("why", why));
+}
+
+void image_work_unpack(struct work_job *job)
+{
+    struct image_work *work = work_of(job);
+    char hex[DIGEST_HEX_SIZE];
+    char tmp_path[IMAGE_PATH_SIZE + sizeof(".elf")];
+    struct err err = {0};
+    digest_format(&work->digest, hex);
+    (void)snprintf(tmp_path, sizeof(tmp_path), "%s.elf", work->tmp_path);
+    const struct kernel_unpack unpack = {.program = work->unpacker,
+                                         .fd = work->fd,
+                                         .folder = work->final_folder,
+                                         .name = hex,
+                                         .tmp_path = tmp_path,
+                                         .reserve_bytes = work->reserve_bytes,
+                                         .is_wanted = unpack_is_wanted,
+                                         .context = work};
+    if (kernel_unpack(&unpack, &err) < 0) {
+        image_work_unpack_missed(work, err.text);
+    }
 }
 
 void image_work_fini(struct image_work *work)

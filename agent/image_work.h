@@ -3,7 +3,7 @@
  *
  * Shapes: struct image_work is what a thread needs to know and what it has found; the
  * store (image_store_work.c) fills it, submits its job (base/work_pool.h) and takes the
- * result. Threads: the two functions run on a thread of a pool while nobody else touches
+ * result. Threads: the jobs run on a thread of a pool while nobody else touches
  * the work; they give up soon when the job was cancelled (BERTH_ECLOSED). Ownership: the
  * work owns its url and its descriptor; image_work_fini gives both back. Errors: in code,
  * with text: BERTH_EDISKFULL, BERTH_ETOOLARGE, BERTH_EINVALID (a
@@ -34,15 +34,19 @@ struct image_work {
     int code;
     struct digest digest;
     uint64_t size_bytes;
+    bool is_packed; /* a kernel that may have another one in it */
     char text[256];
 };
 
 /* Fetches the url into the file, from its beginning, by a process of its own. */
 void image_work_fetch(struct work_job *job);
 /* Hashes the file; when it is what was expected and no disk image that is not taken, it
- * gets its name in final_folder. Of a packed kernel what is in it is kept as well
- * (agent/kernel_unpack.h); one that cannot be unpacked is as good as it came. */
+ * gets its name in final_folder. */
 void image_work_finish(struct work_job *job);
+/* Then, of a packed kernel: what is in it is kept as well (agent/kernel_unpack.h). One
+ * that cannot be unpacked is as good as it came: that is logged, and no fault. */
+void image_work_unpack(struct work_job *job);
+void image_work_unpack_missed(const struct image_work *work, const char *why);
 /* Closes the file; removes it when it did not become what it should and is not to be
  * kept. */
 void image_work_fini(struct image_work *work);

@@ -20,8 +20,8 @@
 
 #define KERNEL_UNPACK_PROGRAM "berth-unpack"
 #define KERNEL_UNPACK_FOLDER  "unpacked"
-#define KERNEL_UNPACK_MS      120000u
-#define KERNEL_UNPACK_LOOK_MS 500 /* is it still wanted? */
+#define KERNEL_UNPACK_MS      30000u /* a distribution's takes one or two seconds */
+#define KERNEL_UNPACK_LOOK_MS 500    /* is it still wanted? */
 /* What LZ4 leaves of a kernel is a quarter of it, xz less. */
 #define KERNEL_UNPACK_RATIO 8u
 

@@ -19,7 +19,7 @@
 
 /* Nobody's, next to berth-fetch's. */
 #define UNPACK_RIGHTS_UID    65527
-#define UNPACK_RIGHTS_CPU_S  60
+#define UNPACK_RIGHTS_CPU_S  20
 #define UNPACK_RIGHTS_MEMORY (512u << 20)
 
 /* parent: who started us, by its own word. bytes_max: what it may write, at most

@@ -51,20 +51,26 @@ END_TEST
 
 #define KERNEL_MAGIC_AT 0x202
 
-/* Begins as a bzImage does; the program that stands for berth-unpack writes "within". */
-static const char *kernel_text(char last)
+/* Begins as a bzImage does. */
+static const char *kernel_text_only(char last)
 {
     static char text[KERNEL_MAGIC_AT + 6];
-    CLEANUP_FREE char *script = temp_dir_path(&programs, "unpack");
-    static char program[256];
     memset(text, 'k', KERNEL_MAGIC_AT);
     memcpy(text + KERNEL_MAGIC_AT, "HdrS", 4);
     text[KERNEL_MAGIC_AT + 4] = last;
+    return text;
+}
+
+/* The program that stands for berth-unpack writes "within". */
+static const char *kernel_text(char last)
+{
+    CLEANUP_FREE char *script = temp_dir_path(&programs, "unpack");
+    static char program[256];
     temp_dir_write(&programs, "unpack", "#!/bin/sh\nprintf within\n");
     ck_assert_int_eq(chmod(script, 0700), 0);
     (void)snprintf(program, sizeof(program), "%s", script);
     image_store_use_unpacker(store, program);
-    return text;
+    return kernel_text_only(last);
 }
 
 static bool has_within(const char *text)
@@ -164,6 +170,98 @@ START_TEST(a_kernel_that_cannot_be_unpacked_is_kept_as_it_came)
     ck_assert(has(text) && !has_within(text));
     ck_assert_uint_eq(leftovers(), 0);
     temp_dir_fini(&programs);
+}
+END_TEST
+
+/* The programs that unpack wait until gate_open lets them go on. */
+static int gate = -1;
+
+static void start_slow_kernels(void)
+{
+    char script[512];
+    temp_dir_init(&programs);
+    store_close();
+    store_open((uint64_t)1 << 30);
+    (void)kernel_text('0'); /* makes the program that is another one now */
+    CLEANUP_FREE char *path = temp_dir_path(&programs, "gate");
+    ck_assert_int_eq(mkfifo(path, 0600), 0);
+    (void)snprintf(script, sizeof(script),
+                   "#!/bin/sh\nread -r word < %s\nprintf within\n", path);
+    temp_dir_write(&programs, "unpack", script);
+}
+
+static void send_kernels(char from, unsigned count)
+{
+    struct err err = {0};
+    for (unsigned i = 0; i < count; i++) {
+        const char *text = kernel_text_only((char)(from + (int)i));
+        struct image_writer *writer = image_writer_begin(store, NULL, strlen(text), &err);
+        ck_assert_msg(writer != NULL, "%s", err.text);
+        ck_assert_int_eq(image_writer_write(writer, text, strlen(text), &err), 0);
+        image_writer_end(writer, take_answer, NULL);
+    }
+}
+
+/* For so many. */
+static void gate_open(unsigned count)
+{
+    CLEANUP_FREE char *path = temp_dir_path(&programs, "gate");
+    gate = open(path, O_RDWR | O_CLOEXEC);
+    ck_assert_int_ge(gate, 0);
+    for (unsigned i = 0; i < count; i++) {
+        ck_assert_int_eq(write(gate, "\n", 1), 1);
+    }
+}
+
+static void stop_slow_kernels(void)
+{
+    (void)close(gate);
+    temp_dir_fini(&programs);
+}
+
+START_TEST(kernels_that_are_slow_hold_up_nothing_else)
+{
+    start_slow_kernels();
+    send_kernels('1', 3);
+
+    ck_assert_int_eq(upload("a disk", NULL), 0);
+
+    ck_assert_uint_eq(answer.count, 1); /* the kernels' are still to come */
+    ck_assert(has("a disk"));
+    gate_open(3);
+    while (answer.count < 4) {
+        wait_for_answer();
+        ck_assert_int_eq(answer.code, 0);
+    }
+    ck_assert(has_within(kernel_text_only('1')) && has_within(kernel_text_only('3')));
+    stop_slow_kernels();
+}
+END_TEST
+
+static unsigned count_within(void)
+{
+    CLEANUP_FREE char *path = temp_dir_path(&dir, "unpacked");
+    return files_in(path);
+}
+
+START_TEST(a_kernel_that_finds_too_many_waiting_is_kept_as_it_came)
+{
+    const unsigned taken = 8; /* two are being unpacked, six may wait */
+    start_slow_kernels();
+
+    send_kernels('1', taken + 1);
+    wait_for_answer();
+
+    ck_assert_uint_eq(answer.count, 1);
+    ck_assert_int_eq(answer.code, 0);
+    gate_open(taken);
+    while (answer.count < taken + 1) {
+        wait_for_answer();
+        ck_assert_int_eq(answer.code, 0);
+    }
+    ck_assert_uint_eq(count_within(), taken);
+    ck_assert_uint_eq(files_in(dir.path), taken + 1);
+    stop_slow_kernels();
 }
 END_TEST
 
@@ -374,6 +472,8 @@ int main(void)
     tcase_add_test(tests, what_was_in_a_kernel_that_is_gone_is_removed_at_the_start);
     tcase_add_test(tests, what_is_in_a_kernel_that_comes_in_needs_room_too);
     tcase_add_test(tests, a_kernel_that_is_not_taken_leaves_nothing_of_what_is_in_it);
+    tcase_add_test(tests, kernels_that_are_slow_hold_up_nothing_else);
+    tcase_add_test(tests, a_kernel_that_finds_too_many_waiting_is_kept_as_it_came);
     tcase_add_test(tests, a_kernel_that_cannot_be_unpacked_is_kept_as_it_came);
     tcase_add_test(tests, the_least_recently_used_goes_when_the_limit_is_passed);
     tcase_add_test(tests, what_is_kept_stays_over_the_limit_until_it_is_not_kept);
