@@ -40,19 +40,21 @@ void handle_scale(struct api_call *call, const struct state *state)
 {
     struct command command;
     char reason[128];
-    json_t *replicas = json_object_get(call->body, "replicas");
+    const struct json_value *replicas =
+        json_value_member(json_view_root(call->body), "replicas");
     if (target_of(call, state) == NULL) {
         return;
     }
-    if (!json_is_integer(replicas) || json_integer_value(replicas) < 0 ||
-        json_integer_value(replicas) > GROUP_VMS_MAX) {
+    if (json_value_type(replicas) != JSON_VALUE_INTEGER ||
+        json_value_integer(replicas) < 0 ||
+        json_value_integer(replicas) > GROUP_VMS_MAX) {
         call_fail(call, BERTH_EINVALID, "replicas: a number from 0 to 10000");
         return;
     }
     command_init(&command, COMMAND_GROUP_SCALE);
     memcpy(command.body.group_scale.tenant, call->target.tenant, NAME_SIZE);
     memcpy(command.body.group_scale.group, call->target.name, NAME_SIZE);
-    command.body.group_scale.desired = (uint32_t)json_integer_value(replicas);
+    command.body.group_scale.desired = (uint32_t)json_value_integer(replicas);
     command.body.group_scale.by_user = true;
     (void)snprintf(reason, sizeof(reason), "scaled by %s", call->subject.name);
     (void)record_set_text(&command.body.group_scale.reason, reason);
@@ -108,12 +110,13 @@ static void set_power(struct api_call *call,
 
 void handle_vm_start(struct api_call *call, const struct state *state)
 {
-    const json_t *anywhere = json_object_get(call->body, "anywhere");
-    if (anywhere != NULL && !json_is_boolean(anywhere)) {
+    const struct json_value *anywhere =
+        json_value_member(json_view_root(call->body), "anywhere");
+    if (anywhere != NULL && !json_value_is_bool(anywhere)) {
         call_fail(call, BERTH_EINVALID, "anywhere: true or false");
         return;
     }
-    set_power(call, state, POWER_ON, json_is_true(anywhere));
+    set_power(call, state, POWER_ON, json_value_type(anywhere) == JSON_VALUE_TRUE);
 }
 
 void handle_vm_stop(struct api_call *call, const struct state *state)
@@ -147,7 +150,7 @@ static void set_drain(struct api_call *call, const struct state *state, bool dra
     if (host == NULL) {
         return; /* the call is over, and gone */
     }
-    const char *reason = json_member_text(call->body, "reason", "");
+    const char *reason = json_value_member_text(json_view_root(call->body), "reason", "");
     if (strlen(reason) > 255) {
         call_fail(call, BERTH_EINVALID, "reason: at most 255 bytes");
         return;
@@ -172,24 +175,24 @@ void handle_undrain(struct api_call *call, const struct state *state)
 }
 
 /* {"rack": "r2", "zone": null}: a text is set, null takes away. */
-static int labels_read(const json_t *labels, struct cmd_label_host *body, struct err *err)
+static int
+labels_read(const struct json_value *labels, struct cmd_label_host *body, struct err *err)
 {
-    const char *key;
-    json_t *value;
     int r = 0;
-    if (!json_is_object(labels) || json_object_size(labels) == 0) {
+    if (json_value_type(labels) != JSON_VALUE_OBJECT || json_value_count(labels) == 0) {
         return err_set(err, BERTH_EINVALID,
                        "labels: wanted {KEY: TEXT to set, null to take away}");
     }
-    json_object_foreach((json_t *)(uintptr_t)labels, key, value)
-    {
-        bool gone = json_is_null(value);
-        if (!gone && !json_is_string(value)) {
+    for (const struct json_value *value = json_value_first(labels); value != NULL;
+         value = json_value_next(value)) {
+        const char *key = json_value_key(value);
+        bool gone = json_value_type(value) == JSON_VALUE_NULL;
+        if (!gone && json_value_text(value) == NULL) {
             return err_set(err, BERTH_EINVALID, "labels.%.64s: a text, or null", key);
         }
         r = r != 0 ? r
                    : label_set(gone ? &body->removed : &body->labels, key,
-                               gone ? "" : json_string_value(value));
+                               gone ? "" : json_value_text(value));
     }
     if (r == BERTH_ETOOLARGE || body->labels.count > LABELS_MAX ||
         body->removed.count > LABELS_MAX) {
@@ -212,7 +215,8 @@ void handle_host_label(struct api_call *call, const struct state *state)
     command_init(&command, COMMAND_LABEL_HOST);
     struct cmd_label_host *body = &command.body.label_host;
     body->host = host->meta.uid;
-    if (labels_read(json_object_get(call->body, "labels"), body, &err) == 0 &&
+    if (labels_read(json_value_member(json_view_root(call->body), "labels"), body,
+                    &err) == 0 &&
         call_expected_revision(call, &body->expected_revision, &err) == 0) {
         call_propose(call, &command, 1, acted); /* the form of keys is the model's */
     } else {
@@ -259,7 +263,7 @@ static int ttl_read(const struct api_call *call,
                     uint64_t *ret_ms,
                     struct err *err)
 {
-    const char *text = json_member_text(call->body, "ttl", NULL);
+    const char *text = json_value_member_text(json_view_root(call->body), "ttl", NULL);
     *ret_ms = fallback_ms;
     return text != NULL ? parse_duration_ms(text, ret_ms, err) : 0;
 }
@@ -333,10 +337,11 @@ static int token_fill(struct api_call *call,
                       const char *secret,
                       struct err *err)
 {
-    const char *name = json_member_text(call->body, "name", "");
-    const char *tenant = json_member_text(call->body, "tenant", "");
+    const char *name = json_value_member_text(json_view_root(call->body), "name", "");
+    const char *tenant = json_value_member_text(json_view_root(call->body), "tenant", "");
     uint64_t ttl_ms = 0;
-    token->spec.role = role_named(json_member_text(call->body, "role", "viewer"));
+    token->spec.role =
+        role_named(json_value_member_text(json_view_root(call->body), "role", "viewer"));
     if (!name_valid(name) || (tenant[0] != '\0' && !name_valid(tenant))) {
         return err_set(err, BERTH_EINVALID, "name: wanted 1-63 of a-z, 0-9 and -");
     }

@@ -222,7 +222,7 @@ memory_lacks(void *context, uint32_t index, const char *message, const char *hin
 static void item_read(struct api_call *call,
                       const struct state *state,
                       struct apply_item *item,
-                      const json_t *document,
+                      const struct json_value *document,
                       size_t index,
                       json_t *errors)
 {
@@ -649,13 +649,12 @@ static int code_of_all(const json_t *errors)
 void handle_apply(struct api_call *call, const struct state *state)
 {
     const char *mode = query_get(&call->query, "dryRun");
-    json_t *list =
-        json_is_object(call->body) && json_object_get(call->body, "objects") != NULL
-            ? json_object_get(call->body, "objects")
-            : NULL;
-    size_t count = list != NULL ? json_array_size(list) : 1;
-    if (call->body == NULL || count == 0 || count > APPLY_OBJECTS_MAX ||
-        (list != NULL && !json_is_array(list))) {
+    const struct json_value *body = json_view_root(call->body);
+    const struct json_value *list = json_value_member(body, "objects");
+    const struct json_value *document = list != NULL ? json_value_first(list) : body;
+    size_t count = list != NULL ? json_value_count(list) : 1;
+    if (body == NULL || count == 0 || count > APPLY_OBJECTS_MAX ||
+        (list != NULL && json_value_type(list) != JSON_VALUE_ARRAY)) {
         call_fail(call, BERTH_EINVALID,
                   "the body must be {\"objects\": [1 to 1000 objects]}");
         return;
@@ -672,9 +671,8 @@ void handle_apply(struct api_call *call, const struct state *state)
     call->context = context;
     call->context_free = context_free;
     json_t *errors = json_array();
-    for (size_t i = 0; i < count; i++) {
-        item_read(call, state, &context->items[i],
-                  list != NULL ? json_array_get(list, i) : call->body, i, errors);
+    for (size_t i = 0; i < count; i++, document = json_value_next(document)) {
+        item_read(call, state, &context->items[i], document, i, errors);
         context->items[i].place = (uint32_t)i;
         context->count++;
     }

@@ -103,7 +103,7 @@ static void call_free(struct api_call *call)
     }
     exchange_unref(call->exchange);
     query_fini(&call->query);
-    json_decref(call->body);
+    json_view_free(call->body);
     free(call->results);
     free(call->places);
     free(call);

@@ -22,6 +22,7 @@
 #include "api/control_plane.h"
 #include "api/query.h"
 #include "api/routes.h"
+#include "base/json_view.h"
 #include "base/json_writer.h"
 #include "base/list.h"
 #include "base/loop.h"
@@ -68,10 +69,10 @@ struct api_call {
     struct route_target target;
     struct query query;
     struct subject subject;
-    json_t *body;         /* when the route reads one */
-    uint64_t revision;    /* of the state the handler saw */
-    uint64_t wall_ms;     /* when it arrived */
-    uint64_t deadline_ms; /* on the loop's clock; 0: none */
+    struct json_view *body; /* when the route reads one */
+    uint64_t revision;      /* of the state the handler saw */
+    uint64_t wall_ms;       /* when it arrived */
+    uint64_t deadline_ms;   /* on the loop's clock; 0: none */
     /* Not NULL: nothing shows yet that this host still leads. Whoever would answer calls
        this instead: the call begins anew behind a read barrier. */
     void (*confirm)(struct api_call *call);

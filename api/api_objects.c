@@ -289,7 +289,7 @@ void handle_put(struct api_call *call, const struct state *state)
     uint64_t expected = REVISION_ANY;
     int r = call->body == NULL
                 ? err_set(&err, BERTH_EINVALID, "the body must hold the object")
-                : document_read(call->body, &kind, &object, &err);
+                : document_read(json_view_root(call->body), &kind, &object, &err);
     r = r < 0 ? r : call_expected_revision(call, &expected, &err);
     if (r == 0) {
         r = put_check(call, kind, object, &err);

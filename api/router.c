@@ -88,8 +88,8 @@ static int body_read(struct api_call *call, struct err *err)
     if (!call->route->body || request->body_size == 0) {
         return 0;
     }
-    int r = json_parse((const char *)request->body, request->body_size, &call->body, err);
-    return r < 0 ? r : 0;
+    return json_view_parse((const char *)request->body, request->body_size, &call->body,
+                           err);
 }
 
 /* What the request asks for, so that its key is good for nothing else. */
@@ -235,8 +235,7 @@ static void readable(void *context, int code, const struct state *state)
 static void confirm(struct api_call *call)
 {
     const struct control_plane *control = call->api->control;
-    json_decref(call->body);
-    call->body = NULL;
+    call->body = json_view_free(call->body);
     call->doubts = call->api->doubts;
     call->deadline_ms = uv_now(call->api->loop) + CALL_READ_MS;
     call->awaited = 1;

@@ -183,20 +183,21 @@ static const char *type_example(const struct field *field)
 /* A JSON number as a number field: plain ones, and CPUs, whole or with a fraction of at
  * most three digits. */
 static int read_number(const struct field *field,
-                       const json_t *value,
+                       const struct json_value *value,
                        const struct place *place,
                        void *member,
                        struct err *err)
 {
     uint64_t number = 0;
-    if (json_is_integer(value) && json_integer_value(value) >= 0) {
-        number = (uint64_t)json_integer_value(value);
+    double real = json_value_real(value);
+    if (json_value_type(value) == JSON_VALUE_INTEGER && json_value_integer(value) >= 0) {
+        number = (uint64_t)json_value_integer(value);
         if (field->unit == UNIT_MCPU) {
             number = number <= UINT32_MAX ? number * MCPU_PER_CPU : UINT64_MAX;
         }
-    } else if (field->unit == UNIT_MCPU && json_is_real(value) &&
-               json_real_value(value) >= 0 && json_real_value(value) <= UINT32_MAX) {
-        double mcpu = json_real_value(value) * MCPU_PER_CPU;
+    } else if (field->unit == UNIT_MCPU && json_value_type(value) == JSON_VALUE_REAL &&
+               real >= 0 && real <= UINT32_MAX) {
+        double mcpu = real * MCPU_PER_CPU;
         number = (uint64_t)(mcpu + 0.5);
         double rest = mcpu - (double)number;
         if (rest > 1e-6 || rest < -1e-6) {
@@ -217,26 +218,25 @@ static int read_number(const struct field *field,
     return 0;
 }
 
-/* A JSON string without a NUL inside, NULL for anything else. */
-static const char *string_of(const json_t *value)
+static bool is_number(const struct json_value *value)
 {
-    const char *text = json_string_value(value);
-    return text != NULL && strlen(text) == json_string_length(value) ? text : NULL;
+    return json_value_type(value) == JSON_VALUE_INTEGER ||
+           json_value_type(value) == JSON_VALUE_REAL;
 }
 
 static int read_scalar(const struct field *field,
-                       const json_t *value,
+                       const struct json_value *value,
                        const struct place *place,
                        void *member,
                        struct err *err)
 {
     bool number = field->type == FIELD_U32 || field->type == FIELD_U64;
-    const char *text = string_of(value);
+    const char *text = json_value_text(value);
     if (field->type == FIELD_BOOL) {
-        *(bool *)member = json_is_true(value);
-        return json_is_boolean(value) ? 0 : fault(place, err, type_example(field));
+        *(bool *)member = json_value_type(value) == JSON_VALUE_TRUE;
+        return json_value_is_bool(value) ? 0 : fault(place, err, type_example(field));
     }
-    if (number && json_is_number(value) &&
+    if (number && is_number(value) &&
         (field->unit == UNIT_NONE || field->unit == UNIT_MCPU)) {
         return read_number(field, value, place, member, err);
     }
@@ -263,17 +263,19 @@ static int check_count(const struct field *field,
 }
 
 static int read_texts(const struct field *field,
-                      const json_t *value,
+                      const struct json_value *value,
                       struct place *place,
                       struct text_list *list,
                       struct err *err)
 {
-    if (!json_is_array(value)) {
+    if (json_value_type(value) != JSON_VALUE_ARRAY) {
         return fault(place, err, type_example(field));
     }
-    int r = check_count(field, json_array_size(value), place, err);
-    for (size_t i = 0; r == 0 && i < json_array_size(value); i++) {
-        const char *text = string_of(json_array_get(value, i));
+    int r = check_count(field, json_value_count(value), place, err);
+    size_t i = 0;
+    for (const struct json_value *at = json_value_first(value); r == 0 && at != NULL;
+         at = json_value_next(at), i++) {
+        const char *text = json_value_text(at);
         size_t before = place_enter(place, "[%zu]", i);
         if (text == NULL) {
             r = fault(place, err, "expected a text in quotes");
@@ -289,12 +291,12 @@ static int read_texts(const struct field *field,
 }
 
 static int read_label(struct label_list *labels,
-                      const char *key,
-                      const json_t *value,
+                      const struct json_value *value,
                       struct place *place,
                       struct err *err)
 {
-    const char *text = string_of(value);
+    const char *text = json_value_text(value);
+    const char *key = json_value_key(value);
     size_t before = place_enter_key(place, key);
     int r = 0;
     if (text == NULL) {
@@ -310,31 +312,29 @@ static int read_label(struct label_list *labels,
 }
 
 static int read_labels(const struct field *field,
-                       const json_t *value,
+                       const struct json_value *value,
                        struct place *place,
                        struct label_list *labels,
                        struct err *err)
 {
-    if (!json_is_object(value)) {
+    if (json_value_type(value) != JSON_VALUE_OBJECT) {
         return fault(place, err, type_example(field));
     }
-    int r = check_count(field, json_object_size(value), place, err);
-    void *walk = r == 0 ? json_object_iter((json_t *)(uintptr_t)value) : NULL;
-    for (; r == 0 && walk != NULL;
-         walk = json_object_iter_next((json_t *)(uintptr_t)value, walk)) {
-        r = read_label(labels, json_object_iter_key(walk), json_object_iter_value(walk),
-                       place, err);
+    int r = check_count(field, json_value_count(value), place, err);
+    for (const struct json_value *at = json_value_first(value); r == 0 && at != NULL;
+         at = json_value_next(at)) {
+        r = read_label(labels, at, place, err);
     }
     return r;
 }
 
 static int read_blob(const struct field *field,
-                     const json_t *value,
+                     const struct json_value *value,
                      const struct place *place,
                      struct blob *blob,
                      struct err *err)
 {
-    const char *text = string_of(value);
+    const char *text = json_value_text(value);
     size_t size = text != NULL ? strlen(text) : 0;
     if (text == NULL || size / 4 * 3 > field_count_max(field) + 2) {
         return fault(place, err, "expected base64, not longer than the field allows");
@@ -356,40 +356,41 @@ static int read_blob(const struct field *field,
 }
 
 static int read_members(const struct record *record,
-                        const json_t *document,
+                        const struct json_value *document,
                         struct place *place,
                         void *object,
                         struct err *err);
 
 /* NOLINTBEGIN(misc-no-recursion): as deep as our own tables are nested */
 static int read_list(const struct field *field,
-                     const json_t *value,
+                     const struct json_value *value,
                      struct place *place,
                      struct record_list *list,
                      struct err *err)
 {
-    if (!json_is_array(value)) {
+    if (json_value_type(value) != JSON_VALUE_ARRAY) {
         return fault(place, err, type_example(field));
     }
-    int r = check_count(field, json_array_size(value), place, err);
-    for (size_t i = 0; r == 0 && i < json_array_size(value); i++) {
+    int r = check_count(field, json_value_count(value), place, err);
+    size_t i = 0;
+    for (const struct json_value *at = json_value_first(value); r == 0 && at != NULL;
+         at = json_value_next(at), i++) {
         size_t before = place_enter(place, "[%zu]", i);
         void *item = record_list_add(field->record, list);
-        r = item != NULL
-                ? read_members(field->record, json_array_get(value, i), place, item, err)
-                : err_sys(err, -ENOMEM, "%s", place->text);
+        r = item != NULL ? read_members(field->record, at, place, item, err)
+                         : err_sys(err, -ENOMEM, "%s", place->text);
         place_leave(place, before);
     }
     return r;
 }
 
 static int read_member(const struct field *field,
-                       const json_t *value,
+                       const struct json_value *value,
                        struct place *place,
                        void *member,
                        struct err *err)
 {
-    if (json_is_null(value)) {
+    if (json_value_type(value) == JSON_VALUE_NULL) {
         return 0; /* the same as leaving it out */
     }
     switch (field->type) {
@@ -433,15 +434,15 @@ static bool is_heading(const struct place *place, const char *key)
 
 /* Required fields that the document leaves out. */
 static int find_missing(const struct record *record,
-                        const json_t *document,
+                        const struct json_value *document,
                         struct place *place,
                         struct err *err)
 {
     for (unsigned i = 0; i < record->field_count; i++) {
         const struct field *field = &record->fields[i];
-        const json_t *value = json_object_get(document, field->name);
+        const struct json_value *value = json_value_member(document, field->name);
         if ((field->flags & FIELD_REQUIRED) == 0 || (field->flags & FIELD_SERVER) != 0 ||
-            (value != NULL && !json_is_null(value))) {
+            (value != NULL && json_value_type(value) != JSON_VALUE_NULL)) {
             continue;
         }
         (void)place_enter_key(place, field->name);
@@ -453,19 +454,18 @@ static int find_missing(const struct record *record,
 
 /* Reads an object's keys into the (initialised) record. */
 static int read_members(const struct record *record,
-                        const json_t *document,
+                        const struct json_value *document,
                         struct place *place,
                         void *object,
                         struct err *err)
 {
-    if (!json_is_object(document)) {
+    if (json_value_type(document) != JSON_VALUE_OBJECT) {
         return fault(place, err, "expected an object: {...}");
     }
-    json_t *walked = (json_t *)(uintptr_t)document;
     int r = 0;
-    for (void *walk = json_object_iter(walked); r == 0 && walk != NULL;
-         walk = json_object_iter_next(walked, walk)) {
-        const char *key = json_object_iter_key(walk);
+    for (const struct json_value *at = json_value_first(document); r == 0 && at != NULL;
+         at = json_value_next(at)) {
+        const char *key = json_value_key(at);
         const struct field *field = record_field(record, key);
         if (is_heading(place, key)) {
             continue;
@@ -474,8 +474,7 @@ static int read_members(const struct record *record,
         if (field == NULL) {
             r = fault_unknown(record, place, err);
         } else if ((field->flags & FIELD_SERVER) == 0) {
-            r = read_member(field, json_object_iter_value(walk), place,
-                            field_at(field, object), err);
+            r = read_member(field, at, place, field_at(field, object), err);
         }
         place_leave(place, before);
     }
@@ -484,7 +483,7 @@ static int read_members(const struct record *record,
 /* NOLINTEND(misc-no-recursion) */
 
 int document_read_record(const struct record *record,
-                         const json_t *document,
+                         const struct json_value *document,
                          const char *path,
                          void *ret_object,
                          struct err *err)
@@ -500,14 +499,15 @@ int document_read_record(const struct record *record,
 }
 
 /* The kind a document names, NULL with a fault. */
-static const struct kind_info *read_heading(const json_t *document, struct err *err)
+static const struct kind_info *read_heading(const struct json_value *document,
+                                            struct err *err)
 {
-    if (!json_is_object(document)) {
+    if (json_value_type(document) != JSON_VALUE_OBJECT) {
         (void)err_set(err, BERTH_EINVALID, "expected an object: {...}");
         return NULL;
     }
-    const char *version = json_member_text(document, "apiVersion", NULL);
-    const char *name = json_member_text(document, "kind", NULL);
+    const char *version = json_value_member_text(document, "apiVersion", NULL);
+    const char *name = json_value_member_text(document, "kind", NULL);
     if (version == NULL || strcmp(version, DOCUMENT_API_VERSION) != 0) {
         (void)err_set(err, BERTH_EINVALID,
                       "apiVersion: expected \"" DOCUMENT_API_VERSION "\"");
@@ -522,7 +522,7 @@ static const struct kind_info *read_heading(const json_t *document, struct err *
     return info;
 }
 
-int document_read(const json_t *document,
+int document_read(const struct json_value *document,
                   enum kind *ret_kind,
                   void **ret_object,
                   struct err *err)

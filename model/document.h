@@ -9,6 +9,7 @@
 
 #include "base/err.h"
 #include "base/json.h"
+#include "base/json_view.h"
 #include "model/document_write.h"
 
 /* A new reference, NULL when out of memory. With `full`, fields at their fallback are
@@ -19,14 +20,14 @@ json_t *document_of_record(const struct record *record, const void *object, bool
 /* Reads a document strictly (unknown fields, wrong types, units, ranges are faults;
  * server-written fields are ignored); the first fault is reported. A fresh object
  * (object_free). */
-int document_read(const json_t *document,
+int document_read(const struct json_value *document,
                   enum kind *ret_kind,
                   void **ret_object,
                   struct err *err);
 /* One record alone, as above, into uninitialised memory (record_fini); `path` begins the
  * fault's text ("spec"). On error *ret_object is zeroed. */
 int document_read_record(const struct record *record,
-                         const json_t *document,
+                         const struct json_value *document,
                          const char *path,
                          void *ret_object,
                          struct err *err);

@@ -13,26 +13,34 @@
 
 #define SEEDS 60
 
-static json_t *parse(const char *quoted)
+static struct json_view *parse(const char *quoted)
 {
     CLEANUP_FREE char *text = fixture_quotes(quoted);
-    json_t *document = NULL;
+    struct json_view *document = NULL;
     struct err err = {0};
-    int r = json_parse(text, strlen(text), &document, &err);
+    int r = json_view_parse(text, strlen(text), &document, &err);
     ck_assert_msg(r == 0, "%s: %s", text, err.text);
     return document;
 }
 
+static struct json_view *view_of(const json_t *tree)
+{
+    CLEANUP_FREE char *text = json_text(tree);
+    struct json_view *view = NULL;
+    ck_assert_int_eq(json_view_parse(text, strlen(text), &view, NULL), 0);
+    return view;
+}
+
 static void *read_object(const char *quoted, enum kind wanted)
 {
-    json_t *document = parse(quoted);
+    struct json_view *document = parse(quoted);
     enum kind kind = KIND_NONE;
     void *object = NULL;
     struct err err = {0};
-    int r = document_read(document, &kind, &object, &err);
+    int r = document_read(json_view_root(document), &kind, &object, &err);
     ck_assert_msg(r == 0, "%s: %s", quoted, err.text);
     ck_assert_int_eq(kind, wanted);
-    json_decref(document);
+    json_view_free(document);
     return object;
 }
 
@@ -52,11 +60,13 @@ START_TEST(every_kind_comes_back_equal)
 
         json_t *document = document_of(info->kind, object, full);
         CLEANUP_FREE char *text = json_text(document);
-        int r = document_read(document, &kind, &back, &err);
+        struct json_view *view = view_of(document);
+        int r = document_read(json_view_root(view), &kind, &back, &err);
 
         ck_assert_msg(r == 0, "%s: %s", err.text, text);
         ck_assert_int_eq(kind, info->kind);
         ck_assert_msg(record_equal(info->record, object, back), "%s", text);
+        json_view_free(view);
         json_decref(document);
         record_fini(info->record, object);
         object_free(info->kind, back);
@@ -363,17 +373,18 @@ static const struct fault faults[] = {
 
 START_TEST(a_fault_is_refused_with_its_place)
 {
-    json_t *document = parse(faults[_i].document);
+    struct json_view *document = parse(faults[_i].document);
     enum kind kind = KIND_NONE;
     void *object = NULL;
     struct err err = {0};
-    int r = document_read(document, &kind, &object, &err);
+    int r = document_read(json_view_root(document), &kind, &object, &err);
     ck_assert_msg(r == BERTH_EINVALID && err.code == r &&
                       strncmp(err.text, faults[_i].said, strlen(faults[_i].said)) == 0,
                   "%s\n%d %s", faults[_i].document, r, err.text);
-    ck_assert_int_eq(document_read(document, &kind, &object, NULL), BERTH_EINVALID);
+    ck_assert_int_eq(document_read(json_view_root(document), &kind, &object, NULL),
+                     BERTH_EINVALID);
     ck_assert_ptr_null(object);
-    json_decref(document);
+    json_view_free(document);
 }
 END_TEST
 
@@ -381,18 +392,19 @@ START_TEST(one_record_alone_is_read_under_its_path)
 {
     struct memory_spec memory;
     struct err err = {0};
-    json_t *document = parse("{'size':'64MiB'}");
-    ck_assert_int_eq(
-        document_read_record(&memory_spec_record, document, "spec", &memory, &err), 0);
+    struct json_view *document = parse("{'size':'64MiB'}");
+    ck_assert_int_eq(document_read_record(&memory_spec_record, json_view_root(document),
+                                          "spec", &memory, &err),
+                     0);
     ck_assert_uint_eq(memory.size_bytes, 64 * MIB);
-    json_decref(document);
+    json_view_free(document);
     document = parse("{'size':'64'}");
-    ck_assert_int_eq(
-        document_read_record(&memory_spec_record, document, "spec", &memory, &err),
-        BERTH_EINVALID);
+    ck_assert_int_eq(document_read_record(&memory_spec_record, json_view_root(document),
+                                          "spec", &memory, &err),
+                     BERTH_EINVALID);
     ck_assert_int_eq(strncmp(err.text, "spec.size: ", 11), 0);
     ck_assert_uint_eq(memory.size_bytes, 0);
-    json_decref(document);
+    json_view_free(document);
 }
 END_TEST
 
@@ -402,14 +414,20 @@ START_TEST(bytes_are_base64)
     struct cmd_put put = {.kind = KIND_VM, .document = {bytes, sizeof(bytes)}};
     struct cmd_put back;
     json_t *document = document_of_record(&cmd_put_record, &put, false);
+    struct json_view *view = view_of(document);
     ck_assert_str_eq(json_member_text(document, "document", ""), "AAH+/w==");
-    ck_assert_int_eq(document_read_record(&cmd_put_record, document, "", &back, NULL), 0);
+    ck_assert_int_eq(
+        document_read_record(&cmd_put_record, json_view_root(view), "", &back, NULL), 0);
     ck_assert_mem_eq(back.document.data, bytes, sizeof(bytes));
     ck_assert_uint_eq(back.document.size, sizeof(bytes));
     record_fini(&cmd_put_record, &back);
+    json_view_free(view);
     (void)json_object_set_new(document, "document", json_string("AAH+/w="));
-    ck_assert_int_eq(document_read_record(&cmd_put_record, document, "", &back, NULL),
-                     BERTH_EINVALID);
+    view = view_of(document);
+    ck_assert_int_eq(
+        document_read_record(&cmd_put_record, json_view_root(view), "", &back, NULL),
+        BERTH_EINVALID);
+    json_view_free(view);
     json_decref(document);
 }
 END_TEST
@@ -431,16 +449,18 @@ START_TEST(running_out_of_memory_is_said_and_leaves_nothing)
         document = document_of(info->kind, object, true);
         fault_heap_off();
     }
+    struct json_view *view = view_of(document);
     int r = FAULT_HEAP_WORKS ? -ENOMEM : 0;
     for (long n = 0; r < 0; n++) {
         void *back = NULL;
         fault_heap_after(n);
-        r = document_read(document, &kind, &back, &err);
+        r = document_read(json_view_root(view), &kind, &back, &err);
         fault_heap_off();
         ck_assert_msg(r == 0 || r == -ENOMEM, "%ld: %s", n, err.text);
         ck_assert(r < 0 || record_equal(info->record, object, back));
         object_free(info->kind, back);
     }
+    json_view_free(view);
     json_decref(document);
     record_fini(info->record, object);
 }

@@ -14,13 +14,13 @@
 static void *read_object(const char *quoted, enum kind *ret_kind)
 {
     CLEANUP_FREE char *text = fixture_quotes(quoted);
-    json_t *document = NULL;
+    struct json_view *document = NULL;
     void *object = NULL;
     struct err err = {0};
-    int r = json_parse(text, strlen(text), &document, &err);
+    int r = json_view_parse(text, strlen(text), &document, &err);
     if (r == 0) {
-        r = document_read(document, ret_kind, &object, &err);
-        json_decref(document);
+        r = document_read(json_view_root(document), ret_kind, &object, &err);
+        json_view_free(document);
     }
     ck_assert_msg(r == 0, "%s: %s", text, err.text);
     return object;
