@@ -32,6 +32,7 @@
 #define WEIGHT_NORMAL  100u
 #define WEIGHT_MAX     10000u
 #define KILL_ROUNDS    4 /* a process may fork while we kill */
+#define DAEMON_SUFFIX  ".daemon"
 
 /* The hierarchies in use; under v2 ALL is the only one. */
 enum hierarchy { ALL = 0, CPU = 0, CPUACCT, MEMORY, FREEZER, HIERARCHY_COUNT };
@@ -157,6 +158,19 @@ static bool path_join(char ret_path[GROUP_PATH_MAX], const char *a, const char *
     return length > 0 && length < GROUP_PATH_MAX;
 }
 
+/* The parent of a daemon that has moved below it, or was started from there. */
+static void daemon_leave_out(const struct resource_groups *groups,
+                             char path[GROUP_PATH_MAX])
+{
+    char tail[RESOURCE_GROUPS_NAME_SIZE + 32];
+    int length =
+        snprintf(tail, sizeof(tail), "/berth/%s" DAEMON_SUFFIX, groups->name); /* fits */
+    size_t size = strlen(path);
+    if (size >= (size_t)length && strcmp(path + size - (size_t)length, tail) == 0) {
+        path[size - (size_t)length] = '\0'; /* "" is the top */
+    }
+}
+
 /* Where our groups go in one hierarchy; makes the folder. */
 static int hierarchy_open(struct resource_groups *groups,
                           enum hierarchy hierarchy,
@@ -170,6 +184,7 @@ static int hierarchy_open(struct resource_groups *groups,
     char *folder = groups->folder[hierarchy];
     if (parent == NULL) {
         (void)group_of("self", controller, own); /* else the top */
+        daemon_leave_out(groups, own);
     }
     if (!path_join(base, mount, parent == NULL ? own : parent)) {
         return -ENAMETOOLONG;
@@ -214,21 +229,39 @@ static bool hands_out_controllers(const char *folder)
     return text != NULL && text_has_word(text, "cpu") && text_has_word(text, "memory");
 }
 
-/* Lets `folder` and the two above it (berth, and the parent) hand out cpu and memory. */
+/* `folder`, where VMs' groups go, and the two above it: berth, and the parent. */
+enum level { PARENT = 0, BERTH, VMS, LEVEL_COUNT };
+
+static void levels_of(const struct resource_groups *groups,
+                      char ret_level[LEVEL_COUNT][GROUP_PATH_MAX])
+{
+    memcpy(ret_level[VMS], groups->folder[ALL], GROUP_PATH_MAX);
+    for (int i = BERTH; i >= PARENT; i--) {
+        memcpy(ret_level[i], ret_level[i + 1], GROUP_PATH_MAX);
+        *strrchr(ret_level[i], '/') = '\0';
+    }
+}
+
+/* Beside the one that holds all VMs, so that what they weigh together counts. No name has
+ * a dot. */
+static void daemon_folder(const struct resource_groups *groups,
+                          char ret_path[GROUP_PATH_MAX])
+{
+    (void)snprintf(ret_path, GROUP_PATH_MAX, "%.*s" DAEMON_SUFFIX, GROUP_PATH_MAX - 32,
+                   groups->folder[ALL]);
+}
+
+/* Lets all levels hand out cpu and memory. */
 static int v2_enable(struct resource_groups *groups)
 {
-    const char *folder = groups->folder[ALL];
-    char level[3][GROUP_PATH_MAX];
-    memcpy(level[2], folder, GROUP_PATH_MAX);
-    for (int i = 1; i >= 0; i--) {
-        memcpy(level[i], level[i + 1], GROUP_PATH_MAX);
-        *strrchr(level[i], '/') = '\0';
-    }
-    if (!hands_out_controllers(level[0]) &&
-        write_text(level[0], "cgroup.subtree_control", "+cpu +memory") == -EBUSY) {
+    char level[LEVEL_COUNT][GROUP_PATH_MAX];
+    levels_of(groups, level);
+    if (!hands_out_controllers(level[PARENT]) &&
+        write_text(level[PARENT], "cgroup.subtree_control", "+cpu +memory") == -EBUSY) {
         /* Our own process is in the way: it moves below. */
         char daemon[GROUP_PATH_MAX];
-        if (!path_join(daemon, folder, "/daemon") || make_folder(daemon) != 0) {
+        daemon_folder(groups, daemon);
+        if (make_folder(daemon) != 0) {
             return -EBUSY;
         }
         int r = write_number(daemon, "cgroup.procs", (uint64_t)getpid());
@@ -236,7 +269,7 @@ static int v2_enable(struct resource_groups *groups)
             return r;
         }
     }
-    for (int i = 0; i < 3; i++) {
+    for (int i = PARENT; i < LEVEL_COUNT; i++) {
         int r = hands_out_controllers(level[i])
                     ? 0
                     : write_text(level[i], "cgroup.subtree_control", "+cpu +memory");
@@ -245,6 +278,28 @@ static int v2_enable(struct resource_groups *groups)
         }
     }
     return 0;
+}
+
+/* Out of the daemon's group again, which nothing else makes one that can be removed. */
+static void v2_leave(const struct resource_groups *groups)
+{
+    char level[LEVEL_COUNT][GROUP_PATH_MAX];
+    char daemon[GROUP_PATH_MAX];
+    char own[GROUP_PATH_MAX];
+    char inside[GROUP_PATH_MAX];
+    levels_of(groups, level);
+    daemon_folder(groups, daemon);
+    if (group_of("self", NULL, own) && path_join(inside, MOUNT_FOLDER, own) &&
+        strcmp(inside, daemon) == 0) {
+        for (int i = VMS; i >= PARENT; i--) { /* busy: others count on it */
+            (void)write_text(level[i], "cgroup.subtree_control", "-cpu -memory");
+        }
+        (void)write_number(level[PARENT], "cgroup.procs", (uint64_t)getpid());
+    }
+    (void)rmdir(daemon);                           /* a fence may be in it */
+    if (path_join(inside, level[VMS], "daemon")) { /* where releases before had theirs */
+        (void)rmdir(inside);
+    }
 }
 
 static int v2_open(struct resource_groups *groups, const char *parent)
@@ -338,6 +393,9 @@ static void sweep(const char *folder)
 
 void resource_groups_remove(struct resource_groups *groups)
 {
+    if (groups->mode == RESOURCE_V2) {
+        v2_leave(groups);
+    }
     for (enum hierarchy i = CPU; i < HIERARCHY_COUNT; i++) {
         char *folder = groups->folder[i];
         if (folder[0] != '\0') {

@@ -6,7 +6,9 @@
  * <name> keeps several daemons on one machine apart; <parent> is by default the group we
  * are in ourselves, per hierarchy, so that limits set on us hold for the VMs too. Under
  * v2, where a group with processes cannot hand out controllers, our own process first
- * moves to <parent>/berth/<name>/daemon.
+ * moves to <parent>/berth/<name>.daemon, and what it starts with it. So all VMs of a host
+ * together weigh as much as its daemon does, whatever their weights: under v2 as two
+ * groups side by side, else (v1, and v2's topmost group) as a group and a process.
  *
  * Shapes: opaque `struct resource_groups`; a VM's group is found by its uid, nothing is
  * remembered per VM. Threads: any one at a time; calls are short file accesses. Errors:
@@ -49,7 +51,8 @@ resource_groups_open(const char *name, const char *parent, struct err *err);
 /* Accepts NULL; returns NULL. VMs' groups stay. */
 struct resource_groups *resource_groups_close(struct resource_groups *groups);
 enum resource_mode resource_groups_mode(const struct resource_groups *groups);
-/* Removes the empty folders <name> and berth, as far as they are empty. */
+/* Removes the empty folders <name>, <name>.daemon, which we leave, and berth, as far as
+ * they are empty. */
 void resource_groups_remove(struct resource_groups *groups);
 
 /* Makes the VM's group, or sets its limits anew. */

@@ -2,6 +2,7 @@
  * kernel, in groups of their own names; without rights to make groups only the
  * degradation is tested. */
 #include "agent/resource_groups.h"
+#include "base/cleanup.h"
 #include "base/fd.h"
 #include "support/test_main.h"
 
@@ -14,7 +15,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define UID 424242
@@ -196,6 +199,114 @@ START_TEST(a_group_in_use_is_not_removed)
 }
 END_TEST
 
+/* ---- a daemon among its VMs ---- */
+
+#define BURNERS    4
+#define ENOUGH_NS  UINT64_C(400000000) /* of VMs' time: many turns of each */
+#define SHARE_MIN  8 /* at least one of so many; it should be one in two */
+#define WEIGHT_TOP 10000
+
+/* All on one CPU, where each has to wait for the others. */
+static void stay_on_one_cpu(void)
+{
+    cpu_set_t allowed;
+    cpu_set_t one;
+    size_t cpu = 0;
+    ck_assert_int_eq(sched_getaffinity(0, sizeof(allowed), &allowed), 0);
+    while (!CPU_ISSET(cpu, &allowed)) {
+        cpu++;
+    }
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
+    ck_assert_int_eq(sched_setaffinity(0, sizeof(one), &one), 0);
+}
+
+static uint64_t own_cpu_ns(void)
+{
+    struct timespec used;
+    ck_assert_int_eq(clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used), 0);
+    return (uint64_t)used.tv_sec * 1000000000 + (uint64_t)used.tv_nsec;
+}
+
+static pid_t burner_start(struct resource_groups *of, uint64_t uid)
+{
+    static const struct resource_limits heaviest = {
+        .cpu_count = 4, .cpu_weight = WEIGHT_TOP, .memory_bytes = UINT64_C(64) << 20};
+    pid_t pid = fork();
+    if (pid == 0) {
+        for (volatile unsigned i = 0;; i++) {
+        }
+    }
+    ck_assert_int_eq(resource_group_make(of, uid, &heaviest, NULL), 0);
+    ck_assert_int_eq(resource_group_put(of, uid, pid, NULL), 0);
+    return pid;
+}
+
+static uint64_t burnt_ns(const struct resource_groups *of)
+{
+    uint64_t sum = 0;
+    for (unsigned i = 0; i < BURNERS; i++) {
+        struct resource_usage usage;
+        ck_assert_int_eq(resource_group_usage(of, UID + 1 + i, &usage), 0);
+        sum += usage.cpu_ns;
+    }
+    return sum;
+}
+
+/* A group of our own with us in it, as a service manager makes one; where one process of
+ * the topmost group is as good, nothing. */
+static void become_a_service(bool v2, char ret_folder[128])
+{
+    char files[192];
+    (void)snprintf(ret_folder, 128, "/sys/fs/cgroup/engine-service-%d", (int)getpid());
+    if (!v2) {
+        return;
+    }
+    ck_assert_int_eq(mkdir(ret_folder, 0755), 0);
+    (void)snprintf(files, sizeof(files), "%s/cgroup.procs", ret_folder);
+    CLEANUP_FD int fd = open(files, O_WRONLY | O_CLOEXEC);
+    ck_assert_int_eq(write(fd, "0", 1), 1);
+}
+
+START_TEST(vms_of_any_weight_leave_their_daemon_its_half)
+{
+    char service[128];
+    char own[RESOURCE_GROUPS_NAME_SIZE];
+    pid_t burners[BURNERS];
+    stay_on_one_cpu();
+    become_a_service(resource_groups_mode(groups) == RESOURCE_V2, service);
+    (void)snprintf(own, sizeof(own), "engine-daemon-%d", (int)getpid());
+    struct resource_groups *daemon = resource_groups_open(own, NULL, NULL);
+    for (unsigned i = 0; i < BURNERS; i++) {
+        burners[i] = burner_start(daemon, UID + 1 + i);
+    }
+
+    uint64_t used_ns = own_cpu_ns();
+    const uint64_t before_ns = burnt_ns(daemon);
+    uint64_t vms_ns = 0;
+    while (vms_ns < ENOUGH_NS) {
+        vms_ns = burnt_ns(daemon) - before_ns;
+    }
+    used_ns = own_cpu_ns() - used_ns;
+
+    for (unsigned i = 0; i < BURNERS; i++) {
+        (void)kill(burners[i], SIGKILL);
+        ck_assert_int_eq(waitpid(burners[i], NULL, 0), burners[i]);
+        ck_assert_int_eq(resource_group_remove(daemon, UID + 1 + i), 0);
+    }
+    resource_groups_remove(daemon);
+    resource_groups_close(daemon);
+    ck_assert_msg(used_ns >= vms_ns / SHARE_MIN, "%u ms for it, %u ms for its VMs",
+                  (unsigned)(used_ns / 1000000), (unsigned)(vms_ns / 1000000));
+    if (resource_groups_mode(groups) == RESOURCE_V2) { /* nothing of ours is left there */
+        char top[] = "/sys/fs/cgroup/cgroup.procs";
+        CLEANUP_FD int fd = open(top, O_WRONLY | O_CLOEXEC);
+        ck_assert_int_eq(write(fd, "0", 1), 1);
+        ck_assert_int_eq(rmdir(service), 0);
+    }
+}
+END_TEST
+
 START_TEST(without_rights_vms_run_without_groups)
 {
     /* A parent that cannot exist: a file, not a folder. */
@@ -232,6 +343,7 @@ int main(void)
         tcase_add_test(tests, the_limits_are_the_vms_and_a_little);
         tcase_add_test(tests, a_process_is_held_by_its_own_group_only);
         tcase_add_test(tests, the_daemon_may_be_elsewhere_when_it_comes_back);
+        tcase_add_test(tests, vms_of_any_weight_leave_their_daemon_its_half);
         tcase_add_test(tests, usage_grows_with_work);
         tcase_add_test(tests, a_frozen_group_can_be_killed);
         tcase_add_test(tests, a_group_in_use_is_not_removed);
