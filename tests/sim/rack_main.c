@@ -1,18 +1,23 @@
 /* tests/sim/rack: runs seeds, shrinks and shows the failing ones. See --help. */
-#include "base/parse_number.h"
+#include "rack_save.h"
+#include "rack_totals.h"
 #include "sim.h"
 #include "sim_fault.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define LINES_SHOWN 400
-#define JOBS_MAX    64
+#define LINES_SHOWN    400
+#define JOBS_MAX       64
+#define RUNS_MAX       10000000
+#define RUNS_A_PROCESS 25
 
 struct options {
     uint64_t seed;
@@ -23,7 +28,8 @@ struct options {
     bool quiet;
     bool shrinks;
     bool until_failure;
-    uint64_t jobs;
+    uint64_t jobs; /* 0: as many as fit */
+    const char *save;
     uint64_t faults_ms;
     uint64_t voters; /* 0: by the seed */
     uint64_t hosts;
@@ -31,12 +37,6 @@ struct options {
     bool members; /* change, whatever the seed */
     bool late;    /* likewise, hosts come back with old orders */
     enum sim_bug bug;
-};
-
-struct totals {
-    uint64_t runs, failed, virtual_ns, events;
-    uint64_t traces; /* of all, in any order */
-    struct sim_stats stats;
 };
 
 static const char usage[] =
@@ -65,7 +65,11 @@ static const char usage[] =
     "                  damage-as-torn log-anew early-voter two-at-once standby-counts\n"
     "  --trace         tell the timeline of every run\n"
     "  --no-shrink     show a failing seed as it is\n"
-    "  --jobs N        runs at a time (1)\n"
+    "  --jobs N        runs at a time (1; with --save as many as there are cores)\n"
+    "  --save FILE     what is through is kept in FILE, and not run again by the next "
+    "rack\n"
+    "                  with the same FILE, build and runs (more of them, too); at a low\n"
+    "                  priority; ends with tables\n"
     "  --until-failure stop at the first failing seed\n"
     "  --quiet         only the last line\n"
     "\n"
@@ -90,36 +94,30 @@ static struct sim_config config_of(const struct options *options, uint64_t seed)
     return config;
 }
 
-/* What a run in a process of its own leaves behind. */
+/* ---- runs in a process of their own ---- */
+
+/* What it leaves behind, in shared memory. */
 struct outcome {
-    bool good;
-    uint64_t virtual_ns;
-    uint64_t events;
-    uint64_t trace;
-    struct sim_stats stats;
+    struct rack_totals totals; /* of the runs that came to an end */
+    uint64_t seed;             /* the last one begun */
+    bool failed;               /* that one, for this: */
     char failure[WORLD_FAILURE_MAX];
 };
 
+/* A row of seeds, some a process. */
 struct job {
-    pid_t pid; /* 0: free */
-    struct sim_config config;
-    struct sim_fault_list faults;
-    struct outcome *outcome; /* shared */
+    pid_t pid; /* 0: none */
+    uint64_t first, next, end;
+    struct rack_totals totals;
+    struct outcome *outcome;
 };
 
-static void add_outcome(struct totals *totals, const struct outcome *outcome)
-{
-    const uint64_t *from = (const uint64_t *)&outcome->stats;
-    uint64_t *to = (uint64_t *)&totals->stats;
-    for (size_t i = 0; i < sizeof(outcome->stats) / sizeof(uint64_t); i++) {
-        to[i] += from[i];
-    }
-    totals->runs++;
-    totals->failed += outcome->good ? 0U : 1U;
-    totals->virtual_ns += outcome->virtual_ns;
-    totals->events += outcome->events;
-    totals->traces += outcome->trace;
-}
+/* One seed, which may be run with fewer of its faults. */
+struct attempt {
+    struct sim_config config;
+    struct sim_fault_list faults;
+    struct outcome *outcome;
+};
 
 static struct outcome *outcome_new(void)
 {
@@ -132,63 +130,101 @@ static struct outcome *outcome_new(void)
     return memory;
 }
 
-static void run_here(const struct job *job, uint64_t mask, unsigned lines)
+static void
+attempt_prepare(struct attempt *attempt, const struct options *options, uint64_t seed)
 {
-    struct outcome *outcome = job->outcome;
-    struct sim *sim = sim_new(&job->config, &job->faults, mask);
-    outcome->good = sim_run(sim);
-    outcome->virtual_ns = sim->world.now_ns;
-    outcome->events = sim->world.events_run;
-    outcome->stats = sim->stats;
-    outcome->trace = sim_trace(sim);
-    (void)snprintf(outcome->failure, sizeof(outcome->failure), "%s", sim->world.failure);
+    attempt->config = config_of(options, seed);
+    sim_faults_make(&attempt->config, &attempt->faults);
+}
+
+static bool run_here(const struct attempt *attempt, uint64_t mask, unsigned lines)
+{
+    struct outcome *outcome = attempt->outcome;
+    outcome->seed = attempt->config.seed;
+    struct sim *sim = sim_new(&attempt->config, &attempt->faults, mask);
+    bool good = sim_run(sim);
+    rack_totals_add_run(&outcome->totals, sim, good);
+    if (!good) {
+        outcome->failed = true;
+        (void)snprintf(outcome->failure, sizeof(outcome->failure), "%s",
+                       sim->world.failure);
+    }
     world_print(&sim->world, lines);
     sim_free(sim);
+    return good;
 }
 
 /* Forked: a crash is a broken promise like any other, and ends one run only. */
-static void job_start(struct job *job, uint64_t mask, unsigned lines)
+static pid_t fork_for(struct outcome *outcome)
 {
-    *job->outcome = (struct outcome){0};
+    *outcome = (struct outcome){0};
     fflush(stdout);
-    job->pid = fork();
-    if (job->pid == 0) {
-        run_here(job, mask, lines);
-        fflush(stdout);
-        _exit(0);
+    pid_t pid = fork();
+    if (pid < 0) {
+        perror("rack: fork");
+        exit(2);
     }
+    if (pid == 0) {
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* nobody would hear of it */
+    }
+    return pid;
 }
 
-static void job_end(struct job *job, int status)
+/* Of a process that has ended so. */
+static void note_crash(struct outcome *outcome, int status)
 {
-    struct outcome *outcome = job->outcome;
-    job->pid = 0;
     if (status == 0) {
         return;
     }
-    outcome->good = false;
+    outcome->failed = true;
+    outcome->totals.runs++;
+    outcome->totals.failed++;
     (void)snprintf(outcome->failure, sizeof(outcome->failure), "the rack crashed (%s %d)",
                    WIFSIGNALED(status) ? "signal" : "exit",
                    WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
 }
 
-static bool run_alone(struct job *job, uint64_t mask, unsigned lines)
+static bool run_alone(struct attempt *attempt, uint64_t mask, unsigned lines)
 {
     int status = 0;
-    job_start(job, mask, lines);
-    (void)waitpid(job->pid, &status, 0);
-    job_end(job, status);
-    return job->outcome->good;
+    pid_t pid = fork_for(attempt->outcome);
+    if (pid == 0) {
+        (void)run_here(attempt, mask, lines);
+        fflush(stdout);
+        _exit(0);
+    }
+    (void)waitpid(pid, &status, 0);
+    note_crash(attempt->outcome, status);
+    return !attempt->outcome->failed;
+}
+
+/* One process for several seeds, up to the first that fails: memory is taken from the
+ * system once. What is left over from a run would show in the trace. */
+static void job_start(struct job *job, const struct options *options)
+{
+    job->pid = fork_for(job->outcome);
+    if (job->pid != 0) {
+        return;
+    }
+    struct attempt attempt = {.outcome = job->outcome};
+    uint64_t mask = options->has_mask ? options->mask : UINT64_MAX;
+    bool good = true;
+    for (uint64_t seed = job->next; seed < job->end && good; seed++) {
+        attempt_prepare(&attempt, options, seed);
+        good = run_here(&attempt, mask, options->telling ? WORLD_LINES_MAX : 0);
+    }
+    fflush(stdout);
+    _exit(0);
 }
 
 /* Takes faults away, halves first, as long as it still fails. */
-static uint64_t shrink(struct job *job, uint64_t mask)
+static uint64_t shrink(struct attempt *attempt, uint64_t mask)
 {
-    unsigned count = job->faults.count;
+    unsigned count = attempt->faults.count;
     for (unsigned size = count / 2; size > 0; size /= 2) {
         for (unsigned at = 0; at < count; at += size) {
             uint64_t chunk = ((UINT64_C(1) << size) - 1) << at;
-            if ((mask & chunk) != 0 && !run_alone(job, mask & ~chunk, 0)) {
+            if ((mask & chunk) != 0 && !run_alone(attempt, mask & ~chunk, 0)) {
                 mask &= ~chunk;
             }
         }
@@ -196,14 +232,14 @@ static uint64_t shrink(struct job *job, uint64_t mask)
     return mask;
 }
 
-static void print_again(const struct job *job, uint64_t mask)
+static void print_again(const struct attempt *attempt, uint64_t mask)
 {
-    const struct sim_config *config = &job->config;
+    const struct sim_config *config = &attempt->config;
     char text[128];
     printf("\nfaults that are needed:\n");
-    for (unsigned i = 0; i < job->faults.count; i++) {
+    for (unsigned i = 0; i < attempt->faults.count; i++) {
         if ((mask >> i & 1) != 0) {
-            sim_fault_print(&job->faults.items[i], text, sizeof(text));
+            sim_fault_print(&attempt->faults.items[i], text, sizeof(text));
             printf("  %2u  %s\n", i, text);
         }
     }
@@ -216,7 +252,7 @@ static void print_again(const struct job *job, uint64_t mask)
         (unsigned long long)config->seed, (unsigned long long)config->faults_ms,
         config->voters, sim_bug_names[config->bug]);
     const char *comma = "";
-    for (unsigned i = 0; i < job->faults.count; i++) {
+    for (unsigned i = 0; i < attempt->faults.count; i++) {
         if ((mask >> i & 1) != 0) {
             printf("%s%u", comma, i);
             comma = ",";
@@ -225,19 +261,24 @@ static void print_again(const struct job *job, uint64_t mask)
     printf("\n\n");
 }
 
-static void show(const struct options *options, struct job *job, uint64_t mask)
+static void show(const struct options *options, const struct job *job)
 {
-    printf("seed %llu FAILED: %s\n", (unsigned long long)job->config.seed,
-           job->outcome->failure);
-    if (options->quiet) {
-        return;
+    struct attempt attempt = {.outcome = outcome_new()};
+    uint64_t mask = options->has_mask ? options->mask : UINT64_MAX;
+    uint64_t seed = job->outcome->seed;
+    printf("seed %llu FAILED: %s\n", (unsigned long long)seed, job->outcome->failure);
+    attempt_prepare(&attempt, options, seed);
+    if (!options->quiet && run_alone(&attempt, mask, 0)) {
+        printf("alone it keeps its promises: what the runs before it leave over matters; "
+               "again: --seed %llu --runs %llu\n",
+               (unsigned long long)job->next, (unsigned long long)(seed + 1 - job->next));
+    } else if (!options->quiet) {
+        mask = options->shrinks ? shrink(&attempt, mask) : mask;
+        attempt.config.telling = true;
+        (void)run_alone(&attempt, mask, LINES_SHOWN);
+        print_again(&attempt, mask);
     }
-    if (options->shrinks) {
-        mask = shrink(job, mask);
-    }
-    job->config.telling = true;
-    (void)run_alone(job, mask, LINES_SHOWN);
-    print_again(job, mask);
+    (void)munmap(attempt.outcome, sizeof(*attempt.outcome));
 }
 
 /* ---- words of the command line ---- */
@@ -279,6 +320,10 @@ static bool parse_value(struct options *options, const char *name, const char *v
     if (strcmp(name, "--only") == 0) {
         return parse_only(options, value);
     }
+    if (strcmp(name, "--save") == 0) {
+        options->save = value;
+        return true;
+    }
     if (*value == '\0' || *end != '\0') {
         return false;
     }
@@ -290,7 +335,7 @@ static bool parse_value(struct options *options, const char *name, const char *v
         options->faults_ms = number;
     } else if (strcmp(name, "--hosts") == 0) {
         options->hosts = number;
-    } else if (strcmp(name, "--jobs") == 0) {
+    } else if (strcmp(name, "--jobs") == 0 && number > 0) {
         options->jobs = number;
     } else if (strcmp(name, "--voters") == 0) {
         options->voters = number;
@@ -325,65 +370,11 @@ static bool parse(struct options *options, int argc, char **argv)
     }
     return (options->faults_ms == 0 || options->faults_ms >= 2000) &&
            options->faults_ms <= 600000 && options->voters <= 5 && options->hosts <= 6 &&
-           options->jobs > 0 && options->jobs <= JOBS_MAX;
-}
-
-/* Of the runs: other work on the machine is not counted. */
-static double cpu_seconds(void)
-{
-    struct rusage used;
-    (void)getrusage(RUSAGE_CHILDREN, &used);
-    return (double)(used.ru_utime.tv_sec + used.ru_stime.tv_sec) +
-           (double)(used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e6;
-}
-
-static void sum_up(const struct totals *totals, double took)
-{
-    const struct sim_stats *stats = &totals->stats;
-    double virtual_s = (double)totals->virtual_ns / 1e9;
-    printf("%llu runs, %llu failed; %.1f s of rack time in %.2f s of CPU: %.0f times "
-           "real time, "
-           "%.1f runs/s, %.0f events/s\n",
-           (unsigned long long)totals->runs, (unsigned long long)totals->failed,
-           virtual_s, took, virtual_s / took, (double)totals->runs / took,
-           (double)totals->events / took);
-    printf("trace of all %016llx: the same seeds give the same\n",
-           (unsigned long long)totals->traces);
-    printf(
-        "faults %llu, deaths %llu, leaders %llu, packets %llu; writes acked %llu, reads "
-        "%llu, retries %llu, unknown %llu, logs refused %llu\n",
-        (unsigned long long)stats->faults, (unsigned long long)stats->crashes,
-        (unsigned long long)stats->leaders, (unsigned long long)stats->packets,
-        (unsigned long long)stats->acked, (unsigned long long)stats->reads,
-        (unsigned long long)stats->retries, (unsigned long long)stats->unknown,
-        (unsigned long long)stats->refusals_to_start);
-    printf("VMs started %llu (%llu with kept disks), frozen %llu, ended by lease %llu; "
-           "kept disks given up %llu, disks removed %llu\n",
-           (unsigned long long)stats->vm_starts,
-           (unsigned long long)stats->vm_disk_starts,
-           (unsigned long long)stats->vm_freezes, (unsigned long long)stats->vm_kills,
-           (unsigned long long)stats->disks_given_up,
-           (unsigned long long)stats->disks_removed);
-    printf("changes told to watches %llu; watches gone on %llu, reset %llu; histories "
-           "%llu, undecided %llu\n",
-           (unsigned long long)stats->watch_events,
-           (unsigned long long)stats->watch_resumes,
-           (unsigned long long)stats->watch_resets, (unsigned long long)stats->histories,
-           (unsigned long long)stats->undecided);
-    printf(
-        "machines or logs gone %llu, machines joined %llu, changes of voters %llu (%llu "
-        "new ones)\n",
-        (unsigned long long)stats->gone, (unsigned long long)stats->joined,
-        (unsigned long long)stats->changes, (unsigned long long)stats->replaced);
+           options->jobs <= JOBS_MAX && options->runs <= RUNS_MAX &&
+           options->seed <= UINT64_MAX - RUNS_MAX;
 }
 
 /* ---- many runs ---- */
-
-static void job_prepare(struct job *job, const struct options *options, uint64_t seed)
-{
-    job->config = config_of(options, seed);
-    sim_faults_make(&job->config, &job->faults);
-}
 
 static struct job *job_of(struct job *jobs, uint64_t count, pid_t pid)
 {
@@ -395,47 +386,156 @@ static struct job *job_of(struct job *jobs, uint64_t count, pid_t pid)
     return NULL;
 }
 
-static void run_all(const struct options *options, struct totals *totals)
+/* What is still to be run: of a save, or a row. */
+struct row {
+    struct rack_save *save; /* NULL: what is run is known to nobody else */
+    uint64_t next, end;
+    uint64_t a_process; /* so many seeds */
+};
+
+static bool row_take(struct row *row, struct job *job)
+{
+    uint64_t count = 0;
+    if (row->save != NULL) {
+        count = rack_save_next(row->save, row->a_process, &job->first);
+    } else {
+        count =
+            row->end - row->next < row->a_process ? row->end - row->next : row->a_process;
+        job->first = row->next;
+        row->next += count;
+    }
+    job->next = job->first;
+    job->end = job->first + count;
+    job->totals = (struct rack_totals){0};
+    return count > 0;
+}
+
+/* Of the runs: other work on the machine is not counted. */
+static uint64_t cpu_us(const struct rusage *used)
+{
+    return (uint64_t)(used->ru_utime.tv_sec + used->ru_stime.tv_sec) * 1000000 +
+           (uint64_t)(used->ru_utime.tv_usec + used->ru_stime.tv_usec);
+}
+
+static void save_or_end(bool saved)
+{
+    if (!saved) {
+        exit(2);
+    }
+}
+
+/* Its process has ended: true when all its seeds are through. */
+static bool job_end(const struct options *options,
+                    const struct row *row,
+                    struct job *job,
+                    int status,
+                    const struct rusage *used)
+{
+    struct outcome *outcome = job->outcome;
+    job->pid = 0;
+    note_crash(outcome, status);
+    outcome->totals.cpu_us = cpu_us(used);
+    rack_totals_add(&job->totals, &outcome->totals);
+    if (outcome->failed) {
+        show(options, job);
+    }
+    if (outcome->failed && row->save != NULL) {
+        save_or_end(rack_save_failed(row->save, outcome->seed, outcome->failure));
+    }
+    job->next = outcome->failed ? outcome->seed + 1 : job->end;
+    return job->next == job->end;
+}
+
+static void tell_progress(const struct options *options, const struct rack_totals *totals)
+{
+    uint64_t step =
+        options->runs / 100 > RUNS_A_PROCESS ? options->runs / 100 : RUNS_A_PROCESS;
+    static uint64_t told;
+    if (options->save != NULL && !options->quiet && totals->runs / step != told) {
+        told = totals->runs / step;
+        printf("%llu of %llu runs, %llu failed\n", (unsigned long long)totals->runs,
+               (unsigned long long)options->runs, (unsigned long long)totals->failed);
+        fflush(stdout);
+    }
+}
+
+static void
+run_all(const struct options *options, struct row *row, struct rack_totals *totals)
 {
     struct job jobs[JOBS_MAX] = {0};
-    uint64_t mask = options->has_mask ? options->mask : UINT64_MAX;
-    uint64_t started = 0;
+    unsigned busy = 0;
+    bool ends = false;
     for (uint64_t i = 0; i < options->jobs; i++) {
         jobs[i].outcome = outcome_new();
     }
-    for (uint64_t ended = 0; ended < options->runs;) {
+    for (;;) {
         struct job *job = job_of(jobs, options->jobs, 0);
-        if (job != NULL && started < options->runs) {
-            job_prepare(job, options, options->seed + started++);
-            job_start(job, mask, options->telling ? WORLD_LINES_MAX : 0);
+        if (!ends && job != NULL && row_take(row, job)) {
+            job_start(job, options);
+            busy++;
             continue;
         }
-        int status = 0;
-        pid_t pid = waitpid(-1, &status, 0);
-        job = job_of(jobs, options->jobs, pid);
-        job_end(job, status);
-        ended++;
-        add_outcome(totals, job->outcome);
-        if (!job->outcome->good) {
-            show(options, job, mask);
-        }
-        if (!job->outcome->good && options->until_failure) {
+        if (busy == 0) {
             break;
         }
+        int status = 0;
+        struct rusage used;
+        pid_t pid = wait4(-1, &status, 0, &used);
+        job = job_of(jobs, options->jobs, pid);
+        bool through = job_end(options, row, job, status, &used);
+        ends = ends || (job->outcome->failed && options->until_failure);
+        if (!through && !ends) {
+            job_start(job, options);
+            continue;
+        }
+        busy--;
+        rack_totals_add(totals, &job->totals);
+        if (through && row->save != NULL) {
+            save_or_end(rack_save_done(row->save, job->first, job->end - job->first,
+                                       &job->totals));
+        }
+        tell_progress(options, totals);
     }
     for (uint64_t i = 0; i < options->jobs; i++) {
-        if (jobs[i].pid > 0) {
-            (void)waitpid(jobs[i].pid, NULL, 0);
-        }
         (void)munmap(jobs[i].outcome, sizeof(struct outcome));
     }
 }
 
+/* What is run, for a save to know it again. */
+static void say_runs(const struct options *options, char *text, size_t size)
+{
+    (void)snprintf(
+        text, size, "%s%s%s faults-ms %llu, voters %llu, hosts %llu, bug %s, faults %llx",
+        options->log_only ? " --log" : "", options->members ? " --members" : "",
+        options->late ? " --late" : "", (unsigned long long)options->faults_ms,
+        (unsigned long long)options->voters, (unsigned long long)options->hosts,
+        sim_bug_names[options->bug],
+        (unsigned long long)(options->has_mask ? options->mask : UINT64_MAX));
+}
+
+/* A long row is run beside what else the machine does. */
+static bool
+save_open(const struct options *options, struct row *row, struct rack_totals *totals)
+{
+    char runs[256];
+    say_runs(options, runs, sizeof(runs));
+    if (setpriority(PRIO_PROCESS, 0, 19) < 0) {
+        perror("rack: a lower priority"); /* it takes from others, and goes on */
+    }
+    row->save = rack_save_open(options->save, runs, options->seed, options->runs, totals);
+    return row->save != NULL;
+}
+
+static uint64_t cores(void)
+{
+    long count = sysconf(_SC_NPROCESSORS_ONLN);
+    return count < 1 ? 1 : count > JOBS_MAX ? JOBS_MAX : (uint64_t)count;
+}
+
 int main(int argc, char **argv)
 {
-    struct options options = {
-        .seed = 1, .runs = 1, .jobs = 1, .hosts = 3, .shrinks = true, .faults_ms = 0};
-    struct totals totals = {0};
+    struct options options = {.seed = 1, .runs = 1, .hosts = 3, .shrinks = true};
+    struct rack_totals totals = {0};
     if (argc == 2 && strcmp(argv[1], "--help") == 0) {
         fputs(usage, stdout);
         return 0;
@@ -444,7 +544,20 @@ int main(int argc, char **argv)
         fputs(usage, stderr);
         return 2;
     }
-    run_all(&options, &totals);
-    sum_up(&totals, cpu_seconds());
+    if (options.jobs == 0) {
+        options.jobs = options.save != NULL ? cores() : 1;
+    }
+    struct row row = {.next = options.seed,
+                      .end = options.seed + options.runs,
+                      .a_process = options.until_failure ? 1 : RUNS_A_PROCESS};
+    if (options.save != NULL && !save_open(&options, &row, &totals)) {
+        return 2;
+    }
+    run_all(&options, &row, &totals);
+    rack_totals_print(&totals);
+    if (row.save != NULL) {
+        rack_totals_print_tables(&totals);
+        row.save = rack_save_close(row.save);
+    }
     return totals.failed == 0 ? 0 : 1;
 }

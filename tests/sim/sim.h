@@ -39,7 +39,8 @@
 #define SIM_VOTES             64    /* terms of which votes are remembered */
 #define SIM_KEYS_MAX          8     /* registers that clients write and read */
 #define SIM_BOOKED_MAX        64    /* faults of a run */
-#define SIM_REQUEST_MARK      0x77  /* first byte of clients' request ids; then the key */
+#define SIM_FAULT_KINDS_MAX   32
+#define SIM_REQUEST_MARK      0x77 /* first byte of clients' request ids; then the key */
 #define SIM_PORT_RAFT         7442
 #define SIM_CLUSTER_ID        UINT64_C(0x51)
 
@@ -249,6 +250,7 @@ struct sim {
     struct sim_kept kept[SIM_KEPT_MAX];
     unsigned kept_count;
     struct sim_stats stats;
+    uint64_t faults_of_kind[SIM_FAULT_KINDS_MAX];
     struct sim_booked booked[SIM_BOOKED_MAX];
     unsigned snapshot_threshold;
     unsigned snapshot_trailing;

@@ -364,6 +364,7 @@ static void on_begin(void *context, uint64_t argument)
     sim_fault_print(fault, text, sizeof(text));
     world_say(&sim->world, "fault %s -> m%u, m%u", text, booked->a, booked->b);
     sim->stats.faults++;
+    sim->faults_of_kind[fault->kind]++;
     turn_on(booked);
     set_links(booked, true);
     world_at(&sim->world, sim->world.now_ns + fault->for_ms * NS_PER_MS, NULL, on_end,
