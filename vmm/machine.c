@@ -865,6 +865,7 @@ void machine_fill(const struct machine *machine, struct machine_fill *ret_fill)
     }
     *ret_fill = (struct machine_fill){.total_bytes = progress.total_bytes,
                                       .done_bytes = progress.done_bytes,
+                                      .was_abandoned = progress.was_abandoned,
                                       .is_damaged = atomic_load(&machine->is_damaged)};
 }
 

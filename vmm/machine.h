@@ -85,7 +85,8 @@ struct machine_image {
 struct machine_fill {
     uint64_t total_bytes; /* 0: it was not lazy */
     uint64_t done_bytes;
-    bool is_damaged; /* the rest does not come: the machine has ended */
+    bool was_abandoned; /* a reset made what was still missing needless */
+    bool is_damaged;    /* the rest does not come: the machine has ended */
 };
 
 struct machine_plan {

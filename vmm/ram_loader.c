@@ -76,8 +76,8 @@ struct ram_loader {
     bool has_ended;         /* guarded by lock: the thread does nothing any more */
     atomic_bool has_failed; /* written under the lock: what was missing is lost */
     struct ram_watch watch;
-    atomic_bool is_abandoned;
-    bool is_short; /* the host has no memory for what was read */
+    atomic_bool is_abandoned; /* before all was there */
+    bool is_short;            /* the host has no memory for what was read */
     /* the thread's own */
     uint8_t *bytes; /* of one chunk */
     uint32_t next;  /* what is filled in between, in order */
@@ -777,7 +777,8 @@ void ram_loader_abandon(struct ram_loader *loader)
     if (loader != NULL && loader->watch.runs) {
         pthread_mutex_lock(&loader->lock);
         if (!atomic_load(&loader->has_failed)) {
-            atomic_store(&loader->is_abandoned, true);
+            atomic_store(&loader->is_abandoned,
+                         atomic_load(&loader->done_chunks) < loader->sums.count);
             lose_locked(loader, NULL);
         }
         pthread_mutex_unlock(&loader->lock);
@@ -787,11 +788,13 @@ void ram_loader_abandon(struct ram_loader *loader)
 void ram_loader_progress(const struct ram_loader *loader,
                          struct ram_loader_progress *ret_progress)
 {
-    *ret_progress = (struct ram_loader_progress){
-        .total_bytes = guest_memory_size(loader->memory),
-        .done_bytes = atomic_load(&loader->is_abandoned)
-                          ? guest_memory_size(loader->memory) /* no more is to come */
-                          : atomic_load(&loader->done_chunks) * RAM_CHUNK_BYTES};
+    const uint64_t total = guest_memory_size(loader->memory);
+    const bool was_abandoned = atomic_load(&loader->is_abandoned);
+    const uint64_t done = atomic_load(&loader->done_chunks) * RAM_CHUNK_BYTES;
+    *ret_progress =
+        (struct ram_loader_progress){.total_bytes = total,
+                                     .done_bytes = was_abandoned ? total : done,
+                                     .was_abandoned = was_abandoned};
 }
 
 struct ram_loader *ram_loader_free(struct ram_loader *loader)

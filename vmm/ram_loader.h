@@ -56,7 +56,8 @@ struct ram_loader_events {
 
 struct ram_loader_progress {
     uint64_t total_bytes;
-    uint64_t done_bytes; /* all of it: it is whole */
+    uint64_t done_bytes; /* all of it: it is whole, or no more is to come */
+    bool was_abandoned;  /* before it was whole */
 };
 
 struct ram_loader;

@@ -418,9 +418,10 @@ static json_t *fill_pack(const struct machine_fill *fill)
 {
     const uint64_t left = fill->total_bytes - fill->done_bytes;
     return json_pack("{s:s, s:{s:I, s:I, s:I}}", "status",
-                     fill->is_damaged ? "failed"
-                     : left > 0       ? "postcopy-active"
-                                      : "completed",
+                     fill->is_damaged      ? "failed"
+                     : fill->was_abandoned ? "cancelled"
+                     : left > 0            ? "postcopy-active"
+                                           : "completed",
                      "ram", "total", (json_int_t)fill->total_bytes, "remaining",
                      (json_int_t)left, "transferred", (json_int_t)fill->done_bytes);
 }

@@ -690,6 +690,7 @@ START_TEST(a_reset_does_not_need_what_was_lost)
     }
     machine_fill(machine, &fill);
     ck_assert(!fill.is_damaged);
+    ck_assert(fill.was_abandoned);
     ck_assert_uint_eq(fill.done_bytes, fill.total_bytes);
     ck_assert_int_eq(pthread_join(opener, NULL), 0);
     bytes_writer_fini(&state);

@@ -154,6 +154,13 @@ static uint64_t done_bytes(void)
     return progress.done_bytes;
 }
 
+static bool was_abandoned(void)
+{
+    struct ram_loader_progress progress;
+    ram_loader_progress(loader, &progress);
+    return progress.was_abandoned;
+}
+
 static void await_whole(void)
 {
     while (done_bytes() < 5 * CHUNK) {
@@ -198,6 +205,8 @@ START_TEST(all_of_ram_comes_in_by_itself_and_zeros_take_no_room)
     await_whole();
 
     ck_assert_int_eq(pages_there(), (int)ARRAY_COUNT(written));
+    ram_loader_abandon(loader); /* there is nothing left to be */
+    ck_assert(!was_abandoned());
     ram_loader_drop(loader); /* so that pages of zeros are anybody's */
     for (unsigned i = 0; i < memory.region_count; i++) {
         ck_assert_mem_eq(memory.regions[i].host, saved.regions[i].host,
@@ -590,6 +599,7 @@ START_TEST(what_is_abandoned_keeps_nobody_waiting)
     ck_assert_int_eq(toucher.result, -EFAULT);
     ck_assert(!atomic_load(&has_failed));
     ck_assert_uint_eq(done_bytes(), 5 * CHUNK);
+    ck_assert(was_abandoned());
     ram_loader_drop(loader);
     ck_assert_int_eq(kernel_reads(written[LAST].address, &toucher.byte), 0);
     ck_assert_uint_eq(toucher.byte, 0);
