@@ -308,19 +308,9 @@ int remote_call_quiet(struct cli *cli,
     return call(http_call, cli, method, path, body, true, ret_document);
 }
 
-/* A server of before `fields`, or of before one of those that are asked for, as it says
- * that it does not know them. */
-static bool knows_no_fields(const struct http_answer *answer)
-{
-    static const char none[] = "query: fields is not known";
-    static const char one[] = "fields: a ";
-    const char *detail = json_member_text(answer->document, "detail", "");
-    return answer->status == 422 && (strncmp(detail, none, sizeof(none) - 1) == 0 ||
-                                     (strncmp(detail, one, sizeof(one) - 1) == 0 &&
-                                      strstr(detail, " has no \"") != NULL));
-}
-
-/* *fields becomes NULL when the server does not know them: nothing was answered. */
+/* *fields becomes NULL when the server may not know them (it is of before `fields`, or of
+ * before one of those that are asked for): nothing was answered. What else it refuses it
+ * refuses without them as well. */
 static int list_page(struct cli *cli,
                      const struct kind_info *info,
                      const char *query,
@@ -337,7 +327,7 @@ static int list_page(struct cli *cli,
                    query[0] != '\0' ? "&" : "", query, page[0] != '\0' ? "&page=" : "",
                    page);
     int code = remote_answer(cli, "GET", path, NULL, &answer);
-    if (code != EXIT_OK || (*fields != NULL && knows_no_fields(&answer))) {
+    if (code != EXIT_OK || (*fields != NULL && answer.status == 422)) {
         http_answer_fini(&answer);
         *fields = NULL;
         return code;
