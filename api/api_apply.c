@@ -396,18 +396,23 @@ static const struct apply_item *template_item(const struct apply_context *contex
     return NULL;
 }
 
+static bool tenant_is_there(const struct apply_item *item, const struct state *state)
+{
+    const char *tenant = object_meta(item->object)->tenant;
+    return tenant[0] == '\0' || state_get(state, KIND_TENANT, "", tenant) != NULL;
+}
+
 /* What is refused only because its template was says that, not that there is none. That
- * there is no such tenant stands where the tenant does. */
+ * there is no such tenant, which apply looks for first, stands where the tenant does. */
 static void refusal_text(const struct apply_context *context,
                          const struct apply_item *item,
+                         const struct state *state,
                          char ret_text[APPLY_TEXT_SIZE + 32])
 {
-    static const char tenant[] = "tenant ";
     const struct apply_item *template = template_item(context, item);
     bool missing = item->result.code == BERTH_ENOTFOUND;
     bool echo = missing && template != NULL && template->result.code != 0;
-    bool tenantless =
-        missing && strncmp(item->result.text, tenant, sizeof(tenant) - 1) == 0;
+    bool tenantless = missing && state != NULL && !tenant_is_there(item, state);
     (void)snprintf(ret_text, APPLY_TEXT_SIZE + 32, "%s%s",
                    tenantless && !echo ? "metadata.tenant: " : "",
                    echo ? "spec.template: the template is refused itself"
@@ -421,8 +426,7 @@ static void
 lost_references(const struct apply_item *item, const struct state *state, json_t *errors)
 {
     const struct template *template = item->object;
-    const bool tenant_there =
-        state_get(state, KIND_TENANT, "", template->meta.tenant) != NULL;
+    const bool tenant_there = tenant_is_there(item, state);
     char text[APPLY_TEXT_SIZE];
     uint32_t at = 0;
     while (tenant_there && state_template_lacks(state, template, &at, text)) {
@@ -444,7 +448,7 @@ static const struct apply_item *refusals_of(const struct apply_context *context,
         if (item->result.code != 0) {
             first = first != NULL ? first : item;
             char text[APPLY_TEXT_SIZE + 32];
-            refusal_text(context, item, text);
+            refusal_text(context, item, state, text);
             fault_of(errors, item->place, item->result.code, text, NULL);
             if (state != NULL && item->kind == KIND_TEMPLATE) {
                 lost_references(item, state, errors);
