@@ -39,6 +39,9 @@ static void founded(void *context, int code, const struct apply_result *result)
                         code < 0 ? err_sentence(code) : result->text);
         return;
     }
+    if (!berthd->restored) { /* else it was at its level for long, and may go back */
+        leader_founded(berthd->plane.leader, host->meta.uid);
+    }
     berthd_entered(berthd, host->meta.uid, &members);
     free(members.items);
 }

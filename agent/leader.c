@@ -360,6 +360,11 @@ static void raise_level(struct leader *leader)
     command_fini(&command);
 }
 
+void leader_founded(struct leader *leader, uint64_t host)
+{
+    level_watch_found(leader->levels, host);
+}
+
 void leader_level_waits(const struct leader *leader, char ret_why[256])
 {
     (void)level_watch_next(leader->levels, control_state(leader->config.control),

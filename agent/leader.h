@@ -51,6 +51,8 @@ void leader_on_leadership(struct leader *leader, bool is_leader, uint64_t term);
 void leader_on_change(struct leader *leader, const struct change *change);
 void leader_on_restored(struct leader *leader);
 bool leader_leads(const struct leader *leader);
+/* This daemon has founded the cluster, and is its only host so far. */
+void leader_founded(struct leader *leader, uint64_t host);
 
 /* From the link. The heartbeat is checked against the sender. */
 void leader_on_heartbeat(struct leader *leader,

@@ -18,6 +18,7 @@ struct said {
 
 struct level_watch {
     uint64_t wait_ms;
+    uint64_t founder;      /* of a cluster that is new, or 0 */
     struct u64_map *hosts; /* uid -> struct said */
 };
 
@@ -58,6 +59,12 @@ struct level_watch *level_watch_free(struct level_watch *watch)
 void level_watch_reset(struct level_watch *watch)
 {
     forget_all(watch);
+    watch->founder = 0;
+}
+
+void level_watch_found(struct level_watch *watch, uint64_t host)
+{
+    watch->founder = host;
 }
 
 void level_watch_forget(struct level_watch *watch, uint64_t host)
@@ -103,6 +110,7 @@ enum objection { OBJECTION_NONE, OBJECTION_TIME, OBJECTION_SILENT, OBJECTION_REL
 
 static enum objection host_objection(const struct level_watch *watch,
                                      const struct host *host,
+                                     uint64_t wait_ms,
                                      uint32_t level,
                                      uint64_t now_ms,
                                      char ret_text[192])
@@ -123,14 +131,21 @@ static enum objection host_objection(const struct level_watch *watch,
             said->range.max, host->status.version != NULL ? host->status.version : "?");
         return OBJECTION_RELEASE;
     }
-    if (now_ms - said->since_ms < watch->wait_ms) {
+    if (now_ms - said->since_ms < wait_ms) {
         (void)snprintf(ret_text, 192,
                        "%s has said for %" PRIu64
                        " s that it knows it, wanted are %" PRIu64 " s",
-                       name, (now_ms - said->since_ms) / 1000, watch->wait_ms / 1000);
+                       name, (now_ms - said->since_ms) / 1000, wait_ms / 1000);
         return OBJECTION_TIME;
     }
     return OBJECTION_NONE;
+}
+
+static uint64_t wait_of(const struct level_watch *watch, const struct state *state)
+{
+    const bool is_new =
+        state_count(state, KIND_HOST) == 1 && state_host(state, watch->founder) != NULL;
+    return is_new ? 0 : watch->wait_ms;
 }
 
 /* What a host takes part in at most; 0 while it has said nothing. */
@@ -184,7 +199,8 @@ uint32_t level_watch_next(const struct level_watch *watch,
     char told[192] = "";
     while ((host = state_next(state, KIND_HOST, &cursor)) != NULL) {
         char text[192];
-        enum objection objection = host_objection(watch, host, next, now_ms, text);
+        enum objection objection =
+            host_objection(watch, host, wait_of(watch, state), next, now_ms, text);
         objections += objection != OBJECTION_NONE ? 1U : 0U;
         if (objection > gravest) { /* what time alone does not cure is told first */
             gravest = objection;

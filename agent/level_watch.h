@@ -3,9 +3,10 @@
  * Shapes: the leader's soft memory of which levels each host takes part in, as its
  * heartbeats say, and since when. The level rises to the highest that every host of the
  * state takes part in, once each of them has been well and has said so for `wait_ms`: an
- * upgrade that is taken back meanwhile leaves no trace. A host that is lost or silent
- * holds it back, for it may come back as it was. Units: monotonic milliseconds. Threads:
- * the loop's. Errors: -ENOMEM. Limits: as many hosts as the state has.
+ * upgrade that is taken back meanwhile leaves no trace. A cluster that was founded just
+ * now has nothing to be taken back to: its first host need not wait. A host that is lost
+ * or silent holds it back, for it may come back as it was. Units: monotonic milliseconds.
+ * Threads: the loop's. Errors: -ENOMEM. Limits: as many hosts as the state has.
  */
 #pragma once
 
@@ -19,6 +20,8 @@ struct level_watch;
 
 struct level_watch *level_watch_new(uint64_t wait_ms);
 struct level_watch *level_watch_free(struct level_watch *watch);
+/* The cluster is new: while its only host is this one, nothing is waited for. */
+void level_watch_found(struct level_watch *watch, uint64_t host);
 /* A new leader knows nothing. */
 void level_watch_reset(struct level_watch *watch);
 /* That host is removed, and is not heard again: its uid is never given anew. */

@@ -165,6 +165,27 @@ START_TEST(a_new_leader_hears_all_of_it_again)
 }
 END_TEST
 
+START_TEST(a_new_cluster_does_not_wait_until_another_host_is_in)
+{
+    for (unsigned i = 1; i <= 2; i++) {
+        ck_assert_int_eq(host_drain(hosts[i], true), 0);
+        ck_assert_int_eq(host_phase(hosts[i], HOST_PHASE_REMOVED), 0);
+    }
+    beat_for(BEAT_MS, 2, 0, 0);
+    ck_assert_uint_eq(next(), 0); /* it may have been upgraded just now */
+    level_watch_found(watch, hosts[0]);
+    ck_assert_uint_eq(next(), 2);
+    level_watch_reset(watch); /* who leads anew knows nothing of that */
+    beat_for(BEAT_MS, 2, 0, 0);
+    ck_assert_uint_eq(next(), 0);
+    level_watch_found(watch, hosts[0]);
+    hosts[1] = add_host("h4", 4);
+    beat_for(BEAT_MS, 2, 2, 0);
+    ck_assert_uint_eq(next(), 0);
+    ck_assert_ptr_nonnull(strstr(why, "wanted are 10 s"));
+}
+END_TEST
+
 START_TEST(it_rises_no_further_than_this_release_knows)
 {
     const uint32_t known = level_range_up_to(0).max;
@@ -188,6 +209,7 @@ int main(void)
     tcase_add_test(tests, of_a_removed_host_nothing_is_kept);
     tcase_add_test(tests, one_that_is_taken_back_begins_anew);
     tcase_add_test(tests, a_new_leader_hears_all_of_it_again);
+    tcase_add_test(tests, a_new_cluster_does_not_wait_until_another_host_is_in);
     tcase_add_test(tests, it_rises_no_further_than_this_release_knows);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
