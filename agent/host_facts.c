@@ -2,7 +2,9 @@
 
 #include "agent/engine_kvm.h"
 #include "base/cleanup.h"
+#include "base/err.h"
 #include "base/fd.h"
+#include "base/log.h"
 #include "base/parse_number.h"
 #include "base/where.h"
 #include "vmm/kvm_probe.h"
@@ -10,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,6 +28,8 @@
 #define NUMA_MAX       1024
 #define KIB_PER_LINE   1024
 #define TSC_MEASURE_MS 50
+/* A machine that has just started may be slow to load it. */
+#define QEMU_VERSION_MS 20000
 
 extern char **environ;
 
@@ -139,8 +144,14 @@ static void qemu_version_read(char version[HOST_FACTS_TEXT_SIZE])
     fd_close(&pipe_fds[1]);
     if (r == 0) {
         int status = 0;
-        ssize_t size = fd_read_full(pipe_fds[0], text, sizeof(text) - 1);
+        ssize_t size =
+            fd_read_within(pipe_fds[0], text, sizeof(text) - 1, QEMU_VERSION_MS);
         text[size > 0 ? size : 0] = '\0';
+        if (size < 0) {
+            log_warn("agent", "qemu-system-x86_64 does not say its version",
+                     KV_STR("why", err_sentence((int)size)));
+            (void)kill(pid, SIGKILL); /* our own child, not reaped: the pid is its */
+        }
         while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
         }
         const char *at = strstr(text, mark);

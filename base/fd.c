@@ -1,11 +1,13 @@
 #include "base/fd.h"
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -54,6 +56,36 @@ ssize_t fd_read_full(int fd, void *ret_data, size_t size)
         if (count > 0) {
             position += (size_t)count;
         }
+    }
+    return (ssize_t)position;
+}
+
+ssize_t fd_read_within(int fd, void *ret_data, size_t size, uint64_t timeout_ms)
+{
+    const uint64_t end_ms = clock_now_ms(clock_system()) + timeout_ms;
+    size_t position = 0;
+    if (fd < 0) {
+        return -EBADF; /* poll would wait for nothing */
+    }
+    while (position < size) {
+        struct pollfd wait = {.fd = fd, .events = POLLIN};
+        const uint64_t now_ms = clock_now_ms(clock_system());
+        if (now_ms >= end_ms) {
+            return -ETIMEDOUT;
+        }
+        const uint64_t left_ms = end_ms - now_ms;
+        int ready = poll(&wait, 1, left_ms < INT_MAX ? (int)left_ms : INT_MAX);
+        if (ready <= 0) {
+            continue; /* interrupted, or late */
+        }
+        ssize_t count = read(fd, (char *)ret_data + position, size - position);
+        if (count < 0 && errno != EINTR && errno != EAGAIN) {
+            return -errno;
+        }
+        if (count == 0) {
+            break;
+        }
+        position += count > 0 ? (size_t)count : 0;
     }
     return (ssize_t)position;
 }

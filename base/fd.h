@@ -20,6 +20,8 @@ int fd_reopen(int fd, int flags, struct err *err);
 void fd_close(int *fd);
 /* Reads until `size` bytes or end of file; the count or -errno. Retries EINTR. */
 ssize_t fd_read_full(int fd, void *ret_data, size_t size);
+/* Likewise, of what can be polled, such as a pipe; -ETIMEDOUT when it takes longer. */
+ssize_t fd_read_within(int fd, void *ret_data, size_t size, uint64_t timeout_ms);
 /* Writes everything; 0 or -errno. Retries EINTR. */
 int fd_write_full(int fd, const void *data, size_t size);
 /* Reads a whole file into fresh memory with one NUL after it (caller frees); over

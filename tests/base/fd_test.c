@@ -87,6 +87,27 @@ START_TEST(whole_reads_and_writes_outlast_a_pipe_s_pieces)
 }
 END_TEST
 
+START_TEST(a_read_within_a_time_ends_with_the_data_or_with_the_time)
+{
+    static const char data[] = "said";
+    char read_back[64];
+    int ends[2];
+    ck_assert_int_eq(pipe2(ends, O_CLOEXEC), 0);
+    ck_assert_int_eq(fd_write_full(ends[1], data, sizeof(data)), 0);
+    ck_assert_int_eq(fd_read_within(ends[0], read_back, 2, 60000), 2);
+
+    ck_assert_int_eq(fd_read_within(ends[0], read_back, sizeof(read_back), 1),
+                     -ETIMEDOUT); /* who could write more says nothing */
+
+    ck_assert_int_eq(fd_write_full(ends[1], data, sizeof(data)), 0);
+    fd_close(&ends[1]);
+    ck_assert_int_eq(fd_read_within(ends[0], read_back, sizeof(read_back), 60000),
+                     (ssize_t)sizeof(data));
+    fd_close(&ends[0]);
+    ck_assert_int_eq(fd_read_within(ends[0], read_back, 1, 60000), -EBADF);
+}
+END_TEST
+
 START_TEST(an_empty_nonblocking_pipe_says_again)
 {
     int ends[2];
@@ -246,6 +267,7 @@ int main(void)
                    a_file_that_is_opened_again_is_read_from_its_begin_and_not_written);
     tcase_add_test(tcase, a_missing_file_and_a_link_are_refused_with_words);
     tcase_add_test(tcase, whole_reads_and_writes_outlast_a_pipe_s_pieces);
+    tcase_add_test(tcase, a_read_within_a_time_ends_with_the_data_or_with_the_time);
     tcase_add_test(tcase, an_empty_nonblocking_pipe_says_again);
     tcase_add_loop_test(tcase, a_whole_file_is_read_with_a_nul_after_it, 0,
                         ARRAY_COUNT(file_sizes));
