@@ -5,6 +5,8 @@
 #   faults_act NAME HOST TENTHS X   one of them, begun and ended; X is a chance of its own (0 to 32767)
 #   voters, settle               how many are to vote, and the seconds that the rack has to come right in
 #
+#   faults_restarts MINUTES      no fault of the table: voters are started anew, one after the other
+#
 # A row: name, shortest and longest time in tenths of a second, whom it may meet, what the timeline says.
 # Whom: any host, a voter, the leader, a follower (a voter that does not lead), all of them.
 #
@@ -281,4 +283,44 @@ newcomers_join() {
         tell "$new" "joins"
     done
     rm -f $W/newcomers
+}
+
+# ---- voters that come up again and again -------------------------------------------------------------
+
+UP_S=60 # to come up; a second is usual
+
+is_well() { [[ $(health "$1") == *'"status":"ok"'* ]]; }
+# Another process than the one before, and it knows its leader.
+came_up() { # HOST PID
+    local pid
+    pid=$(berthd_pid "$1")
+    [ -n "$pid" ] && [ "$pid" != "$2" ] && is_well "$1"
+}
+# What a process that does not come up is at.
+autopsy() { # HOST
+    local pid task
+    tail -n 10 "$W/logs/$1"
+    pid=$(berthd_pid "$1")
+    for task in ${pid:+"/proc/$pid/task"/*}; do
+        echo "thread $(cat "$task/comm" "$task/wchan" "$task/syscall" 2>/dev/null | xargs)"
+    done
+}
+faults_restarts() { # MINUTES
+    local end=$((SECONDS + $1 * 60)) count=0 slowest=0 began took voters host pid signal
+    while [ $SECONDS -lt $end ]; do
+        mapfile -t voters < <({ hosts_of leader; hosts_of voter; } | sort)
+        [ ${#voters[@]} -gt 0 ] || { sleep 0.1; continue; }
+        host=${voters[RANDOM % ${#voters[@]}]}
+        signal=$((RANDOM % 3 == 0 ? 15 : 9))
+        pid=$(berthd_pid "$host")
+        [ -n "$pid" ] || continue
+        echo "$pid" >>$W/killed
+        kill -$signal "$pid" 2>/dev/null || continue
+        count=$((count + 1))
+        began=$(now_ds)
+        wait_until $UP_S "$host to come up after signal $signal" came_up "$host" "$pid" || autopsy "$host"
+        took=$(($(now_ds) - began))
+        [ $took -le $slowest ] || { slowest=$took; tell "$host" "restart $count, by signal $signal, took $took tenths"; }
+    done
+    echo "$count restarts, the slowest in $slowest tenths of a second"
 }
