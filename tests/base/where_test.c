@@ -7,6 +7,17 @@
 
 static struct where where;
 
+static void setup(void)
+{
+    atomic_store(&where.at, NULL);
+    atomic_store(&where.progress, 0);
+}
+
+static void teardown(void)
+{
+    where_watch(NULL);
+}
+
 static const char *at(void)
 {
     return atomic_load(&where.at);
@@ -73,6 +84,7 @@ int main(void)
 {
     Suite *suite = suite_create("where");
     TCase *tests = tcase_create("where");
+    tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, blocks_nest_and_are_left);
     tcase_add_test(tests, turns_and_phases_are_progress_and_blocks_are_not);
     tcase_add_test(tests, a_thread_that_nobody_watches_leaves_no_trace);
