@@ -111,9 +111,12 @@ send_event(struct watch *watch, const char *event, const char *id, const char *d
     if (id != NULL) {
         bytes_write_format(&writer, "id: %s\n", id);
     }
-    bytes_write_format(&writer, "event: %s\ndata: %s\n\n", event, data);
+    bytes_write_format(&writer, "event: %s\ndata: ", event);
+    bytes_write_raw(&writer, data, strlen(data));
+    bytes_write_raw(&writer, "\n\n", 2);
+    size_t size = writer.size;
     if (bytes_writer_take_text(&writer, &text) < 0 ||
-        exchange_data(watch->exchange, text, strlen(text)) < 0) {
+        exchange_data(watch->exchange, text, size) < 0) {
         return false;
     }
     watch->bookmark_ms = uv_now(watch->watches->api->loop);

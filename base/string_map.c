@@ -44,13 +44,13 @@ static uint64_t hash_of(const char *key)
     return hash ^ (hash >> 29);
 }
 
-/* The slot that holds key, or NULL. */
-static struct slot *slot_find(const struct string_map *map, const char *key)
+/* The slot that holds key, whose hash it is, or NULL. */
+static struct slot *
+slot_hashed(const struct string_map *map, const char *key, uint64_t hash)
 {
     if (map->count == 0) {
         return NULL;
     }
-    uint64_t hash = hash_of(key);
     size_t mask = map->capacity - 1;
     for (size_t i = hash & mask;; i = (i + 1) & mask) {
         struct slot *slot = &map->slots[i];
@@ -61,6 +61,11 @@ static struct slot *slot_find(const struct string_map *map, const char *key)
             return slot;
         }
     }
+}
+
+static struct slot *slot_find(const struct string_map *map, const char *key)
+{
+    return map->count > 0 ? slot_hashed(map, key, hash_of(key)) : NULL;
 }
 
 /* The first slot on the key's way that holds nothing live. */
@@ -118,7 +123,8 @@ struct string_map *string_map_free(struct string_map *map)
 
 int string_map_put(struct string_map *map, const char *key, void *value, void **ret_old)
 {
-    struct slot *slot = slot_find(map, key);
+    const uint64_t hash = hash_of(key);
+    struct slot *slot = slot_hashed(map, key, hash);
     void *old = NULL;
     if (slot != NULL) {
         old = slot->value;
@@ -134,7 +140,6 @@ int string_map_put(struct string_map *map, const char *key, void *value, void **
         if (copy == NULL) {
             return -ENOMEM;
         }
-        uint64_t hash = hash_of(key);
         slot = slot_free(map->slots, map->capacity, hash);
         map->used += slot->key == NULL;
         map->count++;

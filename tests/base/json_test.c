@@ -24,6 +24,29 @@ START_TEST(a_document_prints_as_it_was_read)
 }
 END_TEST
 
+/* The two ways of writing agree. */
+START_TEST(texts_and_numbers_are_written_as_jansson_does)
+{
+    char all[128];
+    for (unsigned i = 0; i < sizeof(all); i++) {
+        all[i] = (char)(i % 127 + 1);
+    }
+    json_t *document =
+        json_pack("{s:[s%,s%,s], s:[I,I,I,i], s:{}, s:[], s:f, s:b, s:n}", "text\n", all,
+                  sizeof(all), "a\0b", (size_t)3, "", "numbers", (json_int_t)INT64_MIN,
+                  (json_int_t)INT64_MAX, (json_int_t)-10, 0, "none", "empty", "real", 0.1,
+                  "no", 0, "null");
+    ck_assert_ptr_nonnull(document);
+    CLEANUP_FREE char *text = json_text(document);
+    CLEANUP_FREE char *theirs = json_dumps(document, JSON_COMPACT);
+    json_decref(document);
+    ck_assert_ptr_nonnull(theirs);
+    ck_assert_str_eq(text, theirs);
+    ck_assert_ptr_nonnull(
+        strstr(text, "[-9223372036854775808,9223372036854775807,-10,0]"));
+}
+END_TEST
+
 struct bad_row {
     const char *text;
     const char *told;
@@ -104,6 +127,7 @@ int main(void)
     Suite *suite = suite_create("json");
     TCase *tcase = tcase_create("json");
     tcase_add_test(tcase, a_document_prints_as_it_was_read);
+    tcase_add_test(tcase, texts_and_numbers_are_written_as_jansson_does);
     tcase_add_loop_test(tcase, bad_documents_are_refused_with_their_place, 0,
                         ARRAY_COUNT(bad_rows));
     tcase_add_test(tcase, an_error_does_not_carry_control_characters);
