@@ -1,7 +1,6 @@
 #include "model/request_memory.h"
 
 #include "base/require.h"
-#include "base/string_map.h"
 #include "base/u64_map.h"
 #include "model/content_hash.h"
 
@@ -9,18 +8,27 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ID_TEXT_SIZE (2 * REQUEST_ID_SIZE + 1)
-
 struct request_memory {
     struct remembered_request *ring; /* entry n lives at n % limit */
     uint32_t *owners;                /* likewise, whose it is: a walk that is short */
-    struct string_map *by_id;        /* hex id -> entry */
-    struct u64_map *held;            /* owner + 1 -> how many are its, as a pointer */
+    uint32_t *by_id; /* place in the ring + 1, at the id's home or after it; 0: none */
+    uint32_t places_mask; /* of by_id, a power of two that is twice the limit or more */
+    struct u64_map *held; /* owner + 1 -> how many are its, as a pointer */
     uint32_t limit;
     uint32_t count;
     uint64_t sequence; /* of the next entry */
     uint64_t hash;
 };
+
+static uint32_t places_for(uint32_t limit)
+{
+    uint32_t places = 2;
+    REQUIRE(limit <= UINT32_MAX / 4);
+    while (places < 2 * limit) {
+        places *= 2;
+    }
+    return places;
+}
 
 struct request_memory *request_memory_new(uint32_t limit)
 {
@@ -33,7 +41,8 @@ struct request_memory *request_memory_new(uint32_t limit)
     /* What is not held is not read: a megabyte that need not be touched. */
     memory->ring = reallocarray(NULL, limit, sizeof(*memory->ring));
     memory->owners = reallocarray(NULL, limit, sizeof(*memory->owners));
-    memory->by_id = string_map_new();
+    memory->places_mask = places_for(limit) - 1;
+    memory->by_id = calloc((size_t)memory->places_mask + 1, sizeof(*memory->by_id));
     memory->held = u64_map_new();
     if (memory->ring == NULL || memory->owners == NULL || memory->by_id == NULL ||
         memory->held == NULL) {
@@ -45,7 +54,7 @@ struct request_memory *request_memory_new(uint32_t limit)
 struct request_memory *request_memory_free(struct request_memory *memory)
 {
     if (memory != NULL) {
-        string_map_free(memory->by_id);
+        free(memory->by_id);
         u64_map_free(memory->held);
         free(memory->owners);
         free(memory->ring);
@@ -60,12 +69,43 @@ bool request_id_is_zero(const uint8_t id[REQUEST_ID_SIZE])
     return memcmp(id, zero, sizeof(zero)) == 0;
 }
 
+/* ---- by id ---- */
+
+static uint32_t home_of(const struct request_memory *memory, const uint8_t *id)
+{
+    return (uint32_t)content_hash(0, id, REQUEST_ID_SIZE) & memory->places_mask;
+}
+
+/* Where the id is, or the free place on its way; half of them are free. */
+static uint32_t place_of(const struct request_memory *memory, const uint8_t *id)
+{
+    uint32_t place = home_of(memory, id);
+    while (memory->by_id[place] != 0 &&
+           memcmp(memory->ring[memory->by_id[place] - 1].id, id, REQUEST_ID_SIZE) != 0) {
+        place = (place + 1) & memory->places_mask;
+    }
+    return place;
+}
+
+/* Each follower whose way from home passes the hole moves into it. */
+static void place_clear(struct request_memory *memory, uint32_t hole)
+{
+    const uint32_t mask = memory->places_mask;
+    for (uint32_t i = (hole + 1) & mask; memory->by_id[i] != 0; i = (i + 1) & mask) {
+        uint32_t home = home_of(memory, memory->ring[memory->by_id[i] - 1].id);
+        if (((i - home) & mask) >= ((i - hole) & mask)) {
+            memory->by_id[hole] = memory->by_id[i];
+            hole = i;
+        }
+    }
+    memory->by_id[hole] = 0;
+}
+
 const struct remembered_request *request_memory_find(const struct request_memory *memory,
                                                      const uint8_t id[REQUEST_ID_SIZE])
 {
-    char text[ID_TEXT_SIZE];
-    hex_format(id, REQUEST_ID_SIZE, text);
-    return string_map_get(memory->by_id, text);
+    const uint32_t at = memory->by_id[place_of(memory, id)];
+    return at != 0 ? &memory->ring[at - 1] : NULL;
 }
 
 static uint64_t entry_hash(uint64_t sequence, const struct remembered_request *request)
@@ -134,10 +174,9 @@ static void forget_oldest(struct request_memory *memory)
 {
     uint64_t oldest = memory->sequence - memory->count;
     struct remembered_request *request = &memory->ring[oldest % memory->limit];
-    char text[ID_TEXT_SIZE];
-    hex_format(request->id, REQUEST_ID_SIZE, text);
-    void *removed = string_map_remove(memory->by_id, text);
-    REQUIRE(removed == request);
+    const uint32_t place = place_of(memory, request->id);
+    REQUIRE(memory->by_id[place] == oldest % memory->limit + 1);
+    place_clear(memory, place);
     memory->hash -= entry_hash(oldest, request);
     memory->count--;
     let_go(memory, memory->owners[oldest % memory->limit]);
@@ -152,13 +191,11 @@ static void forget(struct request_memory *memory, uint64_t entry)
         struct remembered_request *from = &memory->ring[oldest % memory->limit];
         struct remembered_request *to = &memory->ring[entry % memory->limit];
         const struct remembered_request gone = *to;
-        char from_text[ID_TEXT_SIZE];
-        char to_text[ID_TEXT_SIZE];
-        hex_format(from->id, REQUEST_ID_SIZE, from_text);
-        hex_format(to->id, REQUEST_ID_SIZE, to_text);
-        int r = string_map_put(memory->by_id, from_text, to, NULL);
-        r = r == 0 ? string_map_put(memory->by_id, to_text, from, NULL) : r;
-        REQUIRE(r == 0); /* both are there: nothing is allocated */
+        const uint32_t from_place = place_of(memory, from->id);
+        const uint32_t to_place = place_of(memory, to->id);
+        const uint32_t from_at = memory->by_id[from_place];
+        memory->by_id[from_place] = memory->by_id[to_place];
+        memory->by_id[to_place] = from_at;
         memory->hash += entry_hash(entry, from) - entry_hash(entry, to) +
                         entry_hash(oldest, to) - entry_hash(oldest, from);
         *to = *from;
@@ -174,9 +211,7 @@ int request_memory_add(struct request_memory *memory,
                        bool shares)
 {
     REQUIRE(!request_id_is_zero(request->id));
-    char text[ID_TEXT_SIZE];
-    hex_format(request->id, REQUEST_ID_SIZE, text);
-    REQUIRE(string_map_get(memory->by_id, text) == NULL);
+    REQUIRE(request_memory_find(memory, request->id) == NULL);
     const uint32_t owner = owner_of(request->id);
     while (shares && held_by(memory, owner) >= memory->limit / REQUEST_SHARES) {
         forget(memory, oldest_of(memory, owner));
@@ -189,11 +224,9 @@ int request_memory_add(struct request_memory *memory,
     if (r < 0) {
         return r;
     }
-    r = string_map_put(memory->by_id, text, slot, NULL);
-    if (r < 0) {
-        let_go(memory, owner);
-        return r;
-    }
+    const uint32_t place = place_of(memory, request->id);
+    REQUIRE(memory->by_id[place] == 0);
+    memory->by_id[place] = (uint32_t)(memory->sequence % memory->limit) + 1;
     *slot = *request;
     memory->owners[memory->sequence % memory->limit] = owner;
     memory->hash += entry_hash(memory->sequence, slot);
