@@ -2,7 +2,7 @@
 
 #include "base/fd.h"
 #include "base/file_atomic.h"
-#include "consensus/log_seal.h"
+#include "consensus/consensus.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -41,11 +41,12 @@ static int log_is_whole(const struct mark_paths *paths,
                         struct err *err)
 {
     struct stat info;
-    char seal[PATH_MAX + sizeof(LOG_SEAL_FILE) + 1];
+    char seal[PATH_MAX + sizeof(CONSENSUS_SEAL_FILE) + 1];
     if (stat(paths->mark, &info) < 0) {
         return err_sys(err, -errno, "open the log: %s", paths->mark);
     }
-    (void)snprintf(seal, sizeof(seal), "%s/" LOG_SEAL_FILE, paths->folder); /* fits */
+    (void)snprintf(seal, sizeof(seal), "%s/" CONSENSUS_SEAL_FILE,
+                   paths->folder); /* fits */
     int r = info.st_size == 0 ? 1 : is_there(seal, err);
     return r > 0 ? 0 : r == 0 ? log_mark_lost(state_folder, name, err) : r;
 }

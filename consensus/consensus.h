@@ -42,6 +42,10 @@
 /* Entries kept in memory: a lagging member is sent all it misses in one message. */
 #define CONSENSUS_LOG_BYTES_MAX (48 << 20)
 
+/* In the log's folder: what the log has promised. Who looks whether there is a log has to
+ * find it, too. */
+#define CONSENSUS_SEAL_FILE "berth-seal"
+
 struct consensus;
 
 /* What apply() says to the one who proposed. */

@@ -20,11 +20,12 @@
 
 #include "base/err.h"
 #include "base/work_pool.h"
+#include "consensus/consensus.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#define LOG_SEAL_FILE "berth-seal"
+#define LOG_SEAL_FILE CONSENSUS_SEAL_FILE
 
 struct log_seal_state {
     uint64_t node_id;
