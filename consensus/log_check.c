@@ -17,7 +17,7 @@ struct image {
     const uint8_t *data;
     size_t size;
     size_t used;   /* the last byte that is not zero stands before this one */
-    uint64_t work; /* bytes looked at while searching */
+    uint64_t work; /* bytes looked at while searching, or bits */
 };
 
 enum batch_state {
@@ -52,7 +52,7 @@ uint32_t log_check_crc32(const uint8_t *data, size_t size)
 
 /* Whether checksums that differ so do because one bit of `size` bytes, or of the checksum
  * that was stored, is another. */
-static bool is_one_bit(uint32_t difference, size_t size)
+static bool is_one_bit(struct image *image, uint32_t difference, size_t size)
 {
     uint32_t of_bit = CRC_POLY; /* of the last bit of all; then of the one before */
     if ((difference & (difference - 1)) == 0) {
@@ -63,6 +63,7 @@ static bool is_one_bit(uint32_t difference, size_t size)
             return true;
         }
         of_bit = crc_step(of_bit);
+        image->work++;
     }
     return false;
 }
@@ -74,16 +75,23 @@ static bool is_zero(const uint8_t *data, size_t size)
     return size == 0 || (data[0] == 0 && memcmp(data, data + 1, size - 1) == 0);
 }
 
+/* Likewise while searching; the processor looks at some bytes at a time. */
+static bool is_zeros(struct image *image, size_t at, size_t size)
+{
+    image->work += size / 16 + 1;
+    return is_zero(image->data + at, size);
+}
+
 /* Whether every sector that holds a byte of [from, to) has something in it, within the
  * batch that lies in [start, end). */
 static bool
-is_written(const struct image *image, size_t start, size_t end, size_t from, size_t to)
+is_written(struct image *image, size_t start, size_t end, size_t from, size_t to)
 {
     for (size_t sector = from - from % LOG_CHECK_SECTOR; sector < to;
          sector += LOG_CHECK_SECTOR) {
         size_t first = sector < start ? start : sector;
         size_t behind = end - sector < LOG_CHECK_SECTOR ? end : sector + LOG_CHECK_SECTOR;
-        if (is_zero(image->data + first, behind - first)) {
+        if (is_zeros(image, first, behind - first)) {
             return false;
         }
     }
@@ -170,7 +178,7 @@ static enum batch_state look(struct image *image, size_t start, size_t *ret_end)
     }
     bool whole = image->used > end || is_written(image, start, end, start, end) ||
                  (batch.data_size <= LOG_CHECK_ONE_BIT_MAX &&
-                  is_one_bit(crc ^ batch.data_crc, batch.data_size));
+                  is_one_bit(image, crc ^ batch.data_crc, batch.data_size));
     return whole ? BATCH_DAMAGED : BATCH_TORN;
 }
 
@@ -180,6 +188,11 @@ static bool is_followed(struct image *image, size_t start)
     size_t end = 0;
     image->work = 0;
     for (size_t at = start + ALIGNMENT; at < image->used; at += ALIGNMENT) {
+        const size_t left = LOG_CHECK_SECTOR - at % LOG_CHECK_SECTOR;
+        if (left < image->used - at && is_zeros(image, at, left)) {
+            at += left - ALIGNMENT; /* no batch begins there that is written */
+            continue;
+        }
         if (look(image, at, &end) == BATCH_SOUND || image->work > LOG_CHECK_WORK_MAX) {
             return true;
         }
@@ -218,7 +231,7 @@ int log_check_file(struct log_check *check,
     struct image image = {.data = data, .size = size, .used = used_of(data, size)};
     size_t at = FORMAT_SIZE;
     enum batch_state state = BATCH_SOUND;
-    if (image.used > 0 && check->ended_in[0] != '\0') {
+    if (image.used > FORMAT_SIZE && check->ended_in[0] != '\0') {
         return err_set(err, BERTH_ECORRUPT,
                        "%s holds entries, but %s before it ends too early: entries were "
                        "lost; " LOG_CHECK_HELP,

@@ -19,10 +19,11 @@
  * Shapes: the files are given in the order of their numbers, as bytes. A file: format
  * u64; batches, one behind the other: crc32 u32 of the header, crc32 u32 of the data, the
  * header (count u64; per entry term u64, type u8, three bytes unused, size u32), the
- * data; zeros. Units: bytes, little endian. Threads: none of its own. Ownership: all
- * borrowed for the call. Errors: BERTH_ECORRUPT: entries were lost. Limits: the search
- * behind a batch that does not say its own length is bounded by LOG_CHECK_WORK_MAX; a
- * file that needs more counts as damaged.
+ * data; zeros. A file made ready has its format already (log_space.h). Units: bytes,
+ * little endian. Threads: none of its own. Ownership: all borrowed for the call. Errors:
+ * BERTH_ECORRUPT: entries were lost. Limits: the search behind a batch that does not say
+ * its own length is bounded by LOG_CHECK_WORK_MAX; a file that needs more counts as
+ * damaged.
  */
 #pragma once
 

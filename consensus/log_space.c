@@ -1,5 +1,7 @@
 #include "consensus/log_space.h"
 
+#include "consensus/log_check.h"
+
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -38,9 +40,11 @@ static bool is_segment(int fd, off_t offset, off_t size)
     return name != NULL && strncmp(name + 1, NAME, strlen(NAME)) == 0;
 }
 
-static void write_zeros(int fd, off_t size)
+/* The first word last: until then it is a file that was never used. */
+static void write_space(int fd, off_t size)
 {
     static const uint8_t zeros[PIECE];
+    static const uint8_t first_word[8] = {LOG_CHECK_FORMAT};
     for (off_t at = 0; at < size;) {
         const size_t left = (size_t)(size - at);
         ssize_t written = pwrite(fd, zeros, left < PIECE ? left : PIECE, at);
@@ -48,6 +52,9 @@ static void write_zeros(int fd, off_t size)
             return; /* it is allocated all the same */
         }
         at += written > 0 ? written : 0;
+    }
+    if (pwrite(fd, first_word, sizeof(first_word), 0) < 0) {
+        return; /* as it reads without: a file that was never used */
     }
     /* Direct writes do not get by what is in the page cache without waiting. */
     (void)posix_fadvise(fd, 0, size, POSIX_FADV_DONTNEED);
@@ -62,7 +69,7 @@ int posix_fallocate(int fd, off_t offset, off_t size)
     memcpy(&allocate, &symbol, sizeof(allocate));
     int r = allocate != NULL ? allocate(fd, offset, size) : ENOSYS;
     if (r == 0 && is_segment(fd, offset, size)) {
-        write_zeros(fd, size);
+        write_space(fd, size);
     }
     return r;
 }

@@ -9,6 +9,11 @@
  * O_DSYNC, of that size) writes zeros as well, which is what the space reads as anyway.
  * Every other caller gets what libc does.
  *
+ * The first word of such a file is written, too: the format, which libraft writes again
+ * with the file's first batch. Without it a first write of which the disk did not get to
+ * the first sector would look like a file of something else, and be refused, by libraft
+ * as well, though nothing is lost.
+ *
  * Shapes: none. Threads: any; it waits for the disk. Ownership: the descriptor is the
  * caller's. Errors: as posix_fallocate; zeros that cannot be written are no error, for
  * the space is there: whatever is wrong, the log's own writes will tell. Limits: where

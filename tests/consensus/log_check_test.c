@@ -154,6 +154,28 @@ START_TEST(a_later_file_that_holds_something_belies_a_torn_one)
 }
 END_TEST
 
+/* The space has its format before anything is written (log_space.h). */
+START_TEST(a_first_write_without_its_first_sector_is_a_torn_one)
+{
+    add(1200, 0);
+    memset(image.data + 8, 0, SECTOR - 8);
+    ck_assert_msg(looked_at_anew() == 0, "%s", err.text);
+    ck_assert_str_eq(check.ended_in, "open-1");
+}
+END_TEST
+
+START_TEST(files_made_ready_behind_a_torn_one_hold_nothing)
+{
+    size_t start = add(1200, 0);
+    lose_sectors(start, image.used, 2);
+    ck_assert_int_eq(looked_at_anew(), 0);
+    memset(image.data + 8, 0, image.size - 8);
+    ck_assert_msg(looked_at("open-2") == 0, "%s", err.text);
+    image.data[8] = 1;
+    ck_assert_int_eq(looked_at("open-3"), BERTH_ECORRUPT);
+}
+END_TEST
+
 START_TEST(one_wrong_bit_beside_a_sector_of_zeros_is_found)
 {
     memset(payload + 600, 0, 2 * SECTOR);
@@ -215,6 +237,33 @@ START_TEST(a_search_without_an_end_is_given_up)
 }
 END_TEST
 
+/* What is zeros is not looked at for each place in it. */
+START_TEST(a_long_hole_is_searched_through)
+{
+    log_image_fini(&image);
+    log_image_init(&image, (size_t)160 << 20);
+    add(8, 0);
+    image.data[image.size - 1] = 1;
+    memset(image.data + 8, 0, SECTOR - 8);
+    ck_assert_msg(looked_at_anew() == 0, "%s", err.text);
+    ck_assert_str_eq(check.ended_in, "open-1");
+}
+END_TEST
+
+/* Sectors that are zeros but for the end take a look of 500 bytes at each place. */
+START_TEST(a_search_among_zeros_is_given_up_too)
+{
+    log_image_fini(&image);
+    log_image_init(&image, (size_t)64 << 20);
+    add(8, 0);
+    for (size_t at = 2 * SECTOR; at < image.size; at += SECTOR) {
+        image.data[at - 1] = 1;
+    }
+    memset(image.data + 8, 0, SECTOR - 8);
+    ck_assert_int_eq(looked_at_anew(), BERTH_ECORRUPT);
+}
+END_TEST
+
 START_TEST(the_fuzzers_seeds_are_whole_and_torn_files)
 {
     static const char *const names[] = {"whole", "torn", "lost"};
@@ -251,11 +300,15 @@ static Suite *suite(void)
     tcase_add_loop_test(tcase, the_same_with_a_write_behind_it_is_refused, 0,
                         (int)SECTOR / 8);
     tcase_add_test(tcase, a_later_file_that_holds_something_belies_a_torn_one);
+    tcase_add_test(tcase, a_first_write_without_its_first_sector_is_a_torn_one);
+    tcase_add_test(tcase, files_made_ready_behind_a_torn_one_hold_nothing);
     tcase_add_test(tcase, one_wrong_bit_beside_a_sector_of_zeros_is_found);
     tcase_add_test(tcase, two_wrong_bytes_beside_a_sector_of_zeros_pass_as_torn);
     tcase_add_test(tcase, a_file_that_begins_with_something_else_is_refused);
     tcase_add_test(tcase, a_batch_that_is_cut_off_is_refused);
     tcase_add_test(tcase, a_search_without_an_end_is_given_up);
+    tcase_add_test(tcase, a_long_hole_is_searched_through);
+    tcase_add_test(tcase, a_search_among_zeros_is_given_up_too);
     tcase_add_loop_test(tcase, the_fuzzers_seeds_are_whole_and_torn_files, 0, 3);
     suite_add_tcase(made, tcase);
     return made;

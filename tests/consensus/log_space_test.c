@@ -64,6 +64,22 @@ START_TEST(only_the_logs_files_are_filled_with_zeros)
 }
 END_TEST
 
+/* Whatever the file system can be asked. */
+START_TEST(a_file_made_ready_says_its_format)
+{
+    static const uint8_t wanted[512] = {1};
+    uint8_t first[sizeof(wanted)];
+    char *path = temp_dir_path(&dir, "open-9");
+    (void)unwritten_of("open-9", O_DSYNC, LOG_SPACE_SEGMENT);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    free(path);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(pread(fd, first, sizeof(first), 0), (int)sizeof(first));
+    ck_assert_mem_eq(first, wanted, sizeof(wanted));
+    (void)close(fd);
+}
+END_TEST
+
 START_TEST(what_cannot_be_allocated_is_an_error_as_ever)
 {
     int fds[2];
@@ -118,6 +134,7 @@ int main(void)
     TCase *tcase = tcase_create("log_space");
     tcase_add_checked_fixture(tcase, setup, teardown);
     tcase_add_test(tcase, only_the_logs_files_are_filled_with_zeros);
+    tcase_add_test(tcase, a_file_made_ready_says_its_format);
     tcase_add_test(tcase, what_cannot_be_allocated_is_an_error_as_ever);
     tcase_add_test(tcase, a_voters_log_has_been_written_before_it_is_used);
     suite_add_tcase(suite, tcase);
