@@ -119,12 +119,16 @@ static void add_nic(struct argument_list *list,
     }
     argument_list_add(list, "--nic");
     char queues[32] = "";
+    char vhost[32] = "";
     if (tap->queues > 1) {
         (void)snprintf(queues, sizeof(queues), ",queues=%" PRIu32, tap->queues);
     }
-    argument_list_add(list, "tap=fd:%d,mac=%s,mtu=%" PRIu32 "%s%s", *at, mac, tap->mtu,
-                      queues, limit);
-    *at += (int)tap->queues;
+    if (tap->has_vhost) {
+        (void)snprintf(vhost, sizeof(vhost), ",vhost=fd:%d", *at + (int)tap->queues);
+    }
+    argument_list_add(list, "tap=fd:%d,mac=%s,mtu=%" PRIu32 "%s%s%s", *at, mac, tap->mtu,
+                      queues, vhost, limit);
+    *at += (int)(tap->has_vhost ? 2 * tap->queues : tap->queues);
 }
 
 static void add_descriptor(struct argument_list *list, const char *option, int *at)
@@ -272,6 +276,22 @@ static uint32_t mtu_of(const char *tap)
                : MTU_DEFAULT;
 }
 
+/* One of the kernel's devices for each queue, or none: a host without them is as good,
+ * only slower. */
+static int gift_vhost(struct gift *gift, struct engine_kvm_tap *tap)
+{
+    int r = 0;
+    for (uint32_t at = 0; r == 0 && at < tap->queues; at++) {
+        const int fd = fd_open_at(AT_FDCWD, ENGINE_KVM_VHOST, O_RDWR, 0, NULL);
+        if (fd < 0 && at == 0) {
+            return 0;
+        }
+        r = gift_add(gift, fd);
+    }
+    tap->has_vhost = r == 0;
+    return r;
+}
+
 static int
 gift_tap(struct gift *gift, const struct engine_vm *vm, uint32_t i, struct err *err)
 {
@@ -283,10 +303,11 @@ gift_tap(struct gift *gift, const struct engine_vm *vm, uint32_t i, struct err *
         const int added = gift_add(gift, fds[at]); /* takes it in any case */
         r = r < 0 ? r : added;
     }
-    if (r == 0) {
-        gift->taps[i] = (struct engine_kvm_tap){mtu_of(tap), (uint32_t)count};
+    if (r < 0) {
+        return r;
     }
-    return r;
+    gift->taps[i] = (struct engine_kvm_tap){mtu_of(tap), (uint32_t)count, false};
+    return gift_vhost(gift, &gift->taps[i]);
 }
 
 static int gift_make(struct gift *gift, const struct engine_qmp_run *run, struct err *err)

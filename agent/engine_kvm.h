@@ -22,6 +22,7 @@
 
 #define ENGINE_KVM_PROGRAM "berth-vmm"
 #define ENGINE_KVM_DEVICE  "/dev/kvm"
+#define ENGINE_KVM_VHOST   "/dev/vhost-net" /* where the host has it */
 
 extern const struct engine_ops engine_kvm;
 
@@ -32,6 +33,7 @@ bool engine_kvm_is_here(void);
 struct engine_kvm_tap {
     uint32_t mtu;
     uint32_t queues; /* each a descriptor */
+    bool has_vhost;  /* the kernel's devices for them follow, as many */
 };
 
 /* How many pairs of queues a NIC of a VM with so many CPUs is to have. */
@@ -40,8 +42,9 @@ uint32_t engine_kvm_queues(uint32_t cpu_count);
 /* The argument vector, NULL-terminated, all in fresh memory, for descriptors that are
  * handed over from VM_PROCESS_GIVEN_AT on: KVM, kernel, initrd (if any), QMP's and the
  * console's listener, then each disk with its base (if from the image), then the queues
- * of each NIC's tap. taps: of the NICs. host: whose users VMs run as. Free with
- * argument_list_free. NULL when out of memory.
+ * of each NIC's tap with the kernel's devices for them (if it has any). taps: of the
+ * NICs. host: whose users VMs run as. Free with argument_list_free. NULL when out of
+ * memory.
  */
 char **engine_kvm_arguments(const struct engine_host *host,
                             const struct engine_vm *vm,

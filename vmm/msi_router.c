@@ -229,6 +229,14 @@ void msi_router_send(struct msi_router *router,
     (void)kvm_call(router->vm_fd, KVM_SIGNAL_MSI, &msi, "deliver a message", NULL);
 }
 
+int msi_router_event(const struct msi_router *router,
+                     unsigned vector,
+                     const struct msix_message *message)
+{
+    const struct vector *of = &router->vectors[vector];
+    return atomic_load(&of->is_routed) && is_same(&of->message, message) ? of->fd : -1;
+}
+
 void msi_router_hold(struct msi_router *router)
 {
     pthread_mutex_lock(&router->lock);

@@ -49,5 +49,10 @@ int msi_router_add(struct msi_router *router, unsigned count, struct err *err);
 void msi_router_send(struct msi_router *router,
                      unsigned vector,
                      const struct msix_message *message);
+/* The eventfd whose rings are this message as long as the vector keeps it, is not masked,
+ * and nothing is held; -1 while it has no route, which it gets by being sent. */
+int msi_router_event(const struct msi_router *router,
+                     unsigned vector,
+                     const struct msix_message *message);
 void msi_router_hold(struct msi_router *router);
 void msi_router_go(struct msi_router *router);

@@ -201,6 +201,30 @@ static void on_deliver(void *context, unsigned vector)
     }
 }
 
+/* ---- what a slot lends */
+
+static int lend_doorbell(void *context, unsigned queue, bool is_taken)
+{
+    struct pci_slot *slot = context;
+    if (queue >= slot->queue_count) {
+        return -1;
+    }
+    poller_change(slot->pci->poller, slot->watches[queue],
+                  is_taken ? 0 : POLLER_READABLE);
+    return slot->doorbells[queue];
+}
+
+static int lend_event(void *context, unsigned queue)
+{
+    struct pci_slot *slot = context;
+    struct msix_message message;
+    unsigned vector;
+    return virtio_pci_message(slot->function, queue, &vector, &message)
+               ? msi_router_event(slot->pci->router, slot->first_vector + vector,
+                                  &message)
+               : -1;
+}
+
 /* ---- the device's verbs */
 
 static void bus_reset(struct device *device)
@@ -326,6 +350,8 @@ int pci_bus_plug(struct pci_bus *pci, struct virtio_pci *function, struct err *e
     }
     function->function.moved = (struct device_line){on_moved, slot};
     function->msix.deliver = (struct device_line){on_deliver, slot};
+    function->virtio->wires = (struct virtio_wires){
+        .doorbell = lend_doorbell, .event = lend_event, .context = slot};
     pci->slot_count++;
     return 0;
 }

@@ -86,6 +86,11 @@ static void bucket_take(struct rate_bucket *bucket, uint64_t count)
     }
 }
 
+bool rate_limit_is_none(const struct rate_limit *limit)
+{
+    return limit->operations.spec.rate == 0 && limit->bytes.spec.rate == 0;
+}
+
 uint64_t rate_limit_take(struct rate_limit *limit, uint64_t bytes, uint64_t now_ns)
 {
     bucket_fill(&limit->operations, now_ns);

@@ -49,6 +49,8 @@ void rate_limit_change(struct rate_limit *limit,
                        const struct rate_spec *operations,
                        const struct rate_spec *bytes,
                        uint64_t now_ns);
+/* Whether nobody is ever held back. */
+bool rate_limit_is_none(const struct rate_limit *limit);
 /* Takes one operation of that many bytes: 0, or how many ns to wait before asking again
  * (then nothing was taken). */
 uint64_t rate_limit_take(struct rate_limit *limit, uint64_t bytes, uint64_t now_ns);

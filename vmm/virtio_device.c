@@ -176,6 +176,9 @@ void virtio_device_fail(struct virtio_device *device, const char *fault)
         log_warn("vmm", "a device is out of service until its driver resets it",
                  KV_STR("device", device->name), KV_STR("fault", fault));
     }
+    if (device->ops->failed != NULL) {
+        device->ops->failed(device);
+    }
     if (device->status & VIRTIO_DRIVER_OK) { /* 2.1.2 */
         device_line_raise(&device->config_line, 0);
     }

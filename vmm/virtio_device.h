@@ -68,6 +68,10 @@ struct virtio_ops {
     int (*init)(struct virtio_device *device, struct err *err);
     void (*activate)(struct virtio_device *device);
     void (*notify)(struct virtio_device *device, unsigned queue);
+    /* The device is out of service; what works without being asked is to stop. */
+    void (*failed)(struct virtio_device *device);
+    /* Interrupts of its queues may go another way: see struct virtio_wires. */
+    void (*rewire)(struct virtio_device *device);
     /* Drops what is in flight; the queues are reset after it. */
     void (*reset)(struct virtio_device *device);
     void (*start)(struct virtio_device *device);
@@ -97,6 +101,18 @@ struct virtio_place {
     struct poller *poller; /* runs this device's callbacks */
 };
 
+/* What a transport lends a type whose queues are served outside of this process. Either
+ * may be NULL. Called with the device's lock held. */
+struct virtio_wires {
+    /* The eventfd that a notification of the queue rings, or -1; while it is taken nobody
+     * else listens there. */
+    int (*doorbell)(void *context, unsigned queue, bool is_taken);
+    /* The eventfd that interrupts the driver for the queue, as its vector is now, or -1:
+     * by the line alone. Until the type's rewire. */
+    int (*event)(void *context, unsigned queue);
+    void *context;
+};
+
 struct virtio_device {
     const struct virtio_ops *ops;
     const char *name; /* the transport's */
@@ -104,6 +120,7 @@ struct virtio_device {
     pthread_mutex_t *lock;
     struct device_line queue_line;  /* "queue n has used buffers" */
     struct device_line config_line; /* "look at configuration and status" */
+    struct virtio_wires wires;
     uint64_t features_offered;
     uint64_t features; /* what the driver accepted */
     uint8_t status;

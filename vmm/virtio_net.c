@@ -4,6 +4,7 @@
 #include "base/fd.h"
 #include "base/require.h"
 #include "vmm/rate_gate.h"
+#include "vmm/vhost_pair.h"
 
 #include <errno.h>
 #include <linux/if_tun.h>
@@ -47,8 +48,9 @@ struct net_pair {
     unsigned number;
     int fd;
     int watch;
-    bool is_attached;     /* the tap gives it packets */
-    bool held[2];         /* by direction: its gate has said no */
+    struct vhost_pair kernel; /* serves it instead of us while it runs */
+    bool is_attached;         /* the tap gives it packets */
+    bool held[2];             /* by direction: its gate has said no */
     size_t paid_bytes[2]; /* by direction: the packet that waits is through its gate */
     bool gone;            /* nothing will ever come from the other side */
     bool no_buffers;      /* the guest has none for what waits */
@@ -88,7 +90,7 @@ static bool is_active(const struct net_pair *pair)
 /* What we want to hear of the other side, from all that can stand in the way. */
 static void watch_update(struct net_pair *pair)
 {
-    const bool active = is_active(pair) && pair->is_attached;
+    const bool active = is_active(pair) && pair->is_attached && !pair->kernel.runs;
     unsigned events = 0;
     if (active && !pair->gone && !pair->no_buffers && !pair->held[VIRTIO_NET_RECEIVE]) {
         events |= POLLER_READABLE;
@@ -99,6 +101,28 @@ static void watch_update(struct net_pair *pair)
     if (pair->watch >= 0) {
         poller_change(pair->net->device.place.poller, pair->watch, events);
     }
+}
+
+/* A limit is ours to keep, and so is a packet that waits here. */
+static bool is_for_kernel(const struct net_pair *pair)
+{
+    const struct net *net = pair->net;
+    return is_active(pair) && pair->is_attached && pair->waiting_bytes == 0 &&
+           rate_limit_is_none(&net->gates[VIRTIO_NET_RECEIVE].limit) &&
+           rate_limit_is_none(&net->gates[VIRTIO_NET_TRANSMIT].limit);
+}
+
+/* Has it served by whom it is to be served by, and hears of what is left to us. */
+static void pair_follow(struct net_pair *pair)
+{
+    if (is_for_kernel(pair)) {
+        (void)vhost_pair_start(&pair->kernel, pair->fd); /* else we go on */
+    } else if (pair->kernel.runs) {
+        vhost_pair_stop(&pair->kernel);
+        virtio_device_again(&pair->net->device, queue_of(pair, VIRTIO_NET_RECEIVE));
+        virtio_device_again(&pair->net->device, queue_of(pair, VIRTIO_NET_TRANSMIT));
+    }
+    watch_update(pair);
 }
 
 static void count(struct net *net, enum virtio_net_queue direction, size_t size)
@@ -224,7 +248,7 @@ static void receive(struct net_pair *pair)
         virtio_device_again(device, queue_of(pair, VIRTIO_NET_RECEIVE));
     }
     virtio_device_signal(device, queue_of(pair, VIRTIO_NET_RECEIVE));
-    watch_update(pair);
+    pair_follow(pair);
 }
 
 /* ---- from the guest ---- */
@@ -269,7 +293,7 @@ static void transmit(struct net_pair *pair)
     pair->held[VIRTIO_NET_TRANSMIT] = false;
     virtio_device_serve(&pair->net->device, queue_of(pair, VIRTIO_NET_TRANSMIT),
                         transmit_one);
-    watch_update(pair);
+    pair_follow(pair);
 }
 
 static void (*const turns[2])(struct net_pair *pair) = {
@@ -323,11 +347,11 @@ static void steer(struct net *net)
     }
     for (unsigned i = 1; i < net->pair_count; i++) {
         struct net_pair *pair = &net->pairs[i];
-        watch_update(pair); /* one that is not attached reports an error without an end */
+        pair_follow(pair); /* one that is not attached reports an error without an end */
         if (pair->is_attached != (i < net->active_count)) {
             pair_attach(pair, i < net->active_count);
         }
-        watch_update(pair);
+        pair_follow(pair);
     }
 }
 
@@ -339,7 +363,7 @@ static void active_set(struct net *net, unsigned count)
         if (i >= count) {
             pair_empty(pair);
         }
-        watch_update(pair);
+        pair_follow(pair);
     }
     steer(net);
 }
@@ -386,13 +410,13 @@ static void on_packet(void *context, uint64_t token, unsigned events)
     struct net *net = context;
     struct net_pair *pair = &net->pairs[token];
     virtio_device_enter(&net->device);
-    if (events & POLLER_READABLE) {
+    if ((events & POLLER_READABLE) && !pair->kernel.runs) { /* a late one */
         receive(pair);
     }
     if ((events & POLLER_WRITABLE) && is_active(pair)) {
         virtio_device_notify(&net->device, queue_of(pair, VIRTIO_NET_TRANSMIT));
     }
-    watch_update(pair);
+    pair_follow(pair);
     virtio_device_leave(&net->device);
 }
 
@@ -476,13 +500,28 @@ static void net_notify(struct virtio_device *device, unsigned queue)
     if (is_control(net, queue)) {
         virtio_device_serve(device, queue, control_one);
     } else if (queue / 2 < net->active_count) {
-        turns[queue % 2](&net->pairs[queue / 2]);
+        struct net_pair *pair = &net->pairs[queue / 2];
+        if (pair->kernel.runs) {
+            vhost_pair_kick(&pair->kernel, queue % 2);
+        } else {
+            turns[queue % 2](pair);
+        }
     }
 }
 
+static void net_rewire(struct virtio_device *device)
+{
+    struct net *net = net_of(device);
+    for (unsigned i = 0; i < net->pair_count; i++) {
+        vhost_pair_rewire(&net->pairs[i].kernel);
+    }
+}
+
+/* Nobody serves them. */
 static void pairs_hush(struct net *net)
 {
     for (unsigned i = 0; i < net->pair_count; i++) {
+        vhost_pair_stop(&net->pairs[i].kernel);
         if (net->pairs[i].watch >= 0) {
             poller_change(net->device.place.poller, net->pairs[i].watch, 0);
         }
@@ -495,6 +534,7 @@ static void net_reset(struct virtio_device *device)
     struct net *net = net_of(device);
     for (unsigned i = 0; i < net->pair_count; i++) {
         pair_empty(&net->pairs[i]);
+        vhost_pair_reset(&net->pairs[i].kernel);
     }
     net->active_count = 1;
     pairs_hush(net);
@@ -541,6 +581,7 @@ static void net_free(struct virtio_device *device)
         if (pair->watch >= 0) {
             poller_remove(device->place.poller, pair->watch);
         }
+        vhost_pair_fini(&pair->kernel);
         fd_close(&pair->fd);
     }
     rate_gate_fini(&net->gates[0]);
@@ -565,6 +606,8 @@ static const struct virtio_ops net_ops = {
     .init = net_init,
     .activate = net_update,
     .notify = net_notify,
+    .failed = net_stop,
+    .rewire = net_rewire,
     .reset = net_reset,
     .start = net_update,
     .stop = net_stop,
@@ -617,6 +660,7 @@ int virtio_net_new(const struct virtio_place *place,
         pair->fd = take_fds[i];
         pair->watch = -1;
         pair->is_attached = true;
+        vhost_pair_setup(&pair->kernel, &net->device, 2 * i);
     }
     for (unsigned i = 0; i < 2; i++) {
         rate_gate_setup(&net->gates[i], &spec->limits[i].operations,
@@ -627,6 +671,39 @@ int virtio_net_new(const struct virtio_place *place,
     return 0;
 }
 
+int virtio_net_give_kernel(struct virtio_device *device,
+                           const int *take_fds,
+                           struct err *err)
+{
+    struct net *net = net_of(device);
+    int r = 0;
+    REQUIRE(device->ops == &net_ops && !device->running);
+    for (unsigned i = 0; i < net->pair_count; i++) {
+        int fd = take_fds[i];
+        if (r == 0) {
+            r = vhost_pair_init(&net->pairs[i].kernel, fd, err);
+        } else {
+            fd_close(&fd);
+        }
+    }
+    for (unsigned i = 0; r < 0 && i < net->pair_count; i++) {
+        vhost_pair_fini(&net->pairs[i].kernel);
+    }
+    return r;
+}
+
+unsigned virtio_net_kernel_pairs(struct virtio_device *device)
+{
+    unsigned count_now = 0;
+    REQUIRE(device->ops == &net_ops);
+    virtio_device_enter(device);
+    for (unsigned i = 0; i < net_of(device)->pair_count; i++) {
+        count_now += net_of(device)->pairs[i].kernel.runs;
+    }
+    virtio_device_leave(device);
+    return count_now;
+}
+
 void virtio_net_limit(struct virtio_device *device,
                       enum virtio_net_queue direction,
                       const struct rate_specs *limits)
@@ -635,6 +712,9 @@ void virtio_net_limit(struct virtio_device *device,
     virtio_device_enter(device);
     rate_gate_change(&net_of(device)->gates[direction], &limits->operations,
                      &limits->bytes);
+    for (unsigned i = 0; i < net_of(device)->active_count; i++) {
+        pair_follow(&net_of(device)->pairs[i]);
+    }
     direction_notify(net_of(device), direction);
     virtio_device_leave(device);
 }

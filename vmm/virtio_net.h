@@ -15,6 +15,9 @@
  * the guest back. Rate limits work in both directions on their own, for all pairs
  * together.
  *
+ * Where the host's kernel can serve the queues, it does, as long as there is no limit:
+ * then the packets do not come through this process, and are not counted.
+ *
  * Ownership: takes the descriptors. Limits: VIRTIO_NET_PACKET_MAX, VIRTIO_NET_PAIRS_MAX.
  */
 #pragma once
@@ -62,6 +65,14 @@ int virtio_net_new(const struct virtio_place *place,
                    unsigned pair_count,
                    struct virtio_device **ret_device,
                    struct err *err);
+/* The kernel serves the pairs from now on where it can (vhost_pair.h), with an open
+ * /dev/vhost-net for each; only before the machine runs. The descriptors are taken in any
+ * case; after an error the device does without. */
+int virtio_net_give_kernel(struct virtio_device *device,
+                           const int *take_fds,
+                           struct err *err);
+/* How many pairs it serves now. */
+unsigned virtio_net_kernel_pairs(struct virtio_device *device);
 /* New limits of one direction for a running device. */
 void virtio_net_limit(struct virtio_device *device,
                       enum virtio_net_queue direction,

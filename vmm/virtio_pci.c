@@ -52,6 +52,19 @@ static void on_queue_line(void *context, unsigned queue)
     msix_raise(&pci->msix, pci->queue_vectors[queue]);
 }
 
+static void rewire(struct virtio_pci *pci)
+{
+    if (pci->virtio->ops->rewire != NULL) {
+        pci->virtio->ops->rewire(pci->virtio);
+    }
+}
+
+static void on_vector_changed(void *context, unsigned vector)
+{
+    (void)vector;
+    rewire(context);
+}
+
 static void on_config_line(void *context, unsigned number)
 {
     struct virtio_pci *pci = context;
@@ -215,6 +228,7 @@ static void set_queue_vector(struct virtio_pci *pci, uint64_t value)
 {
     if (selected(pci) != NULL) {
         pci->queue_vectors[pci->queue_select] = vector_or_none(pci, value);
+        rewire(pci);
     }
 }
 
@@ -703,6 +717,7 @@ int virtio_pci_new(struct virtio_device *take_virtio,
     pci->virtio->config_line = (struct device_line){on_config_line, pci};
     registers_reset(pci);
     function_setup(pci);
+    pci->msix.changed = (struct device_line){on_vector_changed, pci};
     *ret_pci = pci;
     return 0;
 }
@@ -718,6 +733,16 @@ bool virtio_pci_doorbell(const struct virtio_pci *pci,
     }
     *ret_address = bar + NOTIFY_AT + (uint64_t)NOTIFY_MULTIPLIER * queue;
     return true;
+}
+
+bool virtio_pci_message(const struct virtio_pci *pci,
+                        unsigned queue,
+                        unsigned *ret_vector,
+                        struct msix_message *ret_message)
+{
+    *ret_vector =
+        queue < pci->virtio->queue_count ? pci->queue_vectors[queue] : PCI_NO_VECTOR;
+    return msix_message(&pci->msix, *ret_vector, ret_message);
 }
 
 void virtio_pci_notify(struct virtio_pci *pci, unsigned queue)

@@ -7,7 +7,7 @@
  *     function.moved   the BAR moved or is (not) decoded: map it, and the doorbells; or a
  *                      driver came or went, and its doorbells with it
  *     msix.deliver     vector n is due: irqfd or KVM_SIGNAL_MSI
- *     msix.changed     vector n has another message or mask: a route can follow
+ *     virtio->wires    what it lends to queues that are served elsewhere
  * All are raised with the device's lock held and must not call back into the device,
  * except for pci_function_bar, virtio_pci_doorbell and msix_message.
  *
@@ -56,5 +56,11 @@ int virtio_pci_new(struct virtio_device *take_virtio,
 bool virtio_pci_doorbell(const struct virtio_pci *pci,
                          unsigned queue,
                          uint64_t *ret_address);
+/* The message that interrupts the driver for the queue, and its vector; false while it
+ * has none, or a mask. */
+bool virtio_pci_message(const struct virtio_pci *pci,
+                        unsigned queue,
+                        unsigned *ret_vector,
+                        struct msix_message *ret_message);
 /* A doorbell rang behind an ioeventfd. Takes the lock. */
 void virtio_pci_notify(struct virtio_pci *pci, unsigned queue);

@@ -491,6 +491,14 @@ void virtio_chain_mark(const struct virtio_chain *chain,
 
 /* ---- state ---- */
 
+void virtio_queue_go_on(struct virtio_queue *queue, uint16_t next_available)
+{
+    REQUIRE(queue->in_flight_count == 0);
+    queue->next_available = next_available;
+    queue->next_used = next_available; /* what was taken was given */
+    queue->signalled = next_available;
+}
+
 void virtio_queue_save(const struct virtio_queue *queue, struct bytes_writer *writer)
 {
     REQUIRE(queue->in_flight_count == 0);

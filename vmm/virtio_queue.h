@@ -122,6 +122,9 @@ void virtio_chain_mark(const struct virtio_chain *chain,
                        struct guest_memory *memory,
                        uint64_t size);
 
+/* Another served the queue, and its next request is this one; none is in flight. */
+void virtio_queue_go_on(struct virtio_queue *queue, uint16_t next_available);
+
 /* State: only with no request in flight (the device has drained). */
 void virtio_queue_save(const struct virtio_queue *queue, struct bytes_writer *writer);
 /* Takes what virtio_queue_save wrote; an enabled queue must pass virtio_queue_check. 0 or

@@ -2,6 +2,7 @@
 
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "base/log.h"
 #include "vmm/disk_overlay.h"
 #include "vmm/disk_raw.h"
 #include "vmm/virtio_balloon.h"
@@ -27,13 +28,13 @@ void vmm_devices_init(struct vmm_devices *devices)
 {
     devices->balloon = NULL;
     devices->throttle.count = 0;
-    devices->has_ring = false;
+    devices->has_ring = devices->has_vhost = false;
     for (unsigned i = 0; i < VMM_DISKS_MAX; i++) {
         devices->disks[i] = devices->bases[i] = -1;
     }
     for (unsigned i = 0; i < VMM_NICS_MAX; i++) {
         for (unsigned at = 0; at < VIRTIO_NET_PAIRS_MAX; at++) {
-            devices->taps[i][at] = -1;
+            devices->taps[i][at] = devices->vhosts[i][at] = -1;
         }
     }
     devices->console = devices->vsock_listener = devices->vsock_dialer = -1;
@@ -48,6 +49,7 @@ void vmm_devices_close(struct vmm_devices *devices)
     for (unsigned i = 0; i < VMM_NICS_MAX; i++) {
         for (unsigned at = 0; at < VIRTIO_NET_PAIRS_MAX; at++) {
             fd_close(&devices->taps[i][at]);
+            fd_close(&devices->vhosts[i][at]);
         }
     }
     fd_close(&devices->console);
@@ -92,6 +94,10 @@ static int nic_open(struct vmm_devices *devices,
     for (unsigned at = 0; r == 0 && at < nic->queues; at++) {
         r = keep(vmm_open_tap(nic->tap, at, (unsigned)nic->queues, err),
                  &devices->taps[i][at], "NIC", nic->tap, err);
+    }
+    for (unsigned at = 0; r == 0 && nic->vhost[0] != '\0' && at < nic->queues; at++) {
+        r = keep(vmm_open_vhost(nic->vhost, at, err), &devices->vhosts[i][at], "NIC",
+                 nic->vhost, err);
     }
     return r;
 }
@@ -243,6 +249,27 @@ static int tap_prepare(int fd, struct err *err)
                : 0;
 }
 
+/* A kernel that does not want to is no reason not to run. */
+static void vhost_connect(struct vmm_devices *devices,
+                          unsigned i,
+                          const struct vmm_nic_option *option,
+                          struct virtio_device *device)
+{
+    struct err err = {0};
+    if (option->vhost[0] == '\0') {
+        return;
+    }
+    if (virtio_net_give_kernel(device, devices->vhosts[i], &err) == 0) {
+        devices->has_vhost = true;
+    } else {
+        log_warn("vmm", "a NIC is served without the kernel's help", KV_U64("nic", i),
+                 KV_STR("why", err.text));
+    }
+    for (unsigned at = 0; at < option->queues; at++) {
+        devices->vhosts[i][at] = -1; /* the device's, or closed */
+    }
+}
+
 static int nic_connect(struct vmm_devices *devices,
                        unsigned i,
                        const struct vmm_nic_option *option,
@@ -269,6 +296,7 @@ static int nic_connect(struct vmm_devices *devices,
     for (unsigned at = 0; at < option->queues; at++) {
         devices->taps[i][at] = -1; /* the device's now */
     }
+    vhost_connect(devices, i, option, device);
     r = add(machine, device, name, err);
     if (r == 0) {
         vmm_throttle_add_nic(&devices->throttle, name, device, option->limits);

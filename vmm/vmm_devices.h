@@ -21,10 +21,12 @@ struct vmm_devices {
     struct virtio_device *balloon; /* the machine's; NULL before connect */
     struct vmm_throttle throttle;  /* its disks and NICs */
     bool has_ring;                 /* a disk has one: see VMM_ROLE_RING */
+    bool has_vhost;                /* the kernel may serve a NIC: see VMM_ROLE_VHOST */
     /* private: -1 or on their way */
     int disks[VMM_DISKS_MAX];
     int bases[VMM_DISKS_MAX];
     int taps[VMM_NICS_MAX][VIRTIO_NET_PAIRS_MAX];
+    int vhosts[VMM_NICS_MAX][VIRTIO_NET_PAIRS_MAX];
     int console;
     int vsock_listener;
     int vsock_dialer;

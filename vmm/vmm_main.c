@@ -85,7 +85,8 @@ static int
 device_thread_narrow(const struct vmm *vmm, enum vmm_role role, struct err *err)
 {
     const unsigned ring = vmm->devices.has_ring ? VMM_ROLE_RING : 0;
-    return vmm->options.has_no_jail ? 0 : vmm_rights_thread(role | ring, err);
+    const unsigned vhost = vmm->devices.has_vhost ? VMM_ROLE_VHOST : 0;
+    return vmm->options.has_no_jail ? 0 : vmm_rights_thread(role | ring | vhost, err);
 }
 
 static int on_vcpu_thread(void *context, struct err *err)

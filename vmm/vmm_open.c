@@ -149,3 +149,9 @@ int vmm_open_tap(const char *where, unsigned queue, unsigned queue_count, struct
     return fd == -EINVAL && queue_count == 1 ? queue_open(name, IFF_MULTI_QUEUE, err)
                                              : fd;
 }
+
+int vmm_open_vhost(const char *where, unsigned queue, struct err *err)
+{
+    return starts(where, "fd:") ? inherited(where, queue, err)
+                                : fd_open_at(AT_FDCWD, where, O_RDWR, 0, err);
+}

@@ -24,6 +24,9 @@ int vmm_open_tap(const char *where,
                  unsigned queue,
                  unsigned queue_count,
                  struct err *err);
+/* The kernel's device for a queue of a NIC: "fd:N", the first of those that follow each
+ * other, or a path that is opened for each. */
+int vmm_open_vhost(const char *where, unsigned queue, struct err *err);
 /* Whom to ask for connections to sockets of this host (vsock_dialer.h): "fd:N", or
  * "unix:PATH" to start a process that makes them, for PATH_PORT. */
 int vmm_open_dialer(const char *where, struct err *err);

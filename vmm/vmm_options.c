@@ -58,9 +58,10 @@ static const struct option_row rows[] = {
      "or overlay=FILE[,base=FILE,digest=HEX]; may be repeated\n"
      "[,bps=SIZE,iops=N,bps-max=SIZE,iops-max=N]: a second, and at once"},
     {"nic", OPTION_NIC, 0, "KEY=VALUE,...",
-     "tap=tap:NAME,mac=MAC[,mtu=N][,queues=N]; may be repeated.\n"
-     "Pairs of queues, 1 to 8: one for each CPU is best; as\n"
-     "descriptors they follow each other\n"
+     "tap=tap:NAME,mac=MAC[,mtu=N][,queues=N][,vhost=FILE]; may be\n"
+     "repeated. Pairs of queues, 1 to 8: one for each CPU is best;\n"
+     "as descriptors they follow each other. FILE is\n"
+     "/dev/vhost-net: the kernel serves them, but for limits\n"
      "[,rx-bps=SIZE,rx-pps=N,rx-bps-max=SIZE,rx-pps-max=N], tx as well:\n"
      "what it may receive and send a second, and at once"},
     {"vsock", OPTION_VSOCK, 0, "KEY=VALUE,...",
@@ -119,6 +120,7 @@ static const struct option_row nic_rows[] = {
     {"mac", OPTION_MAC, NIC_FIELD(mac), "MAC", NULL},
     {"mtu", OPTION_NUMBER, NIC_FIELD(mtu), "N", NULL},
     {"queues", OPTION_NUMBER, NIC_FIELD(queues), "N", NULL},
+    {"vhost", OPTION_WHERE, NIC_FIELD(vhost), "FILE", NULL},
     {"rx-bps", OPTION_BYTES, NIC_FIELD(limits[RX].bytes.rate), "SIZE", NULL},
     {"rx-bps-max", OPTION_BYTES, NIC_FIELD(limits[RX].bytes.burst), "SIZE", NULL},
     {"rx-pps", OPTION_NUMBER, NIC_FIELD(limits[RX].operations.rate), "N", NULL},

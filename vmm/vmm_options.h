@@ -37,6 +37,7 @@ struct vmm_nic_option {
     uint64_t mac;
     uint64_t mtu;
     uint64_t queues; /* 1..VIRTIO_NET_PAIRS_MAX; descriptors follow each other */
+    char vhost[VMM_WHERE_SIZE];  /* "": the kernel does not serve it */
     struct rate_specs limits[2]; /* by enum virtio_net_queue */
 };
 

@@ -13,6 +13,7 @@
 #include <linux/landlock.h>
 #include <linux/seccomp.h>
 #include <linux/userfaultfd.h>
+#include <linux/vhost.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -43,6 +44,7 @@
 #define L VMM_ROLE_LOAD
 #define R VMM_ROLE_RING
 #define C VMM_ROLE_DIAL
+#define H VMM_ROLE_VHOST
 
 /* Who may call what. */
 static const struct {
@@ -134,6 +136,19 @@ static const struct {
     {(uint32_t)TUNGETIFF, S},
     {(uint32_t)TUNSETVNETHDRSZ, S},
     {(uint32_t)BLKGETSIZE64, S},
+    /* the kernel's part of a NIC */
+    {(uint32_t)VHOST_SET_OWNER, S},
+    {(uint32_t)VHOST_GET_FEATURES, S},
+    {(uint32_t)VHOST_SET_FEATURES, H},
+    {(uint32_t)VHOST_SET_MEM_TABLE, H},
+    {(uint32_t)VHOST_SET_VRING_NUM, H},
+    {(uint32_t)VHOST_SET_VRING_BASE, H},
+    {(uint32_t)VHOST_GET_VRING_BASE, H},
+    {(uint32_t)VHOST_SET_VRING_ADDR, H},
+    {(uint32_t)VHOST_SET_VRING_KICK, H},
+    {(uint32_t)VHOST_SET_VRING_CALL, H},
+    {(uint32_t)VHOST_SET_VRING_ERR, H},
+    {(uint32_t)VHOST_NET_SET_BACKEND, H},
     /* a machine that comes in */
     {(uint32_t)UFFDIO_REGISTER, S},
     {(uint32_t)UFFDIO_COPY, L},
@@ -416,7 +431,7 @@ int vmm_rights_drop(unsigned first_uid,
 {
     const struct stay stay = {.first_uid = first_uid};
     const int r = walls_put_up(&stay, ret_missing, err);
-    return r < 0 ? r : filter_install(M | V | D | S | L | R, err);
+    return r < 0 ? r : filter_install(M | V | D | S | L | R | H, err);
 }
 
 int vmm_rights_keep_folder(char ret_missing[VMM_MISSING_SIZE], struct err *err)

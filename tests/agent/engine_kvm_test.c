@@ -92,7 +92,7 @@ START_TEST(everything_is_handed_over_by_number)
         "tap=fd:13,mac=52:54:00:00:00:07,mtu=1450",
         NULL};
     const struct engine_vm vm = kernel_vm();
-    const struct engine_kvm_tap taps[] = {{1450, 1}};
+    const struct engine_kvm_tap taps[] = {{1450, 1, false}};
 
     ck_arguments(engine_kvm_arguments(&native, &vm, taps), want);
 }
@@ -119,7 +119,7 @@ START_TEST(a_vm_begins_with_the_limits_of_its_devices)
                                        "tx-bps=125000B,tx-pps=70",
                                        NULL};
     struct engine_vm vm = kernel_vm();
-    const struct engine_kvm_tap taps[] = {{1450, 1}};
+    const struct engine_kvm_tap taps[] = {{1450, 1, false}};
     vm.initrd_path[0] = '\0';
     vm.disks[0] = vm.disks[1];
     vm.disk_count = vm.limits.disk_count = vm.limits.nic_count = 1;
@@ -132,16 +132,17 @@ END_TEST
 
 START_TEST(the_queues_of_a_tap_follow_each_other)
 {
-    const struct engine_kvm_tap taps[] = {{1450, 3}, {1500, 1}};
+    const struct engine_kvm_tap taps[] = {{1450, 3, true}, {1500, 1, false}};
     struct engine_vm vm = kernel_vm();
     vm.disk_count = 0;
     vm.nics[vm.nic_count++] = (struct engine_nic){.mac = 0x525400000008, .tap = "bt8"};
     char **arguments = engine_kvm_arguments(&native, &vm, taps);
     unsigned found = 0;
     for (size_t i = 0; arguments[i] != NULL; i++) {
-        found += strcmp(arguments[i],
-                        "tap=fd:10,mac=52:54:00:00:00:07,mtu=1450,queues=3") == 0;
-        found += strcmp(arguments[i], "tap=fd:13,mac=52:54:00:00:00:08,mtu=1500") == 0;
+        found +=
+            strcmp(arguments[i],
+                   "tap=fd:10,mac=52:54:00:00:00:07,mtu=1450,queues=3,vhost=fd:13") == 0;
+        found += strcmp(arguments[i], "tap=fd:16,mac=52:54:00:00:00:08,mtu=1500") == 0;
     }
     ck_assert_uint_eq(found, 2);
     argument_list_free(arguments);
@@ -178,7 +179,7 @@ START_TEST(the_largest_vm_fits_the_argument_list_and_the_descriptors)
 {
     const struct engine_limit most = {UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX};
     struct engine_vm vm = kernel_vm();
-    const struct engine_kvm_tap taps[NICS_MAX] = {{0, 1}};
+    const struct engine_kvm_tap taps[NICS_MAX] = {{0, 1, false}};
     for (vm.disk_count = 0; vm.disk_count < DISKS_MAX; vm.disk_count++) {
         (void)snprintf(vm.disks[vm.disk_count].name, NAME_SIZE, "d%u", vm.disk_count);
         vm.disks[vm.disk_count].from = DISK_FROM_IMAGE;

@@ -23,14 +23,16 @@ trap 'exit 143' TERM
 kvm_machine_new "$artifacts" "$folder"
 mkdir -p "$folder/guest/bin"
 cc -std=c17 -D_GNU_SOURCE -O2 -static -o "$folder/guest/bin/vsock_say" "$top/tests/system/vsock_say.c"
+cc -std=c17 -D_GNU_SOURCE -O2 -static -o "$folder/tap_make" "$top/tests/system/tap_make.c"
 cp "$artifacts/initrd.img" "$folder/initrd-guest.img"
 (cd "$folder/guest" && find . | cpio -o -H newc -R 0:0 --quiet) >>"$folder/initrd-guest.img"
-kvm_machine_put "$bin/berth-vmm" "$bin/tests/qmp_say" "$folder/guest/bin/vsock_say"
+kvm_machine_put "$bin/berth-vmm" "$bin/tests/qmp_say" "$folder/guest/bin/vsock_say" "$folder/tap_make"
 for file in vmlinux vmlinuz; do
     kvm_machine_file "$artifacts/$file" "/root/$file"
 done
 kvm_machine_file "$folder/initrd-guest.img" /root/initrd.img
 
+KVM_MACHINE_MODULES="$KVM_MACHINE_MODULES_DEFAULT vhost_net"
 KVM_MACHINE_MEMORY=1536 kvm_machine_run 1500 <<'EOS'
 export ASAN_OPTIONS=detect_leaks=0
 cmdline="console=ttyS0 panic=-1 loglevel=3 mitigations=off"
@@ -87,7 +89,8 @@ head -c 1048576 /dev/urandom >seed.img
 mkfifo loop
 
 check "a network with addresses for one guest"
-tunctl -t bt0 >/dev/null || fail "no tap"
+tap_make bt0 || fail "no tap"
+[ -c /dev/vhost-net ] || fail "no /dev/vhost-net"
 ifconfig bt0 10.9.0.1 netmask 255.255.255.0 up
 printf '%s\n' 'start 10.9.0.2' 'end 10.9.0.2' 'interface bt0' 'lease_file /root/leases' 'pidfile /root/udhcpd.pid' \
     'option subnet 255.255.255.0' 'option mtu 1400' >udhcpd.conf
@@ -98,7 +101,7 @@ udhcpd udhcpd.conf || fail "no DHCP server"
 machine() {
     start --kernel vmlinux --cpus 2 --memory 128MiB --qmp unix:/root/qmp.sock \
         --disk name=root,overlay=fd:6,base=fd:7 --disk name=seed,raw=fd:8,read-only=yes --console fd:9 \
-        --nic tap=tap:bt0,mac=52:54:00:00:00:07,mtu=1400 \
+        --nic tap=tap:bt0,mac=52:54:00:00:00:07,mtu=1400,queues=2,vhost=/dev/vhost-net \
         --vsock cid=5,listen=unix:/root/vsock,dial=unix:/root/vsock "$@" 6<>root.overlay 7<base.img 8<seed.img 9<>loop
 }
 
@@ -106,6 +109,7 @@ check "vmlinux boots by PVH on two CPUs"
 machine
 await 'built-in shell' 240
 ! grep -q 'some walls of the jail' log || fail "$(grep walls log)"
+! grep -q 'without the kernel' log || fail "$(grep 'without the kernel' log)"
 ! grep -q 'served by threads alone' log || fail "$(grep alone log)" # this kernel has rings
 
 check "the guest finds what the machine has"
@@ -151,6 +155,26 @@ grep -q 'address=10.9.0.2' answer || fail "no answer: $(cat answer)"
 say 'echo mtu=$(cat /sys/class/net/eth0/mtu)'
 await '^mtu=1400' 30
 ping -c 3 -s 1300 10.9.0.2 >/dev/null || fail "no answer to ping"
+
+check "each CPU has a pair of queues, with interrupts of its own"
+say 'echo queues=$(ls -d /sys/class/net/eth0/queues/?x-* | wc -l)'
+await '^queues=4' 30
+say 'nic=$(basename $(readlink -f /sys/class/net/eth0/device))'
+say 'echo vectors=$(grep -cE "$nic-(in|out)put" /proc/interrupts)'
+await '^vectors=4' 30
+
+check "a limit takes the packets from the kernel, and its end gives them back"
+throttle() { # PACKETS A SECOND
+    for direction in receive transmit; do
+        qmp_say qmp.sock x-nic-set-throttle "{\"id\":\"nic0\",\"direction\":\"$direction\",\"iops\":$1}" >answer || fail "$(cat answer)"
+    done
+}
+throttle 1000
+ping -c 3 10.9.0.2 >/dev/null || fail "no answer to ping with a limit"
+wget -q -O answer http://10.9.0.2/ || fail "no answer with a limit"
+throttle 0
+ping -c 3 10.9.0.2 >/dev/null || fail "no answer to ping after the limit"
+wget -q -O answer http://10.9.0.2/ || fail "no answer after the limit"
 
 check "a virtio console carries bytes both ways"
 # One descriptor for all of it: the driver forgets the terminal's modes, and what has arrived, at the last close.

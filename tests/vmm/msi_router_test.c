@@ -141,6 +141,28 @@ START_TEST(a_message_that_has_settled_goes_by_a_descriptor)
 }
 END_TEST
 
+START_TEST(who_rings_the_event_of_a_route_interrupts_without_us)
+{
+    const struct msix_message message = message_of(0x51);
+    const struct msix_message other = message_of(0x52);
+    const uint64_t one = 1;
+    ck_assert_int_eq(msi_router_event(router, 0, &message), -1); /* no route yet */
+    send(0, 0x51, MSI_SETTLED);
+    requests_clear();
+
+    const int event = msi_router_event(router, 0, &message);
+
+    ck_assert_int_ge(event, 0);
+    ck_assert_int_eq(write(event, &one, sizeof(one)), (ssize_t)sizeof(one));
+    ck_assert(is_requested(0x51));
+    ck_assert_int_eq(msi_router_event(router, 0, &other),
+                     -1); /* that is no route of it */
+    ck_assert_int_eq(msi_router_event(router, 1, &message), -1);
+    msi_router_hold(router);
+    ck_assert_int_eq(msi_router_event(router, 0, &message), -1);
+}
+END_TEST
+
 START_TEST(another_message_is_never_delivered_as_the_one_before)
 {
     send(0, 0x51, MSI_SETTLED);
@@ -253,6 +275,7 @@ int main(void)
     (void)close(fd);
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, a_message_that_has_settled_goes_by_a_descriptor);
+    tcase_add_test(tests, who_rings_the_event_of_a_route_interrupts_without_us);
     tcase_add_test(tests, another_message_is_never_delivered_as_the_one_before);
     tcase_add_test(tests, a_guest_that_rewrites_for_ever_costs_no_more_than_is_allowed);
     tcase_add_loop_test(tests, where_kvm_cannot_every_message_is_signalled, 0,

@@ -17,6 +17,12 @@ START_TEST(without_a_rate_everything_passes)
     for (unsigned i = 0; i < 1000; i++) {
         ck_assert_uint_eq(rate_limit_take(&limit, UINT64_MAX, 0), 0);
     }
+    ck_assert(rate_limit_is_none(&limit));
+    const struct rate_spec some = {1, 0};
+    rate_limit_change(&limit, &some, &unlimited, 0);
+    ck_assert(!rate_limit_is_none(&limit));
+    rate_limit_change(&limit, &unlimited, &some, 0);
+    ck_assert(!rate_limit_is_none(&limit));
 }
 END_TEST
 

@@ -425,6 +425,22 @@ START_TEST(a_restored_queue_goes_on_where_it_stopped)
 }
 END_TEST
 
+START_TEST(a_queue_goes_on_where_another_left_it)
+{
+    put_descriptor(DESCRIPTORS, 1, (struct descriptor){DATA, 1, 0, 0});
+    one_round();
+    offer(1); /* the other takes and gives this one */
+
+    virtio_queue_go_on(&queue, 2);
+
+    ck_assert_int_eq(virtio_queue_next(&queue, &memory, &chain), 0);
+    offer(1);
+    ck_assert_int_eq(virtio_queue_next(&queue, &memory, &chain), 1);
+    virtio_queue_give(&queue, &memory, 1, 0);
+    ck_assert_uint_eq(word_at(USED + 2), 3);
+}
+END_TEST
+
 #define ROWS(table) (int)(sizeof(table) / sizeof((table)[0]))
 
 int main(void)
@@ -450,6 +466,7 @@ int main(void)
     tcase_add_test(tests, the_driver_is_told_by_its_event_index);
     tcase_add_loop_test(tests, the_areas_must_be_aligned_and_in_ram, 0, ROWS(places));
     tcase_add_test(tests, a_restored_queue_goes_on_where_it_stopped);
+    tcase_add_test(tests, a_queue_goes_on_where_another_left_it);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
 }

@@ -59,7 +59,7 @@ START_TEST(disks_and_nics_are_lists_of_keys_in_the_order_given)
     static const char *const words[] = {
         "--kernel", "fd:5",
         "--disk",   "name=root,overlay=fd:6,base=fd:7,digest=" HEX_64,
-        "--nic",    "mac=52:54:00:00:00:07,tap=fd:8,mtu=1450,queues=4",
+        "--nic",    "mac=52:54:00:00:00:07,tap=fd:8,mtu=1450,queues=4,vhost=fd:12",
         "--disk",   "read-only=yes,raw=/x/y=z,name=seed",
         NULL};
     struct vmm_options options;
@@ -81,6 +81,7 @@ START_TEST(disks_and_nics_are_lists_of_keys_in_the_order_given)
     ck_assert_uint_eq(options.nics[0].mtu, 1450);
     ck_assert_str_eq(options.nics[0].tap, "fd:8");
     ck_assert_uint_eq(options.nics[0].queues, 4);
+    ck_assert_str_eq(options.nics[0].vhost, "fd:12");
 }
 END_TEST
 

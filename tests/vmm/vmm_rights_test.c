@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <linux/if_tun.h>
 #include <linux/userfaultfd.h>
+#include <linux/vhost.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -342,6 +343,39 @@ START_TEST(a_ring_is_made_before_the_guest_and_entered_where_a_disk_has_one)
 }
 END_TEST
 
+static int own_the_kernels_nic(void)
+{
+    return ioctl(pipes[0], VHOST_SET_OWNER, NULL) < 0 && errno == ENOTTY ? 0 : 1;
+}
+
+static int start_the_kernels_nic(void)
+{
+    return ioctl(pipes[0], VHOST_NET_SET_BACKEND, NULL) < 0 && errno == ENOTTY ? 0 : 1;
+}
+
+static int change_the_taps_queues(void)
+{
+    return ioctl(pipes[0], TUNSETQUEUE, NULL) < 0 && errno == ENOTTY ? 0 : 1;
+}
+
+START_TEST(who_serves_a_nic_starts_the_kernels_part_where_there_is_one)
+{
+    ck_assert_int_eq(behind_walls(0, own_the_kernels_nic), 0);
+    for (unsigned role = VMM_ROLE_MAIN; role < VMM_ROLE_START; role <<= 1) {
+        ck_assert_int_eq(
+            ends_of(behind_walls(role | VMM_ROLE_VHOST, own_the_kernels_nic)), SIGSYS);
+        ck_assert_int_eq(ends_of(behind_walls(role, start_the_kernels_nic)), SIGSYS);
+    }
+    ck_assert_int_eq(behind_walls(VMM_ROLE_MAIN | VMM_ROLE_VHOST, start_the_kernels_nic),
+                     0);
+    ck_assert_int_eq(behind_walls(VMM_ROLE_VCPU | VMM_ROLE_VHOST, start_the_kernels_nic),
+                     0);
+    ck_assert_int_eq(behind_walls(VMM_ROLE_MAIN, change_the_taps_queues), 0);
+    ck_assert_int_eq(ends_of(behind_walls(VMM_ROLE_DISK, change_the_taps_queues)),
+                     SIGSYS);
+}
+END_TEST
+
 START_TEST(only_before_the_guest_are_descriptors_looked_at)
 {
     ck_assert_int_eq(behind_walls(0, look_at_a_tap), 0);
@@ -447,6 +481,7 @@ int main(void)
     tcase_add_test(tests,
                    a_ring_is_made_before_the_guest_and_entered_where_a_disk_has_one);
     tcase_add_test(tests, only_before_the_guest_are_descriptors_looked_at);
+    tcase_add_test(tests, who_serves_a_nic_starts_the_kernels_part_where_there_is_one);
     tcase_add_test(tests, who_serves_devices_ends_connections);
     tcase_add_test(tests, each_role_has_its_own_and_not_the_others);
     suite_add_tcase(suite, tests);
