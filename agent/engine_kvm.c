@@ -14,6 +14,7 @@
 #include "vmm/overlay_file.h"
 #include "vmm/virtio_net.h"
 #include "vmm/vmm_open.h"
+#include "vmm/vsock_packet.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -174,6 +175,8 @@ char **engine_kvm_arguments(const struct engine_host *host,
     }
     add_descriptor(&list, "--qmp", &at);
     add_descriptor(&list, "--serial", &at);
+    argument_list_add(&list, "--vsock");
+    argument_list_add(&list, "cid=%" PRIu64 ",listen=fd:%d", VSOCK_CID_MIN, at++);
     for (uint32_t i = 0; i < vm->disk_count; i++) {
         add_disk(&list, vm, i, &at);
     }
@@ -320,6 +323,7 @@ static int gift_make(struct gift *gift, const struct engine_qmp_run *run, struct
     }
     r = r < 0 ? r : gift_listener(gift, run, "qmp.sock", err);
     r = r < 0 ? r : gift_listener(gift, run, "console.sock", err);
+    r = r < 0 ? r : gift_listener(gift, run, "vsock.sock", err);
     for (uint32_t i = 0; r == 0 && i < vm->disk_count; i++) {
         r = gift_disk(gift, vm, &vm->disks[i], err);
     }

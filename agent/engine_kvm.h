@@ -2,10 +2,12 @@
  *
  * For what boots a kernel: firmware, and so images that are a disk alone, are qemu's.
  * berth-vmm opens nothing itself: KVM, kernel, initrd, disks with their bases, taps and
- * the two listening sockets are opened here and handed over at exec, in the order of
+ * the listening sockets are opened here and handed over at exec, in the order of
  * engine_kvm_arguments' numbers; then it goes into its jail. Of a packed kernel what was
  * within it is handed over, where it was unpacked (agent/kernel_unpack.h). Files in the
- * VM's folder: qmp.sock, console.sock, engine.log, disk-<name>.overlay. Disks are berth's
+ * VM's folder: qmp.sock, console.sock, engine.log, disk-<name>.overlay, and vsock.sock,
+ * by which root of the host reaches a port of the guest ("CONNECT PORT\n", see
+ * vmm/virtio_vsock.h); the guest reaches nothing of the host that way. Disks are berth's
  * own overlays (vmm/disk_overlay.h) over the content-addressed raw image; they stay when
  * the VM stops.
  *
@@ -40,11 +42,11 @@ struct engine_kvm_tap {
 uint32_t engine_kvm_queues(uint32_t cpu_count);
 
 /* The argument vector, NULL-terminated, all in fresh memory, for descriptors that are
- * handed over from VM_PROCESS_GIVEN_AT on: KVM, kernel, initrd (if any), QMP's and the
- * console's listener, then each disk with its base (if from the image), then the queues
- * of each NIC's tap with the kernel's devices for them (if it has any). taps: of the
- * NICs. host: whose users VMs run as. Free with argument_list_free. NULL when out of
- * memory.
+ * handed over from VM_PROCESS_GIVEN_AT on: KVM, kernel, initrd (if any), the listeners of
+ * QMP, the console and the vsock, then each disk with its base (if from the image), then
+ * the queues of each NIC's tap with the kernel's devices for them (if it has any). taps:
+ * of the NICs. host: whose users VMs run as. Free with argument_list_free. NULL when out
+ * of memory.
  */
 char **engine_kvm_arguments(const struct engine_host *host,
                             const struct engine_vm *vm,

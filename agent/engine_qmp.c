@@ -726,7 +726,7 @@ struct engine_run *engine_qmp_start(const struct engine_qmp_kind *kind,
                                     void *context,
                                     struct err *err)
 {
-    static const char *const old_files[] = {"qmp.sock", "console.sock",
+    static const char *const old_files[] = {"qmp.sock", "console.sock", "vsock.sock",
                                             ENGINE_SERIAL_LOG};
     struct engine_qmp_run *run = run_new(kind, host, vm, console, events, context, err);
     if (run == NULL) {

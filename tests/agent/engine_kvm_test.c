@@ -19,7 +19,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -83,13 +85,15 @@ START_TEST(everything_is_handed_over_by_number)
         "fd:8",
         "--serial",
         "fd:9",
+        "--vsock",
+        "cid=3,listen=fd:10",
         "--disk",
-        "name=root,overlay=fd:10,base=fd:11,digest="
+        "name=root,overlay=fd:11,base=fd:12,digest="
         "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff",
         "--disk",
-        "name=data,overlay=fd:12",
+        "name=data,overlay=fd:13",
         "--nic",
-        "tap=fd:13,mac=52:54:00:00:00:07,mtu=1450",
+        "tap=fd:14,mac=52:54:00:00:00:07,mtu=1450",
         NULL};
     const struct engine_vm vm = kernel_vm();
     const struct engine_kvm_tap taps[] = {{1450, 1, false}};
@@ -110,11 +114,13 @@ START_TEST(a_vm_begins_with_the_limits_of_its_devices)
                                        "fd:7",
                                        "--serial",
                                        "fd:8",
+                                       "--vsock",
+                                       "cid=3,listen=fd:9",
                                        "--disk",
-                                       "name=data,overlay=fd:9,bps=1048576B,"
+                                       "name=data,overlay=fd:10,bps=1048576B,"
                                        "bps-max=2097152B,iops=500,iops-max=600",
                                        "--nic",
-                                       "tap=fd:10,mac=52:54:00:00:00:07,mtu=1450,"
+                                       "tap=fd:11,mac=52:54:00:00:00:07,mtu=1450,"
                                        "rx-bps=125000B,rx-pps=70,"
                                        "tx-bps=125000B,tx-pps=70",
                                        NULL};
@@ -141,8 +147,8 @@ START_TEST(the_queues_of_a_tap_follow_each_other)
     for (size_t i = 0; arguments[i] != NULL; i++) {
         found +=
             strcmp(arguments[i],
-                   "tap=fd:10,mac=52:54:00:00:00:07,mtu=1450,queues=3,vhost=fd:13") == 0;
-        found += strcmp(arguments[i], "tap=fd:16,mac=52:54:00:00:00:08,mtu=1500") == 0;
+                   "tap=fd:11,mac=52:54:00:00:00:07,mtu=1450,queues=3,vhost=fd:14") == 0;
+        found += strcmp(arguments[i], "tap=fd:17,mac=52:54:00:00:00:08,mtu=1500") == 0;
     }
     ck_assert_uint_eq(found, 2);
     argument_list_free(arguments);
@@ -166,6 +172,7 @@ START_TEST(without_initrd_and_devices_the_numbers_close_up)
                                        "--kernel", "fd:6",
                                        "--qmp",    "fd:7",
                                        "--serial", "fd:8",
+                                       "--vsock",  "cid=3,listen=fd:9",
                                        NULL};
     struct engine_vm vm = kernel_vm();
     vm.initrd_path[0] = vm.cmdline[0] = '\0';
@@ -179,7 +186,10 @@ START_TEST(the_largest_vm_fits_the_argument_list_and_the_descriptors)
 {
     const struct engine_limit most = {UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX};
     struct engine_vm vm = kernel_vm();
-    const struct engine_kvm_tap taps[NICS_MAX] = {{0, 1, false}};
+    struct engine_kvm_tap taps[NICS_MAX];
+    for (unsigned i = 0; i < NICS_MAX; i++) {
+        taps[i] = (struct engine_kvm_tap){65535, engine_kvm_queues(UINT32_MAX), true};
+    }
     for (vm.disk_count = 0; vm.disk_count < DISKS_MAX; vm.disk_count++) {
         (void)snprintf(vm.disks[vm.disk_count].name, NAME_SIZE, "d%u", vm.disk_count);
         vm.disks[vm.disk_count].from = DISK_FROM_IMAGE;
@@ -199,7 +209,8 @@ START_TEST(the_largest_vm_fits_the_argument_list_and_the_descriptors)
 
     ck_assert_ptr_nonnull(arguments);
     argument_list_free(arguments);
-    ck_assert_uint_le(5 + 2 * DISKS_MAX + NICS_MAX, VM_PROCESS_GIVEN_MAX);
+    ck_assert_uint_le(6 + 2 * DISKS_MAX + NICS_MAX * 2 * engine_kvm_queues(UINT32_MAX),
+                      VM_PROCESS_GIVEN_MAX);
 }
 END_TEST
 
@@ -414,6 +425,35 @@ START_TEST(a_guest_boots_talks_listens_and_obeys_the_power_button)
 
     ck_assert_str_eq(wait_phase(UID, PHASE_STOPPED).reason, "stopped");
     ck_assert_int_eq(kill(ready.pid, 0), -1);
+}
+END_TEST
+
+/* Whether somebody listens at that file of the VM's folder. */
+static bool is_served(const char *name)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    const int written = snprintf(address.sun_path, sizeof(address.sun_path),
+                                 "%s/vms/%d/%s", bench.dir.path, UID, name);
+    ck_assert_int_lt(written, (int)sizeof(address.sun_path));
+    const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    const bool served =
+        connect(fd, (const struct sockaddr *)&address, sizeof(address)) == 0;
+    (void)close(fd);
+    return served;
+}
+
+START_TEST(a_guest_has_a_vsock_that_nobody_else_reaches)
+{
+    struct stat info;
+    char path[sizeof(bench.dir.path) + 40];
+    (void)boot();
+
+    ck_assert(is_served("vsock.sock"));
+
+    (void)snprintf(path, sizeof(path), "%s/vms/%d/vsock.sock", bench.dir.path, UID);
+    ck_assert_int_eq(stat(path, &info), 0);
+    ck_assert_uint_eq(info.st_mode & 0022, 0); /* who may not write cannot connect */
+    ck_assert_uint_eq(info.st_uid, geteuid());
 }
 END_TEST
 
@@ -652,6 +692,7 @@ static void add_real(Suite *suite)
     tcase_set_timeout(tests, 150);
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, a_guest_boots_talks_listens_and_obeys_the_power_button);
+    tcase_add_test(tests, a_guest_has_a_vsock_that_nobody_else_reaches);
     tcase_add_test(tests, a_guest_runs_as_a_user_of_its_own);
     tcase_add_test(tests, what_was_in_a_kernel_is_booted_in_its_place);
     tcase_add_test(tests, a_guest_that_powers_itself_off_has_stopped_and_leaves_its_disk);
