@@ -389,8 +389,11 @@ void disk_queue_reap(struct disk_queue *queue)
 void disk_queue_push(struct disk_queue *queue)
 {
     if (queue->in_ring > 0) {
+        struct request_list done;
+        list_clear(&done);
         io_ring_push(queue->ring);
-        disk_queue_reap(queue);
+        ring_reap(queue, &done); /* the threads tell by the event */
+        fire(done.first);
     }
 }
 

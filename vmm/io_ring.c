@@ -31,6 +31,7 @@ struct io_ring {
     uint32_t *done_head;
     uint32_t *done_tail;
     uint32_t done_mask;
+    uint32_t *done_flags; /* ours; the kernel looks */
     const struct io_uring_cqe *done;
     unsigned in_flight_max;
     unsigned in_flight;
@@ -115,6 +116,7 @@ static int ring_map(struct io_ring *ring, const struct io_uring_params *params)
     ring->done_head = (uint32_t *)(void *)(at + done->head);
     ring->done_tail = (uint32_t *)(void *)(at + done->tail);
     ring->done_mask = params->cq_entries - 1;
+    ring->done_flags = (uint32_t *)(void *)(at + done->flags);
     ring->done = (const struct io_uring_cqe *)(const void *)(at + done->cqes);
     ring->in_flight_max = params->cq_entries;
     uint32_t *order = (uint32_t *)(void *)(at + todo->array);
@@ -216,8 +218,11 @@ static int enter(const struct io_ring *ring, unsigned push, unsigned await)
     return r < 0 ? -errno : (int)r;
 }
 
+/* Who pushes looks itself at what is done when the call returns: nobody is to be woken
+ * for that. */
 void io_ring_push(struct io_ring *ring)
 {
+    store(ring->done_flags, IORING_CQ_EVENTFD_DISABLED);
     for (unsigned count = todo_count(ring); count > 0; count = todo_count(ring)) {
         const int r = enter(ring, count, 0);
         if (r <= 0 && r != -EINTR) {
@@ -225,6 +230,8 @@ void io_ring_push(struct io_ring *ring)
             break;
         }
     }
+    store(ring->done_flags, 0);
+    __atomic_thread_fence(__ATOMIC_SEQ_CST); /* before the look: what comes later tells */
 }
 
 /* The entry put last, which the kernel has not seen. */

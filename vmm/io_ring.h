@@ -4,7 +4,9 @@
  * Shapes: a ring is made for some descriptors and can reach nothing else, nor do anything
  * but read them: the kernel holds it to that (restrictions), and a kernel that cannot
  * gets no ring. io_ring_put fills an entry, io_ring_push hands all of them over in one
- * call, io_ring_take brings back what is done, which makes the event descriptor readable.
+ * call, io_ring_take brings back what is done. What is done later than the push makes the
+ * event descriptor readable; what the push itself has done does not, so that take comes
+ * after each push.
  *
  * No read waits for storage: what is not in memory comes back at once with -EAGAIN, or
  * with less, and what a file cannot read this way with -EOPNOTSUPP. The kernel would
