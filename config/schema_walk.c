@@ -343,6 +343,30 @@ static bool rule_mark(const yaml_node_t *node, unsigned column, yaml_mark_t *ret
     return true;
 }
 
+/* The fact that was probably meant by the word at the fault, also without its "host.";
+ * else an example. */
+static void rule_hint(const char *text, unsigned column, char *hint, size_t size)
+{
+    static const char of_host[] = "host.";
+    const char *facts[CANDIDATES_MAX];
+    char word[WORD_MAX + sizeof(of_host)];
+    unsigned count = 0;
+    while (count < CANDIDATES_MAX && (facts[count] = expression_fact(count)) != NULL) {
+        count++;
+    }
+    const char *at = column > 0 && column <= strlen(text) ? text + column - 1 : "";
+    const int length = (int)strspn(at, "abcdefghijklmnopqrstuvwxyz.");
+    const bool is_whole = strncmp(at, of_host, sizeof(of_host) - 1) == 0;
+    (void)snprintf(word, sizeof(word), "%s%.*s", is_whole ? "" : of_host,
+                   length < WORD_MAX ? length : 0, at);
+    const char *near = length > 0 ? nearest_word(word, facts, count) : NULL;
+    if (near != NULL) {
+        (void)snprintf(hint, size, "did you mean \"%s\"?", near);
+    } else {
+        (void)snprintf(hint, size, "for example: host.zone in [r1, r2]");
+    }
+}
+
 static void
 check_rule(struct walk *walk, const yaml_node_t *node, const char *text, const char *path)
 {
@@ -350,12 +374,14 @@ check_rule(struct walk *walk, const yaml_node_t *node, const char *text, const c
     struct expression rule;
     unsigned column = 0;
     yaml_mark_t mark;
+    char hint[128];
     if (expression_compile(text, &rule, &column, &err) == 0) {
         return;
     }
     bool located = rule_mark(node, column, &mark);
-    fault_add(walk->faults, CONFIG_VALUE, mark, located ? 1 : node_width(node),
-              "for example: host.zone in [r1, r2]", "%s: %s", path, err.text);
+    rule_hint(text, column, hint, sizeof(hint));
+    fault_add(walk->faults, CONFIG_VALUE, mark, located ? 1 : node_width(node), hint,
+              "%s: %s", path, err.text);
 }
 
 /* ---- lists and labels ---- */

@@ -497,6 +497,13 @@ static int compile(struct compiler *compiler)
     return r;
 }
 
+const char *expression_fact(unsigned index)
+{
+    return index == FACT_LABEL  ? "host." ZONE_KEY /* the one label with a word */
+           : index < FACT_COUNT ? fact_rows[index].text
+                                : NULL;
+}
+
 int expression_compile(const char *text,
                        struct expression *ret_expression,
                        unsigned *ret_column,

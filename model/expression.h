@@ -32,6 +32,8 @@ struct expression {
     char texts[EXPRESSION_TEXT_MAX];
 };
 
+/* The words for facts, as "did you mean" wants them; NULL behind the last one. */
+const char *expression_fact(unsigned index);
 /* Compiles; *ret_column (may be NULL) is the 1-based column of the fault. */
 int expression_compile(const char *text,
                        struct expression *ret_expression,

@@ -198,6 +198,23 @@ START_TEST(depth_and_length_have_limits)
 }
 END_TEST
 
+START_TEST(every_word_for_a_fact_is_one)
+{
+    char text[64];
+    struct expression expression;
+    unsigned count = 0;
+    for (const char *fact; (fact = expression_fact(count)) != NULL; count++) {
+        const char *of_names = strcmp(fact, "host.kvm") == 0      ? "native"
+                               : strcmp(fact, "host.engine") == 0 ? "qemu"
+                               : strcmp(fact, "host.memory") == 0 ? "1GiB"
+                                                                  : "1";
+        (void)snprintf(text, sizeof(text), "%s == %s", fact, of_names);
+        ck_assert_msg(expression_compile(text, &expression, NULL, NULL) == 0, "%s", text);
+    }
+    ck_assert_uint_eq(count, 7);
+}
+END_TEST
+
 START_TEST(a_list_may_use_all_steps)
 {
     char text[EXPRESSION_TEXT_MAX] = "host.name in [h0";
@@ -260,6 +277,7 @@ int main(void)
     tcase_add_loop_test(tcase, a_wrong_rule_says_where_and_what, 0,
                         (int)(sizeof(mistakes) / sizeof(mistakes[0])));
     tcase_add_test(tcase, depth_and_length_have_limits);
+    tcase_add_test(tcase, every_word_for_a_fact_is_one);
     tcase_add_test(tcase, a_list_may_use_all_steps);
     tcase_add_loop_test(tcase, an_explanation_tells_the_hosts_facts, 0,
                         (int)(sizeof(explanations) / sizeof(explanations[0])));
