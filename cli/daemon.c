@@ -3,6 +3,7 @@
 #include "base/bytes.h"
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "base/json.h"
 #include "base/state_file.h"
 
 #include <errno.h>
@@ -24,6 +25,22 @@
 #define OUTPUT_SIZE_MAX (1u << 20)
 
 /* ---- who runs ---- */
+
+/* A host has a uid from the moment the cluster took it in. */
+bool daemon_is_member(const char *state)
+{
+    char path[PATH_MAX];
+    CLEANUP_FREE uint8_t *text = NULL;
+    json_t *document = NULL;
+    size_t size = 0;
+    (void)snprintf(path, sizeof(path), "%.4000s/" STATE_FILE_HOST, state);
+    const bool is_member =
+        fd_read_file(AT_FDCWD, path, FILE_SIZE_MAX, &text, &size, NULL) == 0 &&
+        json_parse((const char *)text, size, &document, NULL) == 0 &&
+        json_member_u64(document, "uid", 0) != 0;
+    json_decref(document);
+    return is_member;
+}
 
 bool daemon_parse_pid(const char *text, pid_t *ret_pid, uint64_t *ret_start)
 {

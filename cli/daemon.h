@@ -17,6 +17,8 @@
 
 /* The living berthd of the state folder, or 0. */
 pid_t daemon_find(const char *state);
+/* Whether the cluster has taken the host of the state folder in. */
+bool daemon_is_member(const char *state);
 /* Parses "PID START"; false when it is something else. */
 bool daemon_parse_pid(const char *text, pid_t *ret_pid, uint64_t *ret_start);
 /* START of a living process, 0 when there is none. `stat` is its /proc line. */

@@ -4,6 +4,7 @@
 #include "base/parse_number.h"
 #include "base/secret_box.h"
 #include "base/state_file.h"
+#include "cli/daemon.h"
 #include "model/join_token.h"
 #include "model/objects.h"
 
@@ -80,11 +81,13 @@ static int check_size(const char *text, struct err *err)
     return parse_bytes(text, &bytes, err);
 }
 
-/* All that the machine has would be for the host: no VM is ever placed there. */
-static int check_reserve(const char *text, struct err *err)
+/* All that the machine has would be for the host: no VM is ever placed there. A member
+ * starts all the same, whatever became of its memory: berthd logs it. */
+static int check_leaves_some(const char *text, struct err *err)
 {
     uint64_t bytes = 0;
-    uint64_t all = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+    const uint64_t all =
+        (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
     char have[NUMBER_TEXT_SIZE];
     int r = parse_bytes(text, &bytes, err);
     if (r < 0 || bytes < all) {
@@ -125,25 +128,26 @@ static int check_passphrase_file(const char *text, struct err *err)
 static const struct flag_row {
     const char *flag;
     int (*check)(const char *text, struct err *err);
+    int (*check_new)(const char *text, struct err *err); /* of a host that is no member */
 } flag_rows[] = {
-    {"name", check_name},
-    {"address", check_address},
-    {"mesh-port", check_port},
-    {"raft-port", check_port},
-    {"api-port", check_port},
-    {"reserve-memory", check_reserve},
-    {"reserve-disk", check_size},
-    {"cpu-overcommit", check_ratio},
-    {"disk-overcommit", check_ratio},
-    {"image-cache", check_size},
-    {"backup-every", check_duration},
-    {"backup-keep", check_count},
-    {"backup-folder", check_path},
-    {"backup-passphrase-file", check_passphrase_file},
-    {"level-max", check_level},
-    {"level-wait", check_duration},
-    {"vm-uids", check_uids},
-    {"timeout", check_duration},
+    {"name", check_name, NULL},
+    {"address", check_address, NULL},
+    {"mesh-port", check_port, NULL},
+    {"raft-port", check_port, NULL},
+    {"api-port", check_port, NULL},
+    {"reserve-memory", check_size, check_leaves_some},
+    {"reserve-disk", check_size, NULL},
+    {"cpu-overcommit", check_ratio, NULL},
+    {"disk-overcommit", check_ratio, NULL},
+    {"image-cache", check_size, NULL},
+    {"backup-every", check_duration, NULL},
+    {"backup-keep", check_count, NULL},
+    {"backup-folder", check_path, NULL},
+    {"backup-passphrase-file", check_passphrase_file, NULL},
+    {"level-max", check_level, NULL},
+    {"level-wait", check_duration, NULL},
+    {"vm-uids", check_uids, NULL},
+    {"timeout", check_duration, NULL},
 };
 
 /* ---- labels: as the cluster checks a host's ---- */
@@ -221,10 +225,15 @@ static unsigned check_machine_name(struct cli *cli)
 int host_flags_check(struct cli *cli)
 {
     unsigned faults = 0;
+    const bool is_new = !daemon_is_member(cli->state);
     for (size_t i = 0; i < sizeof(flag_rows) / sizeof(flag_rows[0]); i++) {
         const char *value = cli_flag(cli, flag_rows[i].flag);
         struct err err;
-        if (value != NULL && flag_rows[i].check(value, &err) < 0) {
+        int r = value != NULL ? flag_rows[i].check(value, &err) : 0;
+        if (value != NULL && r >= 0 && is_new && flag_rows[i].check_new != NULL) {
+            r = flag_rows[i].check_new(value, &err);
+        }
+        if (r < 0) {
             (void)cli_fail(cli, EXIT_USAGE, "--%s: %s", flag_rows[i].flag, err.text);
             faults++;
         }

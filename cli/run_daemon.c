@@ -33,7 +33,6 @@
 #define TAIL_LINES      8
 #define TOKEN_SIZE      256
 #define PEM_SIZE_MAX    65536
-#define HOST_SIZE_MAX   65536
 #define CODE_NOT_LET_IN 3 /* of berthd: the cluster refuses the token */
 
 struct start {
@@ -83,22 +82,10 @@ static void add_flags(struct cli *cli, struct start *start)
     }
 }
 
-/* A host has a uid from the moment the cluster took it in. */
-static bool is_member(const char *path)
-{
-    CLEANUP_FREE uint8_t *text = NULL;
-    CLEANUP_JSON json_t *document = NULL;
-    size_t size = 0;
-    return fd_read_file(AT_FDCWD, path, HOST_SIZE_MAX, &text, &size, NULL) == 0 &&
-           json_parse((const char *)text, size, &document, NULL) == 0 &&
-           json_member_u64(document, "uid", 0) != 0;
-}
-
 static int state_open(struct cli *cli, struct start *start)
 {
     struct err err;
     struct stat status;
-    char path[PATH_MAX + 16];
     if (fd_make_folders(cli->state, &err) < 0) {
         return cli_fail(cli, EXIT_FAILED, "%s%s", err.text,
                         geteuid() != 0 ? "\nhint: berthd runs as root: sudo berth up"
@@ -111,8 +98,7 @@ static int state_open(struct cli *cli, struct start *start)
     (void)snprintf(start->log_path, sizeof(start->log_path), "%.4000s/" STATE_FILE_LOG,
                    start->state);
     start->log_from = stat(start->log_path, &status) == 0 ? status.st_size : 0;
-    (void)snprintf(path, sizeof(path), "%s/" STATE_FILE_HOST, start->state);
-    start->was_member = is_member(path);
+    start->was_member = daemon_is_member(start->state);
     return EXIT_OK;
 }
 

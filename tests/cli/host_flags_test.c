@@ -56,6 +56,26 @@ START_TEST(a_wrong_value_is_said_with_its_flag)
 }
 END_TEST
 
+/* Its vote and the lease of its VMs stand on it: it starts, and berthd says the rest. */
+START_TEST(a_member_may_have_less_memory_than_it_keeps)
+{
+    char line[TEMP_DIR_PATH_SIZE + 64];
+    struct temp_dir dir;
+    temp_dir_init(&dir);
+    (void)snprintf(line, sizeof(line), "up --state %s --reserve-memory 999999GiB",
+                   dir.path);
+    temp_dir_write(&dir, "host.json", "{\"name\":\"h1\"}");
+    ck_assert_int_eq(cli_given(line), EXIT_OK);
+    ck_assert_int_eq(host_flags_check(&cli), EXIT_USAGE); /* not let in yet */
+
+    temp_dir_write(&dir, "host.json", "{\"name\":\"h1\",\"uid\":7}");
+    ck_assert_int_eq(cli_given(line), EXIT_OK);
+    ck_assert_int_eq(host_flags_check(&cli), EXIT_OK);
+    ck_assert_str_eq(cli_err(), "");
+    temp_dir_fini(&dir);
+}
+END_TEST
+
 START_TEST(all_of_them_are_said_at_once_and_nothing_is_made)
 {
     static char program[] = "berth";
@@ -111,6 +131,7 @@ int main(void)
     Suite *suite = cli_suite("host_flags", &tests);
     tcase_add_loop_test(tests, a_wrong_value_is_said_with_its_flag, 0,
                         (int)(sizeof(rows) / sizeof(rows[0])));
+    tcase_add_test(tests, a_member_may_have_less_memory_than_it_keeps);
     tcase_add_test(tests, all_of_them_are_said_at_once_and_nothing_is_made);
     tcase_add_test(tests, a_token_has_its_form);
     return test_main_run(suite);
