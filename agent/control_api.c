@@ -139,13 +139,14 @@ static bool has_part(const struct control_api *api)
 static void role(void *context, struct control_role *ret_role)
 {
     struct control_api *api = context;
+    const bool leading = leads(api); /* whom each write asks: no need to look further */
     const struct msg_member *leader =
-        members_by_uid(api->members, control_api_leader(api));
+        leading ? NULL : members_by_uid(api->members, control_api_leader(api));
     *ret_role = (struct control_role){
-        .leader = leads(api),
+        .leader = leading,
         .voter = has_part(api),
         .host_name = api->identity->name,
-        .leader_name = leads(api)       ? api->identity->name
+        .leader_name = leading          ? api->identity->name
                        : leader != NULL ? leader->name
                                         : "",
         .revision =

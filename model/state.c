@@ -58,6 +58,7 @@ struct entry_set entry_set_sorted(const struct entry_set *set)
 
 /* ---- tables ---- */
 
+/* Without printf: each object that is looked for comes by here. */
 static void name_key(const char *tenant, const char *name, char key[NAME_KEY_SIZE])
 {
     const size_t tenant_length = strnlen(tenant, NAME_SIZE - 1);
