@@ -36,13 +36,23 @@ static const void *target_of(struct api_call *call, const struct state *state)
     return object;
 }
 
+/* What is acted on. The commands of these actions carry no revision, so a condition on
+ * one could not be kept: it is refused, and never passed over. */
+static const void *unconditional(struct api_call *call, const struct state *state)
+{
+    const struct exchange_request *request = exchange_request(call->exchange);
+    if (request->if_match == NULL && request->if_none_match == NULL) {
+        return target_of(call, state);
+    }
+    call_fail(call, BERTH_EINVALID,
+              "If-Match, If-None-Match: this action goes by no revision, ask without");
+    return NULL;
+}
+
 void handle_scale(struct api_call *call, const struct state *state)
 {
     struct command command;
     char reason[128];
-    const struct json_value *replicas =
-        json_value_member(json_view_root(call->body), "replicas");
-    if (target_of(call, state) == NULL) {
         return;
     }
     if (json_value_type(replicas) != JSON_VALUE_INTEGER ||
@@ -95,7 +105,7 @@ static void set_power(struct api_call *call,
                       enum power power,
                       bool anywhere)
 {
-    const struct vm *vm = target_of(call, state);
+    const struct vm *vm = unconditional(call, state);
     struct command command;
     if (vm == NULL || (anywhere && refuse_lost(call, state, vm))) {
         return;
@@ -127,7 +137,7 @@ void handle_vm_stop(struct api_call *call, const struct state *state)
 /* Stopped, and started again where its disks are. */
 void handle_vm_restart(struct api_call *call, const struct state *state)
 {
-    const struct vm *vm = target_of(call, state);
+    const struct vm *vm = unconditional(call, state);
     struct command command;
     char reason[128];
     if (vm == NULL || refuse_lost(call, state, vm)) {
@@ -145,7 +155,7 @@ void handle_vm_restart(struct api_call *call, const struct state *state)
 
 static void set_drain(struct api_call *call, const struct state *state, bool drain)
 {
-    const struct host *host = target_of(call, state);
+    const struct host *host = unconditional(call, state);
     struct command command;
     if (host == NULL) {
         return; /* the call is over, and gone */

@@ -1,5 +1,6 @@
 /* Goal: actions do what they say to one object, questions are answered, and tokens made
  * here open doors. */
+#include "base/cleanup.h"
 #include "http_fixture.h"
 
 #define OBJECTS                                                                        \
@@ -219,6 +220,28 @@ START_TEST(labels_of_a_host_that_has_changed_since_it_was_seen_stay)
 }
 END_TEST
 
+static const char *const without_revision[] = {
+    "/v1/hosts/h1:drain",
+    "/v1/hosts/h1:undrain",
+    "/v1/tenants/shop/vms/jump:start",
+    "/v1/tenants/shop/vms/jump:stop",
+    "/v1/tenants/shop/vms/jump:restart",
+    "/v1/tenants/shop/groups/web:scale",
+};
+
+START_TEST(a_condition_that_cannot_be_kept_is_not_passed_over)
+{
+    for (size_t i = 0; i < ARRAY_COUNT(without_revision); i++) {
+        (void)ask("POST", without_revision[i], "If-Match: \"1\"\r\n", "{\"replicas\":1}");
+        assert_problem(422, "BERTH_EINVALID");
+        ck_assert_contains(reply.body, "this action goes by no revision");
+        (void)ask("POST", without_revision[i], "If-None-Match: *\r\n",
+                  "{\"replicas\":1}");
+        assert_problem(422, "BERTH_EINVALID");
+    }
+}
+END_TEST
+
 START_TEST(labels_of_a_host_need_their_level)
 {
     fixture_stop();
@@ -364,6 +387,7 @@ int main(void)
     tcase_add_test(tests, draining_is_told_with_its_reason_and_taken_back);
     tcase_add_test(tests, labels_of_a_host_are_set_and_taken_away);
     tcase_add_test(tests, labels_of_a_host_that_has_changed_since_it_was_seen_stay);
+    tcase_add_test(tests, a_condition_that_cannot_be_kept_is_not_passed_over);
     tcase_add_test(tests, labels_of_a_host_need_their_level);
     tcase_add_test(tests, labels_of_a_host_that_make_no_sense_are_refused);
     tcase_add_test(tests, an_action_on_what_is_not_there_names_it);
