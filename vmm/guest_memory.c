@@ -27,6 +27,11 @@ static size_t region_words(const struct guest_region *region)
     return (size_t)((region_pages(region) + BITS_PER_WORD - 1) / BITS_PER_WORD);
 }
 
+static bool is_pooled(const struct guest_region *region)
+{
+    return region->page_bytes != GUEST_PAGE_BYTES;
+}
+
 static void region_fini(struct guest_region *region)
 {
     if (region->dirty != NULL) {
@@ -103,24 +108,40 @@ static int slot_for(const struct guest_memory *memory,
     return (int)slot;
 }
 
+/* Where slot_for said that there is room for it. */
+static void region_insert(struct guest_memory *memory, const struct guest_region *region)
+{
+    unsigned slot = memory->region_count++;
+    REQUIRE(!atomic_load(&memory->logging)); /* its bitmap would be missing */
+    for (; slot > 0 && memory->regions[slot - 1].address > region->address; slot--) {
+        memory->regions[slot] = memory->regions[slot - 1];
+    }
+    memory->regions[slot] = *region;
+}
+
 /* Maps the file between guards. */
 static int
 region_map(struct guest_region *region, enum guest_memory_kind kind, struct err *err)
 {
     const int sharing[] = {
         [GUEST_MEMORY_SHARED] = MAP_SHARED, [GUEST_MEMORY_PRIVATE] = MAP_PRIVATE};
-    const size_t reserved_bytes = (size_t)(region->size_bytes + 3 * GUARD_BYTES);
+    /* Huge pages lie at multiples of themselves. */
+    const uint64_t unit =
+        region->page_bytes > GUARD_BYTES ? region->page_bytes : GUARD_BYTES;
+    /* Pages of a pool are reserved by this, or it fails. */
+    const int reserve = is_pooled(region) ? 0 : MAP_NORESERVE;
+    const size_t reserved_bytes = (size_t)(region->size_bytes + 2 * GUARD_BYTES + unit);
     void *reserved = mmap(NULL, reserved_bytes, PROT_NONE,
                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (reserved == MAP_FAILED) {
         return err_sys(err, -errno, "reserve address space for RAM");
     }
     const uintptr_t first = (uintptr_t)reserved + GUARD_BYTES;
-    const uintptr_t aligned = (first + GUARD_BYTES - 1) & ~(uintptr_t)(GUARD_BYTES - 1);
+    const uintptr_t aligned = (first + unit - 1) & ~(uintptr_t)(unit - 1);
     void *wanted = (uint8_t *)reserved + (aligned - (uintptr_t)reserved);
-    void *host = mmap(wanted, (size_t)region->size_bytes, PROT_READ | PROT_WRITE,
-                      sharing[kind] | MAP_FIXED | MAP_NORESERVE, region->fd,
-                      (off_t)region->fd_offset);
+    void *host =
+        mmap(wanted, (size_t)region->size_bytes, PROT_READ | PROT_WRITE,
+             sharing[kind] | MAP_FIXED | reserve, region->fd, (off_t)region->fd_offset);
     if (host == MAP_FAILED) {
         const int r = -errno;
         (void)munmap(reserved, reserved_bytes);
@@ -142,7 +163,6 @@ int guest_memory_add_file(struct guest_memory *memory,
                           struct err *err)
 {
     REQUIRE(take_fd >= 0);
-    REQUIRE(!atomic_load(&memory->logging)); /* its bitmap would be missing */
     const int slot = slot_for(memory, address, size_bytes, err);
     if (slot < 0) {
         return slot;
@@ -154,16 +174,50 @@ int guest_memory_add_file(struct guest_memory *memory,
     struct guest_region region = {.address = address,
                                   .size_bytes = size_bytes,
                                   .fd = take_fd,
+                                  .page_bytes = GUEST_PAGE_BYTES,
                                   .fd_offset = fd_offset};
     const int r = region_map(&region, kind, err);
     if (r < 0) {
         return r;
     }
-    memmove(&memory->regions[slot + 1], &memory->regions[slot],
-            (memory->region_count - (unsigned)slot) * sizeof(region));
-    memory->regions[slot] = region;
-    memory->region_count++;
+    region_insert(memory, &region);
     return 0;
+}
+
+int guest_memory_add_backed(struct guest_memory *memory,
+                            uint64_t address,
+                            uint64_t size_bytes,
+                            const struct ram_backing *backing,
+                            struct err *err)
+{
+    const uint64_t page_bytes = ram_pages_bytes(backing->pages);
+    int r = slot_for(memory, address, size_bytes, err);
+    if (r < 0) {
+        return r;
+    }
+    if (size_bytes % page_bytes != 0 || address % page_bytes != 0) {
+        return err_set(err, BERTH_EINVALID,
+                       "RAM at 0x%" PRIx64 ": %" PRIu64 " bytes are not whole huge pages",
+                       address, size_bytes);
+    }
+    CLEANUP_FD int fd = ram_backing_make(backing, size_bytes, err);
+    if (fd < 0) {
+        return fd;
+    }
+    struct guest_region region = {
+        .address = address, .size_bytes = size_bytes, .fd = fd, .page_bytes = page_bytes};
+    r = region_map(&region, GUEST_MEMORY_SHARED, err);
+    if (r == 0) {
+        r = ram_backing_apply(backing, region.host, size_bytes, err);
+        if (r < 0) {
+            (void)munmap(region.reserved, region.reserved_bytes);
+        }
+    }
+    if (r == 0) {
+        (void)TAKE_FD(fd); /* the region's now */
+        region_insert(memory, &region);
+    }
+    return r;
 }
 
 int guest_memory_add(struct guest_memory *memory,
@@ -171,19 +225,17 @@ int guest_memory_add(struct guest_memory *memory,
                      uint64_t size_bytes,
                      struct err *err)
 {
-    CLEANUP_FD int fd = memfd_create("guest-ram", MFD_CLOEXEC);
-    if (fd < 0) {
-        return err_sys(err, -errno, "make a file for RAM");
+    const struct ram_backing plain = {0};
+    return guest_memory_add_backed(memory, address, size_bytes, &plain, err);
+}
+
+bool guest_memory_can_release(const struct guest_memory *memory)
+{
+    bool can = true;
+    for (unsigned i = 0; i < memory->region_count; i++) {
+        can = can && memory->regions[i].page_bytes == GUEST_PAGE_BYTES;
     }
-    if (size_bytes <= GUEST_MEMORY_SIZE_MAX && ftruncate(fd, (off_t)size_bytes) < 0) {
-        return err_sys(err, -errno, "size the file for RAM");
-    }
-    const int r = guest_memory_add_file(memory, address, size_bytes, fd, 0,
-                                        GUEST_MEMORY_SHARED, err);
-    if (r == 0) {
-        (void)TAKE_FD(fd); /* the region's now */
-    }
-    return r;
+    return can;
 }
 
 uint64_t guest_memory_size(const struct guest_memory *memory)
@@ -350,6 +402,31 @@ int guest_memory_iovec(const struct guest_memory *memory,
     return (int)count;
 }
 
+/* The first byte from `offset` on whose huge page is there, or is not; the region's size
+ * when there is none. Their file cannot tell, but who maps it can. */
+static uint64_t
+pooled_seek(const struct guest_region *region, uint64_t offset, bool is_wanted)
+{
+    uint64_t at = offset - offset % region->page_bytes;
+    for (; at < region->size_bytes; at += region->page_bytes) {
+        unsigned char there = 1; /* for all that is not known */
+        (void)mincore(region->host + at, GUEST_PAGE_BYTES, &there);
+        if (((there & 1) != 0) == is_wanted) {
+            return at > offset ? at : offset;
+        }
+    }
+    return region->size_bytes;
+}
+
+/* A page that went back to its pool might not come again: it is only wiped. */
+static void pooled_clear(const struct guest_region *region)
+{
+    for (uint64_t at = 0; (at = pooled_seek(region, at, true)) < region->size_bytes;
+         at += region->page_bytes) {
+        memset(region->host + at, 0, (size_t)region->page_bytes);
+    }
+}
+
 /* The pages of a file are punched out of it; those of a clone are forgotten, so that its
  * image shows again (mapping zeros over it instead would cost a mapping for each page).
  */
@@ -371,6 +448,9 @@ int guest_memory_release(struct guest_memory *memory, uint64_t address, uint64_t
     }
     if (!guest_memory_holds(memory, address, size)) {
         return -EFAULT;
+    }
+    if (!guest_memory_can_release(memory)) {
+        return BERTH_EUNSUPPORTED;
     }
     const struct guest_memory_filler *filler =
         atomic_load_explicit(&memory->filler, memory_order_acquire);
@@ -395,6 +475,10 @@ int guest_memory_release(struct guest_memory *memory, uint64_t address, uint64_t
 static int region_clear(const struct guest_region *region)
 {
     if (region->kind == GUEST_MEMORY_SHARED) {
+        if (is_pooled(region)) {
+            pooled_clear(region);
+            return 0;
+        }
         return region_release(region, 0, region->size_bytes);
     }
     void *host = mmap(region->host, (size_t)region->size_bytes, PROT_READ | PROT_WRITE,
@@ -424,6 +508,9 @@ static uint64_t region_seek(const struct guest_region *region,
 {
     if (region->kind != GUEST_MEMORY_SHARED) {
         return unknown;
+    }
+    if (is_pooled(region)) {
+        return pooled_seek(region, offset, whence == SEEK_DATA);
     }
     const off_t at = lseek(region->fd, (off_t)(region->fd_offset + offset), whence);
     if (at < 0) { /* no more of it, or a file that cannot tell */

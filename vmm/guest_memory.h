@@ -19,6 +19,7 @@
 #pragma once
 
 #include "base/err.h"
+#include "vmm/ram_backing.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -43,7 +44,8 @@ struct guest_region {
     uint64_t fd_offset;
     /* private */
     enum guest_memory_kind kind;
-    void *reserved; /* mapping and guards */
+    uint64_t page_bytes; /* what it is made of */
+    void *reserved;      /* mapping and guards */
     size_t reserved_bytes;
     _Atomic uint64_t *dirty; /* one bit per page, NULL until the log is first started */
 };
@@ -79,7 +81,14 @@ int guest_memory_add(struct guest_memory *memory,
                      uint64_t address,
                      uint64_t size_bytes,
                      struct err *err);
-/* As above over a file that holds the bytes already; takes the descriptor on success. */
+/* As above, of these pages; the address is a multiple of them. */
+int guest_memory_add_backed(struct guest_memory *memory,
+                            uint64_t address,
+                            uint64_t size_bytes,
+                            const struct ram_backing *backing,
+                            struct err *err);
+/* As the first over a file that holds the bytes already; takes the descriptor on success.
+ */
 int guest_memory_add_file(struct guest_memory *memory,
                           uint64_t address,
                           uint64_t size_bytes,
@@ -87,6 +96,8 @@ int guest_memory_add_file(struct guest_memory *memory,
                           uint64_t fd_offset,
                           enum guest_memory_kind kind,
                           struct err *err);
+/* Whether pages can be given back: they are not those of a pool. */
+bool guest_memory_can_release(const struct guest_memory *memory);
 uint64_t guest_memory_size(const struct guest_memory *memory);
 
 /* Whether every byte of the range is RAM; size 0 is not a range and false. */
@@ -118,7 +129,8 @@ int guest_memory_iovec(const struct guest_memory *memory,
 
 /* Gives whole pages back to the host: until they are written again they read as zeros, or
  * in a clone as its image. What is on its way in does not come: nobody waits for what is
- * to be thrown away. -EFAULT outside RAM, BERTH_EINVALID for parts of pages, -errno. */
+ * to be thrown away. -EFAULT outside RAM, BERTH_EINVALID for parts of pages,
+ * BERTH_EUNSUPPORTED for pages of a pool: what is reserved stays, -errno. */
 int guest_memory_release(struct guest_memory *memory, uint64_t address, uint64_t size);
 
 /* All of RAM reads as zeros afterwards, a clone's as well; its image is left alone. */

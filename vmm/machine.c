@@ -589,8 +589,12 @@ parts_make(struct machine *machine, const struct machine_plan *plan, struct err 
         r = vm_make(machine, err);
     }
     if (r == 0) {
+        r = machine_memory_check(&plan->backing, plan->memory_bytes, &machine->image,
+                                 err);
+    }
+    if (r == 0) {
         r = machine_memory_make(&machine->memory, machine->vm_fd, plan->memory_bytes,
-                                &machine->image, err);
+                                &plan->backing, &machine->image, err);
     }
     if (r == 0) {
         loader_make(machine);

@@ -21,6 +21,7 @@
 #include "base/err.h"
 #include "vmm/cpu_model.h"
 #include "vmm/poller.h"
+#include "vmm/ram_backing.h"
 #include "vmm/serial_port.h"
 #include "vmm/vcpu.h"
 #include "vmm/virtio_device.h"
@@ -92,7 +93,8 @@ struct machine_fill {
 struct machine_plan {
     int kvm_fd;
     unsigned cpu_count;
-    uint64_t memory_bytes; /* a multiple of 2 MiB */
+    uint64_t memory_bytes;      /* a multiple of 2 MiB */
+    struct ram_backing backing; /* what RAM is made of; a mapped image is itself */
     enum cpu_level cpu_level;
     int kernel_fd;
     int initrd_fd; /* -1: none */

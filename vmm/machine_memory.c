@@ -2,21 +2,26 @@
 
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "base/log.h"
 #include "vmm/kvm_calls.h"
 #include "vmm/machine_layout.h"
+#include "vmm/ram_chunks.h"
 
 #include <errno.h>
 #include <fcntl.h>
+
+#define SYSFS "/sys"
 
 /* Fresh, or a private view of the image: the regions follow one another there. */
 static int region_make(struct guest_memory *memory,
                        uint64_t address,
                        uint64_t size,
+                       const struct ram_backing *backing,
                        const struct machine_image *image,
                        struct err *err)
 {
     if (image->ram != MACHINE_RAM_MAPPED) {
-        return guest_memory_add(memory, address, size, err);
+        return guest_memory_add_backed(memory, address, size, backing, err);
     }
     const uint64_t offset = image->offset + guest_memory_size(memory);
     CLEANUP_FD int fd = fcntl(image->fd, F_DUPFD_CLOEXEC, 0);
@@ -31,16 +36,46 @@ static int region_make(struct guest_memory *memory,
     return r;
 }
 
+int machine_memory_check(const struct ram_backing *backing,
+                         uint64_t size,
+                         const struct machine_image *image,
+                         struct err *err)
+{
+    const char *name =
+        backing->policy != RAM_POLICY_NONE ? "a NUMA policy" : "huge pages";
+    if (image->ram == MACHINE_RAM_MAPPED) {
+        return ram_pages_pooled(backing->pages) || backing->policy != RAM_POLICY_NONE
+                   ? err_set(err, BERTH_EINVALID,
+                             "%s: RAM that is mapped is its file's pages", name)
+                   : 0;
+    }
+    if (image->ram == MACHINE_RAM_LAZY &&
+        ram_pages_bytes(backing->pages) > RAM_CHUNK_BYTES) {
+        return err_set(err, BERTH_EINVALID, "huge=1G: lazy RAM comes in by 2MiB");
+    }
+    if (image->ram == MACHINE_RAM_LAZY && ram_pages_pooled(backing->pages) &&
+        backing->policy == RAM_POLICY_BIND) {
+        return err_set(err, BERTH_EINVALID,
+                       "huge pages of one node are filled at once: RAM cannot be lazy");
+    }
+    const char *lack = ram_backing_lack(backing, SYSFS);
+    if (lack != NULL) {
+        log_info("vmm", "RAM has no transparent huge pages", KV_STR("why", lack));
+    }
+    return ram_backing_check(backing, size, SYSFS, err);
+}
+
 int machine_memory_make(struct guest_memory *memory,
                         int vm_fd,
                         uint64_t size,
+                        const struct ram_backing *backing,
                         const struct machine_image *image,
                         struct err *err)
 {
     uint64_t low = size < LOW_RAM_MAX ? size : LOW_RAM_MAX;
-    int r = region_make(memory, 0, low, image, err);
+    int r = region_make(memory, 0, low, backing, image, err);
     if (r == 0 && size > low) {
-        r = region_make(memory, HIGH_RAM_AT, size - low, image, err);
+        r = region_make(memory, HIGH_RAM_AT, size - low, backing, image, err);
     }
     for (unsigned i = 0; r == 0 && i < memory->region_count; i++) {
         const struct guest_region *region = &memory->regions[i];

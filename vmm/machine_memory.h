@@ -13,9 +13,16 @@
 
 #include <stdint.h>
 
+/* Whether RAM can be made of that: from an image that is mapped it cannot, and what comes
+ * in lazily comes in chunks that no page is larger than. BERTH_EINVALID, BERTH_EFULL. */
+int machine_memory_check(const struct ram_backing *backing,
+                         uint64_t size,
+                         const struct machine_image *image,
+                         struct err *err);
 /* Fresh memory, or a private view of the image when its RAM is to be mapped. */
 int machine_memory_make(struct guest_memory *memory,
                         int vm_fd,
                         uint64_t size,
+                        const struct ram_backing *backing,
                         const struct machine_image *image,
                         struct err *err);

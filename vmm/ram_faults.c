@@ -12,7 +12,9 @@
 
 int ram_faults_open(struct err *err)
 {
-    struct uffdio_api api = {.api = UFFD_API, .features = UFFD_FEATURE_MISSING_SHMEM};
+    struct uffdio_api api = {.api = UFFD_API,
+                             .features = UFFD_FEATURE_MISSING_SHMEM |
+                                         UFFD_FEATURE_MISSING_HUGETLBFS};
     CLEANUP_FD int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) {
         CLEANUP_FD int device = fd_open_at(AT_FDCWD, "/dev/userfaultfd", O_RDWR, 0, err);

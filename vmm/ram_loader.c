@@ -80,6 +80,7 @@ struct ram_loader {
     bool is_short;            /* the host has no memory for what was read */
     /* the thread's own */
     uint8_t *bytes; /* of one chunk */
+    bool is_whole;  /* RAM's pages are as large as a chunk: one comes in one piece */
     uint32_t next;  /* what is filled in between, in order */
     int mappings;   /* more than there were, by what is open */
 };
@@ -260,6 +261,9 @@ static int run_place(struct ram_loader *loader,
 static int chunk_place(struct ram_loader *loader, uint32_t chunk, struct err *err)
 {
     uint32_t length;
+    if (loader->is_whole) {
+        return run_place(loader, chunk, 0, CHUNK_PAGES, err);
+    }
     for (uint32_t page = 0; (length = ram_image_run(loader->bytes, &page)) > 0;
          page += length) {
         int r = run_place(loader, chunk, page, page + length, err);
@@ -352,6 +356,17 @@ static void chunk_bring(struct ram_loader *loader, uint32_t chunk)
 
 /* ---- its thread: who waits ---- */
 
+/* The kernel has no page of zeros that is as large. */
+static void chunk_zero(struct ram_loader *loader, uint8_t *host)
+{
+    uint64_t done = 0;
+    memset(loader->bytes, 0, RAM_CHUNK_BYTES);
+    while (ram_faults_copy(loader->fault_fd, host, loader->bytes, RAM_CHUNK_BYTES,
+                           &done) == -EAGAIN) {
+    }
+    ram_faults_wake(loader->fault_fd, host, RAM_CHUNK_BYTES); /* or it was there by now */
+}
+
 static void fault_serve(struct ram_loader *loader, uint64_t host)
 {
     const uint32_t chunk = ram_chunk_at_host(&loader->shape, host);
@@ -363,7 +378,11 @@ static void fault_serve(struct ram_loader *loader, uint64_t host)
         break;
     case CHUNK_THERE:
         /* A page that nobody has written is zeros, as it would be without us. */
-        ram_faults_zero(loader->fault_fd, page, GUEST_PAGE_BYTES);
+        if (loader->is_whole) {
+            chunk_zero(loader, base);
+        } else {
+            ram_faults_zero(loader->fault_fd, page, GUEST_PAGE_BYTES);
+        }
         break;
     case CHUNK_OPEN:
     case CHUNK_LOST:
@@ -682,6 +701,7 @@ static int memory_register(const struct ram_loader *loader, struct err *err)
     for (unsigned i = 0; i < loader->memory->region_count; i++) {
         const struct guest_region *region = &loader->memory->regions[i];
         REQUIRE(region->address % RAM_CHUNK_BYTES == 0); /* forgo counts on it */
+        REQUIRE(region->page_bytes <= RAM_CHUNK_BYTES);
         const int r =
             ram_faults_register(loader->fault_fd, region->host, region->size_bytes);
         if (r < 0) {
@@ -699,6 +719,7 @@ int ram_loader_begin(struct ram_loader *loader,
     guest_memory_init(&loader->shape);
     memcpy(loader->shape.regions, loader->memory->regions, sizeof(loader->shape.regions));
     loader->shape.region_count = loader->memory->region_count;
+    loader->is_whole = loader->shape.regions[0].page_bytes == RAM_CHUNK_BYTES;
     int r = ram_sums_read(&loader->sums, loader->memory, section, err);
     if (r < 0) {
         return r;

@@ -29,7 +29,7 @@
  * Ownership: memory is borrowed until it is freed, the descriptor is for new alone.
  * Errors: -errno with text, of new when this process may not have userfaultfd for what
  * the kernel touches; of begin as ram_image_read. Limits: reads RAM_CHUNK_BYTES at a
- * time.
+ * time; no page of RAM is larger.
  */
 #pragma once
 

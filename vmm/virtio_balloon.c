@@ -231,9 +231,11 @@ int virtio_balloon_new(const struct virtio_place *place,
     if (balloon == NULL) {
         return -ENOMEM;
     }
+    const uint64_t reports =
+        guest_memory_can_release(place->memory) ? VIRTIO_BALLOON_F_REPORTING : 0;
     virtio_device_setup(&balloon->device, &balloon_ops, place,
                         VIRTIO_BALLOON_F_STATS_VQ | VIRTIO_BALLOON_F_DEFLATE_ON_OOM |
-                            VIRTIO_BALLOON_F_REPORTING,
+                            reports,
                         QUEUES, VIRTIO_QUEUE_SIZE_MAX);
     *ret_device = &balloon->device;
     return 0;

@@ -5,6 +5,9 @@
  * they are asked for (virtio_balloon_ask) and are what the guest says, nothing that
  * anybody may rely on.
  *
+ * Where RAM's pages are those of a pool (ram_backing.h) nothing is released: no reports
+ * are asked for, and nobody may set a target.
+ *
  * Limits: VIRTIO_BALLOON_PAGES_MAX pages of one request are looked at, more are the
  * guest's own loss; VIRTIO_BALLOON_STATISTICS_MAX entries.
  */

@@ -247,6 +247,10 @@ balloon(void *context, const json_t *arguments, json_t **ret_result, struct err 
     if (!json_is_integer(value) || json_integer_value(value) <= 0) {
         return err_set(err, BERTH_EINVALID, "value: how many bytes the guest is to keep");
     }
+    if (!guest_memory_can_release(machine_memory(control->machine))) {
+        return err_set(err, BERTH_EUNSUPPORTED,
+                       "RAM of reserved huge pages is not given back");
+    }
     const uint64_t left = (uint64_t)json_integer_value(value);
     virtio_balloon_target(control->balloon, left < all ? all - left : 0);
     return 0;

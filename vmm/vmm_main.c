@@ -300,6 +300,7 @@ static int vmm_start(struct vmm *vmm, struct err *err)
         .kvm_fd = vmm->kvm_fd,
         .cpu_count = options->cpu_count <= UINT32_MAX ? (unsigned)options->cpu_count : 0,
         .memory_bytes = options->memory_bytes,
+        .backing = options->backing,
         .cpu_level = options->cpu_level,
         .kernel_fd = vmm->kernel_fd,
         .initrd_fd = vmm->initrd_fd,

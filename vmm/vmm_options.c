@@ -24,11 +24,14 @@ enum option_kind {
     OPTION_NIC,
     OPTION_OVERLAY,
     OPTION_VSOCK,
+    OPTION_MEMORY,
     /* in lists */
     OPTION_NAME,
     OPTION_WHERE,
     OPTION_DIGEST,
     OPTION_MAC,
+    OPTION_PAGES,
+    OPTION_POLICY,
     OPTION_KIND_COUNT
 };
 
@@ -49,8 +52,12 @@ static const struct option_row rows[] = {
     {"cmdline", OPTION_TEXT, FIELD(cmdline), "TEXT",
      "its command line (default: console=ttyS0)"},
     {"cpus", OPTION_NUMBER, FIELD(cpu_count), "N", "virtual CPUs, 1 to 64 (default: 1)"},
-    {"memory", OPTION_BYTES, FIELD(memory_bytes), "SIZE",
-     "RAM, 32MiB to 256GiB (default: 256MiB)"},
+    {"memory", OPTION_MEMORY, 0, "SIZE",
+     "RAM, 32MiB to 256GiB (default: 256MiB);\n"
+     "or size=SIZE[,huge=off|thp|2M|1G] (default: thp): its pages.\n"
+     "2M and 1G are those that the host has reserved\n"
+     "[,node=N[,policy=bind|prefer]] or [,policy=interleave]:\n"
+     "of one NUMA node, or of all in turn"},
     {"cpu", OPTION_CPU, FIELD(cpu_level), "LEVEL",
      "host, x86-64-v2, x86-64-v3 or x86-64-v4 (default: host)"},
     {"disk", OPTION_DISK, 0, "KEY=VALUE,...",
@@ -139,6 +146,22 @@ static const struct option_row vsock_rows[] = {
     {"dial", OPTION_WHERE, VSOCK_FIELD(dial), "WHERE", NULL},
 };
 
+struct memory_option {
+    uint64_t size_bytes;
+    struct ram_backing backing;
+    uint64_t node; /* NO_NODE: none was named */
+};
+
+#define NO_NODE             UINT64_MAX
+#define MEMORY_FIELD(field) offsetof(struct memory_option, field)
+
+static const struct option_row memory_rows[] = {
+    {"size", OPTION_BYTES, MEMORY_FIELD(size_bytes), "SIZE", NULL},
+    {"huge", OPTION_PAGES, MEMORY_FIELD(backing.pages), "PAGES", NULL},
+    {"node", OPTION_NUMBER, MEMORY_FIELD(node), "N", NULL},
+    {"policy", OPTION_POLICY, MEMORY_FIELD(backing.policy), "POLICY", NULL},
+};
+
 #define OVERLAY_FIELD(field) offsetof(struct vmm_overlay_option, field)
 
 static const struct option_row overlay_rows[] = {
@@ -210,12 +233,25 @@ static int mac_set(void *field, const char *value, struct err *err)
     return parse_mac(value, field, err);
 }
 
+static int pages_set(void *field, const char *value, struct err *err)
+{
+    return ram_pages_parse(value, field, err);
+}
+
+static int policy_set(void *field, const char *value, struct err *err)
+{
+    return ram_policy_parse(value, field, err);
+}
+
 static int (*const setters[OPTION_KIND_COUNT])(void *field,
                                                const char *value,
                                                struct err *err) = {
-    [OPTION_TEXT] = text_set,   [OPTION_BYTES] = bytes_set, [OPTION_NUMBER] = number_set,
-    [OPTION_CPU] = cpu_set,     [OPTION_FLAG] = flag_set,   [OPTION_NAME] = name_set,
-    [OPTION_WHERE] = where_set, [OPTION_MAC] = mac_set,     [OPTION_DIGEST] = digest_set,
+    [OPTION_TEXT] = text_set,     [OPTION_BYTES] = bytes_set,
+    [OPTION_NUMBER] = number_set, [OPTION_CPU] = cpu_set,
+    [OPTION_FLAG] = flag_set,     [OPTION_NAME] = name_set,
+    [OPTION_WHERE] = where_set,   [OPTION_MAC] = mac_set,
+    [OPTION_DIGEST] = digest_set, [OPTION_PAGES] = pages_set,
+    [OPTION_POLICY] = policy_set,
 };
 
 /* ---- disks and NICs: lists of key=value ---- */
@@ -362,6 +398,49 @@ static int vsock_take(struct vmm_options *options, const char *list, struct err 
     return r;
 }
 
+static const char *memory_fault(const struct memory_option *memory)
+{
+    const enum ram_policy policy = memory->backing.policy;
+    if (memory->size_bytes == 0) {
+        return "size is missing";
+    }
+    if (memory->node == NO_NODE) {
+        return policy == RAM_POLICY_BIND || policy == RAM_POLICY_PREFER
+                   ? "node is missing"
+                   : NULL;
+    }
+    if (policy == RAM_POLICY_INTERLEAVE) {
+        return "interleave is over all nodes";
+    }
+    return memory->node >= RAM_NODES_MAX ? "there is no such node" : NULL;
+}
+
+/* A size alone, or a list. */
+static int memory_take(struct vmm_options *options, const char *list, struct err *err)
+{
+    struct memory_option memory = {.backing.pages = RAM_PAGES_TRANSPARENT,
+                                   .node = NO_NODE};
+    int r = strchr(list, '=') == NULL
+                ? parse_bytes(list, &memory.size_bytes, err)
+                : list_set(&memory, memory_rows, ARRAY_COUNT(memory_rows), list, err);
+    const char *fault = r < 0 ? NULL : memory_fault(&memory);
+    if (fault != NULL) {
+        return err_set(err, BERTH_EINVALID, "%.80s: %s", list, fault);
+    }
+    if (r < 0) {
+        return r;
+    }
+    if (memory.node != NO_NODE) {
+        memory.backing.node = (unsigned)memory.node;
+        memory.backing.policy = memory.backing.policy == RAM_POLICY_NONE
+                                    ? RAM_POLICY_BIND
+                                    : memory.backing.policy;
+    }
+    options->memory_bytes = memory.size_bytes;
+    options->backing = memory.backing;
+    return 0;
+}
+
 static int overlay_take(struct vmm_options *options, const char *list, struct err *err)
 {
     struct vmm_overlay_option overlay = {0};
@@ -396,10 +475,9 @@ static int value_set(struct vmm_options *options,
 {
     static int (*const takers[OPTION_KIND_COUNT])(struct vmm_options * options,
                                                   const char *list, struct err *err) = {
-        [OPTION_DISK] = disk_add,
-        [OPTION_NIC] = nic_add,
-        [OPTION_OVERLAY] = overlay_take,
-        [OPTION_VSOCK] = vsock_take,
+        [OPTION_DISK] = disk_add,        [OPTION_NIC] = nic_add,
+        [OPTION_OVERLAY] = overlay_take, [OPTION_VSOCK] = vsock_take,
+        [OPTION_MEMORY] = memory_take,
     };
     int r = takers[row->kind] != NULL
                 ? takers[row->kind](options, value, err)
@@ -417,7 +495,8 @@ int vmm_options_parse(int argc,
                                   .cmdline = "console=ttyS0",
                                   .serial = "stdio",
                                   .cpu_count = 1,
-                                  .memory_bytes = UINT64_C(256) << 20};
+                                  .memory_bytes = UINT64_C(256) << 20,
+                                  .backing.pages = RAM_PAGES_TRANSPARENT};
     for (int i = 1; i < argc; i++) {
         const struct option_row *row = row_find(argv[i]);
         if (row == NULL) {

@@ -12,6 +12,7 @@
 #include "base/err.h"
 #include "model/objects.h"
 #include "vmm/cpu_model.h"
+#include "vmm/ram_backing.h"
 #include "vmm/rate_limit.h"
 
 #include <stdbool.h>
@@ -72,6 +73,7 @@ struct vmm_options {
     unsigned nic_count;
     struct vmm_overlay_option make_overlay; /* --make-overlay: does that and ends */
     uint64_t memory_bytes;
+    struct ram_backing backing;
     uint64_t cpu_count;
     enum cpu_level cpu_level;
     bool is_lazy;       /* --lazy: RAM of the saved machine is read while it runs */

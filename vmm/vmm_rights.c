@@ -66,7 +66,8 @@ static const struct {
     {SYS_pwrite64, M | D},
     {SYS_preadv, M | D},
     {SYS_pwritev, M | D},
-    {SYS_lseek, M | D | L}, /* what of RAM is to be saved */
+    {SYS_lseek, M | D | L},   /* what of RAM is to be saved */
+    {SYS_mincore, M | D | L}, /* the same of huge pages */
     {SYS_fstat, M},
     {SYS_newfstatat, M}, /* glibc's fstat */
     {SYS_fcntl, S},

@@ -355,6 +355,44 @@ ended 0
 log_says 'powered itself off'
 [ "$(sha256sum <base.img)" = "$base_is" ] || fail "the base has changed"
 
+check "RAM of huge pages is refused where the pool is too small"
+echo 70 >/proc/sys/vm/nr_hugepages
+[ "$(cat /proc/sys/vm/nr_hugepages)" = 70 ] || fail "the pool has $(cat /proc/sys/vm/nr_hugepages)"
+# pool KEY: what the pool says
+pool() { sed -n "s/^HugePages_$1: *//p" /proc/meminfo; }
+huge() { # SIZE ARGUMENTS...
+    local size=$1
+    shift
+    machine --memory "size=$size,huge=2M" "$@"
+}
+huge 160MiB
+wait $vmm && code=0 || code=$?
+exec 3>&-
+[ $code = 1 ] || fail "exit code $code, not 1"
+log_says 'huge=2M: 80 pages are needed and 70 of the host.s 70 are free'
+
+check "a guest runs in huge pages, is saved, and comes in lazily, and none of them is given back"
+huge 128MiB
+await 'built-in shell' 240
+[ "$(pool Rsvd)" -gt 0 ] && [ $(($(pool Free) - $(pool Rsvd))) = 6 ] || fail "$(grep Huge /proc/meminfo)"
+! qmp_say qmp.sock balloon '{"value":100663296}' >answer 2>&1 || fail "$(cat answer)"
+grep -q 'RAM of reserved huge pages is not given back' answer || fail "$(cat answer)"
+say 'echo mine >/tmp/file; modprobe virtio_balloon; echo huge=$(cat /tmp/file)'
+await '^huge=mine' 60
+save saved.4
+[ "$(pool Free)" = 70 ] || fail "pages are left behind: $(grep Huge /proc/meminfo)"
+huge 128MiB --incoming saved.4 --lazy
+rm saved.4
+say 'echo still=$(cat /tmp/file)'
+await '^still=mine' 60
+say 'reboot -f'
+await 'built-in shell' 240
+log_says 'the machine begins anew'
+say 'poweroff -f'
+ended 0
+[ "$(pool Free)" = 70 ] || fail "pages are left behind: $(grep Huge /proc/meminfo)"
+echo 0 >/proc/sys/vm/nr_hugepages
+
 check "vmlinuz as Debian ships it boots by its 64-bit entry, at level x86-64-v3"
 start --kernel vmlinuz --cpus 1 --memory 160MiB --cpu x86-64-v3
 await 'built-in shell' 240

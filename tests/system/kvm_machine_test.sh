@@ -19,7 +19,6 @@ trap 'exit 143' TERM
 
 kvm_machine_new "$artifacts" "$folder"
 tests=(vmm_kvm_probe_test vmm_kvm_calls_test vmm_vcpu_state_test vmm_machine_test
-    vmm_machine_state_test vmm_ram_loader_test vmm_vmm_control_test vmm_vhost_pair_test
     agent_resource_groups_test agent_engine_kvm_test)
 kvm_machine_put "$bin/berth-vmm"
 for test in "${tests[@]}"; do
@@ -48,6 +47,7 @@ KVM_MACHINE_MODULES="$KVM_MACHINE_MODULES_DEFAULT vhost_net"
 kvm_machine_run 1500 <<EOS
 failed=0
 [ -c /dev/kvm ] || { echo "FAILED: no /dev/kvm"; exit 1; }
+echo 16 >/proc/sys/vm/nr_hugepages
 for test in ${tests[*]}; do
     ASAN_OPTIONS=detect_leaks=0 CK_DEFAULT_TIMEOUT=60 CK_TIMEOUT_MULTIPLIER=4 \$test >/tmp/log 2>&1
     code=\$?

@@ -39,6 +39,29 @@ START_TEST(what_is_typed_is_taken)
 }
 END_TEST
 
+START_TEST(what_ram_is_made_of_is_a_list)
+{
+    static const char *const plain[] = {"--kernel", "k", "--memory", "64MiB", NULL};
+    static const char *const huge[] = {"--kernel", "k", "--memory",
+                                       "huge=2M,size=1GiB,node=1", NULL};
+    static const char *const spread[] = {"--kernel", "k", "--memory",
+                                         "size=64MiB,policy=interleave,huge=off", NULL};
+    struct vmm_options options;
+
+    ck_assert_int_eq(parse(plain, &options, NULL), 0);
+    ck_assert_int_eq(options.backing.pages, RAM_PAGES_TRANSPARENT);
+    ck_assert_int_eq(options.backing.policy, RAM_POLICY_NONE);
+    ck_assert_int_eq(parse(huge, &options, NULL), 0);
+    ck_assert_uint_eq(options.memory_bytes, UINT64_C(1) << 30);
+    ck_assert_int_eq(options.backing.pages, RAM_PAGES_2M);
+    ck_assert_int_eq(options.backing.policy, RAM_POLICY_BIND);
+    ck_assert_uint_eq(options.backing.node, 1);
+    ck_assert_int_eq(parse(spread, &options, NULL), 0);
+    ck_assert_int_eq(options.backing.pages, RAM_PAGES_PLAIN);
+    ck_assert_int_eq(options.backing.policy, RAM_POLICY_INTERLEAVE);
+}
+END_TEST
+
 #define HEX_64 "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
 
 START_TEST(a_saved_machine_is_named_with_the_options_it_had)
@@ -164,6 +187,15 @@ static const struct mistake_row mistakes[] = {
     {{"kernel"}, "kernel: no such option; see --help"},
     {{"--kernel"}, "--kernel: FILE is missing"},
     {{"--kernel", "k", "--memory", "many"}, "--memory: "},
+    {{"--memory", "huge=2M"}, "--memory: huge=2M: size is missing"},
+    {{"--memory", "size=1GiB,huge=4M"}, "--memory: huge: 4M: not off, thp, 2M or 1G"},
+    {{"--memory", "size=1GiB,policy=bind"},
+     "--memory: size=1GiB,policy=bind: node is missing"},
+    {{"--memory", "size=1GiB,policy=near"}, "--memory: policy: near: not bind"},
+    {{"--memory", "size=1GiB,policy=interleave,node=0"},
+     "--memory: size=1GiB,policy=interleave,node=0: interleave is over all nodes"},
+    {{"--memory", "size=1GiB,node=64"},
+     "--memory: size=1GiB,node=64: there is no such node"},
     {{"--kernel", "k", "--uids", "99999"}, "--uids: 0, or at least 100000"},
     {{"--kernel", "k", "--uids", "4294967295"}, "--uids: at most 4290772989"},
     {{"--kernel", "k", "--cpus", "-1"}, "--cpus: "},
@@ -251,6 +283,7 @@ int main(void)
     Suite *suite = suite_create("vmm_options");
     TCase *tests = tcase_create("vmm_options");
     tcase_add_test(tests, what_is_typed_is_taken);
+    tcase_add_test(tests, what_ram_is_made_of_is_a_list);
     tcase_add_test(tests, a_saved_machine_is_named_with_the_options_it_had);
     tcase_add_test(tests, disks_and_nics_have_limits);
     tcase_add_test(tests, disks_and_nics_are_lists_of_keys_in_the_order_given);
