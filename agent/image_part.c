@@ -141,12 +141,9 @@ int image_part_write(struct image_part *part,
     if (r < 0) {
         return r;
     }
-    r = fd_write_full(part->work->file.fd, data, size);
-    if (r == -ENOSPC || r == -EDQUOT) {
-        return err_set(err, BERTH_EDISKFULL, "the disk of the image store is full");
-    }
+    r = store_work_write(part->work, data, size, err);
     if (r < 0) {
-        return err_sys(err, r, "write to the image store");
+        return r;
     }
     part->offset += size;
     part->promised -= size;

@@ -84,6 +84,11 @@ struct store_work *store_work_new(struct image_store *store,
 int store_work_tmp_open(struct image_store *store,
                         char ret_path[IMAGE_PATH_SIZE],
                         struct err *err);
+/* More of its file. BERTH_EDISKFULL, -errno. */
+int store_work_write(struct store_work *work,
+                     const void *data,
+                     size_t size,
+                     struct err *err);
 /* Consumes it: to be hashed, checked and named on a thread, a packed kernel unpacked on
  * another, then told. */
 void store_work_finish(struct store_work *work);

@@ -2,6 +2,7 @@
 #include "base/fd.h"
 #include "base/random.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -91,6 +92,18 @@ struct store_work *store_work_new(struct image_store *store,
                        store->folder);
     }
     return work;
+}
+
+int store_work_write(struct store_work *work,
+                     const void *data,
+                     size_t size,
+                     struct err *err)
+{
+    const int r = fd_write_full(work->file.fd, data, size);
+    return r == -ENOSPC || r == -EDQUOT
+               ? err_set(err, BERTH_EDISKFULL, "the disk of the image store is full")
+           : r < 0 ? err_sys(err, r, "write to the image store")
+                   : 0;
 }
 
 void store_work_finish(struct store_work *work)

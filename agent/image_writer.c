@@ -1,7 +1,6 @@
 #include "agent/image_writer.h"
 
 #include "agent/image_store_internal.h"
-#include "base/fd.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -83,12 +82,9 @@ int image_writer_write(struct image_writer *writer,
     if (r < 0) {
         return r;
     }
-    r = fd_write_full(writer->work->file.fd, data, size);
-    if (r == -ENOSPC || r == -EDQUOT) {
-        return err_set(err, BERTH_EDISKFULL, "the disk of the image store is full");
-    }
+    r = store_work_write(writer->work, data, size, err);
     if (r < 0) {
-        return err_sys(err, r, "write to the image store");
+        return r;
     }
     writer->written += size;
     if (writer->announced) {
