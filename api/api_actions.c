@@ -84,7 +84,7 @@ refuse_lost(struct api_call *call, const struct state *state, const struct vm *v
     if (vm->status.phase != PHASE_LOST) {
         return false;
     }
-    if (vm->status.intent == STOP_INTENT_STOP) { /* as vm_release() has it */
+    if (vm_stays_off(vm)) {
         (void)snprintf(then, sizeof(then),
                        "the VM is switched off and stays so, and berth start %s then "
                        "starts it elsewhere with new disks",

@@ -177,19 +177,18 @@ void vm_release(struct apply *apply, struct entry *vm, const char *reason)
 {
     struct vm_status *status = &vm_of(vm)->status;
     REQUIRE(status->phase == PHASE_LOST);
-    enum stop_intent intent = status->intent;
+    const bool stays_off = vm_stays_off(vm_of(vm));
     struct entry *host = vm->vm.host;
     uint64_t disk_epoch = vm_status_has_run(status) ? status->epoch : status->disk_epoch;
-    bool stay = intent == STOP_INTENT_STOP && disk_epoch != 0;
+    bool stay = stays_off && disk_epoch != 0;
     vm_entry_set_host(apply->state, vm, NULL);
     vm_entry_keep(vm, stay ? host : NULL, stay ? disk_epoch : 0);
     status->intent = STOP_INTENT_NONE;
     status->retry_wall_ms = 0;
-    if (intent == STOP_INTENT_STOP) {
+    if (stays_off) {
         vm_of(vm)->spec.power = POWER_OFF;
     }
-    vm_move(apply, vm, intent == STOP_INTENT_STOP ? PHASE_STOPPED : PHASE_PENDING, reason,
-            0);
+    vm_move(apply, vm, stays_off ? PHASE_STOPPED : PHASE_PENDING, reason, 0);
 }
 
 void vm_disks_lose(struct apply *apply, struct entry *vm, const char *reason)

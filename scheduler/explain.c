@@ -257,7 +257,7 @@ static void tell_lost(const struct vm *vm, const char *host, char *text, size_t 
                         "once it is surely off",
                         host, host);
     REQUIRE(used > 0 && (size_t)used < size);
-    if (vm->status.intent == STOP_INTENT_STOP) { /* as vm_release() has it */
+    if (vm_stays_off(vm)) {
         (void)snprintf(text + used, size - (size_t)used,
                        "; it is switched off and stays so: berth start %s then starts "
                        "it elsewhere with new disks",

@@ -45,6 +45,16 @@ START_TEST(every_phase_on_a_host_can_be_lost)
 }
 END_TEST
 
+START_TEST(only_what_was_asked_to_stop_stays_off_when_its_host_goes)
+{
+    for (int intent = 0; stop_intent_names[intent] != NULL; intent++) {
+        const struct vm vm = {
+            .status = {.phase = PHASE_LOST, .intent = (uint32_t)intent}};
+        ck_assert_int_eq(vm_stays_off(&vm), intent == STOP_INTENT_STOP);
+    }
+}
+END_TEST
+
 START_TEST(every_phase_leads_back_to_pending_and_stopped)
 {
     uint32_t reached[PHASE_COUNT] = {0}; /* bit n: phase n can be reached */
@@ -74,6 +84,7 @@ int main(void)
                         PHASE_COUNT);
     tcase_add_test(tests, a_process_may_exist_from_placed_to_stopping);
     tcase_add_test(tests, every_phase_on_a_host_can_be_lost);
+    tcase_add_test(tests, only_what_was_asked_to_stop_stays_off_when_its_host_goes);
     tcase_add_test(tests, every_phase_leads_back_to_pending_and_stopped);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
