@@ -4,6 +4,7 @@
 #include "image_store_fixture.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -173,8 +174,10 @@ START_TEST(a_kernel_that_cannot_be_unpacked_is_kept_as_it_came)
 }
 END_TEST
 
-/* The programs that unpack wait until gate_open lets them go on. */
+/* The programs that unpack say that they have begun, and wait until gate_open lets them
+ * go on. */
 static int gate = -1;
+static int begun = -1;
 
 static void start_slow_kernels(void)
 {
@@ -184,9 +187,14 @@ static void start_slow_kernels(void)
     store_open((uint64_t)1 << 30);
     (void)kernel_text('0'); /* makes the program that is another one now */
     CLEANUP_FREE char *path = temp_dir_path(&programs, "gate");
+    CLEANUP_FREE char *told = temp_dir_path(&programs, "begun");
     ck_assert_int_eq(mkfifo(path, 0600), 0);
+    ck_assert_int_eq(mkfifo(told, 0600), 0);
+    begun = open(told, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+    ck_assert_int_ge(begun, 0);
     (void)snprintf(script, sizeof(script),
-                   "#!/bin/sh\nread -r word < %s\nprintf within\n", path);
+                   "#!/bin/sh\nprintf b > %s\nread -r word < %s\nprintf within\n", told,
+                   path);
     temp_dir_write(&programs, "unpack", script);
 }
 
@@ -216,13 +224,28 @@ static void gate_open(unsigned count)
 static void stop_slow_kernels(void)
 {
     (void)close(gate);
+    (void)close(begun);
     temp_dir_fini(&programs);
+}
+
+static unsigned count_begun(void)
+{
+    char bytes[64];
+    const ssize_t got = read(begun, bytes, sizeof(bytes));
+    return got > 0 ? (unsigned)got : 0;
 }
 
 START_TEST(kernels_that_are_slow_hold_up_nothing_else)
 {
+    unsigned count = 0;
     start_slow_kernels();
     send_kernels('1', 3);
+    while (count < 2) { /* two at a time */
+        struct pollfd wait = {.fd = begun, .events = POLLIN};
+        (void)uv_run(&loop, UV_RUN_NOWAIT);
+        (void)poll(&wait, 1, 10);
+        count += count_begun();
+    }
 
     ck_assert_int_eq(upload("a disk", NULL), 0);
 
@@ -260,6 +283,7 @@ START_TEST(a_kernel_that_finds_too_many_waiting_is_kept_as_it_came)
         ck_assert_int_eq(answer.code, 0);
     }
     ck_assert_uint_eq(count_within(), taken);
+    ck_assert_uint_eq(count_begun(), taken); /* the other was not even tried */
     ck_assert_uint_eq(files_in(dir.path), taken + 1);
     stop_slow_kernels();
 }
