@@ -520,6 +520,14 @@ static uint64_t region_seek(const struct guest_region *region,
     return found < region->size_bytes ? found : region->size_bytes;
 }
 
+bool guest_memory_is_there(const struct guest_memory *memory, uint64_t address)
+{
+    const struct guest_region *region = region_of(memory, address);
+    const uint64_t offset = region == NULL ? 0 : address - region->address;
+    return region != NULL && is_pooled(region) &&
+           pooled_seek(region, offset, true) == offset;
+}
+
 uint64_t guest_memory_content_from(const struct guest_memory *memory,
                                    unsigned region,
                                    uint64_t offset)

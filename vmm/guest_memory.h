@@ -135,6 +135,8 @@ int guest_memory_release(struct guest_memory *memory, uint64_t address, uint64_t
 
 /* All of RAM reads as zeros afterwards, a clone's as well; its image is left alone. */
 int guest_memory_clear(struct guest_memory *memory, struct err *err);
+/* Whether a page of a pool is there, which is at this address. */
+bool guest_memory_is_there(const struct guest_memory *memory, uint64_t address);
 /* The first byte of a region, from `offset` on, that may be anything but zero; the
  * region's size when there is none. Looks at no page, for that would make one. Of RAM
  * that is on its way in it counts what is there. */

@@ -711,6 +711,29 @@ static int memory_register(const struct ram_loader *loader, struct err *err)
     return 0;
 }
 
+/* Whoever has looked at RAM by now (KVM does, for its clock) has made pages of zeros
+ * there, which nobody would ask for. They are given back; those of a pool stay, and are
+ * filled before the rest. */
+static int looked_at_fill(struct ram_loader *loader, struct err *err)
+{
+    int r = guest_memory_clear(loader->memory, err);
+    for (uint32_t i = 0; r == 0 && loader->is_whole && i < loader->sums.count; i++) {
+        uint8_t *host = ram_chunk_host(&loader->shape, i);
+        if (!guest_memory_is_there(loader->memory,
+                                   ram_chunk_address(&loader->shape, i))) {
+            continue;
+        }
+        r = ram_image_read_chunk(&loader->sums, &loader->shape, loader->fd,
+                                 loader->offset, i, loader->bytes, err);
+        if (r == 0 && loader->sums.chunks[i].holds_content) {
+            memcpy(host, loader->bytes, RAM_CHUNK_BYTES);
+        }
+        atomic_store(&loader->states[i], (uint8_t)CHUNK_THERE);
+        atomic_fetch_add(&loader->done_chunks, 1);
+    }
+    return r;
+}
+
 int ram_loader_begin(struct ram_loader *loader,
                      struct bytes_reader *section,
                      struct err *err)
@@ -730,9 +753,7 @@ int ram_loader_begin(struct ram_loader *loader,
     if (loader->states == NULL || loader->forgone == NULL) {
         return err_sys(err, -ENOMEM, "prepare to fill RAM");
     }
-    /* Whoever has looked at a page by now (KVM does, for its clock) has made one of zeros
-     * there, which nobody would ask for. */
-    r = guest_memory_clear(loader->memory, err);
+    r = looked_at_fill(loader, err);
     if (r == 0) {
         r = memory_register(loader, err);
     }

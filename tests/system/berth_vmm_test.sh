@@ -382,9 +382,9 @@ await '^huge=mine' 60
 save saved.4
 [ "$(pool Free)" = 70 ] || fail "pages are left behind: $(grep Huge /proc/meminfo)"
 huge 128MiB --incoming saved.4 --lazy
-rm saved.4
 say 'echo still=$(cat /tmp/file)'
 await '^still=mine' 60
+rm saved.4
 say 'reboot -f'
 await 'built-in shell' 240
 log_says 'the machine begins anew'
