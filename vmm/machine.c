@@ -423,25 +423,6 @@ static void loader_make(struct machine *machine)
 }
 
 static int
-table_make(int kvm_fd, enum cpu_level level, struct cpu_table *ret_table, struct err *err)
-{
-    size_t size = sizeof(struct kvm_cpuid2) + sizeof(ret_table->entries);
-    CLEANUP_FREE struct kvm_cpuid2 *cpuid = cleanup_new(1, size);
-    if (cpuid == NULL) {
-        return err_sys(err, -ENOMEM, "ask for CPUID");
-    }
-    cpuid->nent = CPU_ENTRIES_MAX;
-    int r = kvm_call(kvm_fd, KVM_GET_SUPPORTED_CPUID, cpuid, "ask for CPUID", err);
-    if (r < 0) {
-        return r;
-    }
-    ret_table->count = cpuid->nent;
-    memcpy(ret_table->entries, cpuid->entries,
-           ret_table->count * sizeof(ret_table->entries[0]));
-    return cpu_model_apply(ret_table, level, err);
-}
-
-static int
 cpus_make(struct machine *machine, const struct machine_plan *plan, struct err *err)
 {
     struct cpu_table *table = calloc(1, sizeof(*table));
@@ -450,7 +431,7 @@ cpus_make(struct machine *machine, const struct machine_plan *plan, struct err *
     if (table == NULL || machine->first_state == NULL) {
         return err_sys(err, -ENOMEM, "make vCPUs");
     }
-    int r = table_make(plan->kvm_fd, plan->cpu_level, table, err);
+    int r = vcpu_table_make(plan->kvm_fd, plan->cpu_level, table, err);
     for (unsigned i = 0; r == 0 && i < plan->cpu_count; i++) {
         cpu_model_place(table, i, plan->cpu_count);
         r = vcpu_open(&machine->vcpus[i], plan->kvm_fd, machine->vm_fd, i, table, err);

@@ -76,6 +76,27 @@ static int run_page_map(struct vcpu *vcpu, int kvm_fd, struct err *err)
     return 0;
 }
 
+int vcpu_table_make(int kvm_fd,
+                    enum cpu_level level,
+                    struct cpu_table *ret_table,
+                    struct err *err)
+{
+    size_t size = sizeof(struct kvm_cpuid2) + sizeof(ret_table->entries);
+    CLEANUP_FREE struct kvm_cpuid2 *cpuid = cleanup_new(1, size);
+    if (cpuid == NULL) {
+        return err_sys(err, -ENOMEM, "ask for CPUID");
+    }
+    cpuid->nent = CPU_ENTRIES_MAX;
+    int r = kvm_call(kvm_fd, KVM_GET_SUPPORTED_CPUID, cpuid, "ask for CPUID", err);
+    if (r < 0) {
+        return r;
+    }
+    ret_table->count = cpuid->nent;
+    memcpy(ret_table->entries, cpuid->entries,
+           ret_table->count * sizeof(ret_table->entries[0]));
+    return cpu_model_apply(ret_table, level, err);
+}
+
 int vcpu_open(struct vcpu *vcpu,
               int kvm_fd,
               int vm_fd,

@@ -64,6 +64,12 @@ struct vcpu {
     atomic_ullong exit_counts[VCPU_EXIT_COUNT];
 };
 
+/* What CPUs of this level are like on this host: what KVM can do, as far as the level
+ * goes (cpu_model.h). */
+int vcpu_table_make(int kvm_fd,
+                    enum cpu_level level,
+                    struct cpu_table *ret_table,
+                    struct err *err);
 /* Makes it in the VM and gives it its CPUID table and the MSRs that firmware would have
  * set. On failure nothing is left. */
 int vcpu_open(struct vcpu *vcpu,
