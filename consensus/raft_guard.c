@@ -6,7 +6,6 @@
 #include "consensus/raft_acks.h"
 #include "consensus/raft_appends.h"
 #include "consensus/raft_library.h"
-#include "consensus/raft_refusals.h"
 #include "consensus/raft_resends.h"
 #include "consensus/raft_votes.h"
 
@@ -43,12 +42,8 @@ struct raft_guard {
     uint64_t barrier_term;       /* of the last election barrier */
     uint64_t ready_term;         /* its barrier is applied */
     struct raft_acks early;      /* G1: heard when the barrier is stored */
-    struct raft_resends resends; /* G19 */
-    struct raft_refusals refusals;
-    uint64_t verified_term; /* G3: what this term's leader has shown to match */
     uint64_t verified_index;
-    struct raft_configuration members; /* G6: the last committed ones */
-    uint64_t members_index;
+    struct raft_members members; /* G6: the last committed ones */
 };
 
 static struct raft_guard *guard_of(struct raft_io *io)
@@ -248,36 +243,11 @@ static bool is_matched(const struct raft_guard *guard,
 
 /* ---- G6: the members to go back to ---- */
 
-static int copy_members(const struct raft_configuration *from,
-                        struct raft_configuration *to)
-{
-    struct raft_configuration copy;
-    raft_configuration_init(&copy);
-    for (unsigned i = 0; i < from->n; i++) {
-        const struct raft_server *server = &from->servers[i];
-        int r = raft_configuration_add(&copy, server->id, server->address, server->role);
-        if (r != 0) {
-            raft_configuration_close(&copy);
-            return r;
-        }
-    }
-    raft_configuration_close(to);
-    *to = copy;
-    return 0;
-}
-
 static void remember_members(struct raft_guard *guard)
 {
-    struct raft *raft = guard->raft;
-    if (raft->configuration_uncommitted_index != 0 ||
-        raft_library_members_index(raft) == guard->members_index) {
-        return;
-    }
-    if (copy_members(&raft->configuration, &guard->members) != 0) {
+    if (raft_members_remember(&guard->members, guard->raft) < 0) {
         raft_guard_halt(guard, -ENOMEM, "no memory to remember the members");
-        return;
     }
-    guard->members_index = raft_library_members_index(raft);
 }
 
 /* The first index at which the request contradicts our log; 0 when it does not. */
@@ -297,29 +267,17 @@ static uint64_t conflict_of(const struct raft_guard *guard,
     return 0;
 }
 
-/* libraft rolls back by reading the entry of the last committed members; when a snapshot
- * has removed that entry the roll back is done here, so that libraft finds nothing left
- * to do. */
 static void roll_back_members(struct raft_guard *guard,
                               const struct raft_append_entries *args)
 {
-    struct raft *raft = guard->raft;
-    if (raft->configuration_uncommitted_index == 0) {
-        return;
+    const int r =
+        raft_members_roll_back(&guard->members, guard->raft, conflict_of(guard, args));
+    if (r < 0) {
+        raft_guard_halt(guard, r, "a change of members cannot be rolled back");
+    } else if (r > 0) {
+        log_warn(ROOM, "change of members rolled back",
+                 KV_U64("index", raft_library_members_index(guard->raft)));
     }
-    uint64_t conflict = conflict_of(guard, args);
-    if (conflict == 0 || raft->configuration_uncommitted_index < conflict ||
-        raft_library_entry(raft, raft_library_members_index(raft)) != NULL) {
-        return;
-    }
-    if (guard->members_index != raft_library_members_index(raft) ||
-        copy_members(&guard->members, &raft->configuration) != 0) {
-        raft_guard_halt(guard, BERTH_EBUG, "a change of members cannot be rolled back");
-        return;
-    }
-    raft->configuration_uncommitted_index = 0;
-    log_warn(ROOM, "change of members rolled back",
-             KV_U64("index", guard->members_index));
 }
 
 /* ---- messages ---- */
@@ -893,7 +851,7 @@ struct raft_guard *raft_guard_new(struct raft *raft,
     raft_appends_init(&guard->appends, inner, guard, goes_on, append_failed,
                       append_answered);
     guard->resends.io = inner;
-    raft_configuration_init(&guard->members);
+    raft_members_init(&guard->members);
     inner->data = guard;
     guard->outer = (struct raft_io){
         .version = 1,
@@ -922,7 +880,7 @@ struct raft_guard *raft_guard_free(struct raft_guard *guard)
     if (guard == NULL) {
         return NULL;
     }
-    raft_configuration_close(&guard->members);
+    raft_members_fini(&guard->members);
     free(guard);
     return NULL;
 }

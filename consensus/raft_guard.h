@@ -17,7 +17,8 @@
  *       replies are clamped to what this term's leader has sent and we have matched.
  *   G4  The target of a transfer gets a second vote in one term. Dropped.
  *   G6  (part) Rolling back a change of members reads an entry that a snapshot may
- *       have removed. The last committed members are remembered and put back before.
+ *       have removed. The last committed members are remembered and put back before
+ *       (raft_members.h).
  *   G10 A leader whose snapshot, or the answer to it, was lost waits 30 seconds before
  *       it looks at that follower again. A rejection well after it was sent ends that.
  *   G11 Told at the end that several appends are cancelled, oldest first, a leader reads
@@ -51,7 +52,7 @@
  *   G18 Damage is taken for a torn write, and dropped. One write is under way at a
  *       time, of one batch (raft_appends.h), so that the two can be told apart before
  *       libraft loads the log (log_check.h).
- *   G19 A vote, or a request for one, that finds its channel ended is lost, and with
+ *   G20 A vote, or a request for one, that finds its channel ended is lost, and with
  *       it an election timeout. It is sent once more (raft_resends.h).
  *
  * Known to be left: a change of members that was not committed when the process
