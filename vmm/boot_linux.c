@@ -119,7 +119,7 @@ static int load_kernel(struct guest_memory *memory,
                            "has %lluMiB",
                            (unsigned long long)piece->address,
                            (unsigned long long)piece->address + piece->memory_bytes,
-                           (unsigned long long)(guest_memory_size(memory) >> 20));
+                           (unsigned long long)(guest_memory_boot_size(memory) >> 20));
         }
         int r =
             copy_file(memory, fd, piece->file_offset, piece->address, piece->file_bytes);
@@ -133,7 +133,7 @@ static int load_kernel(struct guest_memory *memory,
 /* The first address beyond the RAM below the hole. */
 static uint64_t low_ram_end(const struct guest_memory *memory)
 {
-    uint64_t size = guest_memory_size(memory);
+    uint64_t size = guest_memory_boot_size(memory);
     return size < LOW_RAM_MAX ? size : LOW_RAM_MAX;
 }
 
@@ -164,7 +164,7 @@ static int load_initrd(struct guest_memory *memory,
         return err_set(err, BERTH_EINVALID,
                        "initrd: %lluMiB do not fit beside the kernel in %lluMiB",
                        (unsigned long long)(size >> 20),
-                       (unsigned long long)(guest_memory_size(memory) >> 20));
+                       (unsigned long long)(guest_memory_boot_size(memory) >> 20));
     }
     uint64_t address = (end - size) / INITRD_ALIGN * INITRD_ALIGN;
     int r = copy_file(memory, fd, 0, address, size);
@@ -200,7 +200,7 @@ map_add(struct memory_map *map, uint64_t address, uint64_t end, enum memory_type
 static struct memory_map map_make(const struct guest_memory *memory)
 {
     struct memory_map map = {.count = 0};
-    uint64_t size = guest_memory_size(memory);
+    uint64_t size = guest_memory_boot_size(memory);
     uint64_t low_end = low_ram_end(memory);
     map_add(&map, 0, BIOS_DATA_END, MEMORY_RAM);
     map_add(&map, BIOS_DATA_END, KERNEL_AT, MEMORY_RESERVED); /* ACPI tables among it */

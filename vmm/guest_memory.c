@@ -41,6 +41,7 @@ static void region_fini(struct guest_region *region)
     if (region->reserved != NULL) {
         (void)munmap(region->reserved, region->reserved_bytes);
     }
+    region->plug = ram_plug_free(region->plug);
     fd_close(&region->fd);
     *region = (struct guest_region){.fd = -1};
 }
@@ -184,40 +185,59 @@ int guest_memory_add_file(struct guest_memory *memory,
     return 0;
 }
 
+static int add_fresh(struct guest_memory *memory,
+                     uint64_t address,
+                     uint64_t size_bytes,
+                     const struct ram_backing *backing,
+                     bool is_pluggable,
+                     struct err *err)
+{
+    const uint64_t page_bytes = ram_pages_bytes(backing->pages);
+    const uint64_t unit = is_pluggable ? ram_plug_block_bytes(size_bytes) : page_bytes;
+    int r = slot_for(memory, address, size_bytes, err);
+    if (r < 0) {
+        return r;
+    }
+    if (size_bytes % unit != 0 || address % unit != 0) {
+        return err_set(err, BERTH_EINVALID,
+                       "RAM at 0x%" PRIx64 ": %" PRIu64 " bytes are not whole %s",
+                       address, size_bytes, is_pluggable ? "blocks" : "huge pages");
+    }
+    struct guest_region region = {
+        .address = address, .size_bytes = size_bytes, .page_bytes = page_bytes};
+    region.fd = ram_backing_make(backing, size_bytes, err);
+    r = region.fd < 0 ? region.fd : region_map(&region, GUEST_MEMORY_SHARED, err);
+    if (r == 0) {
+        r = ram_backing_apply(backing, region.host, size_bytes, err);
+    }
+    if (r == 0 && is_pluggable) {
+        r = ram_plug_new(region.fd, size_bytes, backing, &region.plug, err);
+    }
+    if (r < 0) {
+        region_fini(&region);
+        return r;
+    }
+    region_insert(memory, &region);
+    return 0;
+}
+
 int guest_memory_add_backed(struct guest_memory *memory,
                             uint64_t address,
                             uint64_t size_bytes,
                             const struct ram_backing *backing,
                             struct err *err)
 {
-    const uint64_t page_bytes = ram_pages_bytes(backing->pages);
-    int r = slot_for(memory, address, size_bytes, err);
-    if (r < 0) {
-        return r;
-    }
-    if (size_bytes % page_bytes != 0 || address % page_bytes != 0) {
-        return err_set(err, BERTH_EINVALID,
-                       "RAM at 0x%" PRIx64 ": %" PRIu64 " bytes are not whole huge pages",
-                       address, size_bytes);
-    }
-    CLEANUP_FD int fd = ram_backing_make(backing, size_bytes, err);
-    if (fd < 0) {
-        return fd;
-    }
-    struct guest_region region = {
-        .address = address, .size_bytes = size_bytes, .fd = fd, .page_bytes = page_bytes};
-    r = region_map(&region, GUEST_MEMORY_SHARED, err);
-    if (r == 0) {
-        r = ram_backing_apply(backing, region.host, size_bytes, err);
-        if (r < 0) {
-            (void)munmap(region.reserved, region.reserved_bytes);
-        }
-    }
-    if (r == 0) {
-        (void)TAKE_FD(fd); /* the region's now */
-        region_insert(memory, &region);
-    }
-    return r;
+    return add_fresh(memory, address, size_bytes, backing, false, err);
+}
+
+int guest_memory_add_pluggable(struct guest_memory *memory,
+                               uint64_t address,
+                               uint64_t size_bytes,
+                               const struct ram_backing *backing,
+                               struct err *err)
+{
+    REQUIRE(!ram_pages_pooled(backing->pages)); /* they cannot be given back */
+    return add_fresh(memory, address, size_bytes, backing, true, err);
 }
 
 int guest_memory_add(struct guest_memory *memory,
@@ -236,6 +256,15 @@ bool guest_memory_can_release(const struct guest_memory *memory)
         can = can && memory->regions[i].page_bytes == GUEST_PAGE_BYTES;
     }
     return can;
+}
+
+uint64_t guest_memory_boot_size(const struct guest_memory *memory)
+{
+    uint64_t size = 0;
+    for (unsigned i = 0; i < memory->region_count; i++) {
+        size += memory->regions[i].plug == NULL ? memory->regions[i].size_bytes : 0;
+    }
+    return size;
 }
 
 uint64_t guest_memory_size(const struct guest_memory *memory)
@@ -264,7 +293,7 @@ static const struct guest_region *region_of(const struct guest_memory *memory,
 }
 
 /* The longest piece from `address` that lies in one region, at most `size`; its length,
- * 0 when there is no RAM. */
+ * 0 when there is no RAM. Plugged or not: it must not change while somebody is at it. */
 static uint64_t piece_at(const struct guest_memory *memory,
                          uint64_t address,
                          uint64_t size,
@@ -281,6 +310,19 @@ static uint64_t piece_at(const struct guest_memory *memory,
     return size < left ? size : left;
 }
 
+/* The same of what is plugged. */
+static uint64_t plugged_at(const struct guest_memory *memory,
+                           uint64_t address,
+                           uint64_t size,
+                           uint8_t **ret_host)
+{
+    const struct guest_region *region = region_of(memory, address);
+    const uint64_t piece = piece_at(memory, address, size, ret_host);
+    return piece == 0 || region->plug == NULL
+               ? piece
+               : ram_plug_run(region->plug, address - region->address, piece, true);
+}
+
 bool guest_memory_holds(const struct guest_memory *memory,
                         uint64_t address,
                         uint64_t size)
@@ -290,7 +332,7 @@ bool guest_memory_holds(const struct guest_memory *memory,
         return false;
     }
     while (size > 0) {
-        const uint64_t piece = piece_at(memory, address, size, &host);
+        const uint64_t piece = plugged_at(memory, address, size, &host);
         if (piece == 0) {
             return false;
         }
@@ -358,7 +400,7 @@ int guest_memory_load_u16(const struct guest_memory *memory,
 {
     uint8_t *host = NULL;
     if (address % sizeof(uint16_t) != 0 ||
-        piece_at(memory, address, sizeof(uint16_t), &host) != sizeof(uint16_t) ||
+        plugged_at(memory, address, sizeof(uint16_t), &host) != sizeof(uint16_t) ||
         !is_there(memory, address, sizeof(uint16_t))) {
         return -EFAULT;
     }
@@ -370,7 +412,7 @@ int guest_memory_store_u16(struct guest_memory *memory, uint64_t address, uint16
 {
     uint8_t *host = NULL;
     if (address % sizeof(uint16_t) != 0 ||
-        piece_at(memory, address, sizeof(uint16_t), &host) != sizeof(uint16_t) ||
+        plugged_at(memory, address, sizeof(uint16_t), &host) != sizeof(uint16_t) ||
         !is_there(memory, address, sizeof(uint16_t))) {
         return -EFAULT;
     }
@@ -534,8 +576,16 @@ uint64_t guest_memory_content_from(const struct guest_memory *memory,
 {
     REQUIRE(region < memory->region_count);
     const struct guest_region *of = &memory->regions[region];
-    return offset < of->size_bytes ? region_seek(of, offset, SEEK_DATA, offset)
-                                   : of->size_bytes;
+    while (offset < of->size_bytes) {
+        offset = region_seek(of, offset, SEEK_DATA, offset);
+        const uint64_t unplugged =
+            of->plug == NULL ? 0 : ram_plug_run(of->plug, offset, of->size_bytes, false);
+        if (unplugged == 0) {
+            break; /* else it was written when it went */
+        }
+        offset += unplugged;
+    }
+    return offset < of->size_bytes ? offset : of->size_bytes;
 }
 
 uint64_t guest_memory_content_end(const struct guest_memory *memory,
@@ -544,8 +594,51 @@ uint64_t guest_memory_content_end(const struct guest_memory *memory,
 {
     REQUIRE(region < memory->region_count);
     const struct guest_region *of = &memory->regions[region];
-    return offset < of->size_bytes ? region_seek(of, offset, SEEK_HOLE, of->size_bytes)
-                                   : of->size_bytes;
+    if (offset >= of->size_bytes) {
+        return of->size_bytes;
+    }
+    const uint64_t end = region_seek(of, offset, SEEK_HOLE, of->size_bytes);
+    return of->plug == NULL || end <= offset
+               ? end
+               : offset + ram_plug_run(of->plug, offset, end - offset, true);
+}
+
+/* ---- blocks that are plugged ---- */
+
+int guest_memory_plug(struct guest_memory *memory,
+                      unsigned region,
+                      uint32_t first,
+                      uint32_t count)
+{
+    REQUIRE(region < memory->region_count && memory->regions[region].plug != NULL);
+    return ram_plug_set(memory->regions[region].plug, first, count, true);
+}
+
+void guest_memory_unplug(struct guest_memory *memory,
+                         unsigned region,
+                         uint32_t first,
+                         uint32_t count)
+{
+    REQUIRE(region < memory->region_count && memory->regions[region].plug != NULL);
+    const struct guest_region *from = &memory->regions[region];
+    const uint64_t block = ram_plug_block_bytes(from->size_bytes);
+    if (count == 0) {
+        return;
+    }
+    /* For want of mappings the guest might still touch it: then it costs what it cost. */
+    (void)ram_plug_set(from->plug, first, count, false);
+    (void)region_release(from, first * block, count * block);
+    guest_memory_mark(memory, from->address + first * block, count * block);
+}
+
+void guest_memory_unplug_all(struct guest_memory *memory)
+{
+    for (unsigned i = 0; i < memory->region_count; i++) {
+        const struct ram_plug *plug = memory->regions[i].plug;
+        if (plug != NULL) {
+            guest_memory_unplug(memory, i, 0, ram_plug_blocks(plug));
+        }
+    }
 }
 
 /* ---- the dirty log ---- */

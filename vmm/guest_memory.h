@@ -8,7 +8,9 @@
  * stays as it was read. Writes of devices are marked in the dirty log while it is on
  * (KVM's own log covers the vCPUs); a transfer that the kernel makes into an iovec is
  * marked by its owner when it is done. RAM may still be on its way in (ram_loader.h):
- * then each call waits for what it touches.
+ * then each call waits for what it touches. A region may be one whose blocks are plugged
+ * while the guest runs (ram_plug.h): what is not plugged is not RAM, for all calls that
+ * follow an address. Who is there already when a block is unplugged writes into nothing.
  *
  * Units: guest physical addresses and bytes; the log counts pages of GUEST_PAGE_BYTES.
  * Threads: regions are added and removed while no vCPU and no device runs; all other
@@ -20,6 +22,7 @@
 
 #include "base/err.h"
 #include "vmm/ram_backing.h"
+#include "vmm/ram_plug.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -44,8 +47,9 @@ struct guest_region {
     uint64_t fd_offset;
     /* private */
     enum guest_memory_kind kind;
-    uint64_t page_bytes; /* what it is made of */
-    void *reserved;      /* mapping and guards */
+    uint64_t page_bytes;   /* what it is made of */
+    struct ram_plug *plug; /* NULL: all of it is there; owned */
+    void *reserved;        /* mapping and guards */
     size_t reserved_bytes;
     _Atomic uint64_t *dirty; /* one bit per page, NULL until the log is first started */
 };
@@ -87,6 +91,12 @@ int guest_memory_add_backed(struct guest_memory *memory,
                             uint64_t size_bytes,
                             const struct ram_backing *backing,
                             struct err *err);
+/* The same, as blocks of which none is plugged. */
+int guest_memory_add_pluggable(struct guest_memory *memory,
+                               uint64_t address,
+                               uint64_t size_bytes,
+                               const struct ram_backing *backing,
+                               struct err *err);
 /* As the first over a file that holds the bytes already; takes the descriptor on success.
  */
 int guest_memory_add_file(struct guest_memory *memory,
@@ -98,6 +108,20 @@ int guest_memory_add_file(struct guest_memory *memory,
                           struct err *err);
 /* Whether pages can be given back: they are not those of a pool. */
 bool guest_memory_can_release(const struct guest_memory *memory);
+/* Plugs blocks of a region, or unplugs them, which gives them back to the host. -errno of
+ * the first with nothing changed. */
+int guest_memory_plug(struct guest_memory *memory,
+                      unsigned region,
+                      uint32_t first,
+                      uint32_t count);
+void guest_memory_unplug(struct guest_memory *memory,
+                         unsigned region,
+                         uint32_t first,
+                         uint32_t count);
+/* All that was ever plugged, as after power-on. */
+void guest_memory_unplug_all(struct guest_memory *memory);
+/* What is there from power-on; the next one is of all regions, plugged or not. */
+uint64_t guest_memory_boot_size(const struct guest_memory *memory);
 uint64_t guest_memory_size(const struct guest_memory *memory);
 
 /* Whether every byte of the range is RAM; size 0 is not a range and false. */

@@ -282,6 +282,7 @@ static int begin_anew(struct machine *machine, struct err *err)
     }
     pci_bus_place(machine->pci);
     ram_forget(machine); /* before what still comes in is cleared */
+    guest_memory_unplug_all(&machine->memory);
     int r = guest_memory_clear(&machine->memory, err);
     if (r == 0) {
         /* What is latched there would hit a kernel that is not ready for it. */
@@ -415,6 +416,13 @@ static void loader_make(struct machine *machine)
     const struct ram_loader_events events = {
         .thread_began = on_loader_thread, .failed = on_lost, .context = machine};
     struct err err = {0};
+    if (machine->image.ram == MACHINE_RAM_LAZY &&
+        guest_memory_boot_size(&machine->memory) != guest_memory_size(&machine->memory)) {
+        /* The guest's view of it is not the one that would be filled. */
+        log_warn("vmm", "all of the saved RAM is read first",
+                 KV_STR("why", "it has RAM that is plugged"));
+        return;
+    }
     if (machine->image.ram == MACHINE_RAM_LAZY &&
         ram_loader_new(&machine->memory, machine->image.fd, machine->image.offset,
                        &events, &machine->loader, &err) < 0) {
@@ -570,12 +578,11 @@ parts_make(struct machine *machine, const struct machine_plan *plan, struct err 
         r = vm_make(machine, err);
     }
     if (r == 0) {
-        r = machine_memory_check(&plan->backing, plan->memory_bytes, &machine->image,
-                                 err);
+        r = machine_memory_check(plan, &machine->image, err);
     }
     if (r == 0) {
-        r = machine_memory_make(&machine->memory, machine->vm_fd, plan->memory_bytes,
-                                &plan->backing, &machine->image, err);
+        r = machine_memory_make(&machine->memory, machine->vm_fd, plan, &machine->image,
+                                err);
     }
     if (r == 0) {
         loader_make(machine);
@@ -884,5 +891,5 @@ const struct vcpu *machine_vcpu(const struct machine *machine, unsigned index)
 
 uint64_t machine_memory_bytes(const struct machine *machine)
 {
-    return guest_memory_size(&machine->memory);
+    return guest_memory_boot_size(&machine->memory);
 }

@@ -93,7 +93,8 @@ struct machine_fill {
 struct machine_plan {
     int kvm_fd;
     unsigned cpu_count;
-    uint64_t memory_bytes;      /* a multiple of 2 MiB */
+    uint64_t memory_bytes; /* a multiple of 2 MiB */
+    uint64_t plug_bytes;   /* what may be plugged beyond it: another multiple, or 0 */
     struct ram_backing backing; /* what RAM is made of; a mapped image is itself */
     enum cpu_level cpu_level;
     int kernel_fd;
@@ -154,4 +155,5 @@ void machine_press_power(struct machine *machine);
 
 unsigned machine_cpu_count(const struct machine *machine);
 const struct vcpu *machine_vcpu(const struct machine *machine, unsigned index);
+/* What it has from the start. */
 uint64_t machine_memory_bytes(const struct machine *machine);

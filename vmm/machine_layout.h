@@ -9,7 +9,7 @@
  *     0xc0000000  BARs of PCI devices
  *     0xe0000000  PCI configuration space (ECAM), bus 0
  *     0xfec00000  I/O APIC, local APICs, what KVM wants for itself
- *     0x100000000 RAM again
+ *     0x100000000 RAM again, and from the next GiB on RAM that is plugged
  */
 #pragma once
 

@@ -9,8 +9,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 
-#define SYSFS "/sys"
+#define SYSFS      "/sys"
+#define PLUG_ALIGN (UINT64_C(1) << 30) /* a multiple of what Linux adds at once */
 
 /* Fresh, or a private view of the image: the regions follow one another there. */
 static int region_make(struct guest_memory *memory,
@@ -36,11 +38,40 @@ static int region_make(struct guest_memory *memory,
     return r;
 }
 
-int machine_memory_check(const struct ram_backing *backing,
-                         uint64_t size,
+/* Memory that is plugged is given back when it is unplugged, and the guest has a view of
+ * its own of it. */
+static int plug_check(const struct machine_plan *plan,
+                      const struct machine_image *image,
+                      struct err *err)
+{
+    const uint64_t most = MACHINE_MEMORY_MAX - plan->memory_bytes;
+    if (plan->plug_bytes > most ||
+        plan->plug_bytes % ram_plug_block_bytes(plan->plug_bytes) != 0) {
+        return err_set(
+            err, BERTH_EINVALID,
+            "RAM to be plugged: %" PRIu64 "MiB are not whole blocks of %" PRIu64
+            "MiB, or more than 256GiB in all",
+            plan->plug_bytes >> 20, ram_plug_block_bytes(plan->plug_bytes) >> 20);
+    }
+    if (ram_pages_pooled(plan->backing.pages)) {
+        return err_set(err, BERTH_EINVALID,
+                       "RAM of reserved huge pages is not given back: none is plugged");
+    }
+    return image->ram == MACHINE_RAM_MAPPED
+               ? err_set(err, BERTH_EINVALID,
+                         "RAM that is plugged cannot be mapped from a file")
+               : 0;
+}
+
+int machine_memory_check(const struct machine_plan *plan,
                          const struct machine_image *image,
                          struct err *err)
 {
+    const struct ram_backing *backing = &plan->backing;
+    const int r = plan->plug_bytes == 0 ? 0 : plug_check(plan, image, err);
+    if (r < 0) {
+        return r;
+    }
     const char *name =
         backing->policy != RAM_POLICY_NONE ? "a NUMA policy" : "huge pages";
     if (image->ram == MACHINE_RAM_MAPPED) {
@@ -62,20 +93,26 @@ int machine_memory_check(const struct ram_backing *backing,
     if (lack != NULL) {
         log_info("vmm", "RAM has no transparent huge pages", KV_STR("why", lack));
     }
-    return ram_backing_check(backing, size, SYSFS, err);
+    return ram_backing_check(backing, plan->memory_bytes, SYSFS, err);
 }
 
 int machine_memory_make(struct guest_memory *memory,
                         int vm_fd,
-                        uint64_t size,
-                        const struct ram_backing *backing,
+                        const struct machine_plan *plan,
                         const struct machine_image *image,
                         struct err *err)
 {
+    const struct ram_backing *backing = &plan->backing;
+    const uint64_t size = plan->memory_bytes;
     uint64_t low = size < LOW_RAM_MAX ? size : LOW_RAM_MAX;
     int r = region_make(memory, 0, low, backing, image, err);
     if (r == 0 && size > low) {
         r = region_make(memory, HIGH_RAM_AT, size - low, backing, image, err);
+    }
+    if (r == 0 && plan->plug_bytes > 0) {
+        const uint64_t end = size > low ? HIGH_RAM_AT + (size - low) : HIGH_RAM_AT;
+        const uint64_t at = (end + PLUG_ALIGN - 1) / PLUG_ALIGN * PLUG_ALIGN;
+        r = guest_memory_add_pluggable(memory, at, plan->plug_bytes, backing, err);
     }
     for (unsigned i = 0; r == 0 && i < memory->region_count; i++) {
         const struct guest_region *region = &memory->regions[i];
@@ -83,7 +120,9 @@ int machine_memory_make(struct guest_memory *memory,
             .slot = i,
             .guest_phys_addr = region->address,
             .memory_size = region->size_bytes,
-            .userspace_addr = (uint64_t)(uintptr_t)region->host};
+            .userspace_addr =
+                (uint64_t)(uintptr_t)(region->plug != NULL ? ram_plug_view(region->plug)
+                                                           : region->host)};
         r = kvm_call(vm_fd, KVM_SET_USER_MEMORY_REGION, &slot, "give the VM memory", err);
     }
     return r < 0 ? r : 0;

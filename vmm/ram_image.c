@@ -269,6 +269,9 @@ static int chunk_write(const struct guest_memory *memory,
                        struct err *err)
 {
     struct iovec piece;
+    if (!guest_memory_holds(memory, chunk->address, RAM_CHUNK_BYTES)) {
+        return 0; /* of a block that is not plugged */
+    }
     int r = guest_memory_iovec(memory, chunk->address, RAM_CHUNK_BYTES, &piece, 1);
     if (r < 0) { /* it lies in one region, but may not have come in itself */
         return err_sys(err, r, "read RAM at 0x%" PRIx64, chunk->address);
@@ -377,16 +380,23 @@ int ram_image_read_chunk(const struct ram_sums *sums,
                          RAM_CHUNK_BYTES >> 20, ram_chunk_address(memory, index));
 }
 
-static void
-chunk_place(struct guest_memory *memory, uint64_t address, const uint8_t *bytes)
+static int chunk_place(struct guest_memory *memory,
+                       uint64_t address,
+                       const uint8_t *bytes,
+                       struct err *err)
 {
     uint32_t length;
     for (uint32_t page = 0; (length = ram_image_run(bytes, &page)) > 0; page += length) {
         const uint64_t from = page * GUEST_PAGE_BYTES;
-        int r = guest_memory_write(memory, address + from, bytes + from,
-                                   length * GUEST_PAGE_BYTES);
-        REQUIRE(r == 0); /* it is RAM */
+        if (guest_memory_write(memory, address + from, bytes + from,
+                               length * GUEST_PAGE_BYTES) < 0) {
+            return err_set(err, BERTH_ECORRUPT,
+                           "the saved RAM has content where none is plugged, at "
+                           "0x%" PRIx64,
+                           address + from);
+        }
     }
+    return 0;
 }
 
 int ram_image_read(struct guest_memory *memory,
@@ -402,7 +412,7 @@ int ram_image_read(struct guest_memory *memory,
     for (uint32_t i = 0; r == 0 && i < sums.count; i++) {
         r = ram_image_read_chunk(&sums, memory, fd, offset, i, bytes, err);
         if (r == 0 && sums.chunks[i].holds_content) {
-            chunk_place(memory, ram_chunk_address(memory, i), bytes);
+            r = chunk_place(memory, ram_chunk_address(memory, i), bytes, err);
         }
     }
     ram_sums_fini(&sums);

@@ -56,6 +56,7 @@ enum virtio_type {
     VIRTIO_TYPE_RANDOM = 4,
     VIRTIO_TYPE_BALLOON = 5,
     VIRTIO_TYPE_VSOCK = 19,
+    VIRTIO_TYPE_MEM = 24,
 };
 
 struct virtio_device;

@@ -3,6 +3,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "vmm/virtio_balloon.h"
+#include "vmm/virtio_mem.h"
 
 #include <errno.h>
 #include <string.h>
@@ -151,8 +152,13 @@ query_memory(void *context, const json_t *arguments, json_t **ret_result, struct
     struct vmm_control *control = context;
     (void)arguments;
     (void)err;
-    *ret_result = json_pack("{s:I}", "base-memory",
-                            (json_int_t)machine_memory_bytes(control->machine));
+    struct virtio_mem_state state = {0};
+    if (control->memory != NULL) {
+        virtio_mem_state(control->memory, &state);
+    }
+    *ret_result = json_pack("{s:I, s:I}", "base-memory",
+                            (json_int_t)machine_memory_bytes(control->machine),
+                            "plugged-memory", (json_int_t)state.plugged_bytes);
     return *ret_result != NULL ? 0 : -ENOMEM;
 }
 
@@ -254,6 +260,57 @@ balloon(void *context, const json_t *arguments, json_t **ret_result, struct err 
     const uint64_t left = (uint64_t)json_integer_value(value);
     virtio_balloon_target(control->balloon, left < all ? all - left : 0);
     return 0;
+}
+
+/* ---- memory that is plugged, in QEMU's terms ---- */
+
+static int query_memory_devices(void *context,
+                                const json_t *arguments,
+                                json_t **ret_result,
+                                struct err *err)
+{
+    const struct vmm_control *control = context;
+    struct virtio_mem_state state;
+    (void)arguments;
+    (void)err;
+    if (control->memory == NULL) {
+        *ret_result = json_array();
+        return *ret_result != NULL ? 0 : -ENOMEM;
+    }
+    virtio_mem_state(control->memory, &state);
+    *ret_result = json_pack(
+        "[{s:s, s:{s:s, s:I, s:I, s:I, s:I, s:I, s:i}}]", "type", "virtio-mem", "data",
+        "id", VIRTIO_MEM_NAME, "memaddr", (json_int_t)state.address, "requested-size",
+        (json_int_t)state.requested_bytes, "size", (json_int_t)state.plugged_bytes,
+        "max-size", (json_int_t)state.max_bytes, "block-size",
+        (json_int_t)state.block_bytes, "node", 0);
+    return *ret_result != NULL ? 0 : -ENOMEM;
+}
+
+/* The one property of the one object that there is. */
+static int
+qom_set(void *context, const json_t *arguments, json_t **ret_result, struct err *err)
+{
+    const struct vmm_control *control = context;
+    const char *path = json_string_value(json_object_get(arguments, "path"));
+    const char *property = json_string_value(json_object_get(arguments, "property"));
+    const json_t *value = json_object_get(arguments, "value");
+    (void)ret_result;
+    if (path == NULL || (strcmp(path, VIRTIO_MEM_NAME) != 0 &&
+                         strcmp(path, "/machine/peripheral/" VIRTIO_MEM_NAME) != 0)) {
+        return err_set(err, BERTH_ENOTFOUND, "path: only " VIRTIO_MEM_NAME);
+    }
+    if (property == NULL || strcmp(property, "requested-size") != 0) {
+        return err_set(err, BERTH_ENOTFOUND, "property: only requested-size");
+    }
+    if (control->memory == NULL) {
+        return err_set(err, BERTH_EUNSUPPORTED,
+                       "no RAM is to be plugged: it was started without max");
+    }
+    if (!json_is_integer(value) || json_integer_value(value) < 0) {
+        return err_set(err, BERTH_EINVALID, "value: how many bytes are to be plugged");
+    }
+    return virtio_mem_want(control->memory, (uint64_t)json_integer_value(value), err);
 }
 
 /* ---- limits of disks, in QEMU's terms, and of NICs ---- */
@@ -475,6 +532,8 @@ static const struct qmp_command commands[] = {
     {"query-kvm", query_kvm},
     {"query-balloon", query_balloon},
     {"balloon", balloon},
+    {"query-memory-devices", query_memory_devices},
+    {"qom-set", qom_set},
     {"block_set_io_throttle", block_set_io_throttle},
     {"x-nic-set-throttle", nic_set_throttle},
     {"x-query-throttle", query_throttle},

@@ -24,6 +24,7 @@ struct vmm_control {
     struct poller *poller;
     const char *name;
     struct virtio_device *balloon; /* set by the owner after open; NULL: there is none */
+    struct virtio_device *memory;  /* the same: what plugs RAM */
     struct vmm_throttle *throttle; /* set by the owner before the poller runs */
     /* set by the owner; the first act of a thread that saves the machine, may be NULL */
     int (*thread_began)(void *context, struct err *err);

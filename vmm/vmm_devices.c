@@ -8,6 +8,7 @@
 #include "vmm/virtio_balloon.h"
 #include "vmm/virtio_block.h"
 #include "vmm/virtio_console.h"
+#include "vmm/virtio_mem.h"
 #include "vmm/virtio_net.h"
 #include "vmm/virtio_random.h"
 #include "vmm/virtio_vsock.h"
@@ -27,6 +28,7 @@
 void vmm_devices_init(struct vmm_devices *devices)
 {
     devices->balloon = NULL;
+    devices->memory = NULL;
     devices->throttle.count = 0;
     devices->has_ring = devices->has_vhost = false;
     for (unsigned i = 0; i < VMM_DISKS_MAX; i++) {
@@ -335,6 +337,20 @@ static int vsock_connect(struct vmm_devices *devices,
     return add(machine, device, "vsock0", err);
 }
 
+static int
+memory_connect(struct vmm_devices *devices, struct machine *machine, struct err *err)
+{
+    const struct virtio_place place = machine_place(machine);
+    struct virtio_device *device;
+    int r = virtio_mem_new(&place, &device);
+    if (r < 0) {
+        return err_sys(err, r, VIRTIO_MEM_NAME);
+    }
+    r = add(machine, device, VIRTIO_MEM_NAME, err);
+    devices->memory = r < 0 ? NULL : device;
+    return r;
+}
+
 /* What every machine has. */
 static int
 common_connect(struct vmm_devices *devices, struct machine *machine, struct err *err)
@@ -376,6 +392,9 @@ int vmm_devices_connect(struct vmm_devices *devices,
     }
     if (r == 0 && options->vsock.cid != 0) {
         r = vsock_connect(devices, options->vsock.cid, machine, err);
+    }
+    if (r == 0 && options->plug_bytes > 0) {
+        r = memory_connect(devices, machine, err);
     }
     return r;
 }

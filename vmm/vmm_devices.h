@@ -19,6 +19,7 @@
 
 struct vmm_devices {
     struct virtio_device *balloon; /* the machine's; NULL before connect */
+    struct virtio_device *memory;  /* the same; NULL when none is to be plugged */
     struct vmm_throttle throttle;  /* its disks and NICs */
     bool has_ring;                 /* a disk has one: see VMM_ROLE_RING */
     bool has_vhost;                /* the kernel may serve a NIC: see VMM_ROLE_VHOST */

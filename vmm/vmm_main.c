@@ -154,10 +154,11 @@ static int incoming_open(struct vmm *vmm, struct err *err)
         return r;
     }
     r = snapshot_file_open(vmm->incoming_fd, &vmm->incoming, err);
-    if (r == 0 && vmm->incoming.ram_bytes != options->memory_bytes) {
+    if (r == 0 &&
+        vmm->incoming.ram_bytes != options->memory_bytes + options->plug_bytes) {
         r = err_set(err, BERTH_EINVALID,
                     "the saved machine has %" PRIu64
-                    " MiB of RAM: --memory has to say so",
+                    "MiB of RAM in all: --memory has to say so",
                     vmm->incoming.ram_bytes >> 20);
     }
     return r < 0 ? err_wrap(err, r, "--incoming %.100s", options->incoming) : 0;
@@ -213,6 +214,7 @@ static int control_open(struct vmm *vmm, struct err *err)
                              vmm->qmp_listener, err);
     vmm->qmp_listener = r == 0 ? -1 : vmm->qmp_listener;
     vmm->control.balloon = vmm->devices.balloon;
+    vmm->control.memory = vmm->devices.memory;
     vmm->control.throttle = &vmm->devices.throttle;
     vmm->control.thread_began = on_disk_thread;
     vmm->control.thread_context = vmm;
@@ -300,6 +302,7 @@ static int vmm_start(struct vmm *vmm, struct err *err)
         .kvm_fd = vmm->kvm_fd,
         .cpu_count = options->cpu_count <= UINT32_MAX ? (unsigned)options->cpu_count : 0,
         .memory_bytes = options->memory_bytes,
+        .plug_bytes = options->plug_bytes,
         .backing = options->backing,
         .cpu_level = options->cpu_level,
         .kernel_fd = vmm->kernel_fd,

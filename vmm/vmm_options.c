@@ -57,7 +57,8 @@ static const struct option_row rows[] = {
      "or size=SIZE[,huge=off|thp|2M|1G] (default: thp): its pages.\n"
      "2M and 1G are those that the host has reserved\n"
      "[,node=N[,policy=bind|prefer]] or [,policy=interleave]:\n"
-     "of one NUMA node, or of all in turn"},
+     "of one NUMA node, or of all in turn\n"
+     "[,max=SIZE]: QMP may plug up to there (virtio-mem)"},
     {"cpu", OPTION_CPU, FIELD(cpu_level), "LEVEL",
      "host, x86-64-v2, x86-64-v3 or x86-64-v4 (default: host)"},
     {"disk", OPTION_DISK, 0, "KEY=VALUE,...",
@@ -148,6 +149,7 @@ static const struct option_row vsock_rows[] = {
 
 struct memory_option {
     uint64_t size_bytes;
+    uint64_t max_bytes; /* 0: that is all */
     struct ram_backing backing;
     uint64_t node; /* NO_NODE: none was named */
 };
@@ -157,6 +159,7 @@ struct memory_option {
 
 static const struct option_row memory_rows[] = {
     {"size", OPTION_BYTES, MEMORY_FIELD(size_bytes), "SIZE", NULL},
+    {"max", OPTION_BYTES, MEMORY_FIELD(max_bytes), "SIZE", NULL},
     {"huge", OPTION_PAGES, MEMORY_FIELD(backing.pages), "PAGES", NULL},
     {"node", OPTION_NUMBER, MEMORY_FIELD(node), "N", NULL},
     {"policy", OPTION_POLICY, MEMORY_FIELD(backing.policy), "POLICY", NULL},
@@ -404,6 +407,9 @@ static const char *memory_fault(const struct memory_option *memory)
     if (memory->size_bytes == 0) {
         return "size is missing";
     }
+    if (memory->max_bytes != 0 && memory->max_bytes < memory->size_bytes) {
+        return "max is below size";
+    }
     if (memory->node == NO_NODE) {
         return policy == RAM_POLICY_BIND || policy == RAM_POLICY_PREFER
                    ? "node is missing"
@@ -437,6 +443,8 @@ static int memory_take(struct vmm_options *options, const char *list, struct err
                                     : memory.backing.policy;
     }
     options->memory_bytes = memory.size_bytes;
+    options->plug_bytes =
+        memory.max_bytes != 0 ? memory.max_bytes - memory.size_bytes : 0;
     options->backing = memory.backing;
     return 0;
 }

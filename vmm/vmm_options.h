@@ -73,6 +73,7 @@ struct vmm_options {
     unsigned nic_count;
     struct vmm_overlay_option make_overlay; /* --make-overlay: does that and ends */
     uint64_t memory_bytes;
+    uint64_t plug_bytes; /* what may be plugged */
     struct ram_backing backing;
     uint64_t cpu_count;
     enum cpu_level cpu_level;

@@ -393,6 +393,61 @@ ended 0
 [ "$(pool Free)" = 70 ] || fail "pages are left behind: $(grep Huge /proc/meminfo)"
 echo 0 >/proc/sys/vm/nr_hugepages
 
+check "a guest gets memory while it runs, and gives it back"
+machine --memory size=160MiB,max=672MiB
+await 'built-in shell' 240
+# asked MIB: what QMP wants to be plugged
+asked() {
+    qmp_say qmp.sock qom-set "{\"path\":\"vmem0\",\"property\":\"requested-size\",\"value\":$(($1 << 20))}" >answer ||
+        fail "$(cat answer)"
+}
+# plugged MIB: waits until so much is
+plugged() {
+    local tries=300
+    until qmp_say qmp.sock query-memory-devices >answer && grep -q "\"size\": *$(($1 << 20))[,}]" answer; do
+        tries=$((tries - 1))
+        [ $tries -gt 0 ] || fail "not $1 MiB: $(cat answer)"
+        sleep 0.2
+    done
+}
+# total NAME MIB: the guest's memory is now at least, or with a minus at most, so much
+total() {
+    say "total() { sed -n 's/^MemTotal: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo; }"
+    if [ "$2" -gt 0 ]; then
+        say "until [ \$(total) -ge $(($2 * 1024)) ]; do sleep 0.2; done; echo total=$1"
+    else
+        say "until [ \$(total) -le $((-$2 * 1024)) ]; do sleep 0.2; done; echo total=$1"
+    fi
+    await "^total=$1" 120
+}
+say 'echo online_movable >/sys/devices/system/memory/auto_online_blocks; modprobe virtio_mem; echo mem=$?'
+await '^mem=0' 60
+asked 384
+plugged 384
+total grown 450
+say 'mkdir -p /mnt; mount -t tmpfs -o size=300m none /mnt; head -c 250000000 /dev/zero | tr "\000" x >/mnt/big; echo "big: $(sha256sum </mnt/big)"'
+await '^big: ' 120
+big_is=$(sed -n 's/^big: //p' console | tr -d '\r')
+save saved.5
+machine --memory size=160MiB,max=672MiB --incoming saved.5 --lazy
+say 'echo "then: $(sha256sum </mnt/big)"'
+await "^then: $big_is" 120
+log_says 'it has RAM that is plugged'
+rm saved.5
+say 'rm /mnt/big; umount /mnt; echo gone=$?'
+await '^gone=0' 60
+asked 128
+plugged 128
+total shrunk -300
+say 'reboot -f'
+await 'built-in shell' 240
+plugged 0
+say 'modprobe virtio_mem; echo mem=again'
+await '^mem=again' 60
+plugged 128
+say 'poweroff -f'
+ended 0
+
 check "vmlinuz as Debian ships it boots by its 64-bit entry, at level x86-64-v3"
 start --kernel vmlinuz --cpus 1 --memory 160MiB --cpu x86-64-v3
 await 'built-in shell' 240

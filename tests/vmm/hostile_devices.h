@@ -6,6 +6,7 @@
 #include "vmm/virtio_balloon.h"
 #include "vmm/virtio_block.h"
 #include "vmm/virtio_console.h"
+#include "vmm/virtio_mem.h"
 #include "vmm/virtio_net.h"
 #include "vmm/virtio_random.h"
 #include "vmm/virtio_vsock.h"
@@ -216,6 +217,62 @@ static inline void hostile_balloon_behind(struct hostile *hostile)
     virtio_balloon_state(hostile->guest.pci->virtio, &state);
 }
 
+/* ---- memory that is plugged ---- */
+
+#define HOSTILE_PLUG_AT     (UINT64_C(1) << 30)
+#define HOSTILE_PLUG_BLOCKS 8u
+#define HOSTILE_PLUG_BYTES  (HOSTILE_PLUG_BLOCKS * RAM_PLUG_BLOCK_BYTES)
+
+static inline struct virtio_device *hostile_mem_make(struct hostile *hostile)
+{
+    static const struct ram_backing plain;
+    struct virtio_device *device = NULL;
+    if (hostile->guest.memory.region_count == 1) {
+        REQUIRE(guest_memory_add_pluggable(&hostile->guest.memory, HOSTILE_PLUG_AT,
+                                           HOSTILE_PLUG_BYTES, &plain, NULL) == 0);
+    }
+    REQUIRE(virtio_mem_new(&hostile->guest.place, &device) == 0);
+    return device;
+}
+
+static inline unsigned
+hostile_mem_header(struct hostile *hostile, unsigned queue, uint8_t *ret_bytes)
+{
+    const bool is_odd = hostile_choose(hostile, 8) == 0;
+    const struct virtio_mem_request request = {
+        .type = is_odd ? (uint16_t)hostile_number(hostile)
+                       : (uint16_t)hostile_choose(hostile, 4),
+        .address = is_odd ? hostile_number(hostile)
+                          : HOSTILE_PLUG_AT +
+                                RAM_PLUG_BLOCK_BYTES *
+                                    hostile_choose(hostile, HOSTILE_PLUG_BLOCKS + 1),
+        .block_count = is_odd ? (uint16_t)hostile_number(hostile)
+                              : (uint16_t)hostile_choose(hostile, 4)};
+    (void)queue;
+    memcpy(ret_bytes, &request, sizeof(request));
+    return sizeof(request) - (unsigned)hostile_choose(hostile, 2);
+}
+
+/* The host wants more or less; what is plugged is what is RAM, and never more than may
+ * be. */
+static inline void hostile_mem_behind(struct hostile *hostile)
+{
+    struct virtio_mem_state state;
+    struct virtio_device *device = hostile->guest.pci->virtio;
+    uint64_t held = 0;
+    (void)virtio_mem_want(
+        device, RAM_PLUG_BLOCK_BYTES * hostile_choose(hostile, HOSTILE_PLUG_BLOCKS + 2),
+        NULL); /* too much is refused */
+    virtio_mem_state(device, &state);
+    for (unsigned i = 0; i < HOSTILE_PLUG_BLOCKS; i++) {
+        const uint64_t at = HOSTILE_PLUG_AT + i * RAM_PLUG_BLOCK_BYTES;
+        held += guest_memory_holds(&hostile->guest.memory, at, RAM_PLUG_BLOCK_BYTES)
+                    ? RAM_PLUG_BLOCK_BYTES
+                    : 0;
+    }
+    REQUIRE(held == state.plugged_bytes && held <= HOSTILE_PLUG_BYTES);
+}
+
 /* ---- vsock: clients, and who dials, on this side ---- */
 
 enum { HOSTILE_DIALER = 0, HOSTILE_CLIENT, HOSTILE_SERVER, HOSTILE_LISTENER };
@@ -407,11 +464,14 @@ static const struct hostile_device hostile_balloon = {"balloon", hostile_balloon
                                                       hostile_balloon_header,
                                                       hostile_balloon_behind, NULL};
 
+static const struct hostile_device hostile_mem = {
+    "mem", hostile_mem_make, hostile_mem_header, hostile_mem_behind, NULL};
+
 static const struct hostile_device hostile_vsock = {
     "vsock", hostile_vsock_make, hostile_vsock_header, hostile_vsock_behind,
     hostile_close_fds};
 
 static const struct hostile_device *const hostile_devices[] = {
-    &hostile_random,  &hostile_block,   &hostile_net,
-    &hostile_console, &hostile_balloon, &hostile_vsock,
+    &hostile_random,  &hostile_block, &hostile_net, &hostile_console,
+    &hostile_balloon, &hostile_vsock, &hostile_mem,
 };

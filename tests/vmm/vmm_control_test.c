@@ -6,6 +6,7 @@
 #include "support/test_main.h"
 #include "vmm/snapshot_file.h"
 #include "vmm/virtio_balloon.h"
+#include "vmm/virtio_mem.h"
 #include "vmm/vmm_control.h"
 
 #include <check.h>
@@ -39,6 +40,8 @@ static void on_reset(void *context)
     vmm_control_reset(context);
 }
 
+static uint64_t plug_bytes; /* of the machine that is made next */
+
 static void make(const void *code, size_t size)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -46,6 +49,7 @@ static void make(const void *code, size_t size)
         .kvm_fd = kvm_fd,
         .cpu_count = 1,
         .memory_bytes = UINT64_C(32) << 20,
+        .plug_bytes = plug_bytes,
         .kernel_fd = micro_kernel(code, size),
         .initrd_fd = -1,
         .cmdline = "",
@@ -248,6 +252,45 @@ static void ask_with(const char *command, const char *arguments, int descriptor)
 
 static const uint8_t jump[] = {0xeb, 0xfe}; /* 1: jmp 1b */
 
+#define PLUG(path, property, value) \
+    "{\"path\":\"" path "\",\"property\":\"" property "\",\"value\":" value "}"
+
+START_TEST(what_is_to_be_plugged_is_said_as_to_qemu)
+{
+    static const uint8_t code[] = {0xeb, 0xfe};
+    struct virtio_device *device;
+    plug_bytes = UINT64_C(64) << 20;
+    make(code, sizeof(code));
+    plug_bytes = 0;
+    meet();
+    ask("query-memory-devices");
+    hear("{\"return\":[]}");
+    ask_with("qom-set", PLUG("vmem0", "requested-size", "0"), -1);
+    hear("no RAM is to be plugged: it was started without max");
+    const struct virtio_place place = machine_place(machine);
+    ck_assert_int_eq(virtio_mem_new(&place, &device), 0);
+    ck_assert_int_eq(machine_add_virtio(machine, device, VIRTIO_MEM_NAME, NULL), 0);
+    control.memory = device;
+
+    ask_with("qom-set", PLUG("/machine/peripheral/vmem0", "requested-size", "33554432"),
+             -1);
+    hear("{\"return\":{}}");
+    ask("query-memory-devices");
+    hear("\"memaddr\":4294967296,\"requested-size\":33554432,\"size\":0,"
+         "\"max-size\":67108864,\"block-size\":2097152");
+    ask("query-memory-size-summary"); /* no driver plugs any */
+    hear("\"base-memory\":33554432,\"plugged-memory\":0");
+    ask_with("qom-set", PLUG("vmem0", "requested-size", "33554431"), -1);
+    hear("requested-size: not 0 to 67108864 bytes in steps of 2097152");
+    ask_with("qom-set", PLUG("vmem0", "requested-size", "-1"), -1);
+    hear("value: how many bytes are to be plugged");
+    ask_with("qom-set", PLUG("vmem0", "size", "0"), -1);
+    hear("property: only requested-size");
+    ask_with("qom-set", PLUG("vmem1", "requested-size", "0"), -1);
+    hear("path: only vmem0");
+}
+END_TEST
+
 START_TEST(a_machine_is_saved_into_a_file_that_came_along)
 {
     struct snapshot_file file;
@@ -372,6 +415,7 @@ int main(void)
                         sizeof(ends) / sizeof(ends[0]));
     tcase_add_test(tests, the_power_button_reaches_the_guest);
     tcase_add_test(tests, the_balloon_is_asked_and_told_in_bytes_that_are_left);
+    tcase_add_test(tests, what_is_to_be_plugged_is_said_as_to_qemu);
     tcase_add_test(tests, a_machine_is_saved_into_a_file_that_came_along);
     tcase_add_test(tests, what_is_no_file_for_a_machine_is_refused_and_the_guest_goes_on);
     tcase_add_test(tests, a_save_that_fails_says_why_and_the_guest_goes_on);

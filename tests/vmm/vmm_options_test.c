@@ -45,7 +45,8 @@ START_TEST(what_ram_is_made_of_is_a_list)
     static const char *const huge[] = {"--kernel", "k", "--memory",
                                        "huge=2M,size=1GiB,node=1", NULL};
     static const char *const spread[] = {"--kernel", "k", "--memory",
-                                         "size=64MiB,policy=interleave,huge=off", NULL};
+                                         "size=64MiB,policy=interleave,huge=off,max=1GiB",
+                                         NULL};
     struct vmm_options options;
 
     ck_assert_int_eq(parse(plain, &options, NULL), 0);
@@ -59,6 +60,8 @@ START_TEST(what_ram_is_made_of_is_a_list)
     ck_assert_int_eq(parse(spread, &options, NULL), 0);
     ck_assert_int_eq(options.backing.pages, RAM_PAGES_PLAIN);
     ck_assert_int_eq(options.backing.policy, RAM_POLICY_INTERLEAVE);
+    ck_assert_uint_eq(options.memory_bytes, UINT64_C(64) << 20);
+    ck_assert_uint_eq(options.plug_bytes, UINT64_C(960) << 20);
 }
 END_TEST
 
@@ -188,6 +191,8 @@ static const struct mistake_row mistakes[] = {
     {{"--kernel"}, "--kernel: FILE is missing"},
     {{"--kernel", "k", "--memory", "many"}, "--memory: "},
     {{"--memory", "huge=2M"}, "--memory: huge=2M: size is missing"},
+    {{"--memory", "size=1GiB,max=1MiB"},
+     "--memory: size=1GiB,max=1MiB: max is below size"},
     {{"--memory", "size=1GiB,huge=4M"}, "--memory: huge: 4M: not off, thp, 2M or 1G"},
     {{"--memory", "size=1GiB,policy=bind"},
      "--memory: size=1GiB,policy=bind: node is missing"},

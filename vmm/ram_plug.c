@@ -1,0 +1,146 @@
+#include "vmm/ram_plug.h"
+
+#include "base/require.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#define WORD_BLOCKS 64u
+#define WORDS       (RAM_PLUG_BLOCKS_MAX / WORD_BLOCKS)
+
+struct ram_plug {
+    uint64_t block_bytes;
+    uint64_t size_bytes;
+    uint8_t *view;
+    void *reserved; /* the view, and what aligns it */
+    size_t reserved_bytes;
+    atomic_uint plugged;
+    _Atomic uint64_t words[WORDS];
+};
+
+uint64_t ram_plug_block_bytes(uint64_t size_bytes)
+{
+    uint64_t block = RAM_PLUG_BLOCK_BYTES;
+    while (size_bytes / block > RAM_PLUG_BLOCKS_MAX) {
+        block *= 2;
+    }
+    return block;
+}
+
+static int view_map(struct ram_plug *plug, int fd, struct err *err)
+{
+    plug->reserved_bytes = (size_t)(plug->size_bytes + RAM_PLUG_BLOCK_BYTES);
+    plug->reserved = mmap(NULL, plug->reserved_bytes, PROT_NONE,
+                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (plug->reserved == MAP_FAILED) {
+        plug->reserved = NULL;
+        return err_sys(err, -errno, "reserve address space for RAM");
+    }
+    /* Huge pages lie where they do in the guest. */
+    const uintptr_t first = (uintptr_t)plug->reserved;
+    const uintptr_t past = first % RAM_PLUG_BLOCK_BYTES;
+    const uintptr_t skip = past == 0 ? 0 : (uintptr_t)RAM_PLUG_BLOCK_BYTES - past;
+    void *view = mmap((uint8_t *)plug->reserved + skip, (size_t)plug->size_bytes,
+                      PROT_NONE, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd, 0);
+    if (view == MAP_FAILED) {
+        return err_sys(err, -errno, "map the guest's view of RAM");
+    }
+    plug->view = view;
+    return 0;
+}
+
+int ram_plug_new(int fd,
+                 uint64_t size_bytes,
+                 const struct ram_backing *backing,
+                 struct ram_plug **ret_plug,
+                 struct err *err)
+{
+    struct ram_plug *plug = calloc(1, sizeof(*plug));
+    if (plug == NULL) {
+        return err_sys(err, -ENOMEM, "make RAM that is plugged");
+    }
+    plug->size_bytes = size_bytes;
+    plug->block_bytes = ram_plug_block_bytes(size_bytes);
+    REQUIRE(size_bytes % plug->block_bytes == 0);
+    int r = view_map(plug, fd, err);
+    if (r == 0) {
+        r = ram_backing_apply(backing, plug->view, size_bytes, err);
+    }
+    if (r < 0) {
+        ram_plug_free(plug);
+        return r;
+    }
+    *ret_plug = plug;
+    return 0;
+}
+
+struct ram_plug *ram_plug_free(struct ram_plug *plug)
+{
+    if (plug != NULL && plug->reserved != NULL) {
+        (void)munmap(plug->reserved, plug->reserved_bytes);
+    }
+    free(plug);
+    return NULL;
+}
+
+uint8_t *ram_plug_view(const struct ram_plug *plug)
+{
+    return plug->view;
+}
+
+uint32_t ram_plug_blocks(const struct ram_plug *plug)
+{
+    return (uint32_t)(plug->size_bytes / plug->block_bytes);
+}
+
+uint32_t ram_plug_plugged(const struct ram_plug *plug)
+{
+    return atomic_load(&plug->plugged);
+}
+
+bool ram_plug_has(const struct ram_plug *plug, uint32_t block)
+{
+    REQUIRE(block < ram_plug_blocks(plug));
+    return (atomic_load_explicit(&plug->words[block / WORD_BLOCKS],
+                                 memory_order_acquire) >>
+                block % WORD_BLOCKS &
+            1) != 0;
+}
+
+uint64_t
+ram_plug_run(const struct ram_plug *plug, uint64_t offset, uint64_t size, bool is_plugged)
+{
+    const uint64_t left = offset < plug->size_bytes ? plug->size_bytes - offset : 0;
+    const uint64_t wanted = size < left ? size : left;
+    uint64_t at = offset;
+    while (at - offset < wanted &&
+           ram_plug_has(plug, (uint32_t)(at / plug->block_bytes)) == is_plugged) {
+        at = (at / plug->block_bytes + 1) * plug->block_bytes;
+    }
+    return at - offset < wanted ? at - offset : wanted;
+}
+
+int ram_plug_set(struct ram_plug *plug, uint32_t first, uint32_t count, bool is_plugged)
+{
+    const uint32_t blocks = ram_plug_blocks(plug);
+    REQUIRE(first <= blocks && count <= blocks - first);
+    /* Before the guest is told that it may, after it was told that it may not. */
+    if (count > 0 && mprotect(plug->view + first * plug->block_bytes,
+                              (size_t)(count * plug->block_bytes),
+                              is_plugged ? PROT_READ | PROT_WRITE : PROT_NONE) < 0) {
+        return -errno;
+    }
+    for (uint32_t i = first; i < first + count; i++) {
+        const uint64_t bit = UINT64_C(1) << i % WORD_BLOCKS;
+        _Atomic uint64_t *word = &plug->words[i / WORD_BLOCKS];
+        const uint64_t was =
+            is_plugged ? atomic_fetch_or(word, bit) : atomic_fetch_and(word, ~bit);
+        if (((was & bit) != 0) != is_plugged) {
+            (void)(is_plugged ? atomic_fetch_add(&plug->plugged, 1)
+                              : atomic_fetch_sub(&plug->plugged, 1));
+        }
+    }
+    return 0;
+}

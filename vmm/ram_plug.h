@@ -1,0 +1,49 @@
+/* Which blocks of a region of RAM are plugged: memory that a machine may get while it
+ * runs.
+ *
+ * The guest has a view of its own of the region's file, where blocks that are not plugged
+ * cannot be touched: a vCPU that does so is at its end, and a guest never has more of the
+ * host than was plugged. We reach the region by another mapping, for what is on its way
+ * into a block that the guest unplugs meanwhile must not hit us; whether a device may go
+ * there is asked first (guest_memory.h).
+ *
+ * Shapes: opaque `struct ram_plug`, a bit for each block. Units: bytes, blocks. Threads:
+ * set by one at a time; asked by any. Ownership: the view is its own, the file is
+ * borrowed for new. Errors: -errno; of set with nothing changed. Limits:
+ * RAM_PLUG_BLOCKS_MAX, each of which may cost a mapping (vm.max_map_count is 65530).
+ */
+#pragma once
+
+#include "base/err.h"
+#include "vmm/ram_backing.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define RAM_PLUG_BLOCKS_MAX  16384u
+#define RAM_PLUG_BLOCK_BYTES (UINT64_C(2) << 20) /* at least */
+
+struct ram_plug;
+
+/* The block of a region of that size: a power of two of which it has not too many. */
+uint64_t ram_plug_block_bytes(uint64_t size_bytes);
+/* Nothing is plugged. */
+int ram_plug_new(int fd,
+                 uint64_t size_bytes,
+                 const struct ram_backing *backing,
+                 struct ram_plug **ret_plug,
+                 struct err *err);
+/* NULL is fine; returns NULL. */
+struct ram_plug *ram_plug_free(struct ram_plug *plug);
+/* Where the guest sees the region. */
+uint8_t *ram_plug_view(const struct ram_plug *plug);
+uint32_t ram_plug_blocks(const struct ram_plug *plug);
+uint32_t ram_plug_plugged(const struct ram_plug *plug);
+bool ram_plug_has(const struct ram_plug *plug, uint32_t block);
+/* The bytes from `offset` on, at most `size`, that are plugged, or are not. */
+uint64_t ram_plug_run(const struct ram_plug *plug,
+                      uint64_t offset,
+                      uint64_t size,
+                      bool is_plugged);
+/* All of these blocks, whatever they were. */
+int ram_plug_set(struct ram_plug *plug, uint32_t first, uint32_t count, bool is_plugged);
