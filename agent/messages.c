@@ -5,11 +5,13 @@
 const char *const fence_health_names[] = {"unknown", "missing", "running", "watchdog",
                                           NULL};
 const char *const order_names[] = {"run", "stop", "keep", NULL};
+const char *const snapshot_order_names[] = {"keep", "make", "delete", NULL};
 
 RECORD_DEFINE(msg_join, MSG_JOIN_FIELDS)
 RECORD_DEFINE(msg_member, MSG_MEMBER_FIELDS)
 RECORD_DEFINE(msg_join_reply, MSG_JOIN_REPLY_FIELDS)
 RECORD_DEFINE(msg_vm_seen, MSG_VM_SEEN_FIELDS)
+RECORD_DEFINE(msg_snapshot_seen, MSG_SNAPSHOT_SEEN_FIELDS)
 RECORD_DEFINE(msg_blob, MSG_BLOB_FIELDS)
 RECORD_DEFINE(msg_taken, MSG_TAKEN_FIELDS)
 RECORD_DEFINE(msg_carried, MSG_CARRIED_FIELDS)
@@ -21,6 +23,7 @@ RECORD_DEFINE(msg_confirm, MSG_CONFIRM_FIELDS)
 RECORD_DEFINE(msg_confirmed, MSG_CONFIRMED_FIELDS)
 RECORD_DEFINE(msg_nic, MSG_NIC_FIELDS)
 RECORD_DEFINE(msg_vm, MSG_VM_FIELDS)
+RECORD_DEFINE(msg_snapshot, MSG_SNAPSHOT_FIELDS)
 RECORD_DEFINE(msg_neighbour, MSG_NEIGHBOUR_FIELDS)
 RECORD_DEFINE(msg_network, MSG_NETWORK_FIELDS)
 RECORD_DEFINE(msg_orders, MSG_ORDERS_FIELDS)

@@ -72,8 +72,29 @@ RECORD_DECLARE(msg_join_reply, MSG_JOIN_REPLY_FIELDS)
     F(S, 10, U64, running_wall_ms, "runningAt", UNIT_INSTANT, 0, 0, UINT64_MAX, 0,    \
       "boot timeline")                                                                \
     F(S, 11, U64, disk_epoch, "diskEpoch", UNIT_NONE, 0, 0, UINT64_MAX, 0,            \
-      "it has ended: its disks, of that run, are here")
+      "it has ended: its disks, of that run, are here")                               \
+    F(S, 12, ENUM, engine, "engine", engine, 0, 0, ENGINE_FAKE, ENGINE_AUTO,          \
+      "of the run; auto: a host that does not say")                                   \
+    F(S, 13, BOOL, paused, "paused", none, 0, 0, 1, 0,                                \
+      "its user's pause is in force: the phase is running, no probe is asked")
 RECORD_DECLARE(msg_vm_seen, MSG_VM_SEEN_FIELDS)
+/* A snapshot that the host was ordered to make, keep or remove, or that it has. At first
+ * it says `making`, then once `ready` or `failed`, and goes on saying so; of one that is
+ * to be removed `deleting`; of one that is not here (any more) `lost`. */
+#define MSG_SNAPSHOT_SEEN_FIELDS(F, S)                                                  \
+    F(S, 1, U64, snapshot, "snapshot", UNIT_NONE, 0, 1, UINT64_MAX, 0, "uid")           \
+    F(S, 2, U64, vm, "vm", UNIT_NONE, 0, 0, UINT64_MAX, 0, "uid of its VM")             \
+    F(S, 3, U64, epoch, "epoch", UNIT_NONE, 0, 0, UINT64_MAX, 0, "of the run in it")    \
+    F(S, 4, ENUM, phase, "phase", snapshot_phase, 0, 0, SNAPSHOT_LOST, SNAPSHOT_MAKING, \
+      "as seen")                                                                        \
+    F(S, 5, U64, bytes, "bytes", UNIT_BYTES, 0, 0, UINT64_MAX, 0,                       \
+      "that it takes here, once it is ready")                                           \
+    F(S, 6, U32, permille, "progress", UNIT_PERMILLE, 0, 0, 1000, 0,                    \
+      "how far, while it is made")                                                      \
+    F(S, 7, TEXT, reason, "reason", UNIT_NONE, 0, 0, 255, 0, "of the phase")            \
+    F(S, 8, U64, at_wall_ms, "at", UNIT_INSTANT, 0, 0, UINT64_MAX, 0,                   \
+      "the instant that is in it")
+RECORD_DECLARE(msg_snapshot_seen, MSG_SNAPSHOT_SEEN_FIELDS)
 #define MSG_BLOB_FIELDS(F, S)                                                    \
     F(S, 1, DIGEST, sha256, "sha256", none, 0, 0, 0, 0, "content")               \
     F(S, 2, U64, size_bytes, "size", UNIT_BYTES, 0, 0, UINT64_MAX, 0, "content") \
@@ -126,7 +147,9 @@ RECORD_DECLARE(msg_carried, MSG_CARRIED_FIELDS)
     F(S, 15, LIST, taken, "taken", msg_taken, 0, 0, HOST_RANGES_MAX, 0,                  \
       "ranges that it needs for itself")                                                 \
     F(S, 16, LIST, carried, "carried", msg_carried, 0, 0, HOST_CARRIED_MAX, 0,           \
-      "networks that it carries all the same")
+      "networks that it carries all the same")                                           \
+    F(S, 17, LIST, snapshots, "snapshots", msg_snapshot_seen, 0, 0, HOST_SNAPSHOTS_MAX,  \
+      0, "all that it was told of, or has")
 RECORD_DECLARE(msg_heartbeat, MSG_HEARTBEAT_FIELDS)
 /* Renews the lease from the moment heartbeat `sequence` was sent; the host writes down
  * the level, for its next start (agent/level_file.h). */
@@ -192,8 +215,31 @@ extern const char *const order_names[]; /* run stop keep */
     F(S, 7, RECORD, image, "image", image_spec, 0, 0, 0, 0, "boot material")     \
     F(S, 8, LIST, nics, "nics", msg_nic, 0, 0, NICS_MAX, 0, "addresses")         \
     F(S, 9, U64, disk_epoch, "diskEpoch", UNIT_NONE, 0, 0, UINT64_MAX, 0,        \
-      "run with the disks of that run; 0: with new ones")
+      "run with the disks of that run; 0: with new ones")                        \
+    F(S, 10, BOOL, paused, "paused", none, 0, 0, 1, 0,                           \
+      "its user's: CPUs stand still until this is gone; of a run only")          \
+    F(S, 11, U64, restore, "restore", UNIT_NONE, 0, 0, UINT64_MAX, 0,            \
+      "begin the run from that snapshot; 0: boot. The disks of diskEpoch, if "   \
+      "any, stay until the snapshot's are complete, then go")
 RECORD_DECLARE(msg_vm, MSG_VM_FIELDS)
+enum snapshot_order {
+    SNAPSHOT_ORDER_KEEP = 0,
+    SNAPSHOT_ORDER_MAKE, /* of the run of that epoch, or it has failed */
+    SNAPSHOT_ORDER_DELETE
+};
+extern const char *const snapshot_order_names[]; /* keep make delete */
+/* What is not named is removed, as with VMs. */
+#define MSG_SNAPSHOT_FIELDS(F, S)                                                    \
+    F(S, 1, U64, snapshot, "snapshot", UNIT_NONE, 0, 1, UINT64_MAX, 0, "uid")        \
+    F(S, 2, U64, vm, "vm", UNIT_NONE, 0, 1, UINT64_MAX, 0, "uid of its VM")          \
+    F(S, 3, U64, epoch, "epoch", UNIT_NONE, 0, 1, UINT64_MAX, 0, "of the run in it") \
+    F(S, 4, ENUM, order, "order", snapshot_order, 0, 0, SNAPSHOT_ORDER_DELETE,       \
+      SNAPSHOT_ORDER_KEEP, "keep, make or delete")                                   \
+    F(S, 5, U64, bytes, "bytes", UNIT_BYTES, 0, 0, UINT64_MAX, 0,                    \
+      "to make: promised to it, the most it may take")                               \
+    F(S, 6, NAME, name, "name", none, 0, 0, 63, 0, "for people")                     \
+    F(S, 7, NAME, tenant, "tenant", none, 0, 0, 63, 0, "owner")
+RECORD_DECLARE(msg_snapshot, MSG_SNAPSHOT_FIELDS)
 #define MSG_NEIGHBOUR_FIELDS(F, S)                                                      \
     F(S, 1, U64, mac, "mac", UNIT_MAC, 0, 0, UINT64_MAX, 0, "0: the other host itself") \
     F(S, 2, U32, ipv4, "address", UNIT_IPV4, 0, 0, UINT32_MAX, 0, "in the network")     \
@@ -229,7 +275,9 @@ RECORD_DECLARE(msg_network, MSG_NETWORK_FIELDS)
       "what should run here; nothing else may")                                       \
     F(S, 6, LIST, networks, "networks", msg_network, 0, 0, 512, 0, "what those need") \
     F(S, 7, LIST, blobs, "blobs", msg_blob, 0, 0, 256, 0,                             \
-      "what the image store should hold")
+      "what the image store should hold")                                             \
+    F(S, 8, LIST, snapshots, "snapshots", msg_snapshot, 0, 0, HOST_SNAPSHOTS_MAX, 0,  \
+      "what this host makes, keeps and removes; it has no others")
 RECORD_DECLARE(msg_orders, MSG_ORDERS_FIELDS)
 
 /* ---- exchanges (api/exchange.h) on the way to another host

@@ -24,6 +24,8 @@ const char *const spread_scope_names[] = {"none", "host", NULL};
 const char *const restart_policy_names[] = {"on-failure", "always", "never", NULL};
 const char *const host_failure_names[] = {"restart-elsewhere", "wait", NULL};
 const char *const host_drain_names[] = {"restart", "stop", NULL};
+const char *const snapshot_phase_names[] = {"making",   "ready", "failed",
+                                            "deleting", "lost",  NULL};
 const char *const metric_names[] = {"vm.cpu.utilization", NULL};
 const char *const phase_names[] = {"pending", "placed",    "starting", "running",
                                    "ready",   "migrating", "stopping", "stopped",

@@ -419,6 +419,19 @@ RECORD_DECLARE(vm_status, VM_STATUS_FIELDS)
     F(S, 3, RECORD, status, "status", vm_status, FIELD_SERVER, 0, 0, 0, "what is")
 RECORD_DECLARE(vm, VM_FIELDS)
 
+/* ---- Snapshot
+ * ------------------------------------------------------------------------------------ */
+enum snapshot_phase {
+    SNAPSHOT_MAKING = 0,
+    SNAPSHOT_READY,
+    SNAPSHOT_FAILED,
+    SNAPSHOT_DELETING,
+    SNAPSHOT_LOST,
+    SNAPSHOT_PHASE_COUNT
+};
+extern const char *const snapshot_phase_names[]; /* making ready failed deleting lost */
+#define HOST_SNAPSHOTS_MAX 256 /* on one host: all are in each of its reports */
+
 /* ---- Network
  * -------------------------------------------------------------------------------------
  */
