@@ -1,9 +1,12 @@
 /* The disks in a VM's folder, from one run to the next: disk-<name>.* as the engines make
  * them, and `base`, a link to the image's disk that they lie on.
  *
+ * Disks of a snapshot come into the folder by a folder of their own in it, which is
+ * renamed when all are there: from then on they are the VM's.
+ *
  * An engine uses disks that it finds and makes those that are missing; which of the two a
  * run gets is decided here, before it starts. Threads: any; the caller holds the folder's
- * lock (agent/vm_lock.h) for vm_disks_renew. Errors: -errno with text.
+ * lock (agent/vm_lock.h) for all but vm_disks_base. Errors: -errno with text.
  */
 #pragma once
 
@@ -12,9 +15,21 @@
 
 #include <stdbool.h>
 
+#define VM_DISKS_PREFIX       "disk-"
+#define VM_DISKS_BASE         "base"
+#define VM_DISKS_RESTORED     "restored" /* whole; to be put in place */
+#define VM_DISKS_RESTORED_NEW "restored.new"
+
 /* The next run makes new disks: those that are there go. image_disk: what the new ones
  * lie on; "": on none. */
 int vm_disks_renew(const char *folder, const char *image_disk, struct err *err);
 /* The image's disk that the disks lie on; false when they lie on none, or nobody noted.
  */
 bool vm_disks_base(const char *folder, char ret_path[ENGINE_PATH_SIZE]);
+/* Puts the disks that lie, whole and durable, in RESTORED_NEW in the place of those that
+ * are there. Killed in between, either all of the old ones are there, or vm_disks_settle
+ * puts the rest in place: no run gets some of each. */
+int vm_disks_replace(const char *folder, struct err *err);
+/* Before any run: ends what a crash has cut off of that, or removes what was not whole.
+ */
+int vm_disks_settle(const char *folder, struct err *err);
