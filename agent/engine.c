@@ -2,6 +2,7 @@
 
 #include "base/require.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -86,6 +87,38 @@ int engine_vm_set_machine(struct engine_vm *vm,
     }
     engine_limits_of(machine, &vm->limits);
     return 0;
+}
+
+/* Names become parts of options and paths: nothing but names may be in them. */
+static int names_check(const struct engine_vm *vm, struct err *err)
+{
+    if (!name_valid(vm->name) || !name_valid(vm->tenant)) {
+        return err_set(err, BERTH_EINVALID, "VM or tenant name is not a name");
+    }
+    for (uint32_t i = 0; i < vm->disk_count; i++) {
+        if (!name_valid(vm->disks[i].name)) {
+            return err_set(err, BERTH_EINVALID, "disk %" PRIu32 ": not a name", i);
+        }
+    }
+    for (uint32_t i = 0; i < vm->nic_count; i++) {
+        const char *tap = vm->nics[i].tap;
+        if (tap[0] == '\0' || strpbrk(tap, ",/ =") != NULL) {
+            return err_set(err, BERTH_EINVALID, "NIC %" PRIu32 ": not an interface", i);
+        }
+    }
+    return 0;
+}
+
+int engine_vm_check(const struct engine_vm *vm, struct err *err)
+{
+    if (vm->folder[0] != '/' || strlen(vm->folder) > ENGINE_FOLDER_MAX) {
+        return err_set(err, BERTH_EINVALID, "folder %s: not an absolute, short path",
+                       vm->folder);
+    }
+    if (vm->memory_bytes < MIB || vm->cpu_count == 0) {
+        return err_set(err, BERTH_EINVALID, "no memory or no CPU");
+    }
+    return names_check(vm, err);
 }
 
 const struct engine_ops *engine_choose(const struct engine_ops *const *engines,

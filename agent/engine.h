@@ -91,6 +91,8 @@ struct engine_vm {
     char initrd_path[ENGINE_PATH_SIZE];
     char disk_path[ENGINE_PATH_SIZE]; /* image disk, read only, backs overlays */
     bool disk_is_qcow2; /* else raw; by agent/disk_format.h, never by QEMU */
+    char memory_path[ENGINE_PATH_SIZE]; /* of a machine saved there, which goes on with
+                                           disks_are_there; "": it boots */
     char cmdline[ENGINE_CMDLINE_SIZE];
     struct engine_disk disks[DISKS_MAX];
     uint32_t disk_count;
@@ -109,6 +111,10 @@ int engine_vm_set_machine(struct engine_vm *vm,
                           const struct machine_spec *machine,
                           const char *image_cmdline,
                           struct err *err);
+
+/* Folder, names, memory and CPUs: what no program could do without. 0 or BERTH_EINVALID.
+ */
+int engine_vm_check(const struct engine_vm *vm, struct err *err);
 
 /* What a template says of rates. */
 void engine_limits_of(const struct machine_spec *machine,
@@ -155,7 +161,10 @@ struct engine_events {
     int (*spawned)(void *context, const struct vm_process_identity *identity);
     void (*held)(void *context);
     void (*running)(void *context); /* after cont, or the guest resumed */
-    void (*paused)(void *context);  /* after pause */
+    void (*paused)(void *context);  /* after pause or save; found so by adopt; repeated */
+    /* The end of a save: code 0, and it stands still until cont. Else why not; if it was
+     * not paused before it goes on, at once or by cont. */
+    void (*saved)(void *context, const struct err *why);
     /* Its vCPUs stand still until its host can serve it again; `running` follows then. */
     void (*waiting)(void *context, const char *why);
     /* It goes on, but people should know. */
@@ -188,6 +197,8 @@ struct engine_sample {
 struct engine_ops {
     const char *name; /* as in engine_names */
     enum engine engine;
+    const char *disk_tail; /* of a VM's own disks, disk-<name><tail> in its folder, where
+                              copies of them are as good; NULL: it has none */
     /* Can it run this VM here? 0 or BERTH_EUNSUPPORTED, BERTH_EINVALID with text. */
     int (*check)(const struct engine_host *host,
                  const struct engine_vm *vm,
@@ -213,6 +224,12 @@ struct engine_ops {
      * the answer is the event. */
     int (*cont)(struct engine_run *run, struct err *err);
     int (*pause)(struct engine_run *run, struct err *err);
+    /* Pauses it, makes its disks durable and saves the rest of it into an empty file,
+     * open for writing and borrowed for the call; `saved` follows. 0 or an error, and
+     * then nothing follows. Both NULL: it knows no such thing. */
+    int (*save)(struct engine_run *run, int fd, struct err *err);
+    /* Has a save end soon; `saved` tells. */
+    void (*save_cancel)(struct engine_run *run);
     /* Other limits for a VM that is there: at once, or as soon as its process can be
      * told, in place of those it was started with. What its process refuses is `noted`.
      */

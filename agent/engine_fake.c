@@ -6,6 +6,7 @@
 #include "base/loop.h"
 #include "base/parse_number.h"
 #include "base/require.h"
+#include "vmm/snapshot_file.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -19,6 +20,7 @@
 #include <sys/signalfd.h>
 #include <time.h>
 
+#define PAUSED_FILE      "paused"
 #define CONTROL_SIZE_MAX 4096
 #define LINE_SIZE        256
 #define CONSOLE_EVERY_MS 1000 /* between two looks at console.log */
@@ -164,6 +166,8 @@ struct fake_run {
     bool held_told, running_told;
     bool stopping, killed, frozen;
     bool paused, paused_told;
+    int save_fd;             /* -1: it is not being saved */
+    char restored[64];       /* what the memory says that it goes on from; "": it boots */
     uint64_t console_offset; /* in console.log */
     uint64_t sampled_ns;     /* clock, of the last sample */
     uint64_t cpu_ns;         /* pretended so far */
@@ -231,18 +235,66 @@ static void fake_copy_console(struct fake_run *run)
     }
 }
 
+/* Its memory: whose run it is. */
+static void fake_save_now(struct fake_run *run)
+{
+    char state[sizeof(run->restored)];
+    struct err why = {0};
+    (void)snprintf(state, sizeof(state), "epoch %" PRIu64 " of VM %" PRIu64,
+                   run->vm.epoch, run->vm.uid);
+    if (snapshot_file_begin(run->save_fd, &why) == 0) {
+        (void)snapshot_file_finish(run->save_fd, 0, state, sizeof(state),
+                                   &why); /* told */
+    }
+    fd_close(&run->save_fd);
+    run->events.saved(run->context, &why);
+}
+
+static int fake_load(struct fake_run *run, struct err *err)
+{
+    struct snapshot_file file;
+    CLEANUP_FREE uint8_t *state = NULL;
+    if (run->vm.memory_path[0] == '\0') {
+        return 0;
+    }
+    CLEANUP_FD int fd = fd_open_at(AT_FDCWD, run->vm.memory_path, O_RDONLY, 0, err);
+    int r = fd < 0 ? fd : snapshot_file_open(fd, &file, err);
+    r = r == 0 ? snapshot_file_read_state(fd, &file, &state, err) : r;
+    if (r == 0 && file.state_bytes != sizeof(run->restored)) {
+        r = err_set(err, BERTH_EINVALID, "the memory is of another engine");
+    }
+    if (r == 0) {
+        memcpy(run->restored, state, sizeof(run->restored) - 1);
+    }
+    return r;
+}
+
+static void fake_say_restored(struct fake_run *run)
+{
+    char line[LINE_SIZE];
+    if (run->restored[0] != '\0') {
+        (void)snprintf(line, sizeof(line), "it goes on from %s\n", run->restored);
+        console_ring_append(run->console, line, strlen(line));
+        run->restored[0] = '\0';
+    }
+}
+
 static void fake_watch(void *context)
 {
     struct fake_run *run = context;
     fake_copy_console(run);
     if (run->paused && !run->paused_told) {
         run->paused_told = true;
+        run->held_told = run->running_told = true; /* also one that was taken over */
         run->events.paused(run->context);
+    } else if (run->save_fd >= 0) {
+        fake_save_now(run);
     } else if (!run->running_told && fake_file_exists(run, "running")) {
         run->held_told = true;
         run->running_told = true;
         run->begin = loop_timer_close(run->begin);
         loop_timer_again(run->watch, CONSOLE_EVERY_MS, CONSOLE_EVERY_MS);
+        fake_say_restored(run);
         run->events.running(run->context);
     } else if (!run->held_told && fake_file_exists(run, "held")) {
         run->held_told = true;
@@ -300,7 +352,9 @@ static void fake_begin(void *context)
         .lock = run->vm.lock,
     };
     struct err err = {0};
-    run->process = vm_process_spawn(run->host->loop, &spec, fake_ended, run, &err);
+    if (fake_load(run, &err) == 0) {
+        run->process = vm_process_spawn(run->host->loop, &spec, fake_ended, run, &err);
+    }
     if (run->process == NULL) {
         fake_exited(run, ENGINE_END_START_FAILED, &unknown, err.text);
         return;
@@ -333,6 +387,7 @@ static struct fake_run *fake_new(const struct engine_host *host,
     run->events = *events;
     run->context = context;
     run->console = console;
+    run->save_fd = -1;
     run->sampled_ns = clock_now_ns(host->clock);
     run->watch =
         loop_timer_new(host->loop, WATCH_EVERY_MS, WATCH_EVERY_MS, fake_watch, run);
@@ -369,7 +424,8 @@ static struct engine_run *fake_start(const struct engine_host *host,
     if (run == NULL) {
         return NULL;
     }
-    static const char *const old_files[] = {"held", "running", "console.log", "control"};
+    static const char *const old_files[] = {"held", "running", "console.log", "control",
+                                            PAUSED_FILE};
     for (size_t i = 0; i < ARRAY_COUNT(old_files); i++) {
         char path[ENGINE_PATH_SIZE];
         fake_path(run, old_files[i], path);
@@ -402,6 +458,7 @@ static struct engine_run *fake_adopt(const struct engine_host *host,
         return NULL;
     }
     run->adopted = true;
+    run->paused = fake_file_exists(run, PAUSED_FILE);
     return &run->run;
 }
 
@@ -429,6 +486,9 @@ static int fake_cont(struct engine_run *base, struct err *err)
     if (r != 0) {
         return err_sys(err, r, "continue fake VM");
     }
+    char paused[ENGINE_PATH_SIZE];
+    fake_path(run, PAUSED_FILE, paused);
+    (void)unlink(paused); /* of one that was held there is none */
     run->paused = false;
     run->running_told = false; /* told again by the watch */
     loop_timer_again(run->watch, WATCH_EVERY_MS, WATCH_EVERY_MS);
@@ -445,10 +505,36 @@ static int fake_pause(struct engine_run *base, struct err *err)
     if (r != 0) {
         return err_sys(err, r, "pause fake VM");
     }
+    char paused[ENGINE_PATH_SIZE];
+    fake_path(run, PAUSED_FILE, paused);
+    append_line(paused, "\n"); /* an agent that takes it over cannot ask it */
     run->paused = true;
     run->paused_told = false;
     loop_timer_again(run->watch, WATCH_EVERY_MS, WATCH_EVERY_MS);
     return 0;
+}
+
+static int fake_save(struct engine_run *base, int fd, struct err *err)
+{
+    struct fake_run *run = fake_of(base);
+    int r = run->save_fd >= 0 ? err_set(err, BERTH_EBUSY, "it is being saved already")
+            : run->paused     ? 0
+                              : fake_pause(base, err);
+    if (r < 0) {
+        return r;
+    }
+    run->save_fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (run->save_fd < 0) {
+        return err_sys(err, -errno, "save fake VM");
+    }
+    loop_timer_again(run->watch, WATCH_EVERY_MS, WATCH_EVERY_MS);
+    return 0;
+}
+
+/* At the next look it is over in any case. */
+static void fake_save_cancel(struct engine_run *base)
+{
+    (void)base;
 }
 
 /* A test's file, as its other ones: what the VM was told. */
@@ -545,6 +631,7 @@ static struct engine_run *fake_close(struct engine_run *base)
         run->watch = loop_timer_close(run->watch);
         run->grace = loop_timer_close(run->grace);
         run->process = vm_process_close(run->process);
+        fd_close(&run->save_fd);
         free(run);
     }
     return NULL;
@@ -559,6 +646,8 @@ const struct engine_ops engine_fake = {
     .release = fake_release,
     .cont = fake_cont,
     .pause = fake_pause,
+    .save = fake_save,
+    .save_cancel = fake_save_cancel,
     .limit = fake_limit,
     .stop = fake_stop,
     .kill = fake_kill,

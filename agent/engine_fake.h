@@ -10,6 +10,9 @@
  *                    every sample (cpu, memory) and by the process once a second (end)
  *     console.log    what it "prints"; the agent copies it to the console ring
  *
+ * It has no disks; its saved memory says whose run it was, and one that goes on from it
+ * says so on its console.
+ *
  * With BERTH_FAKE_INTERVALS=<file> in berthd's environment each process appends a line
  * "start <vm> <epoch> <pid> <monotonic ns>" when it begins to run (after cont) and "stop
  * ..." when it ends by itself; a double-run check joins them with the processes' deaths.

@@ -175,8 +175,6 @@ char **engine_kvm_arguments(const struct engine_host *host,
     }
     add_descriptor(&list, "--qmp", &at);
     add_descriptor(&list, "--serial", &at);
-    argument_list_add(&list, "--vsock");
-    argument_list_add(&list, "cid=%" PRIu64 ",listen=fd:%d", VSOCK_CID_MIN, at++);
     for (uint32_t i = 0; i < vm->disk_count; i++) {
         add_disk(&list, vm, i, &at);
     }
@@ -323,7 +321,6 @@ static int gift_make(struct gift *gift, const struct engine_qmp_run *run, struct
     }
     r = r < 0 ? r : gift_listener(gift, run, "qmp.sock", err);
     r = r < 0 ? r : gift_listener(gift, run, "console.sock", err);
-    r = r < 0 ? r : gift_listener(gift, run, "vsock.sock", err);
     for (uint32_t i = 0; r == 0 && i < vm->disk_count; i++) {
         r = gift_disk(gift, vm, &vm->disks[i], err);
     }
@@ -502,7 +499,7 @@ disk_check(const struct engine_vm *vm, const struct engine_disk *disk, struct er
 static int
 kvm_check(const struct engine_host *host, const struct engine_vm *vm, struct err *err)
 {
-    int r = engine_qmp_check(vm, err);
+    int r = engine_vm_check(vm, err);
     r = r < 0 ? r : machine_check(vm, err);
     for (uint32_t i = 0; r == 0 && i < vm->disk_count; i++) {
         r = disk_check(vm, &vm->disks[i], err);
@@ -546,12 +543,15 @@ static struct engine_run *kvm_adopt(const struct engine_host *host,
 const struct engine_ops engine_kvm = {
     .name = "kvm",
     .engine = ENGINE_KVM,
+    .disk_tail = ".overlay",
     .check = kvm_check,
     .start = kvm_start,
     .adopt = kvm_adopt,
     .release = engine_qmp_release,
     .cont = engine_qmp_cont,
     .pause = engine_qmp_pause,
+    .save = engine_qmp_save,
+    .save_cancel = engine_qmp_save_cancel,
     .limit = engine_qmp_limit,
     .stop = engine_qmp_stop,
     .kill = engine_qmp_kill,

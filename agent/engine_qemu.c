@@ -394,9 +394,14 @@ static int
 qemu_check(const struct engine_host *host, const struct engine_vm *vm, struct err *err)
 {
     (void)host;
-    int r = engine_qmp_check(vm, err);
+    int r = engine_vm_check(vm, err);
     if (r < 0) {
         return r;
+    }
+    if (vm->memory_path[0] != '\0') {
+        return err_set(err, BERTH_EUNSUPPORTED,
+                       "engine qemu does not go on from a snapshot; they are engine "
+                       "kvm's");
     }
     if (!boots_kernel(vm) && vm->disk_path[0] == '\0' && vm->disk_count == 0) {
         return err_set(err, BERTH_EINVALID, "nothing to boot: no kernel and no disk");

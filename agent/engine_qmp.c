@@ -16,47 +16,10 @@
 #define OOM_SCORE_ADJ      300
 #define POWERDOWN_EVERY_MS 1000 /* a guest that still boots does not hear the first */
 #define QMP_AGAIN_MS       2000 /* a lost connection, or a status that was not told */
+#define RESTORE_BYTES_A_MS (16u << 10) /* of a slow disk; 16 MiB a second */
 /* A full disk is emptied by people or by eviction: seconds do not matter, and a try in
  * vain costs the guest one failed write. */
 #define WAITING_AGAIN_MS 5000
-/* An installer resets a few times, a broken guest for ever: so many in a row, none of
- * them after a life of RESET_LIFE_MS, and it has failed. Firmware may answer a reset with
- * another one: what follows within RESET_SAME_MS is the same. */
-#define RESETS_MAX    8
-#define RESET_LIFE_MS 120000
-#define RESET_SAME_MS 2000
-
-/* Names become parts of options and paths: nothing but names may be in them. */
-static int names_check(const struct engine_vm *vm, struct err *err)
-{
-    if (!name_valid(vm->name) || !name_valid(vm->tenant)) {
-        return err_set(err, BERTH_EINVALID, "VM or tenant name is not a name");
-    }
-    for (uint32_t i = 0; i < vm->disk_count; i++) {
-        if (!name_valid(vm->disks[i].name)) {
-            return err_set(err, BERTH_EINVALID, "disk %" PRIu32 ": not a name", i);
-        }
-    }
-    for (uint32_t i = 0; i < vm->nic_count; i++) {
-        const char *tap = vm->nics[i].tap;
-        if (tap[0] == '\0' || strpbrk(tap, ",/ =") != NULL) {
-            return err_set(err, BERTH_EINVALID, "NIC %" PRIu32 ": not an interface", i);
-        }
-    }
-    return 0;
-}
-
-int engine_qmp_check(const struct engine_vm *vm, struct err *err)
-{
-    if (vm->folder[0] != '/' || strlen(vm->folder) > ENGINE_FOLDER_MAX) {
-        return err_set(err, BERTH_EINVALID, "folder %s: not an absolute, short path",
-                       vm->folder);
-    }
-    if (vm->memory_bytes < MIB || vm->cpu_count == 0) {
-        return err_set(err, BERTH_EINVALID, "no memory or no CPU");
-    }
-    return names_check(vm, err);
-}
 
 static struct engine_qmp_run *run_of(struct engine_run *base)
 {
@@ -177,9 +140,7 @@ void engine_qmp_failed(struct engine_qmp_run *run, const char *what)
                what);
 }
 
-/* ---- QMP
- * ---------------------------------------------------------------------------------------------
- */
+/* ---- QMP ---- */
 
 static void held(struct engine_qmp_run *run)
 {
@@ -203,9 +164,9 @@ static void running(struct engine_qmp_run *run)
     run->begin = loop_timer_close(run->begin);
     run->held_told = true;
     run->running = true;
-    run->disk_fault = false;
-    if (run->alive_ms == 0) {
-        run->alive_ms = uv_now(run->host->loop);
+    run->disk_fault = run->cont_due = false;
+    if (run->resets.alive_ms == 0) {
+        run->resets.alive_ms = uv_now(run->host->loop);
     }
     if (!run->waiting) { /* else the next recheck knows whether it lasts */
         run->events.running(run->context);
@@ -287,6 +248,20 @@ static void status_panicked(struct engine_qmp_run *run, const json_t *status)
     guest_ended(run, true);
 }
 
+/* Only one that is found so has not told of it yet. */
+static void status_paused(struct engine_qmp_run *run, const json_t *status)
+{
+    (void)status;
+    if (!run->held_told && !run->adopted) {
+        held(run);
+        return;
+    }
+    run->begin = loop_timer_close(run->begin);
+    run->held_told = true;
+    run->running = false;
+    run->events.paused(run->context);
+}
+
 static void status_io_error(struct engine_qmp_run *run, const json_t *status)
 {
     (void)status;
@@ -309,11 +284,9 @@ static const struct {
     const char *status;
     void (*take)(struct engine_qmp_run *run, const json_t *status);
 } statuses[] = {
-    {"running", status_running},
-    {"shutdown", status_shutdown},
-    {"guest-panicked", status_panicked},
-    {"io-error", status_io_error},
-    {"internal-error", status_internal_error},
+    {"running", status_running},   {"paused", status_paused},
+    {"shutdown", status_shutdown}, {"guest-panicked", status_panicked},
+    {"io-error", status_io_error}, {"internal-error", status_internal_error},
 };
 
 static void try_again(struct engine_qmp_run *run);
@@ -444,10 +417,18 @@ void engine_qmp_limit(struct engine_run *base, const struct engine_limits *limit
     limits_care(run);
 }
 
+static bool has_run(const struct engine_qmp_run *run)
+{
+    return run->adopted || run->resets.alive_ms != 0;
+}
+
 /* Behind the limits: a VM that is held, and may be let run, has them. */
 static void on_ready(void *context)
 {
     struct engine_qmp_run *run = context;
+    if (has_run(run) && run->kind->ops->save != NULL) {
+        qmp_save_cancel(run->qmp); /* nobody waits for that of a client before */
+    }
     limits_care(run);
     if (run->disks_asked) {
         run->status_due = true;
@@ -471,26 +452,19 @@ static void on_shutdown(struct engine_qmp_run *run, const json_t *data)
 static void on_reset(struct engine_qmp_run *run, const json_t *data)
 {
     char text[96];
-    uint64_t now_ms = uv_now(run->host->loop);
     if (!json_is_true(json_object_get(data, "guest")) || run->panicked) {
         return; /* nobody's, or one more before it has ended */
     }
-    uint64_t life_ms = now_ms - run->alive_ms;
-    run->alive_ms = now_ms;
-    if (run->reset_ms != 0 && now_ms - run->reset_ms < RESET_SAME_MS) {
-        return;
-    }
-    run->reset_ms = now_ms;
-    run->resets = life_ms < RESET_LIFE_MS ? run->resets + 1 : 1;
-    if (run->resets >= RESETS_MAX) {
+    const unsigned count = reset_count_add(&run->resets, uv_now(run->host->loop));
+    if (count >= RESETS_MAX) {
         (void)snprintf(run->what, sizeof(run->what),
                        "the guest reset itself %u times in a row, each time within "
                        "%u seconds",
-                       run->resets, RESET_LIFE_MS / 1000);
+                       count, RESET_LIFE_MS / 1000);
         guest_ended(run, true);
-    } else if (run->resets > 1) {
+    } else if (count > 1) {
         (void)snprintf(text, sizeof(text), "the guest reset itself %u times in a row",
-                       run->resets);
+                       count);
         run->events.noted(run->context, text);
     }
 }
@@ -535,6 +509,11 @@ static void on_stop(struct engine_qmp_run *run, const json_t *data)
     }
 }
 
+static void on_migration(struct engine_qmp_run *run, const json_t *data)
+{
+    qmp_save_event(&run->save, data);
+}
+
 static const struct {
     const char *name;
     void (*take)(struct engine_qmp_run *run, const json_t *data);
@@ -545,6 +524,7 @@ static const struct {
     {"RESET", on_reset},
     {"BLOCK_IO_ERROR", on_disk_error},
     {"STOP", on_stop},
+    {"MIGRATION", on_migration},
 };
 
 static void on_event(void *context, const char *name, const json_t *data)
@@ -559,6 +539,21 @@ static void on_event(void *context, const char *name, const json_t *data)
 
 static int connect_qmp(struct engine_qmp_run *run, struct err *err);
 
+static void
+on_cont(void *context, int code, const json_t *result, const struct err *error)
+{
+    struct engine_qmp_run *run = context;
+    (void)result; /* the event tells */
+    if (code < 0 &&
+        has_run(run)) { /* it is being saved yet, is frozen, or out of reach */
+        run->cont_due = true;
+        try_again(run);
+    } else if (code < 0 && code != BERTH_ECLOSED) {
+        (void)snprintf(run->what, sizeof(run->what), "%.120s", error->text);
+        process_kill(run); /* held for ever would help nobody */
+    }
+}
+
 /* Makes a lost connection again, or asks again what was not answered. */
 static void again(void *context)
 {
@@ -571,6 +566,9 @@ static void again(void *context)
             : qmp_client_is_ready(run->qmp)
                 ? command(run, "query-status", on_status, NULL)
                 : 0; /* asks when it is */
+    if (run->cont_due && command(run, "cont", on_cont, NULL) == 0) {
+        run->cont_due = false; /* else at the next turn */
+    }
     if (r != 0) {
         try_again(run);
     }
@@ -590,6 +588,7 @@ static void on_closed(void *context, const struct err *reason)
     struct engine_qmp_run *run = context;
     run->qmp = qmp_client_close(run->qmp);
     run->disks_asked = run->status_due = false;
+    qmp_save_lost(&run->save, reason);
     if (!run->held_told && !run->adopted) {
         engine_qmp_failed(run, reason->text);
         return;
@@ -601,14 +600,21 @@ static void on_closed(void *context, const struct err *reason)
     try_again(run);
 }
 
+/* One that is restored reads its memory first. */
+static uint64_t start_ms(const struct engine_qmp_run *run)
+{
+    return ENGINE_START_TIMEOUT_MS + (run->vm.memory_path[0] != '\0'
+                                          ? run->vm.memory_bytes / RESTORE_BYTES_A_MS
+                                          : 0);
+}
+
 static int connect_qmp(struct engine_qmp_run *run, struct err *err)
 {
     static const struct qmp_handlers handlers = {
         .ready = on_ready, .event = on_event, .closed = on_closed};
     char path[ENGINE_PATH_SIZE];
     engine_qmp_path(run, "qmp.sock", path);
-    run->qmp = qmp_client_open(run->host->loop, path, ENGINE_START_TIMEOUT_MS, &handlers,
-                               run, err);
+    run->qmp = qmp_client_open(run->host->loop, path, start_ms(run), &handlers, run, err);
     return run->qmp != NULL ? 0 : -ENOMEM;
 }
 
@@ -645,7 +651,7 @@ int engine_qmp_release(struct engine_run *base, struct err *err)
     int r = vm_process_release(run->process, err);
     r = r == 0 ? connect_channels(run, err) : r;
     if (r == 0) {
-        loop_timer_again(run->begin, ENGINE_START_TIMEOUT_MS, 0);
+        loop_timer_again(run->begin, start_ms(run), 0);
     }
     return r;
 }
@@ -677,7 +683,7 @@ void engine_qmp_prepared(struct engine_qmp_run *run)
                    err.text[0] != '\0' ? err.text : "it could not be recorded");
         return;
     }
-    loop_timer_again(run->begin, ENGINE_START_TIMEOUT_MS, 0);
+    loop_timer_again(run->begin, start_ms(run), 0);
 }
 
 static void begin(void *context)
@@ -769,19 +775,7 @@ struct engine_run *engine_qmp_adopt(const struct engine_qmp_kind *kind,
     return &run->run;
 }
 
-/* ---- while it runs
- * ----------------------------------------------------------------------------------- */
-
-static void
-on_cont(void *context, int code, const json_t *result, const struct err *error)
-{
-    struct engine_qmp_run *run = context;
-    (void)result; /* the event tells */
-    if (code < 0 && code != BERTH_ECLOSED) {
-        (void)snprintf(run->what, sizeof(run->what), "%.120s", error->text);
-        process_kill(run); /* held for ever would help nobody */
-    }
-}
+/* ---- while it runs ---- */
 
 int engine_qmp_cont(struct engine_run *base, struct err *err)
 {
@@ -798,7 +792,31 @@ int engine_qmp_pause(struct engine_run *base, struct err *err)
     if (!run->running) {
         return err_set(err, BERTH_EPHASE, "the VM does not run");
     }
+    run->cont_due = false;
     return command(run, "stop", NULL, err);
+}
+
+static void on_saved(void *context, const struct err *why)
+{
+    struct engine_qmp_run *run = context;
+    run->events.saved(run->context, why);
+}
+
+int engine_qmp_save(struct engine_run *base, int fd, struct err *err)
+{
+    struct engine_qmp_run *run = run_of(base);
+    if (!has_run(run) || run->qmp == NULL) {
+        return err_set(err, BERTH_EBUSY, "the VM is not up, or out of reach");
+    }
+    run->cont_due = false;
+    run->save.done = on_saved;
+    run->save.context = run;
+    return qmp_save_begin(&run->save, run->qmp, fd, err);
+}
+
+void engine_qmp_save_cancel(struct engine_run *base)
+{
+    qmp_save_cancel(run_of(base)->qmp);
 }
 
 void engine_qmp_kill(struct engine_run *base)

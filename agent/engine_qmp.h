@@ -18,6 +18,8 @@
 
 #include "agent/engine.h"
 #include "agent/qmp_client.h"
+#include "agent/qmp_save.h"
+#include "agent/reset_count.h"
 #include "agent/vm_process.h"
 #include "base/loop.h"
 
@@ -76,25 +78,22 @@ struct engine_qmp_run {
     bool frozen;
     bool guest_off; /* the guest powered itself off; the program waits to be ended */
     bool panicked;
-    bool disk_fault;   /* it stops, or has stopped, because a disk cannot be written */
-    bool waiting;      /* told: it stands still because of that */
-    unsigned resets;   /* in a row, each soon after the last */
-    uint64_t alive_ms; /* loop time when it began to run, or reset last */
-    uint64_t reset_ms; /* loop time of the last one counted; 0: none */
-    bool late;         /* as in engine_exit, both */
+    bool disk_fault; /* it stops, or has stopped, because a disk cannot be written */
+    bool waiting;    /* told: it stands still because of that */
+    struct reset_count resets;
+    bool late; /* as in engine_exit, both */
     bool unwritten;
     struct engine_limits limits; /* as the process has them, or is to be told */
     bool limits_due;             /* it is */
     bool disks_asked;            /* for that; the answer is on its way */
     bool status_due;             /* is asked for behind it */
-    char what[224];              /* why we ended it, or why it will end */
+    struct qmp_save save;
+    bool cont_due;  /* was refused, or its answer lost: said again */
+    char what[224]; /* why we ended it, or why it will end */
 };
 
 /* ---- for engines ---- */
 
-/* Folder, names, memory and CPUs: what no program could do without. 0 or
- * BERTH_EINVALID. */
-int engine_qmp_check(const struct engine_vm *vm, struct err *err);
 /* The part of start and adopt that is the same; NULL with *err filled. */
 struct engine_run *engine_qmp_start(const struct engine_qmp_kind *kind,
                                     const struct engine_host *host,
@@ -127,6 +126,8 @@ void engine_qmp_path(const struct engine_qmp_run *run,
 int engine_qmp_release(struct engine_run *base, struct err *err);
 int engine_qmp_cont(struct engine_run *base, struct err *err);
 int engine_qmp_pause(struct engine_run *base, struct err *err);
+int engine_qmp_save(struct engine_run *base, int fd, struct err *err);
+void engine_qmp_save_cancel(struct engine_run *base);
 void engine_qmp_limit(struct engine_run *base, const struct engine_limits *limits);
 void engine_qmp_stop(struct engine_run *base, uint64_t grace_ms);
 void engine_qmp_kill(struct engine_run *base);

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/un.h>
 
 #define READ_CHUNK        16384
@@ -172,6 +173,7 @@ static void capabilities_agreed(void *context,
 static int client_send(struct qmp_client *client,
                        const char *name,
                        json_t *take_arguments,
+                       int fd,
                        uint64_t timeout_ms,
                        qmp_reply *reply,
                        void *context,
@@ -185,7 +187,7 @@ static void client_greeted(struct qmp_client *client)
         return;
     }
     client->greeted = true;
-    if (client_send(client, "qmp_capabilities", NULL, CAPABILITIES_MS,
+    if (client_send(client, "qmp_capabilities", NULL, -1, CAPABILITIES_MS,
                     capabilities_agreed, client, &err) != 0) {
         client_fail(client, &err);
     }
@@ -451,9 +453,47 @@ static int client_write(struct qmp_client *client, const json_t *message)
     return 0;
 }
 
+/* libuv sends no descriptors of files. A command is far smaller than a socket's buffer:
+ * all of it goes at once, or nothing does. */
+static int client_write_fd(struct qmp_client *client, const json_t *message, int fd)
+{
+    union {
+        struct cmsghdr head;
+        char space[CMSG_SPACE(sizeof(int))];
+    } control = {.space = {0}};
+    static char newline[] = "\n"; /* never written to */
+    CLEANUP_FREE char *text = json_text(message);
+    uv_os_fd_t peer;
+    if (text == NULL) {
+        return -ENOMEM;
+    }
+    struct iovec parts[] = {{text, strlen(text)}, {newline, 1}};
+    struct msghdr header = {.msg_iov = parts,
+                            .msg_iovlen = ARRAY_COUNT(parts),
+                            .msg_control = &control,
+                            .msg_controllen = sizeof(control)};
+    struct cmsghdr *rights = CMSG_FIRSTHDR(&header);
+    rights->cmsg_level = SOL_SOCKET;
+    rights->cmsg_type = SCM_RIGHTS;
+    rights->cmsg_len = CMSG_LEN(sizeof(int));
+    memcpy(CMSG_DATA(rights), &fd, sizeof(int));
+    if (uv_stream_get_write_queue_size((uv_stream_t *)&client->pipe) > 0) {
+        return BERTH_EBUSY; /* it would overtake what waits */
+    }
+    if (uv_fileno((uv_handle_t *)&client->pipe, &peer) != 0) {
+        return BERTH_ECLOSED;
+    }
+    const ssize_t sent_bytes = sendmsg(peer, &header, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (sent_bytes < 0) {
+        return errno == EAGAIN || errno == ENOBUFS ? BERTH_EBUSY : BERTH_ECLOSED;
+    }
+    return (size_t)sent_bytes == parts[0].iov_len + 1 ? 0 : BERTH_EPROTO;
+}
+
 static int client_send(struct qmp_client *client,
                        const char *name,
                        json_t *take_arguments,
+                       int fd,
                        uint64_t timeout_ms,
                        qmp_reply *reply,
                        void *context,
@@ -468,7 +508,9 @@ static int client_send(struct qmp_client *client,
         r = json_object_set(message, "arguments", take_arguments) == 0 ? 0 : -ENOMEM;
     }
     json_decref(take_arguments);
-    r = r == 0 ? client_write(client, message) : r;
+    if (r == 0) {
+        r = fd < 0 ? client_write(client, message) : client_write_fd(client, message, fd);
+    }
     json_decref(message);
     if (r != 0) {
         free(command);
@@ -485,13 +527,14 @@ static int client_send(struct qmp_client *client,
     return 0;
 }
 
-int qmp_client_execute(struct qmp_client *client,
-                       const char *command,
-                       json_t *take_arguments,
-                       uint64_t timeout_ms,
-                       qmp_reply *reply,
-                       void *context,
-                       struct err *err)
+static int client_execute(struct qmp_client *client,
+                          const char *command,
+                          json_t *take_arguments,
+                          int fd,
+                          uint64_t timeout_ms,
+                          qmp_reply *reply,
+                          void *context,
+                          struct err *err)
 {
     int r = client->over                                ? BERTH_ECLOSED
             : !client->ready                            ? BERTH_EBUSY
@@ -501,7 +544,34 @@ int qmp_client_execute(struct qmp_client *client,
         json_decref(take_arguments);
         return err_sys(err, r, "%s", command);
     }
-    return client_send(client, command, take_arguments, timeout_ms, reply, context, err);
+    return client_send(client, command, take_arguments, fd, timeout_ms, reply, context,
+                       err);
+}
+
+int qmp_client_execute(struct qmp_client *client,
+                       const char *command,
+                       json_t *take_arguments,
+                       uint64_t timeout_ms,
+                       qmp_reply *reply,
+                       void *context,
+                       struct err *err)
+{
+    return client_execute(client, command, take_arguments, -1, timeout_ms, reply, context,
+                          err);
+}
+
+int qmp_client_execute_fd(struct qmp_client *client,
+                          const char *command,
+                          json_t *take_arguments,
+                          int fd,
+                          uint64_t timeout_ms,
+                          qmp_reply *reply,
+                          void *context,
+                          struct err *err)
+{
+    REQUIRE(fd >= 0);
+    return client_execute(client, command, take_arguments, fd, timeout_ms, reply, context,
+                          err);
 }
 
 bool qmp_client_is_ready(const struct qmp_client *client)

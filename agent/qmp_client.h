@@ -64,6 +64,16 @@ int qmp_client_execute(struct qmp_client *client,
                        qmp_reply *reply,
                        void *context,
                        struct err *err);
+/* Likewise, with a descriptor (SCM_RIGHTS), which is borrowed for the call. BERTH_EBUSY
+ * also when the peer does not read: it cannot wait in a queue. */
+int qmp_client_execute_fd(struct qmp_client *client,
+                          const char *command,
+                          json_t *take_arguments,
+                          int fd,
+                          uint64_t timeout_ms,
+                          qmp_reply *reply,
+                          void *context,
+                          struct err *err);
 bool qmp_client_is_ready(const struct qmp_client *client);
 /* Accepts NULL; returns NULL; from any callback. */
 struct qmp_client *qmp_client_close(struct qmp_client *client);
