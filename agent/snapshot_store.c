@@ -53,6 +53,12 @@ static int place_of_disk(const char *folder,
     return place_in(folder, name, ret);
 }
 
+static bool ends_with(const char *text, const char *tail)
+{
+    const size_t length = strlen(text);
+    return length >= strlen(tail) && strcmp(text + length - strlen(tail), tail) == 0;
+}
+
 static int full_or(int code)
 {
     return code == -ENOSPC || code == -EDQUOT ? BERTH_EDISKFULL : code;
@@ -68,8 +74,11 @@ static int open_in(const char *folder, const char *name, int flags, struct err *
 
 /* ---- making ---- */
 
-static int
-room_check(const char *folder, uint64_t bytes, uint64_t reserve_bytes, struct err *err)
+static int room_check(const char *folder,
+                      const char *what,
+                      uint64_t bytes,
+                      uint64_t reserve_bytes,
+                      struct err *err)
 {
     char wanted[NUMBER_TEXT_SIZE];
     char have[NUMBER_TEXT_SIZE];
@@ -79,9 +88,8 @@ room_check(const char *folder, uint64_t bytes, uint64_t reserve_bytes, struct er
     }
     format_bytes_human(bytes, wanted);
     format_bytes_human(room, have);
-    return err_set(err, BERTH_EDISKFULL,
-                   "a snapshot may take %s here, and %s are free beside the reserve",
-                   wanted, have);
+    return err_set(err, BERTH_EDISKFULL, "%s %s here, and %s are free beside the reserve",
+                   what, wanted, have);
 }
 
 int snapshot_store_begin(const char *folder,
@@ -92,7 +100,7 @@ int snapshot_store_begin(const char *folder,
 {
     struct place place = {""};
     int r = fd_make_folders(folder, err);
-    r = r == 0 ? room_check(folder, bytes, reserve_bytes, err) : r;
+    r = r == 0 ? room_check(folder, "a snapshot may take", bytes, reserve_bytes, err) : r;
     if (r < 0) {
         return r;
     }
@@ -108,6 +116,52 @@ int snapshot_store_begin(const char *folder,
     if (r < 0) {
         snapshot_store_abandon(folder, uid);
     }
+    return r;
+}
+
+/* The name in disk-<name><tail>; false: it is another file. */
+static bool disk_name(const char *file, const char *tail, char ret_name[NAME_SIZE])
+{
+    const size_t length = strlen(file);
+    const size_t around = strlen(VM_DISKS_PREFIX) + strlen(tail);
+    if (length <= around || length - around >= NAME_SIZE ||
+        strncmp(file, VM_DISKS_PREFIX, strlen(VM_DISKS_PREFIX)) != 0 ||
+        !ends_with(file, tail)) {
+        return false;
+    }
+    memcpy(ret_name, file + strlen(VM_DISKS_PREFIX), length - around);
+    ret_name[length - around] = '\0';
+    return name_valid(ret_name);
+}
+
+int snapshot_store_disks(const char *vm_folder,
+                         struct snapshot_manifest *manifest,
+                         struct err *err)
+{
+    manifest->disk_count = 0;
+    if (manifest->tail[0] == '\0') {
+        return 0;
+    }
+    DIR *entries = opendir(vm_folder);
+    if (entries == NULL) {
+        return err_sys(err, -errno, "open %s", vm_folder);
+    }
+    const struct dirent *entry;
+    int r = 0;
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): a stream of our own */
+    while (r == 0 && (entry = readdir(entries)) != NULL) {
+        char name[NAME_SIZE];
+        if (!disk_name(entry->d_name, manifest->tail, name)) {
+            continue;
+        }
+        if (manifest->disk_count == DISKS_MAX) {
+            r = err_set(err, BERTH_EFULL, "more than %d disks in %s", DISKS_MAX,
+                        vm_folder);
+            break;
+        }
+        memcpy(manifest->disks[manifest->disk_count++].name, name, sizeof(name));
+    }
+    (void)closedir(entries); /* only read */
     return r;
 }
 
@@ -220,9 +274,11 @@ static int disk_look(const char *folder,
 static int all_look(const char *folder,
                     struct snapshot_manifest *manifest,
                     const struct sparse_wish *wish,
+                    uint64_t *ret_disk_bytes,
                     struct err *err)
 {
     manifest->taken_bytes = 0;
+    *ret_disk_bytes = 0;
     CLEANUP_FD int memory = open_in(folder, MEMORY_FILE, O_RDONLY, err);
     int r = memory < 0 ? memory
                        : memory_look(memory, &manifest->memory_file_bytes,
@@ -231,9 +287,10 @@ static int all_look(const char *folder,
         r = err_sys(err, -EIO, "look at the memory");
     }
     for (uint32_t i = 0; r == 0 && i < manifest->disk_count; i++) {
-        r = disk_look(folder, manifest, i, wish, &manifest->disks[i],
-                      &manifest->taken_bytes, err);
+        r = disk_look(folder, manifest, i, wish, &manifest->disks[i], ret_disk_bytes,
+                      err);
     }
+    manifest->taken_bytes += *ret_disk_bytes;
     return r;
 }
 
@@ -263,12 +320,13 @@ int snapshot_store_finish(const char *folder,
 {
     struct place made;
     struct place place;
+    uint64_t disk_bytes = 0;
     int r = place_of(folder, manifest->uid, NEW_TAIL, &made);
     r = r == 0 ? place_of(folder, manifest->uid, "", &place) : r;
     if (r < 0) {
         return err_sys(err, r, "snapshot in %s", folder);
     }
-    r = all_look(made.path, manifest, wish, err);
+    r = all_look(made.path, manifest, wish, &disk_bytes, err);
     r = r == 0 ? manifest_write(made.path, manifest, err) : r; /* syncs the folder */
     return r == 0 ? rename_in(folder, made.path, place.path, err) : r;
 }
@@ -301,12 +359,6 @@ int snapshot_store_remove(const char *folder, uint64_t uid, struct err *err)
 }
 
 /* ---- what is there ---- */
-
-static bool ends_with(const char *text, const char *tail)
-{
-    const size_t length = strlen(text);
-    return length >= strlen(tail) && strcmp(text + length - strlen(tail), tail) == 0;
-}
 
 int snapshot_store_sweep(const char *folder, struct err *err)
 {
@@ -413,10 +465,11 @@ static int damaged(struct err *err, const char *what)
 static int compare(const char *folder,
                    const struct snapshot_manifest *manifest,
                    const struct sparse_wish *wish,
+                   uint64_t *ret_disk_bytes,
                    struct err *err)
 {
     struct snapshot_manifest is = *manifest;
-    int r = all_look(folder, &is, wish, err);
+    int r = all_look(folder, &is, wish, ret_disk_bytes, err);
     if (r == 0 && (is.memory_file_bytes != manifest->memory_file_bytes ||
                    is.memory_sum != manifest->memory_sum)) {
         r = damaged(err, "the memory");
@@ -435,9 +488,11 @@ static int compare(const char *folder,
 int snapshot_store_restore(const char *folder,
                            uint64_t uid,
                            const char *vm_folder,
+                           uint64_t reserve_bytes,
                            const struct sparse_wish *wish,
                            struct err *err)
 {
+    uint64_t disk_bytes = 0;
     struct snapshot_manifest manifest;
     struct place place;
     struct place made;
@@ -454,7 +509,10 @@ int snapshot_store_restore(const char *folder,
     if (r < 0) {
         return err_sys(err, full_or(r), "copy the snapshot's disks to %s", vm_folder);
     }
-    r = compare(place.path, &manifest, wish, err);
+    r = compare(place.path, &manifest, wish, &disk_bytes, err);
+    r = r == 0 ? room_check(vm_folder, "the snapshot's disks take", disk_bytes,
+                            reserve_bytes, err)
+               : r;
     for (uint32_t i = 0; r == 0 && i < manifest.disk_count; i++) {
         r = copy_disk(place.path, made.path, &manifest, i, wish, err);
     }

@@ -29,6 +29,10 @@ int snapshot_store_begin(const char *folder,
                          uint64_t bytes,
                          uint64_t reserve_bytes,
                          struct err *err);
+/* Names in the manifest the disks that are in a VM's folder under its tail ("": none). */
+int snapshot_store_disks(const char *vm_folder,
+                         struct snapshot_manifest *manifest,
+                         struct err *err);
 /* The disks that the manifest names, out of a VM's folder, and what they lie on. */
 int snapshot_store_copy(const char *folder,
                         const struct snapshot_manifest *manifest,
@@ -65,11 +69,13 @@ int snapshot_store_memory(const char *folder,
                           uint64_t uid,
                           char ret_path[ENGINE_PATH_SIZE]);
 /* Puts the disks of a snapshot in the place of a VM's, whose folder's lock the caller
- * holds. Until all are copied, checked and durable the VM's are as they were, and so they
- * are after an error other than -errno of that last step; a call of vm_disks_settle
- * (agent/vm_disks.h) makes good what a crash left there. */
+ * holds. There has to be room for them beside the reserve. Until all are copied, checked
+ * and durable the VM's are as they were, and so they are after an error other than -errno
+ * of that last step; a call of vm_disks_settle (agent/vm_disks.h) makes good what a crash
+ * left there. */
 int snapshot_store_restore(const char *folder,
                            uint64_t uid,
                            const char *vm_folder,
+                           uint64_t reserve_bytes,
                            const struct sparse_wish *wish,
                            struct err *err);

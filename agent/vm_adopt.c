@@ -120,7 +120,7 @@ static void vm_adopted(struct vm_entry *vm)
     }
     if (vm->stopping) {
         vm->ops->stop(vm->run, vm->order.stop_grace_ms);
-    } else if (vm->begun) {
+    } else if (vm->begun && !vm->user_paused) { /* else its engine tells how it is */
         vm_entry_probe(vm);
     }
     vm_entry_mark(vm);
@@ -228,6 +228,7 @@ static int adopt_record(struct vm_supervisor *supervisor,
     vm->running_wall_ms = record->running_wall_ms;
     vm->disks_used = record->disks_used;
     vm->diskless = record->diskless;
+    vm->user_paused = record->paused;
     memcpy(vm->reason, record->reason, sizeof(vm->reason));
     if (vm->machine.state == VM_ENDED) {
         vm->end_phase = record->state == VM_RECORD_STOPPED ? PHASE_STOPPED : PHASE_FAILED;

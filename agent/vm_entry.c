@@ -1,6 +1,7 @@
 #include "agent/vm_entry.h"
 
 #include "agent/ready_probe.h"
+#include "agent/vm_pause.h"
 #include "agent/vm_remains.h"
 #include "base/fd.h"
 #include "base/log.h"
@@ -54,6 +55,7 @@ void vm_entry_fill_report(const struct vm_entry *vm, struct vm_report *ret_repor
         .engine = vm->order.engine,
         .held = vm->machine.state == VM_HELD && vm->hold,
         .frozen = vm->frozen,
+        .paused = vm->user_paused && vm->standing,
         .fenced = vm->order.fenced,
         .diskless = vm->diskless,
         .adopted = vm->adopted,
@@ -142,6 +144,7 @@ static struct vm_record record_of(const struct vm_entry *vm)
         .running_wall_ms = vm->running_wall_ms,
         .disks_used = vm->disks_used,
         .diskless = vm->diskless,
+        .paused = vm->user_paused,
     };
     record.order.vm.uid = vm->uid;
     (void)snprintf(record.reason, sizeof(record.reason), "%s", vm->reason);
@@ -372,8 +375,7 @@ void vm_entry_probe(struct vm_entry *vm)
     }
 }
 
-/* News of a VM whose phase stays the same. */
-static void vm_say(struct vm_entry *vm, const char *reason)
+void vm_entry_say(struct vm_entry *vm, const char *reason)
 {
     (void)snprintf(vm->reason, sizeof(vm->reason), "%s", reason);
     vm_entry_mark(vm);
@@ -389,20 +391,13 @@ static void on_running(void *context)
     vm->cont_sent = false;
     if (vm->waiting) {
         vm->waiting = false;
-        vm_say(vm, "goes on: the host's disk has room again");
+        vm_entry_say(vm, "goes on: the host's disk has room again");
     }
     if (!vm->begun) {
         vm->begun = vm->disks_used = true;
         vm_entry_write_or_log(vm);
     }
-    if (vm->machine.state == VM_RUNNING) {
-        vm_entry_probe(vm);
-    }
-}
-
-static void on_paused(void *context)
-{
-    (void)context; /* nothing here pauses through the engine */
+    vm_pause_over(vm);
 }
 
 static void on_waiting(void *context, const char *why)
@@ -413,7 +408,7 @@ static void on_waiting(void *context, const char *why)
     if (vm->machine.state == VM_READY) {
         vm_entry_move(vm, VM_RUNNING, why);
     } else if (vm->machine.state == VM_RUNNING) {
-        vm_say(vm, why);
+        vm_entry_say(vm, why);
     }
 }
 
@@ -422,7 +417,7 @@ static void on_noted(void *context, const char *what)
     struct vm_entry *vm = context;
     if (!vm->waiting &&
         (vm->machine.state == VM_RUNNING || vm->machine.state == VM_READY)) {
-        vm_say(vm, what);
+        vm_entry_say(vm, what);
     }
 }
 
@@ -476,6 +471,7 @@ static void on_exited(void *context, const struct engine_exit *exit)
                        : "");
     vm->run = vm->ops->close(vm->run);
     vm->adopt_again = vm->recording = false;
+    vm_pause_on_exited(vm, reason);
     vm_entry_end(vm, clean ? PHASE_STOPPED : PHASE_FAILED, reason);
 }
 
@@ -483,7 +479,8 @@ const struct engine_events vm_entry_events = {
     .spawned = on_spawned,
     .held = on_held,
     .running = on_running,
-    .paused = on_paused,
+    .paused = vm_pause_on_paused,
+    .saved = vm_pause_on_saved,
     .waiting = on_waiting,
     .noted = on_noted,
     .exited = on_exited,

@@ -3,12 +3,14 @@
  *
  * Shapes: struct vm_entry is a VM with its run, struct vm_supervisor the set of them; the
  * fields are private to vm_supervisor.c (what is asked for), vm_entry.c (the run: states,
- * record, what the engine says), vm_adopt.c (VMs found at the start) and vm_tombstone.c
- * (those that were forgotten). Threads: the loop's. Ownership: entries belong to the set.
+ * record, what the engine says), vm_pause.c (standing still), vm_adopt.c (VMs found at
+ * the start) and vm_tombstone.c (those that were forgotten). Threads: the loop's.
+ * Ownership: entries belong to the set.
  */
 #pragma once
 
 #include "agent/vm_record.h"
+#include "agent/vm_snapshots.h"
 #include "agent/vm_supervisor.h"
 #include "base/list.h"
 #include "base/state_machine.h"
@@ -54,6 +56,9 @@ struct vm_entry {
     bool adopted;
     bool diskless;    /* the run has none: nothing of it is to be kept */
     bool disks_used;  /* a run has run with the disks that are there, or may have */
+    bool user_paused; /* its user wants it to stand still */
+    bool saving;      /* a snapshot of it is made, for which it is to stand still */
+    bool standing;    /* it does, for its engine was told so */
     bool waiting;     /* stands still until its host's disk has room */
     bool broken;      /* its record cannot be read, and is left for people to look at */
     bool adopt_again; /* its process is only watched until it can be taken over */
@@ -76,7 +81,10 @@ struct vm_supervisor {
     const struct engine_ops *const *engines;
     struct fence_client *fence; /* may be NULL */
     void (*changed)(void *context, const struct vm_report *report);
+    void (*snapshots_changed)(void *context); /* may be NULL */
     void *context;
+    uint64_t reserve_bytes; /* of the disk */
+    struct vm_snapshots *snapshots;
     struct u64_map *vms;
     struct u64_map *tombstones;
     unsigned epochs_max; /* tombstones */
@@ -119,6 +127,10 @@ void vm_entry_release(struct vm_entry *vm);
 /* Lets it run when nothing holds it any more. */
 void vm_entry_try_cont(struct vm_entry *vm);
 void vm_entry_probe(struct vm_entry *vm);
+/* Has it stand still, or go on, as is wanted; to be repeated. */
+void vm_entry_care(struct vm_entry *vm);
+/* News of a VM whose phase stays the same. */
+void vm_entry_say(struct vm_entry *vm, const char *reason);
 /* It has ended, and nothing of it runs. */
 void vm_entry_end(struct vm_entry *vm, enum phase phase, const char *reason);
 void vm_entry_kill(struct vm_entry *vm, const char *reason);

@@ -160,6 +160,9 @@ char *vm_record_encode(const struct vm_record *record)
     if (r == 0 && record->diskless) { /* not in the sum: readers of before know no such */
         r = json_object_set_new(document, "diskless", json_true());
     }
+    if (r == 0 && record->paused) { /* likewise */
+        r = json_object_set_new(document, "paused", json_true());
+    }
     if (r == 0) {
         r = json_object_set_new(document, "sum", json_integer(values_sum(document)));
     }
@@ -220,6 +223,7 @@ static int record_decode_document(const json_t *document,
         ret_record->disks_used = ret_record->running_wall_ms != 0;
     }
     ret_record->diskless = json_is_true(json_object_get(document, "diskless"));
+    ret_record->paused = json_is_true(json_object_get(document, "paused"));
     if (ret_record->order.vm.uid == 0 ||
         ret_record->epoch_seen < ret_record->order.vm.epoch) {
         return err_set(err, BERTH_ECORRUPT, "uid or epochs make no sense");

@@ -38,6 +38,7 @@ struct vm_record {
     uint64_t running_wall_ms;
     bool disks_used; /* a run has run with the disks that are there */
     bool diskless;   /* the run had none; not said: it may have had some */
+    bool paused;     /* by its user */
     char reason[VM_SUPERVISOR_REASON];
 };
 

@@ -1,9 +1,11 @@
 #include "agent/vm_supervisor.h"
 
 #include "agent/ready_probe.h"
+#include "agent/snapshot_store.h"
 #include "agent/vm_disks.h"
 #include "agent/vm_entry.h"
 #include "agent/vm_lock.h"
+#include "agent/vm_pause.h"
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/log.h"
@@ -124,9 +126,11 @@ static void vm_begin(struct vm_entry *vm, const struct vm_order *order, bool hol
     vm->cont_sent = vm->begun = vm->stopping = vm->killed = vm->at_gate = false;
     vm->recording = false;
     vm->frozen = vm->adopted = vm->waiting = vm->broken = false;
+    vm->user_paused = vm->saving = vm->standing = false;
     vm->start_wall_ms = now_ms;
     vm->running_wall_ms = vm->ready_wall_ms = 0;
-    vm->disks_used = vm->disks_used && order->disk_epoch != 0;
+    /* What cannot be made anew was used, before it was in a snapshot. */
+    vm->disks_used = order->restore != 0 || (vm->disks_used && order->disk_epoch != 0);
     vm->sampled_ns = 0;
     vm->kill_reason[0] = '\0';
 }
@@ -135,8 +139,9 @@ static void vm_begin(struct vm_entry *vm, const struct vm_order *order, bool hol
  * later run with the same ones. */
 static int vm_disks_begin(const struct vm_order *order, struct err *err)
 {
-    return order->disk_epoch != 0
-               ? 0
+    int r = vm_disks_settle(order->vm.folder, err);
+    return r < 0 || order->disk_epoch != 0 || order->restore != 0
+               ? r
                : vm_disks_renew(order->vm.folder, order->vm.disk_path, err);
 }
 
@@ -210,6 +215,40 @@ static void vm_drop_unused(struct vm_entry *vm)
     }
 }
 
+/* Of a run that we know nothing of: gone at the next try. */
+static int launch_blocked(const struct vm_entry *vm,
+                          const struct vm_order *order,
+                          const char *folder,
+                          int code)
+{
+    if (code == BERTH_EINUSE) {
+        log_warn(ROOM, "VM waits for what is left of an earlier run of it",
+                 KV_STR("vm", order->vm.name), KV_U64("uid", vm->uid));
+        (void)vm_entry_signal_remains(vm, folder, SIGKILL);
+    }
+    return code;
+}
+
+static int start_with(struct vm_entry *vm,
+                      struct vm_order *order,
+                      const char *folder,
+                      bool hold,
+                      struct err *err)
+{
+    struct vm_supervisor *supervisor = vm->supervisor;
+    const struct engine_ops *ops =
+        engine_choose(supervisor->engines, order->engine, &supervisor->host, &order->vm);
+    if (ops == NULL) {
+        return err_set(err, BERTH_EUNSUPPORTED, "engine %s is not on this host",
+                       engine_names[order->engine]);
+    }
+    order->engine = ops->engine;
+    int r = ops->check(&supervisor->host, &order->vm, err);
+    r = r != 0 ? r : fd_make_folders(folder, err);
+    r = r != 0 ? r : vm_launch(vm, order, hold, ops, err);
+    return launch_blocked(vm, order, folder, r);
+}
+
 static int start_checked(struct vm_entry *vm,
                          const struct vm_order *given,
                          bool hold,
@@ -226,6 +265,12 @@ static int start_checked(struct vm_entry *vm,
                        vm->uid, ENGINE_FOLDER_MAX);
     }
     memcpy(order.vm.folder, folder, strlen(folder) + 1);
+    if (order.restore != 0) {
+        r = fd_make_folders(folder, err);
+        r = r != 0 ? r : vm_snapshots_restore(supervisor->snapshots, &order, folder, err);
+        return r != 0 ? launch_blocked(vm, &order, folder, r)
+                      : start_with(vm, &order, folder, hold, err);
+    }
     if (order.disk_epoch != 0 && !vm_has_run(vm)) {
         return err_set(err, BERTH_ENOTFOUND,
                        "its disks, of epoch %" PRIu64 ", are not on this host any more",
@@ -239,22 +284,7 @@ static int start_checked(struct vm_entry *vm,
                  KV_U64("disks", vm->order.vm.epoch), KV_U64("said", order.disk_epoch));
     }
     order.vm.disks_are_there = order.disk_epoch != 0 && vm->disks_used;
-    const struct engine_ops *ops =
-        engine_choose(supervisor->engines, order.engine, &supervisor->host, &order.vm);
-    if (ops == NULL) {
-        return err_set(err, BERTH_EUNSUPPORTED, "engine %s is not on this host",
-                       engine_names[order.engine]);
-    }
-    order.engine = ops->engine;
-    r = ops->check(&supervisor->host, &order.vm, err);
-    r = r != 0 ? r : fd_make_folders(folder, err);
-    r = r != 0 ? r : vm_launch(vm, &order, hold, ops, err);
-    if (r == BERTH_EINUSE) { /* of a run that we know nothing of: gone at the next try */
-        log_warn(ROOM, "VM waits for what is left of an earlier run of it",
-                 KV_STR("vm", order.vm.name), KV_U64("uid", vm->uid));
-        (void)vm_entry_signal_remains(vm, folder, SIGKILL);
-    }
-    return r;
+    return start_with(vm, &order, folder, hold, err);
 }
 
 int vm_supervisor_start(struct vm_supervisor *supervisor,
@@ -275,11 +305,17 @@ int vm_supervisor_start(struct vm_supervisor *supervisor,
         return 0;
     }
     r = r < 0 ? r : start_checked(vm, order, hold, &own);
-    if (r < 0) {
+    if (r != 0) {
         vm_drop_unused(vm);
+    }
+    if (r > 0) { /* its disks are on their way */
+        return 0;
+    }
+    if (r < 0) {
         return err_set(err, r, "start VM %s: %s", order->vm.name, own.text);
     }
     vm_tombstone_remove(supervisor, order->vm.uid);
+    vm_snapshots_restored(supervisor->snapshots, order->vm.uid);
     log_info(ROOM, "VM is starting", KV_STR("vm", order->vm.name),
              KV_U64("uid", order->vm.uid), KV_U64("epoch", order->vm.epoch),
              KV_STR("engine", vm->ops->name));
@@ -358,6 +394,7 @@ int vm_supervisor_stop(struct vm_supervisor *supervisor,
         vm->probe = ready_probe_close(vm->probe);
         vm_entry_move(vm, VM_STOPPING, NULL);
     }
+    vm_pause_stop(vm);
     if (first) {
         vm_entry_write_or_log(vm); /* so that its end is understood if we are away then */
     }
@@ -538,6 +575,7 @@ unsigned vm_supervisor_resume_all(struct vm_supervisor *supervisor)
             }
             count += vm->ops->freeze(vm->run, false) == 0;
             vm_entry_try_cont(vm);
+            vm_entry_care(vm);
             vm_entry_mark(vm);
         }
     }
@@ -605,6 +643,18 @@ static void upkeep(void *context)
     vm_tombstones_prune(supervisor);
 }
 
+static int
+snapshots_open(struct vm_supervisor *supervisor, const char *state, struct err *err)
+{
+    char folder[ENGINE_PATH_SIZE];
+    (void)snprintf(folder, sizeof(folder), "%s/" SNAPSHOT_STORE_FOLDER, state);
+    if (strlen(state) + sizeof(SNAPSHOT_STORE_FOLDER) + 1 > sizeof(folder)) {
+        return err_set(err, -ENAMETOOLONG, "state folder %s: path too long", state);
+    }
+    supervisor->snapshots = vm_snapshots_open(supervisor, folder, err);
+    return supervisor->snapshots != NULL ? 0 : err != NULL ? err->code : -ENOMEM;
+}
+
 struct vm_supervisor *vm_supervisor_open(const struct vm_supervisor_config *config,
                                          struct err *err)
 {
@@ -620,6 +670,8 @@ struct vm_supervisor *vm_supervisor_open(const struct vm_supervisor_config *conf
     supervisor->epochs_max =
         config->epochs_max != 0 ? config->epochs_max : VM_SUPERVISOR_EPOCHS_MAX;
     supervisor->changed = config->changed;
+    supervisor->snapshots_changed = config->snapshots_changed;
+    supervisor->reserve_bytes = config->reserve_bytes;
     supervisor->context = config->context;
     list_init(&supervisor->dirty);
     supervisor->vms = u64_map_new();
@@ -644,6 +696,7 @@ struct vm_supervisor *vm_supervisor_open(const struct vm_supervisor_config *conf
                                    "%s/vms", absolute) >= sizeof(supervisor->folder)) {
         r = err_set(err, -ENAMETOOLONG, "state folder %s: path too long", absolute);
     }
+    r = r != 0 ? r : snapshots_open(supervisor, absolute, err);
     free(absolute);
     r = r != 0 ? r : fd_make_folders(supervisor->folder, err);
     r = r != 0 ? r : vm_adopt_all(supervisor, err);
@@ -658,6 +711,7 @@ struct vm_supervisor *vm_supervisor_close(struct vm_supervisor *supervisor)
     if (supervisor == NULL) {
         return NULL;
     }
+    supervisor->snapshots = vm_snapshots_close(supervisor->snapshots);
     if (supervisor->disk != NULL && supervisor->removing != NULL) {
         work_pool_drain(supervisor->disk); /* may ask for removals */
         work_pool_cancel_all(supervisor->removing);

@@ -62,6 +62,7 @@
 struct vm_order {
     struct engine_vm vm; /* folder is filled in by the supervisor */
     uint64_t disk_epoch; /* with the disks of that run, the last one here; 0: new ones */
+    uint64_t restore;    /* from that snapshot, with its disks; 0: it boots */
     enum engine engine;  /* AUTO: engine_choose decides */
     bool fenced; /* may be restarted elsewhere: obeys the lease (model.md rule 2) */
     uint64_t stop_grace_ms;
@@ -89,6 +90,7 @@ struct vm_report {
     enum engine engine; /* of the run */
     bool held;          /* waits for vm_supervisor_cont */
     bool frozen;        /* by freeze */
+    bool paused;        /* stands still for its user: vm_supervisor_pause */
     bool fenced;
     bool diskless;          /* the run has, or had, no disk of its own */
     bool adopted;           /* taken over from an earlier daemon */
@@ -105,6 +107,27 @@ struct vm_report {
     char reason[VM_SUPERVISOR_REASON];
 };
 
+/* A snapshot to be made of the run of a VM. */
+struct snapshot_wish {
+    uint64_t uid;
+    uint64_t vm;
+    uint64_t epoch;
+    uint64_t bytes;       /* the most it may take */
+    char name[NAME_SIZE]; /* for people, as the next */
+    char tenant[NAME_SIZE];
+};
+
+struct snapshot_report {
+    uint64_t uid;
+    uint64_t vm;
+    uint64_t epoch;
+    enum snapshot_phase phase;
+    uint64_t bytes;      /* that it takes here, once it is ready */
+    uint32_t permille;   /* how far, while it is made */
+    uint64_t at_wall_ms; /* the instant that is in it; 0: not yet */
+    char reason[VM_SUPERVISOR_REASON];
+};
+
 struct vm_supervisor_config {
     struct engine_host host; /* copied */
     const char *folder;      /* state folder; vms/ is made in it; copied */
@@ -115,8 +138,11 @@ struct vm_supervisor_config {
     unsigned epochs_max; /* 0: VM_SUPERVISOR_EPOCHS_MAX */
     /* A phase (or held, or ready) has changed. */
     void (*changed)(void *context, const struct vm_report *report);
+    /* A snapshot has, or the copy of a restore has come to an end; may be NULL. */
+    void (*snapshots_changed)(void *context);
     void *context;
-    uint64_t upkeep_ms; /* between looks at log sizes and old epochs; 0: 10 s */
+    uint64_t reserve_bytes; /* of the disk, kept free by snapshots */
+    uint64_t upkeep_ms;     /* between looks at log sizes and old epochs; 0: 10 s */
 };
 
 struct vm_supervisor;
@@ -131,7 +157,10 @@ struct vm_supervisor *vm_supervisor_close(struct vm_supervisor *supervisor);
 
 /* Starts a VM; with `hold` it stays held until vm_supervisor_cont. With a disk_epoch its
  * disks are those of that run, or it is not started: BERTH_ENOTFOUND when the last run
- * here was another one. */
+ * here was another one. With `restore` it goes on from a snapshot: its disks are copied
+ * first, by a thread, and the VM's are as they were until all are there. Meanwhile this
+ * returns 0 and the VM is reported as before; snapshots_changed asks for the same call
+ * again, which starts it, or says why that cannot be. */
 int vm_supervisor_start(struct vm_supervisor *supervisor,
                         const struct vm_order *order,
                         bool hold,
@@ -146,6 +175,14 @@ int vm_supervisor_limit(struct vm_supervisor *supervisor,
                         uint64_t uid,
                         uint64_t epoch,
                         const struct machine_spec *machine,
+                        struct err *err);
+/* Its CPUs stand still, or go on, when that is not so already: for its user, whose pause
+ * a stop ends. May be repeated at any time, and is to be: what cannot be done now (its
+ * process is not up yet, or out of reach for a moment) is done by a later call. */
+int vm_supervisor_pause(struct vm_supervisor *supervisor,
+                        uint64_t uid,
+                        uint64_t epoch,
+                        bool paused,
                         struct err *err);
 /* Powerdown; after grace_ms (UINT64_MAX: the order's own) the engine is asked to end and
  * write out the disks, and killed if it does not. */
@@ -173,6 +210,27 @@ int vm_supervisor_forget(struct vm_supervisor *supervisor,
 bool vm_supervisor_base(const struct vm_supervisor *supervisor,
                         uint64_t uid,
                         char ret_path[ENGINE_PATH_SIZE]);
+
+/* Makes a snapshot of the run that is named: one at a time, the VM stands still until
+ * memory and disks are saved. May be repeated; BERTH_EBUSY: another one is being made, or
+ * its VM is not up yet, to be asked again. What fails is reported as failed until it is
+ * removed. */
+int vm_supervisor_snapshot_make(struct vm_supervisor *supervisor,
+                                const struct snapshot_wish *wish,
+                                struct err *err);
+/* One that is being made is given up, and its VM goes on; one that is read by a restore
+ * goes when that is over. Reported as deleting until it is gone. Missing is fine. */
+void vm_supervisor_snapshot_remove(struct vm_supervisor *supervisor, uint64_t uid);
+/* Calls visit for each that is here, is made, has failed or goes, in no order; it must
+ * not change the set. One whose manifest is damaged is lost. */
+void vm_supervisor_snapshots_each(const struct vm_supervisor *supervisor,
+                                  void (*visit)(void *context,
+                                                const struct snapshot_report *report),
+                                  void *context);
+/* As vm_supervisor_base, of a snapshot that is ready. */
+bool vm_supervisor_snapshot_base(const struct vm_supervisor *supervisor,
+                                 uint64_t uid,
+                                 char ret_path[ENGINE_PATH_SIZE]);
 
 bool vm_supervisor_report(const struct vm_supervisor *supervisor,
                           uint64_t uid,

@@ -84,6 +84,8 @@ static int supervisor_start(struct worker *worker, struct err *err)
         .engines = engines,
         .fence = worker->fence,
         .changed = worker_vm_changed,
+        .snapshots_changed = worker_snapshots_changed,
+        .reserve_bytes = worker->config.disk.reserve_bytes,
         .context = worker,
     };
     worker->supervisor = vm_supervisor_open(&config, err);

@@ -201,6 +201,7 @@ static void vm_start(struct worker *worker, const struct msg_vm *order)
         return; /* looked at again soon */
     }
     vm.disk_epoch = order->disk_epoch;
+    vm.restore = order->restore;
     if (order->disk_epoch !=
         0) { /* on what they were made on, whatever the image is now */
         (void)vm_supervisor_base(worker->supervisor, order->vm, vm.vm.disk_path);
@@ -263,6 +264,8 @@ static void vm_run(struct worker *worker, const struct msg_vm *order)
     }
     (void)vm_supervisor_limit(worker->supervisor, order->vm, order->epoch,
                               &order->machine, NULL); /* likewise */
+    (void)vm_supervisor_pause(worker->supervisor, order->vm, order->epoch, order->paused,
+                              NULL); /* likewise */
     if (report.held && may_begin(worker, report.fenced)) {
         (void)vm_supervisor_cont(worker->supervisor, order->vm, order->epoch,
                                  NULL); /* likewise */
@@ -496,20 +499,16 @@ void worker_reconcile(void *context)
             carry_out[order->order](worker, order);
         }
     }
+    worker_snapshots_reconcile(worker);
     if (worker->steps_left == 0) {
         loop_post_send(worker->reconcile_post);
     }
 }
 
-/* The files of images are named by their content. */
-static bool
-base_digest(const struct worker *worker, uint64_t vm, struct digest *ret_digest)
+bool worker_base_digest(const char *path, struct digest *ret_digest)
 {
-    char path[ENGINE_PATH_SIZE];
-    const char *slash;
-    return vm_supervisor_base(worker->supervisor, vm, path) &&
-           (slash = strrchr(path, '/')) != NULL &&
-           digest_parse(slash + 1, ret_digest) == 0;
+    const char *slash = strrchr(path, '/');
+    return slash != NULL && digest_parse(slash + 1, ret_digest) == 0;
 }
 
 struct keep {
@@ -521,9 +520,10 @@ struct keep {
 static void base_visit(void *context, const struct vm_report *report)
 {
     struct keep *keep = context;
-    if (keep->count < keep->room) {
-        keep->count +=
-            base_digest(keep->worker, report->uid, &keep->digests[keep->count]);
+    char path[ENGINE_PATH_SIZE];
+    if (keep->count < keep->room &&
+        vm_supervisor_base(keep->worker->supervisor, report->uid, path)) {
+        keep->count += worker_base_digest(path, &keep->digests[keep->count]);
     }
 }
 
@@ -531,7 +531,8 @@ static void base_visit(void *context, const struct vm_report *report)
 void worker_images_keep(struct worker *worker)
 {
     const struct msg_vm_list *vms = &worker->orders.vms;
-    struct keep keep = {.worker = worker, .room = VM_SUPERVISOR_VMS_MAX};
+    struct keep keep = {.worker = worker,
+                        .room = VM_SUPERVISOR_VMS_MAX + HOST_SNAPSHOTS_MAX};
     struct err err;
     for (uint32_t i = 0; i < vms->count; i++) {
         keep.room += vms->items[i].image.artifacts.count;
@@ -549,6 +550,8 @@ void worker_images_keep(struct worker *worker)
         (void)err_sys(&err, r, "keep the images of VMs");
     } else {
         vm_supervisor_each(worker->supervisor, base_visit, &keep);
+        keep.count +=
+            worker_snapshots_bases(worker, digests + keep.count, keep.room - keep.count);
         r = image_store_keep(worker->config.images, digests, keep.count, &err);
     }
     if (r < 0) {

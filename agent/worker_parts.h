@@ -132,3 +132,17 @@ void worker_images_changed(void *context);
 /* What the VMs of the orders boot from, and the overlays of all VMs here lie on, is not
  * to be evicted. */
 void worker_images_keep(struct worker *worker);
+/* The image that a path in the store is of: it is named by its content. */
+bool worker_base_digest(const char *path, struct digest *ret_digest);
+
+/* ---- worker_snapshots.c ---- */
+
+void worker_snapshots_reconcile(struct worker *worker);
+void worker_snapshots_changed(void *context);
+/* All that are here, or ordered. */
+void worker_snapshots_fill(const struct worker *worker,
+                           struct msg_snapshot_seen_list *ret_list);
+/* What they lie on, into so much room; how many. */
+unsigned worker_snapshots_bases(const struct worker *worker,
+                                struct digest *digests,
+                                unsigned room);

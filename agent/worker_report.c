@@ -69,6 +69,8 @@ static void seen_visit(void *context, const struct vm_report *report)
     item->vm = report->uid;
     item->epoch = report->epoch;
     item->phase = report->phase;
+    item->engine = report->engine;
+    item->paused = report->paused;
     item->at_wall_ms = report->since_wall_ms;
     item->starting_wall_ms = report->start_wall_ms;
     item->running_wall_ms = report->running_wall_ms;
@@ -209,6 +211,7 @@ void worker_heartbeat(void *context)
     seen_failures(&seen);
     message.vms.items = seen.list.items;
     message.vms.count = seen.list.count;
+    worker_snapshots_fill(worker, &message.snapshots);
     if (blobs_fill(worker, &message.blobs) == 0 &&
         worker_status(&worker->config, &message.status) == 0) {
         taken_fill(worker, &message.taken);

@@ -301,7 +301,8 @@ START_TEST(killed_while_it_is_removed_it_is_whole_or_not_there)
     while (!ends_before(n, remove_it)) {
         struct err err = {0};
         if (there("snapshots/40")) {
-            ck_assert_msg(snapshot_store_restore(store, UID, vm_folder, NULL, &err) == 0,
+            ck_assert_msg(snapshot_store_restore(store, UID, vm_folder, 0, NULL, &err) ==
+                              0,
                           "%s", err.text);
         }
         ck_assert_int_eq(snapshot_store_sweep(store, NULL), 0);
@@ -360,7 +361,7 @@ START_TEST(a_restore_brings_the_disks_and_what_they_lie_on)
     make_one();
     temp_dir_write(&dir, "vm/disk-root.qcow2", "of another engine, since then");
 
-    ck_assert_msg(snapshot_store_restore(store, UID, vm_folder, NULL, &err) == 0, "%s",
+    ck_assert_msg(snapshot_store_restore(store, UID, vm_folder, 0, NULL, &err) == 0, "%s",
                   err.text);
 
     ck_assert(all_disks_are(SAVED));
@@ -371,7 +372,7 @@ END_TEST
 
 static int restore_it(struct err *err)
 {
-    return snapshot_store_restore(store, UID, vm_folder, NULL, err);
+    return snapshot_store_restore(store, UID, vm_folder, 0, NULL, err);
 }
 
 START_TEST(killed_in_a_restore_the_disks_are_all_old_or_all_of_the_snapshot)
@@ -434,7 +435,7 @@ START_TEST(damage_is_found_before_a_disk_is_touched)
     make_one();
     spoil(damages[_i].name, damages[_i].at);
 
-    ck_assert_int_eq(snapshot_store_restore(store, UID, vm_folder, NULL, &err),
+    ck_assert_int_eq(snapshot_store_restore(store, UID, vm_folder, 0, NULL, &err),
                      BERTH_ECORRUPT);
 
     ck_assert_msg(strstr(err.text, damages[_i].word) != NULL, "%s", err.text);
@@ -443,10 +444,40 @@ START_TEST(damage_is_found_before_a_disk_is_touched)
 }
 END_TEST
 
+START_TEST(without_room_the_disks_stay)
+{
+    struct err err = {0};
+    make_one();
+
+    ck_assert_int_eq(
+        snapshot_store_restore(store, UID, vm_folder, UINT64_MAX / 2, NULL, &err),
+        BERTH_EDISKFULL);
+
+    ck_assert(all_disks_are(OLD));
+    ck_assert(!there("vm/restored.new"));
+}
+END_TEST
+
+START_TEST(disks_are_found_by_their_names)
+{
+    struct snapshot_manifest manifest = manifest_of();
+    put_disks(SAVED);
+    temp_dir_write(&dir, "vm/disk-other.qcow2", "of another engine");
+    temp_dir_write(&dir, "vm/disk-Bad Name.overlay", "nobody's");
+    temp_dir_write(&dir, "vm/disk-.overlay", "nobody's");
+
+    ck_assert_int_eq(snapshot_store_disks(vm_folder, &manifest, NULL), 0);
+    ck_assert_uint_eq(manifest.disk_count, 2);
+    manifest.tail[0] = '\0';
+    ck_assert_int_eq(snapshot_store_disks(vm_folder, &manifest, NULL), 0);
+    ck_assert_uint_eq(manifest.disk_count, 0);
+}
+END_TEST
+
 START_TEST(a_snapshot_that_is_not_here_is_said_to_be_missing)
 {
     put_disks(OLD);
-    ck_assert_int_eq(snapshot_store_restore(store, UID, vm_folder, NULL, NULL),
+    ck_assert_int_eq(snapshot_store_restore(store, UID, vm_folder, 0, NULL, NULL),
                      BERTH_ENOTFOUND);
     ck_assert(all_disks_are(OLD));
 }
@@ -471,6 +502,8 @@ int main(void)
     tcase_add_loop_test(tests, damage_is_found_before_a_disk_is_touched, 0,
                         sizeof(damages) / sizeof(damages[0]));
     tcase_add_test(tests, a_snapshot_that_is_not_here_is_said_to_be_missing);
+    tcase_add_test(tests, without_room_the_disks_stay);
+    tcase_add_test(tests, disks_are_found_by_their_names);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
 }
