@@ -59,6 +59,7 @@ struct vm_entry {
     bool user_paused; /* its user wants it to stand still */
     bool saving;      /* a snapshot of it is made, for which it is to stand still */
     bool standing;    /* it does, for its engine was told so */
+    bool heard;       /* its engine has said whether it runs, since it is ours */
     bool waiting;     /* stands still until its host's disk has room */
     bool broken;      /* its record cannot be read, and is left for people to look at */
     bool adopt_again; /* its process is only watched until it can be taken over */

@@ -47,7 +47,7 @@ static void say_paused(struct vm_entry *vm)
 void vm_pause_on_paused(void *context)
 {
     struct vm_entry *vm = context;
-    vm->standing = true;
+    vm->standing = vm->heard = true;
     vm->probe = ready_probe_close(vm->probe); /* begun anew when it runs */
     if (vm->saving) {
         vm_snapshots_paused(vm);
@@ -68,6 +68,7 @@ void vm_pause_on_saved(void *context, const struct err *why)
 void vm_pause_over(struct vm_entry *vm)
 {
     vm->standing = false;
+    vm->heard = true;
     if (vm->user_paused) {
         vm_entry_care(vm); /* of a run that has just begun, say */
         return;
@@ -83,7 +84,7 @@ void vm_pause_over(struct vm_entry *vm)
 void vm_pause_on_exited(struct vm_entry *vm, const char *reason)
 {
     vm_snapshots_ended(vm, reason);
-    vm->user_paused = vm->standing = vm->saving = false;
+    vm->user_paused = vm->standing = vm->saving = vm->heard = false;
 }
 
 void vm_pause_stop(struct vm_entry *vm)

@@ -331,7 +331,8 @@ static int vm_check(const struct vm_entry *vm, uint64_t epoch, struct err *err)
                        "engine %s makes no snapshots; they are engine kvm's",
                        engine_names[vm->order.engine]);
     }
-    return vm->begun && !vm->waiting && !vm->frozen
+    const bool goes_on = vm->standing && !vm->user_paused; /* of the last one, say */
+    return vm->begun && vm->heard && !goes_on && !vm->waiting && !vm->frozen
                ? 0
                : err_set(err, BERTH_EBUSY, "its VM is not up");
 }

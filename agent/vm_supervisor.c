@@ -126,7 +126,7 @@ static void vm_begin(struct vm_entry *vm, const struct vm_order *order, bool hol
     vm->cont_sent = vm->begun = vm->stopping = vm->killed = vm->at_gate = false;
     vm->recording = false;
     vm->frozen = vm->adopted = vm->waiting = vm->broken = false;
-    vm->user_paused = vm->saving = vm->standing = false;
+    vm->user_paused = vm->saving = vm->standing = vm->heard = false;
     vm->start_wall_ms = now_ms;
     vm->running_wall_ms = vm->ready_wall_ms = 0;
     /* What cannot be made anew was used, before it was in a snapshot. */
