@@ -210,6 +210,46 @@ START_TEST(a_command_goes_out_and_its_answer_comes_back)
 }
 END_TEST
 
+START_TEST(a_descriptor_goes_along_with_its_command)
+{
+    struct bench bench;
+    char text[256] = "";
+    struct iovec part = {text, sizeof(text) - 1};
+    union {
+        struct cmsghdr head;
+        char space[CMSG_SPACE(sizeof(int))];
+    } control;
+    struct msghdr header = {.msg_iov = &part,
+                            .msg_iovlen = 1,
+                            .msg_control = &control,
+                            .msg_controllen = sizeof(control)};
+    int got = -1;
+    int ends[2];
+    bench_connect(&bench);
+    ck_assert_int_eq(pipe(ends), 0);
+
+    ck_assert_int_eq(qmp_client_execute_fd(bench.client, "getfd",
+                                           json_pack("{s:s}", "fdname", "x"), ends[1],
+                                           5000, on_reply, &bench, NULL),
+                     0);
+
+    ck_assert_int_gt((int)recvmsg(bench.peer, &header, 0), 0);
+    ck_assert_ptr_nonnull(strstr(
+        text, "{\"execute\":\"getfd\",\"id\":2,\"arguments\":{\"fdname\":\"x\"}}\n"));
+    ck_assert_ptr_nonnull(CMSG_FIRSTHDR(&header));
+    memcpy(&got, CMSG_DATA(CMSG_FIRSTHDR(&header)), sizeof(got));
+    ck_assert_int_eq((int)write(got, "!", 1), 1);
+    ck_assert_int_eq((int)read(ends[0], text, 1), 1); /* it is that pipe */
+    say(&bench, "{\"return\": {\"n\": 7}, \"id\": 2}\n");
+    run_until(&bench, &bench.replies, 1);
+    ck_assert_int_eq((int)bench.number, 7);
+    close(got);
+    close(ends[0]);
+    close(ends[1]);
+    bench_fini(&bench);
+}
+END_TEST
+
 START_TEST(answers_may_come_in_any_order_and_with_events_between)
 {
     struct bench bench;
@@ -609,6 +649,7 @@ int main(void)
     TCase *tests = tcase_create("scripted peer");
     tcase_set_timeout(tests, 60);
     tcase_add_test(tests, a_command_goes_out_and_its_answer_comes_back);
+    tcase_add_test(tests, a_descriptor_goes_along_with_its_command);
     tcase_add_test(tests, answers_may_come_in_any_order_and_with_events_between);
     tcase_add_test(tests, messages_may_come_byte_by_byte);
     tcase_add_test(tests, an_error_answer_carries_the_peers_words);

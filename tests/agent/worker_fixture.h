@@ -56,6 +56,14 @@ static struct {
     uint64_t epochs[2];
     uint64_t disk_epochs[2];
     char reasons[2][256];
+    bool paused; /* WAITS is, for its user */
+    uint32_t engine;
+    struct {
+        uint64_t uid; /* of the only one; 0: none is told of */
+        uint32_t phase;
+        uint64_t vm, epoch, bytes;
+        char reason[256];
+    } snapshot;
     uint32_t level_told;
 } leader;
 
@@ -135,12 +143,26 @@ static inline void leader_hears(struct rack_host *host,
             text != NULL && strstr(text, "which this host reaches directly") != NULL ? 1U
                                                                                      : 0U;
     }
+    leader.snapshot.uid = 0;
+    ck_assert_uint_le(heartbeat->snapshots.count, 1);
+    for (uint32_t i = 0; i < heartbeat->snapshots.count; i++) {
+        const struct msg_snapshot_seen *seen = &heartbeat->snapshots.items[i];
+        leader.snapshot.uid = seen->snapshot;
+        leader.snapshot.phase = seen->phase;
+        leader.snapshot.vm = seen->vm;
+        leader.snapshot.epoch = seen->epoch;
+        leader.snapshot.bytes = seen->bytes;
+        (void)snprintf(leader.snapshot.reason, sizeof(leader.snapshot.reason), "%s",
+                       seen->reason != NULL ? seen->reason : "");
+    }
     memset(leader.phases, 0, sizeof(leader.phases));
     for (uint32_t i = 0; i < heartbeat->vms.count; i++) {
         const struct msg_vm_seen *seen = &heartbeat->vms.items[i];
         ck_assert(seen->vm == FENCED || seen->vm == WAITS);
         leader.phases[seen->vm - FENCED] = (enum phase)seen->phase;
         leader.epochs[seen->vm - FENCED] = seen->epoch;
+        leader.paused = seen->vm == WAITS ? seen->paused : leader.paused;
+        leader.engine = seen->vm == WAITS ? seen->engine : leader.engine;
         leader.disk_epochs[seen->vm - FENCED] = seen->disk_epoch;
         (void)snprintf(leader.reasons[seen->vm - FENCED], 256, "%s",
                        seen->reason != NULL ? seen->reason : "");
@@ -356,7 +378,28 @@ struct wish {
     enum engine engine;
     uint64_t disk_epoch; /* of both */
     bool networked;      /* the VM that waits has a NIC */
+    bool paused;         /* it stands still */
+    uint64_t restore;    /* it begins from that */
+    uint64_t snapshot;   /* of it; 0: not ordered */
+    enum snapshot_order snapshot_order;
+    uint64_t snapshot_epoch;
 };
+
+static inline void add_snapshot(struct msg_orders *orders, const struct wish *wish)
+{
+    struct record_list list = {0};
+    struct msg_snapshot *snapshot = record_list_add(&msg_snapshot_record, &list);
+    ck_assert_ptr_nonnull(snapshot);
+    snapshot->snapshot = wish->snapshot;
+    snapshot->vm = WAITS;
+    snapshot->epoch = wish->snapshot_epoch;
+    snapshot->order = wish->snapshot_order;
+    snapshot->bytes = MIB;
+    (void)snprintf(snapshot->name, NAME_SIZE, "before");
+    (void)snprintf(snapshot->tenant, NAME_SIZE, "shop");
+    orders->snapshots.items = list.items;
+    orders->snapshots.count = list.count;
+}
 
 static inline void add_network(struct msg_orders *orders, struct record_list *vms)
 {
@@ -404,6 +447,12 @@ static inline void give(unsigned from, const struct wish *wish)
     if (wish->waits_epoch != 0) {
         add_vm(&vms, WAITS, wish->waits_epoch, wish->order, wish->engine,
                wish->disk_epoch);
+        struct msg_vm *waits = (struct msg_vm *)vms.items + vms.count - 1;
+        waits->paused = wish->paused;
+        waits->restore = wish->restore;
+    }
+    if (wish->snapshot != 0) {
+        add_snapshot(&orders, wish);
     }
     if (wish->networked) {
         add_network(&orders, &vms);
