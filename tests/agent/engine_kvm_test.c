@@ -109,8 +109,9 @@ START_TEST(what_it_goes_on_from_is_handed_over_behind_the_channels)
                                        "--kernel",   "fd:6",
                                        "--qmp",      "fd:7",
                                        "--serial",   "fd:8",
-                                       "--incoming", "fd:9",
-                                       "--disk",     "name=data,overlay=fd:10",
+                                       "--vsock",    "cid=3,listen=fd:9",
+                                       "--incoming", "fd:10",
+                                       "--disk",     "name=data,overlay=fd:11",
                                        NULL};
     struct engine_vm vm = kernel_vm();
     vm.initrd_path[0] = '\0';
