@@ -33,6 +33,12 @@ static enum phase next_phase(enum phase from, enum phase seen)
     return seen;
 }
 
+/* What came with a level is said from then on. */
+static bool says_runs(const struct leader *leader)
+{
+    return state_level(control_state(leader->config.control)) >= LEVEL_SNAPSHOTS;
+}
+
 static int phase_propose_one(struct leader *leader,
                              struct heard *heard,
                              const struct msg_vm_seen *seen,
@@ -51,6 +57,10 @@ static int phase_propose_one(struct leader *leader,
                                                             : seen->at_wall_ms;
     command.body.vm_phase.disk_epoch =
         to == PHASE_STOPPED || to == PHASE_FAILED ? seen->disk_epoch : 0;
+    if (says_runs(leader)) {
+        command.body.vm_phase.engine = seen->engine;
+        command.body.vm_phase.paused = to == (enum phase)seen->phase && seen->paused;
+    }
     if (to == (enum phase)seen->phase && seen->reason != NULL) {
         (void)record_set_text(&command.body.vm_phase.reason, seen->reason);
     }
@@ -69,8 +79,10 @@ phase_propose(struct leader *leader, struct heard *heard, const struct msg_vm_se
     }
     enum phase from = vm->status.phase;
     enum phase last = seen->phase;
-    if (vm_reason_is_news(vm, last, seen->reason) &&
-        heard->phases_under_way < PHASES_MAX) {
+    bool news =
+        vm_reason_is_news(vm, last, seen->reason) ||
+        (says_runs(leader) && vm_run_is_news(vm, last, seen->engine, seen->paused));
+    if (news && heard->phases_under_way < PHASES_MAX) {
         (void)phase_propose_one(leader, heard, seen, last); /* the next heartbeat again */
     }
     while (from != last && heard->phases_under_way < PHASES_MAX) {

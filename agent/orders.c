@@ -41,6 +41,7 @@ int orders_vm(const struct state *state, const struct vm *vm, struct msg_vm *ret
     order.order = vm->status.host == 0                 ? ORDER_KEEP
                   : vm->status.phase == PHASE_STOPPING ? ORDER_STOP
                                                        : ORDER_RUN;
+    order.paused = order.order == ORDER_RUN && vm->spec.paused;
     memcpy(order.name, vm->meta.name, sizeof(order.name));
     memcpy(order.tenant, vm->meta.tenant, sizeof(order.tenant));
     record_fini(&machine_spec_record, &order.machine);

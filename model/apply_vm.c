@@ -3,6 +3,9 @@
 #include "base/require.h"
 
 #include <inttypes.h>
+#include <stdio.h>
+
+#define BIT(phase) (UINT32_C(1) << (phase))
 
 int apply_find_vm(struct apply *apply, uint64_t uid, struct entry **ret_vm)
 {
@@ -33,6 +36,24 @@ int apply_find_vm_at(struct apply *apply,
 {
     int r = apply_find_vm(apply, uid, ret_vm);
     return r == 0 ? check_epoch(apply, *ret_vm, epoch) : r;
+}
+
+int apply_find_changeable(struct apply *apply,
+                          uint64_t uid,
+                          uint64_t expected_revision,
+                          struct entry **ret_vm)
+{
+    int r = apply_find_vm(apply, uid, ret_vm);
+    if (r == 0) {
+        char what[NAME_SIZE + 8];
+        (void)snprintf(what, sizeof(what), "vm %s", meta_of(*ret_vm)->name);
+        r = apply_check_revision(apply, *ret_vm, what, expected_revision);
+    }
+    if (r == 0 && vm_of(*ret_vm)->status.intent == STOP_INTENT_DELETE) {
+        r = apply_refuse(apply, BERTH_EPHASE, "vm %s is being deleted",
+                         meta_of(*ret_vm)->name);
+    }
+    return r;
 }
 
 int apply_refuse_phase(struct apply *apply, const struct entry *vm, const char *what)
@@ -90,6 +111,17 @@ static void stamp(struct vm_status *status, enum phase phase, uint64_t at_wall_m
     }
 }
 
+/* A user's pause is one of a run: it ends with it. */
+static void end_pause(struct vm *vm, enum phase phase)
+{
+    static const uint32_t of_run =
+        BIT(PHASE_RUNNING) | BIT(PHASE_READY) | BIT(PHASE_MIGRATING) | BIT(PHASE_LOST);
+    if ((of_run & BIT(phase)) == 0) {
+        vm->spec.paused = false;
+        vm->status.paused = false;
+    }
+}
+
 void vm_move(struct apply *apply,
              struct entry *vm,
              enum phase phase,
@@ -102,6 +134,7 @@ void vm_move(struct apply *apply,
     REQUIRE_IF(vm_phase_on_host(phase), vm->vm.host != NULL);
     REQUIRE_IF(phase != PHASE_LOST && !vm_phase_on_host(phase), vm->vm.host == NULL);
     status->phase = phase;
+    end_pause(vm_of(vm), phase);
     vm_set_reason(vm_of(vm), reason);
     stamp(status, phase, at_wall_ms != 0 ? at_wall_ms : apply->command->wall_ms);
     apply_changed(apply, vm,

@@ -2,8 +2,8 @@
  *
  * Shapes: a row finds its VM (and host), refuses what may not be, and ends in one of the
  * moves, which keep indexes, time stamps and events right. Rows: apply_vm_change.c (a
- * user's power and labels), apply_vm_place.c, apply_vm_evict.c (the way out),
- * apply_vm_report.c (what hosts say, and restarts), apply_vm_migrate.c. Errors: the
+ * user's power and labels), apply_vm_pause.c, apply_vm_place.c, apply_vm_evict.c (the way
+ * out), apply_vm_report.c (what hosts say, and restarts), apply_vm_migrate.c. Errors: the
  * checks give 0 or a refusal with its text (apply_refuse); nothing is changed by them.
  * Moves cannot fail.
  */
@@ -18,6 +18,11 @@ int apply_find_vm_at(struct apply *apply,
                      uint64_t uid,
                      uint64_t epoch,
                      struct entry **ret_vm);
+/* One that its user may change: not on its way out for good. */
+int apply_find_changeable(struct apply *apply,
+                          uint64_t uid,
+                          uint64_t expected_revision,
+                          struct entry **ret_vm);
 /* BERTH_EPHASE: in its phase it cannot do `what`. */
 int apply_refuse_phase(struct apply *apply, const struct entry *vm, const char *what);
 /* BERTH_EPHASE: it waits for its lost host, where it may still run. */

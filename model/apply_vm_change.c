@@ -66,30 +66,11 @@ static void power_on(struct apply *apply, struct entry *vm, bool anywhere)
                                         .phase_to = status->phase});
 }
 
-/* A VM that its user may change. */
-static int find_changeable(struct apply *apply,
-                           uint64_t uid,
-                           uint64_t expected_revision,
-                           struct entry **ret_vm)
-{
-    int r = apply_find_vm(apply, uid, ret_vm);
-    if (r == 0) {
-        char what[NAME_SIZE + 8];
-        (void)snprintf(what, sizeof(what), "vm %s", meta_of(*ret_vm)->name);
-        r = apply_check_revision(apply, *ret_vm, what, expected_revision);
-    }
-    if (r == 0 && vm_of(*ret_vm)->status.intent == STOP_INTENT_DELETE) {
-        r = apply_refuse(apply, BERTH_EPHASE, "vm %s is being deleted",
-                         meta_of(*ret_vm)->name);
-    }
-    return r;
-}
-
 int apply_change_vm(struct apply *apply, const struct command *command)
 {
     const struct cmd_change_vm *change = &command->body.change_vm;
     struct entry *vm = NULL;
-    int r = find_changeable(apply, change->vm, change->expected_revision, &vm);
+    int r = apply_find_changeable(apply, change->vm, change->expected_revision, &vm);
     if (r != 0) {
         return r;
     }
@@ -117,7 +98,7 @@ int apply_set_power(struct apply *apply, const struct command *command)
 {
     const struct cmd_set_power *set = &command->body.set_power;
     struct entry *vm = NULL;
-    int r = find_changeable(apply, set->vm, set->expected_revision, &vm);
+    int r = apply_find_changeable(apply, set->vm, set->expected_revision, &vm);
     if (r != 0) {
         return r;
     }

@@ -92,6 +92,14 @@ static int check_report(struct apply *apply,
     return 0;
 }
 
+/* What the host says of the run beside its phase; of one that has begun. */
+static void take_run(struct vm_status *status, const struct cmd_vm_phase *report)
+{
+    bool runs = report->phase == PHASE_RUNNING || report->phase == PHASE_READY;
+    status->engine = report->engine != ENGINE_AUTO ? report->engine : status->engine;
+    status->paused = runs && report->paused;
+}
+
 int apply_vm_phase(struct apply *apply, const struct command *command)
 {
     const struct cmd_vm_phase *report = &command->body.vm_phase;
@@ -105,8 +113,13 @@ int apply_vm_phase(struct apply *apply, const struct command *command)
     }
     apply->result->uid = report->vm;
     struct vm_status *status = &vm_of(vm)->status;
-    if (vm_reason_is_news(vm_of(vm), report->phase, report->reason)) {
-        vm_set_reason(vm_of(vm), report->reason);
+    bool goes_on = status->paused && !report->paused;
+    bool news = vm_run_is_news(vm_of(vm), report->phase, report->engine, report->paused);
+    take_run(status, report);
+    if (news || vm_reason_is_news(vm_of(vm), report->phase, report->reason)) {
+        if (goes_on || (report->reason != NULL && report->reason[0] != '\0')) {
+            vm_set_reason(vm_of(vm), report->reason);
+        }
         apply_changed(apply, vm,
                       &(struct change_note){.verb = phase_names[status->phase],
                                             .reason = report->reason,

@@ -106,7 +106,11 @@
       "when, by the host's clock")                                                      \
     F(S, 6, TEXT, reason, "reason", UNIT_NONE, 0, 0, 255, 0, "why")                     \
     F(S, 7, U64, disk_epoch, "diskEpoch", UNIT_NONE, 0, 0, UINT64_MAX, 0,               \
-      "it has ended: its disks, of that run, are kept; 0: they are not")
+      "it has ended: its disks, of that run, are kept; 0: they are not")                \
+    F(S, 8, ENUM, engine, "engine", engine, FIELD_SINCE(LEVEL_SNAPSHOTS), 0,            \
+      ENGINE_FAKE, ENGINE_AUTO, "of the run; auto: not said")                           \
+    F(S, 9, BOOL, paused, "paused", none, FIELD_SINCE(LEVEL_SNAPSHOTS), 0, 1, 0,        \
+      "it runs, and stands still as its user wished")
 /* failed or stopped by itself -> pending again. When the back-off is over
  * (status.retry_wall_ms) and whether the restart policy wants it is the scheduler's
  * business. */
@@ -185,6 +189,14 @@
     F(S, 1, U32, level, "level", UNIT_NONE, 0, LEVEL_FIRST, LEVEL_LIMIT, 0, \
       "above the one there is")
 
+/* A VM that runs stands still until it is told to go on: memory and place stay. Whatever
+ * ends its run ends that, too. */
+#define CMD_PAUSE_VM_FIELDS(F, S)                                                    \
+    F(S, 1, U64, vm, "vm", UNIT_NONE, 0, 1, UINT64_MAX, 0, "uid")                    \
+    F(S, 2, BOOL, paused, "paused", none, 0, 0, 1, 0, "or goes on")                  \
+    F(S, 3, U64, expected_revision, "expectedRevision", UNIT_NONE, 0, 0, UINT64_MAX, \
+      REVISION_ANY, "compare-and-set")
+
 /* X(ENUM, number, member, FIELDS): numbers are for ever. */
 #define COMMANDS(X)                                                                      \
     X(NOOP, 1, noop, cmd_noop, CMD_NOOP_FIELDS)                                          \
@@ -210,11 +222,13 @@
     X(OPERATION_STEP, 21, operation_step, cmd_operation_step, CMD_OPERATION_STEP_FIELDS) \
     X(SET_LEVEL, 22, set_level, cmd_set_level, CMD_SET_LEVEL_FIELDS)                     \
     X(CHANGE_VM, 23, change_vm, cmd_change_vm, CMD_CHANGE_VM_FIELDS)                     \
-    X(LABEL_HOST, 24, label_host, cmd_label_host, CMD_LABEL_HOST_FIELDS)
+    X(LABEL_HOST, 24, label_host, cmd_label_host, CMD_LABEL_HOST_FIELDS)                 \
+    X(PAUSE_VM, 25, pause_vm, cmd_pause_vm, CMD_PAUSE_VM_FIELDS)
 /* X(ENUM, level): those that came after the first level, and with which. */
-#define COMMANDS_SINCE(X)         \
-    X(CHANGE_VM, LEVEL_VM_LABELS) \
-    X(LABEL_HOST, LEVEL_HOST_LABELS)
+#define COMMANDS_SINCE(X)            \
+    X(CHANGE_VM, LEVEL_VM_LABELS)    \
+    X(LABEL_HOST, LEVEL_HOST_LABELS) \
+    X(PAUSE_VM, LEVEL_SNAPSHOTS)
 
 RECORD_DECLARE(cmd_address, CMD_ADDRESS_FIELDS)
 #define COMMAND_DECLARE(NAME, number, member, record, FIELDS) \

@@ -77,7 +77,7 @@ extern const char *const role_names[];
       "networks; without a number, a tenant's own tokens make 64")                       \
     F(S, 6, U32, addresses, "addresses", UNIT_NONE, 0, 0, UNLIMITED32, UNLIMITED32,      \
       "addresses")                                                                       \
-    LEVEL_NEXT(F(S, 7, U32, images, "images", UNIT_NONE, FIELD_SINCE(3), 0, UNLIMITED32, \
+    LEVEL_NEXT(F(S, 7, U32, images, "images", UNIT_NONE, FIELD_SINCE(4), 0, UNLIMITED32, \
                  UNLIMITED32, "images"))
 RECORD_DECLARE(quota, QUOTA_FIELDS)
 #define USAGE_FIELDS(F, S)                                                             \
@@ -360,14 +360,16 @@ enum stop_intent {
 };
 extern const char *const stop_intent_names[]; /* none stop move delete restart */
 
-#define VM_SPEC_FIELDS(F, S)                                                         \
-    F(S, 1, RECORD, template_ref, "template", template_ref, FIELD_REQUIRED, 0, 0, 0, \
-      "what it is")                                                                  \
-    F(S, 2, ENUM, power, "power", power, 0, 0, POWER_OFF, POWER_ON, "on or off")     \
-    F(S, 3, NAME, group, "group", none, FIELD_SERVER, 0, 63, 0,                      \
-      "the group that owns it")                                                      \
-    F(S, 4, RECORD, machine, "machine", machine_spec, FIELD_SERVER, 0, 0, 0,         \
-      "the template as it was")
+#define VM_SPEC_FIELDS(F, S)                                                           \
+    F(S, 1, RECORD, template_ref, "template", template_ref, FIELD_REQUIRED, 0, 0, 0,   \
+      "what it is")                                                                    \
+    F(S, 2, ENUM, power, "power", power, 0, 0, POWER_OFF, POWER_ON, "on or off")       \
+    F(S, 3, NAME, group, "group", none, FIELD_SERVER, 0, 63, 0,                        \
+      "the group that owns it")                                                        \
+    F(S, 4, RECORD, machine, "machine", machine_spec, FIELD_SERVER, 0, 0, 0,           \
+      "the template as it was")                                                        \
+    F(S, 5, BOOL, paused, "paused", none, FIELD_SERVER | FIELD_SINCE(LEVEL_SNAPSHOTS), \
+      0, 1, 0, "stands still until berth resume")
 RECORD_DECLARE(vm_spec, VM_SPEC_FIELDS)
 #define VM_NIC_FIELDS(F, S)                                                         \
     F(S, 1, NAME, name, "name", none, FIELD_SERVER, 0, 63, 0, "as in the template") \
@@ -411,7 +413,12 @@ RECORD_DECLARE(vm_nic, VM_NIC_FIELDS)
     F(S, 16, U64, disk_host, "diskHostUid", UNIT_NONE, FIELD_SERVER, 0, UINT64_MAX, 0,   \
       "keeps its disks while it is nowhere; 0: nobody")                                  \
     F(S, 17, U64, disk_epoch, "diskEpoch", UNIT_NONE, FIELD_SERVER, 0, UINT64_MAX, 0,    \
-      "of the run whose disks are kept, or used again; 0: new ones")
+      "of the run whose disks are kept, or used again; 0: new ones")                     \
+    F(S, 18, BOOL, paused, "paused", none, FIELD_SERVER | FIELD_SINCE(LEVEL_SNAPSHOTS),  \
+      0, 1, 0, "its host says that it stands still, as its user wished")                 \
+    F(S, 19, ENUM, engine, "engine", engine,                                             \
+      FIELD_SERVER | FIELD_SINCE(LEVEL_SNAPSHOTS), 0, ENGINE_FAKE, ENGINE_AUTO,          \
+      "of the run, or of the last one; auto: not known")
 RECORD_DECLARE(vm_status, VM_STATUS_FIELDS)
 #define VM_FIELDS(F, S)                                                               \
     F(S, 1, RECORD, meta, "metadata", metadata, FIELD_REQUIRED, 0, 0, 0, "who it is") \

@@ -270,6 +270,7 @@ apply_function apply_operation_step;
 apply_function apply_set_level;
 apply_function apply_change_vm;
 apply_function apply_label_host;
+apply_function apply_pause_vm;
 
 /* ---- snapshots (state_snapshot.c) ---- */
 /* The hash of a snapshot's content, whatever its header says: for the fuzz target, which

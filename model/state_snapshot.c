@@ -337,6 +337,11 @@ static const char *check_vm_phase(const struct state *state, const struct vm *vm
         status->phase != PHASE_LOST) {
         return "its intent does not fit its phase";
     }
+    if ((vm->spec.paused || status->paused) && status->phase != PHASE_RUNNING &&
+        status->phase != PHASE_READY && status->phase != PHASE_MIGRATING &&
+        status->phase != PHASE_LOST) {
+        return "it is paused and does not run";
+    }
     return status->phase == PHASE_PENDING && vm->spec.power == POWER_OFF
                ? "it is pending and switched off"
                : NULL;

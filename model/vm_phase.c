@@ -58,9 +58,6 @@ bool vm_reason_is_news(const struct vm *vm, enum phase phase, const char *reason
            reason[0] != '\0' && strcmp(reason, known) != 0;
 }
 
-bool vm_stays_off(const struct vm *vm)
-{
-    return vm->status.intent == STOP_INTENT_STOP;
 }
 
 bool vm_phase_on_host(enum phase phase)

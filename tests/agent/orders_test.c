@@ -113,6 +113,25 @@ START_TEST(who_keeps_disks_is_told_to_run_nothing_and_later_with_which)
 }
 END_TEST
 
+START_TEST(a_vm_that_is_to_stand_still_is_ordered_so_while_it_runs)
+{
+    struct msg_vm order;
+    uint64_t uid = ready_vm("web", h1);
+    ck_assert_int_eq(pause_vm(uid, true), 0);
+
+    ck_assert_int_eq(orders_vm(state, state_vm(state, uid), &order), 0);
+    ck_assert_uint_eq(order.order, ORDER_RUN);
+    ck_assert(order.paused);
+    record_fini(&msg_vm_record, &order);
+
+    ck_assert_int_eq(set_power(uid, POWER_OFF), 0);
+    ck_assert_int_eq(orders_vm(state, state_vm(state, uid), &order), 0);
+    ck_assert_uint_eq(order.order, ORDER_STOP);
+    ck_assert(!order.paused);
+    record_fini(&msg_vm_record, &order);
+}
+END_TEST
+
 START_TEST(members_come_by_uid)
 {
     struct msg_member_list list;
@@ -141,6 +160,7 @@ int main(void)
     tcase_add_test(tests, a_vm_is_ordered_with_its_image_when_that_is_asked_for);
     tcase_add_test(tests, a_vm_is_named_to_its_host_and_to_who_keeps_its_disks);
     tcase_add_test(tests, who_keeps_disks_is_told_to_run_nothing_and_later_with_which);
+    tcase_add_test(tests, a_vm_that_is_to_stand_still_is_ordered_so_while_it_runs);
     tcase_add_test(tests, members_come_by_uid);
     return test_main_run(suite);
 }

@@ -436,6 +436,40 @@ change_vm(uint64_t vm, enum power power, const char *key, const char *value)
     return send_command(&command);
 }
 
+static inline int pause_vm(uint64_t vm, bool paused)
+{
+    struct command command;
+    ck_assert_int_eq(level_at_least(LEVEL_SNAPSHOTS), 0);
+    command_init(&command, COMMAND_PAUSE_VM);
+    command.body.pause_vm.vm = vm;
+    command.body.pause_vm.paused = paused;
+    return send_command(&command);
+}
+
+/* As its owner in its present epoch: of a run of that engine, that stands still or not.
+ */
+static inline int reports_run(uint64_t vm,
+                              enum phase phase,
+                              enum engine engine,
+                              bool paused,
+                              const char *why)
+{
+    const struct vm *now = state_vm(state, vm);
+    struct command command;
+    ck_assert_ptr_nonnull(now);
+    ck_assert_int_eq(level_at_least(LEVEL_SNAPSHOTS), 0);
+    command_init(&command, COMMAND_VM_PHASE);
+    struct cmd_vm_phase *body = &command.body.vm_phase;
+    body->vm = vm;
+    body->host = now->status.host;
+    body->epoch = now->status.epoch;
+    body->phase = phase;
+    body->engine = engine;
+    body->paused = paused;
+    set_text(&body->reason, why);
+    return send_command(&command);
+}
+
 static inline int set_power(uint64_t vm, enum power power)
 {
     return set_power_at(vm, power, false);

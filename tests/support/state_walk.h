@@ -143,6 +143,20 @@ static void walk_report(void)
     }
 }
 
+static void walk_pause(void)
+{
+    const struct vm *vm = any(KIND_VM);
+    if (vm == NULL) {
+        return;
+    }
+    if (roll(2) == 0) {
+        pause_vm(vm->meta.uid, roll(2) == 0);
+    } else if (vm->status.host != 0) {
+        reports_run(vm->meta.uid, roll(2) == 0 ? PHASE_RUNNING : PHASE_READY,
+                    (enum engine)roll(ENGINE_COUNT), vm->spec.paused, "seen");
+    }
+}
+
 static void walk_evict(void)
 {
     const struct vm *vm = any(KIND_VM);
@@ -241,7 +255,7 @@ static const struct {
     {walk_migrate, 14},       {walk_power, 5},   {walk_change, 3},
     {walk_host_phase, 6},     {walk_drain, 4},   {walk_label_host, 3},
     {walk_network_host, 4},   {walk_scale, 3},   {walk_delete, 6},
-    {walk_token_and_join, 6},
+    {walk_token_and_join, 6}, {walk_pause, 4},
 };
 
 static void one_step(void)
