@@ -134,6 +134,30 @@ void handle_vm_stop(struct api_call *call, const struct state *state)
     set_power(call, state, POWER_OFF, false);
 }
 
+static void set_paused(struct api_call *call, const struct state *state, bool paused)
+{
+    const struct vm *vm = target_of(call, state);
+    struct command command;
+    if (vm == NULL) {
+        return;
+    }
+    command_init(&command, COMMAND_PAUSE_VM);
+    command.body.pause_vm.vm = vm->meta.uid;
+    command.body.pause_vm.paused = paused;
+    call_propose(call, &command, 1, acted);
+    command_fini(&command);
+}
+
+void handle_vm_pause(struct api_call *call, const struct state *state)
+{
+    set_paused(call, state, true);
+}
+
+void handle_vm_resume(struct api_call *call, const struct state *state)
+{
+    set_paused(call, state, false);
+}
+
 /* Stopped, and started again where its disks are. */
 void handle_vm_restart(struct api_call *call, const struct state *state)
 {

@@ -397,6 +397,34 @@ const struct cli_command cli_commands[] = {
      run_restart,
      DOCUMENTS_ALL,
      {WAIT_FLAGS}},
+    {CHANGE,
+     "pause",
+     "VM...",
+     "have VMs that run stand still, with what they have in memory",
+     "A paused VM keeps its place, its memory and its addresses, and answers nobody: its "
+     "CPUs do not run, its probe is not asked, it is not ready. berth resume lets it go "
+     "on. What ends its run (a stop, a restart, a move, the loss of its host) ends the "
+     "pause as well. --wait ends when its host says that it stands still.",
+     "berth pause jump --wait\n"
+     "berth pause web-1 web-2 -t shop",
+     1,
+     ANY,
+     run_pause,
+     DOCUMENTS_ALL,
+     {{"wait", 'w', NULL, "wait until they stand still"},
+      {"timeout", 0, "TIME", "give up waiting after this long (5m)"}}},
+    {CHANGE,
+     "resume",
+     "VM...",
+     "let paused VMs go on",
+     "The guest goes on where it stood.",
+     "berth resume jump\n"
+     "berth resume web-1 web-2 -t shop --wait",
+     1,
+     ANY,
+     run_resume,
+     DOCUMENTS_ALL,
+     {WAIT_FLAGS}},
 
     {HOSTS,
      "host ls",

@@ -33,6 +33,8 @@ int run_scale(struct cli *cli); /* [run_change] */
 int run_start(struct cli *cli);
 int run_stop(struct cli *cli);
 int run_restart(struct cli *cli);
+int run_pause(struct cli *cli); /* [run_pause] */
+int run_resume(struct cli *cli);
 int run_drain(struct cli *cli); /* [run_drain] */
 int run_undrain(struct cli *cli);
 int run_host_label(struct cli *cli); /* [run_label] */

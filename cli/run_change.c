@@ -81,6 +81,9 @@ static const char *already(const struct switching *switching, const json_t *vm)
     if (!switching->on) {
         return ended || waits ? "is stopped already" : "stops already";
     }
+    if (json_is_true(json_object_get(view_spec(vm), "paused"))) {
+        return "is paused: berth resume lets it go on";
+    }
     return ended                         ? NULL
            : waits                       ? "is on already, and waits for a host"
            : strcmp(phase, "ready") == 0 ? "runs already"

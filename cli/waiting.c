@@ -136,6 +136,7 @@ static bool is_in_trouble(const json_t *vm)
     const char *phase = view_phase(vm, KIND_VM);
     return strcmp(phase, "pending") == 0 || strcmp(phase, "failed") == 0 ||
            strcmp(phase, "lost") == 0 ||
+           json_is_true(json_object_get(view_status(vm), "paused")) ||
            json_object_get(view_status(vm), "missingImage") != NULL;
 }
 

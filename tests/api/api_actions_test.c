@@ -79,6 +79,32 @@ START_TEST(power_actions_move_a_vm)
 }
 END_TEST
 
+START_TEST(a_paused_vm_stands_still_until_it_goes_on)
+{
+    await(D "/vms/jump", "\"phase\":\"ready\"");
+    ck_assert_int_eq(post(D "/vms/jump:pause", NULL), 200);
+    do {
+        await(D "/vms/jump", "\"phase\":\"running\"");
+    } while (!json_is_true(
+        json_object_get(json_object_get(reply.document, "status"), "paused")));
+    ck_assert(
+        json_is_true(json_object_get(json_object_get(reply.document, "spec"), "paused")));
+    ck_assert_contains(reply.body, "\"reason\":\"paused by its user\"");
+    ck_assert_int_eq(post(D "/vms/jump:pause", NULL), 200); /* as it is */
+
+    ck_assert_int_eq(post(D "/vms/jump:resume", NULL), 200);
+    await(D "/vms/jump", "\"phase\":\"ready\"");
+    ck_assert_ptr_null(strstr(reply.body, "paused"));
+
+    ck_assert_int_eq(post(D "/vms/jump:stop", NULL), 200);
+    await(D "/vms/jump", "\"phase\":\"stopped\"");
+    ck_assert_int_eq(post(D "/vms/jump:pause", NULL), 409);
+    assert_problem(409, "BERTH_EPHASE");
+    ck_assert_contains(said("detail"), "vm jump is stopped: it cannot be paused");
+    ck_assert_int_eq(post(D "/vms/none:pause", NULL), 404);
+}
+END_TEST
+
 START_TEST(a_stopped_vm_shows_who_keeps_its_disks_until_they_are_given_up)
 {
     await(D "/vms/jump", "\"phase\":\"ready\"");
@@ -381,6 +407,7 @@ int main(void)
     tcase_add_test(tests, scaling_sets_what_is_wanted_and_says_by_whom);
     tcase_add_test(tests, a_scale_that_is_no_number_is_refused);
     tcase_add_test(tests, power_actions_move_a_vm);
+    tcase_add_test(tests, a_paused_vm_stands_still_until_it_goes_on);
     tcase_add_test(tests, a_stopped_vm_shows_who_keeps_its_disks_until_they_are_given_up);
     tcase_add_test(tests, of_a_lost_vm_no_disks_are_given_up_and_it_is_told_what_to_do);
     tcase_add_test(tests, a_host_that_keeps_disks_is_deleted_by_force_only);

@@ -30,6 +30,8 @@ static const struct row {
     {"stop", "stop none jump", 3, "items"}, /* of what was done */
     {"start", "start jump --wait", 0, "items"},
     {"restart", "restart jump", 0, "items"},
+    {"pause", "pause jump --wait", 0, "items"},
+    {"resume", "resume jump --wait", 0, "items"},
     {"host ls", "host ls", 0, "items"},
     {"host show", "host show h1", 0, "status"},
     {"host label", "host label h1 rack=r1", 0, "metadata"},

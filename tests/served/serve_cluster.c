@@ -11,6 +11,13 @@
 
 /* ---- the hosts' agents and the scheduler, one step at a time ---- */
 
+/* What its user wishes it to be, and what it is said to be. */
+static bool pause_is_news(const struct vm *vm)
+{
+    return (vm->status.phase == PHASE_RUNNING || vm->status.phase == PHASE_READY) &&
+           vm->spec.paused != vm->status.paused;
+}
+
 static bool report(struct served *served, const struct vm *vm)
 {
     static const enum phase next[PHASE_COUNT] = {
@@ -22,15 +29,25 @@ static bool report(struct served *served, const struct vm *vm)
     enum phase now = vm->status.phase;
     struct command command;
     struct apply_result result;
-    if (next[now] == 0 || (now == PHASE_STOPPING ? served->knobs.never_stopped
-                                                 : now >= served->knobs.phase_last)) {
+    bool turns = pause_is_news(vm) && !served->knobs.never_paused;
+    if (!turns && (next[now] == 0 || vm->status.paused ||
+                   (now == PHASE_STOPPING ? served->knobs.never_stopped
+                                          : now >= served->knobs.phase_last))) {
         return false;
     }
     command_init(&command, COMMAND_VM_PHASE);
     command.body.vm_phase.vm = vm->meta.uid;
     command.body.vm_phase.host = vm->status.host;
     command.body.vm_phase.epoch = vm->status.epoch;
-    command.body.vm_phase.phase = next[now];
+    command.body.vm_phase.phase = turns ? PHASE_RUNNING : next[now];
+    if (state_level(served->state) >= LEVEL_SNAPSHOTS) {
+        command.body.vm_phase.engine = ENGINE_KVM;
+        command.body.vm_phase.paused = turns && vm->spec.paused;
+    }
+    if (command.body.vm_phase.paused) {
+        int r = record_set_text(&command.body.vm_phase.reason, "paused by its user");
+        REQUIRE(r == 0);
+    }
     if (next[now] == PHASE_STOPPED) { /* as hosts do, it keeps the disks */
         command.body.vm_phase.disk_epoch = vm->status.epoch;
     }

@@ -50,10 +50,14 @@ static void do_set(struct served *served, void *context)
         const char *name;
         bool *knob;
     } rows[] = {
-        {"not_leader", &knobs->not_leader},         {"no_leader", &knobs->no_leader},
-        {"hold_proposals", &knobs->hold_proposals}, {"hold_reads", &knobs->hold_reads},
-        {"no_scheduler", &knobs->no_scheduler},     {"images_gone", &knobs->images_gone},
+        {"not_leader", &knobs->not_leader},
+        {"no_leader", &knobs->no_leader},
+        {"hold_proposals", &knobs->hold_proposals},
+        {"hold_reads", &knobs->hold_reads},
+        {"no_scheduler", &knobs->no_scheduler},
+        {"images_gone", &knobs->images_gone},
         {"never_stopped", &knobs->never_stopped},
+        {"never_paused", &knobs->never_paused},
     };
     const struct setting *setting = context;
     for (size_t i = 0; i < ARRAY_COUNT(rows); i++) {

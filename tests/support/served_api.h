@@ -42,6 +42,7 @@ struct served_knobs {
                               connection is lost; 0: all */
     enum phase phase_last; /* played agents take VMs no further (PHASE_READY) */
     bool never_stopped;    /* VMs that are to stop go on and on */
+    bool never_paused; /* VMs that are to stand still go on, and those that stand stay */
 };
 
 struct served_config {
