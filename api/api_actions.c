@@ -136,7 +136,7 @@ void handle_vm_stop(struct api_call *call, const struct state *state)
 
 static void set_paused(struct api_call *call, const struct state *state, bool paused)
 {
-    const struct vm *vm = target_of(call, state);
+    const struct vm *vm = unconditional(call, state);
     struct command command;
     if (vm == NULL) {
         return;
