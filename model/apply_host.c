@@ -74,6 +74,7 @@ void host_lose(struct apply *apply, struct entry *entry, const char *reason)
     (void)snprintf(text, sizeof(text), "host %s was lost", meta_of(entry)->name);
     host_move(apply, entry, HOST_PHASE_LOST, reason);
     host_lose_vms(apply, entry, text);
+    snapshots_lose(apply, entry, text);
 }
 
 static void leave_networks(struct apply *apply, const struct entry *host)
@@ -139,6 +140,7 @@ static void host_forget(struct apply *apply, struct entry *host, const char *rea
         vm_disks_lose(apply, kept.items[i], text);
     }
     entry_set_fini(&kept);
+    snapshots_forget(apply, host, text);
     leave_networks(apply, host);
     uint32_t from = host_of(host)->status.phase;
     apply_removed(apply, host,
@@ -151,6 +153,16 @@ static void host_forget(struct apply *apply, struct entry *host, const char *rea
 static int check_disks_go(struct apply *apply, const struct entry *host)
 {
     uint32_t kept = host->owner.kept.count;
+    uint32_t snapshots = snapshots_kept(host);
+    if (kept == 0 && snapshots > 0) {
+        return apply_refuse(apply, BERTH_EINUSE,
+                            "host %s has %" PRIu32 " snapshot%s of VMs: remove %s (berth "
+                            "ls snapshot), or remove the host with --force, which gives "
+                            "%s up",
+                            meta_of(host)->name, snapshots, plural_s(snapshots),
+                            snapshots == 1 ? "it" : "them",
+                            snapshots == 1 ? "it" : "them");
+    }
     if (kept == 0) {
         return 0;
     }

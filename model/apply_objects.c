@@ -234,6 +234,9 @@ int apply_delete(struct apply *apply, const struct command *command)
     case KIND_VM:
         r = vm_evict(apply, entry, STOP_INTENT_DELETE, "deleted by its user");
         break;
+    case KIND_SNAPSHOT:
+        r = snapshot_delete(apply, entry);
+        break;
     case KIND_HOST:
         r = host_remove(apply, entry, delete->force, "removed");
         break;

@@ -76,6 +76,12 @@ void vm_set_reason(struct vm *vm, const char *reason)
     REQUIRE(r == 0);
 }
 
+void vm_switch_off(struct vm *vm)
+{
+    vm->spec.power = POWER_OFF;
+    vm->status.restore = 0; /* its next start is the user's, from the disks there are */
+}
+
 static void stamp_once(uint64_t *stamp_ms, uint64_t at_wall_ms)
 {
     if (*stamp_ms == 0) {
@@ -151,6 +157,8 @@ void vm_remove(struct apply *apply, struct entry *vm, const char *reason)
     REQUIRE(tenant != NULL); /* it cannot go before its VMs */
     struct usage less = machine_usage(&vm_of(vm)->spec.machine);
     quota_give(apply, tenant, &less);
+    vm_of(vm)->status.restore = 0;
+    snapshots_delete_of(apply, vm);
     struct entry *group = vm->vm.group;
     uint32_t phase = vm_of(vm)->status.phase;
     apply_removed(
@@ -179,7 +187,7 @@ void vm_settle_intent(struct apply *apply,
         return;
     }
     if (intent == STOP_INTENT_STOP) {
-        vm_of(vm)->spec.power = POWER_OFF;
+        vm_switch_off(vm_of(vm));
     }
     if (status->phase != PHASE_STOPPED) {
         vm_move(apply, vm, PHASE_STOPPED, reason, 0);
@@ -218,8 +226,6 @@ void vm_release(struct apply *apply, struct entry *vm, const char *reason)
     vm_entry_keep(vm, stay ? host : NULL, stay ? disk_epoch : 0);
     status->intent = STOP_INTENT_NONE;
     status->retry_wall_ms = 0;
-    if (stays_off) {
-        vm_of(vm)->spec.power = POWER_OFF;
     }
     vm_move(apply, vm, stays_off ? PHASE_STOPPED : PHASE_PENDING, reason, 0);
 }

@@ -20,6 +20,22 @@ static void give_disks_up(struct apply *apply, struct entry *vm)
                                         .phase_to = phase});
 }
 
+/* Nor does it wait for the host of a snapshot, unless it begins from that already. */
+static void call_restore_off(struct apply *apply, struct entry *vm)
+{
+    struct vm_status *status = &vm_of(vm)->status;
+    if (status->restore == 0 ||
+        (vm->vm.host != NULL && status->phase != PHASE_STOPPING)) {
+        return;
+    }
+    status->restore = 0;
+    apply_changed(apply, vm,
+                  &(struct change_note){.verb = "not restored",
+                                        .reason = "started anywhere by its user",
+                                        .phase_from = status->phase,
+                                        .phase_to = status->phase});
+}
+
 /* A VM on its way to a stop is switched on: it is to restart. A lost one may have stopped
  * already, or runs still, and has to be where it is found. */
 static enum stop_intent
@@ -39,6 +55,7 @@ static void power_on(struct apply *apply, struct entry *vm, bool anywhere)
     vm_of(vm)->spec.power = POWER_ON;
     if (status->phase == PHASE_STOPPED || status->phase == PHASE_FAILED) {
         status->restarts = 0;
+        status->restore = 0; /* with the disks that there are */
         status->retry_wall_ms = 0;
         char reason[128];
         (void)snprintf(reason, sizeof(reason), SWITCHED_ON "%s%s",
@@ -108,6 +125,7 @@ int apply_set_power(struct apply *apply, const struct command *command)
     }
     if (set->anywhere) {
         give_disks_up(apply, vm);
+        call_restore_off(apply, vm);
     }
     power_on(apply, vm, set->anywhere);
     return 0;

@@ -11,7 +11,7 @@ static int evict_nowhere(struct apply *apply,
     bool off = vm_of(vm)->spec.power == POWER_OFF;
     if (intent == STOP_INTENT_STOP && phase == PHASE_STOPPED) {
         if (!off) { /* it had ended by itself; now it is to stay so */
-            vm_of(vm)->spec.power = POWER_OFF;
+            vm_switch_off(vm_of(vm));
             vm_set_reason(vm_of(vm), reason);
             apply_changed(apply, vm,
                           &(struct change_note){
@@ -52,7 +52,7 @@ static void note_intent(struct apply *apply,
     }
     status->intent = merged;
     if (merged == STOP_INTENT_STOP) {
-        vm_of(vm)->spec.power = POWER_OFF;
+        vm_switch_off(vm_of(vm));
     }
     vm_set_reason(vm_of(vm), reason);
     apply_changed(apply, vm,
@@ -92,7 +92,7 @@ static int evict_on_host(struct apply *apply,
     }
     status->intent = intent;
     if (intent == STOP_INTENT_STOP) {
-        vm_of(vm)->spec.power = POWER_OFF;
+        vm_switch_off(vm_of(vm));
     }
     vm_entry_set_target(vm, NULL); /* a migration under way is off */
     vm_move(apply, vm, PHASE_STOPPING, reason, 0);

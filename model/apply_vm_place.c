@@ -158,6 +158,15 @@ static int check_placeable(struct apply *apply, const struct entry *vm, uint64_t
 
 static int check_disks(struct apply *apply, const struct entry *vm, uint64_t host_uid)
 {
+    const struct host *begins = state_restore_host(apply->state, vm_of(vm));
+    if (begins != NULL) {
+        return begins->meta.uid == host_uid
+                   ? 0
+                   : apply_refuse(apply, BERTH_ECONFLICT,
+                                  "vm %s begins from a snapshot on host %s: it starts "
+                                  "nowhere else",
+                                  meta_of(vm)->name, begins->meta.name);
+    }
     const struct host *bound = state_disks_bind(apply->state, vm_of(vm));
     return bound == NULL || bound->meta.uid == host_uid
                ? 0

@@ -38,6 +38,11 @@ vm_end(struct apply *apply, struct entry *vm, const struct cmd_vm_phase *report)
         report->at_wall_ms != 0 ? report->at_wall_ms : apply->command->wall_ms;
     uint64_t disk_epoch = vm_disks_left(&vm_of(vm)->status, report);
     bool stay = disk_epoch != 0 && vm_disks_stay(vm_of(vm), report->phase);
+    const struct snapshot *begins =
+        state_snapshot(apply->state, vm_of(vm)->status.restore);
+    if (begins == NULL || begins->status.phase != SNAPSHOT_READY) {
+        vm_of(vm)->status.restore = 0; /* nothing to try again with */
+    }
     vm_entry_set_target(vm, NULL);
     vm_entry_keep(vm, stay ? vm->vm.host : NULL, stay ? disk_epoch : 0);
     vm_entry_set_host(apply->state, vm, NULL);
@@ -98,6 +103,7 @@ static void take_run(struct vm_status *status, const struct cmd_vm_phase *report
     bool runs = report->phase == PHASE_RUNNING || report->phase == PHASE_READY;
     status->engine = report->engine != ENGINE_AUTO ? report->engine : status->engine;
     status->paused = runs && report->paused;
+    status->restore = runs ? 0 : status->restore;
 }
 
 int apply_vm_phase(struct apply *apply, const struct command *command)

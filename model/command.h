@@ -197,6 +197,37 @@
     F(S, 3, U64, expected_revision, "expectedRevision", UNIT_NONE, 0, 0, UINT64_MAX, \
       REVISION_ANY, "compare-and-set")
 
+/* A snapshot of a VM that runs, by its host: memory and disks of one instant. Counted
+ * here for all that it may take, in the tenant's quota and on its host. */
+#define CMD_SNAPSHOT_MAKE_FIELDS(F, S)                                               \
+    F(S, 1, U64, vm, "vm", UNIT_NONE, 0, 1, UINT64_MAX, 0, "uid")                    \
+    F(S, 2, NAME, name, "name", none, 0, 0, 63, 0,                                   \
+      "of the snapshot, new in its tenant; absent: the VM's and a number")           \
+    F(S, 3, U64, expected_revision, "expectedRevision", UNIT_NONE, 0, 0, UINT64_MAX, \
+      REVISION_ANY, "compare-and-set, of the VM")
+/* What its host says of it, in the run that is in it; anything else is BERTH_ESTALE.
+ * lost: it is not there (any more). */
+#define CMD_SNAPSHOT_STEP_FIELDS(F, S)                                                  \
+    F(S, 1, U64, snapshot, "snapshot", UNIT_NONE, 0, 1, UINT64_MAX, 0, "uid")           \
+    F(S, 2, U64, host, "host", UNIT_NONE, 0, 1, UINT64_MAX, 0, "who reports")           \
+    F(S, 3, U64, epoch, "epoch", UNIT_NONE, 0, 1, UINT64_MAX, 0, "of the run in it")    \
+    F(S, 4, ENUM, phase, "phase", snapshot_phase, 0, 0, SNAPSHOT_LOST, SNAPSHOT_MAKING, \
+      "seen")                                                                           \
+    F(S, 5, U64, bytes, "bytes", UNIT_BYTES, 0, 0, UINT64_MAX, 0, "that it takes")      \
+    F(S, 6, U32, permille, "progress", UNIT_PERMILLE, 0, 0, 1000, 0, "how far")         \
+    F(S, 7, TEXT, reason, "reason", UNIT_NONE, 0, 0, 255, 0, "why")                     \
+    F(S, 8, U64, at_wall_ms, "at", UNIT_INSTANT, 0, 0, UINT64_MAX, 0,                   \
+      "the instant that is in it, by the host's clock")
+/* The VM ends, and its next run begins from a snapshot, on that one's host alone: its
+ * memory and disks are those of then. Until it runs, berth stop and a start that gives
+ * disks up call it off. */
+#define CMD_RESTORE_VM_FIELDS(F, S)                                                  \
+    F(S, 1, U64, vm, "vm", UNIT_NONE, 0, 1, UINT64_MAX, 0, "uid")                    \
+    F(S, 2, U64, snapshot, "snapshot", UNIT_NONE, 0, 1, UINT64_MAX, 0, "uid")        \
+    F(S, 3, U64, expected_revision, "expectedRevision", UNIT_NONE, 0, 0, UINT64_MAX, \
+      REVISION_ANY, "compare-and-set, of the VM")                                    \
+    F(S, 4, TEXT, reason, "reason", UNIT_NONE, 0, 0, 255, 0, "why")
+
 /* X(ENUM, number, member, FIELDS): numbers are for ever. */
 #define COMMANDS(X)                                                                      \
     X(NOOP, 1, noop, cmd_noop, CMD_NOOP_FIELDS)                                          \
@@ -223,12 +254,18 @@
     X(SET_LEVEL, 22, set_level, cmd_set_level, CMD_SET_LEVEL_FIELDS)                     \
     X(CHANGE_VM, 23, change_vm, cmd_change_vm, CMD_CHANGE_VM_FIELDS)                     \
     X(LABEL_HOST, 24, label_host, cmd_label_host, CMD_LABEL_HOST_FIELDS)                 \
-    X(PAUSE_VM, 25, pause_vm, cmd_pause_vm, CMD_PAUSE_VM_FIELDS)
+    X(PAUSE_VM, 25, pause_vm, cmd_pause_vm, CMD_PAUSE_VM_FIELDS)                         \
+    X(SNAPSHOT_MAKE, 26, snapshot_make, cmd_snapshot_make, CMD_SNAPSHOT_MAKE_FIELDS)     \
+    X(SNAPSHOT_STEP, 27, snapshot_step, cmd_snapshot_step, CMD_SNAPSHOT_STEP_FIELDS)     \
+    X(RESTORE_VM, 28, restore_vm, cmd_restore_vm, CMD_RESTORE_VM_FIELDS)
 /* X(ENUM, level): those that came after the first level, and with which. */
-#define COMMANDS_SINCE(X)            \
-    X(CHANGE_VM, LEVEL_VM_LABELS)    \
-    X(LABEL_HOST, LEVEL_HOST_LABELS) \
-    X(PAUSE_VM, LEVEL_SNAPSHOTS)
+#define COMMANDS_SINCE(X)             \
+    X(CHANGE_VM, LEVEL_VM_LABELS)     \
+    X(LABEL_HOST, LEVEL_HOST_LABELS)  \
+    X(PAUSE_VM, LEVEL_SNAPSHOTS)      \
+    X(SNAPSHOT_MAKE, LEVEL_SNAPSHOTS) \
+    X(SNAPSHOT_STEP, LEVEL_SNAPSHOTS) \
+    X(RESTORE_VM, LEVEL_SNAPSHOTS)
 
 RECORD_DECLARE(cmd_address, CMD_ADDRESS_FIELDS)
 #define COMMAND_DECLARE(NAME, number, member, record, FIELDS) \

@@ -88,8 +88,9 @@ static int tenant_in_use(struct apply *apply, const struct entry *entry)
         return apply_refuse(apply, BERTH_EINUSE,
                             "tenant %s is the cluster's own: it stays", DEFAULT_TENANT);
     }
-    static const enum kind kinds[] = {KIND_VM,    KIND_GROUP, KIND_TEMPLATE, KIND_NETWORK,
-                                      KIND_IMAGE, KIND_DISK,  KIND_TOKEN};
+    static const enum kind kinds[] = {KIND_VM,      KIND_GROUP,   KIND_TEMPLATE,
+                                      KIND_NETWORK, KIND_IMAGE,   KIND_DISK,
+                                      KIND_TOKEN,   KIND_SNAPSHOT};
     for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
         const struct entry *user = find_user(apply, kinds[i], is_of_tenant, entry);
         if (user != NULL) {

@@ -44,7 +44,7 @@ const char *const operation_phase_names[] = {"running", "done", "failed", NULL};
 
 RECORD_DEFINE(metadata, METADATA_FIELDS)
 RECORD_DEFINE(quota, QUOTA_FIELDS)
-LEVEL_NEXT(_Static_assert(sizeof(struct quota) == 40, "as other files see it");)
+LEVEL_NEXT(_Static_assert(sizeof(struct quota) == 48, "as other files see it");)
 RECORD_DEFINE(usage, USAGE_FIELDS)
 RECORD_DEFINE(member, MEMBER_FIELDS)
 RECORD_DEFINE(tenant_spec, TENANT_SPEC_FIELDS)
@@ -81,6 +81,9 @@ RECORD_DEFINE(ipv4_spec, IPV4_SPEC_FIELDS)
 RECORD_DEFINE(network_spec, NETWORK_SPEC_FIELDS)
 RECORD_DEFINE(network_site, NETWORK_SITE_FIELDS)
 RECORD_DEFINE(network_status, NETWORK_STATUS_FIELDS)
+RECORD_DEFINE(snapshot_spec, SNAPSHOT_SPEC_FIELDS)
+RECORD_DEFINE(snapshot_status, SNAPSHOT_STATUS_FIELDS)
+RECORD_DEFINE(snapshot, SNAPSHOT_FIELDS)
 RECORD_DEFINE(network, NETWORK_FIELDS)
 RECORD_DEFINE(artifact, ARTIFACT_FIELDS)
 RECORD_DEFINE(image_spec, IMAGE_SPEC_FIELDS)
@@ -112,6 +115,7 @@ static const struct kind_info kind_rows[KIND_COUNT] = {
     KIND_ROW(HOST, "Host", host, SCOPE_CLUSTER, false),
     KIND_ROW(TOKEN, "Token", token, SCOPE_CLUSTER, false),
     KIND_ROW(OPERATION, "Operation", operation, SCOPE_CLUSTER, false),
+    KIND_ROW(SNAPSHOT, "Snapshot", snapshot, SCOPE_TENANT, false),
 };
 
 const struct kind_info *kind_info(enum kind kind)
@@ -168,6 +172,11 @@ uint64_t machine_disk_bytes(const struct machine_spec *machine)
         sum += machine->disks.items[i].size_bytes;
     }
     return sum;
+}
+
+uint64_t machine_snapshot_bytes(const struct machine_spec *machine)
+{
+    return machine->memory.size_bytes + machine_disk_bytes(machine);
 }
 
 bool image_memory_lacks(const struct image *image,

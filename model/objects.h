@@ -39,6 +39,7 @@ enum kind {
     KIND_HOST = 8,
     KIND_TOKEN = 9,
     KIND_OPERATION = 10,
+    KIND_SNAPSHOT = 11,
     KIND_COUNT
 };
 
@@ -78,7 +79,9 @@ extern const char *const role_names[];
     F(S, 6, U32, addresses, "addresses", UNIT_NONE, 0, 0, UNLIMITED32, UNLIMITED32,      \
       "addresses")                                                                       \
     LEVEL_NEXT(F(S, 7, U32, images, "images", UNIT_NONE, FIELD_SINCE(4), 0, UNLIMITED32, \
-                 UNLIMITED32, "images"))
+                 UNLIMITED32, "images"))                                                 \
+    F(S, 8, U64, snapshots, "snapshots", UNIT_NONE, FIELD_SINCE(LEVEL_SNAPSHOTS), 0,     \
+      UNLIMITED, UNLIMITED, "snapshots of VMs")
 RECORD_DECLARE(quota, QUOTA_FIELDS)
 #define USAGE_FIELDS(F, S)                                                             \
     F(S, 1, U64, cpu_mcpu, "cpu", UNIT_MCPU, FIELD_SERVER, 0, UINT64_MAX, 0, "in use") \
@@ -90,7 +93,9 @@ RECORD_DECLARE(quota, QUOTA_FIELDS)
     F(S, 5, U32, networks, "networks", UNIT_NONE, FIELD_SERVER, 0, UINT32_MAX, 0,      \
       "in use")                                                                        \
     F(S, 6, U32, addresses, "addresses", UNIT_NONE, FIELD_SERVER, 0, UINT32_MAX, 0,    \
-      "in use")
+      "in use")                                                                        \
+    F(S, 7, U32, snapshots, "snapshots", UNIT_NONE,                                    \
+      FIELD_SERVER | FIELD_SINCE(LEVEL_SNAPSHOTS), 0, UINT32_MAX, 0, "in use")
 RECORD_DECLARE(usage, USAGE_FIELDS)
 #define MEMBER_FIELDS(F, S)                                                 \
     F(S, 1, TEXT, subject, "subject", UNIT_NONE, FIELD_REQUIRED, 1, 255, 0, \
@@ -418,7 +423,10 @@ RECORD_DECLARE(vm_nic, VM_NIC_FIELDS)
       0, 1, 0, "its host says that it stands still, as its user wished")                 \
     F(S, 19, ENUM, engine, "engine", engine,                                             \
       FIELD_SERVER | FIELD_SINCE(LEVEL_SNAPSHOTS), 0, ENGINE_FAKE, ENGINE_AUTO,          \
-      "of the run, or of the last one; auto: not known")
+      "of the run, or of the last one; auto: not known")                                 \
+    F(S, 20, U64, restore, "restoreUid", UNIT_NONE,                                      \
+      FIELD_SERVER | FIELD_SINCE(LEVEL_SNAPSHOTS), 0, UINT64_MAX, 0,                     \
+      "the snapshot that its next run begins from, or the one that starts")
 RECORD_DECLARE(vm_status, VM_STATUS_FIELDS)
 #define VM_FIELDS(F, S)                                                               \
     F(S, 1, RECORD, meta, "metadata", metadata, FIELD_REQUIRED, 0, 0, 0, "who it is") \
@@ -438,6 +446,34 @@ enum snapshot_phase {
 };
 extern const char *const snapshot_phase_names[]; /* making ready failed deleting lost */
 #define HOST_SNAPSHOTS_MAX 256 /* on one host: all are in each of its reports */
+
+/* Memory and disks of a VM at one instant, on the host where it ran; made by the cluster.
+ * A VM keeps its machine and its addresses for life, so none are in it. */
+#define SNAPSHOT_SPEC_FIELDS(F, S)                                              \
+    F(S, 1, NAME, vm, "vm", none, FIELD_SERVER, 0, 63, 0, "of the same tenant") \
+    F(S, 2, U64, vm_uid, "vmUid", UNIT_NONE, FIELD_SERVER, 0, UINT64_MAX, 0,    \
+      "that one, and no other of its name")
+RECORD_DECLARE(snapshot_spec, SNAPSHOT_SPEC_FIELDS)
+#define SNAPSHOT_STATUS_FIELDS(F, S)                                                    \
+    F(S, 1, ENUM, phase, "phase", snapshot_phase, FIELD_SERVER, 0, SNAPSHOT_LOST,       \
+      SNAPSHOT_MAKING, "making, ready, failed, deleting or lost")                       \
+    F(S, 2, U64, host, "hostUid", UNIT_NONE, FIELD_SERVER, 0, UINT64_MAX, 0,            \
+      "where; 0: nowhere (failed, lost)")                                               \
+    F(S, 3, U64, epoch, "epoch", UNIT_NONE, FIELD_SERVER, 0, UINT64_MAX, 0,             \
+      "of the run in it")                                                               \
+    F(S, 4, U64, bytes, "size", UNIT_BYTES, FIELD_SERVER, 0, UINT64_MAX, 0,             \
+      "that it takes there; while it is made: that it may take")                        \
+    F(S, 5, TEXT, reason, "reason", UNIT_NONE, FIELD_SERVER, 0, 255, 0, "of the phase") \
+    F(S, 6, U32, permille, "progress", UNIT_PERMILLE, FIELD_SERVER, 0, 1000, 0,         \
+      "how far, while it is made")                                                      \
+    F(S, 7, U64, at_wall_ms, "taken", UNIT_INSTANT, FIELD_SERVER, 0, UINT64_MAX, 0,     \
+      "the instant that is in it")
+RECORD_DECLARE(snapshot_status, SNAPSHOT_STATUS_FIELDS)
+#define SNAPSHOT_FIELDS(F, S)                                                         \
+    F(S, 1, RECORD, meta, "metadata", metadata, FIELD_REQUIRED, 0, 0, 0, "who it is") \
+    F(S, 2, RECORD, spec, "spec", snapshot_spec, FIELD_SERVER, 0, 0, 0, "of what")    \
+    F(S, 3, RECORD, status, "status", snapshot_status, FIELD_SERVER, 0, 0, 0, "what is")
+RECORD_DECLARE(snapshot, SNAPSHOT_FIELDS)
 
 /* ---- Network
  * -------------------------------------------------------------------------------------
@@ -691,6 +727,8 @@ bool name_valid(const char *name);
 /* All disks of a machine at their full size: what they may grow to. An image's disk that
  * nobody asked for counts nothing. */
 uint64_t machine_disk_bytes(const struct machine_spec *machine);
+/* The most that a snapshot of it may take: memory, and its disks in full. */
+uint64_t machine_snapshot_bytes(const struct machine_spec *machine);
 /* Has the machine less memory than the image needs to boot? Then what is wrong, from the
  * template's field on, and what helps; else false, and the texts stay as they were. */
 #define IMAGE_LACKS_SIZE 320

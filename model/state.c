@@ -428,6 +428,9 @@ static void index_entry(struct state *state, struct entry *entry)
     case KIND_HOST:
         digest_map_put(state->hosts_by_key, &host_of(entry)->status.public_key, entry);
         break;
+    case KIND_SNAPSHOT:
+        snapshot_index(state, entry);
+        break;
     default:
         break;
     }
@@ -449,6 +452,9 @@ static void unindex_entry(struct state *state, struct entry *entry)
     case KIND_HOST:
         digest_map_remove(state->hosts_by_key, &host_of(entry)->status.public_key);
         break;
+    case KIND_SNAPSHOT:
+        snapshot_unindex(state, entry);
+        break;
     default:
         break;
     }
@@ -469,7 +475,7 @@ void entry_remove(struct state *state, struct entry *entry)
 {
     if (entry->kind == KIND_HOST || entry->kind == KIND_GROUP) {
         REQUIRE(entry->owner.vms.count == 0 && entry->owner.incoming.count == 0);
-        REQUIRE(entry->owner.kept.count == 0);
+        REQUIRE(entry->owner.kept.count == 0 && entry->owner.snapshots.count == 0);
     }
     state->objects_hash -= entry->hash;
     entry->hash = 0;
@@ -483,6 +489,7 @@ void entry_free(struct entry *entry)
         entry_set_fini(&entry->owner.vms);
         entry_set_fini(&entry->owner.incoming);
         entry_set_fini(&entry->owner.kept);
+        entry_set_fini(&entry->owner.snapshots);
     } else if (entry->kind == KIND_NETWORK) {
         address_set_fini(&entry->addresses);
     }

@@ -107,6 +107,7 @@ const struct vm *state_vm(const struct state *state, uint64_t uid);
 const struct host *state_host(const struct state *state, uint64_t uid);
 const struct network *state_network(const struct state *state, uint64_t uid);
 const struct image *state_image(const struct state *state, uint64_t uid);
+const struct snapshot *state_snapshot(const struct state *state, uint64_t uid);
 const struct host *state_host_by_key(const struct state *state,
                                      const struct digest *public_key);
 const struct token *state_token_by_hash(const struct state *state,
@@ -156,14 +157,20 @@ const struct vm *state_vm_kept(const struct state *state, uint64_t host, size_t 
 /* The only host where the VM may start, for its disks are there; NULL: any. A lost host
  * does not bind members of groups, unless their lifecycle waits for it. */
 const struct host *state_disks_bind(const struct state *state, const struct vm *vm);
+/* Snapshots that are on a host, or are being made or removed there (by status.host). */
+const struct snapshot *
+state_snapshot_on_host(const struct state *state, uint64_t host, size_t *cursor);
+/* The only host where the VM may start, since its next run begins from a snapshot there;
+ * NULL: it does not. */
+const struct host *state_restore_host(const struct state *state, const struct vm *vm);
 /* VMs that are on no host: pending, stopped and failed ones. A lost VM that waits for its
  * host is not among them. Cursor as above. */
 const struct vm *state_vm_nowhere(const struct state *state, size_t *cursor);
 /* VMs of a group, those on their way out included. */
 uint32_t state_group_vms(const struct state *state, const struct group *group);
 /* What a host has promised: to the VMs there and to those migrating to it; to those whose
- * disks it keeps a place (vms) and the disk. The memory is what PLACE_VM and
- * MIGRATE_PREPARE compare with host.status.memory_bytes. */
+ * disks it keeps a place (vms) and the disk; to snapshots the disk. The memory is what
+ * PLACE_VM and MIGRATE_PREPARE compare with host.status.memory_bytes. */
 struct host_use {
     uint32_t vms;
     uint64_t cpu_mcpu;

@@ -192,7 +192,7 @@ static void format_cpu(uint64_t mcpu, char text[NUMBER_TEXT_SIZE])
     }
 }
 
-#define QUOTA_ROWS 6
+#define QUOTA_ROWS 7
 
 /* One resource in a quota and in a usage, widened. An unlimited one is UINT64_MAX. */
 struct quota_row {
@@ -224,6 +224,7 @@ static void quota_rows(const struct tenant *tenant,
          format_count},
         {"addresses", widen_limit(quota->addresses), used->addresses, more->addresses,
          format_count},
+        {"snapshots", quota->snapshots, used->snapshots, more->snapshots, format_count},
     };
     memcpy(ret_rows, rows, sizeof(rows));
 }
@@ -276,6 +277,7 @@ static void usage_add(struct usage *usage, const struct usage *more, uint32_t ti
     usage->vms += more->vms * times;
     usage->networks += more->networks * times;
     usage->addresses += more->addresses * times;
+    usage->snapshots += more->snapshots * times;
 }
 
 /* How often `more` of it fits. */
@@ -347,12 +349,14 @@ void quota_give(struct apply *apply, struct entry *tenant, const struct usage *l
     REQUIRE(used->cpu_mcpu >= less->cpu_mcpu && used->memory_bytes >= less->memory_bytes);
     REQUIRE(used->disk_bytes >= less->disk_bytes && used->vms >= less->vms);
     REQUIRE(used->networks >= less->networks && used->addresses >= less->addresses);
+    REQUIRE(used->snapshots >= less->snapshots);
     used->cpu_mcpu -= less->cpu_mcpu;
     used->memory_bytes -= less->memory_bytes;
     used->disk_bytes -= less->disk_bytes;
     used->vms -= less->vms;
     used->networks -= less->networks;
     used->addresses -= less->addresses;
+    used->snapshots -= less->snapshots;
     usage_changed(apply, tenant);
 }
 

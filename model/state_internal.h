@@ -37,16 +37,25 @@ struct vm_links {
     uint32_t target_slot; /* place in target->owner.incoming */
     uint32_t group_slot;  /* place in group->owner.vms */
     uint32_t keeper_slot; /* place in keeper->owner.kept */
+    uint32_t snapshots;   /* of it, on whatever hosts */
+};
+
+/* What hangs on a Snapshot. */
+struct snapshot_links {
+    struct entry *host; /* as status.host */
+    uint32_t host_slot; /* place in host->owner.snapshots */
+    uint64_t bytes;     /* that the host has promised to it, or that it takes there */
 };
 
 /* What hangs on a Host or a Group. */
 struct owner_links {
     struct entry_set vms;
-    struct entry_set incoming; /* Host: migrations that come here */
-    struct entry_set kept;     /* Host: VMs that are nowhere, but whose disks are here */
-    uint64_t memory_bytes;     /* Host: of all VMs here or on their way */
-    uint64_t cpu_mcpu;         /* Host: likewise */
-    uint64_t disk_bytes;       /* Host: likewise, and of those kept */
+    struct entry_set incoming;  /* Host: migrations that come here */
+    struct entry_set kept;      /* Host: VMs that are nowhere, but whose disks are here */
+    struct entry_set snapshots; /* Host: that are here, or are being made */
+    uint64_t memory_bytes;      /* Host: of all VMs here or on their way */
+    uint64_t cpu_mcpu;          /* Host: likewise */
+    uint64_t disk_bytes;        /* Host: likewise, of those kept, and of snapshots */
 };
 
 struct entry {
@@ -58,6 +67,7 @@ struct entry {
     union {
         struct vm_links vm;
         struct owner_links owner;
+        struct snapshot_links snapshot;
         struct address_set addresses; /* Network */
     };
 };
@@ -115,6 +125,8 @@ void vm_entry_set_host(struct state *state, struct entry *vm, struct entry *host
 void vm_entry_set_target(struct entry *vm, struct entry *target);
 /* Who keeps its disks, of the run of that epoch; NULL and 0: nobody. */
 void vm_entry_keep(struct entry *vm, struct entry *keeper, uint64_t disk_epoch);
+/* Where a snapshot is, and what it takes there; NULL and 0: nowhere. */
+void snapshot_entry_set_host(struct entry *snapshot, struct entry *host, uint64_t bytes);
 void host_entry_set_key(struct state *state,
                         struct entry *host,
                         const struct digest *key);
@@ -126,6 +138,10 @@ void network_entry_add_host(struct entry *network, uint64_t host_uid, uint32_t i
 /* Index in status.hosts, or -1. */
 int network_entry_host_index(const struct entry *network, uint64_t host_uid);
 void network_entry_remove_host(struct entry *network, unsigned index);
+
+/* A snapshot into its indexes, as it is, and out of them (snapshot_links.c). */
+void snapshot_index(struct state *state, struct entry *snapshot);
+void snapshot_unindex(struct state *state, struct entry *snapshot);
 
 static inline struct vm *vm_of(const struct entry *entry)
 {
@@ -144,6 +160,10 @@ static inline struct network *network_of(const struct entry *entry)
     return entry->object;
 }
 static inline struct tenant *tenant_of(const struct entry *entry)
+{
+    return entry->object;
+}
+static inline struct snapshot *snapshot_of(const struct entry *entry)
 {
     return entry->object;
 }
@@ -234,6 +254,21 @@ bool vm_status_has_run(const struct vm_status *status);
 bool vm_disks_stay(const struct vm *vm, enum phase phase);
 uint64_t vm_disks_left(const struct vm_status *status, const struct cmd_vm_phase *report);
 
+/* ---- snapshots of VMs (apply_snapshot.c) ---- */
+/* What one counts for in its tenant's quota. */
+struct usage snapshot_usage(const struct snapshot *snapshot);
+/* Asked for by its user: goes at once where no host has to do anything for it. 0 or
+ * BERTH_EINUSE. */
+int snapshot_delete(struct apply *apply, struct entry *snapshot);
+/* All of a VM that goes, on their hosts. */
+void snapshots_delete_of(struct apply *apply, const struct entry *vm);
+/* What a host leaves behind: those that it was making when it was lost have failed; with
+ * one that is removed all go. */
+void snapshots_lose(struct apply *apply, struct entry *host, const char *reason);
+void snapshots_forget(struct apply *apply, struct entry *host, const char *reason);
+/* Snapshots of the host that a user would miss. */
+uint32_t snapshots_kept(const struct entry *host);
+
 /* ---- rate limits (template_limits.c) ---- */
 /* Has the VMs of a template that was changed follow the limits of its disks and NICs. */
 void template_spread_limits(struct apply *apply, const struct entry *template);
@@ -271,6 +306,9 @@ apply_function apply_set_level;
 apply_function apply_change_vm;
 apply_function apply_label_host;
 apply_function apply_pause_vm;
+apply_function apply_snapshot_make;
+apply_function apply_snapshot_step;
+apply_function apply_restore_vm;
 
 /* ---- snapshots (state_snapshot.c) ---- */
 /* The hash of a snapshot's content, whatever its header says: for the fuzz target, which

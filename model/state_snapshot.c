@@ -45,6 +45,7 @@ static const struct section {
     {SECTION_OBJECTS + KIND_TEMPLATE, 0},
     {SECTION_OBJECTS + KIND_GROUP, 0},
     {SECTION_OBJECTS + KIND_VM, 0},
+    {SECTION_OBJECTS + KIND_SNAPSHOT, LEVEL_SNAPSHOTS},
     {SECTION_OBJECTS + KIND_OPERATION, 0},
     {SECTION_REQUESTS, 0},
     {SECTION_EVENTS, 0},
@@ -357,6 +358,29 @@ static const char *check_vm(const struct state *state, const struct vm *vm)
     return fault != NULL ? fault : check_vm_nics(state, vm);
 }
 
+static const char *check_snapshot(const struct state *state,
+                                  const struct snapshot *snapshot)
+{
+    const struct snapshot_status *status = &snapshot->status;
+    const struct host *host = state_host(state, status->host);
+    const struct vm *vm = state_vm(state, snapshot->spec.vm_uid);
+    bool here = status->phase == SNAPSHOT_MAKING || status->phase == SNAPSHOT_READY ||
+                status->phase == SNAPSHOT_DELETING;
+    if (here != (status->host != 0) || (here && host == NULL) ||
+        (!here && status->bytes != 0)) {
+        return "its host does not fit its phase";
+    }
+    if (here && host->status.phase == HOST_PHASE_LOST &&
+        status->phase != SNAPSHOT_READY) {
+        return "its host is lost";
+    }
+    if (vm == NULL ? status->phase != SNAPSHOT_DELETING
+                   : strcmp(vm->meta.tenant, snapshot->meta.tenant) != 0) {
+        return "its VM is missing, or another tenant's";
+    }
+    return status->bytes > COUNTER_MAX ? "its size is out of range" : NULL;
+}
+
 /* Its name, and the tenant it belongs to or not. */
 static const char *
 check_metadata(const struct state *state, enum kind kind, const struct metadata *meta)
@@ -397,6 +421,8 @@ check_object(const struct state *state, enum kind kind, const void *object)
         return check_network(state, object);
     case KIND_VM:
         return check_vm(state, object);
+    case KIND_SNAPSHOT:
+        return check_snapshot(state, object);
     default:
         return NULL;
     }
@@ -576,6 +602,8 @@ static void count_use(struct usage *used, const struct entry *entry)
         more = machine_usage(&vm_of(entry)->spec.machine);
     } else if (entry->kind == KIND_NETWORK) {
         more.networks = 1;
+    } else if (entry->kind == KIND_SNAPSHOT) {
+        more = snapshot_usage(entry->object);
     } else {
         more.disk_bytes = ((const struct disk *)entry->object)->spec.size_bytes;
     }
@@ -585,12 +613,13 @@ static void count_use(struct usage *used, const struct entry *entry)
     used->vms += more.vms;
     used->networks += more.networks;
     used->addresses += more.addresses;
+    used->snapshots += more.snapshots;
 }
 
 /* What each tenant is said to use is what its objects add up to. */
 static int check_use(const struct decoder *decoder)
 {
-    static const enum kind counted[] = {KIND_VM, KIND_NETWORK, KIND_DISK};
+    static const enum kind counted[] = {KIND_VM, KIND_NETWORK, KIND_DISK, KIND_SNAPSHOT};
     const struct state *state = decoder->state;
     const struct table *tenants = &state->tables[KIND_TENANT];
     struct usage *uses = calloc((size_t)tenants->count + 1, sizeof(*uses));
@@ -616,6 +645,23 @@ static int check_use(const struct decoder *decoder)
     return r;
 }
 
+/* VMs are read before the snapshots that they begin from. */
+static int check_restores(const struct decoder *decoder)
+{
+    const struct table *vms = &decoder->state->tables[KIND_VM];
+    for (uint32_t i = 0; i < vms->count; i++) {
+        const struct vm *vm = vm_of(vms->items[i]);
+        const struct snapshot *snapshot =
+            state_snapshot(decoder->state, vm->status.restore);
+        if (vm->status.restore != 0 &&
+            (snapshot == NULL || snapshot->spec.vm_uid != vm->meta.uid)) {
+            return corrupt_object(decoder, &vm->meta,
+                                  "it begins from no snapshot of its");
+        }
+    }
+    return 0;
+}
+
 /* *ret_hash is what the header says. */
 static int
 decode_all(struct decoder *decoder, const void *data, size_t size, uint64_t *ret_hash)
@@ -631,6 +677,7 @@ decode_all(struct decoder *decoder, const void *data, size_t size, uint64_t *ret
     if (r == 0 && bytes_reader_end(&reader) != 0) {
         r = corrupt(decoder, "something follows its end");
     }
+    r = r == 0 ? check_restores(decoder) : r;
     return r == 0 ? check_use(decoder) : r;
 }
 

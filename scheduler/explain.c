@@ -210,15 +210,19 @@ static void tell_leaving(const struct host *host,
     }
 }
 
-/* What keeps a pending VM from its disks, and both ways out. */
+/* What keeps a pending VM from its disks, or from the snapshot that it goes back to, and
+ * both ways out. */
 static void
 tell_home(const struct vm *vm, const struct findings *findings, char *text, size_t size)
 {
     const struct place_refusal *refusal = &findings->home_refusal;
+    bool restores = vm->status.restore != 0;
     (void)snprintf(text, size,
-                   "its disks are on %s, which does not take it now (%.100s): %.100s; or "
-                   "give the disks up: berth start %s --anywhere",
-                   findings->home, refusal->reason, refusal->fix, vm->meta.name);
+                   "its %s on %s, which does not take it now (%.100s): %.100s; or "
+                   "%s: berth start %s --anywhere",
+                   restores ? "snapshot is" : "disks are", findings->home,
+                   refusal->reason, refusal->fix,
+                   restores ? "call that off" : "give the disks up", vm->meta.name);
 }
 
 /* What comes next for a VM that has ended. */
@@ -352,9 +356,9 @@ static void tell_home_shortly(const struct vm *vm,
 {
     const struct place_refusal *refusal = &findings->home_refusal;
     (void)snprintf(text, size,
-                   "its disks are on %s, which %s: %.100s, or berth start %s "
-                   "--anywhere",
-                   findings->home, refusal->one, refusal->fix, vm->meta.name);
+                   "its %s on %s, which %s: %.100s, or berth start %s --anywhere",
+                   vm->status.restore != 0 ? "snapshot is" : "disks are", findings->home,
+                   refusal->one, refusal->fix, vm->meta.name);
 }
 
 /* Looks at each host for the VM; whether none takes it. */
@@ -604,7 +608,7 @@ static json_t *place_all(struct placement *placement,
     int64_t best;
     *ret_placed = 0;
     while (*ret_placed < count && (best = placement_best(placement)) >= 0 &&
-           (placement->request.home != 0 ? overlay_take_kept : overlay_take)(
+           (placement->request.kept ? overlay_take_kept : overlay_take)(
                overlay, (uint32_t)best, placement->request.machine, 0) == 0) {
         placement_took(placement, (uint32_t)best);
         json_array_append_new(
@@ -624,8 +628,7 @@ static json_t *forecast(const struct scheduler *scheduler,
     struct findings findings = {0};
     json_t *document = NULL;
     uint32_t placed = 0;
-    const struct host *home =
-        request->home != 0 ? state_host(state, request->home) : NULL;
+    const struct host *home = request->kept ? state_host(state, request->home) : NULL;
     overlay_init(&overlay);
     if (overlay_sync(&overlay, state) == 0 &&
         placement_init(&placement, request, &overlay, scheduler_watch(scheduler)) == 0) {

@@ -38,18 +38,40 @@ static bool settled(const struct look *look)
            !host_watch_given_up(look->placement->watch, look->host->meta.uid);
 }
 
-static bool home_passes(const struct look *look)
+static bool is_home(const struct look *look)
 {
     uint64_t home = look->placement->request.home;
     return home == 0 || look->host->meta.uid == home;
 }
 
-static void home_tell(const struct look *look, struct place_refusal *refusal)
+static bool home_passes(const struct look *look)
+{
+    return look->placement->request.restores || is_home(look);
+}
+
+static bool snapshot_passes(const struct look *look)
+{
+    return !look->placement->request.restores || is_home(look);
+}
+
+static const char *home_name(const struct look *look)
 {
     int64_t index = overlay_index(look->overlay, look->placement->request.home);
-    const char *name =
-        index >= 0 ? look->overlay->hosts[index]->meta.name : "another host";
-    (void)snprintf(refusal->reason, PLACE_TEXT_SIZE, "its disks are on %s", name);
+    return index >= 0 ? look->overlay->hosts[index]->meta.name : "another host";
+}
+
+static void snapshot_tell(const struct look *look, struct place_refusal *refusal)
+{
+    (void)snprintf(refusal->reason, PLACE_TEXT_SIZE, "its snapshot is on %s",
+                   home_name(look));
+    (void)snprintf(refusal->fix, PLACE_TEXT_SIZE,
+                   "restore it there, or call that off: berth start --anywhere");
+}
+
+static void home_tell(const struct look *look, struct place_refusal *refusal)
+{
+    (void)snprintf(refusal->reason, PLACE_TEXT_SIZE, "its disks are on %s",
+                   home_name(look));
     (void)snprintf(refusal->fix, PLACE_TEXT_SIZE,
                    "start it there, or give its disks up: berth start --anywhere");
 }
@@ -288,7 +310,7 @@ static void network_tell(const struct look *look, struct place_refusal *refusal)
 
 static bool vms_passes(const struct look *look)
 {
-    return look->placement->request.home != 0 || /* then it is one of them */
+    return look->placement->request.kept || /* then it is one of them */
            look->overlay->vms[look->index] < PLACE_VMS_PER_HOST_MAX;
 }
 
@@ -370,7 +392,7 @@ static void cpu_tell(const struct look *look, struct place_refusal *refusal)
 /* Disks that are kept have their place already. */
 static int64_t need_disk(const struct place_request *request)
 {
-    return request->home != 0 ? 0 : (int64_t)machine_disk_bytes(request->machine);
+    return request->kept ? 0 : (int64_t)machine_disk_bytes(request->machine);
 }
 
 /* What is promised may not be there: other things fill disks, too. */
@@ -435,6 +457,8 @@ static const struct filter {
 } filters[] = {
     {"home", "does not keep its disks", "do not keep its disks", true, false, home_passes,
      home_tell},
+    {"snapshot", "does not have its snapshot", "do not have its snapshot", true, false,
+     snapshot_passes, snapshot_tell},
     {"up", "is not up", "are not up", true, false, up_passes, up_tell},
     {"drain", "is drained", "are drained", true, false, drain_passes, drain_tell},
     {"engine", "lacks the engine", "lack the engine", true, false, engine_passes,
@@ -586,7 +610,7 @@ int64_t placement_best(struct placement *placement)
         int64_t mcpu_after = overlay->free_mcpu[i] - mcpu;
         int64_t bytes_after = overlay->free_bytes[i] - bytes;
         if (!placement->open[i] || mcpu_after < 0 || bytes_after < 0 ||
-            (request->home == 0 && overlay->vms[i] >= PLACE_VMS_PER_HOST_MAX) ||
+            (!request->kept && overlay->vms[i] >= PLACE_VMS_PER_HOST_MAX) ||
             (disk > 0 && overlay->free_disk[i] < disk) ||
             (best >= 0 ? count > best_count : count >= count_max)) {
             continue;
@@ -620,7 +644,8 @@ void place_request_of(const struct state *state,
                       struct place_request *ret_request)
 {
     const struct vm_nic_list *nics = &vm->status.nics;
-    const struct host *home = state_disks_bind(state, vm);
+    const struct host *begins = state_restore_host(state, vm);
+    const struct host *home = begins != NULL ? begins : state_disks_bind(state, vm);
     *ret_request = (struct place_request){
         .tenant = vm->meta.tenant,
         .machine = &vm->spec.machine,
@@ -629,6 +654,8 @@ void place_request_of(const struct state *state,
                      : NULL,
         .has_addresses = nics->count > 0 && nics->items[0].ipv4 != 0,
         .home = home != NULL ? home->meta.uid : 0,
+        .kept = home != NULL && home->meta.uid == vm->status.disk_host,
+        .restores = begins != NULL,
     };
 }
 
@@ -724,6 +751,7 @@ bool placement_is_for(const struct placement *placement,
     return own->machine != NULL && own->group == request->group &&
            own->group_is_new == request->group_is_new &&
            own->has_addresses == request->has_addresses && own->home == request->home &&
+           own->kept == request->kept && own->restores == request->restores &&
            strcmp(own->tenant, request->tenant) == 0 &&
            (own->machine == request->machine ||
             record_equal(&machine_spec_record, own->machine, request->machine));

@@ -31,7 +31,9 @@ struct place_request {
     const struct group *group; /* or NULL */
     bool group_is_new;         /* of a group that is not there yet: none of it anywhere */
     bool has_addresses;        /* its NICs keep theirs */
-    uint64_t home; /* host uid: it keeps the VM's disks, so only there; 0: any */
+    uint64_t home; /* host uid: only there, for one of these reasons; 0: any */
+    bool kept;     /* it keeps the VM's disks, which have their place there */
+    bool restores; /* it has the snapshot that the VM begins from */
 };
 
 /* One network of the machine. */

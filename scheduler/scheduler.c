@@ -221,7 +221,7 @@ int step_take(struct step *step, uint32_t index)
     const struct group *group = step->kind.request.group;
     const struct place_request *request = &step->kind.request;
     uint64_t group_uid = group != NULL ? group->meta.uid : 0;
-    int r = request->home != 0
+    int r = request->kept
                 ? overlay_take_kept(step->overlay, index, request->machine, group_uid)
                 : overlay_take(step->overlay, index, request->machine, group_uid);
     if (r == 0) {

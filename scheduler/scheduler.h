@@ -126,11 +126,11 @@ int scheduler_vm_cpu(const struct scheduler *scheduler,
 /* Why a VM is where it is or is not placed, or what a group lacks: per host verdict, the
  * rule that refuses it, reason, nearest fix. Document: {"subject":"group/web", "summary":
  * "...", "fits":N, "refused":{RULE:hosts}, "hosts":[{"host","verdict":"here|fits|no",
- * "rule","reason","fix"}], "autoscale": {...} for groups, "revision"}. Rules: home, up,
- * drain, engine, require, range, spread, network, vms, memory, cpu, disk. A new
- * reference; NULL when out of memory. waits: what the caller knows of why the host that
- * it has does not start it (of a group: why its VMs do not start), told in the summary;
- * or NULL. */
+ * "rule","reason","fix"}], "autoscale": {...} for groups, "revision"}. Rules: home,
+ * snapshot, up, drain, engine, require, range, spread, network, vms, memory, cpu, disk. A
+ * new reference; NULL when out of memory. waits: what the caller knows of why the host
+ * that it has does not start it (of a group: why its VMs do not start), told in the
+ * summary; or NULL. */
 json_t *scheduler_explain_vm(const struct scheduler *scheduler,
                              const struct state *state,
                              const struct vm *vm,

@@ -80,7 +80,8 @@ struct pending {
 static enum bound bound_of(const struct state *state, const struct vm *vm)
 {
     struct place_request request = {0};
-    if (vm->status.disk_host != 0) { /* else there is no need to ask: many may wait */
+    if (vm->status.disk_host != 0 ||
+        vm->status.restore != 0) { /* else there is no need to ask: many may wait */
         place_request_of(state, vm, &request);
     }
     return request.home != 0                              ? BOUND_HOME
@@ -204,6 +205,9 @@ static void retract(struct step *step, uint32_t decisions, uint32_t mark)
 
 static const char *place_reason(const struct vm *vm, uint64_t host)
 {
+    if (vm->status.restore != 0) {
+        return "its snapshot is there";
+    }
     if (vm->status.disk_host != 0) {
         return vm->status.disk_host == host
                    ? "its disks are there"

@@ -32,6 +32,14 @@ static void check_tenants(void)
              (network = state_next(state, KIND_NETWORK, &inner)) != NULL;) {
             count.networks += strcmp(network->meta.tenant, tenant->meta.name) == 0;
         }
+        inner = 0;
+        for (const struct snapshot *snapshot;
+             (snapshot = state_next(state, KIND_SNAPSHOT, &inner)) != NULL;) {
+            if (strcmp(snapshot->meta.tenant, tenant->meta.name) == 0) {
+                count.snapshots++;
+                count.disk_bytes += snapshot->status.bytes;
+            }
+        }
         ck_assert(record_equal(&usage_record, &count, &tenant->status.used));
     }
 }
@@ -58,6 +66,15 @@ static void check_vm(const struct vm *vm)
     ck_assert(now->disk_epoch == 0 || now->disk_host != 0 || has_host);
     ck_assert_uint_le(now->disk_epoch, now->epoch);
     ck_assert(now->disk_host == 0 || state_host(state, now->disk_host) != NULL);
+    ck_assert((!vm->spec.paused && !now->paused) || now->phase == PHASE_RUNNING ||
+              now->phase == PHASE_READY || now->phase == PHASE_MIGRATING ||
+              now->phase == PHASE_LOST);
+    const struct snapshot *begins = state_snapshot(state, now->restore);
+    ck_assert(now->restore == 0 ||
+              (begins != NULL && begins->spec.vm_uid == vm->meta.uid));
+    /* What waits for a snapshot waits for one that is there. */
+    ck_assert(now->restore == 0 || has_host || begins->status.phase == SNAPSHOT_READY);
+    ck_assert(now->restore == 0 || now->phase != PHASE_RUNNING);
     uint64_t seen = (uintptr_t)u64_map_get(epochs, vm->meta.uid);
     ck_assert_uint_ge(now->epoch + 1, seen);
     ck_assert_int_eq(
@@ -104,6 +121,23 @@ static void check_host(const struct state *of, const struct host *host)
         indexed += vm->status.disk_host == host->meta.uid;
     }
     ck_assert_uint_eq(indexed, count);
+    uint64_t disk_bytes = 0; /* these VMs have none */
+    uint64_t snapshots = 0;
+    cursor = 0;
+    for (const struct snapshot *snapshot;
+         (snapshot = state_next(of, KIND_SNAPSHOT, &cursor)) != NULL;) {
+        bool here = snapshot->status.host == host->meta.uid;
+        disk_bytes += here ? snapshot->status.bytes : 0;
+        snapshots += here ? 1 : 0;
+        ck_assert(!here || host->status.phase != HOST_PHASE_LOST ||
+                  snapshot->status.phase == SNAPSHOT_READY);
+    }
+    cursor = 0;
+    while (state_snapshot_on_host(of, host->meta.uid, &cursor) != NULL) {
+        snapshots--;
+    }
+    ck_assert_uint_eq(snapshots, 0);
+    ck_assert_uint_eq(use.disk_bytes, disk_bytes);
     ck_assert_uint_eq(use.vms, count);
     ck_assert_uint_eq(use.cpu_mcpu, cpu_mcpu);
     ck_assert_uint_eq(use.memory_bytes, memory_bytes);

@@ -470,6 +470,56 @@ static inline int reports_run(uint64_t vm,
     return send_command(&command);
 }
 
+/* name "": the cluster chooses. */
+static inline int make_snapshot(uint64_t vm, const char *name)
+{
+    struct command command;
+    ck_assert_int_eq(level_at_least(LEVEL_SNAPSHOTS), 0);
+    command_init(&command, COMMAND_SNAPSHOT_MAKE);
+    command.body.snapshot_make.vm = vm;
+    set_name(command.body.snapshot_make.name, name);
+    return send_command(&command);
+}
+
+static inline int step_snapshot_as(uint64_t snapshot,
+                                   uint64_t host,
+                                   uint64_t epoch,
+                                   enum snapshot_phase phase,
+                                   uint64_t bytes)
+{
+    struct command command;
+    ck_assert_int_eq(level_at_least(LEVEL_SNAPSHOTS), 0);
+    command_init(&command, COMMAND_SNAPSHOT_STEP);
+    struct cmd_snapshot_step *body = &command.body.snapshot_step;
+    body->snapshot = snapshot;
+    body->host = host;
+    body->epoch = epoch;
+    body->phase = phase;
+    body->bytes = bytes;
+    set_text(&body->reason, phase == SNAPSHOT_READY ? NULL : "the host says why");
+    return send_command(&command);
+}
+
+/* As its host says, of the run that is in it. */
+static inline int
+step_snapshot(uint64_t snapshot, enum snapshot_phase phase, uint64_t bytes)
+{
+    const struct snapshot *now = state_snapshot(state, snapshot);
+    ck_assert_ptr_nonnull(now);
+    return step_snapshot_as(snapshot, now->status.host, now->status.epoch, phase, bytes);
+}
+
+static inline int restore_vm(uint64_t vm, uint64_t snapshot)
+{
+    struct command command;
+    ck_assert_int_eq(level_at_least(LEVEL_SNAPSHOTS), 0);
+    command_init(&command, COMMAND_RESTORE_VM);
+    command.body.restore_vm.vm = vm;
+    command.body.restore_vm.snapshot = snapshot;
+    set_text(&command.body.restore_vm.reason, "restored by its user");
+    return send_command(&command);
+}
+
 static inline int set_power(uint64_t vm, enum power power)
 {
     return set_power_at(vm, power, false);

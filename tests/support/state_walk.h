@@ -157,6 +157,24 @@ static void walk_pause(void)
     }
 }
 
+static void walk_snapshot(void)
+{
+    const struct snapshot *snapshot = any(KIND_SNAPSHOT);
+    if (snapshot == NULL || roll(4) == 0) {
+        make_snapshot(any_uid(KIND_VM), roll(4) == 0 ? "same" : "");
+    } else if (roll(4) == 0) {
+        const struct metadata named = snapshot->meta;
+        delete_object(KIND_SNAPSHOT, named.tenant, named.name);
+    } else if (roll(3) == 0) {
+        restore_vm(roll(8) == 0 ? any_uid(KIND_VM) : snapshot->spec.vm_uid,
+                   snapshot->meta.uid);
+    } else if (snapshot->status.host != 0) {
+        step_snapshot_as(snapshot->meta.uid, snapshot->status.host,
+                         near(snapshot->status.epoch), (enum snapshot_phase)roll(5),
+                         roll(300) * MIB);
+    }
+}
+
 static void walk_evict(void)
 {
     const struct vm *vm = any(KIND_VM);
@@ -255,7 +273,7 @@ static const struct {
     {walk_migrate, 14},       {walk_power, 5},   {walk_change, 3},
     {walk_host_phase, 6},     {walk_drain, 4},   {walk_label_host, 3},
     {walk_network_host, 4},   {walk_scale, 3},   {walk_delete, 6},
-    {walk_token_and_join, 6}, {walk_pause, 4},
+    {walk_token_and_join, 6}, {walk_pause, 4},   {walk_snapshot, 12},
 };
 
 static void one_step(void)
