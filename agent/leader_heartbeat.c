@@ -98,9 +98,9 @@ phase_propose(struct leader *leader, struct heard *heard, const struct msg_vm_se
 static void take_vms(struct leader *leader,
                      struct heard *heard,
                      const struct msg_heartbeat *heartbeat,
-                     uint64_t now_ns)
+                     uint64_t now_ns,
+                     bool may_propose)
 {
-    bool may_propose = heard->phases_under_way == 0;
     for (uint32_t i = 0; i < heartbeat->vms.count; i++) {
         const struct msg_vm_seen *seen = &heartbeat->vms.items[i];
         if (seen->sampled) {
@@ -109,6 +109,67 @@ static void take_vms(struct leader *leader,
         }
         if (may_propose) {
             phase_propose(leader, heard, seen);
+        }
+    }
+}
+
+/* Ten steps of it are told, not each per mille. */
+static bool snapshot_is_news(const struct snapshot *known,
+                             const struct msg_snapshot_seen *seen)
+{
+    switch (known->status.phase) {
+    case SNAPSHOT_MAKING:
+        return seen->phase == SNAPSHOT_READY || seen->phase == SNAPSHOT_FAILED ||
+               seen->phase == SNAPSHOT_LOST ||
+               (seen->phase == SNAPSHOT_MAKING &&
+                seen->permille / 100 != known->status.permille / 100);
+    case SNAPSHOT_READY:
+    case SNAPSHOT_DELETING:
+        return seen->phase == SNAPSHOT_LOST;
+    default:
+        return false;
+    }
+}
+
+static int snapshot_propose(struct leader *leader,
+                            struct heard *heard,
+                            const struct msg_snapshot_seen *seen)
+{
+    struct command command;
+    command_init(&command, COMMAND_SNAPSHOT_STEP);
+    (void)snprintf(command.subject, sizeof(command.subject), "system");
+    struct cmd_snapshot_step *body = &command.body.snapshot_step;
+    body->snapshot = seen->snapshot;
+    body->host = heard->uid;
+    body->epoch = seen->epoch;
+    body->phase = seen->phase;
+    body->bytes = seen->bytes;
+    body->permille = seen->permille;
+    body->at_wall_ms = seen->at_wall_ms;
+    (void)record_set_text(&body->reason, seen->reason);
+    int r = control_propose(leader->config.control, &command, phase_proposed, heard);
+    command_fini(&command);
+    heard->phases_under_way += r < 0 ? 0U : 1U;
+    return r;
+}
+
+/* A snapshot is known by its uid and its run: another host's, or one that the log does
+ * not have, its orders say to remove. */
+static void take_snapshots(struct leader *leader,
+                           struct heard *heard,
+                           const struct msg_snapshot_seen_list *list)
+{
+    for (uint32_t i = 0; i < list->count && says_runs(leader); i++) {
+        const struct msg_snapshot_seen *seen = &list->items[i];
+        const struct snapshot *known =
+            state_snapshot(control_state(leader->config.control), seen->snapshot);
+        if (known == NULL || known->status.host != heard->uid ||
+            known->status.epoch != seen->epoch || !snapshot_is_news(known, seen)) {
+            continue;
+        }
+        if (heard->phases_under_way >= PHASES_MAX ||
+            snapshot_propose(leader, heard, seen) < 0) {
+            return; /* the next heartbeat again */
         }
     }
 }
@@ -257,7 +318,11 @@ void leader_on_heartbeat(struct leader *leader,
     take_ranges(leader, heard->uid, &heartbeat->taken, &heartbeat->carried);
     heard->sequence = heartbeat->sequence;
     heard->orders_taken = heartbeat->desired_hash;
-    take_vms(leader, heard, heartbeat, now_ns);
+    bool may_propose = heard->phases_under_way == 0;
+    take_vms(leader, heard, heartbeat, now_ns, may_propose);
+    if (may_propose) {
+        take_snapshots(leader, heard, &heartbeat->snapshots);
+    }
     take_status(leader, heard, heartbeat);
     orders_book_holds(leader->book, heard->uid, heartbeat->blobs.items,
                       heartbeat->blobs.count); /* others may fetch from there now */

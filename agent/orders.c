@@ -42,6 +42,7 @@ int orders_vm(const struct state *state, const struct vm *vm, struct msg_vm *ret
                   : vm->status.phase == PHASE_STOPPING ? ORDER_STOP
                                                        : ORDER_RUN;
     order.paused = order.order == ORDER_RUN && vm->spec.paused;
+    order.restore = order.order == ORDER_RUN ? vm->status.restore : 0;
     memcpy(order.name, vm->meta.name, sizeof(order.name));
     memcpy(order.tenant, vm->meta.tenant, sizeof(order.tenant));
     record_fini(&machine_spec_record, &order.machine);
@@ -66,6 +67,23 @@ int orders_vm_image(const struct state *state, const struct vm *vm, struct msg_v
     }
     record_fini(&image_spec_record, &order->image);
     return record_copy(&image_spec_record, &image->spec, &order->image);
+}
+
+struct msg_snapshot orders_snapshot(const struct snapshot *snapshot)
+{
+    enum snapshot_phase phase = snapshot->status.phase;
+    struct msg_snapshot order = {
+        .snapshot = snapshot->meta.uid,
+        .vm = snapshot->spec.vm_uid,
+        .epoch = snapshot->status.epoch,
+        .order = phase == SNAPSHOT_MAKING     ? SNAPSHOT_ORDER_MAKE
+                 : phase == SNAPSHOT_DELETING ? SNAPSHOT_ORDER_DELETE
+                                              : SNAPSHOT_ORDER_KEEP,
+        .bytes = phase == SNAPSHOT_MAKING ? snapshot->status.bytes : 0,
+    };
+    memcpy(order.name, snapshot->meta.name, sizeof(order.name));
+    memcpy(order.tenant, snapshot->meta.tenant, sizeof(order.tenant));
+    return order;
 }
 
 struct msg_member orders_member(const struct host *host)

@@ -23,6 +23,8 @@ uint64_t orders_host_of(const struct vm *vm);
 int orders_vm(const struct state *state, const struct vm *vm, struct msg_vm *ret_order);
 /* Adds what it boots from. 0 or -ENOMEM. */
 int orders_vm_image(const struct state *state, const struct vm *vm, struct msg_vm *order);
+/* The order for one snapshot, to the host that has it. */
+struct msg_snapshot orders_snapshot(const struct snapshot *snapshot);
 /* The host as others know it. */
 struct msg_member orders_member(const struct host *host);
 /* All hosts that are not removed, as members; items freed with free(). 0 or -ENOMEM. */

@@ -89,6 +89,7 @@ static void parts_free(struct orders_book *book)
     book->vms = map_free(book->vms, free);
     book->networks = map_free(book->networks, release_network);
     book->images = map_free(book->images, free);
+    book->snapshots = map_free(book->snapshots, free);
     book->hosts = map_free(book->hosts, release_host);
     free(book->members.items);
     book->members = (struct msg_member_list){0};
@@ -412,15 +413,39 @@ static int vm_look(struct orders_book *book, uint64_t uid)
     return vm_part_replace(book, uid, was, now);
 }
 
+static int snapshot_look(struct orders_book *book, uint64_t uid)
+{
+    const struct snapshot *snapshot = state_snapshot(book->state, uid);
+    struct snapshot_part *part = u64_map_get(book->snapshots, uid);
+    struct snapshot_part now = {0};
+    if (snapshot != NULL && snapshot->status.host != 0) {
+        now.host = snapshot->status.host;
+        now.ordered = orders_snapshot(snapshot).order;
+    }
+    if (part == NULL) {
+        part = calloc(1, sizeof(*part));
+        if (part == NULL || u64_map_put(book->snapshots, uid, part) < 0) {
+            free(part);
+            return -ENOMEM;
+        }
+    }
+    bool same = part->host == now.host && part->ordered == now.ordered;
+    int r = same ? 0 : host_touch(book, part->host);
+    r = r == 0 && !same ? host_touch(book, now.host) : r;
+    *part = now;
+    if (snapshot == NULL) {
+        free(u64_map_remove(book->snapshots, uid));
+    }
+    return r;
+}
+
 /* In this order: a later one finds what an earlier one made, and may be noted by it. */
 static const struct {
     enum kind kind;
     int (*look)(struct orders_book *book, uint64_t uid);
 } looks[] = {
-    {KIND_HOST, host_look},
-    {KIND_NETWORK, network_look},
-    {KIND_IMAGE, image_look},
-    {KIND_VM, vm_look},
+    {KIND_HOST, host_look}, {KIND_NETWORK, network_look},   {KIND_IMAGE, image_look},
+    {KIND_VM, vm_look},     {KIND_SNAPSHOT, snapshot_look},
 };
 
 static int look_at_notes(struct orders_book *book)
@@ -447,9 +472,10 @@ static int look_at_all(struct orders_book *book)
     book->networks = u64_map_new();
     book->images = u64_map_new();
     book->vms = u64_map_new();
+    book->snapshots = u64_map_new();
     book->members_stale = book->offers_stale = true;
     if (book->hosts == NULL || book->networks == NULL || book->images == NULL ||
-        book->vms == NULL) {
+        book->vms == NULL || book->snapshots == NULL) {
         return -ENOMEM;
     }
     for (unsigned i = 0; i < ARRAY_COUNT(looks); i++) {

@@ -20,6 +20,12 @@ struct vm_part {
     struct msg_nic nics[NICS_MAX]; /* those that are neighbours to others */
 };
 
+/* Likewise of a snapshot. */
+struct snapshot_part {
+    uint64_t host;               /* that is told of it; 0: none */
+    enum snapshot_order ordered; /* to do what */
+};
+
 struct host_part {
     uint64_t uid;
     struct list dirty_link;   /* on the book's list */
@@ -56,11 +62,12 @@ struct orders_book {
     blob_holders_reachable *reachable;
     void *context;
     struct blob_holders *holders;
-    struct u64_map *vms;      /* uid -> struct vm_part */
-    struct u64_map *hosts;    /* uid -> struct host_part */
-    struct u64_map *networks; /* uid -> struct network_part */
-    struct u64_map *images;   /* uid -> struct digest of its spec */
-    struct list dirty;        /* struct host_part */
+    struct u64_map *vms;       /* uid -> struct vm_part */
+    struct u64_map *hosts;     /* uid -> struct host_part */
+    struct u64_map *networks;  /* uid -> struct network_part */
+    struct u64_map *images;    /* uid -> struct digest of its spec */
+    struct u64_map *snapshots; /* uid -> struct snapshot_part */
+    struct list dirty;         /* struct host_part */
     struct note *notes;
     size_t note_count;
     size_t note_capacity;

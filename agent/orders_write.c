@@ -137,6 +137,35 @@ static int vms_write(const struct orders_book *book, struct msg_orders *orders)
     return r;
 }
 
+static int snapshots_write(const struct orders_book *book, struct msg_orders *orders)
+{
+    CLEANUP_FREE const void **snapshots = orders_pointers(HOST_SNAPSHOTS_MAX);
+    size_t count = 0;
+    size_t cursor = 0;
+    const struct snapshot *snapshot;
+    if (snapshots == NULL) {
+        return -ENOMEM;
+    }
+    while ((snapshot = state_snapshot_on_host(book->state, orders->host, &cursor)) !=
+           NULL) {
+        if (count == HOST_SNAPSHOTS_MAX) {
+            return BERTH_EFULL; /* apply makes no more */
+        }
+        snapshots[count++] = snapshot;
+    }
+    orders_sort_by_uid(snapshots, count);
+    orders->snapshots.items =
+        count > 0 ? calloc(count, sizeof(*orders->snapshots.items)) : NULL;
+    if (count > 0 && orders->snapshots.items == NULL) {
+        return -ENOMEM;
+    }
+    for (size_t i = 0; i < count; i++) {
+        orders->snapshots.items[i] = orders_snapshot(snapshots[i]);
+    }
+    orders->snapshots.count = (uint32_t)count;
+    return 0;
+}
+
 static uint32_t address_in(const struct network *network, uint64_t host)
 {
     for (uint32_t i = 0; i < network->status.hosts.count; i++) {
@@ -275,6 +304,7 @@ int orders_book_write(struct orders_book *book,
     orders.revision = state_revision(book->state);
     int r = members_write(book, &orders);
     r = r == 0 ? vms_write(book, &orders) : r;
+    r = r == 0 ? snapshots_write(book, &orders) : r;
     r = r == 0 ? networks_write(book, part, &orders) : r;
     r = r == 0 ? blobs_write(book, &orders) : r;
     if (r < 0) {

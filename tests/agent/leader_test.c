@@ -503,6 +503,118 @@ START_TEST(a_host_takes_no_vm_of_a_network_whose_range_it_needs)
 }
 END_TEST
 
+/* ---- what hosts say of pauses and snapshots ---- */
+
+static const struct vm *the_vm(void)
+{
+    return state_get(plane_state(0), KIND_VM, DEFAULT_TENANT, "db");
+}
+
+static const struct snapshot *the_snapshot(void)
+{
+    return state_get(plane_state(0), KIND_SNAPSHOT, DEFAULT_TENANT, "before");
+}
+
+/* A VM that runs on the only host, at the level of snapshots. */
+static void vm_runs(void)
+{
+    plane.hosts[0].level_max = LEVEL_SNAPSHOTS;
+    RACK_WAIT(level() == LEVEL_SNAPSHOTS);
+    struct image *image = object_new(KIND_IMAGE);
+    (void)snprintf(image->meta.name, NAME_SIZE, "linux");
+    struct artifact *artifact =
+        record_list_add(&artifact_record, (struct record_list *)&image->spec.artifacts);
+    memset(artifact->sha256.bytes, 7, DIGEST_SIZE);
+    ck_assert_int_eq(plane_put(KIND_IMAGE, image), 0);
+    struct template *template = object_new(KIND_TEMPLATE);
+    (void)snprintf(template->meta.name, NAME_SIZE, "saved");
+    (void)snprintf(template->meta.tenant, NAME_SIZE, DEFAULT_TENANT);
+    (void)snprintf(template->spec.image, NAME_SIZE, "linux");
+    template->spec.engine = ENGINE_FAKE;
+    template->spec.memory.size_bytes = 64 * MIB;
+    ck_assert_int_eq(plane_put(KIND_TEMPLATE, template), 0);
+    struct command command;
+    command_init(&command, COMMAND_ADMIT_VM);
+    (void)snprintf(command.body.admit_vm.tenant, NAME_SIZE, DEFAULT_TENANT);
+    (void)snprintf(command.body.admit_vm.name, NAME_SIZE, "db");
+    (void)snprintf(command.body.admit_vm.template_name, NAME_SIZE, "saved");
+    ck_assert_int_eq(plane_propose(&command), 0);
+    RACK_WAIT(the_vm()->status.phase == PHASE_PLACED);
+    plane.hosts[0].vm = the_vm()->meta.uid;
+    plane.hosts[0].epoch = the_vm()->status.epoch;
+    plane.hosts[0].phase = PHASE_READY;
+    RACK_WAIT(the_vm()->status.phase == PHASE_READY);
+}
+
+static int pause_the_vm(bool paused)
+{
+    struct command command;
+    command_init(&command, COMMAND_PAUSE_VM);
+    command.body.pause_vm.vm = the_vm()->meta.uid;
+    command.body.pause_vm.paused = paused;
+    return plane_propose(&command);
+}
+
+static bool is_ordered_paused(bool paused)
+{
+    const struct msg_vm_list *ordered = &plane.hosts[0].ordered;
+    return ordered->count == 1 && ordered->items[0].paused == paused;
+}
+
+START_TEST(a_pause_is_ordered_and_taken_as_the_host_says)
+{
+    plane_start();
+    vm_runs();
+    ck_assert_uint_eq(the_vm()->status.engine, ENGINE_FAKE);
+
+    ck_assert_int_eq(pause_the_vm(true), 0);
+    RACK_WAIT(is_ordered_paused(true));
+    plane.hosts[0].phase = PHASE_RUNNING;
+    plane.hosts[0].paused = true;
+    RACK_WAIT(the_vm()->status.paused);
+
+    ck_assert_int_eq(pause_the_vm(false), 0);
+    RACK_WAIT(is_ordered_paused(false));
+    plane.hosts[0].phase = PHASE_READY;
+    plane.hosts[0].paused = false;
+    RACK_WAIT(!the_vm()->status.paused && the_vm()->status.phase == PHASE_READY);
+    plane_stop();
+}
+END_TEST
+
+START_TEST(a_snapshot_is_what_its_host_says)
+{
+    struct command command;
+    struct msg_snapshot_seen *seen = &plane.hosts[0].snapshot;
+    plane_start();
+    vm_runs();
+    command_init(&command, COMMAND_SNAPSHOT_MAKE);
+    command.body.snapshot_make.vm = the_vm()->meta.uid;
+    (void)snprintf(command.body.snapshot_make.name, NAME_SIZE, "before");
+    ck_assert_int_eq(plane_propose(&command), 0);
+    RACK_WAIT(plane.hosts[0].made == the_snapshot()->meta.uid);
+
+    *seen = (struct msg_snapshot_seen){.snapshot = the_snapshot()->meta.uid,
+                                       .vm = the_vm()->meta.uid,
+                                       .epoch = the_vm()->status.epoch,
+                                       .permille = 420};
+    RACK_WAIT(the_snapshot()->status.permille == 420);
+    seen->epoch++; /* of another run: it is not this one */
+    seen->phase = SNAPSHOT_READY;
+    seen->bytes = 5 * MIB;
+    uint64_t beats = plane.hosts[0].acked;
+    RACK_WAIT(plane.hosts[0].acked > beats + 2);
+    ck_assert_uint_eq(the_snapshot()->status.phase, SNAPSHOT_MAKING);
+    seen->epoch--;
+    RACK_WAIT(the_snapshot()->status.phase == SNAPSHOT_READY);
+    ck_assert_uint_eq(the_snapshot()->status.bytes, 5 * MIB);
+
+    seen->phase = SNAPSHOT_LOST;
+    RACK_WAIT(the_snapshot()->status.phase == SNAPSHOT_LOST);
+    plane_stop();
+}
+END_TEST
+
 START_TEST(cpu_is_shown_of_a_vm_that_runs_and_of_this_run_only)
 {
     struct vm vm = {.status = {.running_wall_ms = 100000}};
@@ -530,6 +642,8 @@ int main(void)
     tcase_add_test(tests, cpu_is_shown_of_a_vm_that_runs_and_of_this_run_only);
     tcase_add_test(tests, a_host_that_is_in_with_an_address_in_a_network_is_told_of);
     tcase_add_test(tests, a_host_takes_no_vm_of_a_network_whose_range_it_needs);
+    tcase_add_test(tests, a_pause_is_ordered_and_taken_as_the_host_says);
+    tcase_add_test(tests, a_snapshot_is_what_its_host_says);
     tcase_add_test(tests, a_stranger_without_a_good_token_costs_the_log_nothing);
     tcase_add_test(tests, a_token_of_a_host_that_never_came_goes_in_its_time);
     tcase_add_test(tests, a_refused_host_comes_in_with_a_new_token);

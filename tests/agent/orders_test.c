@@ -132,6 +132,65 @@ START_TEST(a_vm_that_is_to_stand_still_is_ordered_so_while_it_runs)
 }
 END_TEST
 
+/* A VM that is ready under kvm. */
+static uint64_t kvm_vm(const char *name)
+{
+    uint64_t uid = ready_vm(name, h1);
+    ck_assert_int_eq(reports_run(uid, PHASE_READY, ENGINE_KVM, false, "seen"), 0);
+    return uid;
+}
+
+START_TEST(a_snapshot_is_ordered_to_be_made_kept_and_removed)
+{
+    uint64_t uid = kvm_vm("db");
+    ck_assert_int_eq(make_snapshot(uid, "before"), 0);
+    uint64_t snapshot = answer.uid;
+
+    struct msg_snapshot order = orders_snapshot(state_snapshot(state, snapshot));
+    ck_assert_uint_eq(order.order, SNAPSHOT_ORDER_MAKE);
+    ck_assert_uint_eq(order.snapshot, snapshot);
+    ck_assert_uint_eq(order.vm, uid);
+    ck_assert_uint_eq(order.epoch, 1);
+    ck_assert_uint_eq(order.bytes, 128 * MIB);
+    ck_assert_str_eq(order.name, "before");
+    ck_assert_str_eq(order.tenant, DEFAULT_TENANT);
+    ck_assert_int_eq(step_snapshot(snapshot, SNAPSHOT_READY, 1 * MIB), 0);
+    order = orders_snapshot(state_snapshot(state, snapshot));
+    ck_assert_uint_eq(order.order, SNAPSHOT_ORDER_KEEP);
+    ck_assert_uint_eq(order.bytes, 0);
+    ck_assert_int_eq(delete_object(KIND_SNAPSHOT, DEFAULT_TENANT, "before"), 0);
+    order = orders_snapshot(state_snapshot(state, snapshot));
+    ck_assert_uint_eq(order.order, SNAPSHOT_ORDER_DELETE);
+}
+END_TEST
+
+START_TEST(a_vm_that_goes_back_is_told_from_what_until_it_runs)
+{
+    struct msg_vm order;
+    uint64_t uid = kvm_vm("db");
+    ck_assert_int_eq(make_snapshot(uid, "before"), 0);
+    uint64_t snapshot = answer.uid;
+    ck_assert_int_eq(step_snapshot(snapshot, SNAPSHOT_READY, 1 * MIB), 0);
+    ck_assert_int_eq(restore_vm(uid, snapshot), 0);
+
+    ck_assert_int_eq(orders_vm(state, state_vm(state, uid), &order), 0);
+    ck_assert_uint_eq(order.order, ORDER_STOP);
+    ck_assert_uint_eq(order.restore, 0);
+    record_fini(&msg_vm_record, &order);
+    ck_assert_int_eq(reports_kept(uid, PHASE_STOPPED), 0);
+    ck_assert_int_eq(place(uid, h1, 2, 0), 0);
+    ck_assert_int_eq(orders_vm(state, state_vm(state, uid), &order), 0);
+    ck_assert_uint_eq(order.order, ORDER_RUN);
+    ck_assert_uint_eq(order.restore, snapshot);
+    ck_assert_uint_eq(order.disk_epoch, 1);
+    record_fini(&msg_vm_record, &order);
+    ck_assert_int_eq(reports(uid, PHASE_RUNNING), 0);
+    ck_assert_int_eq(orders_vm(state, state_vm(state, uid), &order), 0);
+    ck_assert_uint_eq(order.restore, 0);
+    record_fini(&msg_vm_record, &order);
+}
+END_TEST
+
 START_TEST(members_come_by_uid)
 {
     struct msg_member_list list;
@@ -161,6 +220,8 @@ int main(void)
     tcase_add_test(tests, a_vm_is_named_to_its_host_and_to_who_keeps_its_disks);
     tcase_add_test(tests, who_keeps_disks_is_told_to_run_nothing_and_later_with_which);
     tcase_add_test(tests, a_vm_that_is_to_stand_still_is_ordered_so_while_it_runs);
+    tcase_add_test(tests, a_snapshot_is_ordered_to_be_made_kept_and_removed);
+    tcase_add_test(tests, a_vm_that_goes_back_is_told_from_what_until_it_runs);
     tcase_add_test(tests, members_come_by_uid);
     return test_main_run(suite);
 }

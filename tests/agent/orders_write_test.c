@@ -201,6 +201,33 @@ START_TEST(members_are_the_hosts_that_were_not_removed)
 }
 END_TEST
 
+START_TEST(a_host_is_told_of_its_snapshots_by_uid_and_of_no_others)
+{
+    uint64_t h2 = add_host("h2", 2);
+    uint64_t vm = ready_vm("db", h1);
+    ck_assert_int_eq(reports_run(vm, PHASE_READY, ENGINE_KVM, false, "seen"), 0);
+    ck_assert_int_eq(make_snapshot(vm, "one"), 0);
+    uint64_t one = answer.uid;
+    ck_assert_int_eq(make_snapshot(vm, "two"), 0);
+    uint64_t two = answer.uid;
+    ck_assert_int_eq(make_snapshot(vm, "three"), 0);
+    ck_assert_int_eq(step_snapshot(answer.uid, SNAPSHOT_FAILED, 0), 0);
+    ck_assert_int_eq(step_snapshot(one, SNAPSHOT_READY, 1 * MIB), 0);
+
+    orders_of(h1);
+
+    ck_assert_uint_eq(orders.snapshots.count, 2);
+    ck_assert_uint_eq(orders.snapshots.items[0].snapshot, one);
+    ck_assert_uint_eq(orders.snapshots.items[0].order, SNAPSHOT_ORDER_KEEP);
+    ck_assert_uint_eq(orders.snapshots.items[1].snapshot, two);
+    ck_assert_uint_eq(orders.snapshots.items[1].order, SNAPSHOT_ORDER_MAKE);
+    orders_done();
+    orders_of(h2);
+    ck_assert_uint_eq(orders.snapshots.count, 0);
+    orders_done();
+}
+END_TEST
+
 START_TEST(an_unknown_host_gets_no_orders)
 {
     ck_assert_int_eq(orders_ask(4711), BERTH_ENOTFOUND);
@@ -325,6 +352,7 @@ int main(void)
     tcase_add_test(tests, a_host_outside_a_network_hears_nothing_of_it);
     tcase_add_test(tests, neighbours_are_the_vms_and_the_hosts_of_a_network);
     tcase_add_test(tests, members_are_the_hosts_that_were_not_removed);
+    tcase_add_test(tests, a_host_is_told_of_its_snapshots_by_uid_and_of_no_others);
     tcase_add_test(tests, an_unknown_host_gets_no_orders);
     tcase_add_test(tests, every_image_is_wanted_once_and_the_holder_is_named);
     tcase_add_test(tests, one_book_serves_every_host);

@@ -25,17 +25,20 @@ struct plane {
     bool beats;
     bool deaf; /* takes no orders, and so keeps the members it was given */
     uint64_t sequence;
-    uint64_t acked;             /* newest heartbeat that was acknowledged */
-    uint32_t level_told;        /* by the leader */
-    uint32_t outdated;          /* told that the cluster is at this level; 0: was not */
-    uint32_t level_max;         /* that it says it knows; 0: says nothing */
-    uint64_t taken;             /* hash of the orders it follows */
-    uint64_t vm;                /* one that it says it has; 0: none */
-    uint64_t epoch;             /* of that one */
-    enum phase phase;           /* likewise */
+    uint64_t acked;      /* newest heartbeat that was acknowledged */
+    uint32_t level_told; /* by the leader */
+    uint32_t outdated;   /* told that the cluster is at this level; 0: was not */
+    uint32_t level_max;  /* that it says it knows; 0: says nothing */
+    uint64_t taken;      /* hash of the orders it follows */
+    uint64_t vm;         /* one that it says it has; 0: none */
+    uint64_t epoch;      /* of that one */
+    enum phase phase;    /* likewise */
+    bool paused;         /* likewise; it is of the fake engine */
+    struct msg_snapshot_seen snapshot; /* one that it says it has; uid 0: none */
     const char *range;          /* 10.0.0.0/16 that it needs for itself; NULL: none */
     uint32_t carried;           /* a network that it carries all the same, or 0 */
     struct msg_vm_list ordered; /* VMs; owned */
+    uint64_t made;              /* the first snapshot that it was ordered to make */
     struct {
         unsigned count;
         int code;
@@ -246,6 +249,9 @@ static inline void plane_take_orders(struct plane *self, struct msg_orders *orde
     struct msg_orders old = {.vms = self->ordered};
     self->ordered = orders->vms;
     orders->vms = (struct msg_vm_list){0};
+    bool makes = orders->snapshots.count > 0 &&
+                 orders->snapshots.items[0].order == SNAPSHOT_ORDER_MAKE;
+    self->made = makes ? orders->snapshots.items[0].snapshot : 0;
     record_fini(&msg_orders_record, &old);
     if (!changed) {
         return;
@@ -329,8 +335,14 @@ static inline void plane_beat(struct plane *self)
     plane_status(self, &heartbeat.status);
     if (self->vm != 0) {
         seen.phase = self->phase;
+        seen.paused = self->paused;
+        seen.engine = ENGINE_FAKE;
         seen.at_wall_ms = clock_wall_ms(clock_system());
         heartbeat.vms = (struct msg_vm_seen_list){.items = &seen, .count = 1};
+    }
+    if (self->snapshot.snapshot != 0) {
+        heartbeat.snapshots =
+            (struct msg_snapshot_seen_list){.items = &self->snapshot, .count = 1};
     }
     if (self->range != NULL) {
         struct msg_taken *taken =
@@ -347,6 +359,7 @@ static inline void plane_beat(struct plane *self)
                         MESSAGE_HEARTBEAT, &heartbeat); /* not all are up */
     }
     heartbeat.vms = (struct msg_vm_seen_list){0};
+    heartbeat.snapshots = (struct msg_snapshot_seen_list){0};
     record_fini(&msg_heartbeat_record, &heartbeat);
 }
 
