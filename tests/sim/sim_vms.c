@@ -543,6 +543,54 @@ int vm_supervisor_limit(struct vm_supervisor *supervisor,
     return 0;
 }
 
+/* No user here pauses a VM or makes a snapshot: the order says so again and again. */
+int vm_supervisor_pause(struct vm_supervisor *supervisor,
+                        uint64_t uid,
+                        uint64_t epoch,
+                        bool paused,
+                        struct err *err)
+{
+    (void)supervisor;
+    (void)uid;
+    (void)epoch;
+    return paused ? err_set(err, BERTH_EUNSUPPORTED, "nothing is paused here") : 0;
+}
+
+int vm_supervisor_snapshot_make(struct vm_supervisor *supervisor,
+                                const struct snapshot_wish *wish,
+                                struct err *err)
+{
+    (void)supervisor;
+    (void)wish;
+    return err_set(err, BERTH_EUNSUPPORTED, "no snapshots are made here");
+}
+
+void vm_supervisor_snapshot_remove(struct vm_supervisor *supervisor, uint64_t uid)
+{
+    (void)supervisor;
+    (void)uid;
+}
+
+void vm_supervisor_snapshots_each(const struct vm_supervisor *supervisor,
+                                  void (*visit)(void *context,
+                                                const struct snapshot_report *report),
+                                  void *context)
+{
+    (void)supervisor;
+    (void)visit;
+    (void)context;
+}
+
+bool vm_supervisor_snapshot_base(const struct vm_supervisor *supervisor,
+                                 uint64_t uid,
+                                 char ret_path[ENGINE_PATH_SIZE])
+{
+    (void)supervisor;
+    (void)uid;
+    (void)ret_path;
+    return false;
+}
+
 static struct copy *
 copy_for(struct vm_supervisor *supervisor, uint64_t uid, uint64_t epoch, int *ret_code)
 {
