@@ -175,6 +175,11 @@ char **engine_kvm_arguments(const struct engine_host *host,
     }
     add_descriptor(&list, "--qmp", &at);
     add_descriptor(&list, "--serial", &at);
+    argument_list_add(&list, "--vsock");
+    argument_list_add(&list, "cid=%" PRIu64 ",listen=fd:%d", VSOCK_CID_MIN, at++);
+    if (vm->memory_path[0] != '\0') {
+        add_descriptor(&list, "--incoming", &at);
+    }
     for (uint32_t i = 0; i < vm->disk_count; i++) {
         add_disk(&list, vm, i, &at);
     }
@@ -321,6 +326,10 @@ static int gift_make(struct gift *gift, const struct engine_qmp_run *run, struct
     }
     r = r < 0 ? r : gift_listener(gift, run, "qmp.sock", err);
     r = r < 0 ? r : gift_listener(gift, run, "console.sock", err);
+    r = r < 0 ? r : gift_listener(gift, run, "vsock.sock", err);
+    if (r == 0 && vm->memory_path[0] != '\0') {
+        r = gift_file(gift, vm->memory_path, O_RDONLY, err);
+    }
     for (uint32_t i = 0; r == 0 && i < vm->disk_count; i++) {
         r = gift_disk(gift, vm, &vm->disks[i], err);
     }

@@ -53,6 +53,9 @@ void handle_scale(struct api_call *call, const struct state *state)
 {
     struct command command;
     char reason[128];
+    const struct json_value *replicas =
+        json_value_member(json_view_root(call->body), "replicas");
+    if (unconditional(call, state) == NULL) {
         return;
     }
     if (json_value_type(replicas) != JSON_VALUE_INTEGER ||

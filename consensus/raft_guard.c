@@ -6,6 +6,8 @@
 #include "consensus/raft_acks.h"
 #include "consensus/raft_appends.h"
 #include "consensus/raft_library.h"
+#include "consensus/raft_members.h"
+#include "consensus/raft_refusals.h"
 #include "consensus/raft_resends.h"
 #include "consensus/raft_votes.h"
 
@@ -42,6 +44,9 @@ struct raft_guard {
     uint64_t barrier_term;       /* of the last election barrier */
     uint64_t ready_term;         /* its barrier is applied */
     struct raft_acks early;      /* G1: heard when the barrier is stored */
+    struct raft_resends resends; /* G20 */
+    struct raft_refusals refusals;
+    uint64_t verified_term; /* G3: what this term's leader has shown to match */
     uint64_t verified_index;
     struct raft_members members; /* G6: the last committed ones */
 };

@@ -226,6 +226,8 @@ void vm_release(struct apply *apply, struct entry *vm, const char *reason)
     vm_entry_keep(vm, stay ? host : NULL, stay ? disk_epoch : 0);
     status->intent = STOP_INTENT_NONE;
     status->retry_wall_ms = 0;
+    if (stays_off) {
+        vm_switch_off(vm_of(vm));
     }
     vm_move(apply, vm, stays_off ? PHASE_STOPPED : PHASE_PENDING, reason, 0);
 }

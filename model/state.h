@@ -217,5 +217,15 @@ bool vm_phase_allowed(enum phase from, enum phase to);
 /* A VM that goes on in the same phase has something new to say (it waits for its host's
  * disk, it reset itself): running and ready ones may. */
 bool vm_reason_is_news(const struct vm *vm, enum phase phase, const char *reason);
+/* Likewise: whether it stands still as its user wished, and by which engine it runs
+ * (AUTO: not said). */
+bool vm_run_is_news(const struct vm *vm,
+                    enum phase phase,
+                    enum engine engine,
+                    bool paused);
+/* What becomes of a lost VM when its host is removed, which is what apply() does and what
+ * users are told beforehand: it is switched off, as it was asked to stop before the loss;
+ * else it waits to be placed anew. */
+bool vm_stays_off(const struct vm *vm);
 /* True while the VM counts as being on its host: a process may exist there. */
 bool vm_phase_on_host(enum phase phase);

@@ -58,6 +58,20 @@ bool vm_reason_is_news(const struct vm *vm, enum phase phase, const char *reason
            reason[0] != '\0' && strcmp(reason, known) != 0;
 }
 
+bool vm_run_is_news(const struct vm *vm,
+                    enum phase phase,
+                    enum engine engine,
+                    bool paused)
+{
+    return vm->status.phase == phase &&
+           (phase == PHASE_RUNNING || phase == PHASE_READY) &&
+           (paused != vm->status.paused ||
+            (engine != ENGINE_AUTO && engine != (enum engine)vm->status.engine));
+}
+
+bool vm_stays_off(const struct vm *vm)
+{
+    return vm->status.intent == STOP_INTENT_STOP;
 }
 
 bool vm_phase_on_host(enum phase phase)

@@ -231,6 +231,8 @@ START_TEST(the_largest_vm_fits_the_argument_list_and_the_descriptors)
 
     ck_assert_ptr_nonnull(arguments);
     argument_list_free(arguments);
+    ck_assert_uint_le(7 + 2 * DISKS_MAX + NICS_MAX * 2 * engine_kvm_queues(UINT32_MAX),
+                      VM_PROCESS_GIVEN_MAX);
 }
 END_TEST
 
