@@ -29,6 +29,8 @@ route_handler handle_vm_stop;
 route_handler handle_vm_restart;
 route_handler handle_vm_pause;
 route_handler handle_vm_resume;
+route_handler handle_vm_snapshot;
+route_handler handle_vm_restore;
 route_handler handle_drain;
 route_handler handle_undrain;
 route_handler handle_host_label;

@@ -251,7 +251,7 @@ put_check(const struct api_call *call, enum kind kind, void *object, struct err 
         return err_set(err, BERTH_EINVALID, "kind, tenant or name differ from the path");
     }
     if (kind == KIND_VM || kind == KIND_HOST || kind == KIND_TOKEN ||
-        kind == KIND_OPERATION) {
+        kind == KIND_OPERATION || kind == KIND_SNAPSHOT) {
         return err_set(err, BERTH_EUNSUPPORTED, "this kind is not written by PUT");
     }
     if (kind == KIND_DISK) { /* it would count in the quota, and serve nobody */

@@ -33,6 +33,9 @@ enum added {
     ADDED_HOST_PHASE,
     ADDED_HOST_VOTER,
     ADDED_HOST_LIVE,
+    ADDED_VM_RESTORE,
+    ADDED_SNAPSHOT_PHASE,
+    ADDED_SNAPSHOT_HOST,
     ADDED_COUNT
 };
 
@@ -56,6 +59,9 @@ static const struct {
     [ADDED_HOST_PHASE] = {KIND_HOST, "status.phase"},
     [ADDED_HOST_VOTER] = {KIND_HOST, "status.voter"},
     [ADDED_HOST_LIVE] = {KIND_HOST, "status.live"},
+    [ADDED_VM_RESTORE] = {KIND_VM, "status.restore"},
+    [ADDED_SNAPSHOT_PHASE] = {KIND_SNAPSHOT, "status.phase"},
+    [ADDED_SNAPSHOT_HOST] = {KIND_SNAPSHOT, "status.host"},
 };
 
 struct object_view object_view_whole(void)
@@ -224,6 +230,8 @@ static void decorate_vm(const struct api_call *call,
     add_number(status, view, ADDED_VM_EPOCH, vm->status.epoch);
     add(status, view, ADDED_VM_HOST, host);
     add(status, view, ADDED_VM_DISK_HOST, host_name(state, vm->status.disk_host));
+    const struct snapshot *begins = state_snapshot(state, vm->status.restore);
+    add(status, view, ADDED_VM_RESTORE, begins != NULL ? begins->meta.name : NULL);
     if (!add_reason(call, vm, view, status) && host != NULL) {
         add_lack(call, vm, view, status);
     }
@@ -324,6 +332,15 @@ static void decorate_host(const struct api_call *call,
     }
 }
 
+static void decorate_snapshot(const struct state *state,
+                              const struct snapshot *snapshot,
+                              const struct object_view *view,
+                              json_t *status)
+{
+    add(status, view, ADDED_SNAPSHOT_PHASE, snapshot_phase_names[snapshot->status.phase]);
+    add(status, view, ADDED_SNAPSHOT_HOST, host_name(state, snapshot->status.host));
+}
+
 static void decorate(const struct api_call *call,
                      const struct state *state,
                      enum kind kind,
@@ -337,6 +354,8 @@ static void decorate(const struct api_call *call,
         decorate_group(state, object, view, status);
     } else if (kind == KIND_HOST) {
         decorate_host(call, object, view, status);
+    } else if (kind == KIND_SNAPSHOT) {
+        decorate_snapshot(state, object, view, status);
     }
 }
 

@@ -163,8 +163,8 @@ const struct cli_command cli_commands[] = {
      "ls",
      "[KIND]",
      "list objects; without a kind: groups and VMs",
-     "Kinds: tenant, template, group, vm, network, image, disk, host, token, operation; "
-     "their plurals do as well.",
+     "Kinds: tenant, template, group, vm, network, image, disk, host, token, operation, "
+     "snapshot; their plurals do as well.",
      "berth ls\n"
      "berth ls vm -t shop -o wide\n"
      "berth ls vm -l app=web -w\n"
@@ -323,7 +323,8 @@ const struct cli_command cli_commands[] = {
      "On a terminal it asks first, unless --yes. A host's --force gives up disks of VMs: "
      "those are listed, and a script has to say --yes. With -f the objects of the files "
      "go, "
-     "those that use others first; a VM's disks go with it. A host that keeps disks of "
+     "those that use others first; a VM's disks and snapshots go with it. A host that "
+     "keeps disks of "
      "stopped VMs stays, unless --force. One object that others use is refused at once, "
      "with who they are; among several it waits for those that go as well, at most "
      "--timeout; a tenant's tokens that are not named are told before anything goes. VMs "
@@ -423,6 +424,64 @@ const struct cli_command cli_commands[] = {
      1,
      ANY,
      run_resume,
+     DOCUMENTS_ALL,
+     {WAIT_FLAGS}},
+
+    {CHANGE,
+     "snapshot make",
+     "VM [NAME]",
+     "save a VM that runs, memory and disks of one instant, on its host",
+     "The VM stands still while it is saved and then goes on. It has to run under the "
+     "engine kvm and be of no group. Without a NAME it gets the VM's and a number. "
+     "A snapshot belongs to the host where it was made: it does not move with its VM, "
+     "and "
+     "is lost with that host. It counts in the tenant's quota. See docs/snapshots.md.",
+     "berth snapshot make db before-upgrade --wait\n"
+     "berth snapshot make shop/vm/db",
+     1,
+     2,
+     run_snapshot_make,
+     DOCUMENTS_ALL,
+     {{"wait", 'w', NULL, "wait until it is made, and show its size"},
+      {"timeout", 0, "TIME", "give up waiting after this long (10m)"}}},
+    {CHANGE,
+     "snapshot ls",
+     "[VM]",
+     "list snapshots, of all VMs or of one",
+     NULL,
+     "berth snapshot ls\n"
+     "berth snapshot ls db -t shop",
+     0,
+     1,
+     run_snapshot_ls,
+     DOCUMENTS_ALL,
+     {{NULL, 0, NULL, NULL}}},
+    {CHANGE,
+     "snapshot rm",
+     "SNAPSHOT...",
+     "remove snapshots",
+     "On a terminal it asks first, unless --yes. One that a VM is about to start from "
+     "stays. berth rm snapshot/NAME is the same.",
+     "berth snapshot rm before-upgrade\n"
+     "berth snapshot rm db-1 db-2 -t shop --yes --wait",
+     1,
+     ANY,
+     run_snapshot_rm,
+     DOCUMENTS_ALL,
+     {{"wait", 'w', NULL, "wait until they are gone"},
+      {"timeout", 0, "TIME", "give up waiting after this long (2m)"}}},
+    {CHANGE,
+     "restore",
+     "VM SNAPSHOT",
+     "have a VM go back to one of its snapshots",
+     "The VM ends and starts again on the host of the snapshot, with memory and disks of "
+     "then: what came since is given up, so it asks, and a script says --yes. Until it "
+     "runs, berth stop and berth start --anywhere call it off.",
+     "berth restore db before-upgrade --wait\n"
+     "berth restore db db-3 -t shop --yes",
+     2,
+     2,
+     run_restore,
      DOCUMENTS_ALL,
      {WAIT_FLAGS}},
 

@@ -17,7 +17,7 @@ static const struct {
 } arguments[] = {
     {"KIND/NAME", "object"},     {"[KIND", "kind"}, {"VM", "vm"},
     {"GROUP", "group"},          {"HOST", "host"},  {"FILE", "file"},
-    {"[COMMAND|TOPIC]", "help"},
+    {"[COMMAND|TOPIC]", "help"}, {"[VM]", "vm"},    {"SNAPSHOT", "snapshot"},
 };
 
 static const char head[] =
@@ -44,7 +44,8 @@ static const char tail[] =
     "    local kind=${2%%/*}\n"
     "    case $1 in\n"
     "    kind) COMPREPLY=($(compgen -W \"$_berth_kinds\" -- \"$2\")) ;;\n"
-    "    vm | group | host | tenant) _berth_pick '' \"$2\" < <(_berth_names \"$1\") ;;\n"
+    "    vm | group | host | tenant | snapshot) _berth_pick '' \"$2\" < <(_berth_names "
+    "\"$1\") ;;\n"
     "    object)\n"
     "        if [[ $2 == */* ]]; then\n"
     "            _berth_pick \"$kind/\" \"${2#*/}\" < <(_berth_names \"$kind\")\n"

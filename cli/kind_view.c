@@ -41,9 +41,10 @@ const char *view_tenant(const json_t *object)
 
 const char *view_phase(const json_t *object, enum kind kind)
 {
-    const char *first = kind == KIND_VM     ? phase_names[0]
-                        : kind == KIND_HOST ? host_phase_names[0]
-                                            : operation_phase_names[0];
+    const char *first = kind == KIND_VM         ? phase_names[0]
+                        : kind == KIND_HOST     ? host_phase_names[0]
+                        : kind == KIND_SNAPSHOT ? snapshot_phase_names[0]
+                                                : operation_phase_names[0];
     return json_member_text(view_status(object), "phase", first);
 }
 
@@ -641,6 +642,43 @@ static const struct view_column tenant_columns[] = {
     {0},
 };
 
+SPEC_CELL(cell_snapshot_vm, "vm")
+STATUS_CELL(cell_snapshot_host, "host")
+
+/* How far it is, while it is made. */
+PRINT(cell_snapshot_phase)
+{
+    const char *progress = json_member_text(view_status(object), "progress", "");
+    (void)time;
+    CELL("%s%s%s", view_phase(object, KIND_SNAPSHOT), progress[0] != '\0' ? " " : "",
+         progress);
+}
+
+/* What it takes, or may take while it is made. */
+PRINT(cell_snapshot_size)
+{
+    (void)time;
+    bytes_print(view_bytes(view_status(object), "size"), ret_cell);
+}
+
+PRINT(cell_snapshot_taken)
+{
+    since_print(json_member_text(view_status(object), "taken", NULL), time, ret_cell);
+}
+
+static const struct view_column snapshot_columns[] = {
+    {"NAME", 0, false, false, "metadata.name", cell_name},
+    {"TENANT", 0, false, false, "metadata.tenant", cell_tenant},
+    {"VM", 0, false, false, "spec.vm", cell_snapshot_vm},
+    {"PHASE", 0, false, true, "status.phase,status.progress", cell_snapshot_phase},
+    {"HOST", 0, false, false, "status.host", cell_snapshot_host},
+    {"SIZE", COLUMN_RIGHT, false, false, "status.size", cell_snapshot_size},
+    {"TAKEN", COLUMN_RIGHT, false, false, "status.taken", cell_snapshot_taken},
+    {"AGE", COLUMN_RIGHT, true, false, "metadata.created", cell_age},
+    {"REASON", COLUMN_CUT, false, false, "status.reason", cell_reason},
+    {0},
+};
+
 static const struct view_column disk_columns[] = {
     {"NAME", 0, false, false, "metadata.name", cell_name},
     {"TENANT", 0, false, false, "metadata.tenant", cell_tenant},
@@ -723,11 +761,12 @@ void kind_view_fields(const struct cli *cli,
 const struct view_column *kind_view(enum kind kind)
 {
     static const struct view_column *const views[KIND_COUNT] = {
-        [KIND_TENANT] = tenant_columns,   [KIND_TEMPLATE] = template_columns,
-        [KIND_GROUP] = group_columns,     [KIND_VM] = vm_columns,
-        [KIND_NETWORK] = network_columns, [KIND_IMAGE] = image_columns,
-        [KIND_DISK] = disk_columns,       [KIND_HOST] = host_columns,
-        [KIND_TOKEN] = token_columns,     [KIND_OPERATION] = operation_columns,
+        [KIND_TENANT] = tenant_columns,     [KIND_TEMPLATE] = template_columns,
+        [KIND_GROUP] = group_columns,       [KIND_VM] = vm_columns,
+        [KIND_NETWORK] = network_columns,   [KIND_IMAGE] = image_columns,
+        [KIND_DISK] = disk_columns,         [KIND_HOST] = host_columns,
+        [KIND_TOKEN] = token_columns,       [KIND_OPERATION] = operation_columns,
+        [KIND_SNAPSHOT] = snapshot_columns,
     };
     return views[kind];
 }

@@ -28,7 +28,11 @@ int run_console(struct cli *cli);  /* [run_console] */
 int run_validate(struct cli *cli); /* [run_apply] */
 int run_plan(struct cli *cli);
 int run_apply(struct cli *cli);
-int run_rm(struct cli *cli);    /* [run_rm] */
+int run_rm(struct cli *cli); /* [run_rm] */
+int run_snapshot_rm(struct cli *cli);
+int run_snapshot_make(struct cli *cli); /* [run_snapshot] */
+int run_snapshot_ls(struct cli *cli);
+int run_restore(struct cli *cli);
 int run_scale(struct cli *cli); /* [run_change] */
 int run_start(struct cli *cli);
 int run_stop(struct cli *cli);

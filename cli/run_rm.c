@@ -28,6 +28,7 @@ struct doomed {
     unsigned count;
     uint64_t deadline_ms;
     json_t *removed; /* documents, as they last were; NULL: none is wanted */
+    enum kind bare;  /* of names without their kind; KIND_NONE: there may be none */
 };
 
 /* ---- gathering ---- */
@@ -35,9 +36,9 @@ struct doomed {
 /* Users before what they use: VMs and groups, then templates, ... tenants last. */
 static int rank(enum kind kind)
 {
-    static const enum kind order[] = {KIND_GROUP, KIND_VM,    KIND_TEMPLATE,
-                                      KIND_DISK,  KIND_IMAGE, KIND_NETWORK,
-                                      KIND_TOKEN, KIND_HOST,  KIND_TENANT};
+    static const enum kind order[] = {
+        KIND_SNAPSHOT, KIND_GROUP,   KIND_VM,    KIND_TEMPLATE, KIND_DISK,
+        KIND_IMAGE,    KIND_NETWORK, KIND_TOKEN, KIND_HOST,     KIND_TENANT};
     for (unsigned i = 0; i < sizeof(order) / sizeof(order[0]); i++) {
         if (order[i] == kind) {
             return (int)i;
@@ -100,7 +101,7 @@ static int gather(struct cli *cli, struct doomed *doomed)
     }
     manifest_fini(&manifest);
     for (unsigned i = 0; code == EXIT_OK && i < cli->word_count; i++) {
-        code = object_name_find(cli, cli->words[i], KIND_NONE, add(doomed, false));
+        code = object_name_find(cli, cli->words[i], doomed->bare, add(doomed, false));
     }
     if (code == EXIT_OK) { /* one that waits for another would wait for ever */
         qsort(doomed->victims, doomed->count, sizeof(*doomed->victims), by_rank);
@@ -127,7 +128,7 @@ static int tell_loss(struct cli *cli, const struct object_name *name)
                    name->tenant[0] != '\0' ? "/" : "", name->info->word, name->name);
     if (name->info->kind != KIND_GROUP) {
         fprintf(cli->err, "  %s%s\n", label,
-                name->info->kind == KIND_VM ? ", with its disks" : "");
+                name->info->kind == KIND_VM ? ", with its disks and snapshots" : "");
         return EXIT_OK;
     }
     (void)snprintf(query, sizeof(query), "tenant=%s&group=%s", name->tenant, name->name);
@@ -427,9 +428,9 @@ static void doomed_fini(struct doomed *doomed)
     json_decref(doomed->removed);
 }
 
-int run_rm(struct cli *cli)
+static int rm(struct cli *cli, enum kind bare)
 {
-    struct doomed doomed = {0};
+    struct doomed doomed = {.bare = bare};
     uint64_t timeout_ms = 0;
     if (cli->word_count == 0 && cli_flag(cli, "file") == NULL) {
         return cli_fail(cli, EXIT_USAGE, "berth rm needs KIND/NAME... or -f FILE");
@@ -460,4 +461,14 @@ int run_rm(struct cli *cli)
     }
     doomed_fini(&doomed);
     return code;
+}
+
+int run_rm(struct cli *cli)
+{
+    return rm(cli, KIND_NONE);
+}
+
+int run_snapshot_rm(struct cli *cli)
+{
+    return rm(cli, KIND_SNAPSHOT);
 }

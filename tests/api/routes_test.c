@@ -40,6 +40,8 @@ static const struct reach {
     {"POST", T "/vms/web-1:restart", KIND_VM, "shop", "web-1"},
     {"POST", T "/vms/web-1:pause", KIND_VM, "shop", "web-1"},
     {"POST", T "/vms/web-1:resume", KIND_VM, "shop", "web-1"},
+    {"POST", T "/vms/web-1:snapshot", KIND_VM, "shop", "web-1"},
+    {"POST", T "/vms/web-1:restore", KIND_VM, "shop", "web-1"},
     {"GET", T "/groups/web/explain", KIND_GROUP, "shop", "web"},
     {"GET", T "/vms/web-1/explain", KIND_VM, "shop", "web-1"},
     {"GET", T "/vms/web-1/console", KIND_VM, "shop", "web-1"},

@@ -56,6 +56,34 @@ static bool report(struct served *served, const struct vm *vm)
     return result.code == 0;
 }
 
+/* What is to be made is there at the next look, what is to go is gone. */
+static bool report_snapshot(struct served *served, const struct snapshot *snapshot)
+{
+    static const enum snapshot_phase next[SNAPSHOT_PHASE_COUNT] = {
+        [SNAPSHOT_MAKING] = SNAPSHOT_READY, [SNAPSHOT_DELETING] = SNAPSHOT_LOST};
+    enum snapshot_phase to = next[snapshot->status.phase];
+    struct command command;
+    struct apply_result result;
+    if (to == SNAPSHOT_MAKING || served->knobs.never_saved) {
+        return false;
+    }
+    command_init(&command, COMMAND_SNAPSHOT_STEP);
+    struct cmd_snapshot_step *step = &command.body.snapshot_step;
+    step->snapshot = snapshot->meta.uid;
+    step->host = snapshot->status.host;
+    step->epoch = snapshot->status.epoch;
+    step->phase = to;
+    step->bytes = 5 * MIB;
+    step->at_wall_ms = clock_wall_ms(clock_system());
+    if (to == SNAPSHOT_READY && served->knobs.save_fails) {
+        step->phase = SNAPSHOT_FAILED;
+        int r = record_set_text(&step->reason, "no room on the disk");
+        REQUIRE(r == 0);
+    }
+    serve_apply(served, &command, &result);
+    return result.code == 0;
+}
+
 static bool agents_step(struct served *served)
 {
     size_t cursor = 0;
@@ -65,6 +93,13 @@ static bool agents_step(struct served *served)
         if (report(served, vm)) {
             moved = true;
         }
+    }
+    size_t count = state_count(served->state, KIND_SNAPSHOT);
+    for (size_t i = count; i > 0; i--) { /* one that goes leaves its place to the last */
+        cursor = i - 1;
+        const struct snapshot *snapshot =
+            state_next(served->state, KIND_SNAPSHOT, &cursor);
+        moved = (snapshot != NULL && report_snapshot(served, snapshot)) || moved;
     }
     return moved;
 }

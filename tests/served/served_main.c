@@ -58,6 +58,8 @@ static void do_set(struct served *served, void *context)
         {"images_gone", &knobs->images_gone},
         {"never_stopped", &knobs->never_stopped},
         {"never_paused", &knobs->never_paused},
+        {"never_saved", &knobs->never_saved},
+        {"save_fails", &knobs->save_fails},
     };
     const struct setting *setting = context;
     for (size_t i = 0; i < ARRAY_COUNT(rows); i++) {

@@ -42,6 +42,8 @@ struct served_knobs {
                               connection is lost; 0: all */
     enum phase phase_last; /* played agents take VMs no further (PHASE_READY) */
     bool never_stopped;    /* VMs that are to stop go on and on */
+    bool never_saved;      /* snapshots are neither made nor removed */
+    bool save_fails;       /* snapshots cannot be made */
     bool never_paused; /* VMs that are to stand still go on, and those that stand stay */
 };
 

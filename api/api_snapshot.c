@@ -1,0 +1,92 @@
+/* Snapshots of VMs: made of one, and gone back to. */
+#include "api/api_handlers.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const struct vm *vm_of_path(struct api_call *call, const struct state *state)
+{
+    const void *vm = state_get(state, KIND_VM, call->target.tenant, call->target.name);
+    if (vm == NULL) {
+        call_fail_missing(call);
+    }
+    return vm;
+}
+
+/* The uid tells what it was named where the caller gave no name. */
+static void made(struct api_call *call)
+{
+    const struct apply_result *refusal = call_refusal(call);
+    if (refusal != NULL) {
+        call_refuse(call, refusal);
+        return;
+    }
+    call_answer(call, 201,
+                json_pack("{s:I, s:I}", "revision", (json_int_t)call->results[0].revision,
+                          "uid", (json_int_t)call->results[0].uid),
+                0);
+}
+
+static void restored(struct api_call *call)
+{
+    const struct apply_result *refusal = call_refusal(call);
+    if (refusal != NULL) {
+        call_refuse(call, refusal);
+        return;
+    }
+    call_answer(call, 200,
+                json_pack("{s:I}", "revision", (json_int_t)call->results[0].revision), 0);
+}
+
+void handle_vm_snapshot(struct api_call *call, const struct state *state)
+{
+    const struct vm *vm = vm_of_path(call, state);
+    struct command command;
+    if (vm == NULL) {
+        return; /* the call is over, and gone */
+    }
+    const json_t *name = json_object_get(call->body, "name");
+    if (name != NULL && (!json_is_string(name) || !name_valid(json_string_value(name)))) {
+        call_fail(call, BERTH_EINVALID,
+                  "name: wanted 1-63 of a-z, 0-9 and -, starting with a letter, not "
+                  "ending with -");
+        return;
+    }
+    command_init(&command, COMMAND_SNAPSHOT_MAKE);
+    command.body.snapshot_make.vm = vm->meta.uid;
+    (void)snprintf(command.body.snapshot_make.name, NAME_SIZE, "%s",
+                   name != NULL ? json_string_value(name) : "");
+    call_propose(call, &command, 1, made);
+    command_fini(&command);
+}
+
+void handle_vm_restore(struct api_call *call, const struct state *state)
+{
+    const struct vm *vm = vm_of_path(call, state);
+    struct command command;
+    char text[256];
+    if (vm == NULL) {
+        return; /* likewise */
+    }
+    const char *name = json_member_text(call->body, "snapshot", NULL);
+    if (name == NULL) {
+        call_fail(call, BERTH_EINVALID,
+                  "snapshot: the name of one of the VM's snapshots");
+        return;
+    }
+    const struct snapshot *snapshot =
+        state_get(state, KIND_SNAPSHOT, call->target.tenant, name);
+    if (snapshot == NULL || snapshot->spec.vm_uid != vm->meta.uid) {
+        (void)snprintf(text, sizeof(text), "vm %s has no snapshot %.64s", vm->meta.name,
+                       name);
+        call_fail(call, BERTH_ENOTFOUND, text);
+        return;
+    }
+    command_init(&command, COMMAND_RESTORE_VM);
+    command.body.restore_vm.vm = vm->meta.uid;
+    command.body.restore_vm.snapshot = snapshot->meta.uid;
+    (void)snprintf(text, sizeof(text), "restored by %s", call->subject.name);
+    (void)record_set_text(&command.body.restore_vm.reason, text);
+    call_propose(call, &command, 1, restored);
+    command_fini(&command);
+}
