@@ -231,7 +231,8 @@ struct sim_kept {
     enum stop_intent intent;
     bool has_run;
     bool grouped;
-    bool waits; /* for a host that is lost */
+    bool waits;    /* for a host that is lost */
+    bool restores; /* begins from a snapshot */
 };
 
 struct sim {

@@ -36,6 +36,7 @@ static struct sim_kept kept_of(const struct vm *vm)
         .intent = vm->status.intent,
         .has_run = vm->status.running_wall_ms != 0 || vm->status.ready_wall_ms != 0,
         .grouped = vm->spec.group[0] != '\0',
+        .restores = vm->status.restore != 0,
         .waits = vm->spec.machine.lifecycle.host_failure == HOST_FAILURE_WAIT,
     };
 }
@@ -67,9 +68,9 @@ static bool may_give_up(const struct state *state,
                (before->intent == STOP_INTENT_NONE && before->has_run && !before->waits);
     case COMMAND_HOST_PHASE: /* it ran there, and is to run elsewhere */
         return before->host != 0 && before->intent != STOP_INTENT_STOP && !before->waits;
-    case COMMAND_PLACE_VM:
-        return before->grouped && !before->waits &&
-               host_is_lost(state, before->disk_host);
+    case COMMAND_PLACE_VM: /* where its snapshot is, or its group goes on */
+        return before->restores || (before->grouped && !before->waits &&
+                                    host_is_lost(state, before->disk_host));
     default:
         return false;
     }

@@ -117,18 +117,93 @@ static void own_restart(struct sim_process *process, const struct vm *vm)
     evict(process, vm, STOP_INTENT_RESTART);
 }
 
-static void own_delete(struct sim_process *process, const struct vm *vm)
+/* ---- pauses and snapshots of them ---- */
+
+static void set_paused(struct sim_process *process, const struct vm *vm, bool paused)
 {
+    struct command command;
+    command_init(&command, COMMAND_PAUSE_VM);
+    command.body.pause_vm.vm = vm->meta.uid;
+    command.body.pause_vm.paused = paused;
+    world_say(&process->machine->sim->world, "the user has VM %llu %s",
+              (unsigned long long)vm->meta.uid, paused ? "stand still" : "go on");
+    propose(process, &command);
+}
+
+static void own_pause(struct sim_process *process, const struct vm *vm)
+{
+    set_paused(process, vm, !vm->spec.paused);
+}
+
+static void own_save(struct sim_process *process, const struct vm *vm)
+{
+    struct command command;
+    command_init(&command, COMMAND_SNAPSHOT_MAKE);
+    command.body.snapshot_make.vm = vm->meta.uid;
+    world_say(&process->machine->sim->world, "the user has VM %llu saved",
+              (unsigned long long)vm->meta.uid);
+    propose(process, &command);
+}
+
+/* The newest of the VM that is ready, or of any phase; NULL: none. */
+static const struct snapshot *
+newest_of(const struct state *state, const struct vm *vm, bool ready)
+{
+    size_t cursor = 0;
+    const struct snapshot *found = NULL;
+    const struct snapshot *snapshot;
+    while ((snapshot = state_next(state, KIND_SNAPSHOT, &cursor)) != NULL) {
+        bool fits = snapshot->spec.vm_uid == vm->meta.uid &&
+                    (!ready || snapshot->status.phase == SNAPSHOT_READY);
+        if (fits && (found == NULL || snapshot->meta.uid > found->meta.uid)) {
+            found = snapshot;
+        }
+    }
+    return found;
+}
+
+static void own_restore(struct sim_process *process, const struct vm *vm)
+{
+    const struct snapshot *snapshot = newest_of(process->state, vm, true);
+    struct command command;
+    if (snapshot == NULL) {
+        own_save(process, vm);
+        return;
+    }
+    command_init(&command, COMMAND_RESTORE_VM);
+    command.body.restore_vm.vm = vm->meta.uid;
+    command.body.restore_vm.snapshot = snapshot->meta.uid;
+    world_say(&process->machine->sim->world, "the user has VM %llu go back to %s",
+              (unsigned long long)vm->meta.uid, snapshot->meta.name);
+    propose(process, &command);
+}
+
+static void delete_named(struct sim_process *process, enum kind kind, const void *object)
+{
+    const struct metadata *meta = object_meta(object);
     struct command command;
     command_init(&command, COMMAND_DELETE);
     struct cmd_delete *body = &command.body.delete;
-    body->kind = KIND_VM;
-    memcpy(body->tenant, vm->meta.tenant, sizeof(body->tenant));
-    memcpy(body->name, vm->meta.name, sizeof(body->name));
+    body->kind = kind;
+    memcpy(body->tenant, meta->tenant, sizeof(body->tenant));
+    memcpy(body->name, meta->name, sizeof(body->name));
     body->expected_revision = REVISION_ANY;
-    world_say(&process->machine->sim->world, "the user deletes VM %llu",
-              (unsigned long long)vm->meta.uid);
+    world_say(&process->machine->sim->world, "the user deletes %s %s",
+              kind_info(kind)->word, meta->name);
     propose(process, &command);
+}
+
+static void own_delete(struct sim_process *process, const struct vm *vm)
+{
+    delete_named(process, KIND_VM, vm);
+}
+
+static void own_unsave(struct sim_process *process, const struct vm *vm)
+{
+    const struct snapshot *snapshot = newest_of(process->state, vm, false);
+    if (snapshot != NULL) {
+        delete_named(process, KIND_SNAPSHOT, snapshot);
+    }
 }
 
 static const struct {
@@ -136,7 +211,8 @@ static const struct {
     void (*act)(struct sim_process *process, const struct vm *vm);
 } deeds[] = {
     {12, own_switch}, {3, own_start_anywhere}, {3, own_restart},
-    {2, own_move},    {1, own_delete},
+    {2, own_move},    {1, own_delete},         {4, own_pause},
+    {4, own_save},    {3, own_restore},        {2, own_unsave},
 };
 
 static void use_own(struct sim *sim, struct sim_process *process)
@@ -159,6 +235,25 @@ static void use_own(struct sim *sim, struct sim_process *process)
     deeds[deed].act(process, vm);
 }
 
+/* When all is well again everything is to run: what stands still goes on, and what waits
+ * for the host of a snapshot, which need not come back, waits no longer. */
+static bool own_heal(struct sim_process *process)
+{
+    size_t cursor = 0;
+    const struct vm *vm;
+    while ((vm = state_next(process->state, KIND_VM, &cursor)) != NULL) {
+        if (vm->spec.paused) {
+            set_paused(process, vm, false);
+            return true;
+        }
+        if (vm->status.restore != 0 && vm->status.phase == PHASE_PENDING) {
+            own_start_anywhere(process, vm);
+            return true;
+        }
+    }
+    return false;
+}
+
 /* ---- one thing after another ---- */
 
 static void on_user(void *context, uint64_t argument)
@@ -173,6 +268,9 @@ static void on_user(void *context, uint64_t argument)
         }
         if (sim->config.own_vms && !sim->healed && world_chance(&sim->world, 600)) {
             use_own(sim, process);
+            break;
+        }
+        if (sim->healed && own_heal(process)) {
             break;
         }
         const struct vm *vm = vm_to_switch(sim, process->state);
