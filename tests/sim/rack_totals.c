@@ -67,10 +67,12 @@ void rack_totals_print(const struct rack_totals *totals)
            (wide)stats->packets, (wide)stats->acked, (wide)stats->reads,
            (wide)stats->retries, (wide)stats->unknown, (wide)stats->refusals_to_start);
     printf("VMs started %llu (%llu with kept disks), frozen %llu, ended by lease %llu; "
-           "kept disks given up %llu, disks removed %llu\n",
+           "kept disks given up %llu, disks removed %llu; paused %llu, saved %llu, gone "
+           "back %llu\n",
            (wide)stats->vm_starts, (wide)stats->vm_disk_starts, (wide)stats->vm_freezes,
            (wide)stats->vm_kills, (wide)stats->disks_given_up,
-           (wide)stats->disks_removed);
+           (wide)stats->disks_removed, (wide)stats->vm_pauses, (wide)stats->snapshots,
+           (wide)stats->vm_restores);
     printf("changes told to watches %llu; watches gone on %llu, reset %llu; histories "
            "%llu, undecided %llu\n",
            (wide)stats->watch_events, (wide)stats->watch_resumes,
@@ -108,6 +110,9 @@ void rack_totals_print_tables(const struct rack_totals *totals)
     print_row("histories undecided", stats->undecided, cpu_s);
     print_row("VMs started", stats->vm_starts, cpu_s);
     print_row("VMs ended by their lease", stats->vm_kills, cpu_s);
+    print_row("VMs paused", stats->vm_pauses, cpu_s);
+    print_row("snapshots made", stats->snapshots, cpu_s);
+    print_row("VMs gone back to a snapshot", stats->vm_restores, cpu_s);
     print_row("machines or logs lost for good", stats->gone, cpu_s);
     print_row("changes of voters", stats->changes, cpu_s);
     print_row("logs refused after damage", stats->refusals_to_start, cpu_s);

@@ -190,7 +190,8 @@ struct sim_machine {
     unsigned unready;            /* faults that keep images from it */
     struct sim_process *process; /* NULL: not running */
     struct sim_vms *vms;         /* processes of VMs, and the fence */
-    int lease_fd;                /* what worker wrote down of its lease */
+    struct sim_saved *saved;
+    int lease_fd; /* what worker wrote down of its lease */
 };
 
 struct sim_link_state {
@@ -216,6 +217,7 @@ struct sim_booked {
 struct sim_stats {
     uint64_t acked, unknown, refused, reads, packets, crashes, faults, leaders, retries;
     uint64_t vm_starts, vm_disk_starts, vm_freezes, vm_kills, vm_double;
+    uint64_t vm_pauses, vm_restores, snapshots;
     uint64_t disks_given_up, disks_removed;
     uint64_t refusals_to_start;
     uint64_t watch_events, watch_resumes, watch_resets;
@@ -394,6 +396,21 @@ void sim_vms_power_off(struct sim_machine *machine);
 unsigned sim_vms_alive(const struct sim_machine *machine);
 /* It has disks that a run of that epoch left, or has begun with. */
 bool sim_vms_holds(const struct sim_machine *machine, uint64_t uid, uint64_t epoch);
+/* Does this run of the VM run there, paused or not? */
+bool sim_vms_runs(const struct sim_machine *machine, uint64_t uid, uint64_t epoch);
+struct vm_supervisor;
+struct sim_machine *sim_vms_machine(const struct vm_supervisor *supervisor);
+
+/* ---- snapshots on a machine's disk (sim_saved.c) ---- */
+void sim_saved_init(struct sim_machine *machine);
+void sim_saved_fini(struct sim_machine *machine);
+/* A new berthd looks at them. */
+void sim_saved_opened(struct sim_machine *machine);
+/* Is this snapshot there, whole? It has to be the VM's, of an epoch before this one. */
+bool sim_saved_holds(const struct sim_machine *machine,
+                     uint64_t snapshot,
+                     uint64_t vm,
+                     uint64_t epoch);
 
 /* ---- disks of VMs: the log's word and the hosts' (sim_kept.c) ---- */
 

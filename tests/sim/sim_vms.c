@@ -2,6 +2,7 @@
  * beside them. Both belong to the machine: they outlive its berthd.
  *
  *     STARTING -> RUNNING -> READY -> (STOPPING) -> ended       frozen: at any time
+ *                 RUNNING <-> paused                            as its user wishes
  *
  * A start takes a while, may fail, and may hang until it is killed. The checked promise:
  * of one VM at most one copy in the whole rack has vCPUs that run.
@@ -35,6 +36,7 @@ struct copy {
     uint64_t life; /* of its timed steps */
     bool alive;
     bool frozen;
+    bool paused; /* by its user */
     bool fenced;
     uint64_t disks_from; /* the run that its disks were made for; 0: it has none here */
     enum phase phase;
@@ -72,7 +74,7 @@ static bool has_bug(const struct sim_machine *machine, enum sim_bug bug)
 
 static bool runs(const struct copy *copy)
 {
-    return copy->alive && !copy->frozen && copy->phase != PHASE_STARTING;
+    return copy->alive && !copy->frozen && !copy->paused && copy->phase != PHASE_STARTING;
 }
 
 static void check_single(const struct copy *copy)
@@ -180,6 +182,7 @@ static void end(struct copy *copy, enum phase phase, const char *reason)
 {
     copy->alive = false;
     copy->frozen = false;
+    copy->paused = false;
     copy->life++;
     move(copy, phase, reason);
 }
@@ -209,7 +212,7 @@ static void on_step(void *context, uint64_t life)
         move(copy, PHASE_RUNNING, "");
         world_at(world, world->now_ns + world_between(world, 0, READY_MAX_NS), NULL,
                  on_step, copy, life);
-    } else if (copy->phase == PHASE_RUNNING) {
+    } else if (copy->phase == PHASE_RUNNING && !copy->paused) {
         move(copy, PHASE_READY, "");
     }
 }
@@ -264,6 +267,7 @@ void sim_vms_init(struct sim_machine *machine)
     const struct lease_config config = lease_config_default();
     machine->vms = calloc(1, sizeof(*machine->vms));
     REQUIRE(machine->vms != NULL);
+    sim_saved_init(machine);
     lease_init(&machine->vms->fence, &config, 1);
     on_fence(machine, 0);
 }
@@ -272,6 +276,7 @@ void sim_vms_fini(struct sim_machine *machine)
 {
     free(machine->vms);
     machine->vms = NULL;
+    sim_saved_fini(machine);
 }
 
 void sim_vms_power_off(struct sim_machine *machine)
@@ -304,6 +309,23 @@ bool sim_vms_holds(const struct sim_machine *machine, uint64_t uid, uint64_t epo
         }
     }
     return false;
+}
+
+bool sim_vms_runs(const struct sim_machine *machine, uint64_t uid, uint64_t epoch)
+{
+    for (unsigned i = 0; i < machine->vms->count; i++) {
+        const struct copy *copy = &machine->vms->copies[i];
+        if (copy->uid == uid && copy->epoch == epoch) {
+            return copy->alive &&
+                   (copy->phase == PHASE_RUNNING || copy->phase == PHASE_READY);
+        }
+    }
+    return false;
+}
+
+struct sim_machine *sim_vms_machine(const struct vm_supervisor *supervisor)
+{
+    return supervisor->process->machine;
 }
 
 /* ---- the fence as worker knows it ---- */
@@ -386,6 +408,7 @@ struct vm_supervisor *vm_supervisor_open(const struct vm_supervisor_config *conf
     supervisor->config = *config;
     struct sim_machine *machine = supervisor->process->machine;
     machine->vms->supervisor = supervisor;
+    sim_saved_opened(machine);
     for (unsigned i = 0; i < machine->vms->count; i++) {
         world_at(&machine->sim->world, machine->sim->world.now_ns, &machine->berthd,
                  on_told, machine, i);
@@ -454,6 +477,20 @@ static void disks_remove(struct copy *copy)
     }
 }
 
+/* Disks of a snapshot take the place of those that there are. */
+static int restore_begin(struct copy *copy, const struct vm_order *order, struct err *err)
+{
+    if (!sim_saved_holds(copy->machine, order->restore, copy->uid, order->vm.epoch)) {
+        return err_set(err, BERTH_ENOTFOUND, "its snapshot is not here");
+    }
+    copy->machine->sim->stats.vm_restores++;
+    if (order->disk_epoch == 0 || copy->disks_from == 0) {
+        disks_remove(copy);
+        copy->disks_from = order->vm.epoch;
+    }
+    return 0;
+}
+
 /* As the real one: whatever set of disks there is, or new ones. */
 static int disks_begin(struct copy *copy, const struct vm_order *order, struct err *err)
 {
@@ -491,7 +528,8 @@ int vm_supervisor_start(struct vm_supervisor *supervisor,
                      : 0;
     }
     check_epoch(copy, order->vm.epoch);
-    r = disks_begin(copy, order, err);
+    r = order->restore != 0 ? restore_begin(copy, order, err)
+                            : disks_begin(copy, order, err);
     if (r != 0) {
         return r;
     }
@@ -500,6 +538,7 @@ int vm_supervisor_start(struct vm_supervisor *supervisor,
         order->vm.epoch > copy->epoch_seen ? order->vm.epoch : copy->epoch_seen;
     copy->alive = true;
     copy->frozen = false;
+    copy->paused = false;
     copy->fenced = order->fenced;
     copy->life++;
     copy->start_wall_ms = sim_machine_wall_ms(machine);
@@ -543,52 +582,28 @@ int vm_supervisor_limit(struct vm_supervisor *supervisor,
     return 0;
 }
 
-/* No user here pauses a VM or makes a snapshot: the order says so again and again. */
+/* As the real one: said again and again, and meant for a run that has begun. */
 int vm_supervisor_pause(struct vm_supervisor *supervisor,
                         uint64_t uid,
                         uint64_t epoch,
                         bool paused,
                         struct err *err)
 {
-    (void)supervisor;
-    (void)uid;
-    (void)epoch;
-    return paused ? err_set(err, BERTH_EUNSUPPORTED, "nothing is paused here") : 0;
-}
-
-int vm_supervisor_snapshot_make(struct vm_supervisor *supervisor,
-                                const struct snapshot_wish *wish,
-                                struct err *err)
-{
-    (void)supervisor;
-    (void)wish;
-    return err_set(err, BERTH_EUNSUPPORTED, "no snapshots are made here");
-}
-
-void vm_supervisor_snapshot_remove(struct vm_supervisor *supervisor, uint64_t uid)
-{
-    (void)supervisor;
-    (void)uid;
-}
-
-void vm_supervisor_snapshots_each(const struct vm_supervisor *supervisor,
-                                  void (*visit)(void *context,
-                                                const struct snapshot_report *report),
-                                  void *context)
-{
-    (void)supervisor;
-    (void)visit;
-    (void)context;
-}
-
-bool vm_supervisor_snapshot_base(const struct vm_supervisor *supervisor,
-                                 uint64_t uid,
-                                 char ret_path[ENGINE_PATH_SIZE])
-{
-    (void)supervisor;
-    (void)uid;
-    (void)ret_path;
-    return false;
+    struct copy *copy = copy_of(supervisor, uid);
+    (void)err;
+    if (copy == NULL || !copy->alive || copy->epoch != epoch || copy->paused == paused ||
+        (copy->phase != PHASE_RUNNING && copy->phase != PHASE_READY)) {
+        return 0;
+    }
+    copy->paused = paused;
+    copy->machine->sim->stats.vm_pauses += paused ? 1U : 0U;
+    move(copy, PHASE_RUNNING, paused ? "paused by its user" : "");
+    if (!paused) {
+        struct world *world = world_of(copy);
+        world_at(world, world->now_ns + world_between(world, 0, READY_MAX_NS), NULL,
+                 on_step, copy, copy->life);
+    }
+    return 0;
 }
 
 static struct copy *
@@ -666,7 +681,9 @@ static void report_of(const struct copy *copy, struct vm_report *ret_report)
                                      .epoch = copy->epoch,
                                      .epoch_seen = copy->epoch_seen,
                                      .phase = copy->phase,
+                                     .engine = ENGINE_FAKE,
                                      .frozen = copy->frozen,
+                                     .paused = copy->paused,
                                      .fenced = copy->fenced,
                                      .alive = copy->alive,
                                      .pid = copy->alive ? (pid_t)copy->uid + 1 : 0,
