@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Goal: `engine: kvm` runs a tenant's VM by berth-vmm: placed because this host can, reached over the tenant network,
 # with a disk of its own, in its jail and control group, held to the limits of its template from its start and, while it
-# runs, to those that are applied later; a berthd that is killed finds it again with its console; a
-# stop is a power button; removed, nothing of it is left. What a guest reads and writes is berth_vmm_test.sh's.
+# runs, to those that are applied later; a berthd that is killed finds it again with its console; paused it stands
+# still; killed, it goes on from its snapshot with memory and disk of that instant; a stop is a power button; removed, nothing of it is left. What a guest reads and writes is berth_vmm_test.sh's.
 # Method: a real berthd on one host with a real kvm_amd, which is an emulated machine with SVM
 # (deploy/lib/kvm_machine.sh, tier T2). Every wait is on a fact, with a bound.
 set -eEuo pipefail
@@ -166,6 +166,40 @@ wait_for 60 "the VM to be ready" vm_is ready
 [ "$(vm .status.epoch)" = "$epoch" ] || fail "another epoch"
 answer healthz >said; grep -q ok said || fail "no answer"
 wait_for 30 "what the console said before" says 'berth-guest: ready'
+
+count_is() { answer count >said && grep -q "^memory=$1 disk=$2$" said; }
+snapshot_is() { [ "$(berth_on ls snapshot -t shop -o json | jq -r '.items[0].status.phase')" = "$1" ]; }
+
+check "paused it stands still, resumed it goes on"
+count_is 1 1 || fail "it does not count: $(cat said)"
+berth_on pause web-1 -t shop || fail "no pause"
+wait_for 60 "the VM to stand still" sh -c 'berth --state /root/h1 ls vm -t shop -o json | grep -q "paused by its user"'
+! answer healthz || fail "it answers"
+berth_on resume web-1 -t shop || fail "no resume"
+wait_for 90 "the VM to be ready" vm_is ready
+count_is 2 2 || fail "it has not gone on: $(cat said)"
+
+check "a snapshot is made, and the VM goes on"
+berth_on snapshot make web-1 before -t shop --wait --timeout 180s || fail "no snapshot"
+snapshot_is ready || fail "$(berth_on ls snapshot -t shop -o json)"
+ls h1/snapshots/*/memory h1/snapshots/*/disk-data.overlay h1/snapshots/*/manifest.json || fail "files are missing"
+wait_for 60 "the VM to be ready" vm_is ready
+[ "$(vmm_pid)" = "$pid" ] || fail "another process"
+count_is 3 3 || fail "it has not gone on: $(cat said)"
+
+check "killed, it goes on from its snapshot, in memory and on its disk"
+kill -KILL "$pid"
+wait_for 90 "its end to be seen" sh -c '! pidof berth-vmm'
+berth_on restore web-1 before -t shop --yes --wait --timeout 240s || fail "no restore: $(vm .status)"
+wait_for 240 "the VM to be ready" vm_is ready
+[ "$(vmm_pid)" != "$pid" ] || fail "the same process"
+[ "$(vm .status.epoch)" -gt "$epoch" ] || fail "the same epoch"
+count_is 3 3 || fail "not as at the instant of the snapshot: $(cat said)"
+count_is 4 4 || fail "it does not go on: $(cat said)"
+
+check "a snapshot is removed"
+berth_on snapshot rm before -t shop --yes --wait || fail "no rm"
+wait_for 60 "its files to go" sh -c '! ls h1/snapshots/*/memory'
 
 check "a stop is a power button, and it starts again"
 berth_on stop web-1 -t shop || fail "no stop"
