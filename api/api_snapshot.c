@@ -45,8 +45,10 @@ void handle_vm_snapshot(struct api_call *call, const struct state *state)
     if (vm == NULL) {
         return; /* the call is over, and gone */
     }
-    const json_t *name = json_object_get(call->body, "name");
-    if (name != NULL && (!json_is_string(name) || !name_valid(json_string_value(name)))) {
+    const struct json_value *given =
+        json_value_member(json_view_root(call->body), "name");
+    const char *name = json_value_text(given);
+    if (given != NULL && (name == NULL || !name_valid(name))) {
         call_fail(call, BERTH_EINVALID,
                   "name: wanted 1-63 of a-z, 0-9 and -, starting with a letter, not "
                   "ending with -");
@@ -55,7 +57,7 @@ void handle_vm_snapshot(struct api_call *call, const struct state *state)
     command_init(&command, COMMAND_SNAPSHOT_MAKE);
     command.body.snapshot_make.vm = vm->meta.uid;
     (void)snprintf(command.body.snapshot_make.name, NAME_SIZE, "%s",
-                   name != NULL ? json_string_value(name) : "");
+                   name != NULL ? name : "");
     call_propose(call, &command, 1, made);
     command_fini(&command);
 }
@@ -68,7 +70,8 @@ void handle_vm_restore(struct api_call *call, const struct state *state)
     if (vm == NULL) {
         return; /* likewise */
     }
-    const char *name = json_member_text(call->body, "snapshot", NULL);
+    const char *name =
+        json_value_member_text(json_view_root(call->body), "snapshot", NULL);
     if (name == NULL) {
         call_fail(call, BERTH_EINVALID,
                   "snapshot: the name of one of the VM's snapshots");

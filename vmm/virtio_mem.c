@@ -206,9 +206,12 @@ static int blocks_restore(struct mem *mem, struct bytes_reader *reader)
     return r;
 }
 
-static int
-mem_restore(struct virtio_device *device, struct bytes_reader *reader, struct err *err)
+static int mem_restore(struct virtio_device *device,
+                       uint16_t version,
+                       struct bytes_reader *reader,
+                       struct err *err)
 {
+    (void)version; /* there is one */
     struct mem *mem = mem_of(device);
     const struct guest_region *region = region_of(mem);
     const uint64_t address = bytes_read_u64(reader);

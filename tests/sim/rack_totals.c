@@ -70,9 +70,8 @@ void rack_totals_print(const struct rack_totals *totals)
            "kept disks given up %llu, disks removed %llu; paused %llu, saved %llu, gone "
            "back %llu\n",
            (wide)stats->vm_starts, (wide)stats->vm_disk_starts, (wide)stats->vm_freezes,
-           (wide)stats->vm_kills, (wide)stats->disks_given_up,
-           (wide)stats->disks_removed, (wide)stats->vm_pauses, (wide)stats->snapshots,
-           (wide)stats->vm_restores);
+           (wide)stats->vm_kills, (wide)stats->disks_given_up, (wide)stats->disks_removed,
+           (wide)stats->vm_pauses, (wide)stats->snapshots, (wide)stats->vm_restores);
     printf("changes told to watches %llu; watches gone on %llu, reset %llu; histories "
            "%llu, undecided %llu\n",
            (wide)stats->watch_events, (wide)stats->watch_resumes,
