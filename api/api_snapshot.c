@@ -13,17 +13,35 @@ static const struct vm *vm_of_path(struct api_call *call, const struct state *st
     return vm;
 }
 
-/* The uid tells what it was named where the caller gave no name. */
+/* The log answers with a revision: what was created by that write. NULL when it is gone
+ * again. */
+static const struct snapshot *created_at(const struct state *state, uint64_t revision)
+{
+    size_t cursor = 0;
+    const struct snapshot *snapshot;
+    while ((snapshot = state_next(state, KIND_SNAPSHOT, &cursor)) != NULL &&
+           snapshot->meta.create_revision != revision) {
+    }
+    return snapshot;
+}
+
+/* With its name, for the caller may have given none. */
 static void made(struct api_call *call)
 {
     const struct apply_result *refusal = call_refusal(call);
+    const struct state *state = call_state(call);
     if (refusal != NULL) {
         call_refuse(call, refusal);
         return;
     }
+    uint64_t revision = call->results[0].revision;
+    const struct snapshot *snapshot = state != NULL ? created_at(state, revision) : NULL;
     call_answer(call, 201,
-                json_pack("{s:I, s:I}", "revision", (json_int_t)call->results[0].revision,
-                          "uid", (json_int_t)call->results[0].uid),
+                snapshot != NULL
+                    ? json_pack("{s:I, s:s, s:I}", "revision", (json_int_t)revision,
+                                "name", snapshot->meta.name, "uid",
+                                (json_int_t)snapshot->meta.uid)
+                    : json_pack("{s:I}", "revision", (json_int_t)revision),
                 0);
 }
 

@@ -366,7 +366,8 @@ static json_t *added_status(const struct api_call *call,
                             const void *object,
                             struct object_view *view)
 {
-    bool adds = kind == KIND_VM || kind == KIND_GROUP || kind == KIND_HOST;
+    bool adds = kind == KIND_VM || kind == KIND_GROUP || kind == KIND_HOST ||
+                kind == KIND_SNAPSHOT;
     json_t *status = adds ? json_object() : NULL;
     if (status != NULL) {
         decorate(call, state, kind, object, view, status);

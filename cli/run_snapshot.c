@@ -14,31 +14,6 @@
 
 /* ---- make ---- */
 
-/* The cluster may have chosen the name: it is that of the uid. */
-static int
-find_made(struct cli *cli, const char *tenant, uint64_t uid, struct object_name *ret_name)
-{
-    char query[REMOTE_PATH_SIZE / 2];
-    CLEANUP_JSON json_t *list = NULL;
-    size_t index;
-    json_t *item;
-    *ret_name = (struct object_name){.info = kind_info(KIND_SNAPSHOT)};
-    (void)snprintf(ret_name->tenant, sizeof(ret_name->tenant), "%s", tenant);
-    (void)snprintf(query, sizeof(query), "tenant=%s", tenant);
-    int code =
-        remote_list(cli, ret_name->info, query, "metadata.name,metadata.uid", &list);
-    json_array_foreach(json_object_get(list, "items"), index, item)
-    {
-        if (json_member_u64(view_meta(item), "uid", 0) == uid) {
-            (void)snprintf(ret_name->name, sizeof(ret_name->name), "%s", view_name(item));
-            return EXIT_OK;
-        }
-    }
-    return code != EXIT_OK
-               ? code
-               : cli_fail(cli, EXIT_NOT_FOUND, "the snapshot is gone again already");
-}
-
 static int
 tell_made(struct cli *cli, const struct object_name *name, const json_t *snapshot)
 {
@@ -100,12 +75,17 @@ int run_snapshot_make(struct cli *cli)
         object_path(&vm, ":snapshot", path);
         code = remote_call(cli, "POST", path, body, &answer);
     }
-    if (code == EXIT_OK) {
-        code = find_made(cli, vm.tenant, json_member_u64(answer, "uid", 0), &made);
-    }
     if (code != EXIT_OK) {
         return code;
     }
+    const char *name =
+        json_member_text(answer, "name", NULL); /* it may have been given */
+    if (name == NULL) {
+        return cli_fail(cli, EXIT_NOT_FOUND, "the snapshot is gone again already");
+    }
+    made = (struct object_name){.info = kind_info(KIND_SNAPSHOT)};
+    (void)snprintf(made.tenant, sizeof(made.tenant), "%s", vm.tenant);
+    (void)snprintf(made.name, sizeof(made.name), "%s", name);
     output_tell(cli, "snapshot/%s: is made of vm/%s", made.name, vm.name);
     code = cli_flag(cli, "wait") != NULL ? wait_made(cli, &made) : (int)EXIT_OK;
     if (output_is_document(cli)) { /* also what a wait gave up on */

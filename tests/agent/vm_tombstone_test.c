@@ -84,10 +84,11 @@ void __real_work_pool_drain(struct work_pool *pool);
 void __wrap_work_pool_drain(struct work_pool *pool);
 
 /* In place of work_pool_drain (the linker's --wrap). The end of a supervisor waits for
- * records, and then for removals: from there on the one under way may go on. */
+ * both pools of snapshots, for records, and then for removals: from there on the one
+ * under way may go on. */
 void __wrap_work_pool_drain(struct work_pool *pool)
 {
-    if (drains.opens_gate && ++drains.count == 2) {
+    if (drains.opens_gate && ++drains.count == 4) {
         gate.unlinks = false;
         ck_assert_int_eq(write(gate.pipe[1], "1", 1), 1);
     }

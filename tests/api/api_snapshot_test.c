@@ -26,6 +26,7 @@ START_TEST(one_is_made_and_read)
 {
     ck_assert_int_eq(post(D "/vms/db:snapshot", "{\"name\":\"before\"}"), 201);
     uint64_t uid = json_member_u64(reply.document, "uid", 0);
+    ck_assert_contains(reply.body, "\"name\":\"before\"");
     await(D "/snapshots/before", "\"phase\":\"ready\"");
     ck_assert_uint_eq(
         json_member_u64(json_object_get(reply.document, "metadata"), "uid", 1), uid);
@@ -33,6 +34,7 @@ START_TEST(one_is_made_and_read)
     ck_assert_contains(reply.body, "\"host\":\"h");
     ck_assert_contains(reply.body, "\"vm\":\"db\"");
     ck_assert_int_eq(post(D "/vms/db:snapshot", NULL), 201);
+    ck_assert_contains(reply.body, "\"name\":\"db-1\"");
     await(D "/snapshots/db-1", "\"phase\":\"ready\"");
     ck_assert_int_eq(get("/v1/tenants/default"), 200);
     ck_assert_contains(reply.body, "\"snapshots\":2");
