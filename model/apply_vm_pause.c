@@ -25,6 +25,9 @@ int apply_pause_vm(struct apply *apply, const struct command *command)
         return 0; /* as it is */
     }
     vm->spec.paused = pause->paused;
+    if (!pause->paused) {
+        vm_set_reason(vm, NULL); /* why it stands still */
+    }
     apply_changed(apply, entry,
                   &(struct change_note){.verb = pause->paused ? "pausing" : "resuming",
                                         .reason = "by its user",

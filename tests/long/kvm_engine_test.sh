@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Goal: `engine: kvm` runs a tenant's VM by berth-vmm: placed because this host can, reached over the tenant network,
-# with a disk of its own, in its jail and control group, held to the limits of its template from its start and, while it
-# runs, to those that are applied later; a berthd that is killed finds it again with its console; paused it stands
-# still; killed, it goes on from its snapshot with memory and disk of that instant; a stop is a power button; removed, nothing of it is left. What a guest reads and writes is berth_vmm_test.sh's.
+# with a disk of its own, in its jail and control group, held to the limits of its template from its start and, while
+# it runs, to those that are applied later; a berthd that is killed finds it again with its console; paused it stands
+# still; killed, it goes on from its snapshot with memory and disk of that instant; a stop is a power button; removed,
+# nothing of it is left. What a guest reads and writes is berth_vmm_test.sh's.
 # Method: a real berthd on one host with a real kvm_amd, which is an emulated machine with SVM
 # (deploy/lib/kvm_machine.sh, tier T2). Every wait is on a fact, with a bound.
 set -eEuo pipefail

@@ -47,6 +47,7 @@ START_TEST(a_vm_that_goes_on_is_as_it_was)
 
     ck_assert_int_eq(pause_vm(vm, false), 0);
     ck_assert(!now()->spec.paused && now()->status.paused);
+    ck_assert_ptr_null(now()->status.reason); /* it does not stand for its user's sake */
     ck_assert_int_eq(reports_run(vm, PHASE_RUNNING, ENGINE_KVM, false, NULL), 0);
 
     ck_assert(!now()->status.paused);
