@@ -4,6 +4,7 @@
 #include "base/json.h"
 #include "base/require.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -350,6 +351,20 @@ void sim_watch_piece(struct sim_process *process,
 
 /* ---- from one host to another ---- */
 
+/* Who votes by what the leader knows; everybody while nobody leads. A voter that was away
+ * while it was replaced has an old log still, and no host asks it (agent/control_api.c).
+ */
+static unsigned answering(struct sim *sim)
+{
+    for (unsigned i = 0; i < sim->machine_count; i++) {
+        const struct sim_process *process = sim->machines[i].process;
+        if (process != NULL && sim_process_leads(process)) {
+            return sim_members_voters(process);
+        }
+    }
+    return UINT_MAX;
+}
+
 static void go(struct watcher *watcher)
 {
     struct sim *sim = watcher->sim;
@@ -359,6 +374,10 @@ static void go(struct watcher *watcher)
     bool was_silent = watcher->pieces == 0;
     if (was_silent && (sim->healed || target == watcher->target)) {
         target = (watcher->target + 1) % sim_asked_count(sim); /* the others in turn */
+    }
+    for (unsigned mask = sim->healed ? answering(sim) : UINT_MAX;
+         (mask >> target & 1) == 0;) {
+        target = (target + 1) % sim_asked_count(sim);
     }
     watcher->target = target;
     watcher->connection = ++sim->connections;
