@@ -20,13 +20,14 @@ static void phase_proposed(void *context, int code, const struct apply_result *r
 }
 
 /* Phases on the way up are reported one by one, so that the boot timeline has them all.
- */
-static enum phase next_phase(enum phase from, enum phase seen)
+ * has_run: it was up, whatever it is by now. */
+static enum phase next_phase(enum phase from, enum phase seen, bool has_run)
 {
+    enum phase most = has_run && seen > PHASE_READY ? PHASE_RUNNING : seen;
     static const enum phase up[] = {PHASE_PLACED, PHASE_STARTING, PHASE_RUNNING,
                                     PHASE_READY};
     for (unsigned i = 0; i + 1 < ARRAY_COUNT(up); i++) {
-        if (from == up[i] && seen > from && seen <= PHASE_READY) {
+        if (from == up[i] && most > from && most <= PHASE_READY) {
             return up[i + 1];
         }
     }
@@ -85,8 +86,11 @@ phase_propose(struct leader *leader, struct heard *heard, const struct msg_vm_se
     if (news && heard->phases_under_way < PHASES_MAX) {
         (void)phase_propose_one(leader, heard, seen, last); /* the next heartbeat again */
     }
+    /* A run that began from a snapshot unseen must not be taken for one that did not: the
+     * next would begin from there again, and give up what this one has written. */
+    bool has_begun = vm->status.restore != 0 && seen->running_wall_ms != 0;
     while (from != last && heard->phases_under_way < PHASES_MAX) {
-        enum phase to = next_phase(from, last);
+        enum phase to = next_phase(from, last, has_begun);
         if (!vm_phase_allowed(from, to) ||
             phase_propose_one(leader, heard, seen, to) < 0) {
             return;

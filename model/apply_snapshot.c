@@ -58,8 +58,7 @@ release_vm(struct apply *apply, const struct entry *snapshot, const char *reason
 {
     struct entry *vm =
         state_entry(apply->state, KIND_VM, snapshot_of(snapshot)->spec.vm_uid);
-    if (vm == NULL || vm->vm.host != NULL ||
-        vm_of(vm)->status.restore != meta_of(snapshot)->uid) {
+    if (vm == NULL || vm_of(vm)->status.restore != meta_of(snapshot)->uid) {
         return;
     }
     enum phase phase = vm_of(vm)->status.phase;
@@ -83,7 +82,11 @@ static void snapshot_end(struct apply *apply,
                    snapshot_phase_names[phase]);
     move_to(apply, snapshot, NULL, 0);
     snapshot_move(apply, snapshot, phase, reason);
-    release_vm(apply, snapshot, text);
+    const struct entry *vm =
+        state_entry(apply->state, KIND_VM, snapshot_of(snapshot)->spec.vm_uid);
+    if (vm != NULL && vm->vm.host == NULL) {
+        release_vm(apply, snapshot, text);
+    } /* else its host says what becomes of it */
 }
 
 static void

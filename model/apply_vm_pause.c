@@ -25,7 +25,7 @@ int apply_pause_vm(struct apply *apply, const struct command *command)
         return 0; /* as it is */
     }
     vm->spec.paused = pause->paused;
-    if (!pause->paused) {
+    if (!pause->paused && runs && vm->status.paused) {
         vm_set_reason(vm, NULL); /* why it stands still */
     }
     apply_changed(apply, entry,

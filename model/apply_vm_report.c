@@ -103,7 +103,8 @@ static void take_run(struct vm_status *status, const struct cmd_vm_phase *report
     bool runs = report->phase == PHASE_RUNNING || report->phase == PHASE_READY;
     status->engine = report->engine != ENGINE_AUTO ? report->engine : status->engine;
     status->paused = runs && report->paused;
-    status->restore = runs ? 0 : status->restore;
+    /* What is found alive while it should have ended is the run before the snapshot's. */
+    status->restore = runs && status->intent == STOP_INTENT_NONE ? 0 : status->restore;
 }
 
 int apply_vm_phase(struct apply *apply, const struct command *command)
@@ -121,8 +122,12 @@ int apply_vm_phase(struct apply *apply, const struct command *command)
     struct vm_status *status = &vm_of(vm)->status;
     bool goes_on = status->paused && !report->paused;
     bool news = vm_run_is_news(vm_of(vm), report->phase, report->engine, report->paused);
+    news = news || vm_reason_is_news(vm_of(vm), report->phase, report->reason);
+    if (!news && report->phase == status->phase) {
+        return 0; /* known */
+    }
     take_run(status, report);
-    if (news || vm_reason_is_news(vm_of(vm), report->phase, report->reason)) {
+    if (news) {
         if (goes_on || (report->reason != NULL && report->reason[0] != '\0')) {
             vm_set_reason(vm_of(vm), report->reason);
         }
@@ -133,7 +138,7 @@ int apply_vm_phase(struct apply *apply, const struct command *command)
                                             .phase_to = status->phase});
     }
     if (report->phase == status->phase) {
-        return 0; /* known */
+        return 0;
     }
     uint64_t at_wall_ms = report->at_wall_ms != 0 ? report->at_wall_ms : command->wall_ms;
     if (report->phase == PHASE_STOPPED || report->phase == PHASE_FAILED) {

@@ -492,6 +492,45 @@ START_TEST(a_host_with_snapshots_is_removed_by_force_only)
 }
 END_TEST
 
+/* It runs on h2, its snapshot is on h1. */
+static uint64_t snapshot_elsewhere(void)
+{
+    uint64_t snapshot = ready_snapshot("before");
+    ck_assert_int_eq(evict(vm, 1, STOP_INTENT_MOVE), 0);
+    ck_assert_int_eq(reports(vm, PHASE_STOPPED), 0);
+    ck_assert_int_eq(place(vm, h2, 2, 0), 0);
+    ck_assert_int_eq(reports(vm, PHASE_RUNNING), 0);
+    ck_assert_int_eq(restore_vm(vm, snapshot), 0);
+    ck_assert_uint_eq(now()->status.phase, PHASE_STOPPING);
+    return snapshot;
+}
+
+START_TEST(a_vm_that_still_ends_elsewhere_does_not_wait_for_one_that_is_gone)
+{
+    (void)snapshot_elsewhere();
+    ck_assert_int_eq(host_phase(h1, HOST_PHASE_LOST), 0);
+    struct command command;
+    command_init(&command, COMMAND_HOST_VOTER);
+    command.body.host_voter.host = h1;
+    ck_assert_int_eq(send_command(&command), 0);
+
+    ck_assert_int_eq(delete_host_by_force("h1"), 0);
+
+    ck_assert_uint_eq(now()->status.restore, 0);
+    check_survives();
+}
+END_TEST
+
+START_TEST(the_run_of_before_that_is_found_again_is_not_the_snapshots)
+{
+    uint64_t snapshot = snapshot_elsewhere();
+
+    (void)reports(vm, PHASE_RUNNING);
+
+    ck_assert_uint_eq(now()->status.restore, snapshot);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("apply_snapshot");
@@ -520,6 +559,9 @@ int main(void)
     tcase_add_test(tests, a_lost_host_keeps_what_was_ready_and_loses_what_was_not);
     tcase_add_test(tests, a_drained_host_takes_nobody_back);
     tcase_add_test(tests, a_host_with_snapshots_is_removed_by_force_only);
+    tcase_add_test(tests,
+                   a_vm_that_still_ends_elsewhere_does_not_wait_for_one_that_is_gone);
+    tcase_add_test(tests, the_run_of_before_that_is_found_again_is_not_the_snapshots);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
 }
