@@ -207,10 +207,20 @@ static void watch(struct vhost_pair *pair, bool on)
 
 /* ---- running ---- */
 
+/* The kernel's table has regions, and does not ask what of them is plugged. */
+static bool is_all_plugged(const struct guest_memory *memory)
+{
+    bool is_all = true;
+    for (unsigned i = 0; is_all && i < memory->region_count; i++) {
+        is_all = memory->regions[i].plug == NULL;
+    }
+    return is_all;
+}
+
 static bool is_possible(const struct vhost_pair *pair)
 {
     struct guest_memory *memory = pair->device->place.memory;
-    bool is_enabled = true;
+    bool is_enabled = is_all_plugged(memory);
     for (unsigned ring = 0; ring < VHOST_RINGS; ring++) {
         is_enabled = is_enabled && queue_of(pair, ring)->enabled &&
                      queue_of(pair, ring)->fault == NULL;

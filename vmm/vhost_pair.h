@@ -10,8 +10,9 @@
  * where the kernel left them: nothing is in flight, and nothing is lost.
  *
  * Where it cannot run the caller serves the queues itself: a ring that two regions of RAM
- * share, RAM that is on its way in or whose writes are logged, a tap that is none, and a
- * kernel that does not know what the driver has accepted. A guest whose rings make no
+ * share, RAM that is on its way in, whose writes are logged or of which blocks may be
+ * unplugged, a tap that is none, and a kernel that does not know what the driver has
+ * accepted. A guest whose rings make no
  * sense to the kernel loses its device until it resets it.
  *
  * Threads: the device's lock; its callbacks come from the poller. Ownership: takes the

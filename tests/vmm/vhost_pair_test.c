@@ -263,6 +263,22 @@ START_TEST(while_writes_are_logged_the_kernel_makes_none)
 }
 END_TEST
 
+START_TEST(where_blocks_may_be_unplugged_the_kernel_touches_none)
+{
+    static const struct ram_backing plain;
+    device_free(&guest.pci->device);
+    ck_assert_int_eq(guest_memory_add_pluggable(&guest.memory, UINT64_C(1) << 30,
+                                                16 * RAM_PLUG_BLOCK_BYTES, &plain, NULL),
+                     0);
+    device = net_new();
+    guest_attach(&guest, device);
+    guest_drive(&guest, VIRTIO_NET_F_MRG_RXBUF);
+
+    ck_assert_uint_eq(virtio_net_kernel_pairs(device), 0);
+    both_ways(1);
+}
+END_TEST
+
 START_TEST(a_masked_vector_keeps_the_kernels_interrupt)
 {
     const unsigned vector = 1 + TX;
@@ -354,6 +370,7 @@ int main(void)
     tcase_add_test(tests, a_saved_device_goes_on_where_the_kernel_left_it);
     tcase_add_test(tests, a_ring_of_nonsense_costs_the_guest_its_device_until_a_reset);
     tcase_add_test(tests, while_writes_are_logged_the_kernel_makes_none);
+    tcase_add_test(tests, where_blocks_may_be_unplugged_the_kernel_touches_none);
     tcase_add_test(tests, a_masked_vector_keeps_the_kernels_interrupt);
     tcase_add_test(tests, a_doorbell_and_an_event_that_are_lent_are_used_without_us);
     suite_add_tcase(suite, tests);
