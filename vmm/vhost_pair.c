@@ -28,10 +28,11 @@ static struct virtio_queue *queue_of(const struct vhost_pair *pair, unsigned rin
 
 /* ---- from the kernel ---- */
 
-static void drain(int fd)
+/* False: nothing was in it. */
+static bool drain(int fd)
 {
     uint64_t count;
-    (void)!read(fd, &count, sizeof(count)); /* empty is fine */
+    return read(fd, &count, sizeof(count)) == sizeof(count);
 }
 
 static void interrupt(struct vhost_pair *pair, unsigned ring)
@@ -45,7 +46,7 @@ static void on_call(void *context, uint64_t ring, unsigned events)
     struct vhost_pair *pair = context;
     (void)events;
     virtio_device_enter(pair->device);
-    drain(pair->calls[ring]);
+    (void)drain(pair->calls[ring]);
     if (pair->runs) {
         interrupt(pair, (unsigned)ring);
         vhost_pair_rewire(pair); /* it may have a route by now */
@@ -59,8 +60,7 @@ static void on_fault(void *context, uint64_t token, unsigned events)
     (void)token;
     (void)events;
     virtio_device_enter(pair->device);
-    drain(pair->fault);
-    if (pair->runs) {
+    if (drain(pair->fault) && pair->runs) {
         vhost_pair_stop(pair);
         virtio_device_fail(pair->device, "a ring that makes no sense to the kernel");
     }
@@ -229,13 +229,15 @@ static bool is_possible(const struct vhost_pair *pair)
            !atomic_load(&memory->logging) && atomic_load(&memory->filler) == NULL;
 }
 
-/* Waits for what the kernel does; none of it can fail. */
+/* Waits for what the kernel does; none of it can fail. What it found wrong is no word of
+ * the rings that it is given next. */
 static void backends_drop(struct vhost_pair *pair)
 {
     for (unsigned ring = 0; ring < VHOST_RINGS; ring++) {
         (void)tell_file(pair, VHOST_NET_SET_BACKEND, ring, -1);
         (void)tell_file(pair, VHOST_SET_VRING_KICK, ring, -1);
     }
+    (void)drain(pair->fault);
 }
 
 static int rings_start(struct vhost_pair *pair, int tap_fd)
@@ -296,7 +298,7 @@ void vhost_pair_stop(struct vhost_pair *pair)
             virtio_queue_go_on(queue_of(pair, ring), (uint16_t)state.num);
         }
         doorbell_give(pair, ring);
-        drain(pair->calls[ring]);
+        (void)drain(pair->calls[ring]);
         interrupt(pair, ring); /* one that nobody needs is better than one lost */
     }
 }

@@ -248,6 +248,20 @@ START_TEST(a_ring_of_nonsense_costs_the_guest_its_device_until_a_reset)
 }
 END_TEST
 
+/* Whether the kernel has seen it by the reset or not. */
+START_TEST(nonsense_of_the_driver_before_costs_the_next_one_nothing)
+{
+    guest_post(&guest, TX, &(struct guest_buffer){UINT64_C(1) << 40, 100, false}, 1);
+    guest_kick(&guest, TX);
+
+    guest_drive(&guest, VIRTIO_NET_F_MRG_RXBUF);
+
+    both_ways(1);
+    ck_assert(!guest_needs_reset(&guest));
+    ck_assert_uint_eq(virtio_net_kernel_pairs(device), 1);
+}
+END_TEST
+
 START_TEST(while_writes_are_logged_the_kernel_makes_none)
 {
     uint64_t words[GUEST_RAM_BYTES / GUEST_PAGE_BYTES / 64];
@@ -369,6 +383,7 @@ int main(void)
     tcase_add_test(tests, a_machine_that_stands_still_moves_nothing_and_loses_nothing);
     tcase_add_test(tests, a_saved_device_goes_on_where_the_kernel_left_it);
     tcase_add_test(tests, a_ring_of_nonsense_costs_the_guest_its_device_until_a_reset);
+    tcase_add_test(tests, nonsense_of_the_driver_before_costs_the_next_one_nothing);
     tcase_add_test(tests, while_writes_are_logged_the_kernel_makes_none);
     tcase_add_test(tests, where_blocks_may_be_unplugged_the_kernel_touches_none);
     tcase_add_test(tests, a_masked_vector_keeps_the_kernels_interrupt);
