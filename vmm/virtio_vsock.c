@@ -133,7 +133,7 @@ static void link_give(struct vsock *vsock,
 }
 
 /* Bytes from the socket, straight into the guest's buffer. False: it brought none, and
- * the buffer is still free. */
+ * the buffer is still free. A buffer that cannot be reached costs the device. */
 static bool
 bytes_give(struct vsock *vsock, struct vsock_link *link, struct virtio_chain *chain)
 {
@@ -150,7 +150,11 @@ bytes_give(struct vsock *vsock, struct vsock_link *link, struct virtio_chain *ch
     }
     const int count =
         virtio_chain_iovec(chain, memory, true, HEADER_BYTES, size, pieces, PIECES_MAX);
-    REQUIRE(count > 0); /* the chain has so many bytes, all in RAM */
+    if (count <= 0) { /* RAM that went, or never came, since the chain was read */
+        virtio_device_fail(&vsock->device, "a packet's buffer is no RAM any more");
+        virtio_device_give(&vsock->device, VIRTIO_VSOCK_RECEIVE, chain->head, 0);
+        return true;
+    }
     const ssize_t got = readv(link->fd, pieces, count);
     if (got > 0) {
         virtio_chain_mark(chain, memory, HEADER_BYTES + (uint64_t)got);

@@ -668,6 +668,36 @@ START_TEST(a_packet_without_a_header_is_dropped)
 }
 END_TEST
 
+static int bring_no_packet_buffer(void *context, uint64_t address, uint64_t size)
+{
+    (void)context;
+    (void)size;
+    bool is_buffer = false;
+    for (unsigned i = 0; i < GUEST_QUEUE_SIZE; i++) {
+        is_buffer = is_buffer || (rx_buffers[i] != 0 && address >= rx_buffers[i] &&
+                                  address < rx_buffers[i] + BUFFER_SIZE);
+    }
+    return is_buffer ? -EFAULT : 0;
+}
+
+START_TEST(a_buffer_whose_ram_has_gone_costs_the_guest_its_device)
+{
+    static const struct guest_memory_filler filler = {.bring = bring_no_packet_buffer};
+    const int fd = guest_connects(10, 20);
+    guest_memory_fill_by(&guest.memory, &filler);
+    ck_assert_int_eq(write(fd, "x", 1), 1);
+
+    while (!guest_needs_reset(&guest)) {
+        ck_assert_int_gt(poller_step(guest.poller, GUEST_WAIT_MS), 0);
+    }
+
+    guest_settle(&guest); /* and it keeps quiet */
+    ck_assert_uint_eq(counters().received_bytes, 0);
+    guest_memory_fill_by(&guest.memory, NULL);
+    (void)close(fd);
+}
+END_TEST
+
 START_TEST(a_buffer_too_small_for_a_packet_comes_back_empty)
 {
     tear_down();
@@ -971,6 +1001,7 @@ int main(void)
     tcase_add_test(tests, the_host_waits_for_the_guests_credit);
     tcase_add_loop_test(tests, what_is_odd_is_reset, 0, (int)ARRAY_COUNT(oddities));
     tcase_add_test(tests, a_packet_without_a_header_is_dropped);
+    tcase_add_test(tests, a_buffer_whose_ram_has_gone_costs_the_guest_its_device);
     tcase_add_test(tests, a_buffer_too_small_for_a_packet_comes_back_empty);
     tcase_add_test(tests, what_waits_does_not_keep_a_broken_device_busy);
     tcase_add_test(tests, a_guest_that_takes_no_answers_has_to_wait);
