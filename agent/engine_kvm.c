@@ -282,20 +282,19 @@ static uint32_t mtu_of(const char *tap)
                : MTU_DEFAULT;
 }
 
-/* One of the kernel's devices for each queue, or none: a host without them is as good,
- * only slower. */
-static int gift_vhost(struct gift *gift, struct engine_kvm_tap *tap)
+/* One of the kernel's devices for each queue, or none: a host without them, or without
+ * enough, is as good, only slower. */
+static void gift_vhost(struct gift *gift, struct engine_kvm_tap *tap)
 {
+    const unsigned before = gift->count;
     int r = 0;
     for (uint32_t at = 0; r == 0 && at < tap->queues; at++) {
-        const int fd = fd_open_at(AT_FDCWD, ENGINE_KVM_VHOST, O_RDWR, 0, NULL);
-        if (fd < 0 && at == 0) {
-            return 0;
-        }
-        r = gift_add(gift, fd);
+        r = gift_add(gift, fd_open_at(AT_FDCWD, ENGINE_KVM_VHOST, O_RDWR, 0, NULL));
     }
     tap->has_vhost = r == 0;
-    return r;
+    while (r < 0 && gift->count > before) {
+        fd_close(&gift->fds[--gift->count]);
+    }
 }
 
 static int
@@ -313,7 +312,8 @@ gift_tap(struct gift *gift, const struct engine_vm *vm, uint32_t i, struct err *
         return r;
     }
     gift->taps[i] = (struct engine_kvm_tap){mtu_of(tap), (uint32_t)count, false};
-    return gift_vhost(gift, &gift->taps[i]);
+    gift_vhost(gift, &gift->taps[i]);
+    return 0;
 }
 
 static int gift_make(struct gift *gift, const struct engine_qmp_run *run, struct err *err)
