@@ -5,6 +5,7 @@
 #include "base/require.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -285,9 +286,13 @@ int virtio_device_restore(struct virtio_device *device,
     const uint8_t status = bytes_read_u8(reader);
     const uint32_t generation = bytes_read_u32(reader);
     const uint32_t queue_count = bytes_read_u32(reader);
-    if (reader->error != 0 || !status_sound(status) || !(offered & VIRTIO_F_VERSION_1) ||
-        queue_count != device->queue_count) {
+    if (reader->error != 0 || !status_sound(status) || !(offered & VIRTIO_F_VERSION_1)) {
         return err_set(err, BERTH_ECORRUPT, "the common state makes no sense");
+    }
+    if (queue_count != device->queue_count) {
+        return err_set(err, BERTH_EINVALID,
+                       "the saved device has %" PRIu32 " queues and this one %u",
+                       queue_count, device->queue_count);
     }
     if ((status & VIRTIO_FEATURES_OK) != 0 &&
         (features & ~(device->features_offered & offered)) != 0) {

@@ -620,6 +620,26 @@ START_TEST(a_state_with_pairs_that_cannot_be_is_refused)
 }
 END_TEST
 
+START_TEST(a_state_of_another_number_of_queues_is_not_called_damaged)
+{
+    struct bytes_writer writer;
+    struct bytes_reader reader;
+    struct err err = {0};
+    device_stop(&guest.pci->device);
+    bytes_writer_init(&writer, 1 << 16);
+    virtio_device_save(guest.pci->virtio, &writer);
+    struct virtio_device *other = net_new();
+    bytes_reader_init(&reader, writer.data, writer.size);
+
+    ck_assert_int_eq(virtio_device_restore(other, 2, &reader, &err), BERTH_EINVALID);
+
+    ck_assert_ptr_nonnull(strstr(err.text, "queues and this one 2"));
+    virtio_device_free(other);
+    close(wire);
+    bytes_writer_fini(&writer);
+}
+END_TEST
+
 /* A device of the release before has saved no number of pairs: it had one. */
 START_TEST(a_state_of_the_version_before_is_taken)
 {
@@ -682,6 +702,7 @@ int main(void)
     tcase_add_test(pairs, a_reset_leaves_one_pair);
     tcase_add_test(pairs, one_limit_is_for_all_pairs);
     tcase_add_test(pairs, a_restored_device_has_the_pairs_that_were_used);
+    tcase_add_test(pairs, a_state_of_another_number_of_queues_is_not_called_damaged);
     tcase_add_loop_test(pairs, a_state_with_pairs_that_cannot_be_is_refused, 0, 2);
     suite_add_tcase(suite, pairs);
     return test_main_run(suite);
