@@ -518,6 +518,9 @@ int snapshot_store_restore(const char *folder,
     }
     r = r == 0 ? link_base(made.path, manifest.base, err) : r;
     r = r == 0 ? fd_sync_folder(made.path, err) : r;
+    if (r == 0 && !sparse_is_wanted(wish)) { /* from here on there is no way back */
+        r = err_set(err, BERTH_ECLOSED, "the snapshot's disks: not wanted any more");
+    }
     if (r < 0) {
         (void)fd_remove_tree(made.path, NULL); /* or the next try does */
         return r;

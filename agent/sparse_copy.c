@@ -24,11 +24,6 @@ static int fault(struct err *err, int code, const char *what, const char *name)
                : err_sys(err, told, "%s %s", what, name);
 }
 
-static bool is_wanted(const struct sparse_wish *wish)
-{
-    return wish == NULL || wish->is_wanted == NULL || wish->is_wanted(wish->context);
-}
-
 /* The next piece that is no hole, from `at` on; false: there is none. Where holes cannot
  * be told apart all is one piece. */
 static bool
@@ -101,7 +96,8 @@ static int copy_data(int from, int to, uint64_t size, const struct sparse_wish *
     while (r == 0 && next_data(from, at, size, &at, &end)) {
         while (r == 0 && at < end) {
             const uint64_t until = end - at < PIECE_SIZE ? end : at + PIECE_SIZE;
-            r = is_wanted(wish) ? copy_piece(from, to, at, until, buffer) : BERTH_ECLOSED;
+            r = sparse_is_wanted(wish) ? copy_piece(from, to, at, until, buffer)
+                                       : BERTH_ECLOSED;
             at = until;
         }
     }
@@ -181,7 +177,8 @@ int sparse_sum(int fd,
         end = end > size ? size : end;
         while (r == 0 && at < end) {
             const uint64_t until = end - at < PIECE_SIZE ? end : at + PIECE_SIZE;
-            r = is_wanted(wish) ? sum_piece(fd, at, until, buffer, &sum) : BERTH_ECLOSED;
+            r = sparse_is_wanted(wish) ? sum_piece(fd, at, until, buffer, &sum)
+                                       : BERTH_ECLOSED;
             at = until;
         }
         done = at;

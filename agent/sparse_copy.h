@@ -15,12 +15,18 @@
 #include "base/err.h"
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct sparse_wish {
     bool (*is_wanted)(void *context); /* NULL: to its end */
     void *context;
 };
+
+static inline bool sparse_is_wanted(const struct sparse_wish *wish)
+{
+    return wish == NULL || wish->is_wanted == NULL || wish->is_wanted(wish->context);
+}
 
 /* Into an empty file that is open for writing; durable when this returns. `name` is for
  * errors. */

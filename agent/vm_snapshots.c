@@ -40,7 +40,8 @@ struct restore {
     struct vm_snapshots *snapshots;
     uint64_t vm, epoch, snapshot;
     bool busy;
-    int lock; /* of the VM's folder, while it is busy */
+    bool called_off; /* what it comes to is nobody's */
+    int lock;        /* of the VM's folder, while it is busy */
     char vm_folder[ENGINE_PATH_SIZE];
     struct work_job job;
     struct err err; /* likewise */
@@ -578,6 +579,39 @@ static int restore_begin(struct vm_snapshots *snapshots,
     return 1;
 }
 
+static void restore_call_off(struct restore *restore)
+{
+    restore->called_off = true;
+    work_pool_cancel(restore->snapshots->others, &restore->job);
+}
+
+bool vm_supervisor_restore_call_off(struct vm_supervisor *supervisor, uint64_t uid)
+{
+    struct vm_snapshots *snapshots = supervisor->snapshots;
+    struct restore *restore = u64_map_get(snapshots->restores, uid);
+    if (restore != NULL && restore->busy) {
+        restore_call_off(restore);
+        return true;
+    }
+    (void)restore_free(u64_map_remove(snapshots->restores, uid));
+    return false;
+}
+
+void vm_supervisor_restores_keep(struct vm_supervisor *supervisor,
+                                 bool (*is_known)(void *context, uint64_t uid),
+                                 void *context)
+{
+    size_t cursor = 0;
+    uint64_t uid;
+    void *value;
+    while (u64_map_next(supervisor->snapshots->restores, &cursor, &uid, &value)) {
+        struct restore *restore = value;
+        if (restore->busy && !is_known(context, uid)) {
+            restore_call_off(restore);
+        }
+    }
+}
+
 /* Where the run's disks stand: 1 under way, 0 there, or why not. */
 static int restore_look(struct vm_snapshots *snapshots,
                         const struct vm_order *order,
@@ -585,11 +619,12 @@ static int restore_look(struct vm_snapshots *snapshots,
                         struct err *err)
 {
     struct restore *restore = u64_map_get(snapshots->restores, order->vm.uid);
-    const bool same = restore != NULL && restore->epoch == order->vm.epoch &&
+    const bool same = restore != NULL && !restore->called_off &&
+                      restore->epoch == order->vm.epoch &&
                       restore->snapshot == order->restore;
     if (restore != NULL && restore->busy) {
         if (!same) {
-            work_pool_cancel(snapshots->others, &restore->job);
+            restore_call_off(restore);
         }
         return 1;
     }

@@ -271,6 +271,9 @@ static int start_checked(struct vm_entry *vm,
         return r != 0 ? launch_blocked(vm, &order, folder, r)
                       : start_with(vm, &order, folder, hold, err);
     }
+    if (vm_supervisor_restore_call_off(supervisor, vm->uid)) {
+        return 1;
+    }
     if (order.disk_epoch != 0 && !vm_has_run(vm)) {
         return err_set(err, BERTH_ENOTFOUND,
                        "its disks, of epoch %" PRIu64 ", are not on this host any more",

@@ -211,6 +211,15 @@ bool vm_supervisor_base(const struct vm_supervisor *supervisor,
                         uint64_t uid,
                         char ret_path[ENGINE_PATH_SIZE]);
 
+/* A restore that is under way for this VM is not wanted any more. True: its thread is not
+ * done yet, snapshots_changed follows; until then the VM's disks may still change. False:
+ * there is none, and they stay as they are. */
+bool vm_supervisor_restore_call_off(struct vm_supervisor *supervisor, uint64_t uid);
+/* Likewise of all VMs that are not known; the VM need not have a record here. */
+void vm_supervisor_restores_keep(struct vm_supervisor *supervisor,
+                                 bool (*is_known)(void *context, uint64_t uid),
+                                 void *context);
+
 /* Makes a snapshot of the run that is named: one at a time, the VM stands still until
  * memory and disks are saved. May be repeated; BERTH_EBUSY: another one is being made, or
  * its VM is not up yet, to be asked again. What fails is reported as failed until it is

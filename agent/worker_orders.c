@@ -193,6 +193,10 @@ static void vm_start(struct worker *worker, const struct msg_vm *order)
     struct vm_order vm = {0};
     struct err err = {0};
     bool fenced = order->machine.lifecycle.host_failure == HOST_FAILURE_RESTART;
+    if (order->restore == 0 &&
+        vm_supervisor_restore_call_off(worker->supervisor, order->vm)) {
+        return; /* when its thread is done */
+    }
     vm.vm.uid = order->vm;
     vm.vm.epoch = order->epoch;
     (void)snprintf(vm.vm.name, sizeof(vm.vm.name), "%s", order->name);
@@ -275,6 +279,9 @@ static void vm_run(struct worker *worker, const struct msg_vm *order)
 static void vm_stop(struct worker *worker, const struct msg_vm *order)
 {
     struct vm_report report;
+    if (vm_supervisor_restore_call_off(worker->supervisor, order->vm)) {
+        return; /* when its thread is done: then its disks are known to stay */
+    }
     bool known = vm_supervisor_report(worker->supervisor, order->vm, &report);
     if (known && report.alive && report.epoch < order->epoch) {
         (void)vm_supervisor_kill(worker->supervisor, order->vm, order->epoch,
@@ -295,6 +302,7 @@ static void vm_stop(struct worker *worker, const struct msg_vm *order)
 static void vm_keep(struct worker *worker, const struct msg_vm *order)
 {
     struct vm_report report;
+    (void)vm_supervisor_restore_call_off(worker->supervisor, order->vm);
     if (vm_supervisor_report(worker->supervisor, order->vm, &report) && report.alive) {
         (void)vm_supervisor_kill(worker->supervisor, order->vm, order->epoch,
                                  "not ordered to run here any more",
@@ -325,9 +333,15 @@ static void stray_visit(void *context, const struct vm_report *report)
     }
 }
 
+static bool has_order(void *context, uint64_t uid)
+{
+    return order_of(context, uid) != NULL;
+}
+
 /* VMs that the orders do not name belong to somebody else by now, or to nobody. */
 static void strays_end(struct worker *worker)
 {
+    vm_supervisor_restores_keep(worker->supervisor, has_order, worker);
     struct strays *strays = malloc(sizeof(*strays)); /* most of it is not needed */
     if (strays == NULL) {
         return;

@@ -24,16 +24,27 @@ static struct {
     atomic_bool counting; /* only calls of the snapshot's */
     atomic_int fail;      /* an error for what is synced; 0: none */
     atomic_bool gated;    /* what is copied waits */
+    atomic_bool restored; /* the last step before a VM's disks are replaced waits */
     atomic_int waits;
 } disk;
 
-static bool is_of_snapshot(int fd)
+static bool is_of(int fd, const char *part)
 {
     char link[64];
     char path[4096] = "";
     (void)snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-    return readlink(link, path, sizeof(path) - 1) > 0 &&
-           strstr(path, "/snapshots") != NULL;
+    return readlink(link, path, sizeof(path) - 1) > 0 && strstr(path, part) != NULL;
+}
+
+static bool is_of_snapshot(int fd)
+{
+    return is_of(fd, "/snapshots");
+}
+
+/* The folder itself: all in it is copied by then. */
+static bool is_restored(int fd)
+{
+    return is_of(fd, "/restored.new") && !is_of(fd, "/restored.new/");
 }
 
 static void count_call(bool of_snapshot)
@@ -48,7 +59,7 @@ int fsync(int fd)
 {
     const bool ours = is_of_snapshot(fd);
     count_call(ours);
-    while (ours && disk.gated) {
+    while ((ours && disk.gated) || (disk.restored && is_restored(fd))) {
         disk.waits = 1;
         sched_yield();
     }
@@ -584,6 +595,51 @@ START_TEST(a_snapshot_that_is_not_here_starts_nothing)
 }
 END_TEST
 
+START_TEST(a_restore_that_is_called_off_leaves_the_disks)
+{
+    struct err err = {0};
+    make_and_end();
+    disk.restored = true;
+    ck_assert_int_eq(restore(2, &err), 0);
+    while (disk.waits == 0) {
+        uv_run(&bench.loop, UV_RUN_ONCE);
+    }
+
+    if (_i == 0) {
+        ck_assert(vm_supervisor_restore_call_off(bench.supervisor, UID));
+    } else { /* by the start of a run with the disks as they are */
+        struct vm_order order = order_of(UID, 3);
+        order.disk_epoch = 1;
+        ck_assert_int_eq(vm_supervisor_start(bench.supervisor, &order, false, &err), 0);
+    }
+
+    ck_assert_uint_eq(report_of(UID).epoch, 1);
+    disk.restored = false;
+    while (vm_supervisor_restore_call_off(bench.supervisor, UID)) {
+        uv_run(&bench.loop, UV_RUN_ONCE);
+    }
+    ck_assert(disks_are(LATER));
+    ck_assert(!there("vms/7/restored.new") && !there("vms/7/restored"));
+}
+END_TEST
+
+START_TEST(a_restore_that_was_called_off_may_be_ordered_again)
+{
+    make_and_end();
+    disk.restored = true;
+    ck_assert_int_eq(restore(2, NULL), 0);
+    while (disk.waits == 0) {
+        uv_run(&bench.loop, UV_RUN_ONCE);
+    }
+    ck_assert(vm_supervisor_restore_call_off(bench.supervisor, UID));
+    disk.restored = false;
+
+    (void)restore_ready(2);
+
+    ck_assert(disks_are(SAVED));
+}
+END_TEST
+
 /* A disk gets its lost half back before any run begins with it. */
 START_TEST(what_a_crash_cut_off_is_ended_before_any_run)
 {
@@ -632,6 +688,8 @@ int main(int argc, char **argv)
     tcase_add_test(tests, a_vm_that_was_forgotten_here_is_restored_all_the_same);
     tcase_add_test(tests, a_damaged_snapshot_starts_nothing_and_the_disks_stay);
     tcase_add_test(tests, a_snapshot_that_is_not_here_starts_nothing);
+    tcase_add_loop_test(tests, a_restore_that_is_called_off_leaves_the_disks, 0, 2);
+    tcase_add_test(tests, a_restore_that_was_called_off_may_be_ordered_again);
     tcase_add_test(tests, what_a_crash_cut_off_is_ended_before_any_run);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);

@@ -3,9 +3,32 @@
  * (worker_fixture.h), whose VM of the fake engine is saved. */
 #include "worker_fixture.h"
 
+#include <sched.h>
+#include <stdatomic.h>
+#include <sys/syscall.h>
+
 #define SNAPSHOT 40
 
 static struct wish wish;
+static struct {
+    atomic_bool shut; /* what is copied for a restore waits */
+    atomic_int waits;
+} gate;
+
+/* In place of the C library's. */
+int fsync(int fd)
+{
+    char link[64];
+    char path[4096] = "";
+    (void)snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+    const bool ours = readlink(link, path, sizeof(path) - 1) > 0 &&
+                      strstr(path, "/restored.new") != NULL;
+    while (ours && gate.shut) {
+        gate.waits = 1;
+        sched_yield();
+    }
+    return (int)syscall(SYS_fsync, fd);
+}
 
 static void order(void)
 {
@@ -143,6 +166,34 @@ START_TEST(a_run_begins_from_a_snapshot)
 }
 END_TEST
 
+START_TEST(a_restore_that_is_called_off_has_stopped_when_its_thread_is_done)
+{
+    gate.shut = false;
+    start_one();
+    order_snapshot(SNAPSHOT_ORDER_MAKE);
+    RACK_WAIT(tells(SNAPSHOT_READY));
+    ck_assert_int_eq(kill(vm(WAITS).pid, SIGKILL), 0);
+    RACK_WAIT(leader.phases[1] == PHASE_FAILED);
+    gate.shut = true;
+    wish.waits_epoch = 2;
+    wish.disk_epoch = 1;
+    wish.restore = SNAPSHOT;
+    order_snapshot(SNAPSHOT_ORDER_KEEP);
+    RACK_WAIT(gate.waits != 0);
+
+    wish.restore = 0;
+    wish.order = ORDER_STOP;
+    order();
+
+    let_pass();
+    ck_assert_int_ne(leader.phases[1], PHASE_STOPPED);
+    gate.shut = false;
+    RACK_WAIT(leader.phases[1] == PHASE_STOPPED && leader.epochs[1] == 2);
+    ck_assert_uint_eq(leader.disk_epochs[1], 1);
+    stop();
+}
+END_TEST
+
 START_TEST(a_run_whose_snapshot_is_not_here_fails_and_its_disks_stay)
 {
     start_one();
@@ -173,6 +224,8 @@ int main(int argc, char **argv)
     tcase_add_test(tests, one_of_a_run_that_is_not_here_has_failed);
     tcase_add_test(tests, a_vm_is_paused_and_resumed_as_ordered);
     tcase_add_test(tests, a_run_begins_from_a_snapshot);
+    tcase_add_test(tests,
+                   a_restore_that_is_called_off_has_stopped_when_its_thread_is_done);
     tcase_add_test(tests, a_run_whose_snapshot_is_not_here_fails_and_its_disks_stay);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
