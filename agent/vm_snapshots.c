@@ -427,7 +427,9 @@ static void remove_done(struct work_job *job, int code)
     }
     log_warn(ROOM, "snapshot was not removed", KV_U64("uid", entry->report.uid),
              KV_STR("why", entry->err.text));
-    entry_say(entry, SNAPSHOT_DELETING, entry->err.text); /* asked for again */
+    /* Not told, or it would be asked for again at once: that comes in its own time. */
+    (void)snprintf(entry->report.reason, sizeof(entry->report.reason), "%s",
+                   entry->err.text);
 }
 
 void vm_supervisor_snapshot_remove(struct vm_supervisor *supervisor, uint64_t uid)
@@ -447,7 +449,9 @@ void vm_supervisor_snapshot_remove(struct vm_supervisor *supervisor, uint64_t ui
     } else if (entry->report.phase == SNAPSHOT_FAILED) {
         entry_drop(entry);
     } else if (!entry->busy && entry->readers == 0) {
-        entry_say(entry, SNAPSHOT_DELETING, entry->report.reason);
+        if (entry->report.phase != SNAPSHOT_DELETING) { /* else this is another try */
+            entry_say(entry, SNAPSHOT_DELETING, entry->report.reason);
+        }
         step_submit(entry, snapshots->others, remove_run, remove_done);
     }
 }

@@ -39,8 +39,9 @@ struct bench {
     enum kvm_kind kvm;
     uint32_t first_uid; /* of VMs */
     uint64_t deadline_ms;
-    uint64_t ending_ms; /* of the engine; 0: as always */
-    uint64_t upkeep_ms; /* 0: as always */
+    uint64_t ending_ms;                       /* of the engine; 0: as always */
+    void (*snapshots_changed)(void *context); /* NULL: nobody asks */
+    uint64_t upkeep_ms;                       /* 0: as always */
     unsigned epochs_max;
 };
 
@@ -77,6 +78,7 @@ static inline void open_supervisor(void)
         .engines = bench.engines,
         .epochs_max = bench.epochs_max,
         .changed = on_changed,
+        .snapshots_changed = bench.snapshots_changed,
         .upkeep_ms = bench.upkeep_ms,
     };
     bench.supervisor = vm_supervisor_open(&config, &err);

@@ -26,6 +26,7 @@ static struct {
     atomic_bool gated;    /* what is copied waits */
     atomic_bool restored; /* the last step before a VM's disks are replaced waits */
     atomic_int waits;
+    atomic_bool keeps; /* a snapshot's name cannot be changed */
 } disk;
 
 static bool is_of(int fd, const char *part)
@@ -72,7 +73,12 @@ int fsync(int fd)
 
 int rename(const char *from, const char *to)
 {
-    count_call(strstr(from, "/snapshots") != NULL);
+    const bool ours = strstr(from, "/snapshots") != NULL;
+    count_call(ours);
+    if (ours && disk.keeps) {
+        errno = EIO;
+        return -1;
+    }
     return (int)syscall(SYS_rename, from, to);
 }
 
@@ -99,6 +105,14 @@ int mkdir(const char *path, mode_t mode)
 static struct engine_ops spy;
 static const struct engine_ops *const spied[] = {&spy, NULL};
 
+static unsigned changes; /* that were told */
+
+static void on_snapshots_changed(void *context)
+{
+    (void)context;
+    changes++;
+}
+
 static void setup_spied(void)
 {
     memset(&disk, 0, sizeof(disk));
@@ -108,6 +122,7 @@ static void setup_spied(void)
     setup();
     close_supervisor();
     bench.engines = spied;
+    bench.snapshots_changed = on_snapshots_changed;
     open_supervisor();
 }
 
@@ -396,6 +411,29 @@ START_TEST(a_stop_is_not_kept_waiting_by_a_snapshot)
 }
 END_TEST
 
+START_TEST(a_removal_that_fails_is_tried_when_it_is_asked_for_again)
+{
+    (void)start_with_disks();
+    make_ready();
+    disk.keeps = true;
+    changes = 0;
+    vm_supervisor_snapshot_remove(bench.supervisor, SNAPSHOT);
+    while (snapshot().reason[0] == '\0') {
+        uv_run(&bench.loop, UV_RUN_ONCE);
+    }
+    ck_assert_int_eq(snapshot().phase, SNAPSHOT_DELETING);
+    ck_assert_uint_eq(changes, 1); /* and not with each failure */
+    disk.keeps = false;
+
+    vm_supervisor_snapshot_remove(bench.supervisor, SNAPSHOT);
+
+    ck_assert_uint_eq(changes, 1);
+    wait_gone();
+    ck_assert_uint_eq(changes, 2);
+    ck_assert(!there("snapshots/40"));
+}
+END_TEST
+
 /* ---- a daemon that dies ---- */
 
 static void make_in_daemon(int calls)
@@ -680,6 +718,7 @@ int main(int argc, char **argv)
     tcase_add_loop_test(tests, what_is_not_wanted_any_more_is_given_up, 0, 2);
     tcase_add_test(tests, one_whose_vm_ends_meanwhile_has_failed);
     tcase_add_test(tests, a_stop_is_not_kept_waiting_by_a_snapshot);
+    tcase_add_test(tests, a_removal_that_fails_is_tried_when_it_is_asked_for_again);
     tcase_add_test(tests,
                    killed_behind_any_line_the_vm_goes_on_and_it_is_whole_or_not_there);
     tcase_add_test(tests, a_daemon_that_ends_in_peace_lets_the_vm_go_on);
