@@ -18,6 +18,7 @@
 
 #define ROOM   "agent"
 #define SECTOR 512u /* of st_blocks */
+#define CLOSED "its host's berthd has ended"
 
 /* One snapshot. */
 struct entry {
@@ -54,6 +55,7 @@ struct vm_snapshots {
     struct work_pool *making; /* one thread, for one that is made */
     struct work_pool *others; /* one thread: restores and removals */
     struct entry *made;       /* NULL: none is */
+    bool closing;             /* no VM is made to stand still any more */
     struct work_job sweep;
     char folder[ENGINE_PATH_SIZE];
 };
@@ -346,6 +348,8 @@ static void begin_done(struct work_job *job, int code)
     if (step_end(entry, code) < 0 || entry->unwanted) {
         entry_fail(entry,
                    entry->unwanted ? "it is not wanted any more" : entry->err.text);
+    } else if (entry->snapshots->closing) {
+        entry_fail(entry, CLOSED);
     } else if (vm_check(vm, entry->report.epoch, &err) < 0) {
         entry_fail(entry, err.text);
     } else {
@@ -746,17 +750,17 @@ struct vm_snapshots *vm_snapshots_close(struct vm_snapshots *snapshots)
         return NULL;
     }
     snapshots->supervisor->snapshots_changed = NULL; /* nobody is to be told any more */
-    if (snapshots->made != NULL && !snapshots->made->busy) {
+    snapshots->closing = true;
+    if (snapshots->made != NULL && snapshots->made->busy) {
+        work_pool_cancel(snapshots->making, &snapshots->made->job);
+    } else if (snapshots->made != NULL) {
         entry_give_up(snapshots->made);
-        entry_fail(snapshots->made, "its host's berthd has ended");
+        entry_fail(snapshots->made, CLOSED);
     }
     if (snapshots->making != NULL && snapshots->others != NULL) {
         work_pool_cancel_all(snapshots->others);
+        work_pool_drain(snapshots->making); /* may ask for a removal */
         work_pool_drain(snapshots->others);
-        if (snapshots->made != NULL) {
-            work_pool_cancel(snapshots->making, &snapshots->made->job);
-        }
-        work_pool_drain(snapshots->making);
     }
     snapshots->making = work_pool_close(snapshots->making);
     snapshots->others = work_pool_close(snapshots->others);

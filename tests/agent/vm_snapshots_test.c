@@ -25,6 +25,7 @@ static struct {
     atomic_int fail;      /* an error for what is synced; 0: none */
     atomic_bool gated;    /* what is copied waits */
     atomic_bool restored; /* the last step before a VM's disks are replaced waits */
+    atomic_bool finished; /* the last step before it has its name waits */
     atomic_int waits;
     atomic_bool keeps; /* a snapshot's name cannot be changed */
 } disk;
@@ -60,7 +61,8 @@ int fsync(int fd)
 {
     const bool ours = is_of_snapshot(fd);
     count_call(ours);
-    while ((ours && disk.gated) || (disk.restored && is_restored(fd))) {
+    while ((ours && disk.gated) || (disk.restored && is_restored(fd)) ||
+           (disk.finished && is_of(fd, "manifest"))) {
         disk.waits = 1;
         sched_yield();
     }
@@ -512,6 +514,24 @@ START_TEST(a_daemon_that_ends_in_peace_lets_the_vm_go_on)
 }
 END_TEST
 
+START_TEST(what_is_made_and_not_wanted_when_a_daemon_ends_is_removed_first)
+{
+    (void)start_with_disks();
+    disk.finished = true;
+    ck_assert_int_eq(make(1, MIB), 0);
+    while (disk.waits == 0) {
+        uv_run(&bench.loop, UV_RUN_ONCE);
+    }
+    vm_supervisor_snapshot_remove(bench.supervisor, SNAPSHOT);
+    disk.finished = false;
+
+    close_supervisor();
+
+    ck_assert(!there("snapshots/40") && !there("snapshots/40.new"));
+    open_supervisor();
+}
+END_TEST
+
 START_TEST(the_next_daemon_finds_what_is_there_and_tells_what_is_damaged)
 {
     (void)start_with_disks();
@@ -722,6 +742,8 @@ int main(int argc, char **argv)
     tcase_add_test(tests,
                    killed_behind_any_line_the_vm_goes_on_and_it_is_whole_or_not_there);
     tcase_add_test(tests, a_daemon_that_ends_in_peace_lets_the_vm_go_on);
+    tcase_add_test(tests,
+                   what_is_made_and_not_wanted_when_a_daemon_ends_is_removed_first);
     tcase_add_test(tests, the_next_daemon_finds_what_is_there_and_tells_what_is_damaged);
     tcase_add_test(tests, a_restored_run_has_the_memory_and_the_disks_of_the_instant);
     tcase_add_test(tests, a_vm_that_was_forgotten_here_is_restored_all_the_same);
