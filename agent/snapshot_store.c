@@ -413,10 +413,10 @@ int snapshot_store_read(const char *folder,
 }
 
 int snapshot_store_each(const char *folder,
-                        void (*visit)(void *context,
-                                      uint64_t uid,
-                                      const struct snapshot_manifest *manifest,
-                                      const struct err *fault),
+                        int (*visit)(void *context,
+                                     uint64_t uid,
+                                     const struct snapshot_manifest *manifest,
+                                     const struct err *fault),
                         void *context,
                         struct err *err)
 {
@@ -425,18 +425,20 @@ int snapshot_store_each(const char *folder,
         return errno == ENOENT ? 0 : err_sys(err, -errno, "open %s", folder);
     }
     const struct dirent *entry;
+    int r = 0;
     /* NOLINTNEXTLINE(concurrency-mt-unsafe): a stream of our own */
-    while ((entry = readdir(entries)) != NULL) {
+    while (r == 0 && (errno = 0, entry = readdir(entries)) != NULL) {
         struct snapshot_manifest manifest;
         struct err fault = {0};
         uint64_t uid = 0;
         if (parse_u64(entry->d_name, &uid, NULL) == 0 && uid != 0) {
             (void)snapshot_store_read(folder, uid, &manifest, &fault); /* told */
-            visit(context, uid, &manifest, &fault);
+            r = visit(context, uid, &manifest, &fault);
         }
     }
+    r = r == 0 ? -errno : r;
     (void)closedir(entries); /* only read */
-    return 0;
+    return r == 0 ? 0 : err_sys(err, r, "look for snapshots in %s", folder);
 }
 
 int snapshot_store_memory(const char *folder,

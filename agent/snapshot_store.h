@@ -51,13 +51,13 @@ int snapshot_store_remove(const char *folder, uint64_t uid, struct err *err);
 /* Removes what was not finished, and what was not removed to its end. */
 int snapshot_store_sweep(const char *folder, struct err *err);
 
-/* Calls visit for each that is there; code and err: why its manifest cannot be read, or
- * 0 with it. A folder that is missing holds none. */
+/* Calls visit for each that is there, until one returns an error; fault: why its manifest
+ * cannot be read, or 0 with it. A folder that is missing holds none. */
 int snapshot_store_each(const char *folder,
-                        void (*visit)(void *context,
-                                      uint64_t uid,
-                                      const struct snapshot_manifest *manifest,
-                                      const struct err *fault),
+                        int (*visit)(void *context,
+                                     uint64_t uid,
+                                     const struct snapshot_manifest *manifest,
+                                     const struct err *fault),
                         void *context,
                         struct err *err);
 int snapshot_store_read(const char *folder,

@@ -489,6 +489,11 @@ void vm_supervisor_snapshots_each(const struct vm_supervisor *supervisor,
     }
 }
 
+bool vm_supervisor_snapshot_is_here(const struct vm_supervisor *supervisor, uint64_t uid)
+{
+    return entry_find(supervisor->snapshots, uid) != NULL;
+}
+
 bool vm_supervisor_snapshot_base(const struct vm_supervisor *supervisor,
                                  uint64_t uid,
                                  char ret_path[ENGINE_PATH_SIZE])
@@ -673,16 +678,26 @@ int vm_snapshots_restore(struct vm_snapshots *snapshots,
 
 /* ---- opening and closing ---- */
 
-static void on_found(void *context,
-                     uint64_t uid,
-                     const struct snapshot_manifest *manifest,
-                     const struct err *fault)
+/* What may be better in a moment says nothing of a snapshot. */
+static bool is_shortage(int code)
+{
+    return code == -ENOMEM || code == -EMFILE || code == -ENFILE;
+}
+
+/* One that is not told of is lost for the cluster, and goes: rather the whole daemon
+ * tries again. */
+static int on_found(void *context,
+                    uint64_t uid,
+                    const struct snapshot_manifest *manifest,
+                    const struct err *fault)
 {
     struct vm_snapshots *snapshots = context;
+    if (is_shortage(fault->code)) {
+        return fault->code;
+    }
     struct entry *entry = entry_new(snapshots, uid);
     if (entry == NULL) {
-        log_error(ROOM, "a snapshot is not told of: out of memory", KV_U64("uid", uid));
-        return;
+        return -ENOMEM;
     }
     if (fault->code < 0) {
         entry->report.phase = SNAPSHOT_LOST;
@@ -690,7 +705,7 @@ static void on_found(void *context,
                        fault->text);
         log_error(ROOM, "a snapshot is damaged", KV_U64("uid", uid),
                   KV_STR("why", fault->text));
-        return;
+        return 0;
     }
     entry->manifest = *manifest;
     entry->report.vm = manifest->vm;
@@ -698,6 +713,7 @@ static void on_found(void *context,
     entry->report.phase = SNAPSHOT_READY;
     entry->report.bytes = manifest->taken_bytes;
     entry->report.at_wall_ms = manifest->at_wall_ms;
+    return 0;
 }
 
 static void sweep_run(struct work_job *job)

@@ -236,6 +236,8 @@ void vm_supervisor_snapshots_each(const struct vm_supervisor *supervisor,
                                   void (*visit)(void *context,
                                                 const struct snapshot_report *report),
                                   void *context);
+/* Is it one of those? */
+bool vm_supervisor_snapshot_is_here(const struct vm_supervisor *supervisor, uint64_t uid);
 /* As vm_supervisor_base, of a snapshot that is ready. */
 bool vm_supervisor_snapshot_base(const struct vm_supervisor *supervisor,
                                  uint64_t uid,

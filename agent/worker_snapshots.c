@@ -102,22 +102,14 @@ static void seen_visit(void *context, const struct snapshot_report *report)
     (void)record_set_text(&item->reason, reason[0] != '\0' ? reason : NULL);
 }
 
-static bool is_told(const struct seen *seen, uint64_t uid)
-{
-    const struct msg_snapshot_seen *items = seen->list.items;
-    for (uint32_t i = 0; i < seen->list.count; i++) {
-        if (items[i].snapshot == uid) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* What was ordered and is not here: not yet, or not any more. */
+/* What was ordered and is not here: not yet, or not any more. What there was no room to
+ * tell of is here all the same. */
 static void seen_missing(struct seen *seen, const struct msg_snapshot *order)
 {
     struct msg_snapshot_seen *item =
-        is_told(seen, order->snapshot) ? NULL : seen_add(seen);
+        vm_supervisor_snapshot_is_here(seen->worker->supervisor, order->snapshot)
+            ? NULL
+            : seen_add(seen);
     if (item == NULL) {
         return;
     }

@@ -320,12 +320,13 @@ END_TEST
 struct found {
     unsigned whole;
     unsigned damaged;
+    int code; /* what the visit ends with */
 };
 
-static void on_found(void *context,
-                     uint64_t uid,
-                     const struct snapshot_manifest *manifest,
-                     const struct err *fault)
+static int on_found(void *context,
+                    uint64_t uid,
+                    const struct snapshot_manifest *manifest,
+                    const struct err *fault)
 {
     struct found *found = context;
     if (fault->code == 0) {
@@ -334,6 +335,7 @@ static void on_found(void *context,
     } else {
         found->damaged++;
     }
+    return found->code;
 }
 
 START_TEST(what_is_there_is_found_and_what_is_damaged_told)
@@ -350,6 +352,9 @@ START_TEST(what_is_there_is_found_and_what_is_damaged_told)
 
     ck_assert_uint_eq(found.whole, 1);
     ck_assert_uint_eq(found.damaged, 1);
+    found = (struct found){.code = -ENOMEM};
+    ck_assert_int_eq(snapshot_store_each(store, on_found, &found, NULL), -ENOMEM);
+    ck_assert_uint_eq(found.whole + found.damaged, 1);
 }
 END_TEST
 

@@ -6,7 +6,9 @@
 #include "supervisor_fixture.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
+#include <stdarg.h>
 #include <stdatomic.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -27,7 +29,8 @@ static struct {
     atomic_bool restored; /* the last step before a VM's disks are replaced waits */
     atomic_bool finished; /* the last step before it has its name waits */
     atomic_int waits;
-    atomic_bool keeps; /* a snapshot's name cannot be changed */
+    atomic_int manifest; /* an error for one that is opened; 0: none */
+    atomic_bool keeps;   /* a snapshot's name cannot be changed */
 } disk;
 
 static bool is_of(int fd, const char *part)
@@ -82,6 +85,19 @@ int rename(const char *from, const char *to)
         return -1;
     }
     return (int)syscall(SYS_rename, from, to);
+}
+
+int openat(int folder, const char *path, int flags, ...)
+{
+    va_list rest;
+    va_start(rest, flags);
+    const mode_t mode = (flags & O_CREAT) != 0 ? va_arg(rest, mode_t) : 0;
+    va_end(rest);
+    if (disk.manifest != 0 && strstr(path, "manifest.json") != NULL) {
+        errno = disk.manifest;
+        return -1;
+    }
+    return (int)syscall(SYS_openat, folder, path, flags, mode);
 }
 
 int renameat(int from_folder, const char *from, int to_folder, const char *to)
@@ -557,6 +573,30 @@ START_TEST(the_next_daemon_finds_what_is_there_and_tells_what_is_damaged)
 }
 END_TEST
 
+/* Else they would be told of as lost. */
+START_TEST(a_daemon_that_cannot_see_what_is_there_does_not_begin)
+{
+    struct err err = {0};
+    (void)start_with_disks();
+    make_ready();
+    close_supervisor();
+    const struct vm_supervisor_config config = {
+        .host = {.loop = &bench.loop, .clock = bench.clock},
+        .folder = bench.dir.path,
+        .engines = bench.engines,
+        .changed = on_changed,
+    };
+    disk.manifest = EMFILE;
+    ck_assert_ptr_null(vm_supervisor_open(&config, &err));
+    ck_assert_int_eq(err.code, -EMFILE);
+    disk.manifest = 0;
+
+    open_supervisor();
+
+    ck_assert_int_eq(snapshot().phase, SNAPSHOT_READY);
+}
+END_TEST
+
 /* ---- restoring ---- */
 
 static int restore(uint64_t epoch, struct err *err)
@@ -745,6 +785,7 @@ int main(int argc, char **argv)
     tcase_add_test(tests,
                    what_is_made_and_not_wanted_when_a_daemon_ends_is_removed_first);
     tcase_add_test(tests, the_next_daemon_finds_what_is_there_and_tells_what_is_damaged);
+    tcase_add_test(tests, a_daemon_that_cannot_see_what_is_there_does_not_begin);
     tcase_add_test(tests, a_restored_run_has_the_memory_and_the_disks_of_the_instant);
     tcase_add_test(tests, a_vm_that_was_forgotten_here_is_restored_all_the_same);
     tcase_add_test(tests, a_damaged_snapshot_starts_nothing_and_the_disks_stay);
