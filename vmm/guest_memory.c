@@ -323,16 +323,21 @@ static uint64_t plugged_at(const struct guest_memory *memory,
                : ram_plug_run(region->plug, address - region->address, piece, true);
 }
 
-bool guest_memory_holds(const struct guest_memory *memory,
-                        uint64_t address,
-                        uint64_t size)
+/* Whether these pieces follow each other through the whole range. */
+static bool pieces_cover(uint64_t (*piece_of)(const struct guest_memory *memory,
+                                              uint64_t address,
+                                              uint64_t size,
+                                              uint8_t **ret_host),
+                         const struct guest_memory *memory,
+                         uint64_t address,
+                         uint64_t size)
 {
     uint8_t *host;
     if (size == 0 || address + size - 1 < address) {
         return false;
     }
     while (size > 0) {
-        const uint64_t piece = plugged_at(memory, address, size, &host);
+        const uint64_t piece = piece_of(memory, address, size, &host);
         if (piece == 0) {
             return false;
         }
@@ -340,6 +345,20 @@ bool guest_memory_holds(const struct guest_memory *memory,
         size -= piece;
     }
     return true;
+}
+
+bool guest_memory_holds(const struct guest_memory *memory,
+                        uint64_t address,
+                        uint64_t size)
+{
+    return pieces_cover(plugged_at, memory, address, size);
+}
+
+bool guest_memory_may_hold(const struct guest_memory *memory,
+                           uint64_t address,
+                           uint64_t size)
+{
+    return pieces_cover(piece_at, memory, address, size);
 }
 
 int guest_memory_read(const struct guest_memory *memory,

@@ -128,6 +128,10 @@ uint64_t guest_memory_size(const struct guest_memory *memory);
 bool guest_memory_holds(const struct guest_memory *memory,
                         uint64_t address,
                         uint64_t size);
+/* The same of what is plugged and what may be one day. */
+bool guest_memory_may_hold(const struct guest_memory *memory,
+                           uint64_t address,
+                           uint64_t size);
 /* Copies out of or into the guest: all of it, or -EFAULT and nothing. Size 0 is fine. */
 int guest_memory_read(const struct guest_memory *memory,
                       uint64_t address,

@@ -69,8 +69,11 @@ void virtio_queue_reset(struct virtio_queue *queue)
     *queue = (struct virtio_queue){.size_max = size_max, .size = size_max};
 }
 
-int virtio_queue_check(const struct virtio_queue *queue,
-                       const struct guest_memory *memory)
+static int check_areas(const struct virtio_queue *queue,
+                       const struct guest_memory *memory,
+                       bool (*holds)(const struct guest_memory *memory,
+                                     uint64_t address,
+                                     uint64_t size))
 {
     const uint64_t size = queue->size;
     const struct {
@@ -89,11 +92,17 @@ int virtio_queue_check(const struct virtio_queue *queue,
     }
     for (size_t i = 0; i < sizeof(areas) / sizeof(areas[0]); i++) {
         if (areas[i].address % areas[i].alignment != 0 ||
-            !guest_memory_holds(memory, areas[i].address, areas[i].size_bytes)) {
+            !holds(memory, areas[i].address, areas[i].size_bytes)) {
             return BERTH_EINVALID;
         }
     }
     return 0;
+}
+
+int virtio_queue_check(const struct virtio_queue *queue,
+                       const struct guest_memory *memory)
+{
+    return check_areas(queue, memory, guest_memory_holds);
 }
 
 /* ---- taking a request ---- */
@@ -532,7 +541,7 @@ int virtio_queue_restore(struct virtio_queue *queue,
     queue->signalled = bytes_read_u16(reader);
     queue->fault = bytes_read_u8(reader) != 0 ? "broken before it was saved" : NULL;
     if (reader->error != 0 || queue->size > queue->size_max ||
-        (queue->enabled && virtio_queue_check(queue, memory) < 0)) {
+        (queue->enabled && check_areas(queue, memory, guest_memory_may_hold) < 0)) {
         virtio_queue_reset(queue);
         return BERTH_ECORRUPT;
     }

@@ -127,8 +127,9 @@ void virtio_queue_go_on(struct virtio_queue *queue, uint16_t next_available);
 
 /* State: only with no request in flight (the device has drained). */
 void virtio_queue_save(const struct virtio_queue *queue, struct bytes_writer *writer);
-/* Takes what virtio_queue_save wrote; an enabled queue must pass virtio_queue_check. 0 or
- * BERTH_ECORRUPT with the queue reset. */
+/* Takes what virtio_queue_save wrote; an enabled queue must pass virtio_queue_check,
+ * but for blocks that are not plugged: what plugs them may be restored later, and each
+ * use asks. 0 or BERTH_ECORRUPT with the queue reset. */
 int virtio_queue_restore(struct virtio_queue *queue,
                          const struct guest_memory *memory,
                          struct bytes_reader *reader);

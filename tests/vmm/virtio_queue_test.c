@@ -425,6 +425,32 @@ START_TEST(a_restored_queue_goes_on_where_it_stopped)
 }
 END_TEST
 
+START_TEST(a_restored_queue_may_wait_for_its_ram_to_be_plugged)
+{
+    static const struct ram_backing plain;
+    struct bytes_writer writer;
+    struct bytes_reader reader;
+    struct virtio_queue other = {.size_max = SIZE};
+    const uint64_t at = UINT64_C(1) << 30;
+    ck_assert_int_eq(
+        guest_memory_add_pluggable(&memory, at, 16 * RAM_PLUG_BLOCK_BYTES, &plain, NULL),
+        0);
+    queue.available = at;
+    bytes_writer_init(&writer, 1024);
+    virtio_queue_save(&queue, &writer);
+
+    bytes_reader_init(&reader, writer.data, writer.size);
+    ck_assert_int_eq(virtio_queue_restore(&other, &memory, &reader), 0);
+
+    ck_assert_int_lt(virtio_queue_check(&other, &memory), 0);
+    ck_assert_int_eq(guest_memory_plug(&memory, 1, 0, 1), 0);
+    ck_assert_int_eq(virtio_queue_next(&other, &memory, &chain), 0);
+    guest_memory_unplug(&memory, 1, 0, 1);
+    ck_assert_int_eq(virtio_queue_next(&other, &memory, &chain), BERTH_EPROTO);
+    bytes_writer_fini(&writer);
+}
+END_TEST
+
 START_TEST(a_queue_goes_on_where_another_left_it)
 {
     put_descriptor(DESCRIPTORS, 1, (struct descriptor){DATA, 1, 0, 0});
@@ -465,6 +491,7 @@ int main(void)
     tcase_add_test(tests, the_driver_is_told_by_its_flags);
     tcase_add_test(tests, the_driver_is_told_by_its_event_index);
     tcase_add_loop_test(tests, the_areas_must_be_aligned_and_in_ram, 0, ROWS(places));
+    tcase_add_test(tests, a_restored_queue_may_wait_for_its_ram_to_be_plugged);
     tcase_add_test(tests, a_restored_queue_goes_on_where_it_stopped);
     tcase_add_test(tests, a_queue_goes_on_where_another_left_it);
     suite_add_tcase(suite, tests);
