@@ -124,6 +124,33 @@ void vm_supervisor_snapshot_remove(struct vm_supervisor *supervisor, uint64_t ui
     }
 }
 
+bool vm_supervisor_snapshot_is_here(const struct vm_supervisor *supervisor, uint64_t uid)
+{
+    const struct sim_saved *all = sim_vms_machine(supervisor)->saved;
+    bool is_here = false;
+    for (unsigned i = 0; uid != 0 && i < SAVED_MAX; i++) {
+        is_here |= all->items[i].wish.uid == uid;
+    }
+    return is_here;
+}
+
+/* Here a restore takes no time: none is under way. */
+bool vm_supervisor_restore_call_off(struct vm_supervisor *supervisor, uint64_t uid)
+{
+    (void)supervisor;
+    (void)uid;
+    return false;
+}
+
+void vm_supervisor_restores_keep(struct vm_supervisor *supervisor,
+                                 bool (*is_known)(void *context, uint64_t uid),
+                                 void *context)
+{
+    (void)supervisor;
+    (void)is_known;
+    (void)context;
+}
+
 void vm_supervisor_snapshots_each(const struct vm_supervisor *supervisor,
                                   void (*visit)(void *context,
                                                 const struct snapshot_report *report),
