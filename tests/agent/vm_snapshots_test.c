@@ -693,6 +693,12 @@ START_TEST(a_snapshot_that_is_not_here_starts_nothing)
 }
 END_TEST
 
+static bool is_known(void *context, uint64_t uid)
+{
+    (void)context;
+    return uid != UID;
+}
+
 START_TEST(a_restore_that_is_called_off_leaves_the_disks)
 {
     struct err err = {0};
@@ -705,6 +711,8 @@ START_TEST(a_restore_that_is_called_off_leaves_the_disks)
 
     if (_i == 0) {
         ck_assert(vm_supervisor_restore_call_off(bench.supervisor, UID));
+    } else if (_i == 1) { /* as that of a VM that nobody knows */
+        vm_supervisor_restores_keep(bench.supervisor, is_known, NULL);
     } else { /* by the start of a run with the disks as they are */
         struct vm_order order = order_of(UID, 3);
         order.disk_epoch = 1;
@@ -790,7 +798,7 @@ int main(int argc, char **argv)
     tcase_add_test(tests, a_vm_that_was_forgotten_here_is_restored_all_the_same);
     tcase_add_test(tests, a_damaged_snapshot_starts_nothing_and_the_disks_stay);
     tcase_add_test(tests, a_snapshot_that_is_not_here_starts_nothing);
-    tcase_add_loop_test(tests, a_restore_that_is_called_off_leaves_the_disks, 0, 2);
+    tcase_add_loop_test(tests, a_restore_that_is_called_off_leaves_the_disks, 0, 3);
     tcase_add_test(tests, a_restore_that_was_called_off_may_be_ordered_again);
     tcase_add_test(tests, what_a_crash_cut_off_is_ended_before_any_run);
     suite_add_tcase(suite, tests);
