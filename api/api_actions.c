@@ -15,7 +15,7 @@
 #define JOIN_TTL_MS       (UINT64_C(15) * 60 * 1000)
 #define JOIN_TTL_MAX_MS   (UINT64_C(24) * 3600 * 1000)
 
-static void acted(struct api_call *call)
+void call_acted(struct api_call *call)
 {
     const struct apply_result *refusal = call_refusal(call);
     if (refusal != NULL) {
@@ -36,9 +36,7 @@ static const void *target_of(struct api_call *call, const struct state *state)
     return object;
 }
 
-/* What is acted on. The commands of these actions carry no revision, so a condition on
- * one could not be kept: it is refused, and never passed over. */
-static const void *unconditional(struct api_call *call, const struct state *state)
+const void *call_unconditional(struct api_call *call, const struct state *state)
 {
     const struct exchange_request *request = exchange_request(call->exchange);
     if (request->if_match == NULL && request->if_none_match == NULL) {
@@ -55,7 +53,7 @@ void handle_scale(struct api_call *call, const struct state *state)
     char reason[128];
     const struct json_value *replicas =
         json_value_member(json_view_root(call->body), "replicas");
-    if (unconditional(call, state) == NULL) {
+    if (call_unconditional(call, state) == NULL) {
         return;
     }
     if (json_value_type(replicas) != JSON_VALUE_INTEGER ||
@@ -71,7 +69,7 @@ void handle_scale(struct api_call *call, const struct state *state)
     command.body.group_scale.by_user = true;
     (void)snprintf(reason, sizeof(reason), "scaled by %s", call->subject.name);
     (void)record_set_text(&command.body.group_scale.reason, reason);
-    call_propose(call, &command, 1, acted);
+    call_propose(call, &command, 1, call_acted);
     command_fini(&command);
 }
 
@@ -108,7 +106,7 @@ static void set_power(struct api_call *call,
                       enum power power,
                       bool anywhere)
 {
-    const struct vm *vm = unconditional(call, state);
+    const struct vm *vm = call_unconditional(call, state);
     struct command command;
     if (vm == NULL || (anywhere && refuse_lost(call, state, vm))) {
         return;
@@ -117,7 +115,7 @@ static void set_power(struct api_call *call,
     command.body.set_power.vm = vm->meta.uid;
     command.body.set_power.power = power;
     command.body.set_power.anywhere = anywhere;
-    call_propose(call, &command, 1, acted);
+    call_propose(call, &command, 1, call_acted);
     command_fini(&command);
 }
 
@@ -139,7 +137,7 @@ void handle_vm_stop(struct api_call *call, const struct state *state)
 
 static void set_paused(struct api_call *call, const struct state *state, bool paused)
 {
-    const struct vm *vm = unconditional(call, state);
+    const struct vm *vm = call_unconditional(call, state);
     struct command command;
     if (vm == NULL) {
         return;
@@ -147,7 +145,7 @@ static void set_paused(struct api_call *call, const struct state *state, bool pa
     command_init(&command, COMMAND_PAUSE_VM);
     command.body.pause_vm.vm = vm->meta.uid;
     command.body.pause_vm.paused = paused;
-    call_propose(call, &command, 1, acted);
+    call_propose(call, &command, 1, call_acted);
     command_fini(&command);
 }
 
@@ -164,7 +162,7 @@ void handle_vm_resume(struct api_call *call, const struct state *state)
 /* Stopped, and started again where its disks are. */
 void handle_vm_restart(struct api_call *call, const struct state *state)
 {
-    const struct vm *vm = unconditional(call, state);
+    const struct vm *vm = call_unconditional(call, state);
     struct command command;
     char reason[128];
     if (vm == NULL || refuse_lost(call, state, vm)) {
@@ -176,13 +174,13 @@ void handle_vm_restart(struct api_call *call, const struct state *state)
     command.body.evict_vm.intent = STOP_INTENT_RESTART;
     (void)snprintf(reason, sizeof(reason), "restarted by %s", call->subject.name);
     (void)record_set_text(&command.body.evict_vm.reason, reason);
-    call_propose(call, &command, 1, acted);
+    call_propose(call, &command, 1, call_acted);
     command_fini(&command);
 }
 
 static void set_drain(struct api_call *call, const struct state *state, bool drain)
 {
-    const struct host *host = unconditional(call, state);
+    const struct host *host = call_unconditional(call, state);
     struct command command;
     if (host == NULL) {
         return; /* the call is over, and gone */
@@ -197,7 +195,7 @@ static void set_drain(struct api_call *call, const struct state *state, bool dra
     command.body.host_drain.drain = drain;
     (void)record_set_text(&command.body.host_drain.reason,
                           reason[0] != '\0' ? reason : NULL);
-    call_propose(call, &command, 1, acted);
+    call_propose(call, &command, 1, call_acted);
     command_fini(&command);
 }
 
@@ -255,7 +253,7 @@ void handle_host_label(struct api_call *call, const struct state *state)
     if (labels_read(json_value_member(json_view_root(call->body), "labels"), body,
                     &err) == 0 &&
         call_expected_revision(call, &body->expected_revision, &err) == 0) {
-        call_propose(call, &command, 1, acted); /* the form of keys is the model's */
+        call_propose(call, &command, 1, call_acted); /* the form of keys is the model's */
     } else {
         call_fail(call, err.code, err.text);
     }

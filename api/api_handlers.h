@@ -23,6 +23,12 @@ void trials_wait(struct api_call *call,
                  void (*run)(struct api_call *call, const struct state *state));
 
 /* api_actions.c */
+/* What the path names, as an action wants it. The commands of these actions carry no
+ * revision, so a condition on one could not be kept: it is refused, and never passed
+ * over. NULL: the call is over, and gone. */
+const void *call_unconditional(struct api_call *call, const struct state *state);
+/* When the log has answered: the refusal, or 200 with the revision. */
+void call_acted(struct api_call *call);
 route_handler handle_scale;
 route_handler handle_vm_start;
 route_handler handle_vm_stop;

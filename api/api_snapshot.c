@@ -4,15 +4,6 @@
 #include <stdio.h>
 #include <string.h>
 
-static const struct vm *vm_of_path(struct api_call *call, const struct state *state)
-{
-    const void *vm = state_get(state, KIND_VM, call->target.tenant, call->target.name);
-    if (vm == NULL) {
-        call_fail_missing(call);
-    }
-    return vm;
-}
-
 /* The log answers with a revision: what was created by that write. NULL when it is gone
  * again. */
 static const struct snapshot *created_at(const struct state *state, uint64_t revision)
@@ -45,20 +36,9 @@ static void made(struct api_call *call)
                 0);
 }
 
-static void restored(struct api_call *call)
-{
-    const struct apply_result *refusal = call_refusal(call);
-    if (refusal != NULL) {
-        call_refuse(call, refusal);
-        return;
-    }
-    call_answer(call, 200,
-                json_pack("{s:I}", "revision", (json_int_t)call->results[0].revision), 0);
-}
-
 void handle_vm_snapshot(struct api_call *call, const struct state *state)
 {
-    const struct vm *vm = vm_of_path(call, state);
+    const struct vm *vm = call_unconditional(call, state);
     struct command command;
     if (vm == NULL) {
         return; /* the call is over, and gone */
@@ -82,7 +62,7 @@ void handle_vm_snapshot(struct api_call *call, const struct state *state)
 
 void handle_vm_restore(struct api_call *call, const struct state *state)
 {
-    const struct vm *vm = vm_of_path(call, state);
+    const struct vm *vm = call_unconditional(call, state);
     struct command command;
     char text[256];
     if (vm == NULL) {
@@ -108,6 +88,6 @@ void handle_vm_restore(struct api_call *call, const struct state *state)
     command.body.restore_vm.snapshot = snapshot->meta.uid;
     (void)snprintf(text, sizeof(text), "restored by %s", call->subject.name);
     (void)record_set_text(&command.body.restore_vm.reason, text);
-    call_propose(call, &command, 1, restored);
+    call_propose(call, &command, 1, call_acted);
     command_fini(&command);
 }

@@ -252,6 +252,10 @@ static const char *const without_revision[] = {
     "/v1/tenants/shop/vms/jump:start",
     "/v1/tenants/shop/vms/jump:stop",
     "/v1/tenants/shop/vms/jump:restart",
+    "/v1/tenants/shop/vms/jump:pause",
+    "/v1/tenants/shop/vms/jump:resume",
+    "/v1/tenants/shop/vms/jump:snapshot",
+    "/v1/tenants/shop/vms/jump:restore",
     "/v1/tenants/shop/groups/web:scale",
 };
 
