@@ -144,6 +144,7 @@ struct sim_process {
     uint64_t commit_led;  /* when it was elected */
     unsigned voters_seen; /* a bit a machine */
     unsigned logs_seen;   /* likewise, with standbys */
+    uint64_t change_seen; /* the index of the last change that it has had to commit */
     /* of the log: the life of the process at the other end, as of when it was opened;
      * 0: none */
     uint64_t channels[SIM_MACHINES_MAX];

@@ -3,9 +3,10 @@
  * A configuration is a set of machines, one bit each. Checked with everything in sight:
  * who is elected has the votes of a majority of those whom it counts; what a leader calls
  * committed is on the disks of a majority of them; a configuration differs from the one
- * before by one voter (whether that one was committed is not looked at); who gets a vote
- * has caught up. What follows from a breach (two leaders, lost writes, a rack that stands
- * still) the oracle sees, too, but seldom.
+ * before by one voter, and comes when that one is committed and so is an entry of the
+ * leader's own term (Ongaro, "bug in single-server membership changes", 2015); who gets a
+ * vote has caught up. What follows from a breach (two leaders, lost writes, a rack that
+ * stands still) the oracle sees, too, but seldom.
  */
 #include "base/require.h"
 #include "sim_fault.h"
@@ -174,6 +175,7 @@ void sim_members_elected(struct sim_process *process)
     process->voters_seen = voters;
     process->logs_seen = sim_members_with_log(process);
     process->commit_led = process->raft->commit_index;
+    process->change_seen = process->raft->configuration_uncommitted_index;
     if (2 * votes <= count_of(voters)) {
         world_fail(&sim->world,
                    "m%u leads in term %llu with the votes of %u of the %u voters that it "
@@ -250,6 +252,31 @@ static void check_newcomer(struct sim *sim,
     }
 }
 
+/* A change of roles without a vote is an entry like any other change. */
+static void check_turn(struct sim *sim, struct sim_process *process)
+{
+    const struct raft *raft = process->raft;
+    const struct sim_disk *disk = &process->machine->disk;
+    const uint64_t commit = raft->commit_index;
+    const uint64_t change = raft->configuration_uncommitted_index;
+    if (change == 0 || change == process->change_seen) {
+        return;
+    }
+    if (process->change_seen > commit) {
+        world_fail(&sim->world,
+                   "m%u changes members at %llu, but its change at %llu is not committed",
+                   process->machine->index, (unsigned long long)change,
+                   (unsigned long long)process->change_seen);
+    }
+    process->change_seen = change;
+    if (commit >= disk->start && commit - disk->start < disk->count &&
+        disk->log[commit - disk->start].term != raft->current_term) {
+        world_fail(&sim->world,
+                   "m%u changes members at %llu, but has committed nothing of its term",
+                   process->machine->index, (unsigned long long)change);
+    }
+}
+
 static void changed(struct sim *sim, struct sim_process *process, unsigned voters)
 {
     unsigned differ = voters ^ process->voters_seen;
@@ -279,6 +306,7 @@ void sim_members_look(struct sim_process *process)
     unsigned voters = sim_members_voters(process);
     unsigned logs = sim_members_with_log(process);
     unsigned differ = logs ^ process->logs_seen;
+    check_turn(sim, process);
     process->logs_seen = logs;
     if (voters != process->voters_seen) {
         changed(sim, process, voters);

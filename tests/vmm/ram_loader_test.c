@@ -326,7 +326,10 @@ START_TEST(damage_is_told_before_anybody_goes_on)
 }
 END_TEST
 
-/* Storage that hangs, and a machine that has waited for long enough. */
+/* Storage that hangs, and a machine that has waited for long enough. A patience of no
+ * time may be over before anything is read: none who renews so may wait at the gate. */
+#define SHORT_MS 1500u /* but long enough to get there on a machine that crawls */
+
 static void loader_renew(unsigned patience_ms)
 {
     const struct ram_loader_events events = {
@@ -338,7 +341,7 @@ static void loader_renew(unsigned patience_ms)
 START_TEST(a_device_does_not_wait_for_ever)
 {
     uint8_t byte = 0;
-    loader_renew(1);
+    loader_renew(SHORT_MS);
     image_gate_close(FROM + 4 * CHUNK, FROM + 5 * CHUNK);
     ck_assert_int_eq(begin(NULL), 0);
     image_gate_await();
@@ -357,7 +360,7 @@ END_TEST
 START_TEST(a_thread_that_hangs_is_left_to_itself)
 {
     uint8_t byte = 1;
-    loader_renew(1);
+    loader_renew(SHORT_MS);
     image_gate_close(FROM, FROM + CHUNK);
     ck_assert_int_eq(begin(NULL), 0);
     image_gate_await();
