@@ -71,6 +71,14 @@ static void complete_writes(int status)
     }
 }
 
+/* And what is written behind them: a write is under way at a time. */
+static void complete_all_writes(void)
+{
+    while (fake.writes_count > 0) {
+        complete_writes(0);
+    }
+}
+
 /* As the real one: what has not been written is cancelled. */
 static void fake_close(struct raft_io *io, raft_io_close_cb done)
 {
@@ -387,8 +395,7 @@ START_TEST(an_entry_of_an_old_term_is_not_committed_by_counting)
                 so */
 
     if (guarded) {
-        ck_assert_uint_eq(fake.writes_count,
-                          1 + RAFT_LIBRARY_OPENING); /* the barrier goes out at once */
+        ck_assert_uint_eq(fake.writes_count, 1); /* the term's first goes out at once */
     }
     acknowledge(2, 2);
 
@@ -403,7 +410,7 @@ START_TEST(with_the_barrier_of_its_own_term_everything_before_is_committed)
     start(true, 3, OLD_TAIL, 2);
     elect();
     ck_assert(!raft_guard_ready(guard));
-    complete_writes(0);
+    complete_all_writes();
     acknowledge(2, 3 + RAFT_LIBRARY_OPENING);
 
     ck_assert_uint_eq(raft.commit_index, 3 + RAFT_LIBRARY_OPENING);
@@ -422,7 +429,7 @@ START_TEST(a_follower_that_answered_early_gets_the_barrier_as_soon_as_it_is_stor
     ck_assert_uint_eq(raft.commit_index, 1);
     const unsigned sent = count_sent(RAFT_IO_APPEND_ENTRIES);
 
-    complete_writes(0);
+    complete_all_writes();
 
     const struct raft_message *message = last_sent(RAFT_IO_APPEND_ENTRIES);
     ck_assert_uint_eq(count_sent(RAFT_IO_APPEND_ENTRIES), sent + 1);
@@ -461,7 +468,7 @@ START_TEST(after_a_failed_write_of_the_leader_no_index_is_used_twice)
     static struct raft_apply requests[2]; /* in the library until the end */
     start(guarded, 3, OLD_TAIL, 2);
     elect();
-    complete_writes(0);
+    complete_all_writes();
     acknowledge(2, raft_last_index(&raft));
     struct raft_buffer x = {.base = raft_calloc(1, 8), .len = 8};
     ck_assert_int_eq(raft_apply(&raft, &requests[0], &x, 1, NULL), 0);

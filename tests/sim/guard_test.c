@@ -6,6 +6,7 @@
  * Machines that may not begin an election are muted, so that the script says who leads.
  */
 #include "base/clock.h"
+#include "consensus/raft_library.h"
 #include "sim.h"
 #include "support/test_main.h"
 
@@ -118,13 +119,17 @@ static void let_go(void)
     run_for(LONG);
 }
 
-static void check(bool guarded)
+/* Newer libraries begin a term with an entry of it, which keeps them from two of the
+ * three here, and step down when a write fails. */
+#define BARE_OPENS_SILENTLY (RAFT_LIBRARY_OPENING == 0)
+
+static void check(bool guarded, bool bare_fails)
 {
     if (guarded) {
         ck_assert_msg(!sim->world.failed, "%s", sim->world.failure);
         ck_assert(oracle_all_agree(sim));
     } else {
-        ck_assert(sim->world.failed);
+        ck_assert_int_eq(sim->world.failed, bare_fails);
     }
 }
 
@@ -169,7 +174,7 @@ START_TEST(an_entry_of_an_old_term_does_not_become_undone)
     run_for(A_WHILE);
     let_go();
 
-    check(guarded);
+    check(guarded, BARE_OPENS_SILENTLY);
 }
 END_TEST
 
@@ -189,7 +194,7 @@ START_TEST(after_a_disk_error_no_index_is_used_twice)
     run_for(A_WHILE);
     let_go();
 
-    check(guarded);
+    check(guarded, RAFT_LIBRARY_IGNORES_WRITES);
 }
 END_TEST
 
@@ -216,7 +221,8 @@ START_TEST(a_stale_tail_does_not_count_as_acknowledged)
     sim_write(&sim->machines[1], 0, 3, &answers[2]);
     sim_write(&sim->machines[1], 0, 4, &answers[3]);
     run_for(20 * NS_PER_MS);
-    ck_assert_int_eq(answers[2].given && answers[2].code == 0, !guarded);
+    ck_assert_int_eq(answers[2].given && answers[2].code == 0,
+                     !guarded && BARE_OPENS_SILENTLY);
     power_off(1);
     isolate(2, false);
     cut(0, 1, false);
@@ -224,7 +230,7 @@ START_TEST(a_stale_tail_does_not_count_as_acknowledged)
     run_for(A_WHILE);
     let_go();
 
-    check(guarded);
+    check(guarded, BARE_OPENS_SILENTLY);
 }
 END_TEST
 
@@ -286,7 +292,7 @@ START_TEST(a_promise_that_is_being_written_is_not_lowered_meanwhile)
     power_off(0);
     let_go();
 
-    check(waits);
+    check(waits, true);
 }
 END_TEST
 
