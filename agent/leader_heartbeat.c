@@ -20,14 +20,13 @@ static void phase_proposed(void *context, int code, const struct apply_result *r
 }
 
 /* Phases on the way up are reported one by one, so that the boot timeline has them all.
- * has_run: it was up, whatever it is by now. */
-static enum phase next_phase(enum phase from, enum phase seen, bool has_run)
+ */
+static enum phase next_phase(enum phase from, enum phase seen)
 {
-    enum phase most = has_run && seen > PHASE_READY ? PHASE_RUNNING : seen;
     static const enum phase up[] = {PHASE_PLACED, PHASE_STARTING, PHASE_RUNNING,
                                     PHASE_READY};
     for (unsigned i = 0; i + 1 < ARRAY_COUNT(up); i++) {
-        if (from == up[i] && most > from && most <= PHASE_READY) {
+        if (from == up[i] && seen > from && seen <= PHASE_READY) {
             return up[i + 1];
         }
     }
@@ -61,6 +60,10 @@ static int phase_propose_one(struct leader *leader,
     if (says_runs(leader)) {
         command.body.vm_phase.engine = seen->engine;
         command.body.vm_phase.paused = to == (enum phase)seen->phase && seen->paused;
+        /* Also of one that has ended by now: the next would begin from its snapshot
+         * again, and give up what it has written. */
+        command.body.vm_phase.begun =
+            seen->running_wall_ms != 0 && to != PHASE_PLACED && to != PHASE_STARTING;
     }
     if (to == (enum phase)seen->phase && seen->reason != NULL) {
         (void)record_set_text(&command.body.vm_phase.reason, seen->reason);
@@ -86,11 +89,8 @@ phase_propose(struct leader *leader, struct heard *heard, const struct msg_vm_se
     if (news && heard->phases_under_way < PHASES_MAX) {
         (void)phase_propose_one(leader, heard, seen, last); /* the next heartbeat again */
     }
-    /* A run that began from a snapshot unseen must not be taken for one that did not: the
-     * next would begin from there again, and give up what this one has written. */
-    bool has_begun = vm->status.restore != 0 && seen->running_wall_ms != 0;
     while (from != last && heard->phases_under_way < PHASES_MAX) {
-        enum phase to = next_phase(from, last, has_begun);
+        enum phase to = next_phase(from, last);
         if (!vm_phase_allowed(from, to) ||
             phase_propose_one(leader, heard, seen, to) < 0) {
             return;

@@ -375,6 +375,7 @@ int apply_restore_vm(struct apply *apply, const struct command *command)
                    meta_of(snapshot)->name);
     vm_of(vm)->spec.power = POWER_ON;
     status->restore = restore->snapshot;
+    status->restore_epoch = status->epoch;
     status->restarts = 0;
     status->retry_wall_ms = 0;
     if (status->phase == PHASE_STOPPING && status->intent == STOP_INTENT_STOP) {

@@ -103,8 +103,11 @@ static void take_run(struct vm_status *status, const struct cmd_vm_phase *report
     bool runs = report->phase == PHASE_RUNNING || report->phase == PHASE_READY;
     status->engine = report->engine != ENGINE_AUTO ? report->engine : status->engine;
     status->paused = runs && report->paused;
-    /* What is found alive while it should have ended is the run before the snapshot's. */
-    status->restore = runs && status->intent == STOP_INTENT_NONE ? 0 : status->restore;
+    /* The next run goes on with what this one has written, however this one is found. One
+     * that was there before the wish to go back is not the snapshot's. */
+    if ((runs || report->begun) && report->epoch > status->restore_epoch) {
+        status->restore = 0;
+    }
 }
 
 int apply_vm_phase(struct apply *apply, const struct command *command)

@@ -110,7 +110,9 @@
     F(S, 8, ENUM, engine, "engine", engine, FIELD_SINCE(LEVEL_SNAPSHOTS), 0,            \
       ENGINE_FAKE, ENGINE_AUTO, "of the run; auto: not said")                           \
     F(S, 9, BOOL, paused, "paused", none, FIELD_SINCE(LEVEL_SNAPSHOTS), 0, 1, 0,        \
-      "it runs, and stands still as its user wished")
+      "it runs, and stands still as its user wished")                                   \
+    F(S, 10, BOOL, begun, "begun", none, FIELD_SINCE(LEVEL_SNAPSHOTS), 0, 1, 0,         \
+      "the run is or was up, whatever it is by now")
 /* failed or stopped by itself -> pending again. When the back-off is over
  * (status.retry_wall_ms) and whether the restart policy wants it is the scheduler's
  * business. */

@@ -334,6 +334,9 @@ static const char *check_vm_phase(const struct state *state, const struct vm *vm
     if (status->disk_epoch > status->epoch) {
         return "its disks are of an epoch to come";
     }
+    if (status->restore_epoch > status->epoch) {
+        return "it went back in an epoch to come";
+    }
     if (status->intent != STOP_INTENT_NONE && status->phase != PHASE_STOPPING &&
         status->phase != PHASE_LOST) {
         return "its intent does not fit its phase";

@@ -582,17 +582,22 @@ START_TEST(a_pause_is_ordered_and_taken_as_the_host_says)
 }
 END_TEST
 
-START_TEST(a_snapshot_is_what_its_host_says)
+static void have_it_saved(void)
 {
     struct command command;
-    struct msg_snapshot_seen *seen = &plane.hosts[0].snapshot;
-    plane_start();
-    vm_runs();
     command_init(&command, COMMAND_SNAPSHOT_MAKE);
     command.body.snapshot_make.vm = the_vm()->meta.uid;
     (void)snprintf(command.body.snapshot_make.name, NAME_SIZE, "before");
     ck_assert_int_eq(plane_propose(&command), 0);
     RACK_WAIT(plane.hosts[0].made == the_snapshot()->meta.uid);
+}
+
+START_TEST(a_snapshot_is_what_its_host_says)
+{
+    struct msg_snapshot_seen *seen = &plane.hosts[0].snapshot;
+    plane_start();
+    vm_runs();
+    have_it_saved();
 
     *seen = (struct msg_snapshot_seen){.snapshot = the_snapshot()->meta.uid,
                                        .vm = the_vm()->meta.uid,
@@ -611,6 +616,48 @@ START_TEST(a_snapshot_is_what_its_host_says)
 
     seen->phase = SNAPSHOT_LOST;
     RACK_WAIT(the_snapshot()->status.phase == SNAPSHOT_LOST);
+    plane_stop();
+}
+END_TEST
+
+static void goes_back(void)
+{
+    struct command command;
+    struct plane *host = &plane.hosts[0];
+    host->snapshot = (struct msg_snapshot_seen){.snapshot = the_snapshot()->meta.uid,
+                                                .vm = the_vm()->meta.uid,
+                                                .epoch = the_vm()->status.epoch,
+                                                .phase = SNAPSHOT_READY};
+    RACK_WAIT(the_snapshot()->status.phase == SNAPSHOT_READY);
+    command_init(&command, COMMAND_RESTORE_VM);
+    command.body.restore_vm.vm = the_vm()->meta.uid;
+    command.body.restore_vm.snapshot = the_snapshot()->meta.uid;
+    ck_assert_int_eq(plane_propose(&command), 0);
+    host->phase = PHASE_STOPPED;
+    RACK_WAIT(the_vm()->status.phase == PHASE_PLACED &&
+              the_vm()->status.epoch == host->epoch + 1);
+    ck_assert_uint_eq(the_vm()->status.restore, the_snapshot()->meta.uid);
+}
+
+START_TEST(a_run_that_has_begun_unseen_is_told_of_when_it_has_ended)
+{
+    struct command command;
+    plane_start();
+    vm_runs();
+    have_it_saved();
+    goes_back();
+    command_init(&command, COMMAND_EVICT_VM);
+    command.body.evict_vm.vm = the_vm()->meta.uid;
+    command.body.evict_vm.epoch = the_vm()->status.epoch;
+    command.body.evict_vm.intent = STOP_INTENT_RESTART;
+    ck_assert_int_eq(plane_propose(&command), 0);
+    ck_assert_uint_eq(the_vm()->status.restore, the_snapshot()->meta.uid);
+
+    plane.hosts[0].has_run = true;
+    plane.hosts[0].epoch = the_vm()->status.epoch;
+    RACK_WAIT(the_vm()->status.epoch == plane.hosts[0].epoch + 1);
+
+    ck_assert_uint_eq(the_vm()->status.restore, 0);
     plane_stop();
 }
 END_TEST
@@ -644,6 +691,7 @@ int main(void)
     tcase_add_test(tests, a_host_takes_no_vm_of_a_network_whose_range_it_needs);
     tcase_add_test(tests, a_pause_is_ordered_and_taken_as_the_host_says);
     tcase_add_test(tests, a_snapshot_is_what_its_host_says);
+    tcase_add_test(tests, a_run_that_has_begun_unseen_is_told_of_when_it_has_ended);
     tcase_add_test(tests, a_stranger_without_a_good_token_costs_the_log_nothing);
     tcase_add_test(tests, a_token_of_a_host_that_never_came_goes_in_its_time);
     tcase_add_test(tests, a_refused_host_comes_in_with_a_new_token);

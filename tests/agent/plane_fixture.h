@@ -34,6 +34,7 @@ struct plane {
     uint64_t epoch;      /* of that one */
     enum phase phase;    /* likewise */
     bool paused;         /* likewise; it is of the fake engine */
+    bool has_run;        /* likewise: it was up, whatever it is now */
     struct msg_snapshot_seen snapshot; /* one that it says it has; uid 0: none */
     const char *range;          /* 10.0.0.0/16 that it needs for itself; NULL: none */
     uint32_t carried;           /* a network that it carries all the same, or 0 */
@@ -336,6 +337,7 @@ static inline void plane_beat(struct plane *self)
     if (self->vm != 0) {
         seen.phase = self->phase;
         seen.paused = self->paused;
+        seen.running_wall_ms = self->has_run ? 1 : 0;
         seen.engine = ENGINE_FAKE;
         seen.at_wall_ms = clock_wall_ms(clock_system());
         heartbeat.vms = (struct msg_vm_seen_list){.items = &seen, .count = 1};

@@ -30,6 +30,18 @@ static void setup(void)
     ck_assert_int_eq(reports(vm, PHASE_READY), 0);
 }
 
+/* The same, and it waits for a host that is lost. */
+static void have_pet(void)
+{
+    struct template *template = make_template(DEFAULT_TENANT, "pet", NULL);
+    template->spec.lifecycle.host_failure = HOST_FAILURE_WAIT;
+    ck_assert_int_eq(put(KIND_TEMPLATE, template), 0);
+    ck_assert_int_eq(admit(DEFAULT_TENANT, "pet", "pet", ""), 0);
+    vm = answer.uid;
+    ck_assert_int_eq(place(vm, h1, 1, 0), 0);
+    ck_assert_int_eq(reports_run(vm, PHASE_RUNNING, ENGINE_KVM, false, "seen"), 0);
+}
+
 static const struct vm *now(void)
 {
     return state_vm(state, vm);
@@ -531,6 +543,93 @@ START_TEST(the_run_of_before_that_is_found_again_is_not_the_snapshots)
 }
 END_TEST
 
+/* ---- a run that has begun from it, seen late ---- */
+
+/* Its host says that it has ended, was up, and left its disks. */
+static int reports_begun(enum phase phase)
+{
+    struct command command;
+    command_init(&command, COMMAND_VM_PHASE);
+    struct cmd_vm_phase *body = &command.body.vm_phase;
+    body->vm = vm;
+    body->host = now()->status.host;
+    body->epoch = now()->status.epoch;
+    body->disk_epoch = now()->status.epoch;
+    body->phase = phase;
+    body->begun = true;
+    return send_command(&command);
+}
+
+static uint64_t pet_goes_back(void)
+{
+    have_pet();
+    uint64_t snapshot = ready_snapshot("before");
+    ck_assert_int_eq(restore_vm(vm, snapshot), 0);
+    ck_assert_int_eq(reports_kept(vm, PHASE_STOPPED), 0);
+    ck_assert_int_eq(place(vm, h1, 2, 0), 0);
+    return snapshot;
+}
+
+static void pet_is_lost_and_found(void)
+{
+    ck_assert_int_eq(host_phase(h1, HOST_PHASE_LOST), 0);
+    ck_assert_uint_eq(now()->status.phase, PHASE_LOST);
+    ck_assert_int_eq(host_phase(h1, HOST_PHASE_READY), 0);
+}
+
+enum way { PLACED = 0, STARTING, LOST, LOST_STARTING, LOST_RESTARTING, RESTARTING, WAYS };
+
+static void go(enum way way)
+{
+    if (way == STARTING || way == LOST_STARTING) {
+        ck_assert_int_eq(reports(vm, PHASE_STARTING), 0);
+    }
+    if (way == LOST_RESTARTING || way == RESTARTING) {
+        ck_assert_int_eq(evict(vm, 2, STOP_INTENT_RESTART), 0);
+    }
+    if (way == LOST || way == LOST_STARTING || way == LOST_RESTARTING) {
+        pet_is_lost_and_found();
+    }
+}
+
+/* Whatever the log knew of it: what it has written is not given up. */
+START_TEST(one_that_has_begun_from_it_does_not_begin_from_it_again)
+{
+    uint64_t snapshot = pet_goes_back();
+    go((enum way)(_i / 2));
+    ck_assert_uint_eq(now()->status.restore, snapshot);
+
+    ck_assert_int_eq(reports_begun(_i % 2 == 0 ? PHASE_FAILED : PHASE_STOPPED), 0);
+
+    ck_assert_uint_eq(now()->status.restore, 0);
+    ck_assert_uint_eq(now()->status.disk_host, h1);
+    ck_assert_uint_eq(now()->status.disk_epoch, 2);
+    check_survives();
+}
+END_TEST
+
+/* A run up to the wish is not the snapshot's, not even one that is. */
+START_TEST(one_that_is_to_go_back_once_more_does)
+{
+    uint64_t snapshot = pet_goes_back();
+    if (_i == 1) {
+        ck_assert_int_eq(reports(vm, PHASE_RUNNING), 0);
+    }
+    ck_assert_int_eq(restore_vm(vm, snapshot), 0);
+    if (_i == 2) {
+        pet_is_lost_and_found();
+    }
+
+    ck_assert_int_eq(reports_begun(PHASE_STOPPED), 0);
+
+    ck_assert_uint_eq(now()->status.phase, PHASE_PENDING);
+    ck_assert_uint_eq(now()->status.restore, snapshot);
+    ck_assert_int_eq(place(vm, h1, 3, 0), 0);
+    ck_assert_int_eq(reports_begun(PHASE_FAILED), 0);
+    ck_assert_uint_eq(now()->status.restore, 0);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("apply_snapshot");
@@ -562,6 +661,9 @@ int main(void)
     tcase_add_test(tests,
                    a_vm_that_still_ends_elsewhere_does_not_wait_for_one_that_is_gone);
     tcase_add_test(tests, the_run_of_before_that_is_found_again_is_not_the_snapshots);
+    tcase_add_loop_test(tests, one_that_has_begun_from_it_does_not_begin_from_it_again, 0,
+                        2 * WAYS);
+    tcase_add_loop_test(tests, one_that_is_to_go_back_once_more_does, 0, 3);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
 }
