@@ -401,6 +401,7 @@ int snapshot_store_read(const char *folder,
         return err_set(err, BERTH_ENOTFOUND, "there is no snapshot %" PRIu64 " in %s",
                        uid, folder);
     }
+    r = r == BERTH_ETOOLARGE ? err_set(err, BERTH_ECORRUPT, "it is too large") : r;
     r = r == 0 ? snapshot_manifest_decode((const char *)text, size, &manifest, err) : r;
     if (r == 0 && manifest.uid != uid) {
         r = err_set(err, BERTH_ECORRUPT, "it is that of another snapshot");
@@ -453,6 +454,14 @@ int snapshot_store_memory(const char *folder,
         memcpy(ret_path, memory.path, sizeof(memory.path));
     }
     return r;
+}
+
+bool snapshot_store_base(const char *folder,
+                         uint64_t uid,
+                         char ret_path[ENGINE_PATH_SIZE])
+{
+    struct place place;
+    return place_of(folder, uid, "", &place) == 0 && vm_disks_base(place.path, ret_path);
 }
 
 /* ---- restoring ---- */

@@ -68,6 +68,10 @@ int snapshot_store_read(const char *folder,
 int snapshot_store_memory(const char *folder,
                           uint64_t uid,
                           char ret_path[ENGINE_PATH_SIZE]);
+/* What its disks lie on, also of one whose manifest cannot be read; false: not known. */
+bool snapshot_store_base(const char *folder,
+                         uint64_t uid,
+                         char ret_path[ENGINE_PATH_SIZE]);
 /* Puts the disks of a snapshot in the place of a VM's, whose folder's lock the caller
  * holds. There has to be room for them beside the reserve. Until all are copied, checked
  * and durable the VM's are as they were, and so they are after an error other than -errno

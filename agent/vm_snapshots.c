@@ -29,8 +29,10 @@ struct entry {
     bool busy;                 /* a thread has the job */
     bool vm_ended;             /* while its disks were copied */
     bool unwanted;             /* goes when the thread or the engine is done with it */
+    bool unread;               /* it is there, and what it is could not be read yet */
     unsigned readers;          /* restores that read it */
     int memory_fd;             /* while it is saved; -1 */
+    struct snapshot_manifest *look; /* the thread's, while it looks again */
     char vm_folder[ENGINE_PATH_SIZE];
     struct work_job job;
     struct err err; /* the thread's, until the job is done */
@@ -77,6 +79,7 @@ static struct entry *entry_free(struct entry *entry)
 {
     if (entry != NULL) {
         fd_close(&entry->memory_fd);
+        free(entry->look);
         free(entry);
     }
     return NULL;
@@ -656,6 +659,10 @@ int vm_snapshots_restore(struct vm_snapshots *snapshots,
                          struct err *err)
 {
     const struct entry *entry = entry_find(snapshots, order->restore);
+    if (entry != NULL && entry->unread) {
+        return err_set(err, BERTH_EBUSY, "snapshot %" PRIu64 " cannot be read now: %s",
+                       order->restore, entry->report.reason);
+    }
     if (entry == NULL || entry->report.phase != SNAPSHOT_READY) {
         return err_set(err, BERTH_ENOTFOUND,
                        "snapshot %" PRIu64 " is not on this host, or not whole",
@@ -684,6 +691,42 @@ static bool is_shortage(int code)
     return code == -ENOMEM || code == -EMFILE || code == -ENFILE;
 }
 
+/* Nothing that a disk may say today and not tomorrow: what is lost for the cluster goes.
+ */
+static bool is_damage(int code)
+{
+    return code == BERTH_ECORRUPT || code == BERTH_ENOTFOUND;
+}
+
+static void entry_is_read(struct entry *entry, const struct snapshot_manifest *manifest)
+{
+    entry->manifest = *manifest;
+    entry->report.vm = manifest->vm;
+    entry->report.epoch = manifest->epoch;
+    entry->report.phase = SNAPSHOT_READY;
+    entry->report.bytes = manifest->taken_bytes;
+    entry->report.at_wall_ms = manifest->at_wall_ms;
+    entry->report.reason[0] = '\0';
+}
+
+static void entry_is_lost(struct entry *entry, const struct err *fault)
+{
+    entry->report.phase = SNAPSHOT_LOST;
+    (void)snprintf(entry->report.reason, sizeof(entry->report.reason), "%s", fault->text);
+    log_error(ROOM, "a snapshot is damaged", KV_U64("uid", entry->report.uid),
+              KV_STR("why", fault->text));
+}
+
+/* It is there, and neither ready nor lost: what it was last said to be stays. */
+static void entry_is_unread(struct entry *entry, const struct err *fault)
+{
+    entry->unread = true;
+    entry->report.phase = SNAPSHOT_MAKING;
+    (void)snprintf(entry->report.reason, sizeof(entry->report.reason), "%s", fault->text);
+    log_error(ROOM, "a snapshot cannot be read: it is looked at again",
+              KV_U64("uid", entry->report.uid), KV_STR("why", fault->text));
+}
+
 /* One that is not told of is lost for the cluster, and goes: rather the whole daemon
  * tries again. */
 static int on_found(void *context,
@@ -699,21 +742,59 @@ static int on_found(void *context,
     if (entry == NULL) {
         return -ENOMEM;
     }
-    if (fault->code < 0) {
-        entry->report.phase = SNAPSHOT_LOST;
-        (void)snprintf(entry->report.reason, sizeof(entry->report.reason), "%s",
-                       fault->text);
-        log_error(ROOM, "a snapshot is damaged", KV_U64("uid", uid),
-                  KV_STR("why", fault->text));
-        return 0;
+    if (fault->code == 0) {
+        entry_is_read(entry, manifest);
+    } else if (is_damage(fault->code)) {
+        entry_is_lost(entry, fault);
+    } else {
+        entry_is_unread(entry, fault);
+        (void)snapshot_store_base(snapshots->folder, uid, entry->manifest.base);
     }
-    entry->manifest = *manifest;
-    entry->report.vm = manifest->vm;
-    entry->report.epoch = manifest->epoch;
-    entry->report.phase = SNAPSHOT_READY;
-    entry->report.bytes = manifest->taken_bytes;
-    entry->report.at_wall_ms = manifest->at_wall_ms;
     return 0;
+}
+
+static void look_run(struct work_job *job)
+{
+    struct entry *entry = entry_of(job);
+    (void)snapshot_store_read(entry->snapshots->folder, entry->report.uid, entry->look,
+                              &entry->err); /* err tells */
+}
+
+static void look_done(struct work_job *job, int code)
+{
+    struct entry *entry = entry_of(job);
+    int r = step_end(entry, code);
+    entry->unread = r < 0 && !is_damage(r);
+    if (r == 0) {
+        log_info(ROOM, "a snapshot can be read again", KV_U64("uid", entry->report.uid));
+        entry_is_read(entry, entry->look);
+    } else if (is_damage(r)) {
+        entry_is_lost(entry, &entry->err);
+    }
+    free(entry->look);
+    entry->look = NULL;
+    if (entry->unwanted) {
+        vm_supervisor_snapshot_remove(entry->snapshots->supervisor, entry->report.uid);
+    } else if (!entry->unread) {
+        tell(entry->snapshots);
+    }
+}
+
+void vm_snapshots_look(struct vm_snapshots *snapshots)
+{
+    size_t cursor = 0;
+    uint64_t uid;
+    void *value;
+    while (u64_map_next(snapshots->entries, &cursor, &uid, &value)) {
+        struct entry *entry = value;
+        if (!entry->unread || entry->busy || entry->unwanted) {
+            continue;
+        }
+        entry->look = calloc(1, sizeof(*entry->look));
+        if (entry->look != NULL) { /* else at the next upkeep */
+            step_submit(entry, snapshots->others, look_run, look_done);
+        }
+    }
 }
 
 static void sweep_run(struct work_job *job)

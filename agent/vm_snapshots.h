@@ -43,5 +43,8 @@ int vm_snapshots_restore(struct vm_snapshots *snapshots,
                          struct vm_order *order,
                          const char *vm_folder,
                          struct err *err);
+/* Looks again at what could not be read: a disk that did not answer says nothing of a
+ * snapshot. */
+void vm_snapshots_look(struct vm_snapshots *snapshots);
 /* The run has begun: nothing is remembered of that any more. */
 void vm_snapshots_restored(struct vm_snapshots *snapshots, uint64_t vm);

@@ -644,6 +644,7 @@ static void upkeep(void *context)
         }
     }
     vm_tombstones_prune(supervisor);
+    vm_snapshots_look(supervisor->snapshots);
 }
 
 static int

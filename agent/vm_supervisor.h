@@ -231,7 +231,8 @@ int vm_supervisor_snapshot_make(struct vm_supervisor *supervisor,
  * goes when that is over. Reported as deleting until it is gone. Missing is fine. */
 void vm_supervisor_snapshot_remove(struct vm_supervisor *supervisor, uint64_t uid);
 /* Calls visit for each that is here, is made, has failed or goes, in no order; it must
- * not change the set. One whose manifest is damaged is lost. */
+ * not change the set. One whose manifest is damaged or missing is lost; one whose
+ * manifest cannot be read is being made, with a reason and no epoch, until it can. */
 void vm_supervisor_snapshots_each(const struct vm_supervisor *supervisor,
                                   void (*visit)(void *context,
                                                 const struct snapshot_report *report),

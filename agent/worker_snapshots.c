@@ -84,16 +84,21 @@ static struct msg_snapshot_seen *seen_add(struct seen *seen)
                : NULL;
 }
 
+/* What cannot be read does not say whose it is: as ordered, or its loss is no news of the
+ * snapshot that the leader knows. */
 static void seen_visit(void *context, const struct snapshot_report *report)
 {
+    const struct seen *seen = context;
+    const struct msg_snapshot *order =
+        report->epoch == 0 ? order_of(seen->worker, report->uid) : NULL;
     struct msg_snapshot_seen *item = seen_add(context);
     char reason[256];
     if (item == NULL) {
         return;
     }
     item->snapshot = report->uid;
-    item->vm = report->vm;
-    item->epoch = report->epoch;
+    item->vm = order != NULL ? order->vm : report->vm;
+    item->epoch = order != NULL ? order->epoch : report->epoch;
     item->phase = report->phase;
     item->bytes = report->bytes;
     item->permille = report->permille;

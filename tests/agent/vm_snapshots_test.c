@@ -573,6 +573,68 @@ START_TEST(the_next_daemon_finds_what_is_there_and_tells_what_is_damaged)
 }
 END_TEST
 
+static int restore(uint64_t epoch, struct err *err)
+{
+    struct vm_order order = order_of(UID, epoch);
+    order.restore = SNAPSHOT;
+    order.disk_epoch = 1;
+    return vm_supervisor_start(bench.supervisor, &order, false, err);
+}
+
+static void make_and_end(void)
+{
+    pid_t pid = start_with_disks();
+    make_ready();
+    put_disks(LATER);
+    ck_assert_int_eq(kill(pid, SIGKILL), 0);
+    (void)wait_phase(UID, PHASE_FAILED);
+}
+
+/* What a disk says today and not tomorrow is no loss: the files are still there. */
+START_TEST(one_that_cannot_be_read_now_is_looked_at_again)
+{
+    struct err err = {0};
+    char base[ENGINE_PATH_SIZE] = "";
+    make_and_end();
+    close_supervisor();
+    disk.manifest = EIO;
+    open_supervisor();
+    ck_assert_int_eq(snapshot().phase, SNAPSHOT_MAKING);
+    ck_assert_ptr_nonnull(strstr(snapshot().reason, "Input/output error"));
+    ck_assert(vm_supervisor_snapshot_is_here(bench.supervisor, SNAPSHOT));
+    ck_assert(vm_supervisor_snapshot_base(bench.supervisor, SNAPSHOT, base));
+    ck_assert_str_eq(base, "/images/one"); /* which is not to go meanwhile */
+    ck_assert_int_eq(restore(2, &err), BERTH_EBUSY);
+    ck_assert_ptr_nonnull(strstr(err.text, "snapshot 40 cannot be read now"));
+
+    if (_i == 1) {
+        temp_dir_write(&bench.dir, "snapshots/40/manifest.json", "{}");
+    }
+    disk.manifest = 0;
+    while (snapshot().phase == SNAPSHOT_MAKING) {
+        uv_run(&bench.loop, UV_RUN_ONCE); /* upkeep comes by itself */
+    }
+
+    ck_assert_int_eq(snapshot().phase, _i == 1 ? SNAPSHOT_LOST : SNAPSHOT_READY);
+    ck_assert_uint_eq(snapshot().epoch, _i == 1 ? 0 : 1);
+    ck_assert_int_eq(restore(2, &err), _i == 1 ? BERTH_ENOTFOUND : 0);
+}
+END_TEST
+
+START_TEST(one_that_cannot_be_read_now_is_removed_all_the_same)
+{
+    make_and_end();
+    close_supervisor();
+    disk.manifest = EIO;
+    open_supervisor();
+
+    vm_supervisor_snapshot_remove(bench.supervisor, SNAPSHOT);
+
+    wait_gone();
+    ck_assert(!there("snapshots/40"));
+}
+END_TEST
+
 /* Else they would be told of as lost. */
 START_TEST(a_daemon_that_cannot_see_what_is_there_does_not_begin)
 {
@@ -599,14 +661,6 @@ END_TEST
 
 /* ---- restoring ---- */
 
-static int restore(uint64_t epoch, struct err *err)
-{
-    struct vm_order order = order_of(UID, epoch);
-    order.restore = SNAPSHOT;
-    order.disk_epoch = 1;
-    return vm_supervisor_start(bench.supervisor, &order, false, err);
-}
-
 static struct vm_report restore_ready(uint64_t epoch)
 {
     struct err err = {0};
@@ -615,15 +669,6 @@ static struct vm_report restore_ready(uint64_t epoch)
         uv_run(&bench.loop, UV_RUN_ONCE);
     } while (report_of(UID).epoch != epoch);
     return wait_phase(UID, PHASE_READY);
-}
-
-static void make_and_end(void)
-{
-    pid_t pid = start_with_disks();
-    make_ready();
-    put_disks(LATER);
-    ck_assert_int_eq(kill(pid, SIGKILL), 0);
-    (void)wait_phase(UID, PHASE_FAILED);
 }
 
 START_TEST(a_restored_run_has_the_memory_and_the_disks_of_the_instant)
@@ -793,6 +838,8 @@ int main(int argc, char **argv)
     tcase_add_test(tests,
                    what_is_made_and_not_wanted_when_a_daemon_ends_is_removed_first);
     tcase_add_test(tests, the_next_daemon_finds_what_is_there_and_tells_what_is_damaged);
+    tcase_add_loop_test(tests, one_that_cannot_be_read_now_is_looked_at_again, 0, 2);
+    tcase_add_test(tests, one_that_cannot_be_read_now_is_removed_all_the_same);
     tcase_add_test(tests, a_daemon_that_cannot_see_what_is_there_does_not_begin);
     tcase_add_test(tests, a_restored_run_has_the_memory_and_the_disks_of_the_instant);
     tcase_add_test(tests, a_vm_that_was_forgotten_here_is_restored_all_the_same);

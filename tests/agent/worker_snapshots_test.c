@@ -110,6 +110,25 @@ START_TEST(one_that_is_not_here_is_lost)
 }
 END_TEST
 
+/* What its manifest would say, the leader asks for: by the run alone it knows it. */
+START_TEST(one_that_is_damaged_is_lost_as_that_of_its_run)
+{
+    start_one();
+    order_snapshot(SNAPSHOT_ORDER_MAKE);
+    RACK_WAIT(tells(SNAPSHOT_READY));
+    order_snapshot(SNAPSHOT_ORDER_KEEP);
+    temp_dir_write(&rack.hosts[0].dir, "snapshots/40/manifest.json", "{}");
+
+    restart();
+    order();
+
+    RACK_WAIT(tells(SNAPSHOT_LOST) && leader.snapshot.epoch == 1);
+    ck_assert_uint_eq(leader.snapshot.vm, WAITS);
+    ck_assert_ptr_nonnull(strstr(leader.snapshot.reason, "manifest.json"));
+    stop();
+}
+END_TEST
+
 START_TEST(one_of_a_run_that_is_not_here_has_failed)
 {
     start_one();
@@ -221,6 +240,7 @@ int main(int argc, char **argv)
     tcase_add_test(tests, a_snapshot_is_made_kept_and_removed_as_ordered);
     tcase_add_test(tests, one_that_is_not_named_any_more_is_removed);
     tcase_add_test(tests, one_that_is_not_here_is_lost);
+    tcase_add_test(tests, one_that_is_damaged_is_lost_as_that_of_its_run);
     tcase_add_test(tests, one_of_a_run_that_is_not_here_has_failed);
     tcase_add_test(tests, a_vm_is_paused_and_resumed_as_ordered);
     tcase_add_test(tests, a_run_begins_from_a_snapshot);
