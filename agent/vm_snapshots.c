@@ -561,6 +561,11 @@ void vm_snapshots_restored(struct vm_snapshots *snapshots, uint64_t vm)
     }
 }
 
+bool vm_snapshots_is_restoring(const struct vm_snapshots *snapshots, uint64_t vm)
+{
+    return snapshots != NULL && u64_map_get(snapshots->restores, vm) != NULL;
+}
+
 static int restore_begin(struct vm_snapshots *snapshots,
                          const struct vm_order *order,
                          const char *vm_folder,
@@ -620,10 +625,17 @@ void vm_supervisor_restores_keep(struct vm_supervisor *supervisor,
     size_t cursor = 0;
     uint64_t uid;
     void *value;
-    while (u64_map_next(supervisor->snapshots->restores, &cursor, &uid, &value)) {
+    struct u64_map *restores = supervisor->snapshots->restores;
+    while (u64_map_next(restores, &cursor, &uid, &value)) {
         struct restore *restore = value;
-        if (restore->busy && !is_known(context, uid)) {
+        if (is_known(context, uid)) {
+            continue;
+        }
+        if (restore->busy) {
             restore_call_off(restore);
+        } else {
+            (void)restore_free(u64_map_remove(restores, uid));
+            cursor = 0; /* the map has changed */
         }
     }
 }

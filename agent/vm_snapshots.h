@@ -46,5 +46,8 @@ int vm_snapshots_restore(struct vm_snapshots *snapshots,
 /* Looks again at what could not be read: a disk that did not answer says nothing of a
  * snapshot. */
 void vm_snapshots_look(struct vm_snapshots *snapshots);
+/* Are a snapshot's disks on their way into the VM's folder, or there for its start? False
+ * also before the set is open. */
+bool vm_snapshots_is_restoring(const struct vm_snapshots *snapshots, uint64_t vm);
 /* The run has begun: nothing is remembered of that any more. */
 void vm_snapshots_restored(struct vm_snapshots *snapshots, uint64_t vm);

@@ -1,5 +1,7 @@
 /* VMs that were forgotten: their epochs are remembered a while, nothing else is. */
 #include "agent/vm_entry.h"
+#include "agent/vm_lock.h"
+#include "agent/vm_snapshots.h"
 #include "base/fd.h"
 #include "base/heap.h"
 #include "base/log.h"
@@ -21,6 +23,16 @@ void vm_tombstone_remove(struct vm_supervisor *supervisor, uint64_t uid)
     free(u64_map_remove(supervisor->tombstones, uid));
 }
 
+/* It comes back: its disks are on their way into the folder, or are there and its start
+ * is next, or a process has them open. */
+static bool
+is_wanted(const struct vm_supervisor *supervisor, uint64_t uid, const char *folder)
+{
+    return vm_entry_find(supervisor, uid) != NULL ||
+           vm_snapshots_is_restoring(supervisor->snapshots, uid) ||
+           vm_lock_is_held(folder);
+}
+
 /* Forgets for good what was forgotten until then. */
 static void prune_until(struct vm_supervisor *supervisor, uint64_t wall_ms)
 {
@@ -38,10 +50,14 @@ static void prune_until(struct vm_supervisor *supervisor, uint64_t wall_ms)
     }
     for (unsigned i = 0; i < count; i++) {
         char folder[ENGINE_PATH_SIZE];
-        vm_tombstone_remove(supervisor, old[i]);
         if (vm_entry_folder(supervisor, old[i], folder) == 0) {
+            if (is_wanted(supervisor, old[i], folder)) {
+                continue; /* its start removes the tombstone; else it is looked at again
+                           */
+            }
             (void)fd_remove_tree(folder, NULL); /* tried again when we are started */
         }
+        vm_tombstone_remove(supervisor, old[i]);
     }
 }
 

@@ -36,6 +36,8 @@ struct bench {
     /* set by the fixture */
     const struct engine_ops *const *engines;
     const struct clock *clock;
+    struct clock later; /* the system's, but for: */
+    uint64_t later_ms;  /* added to its wall clock */
     enum kvm_kind kvm;
     uint32_t first_uid; /* of VMs */
     uint64_t deadline_ms;
@@ -96,6 +98,25 @@ static inline void open_loop(void)
     ck_assert_int_eq(uv_loop_init(&bench.loop), 0);
     bench.deadline = loop_timer_new(&bench.loop, bench.deadline_ms, 0, on_deadline, NULL);
     bench.tick = loop_timer_new(&bench.loop, 5, 5, on_tick, NULL);
+}
+
+static inline uint64_t bench_later_wall_ms(void *context)
+{
+    (void)context;
+    return clock_wall_ms(clock_system()) + bench.later_ms;
+}
+
+static inline uint64_t bench_now_ns(void *context)
+{
+    (void)context;
+    return clock_now_ns(clock_system());
+}
+
+/* From the next open_supervisor on: a clock that a test sets ahead. */
+static inline void bench_clock_later(void)
+{
+    bench.later = (struct clock){.now_ns = bench_now_ns, .wall_ms = bench_later_wall_ms};
+    bench.clock = &bench.later;
 }
 
 /* Forgets an earlier test; the folder is there, and neither loop nor supervisor. */

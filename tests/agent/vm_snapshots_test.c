@@ -708,6 +708,40 @@ START_TEST(a_vm_that_was_forgotten_here_is_restored_all_the_same)
 }
 END_TEST
 
+/* Its epoch is due to be forgotten, with its folder, before it starts. */
+START_TEST(the_disks_of_a_restore_are_no_remains_of_a_vm_that_was)
+{
+    close_supervisor();
+    bench_clock_later();
+    open_supervisor();
+    make_and_end();
+    forget(UID, 1);
+    start(UID + 1, 1, false);
+    ck_assert_int_eq(vm_supervisor_kill(bench.supervisor, UID + 1, 1, "", NULL), 0);
+    (void)wait_phase(UID + 1, PHASE_FAILED);
+    forget(UID + 1, 1);
+    bench.later_ms = VM_SUPERVISOR_EPOCHS_MS + 1000;
+    disk.restored = _i == 0; /* or when all is copied */
+    ck_assert_int_eq(restore(2, NULL), 0);
+    while (_i == 0 ? disk.waits == 0 : !disks_are(SAVED)) {
+        uv_run(&bench.loop, UV_RUN_ONCE);
+    }
+
+    while (there("vms/8")) {
+        uv_run(&bench.loop, UV_RUN_ONCE); /* upkeep comes by itself */
+    }
+    disk.restored = false;
+
+    struct vm_report report;
+    do {
+        ck_assert_int_eq(restore(2, NULL), 0);
+        uv_run(&bench.loop, UV_RUN_ONCE);
+    } while (!vm_supervisor_report(bench.supervisor, UID, &report));
+    (void)wait_phase(UID, PHASE_READY);
+    ck_assert(disks_are(SAVED));
+}
+END_TEST
+
 START_TEST(a_damaged_snapshot_starts_nothing_and_the_disks_stay)
 {
     struct err err = {0};
@@ -843,6 +877,8 @@ int main(int argc, char **argv)
     tcase_add_test(tests, a_daemon_that_cannot_see_what_is_there_does_not_begin);
     tcase_add_test(tests, a_restored_run_has_the_memory_and_the_disks_of_the_instant);
     tcase_add_test(tests, a_vm_that_was_forgotten_here_is_restored_all_the_same);
+    tcase_add_loop_test(tests, the_disks_of_a_restore_are_no_remains_of_a_vm_that_was, 0,
+                        2);
     tcase_add_test(tests, a_damaged_snapshot_starts_nothing_and_the_disks_stay);
     tcase_add_test(tests, a_snapshot_that_is_not_here_starts_nothing);
     tcase_add_loop_test(tests, a_restore_that_is_called_off_leaves_the_disks, 0, 3);

@@ -1,6 +1,7 @@
 /* Goal: one epoch is one run, whatever is asked, also when the VM has long been removed.
  * Method: real processes of the fake engine, folders of VMs that were, and a clock that
  * goes ahead (supervisor_fixture.h). */
+#include "agent/vm_lock.h"
 #include "base/work_pool.h"
 #include "supervisor_fixture.h"
 #include "support/disk_gate.h"
@@ -137,22 +138,6 @@ END_TEST
 
 /* ---- disks from one run to the next ---- */
 
-static uint64_t later_ms; /* added to the wall clock */
-
-static uint64_t later_wall_ms(void *context)
-{
-    (void)context;
-    return clock_wall_ms(clock_system()) + later_ms;
-}
-
-static uint64_t system_now_ns(void *context)
-{
-    (void)context;
-    return clock_now_ns(clock_system());
-}
-
-static const struct clock later = {.now_ns = system_now_ns, .wall_ms = later_wall_ms};
-
 static unsigned folders_left(void)
 {
     unsigned count = 0;
@@ -218,13 +203,13 @@ START_TEST(many_old_epochs_go_in_one_turn)
     enum { OLD = 200 };
     close_supervisor();
     plant_forgotten(OLD);
-    bench.clock = &later;
-    later_ms = 0;
+    bench_clock_later();
+    bench.later_ms = 0;
     open_supervisor();
     ck_assert_uint_eq(folders_left(), OLD);
     ck_assert_int_eq(try_start(100, 3), BERTH_EPHASE);
 
-    later_ms = VM_SUPERVISOR_EPOCHS_MS + 1000;
+    bench.later_ms = VM_SUPERVISOR_EPOCHS_MS + 1000;
     while (folders_left() == OLD) {
         uv_run(&bench.loop, UV_RUN_ONCE); /* upkeep comes by itself */
     }
@@ -233,18 +218,46 @@ START_TEST(many_old_epochs_go_in_one_turn)
 }
 END_TEST
 
+/* Somebody is about to start it again. */
+START_TEST(an_old_folder_whose_lock_is_held_stays)
+{
+    enum { OLD = 3 };
+    close_supervisor();
+    plant_forgotten(OLD);
+    bench_clock_later();
+    bench.later_ms = 0;
+    open_supervisor();
+    char *folder = temp_dir_path(&bench.dir, "vms/101");
+    int lock = vm_lock_take(folder, 9, NULL);
+    ck_assert_int_ge(lock, 0);
+
+    bench.later_ms = VM_SUPERVISOR_EPOCHS_MS + 1000;
+    while (folders_left() > 1) {
+        uv_run(&bench.loop, UV_RUN_ONCE); /* upkeep comes by itself */
+    }
+    ck_assert_int_eq(access(folder, F_OK), 0);
+    ck_assert_int_eq(try_start(101, 3), BERTH_EPHASE); /* its epoch is remembered, too */
+    (void)close(lock);
+
+    while (folders_left() > 0) {
+        uv_run(&bench.loop, UV_RUN_ONCE);
+    }
+    free(folder);
+}
+END_TEST
+
 START_TEST(an_epoch_forgotten_in_the_future_goes_in_its_time)
 {
     enum { OLD = 5 };
     close_supervisor();
-    bench.clock = &later; /* it is set back after these were forgotten */
+    bench_clock_later(); /* it is set back after these were forgotten */
     plant_forgotten(OLD);
-    later_ms = 0 - UINT64_C(2) * VM_SUPERVISOR_EPOCHS_MS;
+    bench.later_ms = 0 - UINT64_C(2) * VM_SUPERVISOR_EPOCHS_MS;
     open_supervisor();
     ck_assert_uint_eq(folders_left(), OLD);
     ck_assert_int_eq(try_start(100, 3), BERTH_EPHASE);
 
-    later_ms += VM_SUPERVISOR_EPOCHS_MS + 1000;
+    bench.later_ms += VM_SUPERVISOR_EPOCHS_MS + 1000;
     while (folders_left() > 0) {
         uv_run(&bench.loop, UV_RUN_ONCE);
     }
@@ -295,6 +308,7 @@ static void add_life(Suite *suite)
     tcase_add_test(tests, what_is_left_of_a_removal_is_removed_at_the_next_start);
     tcase_add_test(tests, many_old_epochs_go_in_one_turn);
     tcase_add_test(tests, of_too_many_epochs_the_oldest_go);
+    tcase_add_test(tests, an_old_folder_whose_lock_is_held_stays);
     tcase_add_test(tests, an_epoch_forgotten_in_the_future_goes_in_its_time);
     tcase_add_test(tests, a_vm_is_forgotten_even_when_its_disks_have_filled_the_host);
     suite_add_tcase(suite, tests);
