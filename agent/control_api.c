@@ -136,6 +136,11 @@ static bool has_part(const struct control_api *api)
            (leads(api) || self == NULL || self->voter != VOTER_NONE);
 }
 
+static uint64_t revision(const struct control_api *api)
+{
+    return api->control != NULL ? state_revision(control_state(api->control)) : 0;
+}
+
 static void role(void *context, struct control_role *ret_role)
 {
     struct control_api *api = context;
@@ -149,8 +154,7 @@ static void role(void *context, struct control_role *ret_role)
         .leader_name = leading          ? api->identity->name
                        : leader != NULL ? leader->name
                                         : "",
-        .revision =
-            api->control != NULL ? state_revision(control_state(api->control)) : 0,
+        .revision = revision(api),
     };
 }
 
@@ -186,20 +190,28 @@ static int propose_one(struct control_api *api,
 
 /* What needs a level that the cluster is not at is answered in words, with what the level
  * waits for. */
-static void refuse_level(struct control_api *api,
-                         const struct command *command,
-                         struct deferred *deferred)
+static void say_level(struct control_api *api,
+                      const struct command *command,
+                      struct apply_result *result)
 {
     struct err err = {0};
     char why[256];
-    deferred->code = 0;
-    deferred->refused = true;
-    deferred->result = (struct apply_result){
-        .code = BERTH_ELEVEL, .revision = state_revision(control_state(api->control))};
     (void)control_check_level(api->control, command, &err);
     leader_level_waits(api->leader, why);
-    (void)snprintf(deferred->result.text, sizeof(deferred->result.text), "%.120s%s%.130s",
-                   err.text, why[0] != '\0' ? ": " : "", why);
+    result->code = BERTH_ELEVEL;
+    (void)snprintf(result->text, sizeof(result->text), "%.120s%s%.130s", err.text,
+                   why[0] != '\0' ? ": " : "", why);
+}
+
+/* What the leader itself has to say against it; 0: nothing, and it is proposed. */
+static int say_leader(struct control_api *api,
+                      const struct command *command,
+                      struct apply_result *result)
+{
+    struct err err = {0};
+    result->code = leads(api) ? leader_check_command(api->leader, command, &err) : 0;
+    (void)snprintf(result->text, sizeof(result->text), "%.255s", err.text);
+    return result->code;
 }
 
 /* It says nothing of the commands beside it. */
@@ -217,14 +229,20 @@ static void propose(void *context,
     struct control_api *api = context;
     int full = 0; /* what the log has refused one with, and with it those behind it */
     for (uint32_t i = 0; i < count; i++) {
-        int r = full < 0 ? full : propose_one(api, &commands[i], i, done, done_context);
-        full = r < 0 && !is_of_command(r) ? r : 0;
-        struct deferred answer = {
-            .code = r, .index = i, .proposed = done, .context = done_context};
+        struct deferred answer = {.index = i, .proposed = done, .context = done_context};
+        int r = say_leader(api, &commands[i], &answer.result);
+        bool said = r < 0;
+        if (!said) {
+            r = full < 0 ? full : propose_one(api, &commands[i], i, done, done_context);
+            full = r < 0 && !is_of_command(r) ? r : 0;
+        }
         if (r == BERTH_ELEVEL) {
-            refuse_level(api, &commands[i], &answer);
+            say_level(api, &commands[i], &answer.result);
         }
         if (r < 0) {
+            answer.refused = said || r == BERTH_ELEVEL;
+            answer.code = answer.refused ? 0 : r;
+            answer.result.revision = revision(api);
             defer(api, &answer);
         }
     }

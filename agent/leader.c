@@ -323,6 +323,23 @@ static void decide(struct leader *leader)
     decisions_fini(decisions);
 }
 
+/* Not drained, it is refused by apply, which says so. */
+int leader_check_command(const struct leader *leader,
+                         const struct command *command,
+                         struct err *err)
+{
+    const struct cmd_delete *delete = &command->body.delete;
+    const struct host *host = NULL;
+    if (command->type == COMMAND_DELETE && delete->kind == KIND_HOST) {
+        host =
+            state_get(control_state(leader->config.control), KIND_HOST, "", delete->name);
+    }
+    return host != NULL && host->spec.drain
+               ? voters_check_removal(leader->voters, host,
+                                      clock_now_ms(leader->config.clock), err)
+               : 0;
+}
+
 /* ---- the level of the state
  * -------------------------------------------------------------------------- */
 

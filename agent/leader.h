@@ -74,6 +74,11 @@ bool leader_image_lacks(const struct leader *leader,
                         const char *image_name,
                         uint64_t host,
                         struct image_lack *ret_lack);
+/* What the leader knows against a command that apply could not refuse: 0, BERTH_EINUSE
+ * with words (agent/voters.h), or -ENOMEM. */
+int leader_check_command(const struct leader *leader,
+                         const struct command *command,
+                         struct err *err);
 /* Soft facts for the API; new references or NULL. */
 /* The window that a VM's CPU is the mean of; 0: it does not run. Not before this run
  * began: what was measured of one before, maybe on another host, is not its own. */

@@ -1,9 +1,12 @@
 #include "agent/voters.h"
 
 #include "agent/identity.h"
+#include "base/cleanup.h"
 #include "base/log.h"
+#include "base/require.h"
 #include "base/u64_map.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -170,6 +173,50 @@ static bool find_leaver(const struct voters_host *hosts,
     return found && other_stays && counted->voting == 2 && counted->staying == 1;
 }
 
+/* One voter more than there should be: another has come in a drained one's place. Who is
+ * lost goes, else who is drained, else (that one is in service again) any but the leader;
+ * while all that stay are well. */
+static bool find_surplus(const struct voters_host *hosts,
+                         unsigned count,
+                         const struct count *counted,
+                         unsigned *ret_index)
+{
+    bool found = false;
+    if (counted->voting <= VOTERS_TARGET) {
+        return false;
+    }
+    if (find_lost(hosts, count, counted, ret_index)) {
+        return true;
+    }
+    for (unsigned i = 0; i < count; i++) {
+        unsigned well = counted->well - (is_well(&hosts[i]) ? 1U : 0U);
+        if (!is_voter(&hosts[i]) || hosts[i].rests || well + 1 != counted->voting ||
+            (!hosts[i].drain && (hosts[i].self || !is_well(&hosts[i])))) {
+            continue;
+        }
+        if (!found || (hosts[i].drain && !hosts[*ret_index].drain)) {
+            *ret_index = i;
+            found = true;
+        }
+    }
+    return found;
+}
+
+/* Whether a newcomer is wanted in the place of a voter that is drained, and will perhaps
+ * be removed: it comes before that one goes, so that the log stands a loss all the time.
+ */
+static bool replaces_drained(const struct voters_host *hosts,
+                             unsigned count,
+                             const struct count *counted)
+{
+    bool drained = false;
+    for (unsigned i = 0; i < count; i++) {
+        drained = drained || (is_voter(&hosts[i]) && hosts[i].drain);
+    }
+    return drained && counted->voting == VOTERS_TARGET &&
+           counted->well == counted->voting;
+}
+
 /* From one voter to two only on the way to three; a second one alone would be one more
  * that may fail. */
 static bool wants_more(const struct count *counted)
@@ -191,21 +238,50 @@ voters_decide(const struct voters_host *hosts, unsigned count, unsigned *ret_ind
             return step;
         }
     }
+    bool newcomer = find_newcomer(hosts, count, &index);
     if (counted.strangers > 0) {
-        return VOTERS_STEP_NONE; /* what hinders its leaving hinders every change */
+        /* What hinders its leaving hinders every change, but the leaving of a lost voter,
+         * which may be what hinders it. */
+        return newcomer && find_lost(hosts, count, &counted, ret_index)
+                   ? VOTERS_STEP_REMOVE
+                   : VOTERS_STEP_NONE;
     }
-    if (find_leaver(hosts, count, &counted, &index)) {
-        return leave(hosts, count, index, ret_index);
+    unsigned leaver = 0;
+    if (find_leaver(hosts, count, &counted, &leaver) ||
+        find_surplus(hosts, count, &counted, &leaver)) {
+        return leave(hosts, count, leaver, ret_index);
     }
-    if (!find_newcomer(hosts, count, &index)) {
+    if (!newcomer) {
         return VOTERS_STEP_NONE;
     }
-    if (wants_more(&counted)) {
+    if (wants_more(&counted) || replaces_drained(hosts, count, &counted)) {
         *ret_index = index;
         return advance(&hosts[index]);
     }
     return find_lost(hosts, count, &counted, ret_index) ? VOTERS_STEP_REMOVE
                                                         : VOTERS_STEP_NONE;
+}
+
+enum voters_farewell voters_bid_farewell(const struct voters_host *hosts,
+                                         unsigned count,
+                                         unsigned index,
+                                         unsigned *ret_other)
+{
+    struct count counted = count_of(hosts, count);
+    const struct voters_host *host = &hosts[index];
+    bool newcomer = false;
+    if (host->role == CONSENSUS_ROLE_NONE || host->phase == HOST_PHASE_LOST) {
+        return VOTERS_FAREWELL_NOW;
+    }
+    for (unsigned i = 0; i < count; i++) {
+        if (i != index && is_voter(&hosts[i]) && !is_well(&hosts[i])) {
+            *ret_other = i;
+            return VOTERS_FAREWELL_HINDERED;
+        }
+        newcomer = newcomer || (can_vote(&hosts[i]) && !is_voter(&hosts[i]));
+    }
+    bool replaced = newcomer ? counted.voting > 1 : counted.voting > VOTERS_TARGET;
+    return is_voter(host) && replaced ? VOTERS_FAREWELL_SOON : VOTERS_FAREWELL_NOW;
 }
 
 /* ---- the edge
@@ -534,7 +610,7 @@ next_step(struct voters *voters, uint64_t now_ms, uint64_t *ret_raft_id)
 {
     unsigned count = 0;
     unsigned chosen = 0;
-    struct voters_host *hosts = look(voters, now_ms, &count);
+    CLEANUP_FREE struct voters_host *hosts = look(voters, now_ms, &count);
     if (hosts == NULL) {
         return VOTERS_STEP_NONE;
     }
@@ -542,8 +618,69 @@ next_step(struct voters *voters, uint64_t now_ms, uint64_t *ret_raft_id)
     if (step != VOTERS_STEP_NONE) {
         *ret_raft_id = hosts[chosen].raft_id;
     }
-    free(hosts);
     return step;
+}
+
+/* Where the host is among those looked at; count: nowhere. */
+static unsigned
+index_of(const struct voters_host *hosts, unsigned count, const struct host *host)
+{
+    uint64_t raft_id = raft_id_of(host);
+    unsigned index = 0;
+    while (index < count && hosts[index].raft_id != raft_id) {
+        index++;
+    }
+    return index;
+}
+
+/* "host h2, which is lost: bring it back" */
+static int refuse_hindered(const struct voters *voters,
+                           const struct host *host,
+                           const struct voters_host *other,
+                           struct err *err)
+{
+    const struct host *missing = host_of(voters, other->raft_id);
+    if (missing == NULL) {
+        return err_set(err, BERTH_EINUSE,
+                       "host %s is in the log, and one that was removed before is still "
+                       "leaving it: try again in a while",
+                       host->meta.name);
+    }
+    return err_set(err, BERTH_EINUSE,
+                   "host %s is in the log, and host %s, which votes there, %s%s: bring "
+                   "%s back, or wait until another host votes in its place, minutes "
+                   "after it is lost (berth host ls)",
+                   host->meta.name, missing->meta.name,
+                   other->phase == HOST_PHASE_READY ? "does not follow" : "is ",
+                   other->phase == HOST_PHASE_READY ? "" : host_phase_names[other->phase],
+                   missing->meta.name);
+}
+
+int voters_check_removal(struct voters *voters,
+                         const struct host *host,
+                         uint64_t now_ms,
+                         struct err *err)
+{
+    unsigned count = 0;
+    unsigned other = 0;
+    CLEANUP_FREE struct voters_host *hosts = look(voters, now_ms, &count);
+    if (hosts == NULL) {
+        return err_sys(err, -ENOMEM, "remove host %s", host->meta.name);
+    }
+    unsigned index = index_of(hosts, count, host);
+    REQUIRE(index < count);
+    switch (voters_bid_farewell(hosts, count, index, &other)) {
+    case VOTERS_FAREWELL_HINDERED:
+        return refuse_hindered(voters, host, &hosts[other], err);
+    case VOTERS_FAREWELL_SOON:
+        return err_set(err, BERTH_EINUSE,
+                       "host %s votes in the log, and another host is about to take its "
+                       "place: try again in some seconds, when it votes no more "
+                       "(berth host ls)",
+                       host->meta.name);
+    default:
+        return 0;
+    }
 }
 
 void voters_tick(struct voters *voters, uint64_t now_ms)

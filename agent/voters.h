@@ -8,7 +8,10 @@
  * the last two the drained one leaves the log, and can then be removed. What is in the
  * log without a host record belongs to a removed host: it leaves the log before anything
  * else is done, for as a voter it may never answer again; a leader without a record hands
- * over first. A voter whose host has been lost for VOTERS_LOST_MS leaves the log, too,
+ * over first. So that it does not come to this, a drained voter is replaced when another
+ * host can vote, which comes before it goes; and its record may go (voters_check_removal)
+ * when it has left the log, or, with nobody to replace it, when the others are well. A
+ * voter whose host has been lost for VOTERS_LOST_MS leaves the log, too,
  * when another host can take its place and all other voters are well; first the lost one
  * goes, since nobody can be added while a voter does not answer, and two of two stand a
  * loss no worse than two of three. A host whose change failed rests a while, and the
@@ -20,6 +23,7 @@
 
 #include "agent/control.h"
 #include "base/clock.h"
+#include "base/err.h"
 #include "consensus/consensus.h"
 #include "model/objects.h"
 
@@ -72,6 +76,21 @@ enum voters_step {
 enum voters_step
 voters_decide(const struct voters_host *hosts, unsigned count, unsigned *ret_index);
 
+/* Whether a drained host's record may go, and with it its key: from then on it is heard
+ * in the log only over a channel that is there, and leaves the log only if all other
+ * voters answer. */
+enum voters_farewell {
+    VOTERS_FAREWELL_NOW = 0,
+    VOTERS_FAREWELL_SOON,     /* another one takes its place in the log first */
+    VOTERS_FAREWELL_HINDERED, /* *ret_other, which votes, is not well */
+};
+
+/* Pure. How many voters are left is apply's to judge. */
+enum voters_farewell voters_bid_farewell(const struct voters_host *hosts,
+                                         unsigned count,
+                                         unsigned index,
+                                         unsigned *ret_other);
+
 struct voters;
 
 struct voters *voters_new(const struct clock *clock, struct control *control);
@@ -80,5 +99,11 @@ struct voters *voters_free(struct voters *voters);
 void voters_lead(struct voters *voters, bool leads);
 /* Looks whether something is to be done; for every voter, whether it leads or not. */
 void voters_tick(struct voters *voters, uint64_t now_ms);
+/* The same for a host of the state, on the leader: 0, BERTH_EINUSE with what to do, or
+ * -ENOMEM. */
+int voters_check_removal(struct voters *voters,
+                         const struct host *host,
+                         uint64_t now_ms,
+                         struct err *err);
 /* Host uids of the log's voters as its configuration has them; the count, at most max. */
 unsigned voters_uids(const struct voters *voters, uint64_t *ret_uids, unsigned max);

@@ -325,7 +325,9 @@ const struct cli_command cli_commands[] = {
      "go, "
      "those that use others first; a VM's disks and snapshots go with it. A host that "
      "keeps disks of "
-     "stopped VMs stays, unless --force. One object that others use is refused at once, "
+     "stopped VMs stays, unless --force; one that votes in the log stays while another "
+     "host is to take its place there, or while a voter is away. One object that others "
+     "use is refused at once, "
      "with who they are; among several it waits for those that go as well, at most "
      "--timeout; a tenant's tokens that are not named are told before anything goes. VMs "
      "take a while to end: --wait ends when all is gone.",
@@ -536,7 +538,9 @@ const struct cli_command cli_commands[] = {
      "runs "
      "on until there is; when no other host takes VMs, that is said and --wait ends with "
      "5. VMs that are stopped stay: their disks are "
-     "here, and each is named.",
+     "here, and each is named. If the host votes in the log and another one can, that "
+     "one "
+     "takes its place there.",
      "berth drain r1u04 --reason \"PSU swap\" --wait\n"
      "berth drain r1u04 && berth ls vm -w",
      1,

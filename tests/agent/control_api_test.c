@@ -11,6 +11,7 @@ static struct control_api api;
 static struct {
     unsigned count;
     int code;
+    char text[256]; /* of a refusal */
     uint32_t index;
     const struct state *state;
     char token[JOIN_TOKEN_TEXT_SIZE];
@@ -46,6 +47,7 @@ take_proposed(void *context, uint32_t index, int code, const struct apply_result
     got.count++;
     got.index = index;
     got.code = code < 0 ? code : result->code;
+    (void)snprintf(got.text, sizeof(got.text), "%s", code < 0 ? "" : result->text);
 }
 
 static void take_readable(void *context, int code, const struct state *state)
@@ -242,6 +244,135 @@ START_TEST(a_join_token_lets_a_host_in)
 }
 END_TEST
 
+/* ---- a host that goes ---- */
+
+static bool find_in_log(const struct plane *self, struct consensus_member *ret_member)
+{
+    struct consensus_member members[CONSENSUS_MEMBERS_MAX];
+    uint64_t id = identity_raft_id(&self->host->identity.key);
+    size_t count = consensus_members(control_consensus(plane_leader()->control), members,
+                                     CONSENSUS_MEMBERS_MAX);
+    for (size_t i = 0; i < count; i++) {
+        if (members[i].id == id) {
+            *ret_member = members[i];
+            return true;
+        }
+    }
+    return false;
+}
+
+static unsigned voters_recorded(void)
+{
+    size_t cursor = 0;
+    unsigned recorded = 0;
+    const struct host *host;
+    while (plane_leader() != NULL &&
+           (host = state_next(control_state(plane_leader()->control), KIND_HOST,
+                              &cursor)) != NULL) {
+        recorded += host->status.voter == VOTER_VOTER ? 1U : 0U;
+    }
+    return recorded;
+}
+
+static const struct host *record_of(const struct plane *self)
+{
+    const struct digest key = identity_key_digest(&self->host->identity.key);
+    return state_host_by_key(control_state(plane_leader()->control), &key);
+}
+
+/* The first voter that does not lead, or the one after it. */
+static struct plane *other_voter(unsigned after)
+{
+    for (unsigned i = 0; i < rack.count; i++) {
+        struct plane *self = &plane.hosts[i];
+        if (self != plane_leader() && record_of(self)->status.voter == VOTER_VOTER &&
+            after-- == 0) {
+            return self;
+        }
+    }
+    ck_abort_msg("there is no such voter");
+}
+
+static void rack_of_voters(unsigned hosts)
+{
+    static const char *const tokens[] = {"second", "third", "fourth"};
+    plane_start();
+    for (unsigned i = 1; i < hosts; i++) {
+        plane_member(tokens[i - 1], (uint8_t)(i + 1));
+    }
+    RACK_WAIT(voters_recorded() == 3);
+    api_start(plane_leader());
+}
+
+static void drain(const struct plane *self)
+{
+    struct command command;
+    command_init(&command, COMMAND_HOST_DRAIN);
+    command.body.host_drain.host = record_of(self)->meta.uid;
+    command.body.host_drain.drain = true;
+    ck_assert_int_eq(plane_propose(&command), 0);
+}
+
+/* As `berth rm host` does; where the leader is, which a busy machine may change. */
+static int remove_host(const struct plane *self)
+{
+    do {
+        struct command command;
+        unsigned before = got.count;
+        RACK_WAIT(plane_leader() != NULL);
+        api.control = plane_leader()->control;
+        api.leader = plane_leader()->leader;
+        command_init(&command, COMMAND_DELETE);
+        (void)snprintf(command.subject, sizeof(command.subject), "root");
+        command.body.delete.kind = KIND_HOST;
+        memcpy(command.body.delete.name, self->host->identity.name, NAME_SIZE);
+        command.body.delete.expected_revision = REVISION_ANY;
+        api.plane.propose(&api, &command, 1, take_proposed, NULL);
+        command_fini(&command);
+        RACK_WAIT(got.count > before);
+    } while (got.code == BERTH_ENOTLEADER);
+    return got.code;
+}
+
+/* With its record goes its key. */
+START_TEST(a_drained_voter_is_removed_when_another_votes_in_its_place)
+{
+    struct consensus_member member;
+    rack_of_voters(4);
+    struct plane *gone = other_voter(0);
+    drain(gone);
+
+    while (remove_host(gone) == BERTH_EINUSE) {
+        ck_assert_ptr_nonnull(strstr(got.text, "place"));
+    }
+
+    ck_assert_msg(got.code == 0, "%s", got.text);
+    RACK_WAIT(plane_leader() != NULL);
+    ck_assert(!find_in_log(gone, &member));
+    ck_assert_uint_eq(voters_recorded(), 3);
+    api_stop();
+}
+END_TEST
+
+START_TEST(a_drained_voter_is_kept_while_another_is_away)
+{
+    struct consensus_member member;
+    rack_of_voters(3);
+    struct plane *away = other_voter(0);
+    struct plane *gone = other_voter(1);
+    away->beats = false;
+    plane_close_log(away);
+    drain(gone);
+    RACK_WAIT(plane_leader() != NULL && find_in_log(away, &member) && !member.recent);
+
+    ck_assert_int_eq(remove_host(gone), BERTH_EINUSE);
+
+    ck_assert_ptr_nonnull(strstr(got.text, "is in the log, and host "));
+    ck_assert_ptr_nonnull(strstr(got.text, away->host->identity.name));
+    api_stop();
+}
+END_TEST
+
 START_TEST(metrics_tell_of_log_and_mesh)
 {
     plane_start();
@@ -421,6 +552,8 @@ int main(void)
     tcase_add_test(tests, the_leader_writes_and_reads);
     tcase_add_test(tests, what_the_log_has_no_room_for_keeps_out_those_behind_it);
     tcase_add_test(tests, a_join_token_lets_a_host_in);
+    tcase_add_test(tests, a_drained_voter_is_removed_when_another_votes_in_its_place);
+    tcase_add_test(tests, a_drained_voter_is_kept_while_another_is_away);
     tcase_add_test(tests, metrics_tell_of_log_and_mesh);
     tcase_add_test(tests, a_voter_tells_who_leads_out_of_its_state);
     tcase_add_test(tests, a_host_without_a_log_says_so_later_and_knows_nothing);
