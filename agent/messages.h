@@ -16,6 +16,7 @@
 #define MESSAGE_SIZE_MAX  (1u << 20)
 #define MESSAGE_TYPE_BASE 256  /* the mesh keeps lower ones */
 #define ORDERS_VMS_MAX    1024 /* of one host */
+#define HEARTBEAT_VMS_MAX 1024 /* all that it has orders for, at least */
 #define MEMBERS_MAX       5000 /* as many hosts as the state holds */
 
 /* ---- joining
@@ -132,7 +133,9 @@ RECORD_DECLARE(msg_carried, MSG_CARRIED_FIELDS)
       "whole host")                                                                      \
     F(S, 7, U64, disk_free_bytes, "diskFree", UNIT_BYTES, 0, 0, UINT64_MAX, 0,           \
       "of its state folder")                                                             \
-    F(S, 8, LIST, vms, "vms", msg_vm_seen, 0, 0, 1024, 0, "every VM process")            \
+    F(S, 8, LIST, vms, "vms", msg_vm_seen, 0, 0, HEARTBEAT_VMS_MAX, 0,                   \
+      "all that are ordered, once each; of others as many as there is room for: that "   \
+      "one is not among them says nothing")                                              \
     F(S, 9, LIST, blobs, "blobs", msg_blob, 0, 0, 256, 0, "what its image store holds")  \
     F(S, 10, RECORD, status, "status", host_status, 0, 0, 0, 0,                          \
       "addresses and inventory")                                                         \

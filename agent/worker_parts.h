@@ -68,6 +68,7 @@ struct worker {
     char networks_fault[256];   /* of the last one */
     struct image_pull *pull;
     struct u64_map *failures; /* uid -> struct failure */
+    uint64_t unsaid_ms; /* monotonic: a heartbeat that cannot be sent is told of then */
     struct host_sampler sampler;
     struct host_usage usage;
     struct u64_map *loads; /* uid -> permille + 1, of the last sample */
@@ -95,6 +96,9 @@ static inline bool worker_may_follow(const struct msg_member *member)
 
 /* Tells the leader how things are; context is the worker, here and below. */
 void worker_heartbeat(void *context);
+/* Leaves HEARTBEAT_VMS_MAX of a list of msg_vm_seen: first those with orders (NULL: none
+ * has any), whatever they are, then what runs, then what has ended and only has to go. */
+void worker_seen_cut(const struct u64_map *orders_index, struct record_list *list);
 /* Now and then: which ranges this host needs for itself. */
 void worker_taken_look(struct worker *worker);
 /* They are not what was said last: for the next heartbeat. At most once per sample. */

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define UNSAID_MS 60000 /* between two complaints of one that cannot be sent */
+
 /* ---- what is said upwards
  * -------------------------------------------------------------------------- */
 
@@ -59,10 +61,19 @@ static bool vm_has_ended(const struct vm_report *report)
            (report->phase == PHASE_STOPPED || report->phase == PHASE_FAILED);
 }
 
+/* Of a VM that could not be started the run before is no news; of one that runs all the
+ * same the failure is none. */
+static bool is_replaced(const struct vm_report *report, const struct failure *failure)
+{
+    return failure != NULL && !(report->alive && report->epoch >= failure->epoch);
+}
+
 static void seen_visit(void *context, const struct vm_report *report)
 {
     struct seen_list *seen = context;
-    struct msg_vm_seen *item = report->epoch != 0 ? seen_add(seen) : NULL;
+    const struct failure *failure = u64_map_get(seen->worker->failures, report->uid);
+    struct msg_vm_seen *item =
+        report->epoch != 0 && !is_replaced(report, failure) ? seen_add(seen) : NULL;
     if (item == NULL) {
         return;
     }
@@ -92,7 +103,10 @@ static void seen_failures(struct seen_list *seen)
     void *value;
     while (u64_map_next(seen->worker->failures, &cursor, &uid, &value)) {
         const struct failure *failure = value;
-        struct msg_vm_seen *item = seen_add(seen);
+        struct vm_report report;
+        bool stands = !vm_supervisor_report(seen->worker->supervisor, uid, &report) ||
+                      report.epoch == 0 || is_replaced(&report, failure);
+        struct msg_vm_seen *item = stands ? seen_add(seen) : NULL;
         if (item != NULL) {
             item->vm = uid;
             item->epoch = failure->epoch;
@@ -102,6 +116,48 @@ static void seen_failures(struct seen_list *seen)
             (void)record_set_text(&item->reason, failure->reason);
         }
     }
+}
+
+_Static_assert(ORDERS_VMS_MAX <= HEARTBEAT_VMS_MAX, "all that is ordered is told of");
+
+static unsigned rank_of(const struct u64_map *orders_index,
+                        const struct msg_vm_seen *seen)
+{
+    if (orders_index != NULL && u64_map_get(orders_index, seen->vm) != NULL) {
+        return 0;
+    }
+    return seen->phase == PHASE_STOPPED || seen->phase == PHASE_FAILED ? 2 : 1;
+}
+
+void worker_seen_cut(const struct u64_map *orders_index, struct record_list *list)
+{
+    struct msg_vm_seen *items = list->items;
+    uint32_t kept = 0;
+    if (list->count <= HEARTBEAT_VMS_MAX) {
+        return;
+    }
+    for (unsigned rank = 0; rank <= 2; rank++) {
+        for (uint32_t i = kept; i < list->count && kept < HEARTBEAT_VMS_MAX; i++) {
+            if (rank_of(orders_index, &items[i]) == rank) {
+                struct msg_vm_seen item = items[i];
+                items[i] = items[kept];
+                items[kept++] = item;
+            }
+        }
+    }
+    while (list->count > kept) {
+        record_fini(&msg_vm_seen_record, &items[--list->count]);
+    }
+}
+
+static void vms_fill(struct worker *worker, struct msg_vm_seen_list *ret_list)
+{
+    struct seen_list seen = {.worker = worker};
+    vm_supervisor_each(worker->supervisor, seen_visit, &seen);
+    seen_failures(&seen);
+    worker_seen_cut(worker->orders_index, &seen.list);
+    ret_list->items = seen.list.items;
+    ret_list->count = seen.list.count;
 }
 
 static int blobs_fill(struct worker *worker, struct msg_blob_list *list)
@@ -165,13 +221,35 @@ static bool orders_are_taken(const struct worker *worker)
     return worker->orders.term == worker->leader_term && !worker->config.members->unsaved;
 }
 
+/* A host that cannot say how it is loses its lease and then its VMs: nobody else knows
+ * why. */
+static void tell_unsaid(struct worker *worker, int why)
+{
+    uint64_t now_ms = clock_now_ms(worker->config.clock);
+    if (why >= 0 || now_ms < worker->unsaid_ms) {
+        return;
+    }
+    worker->unsaid_ms = now_ms + UNSAID_MS;
+    log_error("worker", "the heartbeat of this host cannot be sent",
+              KV_STR("why", err_sentence(why)));
+}
+
+/* Who is not reached now is by the next one. */
+static void heartbeat_send_to(struct worker *worker,
+                              uint64_t host,
+                              const struct msg_heartbeat *heartbeat)
+{
+    int r = link_send(worker->config.link, host, MESSAGE_HEARTBEAT, heartbeat);
+    bool ours = r == BERTH_ETOOLARGE || r == BERTH_EINVALID || r == -ENOMEM;
+    tell_unsaid(worker, ours ? r : 0);
+}
+
 /* To the leader that answers; to all voters while nobody does. */
 static void heartbeat_send(struct worker *worker, const struct msg_heartbeat *heartbeat)
 {
     uint64_t leader = worker_leader(worker);
     if (leader != 0) {
-        (void)link_send(worker->config.link, leader, MESSAGE_HEARTBEAT,
-                        heartbeat); /* the next one follows soon */
+        heartbeat_send_to(worker, leader, heartbeat);
         return;
     }
     const struct msg_member_list *list = &worker->config.members->list;
@@ -181,8 +259,7 @@ static void heartbeat_send(struct worker *worker, const struct msg_heartbeat *he
     }
     for (uint32_t i = 0; i < list->count; i++) {
         if (!voters_known || worker_may_follow(&list->items[i])) {
-            (void)link_send(worker->config.link, list->items[i].uid, MESSAGE_HEARTBEAT,
-                            heartbeat); /* likewise */
+            heartbeat_send_to(worker, list->items[i].uid, heartbeat);
         }
     }
 }
@@ -190,7 +267,6 @@ static void heartbeat_send(struct worker *worker, const struct msg_heartbeat *he
 void worker_heartbeat(void *context)
 {
     struct worker *worker = context;
-    struct seen_list seen = {.worker = worker};
     struct msg_heartbeat message;
     loop_timer_again(worker->heartbeat_timer, WORKER_REPEAT_MS, WORKER_HEARTBEAT_MS);
     record_init(&msg_heartbeat_record, &message);
@@ -207,13 +283,12 @@ void worker_heartbeat(void *context)
     message.level_min = worker->config.levels.min;
     message.level_max = worker->config.levels.max;
     message.fence = fence_client_health(worker->fence);
-    vm_supervisor_each(worker->supervisor, seen_visit, &seen);
-    seen_failures(&seen);
-    message.vms.items = seen.list.items;
-    message.vms.count = seen.list.count;
+    vms_fill(worker, &message.vms);
     worker_snapshots_fill(worker, &message.snapshots);
-    if (blobs_fill(worker, &message.blobs) == 0 &&
-        worker_status(&worker->config, &message.status) == 0) {
+    int r = blobs_fill(worker, &message.blobs);
+    r = r == 0 ? worker_status(&worker->config, &message.status) : r;
+    tell_unsaid(worker, r);
+    if (r == 0) {
         taken_fill(worker, &message.taken);
         carried_fill(worker, &message.carried);
         message.sequence =

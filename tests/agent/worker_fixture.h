@@ -24,8 +24,9 @@
 #define L_MS     6000 /* the lease, model.md */
 #define PAUSE_MS (L_MS * 7 / 10)
 #define KILL_MS  (L_MS * 9 / 10)
-#define FENCED   11 /* may be restarted elsewhere */
-#define WAITS    12 /* waits for its host */
+#define FENCED   11   /* may be restarted elsewhere */
+#define WAITS    12   /* waits for its host */
+#define STRAYS   1000 /* and above: others that it tells of */
 #define TERM     5
 
 static uint64_t now_ms;
@@ -51,6 +52,7 @@ static struct {
     uint64_t taken;       /* hash of the orders that the worker says it follows */
     unsigned own_ranges;  /* that the newest heartbeat tells of, on the loopback */
     unsigned on_link;     /* likewise, that the host reaches directly */
+    unsigned strays;      /* other VMs, at most in one */
     uint32_t carried;     /* a network that is there all the same, or 0 */
     enum phase phases[2]; /* of FENCED and WAITS; PENDING: not seen */
     uint64_t epochs[2];
@@ -156,9 +158,15 @@ static inline void leader_hears(struct rack_host *host,
                        seen->reason != NULL ? seen->reason : "");
     }
     memset(leader.phases, 0, sizeof(leader.phases));
+    unsigned strays = 0;
     for (uint32_t i = 0; i < heartbeat->vms.count; i++) {
         const struct msg_vm_seen *seen = &heartbeat->vms.items[i];
+        if (seen->vm >= STRAYS) {
+            strays++;
+            continue;
+        }
         ck_assert(seen->vm == FENCED || seen->vm == WAITS);
+        ck_assert_int_eq(leader.phases[seen->vm - FENCED], PHASE_PENDING); /* told once */
         leader.phases[seen->vm - FENCED] = (enum phase)seen->phase;
         leader.epochs[seen->vm - FENCED] = seen->epoch;
         leader.paused = seen->vm == WAITS ? seen->paused : leader.paused;
@@ -167,6 +175,7 @@ static inline void leader_hears(struct rack_host *host,
         (void)snprintf(leader.reasons[seen->vm - FENCED], 256, "%s",
                        seen->reason != NULL ? seen->reason : "");
     }
+    leader.strays = strays > leader.strays ? strays : leader.strays;
     if (leader.acks) {
         ack(heartbeat->sequence);
     }

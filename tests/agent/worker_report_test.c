@@ -240,6 +240,115 @@ START_TEST(a_vm_whose_record_is_damaged_is_told_failed_only_when_it_has_ended)
 }
 END_TEST
 
+/* ---- more VMs than a heartbeat has room for ---- */
+
+/* One that could not be started, as after orders that are others by now. */
+static void add_stray(uint64_t uid)
+{
+    struct failure *failure = calloc(1, sizeof(*failure));
+    ck_assert_ptr_nonnull(failure);
+    failure->epoch = 1;
+    failure->phase = PHASE_FAILED;
+    memset(failure->reason, 'x', sizeof(failure->reason) - 1);
+    ck_assert_int_eq(u64_map_put(worker->failures, uid, failure), 0);
+}
+
+START_TEST(a_host_with_more_vms_than_it_can_tell_of_is_heard)
+{
+    start_both();
+    for (uint64_t uid = STRAYS; uid < STRAYS + HEARTBEAT_VMS_MAX + 10; uid++) {
+        add_stray(uid);
+    }
+
+    worker_heartbeat(worker); /* before a reconcile forgets some of them */
+
+    RACK_WAIT(leader.strays > 0);
+    ck_assert_uint_eq(leader.strays, HEARTBEAT_VMS_MAX - 2);
+    ck_assert(is(FENCED, PHASE_READY) && is(WAITS, PHASE_READY));
+    stop();
+}
+END_TEST
+
+/* Nobody else knows why the host is lost then. */
+START_TEST(a_heartbeat_that_cannot_be_sent_is_complained_of_now_and_then)
+{
+    start();
+    let_pass();
+    ck_assert_uint_eq(worker->unsaid_ms, 0);
+    worker->config.levels.max = LEVEL_LIMIT + 1; /* the message has no room for that */
+
+    worker_heartbeat(worker);
+
+    uint64_t again_ms = worker->unsaid_ms;
+    ck_assert_uint_gt(again_ms, now_ms);
+    now_ms = again_ms - 1;
+    worker_heartbeat(worker);
+    ck_assert_uint_eq(worker->unsaid_ms, again_ms);
+    now_ms++;
+    worker_heartbeat(worker);
+    ck_assert_uint_gt(worker->unsaid_ms, again_ms);
+    stop();
+}
+END_TEST
+
+static void add_seen(struct record_list *list, uint64_t uid, enum phase phase)
+{
+    struct msg_vm_seen *seen = record_list_add(&msg_vm_seen_record, list);
+    ck_assert_ptr_nonnull(seen);
+    seen->vm = uid;
+    seen->epoch = 1;
+    seen->phase = phase;
+    ck_assert_int_eq(record_set_text(&seen->reason, "why"), 0);
+}
+
+START_TEST(what_is_ordered_is_told_before_what_runs_and_that_before_what_has_ended)
+{
+    struct record_list list = {0};
+    struct u64_map *ordered = u64_map_new();
+    for (uint64_t uid = 1; uid <= 4 * 500; uid++) { /* four kinds in turn */
+        static const enum phase phases[] = {PHASE_FAILED, PHASE_STOPPED, PHASE_READY,
+                                            PHASE_STOPPED};
+        add_seen(&list, uid, phases[uid % 4]);
+        if (uid % 4 == 3) {
+            ck_assert_int_eq(u64_map_put(ordered, uid, &list), 0);
+        }
+    }
+
+    worker_seen_cut(ordered, &list);
+
+    unsigned kinds[4] = {0};
+    ck_assert_uint_eq(list.count, HEARTBEAT_VMS_MAX);
+    for (uint32_t i = 0; i < list.count; i++) {
+        const struct msg_vm_seen *seen = (struct msg_vm_seen *)list.items + i;
+        kinds[seen->vm % 4]++;
+        record_fini(&msg_vm_seen_record, (struct msg_vm_seen *)list.items + i);
+    }
+    ck_assert_uint_eq(kinds[3], 500);
+    ck_assert_uint_eq(kinds[2], 500);
+    ck_assert_uint_eq(kinds[0] + kinds[1], HEARTBEAT_VMS_MAX - 1000);
+    free(list.items);
+    u64_map_free(ordered);
+}
+END_TEST
+
+/* After a stop it is known from its run; the next one cannot be. */
+START_TEST(a_vm_that_cannot_be_started_again_is_told_of_once)
+{
+    struct wish odd = both;
+    start_both();
+    leader.acks = true;
+    order_both(&odd, ORDER_STOP, 1);
+    RACK_WAIT(is(WAITS, PHASE_STOPPED));
+    odd.engine = ENGINE_KVM; /* not on this host */
+
+    order_both(&odd, ORDER_RUN, 2);
+
+    RACK_WAIT(leader.phases[1] == PHASE_FAILED); /* the fixture looks for the other one */
+    ck_assert_uint_eq(leader.epochs[1], 2);
+    stop();
+}
+END_TEST
+
 int main(int argc, char **argv)
 {
     engine_fake_main(argc, argv);
@@ -262,6 +371,11 @@ int main(int argc, char **argv)
                    a_heartbeat_goes_out_without_ranges_when_there_is_no_memory_for_them);
     tcase_add_test(tests,
                    a_vm_whose_record_is_damaged_is_told_failed_only_when_it_has_ended);
+    tcase_add_test(tests, a_host_with_more_vms_than_it_can_tell_of_is_heard);
+    tcase_add_test(
+        tests, what_is_ordered_is_told_before_what_runs_and_that_before_what_has_ended);
+    tcase_add_test(tests, a_vm_that_cannot_be_started_again_is_told_of_once);
+    tcase_add_test(tests, a_heartbeat_that_cannot_be_sent_is_complained_of_now_and_then);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
 }
