@@ -80,12 +80,18 @@ refuse_lost(struct api_call *call, const struct state *state, const struct vm *v
 {
     const struct host *host = state_host(state, vm->status.host);
     const char *name = host != NULL ? host->meta.name : "its host";
-    char then[2 * NAME_SIZE + 64] = "the VM then starts elsewhere with new disks";
+    char then[2 * NAME_SIZE + 96] = "the VM then starts elsewhere with new disks";
     char text[640];
     if (vm->status.phase != PHASE_LOST) {
         return false;
     }
-    if (vm_stays_off(vm)) {
+    if (state_place_unknown(state, vm)) {
+        (void)snprintf(
+            then, sizeof(then),
+            "the VM then stays stopped, for another host of before may run it, "
+            "until berth start %s --anywhere",
+            vm->meta.name);
+    } else if (vm_stays_off(vm)) {
         (void)snprintf(then, sizeof(then),
                        "the VM is switched off and stays so, and berth start %s then "
                        "starts it elsewhere with new disks",

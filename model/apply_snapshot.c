@@ -365,6 +365,7 @@ int apply_restore_vm(struct apply *apply, const struct command *command)
     const struct entry *snapshot = NULL;
     int r = apply_find_changeable(apply, restore->vm, restore->expected_revision, &vm);
     r = r == 0 ? check_restore(apply, vm, restore, &snapshot) : r;
+    r = r == 0 ? apply_check_place_known(apply, vm) : r;
     if (r != 0) {
         return r;
     }

@@ -218,10 +218,12 @@ void vm_release(struct apply *apply, struct entry *vm, const char *reason)
 {
     struct vm_status *status = &vm_of(vm)->status;
     REQUIRE(status->phase == PHASE_LOST);
+    const bool unknown = state_place_unknown(apply->state, vm_of(vm));
     const bool stays_off = vm_stays_off(vm_of(vm));
     struct entry *host = vm->vm.host;
-    uint64_t disk_epoch = vm_status_has_run(status) ? status->epoch : status->disk_epoch;
-    bool stay = stays_off && disk_epoch != 0;
+    uint64_t disk_epoch =
+        vm_status_has_run(status) && !unknown ? status->epoch : status->disk_epoch;
+    bool stay = (stays_off || unknown) && disk_epoch != 0;
     vm_entry_set_host(apply->state, vm, NULL);
     vm_entry_keep(vm, stay ? host : NULL, stay ? disk_epoch : 0);
     status->intent = STOP_INTENT_NONE;
@@ -229,13 +231,22 @@ void vm_release(struct apply *apply, struct entry *vm, const char *reason)
     if (stays_off) {
         vm_switch_off(vm_of(vm));
     }
+    if (unknown) {
+        vm_tell_unknown(apply, vm, reason);
+        return;
+    }
     vm_move(apply, vm, stays_off ? PHASE_STOPPED : PHASE_PENDING, reason, 0);
 }
 
 void vm_disks_lose(struct apply *apply, struct entry *vm, const char *reason)
 {
     enum phase phase = vm_of(vm)->status.phase;
-    vm_entry_keep(vm, NULL, 0);
+    const bool unknown = state_place_unknown(apply->state, vm_of(vm));
+    vm_entry_keep(vm, NULL, unknown ? vm_of(vm)->status.disk_epoch : 0);
+    if (unknown) {
+        vm_tell_unknown(apply, vm, reason);
+        return;
+    }
     vm_set_reason(vm_of(vm), reason);
     apply_changed(apply, vm,
                   &(struct change_note){.verb = "disks lost",

@@ -3,9 +3,9 @@
  * Shapes: a row finds its VM (and host), refuses what may not be, and ends in one of the
  * moves, which keep indexes, time stamps and events right. Rows: apply_vm_change.c (a
  * user's power and labels), apply_vm_pause.c, apply_vm_place.c, apply_vm_evict.c (the way
- * out), apply_vm_report.c (what hosts say, and restarts), apply_vm_migrate.c. Errors: the
- * checks give 0 or a refusal with its text (apply_refuse); nothing is changed by them.
- * Moves cannot fail.
+ * out), apply_vm_report.c (what hosts say, and restarts), apply_vm_migrate.c;
+ * place_unknown.c has VMs that a rebirth has left in doubt. Errors: the checks give 0 or
+ * a refusal with its text (apply_refuse); nothing is changed by them. Moves cannot fail.
  */
 #pragma once
 
@@ -27,6 +27,8 @@ int apply_find_changeable(struct apply *apply,
 int apply_refuse_phase(struct apply *apply, const struct entry *vm, const char *what);
 /* BERTH_EPHASE: it waits for its lost host, where it may still run. */
 int apply_refuse_while_lost(struct apply *apply, const struct entry *vm);
+/* BERTH_EPHASE: it may run where nobody has looked since the cluster began again. */
+int apply_check_place_known(struct apply *apply, const struct entry *vm);
 /* A host that may take this VM, as the target of a placement or a migration: ready, with
  * memory for it and all of its networks (apply_vm_place.c). */
 int apply_find_vm_host(struct apply *apply,
@@ -52,6 +54,13 @@ void vm_lose(struct apply *apply, struct entry *vm, const char *reason);
 void vm_release(struct apply *apply, struct entry *vm, const char *reason);
 /* The host that kept its disks is gone: it will start from its image. */
 void vm_disks_lose(struct apply *apply, struct entry *vm, const char *reason);
+/* It is to start where its place was unknown, by its user's word: from now on it is known
+ * (place_unknown.c). Of other VMs nothing changes. */
+void vm_place_settle(struct apply *apply, struct entry *vm);
+/* Stays stopped, or stops, and says that it is not known where it runs. */
+void vm_tell_unknown(struct apply *apply, struct entry *vm, const char *because);
+/* A host has the run that the VM_PHASE tells of, of a VM whose place was unknown. */
+void vm_find(struct apply *apply, struct entry *vm, struct entry *host, enum phase seen);
 /* Back from migrating to running where it is. */
 void vm_migration_end(struct apply *apply, struct entry *vm, const char *reason);
 /* The end of a way out whose process is gone: what the intent asked for. Removes the VM

@@ -9,7 +9,8 @@
 static void give_disks_up(struct apply *apply, struct entry *vm)
 {
     enum phase phase = vm_of(vm)->status.phase;
-    if (vm->vm.keeper == NULL) {
+    const bool unknown = state_place_unknown(apply->state, vm_of(vm));
+    if (vm->vm.keeper == NULL && !(unknown && vm->vm.host == NULL)) {
         return;
     }
     vm_entry_keep(vm, NULL, 0);
@@ -54,6 +55,7 @@ static void power_on(struct apply *apply, struct entry *vm, bool anywhere)
     bool was_off = vm_of(vm)->spec.power == POWER_OFF;
     vm_of(vm)->spec.power = POWER_ON;
     if (status->phase == PHASE_STOPPED || status->phase == PHASE_FAILED) {
+        vm_place_settle(apply, vm);
         status->restarts = 0;
         status->restore = 0; /* with the disks that there are */
         status->retry_wall_ms = 0;
@@ -91,8 +93,15 @@ int apply_change_vm(struct apply *apply, const struct command *command)
     if (r != 0) {
         return r;
     }
-    apply->result->uid = change->vm;
     enum phase phase = vm_of(vm)->status.phase;
+    if (change->power == POWER_ON && vm_of(vm)->spec.power == POWER_OFF &&
+        phase != PHASE_LOST) {
+        r = apply_check_place_known(apply, vm);
+        if (r != 0) {
+            return r;
+        }
+    }
+    apply->result->uid = change->vm;
     r = apply_relabel(apply, vm, &change->labels, &change->removed,
                       &(struct change_note){.verb = "labelled",
                                             .reason = "by its user",
@@ -122,6 +131,12 @@ int apply_set_power(struct apply *apply, const struct command *command)
     apply->result->uid = set->vm;
     if (set->power == POWER_OFF) {
         return vm_evict(apply, vm, STOP_INTENT_STOP, "switched off by its user");
+    }
+    if (!set->anywhere && vm->vm.host == NULL) {
+        r = apply_check_place_known(apply, vm);
+        if (r != 0) {
+            return r;
+        }
     }
     if (set->anywhere) {
         give_disks_up(apply, vm);

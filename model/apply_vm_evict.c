@@ -21,6 +21,11 @@ static int evict_nowhere(struct apply *apply,
     }
     if (intent == STOP_INTENT_MOVE || intent == STOP_INTENT_RESTART) {
         if (phase != PHASE_PENDING && !off) {
+            int r = apply_check_place_known(apply, vm);
+            if (r != 0) {
+                return r;
+            }
+            vm_place_settle(apply, vm);
             vm_of(vm)->status.retry_wall_ms = 0;
             vm_move(apply, vm, PHASE_PENDING, reason, 0);
         }

@@ -110,11 +110,31 @@ static void take_run(struct vm_status *status, const struct cmd_vm_phase *report
     }
 }
 
+/* Of a VM whose place is unknown: the run of before, wherever it is. */
+static int find_vm(struct apply *apply, struct entry *vm)
+{
+    const struct cmd_vm_phase *report = &apply->command->body.vm_phase;
+    struct entry *host = state_entry(apply->state, KIND_HOST, report->host);
+    if (host == NULL || host_of(host)->status.phase == HOST_PHASE_LOST) {
+        return apply_refuse(apply, BERTH_ESTALE,
+                            "vm %s is found on a host that is lost or gone",
+                            meta_of(vm)->name);
+    }
+    apply->result->uid = report->vm;
+    vm_find(apply, vm, host, report->phase);
+    return 0;
+}
+
 int apply_vm_phase(struct apply *apply, const struct command *command)
 {
     const struct cmd_vm_phase *report = &command->body.vm_phase;
+    const struct found_run run = {
+        .epoch = report->epoch, .disk_epoch = report->disk_epoch, .phase = report->phase};
     struct entry *vm = NULL;
     int r = apply_find_vm(apply, report->vm, &vm);
+    if (r == 0 && state_found_is_news(apply->state, vm_of(vm), &run)) {
+        return find_vm(apply, vm);
+    }
     if (r == 0) {
         r = check_report(apply, vm, report);
     }
@@ -173,6 +193,12 @@ int apply_retry_vm(struct apply *apply, const struct command *command)
     }
     if (phase != PHASE_FAILED && phase != PHASE_STOPPED) {
         return apply_refuse_phase(apply, vm, "be started again");
+    }
+    if (state_place_unknown(apply->state, vm_of(vm))) {
+        return apply_refuse(apply, BERTH_EPHASE,
+                            "vm %s may run on a host of before the cluster began again: "
+                            "its user starts it",
+                            meta_of(vm)->name);
     }
     if (vm_of(vm)->spec.power == POWER_OFF) {
         return apply_refuse(apply, BERTH_EPHASE, "vm %s is switched off",

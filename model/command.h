@@ -93,10 +93,11 @@
     F(S, 3, ENUM, intent, "intent", stop_intent, 0, 1, STOP_INTENT_RESTART,         \
       STOP_INTENT_STOP, "stop, move, delete or restart")                            \
     F(S, 4, TEXT, reason, "reason", UNIT_NONE, 0, 0, 255, 0, "why")
-/* Observed by the host that holds this epoch; anything else is BERTH_ESTALE. A VM that
- * has ended stays bound to the disks that its host says it keeps (disk_epoch) when it is
- * to stay off or to start again there, or when it could not start with disks of an
- * earlier run; else they are given up with the place. */
+/* Observed by the host that holds this epoch; anything else is BERTH_ESTALE, but for a
+ * run of before that tells where a VM is whose place is unknown (state_found_is_news). A
+ * VM that has ended stays bound to the disks that its host says it keeps (disk_epoch)
+ * when it is to stay off or to start again there, or when it could not start with disks
+ * of an earlier run; else they are given up with the place. */
 #define CMD_VM_PHASE_FIELDS(F, S)                                                       \
     F(S, 1, U64, vm, "vm", UNIT_NONE, 0, 1, UINT64_MAX, 0, "uid")                       \
     F(S, 2, U64, host, "host", UNIT_NONE, 0, 1, UINT64_MAX, 0, "who reports")           \

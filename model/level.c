@@ -14,7 +14,9 @@
          "labels of a VM and of a host that is there change; " \
          "a lost VM switched off and on restarts; "            \
          "rate limits of disks and NICs")                      \
-    X(3, "VMs are paused, saved in snapshots and restored")    \
+    X(3, "VMs are paused, saved in snapshots and restored; "   \
+         "a VM that waits for its host starts nowhere else "   \
+         "by itself after a restore or a recovery")            \
     LEVEL_NEXT(X(4, "a tenant's quota of images"))
 
 _Static_assert(LEVEL_FIRST <= LEVEL_MIN && LEVEL_MIN <= LEVEL_MAX, "a range");

@@ -30,6 +30,7 @@
 #define LEVEL_LIMITS         2 /* VMs follow the rates that their template sets */
 #define LEVEL_HOST_LABELS    2 /* COMMAND_LABEL_HOST; a host that comes back keeps them */
 #define LEVEL_SNAPSHOTS      3 /* VMs are paused, saved and restored */
+#define LEVEL_PLACE_UNKNOWN  3 /* a rebirth leaves VMs that wait for their host alone */
 
 /* What only the release after this one has: tests/CMakeLists.txt builds that one, too, to
  * upgrade a rack to it. Other files see structs without it: it has to fit into padding.

@@ -157,6 +157,21 @@ const struct vm *state_vm_kept(const struct state *state, uint64_t host, size_t 
 /* The only host where the VM may start, for its disks are there; NULL: any. A lost host
  * does not bind members of groups, unless their lifecycle waits for it. */
 const struct host *state_disks_bind(const struct state *state, const struct vm *vm);
+/* The state began again, and where this VM is, which waits for its host, it does not know
+ * any more: it starts when a host says that it runs there, or when its user says so.
+ * Lost, stopped or failed; disk_host, if there is one, keeps the newest disks that are
+ * known. */
+bool state_place_unknown(const struct state *state, const struct vm *vm);
+/* A run that a host has, as it says: of a VM whose place is unknown it may tell where
+ * that is (to be told with VM_PHASE). */
+struct found_run {
+    uint64_t epoch;
+    uint64_t disk_epoch; /* of one that has ended: its disks are there; 0: they are not */
+    enum phase phase;
+};
+bool state_found_is_news(const struct state *state,
+                         const struct vm *vm,
+                         const struct found_run *run);
 /* Snapshots that are on a host, or are being made or removed there (by status.host). */
 const struct snapshot *
 state_snapshot_on_host(const struct state *state, uint64_t host, size_t *cursor);

@@ -1,6 +1,7 @@
 #include "model/state_rebirth.h"
 
 #include "base/require.h"
+#include "model/apply_vm.h"
 #include "model/state_internal.h"
 
 #include <string.h>
@@ -44,17 +45,48 @@ static struct entry_set all_of(const struct state *state, enum kind kind)
     return entry_set_sorted(&all);
 }
 
-/* The next run of a VM that stays with its host is one with the disks of this one. */
-static void jump_epochs(struct apply *apply, uint64_t wall_ms)
+/* A VM that waits for its host may have moved since, or been started, on whatever host:
+ * nothing starts it before one says that it runs there, or its user says that none does.
+ * Of those on a host that says `lost`. */
+static bool is_left_alone(const struct state *state, const struct vm *vm)
 {
+    return state->level >= LEVEL_PLACE_UNKNOWN &&
+           vm->spec.machine.lifecycle.host_failure == HOST_FAILURE_WAIT;
+}
+
+/* The run that is known of it: what is newer may be found. */
+static void note_run(const struct state *state, struct entry *vm)
+{
+    const struct vm_status *status = &vm_of(vm)->status;
+    if (state_place_unknown(state, vm_of(vm))) {
+        return; /* since an earlier rebirth */
+    }
+    if (status->host != 0) {
+        vm_entry_keep(vm, NULL, status->epoch);
+    } else if (status->disk_host == 0) {
+        vm_entry_keep(vm, NULL, status->epoch > 0 ? status->epoch : 1);
+    }
+}
+
+/* The next run of a VM that stays with its host is one with the disks of this one. */
+static void jump_epochs(struct apply *apply, const struct rebirth *rebirth)
+{
+    const uint64_t wall_ms = rebirth->wall_ms;
     struct entry_set vms = all_of(apply->state, KIND_VM);
     for (uint32_t i = 0; i < vms.count; i++) {
         struct vm *vm = vm_of(vms.items[i]);
-        if (vm->status.host != 0 && vm->status.phase != PHASE_PLACED) {
+        const bool alone = is_left_alone(apply->state, vm);
+        if (alone) {
+            note_run(apply->state, vms.items[i]);
+        } else if (vm->status.host != 0 && vm->status.phase != PHASE_PLACED) {
             vm_entry_keep(vms.items[i], NULL, vm->status.epoch);
         }
         vm->status.epoch = rebirth_jump(vm->status.epoch, wall_ms);
         vm->status.retry_wall_ms = 0;
+        if (alone && vm->status.host == 0) {
+            vm_tell_unknown(apply, vms.items[i], rebirth->reason);
+            continue;
+        }
         apply_changed(apply, vms.items[i],
                       &(struct change_note){.phase_from = vm->status.phase,
                                             .phase_to = vm->status.phase});
@@ -89,6 +121,18 @@ static struct digest retired_key(const struct digest *key)
     return retired;
 }
 
+/* A host that goes on says itself whether they run there. */
+static void free_unknown(struct apply *apply, struct entry *host, const char *reason)
+{
+    struct entry_set vms = entry_set_sorted(&host->owner.vms);
+    for (uint32_t i = 0; i < vms.count; i++) {
+        if (state_place_unknown(apply->state, vm_of(vms.items[i]))) {
+            vm_release(apply, vms.items[i], reason);
+        }
+    }
+    entry_set_fini(&vms);
+}
+
 static void
 set_place(struct apply *apply, struct entry *entry, const struct rebirth *rebirth)
 {
@@ -105,6 +149,7 @@ set_place(struct apply *apply, struct entry *entry, const struct rebirth *rebirt
         return;
     }
     host_lose_vms(apply, entry, rebirth->reason);
+    free_unknown(apply, entry, rebirth->reason);
     apply_changed(apply, entry,
                   &(struct change_note){.phase_from = host->status.phase,
                                         .phase_to = host->status.phase});
@@ -133,7 +178,7 @@ int state_rebirth(struct state *state, const struct rebirth *rebirth, struct err
                           .command = &command,
                           .result = &result,
                           .revision = state->revision};
-    jump_epochs(&apply, rebirth->wall_ms);
+    jump_epochs(&apply, rebirth);
     drop_join_tokens(&apply, rebirth->reason);
     set_places(&apply, rebirth);
     apply_finish(&apply);

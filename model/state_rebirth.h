@@ -5,12 +5,14 @@
  * VM's epoch jump over all that can have been. Hosts that do not go on are retired: their
  * records stay, for VMs that wait for them, but no key fits them any more, so they have
  * to join again. All VMs that may be restarted elsewhere count as lost where they were,
- * and start again under their new epochs; those that wait for their host go on waiting.
- * The caller has waited until no lease from before can be valid.
- * Units: wall ms. Threads: pure. Errors: BERTH_EFULL when a counter has no room left.
- * Limits: a jump is REBIRTH_STEP at least and by the clock beyond that, so that two
- * rebirths of one backup do not meet either; counters of both stay below 2^53 for
- * readers with floating point.
+ * and start again under their new epochs. Those that wait for their host may run wherever
+ * they were sent since, without a lease: their place is unknown (state_place_unknown),
+ * and nothing starts them before a host says that it runs them or their user says so.
+ * Before LEVEL_PLACE_UNKNOWN they go on waiting for the host that the state names. The
+ * caller has waited until no lease from before can be valid. Units: wall ms. Threads:
+ * pure. Errors: BERTH_EFULL when a counter has no room left. Limits: a jump is
+ * REBIRTH_STEP at least and by the clock beyond that, so that two rebirths of one backup
+ * do not meet either; counters of both stay below 2^53 for readers with floating point.
  */
 #pragma once
 

@@ -326,9 +326,10 @@ static const char *check_vm_phase(const struct state *state, const struct vm *vm
          target == NULL || target->status.phase == HOST_PHASE_LOST)) {
         return "its target cannot be one";
     }
-    if (status->disk_host != 0 ? placed || state_host(state, status->disk_host) == NULL ||
-                                     status->disk_epoch == 0
-                               : status->disk_epoch != 0 && !placed) {
+    if (status->disk_host != 0
+            ? placed || state_host(state, status->disk_host) == NULL ||
+                  status->disk_epoch == 0
+            : status->disk_epoch != 0 && !placed && !state_place_unknown(state, vm)) {
         return "nobody can keep its disks";
     }
     if (status->disk_epoch > status->epoch) {

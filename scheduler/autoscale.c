@@ -123,7 +123,7 @@ static struct measure measure_group(const struct load_table *loads,
         } else if (vm->status.intent == STOP_INTENT_DELETE) {
             continue;
         } else if (vm->status.phase == PHASE_LOST || vm->spec.power == POWER_OFF ||
-                   (vm_has_ended(vm) && !vm_restarts(vm))) {
+                   (vm_has_ended(vm) && !vm_restarts(state, vm))) {
             measure.ended++;
         } else {
             measure.coming++;

@@ -225,6 +225,26 @@ tell_home(const struct vm *vm, const struct findings *findings, char *text, size
                    restores ? "call that off" : "give the disks up", vm->meta.name);
 }
 
+/* Why nothing starts it, and what does. */
+static void
+tell_unknown(const struct host *keeper, const struct vm *vm, char *text, size_t size)
+{
+    char start[2 * NAME_SIZE + 64];
+    if (keeper != NULL) {
+        (void)snprintf(start, sizeof(start), "%s starts it with the disks that %s keeps",
+                       vm->meta.name, keeper->meta.name);
+    } else {
+        (void)snprintf(start, sizeof(start), "%s --anywhere starts it with new disks",
+                       vm->meta.name);
+    }
+    (void)snprintf(text, size,
+                   "the cluster began again from a backup or a survivor's log, and a VM "
+                   "that waits for its host may run on another host of before: one that "
+                   "is a member says so by itself, look at the others; then berth start "
+                   "%s",
+                   start);
+}
+
 /* What comes next for a VM that has ended. */
 static void
 tell_ended(const struct state *state, const struct vm *vm, char *text, size_t size)
@@ -233,6 +253,10 @@ tell_ended(const struct state *state, const struct vm *vm, char *text, size_t si
     char when[CLOCK_TEXT_SIZE];
     const struct host *keeper = state_host(state, vm->status.disk_host);
     size_t used = 0;
+    if (state_place_unknown(state, vm)) {
+        tell_unknown(keeper, vm, text, size);
+        return;
+    }
     if (keeper != NULL) {
         used = (size_t)snprintf(text, size, "%s keeps its disks; ", keeper->meta.name);
     }
@@ -240,7 +264,7 @@ tell_ended(const struct state *state, const struct vm *vm, char *text, size_t si
     size -= used;
     if (vm->spec.power == POWER_OFF) {
         (void)snprintf(text, size, "it is switched off: berth start %s", vm->meta.name);
-    } else if (vm_restarts(vm)) {
+    } else if (vm_restarts(state, vm)) {
         clock_format(vm->status.retry_wall_ms, when);
         (void)snprintf(text, size, "restart %u of %u is due at %.8s", vm->status.restarts,
                        restart->attempts, when + 11);
@@ -254,14 +278,23 @@ tell_ended(const struct state *state, const struct vm *vm, char *text, size_t si
 }
 
 /* What frees it from its lost host, and what becomes of it then. */
-static void tell_lost(const struct vm *vm, const char *host, char *text, size_t size)
+static void tell_lost(const struct state *state,
+                      const struct vm *vm,
+                      const char *host,
+                      char *text,
+                      size_t size)
 {
     int used = snprintf(text, size,
                         "; it may still run there: bring %s back, or berth rm host/%s "
                         "once it is surely off",
                         host, host);
     REQUIRE(used > 0 && (size_t)used < size);
-    if (vm_stays_off(vm)) {
+    if (state_place_unknown(state, vm)) {
+        (void)snprintf(text + used, size - (size_t)used,
+                       "; since the cluster began again another host of before may run "
+                       "it: it stays stopped until berth start %s --anywhere",
+                       vm->meta.name);
+    } else if (vm_stays_off(vm)) {
         (void)snprintf(text + used, size - (size_t)used,
                        "; it is switched off and stays so: berth start %s then starts "
                        "it elsewhere with new disks",
@@ -287,7 +320,7 @@ static void tell_vm(const struct state *state,
     if (host != NULL) {
         reason = waits != NULL ? waits : reason;
         if (vm->status.phase == PHASE_LOST) {
-            tell_lost(vm, host->meta.name, next, sizeof(next));
+            tell_lost(state, vm, host->meta.name, next, sizeof(next));
         } else if (vm_leaves(state, vm)) {
             tell_leaving(host, findings, next, sizeof(next));
         }

@@ -59,7 +59,7 @@ void step_fini(struct step *step);
 
 /* Failed or stopped; and whether it is to be started again by itself. */
 bool vm_has_ended(const struct vm *vm);
-bool vm_restarts(const struct vm *vm);
+bool vm_restarts(const struct state *state, const struct vm *vm);
 /* Whether its back-off is over. A wait that is longer than any it could have been given
  * was written by another clock, and counts for nothing. */
 bool vm_backoff_over(const struct vm *vm, uint64_t wall_ms);

@@ -15,11 +15,12 @@ bool vm_has_ended(const struct vm *vm)
 }
 
 /* Failed and stopped VMs are nowhere. */
-bool vm_restarts(const struct vm *vm)
+bool vm_restarts(const struct state *state, const struct vm *vm)
 {
     const struct restart_spec *restart = &vm->spec.machine.lifecycle.restart;
-    if (!vm_has_ended(vm) || vm->spec.power != POWER_ON ||
-        vm->status.intent != STOP_INTENT_NONE || restart->policy == RESTART_NEVER) {
+    if (!vm_has_ended(vm) || state_place_unknown(state, vm) ||
+        vm->spec.power != POWER_ON || vm->status.intent != STOP_INTENT_NONE ||
+        restart->policy == RESTART_NEVER) {
         return false;
     }
     if (vm->status.phase == PHASE_STOPPED && restart->policy != RESTART_ALWAYS) {
@@ -54,7 +55,7 @@ void step_restart(struct step *step)
     size_t cursor = 0;
     const struct vm *vm;
     while (!step_full(step) && (vm = state_vm_nowhere(step->state, &cursor)) != NULL) {
-        if (!vm_restarts(vm)) {
+        if (!vm_restarts(step->state, vm)) {
             continue;
         }
         if (vm_backoff_over(vm, step->wall_ms)) {

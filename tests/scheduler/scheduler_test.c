@@ -399,7 +399,8 @@ static void check_content(void)
             status->phase != PHASE_MIGRATING) {
             bool gave_up =
                 status->phase == PHASE_STOPPED || status->phase == PHASE_FAILED;
-            ck_assert_msg(gave_up ? !vm_restarts(vm) : vm_phase_on_host(status->phase),
+            ck_assert_msg(gave_up ? !vm_restarts(state, vm)
+                                  : vm_phase_on_host(status->phase),
                           "vm %s is %s", vm->meta.name, phase_names[status->phase]);
         }
     }

@@ -1,0 +1,119 @@
+/* VMs of which a state that began again cannot say where they are.
+ *
+ * A VM that waits for its host needs no lease, so hosts of before go on running it while
+ * the state is reborn, and the state may not have its last moves. Its run is then older
+ * than its epoch by a rebirth's jump, and the log starts it nowhere by itself: a host
+ * says that it runs there, or its user says that it may start. state_rebirth.h makes
+ * them, docs/decisions/0033 says why. */
+#include "model/apply_vm.h"
+#include "model/state_rebirth.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#define REASON_SIZE 256
+#define BIT(phase)  (UINT32_C(1) << (phase))
+
+static const uint32_t alive =
+    BIT(PHASE_STARTING) | BIT(PHASE_RUNNING) | BIT(PHASE_READY) | BIT(PHASE_STOPPING);
+static const uint32_t at_rest = BIT(PHASE_STOPPED) | BIT(PHASE_FAILED) | BIT(PHASE_LOST);
+
+bool state_place_unknown(const struct state *state, const struct vm *vm)
+{
+    const struct vm_status *status = &vm->status;
+    return state->level >= LEVEL_PLACE_UNKNOWN &&
+           vm->spec.machine.lifecycle.host_failure == HOST_FAILURE_WAIT &&
+           (at_rest & BIT(status->phase)) != 0 && status->disk_epoch != 0 &&
+           status->epoch - status->disk_epoch >= REBIRTH_STEP;
+}
+
+/* What runs is where it is: it ran nowhere else. Of disks only those of a later run than
+ * the one that is known tell more. */
+bool state_found_is_news(const struct state *state,
+                         const struct vm *vm,
+                         const struct found_run *run)
+{
+    const struct vm_status *status = &vm->status;
+    if (!state_place_unknown(state, vm) || run->epoch >= status->epoch ||
+        run->epoch < status->disk_epoch || run->phase >= PHASE_COUNT) {
+        return false;
+    }
+    bool runs = (alive & BIT(run->phase)) != 0;
+    bool has_disks = (at_rest & BIT(run->phase)) != 0 && run->disk_epoch == run->epoch;
+    bool newest =
+        run->epoch > status->disk_epoch || (status->host == 0 && status->disk_host == 0);
+    return runs || (has_disks && newest);
+}
+
+void vm_tell_unknown(struct apply *apply, struct entry *vm, const char *because)
+{
+    char reason[REASON_SIZE];
+    (void)snprintf(reason, sizeof(reason),
+                   "%.120s; where it runs is not known: berth explain vm/%s", because,
+                   meta_of(vm)->name);
+    enum phase from = vm_of(vm)->status.phase;
+    if (from != PHASE_STOPPED && from != PHASE_FAILED) {
+        vm_move(apply, vm, PHASE_STOPPED, reason, 0);
+        return;
+    }
+    vm_set_reason(vm_of(vm), reason);
+    apply_changed(apply, vm,
+                  &(struct change_note){.verb = "not known where",
+                                        .reason = reason,
+                                        .phase_from = from,
+                                        .phase_to = from});
+}
+
+/* Its next run is with the disks that its keeper has, whatever their number, or new ones.
+ */
+void vm_place_settle(struct apply *apply, struct entry *vm)
+{
+    if (state_place_unknown(apply->state, vm_of(vm)) && vm->vm.host == NULL) {
+        vm_entry_keep(vm, vm->vm.keeper,
+                      vm->vm.keeper != NULL ? vm_of(vm)->status.epoch : 0);
+    }
+}
+
+int apply_check_place_known(struct apply *apply, const struct entry *vm)
+{
+    return !state_place_unknown(apply->state, vm_of(vm)) || vm->vm.keeper != NULL
+               ? 0
+               : apply_refuse(
+                     apply, BERTH_EPHASE,
+                     "vm %s may run on a host of before the cluster began again, "
+                     "where nobody has looked: once it surely does not, berth "
+                     "start %s --anywhere starts it with new disks",
+                     meta_of(vm)->name, meta_of(vm)->name);
+}
+
+void vm_find(struct apply *apply, struct entry *vm, struct entry *host, enum phase seen)
+{
+    const struct cmd_vm_phase *report = &apply->command->body.vm_phase;
+    struct vm_status *status = &vm_of(vm)->status;
+    bool runs = (alive & BIT(seen)) != 0;
+    bool off = vm_stays_off(vm_of(vm)) || vm_of(vm)->spec.power == POWER_OFF;
+    enum phase from = status->phase;
+    enum phase to = runs && !off ? PHASE_PENDING : PHASE_STOPPED;
+    char reason[REASON_SIZE];
+    (void)snprintf(reason, sizeof(reason),
+                   runs ? "found on host %s, where it ran when the cluster began again"
+                        : "host %s has the newest disks of it that were found; berth "
+                          "start uses them",
+                   meta_of(host)->name);
+    vm_entry_set_host(apply->state, vm, NULL);
+    vm_entry_keep(vm, host, runs ? status->epoch : report->epoch);
+    status->intent = STOP_INTENT_NONE;
+    status->retry_wall_ms = 0;
+    if (off) {
+        vm_switch_off(vm_of(vm));
+    }
+    if (from != to) {
+        vm_move(apply, vm, to, reason, 0);
+        return;
+    }
+    vm_set_reason(vm_of(vm), reason);
+    apply_changed(
+        apply, vm,
+        &(struct change_note){
+            .verb = "found", .reason = reason, .phase_from = from, .phase_to = to});
+}

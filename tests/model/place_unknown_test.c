@@ -1,0 +1,330 @@
+/* Goal: after a rebirth nothing starts a VM that waits for its host before a host says
+ * that it runs there, or its user says so; what hosts of before still run is found, not
+ * ended. */
+#include "model/state_rebirth.h"
+#include "support/state_fixture.h"
+
+#define NOW_MS UINT64_C(1800000000000)
+
+static uint64_t h2;
+static uint64_t h3;
+static uint64_t db; /* waits for its host, h2, where it runs in its fifth epoch */
+static struct err err;
+
+static uint64_t patient_vm(const char *name)
+{
+    ck_assert_int_eq(admit(DEFAULT_TENANT, name, "patient", ""), 0);
+    return answer.uid;
+}
+
+static void run_on(uint64_t vm, uint64_t host)
+{
+    ck_assert_int_eq(place(vm, host, state_vm(state, vm)->status.epoch + 1, 0), 0);
+    ck_assert_int_eq(reports(vm, PHASE_RUNNING), 0);
+}
+
+static void setup(void)
+{
+    struct template *template = make_template(DEFAULT_TENANT, "patient", NULL);
+    template->spec.lifecycle.host_failure = HOST_FAILURE_WAIT;
+    fixture_start();
+    ck_assert_int_eq(level_at_least(LEVEL_PLACE_UNKNOWN), 0);
+    h2 = add_host("h2", 2);
+    h3 = add_host("h3", 3);
+    ck_assert_int_eq(put(KIND_TEMPLATE, template), 0);
+    db = patient_vm("db");
+    run_on(db, h2);
+    for (uint64_t epoch = 1; epoch < 5; epoch++) {
+        ck_assert_int_eq(evict(db, epoch, STOP_INTENT_MOVE), 0);
+        ck_assert_int_eq(reports(db, PHASE_STOPPED), 0);
+        run_on(db, epoch % 2 == 1 ? h3 : h2);
+    }
+}
+
+static const struct vm_status *status_of(uint64_t vm)
+{
+    return &state_vm(state, vm)->status;
+}
+
+static bool is_unknown(uint64_t vm)
+{
+    return state_place_unknown(state, state_vm(state, vm));
+}
+
+static bool any(void *context, const struct host *host)
+{
+    (void)context;
+    (void)host;
+    return true;
+}
+
+static bool is_h1(void *context, const struct host *host)
+{
+    (void)context;
+    return host->meta.uid == h1;
+}
+
+static void restored(void)
+{
+    const struct rebirth rebirth = {
+        .wall_ms = NOW_MS, .new_cluster = true, .reason = "restored"};
+    ck_assert_int_eq(state_rebirth(state, &rebirth, &err), 0);
+}
+
+/* The hosts go on: none of them but h1 had a part in the log. */
+static void recovered(void)
+{
+    const struct rebirth rebirth = {
+        .wall_ms = NOW_MS, .reason = "recovered", .keeps = any, .votes = is_h1};
+    ck_assert_int_eq(state_rebirth(state, &rebirth, &err), 0);
+}
+
+static uint64_t founded_anew(const char *name)
+{
+    next_request(7);
+    ck_assert_int_eq(join(name, 9, 0), 0);
+    return answer.uid;
+}
+
+static void ck_assert_waits_for_its_user(uint64_t vm)
+{
+    ck_assert(is_unknown(vm));
+    ck_assert_int_eq(status_of(vm)->phase, PHASE_STOPPED);
+    ck_assert_uint_eq(status_of(vm)->host, 0);
+    ck_assert_ptr_nonnull(strstr(status_of(vm)->reason, "where it runs is not known"));
+    ck_assert_int_eq(retry(vm, status_of(vm)->epoch), BERTH_EPHASE);
+    ck_assert_int_eq(place(vm, h1, status_of(vm)->epoch + 1, 0), BERTH_EPHASE);
+}
+
+/* Its last moves are lost, so it may run on any host of before, whoever's name is taken.
+ */
+START_TEST(a_vm_that_waits_is_not_started_when_its_hosts_name_is_taken)
+{
+    restored();
+    ck_assert_int_eq(status_of(db)->phase, PHASE_LOST);
+    uint64_t anew = founded_anew("h2");
+    ck_assert_waits_for_its_user(db);
+    ck_assert_uint_eq(status_of(db)->disk_host, 0);
+    ck_assert_int_eq(set_power(db, POWER_ON), BERTH_EPHASE);
+    ck_assert_ptr_nonnull(strstr(answer.text, "berth start db --anywhere"));
+    ck_assert_int_eq(evict(db, status_of(db)->epoch, STOP_INTENT_RESTART), BERTH_EPHASE);
+    ck_assert_int_eq(set_power_at(db, POWER_ON, true), 0);
+    ck_assert_int_eq(status_of(db)->phase, PHASE_PENDING);
+    ck_assert_uint_eq(status_of(db)->disk_epoch, 0);
+    run_on(db, anew);
+    ck_assert(!is_unknown(db));
+}
+END_TEST
+
+START_TEST(nor_when_its_host_is_removed)
+{
+    restored();
+    (void)founded_anew("n1");
+    ck_assert_int_eq(host_phase(h2, HOST_PHASE_REMOVED), 0);
+    ck_assert_waits_for_its_user(db);
+}
+END_TEST
+
+/* They may have been started since. */
+START_TEST(vms_that_were_nowhere_are_not_started_either)
+{
+    uint64_t pending = patient_vm("pending");
+    uint64_t stopped = patient_vm("stopped");
+    uint64_t kept = patient_vm("kept");
+    ck_assert_int_eq(set_power(stopped, POWER_OFF), 0);
+    run_on(kept, h2);
+    ck_assert_int_eq(set_power(kept, POWER_OFF), 0);
+    ck_assert_int_eq(reports_kept(kept, PHASE_STOPPED), 0);
+    restored();
+    (void)founded_anew("h2");
+    ck_assert_waits_for_its_user(pending);
+    ck_assert_waits_for_its_user(stopped);
+    ck_assert_int_eq(set_power(stopped, POWER_ON), BERTH_EPHASE);
+    ck_assert_int_eq(change_vm(stopped, POWER_ON, "a", "b"), BERTH_EPHASE);
+    ck_assert_waits_for_its_user(kept);
+    ck_assert_uint_eq(status_of(kept)->disk_host, 0);
+    ck_assert_int_eq(set_power(kept, POWER_ON), BERTH_EPHASE);
+}
+END_TEST
+
+START_TEST(others_start_at_once)
+{
+    uint64_t web = ready_vm("web", h2);
+    uint64_t next = admit_plain("next");
+    restored();
+    ck_assert_int_eq(status_of(web)->phase, PHASE_PENDING);
+    ck_assert_int_eq(status_of(next)->phase, PHASE_PENDING);
+    ck_assert_uint_eq(status_of(next)->disk_epoch, 0);
+}
+END_TEST
+
+START_TEST(before_its_level_a_vm_goes_on_when_its_host_is_removed)
+{
+    fixture_stop();
+    fixture_start();
+    h2 = add_host("h2", 2);
+    struct template *template = make_template(DEFAULT_TENANT, "patient", NULL);
+    template->spec.lifecycle.host_failure = HOST_FAILURE_WAIT;
+    ck_assert_int_eq(put(KIND_TEMPLATE, template), 0);
+    db = patient_vm("db");
+    run_on(db, h2);
+    restored();
+    (void)founded_anew("n1");
+    ck_assert_int_eq(host_phase(h2, HOST_PHASE_REMOVED), 0);
+    ck_assert_int_eq(status_of(db)->phase, PHASE_PENDING);
+}
+END_TEST
+
+/* Nothing else runs it, so this is where it is. */
+START_TEST(one_that_is_found_running_starts_there_and_nowhere_else)
+{
+    recovered();
+    ck_assert_waits_for_its_user(db);
+    ck_assert_uint_eq(status_of(db)->disk_host, h2);
+    ck_assert_int_eq(report(db, h2, 5, PHASE_READY, 0), 0);
+    ck_assert_int_eq(status_of(db)->phase, PHASE_PENDING);
+    ck_assert(!is_unknown(db));
+    ck_assert_int_eq(place(db, h1, status_of(db)->epoch + 1, 0), BERTH_ECONFLICT);
+    run_on(db, h2);
+    /* From here on it is a VM like any other. */
+    ck_assert_int_eq(host_phase(h2, HOST_PHASE_LOST), 0);
+    ck_assert(!is_unknown(db));
+    ck_assert_int_eq(host_phase(h2, HOST_PHASE_REMOVED), 0);
+    ck_assert_int_eq(status_of(db)->phase, PHASE_PENDING);
+}
+END_TEST
+
+START_TEST(a_move_that_the_log_has_lost_is_learned_from_the_host_that_runs_it)
+{
+    recovered();
+    ck_assert_int_eq(report(db, h3, 6, PHASE_RUNNING, 0), 0);
+    ck_assert_int_eq(status_of(db)->phase, PHASE_PENDING);
+    ck_assert_uint_eq(status_of(db)->disk_host, h3);
+    ck_assert_ptr_nonnull(strstr(status_of(db)->reason, "found on host h3"));
+    ck_assert_int_eq(report(db, h2, 5, PHASE_RUNNING, 0), BERTH_ESTALE); /* too late */
+    ck_assert_int_eq(place(db, h2, status_of(db)->epoch + 1, 0), BERTH_ECONFLICT);
+    run_on(db, h3);
+}
+END_TEST
+
+/* Also one whose host of the log is lost meanwhile, or was removed. */
+START_TEST(it_is_learned_whatever_became_of_the_host_of_the_log)
+{
+    const struct rebirth rebirth = {.wall_ms = NOW_MS, .reason = "recovered"};
+    ck_assert_int_eq(state_rebirth(state, &rebirth, &err), 0); /* nobody goes on */
+    uint64_t anew = add_host("anew", 9);
+    ck_assert_int_eq(status_of(db)->phase, PHASE_LOST);
+    if (_i == 1) {
+        ck_assert_int_eq(host_phase(h2, HOST_PHASE_REMOVED), 0);
+        ck_assert_waits_for_its_user(db);
+    }
+    ck_assert_int_eq(report(db, h2, 5, PHASE_RUNNING, 0), BERTH_ESTALE); /* it is lost */
+    ck_assert_int_eq(report(db, anew, 6, PHASE_RUNNING, 0), 0);
+    ck_assert_int_eq(status_of(db)->phase, PHASE_PENDING);
+    ck_assert_uint_eq(status_of(db)->disk_host, anew);
+}
+END_TEST
+
+START_TEST(a_run_older_than_the_one_that_is_known_tells_nothing)
+{
+    recovered();
+    ck_assert_int_eq(report(db, h3, 4, PHASE_RUNNING, 0), BERTH_ESTALE);
+    ck_assert_waits_for_its_user(db);
+}
+END_TEST
+
+/* It may run elsewhere in a later one: what is kept waits for the user's word. */
+START_TEST(disks_alone_start_nothing_and_the_newest_count)
+{
+    recovered();
+    ck_assert_int_eq(report_disks(db, h2, 5, PHASE_STOPPED, 0, 5), BERTH_ESTALE);
+    ck_assert_int_eq(report_disks(db, h3, 7, PHASE_FAILED, 0, 0), BERTH_ESTALE);
+    ck_assert_int_eq(report_disks(db, h3, 7, PHASE_FAILED, 0, 7), 0);
+    ck_assert(is_unknown(db));
+    ck_assert_int_eq(status_of(db)->phase, PHASE_STOPPED);
+    ck_assert_uint_eq(status_of(db)->disk_host, h3);
+    ck_assert_int_eq(report_disks(db, h1, 6, PHASE_STOPPED, 0, 6), BERTH_ESTALE);
+    ck_assert_uint_eq(status_of(db)->disk_host, h3);
+    ck_assert_int_eq(retry(db, status_of(db)->epoch), BERTH_EPHASE);
+    ck_assert_int_eq(set_power(db, POWER_ON), 0);
+    ck_assert_int_eq(place(db, h2, status_of(db)->epoch + 1, 0), BERTH_ECONFLICT);
+    run_on(db, h3);
+    ck_assert_int_eq(host_phase(h3, HOST_PHASE_LOST), 0);
+    ck_assert(!is_unknown(db));
+}
+END_TEST
+
+START_TEST(one_that_runs_although_it_is_off_stays_off_with_its_disks)
+{
+    ck_assert_int_eq(set_power(db, POWER_OFF), 0);
+    ck_assert_int_eq(reports_kept(db, PHASE_STOPPED), 0);
+    recovered();
+    ck_assert_int_eq(report(db, h3, 6, PHASE_RUNNING, 0), 0);
+    ck_assert_int_eq(status_of(db)->phase, PHASE_STOPPED);
+    ck_assert_uint_eq(status_of(db)->disk_host, h3);
+    ck_assert(!is_unknown(db));
+    ck_assert_int_eq(set_power(db, POWER_ON), 0);
+    run_on(db, h3);
+}
+END_TEST
+
+START_TEST(a_second_rebirth_forgets_nothing_of_it)
+{
+    restored();
+    restored();
+    (void)founded_anew("h2");
+    ck_assert_waits_for_its_user(db);
+    ck_assert_uint_eq(status_of(db)->disk_epoch, 5);
+}
+END_TEST
+
+START_TEST(it_can_be_deleted)
+{
+    restored();
+    (void)founded_anew("h2");
+    ck_assert_int_eq(evict(db, status_of(db)->epoch, STOP_INTENT_DELETE), 0);
+    ck_assert_ptr_null(state_vm(state, db));
+}
+END_TEST
+
+START_TEST(what_comes_out_is_a_state_that_snapshots_accept)
+{
+    uint8_t *data = NULL;
+    size_t size = 0;
+    struct state *copy = state_new(NULL, NULL);
+    (void)patient_vm("pending");
+    restored();
+    (void)founded_anew("h2");
+    ck_assert(is_unknown(db));
+    ck_assert_int_eq(state_encode(state, &data, &size), 0);
+    ck_assert_msg(state_decode(copy, data, size, &err) == 0, "%s", err.text);
+    ck_assert_uint_eq(state_hash(copy), state_hash(state));
+    free(data);
+    state_free(copy);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("place_unknown");
+    TCase *tests = tcase_create("place_unknown");
+    tcase_add_checked_fixture(tests, setup, fixture_stop);
+    tcase_add_test(tests, a_vm_that_waits_is_not_started_when_its_hosts_name_is_taken);
+    tcase_add_test(tests, nor_when_its_host_is_removed);
+    tcase_add_test(tests, vms_that_were_nowhere_are_not_started_either);
+    tcase_add_test(tests, others_start_at_once);
+    tcase_add_test(tests, before_its_level_a_vm_goes_on_when_its_host_is_removed);
+    tcase_add_test(tests, one_that_is_found_running_starts_there_and_nowhere_else);
+    tcase_add_test(tests,
+                   a_move_that_the_log_has_lost_is_learned_from_the_host_that_runs_it);
+    tcase_add_loop_test(tests, it_is_learned_whatever_became_of_the_host_of_the_log, 0,
+                        2);
+    tcase_add_test(tests, a_run_older_than_the_one_that_is_known_tells_nothing);
+    tcase_add_test(tests, disks_alone_start_nothing_and_the_newest_count);
+    tcase_add_test(tests, one_that_runs_although_it_is_off_stays_off_with_its_disks);
+    tcase_add_test(tests, a_second_rebirth_forgets_nothing_of_it);
+    tcase_add_test(tests, it_can_be_deleted);
+    tcase_add_test(tests, what_comes_out_is_a_state_that_snapshots_accept);
+    suite_add_tcase(suite, tests);
+    return test_main_run(suite);
+}
