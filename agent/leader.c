@@ -47,6 +47,7 @@ static void hosts_reset(struct leader *leader)
         heard->orders_sent_ms = 0;
         heard->orders_failed = false;
         heard->outdated = false;
+        heard->finds = false;
     }
 }
 
@@ -240,8 +241,8 @@ static void orders_give(struct leader *leader)
     uint64_t uid;
     while (left > 0 && (uid = orders_book_take(leader->book)) != 0) {
         struct heard *heard = u64_map_get(leader->hosts, uid);
-        if (heard == NULL || heard->sequence == 0) {
-            continue; /* its first heartbeat asks for them */
+        if (heard == NULL || heard->sequence == 0 || heard->finds) {
+            continue; /* its first heartbeat asks for them, or the next one */
         }
         int r = orders_send(leader, heard, now_ms);
         heard->orders_failed = r < 0;

@@ -74,10 +74,25 @@ static int phase_propose_one(struct leader *leader,
     return r;
 }
 
+/* A run of before the cluster began again, of a VM of which it does not know where it is.
+ */
+static bool is_found(const struct state *state, const struct msg_vm_seen *seen)
+{
+    const struct vm *vm = state_vm(state, seen->vm);
+    const struct found_run run = {
+        .epoch = seen->epoch, .disk_epoch = seen->disk_epoch, .phase = seen->phase};
+    return vm != NULL && state_found_is_news(state, vm, &run);
+}
+
 static void
 phase_propose(struct leader *leader, struct heard *heard, const struct msg_vm_seen *seen)
 {
-    const struct vm *vm = state_vm(control_state(leader->config.control), seen->vm);
+    const struct state *state = control_state(leader->config.control);
+    const struct vm *vm = state_vm(state, seen->vm);
+    if (is_found(state, seen)) {
+        (void)phase_propose_one(leader, heard, seen, seen->phase); /* see below */
+        return;
+    }
     if (vm == NULL || vm->status.host != heard->uid || vm->status.epoch != seen->epoch) {
         return; /* not its VM any more: its orders say so */
     }
@@ -105,8 +120,11 @@ static void take_vms(struct leader *leader,
                      uint64_t now_ns,
                      bool may_propose)
 {
+    const struct state *state = control_state(leader->config.control);
+    heard->finds = false;
     for (uint32_t i = 0; i < heartbeat->vms.count; i++) {
         const struct msg_vm_seen *seen = &heartbeat->vms.items[i];
+        heard->finds = heard->finds || is_found(state, seen);
         if (seen->sampled) {
             scheduler_vm_load(leader->scheduler, seen->vm, seen->cpu_permille,
                               seen->phase == PHASE_READY, now_ns);
@@ -323,6 +341,7 @@ void leader_on_heartbeat(struct leader *leader,
     heard->sequence = heartbeat->sequence;
     heard->orders_taken = heartbeat->desired_hash;
     bool may_propose = heard->phases_under_way == 0;
+    bool held = heard->finds; /* its orders, until the log had heard of them */
     take_vms(leader, heard, heartbeat, now_ns, may_propose);
     if (may_propose) {
         take_snapshots(leader, heard, &heartbeat->snapshots);
@@ -331,7 +350,8 @@ void leader_on_heartbeat(struct leader *leader,
     orders_book_holds(leader->book, heard->uid, heartbeat->blobs.items,
                       heartbeat->blobs.count); /* others may fetch from there now */
     heard->fence = heartbeat->fence;
-    if (heard->orders_hash == 0 && !heard->orders_failed) {
+    bool first = heard->orders_hash == 0 && !heard->orders_failed;
+    if (first || (held && !heard->finds)) {
         orders_book_touch(leader->book, heard->uid);
         loop_post_send(leader->wake);
     }

@@ -30,7 +30,8 @@ struct heard {
     uint64_t orders_sent_ms;
     unsigned phases_under_way;
     bool update_under_way;
-    bool outdated;      /* takes no part at the cluster's level; said once */
+    bool finds;    /* it has VMs that the log is to hear of before its orders end them */
+    bool outdated; /* takes no part at the cluster's level; said once */
     bool orders_failed; /* they could not be written or sent: tried again */
 };
 
