@@ -58,6 +58,7 @@ enum option_id {
     OPTION_RESTORE,
     OPTION_PASSPHRASE,
     OPTION_INSPECT,
+    OPTION_LIST_VMS,
     OPTION_RECOVER,
     OPTION_FORGET,
     OPTION_VERSION,
@@ -116,6 +117,8 @@ static const struct option_row {
      "its first line is the backup's passphrase; - reads it from stdin"},
     {OPTION_INSPECT, "inspect-log", NULL,
      "with no daemon running: print what this host's log holds, as JSON"},
+    {OPTION_LIST_VMS, "list-vms", NULL,
+     "with or without a daemon: print the VMs that are on this host, as JSON"},
     {OPTION_RECOVER, "recover", NULL,
      "with no daemon running: make this host the only voter of what its log holds"},
     {OPTION_FORGET, "forget", NULL,
@@ -356,6 +359,9 @@ take_option(struct options *options, const struct option_row *row, const char *t
         return take_passphrase(options, text);
     case OPTION_INSPECT:
         options->offline = berthd_inspect;
+        return 0;
+    case OPTION_LIST_VMS:
+        options->offline = berthd_list_vms;
         return 0;
     case OPTION_RECOVER:
         options->offline = berthd_recover;

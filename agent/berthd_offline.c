@@ -6,11 +6,16 @@
 #include "agent/fence_client.h"
 #include "agent/rebirth.h"
 #include "agent/resource_groups.h"
+#include "agent/vm_lock.h"
+#include "agent/vm_record.h"
 #include "agent/vm_supervisor.h"
 #include "base/cleanup.h"
+#include "base/json.h"
 #include "net/network_apply.h"
 
+#include <dirent.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -152,6 +157,57 @@ int berthd_recover(const char *folder, struct err *err)
         identity_fini(&identity);
     }
     return r;
+}
+
+/* ---- what is here
+ * ----------------------------------------------------------------------------------------
+ */
+
+static json_t *vm_document(const char *folder, const struct vm_record *record)
+{
+    return json_pack("{s:s, s:s, s:I, s:I, s:b, s:b}", "tenant", record->order.vm.tenant,
+                     "name", record->order.vm.name, "uid",
+                     (json_int_t)record->order.vm.uid, "epoch",
+                     (json_int_t)record->order.vm.epoch, "runs", vm_lock_is_held(folder),
+                     "waits", !record->order.fenced);
+}
+
+/* One of which no more than an epoch is left is none. */
+static bool has_run_here(const struct vm_record *record)
+{
+    return record->state != VM_RECORD_NOTED && record->state != VM_RECORD_FORGOTTEN;
+}
+
+int berthd_list_vms(const char *folder, struct err *err)
+{
+    char path[PATH_MAX];
+    json_t *list = json_array();
+    (void)snprintf(path, sizeof(path), "%.3000s/vms", folder);
+    DIR *vms = opendir(path);
+    if (vms == NULL && errno != ENOENT) {
+        json_decref(list);
+        return err_sys(err, -errno, "open %s", path);
+    }
+    int r = 0;
+    const struct dirent *entry;
+    while (r == 0 && vms != NULL && (entry = readdir(vms)) != NULL) {
+        struct vm_record record;
+        (void)snprintf(path, sizeof(path), "%.3000s/vms/%.200s", folder, entry->d_name);
+        /* A folder without a record that can be read is no VM that could be named. */
+        if (entry->d_name[0] == '.' || vm_record_read(path, &record, NULL) < 0 ||
+            !has_run_here(&record)) {
+            continue;
+        }
+        r = json_array_append_new(list, vm_document(path, &record));
+    }
+    if (vms != NULL) {
+        closedir(vms);
+    }
+    CLEANUP_FREE char *text = r == 0 && list != NULL ? json_text(list) : NULL;
+    json_decref(list);
+    return text != NULL && printf("%s\n", text) > 0 && fflush(stdout) == 0
+               ? 0
+               : err_sys(err, -EIO, "print the VMs of this host");
 }
 
 int berthd_forget(const char *folder, struct err *err)

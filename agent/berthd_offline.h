@@ -1,7 +1,7 @@
 /* What berthd does to a state folder instead of running on it.
  *
- * Each call takes the folder's lock, does one thing and returns; with a daemon on the
- * folder it is BERTH_EBUSY. Threads: any; blocking. Errors: with text.
+ * Each call but the list takes the folder's lock, does one thing and returns; with a
+ * daemon on the folder it is BERTH_EBUSY. Threads: any; blocking. Errors: with text.
  */
 #pragma once
 
@@ -11,6 +11,10 @@
 int berthd_cleanup(const char *folder, struct err *err);
 /* Prints on stdout, as JSON, what this host's log holds (rebirth_log_document). */
 int berthd_inspect(const char *folder, struct err *err);
+/* Prints on stdout, as JSON, the VMs that this host runs or has disks of, as their
+ * records say, with a daemon or without: [{"tenant", "name", "uid", "epoch", "runs",
+ * "waits"}], waits: for this host, without a lease. */
+int berthd_list_vms(const char *folder, struct err *err);
 /* Makes this host the only voter of what its log holds (agent/rebirth.h). */
 int berthd_recover(const char *folder, struct err *err);
 /* berthd_cleanup, then forgets the cluster. */

@@ -2,6 +2,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/json.h"
 #include "base/state_file.h"
 #include "cli/asking.h"
 #include "cli/backup_input.h"
@@ -507,12 +508,43 @@ static int end_vms(struct cli *cli, const struct start *start, bool forget)
     return EXIT_OK;
 }
 
+/* What ends with it, as the host itself says: there may be no leader to ask. */
+static void tell_forget(struct cli *cli, const struct start *start)
+{
+    const char *arguments[] = {start->program, "--list-vms", "--state", start->state,
+                               NULL};
+    CLEANUP_FREE char *output = NULL;
+    struct err err = {0};
+    size_t index;
+    json_t *vm;
+    int r = daemon_run(arguments, start->log_path, &output, &err);
+    CLEANUP_JSON json_t *vms = NULL;
+    r = r == 0 ? json_parse(output, strlen(output), &vms, &err) : r;
+    if (r != 0 || !json_is_array(vms)) {
+        cli_note(cli, "it cannot be told which VMs are here: %s", err.text);
+        return;
+    }
+    if (json_array_size(vms) > 0) {
+        fputs("With all that their disks hold, these end here:\n", cli->err);
+    }
+    json_array_foreach(vms, index, vm)
+    {
+        bool runs = json_is_true(json_object_get(vm, "runs"));
+        bool waits = json_is_true(json_object_get(vm, "waits"));
+        fprintf(cli->err, "  %s/vm/%s %s, epoch %" PRIu64 "%s\n",
+                json_member_text(vm, "tenant", ""), json_member_text(vm, "name", ""),
+                runs ? "runs" : "does not run", json_member_u64(vm, "epoch", 0),
+                waits ? ", and waits for this host: nothing else has its disks" : "");
+    }
+}
+
 /* What it forgets cannot be had back by a command. */
-static int confirm_forget(struct cli *cli)
+static int confirm_forget(struct cli *cli, const struct start *start)
 {
     if (cli_flag(cli, "forget") == NULL) {
         return EXIT_OK;
     }
+    tell_forget(cli, start);
     if (!cli->yes && asking_can(cli)) {
         fputs("This host's VMs and their disks end, and it leaves its cluster without a "
               "word.\n",
@@ -557,7 +589,8 @@ int run_down(struct cli *cli)
         code = state_open(cli, &start);
     }
     if (code == EXIT_OK) {
-        code = confirm_forget(cli);
+        daemon_program(start.program, sizeof(start.program));
+        code = confirm_forget(cli, &start);
     }
     if (code == EXIT_OK) {
         code = stop_berthd(cli, &start);
