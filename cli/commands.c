@@ -92,7 +92,8 @@ const struct cli_command cli_commands[] = {
      "stop berthd on this host; its VMs go on for a few seconds",
      "VMs outlive a restart of their berthd. When it stays away, berth-fence freezes and "
      "then ends those that may be restarted elsewhere before the lease is over; VMs with "
-     "hostFailure: wait run on. Drain the host first to move them.",
+     "hostFailure: wait run on. Drain the host first to move them. --forget deletes the "
+     "disks of all VMs here: it says of which, with or without a leader, and asks.",
      "berth down\n"
      "berth drain r1u04 --wait && berth down --vms\n"
      "berth down --forget && berth join berth-join-AQpjAAsd...",
@@ -366,7 +367,9 @@ const struct cli_command cli_commands[] = {
      "with it. A VM that was lost while it ran may run there still, under hostFailure: "
      "wait: it goes on when the host is back, and starts elsewhere, with new disks, once "
      "the host is removed (berth rm host/NAME). If it is switched off meanwhile it stays "
-     "off then, until berth start.",
+     "off then, until berth start. After a restore or a recovery it stays stopped until "
+     "a host says that it runs there, or until --anywhere: see "
+     "docs/backup-and-recovery.md.",
      "berth start jump --wait\n"
      "berth start jump --anywhere --yes",
      1,

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Goal: a rack survives the loss of all its voters through a backup, and of most of them through `berth recover`:
 # what was saved (or what the survivor has) is there again, VMs run again under higher epochs and never twice, what is
-# left of before is shut out until it joins again.
+# left of before is shut out until it joins again. A VM that waits for its host, and has moved since, is not started
+# where it is not.
 # Method: four hosts as network namespaces (deploy/lib/rack.sh), a real berthd and berth-fence in each, VMs of the fake
 # engine, which write down when they begin to run. Every wait is on a fact with a bound.
 set -euo pipefail
@@ -97,6 +98,23 @@ lose_disk() { # HOST: nothing of it is left but what the kernel has of it, which
     on "$1" timeout 20 "$bin/berthd" --cleanup --state "$RACK_RUN/$1" >/dev/null 2>&1 || true
     rm -rf "${RACK_RUN:?}/$1"
 }
+# The VM that waits for its host.
+db() { berth_on "$api" ls vm -t store -o json | jq -r ".items[0]$1"; }
+db_is() { [ "$(db .status.phase)" = "$1" ]; }
+db_runs_on() { db_is ready && [ "$(db .status.host)" = "$1" ]; }
+db_process() { awk -v uid="$db_uid" '$1 == "start" && $2 == uid { pid = $4 } END { print pid }' "$BERTH_FAKE_INTERVALS"; }
+db_is_left_alone() { db_is stopped && db .status.reason | grep -q "where it runs is not known"; }
+db_is_to_be_on() { # HOST, and not on the one before, from its next start on
+    [ -z "${db_home:-}" ] || berth_on "$api" host label "$db_home" db-
+    db_home=$1
+    berth_on "$api" host label "$1" db=yes
+}
+db_moves() { # by its user, with new disks
+    berth_on "$api" stop vm/db -t store
+    wait_for 60 "the VM that waits to stop" db_is stopped
+    berth_on "$api" start vm/db -t store --anywhere --yes
+    wait_for 60 "the VM that waits to run on $db_home" db_runs_on "$db_home"
+}
 come_back() { # HOST: as one that has to join again
     rack_mend "$1"
     berth_on "$1" down --forget --yes </dev/null
@@ -134,6 +152,33 @@ kind: Group
 metadata: {name: web, tenant: shop}
 spec: {template: {name: small}, replicas: 4}
 YAML
+cat >"$RACK_RUN/db.yaml" <<'YAML'
+apiVersion: berth/v1
+kind: Tenant
+metadata: {name: store}
+---
+apiVersion: berth/v1
+kind: Image
+metadata: {name: nothing, tenant: store}
+spec:
+  artifacts:
+    - {role: kernel, file: kernel}
+---
+apiVersion: berth/v1
+kind: Template
+metadata: {name: patient, tenant: store}
+spec:
+  image: nothing
+  engine: fake
+  memory: {size: 64MiB}
+  lifecycle: {hostFailure: wait}
+  placement: {require: [host.label.db == yes]}
+---
+apiVersion: berth/v1
+kind: VM
+metadata: {name: db, tenant: store}
+spec: {template: {name: patient}}
+YAML
 keeping=(--backup-every 1s --backup-keep 2)
 berth_on h1 up --name h1 "${keeping[@]}" </dev/null
 for host in h2 h3; do
@@ -142,6 +187,13 @@ done
 wait_for 60 "three voters" voters_are 3
 berth_on h1 apply "$RACK_RUN/vms.yaml"
 wait_for 60 "four ready VMs" ready_are 4
+db_is_to_be_on h1
+berth_on h1 apply "$RACK_RUN/db.yaml"
+wait_for 60 "the VM that waits for its host to run there" db_runs_on h1
+db_uid=$(db .metadata.uid)
+# What a rack is until all hosts have known it for a minute.
+level_is() { [ "$(berth_on "$api" version -o json | jq .level.level)" -ge "$1" ]; }
+wait_for 90 "the level that leaves VMs that wait alone" level_is 3
 token=$(berth_on h2 token create ci --role operator -t shop)
 
 check "a backup through a host that need not lead, and what it says"
@@ -174,6 +226,11 @@ refused 2 berth_on h4 up --name h4 --restore "$RACK_RUN/b"
 refused 4 berth_on h1 up --restore "$RACK_RUN/b" --passphrase-file "$RACK_RUN/passphrase"
 [ ! -e "$RACK_RUN/h4/raft" ] || fail "something was begun"
 
+check "a VM that waits for its host moves after the backup"
+db_is_to_be_on h3
+db_moves
+db_pid=$(db_process)
+
 check "two of three are destroyed; one runs on and knows nothing of it"
 mapfile -t straggling < <(watched h3)
 [ ${#straggling[@]} -gt 0 ] || fail "the straggler has no VM"
@@ -204,24 +261,61 @@ for run in "${straggling[@]}"; do
     ! alive "$pid" || fail "the straggler still runs a VM of before"
 done
 
+check "a VM that waits runs on where the backup does not know it, and is not started when a name is taken"
+alive "$db_pid" || fail "it does not wait for its host, but has ended"
+[ "$(db .status.host) $(db .status.phase)" = "h1 lost" ] || fail "it is not where the backup has it"
+db_home=h1 # that the backup knows, and whose name is taken
+db_is_to_be_on h4 # there it could start
+come_back h1
+wait_for 30 "h1 to be ready" host_is h1 ready
+wait_for 30 "the VM that waits to be left alone" db_is_left_alone
+refused 4 berth_on h4 start vm/db -t store
+grep -q "berth start db --anywhere" "$RACK_RUN/refused" || fail "it is not said what starts it"
+grep -q "may run on another host of before" <<<"$(berth_on h4 explain vm/db -t store)" || fail "explain does not say why"
+alive "$db_pid" || fail "its run of before was ended"
+check_no_twice
+
+check "a host that is to forget its cluster says what ends with it"
+refused 2 berth_on h3 down --forget </dev/null
+grep -q "store/vm/db runs, epoch .*, and waits for this host" "$RACK_RUN/refused" || fail "it does not name the VM that waits"
+alive "$db_pid" || fail "it was ended unasked"
+
 check "the straggler is shut out until it joins again"
 wait_for 20 "h3 to be lost, not taken for a member" host_is h3 lost
 come_back h3
 wait_for 30 "h3 to be ready" host_is h3 ready
-come_back h1
 wait_for 60 "three voters" voters_are 3
 
+check "a VM that waits is started by its user's word"
+db_is_left_alone || fail "something has started it"
+berth_on "$api" start vm/db -t store --anywhere --yes
+wait_for 60 "it to run" db_runs_on h4
+check_no_twice
+
+check "a host without a vote"
+come_back h2
+wait_for 30 "h2 to be ready" host_is h2 ready
+
 check "most voters are gone for good"
+db_is_to_be_on h2
 berth_on "$api" apply "$RACK_RUN/late.yaml" # answered: on a majority; waited for on the survivor
 survivor=h1
 revision=$(berth_on "$api" ls tenant -o json | jq .revision)
 has_revision() { [ "$(curl -sS --unix-socket "$RACK_RUN/$1/berthd.sock" http://h/healthz | jq .revision)" -ge "$revision" ]; }
 wait_for 20 "the survivor to have it" has_revision $survivor
+rack_cut $survivor
+api=h3
+wait_for 60 "the survivor to be lost" host_is $survivor lost
+db_moves # from h4, which the survivor does not learn
+db_pid=$(db_process)
+touch "$RACK_RUN/h2/vms/$db_uid/mark" # its disks
 epoch=$(vms | jq '[.items[].status.epoch] | max')
+db_epoch=$(db .status.epoch)
 rack_cut h3
 rack_cut h4
 rack_kill h3
 rack_kill h4
+rack_mend $survivor
 refused 4 berth_on $survivor recover --yes
 berth_on $survivor down
 
@@ -233,7 +327,15 @@ api=$survivor
 berth_on $survivor up
 grep -q tenant/late <<<"$(berth_on $survivor ls tenant -o name)" || fail "an acknowledged write is lost"
 start_again 4 $((epoch + 4000000000))
-wait_for 20 "it to vote alone" voters_are 1
+vote_no_more() { [ "$(hosts | jq '[.items[] | select((.metadata.name | IN("h3", "h4")) and .status.voter == "voter")] | length')" = 0 ]; }
+wait_for 20 "the lost ones to vote no more" vote_no_more
+
+check "a VM that waits is found where it runs, which the survivor did not know"
+wait_for 60 "it to run there" db_runs_on h2
+[ "$(db .status.epoch)" -gt $((db_epoch + 4000000000)) ] || fail "its epoch is one of before"
+[ -e "$RACK_RUN/h2/vms/$db_uid/mark" ] || fail "its disks are gone"
+! alive "$db_pid" || fail "its run of before goes on as well"
+check_no_twice
 
 check "and grows to three voters again"
 lose_disk h4 # its new one is empty
