@@ -103,7 +103,7 @@ db() { berth_on "$api" ls vm -t store -o json | jq -r ".items[0]$1"; }
 db_is() { [ "$(db .status.phase)" = "$1" ]; }
 db_runs_on() { db_is ready && [ "$(db .status.host)" = "$1" ]; }
 db_process() { awk -v uid="$db_uid" '$1 == "start" && $2 == uid { pid = $4 } END { print pid }' "$BERTH_FAKE_INTERVALS"; }
-db_is_left_alone() { db_is stopped && db .status.reason | grep -q "where it runs is not known"; }
+db_is_left_alone() { db_is stopped && [[ "$(db .status.reason)" == *"where it runs is not known"* ]]; }
 db_is_to_be_on() { # HOST, and not on the one before, from its next start on
     [ -z "${db_home:-}" ] || berth_on "$api" host label "$db_home" db-
     db_home=$1
