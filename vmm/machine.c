@@ -12,6 +12,7 @@
 #include "vmm/io_bus.h"
 #include "vmm/kvm_calls.h"
 #include "vmm/kvm_state.h"
+#include "vmm/machine_cpus.h"
 #include "vmm/machine_layout.h"
 #include "vmm/machine_memory.h"
 #include "vmm/machine_state.h"
@@ -19,7 +20,6 @@
 #include "vmm/power_control.h"
 #include "vmm/ram_image.h"
 #include "vmm/ram_loader.h"
-#include "vmm/vcpu_state.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -59,22 +59,15 @@ struct machine {
     struct serial_port *serial; /* these three are among the devices */
     struct power_control *power;
     struct pci_bus *pci;
-    unsigned cpu_count;
-    struct vcpu vcpus[MACHINE_CPUS_MAX];
-    struct cpu_table *cpu_table;    /* what its CPUs are like; owned */
-    struct vcpu_state *first_state; /* of every CPU, after power-on; owned */
-    struct kvm_state first_kvm;     /* the same of the interrupt controllers */
-    enum machine_state state;       /* the machine's thread alone */
-    struct machine_image image;     /* where its RAM comes from */
-    struct ram_loader *loader;      /* of lazy RAM; owned */
-    atomic_bool is_damaged;         /* the loader could not have all of it */
-    bool awaits_state;              /* it is to be restored */
-    /* between the vCPUs and the machine's thread */
+    struct machine_cpus cpus;
+    struct kvm_state first_kvm; /* of the interrupt controllers, after power-on */
+    enum machine_state state;   /* the machine's thread alone */
+    struct machine_image image; /* where its RAM comes from */
+    struct ram_loader *loader;  /* of lazy RAM; owned */
+    atomic_bool is_damaged;     /* the loader could not have all of it */
+    bool awaits_state;          /* it is to be restored */
+    /* between the vCPUs and the machine's thread; held before the vCPUs' own lock */
     pthread_mutex_t lock;
-    pthread_cond_t changed;
-    atomic_bool wants_run;
-    bool ending;                        /* guarded by lock */
-    unsigned parked;                    /* guarded by lock */
     enum request request;               /* guarded by lock */
     enum machine_end request_end;       /* guarded by lock */
     char reason[MACHINE_REASON_SIZE];   /* guarded by lock */
@@ -85,13 +78,6 @@ struct machine {
 
 /* ---- requests, from vCPU threads */
 
-static void kick_all(struct machine *machine)
-{
-    for (unsigned i = 0; i < machine->cpu_count; i++) {
-        vcpu_kick(&machine->vcpus[i]);
-    }
-}
-
 static void ask(struct machine *machine,
                 enum request request,
                 enum machine_end end,
@@ -101,17 +87,15 @@ static void ask(struct machine *machine,
     pthread_mutex_lock(&machine->lock);
     const bool first = machine->request == REQUEST_NONE ||
                        (machine->request < REQUEST_END && request >= REQUEST_END);
-    const bool taken = first && !machine->ending;
     if (request == REQUEST_LOST) {
         atomic_store(&machine->is_damaged, true);
         (void)snprintf(machine->lost_why, sizeof(machine->lost_why), "%s", reason);
     }
+    const bool taken = first && machine_cpus_hold(&machine->cpus);
     if (taken) {
         machine->request = request;
         machine->request_end = end;
         (void)snprintf(machine->reason, sizeof(machine->reason), "%s", reason);
-        atomic_store(&machine->wants_run, false);
-        kick_all(machine); /* under the lock: who ends them says so first */
     }
     pthread_mutex_unlock(&machine->lock);
     if (taken) {
@@ -170,50 +154,19 @@ static int on_loader_thread(void *context, struct err *err)
                : 0;
 }
 
-/* Parks until the machine runs. */
-static bool wait_to_run(struct machine *machine, struct vcpu *vcpu)
-{
-    pthread_mutex_lock(&machine->lock);
-    if (!atomic_load(&machine->wants_run) && !machine->ending) {
-        machine->parked++;
-        pthread_cond_broadcast(&machine->changed);
-        while (!atomic_load(&machine->wants_run) && !machine->ending) {
-            pthread_cond_wait(&machine->changed, &machine->lock);
-        }
-        machine->parked--;
-    }
-    /* Under the lock: whoever stops us from now on kicks after this. */
-    __atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
-    bool run = !machine->ending;
-    pthread_mutex_unlock(&machine->lock);
-    return run;
-}
-
 static bool may_run(void *context, struct vcpu *vcpu)
 {
     struct machine *machine = context;
-    if (atomic_load(&machine->wants_run) &&
-        __atomic_load_n(&vcpu->run->immediate_exit, __ATOMIC_SEQ_CST) == 0) {
-        return true; /* as after nearly every exit */
-    }
-    vcpu_settle(vcpu); /* outside of the lock: a device may ask for something */
-    return wait_to_run(machine, vcpu);
+    return machine_cpus_may_run(&machine->cpus, vcpu);
 }
 
 /* ---- standing still and running, on the machine's thread */
 
 static void wait_parked(struct machine *machine)
 {
-    pthread_mutex_lock(&machine->lock);
-    atomic_store(&machine->wants_run, false);
-    pthread_mutex_unlock(&machine->lock);
+    (void)machine_cpus_hold(&machine->cpus); /* they do not end: that is ours to begin */
     ram_loader_hurry(machine->loader, true); /* one may wait for RAM, deaf to kicks */
-    kick_all(machine);
-    pthread_mutex_lock(&machine->lock);
-    while (machine->parked < machine->cpu_count) {
-        pthread_cond_wait(&machine->changed, &machine->lock);
-    }
-    pthread_mutex_unlock(&machine->lock);
+    machine_cpus_wait(&machine->cpus);
     ram_loader_hurry(machine->loader, false);
 }
 
@@ -232,13 +185,11 @@ static void go(struct machine *machine)
     for (unsigned i = 0; i < machine->device_count; i++) {
         device_start(machine->devices[i]);
     }
-    for (unsigned i = 0; i < machine->cpu_count; i++) {
-        vcpu_resume(&machine->vcpus[i]);
-    }
     pthread_mutex_lock(&machine->lock);
-    /* What was lost before this has asked for the end, which nobody may overtake. */
-    atomic_store(&machine->wants_run, !atomic_load(&machine->is_damaged));
-    pthread_cond_broadcast(&machine->changed);
+    if (!atomic_load(&machine->is_damaged)) {
+        /* What was lost before this has asked for the end, which nobody may overtake. */
+        machine_cpus_go(&machine->cpus);
+    }
     pthread_mutex_unlock(&machine->lock);
     machine->state = MACHINE_RUNNING;
 }
@@ -260,7 +211,7 @@ static int boot(struct machine *machine, struct err *err)
     if (r == 0) {
         r = generation_place(machine, err);
     }
-    return r < 0 ? r : vcpu_enter_at(&machine->vcpus[0], &entry, err);
+    return r < 0 ? r : vcpu_enter_at(&machine->cpus.vcpus[0], &entry, err);
 }
 
 /* RAM that begins anew is whole, whatever could not be had of the old. */
@@ -288,8 +239,8 @@ static int begin_anew(struct machine *machine, struct err *err)
         /* What is latched there would hit a kernel that is not ready for it. */
         r = kvm_state_apply_chips(&machine->first_kvm, machine->vm_fd, err);
     }
-    for (unsigned i = 0; r == 0 && i < machine->cpu_count; i++) {
-        r = vcpu_state_apply(&machine->first_state[i], machine->vcpus[i].fd, err);
+    if (r == 0) {
+        r = machine_cpus_reset(&machine->cpus, err);
     }
     return r < 0 ? r : boot(machine, err);
 }
@@ -430,28 +381,6 @@ static void loader_make(struct machine *machine)
     }
 }
 
-static int
-cpus_make(struct machine *machine, const struct machine_plan *plan, struct err *err)
-{
-    struct cpu_table *table = calloc(1, sizeof(*table));
-    machine->cpu_table = table;
-    machine->first_state = calloc(plan->cpu_count, sizeof(*machine->first_state));
-    if (table == NULL || machine->first_state == NULL) {
-        return err_sys(err, -ENOMEM, "make vCPUs");
-    }
-    int r = vcpu_table_make(plan->kvm_fd, plan->cpu_level, table, err);
-    for (unsigned i = 0; r == 0 && i < plan->cpu_count; i++) {
-        cpu_model_place(table, i, plan->cpu_count);
-        r = vcpu_open(&machine->vcpus[i], plan->kvm_fd, machine->vm_fd, i, table, err);
-        if (r == 0) {
-            machine->cpu_count++;
-            r = vcpu_state_take(&machine->first_state[i], machine->vcpus[i].fd,
-                                plan->kvm_fd, err);
-        }
-    }
-    return r;
-}
-
 static int device_register(struct machine *machine,
                            struct device *device,
                            const struct io_range *ranges,
@@ -586,7 +515,8 @@ parts_make(struct machine *machine, const struct machine_plan *plan, struct err 
     }
     if (r == 0) {
         loader_make(machine);
-        r = cpus_make(machine, plan, err);
+        r = machine_cpus_make(&machine->cpus, plan->kvm_fd, machine->vm_fd,
+                              plan->cpu_level, plan->cpu_count, err);
     }
     if (r == 0) {
         r = platform_make(machine, err);
@@ -619,8 +549,8 @@ int machine_new(const struct machine_plan *plan,
     }
     guest_memory_init(&machine->memory);
     io_bus_init(&machine->bus);
-    (void)pthread_mutex_init(&machine->lock, NULL);   /* cannot fail without attributes */
-    (void)pthread_cond_init(&machine->changed, NULL); /* the same */
+    machine_cpus_init(&machine->cpus);
+    (void)pthread_mutex_init(&machine->lock, NULL); /* cannot fail without attributes */
     vcpu_signal_setup();
     r = parts_make(machine, plan, err);
     if (r < 0) {
@@ -637,21 +567,12 @@ struct machine *machine_free(struct machine *machine)
         return NULL;
     }
     ram_loader_abandon(machine->loader); /* no vCPU is joined that waits for it */
-    pthread_mutex_lock(&machine->lock);
-    machine->ending = true;
-    pthread_cond_broadcast(&machine->changed);
-    pthread_mutex_unlock(&machine->lock);
-    for (unsigned i = 0; i < machine->cpu_count; i++) {
-        vcpu_end(&machine->vcpus[i]);
-    }
+    machine_cpus_end(&machine->cpus);
     for (unsigned i = machine->device_count; i > 0; i--) {
         device_free(machine->devices[i - 1]);
     }
     machine->loader = ram_loader_free(machine->loader);
-    for (unsigned i = 0; i < machine->cpu_count; i++) {
-        vcpu_close(&machine->vcpus[i]);
-        vcpu_state_fini(&machine->first_state[i]);
-    }
+    machine_cpus_fini(&machine->cpus);
     if (machine->request_watch >= 0) {
         poller_remove(machine->poller, machine->request_watch);
     }
@@ -659,10 +580,7 @@ struct machine *machine_free(struct machine *machine)
     fd_close(&machine->vm_fd);
     guest_memory_fini(&machine->memory);
     io_bus_fini(&machine->bus);
-    (void)pthread_cond_destroy(&machine->changed);
     (void)pthread_mutex_destroy(&machine->lock);
-    free(machine->first_state);
-    free(machine->cpu_table);
     free(machine->acpi);
     free(machine->cmdline);
     free(machine);
@@ -719,16 +637,7 @@ int machine_start_threads(struct machine *machine, struct err *err)
                                        .broken = on_broken,
                                        .context = machine,
                                        .began_context = machine->events.context};
-    if (atomic_load(&machine->vcpus[0].thread_runs)) {
-        return 0;
-    }
-    for (unsigned i = 0; i < machine->cpu_count; i++) {
-        int r = vcpu_start(&machine->vcpus[i], &machine->bus, &events, err);
-        if (r < 0) {
-            return r;
-        }
-    }
-    return 0;
+    return machine_cpus_start(&machine->cpus, &machine->bus, &events, err);
 }
 
 int machine_run(struct machine *machine, struct err *err)
@@ -797,9 +706,9 @@ static struct machine_parts parts_of(struct machine *machine)
     return (struct machine_parts){.kvm_fd = machine->kvm_fd,
                                   .vm_fd = machine->vm_fd,
                                   .memory_bytes = guest_memory_size(&machine->memory),
-                                  .cpu_table = machine->cpu_table,
-                                  .vcpus = machine->vcpus,
-                                  .cpu_count = machine->cpu_count,
+                                  .cpu_table = machine->cpus.table,
+                                  .vcpus = machine->cpus.vcpus,
+                                  .cpu_count = machine->cpus.count,
                                   .devices = machine->devices,
                                   .device_count = machine->device_count,
                                   .wall_ms = clock_wall_ms(clock_system())};
@@ -880,13 +789,13 @@ void machine_press_power(struct machine *machine)
 
 unsigned machine_cpu_count(const struct machine *machine)
 {
-    return machine->cpu_count;
+    return machine->cpus.count;
 }
 
 const struct vcpu *machine_vcpu(const struct machine *machine, unsigned index)
 {
-    REQUIRE(index < machine->cpu_count);
-    return &machine->vcpus[index];
+    REQUIRE(index < machine->cpus.count);
+    return &machine->cpus.vcpus[index];
 }
 
 uint64_t machine_memory_bytes(const struct machine *machine)

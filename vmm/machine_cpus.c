@@ -1,0 +1,153 @@
+#include "vmm/machine_cpus.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+void machine_cpus_init(struct machine_cpus *cpus)
+{
+    *cpus = (struct machine_cpus){.count = 0};
+    (void)pthread_mutex_init(&cpus->lock, NULL);  /* cannot fail without attributes */
+    (void)pthread_cond_init(&cpus->moves, NULL);  /* the same */
+    (void)pthread_cond_init(&cpus->stands, NULL); /* the same */
+}
+
+int machine_cpus_make(struct machine_cpus *cpus,
+                      int kvm_fd,
+                      int vm_fd,
+                      enum cpu_level level,
+                      unsigned count,
+                      struct err *err)
+{
+    struct cpu_table *table = calloc(1, sizeof(*table));
+    cpus->table = table;
+    cpus->first_state = calloc(count, sizeof(*cpus->first_state));
+    if (table == NULL || cpus->first_state == NULL) {
+        return err_sys(err, -ENOMEM, "make vCPUs");
+    }
+    int r = vcpu_table_make(kvm_fd, level, table, err);
+    for (unsigned i = 0; r == 0 && i < count; i++) {
+        cpu_model_place(table, i, count);
+        r = vcpu_open(&cpus->vcpus[i], kvm_fd, vm_fd, i, table, err);
+        if (r == 0) {
+            cpus->count++;
+            r = vcpu_state_take(&cpus->first_state[i], cpus->vcpus[i].fd, kvm_fd, err);
+        }
+    }
+    return r;
+}
+
+int machine_cpus_start(struct machine_cpus *cpus,
+                       struct io_bus *bus,
+                       const struct vcpu_events *events,
+                       struct err *err)
+{
+    if (atomic_load(&cpus->vcpus[0].thread_runs)) {
+        return 0;
+    }
+    for (unsigned i = 0; i < cpus->count; i++) {
+        int r = vcpu_start(&cpus->vcpus[i], bus, events, err);
+        if (r < 0) {
+            return r;
+        }
+    }
+    return 0;
+}
+
+void machine_cpus_end(struct machine_cpus *cpus)
+{
+    pthread_mutex_lock(&cpus->lock);
+    cpus->ending = true;
+    pthread_cond_broadcast(&cpus->moves);
+    pthread_mutex_unlock(&cpus->lock);
+    for (unsigned i = 0; i < cpus->count; i++) {
+        vcpu_end(&cpus->vcpus[i]);
+    }
+}
+
+void machine_cpus_fini(struct machine_cpus *cpus)
+{
+    for (unsigned i = 0; i < cpus->count; i++) {
+        vcpu_close(&cpus->vcpus[i]);
+        vcpu_state_fini(&cpus->first_state[i]);
+    }
+    (void)pthread_cond_destroy(&cpus->moves);
+    (void)pthread_cond_destroy(&cpus->stands);
+    (void)pthread_mutex_destroy(&cpus->lock);
+    free(cpus->first_state);
+    free(cpus->table);
+}
+
+/* ---- standing still and running */
+
+/* Parks until they run. */
+static bool wait_to_run(struct machine_cpus *cpus, struct vcpu *vcpu)
+{
+    pthread_mutex_lock(&cpus->lock);
+    if (!atomic_load(&cpus->wants_run) && !cpus->ending) {
+        cpus->parked++;
+        pthread_cond_signal(&cpus->stands);
+        while (!atomic_load(&cpus->wants_run) && !cpus->ending) {
+            pthread_cond_wait(&cpus->moves, &cpus->lock);
+        }
+        cpus->parked--;
+    }
+    /* Under the lock: whoever stops us from now on kicks after this. */
+    __atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
+    bool run = !cpus->ending;
+    pthread_mutex_unlock(&cpus->lock);
+    return run;
+}
+
+bool machine_cpus_may_run(struct machine_cpus *cpus, struct vcpu *vcpu)
+{
+    if (atomic_load(&cpus->wants_run) &&
+        __atomic_load_n(&vcpu->run->immediate_exit, __ATOMIC_SEQ_CST) == 0) {
+        return true; /* as after nearly every exit */
+    }
+    vcpu_settle(vcpu); /* outside of the lock: a device may ask for something */
+    return wait_to_run(cpus, vcpu);
+}
+
+bool machine_cpus_hold(struct machine_cpus *cpus)
+{
+    pthread_mutex_lock(&cpus->lock);
+    const bool told = !cpus->ending;
+    if (told) {
+        atomic_store(&cpus->wants_run, false);
+        /* Under the lock: who ends them says so first. */
+        for (unsigned i = 0; i < cpus->count; i++) {
+            vcpu_kick(&cpus->vcpus[i]);
+        }
+    }
+    pthread_mutex_unlock(&cpus->lock);
+    return told;
+}
+
+void machine_cpus_wait(struct machine_cpus *cpus)
+{
+    pthread_mutex_lock(&cpus->lock);
+    while (cpus->parked < cpus->count) {
+        pthread_cond_wait(&cpus->stands, &cpus->lock);
+    }
+    pthread_mutex_unlock(&cpus->lock);
+}
+
+void machine_cpus_go(struct machine_cpus *cpus)
+{
+    for (unsigned i = 0; i < cpus->count; i++) {
+        vcpu_resume(&cpus->vcpus[i]);
+    }
+    pthread_mutex_lock(&cpus->lock);
+    atomic_store(&cpus->wants_run, true);
+    pthread_cond_broadcast(&cpus->moves);
+    pthread_mutex_unlock(&cpus->lock);
+}
+
+int machine_cpus_reset(struct machine_cpus *cpus, struct err *err)
+{
+    int r = 0;
+    for (unsigned i = 0; r == 0 && i < cpus->count; i++) {
+        r = vcpu_state_apply(&cpus->first_state[i], cpus->vcpus[i].fd, err);
+    }
+    return r;
+}
