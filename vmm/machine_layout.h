@@ -53,6 +53,8 @@
 #define PANIC_SIZE    1u
 #define POWER_PORT    0x600u /* sleep, reset, reasons of events: power_control.h */
 #define POWER_SIZE    4u
+#define CPU_PLUG_PORT 0x610u /* which CPUs there are: cpu_plug.h */
+#define CPU_PLUG_SIZE 16u
 #define PCI_PORT      0xcf8u
 #define PCI_PORT_SIZE 8u
 

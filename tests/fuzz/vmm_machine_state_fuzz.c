@@ -4,6 +4,7 @@
 #include "base/cleanup.h"
 #include "base/require.h"
 #include "vmm/cpu_model.h"
+#include "vmm/cpu_plug.h"
 #include "vmm/kvm_state.h"
 #include "vmm/power_control.h"
 #include "vmm/ram_image.h"
@@ -124,10 +125,21 @@ power_part(struct bytes_reader *reader, struct bytes_writer *again, const uint8_
     device_part(&power->device, reader);
 }
 
+static void
+plug_part(struct bytes_reader *reader, struct bytes_writer *again, const uint8_t *data)
+{
+    struct cpu_plug *plug;
+    (void)again;
+    (void)data;
+    REQUIRE(cpu_plug_new(CPU_PLUG_MAX, 1, &plug) == 0);
+    device_part(&plug->device, reader);
+}
+
 static void (*const parts[])(struct bytes_reader *reader,
                              struct bytes_writer *again,
                              const uint8_t *data) = {
-    vcpu_part, kvm_part, cpu_part, ram_part, file_part, serial_part, power_part,
+    vcpu_part, kvm_part,    cpu_part,   ram_part,
+    file_part, serial_part, power_part, plug_part,
 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
