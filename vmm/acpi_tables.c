@@ -3,9 +3,11 @@
 #include "base/bytes.h"
 #include "base/require.h"
 #include "vmm/aml.h"
+#include "vmm/cpu_plug.h"
 #include "vmm/machine_layout.h"
 #include "vmm/power_control.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #define TABLE_ALIGN      16u
@@ -29,6 +31,17 @@
 #define FADT_NO_RTC 0x20u /* without it Linux polls for one, 10,000 times */
 
 #define SPACE_PORTS 1u
+
+/* A local APIC's flags in the MADT: ACPI 6.3, 5.2.12.2 */
+#define APIC_ENABLED     (1u << 0)
+#define APIC_MAY_COME    (1u << 1) /* not there, and may be while the system runs */
+#define LOCAL_APIC_BYTES 8u
+
+#define NOTIFY_DEVICE_CHECK 0x01u
+#define NOTIFY_OF_DEVICE    0x80u /* what it means is the device's */
+
+#define CPU_PRESENT   0xfu /* of _STA: present, enabled, shown and working */
+#define CPU_SET_BYTES 8u
 
 static uint8_t sum(const uint8_t *data, size_t size)
 {
@@ -108,17 +121,28 @@ static void write_fadt(struct bytes_writer *writer, uint64_t dsdt)
     table_close(writer, start);
 }
 
-static void write_madt(struct bytes_writer *writer, unsigned cpu_count)
+/* A CPU's local APIC, in the MADT and as what its device is mapped to. */
+static void write_local_apic(struct bytes_writer *writer, unsigned index, uint32_t flags)
+{
+    bytes_write_u8(writer, 0);
+    bytes_write_u8(writer, LOCAL_APIC_BYTES);
+    bytes_write_u8(writer, (uint8_t)index);
+    bytes_write_u8(writer, (uint8_t)index);
+    bytes_write_u32(writer, flags);
+}
+
+static bool is_present(const struct acpi_cpus *cpus, unsigned index)
+{
+    return (cpus->present >> index & 1) != 0;
+}
+
+static void write_madt(struct bytes_writer *writer, const struct acpi_cpus *cpus)
 {
     size_t start = table_open(writer, "APIC", 5);
     bytes_write_u32(writer, (uint32_t)LAPIC_AT);
     bytes_write_u32(writer, 0); /* no legacy PIC to turn off */
-    for (unsigned i = 0; i < cpu_count; i++) {
-        bytes_write_u8(writer, 0); /* local APIC */
-        bytes_write_u8(writer, 8);
-        bytes_write_u8(writer, (uint8_t)i);
-        bytes_write_u8(writer, (uint8_t)i);
-        bytes_write_u32(writer, 1); /* enabled */
+    for (unsigned i = 0; i < cpus->count; i++) {
+        write_local_apic(writer, i, is_present(cpus, i) ? APIC_ENABLED : APIC_MAY_COME);
     }
     bytes_write_u8(writer, 1); /* I/O APIC */
     bytes_write_u8(writer, 12);
@@ -190,8 +214,9 @@ static void write_keep_bars(struct bytes_writer *writer)
     aml_close(writer, method);
 }
 
-static void write_pci(struct bytes_writer *writer)
+static void write_pci(struct bytes_writer *writer, const struct acpi_cpus *cpus)
 {
+    const unsigned plug = cpus->may_come ? AML_RESOURCE_IO : 0;
     struct aml_open pci = device_with_id(writer, "PCI0", "PNP0A08");
     aml_name_eisa_id(writer, "_CID", "PNP0A03");
     aml_name_integer(writer, "_SEG", 0);
@@ -212,9 +237,12 @@ static void write_pci(struct bytes_writer *writer)
 
     struct aml_open board = device_with_id(writer, "MBRD", "PNP0C02");
     aml_name(writer, "_CRS");
-    resources = aml_resources(writer, AML_RESOURCE_MEMORY32 + AML_RESOURCE_IO);
+    resources = aml_resources(writer, AML_RESOURCE_MEMORY32 + AML_RESOURCE_IO + plug);
     aml_resource_memory32(writer, (uint32_t)ECAM_AT, (uint32_t)ECAM_SIZE);
     aml_resource_io(writer, POWER_PORT, POWER_SIZE);
+    if (cpus->may_come) {
+        aml_resource_io(writer, CPU_PLUG_PORT, CPU_PLUG_SIZE);
+    }
     aml_resources_close(writer, resources);
     aml_close(writer, board);
 }
@@ -260,22 +288,114 @@ static void write_generation(struct bytes_writer *writer)
     aml_close(writer, generation);
 }
 
+/* If (a name's value, or that of Local0, has one of the bits) */
+static struct aml_open
+if_bits(struct bytes_writer *writer, const char *name, uint64_t bits)
+{
+    struct aml_open if_set = aml_if(writer);
+    aml_and(writer);
+    if (name != NULL) {
+        aml_path(writer, name);
+    } else {
+        aml_local(writer, 0);
+    }
+    aml_integer(writer, bits);
+    aml_nowhere(writer);
+    return if_set;
+}
+
 /* On an event of this reason, tell the device. */
 static void
 write_if_reason(struct bytes_writer *writer, uint64_t reason, const char *device)
 {
-    struct aml_open if_reason = aml_if(writer);
-    aml_and(writer);
-    aml_local(writer, 0);
-    aml_integer(writer, reason);
-    aml_nowhere(writer);
-    aml_notify(writer, device, 0x80);
+    struct aml_open if_reason = if_bits(writer, NULL, reason);
+    aml_notify(writer, device, NOTIFY_OF_DEVICE);
     aml_close(writer, if_reason);
+}
+
+/* ---- CPUs that may come */
+
+#define NAME_BYTES 16u
+
+static const char *name_of(char name[NAME_BYTES], const char *prefix, unsigned number)
+{
+    (void)snprintf(name, NAME_BYTES, "%s%02X", prefix, number); /* fits */
+    return name;
+}
+
+/* One byte after another, by the names of the prefix and a number. */
+static void write_set(struct bytes_writer *writer,
+                      const char *region,
+                      const char *prefix,
+                      uint64_t port,
+                      unsigned byte_count)
+{
+    char name[NAME_BYTES];
+    aml_port_region(writer, region, port, CPU_SET_BYTES);
+    for (unsigned i = 0; i < byte_count; i++) {
+        aml_byte_field(writer, region, name_of(name, prefix, i), i);
+    }
+}
+
+static void write_cpu(struct bytes_writer *writer, unsigned index)
+{
+    char name[NAME_BYTES];
+    struct aml_open cpu = aml_device(writer, name_of(name, "CP", index));
+    aml_name_text(writer, "_HID", "ACPI0007");
+    aml_name_integer(writer, "_UID", index);
+    aml_name(writer, "_MAT"); /* looked at when it is there: then it is enabled */
+    struct aml_open buffer = aml_buffer(writer, LOCAL_APIC_BYTES);
+    write_local_apic(writer, index, APIC_ENABLED);
+    aml_close(writer, buffer);
+    struct aml_open status = aml_method(writer, "_STA", 0);
+    struct aml_open if_present =
+        if_bits(writer, name_of(name, "HR", index / 8), 1u << index % 8);
+    aml_return(writer);
+    aml_integer(writer, CPU_PRESENT);
+    aml_close(writer, if_present);
+    aml_return(writer);
+    aml_integer(writer, 0);
+    aml_close(writer, status);
+    aml_close(writer, cpu);
+}
+
+/* Method (COME): asks each device that has come to be looked at. */
+static void write_come(struct bytes_writer *writer, unsigned cpu_count)
+{
+    char name[NAME_BYTES];
+    struct aml_open method = aml_method(writer, "COME", 0);
+    for (unsigned i = 0; i < cpu_count; i++) {
+        if (i % 8 == 0) { /* reading the byte takes the news away */
+            aml_store(writer);
+            aml_path(writer, name_of(name, "NW", i / 8));
+            aml_local(writer, 0);
+        }
+        struct aml_open if_come = if_bits(writer, NULL, 1u << i % 8);
+        aml_notify(writer, name_of(name, "CP", i), NOTIFY_DEVICE_CHECK);
+        aml_close(writer, if_come);
+    }
+    aml_close(writer, method);
+}
+
+static void write_cpus(struct bytes_writer *writer, const struct acpi_cpus *cpus)
+{
+    const unsigned byte_count = (cpus->count + 7) / 8;
+    struct aml_open all = aml_device(writer, "CPUS");
+    aml_name_text(writer, "_HID", "ACPI0010"); /* a container of processors */
+    aml_name_eisa_id(writer, "_CID", "PNP0A05");
+    aml_name_integer(writer, "_UID", 0);
+    write_set(writer, "HERE", "HR", CPU_PLUG_PORT + CPU_PLUG_PRESENT, byte_count);
+    write_set(writer, "NEWS", "NW", CPU_PLUG_PORT + CPU_PLUG_COME, byte_count);
+    for (unsigned i = 0; i < cpus->count; i++) {
+        write_cpu(writer, i);
+    }
+    write_come(writer, cpus->count);
+    aml_close(writer, all);
 }
 
 /* The power button and the generic event device that announces it: it reads why it was
  * interrupted, which also takes the reasons away, and notifies whom it concerns. */
-static void write_events(struct bytes_writer *writer)
+static void write_events(struct bytes_writer *writer, const struct acpi_cpus *cpus)
 {
     struct aml_open button = device_with_id(writer, "PWRB", "PNP0C0C");
     aml_close(writer, button);
@@ -295,19 +415,27 @@ static void write_events(struct bytes_writer *writer)
     aml_local(writer, 0);
     write_if_reason(writer, POWER_EVENT_BUTTON, "\\_SB.PWRB");
     write_if_reason(writer, POWER_EVENT_GENERATION, "\\_SB.VGEN");
+    if (cpus->may_come) {
+        struct aml_open if_come = if_bits(writer, NULL, POWER_EVENT_CPU);
+        aml_path(writer, "\\_SB.CPUS.COME"); /* calls it */
+        aml_close(writer, if_come);
+    }
     aml_close(writer, method);
     aml_close(writer, events);
 }
 
-static void write_dsdt(struct bytes_writer *writer)
+static void write_dsdt(struct bytes_writer *writer, const struct acpi_cpus *cpus)
 {
     size_t start = table_open(writer, "DSDT", 2);
     struct aml_open bus = aml_scope(writer, "\\_SB");
-    write_pci(writer);
+    write_pci(writer, cpus);
     write_serial(writer);
     write_panic(writer);
     write_generation(writer);
-    write_events(writer);
+    if (cpus->may_come) {
+        write_cpus(writer, cpus);
+    }
+    write_events(writer, cpus);
     aml_close(writer, bus);
     aml_name(writer, "\\_S5");
     struct aml_open off = aml_package(writer, 4);
@@ -351,22 +479,23 @@ static void write_rsdp(struct bytes_writer *writer, uint64_t xsdt)
     at[RSDP_SUM_ALL_AT] = (uint8_t)-sum(at, RSDP_SIZE);
 }
 
-int acpi_tables_make(unsigned cpu_count,
+int acpi_tables_make(const struct acpi_cpus *cpus,
                      uint8_t **ret_image,
                      size_t *ret_size,
                      struct err *err)
 {
     struct bytes_writer writer;
     uint64_t tables[TABLES_MAX];
-    REQUIRE(cpu_count >= 1 && cpu_count <= MACHINE_CPUS_MAX);
+    REQUIRE(cpus->count >= 1 && cpus->count <= MACHINE_CPUS_MAX);
+    REQUIRE(is_present(cpus, 0));
     bytes_writer_init(&writer, GENERATION_AT - ACPI_AT);
     pad(&writer, RSDP_SIZE);
     uint64_t dsdt = next_at(&writer);
-    write_dsdt(&writer);
+    write_dsdt(&writer, cpus);
     tables[0] = next_at(&writer);
     write_fadt(&writer, dsdt);
     tables[1] = next_at(&writer);
-    write_madt(&writer, cpu_count);
+    write_madt(&writer, cpus);
     tables[2] = next_at(&writer);
     write_mcfg(&writer);
     uint64_t xsdt = next_at(&writer);

@@ -454,7 +454,8 @@ static int
 boot_prepare(struct machine *machine, const struct machine_plan *plan, struct err *err)
 {
     size_t acpi_size = 0;
-    int r = acpi_tables_make(plan->cpu_count, &machine->acpi, &acpi_size, err);
+    const struct acpi_cpus cpus = {.count = plan->cpu_count, .present = UINT64_MAX};
+    int r = acpi_tables_make(&cpus, &machine->acpi, &acpi_size, err);
     if (r < 0) {
         return r;
     }

@@ -12,6 +12,7 @@
 #define KEYBOARD_RESET_CPU 0xfeu
 
 #define STATE_VERSION 1u
+#define ALL_REASONS   (POWER_EVENT_BUTTON | POWER_EVENT_GENERATION | POWER_EVENT_CPU)
 
 static struct power_control *power_of(struct device *device)
 {
@@ -38,7 +39,7 @@ static int power_restore(struct device *device,
     if (bytes_reader_end(reader) != 0) {
         return err_set(err, BERTH_ECORRUPT, "power: not one byte of reasons");
     }
-    power_of(device)->reasons = reasons & (POWER_EVENT_BUTTON | POWER_EVENT_GENERATION);
+    power_of(device)->reasons = reasons & ALL_REASONS;
     return 0;
 }
 
@@ -150,4 +151,9 @@ void power_control_press(struct power_control *power)
 void power_control_renew(struct power_control *power)
 {
     tell(power, POWER_EVENT_GENERATION);
+}
+
+void power_control_tell_cpu(struct power_control *power)
+{
+    tell(power, POWER_EVENT_CPU);
 }

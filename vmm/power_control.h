@@ -28,6 +28,7 @@ enum power_register {
 #define POWER_EVENT_BUTTON 0x01u
 #define POWER_EVENT_GENERATION \
     0x02u /* it goes on from a saved state: machine_layout.h, GENERATION_AT */
+#define POWER_EVENT_CPU    0x04u /* a CPU has come: cpu_plug.h says which */
 #define PANIC_PANICKED     0x01u /* of pvpanic's register */
 #define PANIC_CRASH_LOADED 0x02u
 
@@ -50,3 +51,5 @@ int power_control_new(struct power_control **ret_power);
 void power_control_press(struct power_control *power);
 /* Tells the guest that its generation is another. Takes the lock. */
 void power_control_renew(struct power_control *power);
+/* Tells the guest that a CPU has come. Takes the lock. */
+void power_control_tell_cpu(struct power_control *power);

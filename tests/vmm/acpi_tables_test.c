@@ -1,6 +1,7 @@
 /* Goal: an operating system can read our tables. Method: walk them as one does (RSDP,
  * XSDT, checksums), and let ACPICA's own compiler take them apart and put them together
  * again, which finds what no reading of ours would. */
+#include "base/cleanup.h"
 #include "support/temp_dir.h"
 #include "support/test_main.h"
 #include "vmm/acpi_tables.h"
@@ -21,11 +22,19 @@ static void teardown(void)
     image = NULL;
 }
 
-static void make(unsigned cpu_count)
+static void make_cpus(const struct acpi_cpus *cpus)
 {
     struct err err = {0};
-    ck_assert_msg(acpi_tables_make(cpu_count, &image, &image_size, &err) == 0, "%s",
-                  err.text);
+    free(image);
+    image = NULL;
+    ck_assert_msg(acpi_tables_make(cpus, &image, &image_size, &err) == 0, "%s", err.text);
+}
+
+/* All of its CPUs are there, for good. */
+static void make(unsigned cpu_count)
+{
+    const struct acpi_cpus cpus = {.count = cpu_count, .present = UINT64_MAX};
+    make_cpus(&cpus);
 }
 
 static uint64_t number(const uint8_t *at, unsigned size)
@@ -108,6 +117,43 @@ START_TEST(every_cpu_is_in_the_madt)
 }
 END_TEST
 
+START_TEST(a_cpu_that_may_come_is_in_the_madt_and_not_enabled)
+{
+    const struct acpi_cpus cpus = {
+        .count = (unsigned)_i, .present = UINT64_C(0x8000000000000003), .may_come = true};
+    size_t size;
+    unsigned seen = 0;
+    make_cpus(&cpus);
+
+    const uint8_t *madt = table_find("APIC", &size);
+
+    ck_assert_uint_ge(madt[8], 5); /* since then the second flag has a meaning */
+    for (size_t at = 44; at < size; at += madt[at + 1]) {
+        if (madt[at] == 0) {
+            const bool is_there = seen < 2 || seen == 63;
+            ck_assert_uint_eq(madt[at + 2], seen);
+            ck_assert_uint_eq(madt[at + 3], seen);
+            ck_assert_uint_eq(number(madt + at + 4, 4), is_there ? 1 : 2);
+            seen++;
+        }
+    }
+    ck_assert_uint_eq(seen, (unsigned)_i);
+}
+END_TEST
+
+START_TEST(the_image_is_as_large_whichever_cpus_are_there)
+{
+    const struct acpi_cpus one = {.count = 64, .present = 1, .may_come = true};
+    const struct acpi_cpus all = {.count = 64, .present = UINT64_MAX, .may_come = true};
+    make_cpus(&one);
+    const size_t size_of_one = image_size;
+
+    make_cpus(&all);
+
+    ck_assert_uint_eq(image_size, size_of_one);
+}
+END_TEST
+
 START_TEST(the_fadt_is_of_reduced_hardware)
 {
     size_t size;
@@ -142,32 +188,61 @@ static int run_in(const struct temp_dir *dir, const char *command)
 
 static const char *const signatures[] = {"DSDT", "FACP", "APIC", "MCFG"};
 
+static const char *const asl_words[] = {
+    "_S5",
+    "Notify (\\_SB.PWRB, 0x80)",
+    "Notify (\\_SB.VGEN, 0x80)",
+    "Name (_CID, \"VM_Gen_Counter\")",
+    "ACPI0013",
+};
+
+/* Of a machine whose CPUs may come. */
+static const char *const come_words[] = {
+    "ACPI0010",
+    "Device (CP00)",
+    "Device (CP3F)",
+    "Name (_UID, 0x3F)",
+    "0x00, 0x08, 0x3F, 0x3F, 0x01, 0x00, 0x00, 0x00",
+    "OperationRegion (HERE, SystemIO, 0x0610, 0x08)",
+    "OperationRegion (NEWS, SystemIO, 0x0618, 0x08)",
+    "If ((HR07 & 0x80))",
+    "Local0 = NW07",
+    "Notify (CP3F, One)",
+    "\\_SB.CPUS.COME ()",
+};
+
+/* _i: a table of signatures, and then the same of a machine whose CPUs may come. */
 START_TEST(iasl_reads_each_table_and_builds_it_again)
 {
+    const bool may_come = (size_t)_i >= ARRAY_COUNT(signatures);
+    const char *signature = signatures[(size_t)_i % ARRAY_COUNT(signatures)];
+    const struct acpi_cpus cpus = {
+        .count = may_come ? 64 : 4, .present = 0xf, .may_come = may_come};
     struct temp_dir dir;
     size_t size;
-    make(4);
+    make_cpus(&cpus);
     if (system("iasl -v >/dev/null 2>&1") != 0) {
         (void)puts("iasl (package acpica-tools) is not here: its part is not tested");
         return;
     }
     temp_dir_init(&dir);
-    const uint8_t *table = table_find(signatures[_i], &size);
+    const uint8_t *table = table_find(signature, &size);
     save(&dir, "ours.dat", table, size);
 
     int taken_apart = run_in(&dir, "iasl -d ours.dat && ! grep -qi error ours.dsl");
     int put_together = run_in(&dir, "iasl -we -p again ours.dsl");
 
     char *log = temp_dir_read(&dir, "log");
-    ck_assert_msg(taken_apart == 0 && put_together == 0, "%s: %s", signatures[_i], log);
+    ck_assert_msg(taken_apart == 0 && put_together == 0, "%s: %s", signature, log);
     free(log);
     char *asl = temp_dir_read(&dir, "ours.dsl");
-    if (_i == 0) {
-        ck_assert_ptr_nonnull(strstr(asl, "_S5"));
-        ck_assert_ptr_nonnull(strstr(asl, "Notify (\\_SB.PWRB, 0x80)"));
-        ck_assert_ptr_nonnull(strstr(asl, "Notify (\\_SB.VGEN, 0x80)"));
-        ck_assert_ptr_nonnull(strstr(asl, "Name (_CID, \"VM_Gen_Counter\")"));
-        ck_assert_ptr_nonnull(strstr(asl, "ACPI0013"));
+    for (size_t i = 0; signature == signatures[0] && i < ARRAY_COUNT(asl_words); i++) {
+        ck_assert_msg(strstr(asl, asl_words[i]) != NULL, "%s: not in %s", asl_words[i],
+                      asl);
+    }
+    for (size_t i = 0; signature == signatures[0] && i < ARRAY_COUNT(come_words); i++) {
+        ck_assert_msg((strstr(asl, come_words[i]) != NULL) == may_come, "%s: %d in %s",
+                      come_words[i], may_come, asl);
     }
     free(asl);
     temp_dir_fini(&dir);
@@ -182,9 +257,12 @@ int main(void)
     tcase_set_timeout(tests, 60);
     tcase_add_test(tests, the_rsdp_is_whole);
     tcase_add_loop_test(tests, every_cpu_is_in_the_madt, 1, MACHINE_CPUS_MAX + 1);
+    tcase_add_loop_test(tests, a_cpu_that_may_come_is_in_the_madt_and_not_enabled, 1,
+                        MACHINE_CPUS_MAX + 1);
+    tcase_add_test(tests, the_image_is_as_large_whichever_cpus_are_there);
     tcase_add_test(tests, the_fadt_is_of_reduced_hardware);
     tcase_add_loop_test(tests, iasl_reads_each_table_and_builds_it_again, 0,
-                        sizeof(signatures) / sizeof(signatures[0]));
+                        2 * (int)ARRAY_COUNT(signatures));
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
 }

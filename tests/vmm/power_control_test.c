@@ -94,26 +94,28 @@ START_TEST(the_guest_reads_once_why_it_was_interrupted)
 }
 END_TEST
 
-START_TEST(the_guest_is_told_of_its_new_generation)
+START_TEST(the_guest_is_told_of_its_new_generation_and_of_cpus)
 {
     uint8_t why = 0;
 
     power_control_renew(power);
     power_control_press(power);
+    power_control_tell_cpu(power);
 
-    ck_assert_uint_eq(event_count, 2);
+    ck_assert_uint_eq(event_count, 3);
     device_read(&power->device, POWER_PORTS, POWER_EVENTS, &why, 1);
-    ck_assert_uint_eq(why, POWER_EVENT_BUTTON | POWER_EVENT_GENERATION);
+    ck_assert_uint_eq(why, POWER_EVENT_BUTTON | POWER_EVENT_GENERATION | POWER_EVENT_CPU);
 }
 END_TEST
 
-START_TEST(a_press_that_was_not_read_is_saved_and_restored)
+START_TEST(what_was_not_read_is_saved_and_restored)
 {
     struct bytes_writer writer;
     struct bytes_reader reader;
     uint8_t why = 0;
     bytes_writer_init(&writer, 1024);
     power_control_press(power);
+    power_control_tell_cpu(power);
 
     device_save(&power->device, &writer);
     device_reset(&power->device);
@@ -121,7 +123,7 @@ START_TEST(a_press_that_was_not_read_is_saved_and_restored)
     ck_assert_int_eq(device_restore(&power->device, &reader, NULL), 0);
 
     device_read(&power->device, POWER_PORTS, POWER_EVENTS, &why, 1);
-    ck_assert_uint_eq(why, POWER_EVENT_BUTTON);
+    ck_assert_uint_eq(why, POWER_EVENT_BUTTON | POWER_EVENT_CPU);
     bytes_writer_fini(&writer);
 }
 END_TEST
@@ -135,8 +137,8 @@ int main(void)
                         sizeof(writes) / sizeof(writes[0]));
     tcase_add_test(tests, a_wide_write_is_one_of_each_register);
     tcase_add_test(tests, the_guest_reads_once_why_it_was_interrupted);
-    tcase_add_test(tests, the_guest_is_told_of_its_new_generation);
-    tcase_add_test(tests, a_press_that_was_not_read_is_saved_and_restored);
+    tcase_add_test(tests, the_guest_is_told_of_its_new_generation_and_of_cpus);
+    tcase_add_test(tests, what_was_not_read_is_saved_and_restored);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
 }
