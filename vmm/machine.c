@@ -8,6 +8,7 @@
 #include "base/require.h"
 #include "vmm/acpi_tables.h"
 #include "vmm/boot_linux.h"
+#include "vmm/cpu_plug.h"
 #include "vmm/guest_memory.h"
 #include "vmm/io_bus.h"
 #include "vmm/kvm_calls.h"
@@ -31,7 +32,7 @@
 
 #define MEMORY_UNIT      (UINT64_C(2) << 20)
 #define GENERATION_BYTES 16u
-#define DEVICES_MAX      (PCI_SLOTS_MAX + 4u) /* and serial port, power, PCI bridge */
+#define DEVICES_MAX      (PCI_SLOTS_MAX + 5u) /* serial port, power, CPUs, PCI bridge */
 
 /* What a vCPU or the loader wants of the machine's thread. One at a time: the first one
  * stands, for it stops the others; only an end comes before what is none. */
@@ -56,10 +57,13 @@ struct machine {
     uint8_t generation[GENERATION_BYTES];
     struct device *devices[DEVICES_MAX]; /* owned */
     unsigned device_count;
-    struct serial_port *serial; /* these three are among the devices */
+    struct serial_port *serial; /* these four are among the devices */
     struct power_control *power;
+    struct cpu_plug *plug; /* NULL: it has its CPUs for good */
     struct pci_bus *pci;
     struct machine_cpus cpus;
+    enum cpu_level cpu_level;
+    bool is_fresh;              /* it was booted and has not run since */
     struct kvm_state first_kvm; /* of the interrupt controllers, after power-on */
     enum machine_state state;   /* the machine's thread alone */
     struct machine_image image; /* where its RAM comes from */
@@ -190,6 +194,7 @@ static void go(struct machine *machine)
         /* What was lost before this has asked for the end, which nobody may overtake. */
         machine_cpus_go(&machine->cpus);
     }
+    machine->is_fresh = false;
     pthread_mutex_unlock(&machine->lock);
     machine->state = MACHINE_RUNNING;
 }
@@ -204,10 +209,30 @@ static int generation_place(struct machine *machine, struct err *err)
     return r < 0 ? err_sys(err, r, "place the generation") : 0;
 }
 
+/* Tables of the CPUs that it has now. */
+static int tables_make(struct machine *machine, struct err *err)
+{
+    const struct acpi_cpus cpus = {.count = machine->cpus.count,
+                                   .present = machine_cpus_plugged(&machine->cpus),
+                                   .may_come = machine->plug != NULL};
+    uint8_t *image;
+    int r = acpi_tables_make(&cpus, &image, &machine->boot.acpi_size, err);
+    if (r == 0) {
+        free(machine->acpi);
+        machine->acpi = image;
+        machine->boot.acpi = image;
+    }
+    return r;
+}
+
 static int boot(struct machine *machine, struct err *err)
 {
     struct boot_entry entry;
-    int r = boot_linux_load(&machine->memory, &machine->boot, &entry, err);
+    int r = tables_make(machine, err);
+    if (r == 0) {
+        r = boot_linux_load(&machine->memory, &machine->boot, &entry, err);
+    }
+    machine->is_fresh = true;
     if (r == 0) {
         r = generation_place(machine, err);
     }
@@ -399,6 +424,17 @@ static int device_register(struct machine *machine,
     return device_init(device, err);
 }
 
+static int plug_make(struct machine *machine, unsigned present_count, struct err *err)
+{
+    static const struct io_range ranges[] = {
+        {.space = IO_PORTS, .start = CPU_PLUG_PORT, .size = CPU_PLUG_SIZE}};
+    if (cpu_plug_new(machine->cpus.count, present_count, &machine->plug) < 0) {
+        return err_sys(err, -ENOMEM, "make the registers of CPUs");
+    }
+    return device_register(machine, &machine->plug->device, ranges, ARRAY_COUNT(ranges),
+                           err);
+}
+
 static int platform_make(struct machine *machine, struct err *err)
 {
     static const struct io_range serial_ranges[] = {
@@ -453,21 +489,13 @@ static int platform_make(struct machine *machine, struct err *err)
 static int
 boot_prepare(struct machine *machine, const struct machine_plan *plan, struct err *err)
 {
-    size_t acpi_size = 0;
-    const struct acpi_cpus cpus = {.count = plan->cpu_count, .present = UINT64_MAX};
-    int r = acpi_tables_make(&cpus, &machine->acpi, &acpi_size, err);
-    if (r < 0) {
-        return r;
-    }
     machine->cmdline = strdup(plan->cmdline);
     if (machine->cmdline == NULL) {
         return err_sys(err, -ENOMEM, "keep the command line");
     }
     machine->boot = (struct boot_source){.kernel_fd = plan->kernel_fd,
                                          .initrd_fd = plan->initrd_fd,
-                                         .cmdline = machine->cmdline,
-                                         .acpi = machine->acpi,
-                                         .acpi_size = acpi_size};
+                                         .cmdline = machine->cmdline};
     return machine->awaits_state ? 0 : boot(machine, err);
 }
 
@@ -489,6 +517,10 @@ static int plan_check(const struct machine_plan *plan, struct err *err)
     if (plan->cpu_count < 1 || plan->cpu_count > MACHINE_CPUS_MAX) {
         return err_set(err, BERTH_EINVALID, "CPUs: %u, not 1 to %u", plan->cpu_count,
                        MACHINE_CPUS_MAX);
+    }
+    if (plan->plug_cpus > MACHINE_CPUS_MAX - plan->cpu_count) {
+        return err_set(err, BERTH_EINVALID, "CPUs: %u and %u that may come, not 1 to %u",
+                       plan->cpu_count, plan->plug_cpus, MACHINE_CPUS_MAX);
     }
     if (plan->memory_bytes < MACHINE_MEMORY_MIN ||
         plan->memory_bytes > MACHINE_MEMORY_MAX ||
@@ -517,10 +549,14 @@ parts_make(struct machine *machine, const struct machine_plan *plan, struct err 
     if (r == 0) {
         loader_make(machine);
         r = machine_cpus_make(&machine->cpus, plan->kvm_fd, machine->vm_fd,
-                              plan->cpu_level, plan->cpu_count, err);
+                              plan->cpu_level, plan->cpu_count + plan->plug_cpus,
+                              plan->cpu_count, err);
     }
     if (r == 0) {
         r = platform_make(machine, err);
+    }
+    if (r == 0 && plan->plug_cpus > 0) {
+        r = plug_make(machine, plan->cpu_count, err);
     }
     return r < 0 ? r : boot_prepare(machine, plan, err);
 }
@@ -543,6 +579,7 @@ int machine_new(const struct machine_plan *plan,
     machine->request_watch = -1;
     machine->poller = plan->poller;
     machine->events = plan->events;
+    machine->cpu_level = plan->cpu_level;
     random_secret(machine->generation, sizeof(machine->generation));
     if (plan->image != NULL) {
         machine->image = *plan->image;
@@ -754,6 +791,9 @@ int machine_restore(struct machine *machine,
     if (r < 0) {
         return r;
     }
+    if (machine->plug != NULL) {
+        machine_cpus_set_plugged(&machine->cpus, cpu_plug_present(machine->plug));
+    }
     power_control_renew(machine->power); /* into the interrupt controllers that came in */
     machine->awaits_state = false;
     return 0;
@@ -786,6 +826,67 @@ void machine_reset(struct machine *machine)
 void machine_press_power(struct machine *machine)
 {
     power_control_press(machine->power);
+}
+
+/* ---- CPUs that come */
+
+static int plug_check(const struct machine *machine, unsigned index, struct err *err)
+{
+    const unsigned count = machine->cpus.count;
+    if (machine->awaits_state || machine->state == MACHINE_ENDED) {
+        return err_set(err, BERTH_EPHASE, "%s",
+                       machine->awaits_state ? "the saved machine is not in yet"
+                                             : "the guest has ended");
+    }
+    if (machine_cpus_plugged(&machine->cpus) == UINT64_MAX >> (64 - count)) {
+        return err_set(err, BERTH_EFULL, "the guest has all %u CPUs that it may have",
+                       count);
+    }
+    if (index >= count) {
+        return err_set(err, BERTH_ENOTFOUND, "there is no CPU %u: they are 0 to %u",
+                       index, count - 1);
+    }
+    return machine_cpu_is_plugged(machine, index)
+               ? err_set(err, BERTH_EEXISTS, "the guest has CPU %u already", index)
+               : 0;
+}
+
+/* A guest that has read nothing yet finds the CPU in its tables. */
+static int tables_renew(struct machine *machine)
+{
+    int r = tables_make(machine, NULL);
+    return r < 0 ? r
+                 : guest_memory_write(&machine->memory, ACPI_AT, machine->acpi,
+                                      machine->boot.acpi_size);
+}
+
+int machine_plug_cpu(struct machine *machine, unsigned index, struct err *err)
+{
+    int r = plug_check(machine, index, err);
+    if (r == 0) {
+        r = machine_cpus_plug(&machine->cpus, index, err);
+    }
+    if (r < 0) {
+        return r;
+    }
+    log_info("vmm", "the guest gets a CPU", KV_U64("cpu", index));
+    const bool has_begun = !machine->is_fresh || tables_renew(machine) < 0;
+    /* The guest may see it now that it is complete. */
+    cpu_plug_add(machine->plug, index, has_begun);
+    if (has_begun) {
+        power_control_tell_cpu(machine->power);
+    }
+    return 0;
+}
+
+bool machine_cpu_is_plugged(const struct machine *machine, unsigned index)
+{
+    return (machine_cpus_plugged(&machine->cpus) >> index & 1) != 0;
+}
+
+enum cpu_level machine_cpu_level(const struct machine *machine)
+{
+    return machine->cpu_level;
 }
 
 unsigned machine_cpu_count(const struct machine *machine)

@@ -93,6 +93,7 @@ struct machine_fill {
 struct machine_plan {
     int kvm_fd;
     unsigned cpu_count;
+    unsigned plug_cpus;    /* how many may be plugged beyond them */
     uint64_t memory_bytes; /* a multiple of 2 MiB */
     uint64_t plug_bytes;   /* what may be plugged beyond it: another multiple, or 0 */
     struct ram_backing backing; /* what RAM is made of; a mapped image is itself */
@@ -153,7 +154,15 @@ void machine_reset(struct machine *machine);
 /* Presses the power button. */
 void machine_press_power(struct machine *machine);
 
+/* The guest gets a CPU that it has not, and is told; one that stands still gets it when
+ * it goes on. BERTH_EFULL when it has all, BERTH_ENOTFOUND when there is no such CPU,
+ * BERTH_EEXISTS when it has it. A CPU stays, through resets too. */
+int machine_plug_cpu(struct machine *machine, unsigned index, struct err *err);
+
+/* CPUs that there may be, and whether one of them is plugged. */
 unsigned machine_cpu_count(const struct machine *machine);
+bool machine_cpu_is_plugged(const struct machine *machine, unsigned index);
+enum cpu_level machine_cpu_level(const struct machine *machine);
 const struct vcpu *machine_vcpu(const struct machine *machine, unsigned index);
 /* What it has from the start. */
 uint64_t machine_memory_bytes(const struct machine *machine);

@@ -1,5 +1,7 @@
 #include "vmm/machine_cpus.h"
 
+#include "base/require.h"
+
 #include <errno.h>
 #include <stdlib.h>
 
@@ -16,8 +18,12 @@ int machine_cpus_make(struct machine_cpus *cpus,
                       int vm_fd,
                       enum cpu_level level,
                       unsigned count,
+                      unsigned plugged_count,
                       struct err *err)
 {
+    _Static_assert(MACHINE_CPUS_MAX <= 64, "a set has a bit for each");
+    REQUIRE(plugged_count >= 1 && plugged_count <= count && count <= MACHINE_CPUS_MAX);
+    atomic_store(&cpus->plugged, UINT64_MAX >> (64 - plugged_count));
     struct cpu_table *table = calloc(1, sizeof(*table));
     cpus->table = table;
     cpus->first_state = calloc(count, sizeof(*cpus->first_state));
@@ -77,16 +83,51 @@ void machine_cpus_fini(struct machine_cpus *cpus)
     free(cpus->table);
 }
 
+/* ---- which are plugged */
+
+uint64_t machine_cpus_plugged(const struct machine_cpus *cpus)
+{
+    return atomic_load(&cpus->plugged);
+}
+
+void machine_cpus_set_plugged(struct machine_cpus *cpus, uint64_t plugged)
+{
+    pthread_mutex_lock(&cpus->lock);
+    atomic_store(&cpus->plugged, plugged);
+    pthread_cond_broadcast(&cpus->moves);
+    pthread_mutex_unlock(&cpus->lock);
+}
+
+static bool is_plugged(const struct machine_cpus *cpus, unsigned index)
+{
+    return (machine_cpus_plugged(cpus) >> index & 1) != 0;
+}
+
+int machine_cpus_plug(struct machine_cpus *cpus, unsigned index, struct err *err)
+{
+    REQUIRE(index < cpus->count && !is_plugged(cpus, index));
+    int r = vcpu_await_wake(&cpus->vcpus[index], err);
+    if (r == 0) {
+        machine_cpus_set_plugged(cpus, machine_cpus_plugged(cpus) | UINT64_C(1) << index);
+    }
+    return r;
+}
+
 /* ---- standing still and running */
+
+static bool may_move(const struct machine_cpus *cpus, const struct vcpu *vcpu)
+{
+    return atomic_load(&cpus->wants_run) && is_plugged(cpus, vcpu->index);
+}
 
 /* Parks until they run. */
 static bool wait_to_run(struct machine_cpus *cpus, struct vcpu *vcpu)
 {
     pthread_mutex_lock(&cpus->lock);
-    if (!atomic_load(&cpus->wants_run) && !cpus->ending) {
+    if (!may_move(cpus, vcpu) && !cpus->ending) {
         cpus->parked++;
         pthread_cond_signal(&cpus->stands);
-        while (!atomic_load(&cpus->wants_run) && !cpus->ending) {
+        while (!may_move(cpus, vcpu) && !cpus->ending) {
             pthread_cond_wait(&cpus->moves, &cpus->lock);
         }
         cpus->parked--;
@@ -100,7 +141,7 @@ static bool wait_to_run(struct machine_cpus *cpus, struct vcpu *vcpu)
 
 bool machine_cpus_may_run(struct machine_cpus *cpus, struct vcpu *vcpu)
 {
-    if (atomic_load(&cpus->wants_run) &&
+    if (may_move(cpus, vcpu) &&
         __atomic_load_n(&vcpu->run->immediate_exit, __ATOMIC_SEQ_CST) == 0) {
         return true; /* as after nearly every exit */
     }
@@ -116,7 +157,9 @@ bool machine_cpus_hold(struct machine_cpus *cpus)
         atomic_store(&cpus->wants_run, false);
         /* Under the lock: who ends them says so first. */
         for (unsigned i = 0; i < cpus->count; i++) {
-            vcpu_kick(&cpus->vcpus[i]);
+            if (is_plugged(cpus, i)) { /* the others are parked for good */
+                vcpu_kick(&cpus->vcpus[i]);
+            }
         }
     }
     pthread_mutex_unlock(&cpus->lock);
@@ -135,7 +178,9 @@ void machine_cpus_wait(struct machine_cpus *cpus)
 void machine_cpus_go(struct machine_cpus *cpus)
 {
     for (unsigned i = 0; i < cpus->count; i++) {
-        vcpu_resume(&cpus->vcpus[i]);
+        if (is_plugged(cpus, i)) {
+            vcpu_resume(&cpus->vcpus[i]);
+        }
     }
     pthread_mutex_lock(&cpus->lock);
     atomic_store(&cpus->wants_run, true);

@@ -2,7 +2,12 @@
  *
  *     made --start--> parked <--hold and wait / go--> running --end--> gone
  *
- * Shapes: `struct machine_cpus` is a part of the machine; fields private below. Threads:
+ * All that there may ever be are made at once, for later nobody may: those that are not
+ * plugged stay parked, at the cost of a thread that sleeps. One that is plugged runs with
+ * the others from then on, and waits in KVM for the guest to wake it.
+ *
+ * Shapes: `struct machine_cpus` is a part of the machine; fields private below. Sets have
+ * a bit for each vCPU. Threads:
  * the machine's, but for machine_cpus_may_run (a vCPU's own) and machine_cpus_hold (any).
  * Ownership: vCPUs, their threads, their CPUID table and the states that they had after
  * power-on. Errors: -errno with the vCPU's text; what has been made by then stays for
@@ -20,6 +25,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 struct machine_cpus {
     struct vcpu vcpus[MACHINE_CPUS_MAX];
@@ -30,18 +36,20 @@ struct machine_cpus {
     pthread_cond_t moves;  /* they may run, or are to end */
     pthread_cond_t stands; /* one more is parked */
     atomic_bool wants_run; /* written under lock */
+    atomic_ullong plugged; /* a set; the same */
     bool ending;           /* guarded by lock */
     unsigned parked;       /* guarded by lock */
 };
 
 /* Has no vCPU yet. */
 void machine_cpus_init(struct machine_cpus *cpus);
-/* Makes `count` of them in the VM. */
+/* Makes `count` of them in the VM, of which the first plugged_count are plugged. */
 int machine_cpus_make(struct machine_cpus *cpus,
                       int kvm_fd,
                       int vm_fd,
                       enum cpu_level level,
                       unsigned count,
+                      unsigned plugged_count,
                       struct err *err);
 /* Starts their threads, which park; fine when they are started. Bus and events are
  * borrowed until machine_cpus_end. */
@@ -56,6 +64,11 @@ void machine_cpus_fini(struct machine_cpus *cpus);
 
 /* For vcpu_events: parks the vCPU until it may run; false: its thread is to end. */
 bool machine_cpus_may_run(struct machine_cpus *cpus, struct vcpu *vcpu);
+/* Plugs one that is not. On failure it is as it was. */
+int machine_cpus_plug(struct machine_cpus *cpus, unsigned index, struct err *err);
+/* While all are parked: these are plugged, and no others. */
+void machine_cpus_set_plugged(struct machine_cpus *cpus, uint64_t plugged);
+uint64_t machine_cpus_plugged(const struct machine_cpus *cpus);
 /* Tells all to park. False when they end, and then nobody is told. */
 bool machine_cpus_hold(struct machine_cpus *cpus);
 /* Returns when all are parked, after machine_cpus_hold. */

@@ -182,6 +182,16 @@ int vcpu_enter_at(struct vcpu *vcpu, const struct boot_entry *entry, struct err 
     return r < 0 ? r : kvm_call(vcpu->fd, KVM_SET_REGS, &regs, "set registers", err);
 }
 
+int vcpu_await_wake(struct vcpu *vcpu, struct err *err)
+{
+    struct kvm_mp_state state;
+    /* Reading it takes in what was sent; the INIT that is yet to come does the rest. */
+    int r = kvm_call(vcpu->fd, KVM_GET_MP_STATE, &state, "read the MP state", err);
+    state.mp_state = KVM_MP_STATE_UNINITIALIZED;
+    return r < 0 ? r
+                 : kvm_call(vcpu->fd, KVM_SET_MP_STATE, &state, "set the MP state", err);
+}
+
 /* ---- running */
 
 static void count(struct vcpu *vcpu, enum vcpu_exit kind)

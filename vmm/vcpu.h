@@ -6,10 +6,10 @@
  *
  *     made --start--> parked <--let run / park--> running --end--> gone
  *
- * Threads: vcpu_open, vcpu_enter_at, vcpu_start and vcpu_end from the machine's thread,
- * the state calls while the vCPU is parked. vcpu_kick from any thread. Callbacks come on
- * the vCPU's thread. Errors: -errno with text; a vCPU that KVM cannot run any more tells
- * by `broken`, once, and parks.
+ * Threads: vcpu_open, vcpu_enter_at, vcpu_await_wake, vcpu_start and vcpu_end from the
+ * machine's thread, the state calls while the vCPU is parked. vcpu_kick from any thread.
+ * Callbacks come on the vCPU's thread. Errors: -errno with text; a vCPU that KVM cannot
+ * run any more tells by `broken`, once, and parks.
  */
 #pragma once
 
@@ -81,6 +81,9 @@ int vcpu_open(struct vcpu *vcpu,
 void vcpu_close(struct vcpu *vcpu);
 /* The boot CPU begins as the loader says; the others wait for it to wake them. */
 int vcpu_enter_at(struct vcpu *vcpu, const struct boot_entry *entry, struct err *err);
+/* A vCPU that never ran begins to wait for another to wake it (INIT, start-up IPI): what
+ * the guest may have sent to it by now is forgotten. Its clocks go on. */
+int vcpu_await_wake(struct vcpu *vcpu, struct err *err);
 /* The thread begins; bus and events are borrowed until vcpu_end. */
 int vcpu_start(struct vcpu *vcpu,
                struct io_bus *bus,

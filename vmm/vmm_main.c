@@ -283,6 +283,12 @@ static enum machine_ram incoming_ram(const struct vmm_options *options)
                               : MACHINE_RAM_FIRST;
 }
 
+/* What is far too much stays so: the machine refuses it. */
+static unsigned count_of(uint64_t typed)
+{
+    return typed <= UINT32_MAX ? (unsigned)typed : UINT32_MAX;
+}
+
 static int vmm_start(struct vmm *vmm, struct err *err)
 {
     const struct vmm_options *options = &vmm->options;
@@ -300,7 +306,8 @@ static int vmm_start(struct vmm *vmm, struct err *err)
         .fd = vmm->incoming_fd, .offset = SNAPSHOT_RAM_AT, .ram = incoming_ram(options)};
     const struct machine_plan plan = {
         .kvm_fd = vmm->kvm_fd,
-        .cpu_count = options->cpu_count <= UINT32_MAX ? (unsigned)options->cpu_count : 0,
+        .cpu_count = count_of(options->cpu_count),
+        .plug_cpus = count_of(options->plug_cpus),
         .memory_bytes = options->memory_bytes,
         .plug_bytes = options->plug_bytes,
         .backing = options->backing,

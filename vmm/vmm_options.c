@@ -25,6 +25,7 @@ enum option_kind {
     OPTION_OVERLAY,
     OPTION_VSOCK,
     OPTION_MEMORY,
+    OPTION_CPUS,
     /* in lists */
     OPTION_NAME,
     OPTION_WHERE,
@@ -51,7 +52,9 @@ static const struct option_row rows[] = {
     {"initrd", OPTION_TEXT, FIELD(initrd), "FILE", "its initial RAM disk"},
     {"cmdline", OPTION_TEXT, FIELD(cmdline), "TEXT",
      "its command line (default: console=ttyS0)"},
-    {"cpus", OPTION_NUMBER, FIELD(cpu_count), "N", "virtual CPUs, 1 to 64 (default: 1)"},
+    {"cpus", OPTION_CPUS, 0, "N",
+     "virtual CPUs, 1 to 64 (default: 1); or count=N,max=M:\n"
+     "QMP may plug up to there (query-hotpluggable-cpus, device_add)"},
     {"memory", OPTION_MEMORY, 0, "SIZE",
      "RAM, 32MiB to 256GiB (default: 256MiB);\n"
      "or size=SIZE[,huge=off|thp|2M|1G] (default: thp): its pages.\n"
@@ -163,6 +166,18 @@ static const struct option_row memory_rows[] = {
     {"huge", OPTION_PAGES, MEMORY_FIELD(backing.pages), "PAGES", NULL},
     {"node", OPTION_NUMBER, MEMORY_FIELD(node), "N", NULL},
     {"policy", OPTION_POLICY, MEMORY_FIELD(backing.policy), "POLICY", NULL},
+};
+
+struct cpus_option {
+    uint64_t count;
+    uint64_t max; /* 0: no more may come */
+};
+
+#define CPUS_FIELD(field) offsetof(struct cpus_option, field)
+
+static const struct option_row cpus_rows[] = {
+    {"count", OPTION_NUMBER, CPUS_FIELD(count), "N", NULL},
+    {"max", OPTION_NUMBER, CPUS_FIELD(max), "M", NULL},
 };
 
 #define OVERLAY_FIELD(field) offsetof(struct vmm_overlay_option, field)
@@ -449,6 +464,26 @@ static int memory_take(struct vmm_options *options, const char *list, struct err
     return 0;
 }
 
+/* A number alone, or a list. How many there can be the machine says. */
+static int cpus_take(struct vmm_options *options, const char *list, struct err *err)
+{
+    struct cpus_option cpus = {0};
+    int r = strchr(list, '=') == NULL
+                ? parse_u64(list, &cpus.count, err)
+                : list_set(&cpus, cpus_rows, ARRAY_COUNT(cpus_rows), list, err);
+    if (r == 0 && cpus.max != 0 && cpus.max < cpus.count) {
+        return err_set(err, BERTH_EINVALID, "%.80s: max is below count", list);
+    }
+    if (r == 0 && cpus.max != 0 && cpus.count == 0) {
+        return err_set(err, BERTH_EINVALID, "%.80s: count is missing", list);
+    }
+    if (r == 0) {
+        options->cpu_count = cpus.count;
+        options->plug_cpus = cpus.max != 0 ? cpus.max - cpus.count : 0;
+    }
+    return r;
+}
+
 static int overlay_take(struct vmm_options *options, const char *list, struct err *err)
 {
     struct vmm_overlay_option overlay = {0};
@@ -485,7 +520,7 @@ static int value_set(struct vmm_options *options,
                                                   const char *list, struct err *err) = {
         [OPTION_DISK] = disk_add,        [OPTION_NIC] = nic_add,
         [OPTION_OVERLAY] = overlay_take, [OPTION_VSOCK] = vsock_take,
-        [OPTION_MEMORY] = memory_take,
+        [OPTION_MEMORY] = memory_take,   [OPTION_CPUS] = cpus_take,
     };
     int r = takers[row->kind] != NULL
                 ? takers[row->kind](options, value, err)

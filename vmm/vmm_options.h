@@ -76,6 +76,7 @@ struct vmm_options {
     uint64_t plug_bytes; /* what may be plugged */
     struct ram_backing backing;
     uint64_t cpu_count;
+    uint64_t plug_cpus; /* how many may be plugged */
     enum cpu_level cpu_level;
     bool is_lazy;       /* --lazy: RAM of the saved machine is read while it runs */
     bool is_mapped;     /* --mapped: RAM of the saved machine is its file's */

@@ -5,6 +5,7 @@
 #include "base/cleanup.h"
 #include "image_gate.h"
 #include "micro_kernel.h"
+#include "saved_machine.h"
 #include "support/test_main.h"
 #include "vmm/machine.h"
 #include "vmm/machine_layout.h"
@@ -330,25 +331,9 @@ static void wait_for_more(void)
     }
 }
 
-/* Saves the machine into a stream and its RAM into a file, and ends it. */
 static int save_and_end(struct bytes_writer *state)
 {
-    struct ram_progress progress = {0};
-    struct bytes_writer ram;
-    struct err err = {0};
-    int image = memfd_create("image", MFD_CLOEXEC);
-    bytes_writer_init(state, 16 * MIB);
-    bytes_writer_init(&ram, MIB);
-    int r = machine_save(machine, state, &err);
-    ck_assert_msg(r > 0, "%s", err.text);
-    ck_assert_int_eq(
-        ram_image_write(machine_memory(machine), image, 2 * MIB, &progress, &ram, NULL),
-        0);
-    ck_assert_int_eq(ftruncate(image, (off_t)(2 * MIB + machine_memory_bytes(machine))),
-                     0);
-    machine_state_finish(state, &ram, (unsigned)r);
-    ck_assert_int_eq(state->error, 0);
-    bytes_writer_fini(&ram);
+    int image = saved_machine(machine, state);
     machine = machine_free(machine);
     return image;
 }

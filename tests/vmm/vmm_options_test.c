@@ -39,6 +39,25 @@ START_TEST(what_is_typed_is_taken)
 }
 END_TEST
 
+START_TEST(cpus_are_a_number_or_a_list_with_those_that_may_come)
+{
+    static const char *const plain[] = {"--kernel", "k", "--cpus", "4", NULL};
+    static const char *const list[] = {"--kernel", "k", "--cpus", "max=6,count=2", NULL};
+    static const char *const all[] = {"--kernel", "k", "--cpus", "count=3,max=3", NULL};
+    struct vmm_options options;
+
+    ck_assert_int_eq(parse(plain, &options, NULL), 0);
+    ck_assert_uint_eq(options.cpu_count, 4);
+    ck_assert_uint_eq(options.plug_cpus, 0);
+    ck_assert_int_eq(parse(list, &options, NULL), 0);
+    ck_assert_uint_eq(options.cpu_count, 2);
+    ck_assert_uint_eq(options.plug_cpus, 4);
+    ck_assert_int_eq(parse(all, &options, NULL), 0);
+    ck_assert_uint_eq(options.cpu_count, 3);
+    ck_assert_uint_eq(options.plug_cpus, 0);
+}
+END_TEST
+
 START_TEST(what_ram_is_made_of_is_a_list)
 {
     static const char *const plain[] = {"--kernel", "k", "--memory", "64MiB", NULL};
@@ -204,6 +223,11 @@ static const struct mistake_row mistakes[] = {
     {{"--kernel", "k", "--uids", "99999"}, "--uids: 0, or at least 100000"},
     {{"--kernel", "k", "--uids", "4294967295"}, "--uids: at most 4290772989"},
     {{"--kernel", "k", "--cpus", "-1"}, "--cpus: "},
+    {{"--kernel", "k", "--cpus", "count=x"}, "--cpus: count: "},
+    {{"--kernel", "k", "--cpus", "count=2,most=3"}, "--cpus: most: no such key"},
+    {{"--kernel", "k", "--cpus", "max=2"}, "--cpus: max=2: count is missing"},
+    {{"--kernel", "k", "--cpus", "count=3,max=2"},
+     "--cpus: count=3,max=2: max is below count"},
     {{"--kernel", "k", "--cpu", "z80"}, "--cpu: CPU z80: not host"},
     {{"--hold"}, "--kernel is missing; see --help"},
     {{"--kernel", "k", "--lazy"}, "--lazy belongs to --incoming"},
@@ -288,6 +312,7 @@ int main(void)
     Suite *suite = suite_create("vmm_options");
     TCase *tests = tcase_create("vmm_options");
     tcase_add_test(tests, what_is_typed_is_taken);
+    tcase_add_test(tests, cpus_are_a_number_or_a_list_with_those_that_may_come);
     tcase_add_test(tests, what_ram_is_made_of_is_a_list);
     tcase_add_test(tests, a_saved_machine_is_named_with_the_options_it_had);
     tcase_add_test(tests, disks_and_nics_have_limits);
