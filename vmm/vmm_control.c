@@ -4,6 +4,7 @@
 #include "base/fd.h"
 #include "vmm/virtio_balloon.h"
 #include "vmm/virtio_mem.h"
+#include "vmm/vmm_cpus.h"
 
 #include <errno.h>
 #include <string.h>
@@ -116,34 +117,49 @@ system_reset(void *context, const json_t *arguments, json_t **ret_result, struct
     return 0;
 }
 
-/* With how often each CPU left the guest, and why: what QEMU does not tell. */
+/* ---- CPUs */
+
 static int
 query_cpus(void *context, const json_t *arguments, json_t **ret_result, struct err *err)
 {
-    static const char *const kinds[VCPU_EXIT_COUNT] = {"port", "memory", "interrupted",
-                                                       "other"};
-    struct vmm_control *control = context;
-    json_t *cpus = json_array();
+    const struct vmm_control *control = context;
     (void)arguments;
     (void)err;
-    for (unsigned i = 0; i < machine_cpu_count(control->machine); i++) {
-        const struct vcpu *vcpu = machine_vcpu(control->machine, i);
-        json_t *exits = json_object();
-        for (unsigned k = 0; k < VCPU_EXIT_COUNT; k++) {
-            unsigned long long count = atomic_load(&vcpu->exit_counts[k]);
-            (void)json_object_set_new(exits, kinds[k],
-                                      json_integer((json_int_t)count)); /* one less */
-        }
-        json_t *cpu =
-            json_pack("{s:i, s:i, s:s, s:o}", "cpu-index", (int)i, "thread-id",
-                      atomic_load(&vcpu->thread_id), "target", "x86_64", "exits", exits);
-        if (cpu == NULL || json_array_append_new(cpus, cpu) != 0) {
-            json_decref(cpus);
-            return -ENOMEM;
-        }
+    *ret_result = vmm_cpus_list(control->machine);
+    return *ret_result != NULL ? 0 : -ENOMEM;
+}
+
+static int query_hotpluggable_cpus(void *context,
+                                   const json_t *arguments,
+                                   json_t **ret_result,
+                                   struct err *err)
+{
+    const struct vmm_control *control = context;
+    (void)arguments;
+    (void)err;
+    *ret_result = vmm_cpus_list_possible(control->machine);
+    return *ret_result != NULL ? 0 : -ENOMEM;
+}
+
+static int
+device_add(void *context, const json_t *arguments, json_t **ret_result, struct err *err)
+{
+    const struct vmm_control *control = context;
+    (void)ret_result;
+    if (vmm_snapshot_is_active(control->snapshot)) {
+        return err_set(err, BERTH_EBUSY, "the machine is being saved as it is");
     }
-    *ret_result = cpus;
-    return 0;
+    return vmm_cpus_add(control->machine, arguments, err);
+}
+
+static int
+device_del(void *context, const json_t *arguments, json_t **ret_result, struct err *err)
+{
+    (void)context;
+    (void)arguments;
+    (void)ret_result;
+    return err_set(err, BERTH_EUNSUPPORTED,
+                   "nothing is unplugged: a CPU stays as long as the machine");
 }
 
 static int
@@ -527,6 +543,9 @@ static const struct qmp_command commands[] = {
     {"system_powerdown", system_powerdown},
     {"system_reset", system_reset},
     {"query-cpus-fast", query_cpus},
+    {"query-hotpluggable-cpus", query_hotpluggable_cpus},
+    {"device_add", device_add},
+    {"device_del", device_del},
     {"query-memory-size-summary", query_memory},
     {"query-name", query_name},
     {"query-kvm", query_kvm},

@@ -2,6 +2,7 @@
  * words how its guest ends. Method: kernels of a few bytes on a real KVM (77 without one;
  * tests/system/kvm_machine_test.sh runs this where there is one). */
 #include "micro_kernel.h"
+#include "plug_guest.h"
 #include "support/temp_dir.h"
 #include "support/test_main.h"
 #include "vmm/snapshot_file.h"
@@ -41,6 +42,8 @@ static void on_reset(void *context)
 }
 
 static uint64_t plug_bytes; /* of the machine that is made next */
+static unsigned plug_cpus;
+static enum cpu_level cpu_level;
 
 static void make(const void *code, size_t size)
 {
@@ -50,6 +53,8 @@ static void make(const void *code, size_t size)
         .cpu_count = 1,
         .memory_bytes = UINT64_C(32) << 20,
         .plug_bytes = plug_bytes,
+        .plug_cpus = plug_cpus,
+        .cpu_level = cpu_level,
         .kernel_fd = micro_kernel(code, size),
         .initrd_fd = -1,
         .cmdline = "",
@@ -72,6 +77,8 @@ static void setup(void)
     temp_dir_init(&dir);
     ck_assert_int_eq(poller_new(&poller, NULL), 0);
     heard_size = 0;
+    plug_cpus = 0;
+    cpu_level = CPU_HOST;
 }
 
 static void teardown(void)
@@ -291,6 +298,139 @@ START_TEST(what_is_to_be_plugged_is_said_as_to_qemu)
 }
 END_TEST
 
+#define CPU(index) "\"props\":{\"socket-id\":0,\"core-id\":" index ",\"thread-id\":0}"
+
+START_TEST(cpus_are_listed_and_added_as_qemu_has_it)
+{
+    plug_cpus = 2;
+    make(plug_guest, sizeof(plug_guest));
+    meet();
+
+    ask("query-hotpluggable-cpus");
+    hear("{\"return\":[{\"type\":\"host-x86_64-cpu\",\"vcpus-count\":1," CPU(
+        "0") ",\"qom-path\":\"/machine/cpus/0\"},"
+             "{\"type\":\"host-x86_64-cpu\",\"vcpus-count\":1," CPU(
+                 "1") "},"
+                      "{\"type\":\"host-x86_64-cpu\",\"vcpus-count\":1," CPU("2") "}]}");
+    ask("cont");
+    hear("\"event\":\"RESUME\"");
+    ask_with("device_add",
+             "{\"driver\":\"host-x86_64-cpu\",\"id\":\"two\",\"socket-id\":0,"
+             "\"die-id\":0,\"core-id\":2,\"thread-id\":0}",
+             -1);
+    hear("{\"return\":{}}");
+
+    ask("query-hotpluggable-cpus");
+    hear(CPU("1") "},");
+    hear(CPU("2") ",\"qom-path\":\"/machine/cpus/2\"}]}");
+    ask("query-cpus-fast");
+    hear("{\"return\":[{\"cpu-index\":0,\"thread-id\":");
+    hear("},{\"cpu-index\":2,\"thread-id\":");
+    hear("}}]}");
+    ask("query-cpus-fast");
+    hear("{\"return\":[{\"cpu-index\":0,");
+    ck_assert_ptr_null(strstr(heard, "\"cpu-index\":1"));
+}
+END_TEST
+
+START_TEST(a_cpu_has_the_type_of_its_level)
+{
+    static struct cpu_table table;
+    if (vcpu_table_make(kvm_fd, CPU_V2, &table, NULL) < 0) {
+        (void)puts("this KVM has not all of x86-64-v2: its part is not tested");
+        client = -1;
+        return;
+    }
+    plug_cpus = 1;
+    cpu_level = CPU_V2;
+    make(jump, sizeof(jump));
+    meet();
+    ask("query-hotpluggable-cpus");
+    hear("{\"return\":[{\"type\":\"x86-64-v2-x86_64-cpu\",");
+    ask_with("device_add", "{\"driver\":\"x86-64-v2-x86_64-cpu\",\"core-id\":1}", -1);
+    hear("{\"return\":{}}");
+}
+END_TEST
+
+struct refusal_row {
+    const char *command;
+    const char *arguments;
+    const char *words;
+};
+
+#define DRIVER "\"driver\":\"host-x86_64-cpu\""
+
+/* Of a guest with CPU 0 that may have 1 and 2. */
+static const struct refusal_row refusals[] = {
+    {"device_add", "{}",
+     "driver: none: only CPUs can be added, and they are host-x86_64-cpu"},
+    {"device_add", "{\"driver\":\"virtio-net-pci\",\"core-id\":1}",
+     "driver: virtio-net-pci: only CPUs can be added"},
+    {"device_add", "{\"driver\":7,\"core-id\":1}", "driver: none: only CPUs"},
+    {"device_add", "{" DRIVER "}", "core-id: which CPU comes"},
+    {"device_add", "{" DRIVER ",\"core-id\":\"1\"}", "core-id: which CPU comes"},
+    {"device_add", "{" DRIVER ",\"core-id\":-1}", "core-id: which CPU comes"},
+    {"device_add", "{" DRIVER ",\"core-id\":4294967297}", "core-id: which CPU comes"},
+    {"device_add", "{" DRIVER ",\"core-id\":1,\"socket-id\":1}",
+     "socket-id: there is only 0"},
+    {"device_add", "{" DRIVER ",\"core-id\":1,\"thread-id\":\"0\"}",
+     "thread-id: there is only 0"},
+    {"device_add", "{" DRIVER ",\"core-id\":1,\"die-id\":2}", "die-id: there is only 0"},
+    {"device_add", "{" DRIVER ",\"core-id\":1,\"numa-node\":0}",
+     "numa-node: a CPU has no such property"},
+    {"device_add", "{" DRIVER ",\"core-id\":0}", "the guest has CPU 0 already"},
+    {"device_add", "{" DRIVER ",\"core-id\":3}", "there is no CPU 3: they are 0 to 2"},
+    {"device_del", "{\"id\":\"two\"}",
+     "nothing is unplugged: a CPU stays as long as the machine"},
+};
+
+START_TEST(what_is_no_cpu_for_this_guest_is_refused_and_changes_nothing)
+{
+    plug_cpus = 2;
+    make(jump, sizeof(jump));
+    meet();
+
+    ask_with(refusals[_i].command, refusals[_i].arguments, -1);
+
+    hear("{\"error\":{");
+    hear(refusals[_i].words);
+    ck_assert(!machine_cpu_is_plugged(machine, 1) && !machine_cpu_is_plugged(machine, 2));
+}
+END_TEST
+
+START_TEST(when_all_cpus_are_there_no_more_are_added)
+{
+    make(jump, sizeof(jump));
+    meet();
+
+    ask_with("device_add", "{" DRIVER ",\"core-id\":1}", -1);
+
+    hear("the guest has all 1 CPUs that it may have");
+}
+END_TEST
+
+START_TEST(a_machine_that_is_being_saved_keeps_the_cpus_it_is_saved_with)
+{
+    static const char both[] =
+        "{\"execute\":\"migrate\",\"arguments\":{\"uri\":\"fd:snap\"}}"
+        "{\"execute\":\"device_add\",\"arguments\":{" DRIVER ",\"core-id\":1}}";
+    int fd = memfd_create("snapshot", MFD_CLOEXEC);
+    plug_cpus = 1;
+    make(jump, sizeof(jump));
+    meet();
+    ask_with("getfd", "{\"fdname\":\"snap\"}", fd);
+    hear("{\"return\":{}}");
+
+    /* In one message: nobody looks in between whether the save is done. */
+    ck_assert_int_eq(send(client, both, strlen(both), MSG_NOSIGNAL), (int)strlen(both));
+
+    hear("the machine is being saved as it is");
+    hear("\"data\":{\"status\":\"completed\"}");
+    ck_assert(!machine_cpu_is_plugged(machine, 1));
+    (void)close(fd);
+}
+END_TEST
+
 START_TEST(a_machine_is_saved_into_a_file_that_came_along)
 {
     struct snapshot_file file;
@@ -416,6 +556,13 @@ int main(void)
     tcase_add_test(tests, the_power_button_reaches_the_guest);
     tcase_add_test(tests, the_balloon_is_asked_and_told_in_bytes_that_are_left);
     tcase_add_test(tests, what_is_to_be_plugged_is_said_as_to_qemu);
+    tcase_add_test(tests, cpus_are_listed_and_added_as_qemu_has_it);
+    tcase_add_test(tests, a_cpu_has_the_type_of_its_level);
+    tcase_add_loop_test(tests,
+                        what_is_no_cpu_for_this_guest_is_refused_and_changes_nothing, 0,
+                        sizeof(refusals) / sizeof(refusals[0]));
+    tcase_add_test(tests, when_all_cpus_are_there_no_more_are_added);
+    tcase_add_test(tests, a_machine_that_is_being_saved_keeps_the_cpus_it_is_saved_with);
     tcase_add_test(tests, a_machine_is_saved_into_a_file_that_came_along);
     tcase_add_test(tests, what_is_no_file_for_a_machine_is_refused_and_the_guest_goes_on);
     tcase_add_test(tests, a_save_that_fails_says_why_and_the_guest_goes_on);
