@@ -244,6 +244,33 @@ START_TEST(a_cpu_that_comes_while_the_guest_stands_still_starts_when_it_goes_on)
 }
 END_TEST
 
+START_TEST(cpus_that_come_in_a_storm_of_pauses_all_run)
+{
+    make(plug_guest, 7, NULL);
+    run();
+    await_first('A');
+
+    for (unsigned i = 1; i <= 7; i++) {
+        if (i % 2 == 0) {
+            pause_it();
+            plug(i);
+            run();
+        } else {
+            plug(i);
+        }
+        for (unsigned k = 0; k < 30; k++) {
+            pause_it();
+            run();
+        }
+    }
+
+    for (unsigned i = 1; i <= 7; i++) {
+        await((uint8_t)('0' + i));
+    }
+    ck_assert_int_eq(ended, MACHINE_END_NONE);
+}
+END_TEST
+
 START_TEST(a_cpu_that_comes_before_the_guest_began_is_in_its_tables)
 {
     make(plug_guest, PLUGGABLE, NULL);
@@ -410,6 +437,7 @@ int main(void)
     tcase_add_test(tests, a_call_from_before_it_came_wakes_no_cpu);
     tcase_add_test(tests,
                    a_cpu_that_comes_while_the_guest_stands_still_starts_when_it_goes_on);
+    tcase_add_test(tests, cpus_that_come_in_a_storm_of_pauses_all_run);
     tcase_add_test(tests, a_cpu_that_comes_before_the_guest_began_is_in_its_tables);
     tcase_add_test(tests, a_guest_that_restarts_has_the_cpus_that_came);
     tcase_add_loop_test(tests, a_saved_guest_comes_back_with_the_cpus_that_came, 0,
