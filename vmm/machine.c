@@ -830,27 +830,6 @@ void machine_press_power(struct machine *machine)
 
 /* ---- CPUs that come */
 
-static int plug_check(const struct machine *machine, unsigned index, struct err *err)
-{
-    const unsigned count = machine->cpus.count;
-    if (machine->awaits_state || machine->state == MACHINE_ENDED) {
-        return err_set(err, BERTH_EPHASE, "%s",
-                       machine->awaits_state ? "the saved machine is not in yet"
-                                             : "the guest has ended");
-    }
-    if (machine_cpus_plugged(&machine->cpus) == UINT64_MAX >> (64 - count)) {
-        return err_set(err, BERTH_EFULL, "the guest has all %u CPUs that it may have",
-                       count);
-    }
-    if (index >= count) {
-        return err_set(err, BERTH_ENOTFOUND, "there is no CPU %u: they are 0 to %u",
-                       index, count - 1);
-    }
-    return machine_cpu_is_plugged(machine, index)
-               ? err_set(err, BERTH_EEXISTS, "the guest has CPU %u already", index)
-               : 0;
-}
-
 /* A guest that has read nothing yet finds the CPU in its tables. */
 static int tables_renew(struct machine *machine)
 {
@@ -862,10 +841,12 @@ static int tables_renew(struct machine *machine)
 
 int machine_plug_cpu(struct machine *machine, unsigned index, struct err *err)
 {
-    int r = plug_check(machine, index, err);
-    if (r == 0) {
-        r = machine_cpus_plug(&machine->cpus, index, err);
+    if (machine->awaits_state || machine->state == MACHINE_ENDED) {
+        return err_set(err, BERTH_EPHASE, "%s",
+                       machine->awaits_state ? "the saved machine is not in yet"
+                                             : "the guest has ended");
     }
+    int r = machine_cpus_plug(&machine->cpus, index, err);
     if (r < 0) {
         return r;
     }
@@ -881,7 +862,7 @@ int machine_plug_cpu(struct machine *machine, unsigned index, struct err *err)
 
 bool machine_cpu_is_plugged(const struct machine *machine, unsigned index)
 {
-    return (machine_cpus_plugged(&machine->cpus) >> index & 1) != 0;
+    return machine_cpus_is_plugged(&machine->cpus, index);
 }
 
 enum cpu_level machine_cpu_level(const struct machine *machine)

@@ -13,6 +13,11 @@ void machine_cpus_init(struct machine_cpus *cpus)
     (void)pthread_cond_init(&cpus->stands, NULL); /* the same */
 }
 
+static uint64_t set_of(unsigned count)
+{
+    return UINT64_MAX >> (64 - count);
+}
+
 int machine_cpus_make(struct machine_cpus *cpus,
                       int kvm_fd,
                       int vm_fd,
@@ -23,7 +28,7 @@ int machine_cpus_make(struct machine_cpus *cpus,
 {
     _Static_assert(MACHINE_CPUS_MAX <= 64, "a set has a bit for each");
     REQUIRE(plugged_count >= 1 && plugged_count <= count && count <= MACHINE_CPUS_MAX);
-    atomic_store(&cpus->plugged, UINT64_MAX >> (64 - plugged_count));
+    atomic_store(&cpus->plugged, set_of(plugged_count));
     struct cpu_table *table = calloc(1, sizeof(*table));
     cpus->table = table;
     cpus->first_state = calloc(count, sizeof(*cpus->first_state));
@@ -98,14 +103,25 @@ void machine_cpus_set_plugged(struct machine_cpus *cpus, uint64_t plugged)
     pthread_mutex_unlock(&cpus->lock);
 }
 
-static bool is_plugged(const struct machine_cpus *cpus, unsigned index)
+bool machine_cpus_is_plugged(const struct machine_cpus *cpus, unsigned index)
 {
     return (machine_cpus_plugged(cpus) >> index & 1) != 0;
 }
 
 int machine_cpus_plug(struct machine_cpus *cpus, unsigned index, struct err *err)
 {
-    REQUIRE(index < cpus->count && !is_plugged(cpus, index));
+    const unsigned count = cpus->count;
+    if (machine_cpus_plugged(cpus) == set_of(count)) {
+        return err_set(err, BERTH_EFULL, "the guest has all %u CPUs that it may have",
+                       count);
+    }
+    if (index >= count) {
+        return err_set(err, BERTH_ENOTFOUND, "there is no CPU %u: they are 0 to %u",
+                       index, count - 1);
+    }
+    if (machine_cpus_is_plugged(cpus, index)) {
+        return err_set(err, BERTH_EEXISTS, "the guest has CPU %u already", index);
+    }
     int r = vcpu_await_wake(&cpus->vcpus[index], err);
     if (r == 0) {
         machine_cpus_set_plugged(cpus, machine_cpus_plugged(cpus) | UINT64_C(1) << index);
@@ -117,7 +133,7 @@ int machine_cpus_plug(struct machine_cpus *cpus, unsigned index, struct err *err
 
 static bool may_move(const struct machine_cpus *cpus, const struct vcpu *vcpu)
 {
-    return atomic_load(&cpus->wants_run) && is_plugged(cpus, vcpu->index);
+    return atomic_load(&cpus->wants_run) && machine_cpus_is_plugged(cpus, vcpu->index);
 }
 
 /* Parks until they run. */
@@ -157,7 +173,7 @@ bool machine_cpus_hold(struct machine_cpus *cpus)
         atomic_store(&cpus->wants_run, false);
         /* Under the lock: who ends them says so first. */
         for (unsigned i = 0; i < cpus->count; i++) {
-            if (is_plugged(cpus, i)) { /* the others are parked for good */
+            if (machine_cpus_is_plugged(cpus, i)) { /* the others are parked for good */
                 vcpu_kick(&cpus->vcpus[i]);
             }
         }
@@ -178,7 +194,7 @@ void machine_cpus_wait(struct machine_cpus *cpus)
 void machine_cpus_go(struct machine_cpus *cpus)
 {
     for (unsigned i = 0; i < cpus->count; i++) {
-        if (is_plugged(cpus, i)) {
+        if (machine_cpus_is_plugged(cpus, i)) {
             vcpu_resume(&cpus->vcpus[i]);
         }
     }

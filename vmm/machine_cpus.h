@@ -64,11 +64,13 @@ void machine_cpus_fini(struct machine_cpus *cpus);
 
 /* For vcpu_events: parks the vCPU until it may run; false: its thread is to end. */
 bool machine_cpus_may_run(struct machine_cpus *cpus, struct vcpu *vcpu);
-/* Plugs one that is not. On failure it is as it was. */
+/* Plugs one: BERTH_EFULL when all are, BERTH_ENOTFOUND when there is no such one,
+ * BERTH_EEXISTS when it is; on failure nothing has changed. */
 int machine_cpus_plug(struct machine_cpus *cpus, unsigned index, struct err *err);
 /* While all are parked: these are plugged, and no others. */
 void machine_cpus_set_plugged(struct machine_cpus *cpus, uint64_t plugged);
 uint64_t machine_cpus_plugged(const struct machine_cpus *cpus);
+bool machine_cpus_is_plugged(const struct machine_cpus *cpus, unsigned index);
 /* Tells all to park. False when they end, and then nobody is told. */
 bool machine_cpus_hold(struct machine_cpus *cpus);
 /* Returns when all are parked, after machine_cpus_hold. */
