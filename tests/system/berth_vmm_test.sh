@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Goal: berth-vmm boots Debian's own cloud kernel, as vmlinux and as the vmlinuz that Debian ships, on one CPU and on
 # several, the guest finds what the machine has: clock, PCI, entropy, disks, a network, consoles, sockets, a balloon,
-# power button, reset, power off; and it goes on where it was after it was saved, killed and restored.
+# power button, reset, power off; it gets memory and CPUs while it runs; and it goes on where it was after it was saved,
+# killed and restored.
 # Method: inside an emulated machine with SVM (deploy/lib/kvm_machine.sh, tier T2), on its real kvm_amd. Every wait is
 # for a line on the guest's console, with a bound; nothing depends on how long something took.
 set -eEuo pipefail
@@ -445,6 +446,46 @@ plugged 0
 say 'modprobe virtio_mem; echo mem=again'
 await '^mem=again' 60
 plugged 128
+say 'poweroff -f'
+ended 0
+
+check "a guest gets CPUs while it runs, and keeps them"
+machine --cpus count=1,max=3
+await 'built-in shell' 240
+# cpu INDEX: one that QMP adds
+cpu() {
+    qmp_say qmp.sock device_add "{\"driver\":\"host-x86_64-cpu\",\"core-id\":$1}" >answer || fail "$(cat answer)"
+}
+# online INDEX COUNT: the guest is told of it, brings it up, and runs something there; so many it has by then
+online() {
+    say "at=/sys/devices/system/cpu/cpu$1/online; until [ -e \$at ]; do sleep 0.2; done; grep -q 1 \$at || echo 1 >\$at"
+    say "taskset -p $((1 << $1)) \$\$ >/dev/null; echo cpu$1=\$(grep -c ^processor /proc/cpuinfo) \$(cut -d' ' -f39 /proc/self/stat)"
+    await "^cpu$1=$2 $1" 120
+    say "taskset -p 7 \$\$ >/dev/null"
+}
+say 'echo may=$(cat /sys/devices/system/cpu/possible)/$(cat /sys/devices/system/cpu/present)/$(nproc)'
+await '^may=0-2/0/1' 30
+qmp_say qmp.sock query-hotpluggable-cpus >answer || fail "$(cat answer)"
+[ "$(grep -o '"core-id"' answer | wc -l)/$(grep -o 'qom-path' answer | wc -l)" = 3/1 ] || fail "$(cat answer)"
+cpu 1
+online 1 2
+say 'echo clock=$(cat /sys/devices/system/clocksource/clocksource0/current_clocksource)'
+await '^clock=kvm-clock' 30
+save saved.6
+machine --cpus count=1,max=3 --incoming saved.6 --lazy
+say 'echo then=$(grep -c ^processor /proc/cpuinfo)'
+await '^then=2' 60
+rm saved.6
+cpu 2
+online 2 3
+qmp_say qmp.sock query-cpus-fast >answer || fail "$(cat answer)"
+[ "$(grep -o '"cpu-index"' answer | wc -l)" = 3 ] || fail "$(cat answer)"
+! qmp_say qmp.sock device_add '{"driver":"host-x86_64-cpu","core-id":2}' >answer 2>&1 || fail "$(cat answer)"
+grep -q 'the guest has all 3 CPUs that it may have' answer || fail "$(cat answer)"
+say 'reboot -f'
+await 'built-in shell' 240
+say 'echo again=$(cat /sys/devices/system/cpu/present)/$(nproc)'
+await '^again=0-2/3' 30
 say 'poweroff -f'
 ended 0
 
