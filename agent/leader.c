@@ -54,11 +54,17 @@ static void hosts_reset(struct leader *leader)
 /* ---- leadership and leases
  * ------------------------------------------------------------------------- */
 
+/* The decisions taken last may still take effect. */
+static bool is_deciding(const struct leader *leader)
+{
+    return leader->decisions_under_way > 0 || leader->decisions_unknown;
+}
+
 /* Leases are renewed only by a leader who knows all that was decided before it, and only
  * of hosts that were not given up (scheduler.h). */
 static bool may_renew(const struct leader *leader, const struct heard *heard)
 {
-    bool orders_taken = leader->decisions_under_way == 0 && heard->orders_hash != 0 &&
+    bool orders_taken = !is_deciding(leader) && heard->orders_hash != 0 &&
                         heard->orders_taken == heard->orders_hash &&
                         orders_book_settled(leader->book, heard->uid);
     return leader->caught_up &&
@@ -286,6 +292,31 @@ static void orders_remind(struct leader *leader, uint64_t now_ms)
  * -------------------------------------------------------------------------------------
  */
 
+static void settled(void *context, int code)
+{
+    struct leader *leader = context;
+    if (code == 0 && leader->settle_term == leader->term) {
+        leader->decisions_unknown = false;
+        loop_post_send(leader->wake);
+    }
+    leader->settle_term = 0; /* when it came to nothing, the tick tries again */
+}
+
+/* A decision whose answer did not come in time is in the log still, and may take effect
+ * at any time: a host that it gives up would have a lease again by then. A barrier comes
+ * behind it. */
+static void settle(struct leader *leader)
+{
+    if (!leader->decisions_unknown || leader->decisions_under_way > 0 ||
+        leader->settle_term != 0) {
+        return;
+    }
+    leader->settle_term = leader->term;
+    if (control_read(leader->config.control, settled, leader) < 0) {
+        leader->settle_term = 0;
+    }
+}
+
 static void decision_proposed(void *context, int code, const struct apply_result *result)
 {
     struct leader *leader = context;
@@ -296,14 +327,15 @@ static void decision_proposed(void *context, int code, const struct apply_result
     leader->decisions_took = leader->decisions_took || (code == 0 && result->code == 0);
     REQUIRE(leader->decisions_under_way > 0);
     leader->decisions_under_way--;
-    if (leader->decisions_under_way == 0 && leader->decisions_took) {
+    leader->decisions_unknown = leader->decisions_unknown || code == BERTH_EUNKNOWN;
+    if (!is_deciding(leader) && leader->decisions_took) {
         loop_post_send(leader->wake); /* after refusals alone the tick is soon enough */
     }
 }
 
 static void decide(struct leader *leader)
 {
-    if (leader->decisions_under_way > 0) {
+    if (is_deciding(leader)) {
         return;
     }
     struct decisions *decisions = leader->decisions;
@@ -408,7 +440,7 @@ static void on_wake(void *context)
         return;
     }
     decide(leader);
-    if (leader->decisions_under_way == 0 && orders_book_pending(leader->book)) {
+    if (!is_deciding(leader) && orders_book_pending(leader->book)) {
         orders_give(leader);
     }
 }
@@ -423,6 +455,7 @@ static void on_tick(void *context)
         return;
     }
     catch_up(leader);
+    settle(leader);
     raise_level(leader);
     if (confirm_expired(&leader->confirm, now_ms) ||
         (!leader->confirm.active && anything_to_acknowledge(leader))) {
@@ -464,6 +497,7 @@ void leader_on_leadership(struct leader *leader, bool is_leader, uint64_t term)
     leader->leads = is_leader;
     leader->term = term;
     leader->caught_up = false;
+    leader->decisions_unknown = false; /* catching up comes behind them, too */
     hosts_reset(leader);
     orders_book_reset(leader->book);
     level_watch_reset(leader->levels);

@@ -4,7 +4,8 @@
  * Shapes: one struct leader per voter, idle unless it leads. It feeds the scheduler with
  * heartbeats, proposes what the scheduler decides and what hosts have seen of their VMs,
  * acknowledges heartbeats behind a confirmed leadership (agent/confirm.h), and tells
- * every host its orders (agent/orders_book.h) whenever they have changed. Threads: the
+ * every host its orders (agent/orders_book.h) whenever they have changed. A decision that
+ * was not answered in time counts as under way until a barrier has passed. Threads: the
  * loop's. Soft state only: everything here is forgotten when leadership ends. Limits: one
  * batch of decisions and, per host, one batch of observed phases under way at a time.
  */

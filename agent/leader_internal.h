@@ -50,6 +50,9 @@ struct leader {
     struct loop_post *wake; /* something changed: decide and give orders */
     struct decisions *decisions;
     uint32_t decisions_under_way;
+    bool decisions_unknown; /* what became of one: it counts as under way until a barrier
+                             */
+    uint64_t settle_term;   /* of that barrier's read, if it is under way; 0: it is not */
     bool decisions_took; /* some of them was taken: what follows may be decided at once */
     struct level_watch *levels;
     bool raise_under_way;

@@ -45,8 +45,8 @@ int host_watch_give_up(struct host_watch *watch, uint64_t host);
 bool host_watch_given_up(const struct host_watch *watch, uint64_t host);
 /* Whether a heartbeat of the host may renew its lease. A host that was given up, by this
  * leader or in the log, is renewed again once it is ready in the log and has taken the
- * orders that follow from it (orders_taken: and no decision is under way). NULL: a host
- * that was removed. */
+ * orders that follow from it (orders_taken: and no decision may still take effect). NULL:
+ * a host that was removed. */
 bool host_watch_may_renew(struct host_watch *watch,
                           const struct host *host,
                           bool orders_taken);

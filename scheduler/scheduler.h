@@ -88,7 +88,7 @@ int scheduler_host_carries(struct scheduler *scheduler,
 /* Whether its heartbeats may renew its lease (host: NULL when it was removed): not from
  * when it is decided that it is lost until it is ready again and has taken its new
  * orders, since the old ones may name VMs that run elsewhere by then. orders_taken: it
- * has those that follow from the log, and no decision is under way. */
+ * has those that follow from the log, and no decision may still take effect. */
 bool scheduler_may_renew(struct scheduler *scheduler,
                          const struct host *host,
                          bool orders_taken);

@@ -35,6 +35,7 @@ static const struct {
     {SIM_BUG_SEAL_UNWAITED, 63, LOG, "a log that nobody has damaged"},
     {SIM_BUG_DAMAGE_AS_TORN, 25, LOG, "which it had stored"},
     {SIM_BUG_OLD_START, 3, LATE, "has run on"},
+    {SIM_BUG_UNKNOWN_IS_OVER, 108, LATE, "has not ended on"},
     {SIM_BUG_LOG_ANEW, 18, MEMBERS, "is a voter and has forgotten"},
     {SIM_BUG_EARLY_VOTER, 10, MEMBERS, "a vote whose log ends at"},
     {SIM_BUG_TWO_AT_ONCE, 1, MEMBERS, "voters at once"},

@@ -20,29 +20,13 @@
 #define SIM_VM_BYTES    (UINT64_C(5) << 29)
 #define LOOK_NS         (50 * NS_PER_MS)
 
-const char *const sim_bug_names[SIM_BUG_COUNT] = {"none",
-                                                  "bare",
-                                                  "ack-before-fsync",
-                                                  "no-leader-wait",
-                                                  "lease-from-ack",
-                                                  "old-orders",
-                                                  "old-start",
-                                                  "no-epoch-check",
-                                                  "resume-late",
-                                                  "no-fence",
-                                                  "drop-at-restart",
-                                                  "no-keep",
-                                                  "disks-anew",
-                                                  "disks-forgotten",
-                                                  "feed-gap",
-                                                  "resume-skips",
-                                                  "no-compare",
-                                                  "seal-unwaited",
-                                                  "damage-as-torn",
-                                                  "log-anew",
-                                                  "early-voter",
-                                                  "two-at-once",
-                                                  "standby-counts"};
+const char *const sim_bug_names[SIM_BUG_COUNT] = {
+    "none",           "bare",        "ack-before-fsync", "no-leader-wait",
+    "lease-from-ack", "old-orders",  "old-start",        "unknown-is-over",
+    "no-epoch-check", "resume-late", "no-fence",         "drop-at-restart",
+    "no-keep",        "disks-anew",  "disks-forgotten",  "feed-gap",
+    "resume-skips",   "no-compare",  "seal-unwaited",    "damage-as-torn",
+    "log-anew",       "early-voter", "two-at-once",      "standby-counts"};
 
 static struct sim *current;
 

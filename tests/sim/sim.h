@@ -61,6 +61,7 @@ enum sim_bug {
     SIM_BUG_LEASE_FROM_ACK,   /* the lease counts from when the ack arrives */
     SIM_BUG_OLD_ORDERS,       /* orders of earlier leaders are taken */
     SIM_BUG_OLD_START,        /* VMs start by an earlier leader's orders */
+    SIM_BUG_UNKNOWN_IS_OVER,  /* a decision without an answer counts as not taken */
     SIM_BUG_NO_EPOCH_CHECK,   /* starts and resumes look at no epoch */
     SIM_BUG_RESUME_LATE,      /* frozen VMs go on after the lease has ended */
     SIM_BUG_NO_FENCE,         /* nobody fences while berthd hangs */

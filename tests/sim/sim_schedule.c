@@ -5,12 +5,14 @@
  * moment. So each run has a taste of its own (some kinds, often one machine that has
  * them), and troubles lean on each other: many begin where another begins or ends.
  */
+#include "agent/control.h"
 #include "sim_fault.h"
 
-#define CALM_MS 1500 /* at the start: a leader is elected */
-#define LEAN_MS 1000 /* so near to another one's edge */
-#define HOUR_MS 3600000
-#define NOBODY  SIM_MACHINES_MAX
+#define CALM_MS  1500 /* at the start: a leader is elected */
+#define LEAN_MS  1000 /* so near to another one's edge */
+#define HOUR_MS  3600000
+#define STALL_MS (2 * CONTROL_PROPOSE_MS) /* at most, of a disk's write */
+#define NOBODY   SIM_MACHINES_MAX
 
 struct taste {
     const struct sim_config *config;
@@ -312,6 +314,31 @@ static void come_back_late(struct taste *taste, struct sim_fault_list *list)
         ->a = NOBODY;
 }
 
+/* The disks of all who vote are slower than a proposal's patience. That a host is suspect
+ * waits for them; meanwhile another falls silent for so long that it is given up, without
+ * having been suspect. It is heard again when the leader has no patience for that,
+ * either, begins what it was ordered, and is silent again. */
+static void stall_decisions(struct taste *taste, struct sim_fault_list *list)
+{
+    uint64_t silent_ms = CALM_MS + between(taste, 1500, 3500);
+    uint64_t before_ms = between(taste, 0, 400);
+    uint64_t back_ms = silent_ms + between(taste, 8000, 11000);
+    uint64_t again_ms = silent_ms + between(taste, 11000, 13000);
+    uint64_t fast_ms = silent_ms + between(taste, 9000, 12000);
+    unsigned host = some_host(taste);
+    for (unsigned i = 0; i < taste->config->voters; i++) {
+        struct sim_fault *slow =
+            add(taste, list, FAULT_SLOW_DISK, silent_ms, fast_ms - silent_ms);
+        slow->a = i;
+        slow->number = STALL_MS;
+    }
+    add(taste, list, FAULT_ISOLATE, silent_ms - before_ms, AWAY_MIN)->a =
+        some_host(taste);
+    add(taste, list, FAULT_UNREADY, 0, back_ms)->a = host;
+    add(taste, list, FAULT_ISOLATE, silent_ms, back_ms - silent_ms)->a = host;
+    add(taste, list, FAULT_ISOLATE, again_ms, AWAY_MIN)->a = host;
+}
+
 /* ---- changes of members ---- */
 
 static unsigned some_voter(struct taste *taste)
@@ -398,7 +425,9 @@ void sim_faults_make(const struct sim_config *config, struct sim_fault_list *ret
     }
     if (config->members) {
         change_members(&taste, ret_list);
-    } else if (config->late && config->hosts > 0) {
+    } else if (config->late && config->hosts > 0 && config->seed / 4 % 2 == 0) {
         come_back_late(&taste, ret_list);
+    } else if (config->late && config->hosts > 0) {
+        stall_decisions(&taste, ret_list);
     }
 }

@@ -1,6 +1,7 @@
 /* Calls that the linker leads through here (--wrap, see CMakeLists.txt): the oracle's
  * eyes, and the places where a mistake can be put in.
  */
+#include "agent/control.h"
 #include "agent/lease.h"
 #include "agent/worker_parts.h"
 #include "base/fd.h"
@@ -102,6 +103,18 @@ enum host_phase __wrap_host_watch_judge(struct host_watch *watch,
                                         uint64_t now_ns,
                                         char *ret_reason);
 
+int __real_control_propose(struct control *control,
+                           struct command *command,
+                           void (*done)(void *context,
+                                        int code,
+                                        const struct apply_result *result),
+                           void *context);
+int __wrap_control_propose(struct control *control,
+                           struct command *command,
+                           void (*done)(void *context,
+                                        int code,
+                                        const struct apply_result *result),
+                           void *context);
 bool __real_worker_may_start(const struct worker *worker);
 bool __wrap_worker_may_start(const struct worker *worker);
 void __real_worker_on_orders(struct worker *worker,
@@ -343,6 +356,42 @@ enum host_phase __wrap_host_watch_judge(struct host_watch *watch,
         (void)__real_host_watch_judge(watch, host, now_ns - 10 * NS_PER_S, ret_reason);
     }
     return __real_host_watch_judge(watch, host, now_ns, ret_reason);
+}
+
+/* ---- what becomes of a decision ---- */
+
+struct asking {
+    void (*done)(void *context, int code, const struct apply_result *result);
+    void *context;
+};
+
+static void answered(void *context, int code, const struct apply_result *result)
+{
+    struct asking *asking = context;
+    asking->done(asking->context, code == BERTH_EUNKNOWN ? BERTH_ETIMEOUT : code, result);
+    free(asking);
+}
+
+/* The mistake is a leader that takes the end of its patience for the end of the matter.
+ */
+int __wrap_control_propose(struct control *control,
+                           struct command *command,
+                           void (*done)(void *context,
+                                        int code,
+                                        const struct apply_result *result),
+                           void *context)
+{
+    if (sim_current()->config.bug != SIM_BUG_UNKNOWN_IS_OVER) {
+        return __real_control_propose(control, command, done, context);
+    }
+    struct asking *asking = calloc(1, sizeof(*asking));
+    REQUIRE(asking != NULL);
+    *asking = (struct asking){.done = done, .context = context};
+    int r = __real_control_propose(control, command, answered, asking);
+    if (r < 0) {
+        free(asking);
+    }
+    return r;
 }
 
 /* ---- whose orders ---- */
