@@ -161,7 +161,11 @@ static const char disks[] =
     "`hostFailure: wait` | are kept |\n"
     "| it fails otherwise (a crash), or powers off under policy `always` | are new at "
     "the restart, wherever that is |\n"
-    "| `berth recover` | are kept where their host is left |\n";
+    "| `berth recover` | are kept where their host is left |\n"
+    "| `berth up --restore` or `berth recover`, of a VM with `hostFailure: wait` | are "
+    "kept where a host says that it runs, or by `berth start` where the newest were "
+    "found; nothing else starts it but `--anywhere`, with new ones "
+    "(`docs/backup-and-recovery.md`) |\n";
 
 static const char *const unit_words[] = {
     [UNIT_NONE] = "number",      [UNIT_BYTES] = "size",        [UNIT_MCPU] = "CPUs",
