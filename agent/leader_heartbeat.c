@@ -76,11 +76,14 @@ static int phase_propose_one(struct leader *leader,
 
 /* A run of before the cluster began again, of a VM of which it does not know where it is.
  */
-static bool is_found(const struct state *state, const struct msg_vm_seen *seen)
+static bool
+is_found(const struct state *state, uint64_t host, const struct msg_vm_seen *seen)
 {
     const struct vm *vm = state_vm(state, seen->vm);
-    const struct found_run run = {
-        .epoch = seen->epoch, .disk_epoch = seen->disk_epoch, .phase = seen->phase};
+    const struct found_run run = {.host = host,
+                                  .epoch = seen->epoch,
+                                  .disk_epoch = seen->disk_epoch,
+                                  .phase = seen->phase};
     return vm != NULL && state_found_is_news(state, vm, &run);
 }
 
@@ -89,7 +92,7 @@ phase_propose(struct leader *leader, struct heard *heard, const struct msg_vm_se
 {
     const struct state *state = control_state(leader->config.control);
     const struct vm *vm = state_vm(state, seen->vm);
-    if (is_found(state, seen)) {
+    if (is_found(state, heard->uid, seen)) {
         (void)phase_propose_one(leader, heard, seen, seen->phase); /* see below */
         return;
     }
@@ -124,7 +127,7 @@ static void take_vms(struct leader *leader,
     heard->finds = false;
     for (uint32_t i = 0; i < heartbeat->vms.count; i++) {
         const struct msg_vm_seen *seen = &heartbeat->vms.items[i];
-        heard->finds = heard->finds || is_found(state, seen);
+        heard->finds = heard->finds || is_found(state, heard->uid, seen);
         if (seen->sampled) {
             scheduler_vm_load(leader->scheduler, seen->vm, seen->cpu_permille,
                               seen->phase == PHASE_READY, now_ns);

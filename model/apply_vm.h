@@ -60,7 +60,10 @@ void vm_place_settle(struct apply *apply, struct entry *vm);
 /* Stays stopped, or stops, and says that it is not known where it runs. */
 void vm_tell_unknown(struct apply *apply, struct entry *vm, const char *because);
 /* A host has the run that the VM_PHASE tells of, of a VM whose place was unknown. */
-void vm_find(struct apply *apply, struct entry *vm, struct entry *host, enum phase seen);
+void vm_find(struct apply *apply,
+             struct entry *vm,
+             struct entry *host,
+             const struct found_run *run);
 /* Back from migrating to running where it is. */
 void vm_migration_end(struct apply *apply, struct entry *vm, const char *reason);
 /* The end of a way out whose process is gone: what the intent asked for. Removes the VM

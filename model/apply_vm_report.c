@@ -111,7 +111,7 @@ static void take_run(struct vm_status *status, const struct cmd_vm_phase *report
 }
 
 /* Of a VM whose place is unknown: the run of before, wherever it is. */
-static int find_vm(struct apply *apply, struct entry *vm)
+static int find_vm(struct apply *apply, struct entry *vm, const struct found_run *run)
 {
     const struct cmd_vm_phase *report = &apply->command->body.vm_phase;
     struct entry *host = state_entry(apply->state, KIND_HOST, report->host);
@@ -121,19 +121,21 @@ static int find_vm(struct apply *apply, struct entry *vm)
                             meta_of(vm)->name);
     }
     apply->result->uid = report->vm;
-    vm_find(apply, vm, host, report->phase);
+    vm_find(apply, vm, host, run);
     return 0;
 }
 
 int apply_vm_phase(struct apply *apply, const struct command *command)
 {
     const struct cmd_vm_phase *report = &command->body.vm_phase;
-    const struct found_run run = {
-        .epoch = report->epoch, .disk_epoch = report->disk_epoch, .phase = report->phase};
+    const struct found_run run = {.host = report->host,
+                                  .epoch = report->epoch,
+                                  .disk_epoch = report->disk_epoch,
+                                  .phase = report->phase};
     struct entry *vm = NULL;
     int r = apply_find_vm(apply, report->vm, &vm);
     if (r == 0 && state_found_is_news(apply->state, vm_of(vm), &run)) {
-        return find_vm(apply, vm);
+        return find_vm(apply, vm, &run);
     }
     if (r == 0) {
         r = check_report(apply, vm, report);

@@ -5,6 +5,7 @@
  * than its epoch by a rebirth's jump, and the log starts it nowhere by itself: a host
  * says that it runs there, or its user says that it may start. state_rebirth.h makes
  * them, docs/decisions/0033 says why. */
+#include "base/require.h"
 #include "model/apply_vm.h"
 #include "model/state_rebirth.h"
 
@@ -27,6 +28,29 @@ bool state_place_unknown(const struct state *state, const struct vm *vm)
            status->epoch - status->disk_epoch >= REBIRTH_STEP;
 }
 
+/* It has an address in its networks, and the host has one. */
+static bool
+networks_are_there(const struct state *state, const struct vm *vm, uint64_t host_uid)
+{
+    for (uint32_t i = 0; i < vm->status.nics.count; i++) {
+        const struct vm_nic *nic = &vm->status.nics.items[i];
+        const struct entry *network =
+            state_entry_named(state, KIND_NETWORK, vm->meta.tenant, nic->network);
+        if (nic->ipv4 == 0 || network == NULL ||
+            network_entry_host_index(network, host_uid) < 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* It can go on where it runs; else only its disks count. */
+static bool
+goes_on(const struct state *state, const struct vm *vm, const struct found_run *run)
+{
+    return (alive & BIT(run->phase)) != 0 && networks_are_there(state, vm, run->host);
+}
+
 /* What runs is where it is: it ran nowhere else. Of disks only those of a later run than
  * the one that is known tell more. */
 bool state_found_is_news(const struct state *state,
@@ -42,7 +66,8 @@ bool state_found_is_news(const struct state *state,
     bool has_disks = (at_rest & BIT(run->phase)) != 0 && run->disk_epoch == run->epoch;
     bool newest =
         run->epoch > status->disk_epoch || (status->host == 0 && status->disk_host == 0);
-    return runs || (has_disks && newest);
+    return goes_on(state, vm, run) || (runs && status->disk_host != run->host) ||
+           ((runs || has_disks) && newest);
 }
 
 void vm_tell_unknown(struct apply *apply, struct entry *vm, const char *because)
@@ -76,7 +101,9 @@ void vm_place_settle(struct apply *apply, struct entry *vm)
 
 int apply_check_place_known(struct apply *apply, const struct entry *vm)
 {
-    return !state_place_unknown(apply->state, vm_of(vm)) || vm->vm.keeper != NULL
+    const struct entry *keeper = vm->vm.keeper;
+    bool kept = keeper != NULL && host_of(keeper)->status.phase != HOST_PHASE_LOST;
+    return kept || !state_place_unknown(apply->state, vm_of(vm))
                ? 0
                : apply_refuse(
                      apply, BERTH_EPHASE,
@@ -86,34 +113,51 @@ int apply_check_place_known(struct apply *apply, const struct entry *vm)
                      meta_of(vm)->name, meta_of(vm)->name);
 }
 
-void vm_find(struct apply *apply, struct entry *vm, struct entry *host, enum phase seen)
+/* There by the log, too, in the epoch that it has by now: what is older ends there. */
+static void go_on(struct apply *apply, struct entry *vm, struct entry *host)
 {
-    const struct cmd_vm_phase *report = &apply->command->body.vm_phase;
-    struct vm_status *status = &vm_of(vm)->status;
-    bool runs = (alive & BIT(seen)) != 0;
-    bool off = vm_stays_off(vm_of(vm)) || vm_of(vm)->spec.power == POWER_OFF;
-    enum phase from = status->phase;
-    enum phase to = runs && !off ? PHASE_PENDING : PHASE_STOPPED;
     char reason[REASON_SIZE];
     (void)snprintf(reason, sizeof(reason),
-                   runs ? "found on host %s, where it ran when the cluster began again"
-                        : "host %s has the newest disks of it that were found; berth "
-                          "start uses them",
+                   "found on host %s, where it ran when the cluster began again",
                    meta_of(host)->name);
-    vm_entry_set_host(apply->state, vm, NULL);
-    vm_entry_keep(vm, host, runs ? status->epoch : report->epoch);
-    status->intent = STOP_INTENT_NONE;
-    status->retry_wall_ms = 0;
+    bool off = vm_stays_off(vm_of(vm)) || vm_of(vm)->spec.power == POWER_OFF;
+    vm_of(vm)->status.intent = STOP_INTENT_NONE;
+    vm_move(apply, vm, PHASE_PENDING, reason, 0);
+    vm_entry_keep(vm, NULL, vm_of(vm)->status.epoch);
+    vm_entry_set_host(apply->state, vm, host);
+    vm_move(apply, vm, PHASE_PLACED, reason, 0);
+    if (off) {
+        int r = vm_evict(apply, vm, STOP_INTENT_STOP, reason);
+        REQUIRE(r == 0); /* it is on a host */
+    }
+}
+
+static void rest_there(struct apply *apply, struct entry *vm, struct entry *host)
+{
+    char reason[REASON_SIZE];
+    (void)snprintf(reason, sizeof(reason),
+                   "the newest disks of it that were found are on host %s",
+                   meta_of(host)->name);
+    const bool off = vm_stays_off(vm_of(vm));
+    vm_entry_keep(vm, host, apply->command->body.vm_phase.epoch);
+    vm_of(vm)->status.intent = STOP_INTENT_NONE;
     if (off) {
         vm_switch_off(vm_of(vm));
     }
-    if (from != to) {
-        vm_move(apply, vm, to, reason, 0);
-        return;
+    vm_tell_unknown(apply, vm, reason);
+}
+
+void vm_find(struct apply *apply,
+             struct entry *vm,
+             struct entry *host,
+             const struct found_run *run)
+{
+    const bool on = goes_on(apply->state, vm_of(vm), run);
+    vm_entry_set_host(apply->state, vm, NULL);
+    vm_of(vm)->status.retry_wall_ms = 0;
+    if (on) {
+        go_on(apply, vm, host);
+    } else {
+        rest_there(apply, vm, host);
     }
-    vm_set_reason(vm_of(vm), reason);
-    apply_changed(
-        apply, vm,
-        &(struct change_note){
-            .verb = "found", .reason = reason, .phase_from = from, .phase_to = to});
 }

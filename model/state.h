@@ -165,6 +165,7 @@ bool state_place_unknown(const struct state *state, const struct vm *vm);
 /* A run that a host has, as it says: of a VM whose place is unknown it may tell where
  * that is (to be told with VM_PHASE). */
 struct found_run {
+    uint64_t host;
     uint64_t epoch;
     uint64_t disk_epoch; /* of one that has ended: its disks are there; 0: they are not */
     enum phase phase;

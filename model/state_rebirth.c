@@ -149,7 +149,9 @@ set_place(struct apply *apply, struct entry *entry, const struct rebirth *rebirt
         return;
     }
     host_lose_vms(apply, entry, rebirth->reason);
-    free_unknown(apply, entry, rebirth->reason);
+    if (keeps) {
+        free_unknown(apply, entry, rebirth->reason);
+    }
     apply_changed(apply, entry,
                   &(struct change_note){.phase_from = host->status.phase,
                                         .phase_to = host->status.phase});

@@ -230,7 +230,7 @@ static void
 tell_unknown(const struct host *keeper, const struct vm *vm, char *text, size_t size)
 {
     char start[2 * NAME_SIZE + 64];
-    if (keeper != NULL) {
+    if (keeper != NULL && keeper->status.phase != HOST_PHASE_LOST) {
         (void)snprintf(start, sizeof(start), "%s starts it with the disks that %s keeps",
                        vm->meta.name, keeper->meta.name);
     } else {

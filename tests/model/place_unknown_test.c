@@ -181,13 +181,19 @@ START_TEST(one_that_is_found_running_starts_there_and_nowhere_else)
     recovered();
     ck_assert_waits_for_its_user(db);
     ck_assert_uint_eq(status_of(db)->disk_host, h2);
+    uint64_t epoch = status_of(db)->epoch;
     ck_assert_int_eq(report(db, h2, 5, PHASE_READY, 0), 0);
-    ck_assert_int_eq(status_of(db)->phase, PHASE_PENDING);
+    ck_assert_int_eq(status_of(db)->phase, PHASE_PLACED);
+    ck_assert_uint_eq(status_of(db)->host, h2);
+    ck_assert_uint_eq(status_of(db)->epoch, epoch);
+    ck_assert_uint_ne(status_of(db)->disk_epoch, 0); /* not new ones */
     ck_assert(!is_unknown(db));
-    ck_assert_int_eq(place(db, h1, status_of(db)->epoch + 1, 0), BERTH_ECONFLICT);
-    run_on(db, h2);
-    /* From here on it is a VM like any other. */
+    if (_i == 0) {
+        ck_assert_int_eq(reports(db, PHASE_RUNNING), 0);
+    }
+    /* From here on it is a VM like any other: its host may run it still. */
     ck_assert_int_eq(host_phase(h2, HOST_PHASE_LOST), 0);
+    ck_assert_int_eq(status_of(db)->phase, PHASE_LOST);
     ck_assert(!is_unknown(db));
     ck_assert_int_eq(host_phase(h2, HOST_PHASE_REMOVED), 0);
     ck_assert_int_eq(status_of(db)->phase, PHASE_PENDING);
@@ -198,12 +204,11 @@ START_TEST(a_move_that_the_log_has_lost_is_learned_from_the_host_that_runs_it)
 {
     recovered();
     ck_assert_int_eq(report(db, h3, 6, PHASE_RUNNING, 0), 0);
-    ck_assert_int_eq(status_of(db)->phase, PHASE_PENDING);
-    ck_assert_uint_eq(status_of(db)->disk_host, h3);
+    ck_assert_int_eq(status_of(db)->phase, PHASE_PLACED);
+    ck_assert_uint_eq(status_of(db)->host, h3);
     ck_assert_ptr_nonnull(strstr(status_of(db)->reason, "found on host h3"));
     ck_assert_int_eq(report(db, h2, 5, PHASE_RUNNING, 0), BERTH_ESTALE); /* too late */
-    ck_assert_int_eq(place(db, h2, status_of(db)->epoch + 1, 0), BERTH_ECONFLICT);
-    run_on(db, h3);
+    ck_assert_int_eq(reports(db, PHASE_RUNNING), 0);
 }
 END_TEST
 
@@ -220,8 +225,8 @@ START_TEST(it_is_learned_whatever_became_of_the_host_of_the_log)
     }
     ck_assert_int_eq(report(db, h2, 5, PHASE_RUNNING, 0), BERTH_ESTALE); /* it is lost */
     ck_assert_int_eq(report(db, anew, 6, PHASE_RUNNING, 0), 0);
-    ck_assert_int_eq(status_of(db)->phase, PHASE_PENDING);
-    ck_assert_uint_eq(status_of(db)->disk_host, anew);
+    ck_assert_int_eq(status_of(db)->phase, PHASE_PLACED);
+    ck_assert_uint_eq(status_of(db)->host, anew);
 }
 END_TEST
 
@@ -254,12 +259,46 @@ START_TEST(disks_alone_start_nothing_and_the_newest_count)
 }
 END_TEST
 
+/* The host that keeps them is not there to be asked. */
+START_TEST(disks_on_a_lost_host_are_no_place_to_start)
+{
+    recovered();
+    ck_assert_int_eq(host_phase(h2, HOST_PHASE_LOST), 0);
+    ck_assert_uint_eq(status_of(db)->disk_host, h2);
+    ck_assert_int_eq(set_power(db, POWER_ON), BERTH_EPHASE);
+    ck_assert_int_eq(delete_host_by_force("h2"), 0);
+    ck_assert_waits_for_its_user(db);
+    ck_assert_uint_eq(status_of(db)->disk_epoch, 5);
+}
+END_TEST
+
+/* It has no address there by this log: its disks stay, and nothing is said twice. */
+START_TEST(one_that_is_found_without_its_network_keeps_its_disks)
+{
+    struct template *template = make_template(DEFAULT_TENANT, "wired", "front");
+    template->spec.lifecycle.host_failure = HOST_FAILURE_WAIT;
+    ck_assert_int_eq(put(KIND_TEMPLATE, template), 0);
+    ck_assert_int_eq(admit(DEFAULT_TENANT, "wired", "wired", ""), 0);
+    uint64_t wired = answer.uid;
+    recovered();
+    ck_assert_int_eq(report(wired, h3, 1, PHASE_RUNNING, 0), 0);
+    ck_assert_waits_for_its_user(wired);
+    ck_assert_uint_eq(status_of(wired)->disk_host, h3);
+    const struct found_run again = {.host = h3, .epoch = 1, .phase = PHASE_RUNNING};
+    ck_assert(!state_found_is_news(state, state_vm(state, wired), &again));
+    ck_assert_int_eq(set_power(wired, POWER_ON), 0);
+    ck_assert_int_eq(status_of(wired)->phase, PHASE_PENDING);
+}
+END_TEST
+
 START_TEST(one_that_runs_although_it_is_off_stays_off_with_its_disks)
 {
     ck_assert_int_eq(set_power(db, POWER_OFF), 0);
     ck_assert_int_eq(reports_kept(db, PHASE_STOPPED), 0);
     recovered();
     ck_assert_int_eq(report(db, h3, 6, PHASE_RUNNING, 0), 0);
+    ck_assert_int_eq(status_of(db)->phase, PHASE_STOPPING);
+    ck_assert_int_eq(reports_kept(db, PHASE_STOPPED), 0);
     ck_assert_int_eq(status_of(db)->phase, PHASE_STOPPED);
     ck_assert_uint_eq(status_of(db)->disk_host, h3);
     ck_assert(!is_unknown(db));
@@ -314,13 +353,16 @@ int main(void)
     tcase_add_test(tests, vms_that_were_nowhere_are_not_started_either);
     tcase_add_test(tests, others_start_at_once);
     tcase_add_test(tests, before_its_level_a_vm_goes_on_when_its_host_is_removed);
-    tcase_add_test(tests, one_that_is_found_running_starts_there_and_nowhere_else);
+    tcase_add_loop_test(tests, one_that_is_found_running_starts_there_and_nowhere_else, 0,
+                        2);
     tcase_add_test(tests,
                    a_move_that_the_log_has_lost_is_learned_from_the_host_that_runs_it);
     tcase_add_loop_test(tests, it_is_learned_whatever_became_of_the_host_of_the_log, 0,
                         2);
     tcase_add_test(tests, a_run_older_than_the_one_that_is_known_tells_nothing);
     tcase_add_test(tests, disks_alone_start_nothing_and_the_newest_count);
+    tcase_add_test(tests, disks_on_a_lost_host_are_no_place_to_start);
+    tcase_add_test(tests, one_that_is_found_without_its_network_keeps_its_disks);
     tcase_add_test(tests, one_that_runs_although_it_is_off_stays_off_with_its_disks);
     tcase_add_test(tests, a_second_rebirth_forgets_nothing_of_it);
     tcase_add_test(tests, it_can_be_deleted);
