@@ -7,11 +7,11 @@
  * the others from then on, and waits in KVM for the guest to wake it.
  *
  * Shapes: `struct machine_cpus` is a part of the machine; fields private below. Sets have
- * a bit for each vCPU. Threads:
- * the machine's, but for machine_cpus_may_run (a vCPU's own) and machine_cpus_hold (any).
- * Ownership: vCPUs, their threads, their CPUID table and the states that they had after
- * power-on. Errors: -errno with the vCPU's text; what has been made by then stays for
- * machine_cpus_fini. Limits: MACHINE_CPUS_MAX.
+ * a bit for each vCPU. Threads: the machine's, but for machine_cpus_may_run (a vCPU's
+ * own), machine_cpus_hold and what is plugged (any). Ownership: vCPUs, their threads,
+ * their CPUID table and the states that they had after power-on. Errors: -errno with the
+ * vCPU's text; what has been made by then stays for machine_cpus_fini. Limits:
+ * MACHINE_CPUS_MAX.
  */
 #pragma once
 
