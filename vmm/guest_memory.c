@@ -633,31 +633,31 @@ int guest_memory_plug(struct guest_memory *memory,
     return ram_plug_set(memory->regions[region].plug, first, count, true);
 }
 
-void guest_memory_unplug(struct guest_memory *memory,
-                         unsigned region,
-                         uint32_t first,
-                         uint32_t count)
+int guest_memory_unplug(struct guest_memory *memory,
+                        unsigned region,
+                        uint32_t first,
+                        uint32_t count)
 {
     REQUIRE(region < memory->region_count && memory->regions[region].plug != NULL);
     const struct guest_region *from = &memory->regions[region];
     const uint64_t block = ram_plug_block_bytes(from->size_bytes);
-    if (count == 0) {
-        return;
+    const int r = ram_plug_set(from->plug, first, count, false);
+    if (r == 0) {
+        guest_memory_mark(memory, from->address + first * block, count * block);
     }
-    /* For want of mappings the guest might still touch it: then it costs what it cost. */
-    (void)ram_plug_set(from->plug, first, count, false);
-    (void)region_release(from, first * block, count * block);
-    guest_memory_mark(memory, from->address + first * block, count * block);
+    return r;
 }
 
-void guest_memory_unplug_all(struct guest_memory *memory)
+int guest_memory_unplug_all(struct guest_memory *memory)
 {
+    int r = 0;
     for (unsigned i = 0; i < memory->region_count; i++) {
         const struct ram_plug *plug = memory->regions[i].plug;
-        if (plug != NULL) {
-            guest_memory_unplug(memory, i, 0, ram_plug_blocks(plug));
-        }
+        const int one =
+            plug == NULL ? 0 : guest_memory_unplug(memory, i, 0, ram_plug_blocks(plug));
+        r = one < 0 ? one : r;
     }
+    return r;
 }
 
 /* ---- the dirty log ---- */

@@ -108,18 +108,19 @@ int guest_memory_add_file(struct guest_memory *memory,
                           struct err *err);
 /* Whether pages can be given back: they are not those of a pool. */
 bool guest_memory_can_release(const struct guest_memory *memory);
-/* Plugs blocks of a region, or unplugs them, which gives them back to the host. -errno of
- * the first with nothing changed. */
+/* Plugs blocks of a region, or unplugs them, which gives them back to the host. -errno
+ * with nothing changed. */
 int guest_memory_plug(struct guest_memory *memory,
                       unsigned region,
                       uint32_t first,
                       uint32_t count);
-void guest_memory_unplug(struct guest_memory *memory,
-                         unsigned region,
-                         uint32_t first,
-                         uint32_t count);
-/* All that was ever plugged, as after power-on. */
-void guest_memory_unplug_all(struct guest_memory *memory);
+int guest_memory_unplug(struct guest_memory *memory,
+                        unsigned region,
+                        uint32_t first,
+                        uint32_t count);
+/* All that was ever plugged, as after power-on; what of it cannot be unplugged stays and
+ * counts, and the -errno of the last. */
+int guest_memory_unplug_all(struct guest_memory *memory);
 /* What is there from power-on; the next one is of all regions, plugged or not. */
 uint64_t guest_memory_boot_size(const struct guest_memory *memory);
 uint64_t guest_memory_size(const struct guest_memory *memory);

@@ -258,7 +258,7 @@ static int begin_anew(struct machine *machine, struct err *err)
     }
     pci_bus_place(machine->pci);
     ram_forget(machine); /* before what still comes in is cleared */
-    guest_memory_unplug_all(&machine->memory);
+    (void)guest_memory_unplug_all(&machine->memory); /* what stays counts */
     int r = guest_memory_clear(&machine->memory, err);
     if (r == 0) {
         /* What is latched there would hit a kernel that is not ready for it. */

@@ -3,6 +3,8 @@
 #include "base/require.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -11,6 +13,7 @@
 #define WORDS       (RAM_PLUG_BLOCKS_MAX / WORD_BLOCKS)
 
 struct ram_plug {
+    int fd; /* borrowed */
     uint64_t block_bytes;
     uint64_t size_bytes;
     uint8_t *view;
@@ -61,6 +64,7 @@ int ram_plug_new(int fd,
     if (plug == NULL) {
         return err_sys(err, -ENOMEM, "make RAM that is plugged");
     }
+    plug->fd = fd;
     plug->size_bytes = size_bytes;
     plug->block_bytes = ram_plug_block_bytes(size_bytes);
     REQUIRE(size_bytes % plug->block_bytes == 0);
@@ -122,25 +126,94 @@ ram_plug_run(const struct ram_plug *plug, uint64_t offset, uint64_t size, bool i
     return at - offset < wanted ? at - offset : wanted;
 }
 
+/* ---- plugging and unplugging ---- */
+
+static int
+view_set(struct ram_plug *plug, uint32_t first, uint32_t count, bool is_plugged)
+{
+    return mprotect(plug->view + first * plug->block_bytes,
+                    (size_t)(count * plug->block_bytes),
+                    is_plugged ? PROT_READ | PROT_WRITE : PROT_NONE) < 0
+               ? -errno
+               : 0;
+}
+
+/* Whether it was one already. */
+static bool bit_set(struct ram_plug *plug, uint32_t block, bool is_plugged)
+{
+    const uint64_t bit = UINT64_C(1) << block % WORD_BLOCKS;
+    _Atomic uint64_t *word = &plug->words[block / WORD_BLOCKS];
+    const uint64_t was =
+        is_plugged ? atomic_fetch_or(word, bit) : atomic_fetch_and(word, ~bit);
+    const bool was_plugged = (was & bit) != 0;
+    if (was_plugged != is_plugged) {
+        (void)(is_plugged ? atomic_fetch_add(&plug->plugged, 1)
+                          : atomic_fetch_sub(&plug->plugged, 1));
+    }
+    return was_plugged;
+}
+
+/* What was changed halfway is as the bits say. One that cannot be made accessible again
+ * stays plugged, for it costs what it cost: a guest that asked for it to go and touches
+ * it is at its end. */
+static void view_undo(struct ram_plug *plug, uint32_t first, uint32_t count)
+{
+    uint32_t end;
+    for (uint32_t at = first; at < first + count; at = end) {
+        const bool is_plugged = ram_plug_has(plug, at);
+        for (end = at + 1; end < first + count && ram_plug_has(plug, end) == is_plugged;
+             end++) {
+        }
+        (void)view_set(plug, at, end - at, is_plugged);
+    }
+}
+
+/* Before the guest is told that it may. */
+static int blocks_plug(struct ram_plug *plug, uint32_t first, uint32_t count)
+{
+    const int r = view_set(plug, first, count, true);
+    if (r < 0) {
+        view_undo(plug, first, count);
+        return r;
+    }
+    for (uint32_t i = first; i < first + count; i++) {
+        (void)bit_set(plug, i, true);
+    }
+    return 0;
+}
+
+/* After the guest was told that it may not: out of the reach of devices, then of vCPUs,
+ * and then nobody can bring a page back that is punched out. */
+static int blocks_unplug(struct ram_plug *plug, uint32_t first, uint32_t count)
+{
+    uint64_t were[WORDS] = {0};
+    for (uint32_t i = first; i < first + count; i++) {
+        were[i / WORD_BLOCKS] |= (uint64_t)bit_set(plug, i, false) << i % WORD_BLOCKS;
+    }
+    int r = view_set(plug, first, count, false);
+    if (r == 0 && fallocate(plug->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                            (off_t)(first * plug->block_bytes),
+                            (off_t)(count * plug->block_bytes)) < 0) {
+        r = -errno;
+    }
+    for (uint32_t i = first; r < 0 && i < first + count; i++) {
+        if ((were[i / WORD_BLOCKS] >> i % WORD_BLOCKS & 1) != 0) {
+            (void)bit_set(plug, i, true);
+        }
+    }
+    if (r < 0) {
+        view_undo(plug, first, count);
+    }
+    return r;
+}
+
 int ram_plug_set(struct ram_plug *plug, uint32_t first, uint32_t count, bool is_plugged)
 {
     const uint32_t blocks = ram_plug_blocks(plug);
     REQUIRE(first <= blocks && count <= blocks - first);
-    /* Before the guest is told that it may, after it was told that it may not. */
-    if (count > 0 && mprotect(plug->view + first * plug->block_bytes,
-                              (size_t)(count * plug->block_bytes),
-                              is_plugged ? PROT_READ | PROT_WRITE : PROT_NONE) < 0) {
-        return -errno;
+    if (count == 0) {
+        return 0;
     }
-    for (uint32_t i = first; i < first + count; i++) {
-        const uint64_t bit = UINT64_C(1) << i % WORD_BLOCKS;
-        _Atomic uint64_t *word = &plug->words[i / WORD_BLOCKS];
-        const uint64_t was =
-            is_plugged ? atomic_fetch_or(word, bit) : atomic_fetch_and(word, ~bit);
-        if (((was & bit) != 0) != is_plugged) {
-            (void)(is_plugged ? atomic_fetch_add(&plug->plugged, 1)
-                              : atomic_fetch_sub(&plug->plugged, 1));
-        }
-    }
-    return 0;
+    return is_plugged ? blocks_plug(plug, first, count)
+                      : blocks_unplug(plug, first, count);
 }

@@ -1,5 +1,5 @@
 /* Which blocks of a region of RAM are plugged: memory that a machine may get while it
- * runs.
+ * runs. What is unplugged is the host's again.
  *
  * The guest has a view of its own of the region's file, where blocks that are not plugged
  * cannot be touched: a vCPU that does so is at its end, and a guest never has more of the
@@ -9,8 +9,9 @@
  *
  * Shapes: opaque `struct ram_plug`, a bit for each block. Units: bytes, blocks. Threads:
  * set by one at a time; asked by any. Ownership: the view is its own, the file is
- * borrowed for new. Errors: -errno; of set with nothing changed. Limits:
- * RAM_PLUG_BLOCKS_MAX, each of which may cost a mapping (vm.max_map_count is 65530).
+ * borrowed. Errors: -errno; of set with nothing changed: -ENOMEM when there are no more
+ * mappings, say. Limits: RAM_PLUG_BLOCKS_MAX, each of which may cost a mapping
+ * (vm.max_map_count is 65530).
  */
 #pragma once
 
@@ -45,5 +46,5 @@ uint64_t ram_plug_run(const struct ram_plug *plug,
                       uint64_t offset,
                       uint64_t size,
                       bool is_plugged);
-/* All of these blocks, whatever they were. */
+/* All of these blocks, whatever they were; the pages of those that go are punched out. */
 int ram_plug_set(struct ram_plug *plug, uint32_t first, uint32_t count, bool is_plugged);

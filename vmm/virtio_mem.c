@@ -100,8 +100,9 @@ unplug(struct mem *mem, const struct virtio_mem_request *request, uint16_t *ret_
     if (!blocks_of(mem, request, &first) || plugged_among(mem, first, count) < count) {
         return VIRTIO_MEM_ERROR;
     }
-    guest_memory_unplug(mem->device.place.memory, mem->region, first, count);
-    return VIRTIO_MEM_ACK;
+    return guest_memory_unplug(mem->device.place.memory, mem->region, first, count) < 0
+               ? VIRTIO_MEM_BUSY
+               : VIRTIO_MEM_ACK;
 }
 
 static enum virtio_mem_answer_type
@@ -109,9 +110,10 @@ unplug_all(struct mem *mem, const struct virtio_mem_request *request, uint16_t *
 {
     (void)request;
     (void)ret_state;
-    guest_memory_unplug(mem->device.place.memory, mem->region, 0,
-                        ram_plug_blocks(region_of(mem)->plug));
-    return VIRTIO_MEM_ACK;
+    return guest_memory_unplug(mem->device.place.memory, mem->region, 0,
+                               ram_plug_blocks(region_of(mem)->plug)) < 0
+               ? VIRTIO_MEM_BUSY
+               : VIRTIO_MEM_ACK;
 }
 
 static enum virtio_mem_answer_type
@@ -229,9 +231,9 @@ static int mem_restore(struct virtio_device *device,
     if (requested > size_bytes || requested % mem->block_bytes != 0) {
         return err_set(err, BERTH_ECORRUPT, "its sizes do not fit together");
     }
-    guest_memory_unplug_all(device->place.memory);
+    int r = guest_memory_unplug_all(device->place.memory);
     mem->requested_bytes = requested;
-    const int r = blocks_restore(mem, reader);
+    r = r < 0 ? r : blocks_restore(mem, reader);
     if (reader->error != 0) {
         return err_set(err, BERTH_ECORRUPT, "its blocks are cut short");
     }

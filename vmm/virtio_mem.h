@@ -12,8 +12,9 @@
  * Its pages are never those of a pool, which are not given back, and it is neither filled
  * lazily nor mapped from a saved file: its guest has another view of it than we.
  *
- * Errors: what the guest asks for beyond its rights is answered so (5.15.6); what is no
- * request takes the device out of service. Limits: ram_plug.h.
+ * Errors: what the guest asks for beyond its rights is answered so (5.15.6); what the
+ * host cannot do now, either way, is BUSY with nothing changed, and a driver tries again;
+ * what is no request takes the device out of service. Limits: ram_plug.h.
  */
 #pragma once
 

@@ -1,13 +1,16 @@
 /* Goal: what is plugged is what the guest can touch, and nothing else. Method: a view
  * over a file; process_vm_readv touches it as KVM would, and says when it may not. */
 #include "base/cleanup.h"
+#include "plug_faults.h"
 #include "support/test_main.h"
 #include "vmm/ram_plug.h"
 
 #include <check.h>
 
 #include <errno.h>
+#include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -75,6 +78,59 @@ START_TEST(blocks_that_are_plugged_already_count_once)
 }
 END_TEST
 
+/* By kind of fault: whole or half done, all is as it was, and costs what it cost. */
+START_TEST(what_cannot_be_unplugged_stays_plugged)
+{
+    const uint32_t plugged[] = {1, 2, 63, 64, 69};
+    for (unsigned i = 0; i < ARRAY_COUNT(plugged); i++) {
+        ck_assert_int_eq(ram_plug_set(plug, plugged[i], 1, true), 0);
+    }
+
+    plug_fault_set((enum plug_fault)_i);
+    ck_assert_int_eq(ram_plug_set(plug, 0, BLOCKS, false), -ENOMEM);
+    ck_assert_uint_gt(plug_fault.hits, 0);
+    plug_fault_set(PLUG_FAULT_NONE);
+
+    ck_assert_uint_eq(ram_plug_plugged(plug), ARRAY_COUNT(plugged));
+    for (uint32_t i = 0, at = 0; i < BLOCKS; i++) {
+        const bool is_plugged = at < ARRAY_COUNT(plugged) && plugged[at] == i;
+        at += is_plugged ? 1 : 0;
+        ck_assert(ram_plug_has(plug, i) == is_plugged);
+        ck_assert(guest_touches(i) == is_plugged);
+    }
+    ck_assert_int_eq(ram_plug_set(plug, 0, BLOCKS, false), 0);
+    ck_assert_uint_eq(ram_plug_plugged(plug), 0);
+}
+END_TEST
+
+START_TEST(what_cannot_be_plugged_is_out_of_reach)
+{
+    ck_assert_int_eq(ram_plug_set(plug, 3, 1, true), 0);
+
+    plug_fault_set(PLUG_FAULT_PROTECT_HALF);
+    ck_assert_int_eq(ram_plug_set(plug, 4, 4, true), -ENOMEM);
+    plug_fault_set(PLUG_FAULT_NONE);
+
+    for (uint32_t i = 0; i < 9; i++) {
+        ck_assert(guest_touches(i) == (i == 3));
+    }
+    ck_assert_uint_eq(ram_plug_plugged(plug), 1);
+}
+END_TEST
+
+START_TEST(what_is_unplugged_costs_nothing)
+{
+    struct stat stat;
+    ck_assert_int_eq(ram_plug_set(plug, 0, 2, true), 0);
+    memset(ram_plug_view(plug), 1, 2 * BLOCK);
+
+    ck_assert_int_eq(ram_plug_set(plug, 0, 1, false), 0);
+
+    ck_assert_int_eq(fstat(file, &stat), 0);
+    ck_assert_uint_eq((uint64_t)stat.st_blocks * 512, BLOCK);
+}
+END_TEST
+
 START_TEST(runs_end_where_the_next_block_is_another)
 {
     ck_assert_int_eq(ram_plug_set(plug, 1, 2, true), 0);
@@ -105,6 +161,10 @@ int main(void)
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, a_guest_touches_what_is_plugged_and_nothing_else);
     tcase_add_test(tests, blocks_that_are_plugged_already_count_once);
+    tcase_add_loop_test(tests, what_cannot_be_unplugged_stays_plugged, 1,
+                        PLUG_FAULT_COUNT);
+    tcase_add_test(tests, what_cannot_be_plugged_is_out_of_reach);
+    tcase_add_test(tests, what_is_unplugged_costs_nothing);
     tcase_add_test(tests, runs_end_where_the_next_block_is_another);
     tcase_add_test(tests, a_region_has_not_too_many_blocks);
     suite_add_tcase(suite, tests);

@@ -1,6 +1,7 @@
 /* Goal: a guest gets as much memory as the host wants it to have and no more, what it
  * gives back is gone for devices too, and all of it goes with a saved machine. */
 #include "guest_driver.h"
+#include "plug_faults.h"
 #include "support/test_main.h"
 #include "vmm/ram_image.h"
 #include "vmm/virtio_mem.h"
@@ -187,6 +188,29 @@ START_TEST(the_state_of_blocks_is_told)
 }
 END_TEST
 
+/* By kind of fault. BUSY has the driver try again later. */
+START_TEST(what_could_not_be_unplugged_is_not_acknowledged)
+{
+    unsigned is = NO_STATE;
+    want(3);
+    ck_assert_uint_eq(ask(VIRTIO_MEM_PLUG, 4, 2), VIRTIO_MEM_ACK);
+
+    plug_fault_set((enum plug_fault)_i);
+    ck_assert_uint_eq(ask(VIRTIO_MEM_UNPLUG, 4, 1), VIRTIO_MEM_BUSY);
+    plug_fault_set((enum plug_fault)_i);
+    ck_assert_uint_eq(ask(VIRTIO_MEM_UNPLUG_ALL, 0, 0), VIRTIO_MEM_BUSY);
+    plug_fault_set(PLUG_FAULT_NONE);
+
+    ck_assert_uint_eq(state().plugged_bytes, 2 * BLOCK);
+    ck_assert(guest_memory_holds(&guest.memory, AT + 4 * BLOCK, 2 * BLOCK));
+    ck_assert_uint_eq(ask_at(VIRTIO_MEM_STATE, AT + 4 * BLOCK, 2, &is), VIRTIO_MEM_ACK);
+    ck_assert_uint_eq(is, VIRTIO_MEM_PLUGGED);
+    ck_assert_uint_eq(ask(VIRTIO_MEM_PLUG, 8, 2), VIRTIO_MEM_NACK); /* they count */
+    ck_assert_uint_eq(ask(VIRTIO_MEM_UNPLUG, 4, 2), VIRTIO_MEM_ACK);
+    ck_assert_uint_eq(state().plugged_bytes, 0);
+}
+END_TEST
+
 START_TEST(a_driver_that_would_touch_what_is_unplugged_gets_nothing)
 {
     want(2);
@@ -206,7 +230,8 @@ START_TEST(a_reset_of_the_device_takes_nothing_away)
     guest_drive(&guest, VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE);
 
     ck_assert_uint_eq(state().plugged_bytes, 2 * BLOCK);
-    guest_memory_unplug_all(&guest.memory); /* as the machine's reset does */
+    /* As the machine's reset does. */
+    ck_assert_int_eq(guest_memory_unplug_all(&guest.memory), 0);
     ck_assert_uint_eq(state().plugged_bytes, 0);
 }
 END_TEST
@@ -254,7 +279,7 @@ START_TEST(a_saved_machine_has_the_blocks_it_had)
     ck_assert_uint_eq(ask(VIRTIO_MEM_PLUG, 7, 2), VIRTIO_MEM_ACK);
     ck_assert_uint_eq(ask(VIRTIO_MEM_PLUG, BLOCKS - 1, 1), VIRTIO_MEM_ACK);
     save(&writer);
-    guest_memory_unplug_all(&guest.memory);
+    ck_assert_int_eq(guest_memory_unplug_all(&guest.memory), 0);
     attach();
 
     bytes_reader_init(&reader, writer.data, writer.size);
@@ -346,6 +371,8 @@ int main(void)
     tcase_add_loop_test(tests, what_cannot_be_is_refused_and_changes_nothing, 0,
                         (int)ARRAY_COUNT(wrong));
     tcase_add_test(tests, the_state_of_blocks_is_told);
+    tcase_add_loop_test(tests, what_could_not_be_unplugged_is_not_acknowledged, 1,
+                        PLUG_FAULT_COUNT);
     tcase_add_test(tests, a_driver_that_would_touch_what_is_unplugged_gets_nothing);
     tcase_add_test(tests, a_reset_of_the_device_takes_nothing_away);
     tcase_add_test(tests, half_a_request_takes_it_out_of_service);
