@@ -93,11 +93,13 @@ static int copy_file(const struct guest_memory *memory,
             return r;
         }
         ssize_t got = preadv(fd, &piece, 1, (off_t)offset);
-        if (got < 0 && errno == EINTR) {
+        r = got < 0 ? -errno : 0;
+        guest_memory_iovec_end(memory, &piece, 1);
+        if (r == -EINTR) {
             continue;
         }
         if (got <= 0) {
-            return got < 0 ? -errno : -EIO; /* the file shrank */
+            return r < 0 ? r : -EIO; /* the file shrank */
         }
         offset += (uint64_t)got;
         address += (uint64_t)got;

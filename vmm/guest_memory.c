@@ -72,6 +72,7 @@ void guest_memory_fini(struct guest_memory *memory)
     while (memory->region_count > 0) {
         region_fini(&memory->regions[--memory->region_count]);
     }
+    memory->is_pluggable = false;
 }
 
 /* ---- regions ---- */
@@ -118,6 +119,7 @@ static void region_insert(struct guest_memory *memory, const struct guest_region
         memory->regions[slot] = memory->regions[slot - 1];
     }
     memory->regions[slot] = *region;
+    memory->is_pluggable = memory->is_pluggable || region->plug != NULL;
 }
 
 /* Maps the file between guards. */
@@ -361,6 +363,58 @@ bool guest_memory_may_hold(const struct guest_memory *memory,
     return pieces_cover(piece_at, memory, address, size);
 }
 
+/* ---- while it is used ---- */
+
+static void let_go(const struct guest_memory *memory, uint64_t address, uint64_t size)
+{
+    uint8_t *host;
+    while (memory->is_pluggable && size > 0) {
+        const struct guest_region *region = region_of(memory, address);
+        const uint64_t piece = piece_at(memory, address, size, &host);
+        REQUIRE(piece > 0); /* it was held */
+        if (region->plug != NULL) {
+            ram_plug_let_go(region->plug, address - region->address, piece);
+        }
+        address += piece;
+        size -= piece;
+    }
+}
+
+/* Whether every byte is RAM, which then stays so until it is let go. */
+static bool hold(const struct guest_memory *memory, uint64_t address, uint64_t size)
+{
+    uint64_t done = 0;
+    uint8_t *host;
+    if (!memory->is_pluggable || size == 0 || address + size - 1 < address) {
+        return pieces_cover(piece_at, memory, address, size);
+    }
+    while (done < size) {
+        const struct guest_region *region = region_of(memory, address + done);
+        const uint64_t piece = piece_at(memory, address + done, size - done, &host);
+        if (piece == 0 ||
+            (region->plug != NULL &&
+             !ram_plug_hold(region->plug, address + done - region->address, piece))) {
+            let_go(memory, address, done);
+            return false;
+        }
+        done += piece;
+    }
+    return true;
+}
+
+/* The same, and that it has come in. */
+static bool hold_whole(const struct guest_memory *memory, uint64_t address, uint64_t size)
+{
+    if (!hold(memory, address, size)) {
+        return false;
+    }
+    if (!is_there(memory, address, size)) {
+        let_go(memory, address, size);
+        return false;
+    }
+    return true;
+}
+
 int guest_memory_read(const struct guest_memory *memory,
                       uint64_t address,
                       void *ret_data,
@@ -371,17 +425,15 @@ int guest_memory_read(const struct guest_memory *memory,
     if (size == 0) {
         return 0;
     }
-    if (!guest_memory_holds(memory, address, size) || !is_there(memory, address, size)) {
+    if (!hold_whole(memory, address, size)) {
         return -EFAULT;
     }
-    while (size > 0) {
-        const size_t piece = (size_t)piece_at(memory, address, size, &host);
+    for (size_t done = 0, piece; done < size; done += piece) {
+        piece = (size_t)piece_at(memory, address + done, size - done, &host);
         REQUIRE(host != NULL); /* the whole range is RAM */
-        memcpy(to, host, piece);
-        to += piece;
-        address += piece;
-        size -= piece;
+        memcpy(to + done, host, piece);
     }
+    let_go(memory, address, size);
     return 0;
 }
 
@@ -395,48 +447,54 @@ int guest_memory_write(struct guest_memory *memory,
     if (size == 0) {
         return 0;
     }
-    if (!guest_memory_holds(memory, address, size) || !is_there(memory, address, size)) {
+    if (!hold_whole(memory, address, size)) {
         return -EFAULT;
     }
-    const uint64_t first = address;
-    const size_t whole = size;
-    while (size > 0) {
-        const size_t piece = (size_t)piece_at(memory, address, size, &host);
+    for (size_t done = 0, piece; done < size; done += piece) {
+        piece = (size_t)piece_at(memory, address + done, size - done, &host);
         REQUIRE(host != NULL); /* the whole range is RAM */
-        memcpy(host, from, piece);
-        from += piece;
-        address += piece;
-        size -= piece;
+        memcpy(host, from + done, piece);
     }
+    let_go(memory, address, size);
     /* After the bytes: who takes the log in between sends the page again. */
-    guest_memory_mark(memory, first, whole);
+    guest_memory_mark(memory, address, size);
     return 0;
+}
+
+/* A word of a ring that is held, or NULL. */
+static uint16_t *word_hold(const struct guest_memory *memory, uint64_t address)
+{
+    uint8_t *host = NULL;
+    if (address % sizeof(uint16_t) != 0 ||
+        !hold_whole(memory, address, sizeof(uint16_t))) {
+        return NULL;
+    }
+    (void)piece_at(memory, address, sizeof(uint16_t), &host); /* it is in one */
+    return (uint16_t *)(void *)host;
 }
 
 int guest_memory_load_u16(const struct guest_memory *memory,
                           uint64_t address,
                           uint16_t *ret_value)
 {
-    uint8_t *host = NULL;
-    if (address % sizeof(uint16_t) != 0 ||
-        plugged_at(memory, address, sizeof(uint16_t), &host) != sizeof(uint16_t) ||
-        !is_there(memory, address, sizeof(uint16_t))) {
+    const uint16_t *word = word_hold(memory, address);
+    if (word == NULL) {
         return -EFAULT;
     }
-    *ret_value = __atomic_load_n((uint16_t *)(void *)host, __ATOMIC_ACQUIRE);
+    *ret_value = __atomic_load_n(word, __ATOMIC_ACQUIRE);
+    let_go(memory, address, sizeof(*word));
     return 0;
 }
 
 int guest_memory_store_u16(struct guest_memory *memory, uint64_t address, uint16_t value)
 {
-    uint8_t *host = NULL;
-    if (address % sizeof(uint16_t) != 0 ||
-        plugged_at(memory, address, sizeof(uint16_t), &host) != sizeof(uint16_t) ||
-        !is_there(memory, address, sizeof(uint16_t))) {
+    uint16_t *word = word_hold(memory, address);
+    if (word == NULL) {
         return -EFAULT;
     }
-    __atomic_store_n((uint16_t *)(void *)host, value, __ATOMIC_RELEASE);
-    guest_memory_mark(memory, address, sizeof(uint16_t));
+    __atomic_store_n(word, value, __ATOMIC_RELEASE);
+    let_go(memory, address, sizeof(*word));
+    guest_memory_mark(memory, address, sizeof(*word));
     return 0;
 }
 
@@ -448,19 +506,34 @@ int guest_memory_iovec(const struct guest_memory *memory,
 {
     unsigned count = 0;
     uint8_t *host = NULL;
-    if (!guest_memory_holds(memory, address, size) || !is_there(memory, address, size)) {
+    if (!hold_whole(memory, address, size)) {
         return -EFAULT;
     }
-    while (size > 0) {
-        const uint64_t piece = piece_at(memory, address, size, &host);
+    for (uint64_t done = 0, piece; done < size; done += piece) {
+        piece = piece_at(memory, address + done, size - done, &host);
         if (count == capacity) {
+            let_go(memory, address, size);
             return BERTH_ETOOLARGE;
         }
         ret_pieces[count++] = (struct iovec){.iov_base = host, .iov_len = (size_t)piece};
-        address += piece;
-        size -= piece;
     }
     return (int)count;
+}
+
+void guest_memory_iovec_end(const struct guest_memory *memory,
+                            const struct iovec *pieces,
+                            unsigned count)
+{
+    for (unsigned i = 0; memory->is_pluggable && i < count; i++) {
+        const uintptr_t at = (uintptr_t)pieces[i].iov_base;
+        for (unsigned k = 0; k < memory->region_count; k++) {
+            const struct guest_region *region = &memory->regions[k];
+            const uintptr_t first = (uintptr_t)region->host;
+            if (region->plug != NULL && at >= first && at - first < region->size_bytes) {
+                ram_plug_let_go(region->plug, at - first, pieces[i].iov_len);
+            }
+        }
+    }
 }
 
 /* The first byte from `offset` on whose huge page is there, or is not; the region's size

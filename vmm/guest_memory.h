@@ -10,7 +10,8 @@
  * marked by its owner when it is done. RAM may still be on its way in (ram_loader.h):
  * then each call waits for what it touches. A region may be one whose blocks are plugged
  * while the guest runs (ram_plug.h): what is not plugged is not RAM, for all calls that
- * follow an address. Who is there already when a block is unplugged writes into nothing.
+ * follow an address, and what is in use stays plugged: for as long as a copy takes, and
+ * pieces until they are given back by guest_memory_iovec_end.
  *
  * Units: guest physical addresses and bytes; the log counts pages of GUEST_PAGE_BYTES.
  * Threads: regions are added and removed while no vCPU and no device runs; all other
@@ -68,6 +69,7 @@ struct guest_memory_filler {
 struct guest_memory {
     struct guest_region regions[GUEST_MEMORY_REGIONS_MAX]; /* by address, disjoint */
     unsigned region_count;
+    bool is_pluggable; /* one of them is */
     atomic_bool logging;
     _Atomic(const struct guest_memory_filler *) filler; /* NULL: RAM is whole */
 };
@@ -109,7 +111,7 @@ int guest_memory_add_file(struct guest_memory *memory,
 /* Whether pages can be given back: they are not those of a pool. */
 bool guest_memory_can_release(const struct guest_memory *memory);
 /* Plugs blocks of a region, or unplugs them, which gives them back to the host. -errno
- * with nothing changed. */
+ * with nothing changed; -EBUSY while one to be unplugged is in use. */
 int guest_memory_plug(struct guest_memory *memory,
                       unsigned region,
                       uint32_t first,
@@ -148,13 +150,17 @@ int guest_memory_load_u16(const struct guest_memory *memory,
                           uint16_t *ret_value);
 int guest_memory_store_u16(struct guest_memory *memory, uint64_t address, uint16_t value);
 /* Where the range is in this process, for readv and its like: at most `capacity` pieces,
- * their number is returned. -EFAULT; BERTH_ETOOLARGE when it needs more pieces. Valid as
- * long as the region. */
+ * their number is returned. -EFAULT; BERTH_ETOOLARGE when it needs more pieces. Until
+ * they come back none of it is unplugged. */
 int guest_memory_iovec(const struct guest_memory *memory,
                        uint64_t address,
                        uint64_t size,
                        struct iovec *ret_pieces,
                        unsigned capacity);
+/* Gives pieces back as they were got; each once. */
+void guest_memory_iovec_end(const struct guest_memory *memory,
+                            const struct iovec *pieces,
+                            unsigned count);
 
 /* Gives whole pages back to the host: until they are written again they read as zeros, or
  * in a clone as its image. What is on its way in does not come: nobody waits for what is

@@ -282,6 +282,7 @@ static int chunk_write(const struct guest_memory *memory,
          page = end) {
         r = pages_write(piece.iov_base, page, end, target, sum, err);
     }
+    guest_memory_iovec_end(memory, &piece, 1);
     return r;
 }
 

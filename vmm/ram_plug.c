@@ -21,6 +21,7 @@ struct ram_plug {
     size_t reserved_bytes;
     atomic_uint plugged;
     _Atomic uint64_t words[WORDS];
+    atomic_uint holds[]; /* by block */
 };
 
 uint64_t ram_plug_block_bytes(uint64_t size_bytes)
@@ -60,7 +61,9 @@ int ram_plug_new(int fd,
                  struct ram_plug **ret_plug,
                  struct err *err)
 {
-    struct ram_plug *plug = calloc(1, sizeof(*plug));
+    const uint64_t blocks = size_bytes / ram_plug_block_bytes(size_bytes);
+    struct ram_plug *plug =
+        calloc(1, sizeof(*plug) + (size_t)blocks * sizeof(plug->holds[0]));
     if (plug == NULL) {
         return err_sys(err, -ENOMEM, "make RAM that is plugged");
     }
@@ -107,10 +110,8 @@ uint32_t ram_plug_plugged(const struct ram_plug *plug)
 bool ram_plug_has(const struct ram_plug *plug, uint32_t block)
 {
     REQUIRE(block < ram_plug_blocks(plug));
-    return (atomic_load_explicit(&plug->words[block / WORD_BLOCKS],
-                                 memory_order_acquire) >>
-                block % WORD_BLOCKS &
-            1) != 0;
+    return (atomic_load(&plug->words[block / WORD_BLOCKS]) >> block % WORD_BLOCKS & 1) !=
+           0;
 }
 
 uint64_t
@@ -124,6 +125,43 @@ ram_plug_run(const struct ram_plug *plug, uint64_t offset, uint64_t size, bool i
         at = (at / plug->block_bytes + 1) * plug->block_bytes;
     }
     return at - offset < wanted ? at - offset : wanted;
+}
+
+/* ---- holding ---- */
+
+/* Counts first and looks afterwards, and who unplugs does it the other way round: one of
+ * the two sees the other. */
+bool ram_plug_hold(struct ram_plug *plug, uint64_t offset, uint64_t size)
+{
+    REQUIRE(size > 0 && offset < plug->size_bytes && size <= plug->size_bytes - offset);
+    const uint32_t first = (uint32_t)(offset / plug->block_bytes);
+    const uint32_t last = (uint32_t)((offset + size - 1) / plug->block_bytes);
+    for (uint32_t i = first; i <= last; i++) {
+        (void)atomic_fetch_add(&plug->holds[i], 1);
+        if (!ram_plug_has(plug, i)) {
+            ram_plug_let_go(plug, offset, (i + 1) * plug->block_bytes - offset);
+            return false;
+        }
+    }
+    return true;
+}
+
+void ram_plug_let_go(struct ram_plug *plug, uint64_t offset, uint64_t size)
+{
+    const uint32_t last = (uint32_t)((offset + size - 1) / plug->block_bytes);
+    for (uint32_t i = (uint32_t)(offset / plug->block_bytes); i <= last; i++) {
+        const unsigned before = atomic_fetch_sub(&plug->holds[i], 1);
+        REQUIRE(before > 0);
+    }
+}
+
+static bool is_held(const struct ram_plug *plug, uint32_t first, uint32_t count)
+{
+    bool is_held = false;
+    for (uint32_t i = first; !is_held && i < first + count; i++) {
+        is_held = atomic_load(&plug->holds[i]) > 0;
+    }
+    return is_held;
 }
 
 /* ---- plugging and unplugging ---- */
@@ -168,7 +206,7 @@ static void view_undo(struct ram_plug *plug, uint32_t first, uint32_t count)
     }
 }
 
-/* Before the guest is told that it may. */
+/* The guest is told that it may when this is done. */
 static int blocks_plug(struct ram_plug *plug, uint32_t first, uint32_t count)
 {
     const int r = view_set(plug, first, count, true);
@@ -182,15 +220,17 @@ static int blocks_plug(struct ram_plug *plug, uint32_t first, uint32_t count)
     return 0;
 }
 
-/* After the guest was told that it may not: out of the reach of devices, then of vCPUs,
- * and then nobody can bring a page back that is punched out. */
+/* The guest is told that it may not when this is done. Out of the reach of devices, then
+ * of vCPUs, and then nobody can bring a page back that is punched out. A device that
+ * comes while a block looks as if it had gone already is refused: its guest has just
+ * asked for that. */
 static int blocks_unplug(struct ram_plug *plug, uint32_t first, uint32_t count)
 {
     uint64_t were[WORDS] = {0};
     for (uint32_t i = first; i < first + count; i++) {
         were[i / WORD_BLOCKS] |= (uint64_t)bit_set(plug, i, false) << i % WORD_BLOCKS;
     }
-    int r = view_set(plug, first, count, false);
+    int r = is_held(plug, first, count) ? -EBUSY : view_set(plug, first, count, false);
     if (r == 0 && fallocate(plug->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                             (off_t)(first * plug->block_bytes),
                             (off_t)(count * plug->block_bytes)) < 0) {

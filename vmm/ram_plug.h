@@ -3,15 +3,15 @@
  *
  * The guest has a view of its own of the region's file, where blocks that are not plugged
  * cannot be touched: a vCPU that does so is at its end, and a guest never has more of the
- * host than was plugged. We reach the region by another mapping, for what is on its way
- * into a block that the guest unplugs meanwhile must not hit us; whether a device may go
- * there is asked first (guest_memory.h).
+ * host than was plugged. Devices reach the region by another mapping, where each holds
+ * what it is at (guest_memory.h): a block that is held is not unplugged, or what is on
+ * its way would fill it again after it was given back.
  *
- * Shapes: opaque `struct ram_plug`, a bit for each block. Units: bytes, blocks. Threads:
- * set by one at a time; asked by any. Ownership: the view is its own, the file is
- * borrowed. Errors: -errno; of set with nothing changed: -ENOMEM when there are no more
- * mappings, say. Limits: RAM_PLUG_BLOCKS_MAX, each of which may cost a mapping
- * (vm.max_map_count is 65530).
+ * Shapes: opaque `struct ram_plug`, a bit and a count of who holds it for each block.
+ * Units: bytes, blocks. Threads: set by one at a time; asked and held by any. Ownership:
+ * the view is its own, the file is borrowed. Errors: -errno; of set with nothing changed:
+ * -EBUSY for a block that is held, -ENOMEM when there are no more mappings. Limits:
+ * RAM_PLUG_BLOCKS_MAX, each of which may cost a mapping (vm.max_map_count is 65530).
  */
 #pragma once
 
@@ -46,5 +46,9 @@ uint64_t ram_plug_run(const struct ram_plug *plug,
                       uint64_t offset,
                       uint64_t size,
                       bool is_plugged);
+/* Nothing that this range touches is unplugged until it is let go, as often as it was
+ * held; false: not all of it is plugged, and nothing is held. */
+bool ram_plug_hold(struct ram_plug *plug, uint64_t offset, uint64_t size);
+void ram_plug_let_go(struct ram_plug *plug, uint64_t offset, uint64_t size);
 /* All of these blocks, whatever they were; the pages of those that go are punched out. */
 int ram_plug_set(struct ram_plug *plug, uint32_t first, uint32_t count, bool is_plugged);

@@ -112,6 +112,7 @@ static int area_find(const struct vhost_pair *pair,
         return r;
     }
     *ret_where = (uint64_t)(uintptr_t)piece.iov_base;
+    guest_memory_iovec_end(pair->device->place.memory, &piece, 1); /* none is plugged */
     return 0;
 }
 

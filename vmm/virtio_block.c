@@ -142,6 +142,8 @@ static void on_done(struct disk_request *request)
     const bool good = request->result == 0;
     /* Also after an error: a part may be there. */
     virtio_chain_mark(&slot->chain, block->device.place.memory, slot->filled_bytes);
+    guest_memory_iovec_end(block->device.place.memory, request->pieces,
+                           request->piece_count);
     answer(block, slot->queue, &slot->chain, good ? STATUS_OK : STATUS_IOERR,
            good ? slot->filled_bytes : 0);
     slot_free(slot);

@@ -3,9 +3,10 @@
  * Shapes: the device of the one region of RAM whose blocks are plugged (guest_memory.h).
  * The host says how much it wants to be plugged; the driver asks for blocks until there
  * is so much, or gives blocks back until there is no more, if it can. What is unplugged
- * is the host's again at once; neither the guest nor a device can touch it. A driver that
- * does not know that (VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE) gets nothing. A machine that
- * begins anew has nothing plugged.
+ * is the host's again at once; neither the guest nor a device can touch it, and what a
+ * device is at is not unplugged. A driver that does not know that
+ * (VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE) gets nothing. A machine that begins anew has
+ * nothing plugged.
  *
  * The region lies above all RAM, where the memory map that the kernel boots with says
  * nothing: Linux needs no more than the device (an SRAT would only name its NUMA node).

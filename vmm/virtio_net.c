@@ -253,31 +253,46 @@ static void receive(struct net_pair *pair)
 
 /* ---- from the guest ---- */
 
+static enum virtio_handled packet_send(struct net_pair *pair,
+                                       const struct iovec *pieces,
+                                       int piece_count,
+                                       size_t size)
+{
+    struct net *net = pair->net;
+    if (!pay(pair, VIRTIO_NET_TRANSMIT, size)) {
+        return VIRTIO_WAIT;
+    }
+    /* One that is not with the tap yet goes out by the first, which always is. */
+    const int fd = pair->is_attached ? pair->fd : net->pairs[0].fd;
+    if (writev(fd, pieces, piece_count) >= 0) {
+        count(net, VIRTIO_NET_TRANSMIT, size);
+    } else if (errno == EAGAIN && pair->is_attached) {
+        pair->other_side_full = true;
+        return VIRTIO_WAIT;
+    } else { /* a header that makes no sense, or nobody there */
+        net->counters[VIRTIO_NET_TRANSMIT].dropped++;
+    }
+    return VIRTIO_TAKEN;
+}
+
 static enum virtio_handled
 transmit_one(struct virtio_device *device, unsigned queue, struct virtio_chain *chain)
 {
     struct net *net = net_of(device);
     struct net_pair *pair = &net->pairs[queue / 2];
+    struct guest_memory *memory = device->place.memory;
     struct iovec pieces[PIECES_MAX];
     const uint64_t size = chain->readable_bytes;
     const int pieces_count =
         size >= VIRTIO_NET_HEADER_SIZE + ETHERNET_HEADER && size <= VIRTIO_NET_PACKET_MAX
-            ? virtio_chain_iovec(chain, device->place.memory, false, 0, size, pieces,
-                                 PIECES_MAX)
+            ? virtio_chain_iovec(chain, memory, false, 0, size, pieces, PIECES_MAX)
             : BERTH_EINVALID;
     if (pieces_count > 0) {
-        if (!pay(pair, VIRTIO_NET_TRANSMIT, size)) {
+        const enum virtio_handled handled =
+            packet_send(pair, pieces, pieces_count, (size_t)size);
+        guest_memory_iovec_end(memory, pieces, (unsigned)pieces_count);
+        if (handled == VIRTIO_WAIT) {
             return VIRTIO_WAIT;
-        }
-        /* One that is not with the tap yet goes out by the first, which always is. */
-        const int fd = pair->is_attached ? pair->fd : net->pairs[0].fd;
-        if (writev(fd, pieces, pieces_count) >= 0) {
-            count(net, VIRTIO_NET_TRANSMIT, (size_t)size);
-        } else if (errno == EAGAIN && pair->is_attached) {
-            pair->other_side_full = true;
-            return VIRTIO_WAIT;
-        } else { /* a header that makes no sense, or nobody there */
-            net->counters[VIRTIO_NET_TRANSMIT].dropped++;
         }
     } else {
         net->counters[VIRTIO_NET_TRANSMIT].dropped++;

@@ -471,12 +471,12 @@ int virtio_chain_iovec(const struct virtio_chain *chain,
     unsigned count = 0;
     while (size > 0) {
         const size_t piece = span_next(&span, size, &address);
-        if (piece == 0) {
-            return BERTH_EINVALID;
-        }
-        const int r = guest_memory_iovec(memory, address, piece, ret_pieces + count,
-                                         capacity - count);
+        const int r = piece == 0
+                          ? BERTH_EINVALID
+                          : guest_memory_iovec(memory, address, piece, ret_pieces + count,
+                                               capacity - count);
         if (r < 0) {
+            guest_memory_iovec_end(memory, ret_pieces, count);
             return r;
         }
         count += (unsigned)r;

@@ -109,7 +109,8 @@ size_t virtio_chain_write(const struct virtio_chain *chain,
                           size_t size);
 /* The pieces of the readable (or writable) bytes from offset on, `size` of them: their
  * number, or BERTH_ETOOLARGE when there are more than capacity, BERTH_EINVALID when the
- * chain has fewer bytes. */
+ * chain has fewer bytes. They are given back by guest_memory_iovec_end, before the chain
+ * is: what the driver has back it may unplug. */
 int virtio_chain_iovec(const struct virtio_chain *chain,
                        const struct guest_memory *memory,
                        bool writable,

@@ -156,6 +156,8 @@ bytes_give(struct vsock *vsock, struct vsock_link *link, struct virtio_chain *ch
         return true;
     }
     const ssize_t got = readv(link->fd, pieces, count);
+    const int why = got < 0 ? errno : 0;
+    guest_memory_iovec_end(memory, pieces, (unsigned)count);
     if (got > 0) {
         virtio_chain_mark(chain, memory, HEADER_BYTES + (uint64_t)got);
         link->to_send &= (uint64_t)got < size ? ~(unsigned)SEND_BYTES : ~0u;
@@ -168,7 +170,7 @@ bytes_give(struct vsock *vsock, struct vsock_link *link, struct virtio_chain *ch
     if (got == 0) {
         link->host_ended = true;
         link->to_send |= SEND_SHUTDOWN;
-    } else if (errno != EAGAIN && errno != EINTR) {
+    } else if (why != EAGAIN && why != EINTR) {
         link_reset(vsock, link);
     }
     return false;
@@ -373,8 +375,13 @@ static void guest_bytes(struct vsock *vsock,
             ? 0
             : virtio_chain_iovec(chain, vsock->device.place.memory, false, HEADER_BYTES,
                                  header->size, pieces, PIECES_MAX);
-    if (count < 0 || vsock_stream_take(&link->stream, link->fd, pieces, (unsigned)count,
-                                       header->size) < 0) {
+    const int r = count < 0 ? count
+                            : vsock_stream_take(&link->stream, link->fd, pieces,
+                                                (unsigned)count, header->size);
+    if (count > 0) {
+        guest_memory_iovec_end(vsock->device.place.memory, pieces, (unsigned)count);
+    }
+    if (r < 0) {
         link_reset(vsock, link);
         return;
     }

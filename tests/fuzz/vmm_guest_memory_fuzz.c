@@ -39,6 +39,9 @@ static void step(struct guest_memory *memory, struct bytes_reader *reader)
     REQUIRE(guest_memory_holds(memory, address, size) == (expected != NULL));
     const int count = guest_memory_iovec(memory, address, size, pieces, 4);
     REQUIRE(expected != NULL ? count > 0 : count == -EFAULT);
+    if (count > 0) {
+        guest_memory_iovec_end(memory, pieces, (unsigned)count);
+    }
     guest_memory_mark(memory, address, size);
     if (size == 0 || size > COPY_MAX) {
         return;

@@ -21,6 +21,7 @@
 #define GUEST_BAR_AT     UINT32_C(0xe0000000)
 #define GUEST_QUEUE_SIZE 64u
 #define GUEST_WAIT_MS    10000
+#define GUEST_PLUG_AT    (UINT64_C(1) << 30) /* where guest_add_plug puts it */
 
 /* The registers of the common configuration that a driver uses, and the pages. */
 enum {
@@ -90,6 +91,16 @@ static inline void guest_init(struct guest *guest)
     REQUIRE(poller_new(&guest->poller, NULL) == 0);
     guest->place = (struct virtio_place){&guest->memory, guest->poller};
     guest->heap_at = GUEST_HEAP_AT;
+}
+
+/* RAM of four blocks more, of which the first two are plugged; before a device is there.
+ */
+static inline void guest_add_plug(struct guest *guest)
+{
+    const struct ram_backing plain = {0};
+    REQUIRE(guest_memory_add_pluggable(&guest->memory, GUEST_PLUG_AT,
+                                       4 * RAM_PLUG_BLOCK_BYTES, &plain, NULL) == 0);
+    REQUIRE(guest_memory_plug(&guest->memory, 1, 0, 2) == 0);
 }
 
 static inline void guest_fini(struct guest *guest)

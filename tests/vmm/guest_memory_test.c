@@ -1,5 +1,6 @@
 /* Goal: no address that a guest can name leads outside its RAM, every byte of its RAM can
- * be used, and every write is in the dirty log. Method: two regions that touch, one
+ * be used, every write is in the dirty log, and what is unplugged costs nothing, whoever
+ * was at it. Method: two regions that touch, one
  * beyond a hole, one at the end of the address space. */
 #include "base/err.h"
 #include "support/test_main.h"
@@ -9,6 +10,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -330,6 +334,108 @@ START_TEST(the_bytes_beyond_ram_are_out_of_reach)
 }
 END_TEST
 
+/* ---- blocks that are plugged ---- */
+
+#define PLUG_AT    (UINT64_C(8) << 30)
+#define PLUG_BLOCK RAM_PLUG_BLOCK_BYTES
+#define PLUG_SIZE  (4 * PLUG_BLOCK)
+
+static void set_up_plug(struct guest_memory *memory)
+{
+    const struct ram_backing plain = {0};
+    guest_memory_init(memory);
+    /* One seam: RAM that is always there ends where the blocks begin. */
+    ck_assert_int_eq(guest_memory_add(memory, PLUG_AT - 2 * PAGE, 2 * PAGE, NULL), 0);
+    ck_assert_int_eq(guest_memory_add_pluggable(memory, PLUG_AT, PLUG_SIZE, &plain, NULL),
+                     0);
+}
+
+static uint64_t plug_costs(const struct guest_memory *memory)
+{
+    struct stat stat;
+    ck_assert_int_eq(fstat(memory->regions[1].fd, &stat), 0);
+    return (uint64_t)stat.st_blocks * 512;
+}
+
+START_TEST(what_a_transfer_is_at_is_not_unplugged)
+{
+    struct guest_memory memory;
+    struct iovec pieces[2];
+    struct iovec more[2];
+    set_up_plug(&memory);
+    ck_assert_int_eq(guest_memory_plug(&memory, 1, 0, 2), 0);
+    ck_assert_int_eq(guest_memory_iovec(&memory, PLUG_AT - 1, 2, pieces, 2), 2);
+    ck_assert_int_eq(guest_memory_iovec(&memory, PLUG_AT + 5, PLUG_BLOCK, more, 2), 1);
+    /* Of these nothing is left behind. */
+    ck_assert_int_eq(guest_memory_iovec(&memory, PLUG_AT - 1, 2, more + 1, 1),
+                     BERTH_ETOOLARGE);
+    ck_assert_int_eq(
+        guest_memory_iovec(&memory, PLUG_AT - 1, 2 * PLUG_BLOCK + 2, more + 1, 1),
+        -EFAULT);
+
+    ck_assert_int_eq(guest_memory_unplug(&memory, 1, 0, 1), -EBUSY);
+    ck_assert_int_eq(guest_memory_unplug_all(&memory), -EBUSY);
+    ck_assert(guest_memory_holds(&memory, PLUG_AT, 2 * PLUG_BLOCK));
+    memset(pieces[1].iov_base, 'x', pieces[1].iov_len);
+    guest_memory_iovec_end(&memory, pieces, 2);
+    ck_assert_int_eq(guest_memory_unplug(&memory, 1, 1, 1), -EBUSY);
+    guest_memory_iovec_end(&memory, more, 1);
+    ck_assert_int_eq(guest_memory_unplug(&memory, 1, 1, 1), 0);
+    ck_assert_int_eq(guest_memory_unplug_all(&memory), 0);
+
+    ck_assert_uint_eq(plug_costs(&memory), 0);
+    guest_memory_fini(&memory);
+}
+END_TEST
+
+#define ROUNDS 50u
+
+static atomic_uint round_now;  /* the writer's turn, of which each is one write */
+static atomic_uint round_done; /* by the writer */
+
+static void *write_on(void *context)
+{
+    static uint8_t bytes[PLUG_BLOCK / 2];
+    for (unsigned i = 1; i <= ROUNDS; i++) {
+        while (atomic_load(&round_now) < i) {
+            (void)sched_yield();
+        }
+        (void)guest_memory_write(context, PLUG_AT - 1, bytes, sizeof(bytes)); /* or not */
+        atomic_store(&round_done, i);
+    }
+    return NULL;
+}
+
+/* A device of another thread never brings back what the host was given, whenever its
+ * block goes. */
+START_TEST(a_write_that_meets_an_unplug_fills_nothing_afterwards)
+{
+    struct guest_memory memory;
+    pthread_t writer;
+    set_up_plug(&memory);
+    ck_assert_int_eq(pthread_create(&writer, NULL, write_on, &memory), 0);
+
+    for (unsigned i = 1; i <= ROUNDS; i++) {
+        ck_assert_int_eq(guest_memory_plug(&memory, 1, 0, 1), 0);
+        atomic_store(&round_now, i);
+        while (plug_costs(&memory) == 0 && atomic_load(&round_done) < i) {
+            /* until the first page is there, and the rest is to come */
+        }
+        const int r = guest_memory_unplug(&memory, 1, 0, 1);
+        ck_assert(r == 0 || r == -EBUSY);
+        while (atomic_load(&round_done) < i) {
+            (void)sched_yield();
+        }
+        ck_assert(r == -EBUSY || plug_costs(&memory) == 0);
+        ck_assert_int_eq(guest_memory_unplug_all(&memory), 0); /* nobody holds it */
+        ck_assert_uint_eq(plug_costs(&memory), 0);
+    }
+
+    ck_assert_int_eq(pthread_join(writer, NULL), 0);
+    guest_memory_fini(&memory);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("guest_memory");
@@ -347,6 +453,8 @@ int main(void)
     tcase_add_test(tests, every_write_is_in_the_dirty_log_once);
     tcase_add_test(tests, released_pages_cost_nothing_and_read_as_zeros);
     tcase_add_test(tests, the_bytes_beyond_ram_are_out_of_reach);
+    tcase_add_test(tests, what_a_transfer_is_at_is_not_unplugged);
+    tcase_add_test(tests, a_write_that_meets_an_unplug_fills_nothing_afterwards);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
 }

@@ -118,6 +118,28 @@ START_TEST(what_cannot_be_plugged_is_out_of_reach)
 }
 END_TEST
 
+START_TEST(what_is_held_is_not_unplugged)
+{
+    ck_assert_int_eq(ram_plug_set(plug, 4, 3, true), 0);
+    ck_assert(!ram_plug_hold(plug, 6 * BLOCK + 1, BLOCK)); /* the next one is not there */
+    ck_assert(!ram_plug_hold(plug, 3 * BLOCK, BLOCK + 1));
+    ck_assert(ram_plug_hold(plug, 5 * BLOCK - 1, 2));
+    ck_assert(ram_plug_hold(plug, 5 * BLOCK, BLOCK));
+
+    ck_assert_int_eq(ram_plug_set(plug, 6, 1, false), 0);
+    ck_assert_int_eq(ram_plug_set(plug, 4, 1, false), -EBUSY);
+    ck_assert_int_eq(ram_plug_set(plug, 0, BLOCKS, false), -EBUSY);
+    ck_assert_uint_eq(ram_plug_plugged(plug), 2);
+    ck_assert(guest_touches(4) && guest_touches(5) && !guest_touches(6));
+    ram_plug_let_go(plug, 5 * BLOCK - 1, 2);
+    ck_assert_int_eq(ram_plug_set(plug, 4, 1, false), 0);
+    ck_assert_int_eq(ram_plug_set(plug, 5, 1, false), -EBUSY);
+    ram_plug_let_go(plug, 5 * BLOCK, BLOCK);
+    ck_assert_int_eq(ram_plug_set(plug, 5, 1, false), 0);
+    ck_assert_uint_eq(ram_plug_plugged(plug), 0);
+}
+END_TEST
+
 START_TEST(what_is_unplugged_costs_nothing)
 {
     struct stat stat;
@@ -164,6 +186,7 @@ int main(void)
     tcase_add_loop_test(tests, what_cannot_be_unplugged_stays_plugged, 1,
                         PLUG_FAULT_COUNT);
     tcase_add_test(tests, what_cannot_be_plugged_is_out_of_reach);
+    tcase_add_test(tests, what_is_held_is_not_unplugged);
     tcase_add_test(tests, what_is_unplugged_costs_nothing);
     tcase_add_test(tests, runs_end_where_the_next_block_is_another);
     tcase_add_test(tests, a_region_has_not_too_many_blocks);

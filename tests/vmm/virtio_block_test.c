@@ -1,6 +1,7 @@
 /* Goal: a driver that keeps the rules gets its disk; one that does not gets an I/O error,
  * and never a byte beyond the disk or its own buffers. Method: a disk in memory behind
  * the device, requests written by hand. */
+#include "base/fd.h"
 #include "guest_driver.h"
 #include "support/test_main.h"
 #include "vmm/disk_raw.h"
@@ -11,6 +12,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define SECTORS UINT64_C(2048)
@@ -34,6 +36,7 @@ struct segment {
 static struct guest guest;
 static int disk_fd; /* a second way to the disk's bytes */
 static struct virtio_block_spec spec;
+static int slow_gate[2] = {-1, -1}; /* a byte lets one request of a slow disk through */
 
 static struct virtio_device *block_new(void)
 {
@@ -62,8 +65,10 @@ static void set_up(void)
 
 static void tear_down(void)
 {
+    fd_close(&slow_gate[1]);
     guest_fini(&guest);
     close(disk_fd);
+    fd_close(&slow_gate[0]);
 }
 
 /* Posts header, one data buffer (size 0: none) and status; where the status will be. */
@@ -322,6 +327,80 @@ START_TEST(a_reset_drops_what_is_in_flight)
 }
 END_TEST
 
+/* ---- a disk that waits, and RAM that goes meanwhile ---- */
+
+static int slow_read(struct virtual_disk *disk,
+                     uint64_t offset,
+                     const struct iovec *pieces,
+                     unsigned piece_count,
+                     uint64_t size)
+{
+    char byte;
+    (void)disk;
+    (void)offset;
+    (void)size;
+    if (read(slow_gate[0], &byte, 1) != 1) {
+        return -EPIPE; /* the test has ended */
+    }
+    for (unsigned i = 0; i < piece_count; i++) {
+        memset(pieces[i].iov_base, 'x', pieces[i].iov_len);
+    }
+    return 0;
+}
+
+static int slow_write(struct virtual_disk *disk,
+                      uint64_t offset,
+                      const struct iovec *pieces,
+                      unsigned piece_count,
+                      uint64_t size)
+{
+    char byte;
+    (void)disk;
+    (void)offset;
+    (void)pieces;
+    (void)piece_count;
+    (void)size;
+    return read(slow_gate[0], &byte, 1) == 1 ? -EIO : -EPIPE; /* an error ends it too */
+}
+
+static void slow_free(struct virtual_disk *disk)
+{
+    (void)disk;
+}
+
+static const struct disk_ops slow_ops = {.kind = "slow",
+                                         .read = slow_read,
+                                         .write = slow_write,
+                                         .free = slow_free};
+
+/* By direction: whoever reads from a hole brings a page as well. */
+START_TEST(a_block_is_not_unplugged_under_a_request)
+{
+    static struct virtual_disk disk = {.ops = &slow_ops, .size_bytes = SECTORS * 512};
+    struct virtio_device *device = NULL;
+    struct stat stat;
+    guest_fini(&guest);
+    guest_init(&guest);
+    guest_add_plug(&guest);
+    ck_assert_int_eq(pipe(slow_gate), 0);
+    ck_assert_int_eq(virtio_block_new(&guest.place, &spec, &disk, &device, NULL), 0);
+    guest_attach(&guest, device);
+    guest_drive(&guest, VIRTIO_BLK_F_FLUSH);
+    const uint64_t status_at = post(_i == 0 ? IN : OUT, 0, GUEST_PLUG_AT, 8192, _i == 0);
+    guest_kick(&guest, 0);
+
+    ck_assert_int_eq(guest_memory_unplug(&guest.memory, 1, 0, 1), -EBUSY);
+    ck_assert_int_eq(guest_memory_unplug(&guest.memory, 1, 1, 1), 0);
+    ck_assert_int_eq(write(slow_gate[1], "x", 1), 1);
+    (void)guest_wait(&guest, 0);
+    ck_assert_uint_eq(status_of(status_at), _i == 0 ? OK : IOERR);
+    ck_assert_int_eq(guest_memory_unplug(&guest.memory, 1, 0, 1), 0);
+
+    ck_assert_int_eq(fstat(guest.memory.regions[1].fd, &stat), 0);
+    ck_assert_int_eq(stat.st_blocks, 0);
+}
+END_TEST
+
 START_TEST(a_limited_disk_answers_late_but_answers)
 {
     const struct rate_spec operations = {.rate = 200, .burst = 1};
@@ -471,6 +550,7 @@ int main(void)
     tcase_add_test(tests, a_read_only_disk_says_so_and_stays);
     tcase_add_test(tests, a_full_queue_of_requests_is_answered);
     tcase_add_test(tests, a_reset_drops_what_is_in_flight);
+    tcase_add_loop_test(tests, a_block_is_not_unplugged_under_a_request, 0, 2);
     tcase_add_test(tests, a_limited_disk_answers_late_but_answers);
     tcase_add_test(tests, reads_are_in_the_dirty_log);
     tcase_add_test(tests, a_restored_device_goes_on_in_the_middle_of_its_requests);

@@ -188,6 +188,23 @@ START_TEST(the_state_of_blocks_is_told)
 }
 END_TEST
 
+START_TEST(what_a_device_is_at_is_busy)
+{
+    struct iovec piece;
+    want(2);
+    ck_assert_uint_eq(ask(VIRTIO_MEM_PLUG, 4, 2), VIRTIO_MEM_ACK);
+    ck_assert_int_eq(guest_memory_iovec(&guest.memory, AT + 5 * BLOCK, 1, &piece, 1), 1);
+
+    ck_assert_uint_eq(ask(VIRTIO_MEM_UNPLUG, 4, 2), VIRTIO_MEM_BUSY);
+    ck_assert_uint_eq(ask(VIRTIO_MEM_UNPLUG_ALL, 0, 0), VIRTIO_MEM_BUSY);
+    ck_assert_uint_eq(state().plugged_bytes, 2 * BLOCK);
+    ck_assert_uint_eq(ask(VIRTIO_MEM_UNPLUG, 4, 1), VIRTIO_MEM_ACK);
+    guest_memory_iovec_end(&guest.memory, &piece, 1);
+    ck_assert_uint_eq(ask(VIRTIO_MEM_UNPLUG_ALL, 0, 0), VIRTIO_MEM_ACK);
+    ck_assert_uint_eq(state().plugged_bytes, 0);
+}
+END_TEST
+
 /* By kind of fault. BUSY has the driver try again later. */
 START_TEST(what_could_not_be_unplugged_is_not_acknowledged)
 {
@@ -371,6 +388,7 @@ int main(void)
     tcase_add_loop_test(tests, what_cannot_be_is_refused_and_changes_nothing, 0,
                         (int)ARRAY_COUNT(wrong));
     tcase_add_test(tests, the_state_of_blocks_is_told);
+    tcase_add_test(tests, what_a_device_is_at_is_busy);
     tcase_add_loop_test(tests, what_could_not_be_unplugged_is_not_acknowledged, 1,
                         PLUG_FAULT_COUNT);
     tcase_add_test(tests, a_driver_that_would_touch_what_is_unplugged_gets_nothing);

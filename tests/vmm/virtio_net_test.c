@@ -204,6 +204,35 @@ START_TEST(what_is_no_packet_is_dropped)
 }
 END_TEST
 
+/* Also of one that waits for the other side: nobody is at it meanwhile. */
+START_TEST(a_packet_from_plugged_ram_leaves_it_free)
+{
+    uint8_t packet[64];
+    unsigned sent = 0;
+    uint32_t head;
+    uint32_t size;
+    guest_fini(&guest);
+    (void)close(wire);
+    guest_init(&guest);
+    guest_add_plug(&guest);
+    guest_attach(&guest, net_new());
+    guest_drive(&guest, 0);
+    packet_fill(packet, sizeof(packet), 1);
+    ck_assert_int_eq(
+        guest_memory_write(&guest.memory, GUEST_PLUG_AT, packet, sizeof(packet)), 0);
+
+    do {
+        guest_post(&guest, TX,
+                   &(struct guest_buffer){GUEST_PLUG_AT, sizeof(packet), false}, 1);
+        guest_kick(&guest, TX);
+        sent++;
+    } while (guest_used(&guest, TX, &head, &size));
+
+    ck_assert_uint_gt(sent, 1);
+    ck_assert_int_eq(guest_memory_unplug_all(&guest.memory), 0);
+}
+END_TEST
+
 START_TEST(a_full_other_side_holds_the_guest_back)
 {
     static uint8_t got[VIRTIO_NET_PACKET_MAX];
@@ -680,6 +709,7 @@ int main(void)
     tcase_add_test(tests, without_merging_a_packet_needs_one_buffer);
     tcase_add_test(tests, a_packet_from_the_guest_goes_out_whole);
     tcase_add_test(tests, what_is_no_packet_is_dropped);
+    tcase_add_test(tests, a_packet_from_plugged_ram_leaves_it_free);
     tcase_add_test(tests, a_full_other_side_holds_the_guest_back);
     tcase_add_test(tests, a_limited_guest_gets_its_packets_late);
     tcase_add_test(tests, a_packet_that_waits_for_buffers_pays_once);

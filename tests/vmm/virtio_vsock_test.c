@@ -698,6 +698,40 @@ START_TEST(a_buffer_whose_ram_has_gone_costs_the_guest_its_device)
 }
 END_TEST
 
+START_TEST(bytes_to_and_from_plugged_ram_leave_it_free)
+{
+    struct vsock_header header = packet(VSOCK_RW, 10, 20);
+    header.size = 5;
+    guest_fini(&guest);
+    fd_close(&dial_end);
+    guest_init(&guest);
+    guest_add_plug(&guest);
+    memset(rx_buffers, 0, sizeof(rx_buffers));
+    rx_posted = 0;
+    guest_attach(&guest, vsock_make());
+    guest_drive(&guest, 0);
+    for (unsigned i = 0; i < GUEST_QUEUE_SIZE; i++) {
+        rx_buffers[i] = GUEST_PLUG_AT + RAM_PLUG_BLOCK_BYTES + i * BUFFER_SIZE;
+    }
+    rx_post(4);
+    const int fd = guest_connects(10, 20);
+
+    const uint64_t at = guest_put(&guest, &header, HEADER);
+    ck_assert_int_eq(guest_memory_write(&guest.memory, GUEST_PLUG_AT, "hello", 5), 0);
+    guest_post(
+        &guest, TX,
+        (const struct guest_buffer[]){{at, HEADER, false}, {GUEST_PLUG_AT, 5, false}}, 2);
+    guest_kick(&guest, TX);
+    expect_text(fd, "hello");
+    ck_assert_int_eq(write(fd, "back", 4), 4);
+    ck_assert_uint_eq(expect(VSOCK_RW).size, 4);
+    guest_settle(&guest); /* it has looked for more, too */
+
+    ck_assert_int_eq(guest_memory_unplug_all(&guest.memory), 0);
+    (void)close(fd);
+}
+END_TEST
+
 START_TEST(a_buffer_too_small_for_a_packet_comes_back_empty)
 {
     tear_down();
@@ -1002,6 +1036,7 @@ int main(void)
     tcase_add_loop_test(tests, what_is_odd_is_reset, 0, (int)ARRAY_COUNT(oddities));
     tcase_add_test(tests, a_packet_without_a_header_is_dropped);
     tcase_add_test(tests, a_buffer_whose_ram_has_gone_costs_the_guest_its_device);
+    tcase_add_test(tests, bytes_to_and_from_plugged_ram_leave_it_free);
     tcase_add_test(tests, a_buffer_too_small_for_a_packet_comes_back_empty);
     tcase_add_test(tests, what_waits_does_not_keep_a_broken_device_busy);
     tcase_add_test(tests, a_guest_that_takes_no_answers_has_to_wait);
