@@ -7,6 +7,7 @@
 #include "vmm/vhost_pair.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <linux/if_tun.h>
 #include <net/if.h>
 #include <stdlib.h>
@@ -37,10 +38,13 @@ struct net_config {
 #define CONTROL_OK     0u
 #define CONTROL_ERROR  1u
 
-/* How often the tap's queues come and go: each time all of the host's networking waits
- * for a moment, which no guest may ask for without an end. */
-#define STEERINGS_PER_S 4u
-#define STEERINGS_BURST 16u
+/* How often the tap is told what its guest takes, and which queues it uses: each time all
+ * of the host's networking waits for a moment, which no guest may ask for without an end.
+ */
+#define TELLINGS_PER_S 4u
+#define TELLINGS_BURST 16u
+
+#define OFFLOADS_UNKNOWN UINT_MAX /* of a tap that nobody has told yet */
 
 /* One pair of queues and the tap's queue that it is connected with. */
 struct net_pair {
@@ -64,7 +68,9 @@ struct net {
     struct net_config config;
     struct rate_gate gates[2];              /* by direction, of all pairs together */
     struct virtio_net_counters counters[2]; /* the same */
-    struct rate_gate steering;
+    struct rate_gate telling;               /* of the tap */
+    unsigned offloads_told;
+    bool has_no_offloads;  /* no tap: whatever comes, comes as it is */
     unsigned first[2];     /* by direction: the pair that is served first */
     unsigned active_count; /* pairs that the driver uses */
     unsigned pair_count;
@@ -87,12 +93,47 @@ static bool is_active(const struct net_pair *pair)
            pair->number < pair->net->active_count;
 }
 
+/* What a packet to this guest may look like. */
+static unsigned offloads_of(const struct net *net)
+{
+    static const struct {
+        uint64_t feature;
+        unsigned flag;
+    } offloads[] = {
+        {VIRTIO_NET_F_GUEST_CSUM, TUN_F_CSUM},
+        {VIRTIO_NET_F_GUEST_CSUM | VIRTIO_NET_F_GUEST_TSO4, TUN_F_TSO4},
+        {VIRTIO_NET_F_GUEST_CSUM | VIRTIO_NET_F_GUEST_TSO6, TUN_F_TSO6},
+    };
+    unsigned flags = 0;
+    for (size_t i = 0; i < sizeof(offloads) / sizeof(offloads[0]); i++) {
+        if (virtio_device_has(&net->device, offloads[i].feature)) {
+            flags |= offloads[i].flag;
+        }
+    }
+    return flags;
+}
+
+/* The tap may give what this driver does not take. Before there is one it does not
+ * matter. */
+static bool offloads_differ(const struct net *net)
+{
+    return virtio_device_active(&net->device) && !net->has_no_offloads &&
+           net->offloads_told != offloads_of(net);
+}
+
+/* What comes for it is for the guest. */
+static bool is_open(const struct net_pair *pair)
+{
+    return is_active(pair) && pair->is_attached && !offloads_differ(pair->net);
+}
+
 /* What we want to hear of the other side, from all that can stand in the way. */
 static void watch_update(struct net_pair *pair)
 {
     const bool active = is_active(pair) && pair->is_attached && !pair->kernel.runs;
     unsigned events = 0;
-    if (active && !pair->gone && !pair->no_buffers && !pair->held[VIRTIO_NET_RECEIVE]) {
+    if (active && is_open(pair) && !pair->gone && !pair->no_buffers &&
+        !pair->held[VIRTIO_NET_RECEIVE]) {
         events |= POLLER_READABLE;
     }
     if (active && pair->other_side_full) {
@@ -107,7 +148,7 @@ static void watch_update(struct net_pair *pair)
 static bool is_for_kernel(const struct net_pair *pair)
 {
     const struct net *net = pair->net;
-    return is_active(pair) && pair->is_attached && pair->waiting_bytes == 0 &&
+    return is_open(pair) && pair->waiting_bytes == 0 &&
            rate_limit_is_none(&net->gates[VIRTIO_NET_RECEIVE].limit) &&
            rate_limit_is_none(&net->gates[VIRTIO_NET_TRANSMIT].limit);
 }
@@ -218,7 +259,7 @@ static bool receive_one(struct net_pair *pair)
 {
     struct virtio_device *device = &pair->net->device;
     struct virtio_queue *ring = &device->queues[queue_of(pair, VIRTIO_NET_RECEIVE)];
-    if (!is_active(pair) || !pair->is_attached || !fetch(pair)) {
+    if (!is_open(pair) || !fetch(pair)) {
         return false;
     }
     if (!pay(pair, VIRTIO_NET_RECEIVE, pair->waiting_bytes)) {
@@ -326,7 +367,7 @@ static void direction_notify(struct net *net, enum virtio_net_queue direction)
     }
 }
 
-/* ---- which pairs are used ---- */
+/* ---- what the tap is told ---- */
 
 static void pair_empty(struct net_pair *pair)
 {
@@ -350,17 +391,29 @@ static void pair_attach(struct net_pair *pair, bool attached)
     }
 }
 
-/* The tap's queues are to be those of the pairs that are used, soon. */
-static void steer(struct net *net)
+/* What refuses once is no tap, and has no say in it. */
+static void offloads_tell(struct net *net)
 {
-    bool any = false;
+    const unsigned flags = offloads_of(net);
+    net->has_no_offloads =
+        ioctl(net->pairs[0].fd, TUNSETOFFLOAD, (unsigned long)flags) < 0;
+    net->offloads_told = flags;
+}
+
+/* Soon it knows what the driver takes, and has the queues of the pairs that are used. */
+static void tap_tell(struct net *net)
+{
+    bool any = offloads_differ(net);
     for (unsigned i = 1; i < net->pair_count; i++) {
         any = any || net->pairs[i].is_attached != (i < net->active_count);
     }
-    if (!any || !rate_gate_pass(&net->steering, 0)) {
+    if (!any || !rate_gate_pass(&net->telling, 0)) {
         return;
     }
-    for (unsigned i = 1; i < net->pair_count; i++) {
+    if (offloads_differ(net)) {
+        offloads_tell(net);
+    }
+    for (unsigned i = 0; i < net->pair_count; i++) {
         struct net_pair *pair = &net->pairs[i];
         pair_follow(pair); /* one that is not attached reports an error without an end */
         if (pair->is_attached != (i < net->active_count)) {
@@ -380,7 +433,7 @@ static void active_set(struct net *net, unsigned count)
         }
         pair_follow(pair);
     }
-    steer(net);
+    tap_tell(net);
 }
 
 static bool is_control(struct net *net, unsigned queue)
@@ -445,39 +498,18 @@ static void on_limit_due(void *context, uint64_t direction, unsigned events)
     virtio_device_leave(&net->device);
 }
 
-static void on_steering_due(void *context, uint64_t token, unsigned events)
+static void on_telling_due(void *context, uint64_t token, unsigned events)
 {
     struct net *net = context;
     (void)token;
     (void)events;
     virtio_device_enter(&net->device);
-    rate_gate_due(&net->steering);
-    steer(net);
+    rate_gate_due(&net->telling);
+    tap_tell(net);
     virtio_device_leave(&net->device);
 }
 
 /* ---- the verbs ---- */
-
-/* What a packet to this guest may look like. A socket has no say in it. */
-static void offloads_apply(const struct net *net)
-{
-    static const struct {
-        uint64_t feature;
-        unsigned flag;
-    } offloads[] = {
-        {VIRTIO_NET_F_GUEST_CSUM, TUN_F_CSUM},
-        {VIRTIO_NET_F_GUEST_CSUM | VIRTIO_NET_F_GUEST_TSO4, TUN_F_TSO4},
-        {VIRTIO_NET_F_GUEST_CSUM | VIRTIO_NET_F_GUEST_TSO6, TUN_F_TSO6},
-    };
-    unsigned flags = 0;
-    for (size_t i = 0; i < sizeof(offloads) / sizeof(offloads[0]); i++) {
-        if (virtio_device_has(&net->device, offloads[i].feature)) {
-            flags |= offloads[i].flag;
-        }
-    }
-    (void)ioctl(net->pairs[0].fd, TUNSETOFFLOAD,
-                (unsigned long)flags); /* not a tap: no offloads */
-}
 
 static int net_init(struct virtio_device *device, struct err *err)
 {
@@ -490,14 +522,14 @@ static int net_init(struct virtio_device *device, struct err *err)
             return err_sys(err, pair->watch, "watch the tap");
         }
     }
-    int r = rate_gate_init(&net->steering, poller, on_steering_due, net, 0);
+    int r = rate_gate_init(&net->telling, poller, on_telling_due, net, 0);
     for (unsigned i = 0; r == 0 && i < 2; i++) {
         r = rate_gate_init(&net->gates[i], poller, on_limit_due, net, i);
     }
     if (r < 0) {
         return err_sys(err, r, "make the rate limit's timer");
     }
-    steer(net);
+    tap_tell(net);
     return 0;
 }
 
@@ -505,7 +537,6 @@ static int net_init(struct virtio_device *device, struct err *err)
 static void net_update(struct virtio_device *device)
 {
     struct net *net = net_of(device);
-    offloads_apply(net);
     active_set(net, net->active_count);
 }
 
@@ -601,7 +632,7 @@ static void net_free(struct virtio_device *device)
     }
     rate_gate_fini(&net->gates[0]);
     rate_gate_fini(&net->gates[1]);
-    rate_gate_fini(&net->steering);
+    rate_gate_fini(&net->telling);
     free(net);
 }
 
@@ -639,7 +670,7 @@ int virtio_net_new(const struct virtio_place *place,
                    struct virtio_device **ret_device,
                    struct err *err)
 {
-    const struct rate_spec steering = {STEERINGS_PER_S, STEERINGS_BURST};
+    const struct rate_spec telling = {TELLINGS_PER_S, TELLINGS_BURST};
     const struct rate_spec none = {0, 0};
     const uint64_t features = VIRTIO_NET_F_CSUM | VIRTIO_NET_F_GUEST_CSUM |
                               VIRTIO_NET_F_MTU | VIRTIO_NET_F_MAC |
@@ -666,6 +697,7 @@ int virtio_net_new(const struct virtio_place *place,
                                       .max_virtqueue_pairs = (uint16_t)pair_count,
                                       .mtu = spec->mtu};
     memcpy(net->config.mac, spec->mac, sizeof(net->config.mac));
+    net->offloads_told = OFFLOADS_UNKNOWN;
     net->active_count = 1;
     net->pair_count = pair_count;
     for (unsigned i = 0; i < pair_count; i++) {
@@ -681,7 +713,7 @@ int virtio_net_new(const struct virtio_place *place,
         rate_gate_setup(&net->gates[i], &spec->limits[i].operations,
                         &spec->limits[i].bytes);
     }
-    rate_gate_setup(&net->steering, &steering, &none);
+    rate_gate_setup(&net->telling, &telling, &none);
     *ret_device = &net->device;
     return 0;
 }

@@ -4,9 +4,10 @@
  * queue, by which the driver says how many it uses (5.1.6.5.5). A descriptor carries one
  * packet per read or write, each with the 12-byte header of the specification before it:
  * a queue of a tap with IFF_VNET_HDR and a header size of 12, or a datagram socket. What
- * the driver negotiates is told to the tap (TUNSETOFFLOAD), at each start and after a
- * restore again; so are the pairs that it uses (TUNSETQUEUE), some times a second at
- * most. The tap steers: what belongs to a flow comes where the guest last sent of it.
+ * the driver negotiates is told to the tap (TUNSETOFFLOAD) when it is something else than
+ * before, and by a restored machine; so are the pairs that it uses (TUNSETQUEUE); both
+ * some times a second at most. A guest gets nothing until the tap knows what it takes.
+ * The tap steers: what belongs to a flow comes where the guest last sent of it.
  *
  * To the guest: a packet is read into private memory first and copied into as many
  * buffers as it needs (one without MRG_RXBUF); when the guest has none, it waits here and

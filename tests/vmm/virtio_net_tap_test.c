@@ -9,9 +9,11 @@
 
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <linux/ethtool.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
 #include <linux/if_tun.h>
+#include <linux/sockios.h>
 #include <net/if.h>
 #include <sched.h>
 #include <sys/ioctl.h>
@@ -62,16 +64,23 @@ static void frame_fill(uint8_t *frame, size_t size)
     }
 }
 
-START_TEST(frames_pass_a_tap_whole_in_both_directions)
+/* A guest with this tap, which stays open. */
+static void tap_guest(struct guest *guest)
 {
     const struct virtio_net_spec spec = {.mac = {2, 2, 2, 2, 2, 2}, .mtu = 1500};
-    struct guest guest;
     struct virtio_device *device = NULL;
+    const int fd = dup(tap);
+    guest_init(guest);
+    ck_assert_int_eq(virtio_net_new(&guest->place, &spec, &fd, 1, &device, NULL), 0);
+    guest_attach(guest, device);
+}
+
+START_TEST(frames_pass_a_tap_whole_in_both_directions)
+{
+    struct guest guest;
     uint8_t packet[HEADER + 1000] = {0};
     uint8_t got[2048];
-    guest_init(&guest);
-    ck_assert_int_eq(virtio_net_new(&guest.place, &spec, &tap, 1, &device, NULL), 0);
-    guest_attach(&guest, device);
+    tap_guest(&guest);
     guest_drive(&guest, VIRTIO_NET_F_MRG_RXBUF | VIRTIO_NET_F_CSUM |
                             VIRTIO_NET_F_GUEST_CSUM | VIRTIO_NET_F_GUEST_TSO4);
     frame_fill(packet + HEADER, 1000);
@@ -102,9 +111,87 @@ START_TEST(frames_pass_a_tap_whole_in_both_directions)
     guest_post(&guest, TX, &(struct guest_buffer){bad_at, sizeof(bad), false}, 1);
     guest_kick(&guest, TX);
     (void)guest_wait(&guest, TX);
-    virtio_net_count(device, VIRTIO_NET_TRANSMIT, &counters);
+    virtio_net_count(guest.pci->virtio, VIRTIO_NET_TRANSMIT, &counters);
     ck_assert_uint_eq(counters.dropped, 1);
     ck_assert_uint_eq(counters.packets, 1);
+    guest_fini(&guest);
+}
+END_TEST
+
+/* ---- what the tap is told ---- */
+
+#define TSO (VIRTIO_NET_F_GUEST_CSUM | VIRTIO_NET_F_GUEST_TSO4)
+
+/* Whether the host gives the tap packets that are still to be cut. */
+static bool tap_gives_large(void)
+{
+    struct ethtool_value value = {.cmd = ETHTOOL_GTSO};
+    struct ifreq request = {0};
+    ck_assert_int_eq(ioctl(tap, TUNGETIFF, &request), 0);
+    request.ifr_data = (char *)&value;
+    ck_assert_int_eq(ioctl(wire, SIOCETHTOOL, &request), 0);
+    return value.data != 0;
+}
+
+START_TEST(the_tap_gives_what_the_driver_takes)
+{
+    struct guest guest;
+    tap_guest(&guest);
+
+    guest_drive(&guest, TSO);
+    ck_assert(tap_gives_large());
+    guest_drive(&guest, VIRTIO_NET_F_GUEST_CSUM);
+    ck_assert(!tap_gives_large());
+    guest_drive(&guest, TSO);
+    ck_assert(tap_gives_large());
+    guest_fini(&guest);
+}
+END_TEST
+
+/* What is said to the tap behind the device's back shows that the device says nothing. */
+START_TEST(a_driver_that_takes_the_same_again_costs_the_host_nothing)
+{
+    struct guest guest;
+    tap_guest(&guest);
+    guest_drive(&guest, TSO);
+    ck_assert_int_eq(ioctl(tap, TUNSETOFFLOAD, 0UL), 0);
+
+    for (unsigned i = 0; i < 20; i++) {
+        guest_drive(&guest, TSO);
+        device_stop(&guest.pci->device);
+        device_start(&guest.pci->device);
+    }
+    guest_settle(&guest);
+
+    ck_assert(!tap_gives_large());
+    guest_fini(&guest);
+}
+END_TEST
+
+/* In the end the tap knows its last word, and until then it gets nothing. */
+START_TEST(a_guest_that_takes_something_else_all_the_time_is_slowed)
+{
+    struct guest guest;
+    uint8_t frame[1000];
+    unsigned changes = 0;
+    tap_guest(&guest);
+    guest_drive(&guest, 0);
+    for (unsigned i = 1; i <= 200; i++) {
+        const bool before = tap_gives_large();
+        guest_drive(&guest, i % 2 == 0 ? 0 : TSO);
+        changes += tap_gives_large() != before;
+    }
+    ck_assert_uint_lt(changes, 150);
+
+    guest_drive(&guest, tap_gives_large() ? 0 : TSO);
+    const bool is_large = virtio_device_has(guest.pci->virtio, TSO);
+    const uint64_t in = guest_alloc(&guest, 2048);
+    guest_post(&guest, 0, &(struct guest_buffer){in, 2048, true}, 1);
+    guest_kick(&guest, 0);
+    frame_fill(frame, sizeof(frame));
+    ck_assert_int_eq(send(wire, frame, sizeof(frame), 0), sizeof(frame));
+    (void)guest_wait(&guest, 0);
+    ck_assert(tap_gives_large() == is_large);
     guest_fini(&guest);
 }
 END_TEST
@@ -225,6 +312,9 @@ int main(void)
     TCase *tests = tcase_create("virtio_net_tap");
     tcase_set_timeout(tests, 60);
     tcase_add_test(tests, frames_pass_a_tap_whole_in_both_directions);
+    tcase_add_test(tests, the_tap_gives_what_the_driver_takes);
+    tcase_add_test(tests, a_driver_that_takes_the_same_again_costs_the_host_nothing);
+    tcase_add_test(tests, a_guest_that_takes_something_else_all_the_time_is_slowed);
     tcase_add_test(tests, the_tap_has_the_queues_that_the_driver_uses);
     tcase_add_test(tests, a_guest_that_changes_its_mind_all_the_time_is_slowed);
     suite_add_tcase(suite, tests);
