@@ -1,15 +1,20 @@
 #include "vmm/virtio_mem.h"
 
 #include "base/cleanup.h"
+#include "base/fd.h"
 #include "base/require.h"
+#include "vmm/rate_gate.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #define PCI_CLASS_MEMORY 0x050000u
 #define QUEUES           1u
+#define TELLINGS_PER_S   1u /* as of QEMU's event */
 
 /* 5.15.4 */
 struct mem_config {
@@ -28,6 +33,12 @@ struct mem {
     unsigned region; /* of the memory */
     uint64_t block_bytes;
     uint64_t requested_bytes;
+    void (*resized)(void *context); /* NULL: nobody listens */
+    void *resized_context;
+    uint64_t told_bytes; /* plugged when it was called last */
+    int changed_fd;      /* has the poller look whether it is to be called */
+    int changed_watch;
+    struct rate_gate telling;
 };
 
 static struct mem *mem_of(struct virtio_device *device)
@@ -43,6 +54,47 @@ static const struct guest_region *region_of(const struct mem *mem)
 static uint64_t plugged_bytes(const struct mem *mem)
 {
     return ram_plug_plugged(region_of(mem)->plug) * mem->block_bytes;
+}
+
+/* ---- who listens ---- */
+
+/* Any thread may have served the request; it is told from the poller. */
+static void changed(struct mem *mem)
+{
+    const uint64_t one = 1;
+    (void)!write(mem->changed_fd, &one, sizeof(one)); /* it is full: it wakes anyway */
+}
+
+static void tell(struct mem *mem)
+{
+    virtio_device_enter(&mem->device);
+    const uint64_t bytes = plugged_bytes(mem);
+    const bool is_told = mem->resized != NULL && bytes != mem->told_bytes &&
+                         rate_gate_pass(&mem->telling, 0);
+    mem->told_bytes = is_told ? bytes : mem->told_bytes;
+    virtio_device_leave(&mem->device);
+    if (is_told) {
+        mem->resized(mem->resized_context);
+    }
+}
+
+static void on_changed(void *context, uint64_t token, unsigned events)
+{
+    struct mem *mem = context;
+    uint64_t count;
+    (void)token;
+    (void)events;
+    (void)!read(mem->changed_fd, &count, sizeof(count)); /* empty: nothing was asked */
+    tell(mem);
+}
+
+static void on_telling_due(void *context, uint64_t token, unsigned events)
+{
+    struct mem *mem = context;
+    (void)token;
+    (void)events;
+    rate_gate_due(&mem->telling);
+    tell(mem);
 }
 
 /* ---- requests ---- */
@@ -154,6 +206,7 @@ serve(struct virtio_device *device, unsigned queue, struct virtio_chain *chain)
     if (request.type < ARRAY_COUNT(handlers) &&
         virtio_device_has(device, VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE)) {
         answer.type = (uint16_t)handlers[request.type](mem, &request, &answer.state);
+        changed(mem);
     }
     /* One that has unplugged where the answer is to be gets none. */
     const size_t written = virtio_chain_write(chain, device->place.memory, 0, &answer,
@@ -164,9 +217,32 @@ serve(struct virtio_device *device, unsigned queue, struct virtio_chain *chain)
 
 /* ---- the verbs ---- */
 
+static int mem_init(struct virtio_device *device, struct err *err)
+{
+    struct mem *mem = mem_of(device);
+    struct poller *poller = device->place.poller;
+    mem->changed_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (mem->changed_fd < 0) {
+        return err_sys(err, -errno, "make an event");
+    }
+    mem->changed_watch =
+        poller_add(poller, mem->changed_fd, POLLER_READABLE, on_changed, mem, 0);
+    if (mem->changed_watch < 0) {
+        return err_sys(err, mem->changed_watch, "watch an event");
+    }
+    const int r = rate_gate_init(&mem->telling, poller, on_telling_due, mem, 0);
+    return r < 0 ? err_sys(err, r, "make a timer") : 0;
+}
+
 static void mem_notify(struct virtio_device *device, unsigned queue)
 {
     virtio_device_serve(device, queue, serve);
+}
+
+/* A machine that begins anew has lost what it had. */
+static void mem_start(struct virtio_device *device)
+{
+    changed(mem_of(device));
 }
 
 /* Which blocks are plugged is the memory's; here it is written for both. */
@@ -237,12 +313,19 @@ static int mem_restore(struct virtio_device *device,
     if (reader->error != 0) {
         return err_set(err, BERTH_ECORRUPT, "its blocks are cut short");
     }
+    mem->told_bytes = plugged_bytes(mem); /* whoever saved it knows */
     return r < 0 ? err_sys(err, r, "plug RAM") : 0;
 }
 
 static void mem_free(struct virtio_device *device)
 {
-    free(device);
+    struct mem *mem = mem_of(device);
+    if (mem->changed_watch >= 0) {
+        poller_remove(device->place.poller, mem->changed_watch);
+    }
+    fd_close(&mem->changed_fd);
+    rate_gate_fini(&mem->telling);
+    free(mem);
 }
 
 static void mem_config_read(struct virtio_device *device,
@@ -265,7 +348,9 @@ static const struct virtio_ops mem_ops = {
     .kind = "virtio-mem",
     .type = VIRTIO_TYPE_MEM,
     .pci_class = PCI_CLASS_MEMORY,
+    .init = mem_init,
     .notify = mem_notify,
+    .start = mem_start,
     .save = mem_save,
     .restore = mem_restore,
     .free = mem_free,
@@ -274,6 +359,8 @@ static const struct virtio_ops mem_ops = {
 
 int virtio_mem_new(const struct virtio_place *place, struct virtio_device **ret_device)
 {
+    const struct rate_spec telling = {TELLINGS_PER_S, TELLINGS_PER_S};
+    const struct rate_spec none = {0, 0};
     unsigned region = 0;
     while (region < place->memory->region_count &&
            place->memory->regions[region].plug == NULL) {
@@ -287,6 +374,8 @@ int virtio_mem_new(const struct virtio_place *place, struct virtio_device **ret_
         return -ENOMEM;
     }
     mem->region = region;
+    mem->changed_fd = mem->changed_watch = -1;
+    rate_gate_setup(&mem->telling, &telling, &none);
     mem->block_bytes = ram_plug_block_bytes(place->memory->regions[region].size_bytes);
     virtio_device_setup(&mem->device, &mem_ops, place,
                         VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE, QUEUES,
@@ -322,4 +411,14 @@ void virtio_mem_state(struct virtio_device *device, struct virtio_mem_state *ret
                                            .plugged_bytes = plugged_bytes(mem),
                                            .requested_bytes = mem->requested_bytes};
     virtio_device_leave(device);
+}
+
+void virtio_mem_listen(struct virtio_device *device,
+                       void (*resized)(void *context),
+                       void *context)
+{
+    struct mem *mem = mem_of(device);
+    REQUIRE(device->ops == &mem_ops && !device->running);
+    mem->resized = resized;
+    mem->resized_context = context;
 }

@@ -8,6 +8,9 @@
  * (VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE) gets nothing. A machine that begins anew has
  * nothing plugged.
  *
+ * Who listens hears that there is more plugged, or less, than when it heard last: at
+ * once, and then once a second at most, however a guest plugs.
+ *
  * The region lies above all RAM, where the memory map that the kernel boots with says
  * nothing: Linux needs no more than the device (an SRAT would only name its NUMA node).
  * Its pages are never those of a pool, which are not given back, and it is neither filled
@@ -76,3 +79,7 @@ int virtio_mem_new(const struct virtio_place *place, struct virtio_device **ret_
 /* Asks for so much; BERTH_EINVALID with text for parts of blocks, or too much. */
 int virtio_mem_want(struct virtio_device *device, uint64_t bytes, struct err *err);
 void virtio_mem_state(struct virtio_device *device, struct virtio_mem_state *ret_state);
+/* Calls `resized` from the poller, without a lock; only before the machine runs. */
+void virtio_mem_listen(struct virtio_device *device,
+                       void (*resized)(void *context),
+                       void *context);

@@ -9,6 +9,8 @@
 #include <errno.h>
 #include <string.h>
 
+#define MEMORY_PATH "/machine/peripheral/" VIRTIO_MEM_NAME
+
 /* QEMU's words for where a machine is. */
 static const char *status_word(const struct vmm_control *control)
 {
@@ -303,6 +305,16 @@ static int query_memory_devices(void *context,
     return *ret_result != NULL ? 0 : -ENOMEM;
 }
 
+static void on_memory_resized(void *context)
+{
+    const struct vmm_control *control = context;
+    struct virtio_mem_state state;
+    virtio_mem_state(control->memory, &state);
+    qmp_server_event(control->server, "MEMORY_DEVICE_SIZE_CHANGE",
+                     json_pack("{s:s, s:I, s:s}", "id", VIRTIO_MEM_NAME, "size",
+                               (json_int_t)state.plugged_bytes, "qom-path", MEMORY_PATH));
+}
+
 /* The one property of the one object that there is. */
 static int
 qom_set(void *context, const json_t *arguments, json_t **ret_result, struct err *err)
@@ -312,8 +324,8 @@ qom_set(void *context, const json_t *arguments, json_t **ret_result, struct err 
     const char *property = json_string_value(json_object_get(arguments, "property"));
     const json_t *value = json_object_get(arguments, "value");
     (void)ret_result;
-    if (path == NULL || (strcmp(path, VIRTIO_MEM_NAME) != 0 &&
-                         strcmp(path, "/machine/peripheral/" VIRTIO_MEM_NAME) != 0)) {
+    if (path == NULL ||
+        (strcmp(path, VIRTIO_MEM_NAME) != 0 && strcmp(path, MEMORY_PATH) != 0)) {
         return err_set(err, BERTH_ENOTFOUND, "path: only " VIRTIO_MEM_NAME);
     }
     if (property == NULL || strcmp(property, "requested-size") != 0) {
@@ -584,6 +596,14 @@ int vmm_control_open(struct vmm_control *control,
         control->snapshot = vmm_snapshot_free(control->snapshot);
     }
     return r;
+}
+
+void vmm_control_watch_memory(struct vmm_control *control, struct virtio_device *memory)
+{
+    control->memory = memory;
+    if (memory != NULL) {
+        virtio_mem_listen(memory, on_memory_resized, control);
+    }
 }
 
 void vmm_control_ended(struct vmm_control *control,

@@ -24,7 +24,7 @@ struct vmm_control {
     struct poller *poller;
     const char *name;
     struct virtio_device *balloon; /* set by the owner after open; NULL: there is none */
-    struct virtio_device *memory;  /* the same: what plugs RAM */
+    struct virtio_device *memory;  /* see vmm_control_watch_memory */
     struct vmm_throttle *throttle; /* set by the owner before the poller runs */
     /* set by the owner; the first act of a thread that saves the machine, may be NULL */
     int (*thread_began)(void *context, struct err *err);
@@ -45,6 +45,9 @@ int vmm_control_open(struct vmm_control *control,
                      const char *name,
                      int take_listener,
                      struct err *err);
+/* What plugs RAM: its size may be asked for and changed, and who is connected hears of it
+ * when it follows. After open and before the machine runs; NULL: nothing does. */
+void vmm_control_watch_memory(struct vmm_control *control, struct virtio_device *memory);
 /* The machine's events, for the client; harmless before open. */
 void vmm_control_ended(struct vmm_control *control,
                        enum machine_end end,

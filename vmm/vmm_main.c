@@ -214,7 +214,7 @@ static int control_open(struct vmm *vmm, struct err *err)
                              vmm->qmp_listener, err);
     vmm->qmp_listener = r == 0 ? -1 : vmm->qmp_listener;
     vmm->control.balloon = vmm->devices.balloon;
-    vmm->control.memory = vmm->devices.memory;
+    vmm_control_watch_memory(&vmm->control, vmm->devices.memory);
     vmm->control.throttle = &vmm->devices.throttle;
     vmm->control.thread_began = on_disk_thread;
     vmm->control.thread_context = vmm;

@@ -1,5 +1,6 @@
 /* Goal: a guest gets as much memory as the host wants it to have and no more, what it
  * gives back is gone for devices too, and all of it goes with a saved machine. */
+#include "base/clock.h"
 #include "guest_driver.h"
 #include "plug_faults.h"
 #include "support/test_main.h"
@@ -19,6 +20,8 @@
 
 static const struct ram_backing plain;
 static struct guest guest;
+static unsigned heard_count; /* who listens */
+static uint64_t heard_bytes;
 
 static void attach(void)
 {
@@ -35,6 +38,8 @@ static void drive(void)
 
 static void set_up(void)
 {
+    heard_count = 0;
+    heard_bytes = 0;
     guest_init(&guest);
     ck_assert_int_eq(
         guest_memory_add_pluggable(&guest.memory, AT, BLOCKS * BLOCK, &plain, NULL), 0);
@@ -277,6 +282,69 @@ START_TEST(the_host_cannot_want_what_there_is_not)
 }
 END_TEST
 
+/* ---- who listens ---- */
+
+static void on_resized(void *context)
+{
+    ck_assert_ptr_eq(context, &guest);
+    heard_bytes = state().plugged_bytes; /* no lock is held */
+    heard_count++;
+}
+
+static void listen_to_it(void)
+{
+    device_stop(&guest.pci->device);
+    virtio_mem_listen(guest.pci->virtio, on_resized, &guest);
+    device_start(&guest.pci->device);
+}
+
+static void hear(uint64_t blocks)
+{
+    while (heard_bytes != blocks * BLOCK) {
+        ck_assert_int_gt(poller_step(guest.poller, GUEST_WAIT_MS), 0);
+    }
+}
+
+START_TEST(who_listens_hears_at_once_and_then_of_the_last)
+{
+    const uint64_t begun_ms = clock_now_ms(clock_system());
+    listen_to_it();
+    want(BLOCKS);
+    guest_settle(&guest);
+    ck_assert_uint_eq(heard_count, 0);
+
+    for (uint32_t i = 0; i < BLOCKS; i++) {
+        ck_assert_uint_eq(ask(VIRTIO_MEM_PLUG, i, 1), VIRTIO_MEM_ACK);
+        guest_settle(&guest);
+        ck_assert_uint_gt(heard_count, 0);
+    }
+    hear(BLOCKS);
+
+    const uint64_t took_s = (clock_now_ms(clock_system()) - begun_ms) / 1000;
+    ck_assert_uint_le(heard_count, 2 + took_s);
+}
+END_TEST
+
+START_TEST(who_listens_hears_nothing_of_what_is_as_it_was)
+{
+    want(2);
+    ck_assert_uint_eq(ask(VIRTIO_MEM_PLUG, 0, 2), VIRTIO_MEM_ACK);
+    listen_to_it();
+    hear(2);
+    ck_assert_uint_eq(ask(VIRTIO_MEM_PLUG, 3, 1), VIRTIO_MEM_NACK);
+    ck_assert_uint_eq(ask(VIRTIO_MEM_STATE, 3, 1), VIRTIO_MEM_ACK);
+    guest_drive(&guest, VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE);
+    guest_settle(&guest);
+    ck_assert_uint_eq(heard_count, 1);
+
+    device_stop(&guest.pci->device); /* the machine begins anew */
+    ck_assert_int_eq(guest_memory_unplug_all(&guest.memory), 0);
+    device_start(&guest.pci->device);
+    hear(0);
+    ck_assert_uint_eq(heard_count, 2);
+}
+END_TEST
+
 /* Its state as a section; the device is gone then. */
 static void save(struct bytes_writer *writer)
 {
@@ -308,6 +376,9 @@ START_TEST(a_saved_machine_has_the_blocks_it_had)
                   (i == 0 || i == 7 || i == 8 || i == BLOCKS - 1));
     }
     ck_assert_uint_eq(state().requested_bytes, 5 * BLOCK);
+    listen_to_it();
+    guest_settle(&guest);
+    ck_assert_uint_eq(heard_count, 0); /* who saved it knows */
     ck_assert_uint_eq(ask(VIRTIO_MEM_PLUG, 3, 1), VIRTIO_MEM_ACK);
     bytes_writer_fini(&writer);
 }
@@ -395,6 +466,8 @@ int main(void)
     tcase_add_test(tests, a_reset_of_the_device_takes_nothing_away);
     tcase_add_test(tests, half_a_request_takes_it_out_of_service);
     tcase_add_test(tests, the_host_cannot_want_what_there_is_not);
+    tcase_add_test(tests, who_listens_hears_at_once_and_then_of_the_last);
+    tcase_add_test(tests, who_listens_hears_nothing_of_what_is_as_it_was);
     tcase_add_test(tests, a_saved_machine_has_the_blocks_it_had);
     tcase_add_test(tests, the_state_of_another_machine_is_refused);
     tcase_add_test(tests, saved_ram_outside_of_what_is_plugged_is_refused);

@@ -277,7 +277,7 @@ START_TEST(what_is_to_be_plugged_is_said_as_to_qemu)
     const struct virtio_place place = machine_place(machine);
     ck_assert_int_eq(virtio_mem_new(&place, &device), 0);
     ck_assert_int_eq(machine_add_virtio(machine, device, VIRTIO_MEM_NAME, NULL), 0);
-    control.memory = device;
+    vmm_control_watch_memory(&control, device);
 
     ask_with("qom-set", PLUG("/machine/peripheral/vmem0", "requested-size", "33554432"),
              -1);
@@ -295,6 +295,16 @@ START_TEST(what_is_to_be_plugged_is_said_as_to_qemu)
     hear("property: only requested-size");
     ask_with("qom-set", PLUG("vmem1", "requested-size", "0"), -1);
     hear("path: only vmem0");
+
+    /* A driver follows, and the machine has nothing plugged when it begins anew. */
+    ck_assert_int_eq(guest_memory_plug(place.memory, 1, 0, 3), 0);
+    ask("cont");
+    hear("\"event\":\"MEMORY_DEVICE_SIZE_CHANGE\",\"data\":{\"id\":\"vmem0\","
+         "\"size\":6291456,\"qom-path\":\"/machine/peripheral/vmem0\"}");
+    ask("system_reset");
+    hear("\"event\":\"RESET\"");
+    hear(
+        "\"event\":\"MEMORY_DEVICE_SIZE_CHANGE\",\"data\":{\"id\":\"vmem0\",\"size\":0,");
 }
 END_TEST
 
