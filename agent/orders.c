@@ -31,16 +31,29 @@ static int nics_fill(const struct state *state, const struct vm *vm, struct msg_
     return 0;
 }
 
-int orders_vm(const struct state *state, const struct vm *vm, struct msg_vm *ret_order)
+uint64_t orders_keeper_of(const struct vm *vm)
+{
+    return vm->status.host != 0 ? vm->status.disk_host : 0;
+}
+
+int orders_vm(const struct state *state,
+              const struct vm *vm,
+              uint64_t host,
+              struct msg_vm *ret_order)
 {
     struct msg_vm order;
     record_init(&msg_vm_record, &order);
     order.vm = vm->meta.uid;
     order.epoch = vm->status.epoch;
-    order.disk_epoch = vm->status.disk_epoch;
-    order.order = vm->status.host == 0                 ? ORDER_KEEP
-                  : vm->status.phase == PHASE_STOPPING ? ORDER_STOP
-                                                       : ORDER_RUN;
+    /* Those that another host keeps are none that this one could begin with. */
+    order.disk_epoch = vm->status.disk_host == 0 || vm->status.disk_host == host
+                           ? vm->status.disk_epoch
+                           : 0;
+    /* Called off before its host was heard: there is nothing that it could begin with. */
+    bool called_off = orders_keeper_of(vm) != 0 && vm->status.restore == 0;
+    order.order = vm->status.host != host                            ? ORDER_KEEP
+                  : vm->status.phase == PHASE_STOPPING || called_off ? ORDER_STOP
+                                                                     : ORDER_RUN;
     order.paused = order.order == ORDER_RUN && vm->spec.paused;
     order.restore = order.order == ORDER_RUN ? vm->status.restore : 0;
     memcpy(order.name, vm->meta.name, sizeof(order.name));

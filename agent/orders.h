@@ -18,9 +18,15 @@
 /* The host whose orders name the VM, or 0: where it is (a lost one that waits for its
  * host may still be running there), or who keeps its disks. */
 uint64_t orders_host_of(const struct vm *vm);
-/* The order for one VM, but for its image; into uninitialised memory, released with
- * record_fini. 0 or -ENOMEM. */
-int orders_vm(const struct state *state, const struct vm *vm, struct msg_vm *ret_order);
+/* Another host whose orders name it, too: it keeps the disks of a VM that is placed at
+ * its snapshot and has not begun from that yet. 0: none. */
+uint64_t orders_keeper_of(const struct vm *vm);
+/* The order for one VM to one of those, but for its image; into uninitialised memory,
+ * released with record_fini. 0 or -ENOMEM. */
+int orders_vm(const struct state *state,
+              const struct vm *vm,
+              uint64_t host,
+              struct msg_vm *ret_order);
 /* Adds what it boots from. 0 or -ENOMEM. */
 int orders_vm_image(const struct state *state, const struct vm *vm, struct msg_vm *order);
 /* The order for one snapshot, to the host that has it. */

@@ -291,7 +291,7 @@ static int
 vm_order_digest(struct orders_book *book, const struct vm *vm, struct digest *ret)
 {
     struct msg_vm order;
-    int r = orders_vm(book->state, vm, &order);
+    int r = orders_vm(book->state, vm, orders_host_of(vm), &order);
     if (r == 0) {
         r = digest_record(&msg_vm_record, &order, ret);
         record_fini(&msg_vm_record, &order);
@@ -305,6 +305,7 @@ vm_part_fill(struct orders_book *book, const struct vm *vm, struct vm_part *part
 {
     part->host = vm->status.host;
     part->named_on = orders_host_of(vm);
+    part->kept_on = orders_keeper_of(vm);
     for (uint32_t i = 0; i < vm->status.nics.count && i < NICS_MAX; i++) {
         const struct vm_nic *nic = &vm->status.nics.items[i];
         const struct network *network =
@@ -330,7 +331,7 @@ static bool same_neighbours(const struct vm_part *one, const struct vm_part *two
 
 static bool same_order(const struct vm_part *one, const struct vm_part *two)
 {
-    return one->named_on == two->named_on &&
+    return one->named_on == two->named_on && one->kept_on == two->kept_on &&
            (one->named_on == 0 ||
             (!digest_is_zero(&one->order) && digest_equal(&one->order, &two->order)));
 }
@@ -384,6 +385,12 @@ static int vm_part_replace(struct orders_book *book,
     return vm_networks_touch(book, uid, take_now, true);
 }
 
+static int vm_hosts_touch(struct orders_book *book, const struct vm_part *part)
+{
+    int r = host_touch(book, part->named_on);
+    return r == 0 ? host_touch(book, part->kept_on) : r;
+}
+
 static int vm_look(struct orders_book *book, uint64_t uid)
 {
     const struct vm *vm = state_vm(book->state, uid);
@@ -392,7 +399,7 @@ static int vm_look(struct orders_book *book, uint64_t uid)
         int r = 0;
         if (was != NULL) {
             r = vm_networks_touch(book, uid, was, false);
-            r = r == 0 ? host_touch(book, was->named_on) : r;
+            r = r == 0 ? vm_hosts_touch(book, was) : r;
             free(u64_map_remove(book->vms, uid));
         }
         return r;
@@ -403,8 +410,8 @@ static int vm_look(struct orders_book *book, uint64_t uid)
     }
     int r = vm_part_fill(book, vm, now);
     if (r == 0 && (was == NULL || !same_order(was, now))) {
-        r = host_touch(book, was != NULL ? was->named_on : 0);
-        r = r == 0 ? host_touch(book, now->named_on) : r;
+        r = was != NULL ? vm_hosts_touch(book, was) : 0;
+        r = r == 0 ? vm_hosts_touch(book, now) : r;
     }
     if (r < 0) {
         free(now);

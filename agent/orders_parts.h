@@ -14,6 +14,7 @@
 /* What a VM gave to orders when it was looked at last. */
 struct vm_part {
     uint64_t named_on;   /* the host that is ordered to have it; 0: none */
+    uint64_t kept_on;    /* another one that keeps disks for it; 0: none */
     uint64_t host;       /* where its addresses are; 0: nowhere */
     struct digest order; /* of its msg_vm without the image; zero: was not worked out */
     uint32_t nic_count;

@@ -130,7 +130,7 @@ static int vms_write(const struct orders_book *book, struct msg_orders *orders)
     int r = count > 0 && orders->vms.items == NULL ? -ENOMEM : 0;
     for (size_t i = 0; r == 0 && i < count; i++) {
         struct msg_vm *order = &orders->vms.items[i];
-        r = orders_vm(book->state, vms[i], order);
+        r = orders_vm(book->state, vms[i], orders->host, order);
         orders->vms.count += r == 0;
         r = r == 0 ? orders_vm_image(book->state, vms[i], order) : r;
     }

@@ -10,8 +10,11 @@ const char *disks_lost_host(const json_t *vm)
     const char *phase = view_phase(vm, KIND_VM);
     const char *keeper = json_member_text(view_status(vm), "diskHost", "");
     bool there = strcmp(phase, "stopping") == 0 || strcmp(phase, "lost") == 0;
-    return keeper[0] == '\0' && there ? json_member_text(view_status(vm), "host", "")
-                                      : keeper;
+    const char *host = json_member_text(view_status(vm), "host", "");
+    if (host[0] != '\0' && !there) {
+        return ""; /* it runs, or begins from a snapshot: nothing is given up */
+    }
+    return keeper[0] == '\0' ? host : keeper;
 }
 
 void disks_lost_tell(struct cli *cli, const json_t *vms)

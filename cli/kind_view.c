@@ -207,8 +207,9 @@ PRINT(cell_vm_phase)
 PRINT(cell_vm_host)
 {
     const char *keeper = json_member_text(view_status(object), "diskHost", "");
+    const char *host = json_member_text(view_status(object), "host", "");
     (void)time;
-    if (keeper[0] != '\0') { /* nowhere, but its disks are there */
+    if (keeper[0] != '\0' && host[0] == '\0') { /* nowhere, but its disks are there */
         CELL("(%s)", keeper);
     } else {
         member_print(view_status(object), "host", ret_cell);

@@ -225,7 +225,9 @@ void vm_release(struct apply *apply, struct entry *vm, const char *reason)
         vm_status_has_run(status) && !unknown ? status->epoch : status->disk_epoch;
     bool stay = (stays_off || unknown) && disk_epoch != 0;
     vm_entry_set_host(apply->state, vm, NULL);
-    vm_entry_keep(vm, stay ? host : NULL, stay ? disk_epoch : 0);
+    if (vm->vm.keeper == NULL) { /* else those of before are elsewhere */
+        vm_entry_keep(vm, stay ? host : NULL, stay ? disk_epoch : 0);
+    }
     status->intent = STOP_INTENT_NONE;
     status->retry_wall_ms = 0;
     if (stays_off) {

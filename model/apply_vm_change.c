@@ -10,7 +10,8 @@ static void give_disks_up(struct apply *apply, struct entry *vm)
 {
     enum phase phase = vm_of(vm)->status.phase;
     const bool unknown = state_place_unknown(apply->state, vm_of(vm));
-    if (vm->vm.keeper == NULL && !(unknown && vm->vm.host == NULL)) {
+    bool begins = vm->vm.host != NULL && phase != PHASE_STOPPING; /* from a snapshot */
+    if (begins || (vm->vm.keeper == NULL && !(unknown && vm->vm.host == NULL))) {
         return;
     }
     vm_entry_keep(vm, NULL, 0);

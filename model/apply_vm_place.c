@@ -175,6 +175,13 @@ static int check_disks(struct apply *apply, const struct entry *vm, uint64_t hos
                               meta_of(vm)->name, bound->meta.name);
 }
 
+/* Away from its disks, to a snapshot: they stay with their keeper until the run has begun
+ * from that, for until then nobody knows that the snapshot is good. */
+static bool begins_elsewhere(const struct apply *apply, const struct entry *vm)
+{
+    return vm->vm.keeper != NULL && state_restore_host(apply->state, vm_of(vm)) != NULL;
+}
+
 int apply_place_vm(struct apply *apply, const struct command *command)
 {
     const struct cmd_place_vm *place = &command->body.place_vm;
@@ -202,7 +209,9 @@ int apply_place_vm(struct apply *apply, const struct command *command)
             vm_entry_set_address(apply->state, vm, i, place->addresses.items[i].ipv4);
         }
     }
-    vm_entry_keep(vm, NULL, vm->vm.keeper == host ? vm_of(vm)->status.disk_epoch : 0);
+    if (vm->vm.keeper == host || !begins_elsewhere(apply, vm)) {
+        vm_entry_keep(vm, NULL, vm->vm.keeper == host ? vm_of(vm)->status.disk_epoch : 0);
+    }
     vm_entry_set_host(apply->state, vm, host);
     vm_of(vm)->status.epoch = place->epoch;
     vm_of(vm)->status.retry_wall_ms = 0;

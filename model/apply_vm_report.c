@@ -38,13 +38,17 @@ vm_end(struct apply *apply, struct entry *vm, const struct cmd_vm_phase *report)
         report->at_wall_ms != 0 ? report->at_wall_ms : apply->command->wall_ms;
     uint64_t disk_epoch = vm_disks_left(&vm_of(vm)->status, report);
     bool stay = disk_epoch != 0 && vm_disks_stay(vm_of(vm), report->phase);
+    bool elsewhere =
+        vm->vm.keeper != NULL; /* it never began, and has left nothing here */
     const struct snapshot *begins =
         state_snapshot(apply->state, vm_of(vm)->status.restore);
     if (begins == NULL || begins->status.phase != SNAPSHOT_READY) {
         vm_of(vm)->status.restore = 0; /* nothing to try again with */
     }
     vm_entry_set_target(vm, NULL);
-    vm_entry_keep(vm, stay ? vm->vm.host : NULL, stay ? disk_epoch : 0);
+    if (!elsewhere) {
+        vm_entry_keep(vm, stay ? vm->vm.host : NULL, stay ? disk_epoch : 0);
+    }
     vm_entry_set_host(apply->state, vm, NULL);
     if (intent != STOP_INTENT_NONE) {
         vm_settle_intent(apply, vm, intent, report->reason);
@@ -98,8 +102,9 @@ static int check_report(struct apply *apply,
 }
 
 /* What the host says of the run beside its phase; of one that has begun. */
-static void take_run(struct vm_status *status, const struct cmd_vm_phase *report)
+static void take_run(struct entry *vm, const struct cmd_vm_phase *report)
 {
+    struct vm_status *status = &vm_of(vm)->status;
     bool runs = report->phase == PHASE_RUNNING || report->phase == PHASE_READY;
     status->engine = report->engine != ENGINE_AUTO ? report->engine : status->engine;
     status->paused = runs && report->paused;
@@ -107,6 +112,9 @@ static void take_run(struct vm_status *status, const struct cmd_vm_phase *report
      * that was there before the wish to go back is not the snapshot's. */
     if ((runs || report->begun) && report->epoch > status->restore_epoch) {
         status->restore = 0;
+    }
+    if ((runs || report->begun) && vm->vm.keeper != NULL) {
+        vm_entry_keep(vm, NULL, 0); /* those of before, elsewhere: this run's are newer */
     }
 }
 
@@ -151,7 +159,7 @@ int apply_vm_phase(struct apply *apply, const struct command *command)
     if (!news && report->phase == status->phase) {
         return 0; /* known */
     }
-    take_run(status, report);
+    take_run(vm, report);
     if (news) {
         if (goes_on || (report->reason != NULL && report->reason[0] != '\0')) {
             vm_set_reason(vm_of(vm), report->reason);

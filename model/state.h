@@ -152,7 +152,8 @@ state_vm_of_group(const struct state *state, const struct group *group, size_t *
 /* VMs that are migrating to a host (by status.target), which still run elsewhere. */
 const struct vm *
 state_vm_incoming(const struct state *state, uint64_t host, size_t *cursor);
-/* VMs that are nowhere and whose disks the host keeps (by status.disk_host). */
+/* VMs whose disks the host keeps (by status.disk_host): they are nowhere, or have not
+ * begun yet from a snapshot on another host. */
 const struct vm *state_vm_kept(const struct state *state, uint64_t host, size_t *cursor);
 /* The only host where the VM may start, for its disks are there; NULL: any. A lost host
  * does not bind members of groups, unless their lifecycle waits for it. */

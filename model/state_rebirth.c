@@ -58,14 +58,10 @@ static bool is_left_alone(const struct state *state, const struct vm *vm)
 static void note_run(const struct state *state, struct entry *vm)
 {
     const struct vm_status *status = &vm_of(vm)->status;
-    if (state_place_unknown(state, vm_of(vm))) {
-        return; /* since an earlier rebirth */
+    if (state_place_unknown(state, vm_of(vm)) || status->disk_host != 0) {
+        return; /* since an earlier rebirth; or its disks are */
     }
-    if (status->host != 0) {
-        vm_entry_keep(vm, NULL, status->epoch);
-    } else if (status->disk_host == 0) {
-        vm_entry_keep(vm, NULL, status->epoch > 0 ? status->epoch : 1);
-    }
+    vm_entry_keep(vm, NULL, status->epoch > 0 ? status->epoch : 1);
 }
 
 /* The next run of a VM that stays with its host is one with the disks of this one. */
@@ -78,7 +74,8 @@ static void jump_epochs(struct apply *apply, const struct rebirth *rebirth)
         const bool alone = is_left_alone(apply->state, vm);
         if (alone) {
             note_run(apply->state, vms.items[i]);
-        } else if (vm->status.host != 0 && vm->status.phase != PHASE_PLACED) {
+        } else if (vm->status.host != 0 && vm->status.phase != PHASE_PLACED &&
+                   vm->status.disk_host == 0) {
             vm_entry_keep(vms.items[i], NULL, vm->status.epoch);
         }
         vm->status.epoch = rebirth_jump(vm->status.epoch, wall_ms);

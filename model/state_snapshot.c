@@ -326,9 +326,11 @@ static const char *check_vm_phase(const struct state *state, const struct vm *vm
          target == NULL || target->status.phase == HOST_PHASE_LOST)) {
         return "its target cannot be one";
     }
+    /* Placed it has a keeper only where it has not begun from its snapshot yet. */
     if (status->disk_host != 0
-            ? placed || state_host(state, status->disk_host) == NULL ||
-                  status->disk_epoch == 0
+            ? (placed &&
+               (status->restore_epoch == 0 || status->disk_host == status->host)) ||
+                  state_host(state, status->disk_host) == NULL || status->disk_epoch == 0
             : status->disk_epoch != 0 && !placed && !state_place_unknown(state, vm)) {
         return "nobody can keep its disks";
     }

@@ -62,12 +62,19 @@ START_TEST(the_hash_changes_with_what_the_host_should_do)
 }
 END_TEST
 
+/* To the host that it is on, or whose disks it has. */
+static int order_for(uint64_t uid, struct msg_vm *ret_order)
+{
+    const struct vm *vm = state_vm(state, uid);
+    return orders_vm(state, vm, orders_host_of(vm), ret_order);
+}
+
 START_TEST(a_vm_is_ordered_with_its_image_when_that_is_asked_for)
 {
     uint64_t uid = ready_vm("a", h1);
     struct msg_vm order;
 
-    ck_assert_int_eq(orders_vm(state, state_vm(state, uid), &order), 0);
+    ck_assert_int_eq(order_for(uid, &order), 0);
     ck_assert_uint_eq(order.image.artifacts.count, 0);
     ck_assert_int_eq(orders_vm_image(state, state_vm(state, uid), &order), 0);
 
@@ -86,6 +93,10 @@ START_TEST(a_vm_is_named_to_its_host_and_to_who_keeps_its_disks)
     vm.status.disk_host = 0;
     vm.status.host = 8;
     ck_assert_uint_eq(orders_host_of(&vm), 8);
+    ck_assert_uint_eq(orders_keeper_of(&vm), 0);
+    vm.status.disk_host = 7; /* it has not begun from its snapshot on 8 */
+    ck_assert_uint_eq(orders_host_of(&vm), 8);
+    ck_assert_uint_eq(orders_keeper_of(&vm), 7);
 }
 END_TEST
 
@@ -96,7 +107,7 @@ START_TEST(who_keeps_disks_is_told_to_run_nothing_and_later_with_which)
     ck_assert_int_eq(set_power(uid, POWER_OFF), 0);
     ck_assert_int_eq(reports_kept(uid, PHASE_STOPPED), 0);
 
-    ck_assert_int_eq(orders_vm(state, state_vm(state, uid), &order), 0);
+    ck_assert_int_eq(order_for(uid, &order), 0);
 
     ck_assert_uint_eq(order.order, ORDER_KEEP);
     ck_assert_uint_eq(order.epoch, 1);
@@ -105,7 +116,7 @@ START_TEST(who_keeps_disks_is_told_to_run_nothing_and_later_with_which)
 
     ck_assert_int_eq(set_power(uid, POWER_ON), 0);
     ck_assert_int_eq(place(uid, h1, 2, 0), 0);
-    ck_assert_int_eq(orders_vm(state, state_vm(state, uid), &order), 0);
+    ck_assert_int_eq(order_for(uid, &order), 0);
     ck_assert_uint_eq(order.order, ORDER_RUN);
     ck_assert_uint_eq(order.epoch, 2);
     ck_assert_uint_eq(order.disk_epoch, 1);
@@ -119,13 +130,13 @@ START_TEST(a_vm_that_is_to_stand_still_is_ordered_so_while_it_runs)
     uint64_t uid = ready_vm("web", h1);
     ck_assert_int_eq(pause_vm(uid, true), 0);
 
-    ck_assert_int_eq(orders_vm(state, state_vm(state, uid), &order), 0);
+    ck_assert_int_eq(order_for(uid, &order), 0);
     ck_assert_uint_eq(order.order, ORDER_RUN);
     ck_assert(order.paused);
     record_fini(&msg_vm_record, &order);
 
     ck_assert_int_eq(set_power(uid, POWER_OFF), 0);
-    ck_assert_int_eq(orders_vm(state, state_vm(state, uid), &order), 0);
+    ck_assert_int_eq(order_for(uid, &order), 0);
     ck_assert_uint_eq(order.order, ORDER_STOP);
     ck_assert(!order.paused);
     record_fini(&msg_vm_record, &order);
@@ -173,21 +184,57 @@ START_TEST(a_vm_that_goes_back_is_told_from_what_until_it_runs)
     ck_assert_int_eq(step_snapshot(snapshot, SNAPSHOT_READY, 1 * MIB), 0);
     ck_assert_int_eq(restore_vm(uid, snapshot), 0);
 
-    ck_assert_int_eq(orders_vm(state, state_vm(state, uid), &order), 0);
+    ck_assert_int_eq(order_for(uid, &order), 0);
     ck_assert_uint_eq(order.order, ORDER_STOP);
     ck_assert_uint_eq(order.restore, 0);
     record_fini(&msg_vm_record, &order);
     ck_assert_int_eq(reports_kept(uid, PHASE_STOPPED), 0);
     ck_assert_int_eq(place(uid, h1, 2, 0), 0);
-    ck_assert_int_eq(orders_vm(state, state_vm(state, uid), &order), 0);
+    ck_assert_int_eq(order_for(uid, &order), 0);
     ck_assert_uint_eq(order.order, ORDER_RUN);
     ck_assert_uint_eq(order.restore, snapshot);
     ck_assert_uint_eq(order.disk_epoch, 1);
     record_fini(&msg_vm_record, &order);
     ck_assert_int_eq(reports(uid, PHASE_RUNNING), 0);
-    ck_assert_int_eq(orders_vm(state, state_vm(state, uid), &order), 0);
+    ck_assert_int_eq(order_for(uid, &order), 0);
     ck_assert_uint_eq(order.restore, 0);
     record_fini(&msg_vm_record, &order);
+}
+END_TEST
+
+static int order_at(const struct vm *vm, uint64_t host)
+{
+    struct msg_vm order;
+    ck_assert_int_eq(orders_vm(state, vm, host, &order), 0);
+    ck_assert_uint_eq(order.disk_epoch, host == 7 ? 2 : 0);
+    int what = (int)order.order;
+    record_fini(&msg_vm_record, &order);
+    return what;
+}
+
+/* On 8, where its snapshot is, it is never to begin with new disks. */
+START_TEST(who_keeps_disks_keeps_them_while_it_begins_from_its_snapshot_elsewhere)
+{
+    struct vm *vm = object_new(KIND_VM);
+    ck_assert_ptr_nonnull(vm);
+    vm->status.epoch = 3;
+    vm->status.phase = PHASE_PLACED;
+    vm->status.host = 8;
+    vm->status.disk_host = 7;
+    vm->status.disk_epoch = 2;
+    vm->status.restore = 40;
+    ck_assert_int_eq(order_at(vm, 7), ORDER_KEEP);
+    ck_assert_int_eq(order_at(vm, 8), ORDER_RUN);
+    vm->status.phase = PHASE_STOPPING;
+    ck_assert_int_eq(order_at(vm, 7), ORDER_KEEP);
+    ck_assert_int_eq(order_at(vm, 8), ORDER_STOP);
+
+    vm->status.phase = PHASE_LOST;
+    vm->status.restore = 0; /* its user has switched it off meanwhile */
+
+    ck_assert_int_eq(order_at(vm, 7), ORDER_KEEP);
+    ck_assert_int_eq(order_at(vm, 8), ORDER_STOP);
+    object_free(KIND_VM, vm);
 }
 END_TEST
 
@@ -222,6 +269,8 @@ int main(void)
     tcase_add_test(tests, a_vm_that_is_to_stand_still_is_ordered_so_while_it_runs);
     tcase_add_test(tests, a_snapshot_is_ordered_to_be_made_kept_and_removed);
     tcase_add_test(tests, a_vm_that_goes_back_is_told_from_what_until_it_runs);
+    tcase_add_test(
+        tests, who_keeps_disks_keeps_them_while_it_begins_from_its_snapshot_elsewhere);
     tcase_add_test(tests, members_come_by_uid);
     return test_main_run(suite);
 }

@@ -543,6 +543,110 @@ START_TEST(the_run_of_before_that_is_found_again_is_not_the_snapshots)
 }
 END_TEST
 
+/* ---- with disks on another host ---- */
+
+/* Placed on the snapshot's host, h1, while h2 has its disks, of epoch 2. */
+static uint64_t placed_away_from_its_disks(void)
+{
+    uint64_t snapshot = snapshot_elsewhere();
+    ck_assert_int_eq(reports_kept(vm, PHASE_STOPPED), 0);
+    ck_assert_uint_eq(now()->status.disk_host, h2);
+    uint64_t promised = state_host_use(state, h2).disk_bytes;
+    ck_assert_int_eq(place(vm, h1, 3, 0), 0);
+    ck_assert_uint_eq(state_host_use(state, h2).disk_bytes, promised);
+    return snapshot;
+}
+
+static void check_kept_elsewhere(void)
+{
+    ck_assert_uint_eq(now()->status.disk_host, h2);
+    ck_assert_uint_eq(now()->status.disk_epoch, 2);
+    check_survives();
+}
+
+START_TEST(until_it_has_begun_from_it_its_disks_stay_where_they_are)
+{
+    uint64_t snapshot = placed_away_from_its_disks();
+    check_kept_elsewhere();
+    ck_assert_int_eq(reports(vm, PHASE_STARTING), 0);
+    check_kept_elsewhere();
+    switch (_i) {
+    case 0: /* and tries again */
+        ck_assert_int_eq(reports_kept(vm, PHASE_FAILED), 0);
+        check_kept_elsewhere();
+        ck_assert_int_eq(retry(vm, 3), 0);
+        break;
+    case 1: /* it was not here, or not whole */
+        ck_assert_int_eq(step_snapshot(snapshot, SNAPSHOT_LOST, 0), 0);
+        ck_assert_int_eq(reports(vm, PHASE_FAILED), 0);
+        ck_assert_uint_eq(now()->status.restore, 0);
+        ck_assert_int_eq(retry(vm, 3), 0);
+        break;
+    case 2: /* its user calls it off */
+        ck_assert_int_eq(set_power(vm, POWER_OFF), 0);
+        check_kept_elsewhere();
+        ck_assert_int_eq(reports(vm, PHASE_STOPPED), 0);
+        ck_assert_int_eq(set_power(vm, POWER_ON), 0);
+        break;
+    case 3: /* it is asked to go, which it has no need to */
+        ck_assert_int_eq(evict(vm, 3, STOP_INTENT_MOVE), 0);
+        ck_assert_int_eq(reports(vm, PHASE_STOPPED), 0);
+        break;
+    case 4: /* its host is lost */
+        ck_assert_int_eq(host_phase(h1, HOST_PHASE_LOST), 0);
+        break;
+    default: /* "anywhere" means nothing to one that is placed */
+        ck_assert_int_eq(set_power_at(vm, POWER_ON, true), 0);
+        check_kept_elsewhere();
+        ck_assert_int_eq(reports(vm, PHASE_FAILED), 0);
+        ck_assert_int_eq(retry(vm, 3), 0);
+        break;
+    }
+    check_kept_elsewhere();
+    ck_assert_uint_eq(now()->status.phase, PHASE_PENDING);
+    if (now()->status.restore == 0) {
+        ck_assert_int_eq(place(vm, h1, 4, 0), BERTH_ECONFLICT);
+        ck_assert_int_eq(place(vm, h2, 4, 0), 0);
+        ck_assert_uint_eq(now()->status.disk_host, 0);
+        ck_assert_uint_eq(now()->status.disk_epoch, 2);
+    }
+    check_survives();
+}
+END_TEST
+
+START_TEST(one_that_has_begun_from_it_leaves_its_disks_elsewhere)
+{
+    (void)placed_away_from_its_disks();
+    uint64_t promised = state_host_use(state, h2).disk_bytes;
+
+    ck_assert_int_eq(reports(vm, PHASE_RUNNING), 0);
+
+    ck_assert_uint_eq(now()->status.disk_host, 0);
+    ck_assert_uint_eq(now()->status.disk_epoch, 0);
+    ck_assert_uint_lt(state_host_use(state, h2).disk_bytes, promised);
+    check_survives();
+}
+END_TEST
+
+START_TEST(a_keeper_may_go_while_it_begins_from_it)
+{
+    uint64_t snapshot = placed_away_from_its_disks();
+    ck_assert_int_eq(host_phase(h2, HOST_PHASE_LOST), 0);
+    struct command command;
+    command_init(&command, COMMAND_HOST_VOTER);
+    command.body.host_voter.host = h2;
+    ck_assert_int_eq(send_command(&command), 0);
+    ck_assert_int_eq(delete_object(KIND_HOST, "", "h2"), BERTH_EINUSE);
+
+    ck_assert_int_eq(delete_host_by_force("h2"), 0);
+
+    ck_assert_uint_eq(now()->status.disk_host, 0);
+    ck_assert_uint_eq(now()->status.restore, snapshot);
+    ck_assert_uint_eq(now()->status.phase, PHASE_PLACED);
+    check_survives();
+}
+END_TEST
+
 /* ---- a run that has begun from it, seen late ---- */
 
 /* Its host says that it has ended, was up, and left its disks. */
@@ -661,6 +765,10 @@ int main(void)
     tcase_add_test(tests,
                    a_vm_that_still_ends_elsewhere_does_not_wait_for_one_that_is_gone);
     tcase_add_test(tests, the_run_of_before_that_is_found_again_is_not_the_snapshots);
+    tcase_add_loop_test(tests, until_it_has_begun_from_it_its_disks_stay_where_they_are,
+                        0, 6);
+    tcase_add_test(tests, one_that_has_begun_from_it_leaves_its_disks_elsewhere);
+    tcase_add_test(tests, a_keeper_may_go_while_it_begins_from_it);
     tcase_add_loop_test(tests, one_that_has_begun_from_it_does_not_begin_from_it_again, 0,
                         2 * WAYS);
     tcase_add_loop_test(tests, one_that_is_to_go_back_once_more_does, 0, 3);

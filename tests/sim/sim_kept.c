@@ -12,7 +12,9 @@
 
 static uint64_t keeper_of(const struct sim_kept *kept)
 {
-    return kept->disk_epoch == 0 ? 0 : kept->host != 0 ? kept->host : kept->disk_host;
+    return kept->disk_epoch == 0  ? 0
+           : kept->disk_host != 0 ? kept->disk_host
+                                  : kept->host;
 }
 
 static const struct sim_kept *find(const struct sim *sim, uint64_t vm)
