@@ -1,9 +1,11 @@
 #include "agent/link.h"
 
+#include "agent/link_parts.h"
 #include "base/cleanup.h"
 #include "base/list.h"
 #include "base/log.h"
 #include "base/loop.h"
+#include "base/random.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -26,6 +28,8 @@ struct link {
     size_t dialed_count;
     struct loop_post *self_post;
     struct list self_queue;
+    struct link_parts parts; /* of one message, from whoever began last */
+    uint64_t parts_sent;     /* the id of the last that was cut; begins at random */
 };
 
 /* ---- arriving
@@ -52,6 +56,30 @@ static void deliver(struct link *link,
     }
     link->events.on_message(link->events.context, from, (enum message_type)type, message);
     record_fini(record, message);
+}
+
+/* Nobody else says anything so large. */
+static void deliver_part(struct link *link,
+                         const struct msg_member *from,
+                         const void *body,
+                         size_t size)
+{
+    struct msg_part part;
+    int r = message_decode(&msg_part_record, body, size, &part);
+    if (r == 0) {
+        r = from->voter != VOTER_NONE ? link_parts_add(&link->parts, from->uid, &part)
+                                      : BERTH_EPROTO;
+        record_fini(&msg_part_record, &part);
+    }
+    if (r < 0) {
+        log_warn("link", "part of a message is of no use: all of it comes again",
+                 KV_STR("from", from->name), KV_STR("why", err_sentence(r)));
+    } else if (r > 0) {
+        struct link_parts whole = link->parts;
+        link->parts = (struct link_parts){0};
+        deliver(link, from, (uint16_t)whole.type, whole.data, whole.size);
+        link_parts_reset(&whole);
+    }
 }
 
 static void deliver_join(struct link *link,
@@ -91,7 +119,11 @@ static void on_message(void *context,
         const struct msg_member *member = members_by_key(link->members, &key);
         if (member != NULL) {
             const struct msg_member copy = *member; /* the handler may change the table */
-            deliver(link, &copy, type, body, size);
+            if (type == MESSAGE_PART) {
+                deliver_part(link, &copy, body, size);
+            } else {
+                deliver(link, &copy, type, body, size);
+            }
         }
     }
 }
@@ -172,6 +204,23 @@ self_send(struct link *link, enum message_type type, uint8_t **take_data, size_t
     return 0;
 }
 
+struct addressed {
+    struct link *link;
+    struct mesh_key key;
+};
+
+/* Behind what has to be in time, leases above all. */
+static int part_send(void *context, const struct msg_part *part)
+{
+    const struct addressed *to = context;
+    CLEANUP_FREE uint8_t *data = NULL;
+    size_t size = 0;
+    int r = message_encode(&msg_part_record, part, &data, &size);
+    return r < 0
+               ? r
+               : mesh_send(to->link->mesh, &to->key, MESH_BULK, MESSAGE_PART, data, size);
+}
+
 int link_send(struct link *link,
               uint64_t host,
               enum message_type type,
@@ -179,7 +228,10 @@ int link_send(struct link *link,
 {
     CLEANUP_FREE uint8_t *data = NULL;
     size_t size = 0;
-    int r = message_encode(message_record((uint16_t)type), message, &data, &size);
+    size_t most =
+        link_parts_may_carry((uint16_t)type) ? LINK_PARTS_MAX : MESSAGE_SIZE_MAX;
+    int r = message_encode_within(message_record((uint16_t)type), message, most, &data,
+                                  &size);
     if (r < 0) {
         return r;
     }
@@ -190,9 +242,13 @@ int link_send(struct link *link,
     if (member == NULL) {
         return BERTH_ENOTFOUND;
     }
-    const struct mesh_key key = identity_mesh_key(&member->key);
+    struct addressed to = {.link = link, .key = identity_mesh_key(&member->key)};
+    if (size > MESSAGE_SIZE_MAX) {
+        return link_parts_cut(++link->parts_sent, (uint16_t)type, data, size, part_send,
+                              &to);
+    }
     enum mesh_lane lane = type == MESSAGE_BLOB_CHUNK ? MESH_BULK : MESH_CONTROL;
-    return mesh_send(link->mesh, &key, lane, (uint16_t)type, data, size);
+    return mesh_send(link->mesh, &to.key, lane, (uint16_t)type, data, size);
 }
 
 bool link_is_up(const struct link *link, uint64_t host)
@@ -345,6 +401,7 @@ static void link_free(struct link *link)
         free(message);
     }
     loop_post_close(link->self_post);
+    link_parts_reset(&link->parts);
     free(link->dialed);
     free(link);
 }
@@ -372,6 +429,7 @@ int link_open(uv_loop_t *loop,
     link->members = members;
     link->events = *events;
     list_init(&link->self_queue);
+    random_secret(&link->parts_sent, sizeof(link->parts_sent));
     identity_address_text(identity->address, identity->mesh_port, bind);
     identity_address_text(identity->address, identity->mesh_port + LINK_JOIN_PORT_OFFSET,
                           join_bind);

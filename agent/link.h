@@ -8,6 +8,7 @@
  * zeroing. Errors: as net/mesh.h; BERTH_ENOTFOUND for a host that is no member. A message
  * to ourselves is delivered too, on the loop's next turn, so that a host needs no special
  * case for being its own leader.
+ * Orders that are larger than a frame go in parts (agent/link_parts.h).
  */
 #pragma once
 

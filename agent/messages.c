@@ -34,6 +34,7 @@ RECORD_DEFINE(msg_forward_data, MSG_FORWARD_DATA_FIELDS)
 RECORD_DEFINE(msg_forward_end, MSG_FORWARD_END_FIELDS)
 RECORD_DEFINE(msg_blob_ask, MSG_BLOB_ASK_FIELDS)
 RECORD_DEFINE(msg_blob_chunk, MSG_BLOB_CHUNK_FIELDS)
+RECORD_DEFINE(msg_part, MSG_PART_FIELDS)
 
 static const struct {
     const char *name;
@@ -64,8 +65,17 @@ int message_encode(const struct record *record,
                    uint8_t **ret_data,
                    size_t *ret_size)
 {
+    return message_encode_within(record, message, MESSAGE_SIZE_MAX, ret_data, ret_size);
+}
+
+int message_encode_within(const struct record *record,
+                          const void *message,
+                          size_t size_max,
+                          uint8_t **ret_data,
+                          size_t *ret_size)
+{
     struct bytes_writer writer;
-    bytes_writer_init(&writer, MESSAGE_SIZE_MAX);
+    bytes_writer_init(&writer, size_max);
     record_encode(record, message, &writer);
     return bytes_writer_take(&writer, ret_data, ret_size);
 }

@@ -4,8 +4,8 @@
  * frame of that type. Unknown fields are skipped, so a newer host may say more. Nothing
  * here is trusted beyond what the sender's key allows: a host speaks only for itself.
  * Ownership: decoded messages own their lists (record_fini). Errors: BERTH_EPROTO,
- * BERTH_ETOOLARGE. Limits: MESSAGE_SIZE_MAX, and each list's own: the state and the
- * scheduler keep below them what is sent.
+ * BERTH_ETOOLARGE. Limits: MESSAGE_SIZE_MAX (orders: agent/link_parts.h), and each list's
+ * own: the state and the scheduler keep below them what is sent.
  */
 #pragma once
 
@@ -14,10 +14,11 @@
 #include "scheduler/scheduler.h"
 
 #define MESSAGE_SIZE_MAX  (1u << 20)
-#define MESSAGE_TYPE_BASE 256  /* the mesh keeps lower ones */
-#define ORDERS_VMS_MAX    1024 /* of one host */
-#define HEARTBEAT_VMS_MAX 1024 /* all that it has orders for, at least */
-#define MEMBERS_MAX       5000 /* as many hosts as the state holds */
+#define MESSAGE_PART_MAX  (1u << 19) /* of a larger one: agent/link_parts.h */
+#define MESSAGE_TYPE_BASE 256        /* the mesh keeps lower ones */
+#define ORDERS_VMS_MAX    1024       /* of one host */
+#define HEARTBEAT_VMS_MAX 1024       /* all that it has orders for, at least */
+#define MEMBERS_MAX       5000       /* as many hosts as the state holds */
 
 /* ---- joining
  * -------------------------------------------------------------------------------------
@@ -333,6 +334,17 @@ RECORD_DECLARE(msg_blob_ask, MSG_BLOB_ASK_FIELDS)
     F(S, 4, BLOB, data, "data", none, 0, 0, 1u << 19, 0, "bytes")
 RECORD_DECLARE(msg_blob_chunk, MSG_BLOB_CHUNK_FIELDS)
 
+/* ---- any message that is too large
+ * --------------------------------------------------------------- */
+#define MSG_PART_FIELDS(F, S)                                                    \
+    F(S, 1, U64, id, "id", UNIT_NONE, 0, 0, UINT64_MAX, 0,                       \
+      "of the message, by the sender")                                           \
+    F(S, 2, U32, type, "type", UNIT_NONE, 0, 0, UINT16_MAX, 0, "of the message") \
+    F(S, 3, U32, total, "total", UNIT_NONE, 0, 1, UINT32_MAX, 1, "its size")     \
+    F(S, 4, U32, offset, "offset", UNIT_NONE, 0, 0, UINT32_MAX, 0, "of data")    \
+    F(S, 5, BLOB, data, "data", none, 0, 0, MESSAGE_PART_MAX, 0, "bytes")
+RECORD_DECLARE(msg_part, MSG_PART_FIELDS)
+
 /* X(NAME, number, record): the mesh type is MESSAGE_TYPE_BASE + number. Numbers are for
  * ever. JOIN and JOIN_REPLY travel as the mesh's own pair of types. */
 #define MESSAGES(X)                        \
@@ -350,7 +362,8 @@ RECORD_DECLARE(msg_blob_chunk, MSG_BLOB_CHUNK_FIELDS)
     X(FORWARD_CANCEL, 12, msg_forward_end) \
     X(BLOB_ASK, 13, msg_blob_ask)          \
     X(BLOB_CHUNK, 14, msg_blob_chunk)      \
-    X(OUTDATED, 15, msg_outdated)
+    X(OUTDATED, 15, msg_outdated)          \
+    X(PART, 16, msg_part)
 
 enum message_type {
 #define MESSAGE_ENUM(NAME, number, record) MESSAGE_##NAME = MESSAGE_TYPE_BASE + (number),
@@ -366,6 +379,12 @@ int message_encode(const struct record *record,
                    const void *message,
                    uint8_t **ret_data,
                    size_t *ret_size);
+/* The same, up to that size. */
+int message_encode_within(const struct record *record,
+                          const void *message,
+                          size_t size_max,
+                          uint8_t **ret_data,
+                          size_t *ret_size);
 /* Decodes a body; on error ret_message is zeroed. */
 int message_decode(const struct record *record,
                    const void *data,

@@ -1,5 +1,6 @@
 /* Goal: a message reaches the member it is for, with the sender's name told by its key;
  * strangers are heard only where they may join. Method: whole links over loopback. */
+#include "agent/orders.h"
 #include "link_fixture.h"
 
 struct heard {
@@ -80,6 +81,109 @@ START_TEST(a_message_to_ourselves_comes_on_a_later_turn)
 
     ck_assert_uint_eq(heard[0].from, 1);
     ck_assert(link_is_up(rack.hosts[0].link, 1));
+    rack_stop();
+}
+END_TEST
+
+/* ---- orders larger than a frame ---- */
+
+static uint64_t orders_heard; /* their hash; 0: none */
+
+static void hear_orders(struct rack_host *host,
+                        const struct msg_member *from,
+                        enum message_type type,
+                        void *message)
+{
+    (void)host;
+    ck_assert_int_eq(type, MESSAGE_ORDERS);
+    ck_assert_uint_eq(from->uid, 1);
+    orders_heard = orders_hash(message);
+}
+
+/* A host of a few networks that are full; each neighbour is about a hundred bytes. */
+static void fill_orders(struct msg_orders *orders, unsigned networks)
+{
+    record_init(&msg_orders_record, orders);
+    orders->host = 2;
+    for (unsigned i = 0; i < networks; i++) {
+        struct msg_network *network =
+            record_list_add(&msg_network_record, (struct record_list *)&orders->networks);
+        ck_assert_ptr_nonnull(network);
+        network->uid = i + 1;
+        struct msg_neighbour *neighbours =
+            calloc(NETWORK_ADDRESSES_MAX, sizeof(*neighbours));
+        ck_assert_ptr_nonnull(neighbours);
+        for (unsigned k = 0; k < NETWORK_ADDRESSES_MAX; k++) {
+            neighbours[k] = (struct msg_neighbour){
+                .mac = k + 1, .ipv4 = 0x0a000000 + k, .underlay = 0x0b000000, .host = 2};
+            memset(neighbours[k].name, 'a' + (int)(k % 26), NAME_SIZE - 1);
+        }
+        network->neighbours.items = neighbours;
+        network->neighbours.count = NETWORK_ADDRESSES_MAX;
+    }
+}
+
+START_TEST(orders_of_full_networks_arrive)
+{
+    struct msg_orders orders;
+    rack_start(2);
+    rack.hosts[1].hear = hear_orders;
+    orders_heard = 0;
+    fill_orders(&orders, 6); /* above two MiB */
+
+    ck_assert_int_eq(link_send(rack.hosts[0].link, 2, MESSAGE_ORDERS, &orders), 0);
+
+    RACK_WAIT(orders_heard != 0);
+    ck_assert_uint_eq(orders_heard, orders_hash(&orders));
+    record_fini(&msg_orders_record, &orders);
+    rack_stop();
+}
+END_TEST
+
+START_TEST(orders_without_an_end_are_refused)
+{
+    struct msg_orders orders;
+    rack_start(2);
+    fill_orders(&orders, 64);
+
+    ck_assert_int_eq(link_send(rack.hosts[0].link, 2, MESSAGE_ORDERS, &orders),
+                     BERTH_ETOOLARGE);
+
+    record_fini(&msg_orders_record, &orders);
+    rack_stop();
+}
+END_TEST
+
+static unsigned chunks_heard;
+
+static void hear_chunk(struct rack_host *host,
+                       const struct msg_member *from,
+                       enum message_type type,
+                       void *message)
+{
+    (void)host;
+    (void)from;
+    (void)message;
+    ck_assert_int_eq(type, MESSAGE_BLOB_CHUNK);
+    chunks_heard++;
+}
+
+START_TEST(who_has_no_part_in_the_log_says_nothing_so_large)
+{
+    struct msg_orders orders;
+    const struct msg_blob_chunk behind = {0}; /* on the same lane */
+    rack_start(2);
+    rack.hosts[1].hear = hear_chunk;
+    chunks_heard = 0;
+    rack.hosts[0].voter = VOTER_NONE;
+    host_knows(&rack.hosts[1], 2);
+    fill_orders(&orders, 6);
+
+    ck_assert_int_eq(link_send(rack.hosts[0].link, 2, MESSAGE_ORDERS, &orders), 0);
+    ck_assert_int_eq(link_send(rack.hosts[0].link, 2, MESSAGE_BLOB_CHUNK, &behind), 0);
+
+    RACK_WAIT(chunks_heard == 1);
+    record_fini(&msg_orders_record, &orders);
     rack_stop();
 }
 END_TEST
@@ -235,6 +339,9 @@ int main(void)
     tcase_set_timeout(tests, 60);
     tcase_add_test(tests, members_hear_each_other_by_name);
     tcase_add_test(tests, a_message_to_ourselves_comes_on_a_later_turn);
+    tcase_add_test(tests, orders_of_full_networks_arrive);
+    tcase_add_test(tests, orders_without_an_end_are_refused);
+    tcase_add_test(tests, who_has_no_part_in_the_log_says_nothing_so_large);
     tcase_add_test(tests, who_is_no_member_is_not_found);
     tcase_add_test(tests, who_is_no_longer_a_member_is_not_heard);
     tcase_add_test(tests, who_is_turned_away_by_all_knows_it);

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TYPE_LAST MESSAGE_OUTDATED
+#define TYPE_LAST MESSAGE_PART
 
 /* Lists get one item; the depth is bounded, though messages nest less. */
 static void fill(const struct record *record, void *object, unsigned depth);
