@@ -196,7 +196,8 @@ has_no_log h4 || fail "h4 has a part in the log"
 
 check "a voter of this release is removed: the worker of the next gets its vote, and it joins again with the next release"
 old h1 drain "$(name_of h2)" --wait
-old h1 rm "host/$(name_of h2)" --yes
+is_removed() { old h1 rm "host/$(name_of h2)" --yes; } # refused until another one votes in its place
+wait_for 60 "h2 to be removed, once h4 votes in its place" is_removed
 wait_for 60 "h4 to have a vote" voters_are h1 h3 h4
 cat "$RACK_RUN"/h?/berthd.log >"$RACK_RUN/logs"
 says "host becomes standby of the log" "$RACK_RUN/logs"
