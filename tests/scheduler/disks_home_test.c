@@ -3,6 +3,7 @@
  * that with a disk that fits a host once; steps of the whole scheduler, every command
  * applied; hosts say that they keep disks. */
 #include "base/json.h"
+#include "model/state_rebirth.h"
 #include "scheduler_fixture.h"
 
 static uint64_t h2;
@@ -370,6 +371,43 @@ START_TEST(a_stopped_member_starts_as_what_it_was)
 }
 END_TEST
 
+static bool goes_on(void *context, const struct host *host)
+{
+    (void)context;
+    (void)host;
+    return true;
+}
+
+/* Whatever its restart policy says: nobody knows that it does not run elsewhere. */
+START_TEST(a_vm_that_waits_is_not_started_by_a_cluster_that_began_again)
+{
+    const struct rebirth rebirth = {
+        .wall_ms = 1, .reason = "recovered", .keeps = _i == 0 ? goes_on : NULL};
+    struct template *template = make_template(DEFAULT_TENANT, "r", NULL);
+    template->spec.lifecycle.restart.policy = RESTART_ALWAYS;
+    template->spec.lifecycle.host_failure = HOST_FAILURE_WAIT;
+    ck_assert_int_eq(put(KIND_TEMPLATE, template), 0);
+    ck_assert_int_eq(level_at_least(LEVEL_PLACE_UNKNOWN), 0);
+    (void)admit_one("db", "r");
+    settle_all();
+    const char *home = state_host(state, host_of_vm("db"))->meta.name;
+    ck_assert_int_eq(state_rebirth(state, &rebirth, NULL), 0);
+    settle();
+    if (_i == 0) {
+        char start[128];
+        (void)snprintf(start, sizeof(start),
+                       "berth start db starts it with the disks that %s keeps", home);
+        ck_assert_int_eq(vm_named("db")->status.phase, PHASE_STOPPED);
+        ck_assert_ptr_nonnull(strstr(summary(), "may run on another host of before"));
+        ck_assert_ptr_nonnull(strstr(summary(), start));
+    } else {
+        ck_assert_int_eq(vm_named("db")->status.phase, PHASE_LOST);
+        ck_assert_ptr_nonnull(
+            strstr(summary(), "it stays stopped until berth start db --anywhere"));
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("disks_home");
@@ -388,6 +426,8 @@ int main(void)
                    of_a_lost_vm_it_is_told_whether_it_starts_when_its_host_is_removed);
     tcase_add_test(tests, disks_on_a_lost_host_hold_their_vm_until_it_starts_anywhere);
     tcase_add_test(tests, who_waits_for_its_host_waits_off_it_too);
+    tcase_add_loop_test(
+        tests, a_vm_that_waits_is_not_started_by_a_cluster_that_began_again, 0, 2);
     tcase_add_test(tests, a_group_shrinks_by_its_stopped_members_first);
     tcase_add_test(tests, a_stopped_member_starts_as_what_it_was);
     tcase_set_timeout(tests, 60);
