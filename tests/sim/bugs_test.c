@@ -40,6 +40,8 @@ static const struct {
     {SIM_BUG_EARLY_VOTER, 10, MEMBERS, "a vote whose log ends at"},
     {SIM_BUG_TWO_AT_ONCE, 1, MEMBERS, "voters at once"},
     {SIM_BUG_STANDBY_COUNTS, 1, MEMBERS, "which a majority of its"},
+    {SIM_BUG_BEGUN_UNSAID, 1, RACK, "has begun from since"},
+    {SIM_BUG_LOSS_UNSAID, 1, RACK, "NOT all snapshots are there"},
 };
 
 static bool is_found(unsigned row, uint64_t seed)

@@ -67,11 +67,12 @@ void rack_totals_print(const struct rack_totals *totals)
            (wide)stats->packets, (wide)stats->acked, (wide)stats->reads,
            (wide)stats->retries, (wide)stats->unknown, (wide)stats->refusals_to_start);
     printf("VMs started %llu (%llu with kept disks), frozen %llu, ended by lease %llu; "
-           "kept disks given up %llu, disks removed %llu; paused %llu, saved %llu, gone "
-           "back %llu\n",
+           "kept disks given up %llu, disks removed %llu; paused %llu, saved %llu "
+           "(%llu damaged), gone back %llu (called off %llu)\n",
            (wide)stats->vm_starts, (wide)stats->vm_disk_starts, (wide)stats->vm_freezes,
            (wide)stats->vm_kills, (wide)stats->disks_given_up, (wide)stats->disks_removed,
-           (wide)stats->vm_pauses, (wide)stats->snapshots, (wide)stats->vm_restores);
+           (wide)stats->vm_pauses, (wide)stats->snapshots, (wide)stats->snapshots_damaged,
+           (wide)stats->vm_restores, (wide)stats->restores_called_off);
     printf("changes told to watches %llu; watches gone on %llu, reset %llu; histories "
            "%llu, undecided %llu\n",
            (wide)stats->watch_events, (wide)stats->watch_resumes,

@@ -26,7 +26,8 @@ const char *const sim_bug_names[SIM_BUG_COUNT] = {
     "no-epoch-check", "resume-late", "no-fence",         "drop-at-restart",
     "no-keep",        "disks-anew",  "disks-forgotten",  "feed-gap",
     "resume-skips",   "no-compare",  "seal-unwaited",    "damage-as-torn",
-    "log-anew",       "early-voter", "two-at-once",      "standby-counts"};
+    "log-anew",       "early-voter", "two-at-once",      "standby-counts",
+    "begun-unsaid",   "loss-unsaid"};
 
 static struct sim *current;
 
@@ -453,16 +454,19 @@ bool sim_run(struct sim *sim)
     while (!good && !world->failed && world->now_ns < healed_ns + patience_ns) {
         sim_run_until(sim, world->now_ns + LOOK_NS);
         good = has_leader(sim) && sim_clients_served(sim) && oracle_all_agree(sim) &&
-               all_vms_run(sim) && sim_watchers_current(sim) && sim_members_settled(sim);
+               all_vms_run(sim) && sim_saved_agree(sim) && sim_watchers_current(sim) &&
+               sim_members_settled(sim);
     }
     if (!good && !world->failed) {
         say_vms(sim);
-        world_fail(world, "%u seconds after healing: %s, %s, %s, %s, %s, %s",
+        world_fail(world, "%u seconds after healing: %s, %s, %s, %s, %s, %s, %s",
                    (unsigned)(patience_ns / NS_PER_S),
                    has_leader(sim) ? "a leader" : "NO leader",
                    sim_clients_served(sim) ? "clients served" : "clients NOT served",
                    oracle_all_agree(sim) ? "states agree" : "states do NOT agree",
                    all_vms_run(sim) ? "all VMs run" : "NOT all VMs run",
+                   sim_saved_agree(sim) ? "snapshots are there"
+                                        : "NOT all snapshots are there",
                    sim_watchers_current(sim) ? "watches current" : "watches NOT current",
                    sim_members_settled(sim) ? "voters settled" : "voters NOT settled");
     }

@@ -78,6 +78,8 @@ enum sim_bug {
     SIM_BUG_EARLY_VOTER,      /* a standby gets its vote before it has caught up */
     SIM_BUG_TWO_AT_ONCE,      /* who is removed is replaced in the same entry */
     SIM_BUG_STANDBY_COUNTS,   /* acks of those who do not vote count as votes' */
+    SIM_BUG_BEGUN_UNSAID,     /* hosts do not say that a run which has ended was up */
+    SIM_BUG_LOSS_UNSAID,      /* what is damaged is told of as nobody's */
     SIM_BUG_COUNT
 };
 extern const char *const sim_bug_names[SIM_BUG_COUNT];
@@ -219,7 +221,7 @@ struct sim_booked {
 struct sim_stats {
     uint64_t acked, unknown, refused, reads, packets, crashes, faults, leaders, retries;
     uint64_t vm_starts, vm_disk_starts, vm_freezes, vm_kills, vm_double;
-    uint64_t vm_pauses, vm_restores, snapshots;
+    uint64_t vm_pauses, vm_restores, restores_called_off, snapshots, snapshots_damaged;
     uint64_t disks_given_up, disks_removed;
     uint64_t refusals_to_start;
     uint64_t watch_events, watch_resumes, watch_resets;
@@ -235,8 +237,10 @@ struct sim_kept {
     enum stop_intent intent;
     bool has_run;
     bool grouped;
-    bool waits;    /* for a host that is lost */
-    bool restores; /* begins from a snapshot */
+    bool waits;       /* for a host that is lost */
+    uint64_t restore; /* begins from that snapshot */
+    uint64_t wished;  /* the epoch in which its user last said so */
+    uint64_t unheard; /* the last that was given up without a word of its host */
 };
 
 struct sim {
@@ -260,6 +264,7 @@ struct sim {
     unsigned snapshot_threshold;
     unsigned snapshot_trailing;
     bool healed;
+    bool unheard; /* a restore has been hit (sim_faults_restoring) */
 };
 
 struct sim_fault_list;
@@ -398,10 +403,14 @@ void sim_vms_power_off(struct sim_machine *machine);
 unsigned sim_vms_alive(const struct sim_machine *machine);
 /* It has disks that a run of that epoch left, or has begun with. */
 bool sim_vms_holds(const struct sim_machine *machine, uint64_t uid, uint64_t epoch);
+/* Has this run of the VM been up there? */
+bool sim_vms_has_begun(const struct sim_machine *machine, uint64_t uid, uint64_t epoch);
 /* Does this run of the VM run there, paused or not? */
 bool sim_vms_runs(const struct sim_machine *machine, uint64_t uid, uint64_t epoch);
 struct vm_supervisor;
 struct sim_machine *sim_vms_machine(const struct vm_supervisor *supervisor);
+/* Tells the berthd that is there, if any. */
+void sim_vms_snapshots_changed(const struct sim_machine *machine);
 
 /* ---- snapshots on a machine's disk (sim_saved.c) ---- */
 void sim_saved_init(struct sim_machine *machine);
@@ -413,6 +422,13 @@ bool sim_saved_holds(const struct sim_machine *machine,
                      uint64_t snapshot,
                      uint64_t vm,
                      uint64_t epoch);
+/* Its disks on their way to the run of that epoch: 1 under way, 0 there, or an error. */
+int sim_saved_restore(struct sim_machine *machine,
+                      uint64_t snapshot,
+                      uint64_t vm,
+                      uint64_t epoch);
+/* The hosts that are up have whole what the log calls ready. */
+bool sim_saved_agree(struct sim *sim);
 
 /* ---- disks of VMs: the log's word and the hosts' (sim_kept.c) ---- */
 
@@ -420,6 +436,8 @@ bool sim_saved_holds(const struct sim_machine *machine,
 void sim_kept_applied(struct sim *sim,
                       const struct state *state,
                       const struct command *command);
+/* What the log says of the VM; NULL: it has none such. */
+const struct sim_kept *sim_kept_find(const struct sim *sim, uint64_t vm);
 /* A machine removes the disks of a VM, which its run of that epoch was the last to use.
  */
 void sim_kept_removed(struct sim_machine *machine, uint64_t vm, uint64_t epoch);

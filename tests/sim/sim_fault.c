@@ -8,8 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FULL_BYTES (UINT64_C(8) << 20)
-#define HOUR_MS    3600000
+#define UNHEARD_SEEDS  4 /* one of so many, an odd one: there a user has VMs */
+#define UNHEARD_MIN_NS (2 * NS_PER_S)
+#define UNHEARD_MAX_NS (9 * NS_PER_S) /* longer than it takes to give a host up */
+#define UNHEARD_OFF_NS (800 * NS_PER_MS)
+#define FULL_BYTES     (UINT64_C(8) << 20)
+#define HOUR_MS        3600000
 
 static const char *const names[FAULT_KIND_COUNT] = {
     "kill",      "power off",    "pause",      "cut one way", "cut",     "isolate",
@@ -389,6 +393,45 @@ void sim_faults_changing(struct sim *sim, unsigned machine, bool votes)
                  0);
         break;
     }
+}
+
+static void on_heard(void *context, uint64_t machine)
+{
+    struct sim *sim = context;
+    if (!sim->healed) {
+        cut_around(sim, (unsigned)machine, true, true, false);
+        power(&sim->machines[machine], true);
+    }
+}
+
+static void on_unheard(void *context, uint64_t machine)
+{
+    struct sim *sim = context;
+    if (!sim->healed) {
+        power(&sim->machines[machine], false);
+        world_at(&sim->world, sim->world.now_ns + UNHEARD_OFF_NS, NULL, on_heard, sim,
+                 machine);
+    }
+}
+
+bool sim_faults_await_restore(const struct sim *sim)
+{
+    return !sim->healed && !sim->unheard && sim->config.seed % UNHEARD_SEEDS == 1;
+}
+
+void sim_faults_restoring(struct sim *sim, unsigned machine)
+{
+    if (!sim_faults_await_restore(sim)) {
+        return;
+    }
+    sim->unheard = true; /* once in a run */
+    world_say(&sim->world, "m%u is alone while it restores, then without power", machine);
+    sim->stats.faults++;
+    cut_around(sim, machine, true, true, true);
+    world_at(&sim->world,
+             sim->world.now_ns +
+                 world_between(&sim->world, UNHEARD_MIN_NS, UNHEARD_MAX_NS),
+             NULL, on_unheard, sim, machine);
 }
 
 void sim_faults_book(struct sim *sim, const struct sim_fault_list *list, uint64_t mask)

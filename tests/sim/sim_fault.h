@@ -78,6 +78,11 @@ void sim_faults_book(struct sim *sim, const struct sim_fault_list *list, uint64_
 /* A leader has changed that machine's role, perhaps its vote: what waits for that begins
  * soon. */
 void sim_faults_changing(struct sim *sim, unsigned machine, bool votes);
+/* A way back to a snapshot begins there: in some seeds nobody hears of the run that
+ * comes of it before it has ended. */
+void sim_faults_restoring(struct sim *sim, unsigned machine);
+/* Is it one of those seeds, and has that yet to come? */
+bool sim_faults_await_restore(const struct sim *sim);
 /* Ends all that is still wrong. */
 void sim_faults_heal(struct sim *sim);
 void sim_fault_print(const struct sim_fault *fault, char *text, size_t size);

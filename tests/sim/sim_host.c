@@ -336,6 +336,23 @@ static void disks_forget(const struct sim_process *process,
     }
 }
 
+/* The mistakes are those of a host whose snapshots and their runs go wrong unheard. */
+static void snapshots_forget(const struct sim_process *process,
+                             struct msg_heartbeat *heartbeat)
+{
+    enum sim_bug bug = process->machine->sim->config.bug;
+    for (uint32_t i = 0; i < heartbeat->vms.count && bug == SIM_BUG_BEGUN_UNSAID; i++) {
+        struct msg_vm_seen *seen = &heartbeat->vms.items[i];
+        bool ended = seen->phase == PHASE_STOPPED || seen->phase == PHASE_FAILED;
+        seen->running_wall_ms = ended ? 0 : seen->running_wall_ms;
+    }
+    for (uint32_t i = 0; i < heartbeat->snapshots.count && bug == SIM_BUG_LOSS_UNSAID;
+         i++) {
+        struct msg_snapshot_seen *seen = &heartbeat->snapshots.items[i];
+        seen->epoch = seen->phase == SNAPSHOT_LOST ? 0 : seen->epoch;
+    }
+}
+
 /* The mistake is a leader that does not name the disks to those who keep them. */
 static void keeps_forget(const struct sim_process *process, struct msg_orders *orders)
 {
@@ -381,6 +398,7 @@ on_heartbeat(struct sim_process *process, const struct msg_member *from, void *m
 {
     if (process->leader != NULL && leader_leads(process->leader)) {
         disks_forget(process, message);
+        snapshots_forget(process, message);
         leader_on_heartbeat(process->leader, from, message);
         return;
     }

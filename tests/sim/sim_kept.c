@@ -17,7 +17,7 @@ static uint64_t keeper_of(const struct sim_kept *kept)
                                   : kept->host;
 }
 
-static const struct sim_kept *find(const struct sim *sim, uint64_t vm)
+const struct sim_kept *sim_kept_find(const struct sim *sim, uint64_t vm)
 {
     for (unsigned i = 0; i < sim->kept_count; i++) {
         if (sim->kept[i].vm == vm) {
@@ -38,7 +38,7 @@ static struct sim_kept kept_of(const struct vm *vm)
         .intent = vm->status.intent,
         .has_run = vm->status.running_wall_ms != 0 || vm->status.ready_wall_ms != 0,
         .grouped = vm->spec.group[0] != '\0',
-        .restores = vm->status.restore != 0,
+        .restore = vm->status.restore,
         .waits = vm->spec.machine.lifecycle.host_failure == HOST_FAILURE_WAIT,
     };
 }
@@ -52,7 +52,8 @@ static bool host_is_lost(const struct state *state, uint64_t uid)
 }
 
 /* May the command give up the disks that the log spoke of before it? */
-static bool may_give_up(const struct state *state,
+static bool may_give_up(struct sim *sim,
+                        const struct state *state,
                         const struct sim_kept *before,
                         bool is_gone,
                         const struct command *command)
@@ -66,13 +67,17 @@ static bool may_give_up(const struct state *state,
     case COMMAND_SET_POWER:
         return command->body.set_power.anywhere;
     case COMMAND_VM_PHASE: /* it was to go elsewhere, or has had its chance here */
+        if (before->host != 0 && before->disk_host != 0) { /* begun from its snapshot */
+            return sim_vms_has_begun(sim_machine_of_uid(sim, before->host), before->vm,
+                                     before->epoch);
+        }
         return before->intent == STOP_INTENT_MOVE ||
                (before->intent == STOP_INTENT_NONE && before->has_run && !before->waits);
     case COMMAND_HOST_PHASE: /* it ran there, and is to run elsewhere */
         return before->host != 0 && before->intent != STOP_INTENT_STOP && !before->waits;
-    case COMMAND_PLACE_VM: /* where its snapshot is, or its group goes on */
-        return before->restores || (before->grouped && !before->waits &&
-                                    host_is_lost(state, before->disk_host));
+    case COMMAND_PLACE_VM: /* its group goes on */
+        return before->grouped && !before->waits &&
+               host_is_lost(state, before->disk_host);
     default:
         return false;
     }
@@ -83,14 +88,14 @@ static void check_given_up(struct sim *sim,
                            const struct sim_kept *before,
                            const struct command *command)
 {
-    const struct sim_kept *after = find(sim, before->vm);
+    const struct sim_kept *after = sim_kept_find(sim, before->vm);
     bool stays = after != NULL && keeper_of(after) == keeper_of(before) &&
                  after->disk_epoch >= before->disk_epoch;
     if (keeper_of(before) == 0 || stays) {
         return;
     }
     sim->stats.disks_given_up++;
-    if (!may_give_up(state, before, after == NULL, command)) {
+    if (!may_give_up(sim, state, before, after == NULL, command)) {
         world_fail(&sim->world,
                    "the log gives up the disks of VM %llu, of epoch %llu on m%u, by a %s",
                    (unsigned long long)before->vm, (unsigned long long)before->disk_epoch,
@@ -105,12 +110,16 @@ static void check_end(struct sim *sim,
                       const struct cmd_vm_phase *report)
 {
     const struct sim_machine *host = sim_machine_of_uid(sim, report->host);
-    const struct sim_kept *after = find(sim, report->vm);
+    const struct sim_kept *after = sim_kept_find(sim, report->vm);
     bool ended = report->phase == PHASE_STOPPED || report->phase == PHASE_FAILED;
     bool stays =
         before->intent == STOP_INTENT_STOP || before->intent == STOP_INTENT_RESTART;
     if (!ended || before->host == 0) {
         return; /* no news */
+    }
+    if (before->disk_host != 0 && after != NULL &&
+        after->disk_host == before->disk_host) {
+        return; /* it has not begun from its snapshot: those elsewhere are the VM's */
     }
     if (report->disk_epoch == 0 && sim_vms_holds(host, report->vm, report->epoch)) {
         world_fail(&sim->world, "m%u does not say that it has the disks of VM %llu",
@@ -142,6 +151,25 @@ static void check_there(struct sim *sim, const struct sim_kept *kept)
     }
 }
 
+/* What the log itself does not remember. */
+static void
+carry_on(struct sim *sim, const struct sim_kept *before, const struct command *command)
+{
+    for (unsigned i = 0; i < sim->kept_count; i++) {
+        struct sim_kept *kept = &sim->kept[i];
+        if (kept->vm != before->vm) {
+            continue;
+        }
+        const bool wish = command->type == COMMAND_RESTORE_VM &&
+                          command->body.restore_vm.vm == kept->vm &&
+                          command->body.restore_vm.snapshot == kept->restore;
+        const bool unheard =
+            before->host != 0 && kept->host == 0 && command->type != COMMAND_VM_PHASE;
+        kept->wished = wish ? kept->epoch : before->wished;
+        kept->unheard = unheard ? before->epoch : before->unheard;
+    }
+}
+
 void sim_kept_applied(struct sim *sim,
                       const struct state *state,
                       const struct command *command)
@@ -155,6 +183,9 @@ void sim_kept_applied(struct sim *sim,
     while ((vm = state_next(state, KIND_VM, &cursor)) != NULL) {
         REQUIRE(sim->kept_count < SIM_KEPT_MAX);
         sim->kept[sim->kept_count++] = kept_of(vm);
+    }
+    for (unsigned i = 0; i < count; i++) {
+        carry_on(sim, &before[i], command);
     }
     for (unsigned i = 0; i < count; i++) {
         check_given_up(sim, state, &before[i], command);
@@ -171,7 +202,7 @@ void sim_kept_applied(struct sim *sim,
 void sim_kept_removed(struct sim_machine *machine, uint64_t vm, uint64_t epoch)
 {
     struct sim *sim = machine->sim;
-    const struct sim_kept *kept = find(sim, vm);
+    const struct sim_kept *kept = sim_kept_find(sim, vm);
     sim->stats.disks_removed++;
     if (kept == NULL) {
         return;

@@ -3,6 +3,7 @@
  */
 #include "base/require.h"
 #include "sim.h"
+#include "sim_fault.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -212,7 +213,7 @@ static const struct {
 } deeds[] = {
     {12, own_switch}, {3, own_start_anywhere}, {3, own_restart},
     {2, own_move},    {1, own_delete},         {4, own_pause},
-    {4, own_save},    {3, own_restore},        {2, own_unsave},
+    {6, own_save},    {8, own_restore},        {2, own_unsave},
 };
 
 static void use_own(struct sim *sim, struct sim_process *process)
@@ -226,6 +227,10 @@ static void use_own(struct sim *sim, struct sim_process *process)
     uint64_t draw = world_between(&sim->world, 0, all - 1);
     if (vm == NULL) {
         own_admit(process, number);
+        return;
+    }
+    if (sim_faults_await_restore(sim) && world_chance(&sim->world, 500)) {
+        own_restore(process, vm);
         return;
     }
     size_t deed = 0;

@@ -39,6 +39,9 @@ struct copy {
     bool paused; /* by its user */
     bool fenced;
     uint64_t disks_from; /* the run that its disks were made for; 0: it has none here */
+    uint64_t restored;   /* the snapshot that the run began from; 0: it booted */
+    uint64_t up_from; /* the snapshot of the last run that was up from one, and which: */
+    uint64_t up_epoch;
     enum phase phase;
     uint64_t since_wall_ms;
     uint64_t start_wall_ms;
@@ -126,6 +129,15 @@ static void check_epoch(const struct copy *copy, uint64_t epoch)
     }
 }
 
+/* One that was to begin from a snapshot and was never up, as far as the log has heard:
+ * the disks of before are the VM's. */
+static bool is_called_off(const struct copy *copy)
+{
+    const struct sim_kept *kept = sim_kept_find(copy->machine->sim, copy->uid);
+    return copy->restored != 0 &&
+           (copy->running_wall_ms == 0 || (kept != NULL && kept->unheard >= copy->epoch));
+}
+
 /* Whoever starts with disks that were kept has the newest there are: no run anywhere else
  * has been after the one that left them. */
 static void check_disks(const struct copy *copy, uint64_t disk_epoch)
@@ -136,7 +148,7 @@ static void check_disks(const struct copy *copy, uint64_t disk_epoch)
         for (unsigned j = 0; vms != NULL && j < vms->count; j++) {
             const struct copy *other = &vms->copies[j];
             if (other != copy && other->uid == copy->uid && other->life > 0 &&
-                (other->alive || other->epoch > disk_epoch)) {
+                (other->alive || (other->epoch > disk_epoch && !is_called_off(other)))) {
                 world_fail(
                     &sim->world,
                     "VM %llu starts on m%u with disks of epoch %llu, but epoch "
@@ -146,6 +158,22 @@ static void check_disks(const struct copy *copy, uint64_t disk_epoch)
                     other->alive ? "has them open" : "has run", other->machine->index);
             }
         }
+    }
+}
+
+/* To go back to a snapshot is to give up what was written since: once for each wish. A
+ * run that was up counts, unless the log has given it up without a word of its host. */
+static void check_once(const struct copy *copy, uint64_t snapshot, uint64_t epoch)
+{
+    struct sim *sim = copy->machine->sim;
+    const struct sim_kept *kept = sim_kept_find(sim, copy->uid);
+    if (kept != NULL && copy->up_from == snapshot && copy->up_epoch > kept->wished &&
+        copy->up_epoch > kept->unheard) {
+        world_fail(&sim->world,
+                   "VM %llu begins on m%u in epoch %llu from a snapshot that epoch %llu "
+                   "has begun from since its user wished so",
+                   (unsigned long long)copy->uid, copy->machine->index,
+                   (unsigned long long)epoch, (unsigned long long)copy->up_epoch);
     }
 }
 
@@ -209,6 +237,10 @@ static void on_step(void *context, uint64_t life)
         end(copy, PHASE_FAILED, "the engine gave up");
     } else if (copy->phase == PHASE_STARTING) {
         copy->running_wall_ms = sim_machine_wall_ms(copy->machine);
+        if (copy->restored != 0) {
+            copy->up_from = copy->restored;
+            copy->up_epoch = copy->epoch;
+        }
         move(copy, PHASE_RUNNING, "");
         world_at(world, world->now_ns + world_between(world, 0, READY_MAX_NS), NULL,
                  on_step, copy, life);
@@ -311,6 +343,17 @@ bool sim_vms_holds(const struct sim_machine *machine, uint64_t uid, uint64_t epo
     return false;
 }
 
+bool sim_vms_has_begun(const struct sim_machine *machine, uint64_t uid, uint64_t epoch)
+{
+    for (unsigned i = 0; i < machine->vms->count; i++) {
+        const struct copy *copy = &machine->vms->copies[i];
+        if (copy->uid == uid && copy->epoch == epoch) {
+            return copy->running_wall_ms != 0;
+        }
+    }
+    return false;
+}
+
 bool sim_vms_runs(const struct sim_machine *machine, uint64_t uid, uint64_t epoch)
 {
     for (unsigned i = 0; i < machine->vms->count; i++) {
@@ -321,6 +364,14 @@ bool sim_vms_runs(const struct sim_machine *machine, uint64_t uid, uint64_t epoc
         }
     }
     return false;
+}
+
+void sim_vms_snapshots_changed(const struct sim_machine *machine)
+{
+    const struct vm_supervisor *supervisor = machine->vms->supervisor;
+    if (supervisor != NULL) {
+        supervisor->config.snapshots_changed(supervisor->config.context);
+    }
 }
 
 struct sim_machine *sim_vms_machine(const struct vm_supervisor *supervisor)
@@ -477,12 +528,15 @@ static void disks_remove(struct copy *copy)
     }
 }
 
-/* Disks of a snapshot take the place of those that there are. */
+/* Disks of a snapshot take the place of those that there are. 1: they are on their way.
+ */
 static int restore_begin(struct copy *copy, const struct vm_order *order, struct err *err)
 {
-    if (!sim_saved_holds(copy->machine, order->restore, copy->uid, order->vm.epoch)) {
-        return err_set(err, BERTH_ENOTFOUND, "its snapshot is not here");
+    int r = sim_saved_restore(copy->machine, order->restore, copy->uid, order->vm.epoch);
+    if (r != 0) {
+        return r > 0 ? r : err_set(err, r, "its snapshot is not here");
     }
+    check_once(copy, order->restore, order->vm.epoch);
     copy->machine->sim->stats.vm_restores++;
     if (order->disk_epoch == 0 || copy->disks_from == 0) {
         disks_remove(copy);
@@ -531,8 +585,9 @@ int vm_supervisor_start(struct vm_supervisor *supervisor,
     r = order->restore != 0 ? restore_begin(copy, order, err)
                             : disks_begin(copy, order, err);
     if (r != 0) {
-        return r;
+        return r > 0 ? 0 : r;
     }
+    copy->restored = order->restore;
     copy->epoch = order->vm.epoch;
     copy->epoch_seen =
         order->vm.epoch > copy->epoch_seen ? order->vm.epoch : copy->epoch_seen;
