@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Goal: berth-vmm boots Debian's own cloud kernel, as vmlinux and as the vmlinuz that Debian ships, on one CPU and on
 # several, the guest finds what the machine has: clock, PCI, entropy, disks, a network, consoles, sockets, a balloon,
-# power button, reset, power off; it gets memory and CPUs while it runs; and it goes on where it was after it was saved,
-# killed and restored.
+# memory that comes and goes, CPUs that come, power button, reset, power off; and it goes on where it was after it was
+# saved, killed and restored.
 # Method: inside an emulated machine with SVM (deploy/lib/kvm_machine.sh, tier T2), on its real kvm_amd. Every wait is
 # for a line on the guest's console, with a bound; nothing depends on how long something took.
 set -eEuo pipefail
@@ -394,13 +394,22 @@ ended 0
 [ "$(pool Free)" = 70 ] || fail "pages are left behind: $(grep Huge /proc/meminfo)"
 echo 0 >/proc/sys/vm/nr_hugepages
 
-check "a guest gets memory while it runs, and gives it back"
+check "a guest gets memory while it runs, as much as was asked for"
+plain=$cmdline
+cmdline="$cmdline memhp_default_state=online_movable"
 machine --memory size=160MiB,max=672MiB
 await 'built-in shell' 240
-# asked MIB: what QMP wants to be plugged
+# asked MIB [ARGUMENTS OF QMP_SAY...]: what QMP wants to be plugged
 asked() {
-    qmp_say qmp.sock qom-set "{\"path\":\"vmem0\",\"property\":\"requested-size\",\"value\":$(($1 << 20))}" >answer ||
+    local bytes=$(($1 << 20))
+    shift
+    timeout 300 qmp_say "$@" qmp.sock qom-set "{\"path\":\"vmem0\",\"property\":\"requested-size\",\"value\":$bytes}" >answer ||
         fail "$(cat answer)"
+}
+# followed MIB: the same, until the guest has followed and QMP says so
+followed() {
+    asked "$1" -e "\"MEMORY_DEVICE_SIZE_CHANGE\",\"data\":{\"id\":\"vmem0\",\"size\":$(($1 << 20)),"
+    plugged "$1"
 }
 # plugged MIB: waits until so much is
 plugged() {
@@ -421,25 +430,48 @@ total() {
     fi
     await "^total=$1" 120
 }
-say 'echo online_movable >/sys/devices/system/memory/auto_online_blocks; modprobe virtio_mem; echo mem=$?'
+# movable NAME: how many pages of the zone that what came is in are free, as $NAME there and in the file NAME here
+movable() {
+    say "$1=\$(awk '/zone +Movable/ { is = 1 } is && /nr_free_pages|pages free/ { print \$NF; exit }' /proc/zoneinfo)"
+    say "echo movable-$1=\$$1"
+    await "^movable-$1=[0-9]" 60
+    sed -n "s/^movable-$1=//p" console | tr -d '\r' >"$1"
+}
+# host_mib: of the guest's RAM, what is there
+host_mib() { awk '/^RssShmem/ { print int($2 / 1024) }' /proc/$vmm/status; }
+say 'modprobe virtio_mem; echo mem=$?'
 await '^mem=0' 60
-asked 384
-plugged 384
+followed 384
 total grown 450
-say 'mkdir -p /mnt; mount -t tmpfs -o size=300m none /mnt; head -c 250000000 /dev/zero | tr "\000" x >/mnt/big; echo "big: $(sha256sum </mnt/big)"'
-await '^big: ' 120
+
+check "what it writes there is there when it was saved, killed and restored"
+movable before
+say 'mkdir -p /mnt; mount -t tmpfs -o size=300m none /mnt; head -c 4000000 /dev/urandom >/tmp/part'
+say 'for i in $(seq 60); do echo "part $i"; cat /tmp/part; done >/mnt/big; echo "big: $(sha256sum </mnt/big)"'
+await '^big: ' 240
 big_is=$(sed -n 's/^big: //p' console | tr -d '\r')
+movable after
+[ $(($(cat before) - $(cat after))) -gt 40000 ] || fail "it is not in what came: $(cat before) pages, then $(cat after)"
 save saved.5
 machine --memory size=160MiB,max=672MiB --incoming saved.5 --lazy
 say 'echo "then: $(sha256sum </mnt/big)"'
-await "^then: $big_is" 120
+await "^then: $big_is" 240
 log_says 'it has RAM that is plugged'
 rm saved.5
+plugged 384
+had=$(host_mib)
+[ "$had" -gt 240 ] || fail "the host has $had MiB of it"
+
+check "it gives back all that came, and the host has it"
 say 'rm /mnt/big; umount /mnt; echo gone=$?'
 await '^gone=0' 60
-asked 128
-plugged 128
-total shrunk -300
+followed 0
+total back -160
+has=$(host_mib)
+[ "$has" -le 170 ] || fail "the host still has $has of $had MiB"
+
+check "it gets some again, and a reboot takes it away until the guest asks anew"
+followed 128
 say 'reboot -f'
 await 'built-in shell' 240
 plugged 0
@@ -448,6 +480,7 @@ await '^mem=again' 60
 plugged 128
 say 'poweroff -f'
 ended 0
+cmdline=$plain
 
 check "a guest gets CPUs while it runs, and keeps them"
 machine --cpus count=1,max=3

@@ -1,6 +1,9 @@
-/* qmp_say [-d FD] SOCKET COMMAND [ARGUMENTS]: one QMP command for a system test; prints
- * the answer, an object of JSON on one line, and ends with 0, or with 1 when it is an
- * error. ARGUMENTS is JSON. The open descriptor FD goes along with the command. */
+/* qmp_say [-d FD] [-e TEXT] SOCKET COMMAND [ARGUMENTS]: one QMP command for a system
+ * test; prints the answer, an object of JSON on one line, and ends with 0, or with 1 when
+ * it is an error. ARGUMENTS is JSON. The open descriptor FD goes along with the command.
+ * With -e it goes on until it is told an event that has this text in it, and prints that,
+ * too.
+ */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +19,18 @@ static int answer(FILE *from, char line[LINE_MAX_BYTES])
     while (fgets(line, LINE_MAX_BYTES, from) != NULL) {
         if (strstr(line, "\"return\"") != NULL || strstr(line, "\"error\"") != NULL) {
             return strstr(line, "\"error\"") != NULL ? 1 : 0;
+        }
+    }
+    (void)snprintf(line, LINE_MAX_BYTES, "the connection has ended\n");
+    return 1;
+}
+
+/* The next event with this text. */
+static int event(FILE *from, const char *text, char line[LINE_MAX_BYTES])
+{
+    while (fgets(line, LINE_MAX_BYTES, from) != NULL) {
+        if (strstr(line, "\"event\"") != NULL && strstr(line, text) != NULL) {
+            return 0;
         }
     }
     (void)snprintf(line, LINE_MAX_BYTES, "the connection has ended\n");
@@ -44,15 +59,19 @@ static int say(int fd, char *text, int descriptor)
 int main(int argc, char *argv[])
 {
     int descriptor = -1;
+    const char *wanted = NULL;
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     static char line[LINE_MAX_BYTES];
-    if (argc > 2 && strcmp(argv[1], "-d") == 0) {
-        descriptor = (int)strtol(argv[2], NULL, 10);
-        argc -= 2;
-        argv += 2;
+    for (; argc > 2 && argv[1][0] == '-'; argc -= 2, argv += 2) {
+        if (strcmp(argv[1], "-d") == 0) {
+            descriptor = (int)strtol(argv[2], NULL, 10);
+        } else if (strcmp(argv[1], "-e") == 0) {
+            wanted = argv[2];
+        }
     }
     if (argc < 3 || strlen(argv[1]) >= sizeof(address.sun_path)) {
-        (void)fputs("usage: qmp_say [-d FD] SOCKET COMMAND [ARGUMENTS]\n", stderr);
+        (void)fputs("usage: qmp_say [-d FD] [-e TEXT] SOCKET COMMAND [ARGUMENTS]\n",
+                    stderr);
         return 2;
     }
     (void)snprintf(address.sun_path, sizeof(address.sun_path), "%s", argv[1]);
@@ -75,6 +94,10 @@ int main(int argc, char *argv[])
         code = say(fd, text, descriptor) == 0 ? answer(peer, line) : 2;
     }
     (void)fputs(line, stdout);
+    if (code == 0 && wanted != NULL) {
+        code = event(peer, wanted, line);
+        (void)fputs(line, stdout);
+    }
     (void)fclose(peer);
     return code;
 }
