@@ -69,6 +69,7 @@ struct machine {
     struct machine_image image; /* where its RAM comes from */
     struct ram_loader *loader;  /* of lazy RAM; owned */
     atomic_bool is_damaged;     /* the loader could not have all of it */
+    atomic_bool gives_ram_up;   /* what it waits for, until it begins anew */
     bool awaits_state;          /* it is to be restored */
     /* between the vCPUs and the machine's thread; held before the vCPUs' own lock */
     pthread_mutex_t lock;
@@ -141,6 +142,12 @@ static void on_broken(void *context, struct vcpu *vcpu, const char *reason)
     log_error("vmm", "a vCPU cannot go on", KV_U64("cpu", vcpu->index),
               KV_STR("why", reason));
     ask(context, REQUEST_END, MACHINE_END_BROKEN, reason);
+}
+
+static bool gives_ram_up(void *context)
+{
+    const struct machine *machine = context;
+    return atomic_load(&machine->gives_ram_up);
 }
 
 /* On the loader's thread; who waits for what is lost is let go after this. */
@@ -245,6 +252,7 @@ static void ram_forget(struct machine *machine)
     ram_loader_drop(machine->loader); /* nothing is lost from here on */
     pthread_mutex_lock(&machine->lock);
     atomic_store(&machine->is_damaged, false);
+    atomic_store(&machine->gives_ram_up, false);
     if (machine->request == REQUEST_LOST) {
         machine->request = REQUEST_NONE;
     }
@@ -288,6 +296,7 @@ static void carry_out(struct machine *machine,
         return;
     }
     if (request != REQUEST_CRASH_LOADED) {
+        atomic_store(&machine->gives_ram_up, request == REQUEST_RESET);
         ram_loader_abandon(machine->loader); /* nobody goes on with what it was */
     }
     if (was_running) {
@@ -673,6 +682,7 @@ int machine_start_threads(struct machine *machine, struct err *err)
                                        .may_run = may_run,
                                        .shutdown = on_shutdown,
                                        .broken = on_broken,
+                                       .gives_ram_up = gives_ram_up,
                                        .context = machine,
                                        .began_context = machine->events.context};
     return machine_cpus_start(&machine->cpus, &machine->bus, &events, err);

@@ -288,7 +288,8 @@ static void *vcpu_thread(void *context)
     while (vcpu->events.may_run(vcpu->events.context, vcpu)) {
         if (ioctl(vcpu->fd, KVM_RUN, 0UL) == 0) {
             (void)handle_exit(vcpu); /* the next run tells whether there is more */
-        } else if (errno == EINTR || errno == EAGAIN) {
+        } else if (errno == EINTR || errno == EAGAIN ||
+                   (errno == EFAULT && vcpu->events.gives_ram_up(vcpu->events.context))) {
             count(vcpu, VCPU_EXIT_INTERRUPTED);
         } else {
             tell_broken(vcpu, "KVM does not run the vCPU any more: error",
