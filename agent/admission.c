@@ -142,7 +142,8 @@ static void join_welcome(struct admission *admission,
     record_init(&msg_join_reply_record, &reply);
     reply.uid = host->meta.uid;
     reply.cluster_id = admission->config.identity->cluster_id;
-    if (orders_members(control_state(admission->config.control), &reply.members) == 0) {
+    if (orders_members_for_guest(control_state(admission->config.control), reply.uid,
+                                 admission->config.identity->uid, &reply.members) == 0) {
         reply_send(admission, guest, &reply); /* it asks again */
     }
     record_fini(&msg_join_reply_record, &reply);

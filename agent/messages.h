@@ -53,7 +53,7 @@ RECORD_DECLARE(msg_member, MSG_MEMBER_FIELDS)
     F(S, 4, U64, cluster_id, "clusterId", UNIT_NONE, 0, 0, UINT64_MAX, 0,      \
       "of the cluster")                                                        \
     F(S, 5, LIST, members, "members", msg_member, 0, 0, MEMBERS_MAX, 0,        \
-      "everyone, the new host too")                                            \
+      "who has the log, the new host")                                         \
     F(S, 6, RECORD, leader, "leader", msg_member, 0, 0, 0, 0, "when asked elsewhere")
 RECORD_DECLARE(msg_join_reply, MSG_JOIN_REPLY_FIELDS)
 

@@ -118,7 +118,21 @@ static int by_uid(const void *a, const void *b)
     return one->uid < two->uid ? -1 : one->uid > two->uid;
 }
 
-int orders_members(const struct state *state, struct msg_member_list *ret_list)
+/* NULL: everybody. Else who has a part in the log, and those two. */
+struct knows {
+    uint64_t guest;
+    uint64_t host;
+};
+
+static bool is_wanted(const struct host *host, const struct knows *knows)
+{
+    return knows == NULL || host->status.voter != VOTER_NONE ||
+           host->meta.uid == knows->guest || host->meta.uid == knows->host;
+}
+
+static int members_list(const struct state *state,
+                        const struct knows *knows,
+                        struct msg_member_list *ret_list)
 {
     size_t count = state_count(state, KIND_HOST);
     struct msg_member_list list = {.items = calloc(count + 1, sizeof(*list.items))};
@@ -128,13 +142,27 @@ int orders_members(const struct state *state, struct msg_member_list *ret_list)
         return -ENOMEM;
     }
     while ((host = state_next(state, KIND_HOST, &cursor)) != NULL) {
-        if (host->status.phase != HOST_PHASE_REMOVED) {
+        if (host->status.phase != HOST_PHASE_REMOVED && is_wanted(host, knows)) {
             list.items[list.count++] = orders_member(host);
         }
     }
     qsort(list.items, list.count, sizeof(*list.items), by_uid);
     *ret_list = list;
     return 0;
+}
+
+int orders_members(const struct state *state, struct msg_member_list *ret_list)
+{
+    return members_list(state, NULL, ret_list);
+}
+
+int orders_members_for_guest(const struct state *state,
+                             uint64_t guest,
+                             uint64_t host,
+                             struct msg_member_list *ret_list)
+{
+    const struct knows knows = {.guest = guest, .host = host};
+    return members_list(state, &knows, ret_list);
 }
 
 uint64_t orders_hash(const struct msg_orders *orders)

@@ -35,5 +35,11 @@ struct msg_snapshot orders_snapshot(const struct snapshot *snapshot);
 struct msg_member orders_member(const struct host *host);
 /* All hosts that are not removed, as members; items freed with free(). 0 or -ENOMEM. */
 int orders_members(const struct state *state, struct msg_member_list *ret_list);
+/* What a host that comes in has to know of them to be led, in one small message: those
+ * with a part in the log, who lets it in, and itself. The others come with its orders. */
+int orders_members_for_guest(const struct state *state,
+                             uint64_t guest,
+                             uint64_t host,
+                             struct msg_member_list *ret_list);
 /* Never 0. */
 uint64_t orders_hash(const struct msg_orders *orders);

@@ -2,7 +2,9 @@
  * host that asks is answered. Method: a real state under a clock of the test's; the log
  * is a queue that it applies when the test says so, the link notes what goes out. */
 #include "agent/admission.h"
+#include "agent/messages.h"
 #include "model/join_token.h"
+#include "net/mesh_frame.h"
 #include "support/state_fixture.h"
 
 #include <errno.h>
@@ -31,6 +33,7 @@ static struct {
     char text[512];
     uint64_t uid;
     uint32_t members;
+    size_t bytes; /* on the wire */
     char leader[NAME_SIZE];
 } reply;
 
@@ -104,6 +107,10 @@ int link_join_reply(struct link *link,
                    message->text != NULL ? message->text : "");
     reply.uid = message->uid;
     reply.members = message->members.count;
+    uint8_t *data = NULL;
+    ck_assert_int_eq(message_encode(&msg_join_reply_record, message, &data, &reply.bytes),
+                     0);
+    free(data);
     memcpy(reply.leader, message->leader.name, NAME_SIZE);
     return 0;
 }
@@ -384,6 +391,22 @@ START_TEST(a_host_with_a_good_token_is_let_in_and_again_by_its_key)
 }
 END_TEST
 
+/* What a guest is sent is bounded, and it knows only the one that it asked. */
+START_TEST(the_answer_of_a_large_cluster_fits_what_a_guest_takes)
+{
+    char name[NAME_SIZE];
+    for (uint8_t i = 2; i < 250; i++) {
+        token_put("t", i, 0);
+        (void)snprintf(name, sizeof(name), "a-host-whose-name-says-where-it-is-%u", i);
+        ask_as(name, i, i, 1 * GIB, ADDRESS(0) - i);
+        log_answers(0);
+        ck_assert_msg(reply.code == 0, "%u: %s", i, reply.text);
+        ck_assert_uint_le(reply.bytes, MESH_JOIN_BODY_SIZE_MAX);
+    }
+    ck_assert_uint_eq(reply.members, 2); /* who leads, and itself */
+}
+END_TEST
+
 START_TEST(what_the_log_refuses_or_cannot_say_is_told)
 {
     token_put("t", 5, 0);
@@ -476,6 +499,7 @@ int main(void)
     tcase_add_test(tests, only_the_leader_sweeps);
     tcase_add_test(tests, a_wall_clock_that_was_set_back_sweeps_nothing);
     tcase_add_test(tests, a_host_with_a_good_token_is_let_in_and_again_by_its_key);
+    tcase_add_test(tests, the_answer_of_a_large_cluster_fits_what_a_guest_takes);
     tcase_add_test(tests, what_the_log_refuses_or_cannot_say_is_told);
     tcase_add_test(tests, a_host_that_offers_vms_nothing_is_refused);
     tcase_add_test(tests, a_host_whose_address_a_network_has_taken_is_refused);
