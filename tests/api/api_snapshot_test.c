@@ -69,7 +69,7 @@ START_TEST(a_vm_goes_back_to_its_own)
     ck_assert_int_eq(post(D "/vms/db:restore", "{\"snapshot\":\"before\"}"), 200);
     await(D "/vms/db", "\"epoch\":2");
     await(D "/vms/db", "\"phase\":\"ready\"");
-    ck_assert_ptr_null(strstr(reply.body, "restore"));
+    ck_assert_ptr_null(strstr(reply.body, "restoreUid"));
     ck_assert_int_eq(get("/v1/events?name=db"), 200);
     ck_assert_contains(reply.body, "restored by root");
 
