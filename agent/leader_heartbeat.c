@@ -83,7 +83,8 @@ is_found(const struct state *state, uint64_t host, const struct msg_vm_seen *see
     const struct found_run run = {.host = host,
                                   .epoch = seen->epoch,
                                   .disk_epoch = seen->disk_epoch,
-                                  .phase = seen->phase};
+                                  .phase = seen->phase,
+                                  .begun = seen->running_wall_ms != 0};
     return vm != NULL && state_found_is_news(state, vm, &run);
 }
 

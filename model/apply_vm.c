@@ -245,7 +245,7 @@ void vm_disks_lose(struct apply *apply, struct entry *vm, const char *reason)
     enum phase phase = vm_of(vm)->status.phase;
     const bool unknown = state_place_unknown(apply->state, vm_of(vm));
     vm_entry_keep(vm, NULL, unknown ? vm_of(vm)->status.disk_epoch : 0);
-    if (unknown) {
+    if (unknown && vm->vm.host == NULL) { /* else it waits on for that host */
         vm_tell_unknown(apply, vm, reason);
         return;
     }

@@ -139,7 +139,8 @@ int apply_vm_phase(struct apply *apply, const struct command *command)
     const struct found_run run = {.host = report->host,
                                   .epoch = report->epoch,
                                   .disk_epoch = report->disk_epoch,
-                                  .phase = report->phase};
+                                  .phase = report->phase,
+                                  .begun = report->begun};
     struct entry *vm = NULL;
     int r = apply_find_vm(apply, report->vm, &vm);
     if (r == 0 && state_found_is_news(apply->state, vm_of(vm), &run)) {

@@ -51,11 +51,16 @@ goes_on(const struct state *state, const struct vm *vm, const struct found_run *
     return (alive & BIT(run->phase)) != 0 && networks_are_there(state, vm, run->host);
 }
 
+/* The run whose disks it goes on with, or has left. */
+static uint64_t disks_of(const struct found_run *run)
+{
+    return (alive & BIT(run->phase)) != 0 ? run->epoch : run->disk_epoch;
+}
+
 /* What runs is where it is: it ran nowhere else. Of disks only those of a later run than
  * the one that is known tell more. */
-bool state_found_is_news(const struct state *state,
-                         const struct vm *vm,
-                         const struct found_run *run)
+static bool
+tells(const struct state *state, const struct vm *vm, const struct found_run *run)
 {
     const struct vm_status *status = &vm->status;
     if (!state_place_unknown(state, vm) || run->epoch >= status->epoch ||
@@ -63,11 +68,42 @@ bool state_found_is_news(const struct state *state,
         return false;
     }
     bool runs = (alive & BIT(run->phase)) != 0;
-    bool has_disks = (at_rest & BIT(run->phase)) != 0 && run->disk_epoch == run->epoch;
-    bool newest =
-        run->epoch > status->disk_epoch || (status->host == 0 && status->disk_host == 0);
+    bool has_disks = (at_rest & BIT(run->phase)) != 0 && run->disk_epoch != 0 &&
+                     run->disk_epoch >= status->disk_epoch &&
+                     run->disk_epoch <= run->epoch;
+    bool newest = disks_of(run) > status->disk_epoch ||
+                  (status->host == 0 && status->disk_host == 0);
     return goes_on(state, vm, run) || (runs && status->disk_host != run->host) ||
            ((runs || has_disks) && newest);
+}
+
+static bool has_begun(const struct found_run *run)
+{
+    return run->begun || run->phase == PHASE_RUNNING || run->phase == PHASE_READY;
+}
+
+/* It was to begin from a snapshot and has not: what another host keeps is no price for
+ * that. Disks of an earlier run are none of the snapshot's. */
+static bool is_a_try(const struct vm *vm, const struct found_run *run)
+{
+    const struct vm_status *status = &vm->status;
+    return status->restore != 0 && run->epoch > status->restore_epoch &&
+           status->disk_host != 0 && status->disk_host != run->host && !has_begun(run) &&
+           disks_of(run) == run->epoch;
+}
+
+bool state_found_is_news(const struct state *state,
+                         const struct vm *vm,
+                         const struct found_run *run)
+{
+    return tells(state, vm, run) && !is_a_try(vm, run);
+}
+
+bool state_found_may_begin(const struct state *state,
+                           const struct vm *vm,
+                           const struct found_run *run)
+{
+    return tells(state, vm, run) && is_a_try(vm, run) && (alive & BIT(run->phase)) != 0;
 }
 
 void vm_tell_unknown(struct apply *apply, struct entry *vm, const char *because)
@@ -132,14 +168,15 @@ static void go_on(struct apply *apply, struct entry *vm, struct entry *host)
     }
 }
 
-static void rest_there(struct apply *apply, struct entry *vm, struct entry *host)
+static void
+rest_there(struct apply *apply, struct entry *vm, struct entry *host, uint64_t disk_epoch)
 {
     char reason[REASON_SIZE];
     (void)snprintf(reason, sizeof(reason),
                    "the newest disks of it that were found are on host %s",
                    meta_of(host)->name);
     const bool off = vm_stays_off(vm_of(vm));
-    vm_entry_keep(vm, host, apply->command->body.vm_phase.epoch);
+    vm_entry_keep(vm, host, disk_epoch);
     vm_of(vm)->status.intent = STOP_INTENT_NONE;
     if (off) {
         vm_switch_off(vm_of(vm));
@@ -155,9 +192,12 @@ void vm_find(struct apply *apply,
     const bool on = goes_on(apply->state, vm_of(vm), run);
     vm_entry_set_host(apply->state, vm, NULL);
     vm_of(vm)->status.retry_wall_ms = 0;
+    if (has_begun(run) && run->epoch > vm_of(vm)->status.restore_epoch) {
+        vm_of(vm)->status.restore = 0; /* its next run goes on with what it has written */
+    }
     if (on) {
         go_on(apply, vm, host);
     } else {
-        rest_there(apply, vm, host);
+        rest_there(apply, vm, host, disks_of(run));
     }
 }

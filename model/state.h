@@ -168,12 +168,20 @@ bool state_place_unknown(const struct state *state, const struct vm *vm);
 struct found_run {
     uint64_t host;
     uint64_t epoch;
-    uint64_t disk_epoch; /* of one that has ended: its disks are there; 0: they are not */
+    /* Of one that has ended: the run whose disks are there, this one or, where it could
+     * not be started with them, an earlier one; 0: there are none. */
+    uint64_t disk_epoch;
     enum phase phase;
+    bool begun; /* it runs, or did: what it was to begin from has done its part */
 };
 bool state_found_is_news(const struct state *state,
                          const struct vm *vm,
                          const struct found_run *run);
+/* It is no news, but will be once it has begun: from a snapshot, while other disks of the
+ * VM are kept elsewhere, which nobody gives up before that. */
+bool state_found_may_begin(const struct state *state,
+                           const struct vm *vm,
+                           const struct found_run *run);
 /* Snapshots that are on a host, or are being made or removed there (by status.host). */
 const struct snapshot *
 state_snapshot_on_host(const struct state *state, uint64_t host, size_t *cursor);

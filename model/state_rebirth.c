@@ -54,14 +54,19 @@ static bool is_left_alone(const struct state *state, const struct vm *vm)
            vm->spec.machine.lifecycle.host_failure == HOST_FAILURE_WAIT;
 }
 
-/* The run that is known of it: what is newer may be found. */
+/* The run that is known of it: what is newer may be found. One that has not begun goes on
+ * with the disks of an earlier one, and they are the newest if it never does. */
 static void note_run(const struct state *state, struct entry *vm)
 {
     const struct vm_status *status = &vm_of(vm)->status;
     if (state_place_unknown(state, vm_of(vm)) || status->disk_host != 0) {
         return; /* since an earlier rebirth; or its disks are */
     }
-    vm_entry_keep(vm, NULL, status->epoch > 0 ? status->epoch : 1);
+    const bool begins = status->disk_epoch != 0 && !vm_status_has_run(status);
+    vm_entry_keep(vm, NULL,
+                  begins              ? status->disk_epoch
+                  : status->epoch > 0 ? status->epoch
+                                      : 1);
 }
 
 /* The next run of a VM that stays with its host is one with the disks of this one. */

@@ -272,6 +272,168 @@ START_TEST(disks_on_a_lost_host_are_no_place_to_start)
 }
 END_TEST
 
+/* ---- on its way back to a snapshot ---- */
+
+/* Of db on h2, with its disks on h1, which keeps them (or on h2 itself): its next run,
+ * which begins from the snapshot, is placed on h2. Gives its epoch. */
+static uint64_t goes_back_on_h2(bool disks_elsewhere)
+{
+    ck_assert_int_eq(reports_run(db, PHASE_RUNNING, ENGINE_KVM, false, NULL), 0);
+    ck_assert_int_eq(make_snapshot(db, "before"), 0);
+    uint64_t snapshot = answer.uid;
+    ck_assert_int_eq(step_snapshot(snapshot, SNAPSHOT_READY, 1), 0);
+    if (disks_elsewhere) {
+        ck_assert_int_eq(evict(db, status_of(db)->epoch, STOP_INTENT_MOVE), 0);
+        ck_assert_int_eq(reports(db, PHASE_STOPPED), 0);
+        run_on(db, h1);
+    }
+    ck_assert_int_eq(set_power(db, POWER_OFF), 0);
+    ck_assert_int_eq(reports_kept(db, PHASE_STOPPED), 0);
+    ck_assert_int_eq(restore_vm(db, snapshot), 0);
+    ck_assert_int_eq(place(db, h2, status_of(db)->epoch + 1, 0), 0);
+    ck_assert_uint_eq(status_of(db)->disk_host, disks_elsewhere ? h1 : 0);
+    ck_assert_uint_eq(status_of(db)->restore, snapshot);
+    return status_of(db)->epoch;
+}
+
+static int report_begun(uint64_t host, uint64_t epoch, enum phase phase, bool begun)
+{
+    struct command command;
+    command_init(&command, COMMAND_VM_PHASE);
+    command.body.vm_phase.vm = db;
+    command.body.vm_phase.host = host;
+    command.body.vm_phase.epoch = epoch;
+    command.body.vm_phase.phase = phase;
+    command.body.vm_phase.disk_epoch = phase == PHASE_FAILED ? epoch : 0;
+    command.body.vm_phase.begun = begun;
+    return send_command(&command);
+}
+
+/* It waits on for the host where it was to begin, with nobody left who keeps its disks.
+ */
+START_TEST(a_host_that_kept_disks_of_one_that_is_lost_elsewhere_can_go)
+{
+    (void)goes_back_on_h2(true);
+    if (_i == 1) {
+        ck_assert_int_eq(host_phase(h2, HOST_PHASE_LOST), 0);
+    }
+    restored();
+    ck_assert_int_eq(status_of(db)->phase, PHASE_LOST);
+    ck_assert(is_unknown(db));
+    uint64_t disk_epoch = status_of(db)->disk_epoch;
+    (void)founded_anew("h1");
+    ck_assert_int_eq(status_of(db)->phase, PHASE_LOST);
+    ck_assert_uint_eq(status_of(db)->host, h2);
+    ck_assert_uint_eq(status_of(db)->disk_host, 0);
+    ck_assert_uint_eq(status_of(db)->disk_epoch, disk_epoch);
+    ck_assert(is_unknown(db));
+    ck_assert_int_eq(delete_host_by_force("h2"), 0); /* with the snapshot */
+    ck_assert_int_eq(status_of(db)->phase, PHASE_STOPPED);
+    ck_assert_uint_eq(status_of(db)->host, 0);
+    ck_assert(is_unknown(db));
+}
+END_TEST
+
+/* It has written since: the snapshot has done its part. */
+START_TEST(one_that_is_found_begun_does_not_begin_from_its_snapshot_again)
+{
+    static const enum phase phases[] = {PHASE_RUNNING, PHASE_READY, PHASE_STOPPING,
+                                        PHASE_FAILED};
+    const bool elsewhere = _i >= 4;
+    const enum phase phase = phases[_i % 4];
+    uint64_t epoch = goes_back_on_h2(elsewhere);
+    recovered();
+    ck_assert_uint_ne(status_of(db)->restore, 0);
+    ck_assert_int_eq(report_begun(h2, epoch + 1, phase, true), 0);
+    ck_assert_uint_eq(status_of(db)->restore, 0);
+    ck_assert_int_eq(status_of(db)->phase,
+                     phase == PHASE_FAILED ? PHASE_STOPPED : PHASE_PLACED);
+    ck_assert_uint_eq(status_of(db)->disk_host, phase == PHASE_FAILED ? h2 : 0);
+}
+END_TEST
+
+/* The wish is newer than what it has written. */
+START_TEST(one_that_is_found_in_its_run_of_before_the_wish_goes_back_all_the_same)
+{
+    ck_assert_int_eq(reports_run(db, PHASE_RUNNING, ENGINE_KVM, false, NULL), 0);
+    ck_assert_int_eq(make_snapshot(db, "before"), 0);
+    uint64_t snapshot = answer.uid;
+    ck_assert_int_eq(step_snapshot(snapshot, SNAPSHOT_READY, 1), 0);
+    ck_assert_int_eq(restore_vm(db, snapshot), 0);
+    recovered();
+    ck_assert_uint_eq(status_of(db)->restore_epoch, 5);
+    ck_assert_int_eq(report_begun(h2, 5, PHASE_RUNNING, true), 0);
+    ck_assert_int_eq(status_of(db)->phase, PHASE_PLACED);
+    ck_assert_uint_ne(status_of(db)->restore, 0);
+}
+END_TEST
+
+/* Until it has, nobody knows that the snapshot is good. */
+START_TEST(disks_elsewhere_stay_for_a_run_that_never_began_from_its_snapshot)
+{
+    static const enum phase phases[] = {PHASE_STARTING, PHASE_STOPPING, PHASE_FAILED};
+    uint64_t epoch = goes_back_on_h2(true);
+    recovered();
+    ck_assert_int_eq(report_begun(h2, epoch, phases[_i], false), BERTH_ESTALE);
+    ck_assert_waits_for_its_user(db);
+    ck_assert_uint_eq(status_of(db)->disk_host, h1);
+    const struct found_run run = {.host = h2,
+                                  .epoch = epoch,
+                                  .disk_epoch = _i == 2 ? epoch : 0,
+                                  .phase = phases[_i]};
+    ck_assert(state_found_may_begin(state, state_vm(state, db), &run) == (_i != 2));
+    ck_assert_int_eq(report_begun(h2, epoch, PHASE_RUNNING, false), 0); /* says enough */
+    ck_assert_int_eq(status_of(db)->phase, PHASE_PLACED);
+    ck_assert_uint_eq(status_of(db)->disk_host, 0);
+    ck_assert_uint_eq(status_of(db)->restore, 0);
+}
+END_TEST
+
+/* It began from the snapshot and left disks, with which a later run could not be started.
+ */
+START_TEST(disks_of_a_run_before_one_that_never_began_are_no_trial)
+{
+    uint64_t epoch = goes_back_on_h2(true);
+    recovered();
+    ck_assert_int_eq(report_disks(db, h2, epoch + 1, PHASE_FAILED, 0, epoch), 0);
+    ck_assert_uint_eq(status_of(db)->disk_host, h2);
+    ck_assert_uint_eq(status_of(db)->disk_epoch, epoch);
+}
+END_TEST
+
+/* ---- disks that a later run could not be started with ---- */
+
+START_TEST(the_newest_disks_count_although_a_later_start_has_failed)
+{
+    recovered();
+    ck_assert_int_eq(report_disks(db, h3, 6, PHASE_FAILED, 0, 7), BERTH_ESTALE);
+    ck_assert_int_eq(report_disks(db, h3, 8, PHASE_FAILED, 0, 7), 0);
+    ck_assert_uint_eq(status_of(db)->disk_host, h3);
+    ck_assert_uint_eq(status_of(db)->disk_epoch, 7);
+    ck_assert_int_eq(report_disks(db, h3, 8, PHASE_FAILED, 0, 7), BERTH_ESTALE);
+    ck_assert_int_eq(report_disks(db, h1, 9, PHASE_FAILED, 0, 6), BERTH_ESTALE);
+    ck_assert_int_eq(report_disks(db, h1, 8, PHASE_STOPPED, 0, 8), 0);
+    ck_assert_uint_eq(status_of(db)->disk_host, h1);
+}
+END_TEST
+
+/* Nor does the log take the start for a run that has left newer ones. */
+START_TEST(nor_is_a_start_that_the_log_knows_of_newer_than_the_disks)
+{
+    ck_assert_int_eq(evict(db, 5, STOP_INTENT_RESTART), 0);
+    ck_assert_int_eq(reports_kept(db, PHASE_STOPPED), 0);
+    ck_assert_int_eq(place(db, h2, 6, 0), 0);
+    restored();
+    ck_assert_uint_eq(status_of(db)->disk_epoch, 5);
+    uint64_t anew = founded_anew("h2");
+    ck_assert_waits_for_its_user(db);
+    ck_assert_int_eq(report_disks(db, anew, 6, PHASE_FAILED, 0, 5), 0);
+    ck_assert_waits_for_its_user(db);
+    ck_assert_uint_eq(status_of(db)->disk_host, anew);
+    ck_assert_uint_eq(status_of(db)->disk_epoch, 5);
+}
+END_TEST
+
 /* It has no address there by this log: its disks stay, and nothing is said twice. */
 START_TEST(one_that_is_found_without_its_network_keeps_its_disks)
 {
@@ -362,6 +524,17 @@ int main(void)
     tcase_add_test(tests, a_run_older_than_the_one_that_is_known_tells_nothing);
     tcase_add_test(tests, disks_alone_start_nothing_and_the_newest_count);
     tcase_add_test(tests, disks_on_a_lost_host_are_no_place_to_start);
+    tcase_add_loop_test(
+        tests, a_host_that_kept_disks_of_one_that_is_lost_elsewhere_can_go, 0, 2);
+    tcase_add_loop_test(
+        tests, one_that_is_found_begun_does_not_begin_from_its_snapshot_again, 0, 8);
+    tcase_add_test(
+        tests, one_that_is_found_in_its_run_of_before_the_wish_goes_back_all_the_same);
+    tcase_add_loop_test(
+        tests, disks_elsewhere_stay_for_a_run_that_never_began_from_its_snapshot, 0, 3);
+    tcase_add_test(tests, disks_of_a_run_before_one_that_never_began_are_no_trial);
+    tcase_add_test(tests, the_newest_disks_count_although_a_later_start_has_failed);
+    tcase_add_test(tests, nor_is_a_start_that_the_log_knows_of_newer_than_the_disks);
     tcase_add_test(tests, one_that_is_found_without_its_network_keeps_its_disks);
     tcase_add_test(tests, one_that_runs_although_it_is_off_stays_off_with_its_disks);
     tcase_add_test(tests, a_second_rebirth_forgets_nothing_of_it);
