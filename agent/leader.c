@@ -48,6 +48,7 @@ static void hosts_reset(struct leader *leader)
         heard->orders_failed = false;
         heard->outdated = false;
         heard->finds = false;
+        heard->begins_ms = 0;
     }
 }
 

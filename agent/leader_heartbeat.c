@@ -74,18 +74,44 @@ static int phase_propose_one(struct leader *leader,
     return r;
 }
 
+static struct found_run run_of(uint64_t host, const struct msg_vm_seen *seen)
+{
+    return (struct found_run){.host = host,
+                              .epoch = seen->epoch,
+                              .disk_epoch = seen->disk_epoch,
+                              .phase = seen->phase,
+                              .begun = seen->running_wall_ms != 0};
+}
+
 /* A run of before the cluster began again, of a VM of which it does not know where it is.
  */
 static bool
 is_found(const struct state *state, uint64_t host, const struct msg_vm_seen *seen)
 {
     const struct vm *vm = state_vm(state, seen->vm);
-    const struct found_run run = {.host = host,
-                                  .epoch = seen->epoch,
-                                  .disk_epoch = seen->disk_epoch,
-                                  .phase = seen->phase,
-                                  .begun = seen->running_wall_ms != 0};
+    const struct found_run run = run_of(host, seen);
     return vm != NULL && state_found_is_news(state, vm, &run);
+}
+
+/* One that is to begin may write before its orders end it; but not for ever: without
+ * orders a host that was started anew lets nothing begin. */
+void leader_take_finds(struct heard *heard,
+                       const struct state *state,
+                       const struct msg_vm_seen_list *vms,
+                       uint64_t now_ms)
+{
+    bool finds = false;
+    bool begins = false;
+    for (uint32_t i = 0; i < vms->count; i++) {
+        const struct vm *vm = state_vm(state, vms->items[i].vm);
+        const struct found_run run = run_of(heard->uid, &vms->items[i]);
+        finds = finds || is_found(state, heard->uid, &vms->items[i]);
+        begins = begins || (vm != NULL && state_found_may_begin(state, vm, &run));
+    }
+    if (!begins || heard->begins_ms == 0) {
+        heard->begins_ms = begins ? now_ms : 0;
+    }
+    heard->finds = finds || (begins && now_ms - heard->begins_ms < LEADER_BEGINS_MS);
 }
 
 static void
@@ -124,11 +150,10 @@ static void take_vms(struct leader *leader,
                      uint64_t now_ns,
                      bool may_propose)
 {
-    const struct state *state = control_state(leader->config.control);
-    heard->finds = false;
+    leader_take_finds(heard, control_state(leader->config.control), &heartbeat->vms,
+                      now_ns / NS_PER_MS);
     for (uint32_t i = 0; i < heartbeat->vms.count; i++) {
         const struct msg_vm_seen *seen = &heartbeat->vms.items[i];
-        heard->finds = heard->finds || is_found(state, heard->uid, seen);
         if (seen->sampled) {
             scheduler_vm_load(leader->scheduler, seen->vm, seen->cpu_permille,
                               seen->phase == PHASE_READY, now_ns);

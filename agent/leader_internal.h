@@ -16,6 +16,10 @@
 #include "base/loop.h"
 #include "base/u64_map.h"
 
+/* So long a host's orders wait for a run of before to begin: longer than one takes to
+ * read its snapshot's memory, for it may never do. */
+#define LEADER_BEGINS_MS 120000
+
 /* What the leader knows of a host beyond the log. */
 struct heard {
     struct leader *leader;
@@ -30,8 +34,9 @@ struct heard {
     uint64_t orders_sent_ms;
     unsigned phases_under_way;
     bool update_under_way;
-    bool finds;    /* it has VMs that the log is to hear of before its orders end them */
-    bool outdated; /* takes no part at the cluster's level; said once */
+    bool finds; /* it has VMs that the log is to hear of before its orders end them */
+    uint64_t begins_ms; /* since then one of them may begin any moment; 0: none */
+    bool outdated;      /* takes no part at the cluster's level; said once */
     bool orders_failed; /* they could not be written or sent: tried again */
 };
 
@@ -65,5 +70,10 @@ struct leader {
 
 /* The host's entry, made when there is none; NULL: out of memory. */
 struct heard *leader_heard_of(struct leader *leader, uint64_t uid);
+/* Whether the host's orders wait (heard->finds), by what it says that it has. */
+void leader_take_finds(struct heard *heard,
+                       const struct state *state,
+                       const struct msg_vm_seen_list *vms,
+                       uint64_t now_ms);
 /* A round that confirms what was heard begins soon. */
 void leader_round_gather(struct leader *leader);
