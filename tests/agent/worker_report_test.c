@@ -349,6 +349,26 @@ START_TEST(a_vm_that_cannot_be_started_again_is_told_of_once)
 }
 END_TEST
 
+/* A reborn log finds them by that: they are the newest, whatever failed since. */
+START_TEST(a_failed_start_tells_which_run_has_left_the_disks)
+{
+    struct wish odd = both;
+    start_both();
+    leader.acks = true;
+    order_both(&odd, ORDER_STOP, 1);
+    RACK_WAIT(is(WAITS, PHASE_STOPPED));
+    odd.engine = ENGINE_KVM; /* not on this host */
+    odd.disk_epoch = 1;
+
+    order_both(&odd, ORDER_RUN, 2);
+
+    RACK_WAIT(leader.phases[1] == PHASE_FAILED);
+    ck_assert_uint_eq(leader.epochs[1], 2);
+    ck_assert_uint_eq(leader.disk_epochs[1], 1);
+    stop();
+}
+END_TEST
+
 int main(int argc, char **argv)
 {
     engine_fake_main(argc, argv);
@@ -375,6 +395,7 @@ int main(int argc, char **argv)
     tcase_add_test(
         tests, what_is_ordered_is_told_before_what_runs_and_that_before_what_has_ended);
     tcase_add_test(tests, a_vm_that_cannot_be_started_again_is_told_of_once);
+    tcase_add_test(tests, a_failed_start_tells_which_run_has_left_the_disks);
     tcase_add_test(tests, a_heartbeat_that_cannot_be_sent_is_complained_of_now_and_then);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
