@@ -278,7 +278,8 @@ enum voters_farewell voters_bid_farewell(const struct voters_host *hosts,
             *ret_other = i;
             return VOTERS_FAREWELL_HINDERED;
         }
-        newcomer = newcomer || (can_vote(&hosts[i]) && !is_voter(&hosts[i]));
+        newcomer = newcomer || (can_vote(&hosts[i]) && !is_voter(&hosts[i]) &&
+                                hosts[i].failures == 0);
     }
     bool replaced = newcomer ? counted.voting > 1 : counted.voting > VOTERS_TARGET;
     return is_voter(host) && replaced ? VOTERS_FAREWELL_SOON : VOTERS_FAREWELL_NOW;

@@ -377,6 +377,27 @@ START_TEST(a_standby_is_not_removed_while_a_voter_is_lost)
 }
 END_TEST
 
+/* Else its removal would be put off for as long as that goes on. */
+START_TEST(a_newcomer_whose_change_fails_is_not_waited_for)
+{
+    unsigned other = 0;
+    cluster(5, 3);
+    hosts[2].drain = true;
+    hosts[3].role = _i == 0 ? CONSENSUS_ROLE_NONE : CONSENSUS_ROLE_STANDBY;
+    hosts[3].recorded = VOTER_STANDBY;
+    hosts[3].failures = 1;
+    ck_assert_int_eq(farewell(2, &other),
+                     VOTERS_FAREWELL_SOON); /* host 4 takes its place */
+    hosts[4].failures = 2;
+    hosts[4].rests = true;
+
+    ck_assert_int_eq(farewell(2, &other), VOTERS_FAREWELL_NOW);
+    hosts[1].recent = false;
+    ck_assert_int_eq(farewell(2, &other), VOTERS_FAREWELL_HINDERED);
+    ck_assert_uint_eq(other, 1);
+}
+END_TEST
+
 START_TEST(who_cannot_be_replaced_is_left_to_apply)
 {
     unsigned other = 0;
@@ -635,6 +656,7 @@ int main(void)
     tcase_add_loop_test(tests, with_nobody_to_replace_it_the_others_have_to_be_well, 0,
                         4);
     tcase_add_test(tests, a_standby_is_not_removed_while_a_voter_is_lost);
+    tcase_add_loop_test(tests, a_newcomer_whose_change_fails_is_not_waited_for, 0, 2);
     tcase_add_test(tests, who_cannot_be_replaced_is_left_to_apply);
     tcase_add_test(tests,
                    a_drained_one_of_two_voters_is_replaced_when_there_is_a_third_host);
