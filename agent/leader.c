@@ -6,6 +6,7 @@
 #include "base/require.h"
 #include "base/where.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -222,9 +223,12 @@ static int orders_send(struct leader *leader, struct heard *heard, uint64_t now_
     uint64_t hash = orders_hash(&orders);
     bool overdue =
         heard->orders_taken != hash && now_ms - heard->orders_sent_ms >= LEADER_ORDERS_MS;
-    if (hash != heard->orders_hash || overdue) {
+    if (hash == 0 || hash != heard->orders_hash || overdue) {
         orders.term = leader->term;
         r = link_send(leader->config.link, heard->uid, MESSAGE_ORDERS, &orders);
+        if (r == 0 && hash == 0) {
+            r = -ENOMEM; /* they went, but whether they are taken cannot be seen */
+        }
         if (r == 0) {
             heard->orders_hash = hash;
         }

@@ -1,5 +1,6 @@
 #include "agent/orders.h"
 
+#include "agent/link_parts.h"
 #include "base/cleanup.h"
 
 #include <errno.h>
@@ -173,10 +174,12 @@ uint64_t orders_hash(const struct msg_orders *orders)
     CLEANUP_FREE uint8_t *data = NULL;
     size_t size = 0;
     uint64_t hash = 0;
-    if (message_encode(&msg_orders_record, &plain, &data, &size) == 0) {
-        struct digest digest;
-        digest_of(data, size, &digest);
-        memcpy(&hash, digest.bytes, sizeof(hash));
+    if (message_encode_within(&msg_orders_record, &plain, LINK_PARTS_MAX, &data, &size) <
+        0) {
+        return 0;
     }
+    struct digest digest;
+    digest_of(data, size, &digest);
+    memcpy(&hash, digest.bytes, sizeof(hash));
     return hash != 0 ? hash : 1;
 }

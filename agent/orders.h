@@ -41,5 +41,6 @@ int orders_members_for_guest(const struct state *state,
                              uint64_t guest,
                              uint64_t host,
                              struct msg_member_list *ret_list);
-/* Never 0. */
+/* 0: not known, for they are larger than what can be sent (agent/link_parts.h) or memory
+ * is out. Such orders are like no others, nor like themselves: nobody has taken them. */
 uint64_t orders_hash(const struct msg_orders *orders);

@@ -50,7 +50,7 @@ struct worker {
     uint64_t refused_term; /* of the last leader that nobody's word made one: told once */
     bool has_orders;
     struct msg_orders orders;
-    uint64_t orders_hash;
+    uint64_t orders_hash;         /* 0: none, or not known: says that none are taken */
     struct u64_map *orders_index; /* VM uid -> its msg_vm in orders */
     unsigned starting;            /* VMs between start and running */
     unsigned steps_left;          /* of this reconcile pass */

@@ -503,6 +503,87 @@ START_TEST(a_host_takes_no_vm_of_a_network_whose_range_it_needs)
 }
 END_TEST
 
+/* ---- orders that are large ---- */
+
+#define LARGE_VMS 100 /* of twelve KiB: above a MiB */
+
+static void set_long(char **text)
+{
+    char address[1024] = "";
+    memset(address, 'x', sizeof(address) - 1);
+    memcpy(address, "http://", 7);
+    ck_assert_int_eq(record_set_text(text, address), 0);
+}
+
+/* VMs of it are ordered in many words. */
+static void put_wordy_template(void)
+{
+    struct image *image = object_new(KIND_IMAGE);
+    (void)snprintf(image->meta.name, NAME_SIZE, "wordy");
+    struct artifact *artifact =
+        record_list_add(&artifact_record, (struct record_list *)&image->spec.artifacts);
+    ck_assert_ptr_nonnull(artifact);
+    memset(artifact->sha256.bytes, 7, DIGEST_SIZE);
+    set_long(&artifact->url);
+    set_long(&image->spec.cmdline);
+    int r = plane_put(KIND_IMAGE, image);
+    ck_assert_msg(r == 0, "%s", plane.answer.result.text);
+    struct template *template = object_new(KIND_TEMPLATE);
+    (void)snprintf(template->meta.name, NAME_SIZE, "wordy");
+    (void)snprintf(template->meta.tenant, NAME_SIZE, DEFAULT_TENANT);
+    (void)snprintf(template->spec.image, NAME_SIZE, "wordy");
+    template->spec.engine = ENGINE_FAKE;
+    template->spec.memory.size_bytes = 32 * MIB;
+    set_long(&template->spec.cmdline);
+    char rule[400];
+    (void)snprintf(rule, sizeof(rule), "%-390s", "host.cpu.cores >= 1");
+    for (unsigned i = 0; i < RULES_MAX; i++) {
+        ck_assert_int_eq(text_list_add(&template->spec.placement.require, rule), 0);
+    }
+    ck_assert_int_eq(plane_put(KIND_TEMPLATE, template), 0);
+}
+
+static void admit_wordy(unsigned number)
+{
+    struct command command;
+    command_init(&command, COMMAND_ADMIT_VM);
+    (void)snprintf(command.body.admit_vm.tenant, NAME_SIZE, DEFAULT_TENANT);
+    (void)snprintf(command.body.admit_vm.name, NAME_SIZE, "vm-%u", number);
+    (void)snprintf(command.body.admit_vm.template_name, NAME_SIZE, "wordy");
+    ck_assert_int_eq(plane_propose(&command), 0);
+}
+
+static bool are_too_large_for_a_frame(const struct msg_vm_list *ordered)
+{
+    struct msg_orders orders = {.vms = *ordered}; /* shallow */
+    uint8_t *data = NULL;
+    size_t size = 0;
+    int r = message_encode(&msg_orders_record, &orders, &data, &size);
+    free(data);
+    return r == BERTH_ETOOLARGE;
+}
+
+START_TEST(what_changes_in_large_orders_is_sent_and_taken)
+{
+    plane_start();
+    struct plane *host = &plane.hosts[0];
+    host->cpu_mcpu = 64000; /* room for all of them */
+    put_wordy_template();
+    for (unsigned i = 0; i < LARGE_VMS; i++) {
+        admit_wordy(i);
+    }
+    RACK_WAIT(host->ordered.count == LARGE_VMS);
+    ck_assert(are_too_large_for_a_frame(&host->ordered));
+    uint64_t taken = host->taken;
+
+    admit_wordy(LARGE_VMS);
+
+    RACK_WAIT(host->ordered.count == LARGE_VMS + 1);
+    ck_assert_uint_ne(host->taken, taken);
+    plane_stop();
+}
+END_TEST
+
 /* ---- what hosts say of pauses and snapshots ---- */
 
 static const struct vm *the_vm(void)
@@ -689,6 +770,7 @@ int main(void)
     tcase_add_test(tests, cpu_is_shown_of_a_vm_that_runs_and_of_this_run_only);
     tcase_add_test(tests, a_host_that_is_in_with_an_address_in_a_network_is_told_of);
     tcase_add_test(tests, a_host_takes_no_vm_of_a_network_whose_range_it_needs);
+    tcase_add_test(tests, what_changes_in_large_orders_is_sent_and_taken);
     tcase_add_test(tests, a_pause_is_ordered_and_taken_as_the_host_says);
     tcase_add_test(tests, a_snapshot_is_what_its_host_says);
     tcase_add_test(tests, a_run_that_has_begun_unseen_is_told_of_when_it_has_ended);

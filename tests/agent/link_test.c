@@ -87,7 +87,8 @@ END_TEST
 
 /* ---- orders larger than a frame ---- */
 
-static uint64_t orders_heard; /* their hash; 0: none */
+static uint64_t orders_heard;     /* their hash; 0: none */
+static uint32_t neighbours_heard; /* of all their networks */
 
 static void hear_orders(struct rack_host *host,
                         const struct msg_member *from,
@@ -97,7 +98,12 @@ static void hear_orders(struct rack_host *host,
     (void)host;
     ck_assert_int_eq(type, MESSAGE_ORDERS);
     ck_assert_uint_eq(from->uid, 1);
-    orders_heard = orders_hash(message);
+    const struct msg_orders *orders = message;
+    neighbours_heard = 0;
+    for (uint32_t i = 0; i < orders->networks.count; i++) {
+        neighbours_heard += orders->networks.items[i].neighbours.count;
+    }
+    orders_heard = orders_hash(orders);
 }
 
 /* A host of a few networks that are full; each neighbour is about a hundred bytes. */
@@ -129,11 +135,23 @@ START_TEST(orders_of_full_networks_arrive)
     rack_start(2);
     rack.hosts[1].hear = hear_orders;
     orders_heard = 0;
+    neighbours_heard = 0;
     fill_orders(&orders, 6); /* above two MiB */
 
     ck_assert_int_eq(link_send(rack.hosts[0].link, 2, MESSAGE_ORDERS, &orders), 0);
 
-    RACK_WAIT(orders_heard != 0);
+    RACK_WAIT(neighbours_heard != 0);
+    uint64_t first = orders_hash(&orders);
+    ck_assert_uint_gt(first, 1);
+    ck_assert_uint_eq(orders_heard, first);
+    ck_assert_uint_eq(neighbours_heard, 6 * NETWORK_ADDRESSES_MAX);
+
+    struct msg_neighbour_list *last = &orders.networks.items[5].neighbours;
+    last->items[--last->count].ipv4 = 0;
+    ck_assert_uint_ne(orders_hash(&orders), first);
+    ck_assert_int_eq(link_send(rack.hosts[0].link, 2, MESSAGE_ORDERS, &orders), 0);
+
+    RACK_WAIT(neighbours_heard == 6 * NETWORK_ADDRESSES_MAX - 1);
     ck_assert_uint_eq(orders_heard, orders_hash(&orders));
     record_fini(&msg_orders_record, &orders);
     rack_stop();

@@ -1,6 +1,7 @@
 /* Goal: the pieces of orders say what the state says, in an order of their own, and the
  * hash tells one set of orders from another. Method: a small replicated state made by its
  * own commands. */
+#include "agent/link_parts.h"
 #include "agent/orders.h"
 #include "agent/orders_book.h"
 #include "support/state_fixture.h"
@@ -59,6 +60,68 @@ START_TEST(the_hash_changes_with_what_the_host_should_do)
     ck_assert_uint_ne(empty, one);
     ck_assert_uint_ne(one, stop);
     ck_assert_uint_ne(empty, stop);
+}
+END_TEST
+
+/* Orders of so many networks that are full, a third of a MiB each. */
+static void make_large(unsigned networks)
+{
+    record_init(&msg_orders_record, &orders);
+    orders.host = 7;
+    for (unsigned i = 0; i < networks; i++) {
+        struct msg_network *network =
+            record_list_add(&msg_network_record, (struct record_list *)&orders.networks);
+        ck_assert_ptr_nonnull(network);
+        struct msg_neighbour *neighbours =
+            calloc(NETWORK_ADDRESSES_MAX, sizeof(*neighbours));
+        ck_assert_ptr_nonnull(neighbours);
+        for (unsigned k = 0; k < NETWORK_ADDRESSES_MAX; k++) {
+            neighbours[k].mac = k + 1;
+            memset(neighbours[k].name, 'a', NAME_SIZE - 1);
+        }
+        network->neighbours.items = neighbours;
+        network->neighbours.count = NETWORK_ADDRESSES_MAX;
+    }
+}
+
+/* As every release makes it, so that hosts of another one are not told again. */
+static uint64_t hash_of_message(void)
+{
+    uint8_t *data = NULL;
+    size_t size = 0;
+    struct digest digest;
+    uint64_t hash = 0;
+    orders.term = 0;
+    orders.revision = 0;
+    ck_assert_int_eq(
+        message_encode_within(&msg_orders_record, &orders, LINK_PARTS_MAX, &data, &size),
+        0);
+    digest_of(data, size, &digest);
+    memcpy(&hash, digest.bytes, sizeof(hash));
+    free(data);
+    return hash;
+}
+
+START_TEST(the_hash_is_of_all_that_is_sent_however_large)
+{
+    static const unsigned networks[] = {0, 2, 8}; /* 8: above two MiB */
+    make_large(networks[_i]);
+    uint64_t before = orders_hash(&orders);
+    ck_assert_uint_eq(before, hash_of_message());
+
+    orders.host++;
+
+    ck_assert_uint_ne(orders_hash(&orders), before);
+    ck_assert_uint_eq(orders_hash(&orders), hash_of_message());
+    orders_done();
+}
+END_TEST
+
+START_TEST(of_orders_that_cannot_be_sent_no_hash_is_known)
+{
+    make_large(64);
+    ck_assert_uint_eq(orders_hash(&orders), 0);
+    orders_done();
 }
 END_TEST
 
@@ -263,6 +326,8 @@ int main(void)
     Suite *suite = fixture_suite("orders", &tests);
     tcase_add_test(tests, the_hash_stays_while_only_term_and_revision_change);
     tcase_add_test(tests, the_hash_changes_with_what_the_host_should_do);
+    tcase_add_loop_test(tests, the_hash_is_of_all_that_is_sent_however_large, 0, 3);
+    tcase_add_test(tests, of_orders_that_cannot_be_sent_no_hash_is_known);
     tcase_add_test(tests, a_vm_is_ordered_with_its_image_when_that_is_asked_for);
     tcase_add_test(tests, a_vm_is_named_to_its_host_and_to_who_keeps_its_disks);
     tcase_add_test(tests, who_keeps_disks_is_told_to_run_nothing_and_later_with_which);

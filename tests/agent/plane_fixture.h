@@ -37,6 +37,7 @@ struct plane {
     bool has_run;        /* likewise: it was up, whatever it is now */
     struct msg_snapshot_seen snapshot; /* one that it says it has; uid 0: none */
     const char *range;          /* 10.0.0.0/16 that it needs for itself; NULL: none */
+    uint32_t cpu_mcpu;          /* that it says it has; 0: 4000 */
     uint32_t carried;           /* a network that it carries all the same, or 0 */
     struct msg_vm_list ordered; /* VMs; owned */
     uint64_t made;              /* the first snapshot that it was ordered to make */
@@ -229,7 +230,7 @@ static inline void plane_status(const struct plane *self, struct host_status *st
     status->mesh_port = identity->mesh_port;
     status->raft_port = identity->raft_port;
     status->public_key = identity_key_digest(&identity->key);
-    status->cpu_mcpu = 4000;
+    status->cpu_mcpu = self->cpu_mcpu != 0 ? self->cpu_mcpu : 4000;
     status->cpu_overcommit = 4;
     status->memory_bytes = 4 * GIB;
     status->cores = 4;
