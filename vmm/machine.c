@@ -483,6 +483,7 @@ static int platform_make(struct machine *machine, struct err *err)
     }
     machine->power->asked = (struct device_line){on_power, machine};
     machine->power->events = (struct device_line){on_event_line, machine};
+    machine->power->poller = machine->poller;
     r = device_register(machine, &machine->power->device, power_ranges,
                         ARRAY_COUNT(power_ranges), err);
     if (r < 0) {

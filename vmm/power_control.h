@@ -4,13 +4,17 @@
  * and the generic event device of acpi_tables.h say), POWER_KEYBOARD (an i8042 that
  * knows one command: reset the CPU) and POWER_PANIC (pvpanic). What the guest asks for
  * leaves by the line `asked`, with an enum power_request; the machine carries it out.
- * Towards the guest, power_control_press raises the event line until the guest has read
- * why. Threads, errors: as device.h says.
+ * Towards the guest, a new reason raises the event line, and while the guest runs and has
+ * not read why, the line is raised again each second and whenever it starts: a guest that
+ * boots masks the line, and never hears of what came by then. Threads, errors: as
+ * device.h says. Ownership: the poller is borrowed, for the device's life.
  */
 #pragma once
 
 #include "vmm/device.h"
+#include "vmm/poller.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum power_region { POWER_PORTS = 0, POWER_KEYBOARD, POWER_PANIC };
@@ -42,8 +46,13 @@ enum power_request {
 struct power_control {
     struct device device;      /* first */
     struct device_line asked;  /* number: enum power_request */
-    struct device_line events; /* raised when there is a new reason; number is 0 */
-    uint8_t reasons;           /* POWER_EVENT_*, until read */
+    struct device_line events; /* raised for a reason that is not read; number is 0 */
+    struct poller *poller; /* of the timer, before init; NULL: nothing is told again */
+    uint8_t reasons;       /* POWER_EVENT_*, until read */
+    /* private */
+    bool runs;
+    int timer_fd;
+    int watch;
 };
 
 int power_control_new(struct power_control **ret_power);

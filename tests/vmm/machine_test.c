@@ -326,6 +326,68 @@ START_TEST(the_power_button_is_read_by_the_guest)
 }
 END_TEST
 
+/* As a kernel that boots does: the line is masked when the button is pressed. */
+START_TEST(the_power_button_reaches_a_guest_that_listens_late)
+{
+    static const uint8_t code[] = {0xc7,
+                                   0x05,
+                                   0xf0,
+                                   0x00,
+                                   0xe0,
+                                   0xfe,
+                                   0xff,
+                                   0x01,
+                                   0x00,
+                                   0x00, /* [SVR] = 0x1ff */
+                                   0xc7,
+                                   0x05,
+                                   0x00,
+                                   0x00,
+                                   0xc0,
+                                   0xfe,
+                                   0x22,
+                                   0x00,
+                                   0x00,
+                                   0x00, /* pin 9 */
+                                   0xc7,
+                                   0x05,
+                                   0x10,
+                                   0x00,
+                                   0xc0,
+                                   0xfe,
+                                   0x40,
+                                   0x00,
+                                   0x00,
+                                   0x00, /* is vector 0x40 */
+                                   0xa1,
+                                   0x20,
+                                   0x02,
+                                   0xe0,
+                                   0xfe, /* 1: mov eax, [IRR of 0x40 to 0x5f] */
+                                   0xa8,
+                                   0x01,
+                                   0x74,
+                                   0xf7, /* test al, 1 ; jz 1b */
+                                   0x66,
+                                   0xba,
+                                   0x03,
+                                   0x06,
+                                   0xec,
+                                   0x84,
+                                   0xc0, /* in al, 0x603 ; test al, al */
+                                   0x74,
+                                   0xfe, /* 2: jz 2b */
+                                   OUT(SLEEP, 0x34),
+                                   HALT};
+    make(code, sizeof(code), 1);
+
+    machine_press_power(machine);
+    run_to_end();
+
+    ck_assert_int_eq(ended, MACHINE_END_OFF);
+}
+END_TEST
+
 START_TEST(what_no_device_answers_reads_as_ones)
 {
     /* in al, 0x80 ; inc al ; jnz 1f ; cmp dword [0xd0000000], -1 ; jne 1f ; sleep ; 1:
@@ -401,6 +463,7 @@ int main(void)
     tcase_add_test(tests, a_reset_from_outside_reaches_a_guest_that_does_not_listen);
     tcase_add_test(tests, a_guest_that_panics_into_its_dump_kernel_goes_on);
     tcase_add_test(tests, the_power_button_is_read_by_the_guest);
+    tcase_add_test(tests, the_power_button_reaches_a_guest_that_listens_late);
     tcase_add_test(tests, what_no_device_answers_reads_as_ones);
     tcase_add_loop_test(tests, a_machine_that_cannot_be_is_refused, 0,
                         sizeof(plans) / sizeof(plans[0]));

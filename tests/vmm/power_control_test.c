@@ -5,6 +5,8 @@
 
 #include <check.h>
 
+#include <sys/timerfd.h>
+
 static struct power_control *power;
 static unsigned asked_count;
 static unsigned asked_last;
@@ -128,6 +130,49 @@ START_TEST(what_was_not_read_is_saved_and_restored)
 }
 END_TEST
 
+static bool is_timed(void)
+{
+    struct itimerspec when = {0};
+    ck_assert_int_eq(timerfd_gettime(power->timer_fd, &when), 0);
+    return when.it_value.tv_sec != 0 || when.it_value.tv_nsec != 0;
+}
+
+START_TEST(what_is_not_read_is_told_again_while_the_guest_runs)
+{
+    uint8_t why = 0;
+    ck_assert_int_eq(poller_new(&power->poller, NULL), 0);
+    struct poller *poller = power->poller;
+    ck_assert_int_eq(device_init(&power->device, NULL), 0);
+    power_control_tell_cpu(power);
+    ck_assert_uint_eq(event_count, 1);
+    ck_assert(!is_timed()); /* it stands still */
+
+    device_start(&power->device);
+    ck_assert_uint_eq(event_count, 2);
+    for (unsigned i = 3; i <= 4; i++) {
+        ck_assert_int_eq(poller_step(poller, -1), 1);
+        ck_assert_uint_eq(event_count, i);
+    }
+    device_stop(&power->device);
+    ck_assert(!is_timed());
+    device_start(&power->device);
+    ck_assert(is_timed());
+    ck_assert_uint_eq(event_count, 5);
+    device_read(&power->device, POWER_PORTS, POWER_EVENTS, &why, 1);
+    ck_assert_uint_eq(why, POWER_EVENT_CPU);
+    ck_assert(!is_timed());
+    power_control_press(power);
+    ck_assert(is_timed());
+    device_reset(&power->device);
+    ck_assert(!is_timed());
+    ck_assert_uint_eq(event_count, 6);
+
+    teardown();
+    poller_free(poller);
+    setup();
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("power_control");
@@ -139,6 +184,7 @@ int main(void)
     tcase_add_test(tests, the_guest_reads_once_why_it_was_interrupted);
     tcase_add_test(tests, the_guest_is_told_of_its_new_generation_and_of_cpus);
     tcase_add_test(tests, what_was_not_read_is_saved_and_restored);
+    tcase_add_test(tests, what_is_not_read_is_told_again_while_the_guest_runs);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
 }
