@@ -23,14 +23,12 @@
 #include "vmm/ram_loader.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#define MEMORY_UNIT      (UINT64_C(2) << 20)
 #define GENERATION_BYTES 16u
 #define DEVICES_MAX      (PCI_SLOTS_MAX + 5u) /* serial port, power, CPUs, PCI bridge */
 
@@ -532,14 +530,8 @@ static int plan_check(const struct machine_plan *plan, struct err *err)
         return err_set(err, BERTH_EINVALID, "CPUs: %u and %u that may come, not 1 to %u",
                        plan->cpu_count, plan->plug_cpus, MACHINE_CPUS_MAX);
     }
-    if (plan->memory_bytes < MACHINE_MEMORY_MIN ||
-        plan->memory_bytes > MACHINE_MEMORY_MAX ||
-        plan->memory_bytes % MEMORY_UNIT != 0) {
-        return err_set(err, BERTH_EINVALID,
-                       "memory: %" PRIu64 " bytes, not 32MiB to 256GiB in steps of 2MiB",
-                       plan->memory_bytes);
-    }
-    return kvm_check(plan->kvm_fd, err);
+    int r = machine_memory_plan_check(plan, err);
+    return r < 0 ? r : kvm_check(plan->kvm_fd, err);
 }
 
 static int

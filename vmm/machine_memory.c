@@ -11,8 +11,21 @@
 #include <fcntl.h>
 #include <inttypes.h>
 
-#define SYSFS      "/sys"
-#define PLUG_ALIGN (UINT64_C(1) << 30) /* a multiple of what Linux adds at once */
+#define SYSFS       "/sys"
+#define MEMORY_UNIT (UINT64_C(2) << 20)
+#define PLUG_ALIGN  (UINT64_C(1) << 30) /* a multiple of what Linux adds at once */
+
+int machine_memory_plan_check(const struct machine_plan *plan, struct err *err)
+{
+    if (plan->memory_bytes < MACHINE_MEMORY_MIN ||
+        plan->memory_bytes > MACHINE_MEMORY_MAX ||
+        plan->memory_bytes % MEMORY_UNIT != 0) {
+        return err_set(err, BERTH_EINVALID,
+                       "memory: %" PRIu64 " bytes, not 32MiB to 256GiB in steps of 2MiB",
+                       plan->memory_bytes);
+    }
+    return 0;
+}
 
 /* Fresh, or a private view of the image: the regions follow one another there. */
 static int region_make(struct guest_memory *memory,

@@ -14,6 +14,8 @@
 
 #include <stdint.h>
 
+/* Whether a machine can be that large: BERTH_EINVALID. */
+int machine_memory_plan_check(const struct machine_plan *plan, struct err *err);
 /* Whether RAM can be made of that: from an image that is mapped it cannot, and what comes
  * in lazily comes in chunks that no page is larger than. BERTH_EINVALID, BERTH_EFULL. */
 int machine_memory_check(const struct machine_plan *plan,
