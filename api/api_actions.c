@@ -80,11 +80,18 @@ refuse_lost(struct api_call *call, const struct state *state, const struct vm *v
 {
     const struct host *host = state_host(state, vm->status.host);
     const char *name = host != NULL ? host->meta.name : "its host";
-    char then[2 * NAME_SIZE + 96] = "the VM then starts elsewhere with new disks";
-    char text[640];
+    /* Placed at its snapshot, it has begun nothing there that it would lose. */
+    const struct host *keeper = state_disks_bind(state, vm);
+    const char *where = keeper != NULL ? keeper->meta.name : "elsewhere";
+    const char *with =
+        keeper != NULL ? "with the disks that it left there" : "with new disks";
+    const char *on = keeper != NULL ? "on " : "";
+    char then[2 * NAME_SIZE + 128];
+    char text[768];
     if (vm->status.phase != PHASE_LOST) {
         return false;
     }
+    (void)snprintf(then, sizeof(then), "the VM then starts %s%s %s", on, where, with);
     if (state_place_unknown(state, vm)) {
         (void)snprintf(
             then, sizeof(then),
@@ -94,8 +101,8 @@ refuse_lost(struct api_call *call, const struct state *state, const struct vm *v
     } else if (vm_stays_off(vm)) {
         (void)snprintf(then, sizeof(then),
                        "the VM is switched off and stays so, and berth start %s then "
-                       "starts it elsewhere with new disks",
-                       vm->meta.name);
+                       "starts it %s%s %s",
+                       vm->meta.name, on, where, with);
     }
     (void)snprintf(
         text, sizeof(text),

@@ -131,10 +131,13 @@ static void tell_switched(struct cli *cli,
                 none != NULL ? none : switching->said);
     if (switching->on && is_lost(vm)) {
         const char *host = json_member_text(view_status(vm), "host", "NAME");
+        /* Of one placed at its snapshot another host keeps the disks. */
+        const char *kept = json_member_text(view_status(vm), "diskHost", "");
         cli_note(cli,
                  "next: bring %s back, or berth rm host/%s once it is surely off: the VM "
-                 "then starts elsewhere, with new disks",
-                 host, host);
+                 "then starts %s%s, with %s disks",
+                 host, host, kept[0] != '\0' ? "on " : "",
+                 kept[0] != '\0' ? kept : "elsewhere", kept[0] != '\0' ? "its" : "new");
     }
 }
 

@@ -289,6 +289,11 @@ static void tell_lost(const struct state *state,
                         "once it is surely off",
                         host, host);
     REQUIRE(used > 0 && (size_t)used < size);
+    /* Placed at its snapshot, it has begun nothing there that it would lose. */
+    const struct host *keeper = state_disks_bind(state, vm);
+    const char *where = keeper != NULL ? keeper->meta.name : "elsewhere";
+    const char *with = keeper != NULL ? "with its disks" : "with new disks";
+    const char *on = keeper != NULL ? "on " : "";
     if (state_place_unknown(state, vm)) {
         (void)snprintf(text + used, size - (size_t)used,
                        "; since the cluster began again another host of before may run "
@@ -297,11 +302,11 @@ static void tell_lost(const struct state *state,
     } else if (vm_stays_off(vm)) {
         (void)snprintf(text + used, size - (size_t)used,
                        "; it is switched off and stays so: berth start %s then starts "
-                       "it elsewhere with new disks",
-                       vm->meta.name);
+                       "it %s%s %s",
+                       vm->meta.name, on, where, with);
     } else {
-        (void)snprintf(text + used, size - (size_t)used,
-                       ", and it starts elsewhere with new disks");
+        (void)snprintf(text + used, size - (size_t)used, ", and it starts %s%s %s", on,
+                       where, with);
     }
 }
 
@@ -325,7 +330,7 @@ static void tell_vm(const struct state *state,
             tell_leaving(host, findings, next, sizeof(next));
         }
         (void)snprintf(text, SUMMARY_SIZE,
-                       "%s is %s on %s (epoch %llu)%s%.255s%.383s. It needs %s.",
+                       "%s is %s on %s (epoch %llu)%s%.255s%.447s. It needs %s.",
                        vm->meta.name, phase_names[vm->status.phase], host->meta.name,
                        (unsigned long long)vm->status.epoch,
                        reason[0] != '\0' ? ": " : "", reason, next, need);

@@ -216,6 +216,25 @@ START_TEST(of_a_vm_on_a_lost_host_it_is_told_what_starts_it)
 }
 END_TEST
 
+START_TEST(of_a_lost_vm_whose_disks_are_elsewhere_it_is_told_where)
+{
+    static const char vm[] = ANSWER_JSON(
+        "{\"kind\":\"VM\",\"metadata\":{\"name\":\"db\",\"tenant\":\"default\"},\"spec\":"
+        "{}"
+        ",\"status\":{\"phase\":\"lost\",\"host\":\"h2\",\"diskHost\":\"h1\"}}");
+    const struct route table[] = {{"GET /v1/tenants/default/vms/db", vm},
+                                  {"POST /v1/tenants/default/vms/db:", vm},
+                                  {NULL, NULL}};
+    answers_start(NULL, table);
+    int code = berth("start default/vm/db");
+    answers_stop();
+    ck_assert_msg(code == 0, "%d: %s", code, ran.err);
+    ck_assert_str_eq(ran.err,
+                     "next: bring h2 back, or berth rm host/h2 once it is surely "
+                     "off: the VM then starts on h1, with its disks\n");
+}
+END_TEST
+
 #define VM_OFF(phase)                                                             \
     ANSWER_JSON(                                                                  \
         "{\"kind\":\"VM\",\"metadata\":{\"name\":\"db\",\"tenant\":\"default\"}," \
@@ -295,6 +314,7 @@ int main(void)
     TCase *lost = tcase_create("lost");
     tcase_add_checked_fixture(lost, folder_start, folder_stop);
     tcase_add_loop_test(lost, a_vm_on_a_lost_host_is_not_said_to_be_stopped, 0, 2);
+    tcase_add_test(lost, of_a_lost_vm_whose_disks_are_elsewhere_it_is_told_where);
     tcase_add_loop_test(lost, of_a_vm_on_a_lost_host_it_is_told_what_starts_it, 0, 3);
     tcase_add_loop_test(lost, waiting_ends_when_one_shall_be_off_and_runs_no_more, 0, 2);
     tcase_add_test(lost, what_a_start_waits_for_is_told_in_the_clusters_words);

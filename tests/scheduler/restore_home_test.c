@@ -6,6 +6,7 @@
 
 static uint64_t h2;
 static uint64_t vm;
+static enum host_failure host_failure;
 static json_t *answered;
 
 static void put_saved(uint64_t disk_bytes)
@@ -19,6 +20,7 @@ static void put_saved(uint64_t disk_bytes)
     template->spec.disks.items = disks.items;
     template->spec.disks.count = disks.count;
     template->spec.memory.size_bytes = 512 * MIB;
+    template->spec.lifecycle.host_failure = host_failure;
     ck_assert_int_eq(put(KIND_TEMPLATE, template), 0);
 }
 
@@ -86,6 +88,34 @@ START_TEST(one_whose_host_is_full_waits_and_says_so)
 }
 END_TEST
 
+/* Its disks are on h1; on h2 it began nothing. The disks that it leaves are none of h2.
+ */
+START_TEST(lost_before_it_began_there_it_goes_back_to_its_disks_as_is_told)
+{
+    static const char starts[] = "and it starts on h1 with its disks";
+    static const char stays[] = "berth start db then starts it on h1 with its disks";
+    host_failure = HOST_FAILURE_WAIT;
+    uint64_t snapshot = saved_on_h2();
+    ck_assert_int_eq(restore_vm(vm, snapshot), 0);
+    ck_assert_int_eq(reports_kept(vm, PHASE_STOPPED), 0);
+    ck_assert_int_eq(place(vm, h2, vm_named("db")->status.epoch + 1, 0), 0);
+    ck_assert_uint_eq(vm_named("db")->status.disk_host, h1);
+    ck_assert_int_eq(host_phase(h2, HOST_PHASE_LOST), 0);
+    ck_assert_uint_eq(vm_named("db")->status.phase, PHASE_LOST);
+    ck_assert_contains(summary(), starts);
+    ck_assert_int_eq(set_power(vm, POWER_OFF), 0);
+    ck_assert_contains(summary(), stays);
+    ck_assert_int_eq(set_power(vm, POWER_ON), 0);
+
+    silent_host = h2;
+    ck_assert_int_eq(delete_host_by_force("h2"), 0);
+    settle_all();
+
+    ck_assert_uint_eq(host_of_vm("db"), h1);
+    ck_assert_uint_ne(vm_named("db")->status.disk_epoch, 0); /* those, no new ones */
+}
+END_TEST
+
 START_TEST(what_snapshots_take_is_not_promised_to_vms)
 {
     (void)saved_on_h2(); /* 1 of the 10 GiB of h2, and db's disk on h1 */
@@ -104,6 +134,7 @@ END_TEST
 
 static void setup(void)
 {
+    host_failure = HOST_FAILURE_RESTART;
     cluster_start();
     h2 = make_host("h2", 2, 4000, 1 * GIB);
     hear_all();
@@ -125,6 +156,8 @@ int main(void)
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, a_vm_that_goes_back_starts_where_its_snapshot_is);
     tcase_add_test(tests, one_whose_host_is_full_waits_and_says_so);
+    tcase_add_test(tests,
+                   lost_before_it_began_there_it_goes_back_to_its_disks_as_is_told);
     tcase_add_test(tests, what_snapshots_take_is_not_promised_to_vms);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
