@@ -137,6 +137,22 @@ static void lose_host(struct served *server, void *context)
     }
 }
 
+/* As when db was placed at its snapshot and has not begun there: told by nothing but the
+ * words, so its record is made to say so. */
+static void keep_elsewhere(struct served *server, void *context)
+{
+    const struct state *state = served_state(server);
+    const struct vm *vm = state_get(state, KIND_VM, DEFAULT_TENANT, "db");
+    const struct host *host;
+    size_t cursor = 0;
+    while ((host = state_next(state, KIND_HOST, &cursor)) != NULL &&
+           host->meta.uid == vm->status.host) {
+    }
+    ck_assert_ptr_nonnull(host);
+    ((struct vm *)(uintptr_t)vm)->status.disk_host = host->meta.uid;
+    (void)snprintf(context, NAME_SIZE, "%s", host->meta.name);
+}
+
 START_TEST(of_a_lost_vm_no_disks_are_given_up_and_it_is_told_what_to_do)
 {
     static const char *const actions[] = {"start", "restart"};
@@ -174,6 +190,14 @@ START_TEST(of_a_lost_vm_no_disks_are_given_up_and_it_is_told_what_to_do)
     ck_assert_int_eq(post(D "/vms/db:start", NULL), 200);
     ck_assert_int_eq(get(D "/vms/db/explain"), 200);
     ck_assert_contains(said("summary"), "it may still run there: bring h");
+
+    char keeper[NAME_SIZE];
+    char way[NAME_SIZE + 64];
+    served_do(served, keep_elsewhere, keeper);
+    (void)snprintf(way, sizeof(way), "the VM then starts on %s with the disks", keeper);
+    (void)post(D "/vms/db:start", "{\"anywhere\":true}");
+    assert_problem(409, "BERTH_EPHASE");
+    ck_assert_contains(said("detail"), way);
 }
 END_TEST
 
