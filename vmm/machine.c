@@ -244,14 +244,15 @@ static int boot(struct machine *machine, struct err *err)
     return r < 0 ? r : vcpu_enter_at(&machine->cpus.vcpus[0], &entry, err);
 }
 
-/* RAM that begins anew is whole, whatever could not be had of the old. */
-static void ram_forget(struct machine *machine)
+/* RAM that begins anew is whole, whatever could not be had of the old; and what the old
+ * guest's CPUs asked for on their way out is nothing to the new one, but to be off. */
+static void past_forget(struct machine *machine)
 {
     ram_loader_drop(machine->loader); /* nothing is lost from here on */
     pthread_mutex_lock(&machine->lock);
     atomic_store(&machine->is_damaged, false);
     atomic_store(&machine->gives_ram_up, false);
-    if (machine->request == REQUEST_LOST) {
+    if (machine->request != REQUEST_END || machine->request_end != MACHINE_END_OFF) {
         machine->request = REQUEST_NONE;
     }
     pthread_mutex_unlock(&machine->lock);
@@ -263,7 +264,7 @@ static int begin_anew(struct machine *machine, struct err *err)
         device_reset(machine->devices[i]);
     }
     pci_bus_place(machine->pci);
-    ram_forget(machine); /* before what still comes in is cleared */
+    past_forget(machine); /* before what still comes in is cleared */
     (void)guest_memory_unplug_all(&machine->memory); /* what stays counts */
     int r = guest_memory_clear(&machine->memory, err);
     if (r == 0) {

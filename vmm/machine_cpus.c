@@ -133,7 +133,8 @@ int machine_cpus_plug(struct machine_cpus *cpus, unsigned index, struct err *err
 
 static bool may_move(const struct machine_cpus *cpus, const struct vcpu *vcpu)
 {
-    return atomic_load(&cpus->wants_run) && machine_cpus_is_plugged(cpus, vcpu->index);
+    return atomic_load(&cpus->wants_run) && machine_cpus_is_plugged(cpus, vcpu->index) &&
+           !atomic_load(&vcpu->is_unfit);
 }
 
 /* Parks until they run. */
@@ -208,7 +209,9 @@ int machine_cpus_reset(struct machine_cpus *cpus, struct err *err)
 {
     int r = 0;
     for (unsigned i = 0; r == 0 && i < cpus->count; i++) {
-        r = vcpu_state_apply(&cpus->first_state[i], cpus->vcpus[i].fd, err);
+        r = atomic_load(&cpus->vcpus[i].is_unfit)
+                ? err_set(err, BERTH_EPHASE, "CPU %u: its thread could not begin", i)
+                : vcpu_state_apply(&cpus->first_state[i], cpus->vcpus[i].fd, err);
     }
     return r;
 }

@@ -77,5 +77,5 @@ bool machine_cpus_hold(struct machine_cpus *cpus);
 void machine_cpus_wait(struct machine_cpus *cpus);
 /* Lets them run: their clocks are told that they stood still. */
 void machine_cpus_go(struct machine_cpus *cpus);
-/* As after power-on, while parked. */
+/* As after power-on, while parked. BERTH_EPHASE when one is unfit. */
 int machine_cpus_reset(struct machine_cpus *cpus, struct err *err);

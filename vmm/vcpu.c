@@ -283,6 +283,7 @@ static void *vcpu_thread(void *context)
     (void)pthread_setname_np(pthread_self(), name); /* for people */
     if (vcpu->events.began != NULL &&
         vcpu->events.began(vcpu->events.began_context, &err) < 0) {
+        atomic_store(&vcpu->is_unfit, true);
         vcpu->events.broken(vcpu->events.context, vcpu, err.text);
     }
     while (vcpu->events.may_run(vcpu->events.context, vcpu)) {

@@ -39,7 +39,7 @@ enum vcpu_exit {
 struct vcpu;
 
 struct vcpu_events {
-    /* The thread's first act: 0, or it is broken. May be NULL. */
+    /* The thread's first act: 0, or it is broken, and unfit for good. May be NULL. */
     int (*began)(void *context, struct err *err);
     /* Waits while the machine does not run; false: the thread is to end. */
     bool (*may_run)(void *context, struct vcpu *vcpu);
@@ -64,6 +64,7 @@ struct vcpu {
     pthread_t thread;
     atomic_bool thread_runs; /* whoever kicks may be another thread */
     atomic_int thread_id;    /* of the kernel; 0 before it began */
+    atomic_bool is_unfit;    /* its thread could not begin: it runs no guest */
     atomic_ullong exit_counts[VCPU_EXIT_COUNT];
 };
 

@@ -71,8 +71,10 @@ static void teardown(void)
     (void)close(kvm_fd);
 }
 
-/* A machine that will run these bytes. */
-static void make(const void *code, size_t size, unsigned cpu_count)
+static void make_events(const void *code,
+                        size_t size,
+                        unsigned cpu_count,
+                        const struct machine_events *events)
 {
     struct err err = {0};
     const struct machine_plan plan = {.kvm_fd = kvm_fd,
@@ -82,11 +84,18 @@ static void make(const void *code, size_t size, unsigned cpu_count)
                                       .initrd_fd = -1,
                                       .cmdline = "",
                                       .poller = poller,
-                                      .events = {.ended = on_ended,
-                                                 .reset = on_reset,
-                                                 .crash_loaded = on_crash_loaded}};
+                                      .events = *events};
     ck_assert_msg(machine_new(&plan, &machine, &err) == 0, "%s", err.text);
     machine_serial(machine)->output = on_output;
+}
+
+/* A machine that will run these bytes. */
+static void make(const void *code, size_t size, unsigned cpu_count)
+{
+    make_events(code, size, cpu_count,
+                &(struct machine_events){.ended = on_ended,
+                                         .reset = on_reset,
+                                         .crash_loaded = on_crash_loaded});
 }
 
 static void run_to_end(void)
@@ -295,6 +304,97 @@ START_TEST(a_reset_from_outside_reaches_a_guest_that_does_not_listen)
 }
 END_TEST
 
+/* What a CPU of the guest that is to restart still asks for, on its way out. */
+struct late_row {
+    uint16_t port;
+    uint8_t value;
+    enum machine_end end; /* of the new guest */
+};
+
+static const struct late_row lates[] = {
+    {PANIC, 0x01, MACHINE_END_NONE},
+    {PANIC, 0x02, MACHINE_END_NONE},
+    {RESET, 0x01, MACHINE_END_NONE},
+    {SLEEP, 0x34, MACHINE_END_OFF},
+};
+
+static const struct late_row *late; /* NULL: it was asked */
+static struct device_ops late_ops;
+static void (*serial_stop)(struct device *device);
+
+/* When devices are stopped the request has been taken. */
+static void stop_late(struct device *device)
+{
+    const struct late_row *row = late;
+    late = NULL;
+    if (row != NULL) {
+        io_bus_write(machine_vcpu(machine, 0)->bus, IO_PORTS, row->port, &row->value, 1);
+    }
+    if (serial_stop != NULL) {
+        serial_stop(device);
+    }
+}
+
+START_TEST(what_the_old_guest_asks_on_its_way_out_is_nothing_to_the_new_one)
+{
+    make(chatter, sizeof(chatter), 2);
+    struct device *device = &machine_serial(machine)->device;
+    late = &lates[_i];
+    late_ops = *device->ops;
+    serial_stop = late_ops.stop;
+    late_ops.stop = stop_late;
+    device->ops = &late_ops;
+    ck_assert_int_eq(machine_run(machine, NULL), 0);
+    wait_for_more();
+
+    machine_reset(machine);
+    while (resets == 0) {
+        ck_assert_int_ge(poller_step(poller, -1), 0);
+    }
+    while (poller_step(poller, 0) > 0) {
+    }
+
+    ck_assert_ptr_null(late);
+    ck_assert_int_eq(ended, lates[_i].end);
+    ck_assert_uint_eq(resets, 1);
+    ck_assert_uint_eq(crash_loads, 0);
+    if (ended == MACHINE_END_NONE) {
+        wait_for_more();
+    }
+}
+END_TEST
+
+static atomic_uint began_count;
+
+static int on_began(void *context, struct err *err)
+{
+    (void)context;
+    atomic_fetch_add(&began_count, 1);
+    return err_set(err, BERTH_EPHASE, "no jail");
+}
+
+START_TEST(a_cpu_whose_thread_cannot_begin_runs_no_guest)
+{
+    make_events(chatter, sizeof(chatter), 1,
+                &(struct machine_events){.ended = on_ended, .thread_began = on_began});
+    ck_assert_int_eq(machine_start_threads(machine, NULL), 0);
+    while (atomic_load(&began_count) == 0) {
+        (void)sched_yield();
+    }
+    ck_assert_int_eq(machine_run(machine, NULL), 0);
+    ck_assert_int_eq(machine_pause(machine, NULL), 0);
+    ck_assert_int_eq(machine_run(machine, NULL), 0);
+
+    while (ended == MACHINE_END_NONE) {
+        ck_assert_int_ge(poller_step(poller, -1), 0);
+    }
+
+    ck_assert_int_eq(ended, MACHINE_END_BROKEN);
+    ck_assert_str_eq(reason, "no jail");
+    ck_assert_uint_eq(atomic_load(&said_count), 0);
+}
+END_TEST
+
 START_TEST(a_guest_that_panics_into_its_dump_kernel_goes_on)
 {
     static const uint8_t code[] = {OUT(PANIC, 0x02), OUT(SERIAL, 'd'), OUT(SLEEP, 0x34),
@@ -461,6 +561,10 @@ int main(void)
     tcase_add_test(tests, a_jump_to_the_bios_is_a_reset);
     tcase_add_test(tests, a_paused_guest_does_nothing_and_goes_on);
     tcase_add_test(tests, a_reset_from_outside_reaches_a_guest_that_does_not_listen);
+    tcase_add_loop_test(tests,
+                        what_the_old_guest_asks_on_its_way_out_is_nothing_to_the_new_one,
+                        0, sizeof(lates) / sizeof(lates[0]));
+    tcase_add_test(tests, a_cpu_whose_thread_cannot_begin_runs_no_guest);
     tcase_add_test(tests, a_guest_that_panics_into_its_dump_kernel_goes_on);
     tcase_add_test(tests, the_power_button_is_read_by_the_guest);
     tcase_add_test(tests, the_power_button_reaches_a_guest_that_listens_late);
