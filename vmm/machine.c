@@ -92,6 +92,7 @@ static void ask(struct machine *machine,
                        (machine->request < REQUEST_END && request >= REQUEST_END);
     if (request == REQUEST_LOST) {
         atomic_store(&machine->is_damaged, true);
+        atomic_store(&machine->gives_ram_up, true);
         (void)snprintf(machine->lost_why, sizeof(machine->lost_why), "%s", reason);
     }
     const bool taken = first && machine_cpus_hold(&machine->cpus);
@@ -295,7 +296,7 @@ static void carry_out(struct machine *machine,
         return;
     }
     if (request != REQUEST_CRASH_LOADED) {
-        atomic_store(&machine->gives_ram_up, request == REQUEST_RESET);
+        atomic_store(&machine->gives_ram_up, true);
         ram_loader_abandon(machine->loader); /* nobody goes on with what it was */
     }
     if (was_running) {
@@ -734,6 +735,7 @@ int machine_pause(struct machine *machine, struct err *err)
 
 void machine_halt(struct machine *machine)
 {
+    atomic_store(&machine->gives_ram_up, true);
     ram_loader_abandon(machine->loader);
     if (machine->state == MACHINE_RUNNING) {
         stand_still(machine);

@@ -48,7 +48,7 @@ struct vcpu_events {
     /* It cannot go on; the reason in words. */
     void (*broken)(void *context, struct vcpu *vcpu, const char *reason);
     /* Whether RAM that KVM could not reach is being given up, for the guest to begin
-     * anew: then that breaks nothing. */
+     * anew or to end: then that breaks nothing. */
     bool (*gives_ram_up)(void *context);
     void *context;
     void *began_context;
