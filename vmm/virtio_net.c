@@ -44,6 +44,9 @@ struct net_config {
 #define TELLINGS_PER_S 4u
 #define TELLINGS_BURST 16u
 
+/* Frames that are thrown away at once, which is what a tap keeps and more. */
+#define STALE_MAX 4096u
+
 #define OFFLOADS_UNKNOWN UINT_MAX /* of a tap that nobody has told yet */
 
 /* One pair of queues and the tap's queue that it is connected with. */
@@ -391,12 +394,27 @@ static void pair_attach(struct net_pair *pair, bool attached)
     }
 }
 
+/* What waits in the tap was made for a driver that took more. */
+static void pair_drain(struct net_pair *pair)
+{
+    uint8_t cut[VIRTIO_NET_HEADER_SIZE + ETHERNET_HEADER];
+    for (unsigned i = 0; i < STALE_MAX && read(pair->fd, cut, sizeof(cut)) > 0; i++) {
+        pair->net->counters[VIRTIO_NET_RECEIVE].dropped++;
+    }
+}
+
 /* What refuses once is no tap, and has no say in it. */
 static void offloads_tell(struct net *net)
 {
     const unsigned flags = offloads_of(net);
+    const bool takes_less = (net->offloads_told & ~flags) != 0;
     net->has_no_offloads =
         ioctl(net->pairs[0].fd, TUNSETOFFLOAD, (unsigned long)flags) < 0;
+    for (unsigned i = 0; i < net->pair_count; i++) {
+        if (takes_less && !net->has_no_offloads && net->pairs[i].is_attached) {
+            pair_drain(&net->pairs[i]);
+        }
+    }
     net->offloads_told = flags;
 }
 

@@ -148,6 +148,40 @@ START_TEST(the_tap_gives_what_the_driver_takes)
 }
 END_TEST
 
+/* Of two frames, one before the driver changes and one after, the first that it gets. */
+static uint8_t first_frame(struct guest *guest, uint64_t before, uint64_t after)
+{
+    uint8_t frame[1000];
+    uint8_t got[2048];
+    guest_drive(guest, before);
+    guest_settle(guest);
+    frame_fill(frame, sizeof(frame));
+    frame[14] = 'b';
+    ck_assert_int_eq(send(wire, frame, sizeof(frame), 0), sizeof(frame));
+    guest_drive(guest, after);
+    frame[14] = 'a';
+    ck_assert_int_eq(send(wire, frame, sizeof(frame), 0), sizeof(frame));
+    do {
+        const uint64_t in = guest_alloc(guest, 2048);
+        guest_post(guest, 0, &(struct guest_buffer){in, 2048, true}, 1);
+        guest_kick(guest, 0);
+        const uint32_t size = guest_wait(guest, 0);
+        ck_assert_int_eq(guest_memory_read(&guest->memory, in, got, size), 0);
+    } while (memcmp(got + HEADER, frame, 14) != 0);
+    return got[HEADER + 14];
+}
+
+START_TEST(frames_made_for_a_driver_that_took_more_are_not_for_the_next)
+{
+    struct guest guest;
+    tap_guest(&guest);
+
+    ck_assert_int_eq(first_frame(&guest, TSO, VIRTIO_NET_F_GUEST_CSUM), 'a');
+    ck_assert_int_eq(first_frame(&guest, VIRTIO_NET_F_GUEST_CSUM, TSO), 'b');
+    guest_fini(&guest);
+}
+END_TEST
+
 /* What is said to the tap behind the device's back shows that the device says nothing. */
 START_TEST(a_driver_that_takes_the_same_again_costs_the_host_nothing)
 {
@@ -320,6 +354,7 @@ int main(void)
     tcase_set_timeout(tests, 60);
     tcase_add_test(tests, frames_pass_a_tap_whole_in_both_directions);
     tcase_add_test(tests, the_tap_gives_what_the_driver_takes);
+    tcase_add_test(tests, frames_made_for_a_driver_that_took_more_are_not_for_the_next);
     tcase_add_test(tests, a_driver_that_takes_the_same_again_costs_the_host_nothing);
     tcase_add_test(tests, a_guest_that_takes_something_else_all_the_time_is_slowed);
     tcase_add_test(tests, the_tap_has_the_queues_that_the_driver_uses);
