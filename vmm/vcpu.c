@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #define MSR_MISC_ENABLE       0x1a0u
@@ -24,6 +25,9 @@
 #define EFER_LONG     0x500u
 #define RFLAGS_FIXED  0x2u
 #define GDT_LIMIT     31u
+
+#define AGAIN_MAX 8u       /* times in a row that KVM may say EAGAIN at no cost */
+#define NAP_NS    1000000L /* after each more */
 
 /* ---- making one */
 
@@ -273,8 +277,19 @@ static bool handle_exit(struct vcpu *vcpu)
     return false;
 }
 
+/* KVM would rather be asked again: now and then is normal, without an end is not, as of a
+ * CPU with an NMI that waits for INIT. A kick ends the nap. */
+static void nap(unsigned again)
+{
+    static const struct timespec pause = {.tv_nsec = NAP_NS};
+    if (again > AGAIN_MAX) {
+        (void)clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL); /* shorter is fine */
+    }
+}
+
 static void *vcpu_thread(void *context)
 {
+    unsigned again = 0; /* how often in a row, up to what matters */
     struct vcpu *vcpu = context;
     char name[16];
     struct err err = {0};
@@ -288,10 +303,13 @@ static void *vcpu_thread(void *context)
     }
     while (vcpu->events.may_run(vcpu->events.context, vcpu)) {
         if (ioctl(vcpu->fd, KVM_RUN, 0UL) == 0) {
+            again = 0;
             (void)handle_exit(vcpu); /* the next run tells whether there is more */
         } else if (errno == EINTR || errno == EAGAIN ||
                    (errno == EFAULT && vcpu->events.gives_ram_up(vcpu->events.context))) {
+            again = errno == EAGAIN ? again + (again <= AGAIN_MAX) : 0;
             count(vcpu, VCPU_EXIT_INTERRUPTED);
+            nap(again);
         } else {
             tell_broken(vcpu, "KVM does not run the vCPU any more: error",
                         (unsigned long long)errno);
