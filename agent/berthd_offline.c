@@ -172,6 +172,12 @@ static json_t *vm_document(const char *folder, const struct vm_record *record)
                      "waits", !record->order.fenced);
 }
 
+/* There may be a VM in that folder, and nobody can say which. */
+static json_t *unread_document(const char *name, const char *why)
+{
+    return json_pack("{s:s, s:s}", "folder", name, "unread", why);
+}
+
 /* One of which no more than an epoch is left is none. */
 static bool has_run_here(const struct vm_record *record)
 {
@@ -192,13 +198,16 @@ int berthd_list_vms(const char *folder, struct err *err)
     const struct dirent *entry;
     while (r == 0 && vms != NULL && (entry = readdir(vms)) != NULL) {
         struct vm_record record;
+        struct err why = {0};
         (void)snprintf(path, sizeof(path), "%.3000s/vms/%.200s", folder, entry->d_name);
-        /* A folder without a record that can be read is no VM that could be named. */
-        if (entry->d_name[0] == '.' || vm_record_read(path, &record, NULL) < 0 ||
-            !has_run_here(&record)) {
+        int read = entry->d_name[0] == '.' ? BERTH_ENOTFOUND
+                                           : vm_record_read(path, &record, &why);
+        if (read == BERTH_ENOTFOUND || (read == 0 && !has_run_here(&record))) {
             continue;
         }
-        r = json_array_append_new(list, vm_document(path, &record));
+        r = json_array_append_new(list, read == 0
+                                            ? vm_document(path, &record)
+                                            : unread_document(entry->d_name, why.text));
     }
     if (vms != NULL) {
         closedir(vms);

@@ -52,8 +52,7 @@ static void prune_until(struct vm_supervisor *supervisor, uint64_t wall_ms)
         char folder[ENGINE_PATH_SIZE];
         if (vm_entry_folder(supervisor, old[i], folder) == 0) {
             if (is_wanted(supervisor, old[i], folder)) {
-                continue; /* its start removes the tombstone; else it is looked at again
-                           */
+                continue; /* its start removes it; else it is looked at again */
             }
             (void)fd_remove_tree(folder, NULL); /* tried again when we are started */
         }

@@ -11,14 +11,13 @@
  * over first. So that it does not come to this, a drained voter is replaced when another
  * host can vote, which comes before it goes; and its record may go (voters_check_removal)
  * when it has left the log, or, with nobody to replace it (whose change failed last is
- * not waited for), when the others are well. A
- * voter whose host has been lost for VOTERS_LOST_MS leaves the log, too,
- * when another host can take its place and all other voters are well; first the lost one
- * goes, since nobody can be added while a voter does not answer, and two of two stand a
- * loss no worse than two of three. A host whose change failed rests a while, and the
- * others come before it. On every voter, leading or not: whoever has left the log loses
- * the channels that it has to this one. Threads: the loop's. Errors are logged and tried
- * again at a later tick.
+ * not waited for), when the others are well. A voter whose host has been lost for
+ * VOTERS_LOST_MS leaves the log, too, when another host can take its place and all other
+ * voters are well; first the lost one goes, since nobody can be added while a voter does
+ * not answer, and two of two stand a loss no worse than two of three. A host whose change
+ * failed rests a while, and the others come before it. On every voter, leading or not:
+ * whoever has left the log loses the channels that it has to this one. Threads: the
+ * loop's. Errors are logged and tried again at a later tick.
  */
 #pragma once
 

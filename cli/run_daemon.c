@@ -529,6 +529,11 @@ static void tell_forget(struct cli *cli, const struct start *start)
     }
     json_array_foreach(vms, index, vm)
     {
+        const char *unread = json_member_text(vm, "unread", NULL);
+        if (unread != NULL) {
+            fprintf(cli->err, "  a VM whose record cannot be read: %s\n", unread);
+            continue;
+        }
         bool runs = json_is_true(json_object_get(vm, "runs"));
         bool waits = json_is_true(json_object_get(vm, "waits"));
         fprintf(cli->err, "  %s/vm/%s %s, epoch %" PRIu64 "%s\n",

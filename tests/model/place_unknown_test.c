@@ -1,15 +1,11 @@
 /* Goal: after a rebirth nothing starts a VM that waits for its host before a host says
  * that it runs there, or its user says so; what hosts of before still run is found, not
  * ended. */
-#include "model/state_rebirth.h"
-#include "support/state_fixture.h"
-
-#define NOW_MS UINT64_C(1800000000000)
+#include "rebirth_fixture.h"
 
 static uint64_t h2;
 static uint64_t h3;
 static uint64_t db; /* waits for its host, h2, where it runs in its fifth epoch */
-static struct err err;
 
 static uint64_t patient_vm(const char *name)
 {
@@ -58,25 +54,10 @@ static bool any(void *context, const struct host *host)
     return true;
 }
 
-static bool is_h1(void *context, const struct host *host)
-{
-    (void)context;
-    return host->meta.uid == h1;
-}
-
-static void restored(void)
-{
-    const struct rebirth rebirth = {
-        .wall_ms = NOW_MS, .new_cluster = true, .reason = "restored"};
-    ck_assert_int_eq(state_rebirth(state, &rebirth, &err), 0);
-}
-
 /* The hosts go on: none of them but h1 had a part in the log. */
 static void recovered(void)
 {
-    const struct rebirth rebirth = {
-        .wall_ms = NOW_MS, .reason = "recovered", .keeps = any, .votes = is_h1};
-    ck_assert_int_eq(state_rebirth(state, &rebirth, &err), 0);
+    recovered_with(any);
 }
 
 static uint64_t founded_anew(const char *name)

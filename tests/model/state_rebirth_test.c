@@ -1,14 +1,10 @@
 /* Goal: nothing that was given out after a backup can be given out again, hosts that do
  * not go on are shut out, and no VM is forgotten. */
-#include "model/state_rebirth.h"
-#include "support/state_fixture.h"
-
-#define NOW_MS UINT64_C(1800000000000)
+#include "rebirth_fixture.h"
 
 static uint64_t h2;
 static uint64_t web;
 static uint64_t patient; /* waits for its host, h2 */
-static struct err err;
 
 static struct template *make_patient_template(void)
 {
@@ -30,24 +26,9 @@ static void setup(void)
     ck_assert_int_eq(put(KIND_TOKEN, make_join_token("spare", 77)), 0);
 }
 
-static bool is_h1(void *context, const struct host *host)
-{
-    (void)context;
-    return host->meta.uid == h1;
-}
-
-static void restored(void)
-{
-    const struct rebirth rebirth = {
-        .wall_ms = NOW_MS, .new_cluster = true, .reason = "restored"};
-    ck_assert_int_eq(state_rebirth(state, &rebirth, &err), 0);
-}
-
 static void recovered(void)
 {
-    const struct rebirth rebirth = {
-        .wall_ms = NOW_MS, .reason = "recovered", .keeps = is_h1, .votes = is_h1};
-    ck_assert_int_eq(state_rebirth(state, &rebirth, &err), 0);
+    recovered_with(is_h1);
 }
 
 static struct digest key_of(uint64_t host)

@@ -276,8 +276,11 @@ alive "$db_pid" || fail "its run of before was ended"
 check_no_twice
 
 check "a host that is to forget its cluster says what ends with it"
+mkdir "$RACK_RUN/h3/vms/999" && echo garbage >"$RACK_RUN/h3/vms/999/record.json"
 refused 2 berth_on h3 down --forget </dev/null
 grep -q "store/vm/db runs, epoch .*, and waits for this host" "$RACK_RUN/refused" || fail "it does not name the VM that waits"
+grep -q "a VM whose record cannot be read: .*vms/999/" "$RACK_RUN/refused" || fail "it passes over a record that is damaged"
+rm -r "$RACK_RUN/h3/vms/999"
 alive "$db_pid" || fail "it was ended unasked"
 
 check "the straggler is shut out until it joins again"
