@@ -42,8 +42,8 @@
 /* Entries kept in memory: a lagging member is sent all it misses in one message. */
 #define CONSENSUS_LOG_BYTES_MAX (48 << 20)
 
-/* In the log's folder: what the log has promised. Who looks whether there is a log has to
- * find it, too. */
+/* In the log's folder, from when it was started for the first time: what the log has
+ * promised. Who looks whether there is a log has to find it, too. */
 #define CONSENSUS_SEAL_FILE "berth-seal"
 
 struct consensus;

@@ -9,7 +9,8 @@
  * records old and new (a crash between the two leaves either); log_seal_settle
  * records later that the new one is there. Before the log is cut, log_seal_lower. So
  * at any start term and vote must be one of the recorded pairs, and the log must
- * reach the recorded index with the recorded term.
+ * reach the recorded index with the recorded term. A log in which nothing is yet has a
+ * seal that promises nothing, so that a folder that was emptied is told from a new one.
  * Units: indexes and terms of the log. Threads: the loop's; each write waits for the
  * disk (one block, O_DSYNC, O_DIRECT where the file system has it), but that of
  * log_seal_settle_later, which a thread of the caller's pool does. One write is under way

@@ -730,13 +730,18 @@ static int guard_load(struct raft_io *io,
         sealed_term = (*ret_entries)[sealed - *ret_start].term;
     }
     struct err err;
-    if (log_seal_check(guard->seal, *ret_term, *ret_vote, last, sealed_term, &err) < 0) {
+    r = log_seal_check(guard->seal, *ret_term, *ret_vote, last, sealed_term, &err) < 0
+            ? RAFT_CORRUPT
+            : 0;
+    if (r == 0 && !guard->seal->present && log_seal_settle(guard->seal, 0, 0, &err) < 0) {
+        r = RAFT_IOERR;
+    }
+    if (r != 0) {
         (void)snprintf(guard->outer.errmsg, sizeof(guard->outer.errmsg), "%.*s",
                        RAFT_ERRMSG_BUF_SIZE - 1, err.text);
         discard_loaded(*ret_snapshot, *ret_entries, *ret_count);
-        return RAFT_CORRUPT;
     }
-    return 0;
+    return r;
 }
 
 /* Once libraft has loaded, and before it leads. */

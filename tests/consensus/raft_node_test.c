@@ -162,12 +162,51 @@ START_TEST(nothing_that_was_answered_is_lost_when_processes_are_killed)
 }
 END_TEST
 
+/* A host that is to become a voter opens its log, and dies before anything is in it. */
+START_TEST(a_log_that_was_opened_is_known_by_its_seal)
+{
+    char seal[TEMP_DIR_PATH_SIZE + 32];
+    voters_init(&voters);
+    struct voter *voter = voter_up(&voters, 1, false);
+    (void)snprintf(seal, sizeof(seal), "%s/" CONSENSUS_SEAL_FILE, voter->folder);
+    ck_assert_int_eq(access(seal, R_OK), 0);
+
+    voter_close(voter, false);
+    ck_assert_int_eq(access(seal, R_OK), 0);
+    (void)voter_up(&voters, 1, false);
+    voter_close(voter, false);
+
+    voters_fini(&voters);
+}
+END_TEST
+
+/* What cannot be sealed is not begun. */
+START_TEST(a_log_whose_seal_cannot_be_made_does_not_start)
+{
+    char path[TEMP_DIR_PATH_SIZE + 32];
+    voters_init(&voters);
+    struct voter *voter = &voters.voter[1];
+    struct err err = {0};
+    ck_assert_int_eq(voter_open(voter, &err), 0);
+    (void)snprintf(path, sizeof(path), "%s/" CONSENSUS_SEAL_FILE, voter->folder);
+    ck_assert_int_eq(mkdir(path, 0700), 0); /* in its place */
+
+    ck_assert_int_lt(consensus_start(voter->consensus, &err), 0);
+
+    ck_assert_ptr_nonnull(strstr(err.text, CONSENSUS_SEAL_FILE));
+    voter_close(voter, false);
+    voters_fini(&voters);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *made = suite_create("raft_node");
     TCase *tcase = tcase_create("killed");
     tcase_set_timeout(tcase, 100);
     tcase_add_test(tcase, nothing_that_was_answered_is_lost_when_processes_are_killed);
+    tcase_add_test(tcase, a_log_that_was_opened_is_known_by_its_seal);
+    tcase_add_test(tcase, a_log_whose_seal_cannot_be_made_does_not_start);
     suite_add_tcase(made, tcase);
     return made;
 }

@@ -180,9 +180,10 @@ struct sim_machine {
     int32_t clock_ppm;               /* rate error */
     uint64_t clock_base_ns;          /* its clock at true time 0 */
     int64_t wall_offset_ms;
-    bool has_log;   /* a folder of it, to be exact */
-    bool log_begun; /* it has had one (agent/log_mark.h) */
-    bool joined;    /* the cluster; else it asks to be let in */
+    bool has_log;    /* a folder of it, to be exact */
+    bool log_begun;  /* it has had one (agent/log_mark.h) */
+    bool log_sealed; /* and has been open */
+    bool joined;     /* the cluster; else it asks to be let in */
     struct sim_file members_file;
     struct {
         uint64_t term, id;

@@ -92,7 +92,8 @@ static int log_is_there(const struct sim_process *process, struct err *err)
 {
     const struct sim_machine *machine = process->machine;
     bool minds = machine->log_begun && machine->sim->config.bug != SIM_BUG_LOG_ANEW;
-    return machine->has_log || !minds
+    bool whole = machine->has_log && (!machine->log_sealed || machine->disk.has_seal);
+    return whole || !minds
                ? 0
                : err_set(err, BERTH_ECORRUPT, "the log was begun, and is missing");
 }

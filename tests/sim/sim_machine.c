@@ -218,7 +218,9 @@ int sim_machine_open_log(struct sim_process *process, struct err *err)
                                           .on_change = on_change,
                                           .on_restored = on_restored,
                                           .on_fatal = on_fatal};
-    return control_open(&config, &events, false, &process->control, err);
+    int r = control_open(&config, &events, false, &process->control, err);
+    machine->log_sealed = machine->log_sealed || r == 0;
+    return r;
 }
 
 /* A log that was found damaged is never voted with: the machine stays out. */
