@@ -48,7 +48,8 @@ struct raft_guard {
     struct raft_refusals refusals;
     uint64_t verified_term; /* G3: what this term's leader has shown to match */
     uint64_t verified_index;
-    struct raft_members members; /* G6: the last committed ones */
+    struct raft_members members;       /* G6 */
+    struct raft_snapshot put_snapshot; /* what is put: libraft's, with its members */
 };
 
 static struct raft_guard *guard_of(struct raft_io *io)
@@ -246,14 +247,7 @@ static bool is_matched(const struct raft_guard *guard,
             raft_guard_term_of(guard, args->prev_log_index) == args->prev_log_term);
 }
 
-/* ---- G6: the members to go back to ---- */
-
-static void remember_members(struct raft_guard *guard)
-{
-    if (raft_members_remember(&guard->members, guard->raft) < 0) {
-        raft_guard_halt(guard, -ENOMEM, "no memory to remember the members");
-    }
-}
+/* ---- G6: members ---- */
 
 /* The first index at which the request contradicts our log; 0 when it does not. */
 static uint64_t conflict_of(const struct raft_guard *guard,
@@ -339,7 +333,7 @@ static void after_event(struct raft_guard *guard)
 {
     if (!is_silent(guard)) {
         bar_old_terms(guard);
-        remember_members(guard);
+        raft_members_settle(guard->raft);
     }
     if (!guard->closing) {
         guard->hooks.changed(guard->hooks.context);
@@ -663,14 +657,22 @@ static int guard_snapshot_put(struct raft_io *io,
         raft_guard_halt(guard, err.code, err.text);
         return RAFT_IOERR;
     }
+    int r = raft_members_snapshot(&guard->members, guard->raft, snapshot,
+                                  guard->put_received);
+    if (r < 0) {
+        raft_guard_halt(guard, r, "a snapshot's members are not known");
+        return RAFT_IOERR;
+    }
+    guard->put_snapshot = *snapshot;
+    guard->put_snapshot.configuration = guard->members.base;
     raft_appends_flush(&guard->appends);
     log_info(ROOM, guard->put_received ? "snapshot received" : "snapshot taken",
              KV_U64("index", snapshot->index));
     guard->put.data = guard;
     guard->put_outer = request;
     request->cb = done;
-    int r = guard->inner->snapshot_put(guard->inner, trailing, &guard->put, snapshot,
-                                       on_snapshot_put);
+    r = guard->inner->snapshot_put(guard->inner, trailing, &guard->put,
+                                   &guard->put_snapshot, on_snapshot_put);
     if (r != 0) {
         guard->put_outer = NULL;
     }
@@ -736,6 +738,11 @@ static int guard_load(struct raft_io *io,
     if (r == 0 && !guard->seal->present && log_seal_settle(guard->seal, 0, 0, &err) < 0) {
         r = RAFT_IOERR;
     }
+    if (r == 0 && raft_members_load(&guard->members, *ret_snapshot, *ret_start,
+                                    *ret_entries, *ret_count) < 0) {
+        (void)err_sys(&err, -ENOMEM, "read the log");
+        r = RAFT_NOMEM;
+    }
     if (r != 0) {
         (void)snprintf(guard->outer.errmsg, sizeof(guard->outer.errmsg), "%.*s",
                        RAFT_ERRMSG_BUF_SIZE - 1, err.text);
@@ -753,6 +760,7 @@ static int guard_start(struct raft_io *io,
     struct raft_guard *guard = guard_of(io);
     guard->tick = tick;
     guard->recv = recv;
+    raft_members_start(&guard->members, guard->raft);
     begin_term_alone(guard);
     if (guard->halted) {
         return RAFT_IOERR;

@@ -16,9 +16,11 @@
  *   G3  A follower acknowledges all it has stored, a stale tail included. Success
  *       replies are clamped to what this term's leader has sent and we have matched.
  *   G4  The target of a transfer gets a second vote in one term. Dropped.
- *   G6  (part) Rolling back a change of members reads an entry that a snapshot may
- *       have removed. The last committed members are remembered and put back before
- *       (raft_members.h).
+ *   G6  A change of members that was not committed when the process stopped counts as
+ *       committed after the restart, and stays when its entry is replaced; a snapshot
+ *       stores members of a change behind it; and going back reads an entry that a
+ *       snapshot may have removed. The members are those of the newest change in the
+ *       log, else of the snapshot (raft_members.h).
  *   G10 A leader whose snapshot, or the answer to it, was lost waits 30 seconds before
  *       it looks at that follower again. A rejection well after it was sent ends that.
  *   G11 Told at the end that several appends are cancelled, oldest first, a leader reads
@@ -55,9 +57,8 @@
  *   G20 A vote, or a request for one, that finds its channel ended is lost, and with
  *       it an election timeout. It is sent once more (raft_resends.h).
  *
- * Known to be left: a change of members that was not committed when the process
- * stopped counts as committed after the restart (libraft forgets which it was); a
- * truncation that fails later, in the library's worker thread, is not reported by it.
+ * Known to be left: a truncation that fails later, in the library's worker thread, is
+ * not reported by it.
  *
  * Threads: the loop's. Ownership: opaque; the real io must outlive the guard.
  */

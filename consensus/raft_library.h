@@ -59,6 +59,14 @@ static inline uint64_t raft_library_members_index(const struct raft *raft)
     return raft->configuration_index;
 }
 
+/* The change that it has loaded may not be committed; those before are of this entry. */
+static inline void
+raft_library_members_are_open(struct raft *raft, uint64_t before, uint64_t change)
+{
+    raft->configuration_index = before;
+    raft->configuration_uncommitted_index = change;
+}
+
 #elif RAFT_VERSION_NUMBER >= 1800 && RAFT_VERSION_NUMBER < 1900
 
 #define RAFT_LIBRARY_REAL_VOTE      false
@@ -109,6 +117,14 @@ static inline const raft_library_log *raft_library_log_of(const struct raft *raf
 static inline uint64_t raft_library_members_index(const struct raft *raft)
 {
     return raft->configuration_committed_index;
+}
+
+static inline void
+raft_library_members_are_open(struct raft *raft, uint64_t before, uint64_t change)
+{
+    (void)raft; /* it says so itself */
+    (void)before;
+    (void)change;
 }
 
 #else

@@ -337,6 +337,10 @@ int log_offline_read(const struct log_offline *log,
         r = err_set(err, BERTH_ENOTFOUND, "there is no log in %s", log->folder);
     }
     r = r == 0 ? load(&disk, log, &loaded, &facts, err) : r;
+    if (r == 0 && loaded.term == 0 && loaded.count == 0 && loaded.snapshot == NULL &&
+        disk.seal.state.term == 0) {
+        r = err_set(err, BERTH_ENOTFOUND, "nothing is in the log in %s", log->folder);
+    }
     if (r == 0) {
         uint64_t last = loaded.start + loaded.count - 1;
         r = log_seal_check(&disk.seal, loaded.term, loaded.vote, last,

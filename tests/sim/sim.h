@@ -80,6 +80,7 @@ enum sim_bug {
     SIM_BUG_STANDBY_COUNTS,   /* acks of those who do not vote count as votes' */
     SIM_BUG_BEGUN_UNSAID,     /* hosts do not say that a run which has ended was up */
     SIM_BUG_LOSS_UNSAID,      /* what is damaged is told of as nobody's */
+    SIM_BUG_CHANGE_STAYS, /* a change of members that was loaded counts as committed */
     SIM_BUG_COUNT
 };
 extern const char *const sim_bug_names[SIM_BUG_COUNT];
@@ -391,6 +392,8 @@ void sim_members_begin(struct sim_machine *machine);
 void sim_members_voted(struct sim_machine *machine, uint64_t term, uint64_t id);
 void sim_members_elected(struct sim_process *process);
 void sim_members_committed(struct sim_process *process);
+/* What libraft takes for the members is what its log says. */
+void sim_members_agree(struct sim_process *process);
 void sim_members_look(struct sim_process *process);
 /* As many voters as there should be, all well, and recorded as what they are. */
 bool sim_members_settled(struct sim *sim);

@@ -236,6 +236,30 @@ void sim_members_committed(struct sim_process *process)
     }
 }
 
+/* Where the disk has all that libraft knows of. */
+static bool is_written(const struct sim_process *process)
+{
+    const struct sim_disk *disk = &process->machine->disk;
+    return !disk->busy && list_empty(&disk->queue) && !process->doomed &&
+           raft_last_index(process->raft) == sim_disk_last_index(disk) &&
+           !process->machine->tampered;
+}
+
+void sim_members_agree(struct sim_process *process)
+{
+    struct sim *sim = process->machine->sim;
+    if (!sim->config.members || process->raft == NULL ||
+        process->raft->state == RAFT_UNAVAILABLE || !is_written(process)) {
+        return;
+    }
+    unsigned voters = sim_members_voters(process);
+    unsigned written = voters_on_disk(process->machine);
+    if (voters != written) {
+        world_fail(&sim->world, "m%u counts the voters %x, and its log says %x",
+                   process->machine->index, voters, written);
+    }
+}
+
 /* ---- changes ---- */
 
 static void check_newcomer(struct sim *sim,

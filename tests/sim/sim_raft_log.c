@@ -1,6 +1,7 @@
 /* The log of a simulated machine: entries and snapshots on its simulated disk. */
 #include "base/bytes.h"
 #include "base/require.h"
+#include "consensus/raft_members.h"
 #include "sim_raft.h"
 
 #include <stdlib.h>
@@ -19,24 +20,12 @@ struct sim_blob *sim_raft_members_encode(const struct raft_configuration *member
     return blob;
 }
 
-/* The library exports no decoder: format u8, count u64; each id u64, address, role u8. */
 void sim_raft_members_decode(const struct sim_blob *blob,
                              struct raft_configuration *ret_members)
 {
-    struct bytes_reader reader;
-    bytes_reader_init(&reader, blob->data, blob->size);
-    (void)bytes_read_u8(&reader);
-    uint64_t count = bytes_read_u64(&reader);
-    raft_configuration_init(ret_members);
-    for (uint64_t i = 0; i < count; i++) {
-        uint64_t id = bytes_read_u64(&reader);
-        size_t left = bytes_reader_left(&reader);
-        const char *address = (const char *)blob->data + (blob->size - left);
-        (void)bytes_read_view(&reader, strnlen(address, left) + 1);
-        uint8_t role = bytes_read_u8(&reader);
-        REQUIRE(reader.error == 0);
-        REQUIRE(raft_configuration_add(ret_members, id, address, role) == 0);
-    }
+    const struct raft_buffer entry = {.base = (void *)(uintptr_t)blob->data,
+                                      .len = blob->size};
+    REQUIRE(raft_members_decode(&entry, ret_members) == 0);
 }
 
 /* ---- loading ---- */
@@ -147,6 +136,7 @@ static void on_append_heard(void *context, uint64_t id)
         free(pending);
         request->cb(request, status);
         sim_members_committed(process);
+        sim_members_agree(process);
         return;
     }
 }

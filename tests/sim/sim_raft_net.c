@@ -163,6 +163,7 @@ static void raft_packet_arrive(struct sim_packet *packet, struct sim_process *pr
         backing->recv(&backing->io, &message);
     }
     sim_members_committed(process);
+    sim_members_agree(process);
     if (copy->message.type == RAFT_IO_APPEND_ENTRIES) {
         sim_backing_heard(backing);
     }

@@ -9,6 +9,7 @@
 #include "base/u64_map.h"
 #include "consensus/raft_guard.h"
 #include "consensus/raft_library.h"
+#include "consensus/raft_members.h"
 #include "scheduler/host_watch.h"
 #include "sim.h"
 #include "sim_raft.h"
@@ -55,6 +56,8 @@ bool __wrap_raft_guard_ready(const struct raft_guard *guard);
 void __real_raft_guard_seal(struct raft_guard *guard);
 void __wrap_raft_guard_seal(struct raft_guard *guard);
 
+void __real_raft_members_start(const struct raft_members *members, struct raft *raft);
+void __wrap_raft_members_start(const struct raft_members *members, struct raft *raft);
 void __wrap_random_secret(void *ret_data, size_t size);
 int __wrap_fd_read_file(int folder,
                         const char *path,
@@ -567,5 +570,12 @@ void __wrap_raft_guard_seal(struct raft_guard *guard)
 {
     if (!is_bare()) {
         __real_raft_guard_seal(guard);
+    }
+}
+
+void __wrap_raft_members_start(const struct raft_members *members, struct raft *raft)
+{
+    if (sim_current()->config.bug != SIM_BUG_CHANGE_STAYS) {
+        __real_raft_members_start(members, raft);
     }
 }
