@@ -175,10 +175,13 @@ static int disk_look(struct engine_vm *vm, struct err *err)
 }
 
 /* A VM that waits for its host needs no lease, but a leader that a loss of power does not
- * make us forget. */
+ * make us forget, and that one's orders: by now it may be elsewhere, where it needed no
+ * lease either. */
 static bool may_begin(struct worker *worker, bool fenced)
 {
-    return fenced ? worker_may_start(worker) : worker_term_sync(worker);
+    return fenced
+               ? worker_may_start(worker)
+               : worker_term_sync(worker) && worker->orders.term == worker->leader_term;
 }
 
 static bool has_nic_limits(const struct engine_limits *limits)

@@ -267,19 +267,25 @@ static inline void plant_hostile_disk(const char *folder)
     ck_assert_int_eq(fclose(file), 0);
 }
 
-static inline void open_images(void)
+/* From now on orders name it. */
+static inline void bring_kernel(const char *content)
 {
     bool done = false;
+    struct image_writer *writer = image_writer_begin(images, NULL, strlen(content), NULL);
+    ck_assert_int_eq(image_writer_write(writer, content, strlen(content), NULL), 0);
+    image_writer_end(writer, note_done, &done);
+    RACK_WAIT(done);
+}
+
+static inline void open_images(void)
+{
     struct err err = {0};
     char *folder = temp_dir_path(&rack.hosts[0].dir, "images");
     plant_hostile_disk(folder);
     const struct image_limits limits = {.cache_bytes = cache_bytes};
     int r = image_store_open(&rack.loop, folder, &limits, &images, &err);
     ck_assert_msg(r == 0, "%s", err.text);
-    struct image_writer *writer = image_writer_begin(images, NULL, 6, NULL);
-    ck_assert_int_eq(image_writer_write(writer, "kernel", 6, NULL), 0);
-    image_writer_end(writer, note_done, &done);
-    RACK_WAIT(done);
+    bring_kernel("kernel");
     free(folder);
 }
 

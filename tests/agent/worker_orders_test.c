@@ -30,6 +30,28 @@ START_TEST(under_the_lease_of_a_new_leader_no_earlier_orders_start_anything)
 }
 END_TEST
 
+/* It needs no lease, and all the same it may be elsewhere by now. */
+START_TEST(what_waits_for_its_host_begins_by_no_orders_of_an_earlier_leader)
+{
+    struct wish newer = both;
+    newer.fenced_epoch = 0;
+    start();
+    digest_of("later!", 6, &kernel); /* its image is yet to come */
+    give(1, &newer);
+
+    leader.ahead = 1;
+    RACK_WAIT(worker->leader_term == TERM + 1 && worker_term_sync(worker));
+    bring_kernel("later!");
+    let_pass();
+    ck_assert(!known(WAITS));
+
+    newer.term = TERM + 1;
+    give(1, &newer);
+    RACK_WAIT(is(WAITS, PHASE_READY));
+    stop();
+}
+END_TEST
+
 /* ---- who may order ---- */
 
 START_TEST(old_orders_and_those_of_hosts_that_cannot_lead_are_refused)
@@ -261,6 +283,8 @@ int main(int argc, char **argv)
     tcase_set_timeout(tests, 90);
     tcase_add_test(tests,
                    under_the_lease_of_a_new_leader_no_earlier_orders_start_anything);
+    tcase_add_test(tests,
+                   what_waits_for_its_host_begins_by_no_orders_of_an_earlier_leader);
     tcase_add_loop_test(tests, old_orders_and_those_of_hosts_that_cannot_lead_are_refused,
                         0, 3);
     tcase_add_loop_test(tests, a_host_that_was_away_finds_the_leader_that_a_voter_names,
