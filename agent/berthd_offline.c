@@ -184,6 +184,14 @@ static bool has_run_here(const struct vm_record *record)
     return record->state != VM_RECORD_NOTED && record->state != VM_RECORD_FORGOTTEN;
 }
 
+/* Whether the folder has nothing to tell of; read: what came of its record. Without one
+ * a process may live in it all the same, and cleanup ends that as well. */
+static bool is_passed_over(const char *path, int read, const struct vm_record *record)
+{
+    return read == BERTH_ENOTFOUND ? !vm_lock_is_held(path)
+                                   : read == 0 && !has_run_here(record);
+}
+
 int berthd_list_vms(const char *folder, struct err *err)
 {
     char path[PATH_MAX];
@@ -199,10 +207,12 @@ int berthd_list_vms(const char *folder, struct err *err)
     while (r == 0 && vms != NULL && (entry = readdir(vms)) != NULL) {
         struct vm_record record;
         struct err why = {0};
+        if (entry->d_name[0] == '.') {
+            continue;
+        }
         (void)snprintf(path, sizeof(path), "%.3000s/vms/%.200s", folder, entry->d_name);
-        int read = entry->d_name[0] == '.' ? BERTH_ENOTFOUND
-                                           : vm_record_read(path, &record, &why);
-        if (read == BERTH_ENOTFOUND || (read == 0 && !has_run_here(&record))) {
+        int read = vm_record_read(path, &record, &why);
+        if (is_passed_over(path, read, &record)) {
             continue;
         }
         r = json_array_append_new(list, read == 0

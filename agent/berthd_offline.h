@@ -14,7 +14,7 @@ int berthd_inspect(const char *folder, struct err *err);
 /* Prints on stdout, as JSON, the VMs that this host runs or has disks of, as their
  * records say, with a daemon or without: [{"tenant", "name", "uid", "epoch", "runs",
  * "waits"}], waits: for this host, without a lease; and [{"folder", "unread"}], the
- * reason, for a record that cannot be read. */
+ * reason, for a record that cannot be read, or is not there although a process is. */
 int berthd_list_vms(const char *folder, struct err *err);
 /* Makes this host the only voter of what its log holds (agent/rebirth.h). */
 int berthd_recover(const char *folder, struct err *err);

@@ -1,7 +1,9 @@
-/* Goal: a berthd that cannot serve ends before it has begun, with the reason. Method: the
- * real program, in a folder of its own. */
+/* Goal: a berthd that cannot serve ends before it has begun, with the reason, and what it
+ * tells of a folder without serving is all that is there. Method: the real program, in a
+ * folder of its own. */
 #include "agent/identity.h"
 #include "agent/members.h"
+#include "agent/vm_lock.h"
 #include "base/cleanup.h"
 #include "support/own_loopback.h"
 #include "support/temp_dir.h"
@@ -10,7 +12,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 static struct temp_dir dir;
 
@@ -113,6 +117,26 @@ START_TEST(a_member_starts_with_a_reserve_that_leaves_nothing_and_says_so)
 }
 END_TEST
 
+/* Whatever ends with the host has to be told before it is forgotten. */
+START_TEST(a_vm_without_a_record_is_listed_while_a_process_of_it_lives)
+{
+    CLEANUP_FREE char *vms = temp_dir_path(&dir, "vms");
+    CLEANUP_FREE char *vm = temp_dir_path(&dir, "vms/9");
+    ck_assert_int_eq(mkdir(vms, 0700), 0);
+    ck_assert_int_eq(mkdir(vm, 0700), 0);
+    int lock = vm_lock_take(vm, 1, NULL); /* as the process would inherit it */
+    ck_assert_int_ge(lock, 0);
+
+    ck_assert_int_eq(berthd("--list-vms"), 0);
+
+    ck_assert_ptr_nonnull(strstr(said, "\"folder\":\"9\""));
+    ck_assert_ptr_nonnull(strstr(said, "vms/9/record.json: no such file"));
+    ck_assert_int_eq(close(lock), 0); /* of a start that never got to a process */
+    ck_assert_int_eq(berthd("--list-vms"), 0);
+    ck_assert_str_eq(said, "[]\n");
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("berthd_main");
@@ -123,6 +147,7 @@ int main(void)
     tcase_add_loop_test(tests,
                         a_member_starts_with_a_reserve_that_leaves_nothing_and_says_so, 0,
                         ARRAY_COUNT(members_rows));
+    tcase_add_test(tests, a_vm_without_a_record_is_listed_while_a_process_of_it_lives);
     tcase_set_timeout(tests, 100);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
