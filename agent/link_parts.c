@@ -66,8 +66,10 @@ int link_parts_add(struct link_parts *parts, uint64_t from, const struct msg_par
     if (r < 0) {
         return r;
     }
-    if (parts->data == NULL || parts->from != from || parts->id != part->id ||
-        parts->type != part->type || parts->total != part->total ||
+    if (parts->data == NULL || parts->from != from || parts->id != part->id) {
+        return BERTH_EPROTO; /* what is left of another message breaks nothing off */
+    }
+    if (parts->type != part->type || parts->total != part->total ||
         parts->size != part->offset || part->data.size == 0 ||
         part->data.size > parts->total - parts->size) {
         link_parts_reset(parts);

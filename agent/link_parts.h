@@ -6,8 +6,9 @@
  * Only orders are sent so, and only by who may lead.
  *
  * Shapes: link_parts_cut makes the parts of an encoded message; struct link_parts puts
- * one message at a time together: a first part begins anew, and what does not follow on
- * is dropped with what it did not follow on, for the sender sends all of it again.
+ * one message at a time together: a first part begins anew, a later one of another
+ * message is dropped alone (of an earlier leader, perhaps), and one that does not follow
+ * on in its own is dropped with all of that, for the sender sends all of it again.
  * Threads: the loop's; pure. Ownership: the fields of struct link_parts are private.
  * Errors: BERTH_ETOOLARGE, BERTH_EPROTO, -ENOMEM, or the sender's own. Limits:
  * LINK_PARTS_MAX bytes.
@@ -40,7 +41,8 @@ int link_parts_cut(uint64_t id,
                    int (*send)(void *context, const struct msg_part *part),
                    void *context);
 /* Takes a part in. 1: it was the last; the whole is in parts->data until the next call.
- * 0: there is more to come. BERTH_EPROTO: it is none, or does not follow on; -ENOMEM. */
+ * 0: there is more to come. BERTH_EPROTO: it is none, of another message, or does not
+ * follow on; -ENOMEM. */
 int link_parts_add(struct link_parts *parts, uint64_t from, const struct msg_part *part);
 /* Forgets what has come. */
 void link_parts_reset(struct link_parts *parts);
