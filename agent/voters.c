@@ -262,14 +262,22 @@ voters_decide(const struct voters_host *hosts, unsigned count, unsigned *ret_ind
                                                         : VOTERS_STEP_NONE;
 }
 
-enum voters_farewell voters_bid_farewell(const struct voters_host *hosts,
+/* The next step of a leader that waits for nobody whose change failed last. */
+static enum voters_step foresee(struct voters_host *hosts, unsigned count)
+{
+    unsigned chosen = 0;
+    for (unsigned i = 0; i < count; i++) {
+        hosts[i].rests = hosts[i].failures > 0;
+    }
+    return voters_decide(hosts, count, &chosen);
+}
+
+enum voters_farewell voters_bid_farewell(struct voters_host *hosts,
                                          unsigned count,
                                          unsigned index,
                                          unsigned *ret_other)
 {
-    struct count counted = count_of(hosts, count);
     const struct voters_host *host = &hosts[index];
-    bool newcomer = false;
     if (host->role == CONSENSUS_ROLE_NONE || host->phase == HOST_PHASE_LOST) {
         return VOTERS_FAREWELL_NOW;
     }
@@ -278,11 +286,11 @@ enum voters_farewell voters_bid_farewell(const struct voters_host *hosts,
             *ret_other = i;
             return VOTERS_FAREWELL_HINDERED;
         }
-        newcomer = newcomer || (can_vote(&hosts[i]) && !is_voter(&hosts[i]) &&
-                                hosts[i].failures == 0);
     }
-    bool replaced = newcomer ? counted.voting > 1 : counted.voting > VOTERS_TARGET;
-    return is_voter(host) && replaced ? VOTERS_FAREWELL_SOON : VOTERS_FAREWELL_NOW;
+    hosts[index].drain = true;
+    return is_voter(host) && foresee(hosts, count) != VOTERS_STEP_NONE
+               ? VOTERS_FAREWELL_SOON
+               : VOTERS_FAREWELL_NOW;
 }
 
 /* ---- the edge
@@ -675,8 +683,8 @@ int voters_check_removal(struct voters *voters,
         return refuse_hindered(voters, host, &hosts[other], err);
     case VOTERS_FAREWELL_SOON:
         return err_set(err, BERTH_EINUSE,
-                       "host %s votes in the log, and another host is about to take its "
-                       "place: try again in some seconds, when it votes no more "
+                       "host %s votes in the log, and is to leave it first, or another "
+                       "to take its place there: try again in some seconds "
                        "(berth host ls)",
                        host->meta.name);
     default:

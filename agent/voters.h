@@ -10,8 +10,8 @@
  * else is done, for as a voter it may never answer again; a leader without a record hands
  * over first. So that it does not come to this, a drained voter is replaced when another
  * host can vote, which comes before it goes; and its record may go (voters_check_removal)
- * when it has left the log, or, with nobody to replace it (whose change failed last is
- * not waited for), when the others are well. A voter whose host has been lost for
+ * when it has left the log, or, with no step to be taken before (whose change failed last
+ * is not waited for), when the others are well. A voter whose host has been lost for
  * VOTERS_LOST_MS leaves the log, too, when another host can take its place and all other
  * voters are well; first the lost one goes, since nobody can be added while a voter does
  * not answer, and two of two stand a loss no worse than two of three. A host whose change
@@ -76,17 +76,19 @@ enum voters_step {
 enum voters_step
 voters_decide(const struct voters_host *hosts, unsigned count, unsigned *ret_index);
 
-/* Whether a drained host's record may go, and with it its key: from then on it is heard
- * in the log only over a channel that is there, and leaves the log only if all other
- * voters answer. */
+/* Whether a host's record may go once it is drained, and with it its key: from then on it
+ * is heard in the log only over a channel that is there, and leaves the log only if all
+ * other voters answer. */
 enum voters_farewell {
     VOTERS_FAREWELL_NOW = 0,
     VOTERS_FAREWELL_SOON,     /* another one takes its place in the log first */
     VOTERS_FAREWELL_HINDERED, /* *ret_other, which votes, is not well */
 };
 
-/* Pure. How many voters are left is apply's to judge. */
-enum voters_farewell voters_bid_farewell(const struct voters_host *hosts,
+/* SOON only while voters_decide has a step to take, other than one that failed last. How
+ * many voters are left is apply's to judge. Pure; uses up the hosts, in which it marks
+ * what it assumes. */
+enum voters_farewell voters_bid_farewell(struct voters_host *hosts,
                                          unsigned count,
                                          unsigned index,
                                          unsigned *ret_other);

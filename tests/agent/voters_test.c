@@ -317,7 +317,9 @@ END_TEST
 
 static enum voters_farewell farewell(unsigned index, unsigned *ret_other)
 {
-    return voters_bid_farewell(hosts, host_count, index, ret_other);
+    struct voters_host seen[HOSTS_MAX];
+    memcpy(seen, hosts, sizeof(seen));
+    return voters_bid_farewell(seen, host_count, index, ret_other);
 }
 
 START_TEST(a_drained_voter_is_removed_once_another_votes_in_its_place)
@@ -355,6 +357,50 @@ START_TEST(with_nobody_to_replace_it_the_others_have_to_be_well)
         forget(1); /* one after the other */
     }
 
+    ck_assert_int_eq(farewell(2, &other), VOTERS_FAREWELL_HINDERED);
+    ck_assert_uint_eq(other, 1);
+}
+END_TEST
+
+/* Nobody can be added while it does not, so nothing would ever come of waiting. */
+START_TEST(one_that_does_not_follow_is_not_replaced_before_it_goes)
+{
+    unsigned other = 0;
+    cluster(4, 3);
+    hosts[2].drain = true;
+    hosts[2].recent = false;
+    ck_assert_int_eq(decide(&other), VOTERS_STEP_NONE);
+    ck_assert_int_eq(farewell(2, &other), VOTERS_FAREWELL_NOW);
+
+    forget(2);
+    settle();
+
+    ck_assert_str_eq(trail, "remove 2, record-standby 3, add 3, promote 3, "
+                            "record-voter 3, ");
+}
+END_TEST
+
+/* The only voter of a larger rack, and the last of two that is waited for. */
+START_TEST(as_long_as_there_is_a_step_to_take_it_is_waited_for)
+{
+    unsigned other = 0;
+    cluster(_i == 0 ? 4 : 3, _i == 0 ? 1 : 2);
+    hosts[_i].drain = true;
+    ck_assert_int_eq(farewell((unsigned)_i, &other), VOTERS_FAREWELL_SOON);
+
+    hosts[2].phase = HOST_PHASE_SUSPECT; /* nobody comes: apply has to say the rest */
+    ck_assert_int_eq(farewell((unsigned)_i, &other), VOTERS_FAREWELL_NOW);
+}
+END_TEST
+
+/* The drain may be in the log, and not here yet: or it is refused by apply. */
+START_TEST(one_that_is_not_drained_yet_is_looked_at_as_if_it_were)
+{
+    unsigned other = 0;
+    cluster(4, 3);
+    ck_assert_int_eq(farewell(2, &other), VOTERS_FAREWELL_SOON);
+
+    hosts[1].recent = false;
     ck_assert_int_eq(farewell(2, &other), VOTERS_FAREWELL_HINDERED);
     ck_assert_uint_eq(other, 1);
 }
@@ -655,6 +701,9 @@ int main(void)
     tcase_add_test(tests, a_drained_voter_is_removed_once_another_votes_in_its_place);
     tcase_add_loop_test(tests, with_nobody_to_replace_it_the_others_have_to_be_well, 0,
                         4);
+    tcase_add_test(tests, one_that_does_not_follow_is_not_replaced_before_it_goes);
+    tcase_add_loop_test(tests, as_long_as_there_is_a_step_to_take_it_is_waited_for, 0, 2);
+    tcase_add_test(tests, one_that_is_not_drained_yet_is_looked_at_as_if_it_were);
     tcase_add_test(tests, a_standby_is_not_removed_while_a_voter_is_lost);
     tcase_add_loop_test(tests, a_newcomer_whose_change_fails_is_not_waited_for, 0, 2);
     tcase_add_test(tests, who_cannot_be_replaced_is_left_to_apply);
