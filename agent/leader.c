@@ -361,7 +361,8 @@ static void decide(struct leader *leader)
     decisions_fini(decisions);
 }
 
-/* Not drained, it is refused by apply, which says so. */
+/* A host that is not drained is looked at, too: its drain may be in the log, before its
+ * removal. */
 int leader_check_command(const struct leader *leader,
                          const struct command *command,
                          struct err *err)
@@ -372,10 +373,9 @@ int leader_check_command(const struct leader *leader,
         host =
             state_get(control_state(leader->config.control), KIND_HOST, "", delete->name);
     }
-    return host != NULL && host->spec.drain
-               ? voters_check_removal(leader->voters, host,
-                                      clock_now_ms(leader->config.clock), err)
-               : 0;
+    return host != NULL ? voters_check_removal(leader->voters, host,
+                                               clock_now_ms(leader->config.clock), err)
+                        : 0;
 }
 
 /* ---- the level of the state

@@ -678,7 +678,13 @@ int voters_check_removal(struct voters *voters,
     }
     unsigned index = index_of(hosts, count, host);
     REQUIRE(index < count);
-    switch (voters_bid_farewell(hosts, count, index, &other)) {
+    enum voters_farewell farewell = voters_bid_farewell(hosts, count, index, &other);
+    if (farewell != VOTERS_FAREWELL_NOW && !host->spec.drain) {
+        /* As apply would say, unless its drain is in the log already. */
+        return err_set(err, BERTH_EINUSE, "host %s is in service: drain it first",
+                       host->meta.name);
+    }
+    switch (farewell) {
     case VOTERS_FAREWELL_HINDERED:
         return refuse_hindered(voters, host, &hosts[other], err);
     case VOTERS_FAREWELL_SOON:

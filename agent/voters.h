@@ -101,8 +101,8 @@ struct voters *voters_free(struct voters *voters);
 void voters_lead(struct voters *voters, bool leads);
 /* Looks whether something is to be done; for every voter, whether it leads or not. */
 void voters_tick(struct voters *voters, uint64_t now_ms);
-/* The same for a host of the state, on the leader: 0, BERTH_EINUSE with what to do, or
- * -ENOMEM. */
+/* The same for a host of the state, on the leader, drained or not: its drain may be on
+ * its way. 0, BERTH_EINUSE with what to do, or -ENOMEM. */
 int voters_check_removal(struct voters *voters,
                          const struct host *host,
                          uint64_t now_ms,

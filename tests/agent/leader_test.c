@@ -415,6 +415,39 @@ START_TEST(a_removed_host_leaves_the_log)
 }
 END_TEST
 
+static int check_removal(const struct plane *self, struct err *err)
+{
+    const struct plane *leader = plane_leader();
+    struct command command;
+    command_init(&command, COMMAND_DELETE);
+    command.body.delete.kind = KIND_HOST;
+    memcpy(command.body.delete.name, self->host->identity.name, NAME_SIZE);
+    int r =
+        leader != NULL ? leader_check_command(leader->leader, &command, err) : -EAGAIN;
+    command_fini(&command);
+    return r;
+}
+
+/* Apply would let it go, when the drain is in the log before its removal. */
+START_TEST(a_host_whose_drain_may_be_on_its_way_stays_while_a_voter_is_away)
+{
+    struct err err = {0};
+    three_voters();
+    RACK_WAIT(plane_leader() != NULL);
+    unsigned leads = (unsigned)(plane_leader() - plane.hosts);
+    struct plane *away = &plane.hosts[(leads + 1) % 3];
+    struct plane *goes = &plane.hosts[(leads + 2) % 3];
+    RACK_WAIT(check_removal(goes, &err) == 0);
+
+    plane_close_log(away);
+    host_down(away->host);
+
+    RACK_WAIT(check_removal(goes, &err) == BERTH_EINUSE);
+    ck_assert_ptr_nonnull(strstr(err.text, " is in service: drain it first"));
+    plane_stop();
+}
+END_TEST
+
 /* What a plan says of the only host for a VM in network 10.0.0.0/24. */
 static bool is_foretold(const char *text)
 {
@@ -785,6 +818,8 @@ int main(void)
     tcase_add_test(tests, a_host_without_a_part_in_the_log_may_not_speak_to_it);
     tcase_add_test(tests, a_guest_of_another_voter_is_referred_to_the_leader);
     tcase_add_loop_test(tests, a_removed_host_leaves_the_log, 0, 3);
+    tcase_add_test(tests,
+                   a_host_whose_drain_may_be_on_its_way_stays_while_a_voter_is_away);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
 }
