@@ -46,7 +46,7 @@ static void hosts_reset(struct leader *leader)
         heard->orders_hash = 0;
         heard->orders_taken = 0;
         heard->orders_sent_ms = 0;
-        heard->orders_failed = false;
+        heard->orders_owed = false;
         heard->outdated = false;
         heard->finds = false;
         heard->begins_ms = 0;
@@ -62,13 +62,17 @@ static bool is_deciding(const struct leader *leader)
     return leader->decisions_under_way > 0 || leader->decisions_unknown;
 }
 
+bool leader_has_orders(const struct leader *leader, const struct heard *heard)
+{
+    return heard->orders_hash != 0 && heard->orders_taken == heard->orders_hash &&
+           !heard->orders_owed && orders_book_settled(leader->book, heard->uid);
+}
+
 /* Leases are renewed only by a leader who knows all that was decided before it, and only
  * of hosts that were not given up (scheduler.h). */
 static bool may_renew(const struct leader *leader, const struct heard *heard)
 {
-    bool orders_taken = !is_deciding(leader) && heard->orders_hash != 0 &&
-                        heard->orders_taken == heard->orders_hash &&
-                        orders_book_settled(leader->book, heard->uid);
+    bool orders_taken = !is_deciding(leader) && leader_has_orders(leader, heard);
     return leader->caught_up &&
            scheduler_may_renew(
                leader->scheduler,
@@ -238,9 +242,16 @@ static int orders_send(struct leader *leader, struct heard *heard, uint64_t now_
     return r;
 }
 
+/* The book takes the host for one that was told. */
+static void orders_put_off(struct heard *heard, uint64_t now_ms)
+{
+    heard->orders_owed = true;
+    heard->orders_sent_ms = now_ms; /* looked at again in time, not at every tick */
+}
+
 /* A turn's share of those whose orders may be others now: what all hosts are told takes a
  * thousand of them a while, and leases are kept by the same loop. */
-static void orders_give(struct leader *leader)
+void leader_give_orders(struct leader *leader)
 {
     uint64_t now_ms = clock_now_ms(leader->config.clock);
     WHERE("write orders for hosts");
@@ -252,11 +263,15 @@ static void orders_give(struct leader *leader)
     uint64_t uid;
     while (left > 0 && (uid = orders_book_take(leader->book)) != 0) {
         struct heard *heard = u64_map_get(leader->hosts, uid);
-        if (heard == NULL || heard->sequence == 0 || heard->finds) {
-            continue; /* its first heartbeat asks for them, or the next one */
+        if (heard == NULL || heard->sequence == 0) {
+            continue; /* its first heartbeat asks for them */
+        }
+        if (heard->finds) {
+            orders_put_off(heard, now_ms);
+            continue; /* the heartbeat that ends it asks for them */
         }
         int r = orders_send(leader, heard, now_ms);
-        heard->orders_failed = r < 0;
+        heard->orders_owed = r < 0;
         if (r < 0) {
             heard->orders_hash = 0; /* whatever it has, it is not what it should have */
             log_error("leader", "a host gets no orders; tried again soon",
@@ -273,7 +288,7 @@ static void on_more_orders(void *context)
 {
     struct leader *leader = context;
     if (leader->leads) {
-        orders_give(leader);
+        leader_give_orders(leader);
     }
 }
 
@@ -285,7 +300,7 @@ static void orders_remind(struct leader *leader, uint64_t now_ms)
     void *value;
     while (u64_map_next(leader->hosts, &cursor, &uid, &value)) {
         const struct heard *heard = value;
-        bool taken = heard->orders_taken == heard->orders_hash && !heard->orders_failed;
+        bool taken = heard->orders_taken == heard->orders_hash && !heard->orders_owed;
         if (heard->sequence != 0 && !taken &&
             now_ms - heard->orders_sent_ms >= LEADER_ORDERS_MS) {
             orders_book_touch(leader->book, uid);
@@ -446,7 +461,7 @@ static void on_wake(void *context)
     }
     decide(leader);
     if (!is_deciding(leader) && orders_book_pending(leader->book)) {
-        orders_give(leader);
+        leader_give_orders(leader);
     }
 }
 
@@ -469,8 +484,8 @@ static void on_tick(void *context)
     orders_remind(leader, now_ms);
     on_wake(leader);
     if (orders_book_pending(leader->book)) {
-        orders_give(leader); /* even while decisions are under way: an order may not wait
-                                for long */
+        /* Even while decisions are under way: an order may not wait for long. */
+        leader_give_orders(leader);
     }
 }
 

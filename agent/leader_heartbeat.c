@@ -379,7 +379,7 @@ void leader_on_heartbeat(struct leader *leader,
     orders_book_holds(leader->book, heard->uid, heartbeat->blobs.items,
                       heartbeat->blobs.count); /* others may fetch from there now */
     heard->fence = heartbeat->fence;
-    bool first = heard->orders_hash == 0 && !heard->orders_failed;
+    bool first = heard->orders_hash == 0 && !heard->orders_owed;
     if (first || (held && !heard->finds)) {
         orders_book_touch(leader->book, heard->uid);
         loop_post_send(leader->wake);

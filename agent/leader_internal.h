@@ -37,7 +37,7 @@ struct heard {
     bool finds; /* it has VMs that the log is to hear of before its orders end them */
     uint64_t begins_ms; /* since then one of them may begin any moment; 0: none */
     bool outdated;      /* takes no part at the cluster's level; said once */
-    bool orders_failed; /* they could not be written or sent: tried again */
+    bool orders_owed;   /* they are off the book's list and did not go: tried again */
 };
 
 struct leader {
@@ -75,5 +75,9 @@ void leader_take_finds(struct heard *heard,
                        const struct state *state,
                        const struct msg_vm_seen_list *vms,
                        uint64_t now_ms);
+/* Whether it has the orders that follow from the log, as it says itself. */
+bool leader_has_orders(const struct leader *leader, const struct heard *heard);
+/* Orders for some of the hosts whose may be others now; the rest in later turns. */
+void leader_give_orders(struct leader *leader);
 /* A round that confirms what was heard begins soon. */
 void leader_round_gather(struct leader *leader);

@@ -1,6 +1,7 @@
 /* Goal: hosts come in, get their orders and leases, and leave, as the log says. Method:
  * real logs, leaders and links of up to four hosts in this process; what the hosts say of
  * themselves is the test's. */
+#include "agent/leader_internal.h"
 #include "base/cleanup.h"
 #include "consensus/raft_channel.h"
 #include "plane_fixture.h"
@@ -617,6 +618,37 @@ START_TEST(what_changes_in_large_orders_is_sent_and_taken)
 }
 END_TEST
 
+/* ---- orders that wait ---- */
+
+static struct heard *heard_of(const struct plane *self)
+{
+    return u64_map_get(plane.hosts[0].leader->hosts, self->host->identity.uid);
+}
+
+static bool has_orders(const struct plane *self)
+{
+    const struct heard *heard = heard_of(self);
+    return heard != NULL && leader_has_orders(plane.hosts[0].leader, heard);
+}
+
+/* Else it would have its lease again, and start what runs elsewhere by now. */
+START_TEST(a_host_whose_orders_wait_for_what_it_has_counts_as_without_them)
+{
+    plane_start();
+    struct plane *host = &plane.hosts[0];
+    RACK_WAIT(has_orders(host));
+    struct heard *heard = heard_of(host);
+
+    heard->finds = true; /* until its next heartbeat */
+    orders_book_touch(host->leader->book, heard->uid);
+    leader_give_orders(host->leader);
+
+    ck_assert(!leader_has_orders(host->leader, heard));
+    RACK_WAIT(has_orders(host));
+    plane_stop();
+}
+END_TEST
+
 /* ---- what hosts say of pauses and snapshots ---- */
 
 static const struct vm *the_vm(void)
@@ -804,6 +836,8 @@ int main(void)
     tcase_add_test(tests, a_host_that_is_in_with_an_address_in_a_network_is_told_of);
     tcase_add_test(tests, a_host_takes_no_vm_of_a_network_whose_range_it_needs);
     tcase_add_test(tests, what_changes_in_large_orders_is_sent_and_taken);
+    tcase_add_test(tests,
+                   a_host_whose_orders_wait_for_what_it_has_counts_as_without_them);
     tcase_add_test(tests, a_pause_is_ordered_and_taken_as_the_host_says);
     tcase_add_test(tests, a_snapshot_is_what_its_host_says);
     tcase_add_test(tests, a_run_that_has_begun_unseen_is_told_of_when_it_has_ended);
