@@ -312,6 +312,9 @@ static void on_peer(void *context, uint64_t host, bool up)
     if (berthd->plane.forward != NULL) {
         forward_on_peer(berthd->plane.forward, host, up);
     }
+    if (berthd->plane.leader != NULL && !berthd->stopping) {
+        leader_on_peer(berthd->plane.leader, host, up);
+    }
 }
 
 static void on_forwarded(void *context, struct exchange *exchange, uint64_t console_vm)

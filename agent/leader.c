@@ -266,9 +266,9 @@ void leader_give_orders(struct leader *leader)
         if (heard == NULL || heard->sequence == 0) {
             continue; /* its first heartbeat asks for them */
         }
-        if (heard->finds) {
+        if (heard->finds || !is_reachable(leader, uid)) {
             orders_put_off(heard, now_ms);
-            continue; /* the heartbeat that ends it asks for them */
+            continue; /* the heartbeat that ends it asks for them, or its link */
         }
         int r = orders_send(leader, heard, now_ms);
         heard->orders_owed = r < 0;
@@ -281,6 +281,18 @@ void leader_give_orders(struct leader *leader)
     }
     if (orders_book_pending(leader->book)) {
         loop_post_send(leader->more_orders);
+    }
+}
+
+/* What is written for a host that cannot be reached would be written again and again, and
+ * dropped by the mesh as often. */
+void leader_on_peer(struct leader *leader, uint64_t host, bool up)
+{
+    const struct heard *heard =
+        leader->leads && up ? u64_map_get(leader->hosts, host) : NULL;
+    if (heard != NULL && heard->orders_owed) {
+        orders_book_touch(leader->book, host);
+        loop_post_send(leader->wake);
     }
 }
 

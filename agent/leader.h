@@ -55,7 +55,9 @@ bool leader_leads(const struct leader *leader);
 /* This daemon has founded the cluster, and is its only host so far. */
 void leader_founded(struct leader *leader, uint64_t host);
 
-/* From the link. The heartbeat is checked against the sender. */
+/* From the link. A host is connected, or no longer: orders that waited for that go. */
+void leader_on_peer(struct leader *leader, uint64_t host, bool up);
+/* The heartbeat is checked against the sender. */
 void leader_on_heartbeat(struct leader *leader,
                          const struct msg_member *from,
                          const struct msg_heartbeat *heartbeat);

@@ -649,6 +649,60 @@ START_TEST(a_host_whose_orders_wait_for_what_it_has_counts_as_without_them)
 }
 END_TEST
 
+/* All hosts are told of it. */
+static void put_image(const char *name)
+{
+    struct image *image = object_new(KIND_IMAGE);
+    (void)snprintf(image->meta.name, NAME_SIZE, "%s", name);
+    struct artifact *artifact =
+        record_list_add(&artifact_record, (struct record_list *)&image->spec.artifacts);
+    memset(artifact->sha256.bytes, 7, DIGEST_SIZE);
+    ck_assert_int_eq(plane_put(KIND_IMAGE, image), 0);
+}
+
+/* They would only be dropped on the way, and written again as often. */
+START_TEST(no_orders_are_written_for_a_host_that_is_away)
+{
+    plane_start();
+    struct plane *other = plane_member("second", 2);
+    const struct link *link = plane.hosts[0].host->link;
+    uint64_t uid = other->host->identity.uid;
+    RACK_WAIT(has_orders(other));
+    uint64_t hash = heard_of(other)->orders_hash;
+    host_down(other->host);
+    RACK_WAIT(!link_is_up(link, uid));
+
+    put_image("linux");
+    RACK_WAIT(heard_of(other)->orders_owed);
+
+    ck_assert(!has_orders(other));
+    ck_assert_uint_eq(heard_of(other)->orders_hash, hash);
+    host_up(other->host);
+    RACK_WAIT(has_orders(other));
+    ck_assert_uint_ne(heard_of(other)->orders_hash, hash);
+    plane_stop();
+}
+END_TEST
+
+START_TEST(the_link_of_a_host_that_is_owed_its_orders_asks_for_them)
+{
+    plane_start();
+    struct plane *host = &plane.hosts[0];
+    RACK_WAIT(has_orders(host));
+    uint64_t uid = heard_of(host)->uid;
+    leader_on_peer(host->leader, uid, true);
+    ck_assert(orders_book_settled(host->leader->book, uid)); /* nothing is owed */
+
+    heard_of(host)->orders_owed = true;
+    leader_on_peer(host->leader, uid, false);
+    ck_assert(orders_book_settled(host->leader->book, uid));
+    leader_on_peer(host->leader, uid, true);
+
+    ck_assert(!orders_book_settled(host->leader->book, uid));
+    plane_stop();
+}
+END_TEST
+
 /* ---- what hosts say of pauses and snapshots ---- */
 
 static const struct vm *the_vm(void)
@@ -666,12 +720,7 @@ static void vm_runs(void)
 {
     plane.hosts[0].level_max = LEVEL_SNAPSHOTS;
     RACK_WAIT(level() == LEVEL_SNAPSHOTS);
-    struct image *image = object_new(KIND_IMAGE);
-    (void)snprintf(image->meta.name, NAME_SIZE, "linux");
-    struct artifact *artifact =
-        record_list_add(&artifact_record, (struct record_list *)&image->spec.artifacts);
-    memset(artifact->sha256.bytes, 7, DIGEST_SIZE);
-    ck_assert_int_eq(plane_put(KIND_IMAGE, image), 0);
+    put_image("linux");
     struct template *template = object_new(KIND_TEMPLATE);
     (void)snprintf(template->meta.name, NAME_SIZE, "saved");
     (void)snprintf(template->meta.tenant, NAME_SIZE, DEFAULT_TENANT);
@@ -838,6 +887,8 @@ int main(void)
     tcase_add_test(tests, what_changes_in_large_orders_is_sent_and_taken);
     tcase_add_test(tests,
                    a_host_whose_orders_wait_for_what_it_has_counts_as_without_them);
+    tcase_add_test(tests, no_orders_are_written_for_a_host_that_is_away);
+    tcase_add_test(tests, the_link_of_a_host_that_is_owed_its_orders_asks_for_them);
     tcase_add_test(tests, a_pause_is_ordered_and_taken_as_the_host_says);
     tcase_add_test(tests, a_snapshot_is_what_its_host_says);
     tcase_add_test(tests, a_run_that_has_begun_unseen_is_told_of_when_it_has_ended);

@@ -293,6 +293,14 @@ static inline void plane_hear(struct rack_host *host,
     }
 }
 
+static inline void plane_see_peer(struct rack_host *host, uint64_t uid, bool up)
+{
+    struct plane *self = host->context;
+    if (self->leader != NULL) {
+        leader_on_peer(self->leader, uid, up);
+    }
+}
+
 static inline void plane_hear_join(struct rack_host *host,
                                    const struct mesh_key *guest,
                                    struct msg_join *join)
@@ -382,6 +390,7 @@ static inline struct plane *plane_adopt(unsigned index)
     self->host = &rack.hosts[index];
     self->host->context = self;
     self->host->hear = plane_hear;
+    self->host->see_peer = plane_see_peer;
     self->host->hear_join = plane_hear_join;
     self->host->hear_join_reply = plane_hear_reply;
     return self;
