@@ -216,15 +216,18 @@ static bool is_reachable(void *context, uint64_t host)
     return link_is_up(leader->config.link, host);
 }
 
-/* Sent when they are others than last time, or when those were not taken over in time. */
-static int orders_send(struct leader *leader, struct heard *heard, uint64_t now_ms)
+/* Sent when they are others than last time, or when those were not taken over in time.
+ * ret_size: what they cost, sent or not. */
+static int
+orders_send(struct leader *leader, struct heard *heard, uint64_t now_ms, size_t *ret_size)
 {
     struct msg_orders orders;
+    *ret_size = 0;
     int r = orders_book_write(leader->book, heard->uid, &orders);
     if (r < 0) {
         return r == BERTH_ENOTFOUND ? 0 : r; /* not a member any more */
     }
-    uint64_t hash = orders_hash(&orders);
+    uint64_t hash = orders_hash_and_size(&orders, ret_size);
     bool overdue =
         heard->orders_taken != hash && now_ms - heard->orders_sent_ms >= LEADER_ORDERS_MS;
     if (hash == 0 || hash != heard->orders_hash || overdue) {
@@ -249,8 +252,10 @@ static void orders_put_off(struct heard *heard, uint64_t now_ms)
     heard->orders_sent_ms = now_ms; /* looked at again in time, not at every tick */
 }
 
-/* A turn's share of those whose orders may be others now: what all hosts are told takes a
- * thousand of them a while, and leases are kept by the same loop. */
+/* A turn's share of those whose orders may be others now, by their number and their size:
+ * what all hosts are told takes a thousand of them a while, and leases and the log are
+ * kept by the same loop. A turn that is longer than an election ends the leadership, and
+ * the next leader owes all of them theirs again. */
 void leader_give_orders(struct leader *leader)
 {
     uint64_t now_ms = clock_now_ms(leader->config.clock);
@@ -259,9 +264,11 @@ void leader_give_orders(struct leader *leader)
         log_error("leader", "out of memory, no host gets orders; tried again soon");
         return; /* at the next tick */
     }
-    unsigned left = LEADER_ORDERS_PER_TURN;
+    unsigned given = 0;
+    size_t bytes = 0;
     uint64_t uid;
-    while (left > 0 && (uid = orders_book_take(leader->book)) != 0) {
+    while (given < LEADER_ORDERS_PER_TURN && bytes < LEADER_ORDERS_BYTES_PER_TURN &&
+           (uid = orders_book_take(leader->book)) != 0) {
         struct heard *heard = u64_map_get(leader->hosts, uid);
         if (heard == NULL || heard->sequence == 0) {
             continue; /* its first heartbeat asks for them */
@@ -270,14 +277,16 @@ void leader_give_orders(struct leader *leader)
             orders_put_off(heard, now_ms);
             continue; /* the heartbeat that ends it asks for them, or its link */
         }
-        int r = orders_send(leader, heard, now_ms);
+        size_t size;
+        int r = orders_send(leader, heard, now_ms, &size);
         heard->orders_owed = r < 0;
         if (r < 0) {
             heard->orders_hash = 0; /* whatever it has, it is not what it should have */
             log_error("leader", "a host gets no orders; tried again soon",
                       KV_U64("host", uid), KV_STR("why", err_sentence(r)));
         }
-        left--;
+        given++;
+        bytes += size;
     }
     if (orders_book_pending(leader->book)) {
         loop_post_send(leader->more_orders);

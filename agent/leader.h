@@ -25,9 +25,10 @@
 #define LEADER_GATHER_SLACK_MS \
     80 /* or until the log wakes the loop: not so long that hosts repeat theirs */
 #define LEADER_ORDERS_MS 2000 /* orders that were not taken over are sent again */
-#define LEADER_ORDERS_PER_TURN                                                    \
-    16 /* hosts: a quarter of a megabyte each in a cluster of a thousand, about a \
-          millisecond */
+/* Hosts that are told their orders in one turn of the loop, and after how much of them no
+ * other one is, large as they may be. */
+#define LEADER_ORDERS_PER_TURN       16
+#define LEADER_ORDERS_BYTES_PER_TURN (UINT32_C(1) << 20)
 
 struct leader;
 

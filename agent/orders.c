@@ -168,14 +168,22 @@ int orders_members_for_guest(const struct state *state,
 
 uint64_t orders_hash(const struct msg_orders *orders)
 {
+    size_t size;
+    return orders_hash_and_size(orders, &size);
+}
+
+uint64_t orders_hash_and_size(const struct msg_orders *orders, size_t *ret_size)
+{
     struct msg_orders plain = *orders; /* shallow: encoded, never freed */
     plain.term = 0;
     plain.revision = 0;
     CLEANUP_FREE uint8_t *data = NULL;
     size_t size = 0;
     uint64_t hash = 0;
-    if (message_encode_within(&msg_orders_record, &plain, LINK_PARTS_MAX, &data, &size) <
-        0) {
+    int r =
+        message_encode_within(&msg_orders_record, &plain, LINK_PARTS_MAX, &data, &size);
+    *ret_size = r < 0 ? LINK_PARTS_MAX : size;
+    if (r < 0) {
         return 0;
     }
     struct digest digest;

@@ -44,3 +44,5 @@ int orders_members_for_guest(const struct state *state,
 /* 0: not known, for they are larger than what can be sent (agent/link_parts.h) or memory
  * is out. Such orders are like no others, nor like themselves: nobody has taken them. */
 uint64_t orders_hash(const struct msg_orders *orders);
+/* The same, and how large they are as they are sent; at most LINK_PARTS_MAX. */
+uint64_t orders_hash_and_size(const struct msg_orders *orders, size_t *ret_size);

@@ -1,10 +1,14 @@
 /* What it costs the leader to know and write what its hosts should do.
  *
- *     agent_orders_bench [HOSTS [VMS_PER_HOST [IMAGES]]]
+ *     agent_orders_bench [HOSTS [VMS_PER_HOST [IMAGES [SITES [WORDS]]]]]
  *
- * Every host has every image; VMs have one NIC, and a network spans 20 hosts. Then one
- * thing changes, and the book is refreshed and the orders of those it concerns are
- * written and hashed, as the leader does; over and over, CPU time of this thread. */
+ * Every host has every image; VMs have one NIC, a network spans SITES hosts (20), and the
+ * command lines of images and of VMs have WORDS bytes (0). Then one thing changes, and
+ * the book is refreshed and the orders of those it concerns are written and hashed, as
+ * the leader does; over and over, CPU time of this thread. A turn is what the leader does
+ * of a new leadership before the loop goes on, encoding what is sent as well. */
+#include "agent/leader.h"
+#include "agent/link_parts.h"
 #include "agent/orders.h"
 #include "agent/orders_book.h"
 #include "base/require.h"
@@ -19,7 +23,7 @@
 #define HOSTS_DEFAULT 1000
 #define VMS_DEFAULT   10
 #define IMAGES_MAX    256
-#define NETWORK_SITES 20
+#define SITES_DEFAULT 20
 #define NETWORK_STEP  (UINT32_C(1) << 10)
 #define SAMPLES       100
 #define ROUNDS        5
@@ -31,6 +35,8 @@ static uint64_t *networks;
 static uint64_t *vms;
 static unsigned host_count;
 static unsigned vm_count;
+static unsigned sites = SITES_DEFAULT; /* hosts of a network */
+static unsigned words;                 /* bytes of a command line */
 static struct msg_blob blobs[IMAGES_MAX];
 static double samples[SAMPLES];
 static size_t written;
@@ -108,6 +114,14 @@ static void join(unsigned number)
     hosts[number] = apply(&command);
 }
 
+static void set_words(char **text)
+{
+    char line[1024];
+    memset(line, 'w', sizeof(line));
+    line[words] = '\0';
+    REQUIRE(record_set_text(text, line) == 0);
+}
+
 static void make_network(unsigned number)
 {
     char name[NAME_SIZE];
@@ -118,6 +132,7 @@ static void make_network(unsigned number)
     struct template *template = make(KIND_TEMPLATE, DEFAULT_TENANT, name);
     snprintf(template->spec.image, NAME_SIZE, "image-%u", number % 50);
     template->spec.memory.size_bytes = 128 * MIB;
+    set_words(&template->spec.cmdline);
     struct record_list list = {0};
     struct nic_spec *nic = record_list_add(&nic_spec_record, &list);
     snprintf(nic->network, sizeof(nic->network), "%s", name);
@@ -134,7 +149,8 @@ static void make_image(unsigned number)
     struct image *image = make(KIND_IMAGE, "", name);
     struct record_list list = {0};
     struct artifact *artifact = record_list_add(&artifact_record, &list);
-    artifact->role = ARTIFACT_DISK;
+    artifact->role = words > 0 ? ARTIFACT_KERNEL : ARTIFACT_DISK; /* who takes them */
+    set_words(&image->spec.cmdline);
     memcpy(artifact->sha256.bytes, &(unsigned){number + 1}, sizeof(number));
     blobs[number].sha256 = artifact->sha256;
     image->spec.artifacts.items = list.items;
@@ -182,7 +198,7 @@ static void report(uint64_t vm, enum phase phase)
 
 static void enter_network(unsigned host)
 {
-    uint64_t network = networks[host / NETWORK_SITES];
+    uint64_t network = networks[host / sites];
     struct command command;
     command_init(&command, COMMAND_NETWORK_HOST);
     command.body.network_host.network = network;
@@ -194,7 +210,7 @@ static void enter_network(unsigned host)
 
 static void build(unsigned vms_per_host, unsigned images)
 {
-    unsigned network_count = (host_count + NETWORK_SITES - 1) / NETWORK_SITES;
+    unsigned network_count = (host_count + sites - 1) / sites;
     state = state_new(note, NULL);
     hosts = calloc(host_count, sizeof(*hosts));
     networks = calloc(network_count, sizeof(*networks));
@@ -212,8 +228,8 @@ static void build(unsigned vms_per_host, unsigned images)
     for (unsigned i = 0; i < host_count; i++) {
         enter_network(i);
         for (unsigned k = 0; k < vms_per_host; k++) {
-            uint64_t vm = admit(vm_count, i / NETWORK_SITES);
-            place(vm, hosts[i], networks[i / NETWORK_SITES], 1);
+            uint64_t vm = admit(vm_count, i / sites);
+            place(vm, hosts[i], networks[i / sites], 1);
             report(vm, PHASE_STARTING);
             report(vm, PHASE_RUNNING);
             vms[vm_count++] = vm;
@@ -242,6 +258,29 @@ static void give(void)
     }
 }
 
+/* As the leader shares it out among turns of its loop. */
+static void turn(void)
+{
+    uint64_t host;
+    size_t told = 0;
+    size_t size = 0;
+    for (unsigned i = 0;
+         i < LEADER_ORDERS_PER_TURN && told < LEADER_ORDERS_BYTES_PER_TURN &&
+         (host = orders_book_take(book)) != 0;
+         i++) {
+        struct msg_orders orders;
+        uint8_t *data = NULL;
+        REQUIRE(orders_book_write(book, host, &orders) == 0);
+        REQUIRE(orders_hash_and_size(&orders, &size) != 0);
+        REQUIRE(message_encode_within(&msg_orders_record, &orders, LINK_PARTS_MAX, &data,
+                                      &size) == 0);
+        free(data);
+        record_fini(&msg_orders_record, &orders);
+        told += size;
+        written++;
+    }
+}
+
 static int rising(const void *a, const void *b)
 {
     double left = *(const double *)a;
@@ -262,6 +301,22 @@ static void measure(const char *what, unsigned count, void (*change)(unsigned i)
     printf("%-44s %4u %10.3f ms %10.3f ms  %6.1f hosts\n", what, count,
            samples[count / 2] * 1e3, samples[count - 1] * 1e3,
            (double)written / (double)count);
+}
+
+static void measure_turns(void)
+{
+    unsigned count = 0;
+    written = 0;
+    REQUIRE(orders_book_refresh(book) == 0);
+    while (count < SAMPLES && orders_book_pending(book)) {
+        double start_s = now_s();
+        turn();
+        samples[count++] = now_s() - start_s;
+    }
+    give(); /* the rest */
+    qsort(samples, count, sizeof(samples[0]), rising);
+    printf("%-44s %4u %10.3f ms %10.3f ms\n", "a turn of a new leadership", count,
+           samples[count / 2] * 1e3, samples[count - 1] * 1e3);
 }
 
 static void all_anew(unsigned i)
@@ -286,7 +341,7 @@ static void vm_not_ready(unsigned i)
 static void vm_placed(unsigned i)
 {
     uint64_t vm = admit(vm_count + i, 0);
-    place(vm, hosts[i % NETWORK_SITES % host_count], networks[0], 1);
+    place(vm, hosts[i % sites % host_count], networks[0], 1);
 }
 
 static void vm_stopping(unsigned i)
@@ -318,8 +373,10 @@ int main(int argc, char **argv)
     host_count = argc > 1 ? (unsigned)strtoul(argv[1], NULL, 10) : HOSTS_DEFAULT;
     unsigned vms_per_host = argc > 2 ? (unsigned)strtoul(argv[2], NULL, 10) : VMS_DEFAULT;
     unsigned images = argc > 3 ? (unsigned)strtoul(argv[3], NULL, 10) : 50;
-    REQUIRE(host_count > 0 && images >= 50 && images <= IMAGES_MAX &&
-            host_count * vms_per_host >= SAMPLES);
+    sites = argc > 4 ? (unsigned)strtoul(argv[4], NULL, 10) : SITES_DEFAULT;
+    words = argc > 5 ? (unsigned)strtoul(argv[5], NULL, 10) : 0;
+    REQUIRE(host_count > 0 && sites > 0 && words < 1024 && images >= 50 &&
+            images <= IMAGES_MAX && host_count * vms_per_host >= SAMPLES);
     build(vms_per_host, images);
     book = orders_book_new(state, NULL, NULL);
     REQUIRE(book != NULL);
@@ -328,11 +385,14 @@ int main(int argc, char **argv)
     all_anew(0);
     give();
     REQUIRE(orders_book_write(book, hosts[0], &orders) == 0);
-    REQUIRE(message_encode(&msg_orders_record, &orders, &data, &bytes) == 0);
+    REQUIRE(message_encode_within(&msg_orders_record, &orders, LINK_PARTS_MAX, &data,
+                                  &bytes) == 0);
     printf("%u hosts, %u VMs, %u images; orders of a host: %zu bytes\n", host_count,
            vm_count, images, bytes);
     printf("%-44s %4s %13s %13s\n", "", "n", "median", "most");
     measure("all anew: a new leadership", ROUNDS, all_anew);
+    all_anew(0);
+    measure_turns();
     measure("a VM is ready: first news of it since", SAMPLES, vm_ready);
     measure("a VM is not ready any more", SAMPLES, vm_not_ready);
     measure("a VM is to stop", SAMPLES, vm_stopping);

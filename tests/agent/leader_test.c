@@ -631,6 +631,38 @@ static bool has_orders(const struct plane *self)
     return heard != NULL && leader_has_orders(plane.hosts[0].leader, heard);
 }
 
+/* The loop keeps leases and the log in between. */
+START_TEST(who_is_behind_large_orders_is_told_in_another_turn)
+{
+    plane_start();
+    struct plane *host = &plane.hosts[0];
+    struct orders_book *book = host->leader->book;
+    host->cpu_mcpu = 64000;
+    struct plane *other = plane_member("second", 2);
+    other->cpu_mcpu = 1; /* no room: it has small ones */
+    uint64_t uids[] = {host->host->identity.uid, other->host->identity.uid};
+    put_wordy_template();
+    for (unsigned i = 0; i < LARGE_VMS; i++) {
+        admit_wordy(i);
+    }
+    RACK_WAIT(host->ordered.count == LARGE_VMS && has_orders(host) && has_orders(other));
+    ck_assert(are_too_large_for_a_frame(&host->ordered));
+
+    orders_book_touch(book, uids[1]);
+    orders_book_touch(book, uids[0]);
+    leader_give_orders(host->leader); /* small ones first, and all is done */
+    ck_assert(!orders_book_pending(book));
+    orders_book_touch(book, uids[0]);
+    orders_book_touch(book, uids[1]);
+    leader_give_orders(host->leader);
+
+    ck_assert(orders_book_settled(book, uids[0]));
+    ck_assert(!orders_book_settled(book, uids[1]));
+    RACK_WAIT(orders_book_settled(book, uids[1]));
+    plane_stop();
+}
+END_TEST
+
 /* Else it would have its lease again, and start what runs elsewhere by now. */
 START_TEST(a_host_whose_orders_wait_for_what_it_has_counts_as_without_them)
 {
@@ -889,6 +921,7 @@ int main(void)
                    a_host_whose_orders_wait_for_what_it_has_counts_as_without_them);
     tcase_add_test(tests, no_orders_are_written_for_a_host_that_is_away);
     tcase_add_test(tests, the_link_of_a_host_that_is_owed_its_orders_asks_for_them);
+    tcase_add_test(tests, who_is_behind_large_orders_is_told_in_another_turn);
     tcase_add_test(tests, a_pause_is_ordered_and_taken_as_the_host_says);
     tcase_add_test(tests, a_snapshot_is_what_its_host_says);
     tcase_add_test(tests, a_run_that_has_begun_unseen_is_told_of_when_it_has_ended);
