@@ -169,6 +169,14 @@ network_used_on(const struct step *step, const struct network *network, uint64_t
             return true;
         }
     }
+    /* One that the host may run still, as it has yet to say, goes on only with the host's
+     * address: without it that run would be ended. */
+    cursor = 0;
+    while ((vm = state_vm_kept(step->state, host, &cursor)) != NULL) {
+        if (state_place_unknown(step->state, vm) && uses(vm, network)) {
+            return true;
+        }
+    }
     return false;
 }
 

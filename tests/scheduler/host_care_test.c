@@ -1,6 +1,7 @@
 /* Goal: a failing host is called what it is, once; a drained host empties without anyone
  * being down for nothing; a network leaves a host after its last VM. Method: steps of the
  * whole scheduler, every command applied. */
+#include "model/state_rebirth.h"
 #include "scheduler_fixture.h"
 
 static uint64_t h2;
@@ -308,6 +309,52 @@ START_TEST(a_network_stays_where_a_vm_is_about_to_be)
 }
 END_TEST
 
+static bool any(void *context, const struct host *host)
+{
+    (void)context;
+    (void)host;
+    return true;
+}
+
+/* Its host is heard late, and says then that it has run the VM all the while. */
+START_TEST(a_network_stays_where_a_vm_may_run_of_which_that_is_not_known)
+{
+    struct err err;
+    ck_assert_int_eq(level_at_least(LEVEL_PLACE_UNKNOWN), 0);
+    struct template *template = make_template(DEFAULT_TENANT, "patient", "front");
+    template->spec.lifecycle.host_failure = HOST_FAILURE_WAIT;
+    ck_assert_int_eq(put(KIND_TEMPLATE, template), 0);
+    ck_assert_int_eq(host_drain(h1, true), 0);
+    uint64_t vm = admit_one("db", "patient");
+    settle_all();
+    ck_assert_uint_eq(host_of_vm("db"), h2);
+    const uint64_t epoch = state_vm(state, vm)->status.epoch;
+    const struct rebirth rebirth = {
+        .wall_ms = fixture_wall_ms, .reason = "recovered", .keeps = any};
+    ck_assert_int_eq(state_rebirth(state, &rebirth, &err), 0);
+    ck_assert_uint_eq(host_of_vm("db"), 0);
+    ck_assert(state_place_unknown(state, state_vm(state, vm)));
+
+    time_passes(6000);
+    hear_all();
+    settle();
+
+    ck_assert(front_is_on(h2));
+    ck_assert_int_eq(report(vm, h2, epoch, PHASE_RUNNING, 0), 0);
+    ck_assert_uint_eq(host_of_vm("db"), h2);
+
+    /* Of one that has stopped there, as is known, only the disks are left. */
+    ck_assert_int_eq(reports(vm, PHASE_RUNNING), 0);
+    ck_assert_int_eq(set_power(vm, POWER_OFF), 0);
+    ck_assert_int_eq(reports_kept(vm, PHASE_STOPPED), 0);
+    ck_assert_uint_eq(state_vm(state, vm)->status.disk_host, h2);
+    time_passes(6000);
+    hear_all();
+    settle();
+    ck_assert(!front_is_on(h2));
+}
+END_TEST
+
 int main(void)
 {
     TCase *tests = tcase_create("host_care");
@@ -329,5 +376,6 @@ int main(void)
     tcase_add_test(tests, a_drained_host_that_is_not_heard_is_left_alone);
     tcase_add_test(tests, a_network_leaves_a_host_after_its_last_vm);
     tcase_add_test(tests, a_network_stays_where_a_vm_is_about_to_be);
+    tcase_add_test(tests, a_network_stays_where_a_vm_may_run_of_which_that_is_not_known);
     return test_main_run(suite);
 }
