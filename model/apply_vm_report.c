@@ -36,7 +36,7 @@ vm_end(struct apply *apply, struct entry *vm, const struct cmd_vm_phase *report)
     enum stop_intent intent = vm_of(vm)->status.intent;
     uint64_t at_wall_ms =
         report->at_wall_ms != 0 ? report->at_wall_ms : apply->command->wall_ms;
-    uint64_t disk_epoch = vm_disks_left(&vm_of(vm)->status, report);
+    uint64_t disk_epoch = vm_disks_left(apply->state, &vm_of(vm)->status, report);
     bool stay = disk_epoch != 0 && vm_disks_stay(vm_of(vm), report->phase);
     bool elsewhere =
         vm->vm.keeper != NULL; /* it never began, and has left nothing here */

@@ -35,10 +35,19 @@ bool vm_disks_stay(const struct vm *vm, enum phase phase)
 }
 
 /* The disks that are left to the next run. A host that could not start a run with kept
- * disks does not give them up for the user, even if it says that it has none. */
-uint64_t vm_disks_left(const struct vm_status *status, const struct cmd_vm_phase *report)
+ * disks does not give them up for the user, even if it says that it has none. After a
+ * rebirth it names an earlier run than the log, which has named them by the epoch that
+ * they were found in: they are the same, and known to be there. */
+uint64_t vm_disks_left(const struct state *state,
+                       const struct vm_status *status,
+                       const struct cmd_vm_phase *report)
 {
-    return report->disk_epoch == 0 && report->phase == PHASE_FAILED && never_began(status)
-               ? status->disk_epoch
-               : report->disk_epoch;
+    if (!never_began(status)) {
+        return report->disk_epoch;
+    }
+    const bool given_up = report->disk_epoch == 0 && report->phase == PHASE_FAILED;
+    const bool renamed = report->disk_epoch != 0 &&
+                         report->disk_epoch < status->disk_epoch &&
+                         state->level >= LEVEL_PLACE_UNKNOWN;
+    return given_up || renamed ? status->disk_epoch : report->disk_epoch;
 }

@@ -252,7 +252,9 @@ struct usage machine_usage(const struct machine_spec *machine);
  * are left to the next run by a report of the end, 0: none. */
 bool vm_status_has_run(const struct vm_status *status);
 bool vm_disks_stay(const struct vm *vm, enum phase phase);
-uint64_t vm_disks_left(const struct vm_status *status, const struct cmd_vm_phase *report);
+uint64_t vm_disks_left(const struct state *state,
+                       const struct vm_status *status,
+                       const struct cmd_vm_phase *report);
 
 /* ---- snapshots of VMs (apply_snapshot.c) ---- */
 /* What one counts for in its tenant's quota. */

@@ -236,6 +236,28 @@ START_TEST(disks_that_a_failed_start_never_got_to_stay)
 }
 END_TEST
 
+/* The host knows them by an earlier run than the log does. What this level has brought,
+ * replicas of the one before do not do. */
+START_TEST(the_log_names_disks_that_a_start_never_got_to)
+{
+    const uint64_t named = _i == 0 ? 1 : 2;
+    if (_i == 1) {
+        ck_assert_int_eq(level_at_least(LEVEL_PLACE_UNKNOWN), 0);
+    }
+    stop();
+    ck_assert_int_eq(set_power(vm, POWER_ON), 0);
+    ck_assert_int_eq(place(vm, h2, 2, 0), 0);
+    ck_assert_int_eq(reports(vm, PHASE_READY), 0);
+    stop();
+    ck_assert_int_eq(set_power(vm, POWER_ON), 0);
+    ck_assert_int_eq(place(vm, h2, 3, 0), 0);
+
+    ck_assert_int_eq(report_disks(vm, h2, 3, PHASE_FAILED, 1, 1), 0);
+
+    assert_kept_on(h2, named);
+}
+END_TEST
+
 START_TEST(disks_are_given_up_by_who_starts_anywhere)
 {
     stop();
@@ -403,6 +425,7 @@ static Suite *suite(void)
     tcase_add_test(ready, who_starts_anywhere_on_the_way_to_a_restart_gives_them_up);
     tcase_add_test(ready, a_start_is_where_the_disks_are_in_a_new_epoch);
     tcase_add_loop_test(ready, disks_that_a_failed_start_never_got_to_stay, 0, 2);
+    tcase_add_loop_test(ready, the_log_names_disks_that_a_start_never_got_to, 0, 2);
     tcase_add_test(ready, disks_are_given_up_by_who_starts_anywhere);
     tcase_add_test(ready, a_vm_that_is_deleted_takes_its_disks_along);
     tcase_add_test(ready, a_lost_host_keeps_them_for_when_it_is_back);
