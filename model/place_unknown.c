@@ -162,8 +162,11 @@ static void go_on(struct apply *apply, struct entry *vm, struct entry *host)
     vm_entry_keep(vm, NULL, vm_of(vm)->status.epoch);
     vm_entry_set_host(apply->state, vm, host);
     vm_move(apply, vm, PHASE_PLACED, reason, 0);
-    if (off) {
-        int r = vm_evict(apply, vm, STOP_INTENT_STOP, reason);
+    /* What it is to begin from is on no host but its own. */
+    const struct host *begins = state_restore_host(apply->state, vm_of(vm));
+    const bool elsewhere = begins != NULL && begins->meta.uid != meta_of(host)->uid;
+    if (off || elsewhere) {
+        int r = vm_evict(apply, vm, off ? STOP_INTENT_STOP : STOP_INTENT_RESTART, reason);
         REQUIRE(r == 0); /* it is on a host */
     }
 }

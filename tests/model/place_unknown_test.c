@@ -255,6 +255,14 @@ END_TEST
 
 /* ---- on its way back to a snapshot ---- */
 
+/* In the epoch that it has by now its host has ended the run of before, or could not
+ * start it: it says which run has left the disks, as it knows it. */
+static int ends_with_disks_of(uint64_t host, enum phase phase, uint64_t disk_epoch)
+{
+    return report_disks(db, host, status_of(db)->epoch, phase, fixture_wall_ms,
+                        disk_epoch);
+}
+
 /* Of db on h2, with its disks on h1, which keeps them (or on h2 itself): its next run,
  * which begins from the snapshot, is placed on h2. Gives its epoch. */
 static uint64_t goes_back_on_h2(bool disks_elsewhere)
@@ -349,6 +357,33 @@ START_TEST(one_that_is_found_in_its_run_of_before_the_wish_goes_back_all_the_sam
 }
 END_TEST
 
+/* Its host has no such snapshot: it ends it there, with its disks. */
+START_TEST(and_where_its_snapshot_is_when_that_is_elsewhere)
+{
+    ck_assert_int_eq(reports_run(db, PHASE_RUNNING, ENGINE_KVM, false, NULL), 0);
+    ck_assert_int_eq(make_snapshot(db, "before"), 0);
+    uint64_t snapshot = answer.uid;
+    ck_assert_int_eq(step_snapshot(snapshot, SNAPSHOT_READY, 1), 0);
+    ck_assert_int_eq(evict(db, 5, STOP_INTENT_MOVE), 0);
+    ck_assert_int_eq(reports(db, PHASE_STOPPED), 0);
+    run_on(db, h3);
+    ck_assert_int_eq(restore_vm(db, snapshot), 0);
+    recovered();
+    ck_assert_int_eq(report_begun(h3, 6, PHASE_RUNNING, true), 0);
+    ck_assert_uint_eq(status_of(db)->host, h3);
+    ck_assert_int_eq(status_of(db)->phase, PHASE_STOPPING);
+    ck_assert_int_eq(ends_with_disks_of(h3, PHASE_STOPPED, 6), 0);
+    ck_assert_int_eq(status_of(db)->phase, PHASE_PENDING);
+    ck_assert_uint_eq(status_of(db)->restore, snapshot);
+    ck_assert_uint_eq(status_of(db)->disk_host, h3);
+    ck_assert_int_eq(place(db, h3, status_of(db)->epoch + 1, 0), BERTH_ECONFLICT);
+    ck_assert_int_eq(place(db, h2, status_of(db)->epoch + 1, 0), 0);
+    ck_assert_uint_eq(status_of(db)->disk_host, h3); /* until it has begun */
+    ck_assert_int_eq(reports(db, PHASE_RUNNING), 0);
+    ck_assert_uint_eq(status_of(db)->restore, 0);
+}
+END_TEST
+
 /* Until it has, nobody knows that the snapshot is good. */
 START_TEST(disks_elsewhere_stay_for_a_run_that_never_began_from_its_snapshot)
 {
@@ -433,14 +468,6 @@ START_TEST(one_that_is_found_without_its_network_keeps_its_disks)
     ck_assert_int_eq(status_of(wired)->phase, PHASE_PENDING);
 }
 END_TEST
-
-/* In the epoch that it has by now its host has ended the run of before, or could not
- * start it: it says which run has left the disks, as it knows it. */
-static int ends_with_disks_of(uint64_t host, enum phase phase, uint64_t disk_epoch)
-{
-    return report_disks(db, host, status_of(db)->epoch, phase, fixture_wall_ms,
-                        disk_epoch);
-}
 
 /* Where it is has been found out once and for all. */
 START_TEST(a_start_that_fails_after_it_was_found_is_tried_again)
@@ -542,6 +569,7 @@ int main(void)
         tests, one_that_is_found_begun_does_not_begin_from_its_snapshot_again, 0, 8);
     tcase_add_test(
         tests, one_that_is_found_in_its_run_of_before_the_wish_goes_back_all_the_same);
+    tcase_add_test(tests, and_where_its_snapshot_is_when_that_is_elsewhere);
     tcase_add_loop_test(
         tests, disks_elsewhere_stay_for_a_run_that_never_began_from_its_snapshot, 0, 3);
     tcase_add_test(tests, disks_of_a_run_before_one_that_never_began_are_no_trial);
