@@ -187,6 +187,19 @@ rest_there(struct apply *apply, struct entry *vm, struct entry *host, uint64_t d
     vm_tell_unknown(apply, vm, reason);
 }
 
+/* The snapshot has done its part: the next run goes on with what this one has written.
+ * A start that has failed does not say whether the run had begun whose disks it was to
+ * have. Where others were kept elsewhere it had: before that nothing is ordered to start
+ * with its disks. */
+static bool is_past_snapshot(const struct vm *vm, const struct found_run *run)
+{
+    const struct vm_status *status = &vm->status;
+    const bool took_over = status->disk_host != 0 && status->disk_host != run->host &&
+                           disks_of(run) > status->restore_epoch &&
+                           disks_of(run) < run->epoch;
+    return took_over || (has_begun(run) && run->epoch > status->restore_epoch);
+}
+
 void vm_find(struct apply *apply,
              struct entry *vm,
              struct entry *host,
@@ -195,8 +208,8 @@ void vm_find(struct apply *apply,
     const bool on = goes_on(apply->state, vm_of(vm), run);
     vm_entry_set_host(apply->state, vm, NULL);
     vm_of(vm)->status.retry_wall_ms = 0;
-    if (has_begun(run) && run->epoch > vm_of(vm)->status.restore_epoch) {
-        vm_of(vm)->status.restore = 0; /* its next run goes on with what it has written */
+    if (is_past_snapshot(vm_of(vm), run)) {
+        vm_of(vm)->status.restore = 0;
     }
     if (on) {
         go_on(apply, vm, host);

@@ -414,6 +414,22 @@ START_TEST(disks_of_a_run_before_one_that_never_began_are_no_trial)
     ck_assert_int_eq(report_disks(db, h2, epoch + 1, PHASE_FAILED, 0, epoch), 0);
     ck_assert_uint_eq(status_of(db)->disk_host, h2);
     ck_assert_uint_eq(status_of(db)->disk_epoch, epoch);
+    ck_assert_int_eq(evict(db, status_of(db)->epoch, STOP_INTENT_RESTART), 0);
+    ck_assert_int_eq(status_of(db)->phase, PHASE_PENDING);
+    ck_assert_uint_eq(status_of(db)->disk_host, h2);
+    ck_assert_uint_eq(status_of(db)->restore, 0); /* with what it has written */
+}
+END_TEST
+
+/* Where its own disks were, those that are told of may be of a try as well. */
+START_TEST(the_wish_stays_where_nobody_can_say_that_it_was_fulfilled)
+{
+    uint64_t epoch = goes_back_on_h2(false);
+    recovered();
+    const uint64_t disks = _i == 0 ? epoch : epoch - 1; /* or from before the wish */
+    ck_assert_int_eq(report_disks(db, h2, epoch + 1, PHASE_FAILED, 0, disks),
+                     _i == 0 ? 0 : BERTH_ESTALE);
+    ck_assert_uint_ne(status_of(db)->restore, 0);
 }
 END_TEST
 
@@ -573,6 +589,8 @@ int main(void)
     tcase_add_loop_test(
         tests, disks_elsewhere_stay_for_a_run_that_never_began_from_its_snapshot, 0, 3);
     tcase_add_test(tests, disks_of_a_run_before_one_that_never_began_are_no_trial);
+    tcase_add_loop_test(tests, the_wish_stays_where_nobody_can_say_that_it_was_fulfilled,
+                        0, 2);
     tcase_add_test(tests, the_newest_disks_count_although_a_later_start_has_failed);
     tcase_add_test(tests, nor_is_a_start_that_the_log_knows_of_newer_than_the_disks);
     tcase_add_test(tests, one_that_is_found_without_its_network_keeps_its_disks);
