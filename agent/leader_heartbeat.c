@@ -34,9 +34,33 @@ static enum phase next_phase(enum phase from, enum phase seen)
 }
 
 /* What came with a level is said from then on. */
-static bool says_runs(const struct leader *leader)
+static bool says_runs(const struct state *state)
 {
-    return state_level(control_state(leader->config.control)) >= LEVEL_SNAPSHOTS;
+    return state_level(state) >= LEVEL_SNAPSHOTS;
+}
+
+/* What the log is told, but for words. */
+static struct cmd_vm_phase report_of(const struct state *state,
+                                     uint64_t host,
+                                     const struct msg_vm_seen *seen,
+                                     enum phase to)
+{
+    struct cmd_vm_phase report = {
+        .vm = seen->vm, .host = host, .epoch = seen->epoch, .phase = to};
+    report.at_wall_ms =
+        to == PHASE_STARTING && seen->starting_wall_ms != 0 ? seen->starting_wall_ms
+        : to == PHASE_RUNNING && seen->running_wall_ms != 0 ? seen->running_wall_ms
+                                                            : seen->at_wall_ms;
+    report.disk_epoch = to == PHASE_STOPPED || to == PHASE_FAILED ? seen->disk_epoch : 0;
+    if (says_runs(state)) {
+        report.engine = seen->engine;
+        report.paused = to == (enum phase)seen->phase && seen->paused;
+        /* Also of one that has ended by now: the next would begin from its snapshot
+         * again, and give up what it has written. */
+        report.begun =
+            seen->running_wall_ms != 0 && to != PHASE_PLACED && to != PHASE_STARTING;
+    }
+    return report;
 }
 
 static int phase_propose_one(struct leader *leader,
@@ -47,24 +71,8 @@ static int phase_propose_one(struct leader *leader,
     struct command command;
     command_init(&command, COMMAND_VM_PHASE);
     (void)snprintf(command.subject, sizeof(command.subject), "system");
-    command.body.vm_phase.vm = seen->vm;
-    command.body.vm_phase.host = heard->uid;
-    command.body.vm_phase.epoch = seen->epoch;
-    command.body.vm_phase.phase = to;
-    command.body.vm_phase.at_wall_ms =
-        to == PHASE_STARTING && seen->starting_wall_ms != 0 ? seen->starting_wall_ms
-        : to == PHASE_RUNNING && seen->running_wall_ms != 0 ? seen->running_wall_ms
-                                                            : seen->at_wall_ms;
-    command.body.vm_phase.disk_epoch =
-        to == PHASE_STOPPED || to == PHASE_FAILED ? seen->disk_epoch : 0;
-    if (says_runs(leader)) {
-        command.body.vm_phase.engine = seen->engine;
-        command.body.vm_phase.paused = to == (enum phase)seen->phase && seen->paused;
-        /* Also of one that has ended by now: the next would begin from its snapshot
-         * again, and give up what it has written. */
-        command.body.vm_phase.begun =
-            seen->running_wall_ms != 0 && to != PHASE_PLACED && to != PHASE_STARTING;
-    }
+    command.body.vm_phase =
+        report_of(control_state(leader->config.control), heard->uid, seen, to);
     if (to == (enum phase)seen->phase && seen->reason != NULL) {
         (void)record_set_text(&command.body.vm_phase.reason, seen->reason);
     }
@@ -74,13 +82,12 @@ static int phase_propose_one(struct leader *leader,
     return r;
 }
 
-static struct found_run run_of(uint64_t host, const struct msg_vm_seen *seen)
+/* As the log will judge it: what it refused would hold orders back for ever. */
+static struct found_run
+run_of(const struct state *state, uint64_t host, const struct msg_vm_seen *seen)
 {
-    return (struct found_run){.host = host,
-                              .epoch = seen->epoch,
-                              .disk_epoch = seen->disk_epoch,
-                              .phase = seen->phase,
-                              .begun = seen->running_wall_ms != 0};
+    const struct cmd_vm_phase report = report_of(state, host, seen, seen->phase);
+    return state_found_run(&report);
 }
 
 /* A run of before the cluster began again, of a VM of which it does not know where it is.
@@ -89,7 +96,7 @@ static bool
 is_found(const struct state *state, uint64_t host, const struct msg_vm_seen *seen)
 {
     const struct vm *vm = state_vm(state, seen->vm);
-    const struct found_run run = run_of(host, seen);
+    const struct found_run run = run_of(state, host, seen);
     return vm != NULL && state_found_is_news(state, vm, &run);
 }
 
@@ -104,7 +111,7 @@ void leader_take_finds(struct heard *heard,
     bool begins = false;
     for (uint32_t i = 0; i < vms->count; i++) {
         const struct vm *vm = state_vm(state, vms->items[i].vm);
-        const struct found_run run = run_of(heard->uid, &vms->items[i]);
+        const struct found_run run = run_of(state, heard->uid, &vms->items[i]);
         finds = finds || is_found(state, heard->uid, &vms->items[i]);
         begins = begins || (vm != NULL && state_found_may_begin(state, vm, &run));
     }
@@ -130,7 +137,7 @@ phase_propose(struct leader *leader, struct heard *heard, const struct msg_vm_se
     enum phase last = seen->phase;
     bool news =
         vm_reason_is_news(vm, last, seen->reason) ||
-        (says_runs(leader) && vm_run_is_news(vm, last, seen->engine, seen->paused));
+        (says_runs(state) && vm_run_is_news(vm, last, seen->engine, seen->paused));
     if (news && heard->phases_under_way < PHASES_MAX) {
         (void)phase_propose_one(leader, heard, seen, last); /* the next heartbeat again */
     }
@@ -210,10 +217,10 @@ static void take_snapshots(struct leader *leader,
                            struct heard *heard,
                            const struct msg_snapshot_seen_list *list)
 {
-    for (uint32_t i = 0; i < list->count && says_runs(leader); i++) {
+    const struct state *state = control_state(leader->config.control);
+    for (uint32_t i = 0; i < list->count && says_runs(state); i++) {
         const struct msg_snapshot_seen *seen = &list->items[i];
-        const struct snapshot *known =
-            state_snapshot(control_state(leader->config.control), seen->snapshot);
+        const struct snapshot *known = state_snapshot(state, seen->snapshot);
         if (known == NULL || known->status.host != heard->uid ||
             known->status.epoch != seen->epoch || !snapshot_is_news(known, seen)) {
             continue;

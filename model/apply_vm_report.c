@@ -136,11 +136,7 @@ static int find_vm(struct apply *apply, struct entry *vm, const struct found_run
 int apply_vm_phase(struct apply *apply, const struct command *command)
 {
     const struct cmd_vm_phase *report = &command->body.vm_phase;
-    const struct found_run run = {.host = report->host,
-                                  .epoch = report->epoch,
-                                  .disk_epoch = report->disk_epoch,
-                                  .phase = report->phase,
-                                  .begun = report->begun};
+    const struct found_run run = state_found_run(report);
     struct entry *vm = NULL;
     int r = apply_find_vm(apply, report->vm, &vm);
     if (r == 0 && state_found_is_news(apply->state, vm_of(vm), &run)) {

@@ -92,6 +92,15 @@ static bool is_a_try(const struct vm *vm, const struct found_run *run)
            disks_of(run) == run->epoch;
 }
 
+struct found_run state_found_run(const struct cmd_vm_phase *report)
+{
+    return (struct found_run){.host = report->host,
+                              .epoch = report->epoch,
+                              .disk_epoch = report->disk_epoch,
+                              .phase = report->phase,
+                              .begun = report->begun};
+}
+
 bool state_found_is_news(const struct state *state,
                          const struct vm *vm,
                          const struct found_run *run)

@@ -174,6 +174,8 @@ struct found_run {
     enum phase phase;
     bool begun; /* it runs, or did: what it was to begin from has done its part */
 };
+/* As it is told. */
+struct found_run state_found_run(const struct cmd_vm_phase *report);
 bool state_found_is_news(const struct state *state,
                          const struct vm *vm,
                          const struct found_run *run);

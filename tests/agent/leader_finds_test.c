@@ -95,6 +95,15 @@ START_TEST(they_do_not_wait_for_one_that_has_failed_without_beginning)
 }
 END_TEST
 
+/* It says that a run has begun which starts: the log does not take that. */
+START_TEST(what_the_log_would_refuse_is_not_waited_for)
+{
+    seen.running_wall_ms = NOW_MS;
+    ck_assert(waits_at(NOW_MS));
+    ck_assert(!waits_at(NOW_MS + LEADER_BEGINS_MS));
+}
+END_TEST
+
 START_TEST(each_wait_has_its_own_time)
 {
     ck_assert(waits_at(NOW_MS));
@@ -114,6 +123,7 @@ int main(void)
     tcase_add_test(tests, orders_wait_for_a_run_to_begin_but_not_for_ever);
     tcase_add_test(tests, once_it_has_begun_they_wait_until_the_log_has_it);
     tcase_add_test(tests, they_do_not_wait_for_one_that_has_failed_without_beginning);
+    tcase_add_test(tests, what_the_log_would_refuse_is_not_waited_for);
     tcase_add_test(tests, each_wait_has_its_own_time);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
