@@ -90,18 +90,48 @@ run_of(const struct state *state, uint64_t host, const struct msg_vm_seen *seen)
     return state_found_run(&report);
 }
 
-/* A run of before the cluster began again, of a VM of which it does not know where it is.
- */
-static bool
-is_found(const struct state *state, uint64_t host, const struct msg_vm_seen *seen)
+/* Orders that may be on their way still, or at work, end such a run with its disks: it is
+ * no place to go on, nor a reason to give up disks that are kept elsewhere. A run that
+ * the host had before it was given any is found before that. */
+static bool is_ordered_away(const struct heard *heard, const struct vm *vm)
+{
+    return heard->orders_sent_ms != 0 && vm->status.host != heard->uid &&
+           vm->status.disk_host != heard->uid;
+}
+
+/* The VM of a run of before the cluster began again, if the log does not know where that
+ * is and the run may tell; else NULL. */
+static const struct vm *told_of(const struct heard *heard,
+                                const struct state *state,
+                                const struct msg_vm_seen *seen)
 {
     const struct vm *vm = state_vm(state, seen->vm);
-    const struct found_run run = run_of(state, host, seen);
+    return vm != NULL && state_place_unknown(state, vm) && !is_ordered_away(heard, vm)
+               ? vm
+               : NULL;
+}
+
+static bool is_found(const struct heard *heard,
+                     const struct state *state,
+                     const struct msg_vm_seen *seen)
+{
+    const struct vm *vm = told_of(heard, state, seen);
+    const struct found_run run = run_of(state, heard->uid, seen);
     return vm != NULL && state_found_is_news(state, vm, &run);
 }
 
+static bool is_to_begin(const struct heard *heard,
+                        const struct state *state,
+                        const struct msg_vm_seen *seen)
+{
+    const struct vm *vm = told_of(heard, state, seen);
+    const struct found_run run = run_of(state, heard->uid, seen);
+    return vm != NULL && state_found_may_begin(state, vm, &run);
+}
+
 /* One that is to begin may write before its orders end it; but not for ever: without
- * orders a host that was started anew lets nothing begin. */
+ * orders a host that was started anew lets nothing begin. Once they are given, one that
+ * begins all the same has not. */
 void leader_take_finds(struct heard *heard,
                        const struct state *state,
                        const struct msg_vm_seen_list *vms,
@@ -110,10 +140,8 @@ void leader_take_finds(struct heard *heard,
     bool finds = false;
     bool begins = false;
     for (uint32_t i = 0; i < vms->count; i++) {
-        const struct vm *vm = state_vm(state, vms->items[i].vm);
-        const struct found_run run = run_of(state, heard->uid, &vms->items[i]);
-        finds = finds || is_found(state, heard->uid, &vms->items[i]);
-        begins = begins || (vm != NULL && state_found_may_begin(state, vm, &run));
+        finds = finds || is_found(heard, state, &vms->items[i]);
+        begins = begins || is_to_begin(heard, state, &vms->items[i]);
     }
     if (!begins || heard->begins_ms == 0) {
         heard->begins_ms = begins ? now_ms : 0;
@@ -126,7 +154,7 @@ phase_propose(struct leader *leader, struct heard *heard, const struct msg_vm_se
 {
     const struct state *state = control_state(leader->config.control);
     const struct vm *vm = state_vm(state, seen->vm);
-    if (is_found(state, heard->uid, seen)) {
+    if (is_found(heard, state, seen)) {
         (void)phase_propose_one(leader, heard, seen, seen->phase); /* see below */
         return;
     }
@@ -361,6 +389,7 @@ void leader_on_heartbeat(struct leader *leader,
         heard->round_covers = 0;
         heard->acked = 0;
         heard->orders_hash = 0;
+        heard->orders_sent_ms = 0;
     }
     if (heartbeat->sequence <= heard->sequence) {
         return;

@@ -95,6 +95,35 @@ START_TEST(they_do_not_wait_for_one_that_has_failed_without_beginning)
 }
 END_TEST
 
+/* They may be on their way while it says that it has begun: they end it, with its disks,
+ * and those elsewhere are all that is left. */
+START_TEST(one_that_begins_when_it_was_ordered_away_gives_up_nothing)
+{
+    ck_assert(waits_at(NOW_MS));
+    ck_assert(!waits_at(NOW_MS + LEADER_BEGINS_MS));
+    heard.orders_sent_ms = NOW_MS + LEADER_BEGINS_MS;
+    ck_assert(!waits_at(NOW_MS + LEADER_BEGINS_MS + 1));
+    seen.phase = PHASE_RUNNING;
+    seen.running_wall_ms = NOW_MS;
+    ck_assert(!waits_at(NOW_MS + LEADER_BEGINS_MS + 2));
+    seen.phase = PHASE_FAILED;
+    seen.disk_epoch = epoch;
+    ck_assert(!waits_at(NOW_MS + LEADER_BEGINS_MS + 3));
+}
+END_TEST
+
+/* Its disks are named, so they stay: that it runs after all is learned. */
+START_TEST(what_orders_name_is_found_whenever_it_is_told)
+{
+    heard.uid = h1;
+    heard.orders_sent_ms = NOW_MS;
+    seen.epoch = state_vm(state, db)->status.disk_epoch;
+    seen.phase = PHASE_RUNNING;
+    ck_assert_uint_eq(state_vm(state, db)->status.disk_host, h1);
+    ck_assert(waits_at(NOW_MS + 1));
+}
+END_TEST
+
 /* It says that a run has begun which starts: the log does not take that. */
 START_TEST(what_the_log_would_refuse_is_not_waited_for)
 {
@@ -123,6 +152,8 @@ int main(void)
     tcase_add_test(tests, orders_wait_for_a_run_to_begin_but_not_for_ever);
     tcase_add_test(tests, once_it_has_begun_they_wait_until_the_log_has_it);
     tcase_add_test(tests, they_do_not_wait_for_one_that_has_failed_without_beginning);
+    tcase_add_test(tests, one_that_begins_when_it_was_ordered_away_gives_up_nothing);
+    tcase_add_test(tests, what_orders_name_is_found_whenever_it_is_told);
     tcase_add_test(tests, what_the_log_would_refuse_is_not_waited_for);
     tcase_add_test(tests, each_wait_has_its_own_time);
     suite_add_tcase(suite, tests);
