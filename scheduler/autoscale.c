@@ -101,6 +101,7 @@ struct measure {
     uint32_t ready;
     uint32_t coming;
     uint32_t ended;
+    uint32_t unknown; /* of those ended: they may run */
     uint64_t sum_permille;
 };
 
@@ -125,6 +126,7 @@ static struct measure measure_group(const struct load_table *loads,
         } else if (vm->status.phase == PHASE_LOST || vm->spec.power == POWER_OFF ||
                    (vm_has_ended(vm) && !vm_restarts(state, vm))) {
             measure.ended++;
+            measure.unknown += state_place_unknown(state, vm) ? 1U : 0U;
         } else {
             measure.coming++;
         }
@@ -162,8 +164,8 @@ void autoscale_look(const struct load_table *loads,
         const struct scale_target *target = &spec->targets.items[i];
         struct measure measure =
             measure_group(loads, state, group, target->window_ms * NS_PER_MS, now_ns);
+        blind = blind || measure.ready == 0 || measure.unknown > 0;
         if (measure.ready == 0) {
-            blind = true;
             if (view.target_permille == 0) { /* until one is measured */
                 view.target_permille = target->target_permille;
             }

@@ -7,7 +7,8 @@
  * when it is to shrink, so that neither direction runs away while they start; VMs that
  * have ended for good do no work and are wished for anew. Up: at once, step and cool-down
  * limited. Down: only to the highest wish of the whole stable window, step and cool-down
- * limited, and never while a target cannot be measured. Shapes: struct autoscaler
+ * limited, and never while a target cannot be measured, or it is not known where one of
+ * the VMs is (state_place_unknown): it may do work. Shapes: struct autoscaler
  * remembers the wishes of each group; it is soft state, so a new leader waits a full
  * stable window before it shrinks anything, and so does one whose measurements had a gap.
  * Cool-downs go by the monotonic clock once this leader has seen the change, by the log's

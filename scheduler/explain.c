@@ -569,6 +569,35 @@ static void tell_missing(const struct state *state,
     }
 }
 
+/* Nothing starts them, nor is one made or given up instead. */
+static bool tell_unknown_vms(const struct state *state,
+                             const struct group *group,
+                             uint32_t ready,
+                             char *text)
+{
+    const struct vm *first = NULL;
+    const struct vm *vm;
+    uint32_t unknown = 0;
+    size_t cursor = 0;
+    while ((vm = state_vm_of_group(state, group, &cursor)) != NULL) {
+        if (state_place_unknown(state, vm)) {
+            first = first == NULL || vm->meta.uid < first->meta.uid ? vm : first;
+            unknown++;
+        }
+    }
+    if (first == NULL) {
+        return false;
+    }
+    (void)snprintf(
+        text, SUMMARY_SIZE,
+        "%s: since the cluster began again it is not known where %u of its %u "
+        "VMs %s (%u ready, %u wanted); it starts and gives up none of those by "
+        "itself: berth explain vm/%s.",
+        group->meta.name, unknown, state_group_vms(state, group),
+        unknown == 1 ? "is" : "are", ready, group->status.desired, first->meta.name);
+    return true;
+}
+
 static void tell_group(const struct state *state,
                        const struct group *group,
                        const struct machine_spec *machine,
@@ -591,6 +620,8 @@ static void tell_group(const struct state *state,
         uint32_t left = state_group_vms(state, group);
         (void)snprintf(text, SUMMARY_SIZE, "%s is being deleted: %u VM%s still to go.",
                        group->meta.name, left, plural_s_are(left));
+    } else if (tell_unknown_vms(state, group, ready, text)) {
+        return;
     } else if (placed < desired) {
         uint32_t more = desired - placed;
         tell_missing(state, group, machine, findings, missing, sizeof(missing));

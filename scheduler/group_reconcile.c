@@ -145,6 +145,16 @@ static void evict(struct step *step, const struct vm *vm, const char *reason)
     }
 }
 
+/* A VM of which it is not known where it is may be found running, and would be ended as a
+ * stray, with its disks: only its user gives it up. Nor does another go instead of it,
+ * for it may not come back. */
+static bool
+may_go(const struct step *step, const struct group *group, const struct vm *vm)
+{
+    return vm->status.intent != STOP_INTENT_DELETE &&
+           (group->status.deleting || !state_place_unknown(step->state, vm));
+}
+
 static void
 shrink(struct step *step, const struct group *group, uint32_t alive, uint32_t count)
 {
@@ -158,7 +168,7 @@ shrink(struct step *step, const struct group *group, uint32_t alive, uint32_t co
     }
     while ((vm = state_vm_of_group(step->state, group, &cursor)) != NULL &&
            found < alive) {
-        if (vm->status.intent != STOP_INTENT_DELETE) {
+        if (may_go(step, group, vm)) {
             victims[found++] = (struct victim){vm, worth_of(step->state, vm)};
         }
     }
@@ -186,7 +196,7 @@ static void reconcile(struct step *step, const struct group *group)
     size_t cursor = 0;
     const struct vm *vm;
     while ((vm = state_vm_of_group(step->state, group, &cursor)) != NULL) {
-        alive += vm->status.intent != STOP_INTENT_DELETE ? 1U : 0U;
+        alive += may_go(step, group, vm) ? 1U : 0U;
     }
     if (alive > desired) {
         shrink(step, group, alive, alive - desired);

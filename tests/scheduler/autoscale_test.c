@@ -2,6 +2,7 @@
  * load has been low for long, and never runs away on what it cannot see. Method: a real
  * state, loads on virtual time, and every decision applied as the log would. */
 #include "base/clock.h"
+#include "model/state_rebirth.h"
 #include "scheduler/autoscale.h"
 #include "support/state_fixture.h"
 
@@ -334,6 +335,53 @@ START_TEST(a_target_that_cannot_be_measured_forbids_shrinking)
 }
 END_TEST
 
+static bool any(void *context, const struct host *host)
+{
+    (void)context;
+    (void)host;
+    return true;
+}
+
+/* Those that were not found yet after a rebirth: what looks like little load may be
+ * theirs to carry soon, and what is given up may be one of them. */
+START_TEST(vms_that_may_run_elsewhere_forbid_shrinking)
+{
+    struct err err;
+    struct template *small = make_template(DEFAULT_TENANT, "small", NULL);
+    small->spec.memory.size_bytes = 32 * MIB;
+    small->spec.lifecycle.host_failure = HOST_FAILURE_WAIT;
+    ck_assert_int_eq(level_at_least(LEVEL_PLACE_UNKNOWN), 0);
+    ck_assert_int_eq(put(KIND_TEMPLATE, small), 0);
+    desire(5);
+    vms_make(5);
+    const struct rebirth rebirth = {
+        .wall_ms = fixture_wall_ms, .reason = "recovered", .keeps = any};
+    ck_assert_int_eq(state_rebirth(state, &rebirth, &err), 0);
+    for (unsigned i = 0; i < 3; i++) {
+        ck_assert_int_eq(report(vms[i], h1, 1, PHASE_RUNNING, 0), 0);
+        ck_assert_int_eq(reports(vms[i], PHASE_READY), 0);
+    }
+    load_all(250);
+    ck_assert_uint_eq(looked().ready, 3);
+    ck_assert_uint_eq(looked().ended, 2);
+    ck_assert_uint_eq(looked().wish, 5);
+
+    load_table_prune(loads, state);
+    time_passes(60000);
+    load_all(1000); /* growing needs none of them */
+    ck_assert_uint_gt(looked().wish, 5);
+
+    time_passes(60000);
+    load_all(250);
+    for (unsigned i = 3; i < 5; i++) {
+        ck_assert_int_eq(set_power_at(vms[i], POWER_ON, true), 0);
+        ck_assert_int_eq(set_power(vms[i], POWER_OFF), 0);
+    }
+    ck_assert_uint_eq(looked().ended, 2);
+    ck_assert_uint_eq(looked().wish, 4); /* it is known that they do not run */
+}
+END_TEST
+
 /* ---- limits ---- */
 
 START_TEST(min_and_max_hold_whatever_the_load)
@@ -567,6 +615,7 @@ static Suite *suite(void)
     tcase_add_test(tests, vms_on_their_way_out_count_for_nothing);
     tcase_add_test(tests, the_target_that_wishes_most_wins);
     tcase_add_test(tests, a_target_that_cannot_be_measured_forbids_shrinking);
+    tcase_add_test(tests, vms_that_may_run_elsewhere_forbid_shrinking);
     tcase_add_test(tests, min_and_max_hold_whatever_the_load);
     tcase_add_test(tests, growth_is_at_once_and_limited_by_step_and_cooldown);
     tcase_add_test(tests, it_shrinks_only_after_a_whole_stable_window_and_step_by_step);

@@ -2,6 +2,7 @@
  * and what the nearest fix is. Method: one case per filter on a host of its own, the
  * whole text compared; each fix that can be carried out is, and the host then fits. */
 #include "base/json.h"
+#include "model/state_rebirth.h"
 #include "scheduler_fixture.h"
 
 static json_t *answered;
@@ -775,6 +776,26 @@ START_TEST(a_group_at_its_quota_is_told_so)
 }
 END_TEST
 
+START_TEST(a_group_says_of_which_vms_it_is_not_known_where_they_are)
+{
+    struct err err;
+    struct template *template = make_template(DEFAULT_TENANT, "patient", NULL);
+    const struct rebirth rebirth = {.wall_ms = fixture_wall_ms, .reason = "restored"};
+    template->spec.lifecycle.host_failure = HOST_FAILURE_WAIT;
+    ck_assert_int_eq(level_at_least(LEVEL_PLACE_UNKNOWN), 0);
+    ck_assert_int_eq(put(KIND_TEMPLATE, template), 0);
+    put_group("db", "patient", 2);
+    settle_all();
+    ck_assert_int_eq(state_rebirth(state, &rebirth, &err), 0);
+    explain_group("db");
+    ck_assert_str_eq(
+        text("summary"),
+        "db: since the cluster began again it is not known where 2 of its 2 VMs are (0 "
+        "ready, 2 wanted); it starts and gives up none of those by itself: berth explain "
+        "vm/db-1.");
+}
+END_TEST
+
 START_TEST(a_group_on_its_way_out_says_so)
 {
     put_group("web", "plain", 2);
@@ -917,6 +938,7 @@ int main(void)
                         sizeof(ended) / sizeof(ended[0]));
     tcase_add_test(tests, a_group_says_what_it_lacks_and_why);
     tcase_add_test(tests, a_group_at_its_quota_is_told_so);
+    tcase_add_test(tests, a_group_says_of_which_vms_it_is_not_known_where_they_are);
     tcase_add_test(tests, a_group_on_its_way_out_says_so);
     tcase_add_test(tests, a_group_that_scales_by_load_shows_its_numbers);
     tcase_add_test(tests, foreign_bytes_do_not_cost_a_row);

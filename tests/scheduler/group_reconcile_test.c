@@ -1,5 +1,6 @@
 /* Goal: a group has as many VMs as it wants, within what its tenant may have, and gives
  * up the right ones. Method: steps of the whole scheduler, every command applied. */
+#include "model/state_rebirth.h"
 #include "scheduler_fixture.h"
 
 static uint64_t h2;
@@ -282,6 +283,81 @@ START_TEST(a_deleted_group_goes_with_its_last_vm)
 }
 END_TEST
 
+/* ---- after a rebirth ---- */
+
+static bool any(void *context, const struct host *host)
+{
+    (void)context;
+    (void)host;
+    return true;
+}
+
+/* Five VMs that wait for their hosts; the cluster begins again, and of the first three it
+ * is known since that they are on them. */
+static void found_but_two(void)
+{
+    struct err err;
+    struct template *template = make_template(DEFAULT_TENANT, "patient", NULL);
+    template->spec.lifecycle.host_failure = HOST_FAILURE_WAIT;
+    ck_assert_int_eq(level_at_least(LEVEL_PLACE_UNKNOWN), 0);
+    ck_assert_int_eq(put(KIND_TEMPLATE, template), 0);
+    put_group("db", "patient", 5);
+    settle_all();
+    const struct rebirth rebirth = {
+        .wall_ms = fixture_wall_ms, .reason = "recovered", .keeps = any};
+    ck_assert_int_eq(state_rebirth(state, &rebirth, &err), 0);
+    hear_all();
+    for (unsigned i = 1; i <= 3; i++) {
+        char name[NAME_SIZE];
+        (void)snprintf(name, sizeof(name), "db-%u", i);
+        const struct vm *vm = vm_named(name);
+        ck_assert_int_eq(report(vm->meta.uid, vm->status.disk_host, 1, PHASE_RUNNING, 0),
+                         0);
+    }
+    settle_all();
+}
+
+static bool is_unknown(const char *name)
+{
+    return state_place_unknown(state, vm_named(name));
+}
+
+/* They may run where nobody was heard yet, and would be ended there with their disks. */
+START_TEST(one_that_may_run_somewhere_is_not_given_up_and_none_instead)
+{
+    found_but_two();
+    ck_assert(is_unknown("db-4") && is_unknown("db-5"));
+    desire("db", 4);
+    settle_all();
+    ck_assert_uint_eq(size_of("db"), 5);
+
+    desire("db", 2); /* the three that are known are one too many, whatever comes */
+    settle_all();
+    ck_assert_uint_eq(size_of("db"), 4);
+    ck_assert(!is_there("db-3") && is_there("db-4") && is_there("db-5"));
+
+    const struct vm *five = vm_named("db-5");
+    ck_assert_int_eq(report(five->meta.uid, five->status.disk_host, 1, PHASE_RUNNING, 0),
+                     0);
+    settle_all(); /* it is found, and they are as many as are wanted, and one more */
+    ck_assert_uint_eq(size_of("db"), 3);
+    ck_assert(is_there("db-4"));
+
+    ck_assert_int_eq(delete_object(KIND_VM, DEFAULT_TENANT, "db-4"), 0);
+    settle_all(); /* as its user has said */
+    ck_assert_uint_eq(size_of("db"), 2);
+}
+END_TEST
+
+START_TEST(with_their_group_they_go)
+{
+    found_but_two();
+    ck_assert_int_eq(delete_object(KIND_GROUP, DEFAULT_TENANT, "db"), 0);
+    settle_all();
+    ck_assert_ptr_null(group_named("db"));
+}
+END_TEST
+
 /* ---- by load ---- */
 
 START_TEST(measured_load_scales_a_group_through_the_log)
@@ -344,6 +420,8 @@ int main(void)
     tcase_add_test(tests, a_pending_vm_that_is_given_up_is_not_placed);
     tcase_add_test(tests, a_vm_is_not_sent_two_ways_at_once);
     tcase_add_test(tests, a_deleted_group_goes_with_its_last_vm);
+    tcase_add_test(tests, one_that_may_run_somewhere_is_not_given_up_and_none_instead);
+    tcase_add_test(tests, with_their_group_they_go);
     tcase_add_test(tests, measured_load_scales_a_group_through_the_log);
     return test_main_run(suite);
 }
