@@ -288,6 +288,10 @@ enum voters_farewell voters_bid_farewell(struct voters_host *hosts,
         }
     }
     hosts[index].drain = true;
+    if (host->away_ms < VOTERS_AWAY_MS) { /* a moment is no reason to go unreplaced */
+        hosts[index].recent = true;
+        hosts[index].phase = HOST_PHASE_READY;
+    }
     return is_voter(host) && foresee(hosts, count) != VOTERS_STEP_NONE
                ? VOTERS_FAREWELL_SOON
                : VOTERS_FAREWELL_NOW;
@@ -300,6 +304,7 @@ enum voters_farewell voters_bid_farewell(struct voters_host *hosts,
 /* What is remembered of a host between ticks, while this host leads. */
 struct memory {
     uint64_t lost_since_ms; /* 0: not lost */
+    uint64_t away_since_ms; /* 0: the log hears of it */
     uint64_t rests_until_ms;
     unsigned failures;
 };
@@ -509,6 +514,11 @@ static void remember(struct voters *voters, struct voters_host *seen, uint64_t n
                             : memory->lost_since_ms == 0 ? now_ms
                                                          : memory->lost_since_ms;
     seen->lost_ms = lost ? now_ms - memory->lost_since_ms : 0;
+    bool away = !seen->recent && !seen->self;
+    memory->away_since_ms = !away                        ? 0
+                            : memory->away_since_ms == 0 ? now_ms
+                                                         : memory->away_since_ms;
+    seen->away_ms = away ? now_ms - memory->away_since_ms : 0;
     seen->failures = memory->failures;
     seen->rests = now_ms < memory->rests_until_ms;
 }

@@ -40,6 +40,9 @@
 #ifndef VOTERS_LOST_MS /* likewise, with less patience */
 #define VOTERS_LOST_MS (UINT64_C(5) * 60 * 1000)
 #endif
+/* A voter that does not follow for so long is not replaced before its record may go: who
+ * is asked to try again in some seconds has to come to an end. */
+#define VOTERS_AWAY_MS     10000
 #define VOTERS_REST_MS     2000 /* after a change that failed; doubles with each one */
 #define VOTERS_REST_MAX_MS 60000
 
@@ -57,6 +60,7 @@ struct voters_host {
     bool recent;              /* the log's leader has heard of it just now */
     bool self;                /* the leader's own host */
     uint64_t lost_ms;         /* lost for so long; 0: it is not */
+    uint64_t away_ms;         /* not recent for so long, and likewise */
     unsigned failures;        /* changes that failed, in a row */
     bool rests;               /* not again yet */
 };
@@ -85,9 +89,9 @@ enum voters_farewell {
     VOTERS_FAREWELL_HINDERED, /* *ret_other, which votes, is not well */
 };
 
-/* SOON only while voters_decide has a step to take, other than one that failed last. How
- * many voters are left is apply's to judge. Pure; uses up the hosts, in which it marks
- * what it assumes. */
+/* SOON only while voters_decide has a step to take, other than one that failed last, or
+ * has one when this host follows again, for VOTERS_AWAY_MS. How many voters are left is
+ * apply's to judge. Pure; uses up the hosts, in which it marks what it assumes. */
 enum voters_farewell voters_bid_farewell(struct voters_host *hosts,
                                          unsigned count,
                                          unsigned index,

@@ -341,9 +341,14 @@ static bool has_order(void *context, uint64_t uid)
     return order_of(context, uid) != NULL;
 }
 
-/* VMs that the orders do not name belong to somebody else by now, or to nobody. */
+/* VMs that the orders do not name belong to somebody else by now, or to nobody. Not by
+ * those of an earlier leader: the one that has spoken since may just have found them
+ * here, and their other disks are gone by then. */
 static void strays_end(struct worker *worker)
 {
+    if (worker->orders.term != worker->leader_term) {
+        return;
+    }
     vm_supervisor_restores_keep(worker->supervisor, has_order, worker);
     struct strays *strays = malloc(sizeof(*strays)); /* most of it is not needed */
     if (strays == NULL) {

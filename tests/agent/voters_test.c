@@ -370,6 +370,9 @@ START_TEST(one_that_does_not_follow_is_not_replaced_before_it_goes)
     hosts[2].drain = true;
     hosts[2].recent = false;
     ck_assert_int_eq(decide(&other), VOTERS_STEP_NONE);
+    hosts[2].away_ms = VOTERS_AWAY_MS - 1; /* it may follow again in a moment */
+    ck_assert_int_eq(farewell(2, &other), VOTERS_FAREWELL_SOON);
+    hosts[2].away_ms++;
     ck_assert_int_eq(farewell(2, &other), VOTERS_FAREWELL_NOW);
 
     forget(2);

@@ -77,6 +77,30 @@ START_TEST(old_orders_and_those_of_hosts_that_cannot_lead_are_refused)
 }
 END_TEST
 
+/* They came before it spoke, and are not carried out to the end yet. */
+START_TEST(what_an_earlier_leader_does_not_name_stays_until_the_new_one_has_ordered)
+{
+    struct wish newer = both;
+    start_both();
+    newer.order = ORDER_STOP;
+    newer.revision++;
+    give(1, &newer);
+    RACK_WAIT(is(WAITS, PHASE_STOPPED) && is(FENCED, PHASE_STOPPED));
+    leader.ahead = 1;
+    worker_take_term(worker, TERM + 1);
+    (void)u64_map_remove(worker->orders_index, WAITS);
+    worker_reconcile(worker);
+    ck_assert(known(WAITS) && !vm(WAITS).leaving);
+
+    newer.term = TERM + 1;
+    newer.waits_epoch = 0;
+    give(1, &newer);
+    RACK_WAIT(!known(WAITS));
+    ck_assert(is(FENCED, PHASE_STOPPED));
+    stop();
+}
+END_TEST
+
 /* ---- a leader that is new to a host that was away ---- */
 
 static struct {
@@ -287,6 +311,8 @@ int main(int argc, char **argv)
                    what_waits_for_its_host_begins_by_no_orders_of_an_earlier_leader);
     tcase_add_loop_test(tests, old_orders_and_those_of_hosts_that_cannot_lead_are_refused,
                         0, 3);
+    tcase_add_test(
+        tests, what_an_earlier_leader_does_not_name_stays_until_the_new_one_has_ordered);
     tcase_add_loop_test(tests, a_host_that_was_away_finds_the_leader_that_a_voter_names,
                         0, 2);
     tcase_add_loop_test(tests, no_leader_is_found_by_a_word_that_is_stale_or_no_voters, 0,
