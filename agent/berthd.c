@@ -42,6 +42,9 @@ static void on_leadership(void *context, bool is_leader, uint64_t term)
     struct berthd *berthd = context;
     if (berthd->plane.leader != NULL && !berthd->stopping) {
         leader_on_leadership(berthd->plane.leader, is_leader, term);
+        if (is_leader) {
+            berthd_tell_all(berthd);
+        }
     }
 }
 
@@ -314,6 +317,9 @@ static void on_peer(void *context, uint64_t host, bool up)
     }
     if (berthd->plane.leader != NULL && !berthd->stopping) {
         leader_on_peer(berthd->plane.leader, host, up);
+        if (up && leader_leads(berthd->plane.leader)) {
+            berthd_tell_leader(berthd, host); /* it may have missed the beginning */
+        }
     }
 }
 
@@ -321,6 +327,9 @@ static void on_forwarded(void *context, struct exchange *exchange, uint64_t cons
 {
     struct berthd *berthd = context;
     if (console_vm == 0) {
+        if (berthd->plane.leader == NULL || !leader_leads(berthd->plane.leader)) {
+            berthd_tell_leader(berthd, exchange_request(exchange)->credentials.forwarder);
+        }
         api_handle(berthd->api, exchange, true);
     } else {
         control_api_console(&berthd->plane, exchange, console_vm);

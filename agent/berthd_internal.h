@@ -84,3 +84,8 @@ void berthd_on_message(void *context,
                        const struct msg_member *from,
                        enum message_type type,
                        void *message);
+/* Tells a host whom to ask, when that is known here. */
+void berthd_tell_leader(struct berthd *berthd, uint64_t host);
+/* This host leads: tells those that have no part in the log, and would ask the one before
+ * until that is silent for long. */
+void berthd_tell_all(struct berthd *berthd);

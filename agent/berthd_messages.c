@@ -1,6 +1,29 @@
 #include "agent/berthd_internal.h"
 #include "base/cleanup.h"
 
+void berthd_tell_leader(struct berthd *berthd, uint64_t host)
+{
+    struct msg_not_leader answer;
+    control_api_not_leader(&berthd->plane, &answer);
+    if (answer.leader != 0 && answer.leader != host && answer.term != 0) {
+        (void)link_send(berthd->link, host, MESSAGE_NOT_LEADER,
+                        &answer); /* else its heartbeats find out */
+    }
+}
+
+void berthd_tell_all(struct berthd *berthd)
+{
+    const struct state *state = control_state(berthd->plane.control);
+    size_t cursor = 0;
+    for (const struct host *host;
+         (host = state_next(state, KIND_HOST, &cursor)) != NULL;) {
+        if (host->status.voter == VOTER_NONE &&
+            link_is_up(berthd->link, host->meta.uid)) {
+            berthd_tell_leader(berthd, host->meta.uid);
+        }
+    }
+}
+
 static void
 on_heartbeat(struct berthd *berthd, const struct msg_member *from, void *message)
 {

@@ -95,7 +95,7 @@ uint64_t control_api_leader(const struct control_api *api)
         const struct msg_member *member = members_by_raft_id(api->members, raft_id);
         return member != NULL ? member->uid : 0;
     }
-    return api->worker != NULL ? worker_leader(api->worker) : 0;
+    return api->worker != NULL ? worker_leader_asked(api->worker) : 0;
 }
 
 static const struct host *host_by_raft_id(const struct state *state, uint64_t raft_id)

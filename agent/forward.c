@@ -24,6 +24,7 @@ struct away {
     uint64_t sent_ms;
     bool to_leader;
     bool head;
+    bool spoke;        /* bytes of the client went after it: they are gone */
     uint64_t received; /* bytes of the answer */
     struct exchange *exchange;
 };
@@ -106,6 +107,33 @@ static void away_fail(struct away *away, const char *detail)
     away_release(away);
 }
 
+static void away_return(struct away *away)
+{
+    struct forward *forward = away->forward;
+    struct exchange *exchange = exchange_ref(away->exchange);
+    away_release(away);
+    forward->events.undone(forward->events.context, exchange);
+    exchange_unref(exchange);
+}
+
+/* What it was to do may be done, and is done once all the same: the log knows the key. */
+static bool may_repeat(const struct away *away)
+{
+    const struct exchange_request *request = exchange_request(away->exchange);
+    return away->to_leader && !away->head && !away->spoke &&
+           away->forward->events.undone != NULL &&
+           (strcmp(request->method, "GET") == 0 || request->idempotency_key != NULL);
+}
+
+static void away_lose(struct away *away, const char *detail)
+{
+    if (may_repeat(away)) {
+        away_return(away);
+    } else {
+        away_fail(away, detail);
+    }
+}
+
 static struct away *
 away_find(struct forward *forward, const struct msg_member *from, uint64_t id)
 {
@@ -132,6 +160,7 @@ static void away_input(void *context, const void *data, size_t size)
 {
     struct away *away = context;
     const uint8_t *bytes = data;
+    away->spoke = true;
     for (size_t at = 0; at < size; at += FORWARD_PIECE) {
         size_t piece = size - at < FORWARD_PIECE ? size - at : FORWARD_PIECE;
         const struct msg_forward_data message = {
@@ -218,10 +247,7 @@ void forward_on_head(struct forward *forward,
         }
     }
     if (away->to_leader && forward->events.undone != NULL && says_undone(message)) {
-        struct exchange *exchange = exchange_ref(away->exchange);
-        away_release(away);
-        forward->events.undone(forward->events.context, exchange);
-        exchange_unref(exchange);
+        away_return(away);
         return;
     }
     away->head = true;
@@ -527,7 +553,7 @@ void forward_on_peer(struct forward *forward, uint64_t host, bool up)
     LIST_EACH_SAFE (item, &forward->away) {
         struct away *away = LIST_ITEM(item, struct away, link);
         if (away->host == host) {
-            away_fail(away, "the connection to it was lost");
+            away_lose(away, "the connection to it was lost");
         }
     }
     LIST_EACH_SAFE (item, &forward->visiting) {
@@ -557,7 +583,7 @@ static void on_tick(void *context)
         if (now_ms - away->sent_ms >= FORWARD_HEAD_MS) {
             away_fail(away, "no answer in time; what was asked may still have been done");
         } else if (away->to_leader && settled && leader != away->host) {
-            away_fail(away,
+            away_lose(away,
                       "another host leads now; what was asked may still have been done");
         }
     }

@@ -5,11 +5,13 @@
  * data and end; input and the client's going away travel the other way. A host that falls
  * silent ends its exchanges: 503 when nothing had been answered, else the stream just
  * ends; it ends, too, when a piece of it was lost on the way, for a gap would be a lie.
- * What was meant for the leader and has no answer yet ends with 503 when another host has
- * led for FORWARD_OLD_LEADER_MS: the old one may hang with its connections up, or be
- * about to answer as it hands over. Threads: the loop's. Limits: FORWARD_MAX in each
- * table, one more is answered 503 with Retry-After; FORWARD_HEAD_MS until the answer
- * begins; EXCHANGE_QUEUE_MAX bytes waiting per answer, one large piece excepted.
+ * What was meant for the leader and has no answer yet ends so when another host has led
+ * for FORWARD_OLD_LEADER_MS: the old one may hang with its connections up, or be about to
+ * answer as it hands over. Of those, reads and what has an Idempotency-Key do no harm
+ * twice, and go back to be sent to the next leader instead of the 503. Threads: the
+ * loop's. Limits: FORWARD_MAX in each table, one more is answered 503 with Retry-After;
+ * FORWARD_HEAD_MS until the answer begins; EXCHANGE_QUEUE_MAX bytes waiting per answer,
+ * one large piece excepted.
  */
 #pragma once
 
@@ -34,7 +36,8 @@ struct forward_events {
     /* The host that leads as far as known here; 0: none. */
     uint64_t (*leader)(void *context);
     /* What was meant for the leader, and is surely not done: that host is not connected,
-       or says that it leads no more. NULL: the client is told so. */
+       or says that it leads no more; or may be done twice. NULL: the client is told so.
+     */
     void (*undone)(void *context, struct exchange *exchange);
 };
 

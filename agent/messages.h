@@ -168,7 +168,9 @@ RECORD_DECLARE(msg_heartbeat, MSG_HEARTBEAT_FIELDS)
 RECORD_DECLARE(msg_ack, MSG_ACK_FIELDS)
 /* A voter that is not the leader answers a heartbeat with whom it believes to be; 0:
  * nobody. To a host that was away the leader may be new: members_learn says what is
- * believed of that. */
+ * believed of that. It is said of a request for the leader, too, if one is known, before
+ * that is refused; and a new leader says it of itself to hosts without a part in the log.
+ */
 #define MSG_NOT_LEADER_FIELDS(F, S)                                            \
     F(S, 1, U64, leader, "leader", UNIT_NONE, 0, 0, UINT64_MAX, 0, "uid or 0") \
     F(S, 2, U64, term, "term", UNIT_NONE, 0, 0, UINT64_MAX, 0,                 \

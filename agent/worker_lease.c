@@ -232,6 +232,7 @@ void worker_on_ack(struct worker *worker,
     worker->leader = from->uid;
     worker_take_term(worker, ack->term);
     worker->ack_ms = clock_now_ms(worker->config.clock);
+    worker->ack_term = ack->term;
     worker->config.level_told(worker->config.context, ack->level);
     bool was_ok = worker->lease_state == LEASE_OK;
     if (lease_ack(&worker->lease, ack->sequence)) {
@@ -280,13 +281,29 @@ static void leader_learn(struct worker *worker,
     }
 }
 
+static void said_take(struct worker *worker,
+                      const struct msg_member *from,
+                      const struct msg_not_leader *answer)
+{
+    if (worker_may_follow(from) && answer->leader != 0 &&
+        answer->leader != worker->config.identity->uid &&
+        answer->term >= worker->leader_term && answer->term > worker->said_term) {
+        worker->said_leader = answer->leader;
+        worker->said_term = answer->term;
+    }
+}
+
+/* From a voter, of another; or a new leader's own word, at once and unasked. */
 void worker_on_not_leader(struct worker *worker,
                           const struct msg_member *from,
                           const struct msg_not_leader *answer)
 {
-    if (worker->leader == from->uid) {
-        worker->leader = 0;
+    bool leads_now = answer->leader == from->uid && answer->term > worker->ack_term &&
+                     worker_may_follow(from);
+    if (worker->leader == from->uid || leads_now) {
+        worker->leader = 0; /* the next heartbeat asks all voters */
     }
+    said_take(worker, from, answer);
     if (worker_leader(worker) == 0 && worker_may_follow(from)) {
         leader_learn(worker, from, answer);
     } /* else the leader itself says more, or the answer is nobody's that may lead */
@@ -307,4 +324,10 @@ uint64_t worker_leader(const struct worker *worker)
 {
     bool silent = clock_now_ms(worker->config.clock) - worker->ack_ms > WORKER_SILENCE_MS;
     return silent ? 0 : worker->leader;
+}
+
+uint64_t worker_leader_asked(const struct worker *worker)
+{
+    return worker->said_term > worker->ack_term ? worker->said_leader
+                                                : worker_leader(worker);
 }

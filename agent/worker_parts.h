@@ -38,6 +38,10 @@ struct worker {
     char boot_id[40];
     uint64_t leader;
     uint64_t ack_ms; /* monotonic, of the last one */
+    uint64_t ack_term;
+    uint64_t
+        said_leader; /* whom a voter named, in the newest term that one was named in */
+    uint64_t said_term;
     uint64_t leader_term;
     uint64_t term_written;  /* the one that a restarted berthd finds */
     uint64_t term_synced;   /* the term that a loss of power leaves; 0: not known */

@@ -3,6 +3,7 @@
  * between hosts; the handler and the client are the test's; time of the head's deadline
  * is the test's, too. */
 #include "agent/forward.h"
+#include "base/cleanup.h"
 #include "link_fixture.h"
 
 /* ---- the client, and the handler on the other host ---- */
@@ -561,6 +562,49 @@ START_TEST(what_a_leader_of_before_refuses_undone_comes_back_to_be_sent_again)
 }
 END_TEST
 
+/* A row: what is asked, and whether it does no harm twice. */
+static const struct {
+    const char *method;
+    const char *key;
+    bool spoke; /* its client has sent something after it */
+    bool repeats;
+} lost[] = {
+    {"GET", NULL, false, true},
+    {"PUT", "k1", false, true},
+    {"PUT", NULL, false, false},
+    {"GET", NULL, true, false},
+};
+
+START_TEST(what_a_lost_leader_may_have_done_is_sent_again_where_that_does_no_harm)
+{
+    again_elsewhere = true;
+    start();
+    struct exchange_request made = {
+        .path = strdup("/v1/vms"),
+        .query = strdup(""),
+        .idempotency_key = lost[_i].key != NULL ? strdup(lost[_i].key) : NULL};
+    (void)snprintf(made.method, sizeof(made.method), "%s", lost[_i].method);
+    struct exchange *exchange = exchange_new(&made, &client_sink, &client);
+    forward_exchange(forwards[0], 2, exchange, 0);
+    RACK_WAIT(arrived_count == 1);
+    if (lost[_i].spoke) {
+        exchange_input(exchange, "x", 1);
+    }
+
+    host_down(&rack.hosts[1]);
+    RACK_WAIT(undone != NULL || client.ended);
+
+    ck_assert_int_eq(undone != NULL, lost[_i].repeats);
+    ck_assert_int_eq(client.status, lost[_i].repeats ? 0 : 503);
+    ck_assert(undone == NULL || undone == exchange);
+    exchange_unref(undone);
+    exchange_unref(exchange);
+    undone = NULL;
+    again_elsewhere = false;
+    stop();
+}
+END_TEST
+
 START_TEST(a_console_has_nothing_to_do_with_who_leads)
 {
     start();
@@ -706,6 +750,9 @@ int main(void)
     tcase_add_test(tests, a_leader_that_hangs_is_not_waited_for_when_another_leads);
     tcase_add_test(tests,
                    what_a_leader_of_before_refuses_undone_comes_back_to_be_sent_again);
+    tcase_add_loop_test(
+        tests, what_a_lost_leader_may_have_done_is_sent_again_where_that_does_no_harm, 0,
+        ARRAY_COUNT(lost));
     tcase_add_test(tests, a_console_has_nothing_to_do_with_who_leads);
     tcase_add_test(tests, an_answer_that_has_begun_may_take_its_time);
     tcase_add_test(tests, one_request_too_many_is_told_to_come_again);

@@ -1,5 +1,6 @@
 /* Goal: orders count from those who may give them, and in the order of terms and epochs.
  * Method: a worker with a leader that the test plays (worker_fixture.h). */
+#include "base/cleanup.h"
 #include "support/disk_gate.h"
 #include "worker_fixture.h"
 
@@ -167,6 +168,48 @@ START_TEST(a_host_that_was_away_finds_the_leader_that_a_voter_names)
 }
 END_TEST
 
+/* A row: who says so, of whom, in which term; and who is asked then. */
+static const struct {
+    uint64_t from, leader;
+    uint64_t ahead; /* of TERM */
+    uint64_t asked;
+} said[] = {
+    {2, 3, 1, 3}, /* the leader of before, as it hands over */
+    {3, 3, 1, 3}, /* the new one */
+    {2, 3, 0, 2}, /* no news */
+    {2, 1, 1, 2}, /* this host itself */
+    {2, 0, 1, 2}, /* nobody */
+    {3, 3, 1, 2}, /* but it has no part in the log */
+};
+
+START_TEST(a_newer_leader_is_asked_by_a_voters_word_and_nothing_else_is_believed)
+{
+    start();
+    give(1, &both);
+    let_pass();
+    rack.hosts[2].voter = _i < 5 ? VOTER_VOTER : VOTER_NONE;
+    host_knows(&rack.hosts[0], 3);
+    const struct msg_member from = host_member(&rack.hosts[said[_i].from - 1]);
+    const struct msg_not_leader answer = {
+        .leader = said[_i].leader,
+        .term = said[_i].leader != 0 ? TERM + said[_i].ahead : 0,
+        .member = host_member(&rack.hosts[2])};
+    ck_assert_uint_eq(worker_leader(worker), 2);
+
+    worker_on_not_leader(worker, &from, &answer);
+
+    bool own_word = said[_i].from == 2; /* that it leads no more */
+    ck_assert_uint_eq(worker_leader_asked(worker),
+                      own_word && said[_i].asked == 2 ? 0 : said[_i].asked);
+    ck_assert_uint_eq(worker->leader_term, TERM);
+    leader.ahead = 2;
+    ack(leader.sequence); /* and a leader's own answer is newer than any word */
+    RACK_WAIT(worker->leader_term == TERM + 2);
+    ck_assert_uint_eq(worker_leader_asked(worker), 2);
+    stop();
+}
+END_TEST
+
 /* A voter that is behind, or one that is none any more. */
 START_TEST(no_leader_is_found_by_a_word_that_is_stale_or_no_voters)
 {
@@ -315,6 +358,9 @@ int main(int argc, char **argv)
         tests, what_an_earlier_leader_does_not_name_stays_until_the_new_one_has_ordered);
     tcase_add_loop_test(tests, a_host_that_was_away_finds_the_leader_that_a_voter_names,
                         0, 2);
+    tcase_add_loop_test(
+        tests, a_newer_leader_is_asked_by_a_voters_word_and_nothing_else_is_believed, 0,
+        ARRAY_COUNT(said));
     tcase_add_loop_test(tests, no_leader_is_found_by_a_word_that_is_stale_or_no_voters, 0,
                         3);
     tcase_add_test(tests, members_are_in_force_while_the_disk_still_waits);
