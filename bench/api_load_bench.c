@@ -7,11 +7,11 @@
  *
  * Prints one line of words and numbers: how many writes in how many seconds, their rate,
  * their latency in ms, those that failed, and the longest time without an answer of
- * success (its pause; after the strike, when there is one). With --kill PID or --end PID
- * that process is sent SIGKILL or SIGTERM after half of the time, `struck` is when (Unix
- * time in ms), and `after` the time from then to the first success of a write that began
- * later. A write that failed is tried again at once; each write of a client goes to the
- * next URL.
+ * success (its pause, and in Unix time in ms until when; after the strike, when there is
+ * one). With --kill PID or --end PID that process is sent SIGKILL or SIGTERM after half
+ * of the time, `struck` is when (Unix time in ms), and `after` the time from then to the
+ * first success of a write that began later. A write that failed is tried again at once;
+ * each write of a client goes to the next URL.
  */
 #include "base/clock.h"
 #include "base/require.h"
@@ -58,6 +58,7 @@ static struct {
     uint64_t end_ns;
     uint64_t last_ok_ns;
     uint64_t pause_ns;
+    uint64_t pause_wall_ms; /* when it ended */
     pid_t victim;
     int victim_signal;
     uint64_t strike_ns; /* 0: not yet */
@@ -205,6 +206,7 @@ static void note_success(const struct client *client)
     bool counts = run.victim == 0 ? run.last_ok_ns != 0 : run.strike_ns != 0;
     if (counts && at_ns - run.last_ok_ns > run.pause_ns) {
         run.pause_ns = at_ns - run.last_ok_ns;
+        run.pause_wall_ms = clock_wall_ms(clock_system());
     }
     run.last_ok_ns = at_ns;
     if (run.strike_ns != 0 && run.after_ns == 0 && client->begin_ns >= run.strike_ns) {
@@ -289,12 +291,13 @@ static void print_result(uint64_t begin_ns)
 {
     double seconds = (double)(now_ns() - begin_ns) / NS_PER_S;
     qsort(run.latency_ns, run.count, sizeof(run.latency_ns[0]), compare);
-    printf("n %u seconds %.1f rate %.0f p50 %.2f p99 %.2f max %.2f failed %u pause %.0f",
+    printf("n %u seconds %.1f rate %.0f p50 %.2f p99 %.2f max %.2f failed %u pause %.0f "
+           "until %llu",
            run.count, seconds, run.count / seconds,
            quantile_ms(run.latency_ns, run.count, 500),
            quantile_ms(run.latency_ns, run.count, 990),
            quantile_ms(run.latency_ns, run.count, 1000), run.failed,
-           (double)run.pause_ns / NS_PER_MS);
+           (double)run.pause_ns / NS_PER_MS, (unsigned long long)run.pause_wall_ms);
     if (run.strike_ns != 0) {
         printf(" struck %llu after %.0f", (unsigned long long)run.strike_wall_ms,
                (double)run.after_ns / NS_PER_MS);
