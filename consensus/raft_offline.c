@@ -3,6 +3,7 @@
 #include "base/bytes.h"
 #include "base/cleanup.h"
 #include "consensus/entry_frame.h"
+#include "consensus/log_copy.h"
 #include "consensus/log_files.h"
 #include "consensus/log_seal.h"
 #include "consensus/raft_library.h"
@@ -11,11 +12,11 @@
 #include <raft.h>
 #include <raft/uv.h>
 
+#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #define MEMBERS_FORMAT 1 /* of the library's own list of members */
 
@@ -106,7 +107,11 @@ static void disk_close(struct disk *disk)
     log_seal_close(&disk->seal);
 }
 
-static int disk_open(struct disk *disk, const struct log_offline *log, struct err *err)
+/* Of the log, with its files in `folder`, which libraft changes. */
+static int disk_open(struct disk *disk,
+                     const struct log_offline *log,
+                     const char *folder,
+                     struct err *err)
 {
     *disk = (struct disk){.transport = {.impl = disk,
                                         .init = nobody_init,
@@ -118,7 +123,7 @@ static int disk_open(struct disk *disk, const struct log_offline *log, struct er
     }
     disk->loop_ready = true;
     raft_library_fit_transport(&disk->transport);
-    int r = raft_uv_init(&disk->io, &disk->loop, log->folder, &disk->transport);
+    int r = raft_uv_init(&disk->io, &disk->loop, folder, &disk->transport);
     if (r != 0) {
         return fail(disk, log->folder, r, err);
     }
@@ -295,23 +300,25 @@ static uint64_t term_at(const struct loaded *loaded, uint64_t index)
                : 0;
 }
 
-static int load(struct disk *disk,
-                const struct log_offline *log,
-                struct loaded *ret_loaded,
-                struct log_facts *ret_facts,
-                struct err *err)
+static int
+find_damage(const struct log_offline *log, struct log_facts *facts, struct err *err)
 {
-    struct loaded loaded = {0};
-    raft_term term = 0;
     struct err damage = {0};
     int r = log_files_check(log->folder, &damage);
     if (r < 0 && r != BERTH_ECORRUPT) {
         return err_set(err, r, "load the log: %s", damage.text);
     }
-    (void)snprintf(ret_facts->damage, sizeof(ret_facts->damage), "%.*s",
-                   (int)sizeof(ret_facts->damage) - 1, damage.text);
-    r = disk->io.load(&disk->io, &term, &loaded.vote, &loaded.snapshot, &loaded.start,
-                      &loaded.entries, &loaded.count);
+    (void)snprintf(facts->damage, sizeof(facts->damage), "%.*s",
+                   (int)sizeof(facts->damage) - 1, damage.text);
+    return 0;
+}
+
+static int load(struct disk *disk, struct loaded *ret_loaded, struct err *err)
+{
+    struct loaded loaded = {0};
+    raft_term term = 0;
+    int r = disk->io.load(&disk->io, &term, &loaded.vote, &loaded.snapshot, &loaded.start,
+                          &loaded.entries, &loaded.count);
     if (r != 0) {
         return fail(disk, "load the log", r, err);
     }
@@ -320,23 +327,17 @@ static int load(struct disk *disk,
     return 0;
 }
 
-int log_offline_read(const struct log_offline *log,
+/* With libraft's files in `folder`; only read of the log itself. */
+static int read_from(const struct log_offline *log,
+                     const char *folder,
                      const struct consensus_fsm *fsm,
-                     struct log_facts *ret_facts,
+                     struct log_facts *facts,
                      struct err *err)
 {
     struct disk disk;
-    struct stat info;
     struct loaded loaded = {0};
-    struct log_facts facts = {0};
-    if (stat(log->folder, &info) < 0) {
-        return err_set(err, BERTH_ENOTFOUND, "there is no log in %s", log->folder);
-    }
-    int r = disk_open(&disk, log, err);
-    if (r == 0 && !disk.seal.present) {
-        r = err_set(err, BERTH_ENOTFOUND, "there is no log in %s", log->folder);
-    }
-    r = r == 0 ? load(&disk, log, &loaded, &facts, err) : r;
+    int r = disk_open(&disk, log, folder, err);
+    r = r == 0 ? load(&disk, &loaded, err) : r;
     if (r == 0 && loaded.term == 0 && loaded.count == 0 && loaded.snapshot == NULL &&
         disk.seal.state.term == 0) {
         r = err_set(err, BERTH_ENOTFOUND, "nothing is in the log in %s", log->folder);
@@ -346,10 +347,36 @@ int log_offline_read(const struct log_offline *log,
         r = log_seal_check(&disk.seal, loaded.term, loaded.vote, last,
                            term_at(&loaded, disk.seal.state.index), err);
     }
-    facts.term = loaded.term;
-    r = r == 0 ? give_all(&loaded, fsm, &facts, err) : r;
+    facts->term = loaded.term;
+    r = r == 0 ? give_all(&loaded, fsm, facts, err) : r;
     loaded_free(&loaded);
     disk_close(&disk);
+    return r;
+}
+
+static int has_seal(const struct log_offline *log, struct err *err)
+{
+    struct log_seal seal;
+    int r = log_seal_open(&seal, log->folder, log->id, log->cluster_id, err);
+    if (r == 0 && !seal.present) {
+        r = err_set(err, BERTH_ENOTFOUND, "there is no log in %s", log->folder);
+    }
+    log_seal_close(&seal);
+    return r;
+}
+
+int log_offline_read(const struct log_offline *log,
+                     const struct consensus_fsm *fsm,
+                     struct log_facts *ret_facts,
+                     struct err *err)
+{
+    struct log_copy copy = {.folder = ""};
+    struct log_facts facts = {0};
+    int r = has_seal(log, err);
+    r = r == 0 ? find_damage(log, &facts, err) : r;
+    r = r == 0 ? log_copy_make(log->folder, &copy, err) : r;
+    r = r == 0 ? read_from(log, copy.folder, fsm, &facts, err) : r;
+    log_copy_remove(&copy);
     if (r == 0) {
         *ret_facts = facts;
     }
@@ -357,6 +384,26 @@ int log_offline_read(const struct log_offline *log,
 }
 
 /* ---- making ---- */
+
+static int find_empty(const char *folder, struct err *err)
+{
+    const struct dirent *entry;
+    DIR *stream = opendir(folder);
+    if (stream == NULL) {
+        return err_sys(err, -errno, "open %s", folder);
+    }
+    int r = 0;
+    errno = 0;
+    // NOLINTNEXTLINE(concurrency-mt-unsafe): the stream is ours
+    while (r == 0 && (entry = readdir(stream)) != NULL) {
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) {
+            r = err_set(err, BERTH_EEXISTS, "there is a log in %s", folder);
+        }
+    }
+    r = r == 0 && errno != 0 ? err_sys(err, -errno, "list %s", folder) : r;
+    (void)closedir(stream);
+    return r;
+}
 
 static void on_put(struct raft_io_snapshot_put *put, int status)
 {
@@ -377,6 +424,7 @@ put_snapshot(struct disk *disk, const struct raft_snapshot *snapshot, struct err
     return r == 0 ? 0 : fail(disk, "store the state", r, err);
 }
 
+/* In an empty folder. */
 static int make(struct disk *disk,
                 const struct log_offline *log,
                 uint64_t term,
@@ -385,14 +433,10 @@ static int make(struct disk *disk,
                 struct err *err)
 {
     struct loaded loaded = {0};
-    struct log_facts facts = {0};
-    int r = load(disk, log, &loaded, &facts, err);
-    bool pristine = loaded.term == 0 && loaded.snapshot == NULL && loaded.count == 0 &&
-                    !disk->seal.present;
+    int r = load(disk, &loaded, err); /* of nothing: only then libraft stores */
     loaded_free(&loaded);
-    if (r < 0 || !pristine) {
-        return r < 0 ? r
-                     : err_set(err, BERTH_EEXISTS, "there is a log in %s", log->folder);
+    if (r < 0) {
+        return r;
     }
     struct raft_snapshot snapshot = {.index = index,
                                      .term = term,
@@ -431,7 +475,11 @@ int log_offline_make(const struct log_offline *log,
         {.base = frame, .len = sizeof(frame)},
         {.base = (void *)(uintptr_t)state, .len = state_size},
     };
-    int r = disk_open(&disk, log, err);
+    int r = find_empty(log->folder, err);
+    if (r < 0) {
+        return r;
+    }
+    r = disk_open(&disk, log, log->folder, err);
     r = r == 0 ? make(&disk, log, term, index, bufs, err) : r;
     disk_close(&disk);
     return r;

@@ -6,11 +6,14 @@
  * better. A new log begins with a snapshot of the state, at an index and a term of the
  * caller's, and has one voter. It does not use libraft's own recovery, which appends a
  * configuration of term 1 behind entries of later terms.
+ * Reading writes nothing to the folder: libraft, whose loader cuts off what it cannot
+ * read, has a private copy (log_copy.h), so that a start afterwards refuses as before.
  * Shapes: struct log_facts is a plain value. Units: indexes and terms of the log.
  * Threads: any; each call makes a loop of its own and returns when the disk is through.
  * Ownership: all borrowed for the call. Errors: BERTH_ENOTFOUND (there is no log),
  * BERTH_ECORRUPT (damaged, or shorter than it was: the seal says so), BERTH_EEXISTS (a
- * new one is made in an empty folder), BERTH_ETOOLARGE, -errno.
+ * new one is made in an empty folder), BERTH_EDISKFULL (no room for the copy),
+ * BERTH_ETOOLARGE, -errno.
  */
 #pragma once
 
@@ -33,7 +36,8 @@ struct log_facts {
     char damage[256]; /* what stood behind it is lost (log_check.h); "": none was found */
 };
 
-/* Gives the log's content to the state machine, whose snapshot is not asked for. */
+/* Gives the log's content to the state machine, whose snapshot is not asked for. Nothing
+ * else may use the folder meanwhile. */
 int log_offline_read(const struct log_offline *log,
                      const struct consensus_fsm *fsm,
                      struct log_facts *ret_facts,
