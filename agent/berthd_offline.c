@@ -130,7 +130,7 @@ int berthd_inspect(const char *folder, struct err *err)
 {
     struct identity identity;
     struct rebirth_log log = {0};
-    int r = identity_open(folder, &identity, err);
+    int r = identity_look(folder, &identity, err);
     if (r < 0) {
         return r;
     }
@@ -151,7 +151,8 @@ int berthd_inspect(const char *folder, struct err *err)
 int berthd_recover(const char *folder, struct err *err)
 {
     struct identity identity;
-    int r = identity_open(folder, &identity, err);
+    int r = identity_find(folder, err);
+    r = r == 0 ? identity_open(folder, &identity, err) : r;
     if (r == 0) {
         r = rebirth_recover(&identity, clock_system(), err);
         identity_fini(&identity);
@@ -195,6 +196,10 @@ static bool is_passed_over(const char *path, int read, const struct vm_record *r
 int berthd_list_vms(const char *folder, struct err *err)
 {
     char path[PATH_MAX];
+    int r = identity_find(folder, err); /* that VMs run elsewhere is decided by this */
+    if (r < 0) {
+        return r;
+    }
     json_t *list = json_array();
     (void)snprintf(path, sizeof(path), "%.3000s/vms", folder);
     DIR *vms = opendir(path);
@@ -202,7 +207,6 @@ int berthd_list_vms(const char *folder, struct err *err)
         json_decref(list);
         return err_sys(err, -errno, "open %s", path);
     }
-    int r = 0;
     const struct dirent *entry;
     while (r == 0 && vms != NULL && (entry = readdir(vms)) != NULL) {
         struct vm_record record;

@@ -52,11 +52,11 @@ static int pid_write(const struct identity *identity, struct err *err)
     return file_atomic_write(path, text, (size_t)length, 0644, err);
 }
 
-static int folder_lock(struct identity *identity, struct err *err)
+static int folder_lock(struct identity *identity, int flags, struct err *err)
 {
     char path[PATH_MAX];
     identity_path(identity, "lock", path, sizeof(path));
-    identity->lock_fd = fd_open_at(AT_FDCWD, path, O_RDWR | O_CREAT, 0600, err);
+    identity->lock_fd = fd_open_at(AT_FDCWD, path, flags, 0600, err);
     if (identity->lock_fd < 0) {
         return identity->lock_fd;
     }
@@ -74,7 +74,7 @@ static int folder_lock(struct identity *identity, struct err *err)
         return err_set(err, code, "state folder %s is in use by another berthd",
                        identity->folder);
     }
-    return pid_write(identity, err);
+    return 0;
 }
 
 static int key_make(void *context, uint8_t **ret_data, size_t *ret_size, struct err *err)
@@ -93,15 +93,16 @@ static int key_make(void *context, uint8_t **ret_data, size_t *ret_size, struct 
     return 0;
 }
 
-static int key_load(struct identity *identity, struct err *err)
+static int key_load(struct identity *identity, bool make, struct err *err)
 {
     char path[PATH_MAX];
     identity_path(identity, STATE_FILE_KEY, path, sizeof(path));
     CLEANUP_FREE
     uint8_t *text = NULL;
     size_t size = 0;
-    int r = file_atomic_read_or_make(path, MESH_KEY_HEX_SIZE + 1, 0600, key_make, NULL,
-                                     &text, &size, err);
+    int r = make ? file_atomic_read_or_make(path, MESH_KEY_HEX_SIZE + 1, 0600, key_make,
+                                            NULL, &text, &size, err)
+                 : fd_read_file(AT_FDCWD, path, MESH_KEY_HEX_SIZE + 1, &text, &size, err);
     if (r < 0) {
         return r;
     }
@@ -198,13 +199,57 @@ int identity_open(const char *folder, struct identity *ret_identity, struct err 
                     IDENTITY_FOLDER_MAX);
     }
     if (r == 0) {
-        r = folder_lock(&identity, err);
+        r = folder_lock(&identity, O_RDWR | O_CREAT, err);
     }
     if (r >= 0) {
-        r = key_load(&identity, err);
+        identity.pid_written = true; /* whatever is left of it */
+        r = pid_write(&identity, err);
+    }
+    if (r >= 0) {
+        r = key_load(&identity, true, err);
     }
     if (r >= 0) {
         r = host_load(&identity, err);
+    }
+    if (r < 0) {
+        identity_fini(&identity);
+        return r;
+    }
+    *ret_identity = identity;
+    return 0;
+}
+
+static bool is_file(const char *folder, const char *name)
+{
+    char path[PATH_MAX];
+    int length = snprintf(path, sizeof(path), "%s/%s", folder, name);
+    return length > 0 && (size_t)length < sizeof(path) && access(path, F_OK) == 0;
+}
+
+int identity_find(const char *folder, struct err *err)
+{
+    return is_file(folder, STATE_FILE_HOST) || is_file(folder, STATE_FILE_KEY)
+               ? 0
+               : err_set(err, BERTH_ENOTFOUND,
+                         "%s is no host's state folder: it has neither " STATE_FILE_HOST
+                         " nor " STATE_FILE_KEY
+                         ". Is the path right, and its disk mounted?",
+                         folder);
+}
+
+int identity_look(const char *folder, struct identity *ret_identity, struct err *err)
+{
+    struct identity identity = {.lock_fd = -1};
+    int r = identity_find(folder, err);
+    if (r == 0) {
+        identity.folder = realpath(folder, NULL);
+        r = identity.folder == NULL ? err_sys(err, -errno, "state folder %s", folder) : 0;
+    }
+    r = r == 0 ? folder_lock(&identity, O_RDONLY, err) : r;
+    r = r == -ENOENT ? 0 : r; /* nobody has it */
+    r = r == 0 ? host_load(&identity, err) : r;
+    if (r == 0 && identity.uid != 0) {
+        r = key_load(&identity, false, err);
     }
     if (r < 0) {
         identity_fini(&identity);
@@ -245,7 +290,7 @@ int identity_save(const struct identity *identity, struct err *err)
 
 void identity_fini(struct identity *identity)
 {
-    if (identity->folder != NULL && identity->lock_fd >= 0) {
+    if (identity->folder != NULL && identity->lock_fd >= 0 && identity->pid_written) {
         char path[PATH_MAX];
         identity_path(identity, STATE_FILE_PID, path, sizeof(path));
         (void)unlink(path); /* a stale one is told by its start time */

@@ -23,6 +23,7 @@
 struct identity {
     char *folder; /* absolute */
     int lock_fd;
+    bool pid_written; /* ours to remove */
     struct mesh_key secret;
     struct mesh_key key; /* public */
     /* Kept in host.json: */
@@ -40,6 +41,13 @@ struct identity {
 /* Opens (making it when missing, mode 0711) and locks the folder, loads or makes the
  * key, loads host.json when there is one. */
 int identity_open(const char *folder, struct identity *ret_identity, struct err *err);
+/* Is a host's state there? BERTH_ENOTFOUND, with what a user can look at, when not: a
+ * path with a slip in it, or a disk that is not mounted, is not an empty host. */
+int identity_find(const char *folder, struct err *err);
+/* To look at what is there: likewise locked, but nothing is made or written, so that it
+ * can be on a disk that is full or read-only. A host that is in no cluster may have no
+ * key. BERTH_ENOTFOUND as above; not to be saved. */
+int identity_look(const char *folder, struct identity *ret_identity, struct err *err);
 /* Writes host.json. */
 int identity_save(const struct identity *identity, struct err *err);
 void identity_fini(struct identity *identity);

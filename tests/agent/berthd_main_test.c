@@ -122,6 +122,7 @@ START_TEST(a_vm_without_a_record_is_listed_while_a_process_of_it_lives)
 {
     CLEANUP_FREE char *vms = temp_dir_path(&dir, "vms");
     CLEANUP_FREE char *vm = temp_dir_path(&dir, "vms/9");
+    member_put();
     ck_assert_int_eq(mkdir(vms, 0700), 0);
     ck_assert_int_eq(mkdir(vm, 0700), 0);
     int lock = vm_lock_take(vm, 1, NULL); /* as the process would inherit it */
@@ -137,6 +138,25 @@ START_TEST(a_vm_without_a_record_is_listed_while_a_process_of_it_lives)
 }
 END_TEST
 
+/* One reads it to decide whether a VM may start elsewhere. */
+START_TEST(a_folder_that_is_no_hosts_has_not_simply_no_vms)
+{
+    static const char *const options[] = {"--list-vms", "--inspect-log", "--recover"};
+    char settings[TEMP_DIR_PATH_SIZE + 64];
+    CLEANUP_FREE char *missing = temp_dir_path(&dir, "missing");
+
+    for (size_t i = 0; i < ARRAY_COUNT(options); i++) {
+        ck_assert_int_eq(berthd(options[i]), 1); /* as when its disk is not mounted */
+        ck_assert_msg(strstr(said, "is no host's state folder") != NULL, "%s", said);
+        (void)snprintf(settings, sizeof(settings), "%s --state %s", options[i], missing);
+        ck_assert_int_eq(berthd(settings), 1);
+        ck_assert_msg(strstr(said, "/missing is no host's state folder") != NULL, "%s",
+                      said);
+        ck_assert_int_eq(access(missing, F_OK), -1);
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("berthd_main");
@@ -148,6 +168,7 @@ int main(void)
                         a_member_starts_with_a_reserve_that_leaves_nothing_and_says_so, 0,
                         ARRAY_COUNT(members_rows));
     tcase_add_test(tests, a_vm_without_a_record_is_listed_while_a_process_of_it_lives);
+    tcase_add_test(tests, a_folder_that_is_no_hosts_has_not_simply_no_vms);
     tcase_set_timeout(tests, 100);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
