@@ -106,9 +106,10 @@ static int log_take(const struct identity *identity, uint64_t wall_ms, struct er
     identity_path(identity, NEW_FOLDER, new, sizeof(new));
     identity_path(identity, name, before, sizeof(before));
     if (is_there(now)) {
-        /* Both at once: there is a log at any moment, the old or the new. */
-        if (renameat2(AT_FDCWD, new, AT_FDCWD, now, RENAME_EXCHANGE) < 0 ||
-            rename(new, before) < 0) {
+        /* Both at once: there is a log at any moment, the old or the new. The old one is
+         * never where the next attempt begins by removing what an earlier one left. */
+        if (rename(new, before) < 0 ||
+            renameat2(AT_FDCWD, before, AT_FDCWD, now, RENAME_EXCHANGE) < 0) {
             return err_sys(err, -errno, "put the new log in the place of %s", now);
         }
         log_info(ROOM, "the log of before is kept", KV_STR("folder", before));
