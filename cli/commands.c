@@ -605,7 +605,8 @@ const struct cli_command cli_commands[] = {
      "With berthd stopped on this host: shows the log, asks, and makes this host the "
      "only "
      "voter. Every host that voted besides has to be off or to have forgotten its "
-     "cluster (berth down --forget) before, and joins again after. See "
+     "cluster (berth down --forget) before, and joins again after. The log that was "
+     "there is kept beside the new one, as raft.before-TIME. See "
      "docs/backup-and-recovery.md.",
      "berth down && berth recover\n"
      "berth recover --show -o json",
@@ -613,7 +614,7 @@ const struct cli_command cli_commands[] = {
      0,
      run_recover,
      DOCUMENTS_UNNAMED,
-     {{"show", 0, NULL, "only show what the log holds"}}},
+     {{"show", 0, NULL, "only show what the log holds, and change nothing"}}},
 
     {ABOUT,
      "completion",

@@ -211,6 +211,16 @@ static int read_all(int fd, char **ret_text)
     return size < 0 ? (int)size : r;
 }
 
+/* The log, or for one that nothing may be written to: where our own words go. */
+static int words_open(const char *log_path, struct err *err)
+{
+    if (log_path != NULL) {
+        return fd_open_at(AT_FDCWD, log_path, O_WRONLY | O_CREAT | O_APPEND, 0600, err);
+    }
+    int fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    return fd < 0 ? err_sys(err, -errno, "use stderr") : fd;
+}
+
 int daemon_run(const char *const *arguments,
                const char *log_path,
                char **ret_output,
@@ -219,8 +229,7 @@ int daemon_run(const char *const *arguments,
     int pair[2];
     int status = 0;
     char *output = NULL;
-    CLEANUP_FD int log =
-        fd_open_at(AT_FDCWD, log_path, O_WRONLY | O_CREAT | O_APPEND, 0600, err);
+    CLEANUP_FD int log = words_open(log_path, err);
     CLEANUP_FD int in = log >= 0 ? input_open(NULL, err) : -1;
     if (in < 0) {
         return log < 0 ? log : in;

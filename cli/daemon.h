@@ -33,8 +33,9 @@ pid_t daemon_start(const char *const *arguments,
                    const char *log_path,
                    const char *input,
                    struct err *err);
-/* Runs berthd with these arguments to its end, its stderr appended to the log; what it
- * printed is *ret_output (caller frees). Its exit code, or a negative code. */
+/* Runs berthd with these arguments to its end, its stderr appended to the log, or with
+ * NULL for that written to ours; what it printed is *ret_output (caller frees). Its exit
+ * code, or a negative code. */
 int daemon_run(const char *const *arguments,
                const char *log_path,
                char **ret_output,

@@ -44,18 +44,22 @@ static int prepare(struct cli *cli, struct recovery *recovery)
     return EXIT_OK;
 }
 
-/* berthd does the work; what it logs tells why it could not. */
+/* berthd does the work; what it logs tells why it could not. One that only looks writes
+ * nothing, no log either: it tells us. */
 static int run_berthd(struct cli *cli,
                       const struct recovery *recovery,
-                      const char *option,
+                      bool looks,
                       char **ret_output)
 {
-    const char *arguments[] = {recovery->program, option, "--state", recovery->state,
-                               NULL};
+    const char *arguments[] = {recovery->program, looks ? "--inspect-log" : "--recover",
+                               "--state", recovery->state, NULL};
     struct err err;
-    int r = daemon_run(arguments, recovery->log_path, ret_output, &err);
+    int r = daemon_run(arguments, looks ? NULL : recovery->log_path, ret_output, &err);
     if (r < 0) {
         return cli_fail(cli, EXIT_FAILED, "%s", err.text);
+    }
+    if (r > 0 && looks) {
+        return cli_fail(cli, EXIT_FAILED, "it did not work; nothing was changed");
     }
     if (r > 0) {
         CLEANUP_FREE char *tail =
@@ -125,7 +129,7 @@ static void print_log(struct cli *cli, const json_t *log)
 static int show(struct cli *cli, const struct recovery *recovery, json_t **ret_log)
 {
     CLEANUP_FREE char *output = NULL;
-    int code = run_berthd(cli, recovery, "--inspect-log", &output);
+    int code = run_berthd(cli, recovery, true, &output);
     if (code != EXIT_OK) {
         return code;
     }
@@ -173,7 +177,9 @@ static void print_next(struct cli *cli, const json_t *log)
 {
     size_t index;
     json_t *member;
-    output_tell(cli, "%s is the only voter now; the log of before is kept beside it",
+    output_tell(cli,
+                "%s is the only voter now; the log of before is kept beside it, as "
+                "raft.before-TIME, until you remove it",
                 json_member_text(log, "host", ""));
     cli_note(cli,
              "\nnext:\n  berth up                      start berthd; VMs start again");
@@ -203,7 +209,7 @@ int run_recover(struct cli *cli)
     code = confirm(cli, log);
     if (code == EXIT_OK) {
         cli_note(cli, "waiting until no lease from before is valid, then writing...");
-        code = run_berthd(cli, &recovery, "--recover", &output);
+        code = run_berthd(cli, &recovery, false, &output);
     }
     if (code == EXIT_OK) {
         print_next(cli, log);
