@@ -55,6 +55,13 @@ refused() {
     "$@" >"$RACK_RUN/refused" 2>&1 || code=$?
     [ $code = "$wanted" ] || { cat "$RACK_RUN/refused"; fail "ended with $code, not $wanted: $*"; }
 }
+# Names, sizes, times and digests of what is in a folder.
+files_of() { (cd "$1" && find . -printf '%P %s %T@ %i\n' | sort && find . -type f -exec sha256sum {} + | sort); }
+flip() { # FILE AT: one bit of the byte there
+    local byte
+    byte=$(od -An -tu1 -j"$2" -N1 "$1" | tr -d ' ')
+    printf "\\$(printf %03o $((byte ^ 4)))" | dd of="$1" bs=1 seek="$2" conv=notrunc status=none
+}
 api=h1
 hosts() { berth_on "$api" ls host -o json; }
 vms() { berth_on "$api" ls vm -t shop -o json; }
@@ -219,7 +226,7 @@ done
 
 check "damage is told before anything is begun"
 cp "$RACK_RUN/b" "$RACK_RUN/bad"
-printf '\377' | dd of="$RACK_RUN/bad" bs=1 seek=700 conv=notrunc status=none
+flip "$RACK_RUN/bad" 700
 refused 1 berth_on h4 backup verify "$RACK_RUN/bad" --passphrase-file "$RACK_RUN/passphrase"
 refused 1 berth_on h4 up --name h4 --restore "$RACK_RUN/bad" --passphrase-file "$RACK_RUN/passphrase"
 refused 2 berth_on h4 up --name h4 --restore "$RACK_RUN/b"
@@ -322,10 +329,37 @@ rack_mend $survivor
 refused 4 berth_on $survivor recover --yes
 berth_on $survivor down
 
+check "a look at a damaged log of a voter that was killed changes nothing, and it refuses to start as before"
+# One bit of the first entries of its last file, which were stored, and answered.
+last_file() { find "$RACK_RUN/h3/raft" -name 'open-*' -size +0 | while read -r file; do
+    [ "$(od -An -tu8 -j8 -N8 "$file" | tr -d ' ')" = 0 ] || echo "${file##*/open-} $file"; done | sort -n | tail -n 1 | cut -d' ' -f2; }
+file=$(last_file)
+[ -n "$file" ] || fail "it has no open file with entries"
+cp -a "$RACK_RUN/h3/raft" "$RACK_RUN/h3.whole"
+flip "$file" 50
+files_of "$RACK_RUN/h3/raft" >"$RACK_RUN/seen"
+refused 1 berth_on h3 recover --show # by the seal, which tells of them after a second
+grep -q "berthd: the log ends at .*entries were lost" "$RACK_RUN/refused" || fail "it does not tell of the damage"
+refused 1 berth_on h3 recover --yes
+files_of "$RACK_RUN/h3/raft" | diff "$RACK_RUN/seen" - || fail "a look has changed the log"
+refused 1 berth_on h3 up
+grep -q "${file##*/}: the entries at byte 8 are damaged" "$RACK_RUN/refused" || fail "it does not refuse to start on that log"
+
+rm -r "$RACK_RUN/h3/raft" && mv "$RACK_RUN/h3.whole" "$RACK_RUN/h3/raft"
+
+check "a look works on a disk that is read-only"
+berth_on h3 recover --show >"$RACK_RUN/shown"
+read_only() { mount --bind "$RACK_RUN/h3" "$RACK_RUN/h3" && mount -o remount,bind,ro "$RACK_RUN/h3"; }
+on h3 unshare -m bash -c "$(declare -f read_only); RACK_RUN=$RACK_RUN; read_only && '$bin/berth' --state '$RACK_RUN/h3' recover --show" \
+    | diff "$RACK_RUN/shown" -
+
 check "the survivor recovers what its log holds"
+files_of "$RACK_RUN/$survivor/raft" >"$RACK_RUN/seen"
 refused 2 berth_on $survivor recover
 berth_on $survivor recover --show
+files_of "$RACK_RUN/$survivor/raft" | diff "$RACK_RUN/seen" - || fail "a look has changed the log"
 berth_on $survivor recover --yes
+files_of "$RACK_RUN/$survivor"/raft.before-* | diff "$RACK_RUN/seen" - || fail "the log of before is not kept as it was"
 api=$survivor
 berth_on $survivor up
 grep -q tenant/late <<<"$(berth_on $survivor ls tenant -o name)" || fail "an acknowledged write is lost"
