@@ -114,38 +114,61 @@ refuse_lost(struct api_call *call, const struct state *state, const struct vm *v
     return true;
 }
 
+struct start {
+    bool anywhere;
+    bool surely_off;
+};
+
 static void set_power(struct api_call *call,
                       const struct state *state,
+                      const struct vm *vm,
                       enum power power,
-                      bool anywhere)
+                      struct start start)
 {
-    const struct vm *vm = call_unconditional(call, state);
     struct command command;
-    if (vm == NULL || (anywhere && refuse_lost(call, state, vm))) {
-        return;
-    }
     command_init(&command, COMMAND_SET_POWER);
     command.body.set_power.vm = vm->meta.uid;
     command.body.set_power.power = power;
-    command.body.set_power.anywhere = anywhere;
+    command.body.set_power.anywhere = start.anywhere;
+    command.body.set_power.surely_off =
+        start.surely_off && state_level(state) >= LEVEL_SURELY_OFF;
     call_propose(call, &command, 1, call_acted);
     command_fini(&command);
 }
 
+/* A member of the body that is true or false; false when it is not there. */
+static int
+flag_read(const struct api_call *call, const char *name, bool *ret_flag, struct err *err)
+{
+    const struct json_value *flag = json_value_member(json_view_root(call->body), name);
+    if (flag != NULL && !json_value_is_bool(flag)) {
+        return err_set(err, BERTH_EINVALID, "%s: true or false", name);
+    }
+    *ret_flag = json_value_type(flag) == JSON_VALUE_TRUE;
+    return 0;
+}
+
 void handle_vm_start(struct api_call *call, const struct state *state)
 {
-    const struct json_value *anywhere =
-        json_value_member(json_view_root(call->body), "anywhere");
-    if (anywhere != NULL && !json_value_is_bool(anywhere)) {
-        call_fail(call, BERTH_EINVALID, "anywhere: true or false");
+    struct start start = {0};
+    struct err err;
+    if (flag_read(call, "anywhere", &start.anywhere, &err) < 0 ||
+        flag_read(call, "surelyOff", &start.surely_off, &err) < 0) {
+        call_fail(call, BERTH_EINVALID, err.text);
         return;
     }
-    set_power(call, state, POWER_ON, json_value_type(anywhere) == JSON_VALUE_TRUE);
+    const struct vm *vm = call_unconditional(call, state);
+    if (vm != NULL && !(start.anywhere && refuse_lost(call, state, vm))) {
+        set_power(call, state, vm, POWER_ON, start);
+    }
 }
 
 void handle_vm_stop(struct api_call *call, const struct state *state)
 {
-    set_power(call, state, POWER_OFF, false);
+    const struct vm *vm = call_unconditional(call, state);
+    if (vm != NULL) {
+        set_power(call, state, vm, POWER_OFF, (struct start){0});
+    }
 }
 
 static void set_paused(struct api_call *call, const struct state *state, bool paused)

@@ -4,10 +4,12 @@
 #include "api/object_view.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/plural.h"
 #include "base/require.h"
 #include "model/document.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -331,14 +333,38 @@ static void deleted(struct api_call *call)
                 json_pack("{s:I}", "revision", (json_int_t)call->results[0].revision), 0);
 }
 
+/* VMs that may still run on the lost host start elsewhere without it, and then run twice,
+ * if it is not off. True: that is answered. */
+static bool refuse_doubt(struct api_call *call, const struct state *state)
+{
+    const struct host *host = state_get(state, KIND_HOST, "", call->target.name);
+    const struct vm *vm = NULL;
+    uint32_t count = host != NULL ? state_vms_in_doubt(state, host->meta.uid, &vm) : 0;
+    char text[512];
+    if (count == 0 || query_flag(&call->query, "surelyOff")) {
+        return false;
+    }
+    (void)snprintf(text, sizeof(text),
+                   "%" PRIu32 " VM%s may still run on lost host %s (vm %s of tenant "
+                   "%s%s), and would start elsewhere and run twice: bring the host back, "
+                   "or ask again with surelyOff=true once it is surely off (berth rm "
+                   "asks, or --yes)",
+                   count, plural_s(count), host->meta.name, vm->meta.name,
+                   vm->meta.tenant, count == 1 ? "" : ", ...");
+    call_fail(call, BERTH_EPHASE, text);
+    return true;
+}
+
 void handle_delete(struct api_call *call, const struct state *state)
 {
     struct command command;
     struct err err;
     uint64_t expected = REVISION_ANY;
-    (void)state;
     if (call_expected_revision(call, &expected, &err) < 0) {
         call_fail(call, BERTH_EINVALID, err.text);
+        return;
+    }
+    if (call->target.kind == KIND_HOST && refuse_doubt(call, state)) {
         return;
     }
     command_init(&command, COMMAND_DELETE);
@@ -347,6 +373,8 @@ void handle_delete(struct api_call *call, const struct state *state)
     memcpy(command.body.delete.name, call->target.name, NAME_SIZE);
     command.body.delete.expected_revision = expected;
     command.body.delete.force = query_flag(&call->query, "force");
+    command.body.delete.surely_off =
+        query_flag(&call->query, "surelyOff") && state_level(state) >= LEVEL_SURELY_OFF;
     call_propose(call, &command, 1, deleted);
     command_fini(&command);
 }

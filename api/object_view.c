@@ -36,6 +36,7 @@ enum added {
     ADDED_VM_RESTORE,
     ADDED_SNAPSHOT_PHASE,
     ADDED_SNAPSHOT_HOST,
+    ADDED_VM_PLACE_UNKNOWN,
     ADDED_COUNT
 };
 
@@ -62,6 +63,7 @@ static const struct {
     [ADDED_VM_RESTORE] = {KIND_VM, "status.restore"},
     [ADDED_SNAPSHOT_PHASE] = {KIND_SNAPSHOT, "status.phase"},
     [ADDED_SNAPSHOT_HOST] = {KIND_SNAPSHOT, "status.host"},
+    [ADDED_VM_PLACE_UNKNOWN] = {KIND_VM, "status.placeUnknown"},
 };
 
 struct object_view object_view_whole(void)
@@ -237,6 +239,9 @@ static void decorate_vm(const struct api_call *call,
     }
     if (shows(view, ADDED_VM_TEMPLATE_CHANGED) && template_changed(state, vm)) {
         json_object_set_new(status, "templateChanged", json_true());
+    }
+    if (shows(view, ADDED_VM_PLACE_UNKNOWN) && state_place_unknown(state, vm)) {
+        json_object_set_new(status, "placeUnknown", json_true());
     }
     json_t *live =
         shows(view, ADDED_VM_LIVE) ? control->vm_live(control->context, vm) : NULL;

@@ -82,7 +82,7 @@ static const struct route routes[] = {
     {"PUT", "/v1/{plural}/{name}", handle_put, ROUTE_LOG, ROUTE_OBJECT, ACCESS_WRITE,
      KIND_NONE, false, true, NULL},
     {"DELETE", "/v1/{plural}/{name}", handle_delete, ROUTE_LOG, ROUTE_OBJECT,
-     ACCESS_WRITE, KIND_NONE, false, false, "force"},
+     ACCESS_WRITE, KIND_NONE, false, false, "force surelyOff"},
     {"GET", "/v1/{plural}", handle_list, ROUTE_LEADER, ROUTE_ANY, ACCESS_READ, KIND_NONE,
      false, false, "tenant label group limit page full fields"},
 };

@@ -124,8 +124,8 @@ static int check_log_outlives(struct apply *apply, const struct entry *entry)
                                       host->meta.name);
 }
 
-/* Whoever removes a lost host says that it is off for good: VMs that waited for it go
- * on. */
+/* Whoever removes a lost host says that it is off for good (check_no_doubt): VMs that
+ * waited for it go on. */
 static void host_forget(struct apply *apply, struct entry *host, const char *reason)
 {
     char text[REASON_SIZE];
@@ -178,7 +178,44 @@ static int check_disks_go(struct apply *apply, const struct entry *host)
                         kept == 1 ? "" : ", ...");
 }
 
-int host_remove(struct apply *apply, struct entry *host, bool force, const char *reason)
+uint32_t state_vms_in_doubt(const struct state *state,
+                            uint64_t host_uid,
+                            const struct vm **ret_one)
+{
+    const struct entry *host = state_entry(state, KIND_HOST, host_uid);
+    uint32_t count = 0;
+    *ret_one = NULL;
+    for (uint32_t i = 0; host != NULL && i < host->owner.vms.count; i++) {
+        const struct vm *vm = vm_of(host->owner.vms.items[i]);
+        if (vm->status.phase == PHASE_LOST && !state_place_unknown(state, vm)) {
+            count++;
+            *ret_one =
+                *ret_one == NULL || vm->meta.uid < (*ret_one)->meta.uid ? vm : *ret_one;
+        }
+    }
+    return count;
+}
+
+/* No lease says that they have ended: they start elsewhere by their user's word only. */
+static int check_no_doubt(struct apply *apply, const struct entry *host, const char *way)
+{
+    const struct vm *one = NULL;
+    uint32_t count = state_level(apply->state) < LEVEL_SURELY_OFF
+                         ? 0
+                         : state_vms_in_doubt(apply->state, meta_of(host)->uid, &one);
+    return count == 0
+               ? 0
+               : apply_refuse(apply, BERTH_EPHASE,
+                              "vm %s of tenant %s%s may still run on lost host %s, and "
+                              "would run twice: %s",
+                              one->meta.name, one->meta.tenant,
+                              count == 1 ? "" : " and others", meta_of(host)->name, way);
+}
+
+int host_remove(struct apply *apply,
+                struct entry *host,
+                struct host_removal removal,
+                const char *reason)
 {
     const char *name = meta_of(host)->name;
     if (host_of(host)->status.phase != HOST_PHASE_LOST) {
@@ -198,7 +235,11 @@ int host_remove(struct apply *apply, struct entry *host, bool force, const char 
                                 name, vms, plural_s(vms));
         }
     }
-    int r = force ? 0 : check_disks_go(apply, host);
+    int r = removal.surely_off ? 0
+                               : check_no_doubt(apply, host,
+                                                "once that is surely off, ask with "
+                                                "surelyOff (berth rm asks, or --yes)");
+    r = r != 0 || removal.force ? r : check_disks_go(apply, host);
     r = r == 0 ? check_log_outlives(apply, host) : r;
     if (r != 0) {
         return r;
@@ -418,7 +459,10 @@ static int host_enter(struct apply *apply,
     struct entry *token = NULL;
     int r = check_admission(apply, join, &token);
     if (r == 0 && replaced != NULL) {
-        r = check_log_outlives(apply, replaced);
+        r = check_no_doubt(apply, replaced,
+                           "remove that first (berth rm host/NAME, which asks), or join "
+                           "by another name");
+        r = r == 0 ? check_log_outlives(apply, replaced) : r;
     }
     if (r != 0) {
         return r;
@@ -512,7 +556,7 @@ int apply_host_phase(struct apply *apply, const struct command *command)
                                                            : "that");
     }
     if (move->phase == HOST_PHASE_REMOVED) {
-        return host_remove(apply, entry, false, move->reason);
+        return host_remove(apply, entry, (struct host_removal){0}, move->reason);
     }
     if (move->phase == HOST_PHASE_LOST) {
         host_lose(apply, entry, move->reason);

@@ -238,7 +238,10 @@ int apply_delete(struct apply *apply, const struct command *command)
         r = snapshot_delete(apply, entry);
         break;
     case KIND_HOST:
-        r = host_remove(apply, entry, delete->force, "removed");
+        r = host_remove(apply, entry,
+                        (struct host_removal){.force = delete->force,
+                                              .surely_off = delete->surely_off},
+                        "removed");
         break;
     default:
         r = delete_plain(apply, entry);

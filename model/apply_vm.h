@@ -29,6 +29,10 @@ int apply_refuse_phase(struct apply *apply, const struct entry *vm, const char *
 int apply_refuse_while_lost(struct apply *apply, const struct entry *vm);
 /* BERTH_EPHASE: it may run where nobody has looked since the cluster began again. */
 int apply_check_place_known(struct apply *apply, const struct entry *vm);
+/* The same where its user may have said that it runs nowhere (surely_off). */
+int apply_check_may_start(struct apply *apply,
+                          const struct entry *vm,
+                          const struct cmd_set_power *set);
 /* A host that may take this VM, as the target of a placement or a migration: ready, with
  * memory for it and all of its networks (apply_vm_place.c). */
 int apply_find_vm_host(struct apply *apply,

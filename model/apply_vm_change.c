@@ -133,11 +133,9 @@ int apply_set_power(struct apply *apply, const struct command *command)
     if (set->power == POWER_OFF) {
         return vm_evict(apply, vm, STOP_INTENT_STOP, "switched off by its user");
     }
-    if (!set->anywhere && vm->vm.host == NULL) {
-        r = apply_check_place_known(apply, vm);
-        if (r != 0) {
-            return r;
-        }
+    r = apply_check_may_start(apply, vm, set);
+    if (r != 0) {
+        return r;
     }
     if (set->anywhere) {
         give_disks_up(apply, vm);

@@ -34,14 +34,16 @@
       "the encoded record")
 /* Delete by name. A Group is marked and goes with its last VM; a VM is stopped first;
  * others must be out of use (BERTH_EINUSE). */
-#define CMD_DELETE_FIELDS(F, S)                                                      \
-    F(S, 1, U32, kind, "kind", UNIT_NONE, 0, 1, KIND_COUNT - 1, 0, "enum kind")      \
-    F(S, 2, NAME, tenant, "tenant", none, 0, 0, 63, 0, "or absent")                  \
-    F(S, 3, NAME, name, "name", none, 0, 1, 63, 0, "which")                          \
-    F(S, 4, U64, expected_revision, "expectedRevision", UNIT_NONE, 0, 0, UINT64_MAX, \
-      REVISION_ANY, "compare-and-set")                                               \
-    F(S, 5, BOOL, force, "force", none, 0, 0, 1, 0,                                  \
-      "a Host: with the disks of stopped VMs that it keeps")
+#define CMD_DELETE_FIELDS(F, S)                                                          \
+    F(S, 1, U32, kind, "kind", UNIT_NONE, 0, 1, KIND_COUNT - 1, 0, "enum kind")          \
+    F(S, 2, NAME, tenant, "tenant", none, 0, 0, 63, 0, "or absent")                      \
+    F(S, 3, NAME, name, "name", none, 0, 1, 63, 0, "which")                              \
+    F(S, 4, U64, expected_revision, "expectedRevision", UNIT_NONE, 0, 0, UINT64_MAX,     \
+      REVISION_ANY, "compare-and-set")                                                   \
+    F(S, 5, BOOL, force, "force", none, 0, 0, 1, 0,                                      \
+      "a Host: with the disks of stopped VMs that it keeps")                             \
+    F(S, 6, BOOL, surely_off, "surelyOff", none, FIELD_SINCE(LEVEL_SURELY_OFF), 0, 1, 0, \
+      "a lost Host: its user says so of what may still run there")
 /* Make a VM from a template as it is now; quota, name and addresses are counted here. A
  * group's VM is refused when the group already has `desired` VMs. */
 #define CMD_ADMIT_VM_FIELDS(F, S)                                                     \
@@ -52,13 +54,17 @@
     F(S, 5, LABELS, labels, "labels", none, 0, 0, 64, 0, "of the VM")                 \
     F(S, 6, ENUM, power, "power", power, 0, 0, POWER_OFF, POWER_ON, "on or off")
 /* Switch a user's VM on or off. `anywhere` gives up the disks that a host
- * keeps for it, so that it may start on any, from its image. */
-#define CMD_SET_POWER_FIELDS(F, S)                                                   \
-    F(S, 1, U64, vm, "vm", UNIT_NONE, 0, 1, UINT64_MAX, 0, "uid")                    \
-    F(S, 2, ENUM, power, "power", power, 0, 0, POWER_OFF, POWER_ON, "on or off")     \
-    F(S, 3, U64, expected_revision, "expectedRevision", UNIT_NONE, 0, 0, UINT64_MAX, \
-      REVISION_ANY, "compare-and-set")                                               \
-    F(S, 4, BOOL, anywhere, "anywhere", none, 0, 0, 1, 0, "with new disks")
+ * keeps for it, so that it may start on any, from its image. One whose place is not known
+ * may run already: it starts only when `surely_off` says that it does not (else
+ * BERTH_EPHASE). */
+#define CMD_SET_POWER_FIELDS(F, S)                                                       \
+    F(S, 1, U64, vm, "vm", UNIT_NONE, 0, 1, UINT64_MAX, 0, "uid")                        \
+    F(S, 2, ENUM, power, "power", power, 0, 0, POWER_OFF, POWER_ON, "on or off")         \
+    F(S, 3, U64, expected_revision, "expectedRevision", UNIT_NONE, 0, 0, UINT64_MAX,     \
+      REVISION_ANY, "compare-and-set")                                                   \
+    F(S, 4, BOOL, anywhere, "anywhere", none, 0, 0, 1, 0, "with new disks")              \
+    F(S, 5, BOOL, surely_off, "surelyOff", none, FIELD_SINCE(LEVEL_SURELY_OFF), 0, 1, 0, \
+      "its user says that it runs nowhere")
 /* Change what is a user's of a VM that is there: those of its labels that are named, and
  * its power. What runs goes on: labels are for
  * selecting. BERTH_ETOOLARGE when it would have more than LABELS_MAX. */

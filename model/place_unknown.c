@@ -144,18 +144,42 @@ void vm_place_settle(struct apply *apply, struct entry *vm)
     }
 }
 
-int apply_check_place_known(struct apply *apply, const struct entry *vm)
+/* A host that is heard has disks of it. */
+static bool keeper_is_heard(const struct entry *vm)
 {
     const struct entry *keeper = vm->vm.keeper;
-    bool kept = keeper != NULL && host_of(keeper)->status.phase != HOST_PHASE_LOST;
-    return kept || !state_place_unknown(apply->state, vm_of(vm))
-               ? 0
-               : apply_refuse(
-                     apply, BERTH_EPHASE,
-                     "vm %s may run on a host of before the cluster began again, "
-                     "where nobody has looked: once it surely does not, berth "
-                     "start %s --anywhere starts it with new disks",
-                     meta_of(vm)->name, meta_of(vm)->name);
+    return keeper != NULL && host_of(keeper)->status.phase != HOST_PHASE_LOST;
+}
+
+static int refuse_unknown(struct apply *apply, const struct entry *vm, const char *way)
+{
+    const bool heard = keeper_is_heard(vm);
+    return apply_refuse(
+        apply, BERTH_EPHASE,
+        "vm %s may run on a host of before the cluster began again, where nobody has "
+        "looked: once it surely does not, berth start %s%s %s",
+        meta_of(vm)->name, meta_of(vm)->name, heard ? "" : " --anywhere", way);
+}
+
+int apply_check_place_known(struct apply *apply, const struct entry *vm)
+{
+    return state_place_unknown(apply->state, vm_of(vm))
+               ? refuse_unknown(apply, vm, "starts it")
+               : 0;
+}
+
+int apply_check_may_start(struct apply *apply,
+                          const struct entry *vm,
+                          const struct cmd_set_power *set)
+{
+    if (vm->vm.host != NULL || !state_place_unknown(apply->state, vm_of(vm))) {
+        return 0;
+    }
+    if (!set->anywhere && !keeper_is_heard(vm)) {
+        return refuse_unknown(apply, vm, "starts it with new disks");
+    }
+    return set->surely_off ? 0
+                           : refuse_unknown(apply, vm, "asks (--yes; API: surelyOff)");
 }
 
 /* There by the log, too, in the epoch that it has by now: what is older ends there. */

@@ -163,6 +163,10 @@ const struct host *state_disks_bind(const struct state *state, const struct vm *
  * Lost, stopped or failed; disk_host, if there is one, keeps the newest disks that are
  * known. */
 bool state_place_unknown(const struct state *state, const struct vm *vm);
+/* How many VMs wait for this lost host, where they may still run, and could start
+ * elsewhere without it. One of them, the oldest, is borrowed (NULL: there is none). */
+uint32_t
+state_vms_in_doubt(const struct state *state, uint64_t host, const struct vm **ret_one);
 /* A run that a host has, as it says: of a VM whose place is unknown it may tell where
  * that is (to be told with VM_PHASE). */
 struct found_run {

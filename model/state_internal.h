@@ -276,8 +276,15 @@ uint32_t snapshots_kept(const struct entry *host);
 void template_spread_limits(struct apply *apply, const struct entry *template);
 
 /* ---- Hosts (apply_host.c), used by delete ---- */
-/* force: with the disks of stopped VMs that it keeps. */
-int host_remove(struct apply *apply, struct entry *host, bool force, const char *reason);
+/* What is given up with a host. */
+struct host_removal {
+    bool force;      /* the disks of stopped VMs that it keeps */
+    bool surely_off; /* the doubt whether what waits for it still runs there */
+};
+int host_remove(struct apply *apply,
+                struct entry *host,
+                struct host_removal removal,
+                const char *reason);
 
 /* ---- Hosts (apply_host.c), used by state_rebirth.c ---- */
 void host_lose(struct apply *apply, struct entry *entry, const char *reason);

@@ -191,6 +191,19 @@ START_TEST(of_a_lost_vm_no_disks_are_given_up_and_it_is_told_what_to_do)
     ck_assert_int_eq(get(D "/vms/db/explain"), 200);
     ck_assert_contains(said("summary"), "it may still run there: bring h");
 
+    char path[64];
+    (void)snprintf(path, sizeof(path), "/v1/hosts/%s", host);
+    (void)ask("DELETE", path, "", NULL);
+    assert_problem(409, "BERTH_EPHASE");
+    ck_assert_contains(said("detail"), "1 VM may still run on lost host");
+    ck_assert_contains(said("detail"), "vm db of tenant default");
+    ck_assert_contains(said("detail"), "surelyOff=true");
+    (void)snprintf(path, sizeof(path), "/v1/hosts/%s?force=true", host);
+    (void)ask("DELETE", path, "", NULL);
+    assert_problem(409, "BERTH_EPHASE");
+    (void)post(D "/vms/db:start", "{\"surelyOff\":1}");
+    assert_problem(422, "BERTH_EINVALID");
+
     char keeper[NAME_SIZE];
     char way[NAME_SIZE + 64];
     served_do(served, keep_elsewhere, keeper);

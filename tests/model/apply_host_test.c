@@ -303,6 +303,65 @@ START_TEST(a_host_that_the_log_needs_is_not_removed)
 }
 END_TEST
 
+/* ---- VMs that wait for a lost host ---- */
+
+/* One that waits, on h2, which votes no more and is lost. */
+static uint64_t vm_on_lost_h2(void)
+{
+    struct template *template = make_template(DEFAULT_TENANT, "patient", NULL);
+    template->spec.lifecycle.host_failure = HOST_FAILURE_WAIT;
+    ck_assert_int_eq(put(KIND_TEMPLATE, template), 0);
+    uint64_t h2 = add_host("h2", 2);
+    ck_assert_int_eq(admit(DEFAULT_TENANT, "db", "patient", ""), 0);
+    uint64_t db = answer.uid;
+    ck_assert_int_eq(place(db, h2, 1, 0), 0);
+    ck_assert_int_eq(reports(db, PHASE_RUNNING), 0);
+    ck_assert_int_eq(host_phase(h2, HOST_PHASE_LOST), 0);
+    return db;
+}
+
+/* No lease has ended it: the removal is the only guard against a second run. */
+START_TEST(a_lost_host_where_a_vm_may_still_run_goes_by_its_users_word_only)
+{
+    const struct vm *one = NULL;
+    ck_assert_int_eq(level_at_least(LEVEL_SURELY_OFF), 0);
+    uint64_t db = vm_on_lost_h2();
+    uint64_t h2 = host_named("h2")->meta.uid;
+    ck_assert_uint_eq(state_vms_in_doubt(state, h2, &one), 1);
+    ck_assert_ptr_eq(one, state_vm(state, db));
+    ck_assert_int_eq(delete_object(KIND_HOST, "", "h2"), BERTH_EPHASE);
+    ck_assert_contains(answer.text, "vm db of tenant default may still run on lost host");
+    ck_assert_contains(answer.text, "surelyOff");
+    ck_assert_int_eq(delete_host_by_force("h2"), BERTH_EPHASE); /* says it of disks */
+    ck_assert_int_eq(host_phase(h2, HOST_PHASE_REMOVED), BERTH_EPHASE);
+    ck_assert_int_eq(state_vm(state, db)->status.phase, PHASE_LOST);
+    ck_assert_int_eq(delete_host_surely_off("h2"), 0);
+    ck_assert_int_eq(state_vm(state, db)->status.phase, PHASE_PENDING);
+}
+END_TEST
+
+START_TEST(nor_does_another_machine_take_its_name_before)
+{
+    ck_assert_int_eq(level_at_least(LEVEL_SURELY_OFF), 0);
+    uint64_t db = vm_on_lost_h2();
+    ck_assert_int_eq(put(KIND_TOKEN, make_join_token("t", 5)), 0);
+    ck_assert_int_eq(join("h2", 9, 5), BERTH_EPHASE);
+    ck_assert_contains(answer.text, "remove that first");
+    ck_assert_int_eq(state_vm(state, db)->status.phase, PHASE_LOST);
+    ck_assert_int_eq(delete_host_surely_off("h2"), 0);
+    ck_assert_int_eq(join("h2", 9, 5), 0); /* the token was not used up */
+}
+END_TEST
+
+START_TEST(before_its_level_a_removal_is_that_word)
+{
+    ck_assert_int_lt(state_level(state), LEVEL_SURELY_OFF);
+    uint64_t db = vm_on_lost_h2();
+    ck_assert_int_eq(delete_object(KIND_HOST, "", "h2"), 0);
+    ck_assert_int_eq(state_vm(state, db)->status.phase, PHASE_PENDING);
+}
+END_TEST
+
 /* ---- networks ---- */
 
 START_TEST(a_host_has_one_address_in_a_network)
@@ -371,6 +430,10 @@ int main(void)
     tcase_add_test(tests, labels_of_a_host_that_cannot_be_are_refused);
     tcase_add_test(tests, a_host_is_removed_when_lost_or_drained_and_empty);
     tcase_add_test(tests, a_host_that_the_log_needs_is_not_removed);
+    tcase_add_test(tests,
+                   a_lost_host_where_a_vm_may_still_run_goes_by_its_users_word_only);
+    tcase_add_test(tests, nor_does_another_machine_take_its_name_before);
+    tcase_add_test(tests, before_its_level_a_removal_is_that_word);
     tcase_add_test(tests, a_host_has_one_address_in_a_network);
     tcase_add_test(tests, a_host_leaves_a_network_when_no_vm_there_uses_it);
     tcase_add_test(tests, a_migration_needs_the_network_on_its_target);

@@ -89,7 +89,10 @@ START_TEST(a_vm_that_waits_is_not_started_when_its_hosts_name_is_taken)
     ck_assert_int_eq(set_power(db, POWER_ON), BERTH_EPHASE);
     ck_assert_ptr_nonnull(strstr(answer.text, "berth start db --anywhere"));
     ck_assert_int_eq(evict(db, status_of(db)->epoch, STOP_INTENT_RESTART), BERTH_EPHASE);
-    ck_assert_int_eq(set_power_at(db, POWER_ON, true), 0);
+    ck_assert_int_eq(set_power_at(db, POWER_ON, true), BERTH_EPHASE);
+    ck_assert_ptr_nonnull(strstr(answer.text, "surelyOff"));
+    ck_assert_waits_for_its_user(db);
+    ck_assert_int_eq(start_surely_off(db, true), 0);
     ck_assert_int_eq(status_of(db)->phase, PHASE_PENDING);
     ck_assert_uint_eq(status_of(db)->disk_epoch, 0);
     run_on(db, anew);
@@ -176,7 +179,8 @@ START_TEST(one_that_is_found_running_starts_there_and_nowhere_else)
     ck_assert_int_eq(host_phase(h2, HOST_PHASE_LOST), 0);
     ck_assert_int_eq(status_of(db)->phase, PHASE_LOST);
     ck_assert(!is_unknown(db));
-    ck_assert_int_eq(host_phase(h2, HOST_PHASE_REMOVED), 0);
+    ck_assert_int_eq(host_phase(h2, HOST_PHASE_REMOVED), BERTH_EPHASE);
+    ck_assert_int_eq(delete_host_surely_off("h2"), 0);
     ck_assert_int_eq(status_of(db)->phase, PHASE_PENDING);
 }
 END_TEST
@@ -232,7 +236,11 @@ START_TEST(disks_alone_start_nothing_and_the_newest_count)
     ck_assert_int_eq(report_disks(db, h1, 6, PHASE_STOPPED, 0, 6), BERTH_ESTALE);
     ck_assert_uint_eq(status_of(db)->disk_host, h3);
     ck_assert_int_eq(retry(db, status_of(db)->epoch), BERTH_EPHASE);
-    ck_assert_int_eq(set_power(db, POWER_ON), 0);
+    ck_assert_int_eq(set_power(db, POWER_ON), BERTH_EPHASE);
+    ck_assert_ptr_nonnull(strstr(answer.text, "berth start db asks"));
+    ck_assert_int_eq(change_vm(db, POWER_OFF, NULL, NULL), 0);
+    ck_assert_int_eq(change_vm(db, POWER_ON, NULL, NULL), BERTH_EPHASE);
+    ck_assert_int_eq(start_surely_off(db, false), 0);
     ck_assert_int_eq(place(db, h2, status_of(db)->epoch + 1, 0), BERTH_ECONFLICT);
     run_on(db, h3);
     ck_assert_int_eq(host_phase(h3, HOST_PHASE_LOST), 0);
@@ -414,7 +422,9 @@ START_TEST(disks_of_a_run_before_one_that_never_began_are_no_trial)
     ck_assert_int_eq(report_disks(db, h2, epoch + 1, PHASE_FAILED, 0, epoch), 0);
     ck_assert_uint_eq(status_of(db)->disk_host, h2);
     ck_assert_uint_eq(status_of(db)->disk_epoch, epoch);
-    ck_assert_int_eq(evict(db, status_of(db)->epoch, STOP_INTENT_RESTART), 0);
+    ck_assert_int_eq(evict(db, status_of(db)->epoch, STOP_INTENT_RESTART), BERTH_EPHASE);
+    ck_assert_uint_eq(status_of(db)->restore, 0);
+    ck_assert_int_eq(start_surely_off(db, false), 0);
     ck_assert_int_eq(status_of(db)->phase, PHASE_PENDING);
     ck_assert_uint_eq(status_of(db)->disk_host, h2);
     ck_assert_uint_eq(status_of(db)->restore, 0); /* with what it has written */
@@ -480,7 +490,7 @@ START_TEST(one_that_is_found_without_its_network_keeps_its_disks)
     ck_assert_uint_eq(status_of(wired)->disk_host, h3);
     const struct found_run again = {.host = h3, .epoch = 1, .phase = PHASE_RUNNING};
     ck_assert(!state_found_is_news(state, state_vm(state, wired), &again));
-    ck_assert_int_eq(set_power(wired, POWER_ON), 0);
+    ck_assert_int_eq(start_surely_off(wired, false), 0);
     ck_assert_int_eq(status_of(wired)->phase, PHASE_PENDING);
 }
 END_TEST
@@ -492,7 +502,7 @@ START_TEST(a_start_that_fails_after_it_was_found_is_tried_again)
     if (_i == 0) {
         ck_assert_int_eq(report(db, h2, 5, PHASE_READY, 0), 0);
     } else { /* its user starts it on what h2 keeps */
-        ck_assert_int_eq(set_power(db, POWER_ON), 0);
+        ck_assert_int_eq(start_surely_off(db, false), 0);
         ck_assert_int_eq(place(db, h2, status_of(db)->epoch + 1, 0), 0);
     }
     for (unsigned tries = 0; tries < 2; tries++) {

@@ -218,6 +218,17 @@ static inline int delete_host_by_force(const char *name)
     return send_command(&command);
 }
 
+/* Its user says that what waits for it runs there no more. */
+static inline int delete_host_surely_off(const char *name)
+{
+    struct command command;
+    command_init(&command, COMMAND_DELETE);
+    command.body.delete.kind = KIND_HOST;
+    set_name(command.body.delete.name, name);
+    command.body.delete.surely_off = true;
+    return send_command(&command);
+}
+
 static inline int delete_object(enum kind kind, const char *tenant, const char *name)
 {
     return delete_at(kind, tenant, name, REVISION_ANY);
@@ -418,6 +429,18 @@ static inline int set_power_at(uint64_t vm, enum power power, bool anywhere)
     command.body.set_power.vm = vm;
     command.body.set_power.power = power;
     command.body.set_power.anywhere = anywhere;
+    return send_command(&command);
+}
+
+/* Its user says that it runs nowhere. */
+static inline int start_surely_off(uint64_t vm, bool anywhere)
+{
+    struct command command;
+    command_init(&command, COMMAND_SET_POWER);
+    command.body.set_power.vm = vm;
+    command.body.set_power.power = POWER_ON;
+    command.body.set_power.anywhere = anywhere;
+    command.body.set_power.surely_off = true;
     return send_command(&command);
 }
 
