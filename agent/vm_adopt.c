@@ -33,8 +33,12 @@ static const char *gone_reason(const struct vm_record *record)
     if (is_of_another_boot(record)) {
         return "the host was restarted";
     }
-    return record->state == VM_RECORD_STARTING
-               ? "its process ended before it ran, while the agent was away"
+    if (record->state == VM_RECORD_STARTING) {
+        return "its process ended before it ran, while the agent was away";
+    }
+    return record->order.fenced
+               ? "its process ended while the agent was away, as the fence ends all that "
+                 "obey the lease once that is over"
                : "its process ended while the agent was away";
 }
 

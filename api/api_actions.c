@@ -80,6 +80,8 @@ refuse_lost(struct api_call *call, const struct state *state, const struct vm *v
 {
     const struct host *host = state_host(state, vm->status.host);
     const char *name = host != NULL ? host->meta.name : "its host";
+    /* It would come back as another host. */
+    const bool left_out = host != NULL && state_host_left_out(host);
     /* Placed at its snapshot, it has begun nothing there that it would lose. */
     const struct host *keeper = state_disks_bind(state, vm);
     const char *where = keeper != NULL ? keeper->meta.name : "elsewhere";
@@ -107,9 +109,11 @@ refuse_lost(struct api_call *call, const struct state *state, const struct vm *v
     (void)snprintf(
         text, sizeof(text),
         "vm %s may still run on lost host %s, so nothing was done and its disks "
-        "are as they were: bring %s back, or remove it once it is surely off "
+        "are as they were: %s%s%s, or remove it once it is surely off "
         "(berth rm host/%s): %s",
-        vm->meta.name, name, name, name, then);
+        vm->meta.name, name,
+        left_out ? "end it there (berth down --forget on " : "bring ", name,
+        left_out ? ")" : " back", name, then);
     call_fail(call, BERTH_EPHASE, text);
     return true;
 }

@@ -163,6 +163,9 @@ const struct host *state_disks_bind(const struct state *state, const struct vm *
  * Lost, stopped or failed; disk_host, if there is one, keeps the newest disks that are
  * known. */
 bool state_place_unknown(const struct state *state, const struct vm *vm);
+/* It is lost since the state began again without it: it cannot come back as it is, for
+ * its key is retired, and it joins anew. */
+bool state_host_left_out(const struct host *host);
 /* How many VMs wait for this lost host, where they may still run, and could start
  * elsewhere without it. One of them, the oldest, is borrowed (NULL: there is none). */
 uint32_t

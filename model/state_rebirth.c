@@ -4,12 +4,14 @@
 #include "model/apply_vm.h"
 #include "model/state_internal.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #define COUNTER_MAX (UINT64_C(1) << 62) /* what a snapshot may hold */
 #define VNI_MAX     UINT32_C(0xffffff)
 /* Seconds since 1970 in the upper bits: nobody counts a million a second. */
 #define CLOCK_SHIFT 20
+#define REASON_SIZE 256
 
 uint64_t rebirth_jump(uint64_t counter, uint64_t wall_ms)
 {
@@ -110,6 +112,32 @@ static void drop_join_tokens(struct apply *apply, const char *reason)
     entry_set_fini(&tokens);
 }
 
+/* Why a host that does not go on is lost, whatever it was before. */
+#define LEFT_OUT "it was left out: "
+
+bool state_host_left_out(const struct host *host)
+{
+    return host->status.phase == HOST_PHASE_LOST && host->status.reason != NULL &&
+           strncmp(host->status.reason, LEFT_OUT, strlen(LEFT_OUT)) == 0;
+}
+
+static void leave_out(struct apply *apply, struct entry *entry, const char *because)
+{
+    char reason[REASON_SIZE];
+    struct host *host = host_of(entry);
+    (void)snprintf(reason, sizeof(reason), LEFT_OUT "%s", because);
+    if (host->status.phase != HOST_PHASE_LOST) {
+        host_lose(apply, entry, reason);
+        return;
+    }
+    int r = record_set_text(&host->status.reason, reason);
+    REQUIRE(r == 0);
+    host_lose_vms(apply, entry, because);
+    apply_changed(apply, entry,
+                  &(struct change_note){.phase_from = HOST_PHASE_LOST,
+                                        .phase_to = HOST_PHASE_LOST});
+}
+
 /* A key that nobody has the secret of, another for each host. */
 static struct digest retired_key(const struct digest *key)
 {
@@ -146,14 +174,12 @@ set_place(struct apply *apply, struct entry *entry, const struct rebirth *rebirt
         const struct digest retired = retired_key(&host->status.public_key);
         host_entry_set_key(apply->state, entry, &retired);
     }
-    if (!keeps && host->status.phase != HOST_PHASE_LOST) {
-        host_lose(apply, entry, rebirth->reason);
+    if (!keeps) {
+        leave_out(apply, entry, rebirth->reason);
         return;
     }
     host_lose_vms(apply, entry, rebirth->reason);
-    if (keeps) {
-        free_unknown(apply, entry, rebirth->reason);
-    }
+    free_unknown(apply, entry, rebirth->reason);
     apply_changed(apply, entry,
                   &(struct change_note){.phase_from = host->status.phase,
                                         .phase_to = host->status.phase});

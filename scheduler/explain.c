@@ -284,9 +284,14 @@ static void tell_lost(const struct state *state,
                       char *text,
                       size_t size)
 {
+    /* One that was left out would come back as another host. */
+    const struct host *there = state_host(state, vm->status.host);
+    const bool left_out = there != NULL && state_host_left_out(there);
     int used = snprintf(text, size,
-                        "; it may still run there: bring %s back, or berth rm host/%s "
-                        "once it is surely off",
+                        left_out ? "; it may still run there: berth down --forget on %s "
+                                   "ends it, or berth rm host/%s once it is surely off"
+                                 : "; it may still run there: bring %s back, or berth rm "
+                                   "host/%s once it is surely off",
                         host, host);
     REQUIRE(used > 0 && (size_t)used < size);
     /* Placed at its snapshot, it has begun nothing there that it would lose. */

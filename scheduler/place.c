@@ -104,7 +104,12 @@ static void up_tell(const struct look *look, struct place_refusal *refusal)
     (void)snprintf(refusal->reason, PLACE_TEXT_SIZE, "host is %s%s%.180s",
                    host_phase_names[status->phase], status->reason != NULL ? ": " : "",
                    status->reason != NULL ? status->reason : "");
-    if (status->phase == HOST_PHASE_LOST) {
+    if (state_host_left_out(look->host)) {
+        (void)snprintf(refusal->fix, PLACE_TEXT_SIZE,
+                       "berth down --forget on %s, then berth join; or berth rm host/%s "
+                       "once it is surely off",
+                       name, name);
+    } else if (status->phase == HOST_PHASE_LOST) {
         (void)snprintf(refusal->fix, PLACE_TEXT_SIZE,
                        "bring %s back, or berth rm host/%s once it is surely off", name,
                        name);

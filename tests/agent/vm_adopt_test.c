@@ -123,6 +123,7 @@ START_TEST(a_vm_that_died_with_its_daemon_is_reported_gone_and_not_run_again)
     struct vm_report report = report_of(1);
     ck_assert_int_eq(report.phase, PHASE_FAILED);
     ck_assert_ptr_nonnull(strstr(report.reason, "while the agent was away"));
+    ck_assert_ptr_nonnull(strstr(report.reason, "as the fence ends all"));
     uv_run(&bench.loop, UV_RUN_ONCE);
     ck_assert_uint_eq(bench.changes, 1); /* and told */
     ck_assert_int_eq(try_start(1, 1), BERTH_EPHASE);

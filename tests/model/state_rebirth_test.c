@@ -67,11 +67,14 @@ END_TEST
 START_TEST(a_restored_clusters_hosts_are_shut_out_and_their_vms_start_anew)
 {
     struct digest old = key_of(h1);
+    ck_assert_int_eq(host_phase(h2, HOST_PHASE_LOST), 0); /* before that already */
+    ck_assert(!state_host_left_out(state_host(state, h2)));
     restored();
     for (unsigned i = 0; i < 2; i++) {
         const struct host *host = state_host(state, i == 0 ? h1 : h2);
         ck_assert_int_eq(host->status.phase, HOST_PHASE_LOST);
         ck_assert_int_eq(host->status.voter, VOTER_NONE);
+        ck_assert(state_host_left_out(host));
     }
     ck_assert_ptr_null(state_host_by_key(state, &old));
     struct digest keys[2] = {key_of(h1), key_of(h2)};
@@ -128,6 +131,8 @@ START_TEST(the_survivor_of_a_majority_keeps_its_place_and_votes_alone)
     ck_assert_int_eq(state_host(state, h1)->status.voter, VOTER_VOTER);
     ck_assert_ptr_eq(state_host_by_key(state, &old[0]), state_host(state, h1));
     ck_assert_int_eq(state_host(state, h2)->status.phase, HOST_PHASE_LOST);
+    ck_assert(state_host_left_out(state_host(state, h2)));
+    ck_assert(!state_host_left_out(state_host(state, h1)));
     ck_assert_ptr_null(state_host_by_key(state, &old[1]));
     ck_assert_int_eq(state_vm(state, web)->status.phase, PHASE_PENDING);
     ck_assert_int_eq(place(web, h1, state_vm(state, web)->status.epoch + 1, 0), 0);

@@ -108,6 +108,15 @@ static void make_lost(void)
     settle();
 }
 
+static void make_left_out(void)
+{
+    struct err err;
+    const struct rebirth rebirth = {.wall_ms = fixture_wall_ms,
+                                    .reason = "the cluster was recovered on host h9"};
+    (void)admit_plain("a");
+    ck_assert_int_eq(state_rebirth(state, &rebirth, &err), 0);
+}
+
 static void make_given_up(void)
 {
     make_lost();
@@ -386,6 +395,11 @@ static const struct {
     {make_lost, mend_lost, "up",
      "host is lost: its lease is over: silent for 6.6 s (last heartbeat 00:16:40.000)",
      "bring h1 back, or berth rm host/h1 once it is surely off",
+     "no host: 1 of 1 is not up"},
+    {make_left_out, NULL, "up",
+     "host is lost: it was left out: the cluster was recovered on host h9",
+     "berth down --forget on h1, then berth join; or berth rm host/h1 once it is surely "
+     "off",
      "no host: 1 of 1 is not up"},
     {make_given_up, mend_given_up, "up",
      "host is back, and has not taken its orders over",
