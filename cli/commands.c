@@ -322,7 +322,11 @@ const struct cli_command cli_commands[] = {
      "KIND/NAME...",
      "remove objects, by name or as files name them",
      "On a terminal it asks first, unless --yes. A host's --force gives up disks of VMs: "
-     "those are listed, and a script has to say --yes. With -f the objects of the files "
+     "those are listed, and a script has to say --yes. So it has for a lost host where "
+     "VMs may still run, for they wait for it (hostFailure: wait): without the host they "
+     "start elsewhere, with new disks, and run twice unless it is surely off. One that "
+     "may come back runs berth down --forget, which ends them: after its removal nobody "
+     "can tell it to. With -f the objects of the files "
      "go, "
      "those that use others first; a VM's disks and snapshots go with it. A host that "
      "keeps disks of "
@@ -368,8 +372,9 @@ const struct cli_command cli_commands[] = {
      "wait: it goes on when the host is back, and starts elsewhere, with new disks, once "
      "the host is removed (berth rm host/NAME). If it is switched off meanwhile it stays "
      "off then, until berth start. After a restore or a recovery it stays stopped until "
-     "a host says that it runs there, or until --anywhere: see "
-     "docs/backup-and-recovery.md.",
+     "a host says that it runs there, or until berth start, with --anywhere where no "
+     "host has disks of it: that lists what may still run and asks, a script says --yes. "
+     "See docs/backup-and-recovery.md.",
      "berth start jump --wait\n"
      "berth start jump --anywhere --yes",
      1,

@@ -17,7 +17,7 @@ const char *disks_lost_host(const json_t *vm)
     return keeper[0] == '\0' ? host : keeper;
 }
 
-void disks_lost_tell(struct cli *cli, const json_t *vms)
+static void tell(struct cli *cli, const json_t *vms, bool doubt)
 {
     size_t index;
     json_t *vm;
@@ -29,7 +29,20 @@ void disks_lost_tell(struct cli *cli, const json_t *vms)
             break;
         }
         /* With the tenant, also when -t says it: this is the last look. */
-        fprintf(cli->err, "  %s/vm/%s is %s, its disks are on %s\n", view_tenant(vm),
-                view_name(vm), view_phase(vm, KIND_VM), disks_lost_host(vm));
+        fprintf(cli->err, "  %s/vm/%s is %s, %s %s\n", view_tenant(vm), view_name(vm),
+                view_phase(vm, KIND_VM),
+                doubt ? "it may still run on" : "its disks are on",
+                doubt ? json_member_text(view_status(vm), "host", "its host")
+                      : disks_lost_host(vm));
     }
+}
+
+void disks_lost_tell(struct cli *cli, const json_t *vms)
+{
+    tell(cli, vms, false);
+}
+
+void disks_lost_tell_doubt(struct cli *cli, const json_t *vms)
+{
+    tell(cli, vms, true);
 }

@@ -15,3 +15,5 @@
 const char *disks_lost_host(const json_t *vm);
 /* "  default/vm/db is stopped, its disks are on h2" for each of an array. */
 void disks_lost_tell(struct cli *cli, const json_t *vms);
+/* "  default/vm/db is lost, it may still run on h2" for each. */
+void disks_lost_tell_doubt(struct cli *cli, const json_t *vms);

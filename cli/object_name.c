@@ -25,7 +25,7 @@ const struct kind_info *object_kind(struct cli *cli, const char *text)
     } else {
         (void)cli_fail(cli, EXIT_USAGE,
                        "there is no kind \"%s\": tenant, template, group, vm, network, "
-                       "image, disk, host, token, operation",
+                       "image, disk, host, token, operation, snapshot",
                        text);
     }
     return NULL;

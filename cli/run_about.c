@@ -85,10 +85,11 @@ static void print_versions(struct cli *cli, const json_t *document)
         fputs("berthd  not reached\n", cli->out);
         return;
     }
-    fprintf(
-        cli->out, "berthd  %s (host %s, leader %s, API %s, ",
-        json_member_text(server, "version", "?"), json_member_text(server, "host", "?"),
-        json_member_text(server, "leader", "none"), json_member_text(server, "api", "?"));
+    const char *leader = json_member_text(server, "leader", "");
+    fprintf(cli->out, "berthd  %s (host %s, leader %s, API %s, ",
+            json_member_text(server, "version", "?"),
+            json_member_text(server, "host", "?"), leader[0] != '\0' ? leader : "none",
+            json_member_text(server, "api", "?"));
     print_levels_known(cli, server);
     fputs(")\n", cli->out);
     if (level != NULL) {

@@ -12,6 +12,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* What keeps it from that number for good, such as its tenant's quota. */
+static void tell_held_back(struct cli *cli, const struct object_name *name)
+{
+    CLEANUP_JSON json_t *group = NULL;
+    if (object_get(cli, name, &group) == EXIT_OK) {
+        const char *reason = json_member_text(view_status(group), "reason", "");
+        if (strstr(reason, "held back") != NULL) {
+            cli_note(cli, "%s", reason);
+        }
+    }
+}
+
 int run_scale(struct cli *cli)
 {
     struct waiting_subject subject = {0};
@@ -34,6 +46,7 @@ int run_scale(struct cli *cli)
     }
     output_tell(cli, "group/%s: %" PRIu64 " VM%s wanted", subject.name.name, replicas,
                 plural_s(replicas));
+    tell_held_back(cli, &subject.name);
     code = cli_flag(cli, "wait") != NULL ? waiting_run_flags(cli, &subject, 1) : EXIT_OK;
     if (output_is_document(cli)) { /* also what a wait gave up on */
         int shown = output_objects(cli, &subject.name, 1, false);
@@ -55,11 +68,19 @@ struct switching {
 struct powered {
     struct waiting_subject subject;
     json_t *before; /* the VM as it was */
+    bool in_doubt;  /* it may run, and its user has been asked for the word that it does
+                       not */
 };
 
 static bool is_lost(const json_t *vm)
 {
     return strcmp(view_phase(vm, KIND_VM), "lost") == 0;
+}
+
+/* The cluster began again, and does not know where it runs. */
+static bool is_unknown(const json_t *vm)
+{
+    return json_is_true(json_object_get(view_status(vm), "placeUnknown"));
 }
 
 /* A VM of which nothing comes now, since it is what it shall be or its host is lost; else
@@ -133,6 +154,14 @@ static void tell_switched(struct cli *cli,
         const char *host = json_member_text(view_status(vm), "host", "NAME");
         /* Of one placed at its snapshot another host keeps the disks. */
         const char *kept = json_member_text(view_status(vm), "diskHost", "");
+        if (is_unknown(vm)) { /* its host was left out, and comes back as another */
+            cli_note(cli,
+                     "next: berth down --forget on %s ends it there; once it surely runs "
+                     "nowhere, berth rm host/%s, and berth start %s --anywhere starts it "
+                     "with new disks",
+                     host, host, powered->subject.name.name);
+            return;
+        }
         cli_note(cli,
                  "next: bring %s back, or berth rm host/%s once it is surely off: the VM "
                  "then starts %s%s, with %s disks",
@@ -153,14 +182,20 @@ power_one(struct cli *cli, const struct switching *switching, struct powered *po
 {
     char path[REMOTE_PATH_SIZE];
     struct waiting_subject *subject = &powered->subject;
-    CLEANUP_JSON json_t *body =
-        cli_flag(cli, "anywhere") != NULL ? json_pack("{s:b}", "anywhere", 1) : NULL;
+    CLEANUP_JSON json_t *body = json_object();
+    if (cli_flag(cli, "anywhere") != NULL) {
+        json_object_set_new(body, "anywhere", json_true());
+    }
+    if (powered->in_doubt) {
+        json_object_set_new(body, "surelyOff", json_true());
+    }
     if (switching->again) { /* ready is news only after a new start */
         (void)snprintf(subject->was_starting, sizeof(subject->was_starting), "%s",
                        json_member_text(view_status(powered->before), "startingAt", ""));
     }
     object_path(&subject->name, switching->action, path);
-    int code = remote_call(cli, "POST", path, body, NULL);
+    int code =
+        remote_call(cli, "POST", path, json_object_size(body) > 0 ? body : NULL, NULL);
     if (code == EXIT_OK) { /* asked for all the same: it was only a look */
         tell_switched(cli, switching, powered);
     }
@@ -168,25 +203,68 @@ power_one(struct cli *cli, const struct switching *switching, struct powered *po
 }
 
 /* --anywhere gives disks up: of which VMs, before any of them. */
-static int
-confirm_anywhere(struct cli *cli, const struct powered *powered, unsigned count)
+static json_t *gives_up(struct cli *cli, const struct powered *powered, unsigned count)
 {
-    CLEANUP_JSON json_t *lost = json_array();
-    if (cli_flag(cli, "anywhere") == NULL || cli->yes) {
-        return EXIT_OK;
-    }
-    for (unsigned i = 0; i < count; i++) {
+    json_t *lost = json_array();
+    for (unsigned i = 0; i < count && cli_flag(cli, "anywhere") != NULL; i++) {
         if (disks_lost_host(powered[i].before)[0] != '\0' &&
             !is_lost(powered[i].before)) { /* which is refused: it may still run */
             json_array_append(lost, powered[i].before);
         }
     }
-    if (json_array_size(lost) == 0) {
+    return lost;
+}
+
+/* Of which VMs nothing but their user's word says that they do not run already. Without a
+ * host that keeps disks of it, one is refused unless --anywhere. */
+static unsigned mark_doubt(struct cli *cli, struct powered *powered, unsigned count)
+{
+    unsigned marked = 0;
+    for (unsigned i = 0; i < count; i++) {
+        const json_t *vm = powered[i].before;
+        powered[i].in_doubt =
+            is_unknown(vm) && !is_lost(vm) &&
+            (cli_flag(cli, "anywhere") != NULL ||
+             json_member_text(view_status(vm), "diskHost", "")[0] != '\0');
+        marked += powered[i].in_doubt ? 1U : 0U;
+    }
+    return marked;
+}
+
+static void tell_doubt(struct cli *cli, const struct powered *powered, unsigned count)
+{
+    fputs("Since the cluster began again it is not known where these run. One that still "
+          "runs on a\nhost of before, where nobody has looked, then runs twice:\n",
+          cli->err);
+    for (unsigned i = 0; i < count; i++) {
+        if (powered[i].in_doubt) {
+            fprintf(cli->err, "  %s/vm/%s is %s, it may still run there\n",
+                    view_tenant(powered[i].before), view_name(powered[i].before),
+                    view_phase(powered[i].before, KIND_VM));
+        }
+    }
+}
+
+static int confirm_start(struct cli *cli,
+                         const struct switching *switching,
+                         struct powered *powered,
+                         unsigned count)
+{
+    CLEANUP_JSON json_t *lost = gives_up(cli, powered, count);
+    unsigned doubt =
+        switching->on && !switching->again ? mark_doubt(cli, powered, count) : 0;
+    if (cli->yes || (json_array_size(lost) == 0 && doubt == 0)) {
         return EXIT_OK;
     }
-    fputs("This gives disks up, with all that they hold:\n", cli->err);
-    disks_lost_tell(cli, lost);
-    return asking_confirm(cli, "--anywhere", "nothing was started");
+    if (json_array_size(lost) > 0) {
+        fputs("This gives disks up, with all that they hold:\n", cli->err);
+        disks_lost_tell(cli, lost);
+    }
+    if (doubt > 0) {
+        tell_doubt(cli, powered, count);
+    }
+    return asking_confirm(cli, doubt > 0 ? "a VM that may still run" : "--anywhere",
+                          "nothing was started");
 }
 
 /* Those that were asked for it, as they are after the wait, if there was one. */
@@ -220,7 +298,7 @@ power_all(struct cli *cli, const struct switching *switching, struct powered *po
         found += r == EXIT_OK ? 1U : 0U;
         code = code == EXIT_OK ? r : code;
     }
-    int asked = confirm_anywhere(cli, powered, found);
+    int asked = confirm_start(cli, switching, powered, found);
     for (unsigned i = 0; i < found && asked == EXIT_OK; i++) {
         int r = power_one(cli, switching, &powered[i]);
         subjects[count] = powered[i].subject;

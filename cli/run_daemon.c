@@ -137,8 +137,9 @@ static int add_restore(struct cli *cli, struct start *start)
         return cli_fail(
             cli, EXIT_CONFLICT,
             "this host is a member of a cluster already; a backup is restored "
-            "into a new one\nhint: berth down --forget, then berth up "
-            "--restore %s",
+            "into a new one\nhint: on a host whose cluster is lost for good, berth down "
+            "--forget, which ends its VMs with their disks, then berth up --restore %s; "
+            "one whose cluster is up needs no restore",
             path);
     }
     int code = backup_input_read(cli, path, &input);
@@ -327,7 +328,10 @@ static int wait_up(struct cli *cli, struct start *start, bool child, json_t **re
             return fail_late(cli, start);
         }
         progress_show(cli, "waiting for berthd: %s",
-                      start->healthy ? "joining" : "no leader yet");
+                      start->healthy ? "joining"
+                      : start->restore[0] != '\0'
+                          ? "restoring; leases of before are waited out"
+                          : "no leader yet");
         pause_ms(POLL_MS);
     }
     progress_clear(cli);
@@ -420,8 +424,9 @@ static int bring_up(struct cli *cli, struct start *start)
     }
     if (running && start->token[0] != '\0') {
         return cli_fail(cli, EXIT_CONFLICT,
-                        "berthd runs here already (pid %d); berth host ls shows its "
-                        "cluster",
+                        "berthd runs here already (pid %d), and was not let in yet by "
+                        "the token that it was given\nhint: berth down --forget, then "
+                        "berth join with this one",
                         (int)start->pid);
     }
     code = running ? (int)EXIT_OK : check_key(cli, start);

@@ -21,6 +21,7 @@ struct victim {
     unsigned place; /* in which it was named */
     bool from_file; /* gone already is as it should be */
     json_t *uid;    /* as it was before it was removed; NULL: not asked for */
+    bool in_doubt;  /* a lost host: VMs may still run there */
 };
 
 struct doomed {
@@ -141,8 +142,25 @@ static int tell_loss(struct cli *cli, const struct object_name *name)
     return code;
 }
 
-/* VMs whose disks are on hosts that are removed. */
-static int find_kept(struct cli *cli, const struct doomed *doomed, json_t *ret_kept)
+/* What is at stake with the hosts that are removed, as arrays of VMs. */
+struct stake {
+    json_t *kept;  /* whose disks are there, and which do not run */
+    json_t *doubt; /* which may still run there: nothing says that they have ended */
+};
+
+static void stake_take(struct stake *stake, struct victim *host, json_t *vm)
+{
+    const char *name = host->name.name;
+    bool lost = strcmp(view_phase(vm, KIND_VM), "lost") == 0;
+    if (lost && strcmp(json_member_text(view_status(vm), "host", ""), name) == 0) {
+        host->in_doubt = true;
+        json_array_append(stake->doubt, vm);
+    } else if (strcmp(disks_lost_host(vm), name) == 0) {
+        json_array_append(stake->kept, vm);
+    }
+}
+
+static int find_stake(struct cli *cli, struct doomed *doomed, struct stake *stake)
 {
     CLEANUP_JSON json_t *list = NULL;
     unsigned hosts = 0;
@@ -157,38 +175,55 @@ static int find_kept(struct cli *cli, const struct doomed *doomed, json_t *ret_k
     json_array_foreach(json_object_get(list, "items"), index, vm)
     {
         for (unsigned i = 0; i < doomed->count; i++) {
-            if (doomed->victims[i].name.info->kind == KIND_HOST &&
-                strcmp(doomed->victims[i].name.name, disks_lost_host(vm)) == 0) {
-                json_array_append(ret_kept, vm);
+            if (doomed->victims[i].name.info->kind == KIND_HOST) {
+                stake_take(stake, &doomed->victims[i], vm);
             }
         }
     }
     return code;
 }
 
-/* Scripts remove without a question, but not the disks of VMs that they did not name. */
-static int confirm(struct cli *cli, const struct doomed *doomed)
+static void tell_stake(struct cli *cli, const struct stake *stake, bool force)
+{
+    if (json_array_size(stake->kept) > 0) {
+        fputs(force ? "and gives disks up, with all that they hold:\n"
+                    : "where disks are kept (--force gives them up):\n",
+              cli->err);
+        disks_lost_tell(cli, stake->kept);
+    }
+    if (json_array_size(stake->doubt) > 0) {
+        fputs("where VMs may still run, for they wait for their host. Without it they "
+              "may start\nelsewhere, with new disks, and run twice unless it is surely "
+              "off (berth down\n--forget there ends them):\n",
+              cli->err);
+        disks_lost_tell_doubt(cli, stake->doubt);
+    }
+}
+
+/* Scripts remove without a question, but not the disks of VMs that they did not name, nor
+ * the doubt whether one still runs. */
+static int confirm(struct cli *cli, struct doomed *doomed)
 {
     CLEANUP_JSON json_t *kept = json_array();
+    CLEANUP_JSON json_t *doubt = json_array();
+    struct stake stake = {.kept = kept, .doubt = doubt};
     bool force = cli_flag(cli, "force") != NULL;
-    if (cli->yes || (!asking_can(cli) && !force)) {
-        return EXIT_OK;
-    }
-    int code = find_kept(cli, doomed, kept);
-    if (code != EXIT_OK || (!asking_can(cli) && json_array_size(kept) == 0)) {
+    int code = find_stake(cli, doomed, &stake);
+    bool no_stake = json_array_size(doubt) == 0 && (!force || json_array_size(kept) == 0);
+    if (code != EXIT_OK || cli->yes || (!asking_can(cli) && no_stake)) {
         return code;
     }
     fputs("This removes:\n", cli->err);
     for (unsigned i = 0; i < doomed->count && code == EXIT_OK; i++) {
         code = tell_loss(cli, &doomed->victims[i].name);
     }
-    if (json_array_size(kept) > 0) {
-        fputs(force ? "and gives disks up, with all that they hold:\n"
-                    : "where disks are kept (--force gives them up):\n",
-              cli->err);
-        disks_lost_tell(cli, kept);
-    }
-    return code == EXIT_OK ? asking_confirm(cli, "--force", "nothing was removed") : code;
+    tell_stake(cli, &stake, force);
+    return code == EXIT_OK ? asking_confirm(cli,
+                                            json_array_size(doubt) > 0
+                                                ? "a host where VMs may still run"
+                                                : "--force",
+                                            "nothing was removed")
+                           : code;
 }
 
 /* ---- removing ---- */
@@ -322,7 +357,12 @@ static int remove_one(struct cli *cli,
         return seen;
     }
     bool force = cli_flag(cli, "force") != NULL && name->info->kind == KIND_HOST;
-    object_path(name, force ? "?force=true" : "", path);
+    object_path(name,
+                force && victim->in_doubt ? "?force=true&surelyOff=true"
+                : force                   ? "?force=true"
+                : victim->in_doubt        ? "?surelyOff=true"
+                                          : "",
+                path);
     for (;;) {
         struct http_answer answer;
         int code = remote_answer(cli, "DELETE", path, NULL, &answer);

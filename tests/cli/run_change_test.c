@@ -235,6 +235,59 @@ START_TEST(of_a_lost_vm_whose_disks_are_elsewhere_it_is_told_where)
 }
 END_TEST
 
+#define UNKNOWN_VM(more)                                                          \
+    ANSWER_JSON(                                                                  \
+        "{\"kind\":\"VM\",\"metadata\":{\"name\":\"db\",\"tenant\":\"default\"}," \
+        "\"spec\":{},\"status\":{\"placeUnknown\":true," more "}}")
+
+/* A line that needs the word of its user, of which VM. */
+static const struct {
+    const char *vm;
+    const char *line;
+} unknown_rows[] = {
+    {UNKNOWN_VM("\"phase\":\"stopped\""), "start default/vm/db --anywhere"},
+    {UNKNOWN_VM("\"phase\":\"stopped\",\"diskHost\":\"h3\""), "start default/vm/db"},
+};
+
+START_TEST(a_start_of_a_vm_that_may_run_unknown_is_asked_about)
+{
+    const struct route table[] = {
+        {"GET /v1/tenants/default/vms/db", unknown_rows[_i].vm},
+        {"POST /v1/tenants/default/vms/db:start", unknown_rows[_i].vm},
+        {NULL, NULL}};
+    char line[128];
+    answers_start(NULL, table);
+    int code = berth(unknown_rows[_i].line);
+    char *said = strdup(ran.err);
+    (void)snprintf(line, sizeof(line), "%s --yes", unknown_rows[_i].line);
+    int forced = berth(line);
+    answers_stop();
+    ck_assert_msg(code == 2, "%d: %s", code, said);
+    ck_assert_contains(said, "it is not known where these run");
+    ck_assert_contains(said, "  default/vm/db is stopped, it may still run there\n");
+    ck_assert_contains(said,
+                       "needs --yes where nobody can be asked; nothing was started");
+    ck_assert_msg(forced == 0, "%d: %s", forced, ran.err);
+    free(said);
+}
+END_TEST
+
+START_TEST(of_a_lost_vm_that_may_run_unknown_it_is_told_that_it_stays_stopped)
+{
+    static const char vm[] = UNKNOWN_VM("\"phase\":\"lost\",\"host\":\"h2\"");
+    const struct route table[] = {{"GET /v1/tenants/default/vms/db", vm},
+                                  {"POST /v1/tenants/default/vms/db:", vm},
+                                  {NULL, NULL}};
+    answers_start(NULL, table);
+    int code = berth("start default/vm/db");
+    answers_stop();
+    ck_assert_msg(code == 0, "%d: %s", code, ran.err);
+    ck_assert_str_eq(ran.err, "next: berth down --forget on h2 ends it there; once it "
+                              "surely runs nowhere, berth rm host/h2, and berth start db "
+                              "--anywhere starts it with new disks\n");
+}
+END_TEST
+
 #define VM_OFF(phase)                                                             \
     ANSWER_JSON(                                                                  \
         "{\"kind\":\"VM\",\"metadata\":{\"name\":\"db\",\"tenant\":\"default\"}," \
@@ -314,6 +367,10 @@ int main(void)
     TCase *lost = tcase_create("lost");
     tcase_add_checked_fixture(lost, folder_start, folder_stop);
     tcase_add_loop_test(lost, a_vm_on_a_lost_host_is_not_said_to_be_stopped, 0, 2);
+    tcase_add_loop_test(lost, a_start_of_a_vm_that_may_run_unknown_is_asked_about, 0,
+                        sizeof(unknown_rows) / sizeof(unknown_rows[0]));
+    tcase_add_test(lost,
+                   of_a_lost_vm_that_may_run_unknown_it_is_told_that_it_stays_stopped);
     tcase_add_test(lost, of_a_lost_vm_whose_disks_are_elsewhere_it_is_told_where);
     tcase_add_loop_test(lost, of_a_vm_on_a_lost_host_it_is_told_what_starts_it, 0, 3);
     tcase_add_loop_test(lost, waiting_ends_when_one_shall_be_off_and_runs_no_more, 0, 2);

@@ -1,6 +1,6 @@
 /* Goal: what is named goes, users before what they use, and only after a yes where one
  * can be asked for. */
-#include "berth_fixture.h"
+#include "answers.h"
 
 #include <pty.h>
 
@@ -130,6 +130,36 @@ START_TEST(waiting_ends_when_that_very_one_is_gone)
 }
 END_TEST
 
+/* ---- a host that is lost ---- */
+
+#define LOST_ON_H2                                                                       \
+    ANSWER_JSON("{\"items\":[{\"kind\":\"VM\",\"metadata\":{\"name\":\"db\",\"tenant\":" \
+                "\"shop\"},\"status\":{\"phase\":\"lost\",\"host\":\"h2\"}}]}")
+
+/* The word is sent only after a yes, and for a host where there is something to say. */
+START_TEST(a_host_where_vms_may_still_run_is_removed_by_its_users_word_only)
+{
+    static const struct route table[] = {
+        {"GET /v1/vms", LOST_ON_H2},
+        {"DELETE /v1/hosts/h2?surelyOff=true ", ANSWER_JSON("{\"revision\":7}")},
+        {"DELETE /v1/hosts/h3 ", ANSWER_JSON("{\"revision\":8}")},
+        {NULL, NULL}};
+    answers_start(NULL, table);
+    int refused = berth("rm host/h2");
+    char *said = strdup(ran.err);
+    int forced = berth("rm host/h2 --force");
+    int done = berth("rm host/h2 host/h3 --yes");
+    answers_stop();
+    ck_assert_msg(refused == 2, "%d: %s", refused, said);
+    ck_assert_contains(said, "  shop/vm/db is lost, it may still run on h2\n");
+    ck_assert_contains(said,
+                       "needs --yes where nobody can be asked; nothing was removed");
+    ck_assert_int_eq(forced, 2);
+    ck_assert_msg(done == 0, "%d: %s", done, ran.err);
+    free(said);
+}
+END_TEST
+
 #define TENANT "apiVersion: berth/v1\nkind: Tenant\nmetadata: {name: shop}\n"
 
 START_TEST(a_token_that_keeps_its_tenant_is_told_before_anything_is_removed)
@@ -185,5 +215,11 @@ int main(void)
     tcase_add_test(tests, an_object_of_two_files_is_not_removed_twice);
     tcase_set_timeout(tests, 300);
     suite_add_tcase(suite, tests);
+    TCase *lost = tcase_create("lost");
+    tcase_add_checked_fixture(lost, folder_start, folder_stop);
+    tcase_add_test(lost,
+                   a_host_where_vms_may_still_run_is_removed_by_its_users_word_only);
+    tcase_set_timeout(lost, 300);
+    suite_add_tcase(suite, lost);
     return test_main_run(suite);
 }
