@@ -459,6 +459,32 @@ static int remove_all(struct cli *cli, const struct doomed *doomed)
     return code;
 }
 
+/* A log of two stands still without either: said when a removal leaves it so. */
+static void tell_voters(struct cli *cli, const struct doomed *doomed)
+{
+    CLEANUP_JSON json_t *list = NULL;
+    unsigned hosts = 0;
+    unsigned voters = 0;
+    size_t index;
+    json_t *host;
+    for (unsigned i = 0; i < doomed->count; i++) {
+        hosts += doomed->victims[i].name.info->kind == KIND_HOST ? 1U : 0U;
+    }
+    if (hosts == 0 || remote_list(cli, kind_info(KIND_HOST), "",
+                                  "metadata.name,status.voter", &list) != EXIT_OK) {
+        return;
+    }
+    json_array_foreach(json_object_get(list, "items"), index, host)
+    {
+        const char *role = json_member_text(view_status(host), "voter", "");
+        voters += strcmp(role, "voter") == 0 ? 1U : 0U;
+    }
+    if (voters == 2) {
+        cli_note(cli, "two hosts vote in the log now: without either of them nothing is "
+                      "decided; next: berth token join, for another one");
+    }
+}
+
 static void doomed_fini(struct doomed *doomed)
 {
     for (unsigned i = 0; i < doomed->count; i++) {
@@ -489,6 +515,9 @@ static int rm(struct cli *cli, enum kind bare)
     if (code == EXIT_OK) {
         doomed.removed = output_is_document(cli) ? json_array() : NULL;
         code = remove_all(cli, &doomed);
+    }
+    if (code == EXIT_OK) {
+        tell_voters(cli, &doomed);
     }
     if (code == EXIT_OK && cli_flag(cli, "wait") != NULL) {
         code = wait_gone(cli, &doomed);

@@ -143,6 +143,9 @@ START_TEST(a_host_where_vms_may_still_run_is_removed_by_its_users_word_only)
         {"GET /v1/vms", LOST_ON_H2},
         {"DELETE /v1/hosts/h2?surelyOff=true ", ANSWER_JSON("{\"revision\":7}")},
         {"DELETE /v1/hosts/h3 ", ANSWER_JSON("{\"revision\":8}")},
+        {"GET /v1/hosts?",
+         ANSWER_JSON("{\"items\":[{\"status\":{\"voter\":\"voter\"}},{\"status\":{"
+                     "\"voter\":\"voter\"}},{\"status\":{\"voter\":\"none\"}}]}")},
         {NULL, NULL}};
     answers_start(NULL, table);
     int refused = berth("rm host/h2");
@@ -156,6 +159,7 @@ START_TEST(a_host_where_vms_may_still_run_is_removed_by_its_users_word_only)
                        "needs --yes where nobody can be asked; nothing was removed");
     ck_assert_int_eq(forced, 2);
     ck_assert_msg(done == 0, "%d: %s", done, ran.err);
+    ck_assert_contains(ran.err, "two hosts vote in the log now");
     free(said);
 }
 END_TEST
