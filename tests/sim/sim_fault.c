@@ -12,6 +12,7 @@
 #define UNHEARD_MIN_NS (2 * NS_PER_S)
 #define UNHEARD_MAX_NS (9 * NS_PER_S) /* longer than it takes to give a host up */
 #define UNHEARD_OFF_NS (800 * NS_PER_MS)
+#define ORPHAN_NS      (60 * NS_PER_MS)
 #define FULL_BYTES     (UINT64_C(8) << 20)
 #define HOUR_MS        3600000
 
@@ -20,7 +21,7 @@ static const char *const names[FAULT_KIND_COUNT] = {
     "deaf",      "split",        "drop",       "twice",       "reorder", "slow net",
     "slow disk", "die at write", "disk error", "disk full",   "flip",    "lose tail",
     "wall jump", "transfer",     "mute",       "hold",        "unready", "gone",
-    "log gone",  "join"};
+    "log gone",  "join",         "orphan"};
 
 const char *sim_fault_name(enum sim_fault_kind kind)
 {
@@ -229,6 +230,14 @@ static void transfer(struct sim_machine *machine)
     }
 }
 
+static void on_orphan(void *context, uint64_t machine)
+{
+    struct sim *sim = context;
+    if (!sim->healed) {
+        power(&sim->machines[machine], false);
+    }
+}
+
 static void turn_on(const struct sim_booked *booked)
 {
     struct sim *sim = booked->sim;
@@ -282,6 +291,10 @@ static void turn_on(const struct sim_booked *booked)
     case FAULT_JOIN:
         power(machine, true);
         break;
+    case FAULT_ORPHAN:
+        world_at(&sim->world, sim->world.now_ns + ORPHAN_NS, NULL, on_orphan, sim,
+                 machine->index);
+        break;
     default:
         break;
     }
@@ -302,6 +315,7 @@ static void set_links(const struct sim_booked *booked, bool on)
         cut(sim, b, a, on);
         break;
     case FAULT_ISOLATE:
+    case FAULT_ORPHAN:
         cut_around(sim, a, true, true, on);
         break;
     case FAULT_DEAF:
@@ -336,7 +350,7 @@ static void on_end(void *context, uint64_t argument)
     }
     world_say(&sim->world, "end of: %s m%u", names[fault->kind], machine->index);
     set_links(booked, false);
-    if (fault->kind == FAULT_POWER) {
+    if (fault->kind == FAULT_POWER || fault->kind == FAULT_ORPHAN) {
         power(machine, true);
     } else if (fault->kind == FAULT_SLOW_DISK) {
         machine->disk.slow_ns = 0;

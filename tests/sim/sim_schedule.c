@@ -365,11 +365,16 @@ static void hit_change(struct taste *taste, struct sim_fault_list *list)
     static const enum sim_fault_kind kinds[] = {
         FAULT_KILL,     FAULT_KILL,  FAULT_ISOLATE, FAULT_MUTE,         FAULT_DEAF,
         FAULT_TRANSFER, FAULT_PAUSE, FAULT_POWER,   FAULT_DIE_AT_WRITE, FAULT_DISK_ERROR,
-        FAULT_SPLIT,    FAULT_CUT,   FAULT_HOLD,    FAULT_SLOW_DISK};
+        FAULT_SPLIT,    FAULT_CUT,   FAULT_HOLD,    FAULT_SLOW_DISK,    FAULT_ORPHAN};
     enum sim_fault_kind kind =
         kinds[random_below(&taste->random, sizeof(kinds) / sizeof(kinds[0]))];
     struct sim_fault *fault = add(taste, list, kind, 0, some_time(taste, 4000));
     fault->at_change = true;
+    if (kind == FAULT_ORPHAN) { /* of whoever changes them; another one leads meanwhile */
+        fault->for_ms = between(taste, 1500, 4000);
+        fault->a = NOBODY;
+        return;
+    }
     fault->a = chance(taste, 60)   ? NOBODY
                : chance(taste, 60) ? FAULT_OF_CHANGED
                                    : some_machine(taste);
