@@ -374,7 +374,7 @@ START_TEST(vms_that_may_run_elsewhere_forbid_shrinking)
     time_passes(60000);
     load_all(250);
     for (unsigned i = 3; i < 5; i++) {
-        ck_assert_int_eq(set_power_at(vms[i], POWER_ON, true), 0);
+        ck_assert_int_eq(start_surely_off(vms[i], true), 0);
         ck_assert_int_eq(set_power(vms[i], POWER_OFF), 0);
     }
     ck_assert_uint_eq(looked().ended, 2);

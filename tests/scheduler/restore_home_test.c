@@ -108,7 +108,8 @@ START_TEST(lost_before_it_began_there_it_goes_back_to_its_disks_as_is_told)
     ck_assert_int_eq(set_power(vm, POWER_ON), 0);
 
     silent_host = h2;
-    ck_assert_int_eq(delete_host_by_force("h2"), 0);
+    ck_assert_int_eq(delete_host_by_force("h2"), BERTH_EPHASE);
+    ck_assert_int_eq(delete_host_surely_off_at("h2", true), 0);
     settle_all();
 
     ck_assert_uint_eq(host_of_vm("db"), h1);

@@ -219,14 +219,20 @@ static inline int delete_host_by_force(const char *name)
 }
 
 /* Its user says that what waits for it runs there no more. */
-static inline int delete_host_surely_off(const char *name)
+static inline int delete_host_surely_off_at(const char *name, bool force)
 {
     struct command command;
     command_init(&command, COMMAND_DELETE);
     command.body.delete.kind = KIND_HOST;
     set_name(command.body.delete.name, name);
+    command.body.delete.force = force;
     command.body.delete.surely_off = true;
     return send_command(&command);
+}
+
+static inline int delete_host_surely_off(const char *name)
+{
+    return delete_host_surely_off_at(name, false);
 }
 
 static inline int delete_object(enum kind kind, const char *tenant, const char *name)
