@@ -506,6 +506,8 @@ void __wrap_worker_reconcile(void *context)
 {
     struct worker *worker = context;
     if (sim_current()->config.bug == SIM_BUG_DROP_AT_RESTART) {
+        worker->orders.term =
+            worker->has_orders ? worker->orders.term : worker->leader_term;
         worker->has_orders = true;
         worker->orders_index =
             worker->orders_index != NULL ? worker->orders_index : u64_map_new();
