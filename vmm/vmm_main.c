@@ -13,6 +13,7 @@
 #include "vmm/vmm_open.h"
 #include "vmm/vmm_options.h"
 #include "vmm/vmm_rights.h"
+#include "vmm/vmm_walls.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -229,12 +230,14 @@ static int jail_enter(struct vmm *vmm, struct err *err)
         log_warn("vmm", "there is no jail: a guest that breaks out has all our rights");
         return 0;
     }
-    int r = vmm_rights_drop((unsigned)vmm->options.first_uid, missing, err);
+    const struct vmm_walls walls = {.which = VMM_WALLS_ALL,
+                                    .first_uid = (unsigned)vmm->options.first_uid};
+    int r = vmm_walls_put_up(&walls, missing, err);
     if (r == 0 && missing[0] != '\0') {
         log_warn("vmm", "some walls of the jail do not stand here",
                  KV_STR("missing", missing));
     }
-    return r;
+    return r < 0 ? r : vmm_rights_process(err);
 }
 
 /* The saved machine takes the place of the one that was made. */

@@ -4,25 +4,21 @@
 #include "vmm/kvm_calls.h"
 
 #include <errno.h>
-#include <grp.h>
 #include <linux/audit.h>
-#include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/fs.h>
 #include <linux/if_tun.h>
-#include <linux/landlock.h>
 #include <linux/seccomp.h>
 #include <linux/userfaultfd.h>
 #include <linux/vhost.h>
-#include <sched.h>
 #include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/mount.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -310,135 +306,9 @@ static int filter_install(unsigned roles, struct err *err)
     return 0;
 }
 
-/* ---- the other walls: true when they stand */
-
-struct stay {
-    unsigned first_uid; /* 0: it stays who it is */
-    bool keeps_folder;  /* the one that it is in is its world */
-};
-
-/* What no program could get back. A kernel may know fewer than we do. */
-static bool bounds_drop(const struct stay *stay)
+int vmm_rights_process(struct err *err)
 {
-    bool any = false;
-    (void)stay;
-    for (int capability = 0; capability <= CAP_LAST_CAP; capability++) {
-        (void)prctl(PR_CAPBSET_DROP, capability, 0, 0, 0);
-        any |= prctl(PR_CAPBSET_READ, capability, 0, 0, 0) > 0;
-    }
-    return !any;
-}
-
-static bool capabilities_drop(const struct stay *stay)
-{
-    (void)stay;
-    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
-    const struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {{0}};
-    (void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
-    return syscall(SYS_capset, &header, none) == 0;
-}
-
-/* Handles every access to files that this kernel knows, and allows none. */
-static bool files_close(const struct stay *stay)
-{
-    (void)stay;
-    static const uint64_t by_version[] = {0, 0x1fff, 0x3fff, 0x7fff};
-    long version =
-        syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
-    if (version < 1) {
-        return false;
-    }
-    const struct landlock_ruleset_attr ruleset = {
-        .handled_access_fs = by_version[version < 3 ? version : 3]};
-    CLEANUP_FD int fd =
-        (int)syscall(SYS_landlock_create_ruleset, &ruleset, sizeof(ruleset), 0);
-    return fd >= 0 && syscall(SYS_landlock_restrict_self, fd, 0) == 0;
-}
-
-/* The folder that we are in becomes the root, and nothing else is left. The first root of
- * a kernel (an initramfs) cannot be left so: there the new one is laid over it. */
-static bool root_become(void)
-{
-    if (syscall(SYS_pivot_root, ".", ".") == 0) {
-        return umount2(".", MNT_DETACH) == 0 && chdir("/") == 0;
-    }
-    return mount(".", "/", NULL, MS_MOVE, NULL) == 0 && chroot(".") == 0 &&
-           chdir("/") == 0;
-}
-
-/* An empty root nobody can write to or the folder that is kept, no network but what is
- * open. */
-static bool world_leave(const struct stay *stay)
-{
-    return unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) == 0 &&
-           mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
-           (stay->keeps_folder
-                ? mount(".", "/tmp", NULL, MS_BIND, NULL)
-                : mount("empty", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC,
-                        "size=4k,mode=555")) == 0 &&
-           chdir("/tmp") == 0 && root_become();
-}
-
-/* Nobody keeps a list of who is which: a pid is its process' alone as long as that lives,
- * and so is the user. What it has open stays open. */
-static bool user_become(const struct stay *stay)
-{
-    const unsigned id = stay->first_uid + (unsigned)getpid();
-    return stay->first_uid == 0 ||
-           (setgroups(0, NULL) == 0 && setresgid(id, id, id) == 0 &&
-            setresuid(id, id, id) == 0);
-}
-
-static bool core_dumps_off(const struct stay *stay)
-{
-    (void)stay;
-    const struct rlimit none = {0, 0};
-    return setrlimit(RLIMIT_CORE, &none) == 0 && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0;
-}
-
-/* In this order: leaving the world needs what the next ones take away. */
-static const struct {
-    const char *name;
-    bool (*put_up)(const struct stay *stay);
-} walls[] = {
-    {"world", world_leave},
-    {"bounding set", bounds_drop}, /* takes a capability that a change of user ends */
-    {"user", user_become},
-    {"core dumps", core_dumps_off}, /* a change of user says anew who may */
-    {"capabilities", capabilities_drop},
-    {"files", files_close},
-};
-
-static int
-walls_put_up(const struct stay *stay, char ret_missing[VMM_MISSING_SIZE], struct err *err)
-{
-    size_t length = 0;
-    ret_missing[0] = '\0';
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) {
-        return err_sys(err, -errno, "take no new rights");
-    }
-    for (unsigned i = 0; i < ARRAY_COUNT(walls); i++) {
-        if (!walls[i].put_up(stay)) {
-            length += (size_t)snprintf(ret_missing + length, VMM_MISSING_SIZE - length,
-                                       "%s%s", length > 0 ? ", " : "", walls[i].name);
-        }
-    }
-    return 0;
-}
-
-int vmm_rights_drop(unsigned first_uid,
-                    char ret_missing[VMM_MISSING_SIZE],
-                    struct err *err)
-{
-    const struct stay stay = {.first_uid = first_uid};
-    const int r = walls_put_up(&stay, ret_missing, err);
-    return r < 0 ? r : filter_install(M | V | D | S | L | R | H, err);
-}
-
-int vmm_rights_keep_folder(char ret_missing[VMM_MISSING_SIZE], struct err *err)
-{
-    const struct stay stay = {.keeps_folder = true};
-    return walls_put_up(&stay, ret_missing, err);
+    return filter_install(M | V | D | S | L | R | H, err);
 }
 
 int vmm_rights_thread(unsigned roles, struct err *err)

@@ -4,6 +4,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "vmm/vmm_rights.h"
+#include "vmm/vmm_walls.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -74,11 +75,14 @@ void vsock_dialer_serve(int fd, const char *path)
 /* Names are looked up in the folder, and nowhere else from now on. */
 static int walls_put_up(int folder, struct err *err)
 {
+    /* It stays who may connect to them. */
+    const struct vmm_walls walls = {.which = VMM_WALLS_ALL & ~VMM_WALL(VMM_WALL_USER),
+                                    .keeps_folder = true};
     char missing[VMM_MISSING_SIZE];
     if (fchdir(folder) < 0) {
         return err_sys(err, -errno, "enter the folder of the vsock's sockets");
     }
-    const int r = vmm_rights_keep_folder(missing, err);
+    const int r = vmm_walls_put_up(&walls, missing, err);
     if (r == 0 && missing[0] != '\0') {
         log_warn("vmm", "some walls around who dials for the guest do not stand here",
                  KV_STR("missing", missing));

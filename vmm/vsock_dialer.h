@@ -7,7 +7,7 @@
  * such a pair over and answer itself; descriptors have to be non-blocking.
  *
  * It knows the path and nothing else, holds no other descriptor, and ends with the
- * process that started it. It has the walls of vmm_rights.h, but for its user and for the
+ * process that started it. It has the walls of vmm_walls.h, but for its user and for the
  * path's folder, which is its world; it may make sockets, connect them and hand them
  * over. Without capabilities it reaches what its user may write to. Threads: started
  * before there are any. Ownership: the descriptor is the caller's, non-blocking. Limits:

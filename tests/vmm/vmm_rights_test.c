@@ -5,6 +5,7 @@
 #include "support/test_main.h"
 #include "vmm/kvm_calls.h"
 #include "vmm/vmm_rights.h"
+#include "vmm/vmm_walls.h"
 
 #include <check.h>
 
@@ -34,6 +35,7 @@ static int pipes[2];
  */
 static int behind_walls(unsigned role, int (*try)(void))
 {
+    const struct vmm_walls walls = {.which = VMM_WALLS_ALL};
     char missing[VMM_MISSING_SIZE];
     char reached = '\0';
     int status = 0;
@@ -44,7 +46,8 @@ static int behind_walls(unsigned role, int (*try)(void))
     if (pid == 0) {
         const char set_up = SET_UP;
         (void)alarm(TRY_MAX_S);
-        if (vmm_rights_drop(0, missing, NULL) != 0 ||
+        if (vmm_walls_put_up(&walls, missing, NULL) != 0 ||
+            vmm_rights_process(NULL) != 0 ||
             (role != 0 && vmm_rights_thread(role, NULL) != 0) ||
             write(pipes[1], &set_up, 1) != 1) {
             _exit(99);
@@ -407,67 +410,10 @@ START_TEST(each_role_has_its_own_and_not_the_others)
 }
 END_TEST
 
-static void status_read(pid_t pid, char *ret_text, size_t size)
-{
-    char path[64];
-    (void)snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
-    const int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ck_assert_int_ge(fd, 0);
-    const ssize_t got = read(fd, ret_text, size - 1);
-    ck_assert_int_gt(got, 0);
-    ret_text[got] = '\0';
-    (void)close(fd);
-}
-
-START_TEST(a_machine_has_a_user_of_its_own_when_there_are_some)
-{
-    const unsigned first = 2000000000;
-    int begun[2];
-    int wait[2];
-    char missing[VMM_MISSING_SIZE];
-    char text[4096];
-    char want[128];
-    char byte;
-    if (geteuid() != 0) {
-        return; /* who has no rights to begin with stays who it is */
-    }
-    ck_assert_int_eq(pipe(begun) | pipe(wait), 0);
-    const pid_t pid = fork();
-    if (pid == 0) {
-        byte =
-            vmm_rights_drop(first, missing, NULL) == 0 && strstr(missing, "user") == NULL
-                ? 'y'
-                : 'n';
-        (void)!write(begun[1], &byte, 1);
-        (void)!read(wait[0], &byte, 1);
-        _exit(0);
-    }
-    ck_assert_int_eq(read(begun[0], &byte, 1), 1);
-    ck_assert_int_eq(byte, 'y');
-
-    status_read(pid, text, sizeof(text));
-
-    const unsigned id = first + (unsigned)pid;
-    (void)snprintf(want, sizeof(want), "Uid:\t%u\t%u\t%u\t%u\nGid:\t%u\t%u\t%u\t%u\n", id,
-                   id, id, id, id, id, id, id);
-    ck_assert_msg(strstr(text, want) != NULL, "%s", text);
-    ck_assert_ptr_nonnull(strstr(text, "Groups:\t \n"));
-    ck_assert_ptr_nonnull(strstr(text, "CapEff:\t0000000000000000"));
-    ck_assert_msg(strstr(text, "CapBnd:\t0000000000000000") != NULL, "%s", text);
-    ck_assert_int_eq(kill(pid, SIGKILL), 0);
-    ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
-    for (unsigned i = 0; i < 2; i++) {
-        (void)close(begun[i]);
-        (void)close(wait[i]);
-    }
-}
-END_TEST
-
 int main(void)
 {
     Suite *suite = suite_create("vmm_rights");
     TCase *tests = tcase_create("vmm_rights");
-    tcase_add_test(tests, a_machine_has_a_user_of_its_own_when_there_are_some);
     tcase_add_loop_test(tests, what_is_on_no_list_ends_the_process, 0,
                         sizeof(tries) / sizeof(tries[0]));
     tcase_add_test(tests, no_path_can_be_opened);
