@@ -104,6 +104,7 @@ static struct machine *machine_make(struct poller *poller, int kvm_fd)
     struct machine *machine = NULL;
     struct err err = {0};
     must(machine_new(&plan, &machine, &err), &err);
+    must(machine_load(machine, &err), &err);
     vmm_devices_init(&devices);
     must(vmm_devices_connect(&devices, &options, machine, &threads, &err), &err);
     return machine;

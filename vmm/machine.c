@@ -69,6 +69,7 @@ struct machine {
     atomic_bool is_damaged;     /* the loader could not have all of it */
     atomic_bool gives_ram_up;   /* what it waits for, until it begins anew */
     bool awaits_state;          /* it is to be restored */
+    bool is_loaded;             /* its guest is there, or comes with the state */
     /* between the vCPUs and the machine's thread; held before the vCPUs' own lock */
     pthread_mutex_t lock;
     enum request request;               /* guarded by lock */
@@ -410,7 +411,7 @@ static void loader_make(struct machine *machine)
     }
     if (machine->image.ram == MACHINE_RAM_LAZY &&
         ram_loader_new(&machine->memory, machine->image.fd, machine->image.offset,
-                       &events, &machine->loader, &err) < 0) {
+                       machine->image.fault_fd, &events, &machine->loader, &err) < 0) {
         log_warn("vmm", "all of the saved RAM is read first", KV_STR("why", err.text));
     }
 }
@@ -500,13 +501,10 @@ static int
 boot_prepare(struct machine *machine, const struct machine_plan *plan, struct err *err)
 {
     machine->cmdline = strdup(plan->cmdline);
-    if (machine->cmdline == NULL) {
-        return err_sys(err, -ENOMEM, "keep the command line");
-    }
     machine->boot = (struct boot_source){.kernel_fd = plan->kernel_fd,
                                          .initrd_fd = plan->initrd_fd,
                                          .cmdline = machine->cmdline};
-    return machine->awaits_state ? 0 : boot(machine, err);
+    return machine->cmdline == NULL ? err_sys(err, -ENOMEM, "keep the command line") : 0;
 }
 
 static int requests_make(struct machine *machine, struct err *err)
@@ -587,7 +585,7 @@ int machine_new(const struct machine_plan *plan,
     random_secret(machine->generation, sizeof(machine->generation));
     if (plan->image != NULL) {
         machine->image = *plan->image;
-        machine->awaits_state = true;
+        machine->awaits_state = machine->is_loaded = true;
     }
     guest_memory_init(&machine->memory);
     io_bus_init(&machine->bus);
@@ -683,6 +681,13 @@ int machine_start_threads(struct machine *machine, struct err *err)
     return machine_cpus_start(&machine->cpus, &machine->bus, &events, err);
 }
 
+int machine_load(struct machine *machine, struct err *err)
+{
+    const bool was_loaded = machine->is_loaded;
+    machine->is_loaded = true;
+    return was_loaded ? 0 : boot(machine, err);
+}
+
 int machine_run(struct machine *machine, struct err *err)
 {
     if (machine->awaits_state) {
@@ -697,7 +702,8 @@ int machine_run(struct machine *machine, struct err *err)
     }
     switch (machine->state) {
     case MACHINE_HELD: {
-        int r = machine_start_threads(machine, err);
+        int r = machine_load(machine, err);
+        r = r < 0 ? r : machine_start_threads(machine, err);
         if (r < 0) {
             return r;
         }
@@ -765,7 +771,7 @@ int machine_save(struct machine *machine, struct bytes_writer *stream, struct er
         /* No state holds that the guest has asked to start over, or to end. */
         request_take(machine);
     }
-    if (machine->awaits_state ||
+    if (machine->awaits_state || !machine->is_loaded ||
         (machine->state != MACHINE_HELD && machine->state != MACHINE_PAUSED)) {
         return err_set(err, BERTH_EPHASE, "only a machine that stands still is saved");
     }
@@ -857,7 +863,8 @@ int machine_plug_cpu(struct machine *machine, unsigned index, struct err *err)
         return r;
     }
     log_info("vmm", "the guest gets a CPU", KV_U64("cpu", index));
-    const bool has_begun = !machine->is_fresh || tables_renew(machine) < 0;
+    const bool has_begun =
+        machine->is_loaded && (!machine->is_fresh || tables_renew(machine) < 0);
     /* The guest may see it now that it is complete. */
     cpu_plug_add(machine->plug, index, has_begun);
     if (has_begun) {

@@ -80,6 +80,8 @@ struct machine_image {
     int fd;
     uint64_t offset;
     enum machine_ram ram;
+    int fault_fd; /* for lazy RAM: of ram_faults.h, asked for while this process might; 0:
+                     the machine asks for one itself */
 };
 
 /* How much of its RAM a machine that came in has by now. */
@@ -109,6 +111,7 @@ struct machine_plan {
 
 struct machine;
 
+/* Reads nothing yet that a guest's owner has brought. */
 int machine_new(const struct machine_plan *plan,
                 struct machine **ret_machine,
                 struct err *err);
@@ -126,7 +129,10 @@ int machine_add_virtio(struct machine *machine,
 struct serial_port *machine_serial(struct machine *machine);
 
 enum machine_state machine_state(const struct machine *machine);
-/* Starts the vCPUs' threads, which park. machine_run does it if it was not done. */
+/* Reads the kernel and what goes with it into RAM; nothing for a machine that awaits what
+ * was saved. machine_run does it if it was not done. */
+int machine_load(struct machine *machine, struct err *err);
+/* Starts the vCPUs' threads, which park. machine_run does that, too. */
 int machine_start_threads(struct machine *machine, struct err *err);
 /* Lets the CPUs run: BERTH_EPHASE when the guest has ended. Running already is fine. */
 int machine_run(struct machine *machine, struct err *err);
@@ -134,9 +140,9 @@ int machine_run(struct machine *machine, struct err *err);
 int machine_pause(struct machine *machine, struct err *err);
 /* The same before it is freed: what of its RAM is not there is not waited for. */
 void machine_halt(struct machine *machine);
-/* Writes a stream of its state without RAM, while it is held or paused (machine_state.h);
- * the number of sections so far. A reset or an end that the guest has asked for comes
- * first, with its event. What devices keep elsewhere is durable then. */
+/* Writes a stream of its state without RAM, while it is held (and loaded) or paused
+ * (machine_state.h); the number of sections so far. A reset or an end that the guest has
+ * asked for comes first, with its event. What devices keep elsewhere is durable then. */
 int machine_save(struct machine *machine, struct bytes_writer *stream, struct err *err);
 /* Takes the state that was saved, RAM as well, and tells the guest that it is another
  * generation of itself, so that it draws fresh entropy. After an error it is only good to

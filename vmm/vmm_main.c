@@ -5,8 +5,10 @@
 #include "vmm/console_port.h"
 #include "vmm/kvm_probe.h"
 #include "vmm/machine.h"
+#include "vmm/machine_memory.h"
 #include "vmm/overlay_file.h"
 #include "vmm/poller.h"
+#include "vmm/ram_faults.h"
 #include "vmm/snapshot_file.h"
 #include "vmm/vmm_control.h"
 #include "vmm/vmm_devices.h"
@@ -46,6 +48,7 @@ struct vmm {
     int kernel_fd;
     int initrd_fd;
     int incoming_fd; /* -1: it boots */
+    int fault_fd;    /* for its RAM; 0: it is read first */
     struct snapshot_file incoming;
     int signal_fd;
     int serial_listener; /* these two until they are taken */
@@ -146,15 +149,25 @@ static bool serial_listens(const struct vmm_options *options)
     return strcmp(options->serial, "none") != 0 && strcmp(options->serial, "stdio") != 0;
 }
 
-/* Only what says where the rest is: that is read in the jail. */
-static int incoming_open(struct vmm *vmm, struct err *err)
+/* A host that does not allow it reads all first: that is as good, only later. */
+static void faults_open(struct vmm *vmm)
+{
+    struct err err = {0};
+    const int fd = ram_faults_open(&err);
+    vmm->fault_fd = fd < 0 ? 0 : fd;
+    if (fd < 0) {
+        log_warn("vmm", "all of the saved RAM is read first", KV_STR("why", err.text));
+    }
+}
+
+/* What says where the rest is. */
+static int incoming_look(struct vmm *vmm, struct err *err)
 {
     const struct vmm_options *options = &vmm->options;
-    int r = open_one(options->incoming, O_RDONLY, &vmm->incoming_fd, err);
-    if (r < 0 || vmm->incoming_fd < 0) {
-        return r;
+    if (vmm->incoming_fd < 0) {
+        return 0;
     }
-    r = snapshot_file_open(vmm->incoming_fd, &vmm->incoming, err);
+    int r = snapshot_file_open(vmm->incoming_fd, &vmm->incoming, err);
     if (r == 0 &&
         vmm->incoming.ram_bytes != options->memory_bytes + options->plug_bytes) {
         r = err_set(err, BERTH_EINVALID,
@@ -177,7 +190,10 @@ static int everything_open(struct vmm *vmm, struct err *err)
         r = open_one(options->initrd, O_RDONLY, &vmm->initrd_fd, err);
     }
     if (r == 0) {
-        r = incoming_open(vmm, err);
+        r = open_one(options->incoming, O_RDONLY, &vmm->incoming_fd, err);
+    }
+    if (r == 0 && vmm->incoming_fd >= 0 && options->is_lazy && !options->is_mapped) {
+        faults_open(vmm);
     }
     if (r == 0 && serial_listens(options)) {
         vmm->serial_listener = vmm_open_listener(options->serial, err);
@@ -222,8 +238,9 @@ static int control_open(struct vmm *vmm, struct err *err)
     return r;
 }
 
-/* Everything is open: from here on there is less and less that this process may do. */
-static int jail_enter(struct vmm *vmm, struct err *err)
+/* Everything is open, and nothing of it was read that a guest's owner has brought. System
+ * calls are limited when there is a machine for it. */
+static int walls_put_up(struct vmm *vmm, struct err *err)
 {
     char missing[VMM_MISSING_SIZE] = "all";
     if (vmm->options.has_no_jail) {
@@ -237,7 +254,7 @@ static int jail_enter(struct vmm *vmm, struct err *err)
         log_warn("vmm", "some walls of the jail do not stand here",
                  KV_STR("missing", missing));
     }
-    return r < 0 ? r : vmm_rights_process(err);
+    return r;
 }
 
 /* The saved machine takes the place of the one that was made. */
@@ -258,12 +275,19 @@ static int incoming_take(struct vmm *vmm, struct err *err)
     return 0;
 }
 
-/* What is behind devices is read in the jail, by threads that have their own rights. */
+/* What a guest's owner has brought is read here, in the jail, and what is behind devices
+ * by threads that have rights of their own. */
 static int machine_complete(struct vmm *vmm, struct err *err)
 {
     const struct disk_queue_threads workers = {.began = on_disk_thread, .context = vmm};
-    int r =
-        vmm_devices_connect(&vmm->devices, &vmm->options, vmm->machine, &workers, err);
+    int r = incoming_look(vmm, err);
+    if (r == 0) {
+        r = machine_load(vmm->machine, err);
+    }
+    if (r == 0) {
+        r = vmm_devices_connect(&vmm->devices, &vmm->options, vmm->machine, &workers,
+                                err);
+    }
     if (r == 0) {
         r = incoming_take(vmm, err);
     }
@@ -279,11 +303,11 @@ static int machine_complete(struct vmm *vmm, struct err *err)
     return r == 0 ? device_thread_narrow(vmm, VMM_ROLE_MAIN, err) : r;
 }
 
-static enum machine_ram incoming_ram(const struct vmm_options *options)
+static enum machine_ram incoming_ram(const struct vmm *vmm)
 {
-    return options->is_mapped ? MACHINE_RAM_MAPPED
-           : options->is_lazy ? MACHINE_RAM_LAZY
-                              : MACHINE_RAM_FIRST;
+    return vmm->options.is_mapped ? MACHINE_RAM_MAPPED
+           : vmm->fault_fd > 0    ? MACHINE_RAM_LAZY
+                                  : MACHINE_RAM_FIRST;
 }
 
 /* What is far too much stays so: the machine refuses it. */
@@ -305,8 +329,10 @@ static int vmm_start(struct vmm *vmm, struct err *err)
     if (r < 0) {
         return r;
     }
-    const struct machine_image image = {
-        .fd = vmm->incoming_fd, .offset = SNAPSHOT_RAM_AT, .ram = incoming_ram(options)};
+    const struct machine_image image = {.fd = vmm->incoming_fd,
+                                        .offset = SNAPSHOT_RAM_AT,
+                                        .ram = incoming_ram(vmm),
+                                        .fault_fd = vmm->fault_fd};
     const struct machine_plan plan = {
         .kvm_fd = vmm->kvm_fd,
         .cpu_count = count_of(options->cpu_count),
@@ -327,9 +353,15 @@ static int vmm_start(struct vmm *vmm, struct err *err)
                    .crash_loaded = on_crash_loaded,
                    .context = vmm},
     };
-    r = machine_new(&plan, &vmm->machine, err);
+    r = machine_memory_host_check(&plan, err);
     if (r == 0) {
-        r = jail_enter(vmm, err);
+        r = walls_put_up(vmm, err);
+    }
+    if (r == 0) {
+        r = machine_new(&plan, &vmm->machine, err);
+    }
+    if (r == 0 && !options->has_no_jail) {
+        r = vmm_rights_process(err);
     }
     if (r == 0) {
         r = machine_complete(vmm, err);
@@ -351,6 +383,8 @@ static void vmm_end(struct vmm *vmm)
     fd_close(&vmm->serial_listener);
     fd_close(&vmm->signal_fd);
     fd_close(&vmm->incoming_fd);
+    vmm->fault_fd = vmm->fault_fd > 0 ? vmm->fault_fd : -1;
+    fd_close(&vmm->fault_fd);
     fd_close(&vmm->initrd_fd);
     fd_close(&vmm->kernel_fd);
     fd_close(&vmm->kvm_fd);

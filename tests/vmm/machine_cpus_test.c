@@ -83,6 +83,7 @@ static void make(const void *code, unsigned plug_cpus, const struct machine_imag
                                       .poller = poller,
                                       .events = {.ended = on_ended, .reset = on_reset}};
     ck_assert_msg(machine_new(&plan, &machine, &err) == 0, "%s", err.text);
+    ck_assert_msg(machine_load(machine, &err) == 0, "%s", err.text);
     machine_serial(machine)->output = on_output;
 }
 

@@ -291,7 +291,7 @@ static bool may_be_lazy(void)
     struct ram_loader *loader = NULL;
     const struct ram_loader_events events = {0};
     guest_memory_init(&none);
-    const int r = ram_loader_new(&none, -1, 0, &events, &loader, NULL);
+    const int r = ram_loader_new(&none, -1, 0, 0, &events, &loader, NULL);
     ram_loader_free(loader);
     return r == 0;
 }
@@ -314,6 +314,7 @@ static void machine_code(const void *code,
         .poller = poller,
         .events = {.ended = on_ended, .reset = on_reset, .crash_loaded = on_crash}};
     ck_assert_msg(machine_new(&plan, &machine, &err) == 0, "%s", err.text);
+    ck_assert_msg(machine_load(machine, &err) == 0, "%s", err.text);
     machine_serial(machine)->output = on_output;
 }
 

@@ -546,6 +546,29 @@ START_TEST(a_machine_that_cannot_be_is_refused)
 }
 END_TEST
 
+START_TEST(a_kernel_is_looked_at_when_it_is_loaded)
+{
+    static const uint8_t no_code[] = {0xf4};
+    struct micro_elf elf = micro_elf_make(sizeof(no_code));
+    struct err err = {0};
+    elf.header.e_machine = EM_386;
+    const struct machine_plan plan = {
+        .kvm_fd = kvm_fd,
+        .cpu_count = 1,
+        .memory_bytes = 32 * MIB,
+        .kernel_fd = micro_kernel_file(&elf, no_code, sizeof(no_code)),
+        .initrd_fd = -1,
+        .cmdline = "",
+        .poller = poller};
+
+    ck_assert_int_eq(machine_new(&plan, &machine, &err), 0);
+    ck_assert_int_eq(machine_load(machine, &err), BERTH_EINVALID);
+
+    ck_assert_msg(strstr(err.text, "not an ELF file for x86-64") != NULL, "%s", err.text);
+    (void)close(plan.kernel_fd);
+}
+END_TEST
+
 int main(void)
 {
     int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
@@ -573,6 +596,7 @@ int main(void)
     tcase_add_test(tests, the_power_button_is_read_by_the_guest);
     tcase_add_test(tests, the_power_button_reaches_a_guest_that_listens_late);
     tcase_add_test(tests, what_no_device_answers_reads_as_ones);
+    tcase_add_test(tests, a_kernel_is_looked_at_when_it_is_loaded);
     tcase_add_loop_test(tests, a_machine_that_cannot_be_is_refused, 0,
                         sizeof(plans) / sizeof(plans[0]));
     suite_add_tcase(suite, tests);

@@ -61,6 +61,7 @@ static void make(const void *code, size_t size)
         .poller = poller,
         .events = {.ended = on_ended, .reset = on_reset, .context = &control}};
     ck_assert_int_eq(machine_new(&plan, &machine, NULL), 0);
+    ck_assert_int_eq(machine_load(machine, NULL), 0);
     (void)snprintf(address.sun_path, sizeof(address.sun_path), "%.80s/qmp", dir.path);
     int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
     ck_assert_int_eq(bind(listener, (struct sockaddr *)&address, sizeof(address)), 0);

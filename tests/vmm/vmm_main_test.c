@@ -1,0 +1,165 @@
+/* Goal: what a guest's owner has brought, be it a kernel or a saved machine, is read when
+ * all walls stand. Method: the real program, each of whose system calls is seen by
+ * ptrace. */
+#include "micro_kernel.h"
+#include "support/test_main.h"
+
+#include <check.h>
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/user.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define PROGRAM   BERTH_BINARY_DIR "/berth-vmm"
+#define CALLS_MAX 100000u /* it has read by then, or never will */
+
+/* Descriptors of the program. */
+enum { KERNEL = 3, INITRD = 4, INCOMING = 5 };
+
+/* What it has done so far. */
+struct seen {
+    bool walls;  /* the last of them, which is Landlock's */
+    bool filter; /* of system calls */
+    bool read[INCOMING + 1];
+};
+
+static const uint8_t halt[] = {0xf4};
+
+static bool reads(long number)
+{
+    return number == SYS_read || number == SYS_pread64 || number == SYS_readv ||
+           number == SYS_preadv || number == SYS_mmap;
+}
+
+/* At the entry of each of its calls; false: enough was seen. */
+static bool look(const struct user_regs_struct *at, struct seen *seen, bool comes_in)
+{
+    const long number = (long)at->orig_rax;
+    const unsigned long fd = number == SYS_mmap ? at->r8 : at->rdi;
+    seen->walls = seen->walls || number == SYS_landlock_restrict_self;
+    seen->filter = seen->filter || number == SYS_seccomp;
+    if (!reads(number) || fd < KERNEL || fd > INCOMING) {
+        return true;
+    }
+    ck_assert_msg(seen->walls, "call %ld reads %lu before the walls stand", number, fd);
+    ck_assert_msg(seen->filter, "call %ld reads %lu before calls are limited", number,
+                  fd);
+    seen->read[fd] = true;
+    return comes_in ? !seen->read[INCOMING] : !(seen->read[KERNEL] && seen->read[INITRD]);
+}
+
+static _Noreturn void program_be(const char *const arguments[], const int given[3])
+{
+    (void)alarm(50);
+    for (int i = 0; i < 3; i++) {
+        /* all of them, so that no library is read there */
+        if (dup2(given[i] >= 0 ? given[i] : STDIN_FILENO, KERNEL + i) < 0) {
+            _exit(98);
+        }
+    }
+    if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) != 0 || raise(SIGSTOP) != 0) {
+        _exit(98);
+    }
+    (void)execv(PROGRAM, (char *const *)(uintptr_t)arguments);
+    _exit(99);
+}
+
+static void watch(const char *const arguments[], const int given[3], bool comes_in)
+{
+    struct seen seen = {0};
+    int status = 0;
+    unsigned calls = 0;
+    bool goes_on = true;
+    (void)fflush(NULL);
+    const pid_t pid = fork();
+    ck_assert_int_ge(pid, 0);
+    if (pid == 0) {
+        program_be(arguments, given);
+    }
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    ck_assert(WIFSTOPPED(status));
+    ck_assert_int_eq(
+        ptrace(PTRACE_SETOPTIONS, pid, NULL, PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL),
+        0);
+    for (bool enters = true; goes_on && calls < CALLS_MAX; calls++) {
+        struct user_regs_struct at;
+        ck_assert_int_eq(ptrace(PTRACE_SYSCALL, pid, NULL, NULL), 0);
+        ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+        ck_assert_msg(WIFSTOPPED(status), "it has ended: 0x%x", status);
+        if (WSTOPSIG(status) != (SIGTRAP | 0x80)) {
+            continue; /* its exec */
+        }
+        ck_assert_int_eq(ptrace(PTRACE_GETREGS, pid, NULL, &at), 0);
+        goes_on = enters ? look(&at, &seen, comes_in) : true;
+        enters = !enters;
+    }
+    ck_assert_int_eq(kill(pid, SIGKILL), 0);
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    ck_assert_msg(!goes_on, "it did not read it");
+}
+
+/* A copy beyond the numbers that the program has them at. */
+static int high(int fd)
+{
+    const int copy = fcntl(fd, F_DUPFD, 100);
+    ck_assert_int_ge(copy, 100);
+    (void)close(fd);
+    return copy;
+}
+
+START_TEST(a_kernel_is_read_behind_all_walls)
+{
+    const char *const arguments[] = {PROGRAM, "--kernel",  "fd:3",  "--initrd",
+                                     "fd:4",  "--memory",  "32MiB", "--serial",
+                                     "none",  "--cmdline", "x",     NULL};
+    const int given[] = {high(micro_kernel(halt, sizeof(halt))),
+                         high(micro_kernel(halt, sizeof(halt))), -1};
+
+    watch(arguments, given, false);
+
+    (void)close(given[0]);
+    (void)close(given[1]);
+}
+END_TEST
+
+START_TEST(a_saved_machine_is_read_behind_all_walls)
+{
+    const char *const arguments[] = {
+        PROGRAM,    "--kernel", "fd:3",       "--memory", "32MiB",
+        "--serial", "none",     "--incoming", "fd:5",     _i == 0 ? NULL : "--lazy",
+        NULL};
+    const int given[] = {high(micro_kernel(halt, sizeof(halt))), -1,
+                         high(micro_kernel(halt, sizeof(halt)))};
+
+    watch(arguments, given, true); /* it is none: that is found behind them, too */
+
+    (void)close(given[0]);
+    (void)close(given[2]);
+}
+END_TEST
+
+int main(void)
+{
+    const int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+    if (fd < 0) {
+        return test_main_skip("no /dev/kvm");
+    }
+    (void)close(fd);
+    if (syscall(SYS_landlock_create_ruleset, NULL, 0, 1U) < 1) {
+        return test_main_skip("no Landlock, whose wall is the last one");
+    }
+    Suite *suite = suite_create("vmm_main");
+    TCase *tests = tcase_create("vmm_main");
+    tcase_set_timeout(tests, 60);
+    tcase_add_test(tests, a_kernel_is_read_behind_all_walls);
+    tcase_add_loop_test(tests, a_saved_machine_is_read_behind_all_walls, 0, 2);
+    suite_add_tcase(suite, tests);
+    return test_main_run(suite);
+}
