@@ -44,20 +44,34 @@ static bool capabilities_drop(const struct vmm_walls *walls)
     return syscall(SYS_capset, &header, none) == 0;
 }
 
-/* Handles every access to files that this kernel knows, and allows none. */
+/* What this kernel knows of Landlock: files alone, TCP as well, other processes as well.
+ * The headers here may know less. */
+struct landlock_rules {
+    uint64_t files;
+    uint64_t net;
+    uint64_t scopes;
+};
+
+static const struct landlock_rules landlock_versions[] = {
+    {0, 0, 0},      {0x1fff, 0, 0}, {0x3fff, 0, 0},
+    {0x7fff, 0, 0}, {0x7fff, 3, 0}, {0xffff, 3, 0}, /* ioctl of devices */
+    {0xffff, 3, 3},                                 /* abstract sockets, signals */
+};
+
+/* Handles every access that this kernel knows, and allows none. */
 static bool files_close(const struct vmm_walls *walls)
 {
-    (void)walls;
-    static const uint64_t by_version[] = {0, 0x1fff, 0x3fff, 0x7fff};
-    long version =
+    const long newest = (long)ARRAY_COUNT(landlock_versions) - 1;
+    const long version =
         syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
+    (void)walls;
     if (version < 1) {
         return false;
     }
-    const struct landlock_ruleset_attr ruleset = {
-        .handled_access_fs = by_version[version < 3 ? version : 3]};
+    const struct landlock_rules *rules =
+        &landlock_versions[version < newest ? version : newest];
     CLEANUP_FD int fd =
-        (int)syscall(SYS_landlock_create_ruleset, &ruleset, sizeof(ruleset), 0);
+        (int)syscall(SYS_landlock_create_ruleset, rules, sizeof(*rules), 0);
     return fd >= 0 && syscall(SYS_landlock_restrict_self, fd, 0) == 0;
 }
 
@@ -72,11 +86,10 @@ static bool root_become(void)
            chdir("/") == 0;
 }
 
-/* An empty root nobody can write to or the folder that is kept, no network but what is
- * open. */
-static bool world_leave(const struct vmm_walls *walls)
+/* An empty root nobody can write to, or the folder that is kept. */
+static bool root_leave(const struct vmm_walls *walls)
 {
-    return unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) == 0 &&
+    return unshare(CLONE_NEWNS) == 0 &&
            mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
            (walls->keeps_folder
                 ? mount(".", "/tmp", NULL, MS_BIND, NULL)
@@ -85,14 +98,33 @@ static bool world_leave(const struct vmm_walls *walls)
            chdir("/tmp") == 0 && root_become();
 }
 
+/* None but what is open. */
+static bool network_leave(const struct vmm_walls *walls)
+{
+    (void)walls;
+    return unshare(CLONE_NEWNET) == 0;
+}
+
+static bool ipc_leave(const struct vmm_walls *walls)
+{
+    (void)walls;
+    return unshare(CLONE_NEWIPC) == 0;
+}
+
+static bool host_name_forget(const struct vmm_walls *walls)
+{
+    (void)walls;
+    return unshare(CLONE_NEWUTS) == 0 && sethostname("vm", 2) == 0 &&
+           setdomainname("", 0) == 0;
+}
+
 /* Nobody keeps a list of who is which: a pid is its process' alone as long as that lives,
  * and so is the user. What it has open stays open. */
 static bool user_become(const struct vmm_walls *walls)
 {
     const unsigned id = walls->first_uid + (unsigned)getpid();
-    return walls->first_uid == 0 ||
-           (setgroups(0, NULL) == 0 && setresgid(id, id, id) == 0 &&
-            setresuid(id, id, id) == 0);
+    return walls->first_uid != 0 && setgroups(0, NULL) == 0 &&
+           setresgid(id, id, id) == 0 && setresuid(id, id, id) == 0;
 }
 
 static bool core_dumps_off(const struct vmm_walls *walls)
@@ -110,11 +142,13 @@ static const struct {
     bool must_stand;
 } table[VMM_WALL_COUNT] = {
     [VMM_WALL_RIGHTS] = {"no new rights", rights_refuse, true},
-    [VMM_WALL_WORLD] = {"world", world_leave, false},
+    [VMM_WALL_NETWORK] = {"network", network_leave, false},
+    [VMM_WALL_IPC] = {"IPC", ipc_leave, false},
+    [VMM_WALL_HOST_NAME] = {"host name", host_name_forget, false},
+    [VMM_WALL_ROOT] = {"root", root_leave, false},
     [VMM_WALL_BOUNDS] = {"bounding set", bounds_drop, false},
     [VMM_WALL_USER] = {"user", user_become, false},
-    [VMM_WALL_DUMPS] = {"core dumps", core_dumps_off, false}, /* after a change of user,
-                                                                which says anew who may */
+    [VMM_WALL_DUMPS] = {"core dumps", core_dumps_off, false},
     [VMM_WALL_CAPABILITIES] = {"capabilities", capabilities_drop, false},
     [VMM_WALL_FILES] = {"files", files_close, false},
 };

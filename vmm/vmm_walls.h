@@ -7,13 +7,19 @@
  * answer, and the caller says so.
  *
  *     no new rights   no exec or file gives any back
- *     world           mounts, network, IPC and host name of its own, all empty
+ *     network         one of its own without interfaces, and without the abstract sockets
+ *                     of this one
+ *     IPC             shared memory, semaphores and queues of its own: none
+ *     host name       not that of the host
+ *     root            an empty folder that nobody can write to, or the one that is kept
  *     bounding set    empty: dropped before the user changes, as that takes a capability
- *     user            one of its own, where uids are given: no other process is of it,
- *                     for its number is the first one's and that of the process
+ *     user            one of its own: no other process is of it, for its number is the
+ *                     first one's and that of the process
  *     core dumps      none, and nobody of the same user looks into it
  *     capabilities    none, in no set
- *     files           no path can be opened (Landlock)
+ *     files           Landlock: no path can be opened, not even below a folder that is
+ *                     open; where the kernel knows of that, no TCP, no abstract socket
+ *                     and no signal to others
  *
  * Threads: before there are any. Errors: -errno with text for a wall that must stand (no
  * new rights).
@@ -26,10 +32,13 @@
 
 enum vmm_wall {
     VMM_WALL_RIGHTS = 0,
-    VMM_WALL_WORLD,
+    VMM_WALL_NETWORK,
+    VMM_WALL_IPC,
+    VMM_WALL_HOST_NAME,
+    VMM_WALL_ROOT,
     VMM_WALL_BOUNDS,
     VMM_WALL_USER,
-    VMM_WALL_DUMPS,
+    VMM_WALL_DUMPS, /* after a change of user, which says anew who may */
     VMM_WALL_CAPABILITIES,
     VMM_WALL_FILES,
     VMM_WALL_COUNT
@@ -41,11 +50,12 @@ enum vmm_wall {
 
 struct vmm_walls {
     unsigned which;     /* bits of enum vmm_wall */
-    unsigned first_uid; /* 0: it stays who it is */
-    bool keeps_folder;  /* the one that it is in is its world */
+    unsigned first_uid; /* 0: it stays who it is, and "user" is missing */
+    bool keeps_folder;  /* the one that it is in is its root */
 };
 
-/* ret_missing: "files, world" of what was asked for and does not stand; "" when all does.
+/* ret_missing: "network, files" of what was asked for and does not stand; "" when all
+ * does.
  */
 int vmm_walls_put_up(const struct vmm_walls *walls,
                      char ret_missing[VMM_MISSING_SIZE],
