@@ -21,6 +21,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 
 /* Enough for a guest to keep a fast disk busy; each costs a stack of a few pages. */
 #define DISK_THREADS 4u
@@ -136,6 +137,19 @@ int vmm_devices_open(struct vmm_devices *devices,
                  options->console, err);
     }
     return r < 0 ? r : vsock_open(devices, &options->vsock, err);
+}
+
+uint64_t vmm_devices_largest(const struct vmm_devices *devices)
+{
+    uint64_t most = 0;
+    for (unsigned i = 0; i < VMM_DISKS_MAX; i++) {
+        struct stat status;
+        if (devices->disks[i] >= 0 && fstat(devices->disks[i], &status) == 0 &&
+            (uint64_t)status.st_size > most) {
+            most = (uint64_t)status.st_size; /* of a block device 0: that has its end */
+        }
+    }
+    return most;
 }
 
 /* ---- devices ---- */

@@ -40,6 +40,8 @@ int vmm_devices_open(struct vmm_devices *devices,
                      struct err *err);
 /* Adds all of them to the held machine. Each worker of a disk calls threads->began first;
  * its count is not looked at. */
+/* The size of the largest file among the disks, which is the most that it will have. */
+uint64_t vmm_devices_largest(const struct vmm_devices *devices);
 int vmm_devices_connect(struct vmm_devices *devices,
                         const struct vmm_options *options,
                         struct machine *machine,

@@ -128,6 +128,7 @@ static int signals_watch(struct vmm *vmm, struct err *err)
     (void)sigaddset(&ours, SIGINT);
     (void)pthread_sigmask(SIG_BLOCK, &ours, NULL); /* before there are other threads */
     (void)signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGXFSZ, SIG_IGN); /* a write beyond the limit has failed: that is all */
     vmm->signal_fd = signalfd(-1, &ours, SFD_CLOEXEC | SFD_NONBLOCK);
     if (vmm->signal_fd < 0) {
         return err_sys(err, -errno, "watch signals");
@@ -247,8 +248,15 @@ static int walls_put_up(struct vmm *vmm, struct err *err)
         log_warn("vmm", "there is no jail: a guest that breaks out has all our rights");
         return 0;
     }
+    const struct vmm_options *options = &vmm->options;
+    const uint64_t ram_bytes = options->memory_bytes + options->plug_bytes;
+    const uint64_t saved_bytes = SNAPSHOT_RAM_AT + ram_bytes + SNAPSHOT_STATE_MAX;
+    const uint64_t disk_bytes = vmm_devices_largest(&vmm->devices);
     const struct vmm_walls walls = {.which = VMM_WALLS_ALL,
-                                    .first_uid = (unsigned)vmm->options.first_uid};
+                                    .first_uid = (unsigned)options->first_uid,
+                                    .file_bytes = disk_bytes > saved_bytes ? disk_bytes
+                                                                           : saved_bytes,
+                                    .data_bytes = options->is_mapped ? ram_bytes : 0};
     int r = vmm_walls_put_up(&walls, missing, err);
     if (r == 0 && missing[0] != '\0') {
         log_warn("vmm", "some walls of the jail do not stand here",

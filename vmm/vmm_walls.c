@@ -15,6 +15,18 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+/* A sanitizer maps terabytes for itself. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define LIMITS_DATA 0
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define LIMITS_DATA 0
+#endif
+#endif
+#ifndef LIMITS_DATA
+#define LIMITS_DATA 1
+#endif
+
 /* ---- each wall: true when it stands */
 
 static bool rights_refuse(const struct vmm_walls *walls)
@@ -127,11 +139,79 @@ static bool user_become(const struct vmm_walls *walls)
            setresgid(id, id, id) == 0 && setresuid(id, id, id) == 0;
 }
 
-static bool core_dumps_off(const struct vmm_walls *walls)
+/* Of a user, so it counts only who has one of its own. */
+static bool has_own_user(const struct vmm_walls *walls)
+{
+    return walls->first_uid != 0 && geteuid() >= walls->first_uid;
+}
+
+#define FILE_BYTES_MIN (UINT64_C(64) << 20) /* its log, which whoever started it cuts */
+#define DATA_BYTES_MIN (UINT64_C(4) << 30)
+
+static uint64_t file_most(const struct vmm_walls *walls)
+{
+    return walls->file_bytes > FILE_BYTES_MIN ? walls->file_bytes : FILE_BYTES_MIN;
+}
+
+static uint64_t data_most(const struct vmm_walls *walls)
+{
+    return LIMITS_DATA ? walls->data_bytes + DATA_BYTES_MIN : RLIM_INFINITY;
+}
+
+static uint64_t processes_most(const struct vmm_walls *walls)
+{
+    return has_own_user(walls) ? 512 : RLIM_INFINITY;
+}
+
+/* No limit of address space: RAM, what may be plugged and guards around them are the most
+ * of it, and cost nothing. None of stacks or CPU time: a guest has a right to those. */
+static const struct {
+    __rlimit_resource_t resource;
+    uint64_t most;
+    uint64_t (*most_of)(const struct vmm_walls *walls); /* instead */
+} limits[] = {
+    {RLIMIT_CORE, 0, NULL}, /* RAM of a guest is nobody's to keep */
+    /* 192 that are given, 17 doorbells and 32 vectors of each of 31 devices, 256
+     * connections of a vsock: half of this. Each is memory of the kernel. */
+    {RLIMIT_NOFILE, 4096, NULL},
+    /* 64 CPUs, 4 workers of each of 16 disks, 64 queues that the kernel serves, 2 threads
+     * of the kernel for each thread that pushes a ring: 330. No bomb of threads. */
+    {RLIMIT_NPROC, 0, processes_most},
+    /* Disks and RAM have their size from the start: no file of a guest's grows until the
+     * host is full. */
+    {RLIMIT_FSIZE, 0, file_most},
+    /* 70 threads with 8 MiB of stack, disks in flight, maps of RAM: less than 1 GiB. What
+     * leaks ends here, also where there is no control group. */
+    {RLIMIT_DATA, 0, data_most},
+    {RLIMIT_MEMLOCK, 0, NULL},  /* it keeps nothing from being swapped */
+    {RLIMIT_MSGQUEUE, 0, NULL}, /* nor memory in queues of messages */
+    {RLIMIT_NICE, 0, NULL},     /* nor is it more important than it is */
+    {RLIMIT_RTPRIO, 0, NULL},
+};
+
+/* One that is lower already stays. */
+static bool limits_set(const struct vmm_walls *walls)
+{
+    bool all = true;
+    for (unsigned i = 0; i < ARRAY_COUNT(limits); i++) {
+        const uint64_t most =
+            limits[i].most_of != NULL ? limits[i].most_of(walls) : limits[i].most;
+        struct rlimit now;
+        if (getrlimit(limits[i].resource, &now) != 0) {
+            all = false;
+            continue;
+        }
+        now.rlim_max = now.rlim_max < most ? now.rlim_max : most;
+        now.rlim_cur = now.rlim_max;
+        all &= setrlimit(limits[i].resource, &now) == 0;
+    }
+    return all;
+}
+
+static bool memory_close(const struct vmm_walls *walls)
 {
     (void)walls;
-    const struct rlimit none = {0, 0};
-    return setrlimit(RLIMIT_CORE, &none) == 0 && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0;
+    return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0;
 }
 
 /* ---- all of them */
@@ -148,7 +228,8 @@ static const struct {
     [VMM_WALL_ROOT] = {"root", root_leave, false},
     [VMM_WALL_BOUNDS] = {"bounding set", bounds_drop, false},
     [VMM_WALL_USER] = {"user", user_become, false},
-    [VMM_WALL_DUMPS] = {"core dumps", core_dumps_off, false},
+    [VMM_WALL_LIMITS] = {"limits", limits_set, false},
+    [VMM_WALL_MEMORY] = {"memory", memory_close, false},
     [VMM_WALL_CAPABILITIES] = {"capabilities", capabilities_drop, false},
     [VMM_WALL_FILES] = {"files", files_close, false},
 };

@@ -15,20 +15,23 @@
  *     bounding set    empty: dropped before the user changes, as that takes a capability
  *     user            one of its own: no other process is of it, for its number is the
  *                     first one's and that of the process
- *     core dumps      none, and nobody of the same user looks into it
+ *     limits          what it may have of descriptors, threads, files and memory: a table
+ *                     with the reasons is in vmm_walls.c
+ *     memory          nobody of the same user looks into it, and it leaves no core dump
  *     capabilities    none, in no set
  *     files           Landlock: no path can be opened, not even below a folder that is
  *                     open; where the kernel knows of that, no TCP, no abstract socket
  *                     and no signal to others
  *
- * Threads: before there are any. Errors: -errno with text for a wall that must stand (no
- * new rights).
+ * Units: bytes. Threads: before there are any. Errors: -errno with text for a wall that
+ * must stand (no new rights).
  */
 #pragma once
 
 #include "base/err.h"
 
 #include <stdbool.h>
+#include <stdint.h>
 
 enum vmm_wall {
     VMM_WALL_RIGHTS = 0,
@@ -38,7 +41,8 @@ enum vmm_wall {
     VMM_WALL_ROOT,
     VMM_WALL_BOUNDS,
     VMM_WALL_USER,
-    VMM_WALL_DUMPS, /* after a change of user, which says anew who may */
+    VMM_WALL_LIMITS, /* some are of a user */
+    VMM_WALL_MEMORY, /* after a change of user, which says anew who may */
     VMM_WALL_CAPABILITIES,
     VMM_WALL_FILES,
     VMM_WALL_COUNT
@@ -49,9 +53,11 @@ enum vmm_wall {
 #define VMM_MISSING_SIZE 160
 
 struct vmm_walls {
-    unsigned which;     /* bits of enum vmm_wall */
-    unsigned first_uid; /* 0: it stays who it is, and "user" is missing */
-    bool keeps_folder;  /* the one that it is in is its root */
+    unsigned which;      /* bits of enum vmm_wall */
+    unsigned first_uid;  /* 0: it stays who it is, and "user" is missing */
+    bool keeps_folder;   /* the one that it is in is its root */
+    uint64_t file_bytes; /* the largest file that it writes; a log needs no mention */
+    uint64_t data_bytes; /* that it maps for itself alone, beside its threads' */
 };
 
 /* ret_missing: "network, files" of what was asked for and does not stand; "" when all

@@ -22,6 +22,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/shm.h>
@@ -32,6 +33,18 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+/* A sanitizer has terabytes mapped, and no limit of them. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+#ifndef SANITIZED
+#define SANITIZED 0
+#endif
 
 #define FIRST_UID 2000000000u
 #define NOBODY    65534u
@@ -201,6 +214,62 @@ static bool to_signals(void)
     return kill(host.pid, 0) == 0;
 }
 
+static bool to_many_descriptors(void)
+{
+    return fcntl(host.file, F_DUPFD, 4096) >= 0;
+}
+
+/* Who is not waited for counts. */
+static bool to_many_processes(void)
+{
+    for (unsigned i = 0; i < 600; i++) {
+        const pid_t pid = fork();
+        if (pid < 0) {
+            return false;
+        }
+        if (pid == 0) {
+            _exit(0);
+        }
+    }
+    return true;
+}
+
+static bool to_large_files(void)
+{
+    return pwrite(host.file, "x", 1, 64 << 20) == 1;
+}
+
+#if !SANITIZED
+static bool to_much_memory(void)
+{
+    return mmap(NULL, (size_t)5 << 30, PROT_READ | PROT_WRITE,
+                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0) != MAP_FAILED;
+}
+#endif
+
+static bool to_memory_that_stays(void)
+{
+    void *page =
+        mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return syscall(SYS_mlock, page, (size_t)4096) == 0; /* a sanitizer has its own */
+}
+
+static bool to_queues(void)
+{
+    return syscall(SYS_mq_open, "q", O_RDWR | O_CREAT, 0600, NULL) >= 0;
+}
+
+static bool to_importance(void)
+{
+    return setpriority(PRIO_PROCESS, 0, -1) == 0;
+}
+
+static bool to_real_time(void)
+{
+    const struct rlimit some = {1, 1};
+    return setrlimit(RLIMIT_RTPRIO, &some) == 0;
+}
+
 #define ROOT    VMM_WALL(VMM_WALL_ROOT)
 #define NETWORK VMM_WALL(VMM_WALL_NETWORK)
 #define USER    VMM_WALL(VMM_WALL_USER)
@@ -222,8 +291,18 @@ static const struct {
     {VMM_WALL_ROOT, 0, 0, to_names_of_files},
     {VMM_WALL_BOUNDS, RIGHTS | ROOT | FILES | USER, 0, to_capabilities_by_exec},
     {VMM_WALL_USER, 0, 0, to_what_is_roots},
-    {VMM_WALL_DUMPS, USER, 0, to_the_memory_of_another},
-    {VMM_WALL_DUMPS, 0, 0, to_core_dumps},
+    {VMM_WALL_LIMITS, 0, 0, to_core_dumps},
+    {VMM_WALL_LIMITS, 0, 0, to_many_descriptors},
+    {VMM_WALL_LIMITS, 0, 0, to_many_processes},
+    {VMM_WALL_LIMITS, 0, 0, to_large_files},
+#if !SANITIZED
+    {VMM_WALL_LIMITS, 0, 0, to_much_memory},
+#endif
+    {VMM_WALL_LIMITS, 0, 0, to_memory_that_stays},
+    {VMM_WALL_LIMITS, FILES, 0, to_queues},
+    {VMM_WALL_LIMITS, 0, 0, to_importance},
+    {VMM_WALL_LIMITS, 0, 0, to_real_time},
+    {VMM_WALL_MEMORY, USER, 0, to_the_memory_of_another},
     {VMM_WALL_CAPABILITIES, USER, 0, to_what_takes_a_capability},
     {VMM_WALL_FILES, 0, 1, to_below_a_folder_that_is_open},
     {VMM_WALL_FILES, NETWORK, 4, to_the_hosts_tcp},
@@ -231,14 +310,28 @@ static const struct {
     {VMM_WALL_FILES, USER, 6, to_signals},
 };
 
+/* As a daemon may have them, where that is allowed. */
+static void limits_raise(void)
+{
+    static const __rlimit_resource_t raised[] = {
+        RLIMIT_CORE,    RLIMIT_NPROC,    RLIMIT_FSIZE, RLIMIT_DATA,
+        RLIMIT_MEMLOCK, RLIMIT_MSGQUEUE, RLIMIT_NICE,  RLIMIT_RTPRIO};
+    const struct rlimit most = {RLIM_INFINITY, RLIM_INFINITY};
+    const struct rlimit files = {8192, 8192};
+    (void)setrlimit(RLIMIT_NOFILE, &files);
+    for (unsigned i = 0; i < ARRAY_COUNT(raised); i++) {
+        (void)setrlimit(raised[i], &most);
+    }
+}
+
 static _Noreturn void try_be(unsigned which, bool (*crosses)(void))
 {
     const struct vmm_walls walls = {.which = which, .first_uid = FIRST_UID};
-    const struct rlimit most = {RLIM_INFINITY, RLIM_INFINITY};
     char missing[VMM_MISSING_SIZE];
     (void)alarm(TRY_MAX_S);
+    (void)signal(SIGXFSZ, SIG_IGN);
+    limits_raise();
     if (unshare(CLONE_NEWUTS) != 0 || sethostname(HOST_NAME, strlen(HOST_NAME)) != 0 ||
-        setrlimit(RLIMIT_CORE, &most) != 0 ||
         vmm_walls_put_up(&walls, missing, NULL) != 0 || missing[0] != '\0') {
         _exit(FAILED);
     }
@@ -265,11 +358,27 @@ static bool is_here(long landlock)
     return syscall(SYS_landlock_create_ruleset, NULL, 0, 1U) >= landlock;
 }
 
+/* Who may not have it at all needs no wall before it. */
+static bool is_out_of_reach(bool (*crosses)(void))
+{
+    const __rlimit_resource_t resource =
+        crosses == to_importance ? RLIMIT_NICE : RLIMIT_RTPRIO;
+    struct rlimit now = {0, 0};
+    if (crosses != to_importance && crosses != to_real_time) {
+        return false;
+    }
+    ck_assert_int_eq(getrlimit(resource, &now), 0);
+    now.rlim_max = now.rlim_max > 0 ? now.rlim_max : 1;
+    return setrlimit(resource, &now) != 0;
+}
+
 START_TEST(a_wall_stops_what_nothing_else_would)
 {
     const unsigned others = VMM_WALLS_ALL & ~tries[_i].without;
-    if (geteuid() != 0 || !is_here(tries[_i].landlock)) {
-        return; /* this wall is not here */
+    if (geteuid() != 0 || !is_here(tries[_i].landlock) ||
+        is_out_of_reach(tries[_i].crosses)) {
+        (void)printf("try %d cannot be made here\n", _i);
+        return;
     }
 
     const int with = behind(others, tries[_i].crosses);
@@ -324,7 +433,8 @@ static const struct refusal {
     {"user", SYS_setresuid, -1, FIRST_UID},
     {"user", SYS_setgroups, -1, FIRST_UID},
     {"user", SYS_acct, -1, 0}, /* nothing is refused, and it stays root */
-    {"core dumps", SYS_prctl, PR_SET_DUMPABLE, FIRST_UID},
+    {"limits", SYS_prlimit64, -1, FIRST_UID},
+    {"memory", SYS_prctl, PR_SET_DUMPABLE, FIRST_UID},
     {"capabilities", SYS_capset, -1, FIRST_UID},
     {"files", SYS_landlock_create_ruleset, -1, FIRST_UID},
     {"files", SYS_landlock_restrict_self, -1, FIRST_UID},
