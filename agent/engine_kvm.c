@@ -417,6 +417,7 @@ kvm_spawn(struct engine_qmp_run *run, struct vm_process_spec *spec, struct err *
     if (arguments != NULL) {
         spec->argv = (const char *const *)(uintptr_t)arguments;
         spec->program = program_path_beside(ENGINE_KVM_PROGRAM, program) ? program : NULL;
+        spec->own_pids = true;
         spec->given = gift.fds;
         spec->given_count = gift.count;
         process = engine_qmp_spawn(run, spec, err);

@@ -10,7 +10,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <sched.h>
 #include <signal.h>
+#include <stdalign.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +26,7 @@
 #define EXIT_NO_PROGRAM 127 /* as shells say it */
 #define CHILD_GATE      3   /* descriptors of the child */
 #define CHILD_LOCK      VM_PROCESS_LOCK_AT
+#define CHILD_STACK     ((size_t)64 << 10)
 #define CHILD_SPARE     128 /* from here on it moves them out of the way first */
 
 struct vm_process {
@@ -120,7 +123,7 @@ bool vm_process_is_stopped(const struct vm_process *process)
     return process->dead || vm_process_pid_is_stopped(process->identity.pid);
 }
 
-/* ---- the child, between fork and exec: async-signal-safe calls only ---- */
+/* ---- the child, between clone and exec: async-signal-safe calls only ---- */
 
 struct child_plan {
     const char *folder;
@@ -301,16 +304,30 @@ static void process_polled(uv_poll_t *poll, int status, int events)
     process->ended(process->context, &end); /* may close the process */
 }
 
-static pid_t fork_child(const struct child_plan *plan)
+static int child_main(void *plan)
+{
+    child_run(plan);
+}
+
+/* As fork, with the pidfd of that very process. Its stack is a copy of ours, as all is.
+ */
+static pid_t child_clone(const struct child_plan *plan, int flags, int *ret_pidfd)
+{
+    alignas(16) uint8_t stack[CHILD_STACK];
+    return clone(child_main, stack + sizeof(stack), flags | CLONE_PIDFD | SIGCHLD,
+                 (void *)(uintptr_t)plan, ret_pidfd);
+}
+
+static pid_t fork_child(const struct child_plan *plan, bool own_pids, int *ret_pidfd)
 {
     sigset_t all;
     sigset_t before;
     (void)sigfillset(&all);
     /* Until the child has default handlers none of ours may run in it. */
     REQUIRE(pthread_sigmask(SIG_SETMASK, &all, &before) == 0);
-    pid_t pid = fork();
-    if (pid == 0) {
-        child_run(plan);
+    pid_t pid = own_pids ? child_clone(plan, CLONE_NEWPID, ret_pidfd) : -1;
+    if (pid < 0) { /* who is not root has no namespaces: what it runs says so */
+        pid = child_clone(plan, 0, ret_pidfd);
     }
     int saved = errno;
     REQUIRE(pthread_sigmask(SIG_SETMASK, &before, NULL) == 0);
@@ -377,7 +394,8 @@ struct vm_process *vm_process_spawn(uv_loop_t *loop,
         .given = spec->given,
         .given_count = spec->given_count,
     };
-    pid_t pid = fork_child(&plan);
+    CLEANUP_FD int pidfd = -1;
+    pid_t pid = fork_child(&plan, spec->own_pids, &pidfd);
     int fault = errno;
     (void)close(gate[0]);
     CLEANUP_FD int gate_end = gate[1];
@@ -385,11 +403,9 @@ struct vm_process *vm_process_spawn(uv_loop_t *loop,
         err_sys(err, -fault, "start %s: fork", spec->argv[0]);
         return NULL;
     }
-    CLEANUP_FD int pidfd = pidfd_open(pid, 0);
     struct vm_process_identity identity;
-    if (pidfd < 0 || vm_process_identify(pid, &identity) != 0) {
-        err_sys(err, pidfd < 0 ? -errno : -ESRCH, "start %s: pid %d", spec->argv[0],
-                (int)pid);
+    if (vm_process_identify(pid, &identity) != 0) {
+        err_sys(err, -ESRCH, "start %s: pid %d", spec->argv[0], (int)pid);
         end_unwatched(pid);
         return NULL;
     }

@@ -6,8 +6,8 @@
  * with vm_process_release. If we die in between, the gate breaks and the process ends
  * without having run anything: what runs has always been written down before.
  *
- * The process is forked by ourselves, not by uv_spawn (which knows no gate), and between
- * fork and exec only async-signal-safe calls are made, because the daemon has threads. It
+ * The process is cloned by ourselves, not by uv_spawn (which knows no gate), and between
+ * that and exec only async-signal-safe calls are made, because the daemon has threads. It
  * leads its own session, holds none of our descriptors but the lock and those it is
  * given, has default signals and a log file as stdout and stderr. It stays our child in
  * one respect only: we can learn its exit status. When we die, init inherits it and
@@ -56,7 +56,10 @@ struct vm_process_spec {
     const char *folder;   /* working folder */
     const char *log_path; /* stdout and stderr, appended */
     int oom_score_adj;    /* -1000..1000 */
-    int lock; /* stays open in the process for its life (agent/vm_lock.h); 0: none */
+    bool own_pids; /* it is the first of a pid namespace, where that may be had: it sees
+                      no process but its own, and ends with SIGKILL alone if it has no
+                      handler */
+    int lock;      /* stays open in the process for its life (agent/vm_lock.h); 0: none */
     const int *given; /* become VM_PROCESS_GIVEN_AT and on; may be closed afterwards */
     unsigned given_count;
 };

@@ -249,11 +249,15 @@ static int walls_put_up(struct vmm *vmm, struct err *err)
         return 0;
     }
     const struct vmm_options *options = &vmm->options;
+    /* Nobody keeps a list of who is which: while it lives, its number is its alone. */
+    const unsigned number = vmm_walls_number();
     const uint64_t ram_bytes = options->memory_bytes + options->plug_bytes;
     const uint64_t saved_bytes = SNAPSHOT_RAM_AT + ram_bytes + SNAPSHOT_STATE_MAX;
     const uint64_t disk_bytes = vmm_devices_largest(&vmm->devices);
     const struct vmm_walls walls = {.which = VMM_WALLS_ALL,
-                                    .first_uid = (unsigned)options->first_uid,
+                                    .uid = number != 0 && options->first_uid != 0
+                                               ? (unsigned)options->first_uid + number
+                                               : 0,
                                     .file_bytes = disk_bytes > saved_bytes ? disk_bytes
                                                                            : saved_bytes,
                                     .data_bytes = options->is_mapped ? ram_bytes : 0};

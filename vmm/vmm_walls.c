@@ -1,9 +1,11 @@
 #include "vmm/vmm_walls.h"
 
 #include "base/cleanup.h"
+#include "base/parse_number.h"
 
 #include <errno.h>
 #include <grp.h>
+#include <limits.h>
 #include <linux/capability.h>
 #include <linux/landlock.h>
 #include <sched.h>
@@ -110,6 +112,13 @@ static bool root_leave(const struct vmm_walls *walls)
            chdir("/tmp") == 0 && root_become();
 }
 
+/* Nobody can move into a pid namespace, only begin in one. */
+static bool processes_leave(const struct vmm_walls *walls)
+{
+    (void)walls;
+    return getpid() == 1;
+}
+
 /* None but what is open. */
 static bool network_leave(const struct vmm_walls *walls)
 {
@@ -130,19 +139,18 @@ static bool host_name_forget(const struct vmm_walls *walls)
            setdomainname("", 0) == 0;
 }
 
-/* Nobody keeps a list of who is which: a pid is its process' alone as long as that lives,
- * and so is the user. What it has open stays open. */
+/* What it has open stays open. */
 static bool user_become(const struct vmm_walls *walls)
 {
-    const unsigned id = walls->first_uid + (unsigned)getpid();
-    return walls->first_uid != 0 && setgroups(0, NULL) == 0 &&
-           setresgid(id, id, id) == 0 && setresuid(id, id, id) == 0;
+    const unsigned id = walls->uid;
+    return id != 0 && setgroups(0, NULL) == 0 && setresgid(id, id, id) == 0 &&
+           setresuid(id, id, id) == 0;
 }
 
 /* Of a user, so it counts only who has one of its own. */
 static bool has_own_user(const struct vmm_walls *walls)
 {
-    return walls->first_uid != 0 && geteuid() >= walls->first_uid;
+    return walls->uid != 0 && geteuid() == walls->uid;
 }
 
 #define FILE_BYTES_MIN (UINT64_C(64) << 20) /* its log, which whoever started it cuts */
@@ -222,6 +230,7 @@ static const struct {
     bool must_stand;
 } table[VMM_WALL_COUNT] = {
     [VMM_WALL_RIGHTS] = {"no new rights", rights_refuse, true},
+    [VMM_WALL_PROCESSES] = {"processes", processes_leave, false},
     [VMM_WALL_NETWORK] = {"network", network_leave, false},
     [VMM_WALL_IPC] = {"IPC", ipc_leave, false},
     [VMM_WALL_HOST_NAME] = {"host name", host_name_forget, false},
@@ -233,6 +242,16 @@ static const struct {
     [VMM_WALL_CAPABILITIES] = {"capabilities", capabilities_drop, false},
     [VMM_WALL_FILES] = {"files", files_close, false},
 };
+
+unsigned vmm_walls_number(void)
+{
+    char text[24] = "";
+    uint64_t number = 0;
+    const ssize_t length = readlink("/proc/self", text, sizeof(text) - 1);
+    return length > 0 && parse_u64(text, &number, NULL) == 0 && number <= INT_MAX
+               ? (unsigned)number
+               : 0;
+}
 
 int vmm_walls_put_up(const struct vmm_walls *walls,
                      char ret_missing[VMM_MISSING_SIZE],

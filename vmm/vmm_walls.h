@@ -7,14 +7,16 @@
  * answer, and the caller says so.
  *
  *     no new rights   no exec or file gives any back
+ *     processes       whoever started it has made it the first one of a pid namespace of
+ *                     its own (agent/vm_process.h): it sees no other
  *     network         one of its own without interfaces, and without the abstract sockets
  *                     of this one
  *     IPC             shared memory, semaphores and queues of its own: none
  *     host name       not that of the host
  *     root            an empty folder that nobody can write to, or the one that is kept
  *     bounding set    empty: dropped before the user changes, as that takes a capability
- *     user            one of its own: no other process is of it, for its number is the
- *                     first one's and that of the process
+ *     user            one of its own, that no other process is of, and the group of that
+ *                     number alone
  *     limits          what it may have of descriptors, threads, files and memory: a table
  *                     with the reasons is in vmm_walls.c
  *     memory          nobody of the same user looks into it, and it leaves no core dump
@@ -35,6 +37,7 @@
 
 enum vmm_wall {
     VMM_WALL_RIGHTS = 0,
+    VMM_WALL_PROCESSES,
     VMM_WALL_NETWORK,
     VMM_WALL_IPC,
     VMM_WALL_HOST_NAME,
@@ -54,12 +57,15 @@ enum vmm_wall {
 
 struct vmm_walls {
     unsigned which;      /* bits of enum vmm_wall */
-    unsigned first_uid;  /* 0: it stays who it is, and "user" is missing */
+    unsigned uid;        /* 0: it stays who it is, and "user" is missing */
     bool keeps_folder;   /* the one that it is in is its root */
     uint64_t file_bytes; /* the largest file that it writes; a log needs no mention */
     uint64_t data_bytes; /* that it maps for itself alone, beside its threads' */
 };
 
+/* The number of this process where its /proc was mounted, which is its pid for whoever
+ * started it, and so its own as long as it lives; 0 when there is no telling. */
+unsigned vmm_walls_number(void);
 /* ret_missing: "network, files" of what was asked for and does not stand; "" when all
  * does.
  */

@@ -75,8 +75,9 @@ void vsock_dialer_serve(int fd, const char *path)
 /* Names are looked up in the folder, and nowhere else from now on. */
 static int walls_put_up(int folder, struct err *err)
 {
-    /* It stays who may connect to them. */
-    const struct vmm_walls walls = {.which = VMM_WALLS_ALL & ~VMM_WALL(VMM_WALL_USER),
+    /* It stays who may connect to them, and beside the process that it is for. */
+    const struct vmm_walls walls = {.which = VMM_WALLS_ALL & ~VMM_WALL(VMM_WALL_USER) &
+                                             ~VMM_WALL(VMM_WALL_PROCESSES),
                                     .keeps_folder = true};
     char missing[VMM_MISSING_SIZE];
     if (fchdir(folder) < 0) {

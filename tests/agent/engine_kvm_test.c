@@ -508,6 +508,41 @@ START_TEST(a_guest_runs_as_a_user_of_its_own)
 }
 END_TEST
 
+/* Whether a line of the VM's log begins so. */
+static bool log_says(const char *words)
+{
+    char name[64];
+    (void)snprintf(name, sizeof(name), "vms/%d/engine.log", UID);
+    char *text = temp_dir_read(&bench.dir, name);
+    const bool said = text != NULL && strstr(text, words) != NULL;
+    free(text);
+    return said;
+}
+
+START_TEST(all_walls_stand_around_a_guest)
+{
+    char path[64];
+    char text[4096];
+    char want[64];
+    struct vm_report ready = boot();
+    (void)snprintf(path, sizeof(path), "/proc/%d/status", ready.pid);
+    (void)snprintf(want, sizeof(want), "NSpid:\t%d\t1\n", ready.pid);
+
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    const ssize_t got = read(fd, text, sizeof(text) - 1);
+    (void)close(fd);
+
+    ck_assert_int_gt(got, 0);
+    text[got] = '\0';
+    if (geteuid() == 0) {
+        ck_assert_msg(strstr(text, want) != NULL, "%s", text);
+        ck_assert(!log_says("some walls of the jail"));
+    } else {
+        ck_assert(log_says("some walls of the jail"));
+    }
+}
+END_TEST
+
 START_TEST(what_was_in_a_kernel_is_booted_in_its_place)
 {
     char *path = temp_dir_path(&bench.dir, "kernel");
@@ -863,6 +898,7 @@ static void add_real(Suite *suite)
     tcase_add_test(tests, a_guest_boots_talks_listens_and_obeys_the_power_button);
     tcase_add_test(tests, a_guest_has_a_vsock_that_nobody_else_reaches);
     tcase_add_test(tests, a_guest_runs_as_a_user_of_its_own);
+    tcase_add_test(tests, all_walls_stand_around_a_guest);
     tcase_add_test(tests, what_was_in_a_kernel_is_booted_in_its_place);
     tcase_add_test(tests, a_guest_that_powers_itself_off_has_stopped_and_leaves_its_disk);
     tcase_add_test(tests, a_held_guest_does_not_run_until_it_is_told);

@@ -60,7 +60,7 @@ static void bench_fini(struct bench *bench)
     temp_dir_fini(&bench->dir);
 }
 
-static struct vm_process *spawn(struct bench *bench, const char *script)
+static struct vm_process *spawn_as(struct bench *bench, const char *script, bool own_pids)
 {
     const char *const argv[] = {"sh", "-c", script, NULL};
     struct vm_process_spec spec = {
@@ -68,12 +68,18 @@ static struct vm_process *spawn(struct bench *bench, const char *script)
         .folder = bench->dir.path,
         .log_path = bench->log,
         .oom_score_adj = 300,
+        .own_pids = own_pids,
     };
     struct err err = {0};
     struct vm_process *process =
         vm_process_spawn(&bench->loop, &spec, on_end, bench, &err);
     ck_assert_msg(process != NULL, "%s", err.text);
     return process;
+}
+
+static struct vm_process *spawn(struct bench *bench, const char *script)
+{
+    return spawn_as(bench, script, false);
 }
 
 static void run_to_end(struct bench *bench)
@@ -223,11 +229,38 @@ START_TEST(the_process_has_a_session_and_nothing_of_ours)
 }
 END_TEST
 
+START_TEST(a_process_is_the_first_of_a_namespace_and_ours_all_the_same)
+{
+    struct bench bench;
+    if (geteuid() != 0) {
+        return; /* who has no rights to begin with has no namespaces */
+    }
+    bench_init(&bench);
+    /* $PPID of what it starts is 1, and there is nothing above. */
+    struct vm_process *process = spawn_as(
+        &bench, "echo $$ $PPID > file; sh -c 'echo $PPID' >> file; exit 3", true);
+    const pid_t pid = vm_process_identity(process)->pid;
+    ck_assert_int_gt(pid, 1);
+    ck_assert_int_eq(vm_process_verify(vm_process_identity(process)), 0);
+    ck_assert_int_eq(kill(pid, 0), 0);
+
+    ck_assert_int_eq(vm_process_release(process, NULL), 0);
+    run_to_end(&bench);
+
+    char *text = temp_dir_read(&bench.dir, "file");
+    ck_assert_str_eq(text, "1 0\n1\n");
+    free(text);
+    ck_assert_int_eq(bench.end.exit_status, 3);
+    vm_process_close(process);
+    bench_fini(&bench);
+}
+END_TEST
+
 START_TEST(signals_reach_it_at_once_and_are_told_at_the_end)
 {
     struct bench bench;
     bench_init(&bench);
-    struct vm_process *process = spawn(&bench, "exec sleep 100");
+    struct vm_process *process = spawn_as(&bench, "exec sleep 100", _i == 1);
     ck_assert_int_eq(vm_process_release(process, NULL), 0);
 
     ck_assert_int_eq(vm_process_signal(process, SIGSTOP), 0);
@@ -299,7 +332,7 @@ START_TEST(a_process_outlives_who_started_it_and_is_adopted)
     if (starter == 0) {
         struct bench inner = bench;
         uv_loop_init(&inner.loop);
-        struct vm_process *process = spawn(&inner, "exec sleep 100");
+        struct vm_process *process = spawn_as(&inner, "exec sleep 100", _i == 1);
         (void)vm_process_release(process, NULL);
         (void)!write(pipe_fds[1], vm_process_identity(process),
                      sizeof(struct vm_process_identity));
@@ -412,10 +445,11 @@ int main(void)
     tcase_add_test(tests,
                    the_daemons_death_at_the_gate_ends_the_process_without_running_it);
     tcase_add_test(tests, the_process_has_a_session_and_nothing_of_ours);
-    tcase_add_test(tests, signals_reach_it_at_once_and_are_told_at_the_end);
+    tcase_add_test(tests, a_process_is_the_first_of_a_namespace_and_ours_all_the_same);
+    tcase_add_loop_test(tests, signals_reach_it_at_once_and_are_told_at_the_end, 0, 2);
     tcase_add_test(tests, a_program_that_does_not_exist_is_refused_by_name);
     tcase_add_test(tests, a_program_that_cannot_be_executed_leaves_a_word_in_the_log);
-    tcase_add_test(tests, a_process_outlives_who_started_it_and_is_adopted);
+    tcase_add_loop_test(tests, a_process_outlives_who_started_it_and_is_adopted, 0, 2);
     tcase_add_test(tests, a_recycled_pid_is_not_adopted);
     tcase_add_test(tests, a_zombie_does_not_count_as_living);
     tcase_add_test(tests, the_log_is_cut_to_its_tail_and_its_last_line_is_read);

@@ -46,7 +46,7 @@
 #define SANITIZED 0
 #endif
 
-#define FIRST_UID 2000000000u
+#define UID       2000000000u
 #define NOBODY    65534u
 #define TRY_MAX_S 50 /* one that hangs is ended by SIGALRM */
 #define HOST_NAME "the-host"
@@ -203,6 +203,11 @@ static bool to_the_memory_of_another(void)
     return got;
 }
 
+static bool to_other_processes(void)
+{
+    return getpgid(host.pid) > 0;
+}
+
 static bool to_core_dumps(void)
 {
     const struct rlimit some = {1, 1};
@@ -270,12 +275,13 @@ static bool to_real_time(void)
     return setrlimit(RLIMIT_RTPRIO, &some) == 0;
 }
 
-#define ROOT    VMM_WALL(VMM_WALL_ROOT)
-#define NETWORK VMM_WALL(VMM_WALL_NETWORK)
-#define USER    VMM_WALL(VMM_WALL_USER)
-#define FILES   VMM_WALL(VMM_WALL_FILES)
-#define BOUNDS  VMM_WALL(VMM_WALL_BOUNDS)
-#define RIGHTS  VMM_WALL(VMM_WALL_RIGHTS)
+#define ROOT      VMM_WALL(VMM_WALL_ROOT)
+#define NETWORK   VMM_WALL(VMM_WALL_NETWORK)
+#define USER      VMM_WALL(VMM_WALL_USER)
+#define FILES     VMM_WALL(VMM_WALL_FILES)
+#define BOUNDS    VMM_WALL(VMM_WALL_BOUNDS)
+#define RIGHTS    VMM_WALL(VMM_WALL_RIGHTS)
+#define PROCESSES VMM_WALL(VMM_WALL_PROCESSES)
 
 static const struct {
     enum vmm_wall wall;
@@ -284,6 +290,7 @@ static const struct {
     bool (*crosses)(void);
 } tries[] = {
     {VMM_WALL_RIGHTS, BOUNDS | ROOT | FILES | USER, 0, to_capabilities_by_exec},
+    {VMM_WALL_PROCESSES, 0, 0, to_other_processes},
     {VMM_WALL_NETWORK, 0, 0, to_the_hosts_network},
     {VMM_WALL_NETWORK, FILES, 0, to_an_abstract_socket},
     {VMM_WALL_IPC, 0, 0, to_shared_memory},
@@ -307,7 +314,7 @@ static const struct {
     {VMM_WALL_FILES, 0, 1, to_below_a_folder_that_is_open},
     {VMM_WALL_FILES, NETWORK, 4, to_the_hosts_tcp},
     {VMM_WALL_FILES, NETWORK, 6, to_an_abstract_socket},
-    {VMM_WALL_FILES, USER, 6, to_signals},
+    {VMM_WALL_FILES, USER | PROCESSES, 6, to_signals},
 };
 
 /* As a daemon may have them, where that is allowed. */
@@ -326,7 +333,7 @@ static void limits_raise(void)
 
 static _Noreturn void try_be(unsigned which, bool (*crosses)(void))
 {
-    const struct vmm_walls walls = {.which = which, .first_uid = FIRST_UID};
+    const struct vmm_walls walls = {.which = which, .uid = UID};
     char missing[VMM_MISSING_SIZE];
     (void)alarm(TRY_MAX_S);
     (void)signal(SIGXFSZ, SIG_IGN);
@@ -338,12 +345,20 @@ static _Noreturn void try_be(unsigned which, bool (*crosses)(void))
     _exit(crosses() ? CROSSED : STOPPED);
 }
 
+/* As fork: whoever starts a machine's process puts up that wall. */
+static pid_t child_make(bool own_pids)
+{
+    (void)fflush(NULL); /* what Check has said: once is enough */
+    return own_pids && geteuid() == 0
+               ? (pid_t)syscall(SYS_clone, CLONE_NEWPID | SIGCHLD, NULL, NULL, NULL, NULL)
+               : fork();
+}
+
 /* How a process ends that tries this behind these walls. */
 static int behind(unsigned which, bool (*crosses)(void))
 {
     int status = 0;
-    (void)fflush(NULL); /* what Check has said: once is enough */
-    const pid_t pid = fork();
+    const pid_t pid = child_make((which & PROCESSES) != 0);
     ck_assert_int_ge(pid, 0);
     if (pid == 0) {
         try_be(which, crosses);
@@ -421,23 +436,25 @@ static const struct refusal {
     const char *missing;
     int number;
     long argument; /* the first; below 0: whatever it is */
-    unsigned first_uid;
+    unsigned uid;
+    bool own_pids;
 } refusals[] = {
-    {"network", SYS_unshare, CLONE_NEWNET, FIRST_UID},
-    {"IPC", SYS_unshare, CLONE_NEWIPC, FIRST_UID},
-    {"host name", SYS_unshare, CLONE_NEWUTS, FIRST_UID},
-    {"host name", SYS_sethostname, -1, FIRST_UID},
-    {"root", SYS_unshare, CLONE_NEWNS, FIRST_UID},
-    {"root", SYS_mount, -1, FIRST_UID},
-    {"bounding set", SYS_prctl, PR_CAPBSET_DROP, FIRST_UID},
-    {"user", SYS_setresuid, -1, FIRST_UID},
-    {"user", SYS_setgroups, -1, FIRST_UID},
-    {"user", SYS_acct, -1, 0}, /* nothing is refused, and it stays root */
-    {"limits", SYS_prlimit64, -1, FIRST_UID},
-    {"memory", SYS_prctl, PR_SET_DUMPABLE, FIRST_UID},
-    {"capabilities", SYS_capset, -1, FIRST_UID},
-    {"files", SYS_landlock_create_ruleset, -1, FIRST_UID},
-    {"files", SYS_landlock_restrict_self, -1, FIRST_UID},
+    {"network", SYS_unshare, CLONE_NEWNET, UID, true},
+    {"IPC", SYS_unshare, CLONE_NEWIPC, UID, true},
+    {"host name", SYS_unshare, CLONE_NEWUTS, UID, true},
+    {"host name", SYS_sethostname, -1, UID, true},
+    {"root", SYS_unshare, CLONE_NEWNS, UID, true},
+    {"root", SYS_mount, -1, UID, true},
+    {"bounding set", SYS_prctl, PR_CAPBSET_DROP, UID, true},
+    {"user", SYS_setresuid, -1, UID, true},
+    {"user", SYS_setgroups, -1, UID, true},
+    {"user", SYS_acct, -1, 0, true}, /* nothing is refused, and it stays root */
+    {"processes", SYS_acct, -1, UID, false},
+    {"limits", SYS_prlimit64, -1, UID, true},
+    {"memory", SYS_prctl, PR_SET_DUMPABLE, UID, true},
+    {"capabilities", SYS_capset, -1, UID, true},
+    {"files", SYS_landlock_create_ruleset, -1, UID, true},
+    {"files", SYS_landlock_restrict_self, -1, UID, true},
 };
 
 START_TEST(a_wall_that_cannot_stand_is_named)
@@ -447,11 +464,9 @@ START_TEST(a_wall_that_cannot_stand_is_named)
     if (geteuid() != 0 || !is_here(1)) {
         return; /* more than one would be named */
     }
-    (void)fflush(NULL);
-    const pid_t pid = fork();
+    const pid_t pid = child_make(row->own_pids);
     if (pid == 0) {
-        const struct vmm_walls walls = {.which = VMM_WALLS_ALL,
-                                        .first_uid = row->first_uid};
+        const struct vmm_walls walls = {.which = VMM_WALLS_ALL, .uid = row->uid};
         char missing[VMM_MISSING_SIZE];
         if (!refuse(row->number, row->argument) ||
             vmm_walls_put_up(&walls, missing, NULL) != 0) {
@@ -494,7 +509,7 @@ END_TEST
 /* Somebody who starts it by hand. */
 static int by_hand(void)
 {
-    const struct vmm_walls walls = {.which = VMM_WALLS_ALL, .first_uid = FIRST_UID};
+    const struct vmm_walls walls = {.which = VMM_WALLS_ALL, .uid = UID};
     char missing[VMM_MISSING_SIZE];
     const gid_t none[] = {NOBODY};
     if (geteuid() == 0 &&
@@ -505,7 +520,8 @@ static int by_hand(void)
     if (vmm_walls_put_up(&walls, missing, NULL) != 0) {
         return 3;
     }
-    if (strcmp(missing, "network, IPC, host name, root, bounding set, user") != 0) {
+    if (strcmp(missing, "processes, network, IPC, host name, root, bounding set, user") !=
+        0) {
         (void)fprintf(stderr, "missing: %s\n", missing);
         return 4;
     }
@@ -546,7 +562,7 @@ static void status_read(pid_t pid, char *ret_text, size_t size)
 
 START_TEST(a_machine_has_a_user_of_its_own_when_there_are_some)
 {
-    const struct vmm_walls walls = {.which = VMM_WALLS_ALL, .first_uid = FIRST_UID};
+    const struct vmm_walls walls = {.which = VMM_WALLS_ALL, .uid = UID};
     int begun[2];
     int wait[2];
     char missing[VMM_MISSING_SIZE];
@@ -572,7 +588,7 @@ START_TEST(a_machine_has_a_user_of_its_own_when_there_are_some)
 
     status_read(pid, text, sizeof(text));
 
-    const unsigned id = FIRST_UID + (unsigned)pid;
+    const unsigned id = UID;
     (void)snprintf(want, sizeof(want), "Uid:\t%u\t%u\t%u\t%u\nGid:\t%u\t%u\t%u\t%u\n", id,
                    id, id, id, id, id, id, id);
     ck_assert_msg(strstr(text, want) != NULL, "%s", text);
@@ -584,6 +600,30 @@ START_TEST(a_machine_has_a_user_of_its_own_when_there_are_some)
     for (unsigned i = 0; i < 2; i++) {
         (void)close(begun[i]);
         (void)close(wait[i]);
+    }
+}
+END_TEST
+
+START_TEST(a_process_knows_its_number_outside)
+{
+    if (geteuid() != 0) {
+        return;
+    }
+    for (unsigned own_pids = 0; own_pids < 2; own_pids++) {
+        int told[2];
+        unsigned number = 0;
+        ck_assert_int_eq(pipe(told), 0);
+        const pid_t pid = child_make(own_pids == 1);
+        if (pid == 0) {
+            number = getpid() == 1 || own_pids == 0 ? vmm_walls_number() : 0;
+            (void)!write(told[1], &number, sizeof(number));
+            _exit(0);
+        }
+        ck_assert_int_eq(read(told[0], &number, sizeof(number)), sizeof(number));
+        ck_assert_int_eq(number, pid);
+        ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+        (void)close(told[0]);
+        (void)close(told[1]);
     }
 }
 END_TEST
@@ -600,6 +640,7 @@ int main(void)
                         (int)ARRAY_COUNT(refusals));
     tcase_add_test(tests, no_process_goes_on_that_could_get_rights_back);
     tcase_add_test(tests, who_is_not_root_has_the_other_walls_and_is_told_of_these);
+    tcase_add_test(tests, a_process_knows_its_number_outside);
     tcase_add_test(tests, a_machine_has_a_user_of_its_own_when_there_are_some);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
