@@ -11,6 +11,7 @@
 #include <linux/seccomp.h>
 #include <linux/userfaultfd.h>
 #include <linux/vhost.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -93,8 +94,6 @@ static const struct {
     {SYS_connect, C},
     /* threads, signals, time */
     {SYS_futex, M | V | D | L},
-    {SYS_clone, M},
-    {SYS_clone3, M},
     {SYS_set_robust_list, M | V | D | L},
     {SYS_rseq, M | V | D | L},
     {SYS_gettid, M | V | D | L},
@@ -186,6 +185,10 @@ static const struct {
 static const uint32_t plain_pages[] = {PROT_NONE, PROT_READ, PROT_WRITE,
                                        PROT_READ | PROT_WRITE};
 static const uint32_t names[] = {PR_SET_NAME};
+/* What the C library makes threads with: no process, and nothing in other namespaces. */
+static const uint32_t threads[] = {CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SYSVSEM |
+                                   CLONE_SIGHAND | CLONE_THREAD | CLONE_SETTLS |
+                                   CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID};
 
 #define FILTER_MAX (ARRAY_COUNT(calls) * 2 + ARRAY_COUNT(requests) * 2 + 48)
 
@@ -263,6 +266,12 @@ static void filter_make(struct filter *filter, unsigned roles)
     }
     /* A library that looks for a file does without it. */
     emit_case(filter, SYS_openat, SECCOMP_RET_ERRNO | EACCES);
+    if ((roles & M) != 0) {
+        /* Its flags are in memory, where no filter sees them: clone is as good. */
+        emit_case(filter, SYS_clone3, SECCOMP_RET_ERRNO | ENOSYS);
+        emit_values(filter, SYS_clone, 0, threads, ARRAY_COUNT(threads),
+                    SECCOMP_RET_KILL_PROCESS);
+    }
     emit_values(filter, SYS_mmap, 2, plain_pages, ARRAY_COUNT(plain_pages),
                 SECCOMP_RET_KILL_PROCESS);
     emit_values(filter, SYS_mprotect, 2, plain_pages, ARRAY_COUNT(plain_pages),

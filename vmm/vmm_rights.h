@@ -4,8 +4,9 @@
  * Shapes: vmm_rights_process once the walls stand and before the guest runs, then
  * vmm_rights_thread by each thread for its role. Between the two the main thread still
  * connects devices to what is open (VMM_ROLE_START); it takes that right off last. System
- * calls outside of a role's list end the process; ioctls are listed by request; no memory
- * becomes code. The lists are tables in vmm_rights.c.
+ * calls outside of a role's list end the process; ioctls are listed by request; clone
+ * makes threads and nothing else; no memory becomes code. The lists are tables in
+ * vmm_rights.c.
  *
  * Threads: vmm_rights_process before there are any. Errors: -errno with text.
  */

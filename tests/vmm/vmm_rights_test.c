@@ -14,6 +14,8 @@
 #include <linux/if_tun.h>
 #include <linux/userfaultfd.h>
 #include <linux/vhost.h>
+#include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -87,6 +89,25 @@ static int try_vfork(void)
     return 0;
 }
 
+static int try_fork(void)
+{
+    (void)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
+    return 0;
+}
+
+/* Whoever has one of its own has all capabilities there. */
+static int try_user_namespace(void)
+{
+    (void)syscall(SYS_clone, CLONE_NEWUSER | SIGCHLD, NULL, NULL, NULL, NULL);
+    return 0;
+}
+
+static int try_unshare(void)
+{
+    (void)unshare(CLONE_NEWUSER);
+    return 0;
+}
+
 static int try_ptrace(void)
 {
     (void)ptrace(PTRACE_ATTACH, 1, NULL, NULL);
@@ -142,9 +163,11 @@ static int try_more_memory_for_the_guest(void)
 }
 
 static int (*const tries[])(void) = {
-    try_socket, try_exec,        try_vfork,  try_ptrace,
-    try_kill,   try_mount,       try_setuid, try_unlink,
-    try_bind,   try_other_ioctl, try_new_vm, try_more_memory_for_the_guest,
+    try_fork,        try_user_namespace, try_unshare,
+    try_socket,      try_exec,           try_vfork,
+    try_ptrace,      try_kill,           try_mount,
+    try_setuid,      try_unlink,         try_bind,
+    try_other_ioctl, try_new_vm,         try_more_memory_for_the_guest,
 };
 
 START_TEST(what_is_on_no_list_ends_the_process)
@@ -174,6 +197,41 @@ static int try_code_from_memory(void)
 START_TEST(no_memory_becomes_code)
 {
     ck_assert_int_eq(ends_of(behind_walls(0, try_code_from_memory)), SIGSYS);
+}
+END_TEST
+
+static void *answer_be(void *answer)
+{
+    return answer;
+}
+
+static int make_a_thread(void)
+{
+    pthread_t thread;
+    char answer = 'x';
+    void *got = NULL;
+    return pthread_create(&thread, NULL, answer_be, &answer) == 0 &&
+                   pthread_join(thread, &got) == 0 && got == &answer
+               ? 0
+               : 1;
+}
+
+static int clone_with_hidden_flags(void)
+{
+    const uint64_t arguments[8] = {0};
+    return syscall(SYS_clone3, arguments, sizeof(arguments)) < 0 && errno == ENOSYS ? 0
+                                                                                    : 1;
+}
+
+START_TEST(threads_are_all_that_can_be_made_and_by_who_starts_them)
+{
+    ck_assert_int_eq(behind_walls(0, make_a_thread), 0);
+    ck_assert_int_eq(behind_walls(VMM_ROLE_MAIN, make_a_thread), 0);
+    ck_assert_int_eq(behind_walls(VMM_ROLE_MAIN, clone_with_hidden_flags), 0);
+    ck_assert_int_eq(ends_of(behind_walls(VMM_ROLE_VCPU, clone_with_hidden_flags)),
+                     SIGSYS);
+    ck_assert_int_eq(ends_of(behind_walls(VMM_ROLE_VCPU, try_fork)), SIGSYS);
+    ck_assert_int_eq(ends_of(behind_walls(VMM_ROLE_MAIN, try_fork)), SIGSYS);
 }
 END_TEST
 
@@ -416,6 +474,7 @@ int main(void)
     TCase *tests = tcase_create("vmm_rights");
     tcase_add_loop_test(tests, what_is_on_no_list_ends_the_process, 0,
                         sizeof(tries) / sizeof(tries[0]));
+    tcase_add_test(tests, threads_are_all_that_can_be_made_and_by_who_starts_them);
     tcase_add_test(tests, no_path_can_be_opened);
     tcase_add_test(tests, no_memory_becomes_code);
     tcase_add_loop_test(tests, what_is_open_works_on, 0, 5);
