@@ -35,13 +35,14 @@
 #define DAEMON_SUFFIX  ".daemon"
 
 /* The hierarchies in use; under v2 ALL is the only one. */
-enum hierarchy { ALL = 0, CPU = 0, CPUACCT, MEMORY, FREEZER, HIERARCHY_COUNT };
+enum hierarchy { ALL = 0, CPU = 0, CPUACCT, MEMORY, FREEZER, PIDS, HIERARCHY_COUNT };
 static const char *const v1_controllers[HIERARCHY_COUNT] = {"cpu", "cpuacct", "memory",
-                                                            "freezer"};
+                                                            "freezer", "pids"};
 
 struct resource_groups {
     enum resource_mode mode;
-    bool limited; /* limits can be set (v2 without controllers: not) */
+    bool limited;          /* limits can be set (v2 without controllers: not) */
+    bool counts_processes; /* their number as well */
     char name[RESOURCE_GROUPS_NAME_SIZE];
     /* Folder that holds the vm-* groups, per hierarchy; "" when there is none. */
     char folder[HIERARCHY_COUNT][GROUP_PATH_MAX];
@@ -280,6 +281,24 @@ static int v2_enable(struct resource_groups *groups)
     return 0;
 }
 
+/* Apart from the others: a host without it limits what it can. */
+static int v2_enable_pids(struct resource_groups *groups)
+{
+    char level[LEVEL_COUNT][GROUP_PATH_MAX];
+    int r = 0;
+    levels_of(groups, level);
+    for (int i = PARENT; r == 0 && i < LEVEL_COUNT; i++) {
+        r = write_text(level[i], "cgroup.subtree_control", "+pids");
+    }
+    return r;
+}
+
+static void processes_warn(int fault)
+{
+    log_warn("agent", "VMs run without limits of one kind", KV_STR("controller", "pids"),
+             KV_STR("why", err_sentence(fault)));
+}
+
 /* Out of the daemon's group again, which nothing else makes one that can be removed. */
 static void v2_leave(const struct resource_groups *groups)
 {
@@ -293,6 +312,7 @@ static void v2_leave(const struct resource_groups *groups)
         strcmp(inside, daemon) == 0) {
         for (int i = VMS; i >= PARENT; i--) { /* busy: others count on it */
             (void)write_text(level[i], "cgroup.subtree_control", "-cpu -memory");
+            (void)write_text(level[i], "cgroup.subtree_control", "-pids");
         }
         (void)write_number(level[PARENT], "cgroup.procs", (uint64_t)getpid());
     }
@@ -314,6 +334,12 @@ static int v2_open(struct resource_groups *groups, const char *parent)
     if (r != 0) {
         log_warn("agent", "VMs run without CPU and memory limits",
                  KV_STR("group", groups->folder[ALL]), KV_STR("why", err_sentence(r)));
+        return 0;
+    }
+    r = v2_enable_pids(groups);
+    groups->counts_processes = r == 0;
+    if (r != 0) {
+        processes_warn(r);
     }
     return 0;
 }
@@ -330,6 +356,9 @@ static int v1_open(struct resource_groups *groups, const char *parent)
         if (fault == 0) {
             groups->mode = RESOURCE_V1;
             groups->limited = true;
+            groups->counts_processes = groups->counts_processes || i == PIDS;
+        } else if (i == PIDS) {
+            processes_warn(fault);
         } else if (i == CPU || i == MEMORY) {
             log_warn("agent", "VMs run without limits of one kind",
                      KV_STR("controller", v1_controllers[i]),
@@ -455,6 +484,29 @@ static int set_memory(const struct resource_groups *groups,
     return write_number(folder, file, limits->memory_bytes + RESOURCE_OVERHEAD_BYTES);
 }
 
+static int set_processes(const char *folder, const struct resource_limits *limits)
+{
+    return write_number(folder, "pids.max",
+                        (uint64_t)limits->cpu_count + RESOURCE_OVERHEAD_PROCESSES);
+}
+
+/* What this hierarchy limits. */
+static int limits_set(const struct resource_groups *groups,
+                      enum hierarchy hierarchy,
+                      const char *folder,
+                      const struct resource_limits *limits)
+{
+    const bool is_v2 = groups->mode == RESOURCE_V2;
+    int r = hierarchy == CPU ? set_cpu(groups, folder, limits) : 0;
+    if (r == 0 && hierarchy == (is_v2 ? ALL : MEMORY)) {
+        r = set_memory(groups, folder, limits);
+    }
+    if (r == 0 && hierarchy == (is_v2 ? ALL : PIDS) && groups->counts_processes) {
+        r = set_processes(folder, limits);
+    }
+    return r;
+}
+
 int resource_group_make(struct resource_groups *groups,
                         uint64_t uid,
                         const struct resource_limits *limits,
@@ -469,12 +521,8 @@ int resource_group_make(struct resource_groups *groups,
             continue;
         }
         int r = mkdir(folder, 0755) == 0 || errno == EEXIST ? 0 : -errno;
-        if (r == 0 && groups->limited && i == CPU) {
-            r = set_cpu(groups, folder, limits);
-        }
-        if (r == 0 && groups->limited &&
-            i == (groups->mode == RESOURCE_V2 ? ALL : MEMORY)) {
-            r = set_memory(groups, folder, limits);
+        if (r == 0 && groups->limited) {
+            r = limits_set(groups, i, folder, limits);
         }
         if (r != 0) {
             return err_sys(err, r, "control group %s", folder);

@@ -1,14 +1,15 @@
-/* A control group per VM: CPU and memory limits, usage, freeze and kill.
+/* A control group per VM: limits of CPU, memory and processes, usage, freeze and kill.
  *
  * cgroup v2 where its cpu and memory controllers are to be had, else the v1 hierarchies
- * (cpu, cpuacct, memory, freezer), else nothing: then limits are missing, one warning
- * says why, and VMs run all the same. Groups are named <parent>/berth/<name>/vm-<uid>;
- * <name> keeps several daemons on one machine apart; <parent> is by default the group we
- * are in ourselves, per hierarchy, so that limits set on us hold for the VMs too. Under
- * v2, where a group with processes cannot hand out controllers, our own process first
- * moves to <parent>/berth/<name>.daemon, and what it starts with it. So all VMs of a host
- * together weigh as much as its daemon does, whatever their weights: under v2 as two
- * groups side by side, else (v1, and v2's topmost group) as a group and a process.
+ * (cpu, cpuacct, memory, freezer, pids), else nothing: then limits are missing, one
+ * warning says why, and VMs run all the same. Groups are named
+ * <parent>/berth/<name>/vm-<uid>; <name> keeps several daemons on one machine apart;
+ * <parent> is by default the group we are in ourselves, per hierarchy, so that limits set
+ * on us hold for the VMs too. Under v2, where a group with processes cannot hand out
+ * controllers, our own process first moves to <parent>/berth/<name>.daemon, and what it
+ * starts with it. So all VMs of a host together weigh as much as its daemon does,
+ * whatever their weights: under v2 as two groups side by side, else (v1, and v2's topmost
+ * group) as a group and a process.
  *
  * Shapes: opaque `struct resource_groups`; a VM's group is found by its uid, nothing is
  * remembered per VM. Threads: any one at a time; calls are short file accesses. Errors:
@@ -24,9 +25,12 @@
 
 /* What a VMM needs besides guest memory: QEMU with TCG holds a translation cache and page
  * tables. */
-#define RESOURCE_OVERHEAD_BYTES   (UINT64_C(256) << 20)
-#define RESOURCE_HEADROOM_MCPU    250 /* for the I/O threads, beside the vCPUs */
-#define RESOURCE_GROUPS_NAME_SIZE 64
+#define RESOURCE_OVERHEAD_BYTES (UINT64_C(256) << 20)
+#define RESOURCE_HEADROOM_MCPU  250 /* for the I/O threads, beside the vCPUs */
+/* Processes and threads beside the vCPUs: berth-vmm has 300 at most with all devices that
+ * a VM may have, QEMU 64 for each disk. Far fewer than a host has numbers. */
+#define RESOURCE_OVERHEAD_PROCESSES 1024
+#define RESOURCE_GROUPS_NAME_SIZE   64
 
 enum resource_mode { RESOURCE_NONE = 0, RESOURCE_V1, RESOURCE_V2 };
 

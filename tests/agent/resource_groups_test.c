@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -97,6 +98,58 @@ START_TEST(the_limits_are_the_vms_and_a_little)
         ck_assert_str_eq(group_file("cpu", "cpu.cfs_quota_us"), "225000\n");
         ck_assert_str_eq(group_file("cpu", "cpu.shares"), "2048\n");
     }
+    ck_assert_str_eq(group_file("pids", "pids.max"), "1026\n");
+}
+END_TEST
+
+static void *wait_for_the_end(void *unused)
+{
+    (void)pause();
+    return unused;
+}
+
+/* Threads until no more come; as many as a process counts for. */
+static unsigned multiply(void)
+{
+    pthread_attr_t small;
+    pthread_t thread;
+    unsigned count = 1;
+    (void)pthread_attr_init(&small);
+    (void)pthread_attr_setstacksize(&small, (size_t)128 << 10);
+    while (count < 4000 && pthread_create(&thread, &small, wait_for_the_end, NULL) == 0) {
+        count++;
+    }
+    return count;
+}
+
+START_TEST(a_group_that_multiplies_comes_to_an_end)
+{
+    static const struct resource_limits roomy = {
+        .cpu_count = 2, .cpu_weight = 100, .memory_bytes = UINT64_C(4) << 30};
+    int go[2];
+    int told[2];
+    unsigned count = 0;
+    ck_assert_int_eq(pipe(go) | pipe(told), 0);
+    (void)kill(child, SIGKILL);
+    (void)waitpid(child, NULL, 0);
+    child = fork();
+    if (child == 0) {
+        (void)!read(go[0], &count, 1);
+        count = multiply();
+        (void)!write(told[1], &count, sizeof(count));
+        (void)pause();
+    }
+    ck_assert_int_eq(resource_group_make(groups, UID, &roomy, NULL), 0);
+    ck_assert_int_eq(resource_group_put(groups, UID, child, NULL), 0);
+
+    ck_assert_int_eq(write(go[1], "x", 1), 1);
+    ck_assert_int_eq(read(told[0], &count, sizeof(count)), sizeof(count));
+
+    ck_assert_uint_eq(count, 2 + RESOURCE_OVERHEAD_PROCESSES);
+    for (unsigned i = 0; i < 2; i++) {
+        (void)close(go[i]);
+        (void)close(told[i]);
+    }
 }
 END_TEST
 
@@ -136,7 +189,8 @@ START_TEST(the_daemon_may_be_elsewhere_when_it_comes_back)
     ck_assert_int_eq(resource_group_remove(later, UID), 0);
     resource_groups_remove(later);
     resource_groups_close(later);
-    static const char *const mounts[] = {"", "cpu", "cpuacct", "memory", "freezer"};
+    static const char *const mounts[] = {"",       "cpu",     "cpuacct",
+                                         "memory", "freezer", "pids"};
     for (size_t i = 0; i < sizeof(mounts) / sizeof(mounts[0]); i++) {
         char folder[512];
         (void)snprintf(folder, sizeof(folder), "/sys/fs/cgroup/%s%s", mounts[i], parent);
@@ -341,6 +395,7 @@ int main(void)
         tcase_set_timeout(tests, 60);
         tcase_add_checked_fixture(tests, setup, teardown);
         tcase_add_test(tests, the_limits_are_the_vms_and_a_little);
+        tcase_add_test(tests, a_group_that_multiplies_comes_to_an_end);
         tcase_add_test(tests, a_process_is_held_by_its_own_group_only);
         tcase_add_test(tests, the_daemon_may_be_elsewhere_when_it_comes_back);
         tcase_add_test(tests, vms_of_any_weight_leave_their_daemon_its_half);

@@ -131,6 +131,12 @@ grep -q 'CapEff:.*0000000000000000' /proc/$pid/status || fail "it has capabiliti
 [ "$(readlink /proc/$pid/ns/net)" != "$(readlink /proc/self/ns/net)" ] || fail "it shares the host's network"
 ! ls -d /proc/$pid/root/proc 2>/dev/null || fail "it sees files"
 grep -q '/vm-' /proc/$pid/cgroup || fail "no group: $(cat /proc/$pid/cgroup)"
+group=/sys/fs/cgroup$(sed -n 's/^0:://p' /proc/$pid/cgroup)
+[ "$(cat $group/pids.max)" -gt 1024 ] || fail "its processes are not counted: $(cat $group/pids.max)"
+grep -q "^NSpid:.*$pid.*[^0-9]1$" /proc/$pid/status || fail "it sees other processes: $(grep NSpid /proc/$pid/status)"
+[ "$(awk '/^Uid:/ { print $2 }' /proc/$pid/status)" = $((2130706432 + pid)) ] || fail "$(grep Uid /proc/$pid/status)"
+grep -q '^Max file size .* [0-9]* .*bytes' /proc/$pid/limits && ! grep -q '^Max file size *unlimited' /proc/$pid/limits ||
+    fail "no limits: $(cat /proc/$pid/limits)"
 ! grep walls h1/vms/*/engine.log || fail "walls are missing"
 
 says() { berth_on console web-1 -t shop --no-follow >said; grep -q "$1" said; }
