@@ -225,8 +225,12 @@ static int clone_with_hidden_flags(void)
 
 START_TEST(threads_are_all_that_can_be_made_and_by_who_starts_them)
 {
+#ifndef __SANITIZE_THREAD__ /* whose own thread begins with the first, too late */
     ck_assert_int_eq(behind_walls(0, make_a_thread), 0);
     ck_assert_int_eq(behind_walls(VMM_ROLE_MAIN, make_a_thread), 0);
+#else
+    (void)make_a_thread;
+#endif
     ck_assert_int_eq(behind_walls(VMM_ROLE_MAIN, clone_with_hidden_flags), 0);
     ck_assert_int_eq(ends_of(behind_walls(VMM_ROLE_VCPU, clone_with_hidden_flags)),
                      SIGSYS);
