@@ -314,8 +314,12 @@ static int child_main(void *plan)
 static pid_t child_clone(const struct child_plan *plan, int flags, int *ret_pidfd)
 {
     alignas(16) uint8_t stack[CHILD_STACK];
-    return clone(child_main, stack + sizeof(stack), flags | CLONE_PIDFD | SIGCHLD,
-                 (void *)(uintptr_t)plan, ret_pidfd);
+    int pidfd = -1; /* one that failed may leave a number there that is not ours */
+    const pid_t pid =
+        clone(child_main, stack + sizeof(stack), flags | CLONE_PIDFD | SIGCHLD,
+              (void *)(uintptr_t)plan, &pidfd);
+    *ret_pidfd = pid < 0 ? -1 : pidfd;
+    return pid;
 }
 
 static pid_t fork_child(const struct child_plan *plan, bool own_pids, int *ret_pidfd)
