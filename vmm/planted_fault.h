@@ -12,6 +12,9 @@ enum planted_fault {
     PLANTED_HEAD_TWICE,      /* a head is taken again while in flight */
     PLANTED_RAM_OFF_BY_ONE,  /* the byte after RAM counts as RAM */
     PLANTED_RANDOM_UNCAPPED, /* an entropy request is as large as it says */
+    /* what only a guest in a machine can see */
+    PLANTED_BAR_STAYS,    /* where a BAR was it still answers */
+    PLANTED_STRING_SHORT, /* of a string instruction the first unit moves alone */
     PLANTED_COUNT,
 };
 

@@ -3,6 +3,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "vmm/machine_layout.h"
+#include "vmm/planted_fault.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -207,9 +208,10 @@ static void count(struct vcpu *vcpu, enum vcpu_exit kind)
 static void handle_port(struct vcpu *vcpu)
 {
     const struct kvm_run *run = vcpu->run;
+    const uint32_t units = PLANTED(PLANTED_STRING_SHORT) ? 1 : run->io.count;
     uint8_t *data = (uint8_t *)vcpu->run + run->io.data_offset;
     count(vcpu, VCPU_EXIT_PORT);
-    for (uint32_t i = 0; i < run->io.count; i++) {
+    for (uint32_t i = 0; i < units; i++) {
         if (run->io.direction == KVM_EXIT_IO_IN) {
             io_bus_read(vcpu->bus, IO_PORTS, run->io.port, data, run->io.size);
         } else {

@@ -71,8 +71,9 @@ END_TEST
 
 enum planted_fault planted_fault = PLANTED_NONE;
 
-/* What finds each fault: the device that can run into it. */
-static const struct hostile_device *const finders[PLANTED_COUNT] = {
+/* What finds each fault: the device that can run into it. Those behind the last are for a
+ * guest in a machine (micro_guest_test.c). */
+static const struct hostile_device *const finders[] = {
     [PLANTED_NONE] = &hostile_block,
     [PLANTED_QUEUE_SIZE_OPEN] = &hostile_block,
     [PLANTED_HEAD_TWICE] = &hostile_block,
@@ -116,7 +117,8 @@ int main(int argc, char **argv)
     tcase_add_loop_test(tests, no_guest_ends_hangs_or_grows_the_monitor, 0,
                         (int)ARRAY_COUNT(hostile_devices));
 #else
-    tcase_add_loop_test(tests, the_campaign_finds_every_planted_fault, 0, PLANTED_COUNT);
+    tcase_add_loop_test(tests, the_campaign_finds_every_planted_fault, 0,
+                        (int)ARRAY_COUNT(finders));
 #endif
     suite_add_tcase(suite, tests);
     return test_main_run(suite);

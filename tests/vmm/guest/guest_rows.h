@@ -1,0 +1,21 @@
+/* The rows of the micro guest: what a hostile guest may do, each by name, in groups. A
+ * group is what one boot runs (the kernel's command line names it).
+ *
+ * Each row returns NULL, or what was wrong (a text that lives until the next row). It
+ * leaves the devices in any state that a driver can reset. */
+#pragma once
+
+struct row {
+    const char *name;
+    const char *(*run)(void);
+};
+
+#define GROUP_ROWS_MAX 16
+
+struct row_group {
+    const char *name;
+    struct row rows[GROUP_ROWS_MAX]; /* up to the first without a name */
+};
+
+extern const struct row_group rows_bus;
+extern const struct row_group rows_queue;
