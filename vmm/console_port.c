@@ -4,12 +4,14 @@
 #include "base/fd.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define NO_WATCH     (-1)
@@ -23,7 +25,12 @@ struct console_port {
     int input; /* of the client; -1: none. A socket is both. */
     int input_watch;
     int output;
-    bool is_socket;
+    bool is_socket; /* the output, and then the input is the same but for stdio */
+    bool is_stdio;  /* both are borrowed, and blocking, as others that have them want */
+    /* Of stdio that can be waited for: what is written is no more than it takes at once.
+     */
+    int output_watch;
+    size_t output_room;
     int wake_fd; /* an eventfd: there is output, or room for input */
     int wake_watch;
     /* Input that the port had no room for; the client is not read meanwhile. */
@@ -81,12 +88,33 @@ static void client_drop(struct console_port *console)
         poller_remove(console->poller, console->input_watch);
         console->input_watch = NO_WATCH;
     }
-    if (console->is_socket) {
+    if (!console->is_stdio) {
         fd_close(&console->input);
         console->output = -1;
     }
     console->input = -1;
     console->pending_size = 0;
+}
+
+static void output_watch_set(struct console_port *console, unsigned events)
+{
+    if (console->output_watch != NO_WATCH) {
+        poller_change(console->poller, console->output_watch, events);
+    } else {
+        input_watch_set(console,
+                        events | (console->pending_size > 0 ? 0u : POLLER_READABLE));
+    }
+}
+
+/* Nobody will read any more. */
+static void output_drop(struct console_port *console)
+{
+    if (console->output_watch != NO_WATCH) {
+        poller_remove(console->poller, console->output_watch);
+        console->output_watch = NO_WATCH;
+    }
+    client_drop(console);
+    console->output = -1;
 }
 
 /* Copies out what the client is to have next, from *ret_from on. */
@@ -131,28 +159,50 @@ static ssize_t client_send(struct console_port *console, const void *data, size_
                : write(console->output, data, size);
 }
 
+/* The next piece: true when there may be room for another. */
+static bool piece_send(struct console_port *console)
+{
+    uint8_t piece[PIPE_BUF];
+    uint64_t from;
+    const size_t size = ring_peek(console, piece, console->output_room, &from);
+    if (size == 0) {
+        output_watch_set(console, 0);
+        return false;
+    }
+    const ssize_t sent = client_send(console, piece, size);
+    if (sent > 0) {
+        ring_sent(console, from + (uint64_t)sent);
+        return true;
+    }
+    if (sent < 0 && errno == EAGAIN) {
+        output_watch_set(console, POLLER_WRITABLE);
+        return false;
+    }
+    if (sent == 0 || errno != EINTR) {
+        output_drop(console);
+        return false;
+    }
+    return true;
+}
+
+/* What would block is left to on_writable. */
 static void output_flush(struct console_port *console)
 {
-    uint8_t piece[4096];
-    while (console->output >= 0) {
-        uint64_t from;
-        size_t size = ring_peek(console, piece, sizeof(piece), &from);
-        if (size == 0) {
-            input_watch_set(console, console->pending_size > 0 ? 0 : POLLER_READABLE);
-            return;
-        }
-        ssize_t sent = client_send(console, piece, size);
-        if (sent > 0) {
-            ring_sent(console, from + (uint64_t)sent);
-        } else if (sent < 0 && errno == EAGAIN) {
-            input_watch_set(console,
-                            POLLER_WRITABLE |
-                                (console->pending_size > 0 ? 0u : POLLER_READABLE));
-            return;
-        } else if (sent == 0 || errno != EINTR) {
-            client_drop(console);
-            console->output = -1;
-        }
+    if (console->output_watch != NO_WATCH) {
+        output_watch_set(console, POLLER_WRITABLE);
+        return;
+    }
+    while (console->output >= 0 && piece_send(console)) {
+    }
+}
+
+static void on_writable(void *context, uint64_t token, unsigned events)
+{
+    struct console_port *console = context;
+    (void)token;
+    (void)events;
+    if (console->output >= 0) {
+        (void)piece_send(console);
     }
 }
 
@@ -237,6 +287,8 @@ static int console_new(struct poller *poller,
     console->serial = serial;
     console->listener = console->input = console->output = -1;
     console->listener_watch = console->input_watch = NO_WATCH;
+    console->output_watch = NO_WATCH;
+    console->output_room = PIPE_BUF;
     (void)pthread_mutex_init(&console->lock, NULL); /* cannot fail without attributes */
     console->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     console->wake_watch =
@@ -281,6 +333,46 @@ int console_port_listen(struct poller *poller,
     return 0;
 }
 
+/* Standard output blocks whoever writes more than it has room for, and this is the thread
+ * that serves all devices. One that can be waited for is: a pipe then takes PIPE_BUF
+ * bytes, a terminal one, a socket says itself what it takes. A file has always room. */
+static int output_connect(struct console_port *console, int fd, struct err *err)
+{
+    struct stat status;
+    console->output = fd;
+    console->is_stdio = true;
+    if (fstat(fd, &status) < 0) {
+        return err_sys(err, -errno, "console: its output");
+    }
+    if (S_ISREG(status.st_mode)) {
+        return 0;
+    }
+    console->is_socket = S_ISSOCK(status.st_mode);
+    console->output_room = S_ISFIFO(status.st_mode) || console->is_socket ? PIPE_BUF : 1;
+    const int watch =
+        poller_add(console->poller, fd, POLLER_WRITABLE, on_writable, console, 0);
+    if (watch < 0 && watch != -EPERM) {
+        return err_sys(err, watch, "console: watch its output");
+    }
+    console->output_watch =
+        watch < 0 ? NO_WATCH : watch; /* /dev/null is not waited for */
+    return 0;
+}
+
+/* What the output takes now. */
+static void output_end(struct console_port *console)
+{
+    output_flush(console);
+    while (console->output_watch != NO_WATCH && console->next != console->end &&
+           poller_is_ready(console->poller, console->output_watch) &&
+           piece_send(console)) {
+    }
+    if (console->output_watch != NO_WATCH) {
+        poller_remove(console->poller, console->output_watch);
+        console->output_watch = NO_WATCH;
+    }
+}
+
 int console_port_connect(struct poller *poller,
                          struct serial_port *serial,
                          int input_fd,
@@ -293,7 +385,11 @@ int console_port_connect(struct poller *poller,
     if (r < 0) {
         return r;
     }
-    console->output = output_fd;
+    r = output_connect(console, output_fd, err);
+    if (r < 0) {
+        console_port_close(console);
+        return r;
+    }
     if (input_fd >= 0) {
         /* A plain file is always ready and cannot be watched: it is no console. */
         int watch = poller_add(poller, input_fd, POLLER_READABLE, on_client, console, 0);
@@ -309,7 +405,7 @@ struct console_port *console_port_close(struct console_port *console)
     if (console == NULL) {
         return NULL;
     }
-    output_flush(console);
+    output_end(console);
     if (console->serial->context == console) {
         console->serial->output = NULL;
         console->serial->drained = NULL;

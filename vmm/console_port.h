@@ -27,7 +27,8 @@ int console_port_listen(struct poller *poller,
                         int take_listener,
                         struct console_port **ret_console,
                         struct err *err);
-/* One client for ever; input_fd may be -1. */
+/* One client for ever; input_fd may be -1. Both may block: nothing is written that they
+ * have no room for. */
 int console_port_connect(struct poller *poller,
                          struct serial_port *serial,
                          int input_fd,

@@ -205,6 +205,19 @@ int poller_step(struct poller *poller, int timeout_ms)
     return fired;
 }
 
+bool poller_is_ready(struct poller *poller, int watch)
+{
+    struct epoll_event events[EVENTS_PER_STEP];
+    REQUIRE(watch >= 0 && watch < (int)POLLER_WATCHES_MAX);
+    const int count = epoll_wait(poller->epoll_fd, events, EVENTS_PER_STEP, 0);
+    for (int i = 0; i < count; i++) {
+        if (events[i].data.u64 == key_of(poller, (unsigned)watch)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 int poller_run(struct poller *poller)
 {
     int r = 0;

@@ -14,6 +14,7 @@
 
 #include "base/err.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define POLLER_WATCHES_MAX 1024u /* 256 connections of a vsock, and all the queues */
@@ -43,6 +44,10 @@ void poller_remove(struct poller *poller, int watch);
 /* Waits up to timeout_ms (-1: for ever) and fires what has happened: the number of
  * callbacks, or -errno. */
 int poller_step(struct poller *poller, int timeout_ms);
+/* Whether something that the watch waits for has happened; nothing is fired, what has
+ * happened is told later. For who has no loop any more: not while another thread steps.
+ * Where very many are ready it may say no. */
+bool poller_is_ready(struct poller *poller, int watch);
 /* Steps until poller_end, which any thread may call. 0 or -errno. */
 int poller_run(struct poller *poller);
 void poller_end(struct poller *poller);

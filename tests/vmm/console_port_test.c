@@ -7,6 +7,9 @@
 
 #include <check.h>
 
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -177,6 +180,133 @@ START_TEST(a_client_that_comes_back_is_told_all_again)
 }
 END_TEST
 
+/* ---- standard output, which blocks ---- */
+
+static int output_ends[2]; /* what is read, what the console writes to */
+
+static void setup_pipe(void)
+{
+    (void)signal(SIGPIPE, SIG_IGN); /* as the program does */
+    ck_assert_int_eq(pipe(output_ends), 0);
+    ck_assert_int_eq(poller_new(&poller, NULL), 0);
+    ck_assert_int_eq(serial_port_new(&serial), 0);
+    ck_assert_int_eq(
+        console_port_connect(poller, serial, -1, output_ends[1], &console, NULL), 0);
+}
+
+static void teardown_pipe(void)
+{
+    console = console_port_close(console);
+    device_free(&serial->device);
+    poller_free(poller);
+    for (unsigned i = 0; i < 2; i++) {
+        if (output_ends[i] >= 0) {
+            (void)close(output_ends[i]);
+        }
+    }
+}
+
+/* What is in the pipe now, and what comes while it is read. */
+static size_t pipe_drain(char *ret_last)
+{
+    static char text[PIPE_BUF];
+    struct pollfd wait = {.fd = output_ends[0], .events = POLLIN};
+    size_t total = 0;
+    settle();
+    while (poll(&wait, 1, 0) > 0) {
+        const ssize_t got = read(output_ends[0], text, sizeof(text));
+        ck_assert_int_gt(got, 0);
+        *ret_last = text[got - 1];
+        total += (size_t)got;
+        settle();
+    }
+    return total;
+}
+
+/* More than the pipe and the ring hold: a write that blocked would be the end of all
+ * devices. What is still kept arrives when it is read. */
+START_TEST(standard_output_that_nobody_reads_holds_nobody_up)
+{
+    static char text[CONSOLE_KEEP_MAX + 1];
+    char last = 0;
+    for (unsigned i = 0; i < 8; i++) {
+        memset(text, 'a' + (int)i, CONSOLE_KEEP_MAX);
+        guest_says(text);
+        settle();
+    }
+    guest_says("!");
+
+    ck_assert_uint_ge(pipe_drain(&last), CONSOLE_KEEP_MAX);
+    ck_assert_int_eq(last, '!');
+    guest_says("more");
+    ck_assert_uint_eq(pipe_drain(&last), 4);
+}
+END_TEST
+
+START_TEST(the_last_words_are_written_at_the_end)
+{
+    char text[8] = {0};
+    guest_says("bye");
+
+    console = console_port_close(console);
+
+    ck_assert_int_eq(read(output_ends[0], text, sizeof(text)), 3);
+    ck_assert_str_eq(text, "bye");
+}
+END_TEST
+
+START_TEST(an_end_does_not_wait_for_who_does_not_read)
+{
+    static char text[CONSOLE_KEEP_MAX + 1];
+    memset(text, 'x', CONSOLE_KEEP_MAX);
+    for (unsigned i = 0; i < 4; i++) {
+        guest_says(text);
+        settle();
+    }
+
+    console = console_port_close(console);
+
+    (void)close(output_ends[1]);
+    output_ends[1] = -1;
+    size_t total = 0;
+    for (ssize_t got = 1; got > 0; total += (size_t)got) {
+        got = read(output_ends[0], text, sizeof(text));
+    }
+    ck_assert_uint_gt(total, 0);
+}
+END_TEST
+
+START_TEST(standard_output_that_is_closed_is_forgotten)
+{
+    (void)close(output_ends[0]);
+    output_ends[0] = -1;
+    guest_says("one");
+    settle();
+    guest_says("two");
+    settle();
+}
+END_TEST
+
+/* What cannot be waited for has always room. */
+START_TEST(standard_output_may_be_a_file)
+{
+    char text[8] = {0};
+    console = console_port_close(console);
+    FILE *file = tmpfile();
+    ck_assert_ptr_nonnull(file);
+    ck_assert_int_eq(
+        console_port_connect(poller, serial, -1, fileno(file), &console, NULL), 0);
+
+    guest_says("abc");
+    settle();
+
+    ck_assert_int_eq(pread(fileno(file), text, sizeof(text), 0), 3);
+    ck_assert_str_eq(text, "abc");
+    console = console_port_close(console);
+    (void)fclose(file);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("console_port");
@@ -189,5 +319,13 @@ int main(void)
     tcase_add_test(tests, a_second_client_replaces_the_first);
     tcase_add_test(tests, a_client_that_comes_back_is_told_all_again);
     suite_add_tcase(suite, tests);
+    TCase *output = tcase_create("standard_output");
+    tcase_add_checked_fixture(output, setup_pipe, teardown_pipe);
+    tcase_add_test(output, standard_output_that_nobody_reads_holds_nobody_up);
+    tcase_add_test(output, the_last_words_are_written_at_the_end);
+    tcase_add_test(output, an_end_does_not_wait_for_who_does_not_read);
+    tcase_add_test(output, standard_output_that_is_closed_is_forgotten);
+    tcase_add_test(output, standard_output_may_be_a_file);
+    suite_add_tcase(suite, output);
     return test_main_run(suite);
 }

@@ -84,6 +84,24 @@ START_TEST(a_hang_up_wakes_who_waits_and_nobody_else)
 }
 END_TEST
 
+START_TEST(whether_one_is_ready_can_be_asked_without_firing_any)
+{
+    struct seen seen = {.remove_watch = -1};
+    struct seen other = {.remove_watch = -1};
+    const int event = eventfd(1, 0);
+    const int watch = poller_add(poller, pair[0], POLLER_READABLE, on_event, &seen, 0);
+    ck_assert_int_ge(poller_add(poller, event, POLLER_READABLE, on_event, &other, 0), 0);
+
+    ck_assert(!poller_is_ready(poller, watch));
+    ck_assert_int_eq(write(pair[1], "x", 1), 1);
+    ck_assert(poller_is_ready(poller, watch));
+
+    ck_assert_uint_eq(seen.count + other.count, 0);
+    ck_assert_int_eq(poller_step(poller, 0), 2);
+    (void)close(event);
+}
+END_TEST
+
 START_TEST(a_watch_removed_in_the_same_round_stays_silent)
 {
     /* Both are ready in one step; the first callback removes the other's watch, whose
@@ -157,6 +175,7 @@ int main(void)
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_test(tests, only_what_is_waited_for_is_told);
     tcase_add_test(tests, a_hang_up_wakes_who_waits_and_nobody_else);
+    tcase_add_test(tests, whether_one_is_ready_can_be_asked_without_firing_any);
     tcase_add_test(tests, a_watch_removed_in_the_same_round_stays_silent);
     tcase_add_test(tests, watches_have_a_limit_and_are_used_again);
     tcase_add_test(tests, another_thread_can_end_it);
