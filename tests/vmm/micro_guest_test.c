@@ -50,6 +50,93 @@ static void compare(void)
                   micro_told(&micro, ""), grown);
 }
 
+/* More packets than its wire holds, with the header that the device expects. */
+static void flood(void)
+{
+    static const uint8_t packet[12 + 60] = {0};
+    while (send(micro.streams[MICRO_NIC], packet, sizeof(packet),
+                MSG_DONTWAIT | MSG_NOSIGNAL) > 0) {
+    }
+}
+
+static void stall_nic(void)
+{
+    micro.stalled[MICRO_NIC] = true;
+}
+
+static void go_nic(void)
+{
+    micro.stalled[MICRO_NIC] = false;
+}
+
+static void stall_console(void)
+{
+    micro.stalled[MICRO_CONSOLE] = true;
+}
+
+static void go_console(void)
+{
+    micro.stalled[MICRO_CONSOLE] = false;
+}
+
+static void leave_console(void)
+{
+    micro.stalled[MICRO_CONSOLE] = true;
+    micro_close(&micro.streams[MICRO_CONSOLE]);
+}
+
+/* Until its packet comes the guest speaks to nobody. */
+static void stall_serial(void)
+{
+    const uint64_t before = micro.heard_count[MICRO_NIC];
+    micro.stalled[MICRO_SERIAL] = true;
+    micro_type(&micro, 'g');
+    while (micro.heard_count[MICRO_NIC] == before) {
+        micro_wait(&micro);
+    }
+    compare();
+    micro.stalled[MICRO_SERIAL] = false;
+}
+
+static void plug(void)
+{
+    (void)micro_qmp(&micro,
+                    "{\"execute\":\"qom-set\",\"arguments\":{\"path\":\"vmem0\","
+                    "\"property\":\"requested-size\",\"value\":4194304}}\n",
+                    -1);
+}
+
+/* ---- moved while it works ---- */
+
+static uint64_t round_count = 20;
+
+/* The guest has gone on, and nothing was wrong. */
+static void await_tick(void)
+{
+    const char *line;
+    do {
+        line = micro_hear(&micro);
+        ck_assert_msg(line != NULL && strncmp(line, "bad ", 4) != 0, "%s%s",
+                      micro_told(&micro, ""), line == NULL ? "it has ended" : line);
+    } while (strcmp(line, "tick") != 0);
+}
+
+/* Stands still and goes on, and now and then in another process; each time it works. */
+static void rounds(void)
+{
+    for (uint64_t i = 0; i < round_count; i++) {
+        for (unsigned pause = 0; pause < 10; pause++) {
+            (void)micro_qmp(&micro, "{\"execute\":\"stop\"}\n", -1);
+            (void)micro_qmp(&micro, "{\"execute\":\"cont\"}\n", -1);
+        }
+        await_tick();
+        micro_move(&micro, "rounds");
+        await_tick();
+    }
+    micro_close(&micro.saved); /* a boot from here on is a boot */
+    measure();
+}
+
 static const struct ask {
     const char *word;
     void (*act)(void);
@@ -57,6 +144,15 @@ static const struct ask {
     {"measure", measure},
     {"compare", compare},
     {"query", query},
+    {"flood", flood},
+    {"stall-nic", stall_nic},
+    {"go-nic", go_nic},
+    {"stall-console", stall_console},
+    {"go-console", go_console},
+    {"leave-console", leave_console},
+    {"stall-serial", stall_serial},
+    {"plug", plug},
+    {"rounds", rounds},
 };
 
 static void obey(const char *word)
@@ -64,7 +160,9 @@ static void obey(const char *word)
     for (size_t i = 0; i < sizeof(asks) / sizeof(asks[0]); i++) {
         if (strcmp(asks[i].word, word) == 0) {
             asks[i].act();
-            micro_type(&micro, 'g');
+            if (asks[i].act != stall_serial) { /* which has let it go on itself */
+                micro_type(&micro, 'g');
+            }
             return;
         }
     }
@@ -82,7 +180,7 @@ static bool hear_out(void)
         } else {
             bad_count += strncmp(line, "bad ", 4) == 0;
             is_done = is_done || strncmp(line, "done ", 5) == 0;
-            if (strncmp(line, "begin ", 6) != 0) {
+            if (strncmp(line, "bad ", 4) == 0 || strncmp(line, "ok ", 3) == 0) {
                 printf("  %s\n", line);
             }
             (void)fflush(stdout);
@@ -91,7 +189,8 @@ static bool hear_out(void)
     return is_done;
 }
 
-static const char *const groups[] = {"bus", "queue"};
+static const char *const groups[] = {"bus",   "queue",  "disk", "net",   "console",
+                                     "vsock", "memory", "cpu",  "rounds"};
 
 START_TEST(the_monitor_lives_through_each_group_of_rows)
 {
@@ -104,6 +203,84 @@ START_TEST(the_monitor_lives_through_each_group_of_rows)
     ck_assert_msg(is_done && code == 0 && bad_count == 0,
                   "%s %s: exit code %d, %u rows are bad, %s", micro_told(&micro, ""),
                   groups[_i], code, bad_count, is_done ? "done" : "not done");
+}
+END_TEST
+
+/* A disk is what it was made as, whatever is written into it. */
+START_TEST(an_images_header_in_a_disk_is_data_after_a_reboot)
+{
+    static const char *const boots[] = {"image", "image-after"};
+    for (unsigned i = 0; i < 2; i++) {
+        micro_start(&micro, boots[i]);
+        const bool is_done = hear_out();
+        const int code = micro_ended(&micro);
+        ck_assert_msg(is_done && code == 0 && bad_count == 0, "%s%s",
+                      micro_told(&micro, ""), boots[i]);
+    }
+}
+END_TEST
+
+/* ---- what may end a guest ---- */
+
+enum { CODE_DONE = 0, CODE_PANIC = 3, CODE_SHUTDOWN = 4, CODE_BROKEN = 5 };
+
+static const struct end_row {
+    const char *group;
+    int code;          /* how the program ends if the guest does not live through it */
+    bool may_live;     /* what is in its way KVM may do */
+    const char *spins; /* the row that may run for ever; NULL: none does */
+} ends[] = {
+    {"end-execute", CODE_BROKEN, true, NULL},
+    {"end-exchange", CODE_BROKEN, true, NULL},
+    {"end-vectors", CODE_BROKEN, true, NULL},
+    {"end-strings", CODE_BROKEN, true, NULL},
+    {"end-tables", CODE_SHUTDOWN, false, "begin tables-in-registers"},
+    {"end-triple", CODE_SHUTDOWN, false, NULL},
+    {"end-unplugged", CODE_BROKEN, true, NULL},
+    {"end-panic", CODE_PANIC, false, NULL},
+};
+
+/* A guest that runs for ever and says nothing is one that may: as long as it does, the
+ * monitor answers, and it goes when it is told to. */
+static void outlast(const char *line)
+{
+    const char *heard;
+    do {
+        heard = micro_hear(&micro);
+        if (heard != NULL && strncmp(heard, "ask ", 4) == 0) {
+            obey(heard + 4);
+        }
+    } while (heard != NULL && strcmp(heard, line) != 0);
+    for (unsigned i = 0; i < 1000; i++) {
+        if (micro_qmp_send(&micro, "{\"execute\":\"query-status\"}\n", -1) == NULL) {
+            return;
+        }
+    }
+    printf("  it runs for ever\n");
+    (void)micro_qmp_send(&micro, "{\"execute\":\"quit\"}\n", -1);
+}
+
+START_TEST(a_guest_that_ends_has_an_end_with_a_reason)
+{
+    const struct end_row *row = &ends[_i];
+    printf("%s:\n", row->group);
+    micro_start(&micro, row->group);
+
+    if (row->spins != NULL) {
+        outlast(row->spins);
+    }
+    const bool is_done = hear_out();
+
+    const int code = micro_ended(&micro);
+    char *log = temp_dir_read(&micro.dir, "log");
+    const char *why = strstr(log, "the guest has ended");
+    const bool was_told = row->spins != NULL && code == CODE_DONE;
+    printf("  exit code %d, %s\n", code, why == NULL ? "no reason" : why);
+    ck_assert_msg(why != NULL || was_told, "%s%s", micro_told(&micro, ""), row->group);
+    ck_assert_msg(was_told ||
+                      (is_done ? row->may_live && code == CODE_DONE : code == row->code),
+                  "%s%s: exit code %d", micro_told(&micro, ""), row->group, code);
+    free(log);
 }
 END_TEST
 
@@ -162,6 +339,9 @@ int main(int argc, char **argv)
     } else {
         tcase_add_loop_test(tests, the_monitor_lives_through_each_group_of_rows, 0,
                             (int)(sizeof(groups) / sizeof(groups[0])));
+        tcase_add_test(tests, an_images_header_in_a_disk_is_data_after_a_reboot);
+        tcase_add_loop_test(tests, a_guest_that_ends_has_an_end_with_a_reason, 0,
+                            (int)(sizeof(ends) / sizeof(ends[0])));
     }
     suite_add_tcase(suite, tests);
     return test_main_run(suite);

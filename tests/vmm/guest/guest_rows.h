@@ -19,3 +19,13 @@ struct row_group {
 
 extern const struct row_group rows_bus;
 extern const struct row_group rows_queue;
+extern const struct row_group rows_disk;
+extern const struct row_group rows_image;
+extern const struct row_group rows_image_after;
+extern const struct row_group rows_net;
+extern const struct row_group rows_console;
+extern const struct row_group rows_vsock;
+extern const struct row_group rows_memory;
+extern const struct row_group rows_cpu;
+extern const struct row_group rows_rounds;
+extern const struct row_group rows_ends[]; /* up to the first without a name */

@@ -1,0 +1,83 @@
+/* The row that goes on while its machine is paused, saved and moved: requests to all
+ * devices, each answered and looked at, until the host says that it is enough. */
+#include "guest_cpu.h"
+#include "guest_rows.h"
+#include "guest_say.h"
+#include "guest_virtio.h"
+
+#define HEADER_AT (SCRATCH_AT + 0x80000)
+#define STATUS_AT (SCRATCH_AT + 0x81000)
+#define DATA_AT   (SCRATCH_AT + 0x82000)
+#define BACK_AT   (SCRATCH_AT + 0x90000)
+#define SECTORS   2048u
+
+static const char *block_move(uint32_t type, uint64_t sector, uint64_t at)
+{
+    struct virtio *device = virtio_find(VIRTIO_BLOCK);
+    const struct vbuffer buffers[] = {
+        {HEADER_AT, 16, false}, {at, 4096, type == 0}, {STATUS_AT, 1, true}};
+    memory_set(HEADER_AT, 8, type);
+    memory_set(HEADER_AT + 8, 8, sector);
+    memory_set(STATUS_AT, 1, 0xff);
+    vring_post(&device->rings[0], buffers, 3);
+    vring_kick(device, 0);
+    if (vring_await(device, 0) == UINT32_MAX || memory_get(STATUS_AT, 1) != 0) {
+        return wrong("a disk request failed:", memory_get(STATUS_AT, 1));
+    }
+    return NULL;
+}
+
+/* Writes a place of the disk, and reads it again. */
+static const char *block_round(uint64_t number)
+{
+    const uint64_t sector = number * 8 % SECTORS;
+    memory_set(DATA_AT, 8, number);
+    memory_set(DATA_AT + 4088, 8, ~number);
+    const char *why = block_move(1, sector, DATA_AT);
+    why = why != NULL ? why : block_move(0, sector, BACK_AT);
+    if (why == NULL &&
+        (memory_get(BACK_AT, 8) != number || memory_get(BACK_AT + 4088, 8) != ~number)) {
+        why = wrong("the disk gives back", memory_get(BACK_AT, 8));
+    }
+    return why;
+}
+
+/* Requests as the devices have been driven once, in the beginning. */
+static const char *rounds(void)
+{
+    struct vbuffer buffers[3];
+    unsigned count;
+    uint8_t byte;
+    const char *why = NULL;
+    for (unsigned i = 0; i < virtio_count; i++) {
+        virtio_drive(&virtios[i], 0);
+    }
+    say("ask rounds\n");
+    for (uint64_t number = 0; why == NULL && !heard(&byte); number++) {
+        why = block_round(number);
+        for (unsigned i = 0; why == NULL && i < virtio_count; i++) {
+            struct virtio *device = &virtios[i];
+            const unsigned queue = virtio_sound(device, buffers, &count);
+            if (device->type == VIRTIO_BLOCK) {
+                continue;
+            }
+            vring_post(&device->rings[queue], buffers, count);
+            vring_kick(device, queue);
+            if (vring_await(device, queue) == UINT32_MAX) {
+                say(virtio_name(device));
+                say("\n");
+                why = wrong("it is ill in round", number);
+            }
+        }
+        say("tick\n");
+    }
+    if (why != NULL) { /* the host waits for a tick */
+        say("bad rounds: ");
+        say(why);
+        say("\n");
+        guest_off();
+    }
+    return NULL;
+}
+
+const struct row_group rows_rounds = {"rounds", {{"rounds", rounds}}};
