@@ -313,8 +313,12 @@ static void *vcpu_thread(void *context)
             count(vcpu, VCPU_EXIT_INTERRUPTED);
             nap(again);
         } else {
-            tell_broken(vcpu, "KVM does not run the vCPU any more: error",
-                        (unsigned long long)errno);
+            const int error = errno;
+            tell_broken(vcpu,
+                        error == EFAULT
+                            ? "the guest has touched memory that is not plugged, or lost"
+                            : "KVM does not run the vCPU any more: error",
+                        (unsigned long long)error);
         }
     }
     return NULL;
