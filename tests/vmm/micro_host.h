@@ -120,6 +120,8 @@ static inline void micro_run_program(const struct micro *micro,
     (void)snprintf(incoming, sizeof(incoming), "fd:12");
     const int errors = open(log, O_CREAT | O_WRONLY | O_APPEND | O_CLOEXEC, 0600);
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    /* Pages that are made huge behind its back are no growth of its own. */
+    (void)prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
     (void)dup2(errors, STDERR_FILENO);
     (void)dup2(keys, STDIN_FILENO);
     (void)dup2(ends[MICRO_SERIAL], STDOUT_FILENO);
@@ -158,6 +160,8 @@ static inline void micro_start(struct micro *micro, const char *group)
     micro_pair(SOCK_STREAM, keys);
     for (unsigned i = 0; i < MICRO_STREAMS; i++) {
         micro_pair(i == MICRO_NIC ? SOCK_DGRAM : SOCK_STREAM, ends[i]);
+        /* What is on its way to a reader that stalls is soon no more. */
+        (void)setsockopt(ends[i][1], SOL_SOCKET, SO_SNDBUF, &(int){4096}, sizeof(int));
         micro->streams[i] = ends[i][0];
         micro->stalled[i] = false;
         micro->heard_count[i] = 0;

@@ -30,24 +30,13 @@ static const char *all_widths_at_all_edges(void)
 {
     const uint64_t bar = pci_bar_get(virtios[0].slot);
     const uint64_t last = pci_bar_get(virtios[virtio_count - 1].slot) + PCI_BAR_BYTES;
-    const uint64_t edges[] = {bar,
-                              bar + 0x38,
-                              bar + 0x1000,
-                              bar + 0x2000,
-                              bar + 0x3000,
-                              bar + 0x4000,
-                              bar + 0x5000,
-                              last,
-                              PCI_ECAM_AT,
-                              PCI_ECAM_END,
-                              pci_at(1, 0x100),
-                              pci_at(1, 0x1000),
-                              pci_at(2, 0),
-                              PCI_IOAPIC_AT,
-                              PCI_LAPIC_AT,
-                              0xfffbc000,
-                              UINT64_C(1) << 32,
-                              0xc0000000};
+    /* Not where memory may be plugged: who touches that is at his end. */
+    const uint64_t edges[] = {
+        bar,          bar + 0x38,    bar + 0x1000,     bar + 0x2000,
+        bar + 0x3000, bar + 0x4000,  bar + 0x5000,     last,
+        PCI_ECAM_AT,  PCI_ECAM_END,  pci_at(1, 0x100), pci_at(1, 0x1000),
+        pci_at(2, 0), PCI_IOAPIC_AT, PCI_LAPIC_AT,     0xfffbc000,
+        0xfffffff0,   0xc0000000};
     for (unsigned i = 0; i < ARRAY_COUNT(edges); i++) {
         for (unsigned size = 1; size <= 8; size *= 2) {
             for (uint64_t at = edges[i] - 8; at < edges[i] + 8; at++) {
@@ -127,6 +116,125 @@ static const char *string_instructions_at_bus_edges(void)
     port_out_string(0x3ff, room, 4096, 1); /* the scratch register */
     const uint8_t scratch = port_in8(0x3ff);
     return scratch == 0xff ? NULL : wrong("the last byte written is", scratch);
+}
+
+/* What a device says of itself, up to the end of its page and over it. */
+static const char *configuration_of_devices(void)
+{
+    for (unsigned i = 0; i < virtio_count; i++) {
+        const uint64_t from = virtios[i].config;
+        for (uint64_t at = from - 8; at < from + 0x1000; at += at < from + 64 ? 1 : 61) {
+            for (unsigned size = 1; size <= 8; size *= 2) {
+                (void)memory_get(at, size);
+                if (at >= from) {
+                    memory_set(at, size, UINT64_MAX - at);
+                }
+            }
+        }
+        const char *why = virtio_serves(&virtios[i]);
+        if (why != NULL) {
+            return why;
+        }
+    }
+    return NULL;
+}
+
+/* Registers of the platform, with whatever asks for no end and no reset. */
+static const char *registers_of_the_platform(void)
+{
+    for (unsigned i = 0; i < 4096; i++) {
+        const uint8_t value = (uint8_t)(i * 167 + (i >> 4));
+        const uint16_t port = (uint16_t)(0x610 + i % 16);
+        port_out8(port, value);
+        (void)port_in8(port);
+        port_out16(port, (uint16_t)(value * 257));
+        port_out32(port, value * UINT32_C(0x01010101));
+        (void)port_in32(port);
+        (void)port_in8((uint16_t)(0x600 + i % 4));
+        (void)port_in8((uint16_t)(0x60 + i % 5));
+        port_out8(0x603, value);
+        port_out8(0x601, value);
+        port_out8(0x60, value);
+    }
+    return NULL;
+}
+
+static unsigned capability_find(unsigned slot, unsigned id, unsigned type)
+{
+    unsigned at = (unsigned)memory_get(pci_at(slot, 0x34), 1);
+    while (at != 0) {
+        const uint32_t head = (uint32_t)memory_get(pci_at(slot, at), 4);
+        if ((head & 0xff) == id && (id != 9 || head >> 24 == type)) {
+            return at;
+        }
+        at = head >> 8 & 0xff;
+    }
+    return 0;
+}
+
+/* The window of configuration space into BARs: any BAR, place and length. */
+static const char *windows_to_anywhere(void)
+{
+    static const uint32_t numbers[] = {
+        0,      1,      4,      0x14,   0x38,       0x2000,     0x3000,    0x4000,
+        0x7ff8, 0x7fff, 0x8000, 0xffff, 0x7fffffff, 0xfffffffc, UINT32_MAX};
+    const unsigned slot = virtio_find(VIRTIO_ENTROPY)->slot;
+    const unsigned at = capability_find(slot, 9, 5);
+    if (at == 0) {
+        return wrong("there is no window", at);
+    }
+    for (unsigned bar = 0; bar < 8; bar++) {
+        for (unsigned i = 0; i < ARRAY_COUNT(numbers); i++) {
+            for (unsigned length = 0; length < ARRAY_COUNT(numbers); length++) {
+                memory_set(pci_at(slot, at + 4), 1, bar * 37);
+                memory_set(pci_at(slot, at + 8), 4, numbers[i]);
+                memory_set(pci_at(slot, at + 12), 4, numbers[length]);
+                (void)memory_get(pci_at(slot, at + 16), 4);
+                memory_set(pci_at(slot, at + 16), 4, UINT32_MAX);
+                (void)memory_get(pci_at(slot, at + 18), 2);
+            }
+        }
+    }
+    return virtio_serves(virtio_find(VIRTIO_ENTROPY));
+}
+
+/* Interrupts that are messages to any address, of any kind but those that a CPU cannot
+ * refuse (SMI, NMI, INIT). */
+static const char *messages_to_anywhere(void)
+{
+    static const uint64_t places[] = {0,          1,
+                                      0xfee00000, 0xfee00000 | 0xff << 12 | 0xc,
+                                      0xfeefffff, 0xc0000000,
+                                      0xe0000000, UINT64_C(0xfee00000) << 8,
+                                      UINT64_MAX, UINT64_C(0xffffffff00000000)};
+    static const uint32_t datas[] = {0x0030, 0x4131, 0x0300, 0x07ff, 0x81ff};
+    struct virtio *device = virtio_find(VIRTIO_ENTROPY);
+    const unsigned at = capability_find(device->slot, 0x11, 0);
+    const uint64_t table = pci_bar_get(device->slot) + 0x4000;
+    for (unsigned i = 0; i < ARRAY_COUNT(places); i++) {
+        for (unsigned data = 0; data < ARRAY_COUNT(datas); data++) {
+            virtio_drive(device, 0);
+            memory_set(pci_at(device->slot, at + 2), 2, 0x8000);
+            for (uint64_t entry = 0; entry < 2; entry++) {
+                memory_set(table + 16 * entry, 8, places[i]);
+                memory_set(table + 16 * entry + 8, 4, datas[data]);
+                memory_set(table + 16 * entry + 12, 4, 0);
+            }
+            common_set(device, COMMON_QUEUE_SELECT, 2, 0);
+            common_set(device, COMMON_QUEUE_VECTOR, 2, 1);
+            struct vbuffer buffers[3];
+            unsigned count;
+            const unsigned queue = virtio_sound(device, buffers, &count);
+            vring_post(&device->rings[queue], buffers, count);
+            vring_kick(device, queue);
+            if (vring_await(device, queue) == UINT32_MAX) {
+                return wrong("it is ill from a message to", places[i]);
+            }
+            memory_set(pci_at(device->slot, at + 2), 2, 0xffff); /* all masked */
+        }
+    }
+    memory_set(pci_at(device->slot, at + 2), 4, 0);
+    return virtio_serves(device);
 }
 
 /* Queues and features that are not there: zeros, and nothing else is read or written. */
@@ -251,6 +359,10 @@ const struct row_group rows_bus = {
      {"ports-in-all-widths", ports_in_all_widths},
      {"string-instructions", string_instructions_at_bus_edges},
      {"selects", selects_take_any_value},
+     {"configuration", configuration_of_devices},
+     {"platform", registers_of_the_platform},
+     {"windows-to-anywhere", windows_to_anywhere},
+     {"messages-to-anywhere", messages_to_anywhere},
      {"bars-move-during-io", bars_move_during_io},
      {"bars-leave-nothing", what_a_bar_has_left_is_nobodys},
      {"bars-over-everything", bars_move_over_everything}},

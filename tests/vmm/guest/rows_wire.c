@@ -163,8 +163,8 @@ static const char *a_console_without_reader(void)
     return a_gib_for_nobody("leave-console", "query", GIB / 16);
 }
 
-/* More than any buffer for a serial port that nobody reads; the host is told by the
- * wire. */
+/* Twice what any buffer holds for a serial port that nobody reads, a byte an exit; the
+ * host is told by the wire. */
 static const char *a_stalled_serial_port(void)
 {
     static uint8_t line[4096];
@@ -172,7 +172,7 @@ static const char *a_stalled_serial_port(void)
         line[i] = 'z';
     }
     (void)ask("stall-serial");
-    for (unsigned i = 0; i < 96; i++) {
+    for (unsigned i = 0; i < 40; i++) {
         port_out_string(GUEST_SERIAL, line, sizeof(line), 1);
     }
     const char *why = virtio_serves(virtio_find(VIRTIO_NET));
