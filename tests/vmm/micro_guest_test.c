@@ -3,7 +3,9 @@
  * what it should. Method: the micro guest (tests/vmm/guest) on /dev/kvm, a group of its
  * rows a boot; what it cannot see itself is looked at here. 77 without a KVM;
  * tests/system/kvm_machine_test.sh runs this where there is a real one. With "planted"
- * the program has bugs that only such a guest can see, and has to be found out. */
+ * the program has bugs that only such a guest can see, and has to be found out. With
+ * "rounds 1000" a machine is moved so often. */
+#include "base/parse_number.h"
 #include "micro_host.h"
 #include "support/test_main.h"
 #include "vmm/planted_fault.h"
@@ -192,17 +194,28 @@ static bool hear_out(void)
 static const char *const groups[] = {"bus",   "queue",  "disk", "net",   "console",
                                      "vsock", "memory", "cpu",  "rounds"};
 
-START_TEST(the_monitor_lives_through_each_group_of_rows)
+static void live_through(const char *group)
 {
-    printf("%s:\n", groups[_i]);
-    micro_start(&micro, groups[_i]);
+    printf("%s:\n", group);
+    micro_start(&micro, group);
 
     const bool is_done = hear_out();
 
     const int code = micro_ended(&micro);
     ck_assert_msg(is_done && code == 0 && bad_count == 0,
                   "%s %s: exit code %d, %u rows are bad, %s", micro_told(&micro, ""),
-                  groups[_i], code, bad_count, is_done ? "done" : "not done");
+                  group, code, bad_count, is_done ? "done" : "not done");
+}
+
+START_TEST(the_monitor_lives_through_each_group_of_rows)
+{
+    live_through(groups[_i]);
+}
+END_TEST
+
+START_TEST(a_machine_is_moved_very_often)
+{
+    live_through("rounds");
 }
 END_TEST
 
@@ -323,7 +336,13 @@ END_TEST
 
 int main(int argc, char **argv)
 {
-    const bool is_planted = argc > 1 && strcmp(argv[1], "planted") == 0;
+    const bool is_planted = argc == 2 && strcmp(argv[1], "planted") == 0;
+    const bool is_moved = argc == 3 && strcmp(argv[1], "rounds") == 0 &&
+                          parse_u64(argv[2], &round_count, NULL) == 0;
+    if (argc > 1 && !is_planted && !is_moved) {
+        (void)fprintf(stderr, "usage: micro_guest_test [planted | rounds N]\n");
+        return 2;
+    }
 #ifdef __SANITIZE_THREAD__
     return test_main_skip("ThreadSanitizer calls what berth-vmm's walls keep out");
 #endif
@@ -333,7 +352,10 @@ int main(int argc, char **argv)
     Suite *suite = suite_create("micro_guest");
     TCase *tests = tcase_create("micro_guest");
     tcase_add_checked_fixture(tests, setup, teardown);
-    if (is_planted) {
+    if (is_moved) {
+        tcase_set_timeout(tests, 0);
+        tcase_add_test(tests, a_machine_is_moved_very_often);
+    } else if (is_planted) {
         tcase_add_loop_test(tests, the_guest_finds_what_is_planted, 0,
                             (int)(sizeof(plants) / sizeof(plants[0])));
     } else {
