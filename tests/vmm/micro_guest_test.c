@@ -191,8 +191,8 @@ static bool hear_out(void)
     return is_done;
 }
 
-static const char *const groups[] = {"bus",   "queue",  "disk", "net",   "console",
-                                     "vsock", "memory", "cpu",  "rounds"};
+static const char *const groups[] = {"bus",   "queue",  "disk", "net",    "console",
+                                     "vsock", "memory", "cpu",  "rounds", "pair"};
 
 static void live_through(const char *group)
 {
@@ -343,9 +343,6 @@ int main(int argc, char **argv)
         (void)fprintf(stderr, "usage: micro_guest_test [planted | rounds N]\n");
         return 2;
     }
-#ifdef __SANITIZE_THREAD__
-    return test_main_skip("ThreadSanitizer calls what berth-vmm's walls keep out");
-#endif
     if (access("/dev/kvm", R_OK | W_OK) != 0) {
         return test_main_skip("there is no /dev/kvm that may be used");
     }

@@ -45,6 +45,42 @@ guest_long:
 1:      hlt
         jmp     1b
 
+/* The second CPU begins in real mode in a page below 1 MiB, where this is copied to; it
+ * goes to long mode at once. */
+        .code16
+        .globl  second_start, second_end
+second_start:
+        cli
+        movl    %cr4, %eax
+        orl     $0x20, %eax
+        movl    %eax, %cr4
+        movl    $page_top, %eax
+        movl    %eax, %cr3
+        movl    $0xc0000080, %ecx
+        rdmsr
+        orl     $0x100, %eax
+        wrmsr
+        lgdtl   %cs:second_gdt - second_start
+        movl    %cr0, %eax
+        orl     $0x80000001, %eax
+        movl    %eax, %cr0
+        ljmpl   $0x08, $second_long
+second_gdt:
+        .word   gdt_place - gdt - 1
+        .long   gdt
+second_end:
+
+        .code64
+second_long:
+        movl    $0x10, %eax
+        movl    %eax, %ds
+        movl    %eax, %es
+        movl    %eax, %ss
+        movl    $second_stack_top, %esp
+        call    second_main
+1:      hlt
+        jmp     1b
+
 /* int guest_try(void (*act)(void *), void *context): -1, or the exception that ended it.
  * The stack and what C keeps in registers are as they were. */
         .globl  guest_try
@@ -138,5 +174,7 @@ fault_vector:
         .balign 16
         .skip   16384
 stack_top:
+        .skip   16384
+second_stack_top:
 
         .section .note.GNU-stack, "", @progbits
