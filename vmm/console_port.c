@@ -12,10 +12,14 @@
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #define NO_WATCH     (-1)
 #define INPUT_AT_ONE 128u /* bytes read at a time */
+/* How long an end waits for a reader that takes nothing: one that is alive has run by
+ * then. */
+#define LAST_WORDS_MS 1000u
 
 struct console_port {
     struct poller *poller;
@@ -359,13 +363,21 @@ static int output_connect(struct console_port *console, int fd, struct err *err)
     return 0;
 }
 
-/* What the output takes now. */
+/* The last words: for a reader that is behind, not for one that does not read. */
 static void output_end(struct console_port *console)
 {
+    static const struct timespec nap = {.tv_nsec = 1000000};
+    unsigned naps = 0;
     output_flush(console);
     while (console->output_watch != NO_WATCH && console->next != console->end &&
-           poller_is_ready(console->poller, console->output_watch) &&
-           piece_send(console)) {
+           naps < LAST_WORDS_MS) {
+        if (poller_is_ready(console->poller, console->output_watch)) {
+            naps = 0;
+            (void)piece_send(console);
+        } else {
+            naps++;
+            (void)clock_nanosleep(CLOCK_MONOTONIC, 0, &nap, NULL); /* shorter is fine */
+        }
     }
     if (console->output_watch != NO_WATCH) {
         poller_remove(console->poller, console->output_watch);

@@ -35,5 +35,6 @@ int console_port_connect(struct poller *poller,
                          int output_fd,
                          struct console_port **ret_console,
                          struct err *err);
-/* Writes what can be written at once, then lets go. NULL is fine; returns NULL. */
+/* Writes what the client takes, then lets go: a socket's at once, standard output's until
+ * its reader has taken nothing for a second. NULL is fine; returns NULL. */
 struct console_port *console_port_close(struct console_port *console);

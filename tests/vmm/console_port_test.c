@@ -9,6 +9,7 @@
 
 #include <limits.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -255,6 +256,45 @@ START_TEST(the_last_words_are_written_at_the_end)
 }
 END_TEST
 
+static size_t read_total;
+static char read_last;
+
+static void *reader(void *context)
+{
+    static char text[PIPE_BUF];
+    ssize_t got;
+    (void)context;
+    while ((got = read(output_ends[0], text, sizeof(text))) > 0) {
+        read_total += (size_t)got;
+        read_last = text[got - 1];
+    }
+    return NULL;
+}
+
+/* The pipe and the ring are full when the end comes; who reads has all of both. */
+START_TEST(the_last_words_reach_a_reader_that_is_behind)
+{
+    static char text[CONSOLE_KEEP_MAX];
+    pthread_t thread;
+    memset(text, 'x', sizeof(text) - 1);
+    for (unsigned i = 0; i < 4; i++) {
+        guest_says(text);
+        settle();
+    }
+    guest_says("!");
+    read_total = 0;
+    ck_assert_int_eq(pthread_create(&thread, NULL, reader, NULL), 0);
+
+    console = console_port_close(console);
+
+    (void)close(output_ends[1]);
+    output_ends[1] = -1;
+    ck_assert_int_eq(pthread_join(thread, NULL), 0);
+    ck_assert_uint_gt(read_total, CONSOLE_KEEP_MAX);
+    ck_assert_int_eq(read_last, '!');
+}
+END_TEST
+
 START_TEST(an_end_does_not_wait_for_who_does_not_read)
 {
     static char text[CONSOLE_KEEP_MAX + 1];
@@ -323,6 +363,7 @@ int main(void)
     tcase_add_checked_fixture(output, setup_pipe, teardown_pipe);
     tcase_add_test(output, standard_output_that_nobody_reads_holds_nobody_up);
     tcase_add_test(output, the_last_words_are_written_at_the_end);
+    tcase_add_test(output, the_last_words_reach_a_reader_that_is_behind);
     tcase_add_test(output, an_end_does_not_wait_for_who_does_not_read);
     tcase_add_test(output, standard_output_that_is_closed_is_forgotten);
     tcase_add_test(output, standard_output_may_be_a_file);
