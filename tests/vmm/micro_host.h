@@ -6,7 +6,7 @@
  * log are files of a folder, the NIC and the console sockets that are read as they are
  * filled (or not, while they are stalled). A guest's last state outlives its process:
  * micro_start again is a reboot with the same disk, or with `incoming` the machine that
- * micro_save has kept. Errors: a check fails, with the end of the log. Threads: one. No
+ * micro_move has kept. Errors: a check fails, with the end of the log. Threads: one. No
  * wait has a bound but Check's. */
 #pragma once
 
@@ -62,7 +62,7 @@ static inline void micro_init(struct micro *micro)
     for (unsigned i = 0; i < MICRO_STREAMS; i++) {
         micro->streams[i] = -1;
     }
-    temp_dir_init(&micro->dir);
+    temp_dir_init_guarded(&micro->dir);
     char *disk = temp_dir_path(&micro->dir, "disk");
     const int fd = open(disk, O_CREAT | O_RDWR | O_CLOEXEC, 0600);
     ck_assert_int_eq(ftruncate(fd, MICRO_DISK_BYTES), 0);
