@@ -189,7 +189,7 @@ int vcpu_enter_at(struct vcpu *vcpu, const struct boot_entry *entry, struct err 
 
 int vcpu_await_wake(struct vcpu *vcpu, struct err *err)
 {
-    struct kvm_mp_state state;
+    struct kvm_mp_state state = {0};
     /* Reading it takes in what was sent; the INIT that is yet to come does the rest. */
     int r = kvm_call(vcpu->fd, KVM_GET_MP_STATE, &state, "read the MP state", err);
     state.mp_state = KVM_MP_STATE_UNINITIALIZED;
