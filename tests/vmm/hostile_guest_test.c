@@ -138,14 +138,24 @@ END_TEST
 
 #endif
 
+/* NULL is any. */
+static bool is_a_device(const char *name)
+{
+    bool is_one = name == NULL;
+    for (size_t i = 0; !is_one && i < ARRAY_COUNT(hostile_devices); i++) {
+        is_one = strcmp(hostile_devices[i]->name, name) == 0;
+    }
+    return is_one;
+}
+
 int main(int argc, char **argv)
 {
+    only = argc > 3 ? argv[3] : NULL;
     if ((argc > 1 && parse_u64(argv[1], &operations, NULL) != 0) ||
-        (argc > 2 && parse_u64(argv[2], &seed, NULL) != 0)) {
+        (argc > 2 && parse_u64(argv[2], &seed, NULL) != 0) || !is_a_device(only)) {
         fprintf(stderr, "hostile_guest_test [OPERATIONS [SEED [DEVICE]]]\n");
         return 2;
     }
-    only = argc > 3 ? argv[3] : NULL;
     Suite *suite = suite_create("hostile_guest");
     TCase *tests = tcase_create("hostile_guest");
     tcase_set_timeout(tests, argc > 1 ? 0 : 100);

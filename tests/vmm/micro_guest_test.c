@@ -114,7 +114,7 @@ static void plug(void)
 
 /* ---- moved while it works ---- */
 
-static uint64_t round_count = 20;
+static uint64_t round_count = 50;
 
 /* The guest has gone on, and nothing was wrong. */
 static void await_tick(void)
