@@ -236,12 +236,14 @@ void sim_members_committed(struct sim_process *process)
     }
 }
 
-/* Where the disk has all that libraft knows of. */
+/* Where the disk has all that libraft knows of, and libraft knows that it has: from then
+ * on a change counts. */
 static bool is_written(const struct sim_process *process)
 {
     const struct sim_disk *disk = &process->machine->disk;
     return !disk->busy && list_empty(&disk->queue) && !process->doomed &&
            raft_last_index(process->raft) == sim_disk_last_index(disk) &&
+           process->raft->last_stored == sim_disk_last_index(disk) &&
            !process->machine->tampered;
 }
 
