@@ -411,7 +411,7 @@ static void loader_make(struct machine *machine)
     }
     if (machine->image.ram == MACHINE_RAM_LAZY &&
         ram_loader_new(&machine->memory, machine->image.fd, machine->image.offset,
-                       machine->image.fault_fd, &events, &machine->loader, &err) < 0) {
+                       &events, &machine->loader, &err) < 0) {
         log_warn("vmm", "all of the saved RAM is read first", KV_STR("why", err.text));
     }
 }

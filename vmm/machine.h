@@ -80,8 +80,6 @@ struct machine_image {
     int fd;
     uint64_t offset;
     enum machine_ram ram;
-    int fault_fd; /* for lazy RAM: of ram_faults.h, asked for while this process might; 0:
-                     the machine asks for one itself */
 };
 
 /* How much of its RAM a machine that came in has by now. */

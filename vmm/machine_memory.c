@@ -102,15 +102,6 @@ int machine_memory_check(const struct machine_plan *plan,
         return err_set(err, BERTH_EINVALID,
                        "huge pages of one node are filled at once: RAM cannot be lazy");
     }
-    return 0;
-}
-
-int machine_memory_host_check(const struct machine_plan *plan, struct err *err)
-{
-    const struct ram_backing *backing = &plan->backing;
-    if (plan->image != NULL && plan->image->ram == MACHINE_RAM_MAPPED) {
-        return 0; /* it is its file's pages */
-    }
     const char *lack = ram_backing_lack(backing, SYSFS);
     if (lack != NULL) {
         log_info("vmm", "RAM has no transparent huge pages", KV_STR("why", lack));

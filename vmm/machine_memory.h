@@ -17,13 +17,10 @@
 /* Whether a machine can be that large: BERTH_EINVALID. */
 int machine_memory_plan_check(const struct machine_plan *plan, struct err *err);
 /* Whether RAM can be made of that: from an image that is mapped it cannot, and what comes
- * in lazily comes in chunks that no page is larger than. BERTH_EINVALID. */
+ * in lazily comes in chunks that no page is larger than. BERTH_EINVALID, BERTH_EFULL. */
 int machine_memory_check(const struct machine_plan *plan,
                          const struct machine_image *image,
                          struct err *err);
-/* Whether this host has it: to be asked while its files can be read. BERTH_EINVALID,
- * BERTH_EFULL. */
-int machine_memory_host_check(const struct machine_plan *plan, struct err *err);
 /* Fresh memory, or a private view of the image when its RAM is to be mapped. */
 int machine_memory_make(struct guest_memory *memory,
                         int vm_fd,

@@ -651,7 +651,6 @@ static bool has(void *context, uint64_t address, uint64_t size)
 int ram_loader_new(struct guest_memory *memory,
                    int fd,
                    uint64_t offset,
-                   int fault_fd,
                    const struct ram_loader_events *events,
                    struct ram_loader **ret_loader,
                    struct err *err)
@@ -684,9 +683,10 @@ int ram_loader_new(struct guest_memory *memory,
     if (r == 0 && loader->bytes == NULL) {
         r = err_sys(err, -ENOMEM, "prepare to fill RAM");
     }
-    if (r == 0) {
-        r = fault_fd == 0 ? ram_faults_open(err) : fcntl(fault_fd, F_DUPFD_CLOEXEC, 0);
-        loader->fault_fd = r < 0 ? -1 : r;
+    loader->fault_fd = r == 0 ? ram_faults_open(err) : -1;
+    if (r == 0 && loader->fault_fd < 0) {
+        r = loader->fault_fd;
+        loader->fault_fd = -1;
     }
     if (r < 0) {
         ram_loader_free(loader);

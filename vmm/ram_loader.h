@@ -26,7 +26,7 @@
  * Threads: two of its own; new, begin, hurry, abandon, drop and free from the machine's
  * thread, drop and free while no vCPU runs and no device works; the progress from any.
  * `failed` comes on one of the loader's threads; it may not call the loader.
- * Ownership: memory is borrowed until it is freed, descriptors are for new alone.
+ * Ownership: memory is borrowed until it is freed, the descriptor is for new alone.
  * Errors: -errno with text, of new when this process may not have userfaultfd for what
  * the kernel touches; of begin as ram_image_read. Limits: reads RAM_CHUNK_BYTES at a
  * time; no page of RAM is larger.
@@ -62,11 +62,10 @@ struct ram_loader_progress {
 
 struct ram_loader;
 
-/* fault_fd: of ram_faults.h, opened while this process might; 0: it is opened here. */
+/* Opens what it needs: in the jail it could not. */
 int ram_loader_new(struct guest_memory *memory,
                    int fd,
                    uint64_t offset,
-                   int fault_fd,
                    const struct ram_loader_events *events,
                    struct ram_loader **ret_loader,
                    struct err *err);

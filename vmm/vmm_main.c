@@ -5,10 +5,8 @@
 #include "vmm/console_port.h"
 #include "vmm/kvm_probe.h"
 #include "vmm/machine.h"
-#include "vmm/machine_memory.h"
 #include "vmm/overlay_file.h"
 #include "vmm/poller.h"
-#include "vmm/ram_faults.h"
 #include "vmm/snapshot_file.h"
 #include "vmm/vmm_control.h"
 #include "vmm/vmm_devices.h"
@@ -48,7 +46,6 @@ struct vmm {
     int kernel_fd;
     int initrd_fd;
     int incoming_fd; /* -1: it boots */
-    int fault_fd;    /* for its RAM; 0: it is read first */
     struct snapshot_file incoming;
     int signal_fd;
     int serial_listener; /* these two until they are taken */
@@ -150,17 +147,6 @@ static bool serial_listens(const struct vmm_options *options)
     return strcmp(options->serial, "none") != 0 && strcmp(options->serial, "stdio") != 0;
 }
 
-/* A host that does not allow it reads all first: that is as good, only later. */
-static void faults_open(struct vmm *vmm)
-{
-    struct err err = {0};
-    const int fd = ram_faults_open(&err);
-    vmm->fault_fd = fd < 0 ? 0 : fd;
-    if (fd < 0) {
-        log_warn("vmm", "all of the saved RAM is read first", KV_STR("why", err.text));
-    }
-}
-
 /* What says where the rest is. */
 static int incoming_look(struct vmm *vmm, struct err *err)
 {
@@ -192,9 +178,6 @@ static int everything_open(struct vmm *vmm, struct err *err)
     }
     if (r == 0) {
         r = open_one(options->incoming, O_RDONLY, &vmm->incoming_fd, err);
-    }
-    if (r == 0 && vmm->incoming_fd >= 0 && options->is_lazy && !options->is_mapped) {
-        faults_open(vmm);
     }
     if (r == 0 && serial_listens(options)) {
         vmm->serial_listener = vmm_open_listener(options->serial, err);
@@ -239,9 +222,10 @@ static int control_open(struct vmm *vmm, struct err *err)
     return r;
 }
 
-/* Everything is open, and nothing of it was read that a guest's owner has brought. System
- * calls are limited when there is a machine for it. */
-static int walls_put_up(struct vmm *vmm, struct err *err)
+/* Everything is open and there is a machine, which takes rights that are given up now;
+ * but nothing was read yet that a guest's owner has brought. (Made behind the walls, KVM
+ * would wait some milliseconds longer for its first memory.) */
+static int jail_enter(struct vmm *vmm, struct err *err)
 {
     char missing[VMM_MISSING_SIZE] = "all";
     if (vmm->options.has_no_jail) {
@@ -266,7 +250,7 @@ static int walls_put_up(struct vmm *vmm, struct err *err)
         log_warn("vmm", "some walls of the jail do not stand here",
                  KV_STR("missing", missing));
     }
-    return r;
+    return r < 0 ? r : vmm_rights_process(err);
 }
 
 /* The saved machine takes the place of the one that was made. */
@@ -315,11 +299,11 @@ static int machine_complete(struct vmm *vmm, struct err *err)
     return r == 0 ? device_thread_narrow(vmm, VMM_ROLE_MAIN, err) : r;
 }
 
-static enum machine_ram incoming_ram(const struct vmm *vmm)
+static enum machine_ram incoming_ram(const struct vmm_options *options)
 {
-    return vmm->options.is_mapped ? MACHINE_RAM_MAPPED
-           : vmm->fault_fd > 0    ? MACHINE_RAM_LAZY
-                                  : MACHINE_RAM_FIRST;
+    return options->is_mapped ? MACHINE_RAM_MAPPED
+           : options->is_lazy ? MACHINE_RAM_LAZY
+                              : MACHINE_RAM_FIRST;
 }
 
 /* What is far too much stays so: the machine refuses it. */
@@ -341,10 +325,8 @@ static int vmm_start(struct vmm *vmm, struct err *err)
     if (r < 0) {
         return r;
     }
-    const struct machine_image image = {.fd = vmm->incoming_fd,
-                                        .offset = SNAPSHOT_RAM_AT,
-                                        .ram = incoming_ram(vmm),
-                                        .fault_fd = vmm->fault_fd};
+    const struct machine_image image = {
+        .fd = vmm->incoming_fd, .offset = SNAPSHOT_RAM_AT, .ram = incoming_ram(options)};
     const struct machine_plan plan = {
         .kvm_fd = vmm->kvm_fd,
         .cpu_count = count_of(options->cpu_count),
@@ -365,15 +347,9 @@ static int vmm_start(struct vmm *vmm, struct err *err)
                    .crash_loaded = on_crash_loaded,
                    .context = vmm},
     };
-    r = machine_memory_host_check(&plan, err);
+    r = machine_new(&plan, &vmm->machine, err);
     if (r == 0) {
-        r = walls_put_up(vmm, err);
-    }
-    if (r == 0) {
-        r = machine_new(&plan, &vmm->machine, err);
-    }
-    if (r == 0 && !options->has_no_jail) {
-        r = vmm_rights_process(err);
+        r = jail_enter(vmm, err);
     }
     if (r == 0) {
         r = machine_complete(vmm, err);
@@ -395,8 +371,6 @@ static void vmm_end(struct vmm *vmm)
     fd_close(&vmm->serial_listener);
     fd_close(&vmm->signal_fd);
     fd_close(&vmm->incoming_fd);
-    vmm->fault_fd = vmm->fault_fd > 0 ? vmm->fault_fd : -1;
-    fd_close(&vmm->fault_fd);
     fd_close(&vmm->initrd_fd);
     fd_close(&vmm->kernel_fd);
     fd_close(&vmm->kvm_fd);

@@ -291,7 +291,7 @@ static bool may_be_lazy(void)
     struct ram_loader *loader = NULL;
     const struct ram_loader_events events = {0};
     guest_memory_init(&none);
-    const int r = ram_loader_new(&none, -1, 0, 0, &events, &loader, NULL);
+    const int r = ram_loader_new(&none, -1, 0, &events, &loader, NULL);
     ram_loader_free(loader);
     return r == 0;
 }

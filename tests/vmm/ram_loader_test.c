@@ -117,8 +117,8 @@ static void setup(void)
     atomic_store(&has_failed, false);
     atomic_store(&no_memory, 0);
     is_unfit = false;
-    ck_assert_msg(ram_loader_new(&memory, file, FROM, 0, &events, &loader, &err) == 0,
-                  "%s", err.text);
+    ck_assert_msg(ram_loader_new(&memory, file, FROM, &events, &loader, &err) == 0, "%s",
+                  err.text);
 }
 
 static void teardown(void)
@@ -335,7 +335,7 @@ static void loader_renew(unsigned patience_ms)
     const struct ram_loader_events events = {
         .thread_began = began, .failed = failed, .patience_ms = patience_ms};
     loader = ram_loader_free(loader);
-    ck_assert_int_eq(ram_loader_new(&memory, file, FROM, 0, &events, &loader, NULL), 0);
+    ck_assert_int_eq(ram_loader_new(&memory, file, FROM, &events, &loader, NULL), 0);
 }
 
 START_TEST(a_device_does_not_wait_for_ever)
@@ -657,7 +657,7 @@ START_TEST(the_list_of_another_machine_is_refused)
     struct err err = {0};
     guest_memory_init(&other);
     ck_assert_int_eq(guest_memory_add(&other, 0, 5 * CHUNK, NULL), 0);
-    ck_assert_int_eq(ram_loader_new(&other, file, FROM, 0, &events, &second, NULL), 0);
+    ck_assert_int_eq(ram_loader_new(&other, file, FROM, &events, &second, NULL), 0);
     bytes_reader_init(&reader, section.data, section.size);
 
     ck_assert_int_eq(ram_loader_begin(second, &reader, &err), BERTH_EINVALID);
@@ -679,7 +679,7 @@ int main(void)
     const struct ram_loader_events events = {.failed = failed};
     struct err err = {0};
     guest_memory_init(&none);
-    if (ram_loader_new(&none, -1, 0, 0, &events, &loader, &err) < 0) {
+    if (ram_loader_new(&none, -1, 0, &events, &loader, &err) < 0) {
         (void)printf("%s\n", err.text);
         return 77;
     }

@@ -141,7 +141,7 @@ START_TEST(a_saved_machine_comes_in_by_whole_pages)
     ck_assert_int_eq(ftruncate(file, CHUNKS * CHUNK), 0);
     guest_memory_fini(&saved);
     make(&memory);
-    ck_assert_int_eq(ram_loader_new(&memory, file, 0, 0, &events, &loader, &err), 0);
+    ck_assert_int_eq(ram_loader_new(&memory, file, 0, &events, &loader, &err), 0);
     bytes_reader_init(&reader, section.data, section.size);
     /* KVM looks at pages before: then nobody would be asked for them */
     ck_assert_uint_eq(memory.regions[1].host[CHUNK], 0);
