@@ -315,6 +315,9 @@ static const struct plant_row plants[] = {
     {PLANTED_BAR_STAYS, "bus", 1},
     {PLANTED_STRING_SHORT, "bus", 1},
     {PLANTED_QUEUE_SIZE_OPEN, "queue", 1},
+    {PLANTED_HEAD_TWICE, "queue", 1},
+    {PLANTED_RAM_OFF_BY_ONE, "queue", 1},
+    {PLANTED_RANDOM_UNCAPPED, "queue", 1},
 };
 
 START_TEST(the_guest_finds_what_is_planted)
