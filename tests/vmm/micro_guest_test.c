@@ -40,10 +40,13 @@ static void query(void)
     ck_assert_msg(strstr(answer, "\"running\"") != NULL, "%s", answer);
 }
 
+/* Of one process: a guest that begins anew asks for it again. */
 static void measure(void)
 {
     query();
-    measured_kib = micro_anonymous_kib(&micro);
+    if (measured_kib < 0) {
+        measured_kib = micro_anonymous_kib(&micro);
+    }
     ck_assert_int_gt(measured_kib, 0);
 }
 
@@ -140,6 +143,7 @@ static void rounds(void)
         await_tick();
     }
     micro_close(&micro.saved); /* a boot from here on is a boot */
+    measured_kib = -1;
     measure();
 }
 
@@ -195,8 +199,9 @@ static bool hear_out(void)
     return is_done;
 }
 
-static const char *const groups[] = {"bus",   "queue",  "disk", "net",    "console",
-                                     "vsock", "memory", "cpu",  "rounds", "pair"};
+static const char *const groups[] = {"bus",     "queue",  "disk",   "net",
+                                     "console", "vsock",  "memory", "cpu",
+                                     "rounds",  "resets", "pair"};
 
 static void live_through(const char *group)
 {
@@ -228,6 +233,7 @@ START_TEST(an_images_header_in_a_disk_is_data_after_a_reboot)
 {
     static const char *const boots[] = {"image", "image-after"};
     for (unsigned i = 0; i < 2; i++) {
+        measured_kib = -1;
         micro_start(&micro, boots[i]);
         const bool is_done = hear_out();
         const int code = micro_ended(&micro);

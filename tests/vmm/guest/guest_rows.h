@@ -28,5 +28,6 @@ extern const struct row_group rows_vsock;
 extern const struct row_group rows_memory;
 extern const struct row_group rows_cpu;
 extern const struct row_group rows_rounds;
+extern const struct row_group rows_resets;
 extern const struct row_group rows_pair;
 extern const struct row_group rows_ends[]; /* up to the first without a name */
