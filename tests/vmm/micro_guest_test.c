@@ -12,6 +12,9 @@
 
 #ifdef __SANITIZE_THREAD__
 #define GROWTH_KIB_MAX 65536 /* it remembers who was where */
+#elif defined(__SANITIZE_ADDRESS__)
+#define GROWTH_KIB_MAX \
+    2048 /* one is what was freed and may be looked for (micro_host.h) */
 #else
 #define GROWTH_KIB_MAX 1024
 #endif
