@@ -452,6 +452,16 @@ rule_pipes() {
     offend_each pipes "$found"
 }
 
+# A shell that meets its fault in the last line has run for an hour before.
+rule_shell() {
+    local found
+    found=$(find . \( -name .git -o -name node_modules -o -name build \) -prune -o -type f -print0 |
+        xargs -0 -r grep -IlE '^#!.*[/ ]bash' | while read -r file; do
+        bash -n "$file" 2>&1 | sed -n '1s/^\(.*\): line \([0-9]*\): .*/\1:\2\tbash does not understand it/p'
+    done)
+    offend_each shell "$found"
+}
+
 # What a user reads says sizes as a user gives them: in texts of the programs and in docs/.
 rule_sizes() {
     local unit='([KMGT]iB|B)([^A-Za-z0-9_]|$)' found
@@ -463,7 +473,7 @@ rule_sizes() {
     offend_each sizes "$found"
 }
 
-text_rules='arrows libraries calls leftovers headers tests readmes map stems pipes sizes'
+text_rules='arrows libraries calls leftovers headers tests readmes map stems pipes shell sizes'
 
 run_rules() {
     local rule status skipped=0
@@ -625,6 +635,8 @@ GOOD
 ls | gr''ep -q x'
     plant expect_red pipes deploy/zz_bad 'deploy/zz_bad:2: may end' <<<'set -euo pipe''fail
 ls | he''ad -n 1'
+    plant expect_red shell deploy/zz_bad 'deploy/zz_bad:2: bash does not' <<<$'#!/bin/bash\necho \'it\'s\' (a)'
+    plant expect_green shell deploy/zz_good deploy/ <<<$'#!/bin/bash\necho "it\'s" "(a)"'
     plant expect_green pipes deploy/zz_good deploy/ <<<'set -eu
 ls | gr''ep -q x'
 
