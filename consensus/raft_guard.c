@@ -249,28 +249,11 @@ static bool is_matched(const struct raft_guard *guard,
 
 /* ---- G6: members ---- */
 
-/* The first index at which the request contradicts our log; 0 when it does not. */
-static uint64_t conflict_of(const struct raft_guard *guard,
-                            const struct raft_append_entries *args)
-{
-    for (unsigned i = 0; i < args->n_entries; i++) {
-        uint64_t index = args->prev_log_index + 1 + i;
-        uint64_t term = raft_guard_term_of(guard, index);
-        if (term == 0) {
-            return 0;
-        }
-        if (term != args->entries[i].term) {
-            return index;
-        }
-    }
-    return 0;
-}
-
 static void roll_back_members(struct raft_guard *guard,
                               const struct raft_append_entries *args)
 {
-    const int r =
-        raft_members_roll_back(&guard->members, guard->raft, conflict_of(guard, args));
+    const int r = raft_members_roll_back(&guard->members, guard->raft,
+                                         raft_members_conflict(guard->raft, args));
     if (r < 0) {
         raft_guard_halt(guard, r, "a change of members cannot be rolled back");
     } else if (r > 0) {

@@ -2,6 +2,7 @@
 
 #include "base/bytes.h"
 #include "base/err.h"
+#include "consensus/consensus.h"
 
 #include <errno.h>
 #include <string.h>
@@ -43,20 +44,23 @@ int raft_members_decode(const struct raft_buffer *entry,
 {
     struct bytes_reader reader;
     bytes_reader_init(&reader, entry->base, entry->len);
-    if (bytes_read_u8(&reader) != MEMBERS_FORMAT) {
+    uint8_t format = bytes_read_u8(&reader);
+    uint64_t left = bytes_read_u64(&reader);
+    if (format != MEMBERS_FORMAT || left > CONSENSUS_MEMBERS_MAX) {
         return BERTH_ECORRUPT;
     }
     raft_configuration_init(ret_members);
-    uint64_t left = bytes_read_u64(&reader);
     int r = 0;
     for (; left > 0 && reader.error == 0 && r == 0; left--) {
         uint64_t id = bytes_read_u64(&reader);
         size_t rest = bytes_reader_left(&reader);
         const char *address = (const char *)entry->base + (entry->len - rest);
         size_t length = strnlen(address, rest);
-        (void)bytes_read_view(&reader, length + 1);
+        (void)bytes_read_view(&reader, length + 1); /* with its 0 */
         uint8_t role = bytes_read_u8(&reader);
-        if (reader.error == 0) {
+        if (length >= CONSENSUS_ADDRESS_SIZE) {
+            r = BERTH_ECORRUPT;
+        } else if (reader.error == 0) {
             r = raft_configuration_add(ret_members, id, address, role);
         }
     }
@@ -127,6 +131,22 @@ int raft_members_snapshot(struct raft_members *members,
         members->base_index = snapshot->configuration_index;
     }
     return r;
+}
+
+uint64_t raft_members_conflict(const struct raft *raft,
+                               const struct raft_append_entries *args)
+{
+    for (unsigned i = 0; i < args->n_entries; i++) {
+        uint64_t index = args->prev_log_index + 1 + i;
+        uint64_t term = raft_library_term_of(raft, index);
+        if (term == 0) {
+            return 0;
+        }
+        if (term != args->entries[i].term) {
+            return index;
+        }
+    }
+    return 0;
 }
 
 int raft_members_roll_back(const struct raft_members *members,

@@ -44,6 +44,9 @@ int raft_members_snapshot(struct raft_members *members,
                           const struct raft *raft,
                           const struct raft_snapshot *snapshot,
                           bool received);
+/* The first index at which the request contradicts the log; 0: nowhere. */
+uint64_t raft_members_conflict(const struct raft *raft,
+                               const struct raft_append_entries *args);
 /* Before libraft takes a request that contradicts the log from `conflict` on (0:
  * nowhere). 1: a change was undone; 0: there was none; or an error, and nothing is
  * changed. */

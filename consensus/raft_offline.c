@@ -1,12 +1,12 @@
 #include "consensus/raft_offline.h"
 
-#include "base/bytes.h"
 #include "base/cleanup.h"
 #include "consensus/entry_frame.h"
 #include "consensus/log_copy.h"
 #include "consensus/log_files.h"
 #include "consensus/log_seal.h"
 #include "consensus/raft_library.h"
+#include "consensus/raft_members.h"
 #include "consensus/snapshot_frame.h"
 
 #include <raft.h>
@@ -17,8 +17,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define MEMBERS_FORMAT 1 /* of the library's own list of members */
 
 /* The library's disk, with a network that reaches nobody. */
 struct disk {
@@ -181,53 +179,29 @@ static enum consensus_role role_of(int role)
     }
 }
 
-static void
-member_add(struct log_facts *facts, uint64_t id, const char *address, int role)
-{
-    if (facts->member_count < CONSENSUS_MEMBERS_MAX) {
-        struct consensus_member *member = &facts->members[facts->member_count++];
-        *member = (struct consensus_member){.id = id, .role = role_of(role)};
-        (void)snprintf(member->address, sizeof(member->address), "%s", address);
-    }
-}
-
 static void take_members(const struct raft_configuration *members,
                          struct log_facts *facts)
 {
     facts->member_count = 0;
-    for (unsigned i = 0; i < members->n; i++) {
-        member_add(facts, members->servers[i].id, members->servers[i].address,
-                   members->servers[i].role);
+    for (unsigned i = 0; i < members->n && i < CONSENSUS_MEMBERS_MAX; i++) {
+        const struct raft_server *server = &members->servers[i];
+        struct consensus_member *member = &facts->members[facts->member_count++];
+        *member =
+            (struct consensus_member){.id = server->id, .role = role_of(server->role)};
+        (void)snprintf(member->address, sizeof(member->address), "%s", server->address);
     }
 }
 
-/* The library's encoding of a list of members, which it has no public reader for: format,
- * count, then {id, text with its NUL, role} each. */
 static int
 read_members(const struct raft_buffer *buf, struct log_facts *facts, struct err *err)
 {
-    struct bytes_reader reader;
-    struct log_facts read = *facts;
-    bytes_reader_init(&reader, buf->base, buf->len);
-    uint8_t format = bytes_read_u8(&reader);
-    uint64_t count = bytes_read_u64(&reader);
-    read.member_count = 0;
-    bool sound = format == MEMBERS_FORMAT && count <= CONSENSUS_MEMBERS_MAX;
-    for (uint64_t i = 0; sound && i < count; i++) {
-        uint64_t id = bytes_read_u64(&reader);
-        const uint8_t *text = reader.data + reader.position;
-        size_t length = strnlen((const char *)text, bytes_reader_left(&reader));
-        sound = bytes_read_view(&reader, length + 1) != NULL; /* with its NUL */
-        int role = bytes_read_u8(&reader);
-        sound = sound && reader.error == 0 && length < CONSENSUS_ADDRESS_SIZE;
-        if (sound) {
-            member_add(&read, id, (const char *)text, role);
-        }
+    struct raft_configuration members;
+    int r = raft_members_decode(buf, &members);
+    if (r < 0) {
+        return err_set(err, r, "a list of members in the log is damaged");
     }
-    if (!sound || reader.error != 0) {
-        return err_set(err, BERTH_ECORRUPT, "a list of members in the log is damaged");
-    }
-    *facts = read;
+    take_members(&members, facts);
+    raft_configuration_close(&members);
     return 0;
 }
 
