@@ -39,12 +39,14 @@ static bool boots_hostile_disk; /* what add_vm orders */
 static bool orders_no_disks;    /* likewise */
 static uint64_t orders_iops;    /* of the disks, likewise */
 static uint64_t cache_bytes = GIB;
-static unsigned delivered; /* orders that have reached the worker */
-static uint64_t forgotten; /* the VM that was, last */
+static unsigned delivered;  /* orders that have reached the worker */
+static unsigned acks_heard; /* by the worker's host, of the leader's */
+static uint64_t forgotten;  /* the VM that was, last */
 
 /* What the leader has heard. */
 static struct {
     bool acks;
+    unsigned acked; /* times */
     uint64_t ahead; /* of TERM, the term that it acks in */
     uint64_t sequence;
     uint64_t boot;
@@ -91,6 +93,9 @@ static inline void worker_hears(struct rack_host *host,
                                 void *message)
 {
     (void)host;
+    if (type == MESSAGE_ACK && from->uid == 2) {
+        acks_heard++;
+    }
     if (worker == NULL) {
         return;
     }
@@ -115,6 +120,7 @@ static inline void ack(uint64_t sequence)
                                     .level = LEVEL_FIRST,
                                     .term = TERM + leader.ahead};
     ck_assert_int_eq(link_send(rack.hosts[1].link, 1, MESSAGE_ACK, &message), 0);
+    leader.acked++;
 }
 
 static inline void leader_hears(struct rack_host *host,
@@ -296,6 +302,7 @@ static inline void start(void)
     memset(&leader, 0, sizeof(leader));
     now_ms = 1000000;
     delivered = 0;
+    acks_heard = 0;
     forgotten = 0;
     leader.acks = true;
     rack_start(3);
@@ -504,11 +511,14 @@ static inline bool is(uint64_t uid, enum phase phase)
     return known(uid) && vm(uid).phase == phase;
 }
 
-/* Two heartbeats, so that everything that was due has been done. */
+/* Two heartbeats, so that everything that was due has been done, and what the leader has
+ * answered is there: two that were on the way may be heard before any answer is. */
 static inline void let_pass(void)
 {
     unsigned before = leader.beats;
     RACK_WAIT(leader.beats >= before + 2);
+    unsigned acked = leader.acked;
+    RACK_WAIT(acks_heard >= acked);
 }
 
 /* As after the daemon's death; returns when the leader has heard of the new run only. */
