@@ -2,13 +2,14 @@
 #
 #   faults_plan LIST             the table's rows that are wanted (names with commas between; empty: all)
 #   faults_round                 one fault, or two at a time, by chance (RANDOM); returns when they are over
+#   faults_rotation FROM         every fault of the plan alone, then every two of them, from that row of the list on (1)
 #   faults_act NAME HOST TENTHS X   one of them, begun and ended; X is a chance of its own (0 to 32767)
 #   voters, settle               how many are to vote, and the seconds that the rack has to come right in
 #
 #   faults_restarts MINUTES      no fault of the table: voters are started anew, one after the other
 #
 # A row: name, shortest and longest time in tenths of a second, whom it may meet, what the timeline says.
-# Whom: any host, a voter, the leader, a follower (a voter that does not lead), all of them.
+# Whom: any host (every other time a voter, which are few), a voter, the leader, a follower (a voter that does not lead), all of them.
 #
 # What may meet what: anything may, twice, too, but for one rule, as the rack promises nothing without it: a majority of
 # voters has to be possible once the faults of the moment are over. Of these only `lost` leaves something behind. So it
@@ -70,7 +71,7 @@ pick() { # CHANCE HOST...
 # shellcheck disable=SC2046
 whom() { # WHO CHANCE
     case $1 in
-    any) pick "$2" $(alive) ;;
+    any) if [ $(($2 % 2)) = 0 ]; then whom voter $(($2 / 2)); else pick $(($2 / 2)) $(alive); fi ;;
     leader) pick "$2" $(hosts_of leader) ;;
     follower) pick "$2" $(hosts_of voter) ;;
     voter) pick "$2" $(hosts_of leader) $(hosts_of voter) ;;
@@ -253,25 +254,42 @@ faults_act() { # NAME HOST TENTHS CHANCE
     "fault_$1" "$2" "$3" "$4"
 }
 
-faults_round() {
-    local row name min max who text count=$((1 + RANDOM % 2)) jobs=() met=() i host tenths one other whose chance
-    for i in $(seq $count); do
+# These at the same time; returns when all are over.
+faults_together() { # NAME...
+    local row name min max who text jobs=() host tenths one other whose chance
+    for name in "$@"; do
         # All of them, also for one that is skipped, and here: a subshell, as of $( ) and &, has chances of its own.
-        name=${PLAN[RANDOM % ${#PLAN[@]}]}
         one=$((RANDOM % 100)) other=$((RANDOM % 100)) whose=$RANDOM chance=$RANDOM
-        [[ " ${met[*]-} " != *" $name "* ]] || continue
         row=$(grep "^$name " <<<"$FAULTS")
         read -r name min max who text <<<"$row"
         ! declare -F "before_$name" >/dev/null || "before_$name" || continue
         # short ones are as likely as long ones
         tenths=$((min + (max - min) * one * other / 10000))
         host=$(whom "$who" "$whose") || { echo "          nobody is $who for $name"; continue; }
-        met+=("$name")
         faults_act "$name" "$host" $tenths "$chance" &
         jobs+=($!)
     done
     [ ${#jobs[@]} = 0 ] || wait "${jobs[@]}" || true
     newcomers_join
+}
+
+faults_round() {
+    local names=("${PLAN[RANDOM % ${#PLAN[@]}]}") second=${PLAN[RANDOM % ${#PLAN[@]}]}
+    [ $((RANDOM % 2)) = 0 ] || [ "$second" = "${names[0]}" ] || names+=("$second")
+    faults_together "${names[@]}"
+}
+
+faults_rotation() { # FROM
+    local rows=("${PLAN[@]}") count=${#PLAN[@]} i j pair
+    for ((i = 0; i < count; i++)); do
+        for ((j = i + 1; j < count; j++)); do rows+=("${PLAN[i]} ${PLAN[j]}"); done
+    done
+    for ((i = $1; i <= ${#rows[@]}; i++)); do
+        read -ra pair <<<"${rows[i - 1]}"
+        tell all "$i of ${#rows[@]}: ${pair[*]}"
+        faults_together "${pair[@]}"
+        hold $((RANDOM % 20))
+    done
 }
 
 # In the main shell, which knows the hosts.
