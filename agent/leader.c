@@ -46,6 +46,7 @@ static void hosts_reset(struct leader *leader)
         heard->orders_hash = 0;
         heard->orders_taken = 0;
         heard->orders_sent_ms = 0;
+        heard->orders_looked_ms = 0;
         heard->orders_owed = false;
         heard->outdated = false;
         heard->finds = false;
@@ -233,23 +234,25 @@ orders_send(struct leader *leader, struct heard *heard, uint64_t now_ms, size_t 
     if (hash == 0 || hash != heard->orders_hash || overdue) {
         orders.term = leader->term;
         r = link_send(leader->config.link, heard->uid, MESSAGE_ORDERS, &orders);
+        heard->orders_looked_ms = now_ms;
+        heard->orders_sent_ms = r == 0 ? now_ms : heard->orders_sent_ms;
         if (r == 0 && hash == 0) {
             r = -ENOMEM; /* they went, but whether they are taken cannot be seen */
         }
         if (r == 0) {
             heard->orders_hash = hash;
         }
-        heard->orders_sent_ms = now_ms;
     }
     record_fini(&msg_orders_record, &orders);
     return r;
 }
 
-/* The book takes the host for one that was told. */
+/* The book takes the host for one that was told; nothing was sent, so what it has is
+ * still to be found (is_ordered_away). */
 static void orders_put_off(struct heard *heard, uint64_t now_ms)
 {
     heard->orders_owed = true;
-    heard->orders_sent_ms = now_ms; /* looked at again in time, not at every tick */
+    heard->orders_looked_ms = now_ms; /* and again in time, not at every tick */
 }
 
 /* A turn's share of those whose orders may be others now, by their number and their size:
@@ -323,7 +326,7 @@ static void orders_remind(struct leader *leader, uint64_t now_ms)
         const struct heard *heard = value;
         bool taken = heard->orders_taken == heard->orders_hash && !heard->orders_owed;
         if (heard->sequence != 0 && !taken &&
-            now_ms - heard->orders_sent_ms >= LEADER_ORDERS_MS) {
+            now_ms - heard->orders_looked_ms >= LEADER_ORDERS_MS) {
             orders_book_touch(leader->book, uid);
         }
     }

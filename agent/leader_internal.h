@@ -29,9 +29,10 @@ struct heard {
     uint64_t sequence;     /* newest heartbeat */
     uint64_t round_covers; /* newest heartbeat that the running round will confirm */
     uint64_t acked;
-    uint64_t orders_hash;    /* of what it was sent last; 0: nothing */
-    uint64_t orders_taken;   /* as it says */
-    uint64_t orders_sent_ms; /* 0: this boot was sent none */
+    uint64_t orders_hash;      /* of what it was sent last; 0: nothing */
+    uint64_t orders_taken;     /* as it says */
+    uint64_t orders_sent_ms;   /* they did go; 0: this boot was sent none */
+    uint64_t orders_looked_ms; /* they were to go, whether they did or were put off */
     unsigned phases_under_way;
     bool update_under_way;
     bool finds; /* it has VMs that the log is to hear of before its orders end them */
