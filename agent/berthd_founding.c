@@ -1,4 +1,6 @@
 #include "agent/berthd_internal.h"
+#include "agent/founding_log.h"
+#include "agent/log_mark.h"
 #include "agent/orders.h"
 #include "base/log.h"
 #include "base/loop.h"
@@ -73,6 +75,32 @@ static void found(void *context)
     }
 }
 
+/* Nobody would ever lead in it, and founding be tried again for ever. */
+static int log_has_a_member(const struct berthd *berthd, struct err *err)
+{
+    struct consensus_member member;
+    return consensus_members(control_consensus(berthd->plane.control), &member, 1) > 0
+               ? 0
+               : err_set(err, BERTH_ECORRUPT,
+                         "the log in %s/" LOG_MARK_FOLDER
+                         " was begun and has no member, so nobody can lead the cluster: "
+                         "`berth down --forget`, then found it again",
+                         berthd->identity.folder);
+}
+
+/* As far as an earlier start got. */
+static int log_found(struct berthd *berthd, struct err *err)
+{
+    int r = berthd->restored
+                ? 0
+                : founding_log_put_aside(&berthd->identity, berthd->clock, err);
+    r = r == 0 ? berthd_log_start(berthd, !berthd->restored, err) : r;
+    if (r == BERTH_EEXISTS) {
+        r = berthd_log_start(berthd, false, err);
+    }
+    return r == 0 ? log_has_a_member(berthd, err) : r;
+}
+
 int berthd_founding_start(struct berthd *berthd, struct err *err)
 {
     if (!berthd->identity.founder) {
@@ -83,10 +111,7 @@ int berthd_founding_start(struct berthd *berthd, struct err *err)
             return r;
         }
     }
-    int r = berthd_log_start(berthd, !berthd->restored, err);
-    if (r == BERTH_EEXISTS) { /* an earlier start got this far */
-        r = berthd_log_start(berthd, false, err);
-    }
+    int r = log_found(berthd, err);
     if (r < 0) {
         return r;
     }

@@ -2,13 +2,16 @@
  * tells of a folder without serving is all that is there. Method: the real program, in a
  * folder of its own. */
 #include "agent/identity.h"
+#include "agent/log_mark.h"
 #include "agent/members.h"
 #include "agent/vm_lock.h"
 #include "base/cleanup.h"
+#include "consensus/log_seal.h"
 #include "support/own_loopback.h"
 #include "support/temp_dir.h"
 #include "support/test_main.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -157,6 +160,106 @@ START_TEST(a_folder_that_is_no_hosts_has_not_simply_no_vms)
 }
 END_TEST
 
+/* A founder that was killed when the log had its seal, or that and its term. */
+static void founder_put(bool sealed)
+{
+    struct identity identity;
+    struct log_seal seal;
+    struct err err = {0};
+    const uint64_t metadata[] = {1, 1, 1, 0}; /* format, version, term, vote */
+    CLEANUP_FREE char *folder = temp_dir_path(&dir, LOG_MARK_FOLDER);
+    CLEANUP_FREE char *path = temp_dir_path(&dir, LOG_MARK_FOLDER "/metadata1");
+    ck_assert_msg(identity_open(dir.path, &identity, &err) == 0, "%s", err.text);
+    identity.founder = true;
+    identity.cluster_id = 9;
+    (void)snprintf(identity.name, NAME_SIZE, "h1");
+    ck_assert_msg(identity_save(&identity, &err) == 0, "%s", err.text);
+    ck_assert_msg(log_mark_begin(dir.path, "h1", &err) == 0, "%s", err.text);
+    if (sealed) {
+        int r = log_seal_open(&seal, folder, identity_raft_id(&identity.key),
+                              identity.cluster_id, &err);
+        r = r == 0 ? log_seal_intend(&seal, 1, 0, &err) : r;
+        ck_assert_msg(r == 0, "%s", err.text);
+        log_seal_close(&seal);
+    }
+    FILE *file = fopen(path, "we");
+    ck_assert_ptr_nonnull(file);
+    ck_assert_uint_eq(fwrite(metadata, sizeof(metadata), 1, file), 1);
+    ck_assert_int_eq(fclose(file), 0);
+    identity_fini(&identity);
+}
+
+/* What it says on its way, up to those words; then it is ended. */
+static void berthd_until(const char *settings, const char *words)
+{
+    char line[1024];
+    int ends[2];
+    size_t size = 0;
+    ssize_t got;
+    (void)snprintf(line, sizeof(line),
+                   "exec " BERTH_BINARY_DIR
+                   "/berthd --name h1 --no-https --state %s %s 2>&1",
+                   dir.path, settings);
+    ck_assert_int_eq(pipe(ends), 0);
+    pid_t child = fork();
+    ck_assert_int_ge(child, 0);
+    if (child == 0) {
+        (void)dup2(ends[1], STDOUT_FILENO);
+        (void)close(ends[0]);
+        (void)close(ends[1]);
+        (void)execl("/bin/sh", "sh", "-c", line, (char *)NULL);
+        _exit(127);
+    }
+    (void)close(ends[1]);
+    said[0] = '\0';
+    while (strstr(said, words) == NULL &&
+           (got = read(ends[0], said + size, sizeof(said) - 1 - size)) > 0) {
+        size += (size_t)got;
+        said[size] = '\0';
+    }
+    (void)kill(child, SIGTERM);
+    ck_assert_int_eq(waitpid(child, NULL, 0), child);
+    (void)close(ends[0]);
+    ck_assert_msg(strstr(said, words) != NULL, "%s", said);
+}
+
+static void settings_of(char settings[160])
+{
+    char address[OWN_LOOPBACK_TEXT_SIZE];
+    own_loopback_text(1, 0, address)[strcspn(address, ":")] = '\0';
+    (void)snprintf(settings, 160,
+                   "--mesh-port 17440 --raft-port 17442 --address %s --bootstrap",
+                   address);
+}
+
+START_TEST(a_founder_that_was_killed_before_its_log_had_it_founds_anew)
+{
+    char settings[160];
+    settings_of(settings);
+    founder_put(true);
+
+    berthd_until(settings, "this host is a member of the cluster");
+
+    ck_assert_msg(strstr(said, "an earlier start ended while it founded") != NULL, "%s",
+                  said);
+}
+END_TEST
+
+/* Its seal is gone, by which it is told that nothing was in it. */
+START_TEST(a_founder_whose_log_has_no_member_says_so_and_ends)
+{
+    char settings[160];
+    settings_of(settings);
+    founder_put(false);
+
+    ck_assert_int_eq(berthd(settings), 1);
+
+    ck_assert_msg(strstr(said, "was begun and has no member") != NULL, "%s", said);
+    ck_assert_msg(strstr(said, "`berth down --forget`, then found it again") != NULL,
+                  "%s", said);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("berthd_main");
@@ -169,6 +272,8 @@ int main(void)
                         ARRAY_COUNT(members_rows));
     tcase_add_test(tests, a_vm_without_a_record_is_listed_while_a_process_of_it_lives);
     tcase_add_test(tests, a_folder_that_is_no_hosts_has_not_simply_no_vms);
+    tcase_add_test(tests, a_founder_that_was_killed_before_its_log_had_it_founds_anew);
+    tcase_add_test(tests, a_founder_whose_log_has_no_member_says_so_and_ends);
     tcase_set_timeout(tests, 100);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
