@@ -182,13 +182,15 @@ static int log_is_there(const struct berthd *berthd, struct err *err)
  * -------------------------------------------------------------------------------------
  */
 
+/* Whoever is to become a voter opens its log while it is a standby: without that it would
+ * not catch up, and not become one. */
 static void on_members_changed(void *context)
 {
     struct berthd *berthd = context;
     struct err err;
     link_members_changed(berthd->link);
     if (berthd->plane.control == NULL && log_is_ours(berthd) && !berthd->stopping &&
-        berthd_log_start(berthd, false, &err) < 0) {
+        (log_is_there(berthd, &err) < 0 || berthd_log_start(berthd, false, &err) < 0)) {
         log_error("berthd", "this host cannot take its part in the log",
                   KV_STR("why", err.text));
         berthd->exit_code = 1;
