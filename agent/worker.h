@@ -103,8 +103,9 @@ void worker_on_blob_chunk(struct worker *worker,
 
 /* The leader that answered last, 0 when none has for WORKER_SILENCE_MS. */
 uint64_t worker_leader(const struct worker *worker);
-/* Whom to ask what a leader answers: that one, or a newer one by a voter's word. It is
- * believed for this alone: who does not lead says so, and nothing is done. */
+/* Whom to ask what a leader answers: that one, or a newer one by a voter's word, for
+ * WORKER_SILENCE_MS since it was said. It is believed for this alone: who does not lead
+ * says so, and nothing is done. */
 uint64_t worker_leader_asked(const struct worker *worker);
 struct vm_supervisor *worker_supervisor(struct worker *worker);
 /* Prometheus text of this host's VMs and services, appended. */

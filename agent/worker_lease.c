@@ -281,15 +281,25 @@ static void leader_learn(struct worker *worker,
     }
 }
 
+/* While the named one does not answer itself voters are asked, and say so again; else a
+ * term that nobody reaches would stand above every leader's. */
+static bool said_holds(const struct worker *worker)
+{
+    return worker->said_leader != 0 &&
+           clock_now_ms(worker->config.clock) - worker->said_ms <= WORKER_SILENCE_MS;
+}
+
 static void said_take(struct worker *worker,
                       const struct msg_member *from,
                       const struct msg_not_leader *answer)
 {
     if (worker_may_follow(from) && answer->leader != 0 &&
         answer->leader != worker->config.identity->uid &&
-        answer->term >= worker->leader_term && answer->term > worker->said_term) {
+        answer->term >= worker->leader_term &&
+        (answer->term >= worker->said_term || !said_holds(worker))) {
         worker->said_leader = answer->leader;
         worker->said_term = answer->term;
+        worker->said_ms = clock_now_ms(worker->config.clock);
     }
 }
 
@@ -328,6 +338,7 @@ uint64_t worker_leader(const struct worker *worker)
 
 uint64_t worker_leader_asked(const struct worker *worker)
 {
-    return worker->said_term > worker->ack_term ? worker->said_leader
-                                                : worker_leader(worker);
+    return worker->said_term > worker->ack_term && said_holds(worker)
+               ? worker->said_leader
+               : worker_leader(worker);
 }

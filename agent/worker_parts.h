@@ -42,6 +42,7 @@ struct worker {
     uint64_t
         said_leader; /* whom a voter named, in the newest term that one was named in */
     uint64_t said_term;
+    uint64_t said_ms; /* monotonic: it holds for WORKER_SILENCE_MS */
     uint64_t leader_term;
     uint64_t term_written;  /* the one that a restarted berthd finds */
     uint64_t term_synced;   /* the term that a loss of power leaves; 0: not known */

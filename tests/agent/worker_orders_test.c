@@ -210,6 +210,40 @@ START_TEST(a_newer_leader_is_asked_by_a_voters_word_and_nothing_else_is_believed
 }
 END_TEST
 
+static void say(uint64_t term)
+{
+    const struct msg_member from = host_member(&rack.hosts[1]);
+    const struct msg_not_leader answer = {
+        .leader = 3, .term = term, .member = host_member(&rack.hosts[2])};
+    worker_on_not_leader(worker, &from, &answer);
+}
+
+/* Nobody reaches its term, so no leader's answer is ever newer. */
+START_TEST(a_voters_word_is_forgotten_unless_it_is_said_again)
+{
+    start();
+    give(1, &both);
+    let_pass();
+    say(TERM + 1000);
+    ck_assert_uint_eq(worker_leader_asked(worker), 3);
+    now_ms += WORKER_SILENCE_MS;
+    say(TERM + 1000);
+    now_ms += WORKER_SILENCE_MS;
+    say(TERM + 999); /* an older one is none, as long as this one holds */
+    ck_assert_uint_eq(worker_leader_asked(worker), 3);
+
+    now_ms += 1;
+    unsigned acks = acks_heard;
+    ack(leader.sequence);
+    RACK_WAIT(acks_heard > acks);
+
+    ck_assert_uint_eq(worker_leader_asked(worker), 2);
+    say(TERM + 1);
+    ck_assert_uint_eq(worker_leader_asked(worker), 3);
+    stop();
+}
+END_TEST
+
 /* A voter that is behind, or one that is none any more. */
 START_TEST(no_leader_is_found_by_a_word_that_is_stale_or_no_voters)
 {
@@ -361,6 +395,7 @@ int main(int argc, char **argv)
     tcase_add_loop_test(
         tests, a_newer_leader_is_asked_by_a_voters_word_and_nothing_else_is_believed, 0,
         ARRAY_COUNT(said));
+    tcase_add_test(tests, a_voters_word_is_forgotten_unless_it_is_said_again);
     tcase_add_loop_test(tests, no_leader_is_found_by_a_word_that_is_stale_or_no_voters, 0,
                         3);
     tcase_add_test(tests, members_are_in_force_while_the_disk_still_waits);
