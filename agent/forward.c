@@ -146,13 +146,20 @@ away_find(struct forward *forward, const struct msg_member *from, uint64_t id)
     return NULL;
 }
 
-static void away_cancelled(void *context)
+/* Nobody takes its answer any more: else one that begins late, and does not end by
+ * itself, goes on for as long as the connection does. */
+static void away_call_off(const struct away *away)
 {
-    struct away *away = context;
     const struct msg_forward_end message = {.id = away->id};
     (void)link_send(
         away->forward->link, away->host, MESSAGE_FORWARD_CANCEL,
         &message); /* else the other side notices when its answer is not taken */
+}
+
+static void away_cancelled(void *context)
+{
+    struct away *away = context;
+    away_call_off(away);
     away_release(away);
 }
 
@@ -581,8 +588,10 @@ static void on_tick(void *context)
             continue;
         }
         if (now_ms - away->sent_ms >= FORWARD_HEAD_MS) {
+            away_call_off(away);
             away_fail(away, "no answer in time; what was asked may still have been done");
         } else if (away->to_leader && settled && leader != away->host) {
+            away_call_off(away);
             away_lose(away,
                       "another host leads now; what was asked may still have been done");
         }

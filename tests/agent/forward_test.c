@@ -484,6 +484,7 @@ START_TEST(a_host_that_never_answers_is_not_waited_for)
     ck_assert_int_eq(client.status, 503);
     ck_assert_ptr_nonnull(strstr(client.body, "may still have been done"));
     answer_head(0); /* too late, and harmless */
+    RACK_WAIT(cancelled == 1);
     exchange_end(arrived[0]);
     exchange_unref(exchange);
     stop();
@@ -531,7 +532,27 @@ START_TEST(a_leader_that_hangs_is_not_waited_for_when_another_leads)
 
     ck_assert_int_eq(client.status, 503);
     ck_assert_ptr_nonnull(strstr(client.body, "another host leads now"));
+    RACK_WAIT(cancelled == 1); /* it need not begin */
     exchange_unref(exchange);
+    stop();
+}
+END_TEST
+
+START_TEST(what_goes_to_the_next_leader_is_called_off_where_the_old_one_hangs)
+{
+    again_elsewhere = true;
+    start();
+    leads = 2;
+    struct exchange *exchange = forwarded_and_arrived();
+    leads = 1;
+    RACK_WAIT((now_ms += 10, undone != NULL));
+
+    RACK_WAIT(cancelled == 1);
+    ck_assert(!client.ended);
+    exchange_unref(undone);
+    exchange_unref(exchange);
+    undone = NULL;
+    again_elsewhere = false;
     stop();
 }
 END_TEST
@@ -748,6 +769,8 @@ int main(void)
     tcase_add_test(tests, a_host_that_never_answers_is_not_waited_for);
     tcase_add_test(tests, what_a_dead_host_should_answer_is_refused_at_once);
     tcase_add_test(tests, a_leader_that_hangs_is_not_waited_for_when_another_leads);
+    tcase_add_test(tests,
+                   what_goes_to_the_next_leader_is_called_off_where_the_old_one_hangs);
     tcase_add_test(tests,
                    what_a_leader_of_before_refuses_undone_comes_back_to_be_sent_again);
     tcase_add_loop_test(
