@@ -79,6 +79,8 @@ static int refusal_text(char text[512], int status, const char *title, const cha
                     title, status, detail);
 }
 
+#define MAY_BE_DONE "what was asked may still have been done"
+
 static void
 refuse(struct exchange *exchange, int status, const char *title, const char *detail)
 {
@@ -116,6 +118,12 @@ static void away_return(struct away *away)
     exchange_unref(exchange);
 }
 
+static void refuse_for_now(struct exchange *exchange)
+{
+    refuse(exchange, 503, TOO_MANY,
+           exchange_in_doubt(exchange) ? "try again; " MAY_BE_DONE : "try again");
+}
+
 /* What it was to do may be done, and is done once all the same: the log knows the key. */
 static bool may_repeat(const struct away *away)
 {
@@ -128,6 +136,9 @@ static bool may_repeat(const struct away *away)
 static void away_lose(struct away *away, const char *detail)
 {
     if (may_repeat(away)) {
+        if (strcmp(exchange_request(away->exchange)->method, "GET") != 0) {
+            exchange_set_in_doubt(away->exchange);
+        }
         away_return(away);
     } else {
         away_fail(away, detail);
@@ -204,7 +215,7 @@ void forward_exchange(struct forward *forward,
         exchange_request_encode(exchange_request(exchange), &request, &size) < 0) {
         free(away);
         forward->turned_away++;
-        refuse(exchange, 503, TOO_MANY, "try again");
+        refuse_for_now(exchange);
         return;
     }
     *away = (struct away){.forward = forward,
@@ -223,7 +234,7 @@ void forward_exchange(struct forward *forward,
         .request = {.data = request, .size = (uint32_t)size}};
     int r = link_send(forward->link, host, MESSAGE_FORWARD, &message);
     if (r < 0) {
-        away_fail(away, err_sentence(r));
+        away_fail(away, exchange_in_doubt(exchange) ? MAY_BE_DONE : err_sentence(r));
     }
 }
 
@@ -301,7 +312,7 @@ void forward_on_end(struct forward *forward,
     if (away->head) {
         exchange_end(away->exchange);
     } else { /* nothing was begun: it was turned away */
-        refuse(away->exchange, 503, TOO_MANY, "try again");
+        refuse_for_now(away->exchange);
     }
     away_release(away);
 }
@@ -589,11 +600,10 @@ static void on_tick(void *context)
         }
         if (now_ms - away->sent_ms >= FORWARD_HEAD_MS) {
             away_call_off(away);
-            away_fail(away, "no answer in time; what was asked may still have been done");
+            away_fail(away, "no answer in time; " MAY_BE_DONE);
         } else if (away->to_leader && settled && leader != away->host) {
             away_call_off(away);
-            away_lose(away,
-                      "another host leads now; what was asked may still have been done");
+            away_lose(away, "another host leads now; " MAY_BE_DONE);
         }
     }
 }

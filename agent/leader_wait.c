@@ -20,12 +20,14 @@ struct leader_wait {
     unsigned count;
 };
 
+#define NO_LEADER "the cluster has no leader that this host can reach"
+
 static void refuse(struct exchange *exchange)
 {
-    problem_answer(exchange,
-                   &(struct problem){.code = BERTH_ENOLEADER,
-                                     .detail = "the cluster has no leader that this host "
-                                               "can reach"},
+    const char *detail = exchange_in_doubt(exchange) ? NO_LEADER
+                             "; what was asked may still have been done"
+                                                     : NO_LEADER;
+    problem_answer(exchange, &(struct problem){.code = BERTH_ENOLEADER, .detail = detail},
                    0);
 }
 

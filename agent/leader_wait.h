@@ -2,10 +2,11 @@
  *
  * Shapes: a struct leader_wait holds exchanges and looks every LEADER_WAIT_EVERY_MS
  * whether there is a leader by now; then each goes the way that it would go if it came
- * then. What waits has not been done: it had not been sent, or was answered so. An
- * exchange waits LEADER_WAIT_MS in all, however often it is added, and at most
- * LEADER_WAIT_MAX do; others are answered 503 at once. Threads: the loop's. Ownership:
- * refs what it holds.
+ * then. What waits has not been done, for it had not been sent, or was answered so; or it
+ * does no harm twice (agent/forward.h): of what changes anything the 503 then says that
+ * it may still have been done (exchange_in_doubt). An exchange waits LEADER_WAIT_MS in
+ * all, however often it is added, and at most LEADER_WAIT_MAX do; others are answered 503
+ * at once. Threads: the loop's. Ownership: refs what it holds.
  */
 #pragma once
 

@@ -34,6 +34,7 @@ struct exchange {
     void (*on_room)(void *context);
     void *room_context;
     uint64_t wait_until_ms;
+    bool in_doubt;
 };
 
 /* ---- life ---- */
@@ -84,6 +85,16 @@ uint64_t exchange_wait_until(const struct exchange *exchange)
 void exchange_set_wait_until(struct exchange *exchange, uint64_t until_ms)
 {
     exchange->wait_until_ms = until_ms;
+}
+
+void exchange_set_in_doubt(struct exchange *exchange)
+{
+    exchange->in_doubt = true;
+}
+
+bool exchange_in_doubt(const struct exchange *exchange)
+{
+    return exchange->in_doubt;
 }
 
 const struct exchange_request *exchange_request(const struct exchange *exchange)

@@ -123,6 +123,10 @@ bool exchange_begun(const struct exchange *exchange);
 /* How long it may wait for a leader in all, for whoever has it wait; 0: not set. */
 uint64_t exchange_wait_until(const struct exchange *exchange);
 void exchange_set_wait_until(struct exchange *exchange, uint64_t until_ms);
+/* What was asked may have been done by a host that has not answered: whoever refuses it
+ * after that, not knowing more, says so. */
+void exchange_set_in_doubt(struct exchange *exchange);
+bool exchange_in_doubt(const struct exchange *exchange);
 
 /* By the handler: told once when the client goes away, and of bytes that the client sends
  * upwards. NULL takes the function back. */

@@ -4,6 +4,7 @@
 #include "base/err.h"
 #include "support/test_main.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static uv_loop_t loop;
@@ -11,8 +12,9 @@ static struct leader_wait *wait;
 static uint64_t now_ms;
 static bool ready;
 static unsigned again;
-static bool put_back; /* it finds none, after all */
-static int status;    /* of the last answer; 0: none */
+static bool put_back;   /* it finds none, after all */
+static int status;      /* of the last answer; 0: none */
+static char said[1024]; /* with it */
 static unsigned released;
 
 static uint64_t scripted_ns(void *context)
@@ -53,9 +55,10 @@ static void take_head(void *sink,
 
 static int take_data(void *sink, const void *data, size_t size)
 {
+    size_t used = strlen(said);
     (void)sink;
-    (void)data;
-    (void)size;
+    (void)snprintf(said + used, sizeof(said) - used, "%.*s", (int)size,
+                   (const char *)data);
     return 0;
 }
 
@@ -96,6 +99,7 @@ static void start(void)
     again = released = 0;
     ready = put_back = false;
     status = 0;
+    said[0] = '\0';
     ck_assert_int_eq(uv_loop_init(&loop), 0);
     wait = leader_wait_new(&loop, &scripted, &events);
     ck_assert_ptr_nonnull(wait);
@@ -137,6 +141,23 @@ START_TEST(it_does_not_wait_for_ever)
     turns(1);
     ck_assert_int_eq(status, 503);
     ck_assert_uint_eq(again, 0);
+    exchange_unref(exchange);
+}
+END_TEST
+
+/* A leader had it before, and is gone. */
+START_TEST(what_may_have_been_done_is_refused_with_these_words)
+{
+    struct exchange *exchange = request();
+    if (_i == 1) {
+        exchange_set_in_doubt(exchange);
+    }
+    leader_wait_add(wait, exchange);
+    now_ms += LEADER_WAIT_MS;
+    turns(1);
+    ck_assert_int_eq(status, 503);
+    ck_assert_ptr_nonnull(strstr(said, "no leader that this host can reach"));
+    ck_assert_int_eq(strstr(said, "may still have been done") != NULL, _i == 1);
     exchange_unref(exchange);
 }
 END_TEST
@@ -198,6 +219,7 @@ static Suite *suite(void)
     tcase_add_checked_fixture(tests, start, stop);
     tcase_add_test(tests, it_goes_on_once_there_is_a_leader);
     tcase_add_test(tests, it_does_not_wait_for_ever);
+    tcase_add_loop_test(tests, what_may_have_been_done_is_refused_with_these_words, 0, 2);
     tcase_add_test(tests, one_that_comes_back_has_no_new_time);
     tcase_add_test(tests, a_client_that_goes_away_does_not_wait);
     tcase_add_test(tests, one_too_many_is_refused_at_once_and_the_end_answers_all);
