@@ -5,6 +5,7 @@
 #include "base/where.h"
 #include "consensus/raft_acks.h"
 #include "consensus/raft_appends.h"
+#include "consensus/raft_discards.h"
 #include "consensus/raft_library.h"
 #include "consensus/raft_members.h"
 #include "consensus/raft_refusals.h"
@@ -264,20 +265,6 @@ static void roll_back_members(struct raft_guard *guard,
 
 /* ---- messages ---- */
 
-/* Gives back what a message owns, as libraft would have. */
-static void discard(struct raft_message *message)
-{
-    if (message->type == RAFT_IO_APPEND_ENTRIES) {
-        if (message->append_entries.n_entries > 0) {
-            raft_free(message->append_entries.entries[0].batch);
-        }
-        raft_free(message->append_entries.entries);
-    } else if (message->type == RAFT_IO_INSTALL_SNAPSHOT) {
-        raft_free(message->install_snapshot.data.base);
-        raft_configuration_close(&message->install_snapshot.conf);
-    }
-}
-
 static void check_entries(struct raft_guard *guard,
                           const struct raft_append_entries *args)
 {
@@ -377,7 +364,7 @@ static void on_recv(struct raft_io *inner, struct raft_message *message)
 {
     struct raft_guard *guard = inner->data;
     if (is_silent(guard) || is_dropped(guard, message)) {
-        discard(message);
+        raft_discards_message(message);
         return;
     }
     const struct raft_message head =
@@ -672,27 +659,6 @@ static int guard_snapshot_get(struct raft_io *io,
 
 /* ---- start and end ---- */
 
-static void
-discard_loaded(struct raft_snapshot *snapshot, struct raft_entry *entries, size_t count)
-{
-    void *batch = NULL;
-    for (size_t i = 0; i < count; i++) {
-        if (entries[i].batch != batch) {
-            batch = entries[i].batch;
-            raft_free(batch);
-        }
-    }
-    raft_free(entries);
-    if (snapshot != NULL) {
-        raft_configuration_close(&snapshot->configuration);
-        for (unsigned i = 0; i < snapshot->n_bufs; i++) {
-            raft_free(snapshot->bufs[i].base);
-        }
-        raft_free(snapshot->bufs);
-        raft_free(snapshot);
-    }
-}
-
 static int guard_load(struct raft_io *io,
                       raft_term *ret_term,
                       raft_id *ret_vote,
@@ -729,7 +695,7 @@ static int guard_load(struct raft_io *io,
     if (r != 0) {
         (void)snprintf(guard->outer.errmsg, sizeof(guard->outer.errmsg), "%.*s",
                        RAFT_ERRMSG_BUF_SIZE - 1, err.text);
-        discard_loaded(*ret_snapshot, *ret_entries, *ret_count);
+        raft_discards_loaded(*ret_snapshot, *ret_entries, *ret_count);
     }
     return r;
 }
