@@ -41,6 +41,7 @@ struct raft_guard {
     bool put_withheld;                      /* it has failed, libraft must not know */
     bool halted;
     bool closing;
+    bool held_back;              /* G21: its time is up, and it waits for its disk */
     bool applying_early;         /* G16: what libraft answers meanwhile is not sent */
     uint64_t barrier_term;       /* of the last election barrier */
     uint64_t ready_term;         /* its barrier is applied */
@@ -263,6 +264,31 @@ static void roll_back_members(struct raft_guard *guard,
     }
 }
 
+/* ---- G21: who stands for election knows its members ---- */
+
+static bool awaits_members(const struct raft_guard *guard)
+{
+    return RAFT_LIBRARY_IGNORES_WRITES && guard->raft->state == RAFT_FOLLOWER &&
+           ((guard->put_outer != NULL && guard->put_received) ||
+            raft_members_are_awaited(guard->raft));
+}
+
+/* A tick in which its time is not up. The clock is not set forward for longer than that:
+ * it says how long the leader has been silent, by which others get this vote (G17). */
+static void tick_without_election(struct raft_guard *guard, raft_time now)
+{
+    const raft_time heard = guard->raft->election_timer_start;
+    guard->raft->election_timer_start = now;
+    guard->tick(&guard->outer);
+    guard->raft->election_timer_start = heard;
+    if (!guard->held_back) {
+        log_warn(ROOM, "no leader is heard: a change of members is not on the disk yet",
+                 KV_U64("stored", guard->raft->last_stored),
+                 KV_U64("silent_ms", now - heard));
+    }
+    guard->held_back = true;
+}
+
 /* ---- messages ---- */
 
 static void check_entries(struct raft_guard *guard,
@@ -286,6 +312,8 @@ static bool is_dropped(struct raft_guard *guard, struct raft_message *message)
         hide_early_acks(guard, message);
         notice_lost_snapshot(guard, message);
         return false;
+    case RAFT_IO_TIMEOUT_NOW:
+        return awaits_members(guard);
     case RAFT_IO_REQUEST_VOTE:
         return raft_votes_is_second(guard->raft, &message->request_vote);
     case RAFT_IO_INSTALL_SNAPSHOT:
@@ -381,24 +409,37 @@ static void on_recv(struct raft_io *inner, struct raft_message *message)
     after_event(guard);
 }
 
+static void tick_with_election(struct raft_guard *guard, bool due)
+{
+    const struct raft *raft = guard->raft;
+    const bool followed = raft->state == RAFT_FOLLOWER;
+    const raft_time heard = raft->election_timer_start;
+    guard->held_back = false;
+    if (due) {
+        begin_term_alone(guard);
+    }
+    if (!guard->halted) {
+        guard->tick(&guard->outer);
+    }
+    if (followed && raft->state == RAFT_CANDIDATE) {
+        log_info(ROOM, "no leader is heard: standing for election",
+                 KV_U64("term", raft->current_term),
+                 KV_U64("silent_ms", guard->inner->time(guard->inner) - heard));
+    }
+}
+
 static void on_tick(struct raft_io *inner)
 {
     struct raft_guard *guard = inner->data;
     const struct raft *raft = guard->raft;
-    if (!is_silent(guard) && raft->state == RAFT_FOLLOWER &&
-        inner->time(inner) - raft->election_timer_start >=
-            raft->follower_state.randomized_election_timeout) {
-        begin_term_alone(guard);
-    }
-    if (!is_silent(guard)) {
-        const bool followed = raft->state == RAFT_FOLLOWER;
-        const raft_time heard = raft->election_timer_start;
-        guard->tick(&guard->outer);
-        if (followed && raft->state == RAFT_CANDIDATE) {
-            log_info(ROOM, "no leader is heard: standing for election",
-                     KV_U64("term", raft->current_term),
-                     KV_U64("silent_ms", inner->time(inner) - heard));
-        }
+    const raft_time now = inner->time(inner);
+    const bool due = raft->state == RAFT_FOLLOWER &&
+                     now - raft->election_timer_start >=
+                         raft->follower_state.randomized_election_timeout;
+    if (!is_silent(guard) && due && awaits_members(guard)) {
+        tick_without_election(guard, now);
+    } else if (!is_silent(guard)) {
+        tick_with_election(guard, due);
     }
     after_event(guard);
 }

@@ -56,6 +56,13 @@
  *       libraft loads the log (log_check.h).
  *   G20 A vote, or a request for one, that finds its channel ended is lost, and with
  *       it an election timeout. It is sent once more (raft_resends.h).
+ *   G21 A follower counts a change of members when its disk has it, and never does if it
+ *       has stood for election by then: it goes on to lead by members that its own log
+ *       does not name any more, and its next change may be two steps from those before.
+ *       And what a snapshot brings takes the members from under an election. Who has
+ *       either on the way to its disk does not stand, not for a transfer either; its vote
+ *       it gives as ever. (A disk that never answers keeps its host from standing. It
+ *       could not lead.)
  *
  * Known to be left: a truncation that fails later, in the library's worker thread, is
  * not reported by it.

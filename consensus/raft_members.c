@@ -167,6 +167,16 @@ int raft_members_roll_back(const struct raft_members *members,
     return 1;
 }
 
+bool raft_members_are_awaited(const struct raft *raft)
+{
+    uint64_t index = raft->last_stored + 1;
+    const struct raft_entry *entry = raft_library_entry(raft, index);
+    while (entry != NULL && entry->type != RAFT_CHANGE) {
+        entry = raft_library_entry(raft, ++index);
+    }
+    return entry != NULL;
+}
+
 void raft_members_settle(struct raft *raft)
 {
     if (raft->configuration_uncommitted_index <= raft->last_applied) {

@@ -53,6 +53,9 @@ uint64_t raft_members_conflict(const struct raft *raft,
 int raft_members_roll_back(const struct raft_members *members,
                            struct raft *raft,
                            uint64_t conflict);
+/* Whether the log holds a change that its disk does not have yet: libraft counts it when
+ * the disk has it, and only where it follows then (raft_guard.h, G21). */
+bool raft_members_are_awaited(const struct raft *raft);
 /* After each event: what is applied is not under way any more. */
 void raft_members_settle(struct raft *raft);
 /* An entry's: format u8 1, count u64, each with id u64, address with its 0, role u8

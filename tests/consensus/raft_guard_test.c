@@ -31,9 +31,10 @@ struct fake_io {
     struct raft_io_append *writes[WRITES_MAX];
     unsigned write_entries[WRITES_MAX]; /* so many in each */
     unsigned writes_count;
-    unsigned writes_at_cut; /* under way when the log was cut */
-    unsigned loaded;        /* entries in the log at start */
-    const raft_term *terms; /* their terms */
+    unsigned writes_at_cut;           /* under way when the log was cut */
+    struct raft_io_snapshot_put *put; /* likewise; NULL: none */
+    unsigned loaded;                  /* entries in the log at start */
+    const raft_term *terms;           /* their terms */
     unsigned voters;
     raft_term term;
     raft_id vote;
@@ -195,6 +196,28 @@ static int fake_truncate(struct raft_io *io, raft_index index)
     return 0;
 }
 
+static int fake_snapshot_put(struct raft_io *io,
+                             unsigned trailing,
+                             struct raft_io_snapshot_put *request,
+                             const struct raft_snapshot *snapshot,
+                             raft_io_snapshot_put_cb done)
+{
+    (void)io;
+    (void)trailing;
+    (void)snapshot;
+    ck_assert_ptr_null(fake.put);
+    request->cb = done;
+    fake.put = request;
+    return 0;
+}
+
+static void complete_put(void)
+{
+    struct raft_io_snapshot_put *put = fake.put;
+    fake.put = NULL;
+    put->cb(put, 0);
+}
+
 static raft_time fake_time(struct raft_io *io)
 {
     (void)io;
@@ -215,6 +238,13 @@ fsm_apply(struct raft_fsm *machine, const struct raft_buffer *buf, void **ret_re
     (void)buf;
     *ret_result = NULL;
     applied++;
+    return 0;
+}
+
+static int fsm_restore(struct raft_fsm *machine, struct raft_buffer *buf)
+{
+    (void)machine;
+    raft_free(buf->base);
     return 0;
 }
 
@@ -252,9 +282,10 @@ static void start(bool guarded, unsigned voters, const raft_term *terms, unsigne
                                .send = fake_send,
                                .append = fake_append,
                                .truncate = fake_truncate,
+                               .snapshot_put = fake_snapshot_put,
                                .time = fake_time,
                                .random = fake_random};
-    fsm = (struct raft_fsm){.version = 1, .apply = fsm_apply};
+    fsm = (struct raft_fsm){.version = 1, .apply = fsm_apply, .restore = fsm_restore};
     struct raft_guard_hooks hooks = {
         .fatal = on_fatal, .changed = on_changed, .free_bytes = free_bytes, .disk = disk};
     ck_assert_int_eq(log_seal_open(&seal, dir.path, 1, 0, NULL), 0);
@@ -898,6 +929,152 @@ START_TEST(what_waits_is_not_written_after_a_write_that_failed)
 }
 END_TEST
 
+/* ---- G21 ---- */
+
+/* Those with ids up to that. */
+static void make_members(unsigned voters, struct raft_configuration *ret)
+{
+    raft_configuration_init(ret);
+    for (unsigned id = 1; id <= voters; id++) {
+        char address[8] = {(char)('0' + id)};
+        ck_assert_int_eq(raft_configuration_add(ret, id, address, RAFT_VOTER), 0);
+    }
+}
+
+/* Entry 3, of term 3, by leader 2. */
+static void append_change(unsigned voters)
+{
+    struct raft_configuration members;
+    struct raft_message message = {.type = RAFT_IO_APPEND_ENTRIES};
+    struct raft_append_entries *args = &message.append_entries;
+    args->term = 3;
+    args->prev_log_index = args->prev_log_term = 2;
+    args->n_entries = 1;
+    args->entries = raft_calloc(1, sizeof(*args->entries));
+    args->entries[0].term = 3;
+    args->entries[0].type = RAFT_CHANGE;
+    make_members(voters, &members);
+    ck_assert_int_eq(raft_configuration_encode(&members, &args->entries[0].buf), 0);
+    args->entries[0].batch = args->entries[0].buf.base;
+    raft_configuration_close(&members);
+    deliver(2, message);
+}
+
+START_TEST(who_stands_for_election_counts_the_newest_members_of_its_log)
+{
+    bool waits = _i == 1 || !RAFT_LIBRARY_IGNORES_WRITES;
+    start(_i == 1, 4, OLD_TAIL, 2);
+    append_change(3);
+    append_from(2, 3, 3, 3, 1); /* behind it, in a write of its own */
+    tick_after(601);
+    ck_assert_int_eq(raft_state(&raft), waits ? RAFT_FOLLOWER : RAFT_CANDIDATE);
+    ck_assert_uint_eq(raft.configuration.n, 4);
+
+    complete_all_writes();
+
+    ck_assert_uint_eq(raft.last_stored, 4);
+    ck_assert_uint_eq(raft.configuration.n, waits ? 3 : 4);
+    tick_after(RAFT_LIBRARY_IGNORES_WRITES ? 1 : 601); /* its time is up long since */
+    ck_assert_int_eq(raft_state(&raft), RAFT_CANDIDATE);
+}
+END_TEST
+
+START_TEST(who_is_to_take_over_counts_the_newest_members_of_its_log)
+{
+    bool waits = _i == 1 || !RAFT_LIBRARY_IGNORES_WRITES;
+    start(_i == 1, 4, OLD_TAIL, 2);
+    append_change(3);
+    struct raft_message now = {.type = RAFT_IO_TIMEOUT_NOW};
+    now.timeout_now.term = now.timeout_now.last_log_index =
+        now.timeout_now.last_log_term = 3;
+    deliver(2, now);
+    ck_assert_int_eq(raft_state(&raft), waits ? RAFT_FOLLOWER : RAFT_CANDIDATE);
+
+    complete_all_writes();
+    deliver(2, now);
+
+    ck_assert_int_eq(raft_state(&raft), RAFT_CANDIDATE);
+    ck_assert_uint_eq(raft.configuration.n, waits ? 3 : 4);
+}
+END_TEST
+
+START_TEST(who_waits_for_a_change_on_its_way_to_the_disk_gives_its_vote)
+{
+    start(true, 3, OLD_TAIL, 2);
+    append_change(3);
+    if (!RAFT_LIBRARY_IGNORES_WRITES) {
+        return; /* that one believes in its leader while it waits */
+    }
+    for (unsigned i = 0; i < 3; i++) {
+        tick_after(601);
+    }
+    struct raft_message ask = {.type = RAFT_IO_REQUEST_VOTE};
+    ask.request_vote.term = 4;
+    ask.request_vote.candidate_id = 3;
+    ask.request_vote.last_log_index = ask.request_vote.last_log_term = 3;
+
+    deliver(3, ask);
+
+    ck_assert_uint_eq(fake.vote, 3);
+    ck_assert_uint_eq(raft.last_stored, 2);
+}
+END_TEST
+
+START_TEST(a_change_that_is_cut_off_keeps_nobody_from_an_election)
+{
+    start(true, 4, OLD_TAIL, 2);
+    append_change(3);
+    tick_after(601);
+    ck_assert_int_eq(raft_state(&raft), RAFT_FOLLOWER);
+
+    append_from(3, 4, 2, 2, 1); /* a later leader has another entry 3 */
+    if (!RAFT_LIBRARY_IGNORES_WRITES) {
+        complete_all_writes(); /* for which that one waits */
+    }
+    tick_after(601);
+
+    ck_assert_int_eq(raft_state(&raft), RAFT_CANDIDATE);
+    complete_all_writes();
+    ck_assert_uint_eq(raft.configuration.n, 4);
+}
+END_TEST
+
+START_TEST(who_could_not_write_a_change_stops)
+{
+    start(true, 4, OLD_TAIL, 2);
+    append_change(3);
+    tick_after(601);
+
+    complete_writes(RAFT_IOERR);
+
+    ck_assert_int_eq(fatal, -EIO);
+    tick_after(601);
+    ck_assert_int_eq(raft_state(&raft), RAFT_FOLLOWER);
+}
+END_TEST
+
+START_TEST(who_gets_a_snapshot_stands_for_election_when_its_disk_has_it)
+{
+    bool waits = _i == 1 || !RAFT_LIBRARY_IGNORES_WRITES;
+    start(_i == 1, 4, OLD_TAIL, 2);
+    struct raft_message message = {.type = RAFT_IO_INSTALL_SNAPSHOT};
+    struct raft_install_snapshot *args = &message.install_snapshot;
+    args->term = args->last_term = 3;
+    args->last_index = args->conf_index = 9;
+    args->data = (struct raft_buffer){.base = raft_calloc(1, 8), .len = 8};
+    make_members(3, &args->conf);
+    deliver(2, message);
+    tick_after(601);
+    ck_assert_int_eq(raft_state(&raft), waits ? RAFT_FOLLOWER : RAFT_CANDIDATE);
+
+    complete_put();
+    tick_after(601);
+
+    ck_assert_int_eq(raft_state(&raft), RAFT_CANDIDATE);
+    ck_assert_uint_eq(raft.configuration.n, 3);
+}
+END_TEST
+
 /* ---- the end ---- */
 
 START_TEST(a_leader_closes_unharmed_with_several_appends_under_way)
@@ -1030,6 +1207,15 @@ static Suite *suite(void)
         tcase, what_is_appended_during_a_write_goes_with_the_next_in_one_batch, 0, 2);
     tcase_add_test(tcase, the_log_is_cut_behind_what_was_to_be_written_before);
     tcase_add_test(tcase, what_waits_is_not_written_after_a_write_that_failed);
+    tcase_add_loop_test(
+        tcase, who_stands_for_election_counts_the_newest_members_of_its_log, 0, 2);
+    tcase_add_loop_test(tcase, who_is_to_take_over_counts_the_newest_members_of_its_log,
+                        0, 2);
+    tcase_add_test(tcase, who_waits_for_a_change_on_its_way_to_the_disk_gives_its_vote);
+    tcase_add_test(tcase, a_change_that_is_cut_off_keeps_nobody_from_an_election);
+    tcase_add_test(tcase, who_could_not_write_a_change_stops);
+    tcase_add_loop_test(
+        tcase, who_gets_a_snapshot_stands_for_election_when_its_disk_has_it, 0, 2);
     tcase_add_test(tcase, a_leader_closes_unharmed_with_several_appends_under_way);
     tcase_add_test(tcase, a_log_shorter_than_the_seal_does_not_start);
     tcase_add_test(tcase, cutting_the_log_lowers_the_seal_first);
