@@ -42,6 +42,7 @@ static const struct {
     {SIM_BUG_STANDBY_COUNTS, 1, MEMBERS, "which a majority of its"},
     {SIM_BUG_BEGUN_UNSAID, 1, RACK, "has begun from since"},
     {SIM_BUG_CHANGE_STAYS, 276, MEMBERS, "its log says"},
+    {SIM_BUG_CHANGE_MISSED, 14, MEMBERS, "its log says"},
     {SIM_BUG_LOSS_UNSAID, 1, RACK, "NOT all snapshots are there"},
 };
 

@@ -64,7 +64,7 @@ static const char usage[] =
     "                  resume-late no-fence drop-at-restart no-keep disks-anew\n"
     "                  disks-forgotten feed-gap resume-skips no-compare seal-unwaited\n"
     "                  damage-as-torn log-anew early-voter two-at-once standby-counts\n"
-    "                  begun-unsaid loss-unsaid change-stays\n"
+    "                  begun-unsaid loss-unsaid change-stays change-missed\n"
     "  --trace         tell the timeline of every run\n"
     "  --no-shrink     show a failing seed as it is\n"
     "  --jobs N        runs at a time (1; with --save as many as there are cores)\n"

@@ -80,7 +80,8 @@ enum sim_bug {
     SIM_BUG_STANDBY_COUNTS,   /* acks of those who do not vote count as votes' */
     SIM_BUG_BEGUN_UNSAID,     /* hosts do not say that a run which has ended was up */
     SIM_BUG_LOSS_UNSAID,      /* what is damaged is told of as nobody's */
-    SIM_BUG_CHANGE_STAYS, /* a change of members that was loaded counts as committed */
+    SIM_BUG_CHANGE_STAYS,  /* a change of members that was loaded counts as committed */
+    SIM_BUG_CHANGE_MISSED, /* elections while a change of members is being written */
     SIM_BUG_COUNT
 };
 extern const char *const sim_bug_names[SIM_BUG_COUNT];

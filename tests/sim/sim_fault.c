@@ -12,7 +12,7 @@
 #define UNHEARD_MIN_NS (2 * NS_PER_S)
 #define UNHEARD_MAX_NS (9 * NS_PER_S) /* longer than it takes to give a host up */
 #define UNHEARD_OFF_NS (800 * NS_PER_MS)
-#define ORPHAN_NS      (60 * NS_PER_MS)
+#define SAID_NS        (60 * NS_PER_MS) /* until it is written, or said to all */
 #define FULL_BYTES     (UINT64_C(8) << 20)
 #define HOUR_MS        3600000
 
@@ -21,7 +21,7 @@ static const char *const names[FAULT_KIND_COUNT] = {
     "deaf",      "split",        "drop",       "twice",       "reorder", "slow net",
     "slow disk", "die at write", "disk error", "disk full",   "flip",    "lose tail",
     "wall jump", "transfer",     "mute",       "hold",        "unready", "gone",
-    "log gone",  "join",         "orphan"};
+    "log gone",  "join",         "orphan",     "last word"};
 
 const char *sim_fault_name(enum sim_fault_kind kind)
 {
@@ -230,11 +230,25 @@ static void transfer(struct sim_machine *machine)
     }
 }
 
-static void on_orphan(void *context, uint64_t machine)
+static void on_off(void *context, uint64_t machine)
 {
     struct sim *sim = context;
     if (!sim->healed) {
         power(&sim->machines[machine], false);
+    }
+}
+
+static void power_off_soon(struct sim *sim, const struct sim_machine *machine)
+{
+    world_at(&sim->world, sim->world.now_ns + SAID_NS, NULL, on_off, sim, machine->index);
+}
+
+static void slow_others(struct sim *sim, unsigned machine, uint64_t ms)
+{
+    for (unsigned i = 0; i < sim->machine_count; i++) {
+        if (i != machine) {
+            sim->machines[i].disk.slow_ns = ms * NS_PER_MS;
+        }
     }
 }
 
@@ -292,8 +306,11 @@ static void turn_on(const struct sim_booked *booked)
         power(machine, true);
         break;
     case FAULT_ORPHAN:
-        world_at(&sim->world, sim->world.now_ns + ORPHAN_NS, NULL, on_orphan, sim,
-                 machine->index);
+        power_off_soon(sim, machine);
+        break;
+    case FAULT_LAST_WORD:
+        slow_others(sim, machine->index, fault->number);
+        power_off_soon(sim, machine);
         break;
     default:
         break;
@@ -351,6 +368,9 @@ static void on_end(void *context, uint64_t argument)
     world_say(&sim->world, "end of: %s m%u", names[fault->kind], machine->index);
     set_links(booked, false);
     if (fault->kind == FAULT_POWER || fault->kind == FAULT_ORPHAN) {
+        power(machine, true);
+    } else if (fault->kind == FAULT_LAST_WORD) {
+        slow_others(sim, machine->index, 0);
         power(machine, true);
     } else if (fault->kind == FAULT_SLOW_DISK) {
         machine->disk.slow_ns = 0;

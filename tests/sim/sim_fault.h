@@ -40,7 +40,8 @@ enum sim_fault_kind {
     FAULT_GONE = FAULT_USUAL_COUNT, /* the machine, for good */
     FAULT_LOG_GONE,                 /* its log's folder alone */
     FAULT_JOIN,                     /* a machine that was bought is switched on */
-    FAULT_ORPHAN, /* alone, and off as soon as its disk has what nobody else has */
+    FAULT_ORPHAN,    /* alone, and off as soon as its disk has what nobody else has */
+    FAULT_LAST_WORD, /* off as soon as all others know what their slow disks have not */
     FAULT_KIND_COUNT
 };
 

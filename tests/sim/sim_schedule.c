@@ -381,6 +381,17 @@ static void hit_change(struct taste *taste, struct sim_fault_list *list)
     fault->b = chance(taste, 50) ? NOBODY : some_machine(taste);
 }
 
+/* Whoever changes members dies when that is on its way to disks that are slower than an
+ * election's patience. */
+static void leave_last_word(struct taste *taste, struct sim_fault_list *list)
+{
+    struct sim_fault *fault =
+        add(taste, list, FAULT_LAST_WORD, 0, between(taste, 1500, 4000));
+    fault->at_change = true;
+    fault->a = NOBODY;
+    fault->number = 4 * between(taste, 150, 500); /* by fours: at once */
+}
+
 static void change_members(struct taste *taste, struct sim_fault_list *list)
 {
     unsigned first = taste->config->voters + taste->config->hosts;
@@ -394,6 +405,9 @@ static void change_members(struct taste *taste, struct sim_fault_list *list)
     }
     for (uint64_t hits = between(taste, 0, 3); hits > 0; hits--) {
         hit_change(taste, list);
+    }
+    if (chance(taste, 30)) {
+        leave_last_word(taste, list);
     }
 }
 

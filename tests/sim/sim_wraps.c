@@ -58,6 +58,8 @@ void __wrap_raft_guard_seal(struct raft_guard *guard);
 
 void __real_raft_members_start(const struct raft_members *members, struct raft *raft);
 void __wrap_raft_members_start(const struct raft_members *members, struct raft *raft);
+bool __real_raft_members_are_awaited(const struct raft *raft);
+bool __wrap_raft_members_are_awaited(const struct raft *raft);
 void __wrap_random_secret(void *ret_data, size_t size);
 int __wrap_fd_read_file(int folder,
                         const char *path,
@@ -580,4 +582,10 @@ void __wrap_raft_members_start(const struct raft_members *members, struct raft *
     if (sim_current()->config.bug != SIM_BUG_CHANGE_STAYS) {
         __real_raft_members_start(members, raft);
     }
+}
+
+bool __wrap_raft_members_are_awaited(const struct raft *raft)
+{
+    return sim_current()->config.bug != SIM_BUG_CHANGE_MISSED &&
+           __real_raft_members_are_awaited(raft);
 }
