@@ -53,6 +53,9 @@ struct berthd_config {
 #define BERTHD_RAFT_PORT 7442
 #define BERTHD_API_PORT  7443
 
+/* What a berthd that was to join ends with once the cluster has refused its token. */
+#define BERTHD_EXIT_NOT_LET_IN 3
+
 int berthd_open(uv_loop_t *loop,
                 const struct berthd_config *config,
                 struct berthd **ret_berthd,

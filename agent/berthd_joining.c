@@ -3,6 +3,7 @@
 #include "base/loop.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #define JOIN_RETRY_MS  1000
@@ -30,11 +31,56 @@ static void join_choose(struct berthd *berthd)
     }
 }
 
+static void join_give_up(struct berthd *berthd, const char *why)
+{
+    log_error("berthd", "the cluster does not let us in", KV_STR("why", why));
+    berthd->exit_code = BERTHD_EXIT_NOT_LET_IN;
+    berthd_stop(berthd);
+}
+
+/* The token's host says nothing to strangers without a token that is good; so it cannot
+ * say what became of this one. A leader that it named may have gone or be yet to hear of
+ * the token. */
+static bool join_is_in_vain(struct berthd *berthd)
+{
+    static const struct {
+        const char *before;
+        const char *after;
+    } words[] = {
+        [MESH_JOIN_DOOR_CLOSED] = {"the host of the join token, ",
+                                   ", lets nobody in: the token was used already, has "
+                                   "expired, or was removed"},
+        [MESH_JOIN_DOOR_FOREIGN] = {"who answers at ",
+                                    " is not the host of the join token: the token is "
+                                    "damaged, or that host was set up anew"},
+    };
+    const struct join_target first = join_token_host(berthd);
+    const enum mesh_join_door door =
+        link_join_door(berthd->link, &berthd->join_target.key);
+    char address[MESH_ADDRESS_SIZE];
+    char why[256];
+    if (door == MESH_JOIN_DOOR_UNKNOWN) {
+        return false;
+    }
+    if (!mesh_key_equal(&first.key, &berthd->join_target.key)) {
+        join_ask_at(berthd, &first);
+        return false;
+    }
+    identity_address_text(first.address, first.port, address);
+    (void)snprintf(why, sizeof(why), "%s%s%s", words[door].before, address,
+                   words[door].after);
+    join_give_up(berthd, why);
+    return true;
+}
+
 static void join(void *context)
 {
     struct berthd *berthd = context;
     struct msg_join message;
     struct err err;
+    if (join_is_in_vain(berthd)) {
+        return;
+    }
     record_init(&msg_join_record, &message);
     memcpy(message.name, berthd->identity.name, NAME_SIZE);
     const struct level_range levels = berthd_levels(berthd);
@@ -92,9 +138,7 @@ void berthd_on_join_reply(void *context, struct msg_join_reply *reply)
                  KV_STR("why", text));
         return;
     }
-    log_error("berthd", "the cluster does not let us in", KV_STR("why", text));
-    berthd->exit_code = 3;
-    berthd_stop(berthd);
+    join_give_up(berthd, text);
 }
 
 int berthd_joining_start(struct berthd *berthd, struct err *err)

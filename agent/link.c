@@ -158,9 +158,7 @@ static void on_peer_refused(void *context, const struct mesh_peer_id *peer)
     (void)context;
     mesh_key_format(&peer->key, hex);
     log_warn("link",
-             peer->class == MESH_JOIN_HOST ? "the host of the join token lets nobody in: "
-                                             "was the token used already, or has "
-                                             "it expired?"
+             peer->class == MESH_JOIN_HOST ? "the host that we ask to join lets nobody in"
                                            : "a host does not know our key",
              KV_STR("key", hex));
 }
@@ -302,6 +300,11 @@ int link_join(struct link *link,
     r = message_encode(&msg_join_record, join, &data, &size);
     r = r < 0 ? r : mesh_send(link->mesh, key, MESH_CONTROL, MESH_TYPE_JOIN, data, size);
     return r < 0 ? err_sys(err, r, "ask %s to join", text) : 0;
+}
+
+enum mesh_join_door link_join_door(const struct link *link, const struct mesh_key *key)
+{
+    return mesh_join_door(link->mesh, key);
 }
 
 void link_join_end(struct link *link, const struct mesh_key *key)

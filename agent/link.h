@@ -69,6 +69,8 @@ int link_join(struct link *link,
               uint32_t join_port,
               const struct msg_join *join,
               struct err *err);
+/* What has come of asking it, once that has lasted for some seconds. */
+enum mesh_join_door link_join_door(const struct link *link, const struct mesh_key *key);
 /* Ends asking that host. */
 void link_join_end(struct link *link, const struct mesh_key *key);
 int link_join_reply(struct link *link,

@@ -46,7 +46,8 @@
          "while it leads: all hosts must know a level so long (1m)"},                    \
         {"foreground", 0, NULL, "do not detach: run berthd here until it ends"},         \
     {                                                                                    \
-        "timeout", 0, "TIME", "give up waiting after this long (60s); berthd goes on"    \
+        "timeout", 0, "TIME",                                                            \
+            "give up waiting after this long (60s); of up, berthd goes on"               \
     }
 
 const struct cli_command cli_commands[] = {
@@ -78,7 +79,9 @@ const struct cli_command cli_commands[] = {
      "TOKEN",
      "start berthd on this host and join a cluster",
      "A token is made by `berth token join` on a member, works once and for 15 minutes. "
-     "With - it is read from stdin.",
+     "With - it is read from stdin. A host that is refused (exit code 6), or that nobody "
+     "has let in until --timeout (7), is left as it was: berthd is ended, and what it "
+     "made is removed.",
      "berth join berth-join-AQpjAAsd...\n"
      "berth join - --name r1u05 < token.txt",
      1,

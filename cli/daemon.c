@@ -309,3 +309,29 @@ char *daemon_log_tail(const char *path, off_t from, unsigned lines)
     }
     return bytes_writer_take_text(&writer, &result) < 0 ? NULL : result;
 }
+
+/* base/log.h writes why="..." with a backslash before a quote or another; what else it
+ * escapes stays as it is. */
+char *daemon_log_why(const char *path, off_t from)
+{
+    static const char level[] = " error ";
+    static const char key[] = " why=";
+    CLEANUP_FREE char *line = daemon_log_tail(path, from, 1);
+    char *at = line != NULL && strstr(line, level) != NULL ? strstr(line, key) : NULL;
+    if (at == NULL) {
+        return NULL;
+    }
+    at += strlen(key);
+    const char end = *at == '"' ? '"' : ' ';
+    at += *at == '"' ? 1 : 0;
+    char *why = strdup(at);
+    size_t size = 0;
+    for (; why != NULL && *at != '\0' && *at != '\n' && *at != end; at++) {
+        at += *at == '\\' && (at[1] == '"' || at[1] == '\\') ? 1 : 0;
+        why[size++] = *at;
+    }
+    if (why != NULL) {
+        why[size] = '\0';
+    }
+    return why;
+}

@@ -42,6 +42,9 @@ int daemon_run(const char *const *arguments,
                struct err *err);
 /* SIGTERM and wait for its end; 0, BERTH_ETIMEOUT, -ESRCH (not there), -EPERM. */
 int daemon_stop(pid_t pid, uint64_t timeout_ms);
+/* Why berthd ended, by the last line of its log from an offset on; caller frees; NULL
+ * when that line is no error or does not say. */
+char *daemon_log_why(const char *path, off_t from);
 /* The last lines of a file from an offset on, each after two blanks; caller frees; NULL
  * when there is nothing. */
 char *daemon_log_tail(const char *path, off_t from, unsigned lines);

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/json.h"
+#include "base/parse_number.h"
 #include "base/state_file.h"
 #include "cli/asking.h"
 #include "cli/backup_input.h"
@@ -15,7 +16,9 @@
 #include "cli/output.h"
 #include "cli/remote.h"
 #include "cli/run.h"
+#include "cli/state_before.h"
 #include "cli/waiting.h"
+#include "model/join_token.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -41,6 +44,7 @@ struct start {
     char program[PATH_MAX];
     char log_path[PATH_MAX];
     char token[TOKEN_SIZE];          /* "" for up */
+    struct state_before before;      /* for join, which leaves nothing when it fails */
     char restore[PATH_MAX];          /* absolute; "" when there is none */
     char input[PASSPHRASE_SIZE_MAX]; /* for berthd's stdin; "" when there is none */
     const char *arguments[DAEMON_ARGUMENTS_MAX];
@@ -87,6 +91,10 @@ static int state_open(struct cli *cli, struct start *start)
 {
     struct err err;
     struct stat status;
+    if (start->token[0] != '\0' &&
+        state_before_look(cli->state, &start->before, &err) < 0) {
+        return cli_fail(cli, EXIT_FAILED, "%s", err.text);
+    }
     if (fd_make_folders(cli->state, &err) < 0) {
         return cli_fail(cli, EXIT_FAILED, "%s%s", err.text,
                         geteuid() != 0 ? "\nhint: berthd runs as root: sudo berth up"
@@ -200,17 +208,73 @@ static int fail_ended(struct cli *cli, const struct start *start, const char *ho
     return EXIT_FAILED;
 }
 
-/* A cluster without a token that is good hears nobody: it cannot say why either. */
+static bool is_joining(const struct start *start)
+{
+    return start->token[0] != '\0' && !daemon_is_member(start->state);
+}
+
+/* Ends a berthd that was to join and has not, and removes what it has made. */
+static void join_undo(struct cli *cli, const struct start *start)
+{
+    struct err err;
+    int r = daemon_stop(start->pid, DOWN_DEFAULT_MS);
+    if (r < 0 && r != -ESRCH) {
+        cli_note(cli, "berthd (pid %d) does not end: %s; berth down --forget ends it",
+                 (int)start->pid, err_sentence(r));
+        return;
+    }
+    if (!is_joining(start)) { /* in the last moment */
+        cli_note(cli, "it was let in meanwhile: berth up starts it");
+        return;
+    }
+    if (state_before_restore(&start->before, start->state, &err) < 0) {
+        cli_note(cli, "berthd has ended, but what it made is still there: %s", err.text);
+        return;
+    }
+    cli_note(cli, "berthd has ended, and nothing of this is left here");
+}
+
+/* berthd has ended by itself, since the cluster has refused it. */
+static int fail_not_let_in(struct cli *cli, const struct start *start)
+{
+    CLEANUP_FREE char *why = daemon_log_why(start->log_path, start->log_from);
+    if (why != NULL) {
+        (void)cli_fail(cli, EXIT_AUTH,
+                       "the cluster does not let this host in: %s\n"
+                       "hint: berth token join on a member makes another token",
+                       why);
+    } else {
+        (void)fail_ended(cli, start, "has ended: the cluster does not let this host in");
+    }
+    join_undo(cli, start);
+    return EXIT_AUTH;
+}
+
+/* Nobody at the token's address has said anything. */
+static int fail_join_late(struct cli *cli, const struct start *start)
+{
+    struct join_token token;
+    char address[IPV4_TEXT_SIZE] = "?";
+    char span[SPAN_TEXT_SIZE];
+    span_format(start->timeout_ms, span);
+    if (join_token_parse(start->token, &token, NULL) == 0) {
+        format_ipv4(token.address, address);
+        secret_wipe(&token, sizeof(token));
+    }
+    (void)cli_fail(cli, EXIT_TIMED_OUT,
+                   "after %s this host was not let in: %s, which the join token names, "
+                   "has not answered, or knows no leader\n"
+                   "hint: is it up, and does a firewall let its ports 7440 to 7442 "
+                   "through? A token that was mistyped may name another",
+                   span, address);
+    join_undo(cli, start);
+    return EXIT_TIMED_OUT;
+}
+
 static const char *why_late(const struct start *start)
 {
-    if (start->healthy) {
-        return "this host is not known to the cluster";
-    }
-    return start->token[0] != '\0' && !start->was_member
-               ? "it was not let in: was the token used already, or has it expired? "
-                 "(with "
-                 "another: berth down --forget here, then berth join)"
-               : "it knows no leader: are enough other hosts up?";
+    return start->healthy ? "this host is not known to the cluster"
+                          : "it knows no leader: are enough other hosts up?";
 }
 
 static int fail_late(struct cli *cli, const struct start *start)
@@ -305,16 +369,15 @@ static int wait_up(struct cli *cli, struct start *start, bool child, json_t **re
         int status = 0;
         char how[64];
         if (child && waitpid(start->pid, &status, WNOHANG) == start->pid) {
+            progress_clear(cli);
+            if (WIFEXITED(status) && WEXITSTATUS(status) == CODE_NOT_LET_IN) {
+                return fail_not_let_in(cli, start);
+            }
             (void)snprintf(how, sizeof(how),
                            WIFSIGNALED(status) ? "died of signal %d"
-                           : WEXITSTATUS(status) == CODE_NOT_LET_IN
-                               ? "has ended: the cluster does not let this host in"
-                               : "ended with code %d",
+                                               : "ended with code %d",
                            WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
-            int code = fail_ended(cli, start, how);
-            return WIFEXITED(status) && WEXITSTATUS(status) == CODE_NOT_LET_IN
-                       ? (int)EXIT_AUTH
-                       : code;
+            return fail_ended(cli, start, how);
         }
         if (!child && daemon_find(start->state) != start->pid) {
             return fail_ended(cli, start, "has ended");
@@ -325,7 +388,7 @@ static int wait_up(struct cli *cli, struct start *start, bool child, json_t **re
         }
         if (clock_now_ms(clock_system()) >= deadline_ms) {
             progress_clear(cli);
-            return fail_late(cli, start);
+            return is_joining(start) ? fail_join_late(cli, start) : fail_late(cli, start);
         }
         progress_show(cli, "waiting for berthd: %s",
                       start->healthy ? "joining"
@@ -483,7 +546,11 @@ int run_join(struct cli *cli)
         (void)snprintf(start.token, sizeof(start.token), "%s", token);
     }
     int code = host_flags_check_token(cli, token);
-    return code == EXIT_OK ? bring_up(cli, &start) : code;
+    if (code == EXIT_OK) {
+        code = bring_up(cli, &start);
+    }
+    state_before_fini(&start.before);
+    return code;
 }
 
 /* With no berthd running: its VMs and networks, and with `forget` its membership. */

@@ -478,6 +478,23 @@ bool mesh_peer_is_up(struct mesh *mesh, const struct mesh_key *key)
     return up;
 }
 
+enum mesh_join_door mesh_join_door(struct mesh *mesh, const struct mesh_key *key)
+{
+    enum mesh_join_door door = MESH_JOIN_DOOR_UNKNOWN;
+    char hex[MESH_KEY_HEX_SIZE];
+    const uint64_t now_ms = (uint64_t)zclock_mono();
+    mesh_key_format(key, hex);
+    mesh_lock(mesh);
+    const struct mesh_peer *peer = mesh_peer_find(mesh, MESH_JOIN_HOST, hex);
+    if (peer && !peer->up) {
+        door = now_ms < peer->refused_until_ms  ? MESH_JOIN_DOOR_CLOSED
+               : now_ms < peer->broken_until_ms ? MESH_JOIN_DOOR_FOREIGN
+                                                : MESH_JOIN_DOOR_UNKNOWN;
+    }
+    mesh_unlock(mesh);
+    return door;
+}
+
 bool mesh_peer_refuses(struct mesh *mesh, const struct mesh_key *key)
 {
     char hex[MESH_KEY_HEX_SIZE];

@@ -172,6 +172,13 @@ int mesh_join_dial(struct mesh *mesh,
                    const char *address,
                    struct err *err);
 void mesh_join_hang_up(struct mesh *mesh, const struct mesh_key *key);
+/* What has come of dialing that join endpoint for some seconds. Each dial asks anew. */
+enum mesh_join_door {
+    MESH_JOIN_DOOR_UNKNOWN = 0, /* it is open, or nobody answers */
+    MESH_JOIN_DOOR_CLOSED,      /* that host lets no stranger in */
+    MESH_JOIN_DOOR_FOREIGN,     /* who answers there does not have that key */
+};
+enum mesh_join_door mesh_join_door(struct mesh *mesh, const struct mesh_key *key);
 
 /* Queues one message; never blocks. MESH_TYPE_JOIN goes to a join host,
  * MESH_TYPE_JOIN_REPLY to a guest (both MESH_CONTROL), types from MESH_TYPE_USER_MIN to a

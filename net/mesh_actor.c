@@ -21,6 +21,8 @@
 /* It counts when it has lasted: a host that has just joined dials hosts that are yet to
  * hear of it. */
 #define REFUSAL_LASTS_MS 3000
+/* One that breaks off so long after the one before ended by its timer: nobody spoke. */
+#define BREAK_GAP_MAX_MS 4000
 /* And a link that has not come up for so long is dialed anew whatever the reason. */
 #define REDIAL_MS         15000
 #define BULK_IDLE_MAX_MS  60000
@@ -38,22 +40,40 @@ void mesh_actor_wake(struct mesh *mesh)
 
 /* --- links ------------------------------------------------------------------------- */
 
+/* What a dial has shown counts until the next one, unless the peer is gone by then. */
+static uint64_t lapse_ms(const struct mesh *mesh, const struct mesh_peer *peer)
+{
+    const uint64_t next_ms = (uint64_t)RETRY_MIN_MS << peer->refusals;
+    return mesh->now_ms + 2 * next_ms + REFUSAL_SLACK_MS;
+}
+
 static void peer_refused(struct mesh *mesh, struct mesh_peer *peer)
 {
-    /* Told again at the next dial, unless the peer is gone by then. */
-    const uint64_t next_ms = (uint64_t)RETRY_MIN_MS << peer->refusals;
     if (!peer->refused_told) {
         peer->refused_since_ms = mesh->now_ms;
     }
     mesh_lock(mesh);
     if (mesh->now_ms - peer->refused_since_ms >= REFUSAL_LASTS_MS) {
-        peer->refused_until_ms = mesh->now_ms + 2 * next_ms + REFUSAL_SLACK_MS;
+        peer->refused_until_ms = lapse_ms(mesh, peer);
     }
     if (!peer->refused_told) {
         mesh_peer_notify(mesh, peer, MESH_ITEM_REFUSED);
     }
     mesh_unlock(mesh);
     peer->refused_told = true;
+}
+
+static void peer_broken(struct mesh *mesh, struct mesh_peer *peer)
+{
+    if (peer->broken_since_ms == 0 || mesh->now_ms - peer->broken_ms > BREAK_GAP_MAX_MS) {
+        peer->broken_since_ms = mesh->now_ms;
+    }
+    peer->broken_ms = mesh->now_ms;
+    if (mesh->now_ms - peer->broken_since_ms >= REFUSAL_LASTS_MS) {
+        mesh_lock(mesh);
+        peer->broken_until_ms = lapse_ms(mesh, peer);
+        mesh_unlock(mesh);
+    }
 }
 
 static void link_connected(struct mesh *mesh, struct mesh_link *link)
@@ -112,6 +132,7 @@ static void link_events_read(struct mesh *mesh, struct mesh_link *link)
             break;
         case MESH_SOCKET_BROKEN:
             link_turned_away(mesh, link);
+            peer_broken(mesh, link->peer);
             mesh_count(mesh, MESH_COUNT_handshakes_broken, 1);
             break;
         case MESH_SOCKET_CLOSED:

@@ -59,6 +59,7 @@ struct mesh_peer {
     unsigned address_revision;
     bool up;
     uint64_t refused_until_ms; /* its refusal of our key counts so long; 0: none */
+    uint64_t broken_until_ms;  /* likewise, that its handshakes break off */
     struct mesh_outbox outbox[MESH_LANE_COUNT];
     struct mesh_item notices[MESH_ITEM_KIND_COUNT]; /* [MESH_ITEM_FRAME] is not used */
     struct list dirty_link;
@@ -77,6 +78,8 @@ struct mesh_peer {
     uint64_t received[MESH_LANE_COUNT]; /* the last sequence */
     bool refused_told;
     uint64_t refused_since_ms; /* without a break; refused_told says whether */
+    uint64_t broken_since_ms;  /* each soon after the one before; 0: none */
+    uint64_t broken_ms;        /* the last one */
     unsigned refusals;         /* in a row */
     struct list stalled_link;
     struct list bulk_link; /* in the list of this turn's second pass */

@@ -115,6 +115,7 @@ void mesh_peer_refresh(struct mesh *mesh, struct mesh_peer *peer)
     if (changed) {
         peer->up = up;
         peer->refused_until_ms = up ? 0 : peer->refused_until_ms;
+        peer->broken_until_ms = up ? 0 : peer->broken_until_ms;
         mesh_peer_mark(mesh, peer);
         if (peer->id.class != MESH_GUEST) {
             mesh_peer_notify(mesh, peer, up ? MESH_ITEM_UP : MESH_ITEM_DOWN);
@@ -123,6 +124,7 @@ void mesh_peer_refresh(struct mesh *mesh, struct mesh_peer *peer)
     mesh_unlock(mesh);
     if (changed) {
         peer->refused_told = up ? false : peer->refused_told;
+        peer->broken_since_ms = up ? 0 : peer->broken_since_ms;
         peer->refusals = up ? 0 : peer->refusals;
         log_debug("net", up ? "mesh peer up" : "mesh peer down",
                   KV_STR("peer", peer->hex));

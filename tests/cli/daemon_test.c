@@ -262,6 +262,33 @@ START_TEST(the_tail_is_the_last_lines_since_the_start)
 }
 END_TEST
 
+static void assert_why(const char *line, const char *wanted)
+{
+    temp_dir_write(&dir, "berthd.log", line);
+    char *why = daemon_log_why(log_path, 0);
+    ck_assert_msg((why == NULL) == (wanted == NULL), "%s: %s", line, why);
+    if (wanted != NULL) {
+        ck_assert_str_eq(why, wanted);
+    }
+    free(why);
+}
+
+START_TEST(why_it_ended_is_what_its_last_error_says)
+{
+    assert_why("2026-01-01T00:00:00.000Z warn a: b why=\"not this\"\n"
+               "2026-01-01T00:00:00.000Z error a: b host=h3 why=\"a \\\"name\\\" is "
+               "taken: c:\\\\d\" more=1\n",
+               "a \"name\" is taken: c:\\d");
+    assert_why("2026-01-01T00:00:00.000Z error a: b why=short more=1\n", "short");
+    assert_why("2026-01-01T00:00:00.000Z error a: b why=\"cut", "cut");
+    assert_why("2026-01-01T00:00:00.000Z error a: b host=h3\n", NULL);
+    assert_why("2026-01-01T00:00:00.000Z error a: b why=x\n"
+               "2026-01-01T00:00:00.000Z info a: b why=y\n",
+               NULL);
+    assert_why("", NULL);
+}
+END_TEST
+
 START_TEST(there_is_no_tail_of_a_log_that_is_not_there)
 {
     ck_assert_ptr_null(daemon_log_tail(log_path, 0, 5));
@@ -284,6 +311,7 @@ int main(void)
     tcase_add_test(tests, one_that_does_not_end_is_said_and_not_killed);
     tcase_add_test(tests, one_that_is_not_there_cannot_be_stopped);
     tcase_add_loop_test(tests, the_tail_is_the_last_lines_since_the_start, 0, 6);
+    tcase_add_test(tests, why_it_ended_is_what_its_last_error_says);
     tcase_add_test(tests, there_is_no_tail_of_a_log_that_is_not_there);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);

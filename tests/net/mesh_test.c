@@ -601,10 +601,32 @@ START_TEST(a_guest_that_was_refused_gets_in_once_guests_are_allowed)
                                     mesh_join_address(cluster->mesh), NULL),
                      0);
     RACK_WAIT(&rack, joiner->refused_count == 1);
+    RACK_WAIT(&rack, mesh_join_door(joiner->mesh, &cluster->public) ==
+                         MESH_JOIN_DOOR_CLOSED); /* it has lasted */
     mesh_guests_allow(cluster->mesh, true);
     RACK_WAIT(&rack, joiner->up_count == 1);
+    ck_assert_int_eq(mesh_join_door(joiner->mesh, &cluster->public),
+                     MESH_JOIN_DOOR_UNKNOWN);
     ck_assert_int_eq(host_say(joiner, cluster, MESH_TYPE_JOIN, "token"), 0);
     RACK_WAIT(&rack, cluster->message_count == 1);
+    rack_fini(&rack);
+}
+END_TEST
+
+/* As with a token whose key was damaged. */
+START_TEST(a_join_host_that_has_another_key_is_told_from_a_closed_door)
+{
+    rack_start(&rack, 1);
+    struct host *cluster = &rack.hosts[0];
+    struct host *joiner = &rack.hosts[1];
+    const struct mesh_key *key = &rack.hosts[2].public;
+    mesh_guests_allow(cluster->mesh, true);
+    host_open_at(joiner, NULL, NULL);
+    ck_assert_int_eq(mesh_join_door(joiner->mesh, key), MESH_JOIN_DOOR_UNKNOWN);
+    ck_assert_int_eq(
+        mesh_join_dial(joiner->mesh, key, mesh_join_address(cluster->mesh), NULL), 0);
+    RACK_WAIT(&rack, mesh_join_door(joiner->mesh, key) == MESH_JOIN_DOOR_FOREIGN);
+    ck_assert_uint_eq(joiner->refused_count, 0);
     rack_fini(&rack);
 }
 END_TEST
@@ -673,6 +695,7 @@ static Suite *suite(void)
     tcase_add_test(c, a_host_that_only_dials_joins_and_is_then_a_member);
     tcase_add_test(c, a_host_that_was_refused_gets_in_once_it_is_a_member);
     tcase_add_test(c, a_guest_that_was_refused_gets_in_once_guests_are_allowed);
+    tcase_add_test(c, a_join_host_that_has_another_key_is_told_from_a_closed_door);
     tcase_add_test(c, hanging_up_at_any_moment_never_stops_the_mesh);
     suite_add_tcase(s, c);
     return s;

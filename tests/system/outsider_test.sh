@@ -1,0 +1,117 @@
+#!/usr/bin/env bash
+# Goal: a host that the cluster does not have, or has no longer, is told so at once and in words, and what is there
+# afterwards is what those words say: after a join that was refused, nothing.
+# Method: network namespaces (deploy/lib/rack.sh) with real berthd; every wait is on a fact with a bound.
+set -eEuo pipefail
+top=$(cd "$(dirname "$0")/../.." && pwd)
+bin=${BERTH_BIN:-$top/build/asan}
+
+[ "$(id -u)" = 0 ] || { echo "needs root for network namespaces"; exit 77; }
+[ -x "$bin/berthd" ] || { echo "no berthd in $bin"; exit 1; }
+
+. "$top/deploy/lib/rack.sh"
+RACK_NET=10.91.0
+rack_init berth-outsider "$bin" /run/berth-outsider-test
+export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=0} # ends by SIGKILL; leaks are the unit tests' business
+
+check_name=start
+check() { check_name=$*; printf -- '-- %s  (%ds)\n' "$*" $SECONDS; }
+fail() {
+    trap - ERR
+    printf 'FAILED: %s: %s\n' "$check_name" "$*"
+    local file
+    for file in "$RACK_RUN"/h?/berthd.log; do
+        [ -f "$file" ] && { echo "--- $file"; tail -n 20 "$file"; }
+    done
+    berth_on h1 host ls -o wide 2>&1 || true
+    exit 1
+}
+trap 'fail "line $LINENO: $BASH_COMMAND"' ERR
+trap 'c=$?; trap - ERR EXIT INT TERM; rack_down; exit $c' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+rack_down # of an earlier run that was killed
+
+wait_for() { # SECONDS WHAT COMMAND...: so long on a machine of one's own; several times that on one that others use too
+    local deadline=$((SECONDS + 4 * $1)) what=$2
+    shift 2
+    until "$@" >/dev/null 2>&1; do
+        [ $SECONDS -lt "$deadline" ] || fail "waited in vain for: $what"
+        sleep 0.2
+    done
+}
+run() { # WANTED-CODE HOST ARGS...: what it says is in $said, on both streams
+    local wanted=$1 host=$2 code=0
+    shift 2
+    said=$(timeout 300 nsenter --net="/run/netns/$RACK-$host" "$RACK_BIN/berth" --state "$RACK_RUN/$host" "$@" 2>&1 </dev/null) || code=$?
+    [ $code = "$wanted" ] || fail "berth $* on $host: code $code, wanted $wanted: $said"
+}
+says() { grep -qF -- "$1" <<<"$said" || fail "wanted \"$1\", got: $said"; }
+nothing_left() { # HOST FOLDER
+    [ -z "$(ip netns pids "$RACK-$1")" ] || fail "processes run on $1: $(ip netns pids "$RACK-$1" | xargs ps -o args= -p)"
+    [ ! -e "$2" ] || fail "left in $2: $(find "$2" | head)"
+}
+join_token() { berth_on h1 token join "$@"; }
+tokens() { berth_on h1 token ls -o json | jq '[.items[] | select(.spec.role == "join")] | length'; }
+
+check "a cluster of one"
+rack_up 3
+run 0 h1 up --name h1
+
+check "a token that was used lets nobody in, and no other is good"
+used=$(join_token)
+run 0 h2 join "$used" --name h2
+run 6 h3 join "$used" --name h3 --timeout 20m
+says "the cluster does not let this host in: the host of the join token, 10.91.0.11:7441, lets nobody in: the token was used already, has expired, or was removed"
+says "hint: berth token join on a member makes another token"
+nothing_left h3 "$RACK_RUN/h3"
+
+check "the same where another token is good"
+good=$(join_token)
+run 6 h3 join "$used" --name h3 --timeout 20m
+says "the cluster does not let this host in: the join token is not known, or was used up"
+nothing_left h3 "$RACK_RUN/h3"
+
+check "a token that has expired, while another is good"
+late=$(join_token --ttl 1s)
+expired() { berth_on h1 token ls -o json | jq -e '[.items[] | select(.spec.expires != null and (.spec.expires | sub("\\..*"; "Z") | fromdateiso8601) + 1 < now)] | length > 0'; }
+wait_for 20 "the token to expire" expired
+run 6 h3 join "$late" --name h3 --timeout 20m
+says "has expired: make another"
+nothing_left h3 "$RACK_RUN/h3"
+
+check "a token that was damaged"
+letter=${good:40:1}
+if [ "$letter" = A ]; then other=B; else other=A; fi
+run 6 h3 join "${good:0:40}$other${good:41}" --name h3 --timeout 20m # in the host's key
+says "who answers at 10.91.0.11:7441 is not the host of the join token: the token is damaged, or that host was set up anew"
+nothing_left h3 "$RACK_RUN/h3"
+run 2 h3 join "${good:0:60}" --name h3 --timeout 20m
+says "the join token is cut or mistyped"
+nothing_left h3 "$RACK_RUN/h3"
+
+check "what was in the folder stays, and only that; then the good token lets it in"
+mkdir -p "$RACK_RUN/h3/left-before"
+echo kept >"$RACK_RUN/h3/left-before/note"
+run 6 h3 join "$used" --name h3 --timeout 20m
+[ "$(cd "$RACK_RUN/h3" && find . | sort | xargs)" = ". ./left-before ./left-before/note" ] || fail "there is: $(find "$RACK_RUN/h3")"
+run 0 h3 join "$good" --name h3
+
+check "nobody at the token's address: it gives up when it was told to, and ends its berthd"
+good=$(join_token)
+rack_plug h4 14
+rack_cut h1
+run 7 h4 join "$good" --name h4 --timeout 3s
+says "after 3.0 s this host was not let in: 10.91.0.11, which the join token names, has not answered"
+nothing_left h4 "$RACK_RUN/h4"
+rack_mend h1
+run 0 h4 join "$good" --name h4
+
+check "no daemon has crashed"
+crashes=$(rack_crashes)
+[ -z "$crashes" ] || fail "$crashes"
+
+rack_down
+[ -z "$(rack_namespaces)" ] || fail "namespaces are left"
+[ ! -e "$RACK_RUN" ] || fail "$RACK_RUN is left"
+echo "who is outside knows it"
