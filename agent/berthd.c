@@ -474,6 +474,7 @@ static int parts_open(struct berthd *berthd, struct err *err)
     berthd->end_post = loop_post_new(berthd->loop, on_end, berthd);
     berthd->heap =
         loop_timer_new(berthd->loop, HEAP_LOOK_MS, HEAP_LOOK_MS, on_heap, berthd);
+    berthd->shut_out = shut_out_new(berthd->loop, berthd->link);
     berthd->plane.loop = berthd->loop;
     berthd->plane.clock = berthd->clock;
     berthd->plane.identity = &berthd->identity;
@@ -490,7 +491,7 @@ static int parts_open(struct berthd *berthd, struct err *err)
         .context = berthd, .ready = finds_leader, .again = on_waited};
     berthd->plane.wait = leader_wait_new(berthd->loop, berthd->clock, &wait_events);
     if (berthd->level_keeper == NULL || berthd->feed_post == NULL ||
-        berthd->end_post == NULL || berthd->heap == NULL ||
+        berthd->end_post == NULL || berthd->heap == NULL || berthd->shut_out == NULL ||
         berthd->plane.forward == NULL || berthd->plane.wait == NULL ||
         control_api_init(&berthd->plane) < 0) {
         return err_sys(err, -ENOMEM, "start berthd");

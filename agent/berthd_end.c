@@ -41,6 +41,7 @@ static void stop_now(struct berthd *berthd)
     berthd->entry = loop_timer_close(berthd->entry);
     berthd->last_words = loop_timer_close(berthd->last_words);
     berthd->heap = loop_timer_close(berthd->heap);
+    berthd->shut_out = shut_out_close(berthd->shut_out);
     http_server_close(berthd->http);
     berthd->http = NULL;
     berthd->plane.consoles = console_sessions_free(berthd->plane.consoles);

@@ -12,6 +12,7 @@
 #include "agent/berthd.h"
 #include "agent/control_api.h"
 #include "agent/level_keeper.h"
+#include "agent/shut_out.h"
 #include "agent/tls_identity.h"
 #include "api/http_server.h"
 #include "model/join_token.h"
@@ -49,6 +50,7 @@ struct berthd {
     struct level_keeper *level_keeper;
     bool handing_over; /* asked to stop; leads perhaps still */
     struct loop_timer *last_words;
+    struct shut_out *shut_out;
     struct loop_timer *heap; /* gives back what large things took that are over */
     bool stopping;
     unsigned closing; /* asynchronous ends under way */

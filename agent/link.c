@@ -152,15 +152,19 @@ static void on_peer_down(void *context, const struct mesh_peer_id *peer)
     peer_changed(context, peer, false);
 }
 
+/* What follows from it is said by agent/shut_out.h: a single host may be behind. */
 static void on_peer_refused(void *context, const struct mesh_peer_id *peer)
 {
+    const struct link *link = context;
+    const struct digest key = identity_key_digest(&peer->key);
+    const struct msg_member *member =
+        peer->class == MESH_MEMBER ? members_by_key(link->members, &key) : NULL;
     char hex[MESH_KEY_HEX_SIZE];
-    (void)context;
     mesh_key_format(&peer->key, hex);
     log_warn("link",
              peer->class == MESH_JOIN_HOST ? "the host that we ask to join lets nobody in"
                                            : "a host does not know our key",
-             KV_STR("key", hex));
+             KV_STR("peer", member != NULL ? member->name : NULL), KV_STR("key", hex));
 }
 
 static void self_deliver(void *context)

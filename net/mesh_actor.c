@@ -15,9 +15,11 @@
 #define HELLO_INTERVAL_MS 1000
 #define AGE_INTERVAL_MS   1000
 /* A dialer that was turned away: libzmq does not try again, we do. */
-#define RETRY_MIN_MS     500
-#define RETRY_MAX_MS     8000
-#define REFUSAL_SLACK_MS 1000
+#define RETRY_MIN_MS 500
+#define RETRY_MAX_MS 8000
+/* One that does not know our key for so long dials us itself once it does. */
+#define RETRY_REFUSED_MAX_MS 64000
+#define REFUSAL_SLACK_MS     1000
 /* It counts when it has lasted: a host that has just joined dials hosts that are yet to
  * hear of it. */
 #define REFUSAL_LASTS_MS 3000
@@ -103,14 +105,15 @@ static void link_disconnected(struct mesh *mesh, struct mesh_link *link)
 /* A refused or broken handshake ends libzmq's session for good (it takes it for a
  * protocol error), but members are added and hosts are repaired: dial anew, later and
  * later. */
-static void link_turned_away(struct mesh *mesh, struct mesh_link *link)
+static void
+link_turned_away(struct mesh *mesh, struct mesh_link *link, uint64_t wait_max_ms)
 {
     link_disconnected(mesh, link);
     if (link->retry_ms == 0) {
         struct mesh_peer *peer = link->peer;
         const uint64_t wait_ms = (uint64_t)RETRY_MIN_MS << peer->refusals;
         link->retry_ms = mesh->now_ms + wait_ms + mesh_jitter(mesh, RETRY_MIN_MS);
-        peer->refusals += wait_ms < RETRY_MAX_MS ? 1 : 0;
+        peer->refusals += wait_ms < wait_max_ms ? 1 : 0;
     }
 }
 
@@ -127,11 +130,11 @@ static void link_events_read(struct mesh *mesh, struct mesh_link *link)
             link_disconnected(mesh, link);
             break;
         case MESH_SOCKET_REFUSED:
-            link_turned_away(mesh, link);
+            link_turned_away(mesh, link, RETRY_REFUSED_MAX_MS);
             peer_refused(mesh, link->peer);
             break;
         case MESH_SOCKET_BROKEN:
-            link_turned_away(mesh, link);
+            link_turned_away(mesh, link, RETRY_MAX_MS);
             peer_broken(mesh, link->peer);
             mesh_count(mesh, MESH_COUNT_handshakes_broken, 1);
             break;
@@ -284,8 +287,8 @@ static bool silent(const struct mesh *mesh, uint64_t heard_ms, uint64_t max_ms)
 
 static bool link_is_hopeless(const struct mesh *mesh, const struct mesh_link *link)
 {
-    return !link->up && ((link->retry_ms > 0 && mesh->now_ms >= link->retry_ms) ||
-                         mesh->now_ms - link->heard_ms > REDIAL_MS);
+    return !link->up && (link->retry_ms > 0 ? mesh->now_ms >= link->retry_ms
+                                            : mesh->now_ms - link->heard_ms > REDIAL_MS);
 }
 
 static void link_tick(struct mesh *mesh, struct mesh_link *link)

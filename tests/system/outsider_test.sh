@@ -107,6 +107,63 @@ nothing_left h4 "$RACK_RUN/h4"
 rack_mend h1
 run 0 h4 join "$good" --name h4
 
+check "a host that was removed says so, in its log once and to whoever asks it; its VMs are as documented"
+voters_are() { [ "$(berth_on h1 host ls -o json | jq '[.items[] | select(.status.voter == "voter")] | length')" = "$1" ]; }
+wait_for 60 "three voters" voters_are 3
+echo kernel >"$RACK_RUN/kernel"
+cat >"$RACK_RUN/app.yaml" <<'Y'
+apiVersion: berth/v1
+kind: Tenant
+metadata: {name: shop}
+---
+apiVersion: berth/v1
+kind: Image
+metadata: {name: nothing, tenant: shop}
+spec: {artifacts: [{role: kernel, file: kernel}]}
+---
+apiVersion: berth/v1
+kind: Template
+metadata: {name: patient, tenant: shop}
+spec: {image: nothing, engine: fake, memory: {size: 64MiB}, placement: {require: [host.label.site == here]}, lifecycle: {hostFailure: wait}}
+---
+apiVersion: berth/v1
+kind: Template
+metadata: {name: mobile, tenant: shop}
+spec: {image: nothing, engine: fake, memory: {size: 64MiB}, placement: {require: [host.label.site == here]}}
+---
+apiVersion: berth/v1
+kind: VM
+metadata: {name: stays, tenant: shop}
+spec: {template: {name: patient}}
+---
+apiVersion: berth/v1
+kind: VM
+metadata: {name: moves, tenant: shop}
+spec: {template: {name: mobile}}
+Y
+run 0 h1 host label h4 site=here
+run 0 h1 apply "$RACK_RUN/app.yaml" --wait
+fakes() { ip netns pids "$RACK-h4" | while read -r p; do grep -qa '^berth-fake-vm' "/proc/$p/cmdline" 2>/dev/null && echo "$p"; done | wc -l; }
+[ "$(fakes)" = 2 ] || fail "$(fakes) VMs run on h4, not 2"
+rack_cut h4
+is_lost() { berth_on h1 show host/h4 -o json | jq -e '.status.phase == "lost"' >/dev/null; }
+wait_for 60 "h4 to be lost" is_lost
+run 0 h1 rm host/h4 --yes
+rack_mend h4
+turned_away() { grep -q 'the cluster turns this host away' "$RACK_RUN/h4/berthd.log"; }
+wait_for 60 "h4 to say that it is turned away" turned_away
+run 6 h4 ls
+says "turns this host's key away, and no other host of the cluster is connected"
+says "berth down --forget here, which ends its VMs and their disks"
+run 6 h4 host ls
+run 6 h4 explain vm/stays -t shop
+[ "$(fakes)" = 1 ] || fail "$(fakes) VMs run on h4: of the two the one that waits for its host runs on, and the other has ended"
+[ "$(grep -c 'the cluster turns this host away' "$RACK_RUN/h4/berthd.log")" = 1 ] || fail "said more than once"
+grep -q 'host away.* todo="if `berth ls host` on a member does not list this host, it was removed: `berth down --forget` here' "$RACK_RUN/h4/berthd.log" || fail "it does not say what to do"
+run 0 h4 down --forget --yes
+[ "$(fakes)" = 0 ] || fail "$(fakes) VMs run on h4"
+run 0 h4 join "$(join_token)" --name h4
+
 check "no daemon has crashed"
 crashes=$(rack_crashes)
 [ -z "$crashes" ] || fail "$crashes"
