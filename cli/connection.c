@@ -178,6 +178,16 @@ int server_pins(struct cli *cli, const char *text, char ret_pins[PIN_LIST_SIZE])
     return EXIT_OK;
 }
 
+/* One that was said goes before one that is remembered, and before being root here. */
+static void take_token(const struct cli *cli, struct connection *target)
+{
+    if (cli->token != NULL) {
+        (void)snprintf(target->token, sizeof(target->token), "%s", cli->token);
+        (void)snprintf(target->token_from, sizeof(target->token_from), "%s",
+                       cli->token_from);
+    }
+}
+
 static int
 choose_server(struct cli *cli, const json_t *context, struct connection *target)
 {
@@ -189,11 +199,7 @@ choose_server(struct cli *cli, const json_t *context, struct connection *target)
                        json_member_text(context, "current", ""));
     }
     context_fill(context, target);
-    if (cli->token != NULL) {
-        (void)snprintf(target->token, sizeof(target->token), "%s", cli->token);
-        (void)snprintf(target->token_from, sizeof(target->token_from), "%s",
-                       cli->token_from);
-    }
+    take_token(cli, target);
     if (cli->pin != NULL && code == EXIT_OK) {
         code = server_pins(cli, cli->pin, target->pin);
     }
@@ -207,6 +213,7 @@ static int choose(struct cli *cli, struct connection *target)
     bool cut = length < 0 || (size_t)length >= sizeof(target->socket_path);
     if (cli->server == NULL &&
         (cli->state_given || (!cut && access(target->socket_path, F_OK) == 0))) {
+        take_token(cli, target);
         return cut ? cli_fail(cli, EXIT_USAGE, "--state: %s is too long for a socket",
                               cli->state)
                    : EXIT_OK;

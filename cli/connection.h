@@ -4,7 +4,8 @@
  * is there; the current server of the context file. The context file
  * (~/.config/berth/context.json, mode 0600; BERTH_CONTEXT names another) keeps per server
  * its token and its pinned key, before which --token and --pin (or BERTH_TOKEN and
- * BERTH_PIN) go: {"current": URL, "servers": {URL: {"token", "pin"}}}.
+ * BERTH_PIN) go: {"current": URL, "servers": {URL: {"token", "pin"}}}. Over the socket a
+ * token that was said is sent as well, and counts in place of being root.
  * Threads: one. Errors: said on cli->err, exit codes.
  */
 #pragma once

@@ -77,7 +77,9 @@ static const struct topic topics[] = {
      "\n"
      "Without --server or --state berth asks the local berthd when its socket is there, "
      "else the\n"
-     "server of the last `berth login`.\n"},
+     "server of the last `berth login`. A token that is said is sent to either; to the "
+     "local\n"
+     "berthd its rights then count, not those of root.\n"},
     {"roles", "who may do what",
      "A token has a role in the cluster or, with --tenant, in one tenant; members of a "
      "Tenant\n"
@@ -97,10 +99,9 @@ static const struct topic topics[] = {
      "                                                  backups\n"
      "\n"
      "Cluster-wide images may be seen by all. Root on a voter, asking its berthd by the "
-     "socket,\n"
-     "is an admin of the cluster. `berth token create NAME --role ROLE [--tenant "
-     "TENANT]`\n"
-     "makes a token; a denied command ends with exit code 6.\n"},
+     "socket\n"
+     "without a token, is an admin of the cluster. `berth token create NAME --role ROLE\n"
+     "[--tenant TENANT]` makes a token; a denied command ends with exit code 6.\n"},
     {"waiting", "--wait, time-outs and repeats",
      "--wait ends when every VM concerned is ready: running, and passing its probe when "
      "it has\n"

@@ -194,7 +194,8 @@ enum cli_exit remote_exit(int status, const char *code)
 static void tell_token(struct cli *cli)
 {
     const struct connection *target = cli->target;
-    if (target->socket_path[0] != '\0') {
+    const bool local = target->socket_path[0] != '\0';
+    if (local && target->token[0] == '\0') {
         fputs("hint: the cluster does not know this host; berth login asks it with a "
               "token\n",
               cli->err);
@@ -203,6 +204,12 @@ static void tell_token(struct cli *cli)
                 "hint: no token was sent: BERTH_TOKEN says one, berth login %s remembers "
                 "one\n",
                 target->server);
+    } else if (local) {
+        fprintf(
+            cli->err,
+            "hint: the token of %s is of another cluster, has expired or was removed; "
+            "without it root of this host asks\n",
+            target->token_from);
     } else {
         fprintf(
             cli->err,

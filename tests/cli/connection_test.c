@@ -118,6 +118,15 @@ START_TEST(the_server_asked_is_the_one_that_was_said_last_remembered_or_here)
     snprintf(wanted, sizeof(wanted), "the berthd of this host (%s/berthd.sock)",
              dir.path);
     ck_assert_str_eq(chosen(line), wanted);
+    ck_assert_str_eq(cli.target->token, ""); /* the remembered one is for its server */
+    connection_close(&cli);
+    snprintf(line, sizeof(line), "ls --state %s --token t3", dir.path);
+    ck_assert_str_eq(chosen(line), wanted);
+    ck_assert_str_eq(cli.target->token, "t3");
+    connection_close(&cli);
+    snprintf(line, sizeof(line), "ls --state %s --server h2 --token t4", dir.path);
+    ck_assert_str_eq(chosen(line), "https://h2:7443");
+    ck_assert_str_eq(cli.target->token, "t4");
     connection_close(&cli);
     ck_assert_str_eq(chosen("ls --server http://h1"), "none");
     connection_close(&cli);

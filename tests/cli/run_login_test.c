@@ -74,6 +74,24 @@ START_TEST(a_script_needs_no_login)
 }
 END_TEST
 
+/* Root of the host asks, unless a token was said: by that it may less here. */
+START_TEST(a_token_that_is_said_counts_before_the_local_socket)
+{
+    (void)setenv("BERTH_STATE", folder.path, 1);
+    assert_ran("host show h1", 0);
+    assert_ran("host show h1 --token ana-secret", 6);
+    (void)setenv("BERTH_TOKEN", "ana-secret", 1);
+    assert_ran("host show h1", 6);
+    assert_ran("ls vm -t default", 0);
+    (void)setenv("BERTH_TOKEN", "no-token", 1);
+    assert_ran("ls vm -t default", 6);
+    ck_assert_contains(ran.err, "hint: the token of BERTH_TOKEN is of another cluster, "
+                                "has expired or was removed; without it root of this "
+                                "host asks\n");
+    (void)unsetenv("BERTH_TOKEN");
+}
+END_TEST
+
 START_TEST(trust_takes_the_key_it_sees)
 {
     ck_assert_int_eq(login("--trust --token ana-secret", ""), 0);
@@ -183,6 +201,7 @@ int main(void)
     tcase_add_checked_fixture(tests, login_start, fixture_stop);
     tcase_add_test(tests, a_pinned_server_is_remembered_and_used);
     tcase_add_test(tests, a_script_needs_no_login);
+    tcase_add_test(tests, a_token_that_is_said_counts_before_the_local_socket);
     tcase_add_test(tests, trust_takes_the_key_it_sees);
     tcase_add_test(tests, without_a_yes_nothing_is_trusted_and_the_pin_is_shown);
     tcase_add_test(tests, another_key_is_not_spoken_to);
