@@ -51,8 +51,10 @@ struct fence_client {
     uint64_t started_ns;           /* of the last start; 0: never */
     uint32_t tag;
     unsigned silences;
+    uint64_t opened_ns;
     bool ready;
     bool was_ready; /* says its absence once */
+    bool has_gone;  /* since the client was opened: it ended, or cannot be started */
 };
 
 static uint64_t now_ns(void)
@@ -76,6 +78,7 @@ static void disconnect(struct fence_client *client, const char *why)
         return;
     }
     client->connection = NULL;
+    client->has_gone = client->has_gone || client->ready; /* else it is yet to come */
     client->ready = false;
     connection->client = NULL;
     (void)uv_poll_stop(&connection->poll);
@@ -373,6 +376,7 @@ static void on_ended(void *context, const struct vm_process_end *end)
     (void)snprintf(path, sizeof(path), "%s/" LOG_FILE, client->folder); /* fits */
     vm_process_log_last_line(path, line, sizeof(line));
     client->process = vm_process_close(client->process);
+    client->has_gone = true;
     if (end->exit_status != 0) {
         log_error(ROOM, "the fence has ended", KV_I64("exit_status", end->exit_status),
                   KV_I64("signal", end->signal_number), KV_STR("log", line));
@@ -410,6 +414,7 @@ static void fence_start(struct fence_client *client)
         vm_process_spawn(client->config.loop, &spec, on_ended, client, &err);
     if (client->process == NULL || vm_process_release(client->process, &err) != 0) {
         client->process = vm_process_close(client->process);
+        client->has_gone = true;
         log_error(ROOM,
                   "the fence cannot be started; VMs that may be restarted "
                   "elsewhere wait",
@@ -489,6 +494,7 @@ struct fence_client *fence_client_open(const struct fence_client_config *config,
         return NULL;
     }
     client->config = *config;
+    client->opened_ns = now_ns();
     client->pidfd = -1;
     (void)snprintf(client->lease_text, sizeof(client->lease_text), "%" PRIu64,
                    config->lease_ns / NS_PER_MS);
@@ -536,10 +542,17 @@ uint64_t fence_client_granted_ns(const struct fence_client *client)
     return client->state.granted_ns;
 }
 
+/* The first one is on its way: that is no fault yet. */
+static bool is_awaited(const struct fence_client *client)
+{
+    return !client->ready && !client->has_gone &&
+           now_ns() - client->opened_ns < FENCE_CLIENT_GRACE_MS * NS_PER_MS;
+}
+
 enum fence_health fence_client_health(const struct fence_client *client)
 {
-    return client == NULL   ? FENCE_HEALTH_UNKNOWN
-           : !client->ready ? FENCE_HEALTH_MISSING
+    return client == NULL || is_awaited(client) ? FENCE_HEALTH_UNKNOWN
+           : !client->ready                     ? FENCE_HEALTH_MISSING
            : (client->state.flags & FENCE_HAS_WATCHDOG_IN_TIME) != 0
                ? FENCE_HEALTH_WATCHDOG
                : FENCE_HEALTH_RUNNING;

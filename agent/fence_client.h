@@ -24,6 +24,7 @@
 #include "fence/fence_wire.h"
 
 #define FENCE_CLIENT_ANSWER_MS 250 /* it takes microseconds; then something is wrong */
+#define FENCE_CLIENT_GRACE_MS  UINT64_C(5000) /* of the first start, on a busy machine */
 #define FENCE_CLIENT_PROGRAM   "berth-fence"
 
 struct fence_client_config {
@@ -51,7 +52,7 @@ struct fence_client *fence_client_close(struct fence_client *client);
 bool fence_client_ready(const struct fence_client *client);
 /* The newest grant that it went by when it last told of itself; 0: none. */
 uint64_t fence_client_granted_ns(const struct fence_client *client);
-/* UNKNOWN for NULL. */
+/* UNKNOWN for NULL, and for FENCE_CLIENT_GRACE_MS while the first start is under way. */
 enum fence_health fence_client_health(const struct fence_client *client);
 /* The VM is watched once this has returned 0; the same again does no harm. */
 int fence_client_watch(struct fence_client *client,

@@ -12,8 +12,11 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -163,7 +166,7 @@ START_TEST(a_missing_fence_is_started_and_watches)
     struct vm_process_identity identity;
     open_client();
     ck_assert(!fence_client_ready(bench.client));
-    ck_assert_int_eq(fence_client_health(bench.client), FENCE_HEALTH_MISSING);
+    ck_assert_int_eq(fence_client_health(bench.client), FENCE_HEALTH_UNKNOWN);
     wait_connected(1);
     pid_t vm = vm_new(&identity);
 
@@ -386,6 +389,32 @@ START_TEST(a_fence_of_another_version_is_replaced)
 }
 END_TEST
 
+/* One that hangs from its start on, or a machine that does not come to it. */
+START_TEST(a_first_fence_that_does_not_come_is_missing_after_a_while)
+{
+    char text[256];
+    (void)snprintf(text, sizeof(text),
+                   "#!/bin/sh\necho $$ >%.200s/hangs\nexec sleep 1000\n", bench.dir.path);
+    temp_dir_write(&bench.dir, "fence", text);
+    char *program = temp_dir_path(&bench.dir, "fence");
+    ck_assert_int_eq(chmod(program, 0700), 0);
+    bench.config.program = program;
+    open_client();
+    turn();
+    ck_assert_int_eq(fence_client_health(bench.client), FENCE_HEALTH_UNKNOWN);
+    while (fence_client_health(bench.client) == FENCE_HEALTH_UNKNOWN) {
+        turn();
+    }
+    ck_assert_int_eq(fence_client_health(bench.client), FENCE_HEALTH_MISSING);
+    ck_assert(!fence_client_ready(bench.client));
+    char *pid = temp_dir_read(&bench.dir, "hangs");
+    ck_assert_ptr_nonnull(pid);
+    ck_assert_int_eq(kill((pid_t)strtol(pid, NULL, 10), SIGKILL), 0);
+    free(pid);
+    free(program);
+}
+END_TEST
+
 START_TEST(without_the_program_nothing_is_watched_and_that_is_said)
 {
     struct vm_process_identity identity;
@@ -455,6 +484,7 @@ static Suite *suite(void)
     tcase_add_test(tcase, a_watched_vm_that_nobody_knows_is_ended);
     tcase_add_test(tcase, a_fence_of_another_lease_is_replaced);
     tcase_add_test(tcase, a_fence_of_another_version_is_replaced);
+    tcase_add_test(tcase, a_first_fence_that_does_not_come_is_missing_after_a_while);
     tcase_add_test(tcase, without_the_program_nothing_is_watched_and_that_is_said);
     tcase_add_test(tcase, a_fence_that_watches_nothing_ends_with_us);
     tcase_add_test(tcase, one_that_watches_is_not_ended_from_outside);
