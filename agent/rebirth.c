@@ -12,6 +12,7 @@
 #include "base/random.h"
 #include "base/secret_box.h"
 #include "base/state_file.h"
+#include "base/where.h"
 #include "model/backup_file.h"
 #include "model/command.h"
 #include "model/state_rebirth.h"
@@ -50,6 +51,7 @@ static void wait_leases_out(const struct clock *clock)
 {
     uint64_t end_ns = clock_now_ns(clock) + host_watch_lease_over_ns();
     uint64_t now_ns;
+    WHERE("wait until no lease from before is valid");
     log_info(ROOM, "waiting until no lease from before is valid",
              KV_U64("ms", host_watch_lease_over_ns() / NS_PER_MS));
     while ((now_ns = clock_now_ns(clock)) < end_ns) {

@@ -240,7 +240,7 @@ static struct http *connection_start(struct cli *cli)
         .server = local ? NULL : target->server,
         .token = target->token[0] != '\0' ? target->token : NULL,
         .pin = target->pin[0] != '\0' ? target->pin : NULL,
-        .silent = remote_silent,
+        .silent = target->may_be_silent ? NULL : remote_silent,
         .context = cli,
     };
     cli->http = http_new(&config);

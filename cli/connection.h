@@ -23,6 +23,7 @@ struct connection {
     char token[512];
     char token_from[SERVER_URL_SIZE]; /* where it was found, for messages */
     char pin[PIN_LIST_SIZE];
+    bool may_be_silent; /* for long, with a reason that was told already */
 };
 
 /* HTTP to the API, made at first use; NULL when it cannot be made (said). */

@@ -293,7 +293,8 @@ static int fail_late(struct cli *cli, const struct start *start)
 
 static struct http *local_http(struct cli *cli, const struct start *start)
 {
-    struct connection target = {0};
+    /* It restores before it serves. */
+    struct connection target = {.may_be_silent = start->restore[0] != '\0'};
     int length = snprintf(target.socket_path, sizeof(target.socket_path),
                           "%s/" STATE_FILE_SOCKET, start->state);
     if (length < 0 || (size_t)length >= sizeof(target.socket_path)) {
@@ -364,6 +365,9 @@ static int wait_up(struct cli *cli, struct start *start, bool child, json_t **re
     struct http *http = local_http(cli, start);
     if (http == NULL) {
         return EXIT_FAILED;
+    }
+    if (start->restore[0] != '\0' && !cli->err_tty) { /* else the progress says so */
+        cli_note(cli, "restoring; first, leases of before are waited out");
     }
     while (!is_up(start, http, ret_host)) {
         int status = 0;

@@ -249,7 +249,9 @@ lose_disk h2
 
 check "a new host founds a new cluster with the backup"
 api=h4
-berth_on h4 up --name h4 --restore "$RACK_RUN/b" --passphrase-file "$RACK_RUN/passphrase" </dev/null
+berth_on h4 up --name h4 --restore "$RACK_RUN/b" --passphrase-file "$RACK_RUN/passphrase" </dev/null 2>"$RACK_RUN/restoring"
+grep -qx 'restoring; first, leases of before are waited out' "$RACK_RUN/restoring" || fail "it does not say why it waits: $(cat "$RACK_RUN/restoring")"
+! grep 'does not answer' "$RACK_RUN/restoring" || fail "it sounds as if something were wrong"
 written >"$RACK_RUN/after"
 diff "$RACK_RUN/before" "$RACK_RUN/after" || fail "it is not what was saved"
 [ "$(curl -sS --unix-socket "$RACK_RUN/h4/berthd.sock" -H "Authorization: Bearer $token" http://h/v1/self | jq -r .subject)" != "" ] || fail "the token is not good any more"
