@@ -1,5 +1,7 @@
 #include "cli/object_name.h"
 
+#include "cli/sight.h"
+
 #include <string.h>
 
 #define CANDIDATES_MAX 4096 /* names looked at for "did you mean" */
@@ -113,6 +115,7 @@ static int fail_missing(struct cli *cli, const struct object_name *name, json_t 
     size_t index;
     json_t *item;
     char label[OBJECT_LABEL_SIZE];
+    char host[NAME_SIZE];
     json_array_foreach(items, index, item)
     {
         const char *text =
@@ -123,6 +126,12 @@ static int fail_missing(struct cli *cli, const struct object_name *name, json_t 
     }
     const char *nearest = cli_nearest(name->name, names, count);
     object_label(cli, name->info->word, name->tenant, name->name, label);
+    if (name->info->kind != KIND_HOST && sight_is_narrow(cli, host)) {
+        (void)cli_fail(cli, EXIT_NOT_FOUND,
+                       "%s is not there, or not for root of %s to see", label, host);
+        sight_hint(cli, host);
+        return EXIT_NOT_FOUND;
+    }
     return nearest != NULL && strcmp(nearest, name->name) != 0
                ? cli_fail(cli, EXIT_NOT_FOUND, "%s is not there; did you mean \"%s\"?",
                           label, nearest)

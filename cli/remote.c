@@ -3,6 +3,7 @@
 #include "base/state_file.h"
 #include "cli/connection.h"
 #include "cli/daemon.h"
+#include "cli/sight.h"
 
 #include <errno.h>
 #include <string.h>
@@ -227,6 +228,7 @@ int remote_problem(struct cli *cli, const struct http_answer *answer)
     const char *hint = json_member_text(problem, "hint", NULL);
     size_t index;
     json_t *fault;
+    char host[NAME_SIZE];
     enum cli_exit code =
         remote_exit(answer->status, json_member_text(problem, "code", ""));
     if (title == NULL && detail == NULL) {
@@ -241,6 +243,8 @@ int remote_problem(struct cli *cli, const struct http_answer *answer)
     }
     if (answer->status == 401) {
         tell_token(cli);
+    } else if (answer->status == 403 && sight_is_narrow(cli, host)) {
+        sight_hint(cli, host);
     } else if (hint != NULL) {
         fprintf(cli->err, "hint: %s\n", hint);
     }

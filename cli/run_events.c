@@ -6,6 +6,7 @@
 #include "cli/object_name.h"
 #include "cli/output.h"
 #include "cli/run.h"
+#include "cli/sight.h"
 #include "cli/timeline.h"
 #include "cli/watching.h"
 
@@ -163,6 +164,9 @@ int run_events(struct cli *cli)
     int code = asked_read(cli, &asked);
     if (code != EXIT_OK) {
         return code;
+    }
+    if (!output_is_document(cli)) {
+        sight_note(cli);
     }
     if (cli_flag(cli, "follow") != NULL) {
         return follow(cli, &asked);

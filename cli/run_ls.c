@@ -4,6 +4,7 @@
 #include "cli/object_name.h"
 #include "cli/output.h"
 #include "cli/run.h"
+#include "cli/sight.h"
 #include "cli/watching.h"
 
 #include <string.h>
@@ -144,6 +145,9 @@ static int list_kind(struct cli *cli, const struct kind_info *info)
 {
     CLEANUP_JSON json_t *list = NULL;
     struct view_time time = {.now_wall_ms = clock_wall_ms(clock_system())};
+    if (!output_is_document(cli) && info->kind != KIND_HOST) {
+        sight_note(cli);
+    }
     if (cli_flag(cli, "watch") != NULL) {
         return watching_run(cli, &info, 1, 0);
     }
@@ -169,11 +173,16 @@ static int list_kind(struct cli *cli, const struct kind_info *info)
 
 static int print_overview(struct cli *cli, const json_t *groups, const json_t *vms)
 {
+    char host[NAME_SIZE];
     struct view_time time = {.now_wall_ms = clock_wall_ms(clock_system())};
     size_t group_count = json_array_size(groups);
     int code = EXIT_OK;
     if (group_count == 0 && json_array_size(vms) == 0) {
-        cli_note(cli, "no groups and no VMs yet; berth apply FILE makes some");
+        if (sight_is_narrow(cli, host)) {
+            cli_note(cli, "no VMs on %s", host);
+        } else {
+            cli_note(cli, "no groups and no VMs yet; berth apply FILE makes some");
+        }
         return EXIT_OK;
     }
     if (group_count > 0) {
@@ -193,6 +202,9 @@ static int list_overview(struct cli *cli)
     CLEANUP_JSON json_t *groups = NULL;
     CLEANUP_JSON json_t *vms = NULL;
     const struct kind_info *kinds[] = {kind_info(KIND_GROUP), kind_info(KIND_VM)};
+    if (!output_is_document(cli)) {
+        sight_note(cli);
+    }
     if (cli_flag(cli, "watch") != NULL) {
         return watching_run(cli, kinds, 2, 0);
     }

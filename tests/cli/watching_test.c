@@ -51,7 +51,7 @@ START_TEST(a_group_that_was_scaled_says_since_when_in_local_time)
         "\"status\":{\"desired\":3,\"scaleReason\":\"scaled by root\","
         "\"scaled\":\"2026-11-27T23:53:39.123Z\"}}";
     static char answer[1024];
-    const char *const all[] = {answer, NULL};
+    const char *const all[] = {ANSWER_JSON("{\"role\":\"voter\"}"), answer, NULL};
     (void)snprintf(answer, sizeof(answer), ANSWER("text/event-stream", "%s%s\n\n"),
                    "id: 7\nevent: put\ndata: ", object);
     served_end(0);
