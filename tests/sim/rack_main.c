@@ -13,11 +13,15 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/common_interface_defs.h>
+#endif
 
 #define LINES_SHOWN    400
 #define JOBS_MAX       64
 #define RUNS_MAX       10000000
 #define RUNS_A_PROCESS 25
+#define ONLY_NONE      "none"
 
 struct options {
     uint64_t seed;
@@ -49,7 +53,7 @@ static const char usage[] =
     "run.\n"
     "\n"
     "  --seed N        the first seed (1)\n"
-    "  --runs K        how many (1)\n"
+    "  --runs K        how many (1), at least one\n"
     "  --faults-ms T   how long faults go on in each (20000, log 12000, members 32000);\n"
     "                  then they recover\n"
     "  --voters N      1, 3 or 5 (default: by the seed)\n"
@@ -57,7 +61,7 @@ static const char usage[] =
     "  --log           only the log and its clients, no VMs\n"
     "  --members       members change in every seed, not in each third\n"
     "  --late          hosts come back with old orders in every seed, not in some\n"
-    "  --only I,J,...  these faults of the seed only, as a shrunk run says\n"
+    "  --only I,J,...  these faults of the seed only, as a shrunk run says; or none\n"
     "  --bug NAME      with a mistake put in: bare ack-before-fsync no-leader-wait\n"
     "                  lease-from-ack old-orders old-start unknown-is-over\n"
     "                  no-epoch-check\n"
@@ -139,11 +143,58 @@ attempt_prepare(struct attempt *attempt, const struct options *options, uint64_t
     sim_faults_make(&attempt->config, &attempt->faults);
 }
 
+/* What the process that runs now has to tell should it crash. */
+static struct {
+    const struct world *world;
+    unsigned lines;
+} dying;
+
+/* Only calls that a signal may make, and no heap, which may be what broke. */
+static void tell_crash(void)
+{
+    const struct world *world = dying.world;
+    const uint64_t held =
+        world->line_count < WORLD_LINES_MAX ? world->line_count : WORLD_LINES_MAX;
+    const uint64_t shown = held < dying.lines ? held : dying.lines;
+    for (uint64_t i = world->line_count - shown; i < world->line_count; i++) {
+        const char *line = world->lines[i % WORLD_LINES_MAX];
+        if (write(STDOUT_FILENO, line, strnlen(line, WORLD_LINE_MAX)) < 0 ||
+            write(STDOUT_FILENO, "\n", 1) < 0) {
+            break; /* nobody reads it */
+        }
+    }
+}
+
+static void on_crash(int number)
+{
+    tell_crash();
+    (void)raise(number); /* by now with what it does else: the end */
+}
+
+/* The timeline is what it is until the crash. What has been printed is out: fork_for. */
+static void tell_should_it_crash(const struct sim *sim, unsigned lines)
+{
+    static const int numbers[] = {SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGILL};
+    struct sigaction action = {.sa_handler = on_crash, .sa_flags = (int)SA_RESETHAND};
+    if (!sim->world.telling) {
+        return;
+    }
+    dying.world = &sim->world;
+    dying.lines = lines;
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
+        (void)sigaction(numbers[i], &action, NULL); /* these numbers are good */
+    }
+#ifdef __SANITIZE_ADDRESS__
+    __sanitizer_set_death_callback(tell_crash); /* it ends without a signal */
+#endif
+}
+
 static bool run_here(const struct attempt *attempt, uint64_t mask, unsigned lines)
 {
     struct outcome *outcome = attempt->outcome;
     outcome->seed = attempt->config.seed;
     struct sim *sim = sim_new(&attempt->config, &attempt->faults, mask);
+    tell_should_it_crash(sim, lines);
     bool good = sim_run(sim);
     rack_totals_add_run(&outcome->totals, sim, good);
     if (!good) {
@@ -238,6 +289,7 @@ static void print_again(const struct attempt *attempt, uint64_t mask)
 {
     const struct sim_config *config = &attempt->config;
     char text[128];
+    const char *comma = "";
     printf("\nfaults that are needed:\n");
     for (unsigned i = 0; i < attempt->faults.count; i++) {
         if ((mask >> i & 1) != 0) {
@@ -253,14 +305,13 @@ static void print_again(const struct attempt *attempt, uint64_t mask)
                           : "",
         (unsigned long long)config->seed, (unsigned long long)config->faults_ms,
         config->voters, sim_bug_names[config->bug]);
-    const char *comma = "";
     for (unsigned i = 0; i < attempt->faults.count; i++) {
         if ((mask >> i & 1) != 0) {
             printf("%s%u", comma, i);
             comma = ",";
         }
     }
-    printf("\n\n");
+    printf("%s\n\n", *comma == '\0' ? ONLY_NONE : "");
 }
 
 static void show(const struct options *options, const struct job *job)
@@ -289,6 +340,9 @@ static bool parse_only(struct options *options, const char *text)
 {
     options->has_mask = true;
     options->mask = 0;
+    if (strcmp(text, ONLY_NONE) == 0) {
+        return true;
+    }
     while (*text != '\0') {
         char *end = NULL;
         unsigned long bit = strtoul(text, &end, 10);
@@ -372,7 +426,7 @@ static bool parse(struct options *options, int argc, char **argv)
     }
     return (options->faults_ms == 0 || options->faults_ms >= 2000) &&
            options->faults_ms <= 600000 && options->voters <= 5 && options->hosts <= 6 &&
-           options->jobs <= JOBS_MAX && options->runs <= RUNS_MAX &&
+           options->jobs <= JOBS_MAX && options->runs > 0 && options->runs <= RUNS_MAX &&
            options->seed <= UINT64_MAX - RUNS_MAX;
 }
 
