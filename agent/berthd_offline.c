@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
 
 /* ---- cleanup
  * ----------------------------------------------------------------------------------------
@@ -79,13 +80,23 @@ static int cleanup_vms(uv_loop_t *loop, struct vm_supervisor *supervisor, struct
     return r;
 }
 
+/* One that lost its host's files may still have VMs; a path that was mistyped, or whose
+ * disk is not mounted, has nothing that could be ended, and nothing is made there. */
+static int find_host(const char *folder, struct err *err)
+{
+    char path[PATH_MAX];
+    (void)snprintf(path, sizeof(path), "%.3000s/vms", folder);
+    return access(path, F_OK) == 0 ? 0 : identity_find(folder, err);
+}
+
 int berthd_cleanup(const char *folder, struct err *err)
 {
     static const struct engine_ops *const engines[] = {&engine_kvm, &engine_qemu,
                                                        &engine_fake, NULL};
     struct identity identity;
     uv_loop_t loop;
-    int r = identity_open(folder, &identity, err);
+    int r = find_host(folder, err);
+    r = r == 0 ? identity_open(folder, &identity, err) : r;
     if (r < 0) {
         return r;
     }

@@ -1,7 +1,8 @@
 /* What berthd does to a state folder instead of running on it.
  *
  * Each call but the list takes the folder's lock, does one thing and returns; with a
- * daemon on the folder it is BERTH_EBUSY. Threads: any; blocking. Errors: with text.
+ * daemon on the folder it is BERTH_EBUSY. Threads: any; blocking. Errors: with text;
+ * BERTH_ENOTFOUND where no host is: then nothing is made.
  */
 #pragma once
 

@@ -96,7 +96,9 @@ const struct cli_command cli_commands[] = {
      "VMs outlive a restart of their berthd. When it stays away, berth-fence freezes and "
      "then ends those that may be restarted elsewhere before the lease is over; VMs with "
      "hostFailure: wait run on. Drain the host first to move them. --forget deletes the "
-     "disks of all VMs here: it says of which, with or without a leader, and asks.",
+     "disks of all VMs here: it says of which, with or without a leader, and asks. Where "
+     "no "
+     "host is, --vms and --forget end with exit code 3 and make nothing.",
      "berth down\n"
      "berth drain r1u04 --wait && berth down --vms\n"
      "berth down --forget && berth join berth-join-AQpjAAsd...",

@@ -658,9 +658,31 @@ static int stop_berthd(struct cli *cli, const struct start *start)
     return EXIT_OK;
 }
 
+/* Whether a host was ever begun there: only then can anything of one be ended. */
+static bool is_state_folder(const char *state)
+{
+    static const char *const names[] = {STATE_FILE_HOST, STATE_FILE_KEY, "vms"};
+    char path[PATH_MAX];
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        (void)snprintf(path, sizeof(path), "%.4000s/%s", state, names[i]);
+        if (access(path, F_OK) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 int run_down(struct cli *cli)
 {
     struct start start = {0};
+    bool forget = cli_flag(cli, "forget") != NULL;
+    bool ends_vms = forget || cli_flag(cli, "vms") != NULL;
+    if (ends_vms && !is_state_folder(cli->state)) {
+        return cli_fail(cli, EXIT_NOT_FOUND,
+                        "%s is no host's state folder, so nothing was ended\n"
+                        "hint: is the path right (--state), and its disk mounted?",
+                        cli->state);
+    }
     if (access(cli->state, F_OK) < 0) {
         cli_note(cli, "no berthd has run here (%s is not there)", cli->state);
         return EXIT_OK;
@@ -676,8 +698,7 @@ int run_down(struct cli *cli)
     if (code == EXIT_OK) {
         code = stop_berthd(cli, &start);
     }
-    bool forget = cli_flag(cli, "forget") != NULL;
-    if (code == EXIT_OK && (forget || cli_flag(cli, "vms") != NULL)) {
+    if (code == EXIT_OK && ends_vms) {
         daemon_program(start.program, sizeof(start.program));
         code = end_vms(cli, &start, forget);
     }

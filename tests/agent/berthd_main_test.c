@@ -144,13 +144,16 @@ END_TEST
 /* One reads it to decide whether a VM may start elsewhere. */
 START_TEST(a_folder_that_is_no_hosts_has_not_simply_no_vms)
 {
-    static const char *const options[] = {"--list-vms", "--inspect-log", "--recover"};
+    static const char *const options[] = {"--list-vms", "--inspect-log", "--recover",
+                                          "--cleanup", "--forget"};
     char settings[TEMP_DIR_PATH_SIZE + 64];
     CLEANUP_FREE char *missing = temp_dir_path(&dir, "missing");
 
     for (size_t i = 0; i < ARRAY_COUNT(options); i++) {
         ck_assert_int_eq(berthd(options[i]), 1); /* as when its disk is not mounted */
         ck_assert_msg(strstr(said, "is no host's state folder") != NULL, "%s", said);
+        ck_assert_int_eq(rmdir(dir.path), 0); /* nothing was made in it */
+        ck_assert_int_eq(mkdir(dir.path, 0700), 0);
         (void)snprintf(settings, sizeof(settings), "%s --state %s", options[i], missing);
         ck_assert_int_eq(berthd(settings), 1);
         ck_assert_msg(strstr(said, "/missing is no host's state folder") != NULL, "%s",

@@ -2,6 +2,7 @@
  * not answer. Method: a process that stands for berthd, and answers written by hand. How
  * real ones are started is in tests/system/rack_test.sh. */
 #include "answers.h"
+#include "base/cleanup.h"
 
 #define ANSWER_PROBLEM(status, body)                                                \
     "HTTP/1.1 " status "\r\nContent-Type: application/problem+json\r\nConnection: " \
@@ -72,6 +73,29 @@ START_TEST(a_stopped_berthd_is_told_of_and_given_up)
 }
 END_TEST
 
+/* As when its disk is not mounted. */
+START_TEST(down_ends_nothing_where_no_host_is_and_makes_nothing)
+{
+    static const char *const lines[] = {"down --forget --yes --state ",
+                                        "down --vms --state "};
+    CLEANUP_FREE char *missing = temp_dir_path(&folder, "missing");
+    CLEANUP_FREE char *empty = temp_dir_path(&folder, "empty");
+    const char *const folders[] = {missing, empty};
+    char line[512];
+    ck_assert_int_eq(mkdir(empty, 0700), 0);
+    for (unsigned i = 0; i < 4; i++) {
+        (void)snprintf(line, sizeof(line), "%s%s", lines[i % 2], folders[i / 2]);
+        int code = berth(line);
+        ck_assert_msg(code == 3, "%d: %s%s", code, ran.out, ran.err);
+        assert_like(ran.err,
+                    "berth: * is no host's state folder, so nothing was ended\n"
+                    "hint: is the path right (--state), and its disk mounted?\n");
+    }
+    ck_assert_int_eq(access(missing, F_OK), -1);
+    ck_assert_int_eq(rmdir(empty), 0); /* nothing is in it */
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("run_daemon");
@@ -79,6 +103,7 @@ int main(void)
     tcase_add_checked_fixture(tests, host_start, host_stop);
     tcase_add_test(tests, up_on_a_host_that_was_removed_says_so_and_ends);
     tcase_add_test(tests, a_stopped_berthd_is_told_of_and_given_up);
+    tcase_add_test(tests, down_ends_nothing_where_no_host_is_and_makes_nothing);
     tcase_set_timeout(tests, 300);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);

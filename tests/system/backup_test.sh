@@ -124,7 +124,9 @@ db_moves() { # by its user, with new disks
 }
 come_back() { # HOST: as one that has to join again
     rack_mend "$1"
-    berth_on "$1" down --forget --yes </dev/null
+    if [ -e "$RACK_RUN/$1/host.json" ]; then # else its disk is new
+        berth_on "$1" down --forget --yes </dev/null
+    fi
     berth_on "$1" join "$(berth_on "$api" token join)" --name "$1" </dev/null
 }
 
