@@ -28,6 +28,7 @@ struct berthd_config {
     const char *const *labels; /* "key=value", NULL-terminated, or NULL */
     bool bootstrap;
     const char *join_token; /* or NULL */
+    bool join_once;         /* ends when the token's host lets nobody in */
     const char *restore;    /* a backup file to found the cluster with, or NULL */
     const char *passphrase; /* of that, or NULL */
     uint64_t image_cache_bytes;

@@ -8,6 +8,9 @@
 
 #define JOIN_RETRY_MS  1000
 #define JOIN_ASKED_MAX 5 /* times that one host is asked without an answer */
+/* Likewise the token's, on one connection: what link_join_door says takes some seconds.
+ */
+#define JOIN_ASKED_FIRST_MAX 15
 
 static void join_ask_at(struct berthd *berthd, const struct join_target *target)
 {
@@ -22,11 +25,18 @@ static struct join_target join_token_host(const struct berthd *berthd)
                                 .port = berthd->join_token.port};
 }
 
+static bool is_asking_first(const struct berthd *berthd)
+{
+    const struct join_target first = join_token_host(berthd);
+    return mesh_key_equal(&first.key, &berthd->join_target.key);
+}
+
 /* A leader that does not answer may lead no more: who is it now? */
 static void join_choose(struct berthd *berthd)
 {
     const struct join_target first = join_token_host(berthd);
-    if (berthd->join_target.asked++ >= JOIN_ASKED_MAX) {
+    const unsigned most = is_asking_first(berthd) ? JOIN_ASKED_FIRST_MAX : JOIN_ASKED_MAX;
+    if (berthd->join_target.asked++ >= most) {
         join_ask_at(berthd, &first);
     }
 }
@@ -39,8 +49,9 @@ static void join_give_up(struct berthd *berthd, const char *why)
 }
 
 /* The token's host says nothing to strangers without a token that is good; so it cannot
- * say what became of this one. A leader that it named may have gone or be yet to hear of
- * the token. */
+ * say what became of this one. Nor is it sure: that host may be starting, or behind. Who
+ * waits for this one to join rather hears so and tries again; where nobody waits it is
+ * asked on. A leader that was named may have gone or be yet to hear of the token. */
 static bool join_is_in_vain(struct berthd *berthd)
 {
     static const struct {
@@ -59,10 +70,10 @@ static bool join_is_in_vain(struct berthd *berthd)
         link_join_door(berthd->link, &berthd->join_target.key);
     char address[MESH_ADDRESS_SIZE];
     char why[256];
-    if (door == MESH_JOIN_DOOR_UNKNOWN) {
+    if (door == MESH_JOIN_DOOR_UNKNOWN || !berthd->config.join_once) {
         return false;
     }
-    if (!mesh_key_equal(&first.key, &berthd->join_target.key)) {
+    if (!is_asking_first(berthd)) {
         join_ask_at(berthd, &first);
         return false;
     }

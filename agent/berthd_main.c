@@ -39,6 +39,7 @@ enum option_id {
     OPTION_LABEL,
     OPTION_BOOTSTRAP,
     OPTION_JOIN,
+    OPTION_JOIN_ONCE,
     OPTION_IMAGE_CACHE,
     OPTION_RESERVE,
     OPTION_RESERVE_DISK,
@@ -75,6 +76,8 @@ static const struct option_row {
     {OPTION_BOOTSTRAP, "bootstrap", NULL, "found a new cluster on this host"},
     {OPTION_JOIN, "join", "TOKEN",
      "join the cluster that made the token; - reads it from stdin"},
+    {OPTION_JOIN_ONCE, "join-once", NULL,
+     "end when the token's host lets nobody in, instead of asking on"},
     {OPTION_NAME, "name", "NAME", "name of this host (the machine's)"},
     {OPTION_ADDRESS, "address", "IPV4",
      "address for the other hosts (of the default route)"},
@@ -304,6 +307,9 @@ take_option(struct options *options, const struct option_row *row, const char *t
         return 0;
     case OPTION_JOIN:
         return take_token(options, text);
+    case OPTION_JOIN_ONCE:
+        config->join_once = true;
+        return 0;
     case OPTION_IMAGE_CACHE:
         return parse_bytes(text, &config->image_cache_bytes, &err) < 0
                    ? bad(row->name, err.text)

@@ -161,10 +161,13 @@ static void on_peer_refused(void *context, const struct mesh_peer_id *peer)
         peer->class == MESH_MEMBER ? members_by_key(link->members, &key) : NULL;
     char hex[MESH_KEY_HEX_SIZE];
     mesh_key_format(&peer->key, hex);
-    log_warn("link",
-             peer->class == MESH_JOIN_HOST ? "the host that we ask to join lets nobody in"
-                                           : "a host does not know our key",
-             KV_STR("peer", member != NULL ? member->name : NULL), KV_STR("key", hex));
+    if (member != NULL) {
+        log_warn("link", "a host does not know our key", KV_STR("peer", member->name),
+                 KV_STR("key", hex));
+    } else {
+        log_warn("link", "the host that is asked to let us in lets nobody in",
+                 KV_STR("key", hex));
+    }
 }
 
 static void self_deliver(void *context)

@@ -191,6 +191,7 @@ static int prepare(struct cli *cli, struct start *start)
     if (start->token[0] != '\0') {
         add(start, "--join");
         add(start, "-"); /* so that it is in no process list */
+        add(start, "--join-once");
     } else if (!start->was_member) {
         add(start, "--bootstrap");
     }

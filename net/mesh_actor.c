@@ -17,7 +17,7 @@
 /* A dialer that was turned away: libzmq does not try again, we do. */
 #define RETRY_MIN_MS 500
 #define RETRY_MAX_MS 8000
-/* One that does not know our key for so long dials us itself once it does. */
+/* A member that does not know our key for long dials us itself once it does. */
 #define RETRY_REFUSED_MAX_MS 64000
 #define REFUSAL_SLACK_MS     1000
 /* It counts when it has lasted: a host that has just joined dials hosts that are yet to
@@ -130,7 +130,9 @@ static void link_events_read(struct mesh *mesh, struct mesh_link *link)
             link_disconnected(mesh, link);
             break;
         case MESH_SOCKET_REFUSED:
-            link_turned_away(mesh, link, RETRY_REFUSED_MAX_MS);
+            link_turned_away(mesh, link,
+                             link->peer->id.class == MESH_MEMBER ? RETRY_REFUSED_MAX_MS
+                                                                 : RETRY_MAX_MS);
             peer_refused(mesh, link->peer);
             break;
         case MESH_SOCKET_BROKEN:
