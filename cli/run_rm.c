@@ -110,6 +110,16 @@ static int gather(struct cli *cli, struct doomed *doomed)
     return code;
 }
 
+static bool has_kind(const struct doomed *doomed, enum kind kind)
+{
+    for (unsigned i = 0; i < doomed->count; i++) {
+        if (doomed->victims[i].name.info->kind == kind) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* ---- asking ---- */
 
 static void
@@ -163,13 +173,9 @@ static void stake_take(struct stake *stake, struct victim *host, json_t *vm)
 static int find_stake(struct cli *cli, struct doomed *doomed, struct stake *stake)
 {
     CLEANUP_JSON json_t *list = NULL;
-    unsigned hosts = 0;
     size_t index;
     json_t *vm;
-    for (unsigned i = 0; i < doomed->count; i++) {
-        hosts += doomed->victims[i].name.info->kind == KIND_HOST ? 1U : 0U;
-    }
-    int code = hosts > 0
+    int code = has_kind(doomed, KIND_HOST)
                    ? remote_list(cli, kind_info(KIND_VM), "", DISKS_LOST_READ, &list)
                    : (int)EXIT_OK;
     json_array_foreach(json_object_get(list, "items"), index, vm)
@@ -260,14 +266,10 @@ static bool may_list_tokens(struct cli *cli)
 static int check_tokens(struct cli *cli, const struct doomed *doomed)
 {
     CLEANUP_JSON json_t *list = NULL;
-    unsigned tenants = 0;
     unsigned kept = 0;
     size_t index;
     json_t *token;
-    for (unsigned i = 0; i < doomed->count; i++) {
-        tenants += doomed->victims[i].name.info->kind == KIND_TENANT ? 1U : 0U;
-    }
-    if (tenants == 0 || doomed->count == 1) { /* one alone does not wait */
+    if (!has_kind(doomed, KIND_TENANT) || doomed->count == 1) { /* alone none waits */
         return EXIT_OK;
     }
     if (!may_list_tokens(cli)) { /* the cluster judges the tenant itself */
@@ -463,15 +465,12 @@ static int remove_all(struct cli *cli, const struct doomed *doomed)
 static void tell_voters(struct cli *cli, const struct doomed *doomed)
 {
     CLEANUP_JSON json_t *list = NULL;
-    unsigned hosts = 0;
     unsigned voters = 0;
     size_t index;
     json_t *host;
-    for (unsigned i = 0; i < doomed->count; i++) {
-        hosts += doomed->victims[i].name.info->kind == KIND_HOST ? 1U : 0U;
-    }
-    if (hosts == 0 || remote_list(cli, kind_info(KIND_HOST), "",
-                                  "metadata.name,status.voter", &list) != EXIT_OK) {
+    if (!has_kind(doomed, KIND_HOST) ||
+        remote_list(cli, kind_info(KIND_HOST), "", "metadata.name,status.voter", &list) !=
+            EXIT_OK) {
         return;
     }
     json_array_foreach(json_object_get(list, "items"), index, host)
