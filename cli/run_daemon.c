@@ -240,10 +240,10 @@ static int fail_not_let_in(struct cli *cli, const struct start *start)
 {
     CLEANUP_FREE char *why = daemon_log_why(start->log_path, start->log_from);
     if (why != NULL) {
-        (void)cli_fail(cli, EXIT_AUTH,
-                       "the cluster does not let this host in: %s\n"
-                       "hint: berth token join on a member makes another token",
-                       why);
+        (void)cli_fail(cli, EXIT_AUTH, "the cluster does not let this host in: %s%s", why,
+                       strstr(why, "token") != NULL
+                           ? "\nhint: berth token join on a member makes another token"
+                           : "");
     } else {
         (void)fail_ended(cli, start, "has ended: the cluster does not let this host in");
     }

@@ -90,6 +90,12 @@ run 2 h3 join "${good:0:60}" --name h3 --timeout 20m
 says "the join token is cut or mistyped"
 nothing_left h3 "$RACK_RUN/h3"
 
+check "another reason than the token"
+run 6 h3 join "$good" --name h2 --timeout 20m # the token is not used up by this
+says "h2"
+! grep -q 'hint: berth token join' <<<"$said" || fail "a token does not help here: $said"
+nothing_left h3 "$RACK_RUN/h3"
+
 check "what was in the folder stays, and only that; then the good token lets it in"
 mkdir -p "$RACK_RUN/h3/left-before"
 echo kept >"$RACK_RUN/h3/left-before/note"
