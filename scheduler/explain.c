@@ -574,33 +574,59 @@ static void tell_missing(const struct state *state,
     }
 }
 
-/* Nothing starts them, nor is one made or given up instead. */
-static bool tell_unknown_vms(const struct state *state,
-                             const struct group *group,
-                             uint32_t ready,
-                             char *text)
+/* VMs that may run where the cluster does not see them: none is made or given up instead.
+ */
+struct unseen {
+    const struct vm *first; /* the oldest; NULL: there is none */
+    uint32_t unknown;       /* it is not known where */
+    uint32_t lost;          /* on a lost host that they wait for */
+};
+
+static struct unseen unseen_of(const struct state *state, const struct group *group)
 {
-    const struct vm *first = NULL;
+    struct unseen unseen = {0};
     const struct vm *vm;
-    uint32_t unknown = 0;
     size_t cursor = 0;
     while ((vm = state_vm_of_group(state, group, &cursor)) != NULL) {
-        if (state_place_unknown(state, vm)) {
-            first = first == NULL || vm->meta.uid < first->meta.uid ? vm : first;
-            unknown++;
+        const bool unknown = state_place_unknown(state, vm);
+        const bool lost = vm->status.phase == PHASE_LOST && !unknown;
+        unseen.unknown += unknown ? 1U : 0U;
+        unseen.lost += lost ? 1U : 0U;
+        if ((unknown || lost) &&
+            (unseen.first == NULL || vm->meta.uid < unseen.first->meta.uid)) {
+            unseen.first = vm;
         }
     }
-    if (first == NULL) {
-        return false;
+    return unseen;
+}
+
+static void tell_unseen(const struct state *state,
+                        const struct group *group,
+                        const struct unseen *unseen,
+                        uint32_t ready,
+                        char *text)
+{
+    char waits[96] = "";
+    char unknown[96] = "";
+    const uint32_t have = state_group_vms(state, group);
+    if (unseen->unknown > 0) {
+        (void)snprintf(unknown, sizeof(unknown),
+                       "since the cluster began again it is not known where %u of its %u "
+                       "VMs %s",
+                       unseen->unknown, have, unseen->unknown == 1 ? "is" : "are");
     }
-    (void)snprintf(
-        text, SUMMARY_SIZE,
-        "%s: since the cluster began again it is not known where %u of its %u "
-        "VMs %s (%u ready, %u wanted); it starts and gives up none of those by "
-        "itself: berth explain vm/%s.",
-        group->meta.name, unknown, state_group_vms(state, group),
-        unknown == 1 ? "is" : "are", ready, group->status.desired, first->meta.name);
-    return true;
+    if (unseen->lost > 0) {
+        (void)snprintf(waits, sizeof(waits),
+                       "%u of its %u VMs %s for a lost host, where %s may still run",
+                       unseen->lost, have, unseen->lost == 1 ? "waits" : "wait",
+                       unseen->lost == 1 ? "it" : "they");
+    }
+    (void)snprintf(text, SUMMARY_SIZE,
+                   "%s: %s%s%s (%u ready, %u wanted); it starts and gives up none of "
+                   "those by itself: berth explain vm/%s.",
+                   group->meta.name, unknown,
+                   unseen->unknown > 0 && unseen->lost > 0 ? ", and " : "", waits, ready,
+                   group->status.desired, unseen->first->meta.name);
 }
 
 static void tell_group(const struct state *state,
@@ -614,6 +640,7 @@ static void tell_group(const struct state *state,
     uint32_t placed = 0;
     uint32_t ready = 0;
     uint32_t desired = group->status.desired;
+    const struct unseen unseen = unseen_of(state, group);
     size_t cursor = 0;
     const struct vm *vm;
     while ((vm = state_vm_of_group(state, group, &cursor)) != NULL) {
@@ -625,8 +652,8 @@ static void tell_group(const struct state *state,
         uint32_t left = state_group_vms(state, group);
         (void)snprintf(text, SUMMARY_SIZE, "%s is being deleted: %u VM%s still to go.",
                        group->meta.name, left, plural_s_are(left));
-    } else if (tell_unknown_vms(state, group, ready, text)) {
-        return;
+    } else if (unseen.first != NULL) {
+        tell_unseen(state, group, &unseen, ready, text);
     } else if (placed < desired) {
         uint32_t more = desired - placed;
         tell_missing(state, group, machine, findings, missing, sizeof(missing));

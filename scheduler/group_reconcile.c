@@ -145,14 +145,17 @@ static void evict(struct step *step, const struct vm *vm, const char *reason)
     }
 }
 
-/* A VM of which it is not known where it is may be found running, and would be ended as a
- * stray, with its disks: only its user gives it up. Nor does another go instead of it,
- * for it may not come back. */
+/* A VM of which it is not known where it is, or that waits for its lost host, may run
+ * there: it would be ended as a stray, with its disks, and until then the next of its
+ * name and address would run beside it. Only its user gives it up. Nor does another go
+ * instead of it, for it may not come back. */
 static bool
 may_go(const struct step *step, const struct group *group, const struct vm *vm)
 {
+    const bool may_run =
+        vm->status.phase == PHASE_LOST || state_place_unknown(step->state, vm);
     return vm->status.intent != STOP_INTENT_DELETE &&
-           (group->status.deleting || !state_place_unknown(step->state, vm));
+           (group->status.deleting || !may_run);
 }
 
 static void

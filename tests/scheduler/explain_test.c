@@ -810,6 +810,26 @@ START_TEST(a_group_says_of_which_vms_it_is_not_known_where_they_are)
 }
 END_TEST
 
+START_TEST(a_group_says_which_vms_wait_for_a_lost_host)
+{
+    struct template *template = make_template(DEFAULT_TENANT, "patient", NULL);
+    template->spec.lifecycle.host_failure = HOST_FAILURE_WAIT;
+    ck_assert_int_eq(put(KIND_TEMPLATE, template), 0);
+    put_group("db", "patient", 2);
+    settle_all();
+    const uint64_t host = vm_named("db-1")->status.host;
+    ck_assert_uint_eq(vm_named("db-2")->status.host, host);
+    ck_assert_int_eq(host_phase(host, HOST_PHASE_LOST), 0);
+    ck_assert_int_eq(scale("db", 1, true), 0);
+    settle_all();
+    explain_group("db");
+    ck_assert_str_eq(text("summary"),
+                     "db: 2 of its 2 VMs wait for a lost host, where they may still run "
+                     "(0 ready, 1 wanted); it starts and gives up none of those by "
+                     "itself: berth explain vm/db-1.");
+}
+END_TEST
+
 START_TEST(a_group_on_its_way_out_says_so)
 {
     put_group("web", "plain", 2);
@@ -953,6 +973,7 @@ int main(void)
     tcase_add_test(tests, a_group_says_what_it_lacks_and_why);
     tcase_add_test(tests, a_group_at_its_quota_is_told_so);
     tcase_add_test(tests, a_group_says_of_which_vms_it_is_not_known_where_they_are);
+    tcase_add_test(tests, a_group_says_which_vms_wait_for_a_lost_host);
     tcase_add_test(tests, a_group_on_its_way_out_says_so);
     tcase_add_test(tests, a_group_that_scales_by_load_shows_its_numbers);
     tcase_add_test(tests, foreign_bytes_do_not_cost_a_row);

@@ -283,6 +283,83 @@ START_TEST(a_deleted_group_goes_with_its_last_vm)
 }
 END_TEST
 
+/* ---- on a lost host ---- */
+
+/* Three of the group's VMs, which wait for their hosts, are on h1, and one on h2, which
+ * is lost. Its name. */
+static const char *lose_one(void)
+{
+    struct template *template = make_template(DEFAULT_TENANT, "patient", NULL);
+    template->spec.lifecycle.host_failure = HOST_FAILURE_WAIT;
+    ck_assert_int_eq(put(KIND_TEMPLATE, template), 0);
+    set_host(h2, 64000, 64 * MIB, ENGINE_BIT(ENGINE_QEMU), KVM_NONE);
+    put_group("db", "patient", 3);
+    settle_all();
+    set_host(h1, 64000, 64 * MIB, ENGINE_BIT(ENGINE_QEMU), KVM_NONE);
+    set_host(h2, 64000, 64 * GIB, ENGINE_BIT(ENGINE_QEMU), KVM_NONE);
+    desire("db", 4);
+    settle_all();
+    ck_assert_uint_eq(vms_on(h2), 1);
+    silent_host = h2;
+    for (unsigned ms = 0; ms < 9000; ms += 500) {
+        time_passes(500);
+        hear_all();
+        settle_all();
+    }
+    ck_assert_uint_eq(state_host(state, h2)->status.phase, HOST_PHASE_LOST);
+    ck_assert_uint_eq(vm_named("db-4")->status.phase, PHASE_LOST);
+    return "db-4";
+}
+
+/* It may run there, cut off: another of its name would run beside it, and it would be a
+ * stray, with its disks. */
+START_TEST(one_that_waits_for_its_lost_host_is_not_given_up_and_none_instead)
+{
+    const char *lost = lose_one();
+    const uint64_t uid = vm_named(lost)->meta.uid;
+    desire("db", 3);
+    settle_all();
+    ck_assert(is_there(lost));
+    ck_assert_uint_eq(size_of("db"), 4); /* three run, as many as are wanted */
+
+    desire("db", 2);
+    settle_all();
+    ck_assert(is_there(lost) && !is_there("db-3"));
+    desire("db", 4);
+    settle_all();
+    ck_assert_uint_eq(vm_named(lost)->meta.uid, uid);
+    ck_assert_uint_eq(size_of("db"), 4);
+
+    desire("db", 3);
+    silent_host = 0;
+    hear_all();
+    settle();
+    ck_assert_int_eq(reports(uid, PHASE_READY), 0);
+    settle_all(); /* it is back, and they are one too many */
+    ck_assert_uint_eq(size_of("db"), 3);
+}
+END_TEST
+
+START_TEST(one_that_waits_for_its_lost_host_goes_by_its_users_word)
+{
+    const char *lost = lose_one();
+    desire("db", 3);
+    ck_assert_int_eq(delete_object(KIND_VM, DEFAULT_TENANT, lost), 0);
+    settle_all();
+    ck_assert(!is_there(lost));
+    ck_assert_uint_eq(size_of("db"), 3);
+}
+END_TEST
+
+START_TEST(one_that_waits_for_its_lost_host_goes_with_its_group)
+{
+    (void)lose_one();
+    ck_assert_int_eq(delete_object(KIND_GROUP, DEFAULT_TENANT, "db"), 0);
+    settle_all();
+    ck_assert_ptr_null(group_named("db"));
+}
+END_TEST
+
 /* ---- after a rebirth ---- */
 
 static bool any(void *context, const struct host *host)
@@ -420,6 +497,10 @@ int main(void)
     tcase_add_test(tests, a_pending_vm_that_is_given_up_is_not_placed);
     tcase_add_test(tests, a_vm_is_not_sent_two_ways_at_once);
     tcase_add_test(tests, a_deleted_group_goes_with_its_last_vm);
+    tcase_add_test(tests,
+                   one_that_waits_for_its_lost_host_is_not_given_up_and_none_instead);
+    tcase_add_test(tests, one_that_waits_for_its_lost_host_goes_by_its_users_word);
+    tcase_add_test(tests, one_that_waits_for_its_lost_host_goes_with_its_group);
     tcase_add_test(tests, one_that_may_run_somewhere_is_not_given_up_and_none_instead);
     tcase_add_test(tests, with_their_group_they_go);
     tcase_add_test(tests, measured_load_scales_a_group_through_the_log);
