@@ -207,6 +207,16 @@ static uint64_t revision(void *context)
                : 0;
 }
 
+/* Without a log, what its orders come from. */
+static uint64_t revision_known(void *context)
+{
+    const struct berthd *berthd = context;
+    const uint64_t applied = revision(context);
+    return applied == 0 && berthd->plane.worker != NULL
+               ? worker_orders_revision(berthd->plane.worker)
+               : applied;
+}
+
 static void on_vm_forgotten(void *context, uint64_t vm)
 {
     struct berthd *berthd = context;
@@ -484,6 +494,7 @@ static int parts_open(struct berthd *berthd, struct err *err)
     const struct forward_events forward_events = {.context = berthd,
                                                   .arrived = on_forwarded,
                                                   .leader = who_leads,
+                                                  .revision = revision_known,
                                                   .undone = on_undone};
     berthd->plane.forward =
         forward_new(berthd->loop, berthd->clock, berthd->link, &forward_events);

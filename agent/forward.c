@@ -6,6 +6,7 @@
 #include "base/loop.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,7 +57,8 @@ struct forward {
     struct list visiting;
     unsigned visiting_count;
     uint64_t turned_away;
-    uint64_t leader; /* as of the last tick */
+    uint64_t revision; /* the highest of leaders' answers */
+    uint64_t leader;   /* as of the last tick */
     uint64_t leader_since_ms;
     struct loop_timer *tick;
     struct loop_timer *pump;
@@ -124,7 +126,8 @@ static void refuse_for_now(struct exchange *exchange)
            exchange_in_doubt(exchange) ? "try again; " MAY_BE_DONE : "try again");
 }
 
-/* What it was to do may be done, and is done once all the same: the log knows the key. */
+/* What it was to do may be done, and is done once all the same: the log knows the key, or
+ * the next leader knows that it may have forgotten it. */
 static bool may_repeat(const struct away *away)
 {
     const struct exchange_request *request = exchange_request(away->exchange);
@@ -136,6 +139,7 @@ static bool may_repeat(const struct away *away)
 static void away_lose(struct away *away, const char *detail)
 {
     if (may_repeat(away)) {
+        exchange_set_repeat(away->exchange);
         if (strcmp(exchange_request(away->exchange)->method, "GET") != 0) {
             exchange_set_in_doubt(away->exchange);
         }
@@ -193,6 +197,15 @@ static void away_input(void *context, const void *data, size_t size)
     }
 }
 
+/* The log had this before it can have had what is sent now. */
+static uint64_t revision_known(const struct forward *forward)
+{
+    const uint64_t here = forward->events.revision != NULL
+                              ? forward->events.revision(forward->events.context)
+                              : 0;
+    return here > forward->revision ? here : forward->revision;
+}
+
 void forward_exchange(struct forward *forward,
                       uint64_t host,
                       struct exchange *exchange,
@@ -228,13 +241,27 @@ void forward_exchange(struct forward *forward,
     forward->away_count++;
     exchange_on_cancel(exchange, away_cancelled, away);
     exchange_on_input(exchange, away_input, away);
+    if (away->to_leader) {
+        exchange_note_asked(exchange, revision_known(forward));
+    }
     const struct msg_forward message = {
         .id = away->id,
         .console_vm = console_vm,
+        .repeat_since = away->to_leader ? exchange_repeat_since(exchange) : 0,
         .request = {.data = request, .size = (uint32_t)size}};
     int r = link_send(forward->link, host, MESSAGE_FORWARD, &message);
     if (r < 0) {
         away_fail(away, exchange_in_doubt(exchange) ? MAY_BE_DONE : err_sentence(r));
+    }
+}
+
+static void learn_revision(struct forward *forward, const struct msg_header *header)
+{
+    if (strcmp(header->name, EXCHANGE_REVISION) == 0) {
+        const uint64_t revision = strtoull(header->value, NULL, 10);
+        forward->revision = revision > forward->revision && revision != ULLONG_MAX
+                                ? revision
+                                : forward->revision;
     }
 }
 
@@ -262,6 +289,9 @@ void forward_on_head(struct forward *forward,
         const struct msg_header *header = &message->headers.items[i];
         if (header->name != NULL && header->value != NULL) {
             headers[count++] = (struct exchange_header){header->name, header->value};
+            if (away->to_leader) {
+                learn_revision(forward, header);
+            }
         }
     }
     if (away->to_leader && forward->events.undone != NULL && says_undone(message)) {
@@ -524,6 +554,10 @@ void forward_on_request(struct forward *forward,
         return;
     }
     visiting->exchange = exchange;
+    if (message->repeat_since != 0) {
+        exchange_note_asked(exchange, message->repeat_since);
+        exchange_set_repeat(exchange);
+    }
     forward->events.arrived(forward->events.context, exchange, message->console_vm);
     exchange_unref(exchange);
 }

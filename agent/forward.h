@@ -8,10 +8,12 @@
  * What was meant for the leader and has no answer yet ends so when another host has led
  * for FORWARD_OLD_LEADER_MS: the old one may hang with its connections up, or be about to
  * answer as it hands over. Of those, reads and what has an Idempotency-Key do no harm
- * twice, and go back to be sent to the next leader instead of the 503. Threads: the
- * loop's. Limits: FORWARD_MAX in each table, one more is answered 503 with Retry-After;
- * FORWARD_HEAD_MS until the answer begins; EXCHANGE_QUEUE_MAX bytes waiting per answer,
- * one large piece excepted.
+ * twice, and go back to be sent to the next leader instead of the 503. That one does not
+ * remember keys for ever: it is told the revision that was known here when the request
+ * was first sent, so that it does nothing again that it may have forgotten since
+ * (exchange_repeat_since). Threads: the loop's. Limits: FORWARD_MAX in each table, one
+ * more is answered 503 with Retry-After; FORWARD_HEAD_MS until the answer begins;
+ * EXCHANGE_QUEUE_MAX bytes waiting per answer, one large piece excepted.
  */
 #pragma once
 
@@ -35,6 +37,9 @@ struct forward_events {
     void (*arrived)(void *context, struct exchange *exchange, uint64_t console_vm);
     /* The host that leads as far as known here; 0: none. */
     uint64_t (*leader)(void *context);
+    /* A revision that the state has had by now, the newest known here; 0: none. NULL:
+       what leaders' answers say is all that is known. */
+    uint64_t (*revision)(void *context);
     /* What was meant for the leader, and is surely not done: that host is not connected,
        or says that it leads no more; or may be done twice. NULL: the client is told so.
      */

@@ -294,7 +294,9 @@ RECORD_DECLARE(msg_orders, MSG_ORDERS_FIELDS)
     F(S, 2, U64, console_vm, "console", UNIT_NONE, 0, 0, UINT64_MAX, 0,             \
       "0, or an authorised console")                                                \
     F(S, 3, BLOB, request, "request", none, 0, 0, UINT64_C(8) * RECORD_TEXT_MAX, 0, \
-      "exchange_request_encode")
+      "exchange_request_encode")                                                    \
+    F(S, 4, U64, repeat_since, "repeatSince", UNIT_NONE, 0, 0, UINT64_MAX, 0,       \
+      "0, or it may have been done since this revision")
 RECORD_DECLARE(msg_forward, MSG_FORWARD_FIELDS)
 #define MSG_HEADER_FIELDS(F, S)                                    \
     F(S, 1, TEXT, name, "name", UNIT_NONE, 0, 0, 127, 0, "header") \

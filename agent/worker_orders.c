@@ -633,6 +633,11 @@ void worker_on_orders(struct worker *worker,
     loop_post_send(worker->heartbeat_post);
 }
 
+uint64_t worker_orders_revision(const struct worker *worker)
+{
+    return worker->orders.revision;
+}
+
 void worker_vm_changed(void *context, const struct vm_report *report)
 {
     struct worker *worker = context;

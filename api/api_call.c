@@ -31,7 +31,7 @@ static unsigned common_headers(const struct exchange *exchange,
     const char *request_id = exchange_request(exchange)->request_id;
     unsigned count = 0;
     (void)snprintf(revision_text, 24, "%" PRIu64, revision);
-    headers[count++] = (struct exchange_header){"Berth-Revision", revision_text};
+    headers[count++] = (struct exchange_header){EXCHANGE_REVISION, revision_text};
     if (request_id != NULL) {
         headers[count++] = (struct exchange_header){"X-Request-Id", request_id};
     }
@@ -349,6 +349,27 @@ static uint32_t stamp(struct api_call *call, struct command *commands, uint32_t 
     return fresh;
 }
 
+/* A host asks again what an earlier leader may have done. What is remembered is answered,
+ * and what nobody can have forgotten since it was first asked was not done; of anything
+ * else the client is told. Unlike its retries this one is sure to be told apart. */
+static bool may_be_forgotten(const struct api_call *call, const struct command *command)
+{
+    const uint64_t since = exchange_repeat_since(call->exchange);
+    const struct state *state = since != 0 ? call_state(call) : NULL;
+    return state != NULL && state_may_have_forgotten(state, command->request_id, since);
+}
+
+static void fail_forgotten(struct api_call *call)
+{
+    call->confirm = NULL; /* true of whoever leads, and its commands are numbered */
+    call_fail_with(
+        call, &(struct problem){
+                  .code = BERTH_EUNKNOWN,
+                  .detail = "the leader that was asked first was lost, and so much was "
+                            "asked since that it is not known whether it has done this",
+                  .hint = "look whether it was done before you ask again"});
+}
+
 void call_guard(const struct api_call *call, struct command *ret_command)
 {
     command_init(ret_command, COMMAND_NOOP);
@@ -404,6 +425,12 @@ void call_propose(struct api_call *call,
     if (fresh == 0) {
         done(call);
         return;
+    }
+    for (uint32_t i = 0; i < fresh; i++) {
+        if (may_be_forgotten(call, &commands[i])) {
+            fail_forgotten(call);
+            return;
+        }
     }
     call->awaited = fresh;
     call->done = done;

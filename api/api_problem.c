@@ -173,7 +173,7 @@ void problem_answer(struct exchange *exchange,
         headers[count++] = (struct exchange_header){EXCHANGE_UNDONE, "1"};
     }
     (void)snprintf(revision_text, sizeof(revision_text), "%" PRIu64, revision);
-    headers[count++] = (struct exchange_header){"Berth-Revision", revision_text};
+    headers[count++] = (struct exchange_header){EXCHANGE_REVISION, revision_text};
     if (request->request_id != NULL) {
         headers[count++] = (struct exchange_header){"X-Request-Id", request->request_id};
     }

@@ -35,6 +35,8 @@ struct exchange {
     void *room_context;
     uint64_t wait_until_ms;
     bool in_doubt;
+    uint64_t asked_revision; /* 0: not noted */
+    bool repeat;
 };
 
 /* ---- life ---- */
@@ -95,6 +97,23 @@ void exchange_set_in_doubt(struct exchange *exchange)
 bool exchange_in_doubt(const struct exchange *exchange)
 {
     return exchange->in_doubt;
+}
+
+void exchange_note_asked(struct exchange *exchange, uint64_t revision)
+{
+    if (exchange->asked_revision == 0) {
+        exchange->asked_revision = revision > 0 ? revision : 1;
+    }
+}
+
+void exchange_set_repeat(struct exchange *exchange)
+{
+    exchange->repeat = true;
+}
+
+uint64_t exchange_repeat_since(const struct exchange *exchange)
+{
+    return exchange->repeat ? exchange->asked_revision : 0;
 }
 
 const struct exchange_request *exchange_request(const struct exchange *exchange)

@@ -35,6 +35,8 @@
 #define EXCHANGE_ANSWER_MAX (64u << 20)
 /* The header that carries the length of such an answer. */
 #define EXCHANGE_LENGTH "Content-Length"
+/* The header of every answer: the newest revision that it can speak of. */
+#define EXCHANGE_REVISION "Berth-Revision"
 
 /* Who asks; filled by the transport, judged by the leader. */
 struct exchange_credentials {
@@ -119,6 +121,14 @@ void exchange_revoke(struct exchange *exchange);
 bool exchange_ended(const struct exchange *exchange);
 /* The head was given: too late for a problem document. */
 bool exchange_begun(const struct exchange *exchange);
+
+/* A request with a key that may have been done, and is asked of a leader again by a host,
+ * not by its client: the log's memory must not have forgotten it since. The revision, at
+ * least 1, is one that the state had when it was first asked, or earlier; the first that
+ * is noted stays. 0: it is no repeat. */
+void exchange_note_asked(struct exchange *exchange, uint64_t revision);
+void exchange_set_repeat(struct exchange *exchange);
+uint64_t exchange_repeat_since(const struct exchange *exchange);
 
 /* How long it may wait for a leader in all, for whoever has it wait; 0: not set. */
 uint64_t exchange_wait_until(const struct exchange *exchange);

@@ -18,6 +18,7 @@ struct request_memory {
     uint32_t count;
     uint64_t sequence; /* of the next entry */
     uint64_t hash;
+    uint64_t forgotten[REQUEST_OWNER_SETS]; /* the highest revision, by set of owners */
 };
 
 static uint32_t places_for(uint32_t limit)
@@ -170,6 +171,17 @@ static uint64_t oldest_of(const struct request_memory *memory, uint32_t owner)
 
 /* ---- forgetting ---- */
 
+static uint64_t *forgotten_of(struct request_memory *memory, uint32_t owner)
+{
+    return &memory->forgotten[owner % REQUEST_OWNER_SETS];
+}
+
+uint64_t request_memory_forgotten(const struct request_memory *memory,
+                                  const uint8_t id[REQUEST_ID_SIZE])
+{
+    return memory->forgotten[owner_of(id) % REQUEST_OWNER_SETS];
+}
+
 static void forget_oldest(struct request_memory *memory)
 {
     uint64_t oldest = memory->sequence - memory->count;
@@ -179,6 +191,9 @@ static void forget_oldest(struct request_memory *memory)
     place_clear(memory, place);
     memory->hash -= entry_hash(oldest, request);
     memory->count--;
+    uint64_t *forgotten = forgotten_of(memory, memory->owners[oldest % memory->limit]);
+    *forgotten =
+        request->result.revision > *forgotten ? request->result.revision : *forgotten;
     let_go(memory, memory->owners[oldest % memory->limit]);
 }
 
@@ -252,10 +267,15 @@ uint64_t request_memory_sequence(const struct request_memory *memory)
     return memory->sequence;
 }
 
-void request_memory_start(struct request_memory *memory, uint64_t sequence)
+void request_memory_start(struct request_memory *memory,
+                          uint64_t sequence,
+                          uint64_t revision)
 {
     REQUIRE(memory->count == 0);
     memory->sequence = sequence;
+    for (size_t i = 0; i < REQUEST_OWNER_SETS; i++) {
+        memory->forgotten[i] = sequence > 0 ? revision : 0;
+    }
 }
 
 uint64_t request_memory_hash(const struct request_memory *memory)

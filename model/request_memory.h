@@ -6,7 +6,9 @@
  * has the others' forgotten. All replicas have to begin with that at the same entry of
  * the log: LEVEL_REQUEST_SHARES (model/level.h). The digest is of what was asked (type,
  * subject, body), without the time of asking. Replicated: part of the snapshot and of the
- * state's hash. Threads: the owner's. Errors: -ENOMEM.
+ * state's hash; not so how new an answer of an owner was ever forgotten, which a replica
+ * that has loaded a snapshot knows less well than one that has been there. Threads: the
+ * owner's. Errors: -ENOMEM.
  */
 #pragma once
 
@@ -14,6 +16,7 @@
 
 #define REQUEST_OWNER_SIZE 4
 #define REQUEST_SHARES     4 /* one apply of 1000 objects fits the state's share of 1024 */
+#define REQUEST_OWNER_SETS 256 /* of owners, for what was forgotten: few share one */
 
 struct remembered_request {
     uint8_t id[REQUEST_ID_SIZE];
@@ -42,8 +45,14 @@ const struct remembered_request *request_memory_at(const struct request_memory *
                                                    uint32_t index);
 /* How many were ever added: the sequence number of the next. */
 uint64_t request_memory_sequence(const struct request_memory *memory);
-/* For decoding: an empty memory whose oldest entry will have this number. */
-void request_memory_start(struct request_memory *memory, uint64_t sequence);
+/* For decoding: an empty memory whose oldest entry will have this number; revision: what
+ * was forgotten before that is no newer. */
+void request_memory_start(struct request_memory *memory,
+                          uint64_t sequence,
+                          uint64_t revision);
+/* No answer of the id's owner that was forgotten has a higher revision; 0: none was. */
+uint64_t request_memory_forgotten(const struct request_memory *memory,
+                                  const uint8_t id[REQUEST_ID_SIZE]);
 /* Sum over the entries and their sequence numbers. */
 uint64_t request_memory_hash(const struct request_memory *memory);
 bool request_id_is_zero(const uint8_t id[REQUEST_ID_SIZE]);

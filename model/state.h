@@ -80,6 +80,11 @@ void state_apply(struct state *state,
 bool state_answered(const struct state *state,
                     const uint8_t id[REQUEST_ID_SIZE],
                     struct apply_result *ret_result);
+/* Whether a request of this id may have been answered and forgotten since that revision.
+ * No: it is remembered if it was answered since. */
+bool state_may_have_forgotten(const struct state *state,
+                              const uint8_t id[REQUEST_ID_SIZE],
+                              uint64_t since_revision);
 
 uint64_t state_revision(const struct state *state);
 /* Order-independent hash of all objects, counters and remembered requests; equal on all

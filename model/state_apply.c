@@ -492,6 +492,15 @@ bool state_answered(const struct state *state,
     return known != NULL;
 }
 
+/* What is remembered raises the revision, so that no two answers have one. */
+bool state_may_have_forgotten(const struct state *state,
+                              const uint8_t id[REQUEST_ID_SIZE],
+                              uint64_t since_revision)
+{
+    return request_memory_find(state->requests, id) == NULL &&
+           request_memory_forgotten(state->requests, id) > since_revision;
+}
+
 /* True when the request was seen before; the result is then complete. */
 static bool answer_again(struct state *state,
                          const struct command *command,

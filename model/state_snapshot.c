@@ -489,7 +489,7 @@ decode_objects(struct decoder *decoder, enum kind kind, struct bytes_reader *rea
 static int decode_requests(struct decoder *decoder, struct bytes_reader *reader)
 {
     struct request_memory *requests = decoder->state->requests;
-    request_memory_start(requests, bytes_read_u64(reader));
+    request_memory_start(requests, bytes_read_u64(reader), decoder->state->revision);
     uint32_t count = bytes_read_u32(reader);
     for (uint32_t i = 0; i < count && reader->error == 0; i++) {
         struct remembered_request request = {0};

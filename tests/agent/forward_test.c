@@ -151,10 +151,18 @@ static void on_undone(void *context, struct exchange *exchange)
 }
 
 static bool again_elsewhere; /* undone ones are taken back */
+static uint64_t state_revision_here;
+
+static uint64_t revision_here(void *context)
+{
+    (void)context;
+    return state_revision_here;
+}
 
 static const struct forward_events events = {.arrived = on_arrived, .leader = who_leads};
 static const struct forward_events events_again = {.arrived = on_arrived,
                                                    .leader = who_leads,
+                                                   .revision = revision_here,
                                                    .undone = on_undone};
 
 static void hear(struct rack_host *host,
@@ -199,6 +207,7 @@ static void start(void)
     arrived_count = cancelled = 0;
     input[0] = '\0';
     leads = 0;
+    state_revision_here = 0;
     now_ms = 1000;
     rack_start(2);
     for (unsigned i = 0; i < 2; i++) {
@@ -629,6 +638,83 @@ START_TEST(what_a_lost_leader_may_have_done_is_sent_again_where_that_does_no_har
 }
 END_TEST
 
+static struct exchange *keyed_write(void)
+{
+    struct exchange_request made = {.method = "PUT",
+                                    .path = strdup("/v1/vms"),
+                                    .query = strdup(""),
+                                    .idempotency_key = strdup("k1")};
+    struct exchange *exchange = exchange_new(&made, &client_sink, &client);
+    ck_assert_ptr_nonnull(exchange);
+    return exchange;
+}
+
+/* Host 2 is lost with it, is back, and is asked again as the next leader. */
+static void lose_and_ask_again(struct exchange *exchange)
+{
+    const unsigned before = arrived_count;
+    forward_exchange(forwards[0], 2, exchange, 0);
+    RACK_WAIT(arrived_count == before + 1);
+    ck_assert_uint_eq(exchange_repeat_since(arrived[before]), 0); /* the first time */
+    host_down(&rack.hosts[1]);
+    RACK_WAIT(undone != NULL);
+    host_up(&rack.hosts[1]);
+    RACK_WAIT(link_is_up(rack.hosts[0].link, 2));
+    state_revision_here += 1000; /* as it is by now says nothing */
+    forward_exchange(forwards[0], 2, undone, 0);
+    RACK_WAIT(arrived_count == before + 2);
+}
+
+/* The log does not remember keys for ever: whoever leads next has to know since when it
+ * must not have forgotten any. */
+START_TEST(a_repeat_says_since_when_it_may_have_been_done)
+{
+    again_elsewhere = true;
+    start();
+    state_revision_here = 41;
+    struct exchange *exchange = keyed_write();
+    lose_and_ask_again(exchange);
+    ck_assert_uint_eq(exchange_repeat_since(arrived[1]), 41);
+    exchange_unref(undone);
+    exchange_unref(exchange);
+    undone = NULL;
+    again_elsewhere = false;
+    stop();
+}
+END_TEST
+
+/* A row: what is known of the state without a log, and what the repeat says. */
+static const struct {
+    const char *told; /* by a leader's answer before, as its revision; NULL: none was */
+    uint64_t since;
+} without_log[] = {{NULL, 1}, {"37", 37}, {"x", 1}, {"99999999999999999999", 1}};
+
+START_TEST(a_host_without_a_log_knows_what_leaders_have_answered)
+{
+    again_elsewhere = true;
+    start();
+    if (without_log[_i].told != NULL) {
+        const struct exchange_header told = {EXCHANGE_REVISION, without_log[_i].told};
+        struct exchange *before = forwarded_and_arrived();
+        exchange_answer(arrived[0], 200, "text/plain", &told, 1, "", 0);
+        RACK_WAIT(client.ended);
+        exchange_unref(before);
+        RACK_WAIT(client.released);
+        free(client.body);
+        memset(&client, 0, sizeof(client));
+    }
+    struct exchange *exchange = keyed_write();
+    lose_and_ask_again(exchange);
+    ck_assert_uint_eq(exchange_repeat_since(arrived[arrived_count - 1]),
+                      without_log[_i].since);
+    exchange_unref(undone);
+    exchange_unref(exchange);
+    undone = NULL;
+    again_elsewhere = false;
+    stop();
+}
+END_TEST
+
 START_TEST(a_console_has_nothing_to_do_with_who_leads)
 {
     start();
@@ -784,6 +870,9 @@ int main(void)
     tcase_add_loop_test(
         tests, what_a_lost_leader_may_have_done_is_sent_again_where_that_does_no_harm, 0,
         ARRAY_COUNT(lost));
+    tcase_add_test(tests, a_repeat_says_since_when_it_may_have_been_done);
+    tcase_add_loop_test(tests, a_host_without_a_log_knows_what_leaders_have_answered, 0,
+                        ARRAY_COUNT(without_log));
     tcase_add_test(tests, a_console_has_nothing_to_do_with_who_leads);
     tcase_add_test(tests, an_answer_that_has_begun_may_take_its_time);
     tcase_add_loop_test(tests, one_request_too_many_is_told_to_come_again, 0, 2);

@@ -308,6 +308,105 @@ START_TEST(a_key_that_is_in_doubt_since_its_barrier_began_is_not_taken_for_a_new
 }
 END_TEST
 
+/* ---- what a host asks again ---- */
+
+struct repeat {
+    struct twin twin;
+    const char *key;
+    const char *body;
+    uint64_t since;
+};
+
+static void repeat_arrives(struct served *server, void *context)
+{
+    static const struct exchange_sink sink = {
+        .head = twin_head, .data = twin_data, .end = twin_end, .released = twin_released};
+    struct repeat *repeat = context;
+    struct exchange_request request = {.method = "PUT",
+                                       .path = strdup("/v1/tenants/shop"),
+                                       .query = strdup(""),
+                                       .idempotency_key = strdup(repeat->key),
+                                       .body = (uint8_t *)strdup(repeat->body),
+                                       .body_size = strlen(repeat->body),
+                                       .credentials = {.local_root = true}};
+    struct exchange *exchange = exchange_new(&request, &sink, &repeat->twin);
+    if (repeat->since != 0) {
+        exchange_note_asked(exchange, repeat->since);
+        exchange_set_repeat(exchange);
+    }
+    served_arrives(server, exchange);
+    exchange_unref(exchange);
+}
+
+static struct repeat *awaited_repeat;
+
+static unsigned repeat_released(const struct served *server)
+{
+    (void)server;
+    return (unsigned)awaited_repeat->twin.released;
+}
+
+/* since 0: it comes for the first time. The status. */
+static int sent_on(const char *key, const char *body, uint64_t since)
+{
+    struct repeat repeat = {.key = key, .body = body, .since = since};
+    awaited_repeat = &repeat;
+    served_do(served, repeat_arrives, &repeat);
+    await_counted(repeat_released, 1);
+    return repeat.twin.status;
+}
+
+static void read_revision(struct served *server, void *context)
+{
+    *(uint64_t *)context = state_revision(served_state(server));
+}
+
+static uint64_t revision_now(void)
+{
+    uint64_t revision = 0;
+    served_do(served, read_revision, &revision);
+    return revision;
+}
+
+/* As many answers as one subject has, and a few more; the label is the last one's. */
+static void forget_all(const char *label)
+{
+    char body[256];
+    (void)snprintf(body, sizeof(body), SHOP("%s"), label);
+    for (unsigned i = 0; i < STATE_REQUESTS_MAX / 4 + 8; i += 2) {
+        char key[16];
+        (void)snprintf(key, sizeof(key), "%s%u", label, i);
+        ck_assert_int_eq(sent_on(key, body, 0), 200);
+    }
+}
+
+/* The log does not remember a key for ever, and a later write would be undone. */
+START_TEST(what_a_host_asks_again_is_not_done_when_the_log_may_have_forgotten_it)
+{
+    const uint64_t before = revision_now();
+    ck_assert_int_eq(sent_on("w", SHOP("one"), 0), 200);
+    ck_assert_int_eq(sent_on("w", SHOP("one"), before), 200); /* it is remembered */
+    forget_all("two");
+    ck_assert_int_eq(sent_on("w", SHOP("one"), before), 504);
+    ck_assert_str_eq(label(), "two");
+    ck_assert_int_eq(sent_on("w", SHOP("one"), before), 504); /* nothing was begun */
+    ck_assert_str_eq(label(), "two");
+}
+END_TEST
+
+/* A subject whose answers go all the time is no reason, as long as they are old. */
+START_TEST(what_a_host_asks_again_is_done_when_only_older_answers_were_forgotten)
+{
+    forget_all("two");
+    const uint64_t before = revision_now();
+    ck_assert_int_eq(sent_on("w", SHOP("one"), before), 200); /* the first was lost */
+    ck_assert_str_eq(label(), "one");
+    ck_assert_int_eq(sent_on("x", SHOP("three"), 0), 200);
+    ck_assert_int_eq(sent_on("w", SHOP("one"), before), 200);
+    ck_assert_str_eq(label(), "three");
+}
+END_TEST
+
 START_TEST(keys_of_two_subjects_are_two_keys)
 {
     served_token(served, "ana", "ana", ROLE_ADMIN, "", 0);
@@ -569,6 +668,10 @@ int main(void)
     tcase_add_test(tests, what_came_through_without_its_guard_is_not_told_as_done);
     tcase_add_test(
         tests, a_key_that_is_in_doubt_since_its_barrier_began_is_not_taken_for_a_new_one);
+    tcase_add_test(tests,
+                   what_a_host_asks_again_is_not_done_when_the_log_may_have_forgotten_it);
+    tcase_add_test(tests,
+                   what_a_host_asks_again_is_done_when_only_older_answers_were_forgotten);
     tcase_add_test(tests, keys_of_two_subjects_are_two_keys);
     tcase_add_test(tests, reading_needs_no_key_and_uses_none_up);
     tcase_add_test(tests, a_retry_of_an_apply_that_was_half_done_gets_the_same_answer);

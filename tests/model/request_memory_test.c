@@ -110,7 +110,7 @@ START_TEST(who_asks_much_has_its_own_forgotten_and_nobody_elses)
 
     /* As a snapshot has it: by age, from the number of the oldest on. */
     uint32_t count = request_memory_count(memory);
-    request_memory_start(copy, request_memory_sequence(memory) - count);
+    request_memory_start(copy, request_memory_sequence(memory) - count, 99);
     for (uint32_t i = 0; i < count; i++) {
         ck_assert_int_eq(request_memory_add(copy, request_memory_at(memory, i), false),
                          0);
@@ -175,7 +175,7 @@ START_TEST(the_hash_is_that_of_what_is_held)
     for (uint8_t i = 0; i < 20; i++) {
         add(memory, i);
     }
-    request_memory_start(other, 20 - LIMIT);
+    request_memory_start(other, 20 - LIMIT, 20);
     for (uint8_t i = 20 - LIMIT; i < 20; i++) {
         ck_assert(request_memory_hash(other) != request_memory_hash(memory));
         add(other, i);
@@ -185,6 +185,43 @@ START_TEST(the_hash_is_that_of_what_is_held)
     add(other, 31);
     ck_assert(request_memory_hash(other) != request_memory_hash(memory));
     request_memory_free(other);
+}
+END_TEST
+
+/* By that a repeat is told from a first try: what nobody has forgotten was not answered.
+ */
+START_TEST(how_new_an_answer_was_forgotten_is_known_of_each_owner)
+{
+    struct remembered_request mine = crowd(1);
+    mine.id[3] = 7; /* of another set of owners */
+    for (uint8_t i = 1; i <= LIMIT / REQUEST_SHARES; i++) {
+        add(memory, i); /* each is somebody's: id bytes 0 to 3 */
+    }
+    ck_assert_uint_eq(request_memory_forgotten(memory, request(1).id), 0);
+    for (uint8_t i = 10; i < 20; i++) {
+        struct remembered_request made = crowd(i);
+        made.id[3] = mine.id[3];
+        ck_assert_int_eq(request_memory_add(memory, &made, true), 0);
+        const uint8_t share = LIMIT / REQUEST_SHARES;
+        ck_assert_uint_eq(request_memory_forgotten(memory, mine.id),
+                          i < 10 + share ? 0 : (uint64_t)i - share);
+    }
+    for (uint8_t i = 100; i < 100 + LIMIT; i++) { /* all of before goes */
+        struct remembered_request made = request(i);
+        made.id[3] = i;
+        ck_assert_int_eq(request_memory_add(memory, &made, true), 0);
+    }
+    ck_assert_uint_eq(request_memory_forgotten(memory, mine.id), 19);
+    ck_assert_uint_eq(request_memory_forgotten(memory, request(1).id), 2);
+
+    /* A snapshot does not say whose they were. */
+    struct request_memory *copy = request_memory_new(LIMIT);
+    ck_assert_ptr_nonnull(copy);
+    request_memory_start(copy, 0, 110);
+    ck_assert_uint_eq(request_memory_forgotten(copy, mine.id), 0);
+    request_memory_start(copy, 5, 110);
+    ck_assert_uint_eq(request_memory_forgotten(copy, mine.id), 110);
+    request_memory_free(copy);
 }
 END_TEST
 
@@ -209,6 +246,7 @@ int main(void)
     tcase_add_test(tests, who_asks_much_has_its_own_forgotten_and_nobody_elses);
     tcase_add_test(tests, what_was_held_above_a_share_goes_when_shares_begin);
     tcase_add_test(tests, the_hash_is_that_of_what_is_held);
+    tcase_add_test(tests, how_new_an_answer_was_forgotten_is_known_of_each_owner);
     tcase_add_test(tests, only_the_zero_id_is_zero);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
