@@ -341,6 +341,35 @@ static void tell_removed(struct cli *cli,
     }
 }
 
+static void path_of(struct cli *cli, const struct victim *victim, char *path)
+{
+    bool force = cli_flag(cli, "force") != NULL && victim->name.info->kind == KIND_HOST;
+    object_path(&victim->name,
+                force && victim->in_doubt ? "?force=true&surelyOff=true"
+                : force                   ? "?force=true"
+                : victim->in_doubt        ? "?surelyOff=true"
+                                          : "",
+                path);
+}
+
+/* A leader of a release that asks for no such word refuses what it does not know. The
+ * user has given it. */
+static bool
+word_dropped(struct cli *cli, struct victim *victim, const struct http_answer *answer)
+{
+    const char *detail = json_member_text(answer->document, "detail", "");
+    if (!victim->in_doubt || answer->status != 422 ||
+        strstr(detail, "surelyOff") == NULL) {
+        return false;
+    }
+    cli_note(cli,
+             "the leader's berthd is of a release that does not ask whether %s is surely "
+             "off; it is removed by your word alone",
+             victim->name.name);
+    victim->in_doubt = false;
+    return true;
+}
+
 /* With `patient`, an object in use is tried again until the deadline: what uses it goes.
  */
 static int remove_one(struct cli *cli,
@@ -358,16 +387,14 @@ static int remove_one(struct cli *cli,
     if (seen != EXIT_OK) {
         return seen;
     }
-    bool force = cli_flag(cli, "force") != NULL && name->info->kind == KIND_HOST;
-    object_path(name,
-                force && victim->in_doubt ? "?force=true&surelyOff=true"
-                : force                   ? "?force=true"
-                : victim->in_doubt        ? "?surelyOff=true"
-                                          : "",
-                path);
     for (;;) {
         struct http_answer answer;
+        path_of(cli, victim, path);
         int code = remote_answer(cli, "DELETE", path, NULL, &answer);
+        if (code == EXIT_OK && word_dropped(cli, victim, &answer)) {
+            http_answer_fini(&answer);
+            continue;
+        }
         bool again = code == EXIT_OK && patient && is_in_use(&answer) &&
                      clock_now_ms(clock_system()) < doomed->deadline_ms;
         if (code == EXIT_OK && answer.status < 300) {

@@ -1,6 +1,7 @@
 /* Goal: what is named goes, users before what they use, and only after a yes where one
  * can be asked for. */
 #include "answers.h"
+#include "base/cleanup.h"
 
 #include <pty.h>
 
@@ -164,6 +165,41 @@ START_TEST(a_host_where_vms_may_still_run_is_removed_by_its_users_word_only)
 }
 END_TEST
 
+#define REFUSED(detail)                                                     \
+    "HTTP/1.1 422 X\r\nContent-Type: application/problem+json\r\n"          \
+    "Connection: close\r\n\r\n{\"status\":422,\"code\":\"BERTH_EINVALID\"," \
+    "\"detail\":\"" detail "\"}"
+
+/* A row: what the leader says to the word, and whether the host goes without it. */
+static const struct {
+    const char *said;
+    bool goes;
+} wordless[] = {
+    {REFUSED("query: surelyOff is not known here"), true},
+    {REFUSED("query: force is not known here"), false},
+};
+
+/* Its users' racks are upgraded host by host: the leader may not know the word yet. */
+START_TEST(a_leader_of_before_is_asked_without_the_word_that_it_does_not_know)
+{
+    const struct route table[] = {
+        {"GET /v1/vms", LOST_ON_H2},
+        {"DELETE /v1/hosts/h2?surelyOff=true ", wordless[_i].said},
+        {"DELETE /v1/hosts/h2 ", ANSWER_JSON("{\"revision\":7}")},
+        {"GET /v1/hosts?", ANSWER_JSON("{\"items\":[]}")},
+        {NULL, NULL}};
+    answers_start(NULL, table);
+    int refused = berth("rm host/h2");
+    int done = berth("rm host/h2 --yes");
+    answers_stop();
+    ck_assert_int_eq(refused, 2); /* it is the user's word all the same */
+    ck_assert_msg(done == (wordless[_i].goes ? 0 : 2), "%d: %s", done, ran.err);
+    ck_assert_int_eq(strstr(ran.err, "does not ask whether h2 is surely off") != NULL,
+                     wordless[_i].goes);
+    ck_assert_int_eq(strstr(ran.out, "removed    host/h2") != NULL, wordless[_i].goes);
+}
+END_TEST
+
 #define TENANT "apiVersion: berth/v1\nkind: Tenant\nmetadata: {name: shop}\n"
 
 START_TEST(a_token_that_keeps_its_tenant_is_told_before_anything_is_removed)
@@ -223,6 +259,9 @@ int main(void)
     tcase_add_checked_fixture(lost, folder_start, folder_stop);
     tcase_add_test(lost,
                    a_host_where_vms_may_still_run_is_removed_by_its_users_word_only);
+    tcase_add_loop_test(
+        lost, a_leader_of_before_is_asked_without_the_word_that_it_does_not_know, 0,
+        ARRAY_COUNT(wordless));
     tcase_set_timeout(lost, 300);
     suite_add_tcase(suite, lost);
     return test_main_run(suite);
