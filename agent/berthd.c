@@ -13,6 +13,7 @@
 #include "base/own_address.h"
 #include "base/state_file.h"
 #include "base/where.h"
+#include "consensus/log_copy.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -176,6 +177,16 @@ static int log_is_there(const struct berthd *berthd, struct err *err)
         return 0;
     }
     return log_mark_lost(berthd->identity.folder, berthd->identity.name, err);
+}
+
+/* What a killed look at the log has left takes the log's room, and no boot empties the
+ * folder. */
+static void sweep_looks(const struct berthd *berthd)
+{
+    CLEANUP_FREE char *path = NULL;
+    if (asprintf(&path, "%s/" LOG_MARK_FOLDER, berthd->identity.folder) >= 0) {
+        log_copy_sweep(path);
+    }
 }
 
 /* ---- the worker
@@ -587,6 +598,7 @@ static int enter(struct berthd *berthd, struct err *err)
             log_info("berthd", "this host is a member already and just starts",
                      KV_STR("name", berthd->identity.name));
         }
+        sweep_looks(berthd);
         int r = log_is_there(berthd, err);
         if (r == 0 && log_is_ours(berthd)) {
             r = berthd_log_start(berthd, false, err);

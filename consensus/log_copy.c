@@ -2,6 +2,7 @@
 
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "base/log.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -10,16 +11,20 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <unistd.h>
 
-#define FOLDER_TEMPLATE "berth-look-XXXXXX"
+#define FOLDER_PREFIX   "berth-look-"
+#define FOLDER_TEMPLATE FOLDER_PREFIX "XXXXXX"
 #define PIECE_SIZE      16384u
 #define BLOCK_SIZE      4096u
+#define MEMINFO_MAX     65536u
 
 static const struct log_copy_place usual_places[] = {
-    {.path = "/dev/shm", .size_max = LOG_COPY_MEMORY_MAX},
-    {.path = "/run", .size_max = LOG_COPY_MEMORY_MAX},
+    {.path = "/dev/shm", .size_max = LOG_COPY_MEMORY_MAX, .memory = true},
+    {.path = "/run", .size_max = LOG_COPY_MEMORY_MAX, .memory = true},
     {.path = NULL, .size_max = UINT64_MAX},
     {.path = "/var/tmp", .size_max = UINT64_MAX},
     {.path = "/tmp", .size_max = UINT64_MAX},
@@ -112,34 +117,87 @@ static int copy_file(void *context, const char *name, int fd, uint64_t size)
 
 /* ---- places ---- */
 
+/* Of a place, and the name of a folder in it. The log's folder need not be there. */
+static int path_in(const struct log_copy_place *place,
+                   const char *folder,
+                   const char *name,
+                   char ret_path[PATH_MAX])
+{
+    const char *slash = strrchr(folder, '/');
+    const char *in = place->path != NULL ? place->path : slash != NULL ? folder : ".";
+    size_t size = in == folder ? (size_t)(slash - folder) : strlen(in);
+    int length = snprintf(ret_path, PATH_MAX, "%.*s/%s", (int)size, in, name);
+    return length < 0 || length >= PATH_MAX ? -ENAMETOOLONG : 0;
+}
+
+/* As long as it is held, nobody takes the copy for one that was left. */
+static int copy_lock(const char *path)
+{
+    CLEANUP_FD int fd = fd_open_at(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0, NULL);
+    return fd < 0 ? fd : flock(fd, LOCK_EX | LOCK_NB) < 0 ? -errno : TAKE_FD(fd);
+}
+
+static int place_fits(const struct log_copy_place *place,
+                      const char *path,
+                      uint64_t size,
+                      uint64_t available)
+{
+    struct statvfs fs;
+    if (size > place->size_max) {
+        return -EFBIG;
+    }
+    if (place->memory && size > available / 2) {
+        return -ENOMEM;
+    }
+    if (statvfs(path, &fs) < 0) {
+        return -errno;
+    }
+    const uint64_t spare = place->path == NULL ? LOG_COPY_DISK_SPARE : 0;
+    return (uint64_t)fs.f_bavail * fs.f_frsize < size + spare ? -ENOSPC : 0;
+}
+
 /* The folder for the copy, made; or why there is none. */
 static int place_take(const struct log_copy_place *place,
+                      uint64_t available,
                       const char *folder,
                       uint64_t size,
                       struct log_copy *ret_copy)
 {
-    struct statvfs fs;
     struct log_copy copy;
-    bool beside = place->path == NULL;
-    int length = snprintf(copy.folder, sizeof(copy.folder), "%s%s/" FOLDER_TEMPLATE,
-                          beside ? folder : place->path, beside ? "/.." : "");
-    if (length < 0 || (size_t)length >= sizeof(copy.folder)) {
-        return -ENAMETOOLONG;
+    int r = path_in(place, folder, FOLDER_TEMPLATE, copy.folder);
+    if (r < 0) {
+        return r;
     }
     char *name = strrchr(copy.folder, '/');
     *name = '\0';
-    int r = size > place->size_max ? -EFBIG : statvfs(copy.folder, &fs) < 0 ? -errno : 0;
+    r = place_fits(place, copy.folder, size, available);
     *name = '/';
-    if (r == 0 && (uint64_t)fs.f_bavail * fs.f_frsize < size) {
-        r = -ENOSPC;
-    }
     if (r == 0 && mkdtemp(copy.folder) == NULL) {
         r = -errno;
     }
-    if (r == 0) {
-        *ret_copy = copy;
+    if (r < 0) {
+        return r;
     }
-    return r;
+    copy.lock_fd = copy_lock(copy.folder);
+    if (copy.lock_fd < 0) {
+        (void)rmdir(copy.folder); /* else who has locked it removes it */
+        return copy.lock_fd;
+    }
+    *ret_copy = copy;
+    return 0;
+}
+
+/* Of the kernel's own words; 0: they are not to be had. */
+static uint64_t memory_available(void)
+{
+    static const char key[] = "MemAvailable:";
+    CLEANUP_FREE uint8_t *text = NULL;
+    size_t size = 0;
+    if (fd_read_file(AT_FDCWD, "/proc/meminfo", MEMINFO_MAX, &text, &size, NULL) < 0) {
+        return 0;
+    }
+    const char *at = strstr((const char *)text, key);
+    return at != NULL ? strtoull(at + sizeof(key) - 1, NULL, 10) << 10 : 0; /* kB */
 }
 
 /* 1: it is not to be had there. */
@@ -158,6 +216,7 @@ static int copy_into(const char *folder, const struct log_copy *copy, struct err
 
 int log_copy_make_in(const struct log_copy_place *places,
                      size_t count,
+                     uint64_t available_bytes,
                      const char *folder,
                      struct log_copy *ret_copy,
                      struct err *err)
@@ -167,7 +226,7 @@ int log_copy_make_in(const struct log_copy_place *places,
     int r = each_file(folder, size_add, &size, err);
     for (size_t i = 0; i < count && r >= 0; i++) {
         struct log_copy copy = {.folder = ""};
-        r = place_take(&places[i], folder, size, &copy) == 0
+        r = place_take(&places[i], available_bytes, folder, size, &copy) == 0
                 ? copy_into(folder, &copy, err)
                 : 1;
         if (r == 0) {
@@ -188,14 +247,60 @@ int log_copy_make_in(const struct log_copy_place *places,
 
 int log_copy_make(const char *folder, struct log_copy *ret_copy, struct err *err)
 {
-    return log_copy_make_in(usual_places, ARRAY_COUNT(usual_places), folder, ret_copy,
-                            err);
+    log_copy_sweep(folder);
+    return log_copy_make_in(usual_places, ARRAY_COUNT(usual_places), memory_available(),
+                            folder, ret_copy, err);
 }
 
 void log_copy_remove(struct log_copy *copy)
 {
     if (copy->folder[0] != '\0') {
         (void)fd_remove_tree(copy->folder, NULL); /* what is left is nobody's log */
+        fd_close(&copy->lock_fd);
     }
     copy->folder[0] = '\0';
+}
+
+/* ---- what was left ---- */
+
+/* Ours, and nobody's look any more. The folder may be anybody's, and so may what has such
+ * a name in it. */
+static void sweep_one(const char *path)
+{
+    struct stat info;
+    struct err err = {0};
+    CLEANUP_FD int lock = copy_lock(path);
+    if (lock < 0 || fstat(lock, &info) < 0 || info.st_uid != geteuid()) {
+        return;
+    }
+    if (fd_remove_tree(path, &err) < 0) {
+        log_warn("consensus", "the copy of a look that was killed stays",
+                 KV_STR("reason", err.text));
+    }
+}
+
+void log_copy_sweep_in(const struct log_copy_place *places,
+                       size_t count,
+                       const char *folder)
+{
+    for (size_t i = 0; i < count; i++) {
+        char path[PATH_MAX];
+        const struct dirent *entry;
+        DIR *stream = path_in(&places[i], folder, "", path) == 0 ? opendir(path) : NULL;
+        // NOLINTNEXTLINE(concurrency-mt-unsafe): the stream is ours
+        while (stream != NULL && (entry = readdir(stream)) != NULL) {
+            if (strncmp(entry->d_name, FOLDER_PREFIX, strlen(FOLDER_PREFIX)) == 0 &&
+                path_in(&places[i], folder, entry->d_name, path) == 0) {
+                sweep_one(path);
+            }
+        }
+        if (stream != NULL) {
+            (void)closedir(stream);
+        }
+    }
+}
+
+void log_copy_sweep(const char *folder)
+{
+    log_copy_sweep_in(usual_places, ARRAY_COUNT(usual_places), folder);
 }

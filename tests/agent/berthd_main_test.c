@@ -120,6 +120,24 @@ START_TEST(a_member_starts_with_a_reserve_that_leaves_nothing_and_says_so)
 }
 END_TEST
 
+/* It would eat the room that the log needs, and no boot empties the folder. */
+START_TEST(what_a_killed_look_at_the_log_has_left_is_gone_before_the_log_is_opened)
+{
+    char settings[160];
+    char address[OWN_LOOPBACK_TEXT_SIZE];
+    CLEANUP_FREE char *left = temp_dir_path(&dir, "berth-look-aB3dE6");
+    member_put();
+    ck_assert_int_eq(mkdir(left, 0700), 0);
+    temp_dir_write(&dir, "berth-look-aB3dE6/open-1", "entries");
+    own_loopback_text(1, 0, address)[strcspn(address, ":")] = '\0';
+    (void)snprintf(settings, sizeof(settings),
+                   "--mesh-port 17440 --raft-port 17442 --address %s", address);
+    ck_assert_msg(berthd(settings) == 1, "%s", said);
+    ck_assert_msg(strstr(said, "/raft is missing or was emptied") != NULL, "%s", said);
+    ck_assert_int_ne(access(left, F_OK), 0);
+}
+END_TEST
+
 /* Whatever ends with the host has to be told before it is forgotten. */
 START_TEST(a_vm_without_a_record_is_listed_while_a_process_of_it_lives)
 {
@@ -273,6 +291,8 @@ int main(void)
     tcase_add_loop_test(tests,
                         a_member_starts_with_a_reserve_that_leaves_nothing_and_says_so, 0,
                         ARRAY_COUNT(members_rows));
+    tcase_add_test(
+        tests, what_a_killed_look_at_the_log_has_left_is_gone_before_the_log_is_opened);
     tcase_add_test(tests, a_vm_without_a_record_is_listed_while_a_process_of_it_lives);
     tcase_add_test(tests, a_folder_that_is_no_hosts_has_not_simply_no_vms);
     tcase_add_test(tests, a_founder_that_was_killed_before_its_log_had_it_founds_anew);
