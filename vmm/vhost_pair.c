@@ -37,7 +37,7 @@ static bool drain(int fd)
 
 static void interrupt(struct vhost_pair *pair, unsigned ring)
 {
-    pair->device->interrupt_count++;
+    counter_add(&pair->device->interrupts, 1);
     device_line_raise(&pair->device->queue_line, pair->first_queue + ring);
 }
 

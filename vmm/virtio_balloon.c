@@ -1,8 +1,10 @@
 #include "vmm/virtio_balloon.h"
 
+#include "base/cleanup.h"
 #include "base/require.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,6 +28,11 @@ struct balloon {
     struct virtio_device device;
     struct balloon_config config;
     struct virtio_balloon_state state;
+    struct counter inflates; /* requests of each kind */
+    struct counter deflates;
+    struct counter reports;
+    struct counter statistics;
+    struct counter released_bytes;
     bool statistics_held; /* the guest's buffer waits until somebody asks */
     uint16_t statistics_head;
 };
@@ -42,7 +49,7 @@ static void release(struct balloon *balloon, uint64_t address, uint64_t size)
     const uint64_t end = (address + size) / PAGE * PAGE;
     if (first >= address && first < end &&
         guest_memory_release(balloon->device.place.memory, first, end - first) == 0) {
-        balloon->state.released_bytes += end - first;
+        counter_add(&balloon->released_bytes, end - first);
     }
 }
 
@@ -56,6 +63,7 @@ inflate(struct virtio_device *device, unsigned queue, struct virtio_chain *chain
     const size_t size =
         virtio_chain_read(chain, device->place.memory, 0, pages, sizeof(pages));
     const size_t count = size / sizeof(pages[0]);
+    counter_add(&balloon_of(device)->inflates, 1);
     for (size_t i = 0; i < count;) {
         size_t run = 1;
         while (i + run < count && pages[i + run] == (uint64_t)pages[i] + run) {
@@ -72,6 +80,7 @@ inflate(struct virtio_device *device, unsigned queue, struct virtio_chain *chain
 static enum virtio_handled
 deflate(struct virtio_device *device, unsigned queue, struct virtio_chain *chain)
 {
+    counter_add(&balloon_of(device)->deflates, 1);
     virtio_device_give(device, queue, chain->head, 0);
     return VIRTIO_TAKEN;
 }
@@ -80,6 +89,7 @@ deflate(struct virtio_device *device, unsigned queue, struct virtio_chain *chain
 static enum virtio_handled
 report(struct virtio_device *device, unsigned queue, struct virtio_chain *chain)
 {
+    counter_add(&balloon_of(device)->reports, 1);
     for (unsigned i = 0; i < chain->writable_count; i++) {
         const struct virtio_buffer *buffer = &chain->buffers[chain->readable_count + i];
         release(balloon_of(device), buffer->address, buffer->size_bytes);
@@ -114,7 +124,7 @@ statistics(struct virtio_device *device, unsigned queue, struct virtio_chain *ch
                    sizeof(uint64_t));
         }
     }
-    balloon->state.statistics_count++;
+    counter_add(&balloon->statistics, 1);
     if (balloon->statistics_held) { /* one is enough */
         virtio_device_give(device, queue, chain->head, 0);
         return VIRTIO_TAKEN;
@@ -210,10 +220,20 @@ static void balloon_config_write(struct virtio_device *device,
     }
 }
 
+static const struct counter_row balloon_counters[] = {
+    {"inflate_requests", offsetof(struct balloon, inflates)},
+    {"deflate_requests", offsetof(struct balloon, deflates)},
+    {"report_requests", offsetof(struct balloon, reports)},
+    {"statistics_requests", offsetof(struct balloon, statistics)},
+    {"released_bytes", offsetof(struct balloon, released_bytes)},
+};
+
 static const struct virtio_ops balloon_ops = {
     .kind = "virtio-balloon",
     .type = VIRTIO_TYPE_BALLOON,
     .pci_class = PCI_CLASS_MEMORY,
+    .counters = balloon_counters,
+    .counter_count = ARRAY_COUNT(balloon_counters),
     .notify = balloon_notify,
     .reset = balloon_reset,
     .stop = balloon_stop,
@@ -265,6 +285,8 @@ void virtio_balloon_state(struct virtio_device *device,
     REQUIRE(device->ops == &balloon_ops);
     virtio_device_enter(device);
     *ret_state = balloon_of(device)->state;
+    ret_state->released_bytes = counter_read(&balloon_of(device)->released_bytes);
+    ret_state->statistics_count = counter_read(&balloon_of(device)->statistics);
     ret_state->target_bytes = (uint64_t)balloon_of(device)->config.num_pages * PAGE;
     ret_state->actual_bytes = (uint64_t)balloon_of(device)->config.actual * PAGE;
     virtio_device_leave(device);

@@ -1,9 +1,11 @@
 #include "vmm/virtio_console.h"
 
+#include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/require.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -27,7 +29,9 @@ struct console {
     int watch;
     bool no_buffers; /* the guest has none */
     bool gone;       /* nothing will ever come from the other side */
-    struct virtio_console_counters counters;
+    struct counter received_bytes;
+    struct counter sent_bytes;
+    struct counter dropped_bytes;
 };
 
 static struct console *console_of(struct virtio_device *device)
@@ -63,7 +67,7 @@ receive_one(struct virtio_device *device, unsigned queue, struct virtio_chain *c
     }
     const size_t written =
         virtio_chain_write(chain, device->place.memory, 0, bytes, (size_t)size);
-    console->counters.received_bytes += written;
+    counter_add(&console->received_bytes, written);
     virtio_device_give(device, queue, chain->head, (uint32_t)written);
     return VIRTIO_TAKEN;
 }
@@ -102,8 +106,8 @@ transmit_one(struct virtio_device *device, unsigned queue, struct virtio_chain *
         }
         done += (uint64_t)sent;
     }
-    console->counters.sent_bytes += done;
-    console->counters.dropped_bytes += chain->readable_bytes - done;
+    counter_add(&console->sent_bytes, done);
+    counter_add(&console->dropped_bytes, chain->readable_bytes - done);
     virtio_device_give(device, queue, chain->head, 0);
     return VIRTIO_TAKEN;
 }
@@ -178,10 +182,18 @@ static void console_config_read(struct virtio_device *device,
     virtio_config_read(&config, sizeof(config), offset, ret_data, size);
 }
 
+static const struct counter_row console_counters[] = {
+    {"rx_bytes", offsetof(struct console, received_bytes)},
+    {"tx_bytes", offsetof(struct console, sent_bytes)},
+    {"tx_dropped_bytes", offsetof(struct console, dropped_bytes)},
+};
+
 static const struct virtio_ops console_ops = {
     .kind = "virtio-console",
     .type = VIRTIO_TYPE_CONSOLE,
     .pci_class = PCI_CLASS_SERIAL,
+    .counters = console_counters,
+    .counter_count = ARRAY_COUNT(console_counters),
     .init = console_init,
     .activate = console_update,
     .notify = console_notify,
@@ -217,7 +229,9 @@ void virtio_console_count(struct virtio_device *device,
                           struct virtio_console_counters *ret_counters)
 {
     REQUIRE(device->ops == &console_ops);
-    virtio_device_enter(device);
-    *ret_counters = console_of(device)->counters;
-    virtio_device_leave(device);
+    const struct console *console = console_of(device);
+    *ret_counters = (struct virtio_console_counters){
+        .received_bytes = counter_read(&console->received_bytes),
+        .sent_bytes = counter_read(&console->sent_bytes),
+        .dropped_bytes = counter_read(&console->dropped_bytes)};
 }

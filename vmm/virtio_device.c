@@ -98,7 +98,7 @@ void virtio_device_signal(struct virtio_device *device, unsigned queue)
     REQUIRE(queue < device->queue_count);
     if (driver_ready(device) &&
         virtio_queue_must_signal(&device->queues[queue], device->place.memory)) {
-        device->interrupt_count++;
+        counter_add(&device->interrupts, 1);
         device_line_raise(&device->queue_line, queue);
     }
 }
@@ -162,7 +162,7 @@ void virtio_device_config_changed(struct virtio_device *device)
 {
     device->config_generation++;
     if (device->status & VIRTIO_DRIVER_OK) {
-        device->interrupt_count++;
+        counter_add(&device->interrupts, 1);
         device_line_raise(&device->config_line, 0);
     }
 }
@@ -173,7 +173,8 @@ void virtio_device_fail(struct virtio_device *device, const char *fault)
         return;
     }
     device->status |= VIRTIO_NEEDS_RESET;
-    if (device->fault_count++ < VIRTIO_FAULTS_LOGGED) {
+    counter_add(&device->faults, 1);
+    if (counter_read(&device->faults) <= VIRTIO_FAULTS_LOGGED) {
         log_warn("vmm", "a device is out of service until its driver resets it",
                  KV_STR("device", device->name), KV_STR("fault", fault));
     }
@@ -416,7 +417,7 @@ void virtio_device_queue_enable(struct virtio_device *device, unsigned queue)
 
 void virtio_device_notify(struct virtio_device *device, unsigned queue)
 {
-    device->notify_count++;
+    counter_add(&device->notifications, 1);
     if (queue < device->queue_count && virtio_device_active(device) &&
         device->queues[queue].enabled && device->ops->notify != NULL) {
         device->ops->notify(device, queue);

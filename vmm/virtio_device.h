@@ -19,6 +19,7 @@
  */
 #pragma once
 
+#include "vmm/counter.h"
 #include "vmm/device.h"
 #include "vmm/guest_memory.h"
 #include "vmm/poller.h"
@@ -66,6 +67,9 @@ struct virtio_ops {
     const char *kind; /* "virtio-block" */
     enum virtio_type type;
     uint32_t pci_class; /* class, subclass and interface of a PCI function, 24 bits */
+    /* What the type counts, by offset from its struct virtio_device. */
+    const struct counter_row *counters;
+    unsigned counter_count;
     int (*init)(struct virtio_device *device, struct err *err);
     void (*activate)(struct virtio_device *device);
     void (*notify)(struct virtio_device *device, unsigned queue);
@@ -129,10 +133,10 @@ struct virtio_device {
     uint32_t config_generation; /* 2.5.1; one more after each change */
     unsigned queue_count;
     struct virtio_queue queues[VIRTIO_QUEUES_MAX];
-    /* Since the start of the process, for observers. */
-    uint64_t interrupt_count;
-    uint64_t notify_count;
-    uint64_t fault_count;
+    /* Since the start of the process, for observers; written under the lock. */
+    struct counter interrupts;
+    struct counter notifications;
+    struct counter faults;
     /* private: queues to be served again, and what wakes the poller for it */
     uint32_t again_queues;
     int again_fd;

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -33,6 +34,7 @@ struct mem {
     unsigned region; /* of the memory */
     uint64_t block_bytes;
     uint64_t requested_bytes;
+    struct counter answers[4];      /* by enum virtio_mem_answer_type */
     void (*resized)(void *context); /* NULL: nobody listens */
     void *resized_context;
     uint64_t told_bytes; /* plugged when it was called last */
@@ -208,6 +210,7 @@ serve(struct virtio_device *device, unsigned queue, struct virtio_chain *chain)
         answer.type = (uint16_t)handlers[request.type](mem, &request, &answer.state);
         changed(mem);
     }
+    counter_add(&mem->answers[answer.type], 1);
     /* One that has unplugged where the answer is to be gets none. */
     const size_t written = virtio_chain_write(chain, device->place.memory, 0, &answer,
                                               VIRTIO_MEM_ANSWER_BYTES);
@@ -344,10 +347,19 @@ static void mem_config_read(struct virtio_device *device,
     virtio_config_read(&config, sizeof(config), offset, ret_data, size);
 }
 
+static const struct counter_row mem_counters[] = {
+    {"acknowledged_requests", offsetof(struct mem, answers[VIRTIO_MEM_ACK])},
+    {"refused_requests", offsetof(struct mem, answers[VIRTIO_MEM_NACK])},
+    {"busy_requests", offsetof(struct mem, answers[VIRTIO_MEM_BUSY])},
+    {"invalid_requests", offsetof(struct mem, answers[VIRTIO_MEM_ERROR])},
+};
+
 static const struct virtio_ops mem_ops = {
     .kind = "virtio-mem",
     .type = VIRTIO_TYPE_MEM,
     .pci_class = PCI_CLASS_MEMORY,
+    .counters = mem_counters,
+    .counter_count = ARRAY_COUNT(mem_counters),
     .init = mem_init,
     .notify = mem_notify,
     .start = mem_start,

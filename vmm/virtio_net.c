@@ -1,5 +1,6 @@
 #include "vmm/virtio_net.h"
 
+#include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/require.h"
@@ -10,6 +11,7 @@
 #include <limits.h>
 #include <linux/if_tun.h>
 #include <net/if.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -49,6 +51,13 @@ struct net_config {
 
 #define OFFLOADS_UNKNOWN UINT_MAX /* of a tap that nobody has told yet */
 
+struct net_counters {
+    struct counter packets;
+    struct counter bytes; /* without headers */
+    struct counter dropped;
+    struct counter held; /* by the limit, each time that it says no */
+};
+
 /* One pair of queues and the tap's queue that it is connected with. */
 struct net_pair {
     struct net *net;
@@ -69,9 +78,10 @@ struct net_pair {
 struct net {
     struct virtio_device device;
     struct net_config config;
-    struct rate_gate gates[2];              /* by direction, of all pairs together */
-    struct virtio_net_counters counters[2]; /* the same */
-    struct rate_gate telling;               /* of the tap */
+    struct rate_gate gates[2];       /* by direction, of all pairs together */
+    struct net_counters counters[2]; /* the same */
+    struct counter kernel_pairs;     /* that the kernel serves now */
+    struct rate_gate telling;        /* of the tap */
     unsigned offloads_told;
     bool has_no_offloads;  /* no tap: whatever comes, comes as it is */
     unsigned first[2];     /* by direction: the pair that is served first */
@@ -156,9 +166,19 @@ static bool is_for_kernel(const struct net_pair *pair)
            rate_limit_is_none(&net->gates[VIRTIO_NET_TRANSMIT].limit);
 }
 
+static void kernel_pairs_count(struct net *net)
+{
+    unsigned count = 0;
+    for (unsigned i = 0; i < net->pair_count; i++) {
+        count += net->pairs[i].kernel.runs ? 1 : 0;
+    }
+    counter_set(&net->kernel_pairs, count);
+}
+
 /* Has it served by whom it is to be served by, and hears of what is left to us. */
 static void pair_follow(struct net_pair *pair)
 {
+    const bool ran = pair->kernel.runs;
     if (is_for_kernel(pair)) {
         (void)vhost_pair_start(&pair->kernel, pair->fd); /* else we go on */
     } else if (pair->kernel.runs) {
@@ -166,13 +186,16 @@ static void pair_follow(struct net_pair *pair)
         virtio_device_again(&pair->net->device, queue_of(pair, VIRTIO_NET_RECEIVE));
         virtio_device_again(&pair->net->device, queue_of(pair, VIRTIO_NET_TRANSMIT));
     }
+    if (pair->kernel.runs != ran) {
+        kernel_pairs_count(pair->net);
+    }
     watch_update(pair);
 }
 
 static void count(struct net *net, enum virtio_net_queue direction, size_t size)
 {
-    net->counters[direction].packets++;
-    net->counters[direction].bytes += size - VIRTIO_NET_HEADER_SIZE;
+    counter_add(&net->counters[direction].packets, 1);
+    counter_add(&net->counters[direction].bytes, size - VIRTIO_NET_HEADER_SIZE);
 }
 
 /* Once for each packet, however often it is tried. A guest may change one that waits:
@@ -184,6 +207,7 @@ static bool pay(struct net_pair *pair, enum virtio_net_queue direction, size_t s
     }
     pair->held[direction] = !rate_gate_pass(&pair->net->gates[direction], size);
     pair->paid_bytes[direction] = pair->held[direction] ? 0 : size;
+    counter_add(&pair->net->counters[direction].held, pair->held[direction] ? 1 : 0);
     return !pair->held[direction];
 }
 
@@ -222,7 +246,7 @@ static bool deliver(struct net_pair *pair)
         while (taken > 0) {
             virtio_queue_unget(ring, heads[--taken]);
         }
-        net->counters[VIRTIO_NET_RECEIVE].dropped += hopeless ? 1 : 0;
+        counter_add(&net->counters[VIRTIO_NET_RECEIVE].dropped, hopeless ? 1 : 0);
         return hopeless; /* the guest's buffers are too small for it: dropped */
     }
     const uint16_t buffers = taken;
@@ -251,7 +275,7 @@ static bool fetch(struct net_pair *pair)
             pair->gone = true; /* the other end of a socket */
             return false;
         } else {
-            pair->net->counters[VIRTIO_NET_RECEIVE].dropped++;
+            counter_add(&pair->net->counters[VIRTIO_NET_RECEIVE].dropped, 1);
         }
     }
     return true;
@@ -314,7 +338,7 @@ static enum virtio_handled packet_send(struct net_pair *pair,
         pair->other_side_full = true;
         return VIRTIO_WAIT;
     } else { /* a header that makes no sense, or nobody there */
-        net->counters[VIRTIO_NET_TRANSMIT].dropped++;
+        counter_add(&net->counters[VIRTIO_NET_TRANSMIT].dropped, 1);
     }
     return VIRTIO_TAKEN;
 }
@@ -339,7 +363,7 @@ transmit_one(struct virtio_device *device, unsigned queue, struct virtio_chain *
             return VIRTIO_WAIT;
         }
     } else {
-        net->counters[VIRTIO_NET_TRANSMIT].dropped++;
+        counter_add(&net->counters[VIRTIO_NET_TRANSMIT].dropped, 1);
     }
     pair->paid_bytes[VIRTIO_NET_TRANSMIT] = 0;
     virtio_device_give(device, queue, chain->head, 0);
@@ -399,7 +423,7 @@ static void pair_drain(struct net_pair *pair)
 {
     uint8_t cut[VIRTIO_NET_HEADER_SIZE + ETHERNET_HEADER];
     for (unsigned i = 0; i < STALE_MAX && read(pair->fd, cut, sizeof(cut)) > 0; i++) {
-        pair->net->counters[VIRTIO_NET_RECEIVE].dropped++;
+        counter_add(&pair->net->counters[VIRTIO_NET_RECEIVE].dropped, 1);
     }
 }
 
@@ -590,6 +614,7 @@ static void pairs_hush(struct net *net)
             poller_change(net->device.place.poller, net->pairs[i].watch, 0);
         }
     }
+    kernel_pairs_count(net);
 }
 
 /* The tap follows when there is a driver again. */
@@ -663,10 +688,24 @@ static void net_config_read(struct virtio_device *device,
                        ret_data, size);
 }
 
+static const struct counter_row net_counters[] = {
+    {"rx_packets", offsetof(struct net, counters[VIRTIO_NET_RECEIVE].packets)},
+    {"rx_bytes", offsetof(struct net, counters[VIRTIO_NET_RECEIVE].bytes)},
+    {"rx_dropped", offsetof(struct net, counters[VIRTIO_NET_RECEIVE].dropped)},
+    {"rx_held", offsetof(struct net, counters[VIRTIO_NET_RECEIVE].held)},
+    {"tx_packets", offsetof(struct net, counters[VIRTIO_NET_TRANSMIT].packets)},
+    {"tx_bytes", offsetof(struct net, counters[VIRTIO_NET_TRANSMIT].bytes)},
+    {"tx_dropped", offsetof(struct net, counters[VIRTIO_NET_TRANSMIT].dropped)},
+    {"tx_held", offsetof(struct net, counters[VIRTIO_NET_TRANSMIT].held)},
+    {"kernel_pairs", offsetof(struct net, kernel_pairs)},
+};
+
 static const struct virtio_ops net_ops = {
     .kind = "virtio-net",
     .type = VIRTIO_TYPE_NET,
     .pci_class = PCI_CLASS_ETHERNET,
+    .counters = net_counters,
+    .counter_count = ARRAY_COUNT(net_counters),
     .init = net_init,
     .activate = net_update,
     .notify = net_notify,
@@ -759,14 +798,8 @@ int virtio_net_give_kernel(struct virtio_device *device,
 
 unsigned virtio_net_kernel_pairs(struct virtio_device *device)
 {
-    unsigned count_now = 0;
     REQUIRE(device->ops == &net_ops);
-    virtio_device_enter(device);
-    for (unsigned i = 0; i < net_of(device)->pair_count; i++) {
-        count_now += net_of(device)->pairs[i].kernel.runs;
-    }
-    virtio_device_leave(device);
-    return count_now;
+    return (unsigned)counter_read(&net_of(device)->kernel_pairs);
 }
 
 void virtio_net_limit(struct virtio_device *device,
@@ -784,12 +817,14 @@ void virtio_net_limit(struct virtio_device *device,
     virtio_device_leave(device);
 }
 
-void virtio_net_count(struct virtio_device *device,
+void virtio_net_count(const struct virtio_device *device,
                       enum virtio_net_queue direction,
                       struct virtio_net_counters *ret_counters)
 {
     REQUIRE(device->ops == &net_ops);
-    virtio_device_enter(device);
-    *ret_counters = net_of(device)->counters[direction];
-    virtio_device_leave(device);
+    const struct net_counters *now =
+        &((const struct net *)(const void *)device)->counters[direction];
+    *ret_counters = (struct virtio_net_counters){.packets = counter_read(&now->packets),
+                                                 .bytes = counter_read(&now->bytes),
+                                                 .dropped = counter_read(&now->dropped)};
 }

@@ -17,7 +17,8 @@
  * together.
  *
  * Where the host's kernel can serve the queues, it does, as long as there is no limit:
- * then the packets do not come through this process, and are not counted.
+ * then the packets do not come through this process, and are not counted (kernel_pairs
+ * of the device's counters says so; what counts them is the tap).
  *
  * Ownership: takes the descriptors. Limits: VIRTIO_NET_PACKET_MAX, VIRTIO_NET_PAIRS_MAX.
  */
@@ -78,6 +79,6 @@ unsigned virtio_net_kernel_pairs(struct virtio_device *device);
 void virtio_net_limit(struct virtio_device *device,
                       enum virtio_net_queue direction,
                       const struct rate_specs *limits);
-void virtio_net_count(struct virtio_device *device,
+void virtio_net_count(const struct virtio_device *device,
                       enum virtio_net_queue direction,
                       struct virtio_net_counters *ret_counters);

@@ -1,5 +1,6 @@
 #include "vmm/virtio_vsock.h"
 
+#include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/require.h"
@@ -10,6 +11,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,7 +52,9 @@ struct vsock {
     unsigned reset_first;
     unsigned reset_count;
     struct address_pair resets[VSOCK_RESETS_MAX]; /* to packets of nobody */
-    struct virtio_vsock_counters counters;
+    struct {
+        struct counter opened, refused, resets, received_bytes, sent_bytes;
+    } counters; /* virtio_vsock.h */
     struct vsock_links links;
 };
 
@@ -75,8 +79,8 @@ static void link_free(struct vsock *vsock, struct vsock_link *link)
 /* Ends it; the guest is told. */
 static void link_reset(struct vsock *vsock, struct vsock_link *link)
 {
-    vsock->counters.refused +=
-        link->state == LINK_REQUESTED || link->state == LINK_DIALING ? 1 : 0;
+    counter_add(&vsock->counters.refused,
+                link->state == LINK_REQUESTED || link->state == LINK_DIALING ? 1 : 0);
     vsock_link_close(&vsock->links, link);
     vsock->listener_rests = false;
     link->state = LINK_RESETTING;
@@ -110,7 +114,7 @@ static void header_give(struct vsock *vsock,
     (void)virtio_chain_write(chain, device->place.memory, 0, header, HEADER_BYTES);
     virtio_device_give(device, VIRTIO_VSOCK_RECEIVE, chain->head,
                        HEADER_BYTES + header->size);
-    vsock->counters.resets += header->operation == VSOCK_RST ? 1 : 0;
+    counter_add(&vsock->counters.resets, header->operation == VSOCK_RST ? 1 : 0);
 }
 
 /* The packet of a link with its credit. */
@@ -162,7 +166,7 @@ bytes_give(struct vsock *vsock, struct vsock_link *link, struct virtio_chain *ch
         virtio_chain_mark(chain, memory, HEADER_BYTES + (uint64_t)got);
         link->to_send &= (uint64_t)got < size ? ~(unsigned)SEND_BYTES : ~0u;
         link->stream.sent += (uint32_t)got;
-        vsock->counters.received_bytes += (uint64_t)got;
+        counter_add(&vsock->counters.received_bytes, (uint64_t)got);
         link_give(vsock, link, chain, VSOCK_RW, 0, (uint32_t)got);
         return true;
     }
@@ -197,7 +201,7 @@ link_send(struct vsock *vsock, struct vsock_link *link, struct virtio_chain *cha
         link_free(vsock, link);
         return true;
     }
-    for (unsigned i = 0; i < sizeof(small_packets) / sizeof(small_packets[0]); i++) {
+    for (unsigned i = 0; i < ARRAY_COUNT(small_packets); i++) {
         if ((link->to_send & small_packets[i].bit) != 0) {
             link->to_send &= ~small_packets[i].bit;
             link_give(vsock, link, chain, small_packets[i].operation,
@@ -293,7 +297,7 @@ static void guest_request(struct vsock *vsock, const struct vsock_header *header
     struct vsock_link *link =
         vsock->dialer < 0 ? NULL : vsock_links_new(&vsock->links, LINK_DIALING);
     if (link == NULL) {
-        vsock->counters.refused++;
+        counter_add(&vsock->counters.refused, 1);
         reset_put(vsock, header->target_port, header->source_port);
         return;
     }
@@ -324,7 +328,7 @@ static void guest_response(struct vsock *vsock,
         return;
     }
     link->state = LINK_OPEN;
-    vsock->counters.opened++;
+    counter_add(&vsock->counters.opened, 1);
 }
 
 static void guest_rst(struct vsock *vsock,
@@ -334,7 +338,7 @@ static void guest_rst(struct vsock *vsock,
 {
     (void)header;
     (void)chain;
-    vsock->counters.refused += link->state == LINK_REQUESTED ? 1 : 0;
+    counter_add(&vsock->counters.refused, link->state == LINK_REQUESTED ? 1 : 0);
     link_free(vsock, link);
 }
 
@@ -385,7 +389,7 @@ static void guest_bytes(struct vsock *vsock,
         link_reset(vsock, link);
         return;
     }
-    vsock->counters.sent_bytes += header->size;
+    counter_add(&vsock->counters.sent_bytes, header->size);
     link_settle(vsock, link);
 }
 
@@ -500,7 +504,7 @@ static void link_greet(struct vsock *vsock, struct vsock_link *link)
     uint32_t port = 0;
     const int r = vsock_greeting_take(&link->greeting, link->fd, &port);
     if (r < 0) {
-        vsock->counters.refused++;
+        counter_add(&vsock->counters.refused, 1);
         link_free(vsock, link); /* the guest has not heard of it */
     } else if (r > 0) {
         link->host_port = port_choose(vsock, port);
@@ -554,7 +558,7 @@ static void greetings_end(struct vsock *vsock)
             link_greet(vsock, link); /* we may be what was slow */
         }
         if (is_late && link->state == LINK_GREETING) {
-            vsock->counters.refused++;
+            counter_add(&vsock->counters.refused, 1);
             link_free(vsock, link);
         } else if (is_late && link->state != LINK_FREE) {
             link_watch(vsock, link);
@@ -576,7 +580,7 @@ static void greetings_begin(struct vsock *vsock)
 static void listener_watch(struct vsock *vsock)
 {
     const bool wanted = virtio_device_active(&vsock->device) && !vsock->listener_rests &&
-                        vsock->links.count < VSOCK_LINKS_MAX;
+                        counter_read(&vsock->links.count) < VSOCK_LINKS_MAX;
     if (vsock->listener_watch >= 0) {
         poller_change(vsock->device.place.poller, vsock->listener_watch,
                       wanted ? POLLER_READABLE : 0);
@@ -638,7 +642,7 @@ answer_take(struct vsock *vsock, const struct vsock_dial_answer *answer, int fd)
     }
     link->state = LINK_OPEN;
     link->to_send = SEND_RESPONSE;
-    vsock->counters.opened++;
+    counter_add(&vsock->counters.opened, 1);
     link_watch(vsock, link);
 }
 
@@ -908,10 +912,21 @@ static void vsock_config_read(struct virtio_device *device,
                        size);
 }
 
+static const struct counter_row vsock_counters[] = {
+    {"opened", offsetof(struct vsock, counters.opened)},
+    {"refused", offsetof(struct vsock, counters.refused)},
+    {"resets", offsetof(struct vsock, counters.resets)},
+    {"rx_bytes", offsetof(struct vsock, counters.received_bytes)},
+    {"tx_bytes", offsetof(struct vsock, counters.sent_bytes)},
+    {"links", offsetof(struct vsock, links.count)},
+};
+
 static const struct virtio_ops vsock_ops = {
     .kind = "virtio-vsock",
     .type = VIRTIO_TYPE_VSOCK,
     .pci_class = PCI_CLASS_OTHER,
+    .counters = vsock_counters,
+    .counter_count = ARRAY_COUNT(vsock_counters),
     .init = vsock_init,
     .activate = vsock_update,
     .notify = vsock_notify,
@@ -931,7 +946,7 @@ int virtio_vsock_new(const struct virtio_place *place,
 {
     const int fds[] = {spec->take_listener, spec->take_dialer};
     REQUIRE(spec->guest_cid >= VSOCK_CID_MIN && spec->guest_cid <= VSOCK_CID_MAX);
-    for (unsigned i = 0; i < sizeof(fds) / sizeof(fds[0]); i++) {
+    for (unsigned i = 0; i < ARRAY_COUNT(fds); i++) {
         const int r = fds[i] < 0 ? 0 : fd_set_nonblocking(fds[i]);
         if (r < 0) {
             return err_sys(err, r, "use a socket's descriptor");
@@ -959,8 +974,12 @@ void virtio_vsock_count(struct virtio_device *device,
                         struct virtio_vsock_counters *ret_counters)
 {
     REQUIRE(device->ops == &vsock_ops);
-    virtio_device_enter(device);
-    *ret_counters = vsock_of(device)->counters;
-    ret_counters->links = vsock_of(device)->links.count;
-    virtio_device_leave(device);
+    const struct vsock *vsock = vsock_of(device);
+    *ret_counters = (struct virtio_vsock_counters){
+        .opened = counter_read(&vsock->counters.opened),
+        .refused = counter_read(&vsock->counters.refused),
+        .resets = counter_read(&vsock->counters.resets),
+        .received_bytes = counter_read(&vsock->counters.received_bytes),
+        .sent_bytes = counter_read(&vsock->counters.sent_bytes),
+        .links = (unsigned)counter_read(&vsock->links.count)};
 }

@@ -11,7 +11,8 @@ void vsock_links_init(struct vsock_links *links,
     links->poller = poller;
     links->callback = callback;
     links->context = context;
-    links->count = links->end = 0;
+    counter_set(&links->count, 0);
+    links->end = 0;
     for (unsigned i = 0; i < VSOCK_LINKS_MAX; i++) {
         links->links[i] = (struct vsock_link){.fd = -1, .watch = -1};
     }
@@ -27,7 +28,7 @@ struct vsock_link *vsock_links_new(struct vsock_links *links, enum vsock_link_st
                                         .fd = -1,
                                         .watch = -1};
             vsock_stream_init(&link->stream);
-            links->count++;
+            counter_add(&links->count, 1);
             links->end = links->end > i ? links->end : i + 1;
             return link;
         }
@@ -108,11 +109,11 @@ void vsock_link_close(struct vsock_links *links, struct vsock_link *link)
 
 void vsock_link_free(struct vsock_links *links, struct vsock_link *link)
 {
-    REQUIRE(link->state != LINK_FREE && links->count > 0);
+    REQUIRE(link->state != LINK_FREE && counter_read(&links->count) > 0);
     vsock_link_close(links, link);
     link->state = LINK_FREE;
     link->to_send = 0;
-    links->count--;
+    counter_set(&links->count, counter_read(&links->count) - 1);
     while (links->end > 0 && links->links[links->end - 1].state == LINK_FREE) {
         links->end--;
     }

@@ -13,6 +13,7 @@
  */
 #pragma once
 
+#include "vmm/counter.h"
 #include "vmm/poller.h"
 #include "vmm/vsock_greeting.h"
 #include "vmm/vsock_stream.h"
@@ -65,8 +66,8 @@ struct vsock_links {
     struct poller *poller;
     poller_callback *callback; /* of their sockets; the token is the link's id */
     void *context;
-    unsigned count; /* that are not free */
-    unsigned end;   /* from here on all are free */
+    struct counter count; /* that are not free */
+    unsigned end;         /* from here on all are free */
     struct vsock_link links[VSOCK_LINKS_MAX];
 };
 

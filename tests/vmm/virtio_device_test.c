@@ -7,7 +7,7 @@
 
 #include <stdlib.h>
 
-struct counter {
+struct counting {
     struct virtio_device device;
     unsigned activated;
     unsigned notified;
@@ -17,17 +17,17 @@ struct counter {
 };
 
 static struct guest guest;
-static struct counter *counter;
+static struct counting *counter;
 
 static void count_activate(struct virtio_device *device)
 {
-    ((struct counter *)device)->activated++;
+    ((struct counting *)device)->activated++;
 }
 
 static enum virtio_handled
 count_request(struct virtio_device *device, unsigned queue, struct virtio_chain *chain)
 {
-    struct counter *self = (struct counter *)device;
+    struct counting *self = (struct counting *)device;
     if (self->wait_after == 0) {
         return VIRTIO_WAIT;
     }
@@ -39,13 +39,13 @@ count_request(struct virtio_device *device, unsigned queue, struct virtio_chain 
 
 static void count_notify(struct virtio_device *device, unsigned queue)
 {
-    ((struct counter *)device)->notified++;
+    ((struct counting *)device)->notified++;
     virtio_device_serve(device, queue, count_request);
 }
 
 static void count_reset(struct virtio_device *device)
 {
-    ((struct counter *)device)->reset++;
+    ((struct counting *)device)->reset++;
 }
 
 static void count_free(struct virtio_device *device)
@@ -62,9 +62,9 @@ static const struct virtio_ops count_ops = {
     .free = count_free,
 };
 
-static struct counter *counter_new(void)
+static struct counting *counter_new(void)
 {
-    struct counter *self = calloc(1, sizeof(*self));
+    struct counting *self = calloc(1, sizeof(*self));
     ck_assert_ptr_nonnull(self);
     virtio_device_setup(&self->device, &count_ops, &guest.place, 4, 2, 64);
     self->wait_after = UINT32_MAX;
@@ -246,7 +246,7 @@ START_TEST(a_restored_device_goes_on_in_the_middle)
     ck_assert_uint_eq(guest_wait(&guest, 0), 7);
     ck_assert(counter->device.queues[0].event_index);
     for (size_t size = 0; size < writer.size; size++) {
-        struct counter *other = counter_new();
+        struct counting *other = counter_new();
         struct virtio_pci *pci;
         ck_assert_int_eq(virtio_pci_new(&other->device, "device0", &pci), 0);
         bytes_reader_init(&reader, writer.data, size);
