@@ -1,8 +1,10 @@
 #include "vmm/disk_queue.h"
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/require.h"
+#include "vmm/counter.h"
 #include "vmm/io_ring.h"
 
 #include <errno.h>
@@ -34,7 +36,7 @@ struct disk_queue {
     bool ring_is_useless; /* a file cannot read without waiting */
     unsigned in_ring;
     uint64_t in_ring_bytes;
-    uint64_t by_ring;
+    struct counter by_ring;
     pthread_mutex_t lock; /* guards all below */
     pthread_cond_t work;
     pthread_cond_t idle;  /* also: a worker has begun */
@@ -287,7 +289,7 @@ bool disk_queue_has_ring(const struct disk_queue *queue)
 
 uint64_t disk_queue_by_ring(const struct disk_queue *queue)
 {
-    return queue->by_ring;
+    return counter_read(&queue->by_ring);
 }
 
 static void thread_submit(struct disk_queue *queue, struct disk_request *request)
@@ -341,7 +343,7 @@ static void ring_reap(struct disk_queue *queue, struct request_list *done)
         queue->ring_is_useless = queue->ring_is_useless || result == -EOPNOTSUPP;
         if (is_done) {
             request->result = 0;
-            queue->by_ring++;
+            counter_add(&queue->by_ring, 1);
             list_put(done, request);
         } else {
             thread_submit(queue, request);
@@ -362,8 +364,10 @@ void disk_queue_submit(struct disk_queue *queue, struct disk_request *request)
 /* Callbacks fire from a list of their own: they may submit again. */
 static void fire(struct disk_request *request)
 {
+    const uint64_t now_ns = request != NULL ? clock_now_ns(clock_system()) : 0;
     while (request != NULL) {
         struct disk_request *next = request->next;
+        request->done_ns = now_ns;
         request->done(request);
         request = next;
     }

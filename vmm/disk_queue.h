@@ -47,6 +47,7 @@ struct disk_request {
     unsigned piece_count;
     void (*done)(struct disk_request *request);
     int result;                /* 0 or a negative code, when done */
+    uint64_t done_ns;          /* when, on clock_system: one time for all of a batch */
     struct disk_request *next; /* private */
 };
 

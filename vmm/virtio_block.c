@@ -1,11 +1,13 @@
 #include "vmm/virtio_block.h"
 
+#include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/require.h"
 #include "vmm/rate_gate.h"
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -76,6 +78,8 @@ struct slot {
     struct slot *next_free;
     struct block *block;
     unsigned queue;
+    enum block_kind kind;
+    uint64_t begun_ns;
     uint64_t filled_bytes; /* written into the guest when it succeeds */
     struct virtio_chain chain;
     struct iovec pieces[PIECES_MAX];
@@ -86,6 +90,7 @@ struct block {
     struct virtual_disk *disk;
     struct disk_queue *disk_queue;
     struct rate_gate gate;
+    struct block_stats stats;
     struct block_config config;
     char serial[VIRTIO_BLOCK_SERIAL_SIZE + 1];
     int event_watch;
@@ -144,19 +149,35 @@ static void on_done(struct disk_request *request)
     virtio_chain_mark(&slot->chain, block->device.place.memory, slot->filled_bytes);
     guest_memory_iovec_end(block->device.place.memory, request->pieces,
                            request->piece_count);
+    const struct block_done done = {.kind = slot->kind,
+                                    .is_good = good,
+                                    .offset = request->range.offset,
+                                    .size = request->range.size,
+                                    .begun_ns = slot->begun_ns,
+                                    .done_ns = request->done_ns};
+    block_stats_done(&block->stats, &done);
     answer(block, slot->queue, &slot->chain, good ? STATUS_OK : STATUS_IOERR,
            good ? slot->filled_bytes : 0);
     slot_free(slot);
 }
 
+/* After each turn. */
 static void signal_all(struct block *block)
 {
+    counter_set(&block->stats.by_ring, disk_queue_by_ring(block->disk_queue));
     for (unsigned i = 0; i < block->device.queue_count; i++) {
         virtio_device_signal(&block->device, i);
     }
 }
 
 /* ---- requests: each type says what the disk has to do; 0, or the status ---- */
+
+/* Whether the disk has all of it. */
+static bool is_inside(const struct block *block, uint64_t sector, uint64_t size)
+{
+    const uint64_t sectors = block->disk->size_bytes / DISK_SECTOR_BYTES;
+    return sector <= sectors && size / DISK_SECTOR_BYTES <= sectors - sector;
+}
 
 /* The range of a read or write of `size` bytes, and where its bytes are. */
 static uint8_t data_prepare(struct slot *slot,
@@ -166,7 +187,7 @@ static uint8_t data_prepare(struct slot *slot,
                             uint64_t size)
 {
     if (size == 0 || size % DISK_SECTOR_BYTES != 0 || size > VIRTIO_BLOCK_REQUEST_MAX ||
-        header->sector > UINT64_MAX / DISK_SECTOR_BYTES) {
+        !is_inside(slot->block, header->sector, size)) {
         return STATUS_IOERR;
     }
     const int count = virtio_chain_iovec(&slot->chain, slot->block->device.place.memory,
@@ -189,6 +210,9 @@ static uint8_t prepare_in(struct slot *slot, const struct block_header *header)
 
 static uint8_t prepare_out(struct slot *slot, const struct block_header *header)
 {
+    if (slot->block->disk->read_only) {
+        return STATUS_IOERR;
+    }
     if (!virtio_device_has(&slot->block->device, VIRTIO_BLK_F_FLUSH)) {
         slot->request.operation = DISK_WRITE_THROUGH; /* 5.2.6.2 */
     }
@@ -219,7 +243,8 @@ segment_prepare(struct slot *slot, uint32_t flags_known, uint32_t sectors_max)
         return STATUS_UNSUPP;
     }
     if (segment.sector_count > sectors_max ||
-        segment.sector > UINT64_MAX / DISK_SECTOR_BYTES) {
+        !is_inside(slot->block, segment.sector,
+                   segment.sector_count * DISK_SECTOR_BYTES)) {
         return STATUS_IOERR;
     }
     slot->request.range = (struct disk_range){segment.sector * DISK_SECTOR_BYTES,
@@ -242,19 +267,20 @@ static uint8_t prepare_zeroes(struct slot *slot, const struct block_header *head
 static const struct type_row {
     uint32_t type;
     enum disk_operation operation;
+    enum block_kind kind;
     uint64_t feature; /* without it the type does not exist */
     uint8_t (*prepare)(struct slot *slot, const struct block_header *header);
 } types[] = {
-    {BLK_IN, DISK_READ, 0, prepare_in},
-    {BLK_OUT, DISK_WRITE, 0, prepare_out},
-    {BLK_FLUSH, DISK_FLUSH, 0, prepare_flush},
-    {BLK_DISCARD, DISK_DISCARD, VIRTIO_BLK_F_DISCARD, prepare_discard},
-    {BLK_WRITE_ZEROES, DISK_ZERO, VIRTIO_BLK_F_WRITE_ZEROES, prepare_zeroes},
+    {BLK_IN, DISK_READ, BLOCK_READ, 0, prepare_in},
+    {BLK_OUT, DISK_WRITE, BLOCK_WRITE, 0, prepare_out},
+    {BLK_FLUSH, DISK_FLUSH, BLOCK_FLUSH, 0, prepare_flush},
+    {BLK_DISCARD, DISK_DISCARD, BLOCK_UNMAP, VIRTIO_BLK_F_DISCARD, prepare_discard},
+    {BLK_WRITE_ZEROES, DISK_ZERO, BLOCK_WRITE, VIRTIO_BLK_F_WRITE_ZEROES, prepare_zeroes},
 };
 
 static const struct type_row *type_of(const struct block *block, uint32_t type)
 {
-    for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
+    for (size_t i = 0; i < ARRAY_COUNT(types); i++) {
         if (types[i].type == type &&
             virtio_device_has(&block->device, types[i].feature)) {
             return &types[i];
@@ -283,15 +309,19 @@ static void submit(struct block *block,
 {
     struct slot *slot = slot_take(block);
     slot->queue = queue;
+    slot->kind = row->kind;
+    slot->begun_ns = clock_now_ns(clock_system());
     slot->filled_bytes = 0;
     slot->chain = *chain;
     slot->request = (struct disk_request){.operation = row->operation, .done = on_done};
     const uint8_t status = row->prepare(slot, header);
     if (status != STATUS_OK) {
+        block_stats_invalid(&block->stats, row->kind);
         answer(block, queue, chain, status, 0);
         slot_free(slot);
         return;
     }
+    block_stats_begin(&block->stats);
     disk_queue_submit(block->disk_queue, &slot->request);
 }
 
@@ -306,19 +336,23 @@ handle(struct virtio_device *device, unsigned queue, struct virtio_chain *chain)
         return VIRTIO_TAKEN;
     }
     if (!rate_gate_pass(&block->gate, chain->readable_bytes + chain->writable_bytes)) {
+        counter_add(&block->stats.held, 1);
         return VIRTIO_WAIT;
     }
     if (virtio_chain_read(chain, device->place.memory, 0, &header, sizeof(header)) !=
         sizeof(header)) {
+        counter_add(&block->stats.other, 1);
         answer(block, queue, chain, STATUS_IOERR, 0);
         return VIRTIO_TAKEN;
     }
     if (header.type == BLK_GET_ID) {
+        counter_add(&block->stats.other, 1);
         answer_id(block, queue, chain);
         return VIRTIO_TAKEN;
     }
     const struct type_row *row = type_of(block, header.type);
     if (row == NULL) {
+        counter_add(&block->stats.other, 1);
         answer(block, queue, chain, STATUS_UNSUPP, 0);
         return VIRTIO_TAKEN;
     }
@@ -448,10 +482,20 @@ static void block_config_read(struct virtio_device *device,
     virtio_config_read(&block->config, sizeof(block->config), offset, ret_data, size);
 }
 
+/* What QEMU has no words for, beside query-blockstats. */
+static const struct counter_row block_counters[] = {
+    {"in_flight", offsetof(struct block, stats.in_flight)},
+    {"other_operations", offsetof(struct block, stats.other)},
+    {"held_operations", offsetof(struct block, stats.held)},
+    {"ring_operations", offsetof(struct block, stats.by_ring)},
+};
+
 static const struct virtio_ops block_ops = {
     .kind = "virtio-block",
     .type = VIRTIO_TYPE_BLOCK,
     .pci_class = PCI_CLASS_STORAGE,
+    .counters = block_counters,
+    .counter_count = ARRAY_COUNT(block_counters),
     .init = block_init,
     .notify = block_notify,
     .reset = block_reset,
@@ -528,6 +572,18 @@ bool virtio_block_has_ring(struct virtio_device *device)
 {
     REQUIRE(device->ops == &block_ops);
     return disk_queue_has_ring(block_of(device)->disk_queue);
+}
+
+const struct block_stats *virtio_block_stats(const struct virtio_device *device)
+{
+    REQUIRE(device->ops == &block_ops);
+    return &((const struct block *)(const void *)device)->stats;
+}
+
+const struct virtual_disk *virtio_block_disk(const struct virtio_device *device)
+{
+    REQUIRE(device->ops == &block_ops);
+    return ((const struct block *)(const void *)device)->disk;
 }
 
 void virtio_block_limit(struct virtio_device *device,

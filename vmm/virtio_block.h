@@ -12,6 +12,7 @@
  */
 #pragma once
 
+#include "vmm/block_stats.h"
 #include "vmm/disk_queue.h"
 #include "vmm/rate_limit.h"
 #include "vmm/virtio_device.h"
@@ -45,6 +46,10 @@ int virtio_block_new(const struct virtio_place *place,
                      struct err *err);
 /* Whether it needs the right to enter a ring (disk_queue.h). */
 bool virtio_block_has_ring(struct virtio_device *device);
+/* What it has counted since it was made, which a saved machine does not take along;
+ * borrowed, as is what lies behind the device. */
+const struct block_stats *virtio_block_stats(const struct virtio_device *device);
+const struct virtual_disk *virtio_block_disk(const struct virtio_device *device);
 /* New limits for a running device. */
 void virtio_block_limit(struct virtio_device *device,
                         const struct rate_spec *operations,
