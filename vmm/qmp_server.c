@@ -335,11 +335,16 @@ static void on_client(void *context, uint64_t token, unsigned events)
     }
 }
 
+json_t *qmp_version(void)
+{
+    return json_pack("{s:{s:i, s:i, s:i}, s:s}", "qemu", "major", 0, "minor", 1, "micro",
+                     0, "package", "berth-vmm");
+}
+
 static void greet(struct qmp_server *server)
 {
-    document_send(server, json_pack("{s:{s:{s:{s:i, s:i, s:i}, s:s}, s:[]}}", "QMP",
-                                    "version", "qemu", "major", 0, "minor", 1, "micro", 0,
-                                    "package", "berth-vmm", "capabilities"));
+    document_send(server, json_pack("{s:{s:o, s:[]}}", "QMP", "version", qmp_version(),
+                                    "capabilities"));
 }
 
 static void on_connection(void *context, uint64_t token, unsigned events)

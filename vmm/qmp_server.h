@@ -33,6 +33,8 @@ struct qmp_command {
                struct err *err);
 };
 
+/* What query-version answers, and each client is greeted with; NULL without memory. */
+json_t *qmp_version(void);
 int qmp_server_new(struct poller *poller,
                    int take_listener,
                    const struct qmp_command *commands,

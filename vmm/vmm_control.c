@@ -375,6 +375,56 @@ static int query_throttle(void *context,
     return *ret_result != NULL ? 0 : -ENOMEM;
 }
 
+/* ---- what there is and what it has done: vmm_stats.h ---- */
+
+static int answer(json_t *take_result, json_t **ret_result)
+{
+    *ret_result = take_result;
+    return take_result != NULL ? 0 : -ENOMEM;
+}
+
+static int query_version(void *context,
+                         const json_t *arguments,
+                         json_t **ret_result,
+                         struct err *err)
+{
+    (void)context;
+    (void)arguments;
+    (void)err;
+    return answer(qmp_version(), ret_result);
+}
+
+static int
+query_block(void *context, const json_t *arguments, json_t **ret_result, struct err *err)
+{
+    const struct vmm_control *control = context;
+    (void)arguments;
+    (void)err;
+    return answer(vmm_stats_blocks(control->stats, control->throttle), ret_result);
+}
+
+static int query_blockstats(void *context,
+                            const json_t *arguments,
+                            json_t **ret_result,
+                            struct err *err)
+{
+    const struct vmm_control *control = context;
+    (void)arguments;
+    (void)err;
+    return answer(vmm_stats_block_counts(control->stats), ret_result);
+}
+
+static int query_device_stats(void *context,
+                              const json_t *arguments,
+                              json_t **ret_result,
+                              struct err *err)
+{
+    const struct vmm_control *control = context;
+    (void)arguments;
+    (void)err;
+    return answer(vmm_stats_devices(control->stats), ret_result);
+}
+
 /* ---- saving it, in QEMU's terms: a migration into a file */
 
 static const char *const snapshot_words[VMM_SNAPSHOT_STATUS_COUNT] = {
@@ -568,6 +618,10 @@ static const struct qmp_command commands[] = {
     {"block_set_io_throttle", block_set_io_throttle},
     {"x-nic-set-throttle", nic_set_throttle},
     {"x-query-throttle", query_throttle},
+    {"query-version", query_version},
+    {"query-block", query_block},
+    {"query-blockstats", query_blockstats},
+    {"x-query-device-stats", query_device_stats},
     {"getfd", getfd},
     {"closefd", closefd},
     {"migrate", migrate},

@@ -17,6 +17,7 @@
 #include "vmm/qmp_server.h"
 #include "vmm/virtio_device.h"
 #include "vmm/vmm_snapshot.h"
+#include "vmm/vmm_stats.h"
 #include "vmm/vmm_throttle.h"
 
 struct vmm_control {
@@ -26,6 +27,7 @@ struct vmm_control {
     struct virtio_device *balloon; /* set by the owner after open; NULL: there is none */
     struct virtio_device *memory;  /* see vmm_control_watch_memory */
     struct vmm_throttle *throttle; /* set by the owner before the poller runs */
+    const struct vmm_stats *stats; /* the same; NULL: there are no devices */
     /* set by the owner; the first act of a thread that saves the machine, may be NULL */
     int (*thread_began)(void *context, struct err *err);
     void *thread_context;

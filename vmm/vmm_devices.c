@@ -31,6 +31,7 @@ void vmm_devices_init(struct vmm_devices *devices)
     devices->balloon = NULL;
     devices->memory = NULL;
     devices->throttle.count = 0;
+    devices->stats.count = 0;
     devices->has_ring = devices->has_vhost = false;
     for (unsigned i = 0; i < VMM_DISKS_MAX; i++) {
         devices->disks[i] = devices->bases[i] = -1;
@@ -154,15 +155,20 @@ uint64_t vmm_devices_largest(const struct vmm_devices *devices)
 
 /* ---- devices ---- */
 
-/* Hands a device to the machine. */
-static int add(struct machine *machine,
+/* Hands a device to the machine; `disk` of one that is none is NULL. */
+static int add(struct vmm_devices *devices,
+               struct machine *machine,
                struct virtio_device *take_device,
                const char *name,
+               const struct vmm_disk_option *disk,
                struct err *err)
 {
     int r = machine_add_virtio(machine, take_device, name, err);
     if (r == BERTH_EFULL || r == -ENOMEM) {
         virtio_device_free(take_device);
+    }
+    if (r == 0) {
+        vmm_stats_add(&devices->stats, take_device, disk);
     }
     return r;
 }
@@ -242,7 +248,7 @@ static int disk_connect(struct vmm_devices *devices,
     }
     devices->has_ring = devices->has_ring || virtio_block_has_ring(device);
     (void)snprintf(name, sizeof(name), "disk%u", i);
-    r = add(machine, device, name, err);
+    r = add(devices, machine, device, name, option, err);
     if (r == 0) {
         vmm_throttle_add_disk(&devices->throttle, option->name, device, &option->limits);
     }
@@ -313,7 +319,7 @@ static int nic_connect(struct vmm_devices *devices,
         devices->taps[i][at] = -1; /* the device's now */
     }
     vhost_connect(devices, i, option, device);
-    r = add(machine, device, name, err);
+    r = add(devices, machine, device, name, NULL, err);
     if (r == 0) {
         vmm_throttle_add_nic(&devices->throttle, name, device, option->limits);
     }
@@ -330,7 +336,7 @@ console_connect(struct vmm_devices *devices, struct machine *machine, struct err
         return r;
     }
     devices->console = -1; /* the device's now */
-    return add(machine, device, "console0", err);
+    return add(devices, machine, device, "console0", NULL, err);
 }
 
 static int vsock_connect(struct vmm_devices *devices,
@@ -348,7 +354,7 @@ static int vsock_connect(struct vmm_devices *devices,
         return err_wrap(err, r, "vsock0");
     }
     devices->vsock_listener = devices->vsock_dialer = -1; /* the device's now */
-    return add(machine, device, "vsock0", err);
+    return add(devices, machine, device, "vsock0", NULL, err);
 }
 
 static int
@@ -360,7 +366,7 @@ memory_connect(struct vmm_devices *devices, struct machine *machine, struct err 
     if (r < 0) {
         return err_sys(err, r, VIRTIO_MEM_NAME);
     }
-    r = add(machine, device, VIRTIO_MEM_NAME, err);
+    r = add(devices, machine, device, VIRTIO_MEM_NAME, NULL, err);
     devices->memory = r < 0 ? NULL : device;
     return r;
 }
@@ -375,7 +381,7 @@ common_connect(struct vmm_devices *devices, struct machine *machine, struct err 
     if (r < 0) {
         return err_sys(err, r, "rng0");
     }
-    r = add(machine, device, "rng0", err);
+    r = add(devices, machine, device, "rng0", NULL, err);
     if (r < 0) {
         return r;
     }
@@ -383,7 +389,7 @@ common_connect(struct vmm_devices *devices, struct machine *machine, struct err 
     if (r < 0) {
         return err_sys(err, r, "balloon0");
     }
-    r = add(machine, device, "balloon0", err);
+    r = add(devices, machine, device, "balloon0", NULL, err);
     devices->balloon = r < 0 ? NULL : device;
     return r;
 }

@@ -15,12 +15,14 @@
 #include "vmm/machine.h"
 #include "vmm/virtio_net.h"
 #include "vmm/vmm_options.h"
+#include "vmm/vmm_stats.h"
 #include "vmm/vmm_throttle.h"
 
 struct vmm_devices {
     struct virtio_device *balloon; /* the machine's; NULL before connect */
     struct virtio_device *memory;  /* the same; NULL when none is to be plugged */
     struct vmm_throttle throttle;  /* its disks and NICs */
+    struct vmm_stats stats;        /* all of them; borrows the options */
     bool has_ring;                 /* a disk has one: see VMM_ROLE_RING */
     bool has_vhost;                /* the kernel may serve a NIC: see VMM_ROLE_VHOST */
     /* private: -1 or on their way */

@@ -217,6 +217,7 @@ static int control_open(struct vmm *vmm, struct err *err)
     vmm->control.balloon = vmm->devices.balloon;
     vmm_control_watch_memory(&vmm->control, vmm->devices.memory);
     vmm->control.throttle = &vmm->devices.throttle;
+    vmm->control.stats = &vmm->devices.stats;
     vmm->control.thread_began = on_disk_thread;
     vmm->control.thread_context = vmm;
     return r;

@@ -191,6 +191,18 @@ int vmm_throttle_nic(struct vmm_throttle *throttle,
 
 /* ---- looking ---- */
 
+const struct rate_specs *vmm_throttle_limits(const struct vmm_throttle *throttle,
+                                             const struct virtio_device *disk)
+{
+    static const struct rate_specs none;
+    for (unsigned i = 0; i < throttle->count; i++) {
+        if (throttle->devices[i].device == disk) {
+            return &throttle->devices[i].limits[0];
+        }
+    }
+    return &none;
+}
+
 /* A number that JSON has no room for came from the command line: it is no limit. */
 static json_int_t number_of(uint64_t value)
 {

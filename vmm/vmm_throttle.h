@@ -54,5 +54,8 @@ int vmm_throttle_disk(struct vmm_throttle *throttle,
 int vmm_throttle_nic(struct vmm_throttle *throttle,
                      const json_t *arguments,
                      struct err *err);
+/* Those of a disk as they are; none of one that was not added. Borrowed. */
+const struct rate_specs *vmm_throttle_limits(const struct vmm_throttle *throttle,
+                                             const struct virtio_device *disk);
 /* All of them as they are; NULL without memory. */
 json_t *vmm_throttle_list(const struct vmm_throttle *throttle);
