@@ -2,6 +2,7 @@
 
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "base/require.h"
 #include "vmm/machine_layout.h"
 #include "vmm/planted_fault.h"
 
@@ -201,7 +202,7 @@ int vcpu_await_wake(struct vcpu *vcpu, struct err *err)
 
 static void count(struct vcpu *vcpu, enum vcpu_exit kind)
 {
-    atomic_fetch_add_explicit(&vcpu->exit_counts[kind], 1, memory_order_relaxed);
+    counter_add(&vcpu->exits[kind].count, 1);
 }
 
 /* A string instruction moves `count` units through one port. */
@@ -210,7 +211,6 @@ static void handle_port(struct vcpu *vcpu)
     const struct kvm_run *run = vcpu->run;
     const uint32_t units = PLANTED(PLANTED_STRING_SHORT) ? 1 : run->io.count;
     uint8_t *data = (uint8_t *)vcpu->run + run->io.data_offset;
-    count(vcpu, VCPU_EXIT_PORT);
     for (uint32_t i = 0; i < units; i++) {
         if (run->io.direction == KVM_EXIT_IO_IN) {
             io_bus_read(vcpu->bus, IO_PORTS, run->io.port, data, run->io.size);
@@ -226,7 +226,6 @@ static void handle_memory(struct vcpu *vcpu)
     struct kvm_run *run = vcpu->run;
     uint32_t size =
         run->mmio.len <= sizeof(run->mmio.data) ? run->mmio.len : sizeof(run->mmio.data);
-    count(vcpu, VCPU_EXIT_MEMORY);
     if (run->mmio.is_write) {
         io_bus_write(vcpu->bus, IO_MEMORY, run->mmio.phys_addr, run->mmio.data, size);
     } else {
@@ -241,42 +240,88 @@ static void tell_broken(struct vcpu *vcpu, const char *what, unsigned long long 
     vcpu->events.broken(vcpu->events.context, vcpu, reason);
 }
 
+static void handle_nothing(struct vcpu *vcpu)
+{
+    (void)vcpu; /* the next run goes on; the chip is in the kernel: halts wait there */
+}
+
+static void handle_shutdown(struct vcpu *vcpu)
+{
+    vcpu->events.shutdown(vcpu->events.context, vcpu);
+}
+
+static void handle_internal(struct vcpu *vcpu)
+{
+    tell_broken(vcpu, "KVM cannot emulate an instruction of the guest",
+                vcpu->run->internal.suberror);
+}
+
+static void handle_entry(struct vcpu *vcpu)
+{
+    tell_broken(vcpu, "the CPU refuses the guest's state",
+                vcpu->run->fail_entry.hardware_entry_failure_reason);
+}
+
+static void handle_unknown(struct vcpu *vcpu)
+{
+    tell_broken(vcpu, "KVM left the guest for a reason that nobody handles",
+                vcpu->run->exit_reason);
+}
+
+struct exit_row {
+    enum vcpu_exit kind;
+    void (*handle)(struct vcpu *vcpu);
+};
+
+static const struct exit_row *row_of(uint32_t reason)
+{
+    static const struct exit_row unknown = {VCPU_EXIT_BROKEN, handle_unknown};
+    static const struct exit_row rows[] = {
+        [KVM_EXIT_IO] = {VCPU_EXIT_PORT, handle_port},
+        [KVM_EXIT_MMIO] = {VCPU_EXIT_MEMORY, handle_memory},
+        [KVM_EXIT_INTR] = {VCPU_EXIT_INTERRUPTED, handle_nothing},
+        [KVM_EXIT_IRQ_WINDOW_OPEN] = {VCPU_EXIT_OTHER, handle_nothing},
+        [KVM_EXIT_HLT] = {VCPU_EXIT_OTHER, handle_nothing},
+        [KVM_EXIT_SHUTDOWN] = {VCPU_EXIT_END, handle_shutdown},
+        [KVM_EXIT_SYSTEM_EVENT] = {VCPU_EXIT_END, handle_shutdown},
+        [KVM_EXIT_INTERNAL_ERROR] = {VCPU_EXIT_BROKEN, handle_internal},
+        [KVM_EXIT_FAIL_ENTRY] = {VCPU_EXIT_BROKEN, handle_entry},
+    };
+    return reason < ARRAY_COUNT(rows) && rows[reason].handle != NULL ? &rows[reason]
+                                                                     : &unknown;
+}
+
 /* True when it was an access, of which there may be more. */
 static bool handle_exit(struct vcpu *vcpu)
 {
-    const struct kvm_run *run = vcpu->run;
-    switch (run->exit_reason) {
-    case KVM_EXIT_IO:
-        handle_port(vcpu);
-        return true;
-    case KVM_EXIT_MMIO:
-        handle_memory(vcpu);
-        return true;
-    case KVM_EXIT_SHUTDOWN:
-        vcpu->events.shutdown(vcpu->events.context, vcpu);
-        break;
-    case KVM_EXIT_INTR:
-    case KVM_EXIT_IRQ_WINDOW_OPEN:
-    case KVM_EXIT_HLT: /* the chip is in the kernel: it waits there */
-        break;
-    case KVM_EXIT_SYSTEM_EVENT:
-        vcpu->events.shutdown(vcpu->events.context, vcpu);
-        break;
-    case KVM_EXIT_INTERNAL_ERROR:
-        tell_broken(vcpu, "KVM cannot emulate an instruction of the guest",
-                    run->internal.suberror);
-        break;
-    case KVM_EXIT_FAIL_ENTRY:
-        tell_broken(vcpu, "the CPU refuses the guest's state",
-                    run->fail_entry.hardware_entry_failure_reason);
-        break;
-    default:
-        tell_broken(vcpu, "KVM left the guest for a reason that nobody handles",
-                    run->exit_reason);
-        break;
-    }
-    count(vcpu, VCPU_EXIT_OTHER);
-    return false;
+    const uint64_t begin = tick_now();
+    const struct exit_row *row = row_of(vcpu->run->exit_reason);
+    count(vcpu, row->kind);
+    row->handle(vcpu);
+    counter_add(&vcpu->exits[row->kind].ticks, tick_since(begin));
+    return row->kind == VCPU_EXIT_PORT || row->kind == VCPU_EXIT_MEMORY;
+}
+
+const char *vcpu_exit_name(enum vcpu_exit kind)
+{
+    static const char *const names[VCPU_EXIT_COUNT] = {
+        [VCPU_EXIT_PORT] = "port",
+        [VCPU_EXIT_MEMORY] = "memory",
+        [VCPU_EXIT_INTERRUPTED] = "interrupted",
+        [VCPU_EXIT_AGAIN] = "again",
+        [VCPU_EXIT_END] = "end",
+        [VCPU_EXIT_BROKEN] = "broken",
+        [VCPU_EXIT_OTHER] = "other",
+    };
+    REQUIRE(kind < VCPU_EXIT_COUNT);
+    return names[kind];
+}
+
+uint64_t vcpu_exit_ns(const struct vcpu *vcpu, enum vcpu_exit kind)
+{
+    const struct tick_mark now = tick_mark_now();
+    REQUIRE(kind < VCPU_EXIT_COUNT);
+    return tick_ns(&vcpu->started, &now, counter_read(&vcpu->exits[kind].ticks));
 }
 
 /* KVM would rather be asked again: now and then is normal, without an end is not, as of a
@@ -309,11 +354,12 @@ static void *vcpu_thread(void *context)
             (void)handle_exit(vcpu); /* the next run tells whether there is more */
         } else if (errno == EINTR || errno == EAGAIN ||
                    (errno == EFAULT && vcpu->events.gives_ram_up(vcpu->events.context))) {
+            count(vcpu, errno == EINTR ? VCPU_EXIT_INTERRUPTED : VCPU_EXIT_AGAIN);
             again = errno == EAGAIN ? again + (again <= AGAIN_MAX) : 0;
-            count(vcpu, VCPU_EXIT_INTERRUPTED);
             nap(again);
         } else {
             const int error = errno;
+            count(vcpu, VCPU_EXIT_BROKEN);
             tell_broken(vcpu,
                         error == EFAULT
                             ? "the guest has touched memory that is not plugged, or lost"
@@ -331,6 +377,7 @@ int vcpu_start(struct vcpu *vcpu,
 {
     vcpu->bus = bus;
     vcpu->events = *events;
+    vcpu->started = tick_mark_now();
     int r = pthread_create(&vcpu->thread, NULL, vcpu_thread, vcpu);
     if (r != 0) {
         return err_sys(err, -r, "start the thread of vCPU %u", vcpu->index);

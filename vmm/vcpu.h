@@ -15,9 +15,11 @@
 
 #include "base/err.h"
 #include "vmm/boot_linux.h"
+#include "vmm/counter.h"
 #include "vmm/cpu_model.h"
 #include "vmm/io_bus.h"
 #include "vmm/kvm_calls.h"
+#include "vmm/tick.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -28,12 +30,22 @@
 #define VCPU_KICK_SIGNAL SIGRTMIN
 #define VCPU_REASON_SIZE 160
 
+/* Why KVM came back. What the kernel does by itself (interrupts, halts, doorbells) does
+ * not come here: kvm_stats.h. */
 enum vcpu_exit {
     VCPU_EXIT_PORT = 0,
     VCPU_EXIT_MEMORY,
-    VCPU_EXIT_INTERRUPTED,
-    VCPU_EXIT_OTHER,
+    VCPU_EXIT_INTERRUPTED, /* by a kick */
+    VCPU_EXIT_AGAIN,       /* KVM would be asked again */
+    VCPU_EXIT_END,         /* the guest's CPU shut down */
+    VCPU_EXIT_BROKEN,      /* KVM cannot go on */
+    VCPU_EXIT_OTHER,       /* nothing was to be done */
     VCPU_EXIT_COUNT
+};
+
+struct vcpu_exits {
+    struct counter count;
+    struct counter ticks; /* that what was done about them took (tick.h) */
 };
 
 struct vcpu;
@@ -65,7 +77,8 @@ struct vcpu {
     atomic_bool thread_runs; /* whoever kicks may be another thread */
     atomic_int thread_id;    /* of the kernel; 0 before it began */
     atomic_bool is_unfit;    /* its thread could not begin: it runs no guest */
-    atomic_ullong exit_counts[VCPU_EXIT_COUNT];
+    struct vcpu_exits exits[VCPU_EXIT_COUNT]; /* counted by its thread */
+    struct tick_mark started;                 /* before any of them */
 };
 
 /* What CPUs of this level are like on this host: what KVM can do, as far as the level
@@ -98,6 +111,9 @@ int vcpu_start(struct vcpu *vcpu,
 void vcpu_resume(struct vcpu *vcpu);
 /* Makes the vCPU leave the guest and ask may_run again. */
 void vcpu_kick(struct vcpu *vcpu);
+const char *vcpu_exit_name(enum vcpu_exit kind);
+/* What was done about exits of a kind has taken so long; any thread. */
+uint64_t vcpu_exit_ns(const struct vcpu *vcpu, enum vcpu_exit kind);
 /* Lets KVM finish the access that the last exit was about, so that the registers are
  * whole. On the vCPU's own thread, before it parks. */
 void vcpu_settle(struct vcpu *vcpu);

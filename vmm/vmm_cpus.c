@@ -17,12 +17,10 @@ static void type_write(const struct machine *machine, char ret_type[TYPE_SIZE])
 
 static json_t *exits_pack(const struct vcpu *vcpu)
 {
-    static const char *const kinds[VCPU_EXIT_COUNT] = {"port", "memory", "interrupted",
-                                                       "other"};
     json_t *exits = json_object();
     for (unsigned k = 0; k < VCPU_EXIT_COUNT; k++) {
-        unsigned long long count = atomic_load(&vcpu->exit_counts[k]);
-        (void)json_object_set_new(exits, kinds[k],
+        const uint64_t count = counter_read(&vcpu->exits[k].count);
+        (void)json_object_set_new(exits, vcpu_exit_name((enum vcpu_exit)k),
                                   json_integer((json_int_t)count)); /* one less */
     }
     return exits;

@@ -133,7 +133,7 @@ static uint64_t exits(unsigned index)
 {
     uint64_t count = 0;
     for (unsigned k = 0; k < VCPU_EXIT_COUNT; k++) {
-        count += atomic_load(&machine_vcpu(machine, index)->exit_counts[k]);
+        count += counter_read(&machine_vcpu(machine, index)->exits[k].count);
     }
     return count;
 }

@@ -542,7 +542,7 @@ START_TEST(damage_ends_a_machine_whose_guest_asks_for_something_else)
     machine_code(asks[_i], sizeof(asks[_i]), 1, 32, &image);
     ck_assert_int_eq(machine_restore(machine, state.data, state.size, NULL), 0);
     ck_assert_int_eq(machine_run(machine, NULL), 0);
-    while (atomic_load(&machine_vcpu(machine, 0)->exit_counts[VCPU_EXIT_PORT]) == 0) {
+    while (counter_read(&machine_vcpu(machine, 0)->exits[VCPU_EXIT_PORT].count) == 0) {
         (void)sched_yield();
     }
 
@@ -830,7 +830,7 @@ START_TEST(a_reset_that_was_asked_for_comes_before_the_save)
     struct bytes_writer state;
     machine_code(asks[0], sizeof(asks[0]), 1, 32, NULL);
     ck_assert_int_eq(machine_run(machine, NULL), 0);
-    while (atomic_load(&machine_vcpu(machine, 0)->exit_counts[VCPU_EXIT_PORT]) == 0) {
+    while (counter_read(&machine_vcpu(machine, 0)->exits[VCPU_EXIT_PORT].count) == 0) {
         (void)sched_yield();
     }
     ck_assert_int_eq(machine_pause(machine, NULL), 0);
