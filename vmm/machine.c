@@ -17,6 +17,7 @@
 #include "vmm/machine_layout.h"
 #include "vmm/machine_memory.h"
 #include "vmm/machine_state.h"
+#include "vmm/machine_vm.h"
 #include "vmm/pci_bus.h"
 #include "vmm/power_control.h"
 #include "vmm/ram_image.h"
@@ -355,45 +356,19 @@ static void on_request(void *context, uint64_t token, unsigned poll_events)
 
 /* ---- making it */
 
-static void pulse(struct machine *machine, unsigned gsi)
-{
-    struct kvm_irq_level level = {.irq = gsi, .level = 1};
-    (void)kvm_call(machine->vm_fd, KVM_IRQ_LINE, &level, "raise a line", NULL);
-    level.level = 0;
-    (void)kvm_call(machine->vm_fd, KVM_IRQ_LINE, &level, "lower a line", NULL);
-}
-
 /* Both are edge triggered. */
 static void on_serial_line(void *context, unsigned number)
 {
     (void)number;
-    pulse(context, SERIAL_IRQ);
+    const struct machine *machine = context;
+    machine_vm_pulse(machine->vm_fd, SERIAL_IRQ);
 }
 
 static void on_event_line(void *context, unsigned number)
 {
     (void)number;
-    pulse(context, EVENT_IRQ);
-}
-
-static int vm_make(struct machine *machine, struct err *err)
-{
-    const uint64_t identity = IDENTITY_MAP_AT;
-    machine->vm_fd = kvm_call_number(machine->kvm_fd, KVM_CREATE_VM, 0, "make a VM", err);
-    if (machine->vm_fd < 0) {
-        return machine->vm_fd;
-    }
-    int r = kvm_call(machine->vm_fd, KVM_SET_IDENTITY_MAP_ADDR, &identity,
-                     "place the identity map", err);
-    if (r >= 0) {
-        r = kvm_call_number(machine->vm_fd, KVM_SET_TSS_ADDR, TASK_STATE_AT,
-                            "place the task state", err);
-    }
-    if (r >= 0) {
-        r = kvm_call_number(machine->vm_fd, KVM_CREATE_IRQCHIP, 0,
-                            "make the interrupt controllers", err);
-    }
-    return r < 0 ? r : kvm_state_take(&machine->first_kvm, machine->vm_fd, 0, err);
+    const struct machine *machine = context;
+    machine_vm_pulse(machine->vm_fd, EVENT_IRQ);
 }
 
 /* A host that does not allow it reads all first: that is as good, only later. */
@@ -539,7 +514,7 @@ parts_make(struct machine *machine, const struct machine_plan *plan, struct err 
 {
     int r = requests_make(machine, err);
     if (r == 0) {
-        r = vm_make(machine, err);
+        r = machine_vm_make(machine->kvm_fd, &machine->vm_fd, &machine->first_kvm, err);
     }
     if (r == 0) {
         r = machine_memory_check(plan, &machine->image, err);
