@@ -50,6 +50,7 @@ struct machine {
     struct io_bus bus;
     struct poller *poller;
     struct machine_events events;
+    struct boot_trace *trace; /* borrowed; may be NULL */
     struct boot_source boot;
     uint8_t *acpi; /* owned; what boot.acpi borrows */
     char *cmdline; /* owned; the same */
@@ -112,22 +113,27 @@ static void ask(struct machine *machine,
 
 static void on_power(void *context, unsigned number)
 {
-    struct machine *machine = context;
-    switch (number) {
-    case POWER_ASKS_OFF:
-        ask(machine, REQUEST_END, MACHINE_END_OFF, "the guest powered itself off");
-        break;
-    case POWER_ASKS_RESET:
-        ask(machine, REQUEST_RESET, MACHINE_END_NONE, "the guest asked for a reset");
-        break;
-    case POWER_SAYS_PANIC:
-        ask(machine, REQUEST_END, MACHINE_END_PANIC, "the guest's kernel panicked");
-        break;
-    default:
-        ask(machine, REQUEST_CRASH_LOADED, MACHINE_END_NONE,
-            "the guest's kernel panicked and dumps itself");
-        break;
-    }
+    static const struct {
+        enum request request;
+        enum machine_end end;
+        const char *reason;
+    } rows[] = {
+        [POWER_ASKS_OFF] = {REQUEST_END, MACHINE_END_OFF, "the guest powered itself off"},
+        [POWER_ASKS_RESET] = {REQUEST_RESET, MACHINE_END_NONE,
+                              "the guest asked for a reset"},
+        [POWER_SAYS_PANIC] = {REQUEST_END, MACHINE_END_PANIC,
+                              "the guest's kernel panicked"},
+        [POWER_SAYS_CRASH_LOADED] = {REQUEST_CRASH_LOADED, MACHINE_END_NONE,
+                                     "the guest's kernel panicked and dumps itself"},
+    };
+    REQUIRE(number < ARRAY_COUNT(rows) && rows[number].reason != NULL);
+    ask(context, rows[number].request, rows[number].end, rows[number].reason);
+}
+
+static void on_mark(void *context, unsigned byte)
+{
+    const struct machine *machine = context;
+    boot_trace_mark(machine->trace, (uint8_t)byte);
 }
 
 static void on_shutdown(void *context, struct vcpu *vcpu)
@@ -437,6 +443,10 @@ static int platform_make(struct machine *machine, struct err *err)
          .start = PANIC_PORT,
          .size = PANIC_SIZE,
          .region = POWER_PANIC},
+        {.space = IO_PORTS,
+         .start = BOOT_MARK_PORT,
+         .size = BOOT_MARK_SIZE,
+         .region = POWER_MARK},
     };
     static const struct io_range pci_ranges[] = {
         {.space = IO_MEMORY, .start = ECAM_AT, .size = ECAM_SIZE, .region = PCI_BUS_ECAM},
@@ -449,6 +459,7 @@ static int platform_make(struct machine *machine, struct err *err)
         return err_sys(err, -ENOMEM, "make the serial port");
     }
     machine->serial->line = (struct device_line){on_serial_line, machine};
+    machine->serial->trace = machine->trace;
     int r = device_register(machine, &machine->serial->device, serial_ranges,
                             ARRAY_COUNT(serial_ranges), err);
     if (r < 0) {
@@ -458,6 +469,7 @@ static int platform_make(struct machine *machine, struct err *err)
         return err_sys(err, -ENOMEM, "make the power registers");
     }
     machine->power->asked = (struct device_line){on_power, machine};
+    machine->power->marked = (struct device_line){on_mark, machine};
     machine->power->events = (struct device_line){on_event_line, machine};
     machine->power->poller = machine->poller;
     r = device_register(machine, &machine->power->device, power_ranges,
@@ -524,6 +536,7 @@ parts_make(struct machine *machine, const struct machine_plan *plan, struct err 
                                 err);
     }
     if (r == 0) {
+        boot_trace_reach(machine->trace, BOOT_MEMORY);
         loader_make(machine);
         r = machine_cpus_make(&machine->cpus, plan->kvm_fd, machine->vm_fd,
                               plan->cpu_level, plan->cpu_count + plan->plug_cpus,
@@ -556,6 +569,7 @@ int machine_new(const struct machine_plan *plan,
     machine->request_watch = -1;
     machine->poller = plan->poller;
     machine->events = plan->events;
+    machine->trace = plan->trace;
     machine->cpu_level = plan->cpu_level;
     random_secret(machine->generation, sizeof(machine->generation));
     if (plan->image != NULL) {
@@ -572,6 +586,7 @@ int machine_new(const struct machine_plan *plan,
         machine_free(machine);
         return r;
     }
+    boot_trace_reach(plan->trace, BOOT_MADE);
     *ret_machine = machine;
     return 0;
 }
@@ -651,6 +666,7 @@ int machine_start_threads(struct machine *machine, struct err *err)
                                        .shutdown = on_shutdown,
                                        .broken = on_broken,
                                        .gives_ram_up = gives_ram_up,
+                                       .trace = machine->trace,
                                        .context = machine,
                                        .began_context = machine->events.context};
     return machine_cpus_start(&machine->cpus, &machine->bus, &events, err);
@@ -658,9 +674,15 @@ int machine_start_threads(struct machine *machine, struct err *err)
 
 int machine_load(struct machine *machine, struct err *err)
 {
-    const bool was_loaded = machine->is_loaded;
+    if (machine->is_loaded) {
+        return 0;
+    }
     machine->is_loaded = true;
-    return was_loaded ? 0 : boot(machine, err);
+    const int r = boot(machine, err);
+    if (r == 0) {
+        boot_trace_reach(machine->trace, BOOT_LOADED);
+    }
+    return r;
 }
 
 int machine_run(struct machine *machine, struct err *err)
@@ -693,6 +715,7 @@ int machine_run(struct machine *machine, struct err *err)
     default:
         return err_set(err, BERTH_EPHASE, "the guest has ended");
     }
+    boot_trace_reach(machine->trace, BOOT_GO);
     go(machine);
     return 0;
 }
@@ -783,6 +806,7 @@ int machine_restore(struct machine *machine,
     }
     power_control_renew(machine->power); /* into the interrupt controllers that came in */
     machine->awaits_state = false;
+    boot_trace_reach(machine->trace, BOOT_RESTORED);
     return 0;
 }
 

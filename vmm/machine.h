@@ -19,6 +19,7 @@
 #pragma once
 
 #include "base/err.h"
+#include "vmm/boot_trace.h"
 #include "vmm/cpu_model.h"
 #include "vmm/poller.h"
 #include "vmm/ram_backing.h"
@@ -105,6 +106,7 @@ struct machine_plan {
         *image; /* NULL: it boots; else it awaits machine_restore */
     struct poller *poller;
     struct machine_events events;
+    struct boot_trace *trace; /* of how it comes up; NULL: nobody looks */
 };
 
 struct machine;

@@ -45,18 +45,20 @@
 #define IDENTITY_MAP_AT UINT64_C(0xfffbc000) /* one page, for KVM on old Intel CPUs */
 #define TASK_STATE_AT   UINT64_C(0xfffbd000) /* three pages, the same */
 
-#define SERIAL_PORT   0x3f8u
-#define SERIAL_SIZE   8u
-#define KEYBOARD_PORT 0x60u /* an i8042 that can do nothing but reset */
-#define KEYBOARD_SIZE 5u
-#define PANIC_PORT    0x505u
-#define PANIC_SIZE    1u
-#define POWER_PORT    0x600u /* sleep, reset, reasons of events: power_control.h */
-#define POWER_SIZE    4u
-#define CPU_PLUG_PORT 0x610u /* which CPUs there are: cpu_plug.h */
-#define CPU_PLUG_SIZE 16u
-#define PCI_PORT      0xcf8u
-#define PCI_PORT_SIZE 8u
+#define SERIAL_PORT    0x3f8u
+#define SERIAL_SIZE    8u
+#define KEYBOARD_PORT  0x60u /* an i8042 that can do nothing but reset */
+#define KEYBOARD_SIZE  5u
+#define BOOT_MARK_PORT 0x80u /* where a guest says how far it is: boot_trace.h */
+#define BOOT_MARK_SIZE 1u
+#define PANIC_PORT     0x505u
+#define PANIC_SIZE     1u
+#define POWER_PORT     0x600u /* sleep, reset, reasons of events: power_control.h */
+#define POWER_SIZE     4u
+#define CPU_PLUG_PORT  0x610u /* which CPUs there are: cpu_plug.h */
+#define CPU_PLUG_SIZE  16u
+#define PCI_PORT       0xcf8u
+#define PCI_PORT_SIZE  8u
 
 #define SERIAL_IRQ   4u
 #define EVENT_IRQ    9u

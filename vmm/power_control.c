@@ -138,6 +138,9 @@ static void power_read(struct device *device,
     case POWER_PANIC:
         bytes[0] = PANIC_PANICKED | PANIC_CRASH_LOADED;
         break;
+    case POWER_MARK:
+        memset(bytes, 0xff, size); /* as if nobody was there */
+        break;
     default: /* the keyboard controller is idle and empty */
         break;
     }
@@ -178,6 +181,9 @@ static void power_write(struct device *device,
         } else if ((bytes[0] & PANIC_PANICKED) != 0) {
             device_line_raise(&power->asked, POWER_SAYS_PANIC);
         }
+        break;
+    case POWER_MARK:
+        device_line_raise(&power->marked, bytes[0]);
         break;
     default:
         break;

@@ -1,9 +1,10 @@
-/* The platform's small registers: sleep, reset, events for the guest, panic.
+/* The platform's small registers: sleep, reset, events for the guest, panic, marks.
  *
- * Shapes: one device with three regions: POWER_PORTS (4 bytes at POWER_PORT, as the FADT
+ * Shapes: one device with four regions: POWER_PORTS (4 bytes at POWER_PORT, as the FADT
  * and the generic event device of acpi_tables.h say), POWER_KEYBOARD (an i8042 that
- * knows one command: reset the CPU) and POWER_PANIC (pvpanic). What the guest asks for
- * leaves by the line `asked`, with an enum power_request; the machine carries it out.
+ * knows one command: reset the CPU), POWER_PANIC (pvpanic) and POWER_MARK (a byte that
+ * says how far it is, which leaves by the line `marked`). What the guest asks for leaves
+ * by the line `asked`, with an enum power_request; the machine carries it out.
  * Towards the guest, a new reason raises the event line, and while the guest runs and has
  * not read why, the line is raised again each second and whenever it starts: a guest that
  * boots masks the line, and never hears of what came by then. Threads, errors: as
@@ -17,7 +18,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum power_region { POWER_PORTS = 0, POWER_KEYBOARD, POWER_PANIC };
+enum power_region { POWER_PORTS = 0, POWER_KEYBOARD, POWER_PANIC, POWER_MARK };
 
 /* Registers of POWER_PORTS: one byte each. */
 enum power_register {
@@ -46,6 +47,7 @@ enum power_request {
 struct power_control {
     struct device device;      /* first */
     struct device_line asked;  /* number: enum power_request */
+    struct device_line marked; /* number: what was written */
     struct device_line events; /* raised for a reason that is not read; number is 0 */
     struct poller *poller; /* of the timer, before init; NULL: nothing is told again */
     uint8_t reasons;       /* POWER_EVENT_*, until read */

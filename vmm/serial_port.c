@@ -149,8 +149,12 @@ static void data_write(struct serial_port *serial, uint8_t value)
         if (serial->input_count < SERIAL_INPUT_MAX) {
             input_push(serial, value);
         }
-    } else if (serial->output != NULL) {
-        serial->output(serial->context, value);
+    } else {
+        boot_trace_reach(serial->trace, BOOT_FIRST_BYTE);
+        counter_add(&serial->tx_bytes, 1);
+        if (serial->output != NULL) {
+            serial->output(serial->context, value);
+        }
     }
     serial->thr_empty = 1;
     interrupt_again(serial);
@@ -328,6 +332,7 @@ size_t serial_port_receive(struct serial_port *serial, const void *data, size_t 
     while (taken < size && serial->input_count < SERIAL_INPUT_MAX) {
         input_push(serial, bytes[taken++]);
     }
+    counter_add(&serial->rx_bytes, taken);
     interrupt_update(serial);
     pthread_mutex_unlock(&serial->device.lock);
     return taken;

@@ -9,6 +9,8 @@
  */
 #pragma once
 
+#include "vmm/boot_trace.h"
+#include "vmm/counter.h"
 #include "vmm/device.h"
 
 #include <stddef.h>
@@ -22,6 +24,9 @@ struct serial_port {
     void (*output)(void *context, uint8_t byte);
     void (*drained)(void *context); /* there is room for input again */
     void *context;
+    struct boot_trace *trace; /* NULL: nobody looks */
+    struct counter rx_bytes;  /* by the guest; written under the lock */
+    struct counter tx_bytes;
     /* private: the chip's registers */
     uint8_t interrupt_enable;
     uint8_t fifo_control;

@@ -296,6 +296,7 @@ static bool handle_exit(struct vcpu *vcpu)
 {
     const uint64_t begin = tick_now();
     const struct exit_row *row = row_of(vcpu->run->exit_reason);
+    boot_trace_reach(vcpu->events.trace, BOOT_FIRST_EXIT);
     count(vcpu, row->kind);
     row->handle(vcpu);
     counter_add(&vcpu->exits[row->kind].ticks, tick_since(begin));
@@ -349,6 +350,7 @@ static void *vcpu_thread(void *context)
         vcpu->events.broken(vcpu->events.context, vcpu, err.text);
     }
     while (vcpu->events.may_run(vcpu->events.context, vcpu)) {
+        boot_trace_reach(vcpu->events.trace, BOOT_FIRST_RUN);
         if (ioctl(vcpu->fd, KVM_RUN, 0UL) == 0) {
             again = 0;
             (void)handle_exit(vcpu); /* the next run tells whether there is more */

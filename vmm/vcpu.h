@@ -15,6 +15,7 @@
 
 #include "base/err.h"
 #include "vmm/boot_linux.h"
+#include "vmm/boot_trace.h"
 #include "vmm/counter.h"
 #include "vmm/cpu_model.h"
 #include "vmm/io_bus.h"
@@ -62,6 +63,7 @@ struct vcpu_events {
     /* Whether RAM that KVM could not reach is being given up, for the guest to begin
      * anew or to end: then that breaks nothing. */
     bool (*gives_ram_up)(void *context);
+    struct boot_trace *trace; /* NULL: nobody looks */
     void *context;
     void *began_context;
 };

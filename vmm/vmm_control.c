@@ -425,6 +425,16 @@ static int query_device_stats(void *context,
     return answer(vmm_stats_devices(control->stats), ret_result);
 }
 
+static int
+query_boot(void *context, const json_t *arguments, json_t **ret_result, struct err *err)
+{
+    const struct vmm_control *control = context;
+    (void)arguments;
+    return control->trace == NULL
+               ? err_set(err, BERTH_EUNSUPPORTED, "nobody has looked how it came up")
+               : answer(vmm_stats_boot(control->trace), ret_result);
+}
+
 /* ---- saving it, in QEMU's terms: a migration into a file */
 
 static const char *const snapshot_words[VMM_SNAPSHOT_STATUS_COUNT] = {
@@ -622,6 +632,7 @@ static const struct qmp_command commands[] = {
     {"query-block", query_block},
     {"query-blockstats", query_blockstats},
     {"x-query-device-stats", query_device_stats},
+    {"x-query-boot", query_boot},
     {"getfd", getfd},
     {"closefd", closefd},
     {"migrate", migrate},

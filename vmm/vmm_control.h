@@ -24,10 +24,11 @@ struct vmm_control {
     struct machine *machine;
     struct poller *poller;
     const char *name;
-    struct virtio_device *balloon; /* set by the owner after open; NULL: there is none */
-    struct virtio_device *memory;  /* see vmm_control_watch_memory */
-    struct vmm_throttle *throttle; /* set by the owner before the poller runs */
-    const struct vmm_stats *stats; /* the same; NULL: there are no devices */
+    struct virtio_device *balloon;  /* set by the owner after open; NULL: there is none */
+    struct virtio_device *memory;   /* see vmm_control_watch_memory */
+    struct vmm_throttle *throttle;  /* set by the owner before the poller runs */
+    const struct vmm_stats *stats;  /* the same; NULL: there are no devices */
+    const struct boot_trace *trace; /* the same; NULL: nobody has looked */
     /* set by the owner; the first act of a thread that saves the machine, may be NULL */
     int (*thread_began)(void *context, struct err *err);
     void *thread_context;

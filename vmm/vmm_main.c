@@ -2,6 +2,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "vmm/boot_trace.h"
 #include "vmm/console_port.h"
 #include "vmm/kvm_probe.h"
 #include "vmm/machine.h"
@@ -42,6 +43,7 @@ struct vmm {
     struct console_port *console;
     struct vmm_devices devices;
     struct vmm_control control;
+    struct boot_trace trace;
     int kvm_fd;
     int kernel_fd;
     int initrd_fd;
@@ -217,7 +219,9 @@ static int control_open(struct vmm *vmm, struct err *err)
     vmm->control.balloon = vmm->devices.balloon;
     vmm_control_watch_memory(&vmm->control, vmm->devices.memory);
     vmm->control.throttle = &vmm->devices.throttle;
+    vmm->devices.stats.serial = machine_serial(vmm->machine);
     vmm->control.stats = &vmm->devices.stats;
+    vmm->control.trace = &vmm->trace;
     vmm->control.thread_began = on_disk_thread;
     vmm->control.thread_context = vmm;
     return r;
@@ -251,7 +255,13 @@ static int jail_enter(struct vmm *vmm, struct err *err)
         log_warn("vmm", "some walls of the jail do not stand here",
                  KV_STR("missing", missing));
     }
-    return r < 0 ? r : vmm_rights_process(err);
+    if (r == 0) {
+        r = vmm_rights_process(err);
+    }
+    if (r == 0) {
+        boot_trace_reach(&vmm->trace, BOOT_JAILED);
+    }
+    return r;
 }
 
 /* The saved machine takes the place of the one that was made. */
@@ -286,6 +296,7 @@ static int machine_complete(struct vmm *vmm, struct err *err)
                                 err);
     }
     if (r == 0) {
+        boot_trace_reach(&vmm->trace, BOOT_CONNECTED);
         r = incoming_take(vmm, err);
     }
     if (r == 0) {
@@ -297,7 +308,13 @@ static int machine_complete(struct vmm *vmm, struct err *err)
     if (r == 0) {
         r = machine_start_threads(vmm->machine, err);
     }
-    return r == 0 ? device_thread_narrow(vmm, VMM_ROLE_MAIN, err) : r;
+    if (r == 0) {
+        r = device_thread_narrow(vmm, VMM_ROLE_MAIN, err);
+    }
+    if (r == 0) {
+        boot_trace_reach(&vmm->trace, BOOT_READY);
+    }
+    return r;
 }
 
 static enum machine_ram incoming_ram(const struct vmm_options *options)
@@ -326,6 +343,7 @@ static int vmm_start(struct vmm *vmm, struct err *err)
     if (r < 0) {
         return r;
     }
+    boot_trace_reach(&vmm->trace, BOOT_OPENED);
     const struct machine_image image = {
         .fd = vmm->incoming_fd, .offset = SNAPSHOT_RAM_AT, .ram = incoming_ram(options)};
     const struct machine_plan plan = {
@@ -347,6 +365,7 @@ static int vmm_start(struct vmm *vmm, struct err *err)
                    .reset = on_reset,
                    .crash_loaded = on_crash_loaded,
                    .context = vmm},
+        .trace = &vmm->trace,
     };
     r = machine_new(&plan, &vmm->machine, err);
     if (r == 0) {
@@ -414,6 +433,7 @@ int main(int argc, char *argv[])
                              .serial_listener = -1,
                              .qmp_listener = -1};
     struct err err = {0};
+    boot_trace_begin(&vmm.trace);
     vmm_devices_init(&vmm.devices);
     int r = vmm_options_parse(argc, argv, &vmm.options, &err);
     if (r < 0) {

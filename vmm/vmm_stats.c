@@ -246,26 +246,89 @@ json_t *vmm_stats_block_counts(const struct vmm_stats *stats)
 
 /* ---- x-query-device-stats ---- */
 
+static json_t *
+rows_pack(const struct counter_row *rows, unsigned count, const void *counted)
+{
+    json_t *numbers_now = json_object();
+    bool is_good = true;
+    for (unsigned i = 0; i < count; i++) {
+        is_good = is_good && number_put(numbers_now, rows[i].name,
+                                        counter_row_read(&rows[i], counted));
+    }
+    return whole(numbers_now, is_good);
+}
+
 static json_t *device_pack(const struct vmm_counted *counted, const void *context)
 {
+    static const struct counter_row common[] = {
+        {"notifications", offsetof(struct virtio_device, notifications)},
+        {"interrupts", offsetof(struct virtio_device, interrupts)},
+        {"faults", offsetof(struct virtio_device, faults)},
+    };
     const struct virtio_device *device = counted->device;
-    json_t *own = json_object();
-    bool is_good = true;
+    const struct virtio_ops *ops = device->ops;
     (void)context;
-    for (unsigned i = 0; i < device->ops->counter_count; i++) {
-        const struct counter_row *row = &device->ops->counters[i];
-        is_good = is_good && number_put(own, row->name, counter_row_read(row, device));
-    }
-    json_t *packed =
-        json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:o}", "id", counted->id, "qdev",
-                  device->name, "driver", device->ops->kind, "notifications",
-                  (json_int_t)counter_read(&device->notifications), "interrupts",
-                  (json_int_t)counter_read(&device->interrupts), "faults",
-                  (json_int_t)counter_read(&device->faults), "stats", own);
-    return whole(packed, is_good);
+    return json_pack("{s:s, s:s, s:s, s:o, s:o}", "id", counted->id, "qdev", device->name,
+                     "driver", ops->kind, "queues",
+                     rows_pack(common, ARRAY_COUNT(common), device), "stats",
+                     rows_pack(ops->counters, ops->counter_count, device));
+}
+
+static json_t *serial_pack(const struct serial_port *serial)
+{
+    static const struct counter_row rows[] = {
+        {"rx_bytes", offsetof(struct serial_port, rx_bytes)},
+        {"tx_bytes", offsetof(struct serial_port, tx_bytes)},
+    };
+    const struct device *device = &serial->device;
+    return json_pack("{s:s, s:s, s:s, s:o}", "id", device->name, "qdev", device->name,
+                     "driver", device->ops->kind, "stats",
+                     rows_pack(rows, ARRAY_COUNT(rows), serial));
 }
 
 json_t *vmm_stats_devices(const struct vmm_stats *stats)
 {
-    return list_of(stats, false, device_pack, NULL);
+    json_t *list = list_of(stats, false, device_pack, NULL);
+    return stats == NULL || stats->serial == NULL
+               ? list
+               : whole(list,
+                       json_array_append_new(list, serial_pack(stats->serial)) == 0);
+}
+
+/* ---- x-query-boot ---- */
+
+static json_t *phases_pack(const struct boot_trace *trace)
+{
+    json_t *phases = json_array();
+    bool is_good = true;
+    for (unsigned i = 0; i < BOOT_PHASE_COUNT; i++) {
+        const enum boot_phase phase = (enum boot_phase)i;
+        const uint64_t at_ns = boot_trace_ns(trace, phase);
+        if (at_ns != 0) {
+            json_t *row = json_pack("{s:s, s:I}", "phase", boot_phase_name(phase), "ns",
+                                    (json_int_t)at_ns);
+            is_good = is_good && json_array_append_new(phases, row) == 0;
+        }
+    }
+    return whole(phases, is_good);
+}
+
+static json_t *marks_pack(const struct boot_trace *trace)
+{
+    struct boot_mark marks[BOOT_MARKS_MAX];
+    const unsigned count = boot_trace_marks(trace, marks);
+    json_t *list = json_array();
+    bool is_good = true;
+    for (unsigned i = 0; i < count; i++) {
+        json_t *row = json_pack("{s:i, s:I}", "byte", (int)marks[i].byte, "ns",
+                                (json_int_t)marks[i].at_ns);
+        is_good = is_good && json_array_append_new(list, row) == 0;
+    }
+    return whole(list, is_good);
+}
+
+json_t *vmm_stats_boot(const struct boot_trace *trace)
+{
+    return json_pack("{s:o, s:o}", "phases", phases_pack(trace), "marks",
+                     marks_pack(trace));
 }

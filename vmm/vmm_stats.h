@@ -3,7 +3,8 @@
  * Shapes: `struct vmm_stats` is a list of devices by name, made with them. Answers are
  * JSON: those of query-block and query-blockstats have QEMU's members, as far as there is
  * something to say; that of x-query-device-stats has all devices, each with the numbers
- * that its type counts, whose names its type's table has. A disk's latencies are counted
+ * that its type counts, whose names its type's table has; that of x-query-boot is what
+ * boot_trace.h knows. A disk's latencies are counted
  * by powers of two from the start (QEMU has to be told bounds). All of them begin with
  * the process: a machine that was saved and goes on has counted nothing.
  *
@@ -14,6 +15,8 @@
 #pragma once
 
 #include "base/json.h"
+#include "vmm/boot_trace.h"
+#include "vmm/serial_port.h"
 #include "vmm/virtio_device.h"
 #include "vmm/vmm_options.h"
 #include "vmm/vmm_throttle.h"
@@ -30,6 +33,7 @@ struct vmm_counted {
 struct vmm_stats {
     struct vmm_counted devices[VMM_COUNTED_MAX];
     unsigned count;
+    const struct serial_port *serial; /* NULL: nobody is told of it */
 };
 
 /* Each device that has been made; `disk` of one that is none is NULL. */
@@ -40,3 +44,5 @@ json_t *vmm_stats_blocks(const struct vmm_stats *stats,
                          const struct vmm_throttle *throttle);
 json_t *vmm_stats_block_counts(const struct vmm_stats *stats);
 json_t *vmm_stats_devices(const struct vmm_stats *stats);
+/* The phases that were reached, in their order, and the guest's own marks. */
+json_t *vmm_stats_boot(const struct boot_trace *trace);

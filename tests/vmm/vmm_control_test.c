@@ -27,6 +27,7 @@ static struct temp_dir dir;
 static struct poller *poller;
 static struct machine *machine;
 static struct vmm_control control;
+static struct boot_trace trace;
 static int client;
 static char heard[8192];
 static size_t heard_size;
@@ -59,7 +60,9 @@ static void make(const void *code, size_t size)
         .initrd_fd = -1,
         .cmdline = "",
         .poller = poller,
-        .events = {.ended = on_ended, .reset = on_reset, .context = &control}};
+        .events = {.ended = on_ended, .reset = on_reset, .context = &control},
+        .trace = &trace};
+    boot_trace_begin(&trace);
     ck_assert_int_eq(machine_new(&plan, &machine, NULL), 0);
     ck_assert_int_eq(machine_load(machine, NULL), 0);
     (void)snprintf(address.sun_path, sizeof(address.sun_path), "%.80s/qmp", dir.path);
@@ -68,6 +71,7 @@ static void make(const void *code, size_t size)
     ck_assert_int_eq(listen(listener, 1), 0);
     ck_assert_int_eq(vmm_control_open(&control, machine, poller, "web-1", listener, NULL),
                      0);
+    control.trace = &trace;
     client = socket(AF_UNIX, SOCK_STREAM, 0);
     ck_assert_int_eq(connect(client, (struct sockaddr *)&address, sizeof(address)), 0);
 }
@@ -125,6 +129,8 @@ static void meet(void)
     hear("{\"return\":{}}");
 }
 
+static const uint8_t jump[] = {0xeb, 0xfe}; /* 1: jmp 1b */
+
 #define OUT(port, value) 0x66, 0xba, (port)&0xff, (port) >> 8, 0xb0, (value), 0xee
 
 START_TEST(a_machine_is_let_run_stopped_and_looked_at)
@@ -155,6 +161,51 @@ START_TEST(a_machine_is_let_run_stopped_and_looked_at)
     hear("\"event\":\"RESUME\"");
     ask("system_reset");
     hear("\"event\":\"RESET\"");
+}
+END_TEST
+
+START_TEST(how_a_machine_came_up_is_told_with_what_its_guest_says)
+{
+    static const uint8_t code[] = {OUT(0x80, 0x40), OUT(0x3f8, 'x'),  OUT(0x80, 0x41),
+                                   OUT(0x80, 0x40), OUT(0x600, 0x34), 0xf4};
+    make(code, sizeof(code));
+    meet();
+    ask("x-query-boot");
+    hear("{\"return\":{\"phases\":[{\"phase\":\"started\",\"ns\":");
+    hear("},{\"phase\":\"memory\",\"ns\":");
+    hear("},{\"phase\":\"made\",\"ns\":");
+    hear("},{\"phase\":\"loaded\",\"ns\":");
+    hear("}],\"marks\":[]}}");
+    ck_assert_uint_eq(boot_trace_ns(&trace, BOOT_GO), 0);
+    ck_assert_uint_eq(boot_trace_ns(&trace, BOOT_FIRST_RUN), 0);
+
+    ask("cont");
+    hear("\"event\":\"SHUTDOWN\"");
+
+    ask("x-query-boot");
+    hear("},{\"phase\":\"loaded\",\"ns\":");
+    hear("},{\"phase\":\"go\",\"ns\":");
+    hear("},{\"phase\":\"first-run\",\"ns\":");
+    hear("},{\"phase\":\"first-exit\",\"ns\":");
+    hear("},{\"phase\":\"first-byte\",\"ns\":");
+    hear("}],\"marks\":[{\"byte\":64,\"ns\":");
+    hear("},{\"byte\":65,\"ns\":");
+    hear("}]}}");
+    for (unsigned i = BOOT_MEMORY; i < BOOT_FIRST_BYTE; i++) {
+        const uint64_t this_ns = boot_trace_ns(&trace, (enum boot_phase)i);
+        const uint64_t next_ns = boot_trace_ns(&trace, (enum boot_phase)(i + 1));
+        ck_assert(this_ns == 0 || next_ns == 0 || this_ns <= next_ns);
+    }
+}
+END_TEST
+
+START_TEST(how_it_came_up_is_not_known_to_who_did_not_look)
+{
+    make(jump, sizeof(jump));
+    control.trace = NULL;
+    meet();
+    ask("x-query-boot");
+    hear("nobody has looked how it came up");
 }
 END_TEST
 
@@ -257,8 +308,6 @@ static void ask_with(const char *command, const char *arguments, int descriptor)
     }
     ck_assert_int_eq(sendmsg(client, &header, MSG_NOSIGNAL), (int)strlen(text));
 }
-
-static const uint8_t jump[] = {0xeb, 0xfe}; /* 1: jmp 1b */
 
 #define PLUG(path, property, value) \
     "{\"path\":\"" path "\",\"property\":\"" property "\",\"value\":" value "}"
@@ -577,6 +626,8 @@ int main(void)
     tcase_add_test(tests, a_machine_is_saved_into_a_file_that_came_along);
     tcase_add_test(tests, what_is_no_file_for_a_machine_is_refused_and_the_guest_goes_on);
     tcase_add_test(tests, a_save_that_fails_says_why_and_the_guest_goes_on);
+    tcase_add_test(tests, how_a_machine_came_up_is_told_with_what_its_guest_says);
+    tcase_add_test(tests, how_it_came_up_is_not_known_to_who_did_not_look);
     tcase_add_test(tests, quit_ends_the_poller_after_it_was_answered);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);

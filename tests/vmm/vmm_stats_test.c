@@ -98,12 +98,14 @@ static json_t *ask(const char *word)
     return result;
 }
 
-/* The member of an answer's one element, or of its `stats`; borrowed. */
+/* The member of an answer's one element, or of what is in it; borrowed. */
 static json_t *member_of(const json_t *list, const char *name)
 {
     const json_t *element = json_array_get(list, 0);
     ck_assert_uint_eq(json_array_size(list), 1);
     json_t *member = json_object_get(json_object_get(element, "stats"), name);
+    member = member != NULL ? member
+                            : json_object_get(json_object_get(element, "queues"), name);
     member = member != NULL ? member : json_object_get(element, name);
     ck_assert_msg(member != NULL, "there is no %s", name);
     return member;
