@@ -39,15 +39,16 @@ void boot_trace_reach(struct boot_trace *trace, enum boot_phase phase)
                                          since_exec(trace));
 }
 
-void boot_trace_mark(struct boot_trace *trace, uint8_t byte)
+void boot_trace_mark(void *context, unsigned byte)
 {
+    struct boot_trace *trace = context;
     const uint64_t count = trace == NULL ? 0 : counter_read(&trace->mark_count);
     bool is_new = trace != NULL && count < BOOT_MARKS_MAX;
     for (uint64_t i = 0; is_new && i < count; i++) {
         is_new = trace->marks[i].byte != byte;
     }
     if (is_new) {
-        trace->marks[count] = (struct boot_mark){since_exec(trace), byte};
+        trace->marks[count] = (struct boot_mark){since_exec(trace), (uint8_t)byte};
         atomic_store(&trace->mark_count.value, count + 1); /* with what is in it */
     }
 }

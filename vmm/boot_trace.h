@@ -56,7 +56,8 @@ struct boot_trace {
 void boot_trace_begin(struct boot_trace *trace);
 /* NULL is fine, and so is any number of times. */
 void boot_trace_reach(struct boot_trace *trace, enum boot_phase phase);
-void boot_trace_mark(struct boot_trace *trace, uint8_t byte);
+/* The same, of a struct boot_trace: what a device_line may be connected with. */
+void boot_trace_mark(void *context, unsigned byte);
 const char *boot_phase_name(enum boot_phase phase);
 /* Since exec; 0: it was not reached. */
 uint64_t boot_trace_ns(const struct boot_trace *trace, enum boot_phase phase);

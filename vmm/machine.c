@@ -13,6 +13,7 @@
 #include "vmm/io_bus.h"
 #include "vmm/kvm_calls.h"
 #include "vmm/kvm_state.h"
+#include "vmm/kvm_stats.h"
 #include "vmm/machine_cpus.h"
 #include "vmm/machine_layout.h"
 #include "vmm/machine_memory.h"
@@ -46,6 +47,7 @@ enum request {
 struct machine {
     int kvm_fd;
     int vm_fd;
+    int stats_fd; /* what KVM counts of the VM; -1: nothing */
     struct guest_memory memory;
     struct io_bus bus;
     struct poller *poller;
@@ -128,12 +130,6 @@ static void on_power(void *context, unsigned number)
     };
     REQUIRE(number < ARRAY_COUNT(rows) && rows[number].reason != NULL);
     ask(context, rows[number].request, rows[number].end, rows[number].reason);
-}
-
-static void on_mark(void *context, unsigned byte)
-{
-    const struct machine *machine = context;
-    boot_trace_mark(machine->trace, (uint8_t)byte);
 }
 
 static void on_shutdown(void *context, struct vcpu *vcpu)
@@ -469,7 +465,7 @@ static int platform_make(struct machine *machine, struct err *err)
         return err_sys(err, -ENOMEM, "make the power registers");
     }
     machine->power->asked = (struct device_line){on_power, machine};
-    machine->power->marked = (struct device_line){on_mark, machine};
+    machine->power->marked = (struct device_line){boot_trace_mark, machine->trace};
     machine->power->events = (struct device_line){on_event_line, machine};
     machine->power->poller = machine->poller;
     r = device_register(machine, &machine->power->device, power_ranges,
@@ -509,15 +505,10 @@ static int requests_make(struct machine *machine, struct err *err)
 
 static int plan_check(const struct machine_plan *plan, struct err *err)
 {
-    if (plan->cpu_count < 1 || plan->cpu_count > MACHINE_CPUS_MAX) {
-        return err_set(err, BERTH_EINVALID, "CPUs: %u, not 1 to %u", plan->cpu_count,
-                       MACHINE_CPUS_MAX);
+    int r = machine_cpus_check(plan->cpu_count, plan->plug_cpus, err);
+    if (r == 0) {
+        r = machine_memory_plan_check(plan, err);
     }
-    if (plan->plug_cpus > MACHINE_CPUS_MAX - plan->cpu_count) {
-        return err_set(err, BERTH_EINVALID, "CPUs: %u and %u that may come, not 1 to %u",
-                       plan->cpu_count, plan->plug_cpus, MACHINE_CPUS_MAX);
-    }
-    int r = machine_memory_plan_check(plan, err);
     return r < 0 ? r : kvm_check(plan->kvm_fd, err);
 }
 
@@ -529,6 +520,7 @@ parts_make(struct machine *machine, const struct machine_plan *plan, struct err 
         r = machine_vm_make(machine->kvm_fd, &machine->vm_fd, &machine->first_kvm, err);
     }
     if (r == 0) {
+        machine->stats_fd = kvm_stats_open(machine->vm_fd);
         r = machine_memory_check(plan, &machine->image, err);
     }
     if (r == 0) {
@@ -564,7 +556,7 @@ int machine_new(const struct machine_plan *plan,
         return err_sys(err, -ENOMEM, "make a machine");
     }
     machine->kvm_fd = plan->kvm_fd;
-    machine->vm_fd = -1;
+    machine->vm_fd = machine->stats_fd = -1;
     machine->request_fd = -1;
     machine->request_watch = -1;
     machine->poller = plan->poller;
@@ -607,6 +599,7 @@ struct machine *machine_free(struct machine *machine)
         poller_remove(machine->poller, machine->request_watch);
     }
     fd_close(&machine->request_fd);
+    fd_close(&machine->stats_fd);
     fd_close(&machine->vm_fd);
     guest_memory_fini(&machine->memory);
     io_bus_fini(&machine->bus);
@@ -891,6 +884,11 @@ const struct vcpu *machine_vcpu(const struct machine *machine, unsigned index)
 {
     REQUIRE(index < machine->cpus.count);
     return &machine->cpus.vcpus[index];
+}
+
+int machine_stats_fd(const struct machine *machine)
+{
+    return machine->stats_fd;
 }
 
 uint64_t machine_memory_bytes(const struct machine *machine)

@@ -170,5 +170,7 @@ unsigned machine_cpu_count(const struct machine *machine);
 bool machine_cpu_is_plugged(const struct machine *machine, unsigned index);
 enum cpu_level machine_cpu_level(const struct machine *machine);
 const struct vcpu *machine_vcpu(const struct machine *machine, unsigned index);
+/* Of what KVM counts of the VM (kvm_stats.h), borrowed; -1: nothing. */
+int machine_stats_fd(const struct machine *machine);
 /* What it has from the start. */
 uint64_t machine_memory_bytes(const struct machine *machine);

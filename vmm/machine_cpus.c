@@ -5,6 +5,19 @@
 #include <errno.h>
 #include <stdlib.h>
 
+int machine_cpus_check(unsigned count, unsigned plug_count, struct err *err)
+{
+    if (count < 1 || count > MACHINE_CPUS_MAX) {
+        return err_set(err, BERTH_EINVALID, "CPUs: %u, not 1 to %u", count,
+                       MACHINE_CPUS_MAX);
+    }
+    if (plug_count > MACHINE_CPUS_MAX - count) {
+        return err_set(err, BERTH_EINVALID, "CPUs: %u and %u that may come, not 1 to %u",
+                       count, plug_count, MACHINE_CPUS_MAX);
+    }
+    return 0;
+}
+
 void machine_cpus_init(struct machine_cpus *cpus)
 {
     *cpus = (struct machine_cpus){.count = 0};

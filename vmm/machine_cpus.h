@@ -41,6 +41,8 @@ struct machine_cpus {
     unsigned parked;       /* guarded by lock */
 };
 
+/* Whether a machine may have so many, and be given so many more: 0 or BERTH_EINVALID. */
+int machine_cpus_check(unsigned count, unsigned plug_count, struct err *err);
 /* Has no vCPU yet. */
 void machine_cpus_init(struct machine_cpus *cpus);
 /* Makes `count` of them in the VM, of which the first plugged_count are plugged. */

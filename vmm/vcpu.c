@@ -3,6 +3,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/require.h"
+#include "vmm/kvm_stats.h"
 #include "vmm/machine_layout.h"
 #include "vmm/planted_fault.h"
 
@@ -110,7 +111,7 @@ int vcpu_open(struct vcpu *vcpu,
               const struct cpu_table *table,
               struct err *err)
 {
-    *vcpu = (struct vcpu){.index = index, .fd = -1};
+    *vcpu = (struct vcpu){.index = index, .fd = -1, .stats_fd = -1};
     vcpu->fd = kvm_call_number(vm_fd, KVM_CREATE_VCPU, index, "create a vCPU", err);
     if (vcpu->fd < 0) {
         return vcpu->fd;
@@ -124,8 +125,10 @@ int vcpu_open(struct vcpu *vcpu,
     }
     if (r < 0) {
         vcpu_close(vcpu);
+        return r;
     }
-    return r;
+    vcpu->stats_fd = kvm_stats_open(vcpu->fd); /* later it would wait for the vCPU */
+    return 0;
 }
 
 void vcpu_close(struct vcpu *vcpu)
@@ -134,6 +137,7 @@ void vcpu_close(struct vcpu *vcpu)
         (void)munmap(vcpu->run, vcpu->run_bytes);
         vcpu->run = NULL;
     }
+    fd_close(&vcpu->stats_fd);
     fd_close(&vcpu->fd);
 }
 

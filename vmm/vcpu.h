@@ -71,6 +71,7 @@ struct vcpu_events {
 struct vcpu {
     unsigned index;
     int fd;
+    int stats_fd; /* what KVM counts of it (kvm_stats.h); -1: nothing */
     struct kvm_run *run;
     size_t run_bytes;
     struct io_bus *bus;

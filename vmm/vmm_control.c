@@ -4,6 +4,7 @@
 #include "base/fd.h"
 #include "vmm/virtio_balloon.h"
 #include "vmm/virtio_mem.h"
+#include "vmm/vmm_cpu_stats.h"
 #include "vmm/vmm_cpus.h"
 
 #include <errno.h>
@@ -414,6 +415,22 @@ static int query_blockstats(void *context,
     return answer(vmm_stats_block_counts(control->stats), ret_result);
 }
 
+static int
+query_stats(void *context, const json_t *arguments, json_t **ret_result, struct err *err)
+{
+    const struct vmm_control *control = context;
+    return vmm_cpu_stats_query(control->machine, arguments, ret_result, err);
+}
+
+static int query_stats_schemas(void *context,
+                               const json_t *arguments,
+                               json_t **ret_result,
+                               struct err *err)
+{
+    const struct vmm_control *control = context;
+    return vmm_cpu_stats_schemas(control->machine, arguments, ret_result, err);
+}
+
 static int query_device_stats(void *context,
                               const json_t *arguments,
                               json_t **ret_result,
@@ -631,6 +648,8 @@ static const struct qmp_command commands[] = {
     {"query-version", query_version},
     {"query-block", query_block},
     {"query-blockstats", query_blockstats},
+    {"query-stats", query_stats},
+    {"query-stats-schemas", query_stats_schemas},
     {"x-query-device-stats", query_device_stats},
     {"x-query-boot", query_boot},
     {"getfd", getfd},

@@ -179,8 +179,9 @@ static const struct {
     uint64_t (*most_of)(const struct vmm_walls *walls); /* instead */
 } limits[] = {
     {RLIMIT_CORE, 0, NULL}, /* RAM of a guest is nobody's to keep */
-    /* 192 that are given, 17 doorbells and 32 vectors of each of 31 devices, 256
-     * connections of a vsock: half of this. Each is memory of the kernel. */
+    /* 192 that are given, two of each of 64 CPUs, 17 doorbells and 32 vectors of each of
+     * 31 devices, 256 connections of a vsock: half of this. Each is memory of the kernel.
+     */
     {RLIMIT_NOFILE, 4096, NULL},
     /* 64 CPUs, 4 workers of each of 16 disks, 64 queues that the kernel serves, 2 threads
      * of the kernel for each thread that pushes a ring: 330. No bomb of threads. */
