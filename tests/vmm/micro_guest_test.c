@@ -37,10 +37,39 @@ static void teardown(void)
 
 /* ---- what the guest asks for ---- */
 
+/* What it is asked at any time, and what it then says among other things. */
+static const struct {
+    const char *command;
+    const char *words;
+} questions[] = {
+    {"{\"execute\":\"query-status\"}\n", "\"running\""},
+    {"{\"execute\":\"query-version\"}\n", "\"package\":\"berth-vmm\""},
+    {"{\"execute\":\"query-block\"}\n", "\"drv\":"},
+    {"{\"execute\":\"query-blockstats\"}\n", "\"rd_latency_histogram\""},
+    {"{\"execute\":\"query-stats\",\"arguments\":{\"target\":\"vcpu\"}}\n",
+     "\"port_exits\""},
+    {"{\"execute\":\"query-stats\",\"arguments\":{\"target\":\"vm\"}}\n", "["},
+    {"{\"execute\":\"query-stats-schemas\"}\n", "\"port_exits_ns\""},
+    {"{\"execute\":\"x-query-device-stats\"}\n", "\"driver\":\"virtio-net\""},
+    {"{\"execute\":\"x-query-boot\"}\n", "\"phase\":\"first-byte\""},
+};
+
 static void query(void)
 {
-    const char *answer = micro_qmp(&micro, "{\"execute\":\"query-status\"}\n", -1);
-    ck_assert_msg(strstr(answer, "\"running\"") != NULL, "%s", answer);
+    for (size_t i = 0; i < sizeof(questions) / sizeof(questions[0]); i++) {
+        const char *answer = micro_qmp(&micro, questions[i].command, -1);
+        ck_assert_msg(strstr(answer, questions[i].words) != NULL, "%s", answer);
+    }
+}
+
+/* Of the process that it is in now, which has read no kernel. */
+static void came_in(void)
+{
+    const char *answer = micro_qmp(&micro, "{\"execute\":\"x-query-boot\"}\n", -1);
+    ck_assert_msg(strstr(answer, "\"phase\":\"restored\"") != NULL &&
+                      strstr(answer, "\"phase\":\"first-run\"") != NULL &&
+                      strstr(answer, "\"phase\":\"loaded\"") == NULL,
+                  "%s", answer);
 }
 
 /* Of one process: a guest that begins anew asks for it again. */
@@ -144,6 +173,7 @@ static void rounds(void)
         await_tick();
         micro_move(&micro, "rounds");
         await_tick();
+        came_in();
     }
     micro_close(&micro.saved); /* a boot from here on is a boot */
     measured_kib = -1;
