@@ -7,8 +7,9 @@
  * getfd names an empty file, migrate to fd:NAME stops the machine and writes it there,
  * query-migrate and the event MIGRATION tell how that goes; it stays paused when it is
  * saved, and goes on when it could not be. What QEMU does not say: query-status of a
- * machine that could not go on has a `reason`. Threads: the poller's. Ownership:
- * borrows the machine; owns the server.
+ * machine that could not go on has a `reason`. What a machine has done is asked for by
+ * the words of docs/vmm-statistics.md. Threads: the poller's. Ownership: borrows the
+ * machine; owns the server.
  */
 #pragma once
 

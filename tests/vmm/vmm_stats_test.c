@@ -601,6 +601,37 @@ START_TEST(a_nics_packets_are_counted_without_their_headers)
 }
 END_TEST
 
+START_TEST(a_packet_that_a_limit_holds_back_is_counted_when_it_is_held)
+{
+    const struct virtio_net_spec spec = {
+        .mac = {2, 0, 0, 0, 0, 1},
+        .mtu = 1500,
+        .limits = {[VIRTIO_NET_TRANSMIT] = {.operations = {.rate = 1000, .burst = 1}}}};
+    const uint8_t packet[72] = {0};
+    struct virtio_device *device = NULL;
+    int ends[2];
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0, ends), 0);
+    far_fd = ends[1];
+    ck_assert_int_eq(virtio_net_new(&guest.place, &spec, ends, 1, &device, NULL), 0);
+    attach(device, NULL);
+    guest_drive(&guest, 0);
+    for (unsigned i = 0; i < 2; i++) {
+        const struct guest_buffer out = {guest_put(&guest, packet, sizeof(packet)),
+                                         sizeof(packet), false};
+        guest_post(&guest, VIRTIO_NET_TRANSMIT, &out, 1);
+    }
+    guest_kick(&guest, VIRTIO_NET_TRANSMIT);
+    (void)guest_wait(&guest, VIRTIO_NET_TRANSMIT);
+    (void)guest_wait(&guest, VIRTIO_NET_TRANSMIT);
+
+    json_t *answer = ask("x-query-device-stats");
+
+    EXPECT(answer, {"tx_packets", 2}, {"tx_dropped", 0}, {"rx_held", 0});
+    ck_assert_int_ge(json_integer_value(member_of(answer, "tx_held")), 1);
+    json_decref(answer);
+}
+END_TEST
+
 START_TEST(a_consoles_bytes_are_counted_both_ways)
 {
     struct virtio_device *device = NULL;
@@ -735,6 +766,7 @@ int main(void)
     tcase_add_test(tests, entropy_is_counted_in_requests_and_bytes);
     tcase_add_test(tests, a_fault_of_the_guest_is_counted);
     tcase_add_test(tests, a_nics_packets_are_counted_without_their_headers);
+    tcase_add_test(tests, a_packet_that_a_limit_holds_back_is_counted_when_it_is_held);
     tcase_add_test(tests, a_consoles_bytes_are_counted_both_ways);
     tcase_add_test(tests, a_balloons_requests_are_counted_by_kind);
     tcase_add_test(tests, requests_for_memory_are_counted_by_answer);
