@@ -38,6 +38,7 @@ static struct kvm_stats stats;
 static void setup(void)
 {
     memset(&file, 0, sizeof(file));
+    memset(&stats, 0, sizeof(stats));
     file.header =
         (struct kvm_stats_header){.name_size = NAME_BYTES,
                                   .num_desc = 3,
@@ -112,11 +113,6 @@ START_TEST(no_descriptor_is_no_numbers)
 }
 END_TEST
 
-static void many_rows(void)
-{
-    file.header.num_desc = KVM_STATS_MAX + 1;
-}
-
 static void long_name(void)
 {
     file.header.name_size = 257;
@@ -153,14 +149,36 @@ static void no_rows_there(void)
     file.header.desc_offset = UINT32_MAX;
 }
 
-static void (*const wrongs[])(void) = {many_rows,          long_name,    no_value,
-                                       many_values,        far_value,    odd_value,
-                                       value_past_the_end, no_rows_there};
+static void (*const wrongs[])(void) = {long_name,    no_value,  many_values,
+                                       far_value,    odd_value, value_past_the_end,
+                                       no_rows_there};
 
 START_TEST(what_makes_no_sense_is_refused)
 {
     wrongs[_i]();
     ck_assert_int_eq(read_it(sizeof(file)), BERTH_ECORRUPT);
+}
+END_TEST
+
+START_TEST(so_many_are_read_and_one_more_is_refused)
+{
+    const unsigned count = KVM_STATS_MAX + (unsigned)_i;
+    const int fd = memfd_create("stats", MFD_CLOEXEC);
+    file.header.num_desc = count;
+    file.header.data_offset =
+        (uint32_t)(sizeof(file.header) + count * sizeof(file.rows[0]));
+    ck_assert_int_eq(write(fd, &file.header, sizeof(file.header)), sizeof(file.header));
+    for (unsigned i = 0; i < count; i++) {
+        ck_assert_int_eq(write(fd, &file.rows[0], sizeof(file.rows[0])),
+                         sizeof(file.rows[0]));
+    }
+    ck_assert_int_eq(write(fd, file.values, sizeof(file.values)), sizeof(file.values));
+
+    ck_assert_int_eq(kvm_stats_read(fd, &stats, NULL), _i == 0 ? 0 : BERTH_ECORRUPT);
+
+    ck_assert_uint_eq(stats.count, _i == 0 ? count : 0);
+    kvm_stats_fini(&stats);
+    (void)close(fd);
 }
 END_TEST
 
@@ -210,6 +228,7 @@ int main(void)
     tcase_add_test(tests, no_descriptor_is_no_numbers);
     tcase_add_loop_test(tests, what_makes_no_sense_is_refused, 0,
                         (int)ARRAY_COUNT(wrongs));
+    tcase_add_loop_test(tests, so_many_are_read_and_one_more_is_refused, 0, 2);
     tcase_add_test(tests, a_file_that_is_cut_is_refused);
     tcase_add_test(tests, kvms_own_are_read);
     suite_add_tcase(suite, tests);
