@@ -1,11 +1,10 @@
 #include "vmm/virtio_vsock.h"
 
 #include "base/cleanup.h"
-#include "base/clock.h"
 #include "base/fd.h"
 #include "base/require.h"
+#include "vmm/vsock_device.h"
 #include "vmm/vsock_dialer.h"
-#include "vmm/vsock_links.h"
 #include "vmm/vsock_packet.h"
 #include "vmm/vsock_stream.h"
 
@@ -14,49 +13,17 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
 #define PCI_CLASS_OTHER 0xff0000u /* no class fits */
 #define HEADER_BYTES    ((uint32_t)sizeof(struct vsock_header))
-#define HOST_PORT_FIRST 0x40000000u /* of connections from the host */
-#define ANSWER_SIZE     32u         /* "OK 4294967295\n" fits */
+#define ANSWER_SIZE     32u /* "OK 4294967295\n" fits */
 #define PIECES_MAX      (VIRTIO_QUEUE_SIZE_MAX + GUEST_MEMORY_REGIONS_MAX)
 #define TOKEN_LISTENER  (UINT64_C(1) << 32)
 #define TOKEN_DIALER    (UINT64_C(2) << 32)
 #define TOKEN_TIMER     (UINT64_C(3) << 32)
-
-struct address_pair {
-    uint32_t host_port;
-    uint32_t guest_port;
-};
-
-struct vsock {
-    struct virtio_device device;
-    uint64_t guest_cid;
-    int listener;
-    int listener_watch;
-    int dialer;
-    int dialer_watch;
-    int timer; /* of the client that has to greet next */
-    int timer_watch;
-    unsigned greeting_ms;
-    uint32_t next_port;
-    bool listener_rests;  /* no descriptor for a client: until one of ours is closed, or
-                           * the guest says a word */
-    bool must_tell_reset; /* the machine has come out of a file */
-    bool transmit_waits;  /* for room among the resets */
-    unsigned turn;        /* which link has sent last */
-    unsigned reset_first;
-    unsigned reset_count;
-    struct address_pair resets[VSOCK_RESETS_MAX]; /* to packets of nobody */
-    struct {
-        struct counter opened, refused, resets, received_bytes, sent_bytes;
-    } counters; /* virtio_vsock.h */
-    struct vsock_links links;
-};
 
 static struct vsock *vsock_of(struct virtio_device *device)
 {
@@ -65,19 +32,19 @@ static struct vsock *vsock_of(struct virtio_device *device)
 
 /* ---- links: vsock_links.h, and what the device makes of it ---- */
 
-static void link_watch(struct vsock *vsock, const struct vsock_link *link)
+void vsock_device_watch(struct vsock *vsock, const struct vsock_link *link)
 {
     vsock_link_watch(&vsock->links, link, virtio_device_active(&vsock->device));
 }
 
-static void link_free(struct vsock *vsock, struct vsock_link *link)
+void vsock_device_free_link(struct vsock *vsock, struct vsock_link *link)
 {
     vsock_link_free(&vsock->links, link);
     vsock->listener_rests = false;
 }
 
 /* Ends it; the guest is told. */
-static void link_reset(struct vsock *vsock, struct vsock_link *link)
+void vsock_device_reset_link(struct vsock *vsock, struct vsock_link *link)
 {
     counter_add(&vsock->counters.refused,
                 link->state == LINK_REQUESTED || link->state == LINK_DIALING ? 1 : 0);
@@ -93,7 +60,7 @@ static void reset_put(struct vsock *vsock, uint32_t host_port, uint32_t guest_po
 {
     REQUIRE(vsock->reset_count < VSOCK_RESETS_MAX);
     vsock->resets[(vsock->reset_first + vsock->reset_count++) % VSOCK_RESETS_MAX] =
-        (struct address_pair){host_port, guest_port};
+        (struct vsock_address_pair){host_port, guest_port};
 }
 
 static struct vsock_header
@@ -175,7 +142,7 @@ bytes_give(struct vsock *vsock, struct vsock_link *link, struct virtio_chain *ch
         link->host_ended = true;
         link->to_send |= SEND_SHUTDOWN;
     } else if (why != EAGAIN && why != EINTR) {
-        link_reset(vsock, link);
+        vsock_device_reset_link(vsock, link);
     }
     return false;
 }
@@ -198,7 +165,7 @@ link_send(struct vsock *vsock, struct vsock_link *link, struct virtio_chain *cha
 {
     if ((link->to_send & SEND_RST) != 0) {
         link_give(vsock, link, chain, VSOCK_RST, 0, 0);
-        link_free(vsock, link);
+        vsock_device_free_link(vsock, link);
         return true;
     }
     for (unsigned i = 0; i < ARRAY_COUNT(small_packets); i++) {
@@ -224,7 +191,7 @@ static bool any_link_send(struct vsock *vsock, struct virtio_chain *chain)
             is_sent = link_send(vsock, link, chain);
         }
         if (link->state != LINK_FREE) {
-            link_watch(vsock, link);
+            vsock_device_watch(vsock, link);
         }
         if (is_sent) {
             return true;
@@ -243,7 +210,7 @@ receive_one(struct virtio_device *device, unsigned queue, struct virtio_chain *c
         return VIRTIO_TAKEN;
     }
     if (vsock->reset_count > 0) {
-        const struct address_pair *pair = &vsock->resets[vsock->reset_first];
+        const struct vsock_address_pair *pair = &vsock->resets[vsock->reset_first];
         struct vsock_header header =
             header_make(vsock, pair->host_port, pair->guest_port);
         header.operation = VSOCK_RST;
@@ -282,7 +249,7 @@ static void link_settle(struct vsock *vsock, struct vsock_link *link)
 {
     const bool is_empty = vsock_stream_waiting(&link->stream) == 0;
     if (is_empty && link->state == LINK_CLOSING) {
-        link_reset(vsock, link); /* 5.10.6.5: that is how both know */
+        vsock_device_reset_link(vsock, link); /* 5.10.6.5: that is how both know */
     } else if (is_empty && link->guest_ended && link->state == LINK_OPEN) {
         (void)shutdown(link->fd, SHUT_WR); /* it may have gone: then its end says so */
     }
@@ -308,7 +275,7 @@ static void guest_request(struct vsock *vsock, const struct vsock_header *header
                                                .port = link->host_port};
     if (send(vsock->dialer, &request, sizeof(request), MSG_NOSIGNAL | MSG_DONTWAIT) !=
         (ssize_t)sizeof(request)) {
-        link_reset(vsock, link);
+        vsock_device_reset_link(vsock, link);
     }
 }
 
@@ -324,7 +291,7 @@ static void guest_response(struct vsock *vsock,
         snprintf(answer, sizeof(answer), "OK %" PRIu32 "\n", link->host_port);
     if (link->state != LINK_REQUESTED ||
         write(link->fd, answer, (size_t)size) != (ssize_t)size) {
-        link_reset(vsock, link);
+        vsock_device_reset_link(vsock, link);
         return;
     }
     link->state = LINK_OPEN;
@@ -339,7 +306,7 @@ static void guest_rst(struct vsock *vsock,
     (void)header;
     (void)chain;
     counter_add(&vsock->counters.refused, link->state == LINK_REQUESTED ? 1 : 0);
-    link_free(vsock, link);
+    vsock_device_free_link(vsock, link);
 }
 
 static void guest_shutdown(struct vsock *vsock,
@@ -349,7 +316,7 @@ static void guest_shutdown(struct vsock *vsock,
 {
     (void)chain;
     if (link->state != LINK_OPEN) {
-        link_reset(vsock, link);
+        vsock_device_reset_link(vsock, link);
         return;
     }
     link->guest_is_deaf = link->guest_is_deaf || (header->flags & VSOCK_NO_RECEIVE) != 0;
@@ -371,7 +338,7 @@ static void guest_bytes(struct vsock *vsock,
     struct iovec pieces[PIECES_MAX];
     if (link->state != LINK_OPEN || link->guest_ended ||
         header->size > VSOCK_BUFFER_BYTES) {
-        link_reset(vsock, link);
+        vsock_device_reset_link(vsock, link);
         return;
     }
     const int count =
@@ -386,7 +353,7 @@ static void guest_bytes(struct vsock *vsock,
         guest_memory_iovec_end(vsock->device.place.memory, pieces, (unsigned)count);
     }
     if (r < 0) {
-        link_reset(vsock, link);
+        vsock_device_reset_link(vsock, link);
         return;
     }
     counter_add(&vsock->counters.sent_bytes, header->size);
@@ -401,7 +368,7 @@ static void guest_credit(struct vsock *vsock,
 {
     (void)chain;
     if (link->state != LINK_OPEN && link->state != LINK_CLOSING) {
-        link_reset(vsock, link);
+        vsock_device_reset_link(vsock, link);
     } else if (header->operation == VSOCK_CREDIT_REQUEST) {
         link->to_send |= SEND_CREDIT_UPDATE;
     }
@@ -429,7 +396,7 @@ static void link_hear(struct vsock *vsock,
     }
     guest_words[header->operation](vsock, link, header, chain);
     if (link->state != LINK_FREE) {
-        link_watch(vsock, link);
+        vsock_device_watch(vsock, link);
     }
 }
 
@@ -455,14 +422,14 @@ static void packet_take(struct vsock *vsock,
     const bool is_sound = header_sound(vsock, header, chain);
     if (link != NULL && link->state == LINK_RESETTING) {
         if (is_sound && header->operation == VSOCK_RST) {
-            link_free(vsock, link); /* both said so */
+            vsock_device_free_link(vsock, link); /* both said so */
         }
         return; /* its answer is on the way */
     }
     if (link != NULL && is_sound && header->operation != VSOCK_REQUEST) {
         link_hear(vsock, link, header, chain);
     } else if (link != NULL) {
-        link_reset(vsock, link);
+        vsock_device_reset_link(vsock, link);
     } else if (is_sound && header->operation == VSOCK_REQUEST) {
         guest_request(vsock, header);
     } else if (header->operation != VSOCK_RST) {
@@ -485,196 +452,6 @@ transmit_one(struct virtio_device *device, unsigned queue, struct virtio_chain *
     } /* else it names nobody that could be told */
     virtio_device_give(device, queue, chain->head, 0);
     return VIRTIO_TAKEN;
-}
-
-/* ---- from the host ---- */
-
-/* A port of the host's that this port of the guest is not connected with. */
-static uint32_t port_choose(struct vsock *vsock, uint32_t guest_port)
-{
-    do { /* at most once for each link */
-        vsock->next_port =
-            vsock->next_port == UINT32_MAX ? HOST_PORT_FIRST : vsock->next_port + 1;
-    } while (vsock_links_find(&vsock->links, vsock->next_port, guest_port) != NULL);
-    return vsock->next_port;
-}
-
-static void link_greet(struct vsock *vsock, struct vsock_link *link)
-{
-    uint32_t port = 0;
-    const int r = vsock_greeting_take(&link->greeting, link->fd, &port);
-    if (r < 0) {
-        counter_add(&vsock->counters.refused, 1);
-        link_free(vsock, link); /* the guest has not heard of it */
-    } else if (r > 0) {
-        link->host_port = port_choose(vsock, port);
-        link->guest_port = port;
-        link->state = LINK_REQUESTED;
-        link->to_send = SEND_REQUEST;
-    }
-}
-
-/* A client that waits for the guest's answer has gone, or cannot wait. */
-static void link_impatience(struct vsock *vsock, struct vsock_link *link)
-{
-    char byte;
-    const ssize_t there = recv(link->fd, &byte, sizeof(byte), MSG_PEEK);
-    if (there > 0) {
-        link->host_hurries = true; /* what it says is read when there is an answer */
-    } else if (there == 0 || (errno != EAGAIN && errno != EINTR)) {
-        link_reset(vsock, link);
-    }
-}
-
-/* The timer is of the client that came first of those that have not greeted; without one
- * it rests. */
-static void greeting_timer_set(struct vsock *vsock)
-{
-    uint64_t first_ms = 0;
-    for (unsigned i = 0; i < vsock->links.end; i++) {
-        const struct vsock_link *link = &vsock->links.links[i];
-        if (link->state == LINK_GREETING &&
-            (first_ms == 0 || link->greet_by_ms < first_ms)) {
-            first_ms = link->greet_by_ms;
-        }
-    }
-    const struct itimerspec when = {
-        .it_value = {.tv_sec = (time_t)(first_ms / MS_PER_S),
-                     .tv_nsec = (long)(first_ms % MS_PER_S * NS_PER_MS)}};
-    (void)timerfd_settime(vsock->timer, TFD_TIMER_ABSTIME, &when,
-                          NULL); /* in range: cannot fail */
-}
-
-/* Who has not greeted by now makes room. */
-static void greetings_end(struct vsock *vsock)
-{
-    uint64_t count;
-    const uint64_t now_ms = clock_now_ms(clock_system());
-    (void)!read(vsock->timer, &count, sizeof(count)); /* empty: it was set anew */
-    for (unsigned i = 0; i < vsock->links.end; i++) {
-        struct vsock_link *link = &vsock->links.links[i];
-        const bool is_late = link->state == LINK_GREETING && link->greet_by_ms <= now_ms;
-        if (is_late) {
-            link_greet(vsock, link); /* we may be what was slow */
-        }
-        if (is_late && link->state == LINK_GREETING) {
-            counter_add(&vsock->counters.refused, 1);
-            link_free(vsock, link);
-        } else if (is_late && link->state != LINK_FREE) {
-            link_watch(vsock, link);
-        }
-    }
-    greeting_timer_set(vsock);
-}
-
-/* A machine that stood still has read nothing: they have their time anew. */
-static void greetings_begin(struct vsock *vsock)
-{
-    const uint64_t by_ms = clock_now_ms(clock_system()) + vsock->greeting_ms;
-    for (unsigned i = 0; i < vsock->links.end; i++) {
-        vsock->links.links[i].greet_by_ms = by_ms;
-    }
-    greeting_timer_set(vsock);
-}
-
-static void listener_watch(struct vsock *vsock)
-{
-    const bool wanted = virtio_device_active(&vsock->device) && !vsock->listener_rests &&
-                        counter_read(&vsock->links.count) < VSOCK_LINKS_MAX;
-    if (vsock->listener_watch >= 0) {
-        poller_change(vsock->device.place.poller, vsock->listener_watch,
-                      wanted ? POLLER_READABLE : 0);
-    }
-}
-
-static void listener_accept(struct vsock *vsock)
-{
-    struct vsock_link *link = vsock_links_new(&vsock->links, LINK_GREETING);
-    const int fd =
-        link == NULL ? -1
-                     : accept4(vsock->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (link == NULL) {
-        return;
-    }
-    const bool is_full =
-        fd < 0 && errno != EAGAIN && errno != EINTR && errno != ECONNABORTED;
-    if (fd < 0 || vsock_link_take(&vsock->links, link, fd) < 0) {
-        link_free(vsock, link);
-        vsock->listener_rests = is_full; /* the client stays there: it would be tried
-                                          * again without an end */
-        return; /* it left again; or this process has no room for it now */
-    }
-    link->greet_by_ms = clock_now_ms(clock_system()) + vsock->greeting_ms;
-    greeting_timer_set(vsock);
-    link_watch(vsock, link);
-}
-
-/* ---- who dials ---- */
-
-static void dialer_forget(struct vsock *vsock)
-{
-    poller_remove(vsock->device.place.poller, vsock->dialer_watch);
-    vsock->dialer_watch = -1;
-    fd_close(&vsock->dialer);
-    for (unsigned i = 0; i < VSOCK_LINKS_MAX; i++) {
-        if (vsock->links.links[i].state == LINK_DIALING) {
-            link_reset(vsock, &vsock->links.links[i]);
-        }
-    }
-}
-
-static void
-answer_take(struct vsock *vsock, const struct vsock_dial_answer *answer, int fd)
-{
-    struct vsock_link *link = vsock_links_of(&vsock->links, answer->id);
-    if (link == NULL || link->state != LINK_DIALING) {
-        fd_close(&fd); /* the guest has given up meanwhile */
-        return;
-    }
-    if (fd < 0 || answer->result < 0) {
-        fd_close(&fd);
-        link_reset(vsock, link);
-        return;
-    }
-    if (vsock_link_take(&vsock->links, link, fd) < 0) {
-        link_reset(vsock, link);
-        return;
-    }
-    link->state = LINK_OPEN;
-    link->to_send = SEND_RESPONSE;
-    counter_add(&vsock->counters.opened, 1);
-    link_watch(vsock, link);
-}
-
-static void dialer_read(struct vsock *vsock)
-{
-    union {
-        struct cmsghdr align;
-        char room[CMSG_SPACE(sizeof(int))];
-    } control;
-    struct vsock_dial_answer answer;
-    struct iovec piece = {&answer, sizeof(answer)};
-    struct msghdr message = {.msg_iov = &piece,
-                             .msg_iovlen = 1,
-                             .msg_control = &control,
-                             .msg_controllen = sizeof(control)};
-    const ssize_t size =
-        recvmsg(vsock->dialer, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-    int fd = -1;
-    if (size < 0 && (errno == EAGAIN || errno == EINTR)) {
-        return;
-    }
-    const struct cmsghdr *part = size > 0 ? CMSG_FIRSTHDR(&message) : NULL;
-    if (part != NULL && part->cmsg_level == SOL_SOCKET && part->cmsg_type == SCM_RIGHTS &&
-        part->cmsg_len == CMSG_LEN(sizeof(int))) {
-        memcpy(&fd, CMSG_DATA(part), sizeof(fd));
-    }
-    if (size == (ssize_t)sizeof(answer)) {
-        answer_take(vsock, &answer, fd);
-    } else {
-        fd_close(&fd);
-        dialer_forget(vsock); /* it has ended, or talks of something else */
-    }
 }
 
 /* ---- callbacks ---- */
@@ -701,35 +478,35 @@ static void watch_all(struct vsock *vsock)
 {
     for (unsigned i = 0; i < VSOCK_LINKS_MAX; i++) {
         if (vsock->links.links[i].state != LINK_FREE) {
-            link_watch(vsock, &vsock->links.links[i]);
+            vsock_device_watch(vsock, &vsock->links.links[i]);
         }
     }
     if (vsock->dialer_watch >= 0) {
         poller_change(vsock->device.place.poller, vsock->dialer_watch, POLLER_READABLE);
     }
     if (vsock->timer_watch >= 0 && virtio_device_active(&vsock->device)) {
-        greetings_begin(vsock);
+        vsock_host_begin_anew(vsock);
         poller_change(vsock->device.place.poller, vsock->timer_watch, POLLER_READABLE);
     }
-    listener_watch(vsock);
+    vsock_host_listen(vsock);
 }
 
 static void link_turn(struct vsock *vsock, struct vsock_link *link, unsigned events)
 {
     if (link->state == LINK_GREETING) {
-        link_greet(vsock, link);
+        vsock_host_greet(vsock, link);
     } else if (link->state == LINK_REQUESTED) {
-        link_impatience(vsock, link);
+        vsock_host_look(vsock, link);
     } else if ((events & POLLER_WRITABLE) != 0 &&
                vsock_stream_drain(&link->stream, link->fd) < 0) {
-        link_reset(vsock, link);
+        vsock_device_reset_link(vsock, link);
     } else {
         link->to_send |=
             (events & vsock_link_events(link) & POLLER_READABLE) != 0 ? SEND_BYTES : 0;
         link_settle(vsock, link);
     }
     if (link->state != LINK_FREE) {
-        link_watch(vsock, link);
+        vsock_device_watch(vsock, link);
     }
 }
 
@@ -738,7 +515,7 @@ static void callback_end(struct vsock *vsock)
 {
     receive(vsock);
     if (virtio_device_active(&vsock->device)) {
-        listener_watch(vsock);
+        vsock_host_listen(vsock);
     } else {
         hush(vsock); /* it has failed: what waits would come for ever */
     }
@@ -763,11 +540,11 @@ static void on_other(void *context, uint64_t token, unsigned events)
     virtio_device_enter(&vsock->device);
     if (virtio_device_active(&vsock->device)) {
         if (token == TOKEN_LISTENER) {
-            listener_accept(vsock);
+            vsock_host_accept(vsock);
         } else if (token == TOKEN_TIMER) {
-            greetings_end(vsock);
+            vsock_host_end_late(vsock);
         } else if (vsock->dialer >= 0) {
-            dialer_read(vsock);
+            vsock_host_take_dialed(vsock);
         }
     }
     callback_end(vsock);
@@ -829,7 +606,7 @@ static void vsock_notify(struct virtio_device *device, unsigned queue)
         virtio_device_serve(device, queue, transmit_one);
     }
     receive(vsock);
-    listener_watch(vsock);
+    vsock_host_listen(vsock);
 }
 
 static void vsock_update(struct virtio_device *device)
@@ -843,7 +620,7 @@ static void vsock_reset(struct virtio_device *device)
     struct vsock *vsock = vsock_of(device);
     for (unsigned i = 0; i < VSOCK_LINKS_MAX; i++) {
         if (vsock->links.links[i].state != LINK_FREE) {
-            link_free(vsock, &vsock->links.links[i]);
+            vsock_device_free_link(vsock, &vsock->links.links[i]);
         }
     }
     vsock->reset_count = 0;
@@ -871,7 +648,7 @@ static int vsock_restore(struct virtio_device *device,
     (void)version; /* the same in both */
     struct vsock *vsock = vsock_of(device);
     const uint32_t next_port = bytes_read_u32(reader);
-    if (reader->error != 0 || next_port < HOST_PORT_FIRST) {
+    if (reader->error != 0 || next_port < VSOCK_HOST_PORT_FIRST) {
         return err_set(err, BERTH_ECORRUPT, "the vsock's state makes no sense");
     }
     vsock->next_port = next_port;
@@ -964,7 +741,7 @@ int virtio_vsock_new(const struct virtio_place *place,
     vsock->listener_watch = vsock->dialer_watch = -1;
     vsock->timer = vsock->timer_watch = -1;
     vsock->greeting_ms = spec->greeting_ms != 0 ? spec->greeting_ms : VSOCK_GREETING_MS;
-    vsock->next_port = HOST_PORT_FIRST;
+    vsock->next_port = VSOCK_HOST_PORT_FIRST;
     vsock_links_init(&vsock->links, place->poller, on_link, vsock);
     *ret_device = &vsock->device;
     return 0;
