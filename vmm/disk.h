@@ -12,13 +12,15 @@
  *
  * Units: bytes. Threads: all verbs but free from any number of threads at once; they
  * block, but for the direct one. Errors: -errno or BERTH_E*; after an error the content
- * of the range that was written is old or new, by sectors. Ownership: descriptors are
- * taken; a disk owns what lies beneath it.
+ * of the range that was written is old or new, by sectors. After one that
+ * disk_has_no_room knows nothing is lost: the same may be tried again when there is room.
+ * Ownership: descriptors are taken; a disk owns what lies beneath it.
  */
 #pragma once
 
 #include "base/err.h"
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/uio.h>
@@ -46,7 +48,9 @@ struct disk_file_ops {
                  uint64_t size);
     /* The range reads as zeros afterwards; gives the space back if it can. */
     int (*zero)(struct disk_file *file, uint64_t offset, uint64_t size);
-    /* What was written before is durable. */
+    /* What was written before is durable. Never an error of disk_has_no_room: what the
+     * kernel could not write it may have dropped, and a second try would say nothing of
+     * that. */
     int (*sync)(struct disk_file *file);
     /* The descriptor that reads and writes may also go to. NULL: there is none. */
     int (*descriptor)(const struct disk_file *file);
@@ -100,6 +104,12 @@ struct virtual_disk {
     uint64_t size_bytes;
     bool read_only;
 };
+
+/* Whether the host has no room for what was to be written, or may give it none. */
+static inline bool disk_has_no_room(int code)
+{
+    return code == -ENOSPC || code == -EDQUOT;
+}
 
 /* The verbs; -EINVAL for a range that is not inside the disk, -EROFS. */
 int disk_read(struct virtual_disk *disk,

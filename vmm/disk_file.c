@@ -95,7 +95,8 @@ static int file_zero(struct disk_file *file, uint64_t offset, uint64_t size)
 
 static int file_sync(struct disk_file *file)
 {
-    return fdatasync(fd_of(file)) < 0 ? -errno : 0;
+    const int r = fdatasync(fd_of(file)) < 0 ? -errno : 0;
+    return disk_has_no_room(r) ? -EIO : r;
 }
 
 static int file_descriptor(const struct disk_file *file)

@@ -461,6 +461,21 @@ static struct snapshot *snapshot_take(struct overlay *overlay)
     return snapshot;
 }
 
+/* For a flush that comes to its end another time: that begins with a sync, so that what
+ * is stored by now is durable before its slots' turn comes again. */
+static void snapshot_put_back(struct overlay *overlay, const struct snapshot *snapshot)
+{
+    for (uint64_t i = 0; i < snapshot->count; i++) {
+        atomic_store(&overlay->pages[snapshot->pages[i].number].dirty, true);
+    }
+}
+
+static int file_sync(struct overlay *overlay)
+{
+    const int r = overlay->file->ops->sync(overlay->file);
+    return disk_has_no_room(r) ? -EIO : r;
+}
+
 /* Stores every dirty page as it was before the data was synced: no bit is on the disk
  * whose block is not. */
 static int pages_flush(struct overlay *overlay)
@@ -469,12 +484,15 @@ static int pages_flush(struct overlay *overlay)
     if (snapshot == NULL) {
         return -ENOMEM;
     }
-    int r = overlay->file->ops->sync(overlay->file);
+    int r = file_sync(overlay);
     for (uint64_t i = 0; i < snapshot->count && r == 0; i++) {
         r = page_store(overlay, snapshot->pages[i].number, snapshot->pages[i].bits);
     }
     if (r == 0 && snapshot->count > 0) {
-        r = overlay->file->ops->sync(overlay->file);
+        r = file_sync(overlay);
+    }
+    if (disk_has_no_room(r)) { /* a file system that copies what is written */
+        snapshot_put_back(overlay, snapshot);
     }
     free(snapshot);
     return r;
@@ -487,7 +505,7 @@ static int overlay_flush(struct virtual_disk *disk)
     pthread_mutex_lock(&overlay->flush_lock);
     if (!atomic_load(&overlay->failed)) {
         r = pages_flush(overlay);
-        if (r < 0) {
+        if (r < 0 && !disk_has_no_room(r)) {
             atomic_store(&overlay->failed, true);
         }
     }

@@ -75,7 +75,7 @@ struct block;
 /* A request in flight. */
 struct slot {
     struct disk_request request;
-    struct slot *next_free;
+    struct slot *next; /* of those that are free, or kept */
     struct block *block;
     unsigned queue;
     enum block_kind kind;
@@ -94,8 +94,11 @@ struct block {
     struct block_config config;
     char serial[VIRTIO_BLOCK_SERIAL_SIZE + 1];
     int event_watch;
-    bool dropping;      /* a reset drains: nobody waits for the answers */
-    struct slot *slots; /* queue size of each queue: no more can be in flight */
+    struct virtio_block_listener listener;
+    struct slot *kept;      /* until the device starts again, in order */
+    struct slot **kept_end; /* of that list */
+    bool dropping;          /* a reset drains: nobody waits for the answers */
+    struct slot *slots;     /* queue size of each queue: no more can be in flight */
     unsigned slot_count;
     unsigned slots_touched; /* those from here on have never been used */
     struct slot *free_slots;
@@ -125,7 +128,7 @@ static struct slot *slot_take(struct block *block)
 {
     struct slot *slot = block->free_slots;
     if (slot != NULL) {
-        block->free_slots = slot->next_free;
+        block->free_slots = slot->next;
     } else {
         REQUIRE(block->slots_touched < block->slot_count); /* the queues bound it */
         slot = &block->slots[block->slots_touched++];
@@ -136,8 +139,56 @@ static struct slot *slot_take(struct block *block)
 
 static void slot_free(struct slot *slot)
 {
-    slot->next_free = slot->block->free_slots;
+    slot->next = slot->block->free_slots;
     slot->block->free_slots = slot;
+}
+
+/* The answer to what is beyond the disk's end, or only to be read: no fault of the
+ * disk's. */
+static bool is_of_the_guest(int code)
+{
+    return code == -EINVAL || code == -EROFS;
+}
+
+/* Tells of what the disk could not do; true: the request is kept. */
+static bool fault_take(struct block *block, struct slot *slot)
+{
+    const struct virtio_block_fault fault = {.operation = slot->request.operation,
+                                             .code = slot->request.result,
+                                             .is_kept =
+                                                 slot->request.operation != DISK_READ &&
+                                                 disk_has_no_room(slot->request.result)};
+    if (block->listener.faulted == NULL || block->dropping ||
+        is_of_the_guest(fault.code)) {
+        return false;
+    }
+    if (fault.is_kept) {
+        slot->next = NULL;
+        *block->kept_end = slot;
+        block->kept_end = &slot->next;
+    }
+    block->listener.faulted(block->listener.context, &fault);
+    return fault.is_kept;
+}
+
+static void kept_clear(struct block *block)
+{
+    block->kept = NULL;
+    block->kept_end = &block->kept;
+}
+
+/* They end without an answer. */
+static void kept_drop(struct block *block)
+{
+    struct slot *slot = block->kept;
+    kept_clear(block);
+    while (slot != NULL) {
+        struct slot *next = slot->next;
+        guest_memory_iovec_end(block->device.place.memory, slot->request.pieces,
+                               slot->request.piece_count);
+        slot_free(slot);
+        slot = next;
+    }
 }
 
 static void on_done(struct disk_request *request)
@@ -145,6 +196,9 @@ static void on_done(struct disk_request *request)
     struct slot *slot = (struct slot *)request;
     struct block *block = slot->block;
     const bool good = request->result == 0;
+    if (!good && fault_take(block, slot)) {
+        return;
+    }
     /* Also after an error: a part may be there. */
     virtio_chain_mark(&slot->chain, block->device.place.memory, slot->filled_bytes);
     guest_memory_iovec_end(block->device.place.memory, request->pieces,
@@ -417,7 +471,24 @@ static void block_notify(struct virtio_device *device, unsigned queue)
 
 static void block_reset(struct virtio_device *device)
 {
-    disk_queue_drain(block_of(device)->disk_queue); /* nothing touches the guest later */
+    struct block *block = block_of(device);
+    block->dropping = true;
+    disk_queue_drain(block->disk_queue); /* nothing touches the guest later */
+    block->dropping = false;
+    kept_drop(block);
+}
+
+/* There may be room by now. */
+static void block_start(struct virtio_device *device)
+{
+    struct block *block = block_of(device);
+    struct slot *slot = block->kept;
+    kept_clear(block);
+    while (slot != NULL) {
+        struct slot *next = slot->next;
+        disk_queue_submit(block->disk_queue, &slot->request);
+        slot = next;
+    }
 }
 
 static void block_stop(struct virtio_device *device)
@@ -431,6 +502,11 @@ static void block_stop(struct virtio_device *device)
  * comes back from its saved state has to find it. */
 static int block_sync(struct virtio_device *device, struct err *err)
 {
+    if (block_of(device)->kept != NULL) {
+        return err_set(err, BERTH_EPHASE,
+                       "writes of the guest wait for room on the host's disk: a machine "
+                       "is saved when they are done");
+    }
     const int r = disk_flush(block_of(device)->disk);
     return r < 0 ? err_sys(err, r, "flush the disk") : 0;
 }
@@ -467,6 +543,7 @@ static void block_free(struct virtio_device *device)
         poller_remove(device->place.poller, block->event_watch);
     }
     rate_gate_fini(&block->gate);
+    kept_drop(block);
     disk_queue_free(block->disk_queue);
     disk_free(block->disk);
     free(block->slots);
@@ -499,6 +576,7 @@ static const struct virtio_ops block_ops = {
     .init = block_init,
     .notify = block_notify,
     .reset = block_reset,
+    .start = block_start,
     .stop = block_stop,
     .sync = block_sync,
     .save = block_save,
@@ -550,6 +628,7 @@ int virtio_block_new(const struct virtio_place *place,
     virtio_device_setup(&block->device, &block_ops, place, features_of(spec, take_disk),
                         spec->queue_count, VIRTIO_QUEUE_SIZE_MAX);
     block->event_watch = -1;
+    kept_clear(block);
     rate_gate_setup(&block->gate, &spec->operations, &spec->bytes);
     block->slot_count = spec->queue_count * VIRTIO_QUEUE_SIZE_MAX;
     block->slots = calloc(block->slot_count, sizeof(*block->slots));
@@ -596,4 +675,20 @@ void virtio_block_limit(struct virtio_device *device,
     rate_gate_change(&block->gate, operations, bytes);
     serve_all(block);
     virtio_device_leave(device);
+}
+
+void virtio_block_listen(struct virtio_device *device,
+                         const struct virtio_block_listener *listener)
+{
+    REQUIRE(device->ops == &block_ops);
+    block_of(device)->listener = *listener;
+}
+
+bool virtio_block_waits(struct virtio_device *device)
+{
+    REQUIRE(device->ops == &block_ops);
+    virtio_device_enter(device);
+    const bool waits = block_of(device)->kept != NULL;
+    virtio_device_leave(device);
+    return waits;
 }

@@ -8,6 +8,11 @@
  * every write made durable before it is answered. Rate limits hold requests back in the
  * guest's ring.
  *
+ * What the disk could not do is an I/O error for the guest, too, and its listener hears
+ * of it. With a listener a change for which the host has no room (disk_has_no_room) is
+ * not answered but kept: whenever the device is started it is tried again, and a reset
+ * drops it. While something is kept the device refuses to be saved.
+ *
  * Ownership: takes the disk. Limits: VIRTIO_BLOCK_REQUEST_MAX bytes in one request.
  */
 #pragma once
@@ -39,6 +44,19 @@ struct virtio_block_spec {
     struct rate_spec bytes;
 };
 
+/* What the disk could not do. */
+struct virtio_block_fault {
+    enum disk_operation operation;
+    int code;     /* negative */
+    bool is_kept; /* the guest does not know of it */
+};
+
+/* Who hears of faults: called with the device's lock held, on any of its threads. */
+struct virtio_block_listener {
+    void (*faulted)(void *context, const struct virtio_block_fault *fault);
+    void *context;
+};
+
 int virtio_block_new(const struct virtio_place *place,
                      const struct virtio_block_spec *spec,
                      struct virtual_disk *take_disk,
@@ -54,3 +72,8 @@ const struct virtual_disk *virtio_block_disk(const struct virtio_device *device)
 void virtio_block_limit(struct virtio_device *device,
                         const struct rate_spec *operations,
                         const struct rate_spec *bytes);
+/* From now on; before the device starts. */
+void virtio_block_listen(struct virtio_device *device,
+                         const struct virtio_block_listener *listener);
+/* Whether a request waits for room, now. Takes the lock. */
+bool virtio_block_waits(struct virtio_device *device);

@@ -1,7 +1,9 @@
 #include "vmm/vmm_control.h"
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/fd.h"
+#include "base/log.h"
 #include "vmm/virtio_balloon.h"
 #include "vmm/virtio_mem.h"
 #include "vmm/vmm_cpu_stats.h"
@@ -28,8 +30,68 @@ static const char *status_word(const struct vmm_control *control)
         [MACHINE_END_BROKEN] = "internal-error",
     };
     enum machine_state state = machine_state(control->machine);
+    if (state == MACHINE_PAUSED && control->waits_for_room) {
+        return "io-error";
+    }
     return state == MACHINE_ENDED ? ends[control->end] : states[state];
 }
+
+/* ---- disks that cannot do what they should, in QEMU's terms ---- */
+
+static void fault_tell(const struct vmm_control *control, const struct disk_fault *fault)
+{
+    const char *operation = fault->kind == DISK_FAULT_READ ? "read" : "write";
+    const char *action = fault->kind == DISK_FAULT_KEPT ? "stop" : "report";
+    log_warn("vmm", "a disk could not do it", KV_STR("disk", fault->disk),
+             KV_STR("operation", operation), KV_STR("action", action),
+             KV_STR("why", err_sentence(fault->code)));
+    qmp_server_event(control->server, "BLOCK_IO_ERROR",
+                     json_pack("{s:s, s:s, s:s, s:s, s:b, s:s}", "device", fault->disk,
+                               "node-name", fault->disk, "operation", operation, "action",
+                               action, "nospace", disk_has_no_room(fault->code), "reason",
+                               err_sentence(fault->code)));
+}
+
+/* All that has come; whether the machine has to stand still for it. */
+static bool faults_tell(const struct vmm_control *control)
+{
+    struct disk_fault fault;
+    bool stops = false;
+    while (control->faults != NULL &&
+           disk_faults_take(control->faults, clock_now_ms(clock_system()), &fault)) {
+        fault_tell(control, &fault);
+        stops = stops || fault.kind == DISK_FAULT_KEPT;
+    }
+    return stops;
+}
+
+static void on_faults(void *context)
+{
+    struct vmm_control *control = context;
+    if (faults_tell(control) && machine_state(control->machine) == MACHINE_RUNNING &&
+        machine_pause(control->machine, NULL) == 0) {
+        control->waits_for_room = true;
+        qmp_server_event(control->server, "STOP", NULL);
+    }
+}
+
+/* Lets the machine run, and tells of it. What came while it stood still is told before,
+ * for it is tried again. */
+static int set_going(struct vmm_control *control, struct err *err)
+{
+    const bool was_running = machine_state(control->machine) == MACHINE_RUNNING;
+    if (!was_running) {
+        (void)faults_tell(control);
+    }
+    int r = machine_run(control->machine, err);
+    if (r == 0 && !was_running) {
+        control->waits_for_room = false;
+        qmp_server_event(control->server, "RESUME", NULL);
+    }
+    return r;
+}
+
+/* ---- */
 
 static int
 query_status(void *context, const json_t *arguments, json_t **ret_result, struct err *err)
@@ -53,17 +115,12 @@ cont(void *context, const json_t *arguments, json_t **ret_result, struct err *er
     struct vmm_control *control = context;
     (void)arguments;
     (void)ret_result;
-    bool was_running = machine_state(control->machine) == MACHINE_RUNNING;
     if (vmm_snapshot_is_active(control->snapshot)) {
         return err_set(err, BERTH_EBUSY,
                        "the machine is being saved; migrate_cancel "
                        "ends that");
     }
-    int r = machine_run(control->machine, err);
-    if (r == 0 && !was_running) {
-        qmp_server_event(control->server, "RESUME", NULL);
-    }
-    return r;
+    return set_going(control, err);
 }
 
 static int
@@ -500,8 +557,8 @@ static void tell_snapshot(struct vmm_control *control, enum vmm_snapshot_status 
 static void go_on(struct vmm_control *control)
 {
     /* It stood still a moment ago: it can run. */
-    if (control->ran_before && machine_run(control->machine, NULL) == 0) {
-        qmp_server_event(control->server, "RESUME", NULL);
+    if (control->ran_before) {
+        (void)set_going(control, NULL);
     }
 }
 
@@ -688,6 +745,14 @@ void vmm_control_watch_memory(struct vmm_control *control, struct virtio_device 
     if (memory != NULL) {
         virtio_mem_listen(memory, on_memory_resized, control);
     }
+}
+
+int vmm_control_watch_disks(struct vmm_control *control,
+                            struct disk_faults *faults,
+                            struct err *err)
+{
+    control->faults = faults;
+    return disk_faults_listen(faults, control->poller, on_faults, control, err);
 }
 
 void vmm_control_ended(struct vmm_control *control,

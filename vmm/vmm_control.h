@@ -8,11 +8,16 @@
  * query-migrate and the event MIGRATION tell how that goes; it stays paused when it is
  * saved, and goes on when it could not be. What QEMU does not say: query-status of a
  * machine that could not go on has a `reason`. What a machine has done is asked for by
- * the words of docs/vmm-statistics.md. Threads: the poller's. Ownership: borrows the
- * machine; owns the server.
+ * the words of docs/vmm-statistics.md. What a disk could not do is told by
+ * BLOCK_IO_ERROR, as with QEMU's werror=enospc: when the host has no room for a change
+ * (action "stop"), the machine stands still in "io-error" until cont, which tries again;
+ * the guest knows of anything else (action "report"). Threads: the poller's. Ownership:
+ * borrows the machine; owns the server.
  */
 #pragma once
 
+#include "vmm/disk.h"
+#include "vmm/disk_faults.h"
 #include "vmm/machine.h"
 #include "vmm/qmp_descriptors.h"
 #include "vmm/qmp_server.h"
@@ -40,6 +45,8 @@ struct vmm_control {
     struct vmm_snapshot *snapshot;
     struct qmp_descriptors descriptors;
     bool ran_before; /* the machine that is being saved */
+    struct disk_faults *faults;
+    bool waits_for_room; /* it stands still because a disk does */
 };
 
 /* Takes the listener on success. */
@@ -52,6 +59,11 @@ int vmm_control_open(struct vmm_control *control,
 /* What plugs RAM: its size may be asked for and changed, and who is connected hears of it
  * when it follows. After open and before the machine runs; NULL: nothing does. */
 void vmm_control_watch_memory(struct vmm_control *control, struct virtio_device *memory);
+/* Its disks: a change for which there is no room stops the machine. After open and before
+ * the machine runs. */
+int vmm_control_watch_disks(struct vmm_control *control,
+                            struct disk_faults *faults,
+                            struct err *err);
 /* The machine's events, for the client; harmless before open. */
 void vmm_control_ended(struct vmm_control *control,
                        enum machine_end end,

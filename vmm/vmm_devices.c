@@ -32,6 +32,7 @@ void vmm_devices_init(struct vmm_devices *devices)
     devices->memory = NULL;
     devices->throttle.count = 0;
     devices->stats.count = 0;
+    disk_faults_init(&devices->faults);
     devices->has_ring = devices->has_vhost = false;
     for (unsigned i = 0; i < VMM_DISKS_MAX; i++) {
         devices->disks[i] = devices->bases[i] = -1;
@@ -59,6 +60,7 @@ void vmm_devices_close(struct vmm_devices *devices)
     fd_close(&devices->console);
     fd_close(&devices->vsock_listener);
     fd_close(&devices->vsock_dialer);
+    disk_faults_fini(&devices->faults);
 }
 
 /* ---- descriptors ---- */
@@ -251,6 +253,7 @@ static int disk_connect(struct vmm_devices *devices,
     r = add(devices, machine, device, name, option, err);
     if (r == 0) {
         vmm_throttle_add_disk(&devices->throttle, option->name, device, &option->limits);
+        disk_faults_add(&devices->faults, option->name, device);
     }
     return r;
 }

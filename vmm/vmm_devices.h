@@ -11,6 +11,7 @@
 #pragma once
 
 #include "base/err.h"
+#include "vmm/disk_faults.h"
 #include "vmm/disk_queue.h"
 #include "vmm/machine.h"
 #include "vmm/virtio_net.h"
@@ -23,6 +24,7 @@ struct vmm_devices {
     struct virtio_device *memory;  /* the same; NULL when none is to be plugged */
     struct vmm_throttle throttle;  /* its disks and NICs */
     struct vmm_stats stats;        /* all of them; borrows the options */
+    struct disk_faults faults;     /* of its disks */
     bool has_ring;                 /* a disk has one: see VMM_ROLE_RING */
     bool has_vhost;                /* the kernel may serve a NIC: see VMM_ROLE_VHOST */
     /* private: -1 or on their way */

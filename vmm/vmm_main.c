@@ -224,7 +224,7 @@ static int control_open(struct vmm *vmm, struct err *err)
     vmm->control.trace = &vmm->trace;
     vmm->control.thread_began = on_disk_thread;
     vmm->control.thread_context = vmm;
-    return r;
+    return r < 0 ? r : vmm_control_watch_disks(&vmm->control, &vmm->devices.faults, err);
 }
 
 /* Everything is open and there is a machine, which takes rights that are given up now;

@@ -280,6 +280,40 @@ START_TEST(after_a_failed_sync_nothing_counts_as_flushed_any_more)
 }
 END_TEST
 
+/* The first sync goes well, and then there is no room for a page of the bitmap, as on a
+ * file system that copies what is written. */
+START_TEST(a_flush_that_finds_no_room_is_made_another_time)
+{
+    struct random random;
+    random_seed(&random, seed);
+    ck_assert_int_eq(write_some(&random, 8), 0);
+    file.fault_after = 2;
+    file.fault = -ENOSPC;
+    ck_assert_int_eq(disk_flush(disk), -ENOSPC);
+    file.fault_after = -1;
+
+    if (_i == 0) {
+        ck_assert_int_eq(write_some(&random, 8), 0);
+        ck_assert_int_eq(flush(0), 0);
+    }
+    crash_and_check(0);
+}
+END_TEST
+
+START_TEST(a_sync_that_finds_no_room_is_not_made_another_time)
+{
+    struct random random;
+    random_seed(&random, seed);
+    ck_assert_int_eq(write_some(&random, 8), 0);
+    file.fault_after = 1;
+    file.fault = -ENOSPC;
+    ck_assert_int_eq(disk_flush(disk), -EIO);
+    file.fault_after = -1;
+
+    ck_assert_int_eq(disk_flush(disk), -EIO);
+}
+END_TEST
+
 START_TEST(an_aligned_write_copies_nothing_and_syncs_nothing)
 {
     static uint8_t data[4 * BLOCK];
@@ -453,6 +487,8 @@ int main(int argc, char **argv)
     tcase_add_test(tests, crashes_lose_only_what_was_not_flushed);
     tcase_add_test(tests, a_disk_that_fails_or_fills_up_says_so_and_loses_nothing_else);
     tcase_add_test(tests, after_a_failed_sync_nothing_counts_as_flushed_any_more);
+    tcase_add_loop_test(tests, a_flush_that_finds_no_room_is_made_another_time, 0, 2);
+    tcase_add_test(tests, a_sync_that_finds_no_room_is_not_made_another_time);
     tcase_add_test(tests, an_aligned_write_copies_nothing_and_syncs_nothing);
     tcase_add_test(tests, ranges_outside_the_disk_are_refused);
     tcase_add_test(tests, what_is_no_overlay_is_refused);

@@ -7,6 +7,7 @@
  * "rounds 1000" a machine is moved so often. */
 #include "base/parse_number.h"
 #include "micro_host.h"
+#include "small_fs.h"
 #include "support/test_main.h"
 #include "vmm/planted_fault.h"
 
@@ -276,6 +277,96 @@ START_TEST(an_images_header_in_a_disk_is_data_after_a_reboot)
 }
 END_TEST
 
+/* ---- a host without room ---- */
+
+/* Its disk in a file system of its own, with room for a part of it; the folder. */
+static int disk_without_room(void)
+{
+    const int folder = small_fs_open(2 * MICRO_DISK_BYTES);
+    ck_assert_int_ge(folder, 0);
+    const int fd = small_fs_file(folder, "disk", MICRO_DISK_BYTES);
+    ck_assert_int_eq(posix_fallocate(fd, 0, MICRO_DISK_BYTES / 3), 0);
+    small_fs_fill(folder, "ballast");
+    micro.disk = fcntl(fd, F_DUPFD_CLOEXEC, 20);
+    ck_assert_int_ge(micro.disk, 0);
+    (void)close(fd);
+    return folder;
+}
+
+static void hear_event(const char *name, const char *what)
+{
+    const char *line;
+    do {
+        line = micro_qmp_line(&micro);
+        ck_assert_msg(line != NULL, "%s no %s", micro_told(&micro, ""), name);
+    } while (strstr(line, "\"event\"") == NULL || strstr(line, "RESUME") != NULL);
+    ck_assert_msg(strstr(line, name) != NULL && strstr(line, what) != NULL, "%s", line);
+}
+
+/* One write of the guest's is in the way, which is told of once each time. */
+static void hear_that_it_stands_still(void)
+{
+    hear_event("BLOCK_IO_ERROR",
+               "\"data\":{\"device\":\"d\",\"node-name\":\"d\",\"operation\":\"write\","
+               "\"action\":\"stop\",\"nospace\":true,\"reason\":\"No space left on "
+               "device\"}");
+    hear_event("STOP", "");
+    const char *answer = micro_qmp(&micro, "{\"execute\":\"query-status\"}\n", -1);
+    ck_assert_msg(strstr(answer, "\"status\":\"io-error\",\"running\":false") != NULL,
+                  "%s", answer);
+}
+
+static void refuse_to_be_saved(void)
+{
+    const int file = memfd_create("saved", MFD_CLOEXEC);
+    (void)micro_qmp(&micro, "{\"execute\":\"getfd\",\"arguments\":{\"fdname\":\"s\"}}\n",
+                    file);
+    const char *answer = micro_qmp_send(
+        &micro, "{\"execute\":\"migrate\",\"arguments\":{\"uri\":\"fd:s\"}}\n", -1);
+    ck_assert_msg(answer != NULL && strstr(answer, "wait for room on the host") != NULL,
+                  "%s", answer == NULL ? "no answer" : answer);
+    (void)close(file);
+}
+
+/* It goes on by cont, or (_i of 1) ends where it is, and another begins on its disk. */
+START_TEST(a_host_without_room_is_waited_for)
+{
+    int folder = disk_without_room();
+    micro_start(&micro, "full");
+    while (micro.qmp < 0) { /* until the guest has asked whether somebody listens */
+        const char *line = micro_hear(&micro);
+        ck_assert_msg(line != NULL, "%s", micro_told(&micro, "it has ended"));
+        if (strncmp(line, "ask ", 4) == 0) {
+            obey(line + 4);
+        }
+    }
+    ck_assert_str_eq(micro_hear(&micro), "ok all-serve");
+    ck_assert_str_eq(micro_hear(&micro), "begin no-room-is-slow");
+    ck_assert_str_eq(micro_hear(&micro), "ask query");
+    obey("query");
+
+    hear_that_it_stands_still();
+    refuse_to_be_saved();
+    (void)micro_qmp(&micro, "{\"execute\":\"cont\"}\n", -1); /* in vain */
+    hear_that_it_stands_still();
+    ck_assert_int_eq(unlinkat(folder, "ballast", 0), 0);
+    if (_i == 0) {
+        (void)micro_qmp(&micro, "{\"execute\":\"cont\"}\n", -1);
+    } else {
+        ck_assert_int_eq(kill(micro.pid, SIGTERM), 0);
+        ck_assert_int_eq(micro_ended(&micro), 0);
+        measured_kib = -1;
+        micro_start(&micro, "full");
+    }
+    const bool is_done = hear_out();
+
+    const int code = micro_ended(&micro);
+    ck_assert_msg(is_done && code == 0 && bad_count == 0, "%s exit code %d",
+                  micro_told(&micro, ""), code);
+    (void)close(folder);
+}
+END_TEST
+
 /* ---- what may end a guest ---- */
 
 enum { CODE_DONE = 0, CODE_PANIC = 3, CODE_SHUTDOWN = 4, CODE_BROKEN = 5 };
@@ -380,6 +471,19 @@ START_TEST(the_guest_finds_what_is_planted)
 }
 END_TEST
 
+static bool has_small_fs(void)
+{
+    const int folder = small_fs_open(MICRO_DISK_BYTES);
+    if (folder < 0) {
+        (void)puts(
+            "no small file system can be made here (that is root's): a host without "
+            "room is not tested");
+        return false;
+    }
+    (void)close(folder);
+    return true;
+}
+
 int main(int argc, char **argv)
 {
     const bool is_planted = argc == 2 && strcmp(argv[1], "planted") == 0;
@@ -405,6 +509,9 @@ int main(int argc, char **argv)
         tcase_add_loop_test(tests, the_monitor_lives_through_each_group_of_rows, 0,
                             (int)(sizeof(groups) / sizeof(groups[0])));
         tcase_add_test(tests, an_images_header_in_a_disk_is_data_after_a_reboot);
+        if (has_small_fs()) {
+            tcase_add_loop_test(tests, a_host_without_room_is_waited_for, 0, 2);
+        }
         tcase_add_loop_test(tests, a_guest_that_ends_has_an_end_with_a_reason, 0,
                             (int)(sizeof(ends) / sizeof(ends[0])));
     }

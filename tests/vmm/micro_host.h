@@ -52,13 +52,14 @@ struct micro {
     uint64_t heard_count[MICRO_STREAMS]; /* bytes; packets of the NIC */
     int qmp;
     int saved; /* a saved machine, or -1 */
+    int disk;  /* what its disk is instead of its file, or -1; closed at the end */
     char line[MICRO_LINE_MAX];
     size_t line_size;
 };
 
 static inline void micro_init(struct micro *micro)
 {
-    *micro = (struct micro){.keys = -1, .qmp = -1, .saved = -1};
+    *micro = (struct micro){.keys = -1, .qmp = -1, .saved = -1, .disk = -1};
     for (unsigned i = 0; i < MICRO_STREAMS; i++) {
         micro->streams[i] = -1;
     }
@@ -118,7 +119,12 @@ static inline void micro_run_program(const struct micro *micro,
     char vsock[TEMP_DIR_PATH_SIZE + 32];
     char log[TEMP_DIR_PATH_SIZE + 8];
     (void)snprintf(log, sizeof(log), "%s/log", micro->dir.path);
-    (void)snprintf(disk, sizeof(disk), "name=d,raw=%s/disk", micro->dir.path);
+    if (micro->disk >= 0) {
+        (void)dup2(micro->disk, 13);
+        (void)snprintf(disk, sizeof(disk), "name=d,raw=fd:13");
+    } else {
+        (void)snprintf(disk, sizeof(disk), "name=d,raw=%s/disk", micro->dir.path);
+    }
     (void)snprintf(qmp, sizeof(qmp), "unix:%s/qmp", micro->dir.path);
     (void)snprintf(vsock, sizeof(vsock), "cid=3,listen=unix:%s/vsock", micro->dir.path);
     (void)snprintf(nic, sizeof(nic), "tap=fd:10,mac=52:54:00:00:00:01");
@@ -224,6 +230,7 @@ static inline void micro_fini(struct micro *micro)
         (void)micro_ended(micro);
     }
     micro_close(&micro->saved);
+    micro_close(&micro->disk);
     temp_dir_fini(&micro->dir);
 }
 

@@ -22,6 +22,7 @@ extern const struct row_group rows_queue;
 extern const struct row_group rows_disk;
 extern const struct row_group rows_image;
 extern const struct row_group rows_image_after;
+extern const struct row_group rows_full;
 extern const struct row_group rows_net;
 extern const struct row_group rows_console;
 extern const struct row_group rows_vsock;

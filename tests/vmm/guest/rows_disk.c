@@ -18,6 +18,7 @@ enum {
     TYPE_READ = 0,
     TYPE_WRITE = 1,
     TYPE_SCSI = 2,
+    TYPE_FLUSH = 4,
     TYPE_DISCARD = 11,
     TYPE_ZEROES = 13
 };
@@ -254,3 +255,51 @@ const struct row_group rows_image = {
 const struct row_group rows_image_after = {
     "image-after",
     {{"an-images-header-is-data", an_images_header_is_data}}};
+
+/* ---- a host without room ---- */
+
+#define CHUNK_SECTORS 16u
+
+/* What a sector holds. */
+static uint64_t mark_of(uint64_t sector)
+{
+    return UINT64_C(0xbe57000000000000) | sector;
+}
+
+/* All of the disk, while the host has no room for all of it: that is for the host to see,
+ * and takes as long as it takes. */
+static const char *a_disk_that_has_no_room_is_slow(void)
+{
+    (void)ask("query");
+    for (uint64_t sector = 0; sector < SECTORS; sector += CHUNK_SECTORS) {
+        for (uint64_t i = 0; i < CHUNK_SECTORS; i++) {
+            memory_set(DATA_AT + i * 512, 8, mark_of(sector + i));
+        }
+        const uint8_t status = data_request(TYPE_WRITE, sector, CHUNK_SECTORS * 512);
+        if (status != STATUS_GOOD) {
+            return wrong("a write has the status", status);
+        }
+    }
+    const uint8_t status = request(TYPE_FLUSH, 0, NULL, 0);
+    return status == STATUS_GOOD ? NULL : wrong("the flush has the status", status);
+}
+
+static const char *and_has_all_that_was_written(void)
+{
+    for (uint64_t sector = 0; sector < SECTORS; sector += CHUNK_SECTORS) {
+        const uint8_t status = data_request(TYPE_READ, sector, CHUNK_SECTORS * 512);
+        if (status != STATUS_GOOD) {
+            return wrong("a read has the status", status);
+        }
+        for (uint64_t i = 0; i < CHUNK_SECTORS; i++) {
+            if (memory_get(DATA_AT + i * 512, 8) != mark_of(sector + i)) {
+                return wrong("it is not what was written, in sector", sector + i);
+            }
+        }
+    }
+    return NULL;
+}
+
+const struct row_group rows_full = {"full",
+                                    {{"no-room-is-slow", a_disk_that_has_no_room_is_slow},
+                                     {"all-is-there", and_has_all_that_was_written}}};
