@@ -176,10 +176,10 @@ static void power_write(struct device *device,
         }
         break;
     case POWER_PANIC:
-        if ((bytes[0] & PANIC_CRASH_LOADED) != 0) {
-            device_line_raise(&power->asked, POWER_SAYS_CRASH_LOADED);
-        } else if ((bytes[0] & PANIC_PANICKED) != 0) {
+        if ((bytes[0] & PANIC_PANICKED) != 0) { /* whatever else: as QEMU has it */
             device_line_raise(&power->asked, POWER_SAYS_PANIC);
+        } else if ((bytes[0] & PANIC_CRASH_LOADED) != 0) {
+            device_line_raise(&power->asked, POWER_SAYS_CRASH_LOADED);
         }
         break;
     case POWER_MARK:

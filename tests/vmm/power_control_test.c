@@ -58,6 +58,9 @@ static const struct write_row writes[] = {
     {POWER_KEYBOARD, 0, 0xfe, 0}, /* data, not a command */
     {POWER_PANIC, 0, 0x01, POWER_SAYS_PANIC},
     {POWER_PANIC, 0, 0x02, POWER_SAYS_CRASH_LOADED},
+    {POWER_PANIC, 0, 0x03, POWER_SAYS_PANIC},
+    {POWER_PANIC, 0, 0xfe, POWER_SAYS_CRASH_LOADED},
+    {POWER_PANIC, 0, 0x04, 0}, /* not offered */
     {POWER_PANIC, 0, 0x00, 0},
 };
 

@@ -42,6 +42,11 @@ static void on_reset(void *context)
     vmm_control_reset(context);
 }
 
+static void on_crash_loaded(void *context)
+{
+    vmm_control_crash_loaded(context);
+}
+
 static uint64_t plug_bytes; /* of the machine that is made next */
 static unsigned plug_cpus;
 static enum cpu_level cpu_level;
@@ -60,7 +65,10 @@ static void make(const void *code, size_t size)
         .initrd_fd = -1,
         .cmdline = "",
         .poller = poller,
-        .events = {.ended = on_ended, .reset = on_reset, .context = &control},
+        .events = {.ended = on_ended,
+                   .reset = on_reset,
+                   .crash_loaded = on_crash_loaded,
+                   .context = &control},
         .trace = &trace};
     boot_trace_begin(&trace);
     ck_assert_int_eq(machine_new(&plan, &machine, NULL), 0);
@@ -242,6 +250,19 @@ START_TEST(an_end_is_told_and_stays_to_be_asked_for)
     hear(ends[_i].status);
     ask("cont");
     hear("the guest has ended");
+}
+END_TEST
+
+START_TEST(a_guest_that_dumps_itself_is_told_of_and_goes_on)
+{
+    static const uint8_t code[] = {OUT(0x505, 0x02), OUT(0x600, 0x34), 0xf4};
+    make(code, sizeof(code));
+    meet();
+
+    ask("cont");
+
+    hear("\"event\":\"GUEST_CRASHLOADED\",\"data\":{\"action\":\"run\"}");
+    hear("\"event\":\"SHUTDOWN\""); /* by itself, behind that */
 }
 END_TEST
 
@@ -613,6 +634,7 @@ int main(void)
     tcase_add_test(tests, a_machine_is_let_run_stopped_and_looked_at);
     tcase_add_loop_test(tests, an_end_is_told_and_stays_to_be_asked_for, 0,
                         sizeof(ends) / sizeof(ends[0]));
+    tcase_add_test(tests, a_guest_that_dumps_itself_is_told_of_and_goes_on);
     tcase_add_test(tests, the_power_button_reaches_the_guest);
     tcase_add_test(tests, the_balloon_is_asked_and_told_in_bytes_that_are_left);
     tcase_add_test(tests, what_is_to_be_plugged_is_said_as_to_qemu);
