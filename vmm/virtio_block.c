@@ -2,6 +2,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/digest.h"
 #include "base/require.h"
 #include "vmm/rate_gate.h"
 
@@ -31,6 +32,7 @@ enum { STATUS_OK = 0, STATUS_IOERR = 1, STATUS_UNSUPP = 2 };
 #define DISCARD_SECTORS    (1u << 22)
 #define ZERO_SECTORS       (1u << 17)
 #define BLOCK_BYTES        512u
+#define SERIAL_PREFIX      11 /* with a dash and eight digits: VIRTIO_BLOCK_SERIAL_SIZE */
 #define PHYSICAL_BLOCK_LOG 3u /* 4 KiB: what the overlay likes */
 
 struct block_header {
@@ -612,6 +614,17 @@ static uint64_t features_of(const struct virtio_block_spec *spec,
     return features |
            (disk->read_only ? VIRTIO_BLK_F_RO
                             : VIRTIO_BLK_F_DISCARD | VIRTIO_BLK_F_WRITE_ZEROES);
+}
+
+void virtio_block_serial(const char *name, char ret_serial[VIRTIO_BLOCK_SERIAL_SIZE + 1])
+{
+    const size_t size = strlen(name);
+    if (size <= VIRTIO_BLOCK_SERIAL_SIZE) {
+        memcpy(ret_serial, name, size + 1);
+        return;
+    }
+    (void)snprintf(ret_serial, VIRTIO_BLOCK_SERIAL_SIZE + 1, "%.*s-%08" PRIx32,
+                   SERIAL_PREFIX, name, crc32c(0, name, size));
 }
 
 int virtio_block_new(const struct virtio_place *place,

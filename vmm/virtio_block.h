@@ -37,7 +37,7 @@
 #define VIRTIO_BLK_F_WRITE_ZEROES (UINT64_C(1) << 14)
 
 struct virtio_block_spec {
-    char serial[VIRTIO_BLOCK_SERIAL_SIZE + 1]; /* cut there, as the field is */
+    char serial[VIRTIO_BLOCK_SERIAL_SIZE + 1]; /* virtio_block_serial */
     unsigned queue_count;                      /* 1.. */
     struct disk_queue_threads threads;
     struct rate_spec operations;
@@ -56,6 +56,12 @@ struct virtio_block_listener {
     void (*faulted)(void *context, const struct virtio_block_fault *fault);
     void *context;
 };
+
+/* The serial number of a disk of that name: the name, when it fits. A longer one is its
+ * first part, a dash, and eight digits that all of it goes into: so that names which
+ * begin alike are told apart, and the number does not depend on what other disks there
+ * are. */
+void virtio_block_serial(const char *name, char ret_serial[VIRTIO_BLOCK_SERIAL_SIZE + 1]);
 
 int virtio_block_new(const struct virtio_place *place,
                      const struct virtio_block_spec *spec,

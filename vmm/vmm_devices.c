@@ -241,8 +241,7 @@ static int disk_connect(struct vmm_devices *devices,
         return err_wrap(err, r, "disk %s", option->name);
     }
     spec.threads.count = DISK_THREADS;
-    (void)snprintf(spec.serial, sizeof(spec.serial), "%.*s", VIRTIO_BLOCK_SERIAL_SIZE,
-                   option->name);
+    virtio_block_serial(option->name, spec.serial);
     r = virtio_block_new(&place, &spec, disk, &device, err);
     if (r < 0) {
         disk_free(disk);

@@ -3,6 +3,7 @@
 #include "base/cleanup.h"
 #include "base/parse_number.h"
 #include "model/objects.h"
+#include "vmm/virtio_block.h"
 #include "vmm/virtio_net.h"
 #include "vmm/vsock_packet.h"
 
@@ -65,7 +66,8 @@ static const struct option_row rows[] = {
     {"cpu", OPTION_CPU, FIELD(cpu_level), "LEVEL",
      "host, x86-64-v2, x86-64-v3 or x86-64-v4 (default: host)"},
     {"disk", OPTION_DISK, 0, "KEY=VALUE,...",
-     "name=NAME and raw=FILE[,read-only=yes]\n"
+     "name=NAME (its serial number; of over 20 bytes the first 11 and\n"
+     "8 hex digits of all) and raw=FILE[,read-only=yes]\n"
      "or overlay=FILE[,base=FILE,digest=HEX]; may be repeated\n"
      "[,bps=SIZE,iops=N,bps-max=SIZE,iops-max=N]: a second, and at once"},
     {"nic", OPTION_NIC, 0, "KEY=VALUE,...",
@@ -326,12 +328,24 @@ static const char *limits_fault(const struct rate_specs *limits)
                                     : "what may come at once belongs to a limit a second";
 }
 
+/* Two disks that the guest could not tell apart. */
+static bool serials_are_same(const char *name, const char *other)
+{
+    char serials[2][VIRTIO_BLOCK_SERIAL_SIZE + 1];
+    virtio_block_serial(name, serials[0]);
+    virtio_block_serial(other, serials[1]);
+    return strcmp(serials[0], serials[1]) == 0;
+}
+
 static const char *disk_fault(const struct vmm_options *options,
                               const struct vmm_disk_option *disk)
 {
     for (unsigned i = 0; i < options->disk_count; i++) {
         if (strcmp(options->disks[i].name, disk->name) == 0) {
             return "there is another disk of this name";
+        }
+        if (serials_are_same(options->disks[i].name, disk->name)) {
+            return "another disk would have the same serial number: rename one";
         }
     }
     if (disk->name[0] == '\0') {

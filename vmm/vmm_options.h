@@ -24,7 +24,7 @@
 #define VMM_WHERE_SIZE 256u
 
 struct vmm_disk_option {
-    char name[NAME_SIZE];         /* its serial number, cut to what fits there */
+    char name[NAME_SIZE];         /* virtio_block_serial makes its serial number */
     char raw[VMM_WHERE_SIZE];     /* this, or the next one */
     char overlay[VMM_WHERE_SIZE]; /* "": it is a raw disk */
     char base[VMM_WHERE_SIZE];    /* of the overlay; "": zeros */

@@ -236,6 +236,31 @@ START_TEST(the_serial_number_fits_whatever_room_there_is)
 }
 END_TEST
 
+START_TEST(names_that_begin_alike_have_serial_numbers_of_their_own)
+{
+    static const struct {
+        const char *name;
+        const char *serial;
+    } serials[] = {{"root", "root"},
+                   {"a-name-of-20-bytes-x", "a-name-of-20-bytes-x"},
+                   {"data-of-the-database-1", "data-of-the-8e43ce5d"},
+                   {"data-of-the-database-2", "data-of-the-9d133da9"}};
+    uint8_t back[VIRTIO_BLOCK_SERIAL_SIZE];
+    virtio_block_serial(serials[_i].name, spec.serial);
+    ck_assert_str_eq(spec.serial, serials[_i].serial);
+    guest_fini(&guest);
+    guest_init(&guest);
+    guest_attach(&guest, block_new());
+    guest_drive(&guest, 0);
+
+    const uint64_t at = guest_alloc(&guest, sizeof(back));
+    ck_assert_uint_eq(request(GET_ID, 0, at, sizeof(back), true), OK);
+
+    ck_assert_int_eq(guest_memory_read(&guest.memory, at, back, sizeof(back)), 0);
+    ck_assert_mem_eq(back, serials[_i].serial, strlen(serials[_i].serial));
+}
+END_TEST
+
 START_TEST(a_request_without_a_status_takes_the_device_out_of_service)
 {
     const struct header header = {FLUSH, 0, 0};
@@ -545,6 +570,8 @@ int main(void)
     tcase_add_loop_test(tests, segments_are_checked_to_the_last_bit, 0,
                         (int)ARRAY_COUNT(segments));
     tcase_add_test(tests, the_serial_number_fits_whatever_room_there_is);
+    tcase_add_loop_test(tests, names_that_begin_alike_have_serial_numbers_of_their_own, 0,
+                        4);
     tcase_add_test(tests, a_request_without_a_status_takes_the_device_out_of_service);
     tcase_add_test(tests, a_header_may_be_cut_anywhere);
     tcase_add_test(tests, a_read_only_disk_says_so_and_stays);
