@@ -79,6 +79,19 @@ static int piece_add(struct kernel_image *image,
     return 0;
 }
 
+/* Code of the file is where it is entered. */
+static int entry_check(const struct kernel_image *image, struct err *err)
+{
+    for (unsigned i = 0; i < image->piece_count; i++) {
+        const struct kernel_piece *piece = &image->pieces[i];
+        if (image->entry >= piece->address &&
+            image->entry - piece->address < piece->file_bytes) {
+            return 0;
+        }
+    }
+    return err_set(err, BERTH_EINVALID, "kernel: its entry lies in no piece");
+}
+
 /* ---- ELF with a PVH note */
 
 /* Looks for the entry in one segment of notes. */
@@ -144,18 +157,6 @@ static int segment_read(const struct file *file,
     return piece_add(image, file, &piece, err);
 }
 
-static bool entry_is_inside(const struct kernel_image *image)
-{
-    for (unsigned i = 0; i < image->piece_count; i++) {
-        const struct kernel_piece *piece = &image->pieces[i];
-        if (image->entry >= piece->address &&
-            image->entry - piece->address < piece->file_bytes) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static int elf_read(const struct file *file, struct kernel_image *image, struct err *err)
 {
     Elf64_Ehdr elf;
@@ -180,9 +181,7 @@ static int elf_read(const struct file *file, struct kernel_image *image, struct 
     if (image->entry == 0) {
         return err_set(err, BERTH_EINVALID, "kernel: has no PVH entry (CONFIG_PVH)");
     }
-    return entry_is_inside(image)
-               ? 0
-               : err_set(err, BERTH_EINVALID, "kernel: its entry lies in no piece");
+    return entry_check(image, err);
 }
 
 /* ---- bzImage */
@@ -252,7 +251,7 @@ bzimage_read(const struct file *file, struct kernel_image *image, struct err *er
     image->cmdline_max = setup.cmdline_max;
     image->setup_bytes = SETUP_JUMP_END - KERNEL_SETUP_AT + start[0x201];
     memcpy(image->setup, start + KERNEL_SETUP_AT, image->setup_bytes);
-    return 0;
+    return entry_check(image, err);
 }
 
 int kernel_image_read(int fd, struct kernel_image *ret_image, struct err *err)

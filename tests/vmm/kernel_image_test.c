@@ -2,13 +2,16 @@
  * before anything is copied. Method: a small good ELF file, broken in one place per row;
  * a bzImage header made by hand. */
 #include "micro_kernel.h"
+#include "support/corpus_seed.h"
 #include "support/test_main.h"
 #include "vmm/kernel_image.h"
 
 #include <check.h>
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const uint8_t code[] = {0xf4}; /* hlt */
@@ -145,6 +148,7 @@ static const struct header_row headers[] = {
     {0x206, 0x20b, 2},            /* before 2.12 */
     {0x236, 0, 2},                /* 32-bit only */
     {0x1f1, 0xff, 1},             /* the setup is longer than the file */
+    {0x1f1, 0x16, 1},             /* the file ends before the entry */
     {0x258, 0x1000001, 8},        /* placed askew */
     {0x258, UINT64_MAX << 12, 8}, /* placed beyond everything */
     {0x258, 0, 8},                /* placed on the loader's own things */
@@ -177,6 +181,42 @@ START_TEST(what_is_too_short_or_no_file_is_refused)
 }
 END_TEST
 
+/* One of each format, with an initrd and without, for the fuzzer to begin with: RAM in
+ * steps of 2 MiB, how long the command line is, the initrd's size (two), and the file. */
+START_TEST(fuzzing_begins_with_a_kernel_of_each_format)
+{
+    static const struct {
+        const char *name;
+        uint8_t head[4];
+        bool is_elf;
+    } rows[] = {{"elf", {7, 16, 0, 0}, true},
+                {"elf_initrd", {7, 16, 9, 3}, true},
+                {"bzimage", {15, 3, 0, 0}, false},
+                {"bzimage_initrd", {15, 3, 1, 2}, false}};
+    static uint8_t made[4 + FILE_BYTES];
+    const struct micro_elf elf = micro_elf_make(sizeof(code));
+    size_t size = sizeof(made);
+    uint8_t *seed = NULL;
+    size_t seed_size = 0;
+    memset(made, 0, sizeof(made));
+    memcpy(made, rows[_i].head, 4);
+    if (rows[_i].is_elf) {
+        memcpy(made + 4, &elf, sizeof(elf));
+        memcpy(made + 4 + MICRO_CODE_AT, code, sizeof(code));
+        size = 4 + MICRO_CODE_AT + sizeof(code);
+    } else {
+        bzimage_make();
+        memcpy(made + 4, file, sizeof(file));
+    }
+
+    corpus_seed("vmm_kernel_load", rows[_i].name, made, size, &seed, &seed_size);
+
+    ck_assert_uint_eq(seed_size, size);
+    ck_assert_mem_eq(seed, made, size);
+    free(seed);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("kernel_image");
@@ -188,6 +228,7 @@ int main(void)
     tcase_add_loop_test(tests, a_bzimage_that_cannot_be_is_refused, 0,
                         sizeof(headers) / sizeof(headers[0]));
     tcase_add_test(tests, what_is_too_short_or_no_file_is_refused);
+    tcase_add_loop_test(tests, fuzzing_begins_with_a_kernel_of_each_format, 0, 4);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
 }

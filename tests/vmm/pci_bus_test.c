@@ -1,6 +1,7 @@
 /* Goal: a guest finds each device on the bus by both ways into configuration space, and
  * a BAR is where the guest puts it, or nowhere. Method: a virtio-rng function on a bus
  * without a KVM behind it; doorbells and messages are tried with a real guest. */
+#include "support/corpus_seed.h"
 #include "support/test_main.h"
 #include "vmm/machine_layout.h"
 #include "vmm/pci_bus.h"
@@ -8,6 +9,7 @@
 
 #include <check.h>
 
+#include <stdlib.h>
 #include <string.h>
 
 static struct io_bus bus;
@@ -138,6 +140,61 @@ START_TEST(after_a_reset_the_bars_are_placed_again)
 }
 END_TEST
 
+/* Firmware that looks for functions, sizes a BAR and moves it, for the fuzzer to begin
+ * with: its steps are what, how wide (less one), where (four), two of a value. */
+#define STEP(what, width, where, value)                                           \
+    {                                                                             \
+        what, (width)-1, (where)&0xff, (where) >> 8 & 0xff, (where) >> 16 & 0xff, \
+            (uint32_t)(where) >> 24, (value)&0xff, (value) >> 8                   \
+    }
+
+START_TEST(fuzzing_begins_with_firmware)
+{
+    enum {
+        READ = 0,
+        WRITE,
+        PORT_ADDRESS,
+        PORT_READ,
+        PORT_WRITE,
+        BAR_READ,
+        BAR_WRITE,
+        BAR_MOVE,
+        RESET,
+        SAVE
+    };
+    static const uint8_t steps[][8] = {
+        STEP(READ, 4, 0x8000, 0),
+        STEP(READ, 4, 0x8008, 0),
+        STEP(PORT_ADDRESS, 4, 0x80000800, 0),
+        STEP(PORT_READ, 4, 4, 0),
+        STEP(PORT_WRITE, 2, 6, 0xffff),
+        STEP(WRITE, 2, 0x8004, 0),
+        STEP(WRITE, 4, 0x8010, 0xffff),
+        STEP(READ, 4, 0x8010, 0),
+        STEP(BAR_MOVE, 1, 0xd0000000, 0),
+        STEP(WRITE, 2, 0x8004, 2),
+        STEP(BAR_READ, 4, 0, 0),
+        STEP(BAR_WRITE, 1, 20, 1),
+        STEP(BAR_MOVE, 2, 0xd0000000, 0),
+        STEP(BAR_MOVE, 3, 0xe0000000, 0),
+        STEP(BAR_MOVE, 3, 0, 0),
+        STEP(SAVE, 1, 0, 0),
+        STEP(WRITE, 2, 0x10042, 0x8000),
+        STEP(READ, 8, 0x80fe, 0),
+        STEP(RESET, 1, 0, 0),
+        STEP(READ, 4, 0x8010, 0),
+    };
+    uint8_t *seed = NULL;
+    size_t seed_size = 0;
+
+    corpus_seed("vmm_pci_config", "firmware", steps, sizeof(steps), &seed, &seed_size);
+
+    ck_assert_uint_eq(seed_size, sizeof(steps));
+    ck_assert_mem_eq(seed, steps, sizeof(steps));
+    free(seed);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("pci_bus");
@@ -149,6 +206,7 @@ int main(void)
     tcase_add_test(tests, the_function_answers_where_the_guest_puts_its_bar);
     tcase_add_test(tests, a_bar_on_top_of_something_else_is_not_seen_and_harms_nothing);
     tcase_add_test(tests, after_a_reset_the_bars_are_placed_again);
+    tcase_add_test(tests, fuzzing_begins_with_firmware);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
 }

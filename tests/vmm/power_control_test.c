@@ -1,10 +1,14 @@
 /* Goal: what the guest asks of the platform reaches the machine as what it is, and
  * nothing else does. */
+#include "base/cleanup.h"
+#include "support/corpus_seed.h"
 #include "support/test_main.h"
 #include "vmm/power_control.h"
 
 #include <check.h>
 
+#include <stdlib.h>
+#include <string.h>
 #include <sys/timerfd.h>
 
 static struct power_control *power;
@@ -176,6 +180,40 @@ START_TEST(what_is_not_read_is_told_again_while_the_guest_runs)
 }
 END_TEST
 
+/* Every write of the table, between buttons and reads of why, for the fuzzer to begin
+ * with: its steps are what, where (region and offset), how wide, a value. */
+START_TEST(fuzzing_begins_with_every_write)
+{
+    uint8_t steps[3 * 4 * ARRAY_COUNT(writes)];
+    size_t size = 0;
+    uint8_t *seed = NULL;
+    size_t seed_size = 0;
+    for (unsigned i = 0; i < ARRAY_COUNT(writes); i++) {
+        const uint8_t where = (uint8_t)(writes[i].region | writes[i].offset << 2);
+        const uint8_t row[] = {1,
+                               where,
+                               0,
+                               writes[i].value, /* the write */
+                               (uint8_t)(2 + i % 7),
+                               0,
+                               0,
+                               0, /* what else comes */
+                               0,
+                               POWER_PORTS | POWER_EVENTS << 2,
+                               (uint8_t)i,
+                               0};
+        memcpy(steps + size, row, sizeof(row));
+        size += sizeof(row);
+    }
+
+    corpus_seed("vmm_power_control", "writes", steps, size, &seed, &seed_size);
+
+    ck_assert_uint_eq(seed_size, size);
+    ck_assert_mem_eq(seed, steps, size);
+    free(seed);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("power_control");
@@ -188,6 +226,7 @@ int main(void)
     tcase_add_test(tests, the_guest_is_told_of_its_new_generation_and_of_cpus);
     tcase_add_test(tests, what_was_not_read_is_saved_and_restored);
     tcase_add_test(tests, what_is_not_read_is_told_again_while_the_guest_runs);
+    tcase_add_test(tests, fuzzing_begins_with_every_write);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
 }

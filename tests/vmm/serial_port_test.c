@@ -1,6 +1,7 @@
 /* Goal: a driver of a 16550 finds one: what it sends leaves in order, what comes in is
  * read in order, and each new reason interrupts, none is lost. Method: the registers, as
  * Linux' driver uses them. */
+#include "support/corpus_seed.h"
 #include "support/test_main.h"
 #include "vmm/serial_port.h"
 
@@ -185,6 +186,33 @@ START_TEST(a_saved_port_goes_on_where_it_was)
 }
 END_TEST
 
+/* A driver that sets the port up, talks, and is moved, for the fuzzer to begin with: its
+ * steps are what, where, how wide, a value. */
+START_TEST(fuzzing_begins_with_a_driver)
+{
+    enum { READ = 0, WRITE, RECEIVE, RESET, START, SAVE };
+    static const uint8_t steps[][4] = {
+        {WRITE, LCR, 0, 0x83}, {WRITE, DATA, 0, 1},   {WRITE, IER, 0, 0},
+        {WRITE, LCR, 0, 3},    {WRITE, IIR, 0, 7},    {WRITE, MCR, 0, 0x0b},
+        {WRITE, IER, 0, 3},    {READ, IIR, 0, 0},     {WRITE, DATA, 0, 'a'},
+        {RECEIVE, 0, 3, 'x'},  {READ, IIR, 0, 0},     {READ, LSR, 0, 0},
+        {READ, DATA, 0, 0},    {SAVE, 0, 0, 0},       {START, 0, 0, 0},
+        {READ, DATA, 0, 0},    {WRITE, MCR, 0, 0x1b}, {WRITE, DATA, 0, 'l'},
+        {READ, DATA, 7, 0},    {RECEIVE, 0, 255, 0},  {RECEIVE, 0, 9, 0},
+        {WRITE, IIR, 0, 2},    {READ, 0xff, 7, 0},    {WRITE, 0xff, 7, 0x1f},
+        {RESET, 0, 0, 0},      {READ, SCRATCH, 1, 0},
+    };
+    uint8_t *seed = NULL;
+    size_t seed_size = 0;
+
+    corpus_seed("vmm_serial_port", "driver", steps, sizeof(steps), &seed, &seed_size);
+
+    ck_assert_uint_eq(seed_size, sizeof(steps));
+    ck_assert_mem_eq(seed, steps, sizeof(steps));
+    free(seed);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("serial_port");
@@ -199,6 +227,7 @@ int main(void)
     tcase_add_test(tests, wanting_to_send_interrupts_once_until_sent_again);
     tcase_add_test(tests, what_is_sent_in_loopback_comes_back);
     tcase_add_test(tests, a_saved_port_goes_on_where_it_was);
+    tcase_add_test(tests, fuzzing_begins_with_a_driver);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
 }
