@@ -11,6 +11,7 @@
 #include "vmm/kvm_calls.h"
 #include "vmm/machine.h"
 #include "vmm/machine_layout.h"
+#include "vmm/snapshot_file.h"
 
 #include <check.h>
 
@@ -402,6 +403,74 @@ START_TEST(a_guest_that_has_ended_gets_none)
 }
 END_TEST
 
+/* 32 bits: wakes all others at once and halts; each that is woken says its number, once.
+ */
+static const uint8_t wake_all[sizeof(plug_guest)] = {
+    0xfc,                                                       /* cld */
+    0xbe, 0x33, 0x10, 0x10, 0x00,                               /* mov esi, 0x101033 */
+    0xbf, 0x00, 0x80, 0x00, 0x00,                               /* mov edi, 0x8000 */
+    0xb9, 0x17, 0x00, 0x00, 0x00,                               /* mov ecx, 23 */
+    0xf3, 0xa4,                                                 /* rep movsb */
+    0xc7, 0x05, 0xf0, 0x00, 0xe0, 0xfe, 0xff, 0x01, 0x00, 0x00, /* [SVR] = 0x1ff */
+    0xc7, 0x05, 0x00, 0x03, 0xe0, 0xfe, 0x00, 0x45, 0x0c, 0x00, /* [ICR] = INIT all */
+    0xc7, 0x05, 0x00, 0x03, 0xe0, 0xfe, 0x08, 0x46, 0x0c, 0x00, /* [ICR] = start all */
+    0xf4, 0xeb, 0xfd,                                           /* 1: hlt ; jmp 1b */
+    /* 33, 16 bits */
+    0x66, 0xb8, 0x01, 0x00, 0x00, 0x00, /* mov eax, 1 */
+    0x0f, 0xa2,                         /* cpuid */
+    0x66, 0xc1, 0xeb, 0x18, 0x88, 0xd8, /* al = ebx >> 24 */
+    0x04, 0x30,                         /* add al, '0' */
+    0xba, 0xf8, 0x03, 0xee,             /* out 0x3f8, al */
+    0xf4, 0xeb, 0xfd,                   /* 1: hlt ; jmp 1b */
+};
+
+static unsigned cpus_allowed(void)
+{
+    const int most =
+        kvm_call_number(kvm_fd, KVM_CHECK_EXTENSION, KVM_CAP_MAX_VCPUS, "ask", NULL);
+    return most > 0 ? (unsigned)most : 0;
+}
+
+START_TEST(as_many_cpus_as_there_can_be_all_run_and_are_saved)
+{
+    struct bytes_writer state;
+    struct err err = {0};
+    struct machine_plan plan = {.kvm_fd = kvm_fd,
+                                .cpu_count = MACHINE_CPUS_MAX,
+                                .memory_bytes = 32 * MIB,
+                                .initrd_fd = -1,
+                                .cmdline = "",
+                                .poller = poller,
+                                .events = {.ended = on_ended, .reset = on_reset}};
+    if (cpus_allowed() < MACHINE_CPUS_MAX) {
+        (void)printf("this KVM allows %u CPUs: as many as there can be are not tested\n",
+                     cpus_allowed());
+        return;
+    }
+    plan.kernel_fd = micro_kernel(wake_all, sizeof(wake_all));
+    ck_assert_msg(machine_new(&plan, &machine, &err) == 0, "%s", err.text);
+    ck_assert_msg(machine_load(machine, &err) == 0, "%s", err.text);
+    machine_serial(machine)->output = on_output;
+    run();
+
+    for (unsigned i = 1; i < MACHINE_CPUS_MAX; i++) {
+        await_first((uint8_t)('0' + i));
+    }
+
+    pause_it();
+    for (unsigned i = 0; i < MACHINE_CPUS_MAX; i++) {
+        ck_assert_uint_eq(madt_flags(i), 1);
+        ck_assert_uint_eq(atomic_load(&said['0' + i]), i > 0);
+    }
+    const int image = saved_machine(machine, &state);
+    ck_assert_uint_lt(state.size, SNAPSHOT_STATE_MAX);
+    run();
+    ck_assert_int_eq(ended, MACHINE_END_NONE);
+    bytes_writer_fini(&state);
+    (void)close(image);
+}
+END_TEST
+
 START_TEST(more_cpus_than_there_can_be_are_refused)
 {
     struct err err = {0};
@@ -446,6 +515,7 @@ int main(void)
     tcase_add_test(tests, a_saved_guest_is_not_for_a_machine_of_other_cpus);
     tcase_add_test(tests, a_cpu_that_cannot_come_is_refused_with_the_reason);
     tcase_add_test(tests, a_guest_that_has_ended_gets_none);
+    tcase_add_test(tests, as_many_cpus_as_there_can_be_all_run_and_are_saved);
     tcase_add_test(tests, more_cpus_than_there_can_be_are_refused);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);

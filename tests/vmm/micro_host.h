@@ -44,6 +44,7 @@ enum micro_stream { MICRO_SERIAL = 0, MICRO_NIC, MICRO_CONSOLE, MICRO_STREAMS };
 
 struct micro {
     struct temp_dir dir;
+    const char *memory;  /* how much RAM the guest has */
     const char *planted; /* which planted fault it has; NULL: the real program */
     pid_t pid;           /* 0: none runs */
     int keys;            /* towards its serial port */
@@ -59,7 +60,8 @@ struct micro {
 
 static inline void micro_init(struct micro *micro)
 {
-    *micro = (struct micro){.keys = -1, .qmp = -1, .saved = -1, .disk = -1};
+    *micro = (struct micro){
+        .memory = "size=32MiB,max=64MiB", .keys = -1, .qmp = -1, .saved = -1, .disk = -1};
     for (unsigned i = 0; i < MICRO_STREAMS; i++) {
         micro->streams[i] = -1;
     }
@@ -145,7 +147,7 @@ static inline void micro_run_program(const struct micro *micro,
                               : micro_program(BERTH_BINARY_DIR "/berth-vmm", "berth-vmm");
     const char *arguments[24] = {"berth-vmm", "--kernel",  micro_kernel_path(),
                                  "--cmdline", group,       "--cpus",
-                                 "2",         "--memory",  "size=32MiB,max=64MiB",
+                                 "2",         "--memory",  micro->memory,
                                  "--disk",    disk,        "--nic",
                                  nic,         "--console", "fd:11",
                                  "--vsock",   vsock,       "--qmp",

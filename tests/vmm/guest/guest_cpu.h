@@ -123,6 +123,15 @@ static inline void msr_set(uint32_t number, uint64_t value)
                      : "memory");
 }
 
+/* EAX, EBX, ECX and EDX of a leaf. */
+static inline void cpu_id(uint32_t leaf, uint32_t subleaf, uint32_t ret_registers[4])
+{
+    __asm__ volatile("cpuid"
+                     : "=a"(ret_registers[0]), "=b"(ret_registers[1]),
+                       "=c"(ret_registers[2]), "=d"(ret_registers[3])
+                     : "a"(leaf), "c"(subleaf));
+}
+
 /* No access moves over it: the device looks at memory while we do. */
 static inline void memory_fence(void)
 {

@@ -23,6 +23,8 @@ extern const struct row_group rows_disk;
 extern const struct row_group rows_image;
 extern const struct row_group rows_image_after;
 extern const struct row_group rows_full;
+extern const struct row_group rows_large;
+extern const struct row_group rows_steal;
 extern const struct row_group rows_net;
 extern const struct row_group rows_console;
 extern const struct row_group rows_vsock;

@@ -331,3 +331,19 @@ const char *virtio_all_serve(void)
     }
     return NULL;
 }
+
+const char *virtio_disk_page(uint32_t type, uint64_t sector, uint64_t at)
+{
+    struct virtio *device = virtio_find(VIRTIO_BLOCK);
+    const struct vbuffer buffers[] = {
+        {HEADER_AT, 16, false}, {at, 4096, type == 0}, {ANSWER_AT, 1, true}};
+    memory_set(HEADER_AT, 8, type);
+    memory_set(HEADER_AT + 8, 8, sector);
+    memory_set(ANSWER_AT, 1, 0xff);
+    vring_post(&device->rings[0], buffers, 3);
+    vring_kick(device, 0);
+    if (vring_await(device, 0) == UINT32_MAX || memory_get(ANSWER_AT, 1) != 0) {
+        return wrong("a disk request failed:", memory_get(ANSWER_AT, 1));
+    }
+    return NULL;
+}

@@ -133,6 +133,9 @@ const char *virtio_serves(struct virtio *device);
 /* The queue and the buffers of that request. */
 unsigned
 virtio_sound(struct virtio *device, struct vbuffer ret_buffers[3], unsigned *ret_count);
+/* A page of the disk, which was driven, read to `at` (type 0) or written from there (1):
+ * NULL, or what was wrong. */
+const char *virtio_disk_page(uint32_t type, uint64_t sector, uint64_t at);
 /* The same for every device there is. */
 const char *virtio_all_serve(void);
 const char *virtio_name(const struct virtio *device);

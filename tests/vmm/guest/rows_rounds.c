@@ -6,27 +6,9 @@
 #include "guest_say.h"
 #include "guest_virtio.h"
 
-#define HEADER_AT (SCRATCH_AT + 0x80000)
-#define STATUS_AT (SCRATCH_AT + 0x81000)
-#define DATA_AT   (SCRATCH_AT + 0x82000)
-#define BACK_AT   (SCRATCH_AT + 0x90000)
-#define SECTORS   2048u
-
-static const char *block_move(uint32_t type, uint64_t sector, uint64_t at)
-{
-    struct virtio *device = virtio_find(VIRTIO_BLOCK);
-    const struct vbuffer buffers[] = {
-        {HEADER_AT, 16, false}, {at, 4096, type == 0}, {STATUS_AT, 1, true}};
-    memory_set(HEADER_AT, 8, type);
-    memory_set(HEADER_AT + 8, 8, sector);
-    memory_set(STATUS_AT, 1, 0xff);
-    vring_post(&device->rings[0], buffers, 3);
-    vring_kick(device, 0);
-    if (vring_await(device, 0) == UINT32_MAX || memory_get(STATUS_AT, 1) != 0) {
-        return wrong("a disk request failed:", memory_get(STATUS_AT, 1));
-    }
-    return NULL;
-}
+#define DATA_AT (SCRATCH_AT + 0x82000)
+#define BACK_AT (SCRATCH_AT + 0x90000)
+#define SECTORS 2048u
 
 /* Writes a place of the disk, and reads it again. */
 static const char *block_round(uint64_t number)
@@ -34,8 +16,8 @@ static const char *block_round(uint64_t number)
     const uint64_t sector = number * 8 % SECTORS;
     memory_set(DATA_AT, 8, number);
     memory_set(DATA_AT + 4088, 8, ~number);
-    const char *why = block_move(1, sector, DATA_AT);
-    why = why != NULL ? why : block_move(0, sector, BACK_AT);
+    const char *why = virtio_disk_page(1, sector, DATA_AT);
+    why = why != NULL ? why : virtio_disk_page(0, sector, BACK_AT);
     if (why == NULL &&
         (memory_get(BACK_AT, 8) != number || memory_get(BACK_AT + 4088, 8) != ~number)) {
         why = wrong("the disk gives back", memory_get(BACK_AT, 8));
@@ -114,13 +96,13 @@ static void ask_all_and_wait_for_none(void)
 static const char *resets_of_the_machine(void)
 {
     virtio_drive(virtio_find(VIRTIO_BLOCK), 0);
-    const char *why = block_move(0, COUNT_AT, BACK_AT);
+    const char *why = virtio_disk_page(0, COUNT_AT, BACK_AT);
     const uint64_t count = memory_get(BACK_AT, 8);
     if (why != NULL || count == RESETS) {
         return why;
     }
     memory_set(DATA_AT, 8, count + 1);
-    why = block_move(1, COUNT_AT, DATA_AT);
+    why = virtio_disk_page(1, COUNT_AT, DATA_AT);
     if (why != NULL) {
         return why;
     }
