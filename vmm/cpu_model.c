@@ -93,6 +93,13 @@ struct feature_word {
 #define XSAVEC    BIT(1)
 #define XGETBV1   BIT(2)
 #define INVARIANT BIT(8) /* leaf 0x80000007, EDX */
+/* Leaf 0x40000001, EAX: clocks, faults that come later, stolen time, ends of interrupts,
+ * waking, flushing and calling others, yielding: KVM has them since Linux 5.8. Not what
+ * lets a guest tune its host. */
+#define KVM_CLOCKS (BIT(0) | BIT(1) | BIT(3) | BIT(24))
+#define KVM_FAULTS (BIT(4) | BIT(14))
+#define KVM_OTHERS (BIT(5) | BIT(6) | BIT(7) | BIT(9) | BIT(11) | BIT(13))
+#define KVM_NAMED  (KVM_CLOCKS | KVM_FAULTS | KVM_OTHERS)
 
 #define V2_1C_NEEDED (SSE3 | SSSE3 | CX16 | SSE41 | SSE42 | POPCNT)
 #define V3_1C_NEEDED (FMA | MOVBE | XSAVE | AVX | F16C)
@@ -131,6 +138,8 @@ static const struct feature_word words[] = {
      {0, LAHF, LZCNT, 0}},
     {0x80000001, 0, REG_EDX, {ALL, SYSCALL_EDX, GIB_PAGES, 0}, {0, LONG_MODE, 0, 0}},
     {0x80000007, 0, REG_EDX, {ALL, 0, 0, 0}, {0}},
+    {0x40000001, 0, REG_EAX, {ALL, KVM_NAMED, 0, 0}, {0, KVM_NAMED, 0, 0}},
+    {0x40000001, 0, REG_EDX, {ALL, 0, 0, 0}, {0}},
     {0x80000008, 0, REG_EBX, {ALL, AMD_SPECULATION, 0, 0}, {0}},
 };
 
@@ -161,7 +170,11 @@ static const char *const level_names[CPU_LEVEL_COUNT] = {
 #define AMD_CORE_LEAF     0x8000001eu
 #define NAMED_LEAF_MAX    0xdu /* of the standard range, for every level but host */
 #define HYPERVISOR_LEAF   0x40000000u
+#define KVM_LEAF          0x40000001u
 #define EXTENDED_LEAF     0x80000000u
+#define FEATURES_LEAF     0x80000001u
+#define ADDRESS_LEAF      0x80000008u
+#define LINEAR_BITS       48u /* of four levels of page tables */
 
 int cpu_level_parse(const char *name, enum cpu_level *ret_level, struct err *err)
 {
@@ -223,9 +236,9 @@ static bool leaf_is_named(const struct kvm_cpuid_entry2 *entry)
     if (leaf == STATE_LEAF && entry->index >= 2) {
         return (STATE_V4 >> (entry->index & 31u) & 1u) != 0 && entry->index < 32;
     }
-    return leaf <= NAMED_LEAF_MAX || (leaf >= HYPERVISOR_LEAF && leaf < EXTENDED_LEAF) ||
-           (leaf >= EXTENDED_LEAF && leaf <= EXTENDED_LEAF + 8) ||
-           leaf == AMD_CACHE_LEAF || leaf == AMD_CORE_LEAF;
+    return leaf <= NAMED_LEAF_MAX || leaf == HYPERVISOR_LEAF || leaf == KVM_LEAF ||
+           (leaf >= EXTENDED_LEAF && leaf <= ADDRESS_LEAF) || leaf == AMD_CACHE_LEAF ||
+           leaf == AMD_CORE_LEAF;
 }
 
 /* The size that XSAVE needs for all states the level has: it ends the highest of them. */
@@ -270,19 +283,47 @@ static int word_apply(struct cpu_table *table,
     return 0;
 }
 
+/* Of a range of leaves, the last. */
+static void leaves_end(struct cpu_table *table, uint32_t first, uint32_t last)
+{
+    struct kvm_cpuid_entry2 *entry = entry_find(table, first, 0);
+    if (entry != NULL && entry->eax > last) {
+        entry->eax = last;
+    }
+}
+
 static void drop_unnamed(struct cpu_table *table)
 {
+    const struct kvm_cpuid_entry2 *features = entry_find(table, FEATURES_LEAF, 0);
+    /* AMD's leaves of its topology: some KVMs list them, empty, for others as well. */
+    const bool has_topology = features != NULL && (features->ecx & TOPOLOGY_EXT) != 0;
+    const uint32_t last = has_topology ? AMD_CORE_LEAF : ADDRESS_LEAF;
     unsigned kept = 0;
     for (unsigned i = 0; i < table->count; i++) {
-        if (leaf_is_named(&table->entries[i])) {
+        if (leaf_is_named(&table->entries[i]) && table->entries[i].function <= last) {
             table->entries[kept++] = table->entries[i];
         }
     }
     table->count = kept;
-    struct kvm_cpuid_entry2 *basic = entry_find(table, 0, 0);
-    if (basic != NULL && basic->eax > NAMED_LEAF_MAX) {
-        basic->eax = NAMED_LEAF_MAX;
+    leaves_end(table, 0, NAMED_LEAF_MAX);
+    leaves_end(table, HYPERVISOR_LEAF, KVM_LEAF);
+    leaves_end(table, EXTENDED_LEAF, last);
+}
+
+/* A guest that finds a page of its tables by so many bits finds it on each host. */
+static int addresses_set(struct cpu_table *table, enum cpu_level level, struct err *err)
+{
+    struct kvm_cpuid_entry2 *entry = entry_find(table, ADDRESS_LEAF, 0);
+    const uint32_t bits = entry != NULL ? entry->eax & 0xffu : 0;
+    if (bits < CPU_ADDRESS_BITS) {
+        return err_set(err, BERTH_EUNSUPPORTED,
+                       "CPU %s: this host has %u bits of a physical address, and %u are "
+                       "needed",
+                       level_names[level], bits, CPU_ADDRESS_BITS);
     }
+    entry->eax = LINEAR_BITS << 8 | CPU_ADDRESS_BITS;
+    entry->edx = 0; /* of instructions that no level has */
+    return 0;
 }
 
 int cpu_model_apply(struct cpu_table *table, enum cpu_level level, struct err *err)
@@ -299,6 +340,10 @@ int cpu_model_apply(struct cpu_table *table, enum cpu_level level, struct err *e
         }
     }
     if (level != CPU_HOST) {
+        int r = addresses_set(table, level, err);
+        if (r < 0) {
+            return r;
+        }
         drop_unnamed(table);
         state_size_set(table);
     }
@@ -358,10 +403,10 @@ static void place_entry(struct kvm_cpuid_entry2 *entry, unsigned index, unsigned
     case TOPOLOGY_LEAF_NEW:
         place_levels(entry, index, count);
         break;
-    case EXTENDED_LEAF + 1:
+    case FEATURES_LEAF:
         entry->ecx = count > 1 ? entry->ecx | CMP_LEGACY : entry->ecx & ~CMP_LEGACY;
         break;
-    case EXTENDED_LEAF + 8:
+    case ADDRESS_LEAF:
         entry->ecx = (count - 1) | width_of(count) << 12;
         break;
     case AMD_CACHE_LEAF:
@@ -427,6 +472,19 @@ static uint32_t register_at(const struct cpu_table *table,
     return 0;
 }
 
+static int another_cpu(uint32_t leaf,
+                       uint32_t subleaf,
+                       enum cpu_register reg,
+                       uint32_t was,
+                       uint32_t is,
+                       struct err *err)
+{
+    return err_set(err, BERTH_EUNSUPPORTED,
+                   "the guest knows another CPU: CPUID 0x%x.%u E%cX was 0x%x and would "
+                   "be 0x%x here; a named --cpu level is the same on all hosts",
+                   leaf, subleaf, "ABCD"[reg], was, is);
+}
+
 static int register_same(const struct cpu_table *saved,
                          const struct cpu_table *ours,
                          uint32_t leaf,
@@ -436,13 +494,32 @@ static int register_same(const struct cpu_table *saved,
 {
     const uint32_t was = register_at(saved, leaf, subleaf, reg);
     const uint32_t is = register_at(ours, leaf, subleaf, reg);
-    if (was == is) {
-        return 0;
-    }
-    return err_set(err, BERTH_EUNSUPPORTED,
-                   "the guest knows another CPU: CPUID 0x%x.%u E%cX was 0x%x and would "
-                   "be 0x%x here; a named --cpu level is the same on all hosts",
-                   leaf, subleaf, "ABCD"[reg], was, is);
+    return was == is ? 0 : another_cpu(leaf, subleaf, reg, was, is, err);
+}
+
+static int word_same(const struct cpu_table *saved,
+                     const struct cpu_table *ours,
+                     const struct feature_word *word,
+                     struct err *err)
+{
+    const uint32_t was = register_at(saved, word->leaf, word->subleaf, word->reg);
+    const uint32_t is = register_at(ours, word->leaf, word->subleaf, word->reg);
+    /* What KVM has learnt since is nothing to a guest that goes on. */
+    const uint32_t wrong = word->leaf == KVM_LEAF ? was & ~is : was ^ is;
+    return wrong == 0 ? 0
+                      : another_cpu(word->leaf, word->subleaf, word->reg, was, is, err);
+}
+
+/* Of an address, physical and linear: no fewer bits. */
+static int addresses_same(const struct cpu_table *saved,
+                          const struct cpu_table *ours,
+                          struct err *err)
+{
+    const uint32_t was = register_at(saved, ADDRESS_LEAF, 0, REG_EAX);
+    const uint32_t is = register_at(ours, ADDRESS_LEAF, 0, REG_EAX);
+    return (is & 0xffu) >= (was & 0xffu) && (is & 0xff00u) >= (was & 0xff00u)
+               ? 0
+               : another_cpu(ADDRESS_LEAF, 0, REG_EAX, was, is, err);
 }
 
 int cpu_model_same(const struct cpu_table *saved,
@@ -454,8 +531,7 @@ int cpu_model_same(const struct cpu_table *saved,
         r = register_same(saved, ours, identity[i].leaf, 0, identity[i].reg, err);
     }
     for (unsigned i = 0; r == 0 && i < ARRAY_COUNT(words); i++) {
-        r = register_same(saved, ours, words[i].leaf, words[i].subleaf, words[i].reg,
-                          err);
+        r = word_same(saved, ours, &words[i], err);
     }
     for (uint32_t part = 2; r == 0 && part < 32; part++) { /* size and place of each */
         r = register_same(saved, ours, STATE_LEAF, part, REG_EAX, err);
@@ -463,7 +539,7 @@ int cpu_model_same(const struct cpu_table *saved,
             r = register_same(saved, ours, STATE_LEAF, part, REG_EBX, err);
         }
     }
-    return r;
+    return r < 0 ? r : addresses_same(saved, ours, err);
 }
 
 void cpu_table_write(const struct cpu_table *table, struct bytes_writer *writer)

@@ -6,8 +6,12 @@
  * no VM should see is off: performance counters, MONITOR, nested virtualisation, a time
  * stamp counter that promises more than we can keep. Pure: tables in, tables out.
  *
- * What is still the host's on every level: vendor, family, model and brand, and the
- * bits that tell a kernel which speculation it has to guard against. Errors:
+ * A named level is also what KVM offers beside the CPU, as every KVM has it that it runs
+ * on, and CPU_ADDRESS_BITS of a physical address, which are enough for
+ * MACHINE_MEMORY_MAX.
+ *
+ * What is still the host's on every level: vendor, family, model and brand, caches, and
+ * the bits that tell a kernel which speculation it has to guard against. Errors:
  * BERTH_EUNSUPPORTED when the host lacks what the level promises, with the feature's
  * name; BERTH_EINVALID for a name that is none. Limits: CPU_ENTRIES_MAX.
  */
@@ -18,6 +22,8 @@
 #include "vmm/kvm_calls.h"
 
 #define CPU_ENTRIES_MAX 256u
+#define CPU_ADDRESS_BITS \
+    39u /* what desktops of the last ten years have; servers have more */
 
 enum cpu_level { CPU_HOST = 0, CPU_V2, CPU_V3, CPU_V4, CPU_LEVEL_COUNT };
 
@@ -34,8 +40,8 @@ int cpu_model_apply(struct cpu_table *table, enum cpu_level level, struct err *e
  * core, APIC ids from 0. */
 void cpu_model_place(struct cpu_table *table, unsigned index, unsigned cpu_count);
 /* Whether a guest that has seen one table can go on with the other: the same vendor, the
- * same features, the same layout of the extended state. BERTH_EUNSUPPORTED with what
- * differs. */
+ * same features, the same layout of the extended state, and no fewer of KVM's features or
+ * bits of an address. BERTH_EUNSUPPORTED with what differs. */
 int cpu_model_same(const struct cpu_table *saved,
                    const struct cpu_table *ours,
                    struct err *err);

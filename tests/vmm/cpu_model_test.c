@@ -34,16 +34,17 @@ static void setup(void)
         {0, 0},          {1, 0},          {4, 0},          {4, 3},
         {7, 0},          {7, 1},          {0xa, 0},        {0xb, 0},
         {0xd, 0},        {0xd, 1},        {0xd, 2},        {0xd, 9},
-        {0xd, 17},       {0x14, 0},       {0x40000000, 0}, {0x80000000, 0},
-        {0x80000001, 0}, {0x80000007, 0}, {0x80000008, 0}, {0x8000001e, 0},
-        {0x80000021, 0}};
+        {0xd, 17},       {0x14, 0},       {0x40000000, 0}, {0x40000001, 0},
+        {0x40000010, 0}, {0x80000000, 0}, {0x80000001, 0}, {0x80000007, 0},
+        {0x80000008, 0}, {0x8000001e, 0}, {0x80000021, 0}};
     table.count = 0;
     for (unsigned i = 0; i < sizeof(leaves) / sizeof(leaves[0]); i++) {
         struct kvm_cpuid_entry2 *entry = add(leaves[i][0], leaves[i][1]);
         entry->eax = entry->ebx = entry->ecx = entry->edx = UINT32_MAX;
     }
     get(0, 0)->eax = 0x20;
-    get(0xd, 2)->eax = 256; /* AVX: 256 bytes at 576 */
+    get(0x80000008, 0)->eax = 57u << 8 | 52; /* bits of an address */
+    get(0xd, 2)->eax = 256;                  /* AVX: 256 bytes at 576 */
     get(0xd, 2)->ebx = 576;
     get(4, 0)->eax = 1u << 5 | 1; /* level 1 data */
     get(4, 3)->eax = 3u << 5 | 3;
@@ -73,8 +74,17 @@ START_TEST(a_level_is_the_same_on_a_host_that_has_more)
     get(7, 0)->ebx &= ~0xd0030000u; /* AVX-512 */
     get(7, 1)->eax = 0;
     get(0xd, 0)->eax = 7;
+    get(0x80000000, 0)->eax = 0x80000028;
     get(0x80000007, 0)->edx = 0;
+    get(0x80000008, 0)->eax = 48u << 8 | 39;
+    get(0x80000008, 0)->edx = 0;
+    get(0x40000000, 0)->eax = 0x40000001;
+    get(0x40000001, 0)->eax = 0x01006afb; /* without polling control and what is newer */
+    get(0x40000001, 0)->edx = 0;
     ck_assert_int_eq(cpu_model_apply(&table, CPU_V3, NULL), 0);
+    ck_assert_uint_eq(get(0x80000008, 0)->eax, 48u << 8 | 39);
+    ck_assert_uint_eq(get(0x40000001, 0)->eax, 0x01006afb);
+    ck_assert_ptr_null(get(0x40000010, 0)); /* rates of this host */
 
     ck_assert_uint_eq(first.count, table.count);
     for (unsigned i = 0; i < table.count; i++) {
@@ -86,20 +96,24 @@ END_TEST
 struct lack_row {
     enum cpu_level level;
     uint32_t leaf;
-    uint32_t ecx; /* taken away */
+    uint32_t eax; /* taken away */
     uint32_t ebx;
+    uint32_t ecx;
     bool fits;
 };
 
 static const struct lack_row lacks[] = {
-    {CPU_V2, 1, 1u << 20, 0, false}, /* SSE4.2 */
-    {CPU_V2, 1, 1u << 28, 0, true},  /* AVX is of v3 */
-    {CPU_V3, 1, 1u << 28, 0, false}, /* AVX */
-    {CPU_V3, 7, 0, 1u << 5, false},  /* AVX2 */
-    {CPU_V3, 7, 0, 1u << 16, true},  /* AVX-512 is of v4 */
-    {CPU_V4, 7, 0, 1u << 16, false}, /* AVX-512 */
-    {CPU_V4, 7, 0, 1u << 8, false},  /* BMI2, of v3 */
-    {CPU_HOST, 7, 0, 1u << 8, true},
+    {CPU_V2, 1, 0, 0, 1u << 20, false}, /* SSE4.2 */
+    {CPU_V2, 1, 0, 0, 1u << 28, true},  /* AVX is of v3 */
+    {CPU_V3, 1, 0, 0, 1u << 28, false}, /* AVX */
+    {CPU_V3, 7, 0, 1u << 5, 0, false},  /* AVX2 */
+    {CPU_V3, 7, 0, 1u << 16, 0, true},  /* AVX-512 is of v4 */
+    {CPU_V4, 7, 0, 1u << 16, 0, false}, /* AVX-512 */
+    {CPU_V4, 7, 0, 1u << 8, 0, false},  /* BMI2, of v3 */
+    {CPU_HOST, 7, 0, 1u << 8, 0, true},
+    {CPU_V2, 0x40000001, 1u << 5, 0, 0, false}, /* stolen time */
+    {CPU_V2, 0x40000001, 1u << 12, 0, 0, true}, /* polling control */
+    {CPU_HOST, 0x40000001, 1u << 5, 0, 0, true},
 };
 
 START_TEST(a_host_that_lacks_a_part_of_a_level_is_told_which)
@@ -108,11 +122,46 @@ START_TEST(a_host_that_lacks_a_part_of_a_level_is_told_which)
     struct err err = {0};
     get(row->leaf, 0)->ecx &= ~row->ecx;
     get(row->leaf, 0)->ebx &= ~row->ebx;
+    get(row->leaf, 0)->eax &= ~row->eax;
 
     int r = cpu_model_apply(&table, row->level, &err);
 
     ck_assert_int_eq(r, row->fits ? 0 : BERTH_EUNSUPPORTED);
     ck_assert_msg(row->fits || strstr(err.text, "lacks bits") != NULL, "%s", err.text);
+}
+END_TEST
+
+/* KVMs of different age list more or fewer empty leaves for the same CPU. */
+START_TEST(leaves_of_another_vendor_are_not_a_levels)
+{
+    struct cpu_table first;
+    get(0x80000001, 0)->ecx &= ~(1u << 22); /* AMD's topology */
+    first = table;
+    ck_assert_int_eq(cpu_model_apply(&first, CPU_V2, NULL), 0);
+    get(0x80000000, 0)->eax = 0x80000008;
+    get(0x8000001e, 0)->function = 0x80000021; /* not there */
+
+    ck_assert_int_eq(cpu_model_apply(&table, CPU_V2, NULL), 0);
+
+    ck_assert_uint_eq(first.count, table.count);
+    ck_assert_mem_eq(first.entries, table.entries,
+                     table.count * sizeof(table.entries[0]));
+    ck_assert_uint_eq(get(0x80000000, 0)->eax, 0x80000008);
+}
+END_TEST
+
+START_TEST(a_level_needs_as_many_bits_of_an_address_on_each_host)
+{
+    struct err err = {0};
+    get(0x80000008, 0)->eax = 48u << 8 | 36;
+    ck_assert_int_eq(cpu_model_apply(&table, CPU_V2, &err), BERTH_EUNSUPPORTED);
+    ck_assert_str_eq(err.text,
+                     "CPU x86-64-v2: this host has 36 bits of a physical address, "
+                     "and 39 are needed");
+    setup();
+    get(0x80000008, 0)->eax = 48u << 8 | 36;
+    ck_assert_int_eq(cpu_model_apply(&table, CPU_HOST, NULL), 0);
+    ck_assert_uint_eq(get(0x80000008, 0)->eax, 48u << 8 | 36);
 }
 END_TEST
 
@@ -209,6 +258,37 @@ START_TEST(a_guest_does_not_go_on_with_another_cpu)
 }
 END_TEST
 
+/* What KVM has learnt since is nothing to a guest; what it has forgotten is. */
+START_TEST(a_guest_goes_on_with_more_of_kvm_and_of_addresses_but_not_with_less)
+{
+    static const struct {
+        uint32_t leaf;
+        uint32_t was;
+        uint32_t is;
+        bool fits;
+    } rows[] = {
+        {0x40000001, 0x01006afb, 0x01007efb, true},
+        {0x40000001, 0x01007efb, 0x01006afb, false},
+        {0x40000001, 0x01007efb, 0x01007efb, true},
+        {0x80000008, 48u << 8 | 39, 48u << 8 | 46, true},
+        {0x80000008, 48u << 8 | 46, 48u << 8 | 39, false},
+        {0x80000008, 57u << 8 | 39, 48u << 8 | 39, false},
+    };
+    struct cpu_table saved;
+    struct err err = {0};
+    get(rows[_i].leaf, 0)->eax = rows[_i].was;
+    saved = table;
+    get(rows[_i].leaf, 0)->eax = rows[_i].is;
+
+    int r = cpu_model_same(&saved, &table, &err);
+
+    ck_assert_int_eq(r, rows[_i].fits ? 0 : BERTH_EUNSUPPORTED);
+    ck_assert_msg(rows[_i].fits ||
+                      strstr(err.text, "the guest knows another CPU") != NULL,
+                  "%s", err.text);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("cpu_model");
@@ -218,12 +298,16 @@ int main(void)
     tcase_add_test(tests, a_level_is_the_same_on_a_host_that_has_more);
     tcase_add_loop_test(tests, a_host_that_lacks_a_part_of_a_level_is_told_which, 0,
                         sizeof(lacks) / sizeof(lacks[0]));
+    tcase_add_test(tests, leaves_of_another_vendor_are_not_a_levels);
+    tcase_add_test(tests, a_level_needs_as_many_bits_of_an_address_on_each_host);
     tcase_add_loop_test(tests, what_no_vm_should_see_is_off_on_every_level, 0,
                         CPU_LEVEL_COUNT);
     tcase_add_test(tests, the_extended_state_is_the_levels_own);
     tcase_add_test(tests, each_vcpu_knows_its_place);
     tcase_add_test(tests, a_table_comes_back_and_a_cut_one_is_refused);
     tcase_add_test(tests, a_guest_does_not_go_on_with_another_cpu);
+    tcase_add_loop_test(
+        tests, a_guest_goes_on_with_more_of_kvm_and_of_addresses_but_not_with_less, 0, 6);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
 }
