@@ -5,7 +5,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "guest_driver.h"
-#include "small_fs.h"
+#include "support/small_fs.h"
 #include "support/test_main.h"
 #include "vmm/disk_faults.h"
 #include "vmm/disk_overlay.h"

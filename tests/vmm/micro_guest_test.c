@@ -7,7 +7,7 @@
  * "rounds 1000" a machine is moved so often. */
 #include "base/parse_number.h"
 #include "micro_host.h"
-#include "small_fs.h"
+#include "support/small_fs.h"
 #include "support/test_main.h"
 #include "vmm/planted_fault.h"
 

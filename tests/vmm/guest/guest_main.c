@@ -129,10 +129,20 @@ static void group_run(const struct row_group *group)
     say("\n");
 }
 
+/* Before it an agent may have put words of its own. */
+static const char *last_word(const char *line)
+{
+    const char *word = line;
+    for (; *line != '\0'; line++) {
+        word = *line == ' ' ? line + 1 : word;
+    }
+    return word;
+}
+
 void guest_main(void)
 {
-    const char *wanted =
-        (const char *)(uintptr_t)memory_get(guest_start_info + START_CMDLINE_AT, 8);
+    const char *wanted = last_word(
+        (const char *)(uintptr_t)memory_get(guest_start_info + START_CMDLINE_AT, 8));
     const struct row_group *group = group_find(wanted);
     faults_setup();
     virtio_scan();

@@ -1,5 +1,5 @@
 /* The rows of the micro guest: what a hostile guest may do, each by name, in groups. A
- * group is what one boot runs (the kernel's command line names it).
+ * group is what one boot runs (the last word of the kernel's command line).
  *
  * Each row returns NULL, or what was wrong (a text that lives until the next row). It
  * leaves the devices in any state that a driver can reset. */
