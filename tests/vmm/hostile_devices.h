@@ -13,7 +13,10 @@
 #include "vmm/vsock_dialer.h"
 #include "vmm/vsock_packet.h"
 
+#include <errno.h>
 #include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -37,19 +40,124 @@ hostile_random_header(struct hostile *hostile, unsigned queue, uint8_t *ret_byte
     return 0;
 }
 
-/* ---- block: an overlay in memory ---- */
+/* ---- block: an overlay in memory, on a host that has room or none ---- */
 
 #define HOSTILE_DISK_BYTES (UINT64_C(256) << 10)
+
+struct hostile_file {
+    struct disk_file file;
+    struct disk_file *beneath;
+};
+
+static atomic_bool hostile_is_full;
+
+static inline struct disk_file *hostile_beneath(const struct disk_file *file)
+{
+    return ((const struct hostile_file *)(const void *)file)->beneath;
+}
+
+static inline int hostile_file_read(struct disk_file *file,
+                                    uint64_t offset,
+                                    const struct iovec *pieces,
+                                    unsigned piece_count,
+                                    uint64_t size)
+{
+    struct disk_file *beneath = hostile_beneath(file);
+    return beneath->ops->read(beneath, offset, pieces, piece_count, size);
+}
+
+static inline int hostile_file_write(struct disk_file *file,
+                                     uint64_t offset,
+                                     const struct iovec *pieces,
+                                     unsigned piece_count,
+                                     uint64_t size)
+{
+    struct disk_file *beneath = hostile_beneath(file);
+    return atomic_load(&hostile_is_full)
+               ? -ENOSPC
+               : beneath->ops->write(beneath, offset, pieces, piece_count, size);
+}
+
+static inline int
+hostile_file_zero(struct disk_file *file, uint64_t offset, uint64_t size)
+{
+    struct disk_file *beneath = hostile_beneath(file);
+    return atomic_load(&hostile_is_full) ? -ENOSPC
+                                         : beneath->ops->zero(beneath, offset, size);
+}
+
+static inline int hostile_file_sync(struct disk_file *file)
+{
+    struct disk_file *beneath = hostile_beneath(file);
+    return beneath->ops->sync(beneath);
+}
+
+static inline int hostile_file_descriptor(const struct disk_file *file)
+{
+    const struct disk_file *beneath = hostile_beneath(file);
+    return beneath->ops->descriptor(beneath);
+}
+
+static inline void hostile_file_free(struct disk_file *file)
+{
+    disk_file_free(hostile_beneath(file));
+    free(file);
+}
+
+static const struct disk_file_ops hostile_file_ops = {
+    .read = hostile_file_read,
+    .write = hostile_file_write,
+    .zero = hostile_file_zero,
+    .sync = hostile_file_sync,
+    .descriptor = hostile_file_descriptor,
+    .free = hostile_file_free,
+};
+
+static inline struct disk_file *hostile_file_new(int take_fd)
+{
+    struct hostile_file *file = calloc(1, sizeof(*file));
+    REQUIRE(file != NULL && disk_file_new(take_fd, &file->beneath, NULL) == 0);
+    file->file = (struct disk_file){&hostile_file_ops, file->beneath->size_bytes};
+    return &file->file;
+}
+
+static inline void hostile_block_faulted(void *context,
+                                         const struct virtio_block_fault *fault)
+{
+    (void)context;
+    REQUIRE(fault->code < 0);
+}
+
+/* Room comes and goes; and the machine stands still for it, or goes on. */
+static inline void hostile_block_behind(struct hostile *hostile)
+{
+    switch (hostile_choose(hostile, 8)) {
+    case 0:
+        atomic_store(&hostile_is_full, true);
+        break;
+    case 1:
+    case 2:
+        atomic_store(&hostile_is_full, false);
+        break;
+    case 3:
+        device_stop(&hostile->guest.pci->device);
+        device_start(&hostile->guest.pci->device);
+        break;
+    default:
+        break;
+    }
+}
 
 static inline struct virtio_device *hostile_block_make(struct hostile *hostile)
 {
     static const struct virtio_block_spec spec = {
         .serial = "hostile", .queue_count = 2, .threads = {.count = 2}};
     static const struct digest none;
+    static const struct virtio_block_listener listener = {hostile_block_faulted, NULL};
     const bool fresh = hostile->fds[0] < 0;
     struct virtio_device *device = NULL;
-    struct disk_file *file = NULL;
     struct virtual_disk *disk = NULL;
+    atomic_store(&hostile_is_full, false);
     if (fresh) {
         hostile->fds[0] = memfd_create("overlay", MFD_CLOEXEC);
         REQUIRE(hostile->fds[0] >= 0);
@@ -58,10 +166,11 @@ static inline struct virtio_device *hostile_block_make(struct hostile *hostile)
     }
     const int fd = dup(hostile->fds[0]);
     REQUIRE(fd >= 0);
-    REQUIRE(disk_file_new(fd, &file, NULL) == 0);
+    struct disk_file *file = hostile_file_new(fd);
     REQUIRE(!fresh || disk_overlay_create(file, HOSTILE_DISK_BYTES, 0, &none, NULL) == 0);
     REQUIRE(disk_overlay_open(file, NULL, &none, &disk, NULL) == 0);
     REQUIRE(virtio_block_new(&hostile->guest.place, &spec, disk, &device, NULL) == 0);
+    virtio_block_listen(device, &listener);
     return device;
 }
 
@@ -453,7 +562,8 @@ static inline void hostile_vsock_behind(struct hostile *hostile)
 static const struct hostile_device hostile_random = {"random", hostile_random_make,
                                                      hostile_random_header, NULL, NULL};
 static const struct hostile_device hostile_block = {
-    "block", hostile_block_make, hostile_block_header, NULL, hostile_close_fds};
+    "block", hostile_block_make, hostile_block_header, hostile_block_behind,
+    hostile_close_fds};
 
 static const struct hostile_device hostile_net = {
     "net", hostile_net_make, hostile_net_header, hostile_net_behind, hostile_close_fds};

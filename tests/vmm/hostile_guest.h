@@ -292,8 +292,12 @@ static inline void hostile_restore(struct hostile *hostile)
     struct guest *guest = &hostile->guest;
     struct bytes_writer writer;
     struct bytes_reader reader;
-    bytes_writer_init(&writer, 1 << 20);
     device_stop(&guest->pci->device);
+    if (device_sync(&guest->pci->device, NULL) < 0) { /* it is not to be saved now */
+        device_start(&guest->pci->device);
+        return;
+    }
+    bytes_writer_init(&writer, 1 << 20);
     device_save(&guest->pci->device, &writer);
     REQUIRE(writer.error == 0);
     device_free(&guest->pci->device);
