@@ -54,22 +54,21 @@ static enum cpu_level cpu_level;
 static void make(const void *code, size_t size)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    const struct machine_plan plan = {
-        .kvm_fd = kvm_fd,
-        .cpu_count = 1,
-        .memory_bytes = UINT64_C(32) << 20,
-        .plug_bytes = plug_bytes,
-        .plug_cpus = plug_cpus,
-        .cpu_level = cpu_level,
-        .kernel_fd = micro_kernel(code, size),
-        .initrd_fd = -1,
-        .cmdline = "",
-        .poller = poller,
-        .events = {.ended = on_ended,
-                   .reset = on_reset,
-                   .crash_loaded = on_crash_loaded,
-                   .context = &control},
-        .trace = &trace};
+    const struct machine_plan plan = {.kvm_fd = kvm_fd,
+                                      .cpu_count = 1,
+                                      .memory_bytes = UINT64_C(32) << 20,
+                                      .plug_bytes = plug_bytes,
+                                      .plug_cpus = plug_cpus,
+                                      .cpu_level = cpu_level,
+                                      .kernel_fd = micro_kernel(code, size),
+                                      .initrd_fd = -1,
+                                      .cmdline = "",
+                                      .poller = poller,
+                                      .events = {.ended = on_ended,
+                                                 .reset = on_reset,
+                                                 .crash_loaded = on_crash_loaded,
+                                                 .context = &control},
+                                      .trace = &trace};
     boot_trace_begin(&trace);
     ck_assert_int_eq(machine_new(&plan, &machine, NULL), 0);
     ck_assert_int_eq(machine_load(machine, NULL), 0);
