@@ -386,6 +386,16 @@ static enum MHD_Result answer(struct http_request *request)
 /* ---- connections
  * ------------------------------------------------------------------------------------ */
 
+/* Many clients that come and go, or watches that end together, leave megabytes. */
+static void tell_left(struct http_context *context)
+{
+    context->left += HTTP_CONNECTION_BYTES;
+    if (context->left >= HEAP_FREED_MIN) {
+        context->left = 0;
+        heap_freed();
+    }
+}
+
 void http_connection_notify(void *context,
                             struct MHD_Connection *connection,
                             void **ret_socket_context,
@@ -407,6 +417,7 @@ void http_connection_notify(void *context,
         list_remove(&place->link);
         free(place);
         *ret_socket_context = NULL;
+        tell_left(shared);
     }
 }
 

@@ -27,9 +27,14 @@ struct http_context {
     void *wake_context;
     uint64_t held; /* bytes of answers that wait to be taken */
     uint64_t held_max;
+    uint64_t left; /* bytes of connections that ended, since the heap was told */
     struct list requests;
     struct list connections;
 };
+
+/* About what a client takes as long as it is connected: its TLS session, MHD's memory for
+ * it, a request and its exchange. */
+#define HTTP_CONNECTION_BYTES (64u << 10)
 
 /* One client's connection, between requests or with one. */
 struct http_connection {

@@ -2,8 +2,10 @@
  * loses its connection, and nobody else notices. Method: raw bytes on the real server's
  * socket; after each ill treatment another client is served. */
 #include "api/exchange.h"
+#include "api/http_request.h"
 #include "api/http_server.h"
 #include "api/query.h"
+#include "base/heap.h"
 #include "http_fixture.h"
 
 #define OBJECT                                                                 \
@@ -92,6 +94,25 @@ START_TEST(a_client_that_leaves_in_the_middle_leaves_nothing_behind)
     }
     assert_still_serves();
     ck_assert_int_eq(get("/v1/tenants/shop"), 404);
+}
+END_TEST
+
+/* The heap is told, so that what they took goes back; for one or two it is not worth it.
+ */
+START_TEST(of_many_clients_that_left_nothing_stays_resident)
+{
+    const unsigned many = HEAP_FREED_MIN / HTTP_CONNECTION_BYTES;
+    (void)heap_give_back(); /* what the start told, if anything */
+    (void)heap_give_back();
+    assert_still_serves();
+    ck_assert(!heap_give_back());
+    ck_assert(!heap_give_back());
+
+    for (unsigned i = 0; i < many + 2; i++) { /* of the last the end may be on its way */
+        assert_still_serves();
+    }
+    ck_assert(!heap_give_back()); /* more may leave */
+    ck_assert(heap_give_back());
 }
 END_TEST
 
@@ -501,6 +522,7 @@ int main(void)
     tcase_add_test(tests, pipelined_requests_are_answered_in_their_order);
     tcase_add_test(tests, a_client_that_closes_its_side_is_still_answered);
     tcase_add_test(tests, a_client_that_leaves_in_the_middle_leaves_nothing_behind);
+    tcase_add_test(tests, of_many_clients_that_left_nothing_stays_resident);
     tcase_add_test(tests, malformed_bytes_are_refused);
     tcase_add_test(tests, a_chunked_body_is_put_together);
     tcase_add_test(tests, headers_beyond_the_connections_memory_are_refused);
