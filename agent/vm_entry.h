@@ -9,6 +9,7 @@
  */
 #pragma once
 
+#include "agent/tombstones.h"
 #include "agent/vm_record.h"
 #include "agent/vm_snapshots.h"
 #include "agent/vm_supervisor.h"
@@ -71,12 +72,6 @@ struct vm_entry {
     char kill_reason[VM_SUPERVISOR_REASON];
 };
 
-struct tombstone {
-    uint64_t epoch_seen;
-    uint64_t epoch_ended;
-    uint64_t since_wall_ms;
-};
-
 struct vm_supervisor {
     struct engine_host host;
     const struct engine_ops *const *engines;
@@ -87,7 +82,7 @@ struct vm_supervisor {
     uint64_t reserve_bytes; /* of the disk */
     struct vm_snapshots *snapshots;
     struct u64_map *vms;
-    struct u64_map *tombstones;
+    struct tombstones *tombstones;
     unsigned epochs_max; /* tombstones */
     struct list dirty;
     struct loop_post *post;

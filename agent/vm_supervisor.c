@@ -195,7 +195,7 @@ static int vm_ensure(struct vm_supervisor *supervisor,
         if (vm == NULL) {
             return err_set(err, -ENOMEM, "VM %" PRIu64 ": out of memory", uid);
         }
-        const struct tombstone *tombstone = u64_map_get(supervisor->tombstones, uid);
+        const struct tombstone *tombstone = tombstones_get(supervisor->tombstones, uid);
         vm->epoch_seen = tombstone == NULL ? 0 : tombstone->epoch_seen;
         vm->epoch_ended = tombstone == NULL ? 0 : tombstone->epoch_ended;
     }
@@ -207,7 +207,7 @@ static int vm_ensure(struct vm_supervisor *supervisor,
 static void vm_drop_unused(struct vm_entry *vm)
 {
     struct vm_supervisor *supervisor = vm->supervisor;
-    const struct tombstone *tombstone = u64_map_get(supervisor->tombstones, vm->uid);
+    const struct tombstone *tombstone = tombstones_get(supervisor->tombstones, vm->uid);
     if (!vm_has_run(vm) && !vm->broken &&
         vm->epoch_seen == (tombstone == NULL ? 0 : tombstone->epoch_seen)) {
         (void)u64_map_remove(supervisor->vms, vm->uid);
@@ -679,7 +679,7 @@ struct vm_supervisor *vm_supervisor_open(const struct vm_supervisor_config *conf
     supervisor->context = config->context;
     list_init(&supervisor->dirty);
     supervisor->vms = u64_map_new();
-    supervisor->tombstones = u64_map_new();
+    supervisor->tombstones = tombstones_new();
     supervisor->post =
         loop_post_new(config->host.loop, vm_entry_tell_changes, supervisor);
     supervisor->disk = work_pool_new(config->host.loop, 1, DISK_QUEUE);
@@ -727,13 +727,8 @@ struct vm_supervisor *vm_supervisor_close(struct vm_supervisor *supervisor)
            u64_map_next(supervisor->vms, &cursor, &uid, &value)) {
         (void)vm_entry_free(value);
     }
-    cursor = 0;
-    while (supervisor->tombstones != NULL &&
-           u64_map_next(supervisor->tombstones, &cursor, &uid, &value)) {
-        free(value);
-    }
     supervisor->vms = u64_map_free(supervisor->vms);
-    supervisor->tombstones = u64_map_free(supervisor->tombstones);
+    supervisor->tombstones = tombstones_free(supervisor->tombstones);
     supervisor->upkeep = loop_timer_close(supervisor->upkeep);
     supervisor->adopt_again = loop_timer_close(supervisor->adopt_again);
     if (supervisor->post != NULL) {

@@ -20,7 +20,7 @@
 
 void vm_tombstone_remove(struct vm_supervisor *supervisor, uint64_t uid)
 {
-    free(u64_map_remove(supervisor->tombstones, uid));
+    tombstones_remove(supervisor->tombstones, uid);
 }
 
 /* It comes back: its disks are on their way into the folder, or are there and its start
@@ -36,14 +36,13 @@ is_wanted(const struct vm_supervisor *supervisor, uint64_t uid, const char *fold
 /* Forgets for good what was forgotten until then. */
 static void prune_until(struct vm_supervisor *supervisor, uint64_t wall_ms)
 {
-    size_t cursor = 0;
-    uint64_t uid;
-    void *value;
-    uint64_t old[PRUNE_MAX]; /* the map must not change while it is walked */
+    uint64_t old[PRUNE_MAX]; /* the set must not change while it is walked */
     unsigned count = 0;
-    while (count < PRUNE_MAX &&
-           u64_map_next(supervisor->tombstones, &cursor, &uid, &value)) {
-        const struct tombstone *tombstone = value;
+    for (size_t i = 0; i < tombstones_count(supervisor->tombstones) && count < PRUNE_MAX;
+         i++) {
+        uint64_t uid;
+        const struct tombstone *tombstone =
+            tombstones_at(supervisor->tombstones, i, &uid);
         if (tombstone->since_wall_ms <= wall_ms) {
             old[count++] = uid;
         }
@@ -64,13 +63,11 @@ static void prune_until(struct vm_supervisor *supervisor, uint64_t wall_ms)
  * and must never be unable to forget one, or to start. */
 static void make_room(struct vm_supervisor *supervisor)
 {
-    size_t cursor = 0;
-    uint64_t uid;
-    void *value;
     uint64_t oldest_ms = UINT64_MAX;
     uint64_t newest_ms = 0;
-    while (u64_map_next(supervisor->tombstones, &cursor, &uid, &value)) {
-        uint64_t since_ms = ((const struct tombstone *)value)->since_wall_ms;
+    for (size_t i = 0; i < tombstones_count(supervisor->tombstones); i++) {
+        uint64_t uid;
+        uint64_t since_ms = tombstones_at(supervisor->tombstones, i, &uid)->since_wall_ms;
         oldest_ms = since_ms < oldest_ms ? since_ms : oldest_ms;
         newest_ms = since_ms > newest_ms ? since_ms : newest_ms;
     }
@@ -81,24 +78,15 @@ int vm_tombstone_put(struct vm_supervisor *supervisor,
                      uint64_t uid,
                      const struct tombstone *given)
 {
-    if (u64_map_count(supervisor->tombstones) >= supervisor->epochs_max) {
+    if (tombstones_count(supervisor->tombstones) >= supervisor->epochs_max) {
         make_room(supervisor);
     }
-    struct tombstone *tombstone = malloc(sizeof(*tombstone));
-    if (tombstone == NULL) {
-        return -ENOMEM;
-    }
-    *tombstone = *given;
+    struct tombstone tombstone = *given;
     uint64_t now_ms = clock_wall_ms(supervisor->host.clock);
-    if (tombstone->since_wall_ms > now_ms) { /* the clock was set back since: it would */
-        tombstone->since_wall_ms = now_ms;   /* stay until then, and push others out */
+    if (tombstone.since_wall_ms > now_ms) { /* the clock was set back since: it would */
+        tombstone.since_wall_ms = now_ms;   /* stay until then, and push others out */
     }
-    vm_tombstone_remove(supervisor, uid);
-    if (u64_map_put(supervisor->tombstones, uid, tombstone) != 0) {
-        free(tombstone);
-        return -ENOMEM;
-    }
-    return 0;
+    return tombstones_put(supervisor->tombstones, uid, &tombstone);
 }
 
 bool vm_tombstone_is_old(const struct vm_supervisor *supervisor, uint64_t since_wall_ms)
