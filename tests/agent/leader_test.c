@@ -641,6 +641,7 @@ START_TEST(who_is_behind_large_orders_is_told_in_another_turn)
     struct plane *other = plane_member("second", 2);
     other->cpu_mcpu = 1; /* no room: it has small ones */
     uint64_t uids[] = {host->host->identity.uid, other->host->identity.uid};
+    RACK_WAIT(state_host(plane_state(0), uids[1])->status.cpu_mcpu == 1);
     put_wordy_template();
     for (unsigned i = 0; i < LARGE_VMS; i++) {
         admit_wordy(i);
