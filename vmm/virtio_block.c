@@ -145,14 +145,8 @@ static void slot_free(struct slot *slot)
     slot->block->free_slots = slot;
 }
 
-/* The answer to what is beyond the disk's end, or only to be read: no fault of the
- * disk's. */
-static bool is_of_the_guest(int code)
-{
-    return code == -EINVAL || code == -EROFS;
-}
-
-/* Tells of what the disk could not do; true: the request is kept. */
+/* Tells of what the disk could not do; true: the request is kept. What the guest got wrong
+ * never comes to the disk (the prepare functions): each code is of the host's. */
 static bool fault_take(struct block *block, struct slot *slot)
 {
     const struct virtio_block_fault fault = {.operation = slot->request.operation,
@@ -160,8 +154,7 @@ static bool fault_take(struct block *block, struct slot *slot)
                                              .is_kept =
                                                  slot->request.operation != DISK_READ &&
                                                  disk_has_no_room(slot->request.result)};
-    if (block->listener.faulted == NULL || block->dropping ||
-        is_of_the_guest(fault.code)) {
+    if (block->listener.faulted == NULL || block->dropping) {
         return false;
     }
     if (fault.is_kept) {

@@ -437,8 +437,9 @@ static const struct told_row {
     {OUT, -EFBIG, true, DISK_FAULT_CHANGE},
     {FLUSH, -EIO, true, DISK_FAULT_CHANGE},
     {DISCARD, -EIO, true, DISK_FAULT_CHANGE},
-    {OUT, -EINVAL, true, NONE}, /* as beyond the disk's end */
-    {OUT, -EROFS, true, NONE},
+    {OUT, -EINVAL, true, DISK_FAULT_CHANGE}, /* the host's: nothing of the guest's */
+    {OUT, -EROFS, true, DISK_FAULT_CHANGE},  /* comes that far */
+    {IN, -EINVAL, true, DISK_FAULT_READ},
     {OUT, -ENOSPC, false, NONE},
 };
 
