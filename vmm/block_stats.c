@@ -7,6 +7,12 @@ void block_stats_begin(struct block_stats *stats)
     counter_add(&stats->in_flight, 1);
 }
 
+static void one_less(struct block_stats *stats)
+{
+    REQUIRE(counter_read(&stats->in_flight) > 0);
+    counter_set(&stats->in_flight, counter_read(&stats->in_flight) - 1);
+}
+
 static void write_note(struct block_stats *stats, const struct block_done *done)
 {
     const uint64_t end = done->offset + done->size;
@@ -17,11 +23,11 @@ static void write_note(struct block_stats *stats, const struct block_done *done)
 
 void block_stats_done(struct block_stats *stats, const struct block_done *done)
 {
-    REQUIRE(done->kind < BLOCK_KIND_COUNT && counter_read(&stats->in_flight) > 0);
+    REQUIRE(done->kind < BLOCK_KIND_COUNT);
     struct block_kind_stats *kind = &stats->kinds[done->kind];
     const uint64_t took_ns =
         done->done_ns > done->begun_ns ? done->done_ns - done->begun_ns : 0;
-    counter_set(&stats->in_flight, counter_read(&stats->in_flight) - 1);
+    one_less(stats);
     if (done->is_good) {
         counter_add(&kind->operations, 1);
         counter_add(&kind->bytes, done->size);
@@ -34,6 +40,11 @@ void block_stats_done(struct block_stats *stats, const struct block_done *done)
     counter_add(&kind->total_ns, took_ns);
     latency_histogram_add(&kind->latency, took_ns);
     counter_set(&stats->last_done_ns, done->done_ns);
+}
+
+void block_stats_dropped(struct block_stats *stats)
+{
+    one_less(stats);
 }
 
 void block_stats_invalid(struct block_stats *stats, enum block_kind kind)

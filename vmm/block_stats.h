@@ -4,7 +4,8 @@
  * tells them apart: a write of zeros is a write, a discard an unmap. A request that is
  * taken off the ring begins; it has then succeeded or failed when it is put on the used
  * ring, which is the time that it took. One that is refused before the disk is asked was
- * invalid, and took none.
+ * invalid, and took none. One that a reset drops while it waits for room is none of
+ * these.
  *
  * What it costs: a request is stamped when it is taken, and all that are done in one turn
  * have one stamp; each is a read of the clock without a system call, where the kernel has
@@ -59,4 +60,6 @@ struct block_done {
 
 void block_stats_begin(struct block_stats *stats);
 void block_stats_done(struct block_stats *stats, const struct block_done *done);
+/* One that is forgotten without an answer. */
+void block_stats_dropped(struct block_stats *stats);
 void block_stats_invalid(struct block_stats *stats, enum block_kind kind);

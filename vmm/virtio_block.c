@@ -145,8 +145,8 @@ static void slot_free(struct slot *slot)
     slot->block->free_slots = slot;
 }
 
-/* Tells of what the disk could not do; true: the request is kept. What the guest got wrong
- * never comes to the disk (the prepare functions): each code is of the host's. */
+/* Tells of what the disk could not do; true: the request is kept. What the guest got
+ * wrong never comes to the disk (the prepare functions): each code is of the host's. */
 static bool fault_take(struct block *block, struct slot *slot)
 {
     const struct virtio_block_fault fault = {.operation = slot->request.operation,
@@ -181,6 +181,7 @@ static void kept_drop(struct block *block)
         struct slot *next = slot->next;
         guest_memory_iovec_end(block->device.place.memory, slot->request.pieces,
                                slot->request.piece_count);
+        block_stats_dropped(&block->stats);
         slot_free(slot);
         slot = next;
     }

@@ -81,6 +81,10 @@ START_TEST(what_is_not_done_yet_is_in_flight)
     ck_assert_uint_eq(counter_read(&stats.in_flight), 2);
     block_stats_done(&stats, &(struct block_done){.kind = BLOCK_FLUSH, .is_good = true});
     ck_assert_uint_eq(counter_read(&stats.in_flight), 1);
+    block_stats_dropped(&stats);
+    ck_assert_uint_eq(counter_read(&stats.in_flight), 0);
+    ck_assert_uint_eq(counter_read(&stats.kinds[BLOCK_FLUSH].operations), 1);
+    ck_assert_uint_eq(counter_read(&stats.kinds[BLOCK_FLUSH].failed), 0);
 }
 END_TEST
 

@@ -361,6 +361,7 @@ START_TEST(a_reset_drops_what_is_kept_and_an_end_is_an_end)
     ck_assert(!virtio_block_waits(guest.pci->virtio));
     ck_assert(!take(&fault)); /* nobody has to stand still for it any more */
     ck_assert_uint_eq(guest.pci->virtio->queues[0].in_flight_count, 0);
+    ck_assert_uint_eq(counter_read(&virtio_block_stats(guest.pci->virtio)->in_flight), 0);
     make_room();
     posted = answered = 0;
     guest.heap_at = GUEST_HEAP_AT;
