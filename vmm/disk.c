@@ -88,7 +88,11 @@ int disk_zero(struct virtual_disk *disk, uint64_t offset, uint64_t size)
 int disk_discard(struct virtual_disk *disk, uint64_t offset, uint64_t size)
 {
     const int r = change_check(disk, offset, size);
-    return r < 0 || size == 0 ? r : disk->ops->discard(disk, offset, size);
+    if (r < 0 || size == 0) {
+        return r;
+    }
+    const int done = disk->ops->discard(disk, offset, size);
+    return disk_has_no_room(done) ? 0 : done; /* what is old still may stay */
 }
 
 void disk_free(struct virtual_disk *disk)

@@ -91,7 +91,8 @@ struct disk_ops {
     int (*flush)(struct virtual_disk *disk);
     /* Reads as zeros afterwards. */
     int (*zero)(struct virtual_disk *disk, uint64_t offset, uint64_t size);
-    /* The content is not needed any more: old or zeros afterwards. */
+    /* The content is not needed any more: old or zeros afterwards. Nobody waits for room
+     * for that: such an error is none of disk_discard's. */
     int (*discard)(struct virtual_disk *disk, uint64_t offset, uint64_t size);
     void (*free)(struct virtual_disk *disk);
     /* The two of disk_files; NULL: nothing is direct. */

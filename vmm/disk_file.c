@@ -6,6 +6,8 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
+#include <pthread.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -84,13 +86,28 @@ static int zeros_write(struct disk_file *file, uint64_t offset, uint64_t size)
     return 0;
 }
 
+static int hole_punch(int fd, uint64_t offset, uint64_t size)
+{
+    int r;
+    do {
+        r = fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset,
+                      (off_t)size);
+    } while (r < 0 && errno == EINTR);
+    return r < 0 ? -errno : 0;
+}
+
+/* That there are no holes in it, or (EINVAL) none so small in a block device. */
+static bool cannot_punch(int code)
+{
+    return code == -EOPNOTSUPP || code == -ENOSYS || code == -ENODEV || code == -EINVAL;
+}
+
+/* Another error stays one: zeros that were written where no hole could be punched for
+ * want of room would take the last of it. */
 static int file_zero(struct disk_file *file, uint64_t offset, uint64_t size)
 {
-    if (fallocate(fd_of(file), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset,
-                  (off_t)size) == 0) {
-        return 0;
-    }
-    return zeros_write(file, offset, size); /* an error that stays shows here too */
+    const int r = hole_punch(fd_of(file), offset, size);
+    return cannot_punch(r) ? zeros_write(file, offset, size) : r;
 }
 
 static int file_sync(struct disk_file *file)

@@ -1,24 +1,42 @@
-/* Goal: a transfer moves each byte once, whatever the kernel does in between, and a
- * shortage is an error. Method: files with limits, pieces of odd sizes. */
+/* Goal: a transfer moves each byte once, whatever the kernel does in between, a shortage
+ * is an error, and so is all that comes after a sync that failed. Method: files with
+ * limits, pieces of odd sizes; a kernel that punches and syncs as it is told. */
+#include "base/cleanup.h"
 #include "support/test_main.h"
 #include "vmm/disk.h"
 
 #include <check.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define FILE_BYTES (1u << 20)
 
 static int fd;
 static struct disk_file *file;
+static int punch_error; /* of the next; 0: the kernel's own */
+
+/* Stands before the C library's. */
+int fallocate(int of, int mode, off_t at, off_t size)
+{
+    if (punch_error != 0) {
+        errno = punch_error;
+        punch_error = 0;
+        return -1;
+    }
+    return (int)syscall(SYS_fallocate, of, mode, at, size);
+}
 
 static void set_up(void)
 {
+    punch_error = 0;
     fd = memfd_create("disk", MFD_CLOEXEC);
     ck_assert_int_eq(ftruncate(fd, FILE_BYTES), 0);
     ck_assert_int_eq(disk_file_new(fd, &file, NULL), 0);
@@ -91,6 +109,45 @@ START_TEST(a_zeroed_range_reads_as_zeros)
 }
 END_TEST
 
+static const struct {
+    int error;
+    int result;
+    bool is_zero;
+    bool has_hole;
+} punches[] = {
+    {0, 0, true, true},
+    {EINTR, 0, true, true},
+    {EOPNOTSUPP, 0, true, false},
+    {ENOSYS, 0, true, false},
+    {ENODEV, 0, true, false},
+    {EINVAL, 0, true, false},
+    {ENOSPC, -ENOSPC, false, false},
+    {EDQUOT, -EDQUOT, false, false},
+    {EIO, -EIO, false, false},
+};
+
+/* Zeros take room that a full host does not have. */
+START_TEST(zeros_are_written_where_there_are_no_holes_and_never_for_want_of_room)
+{
+    static uint8_t data[8 * 4096];
+    struct stat before;
+    struct stat after;
+    memset(data, 0xee, sizeof(data));
+    ck_assert_int_eq(disk_file_write(file, 0, data, sizeof(data)), 0);
+    ck_assert_int_eq(fstat(fd, &before), 0);
+    punch_error = punches[_i].error;
+
+    ck_assert_int_eq(file->ops->zero(file, 0, sizeof(data)), punches[_i].result);
+
+    ck_assert_int_eq(fstat(fd, &after), 0);
+    ck_assert((after.st_blocks < before.st_blocks) == punches[_i].has_hole);
+    ck_assert_int_eq(disk_file_read(file, 0, data, sizeof(data)), 0);
+    for (unsigned i = 0; i < sizeof(data); i++) {
+        ck_assert_uint_eq(data[i], punches[_i].is_zero ? 0 : 0xee);
+    }
+}
+END_TEST
+
 START_TEST(what_is_no_disk_is_refused)
 {
     struct disk_file *other = NULL;
@@ -113,6 +170,9 @@ int main(void)
     tcase_add_test(tests, a_write_cut_short_goes_on_with_the_right_bytes);
     tcase_add_test(tests, a_file_that_shrank_is_an_error_not_a_loop);
     tcase_add_test(tests, a_zeroed_range_reads_as_zeros);
+    tcase_add_loop_test(
+        tests, zeros_are_written_where_there_are_no_holes_and_never_for_want_of_room, 0,
+        (int)ARRAY_COUNT(punches));
     tcase_add_test(tests, what_is_no_disk_is_refused);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
