@@ -80,7 +80,8 @@ struct machine {
     enum machine_end request_end;       /* guarded by lock */
     char reason[MACHINE_REASON_SIZE];   /* guarded by lock */
     char lost_why[MACHINE_REASON_SIZE]; /* guarded by lock; of is_damaged */
-    int request_fd;                     /* an eventfd: there is a request */
+    bool dumps_itself; /* guarded by lock; told once: it stops all CPUs and disks */
+    int request_fd;    /* an eventfd: there is a request */
     int request_watch;
 };
 
@@ -100,8 +101,10 @@ static void ask(struct machine *machine,
         atomic_store(&machine->gives_ram_up, true);
         (void)snprintf(machine->lost_why, sizeof(machine->lost_why), "%s", reason);
     }
-    const bool taken = first && machine_cpus_hold(&machine->cpus);
+    const bool again = request == REQUEST_CRASH_LOADED && machine->dumps_itself;
+    const bool taken = first && !again && machine_cpus_hold(&machine->cpus);
     if (taken) {
+        machine->dumps_itself |= request == REQUEST_CRASH_LOADED;
         machine->request = request;
         machine->request_end = end;
         (void)snprintf(machine->reason, sizeof(machine->reason), "%s", reason);
@@ -257,6 +260,7 @@ static void past_forget(struct machine *machine)
     pthread_mutex_lock(&machine->lock);
     atomic_store(&machine->is_damaged, false);
     atomic_store(&machine->gives_ram_up, false);
+    machine->dumps_itself = false;
     if (machine->request != REQUEST_END || machine->request_end != MACHINE_END_OFF) {
         machine->request = REQUEST_NONE;
     }
@@ -362,15 +366,13 @@ static void on_request(void *context, uint64_t token, unsigned poll_events)
 static void on_serial_line(void *context, unsigned number)
 {
     (void)number;
-    const struct machine *machine = context;
-    machine_vm_pulse(machine->vm_fd, SERIAL_IRQ);
+    machine_vm_pulse(((const struct machine *)context)->vm_fd, SERIAL_IRQ);
 }
 
 static void on_event_line(void *context, unsigned number)
 {
     (void)number;
-    const struct machine *machine = context;
-    machine_vm_pulse(machine->vm_fd, EVENT_IRQ);
+    machine_vm_pulse(((const struct machine *)context)->vm_fd, EVENT_IRQ);
 }
 
 /* A host that does not allow it reads all first: that is as good, only later. */

@@ -61,7 +61,8 @@ struct machine_events {
     void (*ended)(void *context, enum machine_end end, const char *reason);
     /* It has begun anew. */
     void (*reset)(void *context);
-    /* It panicked, and a dump kernel of its own goes on. */
+    /* It panicked, and a dump kernel of its own goes on. Once until it begins anew,
+     * however often it says so. */
     void (*crash_loaded)(void *context);
     void *context;
 };

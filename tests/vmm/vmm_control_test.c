@@ -31,6 +31,7 @@ static struct boot_trace trace;
 static int client;
 static char heard[8192];
 static size_t heard_size;
+static const char *unwanted; /* NULL, or what must not come before what is heard */
 
 static void on_ended(void *context, enum machine_end end, const char *reason)
 {
@@ -89,6 +90,7 @@ static void setup(void)
     temp_dir_init(&dir);
     ck_assert_int_eq(poller_new(&poller, NULL), 0);
     heard_size = 0;
+    unwanted = NULL;
     plug_cpus = 0;
     cpu_level = CPU_HOST;
 }
@@ -113,6 +115,8 @@ static void hear(const char *words)
         heard[heard_size] = '\0';
         const char *found = strstr(heard, words);
         if (found != NULL) {
+            const char *bad = unwanted != NULL ? strstr(heard, unwanted) : NULL;
+            ck_assert(bad == NULL || bad >= found);
             found += strlen(words);
             heard_size -= (size_t)(found - heard);
             memmove(heard, found, heard_size + 1);
@@ -262,6 +266,26 @@ START_TEST(a_guest_that_dumps_itself_is_told_of_and_goes_on)
 
     hear("\"event\":\"GUEST_CRASHLOADED\",\"data\":{\"action\":\"run\"}");
     hear("\"event\":\"SHUTDOWN\""); /* by itself, behind that */
+}
+END_TEST
+
+/* It stops every CPU and waits for every disk: a guest can say it as often as it likes.
+ */
+START_TEST(a_guest_dumps_itself_once_each_time_that_it_begins)
+{
+    static const uint8_t code[] = {OUT(0x505, 0x02), OUT(0x505, 0x02), OUT(0x505, 0x02),
+                                   OUT(0x602, 0x01), 0xf4};
+    make(code, sizeof(code));
+    meet();
+
+    ask("cont");
+
+    for (unsigned i = 0; i < 3; i++) {
+        hear("\"event\":\"GUEST_CRASHLOADED\"");
+        unwanted = "GUEST_CRASHLOADED";
+        hear("\"event\":\"RESET\"");
+        unwanted = NULL;
+    }
 }
 END_TEST
 
@@ -634,6 +658,7 @@ int main(void)
     tcase_add_loop_test(tests, an_end_is_told_and_stays_to_be_asked_for, 0,
                         sizeof(ends) / sizeof(ends[0]));
     tcase_add_test(tests, a_guest_that_dumps_itself_is_told_of_and_goes_on);
+    tcase_add_test(tests, a_guest_dumps_itself_once_each_time_that_it_begins);
     tcase_add_test(tests, the_power_button_reaches_the_guest);
     tcase_add_test(tests, the_balloon_is_asked_and_told_in_bytes_that_are_left);
     tcase_add_test(tests, what_is_to_be_plugged_is_said_as_to_qemu);
