@@ -50,7 +50,7 @@ struct disk_file_ops {
     int (*zero)(struct disk_file *file, uint64_t offset, uint64_t size);
     /* What was written before is durable. Never an error of disk_has_no_room: what the
      * kernel could not write it may have dropped, and a second try would say nothing of
-     * that. */
+     * that. So once it failed it fails for as long as the file is open. */
     int (*sync)(struct disk_file *file);
     /* The descriptor that reads and writes may also go to. NULL: there is none. */
     int (*descriptor)(const struct disk_file *file);

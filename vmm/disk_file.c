@@ -18,6 +18,8 @@
 struct descriptor_file {
     struct disk_file file;
     int fd;
+    pthread_mutex_t sync_lock;
+    bool sync_failed; /* guarded by it: once, and so for good */
 };
 
 static int fd_of(struct disk_file *file)
@@ -110,9 +112,19 @@ static int file_zero(struct disk_file *file, uint64_t offset, uint64_t size)
     return cannot_punch(r) ? zeros_write(file, offset, size) : r;
 }
 
-static int file_sync(struct disk_file *file)
+/* One at a time, and none after one that failed: Linux tells a file's error once, and who
+ * syncs beside or behind the one that hears it would take what was dropped for durable.
+ */
+static int file_sync(struct disk_file *of)
 {
-    const int r = fdatasync(fd_of(file)) < 0 ? -errno : 0;
+    struct descriptor_file *file = (struct descriptor_file *)of;
+    int r = -EIO;
+    pthread_mutex_lock(&file->sync_lock);
+    if (!file->sync_failed) {
+        r = fdatasync(file->fd) < 0 ? -errno : 0;
+        file->sync_failed = r < 0;
+    }
+    pthread_mutex_unlock(&file->sync_lock);
     return disk_has_no_room(r) ? -EIO : r;
 }
 
@@ -121,9 +133,11 @@ static int file_descriptor(const struct disk_file *file)
     return ((const struct descriptor_file *)file)->fd;
 }
 
-static void file_free(struct disk_file *file)
+static void file_free(struct disk_file *of)
 {
-    fd_close(&((struct descriptor_file *)file)->fd);
+    struct descriptor_file *file = (struct descriptor_file *)of;
+    fd_close(&file->fd);
+    pthread_mutex_destroy(&file->sync_lock);
     free(file);
 }
 
@@ -166,6 +180,7 @@ int disk_file_new(int take_fd, struct disk_file **ret_file, struct err *err)
     }
     file->file = (struct disk_file){.ops = &descriptor_ops, .size_bytes = size};
     file->fd = take_fd;
+    pthread_mutex_init(&file->sync_lock, NULL); /* cannot fail without attributes */
     *ret_file = &file->file;
     return 0;
 }

@@ -4,6 +4,7 @@
 #include "base/cleanup.h"
 #include "support/test_main.h"
 #include "vmm/disk.h"
+#include "vmm/disk_raw.h"
 
 #include <check.h>
 
@@ -34,9 +35,21 @@ int fallocate(int of, int mode, off_t at, off_t size)
     return (int)syscall(SYS_fallocate, of, mode, at, size);
 }
 
+static int sync_error; /* likewise; Linux, too, tells an error of writing back once */
+
+int fdatasync(int of)
+{
+    if (sync_error != 0) {
+        errno = sync_error;
+        sync_error = 0;
+        return -1;
+    }
+    return (int)syscall(SYS_fdatasync, of);
+}
+
 static void set_up(void)
 {
-    punch_error = 0;
+    punch_error = sync_error = 0;
     fd = memfd_create("disk", MFD_CLOEXEC);
     ck_assert_int_eq(ftruncate(fd, FILE_BYTES), 0);
     ck_assert_int_eq(disk_file_new(fd, &file, NULL), 0);
@@ -148,6 +161,25 @@ START_TEST(zeros_are_written_where_there_are_no_holes_and_never_for_want_of_room
 }
 END_TEST
 
+/* What was dropped is not there because the next sync had nothing to do. */
+START_TEST(a_sync_that_failed_stays_failed)
+{
+    static const int errors[] = {EIO, ENOSPC, EDQUOT};
+    struct virtual_disk *disk = NULL;
+    ck_assert_int_eq(disk_raw_new(file, false, &disk, NULL), 0);
+    ck_assert_int_eq(disk_flush(disk), 0);
+    sync_error = errors[_i];
+
+    ck_assert_int_eq(disk_flush(disk), -EIO);
+
+    ck_assert_int_eq(disk_flush(disk), -EIO);
+    ck_assert_int_eq(file->ops->sync(file), -EIO);
+    ck_assert_int_eq(disk_file_write(file, 0, "still", 5), 0);
+    file = NULL;
+    disk_free(disk);
+}
+END_TEST
+
 START_TEST(what_is_no_disk_is_refused)
 {
     struct disk_file *other = NULL;
@@ -173,6 +205,7 @@ int main(void)
     tcase_add_loop_test(
         tests, zeros_are_written_where_there_are_no_holes_and_never_for_want_of_room, 0,
         (int)ARRAY_COUNT(punches));
+    tcase_add_loop_test(tests, a_sync_that_failed_stays_failed, 0, 3);
     tcase_add_test(tests, what_is_no_disk_is_refused);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
