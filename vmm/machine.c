@@ -824,7 +824,7 @@ const struct guest_memory *machine_memory(const struct machine *machine)
 
 void machine_reset(struct machine *machine)
 {
-    if (machine->state == MACHINE_RUNNING) {
+    if (machine->state == MACHINE_RUNNING || machine->state == MACHINE_PAUSED) {
         ask(machine, REQUEST_RESET, MACHINE_END_NONE, "a reset was asked for");
     }
 }

@@ -156,7 +156,8 @@ int machine_restore(struct machine *machine,
 void machine_fill(const struct machine *machine, struct machine_fill *ret_fill);
 /* Its RAM, to be looked at while it is held or paused. */
 const struct guest_memory *machine_memory(const struct machine *machine);
-/* As if the guest had asked for it; the event tells when it is done. */
+/* As if the guest had asked for it; the event tells when it is done. One that is paused
+ * stays so. */
 void machine_reset(struct machine *machine);
 /* Presses the power button. */
 void machine_press_power(struct machine *machine);

@@ -14,6 +14,12 @@
 
 #define MEMORY_PATH "/machine/peripheral/" VIRTIO_MEM_NAME
 
+/* It stands still for nothing but a disk. */
+static bool waits_for_room(const struct vmm_control *control)
+{
+    return machine_state(control->machine) == MACHINE_PAUSED && control->waits_for_room;
+}
+
 /* QEMU's words for where a machine is. */
 static const char *status_word(const struct vmm_control *control)
 {
@@ -30,7 +36,7 @@ static const char *status_word(const struct vmm_control *control)
         [MACHINE_END_BROKEN] = "internal-error",
     };
     enum machine_state state = machine_state(control->machine);
-    if (state == MACHINE_PAUSED && control->waits_for_room) {
+    if (waits_for_room(control)) {
         return "io-error";
     }
     return state == MACHINE_ENDED ? ends[control->end] : states[state];
@@ -170,7 +176,7 @@ system_reset(void *context, const json_t *arguments, json_t **ret_result, struct
     struct vmm_control *control = context;
     (void)arguments;
     (void)ret_result;
-    if (machine_state(control->machine) != MACHINE_RUNNING) {
+    if (machine_state(control->machine) != MACHINE_RUNNING && !waits_for_room(control)) {
         return err_set(err, BERTH_EPHASE, "the machine does not run");
     }
     machine_reset(control->machine);
@@ -791,6 +797,9 @@ void vmm_control_reset(struct vmm_control *control)
 {
     qmp_server_event(control->server, "RESET",
                      json_pack("{s:b, s:s}", "guest", 1, "reason", "guest-reset"));
+    if (waits_for_room(control)) { /* what was to be written is dropped */
+        (void)set_going(control, NULL);
+    }
 }
 
 void vmm_control_crash_loaded(struct vmm_control *control)

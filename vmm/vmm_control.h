@@ -10,9 +10,10 @@
  * machine that could not go on has a `reason`. What a machine has done is asked for by
  * the words of docs/vmm-statistics.md. What a disk could not do is told by
  * BLOCK_IO_ERROR, as with QEMU's werror=enospc: when the host has no room for a change
- * (action "stop"), the machine stands still in "io-error" until cont, which tries again;
- * the guest knows of anything else (action "report"). Threads: the poller's. Ownership:
- * borrows the machine; owns the server.
+ * (action "stop"), the machine stands still in "io-error" until cont, which tries again,
+ * or system_reset, which drops the change and goes on; the guest knows of anything else
+ * (action "report"). Threads: the poller's. Ownership: borrows the machine; owns the
+ * server.
  */
 #pragma once
 

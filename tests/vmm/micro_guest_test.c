@@ -344,7 +344,17 @@ static void refuse_to_be_saved(void)
     (void)close(file);
 }
 
-/* It goes on by cont, or (_i of 1) ends where it is, and another begins on its disk. */
+/* A guest that begins anew waits for nothing. */
+static void reset_and_run(void)
+{
+    (void)micro_qmp(&micro, "{\"execute\":\"system_reset\"}\n", -1);
+    hear_event("RESET", "");
+    const char *answer = micro_qmp(&micro, "{\"execute\":\"query-status\"}\n", -1);
+    ck_assert_msg(strstr(answer, "\"status\":\"running\"") != NULL, "%s", answer);
+}
+
+/* It goes on by cont, or (_i of 1) ends where it is, and another begins on its disk, or
+ * (2) begins anew. */
 START_TEST(a_host_without_room_is_waited_for)
 {
     int folder = disk_without_room();
@@ -368,6 +378,8 @@ START_TEST(a_host_without_room_is_waited_for)
     ck_assert_int_eq(unlinkat(folder, "ballast", 0), 0);
     if (_i == 0) {
         (void)micro_qmp(&micro, "{\"execute\":\"cont\"}\n", -1);
+    } else if (_i == 2) {
+        reset_and_run();
     } else {
         ck_assert_int_eq(kill(micro.pid, SIGTERM), 0);
         ck_assert_int_eq(micro_ended(&micro), 0);
@@ -527,7 +539,7 @@ int main(int argc, char **argv)
         tcase_add_test(tests, a_guest_has_ram_on_both_sides_of_the_hole);
         tcase_add_test(tests, an_images_header_in_a_disk_is_data_after_a_reboot);
         if (has_small_fs()) {
-            tcase_add_loop_test(tests, a_host_without_room_is_waited_for, 0, 2);
+            tcase_add_loop_test(tests, a_host_without_room_is_waited_for, 0, 3);
         }
         tcase_add_loop_test(tests, a_guest_that_ends_has_an_end_with_a_reason, 0,
                             (int)(sizeof(ends) / sizeof(ends[0])));
