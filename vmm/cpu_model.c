@@ -472,6 +472,12 @@ static uint32_t register_at(const struct cpu_table *table,
     return 0;
 }
 
+/* Which older programs let a named level take from its host. */
+static bool was_the_hosts(uint32_t leaf, enum cpu_register reg)
+{
+    return leaf == KVM_LEAF || (leaf == ADDRESS_LEAF && reg == REG_EAX);
+}
+
 static int another_cpu(uint32_t leaf,
                        uint32_t subleaf,
                        enum cpu_register reg,
@@ -481,8 +487,12 @@ static int another_cpu(uint32_t leaf,
 {
     return err_set(err, BERTH_EUNSUPPORTED,
                    "the guest knows another CPU: CPUID 0x%x.%u E%cX was 0x%x and would "
-                   "be 0x%x here; a named --cpu level is the same on all hosts",
-                   leaf, subleaf, "ABCD"[reg], was, is);
+                   "be 0x%x here; %s",
+                   leaf, subleaf, "ABCD"[reg], was, is,
+                   was_the_hosts(leaf, reg)
+                       ? "it was saved with --cpu host where there is more, or by an "
+                         "older berth-vmm"
+                       : "a named --cpu level is the same on all hosts");
 }
 
 static int register_same(const struct cpu_table *saved,
