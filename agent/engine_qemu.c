@@ -9,6 +9,7 @@
 #include "base/parse_number.h"
 #include "base/require.h"
 #include "net/tap.h"
+#include "vmm/virtio_block.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -112,8 +113,10 @@ static void add_disks(struct argument_list *arguments,
             ",discard=unmap,file.driver=file,file.filename=%s/disk-%s.qcow2",
             i, folder, vm->disks[i].name);
         argument_list_add(arguments, "-device");
-        argument_list_add(arguments, "virtio-blk-%s,drive=disk%" PRIu32 ",serial=%.20s",
-                          bus(platform), i, vm->disks[i].name);
+        char serial[VIRTIO_BLOCK_SERIAL_SIZE + 1]; /* the same with either engine */
+        virtio_block_serial(vm->disks[i].name, serial);
+        argument_list_add(arguments, "virtio-blk-%s,drive=disk%" PRIu32 ",serial=%s",
+                          bus(platform), i, serial);
     }
 }
 

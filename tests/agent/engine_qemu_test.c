@@ -191,13 +191,21 @@ START_TEST(a_disk_image_boots_on_q35_from_overlays_with_explicit_formats)
         "file.filename=/state/a,,b/vms/7/disk-data.qcow2",
         "-device",
         "virtio-blk-pci,drive=disk1,serial=data",
+        "-blockdev",
+        "driver=qcow2,node-name=disk2,discard=unmap,file.driver=file,"
+        "file.filename=/state/a,,b/vms/7/disk-data-of-the-database-1.qcow2",
+        "-device",
+        "virtio-blk-pci,drive=disk2,serial=data-of-the-8e43ce5d", /* virtio_block_serial
+                                                                   */
         NIC("pci"),
         NULL};
     struct engine_vm vm = kernel_vm();
     vm.kernel_path[0] = '\0';
     vm.disks[0] = (struct engine_disk){.name = "root", .from = DISK_FROM_IMAGE};
     vm.disks[1] = (struct engine_disk){.name = "data", .from = DISK_EMPTY};
-    vm.disk_count = 2;
+    vm.disks[2] =
+        (struct engine_disk){.name = "data-of-the-database-1", .from = DISK_EMPTY};
+    vm.disk_count = 3;
 
     ck_arguments(engine_qemu_arguments(&vm, KVM_NONE, 2250000), want);
 }
