@@ -468,7 +468,7 @@ static int parts_open(struct berthd *berthd, struct err *err)
                                        .on_join = on_join,
                                        .on_join_reply = berthd_on_join_reply,
                                        .on_peer = on_peer};
-    if (asprintf(&images, "%s/images", berthd->identity.folder) < 0) {
+    if (asprintf(&images, "%s/" STATE_FOLDER_IMAGES, berthd->identity.folder) < 0) {
         return err_sys(err, -ENOMEM, "open images");
     }
     where_phase("look at what this host has");

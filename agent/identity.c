@@ -6,6 +6,7 @@
 #include "base/json.h"
 #include "base/parse_number.h"
 #include "base/state_file.h"
+#include "base/state_lock.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -13,14 +14,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #define FILE_SIZE_MAX 65536
-#define LOCK_WAIT_MS  3000
-#define LOCK_POLL_MS  50
 
 void identity_path(const struct identity *identity,
                    const char *name,
@@ -54,27 +51,8 @@ static int pid_write(const struct identity *identity, struct err *err)
 
 static int folder_lock(struct identity *identity, int flags, struct err *err)
 {
-    char path[PATH_MAX];
-    identity_path(identity, "lock", path, sizeof(path));
-    identity->lock_fd = fd_open_at(AT_FDCWD, path, flags, 0600, err);
-    if (identity->lock_fd < 0) {
-        return identity->lock_fd;
-    }
-    /* A killed predecessor holds the lock until the kernel has taken it apart. */
-    int locked = flock(identity->lock_fd, LOCK_EX | LOCK_NB);
-    for (int waited_ms = 0;
-         locked < 0 && errno == EWOULDBLOCK && waited_ms < LOCK_WAIT_MS;
-         waited_ms += LOCK_POLL_MS) {
-        const struct timespec pause = {.tv_nsec = LOCK_POLL_MS * 1000000L};
-        (void)nanosleep(&pause, NULL); /* a signal only makes it shorter */
-        locked = flock(identity->lock_fd, LOCK_EX | LOCK_NB);
-    }
-    if (locked < 0) {
-        int code = errno == EWOULDBLOCK ? BERTH_EBUSY : -errno;
-        return err_set(err, code, "state folder %s is in use by another berthd",
-                       identity->folder);
-    }
-    return 0;
+    identity->lock_fd = state_lock_take(identity->folder, flags, STATE_LOCK_WAIT_MS, err);
+    return identity->lock_fd < 0 ? identity->lock_fd : 0;
 }
 
 static int key_make(void *context, uint8_t **ret_data, size_t *ret_size, struct err *err)

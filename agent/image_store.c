@@ -7,6 +7,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/parse_number.h"
+#include "base/state_file.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -380,7 +381,7 @@ int image_store_open(uv_loop_t *loop,
     CLEANUP_FREE char *unpacked = NULL;
     struct image_store *store = calloc(1, sizeof(*store));
     if (store == NULL || (store->folder = strdup(folder)) == NULL ||
-        asprintf(&tmp, "%s/tmp", folder) < 0 ||
+        asprintf(&tmp, "%s/" STATE_FOLDER_IMAGES_TMP, folder) < 0 ||
         asprintf(&unpacked, "%s/" KERNEL_UNPACK_FOLDER, folder) < 0) {
         image_store_close(store);
         return err_sys(err, -ENOMEM, "open the image store");

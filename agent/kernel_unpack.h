@@ -13,13 +13,14 @@
 #pragma once
 
 #include "base/err.h"
+#include "base/state_file.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #define KERNEL_UNPACK_PROGRAM "berth-unpack"
-#define KERNEL_UNPACK_FOLDER  "unpacked"
+#define KERNEL_UNPACK_FOLDER  STATE_FOLDER_UNPACKED
 #define KERNEL_UNPACK_MS      30000u /* a distribution's takes one or two seconds */
 #define KERNEL_UNPACK_LOOK_MS 500    /* is it still wanted? */
 /* What LZ4 leaves of a kernel is a quarter of it, xz less. */

@@ -5,6 +5,7 @@
 #include "base/file_atomic.h"
 #include "base/log.h"
 #include "base/random.h"
+#include "base/state_file.h"
 
 #include <gnutls/abstract.h>
 #include <gnutls/gnutls.h>
@@ -327,9 +328,10 @@ int tls_identity_open(const char *folder,
     gnutls_x509_privkey_t key = NULL;
     char key_path[PATH_MAX];
     char certificate_path[PATH_MAX];
-    (void)snprintf(key_path, sizeof(key_path), "%s/tls.key",
+    (void)snprintf(key_path, sizeof(key_path), "%s/" STATE_FILE_TLS_KEY,
                    folder); /* cut paths fail to open */
-    (void)snprintf(certificate_path, sizeof(certificate_path), "%s/tls.crt", folder);
+    (void)snprintf(certificate_path, sizeof(certificate_path),
+                   "%s/" STATE_FILE_TLS_CERTIFICATE, folder);
     int r = gnutls_x509_privkey_init(&key);
     r = r < 0 ? gnutls_failed(err, r, "open the TLS key")
               : key_open(key_path, key, &identity, err);

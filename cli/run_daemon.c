@@ -5,6 +5,7 @@
 #include "base/json.h"
 #include "base/parse_number.h"
 #include "base/state_file.h"
+#include "base/state_lock.h"
 #include "cli/asking.h"
 #include "cli/backup_input.h"
 #include "cli/certificate_pin.h"
@@ -214,25 +215,39 @@ static bool is_joining(const struct start *start)
     return start->token[0] != '\0' && !daemon_is_member(start->state);
 }
 
+/* With no berthd there: removes what one that was to join has made, unless another has
+ * come there since. The lock keeps others out meanwhile. */
+static void join_clear(struct cli *cli, const struct start *start)
+{
+    struct err err;
+    CLEANUP_FD int lock =
+        state_lock_take(start->state, O_RDWR | O_CREAT, STATE_LOCK_WAIT_MS, &err);
+    if (lock == BERTH_EBUSY || (lock >= 0 && daemon_find(start->state) != 0)) {
+        cli_note(cli, "another berthd runs in %s by now, so nothing was removed there",
+                 start->state);
+        return;
+    }
+    if (lock >= 0 && !is_joining(start)) { /* in the last moment */
+        cli_note(cli, "it was let in meanwhile: berth up starts it");
+        return;
+    }
+    if ((lock < 0 && lock != -ENOENT) || state_before_restore(&start->before, &err) < 0) {
+        cli_note(cli, "berthd has ended, but what it made is still there: %s", err.text);
+        return;
+    }
+    cli_note(cli, "berthd has ended, and nothing of this is left here");
+}
+
 /* Ends a berthd that was to join and has not, and removes what it has made. */
 static void join_undo(struct cli *cli, const struct start *start)
 {
-    struct err err;
     int r = daemon_stop(start->pid, DOWN_DEFAULT_MS);
     if (r < 0 && r != -ESRCH) {
         cli_note(cli, "berthd (pid %d) does not end: %s; berth down --forget ends it",
                  (int)start->pid, err_sentence(r));
         return;
     }
-    if (!is_joining(start)) { /* in the last moment */
-        cli_note(cli, "it was let in meanwhile: berth up starts it");
-        return;
-    }
-    if (state_before_restore(&start->before, start->state, &err) < 0) {
-        cli_note(cli, "berthd has ended, but what it made is still there: %s", err.text);
-        return;
-    }
-    cli_note(cli, "berthd has ended, and nothing of this is left here");
+    join_clear(cli, start);
 }
 
 /* berthd has ended by itself, since the cluster has refused it. */
@@ -247,7 +262,7 @@ static int fail_not_let_in(struct cli *cli, const struct start *start)
     } else {
         (void)fail_ended(cli, start, "has ended: the cluster does not let this host in");
     }
-    join_undo(cli, start);
+    join_clear(cli, start); /* its pid is no longer its own */
     return EXIT_AUTH;
 }
 

@@ -96,6 +96,84 @@ START_TEST(down_ends_nothing_where_no_host_is_and_makes_nothing)
 }
 END_TEST
 
+/* A berthd that does what this says and ends as one does that is not let in. The real
+ * berth finds it beside itself. */
+static void refused_berthd(const char *does)
+{
+    char text[2048];
+    CLEANUP_FREE char *bin = temp_dir_path(&folder, "bin");
+    CLEANUP_FREE char *path = temp_dir_path(&folder, "bin/berthd");
+    ck_assert_int_eq(mkdir(bin, 0700), 0);
+    (void)snprintf(text, sizeof(text),
+                   "#!/bin/bash\ncd \"$2\"\n%s\n"
+                   "echo 'x error berthd: no why=\"the token was used\"' >&2\nexit 3\n",
+                   does);
+    temp_dir_write(&folder, "bin/berthd", text);
+    ck_assert_int_eq(chmod(path, 0700), 0);
+    (void)snprintf(text, sizeof(text), "/bin/cp " BERTH_BINARY_DIR "/berth %s", bin);
+    char *args[ARGS_MAX];
+    (void)split(text, args, 0);
+    struct child child = child_start(args, NULL);
+    child_wait(&child);
+    ck_assert_msg(ran.code == 0, "%s", ran.err);
+}
+
+static void join_refused(const char *state)
+{
+    static const char token[] =
+        "berth-join-AQpjAAsdEAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+        "AAAAAAAAAAAAAAAAAAAAAAAAA";
+    char line[1024];
+    char *args[ARGS_MAX];
+    (void)snprintf(line, sizeof(line), "%s/bin/berth join %s --state %s/%s", folder.path,
+                   token, folder.path, state);
+    (void)split(line, args, 0);
+    struct child child = child_start(args, NULL);
+    child_wait(&child);
+    ck_assert_msg(ran.code == 6, "%d: %s", ran.code, ran.err);
+}
+
+static bool is_there(const char *name)
+{
+    char *path = temp_dir_path(&folder, name);
+    bool there = access(path, F_OK) == 0;
+    free(path);
+    return there;
+}
+
+START_TEST(a_refused_join_leaves_what_others_put_there)
+{
+    refused_berthd("echo x >host.key; echo {} >host.json; echo theirs >book; "
+                   "echo theirs >../note");
+
+    join_refused("srv/berth");
+
+    ck_assert_ptr_nonnull(strstr(ran.err, "nothing of this is left here"));
+    ck_assert(is_there("srv/berth/book") && is_there("srv/note"));
+    ck_assert(!is_there("srv/berth/host.key") && !is_there("srv/berth/berthd.log"));
+    ck_assert(!is_there("srv/berth/lock"));
+}
+END_TEST
+
+/* Another one that was started there, after the first had ended and before what that one
+ * made was removed. */
+START_TEST(a_refused_join_removes_nothing_of_a_berthd_that_came_since)
+{
+    refused_berthd("echo x >host.key; echo {} >host.json\n"
+                   "exec 9>lock; flock 9; sleep 1000 >&9 2>&9 & echo $! >theirs");
+
+    join_refused("berth");
+
+    char *pid = temp_dir_read(&folder, "berth/theirs");
+    ck_assert_ptr_nonnull(pid);
+    ck_assert_int_eq(kill((pid_t)strtol(pid, NULL, 10), SIGKILL), 0);
+    free(pid);
+    ck_assert_msg(strstr(ran.err, "another berthd runs in ") != NULL, "%s", ran.err);
+    ck_assert(is_there("berth/host.key") && is_there("berth/host.json"));
+    ck_assert(is_there("berth/lock") && is_there("berth/berthd.log"));
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("run_daemon");
@@ -104,6 +182,8 @@ int main(void)
     tcase_add_test(tests, up_on_a_host_that_was_removed_says_so_and_ends);
     tcase_add_test(tests, a_stopped_berthd_is_told_of_and_given_up);
     tcase_add_test(tests, down_ends_nothing_where_no_host_is_and_makes_nothing);
+    tcase_add_test(tests, a_refused_join_leaves_what_others_put_there);
+    tcase_add_test(tests, a_refused_join_removes_nothing_of_a_berthd_that_came_since);
     tcase_set_timeout(tests, 300);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
