@@ -60,7 +60,8 @@ static bool join_is_in_vain(struct berthd *berthd)
     } words[] = {
         [MESH_JOIN_DOOR_CLOSED] = {"the host of the join token, ",
                                    ", lets nobody in: the token was used already, has "
-                                   "expired, or was removed"},
+                                   "expired, or was removed, or that host has not "
+                                   "caught up yet (try again in a minute)"},
         [MESH_JOIN_DOOR_FOREIGN] = {"who answers at ",
                                     " is not the host of the join token: the token is "
                                     "damaged, or that host was set up anew"},
@@ -69,7 +70,7 @@ static bool join_is_in_vain(struct berthd *berthd)
     const enum mesh_join_door door =
         link_join_door(berthd->link, &berthd->join_target.key);
     char address[MESH_ADDRESS_SIZE];
-    char why[256];
+    char why[320];
     if (door == MESH_JOIN_DOOR_UNKNOWN || !berthd->config.join_once) {
         return false;
     }

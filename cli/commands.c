@@ -81,7 +81,9 @@ const struct cli_command cli_commands[] = {
      "A token is made by `berth token join` on a member, works once and for 15 minutes. "
      "With - it is read from stdin. A host that is refused (exit code 6), or that nobody "
      "has let in until --timeout (7), is left as it was: berthd is ended, and what it "
-     "made is removed.",
+     "made is removed; what others have put into the folder stays. With --foreground "
+     "berthd's own exit code is the last word (3: refused), and what it made stays: "
+     "join again, or remove it.",
      "berth join berth-join-AQpjAAsd...\n"
      "berth join - --name r1u05 < token.txt",
      1,

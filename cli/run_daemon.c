@@ -216,8 +216,8 @@ static bool is_joining(const struct start *start)
 }
 
 /* With no berthd there: removes what one that was to join has made, unless another has
- * come there since. The lock keeps others out meanwhile. */
-static void join_clear(struct cli *cli, const struct start *start)
+ * come there since. The lock keeps others out meanwhile. True: it is gone. */
+static bool join_clear(struct cli *cli, const struct start *start)
 {
     struct err err;
     CLEANUP_FD int lock =
@@ -225,17 +225,18 @@ static void join_clear(struct cli *cli, const struct start *start)
     if (lock == BERTH_EBUSY || (lock >= 0 && daemon_find(start->state) != 0)) {
         cli_note(cli, "another berthd runs in %s by now, so nothing was removed there",
                  start->state);
-        return;
+        return false;
     }
     if (lock >= 0 && !is_joining(start)) { /* in the last moment */
         cli_note(cli, "it was let in meanwhile: berth up starts it");
-        return;
+        return false;
     }
     if ((lock < 0 && lock != -ENOENT) || state_before_restore(&start->before, &err) < 0) {
         cli_note(cli, "berthd has ended, but what it made is still there: %s", err.text);
-        return;
+        return false;
     }
     cli_note(cli, "berthd has ended, and nothing of this is left here");
+    return true;
 }
 
 /* Ends a berthd that was to join and has not, and removes what it has made. */
@@ -247,7 +248,10 @@ static void join_undo(struct cli *cli, const struct start *start)
                  (int)start->pid, err_sentence(r));
         return;
     }
-    join_clear(cli, start);
+    if (join_clear(cli, start)) { /* the answer may have been on its way */
+        cli_note(cli, "if it was let in at that very moment, berth ls host shows it, and "
+                      "berth rm host/NAME removes it");
+    }
 }
 
 /* berthd has ended by itself, since the cluster has refused it. */
@@ -262,7 +266,7 @@ static int fail_not_let_in(struct cli *cli, const struct start *start)
     } else {
         (void)fail_ended(cli, start, "has ended: the cluster does not let this host in");
     }
-    join_clear(cli, start); /* its pid is no longer its own */
+    (void)join_clear(cli, start); /* it says so; the pid is no longer its own */
     return EXIT_AUTH;
 }
 

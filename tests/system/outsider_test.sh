@@ -62,7 +62,7 @@ check "a token that was used lets nobody in, and no other is good"
 used=$(join_token)
 run 0 h2 join "$used" --name h2
 run 6 h3 join "$used" --name h3 --timeout 20m
-says "the cluster does not let this host in: the host of the join token, 10.91.0.11:7441, lets nobody in: the token was used already, has expired, or was removed"
+says "the cluster does not let this host in: the host of the join token, 10.91.0.11:7441, lets nobody in: the token was used already, has expired, or was removed, or that host has not caught up yet (try again in a minute)"
 says "hint: berth token join on a member makes another token"
 nothing_left h3 "$RACK_RUN/h3"
 
@@ -109,6 +109,7 @@ rack_plug h4 14
 rack_cut h1
 run 7 h4 join "$good" --name h4 --timeout 3s
 says "after 3.0 s this host was not let in: 10.91.0.11, which the join token names, has not answered"
+says "if it was let in at that very moment, berth ls host shows it, and berth rm host/NAME removes it"
 nothing_left h4 "$RACK_RUN/h4"
 rack_mend h1
 run 0 h4 join "$good" --name h4
