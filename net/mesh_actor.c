@@ -5,6 +5,7 @@
 #include "base/require.h"
 #include "net/mesh_peer.h"
 #include "net/mesh_receive.h"
+#include "net/mesh_retry.h"
 #include "net/mesh_transmit.h"
 
 #include <sys/eventfd.h>
@@ -14,12 +15,6 @@
 #define STALL_NOTICED_MS  1000 /* a turn this long: we were stopped, not they silent */
 #define HELLO_INTERVAL_MS 1000
 #define AGE_INTERVAL_MS   1000
-/* A dialer that was turned away: libzmq does not try again, we do. */
-#define RETRY_MIN_MS 500
-#define RETRY_MAX_MS 8000
-/* A member that does not know our key for long dials us itself once it does. */
-#define RETRY_REFUSED_MAX_MS 64000
-#define REFUSAL_SLACK_MS     1000
 /* It counts when it has lasted: a host that has just joined dials hosts that are yet to
  * hear of it. */
 #define REFUSAL_LASTS_MS 3000
@@ -42,11 +37,9 @@ void mesh_actor_wake(struct mesh *mesh)
 
 /* --- links ------------------------------------------------------------------------- */
 
-/* What a dial has shown counts until the next one, unless the peer is gone by then. */
-static uint64_t lapse_ms(const struct mesh *mesh, const struct mesh_peer *peer)
+static uint64_t refused_wait_max_ms(const struct mesh_peer *peer)
 {
-    const uint64_t next_ms = (uint64_t)RETRY_MIN_MS << peer->refusals;
-    return mesh->now_ms + 2 * next_ms + REFUSAL_SLACK_MS;
+    return peer->id.class == MESH_MEMBER ? MESH_RETRY_REFUSED_MAX_MS : MESH_RETRY_MAX_MS;
 }
 
 static void peer_refused(struct mesh *mesh, struct mesh_peer *peer)
@@ -56,7 +49,9 @@ static void peer_refused(struct mesh *mesh, struct mesh_peer *peer)
     }
     mesh_lock(mesh);
     if (mesh->now_ms - peer->refused_since_ms >= REFUSAL_LASTS_MS) {
-        peer->refused_until_ms = lapse_ms(mesh, peer);
+        /* unless it is gone by then */
+        peer->refused_until_ms =
+            mesh->now_ms + mesh_retry_lapse_ms(peer->refusals, refused_wait_max_ms(peer));
     }
     if (!peer->refused_told) {
         mesh_peer_notify(mesh, peer, MESH_ITEM_REFUSED);
@@ -73,7 +68,8 @@ static void peer_broken(struct mesh *mesh, struct mesh_peer *peer)
     peer->broken_ms = mesh->now_ms;
     if (mesh->now_ms - peer->broken_since_ms >= REFUSAL_LASTS_MS) {
         mesh_lock(mesh);
-        peer->broken_until_ms = lapse_ms(mesh, peer);
+        peer->broken_until_ms =
+            mesh->now_ms + mesh_retry_lapse_ms(peer->breaks, MESH_RETRY_MAX_MS);
         mesh_unlock(mesh);
     }
 }
@@ -104,16 +100,17 @@ static void link_disconnected(struct mesh *mesh, struct mesh_link *link)
 
 /* A refused or broken handshake ends libzmq's session for good (it takes it for a
  * protocol error), but members are added and hosts are repaired: dial anew, later and
- * later. */
-static void
-link_turned_away(struct mesh *mesh, struct mesh_link *link, uint64_t wait_max_ms)
+ * later, by how often that was so in a row. */
+static void link_turned_away(struct mesh *mesh,
+                             struct mesh_link *link,
+                             unsigned *count,
+                             uint64_t wait_max_ms)
 {
     link_disconnected(mesh, link);
     if (link->retry_ms == 0) {
-        struct mesh_peer *peer = link->peer;
-        const uint64_t wait_ms = (uint64_t)RETRY_MIN_MS << peer->refusals;
-        link->retry_ms = mesh->now_ms + wait_ms + mesh_jitter(mesh, RETRY_MIN_MS);
-        peer->refusals += wait_ms < wait_max_ms ? 1 : 0;
+        link->retry_ms = mesh->now_ms + mesh_retry_wait_ms(*count, wait_max_ms) +
+                         mesh_jitter(mesh, MESH_RETRY_MIN_MS);
+        *count = mesh_retry_count(*count);
     }
 }
 
@@ -130,13 +127,12 @@ static void link_events_read(struct mesh *mesh, struct mesh_link *link)
             link_disconnected(mesh, link);
             break;
         case MESH_SOCKET_REFUSED:
-            link_turned_away(mesh, link,
-                             link->peer->id.class == MESH_MEMBER ? RETRY_REFUSED_MAX_MS
-                                                                 : RETRY_MAX_MS);
+            link_turned_away(mesh, link, &link->peer->refusals,
+                             refused_wait_max_ms(link->peer));
             peer_refused(mesh, link->peer);
             break;
         case MESH_SOCKET_BROKEN:
-            link_turned_away(mesh, link, RETRY_MAX_MS);
+            link_turned_away(mesh, link, &link->peer->breaks, MESH_RETRY_MAX_MS);
             peer_broken(mesh, link->peer);
             mesh_count(mesh, MESH_COUNT_handshakes_broken, 1);
             break;

@@ -81,6 +81,7 @@ struct mesh_peer {
     uint64_t broken_since_ms;  /* each soon after the one before; 0: none */
     uint64_t broken_ms;        /* the last one */
     unsigned refusals;         /* in a row */
+    unsigned breaks;           /* of handshakes, likewise */
     struct list stalled_link;
     struct list bulk_link; /* in the list of this turn's second pass */
     uint64_t aged_ms; /* when the outboxes were last looked through for old messages */

@@ -126,6 +126,7 @@ void mesh_peer_refresh(struct mesh *mesh, struct mesh_peer *peer)
         peer->refused_told = up ? false : peer->refused_told;
         peer->broken_since_ms = up ? 0 : peer->broken_since_ms;
         peer->refusals = up ? 0 : peer->refusals;
+        peer->breaks = up ? 0 : peer->breaks;
         log_debug("net", up ? "mesh peer up" : "mesh peer down",
                   KV_STR("peer", peer->hex));
     }
