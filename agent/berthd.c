@@ -218,13 +218,13 @@ static uint64_t revision(void *context)
                : 0;
 }
 
-/* Without a log, what its orders come from. */
+/* Without a log, what leaders have told of. */
 static uint64_t revision_known(void *context)
 {
     const struct berthd *berthd = context;
     const uint64_t applied = revision(context);
     return applied == 0 && berthd->plane.worker != NULL
-               ? worker_orders_revision(berthd->plane.worker)
+               ? worker_revision_told(berthd->plane.worker)
                : applied;
 }
 

@@ -83,6 +83,7 @@ static bool may_renew(const struct leader *leader, const struct heard *heard)
 
 static void acknowledge(struct leader *leader)
 {
+    const struct state *state = control_state(leader->config.control);
     size_t cursor = 0;
     uint64_t uid;
     void *value;
@@ -91,12 +92,12 @@ static void acknowledge(struct leader *leader)
         if (heard->round_covers <= heard->acked || !may_renew(leader, heard)) {
             continue;
         }
-        const struct msg_ack ack = {
-            .sequence = heard->round_covers,
-            .level = state_level(control_state(leader->config.control)),
-            .boot = heard->boot,
-            .leader = leader->config.identity->uid,
-            .term = leader->term};
+        const struct msg_ack ack = {.sequence = heard->round_covers,
+                                    .level = state_level(state),
+                                    .boot = heard->boot,
+                                    .leader = leader->config.identity->uid,
+                                    .term = leader->term,
+                                    .revision = state_revision(state)};
         if (link_send(leader->config.link, uid, MESSAGE_ACK, &ack) == 0) {
             heard->acked = heard->round_covers;
         }

@@ -164,7 +164,9 @@ RECORD_DECLARE(msg_heartbeat, MSG_HEARTBEAT_FIELDS)
     F(S, 3, U64, leader, "leader", UNIT_NONE, 0, 0, UINT64_MAX, 0, "uid")             \
     F(S, 4, U64, term, "term", UNIT_NONE, 0, 0, UINT64_MAX, 0, "of its leadership")   \
     F(S, 5, U32, level, "level", UNIT_NONE, 0, LEVEL_FIRST, LEVEL_LIMIT, LEVEL_FIRST, \
-      "the cluster's")
+      "the cluster's")                                                                \
+    F(S, 6, U64, revision, "revision", UNIT_NONE, 0, 0, UINT64_MAX, 0,                \
+      "of the leader's state; 0: it does not say")
 RECORD_DECLARE(msg_ack, MSG_ACK_FIELDS)
 /* A voter that is not the leader answers a heartbeat with whom it believes to be; 0:
  * nobody. To a host that was away the leader may be new: members_learn says what is

@@ -107,8 +107,9 @@ uint64_t worker_leader(const struct worker *worker);
  * WORKER_SILENCE_MS since it was said. It is believed for this alone: who does not lead
  * says so, and nothing is done. */
 uint64_t worker_leader_asked(const struct worker *worker);
-/* Of the state that its orders come from; 0: it has none yet. */
-uint64_t worker_orders_revision(const struct worker *worker);
+/* The newest revision of the state that a leader has told of since this began, with its
+ * orders or with an answer to a heartbeat; 0: none has. */
+uint64_t worker_revision_told(const struct worker *worker);
 struct vm_supervisor *worker_supervisor(struct worker *worker);
 /* Prometheus text of this host's VMs and services, appended. */
 void worker_metrics(struct worker *worker, struct bytes_writer *writer);

@@ -221,6 +221,13 @@ void worker_take_term(struct worker *worker, uint64_t term)
     }
 }
 
+void worker_take_revision(struct worker *worker, uint64_t revision)
+{
+    if (revision > worker->revision_told) {
+        worker->revision_told = revision;
+    }
+}
+
 void worker_on_ack(struct worker *worker,
                    const struct msg_member *from,
                    const struct msg_ack *ack)
@@ -233,6 +240,7 @@ void worker_on_ack(struct worker *worker,
     worker_take_term(worker, ack->term);
     worker->ack_ms = clock_now_ms(worker->config.clock);
     worker->ack_term = ack->term;
+    worker_take_revision(worker, ack->revision);
     worker->config.level_told(worker->config.context, ack->level);
     bool was_ok = worker->lease_state == LEASE_OK;
     if (lease_ack(&worker->lease, ack->sequence)) {

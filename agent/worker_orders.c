@@ -624,6 +624,7 @@ void worker_on_orders(struct worker *worker,
     worker->orders_hash = orders_hash(&worker->orders);
     worker->has_orders = true;
     worker_take_term(worker, worker->orders.term);
+    worker_take_revision(worker, worker->orders.revision);
     members_take(worker);
     worker_images_keep(worker);
     image_pull_want(worker->pull, &worker->orders.blobs);
@@ -633,9 +634,9 @@ void worker_on_orders(struct worker *worker,
     loop_post_send(worker->heartbeat_post);
 }
 
-uint64_t worker_orders_revision(const struct worker *worker)
+uint64_t worker_revision_told(const struct worker *worker)
 {
-    return worker->orders.revision;
+    return worker->revision_told;
 }
 
 void worker_vm_changed(void *context, const struct vm_report *report)

@@ -39,6 +39,7 @@ struct worker {
     uint64_t leader;
     uint64_t ack_ms; /* monotonic, of the last one */
     uint64_t ack_term;
+    uint64_t revision_told; /* the newest that a leader has told of */
     uint64_t
         said_leader; /* whom a voter named, in the newest term that one was named in */
     uint64_t said_term;
@@ -126,6 +127,8 @@ bool worker_may_start(const struct worker *worker);
 bool worker_term_sync(struct worker *worker);
 /* Written down at once: from now on nobody of an earlier term has a say here. */
 void worker_take_term(struct worker *worker, uint64_t term);
+/* By a leader's own word; one that is not newer says nothing. */
+void worker_take_revision(struct worker *worker, uint64_t revision);
 void worker_fence_connected(void *context);
 /* The fence goes by this grant, 0: by none. It is ours, too, if nothing newer is known:
  * an earlier berthd had it and could not write it down, or that was lost. */

@@ -209,6 +209,20 @@ START_TEST(who_does_not_know_the_level_takes_no_part)
 }
 END_TEST
 
+START_TEST(who_is_heard_is_told_of_the_newest_revision)
+{
+    plane_start();
+    const struct plane *worker = plane_member("second", 2);
+    for (unsigned i = 0; i < 2; i++) { /* nothing of it is an order for that host */
+        struct tenant *tenant = object_new(KIND_TENANT);
+        (void)snprintf(tenant->meta.name, NAME_SIZE, "t%u", i);
+        ck_assert_int_eq(plane_put(KIND_TENANT, tenant), 0);
+        RACK_WAIT(worker->acked_at == state_revision(plane_state(0)));
+    }
+    plane_stop();
+}
+END_TEST
+
 /* ---- who votes ---- */
 
 static unsigned voters_of(const struct plane *self)
@@ -924,6 +938,7 @@ int main(void)
     tcase_add_test(tests, the_link_of_a_host_that_is_owed_its_orders_asks_for_them);
     tcase_add_test(tests, who_is_behind_large_orders_is_told_in_another_turn);
     tcase_add_test(tests, a_pause_is_ordered_and_taken_as_the_host_says);
+    tcase_add_test(tests, who_is_heard_is_told_of_the_newest_revision);
     tcase_add_test(tests, a_snapshot_is_what_its_host_says);
     tcase_add_test(tests, a_run_that_has_begun_unseen_is_told_of_when_it_has_ended);
     tcase_add_test(tests, a_stranger_without_a_good_token_costs_the_log_nothing);

@@ -26,6 +26,7 @@ struct plane {
     bool deaf; /* takes no orders, and so keeps the members it was given */
     uint64_t sequence;
     uint64_t acked;      /* newest heartbeat that was acknowledged */
+    uint64_t acked_at;   /* revision that was said with it */
     uint32_t level_told; /* by the leader */
     uint32_t outdated;   /* told that the cluster is at this level; 0: was not */
     uint32_t level_max;  /* that it says it knows; 0: says nothing */
@@ -287,6 +288,7 @@ static inline void plane_hear(struct rack_host *host,
         plane_take_orders(self, message);
     } else if (type == MESSAGE_ACK) {
         self->acked = ack->sequence;
+        self->acked_at = ack->revision;
         self->level_told = ack->level;
     } else if (type == MESSAGE_OUTDATED) {
         self->outdated = outdated->level;

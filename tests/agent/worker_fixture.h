@@ -69,6 +69,7 @@ static struct {
         char reason[256];
     } snapshot;
     uint32_t level_told;
+    uint64_t revision; /* that its acks say */
 } leader;
 
 static inline uint64_t scripted_ns(void *context)
@@ -118,7 +119,8 @@ static inline void ack(uint64_t sequence)
                                     .boot = leader.boot,
                                     .leader = 2,
                                     .level = LEVEL_FIRST,
-                                    .term = TERM + leader.ahead};
+                                    .term = TERM + leader.ahead,
+                                    .revision = leader.revision};
     ck_assert_int_eq(link_send(rack.hosts[1].link, 1, MESSAGE_ACK, &message), 0);
     leader.acked++;
 }

@@ -78,6 +78,50 @@ START_TEST(old_orders_and_those_of_hosts_that_cannot_lead_are_refused)
 }
 END_TEST
 
+static void tell_revision(uint64_t revision)
+{
+    leader.revision = revision;
+    ack(leader.sequence);
+    let_pass();
+}
+
+/* Orders come only when they change: what was asked of a leader would be held to be as
+ * old as they are. */
+START_TEST(the_newest_revision_is_what_leaders_tell_with_orders_or_without)
+{
+    struct wish wish = both;
+    start_both();
+    ck_assert_uint_eq(worker_revision_told(worker), both.revision);
+    tell_revision(25);
+    ck_assert_uint_eq(worker_revision_told(worker), 25);
+    tell_revision(24); /* it was under way for longer */
+    ck_assert_uint_eq(worker_revision_told(worker), 25);
+    tell_revision(0); /* a leader that does not say it */
+    ck_assert_uint_eq(worker_revision_told(worker), 25);
+    wish.revision = 24;
+    give(1, &wish);
+    ck_assert_uint_eq(worker_revision_told(worker), 25);
+    wish.revision = 30;
+    give(1, &wish);
+    ck_assert_uint_eq(worker_revision_told(worker), 30);
+
+    leader.ahead = 1;
+    tell_revision(40);
+    ck_assert_uint_eq(worker_revision_told(worker), 40);
+    leader.ahead = 0; /* who led before */
+    tell_revision(50);
+    leader.ahead = 1;
+    leader.boot++; /* of an earlier start of this host */
+    ack(leader.sequence);
+    let_pass();
+    rack.hosts[1].voter = VOTER_NONE; /* who cannot lead */
+    host_knows(&rack.hosts[0], 3);
+    tell_revision(50);
+    ck_assert_uint_eq(worker_revision_told(worker), 40);
+    stop();
+}
+END_TEST
+
 /* They came before it spoke, and are not carried out to the end yet. */
 START_TEST(what_an_earlier_leader_does_not_name_stays_until_the_new_one_has_ordered)
 {
@@ -386,6 +430,8 @@ int main(int argc, char **argv)
                    under_the_lease_of_a_new_leader_no_earlier_orders_start_anything);
     tcase_add_test(tests,
                    what_waits_for_its_host_begins_by_no_orders_of_an_earlier_leader);
+    tcase_add_test(tests,
+                   the_newest_revision_is_what_leaders_tell_with_orders_or_without);
     tcase_add_loop_test(tests, old_orders_and_those_of_hosts_that_cannot_lead_are_refused,
                         0, 3);
     tcase_add_test(
