@@ -213,14 +213,16 @@ static void forecast_removed(struct forecast *forecast,
     uint32_t most = wanted->spec.autoscale.max > 0 ? wanted->spec.autoscale.max
                                                    : wanted->spec.replicas;
     uint32_t alive = 0;
+    uint32_t may_go = 0; /* of those */
     size_t cursor = 0;
     const struct vm *vm;
     while ((vm = state_vm_of_group(forecast->state, there, &cursor)) != NULL) {
         alive += vm->status.intent != STOP_INTENT_DELETE ? 1U : 0U;
+        may_go += state_vm_may_go(forecast->state, there, vm) ? 1U : 0U;
     }
-    if (alive > most) {
+    if (may_go > most) {
         forecast_row(forecast, "group", &there->meta,
-                     json_pack("{s:I, s:I}", "removed", (json_int_t)(alive - most), "of",
+                     json_pack("{s:I, s:I}", "removed", (json_int_t)(may_go - most), "of",
                                (json_int_t)alive));
     }
 }

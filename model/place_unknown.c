@@ -28,6 +28,15 @@ bool state_place_unknown(const struct state *state, const struct vm *vm)
            status->epoch - status->disk_epoch >= REBIRTH_STEP;
 }
 
+bool state_vm_may_go(const struct state *state,
+                     const struct group *group,
+                     const struct vm *vm)
+{
+    const bool may_run = vm->status.phase == PHASE_LOST || state_place_unknown(state, vm);
+    return vm->status.intent != STOP_INTENT_DELETE &&
+           (group->status.deleting || !may_run);
+}
+
 /* It has an address in its networks, and the host has one. */
 static bool
 networks_are_there(const struct state *state, const struct vm *vm, uint64_t host_uid)

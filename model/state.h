@@ -168,6 +168,13 @@ const struct host *state_disks_bind(const struct state *state, const struct vm *
  * Lost, stopped or failed; disk_host, if there is one, keeps the newest disks that are
  * known. */
 bool state_place_unknown(const struct state *state, const struct vm *vm);
+/* A group that wants fewer VMs than it has may have this one go. It may not while the VM
+ * may run where nobody sees it, on a lost host that it waits for or in an unknown place:
+ * it would be ended as a stray, with its disks, and until then the next of its name and
+ * address would run beside it. Only its user gives it up, or its group's end. */
+bool state_vm_may_go(const struct state *state,
+                     const struct group *group,
+                     const struct vm *vm);
 /* It is lost since the state began again without it: it cannot come back as it is, for
  * its key is retired, and it joins anew. */
 bool state_host_left_out(const struct host *host);

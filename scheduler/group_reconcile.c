@@ -145,19 +145,6 @@ static void evict(struct step *step, const struct vm *vm, const char *reason)
     }
 }
 
-/* A VM of which it is not known where it is, or that waits for its lost host, may run
- * there: it would be ended as a stray, with its disks, and until then the next of its
- * name and address would run beside it. Only its user gives it up. Nor does another go
- * instead of it, for it may not come back. */
-static bool
-may_go(const struct step *step, const struct group *group, const struct vm *vm)
-{
-    const bool may_run =
-        vm->status.phase == PHASE_LOST || state_place_unknown(step->state, vm);
-    return vm->status.intent != STOP_INTENT_DELETE &&
-           (group->status.deleting || !may_run);
-}
-
 static void
 shrink(struct step *step, const struct group *group, uint32_t alive, uint32_t count)
 {
@@ -171,7 +158,7 @@ shrink(struct step *step, const struct group *group, uint32_t alive, uint32_t co
     }
     while ((vm = state_vm_of_group(step->state, group, &cursor)) != NULL &&
            found < alive) {
-        if (may_go(step, group, vm)) {
+        if (state_vm_may_go(step->state, group, vm)) {
             victims[found++] = (struct victim){vm, worth_of(step->state, vm)};
         }
     }
@@ -184,7 +171,8 @@ shrink(struct step *step, const struct group *group, uint32_t alive, uint32_t co
 }
 
 /* A group's VMs that are on their way out keep their places in it until they are gone:
- * apply admits no more than `desired`, those included. */
+ * apply admits no more than `desired`, those included. Nor does another go instead of one
+ * that may not, for that one may not come back. */
 static void reconcile(struct step *step, const struct group *group)
 {
     uint32_t desired = group->status.deleting ? 0 : group->status.desired;
@@ -199,7 +187,7 @@ static void reconcile(struct step *step, const struct group *group)
     size_t cursor = 0;
     const struct vm *vm;
     while ((vm = state_vm_of_group(step->state, group, &cursor)) != NULL) {
-        alive += may_go(step, group, vm) ? 1U : 0U;
+        alive += state_vm_may_go(step->state, group, vm) ? 1U : 0U;
     }
     if (alive > desired) {
         shrink(step, group, alive, alive - desired);

@@ -119,24 +119,6 @@ START_TEST(a_stopped_vm_shows_who_keeps_its_disks_until_they_are_given_up)
 }
 END_TEST
 
-static void lose_host(struct served *server, void *context)
-{
-    static const enum host_phase phases[] = {HOST_PHASE_SUSPECT, HOST_PHASE_LOST};
-    served_knobs(server)->no_scheduler = true; /* which would hear it again */
-    for (size_t i = 0; i < sizeof(phases) / sizeof(phases[0]); i++) {
-        const struct host *host = state_get(served_state(server), KIND_HOST, "", context);
-        struct command command;
-        struct apply_result result;
-        command_init(&command, COMMAND_HOST_PHASE);
-        command.level = 1;
-        command.body.host_phase.host = host->meta.uid;
-        command.body.host_phase.phase = phases[i];
-        state_apply(served_state(server), &command, &result);
-        command_fini(&command);
-        ck_assert_int_eq(result.code, 0);
-    }
-}
-
 /* As when db was placed at its snapshot and has not begun there: told by nothing but the
  * words, so its record is made to say so. */
 static void keep_elsewhere(struct served *server, void *context)

@@ -128,6 +128,38 @@ START_TEST(a_plan_says_how_many_vms_go)
 }
 END_TEST
 
+/* There is room for one on each host. One that waits for its lost host goes neither at
+ * once nor in place of another. */
+START_TEST(a_plan_counts_no_lost_vm_among_those_that_go)
+{
+    char host[NAME_SIZE];
+    ck_assert_int_eq(
+        apply("",
+              OBJECT("Template", "\"name\":\"pet\"",
+                     ",\"spec\":{\"image\":\"linux\",\"memory\":{\"size\":\"600MiB\"},"
+                     "\"lifecycle\":{\"hostFailure\":\"wait\"}}") "," GROUP("db", "pet",
+                                                                            "3")),
+        200);
+    for (unsigned i = 1; i <= 3; i++) {
+        char path[64];
+        (void)snprintf(path, sizeof(path), "/v1/tenants/default/vms/db-%u", i);
+        await(path, "\"phase\":\"ready\"");
+    }
+    (void)snprintf(
+        host, sizeof(host), "%s",
+        json_member_text(json_object_get(reply.document, "status"), "host", ""));
+    served_do(served, lose_host, host);
+    await("/v1/tenants/default/vms/db-3", "\"phase\":\"lost\"");
+
+    ck_assert_int_eq(apply("?dryRun=plan", GROUP("db", "pet", "2")), 200);
+    ck_assert_uint_eq(json_array_size(json_object_get(reply.document, "forecast")), 0);
+    ck_assert_int_eq(apply("?dryRun=plan", GROUP("db", "pet", "1")), 200);
+    const json_t *row = json_array_get(json_object_get(reply.document, "forecast"), 0);
+    ck_assert_uint_eq(json_member_u64(row, "removed", 0), 1);
+    ck_assert_uint_eq(json_member_u64(row, "of", 0), 3);
+}
+END_TEST
+
 START_TEST(a_plan_tells_of_the_hosts_in_few_rows)
 {
     char objects[8192] = "";
@@ -657,6 +689,7 @@ int main(void)
     tcase_add_test(tests, a_change_is_told_as_a_change_and_plan_says_from_what_to_what);
     tcase_add_test(tests, a_plan_says_where_new_vms_would_go);
     tcase_add_test(tests, a_plan_says_how_many_vms_go);
+    tcase_add_test(tests, a_plan_counts_no_lost_vm_among_those_that_go);
     tcase_add_test(tests, a_plan_tells_of_the_hosts_in_few_rows);
     tcase_add_test(tests, validate_answers_without_changes_or_forecast);
     tcase_add_test(tests,
