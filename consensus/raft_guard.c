@@ -19,9 +19,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ROOM "consensus"
-#define APPEND_SPACE_MIN \
-    (UINT64_C(16) << 20)      /* two segments: with less libraft crashes */
+#define ROOM                "consensus"
+#define APPEND_SPACE_MIN    (UINT64_C(16) << 20) /* two segments; libraft crashes below */
 #define SNAPSHOT_LOST_TIMES 2 /* election timeouts; a rejection is older before that */
 #define TEXT_SIZE           (RAFT_ERRMSG_BUF_SIZE + 128)
 
@@ -273,8 +272,7 @@ static bool awaits_members(const struct raft_guard *guard)
             raft_members_are_awaited(guard->raft));
 }
 
-/* A tick in which its time is not up. The clock is not set forward for longer than that:
- * it says how long the leader has been silent, by which others get this vote (G17). */
+/* The clock is set forward for the tick alone: by it others get this vote (G17). */
 static void tick_without_election(struct raft_guard *guard, raft_time now)
 {
     const raft_time heard = guard->raft->election_timer_start;
@@ -282,7 +280,10 @@ static void tick_without_election(struct raft_guard *guard, raft_time now)
     guard->tick(&guard->outer);
     guard->raft->election_timer_start = heard;
     if (!guard->held_back) {
-        log_warn(ROOM, "no leader is heard: a change of members is not on the disk yet",
+        log_warn(ROOM,
+                 guard->put_outer != NULL && guard->put_received
+                     ? "no leader is heard: a received snapshot is not on the disk yet"
+                     : "no leader is heard: a change of members is not on the disk yet",
                  KV_U64("stored", guard->raft->last_stored),
                  KV_U64("silent_ms", now - heard));
     }
