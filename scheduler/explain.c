@@ -629,6 +629,26 @@ static void tell_unseen(const struct state *state,
                    group->status.desired, unseen->first->meta.name);
 }
 
+/* Appended: VMs that are nowhere yet, or do not exist. */
+static void tell_more(const struct state *state,
+                      const struct group *group,
+                      const struct machine_spec *machine,
+                      const struct findings *findings,
+                      uint32_t placed,
+                      uint32_t more,
+                      char *text)
+{
+    char need[96];
+    char missing[320];
+    const size_t used = strlen(text);
+    need_text(machine, need, sizeof(need));
+    tell_missing(state, group, machine, findings, missing, sizeof(missing));
+    (void)snprintf(text + used, SUMMARY_SIZE - used,
+                   "%s%s needs %u more VM%s (%u of %u placed), each %s: %s.",
+                   used > 0 ? " " : "", group->meta.name, more, plural_s(more), placed,
+                   group->status.desired, need, missing);
+}
+
 static void tell_group(const struct state *state,
                        const struct group *group,
                        const struct machine_spec *machine,
@@ -636,10 +656,9 @@ static void tell_group(const struct state *state,
                        char *text)
 {
     char need[96];
-    char missing[320];
     uint32_t placed = 0;
     uint32_t ready = 0;
-    uint32_t desired = group->status.desired;
+    const uint32_t desired = group->status.desired;
     const struct unseen unseen = unseen_of(state, group);
     size_t cursor = 0;
     const struct vm *vm;
@@ -647,20 +666,21 @@ static void tell_group(const struct state *state,
         placed += vm_phase_on_host(vm->status.phase) ? 1U : 0U;
         ready += vm->status.phase == PHASE_READY ? 1U : 0U;
     }
-    need_text(machine, need, sizeof(need));
+    const uint32_t somewhere = placed + unseen.unknown + unseen.lost;
+    text[0] = '\0';
     if (group->status.deleting) {
         uint32_t left = state_group_vms(state, group);
         (void)snprintf(text, SUMMARY_SIZE, "%s is being deleted: %u VM%s still to go.",
                        group->meta.name, left, plural_s_are(left));
-    } else if (unseen.first != NULL) {
+        return;
+    }
+    if (unseen.first != NULL) {
         tell_unseen(state, group, &unseen, ready, text);
-    } else if (placed < desired) {
-        uint32_t more = desired - placed;
-        tell_missing(state, group, machine, findings, missing, sizeof(missing));
-        (void)snprintf(
-            text, SUMMARY_SIZE, "%s needs %u more VM%s (%u of %u placed), each %s: %s.",
-            group->meta.name, more, plural_s(more), placed, desired, need, missing);
-    } else {
+    }
+    if (somewhere < desired) {
+        tell_more(state, group, machine, findings, placed, desired - somewhere, text);
+    } else if (unseen.first == NULL) {
+        need_text(machine, need, sizeof(need));
         (void)snprintf(text, SUMMARY_SIZE,
                        "%s has all its VMs (%u of %u placed, %u ready); each needs %s.",
                        group->meta.name, placed, desired, ready, need);

@@ -830,6 +830,31 @@ START_TEST(a_group_says_which_vms_wait_for_a_lost_host)
 }
 END_TEST
 
+/* That one is lost says nothing of why another is nowhere. */
+START_TEST(a_group_with_a_lost_vm_says_what_the_others_wait_for)
+{
+    struct template *template = make_template(DEFAULT_TENANT, "patient", NULL);
+    template->spec.lifecycle.host_failure = HOST_FAILURE_WAIT;
+    ck_assert_int_eq(put(KIND_TEMPLATE, template), 0);
+    put_group("db", "patient", 1);
+    settle_all();
+    ck_assert_int_eq(host_phase(vm_named("db-1")->status.host, HOST_PHASE_LOST), 0);
+    struct tenant *tenant = make_tenant(DEFAULT_TENANT);
+    tenant->spec.quota.vms = 1;
+    ck_assert_int_eq(put(KIND_TENANT, tenant), 0);
+    ck_assert_int_eq(scale("db", 3, true), 0);
+    settle_all();
+    explain_group("db");
+    ck_assert_str_eq(
+        text("summary"),
+        "db: 1 of its 1 VMs waits for a lost host, where it may still run "
+        "(0 ready, 3 wanted); it starts and gives up none of those by "
+        "itself: berth explain vm/db-1. db needs 2 more VMs (0 of 3 placed), "
+        "each cpu 1, memory 128MiB: quota of tenant default: vms 1 of 1 in "
+        "use, 1 more asked.");
+}
+END_TEST
+
 START_TEST(a_group_on_its_way_out_says_so)
 {
     put_group("web", "plain", 2);
@@ -974,6 +999,7 @@ int main(void)
     tcase_add_test(tests, a_group_at_its_quota_is_told_so);
     tcase_add_test(tests, a_group_says_of_which_vms_it_is_not_known_where_they_are);
     tcase_add_test(tests, a_group_says_which_vms_wait_for_a_lost_host);
+    tcase_add_test(tests, a_group_with_a_lost_vm_says_what_the_others_wait_for);
     tcase_add_test(tests, a_group_on_its_way_out_says_so);
     tcase_add_test(tests, a_group_that_scales_by_load_shows_its_numbers);
     tcase_add_test(tests, foreign_bytes_do_not_cost_a_row);
