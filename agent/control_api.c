@@ -590,12 +590,12 @@ static void refuse_shut_out(struct exchange *exchange, const struct msg_member *
         text, sizeof(text),
         "{\"type\":\"about:blank\",\"title\":\"Turned away\",\"status\":403,"
         "\"code\":\"BERTH_EFORBIDDEN\",\"detail\":\"%s turns this host's key away, and "
-        "no other host of the cluster is connected\",\"hint\":\"if `berth ls host` on a "
-        "member does not list this host, it was removed: berth down --forget here, which "
-        "ends its VMs and their disks, then berth join TOKEN; berth token join on a "
-        "member "
-        "makes one\"}\n",
-        by->name);
+        "no other host of the cluster is connected%s\",\"hint\":\"if `berth ls host` on "
+        "a member does not list this host, it was removed: berth down --forget here, "
+        "which ends its VMs and their disks, then berth join TOKEN; berth token join on "
+        "a member makes one\"}\n",
+        by->name,
+        exchange_in_doubt(exchange) ? "; what was asked may still have been done" : "");
     exchange_answer(exchange, 403, "application/problem+json", NULL, 0, text,
                     (size_t)size); /* it fits: a name is short */
 }

@@ -510,6 +510,15 @@ START_TEST(a_host_that_is_turned_away_says_by_whom_and_tells_the_way_back)
     ck_assert_ptr_nonnull(strstr(seen.body, " turns this host's key away"));
     ck_assert_ptr_nonnull(strstr(seen.body, "which ends its VMs and their disks"));
     ck_assert_ptr_nonnull(strstr(seen.body, "berth down --forget"));
+    ck_assert_ptr_null(strstr(seen.body, "done"));
+
+    exchange = exchange_from(0); /* as when the leader was lost with it */
+    exchange_set_in_doubt(exchange);
+    api.plane.forward(&api, exchange);
+    exchange_unref(exchange);
+    ck_assert_int_eq(seen.status, 403);
+    ck_assert_ptr_nonnull(
+        strstr(seen.body, "connected; what was asked may still have been done\""));
     api_stop();
 }
 END_TEST
