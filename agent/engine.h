@@ -181,9 +181,14 @@ struct engine_host {
     uint32_t tsc_khz;               /* of the time stamp counter; 0: not known */
     uint32_t first_uid;             /* of VMs' own users; 0: they have none */
     uint64_t ending_ms; /* for a program that is asked to end; 0: ENGINE_ENDING_MS */
+    /* Between questions to each program, and for an answer; 0: QMP_STATS_EVERY_MS,
+     * QMP_STATS_TIMEOUT_MS. */
+    uint64_t stats_ms;
+    uint64_t stats_timeout_ms;
 };
 
 struct engine_ops;
+struct vm_stats;
 /* The head of every engine's own run structure. */
 struct engine_run {
     const struct engine_ops *ops;
@@ -244,6 +249,9 @@ struct engine_ops {
     /* SIGSTOP or SIGCONT on the process, at once, without its help. */
     int (*freeze)(struct engine_run *run, bool frozen);
     int (*sample)(struct engine_run *run, struct engine_sample *ret_sample);
+    /* What its program has counted (vm_stats.h), as far as that was told; borrowed until
+     * the loop goes on. NULL: it has not run yet. May be NULL: nothing is counted. */
+    const struct vm_stats *(*stats)(struct engine_run *run);
     /* Input for the guest's console; 0, BERTH_EFULL, BERTH_ECLOSED, BERTH_EUNSUPPORTED.
      */
     int (*console_write)(struct engine_run *run, const void *data, size_t size);

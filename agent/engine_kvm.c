@@ -432,6 +432,7 @@ static const struct engine_qmp_kind kvm_kind = {
     .title = ENGINE_KVM_PROGRAM,
     .begins_limited = true,
     .limits_nics = true,
+    .counts_all = true,
     .run_bytes = sizeof(struct engine_qmp_run),
     .prepare = kvm_prepare,
     .abandon = kvm_abandon,
@@ -567,6 +568,7 @@ const struct engine_ops engine_kvm = {
     .kill = engine_qmp_kill,
     .freeze = engine_qmp_freeze,
     .sample = engine_qmp_sample,
+    .stats = engine_qmp_stats,
     .console_write = engine_qmp_console_write,
     .close = engine_qmp_close,
 };

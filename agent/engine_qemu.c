@@ -484,6 +484,7 @@ const struct engine_ops engine_qemu = {
     .kill = engine_qmp_kill,
     .freeze = engine_qmp_freeze,
     .sample = engine_qmp_sample,
+    .stats = engine_qmp_stats,
     .console_write = engine_qmp_console_write,
     .close = engine_qmp_close,
 };

@@ -53,6 +53,7 @@ static void run_release(struct engine_qmp_run *run)
     run->recheck = loop_timer_close(run->recheck);
     run->ending = loop_timer_close(run->ending);
     run->qmp = qmp_client_close(run->qmp);
+    engine_qmp_measure_end(run);
     run->link = console_link_close(run->link);
     preparation_end(run);
 }
@@ -165,6 +166,7 @@ static void running(struct engine_qmp_run *run)
     run->held_told = true;
     run->running = true;
     run->disk_fault = run->cont_due = false;
+    engine_qmp_measure_begin(run);
     if (run->resets.alive_ms == 0) {
         run->resets.alive_ms = uv_now(run->host->loop);
     }
@@ -870,14 +872,6 @@ int engine_qmp_freeze(struct engine_run *base, bool frozen)
     return run->process == NULL
                ? -ESRCH
                : vm_process_signal(run->process, frozen ? SIGSTOP : SIGCONT);
-}
-
-int engine_qmp_sample(struct engine_run *base, struct engine_sample *ret_sample)
-{
-    struct engine_qmp_run *run = run_of(base);
-    return run->process == NULL ? -ESRCH
-                                : vm_process_usage(run->process, &ret_sample->cpu_ns,
-                                                   &ret_sample->memory_bytes);
 }
 
 int engine_qmp_console_write(struct engine_run *base, const void *data, size_t size)

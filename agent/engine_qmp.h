@@ -28,6 +28,7 @@
 #include <stdint.h>
 
 struct engine_qmp_run;
+struct qmp_stats;
 
 struct engine_qmp_kind {
     const struct engine_ops *ops;
@@ -39,6 +40,7 @@ struct engine_qmp_kind {
     bool finds_disks;    /* by their files, for they have no names in QMP */
     bool begins_limited; /* spawn gives the limits; else they are told before `held` */
     bool limits_nics;
+    bool counts_all; /* it is berth-vmm, which counts more than QEMU */
     /* Makes what the process needs. Ends, at once or later, with engine_qmp_prepared or
      * engine_qmp_failed. */
     void (*prepare)(struct engine_qmp_run *run);
@@ -88,6 +90,8 @@ struct engine_qmp_run {
     bool disks_asked;            /* for that; the answer is on its way */
     bool status_due;             /* is asked for behind it */
     struct qmp_save save;
+    struct qmp_stats *stats; /* NULL: it has not run yet */
+    struct loop_timer *measure;
     bool cont_due;  /* was refused, or its answer lost: said again */
     char what[224]; /* why we ended it, or why it will end */
 };
@@ -133,5 +137,13 @@ void engine_qmp_stop(struct engine_run *base, uint64_t grace_ms);
 void engine_qmp_kill(struct engine_run *base);
 int engine_qmp_freeze(struct engine_run *base, bool frozen);
 int engine_qmp_sample(struct engine_run *base, struct engine_sample *ret_sample);
+const struct vm_stats *engine_qmp_stats(struct engine_run *base);
 int engine_qmp_console_write(struct engine_run *base, const void *data, size_t size);
 struct engine_run *engine_qmp_close(struct engine_run *base);
+
+/* ---- inside (engine_qmp_measure.c) ---- */
+
+/* It runs: its program is asked from now on. May be repeated. */
+void engine_qmp_measure_begin(struct engine_qmp_run *run);
+/* Its control connection is closed already. May be repeated. */
+void engine_qmp_measure_end(struct engine_qmp_run *run);

@@ -523,6 +523,15 @@ int vm_supervisor_sample(struct vm_supervisor *supervisor,
     return 0;
 }
 
+const struct vm_stats *vm_supervisor_stats(const struct vm_supervisor *supervisor,
+                                           uint64_t uid)
+{
+    const struct vm_entry *vm = vm_entry_find(supervisor, uid);
+    return vm == NULL || vm->run == NULL || vm->ops->stats == NULL
+               ? NULL
+               : vm->ops->stats(vm->run);
+}
+
 struct console_ring *vm_supervisor_console(struct vm_supervisor *supervisor, uint64_t uid)
 {
     const struct vm_entry *vm = vm_entry_find(supervisor, uid);

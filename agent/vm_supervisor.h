@@ -257,6 +257,10 @@ int vm_supervisor_sample(struct vm_supervisor *supervisor,
                          uint64_t uid,
                          uint32_t *ret_cpu_permille,
                          uint64_t *ret_memory_bytes);
+/* What the VM's program has counted (vm_stats.h); borrowed until the loop goes on. NULL:
+ * nothing is known of it. */
+const struct vm_stats *vm_supervisor_stats(const struct vm_supervisor *supervisor,
+                                           uint64_t uid);
 
 /* The console: its ring (borrowed until the VM is forgotten; NULL for an unknown VM) and
  * input. */

@@ -2,6 +2,7 @@
  * process waits at the gate for as long as its owner wants. Method: a process that stands
  * for the program, and a scripted peer at its control socket. */
 #include "agent/engine_qmp.h"
+#include "agent/vm_stats.h"
 #include "base/fd.h"
 #include "base/loop.h"
 #include "support/temp_dir.h"
@@ -120,13 +121,15 @@ static void setup(void)
     listener = peer = -1;
     ck_assert_int_eq(uv_loop_init(&loop), 0);
     tick = loop_timer_new(&loop, 5, 5, on_tick, NULL);
-    host = (struct engine_host){.loop = &loop, .clock = clock_system()};
+    host = (struct engine_host){.loop = &loop,
+                                .clock = clock_system(),
+                                .stats_ms = 3600000}; /* nothing is asked meanwhile */
     console = console_ring_new();
     vm = (struct engine_vm){.uid = 7, .epoch = 1, .name = "web-1"};
     (void)snprintf(vm.folder, sizeof(vm.folder), "%.90s", dir.path);
 }
 
-static void adopt(void)
+static void adopt_kind(const struct engine_qmp_kind *of_kind)
 {
     struct vm_process_identity identity;
     struct err err = {0};
@@ -139,8 +142,13 @@ static void adopt(void)
     }
     ck_assert_int_eq(vm_process_identify(child, &identity), 0);
     peer_listen();
-    run = engine_qmp_adopt(&kind, &host, &vm, &identity, console, &events, NULL, &err);
+    run = engine_qmp_adopt(of_kind, &host, &vm, &identity, console, &events, NULL, &err);
     ck_assert_msg(run != NULL, "%s", err.text);
+}
+
+static void adopt(void)
+{
+    adopt_kind(&kind);
 }
 
 static void teardown(void)
@@ -174,24 +182,34 @@ static void turn_until_readable(int fd)
     }
 }
 
-/* Waits for the next command, which has to be this one, and answers it. */
-static void answer(const char *name, const char *key, const char *value)
+/* Waits for the next command, which has to have these words; its id. */
+static long hear(const char *words)
 {
     char heard[4096];
-    char text[512];
     size_t used = 0;
     do {
         turn_until_readable(peer);
         ck_assert_int_eq((int)read(peer, heard + used, 1), 1);
     } while (heard[used++] != '\n' && used < sizeof(heard) - 1);
     heard[used] = '\0';
-    ck_assert_msg(strstr(heard, name) != NULL, "not %s: %s", name, heard);
+    ck_assert_msg(strstr(heard, words) != NULL, "not %s: %s", words, heard);
     const char *id = strstr(heard, "\"id\": ");
     id = id != NULL ? id : strstr(heard, "\"id\":");
     ck_assert_ptr_nonnull(id);
-    int length = snprintf(text, sizeof(text), "{\"%s\": %s, \"id\": %ld}\r\n", key, value,
-                          strtol(strchr(id, ':') + 1, NULL, 10));
+    return strtol(strchr(id, ':') + 1, NULL, 10);
+}
+
+static void answer_to(long id, const char *key, const char *value)
+{
+    char text[512];
+    int length =
+        snprintf(text, sizeof(text), "{\"%s\": %s, \"id\": %ld}\r\n", key, value, id);
     ck_assert_int_eq(fd_write_full(peer, text, (size_t)length), 0);
+}
+
+static void answer(const char *words, const char *key, const char *value)
+{
+    answer_to(hear(words), key, value);
 }
 
 static void say_event(const char *name)
@@ -365,6 +383,159 @@ START_TEST(a_program_that_begins_has_its_limits_before_it_is_held)
 }
 END_TEST
 
+/* ---- what a program has counted ---- */
+
+static const struct engine_qmp_kind counting = {.ops = &ops,
+                                                .title = "the peer",
+                                                .run_bytes =
+                                                    sizeof(struct engine_qmp_run),
+                                                .counts_all = true,
+                                                .prepare = engine_qmp_prepared,
+                                                .spawn = spawn};
+
+#define ROOT_OF(numbers) "[{\"device\": \"root\", \"stats\": {" numbers "}}]"
+
+/* One that runs, and is asked soon. */
+static void adopt_to_ask(const struct engine_qmp_kind *of_kind)
+{
+    host.stats_ms = 20;
+    vm.disk_count = 1;
+    vm.nic_count = 1;
+    (void)snprintf(vm.disks[0].name, sizeof(vm.disks[0].name), "root");
+    adopt_kind(of_kind);
+    greet();
+    answer("query-status", "return", "{\"status\": \"running\"}");
+}
+
+static uint64_t reads_told(void)
+{
+    return engine_qmp_stats(run)
+        ->disks[0]
+        .verbs[VM_DISK_READ]
+        .numbers[VM_DISK_OPERATIONS];
+}
+
+/* While several rounds would begin. */
+static void ck_no_other_is_asked(void)
+{
+    struct pollfd poll_fd = {.fd = peer, .events = POLLIN};
+    const uint64_t end_ms = uv_now(&loop) + 3 * host.stats_ms;
+    while (uv_now(&loop) < end_ms) {
+        uv_run(&loop, UV_RUN_ONCE);
+    }
+    ck_assert_int_eq(poll(&poll_fd, 1, 0), 0);
+}
+
+START_TEST(a_program_is_asked_what_it_has_counted_one_question_after_the_other)
+{
+    adopt_to_ask(&counting);
+
+    long first = hear("query-blockstats");
+    ck_no_other_is_asked();
+    answer_to(first, "return", ROOT_OF("\"rd_operations\": 3"));
+    answer("x-query-device-stats", "return",
+           "[{\"id\": \"nic0\", \"stats\": {\"rx_bytes\": 400}}]");
+    answer("\"port_exits\"", "return",
+           "[{\"provider\": \"berth\", \"stats\": [{\"name\": \"port_exits\", "
+           "\"value\": 4}]}]");
+    answer("x-query-boot", "return",
+           "{\"phases\": [{\"phase\": \"first-run\", \"ns\": 9}]}");
+    answer("query-blockstats", "return", ROOT_OF("\"rd_operations\": 5"));
+    turn_until_readable(peer);
+
+    const struct vm_stats *stats = engine_qmp_stats(run);
+    ck_assert_uint_eq(reads_told(), 5);
+    ck_assert_uint_eq(stats->nics[0].numbers[VM_NIC_RX_BYTES], 400);
+    ck_assert_uint_eq(stats->exits[VM_EXIT_PORT], 4);
+    ck_assert_uint_eq(stats->boot_ns[VM_BOOT_FIRST_RUN], 9);
+}
+END_TEST
+
+/* What has no word for it is asked for the rest all the same. */
+START_TEST(a_question_that_is_refused_or_answered_oddly_harms_nothing)
+{
+    adopt_to_ask(&counting);
+
+    answer("query-blockstats", "return", "{\"device\": \"root\", \"stats\": -3}");
+    answer("x-query-device-stats", "error",
+           "{\"class\": \"CommandNotFound\", \"desc\": \"what?\"}");
+    answer("query-stats", "return", "null");
+    answer("x-query-boot", "return", "[[[[7]]]]");
+    answer("query-blockstats", "return", ROOT_OF("\"rd_operations\": 5"));
+    turn_until_readable(peer);
+
+    ck_assert_uint_eq(reads_told(), 5);
+    ck_assert_uint_eq(exits + notes, 0);
+}
+END_TEST
+
+START_TEST(qemu_is_asked_for_what_it_knows)
+{
+    adopt_to_ask(&kind);
+
+    answer("query-blockstats", "return", ROOT_OF("\"wr_bytes\": 3"));
+    answer("query-blockstats", "return", ROOT_OF("\"rd_operations\": 5"));
+    answer("query-blockstats", "return", "[]");
+
+    ck_assert_uint_eq(reads_told(), 5);
+}
+END_TEST
+
+START_TEST(a_program_that_does_not_answer_is_asked_again_and_goes_on)
+{
+    const struct engine_limits limits = limits_of_root(500);
+    host.stats_timeout_ms = 50;
+    adopt_to_ask(&counting);
+
+    (void)hear("query-blockstats"); /* and never answered */
+    engine_qmp_limit(run, &limits);
+    answer("block_set_io_throttle", "return", "{}");
+    (void)hear("query-blockstats");
+
+    ck_assert_uint_eq(exits + notes, 0);
+}
+END_TEST
+
+START_TEST(a_question_that_was_lost_with_its_connection_is_asked_over_the_next_one)
+{
+    adopt_to_ask(&counting);
+    (void)hear("query-blockstats");
+
+    fd_close(&peer);
+    greet();
+    answer("query-status", "return", "{\"status\": \"running\"}");
+    answer("query-blockstats", "return", ROOT_OF("\"rd_operations\": 5"));
+    answer("x-query-device-stats", "return", "[]");
+
+    ck_assert_uint_eq(reads_told(), 5);
+}
+END_TEST
+
+START_TEST(one_that_stands_still_is_not_asked)
+{
+    adopt_to_ask(&kind);
+    answer("query-blockstats", "return", "[]");
+    long last = hear("query-blockstats");
+    say_event("STOP"); /* is read before the answer behind it */
+    answer_to(last, "return", "[]");
+    answer("query-status", "return", "{\"status\": \"paused\"}");
+
+    ck_no_other_is_asked();
+
+    say_event("RESUME");
+    answer("query-blockstats", "return", "[]");
+}
+END_TEST
+
+START_TEST(of_what_has_not_run_nothing_is_known)
+{
+    adopt();
+    greet();
+    ck_assert_ptr_null(engine_qmp_stats(run));
+    answer("query-status", "return", "{\"status\": \"paused\"}");
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("engine_qmp");
@@ -379,6 +550,15 @@ int main(void)
     tcase_add_test(tests, a_limit_that_is_refused_is_noted_and_harms_nothing);
     tcase_add_test(tests, nothing_is_said_of_no_limits_that_are_refused);
     tcase_add_test(tests, a_program_that_begins_has_its_limits_before_it_is_held);
+    tcase_add_test(tests,
+                   a_program_is_asked_what_it_has_counted_one_question_after_the_other);
+    tcase_add_test(tests, a_question_that_is_refused_or_answered_oddly_harms_nothing);
+    tcase_add_test(tests, qemu_is_asked_for_what_it_knows);
+    tcase_add_test(tests, a_program_that_does_not_answer_is_asked_again_and_goes_on);
+    tcase_add_test(
+        tests, a_question_that_was_lost_with_its_connection_is_asked_over_the_next_one);
+    tcase_add_test(tests, one_that_stands_still_is_not_asked);
+    tcase_add_test(tests, of_what_has_not_run_nothing_is_known);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
 }

@@ -1,0 +1,70 @@
+/* What is measured of a run: its process' CPU time and memory, by the kernel, and what
+ * its program says it has counted. */
+#include "agent/engine_qmp.h"
+#include "agent/qmp_stats.h"
+#include "base/require.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+static struct engine_qmp_run *run_of(struct engine_run *base)
+{
+    struct engine_qmp_run *run = (struct engine_qmp_run *)(void *)base;
+    REQUIRE(run->kind->ops == base->ops);
+    return run;
+}
+
+int engine_qmp_sample(struct engine_run *base, struct engine_sample *ret_sample)
+{
+    struct engine_qmp_run *run = run_of(base);
+    return run->process == NULL ? -ESRCH
+                                : vm_process_usage(run->process, &ret_sample->cpu_ns,
+                                                   &ret_sample->memory_bytes);
+}
+
+const struct vm_stats *engine_qmp_stats(struct engine_run *base)
+{
+    const struct engine_qmp_run *run = run_of(base);
+    return run->stats != NULL ? &run->stats->numbers : NULL;
+}
+
+/* One that stands still counts nothing, and one that is being saved, or is about to end,
+ * has better to do. */
+static void ask(void *context)
+{
+    struct engine_qmp_run *run = context;
+    if (run->running && !run->frozen && !run->save.is_active && run->ending == NULL &&
+        run->qmp != NULL && qmp_client_is_ready(run->qmp)) {
+        qmp_stats_ask(run->stats, run->qmp, run->kind->counts_all);
+    }
+}
+
+void engine_qmp_measure_begin(struct engine_qmp_run *run)
+{
+    const uint64_t every_ms =
+        run->host->stats_ms != 0 ? run->host->stats_ms : QMP_STATS_EVERY_MS;
+    if (run->stats != NULL) {
+        return;
+    }
+    run->stats = calloc(1, sizeof(*run->stats));
+    if (run->stats == NULL) {
+        return; /* without numbers it runs as well; the next `running` tries again */
+    }
+    vm_stats_init(&run->stats->numbers, &run->vm);
+    run->stats->timeout_ms = run->host->stats_timeout_ms != 0
+                                 ? run->host->stats_timeout_ms
+                                 : QMP_STATS_TIMEOUT_MS;
+    run->stats->skips_next = 1;
+    /* A host that takes over a thousand VMs does not ask them all at once. */
+    run->measure =
+        loop_timer_new(run->host->loop, every_ms / 2 + run->vm.uid * 37 % every_ms / 2,
+                       every_ms, ask, run);
+}
+
+void engine_qmp_measure_end(struct engine_qmp_run *run)
+{
+    REQUIRE(run->qmp == NULL); /* it would answer into what goes here */
+    run->measure = loop_timer_close(run->measure);
+    free(run->stats);
+    run->stats = NULL;
+}
