@@ -2,6 +2,7 @@
 
 #include "agent/image_writer.h"
 #include "agent/orders.h"
+#include "agent/vm_metrics.h"
 #include "api/api_problem.h"
 #include "base/cleanup.h"
 #include "base/list.h"
@@ -16,7 +17,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define METRICS_SIZE_MAX (1u << 20)
+/* Of VMs as much as they may take, and a phase and a load of each beside it. */
+#define METRICS_SIZE_MAX (VM_METRICS_SIZE_MAX + ((size_t)4 << 20))
 
 typedef void
 proposed_fn(void *context, uint32_t index, int code, const struct apply_result *result);

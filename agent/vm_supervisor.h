@@ -146,6 +146,7 @@ struct vm_supervisor_config {
 };
 
 struct vm_supervisor;
+struct vm_stats;
 
 /* Opens the folder and begins to adopt what it finds; `changed` follows for each VM
  * found, from the loop. NULL with *err filled. */

@@ -1,4 +1,5 @@
 /* What a host says of itself and its VMs: heartbeats, load, metrics. */
+#include "agent/vm_metrics.h"
 #include "agent/worker_parts.h"
 #include "base/log.h"
 #include "base/loop.h"
@@ -381,6 +382,27 @@ static void metrics_vm_load(void *context, const struct vm_report *report)
     }
 }
 
+struct metrics_gather {
+    const struct worker *worker;
+    struct vm_metrics metrics;
+};
+
+static void metrics_vm_stats(void *context, const struct vm_report *report)
+{
+    struct metrics_gather *gather = context;
+    vm_metrics_add(&gather->metrics, report->name, report->tenant,
+                   vm_supervisor_stats(gather->worker->supervisor, report->uid));
+}
+
+/* What VMs' programs have counted. */
+static void metrics_counted(const struct worker *worker, struct bytes_writer *writer)
+{
+    struct metrics_gather gather = {.worker = worker};
+    vm_supervisor_each(worker->supervisor, metrics_vm_stats, &gather);
+    vm_metrics_write(&gather.metrics, writer, VM_METRICS_SIZE_MAX);
+    vm_metrics_fini(&gather.metrics);
+}
+
 void worker_metrics(struct worker *worker, struct bytes_writer *writer)
 {
     struct metrics_visit visit = {.worker = worker, .writer = writer};
@@ -414,4 +436,5 @@ void worker_metrics(struct worker *worker, struct bytes_writer *writer)
         lease_state_name(worker->lease_state),
         fence_health_names[fence_client_health(worker->fence)],
         (unsigned long long)image_pull_bytes_total(worker->pull));
+    metrics_counted(worker, writer);
 }

@@ -42,6 +42,7 @@ struct bench {
     uint32_t first_uid; /* of VMs */
     uint64_t deadline_ms;
     uint64_t ending_ms;                       /* of the engine; 0: as always */
+    uint64_t stats_ms;                        /* likewise */
     void (*snapshots_changed)(void *context); /* NULL: nobody asks */
     uint64_t upkeep_ms;                       /* 0: as always */
     unsigned epochs_max;
@@ -75,7 +76,8 @@ static inline void open_supervisor(void)
                  .clock = bench.clock,
                  .kvm = bench.kvm,
                  .first_uid = bench.first_uid,
-                 .ending_ms = bench.ending_ms},
+                 .ending_ms = bench.ending_ms,
+                 .stats_ms = bench.stats_ms},
         .folder = bench.dir.path,
         .engines = bench.engines,
         .epochs_max = bench.epochs_max,

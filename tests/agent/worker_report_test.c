@@ -105,6 +105,10 @@ START_TEST(what_is_measured_of_vms_is_told_a_family_at_a_time)
         ck_assert(at != NULL && at < loads);
     }
     ck_assert_ptr_null(strstr(loads, "berth_vm_state"));
+    /* What VMs have counted follows; these count nothing. */
+    ck_assert_ptr_nonnull(strstr(loads, "# TYPE berth_vm_disk_read_bytes_total counter"));
+    ck_assert_ptr_null(strstr(loads, "berth_vm_disk_read_bytes_total{"));
+    ck_assert_ptr_nonnull(strstr(loads, "\nberth_vm_metrics_left_out 0\n"));
     free(text);
     stop();
 }

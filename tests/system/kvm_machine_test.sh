@@ -22,7 +22,8 @@ tests=(vmm_kvm_probe_test vmm_kvm_calls_test vmm_vcpu_state_test vmm_machine_tes
     vmm_machine_state_test vmm_ram_loader_test vmm_ram_pool_test vmm_vmm_control_test vmm_vhost_pair_test
     vmm_kvm_stats_test vmm_vmm_cpu_stats_test
     vmm_micro_guest_test
-    agent_resource_groups_test agent_engine_kvm_test agent_engine_kvm_full_test)
+    agent_resource_groups_test agent_engine_kvm_test agent_engine_kvm_full_test
+    agent_engine_kvm_stats_test)
 kvm_machine_put "$bin/berth-vmm" "$bin/tests/micro_guest"
 for test in "${tests[@]}"; do
     kvm_machine_put "$bin/tests/$test"
