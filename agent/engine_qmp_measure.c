@@ -35,7 +35,8 @@ static void ask(void *context)
     struct engine_qmp_run *run = context;
     if (run->running && !run->frozen && !run->save.is_active && run->ending == NULL &&
         run->qmp != NULL && qmp_client_is_ready(run->qmp)) {
-        qmp_stats_ask(run->stats, run->qmp, run->kind->counts_all);
+        qmp_stats_ask(run->stats, run->qmp, run->kind->counts_all,
+                      uv_now(run->host->loop));
     }
 }
 

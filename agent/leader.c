@@ -593,6 +593,7 @@ struct leader *leader_new(const struct leader_config *config)
     }
     leader->config = *config;
     leader->scheduler = scheduler_new();
+    leader->rates = vm_rates_new();
     leader->hosts = u64_map_new();
     leader->decisions = calloc(1, sizeof(*leader->decisions));
     leader->voters = voters_new(config->clock, config->control);
@@ -608,10 +609,10 @@ struct leader *leader_new(const struct leader_config *config)
     leader->wake = loop_post_new(config->loop, on_wake, leader);
     leader->more_orders = loop_post_new(config->loop, on_more_orders, leader);
     leader->book = orders_book_new(control_state(config->control), is_reachable, leader);
-    if (leader->scheduler == NULL || leader->hosts == NULL || leader->decisions == NULL ||
-        leader->voters == NULL || leader->tick == NULL || leader->wake == NULL ||
-        leader->gather == NULL || leader->more_orders == NULL || leader->book == NULL ||
-        leader->levels == NULL || leader->admission == NULL) {
+    if (leader->scheduler == NULL || leader->rates == NULL || leader->hosts == NULL ||
+        leader->decisions == NULL || leader->voters == NULL || leader->tick == NULL ||
+        leader->wake == NULL || leader->gather == NULL || leader->more_orders == NULL ||
+        leader->book == NULL || leader->levels == NULL || leader->admission == NULL) {
         return leader_free(leader);
     }
     loop_timer_slacken(leader->tick, LEADER_SLACK_MS);
@@ -636,6 +637,7 @@ struct leader *leader_free(struct leader *leader)
         free(value);
     }
     u64_map_free(leader->hosts);
+    leader->rates = vm_rates_free(leader->rates);
     voters_free(leader->voters);
     level_watch_free(leader->levels);
     admission_free(leader->admission);

@@ -36,7 +36,17 @@ json_t *leader_vm_live(const struct leader *leader, const struct vm *vm)
     int cpu = window_ns > 0 ? scheduler_vm_cpu(leader->scheduler, vm->meta.uid, window_ns,
                                                clock_now_ns(clock))
                             : -1;
-    return cpu >= 0 ? json_pack("{s:I}", "cpuPermille", (json_int_t)cpu) : NULL;
+    json_t *live = json_object();
+    bool known =
+        cpu >= 0 && json_object_set_new(live, "cpuPermille", json_integer(cpu)) == 0;
+    known = (window_ns > 0 && vm_rates_tell(leader->rates, vm->meta.uid, vm->status.epoch,
+                                            clock_now_ns(clock), live)) ||
+            known;
+    if (!known) {
+        json_decref(live);
+        live = NULL;
+    }
+    return live;
 }
 
 json_t *leader_host_live(const struct leader *leader, const struct host *host)

@@ -193,6 +193,7 @@ static void take_vms(struct leader *leader,
             scheduler_vm_load(leader->scheduler, seen->vm, seen->cpu_permille,
                               seen->phase == PHASE_READY, now_ns);
         }
+        vm_rates_take(leader->rates, heard->uid, seen, now_ns);
         if (may_propose) {
             phase_propose(leader, heard, seen);
         }

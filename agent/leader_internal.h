@@ -12,6 +12,7 @@
 #include "agent/leader.h"
 #include "agent/level_watch.h"
 #include "agent/orders_book.h"
+#include "agent/vm_rates.h"
 #include "agent/voters.h"
 #include "base/loop.h"
 #include "base/u64_map.h"
@@ -50,6 +51,7 @@ struct leader {
     struct voters *voters;
     struct confirm confirm;
     struct u64_map *hosts; /* uid -> struct heard */
+    struct vm_rates *rates;
     struct loop_timer *tick;
     struct loop_timer *gather; /* ends in a round of confirm */
     bool gathering;

@@ -59,26 +59,46 @@ RECORD_DECLARE(msg_join_reply, MSG_JOIN_REPLY_FIELDS)
 
 /* ---- the heartbeat and its answer
  * ----------------------------------------------------------------- */
-#define MSG_VM_SEEN_FIELDS(F, S)                                                      \
-    F(S, 1, U64, vm, "vm", UNIT_NONE, 0, 1, UINT64_MAX, 0, "uid")                     \
-    F(S, 2, U64, epoch, "epoch", UNIT_NONE, 0, 1, UINT64_MAX, 0, "of the process")    \
-    F(S, 3, ENUM, phase, "phase", phase, 0, 0, PHASE_LOST, 0, "as seen")              \
-    F(S, 4, U64, at_wall_ms, "at", UNIT_INSTANT, 0, 0, UINT64_MAX, 0, "since")        \
-    F(S, 5, U32, cpu_permille, "cpu", UNIT_PERMILLE, 0, 0, 1000, 0,                   \
-      "of its vCPUs, since the last")                                                 \
-    F(S, 6, TEXT, reason, "reason", UNIT_NONE, 0, 0, 255, 0, "of the phase")          \
-    F(S, 7, U64, memory_bytes, "memory", UNIT_BYTES, 0, 0, UINT64_MAX, 0, "resident") \
-    F(S, 8, BOOL, sampled, "sampled", none, 0, 0, 1, 0, "cpu is a fresh measurement") \
-    F(S, 9, U64, starting_wall_ms, "startingAt", UNIT_INSTANT, 0, 0, UINT64_MAX, 0,   \
-      "boot timeline")                                                                \
-    F(S, 10, U64, running_wall_ms, "runningAt", UNIT_INSTANT, 0, 0, UINT64_MAX, 0,    \
-      "boot timeline")                                                                \
-    F(S, 11, U64, disk_epoch, "diskEpoch", UNIT_NONE, 0, 0, UINT64_MAX, 0,            \
-      "it has ended: its disks, of that run, are here")                               \
-    F(S, 12, ENUM, engine, "engine", engine, 0, 0, ENGINE_FAKE, ENGINE_AUTO,          \
-      "of the run; auto: a host that does not say")                                   \
-    F(S, 13, BOOL, paused, "paused", none, 0, 0, 1, 0,                                \
-      "its user's pause is in force: the phase is running, no probe is asked")
+#define MSG_VM_SEEN_FIELDS(F, S)                                                         \
+    F(S, 1, U64, vm, "vm", UNIT_NONE, 0, 1, UINT64_MAX, 0, "uid")                        \
+    F(S, 2, U64, epoch, "epoch", UNIT_NONE, 0, 1, UINT64_MAX, 0, "of the process")       \
+    F(S, 3, ENUM, phase, "phase", phase, 0, 0, PHASE_LOST, 0, "as seen")                 \
+    F(S, 4, U64, at_wall_ms, "at", UNIT_INSTANT, 0, 0, UINT64_MAX, 0, "since")           \
+    F(S, 5, U32, cpu_permille, "cpu", UNIT_PERMILLE, 0, 0, 1000, 0,                      \
+      "of its vCPUs, since the last")                                                    \
+    F(S, 6, TEXT, reason, "reason", UNIT_NONE, 0, 0, 255, 0, "of the phase")             \
+    F(S, 7, U64, memory_bytes, "memory", UNIT_BYTES, 0, 0, UINT64_MAX, 0, "resident")    \
+    F(S, 8, BOOL, sampled, "sampled", none, 0, 0, 1, 0, "cpu is a fresh measurement")    \
+    F(S, 9, U64, starting_wall_ms, "startingAt", UNIT_INSTANT, 0, 0, UINT64_MAX, 0,      \
+      "boot timeline")                                                                   \
+    F(S, 10, U64, running_wall_ms, "runningAt", UNIT_INSTANT, 0, 0, UINT64_MAX, 0,       \
+      "boot timeline")                                                                   \
+    F(S, 11, U64, disk_epoch, "diskEpoch", UNIT_NONE, 0, 0, UINT64_MAX, 0,               \
+      "it has ended: its disks, of that run, are here")                                  \
+    F(S, 12, ENUM, engine, "engine", engine, 0, 0, ENGINE_FAKE, ENGINE_AUTO,             \
+      "of the run; auto: a host that does not say")                                      \
+    F(S, 13, BOOL, paused, "paused", none, 0, 0, 1, 0,                                   \
+      "its user's pause is in force: the phase is running, no probe is asked")           \
+    F(S, 14, U64, counted_ms, "countedAt", UNIT_NONE, 0, 0, UINT64_MAX, 0,               \
+      "by its clock: when the VM was asked what follows, totals of the run; 0: not "     \
+      "since the last")                                                                  \
+    F(S, 15, U64, disk_read_bytes, "diskReadBytes", UNIT_NONE, 0, 0, UINT64_MAX, 0,      \
+      "of all disks")                                                                    \
+    F(S, 16, U64, disk_reads, "diskReads", UNIT_NONE, 0, 0, UINT64_MAX, 0, "likewise")   \
+    F(S, 17, U64, disk_write_bytes, "diskWriteBytes", UNIT_NONE, 0, 0, UINT64_MAX, 0,    \
+      "likewise")                                                                        \
+    F(S, 18, U64, disk_writes, "diskWrites", UNIT_NONE, 0, 0, UINT64_MAX, 0, "likewise") \
+    F(S, 19, U64, disk_requests, "diskRequests", UNIT_NONE, 0, 0, UINT64_MAX, 0,         \
+      "reads and writes, done or failed")                                                \
+    F(S, 20, U64, disk_ns, "diskNs", UNIT_NONE, 0, 0, UINT64_MAX, 0, "that those took")  \
+    F(S, 21, BOOL, nics_counted, "nicsCounted", none, 0, 0, 1, 0, "of its NICs, too")    \
+    F(S, 22, U64, nic_rx_bytes, "nicRxBytes", UNIT_NONE, 0, 0, UINT64_MAX, 0,            \
+      "to the VM")                                                                       \
+    F(S, 23, U64, nic_tx_bytes, "nicTxBytes", UNIT_NONE, 0, 0, UINT64_MAX, 0, "from it") \
+    F(S, 24, U64, boot_ready_us, "bootReadyUs", UNIT_NONE, 0, 0, UINT64_MAX, 0,          \
+      "from exec to where it may run")                                                   \
+    F(S, 25, U64, boot_first_run_us, "bootFirstRunUs", UNIT_NONE, 0, 0, UINT64_MAX, 0,   \
+      "and to where its guest runs; 0: not told")
 RECORD_DECLARE(msg_vm_seen, MSG_VM_SEEN_FIELDS)
 /* A snapshot that the host was ordered to make, keep or remove, or that it has. At first
  * it says `making`, then once `ready` or `failed`, and goes on saying so; of one that is

@@ -68,6 +68,7 @@ static void ask_next(struct qmp_stats *stats)
         stats->question++;
     }
     if (stats->question == ARRAY_COUNT(questions)) {
+        stats->numbers.told_ms = stats->begun_ms;
         round_end(stats);
         return;
     }
@@ -83,7 +84,10 @@ static void ask_next(struct qmp_stats *stats)
     }
 }
 
-void qmp_stats_ask(struct qmp_stats *stats, struct qmp_client *client, bool ours)
+void qmp_stats_ask(struct qmp_stats *stats,
+                   struct qmp_client *client,
+                   bool ours,
+                   uint64_t now_ms)
 {
     if (stats->asking) {
         return;
@@ -96,5 +100,6 @@ void qmp_stats_ask(struct qmp_stats *stats, struct qmp_client *client, bool ours
     stats->client = client;
     stats->ours = ours;
     stats->question = 0;
+    stats->begun_ms = now_ms;
     ask_next(stats);
 }

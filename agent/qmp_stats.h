@@ -29,6 +29,7 @@ struct qmp_stats {
     struct qmp_client *client; /* while it is asked */
     bool ours;
     bool asking;
+    uint64_t begun_ms;
     unsigned question;
     unsigned rounds; /* that came to an end */
     unsigned skips;  /* rounds to come that are left out */
@@ -36,5 +37,8 @@ struct qmp_stats {
 };
 
 /* A round begins, if none is under way. ours: the program is berth-vmm, which knows more
- * questions. */
-void qmp_stats_ask(struct qmp_stats *stats, struct qmp_client *client, bool ours);
+ * questions. now_ms: of any clock; numbers.told_ms is by it. */
+void qmp_stats_ask(struct qmp_stats *stats,
+                   struct qmp_client *client,
+                   bool ours,
+                   uint64_t now_ms);

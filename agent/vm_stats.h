@@ -107,6 +107,8 @@ extern const char *const vm_exit_reason_names[]; /* port memory ... */
 extern const char *const vm_boot_phase_names[];  /* as in x-query-boot */
 
 struct vm_stats {
+    uint64_t told_ms; /* by the asker's clock: when the last answers were asked for; 0:
+                         never */
     struct vm_disk_stats disks[DISKS_MAX];
     uint32_t disk_count;
     struct vm_nic_stats nics[NICS_MAX];

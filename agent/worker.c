@@ -144,12 +144,13 @@ int worker_open(const struct worker_config *config,
     lease_init(&worker->lease, &lease_config, (first >> 16) + 1);
     worker->failures = u64_map_new();
     worker->loads = u64_map_new();
+    worker->counts = u64_map_new();
     worker->reconcile_post = loop_post_new(config->loop, worker_reconcile, worker);
     worker->heartbeat_post = loop_post_new(config->loop, worker_heartbeat, worker);
     worker->disk = work_pool_new(config->loop, 1, DISK_QUEUE);
     worker->pull =
         image_pull_new(config->loop, config->clock, config->images, config->link);
-    int r = worker->failures == NULL || worker->loads == NULL ||
+    int r = worker->failures == NULL || worker->loads == NULL || worker->counts == NULL ||
                     worker->reconcile_post == NULL || worker->heartbeat_post == NULL ||
                     worker->pull == NULL || worker->disk == NULL
                 ? err_sys(err, -ENOMEM, "start the worker")
@@ -206,6 +207,7 @@ struct worker *worker_close(struct worker *worker)
     }
     u64_map_free(worker->failures);
     u64_map_free(worker->loads);
+    u64_map_free(worker->counts);
     u64_map_free(worker->orders_index);
     record_fini(&msg_orders_record, &worker->orders);
     fd_close(&worker->lease_fd);

@@ -77,7 +77,8 @@ struct worker {
     uint64_t unsaid_ms; /* monotonic: a heartbeat that cannot be sent is told of then */
     struct host_sampler sampler;
     struct host_usage usage;
-    struct u64_map *loads; /* uid -> permille + 1, of the last sample */
+    struct u64_map *loads;  /* uid -> permille + 1, of the last sample */
+    struct u64_map *counts; /* uid -> told_ms of the numbers that were sent last */
     bool sampled;
     struct network_taken_look taken; /* what this host needs for itself; owned */
     bool taken_cut;                  /* it was said that there is more */

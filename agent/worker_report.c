@@ -1,5 +1,6 @@
 /* What a host says of itself and its VMs: heartbeats, load, metrics. */
 #include "agent/vm_metrics.h"
+#include "agent/vm_rates.h"
 #include "agent/worker_parts.h"
 #include "base/log.h"
 #include "base/loop.h"
@@ -48,6 +49,7 @@ int worker_status(const struct worker_config *config, struct host_status *ret_st
 
 struct seen_list {
     struct worker *worker;
+    unsigned counts_room;
     struct record_list list;
 };
 
@@ -95,6 +97,8 @@ static void seen_visit(void *context, const struct vm_report *report)
         item->sampled = true;
         item->cpu_permille = (uint32_t)(load - 1);
     }
+    vm_rates_fill_news(seen->worker->counts, &seen->counts_room,
+                       vm_supervisor_stats(seen->worker->supervisor, report->uid), item);
 }
 
 static void seen_failures(struct seen_list *seen)
@@ -153,7 +157,7 @@ void worker_seen_cut(const struct u64_map *orders_index, struct record_list *lis
 
 static void vms_fill(struct worker *worker, struct msg_vm_seen_list *ret_list)
 {
-    struct seen_list seen = {.worker = worker};
+    struct seen_list seen = {.worker = worker, .counts_room = VM_RATES_TOLD_MAX};
     vm_supervisor_each(worker->supervisor, seen_visit, &seen);
     seen_failures(&seen);
     worker_seen_cut(worker->orders_index, &seen.list);

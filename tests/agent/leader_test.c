@@ -803,6 +803,38 @@ static bool is_ordered_paused(bool paused)
     return ordered->count == 1 && ordered->items[0].paused == paused;
 }
 
+/* By what people are told of the VM; -1: nothing. */
+static int64_t reads_a_second(void)
+{
+    json_t *live = leader_vm_live(plane.hosts[0].leader, the_vm());
+    const json_t *reads =
+        json_object_get(json_object_get(live, "disk"), "readsPerSecond");
+    const int64_t told = reads != NULL ? json_integer_value(reads) : -1;
+    json_decref(live);
+    return told;
+}
+
+START_TEST(what_a_vm_does_a_second_is_told_of_two_totals)
+{
+    plane_start();
+    vm_runs();
+    plane.hosts[0].counted_ms = 70000;
+    plane.hosts[0].disk_reads = 100;
+    const uint64_t first = plane.hosts[0].sequence + 2; /* one of them has it */
+    RACK_WAIT(plane.hosts[0].acked >= first);
+    ck_assert_int_eq(reads_a_second(), -1);
+
+    plane.hosts[0].counted_ms = 72000;
+    plane.hosts[0].disk_reads = 112;
+    RACK_WAIT(reads_a_second() == 6);
+    plane.hosts[0].counted_ms = 0; /* most heartbeats say nothing */
+    const uint64_t last = plane.hosts[0].sequence + 2;
+    RACK_WAIT(plane.hosts[0].acked >= last);
+    ck_assert_int_eq(reads_a_second(), 6);
+    plane_stop();
+}
+END_TEST
+
 START_TEST(a_pause_is_ordered_and_taken_as_the_host_says)
 {
     plane_start();
@@ -937,6 +969,7 @@ int main(void)
     tcase_add_test(tests, no_orders_are_written_for_a_host_that_is_away);
     tcase_add_test(tests, the_link_of_a_host_that_is_owed_its_orders_asks_for_them);
     tcase_add_test(tests, who_is_behind_large_orders_is_told_in_another_turn);
+    tcase_add_test(tests, what_a_vm_does_a_second_is_told_of_two_totals);
     tcase_add_test(tests, a_pause_is_ordered_and_taken_as_the_host_says);
     tcase_add_test(tests, who_is_heard_is_told_of_the_newest_revision);
     tcase_add_test(tests, a_snapshot_is_what_its_host_says);
