@@ -200,14 +200,14 @@ static const char *const odd[] = {
     "{\"phases\": {\"phase\": \"ready\", \"ns\": 1}}",
     "{\"phases\": [{\"phase\": \"ready\", \"ns\": -1}, {\"phase\": 1, \"ns\": 1}, 7]}",
     "[{\"device\": \"root\"}, {\"device\": \"root\", \"stats\": 3}]",
-    "[{\"device\": \"root\", \"stats\": {\"rd_operations\": -1, \"rd_bytes\": 1.5,"
-    " \"wr_bytes\": \"9\", \"wr_operations\": null, \"rd_latency_histogram\": 3,"
-    " \"wr_latency_histogram\": {\"boundaries\": [], \"bins\": []}}}]",
+    ("[{\"device\": \"root\", \"stats\": {\"rd_operations\": -1, \"rd_bytes\": 1.5,"
+     " \"wr_bytes\": \"9\", \"wr_operations\": null, \"rd_latency_histogram\": 3,"
+     " \"wr_latency_histogram\": {\"boundaries\": [], \"bins\": []}}}]"),
     "[{\"device\": \"other\", \"stats\": {\"rd_operations\": 1}}]",
     "[{\"id\": \"nic0\", \"stats\": {\"rx_bytes\": -5, \"tx_bytes\": true}}]",
     "[{\"id\": \"nic00\", \"stats\": {\"rx_bytes\": 5}}]",
-    "[{\"provider\": \"berth\", \"stats\": [{\"name\": \"port_exits\", \"value\": -4},"
-    " {\"name\": \"end_exits\", \"value\": [1]}, {\"value\": 3}, 5]}]",
+    ("[{\"provider\": \"berth\", \"stats\": [{\"name\": \"port_exits\", \"value\": -4},"
+     " {\"name\": \"end_exits\", \"value\": [1]}, {\"value\": 3}, 5]}]"),
     "[{\"provider\": \"berth\", \"stats\": {\"name\": \"port_exits\", \"value\": 4}}]",
 };
 
