@@ -43,7 +43,7 @@ static void tell_disk(unsigned disk, enum vm_disk_verb verb, unsigned number, ui
 
 static void ck_has(const char *words)
 {
-    ck_assert_msg(strstr(text, words) != NULL, "not '%s' in:\n%.7000s", words, text);
+    ck_assert_msg(strstr(text, words) != NULL, "not '%s' in:\n%.3000s", words, text);
 }
 
 static unsigned count_of(const char *words)
