@@ -3,8 +3,7 @@
  * the supervisor, all of it in a file system of its own that is filled; the micro guest
  * (tests/vmm/guest) writes its whole disk and reads it again. 77 without KVM or root
  * (tests/system/kvm_machine_test.sh runs this where there are both). */
-#include "agent/engine_kvm.h"
-#include "supervisor_bench.h"
+#include "micro_guest_bench.h"
 #include "support/small_fs.h"
 
 #include <check.h>
@@ -13,13 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mount.h>
-
-/* On a machine that the tests were brought to, it is beside them. */
-static const char *guest_path(void)
-{
-    static const char built[] = BERTH_BINARY_DIR "/tests/micro_guest";
-    return access(built, R_OK) == 0 ? built : "/bin/micro_guest";
-}
 
 static int folder; /* the file system */
 
@@ -48,21 +40,6 @@ static void end(void)
     ck_assert_int_eq(umount2(bench.dir.path, MNT_DETACH), 0);
     (void)close(folder);
     teardown();
-}
-
-static void boot(void)
-{
-    struct vm_order order = bench_order(UID, 1, ENGINE_KVM);
-    order.vm.memory_bytes = 32 * MIB;
-    order.vm.disks[0] =
-        (struct engine_disk){.name = "data", .from = DISK_EMPTY, .size_bytes = MIB};
-    order.vm.disk_count = 1;
-    (void)snprintf(order.vm.kernel_path, sizeof(order.vm.kernel_path), "%s",
-                   guest_path());
-    (void)snprintf(order.vm.cmdline, sizeof(order.vm.cmdline), "full");
-    start_order(&order, false);
-    wait_console(UID, "ask measure\n");
-    (void)wait_phase(UID, PHASE_READY);
 }
 
 static void wait_reason(const char *words)

@@ -3,9 +3,8 @@
  * the micro guest (tests/vmm/guest) writes its whole disk, flushes and reads it again,
  * and waits. 77 without KVM (tests/system/kvm_machine_test.sh runs this where there is
  * one). */
-#include "agent/engine_kvm.h"
 #include "agent/vm_metrics.h"
-#include "supervisor_bench.h"
+#include "micro_guest_bench.h"
 
 #include <check.h>
 
@@ -15,13 +14,6 @@
 #define CHUNK_BYTES 8192u /* of a request of the guest's */
 #define SOUND_BYTES 512u  /* of the one read by which it sees that the disk serves */
 
-/* On a machine that the tests were brought to, it is beside them. */
-static const char *guest_path(void)
-{
-    static const char built[] = BERTH_BINARY_DIR "/tests/micro_guest";
-    return access(built, R_OK) == 0 ? built : "/bin/micro_guest";
-}
-
 static void setup(void)
 {
     static const struct engine_ops *const engines[] = {&engine_kvm, NULL};
@@ -30,21 +22,6 @@ static void setup(void)
     bench.stats_ms = 20;
     open_loop();
     open_supervisor();
-}
-
-static void boot(void)
-{
-    struct vm_order order = bench_order(UID, 1, ENGINE_KVM);
-    order.vm.memory_bytes = 32 * MIB;
-    order.vm.disks[0] =
-        (struct engine_disk){.name = "data", .from = DISK_EMPTY, .size_bytes = MIB};
-    order.vm.disk_count = 1;
-    (void)snprintf(order.vm.kernel_path, sizeof(order.vm.kernel_path), "%s",
-                   guest_path());
-    (void)snprintf(order.vm.cmdline, sizeof(order.vm.cmdline), "full");
-    start_order(&order, false);
-    wait_console(UID, "ask measure\n");
-    (void)wait_phase(UID, PHASE_READY);
 }
 
 /* Until a round has told that much of the disk. */
