@@ -235,6 +235,53 @@ PRINT(cell_vm_cpu)
     }
 }
 
+static const json_t *live_part(const json_t *object, const char *name)
+{
+    return json_object_get(json_object_get(view_status(object), "live"), name);
+}
+
+static void rate_text(const json_t *part, const char *member, char text[NUMBER_TEXT_SIZE])
+{
+    format_bytes_human(json_member_u64(part, member, 0), text);
+}
+
+/* By what its program counts; one that counts nothing has none, and no latency is known
+ * of a time without requests. */
+PRINT(cell_vm_disk)
+{
+    const json_t *disk = live_part(object, "disk");
+    char read[NUMBER_TEXT_SIZE];
+    char written[NUMBER_TEXT_SIZE];
+    char latency[48] = "";
+    (void)time;
+    if (!json_is_object(disk)) {
+        CELL("-");
+        return;
+    }
+    rate_text(disk, "readBytesPerSecond", read);
+    rate_text(disk, "writeBytesPerSecond", written);
+    if (json_object_get(disk, "latencyUs") != NULL) {
+        (void)snprintf(latency, sizeof(latency), ", %" PRIu64 " us each",
+                       json_member_u64(disk, "latencyUs", 0));
+    }
+    CELL("%s/s read, %s/s written%s", read, written, latency);
+}
+
+PRINT(cell_vm_net)
+{
+    const json_t *nics = live_part(object, "nics");
+    char received[NUMBER_TEXT_SIZE];
+    char sent[NUMBER_TEXT_SIZE];
+    (void)time;
+    if (!json_is_object(nics)) {
+        CELL("-");
+        return;
+    }
+    rate_text(nics, "rxBytesPerSecond", received);
+    rate_text(nics, "txBytesPerSecond", sent);
+    CELL("%s/s in, %s/s out", received, sent);
+}
+
 PRINT(cell_vm_template)
 {
     (void)time;
@@ -257,6 +304,8 @@ static const struct view_column vm_columns[] = {
     {"GROUP", 0, true, false, "spec.group", cell_group},
     {"EPOCH", COLUMN_RIGHT, true, false, "status.epoch", cell_epoch},
     {"RESTARTS", COLUMN_RIGHT, true, false, "status.restarts", cell_restarts},
+    {"DISK I/O", 0, true, false, "status.live", cell_vm_disk},
+    {"NETWORK", 0, true, false, "status.live", cell_vm_net},
     {"LABELS", 0, true, false, "metadata.labels", cell_labels},
     {"REASON", COLUMN_CUT, false, false, "status.reason", cell_reason},
     {0},

@@ -32,10 +32,24 @@ static const struct shown {
      "'spec':{'template':{'name':'small'}},'status':{'phase':'failed','restarts':4,"
      "'reason':'two\\nlines'}}",
      "NAME  TENANT  PHASE   HOST  ADDRESS  CPU  AGE  TEMPLATE  GROUP  EPOCH  RESTARTS  "
-     "LABELS "
-     "       REASON\n"
+     "DISK I/O  NETWORK  LABELS        REASON\n"
      "a     t       failed  -     -          -    -  small     -          -         4  "
-     "app=x,tier=1  two lines\n"},
+     "-         -        app=x,tier=1  two lines\n"},
+    {"ls -o wide", KIND_VM, /* no latency of a time without requests */
+     "{'metadata':{'name':'a','tenant':'t'},'status':{'phase':'ready',"
+     "'live':{'disk':{'readBytesPerSecond':0,'writeBytesPerSecond':0}}}}",
+     "NAME  TENANT  PHASE  HOST  ADDRESS  CPU  AGE  TEMPLATE  GROUP  EPOCH  RESTARTS  "
+     "DISK I/O                 NETWORK  LABELS  REASON\n"
+     "a     t       ready  -     -          -    -  -         -          -         -  "
+     "0B/s read, 0B/s written  -        -       -\n"},
+    {"ls -o wide", KIND_VM,
+     "{'metadata':{'name':'a','tenant':'t'},'status':{'phase':'ready',"
+     "'live':{'disk':{'readBytesPerSecond':1258291,'writeBytesPerSecond':4096,"
+     "'latencyUs':120},'nics':{'rxBytesPerSecond':2048,'txBytesPerSecond':17}}}}",
+     "NAME  TENANT  PHASE  HOST  ADDRESS  CPU  AGE  TEMPLATE  GROUP  EPOCH  RESTARTS  "
+     "DISK I/O                                    NETWORK               LABELS  REASON\n"
+     "a     t       ready  -     -          -    -  -         -          -         -  "
+     "1.2MiB/s read, 4KiB/s written, 120 us each  2KiB/s in, 17B/s out  -       -\n"},
     {"ls", KIND_GROUP,
      "{'metadata':{'name':'web','tenant':'shop'},'spec':{'template':{'name':'small'},"
      "'autoscale':{'min':3,'max':12,'targets':[{'target':'60%'}]}},"
