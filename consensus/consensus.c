@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "base/require.h"
 #include "base/where.h"
+#include "consensus/channel_address.h"
 #include "consensus/consensus_parts.h"
 #include "consensus/entry_frame.h"
 

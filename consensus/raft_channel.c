@@ -4,6 +4,8 @@
 #include "base/list.h"
 #include "base/log.h"
 #include "base/require.h"
+#include "consensus/channel_address.h"
+#include "consensus/channel_patience.h"
 #include "consensus/message_screen.h"
 
 #include <arpa/inet.h>
@@ -27,7 +29,7 @@ _Static_assert(CHANNEL_HELLO_SIZE <= HANDSHAKE_BUFFER &&
                    CHANNEL_CONFIRM_SIZE <= HANDSHAKE_BUFFER,
                "handshake messages fit");
 
-/* A called channel:  CONNECTING -> WAIT_ANSWER -> OPEN -> CLOSING
+/* A called channel:  CONNECTING -> WAIT_ANSWER -> OPEN -> CLOSING, or -> REFUSED
  * an accepted one:   WAIT_HELLO -> WAIT_CONFIRM -> OPEN -> CLOSING; any may go to
  * CLOSING. */
 enum channel_state {
@@ -36,6 +38,7 @@ enum channel_state {
     CHANNEL_WAIT_HELLO,
     CHANNEL_WAIT_CONFIRM,
     CHANNEL_OPEN,
+    CHANNEL_REFUSED, /* whoever wanted it hears so when the peer may be called again */
     CHANNEL_CLOSING,
 };
 
@@ -85,6 +88,7 @@ struct channel_hub {
     uv_tcp_t listener;
     bool listener_live;
     struct list channels;
+    struct channel_patience patience;
     struct channel_counters counters;
     uint64_t logged_ms;
     uint64_t unlogged;
@@ -180,6 +184,10 @@ channel_drop(struct channel *channel, int status, uint64_t *counter, const char 
 static void on_timer(uv_timer_t *timer)
 {
     struct channel *channel = timer->data;
+    if (channel->state == CHANNEL_REFUSED) {
+        channel_end(channel, BERTH_EUNREACHABLE);
+        return;
+    }
     channel_drop(channel, BERTH_ETIMEOUT, &channel->hub->counters.timed_out,
                  channel->state == CHANNEL_OPEN ? "stalled" : "handshake timed out");
 }
@@ -504,6 +512,7 @@ static int channel_now_open(struct channel *channel)
         return fd;
     }
     channel_handshake_fini(&channel->handshake);
+    channel_patience_welcome(&channel->hub->patience, channel->peer_id);
     channel->state = CHANNEL_OPEN;
     channel->have = 0;
     (void)uv_timer_stop(&channel->timer);             /* cannot fail */
@@ -627,10 +636,31 @@ static void on_answer(struct channel *channel)
     done(channel->done_context, fd, 0);
 }
 
+/* The peer does not say why: a stranger would learn from it. */
+static void on_refused(struct channel *channel)
+{
+    struct channel_hub *hub = channel->hub;
+    unsigned wait_ms = channel_patience_refused(&hub->patience, channel->peer_id);
+    hub->counters.refused_text++;
+    log_drop(channel, "closed during the handshake");
+    if (wait_ms == 0) {
+        channel_end(channel, BERTH_EUNREACHABLE);
+        return;
+    }
+    hub->counters.held++;
+    channel->state = CHANNEL_REFUSED;
+    (void)uv_read_stop((uv_stream_t *)&channel->tcp); /* cannot fail */
+    REQUIRE(uv_timer_start(&channel->timer, on_timer, wait_ms, 0) == 0);
+}
+
 static void on_message_bytes(uv_stream_t *stream, ssize_t count, const uv_buf_t *buf)
 {
     struct channel *channel = stream->data;
     (void)buf;
+    if (count < 0 && channel->called) {
+        on_refused(channel);
+        return;
+    }
     if (count < 0) {
         channel_drop(channel, BERTH_EUNREACHABLE, &channel->hub->counters.refused_text,
                      "closed during the handshake");
@@ -849,35 +879,4 @@ void channel_hub_close(struct channel_hub *hub,
         channel_end(LIST_ITEM(link, struct channel, link), BERTH_ECLOSED);
     }
     uv_close((uv_handle_t *)&hub->listener, on_listener_closed);
-}
-
-int channel_parse_address(const char *text,
-                          struct sockaddr_storage *ret_address,
-                          struct err *err)
-{
-    char host[CHANNEL_ADDRESS_SIZE];
-    const char *colon = strrchr(text, ':');
-    const char *start = text;
-    if (colon == NULL || strlen(text) >= sizeof(host) || colon == text) {
-        return err_set(err, BERTH_EINVALID, "raft address %s: expected ip:port", text);
-    }
-    char *end = NULL;
-    long port = strtol(colon + 1, &end, 10);
-    size_t length = (size_t)(colon - text);
-    bool six = text[0] == '[';
-    if (six) {
-        start++;
-        length = text[length - 1] == ']' && length > 2 ? length - 2 : 0;
-    }
-    memcpy(host, start, length);
-    host[length] = '\0';
-    memset(ret_address, 0, sizeof(*ret_address));
-    bool port_fits =
-        colon[1] >= '0' && colon[1] <= '9' && *end == '\0' && port > 0 && port < 65536;
-    int r = six ? uv_ip6_addr(host, (int)port, (struct sockaddr_in6 *)ret_address)
-                : uv_ip4_addr(host, (int)port, (struct sockaddr_in *)ret_address);
-    if (r < 0 || !port_fits) {
-        return err_set(err, BERTH_EINVALID, "raft address %s: expected ip:port", text);
-    }
-    return 0;
 }

@@ -10,6 +10,7 @@
  * other.
  * Checked: the peer's key is a member's, the id it says is the id of that key, it
  * wants to reach us.
+ * Who is refused again and again (channel_patience.h) is answered later and later.
  * Units: milliseconds. Threads: the loop's. Ownership: descriptors given to a callback
  * are its own.
  * Errors: a bad peer is counted, logged (at most once a minute) and dropped; it never
@@ -61,6 +62,7 @@ struct channel_counters {
     uint64_t refused_key;  /* proven or claimed key is no member's, or another member's */
     uint64_t refused_text; /* garbage, a text that does not verify */
     uint64_t timed_out;    /* handshake or stalled frame */
+    uint64_t held;         /* refused again and again: not called for a while */
     uint64_t evicted;      /* gave way to newer callers */
     uint64_t broken;       /* open channels that ended */
     uint64_t connect_failed; /* the network said no */
@@ -88,8 +90,3 @@ void channel_hub_drop(struct channel_hub *hub, uint64_t id);
 void channel_hub_close(struct channel_hub *hub,
                        void (*done)(void *context),
                        void *context);
-
-/* "1.2.3.4:567" or "[::1]:567"; 0 or BERTH_EINVALID. */
-int channel_parse_address(const char *text,
-                          struct sockaddr_storage *ret_address,
-                          struct err *err);

@@ -2,6 +2,8 @@
  */
 #include "base/fd.h"
 #include "base/log.h"
+#include "consensus/channel_address.h"
+#include "consensus/channel_patience.h"
 #include "consensus/raft_channel.h"
 #include "support/own_loopback.h"
 #include "support/test_main.h"
@@ -260,6 +262,49 @@ START_TEST(a_caller_whose_key_is_no_members_is_refused)
 }
 END_TEST
 
+static unsigned held_of(const struct side *side)
+{
+    return (unsigned)counters_of(side)->held;
+}
+
+START_TEST(who_is_refused_again_and_again_calls_later_until_it_is_let_in)
+{
+    struct channel_identity member = known[1];
+    randombytes_buf(known[1].public_key, CHANNEL_KEY_SIZE); /* it is removed */
+    for (unsigned i = 0; i < CHANNEL_PATIENCE_FREE; i++) {
+        call(&one, 2, two.address);
+        ck_assert_uint_eq(held_of(&one), 0);
+    }
+    call(&one, 2, two.address);
+    call(&one, 2, two.address);
+    ck_assert_str_eq(err_name(one.status), "BERTH_EUNREACHABLE");
+    ck_assert_uint_eq(held_of(&one), 2);
+    ck_assert_uint_eq(counters_of(&two)->refused_key, CHANNEL_PATIENCE_FREE + 2);
+
+    known[1] = member; /* and added once more */
+    call(&two, 1, one.address);
+    UNTIL(one.accepted == 1);
+    randombytes_buf(known[1].public_key, CHANNEL_KEY_SIZE);
+    call(&one, 2, two.address);
+    ck_assert_uint_eq(held_of(&one), 2);
+}
+END_TEST
+
+START_TEST(closing_the_hub_answers_who_was_refused_and_waits)
+{
+    randombytes_buf(known[1].public_key, CHANNEL_KEY_SIZE);
+    for (unsigned i = 0; i < CHANNEL_PATIENCE_FREE; i++) {
+        call(&one, 2, two.address);
+    }
+    unsigned answered = one.answered;
+    ck_assert_int_eq(channel_hub_connect(one.hub, 2, two.address, on_called, &one), 0);
+    UNTIL(held_of(&one) == 1);
+    ck_assert_uint_eq(one.answered, answered);
+    close_side(&one);
+    ck_assert_uint_eq(one.answered, answered + 1);
+}
+END_TEST
+
 START_TEST(a_member_that_says_anothers_id_is_refused)
 {
     close_side(&one);
@@ -410,6 +455,8 @@ static Suite *suite(void)
     tcase_add_test(tcase, a_channel_ends_on_both_sides_when_either_lets_go);
     tcase_add_test(tcase, a_second_call_of_a_member_replaces_its_first);
     tcase_add_test(tcase, a_caller_whose_key_is_no_members_is_refused);
+    tcase_add_test(tcase, who_is_refused_again_and_again_calls_later_until_it_is_let_in);
+    tcase_add_test(tcase, closing_the_hub_answers_who_was_refused_and_waits);
     tcase_add_test(tcase, a_member_that_says_anothers_id_is_refused);
     tcase_add_test(tcase, a_member_of_another_cluster_is_refused);
     tcase_add_test(tcase, whoever_answers_at_the_wrong_address_is_not_spoken_to);

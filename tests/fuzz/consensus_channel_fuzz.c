@@ -2,6 +2,7 @@
  * frames. The first byte chooses which; keys are fixed, so that the corpus can hold texts
  * that verify. */
 #include "base/require.h"
+#include "consensus/channel_address.h"
 #include "consensus/channel_crypto.h"
 #include "consensus/raft_channel.h"
 
