@@ -30,9 +30,11 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
-#define IO_RING_ENTRIES   256u /* a queue of a device */
-#define IO_RING_FILES_MAX 2u   /* an overlay and its base */
-#define IO_RING_WORKERS   1u   /* the fewest; our own entries need none */
+#define IO_RING_ENTRIES 256u /* a queue of a device */
+#define IO_RING_BYTES_MAX \
+    (UINT64_C(64) << 10)     /* twice what a kernel may count as locked */
+#define IO_RING_FILES_MAX 2u /* an overlay and its base */
+#define IO_RING_WORKERS   1u /* the fewest; our own entries need none */
 
 struct io_ring;
 

@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "vmm/boot_trace.h"
 #include "vmm/console_port.h"
+#include "vmm/io_ring.h"
 #include "vmm/kvm_probe.h"
 #include "vmm/machine.h"
 #include "vmm/overlay_file.h"
@@ -243,13 +244,14 @@ static int jail_enter(struct vmm *vmm, struct err *err)
     const uint64_t ram_bytes = options->memory_bytes + options->plug_bytes;
     const uint64_t saved_bytes = SNAPSHOT_RAM_AT + ram_bytes + SNAPSHOT_STATE_MAX;
     const uint64_t disk_bytes = vmm_devices_largest(&vmm->devices);
-    const struct vmm_walls walls = {.which = VMM_WALLS_ALL,
-                                    .uid = number != 0 && options->first_uid != 0
-                                               ? (unsigned)options->first_uid + number
-                                               : 0,
-                                    .file_bytes = disk_bytes > saved_bytes ? disk_bytes
-                                                                           : saved_bytes,
-                                    .data_bytes = options->is_mapped ? ram_bytes : 0};
+    const struct vmm_walls walls = {
+        .which = VMM_WALLS_ALL,
+        .uid = number != 0 && options->first_uid != 0
+                   ? (unsigned)options->first_uid + number
+                   : 0,
+        .file_bytes = disk_bytes > saved_bytes ? disk_bytes : saved_bytes,
+        .data_bytes = options->is_mapped ? ram_bytes : 0,
+        .locked_bytes = options->disk_count * IO_RING_BYTES_MAX};
     int r = vmm_walls_put_up(&walls, missing, err);
     if (r == 0 && missing[0] != '\0') {
         log_warn("vmm", "some walls of the jail do not stand here",

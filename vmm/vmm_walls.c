@@ -166,6 +166,13 @@ static uint64_t data_most(const struct vmm_walls *walls)
     return LIMITS_DATA ? walls->data_bytes + DATA_BYTES_MIN : RLIM_INFINITY;
 }
 
+/* The kernel counts what all processes of a user have: who shares one has no bound. */
+static uint64_t locked_most(const struct vmm_walls *walls)
+{
+    return walls->locked_bytes == 0 || has_own_user(walls) ? walls->locked_bytes
+                                                           : RLIM_INFINITY;
+}
+
 static uint64_t processes_most(const struct vmm_walls *walls)
 {
     return has_own_user(walls) ? 512 : RLIM_INFINITY;
@@ -192,7 +199,9 @@ static const struct {
     /* 70 threads with 8 MiB of stack, disks in flight, maps of RAM: less than 1 GiB. What
      * leaks ends here, also where there is no control group. */
     {RLIMIT_DATA, 0, data_most},
-    {RLIMIT_MEMLOCK, 0, NULL},  /* it keeps nothing from being swapped */
+    /* It keeps nothing from being swapped but the rings of its disks, which kernels from
+     * 6.14 on count here. */
+    {RLIMIT_MEMLOCK, 0, locked_most},
     {RLIMIT_MSGQUEUE, 0, NULL}, /* nor memory in queues of messages */
     {RLIMIT_NICE, 0, NULL},     /* nor is it more important than it is */
     {RLIMIT_RTPRIO, 0, NULL},

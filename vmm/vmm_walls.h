@@ -56,11 +56,12 @@ enum vmm_wall {
 #define VMM_MISSING_SIZE 160
 
 struct vmm_walls {
-    unsigned which;      /* bits of enum vmm_wall */
-    unsigned uid;        /* 0: it stays who it is, and "user" is missing */
-    bool keeps_folder;   /* the one that it is in is its root */
-    uint64_t file_bytes; /* the largest file that it writes; a log needs no mention */
-    uint64_t data_bytes; /* that it maps for itself alone, beside its threads' */
+    unsigned which;        /* bits of enum vmm_wall */
+    unsigned uid;          /* 0: it stays who it is, and "user" is missing */
+    bool keeps_folder;     /* the one that it is in is its root */
+    uint64_t file_bytes;   /* the largest file that it writes; a log needs no mention */
+    uint64_t data_bytes;   /* that it maps for itself alone, beside its threads' */
+    uint64_t locked_bytes; /* that the kernel may keep for it: rings */
 };
 
 /* The number of this process where its /proc was mounted, which is its pid for whoever

@@ -5,6 +5,7 @@
 #include "base/cleanup.h"
 #include "support/temp_dir.h"
 #include "support/test_main.h"
+#include "vmm/io_ring.h"
 #include "vmm/vmm_walls.h"
 
 #include <check.h>
@@ -22,6 +23,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -613,6 +615,37 @@ START_TEST(a_machine_has_a_user_of_its_own_when_there_are_some)
 }
 END_TEST
 
+static bool ring_is_made(void)
+{
+    struct io_ring *ring = NULL;
+    const int event = eventfd(0, EFD_CLOEXEC);
+    if (io_ring_new(&host.file, 1, event, &ring, NULL) != 0) {
+        return false;
+    }
+    io_ring_free(ring);
+    return true;
+}
+
+/* Which the kernel counts as locked memory. */
+START_TEST(the_walls_leave_room_for_a_ring)
+{
+    int status = 0;
+    if (!ring_is_made()) {
+        return; /* nor is there one without walls */
+    }
+    const pid_t pid = child_make(true);
+    if (pid == 0) {
+        const struct vmm_walls walls = {.which = VMM_WALLS_ALL,
+                                        .uid = UID + 1, /* nobody else has one */
+                                        .locked_bytes = IO_RING_BYTES_MAX};
+        char missing[VMM_MISSING_SIZE];
+        _exit(vmm_walls_put_up(&walls, missing, NULL) == 0 && ring_is_made() ? 0 : 1);
+    }
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    ck_assert_int_eq(status, 0);
+}
+END_TEST
+
 START_TEST(a_process_knows_its_number_outside)
 {
     if (geteuid() != 0) {
@@ -651,6 +684,7 @@ int main(void)
     tcase_add_test(tests, who_is_not_root_has_the_other_walls_and_is_told_of_these);
     tcase_add_test(tests, a_process_knows_its_number_outside);
     tcase_add_test(tests, a_machine_has_a_user_of_its_own_when_there_are_some);
+    tcase_add_test(tests, the_walls_leave_room_for_a_ring);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
 }
