@@ -83,13 +83,15 @@ static const struct {
                          NULL},
 };
 
-/* All or nothing, and only with our boundaries: bins of others mean something else. */
+/* All or nothing, and only with our boundaries: bins of others mean something else. Who
+ * tells of it makes sums of them, which 63 bits hold. */
 static void take_histogram(struct vm_disk_verb_stats *verb, const json_t *histogram)
 {
     const json_t *boundaries = json_object_get(histogram, "boundaries");
     const json_t *bins = json_object_get(histogram, "bins");
     uint64_t taken[VM_STATS_BINS];
     uint64_t boundary = 0;
+    uint64_t sum = 0;
     if (json_array_size(boundaries) != VM_STATS_BOUNDARIES ||
         json_array_size(bins) != VM_STATS_BINS) {
         return;
@@ -101,9 +103,11 @@ static void take_histogram(struct vm_disk_verb_stats *verb, const json_t *histog
         }
     }
     for (unsigned i = 0; i < VM_STATS_BINS; i++) {
-        if (!take_number(json_array_get(bins, i), &taken[i])) {
+        if (!take_number(json_array_get(bins, i), &taken[i]) ||
+            taken[i] > INT64_MAX - sum) {
             return;
         }
+        sum += taken[i];
     }
     memcpy(verb->bins, taken, sizeof(taken));
     verb->has_bins = true;

@@ -92,9 +92,9 @@ START_TEST(qemus_disks_are_found_by_their_nodes)
 }
 END_TEST
 
-/* A histogram of `count` bins, each with the number of its place, and this boundary in
- * the last place. */
-static void take_bins(unsigned count, long long last_boundary)
+/* A histogram of `count` bins, each with the number of its place but for the first, and
+ * this boundary in the last place. */
+static void take_bins(unsigned count, long long last_boundary, long long first)
 {
     char text[2048];
     int at = snprintf(text, sizeof(text),
@@ -103,8 +103,8 @@ static void take_bins(unsigned count, long long last_boundary)
     for (unsigned i = 0; i + 1 < VM_STATS_BOUNDARIES; i++) {
         at += snprintf(text + at, sizeof(text) - (size_t)at, "%lld, ", 1024LL << i);
     }
-    at += snprintf(text + at, sizeof(text) - (size_t)at, "%lld], \"bins\": [0",
-                   last_boundary);
+    at += snprintf(text + at, sizeof(text) - (size_t)at, "%lld], \"bins\": [%lld",
+                   last_boundary, first);
     for (unsigned i = 1; i < count; i++) {
         at += snprintf(text + at, sizeof(text) - (size_t)at, ", %u", i);
     }
@@ -114,7 +114,7 @@ static void take_bins(unsigned count, long long last_boundary)
 
 START_TEST(a_histogram_is_taken_whole)
 {
-    take_bins(VM_STATS_BINS, 1024LL << 23);
+    take_bins(VM_STATS_BINS, 1024LL << 23, 0);
 
     ck_assert(verb_of(0, VM_DISK_WRITE)->has_bins);
     for (unsigned i = 0; i < VM_STATS_BINS; i++) {
@@ -126,9 +126,17 @@ END_TEST
 
 START_TEST(a_histogram_of_another_shape_is_passed_over)
 {
-    take_bins(VM_STATS_BINS - 1, 1024LL << 23);
-    take_bins(VM_STATS_BINS + 1, 1024LL << 23);
-    take_bins(VM_STATS_BINS, 9000000000LL);
+    take_bins(VM_STATS_BINS - 1, 1024LL << 23, 0);
+    take_bins(VM_STATS_BINS + 1, 1024LL << 23, 0);
+    take_bins(VM_STATS_BINS, 9000000000LL, 0);
+    ck_nothing_told();
+}
+END_TEST
+
+/* Buckets are sums of bins: they would begin anew in between. */
+START_TEST(a_histogram_whose_sum_has_no_place_is_passed_over)
+{
+    take_bins(VM_STATS_BINS, 1024LL << 23, INT64_MAX);
     ck_nothing_told();
 }
 END_TEST
@@ -243,6 +251,7 @@ int main(void)
     tcase_add_test(tests, qemus_disks_are_found_by_their_nodes);
     tcase_add_test(tests, a_histogram_is_taken_whole);
     tcase_add_test(tests, a_histogram_of_another_shape_is_passed_over);
+    tcase_add_test(tests, a_histogram_whose_sum_has_no_place_is_passed_over);
     tcase_add_test(tests, every_number_of_a_nic_is_taken_and_of_no_other_device);
     tcase_add_test(tests, a_nic_whose_packets_the_kernel_has_moved_stays_one);
     tcase_add_test(tests, exits_are_those_of_all_cpus_and_are_not_added_up_over_answers);
