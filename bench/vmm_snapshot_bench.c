@@ -195,14 +195,14 @@ int main(int argc, char *argv[])
     (void)unlink(path);
     machine_free(machine);
     poller_free(poller);
-    (void)printf("Tier: %s; %s.\n\n",
+    (void)printf("Tier: %s; %s.\n",
                  timing_tier(probed.kind == KVM_NATIVE ? "native" : ""), probed.reason);
-    (void)printf("| what | p50 ms | p99 ms | n |\n| --- | --- | --- | --- |\n");
-    (void)timing_row("save, to the last sync", samples[WAYS], runs);
-    double p50[WAYS];
+    timing_head("what", "ms");
+    (void)timing_row("save, to the last sync", samples[WAYS], runs, 1e6);
+    struct timing_spread spreads[WAYS];
     for (unsigned way = 0; way < WAYS; way++) {
-        p50[way] = timing_row(ways[way].what, samples[way], runs);
+        spreads[way] = timing_row(ways[way].what, samples[way], runs, 1e6);
     }
-    (void)printf("\nLazily against all first: %.3fx at p50.\n", p50[1] / p50[0]);
+    timing_ratio(spreads[1], spreads[0], "lazily at most 0.2x of all first");
     return 0;
 }

@@ -1,9 +1,9 @@
 /* Programs that are started and timed by what they write, for benches of berth-vmm.
  *
  * Shapes: `struct timed` is a child with a pipe on its standard output; what it says on
- * the other stream goes to /dev/null. Times are from before the fork, in nanoseconds of
- * the monotonic clock. Threads: one. Errors: whatever goes wrong ends the bench with
- * words. */
+ * the other stream goes to /dev/null; `struct timing_spread` is what a table's line says
+ * of its samples. Times are from before the fork, in nanoseconds of the monotonic clock.
+ * Threads: one. Errors: whatever goes wrong ends the bench with words. */
 #pragma once
 
 #include "base/require.h"
@@ -95,14 +95,37 @@ timing_quantile(const uint64_t *sorted, unsigned count, unsigned thousandths)
     return sorted[rank > 0 ? rank - 1 : 0];
 }
 
-/* One line of a table, in milliseconds; the median is returned. */
-static inline double timing_row(const char *what, uint64_t *samples, unsigned count)
+/* What a table's line says of its samples, in its unit. */
+struct timing_spread {
+    double p50;
+    double p99;
+};
+
+/* One line of a table, in units of so many of what the samples are in; sorts them. */
+static inline struct timing_spread
+timing_row(const char *what, uint64_t *samples, unsigned count, double unit)
 {
     qsort(samples, count, sizeof(samples[0]), timing_rising);
-    const double p50 = (double)timing_quantile(samples, count, 500) / 1e6;
-    (void)printf("| %s | %.1f | %.1f | %u |\n", what, p50,
-                 (double)timing_quantile(samples, count, 990) / 1e6, count);
-    return p50;
+    const struct timing_spread spread = {
+        (double)timing_quantile(samples, count, 500) / unit,
+        (double)timing_quantile(samples, count, 990) / unit};
+    (void)printf("| %s | %.1f | %.1f | %u |\n", what, spread.p50, spread.p99, count);
+    return spread;
+}
+
+static inline void timing_head(const char *what, const char *unit)
+{
+    (void)printf("\n| %s | p50 %s | p99 %s | n |\n| --- | --- | --- | --- |\n", what,
+                 unit, unit);
+}
+
+/* How much of theirs is ours. */
+static inline void
+timing_ratio(struct timing_spread ours, struct timing_spread theirs, const char *goal)
+{
+    (void)printf("\n%.3fx at p50, %.3fx at p99 (goal: %s).\n", ours.p50 / theirs.p50,
+                 ours.p99 / theirs.p99, goal);
+    (void)fflush(stdout);
 }
 
 /* As QEMU and berth-vmm see it: which tier of tests this machine is. */
