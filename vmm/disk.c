@@ -120,21 +120,37 @@ static bool is_zero(const uint8_t *data, uint64_t size)
     return data[0] == 0 && memcmp(data, data + 1, (size_t)size - 1) == 0;
 }
 
-/* Writes the chunk in steps: data as data, zeros as zeros. */
+/* How much from there on is all zeros, or has some data in each step; whole steps. */
+static uint64_t run_of(const uint8_t *data, uint64_t size, bool *ret_zero)
+{
+    uint64_t end = 0;
+    while (end < size) {
+        const uint64_t left = size - end;
+        const uint64_t step = left < ZERO_STEP ? left : ZERO_STEP;
+        const bool zero = is_zero(data + end, step);
+        if (end > 0 && zero != *ret_zero) {
+            break;
+        }
+        *ret_zero = zero;
+        end += step;
+    }
+    return end;
+}
+
+/* Writes the chunk: data as data, zeros as zeros. */
 static int
 chunk_put(struct disk_file *file, uint64_t offset, uint8_t *data, uint64_t size)
 {
     for (uint64_t done = 0; done < size;) {
-        const uint64_t left = size - done;
-        const uint64_t step = left < ZERO_STEP ? left : ZERO_STEP;
+        bool zero = false;
+        const uint64_t run = run_of(data + done, size - done, &zero);
         const int r =
-            is_zero(data + done, step)
-                ? file->ops->zero(file, offset + done, step)
-                : disk_file_write(file, offset + done, data + done, (size_t)step);
+            zero ? file->ops->zero(file, offset + done, run)
+                 : disk_file_write(file, offset + done, data + done, (size_t)run);
         if (r < 0) {
             return r;
         }
-        done += step;
+        done += run;
     }
     return 0;
 }

@@ -12,6 +12,7 @@
 #include "vmm/snapshot_file.h"
 #include "vmm/vmm_control.h"
 #include "vmm/vmm_devices.h"
+#include "vmm/vmm_export.h"
 #include "vmm/vmm_open.h"
 #include "vmm/vmm_options.h"
 #include "vmm/vmm_rights.h"
@@ -425,6 +426,16 @@ static int overlay_make(const struct vmm_overlay_option *option)
     return EXIT_CLEAN;
 }
 
+static int disk_export_now(const struct vmm_export_option *option)
+{
+    struct err err = {0};
+    if (vmm_export_disk(option, &err) < 0) {
+        (void)fprintf(stderr, "berth-vmm: --export-disk: %s\n", err.text);
+        return EXIT_FAILED;
+    }
+    return EXIT_CLEAN;
+}
+
 int main(int argc, char *argv[])
 {
     static struct vmm vmm = {.kvm_fd = -1,
@@ -451,6 +462,9 @@ int main(int argc, char *argv[])
     }
     if (vmm.options.make_overlay.file[0] != '\0') {
         return overlay_make(&vmm.options.make_overlay);
+    }
+    if (vmm.options.export_disk.file[0] != '\0') {
+        return disk_export_now(&vmm.options.export_disk);
     }
     r = vmm_start(&vmm, &err);
     if (r == 0) {

@@ -24,6 +24,7 @@ enum option_kind {
     OPTION_DISK,
     OPTION_NIC,
     OPTION_OVERLAY,
+    OPTION_EXPORT,
     OPTION_VSOCK,
     OPTION_MEMORY,
     OPTION_CPUS,
@@ -99,6 +100,10 @@ static const struct option_row rows[] = {
     {"kvm", OPTION_TEXT, FIELD(kvm), "DEVICE", "(default: /dev/kvm)"},
     {"make-overlay", OPTION_OVERLAY, 0, "KEY=VALUE,...",
      "makes a disk and ends:\nfile=FILE and base=FILE[,digest=HEX] or size=SIZE"},
+    {"export-disk", OPTION_EXPORT, 0, "KEY=VALUE,...",
+     "writes what a disk holds into a new raw file and ends:\n"
+     "file=FILE and overlay=FILE[,base=FILE,digest=HEX], of a VM that\n"
+     "does not run"},
     {"hold", OPTION_FLAG, FIELD(is_held), NULL, "do not run before QMP says cont"},
     {"keep-end", OPTION_FLAG, FIELD(keeps_end), NULL,
      "keep a guest that has ended until QMP says quit"},
@@ -189,6 +194,15 @@ static const struct option_row overlay_rows[] = {
     {"base", OPTION_WHERE, OVERLAY_FIELD(base), "FILE", NULL},
     {"digest", OPTION_DIGEST, OVERLAY_FIELD(digest), "HEX", NULL},
     {"size", OPTION_BYTES, OVERLAY_FIELD(size_bytes), "SIZE", NULL},
+};
+
+#define EXPORT_FIELD(field) offsetof(struct vmm_export_option, field)
+
+static const struct option_row export_rows[] = {
+    {"file", OPTION_WHERE, EXPORT_FIELD(file), "FILE", NULL},
+    {"overlay", OPTION_WHERE, EXPORT_FIELD(overlay), "FILE", NULL},
+    {"base", OPTION_WHERE, EXPORT_FIELD(base), "FILE", NULL},
+    {"digest", OPTION_DIGEST, EXPORT_FIELD(digest), "HEX", NULL},
 };
 
 /* ---- values ---- */
@@ -513,6 +527,22 @@ static int overlay_take(struct vmm_options *options, const char *list, struct er
     return r;
 }
 
+static int export_take(struct vmm_options *options, const char *list, struct err *err)
+{
+    struct vmm_export_option taken = {0};
+    int r = list_set(&taken, export_rows, ARRAY_COUNT(export_rows), list, err);
+    if (r == 0 && (taken.file[0] == '\0' || taken.overlay[0] == '\0')) {
+        return err_set(err, BERTH_EINVALID, "%.80s: file or overlay is missing", list);
+    }
+    if (r == 0 && !digest_is_zero(&taken.digest) && taken.base[0] == '\0') {
+        return err_set(err, BERTH_EINVALID, "%.80s: digest belongs to a base", list);
+    }
+    if (r == 0) {
+        options->export_disk = taken;
+    }
+    return r;
+}
+
 /* ---- the whole ---- */
 
 static const struct option_row *row_find(const char *word)
@@ -535,6 +565,7 @@ static int value_set(struct vmm_options *options,
         [OPTION_DISK] = disk_add,        [OPTION_NIC] = nic_add,
         [OPTION_OVERLAY] = overlay_take, [OPTION_VSOCK] = vsock_take,
         [OPTION_MEMORY] = memory_take,   [OPTION_CPUS] = cpus_take,
+        [OPTION_EXPORT] = export_take,
     };
     int r = takers[row->kind] != NULL
                 ? takers[row->kind](options, value, err)
@@ -570,7 +601,7 @@ int vmm_options_parse(int argc,
         }
     }
     if (options.kernel == NULL && !options.wants_help && !options.wants_probe &&
-        options.make_overlay.file[0] == '\0') {
+        options.make_overlay.file[0] == '\0' && options.export_disk.file[0] == '\0') {
         return err_set(err, BERTH_EINVALID, "--kernel is missing; see --help");
     }
     if (options.first_uid != 0 && options.first_uid < HOST_VM_UIDS_MIN) {

@@ -56,6 +56,14 @@ struct vmm_overlay_option {
     uint64_t size_bytes; /* 0: the base's */
 };
 
+/* A disk whose content is to be written into a file. */
+struct vmm_export_option {
+    char file[VMM_WHERE_SIZE]; /* "": none is */
+    char overlay[VMM_WHERE_SIZE];
+    char base[VMM_WHERE_SIZE];
+    struct digest digest;
+};
+
 struct vmm_options {
     const char *name;
     const char *kvm;
@@ -72,6 +80,7 @@ struct vmm_options {
     unsigned disk_count;
     unsigned nic_count;
     struct vmm_overlay_option make_overlay; /* --make-overlay: does that and ends */
+    struct vmm_export_option export_disk;   /* --export-disk: likewise */
     uint64_t memory_bytes;
     uint64_t plug_bytes; /* what may be plugged */
     struct ram_backing backing;

@@ -130,6 +130,23 @@ START_TEST(disks_and_nics_are_lists_of_keys_in_the_order_given)
 }
 END_TEST
 
+START_TEST(a_disk_to_be_exported_needs_no_kernel)
+{
+    static const char *const words[] = {
+        "--export-disk", "file=out,overlay=fd:6,base=fd:7,digest=" HEX_64, NULL};
+    struct vmm_options options;
+    char digest[DIGEST_HEX_SIZE];
+
+    ck_assert_int_eq(parse(words, &options, NULL), 0);
+
+    ck_assert_str_eq(options.export_disk.file, "out");
+    ck_assert_str_eq(options.export_disk.overlay, "fd:6");
+    ck_assert_str_eq(options.export_disk.base, "fd:7");
+    digest_format(&options.export_disk.digest, digest);
+    ck_assert_str_eq(digest, HEX_64);
+}
+END_TEST
+
 START_TEST(a_vsock_has_a_number_and_one_side_at_least)
 {
     static const char *const words[] = {
@@ -259,6 +276,11 @@ static const struct mistake_row mistakes[] = {
     {{"--make-overlay", "file=x"}, "--make-overlay: file=x: file, or both"},
     {{"--make-overlay", "base=x"}, "--make-overlay: base=x: file, or both"},
     {{"--make-overlay", "file=x,size=big"}, "--make-overlay: size: "},
+    {{"--export-disk", "file=x"}, "--export-disk: file=x: file or overlay is missing"},
+    {{"--export-disk", "overlay=x"}, "--export-disk: overlay=x: file or overlay is"},
+    {{"--export-disk", "file=x,overlay=y,digest=" HEX_64},
+     "--export-disk: file=x,overlay=y,digest="},
+    {{"--export-disk", "file=x,raw=y"}, "--export-disk: raw: no such key"},
     {{"--nic", "tap=tap:x"}, "--nic: tap=tap:x: tap or mac is missing"},
     {{"--vsock", "cid=2,listen=x"},
      "--vsock: cid=2,listen=x: cid has to be 3 to 4294967294"},
@@ -320,6 +342,7 @@ int main(void)
     tcase_add_test(tests, a_saved_machine_is_named_with_the_options_it_had);
     tcase_add_test(tests, disks_and_nics_have_limits);
     tcase_add_test(tests, disks_and_nics_are_lists_of_keys_in_the_order_given);
+    tcase_add_test(tests, a_disk_to_be_exported_needs_no_kernel);
     tcase_add_test(tests, a_vsock_has_a_number_and_one_side_at_least);
     tcase_add_loop_test(tests, there_is_a_most_of_disks_and_nics, 0, 2);
     tcase_add_loop_test(tests, a_mistake_is_named, 0,
