@@ -2,6 +2,7 @@
 
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "base/require.h"
 #include "vmm/disk_overlay.h"
 #include "vmm/disk_raw.h"
 #include "vmm/vmm_open.h"
@@ -82,6 +83,7 @@ static int copy(const struct files *files, const struct digest *digest, struct e
     if (r < 0) {
         return r;
     }
+    REQUIRE(disk != NULL);
     if (ftruncate(files->to, (off_t)disk->size_bytes) < 0) {
         r = err_sys(err, -errno, "make the file as large as the disk");
     }
