@@ -12,11 +12,17 @@
 #include <check.h>
 
 #include <fcntl.h>
+#include <signal.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ptrace.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/user.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define PROGRAM      BERTH_BINARY_DIR "/berth-vmm"
@@ -287,6 +293,76 @@ START_TEST(a_file_that_is_there_stays_as_it_is)
 }
 END_TEST
 
+/* ---- who reads ---- */
+
+static _Noreturn void program_be_traced(void)
+{
+    (void)alarm(100);
+    if (chdir(dir.path) != 0 || ptrace(PTRACE_TRACEME, 0, NULL, NULL) != 0 ||
+        raise(SIGSTOP) != 0 ||
+        setenv("ASAN_OPTIONS", "detect_leaks=0", 1) != 0) { /* not while traced */
+        _exit(98);
+    }
+    (void)execl(PROGRAM, PROGRAM, "--export-disk", "file=out.raw,overlay=over," BASE,
+                (char *)NULL);
+    _exit(99);
+}
+
+/* What the process that copies has done, each of whose calls is seen twice. */
+struct seen {
+    bool leaves;
+    bool walls;     /* the last of them, which is Landlock's */
+    unsigned reads; /* of disks */
+    unsigned early; /* without walls */
+};
+
+static void look(pid_t pid, struct seen *seen)
+{
+    struct user_regs_struct at;
+    ck_assert_int_eq(ptrace(PTRACE_GETREGS, pid, NULL, &at), 0);
+    seen->leaves = !seen->leaves;
+    if (!seen->leaves) {
+        return;
+    }
+    seen->walls = seen->walls || at.orig_rax == SYS_landlock_restrict_self;
+    if (at.orig_rax == SYS_pread64 || at.orig_rax == SYS_preadv) {
+        seen->reads++;
+        seen->early += seen->walls ? 0 : 1;
+    }
+}
+
+START_TEST(an_overlay_is_read_behind_all_walls)
+{
+    struct seen seen = {0};
+    int status = 0;
+    const long calls = PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACEFORK | PTRACE_O_EXITKILL;
+    small_overlay();
+    (void)fflush(NULL);
+    const pid_t program = fork();
+    if (program == 0) {
+        program_be_traced();
+    }
+    ck_assert_int_eq(waitpid(program, &status, 0), program);
+    ck_assert_int_eq(ptrace(PTRACE_SETOPTIONS, program, NULL, calls), 0);
+
+    for (pid_t pid = program; pid != program || WIFSTOPPED(status);) {
+        if (pid != program && WIFSTOPPED(status) &&
+            WSTOPSIG(status) == (SIGTRAP | 0x80)) {
+            look(pid, &seen);
+        }
+        if (WIFSTOPPED(status)) {
+            (void)ptrace(pid == program ? PTRACE_CONT : PTRACE_SYSCALL, pid, NULL, 0L);
+        }
+        pid = waitpid(-1, &status, __WALL);
+        ck_assert_int_gt(pid, 0);
+    }
+
+    ck_assert_int_eq(status, 0);
+    ck_assert_uint_gt(seen.reads, 0);
+    ck_assert_uint_eq(seen.early, 0);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("vmm_export");
@@ -303,6 +379,9 @@ int main(void)
     tcase_add_loop_test(tests, what_cannot_be_exported_leaves_no_file, 0,
                         sizeof(refusals) / sizeof(refusals[0]));
     tcase_add_test(tests, a_file_that_is_there_stays_as_it_is);
+    if (syscall(SYS_landlock_create_ruleset, NULL, 0, 1U) >= 1) {
+        tcase_add_test(tests, an_overlay_is_read_behind_all_walls);
+    }
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
 }
