@@ -10,14 +10,18 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+#define TIMED_SILENT_MS (5 * 60 * 1000) /* a guest may hang in an emulated machine */
 
 struct timed {
     pid_t pid;
@@ -41,6 +45,7 @@ static inline void timed_start(struct timed *timed, char *const argv[])
     REQUIRE(timed->pid >= 0);
     if (timed->pid == 0) {
         const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* the bench may give up */
         (void)dup2(null, STDIN_FILENO);
         (void)dup2(ends[1], STDOUT_FILENO);
         if (getenv("BENCH_LOUD") == NULL) {
@@ -57,7 +62,12 @@ static inline void timed_start(struct timed *timed, char *const argv[])
 static inline uint64_t timed_await(const struct timed *timed, char byte)
 {
     char buffer[256];
+    struct pollfd readable = {.fd = timed->output, .events = POLLIN};
     for (;;) {
+        if (poll(&readable, 1, TIMED_SILENT_MS) == 0) {
+            (void)fprintf(stderr, "a program has said nothing for five minutes\n");
+            exit(1);
+        }
         const ssize_t got = read(timed->output, buffer, sizeof(buffer));
         if (got < 0 && errno == EINTR) {
             continue;
