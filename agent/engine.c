@@ -77,6 +77,7 @@ int engine_vm_set_machine(struct engine_vm *vm,
     }
     vm->cpu_count = machine->cpu.count;
     vm->cpu_weight = machine->cpu.weight;
+    vm->cpu_baseline = machine->cpu.baseline;
     vm->memory_bytes = machine->memory.size_bytes;
     vm->disk_count = machine->disks.count;
     for (uint32_t i = 0; i < machine->disks.count; i++) {

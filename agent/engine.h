@@ -86,6 +86,7 @@ struct engine_vm {
     char tenant[NAME_SIZE];
     uint32_t cpu_count;
     uint32_t cpu_weight;
+    uint32_t cpu_baseline; /* enum cpu_baseline */
     uint64_t memory_bytes;
     char kernel_path[ENGINE_PATH_SIZE]; /* "" when there is none; content-addressed */
     char initrd_path[ENGINE_PATH_SIZE];

@@ -159,6 +159,10 @@ char **engine_kvm_arguments(const struct engine_host *host,
     argument_list_add(&list, "--keep-end");
     argument_list_add(&list, "--cpus");
     argument_list_add(&list, "%" PRIu32, vm->cpu_count);
+    if (vm->cpu_baseline != CPU_BASELINE_HOST) {
+        argument_list_add(&list, "--cpu");
+        argument_list_add(&list, "%s", cpu_baseline_names[vm->cpu_baseline]);
+    }
     argument_list_add(&list, "--memory");
     argument_list_add(&list, "%" PRIu64 "MiB", vm->memory_bytes / MIB);
     argument_list_add(&list, "--cmdline");

@@ -406,6 +406,11 @@ qemu_check(const struct engine_host *host, const struct engine_vm *vm, struct er
                        "engine qemu does not go on from a snapshot; they are engine "
                        "kvm's");
     }
+    if (vm->cpu_baseline != CPU_BASELINE_HOST) {
+        return err_set(err, BERTH_EUNSUPPORTED,
+                       "engine qemu gives no baseline of CPUs (%s); engine kvm does",
+                       cpu_baseline_names[vm->cpu_baseline]);
+    }
     if (!boots_kernel(vm) && vm->disk_path[0] == '\0' && vm->disk_count == 0) {
         return err_set(err, BERTH_EINVALID, "nothing to boot: no kernel and no disk");
     }

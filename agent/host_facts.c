@@ -8,6 +8,7 @@
 #include "base/parse_number.h"
 #include "base/where.h"
 #include "vmm/kvm_probe.h"
+#include "vmm/vcpu.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -184,6 +185,24 @@ static uint32_t tsc_khz_measure(void)
     return elapsed_ns > 0 ? (uint32_t)(ticks * 1000000U / elapsed_ns) : 0;
 }
 
+/* The model's baselines are berth-vmm's levels. */
+_Static_assert((int)CPU_BASELINE_HOST == CPU_HOST && (int)CPU_BASELINE_V2 == CPU_V2 &&
+                   (int)CPU_BASELINE_V3 == CPU_V3 && (int)CPU_BASELINE_V4 == CPU_V4 &&
+                   CPU_LEVEL_COUNT == CPU_V4 + 1,
+               "one is the other");
+
+static enum cpu_baseline cpu_baseline_find(const char *device)
+{
+    struct cpu_table table;
+    CLEANUP_FD int kvm_fd = fd_open_at(AT_FDCWD, device, O_RDWR, 0, NULL);
+    unsigned level = kvm_fd < 0 ? CPU_HOST : CPU_V4;
+    while (level > CPU_HOST &&
+           vcpu_table_make(kvm_fd, (enum cpu_level)level, &table, NULL) < 0) {
+        level--;
+    }
+    return (enum cpu_baseline)level;
+}
+
 int host_facts_read(struct host_facts *ret_facts, struct err *err)
 {
     struct host_facts facts = {.cores = cores_count(), .numa_nodes = numa_count()};
@@ -210,6 +229,7 @@ int host_facts_read(struct host_facts *ret_facts, struct err *err)
     }
     if (facts.kvm == KVM_NATIVE && engine_kvm_is_here()) {
         facts.engines |= ENGINE_BIT(ENGINE_KVM);
+        facts.cpu_baseline = cpu_baseline_find(ENGINE_KVM_DEVICE);
     }
     *ret_facts = facts;
     return 0;

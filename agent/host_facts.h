@@ -29,6 +29,7 @@ struct host_facts {
     uint32_t tsc_khz; /* of the time stamp counter, measured; an emulated guest sees the
                          same */
     char kvm_reason[256];
+    enum cpu_baseline cpu_baseline; /* the highest that engine kvm gives; host: none */
 };
 
 struct host_usage {

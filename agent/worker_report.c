@@ -39,6 +39,7 @@ int worker_status(const struct worker_config *config, struct host_status *ret_st
     ret_status->kvm = facts->kvm;
     ret_status->cores = facts->cores;
     ret_status->numa_nodes = facts->numa_nodes;
+    ret_status->cpu_baseline = facts->cpu_baseline;
     uint64_t disk_bytes = host_disk_bytes(identity->folder);
     if (disk_bytes > 0) {
         ret_status->disk_bytes = disk_for_vms(&config->disk, disk_bytes);

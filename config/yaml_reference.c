@@ -124,6 +124,26 @@ static const char limits[] =
     "need level 2 of the cluster (`berth version`).\n"
     "\n";
 
+static const char machines[] =
+    "## What a VM finds\n"
+    "\n"
+    "`cpu.baseline` is what a VM finds of its CPUs, whatever host it is on: `x86-64-v2`, "
+    "`x86-64-v3` (AVX2) or\n"
+    "`x86-64-v4` (AVX-512), each with nothing beside. It is placed where the CPUs give "
+    "at "
+    "least that, which hosts find\n"
+    "out (`status.cpuBaseline`), and by engine kvm alone. Without one a VM finds all "
+    "that "
+    "its host has: that is faster\n"
+    "for some programs, and another at another start.\n"
+    "\n"
+    "```yaml\n"
+    "cpu: {count: 4, baseline: x86-64-v3}\n"
+    "```\n"
+    "\n"
+    "This needs level 4 of the cluster (`berth version`).\n"
+    "\n";
+
 static const char disks[] =
     "## What becomes of a VM's disks\n"
     "\n"
@@ -327,6 +347,7 @@ void config_reference(FILE *stream)
     (void)fputs(introduction, stream);
     (void)fputs(values, stream);
     (void)fputs(limits, stream);
+    (void)fputs(machines, stream);
     (void)fputs(disks, stream);
     for (int kind = 1; kind < KIND_COUNT; kind++) {
         const struct kind_info *info = kind_info((enum kind)kind);

@@ -6,7 +6,7 @@
 
 /* No other file sees these: what the next release changes is built from few files. */
 #define LEVEL_MIN 1 /* the oldest state that this release takes part in */
-#define LEVEL_MAX (3 LEVEL_NEXT(+1))
+#define LEVEL_MAX (4 LEVEL_NEXT(+1))
 /* X(level, what it brought): every level there is, in order. */
 #define LEVELS(X)                                              \
     X(1, "the first")                                          \
@@ -17,7 +17,8 @@
     X(3, "VMs are paused, saved in snapshots and restored; "   \
          "a VM that waits for its host starts nowhere else "   \
          "by itself after a restore or a recovery")            \
-    LEVEL_NEXT(X(4, "a tenant's quota of images"))
+    X(4, "baselines of CPUs in templates")                     \
+    LEVEL_NEXT(X(5, "a tenant's quota of images"))
 
 _Static_assert(LEVEL_FIRST <= LEVEL_MIN && LEVEL_MIN <= LEVEL_MAX, "a range");
 _Static_assert(LEVEL_MAX <= LEVEL_LIMIT, "fits a command's header");

@@ -32,6 +32,7 @@
 #define LEVEL_SNAPSHOTS      3 /* VMs are paused, saved and restored */
 #define LEVEL_PLACE_UNKNOWN  3 /* a rebirth leaves VMs that wait for their host alone */
 #define LEVEL_SURELY_OFF     3 /* what may still run is given up by that word only */
+#define LEVEL_MACHINES       4 /* what templates say of CPUs, pages and read-only disks */
 
 /* What only the release after this one has: tests/CMakeLists.txt builds that one, too, to
  * upgrade a rack to it. Other files see structs without it: it has to fit into padding.

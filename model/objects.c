@@ -20,6 +20,8 @@
 const char *const role_names[] = {"", "viewer", "operator", "admin", "join", NULL};
 const char *const engine_names[] = {"auto", "qemu", "kvm", "fake", NULL};
 const char *const disk_source_names[] = {"image", "empty", NULL};
+const char *const cpu_baseline_names[] = {"host", "x86-64-v2", "x86-64-v3", "x86-64-v4",
+                                          NULL};
 const char *const spread_scope_names[] = {"none", "host", NULL};
 const char *const restart_policy_names[] = {"on-failure", "always", "never", NULL};
 const char *const host_failure_names[] = {"restart-elsewhere", "wait", NULL};
@@ -623,6 +625,15 @@ static void check_probe(struct check *check, const struct machine_spec *machine)
     }
 }
 
+/* QEMU's CPUs have other features of the same names. */
+static void check_cpu(struct check *check, const struct machine_spec *machine)
+{
+    if (machine->cpu.baseline != CPU_BASELINE_HOST && machine->engine == ENGINE_QEMU) {
+        fault_at(check, "cpu.baseline", "is not for engine qemu",
+                 "engine: kvm or auto, or leave it out");
+    }
+}
+
 static void check_machine(struct check *check, const struct machine_spec *machine)
 {
     const struct restart_spec *restart = &machine->lifecycle.restart;
@@ -633,6 +644,7 @@ static void check_machine(struct check *check, const struct machine_spec *machin
     if (machine->memory.size_bytes % MIB != 0) {
         fault_at(check, "memory.size", "is not a whole number of MiB", "use MiB or GiB");
     }
+    check_cpu(check, machine);
     check_machine_disks(check, machine);
     check_limits(check, machine);
     if (restart->backoff_ms > restart->backoff_max_ms) {

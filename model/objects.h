@@ -78,7 +78,7 @@ extern const char *const role_names[];
       "networks; without a number, a tenant's own tokens make 64")                       \
     F(S, 6, U32, addresses, "addresses", UNIT_NONE, 0, 0, UNLIMITED32, UNLIMITED32,      \
       "addresses")                                                                       \
-    LEVEL_NEXT(F(S, 7, U32, images, "images", UNIT_NONE, FIELD_SINCE(4), 0, UNLIMITED32, \
+    LEVEL_NEXT(F(S, 7, U32, images, "images", UNIT_NONE, FIELD_SINCE(5), 0, UNLIMITED32, \
                  UNLIMITED32, "images"))                                                 \
     F(S, 8, U64, snapshots, "snapshots", UNIT_NONE, FIELD_SINCE(LEVEL_SNAPSHOTS), 0,     \
       UNLIMITED, UNLIMITED, "snapshots of VMs")
@@ -124,6 +124,14 @@ enum engine { ENGINE_AUTO = 0, ENGINE_QEMU, ENGINE_KVM, ENGINE_FAKE, ENGINE_COUN
 extern const char *const engine_names[]; /* auto qemu kvm fake */
 enum disk_source { DISK_FROM_IMAGE = 0, DISK_EMPTY };
 extern const char *const disk_source_names[]; /* image empty */
+/* Each has what those before it have, but host, which is what its host has. */
+enum cpu_baseline {
+    CPU_BASELINE_HOST = 0,
+    CPU_BASELINE_V2,
+    CPU_BASELINE_V3,
+    CPU_BASELINE_V4
+};
+extern const char *const cpu_baseline_names[]; /* host x86-64-v2 x86-64-v3 x86-64-v4 */
 enum spread_scope { SPREAD_NONE = 0, SPREAD_HOST };
 extern const char *const spread_scope_names[]; /* none host */
 enum restart_policy { RESTART_ON_FAILURE = 0, RESTART_ALWAYS, RESTART_NEVER };
@@ -133,9 +141,12 @@ extern const char *const host_failure_names[]; /* restart-elsewhere wait */
 enum host_drain { HOST_DRAIN_RESTART = 0, HOST_DRAIN_STOP };
 extern const char *const host_drain_names[]; /* restart stop */
 
-#define CPU_SPEC_FIELDS(F, S)                                                    \
-    F(S, 1, U32, count, "count", UNIT_NONE, 0, 1, VM_CPU_MAX, 1, "virtual CPUs") \
-    F(S, 2, U32, weight, "weight", UNIT_NONE, 0, 1, 10000, 100, "share of a busy host")
+#define CPU_SPEC_FIELDS(F, S)                                                           \
+    F(S, 1, U32, count, "count", UNIT_NONE, 0, 1, VM_CPU_MAX, 1, "virtual CPUs")        \
+    F(S, 2, U32, weight, "weight", UNIT_NONE, 0, 1, 10000, 100, "share of a busy host") \
+    F(S, 3, ENUM, baseline, "baseline", cpu_baseline, FIELD_SINCE(LEVEL_MACHINES), 0,   \
+      CPU_BASELINE_V4, CPU_BASELINE_HOST,                                               \
+      "the features that it finds: the same on each host, or those of its host")
 RECORD_DECLARE(cpu_spec, CPU_SPEC_FIELDS)
 #define MEMORY_SPEC_FIELDS(F, S)                                                       \
     F(S, 1, U64, size_bytes, "size", UNIT_BYTES, FIELD_REQUIRED, 32 * MIB, 4 * TIB, 0, \
@@ -597,39 +608,42 @@ extern const char *const kvm_kind_names[]; /* none emulated native */
     F(S, 2, TEXT, drain_reason, "drainReason", UNIT_NONE, 0, 0, 255, 0,                 \
       "shown by explain")
 RECORD_DECLARE(host_spec, HOST_SPEC_FIELDS)
-#define HOST_STATUS_FIELDS(F, S)                                                       \
-    F(S, 1, ENUM, phase, "phase", host_phase, FIELD_SERVER, 0, HOST_PHASE_REMOVED, 0,  \
-      "as the leader sees it")                                                         \
-    F(S, 2, U32, address, "address", UNIT_IPV4, FIELD_SERVER, 0, UINT32_MAX, 0,        \
-      "in the rack's network")                                                         \
-    F(S, 3, U32, mesh_port, "meshPort", UNIT_NONE, FIELD_SERVER, 0, 65535, 0, "czmq")  \
-    F(S, 4, U32, raft_port, "raftPort", UNIT_NONE, FIELD_SERVER, 0, 65535, 0,          \
-      "between voters")                                                                \
-    F(S, 5, U32, api_port, "apiPort", UNIT_NONE, FIELD_SERVER, 0, 65535, 0, "HTTPS")   \
-    F(S, 6, DIGEST, public_key, "publicKey", none, FIELD_SERVER, 0, 0, 0,              \
-      "Curve25519, authenticates it")                                                  \
-    F(S, 7, ENUM, voter, "voter", voter_role, FIELD_SERVER, 0, VOTER_VOTER, 0,         \
-      "part in the control plane")                                                     \
-    F(S, 8, U32, cpu_mcpu, "cpu", UNIT_MCPU, FIELD_SERVER, 0, UINT32_MAX, 0,           \
-      "capacity for VMs")                                                              \
-    F(S, 9, U64, memory_bytes, "memory", UNIT_BYTES, FIELD_SERVER, 0, UINT64_MAX, 0,   \
-      "capacity for VMs")                                                              \
-    F(S, 10, U64, disk_bytes, "disk", UNIT_BYTES, FIELD_SERVER, 0, UINT64_MAX, 0,      \
-      "that may be promised to VMs; 0: not known")                                     \
-    F(S, 11, U32, engines, "engines", UNIT_NONE, FIELD_SERVER, 0, UINT32_MAX, 0,       \
-      "ENGINE_BIT set")                                                                \
-    F(S, 12, ENUM, kvm, "kvm", kvm_kind, FIELD_SERVER, 0, KVM_NATIVE, 0,               \
-      "what /dev/kvm is worth")                                                        \
-    F(S, 13, U32, cores, "cores", UNIT_NONE, FIELD_SERVER, 0, UINT32_MAX, 0,           \
-      "physical inventory")                                                            \
-    F(S, 14, U32, numa_nodes, "numaNodes", UNIT_NONE, FIELD_SERVER, 0, UINT32_MAX, 0,  \
-      "physical inventory")                                                            \
-    F(S, 15, TEXT, kernel, "kernel", UNIT_NONE, FIELD_SERVER, 0, 127, 0, "release")    \
-    F(S, 16, TEXT, version, "version", UNIT_NONE, FIELD_SERVER, 0, 63, 0, "of berthd") \
-    F(S, 17, TEXT, reason, "reason", UNIT_NONE, FIELD_SERVER, 0, 255, 0,               \
-      "of the last move")                                                              \
-    F(S, 18, U32, cpu_overcommit, "cpuOvercommit", UNIT_NONE, FIELD_SERVER, 1,         \
-      HOST_OVERCOMMIT_MAX, HOST_OVERCOMMIT, "vCPUs that may share one CPU")
+#define HOST_STATUS_FIELDS(F, S)                                                         \
+    F(S, 1, ENUM, phase, "phase", host_phase, FIELD_SERVER, 0, HOST_PHASE_REMOVED, 0,    \
+      "as the leader sees it")                                                           \
+    F(S, 2, U32, address, "address", UNIT_IPV4, FIELD_SERVER, 0, UINT32_MAX, 0,          \
+      "in the rack's network")                                                           \
+    F(S, 3, U32, mesh_port, "meshPort", UNIT_NONE, FIELD_SERVER, 0, 65535, 0, "czmq")    \
+    F(S, 4, U32, raft_port, "raftPort", UNIT_NONE, FIELD_SERVER, 0, 65535, 0,            \
+      "between voters")                                                                  \
+    F(S, 5, U32, api_port, "apiPort", UNIT_NONE, FIELD_SERVER, 0, 65535, 0, "HTTPS")     \
+    F(S, 6, DIGEST, public_key, "publicKey", none, FIELD_SERVER, 0, 0, 0,                \
+      "Curve25519, authenticates it")                                                    \
+    F(S, 7, ENUM, voter, "voter", voter_role, FIELD_SERVER, 0, VOTER_VOTER, 0,           \
+      "part in the control plane")                                                       \
+    F(S, 8, U32, cpu_mcpu, "cpu", UNIT_MCPU, FIELD_SERVER, 0, UINT32_MAX, 0,             \
+      "capacity for VMs")                                                                \
+    F(S, 9, U64, memory_bytes, "memory", UNIT_BYTES, FIELD_SERVER, 0, UINT64_MAX, 0,     \
+      "capacity for VMs")                                                                \
+    F(S, 10, U64, disk_bytes, "disk", UNIT_BYTES, FIELD_SERVER, 0, UINT64_MAX, 0,        \
+      "that may be promised to VMs; 0: not known")                                       \
+    F(S, 11, U32, engines, "engines", UNIT_NONE, FIELD_SERVER, 0, UINT32_MAX, 0,         \
+      "ENGINE_BIT set")                                                                  \
+    F(S, 12, ENUM, kvm, "kvm", kvm_kind, FIELD_SERVER, 0, KVM_NATIVE, 0,                 \
+      "what /dev/kvm is worth")                                                          \
+    F(S, 13, U32, cores, "cores", UNIT_NONE, FIELD_SERVER, 0, UINT32_MAX, 0,             \
+      "physical inventory")                                                              \
+    F(S, 14, U32, numa_nodes, "numaNodes", UNIT_NONE, FIELD_SERVER, 0, UINT32_MAX, 0,    \
+      "physical inventory")                                                              \
+    F(S, 15, TEXT, kernel, "kernel", UNIT_NONE, FIELD_SERVER, 0, 127, 0, "release")      \
+    F(S, 16, TEXT, version, "version", UNIT_NONE, FIELD_SERVER, 0, 63, 0, "of berthd")   \
+    F(S, 17, TEXT, reason, "reason", UNIT_NONE, FIELD_SERVER, 0, 255, 0,                 \
+      "of the last move")                                                                \
+    F(S, 18, U32, cpu_overcommit, "cpuOvercommit", UNIT_NONE, FIELD_SERVER, 1,           \
+      HOST_OVERCOMMIT_MAX, HOST_OVERCOMMIT, "vCPUs that may share one CPU")              \
+    F(S, 19, ENUM, cpu_baseline, "cpuBaseline", cpu_baseline,                            \
+      FIELD_SERVER | FIELD_SINCE(LEVEL_MACHINES), 0, CPU_BASELINE_V4, CPU_BASELINE_HOST, \
+      "the highest that its VMs may ask for; host: none")
 RECORD_DECLARE(host_status, HOST_STATUS_FIELDS)
 #define HOST_FIELDS(F, S)                                                             \
     F(S, 1, RECORD, meta, "metadata", metadata, FIELD_REQUIRED, 0, 0, 0, "who it is") \

@@ -169,6 +169,31 @@ static void engine_tell(const struct look *look, struct place_refusal *refusal)
                    name);
 }
 
+/* What a host says of itself: it has found out what its KVM gives. */
+static bool baseline_passes(const struct look *look)
+{
+    return look->machine->cpu.baseline <= look->host->status.cpu_baseline;
+}
+
+static void baseline_tell(const struct look *look, struct place_refusal *refusal)
+{
+    uint32_t given = look->host->status.cpu_baseline;
+    const char *wanted = cpu_baseline_names[look->machine->cpu.baseline];
+    const char *name = look->host->meta.name;
+    if (given == CPU_BASELINE_HOST) {
+        (void)snprintf(refusal->reason, PLACE_TEXT_SIZE,
+                       "baseline: %s is engine kvm's, which has none here", wanted);
+        (void)snprintf(refusal->fix, PLACE_TEXT_SIZE,
+                       "cpu.baseline: host, or native KVM and berth-vmm on %s", name);
+        return;
+    }
+    (void)snprintf(refusal->reason, PLACE_TEXT_SIZE, "baseline: its CPUs give %s, not %s",
+                   cpu_baseline_names[given], wanted);
+    (void)snprintf(refusal->fix, PLACE_TEXT_SIZE,
+                   "cpu.baseline: %s, or add a host with newer CPUs",
+                   cpu_baseline_names[given]);
+}
+
 static uint32_t rule_failing(const struct look *look)
 {
     uint32_t i = 0;
@@ -468,6 +493,8 @@ static const struct filter {
     {"drain", "is drained", "are drained", true, false, drain_passes, drain_tell},
     {"engine", "lacks the engine", "lack the engine", true, false, engine_passes,
      engine_tell},
+    {"baseline", "lacks the CPU's baseline", "lack the CPU's baseline", true, false,
+     baseline_passes, baseline_tell},
     {"require", "fails placement.require", "fail placement.require", true, false,
      require_passes, require_tell},
     {"range", "uses its network's range itself", "use their network's range themselves",

@@ -102,6 +102,42 @@ START_TEST(everything_is_handed_over_by_number)
 }
 END_TEST
 
+START_TEST(a_vm_has_the_baseline_that_it_asks_for)
+{
+    static const char *const want[] = {"berth-vmm",
+                                       "--name",
+                                       "shop/web-1",
+                                       "--hold",
+                                       "--keep-end",
+                                       "--cpus",
+                                       "2",
+                                       "--cpu",
+                                       "x86-64-v3",
+                                       "--memory",
+                                       "128MiB",
+                                       "--cmdline",
+                                       "console=ttyS0 panic=-1 quiet",
+                                       "--kvm",
+                                       "fd:5",
+                                       "--kernel",
+                                       "fd:6",
+                                       "--qmp",
+                                       "fd:7",
+                                       "--serial",
+                                       "fd:8",
+                                       "--vsock",
+                                       "cid=3,listen=fd:9",
+                                       NULL};
+    struct engine_vm vm = kernel_vm();
+    vm.cpu_baseline = CPU_BASELINE_V3;
+    vm.initrd_path[0] = '\0';
+    vm.disk_count = 0;
+    vm.nic_count = 0;
+
+    ck_arguments(engine_kvm_arguments(&native, &vm, NULL), want);
+}
+END_TEST
+
 START_TEST(what_it_goes_on_from_is_handed_over_behind_the_channels)
 {
     static const char *const want[] = {HEAD,         "console=ttyS0 panic=-1 quiet",
@@ -945,6 +981,7 @@ int main(void)
     Suite *suite = suite_create("engine_kvm");
     TCase *tests = tcase_create("arguments");
     tcase_add_test(tests, everything_is_handed_over_by_number);
+    tcase_add_test(tests, a_vm_has_the_baseline_that_it_asks_for);
     tcase_add_test(tests, what_it_goes_on_from_is_handed_over_behind_the_channels);
     tcase_add_test(tests, a_vm_begins_with_the_limits_of_its_devices);
     tcase_add_test(tests, without_initrd_and_devices_the_numbers_close_up);

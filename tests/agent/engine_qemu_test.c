@@ -285,6 +285,19 @@ START_TEST(a_vm_that_cannot_be_meant_is_refused)
 }
 END_TEST
 
+START_TEST(a_baseline_is_not_for_it)
+{
+    struct engine_vm vm = kernel_vm();
+    struct err err = {0};
+    vm.cpu_baseline = CPU_BASELINE_V2;
+
+    ck_assert_int_eq(engine_qemu.check(NULL, &vm, &err), BERTH_EUNSUPPORTED);
+
+    ck_assert_str_eq(err.text, "engine qemu gives no baseline of CPUs (x86-64-v2); "
+                               "engine kvm does");
+}
+END_TEST
+
 /* ---- the daemon goes and comes back ---- */
 
 static void add_arguments(Suite *suite)
@@ -297,6 +310,7 @@ static void add_arguments(Suite *suite)
     tcase_add_test(arguments, an_emulated_kernel_without_a_known_clock_gets_a_q35);
     tcase_add_test(arguments,
                    a_disk_image_boots_on_q35_from_overlays_with_explicit_formats);
+    tcase_add_test(arguments, a_baseline_is_not_for_it);
     tcase_add_test(arguments, the_largest_vm_fits_the_argument_list);
     tcase_add_loop_test(arguments, a_vm_that_cannot_be_meant_is_refused, 0,
                         sizeof(breaks) / sizeof(breaks[0]));

@@ -1,6 +1,7 @@
 /* Goal: /proc is read as the kernel writes it, and this machine's facts make sense. */
 #include "agent/host_facts.h"
 #include "support/test_main.h"
+#include "vmm/cpu_model.h"
 
 #include <check.h>
 
@@ -82,8 +83,32 @@ START_TEST(this_machine_has_cores_memory_and_a_kernel)
     ck_assert_int_eq(facts.qemu_version[0] != '\0', qemu);
     ck_assert_msg(strpbrk(facts.qemu_version, " (\n") == NULL, "%s", facts.qemu_version);
     ck_assert_str_ne(facts.kvm_reason, "");
+    ck_assert(facts.cpu_baseline == CPU_BASELINE_HOST ||
+              (facts.engines & ENGINE_BIT(ENGINE_KVM)) != 0);
     ck_assert_uint_gt(facts.tsc_khz, 100000); /* slower ones are in museums */
     ck_assert_uint_lt(facts.tsc_khz, 10000000);
+}
+END_TEST
+
+START_TEST(what_the_model_calls_a_baseline_is_a_level_of_berth_vmm)
+{
+    for (unsigned i = CPU_BASELINE_HOST; i <= CPU_BASELINE_V4; i++) {
+        ck_assert_str_eq(cpu_baseline_names[i], cpu_level_name((enum cpu_level)i));
+    }
+}
+END_TEST
+
+/* Every CPU on which KVM is native today has the second level. */
+START_TEST(a_host_says_which_baseline_it_gives)
+{
+    struct host_facts facts;
+    ck_assert_int_eq(host_facts_read(&facts, NULL), 0);
+    if ((facts.engines & ENGINE_BIT(ENGINE_KVM)) == 0) {
+        return; /* and then it has none */
+    }
+    ck_assert_uint_ge(facts.cpu_baseline, CPU_BASELINE_V2);
+    ck_assert_uint_eq(facts.cpu_baseline >= CPU_BASELINE_V3,
+                      __builtin_cpu_supports("x86-64-v3") != 0);
 }
 END_TEST
 
@@ -144,6 +169,8 @@ int main(void)
                         sizeof(bad_stats) / sizeof(bad_stats[0]));
     tcase_add_test(tests, memory_is_read_by_its_names);
     tcase_add_test(tests, this_machine_has_cores_memory_and_a_kernel);
+    tcase_add_test(tests, what_the_model_calls_a_baseline_is_a_level_of_berth_vmm);
+    tcase_add_test(tests, a_host_says_which_baseline_it_gives);
     tcase_add_test(tests, without_qemu_in_the_path_its_engine_is_not_offered);
     tcase_add_test(tests, a_reserve_leaves_something_for_vms);
     tcase_add_test(tests, usage_is_within_what_there_is);

@@ -6,12 +6,12 @@ START_TEST(versions_are_told_of_both)
     assert_ran("version", 0);
     assert_like(
         ran.out,
-        "berth   *\nberthd  * (host h1, leader h1, API v1, levels 1 to *)\nlevel   3\n");
+        "berth   *\nberthd  * (host h1, leader h1, API v1, levels 1 to *)\nlevel   4\n");
     assert_ran("version --local", 0);
     ck_assert_contains(ran.out, "berthd  not reached\n");
     assert_ran("version -o json", 0);
     ck_assert_contains(ran.out, "\"leader\": \"h1\"");
-    ck_assert_contains(ran.out, "\"level\": 3");
+    ck_assert_contains(ran.out, "\"level\": 4");
     served_end(0);
     assert_ran("version", 0);
     ck_assert_contains(ran.out, "berthd  not reached\n");

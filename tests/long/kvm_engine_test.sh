@@ -116,7 +116,7 @@ berth_on ls host -o json | jq -r '.items[0].status | .kvm, .engines' >engines
 head -n 1 engines >kvm && grep -q native kvm || fail "KVM is not native: $(cat engines)"
 
 check "limits wait for the level that brought them"
-wait_for 120 "level 3" sh -c 'berth --state /root/h1 version >version; grep -q "^level *3" version'
+wait_for 120 "level 4" sh -c 'berth --state /root/h1 version >version; grep -q "^level *4" version'
 
 check "a template with engine: kvm becomes a berth-vmm that answers over the tenant network"
 berth_on apply vm.yaml --wait --timeout 300s || fail "it does not become ready: $(vm .status)"

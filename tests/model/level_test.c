@@ -93,7 +93,7 @@ START_TEST(a_command_of_a_later_level_is_not_applied)
 END_TEST
 
 #ifdef BERTH_NEXT_LEVEL
-#define LEVEL_IMAGES 4 /* brought the quota of images */
+#define LEVEL_IMAGES 5 /* brought the quota of images */
 
 static struct tenant *tenant_with_images(void)
 {
@@ -118,7 +118,7 @@ START_TEST(a_field_is_not_proposed_before_its_level)
     command_fini(&command);
     command_of(tenant_with_images(), &command);
     ck_assert_int_eq(command_check_level(&command, LEVEL_IMAGES - 1, &err), BERTH_ELEVEL);
-    ck_assert_str_eq(err.text, "tenant: images needs level 4, the cluster is at 3");
+    ck_assert_str_eq(err.text, "tenant: images needs level 5, the cluster is at 4");
     ck_assert_int_eq(command_check_level(&command, LEVEL_IMAGES, &err), 0);
     command_fini(&command);
 }

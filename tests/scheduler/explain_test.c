@@ -79,6 +79,31 @@ static void put_engine(enum engine engine)
     (void)admit_one("a", "e");
 }
 
+static void put_baseline(enum cpu_baseline baseline)
+{
+    struct template *template = make_template(DEFAULT_TENANT, "b", NULL);
+    ck_assert_int_eq(level_at_least(LEVEL_MACHINES), 0);
+    template->spec.cpu.baseline = baseline;
+    ck_assert_int_eq(put(KIND_TEMPLATE, template), 0);
+    (void)admit_one("a", "b");
+}
+
+static void make_no_baseline(void)
+{
+    put_baseline(CPU_BASELINE_V2);
+}
+
+static void make_older_cpus(void)
+{
+    set_host_baseline(h1, CPU_BASELINE_V2);
+    put_baseline(CPU_BASELINE_V3);
+}
+
+static void mend_baseline(void)
+{
+    set_host_baseline(h1, CPU_BASELINE_V4); /* more is as good */
+}
+
 static void make_suspect(void)
 {
     (void)admit_plain("a");
@@ -418,6 +443,14 @@ static const struct {
     {make_no_fake, mend_fake, "engine", "engine: fake is not installed here",
      "engine: auto, or a berthd with this engine on h1",
      "no host: 1 of 1 lacks the engine"},
+    {make_no_baseline, mend_baseline, "baseline",
+     "baseline: x86-64-v2 is engine kvm's, which has none here",
+     "cpu.baseline: host, or native KVM and berth-vmm on h1",
+     "no host: 1 of 1 lacks the CPU's baseline"},
+    {make_older_cpus, mend_baseline, "baseline",
+     "baseline: its CPUs give x86-64-v2, not x86-64-v3",
+     "cpu.baseline: x86-64-v2, or add a host with newer CPUs",
+     "no host: 1 of 1 lacks the CPU's baseline"},
     {make_zone, NULL, "require", "require: host.zone == r2 (is not set)",
      "berth host label h1 zone=r2 where that is so, drop the rule host.zone == r2 from "
      "placement.require, or add a host that meets it",

@@ -189,6 +189,25 @@ START_TEST(a_host_takes_no_more_vms_than_it_can_report)
 }
 END_TEST
 
+START_TEST(a_vm_goes_where_its_baseline_is)
+{
+    struct template *template = make_template(DEFAULT_TENANT, "v3", NULL);
+    set_host_baseline(h1, CPU_BASELINE_V2);
+    set_host_baseline(h3, CPU_BASELINE_V4);
+    template->spec.cpu.baseline = CPU_BASELINE_V3;
+    ck_assert_int_eq(put(KIND_TEMPLATE, template), 0);
+    ask("plain", NULL);
+    ck_assert_uint_eq(best_host(), h1);
+
+    ask("v3", NULL);
+
+    ck_assert_uint_eq(best_host(), h3);
+    set_host_baseline(h3, CPU_BASELINE_HOST);
+    ask("v3", NULL);
+    ck_assert_uint_eq(best_host(), 0);
+}
+END_TEST
+
 START_TEST(a_host_without_capacity_takes_nothing)
 {
     set_host(h1, 0, 0, ENGINE_BIT(ENGINE_QEMU), KVM_NONE);
@@ -476,6 +495,7 @@ int main(void)
     tcase_add_loop_test(tests, spread_max_is_a_rule, 1, 4);
     tcase_add_test(tests, a_group_that_is_yet_to_be_made_is_spread_too);
     tcase_add_test(tests, a_host_takes_no_more_vms_than_it_can_report);
+    tcase_add_test(tests, a_vm_goes_where_its_baseline_is);
     tcase_add_test(tests, a_host_without_capacity_takes_nothing);
     tcase_add_test(tests, a_host_that_this_leader_has_not_heard_is_not_trusted);
     tcase_add_test(tests,

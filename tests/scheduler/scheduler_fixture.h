@@ -65,6 +65,23 @@ static inline void set_host(uint64_t uid,
     ck_assert_int_eq(send_command(&command), 0);
 }
 
+/* One with engine kvm whose CPUs give that; the cluster's level is raised for it. */
+static inline void set_host_baseline(uint64_t uid, enum cpu_baseline baseline)
+{
+    struct command command;
+    ck_assert_int_eq(level_at_least(LEVEL_MACHINES), 0);
+    command_init(&command, COMMAND_HOST_UPDATE);
+    command.body.host_update.host = uid;
+    struct host_status *status = &command.body.host_update.status;
+    record_fini(&host_status_record, status);
+    ck_assert_int_eq(
+        record_copy(&host_status_record, &state_host(state, uid)->status, status), 0);
+    status->engines = ENGINE_BIT(ENGINE_QEMU) | ENGINE_BIT(ENGINE_KVM);
+    status->kvm = KVM_NATIVE;
+    status->cpu_baseline = baseline;
+    ck_assert_int_eq(send_command(&command), 0);
+}
+
 /* A further host with QEMU; key from 2 on, each once. */
 static inline uint64_t
 make_host(const char *name, uint8_t key, uint32_t cpu_mcpu, uint64_t memory_bytes)

@@ -178,7 +178,7 @@ done
 wait_for 60 "three voters" voters_are h1 h2 h3
 old h4 join "$(old h1 token join)" --name "$(name_of h4)" --label work=yes "${wait[@]}" </dev/null
 has_no_log h4 || fail "h4 has a part in the log"
-wait_for 30 "level 3" level_is h1 3
+wait_for 30 "level 4" level_is h1 4
 old h1 apply "$RACK_RUN/vms.yaml"
 wait_for 60 "$VMS ready VMs" ready_are $VMS
 began=$(sort "$BERTH_FAKE_INTERVALS")
@@ -190,8 +190,8 @@ write_on &
 writer=$!
 has_written() { [ "$(wc -l <"$RACK_RUN/written")" -ge "$1" ]; }
 wait_for 20 "a write" has_written 1
-restart new h3 3 --level-max 3 "${wait[@]}"
-restart new h4 4 "${wait[@]}"
+restart new h3 4 --level-max 4 "${wait[@]}"
+restart new h4 5 "${wait[@]}"
 has_no_log h4 || fail "h4 has a part in the log"
 
 check "a voter of this release is removed: the worker of the next gets its vote, and it joins again with the next release"
@@ -207,24 +207,24 @@ has_no_log h2 || fail "h2 has a part in the log"
 wait_for 60 "h1, h3 and h4, and no other, to vote" voters_are h1 h3 h4
 
 check "the last one of this release is upgraded"
-restart new h1 4 "${wait[@]}" # the leader, unless a restart has moved it
+restart new h1 5 "${wait[@]}" # the leader, unless a restart has moved it
 
 check "what only the next release knows is refused before its level"
 tenant='{"apiVersion":"berth/v1","kind":"Tenant","metadata":{"name":"shop"},"spec":{"quota":{"images":7}}}'
 put_tenant() { ask h1 PUT /v1/tenants/shop -H 'Content-Type: application/json' -d "$tenant"; }
 # Who leads only now has to hear of every host first.
-waits_for_h3() { put_tenant >"$RACK_RUN/answer" && grep -qF "images needs level 4, the cluster is at 3: $(name_of h3) takes part up to level 3" "$RACK_RUN/answer"; }
+waits_for_h3() { put_tenant >"$RACK_RUN/answer" && grep -qF "images needs level 5, the cluster is at 4: $(name_of h3) takes part up to level 4" "$RACK_RUN/answer"; }
 wait_for 20 "the refusal to say what it waits for" waits_for_h3
 says BERTH_ELEVEL "$RACK_RUN/answer"
-says_waits() { old h1 version >"$RACK_RUN/answer" && grep -qF "level   3; 4 waits: $(name_of h3) takes part up to level 3" "$RACK_RUN/answer"; }
+says_waits() { old h1 version >"$RACK_RUN/answer" && grep -qF "level   4; 5 waits: $(name_of h3) takes part up to level 4" "$RACK_RUN/answer"; }
 wait_for 20 "the version to say what the level waits for" says_waits
 
 check "before the raise an upgrade can be taken back"
-restart old h3 3 "${wait[@]}"
+restart old h3 4 "${wait[@]}"
 
 check "the last host comes over, and the level is raised"
-restart new h3 4 "${wait[@]}"
-wait_for 30 "level 4" level_is h1 4
+restart new h3 5 "${wait[@]}"
+wait_for 30 "level 5" level_is h1 5
 put_tenant >"$RACK_RUN/answer"
 says '"images":7' "$RACK_RUN/answer"
 
@@ -248,28 +248,28 @@ remember h4
 old h4 down
 content h4 >"$RACK_RUN/content"
 refused old h4 up "${wait[@]}"
-says 'start failed code=BERTH_ELEVEL why="the cluster is at level 4, this berthd takes part up to level 3' "$RACK_RUN/refused"
+says 'start failed code=BERTH_ELEVEL why="the cluster is at level 5, this berthd takes part up to level 4' "$RACK_RUN/refused"
 diff "$RACK_RUN/content" <(content h4) || fail "its data was touched"
 
 check "nor does it go on where only the log tells it"
 rm "$RACK_RUN/h4/level"
 : >"$RACK_RUN/h4/berthd.log" # the check before has the same words
 refused old h4 up "${wait[@]}" --timeout 60s
-wait_for 20 "it to say why" grep -q "the cluster is at level 4, this berthd takes part up to level 3" "$RACK_RUN/h4/berthd.log"
+wait_for 20 "it to say why" grep -q "the cluster is at level 5, this berthd takes part up to level 4" "$RACK_RUN/h4/berthd.log"
 wait_for 20 "it to end" has_ended h4
 diff "$RACK_RUN/content" <(content h4) || fail "its data was touched"
 new h4 up "${wait[@]}" </dev/null
-wait_for 30 "h4 to be back" is_back h4 4
+wait_for 30 "h4 to be back" is_back h4 5
 [ "$(old h4 ls network -t load -o name | wc -l)" -ge "$(wc -l <"$RACK_RUN/wanted")" ] || fail "writes are lost"
 
 check "nor is it let in, nor a backup of the new level read by it"
 token=$(old h1 token join)
 refused old h5 join "$token" --name "$(name_of h5)" "${wait[@]}" --timeout 60s
-says "the cluster is at level 4, this berthd takes part up to level 3" "$RACK_RUN/refused"
+says "the cluster is at level 5, this berthd takes part up to level 4" "$RACK_RUN/refused"
 new h5 join "$token" --name "$(name_of h5)" "${wait[@]}" </dev/null
 new h1 backup save "$RACK_RUN/backup" >/dev/null
 refused old h1 backup verify "$RACK_RUN/backup"
-says "the backup is of level 4" "$RACK_RUN/refused"
+says "the backup is of level 5" "$RACK_RUN/refused"
 
 check "teardown leaves nothing"
 rack_down
