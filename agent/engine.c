@@ -85,9 +85,19 @@ int engine_vm_set_machine(struct engine_vm *vm,
         memcpy(vm->disks[i].name, disk->name, sizeof(vm->disks[i].name));
         vm->disks[i].from = disk->from;
         vm->disks[i].size_bytes = disk->size_bytes;
+        vm->disks[i].read_only = disk->read_only;
     }
     engine_limits_of(machine, &vm->limits);
     return 0;
+}
+
+bool engine_vm_keeps_disks(const struct engine_vm *vm)
+{
+    bool keeps = vm->disk_count == 0 && vm->disk_path[0] != '\0'; /* it may boot that */
+    for (uint32_t i = 0; i < vm->disk_count; i++) {
+        keeps = keeps || !vm->disks[i].read_only;
+    }
+    return keeps;
 }
 
 /* Names become parts of options and paths: nothing but names may be in them. */

@@ -75,7 +75,8 @@ struct engine_nic {
 
 struct engine_disk {
     char name[NAME_SIZE];
-    uint32_t from; /* enum disk_source */
+    uint32_t from;  /* enum disk_source */
+    bool read_only; /* the image's disk, of which no other is made */
     uint64_t size_bytes;
 };
 
@@ -112,6 +113,9 @@ int engine_vm_set_machine(struct engine_vm *vm,
                           const struct machine_spec *machine,
                           const char *image_cmdline,
                           struct err *err);
+
+/* Whether its runs leave disks of its own behind. */
+bool engine_vm_keeps_disks(const struct engine_vm *vm);
 
 /* Folder, names, memory and CPUs: what no program could do without. 0 or BERTH_EINVALID.
  */

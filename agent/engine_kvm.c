@@ -86,8 +86,9 @@ add_disk(struct argument_list *list, const struct engine_vm *vm, uint32_t i, int
     char base[DIGEST_HEX_SIZE + 32] = "";
     char hex[DIGEST_HEX_SIZE];
     struct digest digest;
+    const bool read_only = vm->disks[i].read_only;
     const int file = (*at)++;
-    if (vm->disks[i].from == DISK_FROM_IMAGE) {
+    if (vm->disks[i].from == DISK_FROM_IMAGE && !read_only) {
         const bool named = image_digest(vm->disk_path, &digest);
         if (named) {
             digest_format(&digest, hex);
@@ -100,8 +101,9 @@ add_disk(struct argument_list *list, const struct engine_vm *vm, uint32_t i, int
     if (i < vm->limits.disk_count) {
         (void)add_limit(limit, sizeof(limit), "", "iops", &vm->limits.disks[i].limit);
     }
-    argument_list_add(list, "name=%s,overlay=fd:%d%s%s", vm->disks[i].name, file, base,
-                      limit);
+    argument_list_add(list, "name=%s,%s=fd:%d%s%s%s", vm->disks[i].name,
+                      read_only ? "raw" : "overlay", file,
+                      read_only ? ",read-only=yes" : "", base, limit);
 }
 
 static void add_nic(struct argument_list *list,
@@ -269,6 +271,9 @@ static int gift_disk(struct gift *gift,
                      struct err *err)
 {
     char path[ENGINE_PATH_SIZE];
+    if (disk->read_only) {
+        return gift_file(gift, vm->disk_path, O_RDONLY, err);
+    }
     disk_path(vm, disk, "", path);
     int r = gift_file(gift, path, O_RDWR, err);
     return r == 0 && disk->from == DISK_FROM_IMAGE
@@ -355,7 +360,7 @@ disk_make(const struct engine_vm *vm, const struct engine_disk *disk, struct err
     CLEANUP_FD int base = -1;
     disk_path(vm, disk, ".new", made);
     disk_path(vm, disk, "", path);
-    if (access(path, F_OK) == 0) {
+    if (disk->read_only || access(path, F_OK) == 0) {
         return 0; /* of an earlier run on this host: it is used again */
     }
     if (vm->disks_are_there) {

@@ -99,24 +99,42 @@ static void escape(const char *text, char *ret_text, size_t size)
     ret_text[at] = '\0';
 }
 
+/* Its own, or for all who only read it that of the image. */
+static void
+add_disk_file(struct argument_list *arguments, const struct engine_vm *vm, uint32_t i)
+{
+    char file[2 * ENGINE_PATH_SIZE];
+    argument_list_add(arguments, "-blockdev");
+    if (vm->disks[i].read_only) {
+        escape(vm->disk_path, file, sizeof(file));
+        argument_list_add(arguments,
+                          "driver=%s,node-name=disk%" PRIu32
+                          ",read-only=on,file.driver=file,file.filename=%s",
+                          vm->disk_is_qcow2 ? "qcow2" : "raw", i, file);
+        return;
+    }
+    escape(vm->folder, file, sizeof(file));
+    argument_list_add(arguments,
+                      "driver=qcow2,node-name=disk%" PRIu32
+                      ",discard=unmap,file.driver=file,file.filename=%s/disk-%s.qcow2",
+                      i, file, vm->disks[i].name);
+}
+
 static void add_disks(struct argument_list *arguments,
                       const struct engine_vm *vm,
                       const struct platform *platform)
 {
-    char folder[2 * ENGINE_FOLDER_MAX];
-    escape(vm->folder, folder, sizeof(folder));
     for (uint32_t i = 0; i < vm->disk_count; i++) {
-        argument_list_add(arguments, "-blockdev");
-        argument_list_add(
-            arguments,
-            "driver=qcow2,node-name=disk%" PRIu32
-            ",discard=unmap,file.driver=file,file.filename=%s/disk-%s.qcow2",
-            i, folder, vm->disks[i].name);
-        argument_list_add(arguments, "-device");
+        char id[NAME_SIZE + 16] = "";
         char serial[VIRTIO_BLOCK_SERIAL_SIZE + 1]; /* the same with either engine */
+        add_disk_file(arguments, vm, i);
+        if (vm->disks[i].read_only) { /* nothing else tells which it is: qmp_limits.c */
+            (void)snprintf(id, sizeof(id), ",id=disk-%s", vm->disks[i].name);
+        }
         virtio_block_serial(vm->disks[i].name, serial);
-        argument_list_add(arguments, "virtio-blk-%s,drive=disk%" PRIu32 ",serial=%s",
-                          bus(platform), i, serial);
+        argument_list_add(arguments, "-device");
+        argument_list_add(arguments, "virtio-blk-%s,drive=disk%" PRIu32 ",serial=%s%s",
+                          bus(platform), i, serial, id);
     }
 }
 
@@ -343,7 +361,7 @@ static void disks_make(struct qemu_run *run)
     for (; run->disk_next < run->run.vm.disk_count; run->disk_next++) {
         char path[ENGINE_PATH_SIZE];
         disk_path(run, "", path);
-        if (access(path, F_OK) != 0) {
+        if (!run->run.vm.disks[run->disk_next].read_only && access(path, F_OK) != 0) {
             run->run.vm.disks_are_there ? disk_missing(run, path) : disk_make(run);
             return;
         }

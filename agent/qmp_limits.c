@@ -24,16 +24,21 @@ static int tell(const struct telling *telling, const char *command, json_t *take
                               telling->reply, telling->context, telling->err);
 }
 
-/* The disk's device, by a file that no other disk of the VM has; NULL: there is none. */
+/* The disk's device, by a file that no other disk of the VM has, or its name, which one
+ * has that is only read; NULL: there is none. */
 static const char *device_of(const json_t *blocks, const char *disk)
 {
     char file[NAME_SIZE + 16];
+    char id[NAME_SIZE + 16];
     (void)snprintf(file, sizeof(file), "/disk-%s.qcow2", disk); /* fits */
+    (void)snprintf(id, sizeof(id), "/disk-%s/", disk);          /* likewise */
     for (size_t i = 0; i < json_array_size(blocks); i++) {
         const json_t *block = json_array_get(blocks, i);
         const json_t *inserted = json_object_get(block, "inserted");
-        if (strstr(json_member_text(inserted, "file", ""), file) != NULL) {
-            return json_member_text(block, "qdev", NULL);
+        const char *device = json_member_text(block, "qdev", NULL);
+        if (strstr(json_member_text(inserted, "file", ""), file) != NULL ||
+            (device != NULL && strstr(device, id) != NULL)) {
+            return device;
         }
     }
     return NULL;

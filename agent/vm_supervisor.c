@@ -115,8 +115,8 @@ static void vm_begin(struct vm_entry *vm, const struct vm_order *order, bool hol
 {
     uint64_t now_ms = clock_wall_ms(vm->supervisor->host.clock);
     /* One that goes on with what an earlier run left has disks if that one had. */
-    vm->diskless = (order->disk_epoch == 0 || vm->diskless) &&
-                   order->vm.disk_count == 0 && order->vm.disk_path[0] == '\0';
+    vm->diskless =
+        (order->disk_epoch == 0 || vm->diskless) && !engine_vm_keeps_disks(&order->vm);
     vm->order = *order;
     vm->limits = order->vm.limits;
     vm->limits_known = true;

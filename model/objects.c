@@ -171,7 +171,8 @@ uint64_t machine_disk_bytes(const struct machine_spec *machine)
 {
     uint64_t sum = 0;
     for (uint32_t i = 0; i < machine->disks.count; i++) {
-        sum += machine->disks.items[i].size_bytes;
+        const struct disk_spec *disk = &machine->disks.items[i];
+        sum += disk->read_only ? 0 : disk->size_bytes;
     }
     return sum;
 }
@@ -539,12 +540,16 @@ _Static_assert(offsetof(struct disk_spec, name) == 0 &&
 static void check_machine_disks(struct check *check, const struct machine_spec *machine)
 {
     for (uint32_t i = 0; i < machine->disks.count; i++) {
-        if (machine->disks.items[i].size_bytes % SECTOR_BYTES != 0) {
-            size_t before = path_enter(check, ".disks[%" PRIu32 "]", i);
+        const struct disk_spec *disk = &machine->disks.items[i];
+        size_t before = path_enter(check, ".disks[%" PRIu32 "]", i);
+        if (disk->size_bytes % SECTOR_BYTES != 0) {
             fault_at(check, "size", "is not a whole number of 512-byte sectors",
                      "use MiB or GiB");
-            path_leave(check, before);
         }
+        if (disk->read_only && disk->from != DISK_FROM_IMAGE) {
+            fault_at(check, "readOnly", "is for the image's disk", "from: image");
+        }
+        path_leave(check, before);
     }
 }
 

@@ -188,7 +188,9 @@ RECORD_DECLARE(nic_limit, NIC_LIMIT_FIELDS)
     F(S, 3, U64, size_bytes, "size", UNIT_BYTES, FIELD_REQUIRED, 1 * MIB, 64 * TIB, 0, \
       "size")                                                                          \
     F(S, 4, RECORD, limit, "limit", disk_limit, FIELD_SINCE(LEVEL_LIMITS), 0, 0, 0,    \
-      "how fast it may be; a change reaches running VMs")
+      "how fast it may be; a change reaches running VMs")                              \
+    F(S, 5, BOOL, read_only, "readOnly", none, FIELD_SINCE(LEVEL_MACHINES), 0, 1, 0,   \
+      "the image's disk itself, for all VMs that read it")
 RECORD_DECLARE(disk_spec, DISK_SPEC_FIELDS)
 #define NIC_SPEC_FIELDS(F, S)                                                         \
     F(S, 1, NAME, name, "name", none, FIELD_REQUIRED, 1, 63, 0, "name inside the VM") \
@@ -742,7 +744,7 @@ unsigned object_check(enum kind kind,
 /* True for 1-63 of [a-z0-9-], starting with a letter, not ending with '-'. */
 bool name_valid(const char *name);
 /* All disks of a machine at their full size: what they may grow to. An image's disk that
- * nobody asked for counts nothing. */
+ * nobody asked for counts nothing, nor does one that is only read. */
 uint64_t machine_disk_bytes(const struct machine_spec *machine);
 /* The most that a snapshot of it may take: memory, and its disks in full. */
 uint64_t machine_snapshot_bytes(const struct machine_spec *machine);

@@ -138,6 +138,29 @@ START_TEST(a_vm_has_the_baseline_that_it_asks_for)
 }
 END_TEST
 
+START_TEST(a_disk_that_is_only_read_is_the_images)
+{
+    static const char *const want[] = {
+        HEAD,       "console=ttyS0 panic=-1 quiet",
+        "--kvm",    "fd:5",
+        "--kernel", "fd:6",
+        "--qmp",    "fd:7",
+        "--serial", "fd:8",
+        "--vsock",  "cid=3,listen=fd:9",
+        "--disk",   "name=root,raw=fd:10,read-only=yes,iops=50",
+        "--disk",   "name=data,overlay=fd:11",
+        NULL};
+    struct engine_vm vm = kernel_vm();
+    vm.initrd_path[0] = '\0';
+    vm.disks[0].read_only = true;
+    vm.limits.disk_count = 1;
+    vm.limits.disks[0].limit.operations = 50;
+    vm.nic_count = 0;
+
+    ck_arguments(engine_kvm_arguments(&native, &vm, NULL), want);
+}
+END_TEST
+
 START_TEST(what_it_goes_on_from_is_handed_over_behind_the_channels)
 {
     static const char *const want[] = {HEAD,         "console=ttyS0 panic=-1 quiet",
@@ -759,6 +782,39 @@ START_TEST(limits_are_in_force_from_the_start_and_when_they_change)
 }
 END_TEST
 
+/* The image's disk itself: nothing is made of it, and nothing is left. */
+START_TEST(a_guest_reads_the_disk_of_its_image)
+{
+    struct vm_order order = order_of();
+    char *image = temp_dir_path(&bench.dir, "image");
+    char *path = temp_dir_path(&bench.dir, "vms/7/qmp.sock");
+    char *made = temp_dir_path(&bench.dir, "vms/7/disk-data.overlay");
+    temp_dir_write(&bench.dir, "image", "what all read");
+    ck_assert_int_eq(truncate(image, MIB), 0);
+    (void)snprintf(order.vm.disk_path, sizeof(order.vm.disk_path), "%s", image);
+    order.vm.disks[0] = (struct engine_disk){
+        .name = "data", .from = DISK_FROM_IMAGE, .read_only = true, .size_bytes = MIB};
+    start_order(&order, false);
+    (void)wait_phase(UID, PHASE_READY);
+    close_supervisor();
+    json_t *disks = qmp_ask(path, "query-block");
+    const json_t *inserted = json_object_get(json_array_get(disks, 0), "inserted");
+
+    ck_assert(json_is_true(json_object_get(inserted, "ro")));
+    ck_assert_uint_eq(
+        json_member_u64(json_object_get(inserted, "image"), "virtual-size", 0), MIB);
+    ck_assert_int_ne(access(made, F_OK), 0);
+
+    json_decref(disks);
+    open_supervisor();
+    ck_assert_int_eq(vm_supervisor_stop(bench.supervisor, UID, 1, UINT64_MAX, NULL), 0);
+    ck_assert(wait_phase(UID, PHASE_STOPPED).diskless);
+    free(image);
+    free(path);
+    free(made);
+}
+END_TEST
+
 START_TEST(a_frozen_guest_says_nothing_and_goes_on_when_it_is_thawed)
 {
     struct vm_report ready = boot();
@@ -944,6 +1000,7 @@ static void add_real(Suite *suite)
     tcase_add_loop_test(tests, one_ended_from_outside_is_a_failure_not_a_shutdown, 0, 2);
     tcase_add_test(tests, a_guest_outlives_its_daemon_and_is_taken_over_with_its_console);
     tcase_add_test(tests, limits_are_in_force_from_the_start_and_when_they_change);
+    tcase_add_test(tests, a_guest_reads_the_disk_of_its_image);
     tcase_add_test(tests, a_frozen_guest_says_nothing_and_goes_on_when_it_is_thawed);
     tcase_add_test(tests, auto_means_kvm_for_a_kernel_and_its_choice_is_kept);
     tcase_add_test(tests,
@@ -982,6 +1039,7 @@ int main(void)
     TCase *tests = tcase_create("arguments");
     tcase_add_test(tests, everything_is_handed_over_by_number);
     tcase_add_test(tests, a_vm_has_the_baseline_that_it_asks_for);
+    tcase_add_test(tests, a_disk_that_is_only_read_is_the_images);
     tcase_add_test(tests, what_it_goes_on_from_is_handed_over_behind_the_channels);
     tcase_add_test(tests, a_vm_begins_with_the_limits_of_its_devices);
     tcase_add_test(tests, without_initrd_and_devices_the_numbers_close_up);

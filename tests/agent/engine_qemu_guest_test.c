@@ -111,6 +111,36 @@ START_TEST(a_guest_runs_with_its_limits_and_takes_on_others)
 }
 END_TEST
 
+START_TEST(a_guest_boots_from_a_disk_that_it_only_reads)
+{
+    struct vm_order order = order_of(UID, 1);
+    char *path = temp_dir_path(&bench.dir, "vms/7/qmp.sock");
+    char *made = temp_dir_path(&bench.dir, "vms/7/disk-root.qcow2");
+    order.vm.disks[order.vm.disk_count++] = (struct engine_disk){
+        .name = "root", .from = DISK_FROM_IMAGE, .read_only = true, .size_bytes = MIB};
+    order.vm.limits.disk_count = 1;
+    order.vm.limits.disks[0] = (struct engine_disk_limit){"root", {.operations = 500}};
+    start_order(&order, false);
+    wait_console(UID, "boot sector");
+    (void)wait_phase(UID, PHASE_READY);
+    close_supervisor();
+    json_t *disks = qmp_ask(path, "query-block");
+    const json_t *inserted = json_object_get(json_array_get(disks, 0), "inserted");
+
+    ck_assert_uint_eq(json_array_size(disks), 1);
+    ck_assert(json_is_true(json_object_get(inserted, "ro")));
+    ck_assert_uint_eq(json_member_u64(inserted, "iops", 0), 500);
+    ck_assert_int_ne(access(made, F_OK), 0);
+
+    json_decref(disks);
+    open_supervisor();
+    ck_assert_int_eq(vm_supervisor_stop(bench.supervisor, UID, 1, UINT64_MAX, NULL), 0);
+    ck_assert(wait_phase(UID, PHASE_STOPPED).diskless);
+    free(path);
+    free(made);
+}
+END_TEST
+
 START_TEST(a_limit_that_cannot_be_in_force_starts_nothing)
 {
     struct vm_order order = order_of(UID, 1);
@@ -273,6 +303,7 @@ static void add_real(Suite *suite)
     tcase_add_test(tests, a_lease_that_ends_waits_for_no_qemu_that_is_asked_to_end);
     tcase_add_test(tests, a_held_guest_does_not_run_until_it_is_told);
     tcase_add_test(tests, a_guest_runs_with_its_limits_and_takes_on_others);
+    tcase_add_test(tests, a_guest_boots_from_a_disk_that_it_only_reads);
     tcase_add_test(tests, a_limit_that_cannot_be_in_force_starts_nothing);
     tcase_add_test(tests, a_guest_that_ignores_the_button_is_killed_at_the_deadline);
     tcase_add_loop_test(tests, a_qemu_ended_from_outside_is_a_failure_not_a_shutdown, 0,

@@ -211,6 +211,42 @@ START_TEST(a_disk_image_boots_on_q35_from_overlays_with_explicit_formats)
 }
 END_TEST
 
+START_TEST(a_disk_that_is_only_read_is_the_images)
+{
+    static const char *const want[] = {
+        HEAD,
+        "-machine",
+        "q35",
+        "-accel",
+        "tcg,thread=multi",
+        "-cpu",
+        "max,-erms,-la57",
+        "-smp",
+        "2",
+        "-m",
+        "128M",
+        CHANNELS("pci"),
+        "-device",
+        "pvpanic",
+        "-blockdev",
+        "driver=qcow2,node-name=disk0,read-only=on,file.driver=file,"
+        "file.filename=/images/a,,b",
+        "-device",
+        "virtio-blk-pci,drive=disk0,serial=root,id=disk-root",
+        NIC("pci"),
+        NULL};
+    struct engine_vm vm = kernel_vm();
+    vm.kernel_path[0] = '\0';
+    vm.disk_is_qcow2 = true;
+    (void)snprintf(vm.disk_path, sizeof(vm.disk_path), "/images/a,b");
+    vm.disks[0] =
+        (struct engine_disk){.name = "root", .from = DISK_FROM_IMAGE, .read_only = true};
+    vm.disk_count = 1;
+
+    ck_arguments(engine_qemu_arguments(&vm, KVM_NONE, 2250000), want);
+}
+END_TEST
+
 START_TEST(the_largest_vm_fits_the_argument_list)
 {
     struct engine_vm vm = kernel_vm();
@@ -311,6 +347,7 @@ static void add_arguments(Suite *suite)
     tcase_add_test(arguments,
                    a_disk_image_boots_on_q35_from_overlays_with_explicit_formats);
     tcase_add_test(arguments, a_baseline_is_not_for_it);
+    tcase_add_test(arguments, a_disk_that_is_only_read_is_the_images);
     tcase_add_test(arguments, the_largest_vm_fits_the_argument_list);
     tcase_add_loop_test(arguments, a_vm_that_cannot_be_meant_is_refused, 0,
                         sizeof(breaks) / sizeof(breaks[0]));

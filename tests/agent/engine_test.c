@@ -14,7 +14,7 @@ START_TEST(a_machine_takes_over_the_templates_figures)
     struct engine_vm vm = {0};
     char extra[] = "quiet";
     struct disk_spec disks[2] = {
-        {.name = "root", .from = DISK_FROM_IMAGE, .size_bytes = GIB},
+        {.name = "root", .from = DISK_FROM_IMAGE, .size_bytes = GIB, .read_only = true},
         {.name = "data", .from = DISK_EMPTY, .size_bytes = MIB},
     };
     struct machine_spec machine = {
@@ -34,6 +34,21 @@ START_TEST(a_machine_takes_over_the_templates_figures)
     ck_assert_uint_eq(vm.disk_count, 2);
     ck_assert_str_eq(vm.disks[1].name, "data");
     ck_assert_uint_eq(vm.disks[0].from, DISK_FROM_IMAGE);
+    ck_assert(vm.disks[0].read_only && !vm.disks[1].read_only);
+}
+END_TEST
+
+START_TEST(what_is_only_read_leaves_no_disks)
+{
+    struct engine_vm vm = {.disk_count = 0};
+    ck_assert(!engine_vm_keeps_disks(&vm));
+    (void)snprintf(vm.disk_path, sizeof(vm.disk_path), "/images/1");
+    ck_assert(engine_vm_keeps_disks(&vm)); /* it may be booted, without being asked for */
+    vm.disks[vm.disk_count++] =
+        (struct engine_disk){.from = DISK_FROM_IMAGE, .read_only = true};
+    ck_assert(!engine_vm_keeps_disks(&vm));
+    vm.disks[vm.disk_count++] = (struct engine_disk){.from = DISK_EMPTY};
+    ck_assert(engine_vm_keeps_disks(&vm));
 }
 END_TEST
 
@@ -142,6 +157,7 @@ int main(void)
     Suite *suite = suite_create("engine");
     TCase *tests = tcase_create("engine");
     tcase_add_test(tests, a_machine_takes_over_the_templates_figures);
+    tcase_add_test(tests, what_is_only_read_leaves_no_disks);
     tcase_add_test(tests, a_command_line_that_does_not_fit_is_refused);
     tcase_add_test(tests, a_crash_is_told_with_status_and_last_words);
     tcase_add_loop_test(tests, auto_is_the_first_engine_that_can_and_never_the_fake, 0,

@@ -182,8 +182,8 @@ START_TEST(disks_without_a_name_are_found_by_their_files)
 {
     static const char text[] =
         "[{'qdev':'/empty'}," BLOCK("/m/root", "/s/7/disk-root.qcow2") "," BLOCK(
-            "/m/other", "/s/7/disk-data2.qcow2") "," BLOCK("/m/data",
-                                                           "/s/7/disk-data.qcow2") "]";
+            "/m/other", "/s/7/disk-data2.qcow2") "," BLOCK("/m/disk-data/backend",
+                                                           "/images/0123") "]";
     char *plain = strdup(text);
     for (char *at = plain; *at != '\0'; at++) {
         *at = *at == '\'' ? '"' : *at;
@@ -195,7 +195,7 @@ START_TEST(disks_without_a_name_are_found_by_their_files)
     ck_assert_int_eq(
         qmp_limits_tell(client, &limits, blocks, false, on_reply, NULL, NULL), 0);
 
-    ck_disk("/m/data", &limits.disks[0].limit);
+    ck_disk("/m/disk-data/backend", &limits.disks[0].limit); /* it is only read */
     ck_disk("/m/root", &limits.disks[1].limit);
     json_decref(blocks);
 }

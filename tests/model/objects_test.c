@@ -141,6 +141,11 @@ static const struct fault faults[] = {
     {TEMPLATE("'disks':[{'name':'a','size':'1MiB','limit':{'iops':10,'iopsBurst':10,"
               "'bandwidth':'64KiB/s','burst':'1MiB'}}]"),
      ""},
+    {TEMPLATE("'engine':'qemu','cpu':{'baseline':'x86-64-v2'}"),
+     "spec.cpu.baseline: is not for engine qemu\n"},
+    {TEMPLATE("'disks':[{'name':'a','size':'1MiB','readOnly':true}]"),
+     "spec.disks[0].readOnly: is for the image's disk\n"},
+    {TEMPLATE("'disks':[{'name':'a','from':'image','size':'1MiB','readOnly':true}]"), ""},
     {TEMPLATE("'cmdline':'a\\nb'"), "spec.cmdline: holds a control character\n"},
     /* Group */
     {GROUP("'autoscale':{'min':5,'max':4,'targets':[{'target':'60%'}]}"),
