@@ -95,6 +95,7 @@ struct engine_vm {
     bool disk_is_qcow2; /* else raw; by agent/disk_format.h, never by QEMU */
     char memory_path[ENGINE_PATH_SIZE]; /* of a machine saved there, which goes on with
                                            disks_are_there; "": it boots */
+    bool memory_is_lazy;                /* that is read while it runs */
     char cmdline[ENGINE_CMDLINE_SIZE];
     struct engine_disk disks[DISKS_MAX];
     uint32_t disk_count;

@@ -185,6 +185,9 @@ char **engine_kvm_arguments(const struct engine_host *host,
     argument_list_add(&list, "cid=%" PRIu64 ",listen=fd:%d", VSOCK_CID_MIN, at++);
     if (vm->memory_path[0] != '\0') {
         add_descriptor(&list, "--incoming", &at);
+        if (vm->memory_is_lazy) {
+            argument_list_add(&list, "--lazy");
+        }
     }
     for (uint32_t i = 0; i < vm->disk_count; i++) {
         add_disk(&list, vm, i, &at);

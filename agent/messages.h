@@ -248,7 +248,9 @@ extern const char *const order_names[]; /* run stop keep */
       "its user's: CPUs stand still until this is gone; of a run only")          \
     F(S, 11, U64, restore, "restore", UNIT_NONE, 0, 0, UINT64_MAX, 0,            \
       "begin the run from that snapshot; 0: boot. The disks of diskEpoch, if "   \
-      "any, stay until the snapshot's are complete, then go")
+      "any, stay until the snapshot's are complete, then go")                    \
+    F(S, 12, BOOL, restore_lazy, "restoreLazy", none, 0, 0, 1, 0,                \
+      "and read its memory while it runs")
 RECORD_DECLARE(msg_vm, MSG_VM_FIELDS)
 enum snapshot_order {
     SNAPSHOT_ORDER_KEEP = 0,

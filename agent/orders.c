@@ -57,6 +57,7 @@ int orders_vm(const struct state *state,
                                                                      : ORDER_RUN;
     order.paused = order.order == ORDER_RUN && vm->spec.paused;
     order.restore = order.order == ORDER_RUN ? vm->status.restore : 0;
+    order.restore_lazy = order.restore != 0 && vm->status.restore_lazy;
     memcpy(order.name, vm->meta.name, sizeof(order.name));
     memcpy(order.tenant, vm->meta.tenant, sizeof(order.tenant));
     record_fini(&machine_spec_record, &order.machine);

@@ -209,6 +209,7 @@ static void vm_start(struct worker *worker, const struct msg_vm *order)
     }
     vm.disk_epoch = order->disk_epoch;
     vm.restore = order->restore;
+    vm.vm.memory_is_lazy = order->restore_lazy;
     if (order->disk_epoch !=
         0) { /* on what they were made on, whatever the image is now */
         (void)vm_supervisor_base(worker->supervisor, order->vm, vm.vm.disk_path);

@@ -140,24 +140,12 @@ static void set_power(struct api_call *call,
     command_fini(&command);
 }
 
-/* A member of the body that is true or false; false when it is not there. */
-static int
-flag_read(const struct api_call *call, const char *name, bool *ret_flag, struct err *err)
-{
-    const struct json_value *flag = json_value_member(json_view_root(call->body), name);
-    if (flag != NULL && !json_value_is_bool(flag)) {
-        return err_set(err, BERTH_EINVALID, "%s: true or false", name);
-    }
-    *ret_flag = json_value_type(flag) == JSON_VALUE_TRUE;
-    return 0;
-}
-
 void handle_vm_start(struct api_call *call, const struct state *state)
 {
     struct start start = {0};
     struct err err;
-    if (flag_read(call, "anywhere", &start.anywhere, &err) < 0 ||
-        flag_read(call, "surelyOff", &start.surely_off, &err) < 0) {
+    if (call_flag(call, "anywhere", &start.anywhere, &err) < 0 ||
+        call_flag(call, "surelyOff", &start.surely_off, &err) < 0) {
         call_fail(call, BERTH_EINVALID, err.text);
         return;
     }

@@ -216,6 +216,19 @@ void call_fail(struct api_call *call, int code, const char *detail)
     call_fail_with(call, &(struct problem){.code = code, .detail = detail});
 }
 
+int call_flag(const struct api_call *call,
+              const char *name,
+              bool *ret_flag,
+              struct err *err)
+{
+    const struct json_value *flag = json_value_member(json_view_root(call->body), name);
+    if (flag != NULL && !json_value_is_bool(flag)) {
+        return err_set(err, BERTH_EINVALID, "%s: true or false", name);
+    }
+    *ret_flag = json_value_type(flag) == JSON_VALUE_TRUE;
+    return 0;
+}
+
 void call_fail_missing(struct api_call *call)
 {
     char detail[2 * NAME_SIZE + 64];

@@ -135,6 +135,12 @@ bool call_may_list(struct api_call *call,
                    const struct state *state,
                    enum kind kind,
                    const char *tenant);
+/* A member of the body that is true or false; false when it is not there. 0 or
+ * BERTH_EINVALID. */
+int call_flag(const struct api_call *call,
+              const char *name,
+              bool *ret_flag,
+              struct err *err);
 /* Over without an answer from here: the exchange went elsewhere. */
 void call_leave(struct api_call *call);
 

@@ -64,9 +64,15 @@ void handle_vm_restore(struct api_call *call, const struct state *state)
 {
     const struct vm *vm = call_unconditional(call, state);
     struct command command;
+    struct err err;
+    bool lazy = false;
     char text[256];
     if (vm == NULL) {
         return; /* likewise */
+    }
+    if (call_flag(call, "lazy", &lazy, &err) < 0) {
+        call_fail(call, BERTH_EINVALID, err.text);
+        return;
     }
     const char *name =
         json_value_member_text(json_view_root(call->body), "snapshot", NULL);
@@ -86,6 +92,7 @@ void handle_vm_restore(struct api_call *call, const struct state *state)
     command_init(&command, COMMAND_RESTORE_VM);
     command.body.restore_vm.vm = vm->meta.uid;
     command.body.restore_vm.snapshot = snapshot->meta.uid;
+    command.body.restore_vm.lazy = lazy;
     (void)snprintf(text, sizeof(text), "restored by %s", call->subject.name);
     (void)record_set_text(&command.body.restore_vm.reason, text);
     call_propose(call, &command, 1, call_acted);

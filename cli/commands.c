@@ -493,14 +493,17 @@ const struct cli_command cli_commands[] = {
      "have a VM go back to one of its snapshots",
      "The VM ends and starts again on the host of the snapshot, with memory and disks of "
      "then: what came since is given up, so it asks, and a script says --yes. Until it "
-     "runs, berth stop and berth start --anywhere call it off.",
+     "runs, berth stop and berth start --anywhere call it off. With --lazy it runs at "
+     "once "
+     "and its memory is read when it is touched, and the rest meanwhile: what is damaged "
+     "in the snapshot then ends it later, while it runs.",
      "berth restore db before-upgrade --wait\n"
-     "berth restore db db-3 -t shop --yes",
+     "berth restore db db-3 -t shop --yes --lazy",
      2,
      2,
      run_restore,
      DOCUMENTS_ALL,
-     {WAIT_FLAGS}},
+     {{"lazy", 0, NULL, "run at once, while its memory is read"}, WAIT_FLAGS}},
 
     {HOSTS,
      "host ls",

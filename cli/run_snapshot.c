@@ -168,7 +168,9 @@ int run_restore(struct cli *cli)
     if (strncmp(snapshot, prefix, strlen(prefix)) == 0) {
         snapshot += strlen(prefix);
     }
-    CLEANUP_JSON json_t *body = json_pack("{s:s}", "snapshot", snapshot);
+    json_t *lazy = cli_flag(cli, "lazy") != NULL ? json_true() : NULL; /* else not said */
+    CLEANUP_JSON json_t *body =
+        json_pack("{s:s, s:o*}", "snapshot", snapshot, "lazy", lazy);
     if (body == NULL || strlen(snapshot) >= NAME_SIZE) {
         return cli_fail(cli, EXIT_USAGE, "the snapshot's name is none");
     }

@@ -62,7 +62,7 @@ release_vm(struct apply *apply, const struct entry *snapshot, const char *reason
         return;
     }
     enum phase phase = vm_of(vm)->status.phase;
-    vm_of(vm)->status.restore = 0;
+    vm_restore_end(vm_of(vm));
     vm_set_reason(vm_of(vm), reason);
     apply_changed(apply, vm,
                   &(struct change_note){.verb = "not restored",
@@ -377,6 +377,7 @@ int apply_restore_vm(struct apply *apply, const struct command *command)
     vm_of(vm)->spec.power = POWER_ON;
     status->restore = restore->snapshot;
     status->restore_epoch = status->epoch;
+    status->restore_lazy = restore->lazy;
     status->restarts = 0;
     status->retry_wall_ms = 0;
     if (status->phase == PHASE_STOPPING && status->intent == STOP_INTENT_STOP) {

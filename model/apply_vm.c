@@ -76,10 +76,16 @@ void vm_set_reason(struct vm *vm, const char *reason)
     REQUIRE(r == 0);
 }
 
+void vm_restore_end(struct vm *vm)
+{
+    vm->status.restore = 0;
+    vm->status.restore_lazy = false;
+}
+
 void vm_switch_off(struct vm *vm)
 {
     vm->spec.power = POWER_OFF;
-    vm->status.restore = 0; /* its next start is the user's, from the disks there are */
+    vm_restore_end(vm); /* its next start is the user's, from the disks there are */
 }
 
 static void stamp_once(uint64_t *stamp_ms, uint64_t at_wall_ms)
@@ -157,7 +163,7 @@ void vm_remove(struct apply *apply, struct entry *vm, const char *reason)
     REQUIRE(tenant != NULL); /* it cannot go before its VMs */
     struct usage less = machine_usage(&vm_of(vm)->spec.machine);
     quota_give(apply, tenant, &less);
-    vm_of(vm)->status.restore = 0;
+    vm_restore_end(vm_of(vm));
     snapshots_delete_of(apply, vm);
     struct entry *group = vm->vm.group;
     uint32_t phase = vm_of(vm)->status.phase;

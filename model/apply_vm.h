@@ -42,6 +42,8 @@ int apply_find_vm_host(struct apply *apply,
 
 /* ---- moves ---- */
 void vm_set_reason(struct vm *vm, const char *reason);
+/* Its next run begins from no snapshot (any more). */
+void vm_restore_end(struct vm *vm);
 /* Off by its user, who has called off what was to come: its event is the caller's. */
 void vm_switch_off(struct vm *vm);
 /* Moves by the phase table, with reason, time stamps, event. at_wall_ms 0: now. */

@@ -30,7 +30,7 @@ static void call_restore_off(struct apply *apply, struct entry *vm)
         (vm->vm.host != NULL && status->phase != PHASE_STOPPING)) {
         return;
     }
-    status->restore = 0;
+    vm_restore_end(vm_of(vm));
     apply_changed(apply, vm,
                   &(struct change_note){.verb = "not restored",
                                         .reason = "started anywhere by its user",
@@ -58,7 +58,7 @@ static void power_on(struct apply *apply, struct entry *vm, bool anywhere)
     if (status->phase == PHASE_STOPPED || status->phase == PHASE_FAILED) {
         vm_place_settle(apply, vm);
         status->restarts = 0;
-        status->restore = 0; /* with the disks that there are */
+        vm_restore_end(vm_of(vm)); /* with the disks that there are */
         status->retry_wall_ms = 0;
         char reason[128];
         (void)snprintf(reason, sizeof(reason), SWITCHED_ON "%s%s",

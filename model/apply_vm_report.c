@@ -43,7 +43,7 @@ vm_end(struct apply *apply, struct entry *vm, const struct cmd_vm_phase *report)
     const struct snapshot *begins =
         state_snapshot(apply->state, vm_of(vm)->status.restore);
     if (begins == NULL || begins->status.phase != SNAPSHOT_READY) {
-        vm_of(vm)->status.restore = 0; /* nothing to try again with */
+        vm_restore_end(vm_of(vm)); /* nothing to try again with */
     }
     vm_entry_set_target(vm, NULL);
     if (!elsewhere) {
@@ -111,7 +111,7 @@ static void take_run(struct entry *vm, const struct cmd_vm_phase *report)
     /* The next run goes on with what this one has written, however this one is found. One
      * that was there before the wish to go back is not the snapshot's. */
     if ((runs || report->begun) && report->epoch > status->restore_epoch) {
-        status->restore = 0;
+        vm_restore_end(vm_of(vm));
     }
     if ((runs || report->begun) && vm->vm.keeper != NULL) {
         vm_entry_keep(vm, NULL, 0); /* those of before, elsewhere: this run's are newer */

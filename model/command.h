@@ -235,7 +235,9 @@
     F(S, 2, U64, snapshot, "snapshot", UNIT_NONE, 0, 1, UINT64_MAX, 0, "uid")        \
     F(S, 3, U64, expected_revision, "expectedRevision", UNIT_NONE, 0, 0, UINT64_MAX, \
       REVISION_ANY, "compare-and-set, of the VM")                                    \
-    F(S, 4, TEXT, reason, "reason", UNIT_NONE, 0, 0, 255, 0, "why")
+    F(S, 4, TEXT, reason, "reason", UNIT_NONE, 0, 0, 255, 0, "why")                  \
+    F(S, 5, BOOL, lazy, "lazy", none, FIELD_SINCE(LEVEL_MACHINES), 0, 1, 0,          \
+      "run at once: memory is read when it is touched")
 
 /* X(ENUM, number, member, FIELDS): numbers are for ever. */
 #define COMMANDS(X)                                                                      \

@@ -17,7 +17,8 @@
     X(3, "VMs are paused, saved in snapshots and restored; "   \
          "a VM that waits for its host starts nowhere else "   \
          "by itself after a restore or a recovery")            \
-    X(4, "baselines of CPUs, disks that are only read")        \
+    X(4, "baselines of CPUs, disks that are only read, "       \
+         "restores that run at once")                          \
     LEVEL_NEXT(X(5, "a tenant's quota of images"))
 
 _Static_assert(LEVEL_FIRST <= LEVEL_MIN && LEVEL_MIN <= LEVEL_MAX, "a range");

@@ -442,7 +442,10 @@ RECORD_DECLARE(vm_nic, VM_NIC_FIELDS)
       "the snapshot that its next run begins from, or the one that starts")              \
     F(S, 21, U64, restore_epoch, "restoreEpoch", UNIT_NONE,                              \
       FIELD_SERVER | FIELD_SINCE(LEVEL_SNAPSHOTS), 0, UINT64_MAX, 0,                     \
-      "of the run before that wish: a later one begins from the snapshot")
+      "of the run before that wish: a later one begins from the snapshot")               \
+    F(S, 22, BOOL, restore_lazy, "restoreLazy", none,                                    \
+      FIELD_SERVER | FIELD_SINCE(LEVEL_MACHINES), 0, 1, 0,                               \
+      "it is to run at once, while its memory is read")
 RECORD_DECLARE(vm_status, VM_STATUS_FIELDS)
 #define VM_FIELDS(F, S)                                                               \
     F(S, 1, RECORD, meta, "metadata", metadata, FIELD_REQUIRED, 0, 0, 0, "who it is") \

@@ -251,7 +251,7 @@ void vm_find(struct apply *apply,
     vm_entry_set_host(apply->state, vm, NULL);
     vm_of(vm)->status.retry_wall_ms = 0;
     if (is_past_snapshot(vm_of(vm), run)) {
-        vm_of(vm)->status.restore = 0;
+        vm_restore_end(vm_of(vm));
     }
     if (on) {
         go_on(apply, vm, host);

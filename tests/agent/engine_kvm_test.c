@@ -172,6 +172,24 @@ START_TEST(what_it_goes_on_from_is_handed_over_behind_the_channels)
                                        "--incoming", "fd:10",
                                        "--disk",     "name=data,overlay=fd:11",
                                        NULL};
+    static const char *const want_lazy[] = {HEAD,
+                                            "console=ttyS0 panic=-1 quiet",
+                                            "--kvm",
+                                            "fd:5",
+                                            "--kernel",
+                                            "fd:6",
+                                            "--qmp",
+                                            "fd:7",
+                                            "--serial",
+                                            "fd:8",
+                                            "--vsock",
+                                            "cid=3,listen=fd:9",
+                                            "--incoming",
+                                            "fd:10",
+                                            "--lazy",
+                                            "--disk",
+                                            "name=data,overlay=fd:11",
+                                            NULL};
     struct engine_vm vm = kernel_vm();
     vm.initrd_path[0] = '\0';
     vm.disks[0] = vm.disks[1];
@@ -180,6 +198,8 @@ START_TEST(what_it_goes_on_from_is_handed_over_behind_the_channels)
     (void)snprintf(vm.memory_path, sizeof(vm.memory_path), "/snapshots/1/memory");
 
     ck_arguments(engine_kvm_arguments(&native, &vm, NULL), want);
+    vm.memory_is_lazy = true;
+    ck_arguments(engine_kvm_arguments(&native, &vm, NULL), want_lazy);
 }
 END_TEST
 
@@ -916,10 +936,11 @@ static struct snapshot_report wait_snapshot(uint64_t uid, enum snapshot_phase ph
     return report;
 }
 
-static void restore(uint64_t epoch, uint64_t snapshot)
+static void restore_how(uint64_t epoch, uint64_t snapshot, bool lazy)
 {
     struct vm_order order = order_of();
     struct err err = {0};
+    order.vm.memory_is_lazy = lazy;
     order.vm.epoch = epoch;
     order.restore = snapshot;
     do {
@@ -929,6 +950,12 @@ static void restore(uint64_t epoch, uint64_t snapshot)
     } while (report_of(UID).epoch != epoch);
 }
 
+static void restore(uint64_t epoch, uint64_t snapshot)
+{
+    restore_how(epoch, snapshot, false);
+}
+
+/* The second one runs while its memory is read. */
 START_TEST(a_guest_goes_on_from_the_instant_of_its_snapshot)
 {
     struct vm_order order = order_of();
@@ -947,7 +974,7 @@ START_TEST(a_guest_goes_on_from_the_instant_of_its_snapshot)
     const uint64_t before =
         console_ring_end(vm_supervisor_console(bench.supervisor, UID));
 
-    restore(2, 40);
+    restore_how(2, 40, _i == 1);
     (void)wait_phase(UID, PHASE_READY);
     type(UID, "x");
     wait_console(UID, "33");
@@ -1006,7 +1033,7 @@ static void add_real(Suite *suite)
     tcase_add_test(tests,
                    a_paused_guest_says_nothing_until_it_is_resumed_by_whatever_daemon);
     tcase_add_test(tests, a_guest_that_is_found_paused_without_a_word_goes_on);
-    tcase_add_test(tests, a_guest_goes_on_from_the_instant_of_its_snapshot);
+    tcase_add_loop_test(tests, a_guest_goes_on_from_the_instant_of_its_snapshot, 0, 2);
     tcase_add_test(tests, a_memory_that_is_damaged_is_not_run);
     suite_add_tcase(suite, tests);
 }

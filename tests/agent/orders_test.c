@@ -245,7 +245,7 @@ START_TEST(a_vm_that_goes_back_is_told_from_what_until_it_runs)
     ck_assert_int_eq(make_snapshot(uid, "before"), 0);
     uint64_t snapshot = answer.uid;
     ck_assert_int_eq(step_snapshot(snapshot, SNAPSHOT_READY, 1 * MIB), 0);
-    ck_assert_int_eq(restore_vm(uid, snapshot), 0);
+    ck_assert_int_eq(restore_vm_how(uid, snapshot, true), 0);
 
     ck_assert_int_eq(order_for(uid, &order), 0);
     ck_assert_uint_eq(order.order, ORDER_STOP);
@@ -256,11 +256,13 @@ START_TEST(a_vm_that_goes_back_is_told_from_what_until_it_runs)
     ck_assert_int_eq(order_for(uid, &order), 0);
     ck_assert_uint_eq(order.order, ORDER_RUN);
     ck_assert_uint_eq(order.restore, snapshot);
+    ck_assert(order.restore_lazy);
     ck_assert_uint_eq(order.disk_epoch, 1);
     record_fini(&msg_vm_record, &order);
     ck_assert_int_eq(reports(uid, PHASE_RUNNING), 0);
     ck_assert_int_eq(order_for(uid, &order), 0);
     ck_assert_uint_eq(order.restore, 0);
+    ck_assert(!order.restore_lazy);
     record_fini(&msg_vm_record, &order);
 }
 END_TEST

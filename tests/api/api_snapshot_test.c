@@ -66,7 +66,11 @@ START_TEST(a_vm_goes_back_to_its_own)
     ck_assert_contains(said("detail"), "vm other has no snapshot before");
     ck_assert_int_eq(post(D "/vms/db:restore", "{\"snapshot\":\"none\"}"), 404);
     ck_assert_int_eq(post(D "/vms/db:restore", "{}"), 422);
-    ck_assert_int_eq(post(D "/vms/db:restore", "{\"snapshot\":\"before\"}"), 200);
+    ck_assert_int_eq(post(D "/vms/db:restore", "{\"snapshot\":\"before\",\"lazy\":1}"),
+                     422);
+    ck_assert_contains(said("detail"), "lazy: true or false");
+    ck_assert_int_eq(post(D "/vms/db:restore", "{\"snapshot\":\"before\",\"lazy\":true}"),
+                     200);
     await(D "/vms/db", "\"epoch\":2");
     await(D "/vms/db", "\"phase\":\"ready\"");
     ck_assert_ptr_null(strstr(reply.body, "restoreUid"));

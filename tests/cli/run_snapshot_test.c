@@ -98,10 +98,11 @@ START_TEST(one_that_waits_for_its_snapshots_host_names_both)
 {
     assert_ran("snapshot make db before --wait", 0);
     serve("set no_scheduler");
-    assert_ran("restore db before --yes", 0);
+    assert_ran("restore db before --yes --lazy", 0);
     await("show vm/db -o json", "\"phase\": \"pending\"");
     assert_ran("show vm/db -o json", 0);
     ck_assert_contains(ran.out, "\"restore\": \"before\"");
+    ck_assert_contains(ran.out, "\"restoreLazy\": true");
     assert_ran("snapshot rm before --yes", 4);
     ck_assert_contains(ran.err, "vm db is about to start from snapshot before");
     assert_ran("start db --anywhere --yes", 0);

@@ -339,6 +339,36 @@ START_TEST(a_vm_goes_back_in_a_new_run_on_the_host_of_the_snapshot)
 }
 END_TEST
 
+START_TEST(one_may_run_while_its_memory_is_read)
+{
+    struct err err = {0};
+    struct command command;
+    uint64_t snapshot = ready_snapshot("before");
+    command_init(&command, COMMAND_RESTORE_VM);
+    command.body.restore_vm.vm = vm;
+    command.body.restore_vm.snapshot = snapshot;
+    command.body.restore_vm.lazy = true;
+    ck_assert_int_eq(command_check_level(&command, LEVEL_MACHINES - 1, &err),
+                     BERTH_ELEVEL);
+    ck_assert_str_eq(err.text, "restore_vm: lazy needs level 4, the cluster is at 3");
+    command_fini(&command);
+
+    ck_assert_int_eq(restore_vm_how(vm, snapshot, true), 0);
+    ck_assert(now()->status.restore_lazy);
+    check_survives();
+    ck_assert_int_eq(restore_vm(vm, snapshot), 0); /* the last word counts */
+    ck_assert(!now()->status.restore_lazy);
+    ck_assert_int_eq(restore_vm_how(vm, snapshot, true), 0);
+    ck_assert_int_eq(reports_kept(vm, PHASE_STOPPED), 0);
+    ck_assert_int_eq(place(vm, h1, 2, 0), 0);
+    ck_assert(now()->status.restore_lazy);
+    ck_assert_int_eq(reports(vm, PHASE_RUNNING), 0);
+
+    ck_assert_uint_eq(now()->status.restore, 0);
+    ck_assert(!now()->status.restore_lazy);
+}
+END_TEST
+
 START_TEST(one_that_is_off_is_switched_on)
 {
     uint64_t snapshot = ready_snapshot("before");
@@ -753,6 +783,7 @@ int main(void)
     tcase_add_test(tests, with_a_vm_its_snapshots_go);
     tcase_add_test(tests, one_that_its_host_has_not_any_more_is_lost);
     tcase_add_test(tests, a_vm_goes_back_in_a_new_run_on_the_host_of_the_snapshot);
+    tcase_add_test(tests, one_may_run_while_its_memory_is_read);
     tcase_add_test(tests, one_that_is_off_is_switched_on);
     tcase_add_test(tests, one_that_stops_goes_back_when_it_has_ended);
     tcase_add_loop_test(tests, its_user_calls_it_off, 0, 3);

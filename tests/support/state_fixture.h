@@ -538,15 +538,21 @@ step_snapshot(uint64_t snapshot, enum snapshot_phase phase, uint64_t bytes)
     return step_snapshot_as(snapshot, now->status.host, now->status.epoch, phase, bytes);
 }
 
-static inline int restore_vm(uint64_t vm, uint64_t snapshot)
+static inline int restore_vm_how(uint64_t vm, uint64_t snapshot, bool lazy)
 {
     struct command command;
-    ck_assert_int_eq(level_at_least(LEVEL_SNAPSHOTS), 0);
+    ck_assert_int_eq(level_at_least(lazy ? LEVEL_MACHINES : LEVEL_SNAPSHOTS), 0);
     command_init(&command, COMMAND_RESTORE_VM);
+    command.body.restore_vm.lazy = lazy;
     command.body.restore_vm.vm = vm;
     command.body.restore_vm.snapshot = snapshot;
     set_text(&command.body.restore_vm.reason, "restored by its user");
     return send_command(&command);
+}
+
+static inline int restore_vm(uint64_t vm, uint64_t snapshot)
+{
+    return restore_vm_how(vm, snapshot, false);
 }
 
 static inline int set_power(uint64_t vm, enum power power)
