@@ -79,6 +79,7 @@ int engine_vm_set_machine(struct engine_vm *vm,
     vm->cpu_weight = machine->cpu.weight;
     vm->cpu_baseline = machine->cpu.baseline;
     vm->memory_bytes = machine->memory.size_bytes;
+    vm->memory_is_huge = machine->memory.pages == MEMORY_PAGES_HUGE;
     vm->disk_count = machine->disks.count;
     for (uint32_t i = 0; i < machine->disks.count; i++) {
         const struct disk_spec *disk = &machine->disks.items[i];

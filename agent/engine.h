@@ -89,6 +89,7 @@ struct engine_vm {
     uint32_t cpu_weight;
     uint32_t cpu_baseline; /* enum cpu_baseline */
     uint64_t memory_bytes;
+    bool memory_is_huge;                /* of the host's pool of huge pages */
     char kernel_path[ENGINE_PATH_SIZE]; /* "" when there is none; content-addressed */
     char initrd_path[ENGINE_PATH_SIZE];
     char disk_path[ENGINE_PATH_SIZE]; /* image disk, read only, backs overlays */

@@ -166,7 +166,8 @@ char **engine_kvm_arguments(const struct engine_host *host,
         argument_list_add(&list, "%s", cpu_baseline_names[vm->cpu_baseline]);
     }
     argument_list_add(&list, "--memory");
-    argument_list_add(&list, "%" PRIu64 "MiB", vm->memory_bytes / MIB);
+    argument_list_add(&list, "%s%" PRIu64 "MiB%s", vm->memory_is_huge ? "size=" : "",
+                      vm->memory_bytes / MIB, vm->memory_is_huge ? ",huge=2M" : "");
     argument_list_add(&list, "--cmdline");
     argument_list_add(&list, "%s%s%s", CMDLINE_ALWAYS, vm->cmdline[0] != '\0' ? " " : "",
                       vm->cmdline);

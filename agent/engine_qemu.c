@@ -429,6 +429,10 @@ qemu_check(const struct engine_host *host, const struct engine_vm *vm, struct er
                        "engine qemu gives no baseline of CPUs (%s); engine kvm does",
                        cpu_baseline_names[vm->cpu_baseline]);
     }
+    if (vm->memory_is_huge) {
+        return err_set(err, BERTH_EUNSUPPORTED,
+                       "engine qemu gives no huge pages; engine kvm does");
+    }
     if (!boots_kernel(vm) && vm->disk_path[0] == '\0' && vm->disk_count == 0) {
         return err_set(err, BERTH_EINVALID, "nothing to boot: no kernel and no disk");
     }

@@ -28,6 +28,7 @@
 #define PROC_SIZE_MAX  (1u << 20) /* /proc/stat has a line per interrupt */
 #define NUMA_MAX       1024
 #define KIB_PER_LINE   1024
+#define POOL_FILE      "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
 #define TSC_MEASURE_MS 50
 /* A machine that has just started may be slow to load it. */
 #define QEMU_VERSION_MS 20000
@@ -244,6 +245,19 @@ uint64_t host_disk_bytes(const char *folder)
     struct statvfs disk;
     WHERE("ask how full the disk is");
     return statvfs(folder, &disk) == 0 ? (uint64_t)disk.f_blocks * disk.f_frsize : 0;
+}
+
+uint64_t host_pool_bytes(void)
+{
+    uint64_t pages = 0;
+    CLEANUP_FREE char *text = proc_read(POOL_FILE);
+    if (text != NULL) {
+        text[strcspn(text, "\n")] = '\0';
+    }
+    return text != NULL && parse_u64(text, &pages, NULL) == 0 &&
+                   pages < UINT64_MAX / MEMORY_HUGE_PAGE
+               ? pages * MEMORY_HUGE_PAGE
+               : 0;
 }
 
 uint64_t host_reserve_default(const struct host_facts *facts)

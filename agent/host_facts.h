@@ -59,6 +59,8 @@ int host_usage_sample(struct host_sampler *sampler,
                       const char *folder,
                       struct host_usage *ret_usage,
                       struct err *err);
+/* Huge pages that are reserved for whoever asks for them: no other memory. */
+uint64_t host_pool_bytes(void);
 /* Of the file system that the folder is on; 0 when it cannot be asked. */
 uint64_t host_disk_bytes(const char *folder);
 

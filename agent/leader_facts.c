@@ -59,13 +59,15 @@ json_t *leader_host_live(const struct leader *leader, const struct host *host)
     char when[CLOCK_TEXT_SIZE];
     clock_format(heard_wall_ms, when);
     uint64_t placed = 0;
+    uint64_t pool = 0;
     json_int_t vms = 0;
     size_t cursor = 0;
     const struct vm *vm;
     while ((vm = state_vm_on_host(control_state(leader->config.control), host->meta.uid,
                                   &cursor)) != NULL) {
         if (vm_phase_on_host(vm->status.phase)) {
-            placed += vm->spec.machine.memory.size_bytes;
+            placed += machine_plain_bytes(&vm->spec.machine);
+            pool += machine_pool_bytes(&vm->spec.machine);
             vms++;
         }
     }
@@ -83,13 +85,13 @@ json_t *leader_host_live(const struct leader *leader, const struct host *host)
     char clash[ADMISSION_CLASH_SIZE];
     bool clashes = admission_address_clash(control_state(leader->config.control),
                                            host->meta.name, host->status.address, clash);
-    return json_pack("{s:s, s:s*, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:b}",
+    return json_pack("{s:s, s:s*, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b}",
                      "lastHeard", when, "clash", clashes ? clash : NULL, "fence", fence,
                      "levels", levels, "cpuUsedMcpu", (json_int_t)load.cpu_used_mcpu,
                      "memoryUsedBytes", (json_int_t)load.memory_used_bytes,
                      "diskFreeBytes", (json_int_t)load.disk_free_bytes, "vms", vms,
-                     "memoryPlacedBytes", (json_int_t)placed, "diskPlacedBytes",
-                     (json_int_t)disk, "leader",
+                     "memoryPlacedBytes", (json_int_t)placed, "hugePagesPlacedBytes",
+                     (json_int_t)pool, "diskPlacedBytes", (json_int_t)disk, "leader",
                      host->meta.uid == leader->config.identity->uid);
 }
 

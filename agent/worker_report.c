@@ -16,9 +16,10 @@
 /* ---- what is said upwards
  * -------------------------------------------------------------------------- */
 
-static uint64_t memory_for_vms(const struct worker_config *config)
+/* Beside the reserve, and what is set aside in huge pages. */
+static uint64_t memory_for_vms(const struct worker_config *config, uint64_t pool_bytes)
 {
-    uint64_t reserve = config->memory_reserve_bytes;
+    uint64_t reserve = config->memory_reserve_bytes + pool_bytes;
     return config->facts->memory_bytes > reserve ? config->facts->memory_bytes - reserve
                                                  : 0;
 }
@@ -34,7 +35,10 @@ int worker_status(const struct worker_config *config, struct host_status *ret_st
     ret_status->public_key = identity_key_digest(&identity->key);
     ret_status->cpu_mcpu = facts->cores * 1000;
     ret_status->cpu_overcommit = config->cpu_overcommit;
-    ret_status->memory_bytes = memory_for_vms(config);
+    const uint64_t pool_bytes = host_pool_bytes(); /* its owner may change it */
+    ret_status->memory_bytes = memory_for_vms(config, pool_bytes);
+    ret_status->pool_bytes =
+        (facts->engines & ENGINE_BIT(ENGINE_KVM)) != 0 ? pool_bytes : 0;
     ret_status->engines = facts->engines;
     ret_status->kvm = facts->kvm;
     ret_status->cores = facts->cores;

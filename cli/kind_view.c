@@ -474,6 +474,31 @@ PRINT(cell_host_kvm)
     CELL("%s", json_member_text(view_status(object), "kvm", kvm_kind_names[0]));
 }
 
+/* What VMs may ask for; "host" in the model is none. */
+PRINT(cell_host_baseline)
+{
+    (void)time;
+    CELL("%s", json_member_text(view_status(object), "cpuBaseline", "-"));
+}
+
+/* Placed, of what its pool has. */
+PRINT(cell_host_pool)
+{
+    const json_t *status = view_status(object);
+    const json_t *live = json_object_get(status, "live");
+    char placed[NUMBER_TEXT_SIZE];
+    char capacity[NUMBER_TEXT_SIZE];
+    (void)time;
+    uint64_t bytes = view_bytes(status, "hugePages");
+    format_bytes_human(view_bytes(live, "hugePagesPlacedBytes"), placed);
+    format_bytes_human(bytes, capacity);
+    if (bytes == 0) {
+        CELL("-");
+    } else {
+        CELL("%s/%s", live != NULL ? placed : "-", capacity);
+    }
+}
+
 static const char *host_fence(const json_t *object)
 {
     const json_t *live = json_object_get(view_status(object), "live");
@@ -526,6 +551,9 @@ static const struct view_column host_columns[] = {
      cell_host_disk},
     {"HEARD", COLUMN_RIGHT | COLUMN_SPARE, false, false, "status.live", cell_host_heard},
     {"KVM", 0, true, false, "status.kvm", cell_host_kvm},
+    {"BASELINE", 0, true, false, "status.cpuBaseline", cell_host_baseline},
+    {"HUGE PAGES", COLUMN_RIGHT, true, false, "status.live,status.hugePages",
+     cell_host_pool},
     {"FENCE", 0, true, false, "status.live", cell_host_fence},
     {"KERNEL", 0, true, false, "status.kernel", cell_kernel},
     {"BERTHD", 0, true, false, "status.version", cell_version},

@@ -4,6 +4,29 @@
 
 #include <inttypes.h>
 
+static int check_memory(struct apply *apply,
+                        const struct entry *vm,
+                        const struct host *host,
+                        const char *what,
+                        const uint64_t need_used_have[3])
+{
+    const uint64_t need = need_used_have[0];
+    const uint64_t used = need_used_have[1];
+    const uint64_t have = need_used_have[2];
+    char need_text[NUMBER_TEXT_SIZE];
+    char used_text[NUMBER_TEXT_SIZE];
+    char have_text[NUMBER_TEXT_SIZE];
+    if (used <= have && need <= have - used) {
+        return 0;
+    }
+    format_bytes(need, need_text);
+    format_bytes(used, used_text);
+    format_bytes(have, have_text);
+    return apply_refuse(
+        apply, BERTH_ENOCAPACITY, "host %s: %s %s of %s in use, vm %s needs %s more",
+        host->meta.name, what, used_text, have_text, meta_of(vm)->name, need_text);
+}
+
 static int check_host(struct apply *apply,
                       const struct entry *vm,
                       uint64_t host_uid,
@@ -23,20 +46,15 @@ static int check_host(struct apply *apply,
         return apply_refuse(apply, BERTH_EPHASE, "host %s is drained: it takes no VMs",
                             host->meta.name);
     }
-    uint64_t need = vm_of(vm)->spec.machine.memory.size_bytes;
-    uint64_t used = entry->owner.memory_bytes;
-    uint64_t have = host->status.memory_bytes;
-    if (used > have || need > have - used) {
-        char need_text[NUMBER_TEXT_SIZE];
-        char used_text[NUMBER_TEXT_SIZE];
-        char have_text[NUMBER_TEXT_SIZE];
-        format_bytes(need, need_text);
-        format_bytes(used, used_text);
-        format_bytes(have, have_text);
-        return apply_refuse(apply, BERTH_ENOCAPACITY,
-                            "host %s: memory %s of %s in use, vm %s needs %s more",
-                            host->meta.name, used_text, have_text, meta_of(vm)->name,
-                            need_text);
+    const struct machine_spec *machine = &vm_of(vm)->spec.machine;
+    const uint64_t plain[] = {machine_plain_bytes(machine), entry->owner.memory_bytes,
+                              host->status.memory_bytes};
+    const uint64_t pool[] = {machine_pool_bytes(machine), entry->owner.pool_bytes,
+                             host->status.pool_bytes};
+    int r = pool[0] > 0 ? check_memory(apply, vm, host, "huge pages", pool)
+                        : check_memory(apply, vm, host, "memory", plain);
+    if (r < 0) {
+        return r;
     }
     *ret_host = entry;
     return 0;

@@ -22,6 +22,7 @@ const char *const engine_names[] = {"auto", "qemu", "kvm", "fake", NULL};
 const char *const disk_source_names[] = {"image", "empty", NULL};
 const char *const cpu_baseline_names[] = {"host", "x86-64-v2", "x86-64-v3", "x86-64-v4",
                                           NULL};
+const char *const memory_pages_names[] = {"normal", "huge", NULL};
 const char *const spread_scope_names[] = {"none", "host", NULL};
 const char *const restart_policy_names[] = {"on-failure", "always", "never", NULL};
 const char *const host_failure_names[] = {"restart-elsewhere", "wait", NULL};
@@ -175,6 +176,16 @@ uint64_t machine_disk_bytes(const struct machine_spec *machine)
         sum += disk->read_only ? 0 : disk->size_bytes;
     }
     return sum;
+}
+
+uint64_t machine_pool_bytes(const struct machine_spec *machine)
+{
+    return machine->memory.pages == MEMORY_PAGES_HUGE ? machine->memory.size_bytes : 0;
+}
+
+uint64_t machine_plain_bytes(const struct machine_spec *machine)
+{
+    return machine->memory.size_bytes - machine_pool_bytes(machine);
 }
 
 uint64_t machine_snapshot_bytes(const struct machine_spec *machine)
@@ -639,6 +650,21 @@ static void check_cpu(struct check *check, const struct machine_spec *machine)
     }
 }
 
+static void check_pages(struct check *check, const struct machine_spec *machine)
+{
+    if (machine->memory.pages != MEMORY_PAGES_HUGE) {
+        return;
+    }
+    if (machine->engine == ENGINE_QEMU) {
+        fault_at(check, "memory.pages", "is not for engine qemu",
+                 "engine: kvm or auto, or leave it out");
+    }
+    if (machine->memory.size_bytes % MEMORY_HUGE_PAGE != 0) {
+        fault_at(check, "memory.size", "is not a whole number of huge pages",
+                 "a multiple of 2MiB");
+    }
+}
+
 static void check_machine(struct check *check, const struct machine_spec *machine)
 {
     const struct restart_spec *restart = &machine->lifecycle.restart;
@@ -650,6 +676,7 @@ static void check_machine(struct check *check, const struct machine_spec *machin
         fault_at(check, "memory.size", "is not a whole number of MiB", "use MiB or GiB");
     }
     check_cpu(check, machine);
+    check_pages(check, machine);
     check_machine_disks(check, machine);
     check_limits(check, machine);
     if (restart->backoff_ms > restart->backoff_max_ms) {

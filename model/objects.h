@@ -132,6 +132,9 @@ enum cpu_baseline {
     CPU_BASELINE_V4
 };
 extern const char *const cpu_baseline_names[]; /* host x86-64-v2 x86-64-v3 x86-64-v4 */
+enum memory_pages { MEMORY_PAGES_NORMAL = 0, MEMORY_PAGES_HUGE };
+extern const char *const memory_pages_names[]; /* normal huge */
+#define MEMORY_HUGE_PAGE (2 * MIB)
 enum spread_scope { SPREAD_NONE = 0, SPREAD_HOST };
 extern const char *const spread_scope_names[]; /* none host */
 enum restart_policy { RESTART_ON_FAILURE = 0, RESTART_ALWAYS, RESTART_NEVER };
@@ -150,7 +153,10 @@ extern const char *const host_drain_names[]; /* restart stop */
 RECORD_DECLARE(cpu_spec, CPU_SPEC_FIELDS)
 #define MEMORY_SPEC_FIELDS(F, S)                                                       \
     F(S, 1, U64, size_bytes, "size", UNIT_BYTES, FIELD_REQUIRED, 32 * MIB, 4 * TIB, 0, \
-      "guest memory")
+      "guest memory")                                                                  \
+    F(S, 2, ENUM, pages, "pages", memory_pages, FIELD_SINCE(LEVEL_MACHINES), 0,        \
+      MEMORY_PAGES_HUGE, MEMORY_PAGES_NORMAL,                                          \
+      "huge: out of the pool that a host's owner has reserved")
 RECORD_DECLARE(memory_spec, MEMORY_SPEC_FIELDS)
 /* What a device may do. 0: no limit. A burst is what may come at once after a rest; 0: as
  * much as a second gives. Not so little that a guest takes its device for broken, and no
@@ -648,7 +654,10 @@ RECORD_DECLARE(host_spec, HOST_SPEC_FIELDS)
       HOST_OVERCOMMIT_MAX, HOST_OVERCOMMIT, "vCPUs that may share one CPU")              \
     F(S, 19, ENUM, cpu_baseline, "cpuBaseline", cpu_baseline,                            \
       FIELD_SERVER | FIELD_SINCE(LEVEL_MACHINES), 0, CPU_BASELINE_V4, CPU_BASELINE_HOST, \
-      "the highest that its VMs may ask for; host: none")
+      "the highest that its VMs may ask for; host: none")                                \
+    F(S, 20, U64, pool_bytes, "hugePages", UNIT_BYTES,                                   \
+      FIELD_SERVER | FIELD_SINCE(LEVEL_MACHINES), 0, UINT64_MAX, 0,                      \
+      "capacity for VMs with huge pages, beside memory")
 RECORD_DECLARE(host_status, HOST_STATUS_FIELDS)
 #define HOST_FIELDS(F, S)                                                             \
     F(S, 1, RECORD, meta, "metadata", metadata, FIELD_REQUIRED, 0, 0, 0, "who it is") \
@@ -749,6 +758,10 @@ bool name_valid(const char *name);
 /* All disks of a machine at their full size: what they may grow to. An image's disk that
  * nobody asked for counts nothing, nor does one that is only read. */
 uint64_t machine_disk_bytes(const struct machine_spec *machine);
+/* What a host promises it of its memory, and of its pool of huge pages: one of them is
+ * 0. */
+uint64_t machine_plain_bytes(const struct machine_spec *machine);
+uint64_t machine_pool_bytes(const struct machine_spec *machine);
 /* The most that a snapshot of it may take: memory, and its disks in full. */
 uint64_t machine_snapshot_bytes(const struct machine_spec *machine);
 /* Has the machine less memory than the image needs to boot? Then what is wrong, from the

@@ -167,7 +167,12 @@ static void set_drop(struct entry_set *set, uint32_t slot, size_t slot_offset)
 
 static uint64_t vm_memory(const struct entry *vm)
 {
-    return vm_of(vm)->spec.machine.memory.size_bytes;
+    return machine_plain_bytes(&vm_of(vm)->spec.machine);
+}
+
+static uint64_t vm_pool(const struct entry *vm)
+{
+    return machine_pool_bytes(&vm_of(vm)->spec.machine);
 }
 
 static uint64_t vm_mcpu(const struct entry *vm)
@@ -184,6 +189,7 @@ static void promise(struct entry *host, const struct entry *vm)
 {
     host->owner.disk_bytes += vm_disk(vm);
     host->owner.memory_bytes += vm_memory(vm);
+    host->owner.pool_bytes += vm_pool(vm);
     host->owner.cpu_mcpu += vm_mcpu(vm);
 }
 
@@ -191,6 +197,7 @@ static void promise_end(struct entry *host, const struct entry *vm)
 {
     host->owner.disk_bytes -= vm_disk(vm);
     host->owner.memory_bytes -= vm_memory(vm);
+    host->owner.pool_bytes -= vm_pool(vm);
     host->owner.cpu_mcpu -= vm_mcpu(vm);
 }
 
@@ -815,6 +822,7 @@ struct host_use state_host_use(const struct state *state, uint64_t host)
                   entry->owner.kept.count;
         use.cpu_mcpu = entry->owner.cpu_mcpu;
         use.memory_bytes = entry->owner.memory_bytes;
+        use.pool_bytes = entry->owner.pool_bytes;
         use.disk_bytes = entry->owner.disk_bytes;
     }
     return use;

@@ -216,11 +216,13 @@ const struct vm *state_vm_nowhere(const struct state *state, size_t *cursor);
 uint32_t state_group_vms(const struct state *state, const struct group *group);
 /* What a host has promised: to the VMs there and to those migrating to it; to those whose
  * disks it keeps a place (vms) and the disk; to snapshots the disk. The memory is what
- * PLACE_VM and MIGRATE_PREPARE compare with host.status.memory_bytes. */
+ * PLACE_VM and MIGRATE_PREPARE compare with host.status.memory_bytes, and the pool with
+ * host.status.pool_bytes. */
 struct host_use {
     uint32_t vms;
     uint64_t cpu_mcpu;
     uint64_t memory_bytes;
+    uint64_t pool_bytes; /* of its huge pages */
     uint64_t
         disk_bytes; /* the scheduler's alone: an overbooked disk runs nothing twice */
 };

@@ -54,6 +54,7 @@ struct owner_links {
     struct entry_set kept;      /* Host: VMs that are nowhere, but whose disks are here */
     struct entry_set snapshots; /* Host: that are here, or are being made */
     uint64_t memory_bytes;      /* Host: of all VMs here or on their way */
+    uint64_t pool_bytes;        /* Host: likewise, of those with huge pages */
     uint64_t cpu_mcpu;          /* Host: likewise */
     uint64_t disk_bytes;        /* Host: likewise, of those kept, and of snapshots */
 };

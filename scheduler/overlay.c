@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define NO_HOST           UINT32_MAX
-#define DISK_CAPACITY_MAX ((uint64_t)INT64_MAX / 2) /* so that sums stay numbers */
+#define NO_HOST      UINT32_MAX
+#define CAPACITY_MAX ((uint64_t)INT64_MAX / 2) /* so that sums stay numbers */
 
 void overlay_init(struct overlay *overlay)
 {
@@ -23,6 +23,8 @@ void overlay_fini(struct overlay *overlay)
     free(overlay->free_bytes);
     free(overlay->cap_mcpu);
     free(overlay->cap_bytes);
+    free(overlay->free_pool);
+    free(overlay->cap_pool);
     free(overlay->free_disk);
     free(overlay->cap_disk);
     free(overlay->cpu_unit);
@@ -59,6 +61,8 @@ static int reserve(struct overlay *overlay, uint32_t capacity)
         grow(&overlay->free_bytes, sizeof(int64_t), capacity) < 0 ||
         grow(&overlay->cap_mcpu, sizeof(int64_t), capacity) < 0 ||
         grow(&overlay->cap_bytes, sizeof(int64_t), capacity) < 0 ||
+        grow(&overlay->free_pool, sizeof(int64_t), capacity) < 0 ||
+        grow(&overlay->cap_pool, sizeof(int64_t), capacity) < 0 ||
         grow(&overlay->free_disk, sizeof(int64_t), capacity) < 0 ||
         grow(&overlay->cap_disk, sizeof(int64_t), capacity) < 0 ||
         grow(&overlay->cpu_unit, sizeof(double), capacity) < 0 ||
@@ -83,10 +87,9 @@ static double unit_of(int64_t capacity)
 }
 
 /* Of a host's own telling, so bounded. */
-static int64_t disk_capacity(const struct host *host)
+static int64_t capacity_of(uint64_t told_bytes)
 {
-    return (int64_t)(host->status.disk_bytes < DISK_CAPACITY_MAX ? host->status.disk_bytes
-                                                                 : DISK_CAPACITY_MAX);
+    return (int64_t)(told_bytes < CAPACITY_MAX ? told_bytes : CAPACITY_MAX);
 }
 
 static void host_fill(struct overlay *overlay, uint32_t index, const struct state *state)
@@ -100,7 +103,9 @@ static void host_fill(struct overlay *overlay, uint32_t index, const struct stat
     overlay->byte_unit[index] = unit_of(overlay->cap_bytes[index]);
     overlay->free_mcpu[index] = overlay->cap_mcpu[index] - (int64_t)use.cpu_mcpu;
     overlay->free_bytes[index] = overlay->cap_bytes[index] - (int64_t)use.memory_bytes;
-    overlay->cap_disk[index] = disk_capacity(host);
+    overlay->cap_pool[index] = capacity_of(host->status.pool_bytes);
+    overlay->free_pool[index] = overlay->cap_pool[index] - (int64_t)use.pool_bytes;
+    overlay->cap_disk[index] = capacity_of(host->status.disk_bytes);
     overlay->free_disk[index] = overlay->cap_disk[index] > 0
                                     ? overlay->cap_disk[index] - (int64_t)use.disk_bytes
                                     : INT64_MAX;
@@ -164,6 +169,7 @@ static void use(struct overlay *overlay, const struct overlay_change *change, in
     uint32_t index = change->host;
     overlay->free_mcpu[index] -= times * change->mcpu;
     overlay->free_bytes[index] -= times * change->bytes;
+    overlay->free_pool[index] -= times * change->pool;
     overlay->free_disk[index] -= overlay->cap_disk[index] > 0 ? times * change->disk : 0;
     overlay->vms[index] = (uint32_t)((int)overlay->vms[index] + times * (int)change->vms);
 }
@@ -192,7 +198,8 @@ static int take(struct overlay *overlay,
     const struct overlay_change change = {
         .host = index,
         .mcpu = (int64_t)machine->cpu.count * 1000,
-        .bytes = (int64_t)machine->memory.size_bytes,
+        .bytes = (int64_t)machine_plain_bytes(machine),
+        .pool = (int64_t)machine_pool_bytes(machine),
         .disk = kept ? 0 : (int64_t)machine_disk_bytes(machine),
         .vms = kept ? 0 : 1,
         .group = group};

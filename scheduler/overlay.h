@@ -27,6 +27,8 @@ struct overlay {
     int64_t *free_bytes;
     int64_t *cap_mcpu; /* with overcommit */
     int64_t *cap_bytes;
+    int64_t *free_pool; /* of huge pages */
+    int64_t *cap_pool;
     int64_t *free_disk; /* INT64_MAX: not known how much there is */
     int64_t *cap_disk;
     double *cpu_unit; /* 1 / cap, for scores */
@@ -43,6 +45,7 @@ struct overlay_change {
     uint32_t host; /* index; UINT32_MAX: an address or a network's host entry */
     int64_t mcpu;
     int64_t bytes;
+    int64_t pool;
     int64_t disk;
     uint32_t vms;
     uint64_t group;        /* uid of the VM's group, 0: none */

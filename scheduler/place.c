@@ -359,7 +359,12 @@ static int64_t need_mcpu(const struct machine_spec *machine)
 
 static int64_t need_bytes(const struct machine_spec *machine)
 {
-    return (int64_t)machine->memory.size_bytes;
+    return (int64_t)machine_plain_bytes(machine);
+}
+
+static int64_t need_pool(const struct machine_spec *machine)
+{
+    return (int64_t)machine_pool_bytes(machine);
 }
 
 /* The most that a host ever takes, or what has to become free. */
@@ -375,27 +380,60 @@ room_text(bool too_large, int64_t most, int64_t lacks, char ret_text[NUMBER_TEXT
 
 static bool memory_passes(const struct look *look)
 {
-    return look->overlay->free_bytes[look->index] >= need_bytes(look->machine);
+    const int64_t need = need_bytes(look->machine); /* none: it is the pool's */
+    return need == 0 || look->overlay->free_bytes[look->index] >= need;
 }
 
-static void memory_tell(const struct look *look, struct place_refusal *refusal)
+/* What is free of one kind of memory, and what helps. */
+static void tell_bytes(const struct look *look,
+                       const char *what,
+                       int64_t need,
+                       int64_t free_bytes,
+                       int64_t cap_bytes,
+                       struct place_refusal *refusal)
 {
     char free_text[NUMBER_TEXT_SIZE];
     char need_text[NUMBER_TEXT_SIZE];
     char other_text[NUMBER_TEXT_SIZE];
-    int64_t free_bytes = look->overlay->free_bytes[look->index];
-    int64_t cap_bytes = look->overlay->cap_bytes[look->index];
-    int64_t need = need_bytes(look->machine);
     bool too_large = need > cap_bytes;
     format_bytes_floor(free_bytes > 0 ? (uint64_t)free_bytes : 0, free_text);
     format_bytes_ceiling((uint64_t)need, need_text);
     room_text(too_large, cap_bytes, need - free_bytes, other_text);
-    (void)snprintf(refusal->reason, PLACE_TEXT_SIZE, "memory: %s free of %s", free_text,
+    (void)snprintf(refusal->reason, PLACE_TEXT_SIZE, "%s: %s free of %s", what, free_text,
                    need_text);
     (void)snprintf(refusal->fix, PLACE_TEXT_SIZE,
                    too_large ? "a machine of at most %s on %s, or a larger host"
                              : "free %s on %s, or add a host",
                    other_text, look->host->meta.name);
+}
+
+static void memory_tell(const struct look *look, struct place_refusal *refusal)
+{
+    tell_bytes(look, "memory", need_bytes(look->machine),
+               look->overlay->free_bytes[look->index],
+               look->overlay->cap_bytes[look->index], refusal);
+}
+
+static bool pages_passes(const struct look *look)
+{
+    return look->overlay->free_pool[look->index] >= need_pool(look->machine) ||
+           need_pool(look->machine) == 0;
+}
+
+static void pages_tell(const struct look *look, struct place_refusal *refusal)
+{
+    int64_t cap_bytes = look->overlay->cap_pool[look->index];
+    if (cap_bytes > 0) {
+        tell_bytes(look, "huge pages", need_pool(look->machine),
+                   look->overlay->free_pool[look->index], cap_bytes, refusal);
+        return;
+    }
+    (void)snprintf(refusal->reason, PLACE_TEXT_SIZE,
+                   "huge pages: the host has none that VMs may have");
+    (void)snprintf(refusal->fix, PLACE_TEXT_SIZE,
+                   "memory.pages: normal, or reserve pages of 2MiB on %s, which needs "
+                   "engine kvm",
+                   look->host->meta.name);
 }
 
 static bool cpu_passes(const struct look *look)
@@ -505,6 +543,8 @@ static const struct filter {
      network_tell},
     {"vms", "is full of VMs", "are full of VMs", false, false, vms_passes, vms_tell},
     {"memory", "lacks memory", "lack memory", false, true, memory_passes, memory_tell},
+    {"pages", "lacks huge pages", "lack huge pages", false, true, pages_passes,
+     pages_tell},
     {"cpu", "lacks CPU", "lack CPU", false, true, cpu_passes, cpu_tell},
     {"disk", "lacks disk", "lack disk", true, true, disk_left_passes, disk_left_tell},
     {"disk", "lacks disk", "lack disk", false, true, disk_passes, disk_tell},
@@ -629,6 +669,7 @@ int64_t placement_best(struct placement *placement)
     const uint32_t *counts = placement->group_counts;
     const int64_t mcpu = need_mcpu(machine);
     const int64_t bytes = need_bytes(machine);
+    const int64_t pool = need_pool(machine);
     const int64_t disk = need_disk(&placement->request);
     const uint32_t count_max = machine->placement.spread.by == SPREAD_HOST
                                    ? machine->placement.spread.max
@@ -641,7 +682,8 @@ int64_t placement_best(struct placement *placement)
         uint32_t count = counts != NULL ? counts[i] : 0;
         int64_t mcpu_after = overlay->free_mcpu[i] - mcpu;
         int64_t bytes_after = overlay->free_bytes[i] - bytes;
-        if (!placement->open[i] || mcpu_after < 0 || bytes_after < 0 ||
+        if (!placement->open[i] || mcpu_after < 0 || (bytes > 0 && bytes_after < 0) ||
+            (pool > 0 && overlay->free_pool[i] < pool) ||
             (!request->kept && overlay->vms[i] >= PLACE_VMS_PER_HOST_MAX) ||
             (disk > 0 && overlay->free_disk[i] < disk) ||
             (best >= 0 ? count > best_count : count >= count_max)) {

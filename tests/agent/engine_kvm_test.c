@@ -6,6 +6,7 @@
 #include "agent/argument_list.h"
 #include "agent/engine_kvm.h"
 #include "agent/engine_qemu.h"
+#include "agent/host_facts.h"
 #include "qmp_ask.h"
 #include "supervisor_bench.h"
 
@@ -102,7 +103,7 @@ START_TEST(everything_is_handed_over_by_number)
 }
 END_TEST
 
-START_TEST(a_vm_has_the_baseline_that_it_asks_for)
+START_TEST(a_vm_has_the_baseline_and_the_pages_that_it_asks_for)
 {
     static const char *const want[] = {"berth-vmm",
                                        "--name",
@@ -114,7 +115,7 @@ START_TEST(a_vm_has_the_baseline_that_it_asks_for)
                                        "--cpu",
                                        "x86-64-v3",
                                        "--memory",
-                                       "128MiB",
+                                       "size=128MiB,huge=2M",
                                        "--cmdline",
                                        "console=ttyS0 panic=-1 quiet",
                                        "--kvm",
@@ -130,6 +131,7 @@ START_TEST(a_vm_has_the_baseline_that_it_asks_for)
                                        NULL};
     struct engine_vm vm = kernel_vm();
     vm.cpu_baseline = CPU_BASELINE_V3;
+    vm.memory_is_huge = true;
     vm.initrd_path[0] = '\0';
     vm.disk_count = 0;
     vm.nic_count = 0;
@@ -835,6 +837,24 @@ START_TEST(a_guest_reads_the_disk_of_its_image)
 }
 END_TEST
 
+/* Where the host's owner has reserved any. */
+START_TEST(a_guest_has_pages_of_the_hosts_pool)
+{
+    struct vm_order order = order_of();
+    order.vm.memory_is_huge = true;
+    start_order(&order, false);
+    if (host_pool_bytes() < order.vm.memory_bytes) {
+        struct vm_report failed = wait_phase(UID, PHASE_FAILED);
+        ck_assert_msg(strstr(failed.reason, "pages are needed") != NULL, "%s",
+                      failed.reason);
+        return;
+    }
+    wait_console(UID, "hi");
+    type(UID, "x");
+    wait_console(UID, "x");
+}
+END_TEST
+
 START_TEST(a_frozen_guest_says_nothing_and_goes_on_when_it_is_thawed)
 {
     struct vm_report ready = boot();
@@ -1028,6 +1048,7 @@ static void add_real(Suite *suite)
     tcase_add_test(tests, a_guest_outlives_its_daemon_and_is_taken_over_with_its_console);
     tcase_add_test(tests, limits_are_in_force_from_the_start_and_when_they_change);
     tcase_add_test(tests, a_guest_reads_the_disk_of_its_image);
+    tcase_add_test(tests, a_guest_has_pages_of_the_hosts_pool);
     tcase_add_test(tests, a_frozen_guest_says_nothing_and_goes_on_when_it_is_thawed);
     tcase_add_test(tests, auto_means_kvm_for_a_kernel_and_its_choice_is_kept);
     tcase_add_test(tests,
@@ -1065,7 +1086,7 @@ int main(void)
     Suite *suite = suite_create("engine_kvm");
     TCase *tests = tcase_create("arguments");
     tcase_add_test(tests, everything_is_handed_over_by_number);
-    tcase_add_test(tests, a_vm_has_the_baseline_that_it_asks_for);
+    tcase_add_test(tests, a_vm_has_the_baseline_and_the_pages_that_it_asks_for);
     tcase_add_test(tests, a_disk_that_is_only_read_is_the_images);
     tcase_add_test(tests, what_it_goes_on_from_is_handed_over_behind_the_channels);
     tcase_add_test(tests, a_vm_begins_with_the_limits_of_its_devices);

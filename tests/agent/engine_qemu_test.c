@@ -321,7 +321,7 @@ START_TEST(a_vm_that_cannot_be_meant_is_refused)
 }
 END_TEST
 
-START_TEST(a_baseline_is_not_for_it)
+START_TEST(a_baseline_and_huge_pages_are_not_for_it)
 {
     struct engine_vm vm = kernel_vm();
     struct err err = {0};
@@ -331,6 +331,10 @@ START_TEST(a_baseline_is_not_for_it)
 
     ck_assert_str_eq(err.text, "engine qemu gives no baseline of CPUs (x86-64-v2); "
                                "engine kvm does");
+    vm.cpu_baseline = CPU_BASELINE_HOST;
+    vm.memory_is_huge = true;
+    ck_assert_int_eq(engine_qemu.check(NULL, &vm, &err), BERTH_EUNSUPPORTED);
+    ck_assert_str_eq(err.text, "engine qemu gives no huge pages; engine kvm does");
 }
 END_TEST
 
@@ -346,7 +350,7 @@ static void add_arguments(Suite *suite)
     tcase_add_test(arguments, an_emulated_kernel_without_a_known_clock_gets_a_q35);
     tcase_add_test(arguments,
                    a_disk_image_boots_on_q35_from_overlays_with_explicit_formats);
-    tcase_add_test(arguments, a_baseline_is_not_for_it);
+    tcase_add_test(arguments, a_baseline_and_huge_pages_are_not_for_it);
     tcase_add_test(arguments, a_disk_that_is_only_read_is_the_images);
     tcase_add_test(arguments, the_largest_vm_fits_the_argument_list);
     tcase_add_loop_test(arguments, a_vm_that_cannot_be_meant_is_refused, 0,

@@ -19,7 +19,7 @@ START_TEST(a_machine_takes_over_the_templates_figures)
     };
     struct machine_spec machine = {
         .cpu = {.count = 3, .weight = 200, .baseline = CPU_BASELINE_V2},
-        .memory = {.size_bytes = 96 * MIB},
+        .memory = {.size_bytes = 96 * MIB, .pages = MEMORY_PAGES_HUGE},
         .disks = {.items = disks, .count = 2},
         .cmdline = extra,
     };
@@ -31,6 +31,7 @@ START_TEST(a_machine_takes_over_the_templates_figures)
     ck_assert_uint_eq(vm.cpu_weight, 200);
     ck_assert_uint_eq(vm.cpu_baseline, CPU_BASELINE_V2);
     ck_assert_uint_eq(vm.memory_bytes, 96 * MIB);
+    ck_assert(vm.memory_is_huge);
     ck_assert_uint_eq(vm.disk_count, 2);
     ck_assert_str_eq(vm.disks[1].name, "data");
     ck_assert_uint_eq(vm.disks[0].from, DISK_FROM_IMAGE);

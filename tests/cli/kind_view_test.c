@@ -293,6 +293,20 @@ START_TEST(a_cell_is_cut_not_overrun)
 }
 END_TEST
 
+START_TEST(what_templates_may_ask_of_a_host_is_told)
+{
+    struct view_time time = {.now_wall_ms = NOW};
+    json_t *list = doc("[{'metadata':{'name':'h1'},'status':{'cpuBaseline':'x86-64-v3',"
+                       "'hugePages':'4GiB','live':{'hugePagesPlacedBytes':1073741824}}},"
+                       "{'metadata':{'name':'h2'},'status':{}}]");
+    ck_assert_int_eq(cli_given("host ls -o wide"), EXIT_OK);
+    ck_assert_int_eq(kind_view_print(&cli, kind_info(KIND_HOST), list, &time), EXIT_OK);
+    ck_assert_contains(cli_out(), "BASELINE   HUGE PAGES");
+    ck_assert_contains(cli_out(), "x86-64-v3   1GiB/4GiB");
+    json_decref(list);
+}
+END_TEST
+
 START_TEST(why_a_host_is_ready_again_is_no_note)
 {
     struct view_time time = {.now_wall_ms = NOW};
@@ -334,6 +348,7 @@ int main(void)
     tcase_add_loop_test(tests, odd_documents_are_shown_as_dashes_in_every_kind, 0,
                         sizeof(odd) / sizeof(odd[0]));
     tcase_add_test(tests, a_cell_is_cut_not_overrun);
+    tcase_add_test(tests, what_templates_may_ask_of_a_host_is_told);
     tcase_add_test(tests, why_a_host_is_ready_again_is_no_note);
     tcase_add_test(tests, sizes_are_numbers_or_texts);
     return test_main_run(suite);

@@ -143,6 +143,10 @@ static const struct fault faults[] = {
      ""},
     {TEMPLATE("'engine':'qemu','cpu':{'baseline':'x86-64-v2'}"),
      "spec.cpu.baseline: is not for engine qemu\n"},
+    {"{" T ",'kind':'Template','spec':{'image':'i','engine':'qemu',"
+     "'memory':{'size':'33MiB','pages':'huge'}}}",
+     "spec.memory.pages: is not for engine qemu\n"
+     "spec.memory.size: is not a whole number of huge pages\n"},
     {TEMPLATE("'disks':[{'name':'a','size':'1MiB','readOnly':true}]"),
      "spec.disks[0].readOnly: is for the image's disk\n"},
     {TEMPLATE("'disks':[{'name':'a','from':'image','size':'1MiB','readOnly':true}]"), ""},

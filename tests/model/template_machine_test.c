@@ -36,8 +36,19 @@ static bool has_read_only(const struct machine_spec *machine)
     return machine->disks.count == 1 && machine->disks.items[0].read_only;
 }
 
+static void set_huge(struct machine_spec *machine)
+{
+    machine->memory.pages = MEMORY_PAGES_HUGE;
+}
+
+static bool has_huge(const struct machine_spec *machine)
+{
+    return machine->memory.pages == MEMORY_PAGES_HUGE;
+}
+
 static const struct machine_field fields[] = {
     {set_baseline, has_baseline, "template: baseline needs level 4, the cluster is at 3"},
+    {set_huge, has_huge, "template: pages needs level 4, the cluster is at 3"},
     {set_read_only, has_read_only,
      "template: readOnly needs level 4, the cluster is at 3"},
 };
@@ -112,6 +123,42 @@ START_TEST(a_disk_that_is_only_read_counts_nothing)
 }
 END_TEST
 
+static void set_pool(uint64_t pool_bytes)
+{
+    struct command command;
+    command_init(&command, COMMAND_HOST_UPDATE);
+    command.body.host_update.host = h1;
+    command.body.host_update.status.address = 1;
+    command.body.host_update.status.memory_bytes = 1 * GIB;
+    command.body.host_update.status.pool_bytes = pool_bytes;
+    ck_assert_int_eq(send_command(&command), 0);
+}
+
+START_TEST(a_host_promises_no_more_huge_pages_than_it_has)
+{
+    ck_assert_int_eq(level_at_least(LEVEL_MACHINES), 0);
+    ck_assert_int_eq(put(KIND_TEMPLATE, make_special(set_huge)), 0);
+    const struct template *template = FIND(KIND_TEMPLATE, DEFAULT_TENANT, "special");
+    const uint64_t bytes = template->spec.memory.size_bytes;
+    set_pool(2 * bytes - 1);
+    ck_assert_int_eq(admit(DEFAULT_TENANT, "a", "special", ""), 0);
+    const uint64_t a = answer.uid;
+    ck_assert_int_eq(admit(DEFAULT_TENANT, "b", "special", ""), 0);
+    const uint64_t b = answer.uid;
+    ck_assert_int_eq(place(a, h1, 1, 0), 0);
+    ck_assert_uint_eq(state_host_use(state, h1).pool_bytes, bytes);
+    ck_assert_uint_eq(state_host_use(state, h1).memory_bytes, 0);
+
+    ck_assert_int_eq(place(b, h1, 1, 0), BERTH_ENOCAPACITY);
+
+    ck_assert_ptr_nonnull(strstr(answer.text, "host h1: huge pages "));
+    set_pool(2 * bytes);
+    ck_assert_int_eq(place(b, h1, 1, 0), 0);
+    ck_assert_int_eq(reports(a, PHASE_FAILED), 0);
+    ck_assert_uint_eq(state_host_use(state, h1).pool_bytes, bytes);
+}
+END_TEST
+
 int main(void)
 {
     TCase *tests;
@@ -121,6 +168,7 @@ int main(void)
     tcase_add_loop_test(tests, a_vm_has_what_its_template_said_when_it_was_made, 0,
                         count);
     tcase_add_loop_test(tests, cut_to_the_level_before_it_is_gone, 0, count);
+    tcase_add_test(tests, a_host_promises_no_more_huge_pages_than_it_has);
     tcase_add_test(tests, a_disk_that_is_only_read_counts_nothing);
     return test_main_run(suite);
 }

@@ -104,6 +104,26 @@ static void mend_baseline(void)
     set_host_baseline(h1, CPU_BASELINE_V4); /* more is as good */
 }
 
+static void make_no_pool(void)
+{
+    put_machine_huge("huge", 256 * MIB);
+    (void)admit_one("a", "huge");
+}
+
+static void make_small_pool(void)
+{
+    set_host_special(h1, CPU_BASELINE_V2, 384 * MIB);
+    put_machine_huge("huge", 256 * MIB);
+    (void)admit_one("other", "huge");
+    settle_all();
+    (void)admit_one("a", "huge");
+}
+
+static void mend_pool(void)
+{
+    set_host_special(h1, CPU_BASELINE_V2, 512 * MIB);
+}
+
 static void make_suspect(void)
 {
     (void)admit_plain("a");
@@ -451,6 +471,11 @@ static const struct {
      "baseline: its CPUs give x86-64-v2, not x86-64-v3",
      "cpu.baseline: x86-64-v2, or add a host with newer CPUs",
      "no host: 1 of 1 lacks the CPU's baseline"},
+    {make_no_pool, mend_pool, "pages", "huge pages: the host has none that VMs may have",
+     "memory.pages: normal, or reserve pages of 2MiB on h1, which needs engine kvm",
+     "no host: 1 of 1 lacks huge pages"},
+    {make_small_pool, mend_pool, "pages", "huge pages: 128MiB free of 256MiB",
+     "free 128MiB on h1, or add a host", "no host: 1 of 1 lacks huge pages"},
     {make_zone, NULL, "require", "require: host.zone == r2 (is not set)",
      "berth host label h1 zone=r2 where that is so, drop the rule host.zone == r2 from "
      "placement.require, or add a host that meets it",

@@ -84,6 +84,30 @@ START_TEST(disks_count_at_full_size_in_the_log_and_in_this_step)
 }
 END_TEST
 
+START_TEST(huge_pages_count_in_the_pool_alone)
+{
+    set_host_special(h1, CPU_BASELINE_V2, 1 * GIB);
+    put_machine_huge("huge", 256 * MIB);
+    uint64_t vm = admit_one("d", "huge");
+    ck_assert_int_eq(overlay_sync(&overlay, state), 0);
+    const int64_t memory = overlay.free_bytes[at(h1)];
+    ck_assert_int_eq(place(vm, h1, 1, 0), 0);
+    ck_assert_int_eq(overlay_sync(&overlay, state), 0);
+    ck_assert_int_eq(overlay.free_pool[at(h1)], (int64_t)(768 * MIB));
+    ck_assert_int_eq(overlay.free_bytes[at(h1)], memory);
+
+    const struct template *template = FIND(KIND_TEMPLATE, DEFAULT_TENANT, "huge");
+    ck_assert_int_eq(overlay_take(&overlay, at(h1), &template->spec, 0), 0);
+    ck_assert_int_eq(overlay.free_pool[at(h1)], (int64_t)(512 * MIB));
+    overlay_undo(&overlay, 0);
+    ck_assert_int_eq(overlay.free_pool[at(h1)], (int64_t)(768 * MIB));
+
+    ck_assert_int_eq(reports(vm, PHASE_FAILED), 0);
+    ck_assert_int_eq(overlay_sync(&overlay, state), 0);
+    ck_assert_int_eq(overlay.free_pool[at(h1)], (int64_t)(1 * GIB));
+}
+END_TEST
+
 START_TEST(a_disk_of_unknown_size_is_never_too_small)
 {
     struct command command;
@@ -323,6 +347,7 @@ int main(void)
     suite_add_tcase(suite, tests);
     tcase_add_test(tests, hosts_are_there_by_rising_uid_with_their_capacity);
     tcase_add_test(tests, disks_count_at_full_size_in_the_log_and_in_this_step);
+    tcase_add_test(tests, huge_pages_count_in_the_pool_alone);
     tcase_add_test(tests, a_disk_of_unknown_size_is_never_too_small);
     tcase_add_test(tests, committed_vms_are_counted_wherever_they_are);
     tcase_add_test(tests, a_lost_vm_that_waits_keeps_its_room);

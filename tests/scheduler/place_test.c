@@ -208,6 +208,26 @@ START_TEST(a_vm_goes_where_its_baseline_is)
 }
 END_TEST
 
+/* What is in the pool is no memory for others, nor the other way round. */
+START_TEST(a_vm_with_huge_pages_goes_where_the_pool_has_room)
+{
+    set_host_special(h3, CPU_BASELINE_V2, 512 * MIB);
+    put_machine_huge("huge", 256 * MIB);
+    ask("huge", NULL);
+    const int64_t before = overlay.free_bytes[overlay_index(&overlay, h3)];
+    ck_assert_uint_eq(best_host(), h3);
+    take_best();
+    ck_assert_uint_eq(best_host(), h3);
+    take_best();
+
+    ck_assert_uint_eq(best_host(), 0);
+
+    ck_assert_int_eq(overlay.free_bytes[overlay_index(&overlay, h3)], before);
+    ck_assert_int_eq(overlay.free_pool[overlay_index(&overlay, h3)], 0);
+    ck_assert_int_eq(overlay.free_pool[overlay_index(&overlay, h1)], 0);
+}
+END_TEST
+
 START_TEST(a_host_without_capacity_takes_nothing)
 {
     set_host(h1, 0, 0, ENGINE_BIT(ENGINE_QEMU), KVM_NONE);
@@ -409,7 +429,7 @@ static double score_of(uint32_t index)
     double cpu = (double)(overlay.free_mcpu[index] - 1000 * (int64_t)machine->cpu.count) /
                  (double)overlay.cap_mcpu[index];
     double memory =
-        (double)(overlay.free_bytes[index] - (int64_t)machine->memory.size_bytes) /
+        (double)(overlay.free_bytes[index] - (int64_t)machine_plain_bytes(machine)) /
         (double)overlay.cap_bytes[index];
     return cpu * cpu + memory * memory;
 }
@@ -496,6 +516,7 @@ int main(void)
     tcase_add_test(tests, a_group_that_is_yet_to_be_made_is_spread_too);
     tcase_add_test(tests, a_host_takes_no_more_vms_than_it_can_report);
     tcase_add_test(tests, a_vm_goes_where_its_baseline_is);
+    tcase_add_test(tests, a_vm_with_huge_pages_goes_where_the_pool_has_room);
     tcase_add_test(tests, a_host_without_capacity_takes_nothing);
     tcase_add_test(tests, a_host_that_this_leader_has_not_heard_is_not_trusted);
     tcase_add_test(tests,

@@ -65,8 +65,10 @@ static inline void set_host(uint64_t uid,
     ck_assert_int_eq(send_command(&command), 0);
 }
 
-/* One with engine kvm whose CPUs give that; the cluster's level is raised for it. */
-static inline void set_host_baseline(uint64_t uid, enum cpu_baseline baseline)
+/* One with engine kvm, whose CPUs give that and whose pool of huge pages has so many
+ * bytes; the cluster's level is raised for it. */
+static inline void
+set_host_special(uint64_t uid, enum cpu_baseline baseline, uint64_t pool_bytes)
 {
     struct command command;
     ck_assert_int_eq(level_at_least(LEVEL_MACHINES), 0);
@@ -79,7 +81,24 @@ static inline void set_host_baseline(uint64_t uid, enum cpu_baseline baseline)
     status->engines = ENGINE_BIT(ENGINE_QEMU) | ENGINE_BIT(ENGINE_KVM);
     status->kvm = KVM_NATIVE;
     status->cpu_baseline = baseline;
+    status->pool_bytes = pool_bytes;
     ck_assert_int_eq(send_command(&command), 0);
+}
+
+static inline void set_host_baseline(uint64_t uid, enum cpu_baseline baseline)
+{
+    set_host_special(uid, baseline, 0);
+}
+
+/* A machine of huge pages. */
+static inline void put_machine_huge(const char *name, uint64_t memory_bytes)
+{
+    struct template *template = make_template(DEFAULT_TENANT, name, NULL);
+    ck_assert_int_eq(level_at_least(LEVEL_MACHINES), 0);
+    template->spec.cpu.count = 1;
+    template->spec.memory.size_bytes = memory_bytes;
+    template->spec.memory.pages = MEMORY_PAGES_HUGE;
+    ck_assert_int_eq(put(KIND_TEMPLATE, template), 0);
 }
 
 /* A further host with QEMU; key from 2 on, each once. */
