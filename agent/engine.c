@@ -76,6 +76,7 @@ int engine_vm_set_machine(struct engine_vm *vm,
         return err_set(err, BERTH_EINVALID, "more than %d disks", DISKS_MAX);
     }
     vm->cpu_count = machine->cpu.count;
+    vm->cpu_max = machine->cpu.max;
     vm->cpu_weight = machine->cpu.weight;
     vm->cpu_baseline = machine->cpu.baseline;
     vm->memory_bytes = machine->memory.size_bytes;
@@ -90,6 +91,11 @@ int engine_vm_set_machine(struct engine_vm *vm,
     }
     engine_limits_of(machine, &vm->limits);
     return 0;
+}
+
+uint32_t engine_vm_cpus_most(const struct engine_vm *vm)
+{
+    return vm->cpu_max > vm->cpu_count ? vm->cpu_max : vm->cpu_count;
 }
 
 bool engine_vm_keeps_disks(const struct engine_vm *vm)

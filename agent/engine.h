@@ -86,6 +86,7 @@ struct engine_vm {
     char name[NAME_SIZE];
     char tenant[NAME_SIZE];
     uint32_t cpu_count;
+    uint32_t cpu_max; /* up to which more may come while it runs; 0: none */
     uint32_t cpu_weight;
     uint32_t cpu_baseline; /* enum cpu_baseline */
     uint64_t memory_bytes;
@@ -116,6 +117,8 @@ int engine_vm_set_machine(struct engine_vm *vm,
                           const char *image_cmdline,
                           struct err *err);
 
+/* The CPUs that it may have one day. */
+uint32_t engine_vm_cpus_most(const struct engine_vm *vm);
 /* Whether its runs leave disks of its own behind. */
 bool engine_vm_keeps_disks(const struct engine_vm *vm);
 
@@ -246,6 +249,10 @@ struct engine_ops {
      * told, in place of those it was started with. What its process refuses is `noted`.
      */
     void (*limit)(struct engine_run *run, const struct engine_limits *limits);
+    /* So many CPUs, for a VM that was started with places for them (cpu_max): they come
+     * at once, or as soon as its process can be told. None goes while it runs. What its
+     * process refuses is `noted`. NULL: other numbers are for the next start. */
+    void (*plug)(struct engine_run *run, uint32_t cpu_count);
     /* Asks the guest to power off; after grace_ms it is ended as it is. Either way its
      * program is asked to end, so that it writes out its disks, and killed when that
      * takes too long (ending_ms). Repeating it may shorten the grace, never lengthen it.

@@ -147,6 +147,19 @@ uint32_t engine_kvm_queues(uint32_t cpu_count)
                                               : cpu_count;
 }
 
+/* With places for others it is another machine, to which snapshots of it can go back. So
+ * where more may come one at least does: before the guest begins (engine_qmp_cpus.c). */
+static void add_cpus(struct argument_list *list, const struct engine_vm *vm)
+{
+    if (vm->cpu_max < 2) {
+        argument_list_add(list, "%" PRIu32, vm->cpu_count);
+        return;
+    }
+    argument_list_add(list, "count=%" PRIu32 ",max=%" PRIu32,
+                      vm->cpu_count < vm->cpu_max ? vm->cpu_count : vm->cpu_max - 1,
+                      vm->cpu_max);
+}
+
 char **engine_kvm_arguments(const struct engine_host *host,
                             const struct engine_vm *vm,
                             const struct engine_kvm_tap *taps)
@@ -160,7 +173,7 @@ char **engine_kvm_arguments(const struct engine_host *host,
     argument_list_add(&list, "--hold");
     argument_list_add(&list, "--keep-end");
     argument_list_add(&list, "--cpus");
-    argument_list_add(&list, "%" PRIu32, vm->cpu_count);
+    add_cpus(&list, vm);
     if (vm->cpu_baseline != CPU_BASELINE_HOST) {
         argument_list_add(&list, "--cpu");
         argument_list_add(&list, "%s", cpu_baseline_names[vm->cpu_baseline]);
@@ -315,7 +328,8 @@ gift_tap(struct gift *gift, const struct engine_vm *vm, uint32_t i, struct err *
 {
     int fds[VIRTIO_NET_PAIRS_MAX];
     const char *tap = vm->nics[i].tap;
-    const int count = tap_open_fds(tap, fds, engine_kvm_queues(vm->cpu_count), err);
+    const int count =
+        tap_open_fds(tap, fds, engine_kvm_queues(engine_vm_cpus_most(vm)), err);
     int r = count < 0 ? count : 0;
     for (int at = 0; at < count; at++) {
         const int added = gift_add(gift, fds[at]); /* takes it in any case */
@@ -446,6 +460,7 @@ static const struct engine_qmp_kind kvm_kind = {
     .begins_limited = true,
     .limits_nics = true,
     .counts_all = true,
+    .plugs_cpus = true,
     .run_bytes = sizeof(struct engine_qmp_run),
     .prepare = kvm_prepare,
     .abandon = kvm_abandon,
@@ -485,7 +500,7 @@ static int machine_check(const struct engine_vm *vm, struct err *err)
                        "engine kvm boots a kernel; an image that is a disk alone needs "
                        "engine qemu");
     }
-    if (vm->cpu_count > MACHINE_CPUS_MAX) {
+    if (engine_vm_cpus_most(vm) > MACHINE_CPUS_MAX) {
         return err_set(err, BERTH_EUNSUPPORTED, "engine kvm: more than %u CPUs",
                        MACHINE_CPUS_MAX);
     }
@@ -577,6 +592,7 @@ const struct engine_ops engine_kvm = {
     .save = engine_qmp_save,
     .save_cancel = engine_qmp_save_cancel,
     .limit = engine_qmp_limit,
+    .plug = engine_qmp_plug,
     .stop = engine_qmp_stop,
     .kill = engine_qmp_kill,
     .freeze = engine_qmp_freeze,

@@ -314,7 +314,7 @@ on_status(void *context, int code, const json_t *result, const struct err *error
     held(run);
 }
 
-static void status_ask(struct engine_qmp_run *run)
+void engine_qmp_ask_status(struct engine_qmp_run *run)
 {
     if (command(run, "query-status", on_status, NULL) < 0) {
         engine_qmp_failed(run, "its control connection does not answer");
@@ -391,7 +391,7 @@ on_disks(void *context, int code, const json_t *result, const struct err *error)
     }
     if (run->status_due && run->what[0] == '\0') {
         run->status_due = false;
-        status_ask(run);
+        engine_qmp_ask_status(run);
     }
 }
 
@@ -432,10 +432,9 @@ static void on_ready(void *context)
         qmp_save_cancel(run->qmp); /* nobody waits for that of a client before */
     }
     limits_care(run);
-    if (run->disks_asked) {
-        run->status_due = true;
-    } else {
-        status_ask(run);
+    run->status_due = engine_qmp_cpus_care(run) || run->disks_asked;
+    if (!run->status_due) {
+        engine_qmp_ask_status(run);
     }
 }
 

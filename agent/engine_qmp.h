@@ -41,6 +41,7 @@ struct engine_qmp_kind {
     bool begins_limited; /* spawn gives the limits; else they are told before `held` */
     bool limits_nics;
     bool counts_all; /* it is berth-vmm, which counts more than QEMU */
+    bool plugs_cpus; /* it has places for vm.cpu_max CPUs */
     /* Makes what the process needs. Ends, at once or later, with engine_qmp_prepared or
      * engine_qmp_failed. */
     void (*prepare)(struct engine_qmp_run *run);
@@ -89,6 +90,8 @@ struct engine_qmp_run {
     bool limits_due;             /* it is */
     bool disks_asked;            /* for that; the answer is on its way */
     bool status_due;             /* is asked for behind it */
+    uint32_t cpus_wanted;        /* 0: as it was started */
+    bool cpus_asked;             /* which there are; the answer is on its way */
     struct qmp_save save;
     struct qmp_stats *stats; /* NULL: it has not run yet */
     struct loop_timer *measure;
@@ -133,6 +136,7 @@ int engine_qmp_pause(struct engine_run *base, struct err *err);
 int engine_qmp_save(struct engine_run *base, int fd, struct err *err);
 void engine_qmp_save_cancel(struct engine_run *base);
 void engine_qmp_limit(struct engine_run *base, const struct engine_limits *limits);
+void engine_qmp_plug(struct engine_run *base, uint32_t cpu_count);
 void engine_qmp_stop(struct engine_run *base, uint64_t grace_ms);
 void engine_qmp_kill(struct engine_run *base);
 int engine_qmp_freeze(struct engine_run *base, bool frozen);
@@ -140,6 +144,13 @@ int engine_qmp_sample(struct engine_run *base, struct engine_sample *ret_sample)
 const struct vm_stats *engine_qmp_stats(struct engine_run *base);
 int engine_qmp_console_write(struct engine_run *base, const void *data, size_t size);
 struct engine_run *engine_qmp_close(struct engine_run *base);
+
+/* ---- inside (engine_qmp.c, engine_qmp_cpus.c) ---- */
+
+void engine_qmp_ask_status(struct engine_qmp_run *run);
+/* Asks which CPUs there are, and adds those that are missing; true: the status is asked
+ * for behind that. False: there is nothing to add, or it cannot be told now. */
+bool engine_qmp_cpus_care(struct engine_qmp_run *run);
 
 /* ---- inside (engine_qmp_measure.c) ---- */
 

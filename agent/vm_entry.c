@@ -227,7 +227,7 @@ void vm_entry_limit(struct vm_entry *vm, pid_t pid)
 {
     struct resource_groups *groups = vm->supervisor->host.groups;
     const struct resource_limits limits = {
-        .cpu_count = vm->order.vm.cpu_count,
+        .cpu_count = engine_vm_cpus_most(&vm->order.vm),
         .cpu_weight = vm->order.vm.cpu_weight,
         .memory_bytes = vm->order.vm.memory_bytes,
     };

@@ -39,6 +39,7 @@ struct vm_entry {
     uint64_t epoch_ended;        /* of the newest run that was forgotten; 0: none */
     struct engine_run *run;      /* NULL: no process */
     struct engine_limits limits; /* that the run was told; of no meaning unless known */
+    uint32_t cpus_told;          /* to its engine, or to people; 0: not known */
     bool limits_known;           /* not of a process that was taken over */
     const struct engine_ops *ops;
     struct vm_process_identity identity; /* pid 0: not spawned */

@@ -160,6 +160,10 @@ char *vm_record_encode(const struct vm_record *record)
     if (r == 0 && record->diskless) { /* not in the sum: readers of before know no such */
         r = json_object_set_new(document, "diskless", json_true());
     }
+    if (r == 0 && record->order.vm.cpu_max != 0) { /* likewise */
+        r = json_object_set_new(document, "cpuMax",
+                                json_integer(record->order.vm.cpu_max));
+    }
     if (r == 0 && record->paused) { /* likewise */
         r = json_object_set_new(document, "paused", json_true());
     }
@@ -224,6 +228,8 @@ static int record_decode_document(const json_t *document,
     }
     ret_record->diskless = json_is_true(json_object_get(document, "diskless"));
     ret_record->paused = json_is_true(json_object_get(document, "paused"));
+    const uint64_t cpu_max = json_member_u64(document, "cpuMax", 0);
+    ret_record->order.vm.cpu_max = cpu_max <= VM_CPU_MAX ? (uint32_t)cpu_max : 0;
     if (ret_record->order.vm.uid == 0 ||
         ret_record->epoch_seen < ret_record->order.vm.epoch) {
         return err_set(err, BERTH_ECORRUPT, "uid or epochs make no sense");

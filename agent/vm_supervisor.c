@@ -10,6 +10,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/loop.h"
+#include "base/plural.h"
 #include "base/require.h"
 
 #include <errno.h>
@@ -120,6 +121,7 @@ static void vm_begin(struct vm_entry *vm, const struct vm_order *order, bool hol
     vm->order = *order;
     vm->limits = order->vm.limits;
     vm->limits_known = true;
+    vm->cpus_told = order->vm.cpu_count;
     vm->epoch_seen = order->vm.epoch;
     vm->identity = (struct vm_process_identity){0};
     vm->hold = hold;
@@ -373,6 +375,59 @@ int vm_supervisor_limit(struct vm_supervisor *supervisor,
     vm->limits = limits;
     vm->limits_known = true;
     vm->ops->limit(vm->run, &limits);
+    return 0;
+}
+
+/* None goes while it runs, and some engines add none: those are for its next start. */
+static void tell_cpus_later(struct vm_entry *vm, uint32_t count)
+{
+    char text[VM_SUPERVISOR_REASON];
+    (void)snprintf(text, sizeof(text),
+                   "it has %" PRIu32 " CPU%s, and %" PRIu32
+                   " from its next start on: engine %s %s none while it runs",
+                   vm->order.vm.cpu_count, plural_s(vm->order.vm.cpu_count), count,
+                   vm->ops->name, count > vm->order.vm.cpu_count ? "adds" : "takes away");
+    vm_entry_say(vm, text);
+}
+
+static void plug(struct vm_entry *vm, uint32_t count)
+{
+    if (count > vm->order.vm.cpu_count) {
+        log_info(ROOM, "VM gets more CPUs", KV_STR("vm", vm->order.vm.name),
+                 KV_U64("uid", vm->uid), KV_U64("cpus", count));
+        vm->order.vm.cpu_count = count;
+        vm_entry_write_or_log(vm); /* lost, it is told again */
+    }
+    vm->ops->plug(vm->run, count); /* a process that was taken over is told again */
+}
+
+int vm_supervisor_cpus(struct vm_supervisor *supervisor,
+                       uint64_t uid,
+                       uint64_t epoch,
+                       const struct cpu_spec *cpu,
+                       struct err *err)
+{
+    struct vm_entry *vm;
+    int r = vm_for_action(supervisor, uid, epoch, &vm, err);
+    if (r != 0) {
+        return r;
+    }
+    bool runs = vm->machine.state == VM_RUNNING || vm->machine.state == VM_READY;
+    if (cpu->max == 0 || epoch != vm->order.vm.epoch || vm->run == NULL || !runs ||
+        vm->waiting || vm->cpus_told == cpu->count) {
+        return 0;
+    }
+    const uint32_t has = vm->order.vm.cpu_count;
+    const bool was_later = vm->cpus_told != 0 && vm->cpus_told != has;
+    vm->cpus_told = cpu->count;
+    if (was_later) {
+        vm_entry_say(vm, ""); /* it holds no more */
+    }
+    if (cpu->count < has || (cpu->count > has && vm->ops->plug == NULL)) {
+        tell_cpus_later(vm, cpu->count);
+    } else if (vm->ops->plug != NULL) {
+        plug(vm, cpu->count);
+    }
     return 0;
 }
 

@@ -170,6 +170,14 @@ int vm_supervisor_cont(struct vm_supervisor *supervisor,
                        uint64_t uid,
                        uint64_t epoch,
                        struct err *err);
+/* It has so many CPUs from now on, where its engine can add some, or else from its next
+ * start on, which is told as its reason. A run that is not up takes them later: call it
+ * again. 0, BERTH_ENOTFOUND, BERTH_ESTALE. */
+int vm_supervisor_cpus(struct vm_supervisor *supervisor,
+                       uint64_t uid,
+                       uint64_t epoch,
+                       const struct cpu_spec *cpu,
+                       struct err *err);
 /* The limits of its disks and NICs are those of this machine from now on, as soon as its
  * process can be told; nothing happens where they are already. */
 int vm_supervisor_limit(struct vm_supervisor *supervisor,

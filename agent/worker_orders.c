@@ -272,6 +272,8 @@ static void vm_run(struct worker *worker, const struct msg_vm *order)
     }
     (void)vm_supervisor_limit(worker->supervisor, order->vm, order->epoch,
                               &order->machine, NULL); /* likewise */
+    (void)vm_supervisor_cpus(worker->supervisor, order->vm, order->epoch,
+                             &order->machine.cpu, NULL); /* likewise */
     (void)vm_supervisor_pause(worker->supervisor, order->vm, order->epoch, order->paused,
                               NULL); /* likewise */
     if (report.held && may_begin(worker, report.fenced)) {

@@ -571,8 +571,14 @@ static const struct view_column host_columns[] = {
 PRINT(cell_machine_cpu)
 {
     (void)time;
-    CELL("%" PRIu64,
-         json_member_u64(json_object_get(view_spec(object), "cpu"), "count", 1));
+    const json_t *cpu = json_object_get(view_spec(object), "cpu");
+    uint64_t count = json_member_u64(cpu, "count", 1);
+    uint64_t most = json_member_u64(cpu, "max", 0);
+    if (most > count) {
+        CELL("%" PRIu64 "-%" PRIu64, count, most);
+    } else {
+        CELL("%" PRIu64, count);
+    }
 }
 
 PRINT(cell_machine_memory)

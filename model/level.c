@@ -8,17 +8,18 @@
 #define LEVEL_MIN 1 /* the oldest state that this release takes part in */
 #define LEVEL_MAX (4 LEVEL_NEXT(+1))
 /* X(level, what it brought): every level there is, in order. */
-#define LEVELS(X)                                                    \
-    X(1, "the first")                                                \
-    X(2, "each client has a share of remembered requests; "          \
-         "labels of a VM and of a host that is there change; "       \
-         "a lost VM switched off and on restarts; "                  \
-         "rate limits of disks and NICs")                            \
-    X(3, "VMs are paused, saved in snapshots and restored; "         \
-         "a VM that waits for its host starts nowhere else "         \
-         "by itself after a restore or a recovery")                  \
-    X(4, "baselines of CPUs, huge pages, disks that are only read, " \
-         "restores that run at once")                                \
+#define LEVELS(X)                                                                     \
+    X(1, "the first")                                                                 \
+    X(2, "each client has a share of remembered requests; "                           \
+         "labels of a VM and of a host that is there change; "                        \
+         "a lost VM switched off and on restarts; "                                   \
+         "rate limits of disks and NICs")                                             \
+    X(3, "VMs are paused, saved in snapshots and restored; "                          \
+         "a VM that waits for its host starts nowhere else "                          \
+         "by itself after a restore or a recovery")                                   \
+    X(4, "baselines of CPUs, CPUs that come while a VM runs, huge pages, disks that " \
+         "are only read, "                                                            \
+         "restores that run at once")                                                 \
     LEVEL_NEXT(X(5, "a tenant's quota of images"))
 
 _Static_assert(LEVEL_FIRST <= LEVEL_MIN && LEVEL_MIN <= LEVEL_MAX, "a range");

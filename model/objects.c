@@ -178,6 +178,12 @@ uint64_t machine_disk_bytes(const struct machine_spec *machine)
     return sum;
 }
 
+uint64_t machine_mcpu(const struct machine_spec *machine)
+{
+    const struct cpu_spec *cpu = &machine->cpu;
+    return UINT64_C(1000) * (cpu->max > cpu->count ? cpu->max : cpu->count);
+}
+
 uint64_t machine_pool_bytes(const struct machine_spec *machine)
 {
     return machine->memory.pages == MEMORY_PAGES_HUGE ? machine->memory.size_bytes : 0;
@@ -641,12 +647,16 @@ static void check_probe(struct check *check, const struct machine_spec *machine)
     }
 }
 
-/* QEMU's CPUs have other features of the same names. */
+/* QEMU's CPUs have other features of the same names; it makes more of them at a start. */
 static void check_cpu(struct check *check, const struct machine_spec *machine)
 {
     if (machine->cpu.baseline != CPU_BASELINE_HOST && machine->engine == ENGINE_QEMU) {
         fault_at(check, "cpu.baseline", "is not for engine qemu",
                  "engine: kvm or auto, or leave it out");
+    }
+    if (machine->cpu.max != 0 && machine->cpu.max < machine->cpu.count) {
+        fault_at(check, "cpu.max", "is less than cpu.count",
+                 "give more, or leave it out");
     }
 }
 

@@ -149,7 +149,9 @@ extern const char *const host_drain_names[]; /* restart stop */
     F(S, 2, U32, weight, "weight", UNIT_NONE, 0, 1, 10000, 100, "share of a busy host") \
     F(S, 3, ENUM, baseline, "baseline", cpu_baseline, FIELD_SINCE(LEVEL_MACHINES), 0,   \
       CPU_BASELINE_V4, CPU_BASELINE_HOST,                                               \
-      "the features that it finds: the same on each host, or those of its host")
+      "the features that it finds: the same on each host, or those of its host")        \
+    F(S, 4, U32, max, "max", UNIT_NONE, FIELD_SINCE(LEVEL_MACHINES), 0, VM_CPU_MAX, 0,  \
+      "to which count may be raised while it runs; 0: it stays what it was")
 RECORD_DECLARE(cpu_spec, CPU_SPEC_FIELDS)
 #define MEMORY_SPEC_FIELDS(F, S)                                                       \
     F(S, 1, U64, size_bytes, "size", UNIT_BYTES, FIELD_REQUIRED, 32 * MIB, 4 * TIB, 0, \
@@ -758,6 +760,8 @@ bool name_valid(const char *name);
 /* All disks of a machine at their full size: what they may grow to. An image's disk that
  * nobody asked for counts nothing, nor does one that is only read. */
 uint64_t machine_disk_bytes(const struct machine_spec *machine);
+/* What a host and a quota promise it: all the CPUs that it may have one day. */
+uint64_t machine_mcpu(const struct machine_spec *machine);
 /* What a host promises it of its memory, and of its pool of huge pages: one of them is
  * 0. */
 uint64_t machine_plain_bytes(const struct machine_spec *machine);

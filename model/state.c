@@ -177,7 +177,7 @@ static uint64_t vm_pool(const struct entry *vm)
 
 static uint64_t vm_mcpu(const struct entry *vm)
 {
-    return UINT64_C(1000) * vm_of(vm)->spec.machine.cpu.count;
+    return machine_mcpu(&vm_of(vm)->spec.machine);
 }
 
 static uint64_t vm_disk(const struct entry *vm)

@@ -363,7 +363,7 @@ void quota_give(struct apply *apply, struct entry *tenant, const struct usage *l
 struct usage machine_usage(const struct machine_spec *machine)
 {
     return (struct usage){
-        .cpu_mcpu = UINT64_C(1000) * machine->cpu.count,
+        .cpu_mcpu = machine_mcpu(machine),
         .memory_bytes = machine->memory.size_bytes,
         .disk_bytes = machine_disk_bytes(machine),
         .vms = 1,

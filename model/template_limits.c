@@ -1,8 +1,11 @@
-/* VMs follow the rate limits of their template.
+/* VMs follow the rate limits of their template, and the number of CPUs up to the maximum
+ * that they were made with.
  *
  * All else of a VM's machine stays as the template was when the VM was made: it would
  * take another machine. Limits do not, so they are those of the template as it is, for
- * each disk and NIC that both have by that name, and VMs that run take them on. */
+ * each disk and NIC that both have by that name, and VMs that run take them on. Nor do
+ * CPUs that a VM's machine has places for; its maximum was counted when it was made, so
+ * nothing is counted anew. */
 #include "model/state_internal.h"
 
 #include <string.h>
@@ -59,20 +62,29 @@ static bool nics_follow(const struct nic_spec_list *from, struct nic_spec_list *
     return news;
 }
 
+static bool cpus_follow(const struct cpu_spec *from, struct cpu_spec *to)
+{
+    const uint32_t count = from->count < to->max ? from->count : to->max;
+    bool news = to->max != 0 && count != to->count;
+    to->count = news ? count : to->count;
+    return news;
+}
+
 static void
 vm_follow(struct apply *apply, struct entry *entry, const struct template *template)
 {
     struct vm *vm = vm_of(entry);
     bool disks = disks_follow(&template->spec.disks, &vm->spec.machine.disks);
     bool nics = nics_follow(&template->spec.nics, &vm->spec.machine.nics);
-    if (!disks && !nics) {
+    bool cpus = cpus_follow(&template->spec.cpu, &vm->spec.machine.cpu);
+    if (!disks && !nics && !cpus) {
         return;
     }
     if (record_equal(&machine_spec_record, &template->spec, &vm->spec.machine)) {
         vm->status.template_version = template->status.version;
     }
     apply_changed(apply, entry,
-                  &(struct change_note){.verb = "limits changed",
+                  &(struct change_note){.verb = cpus ? "CPUs changed" : "limits changed",
                                         .reason = "as its template's were",
                                         .phase_from = vm->status.phase,
                                         .phase_to = vm->status.phase});

@@ -162,11 +162,15 @@ static void need_text(const struct machine_spec *machine, char *text, size_t siz
 {
     char memory[NUMBER_TEXT_SIZE];
     char disk[NUMBER_TEXT_SIZE];
+    char most[24] = "";
     uint64_t disk_bytes = machine_disk_bytes(machine);
     format_bytes_human(machine->memory.size_bytes, memory);
     format_bytes_human(disk_bytes, disk);
-    (void)snprintf(text, size, "cpu %u, memory %s%s%s", machine->cpu.count, memory,
-                   disk_bytes > 0 ? ", disk " : "", disk_bytes > 0 ? disk : "");
+    if (machine->cpu.max > machine->cpu.count) {
+        (void)snprintf(most, sizeof(most), " (up to %u)", machine->cpu.max);
+    }
+    (void)snprintf(text, size, "cpu %u%s, memory %s%s%s", machine->cpu.count, most,
+                   memory, disk_bytes > 0 ? ", disk " : "", disk_bytes > 0 ? disk : "");
 }
 
 static const char *or_empty(const char *text)

@@ -197,7 +197,7 @@ static int take(struct overlay *overlay,
     REQUIRE(index < overlay->count);
     const struct overlay_change change = {
         .host = index,
-        .mcpu = (int64_t)machine->cpu.count * 1000,
+        .mcpu = (int64_t)machine_mcpu(machine),
         .bytes = (int64_t)machine_plain_bytes(machine),
         .pool = (int64_t)machine_pool_bytes(machine),
         .disk = kept ? 0 : (int64_t)machine_disk_bytes(machine),

@@ -354,7 +354,7 @@ static void vms_tell(const struct look *look, struct place_refusal *refusal)
 
 static int64_t need_mcpu(const struct machine_spec *machine)
 {
-    return (int64_t)machine->cpu.count * 1000;
+    return (int64_t)machine_mcpu(machine);
 }
 
 static int64_t need_bytes(const struct machine_spec *machine)
@@ -449,7 +449,7 @@ static void cpu_tell(const struct look *look, struct place_refusal *refusal)
     bool too_large = need > cap_mcpu;
     (void)snprintf(refusal->reason, PLACE_TEXT_SIZE, "cpu: %.1f of %u vCPUs free",
                    (double)(free_mcpu < 0 ? 0 : free_mcpu) / 1000.0,
-                   look->machine->cpu.count);
+                   (unsigned)(need / 1000));
     (void)snprintf(refusal->fix, PLACE_TEXT_SIZE,
                    too_large ? "a machine of at most %.1f vCPUs on %s, or a larger host"
                              : "free %.1f vCPUs on %s, or add a host",

@@ -18,7 +18,7 @@ START_TEST(a_machine_takes_over_the_templates_figures)
         {.name = "data", .from = DISK_EMPTY, .size_bytes = MIB},
     };
     struct machine_spec machine = {
-        .cpu = {.count = 3, .weight = 200, .baseline = CPU_BASELINE_V2},
+        .cpu = {.count = 3, .max = 5, .weight = 200, .baseline = CPU_BASELINE_V2},
         .memory = {.size_bytes = 96 * MIB, .pages = MEMORY_PAGES_HUGE},
         .disks = {.items = disks, .count = 2},
         .cmdline = extra,
@@ -28,6 +28,8 @@ START_TEST(a_machine_takes_over_the_templates_figures)
 
     ck_assert_str_eq(vm.cmdline, "console=ttyS0 quiet");
     ck_assert_uint_eq(vm.cpu_count, 3);
+    ck_assert_uint_eq(vm.cpu_max, 5);
+    ck_assert_uint_eq(engine_vm_cpus_most(&vm), 5);
     ck_assert_uint_eq(vm.cpu_weight, 200);
     ck_assert_uint_eq(vm.cpu_baseline, CPU_BASELINE_V2);
     ck_assert_uint_eq(vm.memory_bytes, 96 * MIB);

@@ -158,6 +158,7 @@ START_TEST(a_record_of_a_vm_without_disks_says_so_and_is_understood_by_older_one
     struct vm_record record = sample();
     uint64_t sum = sum_of(&record);
     record.diskless = true;
+    record.order.vm.cpu_max = 8;
     struct vm_record back;
     struct err err = {0};
 
@@ -167,6 +168,7 @@ START_TEST(a_record_of_a_vm_without_disks_says_so_and_is_understood_by_older_one
 
     ck_assert_msg(r == 0, "%s", err.text);
     ck_assert(back.diskless);
+    ck_assert_uint_eq(back.order.vm.cpu_max, 8);
     ck_assert_uint_gt(sum, 0);
     ck_assert_uint_eq(sum_of(&record), sum);
     free(text);

@@ -286,6 +286,36 @@ START_TEST(limits_are_told_once_and_again_to_a_process_that_was_taken_over)
 }
 END_TEST
 
+/* The fake engine adds none while a VM runs, as QEMU does not. */
+START_TEST(cpus_that_cannot_come_now_are_told_of)
+{
+    struct cpu_spec cpu = {.count = 2};
+    struct vm_order order = order_of(UID, 1);
+    start_order(&order, false);
+    (void)wait_phase(UID, PHASE_READY);
+    cpu.count = 4; /* without a maximum it stays what it was */
+    ck_assert_int_eq(vm_supervisor_cpus(bench.supervisor, UID, 1, &cpu, NULL), 0);
+    ck_assert_str_eq(report_of(UID).reason, "");
+
+    cpu.max = 4;
+    ck_assert_int_eq(vm_supervisor_cpus(bench.supervisor, UID, 1, &cpu, NULL), 0);
+    ck_assert_str_eq(report_of(UID).reason,
+                     "it has 2 CPUs, and 4 from its next start on: engine fake adds none "
+                     "while it runs");
+    cpu.count = 1;
+    ck_assert_int_eq(vm_supervisor_cpus(bench.supervisor, UID, 1, &cpu, NULL), 0);
+    ck_assert_str_eq(
+        report_of(UID).reason,
+        "it has 2 CPUs, and 1 from its next start on: engine fake takes away "
+        "none while it runs");
+    cpu.count = 2;
+    ck_assert_int_eq(vm_supervisor_cpus(bench.supervisor, UID, 1, &cpu, NULL), 0);
+    ck_assert_str_eq(report_of(UID).reason, "");
+    ck_assert_int_eq(vm_supervisor_cpus(bench.supervisor, 99, 1, &cpu, NULL),
+                     BERTH_ENOTFOUND);
+}
+END_TEST
+
 START_TEST(limits_of_another_epoch_are_not_told)
 {
     struct disk_spec disk = {.name = "data", .limit = {.operations = 500}};
@@ -380,6 +410,7 @@ static void add_rest(Suite *suite)
     tcase_add_test(tests, a_running_vm_says_so_again_and_again_when_it_is_asked_to);
     tcase_add_test(tests,
                    limits_are_told_once_and_again_to_a_process_that_was_taken_over);
+    tcase_add_test(tests, cpus_that_cannot_come_now_are_told_of);
     tcase_add_test(tests, limits_of_another_epoch_are_not_told);
     tcase_add_test(tests, an_engine_that_is_not_here_is_refused_by_name);
     tcase_add_test(tests, a_state_folder_that_is_too_deep_is_refused);

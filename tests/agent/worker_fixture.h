@@ -37,6 +37,7 @@ static struct digest kernel;
 static struct digest hostile_disk;
 static bool boots_hostile_disk; /* what add_vm orders */
 static bool orders_no_disks;    /* likewise */
+static uint32_t orders_cpus;    /* of four; 0: the first, for good */
 static uint64_t orders_iops;    /* of the disks, likewise */
 static uint64_t cache_bytes = GIB;
 static unsigned delivered;  /* orders that have reached the worker */
@@ -373,6 +374,10 @@ static inline void add_vm(struct record_list *list,
     (void)snprintf(vm->tenant, NAME_SIZE, "shop");
     vm->machine.memory.size_bytes = 64 * MIB;
     vm->machine.engine = engine;
+    if (orders_cpus != 0) {
+        vm->machine.cpu.count = orders_cpus;
+        vm->machine.cpu.max = 4;
+    }
     vm->machine.lifecycle.host_failure =
         uid == WAITS ? HOST_FAILURE_WAIT : HOST_FAILURE_RESTART;
     struct disk_spec *disk =

@@ -76,6 +76,25 @@ START_TEST(other_limits_reach_the_run_that_is_there)
 }
 END_TEST
 
+START_TEST(other_cpus_reach_the_run_that_is_there)
+{
+    struct wish next = both;
+    orders_cpus = 1;
+    start_both();
+    next.revision++;
+    orders_cpus = 2;
+
+    give(1, &next);
+    RACK_WAIT(vm(FENCED).reason[0] != '\0');
+
+    ck_assert_str_eq(vm(FENCED).reason,
+                     "it has 1 CPU, and 2 from its next start on: engine fake adds none "
+                     "while it runs");
+    ck_assert(is(FENCED, PHASE_READY));
+    stop();
+}
+END_TEST
+
 START_TEST(a_new_epoch_ends_the_old_run_first)
 {
     struct wish next = both;
@@ -289,6 +308,7 @@ int main(int argc, char **argv)
     tcase_add_test(tests, without_a_lease_only_what_waits_for_its_host_is_started);
     tcase_add_test(tests, what_is_ordered_no_longer_ends_and_is_forgotten);
     tcase_add_test(tests, other_limits_reach_the_run_that_is_there);
+    tcase_add_test(tests, other_cpus_reach_the_run_that_is_there);
     tcase_add_test(tests, a_new_epoch_ends_the_old_run_first);
     tcase_add_test(tests, an_order_to_stop_is_carried_out_and_told);
     tcase_add_test(tests,

@@ -307,6 +307,19 @@ START_TEST(what_templates_may_ask_of_a_host_is_told)
 }
 END_TEST
 
+START_TEST(how_many_cpus_there_may_be_is_told)
+{
+    struct view_time time = {.now_wall_ms = NOW};
+    json_t *list = doc("[{'metadata':{'name':'t'},'spec':{'image':'i','cpu':{'count':2,"
+                       "'max':8},'memory':{'size':'1GiB'}}}]");
+    ck_assert_int_eq(cli_given("ls template"), EXIT_OK);
+    ck_assert_int_eq(kind_view_print(&cli, kind_info(KIND_TEMPLATE), list, &time),
+                     EXIT_OK);
+    ck_assert_contains(cli_out(), " 2-8 ");
+    json_decref(list);
+}
+END_TEST
+
 START_TEST(why_a_host_is_ready_again_is_no_note)
 {
     struct view_time time = {.now_wall_ms = NOW};
@@ -349,6 +362,7 @@ int main(void)
                         sizeof(odd) / sizeof(odd[0]));
     tcase_add_test(tests, a_cell_is_cut_not_overrun);
     tcase_add_test(tests, what_templates_may_ask_of_a_host_is_told);
+    tcase_add_test(tests, how_many_cpus_there_may_be_is_told);
     tcase_add_test(tests, why_a_host_is_ready_again_is_no_note);
     tcase_add_test(tests, sizes_are_numbers_or_texts);
     return test_main_run(suite);

@@ -147,6 +147,8 @@ static const struct fault faults[] = {
      "'memory':{'size':'33MiB','pages':'huge'}}}",
      "spec.memory.pages: is not for engine qemu\n"
      "spec.memory.size: is not a whole number of huge pages\n"},
+    {TEMPLATE("'cpu':{'count':3,'max':2}"), "spec.cpu.max: is less than cpu.count\n"},
+    {TEMPLATE("'cpu':{'count':3,'max':3}"), ""},
     {TEMPLATE("'disks':[{'name':'a','size':'1MiB','readOnly':true}]"),
      "spec.disks[0].readOnly: is for the image's disk\n"},
     {TEMPLATE("'disks':[{'name':'a','from':'image','size':'1MiB','readOnly':true}]"), ""},

@@ -146,6 +146,46 @@ START_TEST(vms_of_others_and_of_the_same_limits_are_left_alone)
 }
 END_TEST
 
+static void put_cpus(uint32_t count, uint32_t max)
+{
+    struct template *template = make_template(DEFAULT_TENANT, "wide", NULL);
+    ck_assert_int_eq(level_at_least(LEVEL_MACHINES), 0);
+    template->spec.cpu.count = count;
+    template->spec.cpu.max = max;
+    ck_assert_int_eq(put(KIND_TEMPLATE, template), 0);
+}
+
+START_TEST(vms_follow_the_cpus_up_to_the_maximum_they_were_made_with)
+{
+    put_cpus(1, 4);
+    ck_assert_int_eq(admit(DEFAULT_TENANT, "a", "wide", ""), 0);
+    const uint64_t vm = answer.uid;
+    ck_assert_int_eq(place(vm, h1, 1, 0), 0);
+    ck_assert_int_eq(reports(vm, PHASE_READY), 0);
+    const struct tenant *tenant = FIND(KIND_TENANT, "", DEFAULT_TENANT);
+    ck_assert_uint_eq(tenant->status.used.cpu_mcpu, 4000); /* all that may come */
+    ck_assert_uint_eq(state_host_use(state, h1).cpu_mcpu, 4000);
+    fixture_trail[0] = '\0';
+
+    put_cpus(3, 4);
+    ck_assert_uint_eq(vm_now("a")->spec.machine.cpu.count, 3);
+    ck_assert_uint_eq(vm_now("a")->status.epoch, 1);
+    ck_assert_str_eq(fixture_trail, "a:ready ");
+    put_cpus(9, 16);
+    ck_assert_uint_eq(vm_now("a")->spec.machine.cpu.count, 4);
+    ck_assert_uint_eq(vm_now("a")->spec.machine.cpu.max, 4);
+    put_cpus(2, 0);
+    ck_assert_uint_eq(vm_now("a")->spec.machine.cpu.count, 2);
+
+    ck_assert_uint_eq(state_host_use(state, h1).cpu_mcpu, 4000);
+    tenant = FIND(KIND_TENANT, "", DEFAULT_TENANT);
+    ck_assert_uint_eq(tenant->status.used.cpu_mcpu, 4000);
+    ck_assert_int_eq(admit(DEFAULT_TENANT, "b", "wide", ""), 0); /* without a maximum */
+    put_cpus(3, 4);
+    ck_assert_uint_eq(vm_now("b")->spec.machine.cpu.count, 2);
+}
+END_TEST
+
 START_TEST(before_its_level_there_is_no_limit)
 {
     struct err err = {0};
@@ -202,6 +242,7 @@ int main(void)
     tcase_add_test(tests, a_running_vm_keeps_its_run);
     tcase_add_test(tests, all_else_stays_as_the_vm_was_made);
     tcase_add_test(tests, vms_of_others_and_of_the_same_limits_are_left_alone);
+    tcase_add_test(tests, vms_follow_the_cpus_up_to_the_maximum_they_were_made_with);
     tcase_add_test(tests, before_its_level_there_is_no_limit);
     tcase_add_test(tests, a_put_of_limits_is_among_what_fuzzing_begins_with);
     return test_main_run(suite);

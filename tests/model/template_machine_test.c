@@ -36,6 +36,16 @@ static bool has_read_only(const struct machine_spec *machine)
     return machine->disks.count == 1 && machine->disks.items[0].read_only;
 }
 
+static void set_max(struct machine_spec *machine)
+{
+    machine->cpu.max = 4;
+}
+
+static bool has_max(const struct machine_spec *machine)
+{
+    return machine->cpu.max == 4;
+}
+
 static void set_huge(struct machine_spec *machine)
 {
     machine->memory.pages = MEMORY_PAGES_HUGE;
@@ -48,6 +58,7 @@ static bool has_huge(const struct machine_spec *machine)
 
 static const struct machine_field fields[] = {
     {set_baseline, has_baseline, "template: baseline needs level 4, the cluster is at 3"},
+    {set_max, has_max, "template: max needs level 4, the cluster is at 3"},
     {set_huge, has_huge, "template: pages needs level 4, the cluster is at 3"},
     {set_read_only, has_read_only,
      "template: readOnly needs level 4, the cluster is at 3"},

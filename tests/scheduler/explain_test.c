@@ -119,6 +119,16 @@ static void make_small_pool(void)
     (void)admit_one("a", "huge");
 }
 
+static void make_wide(void)
+{
+    struct template *template = make_template(DEFAULT_TENANT, "wide", NULL);
+    ck_assert_int_eq(level_at_least(LEVEL_MACHINES), 0);
+    template->spec.cpu.count = 1;
+    template->spec.cpu.max = 32;
+    ck_assert_int_eq(put(KIND_TEMPLATE, template), 0);
+    (void)admit_one("a", "wide");
+}
+
 static void mend_pool(void)
 {
     set_host_special(h1, CPU_BASELINE_V2, 512 * MIB);
@@ -471,6 +481,9 @@ static const struct {
      "baseline: its CPUs give x86-64-v2, not x86-64-v3",
      "cpu.baseline: x86-64-v2, or add a host with newer CPUs",
      "no host: 1 of 1 lacks the CPU's baseline"},
+    {make_wide, NULL, "cpu", "cpu: 16.0 of 32 vCPUs free",
+     "a machine of at most 16.0 vCPUs on h1, or a larger host",
+     "no host: 1 of 1 lacks CPU"},
     {make_no_pool, mend_pool, "pages", "huge pages: the host has none that VMs may have",
      "memory.pages: normal, or reserve pages of 2MiB on h1, which needs engine kvm",
      "no host: 1 of 1 lacks huge pages"},

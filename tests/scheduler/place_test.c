@@ -228,6 +228,24 @@ START_TEST(a_vm_with_huge_pages_goes_where_the_pool_has_room)
 }
 END_TEST
 
+START_TEST(a_host_keeps_room_for_the_cpus_that_may_come)
+{
+    struct template *template = make_template(DEFAULT_TENANT, "wide", NULL);
+    ck_assert_int_eq(level_at_least(LEVEL_MACHINES), 0);
+    template->spec.cpu.count = 1;
+    template->spec.cpu.max = 12;
+    ck_assert_int_eq(put(KIND_TEMPLATE, template), 0);
+    ask("wide", NULL);
+    const int64_t before = overlay.free_mcpu[overlay_index(&overlay, h1)];
+    ck_assert_uint_eq(best_host(), h1);
+    take_best();
+
+    ck_assert_uint_ne(best_host(), h1);
+
+    ck_assert_int_eq(overlay.free_mcpu[overlay_index(&overlay, h1)], before - 12000);
+}
+END_TEST
+
 START_TEST(a_host_without_capacity_takes_nothing)
 {
     set_host(h1, 0, 0, ENGINE_BIT(ENGINE_QEMU), KVM_NONE);
@@ -517,6 +535,7 @@ int main(void)
     tcase_add_test(tests, a_host_takes_no_more_vms_than_it_can_report);
     tcase_add_test(tests, a_vm_goes_where_its_baseline_is);
     tcase_add_test(tests, a_vm_with_huge_pages_goes_where_the_pool_has_room);
+    tcase_add_test(tests, a_host_keeps_room_for_the_cpus_that_may_come);
     tcase_add_test(tests, a_host_without_capacity_takes_nothing);
     tcase_add_test(tests, a_host_that_this_leader_has_not_heard_is_not_trusted);
     tcase_add_test(tests,

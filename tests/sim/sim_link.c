@@ -319,6 +319,11 @@ uint64_t host_disk_bytes(const char *folder)
     return DISK_BYTES;
 }
 
+uint64_t host_pool_bytes(void)
+{
+    return 0; /* whatever this machine has */
+}
+
 int host_usage_sample(struct host_sampler *sampler,
                       const char *folder,
                       struct host_usage *ret_usage,
