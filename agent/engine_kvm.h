@@ -44,9 +44,10 @@ uint32_t engine_kvm_queues(uint32_t cpu_count);
 /* The argument vector, NULL-terminated, all in fresh memory, for descriptors that are
  * handed over from VM_PROCESS_GIVEN_AT on: KVM, kernel, initrd (if any), the listeners of
  * QMP, the console and the vsock, the memory of a saved machine (if any), then each disk
- * with its base (if from the image), then the queues of each NIC's tap with the kernel's
- * devices for them (if it has any). taps: of the NICs. host: whose users VMs run as. Free
- * with argument_list_free. NULL when out of memory.
+ * with its base (if from the image; of one that is only read that alone), then the queues
+ * of each NIC's tap with the kernel's devices for them (if it has any). taps: of the
+ * NICs. host: whose users VMs run as. Free with argument_list_free. NULL when out of
+ * memory.
  */
 char **engine_kvm_arguments(const struct engine_host *host,
                             const struct engine_vm *vm,
