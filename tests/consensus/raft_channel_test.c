@@ -2,7 +2,6 @@
  */
 #include "base/fd.h"
 #include "base/log.h"
-#include "consensus/channel_address.h"
 #include "consensus/channel_patience.h"
 #include "consensus/raft_channel.h"
 #include "support/own_loopback.h"
@@ -421,30 +420,6 @@ START_TEST(closing_the_hub_answers_calls_under_way)
 }
 END_TEST
 
-static const struct {
-    const char *text;
-    bool good;
-} ADDRESSES[] = {
-    {"1.2.3.4:5", true},      {"[::1]:80", true},
-    {"1.2.3.4:65535", true},  {"1.2.3.4:0", false},
-    {"1.2.3.4:65536", false}, {"1.2.3.4", false},
-    {":80", false},           {"", false},
-    {"[]:80", false},         {"[::1:80", false},
-    {"1.2.3.4:", false},      {"1.2.3.4:8x", false},
-    {"1.2.3.4:+8", false},    {"host:80", false},
-    {"1.2.3.4: 8", false},
-};
-
-START_TEST(addresses_are_ip_and_port)
-{
-    struct sockaddr_storage address;
-    struct err err = {0};
-    int r = channel_parse_address(ADDRESSES[_i].text, &address, &err);
-    ck_assert_msg((r == 0) == ADDRESSES[_i].good, "%s", ADDRESSES[_i].text);
-    ck_assert(ADDRESSES[_i].good || strstr(err.text, "expected ip:port") != NULL);
-}
-END_TEST
-
 static Suite *suite(void)
 {
     Suite *made = suite_create("raft_channel");
@@ -467,8 +442,6 @@ static Suite *suite(void)
     tcase_add_test(tcase, a_reader_that_stands_still_loses_the_channel);
     tcase_add_test(tcase, a_dropped_member_has_no_channel_left);
     tcase_add_test(tcase, closing_the_hub_answers_calls_under_way);
-    tcase_add_loop_test(tcase, addresses_are_ip_and_port, 0,
-                        (int)(sizeof(ADDRESSES) / sizeof(ADDRESSES[0])));
     suite_add_tcase(made, tcase);
     return made;
 }
