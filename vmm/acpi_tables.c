@@ -5,6 +5,7 @@
 #include "vmm/aml.h"
 #include "vmm/cpu_plug.h"
 #include "vmm/machine_layout.h"
+#include "vmm/pci_plug.h"
 #include "vmm/power_control.h"
 
 #include <stdio.h>
@@ -38,7 +39,13 @@
 #define LOCAL_APIC_BYTES 8u
 
 #define NOTIFY_DEVICE_CHECK 0x01u
+#define NOTIFY_EJECT        0x03u /* it is asked for */
 #define NOTIFY_OF_DEVICE    0x80u /* what it means is the device's */
+
+/* What an operating system asks for by _OSC (PCI firmware specification 3.2, 4.5.1) */
+#define OSC_CONTROL_AT     8u
+#define OSC_NATIVE_HOTPLUG (1u << 0)
+#define OSC_SHPC_HOTPLUG   (1u << 1)
 
 #define CPU_PRESENT   0xfu /* of _STA: present, enabled, shown and working */
 #define CPU_SET_BYTES 8u
@@ -177,6 +184,30 @@ device_with_id(struct bytes_writer *writer, const char *name, const char *eisa_i
     return device;
 }
 
+#define NAME_BYTES 16u
+
+static const char *name_of(char name[NAME_BYTES], const char *prefix, unsigned number)
+{
+    (void)snprintf(name, NAME_BYTES, "%s%02X", prefix, number); /* fits */
+    return name;
+}
+
+/* If (a name's value, or that of Local0, has one of the bits) */
+static struct aml_open
+if_bits(struct bytes_writer *writer, const char *name, uint64_t bits)
+{
+    struct aml_open if_set = aml_if(writer);
+    aml_and(writer);
+    if (name != NULL) {
+        aml_path(writer, name);
+    } else {
+        aml_local(writer, 0);
+    }
+    aml_integer(writer, bits);
+    aml_nowhere(writer);
+    return if_set;
+}
+
 /* The boot loader has placed the BARs well: leave them (function 5 of the PCI firmware
  * specification's _DSM, E5C937D0-3553-4D7A-9117-EA4D19C3434D). */
 static void write_keep_bars(struct bytes_writer *writer)
@@ -214,6 +245,71 @@ static void write_keep_bars(struct bytes_writer *writer)
     aml_close(writer, method);
 }
 
+/* What it asks for, but hotplug as PCIe and SHPC have it: there is no such bridge, and
+ * where there are two ways a system takes the slower one. */
+static void write_control(struct bytes_writer *writer)
+{
+    struct aml_open method = aml_method(writer, "_OSC", 4);
+    aml_argument_dword(writer, 3, OSC_CONTROL_AT, "CTRL");
+    aml_and(writer);
+    aml_path(writer, "CTRL");
+    aml_integer(writer, (uint32_t) ~(OSC_NATIVE_HOTPLUG | OSC_SHPC_HOTPLUG));
+    aml_path(writer, "CTRL");
+    aml_return(writer);
+    aml_argument(writer, 3);
+    aml_close(writer, method);
+}
+
+/* ---- slots whose devices come and go: pci_plug.h */
+
+/* For each slot in the set that the field reads: tell its device. */
+static void
+write_tell_slots(struct bytes_writer *writer, const char *field, uint64_t notification)
+{
+    char name[NAME_BYTES];
+    aml_store(writer); /* reading the byte takes the news away */
+    aml_path(writer, field);
+    aml_local(writer, 0);
+    for (unsigned i = 0; i < PCI_PLUG_SLOTS; i++) {
+        struct aml_open if_set = if_bits(writer, NULL, 1u << i);
+        aml_notify(writer, name_of(name, "S", PCI_PLUG_FIRST + i), notification);
+        aml_close(writer, if_set);
+    }
+}
+
+/* Device (Snn): in its slot, by its number, and ejected by one bit. */
+static void write_slot(struct bytes_writer *writer, unsigned index)
+{
+    const unsigned number = PCI_PLUG_FIRST + index;
+    char name[NAME_BYTES];
+    struct aml_open slot = aml_device(writer, name_of(name, "S", number));
+    aml_name_integer(writer, "_ADR", number << 16);
+    aml_name_integer(writer, "_SUN", number);
+    struct aml_open eject = aml_method(writer, "_EJ0", 1);
+    aml_store(writer);
+    aml_integer(writer, 1u << index);
+    aml_path(writer, "GONE");
+    aml_close(writer, eject);
+    aml_close(writer, slot);
+}
+
+static void write_slots(struct bytes_writer *writer)
+{
+    aml_port_region(writer, "SLOT", PCI_PLUG_PORT, PCI_PLUG_SIZE);
+    aml_byte_field(writer, "SLOT", "UPS", PCI_PLUG_UP);
+    aml_byte_field(writer, "SLOT", "DOWN", PCI_PLUG_DOWN);
+    aml_byte_field(writer, "SLOT", "GONE", PCI_PLUG_EJECT);
+    for (unsigned i = 0; i < PCI_PLUG_SLOTS; i++) {
+        write_slot(writer, i);
+    }
+    struct aml_open method = aml_method(writer, "NEWS", 0);
+    write_tell_slots(writer, "UPS", NOTIFY_DEVICE_CHECK);
+    write_tell_slots(writer, "DOWN", NOTIFY_EJECT);
+    aml_close(writer, method);
+}
+
+/* ---- the platform */
+
 static void write_pci(struct bytes_writer *writer, const struct acpi_cpus *cpus)
 {
     const unsigned plug = cpus->may_come ? AML_RESOURCE_IO : 0;
@@ -228,18 +324,17 @@ static void write_pci(struct bytes_writer *writer, const struct acpi_cpus *cpus)
     aml_resource_io(writer, PCI_PORT, PCI_PORT_SIZE);
     aml_resource_window32(writer, (uint32_t)PCI_WINDOW_AT, (uint32_t)PCI_WINDOW_SIZE);
     aml_resources_close(writer, resources);
-    struct aml_open osc = aml_method(writer, "_OSC", 4); /* all that it asks for */
-    aml_return(writer);
-    aml_argument(writer, 3);
-    aml_close(writer, osc);
+    write_control(writer);
     write_keep_bars(writer);
+    write_slots(writer);
     aml_close(writer, pci);
 
     struct aml_open board = device_with_id(writer, "MBRD", "PNP0C02");
     aml_name(writer, "_CRS");
-    resources = aml_resources(writer, AML_RESOURCE_MEMORY32 + AML_RESOURCE_IO + plug);
+    resources = aml_resources(writer, AML_RESOURCE_MEMORY32 + 2 * AML_RESOURCE_IO + plug);
     aml_resource_memory32(writer, (uint32_t)ECAM_AT, (uint32_t)ECAM_SIZE);
     aml_resource_io(writer, POWER_PORT, POWER_SIZE);
+    aml_resource_io(writer, PCI_PLUG_PORT, PCI_PLUG_SIZE);
     if (cpus->may_come) {
         aml_resource_io(writer, CPU_PLUG_PORT, CPU_PLUG_SIZE);
     }
@@ -288,22 +383,6 @@ static void write_generation(struct bytes_writer *writer)
     aml_close(writer, generation);
 }
 
-/* If (a name's value, or that of Local0, has one of the bits) */
-static struct aml_open
-if_bits(struct bytes_writer *writer, const char *name, uint64_t bits)
-{
-    struct aml_open if_set = aml_if(writer);
-    aml_and(writer);
-    if (name != NULL) {
-        aml_path(writer, name);
-    } else {
-        aml_local(writer, 0);
-    }
-    aml_integer(writer, bits);
-    aml_nowhere(writer);
-    return if_set;
-}
-
 /* On an event of this reason, tell the device. */
 static void
 write_if_reason(struct bytes_writer *writer, uint64_t reason, const char *device)
@@ -314,14 +393,6 @@ write_if_reason(struct bytes_writer *writer, uint64_t reason, const char *device
 }
 
 /* ---- CPUs that may come */
-
-#define NAME_BYTES 16u
-
-static const char *name_of(char name[NAME_BYTES], const char *prefix, unsigned number)
-{
-    (void)snprintf(name, NAME_BYTES, "%s%02X", prefix, number); /* fits */
-    return name;
-}
 
 /* One byte after another, by the names of the prefix and a number. */
 static void write_set(struct bytes_writer *writer,
@@ -420,6 +491,9 @@ static void write_events(struct bytes_writer *writer, const struct acpi_cpus *cp
         aml_path(writer, "\\_SB.CPUS.COME"); /* calls it */
         aml_close(writer, if_come);
     }
+    struct aml_open if_slot = if_bits(writer, NULL, POWER_EVENT_SLOT);
+    aml_path(writer, "\\_SB.PCI0.NEWS");
+    aml_close(writer, if_slot);
     aml_close(writer, method);
     aml_close(writer, events);
 }

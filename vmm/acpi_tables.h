@@ -5,8 +5,9 @@
  * placed at ACPI_AT; the RSDP is its first bytes. Pure: the same machine gives the same
  * bytes; iasl reads them in the tests. In a machine whose CPUs may come later every one
  * that there may be has a device, which asks cpu_plug.h whether it is there; the image
- * has the same size whichever are. Errors: -ENOMEM, BERTH_ETOOLARGE when they do not
- * fit ACPI_SIZE. Ownership: the image is the caller's, free().
+ * has the same size whichever are. Every machine has the slots of pci_plug.h. Errors:
+ * -ENOMEM, BERTH_ETOOLARGE when they do not fit ACPI_SIZE. Ownership: the image is the
+ * caller's, free().
  */
 #pragma once
 

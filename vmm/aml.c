@@ -26,6 +26,7 @@ enum {
     AML_STORE = 0x70,
     AML_AND = 0x7b,
     AML_NOTIFY = 0x86,
+    AML_DWORD_FIELD = 0x8a,
     AML_EQUAL = 0x93,
     AML_IF = 0xa0,
     AML_RETURN = 0xa4,
@@ -266,6 +267,17 @@ void aml_notify(struct bytes_writer *writer, const char *path, uint64_t value)
     bytes_write_u8(writer, AML_NOTIFY);
     aml_path(writer, path);
     aml_integer(writer, value);
+}
+
+void aml_argument_dword(struct bytes_writer *writer,
+                        unsigned argument,
+                        unsigned offset,
+                        const char *name)
+{
+    bytes_write_u8(writer, AML_DWORD_FIELD);
+    aml_argument(writer, argument);
+    aml_integer(writer, offset);
+    aml_path(writer, name);
 }
 
 void aml_port_region(struct bytes_writer *writer,

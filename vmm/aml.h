@@ -53,6 +53,11 @@ void aml_and(
     struct bytes_writer *writer); /* two operands, then aml_nowhere or a target */
 void aml_nowhere(struct bytes_writer *writer);
 void aml_notify(struct bytes_writer *writer, const char *path, uint64_t value);
+/* CreateDWordField (argument, byte offset, name). */
+void aml_argument_dword(struct bytes_writer *writer,
+                        unsigned argument,
+                        unsigned offset,
+                        const char *name);
 /* OperationRegion (name, SystemIO, port, size) and one byte-wide field that covers its
  * byte `offset`. */
 void aml_port_region(struct bytes_writer *writer,

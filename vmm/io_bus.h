@@ -7,8 +7,9 @@
  *
  * Threads: any. The table has a lock of its own, held only to look a range up or to
  * change the table, never while a device works: a device may move its ranges in answer to
- * a write. So devices live as long as the bus. Limits: IO_RANGES_MAX. Errors:
- * BERTH_EFULL, BERTH_EINVALID (empty or wrapping range), BERTH_EEXISTS (overlap).
+ * a write. So a device is freed while no CPU runs, or after the bus. Limits:
+ * IO_RANGES_MAX. Errors: BERTH_EFULL, BERTH_EINVALID (empty or wrapping range),
+ * BERTH_EEXISTS (overlap).
  */
 #pragma once
 

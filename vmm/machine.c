@@ -7,22 +7,14 @@
 #include "base/random.h"
 #include "base/require.h"
 #include "vmm/acpi_tables.h"
-#include "vmm/boot_linux.h"
-#include "vmm/cpu_plug.h"
-#include "vmm/guest_memory.h"
-#include "vmm/io_bus.h"
 #include "vmm/kvm_calls.h"
-#include "vmm/kvm_state.h"
 #include "vmm/kvm_stats.h"
-#include "vmm/machine_cpus.h"
+#include "vmm/machine_inside.h"
 #include "vmm/machine_layout.h"
 #include "vmm/machine_memory.h"
 #include "vmm/machine_state.h"
 #include "vmm/machine_vm.h"
-#include "vmm/pci_bus.h"
-#include "vmm/power_control.h"
 #include "vmm/ram_image.h"
-#include "vmm/ram_loader.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -30,60 +22,6 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
-
-#define GENERATION_BYTES 16u
-#define DEVICES_MAX      (PCI_SLOTS_MAX + 5u) /* serial port, power, CPUs, PCI bridge */
-
-/* What a vCPU or the loader wants of the machine's thread. One at a time: the first one
- * stands, for it stops the others; only an end comes before what is none. */
-enum request {
-    REQUEST_NONE = 0,
-    REQUEST_RESET,
-    REQUEST_CRASH_LOADED,
-    REQUEST_END,  /* with the enum machine_end beside it */
-    REQUEST_LOST, /* the same, of RAM that cannot be had: a reset needs it no more */
-};
-
-struct machine {
-    int kvm_fd;
-    int vm_fd;
-    int stats_fd; /* what KVM counts of the VM; -1: nothing */
-    struct guest_memory memory;
-    struct io_bus bus;
-    struct poller *poller;
-    struct machine_events events;
-    struct boot_trace *trace; /* borrowed; may be NULL */
-    struct boot_source boot;
-    uint8_t *acpi; /* owned; what boot.acpi borrows */
-    char *cmdline; /* owned; the same */
-    uint8_t generation[GENERATION_BYTES];
-    struct device *devices[DEVICES_MAX]; /* owned */
-    unsigned device_count;
-    struct serial_port *serial; /* these four are among the devices */
-    struct power_control *power;
-    struct cpu_plug *plug; /* NULL: it has its CPUs for good */
-    struct pci_bus *pci;
-    struct machine_cpus cpus;
-    enum cpu_level cpu_level;
-    bool is_fresh;              /* it was booted and has not run since */
-    struct kvm_state first_kvm; /* of the interrupt controllers, after power-on */
-    enum machine_state state;   /* the machine's thread alone */
-    struct machine_image image; /* where its RAM comes from */
-    struct ram_loader *loader;  /* of lazy RAM; owned */
-    atomic_bool is_damaged;     /* the loader could not have all of it */
-    atomic_bool gives_ram_up;   /* what it waits for, until it begins anew */
-    bool awaits_state;          /* it is to be restored */
-    bool is_loaded;             /* its guest is there, or comes with the state */
-    /* between the vCPUs and the machine's thread; held before the vCPUs' own lock */
-    pthread_mutex_t lock;
-    enum request request;               /* guarded by lock */
-    enum machine_end request_end;       /* guarded by lock */
-    char reason[MACHINE_REASON_SIZE];   /* guarded by lock */
-    char lost_why[MACHINE_REASON_SIZE]; /* guarded by lock; of is_damaged */
-    bool dumps_itself; /* guarded by lock; told once: it stops all CPUs and disks */
-    int request_fd;    /* an eventfd: there is a request */
-    int request_watch;
-};
 
 /* ---- requests, from vCPU threads */
 
@@ -179,7 +117,7 @@ static bool may_run(void *context, struct vcpu *vcpu)
 
 /* ---- standing still and running, on the machine's thread */
 
-static void wait_parked(struct machine *machine)
+void machine_wait_parked(struct machine *machine)
 {
     (void)machine_cpus_hold(&machine->cpus); /* they do not end: that is ours to begin */
     ram_loader_hurry(machine->loader, true); /* one may wait for RAM, deaf to kicks */
@@ -189,24 +127,22 @@ static void wait_parked(struct machine *machine)
 
 static void stand_still(struct machine *machine)
 {
-    wait_parked(machine);
-    for (unsigned i = 0; i < machine->device_count; i++) {
-        device_stop(machine->devices[i]);
+    machine_wait_parked(machine);
+    machine_platform_stop(&machine->platform);
+}
+
+void machine_let_run(struct machine *machine)
+{
+    if (!atomic_load(&machine->is_damaged)) {
+        machine_cpus_go(&machine->cpus);
     }
-    pci_bus_hold(machine->pci);
 }
 
 static void go(struct machine *machine)
 {
-    pci_bus_go(machine->pci);
-    for (unsigned i = 0; i < machine->device_count; i++) {
-        device_start(machine->devices[i]);
-    }
+    machine_platform_start(&machine->platform);
     pthread_mutex_lock(&machine->lock);
-    if (!atomic_load(&machine->is_damaged)) {
-        /* What was lost before this has asked for the end, which nobody may overtake. */
-        machine_cpus_go(&machine->cpus);
-    }
+    machine_let_run(machine);
     machine->is_fresh = false;
     pthread_mutex_unlock(&machine->lock);
     machine->state = MACHINE_RUNNING;
@@ -223,11 +159,11 @@ static int generation_place(struct machine *machine, struct err *err)
 }
 
 /* Tables of the CPUs that it has now. */
-static int tables_make(struct machine *machine, struct err *err)
+int machine_tables_make(struct machine *machine, struct err *err)
 {
     const struct acpi_cpus cpus = {.count = machine->cpus.count,
                                    .present = machine_cpus_plugged(&machine->cpus),
-                                   .may_come = machine->plug != NULL};
+                                   .may_come = machine->platform.cpus != NULL};
     uint8_t *image;
     int r = acpi_tables_make(&cpus, &image, &machine->boot.acpi_size, err);
     if (r == 0) {
@@ -241,7 +177,7 @@ static int tables_make(struct machine *machine, struct err *err)
 static int boot(struct machine *machine, struct err *err)
 {
     struct boot_entry entry;
-    int r = tables_make(machine, err);
+    int r = machine_tables_make(machine, err);
     if (r == 0) {
         r = boot_linux_load(&machine->memory, &machine->boot, &entry, err);
     }
@@ -269,10 +205,9 @@ static void past_forget(struct machine *machine)
 
 static int begin_anew(struct machine *machine, struct err *err)
 {
-    for (unsigned i = 0; i < machine->device_count; i++) {
-        device_reset(machine->devices[i]);
-    }
-    pci_bus_place(machine->pci);
+    machine_slots_empty(
+        machine, pci_bus_asked(machine->platform.pci)); /* nobody is left to do it */
+    machine_platform_reset(&machine->platform);
     past_forget(machine); /* before what still comes in is cleared */
     (void)guest_memory_unplug_all(&machine->memory); /* what stays counts */
     int r = guest_memory_clear(&machine->memory, err);
@@ -358,22 +293,20 @@ static void on_request(void *context, uint64_t token, unsigned poll_events)
     (void)poll_events;
     (void)!read(machine->request_fd, &ignored, sizeof(ignored)); /* empties it */
     request_take(machine);
+    machine_let_go_take(machine);
+}
+
+/* On a vCPU's thread, with the bus' lock held. */
+static void on_let_go(void *context, unsigned number)
+{
+    const struct machine *machine = context;
+    const uint64_t one = 1;
+    (void)number;
+    /* Cannot block or fail: the counter is far from full. */
+    (void)!write(machine->request_fd, &one, sizeof(one));
 }
 
 /* ---- making it */
-
-/* Both are edge triggered. */
-static void on_serial_line(void *context, unsigned number)
-{
-    (void)number;
-    machine_vm_pulse(((const struct machine *)context)->vm_fd, SERIAL_IRQ);
-}
-
-static void on_event_line(void *context, unsigned number)
-{
-    (void)number;
-    machine_vm_pulse(((const struct machine *)context)->vm_fd, EVENT_IRQ);
-}
 
 /* A host that does not allow it reads all first: that is as good, only later. */
 static void loader_make(struct machine *machine)
@@ -395,91 +328,17 @@ static void loader_make(struct machine *machine)
     }
 }
 
-static int device_register(struct machine *machine,
-                           struct device *device,
-                           const struct io_range *ranges,
-                           unsigned range_count,
-                           struct err *err)
+static int platform_make(struct machine *machine, unsigned present_count, struct err *err)
 {
-    machine->devices[machine->device_count++] = device;
-    for (unsigned i = 0; i < range_count; i++) {
-        struct io_range range = ranges[i];
-        range.device = device;
-        int r = io_bus_add(&machine->bus, &range, err);
-        if (r < 0) {
-            return r;
-        }
-    }
-    return device_init(device, err);
-}
-
-static int plug_make(struct machine *machine, unsigned present_count, struct err *err)
-{
-    static const struct io_range ranges[] = {
-        {.space = IO_PORTS, .start = CPU_PLUG_PORT, .size = CPU_PLUG_SIZE}};
-    if (cpu_plug_new(machine->cpus.count, present_count, &machine->plug) < 0) {
-        return err_sys(err, -ENOMEM, "make the registers of CPUs");
-    }
-    return device_register(machine, &machine->plug->device, ranges, ARRAY_COUNT(ranges),
-                           err);
-}
-
-static int platform_make(struct machine *machine, struct err *err)
-{
-    static const struct io_range serial_ranges[] = {
-        {.space = IO_PORTS, .start = SERIAL_PORT, .size = SERIAL_SIZE}};
-    static const struct io_range power_ranges[] = {
-        {.space = IO_PORTS,
-         .start = POWER_PORT,
-         .size = POWER_SIZE,
-         .region = POWER_PORTS},
-        {.space = IO_PORTS,
-         .start = KEYBOARD_PORT,
-         .size = KEYBOARD_SIZE,
-         .region = POWER_KEYBOARD},
-        {.space = IO_PORTS,
-         .start = PANIC_PORT,
-         .size = PANIC_SIZE,
-         .region = POWER_PANIC},
-        {.space = IO_PORTS,
-         .start = BOOT_MARK_PORT,
-         .size = BOOT_MARK_SIZE,
-         .region = POWER_MARK},
-    };
-    static const struct io_range pci_ranges[] = {
-        {.space = IO_MEMORY, .start = ECAM_AT, .size = ECAM_SIZE, .region = PCI_BUS_ECAM},
-        {.space = IO_PORTS,
-         .start = PCI_PORT,
-         .size = PCI_PORT_SIZE,
-         .region = PCI_BUS_PORTS},
-    };
-    if (serial_port_new(&machine->serial) < 0) {
-        return err_sys(err, -ENOMEM, "make the serial port");
-    }
-    machine->serial->line = (struct device_line){on_serial_line, machine};
-    machine->serial->trace = machine->trace;
-    int r = device_register(machine, &machine->serial->device, serial_ranges,
-                            ARRAY_COUNT(serial_ranges), err);
-    if (r < 0) {
-        return r;
-    }
-    if (power_control_new(&machine->power) < 0) {
-        return err_sys(err, -ENOMEM, "make the power registers");
-    }
-    machine->power->asked = (struct device_line){on_power, machine};
-    machine->power->marked = (struct device_line){boot_trace_mark, machine->trace};
-    machine->power->events = (struct device_line){on_event_line, machine};
-    machine->power->poller = machine->poller;
-    r = device_register(machine, &machine->power->device, power_ranges,
-                        ARRAY_COUNT(power_ranges), err);
-    if (r < 0) {
-        return r;
-    }
-    if (pci_bus_new(&machine->bus, machine->vm_fd, machine->poller, &machine->pci) < 0) {
-        return err_sys(err, -ENOMEM, "make the PCI bus");
-    }
-    return device_register(machine, &machine->pci->device, pci_ranges,
-                           ARRAY_COUNT(pci_ranges), err);
+    const struct machine_platform_plan plan = {.bus = &machine->bus,
+                                               .vm_fd = machine->vm_fd,
+                                               .poller = machine->poller,
+                                               .trace = machine->trace,
+                                               .asked = {on_power, machine},
+                                               .let_go = {on_let_go, machine},
+                                               .cpu_count = machine->cpus.count,
+                                               .present_count = present_count};
+    return machine_platform_make(&machine->platform, &plan, err);
 }
 
 static int
@@ -537,10 +396,7 @@ parts_make(struct machine *machine, const struct machine_plan *plan, struct err 
                               plan->cpu_count, err);
     }
     if (r == 0) {
-        r = platform_make(machine, err);
-    }
-    if (r == 0 && plan->plug_cpus > 0) {
-        r = plug_make(machine, plan->cpu_count, err);
+        r = platform_make(machine, plan->cpu_count, err);
     }
     return r < 0 ? r : boot_prepare(machine, plan, err);
 }
@@ -592,9 +448,7 @@ struct machine *machine_free(struct machine *machine)
     }
     ram_loader_abandon(machine->loader); /* no vCPU is joined that waits for it */
     machine_cpus_end(&machine->cpus);
-    for (unsigned i = machine->device_count; i > 0; i--) {
-        device_free(machine->devices[i - 1]);
-    }
+    machine_platform_fini(&machine->platform);
     machine->loader = ram_loader_free(machine->loader);
     machine_cpus_fini(&machine->cpus);
     if (machine->request_watch >= 0) {
@@ -624,29 +478,23 @@ int machine_add_virtio(struct machine *machine,
                        const char *name,
                        struct err *err)
 {
-    struct virtio_pci *pci;
+    const unsigned slot = pci_bus_free_slot(machine->platform.pci, false);
     REQUIRE(machine->state == MACHINE_HELD);
-    if (pci_bus_is_full(machine->pci)) {
+    if (slot == 0) {
+        virtio_device_free(take_virtio);
         return err_set(err, BERTH_EFULL, "PCI: more than %u devices", PCI_SLOTS_MAX);
     }
-    int r = virtio_pci_new(take_virtio, name, &pci);
-    if (r < 0) {
-        return err_sys(err, r, "%s", name);
-    }
-    machine->devices[machine->device_count++] = &pci->device;
-    r = pci_bus_plug(machine->pci, pci, err);
+    const int r =
+        machine_platform_add(&machine->platform, slot, false, take_virtio, name, err);
     if (r == 0) {
-        r = device_init(&pci->device, err);
-    }
-    if (r == 0) {
-        pci_bus_place(machine->pci);
+        pci_bus_place(machine->platform.pci, slot);
     }
     return r;
 }
 
 struct serial_port *machine_serial(struct machine *machine)
 {
-    return machine->serial;
+    return machine->platform.serial;
 }
 
 enum machine_state machine_state(const struct machine *machine)
@@ -752,22 +600,24 @@ static struct machine_parts parts_of(struct machine *machine)
                                   .cpu_table = machine->cpus.table,
                                   .vcpus = machine->cpus.vcpus,
                                   .cpu_count = machine->cpus.count,
-                                  .devices = machine->devices,
-                                  .device_count = machine->device_count,
+                                  .devices = machine->platform.devices,
+                                  .device_count = machine->platform.device_count,
                                   .wall_ms = clock_wall_ms(clock_system())};
 }
 
 int machine_save(struct machine *machine, struct bytes_writer *stream, struct err *err)
 {
-    const struct machine_parts parts = parts_of(machine);
     if (machine->state == MACHINE_PAUSED) {
-        /* No state holds that the guest has asked to start over, or to end. */
+        /* No state holds that the guest has asked to start over, or to end, or that it
+         * has let a device go. */
         request_take(machine);
+        machine_let_go_take(machine);
     }
     if (machine->awaits_state || !machine->is_loaded ||
         (machine->state != MACHINE_HELD && machine->state != MACHINE_PAUSED)) {
         return err_set(err, BERTH_EPHASE, "only a machine that stands still is saved");
     }
+    const struct machine_parts parts = parts_of(machine);
     return machine_state_save(&parts, stream, err);
 }
 
@@ -796,10 +646,12 @@ int machine_restore(struct machine *machine,
     if (r < 0) {
         return r;
     }
-    if (machine->plug != NULL) {
-        machine_cpus_set_plugged(&machine->cpus, cpu_plug_present(machine->plug));
+    if (machine->platform.cpus != NULL) {
+        machine_cpus_set_plugged(&machine->cpus,
+                                 cpu_plug_present(machine->platform.cpus));
     }
-    power_control_renew(machine->power); /* into the interrupt controllers that came in */
+    power_control_renew(
+        machine->platform.power); /* into the interrupt controllers that came in */
     machine->awaits_state = false;
     boot_trace_reach(machine->trace, BOOT_RESTORED);
     return 0;
@@ -831,40 +683,7 @@ void machine_reset(struct machine *machine)
 
 void machine_press_power(struct machine *machine)
 {
-    power_control_press(machine->power);
-}
-
-/* ---- CPUs that come */
-
-/* A guest that has read nothing yet finds the CPU in its tables. */
-static int tables_renew(struct machine *machine)
-{
-    int r = tables_make(machine, NULL);
-    return r < 0 ? r
-                 : guest_memory_write(&machine->memory, ACPI_AT, machine->acpi,
-                                      machine->boot.acpi_size);
-}
-
-int machine_plug_cpu(struct machine *machine, unsigned index, struct err *err)
-{
-    if (machine->awaits_state || machine->state == MACHINE_ENDED) {
-        return err_set(err, BERTH_EPHASE, "%s",
-                       machine->awaits_state ? "the saved machine is not in yet"
-                                             : "the guest has ended");
-    }
-    int r = machine_cpus_plug(&machine->cpus, index, err);
-    if (r < 0) {
-        return r;
-    }
-    log_info("vmm", "the guest gets a CPU", KV_U64("cpu", index));
-    const bool has_begun =
-        machine->is_loaded && (!machine->is_fresh || tables_renew(machine) < 0);
-    /* The guest may see it now that it is complete. */
-    cpu_plug_add(machine->plug, index, has_begun);
-    if (has_begun) {
-        power_control_tell_cpu(machine->power);
-    }
-    return 0;
+    power_control_press(machine->platform.power);
 }
 
 bool machine_cpu_is_plugged(const struct machine *machine, unsigned index)

@@ -9,12 +9,13 @@
  * from the same plan with an image and with the same devices, is held and takes it by
  * machine_restore before it runs.
  *
- * Shapes: opaque `struct machine`, made from a `struct machine_plan`; more PCI devices
- * may be added while it is held. Threads: the caller's, which also runs the poller given
- * with the plan; vCPUs have threads of their own. Events come from the poller. Ownership:
- * descriptors of the plan are borrowed for the machine's life (a reset loads the kernel
- * again); devices added belong to the machine. Errors: with text, where a step failed;
- * after the first run nothing fails but by an event. Limits: machine_layout.h.
+ * Shapes: opaque `struct machine`, made from a `struct machine_plan`; PCI devices are
+ * added while it is held, and some may come and go later. Threads: the caller's, which
+ * also runs the poller given with the plan; vCPUs have threads of their own. Events come
+ * from the poller. Ownership: descriptors of the plan are borrowed for the machine's life
+ * (a reset loads the kernel again); devices added belong to the machine. Errors: with
+ * text, where a step failed; after the first run nothing fails but by an event. Limits:
+ * machine_layout.h.
  */
 #pragma once
 
@@ -64,6 +65,8 @@ struct machine_events {
     /* It panicked, and a dump kernel of its own goes on. Once until it begins anew,
      * however often it says so. */
     void (*crash_loaded)(void *context);
+    /* A device that was to go has gone: the last moment to look at it. May be NULL. */
+    void (*unplugged)(void *context, struct virtio_device *device);
     void *context;
 };
 
@@ -120,12 +123,18 @@ int machine_new(const struct machine_plan *plan,
 struct machine *machine_free(struct machine *machine);
 /* What a virtio device of this machine is made with. */
 struct virtio_place machine_place(struct machine *machine);
-/* Adds a device on PCI; only while held. Taken in any case but BERTH_EFULL and -ENOMEM;
- * after another error the machine is only good to be freed. */
+/* Adds a device on PCI, for good; only while held. Taken in any case; after an error the
+ * machine is as it was. */
 int machine_add_virtio(struct machine *machine,
                        struct virtio_device *take_virtio,
                        const char *name,
                        struct err *err);
+/* The same into a slot that it may leave (pci_plug.h). */
+int machine_add_virtio_in(struct machine *machine,
+                          unsigned slot,
+                          struct virtio_device *take_virtio,
+                          const char *name,
+                          struct err *err);
 /* The serial port, to be connected to the world while held. */
 struct serial_port *machine_serial(struct machine *machine);
 
@@ -166,6 +175,25 @@ void machine_press_power(struct machine *machine);
  * it goes on. BERTH_EFULL when it has all, BERTH_ENOTFOUND when there is no such CPU,
  * BERTH_EEXISTS when it has it. A CPU stays, through resets too. */
 int machine_plug_cpu(struct machine *machine, unsigned index, struct err *err);
+
+/* The slot that a device of that name could have now: this one, or the first that is free
+ * (0). BERTH_EINVALID, BERTH_EEXISTS, BERTH_EFULL, BERTH_EPHASE; BERTH_EUNSUPPORTED when
+ * the guest has no slots. */
+int machine_can_plug(const struct machine *machine,
+                     unsigned slot,
+                     const char *name,
+                     struct err *err);
+/* The guest gets a device, in the slot that machine_can_plug has said, and is told; one
+ * that stands still finds it when it goes on. Taken in any case. */
+int machine_plug_virtio(struct machine *machine,
+                        unsigned slot,
+                        struct virtio_device *take_virtio,
+                        const char *name,
+                        struct err *err);
+/* Asks the guest to let a device go that it may lose; the event `unplugged` comes when it
+ * has: before this returns if it has not begun, at a reset at the latest, or never. May
+ * be asked again. -ENODEV when there is none, BERTH_EUNSUPPORTED when it stays. */
+int machine_unplug(struct machine *machine, const char *name, struct err *err);
 
 /* CPUs that there may be, and whether one of them is plugged. */
 unsigned machine_cpu_count(const struct machine *machine);

@@ -57,8 +57,12 @@
 #define POWER_SIZE     4u
 #define CPU_PLUG_PORT  0x610u /* which CPUs there are: cpu_plug.h */
 #define CPU_PLUG_SIZE  16u
-#define PCI_PORT       0xcf8u
-#define PCI_PORT_SIZE  8u
+#define PCI_PLUG_PORT                                                 \
+    0x620u /* which slots have got a device, or are to go: pci_plug.h \
+            */
+#define PCI_PLUG_SIZE 4u
+#define PCI_PORT      0xcf8u
+#define PCI_PORT_SIZE 8u
 
 #define SERIAL_IRQ   4u
 #define EVENT_IRQ    9u

@@ -19,7 +19,7 @@
 #define FIRST_GSI 32u                        /* behind the I/O APIC's */
 
 struct vector {
-    int fd;                      /* an eventfd */
+    int fd;                      /* an eventfd; -1: there is no such vector */
     struct msix_message message; /* the last one; of its device's lock */
     unsigned same_count;         /* the same: how often in a row, up to MSI_SETTLED */
     atomic_bool is_routed;       /* written under the router's lock */
@@ -31,7 +31,7 @@ struct msi_router {
     pthread_mutex_t lock;
     bool is_held;             /* guarded by lock */
     struct rate_limit routes; /* guarded by lock */
-    unsigned count;
+    unsigned count;           /* up to the last that there has been */
     struct vector vectors[MSI_VECTORS_MAX];
     int route_at[MSI_VECTORS_MAX]; /* in the table; -1: none yet */
     struct kvm_irq_routing *table; /* owned; guarded by lock: as KVM takes it */
@@ -96,24 +96,6 @@ struct msi_router *msi_router_free(struct msi_router *router)
     free(router->table);
     free(router);
     return NULL;
-}
-
-int msi_router_add(struct msi_router *router, unsigned count, struct err *err)
-{
-    const unsigned first = router->count;
-    if (count > MSI_VECTORS_MAX - first) {
-        return err_set(err, BERTH_EFULL, "MSI: more than %u vectors", MSI_VECTORS_MAX);
-    }
-    for (unsigned i = first; i < first + count; i++) {
-        int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        if (fd < 0) {
-            return err_sys(err, -errno, "make an interrupt"); /* what is there is freed */
-        }
-        router->vectors[i].fd = fd;
-        router->route_at[i] = -1;
-        router->count++;
-    }
-    return (int)first;
 }
 
 /* ---- routes, under the lock */
@@ -187,6 +169,65 @@ static void route_drop(struct msi_router *router, unsigned vector)
     router->vectors[vector].same_count = 0;
     (void)irqfd_set(router, vector,
                     KVM_IRQFD_FLAG_DEASSIGN); /* it is there: we made it */
+}
+
+/* ---- vectors */
+
+/* The first of so many in a row that are free, or MSI_VECTORS_MAX. */
+static unsigned room_find(const struct msi_router *router, unsigned count)
+{
+    unsigned free_count = 0;
+    for (unsigned i = 0; i < MSI_VECTORS_MAX; i++) {
+        const bool is_free = i >= router->count || router->vectors[i].fd < 0;
+        free_count = is_free ? free_count + 1 : 0;
+        if (free_count == count) {
+            return i + 1 - count;
+        }
+    }
+    return MSI_VECTORS_MAX;
+}
+
+/* A route that an earlier vector had stays in the table, for this one to change. */
+static int vector_make(struct msi_router *router, unsigned number)
+{
+    const int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    const int made = fd < 0 ? -errno : 0;
+    pthread_mutex_lock(&router->lock);
+    router->vectors[number] = (struct vector){.fd = fd};
+    if (number >= router->count) {
+        router->route_at[number] = -1;
+        router->count = number + 1;
+    }
+    pthread_mutex_unlock(&router->lock);
+    return made;
+}
+
+int msi_router_add(struct msi_router *router, unsigned count, struct err *err)
+{
+    const unsigned first = room_find(router, count);
+    if (first == MSI_VECTORS_MAX) {
+        return err_set(err, BERTH_EFULL, "MSI: more than %u vectors", MSI_VECTORS_MAX);
+    }
+    for (unsigned i = first; i < first + count; i++) {
+        const int r = vector_make(router, i);
+        if (r < 0) {
+            msi_router_drop(router, first, i - first);
+            return err_sys(err, r, "make an interrupt");
+        }
+    }
+    return (int)first;
+}
+
+void msi_router_drop(struct msi_router *router, unsigned first, unsigned count)
+{
+    pthread_mutex_lock(&router->lock);
+    for (unsigned i = first; i < first + count; i++) {
+        if (atomic_load(&router->vectors[i].is_routed)) {
+            route_drop(router, i);
+        }
+        fd_close(&router->vectors[i].fd);
+    }
+    pthread_mutex_unlock(&router->lock);
 }
 
 /* ---- messages */

@@ -45,6 +45,9 @@ int msi_router_new(int vm_fd, const struct clock *clock, struct msi_router **ret
 struct msi_router *msi_router_free(struct msi_router *router);
 /* Room for these vectors: the number of the first. BERTH_EFULL, -errno. */
 int msi_router_add(struct msi_router *router, unsigned count, struct err *err);
+/* These are no more: their room is for others. Whose they were sends none, and no vCPU
+ * runs. */
+void msi_router_drop(struct msi_router *router, unsigned first, unsigned count);
 /* The vector is due, with this message. */
 void msi_router_send(struct msi_router *router,
                      unsigned vector,

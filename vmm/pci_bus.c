@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/require.h"
 #include "vmm/kvm_calls.h"
 #include "vmm/machine_layout.h"
 #include "vmm/planted_fault.h"
@@ -31,10 +32,10 @@
 
 #define COMMAND_AT     4u
 #define COMMAND_MEMORY 2u
-#define DOORBELL_BYTES                                              \
-    2u /* what Linux writes; other sizes come by the device's range \
-        */
-#define STATE_VERSION 1u
+#define DOORBELL_BYTES                                                                \
+    2u                   /* what Linux writes; other sizes come by the device's range \
+                          */
+#define STATE_VERSION 2u /* 2: devices come and go */
 
 static struct pci_bus *bus_of(struct device *device)
 {
@@ -42,6 +43,16 @@ static struct pci_bus *bus_of(struct device *device)
 }
 
 /* ---- configuration space */
+
+/* What answers as this device, but the bridge; or NULL. */
+static struct device *answering(const struct pci_bus *pci, unsigned number)
+{
+    struct virtio_pci *function = pci_bus_function(pci, number);
+    return function == NULL ||
+                   (pci_plug_has(number) && pci_plug_is_leaving(&pci->plug, number))
+               ? NULL
+               : &function->device;
+}
 
 static void config_read(struct pci_bus *pci,
                         unsigned number,
@@ -56,9 +67,11 @@ static void config_read(struct pci_bus *pci,
     }
     if (number == 0) {
         pci_function_read(&pci->bridge, offset, ret_data, size);
-    } else if (number <= pci->slot_count) {
-        device_read(&pci->slots[number - 1].function->device, VIRTIO_PCI_CONFIG, offset,
-                    ret_data, size);
+        return;
+    }
+    struct device *device = answering(pci, number);
+    if (device != NULL) {
+        device_read(device, VIRTIO_PCI_CONFIG, offset, ret_data, size);
     }
 }
 
@@ -74,9 +87,11 @@ static void config_write(struct pci_bus *pci,
     }
     if (number == 0) {
         pci_function_write(&pci->bridge, offset, data, size);
-    } else if (number <= pci->slot_count) {
-        device_write(&pci->slots[number - 1].function->device, VIRTIO_PCI_CONFIG, offset,
-                     data, size);
+        return;
+    }
+    struct device *device = answering(pci, number);
+    if (device != NULL) {
+        device_write(device, VIRTIO_PCI_CONFIG, offset, data, size);
     }
 }
 
@@ -99,6 +114,8 @@ static void bus_read(struct device *device,
         config_read(pci, (unsigned)(offset >> ECAM_DEVICE_SHIFT),
                     (unsigned)(offset >> ECAM_FUNCTION_SHIFT) & 7u,
                     offset & ECAM_REGISTER_MASK, ret_data, size);
+    } else if (region == PCI_BUS_PLUG) {
+        pci_plug_read(&pci->plug, offset, ret_data, size);
     } else if (port_is_open(pci, offset, size)) {
         config_read(pci, PORT_DEVICE(address), PORT_FUNCTION(address),
                     PORT_REGISTER(address) + (offset - PORT_DATA), ret_data, size);
@@ -122,6 +139,10 @@ static void bus_write(struct device *device,
         config_write(pci, (unsigned)(offset >> ECAM_DEVICE_SHIFT),
                      (unsigned)(offset >> ECAM_FUNCTION_SHIFT) & 7u,
                      offset & ECAM_REGISTER_MASK, data, size);
+    } else if (region == PCI_BUS_PLUG) {
+        if (pci_plug_write(&pci->plug, offset, data, size)) {
+            device_line_raise(&pci->let_go, 0);
+        }
     } else if (port_is_open(pci, offset, size)) {
         config_write(pci, PORT_DEVICE(address), PORT_FUNCTION(address),
                      PORT_REGISTER(address) + (offset - PORT_DATA), data, size);
@@ -235,6 +256,7 @@ static void bus_reset(struct device *device)
     struct pci_bus *pci = bus_of(device);
     pci->port_address = 0;
     pci_function_reset(&pci->bridge);
+    pci_plug_reset(&pci->plug);
 }
 
 static void bus_save(struct device *device, struct bytes_writer *writer)
@@ -242,6 +264,7 @@ static void bus_save(struct device *device, struct bytes_writer *writer)
     struct pci_bus *pci = bus_of(device);
     bytes_write_u32(writer, pci->port_address);
     pci_function_save(&pci->bridge, writer);
+    pci_plug_save(&pci->plug, writer);
 }
 
 static int bus_restore(struct device *device,
@@ -250,11 +273,14 @@ static int bus_restore(struct device *device,
                        struct err *err)
 {
     struct pci_bus *pci = bus_of(device);
-    (void)version; /* there is one */
     pci->port_address = bytes_read_u32(reader);
     if (pci_function_restore(&pci->bridge, reader) < 0) {
         return err_set(err, BERTH_ECORRUPT, "PCI: the host bridge's state does not fit");
     }
+    if (version >= 2) {
+        return pci_plug_restore(&pci->plug, reader, err);
+    }
+    pci->plug.is_unknown = true; /* it has read its tables long ago */
     return 0;
 }
 
@@ -266,13 +292,17 @@ static void slot_free(struct pci_slot *slot)
         fd_close(&slot->doorbells[i]);
     }
     slot->queue_count = 0;
+    msi_router_drop(slot->pci->router, slot->first_vector, slot->vector_count);
+    slot->vector_count = 0;
 }
 
 static void bus_free(struct device *device)
 {
     struct pci_bus *pci = bus_of(device);
-    for (unsigned i = 0; i < pci->slot_count; i++) {
-        slot_free(&pci->slots[i]);
+    for (unsigned i = 1; i <= PCI_SLOTS_MAX; i++) {
+        if (pci->slots[i].function != NULL) {
+            slot_free(&pci->slots[i]);
+        }
     }
     pci->router = msi_router_free(pci->router);
     free(pci);
@@ -313,14 +343,23 @@ int pci_bus_new(struct io_bus *bus,
     return 0;
 }
 
-bool pci_bus_is_full(const struct pci_bus *pci)
+unsigned pci_bus_free_slot(const struct pci_bus *pci, bool can_leave)
 {
-    return pci->slot_count == PCI_SLOTS_MAX;
+    for (unsigned i = can_leave ? PCI_PLUG_FIRST : 1; i <= PCI_SLOTS_MAX; i++) {
+        if (pci->slots[i].function == NULL && (!can_leave || pci_plug_has(i))) {
+            return i;
+        }
+    }
+    return 0;
 }
 
-static int doorbells_make(struct pci_slot *slot, struct err *err)
+struct virtio_pci *pci_bus_function(const struct pci_bus *pci, unsigned slot)
 {
-    unsigned count = slot->function->virtio->queue_count;
+    return slot <= PCI_SLOTS_MAX ? pci->slots[slot].function : NULL;
+}
+
+static int doorbells_make(struct pci_slot *slot, unsigned count, struct err *err)
+{
     for (unsigned i = 0; i < count; i++) {
         int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         if (fd < 0) {
@@ -339,14 +378,22 @@ static int doorbells_make(struct pci_slot *slot, struct err *err)
     return 0;
 }
 
-int pci_bus_plug(struct pci_bus *pci, struct virtio_pci *function, struct err *err)
+int pci_bus_plug(struct pci_bus *pci,
+                 unsigned number,
+                 struct virtio_pci *function,
+                 struct err *err)
 {
-    struct pci_slot *slot = &pci->slots[pci->slot_count];
-    slot->pci = pci;
-    slot->function = function;
+    REQUIRE(number >= 1 && number <= PCI_SLOTS_MAX);
+    struct pci_slot *slot = &pci->slots[number];
+    REQUIRE(slot->function == NULL);
     int r = msi_router_add(pci->router, function->msix.vector_count, err);
-    slot->first_vector = r < 0 ? 0 : (unsigned)r;
-    r = r < 0 ? r : doorbells_make(slot, err);
+    if (r < 0) {
+        return r;
+    }
+    *slot = (struct pci_slot){.pci = pci,
+                              .first_vector = (unsigned)r,
+                              .vector_count = function->msix.vector_count};
+    r = doorbells_make(slot, function->virtio->queue_count, err);
     if (r < 0) {
         slot_free(slot);
         return r;
@@ -355,8 +402,61 @@ int pci_bus_plug(struct pci_bus *pci, struct virtio_pci *function, struct err *e
     function->msix.deliver = (struct device_line){on_deliver, slot};
     function->virtio->wires = (struct virtio_wires){
         .doorbell = lend_doorbell, .event = lend_event, .context = slot};
-    pci->slot_count++;
+    pthread_mutex_lock(&pci->device.lock);
+    slot->function = function;
+    pthread_mutex_unlock(&pci->device.lock);
     return 0;
+}
+
+void pci_bus_unplug(struct pci_bus *pci, unsigned number)
+{
+    struct pci_slot *slot = &pci->slots[number];
+    REQUIRE(slot->function != NULL && !slot->is_mapped);
+    pthread_mutex_lock(&pci->device.lock);
+    slot->function = NULL;
+    pci_plug_remove(&pci->plug, number);
+    pthread_mutex_unlock(&pci->device.lock);
+    slot_free(slot);
+}
+
+void pci_bus_show(struct pci_bus *pci, unsigned slot, bool is_news)
+{
+    pthread_mutex_lock(&pci->device.lock);
+    pci_plug_add(&pci->plug, slot, is_news);
+    pthread_mutex_unlock(&pci->device.lock);
+}
+
+void pci_bus_ask(struct pci_bus *pci, unsigned slot)
+{
+    pthread_mutex_lock(&pci->device.lock);
+    pci_plug_ask(&pci->plug, slot);
+    pthread_mutex_unlock(&pci->device.lock);
+}
+
+uint8_t pci_bus_asked(struct pci_bus *pci)
+{
+    pthread_mutex_lock(&pci->device.lock);
+    const uint8_t asked = pci->plug.asked;
+    pthread_mutex_unlock(&pci->device.lock);
+    return asked;
+}
+
+uint8_t pci_bus_leaving(struct pci_bus *pci)
+{
+    pthread_mutex_lock(&pci->device.lock);
+    const uint8_t leaving = pci->plug.leaving;
+    pthread_mutex_unlock(&pci->device.lock);
+    return leaving;
+}
+
+bool pci_bus_can_leave(const struct pci_bus *pci, unsigned slot)
+{
+    return pci_plug_has(slot) && pci_plug_is_present(&pci->plug, slot);
+}
+
+bool pci_bus_can_plug(const struct pci_bus *pci)
+{
+    return !pci->plug.is_unknown; /* changes while no CPU runs */
 }
 
 void pci_bus_hold(struct pci_bus *pci)
@@ -369,16 +469,22 @@ void pci_bus_go(struct pci_bus *pci)
     msi_router_go(pci->router);
 }
 
-void pci_bus_place(struct pci_bus *pci)
+void pci_bus_place(struct pci_bus *pci, unsigned slot)
 {
-    for (unsigned i = 0; i < pci->slot_count; i++) {
-        struct virtio_pci *function = pci->slots[i].function;
-        const uint16_t command = COMMAND_MEMORY;
-        uint64_t address = PCI_WINDOW_AT + i * (uint64_t)VIRTIO_PCI_BAR_BYTES;
-        pthread_mutex_lock(&function->device.lock);
-        pci_function_place_bar(&function->function, VIRTIO_PCI_BAR_INDEX,
-                               (uint32_t)address);
-        pci_function_write(&function->function, COMMAND_AT, &command, sizeof(command));
-        pthread_mutex_unlock(&function->device.lock);
+    struct virtio_pci *function = pci->slots[slot].function;
+    const uint16_t command = COMMAND_MEMORY;
+    const uint64_t address = PCI_WINDOW_AT + (slot - 1) * (uint64_t)VIRTIO_PCI_BAR_BYTES;
+    pthread_mutex_lock(&function->device.lock);
+    pci_function_place_bar(&function->function, VIRTIO_PCI_BAR_INDEX, (uint32_t)address);
+    pci_function_write(&function->function, COMMAND_AT, &command, sizeof(command));
+    pthread_mutex_unlock(&function->device.lock);
+}
+
+void pci_bus_place_all(struct pci_bus *pci)
+{
+    for (unsigned i = 1; i <= PCI_SLOTS_MAX; i++) {
+        if (pci->slots[i].function != NULL) {
+            pci_bus_place(pci, i);
+        }
     }
 }

@@ -15,6 +15,7 @@ enum planted_fault {
     /* what only a guest in a machine can see */
     PLANTED_BAR_STAYS,    /* where a BAR was it still answers */
     PLANTED_STRING_SHORT, /* of a string instruction the first unit moves alone */
+    PLANTED_SLOT_UNASKED, /* a guest lets devices go that nobody asked for */
     PLANTED_COUNT,
 };
 

@@ -17,7 +17,8 @@
 
 #define STATE_VERSION 1u
 #define AGAIN_S       1 /* until a reason that is not read is told again */
-#define ALL_REASONS   (POWER_EVENT_BUTTON | POWER_EVENT_GENERATION | POWER_EVENT_CPU)
+#define ALL_REASONS \
+    (POWER_EVENT_BUTTON | POWER_EVENT_GENERATION | POWER_EVENT_CPU | POWER_EVENT_SLOT)
 
 static struct power_control *power_of(struct device *device)
 {
@@ -238,4 +239,9 @@ void power_control_renew(struct power_control *power)
 void power_control_tell_cpu(struct power_control *power)
 {
     tell(power, POWER_EVENT_CPU);
+}
+
+void power_control_tell_slot(struct power_control *power)
+{
+    tell(power, POWER_EVENT_SLOT);
 }

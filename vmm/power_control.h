@@ -33,7 +33,10 @@ enum power_register {
 #define POWER_EVENT_BUTTON 0x01u
 #define POWER_EVENT_GENERATION \
     0x02u /* it goes on from a saved state: machine_layout.h, GENERATION_AT */
-#define POWER_EVENT_CPU    0x04u /* a CPU has come: cpu_plug.h says which */
+#define POWER_EVENT_CPU 0x04u /* a CPU has come: cpu_plug.h says which */
+#define POWER_EVENT_SLOT                                                                 \
+    0x08u                        /* a device has come or is to go: pci_plug.h says which \
+                                  */
 #define PANIC_PANICKED     0x01u /* of pvpanic's register */
 #define PANIC_CRASH_LOADED 0x02u
 
@@ -64,3 +67,5 @@ void power_control_press(struct power_control *power);
 void power_control_renew(struct power_control *power);
 /* Tells the guest that a CPU has come. Takes the lock. */
 void power_control_tell_cpu(struct power_control *power);
+/* Tells the guest that a device has come, or is to go. Takes the lock. */
+void power_control_tell_slot(struct power_control *power);

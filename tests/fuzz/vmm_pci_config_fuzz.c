@@ -70,10 +70,10 @@ static void board_init(struct board *board)
         name[3] = (char)('0' + i);
         REQUIRE(virtio_random_new(&place, &random) == 0);
         REQUIRE(virtio_pci_new(random, name, &board->functions[i]) == 0);
-        REQUIRE(pci_bus_plug(board->pci, board->functions[i], NULL) == 0);
+        REQUIRE(pci_bus_plug(board->pci, i + 1, board->functions[i], NULL) == 0);
         REQUIRE(device_init(&board->functions[i]->device, NULL) == 0);
     }
-    pci_bus_place(board->pci);
+    pci_bus_place_all(board->pci);
 }
 
 static void board_fini(struct board *board)
@@ -111,7 +111,7 @@ static void board_check(struct board *board)
 {
     REQUIRE(config_get(board, 0, 0) == 0x00081b36);
     for (unsigned i = 0; i < FUNCTIONS; i++) {
-        const struct pci_slot *slot = &board->pci->slots[i];
+        const struct pci_slot *slot = &board->pci->slots[i + 1];
         REQUIRE(config_get(board, i + 1, 0) == 0x10441af4);
         REQUIRE((config_get(board, i + 1, AT_BAR) & (VIRTIO_PCI_BAR_BYTES - 1)) == 0);
         capabilities_check(board, i + 1);
@@ -121,7 +121,7 @@ static void board_check(struct board *board)
         REQUIRE(slot->mapped_at >= ECAM_AT + ECAM_SIZE ||
                 slot->mapped_at + VIRTIO_PCI_BAR_BYTES <= ECAM_AT);
         for (unsigned other = 0; other < i; other++) {
-            const struct pci_slot *with = &board->pci->slots[other];
+            const struct pci_slot *with = &board->pci->slots[other + 1];
             REQUIRE(!with->is_mapped || with->mapped_at != slot->mapped_at);
         }
     }
@@ -150,9 +150,9 @@ static void reset_step(struct board *board)
         device_reset(&board->functions[i]->device);
     }
     device_reset(&board->pci->device);
-    pci_bus_place(board->pci);
+    pci_bus_place_all(board->pci);
     for (unsigned i = 0; i < FUNCTIONS; i++) {
-        REQUIRE(board->pci->slots[i].is_mapped);
+        REQUIRE(board->pci->slots[i + 1].is_mapped);
     }
 }
 

@@ -194,6 +194,17 @@ static const char *const asl_words[] = {
     "Notify (\\_SB.VGEN, 0x80)",
     "Name (_CID, \"VM_Gen_Counter\")",
     "ACPI0013",
+    "OperationRegion (SLOT, SystemIO, 0x0620, 0x04)",
+    "Device (S18)",
+    "Device (S1F)",
+    "Name (_ADR, 0x001F0000)",
+    "Name (_SUN, 0x1F)",
+    "Method (_EJ0, 1, Serialized)",
+    "GONE = 0x80",
+    "Notify (S18, One)",
+    "Notify (S18, 0x03)",
+    "CTRL &= 0xFFFFFFFC",
+    "\\_SB.PCI0.NEWS ()",
 };
 
 /* Of a machine whose CPUs may come. */
@@ -273,6 +284,10 @@ static const struct run_row runs[] = {
      {"Notify on [PWRB] Value 0x80", "Notify on [VGEN] Value 0x80",
       "[Integer] = 0000000000000000"},
      {"Notify on [CP0"}},
+    {"0x08", /* a device has come, another is to go: both are in the fourth slot */
+     true,
+     {"Notify on [S1B_] Value 0x01", "Notify on [S1B_] Value 0x03"},
+     {"Notify on [PWRB]", "Notify on [S1A_]", "Notify on [S1C_]"}},
     {"0xff",
      true,
      {"Notify on [PWRB] Value 0x80", "Notify on [CP00] Value 0x01",

@@ -37,9 +37,9 @@ static void setup(void)
     const struct virtio_place place = {&memory, poller};
     ck_assert_int_eq(virtio_random_new(&place, &random), 0);
     ck_assert_int_eq(virtio_pci_new(random, "rng", &function), 0);
-    ck_assert_int_eq(pci_bus_plug(pci, function, NULL), 0);
+    ck_assert_int_eq(pci_bus_plug(pci, 1, function, NULL), 0);
     ck_assert_int_eq(device_init(&function->device, NULL), 0);
-    pci_bus_place(pci);
+    pci_bus_place_all(pci);
 }
 
 static void teardown(void)
@@ -134,9 +134,62 @@ START_TEST(after_a_reset_the_bars_are_placed_again)
     device_reset(&function->device);
     ck_assert_uint_eq(memory_read(PCI_WINDOW_AT), UINT32_MAX);
 
-    pci_bus_place(pci);
+    pci_bus_place_all(pci);
 
     ck_assert_uint_ne(memory_read(PCI_WINDOW_AT), UINT32_MAX);
+}
+END_TEST
+
+/* What a machine of before there were slots has saved of its bus. */
+START_TEST(a_guest_of_before_knows_of_no_slots_until_it_begins_anew)
+{
+    struct bytes_writer writer;
+    struct bytes_reader reader;
+    bytes_writer_init(&writer, 4096);
+    bytes_write_text(&writer, "pci-bus");
+    bytes_write_text(&writer, "pci");
+    bytes_write_u16(&writer, 1);
+    bytes_write_u32(&writer, 0x80000800);
+    pci_function_save(&pci->bridge, &writer);
+    ck_assert(pci_bus_can_plug(pci));
+
+    bytes_reader_init(&reader, writer.data, writer.size);
+    ck_assert_int_eq(device_restore(&pci->device, &reader, NULL), 0);
+
+    bytes_writer_fini(&writer);
+    ck_assert_uint_eq(pci->port_address, 0x80000800);
+    ck_assert(!pci_bus_can_plug(pci));
+    device_reset(&pci->device);
+    ck_assert(pci_bus_can_plug(pci));
+}
+END_TEST
+
+START_TEST(a_slot_is_empty_again_when_its_device_has_left)
+{
+    struct virtio_device *random;
+    struct virtio_pci *other;
+    const struct virtio_place place = {&memory, poller};
+    ck_assert_uint_eq(pci_bus_free_slot(pci, false), 2);
+    for (unsigned i = 0; i < 600; i++) { /* more vectors than there are in all */
+        ck_assert_uint_eq(pci_bus_free_slot(pci, true), PCI_PLUG_FIRST);
+        ck_assert_int_eq(virtio_random_new(&place, &random), 0);
+        ck_assert_int_eq(virtio_pci_new(random, "come", &other), 0);
+        ck_assert_int_eq(device_init(&other->device, NULL), 0);
+        ck_assert_int_eq(pci_bus_plug(pci, PCI_PLUG_FIRST, other, NULL), 0);
+        pci_bus_place(pci, PCI_PLUG_FIRST);
+        pci_bus_show(pci, PCI_PLUG_FIRST, true);
+        ck_assert_uint_eq(port_read(PCI_PLUG_FIRST, 0), 0x10441af4);
+        const uint64_t bar = PCI_WINDOW_AT + 23 * (uint64_t)VIRTIO_PCI_BAR_BYTES;
+        ck_assert_uint_ne(memory_read(bar), UINT32_MAX);
+
+        device_reset(&other->device);
+        pci_bus_unplug(pci, PCI_PLUG_FIRST);
+
+        ck_assert_uint_eq(port_read(PCI_PLUG_FIRST, 0), UINT32_MAX);
+        ck_assert_uint_eq(memory_read(bar), UINT32_MAX);
+        device_free(&other->device);
+    }
+    ck_assert_uint_eq(pci_bus_free_slot(pci, false), 2);
 }
 END_TEST
 
@@ -206,6 +259,8 @@ int main(void)
     tcase_add_test(tests, the_function_answers_where_the_guest_puts_its_bar);
     tcase_add_test(tests, a_bar_on_top_of_something_else_is_not_seen_and_harms_nothing);
     tcase_add_test(tests, after_a_reset_the_bars_are_placed_again);
+    tcase_add_test(tests, a_guest_of_before_knows_of_no_slots_until_it_begins_anew);
+    tcase_add_test(tests, a_slot_is_empty_again_when_its_device_has_left);
     tcase_add_test(tests, fuzzing_begins_with_firmware);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
