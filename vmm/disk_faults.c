@@ -15,16 +15,6 @@ void disk_faults_init(struct disk_faults *faults)
     pthread_mutex_init(&faults->lock, NULL); /* cannot fail without attributes */
 }
 
-void disk_faults_add(struct disk_faults *faults,
-                     const char *name,
-                     struct virtio_device *device)
-{
-    REQUIRE(faults->count < VMM_DISKS_MAX && faults->event_fd < 0);
-    struct disk_faults_disk *disk = &faults->disks[faults->count++];
-    *disk = (struct disk_faults_disk){.faults = faults, .device = device};
-    (void)snprintf(disk->name, sizeof(disk->name), "%s", name);
-}
-
 static void on_fault(void *context, const struct virtio_block_fault *fault)
 {
     struct disk_faults_disk *disk = context;
@@ -36,6 +26,39 @@ static void on_fault(void *context, const struct virtio_block_fault *fault)
     disk->codes[kind] = fault->code;
     pthread_mutex_unlock(&disk->faults->lock);
     (void)!write(disk->faults->event_fd, &one, sizeof(one)); /* full: it wakes anyway */
+}
+
+static void listen_to(struct disk_faults_disk *disk)
+{
+    const struct virtio_block_listener listener = {on_fault, disk};
+    virtio_block_listen(disk->device, &listener);
+}
+
+void disk_faults_add(struct disk_faults *faults,
+                     const char *name,
+                     struct virtio_device *device)
+{
+    unsigned at = 0;
+    while (at < faults->count && faults->disks[at].device != NULL) {
+        at++;
+    }
+    REQUIRE(at < VMM_DISKS_MAX);
+    struct disk_faults_disk *disk = &faults->disks[at];
+    *disk = (struct disk_faults_disk){.faults = faults, .device = device};
+    (void)snprintf(disk->name, sizeof(disk->name), "%s", name);
+    faults->count += at == faults->count;
+    if (faults->event_fd >= 0) {
+        listen_to(disk);
+    }
+}
+
+void disk_faults_remove(struct disk_faults *faults, const struct virtio_device *device)
+{
+    for (unsigned i = 0; i < faults->count; i++) {
+        if (faults->disks[i].device == device) {
+            faults->disks[i] = (struct disk_faults_disk){.faults = faults};
+        }
+    }
 }
 
 static void on_event(void *context, uint64_t token, unsigned events)
@@ -68,8 +91,9 @@ int disk_faults_listen(struct disk_faults *faults,
         return err_sys(err, faults->watch, "watch for faults of disks");
     }
     for (unsigned i = 0; i < faults->count; i++) {
-        const struct virtio_block_listener listener = {on_fault, &faults->disks[i]};
-        virtio_block_listen(faults->disks[i].device, &listener);
+        if (faults->disks[i].device != NULL) {
+            listen_to(&faults->disks[i]);
+        }
     }
     return 0;
 }

@@ -42,7 +42,7 @@ struct disk_faults;
 struct disk_faults_disk { /* private */
     struct disk_faults *faults;
     char name[NAME_SIZE];
-    struct virtio_device *device;
+    struct virtio_device *device;     /* NULL: the place is free */
     int codes[DISK_FAULT_KIND_COUNT]; /* 0: none has come */
     uint64_t told_ms[DISK_FAULT_KIND_COUNT];
 };
@@ -61,10 +61,13 @@ struct disk_faults {
 
 /* Empty, and nobody listens. */
 void disk_faults_init(struct disk_faults *faults);
-/* A block device that was made. */
+/* A block device that was made and is not started; heard at once when somebody listens
+ * already. */
 void disk_faults_add(struct disk_faults *faults,
                      const char *name,
                      struct virtio_device *device);
+/* One that goes, and works no more: what has come of it is not told. */
+void disk_faults_remove(struct disk_faults *faults, const struct virtio_device *device);
 /* From now on, of all that were added; before they start. */
 int disk_faults_listen(struct disk_faults *faults,
                        struct poller *poller,

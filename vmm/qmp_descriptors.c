@@ -4,6 +4,8 @@
 #include "base/require.h"
 
 #include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -43,6 +45,11 @@ int qmp_descriptors_put(struct qmp_descriptors *descriptors,
     return 0;
 }
 
+bool qmp_descriptors_has(const struct qmp_descriptors *descriptors, const char *name)
+{
+    return place_of(descriptors, name) < descriptors->count;
+}
+
 int qmp_descriptors_take(struct qmp_descriptors *descriptors,
                          const char *name,
                          struct err *err)
@@ -55,6 +62,19 @@ int qmp_descriptors_take(struct qmp_descriptors *descriptors,
     const int fd = descriptors->named[i].fd;
     descriptors->named[i] = descriptors->named[--descriptors->count];
     return fd;
+}
+
+int qmp_descriptors_copy(const struct qmp_descriptors *descriptors,
+                         const char *name,
+                         struct err *err)
+{
+    const unsigned i = place_of(descriptors, name);
+    if (i == descriptors->count) {
+        return err_set(err, BERTH_ENOTFOUND,
+                       "File descriptor named '%.60s' has not been found", name);
+    }
+    const int fd = fcntl(descriptors->named[i].fd, F_DUPFD_CLOEXEC, 0);
+    return fd < 0 ? err_sys(err, -errno, "open %.60s", name) : fd;
 }
 
 void qmp_descriptors_clear(struct qmp_descriptors *descriptors)

@@ -2,13 +2,16 @@
  * them or the client takes them back (closefd).
  *
  * Shapes: `struct qmp_descriptors`, a small table; a name that is given again replaces
- * the descriptor, as QEMU does. Threads: the poller's. Ownership: the table owns what is
- * in it. Errors: with QEMU's texts. Limits: QMP_NAMED_MAX; a client that wants more has
- * forgotten something.
+ * the descriptor, as QEMU does. A set of add-fd is one descriptor by the name that files
+ * of it have, "/dev/fdset/N", and stays until remove-fd. Threads: the poller's.
+ * Ownership: the table owns what is in it. Errors: with QEMU's texts. Limits:
+ * QMP_NAMED_MAX; a client that wants more has forgotten something.
  */
 #pragma once
 
 #include "base/err.h"
+
+#include <stdbool.h>
 
 #define QMP_NAMED_MAX 8u
 #define QMP_NAME_SIZE 64u
@@ -27,8 +30,15 @@ int qmp_descriptors_put(struct qmp_descriptors *descriptors,
                         const char *name,
                         int take_fd,
                         struct err *err);
+bool qmp_descriptors_has(const struct qmp_descriptors *descriptors, const char *name);
 /* Out of the table; the caller's from now on. BERTH_ENOTFOUND. */
 int qmp_descriptors_take(struct qmp_descriptors *descriptors,
+                         const char *name,
+                         struct err *err);
+/* Another of the same file as the one in the table; the caller's. BERTH_ENOTFOUND,
+ * -errno.
+ */
+int qmp_descriptors_copy(const struct qmp_descriptors *descriptors,
                          const char *name,
                          struct err *err);
 /* Closes all. */

@@ -173,7 +173,7 @@ static void command_run(struct qmp_server *server,
                          &err);
     if (r < 0) {
         json_decref(result);
-        refuse(server, message, "GenericError",
+        refuse(server, message, r == -ENODEV ? "DeviceNotFound" : "GenericError",
                err.text[0] != '\0' ? err.text : err_sentence(r));
         return;
     }

@@ -26,7 +26,8 @@ struct qmp_server;
 
 struct qmp_command {
     const char *name;
-    /* *ret_result: a new reference, or left alone for an empty object. */
+    /* *ret_result: a new reference, or left alone for an empty object. -ENODEV is QEMU's
+     * DeviceNotFound, any other error its GenericError. */
     int (*run)(void *context,
                const json_t *arguments,
                json_t **ret_result,

@@ -207,25 +207,81 @@ static int query_hotpluggable_cpus(void *context,
     return *ret_result != NULL ? 0 : -ENOMEM;
 }
 
+/* ---- devices that come and go */
+
+static int is_saved_check(const struct vmm_control *control, struct err *err)
+{
+    return vmm_snapshot_is_active(control->snapshot)
+               ? err_set(err, BERTH_EBUSY, "the machine is being saved as it is")
+               : 0;
+}
+
+/* One of the commands about disks and NICs. */
+static int
+plug_do(const struct vmm_control *control,
+        int (*command)(struct vmm_plug *plug, const json_t *arguments, struct err *err),
+        const json_t *arguments,
+        struct err *err)
+{
+    return control->plug != NULL
+               ? command(control->plug, arguments, err)
+               : err_set(err, BERTH_EUNSUPPORTED, "no devices come and go here");
+}
+
 static int
 device_add(void *context, const json_t *arguments, json_t **ret_result, struct err *err)
 {
     const struct vmm_control *control = context;
+    const int r = is_saved_check(control, err);
     (void)ret_result;
-    if (vmm_snapshot_is_active(control->snapshot)) {
-        return err_set(err, BERTH_EBUSY, "the machine is being saved as it is");
+    if (r < 0) {
+        return r;
     }
-    return vmm_cpus_add(control->machine, arguments, err);
+    return vmm_plug_knows(json_member_text(arguments, "driver", ""))
+               ? plug_do(control, vmm_plug_device_add, arguments, err)
+               : vmm_cpus_add(control->machine, arguments, err);
 }
 
 static int
 device_del(void *context, const json_t *arguments, json_t **ret_result, struct err *err)
 {
-    (void)context;
-    (void)arguments;
+    const struct vmm_control *control = context;
+    const char *id = json_member_text(arguments, "id", NULL);
+    const int r = is_saved_check(control, err);
     (void)ret_result;
-    return err_set(err, BERTH_EUNSUPPORTED,
-                   "nothing is unplugged: a CPU stays as long as the machine");
+    if (r < 0) {
+        return r;
+    }
+    return id != NULL ? machine_unplug(control->machine, id, err)
+                      : err_set(err, BERTH_EINVALID, "Parameter 'id' is missing");
+}
+
+static int
+blockdev_add(void *context, const json_t *arguments, json_t **ret_result, struct err *err)
+{
+    (void)ret_result;
+    return plug_do(context, vmm_plug_node_add, arguments, err);
+}
+
+static int
+blockdev_del(void *context, const json_t *arguments, json_t **ret_result, struct err *err)
+{
+    (void)ret_result;
+    return plug_do(context, vmm_plug_node_del, arguments, err);
+}
+
+static int
+netdev_add(void *context, const json_t *arguments, json_t **ret_result, struct err *err)
+{
+    (void)ret_result;
+    return plug_do(context, vmm_plug_netdev_add, arguments, err);
+}
+
+static int
+netdev_del(void *context, const json_t *arguments, json_t **ret_result, struct err *err)
+{
+    (void)ret_result;
+    return plug_do(context, vmm_plug_netdev_del, arguments, err);
 }
 
 static int
@@ -554,6 +610,82 @@ closefd(void *context, const json_t *arguments, json_t **ret_result, struct err 
     return 0;
 }
 
+/* ---- sets of one descriptor, that files are opened from by "/dev/fdset/N" */
+
+#define FDSET_ID_MAX 1000000 /* an id fits what is made of it */
+
+/* Its id, or the first that is free, or an error. */
+static int fdset_id(const struct vmm_control *control,
+                    const json_t *arguments,
+                    char ret_name[QMP_NAME_SIZE],
+                    struct err *err)
+{
+    const json_t *value = json_object_get(arguments, "fdset-id");
+    const bool is_said = value != NULL;
+    json_int_t id = is_said && json_is_integer(value) ? json_integer_value(value) : -1;
+    if (is_said && (id < 0 || id > FDSET_ID_MAX)) {
+        return err_set(err, BERTH_EINVALID,
+                       "Parameter 'fdset-id' expects a number from 0 to %d",
+                       FDSET_ID_MAX);
+    }
+    id = is_said ? id : 0;
+    for (;;) {
+        (void)snprintf(ret_name, QMP_NAME_SIZE, "/dev/fdset/%d", (int)id); /* fits */
+        if (is_said || !qmp_descriptors_has(&control->descriptors, ret_name)) {
+            return (int)id;
+        }
+        id++; /* there are not many */
+    }
+}
+
+static int
+add_fd(void *context, const json_t *arguments, json_t **ret_result, struct err *err)
+{
+    struct vmm_control *control = context;
+    char name[QMP_NAME_SIZE];
+    CLEANUP_FD int fd = qmp_server_take_fd(control->server);
+    if (fd < 0) {
+        return err_set(err, BERTH_EINVALID, "No file descriptor supplied via SCM_RIGHTS");
+    }
+    const int id = fdset_id(control, arguments, name, err);
+    if (id < 0) {
+        return id;
+    }
+    if (qmp_descriptors_has(&control->descriptors, name)) {
+        return err_set(err, BERTH_EEXISTS, "%s has a descriptor: there is one to a set",
+                       name);
+    }
+    const int r = qmp_descriptors_put(&control->descriptors, name, fd, err);
+    if (r < 0) {
+        return r;
+    }
+    const int number = TAKE_FD(fd);
+    *ret_result = json_pack("{s:i, s:i}", "fdset-id", id, "fd", number);
+    return *ret_result != NULL ? 0 : -ENOMEM;
+}
+
+static int
+remove_fd(void *context, const json_t *arguments, json_t **ret_result, struct err *err)
+{
+    struct vmm_control *control = context;
+    char name[QMP_NAME_SIZE];
+    (void)ret_result;
+    if (json_object_get(arguments, "fdset-id") == NULL) {
+        return err_set(err, BERTH_EINVALID, "Parameter 'fdset-id' is missing");
+    }
+    const int id = fdset_id(control, arguments, name, err);
+    if (id < 0) {
+        return id;
+    }
+    if (!qmp_descriptors_has(&control->descriptors, name)) {
+        return err_set(err, BERTH_ENOTFOUND,
+                       "File descriptor named 'fdset-id:%d' not found", id);
+    }
+    int fd = qmp_descriptors_take(&control->descriptors, name, err);
+    fd_close(&fd);
+    return 0;
+}
+
 static void tell_snapshot(struct vmm_control *control, enum vmm_snapshot_status status)
 {
     qmp_server_event(control->server, "MIGRATION",
@@ -698,6 +830,10 @@ static const struct qmp_command commands[] = {
     {"query-hotpluggable-cpus", query_hotpluggable_cpus},
     {"device_add", device_add},
     {"device_del", device_del},
+    {"blockdev-add", blockdev_add},
+    {"blockdev-del", blockdev_del},
+    {"netdev_add", netdev_add},
+    {"netdev_del", netdev_del},
     {"query-memory-size-summary", query_memory},
     {"query-name", query_name},
     {"query-kvm", query_kvm},
@@ -717,6 +853,8 @@ static const struct qmp_command commands[] = {
     {"x-query-boot", query_boot},
     {"getfd", getfd},
     {"closefd", closefd},
+    {"add-fd", add_fd},
+    {"remove-fd", remove_fd},
     {"migrate", migrate},
     {"migrate_cancel", migrate_cancel},
     {"query-migrate", query_migrate},
@@ -759,6 +897,15 @@ int vmm_control_watch_disks(struct vmm_control *control,
 {
     control->faults = faults;
     return disk_faults_listen(faults, control->poller, on_faults, control, err);
+}
+
+void vmm_control_watch_plug(struct vmm_control *control, struct vmm_plug *plug)
+{
+    control->plug = plug;
+    if (plug != NULL) {
+        plug->machine = control->machine;
+        plug->descriptors = &control->descriptors;
+    }
 }
 
 void vmm_control_ended(struct vmm_control *control,
@@ -806,6 +953,18 @@ void vmm_control_crash_loaded(struct vmm_control *control)
 {
     qmp_server_event(control->server, "GUEST_CRASHLOADED",
                      json_pack("{s:s}", "action", "run"));
+}
+
+void vmm_control_unplugged(struct vmm_control *control,
+                           const struct virtio_device *device)
+{
+    char path[sizeof("/machine/peripheral/") + DEVICE_NAME_SIZE];
+    (void)snprintf(path, sizeof(path), "/machine/peripheral/%s", device->name); /* fits */
+    if (control->plug != NULL) {
+        vmm_plug_forget(control->plug, device);
+    }
+    qmp_server_event(control->server, "DEVICE_DELETED",
+                     json_pack("{s:s, s:s}", "device", device->name, "path", path));
 }
 
 void vmm_control_close(struct vmm_control *control)

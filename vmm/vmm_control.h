@@ -12,7 +12,9 @@
  * BLOCK_IO_ERROR, as with QEMU's werror=enospc: when the host has no room for a change
  * (action "stop"), the machine stands still in "io-error" until cont, which tries again,
  * or system_reset, which drops the change and goes on; the guest knows of anything else
- * (action "report"). Threads: the poller's. Ownership: borrows the machine; owns the
+ * (action "report"). Disks and NICs come and go by blockdev-add, netdev_add, device_add
+ * and device_del (vmm_plug.h), which an event DEVICE_DELETED follows when the guest has
+ * let go. Threads: the poller's. Ownership: borrows the machine; owns the
  * server.
  */
 #pragma once
@@ -23,6 +25,7 @@
 #include "vmm/qmp_descriptors.h"
 #include "vmm/qmp_server.h"
 #include "vmm/virtio_device.h"
+#include "vmm/vmm_plug.h"
 #include "vmm/vmm_snapshot.h"
 #include "vmm/vmm_stats.h"
 #include "vmm/vmm_throttle.h"
@@ -35,6 +38,7 @@ struct vmm_control {
     struct virtio_device *memory;   /* see vmm_control_watch_memory */
     struct vmm_throttle *throttle;  /* set by the owner before the poller runs */
     const struct vmm_stats *stats;  /* the same; NULL: there are no devices */
+    struct vmm_plug *plug;          /* see vmm_control_watch_plug */
     const struct boot_trace *trace; /* the same; NULL: nobody has looked */
     /* set by the owner; the first act of a thread that saves the machine, may be NULL */
     int (*thread_began)(void *context, struct err *err);
@@ -65,6 +69,9 @@ void vmm_control_watch_memory(struct vmm_control *control, struct virtio_device 
 int vmm_control_watch_disks(struct vmm_control *control,
                             struct disk_faults *faults,
                             struct err *err);
+/* Its disks and NICs may come and go: what is named by getfd is there for them. After
+ * open; NULL: none may. */
+void vmm_control_watch_plug(struct vmm_control *control, struct vmm_plug *plug);
 /* The machine's events, for the client; harmless before open. */
 void vmm_control_ended(struct vmm_control *control,
                        enum machine_end end,
@@ -73,4 +80,6 @@ void vmm_control_ended(struct vmm_control *control,
 void vmm_control_signalled(struct vmm_control *control);
 void vmm_control_reset(struct vmm_control *control);
 void vmm_control_crash_loaded(struct vmm_control *control);
+void vmm_control_unplugged(struct vmm_control *control,
+                           const struct virtio_device *device);
 void vmm_control_close(struct vmm_control *control);

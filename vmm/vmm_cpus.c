@@ -102,7 +102,8 @@ static int type_check(const struct machine *machine, const char *driver, struct 
     return strcmp(driver, type) == 0
                ? 0
                : err_set(err, BERTH_ENOTFOUND,
-                         "driver: %.40s: only CPUs can be added, and they are %s",
+                         "driver: %.40s: only virtio-blk-pci, virtio-net-pci and CPUs "
+                         "can be added, and those are %s",
                          driver[0] != '\0' ? driver : "none", type);
 }
 

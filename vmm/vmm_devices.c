@@ -157,22 +157,30 @@ uint64_t vmm_devices_largest(const struct vmm_devices *devices)
 
 /* ---- devices ---- */
 
-/* Hands a device to the machine; `disk` of one that is none is NULL. */
+/* Hands a device that is neither disk nor NIC to the machine. */
 static int add(struct vmm_devices *devices,
                struct machine *machine,
                struct virtio_device *take_device,
                const char *name,
-               const struct vmm_disk_option *disk,
                struct err *err)
 {
-    int r = machine_add_virtio(machine, take_device, name, err);
-    if (r == BERTH_EFULL || r == -ENOMEM) {
-        virtio_device_free(take_device);
-    }
+    const int r = machine_add_virtio(machine, take_device, name, err);
     if (r == 0) {
-        vmm_stats_add(&devices->stats, take_device, disk);
+        vmm_stats_add(&devices->stats, take_device, NULL);
     }
     return r;
+}
+
+/* The same of those that may be in a slot. */
+static int add_in(struct machine *machine,
+                  uint64_t slot,
+                  struct virtio_device *take_device,
+                  const char *name,
+                  struct err *err)
+{
+    return slot == 0
+               ? machine_add_virtio(machine, take_device, name, err)
+               : machine_add_virtio_in(machine, (unsigned)slot, take_device, name, err);
 }
 
 /* A raw disk over a descriptor; *fd is -1 on success. */
@@ -218,6 +226,45 @@ static int overlay_make(int *fd,
     return r;
 }
 
+int vmm_disk_make(int *fd,
+                  int *base_fd,
+                  const struct vmm_disk_option *option,
+                  struct virtual_disk **ret_disk,
+                  struct err *err)
+{
+    const int r = option->raw[0] != '\0'
+                      ? raw_make(fd, option->is_read_only, ret_disk, err)
+                      : overlay_make(fd, base_fd, &option->digest, ret_disk, err);
+    return r < 0 ? err_wrap(err, r, "disk %s", option->name) : 0;
+}
+
+int vmm_disk_device(const struct virtio_place *place,
+                    const struct vmm_disk_option *option,
+                    const struct disk_queue_threads *threads,
+                    struct virtual_disk *take_disk,
+                    struct virtio_device **ret_device,
+                    struct err *err)
+{
+    struct virtio_block_spec spec = {.queue_count = 1,
+                                     .operations = option->limits.operations,
+                                     .bytes = option->limits.bytes,
+                                     .threads = *threads};
+    spec.threads.count = DISK_THREADS;
+    virtio_block_serial(option->name, spec.serial);
+    const int r = virtio_block_new(place, &spec, take_disk, ret_device, err);
+    return r < 0 ? err_wrap(err, r, "disk %s", option->name) : 0;
+}
+
+void vmm_devices_know_disk(struct vmm_devices *devices,
+                           struct virtio_device *device,
+                           const struct vmm_disk_option *option)
+{
+    const char *id = option->slot != 0 ? option->id : option->name;
+    vmm_stats_add(&devices->stats, device, option);
+    vmm_throttle_add_disk(&devices->throttle, id, device, &option->limits);
+    disk_faults_add(&devices->faults, id, device);
+}
+
 static int disk_connect(struct vmm_devices *devices,
                         unsigned i,
                         const struct vmm_disk_option *option,
@@ -226,35 +273,26 @@ static int disk_connect(struct vmm_devices *devices,
                         struct err *err)
 {
     const struct virtio_place place = machine_place(machine);
-    struct virtio_block_spec spec = {.queue_count = 1,
-                                     .operations = option->limits.operations,
-                                     .bytes = option->limits.bytes,
-                                     .threads = *threads};
     struct virtio_device *device;
     struct virtual_disk *disk = NULL;
     char name[DEVICE_NAME_SIZE];
-    int r = option->raw[0] != '\0'
-                ? raw_make(&devices->disks[i], option->is_read_only, &disk, err)
-                : overlay_make(&devices->disks[i], &devices->bases[i], &option->digest,
-                               &disk, err);
+    int r = vmm_disk_make(&devices->disks[i], &devices->bases[i], option, &disk, err);
     if (r < 0) {
-        return err_wrap(err, r, "disk %s", option->name);
+        return r;
     }
-    spec.threads.count = DISK_THREADS;
-    virtio_block_serial(option->name, spec.serial);
-    r = virtio_block_new(&place, &spec, disk, &device, err);
+    r = vmm_disk_device(&place, option, threads, disk, &device, err);
     if (r < 0) {
         disk_free(disk);
-        return err_wrap(err, r, "disk %s", option->name);
+        return r;
     }
     devices->has_ring = devices->has_ring || virtio_block_has_ring(device);
     (void)snprintf(name, sizeof(name), "disk%u", i);
-    r = add(devices, machine, device, name, option, err);
-    if (r == 0) {
-        vmm_throttle_add_disk(&devices->throttle, option->name, device, &option->limits);
-        disk_faults_add(&devices->faults, option->name, device);
+    r = add_in(machine, option->slot, device, option->slot != 0 ? option->id : name, err);
+    if (r < 0) {
+        return err_wrap(err, r, "disk %s", option->name);
     }
-    return r;
+    vmm_devices_know_disk(devices, device, option);
+    return 0;
 }
 
 /* A tap has to put the header before each packet that the device expects there. */
@@ -294,6 +332,36 @@ static void vhost_connect(struct vmm_devices *devices,
     }
 }
 
+int vmm_nic_device(const struct virtio_place *place,
+                   const struct vmm_nic_option *option,
+                   int *take_fds,
+                   struct virtio_device **ret_device,
+                   struct err *err)
+{
+    struct virtio_net_spec spec = {.mtu = (uint16_t)option->mtu,
+                                   .limits = {option->limits[0], option->limits[1]}};
+    for (unsigned at = 0; at < sizeof(spec.mac); at++) {
+        spec.mac[at] = (uint8_t)(option->mac >> (8 * (sizeof(spec.mac) - 1 - at)));
+    }
+    int r = tap_prepare(take_fds[0], err); /* its queues have one setting */
+    if (r == 0) {
+        r = virtio_net_new(place, &spec, take_fds, (unsigned)option->queues, ret_device,
+                           err);
+    }
+    for (unsigned at = 0; r == 0 && at < option->queues; at++) {
+        take_fds[at] = -1; /* the device's now */
+    }
+    return r;
+}
+
+void vmm_devices_know_nic(struct vmm_devices *devices,
+                          struct virtio_device *device,
+                          const struct vmm_nic_option *option)
+{
+    vmm_stats_add(&devices->stats, device, NULL);
+    vmm_throttle_add_nic(&devices->throttle, device->name, device, option->limits);
+}
+
 static int nic_connect(struct vmm_devices *devices,
                        unsigned i,
                        const struct vmm_nic_option *option,
@@ -301,31 +369,27 @@ static int nic_connect(struct vmm_devices *devices,
                        struct err *err)
 {
     const struct virtio_place place = machine_place(machine);
-    struct virtio_net_spec spec = {.mtu = (uint16_t)option->mtu,
-                                   .limits = {option->limits[0], option->limits[1]}};
     struct virtio_device *device;
     char name[DEVICE_NAME_SIZE];
-    for (unsigned at = 0; at < sizeof(spec.mac); at++) {
-        spec.mac[at] = (uint8_t)(option->mac >> (8 * (sizeof(spec.mac) - 1 - at)));
-    }
     (void)snprintf(name, sizeof(name), "nic%u", i);
-    int r = tap_prepare(devices->taps[i][0], err); /* its queues have one setting */
-    if (r == 0) {
-        r = virtio_net_new(&place, &spec, devices->taps[i], (unsigned)option->queues,
-                           &device, err);
-    }
+    int r = vmm_nic_device(&place, option, devices->taps[i], &device, err);
     if (r < 0) {
         return err_wrap(err, r, "%s", name);
     }
-    for (unsigned at = 0; at < option->queues; at++) {
-        devices->taps[i][at] = -1; /* the device's now */
-    }
     vhost_connect(devices, i, option, device);
-    r = add(devices, machine, device, name, NULL, err);
-    if (r == 0) {
-        vmm_throttle_add_nic(&devices->throttle, name, device, option->limits);
+    r = add_in(machine, option->slot, device, option->slot != 0 ? option->id : name, err);
+    if (r < 0) {
+        return err_wrap(err, r, "%s", name);
     }
-    return r;
+    vmm_devices_know_nic(devices, device, option);
+    return 0;
+}
+
+void vmm_devices_forget(struct vmm_devices *devices, const struct virtio_device *device)
+{
+    vmm_stats_remove(&devices->stats, device);
+    vmm_throttle_remove(&devices->throttle, device);
+    disk_faults_remove(&devices->faults, device);
 }
 
 static int
@@ -338,7 +402,7 @@ console_connect(struct vmm_devices *devices, struct machine *machine, struct err
         return r;
     }
     devices->console = -1; /* the device's now */
-    return add(devices, machine, device, "console0", NULL, err);
+    return add(devices, machine, device, "console0", err);
 }
 
 static int vsock_connect(struct vmm_devices *devices,
@@ -356,7 +420,7 @@ static int vsock_connect(struct vmm_devices *devices,
         return err_wrap(err, r, "vsock0");
     }
     devices->vsock_listener = devices->vsock_dialer = -1; /* the device's now */
-    return add(devices, machine, device, "vsock0", NULL, err);
+    return add(devices, machine, device, "vsock0", err);
 }
 
 static int
@@ -368,7 +432,7 @@ memory_connect(struct vmm_devices *devices, struct machine *machine, struct err 
     if (r < 0) {
         return err_sys(err, r, VIRTIO_MEM_NAME);
     }
-    r = add(devices, machine, device, VIRTIO_MEM_NAME, NULL, err);
+    r = add(devices, machine, device, VIRTIO_MEM_NAME, err);
     devices->memory = r < 0 ? NULL : device;
     return r;
 }
@@ -383,7 +447,7 @@ common_connect(struct vmm_devices *devices, struct machine *machine, struct err 
     if (r < 0) {
         return err_sys(err, r, "rng0");
     }
-    r = add(devices, machine, device, "rng0", NULL, err);
+    r = add(devices, machine, device, "rng0", err);
     if (r < 0) {
         return r;
     }
@@ -391,7 +455,7 @@ common_connect(struct vmm_devices *devices, struct machine *machine, struct err 
     if (r < 0) {
         return err_sys(err, r, "balloon0");
     }
-    r = add(devices, machine, device, "balloon0", NULL, err);
+    r = add(devices, machine, device, "balloon0", err);
     devices->balloon = r < 0 ? NULL : device;
     return r;
 }

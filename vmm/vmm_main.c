@@ -44,6 +44,7 @@ struct vmm {
     struct machine *machine;
     struct console_port *console;
     struct vmm_devices devices;
+    struct vmm_plug plug;
     struct vmm_control control;
     struct boot_trace trace;
     int kvm_fd;
@@ -83,6 +84,12 @@ static void on_crash_loaded(void *context)
 {
     struct vmm *vmm = context;
     vmm_control_crash_loaded(&vmm->control);
+}
+
+static void on_unplugged(void *context, struct virtio_device *device)
+{
+    struct vmm *vmm = context;
+    vmm_control_unplugged(&vmm->control, device);
 }
 
 /* For a thread that may ask a device for something. */
@@ -224,6 +231,10 @@ static int control_open(struct vmm *vmm, struct err *err)
     vmm->devices.stats.serial = machine_serial(vmm->machine);
     vmm->control.stats = &vmm->devices.stats;
     vmm->control.trace = &vmm->trace;
+    vmm->plug.devices = &vmm->devices;
+    vmm->plug.threads =
+        (struct disk_queue_threads){.began = on_disk_thread, .context = vmm};
+    vmm_control_watch_plug(&vmm->control, &vmm->plug);
     vmm->control.thread_began = on_disk_thread;
     vmm->control.thread_context = vmm;
     return r < 0 ? r : vmm_control_watch_disks(&vmm->control, &vmm->devices.faults, err);
@@ -244,7 +255,9 @@ static int jail_enter(struct vmm *vmm, struct err *err)
     const unsigned number = vmm_walls_number();
     const uint64_t ram_bytes = options->memory_bytes + options->plug_bytes;
     const uint64_t saved_bytes = SNAPSHOT_RAM_AT + ram_bytes + SNAPSHOT_STATE_MAX;
-    const uint64_t disk_bytes = vmm_devices_largest(&vmm->devices);
+    const uint64_t largest = vmm_devices_largest(&vmm->devices);
+    const uint64_t disk_bytes =
+        options->plug_disk_bytes > largest ? options->plug_disk_bytes : largest;
     const struct vmm_walls walls = {
         .which = VMM_WALLS_ALL,
         .uid = number != 0 && options->first_uid != 0
@@ -253,6 +266,7 @@ static int jail_enter(struct vmm *vmm, struct err *err)
         .file_bytes = disk_bytes > saved_bytes ? disk_bytes : saved_bytes,
         .data_bytes = options->is_mapped ? ram_bytes : 0,
         .locked_bytes = options->disk_count * IO_RING_BYTES_MAX};
+    vmm->plug.file_bytes_max = walls.file_bytes;
     int r = vmm_walls_put_up(&walls, missing, err);
     if (r == 0 && missing[0] != '\0') {
         log_warn("vmm", "some walls of the jail do not stand here",
@@ -367,6 +381,7 @@ static int vmm_start(struct vmm *vmm, struct err *err)
                    .ended = on_ended,
                    .reset = on_reset,
                    .crash_loaded = on_crash_loaded,
+                   .unplugged = on_unplugged,
                    .context = vmm},
         .trace = &vmm->trace,
     };
@@ -388,6 +403,7 @@ static void vmm_end(struct vmm *vmm)
     vmm_control_close(&vmm->control);
     vmm->console = console_port_close(vmm->console);
     vmm->machine = machine_free(vmm->machine);
+    vmm_plug_fini(&vmm->plug);
     vmm_devices_close(&vmm->devices);
     poller_free(vmm->poller);
     fd_close(&vmm->qmp_listener);

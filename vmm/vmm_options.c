@@ -30,6 +30,7 @@ enum option_kind {
     OPTION_CPUS,
     /* in lists */
     OPTION_NAME,
+    OPTION_ID,
     OPTION_WHERE,
     OPTION_DIGEST,
     OPTION_MAC,
@@ -70,14 +71,19 @@ static const struct option_row rows[] = {
      "name=NAME (its serial number; of over 20 bytes the first 11 and\n"
      "8 hex digits of all) and raw=FILE[,read-only=yes]\n"
      "or overlay=FILE[,base=FILE,digest=HEX]; may be repeated\n"
+     "[,slot=N,id=ID]: 24 to 31, which it may leave (device_del)\n"
      "[,bps=SIZE,iops=N,bps-max=SIZE,iops-max=N]: a second, and at once"},
     {"nic", OPTION_NIC, 0, "KEY=VALUE,...",
      "tap=tap:NAME,mac=MAC[,mtu=N][,queues=N][,vhost=FILE]; may be\n"
      "repeated. Pairs of queues, 1 to 8: one for each CPU is best;\n"
      "as descriptors they follow each other. FILE is\n"
      "/dev/vhost-net: the kernel serves them, but for limits\n"
+     "[,slot=N,id=ID]: 24 to 31, which it may leave (device_del)\n"
      "[,rx-bps=SIZE,rx-pps=N,rx-bps-max=SIZE,rx-pps-max=N], tx as well:\n"
      "what it may receive and send a second, and at once"},
+    {"plug-disk", OPTION_BYTES, FIELD(plug_disk_bytes), "SIZE",
+     "the largest file that QMP may bring as a disk to be\n"
+     "written (default: as large as those from the start)"},
     {"vsock", OPTION_VSOCK, 0, "KEY=VALUE,...",
      "cid=N[,listen=unix:PATH][,dial=unix:PATH]: sockets between\n"
      "guest and host. Who connects to the first and says\n"
@@ -122,6 +128,8 @@ static const struct option_row rows[] = {
 
 static const struct option_row disk_rows[] = {
     {"name", OPTION_NAME, DISK_FIELD(name), "NAME", NULL},
+    {"id", OPTION_ID, DISK_FIELD(id), "ID", NULL},
+    {"slot", OPTION_NUMBER, DISK_FIELD(slot), "N", NULL},
     {"raw", OPTION_WHERE, DISK_FIELD(raw), "FILE", NULL},
     {"overlay", OPTION_WHERE, DISK_FIELD(overlay), "FILE", NULL},
     {"base", OPTION_WHERE, DISK_FIELD(base), "FILE", NULL},
@@ -135,6 +143,8 @@ static const struct option_row disk_rows[] = {
 
 static const struct option_row nic_rows[] = {
     {"tap", OPTION_WHERE, NIC_FIELD(tap), "TAP", NULL},
+    {"id", OPTION_ID, NIC_FIELD(id), "ID", NULL},
+    {"slot", OPTION_NUMBER, NIC_FIELD(slot), "N", NULL},
     {"mac", OPTION_MAC, NIC_FIELD(mac), "MAC", NULL},
     {"mtu", OPTION_NUMBER, NIC_FIELD(mtu), "N", NULL},
     {"queues", OPTION_NUMBER, NIC_FIELD(queues), "N", NULL},
@@ -247,6 +257,26 @@ static int name_set(void *field, const char *value, struct err *err)
     return 0;
 }
 
+bool vmm_id_valid(const char *id)
+{
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    static const char rest[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._";
+    return id[0] != '\0' && strchr(letters, id[0]) != NULL &&
+           strspn(id, rest) == strlen(id) && strlen(id) < DEVICE_NAME_SIZE;
+}
+
+static int id_set(void *field, const char *value, struct err *err)
+{
+    if (!vmm_id_valid(value)) {
+        return err_set(err, BERTH_EINVALID,
+                       "%.80s: not a letter and up to %u more letters, digits, - . _",
+                       value, DEVICE_NAME_SIZE - 2);
+    }
+    (void)snprintf(field, DEVICE_NAME_SIZE, "%s", value); /* fits: it is valid */
+    return 0;
+}
+
 static int where_set(void *field, const char *value, struct err *err)
 {
     if (value[0] == '\0' || strlen(value) >= VMM_WHERE_SIZE) {
@@ -285,7 +315,7 @@ static int (*const setters[OPTION_KIND_COUNT])(void *field,
     [OPTION_FLAG] = flag_set,     [OPTION_NAME] = name_set,
     [OPTION_WHERE] = where_set,   [OPTION_MAC] = mac_set,
     [OPTION_DIGEST] = digest_set, [OPTION_PAGES] = pages_set,
-    [OPTION_POLICY] = policy_set,
+    [OPTION_POLICY] = policy_set, [OPTION_ID] = id_set,
 };
 
 /* ---- disks and NICs: lists of key=value ---- */
@@ -342,6 +372,32 @@ static const char *limits_fault(const struct rate_specs *limits)
                                     : "what may come at once belongs to a limit a second";
 }
 
+/* An id belongs to a slot, which one device alone can have. */
+static const char *
+slot_fault(const struct vmm_options *options, uint64_t slot, const char *id)
+{
+    if (slot == 0) {
+        return id[0] == '\0' ? NULL : "id belongs to a slot";
+    }
+    if (slot > UINT8_MAX || !pci_plug_has((unsigned)slot)) {
+        return "slot: not 24 to 31";
+    }
+    if (id[0] == '\0') {
+        return "id is missing";
+    }
+    for (unsigned i = 0; i < options->disk_count; i++) {
+        if (options->disks[i].slot == slot) {
+            return "slot: another device is there";
+        }
+    }
+    for (unsigned i = 0; i < options->nic_count; i++) {
+        if (options->nics[i].slot == slot) {
+            return "slot: another device is there";
+        }
+    }
+    return NULL;
+}
+
 /* Two disks that the guest could not tell apart. */
 static bool serials_are_same(const char *name, const char *other)
 {
@@ -374,18 +430,24 @@ static const char *disk_fault(const struct vmm_options *options,
     if (disk->base[0] != '\0' && disk->overlay[0] == '\0') {
         return "base belongs to an overlay";
     }
-    return !digest_is_zero(&disk->digest) && disk->base[0] == '\0'
-               ? "digest belongs to a base"
-               : limits_fault(&disk->limits);
+    if (!digest_is_zero(&disk->digest) && disk->base[0] == '\0') {
+        return "digest belongs to a base";
+    }
+    const char *fault = slot_fault(options, disk->slot, disk->id);
+    return fault != NULL ? fault : limits_fault(&disk->limits);
 }
 
 static int disk_add(struct vmm_options *options, const char *list, struct err *err)
 {
     struct vmm_disk_option disk = {0};
-    if (options->disk_count == VMM_DISKS_MAX) {
-        return err_set(err, BERTH_EINVALID, "more than %d disks", VMM_DISKS_MAX);
-    }
     int r = list_set(&disk, disk_rows, ARRAY_COUNT(disk_rows), list, err);
+    unsigned count = 0;
+    for (unsigned i = 0; i < options->disk_count; i++) {
+        count += options->disks[i].slot == 0;
+    }
+    if (r == 0 && disk.slot == 0 && count == DISKS_MAX) {
+        return err_set(err, BERTH_EINVALID, "more than %d disks", DISKS_MAX);
+    }
     const char *fault = r < 0 ? NULL : disk_fault(options, &disk);
     if (fault != NULL) {
         return err_set(err, BERTH_EINVALID, "%.80s: %s", list, fault);
@@ -399,10 +461,14 @@ static int disk_add(struct vmm_options *options, const char *list, struct err *e
 static int nic_add(struct vmm_options *options, const char *list, struct err *err)
 {
     struct vmm_nic_option nic = {.mtu = MTU_DEFAULT, .queues = 1};
-    if (options->nic_count == VMM_NICS_MAX) {
-        return err_set(err, BERTH_EINVALID, "more than %d NICs", VMM_NICS_MAX);
-    }
     int r = list_set(&nic, nic_rows, ARRAY_COUNT(nic_rows), list, err);
+    unsigned count = 0;
+    for (unsigned i = 0; i < options->nic_count; i++) {
+        count += options->nics[i].slot == 0;
+    }
+    if (r == 0 && nic.slot == 0 && count == NICS_MAX) {
+        return err_set(err, BERTH_EINVALID, "more than %d NICs", NICS_MAX);
+    }
     if (r == 0 && (nic.tap[0] == '\0' || nic.mac == 0)) {
         return err_set(err, BERTH_EINVALID, "%.80s: tap or mac is missing", list);
     }
@@ -411,6 +477,10 @@ static int nic_add(struct vmm_options *options, const char *list, struct err *er
     }
     if (r == 0 && (nic.queues < 1 || nic.queues > VIRTIO_NET_PAIRS_MAX)) {
         return err_set(err, BERTH_EINVALID, "queues: not 1 to %u", VIRTIO_NET_PAIRS_MAX);
+    }
+    if (r == 0) {
+        const char *fault = slot_fault(options, nic.slot, nic.id);
+        r = fault != NULL ? err_set(err, BERTH_EINVALID, "%.80s: %s", list, fault) : 0;
     }
     for (unsigned i = 0; r == 0 && i < ARRAY_COUNT(nic.limits); i++) {
         const char *fault = limits_fault(&nic.limits[i]);

@@ -12,6 +12,8 @@
 #include "base/err.h"
 #include "model/objects.h"
 #include "vmm/cpu_model.h"
+#include "vmm/device.h"
+#include "vmm/pci_plug.h"
 #include "vmm/ram_backing.h"
 #include "vmm/rate_limit.h"
 
@@ -19,12 +21,15 @@
 #include <stdint.h>
 #include <stdio.h>
 
-#define VMM_DISKS_MAX  DISKS_MAX
-#define VMM_NICS_MAX   NICS_MAX
+/* With what may come into the slots of pci_plug.h, one kind or the other. */
+#define VMM_DISKS_MAX  (DISKS_MAX + PCI_PLUG_SLOTS)
+#define VMM_NICS_MAX   (NICS_MAX + PCI_PLUG_SLOTS)
 #define VMM_WHERE_SIZE 256u
 
 struct vmm_disk_option {
     char name[NAME_SIZE];         /* virtio_block_serial makes its serial number */
+    char id[DEVICE_NAME_SIZE];    /* what QMP calls it; "": as it is named */
+    uint64_t slot;                /* that it may leave; 0: it is there for good */
     char raw[VMM_WHERE_SIZE];     /* this, or the next one */
     char overlay[VMM_WHERE_SIZE]; /* "": it is a raw disk */
     char base[VMM_WHERE_SIZE];    /* of the overlay; "": zeros */
@@ -35,6 +40,8 @@ struct vmm_disk_option {
 
 struct vmm_nic_option {
     char tap[VMM_WHERE_SIZE];
+    char id[DEVICE_NAME_SIZE]; /* of one in a slot */
+    uint64_t slot;             /* that it may leave; 0: it is there for good */
     uint64_t mac;
     uint64_t mtu;
     uint64_t queues; /* 1..VIRTIO_NET_PAIRS_MAX; descriptors follow each other */
@@ -82,7 +89,8 @@ struct vmm_options {
     struct vmm_overlay_option make_overlay; /* --make-overlay: does that and ends */
     struct vmm_export_option export_disk;   /* --export-disk: likewise */
     uint64_t memory_bytes;
-    uint64_t plug_bytes; /* what may be plugged */
+    uint64_t plug_bytes;      /* what may be plugged */
+    uint64_t plug_disk_bytes; /* the largest file of a disk that may be plugged */
     struct ram_backing backing;
     uint64_t cpu_count;
     uint64_t plug_cpus; /* how many may be plugged */
@@ -97,6 +105,8 @@ struct vmm_options {
     bool wants_probe; /* --probe: says what KVM is worth here */
 };
 
+/* Whether a device may be called that: QEMU's rule for ids, and short enough. */
+bool vmm_id_valid(const char *id);
 int vmm_options_parse(int argc,
                       char *const argv[],
                       struct vmm_options *ret_options,

@@ -4,6 +4,7 @@
 #include "vmm/kvm_calls.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/fs.h>
@@ -80,7 +81,7 @@ static const struct {
     {SYS_epoll_pwait, M},
     {SYS_epoll_ctl, M | V},
     {SYS_eventfd2, M},
-    {SYS_timerfd_create, S},
+    {SYS_timerfd_create, M}, /* of a device that comes */
     {SYS_timerfd_settime, M | V},
     /* clients of the console and of QMP */
     {SYS_accept4, M},
@@ -128,10 +129,10 @@ static const struct {
     /* what a driver takes of a tap's offloads and queues */
     {(uint32_t)TUNSETOFFLOAD, M | V},
     {(uint32_t)TUNSETQUEUE, M | V},
-    /* what is behind a device */
-    {(uint32_t)TUNGETIFF, S},
-    {(uint32_t)TUNSETVNETHDRSZ, S},
-    {(uint32_t)BLKGETSIZE64, S},
+    /* what is behind a device, also of one that comes */
+    {(uint32_t)TUNGETIFF, M},
+    {(uint32_t)TUNSETVNETHDRSZ, M},
+    {(uint32_t)BLKGETSIZE64, M},
     /* the kernel's part of a NIC */
     {(uint32_t)VHOST_SET_OWNER, S},
     {(uint32_t)VHOST_GET_FEATURES, S},
@@ -185,12 +186,14 @@ static const struct {
 static const uint32_t plain_pages[] = {PROT_NONE, PROT_READ, PROT_WRITE,
                                        PROT_READ | PROT_WRITE};
 static const uint32_t names[] = {PR_SET_NAME};
+/* What is behind a device that comes: how it is open, and once more. */
+static const uint32_t looks[] = {F_GETFL, F_SETFL, F_DUPFD_CLOEXEC};
 /* What the C library makes threads with: no process, and nothing in other namespaces. */
 static const uint32_t threads[] = {CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SYSVSEM |
                                    CLONE_SIGHAND | CLONE_THREAD | CLONE_SETTLS |
                                    CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID};
 
-#define FILTER_MAX (ARRAY_COUNT(calls) * 2 + ARRAY_COUNT(requests) * 2 + 48)
+#define FILTER_MAX (ARRAY_COUNT(calls) * 2 + ARRAY_COUNT(requests) * 2 + 60)
 
 #define AT_ARCH   offsetof(struct seccomp_data, arch)
 #define AT_NUMBER offsetof(struct seccomp_data, nr)
@@ -267,6 +270,8 @@ static void filter_make(struct filter *filter, unsigned roles)
     /* A library that looks for a file does without it. */
     emit_case(filter, SYS_openat, SECCOMP_RET_ERRNO | EACCES);
     if ((roles & M) != 0) {
+        emit_values(filter, SYS_fcntl, 1, looks, ARRAY_COUNT(looks),
+                    SECCOMP_RET_KILL_PROCESS);
         /* Its flags are in memory, where no filter sees them: clone is as good. */
         emit_case(filter, SYS_clone3, SECCOMP_RET_ERRNO | ENOSYS);
         emit_values(filter, SYS_clone, 0, threads, ARRAY_COUNT(threads),

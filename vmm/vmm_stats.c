@@ -7,6 +7,7 @@
 
 #include <stddef.h>
 #include <stdio.h>
+#include <string.h>
 
 #define MEMBER_SIZE 48u /* "failed_flush_operations", and more */
 
@@ -15,8 +16,33 @@ void vmm_stats_add(struct vmm_stats *stats,
                    const struct vmm_disk_option *disk)
 {
     REQUIRE(stats->count < VMM_COUNTED_MAX);
-    stats->devices[stats->count++] = (struct vmm_counted){
-        .id = disk != NULL ? disk->name : device->name, .device = device, .disk = disk};
+    stats->devices[stats->count++] =
+        (struct vmm_counted){.id = disk == NULL      ? device->name
+                                   : disk->slot == 0 ? disk->name
+                                                     : disk->id,
+                             .device = device,
+                             .disk = disk};
+}
+
+void vmm_stats_remove(struct vmm_stats *stats, const struct virtio_device *device)
+{
+    unsigned kept = 0;
+    for (unsigned i = 0; i < stats->count; i++) {
+        if (stats->devices[i].device != device) {
+            stats->devices[kept++] = stats->devices[i];
+        }
+    }
+    stats->count = kept;
+}
+
+bool vmm_stats_has(const struct vmm_stats *stats, const char *id)
+{
+    for (unsigned i = 0; i < stats->count; i++) {
+        if (strcmp(stats->devices[i].id, id) == 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* A list of what `pack` makes of each device, or of each disk. */

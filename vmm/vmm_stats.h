@@ -1,6 +1,6 @@
 /* What QMP tells of a machine's devices: its disks, and what each device has counted.
  *
- * Shapes: `struct vmm_stats` is a list of devices by name, made with them. Answers are
+ * Shapes: `struct vmm_stats` is a list of devices by name, as they are now. Answers are
  * JSON: those of query-block and query-blockstats have QEMU's members, as far as there is
  * something to say; that of x-query-device-stats has all devices, each with the numbers
  * that its type counts, whose names its type's table has; that of x-query-boot is what
@@ -25,7 +25,7 @@
 #define VMM_COUNTED_MAX (VMM_DISKS_MAX + VMM_NICS_MAX + 5u)
 
 struct vmm_counted {
-    const char *id; /* what QMP calls it elsewhere: of a disk its name */
+    const char *id; /* what QMP calls it elsewhere: of a disk from the start its name */
     const struct virtio_device *device;
     const struct vmm_disk_option *disk; /* NULL: it is none */
 };
@@ -40,6 +40,10 @@ struct vmm_stats {
 void vmm_stats_add(struct vmm_stats *stats,
                    const struct virtio_device *device,
                    const struct vmm_disk_option *disk);
+/* One that goes. */
+void vmm_stats_remove(struct vmm_stats *stats, const struct virtio_device *device);
+/* Whether one has that name. */
+bool vmm_stats_has(const struct vmm_stats *stats, const char *id);
 json_t *vmm_stats_blocks(const struct vmm_stats *stats,
                          const struct vmm_throttle *throttle);
 json_t *vmm_stats_block_counts(const struct vmm_stats *stats);

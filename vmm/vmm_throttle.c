@@ -67,6 +67,18 @@ void vmm_throttle_add_nic(struct vmm_throttle *throttle,
     add(throttle, name, true, device, limits);
 }
 
+void vmm_throttle_remove(struct vmm_throttle *throttle,
+                         const struct virtio_device *device)
+{
+    unsigned kept = 0;
+    for (unsigned i = 0; i < throttle->count; i++) {
+        if (throttle->devices[i].device != device) {
+            throttle->devices[kept++] = throttle->devices[i];
+        }
+    }
+    throttle->count = kept;
+}
+
 /* ---- changing ---- */
 
 static int device_find(struct vmm_throttle *throttle,

@@ -47,6 +47,9 @@ void vmm_throttle_add_nic(struct vmm_throttle *throttle,
                           const char *name,
                           struct virtio_device *device,
                           const struct rate_specs limits[2]);
+/* One that goes; fine for what has none. */
+void vmm_throttle_remove(struct vmm_throttle *throttle,
+                         const struct virtio_device *device);
 /* block_set_io_throttle, and the same for a NIC. */
 int vmm_throttle_disk(struct vmm_throttle *throttle,
                       const json_t *arguments,

@@ -44,6 +44,8 @@ static void on_came(void *context)
     came_count++;
 }
 
+static bool comes_late; /* somebody listens before it is there */
+
 static void attach(struct virtual_disk *disk, bool listens)
 {
     const struct virtio_block_spec spec = {
@@ -51,10 +53,15 @@ static void attach(struct virtual_disk *disk, bool listens)
     struct virtio_device *device = NULL;
     disk_faults_init(&faults);
     ck_assert_int_eq(virtio_block_new(&guest.place, &spec, disk, &device, NULL), 0);
-    disk_faults_add(&faults, "root", device);
+    if (!comes_late) {
+        disk_faults_add(&faults, "root", device);
+    }
     if (listens) {
         ck_assert_int_eq(disk_faults_listen(&faults, guest.poller, on_came, NULL, NULL),
                          0);
+    }
+    if (comes_late) {
+        disk_faults_add(&faults, "root", device);
     }
     guest_attach(&guest, device);
     guest_drive(&guest, DRIVER_HAS);
@@ -95,6 +102,7 @@ static void make_room(void)
 static void set_up(void)
 {
     folder = disk_fd = -1;
+    comes_late = false;
     guest_init(&guest);
 }
 
@@ -213,7 +221,8 @@ static void check_chunk(unsigned number)
 
 START_TEST(a_full_host_is_waited_for_and_nothing_is_lost_or_done_twice)
 {
-    attach(small_disk(_i), true);
+    comes_late = _i >= DISK_KINDS;
+    attach(small_disk(_i % DISK_KINDS), true);
     for (unsigned i = 0; i < CHUNKS; i++) {
         post_chunk(i);
     }
@@ -241,6 +250,29 @@ START_TEST(a_full_host_is_waited_for_and_nothing_is_lost_or_done_twice)
     }
     ck_assert_uint_eq(status_of(CHUNKS), OK);
     ck_assert_uint_eq(guest.pci->virtio->queues[0].in_flight_count, 0);
+}
+END_TEST
+
+/* What it could not do is nobody's to tell any more, and its place is for another. */
+START_TEST(of_a_disk_that_has_gone_nothing_is_told)
+{
+    struct disk_fault fault;
+    attach(small_disk(RAW), true);
+    for (unsigned i = 0; i < CHUNKS; i++) {
+        post_chunk(i);
+    }
+    guest_kick(&guest, 0);
+    await_fault();
+    device_stop(&guest.pci->device);
+    device_reset(&guest.pci->device);
+
+    disk_faults_remove(&faults, guest.pci->virtio);
+
+    ck_assert(!take(&fault));
+    ck_assert_uint_eq(faults.count, 1);
+    disk_faults_add(&faults, "again", guest.pci->virtio);
+    ck_assert_uint_eq(faults.count, 1);
+    ck_assert(!take(&fault));
 }
 END_TEST
 
@@ -559,7 +591,8 @@ int main(void)
         (void)close(probe);
         tcase_add_loop_test(tests,
                             a_full_host_is_waited_for_and_nothing_is_lost_or_done_twice,
-                            0, DISK_KINDS);
+                            0, 2 * DISK_KINDS);
+        tcase_add_test(tests, of_a_disk_that_has_gone_nothing_is_told);
         tcase_add_test(tests, a_flush_makes_durable_what_was_answered_and_later_the_rest);
         tcase_add_test(tests, zeros_wait_for_room_too);
         tcase_add_test(tests, a_machine_is_not_saved_while_its_writes_wait);

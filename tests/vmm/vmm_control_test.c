@@ -467,10 +467,11 @@ struct refusal_row {
 /* Of a guest with CPU 0 that may have 1 and 2. */
 static const struct refusal_row refusals[] = {
     {"device_add", "{}",
-     "driver: none: only CPUs can be added, and they are host-x86_64-cpu"},
-    {"device_add", "{\"driver\":\"virtio-net-pci\",\"core-id\":1}",
-     "driver: virtio-net-pci: only CPUs can be added"},
-    {"device_add", "{\"driver\":7,\"core-id\":1}", "driver: none: only CPUs"},
+     "driver: none: only virtio-blk-pci, virtio-net-pci and CPUs can be added, and "
+     "those are host-x86_64-cpu"},
+    {"device_add", "{\"driver\":\"virtio-gpu-pci\",\"core-id\":1}",
+     "driver: virtio-gpu-pci: only virtio-blk-pci"},
+    {"device_add", "{\"driver\":7,\"core-id\":1}", "driver: none: only virtio-blk-pci"},
     {"device_add", "{" DRIVER "}", "core-id: which CPU comes"},
     {"device_add", "{" DRIVER ",\"core-id\":\"1\"}", "core-id: which CPU comes"},
     {"device_add", "{" DRIVER ",\"core-id\":-1}", "core-id: which CPU comes"},
@@ -485,7 +486,9 @@ static const struct refusal_row refusals[] = {
     {"device_add", "{" DRIVER ",\"core-id\":0}", "the guest has CPU 0 already"},
     {"device_add", "{" DRIVER ",\"core-id\":3}", "there is no CPU 3: they are 0 to 2"},
     {"device_del", "{\"id\":\"two\"}",
-     "nothing is unplugged: a CPU stays as long as the machine"},
+     "\"class\":\"DeviceNotFound\",\"desc\":\"Device 'two' not found\""},
+    {"device_del", "{\"id\":\"cpus\"}", "Device 'cpus' stays as long as the machine"},
+    {"device_del", "{}", "Parameter 'id' is missing"},
 };
 
 START_TEST(what_is_no_cpu_for_this_guest_is_refused_and_changes_nothing)

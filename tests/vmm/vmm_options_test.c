@@ -167,9 +167,9 @@ START_TEST(there_is_a_most_of_disks_and_nics)
     char *argv[2 * (VMM_DISKS_MAX + 1) + 1] = {(char *)(uintptr_t) "berth-vmm"};
     struct vmm_options options;
     struct err err = {0};
-    for (int i = 0; i <= VMM_DISKS_MAX; i++) {
+    for (unsigned i = 0; i <= VMM_DISKS_MAX; i++) {
         (void)snprintf(text[i], sizeof(text[i]),
-                       _i == 0 ? "raw=x,name=d%d" : "tap=tap:x,mac=52:54:00:00:00:%02d",
+                       _i == 0 ? "raw=x,name=d%u" : "tap=tap:x,mac=52:54:00:00:00:%02u",
                        i);
         argv[1 + 2 * i] = (char *)(uintptr_t)(_i == 0 ? "--disk" : "--nic");
         argv[2 + 2 * i] = text[i];
@@ -180,6 +180,26 @@ START_TEST(there_is_a_most_of_disks_and_nics)
 
     ck_assert_str_eq(err.text,
                      _i == 0 ? "--disk: more than 16 disks" : "--nic: more than 8 NICs");
+}
+END_TEST
+
+START_TEST(disks_and_nics_may_have_slots_that_they_leave)
+{
+    static const char *const words[] = {
+        "--kernel",    "k",
+        "--disk",      "name=data,raw=y,slot=31,id=Hot.disk_1",
+        "--nic",       "mac=52:54:00:00:00:07,tap=fd:8,slot=24,id=n",
+        "--plug-disk", "5GiB",
+        NULL};
+    struct vmm_options options;
+
+    ck_assert_int_eq(parse(words, &options, NULL), 0);
+
+    ck_assert_uint_eq(options.disks[0].slot, 31);
+    ck_assert_str_eq(options.disks[0].id, "Hot.disk_1");
+    ck_assert_uint_eq(options.nics[0].slot, 24);
+    ck_assert_str_eq(options.nics[0].id, "n");
+    ck_assert_uint_eq(options.plug_disk_bytes, UINT64_C(5) << 30);
 }
 END_TEST
 
@@ -296,6 +316,23 @@ static const struct mistake_row mistakes[] = {
     {{"--nic", "tap=tap:x,mac=52:54:00:00:00:07,mtu=67"}, "--nic: mtu: not 68 to 65535"},
     {{"--nic", "tap=tap:x,mac=52:54:00:00:00:07,queues=9"}, "--nic: queues: not 1 to 8"},
     {{"--nic", "tap=tap:x,mac=52:54:00:00:00:07,queues=0"}, "--nic: queues: not 1 to 8"},
+    {{"--disk", "name=a,raw=x,slot=23,id=a"},
+     "--disk: name=a,raw=x,slot=23,id=a: slot: not 24 to 31"},
+    {{"--disk", "name=a,raw=x,slot=4294967320,id=a"},
+     "--disk: name=a,raw=x,slot=4294967320,id=a: slot: not 24 to 31"},
+    {{"--disk", "name=a,raw=x,slot=24"}, "--disk: name=a,raw=x,slot=24: id is missing"},
+    {{"--disk", "name=a,raw=x,id=a"}, "--disk: name=a,raw=x,id=a: id belongs to a slot"},
+    {{"--disk", "name=a,raw=x,slot=24,id=1"}, "--disk: id: 1: not a letter and up to 30"},
+    {{"--disk", "name=a,raw=x,slot=24,id=a123456789b123456789c123456789d1"},
+     "--disk: id: a123456789b123456789c123456789d1: not a letter and up to 30"},
+    {{"--disk", "name=a,raw=x,slot=24,id=a", "--disk", "name=b,raw=x,slot=24,id=b"},
+     "--disk: name=b,raw=x,slot=24,id=b: slot: another device is there"},
+    {{"--disk", "name=a,raw=x,slot=24,id=a", "--nic",
+      "tap=tap:x,mac=52:54:00:00:00:07,slot=24,id=b"},
+     "--nic: tap=tap:x,mac=52:54:00:00:00:07,slot=24,id=b: slot: another device"},
+    {{"--nic", "tap=tap:x,mac=52:54:00:00:00:07,slot=32,id=b"},
+     "--nic: tap=tap:x,mac=52:54:00:00:00:07,slot=32,id=b: slot: not 24 to 31"},
+    {{"--plug-disk", "much"}, "--plug-disk: "},
 };
 
 START_TEST(a_mistake_is_named)
@@ -340,6 +377,7 @@ int main(void)
     tcase_add_test(tests, cpus_are_a_number_or_a_list_with_those_that_may_come);
     tcase_add_test(tests, what_ram_is_made_of_is_a_list);
     tcase_add_test(tests, a_saved_machine_is_named_with_the_options_it_had);
+    tcase_add_test(tests, disks_and_nics_may_have_slots_that_they_leave);
     tcase_add_test(tests, disks_and_nics_have_limits);
     tcase_add_test(tests, disks_and_nics_are_lists_of_keys_in_the_order_given);
     tcase_add_test(tests, a_disk_to_be_exported_needs_no_kernel);

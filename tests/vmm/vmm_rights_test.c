@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <linux/if_tun.h>
 #include <linux/userfaultfd.h>
 #include <linux/vhost.h>
@@ -25,6 +26,7 @@
 #include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -441,12 +443,41 @@ START_TEST(who_serves_a_nic_starts_the_kernels_part_where_there_is_one)
 }
 END_TEST
 
-START_TEST(only_before_the_guest_are_descriptors_looked_at)
+static int look_at_a_block_device(void)
 {
-    ck_assert_int_eq(behind_walls(0, look_at_a_tap), 0);
-    for (unsigned role = VMM_ROLE_MAIN; role < VMM_ROLE_START; role <<= 1) {
-        ck_assert_int_eq(ends_of(behind_walls(role, look_at_a_tap)), SIGSYS);
+    return ioctl(pipes[0], BLKGETSIZE64, NULL) < 0 && errno == ENOTTY ? 0 : 1;
+}
+
+static int make_a_timer(void)
+{
+    return timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC) >= 0 ? 0 : 1;
+}
+
+static int look_how_it_is_open(void)
+{
+    return fcntl(pipes[1], F_GETFL) == O_WRONLY && fcntl(pipes[0], F_SETFL, 0) == 0 &&
+                   fcntl(pipes[0], F_DUPFD_CLOEXEC, 0) >= 0
+               ? 0
+               : 1;
+}
+
+static int have_signals_sent(void)
+{
+    return fcntl(pipes[0], F_SETOWN, 1) == 0 ? 0 : 1;
+}
+
+/* A device may come as long as the guest runs, by whoever hears QMP. */
+START_TEST(only_who_connects_devices_looks_at_descriptors)
+{
+    static int (*const looks[])(void) = {look_at_a_tap, look_at_a_block_device,
+                                         make_a_timer, look_how_it_is_open};
+    for (unsigned i = 0; i < sizeof(looks) / sizeof(looks[0]); i++) {
+        ck_assert_int_eq(behind_walls(0, looks[i]), 0);
+        ck_assert_int_eq(behind_walls(VMM_ROLE_MAIN, looks[i]), 0);
+        ck_assert_int_eq(ends_of(behind_walls(VMM_ROLE_VCPU, looks[i])), SIGSYS);
+        ck_assert_int_eq(ends_of(behind_walls(VMM_ROLE_DISK, looks[i])), SIGSYS);
     }
+    ck_assert_int_eq(ends_of(behind_walls(VMM_ROLE_MAIN, have_signals_sent)), SIGSYS);
 }
 END_TEST
 
@@ -489,7 +520,7 @@ int main(void)
     tcase_add_test(tests, a_machine_is_saved_by_its_control_and_comes_in_before_it_runs);
     tcase_add_test(tests,
                    a_ring_is_made_before_the_guest_and_entered_where_a_disk_has_one);
-    tcase_add_test(tests, only_before_the_guest_are_descriptors_looked_at);
+    tcase_add_test(tests, only_who_connects_devices_looks_at_descriptors);
     tcase_add_test(tests, who_serves_a_nic_starts_the_kernels_part_where_there_is_one);
     tcase_add_test(tests, who_serves_devices_ends_connections);
     tcase_add_test(tests, each_role_has_its_own_and_not_the_others);

@@ -1,0 +1,536 @@
+/* Goal: a client brings disks and NICs to a machine that runs as it would to QEMU's, and
+ * has them back; what it gets wrong changes nothing. Method: QMP with descriptors, to a
+ * machine whose guest of a few bytes lets go what it is asked for, on a real KVM (77
+ * without one; tests/system/kvm_machine_test.sh runs this where there is one). */
+#include "base/cleanup.h"
+#include "micro_kernel.h"
+#include "support/temp_dir.h"
+#include "support/test_main.h"
+#include "vmm/overlay_file.h"
+#include "vmm/vmm_control.h"
+#include "vmm/vmm_devices.h"
+#include "vmm/vmm_plug.h"
+
+#include <check.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define DISK_BYTES 1048576
+
+/* mov dx, 0x622 ; 1: in al, dx ; inc dx ; out dx, al ; dec dx ; jmp 1b */
+static const uint8_t polite[] = {0x66, 0xba, 0x22, 0x06, 0xec, 0x66,
+                                 0x42, 0xee, 0x66, 0x4a, 0xeb, 0xf8};
+
+static int kvm_fd;
+static struct temp_dir dir;
+static struct poller *poller;
+static struct machine *machine;
+static struct vmm_control control;
+static struct vmm_devices devices;
+static struct vmm_plug plug;
+static int client;
+static char heard[65536];
+static size_t heard_size;
+
+static void on_ended(void *context, enum machine_end end, const char *reason)
+{
+    vmm_control_ended(context, end, reason);
+}
+
+static void on_reset(void *context)
+{
+    vmm_control_reset(context);
+}
+
+static void on_unplugged(void *context, struct virtio_device *device)
+{
+    vmm_control_unplugged(context, device);
+}
+
+static int on_thread(void *context, struct err *err)
+{
+    (void)context;
+    (void)err;
+    return 0;
+}
+
+static void setup(void)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    kvm_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+    temp_dir_init(&dir);
+    ck_assert_int_eq(poller_new(&poller, NULL), 0);
+    const struct machine_plan plan = {.kvm_fd = kvm_fd,
+                                      .cpu_count = 1,
+                                      .memory_bytes = UINT64_C(32) << 20,
+                                      .kernel_fd = micro_kernel(polite, sizeof(polite)),
+                                      .initrd_fd = -1,
+                                      .cmdline = "",
+                                      .poller = poller,
+                                      .events = {.ended = on_ended,
+                                                 .reset = on_reset,
+                                                 .unplugged = on_unplugged,
+                                                 .context = &control}};
+    ck_assert_int_eq(machine_new(&plan, &machine, NULL), 0);
+    ck_assert_int_eq(machine_load(machine, NULL), 0);
+    (void)snprintf(address.sun_path, sizeof(address.sun_path), "%.80s/qmp", dir.path);
+    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    ck_assert_int_eq(bind(listener, (struct sockaddr *)&address, sizeof(address)), 0);
+    ck_assert_int_eq(listen(listener, 1), 0);
+    ck_assert_int_eq(vmm_control_open(&control, machine, poller, "web-1", listener, NULL),
+                     0);
+    vmm_devices_init(&devices);
+    plug = (struct vmm_plug){.devices = &devices, .threads = {.began = on_thread}};
+    control.throttle = &devices.throttle;
+    control.stats = &devices.stats;
+    vmm_control_watch_plug(&control, &plug);
+    ck_assert_int_eq(vmm_control_watch_disks(&control, &devices.faults, NULL), 0);
+    client = socket(AF_UNIX, SOCK_STREAM, 0);
+    ck_assert_int_eq(connect(client, (struct sockaddr *)&address, sizeof(address)), 0);
+    heard_size = 0;
+}
+
+static void teardown(void)
+{
+    (void)close(client);
+    vmm_control_close(&control);
+    machine = machine_free(machine);
+    vmm_plug_fini(&plug);
+    vmm_devices_close(&devices);
+    poller_free(poller);
+    temp_dir_fini(&dir);
+    (void)close(kvm_fd);
+}
+
+/* Steps until the client has heard the words; what came before them is forgotten. */
+static void hear(const char *words)
+{
+    for (;;) {
+        ssize_t got = recv(client, heard + heard_size, sizeof(heard) - 1 - heard_size,
+                           MSG_DONTWAIT);
+        heard_size += got > 0 ? (size_t)got : 0;
+        heard[heard_size] = '\0';
+        char *found = strstr(heard, words);
+        if (found != NULL) {
+            found += strlen(words);
+            heard_size -= (size_t)(found - heard);
+            memmove(heard, found, heard_size + 1);
+            return;
+        }
+        ck_assert_int_ge(poller_step(poller, 100), 0);
+    }
+}
+
+/* A command, and a descriptor with it unless that is -1, which is closed. */
+static void ask(const char *command, const char *arguments, int take_fd)
+{
+    char text[1024];
+    union {
+        struct cmsghdr part;
+        char room[CMSG_SPACE(sizeof(int))];
+    } with = {.part = {.cmsg_len = CMSG_LEN(sizeof(int)),
+                       .cmsg_level = SOL_SOCKET,
+                       .cmsg_type = SCM_RIGHTS}};
+    (void)snprintf(text, sizeof(text), "{\"execute\":\"%s\",\"arguments\":%s}", command,
+                   arguments);
+    struct iovec piece = {text, strlen(text)};
+    struct msghdr header = {.msg_iov = &piece, .msg_iovlen = 1};
+    if (take_fd >= 0) {
+        memcpy(CMSG_DATA(&with.part), &take_fd, sizeof(take_fd));
+        header.msg_control = &with;
+        header.msg_controllen = sizeof(with.room);
+    }
+    ck_assert_int_eq(sendmsg(client, &header, MSG_NOSIGNAL), (int)strlen(text));
+    if (take_fd >= 0) {
+        (void)close(take_fd);
+    }
+}
+
+/* The same, which has to be good. */
+static void order(const char *command, const char *arguments, int take_fd)
+{
+    ask(command, arguments, take_fd);
+    hear("{\"return\":");
+}
+
+static void meet(bool runs)
+{
+    hear("{\"QMP\"");
+    order("qmp_capabilities", "{}", -1);
+    if (runs) {
+        order("cont", "{}", -1);
+    }
+}
+
+static int file_of(uint64_t size)
+{
+    const int fd = memfd_create("disk", MFD_CLOEXEC);
+    ck_assert_int_eq(ftruncate(fd, (off_t)size), 0);
+    return fd;
+}
+
+#define FILE_NAMED(name) "\"file\":{\"driver\":\"file\",\"filename\":\"" name "\"}"
+#define RAW(node, name) \
+    "{\"driver\":\"raw\",\"node-name\":\"" node "\"," FILE_NAMED(name) "}"
+
+/* A disk of a file, by the names that its id makes. */
+static void plug_disk(void)
+{
+    order("getfd", "{\"fdname\":\"f\"}", file_of(DISK_BYTES));
+    order("blockdev-add", RAW("node", "f"), -1);
+    order("device_add",
+          "{\"driver\":\"virtio-blk-pci\",\"id\":\"hot\",\"drive\":\"node\"}", -1);
+}
+
+START_TEST(a_disk_comes_is_counted_and_limited_and_goes)
+{
+    meet(_i == 0);
+    plug_disk();
+
+    ask("query-block", "{}", -1);
+    hear("\"device\":\"hot\",\"qdev\":\"hot\"");
+    hear("\"file\":\"f\",\"ro\":false,\"drv\":\"raw\"");
+    hear("\"virtual-size\":1048576");
+    ask("query-blockstats", "{}", -1);
+    hear("\"device\":\"hot\"");
+    ask("x-query-device-stats", "{}", -1);
+    hear("\"id\":\"hot\",\"qdev\":\"hot\",\"driver\":\"virtio-block\"");
+    order("block_set_io_throttle",
+          "{\"id\":\"hot\",\"bps\":0,\"bps_rd\":0,\"bps_wr\":0,\"iops\":77,\"iops_rd\":0,"
+          "\"iops_wr\":0}",
+          -1);
+    ask("x-query-throttle", "{}", -1);
+    hear("\"id\":\"hot\",\"bps\":0,\"bps_max\":0,\"iops\":77");
+    ask("blockdev-del", "{\"node-name\":\"node\"}", -1);
+    hear("Node 'node' is busy");
+
+    ask("device_del", "{\"id\":\"hot\"}", -1);
+    hear("\"event\":\"DEVICE_DELETED\",\"data\":{\"device\":\"hot\",\"path\":"
+         "\"/machine/peripheral/hot\"}");
+
+    ck_assert_uint_eq(devices.stats.count, 0);
+    ck_assert_uint_eq(devices.throttle.count, 0);
+    ask("query-block", "{}", -1);
+    hear("{\"return\":[]}");
+    ask("device_del", "{\"id\":\"hot\"}", -1);
+    hear("\"class\":\"DeviceNotFound\",\"desc\":\"Device 'hot' not found\"");
+    ask("device_add", "{\"driver\":\"virtio-blk-pci\",\"id\":\"hot\",\"drive\":\"node\"}",
+        -1);
+    hear("it's in use, or was");
+    order("blockdev-del", "{\"node-name\":\"node\"}", -1);
+    plug_disk(); /* again, by the same names */
+}
+END_TEST
+
+START_TEST(a_set_of_add_fd_is_opened_until_it_is_removed)
+{
+    meet(true);
+    ask("add-fd", "{\"fdset-id\":7,\"opaque\":\"disk\"}", file_of(DISK_BYTES));
+    hear("{\"return\":{\"fdset-id\":7,\"fd\":");
+    ask("add-fd", "{}", file_of(DISK_BYTES));
+    hear("{\"return\":{\"fdset-id\":0,\"fd\":");
+    ask("add-fd", "{\"fdset-id\":7}", file_of(DISK_BYTES));
+    hear("there is one to a set");
+
+    order("blockdev-add", RAW("a", "/dev/fdset/7"), -1);
+    order("blockdev-add", RAW("b", "/dev/fdset/7"), -1);
+    order("remove-fd", "{\"fdset-id\":7}", -1);
+    ask("remove-fd", "{\"fdset-id\":7}", -1);
+    hear("File descriptor named 'fdset-id:7' not found");
+    ask("blockdev-add", RAW("c", "/dev/fdset/7"), -1);
+    hear("has not been found");
+
+    order("device_add", "{\"driver\":\"virtio-blk-pci\",\"id\":\"hot\",\"drive\":\"b\"}",
+          -1);
+}
+END_TEST
+
+START_TEST(an_overlay_comes_with_its_base)
+{
+    static const struct digest digest = {{0xab}};
+    char hex[DIGEST_HEX_SIZE];
+    char text[1024];
+    const int base = file_of(DISK_BYTES);
+    const int file = memfd_create("overlay", MFD_CLOEXEC);
+    ck_assert_int_eq(overlay_file_make(file, 0, base, &digest, NULL), 0);
+    digest_format(&digest, hex);
+    meet(true);
+    order("getfd", "{\"fdname\":\"file\"}", file);
+    order("getfd", "{\"fdname\":\"base\"}", base);
+    (void)snprintf(
+        text, sizeof(text),
+        "{\"driver\":\"overlay\",\"node-name\":\"node\"," FILE_NAMED(
+            "file") ",\"backing\":{\"driver\":\"raw\"," FILE_NAMED("base") "},"
+                                                                           "\"digest\":"
+                                                                           "\"%s\"}",
+        hex);
+
+    order("blockdev-add", text, -1);
+    order("device_add",
+          "{\"driver\":\"virtio-blk-pci\",\"id\":\"hot\",\"drive\":\"node\","
+          "\"addr\":\"0x1f\",\"bus\":\"pcie.0\",\"serial\":\"data-1\"}",
+          -1);
+
+    ask("query-block", "{}", -1);
+    hear("\"device\":\"hot\"");
+    hear("\"file\":\"file\",\"ro\":false,\"drv\":\"overlay\",\"backing_file_depth\":1");
+    hear("\"backing_file\":\"base\"");
+    ask("device_del", "{\"id\":\"hot\"}", -1);
+    hear("DEVICE_DELETED");
+}
+END_TEST
+
+START_TEST(a_nic_comes_is_counted_and_limited_and_goes)
+{
+    int ends[2];
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, ends), 0);
+    meet(true);
+    order("getfd", "{\"fdname\":\"tap\"}", ends[1]);
+    order("netdev_add",
+          "{\"type\":\"tap\",\"id\":\"net\",\"fd\":\"tap\",\"vhost\":false}", -1);
+    order("device_add",
+          "{\"driver\":\"virtio-net-pci\",\"id\":\"nic\",\"netdev\":\"net\",\"mac\":"
+          "\"52:54:00:00:00:07\",\"host_mtu\":1400,\"mq\":false}",
+          -1);
+
+    ask("x-query-device-stats", "{}", -1);
+    hear("\"id\":\"nic\",\"qdev\":\"nic\",\"driver\":\"virtio-net\"");
+    order("x-nic-set-throttle", "{\"id\":\"nic\",\"direction\":\"receive\",\"iops\":9}",
+          -1);
+    ask("netdev_del", "{\"id\":\"net\"}", -1);
+    hear("netdev 'net' is in use by a device");
+    ask("device_del", "{\"id\":\"nic\"}", -1);
+    hear("DEVICE_DELETED");
+
+    /* Nobody has its other end any more. */
+    ck_assert_int_lt(send(ends[0], "x", 1, MSG_NOSIGNAL), 0);
+    ck_assert_uint_eq(devices.stats.count, 0);
+    order("netdev_del", "{\"id\":\"net\"}", -1);
+    ask("netdev_del", "{\"id\":\"net\"}", -1);
+    hear("\"class\":\"DeviceNotFound\"");
+    (void)close(ends[0]);
+}
+END_TEST
+
+START_TEST(what_no_device_has_is_given_back)
+{
+    int ends[2];
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, ends), 0);
+    meet(false);
+    order("getfd", "{\"fdname\":\"tap\"}", ends[1]);
+    order("netdev_add", "{\"type\":\"tap\",\"id\":\"net\",\"fds\":\"tap\"}", -1);
+    ck_assert_int_eq(send(ends[0], "x", 1, MSG_NOSIGNAL), 1);
+
+    order("netdev_del", "{\"id\":\"net\"}", -1);
+
+    ck_assert_int_lt(send(ends[0], "x", 1, MSG_NOSIGNAL), 0);
+    (void)close(ends[0]);
+}
+END_TEST
+
+static const struct refusal_row {
+    const char *command;
+    const char *arguments;
+    const char *words;
+} refusals[] = {
+    {"blockdev-add", "{\"driver\":\"raw\"}", "Parameter 'node-name' is missing"},
+    {"blockdev-add", RAW("1x", "f"), "Parameter 'node-name' expects an identifier"},
+    {"blockdev-add", RAW("a123456789b123456789c123456789d1", "f"), "expects an identif"},
+    {"blockdev-add", RAW("used", "f"), "Duplicate nodes with node-name='used'"},
+    {"blockdev-add", RAW("n", "nobody"), "'nobody' has not been found"},
+    {"blockdev-add", RAW("n", "/etc/passwd"), "'/etc/passwd' has not been found"},
+    {"blockdev-add", RAW("n", ""), "nothing is opened by a path"},
+    {"blockdev-add", "{\"driver\":\"qcow2\",\"node-name\":\"n\"," FILE_NAMED("f") "}",
+     "driver: only raw and overlay"},
+    {"blockdev-add", "{\"driver\":\"raw\",\"node-name\":\"n\",\"file\":\"f\"}",
+     "file: an object with driver"},
+    {"blockdev-add",
+     "{\"driver\":\"raw\",\"node-name\":\"n\",\"cache\":{}," FILE_NAMED("f") "}",
+     "Parameter 'cache' is unexpected"},
+    {"blockdev-add",
+     "{\"driver\":\"raw\",\"node-name\":\"n\",\"read-only\":1," FILE_NAMED("f") "}",
+     "Parameter 'read-only' expects a boolean"},
+    {"blockdev-add",
+     "{\"driver\":\"raw\",\"node-name\":\"n\",\"backing\":{}," FILE_NAMED("f") "}",
+     "backing belongs to an overlay"},
+    {"blockdev-add",
+     "{\"driver\":\"overlay\",\"node-name\":\"n\",\"read-only\":true," FILE_NAMED(
+         "f") "}",
+     "only a raw disk can be read-only"},
+    {"blockdev-add", RAW("n", "read"), "not open for reading and writing"},
+    {"blockdev-add", RAW("n", "pipe"), "neither a regular file nor a block device"},
+    {"blockdev-add", RAW("n", "large"), "--plug-disk says how many"},
+    {"blockdev-del", "{\"node-name\":\"n\"}", "Failed to find node with node-name='n'"},
+    {"blockdev-del", "{}", "Failed to find node"},
+    {"netdev_add", "{\"type\":\"user\",\"id\":\"n\"}", "type: only tap"},
+    {"netdev_add", "{\"type\":\"tap\",\"id\":\"n\"}", "nothing is opened by a name"},
+    {"netdev_add", "{\"type\":\"tap\",\"id\":\"n\",\"ifname\":\"t\"}",
+     "Parameter 'ifname' is unexpected"},
+    {"netdev_add", "{\"type\":\"tap\",\"id\":\"n\",\"fd\":\"nobody\"}",
+     "'nobody' has not been found"},
+    {"netdev_add", "{\"type\":\"tap\",\"id\":\"n\",\"fds\":\"f::\"}",
+     "fds: names that getfd has given"},
+    {"netdev_add", "{\"type\":\"tap\",\"id\":\"n\",\"fd\":\"f\",\"vhost\":true}",
+     "vhost: the kernel serves only NICs from the start"},
+    {"netdev_add", "{\"type\":\"tap\",\"id\":\"net\",\"fd\":\"f\"}",
+     "Duplicate ID 'net' for netdev"},
+    {"device_add", "{\"driver\":\"virtio-blk-pci\",\"drive\":\"used\"}",
+     "Parameter 'id' is missing"},
+    {"device_add", "{\"driver\":\"virtio-blk-pci\",\"id\":\"x\"}",
+     "drive property not set"},
+    {"device_add", "{\"driver\":\"virtio-blk-pci\",\"id\":\"x\",\"drive\":\"y\"}",
+     "Property 'virtio-blk-pci.drive' can't find value 'y'"},
+    {"device_add", "{\"driver\":\"virtio-blk-pci\",\"id\":\"hot\",\"drive\":\"used\"}",
+     "Duplicate device ID 'hot'"},
+    {"device_add", "{\"driver\":\"virtio-blk-pci\",\"id\":\"power\",\"drive\":\"used\"}",
+     "Duplicate device ID 'power'"},
+    {"device_add",
+     "{\"driver\":\"virtio-blk-pci\",\"id\":\"x\",\"drive\":\"used\",\"addr\":\"0x1\"}",
+     "slot: not 24 to 31"},
+    {"device_add",
+     "{\"driver\":\"virtio-blk-pci\",\"id\":\"x\",\"drive\":\"used\",\"addr\":\"18.0\"}",
+     "addr: not 0x18 to 0x1f"},
+    {"device_add",
+     "{\"driver\":\"virtio-blk-pci\",\"id\":\"x\",\"drive\":\"used\",\"addr\":24}",
+     "slot 24: another device is there"},
+    {"device_add",
+     "{\"driver\":\"virtio-blk-pci\",\"id\":\"x\",\"drive\":\"used\",\"bus\":\"pci.1\"}",
+     "Bus 'pci.1' not found"},
+    {"device_add",
+     "{\"driver\":\"virtio-blk-pci\",\"id\":\"x\",\"drive\":\"used\",\"bootindex\":1}",
+     "Parameter 'bootindex' is unexpected"},
+    {"device_add", "{\"driver\":\"virtio-net-pci\",\"id\":\"x\",\"netdev\":\"y\"}",
+     "Property 'virtio-net-pci.netdev' can't find value 'y'"},
+    {"device_add", "{\"driver\":\"virtio-net-pci\",\"id\":\"x\",\"netdev\":\"net\"}",
+     "mac: "},
+    {"device_add",
+     "{\"driver\":\"virtio-net-pci\",\"id\":\"x\",\"netdev\":\"net\",\"mac\":"
+     "\"52:54:00:00:00:07\",\"mq\":true}",
+     "mq: its netdev has 1 queues"},
+    {"device_add",
+     "{\"driver\":\"virtio-net-pci\",\"id\":\"x\",\"netdev\":\"net\",\"mac\":"
+     "\"52:54:00:00:00:07\",\"host_mtu\":10}",
+     "host_mtu: not 68 to 65535"},
+    {"device_del", "{\"id\":\"pci\"}", "stays as long as the machine"},
+    {"add-fd", "{\"fdset-id\":-1}", "No file descriptor supplied via SCM_RIGHTS"},
+    {"remove-fd", "{}", "Parameter 'fdset-id' is missing"},
+    {"remove-fd", "{\"fdset-id\":\"1\"}", "Parameter 'fdset-id' expects a number"},
+};
+
+START_TEST(what_is_wrong_is_refused_and_changes_nothing)
+{
+    const struct refusal_row *row = &refusals[_i];
+    int ends[2];
+    int pipes[2];
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, ends), 0);
+    ck_assert_int_eq(pipe2(pipes, O_CLOEXEC), 0);
+    (void)close(pipes[1]);
+    plug.file_bytes_max = UINT64_C(64) << 20;
+    meet(true);
+    plug_disk();
+    order("getfd", "{\"fdname\":\"f\"}", file_of(DISK_BYTES));
+    order("blockdev-add", RAW("used", "f"), -1);
+    order("getfd", "{\"fdname\":\"f\"}", file_of(DISK_BYTES));
+    order("getfd", "{\"fdname\":\"read\"}", open("/dev/null", O_RDONLY | O_CLOEXEC));
+    order("getfd", "{\"fdname\":\"large\"}", file_of((UINT64_C(64) << 20) + 1));
+    order("getfd", "{\"fdname\":\"pipe\"}", ends[1]);
+    order("getfd", "{\"fdname\":\"tap\"}", pipes[0]);
+    order("netdev_add", "{\"type\":\"tap\",\"id\":\"net\",\"fd\":\"tap\"}", -1);
+
+    ask(row->command, row->arguments, -1);
+
+    hear("{\"error\":");
+    hear(row->words);
+    ck_assert_uint_eq(devices.stats.count, 1);
+    ask("query-status", "{}", -1);
+    hear("\"running\":true");
+    order("device_add", "{\"driver\":\"virtio-blk-pci\",\"id\":\"x\",\"drive\":\"used\"}",
+          -1);
+    (void)close(ends[0]);
+}
+END_TEST
+
+START_TEST(there_is_a_most_of_nodes_netdevs_and_devices)
+{
+    char text[256];
+    meet(false);
+    for (unsigned i = 0; i <= PCI_PLUG_SLOTS; i++) {
+        (void)snprintf(text, sizeof(text),
+                       "{\"driver\":\"raw\",\"node-name\":\"n%u\"," FILE_NAMED("f") "}",
+                       i);
+        order("getfd", "{\"fdname\":\"f\"}", file_of(DISK_BYTES));
+        ask("blockdev-add", text, -1);
+        hear(i < PCI_PLUG_SLOTS ? "{\"return\":" : "8 nodes are there");
+    }
+    for (unsigned i = 0; i <= PCI_PLUG_SLOTS; i++) {
+        (void)snprintf(text, sizeof(text),
+                       "{\"driver\":\"virtio-blk-pci\",\"id\":\"d%u\",\"drive\":\"n%u\"}",
+                       i, i % PCI_PLUG_SLOTS);
+        ask("device_add", text, -1);
+        hear(i < PCI_PLUG_SLOTS ? "{\"return\":" : "no more can come");
+    }
+    for (unsigned i = 0; i <= PCI_PLUG_SLOTS; i++) {
+        (void)snprintf(text, sizeof(text),
+                       "{\"type\":\"tap\",\"id\":\"t%u\",\"fd\":\"f\"}", i);
+        order("getfd", "{\"fdname\":\"f\"}", file_of(DISK_BYTES));
+        ask("netdev_add", text, -1);
+        hear(i < PCI_PLUG_SLOTS ? "{\"return\":" : "8 netdevs are there");
+    }
+    ck_assert_uint_eq(devices.stats.count, PCI_PLUG_SLOTS);
+}
+END_TEST
+
+START_TEST(a_machine_that_is_being_saved_keeps_its_devices)
+{
+    static const char all[] =
+        "{\"execute\":\"migrate\",\"arguments\":{\"uri\":\"fd:snap\"}}"
+        "{\"execute\":\"device_add\",\"arguments\":{\"driver\":\"virtio-blk-pci\","
+        "\"id\":\"x\",\"drive\":\"n\"}}"
+        "{\"execute\":\"device_del\",\"arguments\":{\"id\":\"hot\"}}";
+    meet(true);
+    plug_disk();
+    order("getfd", "{\"fdname\":\"f\"}", file_of(DISK_BYTES));
+    order("blockdev-add", RAW("n", "f"), -1);
+    order("getfd", "{\"fdname\":\"snap\"}", memfd_create("snapshot", MFD_CLOEXEC));
+
+    /* In one message: nobody looks in between whether the save is done. */
+    ck_assert_int_eq(send(client, all, strlen(all), MSG_NOSIGNAL), (int)strlen(all));
+
+    hear("the machine is being saved as it is");
+    hear("the machine is being saved as it is");
+    hear("\"status\":\"completed\"");
+}
+END_TEST
+
+int main(void)
+{
+    int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+    if (fd < 0) {
+        return test_main_skip("no /dev/kvm; run where there is one by "
+                              "tests/system/kvm_machine_test.sh");
+    }
+    (void)close(fd);
+    Suite *suite = suite_create("vmm_plug");
+    TCase *tests = tcase_create("vmm_plug");
+    tcase_set_timeout(tests, 60);
+    tcase_add_checked_fixture(tests, setup, teardown);
+    tcase_add_loop_test(tests, a_disk_comes_is_counted_and_limited_and_goes, 0, 2);
+    tcase_add_test(tests, a_set_of_add_fd_is_opened_until_it_is_removed);
+    tcase_add_test(tests, an_overlay_comes_with_its_base);
+    tcase_add_test(tests, a_nic_comes_is_counted_and_limited_and_goes);
+    tcase_add_test(tests, what_no_device_has_is_given_back);
+    tcase_add_loop_test(tests, what_is_wrong_is_refused_and_changes_nothing, 0,
+                        ARRAY_COUNT(refusals));
+    tcase_add_test(tests, there_is_a_most_of_nodes_netdevs_and_devices);
+    tcase_add_test(tests, a_machine_that_is_being_saved_keeps_its_devices);
+    suite_add_tcase(suite, tests);
+    return test_main_run(suite);
+}
