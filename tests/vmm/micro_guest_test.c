@@ -22,6 +22,7 @@
 
 static struct micro micro;
 static long measured_kib;
+static bool has_stormed;
 static unsigned bad_count;
 
 static void setup(void)
@@ -29,6 +30,7 @@ static void setup(void)
     micro_init(&micro);
     bad_count = 0;
     measured_kib = -1;
+    has_stormed = false;
 }
 
 static void teardown(void)
@@ -148,6 +150,149 @@ static void plug(void)
                     -1);
 }
 
+/* ---- devices that come and go ---- */
+
+#define PLUG_TEXT 256u
+
+/* A command; where it has an @ the id goes. */
+static const char *plug_say(const char *form, const char *id, int fd, bool may_fail)
+{
+    char text[PLUG_TEXT];
+    size_t size = 0;
+    for (; *form != '\0'; form++) {
+        const size_t length = *form == '@' ? strlen(id) : 1;
+        ck_assert_uint_lt(size + length, sizeof(text));
+        memcpy(text + size, *form == '@' ? id : form, length);
+        size += length;
+    }
+    text[size] = '\0';
+    return may_fail ? micro_qmp_send(&micro, text, fd) : micro_qmp(&micro, text, fd);
+}
+
+static void plug_disk_as(const char *id)
+{
+    const int fd = memfd_create("plugged", MFD_CLOEXEC);
+    ck_assert_int_eq(ftruncate(fd, MICRO_DISK_BYTES), 0);
+    (void)plug_say("{\"execute\":\"getfd\",\"arguments\":{\"fdname\":\"@\"}}\n", id, fd,
+                   false);
+    (void)plug_say("{\"execute\":\"blockdev-add\",\"arguments\":{\"driver\":\"raw\","
+                   "\"node-name\":\"@\",\"file\":{\"driver\":\"file\",\"filename\":"
+                   "\"@\"}}}\n",
+                   id, -1, false);
+    (void)plug_say("{\"execute\":\"device_add\",\"arguments\":{\"driver\":"
+                   "\"virtio-blk-pci\",\"id\":\"@\",\"drive\":\"@\"}}\n",
+                   id, -1, false);
+    (void)close(fd);
+}
+
+static void plug_nic_as(const char *id)
+{
+    int ends[2];
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, ends), 0);
+    (void)plug_say("{\"execute\":\"getfd\",\"arguments\":{\"fdname\":\"@\"}}\n", id,
+                   ends[0], false);
+    (void)plug_say("{\"execute\":\"netdev_add\",\"arguments\":{\"type\":\"tap\",\"id\":"
+                   "\"@\",\"fd\":\"@\"}}\n",
+                   id, -1, false);
+    (void)plug_say("{\"execute\":\"device_add\",\"arguments\":{\"driver\":"
+                   "\"virtio-net-pci\",\"id\":\"@\",\"netdev\":\"@\",\"mac\":"
+                   "\"52:54:00:00:00:09\"}}\n",
+                   id, -1, false);
+    (void)close(ends[0]);
+    (void)close(ends[1]);
+}
+
+/* Asks for it: false when there is none. */
+static bool unplug_as(const char *id)
+{
+    const char *answer = plug_say(
+        "{\"execute\":\"device_del\",\"arguments\":{\"id\":\"@\"}}\n", id, -1, true);
+    ck_assert_msg(answer != NULL, "%s", micro_told(&micro, "no answer"));
+    return strstr(answer, "DeviceNotFound") == NULL;
+}
+
+static void forget_disk(const char *id)
+{
+    (void)plug_say("{\"execute\":\"blockdev-del\",\"arguments\":{\"node-name\":\"@\"}}\n",
+                   id, -1, false);
+}
+
+static void forget_nic(const char *id)
+{
+    (void)plug_say("{\"execute\":\"netdev_del\",\"arguments\":{\"id\":\"@\"}}\n", id, -1,
+                   false);
+}
+
+static void plug_disk(void)
+{
+    plug_disk_as("disk");
+}
+
+static void plug_nic(void)
+{
+    plug_nic_as("nic");
+}
+
+static void unplug_disk(void)
+{
+    ck_assert(unplug_as("disk"));
+}
+
+static void unplug_nic(void)
+{
+    ck_assert(unplug_as("nic"));
+}
+
+/* The event was not heard yet; it names which. */
+static void gone(void)
+{
+    const char *line;
+    do {
+        line = micro_qmp_line(&micro);
+        ck_assert_msg(line != NULL, "%s no event", micro_told(&micro, ""));
+    } while (strstr(line, "DEVICE_DELETED") == NULL);
+    if (strstr(line, "\"device\":\"disk\"") != NULL) {
+        forget_disk("disk");
+    } else {
+        forget_nic("nic");
+    }
+}
+
+/* As fast as it can, and now and then it stands still. What so many devices had at once
+ * the process may keep, for the next ones: it grows no more after the first time. */
+static void storm(void)
+{
+    static const char *const ids[] = {"s0", "s1", "s2", "n0"};
+    for (unsigned round = 0; round < 60; round++) {
+        for (unsigned i = 0; i < 4; i++) {
+            if (ids[i][0] == 'n') {
+                plug_nic_as(ids[i]);
+            } else {
+                plug_disk_as(ids[i]);
+            }
+            if ((round + i) % 7 == 0) {
+                (void)micro_qmp(&micro, "{\"execute\":\"stop\"}\n", -1);
+                (void)unplug_as(ids[i]);
+                (void)micro_qmp(&micro, "{\"execute\":\"cont\"}\n", -1);
+            }
+        }
+        query();
+        for (unsigned i = 0; i < 4; i++) {
+            while (unplug_as(ids[i])) { /* until the guest has hit on it */
+            }
+            if (ids[i][0] == 'n') {
+                forget_nic(ids[i]);
+            } else {
+                forget_disk(ids[i]);
+            }
+        }
+    }
+    if (!has_stormed) {
+        measured_kib = micro_anonymous_kib(&micro);
+    }
+    has_stormed = true;
+}
+
 /* ---- moved while it works ---- */
 
 static uint64_t round_count = 50;
@@ -203,6 +348,12 @@ static const struct ask {
     {"leave-console", leave_console},
     {"stall-serial", stall_serial},
     {"plug", plug},
+    {"plug-disk", plug_disk},
+    {"plug-nic", plug_nic},
+    {"unplug-disk", unplug_disk},
+    {"unplug-nic", unplug_nic},
+    {"gone", gone},
+    {"storm", storm},
     {"rounds", rounds},
     {"move", move},
 };
@@ -242,9 +393,9 @@ static bool hear_out(void)
     return is_done;
 }
 
-static const char *const groups[] = {"bus",     "queue",  "disk",   "net",
-                                     "console", "vsock",  "memory", "cpu",
-                                     "rounds",  "resets", "pair",   "steal"};
+static const char *const groups[] = {"bus",   "queue",  "disk", "net",    "console",
+                                     "vsock", "memory", "cpu",  "rounds", "resets",
+                                     "pair",  "steal",  "plug"};
 
 static void live_through(const char *group)
 {
@@ -476,6 +627,8 @@ static const struct plant_row plants[] = {
     {PLANTED_HEAD_TWICE, "queue", 1},
     {PLANTED_RAM_OFF_BY_ONE, "queue", 1},
     {PLANTED_RANDOM_UNCAPPED, "queue", 1},
+    {PLANTED_NONE, "plug", 0},
+    {PLANTED_SLOT_UNASKED, "plug", 1},
 };
 
 START_TEST(the_guest_finds_what_is_planted)

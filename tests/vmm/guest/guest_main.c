@@ -16,10 +16,10 @@ void guest_main(void);
 void guest_lost(unsigned vector, const uint64_t *stack);
 
 static const struct row_group *const groups[] = {
-    &rows_bus,         &rows_queue, &rows_disk,    &rows_image,
-    &rows_image_after, &rows_net,   &rows_console, &rows_vsock,
-    &rows_memory,      &rows_cpu,   &rows_rounds,  &rows_resets,
-    &rows_pair,        &rows_full,  &rows_large,   &rows_steal,
+    &rows_bus,    &rows_queue,   &rows_disk,  &rows_image,  &rows_image_after,
+    &rows_net,    &rows_console, &rows_vsock, &rows_memory, &rows_cpu,
+    &rows_rounds, &rows_resets,  &rows_pair,  &rows_full,   &rows_large,
+    &rows_steal,  &rows_plug,
 };
 
 /* What the compiler wants to be there. */

@@ -33,4 +33,5 @@ extern const struct row_group rows_cpu;
 extern const struct row_group rows_rounds;
 extern const struct row_group rows_resets;
 extern const struct row_group rows_pair;
+extern const struct row_group rows_plug;
 extern const struct row_group rows_ends[]; /* up to the first without a name */
