@@ -8,6 +8,7 @@
 #include "vmm/virtio_mem.h"
 #include "vmm/vmm_cpu_stats.h"
 #include "vmm/vmm_cpus.h"
+#include "vmm/vmm_fdsets.h"
 
 #include <errno.h>
 #include <string.h>
@@ -610,80 +611,22 @@ closefd(void *context, const json_t *arguments, json_t **ret_result, struct err 
     return 0;
 }
 
-/* ---- sets of one descriptor, that files are opened from by "/dev/fdset/N" */
-
-#define FDSET_ID_MAX 1000000 /* an id fits what is made of it */
-
-/* Its id, or the first that is free, or an error. */
-static int fdset_id(const struct vmm_control *control,
-                    const json_t *arguments,
-                    char ret_name[QMP_NAME_SIZE],
-                    struct err *err)
-{
-    const json_t *value = json_object_get(arguments, "fdset-id");
-    const bool is_said = value != NULL;
-    json_int_t id = is_said && json_is_integer(value) ? json_integer_value(value) : -1;
-    if (is_said && (id < 0 || id > FDSET_ID_MAX)) {
-        return err_set(err, BERTH_EINVALID,
-                       "Parameter 'fdset-id' expects a number from 0 to %d",
-                       FDSET_ID_MAX);
-    }
-    id = is_said ? id : 0;
-    for (;;) {
-        (void)snprintf(ret_name, QMP_NAME_SIZE, "/dev/fdset/%d", (int)id); /* fits */
-        if (is_said || !qmp_descriptors_has(&control->descriptors, ret_name)) {
-            return (int)id;
-        }
-        id++; /* there are not many */
-    }
-}
-
 static int
 add_fd(void *context, const json_t *arguments, json_t **ret_result, struct err *err)
 {
     struct vmm_control *control = context;
-    char name[QMP_NAME_SIZE];
-    CLEANUP_FD int fd = qmp_server_take_fd(control->server);
-    if (fd < 0) {
-        return err_set(err, BERTH_EINVALID, "No file descriptor supplied via SCM_RIGHTS");
-    }
-    const int id = fdset_id(control, arguments, name, err);
-    if (id < 0) {
-        return id;
-    }
-    if (qmp_descriptors_has(&control->descriptors, name)) {
-        return err_set(err, BERTH_EEXISTS, "%s has a descriptor: there is one to a set",
-                       name);
-    }
-    const int r = qmp_descriptors_put(&control->descriptors, name, fd, err);
-    if (r < 0) {
-        return r;
-    }
-    const int number = TAKE_FD(fd);
-    *ret_result = json_pack("{s:i, s:i}", "fdset-id", id, "fd", number);
-    return *ret_result != NULL ? 0 : -ENOMEM;
+    int fd = qmp_server_take_fd(control->server);
+    return fd < 0 ? err_set(err, BERTH_EINVALID,
+                            "No file descriptor supplied via SCM_RIGHTS")
+                  : vmm_fdsets_add(&control->descriptors, fd, arguments, ret_result, err);
 }
 
 static int
 remove_fd(void *context, const json_t *arguments, json_t **ret_result, struct err *err)
 {
     struct vmm_control *control = context;
-    char name[QMP_NAME_SIZE];
     (void)ret_result;
-    if (json_object_get(arguments, "fdset-id") == NULL) {
-        return err_set(err, BERTH_EINVALID, "Parameter 'fdset-id' is missing");
-    }
-    const int id = fdset_id(control, arguments, name, err);
-    if (id < 0) {
-        return id;
-    }
-    if (!qmp_descriptors_has(&control->descriptors, name)) {
-        return err_set(err, BERTH_ENOTFOUND,
-                       "File descriptor named 'fdset-id:%d' not found", id);
-    }
-    int fd = qmp_descriptors_take(&control->descriptors, name, err);
-    fd_close(&fd);
-    return 0;
+    return vmm_fdsets_remove(&control->descriptors, arguments, err);
 }
 
 static void tell_snapshot(struct vmm_control *control, enum vmm_snapshot_status status)
