@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "vmm/virtio_balloon.h"
 #include "vmm/virtio_mem.h"
+#include "vmm/vmm_balloon.h"
 #include "vmm/vmm_cpu_stats.h"
 #include "vmm/vmm_cpus.h"
 #include "vmm/vmm_fdsets.h"
@@ -330,51 +331,19 @@ static int balloon_find(const struct vmm_control *control, struct err *err)
                : err_set(err, BERTH_EUNSUPPORTED, "the machine has no balloon");
 }
 
-/* With what the guest says of its memory: what QEMU keeps elsewhere. */
-static json_t *statistics_pack(const struct virtio_balloon_state *state)
-{
-    static const char *const names[VIRTIO_BALLOON_STATISTIC_COUNT] = {
-        [VIRTIO_BALLOON_SWAP_IN] = "stat-swap-in",
-        [VIRTIO_BALLOON_SWAP_OUT] = "stat-swap-out",
-        [VIRTIO_BALLOON_MAJOR_FAULTS] = "stat-major-faults",
-        [VIRTIO_BALLOON_MINOR_FAULTS] = "stat-minor-faults",
-        [VIRTIO_BALLOON_FREE_BYTES] = "stat-free-memory",
-        [VIRTIO_BALLOON_TOTAL_BYTES] = "stat-total-memory",
-        [VIRTIO_BALLOON_AVAILABLE_BYTES] = "stat-available-memory",
-        [VIRTIO_BALLOON_CACHE_BYTES] = "stat-disk-caches",
-    };
-    json_t *statistics = json_object();
-    for (unsigned i = 0; i < ARRAY_COUNT(names); i++) {
-        /* A number that JSON has no room for is a lie of the guest's. */
-        const json_int_t value = state->statistics[i] <= INT64_MAX
-                                     ? (json_int_t)state->statistics[i]
-                                     : INT64_MAX;
-        (void)json_object_set_new(statistics, names[i],
-                                  json_integer(value)); /* one less */
-    }
-    return statistics;
-}
-
 static int query_balloon(void *context,
                          const json_t *arguments,
                          json_t **ret_result,
                          struct err *err)
 {
     struct vmm_control *control = context;
-    const uint64_t all = machine_memory_bytes(control->machine);
-    struct virtio_balloon_state state;
     (void)arguments;
     int r = balloon_find(control, err);
     if (r < 0) {
         return r;
     }
-    virtio_balloon_state(control->balloon, &state);
-    virtio_balloon_ask(control->balloon); /* for who asks next */
-    const uint64_t held = state.actual_bytes < all ? state.actual_bytes : all;
     *ret_result =
-        json_pack("{s:I, s:I, s:I, s:o}", "actual", (json_int_t)(all - held), "target",
-                  (json_int_t)(all - state.target_bytes), "released",
-                  (json_int_t)state.released_bytes, "stats", statistics_pack(&state));
+        vmm_balloon_pack(control->balloon, machine_memory_bytes(control->machine));
     return *ret_result != NULL ? 0 : -ENOMEM;
 }
 
