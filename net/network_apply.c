@@ -806,24 +806,30 @@ int network_apply_set(struct network_apply *apply,
     return 0;
 }
 
-bool network_apply_port_ready(const struct network_apply *apply,
-                              uint32_t vni,
-                              const struct network_port *port)
+static bool wants_port(const struct network_want *wants,
+                       size_t count,
+                       uint32_t vni,
+                       const struct network_port *port)
 {
-    if (apply->applied_halted ||
-        vni_listed(apply->applied_failed_vnis, apply->applied_failed_count, vni)) {
-        return false;
-    }
-    for (size_t w = 0; w < apply->applied_count; w++) {
-        const struct network_want *want = &apply->applied[w];
-        for (size_t i = 0; want->vni == vni && i < want->port_count; i++) {
-            const struct network_port *ready = &want->ports[i];
-            if (strcmp(ready->tap, port->tap) == 0) {
-                return ready->mac == port->mac && ready->ipv4 == port->ipv4;
+    for (size_t w = 0; w < count; w++) {
+        for (size_t i = 0; wants[w].vni == vni && i < wants[w].port_count; i++) {
+            const struct network_port *wanted = &wants[w].ports[i];
+            if (strcmp(wanted->tap, port->tap) == 0) {
+                return wanted->mac == port->mac && wanted->ipv4 == port->ipv4;
             }
         }
     }
     return false;
+}
+
+bool network_apply_port_ready(const struct network_apply *apply,
+                              uint32_t vni,
+                              const struct network_port *port)
+{
+    return !apply->applied_halted &&
+           !vni_listed(apply->applied_failed_vnis, apply->applied_failed_count, vni) &&
+           wants_port(apply->applied, apply->applied_count, vni, port) &&
+           (!apply->running || wants_port(apply->run.wants, apply->run.count, vni, port));
 }
 
 const char *network_apply_refusal(const struct network_apply *apply, uint32_t vni)

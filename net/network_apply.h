@@ -63,8 +63,8 @@ int network_apply_set(struct network_apply *apply,
                       void *context,
                       struct err *err);
 
-/* Whether the last finished run left exactly this port ready for its VM: rules in place,
- * tap up. */
+/* Whether the last finished run left exactly this port ready for its VM (rules in place,
+ * tap up), and one that is under way does not take it away again. */
 bool network_apply_port_ready(const struct network_apply *apply,
                               uint32_t vni,
                               const struct network_port *port);

@@ -70,6 +70,31 @@ START_TEST(the_newest_state_wins_and_every_caller_hears)
 }
 END_TEST
 
+/* Whose VM is placed here anew meanwhile would find its tap going, or gone. */
+START_TEST(a_port_that_goes_away_is_ready_for_nobody)
+{
+    struct outcome outcome = {0};
+    struct network_port port = fixture_port(7, VM_SECOND);
+    struct network_port stays = fixture_port(7, VM_FRONT);
+    unsigned turns_without = 0;
+
+    ns_enter(hosts[1].ns);
+    ck_assert(network_apply_port_ready(hosts[1].apply, 7, &port));
+    hosts[1].wants[0].port_count = 1;
+    ck_assert_int_eq(network_apply_set(hosts[1].apply, hosts[1].wants, hosts[1].count,
+                                       on_done, &outcome, NULL),
+                     0);
+    while (!outcome.done) {
+        (void)uv_run(&hosts[1].loop, UV_RUN_ONCE);
+        const bool gone = if_nametoindex(port.tap) == 0;
+        turns_without += gone && !outcome.done ? 1 : 0;
+        ck_assert(!gone || !network_apply_port_ready(hosts[1].apply, 7, &port));
+        ck_assert(network_apply_port_ready(hosts[1].apply, 7, &stays));
+    }
+    ck_assert_uint_gt(turns_without, 0); /* or this has looked at nothing */
+}
+END_TEST
+
 START_TEST(one_networks_failure_leaves_the_others_working)
 {
     struct outcome outcome = {0};
@@ -228,6 +253,7 @@ static Suite *suite(void)
     tcase_add_checked_fixture(c, setup, teardown);
     tcase_add_test(c, the_same_state_again_takes_no_step_also_for_a_new_daemon);
     tcase_add_test(c, the_newest_state_wins_and_every_caller_hears);
+    tcase_add_test(c, a_port_that_goes_away_is_ready_for_nobody);
     tcase_add_test(c, one_networks_failure_leaves_the_others_working);
     tcase_add_test(c, a_network_in_the_hosts_own_range_is_left_out_until_it_is_free);
     tcase_add_test(c, what_is_unused_goes_and_teardown_leaves_nothing);
