@@ -162,8 +162,8 @@ const struct engine_ops *engine_choose(const struct engine_ops *const *engines,
 const char *engine_end_name(enum engine_end end)
 {
     static const char *const names[ENGINE_END_COUNT] = {
-        "guest shutdown", "guest panic", "stopped", "killed",
-        "start failed",   "crashed",     "gone",
+        "guest shutdown", "guest panic",  "guest fault", "stopped",
+        "killed",         "start failed", "crashed",     "gone",
     };
     REQUIRE((unsigned)end < ENGINE_END_COUNT);
     return names[end];
@@ -202,19 +202,22 @@ void engine_exit_describe(struct engine_exit *ret_exit,
                           const struct console_ring *console)
 {
     char line[128] = "";
-    bool fault = end == ENGINE_END_START_FAILED || end == ENGINE_END_CRASHED ||
-                 end == ENGINE_END_GUEST_PANIC;
+    const bool by_guest = end == ENGINE_END_GUEST_PANIC || end == ENGINE_END_GUEST_FAULT;
+    const bool fault =
+        by_guest || end == ENGINE_END_START_FAILED || end == ENGINE_END_CRASHED;
     memset(ret_exit, 0, sizeof(*ret_exit));
     ret_exit->end = end;
     ret_exit->process = *process;
     reason_add(ret_exit, "", engine_end_name(end));
     if (what != NULL) {
         reason_add(ret_exit, ": ", what);
-    } else if (fault) {
+    } else if (fault && !by_guest) { /* how its program ended is our doing then */
         reason_add_status(ret_exit);
     }
     if (fault) {
-        vm_process_log_last_line(log_path, line, sizeof(line));
+        if (!by_guest) { /* nor has it anything to say of that */
+            vm_process_log_last_line(log_path, line, sizeof(line));
+        }
         if (line[0] != '\0') {
             reason_add(ret_exit, "; engine log: ", line);
         } else if (console != NULL) {

@@ -45,6 +45,9 @@
 /* A program that is asked to end writes out what it holds of its disks, behind all that
  * the host still has to write of them. */
 #define ENGINE_ENDING_MS 30000
+/* A full disk is emptied by people or by eviction: seconds do not matter, and a try in
+ * vain costs the guest one failed write. */
+#define ENGINE_WAITING_MS 5000
 
 /* A device's rates a second, and what may come at once; 0: no limit, a second's worth. */
 struct engine_limit {
@@ -136,6 +139,7 @@ bool engine_limits_are_none(const struct engine_limits *limits);
 enum engine_end {
     ENGINE_END_GUEST_SHUTDOWN = 0, /* the guest powered itself off */
     ENGINE_END_GUEST_PANIC,        /* the guest said so */
+    ENGINE_END_GUEST_FAULT,        /* it could not even say so */
     ENGINE_END_STOPPED,            /* our stop, in time */
     ENGINE_END_KILLED,             /* our kill, or the stop's deadline */
     ENGINE_END_START_FAILED,       /* it never got to held */
@@ -190,7 +194,8 @@ struct engine_host {
     enum kvm_kind kvm;              /* vmm/kvm_probe.h */
     uint32_t tsc_khz;               /* of the time stamp counter; 0: not known */
     uint32_t first_uid;             /* of VMs' own users; 0: they have none */
-    uint64_t ending_ms; /* for a program that is asked to end; 0: ENGINE_ENDING_MS */
+    uint64_t ending_ms;  /* for a program that is asked to end; 0: ENGINE_ENDING_MS */
+    uint64_t waiting_ms; /* between tries on a full disk; 0: ENGINE_WAITING_MS */
     /* Between questions to each program, and for an answer; 0: QMP_STATS_EVERY_MS,
      * QMP_STATS_TIMEOUT_MS. */
     uint64_t stats_ms;

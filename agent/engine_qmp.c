@@ -1,6 +1,5 @@
 #include "agent/engine_qmp.h"
 
-#include "agent/qmp_limits.h"
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "base/require.h"
@@ -17,16 +16,6 @@
 #define POWERDOWN_EVERY_MS 1000 /* a guest that still boots does not hear the first */
 #define QMP_AGAIN_MS       2000 /* a lost connection, or a status that was not told */
 #define RESTORE_BYTES_A_MS (16u << 10) /* of a slow disk; 16 MiB a second */
-/* A full disk is emptied by people or by eviction: seconds do not matter, and a try in
- * vain costs the guest one failed write. */
-#define WAITING_AGAIN_MS 5000
-
-static struct engine_qmp_run *run_of(struct engine_run *base)
-{
-    struct engine_qmp_run *run = (struct engine_qmp_run *)(void *)base;
-    REQUIRE(run->kind->ops == base->ops);
-    return run;
-}
 
 static void preparation_end(struct engine_qmp_run *run)
 {
@@ -76,7 +65,7 @@ static void run_exited(struct engine_qmp_run *run,
 static enum engine_end end_of(const struct engine_qmp_run *run)
 {
     if (run->panicked) {
-        return ENGINE_END_GUEST_PANIC;
+        return run->faulted ? ENGINE_END_GUEST_FAULT : ENGINE_END_GUEST_PANIC;
     }
     if (run->guest_off) {
         return run->stopping ? ENGINE_END_STOPPED : ENGINE_END_GUEST_SHUTDOWN;
@@ -160,6 +149,18 @@ static void guest_ended(struct engine_qmp_run *run, bool panicked)
     process_end(run);
 }
 
+/* said: what is told of a panic, or NULL. Berth's own program says why, and whether the
+ * guest has said so itself. */
+static void guest_panicked(struct engine_qmp_run *run, const json_t *said)
+{
+    const char *reason = json_member_text(said, "reason", "");
+    if (run->what[0] == '\0') { /* what follows from the first fault is no news */
+        run->faulted = strcmp(json_member_text(said, "cause", ""), "triple-fault") == 0;
+        (void)snprintf(run->what, sizeof(run->what), "%.160s", reason);
+    }
+    guest_ended(run, true);
+}
+
 static void running(struct engine_qmp_run *run)
 {
     run->begin = loop_timer_close(run->begin);
@@ -175,9 +176,10 @@ static void running(struct engine_qmp_run *run)
     }
 }
 
-/* One QMP command whose answer does not matter or comes as an event. */
-static int
-command(struct engine_qmp_run *run, const char *name, qmp_reply *reply, struct err *err)
+int engine_qmp_command(struct engine_qmp_run *run,
+                       const char *name,
+                       qmp_reply *reply,
+                       struct err *err)
 {
     if (run->qmp == NULL || !qmp_client_is_ready(run->qmp)) {
         return err_set(err, BERTH_EBUSY, "the control connection of %s is not up",
@@ -191,21 +193,26 @@ static void powerdown(void *context)
 {
     struct engine_qmp_run *run = context;
     /* Not up yet, or deaf: asked again soon, and the grace ends in any case. */
-    (void)command(run, "system_powerdown", NULL, NULL);
+    (void)engine_qmp_command(run, "system_powerdown", NULL, NULL);
+}
+
+static void wait_over(struct engine_qmp_run *run)
+{
+    run->recheck = loop_timer_close(run->recheck);
+    run->waiting = false;
 }
 
 static void recheck(void *context)
 {
     struct engine_qmp_run *run = context;
     if (run->running && !run->disk_fault) {
-        run->recheck = loop_timer_close(run->recheck);
-        run->waiting = false;
+        wait_over(run);
         log_info("engine", "VM goes on: its disks can be written again",
                  KV_STR("vm", run->vm.name));
         run->events.running(run->context);
-    } else if (!run->running && !run->frozen) {
+    } else if (!run->running && !run->frozen && !run->pausing) {
         /* Not up, or deaf: asked again at the next turn. */
-        (void)command(run, "cont", NULL, NULL);
+        (void)engine_qmp_command(run, "cont", NULL, NULL);
     }
 }
 
@@ -217,8 +224,9 @@ static void stands_still(struct engine_qmp_run *run)
     if (run->waiting) {
         return; /* tried in vain */
     }
-    run->recheck =
-        loop_timer_new(run->host->loop, WAITING_AGAIN_MS, WAITING_AGAIN_MS, recheck, run);
+    const uint64_t again_ms =
+        run->host->waiting_ms != 0 ? run->host->waiting_ms : ENGINE_WAITING_MS;
+    run->recheck = loop_timer_new(run->host->loop, again_ms, again_ms, recheck, run);
     if (run->recheck == NULL) {
         (void)snprintf(run->what, sizeof(run->what),
                        "out of memory while the host's disk was full");
@@ -230,6 +238,14 @@ static void stands_still(struct engine_qmp_run *run)
              KV_STR("vm", run->vm.name));
     run->events.waiting(run->context, "paused: the host's disk is full; it goes on by "
                                       "itself when there is room");
+}
+
+/* Somebody wants it so: room on the disk does not let it go on by itself any more. */
+static void paused(struct engine_qmp_run *run)
+{
+    run->running = false;
+    wait_over(run);
+    run->events.paused(run->context);
 }
 
 static void status_running(struct engine_qmp_run *run, const json_t *status)
@@ -246,8 +262,7 @@ static void status_shutdown(struct engine_qmp_run *run, const json_t *status)
 
 static void status_panicked(struct engine_qmp_run *run, const json_t *status)
 {
-    (void)status;
-    guest_ended(run, true);
+    guest_panicked(run, status);
 }
 
 /* Only one that is found so has not told of it yet. */
@@ -260,8 +275,7 @@ static void status_paused(struct engine_qmp_run *run, const json_t *status)
     }
     run->begin = loop_timer_close(run->begin);
     run->held_told = true;
-    run->running = false;
-    run->events.paused(run->context);
+    paused(run);
 }
 
 static void status_io_error(struct engine_qmp_run *run, const json_t *status)
@@ -291,8 +305,6 @@ static const struct {
     {"io-error", status_io_error}, {"internal-error", status_internal_error},
 };
 
-static void try_again(struct engine_qmp_run *run);
-
 static void
 on_status(void *context, int code, const json_t *result, const struct err *error)
 {
@@ -300,7 +312,8 @@ on_status(void *context, int code, const json_t *result, const struct err *error
     (void)error; /* a connection that is over says why itself, and is made again */
     if (code != 0) {
         if (code != BERTH_ECLOSED) {
-            try_again(run); /* else the end of a guest could be missed for ever */
+            engine_qmp_try_again(
+                run); /* else the end of a guest could be missed for ever */
         }
         return;
     }
@@ -314,110 +327,16 @@ on_status(void *context, int code, const json_t *result, const struct err *error
     held(run);
 }
 
-void engine_qmp_ask_status(struct engine_qmp_run *run)
+void engine_qmp_status_ask(struct engine_qmp_run *run)
 {
-    if (command(run, "query-status", on_status, NULL) < 0) {
+    if (engine_qmp_command(run, "query-status", on_status, NULL) < 0) {
         engine_qmp_failed(run, "its control connection does not answer");
     } else if (run->stopping) {
         powerdown(run);
     }
 }
 
-/* ---- limits ---- */
-
-static bool is_fresh(const struct engine_qmp_run *run)
-{
-    return !run->held_told && !run->adopted;
-}
-
-/* A VM that would begin without its limits does not begin. A process that was taken over
- * and has to know of none may be of a release that has no word for them: no news. */
-static void limit_refused(struct engine_qmp_run *run, const struct err *why)
-{
-    char text[ENGINE_REASON_SIZE];
-    (void)snprintf(text, sizeof(text), "a limit is not in force: %.160s", why->text);
-    log_warn("engine", "a limit of a VM is not in force", KV_STR("vm", run->vm.name),
-             KV_STR("why", why->text));
-    if (is_fresh(run)) {
-        engine_qmp_failed(run, text);
-    } else if (!engine_limits_are_none(&run->limits)) {
-        run->events.noted(run->context, text);
-    }
-}
-
-static void
-on_limited(void *context, int code, const json_t *result, const struct err *error)
-{
-    struct engine_qmp_run *run = context;
-    (void)result;
-    if (code == BERTH_ECLOSED || (code == BERTH_ETIMEOUT && !is_fresh(run))) {
-        run->limits_due = true; /* who knows what was done */
-        try_again(run);
-    } else if (code != 0) {
-        limit_refused(run, error);
-    }
-}
-
-static void limits_tell(struct engine_qmp_run *run, const json_t *blocks)
-{
-    struct err err = {0};
-    run->limits_due = false;
-    int r = qmp_limits_tell(run->qmp, &run->limits, blocks, run->kind->limits_nics,
-                            on_limited, run, &err);
-    if (r == BERTH_EFULL && !is_fresh(run)) {
-        run->limits_due = true;
-        try_again(run);
-    } else if (r < 0) {
-        limit_refused(run, &err);
-    }
-}
-
-static void
-on_disks(void *context, int code, const json_t *result, const struct err *error)
-{
-    struct engine_qmp_run *run = context;
-    if (code == BERTH_ECLOSED) {
-        return; /* all is asked again when the connection is back */
-    }
-    run->disks_asked = false;
-    if (code == BERTH_ETIMEOUT) {
-        try_again(run); /* and for the status behind it */
-        return;
-    }
-    if (code != 0) {
-        limit_refused(run, error);
-    } else {
-        limits_tell(run, result);
-    }
-    if (run->status_due && run->what[0] == '\0') {
-        run->status_due = false;
-        engine_qmp_ask_status(run);
-    }
-}
-
-/* Tells what is due, if it can be told now. */
-static void limits_care(struct engine_qmp_run *run)
-{
-    if (!run->limits_due || run->disks_asked || run->qmp == NULL ||
-        !qmp_client_is_ready(run->qmp)) {
-        return;
-    }
-    if (!run->kind->finds_disks) {
-        limits_tell(run, NULL);
-    } else if (command(run, "query-block", on_disks, NULL) == 0) {
-        run->disks_asked = true;
-    } else {
-        try_again(run);
-    }
-}
-
-void engine_qmp_limit(struct engine_run *base, const struct engine_limits *limits)
-{
-    struct engine_qmp_run *run = run_of(base);
-    run->limits = *limits;
-    run->limits_due = true;
-    limits_care(run);
-}
+/* ---- events ---- */
 
 static bool has_run(const struct engine_qmp_run *run)
 {
@@ -431,10 +350,10 @@ static void on_ready(void *context)
     if (has_run(run) && run->kind->ops->save != NULL) {
         qmp_save_cancel(run->qmp); /* nobody waits for that of a client before */
     }
-    limits_care(run);
+    engine_qmp_limits_care(run);
     run->status_due = engine_qmp_cpus_care(run) || run->disks_asked;
     if (!run->status_due) {
-        engine_qmp_ask_status(run);
+        engine_qmp_status_ask(run);
     }
 }
 
@@ -462,6 +381,7 @@ static void on_reset(struct engine_qmp_run *run, const json_t *data)
                        "the guest reset itself %u times in a row, each time within "
                        "%u seconds",
                        count, RESET_LIFE_MS / 1000);
+        run->faulted = true;
         guest_ended(run, true);
     } else if (count > 1) {
         (void)snprintf(text, sizeof(text), "the guest reset itself %u times in a row",
@@ -478,8 +398,7 @@ static void on_resume(struct engine_qmp_run *run, const json_t *data)
 
 static void on_panicked(struct engine_qmp_run *run, const json_t *data)
 {
-    (void)data;
-    guest_ended(run, true);
+    guest_panicked(run, json_object_get(data, "info"));
 }
 
 static void on_disk_error(struct engine_qmp_run *run, const json_t *data)
@@ -502,11 +421,10 @@ static void on_stop(struct engine_qmp_run *run, const json_t *data)
         stands_still(run);
         return;
     }
-    run->running = false;
-    run->events.paused(run->context);
+    paused(run);
     /* Asked for, or the program met an error: the status tells. */
-    if (command(run, "query-status", on_status, NULL) < 0) {
-        try_again(run);
+    if (engine_qmp_command(run, "query-status", on_status, NULL) < 0) {
+        engine_qmp_try_again(run);
     }
 }
 
@@ -548,34 +466,33 @@ on_cont(void *context, int code, const json_t *result, const struct err *error)
     if (code < 0 &&
         has_run(run)) { /* it is being saved yet, is frozen, or out of reach */
         run->cont_due = true;
-        try_again(run);
+        engine_qmp_try_again(run);
     } else if (code < 0 && code != BERTH_ECLOSED) {
         (void)snprintf(run->what, sizeof(run->what), "%.120s", error->text);
         process_kill(run); /* held for ever would help nobody */
     }
 }
 
-/* Makes a lost connection again, or asks again what was not answered. */
 static void again(void *context)
 {
     struct engine_qmp_run *run = context;
-    limits_care(run);
+    engine_qmp_limits_care(run);
     if (run->disks_asked && run->status_due) {
         return; /* it is asked for behind that */
     }
     int r = run->qmp == NULL ? connect_qmp(run, NULL)
             : qmp_client_is_ready(run->qmp)
-                ? command(run, "query-status", on_status, NULL)
+                ? engine_qmp_command(run, "query-status", on_status, NULL)
                 : 0; /* asks when it is */
-    if (run->cont_due && command(run, "cont", on_cont, NULL) == 0) {
+    if (run->cont_due && engine_qmp_command(run, "cont", on_cont, NULL) == 0) {
         run->cont_due = false; /* else at the next turn */
     }
     if (r != 0) {
-        try_again(run);
+        engine_qmp_try_again(run);
     }
 }
 
-static void try_again(struct engine_qmp_run *run)
+void engine_qmp_try_again(struct engine_qmp_run *run)
 {
     if (run->again == NULL) {
         run->again = loop_timer_new(run->host->loop, QMP_AGAIN_MS, 0, again, run);
@@ -588,7 +505,7 @@ static void on_closed(void *context, const struct err *reason)
 {
     struct engine_qmp_run *run = context;
     run->qmp = qmp_client_close(run->qmp);
-    run->disks_asked = run->status_due = false;
+    run->disks_asked = run->status_due = run->pausing = false;
     qmp_save_lost(&run->save, reason);
     if (!run->held_told && !run->adopted) {
         engine_qmp_failed(run, reason->text);
@@ -598,7 +515,7 @@ static void on_closed(void *context, const struct err *reason)
      * frozen, hangs, or is about to end: its end is told by the process. */
     log_debug("engine", "control connection of a VM is over", KV_STR("vm", run->vm.name),
               KV_STR("why", reason->text));
-    try_again(run);
+    engine_qmp_try_again(run);
 }
 
 /* One that is restored reads its memory first. */
@@ -645,7 +562,7 @@ struct vm_process *engine_qmp_spawn(struct engine_qmp_run *run,
 
 int engine_qmp_release(struct engine_run *base, struct err *err)
 {
-    struct engine_qmp_run *run = run_of(base);
+    struct engine_qmp_run *run = engine_qmp_run_of(base);
     if (run->process == NULL) {
         return err_set(err, BERTH_EPHASE, "no process waits at the gate");
     }
@@ -780,21 +697,37 @@ struct engine_run *engine_qmp_adopt(const struct engine_qmp_kind *kind,
 
 int engine_qmp_cont(struct engine_run *base, struct err *err)
 {
-    struct engine_qmp_run *run = run_of(base);
+    struct engine_qmp_run *run = engine_qmp_run_of(base);
     if (!run->held_told) {
         return err_set(err, BERTH_EPHASE, "the VM is not held yet");
     }
-    return command(run, "cont", on_cont, err);
+    return engine_qmp_command(run, "cont", on_cont, err);
+}
+
+/* The event tells of what ran. What stood still for its disk does so now because it was
+ * told to. */
+static void
+on_stopped(void *context, int code, const json_t *result, const struct err *error)
+{
+    struct engine_qmp_run *run = context;
+    (void)result;
+    (void)error; /* it is asked for again */
+    run->pausing = false;
+    if (code == 0 && run->waiting && !run->running) {
+        paused(run);
+    }
 }
 
 int engine_qmp_pause(struct engine_run *base, struct err *err)
 {
-    struct engine_qmp_run *run = run_of(base);
-    if (!run->running) {
+    struct engine_qmp_run *run = engine_qmp_run_of(base);
+    if (!run->running && !run->waiting) {
         return err_set(err, BERTH_EPHASE, "the VM does not run");
     }
     run->cont_due = false;
-    return command(run, "stop", NULL, err);
+    int r = engine_qmp_command(run, "stop", on_stopped, err);
+    run->pausing = run->pausing || r == 0;
+    return r;
 }
 
 static void on_saved(void *context, const struct err *why)
@@ -805,7 +738,7 @@ static void on_saved(void *context, const struct err *why)
 
 int engine_qmp_save(struct engine_run *base, int fd, struct err *err)
 {
-    struct engine_qmp_run *run = run_of(base);
+    struct engine_qmp_run *run = engine_qmp_run_of(base);
     if (!has_run(run) || run->qmp == NULL) {
         return err_set(err, BERTH_EBUSY, "the VM is not up, or out of reach");
     }
@@ -817,12 +750,12 @@ int engine_qmp_save(struct engine_run *base, int fd, struct err *err)
 
 void engine_qmp_save_cancel(struct engine_run *base)
 {
-    qmp_save_cancel(run_of(base)->qmp);
+    qmp_save_cancel(engine_qmp_run_of(base)->qmp);
 }
 
 void engine_qmp_kill(struct engine_run *base)
 {
-    struct engine_qmp_run *run = run_of(base);
+    struct engine_qmp_run *run = engine_qmp_run_of(base);
     run->killed = true;
     if (run->preparing) {
         preparation_end(run);
@@ -844,7 +777,7 @@ static void grace_over(void *context)
 
 void engine_qmp_stop(struct engine_run *base, uint64_t grace_ms)
 {
-    struct engine_qmp_run *run = run_of(base);
+    struct engine_qmp_run *run = engine_qmp_run_of(base);
     uint64_t now_ms = uv_now(run->host->loop);
     uint64_t end_ms = grace_ms > UINT64_MAX - now_ms ? UINT64_MAX : now_ms + grace_ms;
     if (run->stopping && end_ms >= run->grace_end_ms) {
@@ -866,7 +799,7 @@ void engine_qmp_stop(struct engine_run *base, uint64_t grace_ms)
 
 int engine_qmp_freeze(struct engine_run *base, bool frozen)
 {
-    struct engine_qmp_run *run = run_of(base);
+    struct engine_qmp_run *run = engine_qmp_run_of(base);
     run->frozen = frozen;
     return run->process == NULL
                ? -ESRCH
@@ -875,14 +808,14 @@ int engine_qmp_freeze(struct engine_run *base, bool frozen)
 
 int engine_qmp_console_write(struct engine_run *base, const void *data, size_t size)
 {
-    struct engine_qmp_run *run = run_of(base);
+    struct engine_qmp_run *run = engine_qmp_run_of(base);
     return run->link != NULL ? console_link_write(run->link, data, size) : BERTH_ECLOSED;
 }
 
 struct engine_run *engine_qmp_close(struct engine_run *base)
 {
     if (base != NULL) {
-        struct engine_qmp_run *run = run_of(base);
+        struct engine_qmp_run *run = engine_qmp_run_of(base);
         run_release(run);
         run->process = vm_process_close(run->process);
         free(run);

@@ -22,6 +22,7 @@
 #include "agent/reset_count.h"
 #include "agent/vm_process.h"
 #include "base/loop.h"
+#include "base/require.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -81,8 +82,10 @@ struct engine_qmp_run {
     bool frozen;
     bool guest_off; /* the guest powered itself off; the program waits to be ended */
     bool panicked;
+    bool faulted;    /* panicked without a word: a triple fault, or resets in a row */
     bool disk_fault; /* it stops, or has stopped, because a disk cannot be written */
     bool waiting;    /* told: it stands still because of that */
+    bool pausing;    /* it was told to stand still, and has not answered */
     struct reset_count resets;
     bool late; /* as in engine_exit, both */
     bool unwritten;
@@ -145,14 +148,34 @@ const struct vm_stats *engine_qmp_stats(struct engine_run *base);
 int engine_qmp_console_write(struct engine_run *base, const void *data, size_t size);
 struct engine_run *engine_qmp_close(struct engine_run *base);
 
-/* ---- inside (engine_qmp.c, engine_qmp_cpus.c) ---- */
+/* ---- inside ---- */
 
-void engine_qmp_ask_status(struct engine_qmp_run *run);
-/* Asks which CPUs there are, and adds those that are missing; true: the status is asked
- * for behind that. False: there is nothing to add, or it cannot be told now. */
+static inline struct engine_qmp_run *engine_qmp_run_of(struct engine_run *base)
+{
+    struct engine_qmp_run *run = (struct engine_qmp_run *)(void *)base;
+    REQUIRE(run->kind->ops == base->ops);
+    return run;
+}
+
+/* One QMP command whose answer does not matter or comes as an event (reply NULL). */
+int engine_qmp_command(struct engine_qmp_run *run,
+                       const char *name,
+                       qmp_reply *reply,
+                       struct err *err);
+/* Asks where the guest is. */
+void engine_qmp_status_ask(struct engine_qmp_run *run);
+/* Soon: makes a lost connection again, or asks again what was not answered. */
+void engine_qmp_try_again(struct engine_qmp_run *run);
+
+/* engine_qmp_limits.c: tells what is due of the limits, if it can be told now. */
+void engine_qmp_limits_care(struct engine_qmp_run *run);
+
+/* engine_qmp_cpus.c: asks which CPUs there are, and adds those that are missing; true:
+ * the status is asked for behind that. False: there is nothing to add, or it cannot be
+ * told now. */
 bool engine_qmp_cpus_care(struct engine_qmp_run *run);
 
-/* ---- inside (engine_qmp_measure.c) ---- */
+/* engine_qmp_measure.c */
 
 /* It runs: its program is asked from now on. May be repeated. */
 void engine_qmp_measure_begin(struct engine_qmp_run *run);

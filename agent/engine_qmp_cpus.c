@@ -3,17 +3,9 @@
 #include "agent/engine_qmp.h"
 #include "base/json.h"
 #include "base/log.h"
-#include "base/require.h"
 
 #include <errno.h>
 #include <stdio.h>
-
-static struct engine_qmp_run *run_of(struct engine_run *base)
-{
-    struct engine_qmp_run *run = (struct engine_qmp_run *)(void *)base;
-    REQUIRE(run->kind->ops == base->ops);
-    return run;
-}
 
 static void refused(struct engine_qmp_run *run, const struct err *why)
 {
@@ -76,7 +68,7 @@ on_cpus(void *context, int code, const json_t *result, const struct err *error)
     }
     if (run->status_due && !run->disks_asked && run->what[0] == '\0') {
         run->status_due = false;
-        engine_qmp_ask_status(run);
+        engine_qmp_status_ask(run);
     }
 }
 
@@ -103,7 +95,7 @@ bool engine_qmp_cpus_care(struct engine_qmp_run *run)
 
 void engine_qmp_plug(struct engine_run *base, uint32_t cpu_count)
 {
-    struct engine_qmp_run *run = run_of(base);
+    struct engine_qmp_run *run = engine_qmp_run_of(base);
     run->cpus_wanted = cpu_count;
     (void)engine_qmp_cpus_care(run); /* else when its connection is up */
 }

@@ -1,22 +1,16 @@
-/* What is measured of a run: its process' CPU time and memory, by the kernel, and what
- * its program says it has counted. */
+/* What is measured of a run: its process' CPU time and memory and the traffic of its
+ * taps, by the kernel, and what its program says it has counted. */
 #include "agent/engine_qmp.h"
 #include "agent/qmp_stats.h"
 #include "base/require.h"
+#include "net/tap.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
-static struct engine_qmp_run *run_of(struct engine_run *base)
-{
-    struct engine_qmp_run *run = (struct engine_qmp_run *)(void *)base;
-    REQUIRE(run->kind->ops == base->ops);
-    return run;
-}
-
 int engine_qmp_sample(struct engine_run *base, struct engine_sample *ret_sample)
 {
-    struct engine_qmp_run *run = run_of(base);
+    struct engine_qmp_run *run = engine_qmp_run_of(base);
     return run->process == NULL ? -ESRCH
                                 : vm_process_usage(run->process, &ret_sample->cpu_ns,
                                                    &ret_sample->memory_bytes);
@@ -24,8 +18,20 @@ int engine_qmp_sample(struct engine_run *base, struct engine_sample *ret_sample)
 
 const struct vm_stats *engine_qmp_stats(struct engine_run *base)
 {
-    const struct engine_qmp_run *run = run_of(base);
+    const struct engine_qmp_run *run = engine_qmp_run_of(base);
     return run->stats != NULL ? &run->stats->numbers : NULL;
+}
+
+/* Each tells a number of the kernel's, which takes microseconds; one that cannot be read
+ * keeps what it had. */
+static void taps_read(struct engine_qmp_run *run)
+{
+    for (uint32_t nic = 0; nic < run->vm.nic_count; nic++) {
+        struct tap_traffic traffic;
+        if (tap_traffic_read(run->vm.nics[nic].tap, &traffic) == 0) {
+            vm_stats_take_traffic(&run->stats->numbers, nic, &traffic);
+        }
+    }
 }
 
 /* One that stands still counts nothing, and one that is being saved, or is about to end,
@@ -35,6 +41,7 @@ static void ask(void *context)
     struct engine_qmp_run *run = context;
     if (run->running && !run->frozen && !run->save.is_active && run->ending == NULL &&
         run->qmp != NULL && qmp_client_is_ready(run->qmp)) {
+        taps_read(run);
         qmp_stats_ask(run->stats, run->qmp, run->kind->counts_all,
                       uv_now(run->host->loop));
     }

@@ -410,6 +410,7 @@ static void on_waiting(void *context, const char *why)
     } else if (vm->machine.state == VM_RUNNING) {
         vm_entry_say(vm, why);
     }
+    vm_entry_care(vm); /* its user's pause goes before */
 }
 
 static void on_noted(void *context, const char *what)

@@ -12,7 +12,7 @@
 
 static bool can_be_told(const struct vm_entry *vm)
 {
-    return vm->run != NULL && vm->begun && !vm->killed && !vm->waiting && !vm->frozen;
+    return vm->run != NULL && vm->begun && !vm->killed && !vm->frozen;
 }
 
 void vm_entry_care(struct vm_entry *vm)
@@ -48,6 +48,7 @@ void vm_pause_on_paused(void *context)
 {
     struct vm_entry *vm = context;
     vm->standing = vm->heard = true;
+    vm->waiting = false; /* for its disk no more: it goes on when it is told to */
     vm->probe = ready_probe_close(vm->probe); /* begun anew when it runs */
     if (vm->saving) {
         vm_snapshots_paused(vm);

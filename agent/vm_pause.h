@@ -2,9 +2,10 @@
  *
  * Nothing else wants that of its engine, so whatever is found standing still without one
  * of the two goes on (vm_entry_care): that is how a daemon that died in the middle of a
- * snapshot is made up for by the next. A VM that waits for its host's disk or is frozen
- * by the lease is left to those. Shapes: agent/vm_entry.h's. Threads: the loop's. Errors:
- * none; what cannot be done now is done when it is asked for again.
+ * snapshot is made up for by the next. A VM that is frozen by the lease is left to that.
+ * One that waits for its host's disk goes on by itself, but not past its user's pause:
+ * that it is told at once. Shapes: agent/vm_entry.h's. Threads: the loop's. Errors: none;
+ * what cannot be done now is done when it is asked for again.
  */
 #pragma once
 

@@ -44,6 +44,16 @@ static const char *status_word(const struct vmm_control *control)
     return state == MACHINE_ENDED ? ends[control->end] : states[state];
 }
 
+/* Which of the ends that are a panic in QEMU's words this one is; NULL: none of them. */
+static const char *panic_cause(const struct vmm_control *control)
+{
+    static const char *const causes[MACHINE_END_COUNT] = {
+        [MACHINE_END_PANIC] = "panic",
+        [MACHINE_END_SHUTDOWN] = "triple-fault",
+    };
+    return causes[control->end];
+}
+
 /* ---- disks that cannot do what they should, in QEMU's terms ---- */
 
 static void fault_tell(const struct vmm_control *control, const struct disk_fault *fault)
@@ -110,9 +120,14 @@ query_status(void *context, const json_t *arguments, json_t **ret_result, struct
     *ret_result =
         json_pack("{s:s, s:b, s:b}", "status", status_word(control), "running",
                   machine_state(control->machine) == MACHINE_RUNNING, "singlestep", 0);
-    if (*ret_result != NULL && control->end == MACHINE_END_BROKEN) {
+    if (*ret_result != NULL &&
+        (control->end == MACHINE_END_BROKEN || panic_cause(control) != NULL)) {
         (void)json_object_set_new(*ret_result, "reason",
                                   json_string(control->reason)); /* without it */
+    }
+    if (*ret_result != NULL && panic_cause(control) != NULL) {
+        (void)json_object_set_new(*ret_result, "cause",
+                                  json_string(panic_cause(control))); /* likewise */
     }
     return *ret_result != NULL ? 0 : -ENOMEM;
 }
@@ -834,8 +849,9 @@ void vmm_control_ended(struct vmm_control *control,
     case MACHINE_END_PANIC:
     case MACHINE_END_SHUTDOWN:
         qmp_server_event(control->server, "GUEST_PANICKED",
-                         json_pack("{s:s, s:{s:s, s:s}}", "action", "pause", "info",
-                                   "type", "berth", "reason", reason));
+                         json_pack("{s:s, s:{s:s, s:s, s:s}}", "action", "pause", "info",
+                                   "type", "berth", "cause", panic_cause(control),
+                                   "reason", reason));
         break;
     case MACHINE_END_NONE:
     case MACHINE_END_BROKEN:

@@ -69,6 +69,36 @@ START_TEST(a_vm_on_a_full_host_waits_and_goes_on_when_there_is_room)
 }
 END_TEST
 
+/* Its writes are tried no more: they would succeed. */
+START_TEST(one_that_is_paused_on_a_full_host_stays_so_when_there_is_room)
+{
+    const uint64_t turn_ms = 5; /* of the bench's tick */
+    char text[4096];
+    close_supervisor();
+    bench.waiting_ms = 4 * turn_ms;
+    open_supervisor();
+    boot();
+    small_fs_fill(folder, "ballast");
+    type(UID, "ggg");
+    wait_reason("paused: the host's disk is full");
+
+    ck_assert_int_eq(vm_supervisor_pause(bench.supervisor, UID, 1, true, NULL), 0);
+    wait_reason("paused by its user");
+    ck_assert_int_eq(unlinkat(folder, "ballast", 0), 0);
+    const uint64_t end_ms = uv_now(&bench.loop) + 10 * bench.waiting_ms;
+    while (uv_now(&bench.loop) < end_ms) {
+        uv_run(&bench.loop, UV_RUN_ONCE);
+        ck_assert(report_of(UID).paused);
+    }
+    console_text(UID, text, sizeof(text));
+    ck_assert_ptr_null(strstr(text, "all-is-there"));
+
+    ck_assert_int_eq(vm_supervisor_pause(bench.supervisor, UID, 1, false, NULL), 0);
+    wait_console(UID, "ok all-is-there");
+    (void)wait_phase(UID, PHASE_STOPPED);
+}
+END_TEST
+
 int main(void)
 {
     char path[8192];
@@ -90,6 +120,8 @@ int main(void)
     tcase_set_timeout(tests, 150);
     tcase_add_checked_fixture(tests, setup, end);
     tcase_add_test(tests, a_vm_on_a_full_host_waits_and_goes_on_when_there_is_room);
+    tcase_add_test(tests,
+                   one_that_is_paused_on_a_full_host_stays_so_when_there_is_room);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
 }

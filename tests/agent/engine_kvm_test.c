@@ -704,10 +704,10 @@ struct bad_row {
 };
 
 static const struct bad_row bad[] = {
-    {panics, sizeof(panics), "guest panic"},
+    {panics, sizeof(panics), "guest panic: the guest's kernel panicked"},
     {resets, sizeof(resets), "reset itself"},
     {(const uint8_t *)"\x0f\x01\x1d\0\0\0\0\x0f\x0b", 9,
-     "guest panic"}, /* triple fault */
+     "guest fault: CPU 0 of the guest shut down (triple fault)"},
 };
 
 START_TEST(a_guest_that_fails_has_failed_with_a_reason)

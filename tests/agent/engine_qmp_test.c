@@ -34,6 +34,33 @@ START_TEST(a_program_that_cannot_go_on_says_why)
 }
 END_TEST
 
+START_TEST(a_guest_that_ended_meanwhile_is_told_of_with_its_reason)
+{
+    static const struct {
+        const char *status;
+        enum engine_end end;
+        const char *why;
+    } rows[] = {
+        {"{\"status\": \"guest-panicked\", \"cause\": \"panic\", \"reason\": \"it "
+         "said so\"}",
+         ENGINE_END_GUEST_PANIC, "guest panic: it said so"},
+        {"{\"status\": \"guest-panicked\", \"cause\": \"triple-fault\", \"reason\": "
+         "\"CPU 0 shut down\"}",
+         ENGINE_END_GUEST_FAULT, "guest fault: CPU 0 shut down"},
+        {"{\"status\": \"guest-panicked\"}", ENGINE_END_GUEST_PANIC,
+         "guest panic"}, /* QEMU's */
+    };
+    adopt();
+    greet();
+
+    answer("query-status", "return", rows[_i].status);
+
+    turn_until(&exits);
+    ck_assert_int_eq(end, rows[_i].end);
+    ck_assert_str_eq(why, rows[_i].why);
+}
+END_TEST
+
 START_TEST(a_process_waits_at_the_gate_until_it_is_released)
 {
     struct err err = {0};
@@ -173,6 +200,91 @@ static const struct engine_qmp_kind counting = {.ops = &ops,
                                                 .prepare = engine_qmp_prepared,
                                                 .spawn = spawn};
 
+/* ---- a full disk ---- */
+
+static void say_write_failed(void)
+{
+    static const char text[] =
+        "{\"event\": \"BLOCK_IO_ERROR\", \"data\": {\"action\": \"stop\"}}\r\n"
+        "{\"event\": \"STOP\"}\r\n";
+    ck_assert_int_eq(fd_write_full(peer, text, sizeof(text) - 1), 0);
+}
+
+/* One that stands still until its disk has room. */
+static void adopt_waiting(void)
+{
+    host.waiting_ms = 20;
+    adopt();
+    greet();
+    answer("query-status", "return", "{\"status\": \"running\"}");
+    say_write_failed();
+    turn_until(&waits);
+}
+
+START_TEST(one_that_waits_for_its_disk_is_let_try_again_and_again)
+{
+    adopt_waiting();
+    pauses = 0;
+
+    answer("cont", "return", "{}");
+    say_event("RESUME");
+    say_write_failed();
+    answer("cont", "return", "{}");
+    runs = 0;
+    say_event("RESUME");
+    turn_until(&runs); /* no write has failed since */
+
+    ck_assert_uint_eq(pauses, 0);
+}
+END_TEST
+
+/* Behind a try that was on its way. */
+static long hear_stop(void)
+{
+    char heard[HEARD_SIZE];
+    long id = hear_line(heard);
+    while (strstr(heard, "\"cont\"") != NULL) {
+        answer_to(id, "return", "{}");
+        id = hear_line(heard);
+    }
+    ck_assert_msg(strstr(heard, "\"stop\"") != NULL, "%s", heard);
+    return id;
+}
+
+/* Neither does room let it go on then, nor is it tried. */
+START_TEST(a_pause_of_one_that_waits_for_its_disk_goes_before)
+{
+    adopt_waiting();
+    pauses = 0;
+    ck_assert_int_eq(engine_qmp_pause(run, NULL), 0);
+    const long stop = hear_stop();
+    ck_nothing_is_said(3 *
+                       host.waiting_ms); /* it has not been told that it stands still */
+    answer_to(stop, "return", "{}");
+    turn_until(&pauses);
+
+    ck_nothing_is_said(3 * host.waiting_ms);
+    ck_assert_int_eq(engine_qmp_cont(run, NULL), 0); /* its user's */
+    answer("cont", "return", "{}");
+    runs = 0;
+    say_event("RESUME");
+    turn_until(&runs);
+}
+END_TEST
+
+START_TEST(a_pause_that_is_refused_leaves_it_waiting)
+{
+    adopt_waiting();
+    pauses = 0;
+    ck_assert_int_eq(engine_qmp_pause(run, NULL), 0);
+    answer_to(hear_stop(), "error", "{\"class\": \"GenericError\", \"desc\": \"busy\"}");
+
+    answer("cont", "return", "{}"); /* so it goes on trying */
+
+    ck_assert_uint_eq(pauses, 0);
+}
+END_TEST
+
 #define ROOT_OF(numbers) "[{\"device\": \"root\", \"stats\": {" numbers "}}]"
 
 /* One that runs, and is asked soon. */
@@ -198,12 +310,7 @@ static uint64_t reads_told(void)
 /* While several rounds would begin. */
 static void ck_no_other_is_asked(void)
 {
-    struct pollfd poll_fd = {.fd = peer, .events = POLLIN};
-    const uint64_t end_ms = uv_now(&loop) + 3 * host.stats_ms;
-    while (uv_now(&loop) < end_ms) {
-        uv_run(&loop, UV_RUN_ONCE);
-    }
-    ck_assert_int_eq(poll(&poll_fd, 1, 0), 0);
+    ck_nothing_is_said(3 * host.stats_ms);
 }
 
 START_TEST(a_program_is_asked_what_it_has_counted_one_question_after_the_other)
@@ -214,7 +321,7 @@ START_TEST(a_program_is_asked_what_it_has_counted_one_question_after_the_other)
     ck_no_other_is_asked();
     answer_to(first, "return", ROOT_OF("\"rd_operations\": 3"));
     answer("x-query-device-stats", "return",
-           "[{\"id\": \"nic0\", \"stats\": {\"rx_bytes\": 400}}]");
+           "[{\"id\": \"nic0\", \"stats\": {\"rx_dropped\": 4}}]");
     answer("\"port_exits\"", "return",
            "[{\"provider\": \"berth\", \"stats\": [{\"name\": \"port_exits\", "
            "\"value\": 4}]}]");
@@ -225,7 +332,7 @@ START_TEST(a_program_is_asked_what_it_has_counted_one_question_after_the_other)
 
     const struct vm_stats *stats = engine_qmp_stats(run);
     ck_assert_uint_eq(reads_told(), 5);
-    ck_assert_uint_eq(stats->nics[0].numbers[VM_NIC_RX_BYTES], 400);
+    ck_assert_uint_eq(stats->nics[0].rx_dropped_within, 4);
     ck_assert_uint_eq(stats->exits[VM_EXIT_PORT], 4);
     ck_assert_uint_eq(stats->boot_ns[VM_BOOT_FIRST_RUN], 9);
 }
@@ -324,8 +431,13 @@ int main(void)
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, a_status_that_was_not_told_is_asked_again);
     tcase_add_test(tests, a_program_that_cannot_go_on_says_why);
+    tcase_add_loop_test(tests, a_guest_that_ended_meanwhile_is_told_of_with_its_reason, 0,
+                        3);
     tcase_add_test(tests, a_process_waits_at_the_gate_until_it_is_released);
     tcase_add_test(tests, a_process_at_the_gate_can_be_killed);
+    tcase_add_test(tests, one_that_waits_for_its_disk_is_let_try_again_and_again);
+    tcase_add_test(tests, a_pause_of_one_that_waits_for_its_disk_goes_before);
+    tcase_add_test(tests, a_pause_that_is_refused_leaves_it_waiting);
     tcase_add_test(tests, limits_whose_answer_is_lost_are_told_again);
     tcase_add_test(tests, a_limit_that_is_refused_is_noted_and_harms_nothing);
     tcase_add_test(tests, nothing_is_said_of_no_limits_that_are_refused);

@@ -20,6 +20,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#define HEARD_SIZE 4096
+
 #define GREETING "{\"QMP\": {\"version\": {}, \"capabilities\": []}}\r\n"
 
 static struct temp_dir dir;
@@ -30,17 +32,12 @@ static struct console_ring *console;
 static struct engine_run *run;
 static pid_t child;
 static int listener, peer;
-static unsigned spawns, helds, exits, notes;
+static unsigned spawns, helds, exits, notes, waits, pauses, runs;
 static char note[256];
 static enum engine_end end;
 static char why[ENGINE_REASON_SIZE];
 
 static inline void on_tick(void *context)
-{
-    (void)context;
-}
-
-static inline void ignore(void *context)
 {
     (void)context;
 }
@@ -57,6 +54,25 @@ static inline void on_held(void *context)
 {
     (void)context;
     helds++;
+}
+
+static inline void on_running(void *context)
+{
+    (void)context;
+    runs++;
+}
+
+static inline void on_paused(void *context)
+{
+    (void)context;
+    pauses++;
+}
+
+static inline void on_waiting(void *context, const char *what)
+{
+    (void)context;
+    (void)what;
+    waits++;
 }
 
 static inline void on_exited(void *context, const struct engine_exit *exit)
@@ -76,8 +92,9 @@ static inline void on_noted(void *context, const char *what)
 
 static const struct engine_events events = {.spawned = on_spawned,
                                             .held = on_held,
-                                            .running = ignore,
-                                            .paused = ignore,
+                                            .running = on_running,
+                                            .paused = on_paused,
+                                            .waiting = on_waiting,
                                             .noted = on_noted,
                                             .exited = on_exited};
 
@@ -116,7 +133,7 @@ static inline void setup(void)
 {
     signal(SIGPIPE, SIG_IGN); /* as the daemon does */
     temp_dir_init(&dir);
-    spawns = helds = exits = notes = 0;
+    spawns = helds = exits = notes = waits = pauses = runs = 0;
     child = 0;
     listener = peer = -1;
     ck_assert_int_eq(uv_loop_init(&loop), 0);
@@ -133,9 +150,9 @@ static inline void adopt_kind(const struct engine_qmp_kind *of_kind)
 {
     struct vm_process_identity identity;
     struct err err = {0};
+    (void)signal(SIGTERM, SIG_DFL); /* Check's own handler would end the whole test */
     child = fork();
     if (child == 0) {
-        (void)signal(SIGTERM, SIG_DFL); /* Check's own handler ends the whole test */
         for (;;) {
             pause();
         }
@@ -182,21 +199,39 @@ static inline void turn_until_readable(int fd)
     }
 }
 
-/* Waits for the next command, which has to have these words; its id. */
-static inline long hear(const char *words)
+/* Waits for the next command: its text, and its id. */
+static inline long hear_line(char heard[HEARD_SIZE])
 {
-    char heard[4096];
     size_t used = 0;
     do {
         turn_until_readable(peer);
         ck_assert_int_eq((int)read(peer, heard + used, 1), 1);
-    } while (heard[used++] != '\n' && used < sizeof(heard) - 1);
+    } while (heard[used++] != '\n' && used < HEARD_SIZE - 1);
     heard[used] = '\0';
-    ck_assert_msg(strstr(heard, words) != NULL, "not %s: %s", words, heard);
     const char *id = strstr(heard, "\"id\": ");
     id = id != NULL ? id : strstr(heard, "\"id\":");
     ck_assert_ptr_nonnull(id);
     return strtol(strchr(id, ':') + 1, NULL, 10);
+}
+
+/* It has to have these words. */
+static inline long hear(const char *words)
+{
+    char heard[HEARD_SIZE];
+    const long id = hear_line(heard);
+    ck_assert_msg(strstr(heard, words) != NULL, "not %s: %s", words, heard);
+    return id;
+}
+
+/* To the peer, for so long. */
+static inline void ck_nothing_is_said(uint64_t for_ms)
+{
+    struct pollfd poll_fd = {.fd = peer, .events = POLLIN};
+    const uint64_t end_ms = uv_now(&loop) + for_ms;
+    while (uv_now(&loop) < end_ms) {
+        uv_run(&loop, UV_RUN_ONCE);
+    }
+    ck_assert_int_eq(poll(&poll_fd, 1, 0), 0);
 }
 
 static inline void answer_to(long id, const char *key, const char *value)

@@ -43,6 +43,7 @@ struct bench {
     uint64_t deadline_ms;
     uint64_t ending_ms;                       /* of the engine; 0: as always */
     uint64_t stats_ms;                        /* likewise */
+    uint64_t waiting_ms;                      /* likewise */
     void (*snapshots_changed)(void *context); /* NULL: nobody asks */
     uint64_t upkeep_ms;                       /* 0: as always */
     unsigned epochs_max;
@@ -77,7 +78,8 @@ static inline void open_supervisor(void)
                  .kvm = bench.kvm,
                  .first_uid = bench.first_uid,
                  .ending_ms = bench.ending_ms,
-                 .stats_ms = bench.stats_ms},
+                 .stats_ms = bench.stats_ms,
+                 .waiting_ms = bench.waiting_ms},
         .folder = bench.dir.path,
         .engines = bench.engines,
         .epochs_max = bench.epochs_max,

@@ -235,9 +235,14 @@ static const struct end_row ends[] = {
     {off, sizeof(off),
      "\"event\":\"SHUTDOWN\",\"data\":{\"guest\":true,\"reason\":\"guest-shutdown\"}",
      "\"status\":\"shutdown\""},
-    {panic, sizeof(panic), "\"event\":\"GUEST_PANICKED\"",
-     "\"status\":\"guest-panicked\""},
-    {fault, sizeof(fault), "triple fault", "\"status\":\"guest-panicked\""},
+    {panic, sizeof(panic),
+     "\"event\":\"GUEST_PANICKED\",\"data\":{\"action\":\"pause\",\"info\":{"
+     "\"type\":\"berth\",\"cause\":\"panic\",\"reason\":\"the guest's kernel "
+     "panicked\"}}",
+     "\"status\":\"guest-panicked\",\"running\":false,\"singlestep\":false,\"reason\":"
+     "\"the guest's kernel panicked\",\"cause\":\"panic\""},
+    {fault, sizeof(fault), "\"cause\":\"triple-fault\",\"reason\":\"CPU 0 of the guest",
+     "(triple fault)\",\"cause\":\"triple-fault\""},
 };
 
 START_TEST(an_end_is_told_and_stays_to_be_asked_for)
