@@ -150,7 +150,7 @@ static void write_nics(struct bytes_writer *writer,
 {
     for (uint32_t i = 0; i < row->stats->nic_count; i++) {
         const struct vm_nic_stats *nic = &row->stats->nics[i];
-        if (!nic->kernel && vm_stats_is_told(nic->told, family->number)) {
+        if (vm_stats_is_told(nic->told, family->number)) {
             write_head(writer, family->name, "", row);
             bytes_write_format(writer, ",nic=\"%" PRIu32 "\"} %" PRIu64 "\n", i,
                                nic->numbers[family->number]);
@@ -225,7 +225,7 @@ static const struct family families[] = {
      "Requests that the disk could not do (failed), or that were refused before it was "
      "asked (invalid).",
      write_errors, 0, 0},
-    NIC("rx_bytes", VM_NIC_RX_BYTES, "Bytes to each VM, without headers of the device."),
+    NIC("rx_bytes", VM_NIC_RX_BYTES, "Bytes to each VM, as its host's device counts."),
     NIC("rx_packets", VM_NIC_RX_PACKETS, "Packets to each VM."),
     NIC("rx_dropped", VM_NIC_RX_DROPPED, "Packets to each VM that were dropped."),
     NIC("tx_bytes", VM_NIC_TX_BYTES, "Bytes from each VM, likewise."),

@@ -3,8 +3,9 @@
  * Shapes: `struct vm_metrics` gathers the VMs of a host, one after the other, then writes
  * them a family at a time, as the exposition format has it. Which family has which
  * numbers is a table in the source; a number that was not told has no sample. Units:
- * seconds and bytes, of what the VM's program has counted since it began: a VM that
- * starts anew begins at 0, as counters may. Threads: none of its own. Ownership: names
+ * seconds and bytes, of what the VM's program has counted since it began, and its taps
+ * since they were made: a VM that starts anew, or elsewhere, begins at 0, as counters
+ * may. Threads: none of its own. Ownership: names
  * and numbers are borrowed until the text is written. Errors: none; a VM for which there
  * is no memory is left out. Limits: VM_METRICS_SIZE_MAX of text and one family of one VM
  * more; what does not fit is left out by a VM's whole family, latencies first. How often

@@ -50,7 +50,7 @@ static void fill(struct msg_vm_seen *seen, const struct vm_stats *stats)
     }
     for (uint32_t i = 0; i < stats->nic_count; i++) {
         const struct vm_nic_stats *nic = &stats->nics[i];
-        if (vm_stats_is_told(nic->told, VM_NIC_RX_BYTES) && !nic->kernel) {
+        if (vm_stats_is_told(nic->told, VM_NIC_RX_BYTES)) {
             seen->nics_counted = true;
             seen->nic_rx_bytes += nic->numbers[VM_NIC_RX_BYTES];
             seen->nic_tx_bytes += nic->numbers[VM_NIC_TX_BYTES];

@@ -1,6 +1,7 @@
 #include "agent/vm_stats.h"
 
 #include "base/cleanup.h"
+#include "base/require.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -146,13 +147,6 @@ void vm_stats_take_disks(struct vm_stats *stats, const json_t *answer)
 
 /* ---- devices ---- */
 
-static const char *const nic_members[VM_NIC_NUMBER_COUNT] = {
-    [VM_NIC_RX_BYTES] = "rx_bytes",         [VM_NIC_RX_PACKETS] = "rx_packets",
-    [VM_NIC_RX_DROPPED] = "rx_dropped",     [VM_NIC_TX_BYTES] = "tx_bytes",
-    [VM_NIC_TX_PACKETS] = "tx_packets",     [VM_NIC_TX_DROPPED] = "tx_dropped",
-    [VM_NIC_KERNEL_PAIRS] = "kernel_pairs",
-};
-
 void vm_stats_take_devices(struct vm_stats *stats, const json_t *answer)
 {
     for (size_t i = 0; i < json_array_size(answer); i++) {
@@ -161,11 +155,28 @@ void vm_stats_take_devices(struct vm_stats *stats, const json_t *answer)
             place_of(json_member_text(item, "id", ""), "nic", stats->nic_count);
         if (place < stats->nic_count) {
             struct vm_nic_stats *nic = &stats->nics[place];
-            take_members(json_object_get(item, "stats"), nic_members, VM_NIC_NUMBER_COUNT,
-                         nic->numbers, &nic->told);
-            nic->kernel = nic->kernel || nic->numbers[VM_NIC_KERNEL_PAIRS] > 0;
+            const json_t *numbers = json_object_get(item, "stats");
+            (void)take_number(json_object_get(numbers, "rx_dropped"),
+                              &nic->rx_dropped_within); /* or it stays, as all does */
+            (void)take_number(json_object_get(numbers, "tx_dropped"),
+                              &nic->tx_dropped_within);
         }
     }
+}
+
+void vm_stats_take_traffic(struct vm_stats *stats,
+                           uint32_t nic,
+                           const struct tap_traffic *traffic)
+{
+    REQUIRE(nic < stats->nic_count);
+    struct vm_nic_stats *into = &stats->nics[nic];
+    into->told = (UINT32_C(1) << VM_NIC_NUMBER_COUNT) - 1;
+    into->numbers[VM_NIC_RX_BYTES] = traffic->rx_bytes;
+    into->numbers[VM_NIC_RX_PACKETS] = traffic->rx_packets;
+    into->numbers[VM_NIC_RX_DROPPED] = traffic->rx_dropped + into->rx_dropped_within;
+    into->numbers[VM_NIC_TX_BYTES] = traffic->tx_bytes;
+    into->numbers[VM_NIC_TX_PACKETS] = traffic->tx_packets;
+    into->numbers[VM_NIC_TX_DROPPED] = traffic->tx_dropped + into->tx_dropped_within;
 }
 
 /* ---- CPUs ---- */

@@ -1,4 +1,5 @@
-/* What a VM's program has counted since it began: its disks, NICs, exits and its start.
+/* What a VM's program has counted since it began: its disks, exits and its start; and
+ * what the taps of its NICs have, since they were made.
  *
  * Pure: reads answers of QMP that somebody else has asked for (docs/vmm-statistics.md)
  * into numbers, and knows nothing of who asks or who is told. Shapes: `struct vm_stats`
@@ -13,6 +14,7 @@
 
 #include "agent/engine.h"
 #include "base/json.h"
+#include "net/tap.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -62,14 +64,16 @@ enum vm_nic_number {
     VM_NIC_TX_BYTES,
     VM_NIC_TX_PACKETS,
     VM_NIC_TX_DROPPED,
-    VM_NIC_KERNEL_PAIRS, /* now: what the kernel moves is in none of these numbers */
     VM_NIC_NUMBER_COUNT
 };
 
 struct vm_nic_stats {
     uint32_t told;
-    bool kernel; /* the kernel has moved packets: the other numbers are not all */
     uint64_t numbers[VM_NIC_NUMBER_COUNT];
+    /* Of packets that the program took and dropped; in the numbers from the next look at
+     * the tap on. */
+    uint64_t rx_dropped_within;
+    uint64_t tx_dropped_within;
 };
 
 /* Why a CPU left the guest for the program. */
@@ -131,6 +135,11 @@ void vm_stats_take_devices(struct vm_stats *stats, const json_t *answer);
 void vm_stats_take_exits(struct vm_stats *stats, const json_t *answer);
 /* x-query-boot */
 void vm_stats_take_boot(struct vm_stats *stats, const json_t *answer);
+
+/* What the tap of a NIC has counted; nic below nic_count. */
+void vm_stats_take_traffic(struct vm_stats *stats,
+                           uint32_t nic,
+                           const struct tap_traffic *traffic);
 
 /* Whether an answer had this number, of the `told` beside it. */
 static inline bool vm_stats_is_told(uint32_t told, unsigned number)

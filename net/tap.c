@@ -13,6 +13,7 @@
 #include <linux/if_tun.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -44,7 +45,13 @@ static unsigned number_of(const struct nlattr *outer, int type)
     return found == NULL ? 0 : nla_get_u32(found);
 }
 
-static int facts_ask(const char *name, struct tap_facts *ret_facts)
+/* The kernel's word for one link. */
+union answer {
+    struct nlmsghdr head;
+    char room[ANSWER_BYTES];
+};
+
+static int link_ask(const char *name, union answer *answer)
 {
     struct {
         struct nlmsghdr head;
@@ -53,10 +60,6 @@ static int facts_ask(const char *name, struct tap_facts *ret_facts)
                            .nlmsg_type = RTM_GETLINK,
                            .nlmsg_flags = NLM_F_REQUEST},
                   .link = {.ifi_index = (int)if_nametoindex(name)}};
-    union {
-        struct nlmsghdr head;
-        char room[ANSWER_BYTES];
-    } answer;
     if (question.link.ifi_index == 0) {
         return -errno;
     }
@@ -64,12 +67,21 @@ static int facts_ask(const char *name, struct tap_facts *ret_facts)
     if (fd < 0 || send(fd, &question, sizeof(question), 0) < 0) {
         return -errno;
     }
-    const ssize_t size = recv(fd, &answer, sizeof(answer), 0);
+    const ssize_t size = recv(fd, answer, sizeof(*answer), 0);
     if (size < 0) {
         return -errno;
     }
-    if (!NLMSG_OK(&answer.head, (size_t)size) || answer.head.nlmsg_type != RTM_NEWLINK) {
-        return -ENODEV; /* it went meanwhile */
+    return NLMSG_OK(&answer->head, (size_t)size) && answer->head.nlmsg_type == RTM_NEWLINK
+               ? 0
+               : -ENODEV; /* it went meanwhile */
+}
+
+static int facts_ask(const char *name, struct tap_facts *ret_facts)
+{
+    union answer answer;
+    int r = link_ask(name, &answer);
+    if (r < 0) {
+        return r;
     }
     const struct nlattr *info =
         nlmsg_find_attr(&answer.head, sizeof(struct ifinfomsg), IFLA_LINKINFO);
@@ -79,6 +91,31 @@ static int facts_ask(const char *name, struct tap_facts *ret_facts)
         (struct tap_facts){.has_queues = queues != NULL && nla_get_u8(queues) != 0,
                            .held_count = number_of(tun, IFLA_TUN_NUM_QUEUES) +
                                          number_of(tun, IFLA_TUN_NUM_DISABLED_QUEUES)};
+    return 0;
+}
+
+int tap_traffic_read(const char *name, struct tap_traffic *ret_traffic)
+{
+    union answer answer;
+    struct rtnl_link_stats64 counted;
+    int r = link_ask(name, &answer);
+    if (r < 0) {
+        return r;
+    }
+    const struct nlattr *found =
+        nlmsg_find_attr(&answer.head, sizeof(struct ifinfomsg), IFLA_STATS64);
+    const size_t least =
+        offsetof(struct rtnl_link_stats64, tx_dropped) + sizeof(counted.tx_dropped);
+    if (found == NULL || (size_t)nla_len(found) < least) {
+        return -ENODATA;
+    }
+    memcpy(&counted, nla_data(found), least); /* the rest depends on the kernel */
+    *ret_traffic = (struct tap_traffic){.rx_bytes = counted.tx_bytes,
+                                        .rx_packets = counted.tx_packets,
+                                        .rx_dropped = counted.tx_dropped,
+                                        .tx_bytes = counted.rx_bytes,
+                                        .tx_packets = counted.rx_packets,
+                                        .tx_dropped = counted.rx_dropped};
     return 0;
 }
 

@@ -13,12 +13,27 @@
 #include "base/err.h"
 
 #include <stdbool.h>
+#include <stdint.h>
+
+/* What has gone through a device since it was made, whoever carried it, as the VM sees
+ * it: rx is to the VM, which the kernel counts as what the device has sent. Bytes are of
+ * Ethernet frames. */
+struct tap_traffic {
+    uint64_t rx_bytes;
+    uint64_t rx_packets;
+    uint64_t rx_dropped; /* nobody took them out of the device in time */
+    uint64_t tx_bytes;
+    uint64_t tx_packets;
+    uint64_t tx_dropped;
+};
 
 /* Makes the device (once made, it stays until its link is removed). */
 int tap_create(const char *name, struct err *err);
 
 /* Whether it is one of several queues; false for what is not there. */
 bool tap_has_queues(const char *name);
+
+int tap_traffic_read(const char *name, struct tap_traffic *ret_traffic);
 
 /* Opens up to `most` queues of the device's other end, close-on-exec and non-blocking:
  * their number, which is 1 for a device of one queue, or -errno. */

@@ -47,6 +47,8 @@ static void ck_nothing_told(void)
         }
     }
     ck_assert_uint_eq(stats.nics[0].told | stats.nics[1].told, 0);
+    ck_assert_uint_eq(stats.nics[0].rx_dropped_within | stats.nics[0].tx_dropped_within,
+                      0);
     ck_assert_uint_eq(stats.exits_told | stats.boot_told, 0);
 }
 
@@ -141,31 +143,39 @@ START_TEST(a_histogram_whose_sum_has_no_place_is_passed_over)
 }
 END_TEST
 
-START_TEST(every_number_of_a_nic_is_taken_and_of_no_other_device)
+START_TEST(a_nics_numbers_are_its_taps_with_what_its_program_has_dropped)
 {
+    static const struct tap_traffic traffic = {400, 4, 1, 500, 5, 2};
     take(vm_stats_take_devices,
-         "[{\"id\": \"nic1\", \"driver\": \"virtio-net\", \"stats\": {\"rx_packets\": 4,"
-         " \"rx_bytes\": 400, \"rx_dropped\": 1, \"tx_packets\": 5, \"tx_bytes\": 500,"
-         " \"tx_dropped\": 2, \"kernel_pairs\": 0}},"
-         " {\"id\": \"nic2\", \"stats\": {\"rx_bytes\": 1}},"
-         " {\"id\": \"serial\", \"stats\": {\"rx_bytes\": 1}}]");
+         "[{\"id\": \"nic1\", \"driver\": \"virtio-net\", \"stats\": {\"rx_packets\": 9,"
+         " \"rx_bytes\": 900, \"rx_dropped\": 10, \"tx_packets\": 9, \"tx_bytes\": 900,"
+         " \"tx_dropped\": 20, \"kernel_pairs\": 0}},"
+         " {\"id\": \"nic2\", \"stats\": {\"rx_dropped\": 1}},"
+         " {\"id\": \"serial\", \"stats\": {\"rx_dropped\": 1}}]");
+    ck_assert_uint_eq(stats.nics[1].told, 0);
 
-    static const uint64_t want[] = {400, 4, 1, 500, 5, 2, 0};
+    vm_stats_take_traffic(&stats, 1, &traffic);
+
+    static const uint64_t want[] = {400, 4, 11, 500, 5, 22};
     for (unsigned i = 0; i < VM_NIC_NUMBER_COUNT; i++) {
         ck_assert(vm_stats_is_told(stats.nics[1].told, i));
         ck_assert_uint_eq(stats.nics[1].numbers[i], want[i]);
     }
-    ck_assert(!stats.nics[1].kernel);
     ck_assert_uint_eq(stats.nics[0].told, 0);
 }
 END_TEST
 
-START_TEST(a_nic_whose_packets_the_kernel_has_moved_stays_one)
+START_TEST(a_nic_whose_packets_the_kernel_moves_tells_as_much)
 {
-    take(vm_stats_take_devices, "[{\"id\": \"nic0\", \"stats\": {\"kernel_pairs\": 2}}]");
-    take(vm_stats_take_devices, "[{\"id\": \"nic0\", \"stats\": {\"kernel_pairs\": 0}}]");
+    static const struct tap_traffic traffic = {400, 4, 1, 500, 5, 2};
+    take(vm_stats_take_devices,
+         "[{\"id\": \"nic0\", \"stats\": {\"rx_dropped\": 0, \"kernel_pairs\": 2}}]");
 
-    ck_assert(stats.nics[0].kernel);
+    vm_stats_take_traffic(&stats, 0, &traffic);
+
+    ck_assert_uint_eq(stats.nics[0].numbers[VM_NIC_RX_BYTES], 400);
+    ck_assert_uint_eq(stats.nics[0].numbers[VM_NIC_TX_PACKETS], 5);
+    ck_assert_uint_eq(stats.nics[0].numbers[VM_NIC_TX_DROPPED], 2);
 }
 END_TEST
 
@@ -212,8 +222,8 @@ static const char *const odd[] = {
      " \"wr_bytes\": \"9\", \"wr_operations\": null, \"rd_latency_histogram\": 3,"
      " \"wr_latency_histogram\": {\"boundaries\": [], \"bins\": []}}}]"),
     "[{\"device\": \"other\", \"stats\": {\"rd_operations\": 1}}]",
-    "[{\"id\": \"nic0\", \"stats\": {\"rx_bytes\": -5, \"tx_bytes\": true}}]",
-    "[{\"id\": \"nic00\", \"stats\": {\"rx_bytes\": 5}}]",
+    "[{\"id\": \"nic0\", \"stats\": {\"rx_dropped\": -5, \"tx_dropped\": true}}]",
+    "[{\"id\": \"nic00\", \"stats\": {\"rx_dropped\": 5}}]",
     ("[{\"provider\": \"berth\", \"stats\": [{\"name\": \"port_exits\", \"value\": -4},"
      " {\"name\": \"end_exits\", \"value\": [1]}, {\"value\": 3}, 5]}]"),
     "[{\"provider\": \"berth\", \"stats\": {\"name\": \"port_exits\", \"value\": 4}}]",
@@ -252,8 +262,8 @@ int main(void)
     tcase_add_test(tests, a_histogram_is_taken_whole);
     tcase_add_test(tests, a_histogram_of_another_shape_is_passed_over);
     tcase_add_test(tests, a_histogram_whose_sum_has_no_place_is_passed_over);
-    tcase_add_test(tests, every_number_of_a_nic_is_taken_and_of_no_other_device);
-    tcase_add_test(tests, a_nic_whose_packets_the_kernel_has_moved_stays_one);
+    tcase_add_test(tests, a_nics_numbers_are_its_taps_with_what_its_program_has_dropped);
+    tcase_add_test(tests, a_nic_whose_packets_the_kernel_moves_tells_as_much);
     tcase_add_test(tests, exits_are_those_of_all_cpus_and_are_not_added_up_over_answers);
     tcase_add_test(tests, phases_of_a_start_are_taken);
     tcase_add_loop_test(tests, what_ought_not_to_be_said_is_passed_over, 0,

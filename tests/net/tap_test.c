@@ -1,5 +1,5 @@
 /* Goal: a tap made for a VM stays, is opened with virtio headers, and by one at a time,
- * who may have several of its queues.
+ * who may have several of its queues; what goes through it is told as that one sees it.
  * Method: in a network namespace of each test's own (root). */
 #include "base/cleanup.h"
 #include "net/netlink.h"
@@ -10,12 +10,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/if_packet.h>
 #include <linux/if_tun.h>
 #include <net/if.h>
 #include <sched.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 static void setup(void)
@@ -126,6 +129,79 @@ START_TEST(opening_what_is_not_there_makes_nothing)
 }
 END_TEST
 
+#define FRAME_BYTES  64u
+#define HEADER_BYTES 10u
+
+/* A link-local frame of the host's goes to the tap's other end, and back. */
+START_TEST(traffic_is_told_as_the_vm_sees_it)
+{
+    struct tap_traffic before;
+    struct tap_traffic after;
+    struct netlink *netlink = NULL;
+    struct sockaddr_ll to = {.sll_family = AF_PACKET, .sll_halen = 6};
+    const uint8_t frame[HEADER_BYTES + FRAME_BYTES] = {0}; /* for nobody */
+    ck_assert_int_eq(tap_create("bt1", NULL), 0);
+    CLEANUP_FD int fd = open_one("bt1", NULL);
+    ck_assert_int_eq(netlink_open(&netlink, NULL), 0);
+    ck_assert_int_eq(netlink_link_up(netlink, "bt1", true, NULL), 0);
+    netlink_close(netlink);
+    to.sll_ifindex = (int)if_nametoindex("bt1");
+    CLEANUP_FD int host = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
+    ck_assert_int_eq(tap_traffic_read("bt1", &before), 0);
+
+    for (unsigned i = 0; i < 3; i++) {
+        ck_assert_int_eq((int)write(fd, frame, sizeof(frame)), (int)sizeof(frame));
+    }
+    ck_assert_int_eq((int)sendto(host, frame, FRAME_BYTES, 0,
+                                 (struct sockaddr *)(void *)&to, sizeof(to)),
+                     (int)FRAME_BYTES);
+    uint8_t taken[2048];
+    uint64_t rx_packets = 0;
+    uint64_t rx_bytes = 0;
+    bool seen = false;
+    while (!seen) { /* the kernel greets a link that comes up, too */
+        const ssize_t size = read(fd, taken, sizeof(taken));
+        ck_assert_int_gt(size, (int)HEADER_BYTES);
+        rx_packets++;
+        rx_bytes += (uint64_t)size - HEADER_BYTES;
+        seen = memcmp(taken + HEADER_BYTES, frame, FRAME_BYTES) == 0;
+    }
+
+    ck_assert_int_eq(tap_traffic_read("bt1", &after), 0);
+    ck_assert_uint_eq(after.tx_packets - before.tx_packets, 3);
+    ck_assert_uint_eq(after.tx_bytes - before.tx_bytes, 3 * FRAME_BYTES);
+    ck_assert_uint_eq(after.rx_packets - before.rx_packets, rx_packets);
+    ck_assert_uint_eq(after.rx_bytes - before.rx_bytes, rx_bytes);
+    ck_assert_int_eq(tap_traffic_read("bt2", &after), -ENODEV);
+}
+END_TEST
+
+/* What nobody takes is dropped when the queue is full. */
+START_TEST(what_the_vm_does_not_take_is_dropped)
+{
+    struct tap_traffic traffic;
+    struct netlink *netlink = NULL;
+    struct sockaddr_ll to = {.sll_family = AF_PACKET, .sll_halen = 6};
+    const uint8_t frame[FRAME_BYTES] = {0};
+    ck_assert_int_eq(tap_create("bt1", NULL), 0);
+    CLEANUP_FD int fd = open_one("bt1", NULL);
+    ck_assert_int_eq(netlink_open(&netlink, NULL), 0);
+    ck_assert_int_eq(netlink_link_up(netlink, "bt1", true, NULL), 0);
+    netlink_close(netlink);
+    to.sll_ifindex = (int)if_nametoindex("bt1");
+    CLEANUP_FD int host = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
+
+    do { /* its queue holds some hundreds */
+        (void)sendto(host, frame, sizeof(frame), 0, (struct sockaddr *)(void *)&to,
+                     sizeof(to));
+        ck_assert_int_eq(tap_traffic_read("bt1", &traffic), 0);
+    } while (traffic.rx_dropped == 0);
+
+    ck_assert_uint_eq(traffic.rx_packets, 0);
+    ck_assert_uint_eq(traffic.tx_packets + traffic.tx_dropped, 0);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("tap");
@@ -136,6 +212,8 @@ static Suite *suite(void)
     tcase_add_test(c, a_second_holder_is_refused);
     tcase_add_test(c, one_holder_may_have_several_queues);
     tcase_add_test(c, a_tap_of_the_release_before_has_one_queue);
+    tcase_add_test(c, traffic_is_told_as_the_vm_sees_it);
+    tcase_add_test(c, what_the_vm_does_not_take_is_dropped);
     tcase_add_test(c, opening_what_is_not_there_makes_nothing);
     suite_add_tcase(s, c);
     return s;
