@@ -5,9 +5,10 @@
  * well under KVM_PROBE_NATIVE_MS, an interpreter ten times as long. At
  * KVM_PROBE_DEADLINE_MS a watcher thread kicks the vCPU out. A busy machine can only make
  * it slower: what is timed is shorter than a turn of other tasks, the best of
- * KVM_PROBE_TRIES counts, and the first one that is good enough is the last. Any ioctl that fails means none, and
- * the reason says which and why. Blocks until done: call it at start. Threads: any, one
- * at a time (uses SIGURG with its own handler for the kick, restored afterwards).
+ * KVM_PROBE_TRIES counts, and the first one that is good enough is the last. Any ioctl
+ * that fails means none, and the reason says which and why. Blocks until done: call it at
+ * start. Threads: any, one at a time (uses SIGURG with its own handler for the kick,
+ * restored afterwards).
  */
 #pragma once
 

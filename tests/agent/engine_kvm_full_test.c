@@ -120,8 +120,7 @@ int main(void)
     tcase_set_timeout(tests, 150);
     tcase_add_checked_fixture(tests, setup, end);
     tcase_add_test(tests, a_vm_on_a_full_host_waits_and_goes_on_when_there_is_room);
-    tcase_add_test(tests,
-                   one_that_is_paused_on_a_full_host_stays_so_when_there_is_room);
+    tcase_add_test(tests, one_that_is_paused_on_a_full_host_stays_so_when_there_is_room);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
 }

@@ -294,6 +294,7 @@ static void adopt_to_ask(const struct engine_qmp_kind *of_kind)
     vm.disk_count = 1;
     vm.nic_count = 1;
     (void)snprintf(vm.disks[0].name, sizeof(vm.disks[0].name), "root");
+    (void)snprintf(vm.nics[0].tap, sizeof(vm.nics[0].tap), "lo"); /* counts as a tap */
     adopt_kind(of_kind);
     greet();
     answer("query-status", "return", "{\"status\": \"running\"}");
@@ -333,6 +334,8 @@ START_TEST(a_program_is_asked_what_it_has_counted_one_question_after_the_other)
     const struct vm_stats *stats = engine_qmp_stats(run);
     ck_assert_uint_eq(reads_told(), 5);
     ck_assert_uint_eq(stats->nics[0].rx_dropped_within, 4);
+    ck_assert(vm_stats_is_told(stats->nics[0].told, VM_NIC_TX_BYTES));
+    ck_assert_uint_ge(stats->nics[0].numbers[VM_NIC_RX_DROPPED], 4);
     ck_assert_uint_eq(stats->exits[VM_EXIT_PORT], 4);
     ck_assert_uint_eq(stats->boot_ns[VM_BOOT_FIRST_RUN], 9);
 }
