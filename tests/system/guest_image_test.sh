@@ -105,6 +105,7 @@ guest_is_up
 status_is /nothing 404
 status_is '/burn?seconds=1x' 400
 status_is '/burn?seconds=601;reboot' 400
+status_is '/crash?how=burn' 400
 status_is '/fetch?url=file:///etc/passwd' 400
 status_is '/fetch?url=http://10.0.2.15/$(reboot)' 400
 status_is '/fetch?url=http://10.0.2.15:81/' 502
