@@ -311,8 +311,6 @@ wait_for 90 "the VM to stop" vm_is stopped
 berth_on start web-1 -t shop || fail "no start"
 wait_for 240 "the VM to be ready" vm_is ready
 answer healthz >said; grep -q ok said || fail "no answer"
-shows web-1 x; cat shown # DEBUG
-tail -n 60 h1/berthd.log # DEBUG
 
 check "how a guest crashed is told: its kernel's panic, and a CPU that shut down"
 crash() { # HOW REASON
@@ -323,7 +321,7 @@ crash() { # HOW REASON
         jq '.items[] | select(.metadata.name == \"web-2\") | .status.epoch') -gt $run ]"
     shows web-2 "$2" || fail "no word of it: $(cat shown)"
 }
-crash panic "guest panic: the guest's kernel panicked; console: .*anic"
+crash panic "guest panic: the guest's kernel panicked"
 crash reset 'guest fault: CPU 0 of the guest shut down (triple fault)'
 cat shown
 
