@@ -763,7 +763,7 @@ static const struct snapshot *the_snapshot(void)
 }
 
 /* A VM that runs on the only host, at the level of snapshots. */
-static void vm_runs(void)
+static void vm_runs(unsigned disk_count)
 {
     plane.hosts[0].level_max = LEVEL_SNAPSHOTS;
     RACK_WAIT(level() == LEVEL_SNAPSHOTS);
@@ -774,6 +774,14 @@ static void vm_runs(void)
     (void)snprintf(template->spec.image, NAME_SIZE, "linux");
     template->spec.engine = ENGINE_FAKE;
     template->spec.memory.size_bytes = 64 * MIB;
+    for (unsigned i = 0; i < disk_count; i++) {
+        struct disk_spec *disk = record_list_add(
+            &disk_spec_record, (struct record_list *)&template->spec.disks);
+        ck_assert_ptr_nonnull(disk);
+        (void)snprintf(disk->name, NAME_SIZE, "data");
+        disk->from = DISK_EMPTY;
+        disk->size_bytes = 64 * MIB;
+    }
     ck_assert_int_eq(plane_put(KIND_TEMPLATE, template), 0);
     struct command command;
     command_init(&command, COMMAND_ADMIT_VM);
@@ -814,10 +822,26 @@ static int64_t reads_a_second(void)
     return told;
 }
 
+/* A VM with no disk has read nothing, which is no news. */
+START_TEST(of_no_disks_no_rate_is_told)
+{
+    plane_start();
+    vm_runs(0);
+    for (unsigned i = 0; i < 2; i++) {
+        plane.hosts[0].counted_ms = 70000 + 2000 * i;
+        const uint64_t next = plane.hosts[0].sequence + 2; /* one of them has it */
+        RACK_WAIT(plane.hosts[0].acked >= next);
+    }
+
+    ck_assert_int_eq(reads_a_second(), -1);
+    plane_stop();
+}
+END_TEST
+
 START_TEST(what_a_vm_does_a_second_is_told_of_two_totals)
 {
     plane_start();
-    vm_runs();
+    vm_runs(1);
     plane.hosts[0].counted_ms = 70000;
     plane.hosts[0].disk_reads = 100;
     const uint64_t first = plane.hosts[0].sequence + 2; /* one of them has it */
@@ -838,7 +862,7 @@ END_TEST
 START_TEST(a_pause_is_ordered_and_taken_as_the_host_says)
 {
     plane_start();
-    vm_runs();
+    vm_runs(0);
     ck_assert_uint_eq(the_vm()->status.engine, ENGINE_FAKE);
 
     ck_assert_int_eq(pause_the_vm(true), 0);
@@ -870,7 +894,7 @@ START_TEST(a_snapshot_is_what_its_host_says)
 {
     struct msg_snapshot_seen *seen = &plane.hosts[0].snapshot;
     plane_start();
-    vm_runs();
+    vm_runs(0);
     have_it_saved();
 
     *seen = (struct msg_snapshot_seen){.snapshot = the_snapshot()->meta.uid,
@@ -917,7 +941,7 @@ START_TEST(a_run_that_has_begun_unseen_is_told_of_when_it_has_ended)
 {
     struct command command;
     plane_start();
-    vm_runs();
+    vm_runs(0);
     have_it_saved();
     goes_back();
     command_init(&command, COMMAND_EVICT_VM);
@@ -969,6 +993,7 @@ int main(void)
     tcase_add_test(tests, no_orders_are_written_for_a_host_that_is_away);
     tcase_add_test(tests, the_link_of_a_host_that_is_owed_its_orders_asks_for_them);
     tcase_add_test(tests, who_is_behind_large_orders_is_told_in_another_turn);
+    tcase_add_test(tests, of_no_disks_no_rate_is_told);
     tcase_add_test(tests, what_a_vm_does_a_second_is_told_of_two_totals);
     tcase_add_test(tests, a_pause_is_ordered_and_taken_as_the_host_says);
     tcase_add_test(tests, who_is_heard_is_told_of_the_newest_revision);
