@@ -2,6 +2,7 @@
 
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "base/log.h"
 #include "base/require.h"
 
 #include <errno.h>
@@ -15,6 +16,8 @@
 /* Of what a driver accepts, this changes how rings and packets are to be read. */
 #define RING_FEATURES  (VIRTIO_F_COMMON | MERGES_BUFFERS)
 #define MERGES_BUFFERS (UINT64_C(1) << 15) /* VIRTIO_NET_F_MRG_RXBUF */
+/* The kernel's headers give some names of features to their numbers. */
+_Static_assert(RING_FEATURES == UINT64_C(0x130008000), "bits 15, 28, 29 and 32");
 
 #define DESCRIPTOR_BYTES 16u
 #define AVAILABLE_BYTES  2u
@@ -261,6 +264,16 @@ static int rings_start(struct vhost_pair *pair, int tap_fd)
     return r;
 }
 
+/* Once: a guest may begin as often as it likes. */
+static void refusal_tell(struct vhost_pair *pair, int code)
+{
+    if (!pair->refusal_told) {
+        pair->refusal_told = true;
+        log_info("vmm", "a pair of a NIC's queues is served without the kernel's help",
+                 KV_U64("queue", pair->first_queue), KV_STR("why", err_sentence(code)));
+    }
+}
+
 bool vhost_pair_start(struct vhost_pair *pair, int tap_fd)
 {
     if (pair->runs || !is_possible(pair)) {
@@ -269,7 +282,9 @@ bool vhost_pair_start(struct vhost_pair *pair, int tap_fd)
     for (unsigned ring = 0; ring < VHOST_RINGS; ring++) {
         doorbell_take(pair, ring);
     }
-    if (rings_start(pair, tap_fd) < 0) {
+    const int r = rings_start(pair, tap_fd);
+    if (r < 0) {
+        refusal_tell(pair, r);
         backends_drop(pair);
         for (unsigned ring = 0; ring < VHOST_RINGS; ring++) {
             doorbell_give(pair, ring);

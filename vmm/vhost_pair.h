@@ -35,6 +35,7 @@ struct vhost_pair {
     uint64_t features;
     bool runs;
     bool is_refused; /* the kernel did not take it: not asked again until the reset */
+    bool refusal_told;
     /* by ring; -1: none */
     int kicks[VHOST_RINGS]; /* doorbells of our own, where none is lent */
     int calls[VHOST_RINGS]; /* interrupts that come by us */

@@ -287,7 +287,7 @@ int virtio_device_restore(struct virtio_device *device,
     const uint8_t status = bytes_read_u8(reader);
     const uint32_t generation = bytes_read_u32(reader);
     const uint32_t queue_count = bytes_read_u32(reader);
-    if (reader->error != 0 || !status_sound(status) || !(offered & VIRTIO_F_VERSION_1)) {
+    if (reader->error != 0 || !status_sound(status) || !(offered & VIRTIO_F_MODERN)) {
         return err_set(err, BERTH_ECORRUPT, "the common state makes no sense");
     }
     if (queue_count != device->queue_count) {
@@ -335,7 +335,7 @@ void virtio_device_free(struct virtio_device *device)
 static bool features_sound(const struct virtio_device *device)
 {
     return (device->features & ~device->features_offered) == 0 &&
-           virtio_device_has(device, VIRTIO_F_VERSION_1);
+           virtio_device_has(device, VIRTIO_F_MODERN);
 }
 
 static void queues_take_features(struct virtio_device *device)

@@ -43,11 +43,12 @@ enum virtio_status {
     VIRTIO_FAILED = 128,
 };
 
-/* Chapter 6: feature bits of every device. */
+/* Chapter 6: feature bits of every device. The last is VERSION_1; Linux' headers give
+ * that name, with ours before it, to the bit's number. */
 #define VIRTIO_F_INDIRECT_DESC (UINT64_C(1) << 28)
 #define VIRTIO_F_EVENT_IDX     (UINT64_C(1) << 29)
-#define VIRTIO_F_VERSION_1     (UINT64_C(1) << 32)
-#define VIRTIO_F_COMMON        (VIRTIO_F_INDIRECT_DESC | VIRTIO_F_EVENT_IDX | VIRTIO_F_VERSION_1)
+#define VIRTIO_F_MODERN        (UINT64_C(1) << 32)
+#define VIRTIO_F_COMMON        (VIRTIO_F_INDIRECT_DESC | VIRTIO_F_EVENT_IDX | VIRTIO_F_MODERN)
 
 /* Chapter 5: device types. */
 enum virtio_type {

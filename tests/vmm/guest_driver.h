@@ -196,7 +196,7 @@ static inline void guest_drive(struct guest *guest, uint64_t features)
     guest_set(guest, GUEST_STATUS, 1, 0);
     guest_set(guest, GUEST_STATUS, 1, VIRTIO_ACKNOWLEDGE);
     guest_set(guest, GUEST_STATUS, 1, VIRTIO_ACKNOWLEDGE | VIRTIO_DRIVER);
-    guest_features_accept(guest, features | VIRTIO_F_VERSION_1);
+    guest_features_accept(guest, features | VIRTIO_F_MODERN);
     guest_set(guest, GUEST_STATUS, 1,
               VIRTIO_ACKNOWLEDGE | VIRTIO_DRIVER | VIRTIO_FEATURES_OK);
     REQUIRE(guest_get(guest, GUEST_STATUS, 1) & VIRTIO_FEATURES_OK);

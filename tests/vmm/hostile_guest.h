@@ -174,7 +174,7 @@ static inline void hostile_drive(struct hostile *hostile)
     const uint64_t offered = guest->pci->virtio->features_offered;
     const uint64_t mask =
         hostile_choose(hostile, 2) == 0 ? UINT64_MAX : hostile_number(hostile);
-    guest_drive(guest, (offered & mask) | VIRTIO_F_VERSION_1);
+    guest_drive(guest, (offered & mask) | VIRTIO_F_MODERN);
 }
 
 /* A buffer as a driver would give it; or around the end of RAM; or anything. */

@@ -86,7 +86,8 @@ static void set_up(void)
     guest_init(&guest);
     device = net_new();
     guest_attach(&guest, device);
-    guest_drive(&guest, VIRTIO_NET_F_MRG_RXBUF | VIRTIO_F_EVENT_IDX);
+    guest_drive(&guest, VIRTIO_NET_F_MAC | VIRTIO_NET_F_MTU | VIRTIO_NET_F_MRG_RXBUF |
+                            VIRTIO_F_INDIRECT_DESC | VIRTIO_F_EVENT_IDX);
 }
 
 static void tear_down(void)

@@ -95,7 +95,7 @@ START_TEST(status_bits_are_only_ever_added_and_in_order)
     ck_assert_uint_eq(status_after(1 | 4), 1); /* no DRIVER_OK without FEATURES_OK */
     ck_assert_uint_eq(status_after(1 | 2), 3);
     ck_assert_uint_eq(status_after(2), 3); /* none is taken back */
-    guest_features_accept(&guest, VIRTIO_F_VERSION_1 | 4);
+    guest_features_accept(&guest, VIRTIO_F_MODERN | 4);
     ck_assert_uint_eq(status_after(1 | 2 | 8), 11);
     ck_assert_uint_eq(status_after(1 | 2 | 8 | 64 | 16), 11); /* not the driver's */
     ck_assert_uint_eq(status_after(15), 15);
@@ -114,11 +114,11 @@ struct feature_row {
 };
 
 static const struct feature_row feature_rows[] = {
-    {VIRTIO_F_VERSION_1, true},
-    {VIRTIO_F_VERSION_1 | 4 | VIRTIO_F_EVENT_IDX, true},
-    {4, false},                                      /* a legacy driver */
-    {VIRTIO_F_VERSION_1 | 8, false},                 /* not offered */
-    {VIRTIO_F_VERSION_1 | UINT64_C(1) << 34, false}, /* packed rings: not offered */
+    {VIRTIO_F_MODERN, true},
+    {VIRTIO_F_MODERN | 4 | VIRTIO_F_EVENT_IDX, true},
+    {4, false},                                   /* a legacy driver */
+    {VIRTIO_F_MODERN | 8, false},                 /* not offered */
+    {VIRTIO_F_MODERN | UINT64_C(1) << 34, false}, /* packed rings: not offered */
 };
 
 START_TEST(features_are_accepted_from_those_offered)

@@ -127,7 +127,7 @@ END_TEST
 START_TEST(queue_sizes_that_cannot_be_are_not_taken)
 {
     guest_set(&guest, GUEST_STATUS, 1, 3);
-    guest_features_accept(&guest, VIRTIO_F_VERSION_1);
+    guest_features_accept(&guest, VIRTIO_F_MODERN);
     guest_set(&guest, GUEST_STATUS, 1, 11);
     uint16_t size = VIRTIO_QUEUE_SIZE_MAX;
 
@@ -144,7 +144,7 @@ END_TEST
 START_TEST(addresses_can_be_written_in_halves)
 {
     guest_set(&guest, GUEST_STATUS, 1, 3);
-    guest_features_accept(&guest, VIRTIO_F_VERSION_1);
+    guest_features_accept(&guest, VIRTIO_F_MODERN);
     guest_set(&guest, GUEST_STATUS, 1, 11);
 
     guest_set(&guest, GUEST_QUEUE_DRIVER, 4, 0x89abcdef);
@@ -160,7 +160,7 @@ END_TEST
 START_TEST(a_queue_outside_ram_is_not_enabled)
 {
     guest_set(&guest, GUEST_STATUS, 1, 3);
-    guest_features_accept(&guest, VIRTIO_F_VERSION_1);
+    guest_features_accept(&guest, VIRTIO_F_MODERN);
     guest_set(&guest, GUEST_STATUS, 1, 11);
     guest_set(&guest, GUEST_QUEUE_DESCRIPTORS, 8, GUEST_BAR_AT); /* our own registers */
     guest_set(&guest, GUEST_QUEUE_DRIVER, 8, GUEST_RING_AT);
