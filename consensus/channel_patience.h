@@ -16,8 +16,8 @@
 
 #define CHANNEL_PATIENCE_PEERS    16
 #define CHANNEL_PATIENCE_FREE     4
-#define CHANNEL_PATIENCE_FIRST_MS 100
-#define CHANNEL_PATIENCE_LAST_MS  3200
+#define CHANNEL_PATIENCE_FIRST_MS 100u
+#define CHANNEL_PATIENCE_LAST_MS  3200u
 
 struct channel_patience {
     struct {
