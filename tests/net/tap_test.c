@@ -142,6 +142,7 @@ START_TEST(traffic_is_told_as_the_vm_sees_it)
     const uint8_t frame[HEADER_BYTES + FRAME_BYTES] = {0}; /* for nobody */
     ck_assert_int_eq(tap_create("bt1", NULL), 0);
     CLEANUP_FD int fd = open_one("bt1", NULL);
+    ck_assert_int_ge(fd, 0); /* held, and not read */
     ck_assert_int_eq(netlink_open(&netlink, NULL), 0);
     ck_assert_int_eq(netlink_link_up(netlink, "bt1", true, NULL), 0);
     netlink_close(netlink);
@@ -185,6 +186,7 @@ START_TEST(what_the_vm_does_not_take_is_dropped)
     const uint8_t frame[FRAME_BYTES] = {0};
     ck_assert_int_eq(tap_create("bt1", NULL), 0);
     CLEANUP_FD int fd = open_one("bt1", NULL);
+    ck_assert_int_ge(fd, 0); /* held, and not read */
     ck_assert_int_eq(netlink_open(&netlink, NULL), 0);
     ck_assert_int_eq(netlink_link_up(netlink, "bt1", true, NULL), 0);
     netlink_close(netlink);
