@@ -73,8 +73,7 @@ static enum engine_end end_of(const struct engine_qmp_run *run)
     if (run->killed) {
         return ENGINE_END_KILLED;
     }
-    return !run->held_told && !run->adopted ? ENGINE_END_START_FAILED
-                                            : ENGINE_END_CRASHED;
+    return engine_qmp_is_fresh(run) ? ENGINE_END_START_FAILED : ENGINE_END_CRASHED;
 }
 
 static void run_ended(void *context, const struct vm_process_end *end)
@@ -269,7 +268,7 @@ static void status_panicked(struct engine_qmp_run *run, const json_t *status)
 static void status_paused(struct engine_qmp_run *run, const json_t *status)
 {
     (void)status;
-    if (!run->held_told && !run->adopted) {
+    if (engine_qmp_is_fresh(run)) {
         held(run);
         return;
     }
@@ -327,10 +326,15 @@ on_status(void *context, int code, const json_t *result, const struct err *error
     held(run);
 }
 
+/* One that may run is not ended because its program has much to answer. */
 void engine_qmp_status_ask(struct engine_qmp_run *run)
 {
     if (engine_qmp_command(run, "query-status", on_status, NULL) < 0) {
-        engine_qmp_failed(run, "its control connection does not answer");
+        if (engine_qmp_is_fresh(run)) {
+            engine_qmp_failed(run, "its control connection does not answer");
+        } else {
+            engine_qmp_try_again(run);
+        }
     } else if (run->stopping) {
         powerdown(run);
     }
@@ -473,17 +477,23 @@ on_cont(void *context, int code, const json_t *result, const struct err *error)
     }
 }
 
+/* Asked for as soon as the limits and the CPUs are told. */
+static bool status_is_behind(const struct engine_qmp_run *run)
+{
+    return run->status_due && (run->disks_asked || run->cpus_asked);
+}
+
 static void again(void *context)
 {
     struct engine_qmp_run *run = context;
     engine_qmp_limits_care(run);
-    if (run->disks_asked && run->status_due) {
-        return; /* it is asked for behind that */
+    int r = 0; /* not ready: it asks when it is */
+    if (run->qmp == NULL) {
+        r = connect_qmp(run, NULL);
+    } else if (qmp_client_is_ready(run->qmp) && !status_is_behind(run)) {
+        run->status_due = false;
+        r = engine_qmp_command(run, "query-status", on_status, NULL);
     }
-    int r = run->qmp == NULL ? connect_qmp(run, NULL)
-            : qmp_client_is_ready(run->qmp)
-                ? engine_qmp_command(run, "query-status", on_status, NULL)
-                : 0; /* asks when it is */
     if (run->cont_due && engine_qmp_command(run, "cont", on_cont, NULL) == 0) {
         run->cont_due = false; /* else at the next turn */
     }
@@ -505,9 +515,9 @@ static void on_closed(void *context, const struct err *reason)
 {
     struct engine_qmp_run *run = context;
     run->qmp = qmp_client_close(run->qmp);
-    run->disks_asked = run->status_due = run->pausing = false;
+    run->disks_asked = run->cpus_asked = run->status_due = run->pausing = false;
     qmp_save_lost(&run->save, reason);
-    if (!run->held_told && !run->adopted) {
+    if (engine_qmp_is_fresh(run)) {
         engine_qmp_failed(run, reason->text);
         return;
     }

@@ -157,6 +157,12 @@ static inline struct engine_qmp_run *engine_qmp_run_of(struct engine_run *base)
     return run;
 }
 
+/* It has not begun, as far as we know. */
+static inline bool engine_qmp_is_fresh(const struct engine_qmp_run *run)
+{
+    return !run->held_told && !run->adopted;
+}
+
 /* One QMP command whose answer does not matter or comes as an event (reply NULL). */
 int engine_qmp_command(struct engine_qmp_run *run,
                        const char *name,

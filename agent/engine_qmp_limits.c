@@ -6,11 +6,6 @@
 
 #include <stdio.h>
 
-static bool is_fresh(const struct engine_qmp_run *run)
-{
-    return !run->held_told && !run->adopted;
-}
-
 /* A VM that would begin without its limits does not begin. A process that was taken over
  * and has to know of none may be of a release that has no word for them: no news. */
 static void limit_refused(struct engine_qmp_run *run, const struct err *why)
@@ -19,7 +14,7 @@ static void limit_refused(struct engine_qmp_run *run, const struct err *why)
     (void)snprintf(text, sizeof(text), "a limit is not in force: %.160s", why->text);
     log_warn("engine", "a limit of a VM is not in force", KV_STR("vm", run->vm.name),
              KV_STR("why", why->text));
-    if (is_fresh(run)) {
+    if (engine_qmp_is_fresh(run)) {
         engine_qmp_failed(run, text);
     } else if (!engine_limits_are_none(&run->limits)) {
         run->events.noted(run->context, text);
@@ -31,7 +26,7 @@ on_limited(void *context, int code, const json_t *result, const struct err *erro
 {
     struct engine_qmp_run *run = context;
     (void)result;
-    if (code == BERTH_ECLOSED || (code == BERTH_ETIMEOUT && !is_fresh(run))) {
+    if (code == BERTH_ECLOSED || (code == BERTH_ETIMEOUT && !engine_qmp_is_fresh(run))) {
         run->limits_due = true; /* who knows what was done */
         engine_qmp_try_again(run);
     } else if (code != 0) {
@@ -45,7 +40,7 @@ static void limits_tell(struct engine_qmp_run *run, const json_t *blocks)
     run->limits_due = false;
     int r = qmp_limits_tell(run->qmp, &run->limits, blocks, run->kind->limits_nics,
                             on_limited, run, &err);
-    if (r == BERTH_EFULL && !is_fresh(run)) {
+    if (r == BERTH_EFULL && !engine_qmp_is_fresh(run)) {
         run->limits_due = true;
         engine_qmp_try_again(run);
     } else if (r < 0) {
