@@ -183,6 +183,9 @@ struct engine_events {
     void (*waiting)(void *context, const char *why);
     /* It goes on, but people should know. */
     void (*noted)(void *context, const char *what);
+    /* It has so many CPUs now (0: not known). why NULL: all that it is to have. Else what
+     * keeps the others away, and they are tried again; repeated. Of engines that plug. */
+    void (*plugged)(void *context, uint32_t cpu_count, const char *why);
     void (*exited)(void *context, const struct engine_exit *exit);
 };
 
@@ -255,8 +258,8 @@ struct engine_ops {
      */
     void (*limit)(struct engine_run *run, const struct engine_limits *limits);
     /* So many CPUs, for a VM that was started with places for them (cpu_max): they come
-     * at once, or as soon as its process can be told. None goes while it runs. What its
-     * process refuses is `noted`. NULL: other numbers are for the next start. */
+     * at once, or as soon as its process can be told and takes them; `plugged` tells.
+     * None goes while it runs. NULL: other numbers are for the next start. */
     void (*plug)(struct engine_run *run, uint32_t cpu_count);
     /* Asks the guest to power off; after grace_ms it is ended as it is. Either way its
      * program is asked to end, so that it writes out its disks, and killed when that

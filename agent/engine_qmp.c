@@ -40,6 +40,7 @@ static void run_release(struct engine_qmp_run *run)
     run->powerdown = loop_timer_close(run->powerdown);
     run->again = loop_timer_close(run->again);
     run->recheck = loop_timer_close(run->recheck);
+    run->cpus_again = loop_timer_close(run->cpus_again);
     run->ending = loop_timer_close(run->ending);
     run->qmp = qmp_client_close(run->qmp);
     engine_qmp_measure_end(run);

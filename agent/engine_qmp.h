@@ -89,12 +89,16 @@ struct engine_qmp_run {
     struct reset_count resets;
     bool late; /* as in engine_exit, both */
     bool unwritten;
-    struct engine_limits limits; /* as the process has them, or is to be told */
-    bool limits_due;             /* it is */
-    bool disks_asked;            /* for that; the answer is on its way */
-    bool status_due;             /* is asked for behind it */
-    uint32_t cpus_wanted;        /* 0: as it was started */
-    bool cpus_asked;             /* which there are; the answer is on its way */
+    struct engine_limits limits;   /* as the process has them, or is to be told */
+    bool limits_due;               /* it is */
+    bool disks_asked;              /* for that; the answer is on its way */
+    bool status_due;               /* is asked for behind it */
+    uint32_t cpus_wanted;          /* 0: as it was started */
+    uint32_t cpus_there;           /* as the program said last; 0: it has not */
+    bool cpus_asked;               /* which there are, until all are or one is refused */
+    bool cpu_added;                /* since then */
+    struct loop_timer *cpus_again; /* asks then; NULL: it never had to */
+    uint64_t cpus_again_ms;        /* 0: none was refused */
     struct qmp_save save;
     struct qmp_stats *stats; /* NULL: it has not run yet */
     struct loop_timer *measure;
@@ -176,9 +180,9 @@ void engine_qmp_try_again(struct engine_qmp_run *run);
 /* engine_qmp_limits.c: tells what is due of the limits, if it can be told now. */
 void engine_qmp_limits_care(struct engine_qmp_run *run);
 
-/* engine_qmp_cpus.c: asks which CPUs there are, and adds those that are missing; true:
- * the status is asked for behind that. False: there is nothing to add, or it cannot be
- * told now. */
+/* engine_qmp_cpus.c: asks which CPUs there are, and adds those that are missing, one by
+ * one; true: the status is asked for behind that. False: there is nothing to add, or it
+ * cannot be told now. */
 bool engine_qmp_cpus_care(struct engine_qmp_run *run);
 
 /* engine_qmp_measure.c */

@@ -111,6 +111,7 @@ static int vm_adopt(struct vm_entry *vm, const struct engine_ops *ops, struct er
     vm->run = run;
     vm->limits_known = vm->heard = false;
     vm->cpus_told = 0;
+    vm->cpus_missing[0] = '\0';
     vm->adopt_again = false;
     return 0;
 }

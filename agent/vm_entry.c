@@ -45,6 +45,11 @@ static enum phase vm_phase(const struct vm_entry *vm)
     return vm->machine.state == VM_ENDED ? vm->end_phase : phases[vm->machine.state];
 }
 
+static bool runs(const struct vm_entry *vm)
+{
+    return vm->machine.state == VM_RUNNING || vm->machine.state == VM_READY;
+}
+
 void vm_entry_fill_report(const struct vm_entry *vm, struct vm_report *ret_report)
 {
     *ret_report = (struct vm_report){
@@ -72,8 +77,9 @@ void vm_entry_fill_report(const struct vm_entry *vm, struct vm_report *ret_repor
     const char *trouble = vm->probe != NULL && vm->machine.state == VM_RUNNING
                               ? ready_probe_trouble(vm->probe)
                               : NULL;
+    const char *why = vm->reason[0] == '\0' && runs(vm) ? vm->cpus_missing : vm->reason;
     (void)snprintf(ret_report->reason, sizeof(ret_report->reason), "%s",
-                   trouble != NULL ? trouble : vm->reason);
+                   trouble != NULL ? trouble : why);
 }
 
 void vm_entry_mark(struct vm_entry *vm)
@@ -416,9 +422,24 @@ static void on_waiting(void *context, const char *why)
 static void on_noted(void *context, const char *what)
 {
     struct vm_entry *vm = context;
-    if (!vm->waiting &&
-        (vm->machine.state == VM_RUNNING || vm->machine.state == VM_READY)) {
+    if (!vm->waiting && runs(vm)) {
         vm_entry_say(vm, what);
+    }
+}
+
+/* Before it begins its record keeps what it is to begin with, for who takes it over
+ * meanwhile. The reason stands until it holds no more, also behind a move. */
+static void on_plugged(void *context, uint32_t cpu_count, const char *why)
+{
+    struct vm_entry *vm = context;
+    const char *text = why == NULL ? "" : why;
+    if (vm->begun && cpu_count != 0 && cpu_count != vm->order.vm.cpu_count) {
+        vm->order.vm.cpu_count = cpu_count;
+        vm_entry_write_or_log(vm);
+    }
+    if (strcmp(vm->cpus_missing, text) != 0) {
+        (void)snprintf(vm->cpus_missing, sizeof(vm->cpus_missing), "%s", text);
+        vm_entry_mark(vm);
     }
 }
 
@@ -484,6 +505,7 @@ const struct engine_events vm_entry_events = {
     .saved = vm_pause_on_saved,
     .waiting = on_waiting,
     .noted = on_noted,
+    .plugged = on_plugged,
     .exited = on_exited,
 };
 

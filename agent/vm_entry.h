@@ -70,6 +70,8 @@ struct vm_entry {
     uint64_t sampled_ns; /* 0: never */
     uint64_t sampled_cpu_ns;
     char reason[VM_SUPERVISOR_REASON];
+    /* Why it has fewer CPUs than it is to have, or "". */
+    char cpus_missing[ENGINE_REASON_SIZE];
     char kill_reason[VM_SUPERVISOR_REASON];
 };
 

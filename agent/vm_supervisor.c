@@ -134,7 +134,7 @@ static void vm_begin(struct vm_entry *vm, const struct vm_order *order, bool hol
     /* What cannot be made anew was used, before it was in a snapshot. */
     vm->disks_used = order->restore != 0 || (vm->disks_used && order->disk_epoch != 0);
     vm->sampled_ns = 0;
-    vm->kill_reason[0] = '\0';
+    vm->kill_reason[0] = vm->cpus_missing[0] = '\0';
 }
 
 /* With the lock held: new disks for an order that wants such, and what they lie on, for a
@@ -390,15 +390,20 @@ static void tell_cpus_later(struct vm_entry *vm, uint32_t count)
     vm_entry_say(vm, text);
 }
 
+/* What it has then its engine tells. */
 static void plug(struct vm_entry *vm, uint32_t count)
 {
     if (count > vm->order.vm.cpu_count) {
         log_info(ROOM, "VM gets more CPUs", KV_STR("vm", vm->order.vm.name),
                  KV_U64("uid", vm->uid), KV_U64("cpus", count));
-        vm->order.vm.cpu_count = count;
-        vm_entry_write_or_log(vm); /* lost, it is told again */
     }
     vm->ops->plug(vm->run, count); /* a process that was taken over is told again */
+}
+
+static bool is_for_its_next_start(const struct vm_entry *vm, uint32_t count)
+{
+    const uint32_t has = vm->order.vm.cpu_count;
+    return count < has || (count > has && vm->ops->plug == NULL);
 }
 
 int vm_supervisor_cpus(struct vm_supervisor *supervisor,
@@ -417,16 +422,15 @@ int vm_supervisor_cpus(struct vm_supervisor *supervisor,
         vm->waiting || vm->cpus_told == cpu->count) {
         return 0;
     }
-    const uint32_t has = vm->order.vm.cpu_count;
-    const bool was_later = vm->cpus_told != 0 && vm->cpus_told != has;
-    vm->cpus_told = cpu->count;
-    if (was_later) {
+    if (vm->cpus_told != 0 && is_for_its_next_start(vm, vm->cpus_told)) {
         vm_entry_say(vm, ""); /* it holds no more */
     }
-    if (cpu->count < has || (cpu->count > has && vm->ops->plug == NULL)) {
+    vm->cpus_told = cpu->count;
+    if (is_for_its_next_start(vm, cpu->count)) {
         tell_cpus_later(vm, cpu->count);
-    } else if (vm->ops->plug != NULL) {
-        plug(vm, cpu->count);
+    }
+    if (vm->ops->plug != NULL) {
+        plug(vm, cpu->count); /* if fewer, none that is still to come does */
     }
     return 0;
 }

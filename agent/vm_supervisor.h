@@ -171,8 +171,9 @@ int vm_supervisor_cont(struct vm_supervisor *supervisor,
                        uint64_t epoch,
                        struct err *err);
 /* It has so many CPUs from now on, where its engine can add some, or else from its next
- * start on, which is told as its reason. A run that is not up takes them later: call it
- * again. 0, BERTH_ENOTFOUND, BERTH_ESTALE. */
+ * start on, which is told as its reason. What its process refuses is tried again, and the
+ * reason stands until it is there. A run that is not up takes them later: call it again.
+ * 0, BERTH_ENOTFOUND, BERTH_ESTALE. */
 int vm_supervisor_cpus(struct vm_supervisor *supervisor,
                        uint64_t uid,
                        uint64_t epoch,

@@ -32,8 +32,9 @@ static struct console_ring *console;
 static struct engine_run *run;
 static pid_t child;
 static int listener, peer;
-static unsigned spawns, helds, exits, notes, waits, pauses, runs;
-static char note[256];
+static unsigned spawns, helds, exits, notes, waits, pauses, runs, plugged;
+static uint32_t cpus;
+static char note[256], missing[256];
 static enum engine_end end;
 static char why[ENGINE_REASON_SIZE];
 
@@ -90,12 +91,21 @@ static inline void on_noted(void *context, const char *what)
     (void)snprintf(note, sizeof(note), "%s", what);
 }
 
+static inline void on_plugged(void *context, uint32_t cpu_count, const char *what)
+{
+    (void)context;
+    plugged++;
+    cpus = cpu_count;
+    (void)snprintf(missing, sizeof(missing), "%s", what == NULL ? "" : what);
+}
+
 static const struct engine_events events = {.spawned = on_spawned,
                                             .held = on_held,
                                             .running = on_running,
                                             .paused = on_paused,
                                             .waiting = on_waiting,
                                             .noted = on_noted,
+                                            .plugged = on_plugged,
                                             .exited = on_exited};
 
 /* A program that makes a file when it is let through, and sleeps. */
@@ -133,7 +143,7 @@ static inline void setup(void)
 {
     signal(SIGPIPE, SIG_IGN); /* as the daemon does */
     temp_dir_init(&dir);
-    spawns = helds = exits = notes = waits = pauses = runs = 0;
+    spawns = helds = exits = notes = waits = pauses = runs = plugged = 0;
     child = 0;
     listener = peer = -1;
     ck_assert_int_eq(uv_loop_init(&loop), 0);

@@ -316,6 +316,86 @@ START_TEST(cpus_that_cannot_come_now_are_told_of)
 }
 END_TEST
 
+/* An engine that plugs: what it is told, and whom it tells. */
+static const struct engine_events *told;
+static void *told_context;
+static uint32_t plug_wanted;
+
+static struct engine_run *plugging_start(const struct engine_host *host,
+                                         const struct engine_vm *vm,
+                                         struct console_ring *console,
+                                         const struct engine_events *events,
+                                         void *context,
+                                         struct err *err)
+{
+    told = events;
+    told_context = context;
+    return engine_fake.start(host, vm, console, events, context, err);
+}
+
+static void plugging_plug(struct engine_run *run, uint32_t cpu_count)
+{
+    (void)run;
+    plug_wanted = cpu_count;
+}
+
+static void wait_record_cpus(uint32_t count)
+{
+    struct vm_record record;
+    char *folder = temp_dir_path(&bench.dir, "vms/7");
+    do {
+        uv_run(&bench.loop, UV_RUN_ONCE);
+        ck_assert_int_eq(vm_record_read(folder, &record, NULL), 0);
+    } while (record.order.vm.cpu_count != count);
+    free(folder);
+}
+
+START_TEST(a_cpu_that_is_not_there_yet_is_told_of_until_it_is)
+{
+    static const char why[] = "a CPU is not there yet: busy";
+    struct engine_ops plugging = engine_fake;
+    const struct engine_ops *const only[] = {&plugging, NULL};
+    struct cpu_spec cpu = {.count = 4, .max = 4};
+    struct vm_order order = order_of(UID, 1);
+    plugging.start = plugging_start;
+    plugging.plug = plugging_plug;
+    close_supervisor();
+    bench.engines = only;
+    open_supervisor();
+    start_order(&order, true);
+    (void)wait_held(UID);
+    told->plugged(told_context, 1, why); /* of its two, before it begins */
+    ck_assert_str_eq(report_of(UID).reason, "");
+
+    ck_assert_int_eq(vm_supervisor_cont(bench.supervisor, UID, 1, NULL), 0);
+    (void)wait_phase(UID, PHASE_READY);
+    ck_assert_str_eq(report_of(UID).reason, why);
+    told->plugged(told_context, 2, NULL);
+    ck_assert_str_eq(report_of(UID).reason, "");
+
+    ck_assert_int_eq(vm_supervisor_cpus(bench.supervisor, UID, 1, &cpu, NULL), 0);
+    ck_assert_uint_eq(plug_wanted, 4);
+    told->plugged(told_context, 3, why);
+    ck_assert_str_eq(report_of(UID).reason, why);
+    wait_record_cpus(3); /* as it is, not as it is wanted */
+    cpu.count = 2;
+    ck_assert_int_eq(vm_supervisor_cpus(bench.supervisor, UID, 1, &cpu, NULL), 0);
+    ck_assert_uint_eq(plug_wanted, 2); /* the fourth is not to come any more */
+    ck_assert_str_eq(
+        report_of(UID).reason,
+        "it has 3 CPUs, and 2 from its next start on: engine fake takes away "
+        "none while it runs");
+    cpu.count = 4;
+    ck_assert_int_eq(vm_supervisor_cpus(bench.supervisor, UID, 1, &cpu, NULL), 0);
+    ck_assert_str_eq(report_of(UID).reason, why);
+    told->plugged(told_context, 4, NULL);
+    ck_assert_str_eq(report_of(UID).reason, "");
+    wait_record_cpus(4);
+    vm_supervisor_each(bench.supervisor, kill_one, NULL);
+    close_supervisor(); /* its engine goes */
+}
+END_TEST
+
 START_TEST(limits_of_another_epoch_are_not_told)
 {
     struct disk_spec disk = {.name = "data", .limit = {.operations = 500}};
@@ -411,6 +491,7 @@ static void add_rest(Suite *suite)
     tcase_add_test(tests,
                    limits_are_told_once_and_again_to_a_process_that_was_taken_over);
     tcase_add_test(tests, cpus_that_cannot_come_now_are_told_of);
+    tcase_add_test(tests, a_cpu_that_is_not_there_yet_is_told_of_until_it_is);
     tcase_add_test(tests, limits_of_another_epoch_are_not_told);
     tcase_add_test(tests, an_engine_that_is_not_here_is_refused_by_name);
     tcase_add_test(tests, a_state_folder_that_is_too_deep_is_refused);
