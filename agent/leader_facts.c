@@ -42,10 +42,7 @@ json_t *leader_vm_live(const struct leader *leader, const struct vm *vm)
     known = (window_ns > 0 && vm_rates_tell(leader->rates, vm->meta.uid, vm->status.epoch,
                                             clock_now_ns(clock), live)) ||
             known;
-    if (vm->spec.machine.disks.count == 0) {
-        (void)json_object_del(live, "disk"); /* its rates are those of nothing */
-    }
-    if (!known || json_object_size(live) == 0) {
+    if (!known) {
         json_decref(live);
         live = NULL;
     }

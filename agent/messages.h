@@ -98,7 +98,9 @@ RECORD_DECLARE(msg_join_reply, MSG_JOIN_REPLY_FIELDS)
     F(S, 24, U64, boot_ready_us, "bootReadyUs", UNIT_NONE, 0, 0, UINT64_MAX, 0,          \
       "from exec to where it may run")                                                   \
     F(S, 25, U64, boot_first_run_us, "bootFirstRunUs", UNIT_NONE, 0, 0, UINT64_MAX, 0,   \
-      "and to where its guest runs; 0: not told")
+      "and to where its guest runs; 0: not told")                                        \
+    F(S, 26, BOOL, disks_counted, "disksCounted", none, 0, 0, 1, 0,                      \
+      "of its disks, too; a host that does not say: those with requests")
 RECORD_DECLARE(msg_vm_seen, MSG_VM_SEEN_FIELDS)
 /* A snapshot that the host was ordered to make, keep or remove, or that it has. At first
  * it says `making`, then once `ready` or `failed`, and goes on saying so; of one that is

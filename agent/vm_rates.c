@@ -31,6 +31,8 @@ static uint64_t boot_us(const struct vm_stats *stats, enum vm_boot_phase phase)
 static void add_disk(struct msg_vm_seen *seen, const struct vm_disk_stats *disk)
 {
     const struct vm_disk_verb_stats *verbs = disk->verbs;
+    seen->disks_counted = seen->disks_counted ||
+                          (verbs[VM_DISK_READ].told | verbs[VM_DISK_WRITE].told) != 0;
     seen->disk_read_bytes += verbs[VM_DISK_READ].numbers[VM_DISK_BYTES];
     seen->disk_reads += verbs[VM_DISK_READ].numbers[VM_DISK_OPERATIONS];
     seen->disk_write_bytes += verbs[VM_DISK_WRITE].numbers[VM_DISK_BYTES];
@@ -99,7 +101,8 @@ static uint64_t counter_of(const struct msg_vm_seen *seen, size_t offset)
 
 static bool follows(const struct msg_vm_seen *next, const struct msg_vm_seen *before)
 {
-    bool grown = next->nics_counted == before->nics_counted;
+    bool grown = next->nics_counted == before->nics_counted &&
+                 next->disks_counted == before->disks_counted;
     for (size_t i = 0; i < ARRAY_COUNT(counters); i++) {
         grown = grown && counter_of(next, counters[i]) >= counter_of(before, counters[i]);
     }
@@ -176,6 +179,10 @@ void vm_rates_take(struct vm_rates *rates,
     if (seen->counted_ms == 0) {
         return;
     }
+    struct msg_vm_seen latest = *seen; /* without its text */
+    latest.reason = NULL;
+    /* Hosts of before tell totals of disks alone, and zeros of none. */
+    latest.disks_counted = seen->disks_counted || seen->disk_requests > 0;
     if (++rates->taken % SWEEP_EVERY == 0) {
         sweep(rates, now_ns);
     }
@@ -186,10 +193,9 @@ void vm_rates_take(struct vm_rates *rates,
         (is_same_run && totals->latest.counted_ms == seen->counted_ms)) {
         return; /* or it was heard already */
     }
-    const bool goes_on = is_same_run && follows(seen, &totals->latest);
+    const bool goes_on = is_same_run && follows(&latest, &totals->latest);
     totals->before = goes_on ? totals->latest : (struct msg_vm_seen){0};
-    totals->latest = *seen;
-    totals->latest.reason = NULL;
+    totals->latest = latest;
     totals->host = host;
     totals->heard_ns = now_ns;
 }
@@ -232,7 +238,7 @@ bool vm_rates_tell(const struct vm_rates *rates,
         return false;
     }
     const struct msg_vm_seen *latest = &totals->latest;
-    if (totals->before.counted_ms != 0) {
+    if (totals->before.counted_ms != 0 && latest->disks_counted) {
         (void)json_object_set_new(live, "disk", disk_told(totals));
     }
     if (totals->before.counted_ms != 0 && latest->nics_counted) {

@@ -763,7 +763,7 @@ static const struct snapshot *the_snapshot(void)
 }
 
 /* A VM that runs on the only host, at the level of snapshots. */
-static void vm_runs(unsigned disk_count)
+static void vm_runs(void)
 {
     plane.hosts[0].level_max = LEVEL_SNAPSHOTS;
     RACK_WAIT(level() == LEVEL_SNAPSHOTS);
@@ -774,14 +774,6 @@ static void vm_runs(unsigned disk_count)
     (void)snprintf(template->spec.image, NAME_SIZE, "linux");
     template->spec.engine = ENGINE_FAKE;
     template->spec.memory.size_bytes = 64 * MIB;
-    for (unsigned i = 0; i < disk_count; i++) {
-        struct disk_spec *disk = record_list_add(
-            &disk_spec_record, (struct record_list *)&template->spec.disks);
-        ck_assert_ptr_nonnull(disk);
-        (void)snprintf(disk->name, NAME_SIZE, "data");
-        disk->from = DISK_EMPTY;
-        disk->size_bytes = 64 * MIB;
-    }
     ck_assert_int_eq(plane_put(KIND_TEMPLATE, template), 0);
     struct command command;
     command_init(&command, COMMAND_ADMIT_VM);
@@ -822,11 +814,11 @@ static int64_t reads_a_second(void)
     return told;
 }
 
-/* A VM with no disk has read nothing, which is no news. */
+/* A VM without disks has read nothing, which is no news: its host counts none. */
 START_TEST(of_no_disks_no_rate_is_told)
 {
     plane_start();
-    vm_runs(0);
+    vm_runs();
     for (unsigned i = 0; i < 2; i++) {
         plane.hosts[0].counted_ms = 70000 + 2000 * i;
         const uint64_t next = plane.hosts[0].sequence + 2; /* one of them has it */
@@ -838,10 +830,12 @@ START_TEST(of_no_disks_no_rate_is_told)
 }
 END_TEST
 
+/* Its host counts them: its template names none, and it boots the image's. */
 START_TEST(what_a_vm_does_a_second_is_told_of_two_totals)
 {
     plane_start();
-    vm_runs(1);
+    vm_runs();
+    plane.hosts[0].disks_counted = true;
     plane.hosts[0].counted_ms = 70000;
     plane.hosts[0].disk_reads = 100;
     const uint64_t first = plane.hosts[0].sequence + 2; /* one of them has it */
@@ -862,7 +856,7 @@ END_TEST
 START_TEST(a_pause_is_ordered_and_taken_as_the_host_says)
 {
     plane_start();
-    vm_runs(0);
+    vm_runs();
     ck_assert_uint_eq(the_vm()->status.engine, ENGINE_FAKE);
 
     ck_assert_int_eq(pause_the_vm(true), 0);
@@ -894,7 +888,7 @@ START_TEST(a_snapshot_is_what_its_host_says)
 {
     struct msg_snapshot_seen *seen = &plane.hosts[0].snapshot;
     plane_start();
-    vm_runs(0);
+    vm_runs();
     have_it_saved();
 
     *seen = (struct msg_snapshot_seen){.snapshot = the_snapshot()->meta.uid,
@@ -941,7 +935,7 @@ START_TEST(a_run_that_has_begun_unseen_is_told_of_when_it_has_ended)
 {
     struct command command;
     plane_start();
-    vm_runs(0);
+    vm_runs();
     have_it_saved();
     goes_back();
     command_init(&command, COMMAND_EVICT_VM);

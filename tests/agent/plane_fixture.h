@@ -37,7 +37,8 @@ struct plane {
     bool paused;         /* likewise; it is of the fake engine */
     bool has_run;        /* likewise: it was up, whatever it is now */
     uint64_t counted_ms; /* likewise: when it was asked; 0: not since the last */
-    uint64_t disk_reads; /* until then */
+    bool disks_counted;
+    uint64_t disk_reads;               /* until then */
     struct msg_snapshot_seen snapshot; /* one that it says it has; uid 0: none */
     const char *range;          /* 10.0.0.0/16 that it needs for itself; NULL: none */
     uint32_t cpu_mcpu;          /* that it says it has; 0: 4000 */
@@ -353,6 +354,7 @@ static inline void plane_beat(struct plane *self)
         seen.running_wall_ms = self->has_run ? 1 : 0;
         seen.engine = ENGINE_FAKE;
         seen.counted_ms = self->counted_ms;
+        seen.disks_counted = self->disks_counted;
         seen.disk_reads = self->disk_reads;
         seen.at_wall_ms = clock_wall_ms(clock_system());
         heartbeat.vms = (struct msg_vm_seen_list){.items = &seen, .count = 1};

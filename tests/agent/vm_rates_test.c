@@ -25,6 +25,7 @@ static void setup(void)
     seen = (struct msg_vm_seen){.vm = VM,
                                 .epoch = EPOCH,
                                 .counted_ms = 10000,
+                                .disks_counted = true,
                                 .disk_read_bytes = 1000,
                                 .disk_reads = 10,
                                 .disk_write_bytes = 2000,
@@ -116,6 +117,36 @@ START_TEST(without_requests_there_is_no_latency_and_of_silent_nics_nothing)
 }
 END_TEST
 
+/* One without disks, or of whose disks its host does not know. */
+static void no_disks(void)
+{
+    seen.disks_counted = false;
+    seen.disk_read_bytes = seen.disk_reads = 0;
+    seen.disk_write_bytes = seen.disk_writes = 0;
+    seen.disk_requests = seen.disk_ns = 0;
+}
+
+START_TEST(of_disks_that_are_not_counted_nothing_is_told)
+{
+    no_disks();
+    take();
+    count_on();
+    no_disks();
+    take();
+    ck_told("{\"nics\":{\"rxBytesPerSecond\":1001,\"txBytesPerSecond\":2}," BOOT "}");
+}
+END_TEST
+
+START_TEST(a_host_of_before_tells_of_disks_by_their_requests)
+{
+    seen.disks_counted = false;
+    take();
+    count_on();
+    take();
+    ck_told(whole);
+}
+END_TEST
+
 static void other_time(void)
 {
     seen.counted_ms -= 4000;
@@ -131,7 +162,13 @@ static void other_nics(void)
     seen.nics_counted = false;
 }
 
-static void (*const breaks[])(void) = {other_time, fewer_reads, other_nics};
+static void other_disks(void)
+{
+    seen.disks_counted = false;
+    seen.disk_requests = 0;
+}
+
+static void (*const breaks[])(void) = {other_time, fewer_reads, other_nics, other_disks};
 
 START_TEST(totals_that_do_not_follow_begin_anew)
 {
@@ -218,6 +255,7 @@ START_TEST(a_host_tells_sums_of_disks_and_nics)
             for (unsigned number = 0; number < VM_DISK_NUMBER_COUNT; number++) {
                 stats.disks[disk].verbs[verb].numbers[number] =
                     1000 * (disk + 1) + 10 * verb + number;
+                stats.disks[disk].verbs[verb].told |= 1U << number;
             }
         }
     }
@@ -244,11 +282,32 @@ START_TEST(a_host_tells_sums_of_disks_and_nics)
     ck_assert_uint_eq(told.disk_requests,
                       1000 + 1003 + 2000 + 2003 + 1010 + 1013 + 2010 + 2013);
     ck_assert_uint_eq(told.disk_ns, 1002 + 2002 + 1012 + 2012);
+    ck_assert(told.disks_counted);
     ck_assert(told.nics_counted);
     ck_assert_uint_eq(told.nic_rx_bytes, 5 + 105);
     ck_assert_uint_eq(told.nic_tx_bytes, 7 + 107);
     ck_assert_uint_eq(told.boot_ready_us, 1500);
     ck_assert_uint_eq(told.boot_first_run_us, 20019);
+}
+END_TEST
+
+/* There are some, but its program has not told of them. */
+START_TEST(a_host_says_nothing_of_what_was_not_told)
+{
+    const struct engine_vm vm = {
+        .disks = {{.name = "root"}}, .disk_count = 1, .nic_count = 1};
+    struct vm_stats stats;
+    struct msg_vm_seen told = {.vm = VM};
+    struct u64_map *sent = u64_map_new();
+    unsigned room = 1;
+    vm_stats_init(&stats, &vm);
+    stats.told_ms = 42;
+
+    vm_rates_fill_news(sent, &room, &stats, &told);
+
+    ck_assert_uint_eq(told.counted_ms, 42);
+    ck_assert(!told.disks_counted && !told.nics_counted);
+    u64_map_free(sent);
 }
 END_TEST
 
@@ -295,13 +354,16 @@ int main(void)
     tcase_add_test(tests, a_heartbeat_without_totals_changes_nothing);
     tcase_add_test(tests,
                    without_requests_there_is_no_latency_and_of_silent_nics_nothing);
-    tcase_add_loop_test(tests, totals_that_do_not_follow_begin_anew, 0, 3);
+    tcase_add_test(tests, of_disks_that_are_not_counted_nothing_is_told);
+    tcase_add_test(tests, a_host_of_before_tells_of_disks_by_their_requests);
+    tcase_add_loop_test(tests, totals_that_do_not_follow_begin_anew, 0, 4);
     tcase_add_test(tests, another_hosts_totals_begin_anew);
     tcase_add_test(tests, of_another_run_nothing_is_told);
     tcase_add_test(tests, what_is_old_is_not_told);
     tcase_add_test(tests, what_is_old_is_forgotten_and_the_rest_is_not);
     tcase_add_test(tests, what_a_program_makes_up_stays_a_number);
     tcase_add_test(tests, a_host_tells_sums_of_disks_and_nics);
+    tcase_add_test(tests, a_host_says_nothing_of_what_was_not_told);
     tcase_add_test(tests, what_was_counted_is_told_once);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
